@@ -1,0 +1,112 @@
+//! What happens to garant's own engines.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Body, Family, Interval, Kind, Span, Time};
+
+/// An engine started, or started again.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct Started {
+    /// Name of the engine.
+    pub engine: String,
+    /// 1 for the first start of this process.
+    pub attempt: u32,
+}
+
+impl Body for Started {
+    const KIND: Kind = Kind::team("engine.started", Family::Debugging);
+}
+
+/// An engine returned an error, panicked, or stopped making progress.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct Failed {
+    /// Name of the engine.
+    pub engine: String,
+    /// What went wrong, for the team.
+    pub reason: String,
+    /// How long until it is started again.
+    pub restart_in: Span,
+}
+
+impl Body for Failed {
+    const KIND: Kind = Kind::team("engine.failed", Family::Debugging);
+}
+
+/// An engine stopped because it was asked to.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct Stopped {
+    /// Name of the engine.
+    pub engine: String,
+    /// Whether it kept its deadline.
+    pub in_time: bool,
+}
+
+impl Body for Stopped {
+    const KIND: Kind = Kind::team("engine.stopped", Family::Debugging);
+}
+
+/// Why an engine saw nothing for a while.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Debug)]
+#[serde(rename_all = "snake_case")]
+pub enum BlindCause {
+    /// It had failed and was waiting to be started again.
+    Restart,
+    /// It was there but did nothing.
+    Frozen,
+    /// The whole process, or the machine, stood still.
+    Suspended,
+    /// Its observations could not be recorded.
+    Storage,
+}
+
+/// An engine saw nothing during an interval. What needed it is unproven there: coverage records have the gap, this entry
+/// says why.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct Blind {
+    /// Name of the engine.
+    pub engine: String,
+    /// When.
+    pub interval: Interval,
+    /// Why.
+    pub cause: BlindCause,
+}
+
+impl Body for Blind {
+    const KIND: Kind = Kind::public("engine.blind", Family::Monitoring);
+}
+
+/// The wall clock of an observer stepped by more than two seconds. Between the two readings, labels can't be trusted:
+/// the time is unproven for this observer.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct ClockStepped {
+    /// What the clock would have said without the step.
+    pub from: Time,
+    /// What it said.
+    pub to: Time,
+}
+
+impl ClockStepped {
+    /// The span of labels that the step makes doubtful.
+    pub fn doubtful(&self) -> Interval {
+        Interval::new(self.from.min(self.to), self.from.max(self.to))
+    }
+}
+
+impl Body for ClockStepped {
+    const KIND: Kind = Kind::public("engine.clock_stepped", Family::Monitoring);
+}
+
+/// The journal could not be written for a while. The reserve paid for this entry.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct StorageFault {
+    /// Since when writes were refused.
+    pub since: Time,
+    /// What the storage said.
+    pub reason: String,
+    /// Whether it works again.
+    pub over: bool,
+}
+
+impl Body for StorageFault {
+    const KIND: Kind = Kind::team("engine.storage_fault", Family::Debugging);
+}

@@ -1,0 +1,111 @@
+//! What was judged.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Body, Family, Interval, Kind, PromiseId, Span, Time};
+
+/// Kept, broken, or unproven: no evidence is not a kept promise.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Debug)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The low figure reaches the target.
+    Kept,
+    /// The high figure does not.
+    Broken,
+    /// Neither can be said.
+    Unproven,
+}
+
+/// The unit of a figure.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Debug)]
+#[serde(rename_all = "snake_case")]
+pub enum Unit {
+    /// Parts per billion; more is better.
+    Ppb,
+    /// Microseconds; less is better.
+    Micros,
+    /// A count; less is better.
+    Count,
+}
+
+/// What was measured: the truth lies in `[low, high]`. "Low" is the pessimistic end for a share, the optimistic one for a
+/// length or a count.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct Figure {
+    /// In which unit.
+    pub unit: Unit,
+    /// Lower end.
+    pub low: i64,
+    /// Upper end.
+    pub high: i64,
+    /// What is promised, in the same unit.
+    pub target: i64,
+}
+
+/// Why, or what to know beside it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+#[serde(tag = "reason", rename_all = "snake_case")]
+pub enum Reason {
+    /// The window is younger than its length: it started when this revision of the promise was declared.
+    WindowFilling {
+        /// Time since then.
+        elapsed: Span,
+        /// Length of the window.
+        length: Span,
+    },
+    /// So much of the window was observed by nobody.
+    Unobserved {
+        /// How long in all.
+        length: Span,
+    },
+    /// So much of the window was down for certain.
+    Down {
+        /// How long in all.
+        length: Span,
+        /// In how many outages.
+        outages: u64,
+    },
+    /// So much of the window was announced maintenance and set apart.
+    Maintenance {
+        /// How long in all.
+        length: Span,
+    },
+    /// Only one observer: nobody else can confirm what it says.
+    LoneObserver,
+    /// Nothing in the journal bears on the promise.
+    NoEvidence,
+    /// Still kept, but more than half of what may go wrong has.
+    AtRisk,
+}
+
+/// One objective of one promise was judged, from the first `tree_size` entries of the log, at `at`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct Verdict {
+    /// Which promise.
+    pub promise: PromiseId,
+    /// Which revision of it.
+    pub revision: String,
+    /// Which of its objectives, counted from 0.
+    pub objective: u32,
+    /// Version of the evaluator: a later release recomputes with the rules of this one.
+    pub evaluator: u32,
+    /// Entries that were read: those with a sequence below this.
+    pub tree_size: u64,
+    /// As of when.
+    pub at: Time,
+    /// The window that was looked at, at most as long as the objective says.
+    pub window: Interval,
+    /// The verdict.
+    pub outcome: Outcome,
+    /// The figure, when anything could be measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub figure: Option<Figure>,
+    /// Why.
+    pub reasons: Vec<Reason>,
+    /// Sequences of up to sixteen entries that weigh most.
+    pub evidence: Vec<u64>,
+}
+
+impl Body for Verdict {
+    const KIND: Kind = Kind::public("promise.verdict", Family::Statistics);
+}
