@@ -1,1 +1,31 @@
-fn main() {}
+//! `garant` keeps the promises of a security page, and proves that it does.
+//!
+//! Everything starts here: the command line is read, one command is run, its outcome becomes an exit code. The commands
+//! are in [`cli`], one file each; what runs for long is in [`roles`].
+
+mod cli;
+mod configuration;
+mod data;
+mod failure;
+mod figures;
+mod keys;
+mod mirror;
+mod roles;
+mod terminal;
+mod witnessing;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let arguments = cli::Arguments::parse();
+    let mut terminal = terminal::Terminal::new(arguments.colour);
+    match cli::run(arguments, &mut terminal) {
+        Ok(code) => code,
+        Err(failure) => {
+            terminal.failure(&failure);
+            failure.exit_code()
+        }
+    }
+}

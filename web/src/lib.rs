@@ -1,1 +1,74 @@
-//! To be written.
+//! What people see: the trust page, the log over HTTP, metrics, heartbeat intake, the witness endpoint.
+//!
+//! **Problem.** The same process holds what everybody should read and what nobody outside the team may. **Principle.** Two
+//! routers, for two listeners, made from one [`State`]:
+//!
+//! | address | [`public`] | [`team`] |
+//! |---|---|---|
+//! | `/`, `/fr`, `/en` — the trust page | once the policy says `publish = true` | always |
+//! | `/log/…` — the log, as files ([`journal::export`]) | once the policy says so | always |
+//! | `/ping/<uuid>` — heartbeats | always | always |
+//! | `/metrics`, `/ready`, `/api/status.json` | never | always |
+//!
+//! The team's listener belongs on loopback: it asks nobody for a password. The payloads of entries for the team are on
+//! neither, since nothing here needs them.
+//!
+//! A request computes nothing: the judge, the publisher and the watch leave what they know in [`State`], and a page shows
+//! the latest of it. [`serve`] puts limits on everything that a peer can stretch; every answer carries the headers that
+//! keep a browser from doing anything but showing it.
+//!
+//! What this crate does not know: how a verdict comes about, who asks the probes, where anything is stored.
+
+mod answer;
+mod lang;
+mod log;
+pub mod metrics;
+mod ping;
+pub mod ready;
+mod serve;
+mod state;
+pub mod status;
+mod trust_page;
+pub mod witness;
+
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State as Shared};
+use axum::http::StatusCode;
+use axum::middleware::{self, Next};
+use axum::response::Response;
+
+pub use lang::{Language, Precision};
+pub use serve::{Limits, serve, serve_within};
+pub use state::{Board, Cosigned, Identity, NotPublishable, Policy, Probes, ProbeStanding, Published, Standing, State};
+
+use trust_page::Reader;
+
+/// Everything, always: for the team, on loopback.
+pub fn team(state: Arc<State>) -> Router {
+    let routes = trust_page::routes(Reader::Team)
+        .merge(log::routes())
+        .merge(ping::routes())
+        .merge(metrics::routes())
+        .merge(ready::routes())
+        .merge(status::routes());
+    answer::finish(routes.with_state(state))
+}
+
+/// What everybody may see, and only once the policy says `publish = true`; until then it looks as if there were nothing.
+/// Heartbeats are taken in any case: their addresses are secrets of the team's own jobs.
+pub fn public(state: Arc<State>) -> Router {
+    let shown = trust_page::routes(Reader::Public).merge(log::routes());
+    let shown = shown.layer(middleware::from_fn_with_state(Arc::clone(&state), when_published));
+    answer::finish(shown.merge(ping::routes()).with_state(state))
+}
+
+async fn when_published(Shared(state): Shared<Arc<State>>, request: Request, next: Next) -> Response {
+    if state.policy.borrow().publish { next.run(request).await } else { answer::refusal(StatusCode::NOT_FOUND) }
+}

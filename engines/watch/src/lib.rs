@@ -1,1 +1,74 @@
-//! To be written.
+//! The watch: what is up, as an honest interval.
+//!
+//! **Problem.** A monitor that says "99.97 %" counts its own samples. It does not know what happened between two of them,
+//! it counts its own naps as the service's health or as its outage, and it calls a lost packet an outage or an outage a
+//! lost packet. At 99.99 %, four minutes a month, each of these is larger than what is measured.
+//!
+//! **Principle.** Samples are not evidence; states and coverage are. Every pair of probe and observer is asked on its own
+//! turn ([`schedule`]). A first failure is confirmed at once, here and from everywhere else, before it becomes a change of
+//! state with an honest bracket ([`observe`]). A book per observer says which minutes were observed at all ([`coverage`]).
+//! Figures of the machine become findings when they last ([`finding`]). Whatever happens to the observer itself (late,
+//! suspended, stepped clock, refused by the storage) makes time *unknown*, never *down*.
+//!
+//! The flow through the code: [`Config`] is read from the policy; [`Watch`] runs as an engine; its task ([`run`]) only
+//! carries things between the world and [`rounds`], which decides everything and knows no world; [`source`] asks.
+//!
+//! What is public knows no host: changes, coverage, pings and findings are public, their [`event::watch::Detail`] is for the
+//! team.
+//!
+//! Observers are vantage points of this process for now. Each has its own lanes, states, books and sequence, and shares
+//! nothing with another but the instant at which all are asked to confirm: the seam at which a remote agent will stand.
+
+mod config;
+mod coverage;
+mod figures;
+mod finding;
+mod journaling;
+mod observe;
+mod rounds;
+mod run;
+mod schedule;
+pub mod source;
+
+use event::ObserverId;
+use policy::{Document, SectionDoc};
+
+pub use config::{Common, Config, Declared, Options};
+pub use figures::{Counts, Figures, Standing};
+pub use run::Watch;
+
+use source::{dns, heartbeat, host, http, tcp, tls};
+
+/// The name of the engine.
+pub const NAME: &str = "watch";
+
+/// A kind of probe: where the policy declares it, and who reads it there.
+pub struct Kind {
+    /// `http`, as in `[[probe.http]]` and in the public policy.
+    pub name: &'static str,
+    pub(crate) read: fn(&mut Document, &[ObserverId]) -> Vec<Declared>,
+    pub(crate) reference: fn() -> SectionDoc,
+}
+
+macro_rules! kind {
+    ($name:literal, $settings:ty) => {
+        Kind {
+            name: $name,
+            read: |document, observers| {
+                let settings = document.tables::<$settings>(concat!("probe.", $name));
+                settings.into_iter().map(|settings| Declared::new($name, settings, observers)).collect()
+            },
+            reference: || SectionDoc::of::<$settings>(concat!("probe.", $name), true),
+        }
+    };
+}
+
+/// All kinds. A new one is a file in [`source`] and a line here.
+pub const KINDS: &[Kind] = &[
+    kind!("http", http::Http),
+    kind!("tcp", tcp::Tcp),
+    kind!("tls", tls::Tls),
+    kind!("dns", dns::Dns),
+    kind!("heartbeat", heartbeat::Expected),
+    kind!("host", host::Host),
+];

@@ -1,1 +1,39 @@
-//! To be written.
+//! What an engine is, what it is given, and who restarts it.
+//!
+//! **Problem.** A monitor that dies unnoticed reports a quiet night. One that panics and takes its neighbours along
+//! reports nothing at all. And code that asks the operating system for the time can only be tested as slowly as time
+//! passes.
+//!
+//! **Principle.** An [`Engine`] is a function from a [`Context`] to a future. The context holds everything outside of it:
+//! [`clock`], [`random`]ness, [`net`]work, [`processes`], the [`Recorder`] and the stores. The [`Supervisor`] runs each
+//! attempt as a task of its own, turns a panic into a value, takes silence for failure, restarts with a growing delay, and
+//! writes all of it into the journal: what the engine did not see while it was away is *unproven*, and the journal says why.
+//!
+//! What happens otherwise: engines that share locks die together; engines that are only restarted, and never counted as
+//! blind, turn their own outages into the customer's good news.
+//!
+//! The main flow: a role makes a [`Context`], adds its engines to a [`Supervisor`], runs it until the stop token is
+//! cancelled, then [flushes](Recorder::flush) the recorder. [`sim`] makes the same context without an outside world.
+//!
+//! What this crate does not know: any engine, the policy, promises, how to serve HTTP.
+
+pub mod clock;
+mod context;
+pub mod heartbeat;
+pub mod http;
+pub mod net;
+pub mod processes;
+mod progress;
+pub mod random;
+pub mod recorder;
+pub mod sim;
+pub mod supervisor;
+
+pub use context::{BoxFuture, Context, Engine, EngineError, OnFailure};
+pub use event::Clock;
+pub use processes::Processes;
+pub use progress::Progress;
+pub use random::Random;
+pub use recorder::{RecordError, Recorded, Recorder};
+pub use supervisor::{Board, Ended, Health, State, Supervisor};
+pub use tokio_util::sync::CancellationToken;

@@ -79,6 +79,8 @@ name!(/// A public sentence, as code. The ids of `docs/promises.md` where one fi
     PromiseId);
 name!(/// A region of a provider.
     RegionId);
+name!(/// A machine of the team. Never public.
+    HostId);
 name!(/// What a detector looks for, such as `disk-usage`.
     FindingId);
 

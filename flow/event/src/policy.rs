@@ -114,6 +114,19 @@ pub enum Objective {
     },
 }
 
+impl Objective {
+    /// Length of the window that it is judged over.
+    pub const fn over(&self) -> Span {
+        match self {
+            Self::Availability { over, .. }
+            | Self::Freshness { over, .. }
+            | Self::Coverage { over, .. }
+            | Self::Configuration { over, .. }
+            | Self::Absence { over, .. } => *over,
+        }
+    }
+}
+
 /// A promise, public form.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
 pub struct Promise {

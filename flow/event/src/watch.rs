@@ -27,9 +27,9 @@ pub struct Changed {
     pub service: ServiceId,
     /// What it is now.
     pub state: State,
-    /// Start of the last sample that showed the state before; of the first sample when there was none before.
+    /// Start of the last sample that showed the state before; the same as `by` when there was none before.
     pub after: Time,
-    /// Start of the first sample that shows this state.
+    /// End of the first sample that shows this state: a sample proves a state somewhere between its start and its end.
     pub by: Time,
 }
 
@@ -99,9 +99,9 @@ pub struct Finding {
     pub probe: ProbeId,
     /// Whether it is there now.
     pub open: bool,
-    /// Start of the last sample that showed the opposite.
+    /// Start of the last sample that showed the opposite; the same as `by` when there was none before.
     pub after: Time,
-    /// Start of the first sample that shows this.
+    /// End of the first sample that shows this.
     pub by: Time,
 }
 

@@ -1,1 +1,55 @@
-//! To be written.
+//! The policy file, typed, with places: all mistakes at once, shown in the user's own file.
+//!
+//! A policy is the infrastructure as code of a team, so a mistake in it must cost a minute and not an evening. Reading
+//! stops at nothing: every syntax error, unknown key, wrong type, figure out of range, duplicate name, name that nobody
+//! declares and contradiction is collected and shown under the line it is in, with what to write instead. A policy is
+//! used whole or not at all.
+//!
+//! `serde` is not used for the file. It stops at the first error, and its `flatten` and `untagged` lose the place of a
+//! value. Instead each kind of table is a [`Section`]: a type with a function `read` that asks a [`Table`] for its keys,
+//! one after the other, each with a sentence of documentation.
+//!
+//! # One source for the reader and for its reference
+//!
+//! `Section::read` runs on two kinds of [`Table`]. On a *reading* table it gets values out of the user's file. On a
+//! *recording* table it gets nothing, and every question it asks is written down: name of the key, shape, default,
+//! documentation. [`reference()`] makes `docs/policy.md` from these records, so a key can't be read and undocumented, or
+//! documented and not read. There is one rule for whoever writes a section: **ask for all keys first, use `?` after**.
+//! A section that returns early hides later keys from its reference and later mistakes from its user;
+//! [`SectionDoc::check`] finds it.
+//!
+//! # In order
+//!
+//! 1. [`Document::load`] reads `garant.toml` and `conf.d/*.toml` beside it into one tree.
+//! 2. Each crate takes its own tables: [`Document::tables`], [`Document::table`]; the nouns that all share are [`Shared`].
+//! 3. [`Document::finish`] gives all mistakes, those of what nobody took included, or the sources of a sound policy.
+
+mod address;
+mod context;
+mod document;
+mod load;
+mod mistake;
+mod name;
+mod nouns;
+mod reference;
+mod source;
+mod suggest;
+mod table;
+mod tree;
+mod value;
+
+pub use address::{Address, BadAddress, HostPort, Scheme, Url};
+pub use document::Document;
+pub use mistake::{Mistake, Mistakes};
+pub use name::{Name, Noun, PersonName};
+pub use nouns::{
+    Channel, Host, Journal, Maintenance, Observer, Origin, Pages, Person, Publication, Region, RetentionPeriods,
+    Service, Shared, VerifierKey, Witness,
+};
+pub use reference::{KeyDoc, Need, SectionDoc, reference};
+pub use source::{Place, Position, Source, Sources};
+pub use table::{Section, Table};
+pub use value::{Located, Slot, Value};
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,67 @@
-//! To be written.
+//! Promise → objective → verdict: a pure function over journal entries (BX-1).
+//!
+//! A promise is a sentence on a page; its objectives say what figure would prove it. Everything here is computed from
+//! the public entries of the log and from nothing else: no clock, no query, no float. Whoever has the entries gets the
+//! same verdicts, byte for byte, so a stranger can check ours ([`audit`]) and a rewritten history shows (BX-4).
+//!
+//! # The flow
+//!
+//! [`Judge`] folds entries. `declared` keeps what the policies said as functions of time, `observed` what each observer
+//! said, in steps and merged spans: memory grows with changes, not with minutes. A question, such as
+//! [`Judge::verdicts`], reads both: `line` lets the observers of a probe vote and adds probes up to services,
+//! `maintenance` says what is set apart, and one file per objective rules on the rest.
+//!
+//! # The rules (evaluator 1)
+//!
+//! - **Declarations.** A policy holds from its `recorded_at` until the next one's. The window of an objective, as of
+//!   `at`, is `[max(declared, at − over), at)`, where `declared` is when this revision of the promise came into effect,
+//!   uninterrupted since. A window shorter than `over` says so: [`WindowFilling`](event::promise::Reason::WindowFilling).
+//! - **Standing.** For one observer, a probe is what its last `watch.changed` says; degraded is up; flapping is
+//!   undecided; the bracket `[after, by]` between an up and a down is undecided; before the first change nothing is
+//!   known. An observer that contradicts its own past makes that past undecided, never better.
+//! - **Coverage.** That counts only while the observer covered the probe: inside its `watch.coverage`, outside the gaps
+//!   named, the policy named asking that observer to ask that probe, and its clock not having stepped over it. Time for
+//!   which there is no record is time that nobody observed.
+//! - **Agreement.** Of the observers that cover a probe at an instant: `majority` needs more than half, `any` one, `all`
+//!   all of them to call it down (and more than half, all, one to call it up). Otherwise it is undecided; without any
+//!   observer, unknown.
+//! - **Services** are as bad as the worst of the probes declared at that instant: down, undecided, unknown, up. Without
+//!   probes: unknown.
+//! - **Maintenance** announced before it starts, and not during an outage, is set apart from availability.
+//! - **Figures** are intervals `[low, high]` that hold the truth, `low` rounded down and `high` up. Kept when even `low`
+//!   reaches the target, broken when not even `high` does, unproven otherwise. Nothing observed is never kept.
+//!
+//! A sample is taken for the truth until the next one: an outage shorter than the interval between two samples, or the
+//! end of the last interval before the observer stopped, may go unseen. Coverage records bound the latter by ending
+//! where observation ended.
+
+mod absence;
+mod availability;
+mod configuration;
+mod coverage;
+mod declared;
+mod due;
+mod eras;
+mod fact;
+mod freshness;
+mod judge;
+mod line;
+mod maintenance;
+mod observed;
+mod ruling;
+mod section;
+mod steps;
+
+pub mod audit;
+pub mod revision;
+
+pub use due::{DAILY, due};
+pub use judge::{Judge, ServiceState, Timeline};
+pub use section::PromiseSection;
+
+/// Version of the rules. A verdict names the version it was computed by; a release that changes a rule keeps the rules
+/// before, or says that it can't check them.
+pub const EVALUATOR: u32 = 1;
+
+#[cfg(test)]
+mod tests;

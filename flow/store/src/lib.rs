@@ -1,1 +1,42 @@
-//! To be written.
+//! Where things are kept: the journal, what is derived from it, and the time series. The only crate with SQL.
+//!
+//! **Problem.** Whoever recorded something needs to know when it can no longer be lost, and whoever is shown a proof
+//! needs state and proof to agree after any crash. Both break when a caller assembles a transaction out of small calls:
+//! a process dies between two of them.
+//!
+//! **Principle.** One trait per aggregate, and each method is one whole transaction: when it returns `Ok`, all of it is
+//! durable (except [`Samples`], which says how much it may lose); when it returns `Err`, or the process dies, none of it is
+//! there. No method hands out a transaction, a lock or a cursor.
+//!
+//! | trait | keeps | loses at `kill -9` |
+//! |---|---|---|
+//! | [`Journal`] | entries, sealed payloads, tree, signed checkpoint | nothing that was acknowledged |
+//! | [`Projections`] | what a consumer has folded, with its cursor | nothing that was acknowledged |
+//! | [`Samples`] | time series and their rollups | at most the last fifth of a second |
+//!
+//! [`sqlite`] implements all three in one directory. [`conformance`] holds the tests that any implementation must pass.
+//!
+//! What this crate does not know: what an event means, which promise it feeds, who may read it over the network.
+
+mod error;
+mod keys;
+mod lock;
+mod log;
+mod projections;
+mod random;
+mod reserve;
+mod samples;
+mod sequence;
+mod tiles;
+
+#[doc(hidden)]
+pub mod conformance;
+pub mod sqlite;
+
+pub use error::{OpenError, StoreError};
+pub use log::{EVENTS_MAX, Entry, Fault, Head, Journal, Payload, RANGE_MAX, StorageHealth};
+pub use projections::{Projection, Projections, STATE_BYTES_MAX};
+pub use samples::{
+    Bucket, Expired, HOURS_KEPT, Histogram, MINUTES_KEPT, RAW_INTERVAL_MAX, RAW_KEPT, Reading, Resolution, Sample, Samples,
+    Tally,
+};

@@ -1,0 +1,73 @@
+//! Real processes, what they cost, and how long things take.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+/// A process that ends with its handle.
+pub(crate) struct Process(Child);
+
+impl Process {
+    #[expect(clippy::disallowed_methods, reason = "a benchmark starts real programs")]
+    pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
+        Command::new(program)
+    }
+
+    pub(crate) fn start(command: &mut Command) -> std::io::Result<Self> {
+        command.spawn().map(Self)
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    pub(crate) fn child(&mut self) -> &mut Child {
+        &mut self.0
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+/// Processor seconds used by a process so far, all threads, user and system (proc(5), fields 14 and 15 of stat).
+pub(crate) fn cpu_s(pid: u32) -> Option<f64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let user: f64 = fields.next()?.parse().ok()?;
+    let system: f64 = fields.next()?.parse().ok()?;
+    // USER_HZ is 100 on every Linux that runs Debian.
+    Some((user + system) / 100.0)
+}
+
+/// Resident memory of a process, in MB (10^6 bytes).
+pub(crate) fn resident_mb(pid: u32) -> Option<f64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+    let kib: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kib * 1024.0 / 1e6)
+}
+
+/// Now, on the monotonic clock.
+#[expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
+
+pub(crate) fn pause(length: Duration) {
+    std::thread::sleep(length);
+}
+
+/// The binary under test, built for release.
+pub(crate) fn garant() -> Result<std::path::PathBuf, Box<dyn std::error::Error>> {
+    let built = Process::command(env!("CARGO")).args(["build", "--release", "--quiet", "--package", "garant"]).status()?;
+    if !built.success() {
+        return Err("garant does not build".into());
+    }
+    let here = std::env::current_exe()?;
+    Ok(here.with_file_name("garant"))
+}

@@ -1,0 +1,118 @@
+//! What the watch knows of itself and of its probes now: for metrics, status and pages. Never for a verdict.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use event::watch::State;
+use event::{ObserverId, ProbeId, Span, Time};
+use store::Reading;
+
+use crate::source::Answer;
+
+/// What one observer says of one probe at the moment.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Standing {
+    /// Its state and since when, once it is known.
+    pub state: Option<(State, Time)>,
+    /// The last reading.
+    pub reading: Reading,
+    /// When that was asked.
+    pub at: Time,
+    /// How long the answer took.
+    pub took: Span,
+    /// Its figure, in the unit of the kind.
+    pub value: Option<i64>,
+    /// What it said, in words, for the team; empty while all is well.
+    pub text: String,
+}
+
+/// Counters since the process started.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counts {
+    /// Pairs of probe and observer.
+    pub lanes: usize,
+    /// Samples by reading, in the order of [`Reading::ALL`]; late ones are unknown.
+    pub samples: [u64; 4],
+    /// Turns that were not started because they were late, or found no room.
+    pub skipped: u64,
+    /// The latest start that was made, against when it was due.
+    pub lateness_max: Span,
+    /// Starts that were more than 100 ms late.
+    pub late_starts: u64,
+}
+
+/// Shared by the watch and whoever shows it. Each method takes a lock or an atomic for microseconds.
+#[derive(Default, Debug)]
+pub struct Figures {
+    lanes: AtomicUsize,
+    samples: [AtomicU64; 4],
+    skipped: AtomicU64,
+    lateness_max: AtomicI64,
+    late_starts: AtomicU64,
+    standings: Mutex<BTreeMap<(ProbeId, ObserverId), Standing>>,
+}
+
+impl Figures {
+    /// The counters.
+    pub fn counts(&self) -> Counts {
+        Counts {
+            lanes: self.lanes.load(Ordering::Relaxed),
+            samples: [0, 1, 2, 3].map(|i| self.samples[i].load(Ordering::Relaxed)),
+            skipped: self.skipped.load(Ordering::Relaxed),
+            lateness_max: Span::from_micros(self.lateness_max.load(Ordering::Relaxed)),
+            late_starts: self.late_starts.load(Ordering::Relaxed),
+        }
+    }
+
+    /// What is known of every probe, by probe and observer.
+    pub fn standings(&self) -> Vec<((ProbeId, ObserverId), Standing)> {
+        self.board().iter().map(|(key, standing)| (key.clone(), standing.clone())).collect()
+    }
+
+    pub(crate) fn set_lanes<'a>(&self, lanes: impl Iterator<Item = (&'a ProbeId, &'a ObserverId)>) {
+        let mut board = self.board();
+        let mut before = std::mem::take(&mut *board);
+        let mut count = 0;
+        for (probe, observer) in lanes {
+            count += 1;
+            let key = (probe.clone(), observer.clone());
+            if let Some(standing) = before.remove(&key) {
+                board.insert(key, standing);
+            }
+        }
+        self.lanes.store(count, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_skipped(&self) {
+        self.skipped.fetch_add(1, Ordering::Relaxed);
+        self.samples[Reading::Unknown as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_start(&self, lateness: Span, reading: Reading) {
+        self.samples[reading as usize].fetch_add(1, Ordering::Relaxed);
+        self.lateness_max.fetch_max(lateness.micros(), Ordering::Relaxed);
+        if lateness > Span::from_millis(100) {
+            self.late_starts.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn stand(
+        &self,
+        probe: &ProbeId,
+        observer: &ObserverId,
+        state: Option<(State, Time)>,
+        answer: &Answer,
+        at: Time,
+        took: Span,
+    ) {
+        let text = if answer.reading == Reading::Up { String::new() } else { answer.text.clone() };
+        let standing = Standing { state, reading: answer.reading, at, took, value: answer.value, text };
+        self.board().insert((probe.clone(), observer.clone()), standing);
+    }
+
+    fn board(&self) -> MutexGuard<'_, BTreeMap<(ProbeId, ObserverId), Standing>> {
+        // Nothing that can panic runs under this lock.
+        self.standings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,99 @@
+//! From figures to findings: hysteresis in time and in level.
+//!
+//! A disk at 80 % writes, cleans up, writes. With one threshold it would open and close a finding every minute, and
+//! people would learn to look away. So a finding opens when the figure stayed at or over its threshold for as long as
+//! the policy says, and ends when it stayed well under it (five points) for as long. In between, what was true remains
+//! true.
+
+use event::{Span, Time};
+
+use crate::source::Level;
+
+/// A change of a finding; see [`event::watch::Finding`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Turn {
+    pub(crate) open: bool,
+    pub(crate) after: Time,
+    pub(crate) by: Time,
+}
+
+/// What is known of one finding.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Hysteresis {
+    /// Unknown until the first clear figure.
+    open: Option<bool>,
+    /// Start of the last sample.
+    last: Option<Time>,
+    /// Since when the figure says the opposite of `open`.
+    contrary_since: Option<Time>,
+}
+
+impl Hysteresis {
+    /// Takes the figure of the sample from `start` to `end`; says when the finding opened or ended, or what it is when
+    /// that was not known before. A figure that was always low needs no waiting to be known as such.
+    pub(crate) fn take(&mut self, level: Level, lasting: Span, start: Time, end: Time) -> Option<Turn> {
+        let before = self.last.replace(start);
+        let contrary = match (level, self.open) {
+            (Level::Low, None) => {
+                (self.open, self.contrary_since) = (Some(false), None);
+                return Some(Turn { open: false, after: end, by: end });
+            }
+            (Level::High, None | Some(false)) | (Level::Low, Some(true)) => true,
+            (Level::Between, _) | (Level::High, Some(true)) | (Level::Low, Some(false)) => false,
+        };
+        if !contrary {
+            self.contrary_since = None;
+            return None;
+        }
+        let since = *self.contrary_since.get_or_insert(start);
+        if start.since(since) < lasting {
+            return None;
+        }
+        let open = level == Level::High;
+        let known = self.open.is_some();
+        (self.open, self.contrary_since) = (Some(open), None);
+        Some(Turn { open, after: before.filter(|_| known).unwrap_or(end), by: end })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One letter a minute: `h`igh, `b`etween, `l`ow; lasting three minutes.
+    fn check(levels: &str, expect: &[(bool, i64, i64)]) {
+        let mut hysteresis = Hysteresis::default();
+        let turns: Vec<_> = (0..)
+            .zip(levels.chars())
+            .filter_map(|(minute, letter)| {
+                let level = match letter {
+                    'h' => Level::High,
+                    'b' => Level::Between,
+                    _ => Level::Low,
+                };
+                let start = Time::from_secs(minute * 60);
+                hysteresis.take(level, Span::from_secs(180), start, start + Span::from_secs(1))
+            })
+            .map(|turn| (turn.open, turn.after.micros() / 1_000_000, turn.by.micros() / 1_000_000))
+            .collect();
+        assert_eq!(turns, expect, "{levels}");
+    }
+
+    /// WA-2: what lasts is found, what flickers is not.
+    #[test]
+    fn a_finding_needs_time_to_open_and_to_end() {
+        check("llll", &[(false, 1, 1)]);
+        check("lhhh", &[(false, 1, 1)]);
+        check("lhhhh", &[(false, 1, 1), (true, 180, 241)]);
+        check("lhhlhhlhh", &[(false, 1, 1)]);
+        check("lhhbhhh", &[(false, 1, 1)]);
+        check("lhhhhlllbllll", &[(false, 1, 1), (true, 180, 241), (false, 660, 721)]);
+        check("lhhhhbbbbbbbb", &[(false, 1, 1), (true, 180, 241)]);
+        // High from the start: open once it lasted; not known before.
+        check("hhh", &[]);
+        check("hhhh", &[(true, 181, 181)]);
+        // Between from the start says nothing.
+        check("bbbb", &[]);
+        check("bbl", &[(false, 121, 121)]);
+    }
+}

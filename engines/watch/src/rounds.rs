@@ -1,0 +1,499 @@
+//! The rounds of the watch, without the world: clocks and answers go in, questions and entries come out.
+//!
+//! Everything that decides is here, and nothing that waits: [`Rounds`] is told the time and what was answered, and says
+//! whom to ask and what to journal. So a year of outages, a suspended process or a clock that jumps is a test of some
+//! milliseconds, and the task that drives it ([`crate::run`]) is too simple to be wrong.
+//!
+//! Two disturbances are noticed before anything else is believed:
+//!
+//! * **The process stood still** (SIGSTOP, a suspended machine, a starved executor). What was under way then says nothing
+//!   about the service. Books end at the last look at the clocks.
+//! * **The wall clock stepped** against the monotonic one. Labels before and after can't be compared. Books end, states
+//!   are forgotten, and the step is journaled for every observer here.
+//!
+//! [`engine::clock::ClockWatch`] tells both.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use engine::clock::Oddity;
+use event::engine::{Blind, BlindCause, ClockStepped};
+use event::watch::{Changed, Coverage, Detail, Finding, Pinged, State};
+use event::{FindingId, Interval, Monotonic, ObserverId, ProbeId, ServiceId, Span, Time};
+use store::{Reading, Sample};
+
+use crate::config::{Config, Declared, Options};
+use crate::coverage::Book;
+use crate::figures::Figures;
+use crate::finding::Hysteresis;
+use crate::observe::{Change, Observe, Seen};
+use crate::schedule::{Cause, Due, LaneId, Schedule, lateness_max, next_turn, phase};
+use crate::source::{Answer, Moment, Probe};
+
+/// How long after a first failure the same observer asks again; less when the probe's timeout is short.
+const CONFIRM_PAUSE: Span = Span::from_secs(1);
+/// Least pause before looking again for room.
+const ROOM_PAUSE_MIN: Span = Span::from_millis(5);
+
+/// A question to ask now.
+pub(crate) struct Order {
+    pub(crate) number: u64,
+    pub(crate) probe: Arc<dyn Probe>,
+    pub(crate) timeout: Span,
+}
+
+/// What became of an order.
+pub(crate) struct Done {
+    pub(crate) number: u64,
+    pub(crate) started: Moment,
+    pub(crate) ended: Moment,
+    pub(crate) outcome: Outcome,
+}
+
+/// How it ended.
+pub(crate) enum Outcome {
+    /// The probe answered.
+    Answered(Answer),
+    /// It did not, in its time.
+    TimedOut,
+    /// It panicked: our fault.
+    Failed,
+}
+
+/// An entry for the journal.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) enum Entry {
+    Changed(Changed),
+    Detail(Detail),
+    Coverage(Coverage),
+    Finding(Finding),
+    Pinged(Pinged),
+    ClockStepped(ClockStepped),
+    Blind(Blind),
+}
+
+/// What to do, in this order.
+pub(crate) enum Effect {
+    Ask(Order),
+    Journal(ObserverId, Entry),
+    Sample(Sample),
+}
+
+/// A question under way.
+struct Flight {
+    lane: LaneId,
+    target: Option<Arc<str>>,
+    scheduled: Monotonic,
+    /// The process stood still or the clock stepped meanwhile.
+    disturbed: bool,
+}
+
+/// One probe as one observer sees it.
+struct Lane {
+    probe_id: ProbeId,
+    observer: ObserverId,
+    service: ServiceId,
+    spec: u64,
+    every: Span,
+    phase: Span,
+    timeout: Span,
+    slower_than: Option<Span>,
+    target: Option<Arc<str>>,
+    probe: Arc<dyn Probe>,
+    observe: Observe,
+    findings: BTreeMap<FindingId, Hysteresis>,
+    state: Option<(State, Time)>,
+    asking: bool,
+    called: bool,
+}
+
+impl Lane {
+    /// What it is becomes unknown; the next sample tells it anew.
+    fn forget(&mut self) {
+        self.observe = Observe::new(self.every, self.probe.confirm());
+        self.findings.clear();
+        self.state = None;
+    }
+}
+
+/// All rounds of all local observers.
+pub(crate) struct Rounds {
+    process: ObserverId,
+    options: Options,
+    lanes: BTreeMap<LaneId, Lane>,
+    by_probe: HashMap<ProbeId, Vec<LaneId>>,
+    books: BTreeMap<ObserverId, Book>,
+    schedule: Schedule,
+    flights: HashMap<u64, Flight>,
+    per_target: HashMap<Arc<str>, u32>,
+    next_lane: u32,
+    next_number: u64,
+    last_look: Moment,
+    /// Since when nothing can be journaled.
+    mute_since: Option<Time>,
+    figures: Arc<Figures>,
+}
+
+impl Rounds {
+    /// No probe yet; see [`apply`](Self::apply). `process` is the observer that the process itself is.
+    pub(crate) fn new(now: Moment, process: ObserverId, figures: Arc<Figures>) -> Self {
+        Self {
+            process,
+            options: Options::default(),
+            lanes: BTreeMap::new(),
+            by_probe: HashMap::new(),
+            books: BTreeMap::new(),
+            schedule: Schedule::default(),
+            flights: HashMap::new(),
+            per_target: HashMap::new(),
+            next_lane: 0,
+            next_number: 0,
+            last_look: now,
+            mute_since: None,
+            figures,
+        }
+    }
+
+    /// Puts a policy into effect: what is unchanged keeps its state, what is new starts, what is gone stops. The pages of
+    /// all books end here, so that each names one revision.
+    pub(crate) fn apply(&mut self, config: &Config, now: Moment, effects: &mut Vec<Effect>) {
+        self.close_books(now.wall, effects);
+        self.options = config.options;
+        let mut wanted: HashMap<(&ProbeId, &ObserverId), &Declared> = HashMap::new();
+        for declared in &config.probes {
+            wanted.extend(declared.observers.iter().map(|observer| ((&declared.id, observer), declared)));
+        }
+        let mut kept = HashSet::new();
+        let mut gone = Vec::new();
+        for (&id, lane) in &self.lanes {
+            match wanted.get(&(&lane.probe_id, &lane.observer)) {
+                Some(declared) if declared.spec == lane.spec => {
+                    kept.insert((lane.probe_id.clone(), lane.observer.clone()));
+                }
+                _ => gone.push(id),
+            }
+        }
+        for id in gone {
+            self.remove(id);
+        }
+        self.books.retain(|observer, _| config.observers.contains(observer));
+        for observer in &config.observers {
+            let book = self.books.entry(observer.clone()).or_insert_with(|| Book::new(now.wall, String::new()));
+            book.revise(config.revision.clone());
+        }
+        // In the order of the policy, so that a test sees the same lanes in every run.
+        for declared in &config.probes {
+            for observer in &declared.observers {
+                if !kept.contains(&(declared.id.clone(), observer.clone())) {
+                    self.add(declared, observer, now);
+                }
+            }
+        }
+        let lanes = self.lanes.values().map(|lane| (&lane.probe_id, &lane.observer));
+        self.figures.set_lanes(lanes);
+    }
+
+    fn add(&mut self, declared: &Declared, observer: &ObserverId, now: Moment) {
+        let id = LaneId(self.next_lane);
+        self.next_lane += 1;
+        let every = declared.asked_every;
+        let phase = phase(&declared.id, observer, every);
+        let target = declared.probe.target().map(Arc::from);
+        let lane = Lane {
+            probe_id: declared.id.clone(),
+            observer: observer.clone(),
+            service: declared.service.clone(),
+            spec: declared.spec,
+            every,
+            phase,
+            timeout: declared.timeout,
+            slower_than: declared.slower_than,
+            target,
+            probe: Arc::clone(&declared.probe),
+            observe: Observe::new(every, declared.probe.confirm()),
+            findings: BTreeMap::new(),
+            state: None,
+            asking: false,
+            called: false,
+        };
+        if let Some(book) = self.books.get_mut(observer) {
+            book.add(id, declared.id.clone(), every);
+        }
+        self.by_probe.entry(declared.id.clone()).or_default().push(id);
+        self.lanes.insert(id, lane);
+        self.schedule.plan(id, next_turn(now.monotonic, every, phase), Cause::Turn);
+    }
+
+    fn remove(&mut self, id: LaneId) {
+        let Some(lane) = self.lanes.remove(&id) else { return };
+        if let Some(book) = self.books.get_mut(&lane.observer) {
+            book.remove(id);
+        }
+        if let Some(lanes) = self.by_probe.get_mut(&lane.probe_id) {
+            lanes.retain(|&other| other != id);
+            if lanes.is_empty() {
+                self.by_probe.remove(&lane.probe_id);
+            }
+        }
+        // Flights and turns of a lane that is gone are recognised when they come back.
+    }
+
+    /// When to look again at the latest, but for answers.
+    pub(crate) fn next(&self) -> Option<Monotonic> {
+        self.schedule.next()
+    }
+
+    /// Looks at the clocks: notices disturbances, starts what is due, turns pages that are complete. To be called at least
+    /// twice a second, and before every answer.
+    pub(crate) fn look(&mut self, now: Moment, oddities: &[Oddity], effects: &mut Vec<Effect>) {
+        self.notice(now, oddities, effects);
+        while let Some(due) = self.schedule.pop(now.monotonic) {
+            self.start(due, now, effects);
+        }
+        if self.mute_since.is_none() {
+            for (observer, book) in &mut self.books {
+                while let Some(coverage) = book.turn_page(now.wall) {
+                    effects.push(Effect::Journal(observer.clone(), Entry::Coverage(coverage)));
+                }
+            }
+        }
+    }
+
+    /// Ends all books at the last look, and believes nothing that was under way.
+    fn notice(&mut self, now: Moment, oddities: &[Oddity], effects: &mut Vec<Effect>) {
+        let last = std::mem::replace(&mut self.last_look, now);
+        if oddities.is_empty() {
+            return;
+        }
+        tracing::warn!(?oddities, "the watch stood still or its clock stepped: that time is unproven");
+        self.close_books(last.wall, effects);
+        for flight in self.flights.values_mut() {
+            flight.disturbed = true;
+        }
+        let step = oddities.iter().find_map(|oddity| match oddity {
+            Oddity::Stepped(step) => Some(*step),
+            Oddity::StoodStill(_) => None,
+        });
+        for lane in self.lanes.values_mut() {
+            if step.is_some() {
+                lane.forget();
+            } else {
+                lane.observe.drop_doubt();
+            }
+        }
+        for (observer, book) in &mut self.books {
+            book.reopen(now.wall);
+            if let Some(step) = step {
+                book.forget_samples();
+                // The engine's own timekeeper journals it for the observer that the process is.
+                if *observer != self.process {
+                    effects.push(Effect::Journal(observer.clone(), Entry::ClockStepped(step)));
+                }
+            }
+        }
+    }
+
+    fn start(&mut self, due: Due, now: Moment, effects: &mut Vec<Effect>) {
+        let Some(lane) = self.lanes.get_mut(&due.lane) else { return };
+        if due.cause == Cause::Turn && !due.again() {
+            // Strictly after this turn, and not before now: turns that passed while we stood still are not made up for.
+            let after = Monotonic(due.scheduled.0 + 1).max(now.monotonic);
+            self.schedule.plan(due.lane, next_turn(after, lane.every, lane.phase), Cause::Turn);
+        }
+        if lane.asking {
+            // What is under way answers this one too.
+            lane.called &= due.cause != Cause::Call;
+            return;
+        }
+        let late = now.monotonic.since(due.scheduled);
+        let lateness_max = lateness_max(lane.every);
+        let room = self.flights.len() < self.options.in_flight_max
+            && lane.target.as_ref().and_then(|target| self.per_target.get(target)).copied().unwrap_or(0)
+                < self.options.per_target_max;
+        if late > lateness_max {
+            lane.called &= due.cause != Cause::Call;
+            if due.cause == Cause::Turn {
+                self.figures.count_skipped();
+                effects.push(Effect::Sample(sample(lane, now.wall, Span::ZERO, Reading::Unknown, None)));
+            }
+        } else if room {
+            lane.called &= due.cause != Cause::Call;
+            lane.asking = true;
+            let number = self.next_number;
+            self.next_number += 1;
+            if let Some(target) = &lane.target {
+                *self.per_target.entry(Arc::clone(target)).or_default() += 1;
+            }
+            if let Some(book) = self.books.get_mut(&lane.observer) {
+                book.asked(due.lane, now.wall);
+            }
+            let order = Order { number, probe: Arc::clone(&lane.probe), timeout: lane.timeout };
+            let target = lane.target.clone();
+            let flight = Flight { lane: due.lane, target, scheduled: due.scheduled, disturbed: false };
+            self.flights.insert(number, flight);
+            effects.push(Effect::Ask(order));
+        } else {
+            let pause = Span::from_micros(lateness_max.micros() / 4).max(ROOM_PAUSE_MIN);
+            self.schedule.postpone(due, now.monotonic, pause);
+        }
+    }
+
+    /// Takes an answer. [`look`](Self::look) has been called with the same `now`.
+    pub(crate) fn answered(&mut self, done: Done, now: Moment, effects: &mut Vec<Effect>) {
+        let Some(flight) = self.flights.remove(&done.number) else { return };
+        if let Some(target) = &flight.target {
+            self.leave(target);
+        }
+        let Some(lane) = self.lanes.get_mut(&flight.lane) else { return };
+        lane.asking = false;
+        let lateness = done.started.monotonic.since(flight.scheduled);
+        let took = done.ended.monotonic.since(done.started.monotonic);
+        let too_late = lateness > lateness_max(lane.every) || took > lane.timeout + lateness_max(lane.every);
+        let mut answer = match done.outcome {
+            Outcome::Answered(answer) => answer,
+            Outcome::TimedOut => Answer::down(format!("no answer within {}", lane.timeout)),
+            Outcome::Failed => Answer::unknown("the probe itself failed: this is a defect of garant"),
+        };
+        if let Some(slow) = lane.slower_than.filter(|&slow| answer.reading == Reading::Up && took > slow) {
+            answer.reading = Reading::Degraded;
+            answer.text = format!("slower than {slow}: {}", answer.text);
+        }
+        if flight.disturbed || too_late {
+            answer.reading = Reading::Unknown;
+            answer.symptoms.clear();
+        }
+        self.figures.count_start(lateness, answer.reading);
+
+        let seen = Seen { start: done.started.wall, end: done.started.wall + took, reading: answer.reading };
+        effects.push(Effect::Sample(sample(lane, seen.start, took, seen.reading, answer.value)));
+        let was_in_doubt = lane.observe.in_doubt();
+        let mut changes = Vec::new();
+        lane.observe.take(seen, &mut changes);
+        for &change in &changes {
+            lane.state = Some((change.state, change.by));
+            tell(lane, &change, &answer.text, took, effects);
+        }
+        find(lane, &answer, seen, took, effects);
+        let in_doubt = lane.observe.in_doubt();
+        if let Some(book) = self.books.get_mut(&lane.observer) {
+            book.answered(flight.lane, seen.start, seen.reading != Reading::Unknown, in_doubt);
+        }
+        self.figures.stand(&lane.probe_id, &lane.observer, lane.state, &answer, seen.start, took);
+        if in_doubt && !was_in_doubt {
+            self.confirm(flight.lane, now);
+        }
+    }
+
+    /// Asks again after a first failure: this observer after a pause, all others at once.
+    fn confirm(&mut self, id: LaneId, now: Moment) {
+        let Some(lane) = self.lanes.get(&id) else { return };
+        let pause = CONFIRM_PAUSE.min(Span::from_micros(lane.timeout.micros() / 2));
+        let lanes = self.by_probe.get(&lane.probe_id).cloned().unwrap_or_default();
+        for other in lanes {
+            let at = if other == id { Monotonic(now.monotonic.0 + pause.micros()) } else { now.monotonic };
+            self.call(other, at);
+        }
+    }
+
+    fn call(&mut self, id: LaneId, at: Monotonic) {
+        // One call at a time: observers that call each other would never stop.
+        if let Some(lane) = self.lanes.get_mut(&id)
+            && !lane.called
+            && !lane.asking
+        {
+            lane.called = true;
+            self.schedule.plan(id, at, Cause::Call);
+        }
+    }
+
+    /// A sign of life arrives for this probe: who hears it, and what. The probe is asked at once what it makes of it.
+    /// `None` while nothing can be journaled, and when there is no such probe.
+    pub(crate) fn hear(&mut self, probe: &ProbeId, now: Moment) -> Option<(ObserverId, Arc<dyn Probe>)> {
+        let id = *self.by_probe.get(probe)?.first()?;
+        if self.mute_since.is_some() {
+            return None;
+        }
+        self.call(id, now.monotonic);
+        self.lanes.get(&id).map(|lane| (lane.observer.clone(), Arc::clone(&lane.probe)))
+    }
+
+    /// The journal takes nothing any more. From now on nothing is evidence: books are dropped unwritten, states are
+    /// forgotten, and the first samples afterwards tell them anew.
+    pub(crate) fn mute(&mut self, now: Moment) {
+        if self.mute_since.is_some() {
+            return;
+        }
+        self.mute_since = Some(now.wall);
+        for lane in self.lanes.values_mut() {
+            lane.forget();
+        }
+    }
+
+    /// The journal works again.
+    pub(crate) fn unmute(&mut self, now: Moment, effects: &mut Vec<Effect>) {
+        let Some(since) = self.mute_since.take() else { return };
+        // What was seen while mute was told to nobody.
+        for lane in self.lanes.values_mut() {
+            lane.forget();
+        }
+        for (observer, book) in &mut self.books {
+            book.reopen(now.wall);
+            let interval = Interval::new(since, now.wall);
+            let blind = Blind { engine: crate::NAME.to_owned(), interval, cause: BlindCause::Storage };
+            effects.push(Effect::Journal(observer.clone(), Entry::Blind(blind)));
+        }
+    }
+
+    /// Ends the last page of every book. What is under way is not waited for.
+    pub(crate) fn stop(&mut self, now: Moment, effects: &mut Vec<Effect>) {
+        self.close_books(now.wall, effects);
+    }
+
+    fn close_books(&mut self, end: Time, effects: &mut Vec<Effect>) {
+        for (observer, book) in &mut self.books {
+            let mut coverage: Vec<Coverage> = std::iter::from_fn(|| book.turn_page(end)).collect();
+            coverage.extend(book.close(end));
+            if self.mute_since.is_none() {
+                let entries = coverage.into_iter().map(Entry::Coverage);
+                effects.extend(entries.map(|entry| Effect::Journal(observer.clone(), entry)));
+            }
+        }
+    }
+
+    fn leave(&mut self, target: &Arc<str>) {
+        if let Some(count) = self.per_target.get_mut(target) {
+            *count -= 1;
+            if *count == 0 {
+                self.per_target.remove(target);
+            }
+        }
+    }
+}
+
+fn sample(lane: &Lane, at: Time, took: Span, reading: Reading, value: Option<i64>) -> Sample {
+    Sample { probe: lane.probe_id.clone(), observer: lane.observer.clone(), at, took, reading, value }
+}
+
+fn tell(lane: &Lane, change: &Change, text: &str, took: Span, effects: &mut Vec<Effect>) {
+    let &Change { state, after, by } = change;
+    let (probe, service) = (lane.probe_id.clone(), lane.service.clone());
+    let entry = Entry::Changed(Changed { probe, service, state, after, by });
+    effects.push(Effect::Journal(lane.observer.clone(), entry));
+    let detail = Detail { probe: lane.probe_id.clone(), text: text.to_owned(), took };
+    effects.push(Effect::Journal(lane.observer.clone(), Entry::Detail(detail)));
+}
+
+fn find(lane: &mut Lane, answer: &Answer, seen: Seen, took: Span, effects: &mut Vec<Effect>) {
+    for symptom in &answer.symptoms {
+        let hysteresis = lane.findings.entry(symptom.finding.clone()).or_default();
+        let Some(turn) = hysteresis.take(symptom.level, symptom.lasting, seen.start, seen.end) else { continue };
+        let (finding, probe) = (symptom.finding.clone(), lane.probe_id.clone());
+        let entry = Finding { finding, probe, open: turn.open, after: turn.after, by: turn.by };
+        effects.push(Effect::Journal(lane.observer.clone(), Entry::Finding(entry)));
+        let detail = Detail { probe: lane.probe_id.clone(), text: symptom.text.clone(), took };
+        effects.push(Effect::Journal(lane.observer.clone(), Entry::Detail(detail)));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,508 @@
+//! The rounds on simulated clocks and answers: outages, quorums, suspensions, steps, reloads, and ten thousand probes.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::Mutex;
+
+use async_trait::async_trait;
+use engine::clock::ClockWatch;
+use event::Clock;
+
+use super::*;
+use crate::source::Asking;
+
+const S: i64 = 1_000_000;
+const START: i64 = 1_800_000_000;
+
+/// A probe that the simulation answers for.
+struct Stub(Option<&'static str>);
+
+#[async_trait]
+impl Probe for Stub {
+    async fn ask(&self, _: &Asking<'_>) -> Answer {
+        Answer::unknown("nobody asks it")
+    }
+
+    fn target(&self) -> Option<&str> {
+        self.0
+    }
+}
+
+/// Clocks that a test moves.
+#[derive(Default)]
+struct Hands(Mutex<(i64, i64)>);
+
+impl Hands {
+    fn pass(&self, micros: i64) {
+        let mut hands = self.0.lock().expect("not poisoned");
+        hands.0 += micros;
+        hands.1 += micros;
+    }
+
+    fn step(&self, micros: i64) {
+        self.0.lock().expect("not poisoned").0 += micros;
+    }
+}
+
+impl Clock for Hands {
+    fn now(&self) -> Time {
+        Time::from_micros(self.0.lock().expect("not poisoned").0)
+    }
+
+    fn monotonic(&self) -> Monotonic {
+        Monotonic(self.0.lock().expect("not poisoned").1)
+    }
+}
+
+fn observer(name: &str) -> ObserverId {
+    name.parse().expect("a name")
+}
+
+fn declared(id: &str, every: i64, timeout: i64, observers: &[&str], target: Option<&'static str>) -> Declared {
+    Declared {
+        id: id.parse().expect("a name"),
+        kind: "stub",
+        service: "shop".parse().expect("a name"),
+        every: Span::from_secs(every),
+        asked_every: Span::from_secs(every),
+        timeout: Span::from_secs(timeout),
+        slower_than: Some(Span::from_millis(500)),
+        observers: observers.iter().map(|name| observer(name)).collect(),
+        agreement: event::policy::Agreement::Majority,
+        spec: u64::try_from(every).expect("positive"),
+        probe: Arc::new(Stub(target)),
+    }
+}
+
+fn config(probes: Vec<Declared>) -> Config {
+    let mut observers: Vec<ObserverId> = probes.iter().flat_map(|probe| probe.observers.clone()).collect();
+    observers.sort_unstable();
+    observers.dedup();
+    Config { revision: "r1".to_owned(), observers, probes, options: Options::default() }
+}
+
+/// What the world answers to a question asked at that instant of the monotonic clock: the reading, and after how many µs;
+/// more than the timeout is none in time.
+type World = Box<dyn FnMut(&ProbeId, &ObserverId, i64) -> (Reading, i64)>;
+
+struct Simulation {
+    hands: Arc<Hands>,
+    clocks: ClockWatch,
+    rounds: Rounds,
+    figures: Arc<Figures>,
+    world: World,
+    /// Answers under way: when, number, started, reading.
+    under_way: BinaryHeap<Reverse<(i64, u64, i64, i64, u8)>>,
+    entries: Vec<(ObserverId, Entry)>,
+    samples: Vec<Sample>,
+    in_flight_most: usize,
+    look_every: i64,
+}
+
+impl Simulation {
+    fn new(config: &Config, world: World) -> Self {
+        Self::looking_every(500_000, config, world)
+    }
+
+    fn looking_every(look_every: i64, config: &Config, world: World) -> Self {
+        let hands = Arc::new(Hands(Mutex::new((START * S, 50 * S))));
+        let clock: Arc<dyn Clock> = hands.clone();
+        let figures = Arc::<Figures>::default();
+        let mut rounds = Rounds::new(Moment::of(&*clock), observer("process"), Arc::clone(&figures));
+        rounds.apply(config, Moment::of(&*clock), &mut Vec::new());
+        let clocks = ClockWatch::new(clock, Span::from_micros(look_every));
+        let under_way = BinaryHeap::new();
+        let (entries, samples) = (Vec::new(), Vec::new());
+        Self { hands, clocks, rounds, figures, world, under_way, entries, samples, in_flight_most: 0, look_every }
+    }
+
+    fn moment(&self) -> Moment {
+        Moment::of(&*self.hands)
+    }
+
+    fn now(&self) -> i64 {
+        self.hands.monotonic().0
+    }
+
+    fn look(&mut self) {
+        let oddities = self.clocks.look();
+        let mut effects = Vec::new();
+        let now = self.moment();
+        self.rounds.look(now, &oddities, &mut effects);
+        self.perform(effects);
+    }
+
+    fn perform(&mut self, effects: Vec<Effect>) {
+        let now = self.moment();
+        for effect in effects {
+            match effect {
+                Effect::Ask(order) => {
+                    let flight = &self.rounds.flights[&order.number];
+                    let lane = &self.rounds.lanes[&flight.lane];
+                    let (reading, took) = (self.world)(&lane.probe_id, &lane.observer, now.monotonic.0);
+                    let took_at_most = took.min(order.timeout.micros());
+                    let reading = if took > took_at_most { Reading::Down } else { reading };
+                    let answer_at = now.monotonic.0 + took_at_most;
+                    let started = (now.wall.micros(), now.monotonic.0);
+                    self.under_way.push(Reverse((answer_at, order.number, started.0, started.1, reading as u8)));
+                    self.in_flight_most = self.in_flight_most.max(self.rounds.flights.len());
+                }
+                Effect::Journal(observer, entry) => self.entries.push((observer, entry)),
+                Effect::Sample(sample) => self.samples.push(sample),
+            }
+        }
+    }
+
+    /// Lets time pass, as the task of the watch would live it.
+    fn run(&mut self, seconds: i64) {
+        let end = self.now() + seconds * S;
+        loop {
+            self.look();
+            let answer_at = self.under_way.peek().map_or(i64::MAX, |Reverse((at, ..))| *at);
+            let due_at = self.rounds.next().map_or(i64::MAX, |due| due.0);
+            let wake = answer_at.min(due_at).min(self.now() + self.look_every).max(self.now());
+            if wake >= end {
+                self.hands.pass(end - self.now());
+                return;
+            }
+            self.hands.pass(wake - self.now());
+            self.answer();
+        }
+    }
+
+    /// Hands over the answers that are there.
+    fn answer(&mut self) {
+        while let Some(Reverse((at, number, wall, monotonic, reading))) = self.under_way.peek().copied() {
+            if at > self.now() {
+                return;
+            }
+            self.under_way.pop();
+            self.look();
+            let ended = self.moment();
+            let started = Moment { wall: Time::from_micros(wall), monotonic: Monotonic(monotonic) };
+            let reading = Reading::ALL[usize::from(reading)];
+            let outcome = Outcome::Answered(Answer::new(reading, "simulated"));
+            let mut effects = Vec::new();
+            self.rounds.answered(Done { number, started, ended, outcome }, ended, &mut effects);
+            self.perform(effects);
+        }
+    }
+
+    fn changes(&self) -> Vec<(&str, State, i64, i64)> {
+        let seconds = |time: Time| (time.micros() - START * S) / S;
+        let changed = |(observer, entry): &'_ (ObserverId, Entry)| match entry {
+            Entry::Changed(changed) => Some((changed.state, seconds(changed.after), seconds(changed.by), observer.clone())),
+            _ => None,
+        };
+        self.entries
+            .iter()
+            .filter_map(|entry| changed(entry).map(|(state, after, by, _)| (entry.0.as_str(), state, after, by)))
+            .collect()
+    }
+
+    fn coverage(&self, of: &str) -> event::Spans {
+        let mut covered = event::Spans::new();
+        for (observer, entry) in &self.entries {
+            if let Entry::Coverage(coverage) = entry
+                && observer.as_str() == of
+            {
+                let gaps: event::Spans = coverage.gaps.iter().map(|gap| gap.interval).collect();
+                for lived in gaps.complement(coverage.interval).intervals() {
+                    covered.add(*lived);
+                }
+            }
+        }
+        covered
+    }
+}
+
+fn wall(seconds: i64) -> Time {
+    Time::from_secs(START + seconds)
+}
+
+/// AV-1, WA-1: an outage is down from the first failing sample, back with the first good one, and its minutes are
+/// covered.
+#[test]
+fn an_outage_is_told_as_it_was() {
+    let outage = (50 + 100) * S..(50 + 200) * S;
+    let down = outage.clone();
+    let world: World = Box::new(move |_, _, now| if down.contains(&now) { (Reading::Down, 5_000) } else { (Reading::Up, 5_000) });
+    let mut simulation = Simulation::new(&config(vec![declared("front", 10, 5, &["local"], None)]), world);
+    simulation.run(400);
+    let changes = simulation.changes();
+    let [(_, State::Up, ..), (_, State::Down, after, by), (_, State::Up, last_bad, back)] = changes[..] else {
+        panic!("{changes:?}")
+    };
+    assert!((90..=100).contains(&after) && (100..=111).contains(&by), "{changes:?}");
+    assert!((190..=200).contains(&last_bad) && (200..=211).contains(&back), "{changes:?}");
+    let covered = simulation.coverage("local");
+    assert!(covered.clip(Interval::new(wall(20), wall(360))).length() == Span::from_secs(340), "{covered:?}");
+    // Every change is explained to the team.
+    let details = simulation.entries.iter().filter(|(_, entry)| matches!(entry, Entry::Detail(_))).count();
+    assert_eq!(details, changes.len());
+}
+
+/// A first failure is confirmed after a pause by the same observer, and at once by the others: all three know within two
+/// seconds, not within an interval.
+#[test]
+fn all_observers_confirm_at_once() {
+    let failed = Arc::new(Mutex::new(None));
+    let first = Arc::clone(&failed);
+    let world: World = Box::new(move |_, _, now| {
+        if now > 150 * S {
+            first.lock().expect("not poisoned").get_or_insert(now);
+            return (Reading::Down, 20_000);
+        }
+        (Reading::Up, 20_000)
+    });
+    let names = ["gravelines", "strasbourg", "witness"];
+    let mut simulation = Simulation::new(&config(vec![declared("front", 60, 10, &names, None)]), world);
+    simulation.run(130);
+    let first = failed.lock().expect("not poisoned").expect("it failed");
+    let told_by: Vec<&str> =
+        simulation.changes().iter().filter(|change| change.1 == State::Down).map(|change| change.0).collect();
+    assert_eq!(told_by.len(), 3, "{:?}", simulation.changes());
+    for (_, state, _, by) in simulation.changes() {
+        let after_first = (START + by) * S - START * S - (first - 50 * S);
+        assert!(state != State::Down || after_first < 2 * S, "down by {by}, first failure at {first}");
+    }
+}
+
+/// One observer's own trouble is its own: the others are asked, and answer.
+#[test]
+fn one_blind_observer_is_alone() {
+    let world: World = Box::new(|_, observer, now| {
+        let broken = observer.as_str() == "strasbourg" && now > 150 * S;
+        (if broken { Reading::Down } else { Reading::Up }, 20_000)
+    });
+    let names = ["gravelines", "strasbourg", "witness"];
+    let mut simulation = Simulation::new(&config(vec![declared("front", 60, 10, &names, None)]), world);
+    simulation.run(300);
+    let down: Vec<_> = simulation.changes().into_iter().filter(|change| change.1 != State::Up).collect();
+    assert_eq!(down.len(), 1, "{down:?}");
+    assert_eq!((down[0].0, down[0].1), ("strasbourg", State::Down));
+}
+
+#[test]
+fn a_lost_packet_is_a_blip_and_no_outage() {
+    let mut lost = false;
+    let world: World = Box::new(move |_, _, now| {
+        let this = !lost && now > 150 * S;
+        lost |= this;
+        (if this { Reading::Down } else { Reading::Up }, 10_000)
+    });
+    let mut simulation = Simulation::new(&config(vec![declared("front", 60, 10, &["local"], None)]), world);
+    simulation.run(300);
+    let states: Vec<State> = simulation.changes().iter().map(|change| change.1).collect();
+    assert_eq!(states, [State::Up, State::Flapping, State::Up]);
+    let (_, _, from, _) = simulation.changes()[1];
+    let (_, _, _, to) = simulation.changes()[2];
+    assert!(to - from <= 60 + 2, "undecided from the sample before to the confirmation after: {from} to {to}");
+}
+
+/// The process gets SIGSTOP for five minutes with questions under way, while all is well: unproven, no false alarm.
+#[test]
+fn a_suspended_watch_sees_nothing_and_says_so() {
+    let world: World = Box::new(|_, _, _| (Reading::Up, 2 * S));
+    let probes = (0..50).map(|n| declared(&format!("p{n}"), 10, 5, &["local"], None)).collect();
+    let mut simulation = Simulation::new(&config(probes), world);
+    simulation.run(200);
+    assert!(!simulation.under_way.is_empty(), "questions are under way");
+    // Both clocks go on; whoever waited for a timeout would see one now.
+    simulation.hands.pass(300 * S);
+    simulation.under_way = simulation
+        .under_way
+        .drain()
+        .map(|Reverse((at, number, wall, monotonic, _))| Reverse((at, number, wall, monotonic, Reading::Down as u8)))
+        .collect();
+    simulation.answer();
+    simulation.run(200);
+    let alarms: Vec<_> = simulation.changes().into_iter().filter(|change| change.1 != State::Degraded).collect();
+    assert!(alarms.is_empty(), "{alarms:?}");
+    let covered = simulation.coverage("local");
+    let stopped = Interval::new(wall(200), wall(500));
+    assert_eq!(covered.clip(stopped).length(), Span::ZERO, "nobody observed it");
+    assert!(covered.clip(Interval::new(wall(20), wall(199))).length() >= Span::from_secs(178));
+    assert!(covered.clip(Interval::new(wall(515), wall(660))).length() == Span::from_secs(145), "life goes on");
+    // Late turns and disturbed answers are unknown, not down.
+    assert_eq!(simulation.figures.counts().samples[Reading::Down as usize], 0);
+    assert!(simulation.figures.counts().samples[Reading::Unknown as usize] >= 50);
+}
+
+/// The wall clock steps an hour, forward and back: no false alarm, the step is told, no bracket is inverted, and the labels
+/// of the doubtful hour prove nothing.
+#[test]
+fn a_stepped_clock_starts_a_new_book() {
+    for step in [3600 * S, -3600 * S] {
+        let world: World = Box::new(|_, _, _| (Reading::Up, 100_000));
+        let probes = vec![declared("front", 10, 5, &["local"], None), declared("back", 10, 5, &["process"], None)];
+        let mut simulation = Simulation::new(&config(probes), world);
+        simulation.run(200);
+        simulation.hands.step(step);
+        simulation.run(200);
+        let steps: Vec<_> = simulation
+            .entries
+            .iter()
+            .filter_map(|(observer, entry)| match entry {
+                Entry::ClockStepped(stepped) => Some((observer.as_str(), *stepped)),
+                _ => None,
+            })
+            .collect();
+        let [(who, stepped)] = steps[..] else { panic!("{steps:?}") };
+        assert_eq!(who, "local", "the timekeeper tells it for the process");
+        assert_eq!(stepped.to.since(stepped.from).micros(), step);
+        assert_eq!(stepped.from, wall(200));
+        let mut states = 0;
+        for (_, entry) in &simulation.entries {
+            match entry {
+                Entry::Changed(changed) => {
+                    states += 1;
+                    assert_eq!(changed.state, State::Up);
+                    assert!(changed.after <= changed.by, "{changed:?}");
+                }
+                Entry::Coverage(coverage) => {
+                    let doubtful = coverage.interval.intersect(stepped.doubtful());
+                    // Going back, the same labels are lived a second time; the step says that they are doubtful.
+                    assert!(doubtful.is_empty() || step < 0, "{coverage:?}");
+                    assert!(coverage.interval.length() <= Span::from_secs(60));
+                }
+                _ => {}
+            }
+        }
+        assert_eq!(states, 4, "each probe tells its state again");
+    }
+}
+
+/// A policy change keeps what is unchanged; the page ends where the revision does.
+#[test]
+fn a_reload_keeps_unchanged_probes() {
+    let world: World = Box::new(|_, _, _| (Reading::Up, 100_000));
+    let both = config(vec![declared("stays", 10, 5, &["local"], None), declared("goes", 10, 5, &["local"], None)]);
+    let mut simulation = Simulation::new(&both, world);
+    simulation.run(90);
+    let mut changed = declared("changes", 10, 5, &["local"], None);
+    changed.spec += 1;
+    let next = Config { revision: "r2".to_owned(), ..config(vec![declared("stays", 10, 5, &["local"], None), changed]) };
+    let (now, mut effects) = (simulation.moment(), Vec::new());
+    simulation.rounds.apply(&next, now, &mut effects);
+    simulation.perform(effects);
+    simulation.run(90);
+    let told: Vec<&str> = simulation
+        .entries
+        .iter()
+        .filter_map(|(_, entry)| match entry {
+            Entry::Changed(changed) => Some(changed.probe.as_str()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(told.iter().filter(|probe| **probe == "stays").count(), 1, "its state went on: {told:?}");
+    assert!(told.contains(&"changes"));
+    for (_, entry) in &simulation.entries {
+        let Entry::Coverage(coverage) = entry else { continue };
+        let expect = if coverage.interval.start < wall(90) { "r1" } else { "r2" };
+        assert_eq!(coverage.revision, expect, "{:?}", coverage.interval);
+        assert!(coverage.interval.end <= wall(90) || coverage.interval.start >= wall(90));
+        let stays = coverage.gaps.iter().filter(|gap| gap.probe.as_str() == "stays" && gap.interval.start > wall(11));
+        assert_eq!(stays.count(), 0, "no gap through the reload: {coverage:?}");
+    }
+    let goes = simulation.samples.iter().filter(|s| s.probe.as_str() == "goes" && s.at > wall(91)).count();
+    assert_eq!(goes, 0);
+}
+
+/// A storage that refuses makes everything unproven, and states are told anew afterwards.
+#[test]
+fn what_can_not_be_journaled_is_no_evidence() {
+    let world: World = Box::new(|_, _, _| (Reading::Up, 100_000));
+    let mut simulation = Simulation::new(&config(vec![declared("front", 10, 5, &["local"], None)]), world);
+    simulation.run(130);
+    let now = simulation.moment();
+    simulation.rounds.mute(now);
+    simulation.entries.clear();
+    simulation.run(120);
+    assert!(!simulation.entries.iter().any(|(_, entry)| matches!(entry, Entry::Coverage(_))), "no evidence while mute");
+    let (now, mut effects) = (simulation.moment(), Vec::new());
+    simulation.entries.clear();
+    simulation.rounds.unmute(now, &mut effects);
+    simulation.perform(effects);
+    simulation.run(120);
+    assert_eq!(simulation.changes().len(), 1, "told anew");
+    assert_eq!(simulation.coverage("local").clip(Interval::new(wall(120), wall(250))).length(), Span::ZERO);
+    let blind = simulation.entries.iter().find_map(|(_, entry)| match entry {
+        Entry::Blind(blind) => Some((blind.cause, blind.interval)),
+        _ => None,
+    });
+    assert_eq!(blind, Some((BlindCause::Storage, Interval::new(wall(130), wall(250)))));
+}
+
+/// A server that hangs holds its own room only: the others are asked on time, and what found no room is unknown.
+#[test]
+fn a_hanging_target_does_not_hold_the_others() {
+    let world: World = Box::new(|probe, _, _| {
+        if probe.as_str().starts_with("hang") { (Reading::Down, i64::MAX) } else { (Reading::Up, 10_000) }
+    });
+    let mut probes: Vec<Declared> =
+        (0..40).map(|n| declared(&format!("hang{n}"), 10, 9, &["local"], Some("hanging:80"))).collect();
+    probes.extend((0..40).map(|n| declared(&format!("fine{n}"), 10, 9, &["local"], Some("fine:80"))));
+    let mut limited = config(probes);
+    limited.options = Options { in_flight_max: 1000, per_target_max: 5 };
+    let mut simulation = Simulation::new(&limited, world);
+    simulation.run(120);
+    assert!(simulation.in_flight_most <= 10, "{}", simulation.in_flight_most);
+    let of = |prefix: &str, reading| {
+        simulation.samples.iter().filter(|s| s.probe.as_str().starts_with(prefix) && s.reading == reading).count()
+    };
+    assert_eq!(of("fine", Reading::Up), 40 * 12, "none of the others missed a turn");
+    assert!(of("hang", Reading::Unknown) > 100, "no room is not an outage");
+    assert!(of("hang", Reading::Down) > 10);
+}
+
+#[test]
+fn slow_answers_are_degraded() {
+    let world: World = Box::new(|_, _, now| (Reading::Up, if now > 110 * S { 700_000 } else { 100_000 }));
+    let mut simulation = Simulation::new(&config(vec![declared("front", 10, 5, &["local"], None)]), world);
+    simulation.run(200);
+    let states: Vec<State> = simulation.changes().iter().map(|change| change.1).collect();
+    assert_eq!(states, [State::Up, State::Degraded]);
+}
+
+/// Ten thousand probes at ten seconds: a thousand starts a second, none late, and steady from the first second.
+#[test]
+fn ten_thousand_probes_keep_their_turns() {
+    let world: World = Box::new(|_, _, _| (Reading::Up, 30_000));
+    let probes = (0..10_000).map(|n| declared(&format!("p{n}"), 10, 5, &["local"], None)).collect();
+    let mut simulation = Simulation::new(&config(probes), world);
+    simulation.run(30);
+    let counts = simulation.figures.counts();
+    assert_eq!(counts.lanes, 10_000);
+    assert!((29_900..=30_000).contains(&counts.samples[Reading::Up as usize]), "{counts:?}");
+    assert_eq!((counts.late_starts, counts.skipped), (0, 0), "{counts:?}");
+    assert!(simulation.in_flight_most < 100, "{}", simulation.in_flight_most);
+}
+
+/// A year of one probe at a minute with an outage a week: each told once, the down time within its brackets.
+#[test]
+fn a_year_passes_in_no_time() {
+    const WEEK: i64 = 7 * 86_400;
+    let outage = 1_000;
+    let world: World = Box::new(move |_, _, now| {
+        let down = (now / S - 50) % WEEK >= WEEK - outage;
+        (if down { Reading::Down } else { Reading::Up }, 200_000)
+    });
+    let config = config(vec![declared("front", 60, 10, &["local"], None)]);
+    let mut simulation = Simulation::looking_every(60 * S, &config, world);
+    simulation.run(52 * WEEK);
+    let changes = simulation.changes();
+    assert_eq!(changes.iter().filter(|change| change.1 == State::Down).count(), 52, "one a week");
+    let (mut low, mut high) = (0, 0);
+    for pair in changes.windows(2) {
+        if pair[0].1 == State::Down {
+            low += pair[1].2 - pair[0].3;
+            high += pair[1].3 - pair[0].2;
+        }
+    }
+    // The last outage ends with the year.
+    let truth = 51 * outage;
+    assert!(low <= truth && truth <= high && high - low < 51 * 130, "{low} ≤ {truth} ≤ {high}");
+    let covered = simulation.coverage("local").clip(Interval::new(wall(120), wall(52 * WEEK - 120)));
+    assert_eq!(covered.length(), Span::from_secs(52 * WEEK - 240), "every minute observed");
+}

@@ -1,0 +1,251 @@
+//! The task that makes the rounds: it carries things between the world and [`Rounds`], and decides nothing.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use engine::clock::ClockWatch;
+use engine::heartbeat::{Delivery, Pings};
+use engine::net::Net;
+use engine::{BoxFuture, Context, Engine, EngineError};
+use event::watch::Pinged;
+use event::{Clock, Span};
+use tokio::sync::watch;
+use tokio::task::{Id, JoinError, JoinSet};
+
+use crate::config::Config;
+use crate::figures::Figures;
+use crate::journaling::{Journaling, Letter};
+use crate::rounds::{Done, Effect, Entry, Order, Outcome, Rounds};
+use crate::source::heartbeat::Memory;
+use crate::source::{Asking, Moment};
+
+/// The clocks are looked at twice a second, whatever else happens.
+const LOOK_EVERY: Span = Span::from_millis(500);
+/// How much longer than its timeout a probe is waited for, so that the reason it gives itself is the one told.
+const LAST_WORD: Span = Span::from_millis(20);
+/// How long the entries of the end may take.
+const FAREWELL: Span = Span::from_secs(5);
+
+/// The watch, as an engine.
+pub struct Watch {
+    config: watch::Receiver<Arc<Config>>,
+    pings: Pings,
+    figures: Arc<Figures>,
+}
+
+impl Watch {
+    /// Watches what the last value of `config` says, from the instant at which it is sent; hears heartbeats through
+    /// `pings`.
+    pub fn new(config: watch::Receiver<Arc<Config>>, pings: Pings) -> Self {
+        Self { config, pings, figures: Arc::default() }
+    }
+
+    /// What it knows of itself and of its probes.
+    pub fn figures(&self) -> Arc<Figures> {
+        Arc::clone(&self.figures)
+    }
+}
+
+impl Engine for Watch {
+    fn name(&self) -> &'static str {
+        crate::NAME
+    }
+
+    fn floor(&self) -> u8 {
+        4
+    }
+
+    /// States are rebuilt: after a restart nothing is known, and the first sample of each probe journals its state again.
+    fn run(&self, context: Context) -> BoxFuture<'_, Result<(), EngineError>> {
+        Box::pin(async move {
+            let memory = Memory::load(&*context.projections).await?;
+            Shift::begin(self, context, memory).run(self.config.clone()).await
+        })
+    }
+}
+
+/// One run of the engine.
+struct Shift {
+    context: Context,
+    clocks: ClockWatch,
+    rounds: Rounds,
+    effects: Vec<Effect>,
+    asks: JoinSet<Done>,
+    /// Which order a task has, for the case that it panics.
+    orders: HashMap<Id, u64>,
+    samples: Vec<store::Sample>,
+    journaling: Journaling,
+    memory: Memory,
+    pings: Pings,
+    /// Entries that the recorder had lost when we last looked.
+    lost: u64,
+}
+
+impl Shift {
+    fn begin(watch: &Watch, context: Context, memory: Memory) -> Self {
+        let now = Moment::of(&*context.clock);
+        Self {
+            clocks: ClockWatch::new(Arc::clone(&context.clock), LOOK_EVERY),
+            rounds: Rounds::new(now, context.recorder.observer().clone(), watch.figures()),
+            effects: Vec::new(),
+            asks: JoinSet::new(),
+            orders: HashMap::new(),
+            samples: Vec::new(),
+            journaling: Journaling::start(context.recorder.clone(), Arc::clone(&context.projections)),
+            memory,
+            pings: watch.pings.clone(),
+            lost: context.recorder.health().lost,
+            context,
+        }
+    }
+
+    async fn run(mut self, mut config: watch::Receiver<Arc<Config>>) -> Result<(), EngineError> {
+        let mut listener = self.pings.clone().listen().await;
+        let stop = self.context.stop.clone();
+        let first = config.borrow_and_update().clone();
+        self.apply(&first);
+        loop {
+            self.look();
+            self.perform();
+            self.context.progress.tick();
+            let wake = self.until_next();
+            tokio::select! {
+                () = stop.cancelled() => break,
+                Ok(()) = config.changed() => {
+                    let config = config.borrow_and_update().clone();
+                    self.look();
+                    self.apply(&config);
+                }
+                Some(joined) = self.asks.join_next_with_id() => self.take(joined),
+                delivery = listener.next() => self.hear(delivery),
+                () = tokio::time::sleep(wake.to_std()) => {}
+            }
+        }
+        self.farewell().await;
+        Ok(())
+    }
+
+    fn now(&self) -> Moment {
+        Moment::of(&*self.context.clock)
+    }
+
+    fn until_next(&self) -> Span {
+        let next = self.rounds.next().map_or(LOOK_EVERY, |next| next.since(self.now().monotonic));
+        next.min(LOOK_EVERY).max(Span::ZERO)
+    }
+
+    /// Looks at the clocks and at the way to the journal; starts what is due.
+    fn look(&mut self) {
+        let oddities = self.clocks.look();
+        let now = self.now();
+        let spool = self.context.recorder.health();
+        let dropped = self.journaling.has_dropped();
+        if dropped || spool.lost > self.lost {
+            self.lost = spool.lost;
+            self.rounds.mute(now);
+        } else if spool.waiting == 0 {
+            self.rounds.unmute(now, &mut self.effects);
+        }
+        self.rounds.look(now, &oddities, &mut self.effects);
+    }
+
+    fn apply(&mut self, config: &Config) {
+        let now = self.now();
+        for declared in &config.probes {
+            if let Some(heartbeat) = declared.probe.heartbeat() {
+                self.memory.remind(&declared.id, heartbeat);
+            }
+        }
+        self.rounds.apply(config, now, &mut self.effects);
+        self.pings.know(config.heartbeats());
+        tracing::info!(probes = config.probes.len(), revision = %config.revision, "watching");
+    }
+
+    /// Takes an answer, and all others that are there already.
+    fn take(&mut self, first: Result<(Id, Done), JoinError>) {
+        self.look();
+        let mut next = Some(first);
+        while let Some(joined) = next {
+            let now = self.now();
+            match joined {
+                Ok((id, done)) => {
+                    self.orders.remove(&id);
+                    self.rounds.answered(done, now, &mut self.effects);
+                }
+                Err(error) => {
+                    tracing::error!(%error, "a probe panicked: its sample is unknown");
+                    if let Some(number) = self.orders.remove(&error.id()) {
+                        let done = Done { number, started: now, ended: now, outcome: Outcome::Failed };
+                        self.rounds.answered(done, now, &mut self.effects);
+                    }
+                }
+            }
+            next = self.asks.try_join_next_with_id();
+        }
+    }
+
+    /// Takes a ping. Dropped instead of acknowledged, it tells the job to try again.
+    fn hear(&mut self, delivery: Delivery) {
+        self.look();
+        let now = self.now();
+        let (id, ping, at) = (delivery.probe.clone(), delivery.ping.ping, delivery.ping.at);
+        let Some((observer, probe)) = self.rounds.hear(&id, now) else { return };
+        let Some(heartbeat) = probe.heartbeat() else { return };
+        let journal = heartbeat.hear(ping, at);
+        self.memory.note(&id, heartbeat);
+        if journal {
+            let entry = Entry::Pinged(Pinged { probe: id, at, ping });
+            let ping = Some((delivery, self.memory.clone()));
+            self.journaling.send(Letter { observer, entry, observed_at: at, ping });
+        } else {
+            // One of too many to journal each: see `source::heartbeat`.
+            delivery.acknowledge();
+        }
+    }
+
+    fn perform(&mut self) {
+        let observed_at = self.context.clock.now();
+        for effect in self.effects.drain(..) {
+            match effect {
+                Effect::Ask(order) => {
+                    let number = order.number;
+                    let asked = ask(Arc::clone(&self.context.net), Arc::clone(&self.context.clock), order);
+                    self.orders.insert(self.asks.spawn(asked).id(), number);
+                }
+                Effect::Journal(observer, entry) => {
+                    self.journaling.send(Letter { observer, entry, observed_at, ping: None });
+                }
+                Effect::Sample(sample) => self.samples.push(sample),
+            }
+        }
+        // The store takes them without waiting, and writes them together.
+        if !self.samples.is_empty() {
+            self.context.samples.record(std::mem::take(&mut self.samples));
+        }
+    }
+
+    /// Ends the books with what was lived, and lets the journal have them.
+    async fn farewell(mut self) {
+        self.look();
+        let now = self.now();
+        self.rounds.stop(now, &mut self.effects);
+        self.effects.retain(|effect| !matches!(effect, Effect::Ask(_)));
+        self.perform();
+        self.asks.abort_all();
+        if !self.journaling.finish(FAREWELL).await {
+            tracing::error!("the journal did not take the last entries of the watch within {FAREWELL}");
+        }
+    }
+}
+
+async fn ask(net: Arc<Net>, clock: Arc<dyn Clock>, order: Order) -> Done {
+    let Order { number, probe, timeout } = order;
+    let started = Moment::of(&*clock);
+    let asking = Asking { net: &net, clock: &*clock, timeout };
+    let answered = tokio::time::timeout((timeout + LAST_WORD).to_std(), probe.ask(&asking)).await;
+    let outcome = answered.map_or(Outcome::TimedOut, Outcome::Answered);
+    Done { number, started, ended: Moment::of(&*clock), outcome }
+}
+
+#[cfg(test)]
+mod tests;

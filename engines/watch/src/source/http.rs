@@ -1,0 +1,264 @@
+//! HTTP: the page comes, with the right status, the right words, the right headers, over TLS that will last.
+//!
+//! One request over one new connection, HTTP/1.1: what a customer's first visit does. Everything that is wrong with an
+//! answer is told at once. Its figure is the status.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use engine::http::{Failure, HeaderName, HeaderValue, HttpError, Method, Phases, Request, Response};
+use policy::{Section, Slot, Table, Url, Value};
+
+use super::tls::{Required, Version};
+use crate::config::Common;
+use crate::source::{Answer, Asking, Probe, Settings, reason};
+
+const BODY_BYTES_MAX: u32 = 1024 * 1024;
+
+/// A status, or a range of them, as `200-299`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Statuses {
+    first: u16,
+    last: u16,
+}
+
+impl std::str::FromStr for Statuses {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        let status = |text: &str| text.trim().parse().ok().filter(|status| (100..=599).contains(status)).ok_or(());
+        let (first, last) = (status(first)?, status(last)?);
+        if first <= last { Ok(Self { first, last }) } else { Err(()) }
+    }
+}
+
+impl Value for Statuses {
+    const SHAPE: &'static str = "a status of HTTP or a range of them";
+    const EXAMPLE: &'static str = "\"200-299\"";
+
+    fn read(slot: Slot<'_>) -> Option<Self> {
+        slot.parse()
+    }
+}
+
+/// A header field, as `Name: value`; the value may be missing where only the name matters.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Field {
+    name: HeaderName,
+    value: Option<String>,
+}
+
+impl std::str::FromStr for Field {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (name, value) = text.split_once(':').map_or((text, None), |(name, value)| (name, Some(value.trim())));
+        let name = name.trim().parse().map_err(|_| ())?;
+        if value.is_some_and(|value| value.is_empty() || HeaderValue::from_str(value).is_err()) {
+            return Err(());
+        }
+        Ok(Self { name, value: value.map(str::to_owned) })
+    }
+}
+
+impl Value for Field {
+    const SHAPE: &'static str = "a header field";
+    const EXAMPLE: &'static str = "\"Accept: text/html\"";
+
+    fn read(slot: Slot<'_>) -> Option<Self> {
+        slot.parse()
+    }
+}
+
+/// How it is asked.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Verb(Method);
+
+impl Value for Verb {
+    const SHAPE: &'static str = "\"GET\", \"HEAD\", \"POST\", \"PUT\" or \"OPTIONS\"";
+    const EXAMPLE: &'static str = "\"HEAD\"";
+
+    fn read(slot: Slot<'_>) -> Option<Self> {
+        let methods = [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::OPTIONS];
+        let words: Vec<_> = methods.iter().map(|method| (method.as_str(), Self(method.clone()))).collect();
+        slot.choose(&words)
+    }
+}
+
+impl std::fmt::Display for Verb {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// `[[probe.http]]`.
+#[derive(Clone, Debug)]
+pub struct Http {
+    common: Common,
+    url: Url,
+    method: Verb,
+    send_headers: Vec<Field>,
+    send: Option<String>,
+    redirects: u16,
+    body_bytes_max: u32,
+    expected: Expected,
+    tls: Required,
+}
+
+/// What a good answer is like.
+#[derive(Clone, Debug)]
+struct Expected {
+    status: Vec<Statuses>,
+    contains: Vec<String>,
+    contains_not: Vec<String>,
+    headers: Vec<Field>,
+}
+
+impl Section for Http {
+    const ABOUT: &'static str = "A page that is fetched: over a new connection each time, as a customer's first visit is. Down when \
+        there is no answer, or any of what is required does not hold.";
+    const EXAMPLE: &'static str = "[[probe.http]]\nname = \"shop-front\"\nservice = \"shop\"\n\
+        url = \"https://shop.example/health\"\nevery = \"10 s\"\ncontains = \"in stock\"\nslower_than = \"2 s\"\n\
+        certificate_days = 14\nrequire_headers = [\"Strict-Transport-Security\", \"X-Frame-Options: DENY\"]\n";
+
+    fn read(table: &mut Table<'_>) -> Option<Self> {
+        let common = Common::read_asked(table);
+        let url = table.required("url", "What to fetch.");
+        let method = table.or("method", Verb(Method::GET), "How to ask.");
+        let send_headers: Vec<Field> = table.list("headers", "Header fields to send, each with its value.");
+        let send = table.optional("send", "Text to send as the body.");
+        let status = table.list("status", "Statuses that are good. By default \"200-299\".");
+        let contains = table.list("contains", "Texts that must all be in the body.");
+        let contains_not = table.list("contains_not", "Texts of which none may be in the body.");
+        let about = "Header fields that the answer must have; with a value, one that the field must hold somewhere.";
+        let headers = table.list("require_headers", about);
+        let redirects = table.or_in("redirects", 0, &(0..=10), "How many redirects to follow.");
+        let range = 1..=16 * 1024 * 1024;
+        let body_bytes_max =
+            table.or_in("body_bytes_max", BODY_BYTES_MAX, &range, "Longest body. A longer one is a failure.");
+        let days = table.or_in("certificate_days", 0, &(0..=3650), "Days that the certificate must still be valid for.");
+        let version = table.or("tls_at_least", Version::Tls12, "Oldest version of TLS that may be agreed upon.");
+        if send_headers.iter().any(|field| field.value.is_none()) {
+            table.mistake("headers", "a header field without a value", "write it as \"Name: value\"");
+        }
+        let status = if status.is_empty() { vec![Statuses { first: 200, last: 299 }] } else { status };
+        let expected = Expected { status, contains, contains_not, headers };
+        let tls = Required { days, version };
+        Some(Self { common: common?, url: url?, method, send_headers, send, redirects, body_bytes_max, expected, tls })
+    }
+}
+
+impl Settings for Http {
+    fn common(&self) -> &Common {
+        &self.common
+    }
+
+    fn into_probe(self) -> Arc<dyn Probe> {
+        let mut request = Request::new(self.method.0, self.url.to_string())
+            .body_bytes_max(usize::try_from(self.body_bytes_max).unwrap_or(usize::MAX))
+            .redirects_max(u8::try_from(self.redirects).unwrap_or(u8::MAX));
+        for field in &self.send_headers {
+            request = request.header(field.name.as_str(), field.value.as_deref().unwrap_or_default());
+        }
+        if let Some(text) = self.send {
+            request = request.body(text);
+        }
+        let target = format!("{}:{}", self.url.host(), self.url.port());
+        Arc::new(Fetch { target, request, expected: self.expected, tls: self.tls })
+    }
+}
+
+/// A page to fetch.
+struct Fetch {
+    target: String,
+    request: Request,
+    expected: Expected,
+    tls: Required,
+}
+
+impl Expected {
+    /// All that is not as expected.
+    fn faults(&self, response: &Response) -> Vec<String> {
+        let mut faults = Vec::new();
+        if !self.status.iter().any(|range| (range.first..=range.last).contains(&response.status)) {
+            faults.push(format!("status {}", response.status));
+        }
+        let holds = |text: &str| {
+            let text = text.as_bytes();
+            text.is_empty() || response.body.windows(text.len()).any(|window| window == text)
+        };
+        faults.extend(self.contains.iter().filter(|text| !holds(text)).map(|text| format!("the body lacks \"{text}\"")));
+        faults.extend(self.contains_not.iter().filter(|text| holds(text)).map(|text| format!("the body holds \"{text}\"")));
+        for Field { name, value } in &self.headers {
+            let mut values = response.headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
+            match value {
+                None if values.next().is_none() => faults.push(format!("no header `{name}`")),
+                Some(wanted) if !values.any(|value| holds_ignoring_case(&value, wanted)) => {
+                    faults.push(format!("no header `{name}` that holds \"{wanted}\""));
+                }
+                _ => {}
+            }
+        }
+        faults
+    }
+}
+
+/// Values of header fields that matter here (directives, tokens) are compared without case.
+fn holds_ignoring_case(text: &str, wanted: &str) -> bool {
+    text.to_ascii_lowercase().contains(&wanted.to_ascii_lowercase())
+}
+
+fn phases(phases: &Phases) -> String {
+    let Phases { dns, connect, tls, first_byte, total } = phases;
+    let ms = |span: &event::Span| span.micros() / 1000;
+    format!(
+        "name {} ms, connection {} ms, TLS {} ms, first byte {} ms, all {} ms",
+        ms(dns),
+        ms(connect),
+        ms(tls),
+        ms(first_byte),
+        ms(total)
+    )
+}
+
+fn failed(error: &HttpError) -> Answer {
+    match &error.failure {
+        Failure::Dial(dial) => reason::no_connection(dial),
+        Failure::Request(reason) => Answer::unknown(format!("the request can't be sent: {reason}")),
+        // Where it leads may hold a token of the session: not told.
+        Failure::Redirect(_) => Answer::down("it redirects too often, from https to http, or to what is no URL"),
+        _ => {
+            let text = error.to_string();
+            let without_url = text.strip_prefix(&error.url).and_then(|text| text.strip_prefix(": "));
+            Answer::down(format!("{} ({})", without_url.unwrap_or(&text), phases(&error.phases)))
+        }
+    }
+}
+
+#[async_trait]
+impl Probe for Fetch {
+    async fn ask(&self, asking: &Asking<'_>) -> Answer {
+        let response = match self.request.clone().within(asking.timeout).send(asking.net).await {
+            Ok(response) => response,
+            Err(error) => return failed(&error),
+        };
+        let mut faults = self.expected.faults(&response);
+        if let Some(peer) = &response.peer {
+            faults.extend(self.tls.faults(peer, asking.clock.now()));
+        }
+        let answer = if faults.is_empty() {
+            Answer::up(format!("status {} ({})", response.status, phases(&response.phases)))
+        } else {
+            Answer::down(format!("{} ({})", faults.join("; "), phases(&response.phases)))
+        };
+        answer.with_value(i64::from(response.status))
+    }
+
+    fn target(&self) -> Option<&str> {
+        Some(&self.target)
+    }
+}
+
+#[cfg(test)]
+mod tests;

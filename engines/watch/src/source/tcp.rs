@@ -1,0 +1,100 @@
+//! TCP: something listens, and says what it should.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use engine::net::{Deadline, Target};
+use policy::{HostPort, Section, Table};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::config::Common;
+use crate::source::{Answer, Asking, Probe, Settings, reason};
+
+/// How much of what the other side says is read in search of the expected text.
+const READ_BYTES_MAX: usize = 4096;
+
+/// `[[probe.tcp]]`.
+#[derive(Clone, Debug)]
+pub struct Tcp {
+    common: Common,
+    address: HostPort,
+    send: Option<String>,
+    expect: Option<String>,
+}
+
+impl Section for Tcp {
+    const ABOUT: &'static str = "A port that accepts connections, such as a database or a mail server; with `expect`, one that says \
+        the right thing.";
+    const EXAMPLE: &'static str = "[[probe.tcp]]\nname = \"mail-in\"\nservice = \"mail\"\naddress = \"mx.shop.example:25\"\n\
+        expect = \"220 \"\n";
+
+    fn read(table: &mut Table<'_>) -> Option<Self> {
+        let common = Common::read_asked(table);
+        let address = table.required("address", "Host and port.");
+        let send = table.optional("send", "Text to send once connected. Write `\\r\\n` at the end of a line.");
+        let expect = table.optional("expect", "Text that must be in the first 4096 bytes of the answer.");
+        Some(Self { common: common?, address: address?, send, expect })
+    }
+}
+
+impl Settings for Tcp {
+    fn common(&self) -> &Common {
+        &self.common
+    }
+
+    fn into_probe(self) -> Arc<dyn Probe> {
+        let target = Target::tcp(self.address.host.to_string(), self.address.port);
+        Arc::new(Port { name: target.to_string(), target, send: self.send, expect: self.expect })
+    }
+}
+
+struct Port {
+    name: String,
+    target: Target,
+    send: Option<String>,
+    expect: Option<String>,
+}
+
+impl Port {
+    async fn talk(&self, stream: &mut engine::net::Stream) -> Result<(), String> {
+        if let Some(text) = &self.send {
+            stream.write_all(text.as_bytes()).await.map_err(|error| format!("nothing can be sent: {error}"))?;
+        }
+        let Some(expect) = &self.expect else { return Ok(()) };
+        let mut heard = Vec::new();
+        loop {
+            let room = READ_BYTES_MAX - heard.len();
+            let read = stream.take(room as u64).read_buf(&mut heard).await;
+            let read = read.map_err(|error| format!("nothing can be read: {error}"))?;
+            if heard.windows(expect.len()).any(|window| window == expect.as_bytes()) {
+                return Ok(());
+            }
+            if read == 0 {
+                return Err(format!("it accepts the connection, but {} bytes do not hold the expected text", heard.len()));
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Probe for Port {
+    async fn ask(&self, asking: &Asking<'_>) -> Answer {
+        let deadline = Deadline::within(asking.timeout);
+        let mut dialed = match asking.net.dial(&self.target, deadline).await {
+            Ok(dialed) => dialed,
+            Err(error) => return reason::no_connection(&error),
+        };
+        match deadline.run(self.talk(&mut dialed.stream)).await {
+            Some(Ok(())) => Answer::up(format!("{} accepts connections", dialed.remote)),
+            Some(Err(error)) => Answer::down(error),
+            None => Answer::down(format!("it accepts the connection, but does not say the expected text within {}", asking.timeout)),
+        }
+    }
+
+    fn target(&self) -> Option<&str> {
+        Some(&self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,151 @@
+//! TLS: a certificate that browsers accept, for the right name, for some days more, over a version that is not too old.
+//!
+//! All that is wrong is told in one answer: an expired certificate for the wrong name is two things to mend. Its figure
+//! is the number of whole days until the certificate expires.
+//!
+//! What it can't say: that the server *refuses* older versions. We speak no TLS older than 1.2 ourselves.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use engine::net::{Deadline, Peer, Target, Verify};
+use event::Time;
+use policy::{Address, HostPort, Section, Slot, Table, Value};
+
+use crate::config::Common;
+use crate::source::{Answer, Asking, Probe, Settings, reason};
+
+const SECONDS_PER_DAY: i64 = 86_400;
+
+/// The oldest version that is good enough.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Version {
+    /// TLS 1.2.
+    Tls12,
+    /// TLS 1.3.
+    Tls13,
+}
+
+impl Value for Version {
+    const SHAPE: &'static str = "\"1.2\" or \"1.3\"";
+    const EXAMPLE: &'static str = "\"1.3\"";
+
+    fn read(slot: Slot<'_>) -> Option<Self> {
+        slot.choose(&[("1.2", Self::Tls12), ("1.3", Self::Tls13)])
+    }
+}
+
+impl std::fmt::Display for Version {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Tls12 => "1.2",
+            Self::Tls13 => "1.3",
+        })
+    }
+}
+
+/// What is required of a TLS server; shared with HTTPS.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Required {
+    pub(super) days: u32,
+    pub(super) version: Version,
+}
+
+impl Required {
+    /// All that is not as required; empty when all is well.
+    pub(super) fn faults(&self, peer: &Peer, now: Time) -> Vec<String> {
+        let mut faults: Vec<String> = peer.faults.iter().map(|fault| format!("certificate: {fault}")).collect();
+        if let Some(left) = days_left(peer, now)
+            && (0..i64::from(self.days)).contains(&left)
+        {
+            faults.push(format!("certificate: it expires in {left} days, less than {}", self.days));
+        }
+        if self.version == Version::Tls13 && peer.version != "TLSv1.3" {
+            faults.push(format!("{} was agreed upon, at least TLS {} is required", peer.version, self.version));
+        }
+        faults
+    }
+}
+
+/// Whole days until the certificate expires.
+pub(super) fn days_left(peer: &Peer, now: Time) -> Option<i64> {
+    peer.certificate.as_ref().map(|certificate| certificate.left(now).secs().div_euclid(SECONDS_PER_DAY))
+}
+
+/// `[[probe.tls]]`.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    common: Common,
+    address: HostPort,
+    server_name: Option<Address>,
+    required: Required,
+}
+
+impl Section for Tls {
+    const ABOUT: &'static str = "A server that speaks TLS: its certificate is trusted, names the host and does not expire soon. Down \
+        when any of it does not hold.";
+    const EXAMPLE: &'static str = "[[probe.tls]]\nname = \"shop-certificate\"\nservice = \"shop\"\naddress = \"shop.example:443\"\n\
+        every = \"1 h\"\ncertificate_days = 21\n";
+
+    fn read(table: &mut Table<'_>) -> Option<Self> {
+        let common = Common::read_asked(table);
+        let address = table.required("address", "Host and port.");
+        let server_name =
+            table.optional("server_name", "Name to ask for and to find in the certificate, when it is not the host.");
+        let days =
+            table.or_in("certificate_days", 14, &(0..=3650), "Days that the certificate must still be valid for.");
+        let version = table.or("at_least", Version::Tls12, "Oldest version of TLS that may be agreed upon.");
+        Some(Self { common: common?, address: address?, server_name, required: Required { days, version } })
+    }
+}
+
+impl Settings for Tls {
+    fn common(&self) -> &Common {
+        &self.common
+    }
+
+    fn into_probe(self) -> Arc<dyn Probe> {
+        // Recorded, not required, so that one answer tells everything that is wrong. Nothing is sent.
+        let mut target = Target::tls(self.address.host.to_string(), self.address.port, Verify::Record);
+        if let Some(tls) = &mut target.tls {
+            tls.server_name = self.server_name.as_ref().map(ToString::to_string);
+            tls.alpn.clear();
+        }
+        Arc::new(Server { name: target.to_string(), target, required: self.required })
+    }
+}
+
+struct Server {
+    name: String,
+    target: Target,
+    required: Required,
+}
+
+#[async_trait]
+impl Probe for Server {
+    async fn ask(&self, asking: &Asking<'_>) -> Answer {
+        let dialed = match asking.net.dial(&self.target, Deadline::within(asking.timeout)).await {
+            Ok(dialed) => dialed,
+            Err(error) => return reason::no_connection(&error),
+        };
+        let Some(peer) = dialed.peer else { return Answer::unknown("connected without TLS: this is a defect of garant") };
+        let now = asking.clock.now();
+        let faults = self.required.faults(&peer, now);
+        let answer = if faults.is_empty() {
+            Answer::up(format!("{} with a valid certificate", peer.version))
+        } else {
+            Answer::down(faults.join("; "))
+        };
+        match days_left(&peer, now) {
+            Some(days) => answer.with_value(days),
+            None => answer,
+        }
+    }
+
+    fn target(&self) -> Option<&str> {
+        Some(&self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests;

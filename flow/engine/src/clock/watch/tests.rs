@@ -1,0 +1,98 @@
+use std::sync::Arc;
+
+use event::engine::{Blind, BlindCause, ClockStepped};
+use event::{Interval, Span, Time};
+
+use super::{ClockWatch, Oddity, Timekeeper};
+use crate::Engine;
+use crate::clock::SimClock;
+use crate::sim::World;
+
+const HOUR: Span = Span::from_secs(3600);
+const SECOND: Span = Span::from_secs(1);
+const START: Time = Time::from_secs(1_800_000_000);
+
+async fn pass(span: Span) {
+    tokio::time::sleep(span.to_std()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn steps_beyond_two_seconds_are_seen_once() {
+    for (by, seen) in [
+        (HOUR, true),
+        (Span::ZERO - HOUR, true),
+        (Span::from_millis(2001), true),
+        (Span::from_millis(-2001), true),
+        (Span::from_secs(2), false),
+        (Span::from_secs(-1), false),
+    ] {
+        let clock = Arc::new(SimClock::starting_at(START));
+        let mut watch = ClockWatch::new(clock.clone(), SECOND);
+        pass(SECOND).await;
+        assert_eq!(watch.look(), []);
+        clock.step(by);
+        pass(SECOND).await;
+        let from = START + Span::from_secs(2);
+        let expected = ClockStepped { from, to: from + by };
+        assert_eq!(watch.look(), if seen { vec![Oddity::Stepped(expected)] } else { vec![] }, "{by}");
+        pass(SECOND).await;
+        assert_eq!(watch.look(), [], "{by}: told twice");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn small_steps_add_up() {
+    let clock = Arc::new(SimClock::starting_at(START));
+    let mut watch = ClockWatch::new(clock.clone(), SECOND);
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        clock.step(Span::from_millis(900));
+        pass(SECOND).await;
+        seen.extend(watch.look());
+    }
+    let from = START + Span::from_secs(3);
+    assert_eq!(seen, [Oddity::Stepped(ClockStepped { from, to: from + Span::from_millis(2700) })]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_standstill_is_no_step_and_both_at_once_are_both() {
+    let clock = Arc::new(SimClock::starting_at(START));
+    let mut watch = ClockWatch::new(clock.clone(), SECOND);
+    clock.suspend(Span::from_secs(300));
+    pass(SECOND).await;
+    let woke = START + Span::from_secs(301);
+    assert_eq!(watch.look(), [Oddity::StoodStill(Interval::new(START, woke))]);
+
+    clock.suspend(Span::from_secs(300));
+    clock.step(HOUR);
+    let again = woke + Span::from_secs(300);
+    let stepped = ClockStepped { from: again, to: again + HOUR };
+    assert_eq!(watch.look(), [Oddity::StoodStill(Interval::new(woke, again)), Oddity::Stepped(stepped)]);
+    // A busy machine is late by less.
+    pass(Span::from_secs(5)).await;
+    assert_eq!(watch.look(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_timekeeper_journals_what_it_sees() {
+    let world = World::at(START);
+    let context = world.context("paris".parse().expect("a name")).expect("a network");
+    let progress = context.progress.clone();
+    let running = tokio::spawn(async move { Timekeeper.run(context).await });
+    pass(Span::from_millis(10_500)).await;
+    world.clock.step(HOUR);
+    pass(Span::from_secs(10)).await;
+    world.clock.suspend(Span::from_secs(600));
+    pass(Span::from_secs(10)).await;
+    world.stop.cancel();
+    assert!(running.await.expect("no panic").is_ok());
+
+    assert_eq!(progress.ticks(), 31);
+    let stepped = world.journal.of::<ClockStepped>();
+    assert_eq!(stepped.len(), 1);
+    assert_eq!(stepped[0].to.since(stepped[0].from), HOUR);
+    let blind = world.journal.of::<Blind>();
+    let start = START + Span::from_secs(20) + HOUR;
+    let interval = Interval::new(start, start + Span::from_secs(601));
+    assert_eq!(blind, [Blind { engine: "all".to_owned(), interval, cause: BlindCause::Suspended }]);
+}

@@ -1,0 +1,196 @@
+//! The way of a heartbeat from the web to the watch.
+//!
+//! **Problem.** `200 OK` to a backup job's ping is a promise: the team will not be woken for it. It must not be given for a
+//! ping that is lost a moment later. **Principle.** The web hands a ping over and waits for its [`Delivery`] to be
+//! acknowledged, which the watch does once the ping is in the journal. A queue that is full, a watch that is being
+//! restarted, an answer that takes too long: all are [`Receipt::Busy`], and the job tries again.
+//!
+//! The hub belongs to neither engine. Which uuids are known survives a restart of the watch, and so do queued pings.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use event::{ProbeId, Time};
+use tokio::sync::{Mutex, OwnedMutexGuard, mpsc, oneshot, watch};
+
+/// Most pings that wait for the watch.
+const QUEUE_MAX: usize = 1024;
+
+/// How long a job waits for its receipt.
+const RECEIPT_LIMIT: Duration = Duration::from_secs(5);
+
+/// A sign of life, as it arrived.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Ping {
+    /// The secret of the heartbeat, as in the address that was asked for.
+    pub uuid: String,
+    /// What it says.
+    pub ping: event::watch::Ping,
+    /// When it arrived.
+    pub at: Time,
+    /// Length of the body that came with it; the body itself is not kept.
+    pub body_bytes: u64,
+}
+
+/// What the job is told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Receipt {
+    /// The ping was taken and is recorded.
+    Known,
+    /// No heartbeat has this uuid.
+    Unknown,
+    /// It could not be recorded now: try again.
+    Busy,
+}
+
+/// A ping for the watch, and its receipt. Dropped without [`acknowledge`](Self::acknowledge), it tells the job to try
+/// again.
+#[derive(Debug)]
+pub struct Delivery {
+    /// Which heartbeat.
+    pub probe: ProbeId,
+    /// What arrived.
+    pub ping: Ping,
+    receipt: oneshot::Sender<()>,
+}
+
+impl Delivery {
+    /// Tells the job that its ping is recorded.
+    pub fn acknowledge(self) {
+        if self.receipt.send(()).is_err() {
+            tracing::debug!(probe = %self.probe, "the job did not wait for its receipt");
+        }
+    }
+}
+
+/// The hub. Clones are the same hub.
+#[derive(Clone)]
+pub struct Pings {
+    known: watch::Sender<Arc<HashMap<String, ProbeId>>>,
+    queue: mpsc::Sender<Delivery>,
+    listener: Arc<Mutex<mpsc::Receiver<Delivery>>>,
+}
+
+impl Default for Pings {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Pings {
+    /// A hub that knows no heartbeat.
+    pub fn new() -> Self {
+        let (queue, listener) = mpsc::channel(QUEUE_MAX);
+        Self { known: watch::Sender::new(Arc::default()), queue, listener: Arc::new(Mutex::new(listener)) }
+    }
+
+    /// Replaces the heartbeats that are known: their uuids and their probes.
+    pub fn know(&self, heartbeats: HashMap<String, ProbeId>) {
+        self.known.send_replace(Arc::new(heartbeats));
+    }
+
+    /// Hands a ping over. Takes five seconds at most.
+    pub async fn deliver(&self, ping: Ping) -> Receipt {
+        let known = self.known.borrow().get(&ping.uuid).cloned();
+        let Some(probe) = known else { return Receipt::Unknown };
+        let (receipt, recorded) = oneshot::channel();
+        if self.queue.try_send(Delivery { probe, ping, receipt }).is_err() {
+            return Receipt::Busy;
+        }
+        match tokio::time::timeout(RECEIPT_LIMIT, recorded).await {
+            Ok(Ok(())) => Receipt::Known,
+            Ok(Err(_)) | Err(_) => Receipt::Busy,
+        }
+    }
+
+    /// The receiving end. There is one; whoever asks second waits until the first has dropped it.
+    pub async fn listen(&self) -> Listener {
+        Listener(self.listener.clone().lock_owned().await)
+    }
+}
+
+/// The receiving end of the hub.
+pub struct Listener(OwnedMutexGuard<mpsc::Receiver<Delivery>>);
+
+impl Listener {
+    /// The next ping. Pings whose job has stopped waiting are left out: it was told to try again.
+    pub async fn next(&mut self) -> Delivery {
+        loop {
+            match self.0.recv().await {
+                Some(delivery) if delivery.receipt.is_closed() => {}
+                Some(delivery) => return delivery,
+                // Every sender is gone; with them, everybody who could ping.
+                None => std::future::pending().await,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ping(uuid: &str) -> Ping {
+        Ping { uuid: uuid.to_owned(), ping: event::watch::Ping::Success, at: Time::from_secs(1), body_bytes: 0 }
+    }
+
+    fn hub() -> Pings {
+        let pings = Pings::new();
+        pings.know(HashMap::from([("1234".to_owned(), "nightly".parse().expect("a name"))]));
+        pings
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn known_only_once_acknowledged() {
+        let pings = hub();
+        assert_eq!(pings.deliver(ping("4321")).await, Receipt::Unknown);
+
+        let web = tokio::spawn({
+            let pings = pings.clone();
+            async move { pings.deliver(ping("1234")).await }
+        });
+        let mut listener = pings.listen().await;
+        let delivery = listener.next().await;
+        assert_eq!(delivery.probe.as_str(), "nightly");
+        assert!(!web.is_finished(), "nothing is recorded yet");
+        delivery.acknowledge();
+        assert_eq!(web.await.expect("no panic"), Receipt::Known);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_aborted_watch_makes_the_job_try_again() {
+        let pings = hub();
+        let listener = pings.listen().await;
+        let watch = tokio::spawn(async move {
+            let mut listener = listener;
+            let _delivery = listener.next().await;
+            panic!("while recording");
+        });
+        assert_eq!(pings.deliver(ping("1234")).await, Receipt::Busy);
+        assert!(watch.await.is_err());
+        // Its successor gets the end that the panic dropped, and only pings that somebody still waits for.
+        assert_eq!(pings.deliver(ping("1234")).await, Receipt::Busy, "nobody listens");
+        let mut listener = pings.listen().await;
+        let (receipt, ()) = tokio::join!(pings.deliver(ping("1234")), async { listener.next().await.acknowledge() });
+        assert_eq!(receipt, Receipt::Known);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_full_queue_is_busy_at_once() {
+        let pings = hub();
+        let waiting: Vec<_> = (0..QUEUE_MAX)
+            .map(|_| {
+                let pings = pings.clone();
+                tokio::spawn(async move { pings.deliver(ping("1234")).await })
+            })
+            .collect();
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let before = tokio::time::Instant::now();
+        assert_eq!(pings.deliver(ping("1234")).await, Receipt::Busy);
+        assert_eq!(before.elapsed(), Duration::ZERO, "no waiting at the bound");
+        for task in waiting {
+            assert_eq!(task.await.expect("no panic"), Receipt::Busy);
+        }
+    }
+}

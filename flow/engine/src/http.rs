@@ -1,0 +1,205 @@
+//! A client for HTTP/1.1 that can say where the time went.
+//!
+//! **Problem.** A client made for convenience follows redirects, reuses connections, waits for ever and reads whatever it
+//! is sent. As a probe it then measures the wrong server over an old connection, and one hostile answer fills the memory.
+//! **Principle.** One request, one new connection, one deadline over everything, a limit on the answer; what went wrong is
+//! told by phase. Nothing is retried and, unless asked for, nothing is followed: that is for whoever asks to decide.
+//!
+//! The connection is driven by the very future that waits for the answer. Nothing is spawned, so dropping the future ends
+//! it all, and a thousand requests a second cost a thousand connections and no task.
+
+use std::net::{IpAddr, SocketAddr};
+
+use bytes::Bytes;
+use event::Span;
+pub use hyper::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
+
+use crate::net::{Deadline, Net, Peer, Stopwatch, Verify};
+
+mod error;
+mod exchange;
+mod redirect;
+#[cfg(test)]
+mod tests;
+
+pub use error::{Failure, HttpError};
+
+/// How long a request may take unless it says otherwise.
+const WITHIN: Span = Span::from_secs(10);
+
+/// Longest answer unless the request says otherwise, in bytes.
+const BODY_BYTES_MAX: usize = 1024 * 1024;
+
+/// Who asks, unless the request says otherwise.
+const USER_AGENT: &str = concat!("garant/", env!("CARGO_PKG_VERSION"));
+
+/// A request in the making.
+#[derive(Clone, Debug)]
+pub struct Request {
+    method: Method,
+    url: String,
+    headers: HeaderMap,
+    body: Bytes,
+    within: Span,
+    body_bytes_max: usize,
+    redirects_max: u8,
+    verify: Verify,
+    addresses: Vec<IpAddr>,
+    /// The first header that can't be one.
+    bad_header: Option<String>,
+}
+
+/// How long each phase took. Over redirects, the sum of all hops.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Phases {
+    /// Resolving the name.
+    pub dns: Span,
+    /// Opening the TCP connection.
+    pub connect: Span,
+    /// The TLS handshake.
+    pub tls: Span,
+    /// From the connection being ready to the head of the answer.
+    pub first_byte: Span,
+    /// From the call to the last byte of the answer; what the phases leave over is the transfer of the body.
+    pub total: Span,
+}
+
+/// An answer.
+#[derive(Clone, Debug)]
+pub struct Response {
+    /// Status code.
+    pub status: u16,
+    /// Header fields.
+    pub headers: HeaderMap,
+    /// The whole body.
+    pub body: Bytes,
+    /// How long it took.
+    pub phases: Phases,
+    /// Who answered, over TLS.
+    pub peer: Option<Peer>,
+    /// The address that answered.
+    pub remote: SocketAddr,
+    /// The address asked for, after redirects.
+    pub url: Uri,
+}
+
+impl Response {
+    /// The body as text; bytes that are no UTF-8 are replaced.
+    pub fn text(&self) -> std::borrow::Cow<'_, str> {
+        String::from_utf8_lossy(&self.body)
+    }
+
+    /// Whether the status is 2xx.
+    pub fn success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+}
+
+impl Request {
+    /// A request for `url`, with `http:` or `https:`.
+    pub fn new(method: Method, url: impl Into<String>) -> Self {
+        Self {
+            method,
+            url: url.into(),
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+            within: WITHIN,
+            body_bytes_max: BODY_BYTES_MAX,
+            redirects_max: 0,
+            verify: Verify::Require,
+            addresses: Vec::new(),
+            bad_header: None,
+        }
+    }
+
+    /// A GET.
+    pub fn get(url: impl Into<String>) -> Self {
+        Self::new(Method::GET, url)
+    }
+
+    /// A POST of `body`.
+    pub fn post(url: impl Into<String>, body: impl Into<Bytes>) -> Self {
+        Self::new(Method::POST, url).body(body)
+    }
+
+    /// Sets a header field; the last value counts. `Host`, `Connection` and `Content-Length` are set by the client, but a
+    /// `Host` given here is used instead.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        match (name.parse::<HeaderName>(), HeaderValue::from_str(value)) {
+            (Ok(name), Ok(value)) => drop(self.headers.insert(name, value)),
+            // The value may be a secret: the error shows the name only.
+            _ => drop(self.bad_header.get_or_insert_with(|| name.to_owned())),
+        }
+        self
+    }
+
+    /// Sets the body.
+    #[must_use]
+    pub fn body(mut self, body: impl Into<Bytes>) -> Self {
+        self.body = body.into();
+        self
+    }
+
+    /// How long all of it may take, redirects included; ten seconds otherwise.
+    #[must_use]
+    pub fn within(mut self, within: Span) -> Self {
+        self.within = within;
+        self
+    }
+
+    /// Longest body of the answer, in bytes; one MiB otherwise. A longer one is an error.
+    #[must_use]
+    pub fn body_bytes_max(mut self, max: usize) -> Self {
+        self.body_bytes_max = max;
+        self
+    }
+
+    /// How many redirects to follow; none otherwise, and the answer is then the redirect itself.
+    #[must_use]
+    pub fn redirects_max(mut self, max: u8) -> Self {
+        self.redirects_max = max;
+        self
+    }
+
+    /// What to do about a certificate that can't be trusted; it is refused otherwise.
+    #[must_use]
+    pub fn verify(mut self, verify: Verify) -> Self {
+        self.verify = verify;
+        self
+    }
+
+    /// Connects to these addresses instead of those of the name. Redirects to other hosts are resolved as usual.
+    #[must_use]
+    pub fn addresses(mut self, addresses: Vec<IpAddr>) -> Self {
+        self.addresses = addresses;
+        self
+    }
+
+    /// Sends it and reads the whole answer.
+    pub async fn send(self, net: &Net) -> Result<Response, HttpError> {
+        let watch = Stopwatch::start();
+        let deadline = Deadline::within(self.within);
+        let mut phases = Phases::default();
+        let mut hop = exchange::Hop::first(self).map_err(|(url, failure)| HttpError { url, failure, phases })?;
+        loop {
+            let sent = hop.send(net, deadline, &mut phases).await;
+            phases.total = watch.read();
+            let failed = |hop: &exchange::Hop, failure| HttpError { url: hop.url.to_string(), failure, phases };
+            let response = match sent {
+                Ok(response) => response,
+                Err(failure) => return Err(failed(&hop, failure)),
+            };
+            match hop.follow(&response) {
+                Ok(None) => return Ok(Response { phases, ..response }),
+                Ok(Some(further)) => hop = further,
+                Err(failure) => return Err(failed(&hop, failure)),
+            }
+        }
+    }
+}
+
+/// Gets `url` with the usual limits; see [`Request`] for others.
+pub async fn get(net: &Net, url: &str) -> Result<Response, HttpError> {
+    Request::get(url).send(net).await
+}

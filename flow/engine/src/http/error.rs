@@ -1,0 +1,82 @@
+//! What can go wrong with a request, by phase.
+
+use std::fmt;
+
+use event::Span;
+
+use super::Phases;
+use crate::net::{DialError, Phase};
+
+/// A request without a whole answer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HttpError {
+    /// What was asked for, after redirects.
+    pub url: String,
+    /// What went wrong.
+    pub failure: Failure,
+    /// How long the phases before took.
+    pub phases: Phases,
+}
+
+/// What went wrong.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Failure {
+    /// The request itself makes no sense; nothing was sent.
+    Request(String),
+    /// There was no connection.
+    Dial(DialError),
+    /// The answer is not HTTP, or only a part of one.
+    Protocol {
+        /// While doing what.
+        phase: Phase,
+        /// How it shows.
+        reason: String,
+    },
+    /// The deadline passed after the connection was there.
+    Timeout {
+        /// While doing what.
+        phase: Phase,
+        /// How long all of it might have taken.
+        within: Span,
+    },
+    /// The answer is longer than what the request allows.
+    BodyTooLarge {
+        /// The most it might be, in bytes.
+        limit_bytes: usize,
+    },
+    /// It redirects too often, or to where nobody should follow.
+    Redirect(String),
+}
+
+impl HttpError {
+    /// The phase that failed; `None` when it is the request that is wrong, or where it redirects to.
+    pub fn phase(&self) -> Option<Phase> {
+        match &self.failure {
+            Failure::Request(_) | Failure::Redirect(_) => None,
+            Failure::Dial(error) => Some(error.phase()),
+            Failure::Protocol { phase, .. } | Failure::Timeout { phase, .. } => Some(*phase),
+            Failure::BodyTooLarge { .. } => Some(Phase::Body),
+        }
+    }
+
+    /// Whether it was the deadline.
+    pub fn timed_out(&self) -> bool {
+        matches!(self.failure, Failure::Timeout { .. } | Failure::Dial(DialError::Timeout { .. }))
+    }
+}
+
+impl fmt::Display for HttpError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.url)?;
+        match &self.failure {
+            Failure::Request(reason) => write!(f, "the request can't be sent: {reason}"),
+            Failure::Dial(error) => write!(f, "{error}"),
+            Failure::Protocol { phase, reason } => write!(f, "no valid HTTP answer, while {phase}: {reason}"),
+            Failure::Timeout { phase, within } => write!(f, "not done after {within}, while {phase}"),
+            Failure::BodyTooLarge { limit_bytes } => write!(f, "the answer is longer than {limit_bytes} bytes"),
+            Failure::Redirect(reason) => f.write_str(reason),
+        }
+    }
+}
+
+impl std::error::Error for HttpError {}

@@ -1,0 +1,215 @@
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use event::Span;
+
+use super::{Failure, HttpError, Request, Response};
+use crate::net::test_server::{Authority, VALID, closed_port, serve};
+use crate::net::{DialError, Net, Phase, TlsFailure, Verify};
+
+fn ok(body: &str) -> Vec<u8> {
+    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nX-Here: yes\r\n\r\n{body}", body.len()).into_bytes()
+}
+
+fn redirect(status: u16, to: &str) -> Vec<u8> {
+    format!("HTTP/1.1 {status} Look\r\nLocation: {to}\r\nContent-Length: 0\r\n\r\n").into_bytes()
+}
+
+fn net() -> Net {
+    Authority::new().net()
+}
+
+async fn get(net: &Net, address: SocketAddr) -> Result<Response, HttpError> {
+    Request::get(format!("http://{address}/")).within(Span::from_secs(5)).send(net).await
+}
+
+#[tokio::test]
+async fn a_request_and_its_answer() {
+    let asked = Arc::new(Mutex::new(String::new()));
+    let noted = asked.clone();
+    let address = serve(None, move |request| {
+        request.clone_into(&mut noted.lock().expect("not poisoned"));
+        Some(ok("welcome"))
+    })
+    .await;
+    let response = Request::post(format!("http://{address}/order?id=1"), "{}")
+        .header("content-type", "application/json")
+        .header("User-Agent", "Test/1")
+        .send(&net())
+        .await
+        .expect("an answer");
+    assert_eq!((response.status, &*response.text(), response.success()), (200, "welcome", true));
+    assert_eq!((response.headers["x-here"].as_bytes(), response.remote), (b"yes".as_slice(), address));
+    let phases = response.phases;
+    assert!(phases.connect > Span::ZERO && phases.first_byte > Span::ZERO, "{phases:?}");
+    assert!(phases.total >= phases.dns + phases.connect + phases.tls + phases.first_byte, "{phases:?}");
+    assert_eq!(phases.tls, Span::ZERO);
+
+    let asked = asked.lock().expect("not poisoned").to_ascii_lowercase();
+    assert!(asked.starts_with("post /order?id=1 http/1.1\r\n"), "{asked}");
+    let host = format!("host: {address}");
+    for line in
+        [&*host, "content-type: application/json", "user-agent: test/1", "connection: close", "content-length: 2"]
+    {
+        assert_eq!(asked.lines().filter(|l| *l == line).count(), 1, "{line} in {asked}");
+    }
+    assert!(asked.ends_with("\r\n\r\n{}"), "{asked}");
+}
+
+#[tokio::test]
+async fn over_tls_the_certificate_counts() {
+    let (known, stranger) = (Authority::new(), Authority::named("Stranger"));
+    let net = known.net();
+    let good = serve(Some(known.tls("shop.example", VALID)), |_| Some(ok("safe"))).await;
+    let bad = serve(Some(stranger.tls("shop.example", VALID)), |_| Some(ok("unsafe"))).await;
+    let request = |address: SocketAddr| {
+        Request::get(format!("https://shop.example:{}/", address.port())).addresses(vec![address.ip()])
+    };
+    let response = request(good).send(&net).await.expect("an answer");
+    assert_eq!((&*response.text(), response.phases.tls > Span::ZERO), ("safe", true));
+    assert!(response.peer.expect("a peer").faults.is_empty());
+
+    let error = request(bad).send(&net).await.expect_err("refused");
+    assert!(matches!(error.failure, Failure::Dial(DialError::Tls { failure: TlsFailure::Certificate(_), .. })));
+    assert!(error.to_string().contains("its issuer is not trusted"), "{error}");
+    let told = request(bad).verify(Verify::Record).send(&net).await.expect("recorded");
+    assert_eq!(told.peer.expect("a peer").faults.len(), 1);
+}
+
+#[tokio::test]
+async fn broken_answers_are_told_by_phase() {
+    let chunked = |body: &str| format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{body}").into_bytes();
+    let head = "HTTP/1.1 200 OK\r\n";
+    for (what, answer, phase) in [
+        ("half a body", format!("{head}Content-Length: 100\r\n\r\nhalf").into_bytes(), Phase::Body),
+        ("half a chunk", chunked("64\r\nhalf"), Phase::Body),
+        ("half a head", head.as_bytes().to_vec(), Phase::FirstByte),
+        ("nothing", Vec::new(), Phase::FirstByte),
+        ("another protocol", b"SSH-2.0-OpenSSH_9.2\r\n".to_vec(), Phase::FirstByte),
+        ("an endless head", [head.as_bytes(), &b"X: yyyyyyyyyyyyy\r\n".repeat(100_000)].concat(), Phase::FirstByte),
+    ] {
+        let address = serve(None, move |_| Some(answer.clone())).await;
+        let error = get(&net(), address).await.expect_err(what);
+        assert!(matches!(error.failure, Failure::Protocol { .. }), "{what}: {error:?}");
+        assert_eq!(error.phase(), Some(phase), "{what}: {error}");
+    }
+    // Without a length the end of the connection is the end of the body.
+    let address = serve(None, |_| Some(b"HTTP/1.1 200 OK\r\n\r\nall of it".to_vec())).await;
+    assert_eq!(get(&net(), address).await.expect("an answer").text(), "all of it");
+}
+
+#[tokio::test]
+async fn limits_are_kept() {
+    let net = net();
+    let announced = ok(&"x".repeat(2000));
+    let streamed = format!("HTTP/1.1 200 OK\r\n\r\n{}", "x".repeat(2000)).into_bytes();
+    for answer in [announced, streamed] {
+        let address = serve(None, move |_| Some(answer.clone())).await;
+        let request = Request::get(format!("http://{address}/"));
+        let error = request.clone().body_bytes_max(1999).send(&net).await.expect_err("too large");
+        assert_eq!(error.failure, Failure::BodyTooLarge { limit_bytes: 1999 });
+        assert_eq!(request.body_bytes_max(2000).send(&net).await.expect("just fits").body.len(), 2000);
+    }
+
+    let silent = serve(None, |_| None).await;
+    let within = Span::from_millis(200);
+    let error = Request::get(format!("http://{silent}/")).within(within).send(&net).await.expect_err("silent");
+    assert_eq!(error.failure, Failure::Timeout { phase: Phase::FirstByte, within });
+    assert!(error.timed_out() && error.phases.total >= within && error.phases.total < Span::from_secs(3), "{error:?}");
+
+    let closed = closed_port().await;
+    let error = get(&net, closed).await.expect_err("closed");
+    assert_eq!(error.failure, Failure::Dial(DialError::Refused { address: closed }));
+    assert_eq!(error.to_string(), format!("http://{closed}/: {closed} refuses the connection: nobody listens there"));
+}
+
+#[tokio::test]
+async fn a_slow_body_does_not_outlive_the_deadline() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        use tokio::io::AsyncWriteExt;
+        let (mut stream, _) = listener.accept().await.expect("a client");
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n").await.expect("writable");
+        // A byte at a time keeps every timer per read alive; only one over everything helps.
+        while stream.write_all(b"x").await.is_ok() {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    });
+    let within = Span::from_millis(300);
+    let error = Request::get(format!("http://{address}/")).within(within).send(&net()).await.expect_err("slow");
+    assert_eq!(error.failure, Failure::Timeout { phase: Phase::Body, within });
+    assert!(error.phases.first_byte > Span::ZERO);
+}
+
+#[tokio::test]
+async fn redirects_are_followed_only_when_asked_for_and_never_with_secrets() {
+    let net = net();
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let noted = asked.clone();
+    let elsewhere = serve(None, move |request| {
+        noted.lock().expect("not poisoned").push(request.to_ascii_lowercase());
+        Some(ok("elsewhere"))
+    })
+    .await;
+    let address = serve(None, move |request| {
+        let path = request.split(' ').nth(1).unwrap_or_default();
+        Some(match path {
+            "/away" => redirect(302, &format!("http://{elsewhere}/new")),
+            "/kept" => redirect(307, "here"),
+            "/turn" => redirect(303, "/here"),
+            "/loop" => redirect(301, "/loop"),
+            "/odd" => redirect(301, "ftp://shop.example/"),
+            _ => ok(request.split(' ').next().unwrap_or_default()),
+        })
+    })
+    .await;
+    let url = |path: &str| format!("http://{address}{path}");
+
+    let untouched = Request::get(url("/away")).send(&net).await.expect("the redirect itself");
+    assert_eq!((untouched.status, asked.lock().expect("not poisoned").len()), (302, 0));
+
+    let secret = Request::get(url("/away")).header("Authorization", "Bearer s3cret").header("Cookie", "id=1");
+    let followed = secret.redirects_max(3).send(&net).await.expect("an answer");
+    assert_eq!((&*followed.text(), followed.url.to_string()), ("elsewhere", format!("http://{elsewhere}/new")));
+    let asked = asked.lock().expect("not poisoned").remove(0);
+    assert!(
+        asked.contains(&format!("host: {elsewhere}")) && !asked.contains("s3cret") && !asked.contains("cookie"),
+        "{asked}"
+    );
+
+    for (path, method) in [("/kept", "POST"), ("/turn", "GET")] {
+        let answer = Request::post(url(path), "x").redirects_max(1).send(&net).await.expect("an answer");
+        assert_eq!(answer.text(), method, "{path}");
+    }
+    for (path, reason) in [("/loop", "it redirects more than 3 times"), ("/odd", "it redirects to ftp://shop.example/")]
+    {
+        let error = Request::get(url(path)).redirects_max(3).send(&net).await.expect_err(path);
+        assert_eq!(error.failure, Failure::Redirect(reason.to_owned()));
+    }
+
+    let authority = Authority::new();
+    let plain = address.port();
+    let downgrade = move |_: &str| Some(redirect(301, &format!("http://127.0.0.1:{plain}/here")));
+    let secure = serve(Some(authority.tls("shop.example", VALID)), downgrade).await;
+    let request = Request::get(format!("https://shop.example:{}/", secure.port())).addresses(vec![secure.ip()]);
+    let error = request.redirects_max(3).send(&authority.net()).await.expect_err("not followed");
+    assert!(error.to_string().contains("from https to http"), "{error}");
+}
+
+#[tokio::test]
+async fn requests_that_make_no_sense_are_not_sent() {
+    let net = net();
+    for (request, reason) in [
+        (Request::get("shop.example/health"), "not a URL"),
+        (Request::get("/health"), "must start with http:// or https://"),
+        (Request::get("gopher://shop.example/"), "must start with http:// or https://"),
+        (Request::get("http://me:s3cret@shop.example/"), "must not hold a name and password"),
+        (Request::get("http://shop.example/").header("X-Key", "s3cret\r\nX: y"), "`X-Key`"),
+    ] {
+        let error = request.send(&net).await.expect_err(reason);
+        assert!(matches!(&error.failure, Failure::Request(said) if said.contains(reason)), "{error}");
+        assert!(error.phase().is_none());
+        assert!(!format!("{error:?} {error}").contains("s3cret"), "a secret is shown: {error}");
+    }
+}

@@ -1,0 +1,181 @@
+//! Names to addresses, and any record for whoever watches the DNS itself.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+use std::time::Duration;
+
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts};
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::{DnsError, NetError};
+use hickory_resolver::proto::op::ResponseCode;
+use hickory_resolver::proto::rr::Name;
+
+use super::{Deadline, RecordType, SetupError};
+
+/// Longest time that an address is remembered: a name that moved to the other region is followed within a minute,
+/// whatever its record says.
+const TTL_MAX: Duration = Duration::from_mins(1);
+
+/// Longest time that the absence of a name is remembered.
+const NEGATIVE_TTL_MAX: Duration = Duration::from_secs(5);
+
+/// Most names remembered.
+const CACHE_NAMES_MAX: u64 = 4096;
+
+/// Most questions under way on one connection to a name server.
+const QUESTIONS_MAX: usize = 1024;
+
+/// How long one name server may take before the next is asked.
+const SERVER_LIMIT: Duration = Duration::from_secs(2);
+
+/// Asks name servers.
+pub struct Resolver {
+    inner: TokioResolver,
+}
+
+/// Why a name has no answer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ResolveError {
+    /// What was asked for.
+    pub name: String,
+    /// What went wrong.
+    pub failure: ResolveFailure,
+}
+
+/// What can go wrong with a question to the DNS.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ResolveFailure {
+    /// It is not a name.
+    BadName,
+    /// The name does not exist (NXDOMAIN).
+    NoSuchName,
+    /// The name exists, but has no record of that type.
+    NoRecords,
+    /// The server refuses or fails: the response code, as in RFC 2136 section 2.2.
+    Refused(String),
+    /// Nobody answered in time.
+    Timeout,
+    /// The servers can't be reached or speak nonsense.
+    Other(String),
+}
+
+impl fmt::Display for ResolveError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = &self.name;
+        match &self.failure {
+            ResolveFailure::BadName => write!(f, "`{name}` is not a host name"),
+            ResolveFailure::NoSuchName => write!(f, "the name `{name}` does not exist (NXDOMAIN)"),
+            ResolveFailure::NoRecords => write!(f, "the name `{name}` has no record of this type"),
+            ResolveFailure::Refused(code) => write!(f, "the name server does not answer for `{name}`: {code}"),
+            ResolveFailure::Timeout => write!(f, "no name server answered for `{name}` in time"),
+            ResolveFailure::Other(reason) => write!(f, "the name `{name}` can't be resolved: {reason}"),
+        }
+    }
+}
+
+impl std::error::Error for ResolveError {}
+
+impl Resolver {
+    /// Asks the name servers of `/etc/resolv.conf`, after `/etc/hosts`. Without any, the one of this machine, as
+    /// resolv.conf(5) says.
+    pub fn system() -> Result<Self, SetupError> {
+        let local = || (servers(&[SocketAddr::from(([127, 0, 0, 1], 53))]), ResolverOpts::default());
+        let (config, options) = hickory_resolver::system_conf::read_system_conf().unwrap_or_else(|error| {
+            tracing::warn!(%error, "/etc/resolv.conf names no name server; asking the one of this machine");
+            local()
+        });
+        Self::new(config, options, CACHE_NAMES_MAX)
+    }
+
+    /// Asks these name servers only, with a small cache.
+    pub fn asking(addresses: &[SocketAddr]) -> Result<Self, SetupError> {
+        Self::new(servers(addresses), without_hosts(), CACHE_NAMES_MAX)
+    }
+
+    /// Asks these name servers only, every time: for whoever watches them.
+    pub fn without_cache(addresses: &[SocketAddr]) -> Result<Self, SetupError> {
+        Self::new(servers(addresses), without_hosts(), 0)
+    }
+
+    fn new(config: ResolverConfig, mut options: ResolverOpts, cached: u64) -> Result<Self, SetupError> {
+        options.cache_size = cached;
+        options.positive_max_ttl = Some(TTL_MAX);
+        options.negative_max_ttl = Some(NEGATIVE_TTL_MAX);
+        options.max_active_requests = QUESTIONS_MAX;
+        options.timeout = options.timeout.min(SERVER_LIMIT);
+        options.ip_strategy = LookupIpStrategy::Ipv6AndIpv4;
+        let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+        *builder.options_mut() = options;
+        let inner = builder.build().map_err(|error| SetupError::Resolver(error.to_string()))?;
+        Ok(Self { inner })
+    }
+
+    /// The addresses of a host, IPv6 first. An address stands for itself and costs nothing.
+    pub async fn addresses(&self, host: &str, deadline: Deadline) -> Result<Vec<IpAddr>, ResolveError> {
+        if let Ok(address) = host.parse() {
+            return Ok(vec![address]);
+        }
+        let failed = |failure| ResolveError { name: host.to_owned(), failure };
+        let name = Name::from_str(host).map_err(|_| failed(ResolveFailure::BadName))?;
+        let found = deadline.run(self.inner.lookup_ip(name)).await.ok_or_else(|| failed(ResolveFailure::Timeout))?;
+        let mut addresses: Vec<IpAddr> = found.map_err(|error| failed(failure(&error)))?.iter().collect();
+        if addresses.is_empty() {
+            return Err(failed(ResolveFailure::NoRecords));
+        }
+        addresses.sort_by_key(IpAddr::is_ipv4);
+        Ok(addresses)
+    }
+
+    /// The records of one type of a fully qualified name, as zone files write them, sorted.
+    pub async fn records(
+        &self,
+        name: &str,
+        record_type: RecordType,
+        deadline: Deadline,
+    ) -> Result<Vec<String>, ResolveError> {
+        let failed = |failure| ResolveError { name: name.to_owned(), failure };
+        let mut asked = Name::from_str(name).map_err(|_| failed(ResolveFailure::BadName))?;
+        asked.set_fqdn(true);
+        let found = deadline.run(self.inner.lookup(asked, record_type)).await;
+        let found = found.ok_or_else(|| failed(ResolveFailure::Timeout))?.map_err(|error| failed(failure(&error)))?;
+        let of_type = found.answers().iter().filter(|record| record.record_type() == record_type);
+        let mut records: Vec<String> = of_type.map(|record| record.data.to_string()).collect();
+        if records.is_empty() {
+            return Err(failed(ResolveFailure::NoRecords));
+        }
+        records.sort_unstable();
+        Ok(records)
+    }
+}
+
+fn without_hosts() -> ResolverOpts {
+    let mut options = ResolverOpts::default();
+    options.use_hosts_file = ResolveHosts::Never;
+    options
+}
+
+fn servers(addresses: &[SocketAddr]) -> ResolverConfig {
+    let server = |address: &SocketAddr| {
+        let mut server = NameServerConfig::udp_and_tcp(address.ip());
+        for connection in &mut server.connections {
+            connection.port = address.port();
+        }
+        server
+    };
+    ResolverConfig::from_name_servers(addresses.iter().map(server).collect())
+}
+
+fn failure(error: &NetError) -> ResolveFailure {
+    match error {
+        NetError::Timeout => ResolveFailure::Timeout,
+        NetError::Dns(DnsError::NoRecordsFound(none)) => match none.response_code {
+            ResponseCode::NXDomain => ResolveFailure::NoSuchName,
+            ResponseCode::NoError => ResolveFailure::NoRecords,
+            code => ResolveFailure::Refused(code.to_string()),
+        },
+        NetError::Dns(DnsError::ResponseCode(code)) => ResolveFailure::Refused(code.to_string()),
+        other => ResolveFailure::Other(other.to_string()),
+    }
+}

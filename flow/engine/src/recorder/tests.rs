@@ -1,0 +1,145 @@
+use std::time::Duration;
+
+use event::engine::{Blind, BlindCause, Started};
+use event::{Interval, Span, Time};
+use store::StoreError;
+
+use super::{RecordError, Recorded, Recorder, SPOOL_EVENTS_MAX};
+use crate::sim::{MemoryJournal, World};
+
+const START: Time = Time::from_secs(1_800_000_000);
+
+fn full() -> StoreError {
+    StoreError::Full { since: START, reason: "no space left on device".to_owned() }
+}
+
+fn started(attempt: u32) -> Started {
+    Started { engine: "watch".to_owned(), attempt }
+}
+
+fn attempts(journal: &MemoryJournal) -> Vec<u32> {
+    journal.of::<Started>().iter().map(|started| started.attempt).collect()
+}
+
+fn world() -> (World, Recorder) {
+    let world = World::at(START);
+    let recorder = world.recorder("paris".parse().expect("a name"));
+    (world, recorder)
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_observer_counts_for_itself() {
+    let (world, paris) = world();
+    let lyon = paris.for_observer("lyon".parse().expect("a name"));
+    for (recorder, place) in [(&paris, 0), (&lyon, 1), (&paris, 2), (&paris.for_observer(lyon.observer().clone()), 3)] {
+        let recorded = recorder.record(&started(1)).await.expect("recorded");
+        assert_eq!(recorded, Recorded::Durable(place));
+    }
+    let seen: Vec<_> = world.journal.events().iter().map(|e| (e.observer.to_string(), e.sequence)).collect();
+    let expected = [("paris", 0), ("lyon", 0), ("paris", 1), ("lyon", 1)];
+    assert_eq!(seen, expected.map(|(observer, sequence)| (observer.to_owned(), sequence)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_full_disk_refused_is_replayed_in_order() {
+    let (world, recorder) = world();
+    recorder.record(&started(0)).await.expect("recorded");
+    world.journal.refuse(Some(full()));
+    for attempt in 1..=1000 {
+        assert_eq!(recorder.record(&started(attempt)).await.expect("kept"), Recorded::Waiting);
+    }
+    let health = recorder.health();
+    assert_eq!((health.waiting, health.lost, health.since), (1000, 0, Some(START)));
+    assert!(health.reason.expect("a reason").contains("free some space"));
+    tokio::time::sleep(Duration::from_hours(1)).await;
+    assert_eq!(attempts(&world.journal), [0], "still full");
+    assert_eq!(recorder.flush(Span::from_secs(1)).await, 1000);
+
+    world.journal.refuse(None);
+    // One that comes meanwhile has to queue behind the others.
+    assert_eq!(recorder.record(&started(1001)).await.expect("kept"), Recorded::Waiting);
+    assert_eq!(recorder.flush(Span::from_secs(60)).await, 0);
+    assert_eq!(attempts(&world.journal), (0..=1001).collect::<Vec<_>>());
+    assert_eq!(world.journal.of::<Blind>(), [], "nothing was lost");
+    assert_eq!(recorder.health(), super::SpoolHealth::default());
+    assert_eq!(recorder.record(&started(1002)).await.expect("recorded"), Recorded::Durable(1002));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_lost_at_the_bound_is_told_per_observer() {
+    let (world, paris) = world();
+    let lyon = paris.for_observer("lyon".parse().expect("a name"));
+    world.journal.refuse(Some(full()));
+    // The first ten are lost: five of each, a second apart.
+    for attempt in 0..10 {
+        let recorder = if attempt % 2 == 0 { &paris } else { &lyon };
+        recorder.record(&started(attempt)).await.expect("kept");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let kept = 10..10 + u32::try_from(SPOOL_EVENTS_MAX).expect("small");
+    for attempt in kept.clone() {
+        paris.record(&started(attempt)).await.expect("kept");
+    }
+    assert_eq!((paris.health().waiting, paris.health().lost), (SPOOL_EVENTS_MAX, 10));
+
+    world.journal.refuse(None);
+    assert_eq!(paris.flush(Span::from_secs(60)).await, 0);
+    assert_eq!(attempts(&world.journal), kept.collect::<Vec<_>>());
+    let blind: Vec<_> = world
+        .journal
+        .events()
+        .into_iter()
+        .filter(|event| event.kind == "engine.blind")
+        .map(|event| (event.observer.to_string(), serde_json::from_str::<Blind>(event.body.get()).expect("a body")))
+        .collect();
+    let gap = |from: i64| Blind {
+        engine: "all".to_owned(),
+        interval: Interval::new(
+            START + Span::from_secs(from),
+            START + Span::from_secs(from + 8) + Span::from_micros(1),
+        ),
+        cause: BlindCause::Storage,
+    };
+    assert_eq!(blind, [("lyon".to_owned(), gap(1)), ("paris".to_owned(), gap(0))]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_aborted_writer_loses_nothing_and_doubles_nothing() {
+    let (world, recorder) = world();
+    world.journal.stall(true);
+    let writer = tokio::spawn({
+        let recorder = recorder.clone();
+        async move { recorder.record(&started(1)).await }
+    });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    writer.abort();
+    assert!(writer.await.is_err());
+    assert_eq!(recorder.health().waiting, 1, "nobody knows whether it arrived");
+    // A journal that does not answer is one that refuses: nobody waits for it for ever.
+    assert_eq!(recorder.record(&started(2)).await.expect("kept"), Recorded::Waiting);
+    tokio::time::sleep(Duration::from_mins(5)).await;
+    assert_eq!(recorder.health().waiting, 2);
+    world.journal.stall(false);
+    assert_eq!(recorder.flush(Span::from_secs(60)).await, 0);
+    assert_eq!(attempts(&world.journal), [1, 2], "each once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_journal_that_does_not_answer_is_not_waited_for() {
+    let (world, recorder) = world();
+    world.journal.stall(true);
+    let before = tokio::time::Instant::now();
+    assert_eq!(recorder.record(&started(1)).await.expect("kept"), Recorded::Waiting);
+    assert_eq!(before.elapsed(), super::APPEND_LIMIT);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_can_never_be_recorded_does_not_block_the_others() {
+    let (world, recorder) = world();
+    let huge = Started { engine: "x".repeat(event::PAYLOAD_BYTES_MAX), attempt: 1 };
+    assert!(matches!(recorder.record(&huge).await, Err(RecordError::TooLarge { kind: "engine.started", .. })));
+    world.journal.refuse(Some(StoreError::TooLarge { what: "payload", size: 2, max: 1 }));
+    assert!(matches!(recorder.record(&started(1)).await, Err(RecordError::Refused { .. })));
+    world.journal.refuse(None);
+    assert_eq!(recorder.record(&started(2)).await.expect("recorded"), Recorded::Durable(0));
+}

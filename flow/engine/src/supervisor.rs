@@ -1,0 +1,286 @@
+//! Runs engines for ever, and stops them in order.
+//!
+//! **Problem.** One binary holds many engines, and the one that parses what strangers send will panic one day. It must not
+//! take the others along, it must come back by itself, and the time it was away must not look like a quiet time.
+//!
+//! **Principle.** Each attempt of an engine is a task of its own; a *keeper* per engine watches it. An error, a panic, an
+//! early end and a missing sign of life are all failures. After a failure the keeper waits (one second, doubling up to a
+//! minute, a little shortened at random so that many engines do not come back in step), journals the blind interval, and
+//! starts the engine again. Whoever keeps well for two minutes starts from one second again.
+//!
+//! Patience is counted in checks of the keeper, one a second, not on a clock: when the whole process stands still for five
+//! minutes, that is one check, and nobody is blamed for it. [`crate::clock::Timekeeper`] journals it.
+//!
+//! Order of stopping: floors from the top, each with a deadline. Whoever misses it is aborted and named in [`Ended`].
+//! Acting on a second signal is up to the role.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use event::engine::Stopped;
+use event::{Body, Span, Time};
+use serde::Serialize;
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::{Context, Engine, Recorder};
+
+mod backoff;
+mod keeper;
+#[cfg(test)]
+mod tests;
+
+use keeper::{Fatal, Keeper};
+
+/// How long the engines of one floor may take to stop, unless the role says otherwise.
+const FLOOR_DEADLINE: Span = Span::from_secs(5);
+
+/// How an engine is doing.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Debug)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// It was started and has not ticked yet.
+    Starting,
+    /// It has ticked.
+    Running,
+    /// It failed and will be started again.
+    Restarting,
+    /// It was told to stop.
+    Stopping,
+    /// It has stopped.
+    Stopped,
+    /// It failed, and the process stops because of it.
+    Failed,
+}
+
+/// One line of the health board.
+#[derive(Clone, PartialEq, Eq, Serialize, Debug)]
+pub struct Health {
+    /// Name of the engine.
+    pub engine: &'static str,
+    /// How it is doing.
+    pub state: State,
+    /// How often it was started.
+    pub attempts: u32,
+    /// How often it failed in a row.
+    pub failures: u32,
+    /// Why it failed last.
+    pub last_error: Option<String>,
+    /// Since when it is in this state.
+    pub since: Time,
+}
+
+/// How all engines are doing; for `/ready`, `garant status` and metrics.
+#[derive(Clone, Debug)]
+pub struct Board(watch::Receiver<Vec<Health>>);
+
+impl Board {
+    /// All engines, in the order in which they were added.
+    pub fn read(&self) -> Vec<Health> {
+        self.0.borrow().clone()
+    }
+
+    /// Whether every engine is running.
+    pub fn ready(&self) -> bool {
+        self.0.borrow().iter().all(|health| health.state == State::Running)
+    }
+
+    /// Waits until every engine is running; never, once the supervisor is gone.
+    pub async fn wait_ready(&mut self) {
+        let all_running = |board: &Vec<Health>| board.iter().all(|health| health.state == State::Running);
+        if self.0.wait_for(all_running).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// How it ended.
+#[derive(Clone, PartialEq, Eq, Serialize, Debug)]
+pub struct Ended {
+    /// The engine that took the process down, and why; `None` when the stop was asked for.
+    pub failure: Option<(String, String)>,
+    /// Engines that missed the deadline of their floor and were aborted.
+    pub missed: Vec<&'static str>,
+}
+
+/// Starts engines, keeps them running, stops them.
+pub struct Supervisor {
+    context: Context,
+    engines: Vec<Arc<dyn Engine>>,
+    board: Arc<watch::Sender<Vec<Health>>>,
+    floor_deadline: Span,
+}
+
+impl Supervisor {
+    /// A supervisor whose engines get `context`, each with its own sign of life and stop token.
+    pub fn new(context: Context) -> Self {
+        Self {
+            context,
+            engines: Vec::new(),
+            board: Arc::new(watch::Sender::new(Vec::new())),
+            floor_deadline: FLOOR_DEADLINE,
+        }
+    }
+
+    /// How long the engines of one floor may take to stop. The sum over the floors belongs under systemd's
+    /// `TimeoutStopSec`.
+    #[must_use]
+    pub fn floor_deadline(mut self, deadline: Span) -> Self {
+        self.floor_deadline = deadline;
+        self
+    }
+
+    /// Adds an engine.
+    #[must_use]
+    #[expect(clippy::should_implement_trait, reason = "it adds an engine, and no reader takes it for a sum")]
+    pub fn add(mut self, engine: Arc<dyn Engine>) -> Self {
+        let health = Health {
+            engine: engine.name(),
+            state: State::Starting,
+            attempts: 0,
+            failures: 0,
+            last_error: None,
+            since: self.context.clock.now(),
+        };
+        self.board.send_modify(|board| board.push(health));
+        self.engines.push(engine);
+        self
+    }
+
+    /// The health board. It also shows engines added later.
+    pub fn board(&self) -> Board {
+        Board(self.board.subscribe())
+    }
+
+    /// Starts all engines and keeps them running until `stop` is cancelled, or until one fails that the others can't do
+    /// without. Then stops them, floor by floor. Dropped before, it aborts them all.
+    pub async fn run(self, stop: CancellationToken) -> Ended {
+        let mut floors: BTreeMap<u8, CancellationToken> = BTreeMap::new();
+        let mut keepers = Keepers::default();
+        for (index, engine) in self.engines.iter().enumerate() {
+            let floor = floors.entry(engine.floor()).or_default();
+            let keeper = Keeper {
+                engine: engine.clone(),
+                context: self.context.clone(),
+                stop: floor.clone(),
+                slot: Slot { board: self.board.clone(), index, clock: self.context.clock.clone() },
+            };
+            keepers.start(index, keeper);
+        }
+
+        let mut ended = Ended { failure: None, missed: Vec::new() };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            (index, reason) = keepers.next_fatal() => {
+                ended.failure = Some((index.map_or("supervisor", |index| self.engines[index].name()).to_owned(), reason));
+            }
+        }
+        for (floor, token) in floors.iter().rev() {
+            token.cancel();
+            let on_floor = (0..self.engines.len()).filter(|index| self.engines[*index].floor() == *floor).collect();
+            let stopping = keepers.running(&on_floor);
+            let missed = keepers.wait_for(&stopping, self.floor_deadline.to_std()).await;
+            for index in stopping {
+                let (engine, in_time) = (self.engines[index].name(), !missed.contains(&index));
+                if !in_time {
+                    tracing::warn!(engine, "did not stop in time and was aborted");
+                    ended.missed.push(engine);
+                }
+                record(&self.context.recorder, &Stopped { engine: engine.to_owned(), in_time }).await;
+                self.board.send_modify(|board| board[index].state = State::Stopped);
+            }
+        }
+        ended
+    }
+}
+
+/// Records what happened to an engine. When that is impossible there is nobody left to tell but the log.
+async fn record<B: Body>(recorder: &Recorder, body: &B) {
+    if let Err(error) = recorder.record(body).await {
+        tracing::error!(%error, "an event about an engine could not be recorded");
+    }
+}
+
+/// The tasks of the keepers. Dropping it aborts them, and with them their engines.
+#[derive(Default)]
+struct Keepers {
+    tasks: JoinSet<Result<(), Fatal>>,
+    running: HashMap<Id, (usize, AbortHandle)>,
+}
+
+impl Keepers {
+    fn start(&mut self, index: usize, keeper: Keeper) {
+        let task = self.tasks.spawn(keeper.keep());
+        self.running.insert(task.id(), (index, task));
+    }
+
+    /// Which of these still run.
+    fn running(&self, engines: &BTreeSet<usize>) -> BTreeSet<usize> {
+        self.running.values().map(|(index, _)| *index).filter(|index| engines.contains(index)).collect()
+    }
+
+    /// The next keeper that ends, and which engine's it was. Waits for ever when there is none.
+    async fn next(&mut self) -> (Option<usize>, Result<Result<(), Fatal>, JoinError>) {
+        let (id, ended) = match self.tasks.join_next_with_id().await {
+            None => std::future::pending().await,
+            Some(Ok((id, ended))) => (id, Ok(ended)),
+            Some(Err(error)) => (error.id(), Err(error)),
+        };
+        (self.running.remove(&id).map(|(index, _)| index), ended)
+    }
+
+    /// The next keeper that gives up, and why.
+    async fn next_fatal(&mut self) -> (Option<usize>, String) {
+        loop {
+            match self.next().await {
+                (_, Ok(Ok(()))) => {}
+                (index, Ok(Err(fatal))) => return (index, fatal.reason),
+                (index, Err(error)) => return (index, Fatal::unexpected(error).reason),
+            }
+        }
+    }
+
+    /// Waits for the keepers of these engines, aborts those that miss the deadline, and returns their engines.
+    async fn wait_for(&mut self, engines: &BTreeSet<usize>, deadline: Duration) -> BTreeSet<usize> {
+        let stopped = async {
+            while !self.running(engines).is_empty() {
+                match self.next().await {
+                    (_, Ok(Ok(()))) => {}
+                    (_, Ok(Err(Fatal { reason }))) => tracing::warn!(reason, "an engine failed while stopping"),
+                    (_, Err(error)) => tracing::error!(%error, "a keeper ended while stopping"),
+                }
+            }
+        };
+        if tokio::time::timeout(deadline, stopped).await.is_ok() {
+            return BTreeSet::new();
+        }
+        for (_, task) in self.running.values().filter(|(index, _)| engines.contains(index)) {
+            task.abort();
+        }
+        self.running(engines)
+    }
+}
+
+/// The line of one engine on the board. Only its keeper writes it.
+pub(super) struct Slot {
+    board: Arc<watch::Sender<Vec<Health>>>,
+    index: usize,
+    clock: Arc<dyn event::Clock>,
+}
+
+impl Slot {
+    fn set(&self, change: impl FnOnce(&mut Health)) {
+        let now = self.clock.now();
+        self.board.send_modify(|board| {
+            if let Some(health) = board.get_mut(self.index) {
+                let before = health.state;
+                change(health);
+                if health.state != before {
+                    health.since = now;
+                }
+            }
+        });
+    }
+}

@@ -1,0 +1,215 @@
+//! Whose signature is on it, and does the reader trust that key?
+
+use std::collections::BTreeMap;
+
+use super::error::{AuditError, Finding};
+use super::history::KeyEvents;
+use super::{Head, Source, Standing, Trust, optional_text, required_text};
+use crate::Hash;
+use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::export;
+use crate::note::{BadKey, Fingerprint, Note, NoteError, VerifierKey};
+use crate::tlog_policy::TlogPolicy;
+
+/// What errors about the reader's remembered checkpoint call it.
+const SINCE: &str = "the checkpoint that you remember";
+
+/// The keys, and what is signed with them.
+pub(super) struct Keys {
+    /// Keys that the reader pinned, in full.
+    pinned: Vec<VerifierKey>,
+    /// A key that the reader pinned by its fingerprint.
+    fingerprint: Option<Fingerprint>,
+    /// Keys that the log says are or were its own, pinned or not.
+    own: Vec<VerifierKey>,
+    /// Those of the log's keys that signed the head.
+    pub(super) signers: Vec<VerifierKey>,
+    rotations: Vec<(Note, Checkpoint)>,
+    since: Option<(Note, Checkpoint)>,
+}
+
+fn parse(path: &str, note: Note) -> Result<(Note, Checkpoint), AuditError> {
+    let checkpoint = Checkpoint::parse(&note.text);
+    let malformed = |error: CheckpointError| AuditError::at(path, Finding::Malformed { what: error.to_string() });
+    checkpoint.map(|checkpoint| (note, checkpoint)).map_err(malformed)
+}
+
+fn bad_signature(path: &str) -> impl Fn(NoteError) -> AuditError + '_ {
+    move |error| AuditError::at(path, Finding::BadSignature { error: error.to_string() })
+}
+
+fn of_origin(path: &str, found: &str, expected: &str) -> Result<(), AuditError> {
+    if found == expected {
+        return Ok(());
+    }
+    let (found, expected) = (found.to_owned(), expected.to_owned());
+    Err(AuditError::at(path, Finding::WrongOrigin { found, expected }))
+}
+
+fn names<'k>(keys: impl IntoIterator<Item = &'k VerifierKey>) -> String {
+    let names: Vec<_> = keys.into_iter().map(VerifierKey::describe).collect();
+    if names.is_empty() { "nobody known".to_owned() } else { names.join(", ") }
+}
+
+impl Keys {
+    /// Reads the key beside the log, the rotations and what the reader brought, and checks that the head is signed by
+    /// the key beside it.
+    pub(super) fn read(source: &dyn Source, trust: &Trust, head: &Head) -> Result<Self, AuditError> {
+        let line = required_text(source, export::VKEY)?;
+        let vkey: VerifierKey =
+            line.strip_suffix('\n').unwrap_or(&line).parse().map_err(|error: BadKey| {
+                AuditError::at(export::VKEY, Finding::Malformed { what: error.to_string() })
+            })?;
+        let origin = head.checkpoint.origin.as_str();
+        of_origin(export::VKEY, vkey.name(), origin)?;
+        let mut pinned: Vec<_> = trust.vkey.iter().cloned().collect();
+        for key in &pinned {
+            of_origin(export::CHECKPOINT, origin, key.name())?;
+        }
+        // A trust policy may name many logs; this one must be among them.
+        let logs: Vec<_> = trust.policy.iter().flat_map(TlogPolicy::log_keys).collect();
+        let here: Vec<_> = logs.iter().filter(|key| key.name() == origin).cloned().collect();
+        if !logs.is_empty() && here.is_empty() {
+            let finding = Finding::WrongKey { found: names([&vkey]), trusted: names(&logs) };
+            return Err(AuditError::at(export::CHECKPOINT, finding));
+        }
+        pinned.extend(here);
+        let signers = head.note.signed_by(std::slice::from_ref(&vkey)).map_err(bad_signature(export::CHECKPOINT))?;
+        let signers = signers.into_iter().cloned().collect();
+
+        let rotations = Note::parse_many(&optional_text(source, export::ROTATIONS)?.unwrap_or_default());
+        let rotations = rotations
+            .map_err(|error| AuditError::at(export::ROTATIONS, Finding::Malformed { what: error.to_string() }))?
+            .into_iter()
+            .map(|note| parse(export::ROTATIONS, note))
+            .collect::<Result<Vec<_>, _>>()?;
+        for (_, checkpoint) in &rotations {
+            of_origin(export::ROTATIONS, &checkpoint.origin, origin)?;
+        }
+        let since = trust.since.as_deref().map(|note| {
+            let malformed = |error: NoteError| AuditError::at(SINCE, Finding::Malformed { what: error.to_string() });
+            parse(SINCE, Note::parse(note).map_err(malformed)?)
+        });
+        let since = since.transpose()?;
+        if let Some((_, checkpoint)) = &since {
+            of_origin(SINCE, &checkpoint.origin, origin)?;
+        }
+        Ok(Self { pinned, fingerprint: trust.fingerprint, own: vec![vkey], signers, rotations, since })
+    }
+
+    /// Sizes at which the root of the log is needed.
+    pub(super) fn sizes(&self) -> impl Iterator<Item = u64> {
+        self.rotations.iter().chain(&self.since).map(|(_, checkpoint)| checkpoint.size)
+    }
+
+    /// Keys that are or were the log's own.
+    pub(super) fn of_the_log(&self) -> &[VerifierKey] {
+        &self.own
+    }
+
+    /// Once all entries are read: follows the rotations from what the reader trusts to who signed the head.
+    pub(super) fn settle(
+        &mut self,
+        head: &Head,
+        events: &KeyEvents,
+        roots: &BTreeMap<u64, Hash>,
+    ) -> Result<Standing, AuditError> {
+        let unpinned = self.pinned.is_empty() && self.fingerprint.is_none();
+        let beside = std::mem::take(&mut self.own);
+        let told = events.announced.iter().flat_map(|(_, new, old)| [new, old]).chain(&events.opened);
+        for key in told.chain(&self.pinned) {
+            if key.name() == head.checkpoint.origin && !self.own.contains(key) {
+                self.own.push(key.clone());
+            }
+        }
+        let matches = |key: &VerifierKey| self.fingerprint.is_some_and(|pin| key.fingerprint() == pin);
+        for key in beside {
+            // Anybody can add a signature to a note: the key beside the log must be one that the log or the reader knows.
+            if self.own.contains(&key) {
+                continue;
+            }
+            let nothing_to_compare = unpinned && self.own.is_empty();
+            if nothing_to_compare || matches(&key) {
+                self.own.push(key);
+            } else {
+                let finding = Finding::WrongKey { found: names([&key]), trusted: names(&self.own) };
+                return Err(AuditError::at(export::VKEY, finding));
+            }
+        }
+        self.signers = owned(head.note.signers(&self.own).map_err(bad_signature(export::CHECKPOINT))?);
+
+        let mut trusted = self.pinned.clone();
+        trusted.extend(self.own.iter().filter(|key| matches(key)).cloned());
+        if unpinned {
+            trusted.clone_from(&self.own);
+        }
+        for (note, checkpoint) in &self.rotations {
+            let signers = note.signers(&self.own).map_err(bad_signature(export::ROTATIONS))?;
+            if signers.is_empty() {
+                continue;
+            }
+            continues(export::ROTATIONS, checkpoint, &head.checkpoint, roots)?;
+            if signers.iter().any(|key| trusted.contains(key)) {
+                let announced = events.announced.iter().filter(|(sequence, ..)| *sequence < checkpoint.size);
+                for (_, new, old) in announced {
+                    if trusted.contains(old) && signers.contains(&old) && signers.contains(&new) {
+                        trusted.push(new.clone());
+                    }
+                }
+            }
+        }
+        let retired_at =
+            |key: &VerifierKey| events.retired.iter().find(|(_, retired)| retired == key).map(|(at, _)| *at);
+        let by_trusted: Vec<_> = self.signers.iter().filter(|key| trusted.contains(key)).collect();
+        if by_trusted.iter().any(|key| retired_at(key).is_none()) {
+            return Ok(if unpinned { Standing::SelfConsistent } else { Standing::Authenticated });
+        }
+        let retired = by_trusted.iter().find_map(|key| Some((key, retired_at(key)?)));
+        let finding = if let Some((key, retired_at)) = retired {
+            Finding::RetiredKey { key: key.describe(), retired_at }
+        } else {
+            let pin = self.fingerprint.map(|pin| format!("the key with the fingerprint {pin}"));
+            let trusted = pin.unwrap_or_else(|| names(&self.pinned));
+            Finding::WrongKey { found: names(&self.signers), trusted }
+        };
+        Err(AuditError::at(export::CHECKPOINT, finding))
+    }
+
+    /// Whether the log continues what the reader remembers; the size of that. The remembered checkpoint must be signed by
+    /// a key that is or was the log's.
+    pub(super) fn since(&self, head: &Checkpoint, roots: &BTreeMap<u64, Hash>) -> Result<Option<u64>, AuditError> {
+        let Some((note, checkpoint)) = &self.since else { return Ok(None) };
+        match note.signed_by(&self.own) {
+            Ok(_) => {}
+            Err(error @ NoteError::BadSignature { .. }) => return Err(bad_signature(SINCE)(error)),
+            Err(_) => {
+                let found = note.signatures.iter().map(|line| line.name.as_str()).collect::<Vec<_>>().join(", ");
+                let finding = Finding::WrongKey { found, trusted: names(&self.own) };
+                return Err(AuditError::at(SINCE, finding));
+            }
+        }
+        continues(SINCE, checkpoint, head, roots)?;
+        Ok(Some(checkpoint.size))
+    }
+}
+
+fn owned(keys: Vec<&VerifierKey>) -> Vec<VerifierKey> {
+    keys.into_iter().cloned().collect()
+}
+
+/// Whether the tree of the log continues a checkpoint that the log signed before.
+pub(super) fn continues(
+    path: &str,
+    older: &Checkpoint,
+    head: &Checkpoint,
+    roots: &BTreeMap<u64, Hash>,
+) -> Result<(), AuditError> {
+    match roots.get(&older.size) {
+        Some(root) if *root == older.root => Ok(()),
+        Some(root) => {
+            let finding = Finding::Forked { size: older.size, other: older.root, here: *root };
+            Err(AuditError::at(path, finding))
+        }
+        None => Err(AuditError::at(path, Finding::Shorter { remembered: older.size, size: head.size })),
+    }
+}

@@ -1,0 +1,306 @@
+//! The mutation campaign: every way we could think of to deceive a reader, by attacker, each with what finds it and how
+//! it is named. Promises JO-2 (the log can't be changed unnoticed) and BX-5 (a stranger verifies it).
+
+mod with_key;
+mod without_key;
+
+use event::journal::KeyAnnounced;
+use event::policy::{Applied, Text};
+use event::promise::{Figure, Outcome, Unit, Verdict};
+use event::watch::Coverage;
+use event::{Interval, Retention, Span};
+
+use super::*;
+use crate::testing::{Files, Log, TEAM_NOTE, test_key};
+
+const ORIGIN: &str = "shop.example/1";
+const MINUTE: Span = Span::from_secs(60);
+
+fn applied(revision: &str) -> Applied {
+    let service = event::policy::Service { id: "shop".parse().expect("a name"), title: Text::default() };
+    Applied {
+        revision: revision.to_owned(),
+        services: vec![service],
+        probes: vec![],
+        findings: vec![],
+        maintenance: vec![],
+        promises: vec![],
+    }
+}
+
+fn verdict(log: &Log, outcome: Outcome) -> Verdict {
+    Verdict {
+        promise: "AV-1".parse().expect("a name"),
+        revision: "0123456789abcdef".to_owned(),
+        objective: 0,
+        evaluator: 1,
+        tree_size: log.entries.len() as u64,
+        at: log.now,
+        window: Interval::new(log.now - MINUTE, log.now),
+        outcome,
+        figure: Some(Figure { unit: Unit::Ppb, low: 1, high: 2, target: 3 }),
+        reasons: vec![],
+        evidence: vec![],
+    }
+}
+
+fn grow(log: &mut Log, minutes: usize) {
+    for _ in 0..minutes {
+        let from = log.now;
+        log.advance(MINUTE);
+        log.append(&Coverage { interval: Interval::new(from, log.now), revision: "a".to_owned(), gaps: vec![] });
+        log.append_text(TEAM_NOTE.name, 1, &TEAM_NOTE.coarse(), r#"{"secret":"10.1.2.3"}"#);
+    }
+}
+
+/// Entry 1 is the policy, 202 and 403 are verdicts, every other one is for the team; 604 entries in three bundles.
+fn log() -> Log {
+    let mut log = Log::new(ORIGIN, 1);
+    log.append(&applied("a"));
+    grow(&mut log, 100);
+    let broken = verdict(&log, Outcome::Broken);
+    log.append(&broken);
+    grow(&mut log, 100);
+    let kept = verdict(&log, Outcome::Kept);
+    log.append(&kept);
+    grow(&mut log, 100);
+    log
+}
+
+fn pinned(log: &Log) -> Trust {
+    Trust { vkey: Some(log.keys[0].vkey()), ..Trust::default() }
+}
+
+fn run(files: &Files, trust: &Trust) -> Result<Report, AuditError> {
+    audit(files, trust, &mut |_| (), &mut |_, _| ())
+}
+
+/// The audit must fail with this meaning, and its message must hold these words.
+fn found(what: &str, files: &Files, trust: &Trust, meaning: Meaning, words: &[&str]) {
+    let error = run(files, trust).expect_err(what);
+    let message = error.to_string();
+    assert_eq!(error.meaning(), meaning, "{what}: {message}");
+    for word in words {
+        assert!(message.contains(word), "{what}: `{word}` is not in: {message}");
+    }
+}
+
+#[test]
+fn an_honest_log_verifies() {
+    let log = log();
+    let files = log.export();
+    let (mut entries, mut steps) = (Vec::new(), Vec::new());
+    let report =
+        audit(&files, &pinned(&log), &mut |entry| entries.push(entry), &mut |done, all| steps.push((done, all)));
+    let report = report.expect("honest");
+    assert_eq!(report.standing, Standing::Authenticated);
+    assert_eq!((report.size, report.root), (604, log.head(604).root));
+    assert_eq!((report.disclosed, report.withheld, report.destroyed), (304, 300, 0));
+    assert_eq!((report.verdicts, report.continues), (1, None), "the latest verdict of the one objective");
+    assert_eq!(report.newest, Some(log.now));
+    assert_eq!(report.remarks, Vec::<String>::new());
+    assert_eq!(steps, [(256, 604), (512, 604), (604, 604)]);
+    assert!(entries.iter().zip(0..).all(|(entry, n)| entry.sequence == n && entry.leaf.sequence == n));
+    assert!(entries.iter().all(|entry| entry.envelope.is_some() == entry.leaf.is_public()));
+    assert!(
+        !files.0.values().any(|bytes| bytes.windows(8).any(|w| w == b"10.1.2.3")),
+        "nothing of the team is exported"
+    );
+}
+
+#[test]
+fn every_size_verifies() {
+    let mut log = Log::new(ORIGIN, 1);
+    for size in 1..=530 {
+        if size < 20 || (250..262).contains(&size) || size > 510 {
+            let report = run(&log.export(), &pinned(&log)).expect("honest");
+            assert_eq!(report.size, size);
+        }
+        log.append_text("future.kind", 1, "future.kind", "{}");
+    }
+}
+
+#[test]
+fn the_key_decides_what_a_report_is_worth() {
+    let log = log();
+    let files = log.export();
+    assert_eq!(run(&files, &Trust::default()).map(|r| r.standing), Ok(Standing::SelfConsistent));
+    let fingerprint = Some(log.keys[0].vkey().fingerprint());
+    let by_fingerprint = Trust { fingerprint, ..Trust::default() };
+    assert_eq!(run(&files, &by_fingerprint).map(|r| r.standing), Ok(Standing::Authenticated));
+    let by_policy = Trust { policy: Some(log.tlog_policy()), ..Trust::default() };
+    assert_eq!(run(&files, &by_policy).map(|r| r.standing), Ok(Standing::Authenticated));
+    // A whole other log of the same name, with its own key beside it.
+    let forger = Log { keys: vec![test_key(66, ORIGIN)], ..log.clone() };
+    let words = ["checkpoint", "it is another log, or somebody else's"];
+    let mut own = Log::new(ORIGIN, 66);
+    grow(&mut own, 3);
+    for trust in [pinned(&log), by_fingerprint, by_policy] {
+        found("another key, told in its log", &own.export(), &trust, Meaning::OtherKey, &words);
+        found("another key", &forger.export(), &trust, Meaning::OtherKey, &["vkey"]);
+    }
+    found("a key that the log does not know", &forger.export(), &Trust::default(), Meaning::OtherKey, &["vkey"]);
+    assert_eq!(run(&own.export(), &Trust::default()).map(|r| r.standing), Ok(Standing::SelfConsistent));
+    let other_origin = Trust { vkey: Some(test_key(1, "other.example/1").vkey()), ..Trust::default() };
+    found("another origin", &files, &other_origin, Meaning::OtherKey, &["`shop.example/1`, not `other.example/1`"]);
+}
+
+#[test]
+fn unknown_kinds_are_kept() {
+    let mut log = log();
+    log.append_text("guard.banned", 1, "guard.banned", r#"{"new":true}"#);
+    log.append_text("guard.banned", 1, "guard.banned", r#"{"new":true}"#);
+    log.append_text("watch.coverage", 9, "watch.coverage", r#"{"shape":"of the future"}"#);
+    log.append_text("guard.secret", 1, "team:future-family", "{}");
+    let report = run(&log.export(), &pinned(&log)).expect("never fatal");
+    let unknown: Vec<_> = report.unknown_kinds.iter().map(|(kind, count)| (kind.as_str(), *count)).collect();
+    assert_eq!(unknown, [("guard.banned", 2), ("watch.coverage", 1)]);
+}
+
+/// Retention: what is destroyed and said to be is no fault; the tree does not notice.
+#[test]
+fn destruction_is_provable() {
+    let mut log = log();
+    let (root_before, first_day) = (log.head(604).root, Log::new(ORIGIN, 1).now.day());
+    log.advance(Span::from_days(400));
+    log.destroy(Retention::Audit, first_day);
+    log.destroy(Retention::Evidence, first_day);
+    let report = run(&log.export(), &pinned(&log)).expect("destroyed as the log says");
+    assert_eq!(log.head(604).root, root_before);
+    assert_eq!(report.destroyed, 61, "up to midnight: two at 23:00 and one at each of 59 minutes");
+    assert_eq!(report.destroyed_days.len(), 2);
+    assert_eq!(report.destroyed_days[1].day, first_day);
+    // Once the word of the destruction is itself destroyed, the next destruction vouches for it.
+    let day_of_word = log.now.day();
+    for later in [first_day.days() + 1, day_of_word.days()] {
+        log.advance(Span::from_days(400));
+        log.destroy(Retention::Evidence, event::Day::from_days(later));
+    }
+    run(&log.export(), &pinned(&log)).expect("destroyed in order of age");
+}
+
+#[test]
+fn clocks_may_be_set_back_when_the_log_says_so() {
+    let mut log = log();
+    let before = log.now;
+    log.advance(Span::from_secs(-3600));
+    log.append(&event::engine::ClockStepped { from: before, to: log.now });
+    grow(&mut log, 200);
+    assert!(run(&log.export(), &pinned(&log)).is_ok());
+    log.advance(Span::from_secs(-3600));
+    grow(&mut log, 1);
+    let report = run(&log.export(), &pinned(&log)).expect("too recent to be held against it");
+    assert!(report.remarks[0].contains("goes back"), "{:?}", report.remarks);
+}
+
+fn rotated() -> (Log, Log) {
+    let mut log = log();
+    let (old, new) = (log.keys[0].clone(), test_key(2, ORIGIN));
+    log.append(&KeyAnnounced { vkey: new.vkey().to_string(), replaces: old.vkey().to_string() });
+    log.keys = vec![old.clone(), new.clone()];
+    grow(&mut log, 5);
+    log.rotations.push(log.checkpoint(log.entries.len()));
+    let during = log.clone();
+    log.append(&event::journal::KeyRetired { vkey: old.vkey().to_string() });
+    log.keys = vec![new];
+    grow(&mut log, 5);
+    (during, log)
+}
+
+/// Who pinned the first key follows the log to the second.
+#[test]
+fn a_rotated_key_is_followed() {
+    let (during, after) = rotated();
+    let old = Trust { vkey: Some(test_key(1, ORIGIN).vkey()), ..Trust::default() };
+    let new = Trust { vkey: Some(test_key(2, ORIGIN).vkey()), ..Trust::default() };
+    for (log, trust) in [(&during, &old), (&during, &new), (&after, &old), (&after, &new)] {
+        let report = run(&log.export(), trust).expect("rotated as announced");
+        assert_eq!(report.standing, Standing::Authenticated);
+    }
+    assert_eq!(run(&during.export(), &old).map(|report| report.signed_by.len()), Ok(2));
+    // A checkpoint remembered from before the rotation is still good.
+    let since = Trust { since: Some(log().checkpoint(604)), ..new.clone() };
+    assert_eq!(run(&after.export(), &since).map(|report| report.continues), Ok(Some(604)));
+    // Twice.
+    let mut twice = after.clone();
+    let third = test_key(3, ORIGIN);
+    twice.append(&KeyAnnounced { vkey: third.vkey().to_string(), replaces: twice.keys[0].vkey().to_string() });
+    twice.keys.push(third);
+    twice.rotations.push(twice.checkpoint(twice.entries.len()));
+    twice.keys.remove(0);
+    grow(&mut twice, 2);
+    assert!(run(&twice.export(), &old).is_ok());
+}
+
+#[test]
+fn a_key_without_announcement_is_not_followed() {
+    let (during, after) = rotated();
+    let old = Trust { vkey: Some(test_key(1, ORIGIN).vkey()), ..Trust::default() };
+    let mut silent = after.export();
+    silent.0.remove("rotations");
+    found("rotations left out", &silent, &old, Meaning::OtherKey, &["no announcement"]);
+    let by_old_alone = Log { keys: vec![test_key(1, ORIGIN)], ..during.clone() };
+    let new_alone = Log { keys: vec![test_key(2, ORIGIN)], ..during.clone() };
+    for (what, signed_by) in [("not by the new key", &by_old_alone), ("not by the old key", &new_alone)] {
+        let mut files = after.export();
+        files.0.insert("rotations".to_owned(), signed_by.checkpoint(during.entries.len()).into_bytes());
+        found(what, &files, &old, Meaning::OtherKey, &["no announcement"]);
+    }
+    let mut early = after.export();
+    early.0.insert("rotations".to_owned(), during.checkpoint(604).into_bytes());
+    found("signed before the announcement", &early, &old, Meaning::OtherKey, &["no announcement"]);
+    let mut broken = after.export();
+    let note = during.checkpoint(during.entries.len());
+    broken.0.insert("rotations".to_owned(), note.replacen("shop.example/1\n", "shop.example/2\n", 1).into_bytes());
+    found("of another log", &broken, &old, Meaning::OtherKey, &["rotations", "shop.example/2"]);
+    // A thief of the retired key signs on with it.
+    let thief = Log { keys: vec![test_key(1, ORIGIN)], ..after };
+    found("retired", &thief.export(), &old, Meaning::OtherKey, &["only by", "entry 615"]);
+}
+
+#[test]
+fn witnesses_are_counted_by_the_readers_policy() {
+    let mut log = log();
+    log.witnesses = vec![test_key(10, "w0.example"), test_key(11, "w1.example")];
+    let policy = log.tlog_policy();
+    let files = log.export();
+    let trust = Trust { policy: Some(policy), ..Trust::default() };
+    let report = run(&files, &trust).expect("both cosigned");
+    assert!(report.cosigned_by.len() == 2 && report.cosigned_by.iter().all(|witness| witness.trusted));
+    let report = run(&files, &pinned(&log)).expect("the log's own policy names them");
+    assert!(report.cosigned_by.iter().all(|witness| !witness.trusted && witness.at == log.now));
+    log.witnesses.pop();
+    found("one is not enough", &log.export(), &trust, Meaning::NotWitnessed, &["only w0 cosigned"]);
+    log.witnesses.clear();
+    found("nobody", &log.export(), &trust, Meaning::NotWitnessed, &["nobody of it cosigned"]);
+    // The log of a policy that names other logs only.
+    let others = Log { keys: vec![test_key(1, "other.example/1")], ..log.clone() }.tlog_policy();
+    found("not of this policy", &files, &Trust { policy: Some(others), ..Trust::default() }, Meaning::OtherKey, &[]);
+}
+
+#[test]
+fn what_cannot_be_read_is_not_called_altered() {
+    struct Broken;
+    impl Source for Broken {
+        fn read(&self, path: &str) -> io::Result<Option<Vec<u8>>> {
+            Err(io::Error::other(format!("no route to {path}")))
+        }
+    }
+    let error = audit(&Broken, &Trust::default(), &mut |_| (), &mut |_, _| ()).expect_err("unreachable");
+    assert_eq!(error.meaning(), Meaning::Unread);
+    assert!(error.to_string().contains("no route to checkpoint"), "{error}");
+    let empty = audit(&Files::default(), &Trust::default(), &mut |_| (), &mut |_, _| ()).expect_err("nothing there");
+    assert_eq!(*empty.finding, Finding::Missing);
+}
+
+#[test]
+fn age_is_judged_when_asked() {
+    let log = log();
+    let files = log.export();
+    let at = |later: Span| Trust { at: Some(log.now + later), max_age: Some(Span::from_secs(3600)), ..pinned(&log) };
+    assert!(run(&files, &at(Span::from_secs(3600))).is_ok());
+    found("old", &files, &at(Span::from_secs(3601)), Meaning::OlderSnapshot, &["2026-11-23T04:00:00Z", "1 h"]);
+    assert!(run(&files, &Trust { max_age: None, ..at(Span::from_days(9)) }).is_ok(), "not asked");
+    let report = run(&files, &at(Span::from_secs(-3600))).expect("a clock that is behind proves nothing");
+    assert!(report.remarks[0].contains("after now"), "{:?}", report.remarks);
+}

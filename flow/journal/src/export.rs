@@ -1,0 +1,201 @@
+//! Writing a log as files: what `garant log export DIR` leaves, and what any web server can then serve.
+//!
+//! Entries go in one after another and come out as tiles, entry bundles and payload bundles as soon as these are full, so
+//! the size of the log does not matter. The checkpoint is written last: whoever reads while we write sees the old log
+//! whole or the new one whole, never a checkpoint without its tree.
+
+use std::io;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::disclosure::Disclosure;
+use crate::note::{Note, NoteError, VerifierKey};
+use crate::seal::Salt;
+use crate::tile::{self, BundleError, BundleId, TILE_WIDTH, TileId, Tiler};
+use crate::tree;
+
+pub use crate::files::Directory;
+
+/// The signed head.
+pub const CHECKPOINT: &str = "checkpoint";
+/// The log's key, one line.
+pub const VKEY: &str = "vkey";
+/// The trust policy that the log proposes.
+pub const TLOG_POLICY: &str = "tlog-policy";
+/// The body of the `policy.applied` in effect.
+pub const POLICY: &str = "policy.json";
+/// The latest verdict of each objective: an array of [`ListedVerdict`].
+pub const VERDICTS: &str = "verdicts.json";
+/// Checkpoints signed by two keys of the log, each the next of the other.
+pub const ROTATIONS: &str = "rotations";
+
+/// Where the proof of entry `sequence` is.
+pub fn proof_path(sequence: u64) -> String {
+    format!("proof/{sequence}.tlog-proof")
+}
+
+/// Takes the files of an export.
+pub trait Sink {
+    /// Writes `bytes` at `path`, a relative path with `/` between its parts, in place of what was there.
+    fn write(&mut self, path: &str, bytes: &[u8]) -> io::Result<()>;
+}
+
+/// One element of [`VERDICTS`].
+#[derive(Clone, Serialize, Deserialize, Debug)]
+pub struct ListedVerdict {
+    /// Which entry says so.
+    pub sequence: u64,
+    /// The body of that entry.
+    pub verdict: Box<RawValue>,
+}
+
+/// What goes beside the tree.
+#[derive(Clone, Copy, Debug)]
+pub struct Extras<'a> {
+    /// The signed checkpoint over exactly the entries that were pushed.
+    pub checkpoint_note: &'a str,
+    /// The key that signed it.
+    pub vkey: &'a VerifierKey,
+    /// The trust policy that the log proposes, as text.
+    pub tlog_policy: &'a str,
+    /// The body of the `policy.applied` in effect, if there is one.
+    pub policy: Option<&'a RawValue>,
+    /// The latest verdict of each objective.
+    pub verdicts: &'a [ListedVerdict],
+    /// Notes signed by two keys, oldest first.
+    pub rotations: &'a [String],
+    /// Text of the tlog-proof of each verdict, by sequence.
+    pub proofs: &'a [(u64, String)],
+}
+
+/// Why an export is not complete. Files written so far stay; the checkpoint is not among them.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// A file could not be written.
+    #[error("`{path}` can't be written: {source}")]
+    Write {
+        /// Which one.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// A leaf is longer than 65,535 bytes.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    /// The checkpoint can't be read.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// A verdict can't be written as JSON.
+    #[error("`{VERDICTS}` can't be made: {0}")]
+    Verdicts(serde_json::Error),
+    /// The checkpoint is of another tree: entries were left out, added or changed on the way.
+    #[error("the entries make {made}, the checkpoint signs {signed}; nothing was published")]
+    OtherTree {
+        /// Head of what was pushed.
+        made: Head,
+        /// Head in the checkpoint.
+        signed: Head,
+    },
+}
+
+/// Size and root, for a message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Head {
+    /// How many entries.
+    pub size: u64,
+    /// The root over them.
+    pub root: crate::Hash,
+}
+
+impl std::fmt::Display for Head {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} entries with the root {}", self.size, self.root)
+    }
+}
+
+/// An export in the making.
+pub struct Writer<'s> {
+    sink: &'s mut dyn Sink,
+    tiler: Tiler,
+    /// Leaves of the bundle that is being filled.
+    leaves: Vec<Vec<u8>>,
+    /// Lines of the payload bundle that is being filled.
+    payloads: Vec<u8>,
+}
+
+fn write(sink: &mut dyn Sink, path: &str, bytes: &[u8]) -> Result<(), ExportError> {
+    sink.write(path, bytes).map_err(|source| ExportError::Write { path: path.to_owned(), source })
+}
+
+impl<'s> Writer<'s> {
+    /// Starts with the first entry of the log.
+    pub fn new(sink: &'s mut dyn Sink) -> Self {
+        Self { sink, tiler: Tiler::new(), leaves: Vec::new(), payloads: Vec::new() }
+    }
+
+    /// The next entry: its leaf and, when it is disclosed, salt and payload.
+    pub fn push(&mut self, leaf: &[u8], disclosed: Option<(&Salt, &[u8])>) -> Result<(), ExportError> {
+        if let Some((salt, payload)) = disclosed {
+            let sequence = self.tiler.frontier().size();
+            Disclosure { sequence, salt: *salt, payload }.write_line(&mut self.payloads);
+        }
+        self.leaves.push(leaf.to_vec());
+        let sink = &mut *self.sink;
+        self.tiler.push(tree::leaf_hash(leaf), |id: TileId, bytes| write(sink, &id.path(), bytes))?;
+        if self.leaves.len() == usize::from(TILE_WIDTH) {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    /// Writes the bundles of the leaves at hand.
+    fn flush(&mut self) -> Result<(), ExportError> {
+        let size = self.tiler.frontier().size();
+        let Some(BundleId { index, width }) = tile::bundles_for(size).last() else { return Ok(()) };
+        let bundle = BundleId { index, width };
+        write(self.sink, &bundle.entries_path(), &tile::encode_bundle(&self.leaves)?)?;
+        write(self.sink, &bundle.payload_path(), &self.payloads)?;
+        self.leaves.clear();
+        self.payloads.clear();
+        Ok(())
+    }
+
+    /// Writes the right edge of the tree, what goes beside it and, once it is known to be the head of what was pushed,
+    /// the checkpoint.
+    pub fn finish(mut self, extras: &Extras<'_>) -> Result<Checkpoint, ExportError> {
+        let note = Note::parse(extras.checkpoint_note).map_err(|error: NoteError| CheckpointError::from(error))?;
+        let checkpoint = Checkpoint::parse(&note.text)?;
+        let frontier = self.tiler.frontier();
+        let made = Head { size: frontier.size(), root: frontier.root() };
+        let signed = Head { size: checkpoint.size, root: checkpoint.root };
+        if made != signed {
+            return Err(ExportError::OtherTree { made, signed });
+        }
+        if !self.leaves.is_empty() {
+            self.flush()?;
+        }
+        for (id, bytes) in self.tiler.partial() {
+            write(self.sink, &id.path(), bytes)?;
+        }
+        for (sequence, proof) in extras.proofs {
+            write(self.sink, &proof_path(*sequence), proof.as_bytes())?;
+        }
+        write(self.sink, VKEY, format!("{}\n", extras.vkey).as_bytes())?;
+        write(self.sink, TLOG_POLICY, extras.tlog_policy.as_bytes())?;
+        if let Some(policy) = extras.policy {
+            write(self.sink, POLICY, policy.get().as_bytes())?;
+        }
+        let verdicts = serde_json::to_vec(extras.verdicts).map_err(ExportError::Verdicts)?;
+        write(self.sink, VERDICTS, &verdicts)?;
+        if !extras.rotations.is_empty() {
+            write(self.sink, ROTATIONS, extras.rotations.join("\n").as_bytes())?;
+        }
+        write(self.sink, CHECKPOINT, extras.checkpoint_note.as_bytes())?;
+        Ok(checkpoint)
+    }
+}
+
+#[cfg(test)]
+mod tests;

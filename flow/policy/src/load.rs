@@ -1,0 +1,127 @@
+//! The files of a policy, from the disk, within bounds.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read};
+use std::path::{Path, PathBuf};
+
+use crate::mistake::{Mistake, Mistakes};
+use crate::source::Place;
+
+/// Largest file read. A policy for a thousand hosts is a fifth of it.
+pub(crate) const FILE_BYTES_MAX: usize = 1 << 20;
+/// Most files read.
+const FILES_MAX: usize = 100;
+/// Most bytes read in all files together.
+const TOTAL_BYTES_MAX: usize = 8 << 20;
+
+/// Name and text of `path`, then of `conf.d/*.toml` beside it.
+pub(crate) fn files(path: &Path) -> Result<Vec<(String, String)>, Mistakes> {
+    let main = read(path).map_err(|trouble| trouble.explain(path, true))?;
+    let mut files = vec![(shown(path), main)];
+    let mut total = files.iter().map(|(_, text)| text.len()).sum::<usize>();
+    for path in beside(path)? {
+        let text = read(&path).map_err(|trouble| trouble.explain(&path, false))?;
+        total += text.len();
+        if total > TOTAL_BYTES_MAX {
+            let reason = format!("the policy is larger than {} MiB in all", TOTAL_BYTES_MAX >> 20);
+            return Err(Mistakes::unreadable(shown(&path), reason, "remove files from conf.d".to_owned()));
+        }
+        files.push((shown(&path), text));
+    }
+    Ok(files)
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}
+
+/// The paths of `conf.d/*.toml`, sorted; none when there is no such directory. Hidden files are an editor's.
+fn beside(path: &Path) -> Result<Vec<PathBuf>, Mistakes> {
+    let directory = path.parent().unwrap_or(Path::new("")).join("conf.d");
+    let failed = |error: &io::Error| {
+        let remedy = "give this user the right to read the directory, or remove it".to_owned();
+        Mistakes::unreadable(shown(&directory), format!("can't list the directory: {error}"), remedy)
+    };
+    let entries = match fs::read_dir(&directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed(&error)),
+    };
+    let mut paths = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(|error| failed(&error))?.path();
+        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        if !hidden && path.extension().is_some_and(|extension| extension == "toml") {
+            paths.push(path);
+        }
+        if paths.len() >= FILES_MAX {
+            let reason = format!("more than {FILES_MAX} files of policy");
+            return Err(Mistakes::unreadable(shown(&directory), reason, "put several tables into one file".to_owned()));
+        }
+    }
+    paths.sort_unstable();
+    Ok(paths)
+}
+
+enum Trouble {
+    Io(io::Error),
+    NotAFile,
+    TooLarge,
+    NotUtf8 { line: usize },
+}
+
+fn read(path: &Path) -> Result<String, Trouble> {
+    // Asked before the file is opened: opening a named pipe waits for ever.
+    if !fs::metadata(path).map_err(Trouble::Io)?.is_file() {
+        return Err(Trouble::NotAFile);
+    }
+    let mut bytes = Vec::new();
+    let bound = u64::try_from(FILE_BYTES_MAX).unwrap_or(u64::MAX).saturating_add(1);
+    File::open(path).and_then(|file| file.take(bound).read_to_end(&mut bytes)).map_err(Trouble::Io)?;
+    if bytes.len() > FILE_BYTES_MAX {
+        return Err(Trouble::TooLarge);
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
+        Trouble::NotUtf8 { line: valid.split(|byte| *byte == b'\n').count() }
+    })
+}
+
+impl Trouble {
+    fn explain(self, path: &Path, main: bool) -> Mistakes {
+        let (reason, remedy) = match self {
+            Self::Io(error) if error.kind() == ErrorKind::NotFound && main => (
+                "there is no policy here".to_owned(),
+                "write one with `garant init`, or say where it is with `--policy FILE`".to_owned(),
+            ),
+            Self::Io(error) if error.kind() == ErrorKind::PermissionDenied => (
+                format!("can't read the file: {error}"),
+                "give the user that runs garant the right to read it".to_owned(),
+            ),
+            Self::Io(error) => (format!("can't read the file: {error}"), "check the path and the disk".to_owned()),
+            Self::NotAFile if main => (
+                "this is not a file".to_owned(),
+                format!("name the file itself, such as {}", shown(&path.join("garant.toml"))),
+            ),
+            Self::NotAFile => {
+                ("this is not a file".to_owned(), "remove it, or give it another ending than .toml".to_owned())
+            }
+            Self::TooLarge => (too_large_reason(), TOO_LARGE_REMEDY.to_owned()),
+            Self::NotUtf8 { line } => (
+                format!("line {line} is not UTF-8"),
+                "save the file as UTF-8: with `iconv -f latin1 -t utf-8`, or in the settings of the editor".to_owned(),
+            ),
+        };
+        Mistakes::unreadable(shown(path), reason, remedy)
+    }
+}
+
+const TOO_LARGE_REMEDY: &str = "split it into files of the directory conf.d, or check that it is a policy at all";
+
+fn too_large_reason() -> String {
+    format!("larger than {} MiB", FILE_BYTES_MAX >> 20)
+}
+
+pub(crate) fn too_large(file: u32) -> Mistake {
+    Mistake::new(Place::file(file), too_large_reason(), TOO_LARGE_REMEDY)
+}

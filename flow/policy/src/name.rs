@@ -1,0 +1,82 @@
+//! Names that tables declare and others refer to.
+//!
+//! A typed name read as a [`Value`] *is* a reference: it must be declared somewhere in the policy, before or after, and
+//! no section can forget to check it. The table that defines the name reads it with [`crate::Table::declare`] instead.
+
+use std::fmt;
+use std::str::FromStr;
+
+use event::{FindingId, HostId, ObserverId, ProbeId, PromiseId, RegionId, ServiceId};
+
+use crate::value::{Slot, Value};
+
+/// What a name is the name of: `service`, `probe`… Each noun has its own names.
+pub type Noun = &'static str;
+
+/// A name that is declared once and may be referred to.
+pub trait Name: FromStr + fmt::Display {
+    /// Of what.
+    const NOUN: Noun;
+    /// The table to add when a name is missing, such as `[[service]]`.
+    const DECLARED_BY: &'static str;
+    /// What may be written.
+    const RULE: &'static str = "use 1 to 64 of the characters a-z A-Z 0-9 - _ . and start with a letter or a digit";
+}
+
+/// Name of a person as people write it: spaces and accents welcome.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct PersonName(String);
+
+impl PersonName {
+    const BYTES_MAX: usize = 100;
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for PersonName {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let sound = !text.trim().is_empty() && text.len() <= Self::BYTES_MAX && !text.chars().any(char::is_control);
+        if sound { Ok(Self(text.trim().to_owned())) } else { Err(()) }
+    }
+}
+
+impl fmt::Display for PersonName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+macro_rules! names {
+    ($($name:ident, $noun:literal, $table:literal, $article:literal $(, $rule:literal)?;)*) => {$(
+        impl Name for $name {
+            const NOUN: Noun = $noun;
+            const DECLARED_BY: &'static str = $table;
+            $(const RULE: &'static str = $rule;)?
+        }
+
+        impl Value for $name {
+            const SHAPE: &'static str = concat!("the name of ", $article, " ", $noun);
+            const EXAMPLE: &'static str = "\"…\"";
+
+            fn read(slot: Slot<'_>) -> Option<Self> {
+                slot.reference()
+            }
+        }
+    )*};
+}
+
+names! {
+    ServiceId, "service", "[[service]]", "a";
+    ProbeId, "probe", "[[probe.http]] or another table of probes", "a";
+    ObserverId, "observer", "[[observer]]", "an";
+    PromiseId, "promise", "[[promise]]", "a";
+    RegionId, "region", "[[region]]", "a";
+    HostId, "host", "[[host]]", "a";
+    FindingId, "finding", "a probe that looks for it", "a";
+    PersonName, "person", "[[person]]", "a", "write 1 to 100 bytes of text on one line";
+}

@@ -1,0 +1,230 @@
+//! The journal: its name, who remembers it, how long its payloads are kept.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use event::{Retention, Span};
+
+use crate::address::Url;
+use crate::document::Document;
+use crate::mistake::Mistake;
+use crate::source::Place;
+use crate::table::{Section, Table};
+use crate::value::{Located, Slot, Value};
+
+/// What verdicts rest on is kept for three years when the policy does not say otherwise.
+const EVIDENCE_DEFAULT: Span = Span::from_days(1100);
+/// What the team needs for forensics is kept for three months.
+const AUDIT_DEFAULT: Span = Span::from_days(90);
+/// A century: longer is a slip of the finger.
+const RETENTION_MAX: Span = Span::from_days(36_500);
+
+/// The name of the log among all logs of the world: the origin of its checkpoints without the number that follows.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Origin(String);
+
+impl Origin {
+    /// As text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for Origin {
+    type Err = ();
+
+    /// A URL without scheme, as C2SP tlog-checkpoint recommends, in the one spelling that makes comparison safe.
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let letter = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_' | b'.');
+        let sound = text.len() <= 100 && text.split('/').all(|part| !part.is_empty() && part.bytes().all(letter));
+        if sound { Ok(Self(text.to_owned())) } else { Err(()) }
+    }
+}
+
+impl Value for Origin {
+    const SHAPE: &'static str = "a domain, perhaps with a path, in lower case";
+    const EXAMPLE: &'static str = "\"shop.example\"";
+
+    fn read(slot: Slot<'_>) -> Option<Self> {
+        slot.parse()
+    }
+}
+
+/// A public key as C2SP signed-note writes it, `name+hash+key`; whether it is one is for `journal` to say.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct VerifierKey(String);
+
+impl VerifierKey {
+    /// As text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for VerifierKey {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let mut parts = text.splitn(3, '+');
+        let name = parts.next().is_some_and(|name| !name.is_empty() && !name.contains(char::is_whitespace));
+        let hash = parts.next().is_some_and(|hash| hash.len() == 8 && hash.bytes().all(|b| b.is_ascii_hexdigit()));
+        let base64 = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'=');
+        // One byte of algorithm and 32 of key.
+        let key = parts.next().is_some_and(|key| key.len() == 44 && key.bytes().all(base64));
+        if name && hash && key { Ok(Self(text.to_owned())) } else { Err(()) }
+    }
+}
+
+impl fmt::Display for VerifierKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Value for VerifierKey {
+    const SHAPE: &'static str = "a verifier key";
+    const EXAMPLE: &'static str = "\"witness.example+4f2c1b0a+BHfQ6…\"";
+
+    fn read(slot: Slot<'_>) -> Option<Self> {
+        slot.parse()
+    }
+}
+
+/// Somebody else who remembers the checkpoints of the log, and signs that they are consistent (C2SP tlog-witness).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Witness {
+    /// What the team calls it: the name in its key when not given.
+    pub name: String,
+    /// Where it takes checkpoints: `add-checkpoint` is appended.
+    pub url: Url,
+    /// Its cosignature key.
+    pub vkey: VerifierKey,
+}
+
+impl Section for Witness {
+    const ABOUT: &'static str = "Somebody else who remembers the checkpoints of the log.";
+    const EXAMPLE: &'static str = "";
+
+    fn read(table: &mut Table<'_>) -> Option<Self> {
+        let name = table.optional("name", "what the team calls it; the name in its key when absent");
+        let url = table.required("url", "where it takes checkpoints, without the final `/add-checkpoint`");
+        let vkey: Option<VerifierKey> = table.required("vkey", "its cosignature key, as `garant witness` prints it");
+        let vkey = vkey?;
+        let name = name.unwrap_or_else(|| vkey.as_str().split('+').next().unwrap_or_default().to_owned());
+        Some(Self { name, url: url?, vkey })
+    }
+}
+
+/// How long the payloads of each class can be read; then the key of their day is destroyed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RetentionPeriods {
+    /// What verdicts rest on.
+    pub evidence: Span,
+    /// What the team needs for forensics.
+    pub audit: Span,
+}
+
+impl Default for RetentionPeriods {
+    fn default() -> Self {
+        Self { evidence: EVIDENCE_DEFAULT, audit: AUDIT_DEFAULT }
+    }
+}
+
+impl RetentionPeriods {
+    /// How long a class is kept.
+    pub const fn of(&self, class: Retention) -> Span {
+        match class {
+            Retention::Evidence => self.evidence,
+            Retention::Audit => self.audit,
+        }
+    }
+}
+
+impl Section for RetentionPeriods {
+    const ABOUT: &'static str = "How long payloads can be read.";
+    const EXAMPLE: &'static str = "";
+
+    fn read(table: &mut Table<'_>) -> Option<Self> {
+        let range = Span::from_days(1)..=RETENTION_MAX;
+        let evidence =
+            table.or_in("evidence", EVIDENCE_DEFAULT, &range, "what verdicts rest on: longer than any window");
+        let audit = table.or_in("audit", AUDIT_DEFAULT, &range, "what the team needs for forensics");
+        for (key, span) in [("evidence", evidence), ("audit", audit)] {
+            if span.micros() % Span::from_days(1).micros() != 0 {
+                let reason = format!("`{key}` is not a number of days");
+                table.mistake(key, reason, "write whole days, such as \"90 d\": keys are destroyed by the day");
+            }
+        }
+        Some(Self { evidence, audit })
+    }
+}
+
+/// The journal.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Journal {
+    /// Its name.
+    pub name: Origin,
+    /// Files outside the data directory that remember the newest checkpoint, beside the one that always does.
+    pub remember: Vec<PathBuf>,
+    /// Who else remembers it.
+    pub witnesses: Vec<Witness>,
+    /// How long payloads are kept.
+    pub retention: RetentionPeriods,
+}
+
+impl Section for Journal {
+    const ABOUT: &'static str = "The append-only log that everything is recorded in. Its name is part of every signature and can't be \
+        changed afterwards: take a domain that is yours.";
+    const EXAMPLE: &'static str = r#"
+[journal]
+name = "shop.example"
+remember = ["/mnt/elsewhere/garant.head"]
+retention = { evidence = "1100 d", audit = "90 d" }
+witness = [
+  { url = "https://witness.example", vkey = "witness.example+4f2c1b0a+BHfQ6v4cCzJ5rK0kxmyyTzmJqF3vJmQ0b6mEo3hFhXkA" },
+]
+"#;
+
+    fn read(table: &mut Table<'_>) -> Option<Self> {
+        let name = table.required("name", "its name among all logs of the world: a domain of yours");
+        let remember =
+            table.list("remember", "more files, outside the data directory, that remember its newest checkpoint");
+        let witnesses = table.list("witness", "who else remembers its checkpoints and signs that they are consistent");
+        let retention: Option<RetentionPeriods> = table.optional("retention", "how long payloads can be read");
+        Some(Self { name: name?, remember, witnesses, retention: retention.unwrap_or_default() })
+    }
+}
+
+impl Journal {
+    /// Evidence must outlive the longest window of any objective, or the verdict on it could no longer be recomputed.
+    /// Call this with that window, before the document is finished.
+    pub fn check_retention(&self, document: &mut Document, longest: Located<Span>) {
+        let Located { value: window, place } = longest;
+        if self.retention.evidence > window {
+            return;
+        }
+        let reason = format!("evidence is kept for {}, and this window is {window} long", self.retention.evidence);
+        let days = window.micros().div_euclid(Span::from_days(1).micros()).saturating_add(2);
+        let remedy =
+            format!("keep it longer, with retention.evidence = \"{days} d\" in [journal], or shorten the window");
+        let kept = document.place_of("journal.retention.evidence");
+        document.mistake(Mistake::new(place, reason, remedy).also(kept, "how long evidence is kept"));
+    }
+}
+
+/// The journal, which every policy must name.
+pub(super) fn journal(document: &mut Document) -> Option<Journal> {
+    let journal = document.table("journal");
+    if !document.has("journal") && !document.is_broken() {
+        let remedy = "add [journal] with name = \"shop.example\", a domain of yours: it is part of every signature";
+        document.mistake(Mistake::new(Place::default(), "the journal has no name", remedy));
+    }
+    journal
+}

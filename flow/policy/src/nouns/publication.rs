@@ -1,0 +1,90 @@
+//! Who may look, and where.
+
+use std::net::SocketAddr;
+
+use crate::address::Url;
+use crate::document::Document;
+use crate::mistake::Mistake;
+use crate::table::{Section, Table};
+
+/// Whether the promises are shown to everybody. A team looks at them in private first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Publication {
+    /// It is.
+    pub publish: bool,
+}
+
+impl Section for Publication {
+    const ABOUT: &'static str = "One key stands above all tables.";
+    const EXAMPLE: &'static str = "publish = true";
+
+    fn read(table: &mut Table<'_>) -> Option<Self> {
+        let publish =
+            table.or("publish", false, "whether the public listener shows the promises, their verdicts and the log");
+        Some(Self { publish })
+    }
+}
+
+/// Where the pages are served.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Pages {
+    /// For the team, on this machine only.
+    pub listen: SocketAddr,
+    /// For everybody.
+    pub public: Option<SocketAddr>,
+    /// Where everybody finds them: stands in the commands that check a proof.
+    pub url: Option<Url>,
+}
+
+impl Default for Pages {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8480)), public: None, url: None }
+    }
+}
+
+impl Section for Pages {
+    const ABOUT: &'static str = "Where the pages are served. The team's listener has no login, so it stays on the machine itself; the \
+        public one answers only once `publish = true`.";
+    const EXAMPLE: &'static str = r#"
+[pages]
+listen = "127.0.0.1:8480"
+public = "0.0.0.0:8443"
+url = "https://trust.shop.example"
+"#;
+
+    fn read(table: &mut Table<'_>) -> Option<Self> {
+        let listen = table.or("listen", Self::default().listen, "the team's listener, on a loopback address");
+        let public = table.optional("public", "the public listener");
+        let url = table.optional("url", "where everybody finds the pages: stands in the commands that check a proof");
+        if !listen.ip().is_loopback() {
+            let remedy = "write \"127.0.0.1:8480\" or \"[::1]:8480\", and reach it through an SSH tunnel";
+            table.mistake(
+                "listen",
+                format!("{listen} is reachable from outside, and the team's pages have no login"),
+                remedy,
+            );
+        }
+        if public.is_some_and(|public: SocketAddr| collide(listen, public)) {
+            table.mistake("public", "the same address as the team's listener", "give it another port");
+        }
+        Some(Self { listen, public, url })
+    }
+}
+
+/// Whether two listeners can't both have their address. Port 0 is any free one.
+fn collide(a: SocketAddr, b: SocketAddr) -> bool {
+    let same_ip = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
+    a.port() == b.port() && a.port() != 0 && same_ip
+}
+
+/// The pages; a policy that publishes says where.
+pub(super) fn pages(document: &mut Document, publication: Option<&Publication>) -> Option<Pages> {
+    let pages = document.table::<Pages>("pages");
+    let publish = publication.is_some_and(|publication| publication.publish);
+    if publish && !document.has("pages.url") && !document.is_broken() {
+        let remedy = "add url = \"https://trust.shop.example\" to [pages]: the command that checks a proof names it";
+        let place = document.place_of("publish");
+        document.mistake(Mistake::new(place, "published, but nobody knows where", remedy));
+    }
+    if document.has("pages") { pages } else { Some(Pages::default()) }
+}

@@ -1,0 +1,289 @@
+//! One table of the policy, asked for its keys.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+
+use crate::context::Context;
+use crate::mistake::{Kind, Mistake};
+use crate::name::Name;
+use crate::reference::{KeyDoc, Need};
+use crate::source::Place;
+use crate::suggest::nearest;
+use crate::tree::{Data, Entries};
+use crate::value::{Slot, Value, as_toml};
+
+/// A kind of table.
+///
+/// `read` asks for **all** keys before it uses `?` on any of them: see the head of the crate. It returns `None` only
+/// after a mistake was reported, by the table or by [`Table::mistake`].
+pub trait Section: Sized {
+    /// What the table is for, in a sentence or two of Markdown: the head of its chapter in `docs/policy.md`.
+    const ABOUT: &'static str;
+    /// An example of it, whole, in TOML with its header: shown in `docs/policy.md`, and read by [`crate::SectionDoc::check`].
+    /// May be empty for a table that is only used inside others.
+    const EXAMPLE: &'static str;
+
+    /// Reads it.
+    fn read(table: &mut Table<'_>) -> Option<Self>;
+}
+
+/// A table of the user's file, or a recorder of what is asked of one.
+pub struct Table<'a>(Mode<'a>);
+
+enum Mode<'a> {
+    Reading(Reading<'a>),
+    Recording(&'a mut Vec<KeyDoc>),
+}
+
+struct Reading<'a> {
+    /// `[[probe.http]]`, or the key of an inner table.
+    label: &'a str,
+    place: Place,
+    entries: &'a Entries,
+    context: &'a mut Context,
+    asked: Vec<&'static str>,
+    /// Keys that are needed and not there, with the remedy.
+    missing: Vec<(&'static str, String)>,
+}
+
+/// Reads a section out of a table, and reports what it did not ask for.
+pub(crate) fn read<S: Section>(label: &str, place: Place, entries: &Entries, context: &mut Context) -> Option<S> {
+    let reasons_before = context.reasons();
+    let mode = Reading { label, place, entries, context, asked: Vec::new(), missing: Vec::new() };
+    let mut table = Table(Mode::Reading(mode));
+    let section = S::read(&mut table);
+    let asked = table.close(true);
+    if context.is_example && section.is_some() && record::<S>().iter().map(|key| key.name).ne(asked) {
+        let reason = format!("{label} does not ask for the same keys when it is recorded");
+        context.mistake(Mistake::new(place, reason, "ask for all keys first, use `?` after"));
+    }
+    if section.is_none() && context.reasons() == reasons_before && !context.is_broken(place.file) {
+        // Never silently nothing: a policy is used whole or not at all.
+        context.mistake(Mistake::new(place, format!("{label} can't be used"), "report this as a fault of garant"));
+    }
+    section
+}
+
+/// Reads keys at the top of the file: what is not asked for may still be a table, and is looked at later.
+pub(crate) fn read_top<S: Section>(entries: &Entries, context: &mut Context) -> (Option<S>, Vec<&'static str>) {
+    let label = "the top of the file";
+    let mode = Reading { label, place: Place::default(), entries, context, asked: Vec::new(), missing: Vec::new() };
+    let mut table = Table(Mode::Reading(mode));
+    let section = S::read(&mut table);
+    let asked = table.close(false);
+    (section, asked)
+}
+
+/// The keys that a section asks for.
+pub(crate) fn record<S: Section>() -> Vec<KeyDoc> {
+    let mut keys = Vec::new();
+    // Whatever it makes of getting nothing is of no interest.
+    drop(S::read(&mut Table(Mode::Recording(&mut keys))));
+    keys
+}
+
+impl Table<'_> {
+    /// The value of a key that must be there.
+    pub fn required<V: Value>(&mut self, key: &'static str, doc: &'static str) -> Option<V> {
+        V::read(self.slot::<V>(KeyDoc::of::<V>(key, Need::Required, doc))?)
+    }
+
+    /// The value of a key that may be absent.
+    pub fn optional<V: Value>(&mut self, key: &'static str, doc: &'static str) -> Option<V> {
+        V::read(self.slot::<V>(KeyDoc::of::<V>(key, Need::Optional, doc))?)
+    }
+
+    /// The value of a key, or `default` (also after a mistake, which has been reported).
+    pub fn or<V: Value + fmt::Display>(&mut self, key: &'static str, default: V, doc: &'static str) -> V {
+        let need = Need::Default(as_toml(&default));
+        self.slot::<V>(KeyDoc::of::<V>(key, need, doc)).and_then(V::read).unwrap_or(default)
+    }
+
+    /// As [`Self::required`], and within the range.
+    pub fn required_in<V>(&mut self, key: &'static str, range: &RangeInclusive<V>, doc: &'static str) -> Option<V>
+    where
+        V: Value + PartialOrd + fmt::Display,
+    {
+        let slot = self.slot::<V>(KeyDoc::of::<V>(key, Need::Required, doc).within(range))?;
+        slot.within(range)
+    }
+
+    /// As [`Self::optional`], and within the range.
+    pub fn optional_in<V>(&mut self, key: &'static str, range: &RangeInclusive<V>, doc: &'static str) -> Option<V>
+    where
+        V: Value + PartialOrd + fmt::Display,
+    {
+        let slot = self.slot::<V>(KeyDoc::of::<V>(key, Need::Optional, doc).within(range))?;
+        slot.within(range)
+    }
+
+    /// As [`Self::or`], and within the range.
+    pub fn or_in<V>(&mut self, key: &'static str, default: V, range: &RangeInclusive<V>, doc: &'static str) -> V
+    where
+        V: Value + PartialOrd + fmt::Display,
+    {
+        let need = Need::Default(as_toml(&default));
+        let slot = self.slot::<V>(KeyDoc::of::<V>(key, need, doc).within(range));
+        slot.and_then(|slot| slot.within(range)).unwrap_or(default)
+    }
+
+    /// One value or a list of them; nothing when the key is absent.
+    pub fn list<V: Value>(&mut self, key: &'static str, doc: &'static str) -> Vec<V> {
+        let slot = self.slot::<V>(KeyDoc::of::<V>(key, Need::Optional, doc).list());
+        slot.and_then(Slot::list).unwrap_or_default()
+    }
+
+    /// One value or a list of at least one.
+    pub fn required_list<V: Value>(&mut self, key: &'static str, doc: &'static str) -> Option<Vec<V>> {
+        let mut slot = self.slot::<V>(KeyDoc::of::<V>(key, Need::Required, doc).list())?;
+        if slot.is_empty_list() {
+            slot.wrong(format!("`{key}` is empty"), format!("write {}, such as {key} = [{}]", V::SHAPE, V::EXAMPLE));
+            return None;
+        }
+        slot.list()
+    }
+
+    /// The name that this table defines. Two tables that define the same name are a mistake.
+    pub fn declare<N: Name + Value>(&mut self, key: &'static str, doc: &'static str) -> Option<N> {
+        let doc = KeyDoc::of::<N>(key, Need::Required, doc).shape("a new name");
+        let Some(slot) = self.slot::<N>(doc) else {
+            if let Mode::Reading(reading) = &mut self.0 {
+                reading.context.declaration_lost(N::NOUN);
+            }
+            return None;
+        };
+        slot.declaration::<N>()
+    }
+
+    /// The name that this table defines, or `default` if it gives none; `in_words` says in the reference what that is.
+    pub fn declare_or<N: Name + Value>(
+        &mut self,
+        key: &'static str,
+        default: Option<N>,
+        in_words: &'static str,
+        doc: &'static str,
+    ) -> Option<N> {
+        let place = self.place();
+        let doc = KeyDoc::of::<N>(key, Need::Default(in_words.to_owned()), doc).shape("a new name");
+        if let Some(slot) = self.slot::<N>(doc) {
+            return slot.declaration::<N>();
+        }
+        if let Mode::Reading(reading) = &mut self.0 {
+            match &default {
+                Some(name) => {
+                    let remedy = "give this one a `name` of its own";
+                    reading.context.declare(N::NOUN, &name.to_string(), place, remedy);
+                }
+                None => reading.context.declaration_lost(N::NOUN),
+            }
+        }
+        default
+    }
+
+    /// Defines a name without being asked, such as the finding that a probe looks for; any number of tables may provide
+    /// the same one.
+    pub fn provide<N: Name>(&mut self, name: &N) {
+        if let Mode::Reading(reading) = &mut self.0 {
+            reading.context.provide(N::NOUN, name.to_string());
+        }
+    }
+
+    /// Whether the user wrote this key.
+    pub fn has(&self, key: &str) -> bool {
+        match &self.0 {
+            Mode::Reading(reading) => reading.entries.contains_key(key),
+            Mode::Recording(_) => false,
+        }
+    }
+
+    /// The header of the table, or the key that holds it.
+    pub fn place(&self) -> Place {
+        match &self.0 {
+            Mode::Reading(reading) => reading.place,
+            Mode::Recording(_) => Place::default(),
+        }
+    }
+
+    /// The value of the key; the table itself when there is no such key.
+    pub fn place_of(&self, key: &str) -> Place {
+        match &self.0 {
+            Mode::Reading(reading) => reading.entries.get(key).map_or(reading.place, |entry| entry.node.place),
+            Mode::Recording(_) => Place::default(),
+        }
+    }
+
+    /// Something is wrong with the value of `key`, or with the table as a whole when it has no such key.
+    pub fn mistake(&mut self, key: &str, reason: impl Into<String>, remedy: impl Into<String>) {
+        let place = self.place_of(key);
+        self.report(Mistake::new(place, reason.into(), remedy.into()));
+    }
+
+    /// Reports a mistake made elsewhere, such as one that points at two places.
+    pub fn report(&mut self, mistake: Mistake) {
+        if let Mode::Reading(reading) = &mut self.0 {
+            reading.context.mistake(mistake);
+        }
+    }
+
+    /// Records the question, or finds the value.
+    fn slot<V: Value>(&mut self, doc: KeyDoc) -> Option<Slot<'_>> {
+        match &mut self.0 {
+            Mode::Recording(keys) => {
+                keys.push(doc);
+                None
+            }
+            Mode::Reading(reading) => {
+                reading.asked.push(doc.name);
+                let Some(entry) = reading.entries.get(doc.name) else {
+                    if matches!(doc.need, Need::Required) {
+                        let remedy = format!("add {} = {}: {}", doc.name, V::EXAMPLE, doc.about);
+                        reading.missing.push((doc.name, remedy));
+                    }
+                    return None;
+                };
+                Some(Slot { key: doc.name, node: &entry.node, context: reading.context })
+            }
+        }
+    }
+
+    /// Reports what is missing and, if this is all there is to the table, what nobody asked for.
+    fn close(self, whole: bool) -> Vec<&'static str> {
+        let Mode::Reading(mut reading) = self.0 else { return Vec::new() };
+        if whole {
+            reading.report_unknown();
+        }
+        reading.report_missing();
+        reading.asked
+    }
+}
+
+impl Reading<'_> {
+    fn report_unknown(&mut self) {
+        for (key, entry) in self.entries {
+            if self.asked.contains(&key.as_str()) || matches!(entry.node.data, Data::Broken) {
+                continue;
+            }
+            let absent = self.asked.iter().copied().filter(|asked| !self.entries.contains_key(*asked));
+            let remedy = if let Some(meant) = nearest(key, absent) {
+                // One slip of the finger is one mistake, not a missing key and an unknown one.
+                self.missing.retain(|(missing, _)| *missing != meant);
+                format!("did you mean `{meant}`?")
+            } else {
+                let known: Vec<_> = self.asked.iter().map(|asked| format!("`{asked}`")).collect();
+                format!("it knows {}", known.join(", "))
+            };
+            let mistake = Mistake::new(entry.key, format!("{} has no key `{key}`", self.label), remedy);
+            self.context.mistake(mistake.kind(Kind::UnknownKey(key.clone())));
+        }
+    }
+
+    fn report_missing(&mut self) {
+        // In a file with syntax errors, what is missing may be what could not be read.
+        if self.context.is_broken(self.place.file) {
+            return;
+        }
+        for (key, remedy) in std::mem::take(&mut self.missing) {
+            self.context.mistake(Mistake::new(self.place, format!("{} needs `{key}`", self.label), remedy));
+        }
+    }
+}

@@ -1,0 +1,393 @@
+//! Judging the judge: every journaled verdict is computed again, from exactly the entries that it says it read (BX-4).
+//!
+//! A verdict reads the entries below its `tree_size`, and is itself written a little later. So entries are kept aside
+//! until the next verdict says how far to fold. The wait is bounded: a verdict that reads the log as it was more than
+//! [`BEHIND_MAX`] entries ago, or as it was before what another verdict read, is refused.
+//!
+//! Evidence is destroyed when its time is over, and then the oldest verdicts can't be computed again. Those whose window
+//! reaches back to [`RETOLD_WITHIN`] after the destroyed days, or beyond, are counted and not blamed. Later ones must be
+//! right, which takes that policies and states are told again in the meantime.
+//!
+//! What is left out is found too: a promise in effect without a verdict for more than [`LAPSE`] of log time. Log time is
+//! time during which the log was written: a silence counts for [`SILENCE_MAX`] at most, because a server that is switched
+//! off owes no verdicts.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use event::policy::Applied;
+use event::promise::{Figure, Verdict};
+use event::{Envelope, ObserverId, PromiseId, Span, Time, Unreadable};
+
+use crate::fact::Fact;
+use crate::judge::Judge;
+use crate::observed::SKEW;
+use crate::ruling::Lines;
+use crate::{EVALUATOR, revision};
+
+/// How many entries that verdicts rest on may come between those that a verdict read and the verdict.
+pub const BEHIND_MAX: usize = 65_536;
+
+/// How old the instant as of which a verdict was computed may be when it is recorded.
+pub const OLD_MAX: Span = Span::from_secs(3600);
+
+/// How long a promise may be without a verdict, in log time: a day and an hour of grace.
+pub const LAPSE: Span = Span::from_secs(25 * 3600);
+
+/// What a silence of the log counts for, at most.
+pub const SILENCE_MAX: Span = Span::from_secs(300);
+
+/// What was known before evidence was destroyed is told again within this time: policies in effect, and states of probes.
+pub const RETOLD_WITHIN: Span = Span::from_days(2);
+
+/// How many faults are described; further ones are counted.
+pub const FAULTS_MAX: usize = 1000;
+
+/// How often lapses are looked for, in log time.
+const LOOK_EVERY: Span = Span::from_secs(600);
+
+/// What is wrong with a journaled verdict, or with what it rests on.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Fault {
+    /// The verdict does not follow from the entries.
+    #[error(
+        "entry {sequence}: the verdict on {promise} (objective {objective}) says {}, but the first {tree_size} entries \
+         of the log make it {}; it was altered, or what it rests on was",
+        said(journaled),
+        said(computed)
+    )]
+    Mismatch {
+        /// The verdict's own entry.
+        sequence: u64,
+        /// Which promise.
+        promise: PromiseId,
+        /// Which of its objectives.
+        objective: u32,
+        /// Entries that it says it read.
+        tree_size: u64,
+        /// As it is in the log.
+        journaled: Box<Verdict>,
+        /// As it should be.
+        computed: Box<Verdict>,
+    },
+    /// No such promise or objective was in effect.
+    #[error(
+        "entry {sequence}: a verdict on {promise} (objective {objective}), which no policy had put into effect by then"
+    )]
+    NotDeclared {
+        /// The verdict's own entry.
+        sequence: u64,
+        /// Which promise.
+        promise: PromiseId,
+        /// Which of its objectives.
+        objective: u32,
+    },
+    /// This release does not have those rules.
+    #[error(
+        "entry {sequence}: the verdict on {promise} was computed by evaluator {evaluator}; this release has {EVALUATOR}: \
+         verify with a later one"
+    )]
+    UnknownEvaluator {
+        /// The verdict's own entry.
+        sequence: u64,
+        /// Which promise.
+        promise: PromiseId,
+        /// Version of its rules.
+        evaluator: u32,
+    },
+    /// It says that it read entries that come after it.
+    #[error("entry {sequence}: the verdict on {promise} says that it read {tree_size} entries, more than there were")]
+    FromTheFuture {
+        /// The verdict's own entry.
+        sequence: u64,
+        /// Which promise.
+        promise: PromiseId,
+        /// Entries that it says it read.
+        tree_size: u64,
+    },
+    /// It read less than a verdict before it, or than what the bound allows.
+    #[error(
+        "entry {sequence}: the verdict on {promise} goes back: it read {tree_size} entries where at least {least} were \
+         to be read, so it may leave out what had become known"
+    )]
+    GoesBack {
+        /// The verdict's own entry.
+        sequence: u64,
+        /// Which promise.
+        promise: PromiseId,
+        /// Entries that it says it read.
+        tree_size: u64,
+        /// Entries it had to read.
+        least: u64,
+    },
+    /// It was computed as of an instant that is not near its recording.
+    #[error(
+        "entry {sequence}: the verdict on {promise} is as of {at} but was recorded at {recorded_at}: it is dated to suit"
+    )]
+    Dated {
+        /// The verdict's own entry.
+        sequence: u64,
+        /// Which promise.
+        promise: PromiseId,
+        /// As of when it was computed.
+        at: Time,
+        /// When it was recorded.
+        recorded_at: Time,
+    },
+    /// A promise in effect was not judged for too long.
+    #[error(
+        "entry {sequence}: {promise} (objective {objective}) has no verdict for more than 25 h of log time although it \
+         was in effect: verdicts were left out"
+    )]
+    Lapsed {
+        /// The first entry after the time allowed.
+        sequence: u64,
+        /// Which promise.
+        promise: PromiseId,
+        /// Which of its objectives.
+        objective: u32,
+    },
+    /// Something was changed under an unchanged name.
+    #[error("entry {sequence}: {what} calls itself revision {claimed}, but its content is revision {computed}")]
+    Revision {
+        /// The entry of the policy.
+        sequence: u64,
+        /// `the policy`, or which promise.
+        what: String,
+        /// As it is in the log.
+        claimed: String,
+        /// As it should be.
+        computed: String,
+    },
+    /// A verdict may rest on this entry and it can't be read.
+    #[error("entry {sequence}: {reason}; it counts for nothing")]
+    Unreadable {
+        /// The entry.
+        sequence: u64,
+        /// What the reader says.
+        reason: String,
+    },
+}
+
+fn said(verdict: &Verdict) -> String {
+    let figure = |Figure { low, high, target, .. }: Figure| format!("[{low}, {high}] of {target}");
+    let figure = verdict.figure.map_or_else(|| "no figure".to_owned(), figure);
+    let revision = &verdict.revision;
+    let reasons = verdict.reasons.len();
+    format!("{:?} with {figure}, {reasons} reasons, revision {revision}", verdict.outcome).to_lowercase()
+}
+
+/// What came of it.
+#[derive(Clone, Debug)]
+pub struct Rechecked {
+    /// How many journaled verdicts were computed again, or refused.
+    pub verdicts: u64,
+    /// How many were not, because what they rest on is destroyed.
+    pub out_of_reach: u64,
+    /// What is wrong, in the order of the log; the first [`FAULTS_MAX`].
+    pub faults: Vec<Fault>,
+    /// How many more faults there are.
+    pub more_faults: u64,
+    /// The last verdict on each objective of each promise, with its entry.
+    pub latest: Vec<(u64, Verdict)>,
+    /// Everything folded: what the log says today.
+    pub judge: Judge,
+}
+
+struct Waiting {
+    sequence: u64,
+    observer: ObserverId,
+    recorded_at: Time,
+    fact: Fact,
+}
+
+/// Reads a log from its first entry on and computes its verdicts again.
+#[derive(Default)]
+pub struct Recheck {
+    judge: Judge,
+    waiting: VecDeque<Waiting>,
+    /// States worked out for the instant in front, while nothing more is folded.
+    lines: Option<(Time, Lines)>,
+    /// Lowest tree size that may still be read.
+    least: u64,
+    verdicts: u64,
+    out_of_reach: u64,
+    /// Windows that start before this rest on destroyed evidence.
+    reach: Option<Time>,
+    faults: Vec<Fault>,
+    more_faults: u64,
+    latest: BTreeMap<(PromiseId, u32), (u64, Verdict)>,
+    /// Log time so far, and when the newest entry was recorded.
+    clock: Span,
+    recorded_at: Option<Time>,
+    look_at: Span,
+    /// Objectives in effect, by revision, with the log time of their last verdict or their declaration.
+    expected: BTreeMap<(PromiseId, String, u32), Span>,
+}
+
+impl Recheck {
+    /// Nothing read yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The payload of a public entry recorded in this hour since the epoch is destroyed. That its destruction was
+    /// recorded is for the caller to see to. Call it in the place of [`entry`](Self::entry).
+    pub fn destroyed(&mut self, hour: i64) {
+        self.reach = self.reach.max(Some(Time::from_secs((hour + 1) * 3600) + RETOLD_WITHIN));
+    }
+
+    /// The entry `sequence`, in the order of the log; `None` when its payload is not for us.
+    pub fn entry(&mut self, sequence: u64, envelope: Option<&Envelope>) {
+        let Some(envelope) = envelope else { return };
+        self.advance(sequence, envelope.recorded_at);
+        match envelope.body::<Verdict>() {
+            Some(Ok(verdict)) => return self.verdict(sequence, envelope.recorded_at, verdict),
+            Some(Err(unreadable)) => return self.unreadable(sequence, &unreadable),
+            None => {}
+        }
+        let fact = match Fact::read(envelope) {
+            Ok(Some(fact)) => fact,
+            Ok(None) => return,
+            Err(unreadable) => return self.unreadable(sequence, &unreadable),
+        };
+        if let Fact::Applied(applied) = &fact {
+            self.declared(sequence, applied);
+        }
+        let (observer, recorded_at) = (envelope.observer.clone(), envelope.recorded_at);
+        self.waiting.push_back(Waiting { sequence, observer, recorded_at, fact });
+        if self.waiting.len() > BEHIND_MAX
+            && let Some(oldest) = self.waiting.front()
+        {
+            self.fold_below(oldest.sequence + 1);
+        }
+    }
+
+    /// No entry follows.
+    pub fn finish(mut self, size: u64) -> Rechecked {
+        self.fold_below(size);
+        Rechecked {
+            verdicts: self.verdicts,
+            out_of_reach: self.out_of_reach,
+            faults: self.faults,
+            more_faults: self.more_faults,
+            latest: self.latest.into_values().collect(),
+            judge: self.judge,
+        }
+    }
+
+    fn verdict(&mut self, sequence: u64, recorded_at: Time, verdict: Verdict) {
+        let key = (verdict.promise.clone(), verdict.revision.clone(), verdict.objective);
+        if let Some(seen) = self.expected.get_mut(&key) {
+            *seen = self.clock;
+        }
+        match self.recompute(sequence, recorded_at, &verdict) {
+            Some(Fault::Mismatch { .. } | Fault::NotDeclared { .. }) if self.rests_on_destroyed(&verdict) => {
+                self.out_of_reach += 1;
+            }
+            fault => {
+                self.verdicts += 1;
+                if let Some(fault) = fault {
+                    self.fault(fault);
+                }
+            }
+        }
+        self.latest.insert((verdict.promise.clone(), verdict.objective), (sequence, verdict));
+    }
+
+    fn recompute(&mut self, sequence: u64, recorded_at: Time, verdict: &Verdict) -> Option<Fault> {
+        let &Verdict { objective, evaluator, tree_size, at, .. } = verdict;
+        let promise = verdict.promise.clone();
+        if evaluator != EVALUATOR {
+            return Some(Fault::UnknownEvaluator { sequence, promise, evaluator });
+        }
+        if tree_size > sequence {
+            return Some(Fault::FromTheFuture { sequence, promise, tree_size });
+        }
+        if tree_size < self.least {
+            return Some(Fault::GoesBack { sequence, promise, tree_size, least: self.least });
+        }
+        if at > recorded_at + SKEW || at < recorded_at - OLD_MAX {
+            return Some(Fault::Dated { sequence, promise, at, recorded_at });
+        }
+        self.fold_below(tree_size);
+        let lines = match &mut self.lines {
+            Some((of, lines)) if *of == at => lines,
+            other => &mut other.insert((at, Lines::default())).1,
+        };
+        match self.judge.verdict_with(&promise, objective, at, lines) {
+            None => Some(Fault::NotDeclared { sequence, promise, objective }),
+            Some(computed) if computed == *verdict => None,
+            Some(computed) => {
+                let (journaled, computed) = (Box::new(verdict.clone()), Box::new(computed));
+                Some(Fault::Mismatch { sequence, promise, objective, tree_size, journaled, computed })
+            }
+        }
+    }
+
+    /// Whether a verdict that can't be computed again may rest on destroyed evidence. The window is the one that is
+    /// declared: what the verdict says of it is no excuse.
+    fn rests_on_destroyed(&self, verdict: &Verdict) -> bool {
+        let over = self.judge.over(&verdict.promise, verdict.objective).unwrap_or(Span::ZERO);
+        self.reach.is_some_and(|reach| verdict.at - over < reach)
+    }
+
+    fn fold_below(&mut self, size: u64) {
+        if size <= self.least {
+            return;
+        }
+        self.least = size;
+        self.lines = None;
+        while let Some(waiting) = self.waiting.pop_front_if(|w| w.sequence < size) {
+            self.judge.fold(waiting.sequence, &waiting.observer, waiting.recorded_at, &waiting.fact);
+        }
+        self.judge.skip(size - 1);
+    }
+
+    fn declared(&mut self, sequence: u64, applied: &Applied) {
+        let promises =
+            applied.promises.iter().map(|p| (format!("promise {}", p.id), &p.revision, revision::of_promise(p)));
+        let policy = ("the policy".to_owned(), &applied.revision, revision::of_policy(applied));
+        for (what, claimed, computed) in promises.chain([policy]) {
+            if *claimed != computed {
+                self.fault(Fault::Revision { sequence, what, claimed: claimed.clone(), computed });
+            }
+        }
+        let mut before = std::mem::take(&mut self.expected);
+        for promise in &applied.promises {
+            for (objective, _) in (0u32..).zip(&promise.objectives) {
+                let key = (promise.id.clone(), promise.revision.clone(), objective);
+                let seen = before.remove(&key).unwrap_or(self.clock);
+                self.expected.insert(key, seen);
+            }
+        }
+    }
+
+    fn advance(&mut self, sequence: u64, recorded_at: Time) {
+        let silence = self.recorded_at.map_or(Span::ZERO, |before| recorded_at.since(before));
+        self.recorded_at = Some(recorded_at);
+        self.clock = self.clock + silence.clamp(Span::ZERO, SILENCE_MAX);
+        if self.clock < self.look_at {
+            return;
+        }
+        self.look_at = self.clock + LOOK_EVERY;
+        let clock = self.clock;
+        let lapsed: Vec<_> = self.expected.iter_mut().filter(|(_, seen)| clock - **seen > LAPSE).collect();
+        let mut faults = Vec::new();
+        for ((promise, _, objective), seen) in lapsed {
+            // Told once; again after as long a time without a verdict.
+            *seen = clock;
+            faults.push(Fault::Lapsed { sequence, promise: promise.clone(), objective: *objective });
+        }
+        for fault in faults {
+            self.fault(fault);
+        }
+    }
+
+    fn unreadable(&mut self, sequence: u64, unreadable: &Unreadable) {
+        self.fault(Fault::Unreadable { sequence, reason: unreadable.to_string() });
+    }
+
+    fn fault(&mut self, fault: Fault) {
+        if self.faults.len() < FAULTS_MAX { self.faults.push(fault) } else { self.more_faults += 1 }
+    }
+}

@@ -1,0 +1,162 @@
+//! What was declared, and when: the fold of `policy.applied`.
+//!
+//! A policy is in effect from the moment it was recorded until the next one is. Verdicts look back over months, during
+//! which probes come and go; so every declaration is kept as a function of time. Recorded times that go back, because
+//! the clock of the sequencer did, are lifted to the one before: nothing is ever declared for the past.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use event::policy::{Agreement, Applied, Promise};
+use event::{FindingId, Interval, ObserverId, ProbeId, PromiseId, ServiceId, Span, Time};
+use serde::{Deserialize, Serialize};
+
+use crate::eras::Eras;
+
+/// What matters of the declaration of a probe.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub(crate) struct Asked {
+    /// Who asks.
+    pub observers: Vec<ObserverId>,
+    /// When it counts as down.
+    pub agreement: Agreement,
+}
+
+/// One revision of a promise, in effect without interruption since `since`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+struct Standing {
+    promise: PromiseId,
+    revision: String,
+    since: Time,
+}
+
+/// All that was ever declared.
+#[derive(Clone, Serialize, Deserialize, Debug, Default)]
+pub(crate) struct Declared {
+    /// How many policies were applied, each different from the one before.
+    count: u32,
+    /// When the first was, and the newest.
+    applied: Option<Interval>,
+    /// The newest, and the entry that holds it.
+    current: Option<(u64, Applied)>,
+    /// Which policy a revision is.
+    revisions: BTreeMap<String, u32>,
+    probes: BTreeMap<ProbeId, Eras<Option<Asked>>>,
+    services: BTreeMap<ServiceId, Eras<Vec<ProbeId>>>,
+    findings: BTreeMap<FindingId, Eras<Vec<ProbeId>>>,
+    maintenance: BTreeMap<ServiceId, Eras<Vec<Interval>>>,
+    promises: Vec<Standing>,
+}
+
+/// From now on, each name has the value given, and every name that has none any longer the default.
+fn set_all<K: Ord + Clone, T: PartialEq + Default>(
+    eras: &mut BTreeMap<K, Eras<T>>,
+    mut values: BTreeMap<K, T>,
+    from: Time,
+    policy: u32,
+) {
+    for (name, eras) in &mut *eras {
+        eras.set(from, policy, values.remove(name).unwrap_or_default());
+    }
+    for (name, value) in values {
+        eras.entry(name).or_default().set(from, policy, value);
+    }
+}
+
+impl Declared {
+    /// Entry `sequence`, recorded at `recorded_at`, put `applied` into effect. The same policy again changes nothing.
+    pub(crate) fn apply(&mut self, sequence: u64, recorded_at: Time, applied: &Applied) {
+        if self.policy() == Some(applied) {
+            return;
+        }
+        let before = self.applied.unwrap_or(Interval::new(recorded_at, recorded_at));
+        let (from, policy) = (recorded_at.max(before.end), self.count);
+        self.applied = Some(Interval::new(before.start, from));
+        self.count += 1;
+        self.revisions.insert(applied.revision.clone(), policy);
+
+        let mut services: BTreeMap<ServiceId, Vec<ProbeId>> = BTreeMap::new();
+        let mut probes = BTreeMap::new();
+        for probe in &applied.probes {
+            services.entry(probe.service.clone()).or_default().push(probe.id.clone());
+            let asked = Asked { observers: probe.observers.clone(), agreement: probe.agreement };
+            probes.insert(probe.id.clone(), Some(asked));
+        }
+        let findings = applied.findings.iter().map(|d| (d.finding.clone(), d.probes.clone())).collect();
+        let mut maintenance: BTreeMap<ServiceId, Vec<Interval>> = BTreeMap::new();
+        for window in &applied.maintenance {
+            for service in &window.services {
+                maintenance.entry(service.clone()).or_default().push(window.interval);
+            }
+        }
+        set_all(&mut self.probes, probes, from, policy);
+        set_all(&mut self.services, services, from, policy);
+        set_all(&mut self.findings, findings, from, policy);
+        set_all(&mut self.maintenance, maintenance, from, policy);
+
+        let before = std::mem::take(&mut self.promises);
+        let since = |promise: &Promise| {
+            before.iter().find(|b| b.promise == promise.id && b.revision == promise.revision).map_or(from, |b| b.since)
+        };
+        self.promises = applied
+            .promises
+            .iter()
+            .map(|p| Standing { promise: p.id.clone(), revision: p.revision.clone(), since: since(p) })
+            .collect();
+        self.current = Some((sequence, applied.clone()));
+    }
+
+    /// The policy in effect.
+    pub(crate) fn policy(&self) -> Option<&Applied> {
+        self.current.as_ref().map(|(_, applied)| applied)
+    }
+
+    /// The entry that put it into effect.
+    pub(crate) fn sequence(&self) -> Option<u64> {
+        self.current.as_ref().map(|(sequence, _)| *sequence)
+    }
+
+    /// When the first policy was applied.
+    pub(crate) fn beginning(&self) -> Option<Time> {
+        self.applied.map(|applied| applied.start)
+    }
+
+    /// The window of an objective of this promise as of `at`: as long as `over`, but not older than this revision.
+    pub(crate) fn window(&self, promise: &Promise, over: Span, at: Time) -> Interval {
+        let declared = self.promises.iter().find(|p| p.promise == promise.id && p.revision == promise.revision);
+        let since = declared.map_or(at, |p| p.since);
+        let start = since.max(at - over);
+        Interval::new(start, at.max(start))
+    }
+
+    /// Whether the policy of that revision asks this observer to ask this probe.
+    pub(crate) fn asks(&self, revision: &str, probe: &ProbeId, observer: &ObserverId) -> bool {
+        let asked = self.revisions.get(revision).and_then(|policy| self.probes.get(probe)?.under(*policy)?.as_ref());
+        asked.is_some_and(|asked| asked.observers.contains(observer))
+    }
+
+    /// How a probe was asked over time.
+    pub(crate) fn probe(&self, probe: &ProbeId) -> Option<&Eras<Option<Asked>>> {
+        self.probes.get(probe)
+    }
+
+    /// Every observer that was ever asked to ask this probe.
+    pub(crate) fn observers(&self, probe: &ProbeId) -> BTreeSet<&ObserverId> {
+        let eras = self.probes.get(probe).map(Eras::all).unwrap_or_default();
+        eras.iter().filter_map(|era| era.value.as_ref()).flat_map(|asked| &asked.observers).collect()
+    }
+
+    /// The probes of a service over time.
+    pub(crate) fn service(&self, service: &ServiceId) -> Option<&Eras<Vec<ProbeId>>> {
+        self.services.get(service)
+    }
+
+    /// Where a finding was looked for over time.
+    pub(crate) fn finding(&self, finding: &FindingId) -> Option<&Eras<Vec<ProbeId>>> {
+        self.findings.get(finding)
+    }
+
+    /// The maintenance windows of a service over time.
+    pub(crate) fn maintenance(&self, service: &ServiceId) -> Option<&Eras<Vec<Interval>>> {
+        self.maintenance.get(service)
+    }
+}

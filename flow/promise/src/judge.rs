@@ -1,0 +1,277 @@
+//! The fold, and the questions that may be asked of it.
+
+use event::engine::ClockStepped;
+use event::policy::{Applied, Objective, Promise};
+use event::promise::{Reason, Verdict};
+use event::watch::{Changed, Coverage, Finding, Pinged};
+use event::{Envelope, Interval, ObserverId, PromiseId, ServiceId, Span, Spans, Time, Unreadable};
+use serde::{Deserialize, Serialize};
+
+use crate::declared::Declared;
+use crate::fact::Fact;
+use crate::line::Evidence;
+use crate::observed::{Observed, REPORTED_WITHIN, Tail};
+use crate::ruling::{Case, Lines};
+use crate::{EVALUATOR, absence, availability, configuration, coverage, freshness};
+
+/// What the entries below [`next`](Judge::next) say, in the form that verdicts are computed from.
+///
+/// Two judges that folded the same entries are equal in every answer, on every machine: there is no clock, no float and
+/// no order of a hash map in here. It serialises, so a projection may keep it and go on where it stopped.
+#[derive(Clone, Serialize, Deserialize, Debug, Default)]
+pub struct Judge {
+    next: u64,
+    declared: Declared,
+    observed: Observed,
+}
+
+/// What a service was over a window. The five sets are disjoint and fill it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug, Default)]
+pub struct Timeline {
+    /// Up for certain.
+    pub up: Spans,
+    /// Down for certain.
+    pub down: Spans,
+    /// Observed, but nobody can say: in the bracket of a change, flapping, or observers that disagree.
+    pub undecided: Spans,
+    /// Not observed.
+    pub unknown: Spans,
+    /// Announced beforehand, and set apart whatever the state was.
+    pub maintenance: Spans,
+}
+
+/// What a service is at one instant.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Debug)]
+#[serde(rename_all = "snake_case")]
+pub enum ServiceState {
+    /// Every probe is up.
+    Up,
+    /// At least one probe is down.
+    Down,
+    /// At least one probe can't be decided.
+    Undecided,
+    /// At least one probe is not observed.
+    Unknown,
+    /// Announced maintenance.
+    Maintenance,
+}
+
+impl Judge {
+    /// A judge that has read nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The number of entries read: those with a sequence below this.
+    pub fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// The entry `sequence`, and those before it that were not shown, bear on nothing: they are of team kinds.
+    pub fn skip(&mut self, sequence: u64) {
+        self.next = self.next.max(sequence + 1);
+    }
+
+    /// Folds the entry `sequence`. Entries come in the order of the log; one that was read before changes nothing, one
+    /// that is left out counts as [`skip`](Self::skip)ped.
+    ///
+    /// # Errors
+    ///
+    /// The body of a kind that verdicts rest on can't be read. The entry then counts for nothing, here as with everybody
+    /// who has the same bytes, and the fold may go on.
+    pub fn apply(&mut self, sequence: u64, envelope: &Envelope) -> Result<(), Unreadable> {
+        match Fact::read(envelope) {
+            Ok(Some(fact)) => self.fold(sequence, &envelope.observer, envelope.recorded_at, &fact),
+            Ok(None) => self.skip(sequence),
+            Err(unreadable) => {
+                self.skip(sequence);
+                return Err(unreadable);
+            }
+        }
+        Ok(())
+    }
+
+    /// A policy was recorded.
+    pub fn apply_policy(&mut self, sequence: u64, recorded_at: Time, applied: &Applied) {
+        if self.is_new(sequence) {
+            self.declared.apply(sequence, recorded_at, applied);
+        }
+    }
+
+    /// The state of a probe changed for `observer`.
+    pub fn apply_changed(&mut self, sequence: u64, observer: &ObserverId, changed: &Changed) {
+        if self.is_new(sequence) {
+            self.observed.changed(sequence, observer, changed);
+        }
+    }
+
+    /// `observer` reported what it observed.
+    pub fn apply_coverage(&mut self, sequence: u64, observer: &ObserverId, recorded_at: Time, coverage: &Coverage) {
+        if self.is_new(sequence) {
+            self.observed.coverage(sequence, observer, recorded_at, coverage);
+        }
+    }
+
+    /// A sign of life arrived at `observer`.
+    pub fn apply_pinged(&mut self, sequence: u64, observer: &ObserverId, recorded_at: Time, pinged: &Pinged) {
+        if self.is_new(sequence) {
+            self.observed.pinged(sequence, observer, recorded_at, pinged);
+        }
+    }
+
+    /// A finding opened or closed for `observer`.
+    pub fn apply_finding(&mut self, sequence: u64, observer: &ObserverId, finding: &Finding) {
+        if self.is_new(sequence) {
+            self.observed.finding(sequence, observer, finding);
+        }
+    }
+
+    /// The clock of `observer` stepped.
+    pub fn apply_clock_stepped(&mut self, sequence: u64, observer: &ObserverId, stepped: &ClockStepped) {
+        if self.is_new(sequence) {
+            self.observed.clock_stepped(observer, stepped.doubtful());
+        }
+    }
+
+    pub(crate) fn fold(&mut self, sequence: u64, observer: &ObserverId, recorded_at: Time, fact: &Fact) {
+        match fact {
+            Fact::Applied(applied) => self.apply_policy(sequence, recorded_at, applied),
+            Fact::Changed(changed) => self.apply_changed(sequence, observer, changed),
+            Fact::Coverage(coverage) => self.apply_coverage(sequence, observer, recorded_at, coverage),
+            Fact::Pinged(pinged) => self.apply_pinged(sequence, observer, recorded_at, pinged),
+            Fact::Finding(finding) => self.apply_finding(sequence, observer, finding),
+            Fact::ClockStepped(stepped) => self.apply_clock_stepped(sequence, observer, stepped),
+        }
+    }
+
+    fn is_new(&mut self, sequence: u64) -> bool {
+        let new = sequence >= self.next;
+        self.skip(sequence);
+        new
+    }
+
+    pub(crate) const fn evidence(&self) -> Evidence<'_> {
+        Evidence { declared: &self.declared, observed: &self.observed }
+    }
+
+    /// The policy in effect.
+    pub fn policy(&self) -> Option<&Applied> {
+        self.declared.policy()
+    }
+
+    /// The entry that holds it.
+    pub fn policy_sequence(&self) -> Option<u64> {
+        self.declared.sequence()
+    }
+
+    /// The instant to judge as of when it is `now`: the latest on which every observer in effect has reported, because
+    /// coverage of a minute arrives when the minute is over, and judging earlier takes what is on its way for missing.
+    /// An observer that is silent is waited for two minutes, and then missed.
+    pub fn settled(&self, now: Time) -> Time {
+        let observers = self.policy().into_iter().flat_map(|policy| &policy.probes).flat_map(|probe| &probe.observers);
+        let reported = observers.map(|observer| self.observed.reported_until(observer));
+        reported.min().flatten().unwrap_or(now).clamp(now - REPORTED_WITHIN, now)
+    }
+
+    /// Every objective of every promise in effect, judged as of `at`, in the order of the policy.
+    pub fn verdicts(&self, at: Time) -> Vec<Verdict> {
+        let mut lines = Lines::default();
+        let promises = self.policy().map(|policy| policy.promises.as_slice()).unwrap_or_default();
+        let objectives =
+            promises.iter().flat_map(|promise| (0u32..).zip(&promise.objectives).map(move |o| (promise, o)));
+        objectives.map(|(promise, (index, objective))| self.judge(promise, index, objective, at, &mut lines)).collect()
+    }
+
+    /// One objective, counted from 0, of a promise in effect, judged as of `at`.
+    pub fn verdict(&self, promise: &PromiseId, objective: u32, at: Time) -> Option<Verdict> {
+        self.verdict_with(promise, objective, at, &mut Lines::default())
+    }
+
+    /// The same with what was worked out before for this `at` and these entries.
+    pub(crate) fn verdict_with(
+        &self,
+        promise: &PromiseId,
+        objective: u32,
+        at: Time,
+        lines: &mut Lines,
+    ) -> Option<Verdict> {
+        let (promise, rule) = self.objective(promise, objective)?;
+        Some(self.judge(promise, objective, rule, at, lines))
+    }
+
+    fn objective(&self, promise: &PromiseId, objective: u32) -> Option<(&Promise, &Objective)> {
+        let promise = self.policy()?.promises.iter().find(|p| p.id == *promise)?;
+        Some((promise, promise.objectives.get(usize::try_from(objective).ok()?)?))
+    }
+
+    /// The length of the window of an objective in effect.
+    pub(crate) fn over(&self, promise: &PromiseId, objective: u32) -> Option<Span> {
+        self.objective(promise, objective).map(|(_, rule)| over(rule))
+    }
+
+    fn judge(&self, promise: &Promise, index: u32, objective: &Objective, at: Time, lines: &mut Lines) -> Verdict {
+        let over = over(objective);
+        let window = self.declared.window(promise, over, at);
+        let mut case = Case { judge: self, lines, at, window };
+        let ruling = match objective {
+            Objective::Availability { service, at_least, .. } => availability::rule(&mut case, service, *at_least),
+            Objective::Freshness { probe, at_most, .. } => freshness::rule(&mut case, probe, *at_most),
+            Objective::Coverage { service, at_least, .. } => coverage::rule(&mut case, service, *at_least),
+            Objective::Configuration { probe, observed, .. } => configuration::rule(&mut case, probe, *observed),
+            Objective::Absence { finding, observed, .. } => absence::rule(&mut case, finding, *observed),
+        };
+        let elapsed = window.length();
+        let filling = (elapsed < over).then_some(Reason::WindowFilling { elapsed, length: over });
+        Verdict {
+            promise: promise.id.clone(),
+            revision: promise.revision.clone(),
+            objective: index,
+            evaluator: EVALUATOR,
+            tree_size: self.next,
+            at,
+            window,
+            outcome: ruling.outcome,
+            figure: ruling.figure,
+            reasons: filling.into_iter().chain(ruling.reasons).collect(),
+            evidence: ruling.cited.into_sequences(),
+        }
+    }
+
+    /// What `service` was over `window`, for a page that draws it: exactly what verdicts count.
+    pub fn timeline(&self, service: &ServiceId, window: Interval) -> Timeline {
+        let mut lines = Lines::default();
+        let since = lines.service(self.evidence(), service, window.end);
+        let maintenance = since.apart.clip(window);
+        let line = since.state.line.clip(window);
+        let [up, down, undecided] = [&line.up, &line.down, &line.undecided].map(|spans| spans.minus(&maintenance));
+        let unknown = line.unknown(window).minus(&maintenance);
+        Timeline { up, down, undecided, unknown, maintenance }
+    }
+
+    /// What `service` is at `at`, for a page that shows the state of now. Coverage of the newest minute arrives when the
+    /// minute is over; until then, observers heard less than two minutes ago count as observing. No verdict does that.
+    pub fn service_state(&self, service: &ServiceId, at: Time) -> ServiceState {
+        let instant = Interval::new(at, at + Span::from_micros(1));
+        if self.timeline(service, instant).maintenance.contains(at) {
+            return ServiceState::Maintenance;
+        }
+        let line = self.evidence().service(service, instant, Tail::Lenient).line;
+        match () {
+            () if line.down.contains(at) => ServiceState::Down,
+            () if line.undecided.contains(at) => ServiceState::Undecided,
+            () if line.up.contains(at) => ServiceState::Up,
+            () => ServiceState::Unknown,
+        }
+    }
+}
+
+/// The length of the window.
+const fn over(objective: &Objective) -> Span {
+    match objective {
+        Objective::Availability { over, .. }
+        | Objective::Freshness { over, .. }
+        | Objective::Coverage { over, .. }
+        | Objective::Configuration { over, .. }
+        | Objective::Absence { over, .. } => *over,
+    }
+}

@@ -1,0 +1,228 @@
+//! From what each observer says to what holds: the observers of a probe agree or don't, the probes of a service add up.
+//!
+//! At each instant, the observers that cover the probe and know its state have a vote; [`Agreement`] says how many must
+//! see it down. One observer so covers for another's restart; two that disagree leave the instant undecided; none at
+//! all leaves it unknown. A service is as bad as its worst probe: down before undecided before unknown before up.
+
+use event::policy::Agreement;
+use event::{FindingId, Interval, ProbeId, ServiceId, Spans, Time};
+
+use crate::declared::Declared;
+use crate::observed::{Observed, Tail};
+use crate::steps::{Standing, Steps};
+
+/// What holds over a window. The three sets are disjoint; the rest of the window is unknown.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Line {
+    /// Up for certain.
+    pub up: Spans,
+    /// Down for certain.
+    pub down: Spans,
+    /// Observed, but not said.
+    pub undecided: Spans,
+    /// Of all these, what rests on the word of a single observer.
+    pub lone: Spans,
+}
+
+/// What holds of several probes together.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Worst {
+    /// As bad as the worst of them.
+    pub line: Line,
+    /// When at least one of them was not observed, or there was none.
+    pub blind: Spans,
+}
+
+impl Line {
+    /// The instants of `within` of which nothing is known.
+    pub(crate) fn unknown(&self, within: Interval) -> Spans {
+        self.up.union(&self.down).union(&self.undecided).complement(within)
+    }
+
+    /// The part inside `within`.
+    pub(crate) fn clip(&self, within: Interval) -> Self {
+        Self {
+            up: self.up.clip(within),
+            down: self.down.clip(within),
+            undecided: self.undecided.clip(within),
+            lone: self.lone.clip(within),
+        }
+    }
+
+    fn add(&mut self, interval: Interval, standing: Standing, lone: bool) {
+        match standing {
+            Standing::Up => self.up.add(interval),
+            Standing::Down => self.down.add(interval),
+            Standing::Undecided => self.undecided.add(interval),
+        }
+        if lone {
+            self.lone.add(interval);
+        }
+    }
+
+    /// Adds a line of a later time.
+    fn append(&mut self, later: &Self) {
+        let pairs = [
+            (&mut self.up, &later.up),
+            (&mut self.down, &later.down),
+            (&mut self.undecided, &later.undecided),
+            (&mut self.lone, &later.lone),
+        ];
+        for (mine, theirs) in pairs {
+            for interval in theirs.intervals() {
+                mine.add(*interval);
+            }
+        }
+    }
+}
+
+/// How many observers say what, at one instant.
+#[derive(Clone, Copy, Default)]
+struct Votes {
+    up: i32,
+    down: i32,
+    undecided: i32,
+}
+
+impl Votes {
+    fn count(&mut self, standing: Standing, by: i32) {
+        match standing {
+            Standing::Up => self.up += by,
+            Standing::Down => self.down += by,
+            Standing::Undecided => self.undecided += by,
+        }
+    }
+
+    const fn all(self) -> i32 {
+        self.up + self.down + self.undecided
+    }
+
+    fn tally(self, agreement: Agreement) -> Option<Standing> {
+        let all = self.all();
+        let (down, up) = match agreement {
+            Agreement::Majority => (2 * self.down > all, 2 * self.up > all),
+            Agreement::Any => (self.down > 0, self.up == all),
+            Agreement::All => (self.down == all, self.up > 0),
+        };
+        match (all, down, up) {
+            (0, _, _) => None,
+            (_, true, _) => Some(Standing::Down),
+            (_, _, true) => Some(Standing::Up),
+            _ => Some(Standing::Undecided),
+        }
+    }
+}
+
+/// What these observers, each with the time during which it observed, make of `within`.
+fn agree(agreement: Agreement, within: Interval, observers: &[(&Steps, Spans)]) -> Line {
+    let mut edges: Vec<(Time, Standing, i32)> = Vec::new();
+    for (steps, covered) in observers {
+        for stretch in covered.clip(within).intervals() {
+            for (interval, standing) in steps.over(*stretch) {
+                edges.push((interval.start, standing, 1));
+                edges.push((interval.end, standing, -1));
+            }
+        }
+    }
+    edges.sort_unstable_by_key(|(time, _, _)| *time);
+    let mut line = Line::default();
+    let mut votes = Votes::default();
+    let mut edges = edges.into_iter().peekable();
+    while let Some((time, standing, by)) = edges.next() {
+        votes.count(standing, by);
+        if let (Some((next, _, _)), Some(standing)) = (edges.peek(), votes.tally(agreement)) {
+            line.add(Interval::new(time, *next), standing, votes.all() == 1);
+        }
+    }
+    line
+}
+
+fn worst(within: Interval, parts: &[Line]) -> Worst {
+    let mut all = Worst::default();
+    for part in parts {
+        all.line.down = all.line.down.union(&part.down);
+        all.line.undecided = all.line.undecided.union(&part.undecided);
+        all.line.lone = all.line.lone.union(&part.lone);
+        all.blind = all.blind.union(&part.unknown(within));
+    }
+    if parts.is_empty() {
+        all.blind.add(within);
+    }
+    all.line.undecided = all.line.undecided.minus(&all.line.down);
+    all.line.up = all.line.down.union(&all.line.undecided).union(&all.blind).complement(within);
+    all
+}
+
+/// Declarations and observations, read together.
+#[derive(Clone, Copy)]
+pub(crate) struct Evidence<'a> {
+    pub declared: &'a Declared,
+    pub observed: &'a Observed,
+}
+
+impl Evidence<'_> {
+    /// The state of a probe.
+    pub(crate) fn probe(&self, probe: &ProbeId, within: Interval, tail: Tail) -> Line {
+        let mut line = Line::default();
+        let Some(eras) = self.declared.probe(probe) else { return line };
+        let voters: Vec<(&Steps, Spans)> = self
+            .declared
+            .observers(probe)
+            .into_iter()
+            .filter_map(|observer| {
+                let steps = self.observed.steps(observer, probe)?;
+                Some((steps, self.observed.covered(self.declared, observer, probe, within, tail)))
+            })
+            .collect();
+        for (interval, asked) in eras.over(within) {
+            if let Some(asked) = asked {
+                line.append(&agree(asked.agreement, interval, &voters));
+            }
+        }
+        line
+    }
+
+    /// The state of a service: its probes as they were declared at each instant.
+    pub(crate) fn service(&self, service: &ServiceId, within: Interval, tail: Tail) -> Worst {
+        let eras = self.declared.service(service).into_iter().flat_map(|eras| eras.over(within));
+        several(eras, within, |probe, interval| self.probe(probe, interval, tail))
+    }
+
+    /// Whether a finding was open. Nobody votes here: one observer that sees it is enough.
+    pub(crate) fn finding(&self, finding: &FindingId, within: Interval) -> Worst {
+        let clear = Steps::clear();
+        let eras = self.declared.finding(finding).into_iter().flat_map(|eras| eras.over(within));
+        several(eras, within, |probe, interval| {
+            let observers = self.declared.observers(probe).into_iter();
+            let voters: Vec<(&Steps, Spans)> = observers
+                .map(|observer| {
+                    let steps = self.observed.finding_steps(observer, probe, finding).unwrap_or(&clear);
+                    (steps, self.observed.covered(self.declared, observer, probe, interval, Tail::Strict))
+                })
+                .collect();
+            agree(Agreement::Any, interval, &voters)
+        })
+    }
+}
+
+/// The worst of several things whose number changes from one era to the next.
+fn several<'e>(
+    eras: impl Iterator<Item = (Interval, &'e Vec<ProbeId>)>,
+    within: Interval,
+    line_of: impl Fn(&ProbeId, Interval) -> Line,
+) -> Worst {
+    let mut all = Worst::default();
+    let mut undeclared = within.start;
+    for (interval, probes) in eras {
+        all.blind.add(Interval::new(undeclared, interval.start));
+        undeclared = interval.end;
+        let parts: Vec<Line> = probes.iter().map(|probe| line_of(probe, interval)).collect();
+        let part = worst(interval, &parts);
+        all.line.append(&part.line);
+        for blind in part.blind.intervals() {
+            all.blind.add(*blind);
+        }
+    }
+    all.blind.add(Interval::new(undeclared, within.end));
+    all
+}

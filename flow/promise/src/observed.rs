@@ -1,0 +1,169 @@
+//! What observers said: the fold of `watch.*` and `engine.clock_stepped`.
+//!
+//! Everything is kept per observer, as spans that merge: a year of unbroken coverage is one interval. Nobody observes
+//! before it happens, so what an entry says of a time after its own recording counts for nothing.
+
+use std::collections::BTreeMap;
+
+use event::watch::{Changed, Coverage, Finding, Ping, Pinged};
+use event::{FindingId, Interval, ObserverId, ProbeId, Span, Spans, Time};
+use serde::{Deserialize, Serialize};
+
+use crate::declared::Declared;
+use crate::steps::{Standing, Steps};
+
+/// How far the clock of an observer may be ahead of that of the sequencer.
+pub(crate) const SKEW: Span = Span::from_secs(5);
+
+/// A coverage record ends a minute and is written after it; younger time is not yet reported rather than not observed.
+pub(crate) const REPORTED_WITHIN: Span = Span::from_secs(120);
+
+/// A success of a heartbeat.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Debug)]
+pub(crate) struct Success {
+    /// When it arrived.
+    pub at: Time,
+    /// The entry that says so.
+    pub sequence: u64,
+}
+
+/// What one observer said of one probe.
+#[derive(Clone, Serialize, Deserialize, Debug, Default)]
+struct Track {
+    steps: Steps,
+    gaps: Spans,
+    successes: Vec<Success>,
+    findings: BTreeMap<FindingId, Steps>,
+}
+
+/// What one observer said.
+#[derive(Clone, Serialize, Deserialize, Debug, Default)]
+pub(crate) struct Observer {
+    /// Stretches it reported on, by the revision of the policy it then followed.
+    stretches: BTreeMap<String, Spans>,
+    /// Stretches during which the labels of its clock mean nothing.
+    doubtful: Spans,
+    /// Its newest coverage record: the entry, the end of the stretch and the revision.
+    newest: Option<(u64, Time, String)>,
+    tracks: BTreeMap<ProbeId, Track>,
+}
+
+/// Whether time that is not yet reported counts as observed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Tail {
+    /// No: what a verdict rests on.
+    Strict,
+    /// Yes, for [`REPORTED_WITHIN`] after an observer was last heard: what a status page shows as the state of now.
+    Lenient,
+}
+
+/// All observers.
+#[derive(Clone, Serialize, Deserialize, Debug, Default)]
+pub(crate) struct Observed(BTreeMap<ObserverId, Observer>);
+
+impl Observed {
+    fn track(&mut self, observer: &ObserverId, probe: &ProbeId) -> &mut Track {
+        self.0.entry(observer.clone()).or_default().tracks.entry(probe.clone()).or_default()
+    }
+
+    pub(crate) fn changed(&mut self, sequence: u64, observer: &ObserverId, changed: &Changed) {
+        let standing = Standing::from(changed.state);
+        self.track(observer, &changed.probe).steps.change(changed.after, changed.by, standing, sequence);
+    }
+
+    pub(crate) fn coverage(&mut self, sequence: u64, observer: &ObserverId, recorded_at: Time, coverage: &Coverage) {
+        let observer = self.0.entry(observer.clone()).or_default();
+        let Interval { start, end } = coverage.interval;
+        let interval = Interval::new(start, end.min(recorded_at + SKEW));
+        observer.stretches.entry(coverage.revision.clone()).or_default().add(interval);
+        for gap in &coverage.gaps {
+            // A gap wins over whatever another record says of the same time: two records that overlap are one too many.
+            observer.tracks.entry(gap.probe.clone()).or_default().gaps.add(gap.interval.intersect(interval));
+        }
+        observer.newest = Some((sequence, interval.end, coverage.revision.clone()));
+    }
+
+    pub(crate) fn pinged(&mut self, sequence: u64, observer: &ObserverId, recorded_at: Time, pinged: &Pinged) {
+        if pinged.ping != Ping::Success || pinged.at > recorded_at + SKEW {
+            return;
+        }
+        let successes = &mut self.track(observer, &pinged.probe).successes;
+        let place = successes.partition_point(|s| s.at <= pinged.at);
+        successes.insert(place, Success { at: pinged.at, sequence });
+    }
+
+    pub(crate) fn finding(&mut self, sequence: u64, observer: &ObserverId, finding: &Finding) {
+        let track = self.track(observer, &finding.probe);
+        let steps = track.findings.entry(finding.finding.clone()).or_insert_with(Steps::clear);
+        let standing = if finding.open { Standing::Down } else { Standing::Up };
+        steps.change(finding.after, finding.by, standing, sequence);
+    }
+
+    pub(crate) fn clock_stepped(&mut self, observer: &ObserverId, doubtful: Interval) {
+        self.0.entry(observer.clone()).or_default().doubtful.add(doubtful);
+    }
+
+    /// When this observer saw this probe, inside `within`.
+    pub(crate) fn covered(
+        &self,
+        declared: &Declared,
+        observer: &ObserverId,
+        probe: &ProbeId,
+        within: Interval,
+        tail: Tail,
+    ) -> Spans {
+        let Some(seen) = self.0.get(observer) else { return Spans::new() };
+        let track = seen.tracks.get(probe);
+        let mut stretches: Vec<Interval> = Vec::new();
+        for (revision, spans) in &seen.stretches {
+            if declared.asks(revision, probe, observer) {
+                stretches.extend_from_slice(spans.clip(within).intervals());
+            }
+        }
+        if tail == Tail::Lenient {
+            let reported = seen.newest.iter().filter(|(_, _, revision)| declared.asks(revision, probe, observer));
+            let heard = reported.map(|(_, end, _)| *end).chain(track.and_then(|t| t.steps.heard()));
+            stretches.extend(heard.map(|end| Interval::new(end, end + REPORTED_WITHIN).intersect(within)));
+        }
+        stretches.sort_unstable();
+        let covered: Spans = stretches.into_iter().collect();
+        let covered = match track {
+            Some(track) if !track.gaps.is_empty() => covered.minus(&track.gaps),
+            _ => covered,
+        };
+        if seen.doubtful.is_empty() { covered } else { covered.minus(&seen.doubtful) }
+    }
+
+    /// What this observer says of the state of this probe.
+    pub(crate) fn steps(&self, observer: &ObserverId, probe: &ProbeId) -> Option<&Steps> {
+        self.0.get(observer)?.tracks.get(probe).map(|track| &track.steps)
+    }
+
+    /// What this observer says of this finding; none when it never said anything, which is good news where it looked.
+    pub(crate) fn finding_steps(&self, observer: &ObserverId, probe: &ProbeId, finding: &FindingId) -> Option<&Steps> {
+        self.0.get(observer)?.tracks.get(probe)?.findings.get(finding)
+    }
+
+    /// Its successes inside `within`, by time.
+    pub(crate) fn successes(&self, observer: &ObserverId, probe: &ProbeId, within: Interval) -> &[Success] {
+        let all = self.0.get(observer).and_then(|o| o.tracks.get(probe)).map_or(&[][..], |track| &track.successes);
+        let first = all.partition_point(|s| s.at < within.start);
+        let after = all.partition_point(|s| s.at < within.end);
+        &all[first.min(after)..after]
+    }
+
+    /// When the labels of its clock meant nothing.
+    pub(crate) fn doubtful(&self, observer: &ObserverId) -> Option<&Spans> {
+        self.0.get(observer).map(|o| &o.doubtful)
+    }
+
+    /// The end of what it reported.
+    pub(crate) fn reported_until(&self, observer: &ObserverId) -> Option<Time> {
+        self.0.get(observer)?.newest.as_ref().map(|(_, end, _)| *end)
+    }
+
+    /// Its newest coverage record.
+    pub(crate) fn newest_coverage(&self, observer: &ObserverId) -> Option<u64> {
+        self.0.get(observer)?.newest.as_ref().map(|(sequence, _, _)| *sequence)
+    }
+}

@@ -1,0 +1,148 @@
+//! What every objective shares: its case, its ruling, and how shares are rounded.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use event::promise::{Figure, Outcome, Reason, Unit};
+use event::{Interval, ObserverId, Ppb, ProbeId, ServiceId, Span, Spans, Time};
+
+use crate::judge::Judge;
+use crate::line::{Evidence, Worst};
+use crate::maintenance;
+use crate::observed::Tail;
+
+/// Most entries that a verdict names.
+const CITED_MAX: usize = 16;
+
+/// Most coverage records among them.
+const COVERAGE_CITED_MAX: usize = 5;
+
+/// The states of services as of one instant: the part of an evaluation that objectives share.
+#[derive(Default)]
+pub(crate) struct Lines(BTreeMap<ServiceId, Since>);
+
+/// A service from the first policy on.
+pub(crate) struct Since {
+    /// Its state.
+    pub state: Worst,
+    /// Announced maintenance.
+    pub apart: Spans,
+}
+
+impl Lines {
+    /// The state of `service` from the first policy until `at`.
+    pub(crate) fn service(&mut self, evidence: Evidence<'_>, service: &ServiceId, at: Time) -> &Since {
+        self.0.entry(service.clone()).or_insert_with(|| {
+            let within = Interval::new(evidence.declared.beginning().unwrap_or(at).min(at), at);
+            let state = evidence.service(service, within, Tail::Strict);
+            let windows = evidence.declared.maintenance(service);
+            let apart = windows.map_or_else(Spans::new, |windows| maintenance::set_apart(windows, &state.line));
+            Since { state, apart }
+        })
+    }
+}
+
+/// One objective as of one instant.
+pub(crate) struct Case<'a> {
+    pub judge: &'a Judge,
+    pub lines: &'a mut Lines,
+    pub at: Time,
+    pub window: Interval,
+}
+
+/// What an objective comes to.
+pub(crate) struct Ruling {
+    pub outcome: Outcome,
+    pub figure: Option<Figure>,
+    pub reasons: Vec<Reason>,
+    pub cited: Cited,
+}
+
+impl Ruling {
+    /// Nothing bears on it: unproven, whatever is promised.
+    pub(crate) fn no_evidence(unobserved: Span, cited: Cited) -> Self {
+        let mut reasons = vec![Reason::NoEvidence];
+        if unobserved > Span::ZERO {
+            reasons.push(Reason::Unobserved { length: unobserved });
+        }
+        Self { outcome: Outcome::Unproven, figure: None, reasons, cited }
+    }
+}
+
+/// The entries that a verdict names, in the order of their weight until there is room for no more.
+#[derive(Default)]
+pub(crate) struct Cited(BTreeSet<u64>);
+
+impl Cited {
+    pub(crate) fn cite(&mut self, sequence: Option<u64>) {
+        if self.0.len() < CITED_MAX {
+            self.0.extend(sequence);
+        }
+    }
+
+    /// In the order of the log.
+    pub(crate) fn into_sequences(self) -> Vec<u64> {
+        self.0.into_iter().collect()
+    }
+}
+
+impl Case<'_> {
+    /// The policy in effect and the newest coverage records of those who observe these probes.
+    pub(crate) fn cite<'p>(&self, probes: impl IntoIterator<Item = &'p ProbeId>) -> Cited {
+        let Evidence { declared, observed } = self.judge.evidence();
+        let mut cited = Cited::default();
+        cited.cite(declared.sequence());
+        let observers: BTreeSet<&ObserverId> = probes.into_iter().flat_map(|probe| declared.observers(probe)).collect();
+        let newest = observers.into_iter().filter_map(|observer| observed.newest_coverage(observer));
+        newest.take(COVERAGE_CITED_MAX).for_each(|sequence| cited.cite(Some(sequence)));
+        cited
+    }
+
+    /// The changes that bound the longest of these outages, as each observer of these probes saw them.
+    pub(crate) fn cite_outages(&self, cited: &mut Cited, probes: &BTreeSet<&ProbeId>, outages: &Spans) {
+        let Evidence { declared, observed } = self.judge.evidence();
+        for outage in longest_first(outages).into_iter().take(CITED_MAX) {
+            for probe in probes {
+                for steps in declared.observers(probe).into_iter().filter_map(|o| observed.steps(o, probe)) {
+                    steps.bounding(outage).into_iter().for_each(|sequence| cited.cite(Some(sequence)));
+                }
+            }
+        }
+    }
+
+    /// Every probe that belonged to the service at some time of the window.
+    pub(crate) fn probes(&self, service: &ServiceId) -> BTreeSet<&ProbeId> {
+        let eras = self.judge.evidence().declared.service(service);
+        eras.into_iter().flat_map(|eras| eras.over(self.window)).flat_map(|(_, probes)| probes).collect()
+    }
+}
+
+/// The intervals of a set, longest first; of equals, the earlier first.
+pub(crate) fn longest_first(spans: &Spans) -> Vec<Interval> {
+    let mut intervals = spans.intervals().to_vec();
+    intervals.sort_by_key(|interval| (std::cmp::Reverse(interval.length()), interval.start));
+    intervals
+}
+
+/// `part / whole` rounded down, and rounded up: the truth is between. `None` when the whole is nothing.
+pub(crate) fn share(part: Span, whole: Span) -> Option<(i64, i64)> {
+    let low = Ppb::share(part, whole)?.parts();
+    let exact = i128::from(low) * i128::from(whole.micros()) == i128::from(part.micros()) * 1_000_000_000;
+    Some((low, low + i64::from(!exact)))
+}
+
+/// A share of which more is better, and what it comes to.
+pub(crate) fn at_least(low: i64, high: i64, target: Ppb) -> (Outcome, Figure) {
+    let target = target.parts();
+    let outcome = match () {
+        () if low >= target => Outcome::Kept,
+        () if high < target => Outcome::Broken,
+        () => Outcome::Unproven,
+    };
+    (outcome, Figure { unit: Unit::Ppb, low, high, target })
+}
+
+/// Whether more than half of what `target` leaves to go wrong in `whole` is spent.
+pub(crate) fn at_risk(spent: Span, whole: Span, target: Ppb) -> bool {
+    let budget = i128::from(Ppb::ONE.parts() - target.parts()) * i128::from(whole.micros());
+    2 * i128::from(spent.micros()) * i128::from(Ppb::ONE.parts()) > budget
+}

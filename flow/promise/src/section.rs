@@ -1,0 +1,109 @@
+//! `[[promise]]` of the policy.
+
+use std::collections::BTreeSet;
+
+use event::policy::{Objective, Promise, Text};
+use event::{Ppb, Span};
+use policy::{Section, Table};
+
+use crate::absence::Absence;
+use crate::availability::Availability;
+use crate::configuration::Configuration;
+use crate::coverage::Coverage;
+use crate::freshness::Freshness;
+use crate::revision;
+
+/// How much of the window must have been observed for "never" or "always" to mean something, when the policy does not say.
+pub(crate) const ENOUGH: Ppb = Ppb::new(990_000_000);
+
+/// Windows shorter than this say nothing: coverage comes by the minute.
+const WINDOW_MIN: Span = Span::from_secs(60);
+
+/// Windows longer than this outlive the evidence they would rest on.
+const WINDOW_MAX: Span = Span::from_days(1100);
+
+/// Most objectives of one promise, windows multiplied out.
+const OBJECTIVES_MAX: usize = 64;
+
+/// The terms of a kind of objective, as the policy writes them: one objective for each window.
+pub(crate) trait Terms: Section {
+    fn objectives(self) -> Vec<Objective>;
+}
+
+/// One promise of the policy: the sentence, and what would prove it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PromiseSection {
+    /// In its public form, revision included.
+    pub promise: Promise,
+}
+
+/// The windows of an objective: each of them is an objective of its own.
+pub(crate) fn windows(table: &mut Table<'_>) -> Option<Vec<Span>> {
+    let doc = "the length of the window that is looked back over; of a list, each is judged by itself";
+    let windows: Vec<Span> = table.required_list("over", doc)?;
+    let mut seen = BTreeSet::new();
+    for window in &windows {
+        if !(WINDOW_MIN..=WINDOW_MAX).contains(window) {
+            let remedy = format!("write something from \"{WINDOW_MIN}\" to \"{WINDOW_MAX}\"");
+            table.mistake("over", format!("a window of {window} is out of range"), remedy);
+            return None;
+        }
+        if !seen.insert(*window) {
+            table.mistake("over", format!("`over` has {window} twice"), "remove one of them");
+            return None;
+        }
+    }
+    Some(windows)
+}
+
+fn terms<T: Terms>(table: &mut Table<'_>, key: &'static str, doc: &'static str) -> Vec<Objective> {
+    // An empty list is a mistake, an absent one is not.
+    let given =
+        if table.has(key) { table.required_list::<T>(key, doc).unwrap_or_default() } else { table.list(key, doc) };
+    given.into_iter().flat_map(T::objectives).collect()
+}
+
+impl Section for PromiseSection {
+    const ABOUT: &'static str = "\
+A sentence to customers, and the figures that would prove it. It needs at least one objective, and is kept when all are. \
+Whatever is changed in it makes another revision, whose windows start anew.";
+
+    const EXAMPLE: &'static str = r#"
+[[promise]]
+id = "AV-1"
+text.fr = "Le service est disponible 99,99 % du temps."
+text.en = "The service is available 99.99 % of the time."
+availability = { service = "shop", at_least = "99.99 %", over = ["180 d", "365 d"] }
+"#;
+
+    fn read(table: &mut Table<'_>) -> Option<Self> {
+        let id = table.declare("id", "its name on the pages and in the journal, such as `AV-1`");
+        let text: Option<Text> = table.required("text", "the sentence it keeps");
+        let kinds = ["availability", "freshness", "coverage", "configuration", "absence"];
+        let given = kinds.iter().any(|kind| table.has(kind));
+        let doc = "a service is up for so much of the time, announced maintenance set apart";
+        let availability = terms::<Availability>(table, "availability", doc);
+        let freshness = terms::<Freshness>(table, "freshness", "a heartbeat succeeds at least so often");
+        let coverage = terms::<Coverage>(table, "coverage", "a service is observed for so much of the time");
+        let configuration = terms::<Configuration>(table, "configuration", "a probe always conforms");
+        let absence = terms::<Absence>(table, "absence", "a finding is never open");
+        let objectives = [availability, freshness, coverage, configuration, absence].concat();
+        if !given {
+            let remedy = "add what would prove it, such as \
+                          availability = { service = \"shop\", at_least = \"99.9 %\", over = \"30 d\" }";
+            table.mistake("", "a promise without an objective can't be proved", remedy);
+        }
+        if objectives.len() > OBJECTIVES_MAX {
+            let reason = format!("{} objectives are too many for one promise", objectives.len());
+            table.mistake("", reason, format!("make it several promises, of {OBJECTIVES_MAX} objectives at most"));
+            return None;
+        }
+        let (id, text) = (id?, text?);
+        if objectives.is_empty() {
+            return None;
+        }
+        let mut promise = Promise { id, revision: String::new(), text, objectives };
+        promise.revision = revision::of_promise(&promise);
+        Some(Self { promise })
+    }
+}

@@ -1,0 +1,124 @@
+//! What one observer says of one thing, as a function of time that changes at steps.
+//!
+//! A change is known only as a bracket `[after, by]`: the start of the last sample that showed the state before, the end
+//! of the first that shows the new one. Between states that differ, the bracket is undecided. Up and degraded don't
+//! differ: both are up.
+//!
+//! A change may begin before the one before it was over: by the length of a sample when a state lasted for a single one,
+//! by hours when a clock was put back, or when somebody tells the past anew. What was told once and is now told
+//! differently becomes undecided. A later entry can therefore make the past less certain, never better (BX-4).
+
+use event::{Interval, Time};
+use serde::{Deserialize, Serialize};
+
+/// What is known of an instant that was observed.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub(crate) enum Standing {
+    /// Up, conforming, or no finding open.
+    Up,
+    /// Down, not conforming, or a finding open.
+    Down,
+    /// In a bracket, flapping, or told twice and differently.
+    Undecided,
+}
+
+impl Standing {
+    fn contradicts(self, other: Self) -> bool {
+        matches!((self, other), (Self::Up, Self::Down) | (Self::Down, Self::Up))
+    }
+}
+
+impl From<event::watch::State> for Standing {
+    fn from(state: event::watch::State) -> Self {
+        use event::watch::State;
+        match state {
+            State::Up | State::Degraded => Self::Up,
+            State::Down => Self::Down,
+            State::Flapping => Self::Undecided,
+        }
+    }
+}
+
+/// From `from` on, until the next step.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub(crate) struct Step {
+    /// First instant.
+    pub from: Time,
+    /// What holds.
+    pub standing: Standing,
+    /// The entry that says so; none for what holds without an entry.
+    pub sequence: Option<u64>,
+}
+
+/// A standing for every instant from the first step on. Before the first step, nothing is known. Each step differs from
+/// the one before.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug, Default)]
+pub(crate) struct Steps {
+    steps: Vec<Step>,
+    /// `by` of the newest change, whether or not it made a step.
+    since: Option<Time>,
+}
+
+impl Steps {
+    /// Up from the beginning: a finding is not there until a detector says that it is.
+    pub(crate) fn clear() -> Self {
+        let beginning = Time::from_micros(i64::MIN);
+        let step = Step { from: beginning, standing: Standing::Up, sequence: None };
+        Self { steps: vec![step], since: Some(beginning) }
+    }
+
+    /// The newest change known of.
+    pub(crate) const fn heard(&self) -> Option<Time> {
+        self.since
+    }
+
+    /// A change in `[after, by]`, told by entry `sequence`.
+    pub(crate) fn change(&mut self, after: Time, by: Time, standing: Standing, sequence: u64) {
+        let by = by.max(after);
+        let Some(since) = self.since else {
+            self.since = Some(by);
+            return self.push(by, standing, sequence);
+        };
+        let until = by.max(since);
+        let differs = self.steps.last().is_none_or(|last| last.standing != standing);
+        let told_again = Interval::new(after, since);
+        if differs || self.over(told_again).any(|(_, told)| told.contradicts(standing)) {
+            self.steps.truncate(self.steps.partition_point(|step| step.from < after));
+            self.push(after, Standing::Undecided, sequence);
+        }
+        self.push(until, standing, sequence);
+        self.since = Some(until);
+    }
+
+    fn push(&mut self, from: Time, standing: Standing, sequence: u64) {
+        self.steps.pop_if(|last| last.from == from);
+        if self.steps.last().is_none_or(|last| last.standing != standing) {
+            self.steps.push(Step { from, standing, sequence: Some(sequence) });
+        }
+    }
+
+    /// The step that holds at `time`.
+    pub(crate) fn at(&self, time: Time) -> Option<&Step> {
+        let after = self.steps.partition_point(|step| step.from <= time);
+        self.steps[..after].last()
+    }
+
+    /// The steps that touch `within`, each with the time during which it holds there.
+    pub(crate) fn over(&self, within: Interval) -> impl Iterator<Item = (Interval, Standing)> {
+        let first = self.steps.partition_point(|step| step.from <= within.start).saturating_sub(1);
+        let steps = &self.steps[first..];
+        let ends = steps.iter().skip(1).map(|next| next.from).chain([within.end]);
+        steps
+            .iter()
+            .zip(ends)
+            .take_while(move |(step, _)| step.from < within.end)
+            .map(move |(step, end)| (Interval::new(step.from, end).intersect(within), step.standing))
+    }
+
+    /// The entries that say when `outage` began and ended.
+    pub(crate) fn bounding(&self, outage: Interval) -> Vec<u64> {
+        let start = self.at(outage.start).filter(|step| step.standing == Standing::Down);
+        let end = self.at(outage.end).filter(|step| step.from == outage.end);
+        start.into_iter().chain(end).filter_map(|step| step.sequence).collect()
+    }
+}

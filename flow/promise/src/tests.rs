@@ -1,0 +1,10 @@
+//! Verdicts against stories with a known end, and against a model that counts seconds.
+
+mod audit;
+mod fold;
+mod model;
+mod objectives;
+mod random;
+mod scene;
+mod section;
+mod truth;

@@ -1,0 +1,212 @@
+//! A log with journaled verdicts, and everything that somebody with the key might do to it (BX-4).
+
+use event::engine::ClockStepped;
+use event::promise::{Outcome, Verdict};
+use event::watch::{Changed, Coverage, State};
+use event::{Body, BootId, Envelope, InstallationId, Observed, Span, Time};
+
+use super::scene::*;
+use crate::audit::{Fault, Recheck, Rechecked};
+use crate::{Judge, due};
+
+const HOUR: i64 = 3600;
+
+#[derive(Default)]
+struct Log {
+    entries: Vec<Envelope>,
+    judge: Judge,
+}
+
+fn envelope<B: Body>(recorded_at: i64, body: &B) -> Envelope {
+    let at = t(recorded_at);
+    let observed = Observed::new(body, name("a"), BootId::from_bytes([0; 16]), 0, at).expect("serialises");
+    observed.record(InstallationId::from_bytes([0; 16]), "shop.example/1", at)
+}
+
+impl Log {
+    fn write<B: Body>(&mut self, recorded_at: i64, body: &B) {
+        let envelope = envelope(recorded_at, body);
+        self.judge.apply(self.entries.len() as u64, &envelope).expect("readable");
+        self.entries.push(envelope);
+    }
+
+    /// Three days with coverage by the minute, an outage, and the verdicts that are due.
+    fn three_days() -> Self {
+        let mut log = Self::default();
+        let declared = simple(&["a"], availability("99 %", 48 * HOUR));
+        log.write(0, &declared);
+        let changed = |state, at| Changed { probe: name("http"), service: name(SHOP), state, after: t(at), by: t(at) };
+        log.write(0, &changed(State::Up, 0));
+        let mut last: Option<Verdict> = None;
+        for minute in 1..=72 * 60 {
+            let end = minute * 60;
+            match end {
+                // Half an hour of two days is 98.96 %.
+                _ if end == 30 * HOUR => log.write(end, &changed(State::Down, end)),
+                _ if end == 30 * HOUR + 1860 => log.write(end, &changed(State::Up, end)),
+                _ => {}
+            }
+            let interval = between(end - 60, end);
+            log.write(end, &Coverage { interval, revision: declared.revision.clone(), gaps: vec![] });
+            if minute % 10 != 0 {
+                continue;
+            }
+            let fresh = log.judge.verdict(&name("AV-1"), 0, t(end)).expect("declared");
+            if due(last.as_ref(), &fresh) {
+                if end > 24 * HOUR {
+                    // Something that matters is written between the reading and the verdict.
+                    log.write(end, &ClockStepped { from: t(end - 1), to: t(end) });
+                }
+                log.write(end + 1, &fresh);
+                last = Some(fresh);
+            }
+        }
+        log
+    }
+
+    fn recheck(&self) -> Rechecked {
+        let mut recheck = Recheck::new();
+        (0..).zip(&self.entries).for_each(|(sequence, entry)| recheck.entry(sequence, Some(entry)));
+        recheck.finish(self.entries.len() as u64)
+    }
+
+    fn verdicts(&self) -> Vec<(usize, Verdict)> {
+        let verdict = |entry: &Envelope| entry.body::<Verdict>().map(|v| v.expect("readable"));
+        self.entries.iter().enumerate().filter_map(|(i, entry)| Some((i, verdict(entry)?))).collect()
+    }
+
+    /// Puts `verdict` in the place of an entry.
+    fn forge(&mut self, index: usize, verdict: &Verdict) {
+        let recorded_at = self.entries[index].recorded_at.micros() / 1_000_000;
+        self.entries[index] = envelope(recorded_at, verdict);
+    }
+}
+
+#[test]
+fn an_honest_log_is_confirmed() {
+    let log = Log::three_days();
+    let rechecked = log.recheck();
+    assert_eq!(rechecked.faults, []);
+    let verdicts = log.verdicts();
+    assert_eq!(rechecked.verdicts, verdicts.len() as u64);
+    assert!(verdicts.iter().any(|(_, v)| v.outcome == Outcome::Broken), "{verdicts:?}");
+    assert!(verdicts.len() >= 4 && verdicts.len() < 20, "on change and daily: {}", verdicts.len());
+    assert_eq!(rechecked.latest.last().map(|(i, _)| *i), verdicts.last().map(|(i, _)| *i as u64));
+    assert_eq!(rechecked.judge.next(), log.entries.len() as u64);
+}
+
+type Alteration = fn(&mut Verdict);
+type Expected = fn(&Fault) -> bool;
+
+#[test]
+fn an_altered_verdict_is_found() {
+    let alterations: [(&str, Alteration, Expected); 10] = [
+        ("outcome", |v| v.outcome = Outcome::Kept, |f| matches!(f, Fault::Mismatch { .. })),
+        ("figure", |v| v.figure.as_mut().expect("measured").low += 1, |f| matches!(f, Fault::Mismatch { .. })),
+        ("reasons", |v| v.reasons.clear(), |f| matches!(f, Fault::Mismatch { .. })),
+        ("evidence", |v| v.evidence.truncate(1), |f| matches!(f, Fault::Mismatch { .. })),
+        ("window", |v| v.window.start = v.window.start + Span::from_secs(1), |f| matches!(f, Fault::Mismatch { .. })),
+        ("revision", |v| v.revision.replace_range(..1, "x"), |f| matches!(f, Fault::Mismatch { .. })),
+        ("promise", |v| v.promise = name("AV-2"), |f| matches!(f, Fault::NotDeclared { .. })),
+        ("evaluator", |v| v.evaluator = 2, |f| matches!(f, Fault::UnknownEvaluator { evaluator: 2, .. })),
+        ("what was read", |v| v.tree_size += 10, |f| matches!(f, Fault::FromTheFuture { .. })),
+        ("the instant", |v| v.at = v.at - Span::from_secs(2 * HOUR), |f| matches!(f, Fault::Dated { .. })),
+    ];
+    for (what, alter, expected) in alterations {
+        let mut log = Log::three_days();
+        let (index, mut verdict) =
+            log.verdicts().into_iter().find(|(_, v)| v.outcome == Outcome::Broken).expect("one is broken");
+        alter(&mut verdict);
+        log.forge(index, &verdict);
+        let faults = log.recheck().faults;
+        assert_eq!(faults.len(), 1, "{what}: {faults:?}");
+        assert!(expected(&faults[0]), "{what}: {}", faults[0]);
+        assert!(faults[0].to_string().contains(&format!("entry {index}")), "{what}: {}", faults[0]);
+    }
+}
+
+/// An older reading of the log than another verdict's leaves out what became known in between.
+#[test]
+fn a_verdict_that_goes_back_is_found() {
+    let mut log = Log::three_days();
+    let verdicts = log.verdicts();
+    let [(_, first), .., (last, _)] = &verdicts[..] else { panic!("several verdicts") };
+    let older = Verdict { tree_size: first.tree_size, ..verdicts[verdicts.len() - 1].1.clone() };
+    log.forge(*last, &older);
+    assert!(matches!(log.recheck().faults[..], [Fault::GoesBack { .. }]));
+}
+
+#[test]
+fn a_mismatch_names_both_figures() {
+    let mut log = Log::three_days();
+    let (index, mut verdict) = log.verdicts().pop().expect("some");
+    let figure = verdict.figure.as_mut().expect("measured");
+    (figure.low, figure.high) = (999_999_999, 1_000_000_000);
+    log.forge(index, &verdict);
+    let message = log.recheck().faults[0].to_string();
+    assert!(message.contains("AV-1") && message.contains("[999999999, 1000000000]"), "{message}");
+    assert!(message.contains("make it broken with [98"), "{message}");
+}
+
+#[test]
+fn verdicts_left_out_are_missed() {
+    let mut log = Log::three_days();
+    let before = log.entries.len();
+    log.entries.retain(|entry| entry.body::<Verdict>().is_none() || entry.recorded_at < t(2 * HOUR));
+    assert!(log.entries.len() < before);
+    let faults = log.recheck().faults;
+    assert_eq!(
+        faults.iter().filter(|f| matches!(f, Fault::Lapsed { .. })).count(),
+        2,
+        "twice in three days: {faults:?}"
+    );
+}
+
+/// A server that was off for a week owes no verdict for that week.
+#[test]
+fn silence_is_no_lapse() {
+    let mut log = Log::three_days();
+    let changed = Changed { probe: name("http"), service: name(SHOP), state: State::Up, after: t(0), by: t(0) };
+    let week_later = 10 * 24 * HOUR;
+    log.write(week_later, &changed);
+    log.write(week_later + 60, &changed);
+    assert_eq!(log.recheck().faults, []);
+}
+
+/// The first day destroyed: verdicts that rest on it are out of reach, the rest are checked and no fault is imagined.
+#[test]
+fn destroyed_evidence_is_no_fault() {
+    let log = Log::three_days();
+    let mut recheck = Recheck::new();
+    for (sequence, entry) in (0..).zip(&log.entries) {
+        if entry.recorded_at < t(24 * HOUR) {
+            recheck.destroyed(entry.recorded_at.hour());
+        } else {
+            recheck.entry(sequence, Some(entry));
+        }
+    }
+    let rechecked = recheck.finish(log.entries.len() as u64);
+    assert_eq!((rechecked.faults, rechecked.verdicts), (vec![], 0));
+    assert!(rechecked.out_of_reach > 0);
+}
+
+/// The evidence altered and not the verdict: the tree would show it first, and the verdict no longer follows.
+#[test]
+fn altered_evidence_is_found() {
+    let mut log = Log::three_days();
+    let down = log.entries.iter().position(|e| e.body.get().contains("\"down\"") && e.kind == "watch.changed");
+    let down = down.expect("an outage");
+    let up = Changed { probe: name("http"), service: name(SHOP), state: State::Up, after: Time::default(), by: t(60) };
+    log.entries[down] = envelope(30 * HOUR, &up);
+    assert!(log.recheck().faults.iter().any(|f| matches!(f, Fault::Mismatch { .. })));
+}
+
+#[test]
+fn an_unchanged_name_for_a_changed_promise_is_found() {
+    let mut applied = simple(&["a"], availability("99 %", 1000));
+    applied.promises[0].objectives = vec![availability("9 %", 1000)];
+    let mut log = Log::default();
+    log.write(0, &applied);
+    let faults = log.recheck().faults;
+    assert!(matches!(&faults[..], [Fault::Revision { .. }, Fault::Revision { .. }]), "{faults:?}");
+}

@@ -1,0 +1,89 @@
+//! The fold as a projection: repeatable, resumable, fast.
+
+use std::time::Duration;
+
+use event::promise::Outcome;
+use event::watch::State;
+use event::{BootId, Envelope, InstallationId, Observed, ObserverId, Time};
+
+use super::scene::*;
+use crate::Judge;
+
+const MINUTES: i64 = 525_600;
+
+/// AV-1 over a year with three observers, a record each per minute: memory and time follow the changes.
+#[test]
+fn a_year_is_judged_in_milliseconds() {
+    let year = MINUTES * 60;
+    let declared = simple(&["a", "b", "c"], availability("99.99 %", year));
+    let mut judge = Judge::new();
+    judge.apply_policy(0, t(0), &declared);
+    let observers: [ObserverId; 3] = ["a", "b", "c"].map(name);
+    let mut sequence = 1;
+    for observer in &observers {
+        let up =
+            event::watch::Changed { probe: name("http"), service: name(SHOP), state: State::Up, after: t(0), by: t(0) };
+        judge.apply_changed(sequence, observer, &up);
+        sequence += 1;
+    }
+    for minute in 0..MINUTES {
+        let interval = between(minute * 60, minute * 60 + 60);
+        let coverage = event::watch::Coverage { interval, revision: declared.revision.clone(), gaps: vec![] };
+        for observer in &observers {
+            judge.apply_coverage(sequence, observer, interval.end, &coverage);
+            sequence += 1;
+        }
+    }
+    let size = serde_json::to_vec(&judge).expect("serialises").len();
+    assert!(size < 10_000, "a year without a change takes {size} bytes");
+    #[expect(clippy::disallowed_methods, reason = "a test measures real time")]
+    let start = std::time::Instant::now();
+    let verdict = judge.verdicts(t(year)).pop().expect("declared");
+    let took = start.elapsed();
+    assert_eq!((verdict.outcome, bounds(&verdict)), (Outcome::Kept, Some((1_000_000_000, 1_000_000_000))));
+    assert!(took < Duration::from_millis(50), "took {took:?} without optimisation");
+}
+
+/// Stopped anywhere and taken up again from its serialised state, entries told twice: the same verdicts.
+#[test]
+fn a_fold_resumes_where_it_stopped() {
+    let mut scene = Scene::default();
+    scene.policy(0, &simple(&["a", "b"], availability("99 %", 1000)));
+    scene.changed("a", State::Up, 0, 0).changed("b", State::Up, 0, 0).covered("a", 0, 600, &[(100, 150)]);
+    scene.changed("a", State::Down, 500, 510).clock_stepped("b", 300, 310).pinged("a", 600).finding("a", true, 1, 2);
+    scene.covered("b", 0, 900, &[]);
+    for stop in 0..=scene.entries.len() {
+        let before = Scene::of(&scene.entries[..stop]).judge;
+        let json = serde_json::to_vec(&before).expect("serialises");
+        let mut judge: Judge = serde_json::from_slice(&json).expect("reads what it wrote");
+        assert_eq!(judge.next(), stop as u64);
+        for (sequence, entry) in (0..).zip(&scene.entries).skip(stop.saturating_sub(2)) {
+            judge.fold(sequence, &entry.observer, entry.recorded_at, &entry.fact);
+        }
+        assert_eq!(judge.verdicts(t(1000)), scene.judge.verdicts(t(1000)), "stopped before {stop}");
+    }
+}
+
+#[test]
+fn envelopes_are_folded_and_what_is_not_evidence_passed_over() {
+    let installation = InstallationId::from_bytes([1; 16]);
+    let boot = BootId::from_bytes([2; 16]);
+    let wrap = |observed: Observed| observed.record(installation, "shop.example/1", t(0));
+    let applied = simple(&["a"], availability("99 %", 1000));
+    let policy = wrap(Observed::new(&applied, name("a"), boot, 0, t(0)).expect("serialises"));
+    let mut judge = Judge::new();
+    judge.apply(3, &policy).expect("readable");
+    assert_eq!((judge.next(), judge.policy_sequence()), (4, Some(3)));
+    judge.skip(7);
+    assert_eq!(judge.next(), 8);
+
+    let newer = Envelope { version: 9, ..policy.clone() };
+    judge.apply(8, &newer).expect("a later version is passed over");
+    let unknown = Envelope { kind: "drill.begun".to_owned(), ..policy.clone() };
+    judge.apply(9, &unknown).expect("an unknown kind is passed over");
+    let body = serde_json::value::RawValue::from_string("{\"revision\":7}".to_owned()).expect("JSON");
+    let broken = Envelope { body, recorded_at: Time::from_secs(1), ..policy };
+    let error = judge.apply(10, &broken).expect_err("not a policy");
+    assert!(error.to_string().contains("policy.applied"), "{error}");
+    assert_eq!((judge.next(), judge.policy_sequence()), (11, Some(3)));
+}

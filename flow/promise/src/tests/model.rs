@@ -1,0 +1,280 @@
+//! The rules once more, as slowly and plainly as possible: an array with one element for each second.
+//!
+//! Nothing here is shared with the evaluator but the vocabulary. All times of a story are whole seconds, so every second
+//! is one thing from its start to its end.
+
+use std::collections::BTreeSet;
+
+use event::policy::{Agreement, Applied, Probe};
+use event::watch::{Ping, State};
+use event::{FindingId, Interval, ObserverId, ProbeId, ServiceId, Time};
+
+use super::scene::Entry;
+use crate::fact::Fact;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Second {
+    Unknown,
+    Up,
+    Undecided,
+    Down,
+}
+
+use Second::{Down, Undecided, Unknown, Up};
+
+pub(super) struct Model<'a> {
+    entries: &'a [Entry],
+    /// Every policy, and the second in which it was applied.
+    policies: Vec<(i64, &'a Applied)>,
+    /// How many seconds there are, counted from 0.
+    seconds: i64,
+}
+
+fn inside(interval: Interval, second: i64) -> bool {
+    interval.start <= Time::from_secs(second) && Time::from_secs(second) < interval.end
+}
+
+fn index(seconds: i64) -> usize {
+    usize::try_from(seconds).expect("not negative")
+}
+
+/// Low and high of a share, rounded outwards.
+pub(super) fn share(low: i64, high: i64, whole: i64) -> (i64, i64) {
+    (low * 1_000_000_000 / whole, (high * 1_000_000_000 + whole - 1) / whole)
+}
+
+impl<'a> Model<'a> {
+    pub(super) fn of(entries: &'a [Entry], seconds: i64) -> Self {
+        let applied = |entry: &'a Entry| match &entry.fact {
+            Fact::Applied(policy) => Some((entry.recorded_at.micros() / 1_000_000, &**policy)),
+            _ => None,
+        };
+        Self { entries, policies: entries.iter().filter_map(applied).collect(), seconds }
+    }
+
+    fn policy_at(&self, second: i64) -> Option<&Applied> {
+        self.policies.iter().rfind(|(from, _)| *from <= second).map(|(_, policy)| *policy)
+    }
+
+    fn fill(&self, initial: Second, changes: &[(i64, i64, Second)]) -> Vec<Second> {
+        let mut line = vec![initial; index(self.seconds)];
+        let mut since = (initial != Unknown).then_some((0, initial));
+        for &(after, by, new) in changes {
+            let by = by.max(after);
+            let (start, until) = match since {
+                None => (by, by),
+                Some((since, last)) => {
+                    let told = &line[index(after.min(since))..index(since)];
+                    let contradicted = told
+                        .iter()
+                        .any(|second| [Up, Down].contains(second) && [Up, Down].contains(&new) && *second != new);
+                    let start = if last != new || contradicted { after } else { by.max(since) };
+                    (start, by.max(since))
+                }
+            };
+            line[index(start)..index(until)].fill(Undecided);
+            line[index(until)..].fill(new);
+            since = Some((until, new));
+        }
+        line
+    }
+
+    fn standing(&self, observer: &ObserverId, probe: &ProbeId) -> Vec<Second> {
+        let mut changes = Vec::new();
+        for entry in self.entries.iter().filter(|entry| entry.observer == *observer) {
+            if let Fact::Changed(changed) = &entry.fact
+                && changed.probe == *probe
+            {
+                let state = match changed.state {
+                    State::Up | State::Degraded => Up,
+                    State::Down => Down,
+                    State::Flapping => Undecided,
+                };
+                changes.push((changed.after.micros() / 1_000_000, changed.by.micros() / 1_000_000, state));
+            }
+        }
+        self.fill(Unknown, &changes)
+    }
+
+    fn open(&self, observer: &ObserverId, probe: &ProbeId, finding: &FindingId) -> Vec<Second> {
+        let mut changes = Vec::new();
+        for entry in self.entries.iter().filter(|entry| entry.observer == *observer) {
+            if let Fact::Finding(found) = &entry.fact
+                && (&found.probe, &found.finding) == (probe, finding)
+            {
+                let state = if found.open { Down } else { Up };
+                changes.push((found.after.micros() / 1_000_000, found.by.micros() / 1_000_000, state));
+            }
+        }
+        self.fill(Up, &changes)
+    }
+
+    fn covered(&self, observer: &ObserverId, probe: &ProbeId) -> Vec<bool> {
+        let mut covered = vec![false; index(self.seconds)];
+        let mut spoiled = covered.clone();
+        let mut policies: Vec<&Applied> = Vec::new();
+        for entry in self.entries {
+            match &entry.fact {
+                Fact::Applied(policy) => policies.push(policy),
+                Fact::Coverage(coverage) if entry.observer == *observer => {
+                    let asks = |policy: &&Applied| {
+                        policy.revision == coverage.revision
+                            && policy.probes.iter().any(|p| p.id == *probe && p.observers.contains(observer))
+                    };
+                    let end = coverage.interval.end.min(entry.recorded_at + event::Span::from_secs(5));
+                    let interval = Interval::new(coverage.interval.start, end);
+                    for second in (0..self.seconds).filter(|second| inside(interval, *second)) {
+                        covered[index(second)] |= policies.iter().any(asks);
+                        let mut gaps = coverage.gaps.iter();
+                        spoiled[index(second)] |= gaps.any(|gap| gap.probe == *probe && inside(gap.interval, second));
+                    }
+                }
+                Fact::ClockStepped(stepped) if entry.observer == *observer => {
+                    let doubtful = (0..self.seconds).filter(|second| inside(stepped.doubtful(), *second));
+                    doubtful.for_each(|second| spoiled[index(second)] = true);
+                }
+                _ => {}
+            }
+        }
+        covered.iter().zip(spoiled).map(|(covered, spoiled)| *covered && !spoiled).collect()
+    }
+
+    fn observers(&self, probe: &ProbeId) -> BTreeSet<ObserverId> {
+        let probes = self.policies.iter().flat_map(|(_, policy)| &policy.probes);
+        probes.filter(|p| p.id == *probe).flat_map(|p| p.observers.clone()).collect()
+    }
+
+    /// What each observer says of the probe in each second, where it covers it.
+    fn votes(&self, probe: &ProbeId, standing: impl Fn(&ObserverId) -> Vec<Second>) -> Vec<Vec<Second>> {
+        let mut votes = vec![Vec::new(); index(self.seconds)];
+        for observer in self.observers(probe) {
+            let says = standing(&observer).into_iter().zip(self.covered(&observer, probe));
+            for (votes, (second, covered)) in votes.iter_mut().zip(says) {
+                if covered && second != Unknown {
+                    votes.push(second);
+                }
+            }
+        }
+        votes
+    }
+
+    fn agreed(votes: &[Second], agreement: Agreement) -> Second {
+        let count = |wanted: Second| votes.iter().filter(|vote| **vote == wanted).count();
+        let (up, down, all) = (count(Up), count(Down), votes.len());
+        match agreement {
+            _ if all == 0 => Unknown,
+            Agreement::Majority if down > all - down => Down,
+            Agreement::Majority if up > all - up => Up,
+            Agreement::Any if down >= 1 => Down,
+            Agreement::Any if up == all => Up,
+            Agreement::All if down == all => Down,
+            Agreement::All if up >= 1 => Up,
+            _ => Undecided,
+        }
+    }
+
+    fn declared(&self, probe: &ProbeId, second: i64) -> Option<&Probe> {
+        self.policy_at(second)?.probes.iter().find(|p| p.id == *probe)
+    }
+
+    /// The state of a probe in each second.
+    pub(super) fn probe(&self, probe: &ProbeId) -> Vec<Second> {
+        let votes = self.votes(probe, |observer| self.standing(observer, probe));
+        let agreed = |(second, votes): (i64, &Vec<Second>)| {
+            self.declared(probe, second).map_or(Unknown, |declared| Self::agreed(votes, declared.agreement))
+        };
+        (0..).zip(&votes).map(agreed).collect()
+    }
+
+    fn worst(parts: &[Second]) -> (Second, bool) {
+        let worst = [Down, Undecided, Unknown].into_iter().find(|bad| parts.contains(bad)).unwrap_or(Up);
+        if parts.is_empty() { (Unknown, true) } else { (worst, parts.contains(&Unknown)) }
+    }
+
+    fn all_probes(&self) -> BTreeSet<ProbeId> {
+        self.policies.iter().flat_map(|(_, policy)| &policy.probes).map(|p| p.id.clone()).collect()
+    }
+
+    /// The state of a service in each second, and whether one of its probes was not observed.
+    pub(super) fn service(&self, service: &ServiceId) -> Vec<(Second, bool)> {
+        let lines: Vec<(ProbeId, Vec<Second>)> =
+            self.all_probes().into_iter().map(|p| (p.clone(), self.probe(&p))).collect();
+        let at = |second: i64| {
+            let belongs = |probe: &ProbeId| self.declared(probe, second).is_some_and(|p| p.service == *service);
+            let parts: Vec<Second> =
+                lines.iter().filter(|(p, _)| belongs(p)).map(|(_, line)| line[index(second)]).collect();
+            Self::worst(&parts)
+        };
+        (0..self.seconds).map(at).collect()
+    }
+
+    /// Whether a finding was open in each second, and whether it was not looked for somewhere.
+    pub(super) fn finding(&self, finding: &FindingId) -> Vec<(Second, bool)> {
+        let line = |probe: ProbeId| {
+            let votes = self.votes(&probe, |observer| self.open(observer, &probe, finding));
+            let line: Vec<Second> = votes.iter().map(|votes| Self::agreed(votes, Agreement::Any)).collect();
+            (probe, line)
+        };
+        let lines: Vec<(ProbeId, Vec<Second>)> = self.all_probes().into_iter().map(line).collect();
+        let at = |second: i64| {
+            let detectors = self.policy_at(second).into_iter().flat_map(|policy| &policy.findings);
+            let looked: Vec<&ProbeId> = detectors.filter(|d| d.finding == *finding).flat_map(|d| &d.probes).collect();
+            let parts: Vec<Second> =
+                lines.iter().filter(|(p, _)| looked.contains(&p)).map(|(_, line)| line[index(second)]).collect();
+            Self::worst(&parts)
+        };
+        (0..self.seconds).map(at).collect()
+    }
+
+    /// Whether each second is set apart for maintenance.
+    pub(super) fn apart(&self, service: &ServiceId, states: &[(Second, bool)]) -> Vec<bool> {
+        let policies = &self.policies;
+        let windows = |policy: &Applied| -> Vec<Interval> {
+            let concerned = policy.maintenance.iter().filter(|m| m.services.contains(service));
+            concerned.map(|m| m.interval).collect()
+        };
+        let is_up = |second: i64| second >= 0 && states[index(second)].0 == Up;
+        // Whether `second` belongs to an outage that was going on at `recorded`.
+        let same_outage = |recorded: i64, second: i64| {
+            let trouble = |second: i64| [Down, Undecided].contains(&states[index(second)].0);
+            let up_between = (recorded..=second).any(is_up);
+            !up_between && (0..=recorded).rev().take_while(|second| !is_up(*second)).any(trouble)
+        };
+        let excused = |second: i64| {
+            (0..policies.len()).any(|i| {
+                let (recorded, policy) = policies[i];
+                let before = if i == 0 { Vec::new() } else { windows(policies[i - 1].1) };
+                let mut new = windows(policy).into_iter().filter(|window| !before.contains(window));
+                let announced = new.any(|window| inside(window, second) && Time::from_secs(recorded) < window.start);
+                let mut later = policies[i + 1..].iter().filter(|(from, _)| *from <= second);
+                announced
+                    && !same_outage(recorded, second)
+                    && later.all(|(_, policy)| windows(policy).into_iter().any(|window| inside(window, second)))
+            })
+        };
+        (0..).take(states.len()).map(excused).collect()
+    }
+
+    /// The longest time without a success that was listened to, and the longest between two successes, in seconds.
+    pub(super) fn gaps(&self, probe: &ProbeId, window: std::ops::Range<i64>) -> (i64, i64) {
+        let listened: Vec<Vec<bool>> = self.observers(probe).iter().map(|o| self.covered(o, probe)).collect();
+        let asked = self.observers(probe);
+        let success = |second: i64| {
+            self.entries.iter().filter(|entry| asked.contains(&entry.observer)).any(|entry| match &entry.fact {
+                Fact::Pinged(p) if p.at > entry.recorded_at + event::Span::from_secs(5) => false,
+                Fact::Pinged(p) => p.probe == *probe && p.ping == Ping::Success && p.at == Time::from_secs(second),
+                _ => false,
+            })
+        };
+        let (mut low, mut high, mut listening, mut silent) = (0, 0, 0, 0);
+        for second in window {
+            if success(second) {
+                (listening, silent) = (0, 0);
+            }
+            listening = if listened.iter().any(|line| line[index(second)]) { listening + 1 } else { 0 };
+            silent += 1;
+            (low, high) = (low.max(listening), high.max(silent));
+        }
+        (low, high)
+    }
+}

@@ -1,0 +1,163 @@
+//! Short words to tell a story in: all times are whole seconds.
+
+use event::engine::ClockStepped;
+use event::policy::{Agreement, Applied, Detector, Maintenance, Objective, Probe, Promise, Service, Text};
+use event::promise::{Reason, Verdict};
+use event::watch::{Changed, Coverage, Finding, Gap, Ping, Pinged, State};
+use event::{Interval, ObserverId, Ppb, ProbeId, ServiceId, Span, Time};
+
+use crate::fact::Fact;
+use crate::{Judge, revision};
+
+/// The service that most stories are about.
+pub(super) const SHOP: &str = "shop";
+
+pub(super) fn name<N: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> N {
+    text.parse().expect("a sound name")
+}
+
+pub(super) const fn t(seconds: i64) -> Time {
+    Time::from_secs(seconds)
+}
+
+pub(super) fn between(start: i64, end: i64) -> Interval {
+    Interval::new(t(start), t(end))
+}
+
+pub(super) const fn s(seconds: i64) -> Span {
+    Span::from_secs(seconds)
+}
+
+pub(super) fn probe(id: &str, service: &str, observers: &[&str], agreement: Agreement) -> Probe {
+    Probe {
+        id: name(id),
+        kind: "http".to_owned(),
+        service: name(service),
+        every: s(10),
+        observers: observers.iter().map(|o| name(o)).collect(),
+        agreement,
+    }
+}
+
+pub(super) fn promise(objectives: &[Objective]) -> Promise {
+    let text = Text { fr: "promis".to_owned(), en: "promised".to_owned() };
+    let objectives = objectives.to_vec();
+    let mut promise = Promise { id: name("AV-1"), revision: String::new(), text, objectives };
+    promise.revision = revision::of_promise(&promise);
+    promise
+}
+
+pub(super) fn availability(at_least: &str, over: i64) -> Objective {
+    Objective::Availability { service: name(SHOP), at_least: percent(at_least), over: s(over) }
+}
+
+pub(super) fn percent(text: &str) -> Ppb {
+    Ppb::parse_percent(text).expect("a percentage")
+}
+
+pub(super) fn maintenance(start: i64, end: i64) -> Maintenance {
+    Maintenance { services: vec![name(SHOP)], interval: between(start, end), text: Text::default() }
+}
+
+/// A policy with these parts, under the revision of its content.
+pub(super) fn policy(probes: Vec<Probe>, windows: Vec<Maintenance>, promises: Vec<Promise>) -> Applied {
+    let mut services: Vec<ServiceId> = probes.iter().map(|p| p.service.clone()).collect();
+    services.dedup();
+    let services = services.into_iter().map(|id| Service { id, title: Text::default() }).collect();
+    let detected: Vec<ProbeId> = probes.iter().map(|p| p.id.clone()).collect();
+    let findings = vec![Detector { finding: name("disk-usage"), probes: detected }];
+    let revision = String::new();
+    let mut applied = Applied { revision, services, probes, findings, maintenance: windows, promises };
+    applied.revision = revision::of_policy(&applied);
+    applied
+}
+
+/// One probe `http` of the shop seen by these observers, and one promise.
+pub(super) fn simple(observers: &[&str], objective: Objective) -> Applied {
+    policy(vec![probe("http", SHOP, observers, Agreement::Majority)], vec![], vec![promise(&[objective])])
+}
+
+/// Something that was recorded.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub recorded_at: Time,
+    pub observer: ObserverId,
+    pub fact: Fact,
+}
+
+/// A log, told in order.
+#[derive(Clone, Default, Debug)]
+pub(super) struct Scene {
+    pub entries: Vec<Entry>,
+    pub judge: Judge,
+}
+
+impl Scene {
+    pub(super) fn of(entries: &[Entry]) -> Self {
+        let mut scene = Self::default();
+        for entry in entries {
+            scene.tell(entry.clone());
+        }
+        scene
+    }
+
+    pub(super) fn tell(&mut self, entry: Entry) {
+        self.judge.fold(self.entries.len() as u64, &entry.observer, entry.recorded_at, &entry.fact);
+        self.entries.push(entry);
+    }
+
+    fn add(&mut self, recorded_at: i64, observer: &str, fact: Fact) -> &mut Self {
+        self.tell(Entry { recorded_at: t(recorded_at), observer: name(observer), fact });
+        self
+    }
+
+    pub(super) fn policy(&mut self, recorded_at: i64, applied: &Applied) -> &mut Self {
+        self.add(recorded_at, "server", Fact::Applied(Box::new(applied.clone())))
+    }
+
+    /// `observer` saw every probe of the newest policy from `start` to `end`, but in the gaps.
+    pub(super) fn covered(&mut self, observer: &str, start: i64, end: i64, gaps: &[(i64, i64)]) -> &mut Self {
+        let policy = self.judge.policy().expect("a policy was told").clone();
+        let all = |(start, end): &(i64, i64)| {
+            let interval = between(*start, *end);
+            policy.probes.iter().map(move |probe| Gap { probe: probe.id.clone(), interval }).collect::<Vec<_>>()
+        };
+        let gaps = gaps.iter().flat_map(all).collect();
+        let coverage = Coverage { interval: between(start, end), revision: policy.revision.clone(), gaps };
+        self.add(end, observer, Fact::Coverage(coverage))
+    }
+
+    pub(super) fn changed(&mut self, observer: &str, state: State, after: i64, by: i64) -> &mut Self {
+        let changed = Changed { probe: name("http"), service: name(SHOP), state, after: t(after), by: t(by) };
+        self.add(by, observer, Fact::Changed(changed))
+    }
+
+    pub(super) fn pinged(&mut self, observer: &str, at: i64) -> &mut Self {
+        self.add(at, observer, Fact::Pinged(Pinged { probe: name("http"), at: t(at), ping: Ping::Success }))
+    }
+
+    pub(super) fn finding(&mut self, observer: &str, open: bool, after: i64, by: i64) -> &mut Self {
+        let (finding, probe) = (name("disk-usage"), name("http"));
+        self.add(by, observer, Fact::Finding(Finding { finding, probe, open, after: t(after), by: t(by) }))
+    }
+
+    pub(super) fn clock_stepped(&mut self, observer: &str, from: i64, to: i64) -> &mut Self {
+        self.add(from.max(to), observer, Fact::ClockStepped(ClockStepped { from: t(from), to: t(to) }))
+    }
+
+    /// The verdict on the first objective of the only promise.
+    pub(super) fn verdict(&self, at: i64) -> Verdict {
+        self.judge.verdict(&name("AV-1"), 0, t(at)).expect("declared")
+    }
+}
+
+/// Low and high of a verdict.
+pub(super) fn bounds(verdict: &Verdict) -> Option<(i64, i64)> {
+    verdict.figure.map(|figure| (figure.low, figure.high))
+}
+
+/// Seconds of certain downtime that a verdict speaks of.
+pub(super) fn down(verdict: &Verdict) -> i64 {
+    let length = |reason: &Reason| if let Reason::Down { length, .. } = reason { Some(length.secs()) } else { None };
+    verdict.reasons.iter().find_map(length).unwrap_or(0)
+}

@@ -1,0 +1,51 @@
+use event::Span;
+use event::policy::Objective;
+use policy::{Document, SectionDoc};
+
+use super::scene::percent;
+use crate::{PromiseSection, revision};
+
+#[test]
+fn the_example_reads() {
+    if let Err(mistakes) = SectionDoc::check::<PromiseSection>("promise", true) {
+        panic!("{}", mistakes.render(false));
+    }
+    let mut document = Document::from_text("garant.toml", <PromiseSection as policy::Section>::EXAMPLE);
+    let promise = document.tables::<PromiseSection>("promise").pop().expect("reads").promise;
+    assert_eq!(promise.objectives.len(), 2, "one objective for each window");
+    let expected = |days| Objective::Availability {
+        service: super::scene::name("shop"),
+        at_least: percent("99.99 %"),
+        over: Span::from_days(days),
+    };
+    assert_eq!(promise.objectives, [180, 365].map(expected));
+    assert_eq!(promise.revision, revision::of_promise(&promise));
+    assert_eq!(promise.revision.len(), 16);
+}
+
+/// Each mistake by itself: what is wrong in the objective, and a word of the reason given.
+#[test]
+fn mistakes_say_what_is_wrong() {
+    let cases = [
+        ("", "without an objective can't be proved"),
+        ("availability = []", "`availability` is empty"),
+        ("availability = { service = \"shop\", at_least = \"99 %\" }", "needs `over`"),
+        ("availability = { service = \"shop\", at_least = \"101 %\", over = \"30 d\" }", "`101 %` is not a share"),
+        ("availability = { service = \"shop\", at_least = \"99 %\", over = [\"30 d\", \"720 h\"] }", "30 d twice"),
+        ("availability = { service = \"shop\", at_least = \"99 %\", over = \"1 s\" }", "1 s is out of range"),
+        ("availability = { service = \"shp\", at_least = \"99 %\", over = \"30 d\" }", "no service is called `shp`"),
+        ("coverage = { service = \"shp\", at_least = \"99 %\", over = \"30 d\" }", "no service is called `shp`"),
+        ("freshness = { probe = \"dump\", at_most = \"26 h\", over = \"30 d\" }", "no probe is called `dump`"),
+        ("freshness = { probe = \"dump\", at_most = \"30 d\", over = \"1 d\" }", "can't be seen in a window of 1 d"),
+        ("configuration = { probe = \"tls\", over = \"30 d\" }", "no probe is called `tls`"),
+        ("absence = { finding = \"disk\", over = \"30 d\" }", "no finding is called `disk`"),
+        ("availibility = { }", "no key `availibility`"),
+    ];
+    for (objective, reason) in cases {
+        let text = format!("[[promise]]\nid = \"AV-1\"\ntext = {{ fr = \"oui\", en = \"yes\" }}\n{objective}\n");
+        let mut document = Document::from_text("garant.toml", &text);
+        drop(document.tables::<PromiseSection>("promise"));
+        let mistakes = document.finish().expect_err(objective).render(false);
+        assert!(mistakes.contains(reason), "{objective}:\n{mistakes}");
+    }
+}

@@ -1,0 +1,71 @@
+-- The log itself: one row.
+CREATE TABLE log (
+    id             INTEGER PRIMARY KEY CHECK (id = 1),
+    installation   BLOB    NOT NULL,          -- 16 random bytes
+    origin         TEXT    NOT NULL,
+    size           INTEGER NOT NULL,          -- entries
+    root           BLOB    NOT NULL,          -- RFC 6962 root over them
+    note           TEXT    NOT NULL,          -- signed checkpoint of size and root
+    published_size INTEGER NOT NULL DEFAULT 0,
+    published_note TEXT                       -- the note that readers get, with its cosignatures
+) STRICT;
+
+-- Leaves, for ever.
+CREATE TABLE entry (
+    sequence INTEGER PRIMARY KEY,
+    leaf     BLOB NOT NULL
+) STRICT;
+
+-- Payloads, sealed, until their day is destroyed.
+CREATE TABLE payload (
+    sequence INTEGER PRIMARY KEY,
+    class    INTEGER NOT NULL,                -- retention class: 1 evidence, 2 audit
+    day      INTEGER NOT NULL,                -- UTC day of recording, since 1970-01-01
+    sealed   BLOB    NOT NULL                 -- nonce, then AES-256-GCM of salt and payload
+) STRICT;
+
+-- Which days have payloads, and where they are: spares an index with a row per payload.
+CREATE TABLE retained (
+    class   INTEGER NOT NULL,
+    day     INTEGER NOT NULL,
+    entries INTEGER NOT NULL,
+    first   INTEGER NOT NULL,                 -- lowest sequence
+    last    INTEGER NOT NULL,                 -- highest sequence
+    PRIMARY KEY (class, day)
+) STRICT, WITHOUT ROWID;
+
+-- Roots of complete tiles: subtrees of 256, 65,536 … leaves. Everything below is computed from the leaves.
+CREATE TABLE tile_root (
+    level INTEGER NOT NULL,                   -- 8, 16, …
+    place INTEGER NOT NULL,
+    hash  BLOB    NOT NULL,
+    PRIMARY KEY (level, place)
+) STRICT, WITHOUT ROWID;
+
+-- What was seen already, so that a spool sent twice changes nothing.
+CREATE TABLE run (
+    id       INTEGER PRIMARY KEY,
+    observer TEXT NOT NULL,
+    boot     BLOB NOT NULL,
+    UNIQUE (observer, boot)
+) STRICT;
+CREATE TABLE seen (
+    run      INTEGER NOT NULL,
+    sequence INTEGER NOT NULL,                -- the observer's own
+    entry    INTEGER NOT NULL,                -- sequence in the log
+    PRIMARY KEY (run, sequence)
+) STRICT, WITHOUT ROWID;
+
+-- The last checkpoint signed by each set of two or more keys.
+CREATE TABLE rotation (
+    vkeys TEXT PRIMARY KEY,
+    size  INTEGER NOT NULL,
+    note  TEXT    NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- What consumers have folded.
+CREATE TABLE projection (
+    name   TEXT PRIMARY KEY,
+    cursor INTEGER NOT NULL,
+    state  BLOB    NOT NULL
+) STRICT;

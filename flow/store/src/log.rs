@@ -1,0 +1,140 @@
+//! The journal as an aggregate: what any store of it must do.
+
+use std::ops::Range;
+
+use async_trait::async_trait;
+use event::{Day, Observed, Retention, Time};
+use journal::Hash;
+use journal::tile::TileId;
+use tokio::sync::watch;
+
+use crate::StoreError;
+
+/// Where the log stands.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Head {
+    /// Entries.
+    pub size: u64,
+    /// Root of their tree (RFC 6962, section 2.1).
+    pub root: Hash,
+    /// The checkpoint of that size and root as a signed note, signed in the transaction that appended the last entry.
+    pub note: String,
+}
+
+/// What an entry says, and the salt of its commitment.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Payload {
+    /// The 32 random bytes that hide the payload behind its commitment.
+    pub salt: [u8; 32],
+    /// The committed bytes: an [`event::Envelope`], never serialised again.
+    pub bytes: Vec<u8>,
+}
+
+/// One entry.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Entry {
+    /// Its place in the log, from 0.
+    pub sequence: u64,
+    /// Its leaf, see [`journal::leaf`].
+    pub leaf: Vec<u8>,
+    /// What it says; `None` once its day was destroyed.
+    pub payload: Option<Payload>,
+}
+
+/// The journal refuses entries at the moment.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Fault {
+    /// Since when.
+    pub since: Time,
+    /// Whether want of room is the cause.
+    pub full: bool,
+    /// What the storage said.
+    pub reason: String,
+}
+
+/// How the storage is doing.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct StorageHealth {
+    /// Set while entries are refused.
+    pub fault: Option<Fault>,
+    /// Entries refused since the store was opened.
+    pub entries_refused: u64,
+    /// Samples dropped since the store was opened: the queue was full, the storage failed, or their time was absurd.
+    pub samples_dropped: u64,
+    /// Whether the reserve that pays for the entry about a full disk is in place.
+    pub reserve_ready: bool,
+}
+
+/// The journal: an append-only log with proofs.
+///
+/// # Contract
+///
+/// * **Order.** Sequences are given from 0 without gap. Entries are never changed, reordered or removed; only payloads go.
+/// * **Whole.** Leaves, sealed payloads, stored hashes, the head and its signed checkpoint change in one transaction. After
+///   `kill -9` at any instant, [`head`](Self::head) is the root of exactly the entries that are there.
+/// * **Durable.** When [`append`](Self::append) returns `Ok`, a power loss does not lose the entries.
+/// * **Idempotent.** An event is known by (observer, boot, sequence). One that is there already is not appended again: its
+///   first place is returned, whatever else the second copy says. An observer may so send its spool again after a doubt.
+/// * **Bounded.** At most [`EVENTS_MAX`](EVENTS_MAX) events per call, and a bounded number in all calls under way: at
+///   that bound `append` waits. A range longer than [`RANGE_MAX`](RANGE_MAX) is cut there.
+/// * **Cancelled** calls may or may not have happened; the idempotence above makes it safe to ask again.
+#[async_trait]
+pub trait Journal: Send + Sync {
+    /// Appends events in the given order and returns the place of each. All of them are kept or none is.
+    async fn append(&self, events: Vec<Observed>) -> Result<Vec<u64>, StoreError>;
+
+    /// The last checkpoint signed.
+    async fn head(&self) -> Result<Head, StoreError>;
+
+    /// The leaves of a range, as far as there are any.
+    async fn leaves(&self, range: Range<u64>) -> Result<Vec<Vec<u8>>, StoreError>;
+
+    /// The entries of a range, as far as there are any: a prefix of it, never empty when its start is below the head. It is
+    /// cut after [`RANGE_MAX`](RANGE_MAX) entries or 16 MiB of payload: ask again from where it ends.
+    async fn entries(&self, range: Range<u64>) -> Result<Vec<Entry>, StoreError>;
+
+    /// The hashes of a tile (C2SP tlog-tiles), 32 bytes each; `None` when the log does not have that many entries.
+    async fn tile(&self, tile: TileId) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Proof that the entry `index` is in the tree of the first `size` (RFC 6962, section 2.1.1).
+    async fn inclusion(&self, index: u64, size: u64) -> Result<Vec<Hash>, StoreError>;
+
+    /// Proof that the tree of the first `old` entries is a prefix of the tree of the first `new` (section 2.1.2).
+    async fn consistency(&self, old: u64, new: u64) -> Result<Vec<Hash>, StoreError>;
+
+    /// Root of the tree of the first `size` entries.
+    async fn root_at(&self, size: u64) -> Result<Hash, StoreError>;
+
+    /// Keeps a note of that size, with whatever cosignatures were collected, as the one that pages and readers get. A note
+    /// smaller than the one published before changes nothing.
+    async fn publish(&self, note: String, size: u64) -> Result<(), StoreError>;
+
+    /// The last note published.
+    async fn published(&self) -> Result<Option<String>, StoreError>;
+
+    /// Checkpoints signed by several keys, the last one for each set of keys: how a reader gets from an old key to a new one.
+    async fn rotations(&self) -> Result<Vec<String>, StoreError>;
+
+    /// The UTC days before `day` whose payloads of the class are still there, with how many entries each has.
+    async fn days_before(&self, class: Retention, day: Day) -> Result<Vec<(Day, u64)>, StoreError>;
+
+    /// Destroys the payloads of one class and day, in the database and its write-ahead log, then the key that opens every
+    /// copy of them. Leaves, hashes and proofs stay. Returns how many entries it concerned; 0 when it was done before.
+    /// Started again after a crash, it finishes the work.
+    async fn destroy(&self, class: Retention, day: Day) -> Result<u64, StoreError>;
+
+    /// Tells the size of the log after each commit.
+    fn size_watch(&self) -> watch::Receiver<u64>;
+
+    /// How the storage is doing; never waits.
+    fn health(&self) -> StorageHealth;
+}
+
+/// Most events that one [`Journal::append`] takes.
+pub const EVENTS_MAX: usize = 4096;
+
+/// Most entries, or leaves, that one read returns.
+pub const RANGE_MAX: u64 = 4096;
+
+/// What a writer answers: places in the log, a count, or nothing.
+pub(crate) type Outcome = Result<Vec<u64>, StoreError>;

@@ -1,0 +1,240 @@
+//! One directory, one process, no server: the store of a single machine.
+//!
+//! ```text
+//! garant.lock                     held while a process has the directory
+//! garant.db (-wal, -shm)          entries, sealed payloads, tree, head, projections
+//! keys/<class>/<day>.key          what opens the payloads; not in the database, so not in its copies
+//! reserve                         space for the entry that says there is no space
+//! samples/series.db               numbers of (probe, observer)
+//! samples/<day>.db                samples of a day; minute-<day>.db and hour-<month>.db are made from them
+//! ```
+//!
+//! **One writer, many callers.** A durable commit costs a disk flush, and a disk does some thousand of them a second. So all
+//! writes go through one thread that takes whatever is waiting and commits it together: the more callers, the larger
+//! the commit, and the cost of the flush is shared. Readers have connections of their own and never wait for the writer
+//! (write-ahead log).
+//!
+//! **When the storage refuses**, the writer rolls back, tells every caller of that commit, uses the [reserve](crate::reserve)
+//! to journal the fault, and refuses further entries at once instead of letting them queue up. It tries again every second.
+
+mod database;
+mod destroy;
+mod open;
+mod queries;
+mod readers;
+mod series;
+mod transaction;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use event::journal::Succeeded;
+use event::{Clock, Day, InstallationId, Interval, ObserverId, Observed, ProbeId, Retention, Time};
+use journal::Hash;
+use journal::checkpoint::Checkpoint;
+use journal::note::SigningKey;
+use journal::tile::TileId;
+use tokio::sync::watch;
+
+use crate::keys::KeyRing;
+use crate::lock::DirLock;
+use crate::projections::STATE_BYTES_MAX;
+use crate::sequence::Identity;
+use crate::{
+    Bucket, EVENTS_MAX, Entry, Expired, Head, Journal, OpenError, Projection, Projections, Resolution, Sample, Samples,
+    StorageHealth, StoreError,
+};
+use readers::Readers;
+use series::Series;
+use writer::{Work, Writer};
+
+/// How to open a data directory for writing.
+pub struct Options {
+    /// The data directory; made when it is missing.
+    pub dir: PathBuf,
+    /// Origin of the log: `shop.example/1`.
+    pub origin: String,
+    /// Under which name the store itself records what happens to it: that the log was opened, that the disk was full.
+    pub observer: ObserverId,
+    /// Keys that sign checkpoints: one, or two while one replaces the other. Their name is the origin.
+    pub signers: Vec<SigningKey>,
+    /// Checkpoints remembered outside the data directory: each must be a prefix of the log, or nothing is opened.
+    pub remembered: Vec<Checkpoint>,
+    /// For a new log that follows one that can't be continued: becomes its second entry.
+    pub succeeds: Option<Succeeded>,
+    /// The clocks.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// A data directory, open. Dropping it finishes what was handed over and stops its threads.
+pub struct Sqlite {
+    identity: Identity,
+    readers: Readers,
+    keys: Arc<KeyRing>,
+    series: Series,
+    health: Arc<writer::Health>,
+    size: watch::Receiver<u64>,
+    /// `None`: for reading only. Dropped before the lock is.
+    writer: Option<Writer>,
+    _lock: Option<DirLock>,
+}
+
+impl std::fmt::Debug for Sqlite {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sqlite").field("identity", &self.identity).finish_non_exhaustive()
+    }
+}
+
+impl Sqlite {
+    /// Opens the directory for writing: locks it, brings the schema up to date, proves the log consistent with itself
+    /// and with what was remembered of it, and, in a new directory, writes the first entry. Blocks for some milliseconds.
+    pub fn open(options: Options) -> Result<Arc<Self>, OpenError> {
+        open::open(options)
+    }
+
+    /// Opens the directory for reading beside the process that writes to it, if there is one; takes no lock, changes nothing.
+    /// Writes return [`StoreError::ReadOnly`]. [`Journal::size_watch`] keeps the size found when it was opened.
+    pub fn open_read_only(dir: &Path) -> Result<Arc<Self>, OpenError> {
+        open::open_read_only(dir)
+    }
+
+    /// Which installation this is, for its whole life.
+    pub const fn installation(&self) -> InstallationId {
+        self.identity.installation
+    }
+
+    /// Origin of the log.
+    pub fn origin(&self) -> &str {
+        &self.identity.origin
+    }
+
+    /// Signs with these keys from now on, the current head included. One of them must be in use already, so that
+    /// whoever trusts the log so far can follow.
+    pub async fn sign_with(&self, signers: Vec<SigningKey>) -> Result<(), StoreError> {
+        self.write(Work::Sign(signers)).await.map(drop)
+    }
+
+    async fn write(&self, work: Work) -> Result<Vec<u64>, StoreError> {
+        self.writer.as_ref().ok_or(StoreError::ReadOnly)?.run(work).await
+    }
+}
+
+#[async_trait]
+impl Journal for Sqlite {
+    async fn append(&self, events: Vec<Observed>) -> Result<Vec<u64>, StoreError> {
+        if events.len() > EVENTS_MAX {
+            let (size, max) = (events.len() as u64, EVENTS_MAX as u64);
+            return Err(StoreError::TooLarge { what: "a number of events", size, max });
+        }
+        events.iter().try_for_each(crate::sequence::admit)?;
+        if events.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.write(Work::Append(events)).await
+    }
+
+    async fn head(&self) -> Result<Head, StoreError> {
+        self.readers.run("the head of the log", |conn| queries::head(conn)).await
+    }
+
+    async fn leaves(&self, range: Range<u64>) -> Result<Vec<Vec<u8>>, StoreError> {
+        self.readers.run("the leaves", move |conn| queries::leaves(conn, range)).await
+    }
+
+    async fn entries(&self, range: Range<u64>) -> Result<Vec<Entry>, StoreError> {
+        let keys = Arc::clone(&self.keys);
+        self.readers.run("the entries", move |conn| queries::entries(conn, &keys, range)).await
+    }
+
+    async fn tile(&self, tile: TileId) -> Result<Option<Vec<u8>>, StoreError> {
+        self.readers.run("a tile", move |conn| queries::tile(conn, tile)).await
+    }
+
+    async fn inclusion(&self, index: u64, size: u64) -> Result<Vec<Hash>, StoreError> {
+        self.readers.run("a proof of inclusion", move |conn| queries::inclusion(conn, index, size)).await
+    }
+
+    async fn consistency(&self, old: u64, new: u64) -> Result<Vec<Hash>, StoreError> {
+        self.readers.run("a proof of consistency", move |conn| queries::consistency(conn, old, new)).await
+    }
+
+    async fn root_at(&self, size: u64) -> Result<Hash, StoreError> {
+        self.readers.run("a root", move |conn| queries::root_at(conn, size)).await
+    }
+
+    async fn publish(&self, note: String, size: u64) -> Result<(), StoreError> {
+        self.write(Work::Publish { note, size }).await.map(drop)
+    }
+
+    async fn published(&self) -> Result<Option<String>, StoreError> {
+        self.readers.run("the published checkpoint", |conn| queries::published(conn)).await
+    }
+
+    async fn rotations(&self) -> Result<Vec<String>, StoreError> {
+        self.readers.run("the rotations", |conn| queries::rotations(conn)).await
+    }
+
+    async fn days_before(&self, class: Retention, day: Day) -> Result<Vec<(Day, u64)>, StoreError> {
+        self.readers.run("the retained days", move |conn| queries::days_before(conn, class, day)).await
+    }
+
+    async fn destroy(&self, class: Retention, day: Day) -> Result<u64, StoreError> {
+        let counted = self.write(Work::Destroy { class, day }).await?;
+        Ok(counted.first().copied().unwrap_or(0))
+    }
+
+    fn size_watch(&self) -> watch::Receiver<u64> {
+        self.size.clone()
+    }
+
+    fn health(&self) -> StorageHealth {
+        self.health.report()
+    }
+}
+
+#[async_trait]
+impl Projections for Sqlite {
+    async fn load(&self, name: &str) -> Result<Option<Projection>, StoreError> {
+        let name = name.to_owned();
+        self.readers.run("a projection", move |conn| queries::projection(conn, &name)).await
+    }
+
+    async fn save(&self, name: &str, expected: Option<u64>, cursor: u64, state: Vec<u8>) -> Result<(), StoreError> {
+        if state.len() > STATE_BYTES_MAX {
+            let (size, max) = (state.len() as u64, STATE_BYTES_MAX as u64);
+            return Err(StoreError::TooLarge { what: "the state of a projection", size, max });
+        }
+        self.write(Work::Save { name: name.to_owned(), expected, cursor, state }).await.map(drop)
+    }
+}
+
+#[async_trait]
+impl Samples for Sqlite {
+    fn record(&self, samples: Vec<Sample>) {
+        self.series.record(samples);
+    }
+
+    async fn settle(&self) -> Result<(), StoreError> {
+        self.series.settle().await
+    }
+
+    async fn range(
+        &self,
+        probe: &ProbeId,
+        observer: Option<&ObserverId>,
+        interval: Interval,
+        resolution: Resolution,
+    ) -> Result<Vec<Bucket>, StoreError> {
+        self.series.range(probe.clone(), observer.cloned(), interval, resolution).await
+    }
+
+    async fn expire(&self, now: Time) -> Result<Expired, StoreError> {
+        self.series.expire(now).await
+    }
+}

@@ -1,0 +1,108 @@
+//! Connections, their settings, and the schema they find.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use event::Retention;
+use rusqlite::{Connection, OpenFlags};
+
+use crate::{OpenError, StoreError};
+
+/// Each step brings a database from one schema version to the next; steps are never edited once released.
+const MIGRATIONS: [&str; 1] = [include_str!("../../migrations/sqlite/0001_journal.sql")];
+/// In the header of the file, so that `file garant.db` and a careful program know whose it is: "grnt".
+const APPLICATION_ID: i32 = 0x6772_6e74;
+/// How long a statement waits for another connection's lock.
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The database of a data directory.
+pub(super) fn path(dir: &Path) -> PathBuf {
+    dir.join("garant.db")
+}
+
+/// The connection that writes. Every commit is on disk when it returns, and deleted bytes are overwritten.
+pub(super) fn open_writer(dir: &Path) -> Result<Connection, OpenError> {
+    let wrong = |error: rusqlite::Error| OpenError::Database { dir: dir.to_owned(), reason: error.to_string() };
+    let mut conn = Connection::open(path(dir)).map_err(wrong)?;
+    conn.busy_timeout(BUSY_TIMEOUT).map_err(wrong)?;
+    conn.set_prepared_statement_cache_capacity(64);
+    conn.execute_batch(
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; PRAGMA foreign_keys = ON;
+         PRAGMA cache_size = -8192; PRAGMA journal_size_limit = 67108864; PRAGMA temp_store = MEMORY;",
+    )
+    .map_err(wrong)?;
+    migrate(&mut conn, dir)?;
+    Ok(conn)
+}
+
+/// A connection that reads beside the writer.
+pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
+    let conn = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    conn.busy_timeout(BUSY_TIMEOUT)?;
+    conn.execute_batch("PRAGMA cache_size = -1024; PRAGMA temp_store = MEMORY;")?;
+    Ok(conn)
+}
+
+/// The schema version of a database; refused when it is of a newer release.
+pub(super) fn schema_version(conn: &Connection, dir: &Path) -> Result<u32, OpenError> {
+    let found: u32 = conn
+        .pragma_query_value(None, "user_version", |row| row.get(0))
+        .map_err(|error| OpenError::Database { dir: dir.to_owned(), reason: error.to_string() })?;
+    let known = u32::try_from(MIGRATIONS.len()).unwrap_or(u32::MAX);
+    if found > known {
+        return Err(OpenError::NewerSchema { dir: dir.to_owned(), found, known });
+    }
+    Ok(found)
+}
+
+fn migrate(conn: &mut Connection, dir: &Path) -> Result<(), OpenError> {
+    let found = schema_version(conn, dir)?;
+    let wrong = |error: rusqlite::Error| OpenError::Database { dir: dir.to_owned(), reason: error.to_string() };
+    for (version, step) in (1u32..).zip(MIGRATIONS).skip(found as usize) {
+        let tx = conn.transaction().map_err(wrong)?;
+        tx.execute_batch(step).map_err(wrong)?;
+        tx.pragma_update(None, "user_version", version).map_err(wrong)?;
+        tx.pragma_update(None, "application_id", APPLICATION_ID).map_err(wrong)?;
+        tx.commit().map_err(wrong)?;
+    }
+    Ok(())
+}
+
+/// Why the storage refused something.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error("{0}")]
+    Database(#[from] rusqlite::Error),
+    #[error("{0}")]
+    File(#[from] std::io::Error),
+}
+
+impl Failure {
+    /// Whether more room would help.
+    pub(super) fn is_full(&self) -> bool {
+        match self {
+            Self::Database(error) => error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull),
+            Self::File(error) => {
+                matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+            }
+        }
+    }
+}
+
+/// For `map_err` of a read.
+pub(super) fn unreadable(what: &'static str) -> impl Fn(rusqlite::Error) -> StoreError {
+    move |error| StoreError::Read { what, reason: error.to_string() }
+}
+
+/// The number stored for a retention class; never changed.
+pub(super) const fn class_number(class: Retention) -> i64 {
+    match class {
+        Retention::Evidence => 1,
+        Retention::Audit => 2,
+    }
+}
+
+/// The class of a stored number.
+pub(super) fn class_of(number: i64) -> Option<Retention> {
+    Retention::ALL.into_iter().find(|class| class_number(*class) == number)
+}

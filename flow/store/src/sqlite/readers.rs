@@ -1,0 +1,64 @@
+//! A few connections for reading, used on blocking threads.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rusqlite::Connection;
+use tokio::sync::Semaphore;
+
+use super::database;
+use crate::StoreError;
+
+/// Reads at a time; the others wait. More would only make the disk and the caches change hands.
+const READERS: usize = 4;
+
+pub(super) struct Readers {
+    shared: Arc<Shared>,
+    room: Arc<Semaphore>,
+}
+
+struct Shared {
+    path: PathBuf,
+    idle: Mutex<Vec<Connection>>,
+}
+
+impl Shared {
+    fn take(&self) -> Result<Connection, StoreError> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        idle.map_or_else(|| database::open_reader(&self.path).map_err(database::unreadable("the database")), Ok)
+    }
+
+    fn give_back(&self, conn: Connection) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(conn);
+    }
+}
+
+impl Readers {
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self { shared: Arc::new(Shared { path, idle: Mutex::default() }), room: Arc::new(Semaphore::new(READERS)) }
+    }
+
+    /// Runs `read` within one read transaction, so that all it sees is of one instant.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        read: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let room = Arc::clone(&self.room).acquire_owned().await.map_err(|_| StoreError::Closed)?;
+        let shared = Arc::clone(&self.shared);
+        let task = tokio::task::spawn_blocking(move || {
+            let _room = room;
+            let conn = shared.take()?;
+            let result = {
+                let instant = conn.unchecked_transaction().map_err(database::unreadable(what))?;
+                read(&instant)
+            };
+            // After an error the connection is closed instead: the next one starts with a fresh view of the file.
+            if result.is_ok() {
+                shared.give_back(conn);
+            }
+            result
+        });
+        task.await.unwrap_or_else(|error| Err(StoreError::Read { what, reason: error.to_string() }))
+    }
+}

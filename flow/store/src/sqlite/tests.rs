@@ -1,0 +1,54 @@
+//! What is true of SQLite beyond what every store must do.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tempfile::TempDir;
+
+use super::{Options, Sqlite};
+use crate::conformance::{ManualClock, ORIGIN, START, Subject, signing_key};
+use crate::{OpenError, Samples as _};
+
+mod disk_full;
+mod forgetting;
+mod killed;
+mod opening;
+mod size;
+
+crate::conformance_tests!(fresh);
+
+fn options(dir: &Path, clock: &Arc<ManualClock>) -> Options {
+    Options {
+        dir: dir.to_owned(),
+        origin: ORIGIN.to_owned(),
+        observer: "garant".parse().expect("a name"),
+        signers: vec![signing_key(1)],
+        remembered: Vec::new(),
+        succeeds: None,
+        clock: Arc::clone(clock) as _,
+    }
+}
+
+fn temporary() -> TempDir {
+    tempfile::tempdir().expect("temporary directory")
+}
+
+/// Opens a directory with a clock of its own.
+fn open(dir: &Path) -> Result<Arc<Sqlite>, OpenError> {
+    Sqlite::open(options(dir, &ManualClock::at(START)))
+}
+
+async fn fresh() -> Subject {
+    let dir = temporary();
+    let clock = ManualClock::at(START);
+    let store = Sqlite::open(options(dir.path(), &clock)).expect("a new directory");
+    store.settle().await.expect("its threads run");
+    Subject {
+        journal: Arc::clone(&store) as _,
+        projections: Arc::clone(&store) as _,
+        samples: store,
+        clock,
+        vkey: signing_key(1).vkey(),
+        place: Box::new(dir),
+    }
+}

@@ -1,0 +1,171 @@
+//! A disk that fills up while entries are appended.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use event::engine::StorageFault;
+use event::{Envelope, Retention, Span};
+use tempfile::TempDir;
+
+use super::{options, temporary};
+use crate::conformance::{ManualClock, START, Subject, event, journal_cases, signing_key};
+use crate::sqlite::Sqlite;
+use crate::{Journal as _, Reading, Sample, Samples as _, StoreError};
+
+/// A file system of 24 MiB, for as long as it lives.
+struct SmallDisk(TempDir);
+
+fn run(program: &str, arguments: &[&str]) -> bool {
+    #[expect(clippy::disallowed_methods, reason = "a test mounts a file system that it can fill")]
+    let mut command = std::process::Command::new(program);
+    command.args(arguments).status().is_ok_and(|status| status.success())
+}
+
+impl SmallDisk {
+    fn mount() -> Self {
+        let dir = temporary();
+        let path = dir.path().to_str().expect("a path of plain characters");
+        assert!(run("mount", &["-t", "tmpfs", "-o", "size=24m", "tmpfs", path]), "mounting takes root");
+        Self(dir)
+    }
+
+    fn data(&self) -> PathBuf {
+        self.0.path().join("data")
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.0.path().join("filler")
+    }
+
+    /// Takes all that is left.
+    fn fill(&self) {
+        let mut file = std::fs::File::create(self.filler()).expect("made");
+        for block in [1 << 20, 1 << 16, 1 << 12] {
+            while file.write_all(&vec![1; block]).is_ok() {}
+        }
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let path = self.0.path().to_str().unwrap_or_default().to_owned();
+        assert!(run("umount", &["--lazy", &path]) || std::thread::panicking());
+    }
+}
+
+fn sample(second: i64) -> Sample {
+    Sample {
+        probe: "shop-home".parse().expect("a name"),
+        observer: "gravelines".parse().expect("a name"),
+        at: START + Span::from_secs(second),
+        took: Span::from_millis(20),
+        reading: Reading::Up,
+        value: None,
+    }
+}
+
+/// Faults in the log, as whether each says that it is over.
+async fn faults(store: &Sqlite) -> Vec<StorageFault> {
+    let entries = journal_cases::everything(store).await;
+    let payloads = entries.into_iter().filter_map(|entry| entry.payload);
+    let envelopes = payloads.map(|payload| Envelope::decode(&payload.bytes).expect("an envelope"));
+    envelopes.filter_map(|envelope| envelope.body::<StorageFault>()).map(|body| body.expect("readable")).collect()
+}
+
+fn reserve(dir: &Path) -> bool {
+    dir.join("reserve").exists()
+}
+
+/// Appends events of 20 kB until one is refused; what was acknowledged is added to `places`.
+async fn append_until_refused(store: &Sqlite, next: &mut u64, places: &mut BTreeMap<u64, u64>) -> StoreError {
+    loop {
+        let text = format!("{next} {}", "x".repeat(20_000));
+        match store.append(vec![event(1, *next, Retention::Evidence, &text)]).await {
+            Ok(got) => assert_eq!(places.insert(*next, got[0]), None),
+            Err(refused) => return refused,
+        }
+        *next += 1;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_reserve_pays_for_the_entry_that_says_so() {
+    let disk = SmallDisk::mount();
+    let dir = disk.data();
+    let clock = ManualClock::at(START);
+    let store = Sqlite::open(options(&dir, &clock)).expect("a new directory");
+    let subject = Subject {
+        journal: Arc::clone(&store) as _,
+        projections: Arc::clone(&store) as _,
+        samples: Arc::clone(&store) as _,
+        clock: Arc::clone(&clock),
+        vkey: signing_key(1).vkey(),
+        place: Box::new(()),
+    };
+    let (mut next, mut places) = (0, BTreeMap::new());
+    for round in 0..2 {
+        assert!(reserve(&dir) && store.health().reserve_ready);
+        disk.fill();
+        let refused = append_until_refused(&store, &mut next, &mut places).await;
+        assert!(matches!(refused, StoreError::Full { .. }), "{refused}");
+        assert!(refused.to_string().contains("free some space"), "{refused}");
+        let health = store.health();
+        assert!(health.fault.is_some_and(|fault| fault.full) && !health.reserve_ready, "round {round}");
+        assert!(!reserve(&dir));
+
+        let found = faults(&store).await;
+        assert_eq!(found.len(), 2 * round + 1, "the fault is journaled although the disk is full: {found:?}");
+        assert!(!found[2 * round].over);
+        // Still refused, nothing half there, nothing lost; samples are dropped and counted.
+        let head = store.head().await.expect("a head");
+        clock.advance(Span::from_secs(1));
+        let still = store.append(vec![event(1, next, Retention::Evidence, "small")]).await;
+        assert!(matches!(still, Err(StoreError::Full { .. })), "{still:?}");
+        assert_eq!(store.head().await.expect("a head"), head);
+        let entries = journal_cases::check_whole_log(&subject).await;
+        assert_eq!(entries.len(), 1 + places.len() + found.len());
+
+        std::fs::remove_file(disk.filler()).expect("there is room again");
+        clock.advance(Span::from_secs(1));
+        let place = store.append(vec![event(1, next, Retention::Evidence, "small")]).await.expect("it works again")[0];
+        assert_eq!(places.insert(next, place), None);
+        next += 1;
+        let found = faults(&store).await;
+        assert!(found.len() == 2 * round + 2 && found[2 * round + 1].over, "{found:?}");
+        assert_eq!(found[2 * round].since, found[2 * round + 1].since);
+        assert!(reserve(&dir) && store.health().fault.is_none());
+    }
+    for (sequence, place) in &places {
+        let again = store.append(vec![event(1, *sequence, Retention::Evidence, "sent again")]).await;
+        assert_eq!(again.expect("known"), [*place]);
+    }
+    journal_cases::check_whole_log(&subject).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_recovers_without_being_asked_and_samples_are_counted_meanwhile() {
+    let disk = SmallDisk::mount();
+    let clock = ManualClock::at(START);
+    let store = Sqlite::open(options(&disk.data(), &clock)).expect("a new directory");
+    let (mut next, mut places) = (0, BTreeMap::new());
+    disk.fill();
+    append_until_refused(&store, &mut next, &mut places).await;
+    disk.fill();
+    store.record((0..5000).map(|second| sample(-second)).collect());
+    store.settle().await.expect("the thread lives");
+    assert_eq!(store.health().samples_dropped, 5000);
+    std::fs::remove_file(disk.filler()).expect("there is room again");
+    let mut size = store.size_watch();
+    let over = tokio::time::timeout(std::time::Duration::from_secs(10), async {
+        while store.health().fault.is_some() {
+            size.changed().await.expect("the store lives");
+        }
+    });
+    over.await.expect("it is tried again every second");
+    store.record(vec![sample(1)]);
+    store.settle().await.expect("the thread lives");
+    assert_eq!(store.health().samples_dropped, 5000, "samples are kept again");
+    assert!(faults(&store).await.last().is_some_and(|fault| fault.over));
+}

@@ -1,0 +1,288 @@
+//! One commit: everything that was waiting, whole.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use event::{BootId, Clock, Day, Observed, ObserverId, Retention};
+use journal::note::SigningKey;
+use journal::seal::DayKey;
+use journal::tree::Frontier;
+use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
+
+use super::database::{Failure, class_number};
+use super::writer::Work;
+use crate::keys::KeyRing;
+use crate::sequence::{self, Draft, Identity, Row};
+use crate::{StoreError, log};
+
+/// Runs of observers whose place is remembered; beyond, all are forgotten and looked up again.
+const RUNS_REMEMBERED_MAX: usize = 4096;
+
+/// The log as its only writer knows it.
+pub(super) struct Log {
+    pub(super) conn: Connection,
+    pub(super) identity: Identity,
+    pub(super) keys: Arc<KeyRing>,
+    pub(super) signers: Vec<SigningKey>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) frontier: Frontier,
+    pub(super) runs: Runs,
+}
+
+impl Log {
+    /// Commits all of it or nothing. The answers are in the order of `works`; an answer may itself be a refusal (a conflict of
+    /// cursors), which leaves the rest of the commit as it is.
+    pub(super) fn commit(&mut self, works: Vec<Work>) -> Result<Vec<log::Outcome>, Failure> {
+        let answers = self.try_commit(works);
+        if answers.is_err() {
+            // It remembers rows that are not there.
+            self.runs.forget();
+        }
+        answers
+    }
+
+    fn try_commit(&mut self, works: Vec<Work>) -> Result<Vec<log::Outcome>, Failure> {
+        let count = works.iter().map(Work::events).sum();
+        let mut draft = Draft::new(&self.identity, self.clock.now(), &self.frontier, count)?;
+        let mut signers = None;
+        let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut answers = Vec::with_capacity(works.len());
+        let mut page = Page { tx: &tx, keys: &self.keys, used: HashMap::new() };
+        for work in works {
+            answers.push(match work {
+                Work::Append(events) => Ok(page.append(&mut draft, &mut self.runs, events)?),
+                Work::Save { name, expected, cursor, state } => save(&tx, &name, expected, cursor, &state)?,
+                Work::Publish { note, size } => publish(&tx, &note, size)?,
+                Work::Sign(keys) => match refuse_keys(&self.signers, &keys, &self.identity.origin) {
+                    Some(reason) => Err(StoreError::Keys { reason }),
+                    None => {
+                        signers = Some(keys);
+                        Ok(Vec::new())
+                    }
+                },
+                // The writer keeps these for its own pace, see `destroy`.
+                Work::Destroy { .. } => Ok(Vec::new()),
+            });
+        }
+        page.finish()?;
+        let grown = draft.checkpoint().size > self.frontier.size();
+        if grown || signers.is_some() {
+            store_head(&tx, &draft, signers.as_ref().unwrap_or(&self.signers), &self.identity)?;
+        }
+        tx.commit()?;
+        self.frontier = draft.into_frontier();
+        if let Some(keys) = signers {
+            self.signers = keys;
+        }
+        Ok(answers)
+    }
+}
+
+/// The entries of one commit.
+struct Page<'a> {
+    tx: &'a Transaction<'a>,
+    keys: &'a KeyRing,
+    used: HashMap<Retention, Used>,
+}
+
+/// A key in use, and which entries it sealed.
+struct Used {
+    key: DayKey,
+    day: Day,
+    entries: i64,
+    first: i64,
+    last: i64,
+}
+
+impl Page<'_> {
+    fn append(&mut self, draft: &mut Draft<'_>, runs: &mut Runs, events: Vec<Observed>) -> Result<Vec<u64>, Failure> {
+        let mut places = Vec::with_capacity(events.len());
+        let mut insert = self.tx.prepare_cached("INSERT INTO entry (sequence, leaf) VALUES (?1, ?2)")?;
+        let mut insert_payload =
+            self.tx.prepare_cached("INSERT INTO payload (sequence, class, day, sealed) VALUES (?1, ?2, ?3, ?4)")?;
+        let mut insert_seen = self.tx.prepare_cached("INSERT INTO seen (run, sequence, entry) VALUES (?1, ?2, ?3)")?;
+        for event in events {
+            let (run, seen) = runs.place(self.tx, &event.observer, event.boot, event.sequence)?;
+            if let Some(first) = seen {
+                places.push(first);
+                continue;
+            }
+            let observed = event.sequence.cast_signed();
+            let Row { sequence, leaf, class, day, sealed } = match self.used.get_mut(&event.retention) {
+                Some(used) => {
+                    let row = draft.add(event, &used.key)?;
+                    used.entries += 1;
+                    used.last = row.sequence.cast_signed();
+                    row
+                }
+                None => self.add_first(draft, event)?,
+            };
+            let place = sequence.cast_signed();
+            insert.execute(params![place, leaf])?;
+            insert_payload.execute(params![place, class_number(class), day.days(), sealed])?;
+            insert_seen.execute(params![run, observed, place])?;
+            places.push(sequence);
+        }
+        Ok(places)
+    }
+
+    /// The first entry of its class in this commit: gets the key, which is durable before the entry is.
+    fn add_first(&mut self, draft: &mut Draft<'_>, event: Observed) -> Result<Row, Failure> {
+        let key = self.keys.get_or_create(event.retention, draft.day())?;
+        let row = draft.add(event, &key)?;
+        let place = row.sequence.cast_signed();
+        self.used.insert(row.class, Used { key, day: row.day, entries: 1, first: place, last: place });
+        Ok(row)
+    }
+
+    fn finish(self) -> Result<(), Failure> {
+        let mut note = self.tx.prepare_cached(
+            "INSERT INTO retained (class, day, entries, first, last) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT (class, day) DO UPDATE SET
+                entries = entries + excluded.entries, first = min(first, excluded.first), last = max(last, excluded.last)",
+        )?;
+        for (class, used) in &self.used {
+            note.execute(params![class_number(*class), used.day.days(), used.entries, used.first, used.last])?;
+        }
+        Ok(())
+    }
+}
+
+fn store_head(
+    tx: &Transaction<'_>,
+    draft: &Draft<'_>,
+    signers: &[SigningKey],
+    identity: &Identity,
+) -> Result<(), Failure> {
+    let mut insert = tx.prepare_cached("INSERT INTO tile_root (level, place, hash) VALUES (?1, ?2, ?3)")?;
+    for (level, place, hash) in &draft.tile_roots {
+        insert.execute(params![level, place.cast_signed(), hash.as_bytes()])?;
+    }
+    let checkpoint = draft.checkpoint();
+    let note = sequence::sign(&checkpoint, signers);
+    let size = checkpoint.size.cast_signed();
+    tx.prepare_cached(
+        "INSERT INTO log (id, installation, origin, size, root, note) VALUES (1, ?1, ?2, ?3, ?4, ?5)
+         ON CONFLICT (id) DO UPDATE SET size = excluded.size, root = excluded.root, note = excluded.note",
+    )?
+    .execute(params![identity.installation.bytes(), identity.origin, size, checkpoint.root.as_bytes(), note])?;
+    if signers.len() > 1 {
+        let vkeys: Vec<_> = signers.iter().map(|key| key.vkey().to_string()).collect();
+        tx.prepare_cached(
+            "INSERT INTO rotation (vkeys, size, note) VALUES (?1, ?2, ?3)
+             ON CONFLICT (vkeys) DO UPDATE SET size = excluded.size, note = excluded.note",
+        )?
+        .execute(params![vkeys.join(" "), size, note])?;
+    }
+    Ok(())
+}
+
+fn save(
+    tx: &Transaction<'_>,
+    name: &str,
+    expected: Option<u64>,
+    cursor: u64,
+    state: &[u8],
+) -> Result<log::Outcome, Failure> {
+    let found: Option<i64> = tx
+        .prepare_cached("SELECT cursor FROM projection WHERE name = ?1")?
+        .query_row([name], |row| row.get(0))
+        .optional()?;
+    let found = found.map(i64::cast_unsigned);
+    if found != expected {
+        return Ok(Err(StoreError::Conflict { name: name.to_owned(), expected, found }));
+    }
+    tx.prepare_cached(
+        "INSERT INTO projection (name, cursor, state) VALUES (?1, ?2, ?3)
+         ON CONFLICT (name) DO UPDATE SET cursor = excluded.cursor, state = excluded.state",
+    )?
+    .execute(params![name, cursor.cast_signed(), state])?;
+    Ok(Ok(Vec::new()))
+}
+
+fn publish(tx: &Transaction<'_>, note: &str, size: u64) -> Result<log::Outcome, Failure> {
+    let own: i64 = tx.query_row("SELECT size FROM log", [], |row| row.get(0))?;
+    let own = own.cast_unsigned();
+    if size > own {
+        return Ok(Err(StoreError::OutOfRange { what: "published size", asked: size, size: own }));
+    }
+    tx.prepare_cached("UPDATE log SET published_note = ?1, published_size = ?2 WHERE published_size <= ?2")?
+        .execute(params![note, size.cast_signed()])?;
+    Ok(Ok(Vec::new()))
+}
+
+fn refuse_keys(current: &[SigningKey], wanted: &[SigningKey], origin: &str) -> Option<String> {
+    let known = |key: &SigningKey| current.iter().any(|current| current.vkey() == key.vkey());
+    sequence::refuse_signers(wanted, origin).or_else(|| {
+        (!wanted.iter().any(known)).then(|| "none of them is in use: announce the new key beside the old one first".to_owned())
+    })
+}
+
+/// How far each run of each observer was seen, so that what is surely new is not looked up.
+#[derive(Default)]
+pub(super) struct Runs {
+    known: HashMap<BootId, Vec<(ObserverId, Run)>>,
+    count: usize,
+}
+
+struct Run {
+    id: i64,
+    /// Every sequence seen is below.
+    next: u64,
+}
+
+impl Runs {
+    fn forget(&mut self) {
+        *self = Self::default();
+    }
+
+    /// The number of the run, and the place in the log when this sequence was seen before. When it was not, the caller appends it.
+    fn place(
+        &mut self,
+        tx: &Transaction<'_>,
+        observer: &ObserverId,
+        boot: BootId,
+        sequence: u64,
+    ) -> rusqlite::Result<(i64, Option<u64>)> {
+        if self.count >= RUNS_REMEMBERED_MAX {
+            self.forget();
+        }
+        let of_boot = self.known.entry(boot).or_default();
+        let position = match of_boot.iter().position(|(known, _)| known == observer) {
+            Some(position) => position,
+            None => {
+                of_boot.push((observer.clone(), Run::find(tx, observer, boot)?));
+                self.count += 1;
+                of_boot.len() - 1
+            }
+        };
+        let run = &mut of_boot[position].1;
+        if sequence >= run.next {
+            run.next = sequence.saturating_add(1);
+            return Ok((run.id, None));
+        }
+        let entry: Option<i64> = tx
+            .prepare_cached("SELECT entry FROM seen WHERE run = ?1 AND sequence = ?2")?
+            .query_row([run.id, sequence.cast_signed()], |row| row.get(0))
+            .optional()?;
+        Ok((run.id, entry.map(i64::cast_unsigned)))
+    }
+}
+
+impl Run {
+    fn find(tx: &Transaction<'_>, observer: &ObserverId, boot: BootId) -> rusqlite::Result<Self> {
+        let known: Option<i64> = tx
+            .query_row(
+                "SELECT id FROM run WHERE observer = ?1 AND boot = ?2",
+                params![observer.as_str(), boot.bytes()],
+                |row| row.get(0),
+            )
+            .optional()?;
+        let Some(id) = known else {
+            tx.execute("INSERT INTO run (observer, boot) VALUES (?1, ?2)", params![observer.as_str(), boot.bytes()])?;
+            return Ok(Self { id: tx.last_insert_rowid(), next: 0 });
+        };
+        let last: Option<i64> = tx.query_row("SELECT max(sequence) FROM seen WHERE run = ?1", [id], |row| row.get(0))?;
+        Ok(Self { id, next: last.map_or(0, |last| last.cast_unsigned().saturating_add(1)) })
+    }
+}

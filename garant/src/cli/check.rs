@@ -1,0 +1,52 @@
+//! `garant check`: every mistake of a policy at once, in the user's own file.
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::cli::PolicyArgument;
+use crate::configuration::Configuration;
+use crate::failure::{Failure, USAGE};
+use crate::terminal::{Look, Terminal};
+
+#[derive(Args, Debug)]
+pub(crate) struct Check {
+    #[command(flatten)]
+    policy: PolicyArgument,
+
+    /// Write the mistakes as JSON, for editors: file, line, column, reason, remedy
+    #[arg(long)]
+    json: bool,
+}
+
+impl Check {
+    pub(crate) fn run(self, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
+        match Configuration::load(&self.policy.policy) {
+            Ok(configuration) if self.json => {
+                terminal.json(&serde_json::json!({ "mistakes": [], "revision": configuration.applied.revision }));
+                Ok(ExitCode::SUCCESS)
+            }
+            Ok(configuration) => {
+                let applied = &configuration.applied;
+                let good = terminal.painted(Look::Good, "no mistakes");
+                terminal.line(format!(
+                    "{}: {good}; {} services, {} probes, {} promises, revision {}",
+                    self.policy.policy.display(),
+                    applied.services.len(),
+                    applied.probes.len(),
+                    applied.promises.len(),
+                    applied.revision,
+                ));
+                Ok(ExitCode::SUCCESS)
+            }
+            Err(mistakes) => {
+                if self.json {
+                    terminal.json(&serde_json::json!({ "mistakes": mistakes.to_json() }));
+                } else {
+                    terminal.note(mistakes.render(terminal.err_coloured()));
+                }
+                Ok(ExitCode::from(USAGE))
+            }
+        }
+    }
+}

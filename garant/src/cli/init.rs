@@ -1,0 +1,176 @@
+//! `garant init`: a policy that starts, for the site at a URL, with a comment at every choice.
+
+use std::io::Write;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use policy::{Scheme, Url};
+
+use crate::configuration::Configuration;
+use crate::failure::{Failure, USAGE};
+use crate::terminal::Terminal;
+
+#[derive(Args, Debug)]
+pub(crate) struct Init {
+    /// The site to watch, such as https://shop.example/
+    url: String,
+
+    /// Where to write the policy; `-` for standard output
+    #[arg(long, short, value_name = "FILE", default_value = "garant.toml")]
+    output: PathBuf,
+
+    /// Replace the file if it is there
+    #[arg(long)]
+    force: bool,
+}
+
+impl Init {
+    pub(crate) fn run(self, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
+        let url = self.url.parse::<Url>().map_err(|error| {
+            Failure::new(format!("`{}` is not the URL of a site", self.url))
+                .because(&error)
+                .remedy("write the whole address, such as https://shop.example/")
+                .code(USAGE)
+        })?;
+        let policy = starting_policy(&url);
+        if self.output.as_os_str() == "-" {
+            terminal.raw(policy.as_bytes());
+            return Ok(ExitCode::SUCCESS);
+        }
+        let mut options = std::fs::OpenOptions::new();
+        options.write(true);
+        if self.force {
+            options.create(true).truncate(true)
+        } else {
+            options.create_new(true)
+        };
+        let written = options.open(&self.output).and_then(|mut file| file.write_all(policy.as_bytes()));
+        written.map_err(|error| {
+            let failure = Failure::new(format!("{} can't be written", self.output.display())).because(&error);
+            if error.kind() == std::io::ErrorKind::AlreadyExists {
+                failure.remedy("choose another file with --output, or replace it with --force")
+            } else {
+                failure
+            }
+        })?;
+        // What this command writes, the others accept: a template that does not pass `check` must not leave the house.
+        Configuration::load(&self.output).map_err(|mistakes| {
+            Failure::new(format!("the starting policy has mistakes:\n{}", mistakes.render(terminal.err_coloured())))
+        })?;
+        terminal.note(format!(
+            "{file} is written: {} is watched, four promises are judged, nothing is published.\n\
+             Read it, then run:\n\n    garant up --policy {file}\n",
+            url,
+            file = self.output.display()
+        ));
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// The starting policy, with everything that can be told from a URL.
+fn starting_policy(url: &Url) -> String {
+    let host = url.host().to_string();
+    let secure = url.scheme() == Scheme::Https;
+    let is_name = host.trim_matches(['[', ']']).parse::<IpAddr>().is_err() && host.contains('.');
+    let name = host.trim_matches(['[', ']']).replace(':', "-");
+    let certificate =
+        if secure { "\ncertificate_days = 14            # less than that left on its certificate: down" } else { "" };
+    let mut probes = format!(
+        r#"[[probe.http]]
+name = "site-answers"
+service = "site"
+url = "{url}"
+every = "30 s"                   # how often; also how finely an outage can be measured
+timeout = "10 s"
+slower_than = "2 s"              # slower than that: degraded, which still counts as up
+status = ["200-399"]{certificate}
+"#
+    );
+    if secure {
+        probes += &format!(
+            r#"
+[[probe.tls]]
+name = "site-certificate"
+service = "site"
+address = "{host}:{port}"
+every = "5 min"
+days_left = 14                   # time to renew, before a customer sees a warning
+"#,
+            port = url.port()
+        );
+    }
+    if is_name {
+        probes += &format!(
+            r#"
+[[probe.dns]]
+name = "site-name"
+service = "site"
+query = "{host}"
+record = "A"
+every = "5 min"
+"#
+        );
+    }
+    format!(
+        r#"# The policy of garant: what is promised, what is watched, who sees it.
+# `garant check` shows every mistake in it; `garant policy reference` explains every key.
+
+# Nothing leaves the team's own listener until this says true: look at your promises in private first.
+publish = false
+
+[journal]
+name = "{name}"                  # name of the log: its checkpoints are signed as "{name}/1"
+# A log alone can't convict its own operator. Give its checkpoints to somebody else:
+# witness = [{{ url = "https://witness.example/", vkey = "witness.example+…" }}]
+
+[pages]
+listen = "127.0.0.1:8480"        # the team: pages, /metrics, /api. Loopback only, for it asks for no password
+# public = "0.0.0.0:8481"        # everybody: trust page and log, once `publish = true`
+# url = "https://trust.{name}/"  # how customers reach it
+
+[[service]]
+name = "site"
+title.fr = "Le site"
+title.en = "The site"
+
+{probes}
+# This machine: processor, memory, disks and RAID.
+[[probe.host]]
+name = "host"
+service = "platform"
+every = "10 s"
+
+[[service]]
+name = "platform"
+title.fr = "La plateforme"
+title.en = "The platform"
+
+# A promise is a sentence to your customers, and what is measured to keep it honest.
+[[promise]]
+id = "AV-1"
+text.fr = "Le site est disponible 99,9 % du temps."
+text.en = "The site is available 99.9 % of the time."
+availability = {{ service = "site", at_least = "99.9 %", over = ["30 d", "180 d", "365 d"] }}
+
+[[promise]]
+id = "WA-1"
+text.fr = "Le site est contrôlé sans interruption, plusieurs fois par minute."
+text.en = "The site is checked without interruption, several times a minute."
+coverage = {{ service = "site", at_least = "99 %", over = "30 d" }}
+
+[[promise]]
+id = "WA-2.disk"
+text.fr = "Aucun disque n'est rempli à plus de 80 %."
+text.en = "No disk is filled above 80 %."
+absence = {{ finding = "disk-usage", over = "30 d" }}
+
+[[promise]]
+id = "WA-2.raid"
+text.fr = "Aucune grappe de disques ne fonctionne en mode dégradé."
+text.en = "No disk array runs degraded."
+absence = {{ finding = "raid-degraded", over = "30 d" }}
+"#
+    )
+}

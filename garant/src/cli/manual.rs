@@ -1,0 +1,60 @@
+//! Completions, manual pages, and the reference of the policy file: all generated from the code.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Subcommand};
+use clap_complete::Shell;
+
+use crate::cli::Arguments;
+use crate::configuration;
+use crate::failure::Failure;
+use crate::terminal::Terminal;
+
+#[derive(Args, Debug)]
+pub(crate) struct Completions {
+    /// For which shell
+    shell: Shell,
+}
+
+impl Completions {
+    pub(crate) fn run(self, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut Arguments::command(), "garant", &mut script);
+        terminal.raw(&script);
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Man {
+    /// The directory, made if it is missing
+    directory: PathBuf,
+}
+
+impl Man {
+    pub(crate) fn run(self, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
+        let failed = |error: std::io::Error| {
+            Failure::new(format!("the manual pages can't be written into {}", self.directory.display())).because(&error)
+        };
+        std::fs::create_dir_all(&self.directory).map_err(failed)?;
+        clap_mangen::generate_to(Arguments::command(), &self.directory).map_err(failed)?;
+        terminal.note(format!("manual pages are in {}; read one with `man -l FILE`", self.directory.display()));
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Policy {
+    /// Print the reference of every table and key, in Markdown (`docs/policy.md`)
+    Reference,
+}
+
+impl Policy {
+    pub(crate) fn run(self, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
+        match self {
+            Self::Reference => terminal.raw(configuration::reference().as_bytes()),
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,107 @@
+//! The command line: one file a command.
+
+mod check;
+mod init;
+mod log;
+mod manual;
+mod reload;
+mod status;
+mod up;
+mod verify;
+mod witness;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::failure::Failure;
+use crate::terminal::{Colour, Terminal};
+
+/// Keeps the promises of a security page, and proves that it does.
+#[derive(Parser, Debug)]
+#[command(
+    name = "garant",
+    version,
+    about,
+    max_term_width = 100,
+    after_help = "Start with `garant init https://your.site`, then `garant up`.\nExit codes: 0 done, 1 failed, 2 called wrongly or mistakes in the policy; `garant verify --help` lists its own."
+)]
+pub(crate) struct Arguments {
+    /// When to colour what is written
+    #[arg(long, alias = "color", global = true, value_enum, value_name = "WHEN", default_value_t)]
+    pub(crate) colour: Colour,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Write a commented starting policy for a site
+    Init(init::Init),
+    /// Check a policy and show every mistake, without running anything
+    Check(check::Check),
+    /// Run everything in one process: watch, judge, publish
+    Up(up::Up),
+    /// Have the running `garant up` take its policy again, whole or not at all
+    Reload(reload::Reload),
+    /// Show what is up, which promises are kept, and how garant itself is doing
+    Status(status::Status),
+    /// Verify a log offline, from a URL or a directory: signatures, tree, evidence, every verdict
+    Verify(verify::Verify),
+    /// Work with the log: export, prove, rotate its key, or succeed it after a loss
+    #[command(subcommand)]
+    Log(log::Log),
+    /// Be a witness for other people's logs
+    #[command(subcommand)]
+    Witness(witness::Witness),
+    /// Reference of the policy file
+    #[command(subcommand)]
+    Policy(manual::Policy),
+    /// Print the completion script of a shell
+    Completions(manual::Completions),
+    /// Write the manual pages into a directory
+    Man(manual::Man),
+}
+
+/// Which policy file.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct PolicyArgument {
+    /// The policy file; `conf.d/*.toml` beside it is read as well
+    #[arg(long, value_name = "FILE", default_value = "garant.toml", env = "GARANT_POLICY")]
+    pub(crate) policy: PathBuf,
+}
+
+/// Which data directory.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct DataArgument {
+    /// Where the journal, samples and keys are kept
+    #[arg(long, value_name = "DIR", default_value = "garant-data", env = "GARANT_DATA")]
+    pub(crate) data: PathBuf,
+}
+
+/// Runs the command.
+pub(crate) fn run(arguments: Arguments, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
+    match arguments.command {
+        Command::Init(command) => command.run(terminal),
+        Command::Check(command) => command.run(terminal),
+        Command::Up(command) => command.run(terminal),
+        Command::Reload(command) => command.run(terminal),
+        Command::Status(command) => command.run(terminal),
+        Command::Verify(command) => command.run(terminal),
+        Command::Log(command) => command.run(terminal),
+        Command::Witness(command) => command.run(terminal),
+        Command::Policy(command) => command.run(terminal),
+        Command::Completions(command) => command.run(terminal),
+        Command::Man(command) => command.run(terminal),
+    }
+}
+
+/// A runtime for commands that speak to the network.
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new("the asynchronous runtime can't be started").because(&error))
+}

@@ -1,0 +1,84 @@
+//! `garant up`: everything in one process.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::{DataArgument, PolicyArgument, runtime};
+use crate::configuration::Configuration;
+use crate::failure::{Failure, USAGE};
+use crate::roles::up::{Settings, Up as Role};
+use crate::terminal::Terminal;
+
+#[derive(Args, Debug)]
+pub(crate) struct Up {
+    #[command(flatten)]
+    policy: PolicyArgument,
+
+    #[command(flatten)]
+    data: DataArgument,
+
+    /// Write one line of JSON with the URLs once everything runs
+    #[arg(long)]
+    json: bool,
+}
+
+impl Up {
+    pub(crate) fn run(self, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
+        let configuration = match Configuration::load(&self.policy.policy) {
+            Ok(configuration) => configuration,
+            Err(mistakes) => {
+                terminal.note(mistakes.render(terminal.err_coloured()));
+                return Ok(ExitCode::from(USAGE));
+            }
+        };
+        log_to_stderr(terminal);
+        let settings = Settings { policy: self.policy.policy, data: self.data.data };
+        let promises = configuration.applied.promises.len();
+        let publishes = configuration.shared.publication.publish;
+        runtime()?.block_on(async {
+            let up = Role::prepare(&settings, configuration).await?;
+            up.run(|running, key| {
+                if self.json {
+                    terminal.json(&serde_json::json!({
+                        "ready": true,
+                        "pid": running.pid,
+                        "team": running.team,
+                        "public": running.public,
+                        "log": format!("{}log/", running.public.as_ref().unwrap_or(&running.team)),
+                        "origin": key.name(),
+                        "vkey": key.to_string(),
+                        "revision": running.revision,
+                    }));
+                    return;
+                }
+                terminal.line(format!("garant is up: {promises} promises are being judged"));
+                terminal.line(format!("  for the team    {}", running.team));
+                match &running.public {
+                    Some(url) if publishes => terminal.line(format!("  for everybody   {url}")),
+                    Some(url) => terminal
+                        .line(format!("  for everybody   {url} (nothing yet: the policy says `publish = false`)")),
+                    None => {}
+                }
+                terminal.line(format!("  log             {}, key {}", key.name(), key.fingerprint()));
+                terminal.line("Ctrl-C stops it; `garant status` tells how it is doing.");
+            })
+            .await
+        })?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// What garant itself has to say goes to standard error, for the journal of the machine. `RUST_LOG` chooses how much.
+fn log_to_stderr(terminal: &Terminal) {
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new("info,hickory_proto=off,hickory_resolver=off"));
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(terminal.err_coloured())
+        .with_target(false);
+    // A second call in one process would only find the first one's subscriber in place.
+    drop(subscriber.try_init());
+}

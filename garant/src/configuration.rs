@@ -1,0 +1,150 @@
+//! The whole policy: what every crate reads of it, put together, and its public projection.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use event::policy::{self as public, Applied};
+use event::{ObserverId, Retention, Span};
+use policy::{Document, Journal, Located, Mistakes, Section, SectionDoc, Shared, Sources, Table};
+use promise::PromiseSection;
+
+/// A sound policy.
+#[derive(Debug)]
+pub(crate) struct Configuration {
+    /// What belongs to no engine.
+    pub(crate) shared: Shared,
+    /// How the network is used.
+    pub(crate) network: Network,
+    /// Probes, under the revision of the policy.
+    pub(crate) watch: Arc<watch::Config>,
+    /// What everybody may see of it, as it is journaled.
+    pub(crate) applied: Applied,
+    /// The files, for the team's record of changes.
+    sources: Sources,
+}
+
+impl Configuration {
+    /// Reads `path` and `conf.d/*.toml` beside it. All mistakes or a policy, nothing between.
+    pub(crate) fn load(path: &Path) -> Result<Self, Mistakes> {
+        let mut document = Document::load(path)?;
+        let shared = Shared::read(&mut document);
+        let observers: Vec<ObserverId> =
+            shared.iter().flat_map(|shared| &shared.observers).map(|observer| observer.id.clone()).collect();
+        let watch = watch::Config::read(&mut document, &observers);
+        for detector in watch.detectors() {
+            document.provide(&detector.finding);
+        }
+        let promises: Vec<PromiseSection> = document.tables("promise");
+        let network = document.table::<Network>("network").unwrap_or_default();
+        if let Some(shared) = &shared {
+            outlive(&mut document, &shared.journal, &promises);
+        }
+        let (shared, sources) = document.finish_with(shared)?;
+        let promises = promises.into_iter().map(|section| section.promise).collect();
+        let applied = project(&shared, &watch, promises);
+        let watch = Arc::new(watch.of_revision(applied.revision.clone()));
+        Ok(Self { shared, network, watch, applied, sources })
+    }
+
+    /// The first key that differs from `running` and can't change while garant runs.
+    pub(crate) fn needs_a_restart(&self, running: &Self) -> Option<&'static str> {
+        let (now, before) = (&self.shared, &running.shared);
+        let unchanged = [
+            ("name in [journal]", now.journal.name.as_str() == before.journal.name.as_str()),
+            ("listen in [pages]", now.pages.listen == before.pages.listen),
+            ("public in [pages]", now.pages.public == before.pages.public),
+            ("[network]", self.network == running.network),
+        ];
+        unchanged.into_iter().find(|(_, same)| !same).map(|(key, _)| key)
+    }
+
+    /// How long payloads of a class are kept.
+    pub(crate) fn kept(&self, class: Retention) -> Span {
+        self.shared.journal.retention.of(class)
+    }
+
+    /// The text of all files, each under its name.
+    pub(crate) fn text(&self) -> String {
+        let files = self.sources.files().iter();
+        files.map(|file| format!("# {}\n{}\n", file.name(), file.text().trim_end())).collect()
+    }
+}
+
+/// What everybody may see: names that the team chose for the public, and no address, host or person.
+fn project(shared: &Shared, watch: &watch::Config, promises: Vec<public::Promise>) -> Applied {
+    let mut applied = Applied {
+        revision: String::new(),
+        services: shared
+            .services
+            .iter()
+            .map(|service| public::Service { id: service.id.clone(), title: service.title.clone() })
+            .collect(),
+        probes: watch.public_probes(),
+        findings: watch.detectors(),
+        maintenance: shared
+            .maintenance
+            .iter()
+            .map(|window| public::Maintenance {
+                services: window.services.clone(),
+                interval: window.interval,
+                text: window.text.clone(),
+            })
+            .collect(),
+        promises,
+    };
+    applied.revision = promise::revision::of_policy(&applied);
+    applied
+}
+
+/// `docs/policy.md`.
+pub(crate) fn reference() -> String {
+    let mut sections: Vec<SectionDoc> = Shared::reference();
+    sections.extend(watch::Config::reference());
+    sections.push(SectionDoc::of::<PromiseSection>("promise", true));
+    sections.push(SectionDoc::of::<Network>("network", false));
+    policy::reference(&sections)
+}
+
+/// `[network]`: what garant asks names of, and which certificates it trusts.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Network {
+    name_servers: Vec<SocketAddr>,
+    authorities: Option<PathBuf>,
+}
+
+impl Network {
+    /// What the network is made with.
+    pub(crate) fn options(&self) -> engine::net::Options {
+        engine::net::Options { name_servers: self.name_servers.clone(), extra_roots: self.authorities.clone() }
+    }
+}
+
+impl Section for Network {
+    const ABOUT: &'static str = "\
+How garant itself uses the network: probes, witnesses. Read at the start; a change needs a restart.";
+
+    const EXAMPLE: &'static str = r#"
+[network]
+name_servers = ["192.0.2.53:53"]
+authorities = "/etc/garant/internal-ca.pem"
+"#;
+
+    fn read(table: &mut Table<'_>) -> Option<Self> {
+        let name_servers = table.list("name_servers", "name servers to ask, instead of those of the machine");
+        let authorities = table.optional(
+            "authorities",
+            "a file of certificates, in PEM, of authorities to trust beside those of the machine",
+        );
+        Some(Self { name_servers, authorities })
+    }
+}
+
+/// Evidence must be kept for longer than the longest window that is judged from it.
+fn outlive(document: &mut Document, journal: &Journal, promises: &[PromiseSection]) {
+    let longest = promises.iter().flat_map(|section| &section.promise.objectives).map(public::Objective::over).max();
+    let place = document.place_of("promise");
+    if let Some(value) = longest {
+        journal.check_retention(document, Located { value, place });
+    }
+}

@@ -1,0 +1,96 @@
+//! The data directory as the command line sees it: what runs on it, and its keys.
+//!
+//! `running.json` is written by `garant up` for the other commands; it holds nothing secret and is removed at a clean stop.
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::failure::Failure;
+
+/// What a running `garant up` says of itself.
+#[derive(Clone, Serialize, Deserialize, Debug)]
+pub(crate) struct Running {
+    /// Its process.
+    pub(crate) pid: i32,
+    /// The policy file that it reads, absolute.
+    pub(crate) policy: PathBuf,
+    /// Base URL of the team's listener.
+    pub(crate) team: String,
+    /// Base URL of the public listener, if there is one.
+    pub(crate) public: Option<String>,
+    /// How often it was asked to take its policy again.
+    pub(crate) reloads: u64,
+    /// What came of the last time: nothing when it went well.
+    pub(crate) reload_error: Option<String>,
+    /// Revision of the policy in effect.
+    pub(crate) revision: String,
+}
+
+const RUNNING: &str = "running.json";
+
+impl Running {
+    /// Reads what runs on this directory.
+    pub(crate) fn read(data: &Path) -> Result<Self, Failure> {
+        let path = data.join(RUNNING);
+        let nothing = || Failure::new(format!("no garant runs on the data directory {}", data.display()));
+        let remedy = "start it with `garant up`, or name another directory with --data";
+        let text = fs::read(&path).map_err(|error| nothing().because(&error).remedy(remedy))?;
+        let running: Self = serde_json::from_slice(&text)
+            .map_err(|error| Failure::new(format!("{} can't be read", path.display())).because(&error))?;
+        let alive = rustix::process::Pid::from_raw(running.pid)
+            .is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH));
+        if alive { Ok(running) } else { Err(nothing().remedy(remedy)) }
+    }
+
+    /// Writes it, whole or not at all.
+    pub(crate) fn write(&self, data: &Path) -> io::Result<()> {
+        write_whole(&data.join(RUNNING), &serde_json::to_vec(self)?, 0o644)
+    }
+
+    /// Forgets it.
+    pub(crate) fn remove(data: &Path) {
+        // A file that stays is recognised by its process being gone.
+        drop(fs::remove_file(data.join(RUNNING)));
+    }
+}
+
+/// Makes the directory for its owner alone, if it is missing.
+pub(crate) fn make_private(directory: &Path) -> Result<(), Failure> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|error| {
+        Failure::new(format!("the directory {} can't be made", directory.display()))
+            .because(&error)
+            .remedy("name a directory that you may write, with --data")
+    })
+}
+
+/// Replaces a file so that a reader, or a crash, sees the old content or the new and nothing between.
+pub(crate) fn write_whole(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let new = path.with_file_name(name);
+    // A file left behind by a crash may have another mode than the one asked for.
+    if let Err(error) = fs::remove_file(&new)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        return Err(error);
+    }
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&new)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    fs::rename(&new, path)?;
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::File::open(folder)?.sync_all()
+}
+
+/// Where the highest published checkpoint is remembered when the policy names no other place: beside the data directory,
+/// not in it, so that an old copy of the directory put back does not bring its own memory along.
+pub(crate) fn remembered_beside(data: &Path) -> PathBuf {
+    let absolute = std::path::absolute(data).unwrap_or_else(|_| data.to_owned());
+    let mut name = absolute.file_name().unwrap_or_default().to_owned();
+    name.push(".head");
+    absolute.with_file_name(name)
+}

@@ -1,0 +1,45 @@
+//! What the watch knows of itself, in the words of the pages. Engines and pages know nothing of each other, so it is here
+//! that one is translated for the other.
+
+use std::sync::Arc;
+
+use ::watch::{Figures, Standing};
+use event::{ObserverId, ProbeId};
+use store::Reading;
+use web::metrics::{Source, Text, Value};
+use web::{ProbeStanding, Probes};
+
+/// What the pages ask the watch.
+pub(crate) fn probes(figures: Arc<Figures>) -> Probes {
+    let translated = |((probe, observer), standing): ((ProbeId, ObserverId), Standing)| ProbeStanding {
+        probe,
+        observer,
+        state: standing.state,
+        at: standing.at,
+        took: standing.took,
+        value: standing.value,
+        text: standing.text,
+    };
+    Arc::new(move || figures.standings().into_iter().map(translated).collect())
+}
+
+/// The watch's own counters, for `/metrics`.
+pub(crate) struct Watch(pub(crate) Arc<Figures>);
+
+impl Source for Watch {
+    fn write(&self, text: &mut Text) {
+        let counts = self.0.counts();
+        let lanes = u64::try_from(counts.lanes).unwrap_or(u64::MAX);
+        text.gauge("garant_watch_lanes", "", "Pairs of probe and observer.").sample(&[], lanes);
+        let mut samples = text.counter("garant_watch_samples", "", "Samples by reading; late ones are unknown.");
+        for (reading, word) in Reading::ALL.into_iter().zip(["up", "degraded", "down", "unknown"]) {
+            samples.sample(&[("reading", word)], counts.samples[reading as usize]);
+        }
+        text.counter("garant_watch_skipped", "", "Turns that were not started: too late, or no room.")
+            .sample(&[], counts.skipped);
+        text.counter("garant_watch_late_starts", "", "Starts more than 100 ms behind their turn.")
+            .sample(&[], counts.late_starts);
+        text.gauge("garant_watch_start_delay_max_seconds", "seconds", "The latest start so far, against its turn.")
+            .sample(&[], Value::Millionths(counts.lateness_max.micros()));
+    }
+}

@@ -1,0 +1,179 @@
+//! The judge: folds new entries, and journals a verdict when something changed and at least once a day.
+//!
+//! A verdict must be the same for everybody who has the entries, so this engine adds nothing to [`promise::Judge`] but
+//! two decisions: *as of when* to judge, and *when to write it down*.
+//!
+//! **As of when.** Coverage of a minute is recorded when the minute is over; judged as of now, the last minute would always
+//! be unobserved, and 99.99 % could not be proved in the first days of a promise. So a verdict is as of the end of the newest
+//! coverage, but never older than [`LAG_MAX`]: when every observer falls silent, time goes on and counts as unobserved.
+//!
+//! **When.** When a reader would act on it: what [`promise::due`] says, and each new outage.
+//!
+//! The fold is saved now and then with its cursor. That copy is a cache: without it, or with one of another release, the
+//! journal is read again from its first entry.
+
+use std::sync::Arc;
+
+use engine::{BoxFuture, Context, Engine, EngineError};
+use event::promise::{Reason, Verdict};
+use event::watch::Coverage;
+use event::{Envelope, Span, Time};
+use promise::EVALUATOR;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use web::Board;
+
+const PROJECTION: &str = "judge";
+/// Entries are read in pieces of this many.
+const PIECE: u64 = 1024;
+/// How often verdicts are computed; an outage becomes a verdict within this and the time of its confirmation.
+const EVALUATE_EVERY: Span = Span::from_secs(2);
+/// A verdict is never as of longer ago than this.
+const LAG_MAX: Span = Span::from_secs(150);
+/// How often the fold is saved.
+const SAVE_EVERY: Span = Span::from_secs(300);
+
+/// Folds, judges, and tells the board to the pages.
+pub(crate) struct Judge {
+    board: watch::Sender<Arc<Board>>,
+}
+
+/// Everything that the judge knows, saved whole.
+#[derive(Serialize, Deserialize)]
+struct Knowledge {
+    evaluator: u32,
+    release: String,
+    judge: promise::Judge,
+    board: Board,
+    /// End of the newest coverage.
+    covered_until: Option<Time>,
+}
+
+impl Knowledge {
+    fn new() -> Self {
+        Self {
+            evaluator: EVALUATOR,
+            release: env!("CARGO_PKG_VERSION").to_owned(),
+            judge: promise::Judge::new(),
+            board: Board::default(),
+            covered_until: None,
+        }
+    }
+
+    fn is_ours(&self) -> bool {
+        self.evaluator == EVALUATOR && self.release == env!("CARGO_PKG_VERSION")
+    }
+
+    /// One entry whose payload can be read.
+    fn fold(&mut self, sequence: u64, envelope: &Envelope) {
+        if let Some(Ok(coverage)) = envelope.body::<Coverage>() {
+            self.covered_until = self.covered_until.max(Some(coverage.interval.end));
+        }
+        if let Some(Ok(verdict)) = envelope.body::<Verdict>() {
+            self.board.take(sequence, verdict);
+        }
+        // What can't be read counts for nothing, as it does for whoever verifies.
+        if self.judge.apply(sequence, envelope).is_err() {
+            self.judge.skip(sequence);
+        }
+    }
+}
+
+impl Judge {
+    pub(crate) fn new(board: watch::Sender<Arc<Board>>) -> Self {
+        Self { board }
+    }
+
+    async fn judge(&self, context: Context) -> Result<(), EngineError> {
+        let saved = context.projections.load(PROJECTION).await?;
+        let mut saved_cursor = saved.as_ref().map(|projection| projection.cursor);
+        let mut saved_at = context.clock.monotonic();
+        let mut knowledge = saved
+            .and_then(|projection| serde_json::from_slice(&projection.state).ok())
+            .filter(Knowledge::is_ours)
+            .unwrap_or_else(Knowledge::new);
+        loop {
+            read(&context, &mut knowledge).await?;
+            write(&context, &knowledge).await?;
+            knowledge.board.evaluated_at = Some(context.clock.now());
+            self.board.send_replace(Arc::new(knowledge.board.clone()));
+            context.progress.tick();
+            let stopping = context.stop.is_cancelled();
+            if stopping || context.clock.monotonic().since(saved_at) >= SAVE_EVERY {
+                let cursor = knowledge.judge.next();
+                let state = serde_json::to_vec(&knowledge)?;
+                context.projections.save(PROJECTION, saved_cursor, cursor, state).await?;
+                (saved_cursor, saved_at) = (Some(cursor), context.clock.monotonic());
+            }
+            if stopping {
+                return Ok(());
+            }
+            tokio::select! {
+                () = context.stop.cancelled() => {}
+                () = tokio::time::sleep(EVALUATE_EVERY.to_std()) => {}
+            }
+        }
+    }
+}
+
+/// Folds what is new.
+async fn read(context: &Context, knowledge: &mut Knowledge) -> Result<(), EngineError> {
+    let size = context.journal.head().await?.size;
+    while knowledge.judge.next() < size {
+        let from = knowledge.judge.next();
+        let entries = context.journal.entries(from..size.min(from + PIECE)).await?;
+        if entries.is_empty() {
+            return Err(EngineError::new(format!("entry {from} of {size} can't be read from the store")));
+        }
+        for entry in entries {
+            match entry.payload.map(|payload| Envelope::decode(&payload.bytes)) {
+                Some(Ok(envelope)) => knowledge.fold(entry.sequence, &envelope),
+                _ => knowledge.judge.skip(entry.sequence),
+            }
+        }
+        context.progress.tick();
+    }
+    if let Some(policy) = knowledge.judge.policy() {
+        knowledge.board.keep_only(&policy.promises);
+    }
+    Ok(())
+}
+
+/// Journals the verdicts that changed or are due.
+async fn write(context: &Context, knowledge: &Knowledge) -> Result<(), EngineError> {
+    let now = context.clock.now();
+    let at = knowledge.covered_until.unwrap_or(now).min(now).max(now - LAG_MAX);
+    for verdict in knowledge.judge.verdicts(at) {
+        let before = knowledge
+            .board
+            .rows()
+            .map(|row| &row.verdict)
+            .find(|before| before.promise == verdict.promise && before.objective == verdict.objective);
+        let new_outage = before.is_some_and(|before| outages(before) != outages(&verdict) && verdict.at > before.at);
+        if promise::due(before, &verdict) || new_outage {
+            context.recorder.record(&verdict).await?;
+        }
+    }
+    Ok(())
+}
+
+fn outages(verdict: &Verdict) -> Option<u64> {
+    verdict.reasons.iter().find_map(|reason| match reason {
+        Reason::Down { outages, .. } => Some(*outages),
+        _ => None,
+    })
+}
+
+impl Engine for Judge {
+    fn name(&self) -> &'static str {
+        "judge"
+    }
+
+    fn floor(&self) -> u8 {
+        3
+    }
+
+    fn run(&self, context: Context) -> BoxFuture<'_, Result<(), EngineError>> {
+        Box::pin(self.judge(context))
+    }
+}

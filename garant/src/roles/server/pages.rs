@@ -1,0 +1,44 @@
+//! The pages: two listeners, one for the team and one for everybody.
+
+use std::net::TcpListener;
+
+use axum::Router;
+use engine::{BoxFuture, Context, Engine, EngineError};
+use event::Span;
+
+/// A listener and what it serves. It is bound before anything starts, so that a taken port is told at once, and kept for
+/// the next attempt when the engine is started again.
+pub(crate) struct Pages {
+    pub(crate) name: &'static str,
+    pub(crate) listener: TcpListener,
+    pub(crate) router: Router,
+}
+
+impl Pages {
+    async fn serve(&self, context: Context) -> Result<(), EngineError> {
+        let listener = tokio::net::TcpListener::from_std(self.listener.try_clone()?)?;
+        let serving = web::serve(listener, self.router.clone(), context.stop.clone());
+        tokio::pin!(serving);
+        loop {
+            context.progress.tick();
+            tokio::select! {
+                () = &mut serving => return Ok(()),
+                () = tokio::time::sleep(Span::from_secs(5).to_std()) => {}
+            }
+        }
+    }
+}
+
+impl Engine for Pages {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn floor(&self) -> u8 {
+        5
+    }
+
+    fn run(&self, context: Context) -> BoxFuture<'_, Result<(), EngineError>> {
+        Box::pin(self.serve(context))
+    }
+}

@@ -1,0 +1,370 @@
+//! `garant up`: every role in one process, on the embedded store.
+//!
+//! The order of the start is the order of the reasons not to: the policy is judged before anything is opened, the data
+//! directory is locked and the log proved before anything is bound, ports are bound before anything runs. The order of
+//! the stop is the floors from the top; see [`engine::Supervisor`].
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use engine::clock::SystemClock;
+use engine::heartbeat::Pings;
+use engine::net::Net;
+use engine::processes::SystemProcesses;
+use engine::random::SystemRandom;
+use engine::{CancellationToken, Clock, Context, Progress, Random, Recorder, Supervisor};
+use event::{BootId, Span};
+use journal::note::VerifierKey;
+use store::sqlite::{Options, Sqlite};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use web::{Board, Identity, Policy, Published};
+
+use crate::configuration::Configuration;
+use crate::data::{self, Running};
+use crate::failure::Failure;
+use crate::figures;
+use crate::keys;
+use crate::roles::server::judge::Judge;
+use crate::roles::server::pages::Pages;
+use crate::roles::server::publisher::Publisher;
+use crate::roles::server::retention::Retention;
+use crate::witnessing::{self, Peer};
+
+/// How long the engines of one floor may take to stop.
+const FLOOR_DEADLINE: Span = Span::from_secs(5);
+/// How long events that the store refused may take to be written on the way out.
+const FLUSH: Span = Span::from_secs(3);
+/// How long the first start of every engine may take before the ready line says so without them.
+const READY_WITHIN: Span = Span::from_secs(20);
+
+/// What `garant up` was told.
+pub(crate) struct Settings {
+    pub(crate) policy: PathBuf,
+    pub(crate) data: PathBuf,
+}
+
+/// Everything, started.
+pub(crate) struct Up {
+    context: Context,
+    store: Arc<Sqlite>,
+    supervisor: Supervisor,
+    stop: CancellationToken,
+    data: PathBuf,
+    running: Running,
+    keys: Vec<VerifierKey>,
+    channels: Channels,
+}
+
+/// What a reload fills again.
+struct Channels {
+    configuration: watch::Sender<Arc<Configuration>>,
+    policy: watch::Sender<Arc<Policy>>,
+    probes: watch::Sender<Arc<::watch::Config>>,
+    identity: watch::Sender<Arc<Identity>>,
+    remember: watch::Sender<Arc<Vec<PathBuf>>>,
+    witnesses: watch::Sender<Arc<Vec<Peer>>>,
+}
+
+impl Up {
+    /// Opens, proves, binds; nothing runs yet.
+    pub(crate) async fn prepare(settings: &Settings, configuration: Configuration) -> Result<Self, Failure> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let random: Arc<dyn Random> = Arc::new(SystemRandom);
+        let data = settings.data.clone();
+        data::make_private(&data)?;
+
+        let remember = remembering(&configuration, &data);
+        let signers =
+            keys::load_or_create(&data, configuration.shared.journal.name.as_str(), &remember, random.as_ref())?;
+        let keys: Vec<VerifierKey> = signers.iter().map(journal::note::SigningKey::vkey).collect();
+        let origin = keys::origin(&signers)?;
+        let options = Options {
+            dir: data.clone(),
+            origin: origin.clone(),
+            observer: keys::server_observer()?,
+            signers,
+            remembered: keys::remembered(&remember, &keys)?,
+            succeeds: None,
+            clock: Arc::clone(&clock),
+        };
+        let store = Sqlite::open(options).map_err(|error| keys::refused(&data, &error))?;
+
+        let shared = &configuration.shared;
+        let team = bind(shared.pages.listen, "listen")?;
+        let public = shared.pages.public.map(|address| bind(address, "public")).transpose()?;
+        let team_url = base_url(&team)?;
+        let public_url = public.as_ref().map(base_url).transpose()?;
+
+        let net = Net::new(&configuration.network.options(), Arc::clone(&clock)).map_err(|error| {
+            Failure::new("the certificates that this machine trusts can't be read")
+                .because(&error)
+                .remedy("install the package ca-certificates, or correct `authorities` in [network]")
+        })?;
+        let net = Arc::new(net);
+        let witnesses = peers(&configuration)?;
+        witnessing::refuse_a_rollback(&net, store.as_ref(), &witnesses).await?;
+
+        let mut boot = [0; 16];
+        random.fill(&mut boot);
+        let journal: Arc<dyn store::Journal> = Arc::clone(&store) as _;
+        let recorder =
+            Recorder::new(Arc::clone(&journal), keys::server_observer()?, BootId::from_bytes(boot), Arc::clone(&clock));
+        let context = Context {
+            clock: Arc::clone(&clock),
+            random,
+            net,
+            processes: Arc::new(SystemProcesses),
+            recorder,
+            samples: Arc::clone(&store) as _,
+            projections: Arc::clone(&store) as _,
+            journal: Arc::clone(&journal),
+            progress: Progress::default(),
+            stop: CancellationToken::new(),
+        };
+
+        let identity = identity(&configuration, &keys, public_url.as_deref().unwrap_or(&team_url))?;
+        propose(&identity, &data);
+        let running = Running {
+            pid: rustix::process::getpid().as_raw_nonzero().get(),
+            policy: std::path::absolute(&settings.policy).unwrap_or_else(|_| settings.policy.clone()),
+            team: team_url,
+            public: public_url,
+            reloads: 0,
+            reload_error: None,
+            revision: configuration.applied.revision.clone(),
+        };
+        let configuration = Arc::new(configuration);
+        let policy =
+            Policy { applied: Some(configuration.applied.clone()), publish: configuration.shared.publication.publish };
+        let channels = Channels {
+            probes: watch::Sender::new(Arc::clone(&configuration.watch)),
+            policy: watch::Sender::new(Arc::new(policy)),
+            identity: watch::Sender::new(Arc::new(identity)),
+            remember: watch::Sender::new(Arc::new(remember)),
+            witnesses: watch::Sender::new(Arc::new(witnesses)),
+            configuration: watch::Sender::new(configuration),
+        };
+
+        let board = watch::Sender::new(Arc::new(Board::default()));
+        let published = watch::Sender::new(None::<Arc<Published>>);
+        let pings = Pings::new();
+        let eyes = Arc::new(::watch::Watch::new(channels.probes.subscribe(), pings.clone()));
+        let supervisor = Supervisor::new(context.clone()).floor_deadline(FLOOR_DEADLINE);
+        let state = Arc::new(web::State {
+            journal,
+            pings,
+            engines: supervisor.board(),
+            policy: channels.policy.subscribe(),
+            board: board.subscribe(),
+            published: published.subscribe(),
+            identity: channels.identity.subscribe(),
+            clock,
+            probes: figures::probes(eyes.figures()),
+            figures: vec![Arc::new(figures::Watch(eyes.figures()))],
+        });
+        let publisher = Publisher {
+            keys: keys.clone(),
+            remember: channels.remember.subscribe(),
+            witnesses: channels.witnesses.subscribe(),
+            published,
+        };
+        let pages = Pages { name: "pages", listener: team, router: web::team(Arc::clone(&state)) };
+        let mut supervisor = supervisor
+            .add(Arc::new(publisher))
+            .add(Arc::new(Retention::new(channels.configuration.subscribe())))
+            .add(Arc::new(Judge::new(board)))
+            .add(eyes)
+            .add(Arc::new(pages));
+        if let Some(listener) = public {
+            let router = web::public(state);
+            supervisor = supervisor.add(Arc::new(Pages { name: "public-pages", listener, router }));
+        }
+        Ok(Self { context, store, supervisor, stop: CancellationToken::new(), data, running, keys, channels })
+    }
+
+    /// Journals the policy, runs everything, and returns when it was told to stop. `ready` is called once all is up.
+    pub(crate) async fn run(self, ready: impl FnOnce(&Running, &VerifierKey)) -> Result<(), Failure> {
+        let Self { context, store, supervisor, stop, data, mut running, keys, channels } = self;
+        let signals =
+            |kind: SignalKind| signal(kind).map_err(|error| Failure::new("signals can't be received").because(&error));
+        let (mut terminate, mut interrupt) = (signals(SignalKind::terminate())?, signals(SignalKind::interrupt())?);
+        let mut hang_up = signals(SignalKind::hangup())?;
+
+        apply(&context, store.as_ref(), &channels.configuration.borrow().clone(), None, "start").await?;
+        let mut engines = supervisor.board();
+        let supervised = tokio::spawn(supervisor.run(stop.clone()));
+        tokio::pin!(supervised);
+        drop(tokio::time::timeout(READY_WITHIN.to_std(), engines.wait_ready()).await);
+        write_running(&running, &data);
+        notify(&[sd_notify::NotifyState::Ready]);
+        if let Some(key) = keys.first() {
+            ready(&running, key);
+        }
+
+        let ended = loop {
+            tokio::select! {
+                ended = &mut supervised => break ended,
+                _ = hang_up.recv() => {
+                    notify(&[sd_notify::NotifyState::Reloading]);
+                    let outcome = reload(&context, store.as_ref(), &channels, &data, &keys, &running).await;
+                    running.reloads += 1;
+                    running.revision.clone_from(&channels.configuration.borrow().applied.revision);
+                    running.reload_error = outcome.err().map(|failure| failure.to_string());
+                    if let Some(error) = &running.reload_error {
+                        tracing::error!(%error, "the policy was not taken; the one from before stays in effect");
+                    }
+                    write_running(&running, &data);
+                    notify(&[sd_notify::NotifyState::Ready]);
+                }
+                _ = terminate.recv() => if stop_or_exit(&stop) { return Ok(()) },
+                _ = interrupt.recv() => if stop_or_exit(&stop) { return Ok(()) },
+            }
+        };
+        Running::remove(&data);
+        let lost = context.recorder.flush(FLUSH).await;
+        if lost > 0 {
+            tracing::error!(events = lost, "the store took no more: these events are lost");
+        }
+        drop((context, channels, store));
+        let ended = ended.map_err(|error| Failure::new("the supervisor failed").because(&error))?;
+        for engine in &ended.missed {
+            tracing::warn!(engine, "did not stop in time and was cut off");
+        }
+        match ended.failure {
+            None => Ok(()),
+            Some((engine, reason)) => {
+                Err(Failure::new(format!("{engine} failed, and nothing works without it: {reason}"))
+                    .remedy("look at what it says; the process manager will start garant again"))
+            }
+        }
+    }
+}
+
+/// The first signal stops in order; the second says that somebody has no patience left.
+fn stop_or_exit(stop: &CancellationToken) -> bool {
+    notify(&[sd_notify::NotifyState::Stopping]);
+    let second = stop.is_cancelled();
+    stop.cancel();
+    second
+}
+
+fn notify(state: &[sd_notify::NotifyState<'_>]) {
+    // Without systemd there is nobody to tell.
+    drop(sd_notify::notify(state));
+}
+
+fn write_running(running: &Running, data: &Path) {
+    if let Err(error) = running.write(data) {
+        tracing::warn!(%error, "other commands will not find this process: {} can't be written", data.display());
+    }
+}
+
+fn remembering(configuration: &Configuration, data: &Path) -> Vec<PathBuf> {
+    let mut paths = vec![data::remembered_beside(data)];
+    paths.extend(configuration.shared.journal.remember.iter().cloned());
+    paths
+}
+
+fn bind(address: SocketAddr, key: &str) -> Result<TcpListener, Failure> {
+    let refused = |error: std::io::Error| {
+        Failure::new(format!("nothing can listen on {address}"))
+            .because(&error)
+            .remedy(format!("stop what uses that port, or name another in `{key}` of [pages]"))
+    };
+    let listener = TcpListener::bind(address).map_err(refused)?;
+    listener.set_nonblocking(true).map_err(refused)?;
+    Ok(listener)
+}
+
+fn base_url(listener: &TcpListener) -> Result<String, Failure> {
+    let address = listener.local_addr().map_err(|error| Failure::new("the listener has no address").because(&error))?;
+    Ok(format!("http://{address}/"))
+}
+
+fn peers(configuration: &Configuration) -> Result<Vec<Peer>, Failure> {
+    let peer = |witness: &policy::Witness| {
+        let url = witness.url.to_string();
+        let vkey: VerifierKey = witness.vkey.as_str().parse().map_err(|error: journal::note::BadKey| {
+            Failure::new(format!("the key of the witness {} can't be read", witness.name)).because(&error)
+        })?;
+        Ok(Peer { url: if url.ends_with('/') { url } else { format!("{url}/") }, vkey })
+    };
+    configuration.shared.journal.witnesses.iter().map(peer).collect()
+}
+
+fn identity(configuration: &Configuration, keys: &[VerifierKey], listening: &str) -> Result<Identity, Failure> {
+    let key = keys.first().ok_or_else(|| Failure::new("the log has no key"))?;
+    let url = configuration.shared.pages.url.as_ref().map_or_else(|| listening.to_owned(), ToString::to_string);
+    let policy =
+        witnessing::proposed_policy(key, &format!("{}/log/", url.trim_end_matches('/')), &peers(configuration)?);
+    Ok(Identity::new(key, url, policy))
+}
+
+/// Leaves the proposed trust policy for `garant log export`.
+fn propose(identity: &Identity, data: &Path) {
+    if let Err(error) = keys::write_proposed_policy(data, &identity.tlog_policy) {
+        tracing::warn!(%error, "exports will propose no witnesses: the data directory takes no file");
+    }
+}
+
+/// Journals the policy in effect, when it is another than the one before.
+async fn apply(
+    context: &Context,
+    store: &Sqlite,
+    configuration: &Configuration,
+    before: Option<&Configuration>,
+    trigger: &str,
+) -> Result<(), Failure> {
+    let failed =
+        |error: &(dyn std::error::Error + 'static)| Failure::new("the policy can't be journaled").because(error);
+    let last = keys::last_applied(store).await?;
+    if last.is_some_and(|last| last == configuration.applied) && before.is_none() {
+        return Ok(());
+    }
+    let text_before = before.map(Configuration::text).unwrap_or_default();
+    let text_now = configuration.text();
+    if before.is_none() || text_before != text_now {
+        let diff = similar::TextDiff::from_lines(&text_before, &text_now).unified_diff().context_radius(2).to_string();
+        let revision = configuration.applied.revision.clone();
+        let changed = event::policy::Changed { revision, diff, trigger: trigger.to_owned() };
+        context.recorder.record(&changed).await.map_err(|error| failed(&error))?;
+    }
+    if before.is_none_or(|before| before.applied != configuration.applied) {
+        context.recorder.record(&configuration.applied).await.map_err(|error| failed(&error))?;
+    }
+    Ok(())
+}
+
+/// Takes the policy again: whole, or not at all.
+async fn reload(
+    context: &Context,
+    store: &Sqlite,
+    channels: &Channels,
+    data: &Path,
+    keys: &[VerifierKey],
+    running: &Running,
+) -> Result<(), Failure> {
+    let before = channels.configuration.borrow().clone();
+    let now = Configuration::load(&running.policy).map_err(|mistakes| Failure::new(mistakes.render(false)))?;
+    if let Some(key) = now.needs_a_restart(&before) {
+        return Err(
+            Failure::new(format!("`{key}` can't change while garant runs")).remedy("restart garant to change it")
+        );
+    }
+    let witnesses = peers(&now)?;
+    let listening = running.public.as_deref().unwrap_or(&running.team);
+    let identity = identity(&now, keys, listening)?;
+    propose(&identity, data);
+    apply(context, store, &now, Some(&before), "reload").await?;
+    let now = Arc::new(now);
+    let policy = Policy { applied: Some(now.applied.clone()), publish: now.shared.publication.publish };
+    channels.remember.send_replace(Arc::new(remembering(&now, data)));
+    channels.witnesses.send_replace(Arc::new(witnesses));
+    channels.identity.send_replace(Arc::new(identity));
+    channels.probes.send_replace(Arc::clone(&now.watch));
+    channels.policy.send_replace(Arc::new(policy));
+    channels.configuration.send_replace(now);
+    Ok(())
+}

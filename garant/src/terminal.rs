@@ -1,0 +1,136 @@
+//! Where a command speaks: results on standard output, everything else on standard error, colours only for people.
+
+use std::fmt::Display;
+use std::io::{self, IsTerminal, Write};
+
+use clap::ValueEnum;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::failure::Failure;
+
+/// When to colour.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum, Debug, Default)]
+pub(crate) enum Colour {
+    /// On a terminal, unless `NO_COLOR` is set.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+impl Colour {
+    fn wanted(self, is_terminal: bool) -> bool {
+        match self {
+            Self::Always => true,
+            Self::Never => false,
+            Self::Auto => is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+        }
+    }
+}
+
+/// The looks that text can have.
+#[derive(Clone, Copy)]
+pub(crate) enum Look {
+    Good,
+    Bad,
+    Doubtful,
+    Strong,
+    Faint,
+}
+
+impl Look {
+    const fn sgr(self) -> &'static str {
+        match self {
+            Self::Good => "32",
+            Self::Bad => "1;31",
+            Self::Doubtful => "33",
+            Self::Strong => "1",
+            Self::Faint => "2",
+        }
+    }
+}
+
+/// Standard output and standard error.
+pub(crate) struct Terminal {
+    out_coloured: bool,
+    err_coloured: bool,
+    err_is_terminal: bool,
+    out_closed: bool,
+}
+
+impl Terminal {
+    pub(crate) fn new(colour: Colour) -> Self {
+        Self {
+            out_coloured: colour.wanted(io::stdout().is_terminal()),
+            err_coloured: colour.wanted(io::stderr().is_terminal()),
+            err_is_terminal: io::stderr().is_terminal(),
+            out_closed: false,
+        }
+    }
+
+    /// A line of the result. A reader that went away (`| head`) is no error: the rest goes nowhere.
+    pub(crate) fn line(&mut self, text: impl Display) {
+        if !self.out_closed {
+            let mut out = io::stdout().lock();
+            self.out_closed = writeln!(out, "{text}").and_then(|()| out.flush()).is_err();
+        }
+    }
+
+    /// The result as it is, without a newline of its own.
+    pub(crate) fn raw(&mut self, bytes: &[u8]) {
+        if !self.out_closed {
+            let mut out = io::stdout().lock();
+            self.out_closed = out.write_all(bytes).and_then(|()| out.flush()).is_err();
+        }
+    }
+
+    /// A result for programs, on one line.
+    pub(crate) fn json(&mut self, value: &impl serde::Serialize) {
+        match serde_json::to_string(value) {
+            Ok(text) => self.line(text),
+            Err(error) => self.note(format!("the result can't be written as JSON: {error}")),
+        }
+    }
+
+    /// A word on what is being done, for whoever watches.
+    pub(crate) fn note(&self, text: impl Display) {
+        // Nobody is left to be told that standard error is closed.
+        drop(writeln!(io::stderr().lock(), "{text}"));
+    }
+
+    /// What failed, why, what to do.
+    pub(crate) fn failure(&self, failure: &Failure) {
+        self.note(format!("{} {}", paint(self.err_coloured, Look::Bad, "error:"), failure.what()));
+        for cause in failure.why() {
+            self.note(format!("  {} {cause}", paint(self.err_coloured, Look::Faint, "because:")));
+        }
+        if let Some(remedy) = failure.what_to_do() {
+            self.note(format!("  {} {remedy}", paint(self.err_coloured, Look::Strong, "do:")));
+        }
+    }
+
+    /// Text for standard output with a look, where looks are wanted.
+    pub(crate) fn painted(&self, look: Look, text: impl Display) -> String {
+        paint(self.out_coloured, look, text)
+    }
+
+    pub(crate) fn err_coloured(&self) -> bool {
+        self.err_coloured
+    }
+
+    /// A bar for long work, drawn on standard error when that is a terminal.
+    pub(crate) fn progress(&self, what: &'static str, length: u64) -> ProgressBar {
+        let target = if self.err_is_terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let bar = ProgressBar::with_draw_target(Some(length), target);
+        if let Ok(style) = ProgressStyle::with_template("{msg:20} {wide_bar} {human_pos}/{human_len}  {eta}") {
+            bar.set_style(style);
+        }
+        bar.with_message(what)
+    }
+}
+
+fn paint(coloured: bool, look: Look, text: impl Display) -> String {
+    if coloured { format!("\x1b[{}m{text}\x1b[0m", look.sgr()) } else { text.to_string() }
+}

@@ -1,0 +1,171 @@
+//! What a person meets at the terminal: mistakes shown in the right place, refusals that say what to do.
+
+use crate::harness::{Up, folder_with, garant, transcript, up_refused};
+
+const QUIET: &str = "[journal]\nname = \"shop.example\"\n[pages]\nlisten = \"127.0.0.1:0\"\n";
+
+/// What `init` writes passes `check`, and `up` starts on it.
+#[test]
+fn init_check_up() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("garant.toml");
+    let file = file.to_str().expect("UTF-8");
+    let init = garant(&["init", "https://127.0.0.1:1/", "--output", file]);
+    assert!(init.status.success(), "{}", transcript(&init));
+    let again = garant(&["init", "https://127.0.0.1:1/", "--output", file]);
+    assert_eq!(again.status.code(), Some(1), "an existing policy is not overwritten");
+    assert!(transcript(&again).contains("--force"), "{}", transcript(&again));
+    let check = garant(&["check", "--policy", file]);
+    assert!(check.status.success(), "{}", transcript(&check));
+    let text = std::fs::read_to_string(file).expect("read").replace("127.0.0.1:8480", "127.0.0.1:0");
+    std::fs::write(file, text).expect("written");
+    let up = Up::start_in(folder);
+    assert_eq!(up.status()["publish"], false, "shadow mode");
+    up.stop();
+}
+
+/// Ten mistakes, ten messages, each with its line.
+#[test]
+fn ten_mistakes_at_once() {
+    let policy = r#"publish = "yes"
+[journal]
+nam = "shop.example"
+[[service]]
+name = "shop"
+title.fr = "La boutique"
+title.en = "The shop"
+[[service]]
+name = "shop"
+title.fr = "Encore"
+title.en = "Again"
+[[probe.http]]
+name = "a b"
+service = "shop"
+url = "ftp://shop.example/"
+every = "10 parsecs"
+[[probe.htpp]]
+name = "x"
+[[probe.tcp]]
+name = "t"
+service = "shpo"
+address = "shop.example"
+[[promise]]
+id = "AV-1"
+text.fr = "…"
+text.en = "…"
+availability = { service = "shop", at_least = "101 %", over = "30 d" }
+"#;
+    let folder = folder_with(policy);
+    let file = folder.path().join("garant.toml");
+    let check = garant(&["check", "--json", "--policy", file.to_str().expect("UTF-8")]);
+    assert_eq!(check.status.code(), Some(2), "{}", transcript(&check));
+    let answer: serde_json::Value = serde_json::from_slice(&check.stdout).expect("JSON");
+    let mistakes = answer["mistakes"].as_array().expect("a list");
+    let lines: Vec<i64> = mistakes.iter().filter_map(|m| m["line"].as_i64()).collect();
+    for line in [1, 3, 9, 13, 15, 16, 17, 21, 22, 27] {
+        assert!(lines.contains(&line), "line {line} has a mistake: {answer:#}");
+    }
+    for mistake in mistakes {
+        assert!(mistake["reason"].as_str().is_some_and(|r| !r.is_empty()), "{mistake}");
+        assert!(mistake["remedy"].as_str().is_some_and(|r| !r.is_empty()), "{mistake}");
+    }
+    // For people: the same, in their own file, and `up` refuses for the same reasons.
+    let check = garant(&["check", "--policy", file.to_str().expect("UTF-8")]);
+    let said = transcript(&check);
+    assert!(said.contains("garant.toml:16:"), "{said}");
+    assert!(said.contains("probe.http"), "a misspelt table is recognised: {said}");
+    assert_eq!(up_refused(folder.path()).status.code(), Some(2));
+}
+
+#[test]
+fn refusals_say_what_to_do() {
+    let nothing = tempfile::tempdir().expect("a folder");
+    let missing = nothing.path().join("garant.toml");
+    for (arguments, code, words) in [
+        (vec!["check", "--policy", missing.to_str().expect("UTF-8")], 2, "garant init"),
+        (vec!["verify", "/nonexistent"], 1, "/nonexistent"),
+        (vec!["status", "--data", "/nonexistent"], 1, "garant up"),
+        (vec!["reload", "--data", "/nonexistent"], 1, "garant up"),
+        (vec!["log", "export", "--data", "/nonexistent", "/tmp/never"], 1, "/nonexistent"),
+        (vec!["up", "--polcy", "x"], 2, "--policy"),
+        (vec!["init", "shop.example"], 2, "https://"),
+    ] {
+        let output = garant(&arguments);
+        let said = transcript(&output);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
+        assert!(said.contains(words), "{arguments:?} must speak of {words}: {said}");
+        assert!(!said.contains("panicked"), "{said}");
+    }
+}
+
+#[test]
+fn a_taken_port_is_named() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("its address").port();
+    let folder = folder_with(&QUIET.replace("127.0.0.1:0", &format!("127.0.0.1:{port}")));
+    let refused = up_refused(folder.path());
+    let said = transcript(&refused);
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    assert!(said.contains(&format!("127.0.0.1:{port}")), "{said}");
+    assert!(said.contains("listen"), "the key to change is named: {said}");
+}
+
+#[test]
+fn a_second_instance_is_refused() {
+    let up = Up::start(QUIET);
+    let refused = up_refused(up.folder.path());
+    let said = transcript(&refused);
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    assert!(said.contains(&up.pid().to_string()), "who holds the data is named: {said}");
+    assert_eq!(up.status()["publish"], false, "the first goes on");
+}
+
+#[test]
+fn the_data_of_another_user_is_refused() {
+    let folder = Up::start(QUIET).stop();
+    let data = folder.path().join("data");
+    let given = crate::harness::command("chown").args(["-R", "nobody"]).arg(&data).status().expect("chown runs");
+    assert!(given.success());
+    let refused = up_refused(folder.path());
+    let said = transcript(&refused);
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    assert!(said.contains("65534") || said.contains("nobody"), "the owner is named: {said}");
+}
+
+/// A change is applied whole or not at all, and both are told.
+#[test]
+fn reload_is_whole_or_nothing() {
+    let up = Up::start(QUIET);
+    let data = up.path("data");
+    let reload = || garant(&["reload", "--data", data.to_str().expect("UTF-8")]);
+    let before = up.status()["revision"].clone();
+
+    std::fs::write(up.path("garant.toml"), format!("{QUIET}[[service]]\nnme = \"shop\"\n")).expect("written");
+    let refused = reload();
+    assert_eq!(refused.status.code(), Some(2), "{}", transcript(&refused));
+    assert!(transcript(&refused).contains("nme"), "{}", transcript(&refused));
+    assert_eq!(up.status()["revision"], before, "the policy in effect is the old one");
+
+    let more = "[[service]]\nname = \"shop\"\ntitle.fr = \"La boutique\"\ntitle.en = \"The shop\"\n";
+    std::fs::write(up.path("garant.toml"), format!("{QUIET}{more}")).expect("written");
+    let applied = reload();
+    assert!(applied.status.success(), "{}", transcript(&applied));
+    assert_ne!(up.status()["revision"], before, "the new policy is in effect");
+}
+
+/// The reference of the policy and the manual are generated from the code.
+#[test]
+fn documents_are_current() {
+    let reference = garant(&["policy", "reference"]);
+    let written = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/policy.md")).expect("docs/policy.md");
+    assert!(
+        reference.stdout == written,
+        "docs/policy.md is not what the code says: write it again with `garant policy reference > docs/policy.md`"
+    );
+    let folder = tempfile::tempdir().expect("a folder");
+    let man = garant(&["man".as_ref(), folder.path().as_os_str()]);
+    assert!(man.status.success() && folder.path().join("garant-verify.1").exists(), "{}", transcript(&man));
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(!garant(&["completions", shell]).stdout.is_empty(), "{shell}");
+    }
+}

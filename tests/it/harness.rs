@@ -1,0 +1,368 @@
+//! Starting and stopping real programs, and asking them things.
+
+use std::ffi::OsStr;
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// How long anything may take before a test gives up on it. Generous: the machine may be busy.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The binary under test, built once from this very tree.
+pub(crate) fn binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        let here = std::env::current_exe().expect("a test knows its own path");
+        // target/debug/deps/it-… → target/debug
+        let profile = here.parent().and_then(Path::parent).expect("target directory").to_owned();
+        let mut cargo = command(env!("CARGO"));
+        cargo.args(["build", "--quiet", "--package", "garant"]);
+        if profile.ends_with("release") {
+            cargo.arg("--release");
+        }
+        assert!(cargo.status().expect("cargo runs").success(), "garant does not build");
+        profile.join("garant")
+    })
+}
+
+#[expect(clippy::disallowed_methods, reason = "tests start real programs")]
+pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    command.env_remove("GARANT_POLICY").env_remove("GARANT_DATA").env("NO_COLOR", "1");
+    command
+}
+
+#[expect(clippy::disallowed_methods, reason = "tests wait in real time")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// Wall clock in µs, for comparing what was published with what was done.
+#[expect(clippy::disallowed_methods, reason = "the truth that a test compares with")]
+pub(crate) fn wall_micros() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    i64::try_from(since.as_micros()).expect("before the year 292277")
+}
+
+/// Runs `garant` with these arguments to its end.
+pub(crate) fn garant<S: AsRef<OsStr>>(arguments: &[S]) -> Output {
+    command(binary()).args(arguments).output().expect("garant starts")
+}
+
+/// What a program wrote, and how it ended.
+pub(crate) fn transcript(output: &Output) -> String {
+    format!(
+        "exit {:?}\n--- stdout\n{}--- stderr\n{}",
+        output.status.code(),
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
+}
+
+/// Asks until the answer is there.
+pub(crate) fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let end = now() + PATIENCE;
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(now() < end, "waited {PATIENCE:?} in vain for: {what}");
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+pub(crate) fn pause(seconds: f64) {
+    thread::sleep(Duration::from_secs_f64(seconds));
+}
+
+/// A port that was free a moment ago.
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port()
+}
+
+/// One HTTP/1.1 exchange without any library of ours.
+pub(crate) fn http(method: &str, url: &str, headers: &[(&str, &str)], body: &[u8]) -> Option<(u16, String, Vec<u8>)> {
+    let rest = url.strip_prefix("http://")?;
+    let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let address: SocketAddr = host.parse().ok()?;
+    #[expect(clippy::disallowed_methods, reason = "a test asks over the network")]
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    let mut head = format!("{method} /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n");
+    for (name, value) in headers {
+        write!(head, "{name}: {value}\r\n").ok()?;
+    }
+    write!(head, "Content-Length: {}\r\n\r\n", body.len()).ok()?;
+    stream.write_all(head.as_bytes()).ok()?;
+    stream.write_all(body).ok()?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).ok()?;
+    let end = answer.windows(4).position(|w| w == b"\r\n\r\n")?;
+    let head = String::from_utf8(answer[..end].to_vec()).ok()?;
+    let status = head.split(' ').nth(1)?.parse().ok()?;
+    let mut body = answer[end + 4..].to_vec();
+    if head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
+        body = dechunk(&body)?;
+    }
+    Some((status, head, body))
+}
+
+fn dechunk(mut raw: &[u8]) -> Option<Vec<u8>> {
+    let mut whole = Vec::new();
+    loop {
+        let end = raw.windows(2).position(|w| w == b"\r\n")?;
+        let size = usize::from_str_radix(std::str::from_utf8(&raw[..end]).ok()?, 16).ok()?;
+        if size == 0 {
+            return Some(whole);
+        }
+        whole.extend(raw.get(end + 2..end + 2 + size)?);
+        raw = raw.get(end + 2 + size + 2..)?;
+    }
+}
+
+/// A GET that must answer 200.
+pub(crate) fn get(url: &str) -> Option<Vec<u8>> {
+    http("GET", url, &[], b"").filter(|(status, ..)| *status == 200).map(|(_, _, body)| body)
+}
+
+/// A running `garant up` and its folder. Killed when dropped.
+pub(crate) struct Up {
+    pub(crate) folder: TempDir,
+    child: Child,
+    /// Base URL of the team's listener, with the final `/`.
+    pub(crate) team: String,
+    /// The ready line.
+    pub(crate) ready: Value,
+}
+
+/// Writes the policy into a fresh folder.
+pub(crate) fn folder_with(policy: &str) -> TempDir {
+    let folder = tempfile::Builder::new().prefix("garant-it-").tempdir().expect("a temporary folder");
+    std::fs::write(folder.path().join("garant.toml"), policy).expect("the policy is written");
+    folder
+}
+
+fn up_command(folder: &Path) -> Command {
+    let mut up = command(binary());
+    up.current_dir(folder).args(["up", "--json", "--policy", "garant.toml", "--data", "data"]);
+    up
+}
+
+/// Runs `garant up` where it is expected to refuse.
+pub(crate) fn up_refused(folder: &Path) -> Output {
+    let mut child = up_command(folder).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("garant starts");
+    let end = now() + PATIENCE;
+    while child.try_wait().expect("the child can be waited for").is_none() {
+        if now() > end {
+            child.kill().expect("the child can be killed");
+            panic!("garant up was expected to refuse, and runs: {}", transcript(&child.wait_with_output().expect("output")));
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    child.wait_with_output().expect("output")
+}
+
+impl Up {
+    /// Starts `garant up` on this policy and waits for its ready line.
+    pub(crate) fn start(policy: &str) -> Self {
+        Self::start_in(folder_with(policy))
+    }
+
+    /// Starts it in a folder that is there.
+    pub(crate) fn start_in(folder: TempDir) -> Self {
+        let log = std::fs::File::create(folder.path().join("stderr.log")).expect("a log file");
+        let mut child =
+            up_command(folder.path()).stdout(Stdio::piped()).stderr(log).spawn().expect("garant starts");
+        let mut line = String::new();
+        let stdout = child.stdout.take().expect("stdout is piped");
+        BufReader::new(stdout).read_line(&mut line).expect("stdout can be read");
+        let errors = || std::fs::read_to_string(folder.path().join("stderr.log")).unwrap_or_default();
+        let ready: Value =
+            serde_json::from_str(&line).unwrap_or_else(|_| panic!("no ready line but `{line}`:\n{}", errors()));
+        let team = ready["team"].as_str().expect("the ready line has the team's URL").to_owned();
+        Self { folder, child, team, ready }
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.team)
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        let sent = command("kill").args([&format!("-{name}"), &self.pid().to_string()]).status().expect("kill runs");
+        assert!(sent.success(), "the process takes the signal {name}");
+    }
+
+    /// `/api/status.json`.
+    pub(crate) fn status(&self) -> Value {
+        eventually("the status", || get(&self.url("api/status.json")).and_then(|body| serde_json::from_slice(&body).ok()))
+    }
+
+    /// The latest verdict on each objective of the promise, as published.
+    pub(crate) fn verdicts(&self, promise: &str) -> Vec<Value> {
+        let body = get(&self.url("log/verdicts.json")).unwrap_or_default();
+        let all: Vec<Value> = serde_json::from_slice(&body).unwrap_or_default();
+        all.into_iter().map(|v| v["verdict"].clone()).filter(|v| v["promise"] == promise).collect()
+    }
+
+    /// Kills it as a crash would, and keeps its folder.
+    pub(crate) fn crash(mut self) -> TempDir {
+        self.child.kill().expect("it can be killed");
+        self.child.wait().expect("it ends");
+        self.into_folder()
+    }
+
+    /// Asks it to stop, waits for the end, and keeps its folder.
+    pub(crate) fn stop(mut self) -> TempDir {
+        self.signal("TERM");
+        let status = eventually("the end of garant up", || self.child.try_wait().expect("it can be waited for"));
+        assert!(status.success(), "a clean stop ends with {status}: {}", self.errors());
+        self.into_folder()
+    }
+
+    pub(crate) fn errors(&self) -> String {
+        std::fs::read_to_string(self.path("stderr.log")).unwrap_or_default()
+    }
+
+    fn into_folder(mut self) -> TempDir {
+        let elsewhere = TempDir::new().expect("a temporary folder");
+        std::mem::replace(&mut self.folder, elsewhere)
+    }
+}
+
+impl Drop for Up {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let errors = self.errors();
+            let tail = errors.len().saturating_sub(4000);
+            drop(writeln!(std::io::stderr(), "--- last words of garant up\n{}", errors.get(tail..).unwrap_or(&errors)));
+        }
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// A real nginx on loopback, plain on `http` and with TLS on `https`.
+pub(crate) struct Nginx {
+    folder: TempDir,
+    child: Option<Child>,
+    pub(crate) http: u16,
+    pub(crate) https: u16,
+}
+
+/// Which certificate nginx shows.
+#[derive(Clone, Copy)]
+pub(crate) enum Certificate {
+    Good,
+    Expired,
+}
+
+impl Nginx {
+    pub(crate) fn start() -> Self {
+        let folder = tempfile::Builder::new().prefix("garant-nginx-").tempdir().expect("a temporary folder");
+        let mut nginx = Self { folder, child: None, http: free_port(), https: free_port() };
+        nginx.certificate(Certificate::Good);
+        nginx.run();
+        nginx
+    }
+
+    /// The authority that signed the certificate, for whoever must trust it.
+    pub(crate) fn authority(&self) -> PathBuf {
+        self.folder.path().join("ca.pem")
+    }
+
+    pub(crate) fn certificate(&mut self, which: Certificate) {
+        use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+        let at = |name: &str| self.folder.path().join(name);
+        let authority_key = KeyPair::generate().expect("a key");
+        let mut authority = CertificateParams::new(Vec::<String>::new()).expect("parameters");
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        if !at("ca.pem").exists() {
+            std::fs::write(at("ca.pem"), authority.self_signed(&authority_key).expect("a certificate").pem()).expect("written");
+            std::fs::write(at("ca.key"), authority_key.serialize_pem()).expect("written");
+        }
+        let authority_key = KeyPair::from_pem(&std::fs::read_to_string(at("ca.key")).expect("read")).expect("a key");
+        let issuer = Issuer::new(authority, authority_key);
+        let mut leaf = CertificateParams::new(vec!["localhost".to_owned()]).expect("parameters");
+        leaf.subject_alt_names.push(rcgen::SanType::IpAddress([127, 0, 0, 1].into()));
+        if matches!(which, Certificate::Expired) {
+            leaf.not_before = rcgen::date_time_ymd(2020, 1, 1);
+            leaf.not_after = rcgen::date_time_ymd(2021, 1, 1);
+        }
+        let key = KeyPair::generate().expect("a key");
+        let signed = leaf.signed_by(&key, &issuer).expect("a certificate");
+        std::fs::write(at("leaf.pem"), signed.pem()).expect("written");
+        std::fs::write(at("leaf.key"), key.serialize_pem()).expect("written");
+        if let Some(child) = &self.child {
+            let sent = command("kill").args(["-HUP", &child.id().to_string()]).status().expect("kill runs");
+            assert!(sent.success());
+        }
+    }
+
+    /// Starts the server, again if it was stopped.
+    pub(crate) fn run(&mut self) {
+        let at = self.folder.path();
+        let (http, https, dir) = (self.http, self.https, at.display());
+        let configuration = format!(
+            "daemon off; master_process on; worker_processes 1; pid {dir}/nginx.pid; error_log {dir}/error.log;\n\
+             events {{ worker_connections 256; }}\n\
+             http {{ access_log off; client_body_temp_path {dir}/b; proxy_temp_path {dir}/p; fastcgi_temp_path {dir}/f;\n\
+             uwsgi_temp_path {dir}/u; scgi_temp_path {dir}/s;\n\
+             server {{ listen 127.0.0.1:{http}; location / {{ return 200 'all is well\\n'; }} }}\n\
+             server {{ listen 127.0.0.1:{https} ssl; ssl_certificate {dir}/leaf.pem; ssl_certificate_key {dir}/leaf.key;\n\
+             location / {{ return 200 'all is well\\n'; }} }} }}\n"
+        );
+        std::fs::write(at.join("nginx.conf"), configuration).expect("written");
+        let child = command("nginx")
+            .args([OsStr::new("-c"), at.join("nginx.conf").as_os_str(), OsStr::new("-p"), at.as_os_str()])
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("nginx starts; scripts/test installs it");
+        self.child = Some(child);
+        eventually("nginx to answer", || get(&format!("http://127.0.0.1:{http}/")));
+    }
+
+    /// Stops it at once, as a crash of the machine would.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // The workers are children of the master: take the whole family, the master first so that none comes back.
+            let workers = command("pgrep").args(["-P", &child.id().to_string()]).output().expect("pgrep runs").stdout;
+            child.kill().expect("nginx can be killed");
+            child.wait().expect("nginx ends");
+            for worker in String::from_utf8_lossy(&workers).lines() {
+                drop(command("kill").args(["-9", worker]).status());
+            }
+        }
+    }
+
+    /// Freezes or wakes the workers: connections are taken and nothing is answered.
+    pub(crate) fn freeze(&self, frozen: bool) {
+        let master = self.child.as_ref().expect("nginx runs").id().to_string();
+        let signal = if frozen { "-STOP" } else { "-CONT" };
+        assert!(command("pkill").args([signal, "-P", &master]).status().expect("pkill runs").success());
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        if self.child.is_some() {
+            drop(command("pkill").args(["-CONT", "-P", &self.child.as_ref().map_or(0, Child::id).to_string()]).status());
+        }
+        self.kill();
+    }
+}

@@ -1,0 +1,253 @@
+//! A stranger checks the log with a program we did not write, and every kind of tampering is found.
+//! Promises BX-2, BX-4, JO-1, JO-2.
+
+use std::path::{Path, PathBuf};
+use std::process::Output;
+use std::sync::OnceLock;
+
+use crate::harness::{Nginx, Up, command, eventually, free_port, garant, get, pause, transcript};
+use crate::shadow::policy;
+
+/// The verifier on Go's `x/mod/sumdb`, built once.
+fn go_verifier() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("verify-go");
+        let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/verify-go");
+        let built = command("go")
+            .args(["build", "-o"])
+            .arg(&target)
+            .arg(".")
+            .current_dir(folder)
+            .env("GO111MODULE", "off")
+            .env("GOPATH", "/usr/share/gocode")
+            .env("GOFLAGS", "")
+            .output()
+            .expect("go starts; scripts/test installs it");
+        assert!(built.status.success(), "{}", transcript(&built));
+        target
+    })
+}
+
+fn text(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn verify(arguments: &[&str]) -> Output {
+    let mut all = vec!["verify", "--json"];
+    all.extend(arguments);
+    garant(&all)
+}
+
+/// A log with some history, exported. The folder holds `export/` and `data/`.
+fn exported() -> (tempfile::TempDir, PathBuf, String) {
+    let mut nginx = Nginx::start();
+    let up = Up::start(&policy(&nginx));
+    eventually("a first verdict", || up.verdicts("AV-1").pop());
+    nginx.kill();
+    pause(3.0);
+    nginx.run();
+    pause(2.0);
+    let folder = up.stop();
+    let export = folder.path().join("export");
+    let done = garant(&[
+        "log".as_ref(),
+        "export".as_ref(),
+        "--data".as_ref(),
+        folder.path().join("data").as_os_str(),
+        export.as_os_str(),
+    ]);
+    assert!(done.status.success(), "{}", transcript(&done));
+    let vkey = text(&export.join("vkey")).trim().to_owned();
+    (folder, export, vkey)
+}
+
+#[test]
+fn a_stranger_verifies_an_export() {
+    let (_folder, export, vkey) = exported();
+    let at = export.to_str().expect("UTF-8");
+
+    let pinned = verify(&[at, "--vkey", &vkey]);
+    assert_eq!(pinned.status.code(), Some(0), "authenticated: {}", transcript(&pinned));
+    let alone = verify(&[at]);
+    assert_eq!(alone.status.code(), Some(3), "self-consistent only: {}", transcript(&alone));
+    let other = verify(&[at, "--vkey", "shop.example/1+00000000+AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"]);
+    assert!(matches!(other.status.code(), Some(1 | 2)), "a wrong key: {}", transcript(&other));
+
+    let go = command(go_verifier()).args([at, &vkey]).output().expect("the Go verifier starts");
+    assert!(go.status.success(), "{}", transcript(&go));
+
+    // No payload of the team's, in any file.
+    for file in files(&export) {
+        let bytes = std::fs::read(&file).expect("read");
+        for secret in [&b"engine.started"[..], b"watch.detail", b"policy.changed"] {
+            assert!(!bytes.windows(secret.len()).any(|w| w == secret), "{} in {}", String::from_utf8_lossy(secret), file.display());
+        }
+    }
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
+    }
+    found.sort();
+    found
+}
+
+/// One bit flipped in any file of an export is found by verification alone.
+#[test]
+fn no_bit_can_be_flipped() {
+    let (_folder, export, vkey) = exported();
+    let at = export.to_str().expect("UTF-8");
+    let mut tried = 0;
+    for file in files(&export) {
+        let genuine = std::fs::read(&file).expect("read");
+        // The first, the last but one (the last is a newline in text files), and some between.
+        for position in [0, genuine.len() / 3, genuine.len() / 2, genuine.len().saturating_sub(2)] {
+            let mut altered = genuine.clone();
+            let Some(byte) = altered.get_mut(position) else { continue };
+            *byte ^= 0x01;
+            std::fs::write(&file, &altered).expect("written");
+            let found = verify(&[at, "--vkey", &vkey]);
+            assert_ne!(
+                found.status.code(),
+                Some(0),
+                "a bit of byte {position} of {} was flipped and nobody noticed: {}",
+                file.display(),
+                transcript(&found)
+            );
+            tried += 1;
+        }
+        std::fs::write(&file, &genuine).expect("written");
+    }
+    assert!(tried > 30, "only {tried} places were tried");
+    assert_eq!(verify(&[at, "--vkey", &vkey]).status.code(), Some(0), "and put back, all is well");
+}
+
+/// The same log over HTTP, an older snapshot, and a fork by somebody who has the key.
+#[test]
+fn what_a_remembered_checkpoint_finds() {
+    let nginx = Nginx::start();
+    let up = Up::start(&policy(&nginx));
+    let public = up.ready["public"].as_str().expect("a public URL").to_owned();
+    let log = format!("{public}log/");
+    eventually("a first verdict", || up.verdicts("AV-1").pop());
+    let vkey = String::from_utf8(get(&format!("{log}vkey")).expect("vkey")).expect("UTF-8").trim().to_owned();
+
+    let over_http = verify(&[&log, "--vkey", &vkey]);
+    assert_eq!(over_http.status.code(), Some(0), "{}", transcript(&over_http));
+
+    // The operator keeps a copy of an early state …
+    let early = up.stop();
+    let copy = early.path().join("early");
+    copy_folder(&early.path().join("data"), &copy);
+    let up = Up::start_in(early);
+    pause(3.0);
+    let remembered = up.path("remembered");
+    let public = up.ready["public"].as_str().expect("a public URL").to_owned();
+    let note = eventually("a later checkpoint", || get(&format!("{public}log/checkpoint")));
+    std::fs::write(&remembered, note).expect("written");
+    let folder = up.stop();
+
+    // … and puts it back, head and all, then goes on from there with the same key: a fork.
+    let data = folder.path().join("data");
+    let refused_copy = folder.path().join("honest");
+    std::fs::rename(&data, &refused_copy).expect("moved");
+    copy_folder(&copy, &data);
+    let refused = crate::harness::up_refused(folder.path());
+    let said = transcript(&refused);
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    assert!(said.contains("log succeed"), "the way out is named: {said}");
+
+    // A dishonest operator removes the memory too.
+    std::fs::remove_file(folder.path().join("data.head")).expect("the remembered head is beside the data");
+    let forked = Up::start_in(folder);
+    pause(6.0);
+    let public = forked.ready["public"].as_str().expect("a public URL").to_owned();
+    let log = format!("{public}log/");
+    let blind = verify(&[&log, "--vkey", &vkey]);
+    assert_eq!(blind.status.code(), Some(0), "alone, a fork can't be seen: {}", transcript(&blind));
+    let seen = eventually("the fork to be found", || {
+        let found = verify(&[&log, "--vkey", &vkey, "--since", forked.path("remembered").to_str().expect("UTF-8")]);
+        (found.status.code() == Some(1)).then_some(found)
+    });
+    drop(seen);
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    let copied = command("cp").args(["-a"]).arg(from).arg(to).status().expect("cp runs");
+    assert!(copied.success());
+}
+
+/// A witness cosigns, its signature is collected, published, and required by who asks for it.
+#[test]
+fn a_witness_cosigns() {
+    let nginx = Nginx::start();
+    let folder = tempfile::tempdir().expect("a folder");
+    let state = folder.path().join("witness");
+    let port = free_port();
+    let initialised = garant(&["witness".as_ref(), "init".as_ref(), "--state".as_ref(), state.as_os_str(), "--name".as_ref(), "witness.example".as_ref()]);
+    assert!(initialised.status.success(), "{}", transcript(&initialised));
+    let witness_vkey = String::from_utf8(initialised.stdout).expect("UTF-8").trim().to_owned();
+
+    let with_witness = policy(&nginx).replace(
+        "[journal]\n",
+        &format!("[journal]\nwitness = [{{ url = \"http://127.0.0.1:{port}/\", vkey = \"{witness_vkey}\" }}]\n"),
+    );
+    let up = Up::start(&with_witness);
+    let vkey = up.ready["vkey"].as_str().expect("the vkey is in the ready line").to_owned();
+    // The witness starts later than the log, knows it by its key, and dies in between: nothing waits for it.
+    let mut serve = command(crate::harness::binary());
+    serve.args(["witness".as_ref(), "serve".as_ref(), "--state".as_ref(), state.as_os_str()]);
+    serve.args(["--listen", &format!("127.0.0.1:{port}"), "--log", &vkey]);
+    let mut witness = serve.spawn().expect("the witness starts");
+    let public = up.ready["public"].as_str().expect("a public URL").to_owned();
+    let cosigned = eventually("a cosignature", || {
+        let note = String::from_utf8(get(&format!("{public}log/checkpoint"))?).ok()?;
+        note.contains("— witness.example ").then_some(note)
+    });
+    witness.kill().expect("killed");
+    witness.wait().expect("ended");
+    assert!(cosigned.contains("— shop.example/1 "), "{cosigned}");
+
+    let policy_file = folder.path().join("tlog-policy");
+    std::fs::write(&policy_file, format!("log {vkey}\nwitness w {witness_vkey}\nquorum w\n")).expect("written");
+    let required = eventually("a verification with the witness required", || {
+        let output = verify(&[&format!("{public}log/"), "--vkey", &vkey, "--tlog-policy", policy_file.to_str()?]);
+        // Between two checkpoints the newest may not be cosigned, now that the witness is dead.
+        output.status.code().is_some().then_some(output)
+    });
+    assert!(matches!(required.status.code(), Some(0 | 1)), "{}", transcript(&required));
+}
+
+/// A key is rotated inside the log, and who pinned the old one follows.
+#[test]
+fn the_key_rotates_inside_the_log() {
+    let (folder, _, old) = exported();
+    let data = folder.path().join("data");
+    let rotate = |more: &[&str]| {
+        let mut arguments = vec!["log", "rotate", "--data", data.to_str().expect("UTF-8")];
+        arguments.extend(more);
+        let output = garant(&arguments);
+        assert!(output.status.success(), "{}", transcript(&output));
+    };
+    let export_to = |name: &str| {
+        let export = folder.path().join(name);
+        let output = garant(&["log", "export", "--data", data.to_str().expect("UTF-8"), export.to_str().expect("UTF-8")]);
+        assert!(output.status.success(), "{}", transcript(&output));
+        export
+    };
+    rotate(&[]);
+    let both = export_to("both");
+    assert_eq!(verify(&[both.to_str().expect("UTF-8"), "--vkey", &old]).status.code(), Some(0), "the old key still signs");
+    rotate(&["--finish"]);
+    let after = export_to("after");
+    let new = text(&after.join("vkey")).trim().to_owned();
+    assert_ne!(old, new);
+    let by_old = verify(&[after.to_str().expect("UTF-8"), "--vkey", &old]);
+    assert_eq!(by_old.status.code(), Some(0), "who pinned the old key follows the announcement: {}", transcript(&by_old));
+    let by_new = verify(&[after.to_str().expect("UTF-8"), "--vkey", &new]);
+    assert_eq!(by_new.status.code(), Some(0), "{}", transcript(&by_new));
+}

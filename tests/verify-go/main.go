@@ -1,0 +1,695 @@
+// Command verify-go checks an export of a garant log without a line of garant.
+//
+// It rests on the reference implementation of signed notes and transparency logs, golang.org/x/mod/sumdb/{note,tlog},
+// and on the standard library; what it knows of garant is what docs/log.md says. It exists so that "an outsider can
+// verify it with tools we did not write" is a test and not a sentence.
+//
+// What it does not do: recompute verdicts. For that one needs the rules of the evaluator, and `garant verify`.
+package main
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strconv"
+	"strings"
+
+	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
+)
+
+const (
+	tileHeight  = 8
+	bundleWidth = 1 << tileHeight
+	leafPrefix  = "garant-leaf/1 "
+	teamPrefix  = "team:"
+	microsHour  = int64(3600 * 1e6)
+	hoursPerDay = 24
+)
+
+type list []string
+
+func (l *list) String() string     { return strings.Join(*l, ",") }
+func (l *list) Set(v string) error { *l = append(*l, v); return nil }
+
+func main() {
+	var witnesses list
+	flag.Var(&witnesses, "witness", "verifier `key` of a witness whose cosignature must be there; may be repeated")
+	since := flag.String("since", "", "an older checkpoint of this log, in a `file` kept from an earlier look")
+	flag.Usage = func() {
+		fmt.Fprint(flag.CommandLine.Output(), `usage: verify-go [-witness KEY]… [-since FILE] DIRECTORY [KEY]…
+
+KEY is the verifier key of the log, known from elsewhere; more than one while a key is being replaced. Without it the
+key in the export is used, which says nothing about who signed.
+
+`)
+		flag.PrintDefaults()
+	}
+	flag.Parse()
+	if flag.NArg() < 1 {
+		flag.Usage()
+		os.Exit(2)
+	}
+	a := &audit{dir: flag.Arg(0)}
+	if err := a.run(flag.Args()[1:], witnesses, *since); err != nil {
+		fmt.Fprintf(os.Stderr, "FAILED: %v\n", err)
+		os.Exit(1)
+	}
+	fmt.Println("OK: every check passed")
+}
+
+// An audit is one look at one export.
+type audit struct {
+	dir     string
+	vkeys   []note.Verifier
+	origin  string
+	tree    tlog.Tree
+	leaves  []leaf
+	hashes  []tlog.Hash // of the leaves
+	stored  store
+	public  int
+	private int
+	gone    int
+	payload map[int64]envelope // disclosed
+}
+
+// A leaf is one entry as everybody may see it.
+type leaf struct {
+	coarse     string
+	sequence   int64
+	hour       int64
+	commitment [32]byte
+}
+
+// An envelope is what a disclosed payload says, as far as this program reads it.
+type envelope struct {
+	Type       string          `json:"type"`
+	Log        string          `json:"log"`
+	RecordedAt int64           `json:"recorded_at"`
+	Body       json.RawMessage `json:"body"`
+}
+
+// store keeps the hashes of the whole tree, in the order that tlog gives them.
+type store []tlog.Hash
+
+func (s store) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
+	out := make([]tlog.Hash, len(indexes))
+	for i, index := range indexes {
+		if index < 0 || index >= int64(len(s)) {
+			return nil, fmt.Errorf("hash %d is not there", index)
+		}
+		out[i] = s[index]
+	}
+	return out, nil
+}
+
+func (a *audit) run(vkeys, witnesses []string, since string) error {
+	standing := "authenticated"
+	if len(vkeys) == 0 {
+		own, err := a.read("vkey")
+		if err != nil {
+			return err
+		}
+		vkeys = []string{strings.TrimSpace(string(own))}
+		standing = "self-consistent, not authenticated (no key given)"
+	}
+	for _, text := range vkeys {
+		verifier, err := note.NewVerifier(text)
+		if err != nil {
+			return fmt.Errorf("vkey %q: %w", text, err)
+		}
+		a.vkeys = append(a.vkeys, verifier)
+	}
+	checkpoint, err := a.read("checkpoint")
+	if err != nil {
+		return err
+	}
+	if a.origin, a.tree, err = openCheckpoint(checkpoint, a.vkeys); err != nil {
+		return fmt.Errorf("checkpoint: %w", err)
+	}
+	fmt.Printf("checkpoint: %s, %d entries, %s\n", a.origin, a.tree.N, standing)
+	for _, text := range witnesses {
+		at, err := cosigned(checkpoint, text)
+		if err != nil {
+			return fmt.Errorf("witness %q: %w", text, err)
+		}
+		fmt.Printf("witness: cosigned at %d\n", at)
+	}
+	for _, step := range []struct {
+		name  string
+		check func() error
+	}{
+		{"entries", a.checkEntries},
+		{"tiles", a.checkTiles},
+		{"payloads", a.checkPayloads},
+		{"completeness", a.checkComplete},
+		{"proofs", a.checkProofs},
+		{"verdicts.json", a.checkVerdicts},
+		{"policy.json", a.checkPolicy},
+	} {
+		if err := step.check(); err != nil {
+			return fmt.Errorf("%s: %w", step.name, err)
+		}
+	}
+	if since != "" {
+		if err := a.checkSince(since); err != nil {
+			return fmt.Errorf("since %s: %w", since, err)
+		}
+	}
+	return nil
+}
+
+func (a *audit) read(path string) ([]byte, error) {
+	return os.ReadFile(filepath.Join(a.dir, filepath.FromSlash(path)))
+}
+
+// openCheckpoint verifies a note and reads the tree head in it.
+func openCheckpoint(text []byte, verifiers []note.Verifier) (string, tlog.Tree, error) {
+	var tree tlog.Tree
+	opened, err := note.Open(text, note.VerifierList(verifiers...))
+	if err != nil {
+		return "", tree, err
+	}
+	lines := strings.Split(opened.Text, "\n")
+	if len(lines) < 4 || lines[3] != "" {
+		return "", tree, fmt.Errorf("a tree head has three lines, this text has %d", len(lines)-1)
+	}
+	origin := lines[0]
+	if opened.Sigs[0].Name != origin {
+		return "", tree, fmt.Errorf("signed by %q, but the origin is %q", opened.Sigs[0].Name, origin)
+	}
+	if tree.N, err = strconv.ParseInt(lines[1], 10, 64); err != nil || strconv.FormatInt(tree.N, 10) != lines[1] || tree.N < 0 {
+		return "", tree, fmt.Errorf("%q is not a size", lines[1])
+	}
+	if tree.Hash, err = tlog.ParseHash(lines[2]); err != nil {
+		return "", tree, fmt.Errorf("root: %w", err)
+	}
+	return origin, tree, nil
+}
+
+// cosigned verifies a tlog-cosignature (type 0x04) by the witness with that key, and says when it was made.
+func cosigned(text []byte, vkey string) (uint64, error) {
+	parts := strings.SplitN(vkey, "+", 3)
+	if len(parts) != 3 {
+		return 0, errors.New("a verifier key is name+hash+base64")
+	}
+	key, err := base64.StdEncoding.DecodeString(parts[2])
+	if err != nil || len(key) != 1+ed25519.PublicKeySize || key[0] != 4 {
+		return 0, errors.New("not an Ed25519 cosignature key (type 0x04)")
+	}
+	sum := sha256.Sum256(append([]byte(parts[0]+"\n"), key...))
+	if hex.EncodeToString(sum[:4]) != parts[1] {
+		return 0, errors.New("its key hash is wrong")
+	}
+	verifier := &witness{name: parts[0], hash: binary.BigEndian.Uint32(sum[:4]), key: key[1:]}
+	opened, err := note.Open(text, note.VerifierList(verifier))
+	if err != nil {
+		return 0, err
+	}
+	signature, err := base64.StdEncoding.DecodeString(opened.Sigs[0].Base64)
+	if err != nil {
+		return 0, err
+	}
+	return binary.BigEndian.Uint64(signature[4:12]), nil
+}
+
+// witness is a note.Verifier for tlog-cosignature.
+type witness struct {
+	name string
+	hash uint32
+	key  ed25519.PublicKey
+}
+
+func (w *witness) Name() string    { return w.name }
+func (w *witness) KeyHash() uint32 { return w.hash }
+func (w *witness) Verify(message, signature []byte) bool {
+	if len(signature) != 8+ed25519.SignatureSize {
+		return false
+	}
+	header := fmt.Sprintf("cosignature/v1\ntime %d\n", binary.BigEndian.Uint64(signature))
+	return ed25519.Verify(w.key, append([]byte(header), message...), signature[8:])
+}
+
+// numberPath writes n as C2SP does: 1234067 is x001/x234/067.
+func numberPath(n int64) string {
+	path := fmt.Sprintf("%03d", n%1000)
+	for n /= 1000; n > 0; n /= 1000 {
+		path = fmt.Sprintf("x%03d/%s", n%1000, path)
+	}
+	return path
+}
+
+func partial(width int64) string {
+	if width == bundleWidth {
+		return ""
+	}
+	return fmt.Sprintf(".p/%d", width)
+}
+
+// bundles calls f for each entry bundle of the tree: its number, its width, and its first entry.
+func (a *audit) bundles(f func(suffix string, first, width int64) error) error {
+	for first := int64(0); first < a.tree.N; first += bundleWidth {
+		width := a.tree.N - first
+		if width > bundleWidth {
+			width = bundleWidth
+		}
+		if err := f(numberPath(first/bundleWidth)+partial(width), first, width); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkEntries hashes every entry of every bundle and compares the root with the signed one.
+func (a *audit) checkEntries() error {
+	err := a.bundles(func(suffix string, first, width int64) error {
+		path := "tile/entries/" + suffix
+		data, err := a.read(path)
+		if err != nil {
+			return err
+		}
+		for n := first; n < first+width; n++ {
+			if len(data) < 2 || len(data)-2 < int(binary.BigEndian.Uint16(data)) {
+				return fmt.Errorf("%s ends within entry %d", path, n)
+			}
+			length := int(binary.BigEndian.Uint16(data))
+			entry := data[2 : 2+length]
+			data = data[2+length:]
+			parsed, err := parseLeaf(string(entry))
+			if err != nil {
+				return fmt.Errorf("%s, entry %d: %w", path, n, err)
+			}
+			if parsed.sequence != n {
+				return fmt.Errorf("%s: entry %d says that it is %d", path, n, parsed.sequence)
+			}
+			hash := tlog.RecordHash(entry)
+			hashes, err := tlog.StoredHashesForRecordHash(n, hash, a.stored)
+			if err != nil {
+				return err
+			}
+			a.stored = append(a.stored, hashes...)
+			a.hashes = append(a.hashes, hash)
+			a.leaves = append(a.leaves, parsed)
+		}
+		if len(data) != 0 {
+			return fmt.Errorf("%s holds more than its %d entries", path, width)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	root, err := tlog.TreeHash(a.tree.N, a.stored)
+	if err != nil {
+		return err
+	}
+	if root != a.tree.Hash {
+		return fmt.Errorf("the root of the entries is %v, the signed one %v", root, a.tree.Hash)
+	}
+	fmt.Printf("entries: %d hashed, root as signed\n", a.tree.N)
+	return nil
+}
+
+func parseLeaf(text string) (leaf, error) {
+	var l leaf
+	fields := strings.Split(strings.TrimPrefix(text, leafPrefix), " ")
+	if !strings.HasPrefix(text, leafPrefix) || len(fields) != 4 {
+		return l, fmt.Errorf("%q is not a leaf", text)
+	}
+	var err error
+	if l.sequence, err = strconv.ParseInt(fields[1], 10, 64); err != nil {
+		return l, err
+	}
+	if l.hour, err = strconv.ParseInt(fields[2], 10, 64); err != nil {
+		return l, err
+	}
+	commitment, err := hex.DecodeString(fields[3])
+	if err != nil || len(commitment) != len(l.commitment) {
+		return l, fmt.Errorf("%q is not a commitment", fields[3])
+	}
+	copy(l.commitment[:], commitment)
+	l.coarse = fields[0]
+	return l, nil
+}
+
+// checkTiles compares every tile on disk with the hashes of the entries.
+func (a *audit) checkTiles() error {
+	count := 0
+	for _, tile := range tlog.NewTiles(tileHeight, 0, a.tree.N) {
+		// Narrower versions of the last tile of a level were published on the way here; an export has the widest.
+		if left := a.tree.N>>(tileHeight*tile.L) - tile.N*bundleWidth; int64(tile.W) < left && tile.W < bundleWidth {
+			continue
+		}
+		count++
+		want, err := tlog.ReadTileData(tile, a.stored)
+		if err != nil {
+			return err
+		}
+		path := fmt.Sprintf("tile/%d/%s%s", tile.L, numberPath(tile.N), partial(int64(tile.W)))
+		got, err := a.read(path)
+		if err != nil {
+			return err
+		}
+		if !bytes.Equal(got, want) {
+			return fmt.Errorf("%s does not hold the hashes of its entries", path)
+		}
+	}
+	fmt.Printf("tiles: %d compared\n", count)
+	return nil
+}
+
+// checkPayloads compares every disclosed payload with the commitment in its leaf.
+func (a *audit) checkPayloads() error {
+	a.payload = make(map[int64]envelope)
+	return a.bundles(func(suffix string, first, width int64) error {
+		path := "payload/" + suffix
+		data, err := a.read(path)
+		if err != nil {
+			return err
+		}
+		last := first - 1
+		for _, line := range strings.SplitAfter(string(data), "\n") {
+			if line == "" {
+				continue
+			}
+			fields := strings.SplitN(strings.TrimSuffix(line, "\n"), " ", 3)
+			if len(fields) != 3 || !strings.HasSuffix(line, "\n") {
+				return fmt.Errorf("%s: %.60q is not a line of a payload bundle", path, line)
+			}
+			n, err := strconv.ParseInt(fields[0], 10, 64)
+			if err != nil || n <= last || n >= first+width {
+				return fmt.Errorf("%s: %q is not the next sequence", path, fields[0])
+			}
+			last = n
+			salt, err := base64.StdEncoding.DecodeString(fields[1])
+			if err != nil || len(salt) != 32 {
+				return fmt.Errorf("%s, entry %d: %q is not a salt", path, n, fields[1])
+			}
+			if err := a.disclose(n, salt, []byte(fields[2])); err != nil {
+				return fmt.Errorf("%s, entry %d: %w", path, n, err)
+			}
+		}
+		return nil
+	})
+}
+
+func (a *audit) disclose(n int64, salt, payload []byte) error {
+	l := a.leaves[n]
+	if sha256.Sum256(append(salt, payload...)) != l.commitment {
+		return errors.New("the payload is not the one that the log commits to")
+	}
+	var e envelope
+	if err := json.Unmarshal(payload, &e); err != nil {
+		return err
+	}
+	if !strings.HasPrefix(l.coarse, teamPrefix) && e.Type != l.coarse {
+		return fmt.Errorf("the leaf says %q, the payload %q", l.coarse, e.Type)
+	}
+	if e.Log != a.origin {
+		return fmt.Errorf("recorded for the log %q", e.Log)
+	}
+	if floorDiv(e.RecordedAt, microsHour) != l.hour {
+		return fmt.Errorf("recorded at %d µs, the leaf says hour %d", e.RecordedAt, l.hour)
+	}
+	a.payload[n] = e
+	return nil
+}
+
+func floorDiv(a, b int64) int64 {
+	if a%b != 0 && a < 0 {
+		return a/b - 1
+	}
+	return a / b
+}
+
+// checkComplete demands the payload of every public entry, unless an entry that is disclosed says that the payloads of its
+// day were destroyed, and that at least as many were as are missing.
+//
+// Such an entry is destroyed in its turn. Then the leaf without payload still shows that there was one, and days before
+// the newest destruction that can be read are covered by it.
+func (a *audit) checkComplete() error {
+	destroyed := make(map[int64]int64) // day → how many
+	newest := int64(math.MinInt64)
+	for n, e := range a.payload {
+		if e.Type != "journal.destroyed" {
+			continue
+		}
+		var body struct {
+			Class   string
+			Day     int64 // since 1970-01-01
+			Entries int64
+		}
+		if err := json.Unmarshal(e.Body, &body); err != nil {
+			return fmt.Errorf("entry %d: %w", n, err)
+		}
+		if body.Class != "evidence" {
+			continue
+		}
+		if body.Entries > destroyed[body.Day] {
+			destroyed[body.Day] = body.Entries
+		}
+		if body.Day > newest {
+			newest = body.Day
+		}
+	}
+	missing := make(map[int64]int64) // day → how many
+	announcementGone := false
+	for n, l := range a.leaves {
+		_, disclosed := a.payload[int64(n)]
+		switch {
+		case strings.HasPrefix(l.coarse, teamPrefix):
+			a.private++
+		case disclosed:
+			a.public++
+		default:
+			a.gone++
+			missing[floorDiv(l.hour, hoursPerDay)]++
+			announcementGone = announcementGone || l.coarse == "journal.destroyed"
+		}
+	}
+	for day, count := range missing {
+		announced, known := destroyed[day]
+		if known && count > announced || !known && !(announcementGone && newest > day) {
+			return fmt.Errorf("%d public payloads of day %d are held back, and only %d were announced as destroyed", count, day, announced)
+		}
+	}
+	fmt.Printf("payloads: %d public ones as committed, %d destroyed as announced, %d for the team only\n", a.public, a.gone, a.private)
+	return nil
+}
+
+// checkProofs verifies every proof file: c2sp.org/tlog-proof@v1.
+func (a *audit) checkProofs() error {
+	count := 0
+	err := filepath.WalkDir(filepath.Join(a.dir, "proof"), func(path string, entry fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		n, err := a.checkProof(string(text))
+		if err != nil {
+			return fmt.Errorf("%s: %w", filepath.Base(path), err)
+		}
+		if name := fmt.Sprintf("%d.tlog-proof", n); filepath.Base(path) != name {
+			return fmt.Errorf("%s proves entry %d", filepath.Base(path), n)
+		}
+		count++
+		return nil
+	})
+	if err == nil {
+		fmt.Printf("proofs: %d inclusion proofs verified\n", count)
+	}
+	return err
+}
+
+func (a *audit) checkProof(text string) (int64, error) {
+	head, checkpoint, found := strings.Cut(text, "\n\n")
+	lines := strings.Split(head, "\n")
+	if !found || lines[0] != "c2sp.org/tlog-proof@v1" {
+		return 0, errors.New("not a tlog-proof")
+	}
+	lines = lines[1:]
+	var extra string
+	if len(lines) > 0 && strings.HasPrefix(lines[0], "extra ") {
+		extra = strings.TrimPrefix(lines[0], "extra ")
+		lines = lines[1:]
+	}
+	if len(lines) == 0 || !strings.HasPrefix(lines[0], "index ") {
+		return 0, errors.New("it has no index")
+	}
+	n, err := strconv.ParseInt(strings.TrimPrefix(lines[0], "index "), 10, 64)
+	if err != nil || n < 0 || n >= a.tree.N {
+		return 0, fmt.Errorf("%q is not an entry of this tree", lines[0])
+	}
+	var proof tlog.RecordProof
+	for _, line := range lines[1:] {
+		hash, err := tlog.ParseHash(line)
+		if err != nil {
+			return 0, err
+		}
+		proof = append(proof, hash)
+	}
+	origin, tree, err := openCheckpoint([]byte(checkpoint), a.vkeys)
+	if err != nil {
+		return 0, err
+	}
+	if origin != a.origin {
+		return 0, fmt.Errorf("its checkpoint is of the log %q", origin)
+	}
+	if err := tlog.CheckRecord(proof, tree.N, tree.Hash, n, a.hashes[n]); err != nil {
+		return 0, err
+	}
+	if err := a.checkExtra(n, extra); err != nil {
+		return 0, err
+	}
+	return n, a.checkPrefix(tree)
+}
+
+// checkExtra demands that what a proof file carries along is the leaf that it proves, and the line that opens it.
+func (a *audit) checkExtra(n int64, extra string) error {
+	if extra == "" {
+		return nil
+	}
+	text, err := base64.StdEncoding.DecodeString(extra)
+	if err != nil {
+		return err
+	}
+	entry, opening, _ := bytes.Cut(text, []byte("\n"))
+	if tlog.RecordHash(entry) != a.hashes[n] {
+		return errors.New("its extra line is not the leaf that it proves")
+	}
+	if len(opening) == 0 {
+		return nil
+	}
+	fields := strings.SplitN(strings.TrimSuffix(string(opening), "\n"), " ", 3)
+	if len(fields) != 3 || fields[0] != strconv.FormatInt(n, 10) {
+		return errors.New("its extra line does not open the entry that it proves")
+	}
+	salt, err := base64.StdEncoding.DecodeString(fields[1])
+	if err != nil {
+		return err
+	}
+	return a.disclose(n, salt, []byte(fields[2]))
+}
+
+// checkPrefix demands that an older tree head is one that this tree had.
+func (a *audit) checkPrefix(old tlog.Tree) error {
+	if old.N > a.tree.N {
+		return fmt.Errorf("it has %d entries, this export only %d: entries are missing", old.N, a.tree.N)
+	}
+	if old.N == 0 {
+		return nil
+	}
+	proof, err := tlog.ProveTree(a.tree.N, old.N, a.stored)
+	if err != nil {
+		return err
+	}
+	if err := tlog.CheckTree(proof, a.tree.N, a.tree.Hash, old.N, old.Hash); err != nil {
+		return fmt.Errorf("history was rewritten: %w", err)
+	}
+	return nil
+}
+
+func (a *audit) checkSince(path string) error {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	origin, tree, err := openCheckpoint(text, a.vkeys)
+	if err != nil {
+		return err
+	}
+	if origin != a.origin {
+		return fmt.Errorf("it is of the log %q", origin)
+	}
+	if err := a.checkPrefix(tree); err != nil {
+		return err
+	}
+	fmt.Printf("since: consistent with the tree of %d entries\n", tree.N)
+	return nil
+}
+
+// checkVerdicts demands that verdicts.json repeats disclosed entries, word for word.
+func (a *audit) checkVerdicts() error {
+	var verdicts []struct {
+		Sequence int64           `json:"sequence"`
+		Verdict  json.RawMessage `json:"verdict"`
+	}
+	if present, err := a.readJSON("verdicts.json", &verdicts); !present || err != nil {
+		return err
+	}
+	for _, v := range verdicts {
+		e, ok := a.payload[v.Sequence]
+		if !ok || e.Type != "promise.verdict" {
+			return fmt.Errorf("entry %d is not a disclosed verdict", v.Sequence)
+		}
+		if !sameJSON(e.Body, v.Verdict) {
+			return fmt.Errorf("entry %d says something else", v.Sequence)
+		}
+	}
+	fmt.Printf("verdicts.json: %d verdicts as journaled\n", len(verdicts))
+	return nil
+}
+
+// checkPolicy demands that policy.json is the newest policy of the log.
+func (a *audit) checkPolicy() error {
+	var policy json.RawMessage
+	if present, err := a.readJSON("policy.json", &policy); !present || err != nil {
+		return err
+	}
+	for n := a.tree.N - 1; n >= 0; n-- {
+		if e, ok := a.payload[n]; ok && e.Type == "policy.applied" {
+			if !sameJSON(e.Body, policy) {
+				return fmt.Errorf("entry %d, the newest policy, says something else", n)
+			}
+			fmt.Printf("policy.json: as journaled in entry %d\n", n)
+			return nil
+		}
+	}
+	return errors.New("the log discloses no policy")
+}
+
+// readJSON reads a file that is in an export once there is something to put in it.
+func (a *audit) readJSON(path string, into interface{}) (bool, error) {
+	data, err := a.read(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return true, json.Unmarshal(data, into)
+}
+
+// sameJSON compares values, not spelling; numbers by their digits, so that none is rounded.
+func sameJSON(a, b json.RawMessage) bool {
+	value := func(raw json.RawMessage) (v interface{}, err error) {
+		decoder := json.NewDecoder(bytes.NewReader(raw))
+		decoder.UseNumber()
+		err = decoder.Decode(&v)
+		return v, err
+	}
+	left, err := value(a)
+	if err != nil {
+		return false
+	}
+	right, err := value(b)
+	return err == nil && reflect.DeepEqual(left, right)
+}

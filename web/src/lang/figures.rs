@@ -1,0 +1,244 @@
+//! Figures as people write them.
+//!
+//! The one thing that may not go wrong: a measured figure that misses its target must never be rounded until it looks like
+//! it. So the low end is rounded down, the high end up, and decimals are added for as long as a figure on one side of the
+//! target would be shown as the target itself.
+
+use std::fmt::Write as _;
+
+use event::{Ppb, Span, Time};
+
+use super::{Language, NARROW};
+
+/// Decimals of a percentage that parts per billion can fill.
+const DECIMALS_MAX: u32 = 7;
+/// Decimals that a figure is shown with when its target needs fewer.
+const DECIMALS_USUAL: u32 = 3;
+const SECOND: i64 = 1_000_000;
+
+/// Which way a figure may be rounded without flattering anybody.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Precision {
+    /// Every decimal it has.
+    Exact,
+    /// Rounded down; distinguishable from the target unless it is equal to it.
+    Down(Ppb),
+    /// Rounded up; distinguishable from the target unless it is equal to it.
+    Up(Ppb),
+}
+
+impl Language {
+    const fn decimal_mark(self) -> char {
+        match self {
+            Self::French => ',',
+            Self::English => '.',
+        }
+    }
+
+    /// `99.99 %`, `99,99 %`.
+    pub fn percent(self, share: Ppb, precision: Precision) -> String {
+        let parts = match precision {
+            Precision::Exact => share.parts(),
+            Precision::Down(target) => rounded(share.parts(), target.parts(), i64::div_euclid),
+            Precision::Up(target) => rounded(share.parts(), target.parts(), |parts, step| -(-parts).div_euclid(step)),
+        };
+        let decimals = format!("{:07}", parts % 10_000_000);
+        let decimals = decimals.trim_end_matches('0');
+        let mut text = (parts / 10_000_000).to_string();
+        if !decimals.is_empty() {
+            text.push(self.decimal_mark());
+            text.push_str(decimals);
+        }
+        text.push(NARROW);
+        text.push('%');
+        text
+    }
+
+    /// A length of time with everything down to the second: `1 h 2 min 5 s`, `3 j 4 h`. Below ten seconds, milliseconds are
+    /// shown.
+    pub fn span(self, span: Span) -> String {
+        self.units(span, usize::MAX)
+    }
+
+    /// A length of time by its two largest units, for sentences: `41 min`, `3 d 4 h`.
+    pub fn about(self, span: Span) -> String {
+        self.units(span, 2)
+    }
+
+    fn units(self, span: Span, most: usize) -> String {
+        let micros = span.micros().max(0);
+        if micros < 10 * SECOND {
+            let mut text = (micros / SECOND).to_string();
+            let decimals = format!("{:03}", micros % SECOND / 1000);
+            let decimals = decimals.trim_end_matches('0');
+            if !decimals.is_empty() {
+                text.push(self.decimal_mark());
+                text.push_str(decimals);
+            }
+            return format!("{text}{NARROW}s");
+        }
+        let day = match self {
+            Self::French => "j",
+            Self::English => "d",
+        };
+        let mut rest = micros / SECOND;
+        let mut parts = Vec::new();
+        for (seconds, unit) in [(86_400, day), (3600, "h"), (60, "min"), (1, "s")] {
+            // Between the first unit and the last shown, one that is zero takes a place but no room.
+            if rest >= seconds || !parts.is_empty() {
+                parts.push((rest / seconds, unit));
+                rest %= seconds;
+            }
+        }
+        let mut text = String::new();
+        for (count, unit) in parts.into_iter().take(most).filter(|(count, _)| *count > 0) {
+            let gap = if text.is_empty() { "" } else { " " };
+            // Writing to a String can't fail.
+            let _infallible = write!(text, "{gap}{count}{NARROW}{unit}");
+        }
+        text
+    }
+
+    /// `365 days`, `365 jours`, `1 day`, `15 min`: the length of a window.
+    pub fn window(self, span: Span) -> String {
+        let days = span.micros() / (86_400 * SECOND);
+        if days * 86_400 * SECOND == span.micros() && days > 0 { self.days(days) } else { self.about(span) }
+    }
+
+    pub(super) fn days(self, days: i64) -> String {
+        format!("{}{NARROW}{}", self.count(days.unsigned_abs()), self.word_days(days))
+    }
+
+    pub(super) const fn word_days(self, days: i64) -> &'static str {
+        match (self, days) {
+            (Self::French, -1..=1) => "jour",
+            (Self::French, _) => "jours",
+            (Self::English, 1) => "day",
+            (Self::English, _) => "days",
+        }
+    }
+
+    /// `1 234 567`, `1,234,567`.
+    pub fn count(self, count: u64) -> String {
+        let digits = count.to_string();
+        let mark = match self {
+            Self::French => NARROW,
+            Self::English => ',',
+        };
+        let mut text = String::with_capacity(digits.len() + digits.len());
+        for (position, digit) in digits.chars().enumerate() {
+            if position > 0 && (digits.len() - position) % 3 == 0 {
+                text.push(mark);
+            }
+            text.push(digit);
+        }
+        text
+    }
+
+    /// `22 November 2026, 23:00 UTC`, `22 novembre 2026, 23 h 00 UTC`.
+    pub fn instant(self, time: Time) -> String {
+        const FRENCH: [&str; 12] = [
+            "janvier", "février", "mars", "avril", "mai", "juin", "juillet", "août", "septembre", "octobre", "novembre",
+            "décembre",
+        ];
+        const ENGLISH: [&str; 12] = [
+            "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+            "December",
+        ];
+        // RFC 3339 has fixed places from the year 0 to 9999; a clock that is elsewhere is shown as it is.
+        let text = time.to_rfc3339();
+        let field = |from: usize, to: usize| text.get(from..to).and_then(|digits| digits.parse::<usize>().ok());
+        let fields = (field(0, 4), field(5, 7), field(8, 10), text.get(11..13), text.get(14..16));
+        let (Some(year), Some(month @ 1..=12), Some(day), Some(hour), Some(minute)) = fields else { return text };
+        match (self, day) {
+            (Self::French, 1) => format!("1er {} {year}, {hour}{NARROW}h{NARROW}{minute} UTC", FRENCH[month - 1]),
+            (Self::French, _) => format!("{day} {} {year}, {hour}{NARROW}h{NARROW}{minute} UTC", FRENCH[month - 1]),
+            (Self::English, _) => format!("{day} {} {year}, {hour}:{minute} UTC", ENGLISH[month - 1]),
+        }
+    }
+}
+
+/// Rounds to the usual decimals, or to as many more as tell the figure from the target.
+fn rounded(parts: i64, target: i64, divide: impl Fn(i64, i64) -> i64) -> i64 {
+    let mut decimals = DECIMALS_USUAL;
+    loop {
+        let step = 10_i64.pow(DECIMALS_MAX - decimals);
+        let shown = divide(parts, step) * step;
+        if decimals == DECIMALS_MAX || shown.cmp(&target) == parts.cmp(&target) {
+            return shown;
+        }
+        decimals += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plain(text: &str) -> String {
+        text.replace(NARROW, " ")
+    }
+
+    #[test]
+    fn a_missed_target_is_never_rounded_into_a_kept_one() {
+        let target = Ppb::new(999_900_000);
+        for (parts, down, up) in [
+            (999_900_000, "99.99 %", "99.99 %"),
+            (999_910_000, "99.991 %", "99.991 %"),
+            (999_912_345, "99.991 %", "99.992 %"),
+            (999_899_999, "99.989 %", "99.9899999 %"),
+            (999_900_001, "99.9900001 %", "99.991 %"),
+            (999_895_000, "99.989 %", "99.9895 %"),
+            (1_000_000_000, "100 %", "100 %"),
+            (0, "0 %", "0 %"),
+        ] {
+            let share = Ppb::new(parts);
+            assert_eq!(plain(&Language::English.percent(share, Precision::Down(target))), down, "{parts} down");
+            assert_eq!(plain(&Language::English.percent(share, Precision::Up(target))), up, "{parts} up");
+        }
+        // All of a neighbourhood: what is shown stands to the target as the figure does.
+        for parts in 999_899_000..999_901_000 {
+            for precision in [Precision::Down(target), Precision::Up(target)] {
+                let shown = Language::English.percent(Ppb::new(parts), precision);
+                let shown = Ppb::parse_percent(&plain(&shown)).expect("what we print is a percentage");
+                assert_eq!(shown.cmp(&target), Ppb::new(parts).cmp(&target), "{parts}");
+            }
+        }
+        assert_eq!(Language::French.percent(target, Precision::Exact), "99,99\u{202f}%");
+    }
+
+    #[test]
+    fn lengths_read_well() {
+        for (span, exact, about) in [
+            (Span::ZERO, "0 s", "0 s"),
+            (Span::from_millis(850), "0.85 s", "0.85 s"),
+            (Span::from_millis(4_250), "4.25 s", "4.25 s"),
+            (Span::from_secs(59), "59 s", "59 s"),
+            (Span::from_secs(900), "15 min", "15 min"),
+            (Span::from_secs(903), "15 min 3 s", "15 min 3 s"),
+            (Span::from_secs(3605), "1 h 5 s", "1 h"),
+            (Span::from_secs(3725), "1 h 2 min 5 s", "1 h 2 min"),
+            (Span::from_secs(3 * 86_400 + 4 * 3600 + 59), "3 d 4 h 59 s", "3 d 4 h"),
+        ] {
+            assert_eq!(plain(&Language::English.span(span)), exact);
+            assert_eq!(plain(&Language::English.about(span)), about);
+        }
+        assert_eq!(plain(&Language::French.span(Span::from_days(2))), "2 j");
+        assert_eq!(plain(&Language::French.span(Span::from_millis(4_250))), "4,25 s");
+        assert_eq!(plain(&Language::French.window(Span::from_days(365))), "365 jours");
+        assert_eq!(plain(&Language::English.window(Span::from_days(1))), "1 day");
+        assert_eq!(plain(&Language::English.window(Span::from_secs(90 * 60))), "1 h 30 min");
+    }
+
+    #[test]
+    fn counts_and_dates() {
+        assert_eq!(Language::English.count(1_234_567), "1,234,567");
+        assert_eq!(plain(&Language::French.count(1_234_567)), "1 234 567");
+        assert_eq!(Language::French.count(999), "999");
+        let time = Time::parse_rfc3339("2026-08-01T05:07:09Z").expect("a date");
+        assert_eq!(Language::English.instant(time), "1 August 2026, 05:07 UTC");
+        assert_eq!(plain(&Language::French.instant(time)), "1er août 2026, 05 h 07 UTC");
+        // A clock gone mad is no reason for a page to fail.
+        assert!(!Language::French.instant(Time::from_micros(i64::MIN)).is_empty());
+    }
+}

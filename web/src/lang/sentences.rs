@@ -1,0 +1,193 @@
+//! Sentences with figures in them: what an objective measures, what it promises, what was found, and why.
+
+use event::policy::Objective;
+use event::promise::{Figure, Reason, Unit};
+use event::{Ppb, Span, Time};
+
+use super::{Language, Precision};
+
+const DAY: i64 = 86_400_000_000;
+
+impl Language {
+    /// What is measured, over which window. `subject` is what customers call the service, or the name of the probe.
+    pub(crate) fn objective(self, objective: &Objective, subject: &str) -> String {
+        use Objective::{Absence, Availability, Configuration, Coverage, Freshness};
+        let (Availability { over, .. }
+        | Freshness { over, .. }
+        | Coverage { over, .. }
+        | Configuration { over, .. }
+        | Absence { over, .. }) = objective;
+        let what = match (self, objective) {
+            (Self::French, Availability { .. }) => format!("disponibilité, {subject}"),
+            (Self::English, Availability { .. }) => format!("availability, {subject}"),
+            (Self::French, Freshness { .. }) => format!("plus long temps entre deux succès, {subject}"),
+            (Self::English, Freshness { .. }) => format!("longest time between two successes, {subject}"),
+            (Self::French, Coverage { .. }) => format!("part du temps observée, {subject}"),
+            (Self::English, Coverage { .. }) => format!("share of the time observed, {subject}"),
+            (Self::French, Configuration { .. }) => format!("conformité à chaque observation, {subject}"),
+            (Self::English, Configuration { .. }) => format!("conformity at every observation, {subject}"),
+            (Self::French, Absence { .. }) => format!("absence, {subject}"),
+            (Self::English, Absence { .. }) => format!("absence, {subject}"),
+        };
+        match self {
+            Self::French => format!("{what}, sur {}", self.window(*over)),
+            Self::English => format!("{what}, over {}", self.window(*over)),
+        }
+    }
+
+    /// What figure is promised.
+    pub(crate) fn promised(self, objective: &Objective) -> String {
+        match objective {
+            Objective::Availability { at_least, .. } | Objective::Coverage { at_least, .. } => {
+                let share = self.percent(*at_least, Precision::Exact);
+                match self {
+                    Self::French => format!("au moins {share}"),
+                    Self::English => format!("at least {share}"),
+                }
+            }
+            Objective::Freshness { at_most, .. } => {
+                let span = self.span(*at_most);
+                match self {
+                    Self::French => format!("au plus {span}"),
+                    Self::English => format!("at most {span}"),
+                }
+            }
+            Objective::Configuration { observed, .. } => {
+                let share = self.percent(*observed, Precision::Exact);
+                match self {
+                    Self::French => format!("sans exception, avec au moins {share} du temps observé"),
+                    Self::English => format!("without exception, with at least {share} of the time observed"),
+                }
+            }
+            Objective::Absence { observed, .. } => {
+                let share = self.percent(*observed, Precision::Exact);
+                match self {
+                    Self::French => format!("jamais, avec au moins {share} du temps observé"),
+                    Self::English => format!("never, with at least {share} of the time observed"),
+                }
+            }
+        }
+    }
+
+    /// What was measured: one figure when the truth is known, else the two that it lies between.
+    pub(crate) fn figure(self, figure: &Figure) -> String {
+        let (low, high) = match figure.unit {
+            Unit::Ppb => {
+                let target = Ppb::new(figure.target);
+                (
+                    self.percent(Ppb::new(figure.low), Precision::Down(target)),
+                    self.percent(Ppb::new(figure.high), Precision::Up(target)),
+                )
+            }
+            Unit::Micros => (self.span(Span::from_micros(figure.low)), self.span(Span::from_micros(figure.high))),
+            Unit::Count => (self.times(figure.low), self.times(figure.high)),
+        };
+        // Two lengths that differ by less than what is shown are shown as one.
+        match self {
+            _ if low == high => low,
+            Self::French => format!("entre {low} et {high}"),
+            Self::English => format!("between {low} and {high}"),
+        }
+    }
+
+    fn times(self, count: i64) -> String {
+        let number = self.count(count.max(0).unsigned_abs());
+        match (self, count) {
+            (Self::French, ..=0) => "jamais".to_owned(),
+            (Self::French, _) => format!("{number} fois"),
+            (Self::English, ..=0) => "never".to_owned(),
+            (Self::English, 1) => "once".to_owned(),
+            (Self::English, _) => format!("{number} times"),
+        }
+    }
+
+    /// Why, or what to know beside it.
+    pub(crate) fn reason(self, reason: &Reason) -> String {
+        match (self, reason) {
+            (_, Reason::WindowFilling { elapsed, length }) => self.filling(*elapsed, *length),
+            (Self::French, Reason::Unobserved { length }) => format!("non observé pendant {}", self.about(*length)),
+            (Self::English, Reason::Unobserved { length }) => format!("not observed for {}", self.about(*length)),
+            (Self::French, Reason::Down { length, outages }) => {
+                let outages_word = if *outages > 1 { "interruptions" } else { "interruption" };
+                format!("en panne {} en {} {outages_word}", self.about(*length), self.count(*outages))
+            }
+            (Self::English, Reason::Down { length, outages }) => {
+                let outages_word = if *outages == 1 { "outage" } else { "outages" };
+                format!("{} down in {} {outages_word}", self.about(*length), self.count(*outages))
+            }
+            (Self::French, Reason::Maintenance { length }) => {
+                format!("{} de maintenance annoncée, mise à part", self.about(*length))
+            }
+            (Self::English, Reason::Maintenance { length }) => {
+                format!("{} of announced maintenance, set apart", self.about(*length))
+            }
+            (Self::French, Reason::LoneObserver) => "observé d’un seul point".to_owned(),
+            (Self::English, Reason::LoneObserver) => "observed by one point only".to_owned(),
+            (Self::French, Reason::NoEvidence) => "rien dans le journal n’en parle encore".to_owned(),
+            (Self::English, Reason::NoEvidence) => "nothing in the log bears on it yet".to_owned(),
+            (Self::French, Reason::AtRisk) => "menacé\u{a0}: plus de la moitié de la marge est consommée".to_owned(),
+            (Self::English, Reason::AtRisk) => "at risk: more than half of what may go wrong has".to_owned(),
+        }
+    }
+
+    /// "12 of 365 days": whole days elapsed of whole days, else both lengths in full.
+    fn filling(self, elapsed: Span, length: Span) -> String {
+        let whole_days = length.micros() % DAY == 0 && elapsed.micros() >= DAY;
+        let (days_elapsed, days) = (elapsed.micros() / DAY, length.micros() / DAY);
+        match (self, whole_days) {
+            (Self::French, true) => format!("{days_elapsed} {} sur {days}", self.word_days(days_elapsed)),
+            (Self::English, true) => format!("{days_elapsed} of {}", self.days(days)),
+            (Self::French, false) => format!("{} sur {}", self.about(elapsed), self.window(length)),
+            (Self::English, false) => format!("{} of {}", self.about(elapsed), self.window(length)),
+        }
+    }
+
+    /// Since when an outcome holds.
+    pub(crate) fn since(self, time: Time) -> String {
+        match self {
+            Self::French => format!("depuis le {}", self.instant(time)),
+            Self::English => format!("since {}", self.instant(time)),
+        }
+    }
+
+    /// When everything was last evaluated.
+    pub(crate) fn evaluated(self, time: Time) -> String {
+        match self {
+            Self::French => format!("Dernière évaluation\u{a0}: {}.", self.instant(time)),
+            Self::English => format!("Last evaluated: {}.", self.instant(time)),
+        }
+    }
+
+    /// How many promises are kept, broken and unproven.
+    pub(crate) fn summary(self, kept: usize, broken: usize, unproven: usize) -> String {
+        let plural = |count: usize, one: &'static str, more: &'static str| if count > 1 { more } else { one };
+        match self {
+            Self::French => format!(
+                "{kept} {}, {broken} {}, {unproven} {}",
+                plural(kept, "tenue", "tenues"),
+                plural(broken, "rompue", "rompues"),
+                plural(unproven, "non prouvée", "non prouvées"),
+            ),
+            Self::English => format!("{kept} kept, {broken} broken, {unproven} unproven"),
+        }
+    }
+
+    /// The text of a link to the proof of an entry.
+    pub(crate) fn entry(self, sequence: u64) -> String {
+        match self {
+            Self::French => format!("entrée {sequence}"),
+            Self::English => format!("entry {sequence}"),
+        }
+    }
+
+    /// Who cosigned, and when.
+    pub(crate) fn cosigned(self, witness: &str, at: Time) -> String {
+        match self {
+            Self::French => format!("{witness}, le {}", self.instant(at)),
+            Self::English => format!("{witness}, {}", self.instant(at)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,103 @@
+use super::*;
+use crate::lang::NARROW;
+
+fn plain(text: &str) -> String {
+    text.replace([NARROW, '\u{a0}'], " ")
+}
+
+#[test]
+fn reasons_are_said_in_both_languages() {
+    let minutes = |m: i64| Span::from_secs(60 * m);
+    for (reason, french, english) in [
+        (
+            Reason::WindowFilling { elapsed: Span::from_secs(12 * 86_400 + 3600), length: Span::from_days(365) },
+            "12 jours sur 365",
+            "12 of 365 days",
+        ),
+        (
+            Reason::WindowFilling { elapsed: Span::from_days(1), length: Span::from_days(180) },
+            "1 jour sur 180",
+            "1 of 180 days",
+        ),
+        (
+            Reason::WindowFilling { elapsed: minutes(41), length: Span::from_days(180) },
+            "41 min sur 180 jours",
+            "41 min of 180 days",
+        ),
+        (Reason::Unobserved { length: minutes(5) }, "non observé pendant 5 min", "not observed for 5 min"),
+        (
+            Reason::Down { length: minutes(41), outages: 2 },
+            "en panne 41 min en 2 interruptions",
+            "41 min down in 2 outages",
+        ),
+        (
+            Reason::Down { length: Span::from_secs(30), outages: 1 },
+            "en panne 30 s en 1 interruption",
+            "30 s down in 1 outage",
+        ),
+        (
+            Reason::Maintenance { length: minutes(90) },
+            "1 h 30 min de maintenance annoncée, mise à part",
+            "1 h 30 min of announced maintenance, set apart",
+        ),
+        (Reason::LoneObserver, "observé d’un seul point", "observed by one point only"),
+        (Reason::NoEvidence, "rien dans le journal n’en parle encore", "nothing in the log bears on it yet"),
+        (
+            Reason::AtRisk,
+            "menacé : plus de la moitié de la marge est consommée",
+            "at risk: more than half of what may go wrong has",
+        ),
+    ] {
+        assert_eq!(plain(&Language::French.reason(&reason)), french);
+        assert_eq!(plain(&Language::English.reason(&reason)), english);
+    }
+}
+
+#[test]
+fn figures_are_in_the_customers_terms() {
+    let figure = |unit, low, high, target| Figure { unit, low, high, target };
+    for (figure, french, english) in [
+        (
+            figure(Unit::Ppb, 999_910_000, 999_950_000, 999_900_000),
+            "entre 99,991 % et 99,995 %",
+            "between 99.991 % and 99.995 %",
+        ),
+        (figure(Unit::Ppb, 1_000_000_000, 1_000_000_000, 999_900_000), "100 %", "100 %"),
+        (
+            figure(Unit::Micros, 900_000_000, 903_000_000, 900_000_000),
+            "entre 15 min et 15 min 3 s",
+            "between 15 min and 15 min 3 s",
+        ),
+        (figure(Unit::Count, 0, 0, 0), "jamais", "never"),
+        (figure(Unit::Count, 1, 1, 0), "1 fois", "once"),
+        (figure(Unit::Count, 0, 2, 0), "entre jamais et 2 fois", "between never and 2 times"),
+    ] {
+        assert_eq!(plain(&Language::French.figure(&figure)), french);
+        assert_eq!(plain(&Language::English.figure(&figure)), english);
+    }
+}
+
+/// French wants a no-break space before `: ; ! ? %` and inside guillemets; English wants none.
+#[test]
+fn typography() {
+    let french = format!("{:?}", Language::French.words());
+    let french = french.replace("\\u{a0}", "\u{a0}").replace("\\u{202f}", "\u{202f}");
+    let values: Vec<&str> = french.split('"').skip(1).step_by(2).collect();
+    assert!(values.len() > 40, "{}", values.len());
+    for value in values {
+        let mut before = ' ';
+        for character in value.chars() {
+            if matches!(character, ';' | '!' | '?' | '%') {
+                assert_eq!(before, NARROW, "before {character} in {value}");
+            }
+            if character == ':' {
+                assert_eq!(before, '\u{a0}', "before {character} in {value}");
+            }
+            assert_ne!(character, '\'', "a typewriter apostrophe in {value}");
+            before = character;
+        }
+        assert!(!value.contains("  "), "two spaces in {value}");
+    }
+    let english = format!("{:?}", Language::English.words());
+    assert!(!english.contains("\\u{202f}") && !english.contains("  "), "{english}");
+}

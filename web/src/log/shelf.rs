@@ -1,0 +1,166 @@
+//! Which files a log has, and how each is made.
+
+use event::{Audience, Envelope};
+use journal::disclosure::Disclosure;
+use journal::export::{self, ListedVerdict};
+use journal::leaf::Leaf;
+use journal::tile::{self, BundleId, Resource, TileId};
+use journal::tlog_proof::TlogProof;
+use store::{Entry, StoreError};
+
+use crate::answer::Caching;
+use crate::state::{Published, State};
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const JSON: &str = "application/json";
+const BINARY: &str = "application/octet-stream";
+
+/// Most bytes of payload in one bundle. 256 entries hold a hundred kilobytes or so; only hundreds of huge policies in a row
+/// come near. At the bound the answer is 503, and `garant log export` still writes the file.
+const PAYLOAD_BUNDLE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// A file, whole.
+pub(crate) struct File {
+    pub(crate) content_type: &'static str,
+    pub(crate) caching: Caching,
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// Why a file that the log has can't be made.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ShelfError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the bundle can't be encoded: {0}")]
+    Bundle(#[from] tile::BundleError),
+    #[error("the file can't be written as JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("the store returned fewer entries than the published checkpoint covers")]
+    Short,
+    #[error("the payloads of the bundle have more than {PAYLOAD_BUNDLE_BYTES_MAX} bytes; `garant log export` writes them")]
+    TooLarge,
+}
+
+/// Makes the file at `path`, relative to the root of the log; `None` when the published log has no such file.
+pub(crate) async fn read(state: &State, path: &str) -> Result<Option<File>, ShelfError> {
+    let Some(published) = state.published.borrow().clone() else { return Ok(None) };
+    if let Some(resource) = tile::parse_path(path) {
+        return match resource {
+            Resource::Tile(id) => tile(state, &published, id).await,
+            Resource::Entries(id) => entries(state, &published, id).await,
+            Resource::Payload(id) => payloads(state, &published, id).await,
+        };
+    }
+    if let Some(number) = path.strip_prefix("proof/").and_then(|name| name.strip_suffix(".tlog-proof")) {
+        let index = number.parse().ok().filter(|index| export::proof_path(*index) == path);
+        return match index {
+            Some(index) => proof(state, &published, index).await,
+            None => Ok(None),
+        };
+    }
+    let file = |content_type, bytes| Some(File { content_type, caching: Caching::Revalidate, bytes });
+    Ok(match path {
+        export::CHECKPOINT => file(TEXT, published.note.clone().into_bytes()),
+        export::VKEY => file(TEXT, format!("{}\n", state.identity.borrow().vkey).into_bytes()),
+        export::TLOG_POLICY => file(TEXT, state.identity.borrow().tlog_policy.clone().into_bytes()),
+        export::POLICY => {
+            let policy = state.policy.borrow().applied.as_ref().map(serde_json::to_vec).transpose()?;
+            policy.and_then(|bytes| file(JSON, bytes))
+        }
+        export::VERDICTS => file(JSON, verdicts(state, &published)?),
+        export::ROTATIONS => {
+            let notes = state.journal.rotations().await?;
+            if notes.is_empty() { None } else { file(TEXT, notes.join("\n").into_bytes()) }
+        }
+        _ => None,
+    })
+}
+
+async fn tile(state: &State, published: &Published, id: TileId) -> Result<Option<File>, ShelfError> {
+    // How many hashes of this level the published tree has.
+    let hashes = published.size >> (8 * u32::from(id.level));
+    if !within(id.index, id.width, hashes) {
+        return Ok(None);
+    }
+    let bytes = state.journal.tile(id).await?.ok_or(ShelfError::Short)?;
+    Ok(Some(File { content_type: BINARY, caching: Caching::Immutable, bytes }))
+}
+
+async fn entries(state: &State, published: &Published, id: BundleId) -> Result<Option<File>, ShelfError> {
+    if !within(id.index, id.width, published.size) {
+        return Ok(None);
+    }
+    let range = id.start()..id.start() + u64::from(id.width);
+    let leaves = state.journal.leaves(range).await?;
+    if leaves.len() != usize::from(id.width) {
+        return Err(ShelfError::Short);
+    }
+    Ok(Some(File { content_type: BINARY, caching: Caching::Immutable, bytes: tile::encode_bundle(&leaves)? }))
+}
+
+/// Not immutable: payloads are destroyed when they are old enough, and their lines go.
+async fn payloads(state: &State, published: &Published, id: BundleId) -> Result<Option<File>, ShelfError> {
+    if !within(id.index, id.width, published.size) {
+        return Ok(None);
+    }
+    let mut bytes = Vec::new();
+    let (mut next, end) = (id.start(), id.start() + u64::from(id.width));
+    while next < end {
+        let entries = state.journal.entries(next..end).await?;
+        if entries.is_empty() {
+            return Err(ShelfError::Short);
+        }
+        for entry in &entries {
+            if let Some(disclosure) = disclosed(entry) {
+                disclosure.write_line(&mut bytes);
+            }
+            if bytes.len() > PAYLOAD_BUNDLE_BYTES_MAX {
+                return Err(ShelfError::TooLarge);
+            }
+        }
+        next += entries.len() as u64;
+    }
+    Ok(Some(File { content_type: TEXT, caching: Caching::Revalidate, bytes }))
+}
+
+async fn proof(state: &State, published: &Published, index: u64) -> Result<Option<File>, ShelfError> {
+    if index >= published.size {
+        return Ok(None);
+    }
+    let entries = state.journal.entries(index..index + 1).await?;
+    let entry = entries.first().ok_or(ShelfError::Short)?;
+    let proof = state.journal.inclusion(index, published.size).await?;
+    let proof = TlogProof { index, proof, checkpoint_note: published.note.clone(), extra: None }
+        .with_evidence(&entry.leaf, disclosed(entry).as_ref());
+    Ok(Some(File { content_type: TEXT, caching: Caching::Revalidate, bytes: proof.to_text().into_bytes() }))
+}
+
+/// The latest verdicts that the published log holds. A verdict that waits for its checkpoint appears with it.
+fn verdicts(state: &State, published: &Published) -> Result<Vec<u8>, serde_json::Error> {
+    let board = state.board.borrow().clone();
+    let listed = board.rows().filter(|standing| standing.sequence < published.size).map(|standing| {
+        let verdict = serde_json::value::to_raw_value(&standing.verdict)?;
+        Ok(ListedVerdict { sequence: standing.sequence, verdict })
+    });
+    serde_json::to_vec(&listed.collect::<Result<Vec<_>, serde_json::Error>>()?)
+}
+
+/// Whether the first `width` things of group `index` are among the first `count`.
+fn within(index: u64, width: u16, count: u64) -> bool {
+    let end = index.checked_mul(u64::from(tile::TILE_WIDTH)).and_then(|start| start.checked_add(u64::from(width)));
+    end.is_some_and(|end| end <= count)
+}
+
+/// What everybody may read of an entry. The committed leaf decides; the payload must say the same, so that a mistake of the
+/// sequencer, or a kind that was public by error, discloses nothing.
+pub(crate) fn disclosed(entry: &Entry) -> Option<Disclosure<'_>> {
+    let payload = entry.payload.as_ref()?;
+    let leaf = Leaf::parse(&entry.leaf).ok().filter(Leaf::is_public)?;
+    let kind = Envelope::decode(&payload.bytes).ok()?.kind;
+    let for_the_team = event::kind_named(&kind).is_some_and(|known| known.audience == Audience::Team);
+    if kind != leaf.coarse || for_the_team {
+        tracing::error!(sequence = entry.sequence, leaf = leaf.coarse, %kind, "leaf and payload disagree on who may read it");
+        return None;
+    }
+    Some(Disclosure { sequence: entry.sequence, salt: payload.salt, payload: &payload.bytes })
+}

@@ -1,0 +1,148 @@
+//! `/metrics`: garant's own figures in OpenMetrics, for the team's own monitoring (promise WA-1 watches the watcher).
+//!
+//! Nothing here is evidence: figures of the process begin at its start, and a verdict never reads them. Figures that only
+//! their owner knows come through [`Source`]: a new one is a file of its owner's, not an edit here.
+
+mod process;
+mod text;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State as Shared;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use event::promise::{Outcome, Unit};
+
+pub use text::{Family, Text, Value};
+
+use crate::state::State;
+use crate::status::{self, Reading};
+
+/// Whoever has figures to show.
+pub trait Source: Send + Sync {
+    /// Adds families. Called at each scrape; must neither wait nor fail. Names start with `garant_` and the owner's name.
+    fn write(&self, text: &mut Text);
+}
+
+pub(crate) fn routes() -> Router<Arc<State>> {
+    Router::new().route("/metrics", get(metrics))
+}
+
+async fn metrics(Shared(state): Shared<Arc<State>>) -> Response {
+    ([(header::CONTENT_TYPE, Text::CONTENT_TYPE)], expose(&state)).into_response()
+}
+
+fn expose(state: &State) -> String {
+    let mut text = Text::new();
+    text.info("garant_build", "Which release this is.").sample(&[("version", env!("CARGO_PKG_VERSION"))], 1_u64);
+    process::write(&mut text);
+    journal(state, &mut text);
+    promises(state, &mut text);
+    probes(state, &mut text);
+    engines(state, &mut text);
+    for source in &state.figures {
+        source.write(&mut text);
+    }
+    text.finish()
+}
+
+fn journal(state: &State, text: &mut Text) {
+    let health = state.journal.health();
+    let size = *state.journal.size_watch().borrow();
+    text.counter("garant_journal_entries", "", "Entries of the log.").sample(&[], size);
+    text.counter("garant_journal_refused", "", "Entries that the storage refused.").sample(&[], health.entries_refused);
+    text.gauge("garant_journal_fault", "", "Whether entries are refused now.").sample(&[], health.fault.is_some());
+    text.gauge("garant_journal_reserve_ready", "", "Whether the reserve that pays for the entry about a full disk is in place.")
+        .sample(&[], health.reserve_ready);
+    text.counter("garant_samples_dropped", "", "Samples that were not stored.").sample(&[], health.samples_dropped);
+    if let Some(published) = state.published.borrow().as_deref() {
+        let age = state.clock.now().since(published.at);
+        text.gauge("garant_log_published_entries", "", "Entries below the published checkpoint.").sample(&[], published.size);
+        text.gauge("garant_log_published_age_seconds", "seconds", "Time since a checkpoint was published.")
+            .sample(&[], Value::Millionths(age.micros()));
+        text.gauge("garant_log_cosignatures", "", "Witnesses that cosigned the published checkpoint.")
+            .sample(&[], published.cosignatures.len() as u64);
+    }
+}
+
+fn promises(state: &State, text: &mut Text) {
+    const OUTCOMES: [&str; 3] = ["kept", "broken", "unproven"];
+    let word = |outcome| match outcome {
+        Outcome::Kept => "kept",
+        Outcome::Broken => "broken",
+        Outcome::Unproven => "unproven",
+    };
+    let policy = Arc::clone(&state.policy.borrow());
+    let board = Arc::clone(&state.board.borrow());
+    if let Some(at) = board.evaluated_at {
+        text.gauge("garant_promises_evaluated_timestamp_seconds", "seconds", "When all promises were last evaluated.")
+            .sample(&[], Value::Millionths(at.micros()));
+    }
+    let promises = policy.applied.as_ref().map(|applied| applied.promises.as_slice()).unwrap_or_default();
+    let mut outcomes = text.state_set("garant_promise_outcome", "Whether a promise is kept.");
+    for promise in promises {
+        outcomes.state(&[("promise", promise.id.as_str())], &OUTCOMES, Some(word(board.outcome(promise))));
+    }
+    // One family a unit: figures of one family can be compared.
+    for (unit, name, suffix, help) in [
+        (Unit::Ppb, "garant_objective_ratio", "ratio", "Share measured, between low and high, and the target."),
+        (Unit::Micros, "garant_objective_seconds", "seconds", "Time measured, between low and high, and the target."),
+        (Unit::Count, "garant_objective_occurrences", "", "Occurrences counted, between low and high, and the target."),
+    ] {
+        let mut family = text.gauge(name, suffix, help);
+        for standing in board.rows() {
+            let Some(figure) = standing.verdict.figure.filter(|figure| figure.unit == unit) else { continue };
+            let objective = standing.verdict.objective.to_string();
+            for (end, value) in [("low", figure.low), ("high", figure.high), ("target", figure.target)] {
+                let labels = [("promise", standing.verdict.promise.as_str()), ("objective", &objective), ("end", end)];
+                let value = match unit {
+                    Unit::Ppb => Value::Billionths(value),
+                    Unit::Micros => Value::Millionths(value),
+                    Unit::Count => Value::Whole(value),
+                };
+                family.sample(&labels, value);
+            }
+        }
+    }
+}
+
+fn probes(state: &State, text: &mut Text) {
+    let standings = (state.probes)();
+    let mut family = text.state_set("garant_probe_state", "What an observer says of a probe.");
+    for row in &standings {
+        let labels = [("probe", row.probe.as_str()), ("observer", row.observer.as_str())];
+        let current = Reading::of(row.state.map(|(state, _since)| state));
+        family.state(&labels, &Reading::WORDS, Some(current.as_str()));
+    }
+    let mut family = text.gauge("garant_probe_duration_seconds", "seconds", "How long the last answer took.");
+    for row in &standings {
+        let labels = [("probe", row.probe.as_str()), ("observer", row.observer.as_str())];
+        family.sample(&labels, Value::Millionths(row.took.micros()));
+    }
+    let mut family = text.gauge("garant_probe_asked_timestamp_seconds", "seconds", "When the probe was last asked.");
+    for row in &standings {
+        let labels = [("probe", row.probe.as_str()), ("observer", row.observer.as_str())];
+        family.sample(&labels, Value::Millionths(row.at.micros()));
+    }
+    let mut family = text.state_set("garant_service_state", "What the observers together say of a service.");
+    for service in status::services(state) {
+        family.state(&[("service", service.service.as_str())], &Reading::WORDS, Some(service.state.as_str()));
+    }
+}
+
+fn engines(state: &State, text: &mut Text) {
+    let engines = status::engines(state);
+    let mut family = text.gauge("garant_engine_healthy", "", "Whether an engine runs as it should.");
+    for engine in &engines {
+        family.sample(&[("engine", &engine.engine)], engine.healthy);
+    }
+    let mut family = text.counter("garant_engine_starts", "", "How often an engine was started.");
+    for engine in &engines {
+        family.sample(&[("engine", &engine.engine)], u64::from(engine.attempts));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,205 @@
+//! OpenMetrics text, version 1.0.0 (<https://github.com/prometheus/OpenMetrics/blob/v1.0.0/specification/OpenMetrics.md>).
+//!
+//! The format has rules that a `format!` forgets: a family is written once and in one piece, a counter's samples end in
+//! `_total`, a unit is the end of the name, label values have three characters to escape, and the text ends with `# EOF`.
+//! Here the types see to them: a [`Family`] borrows the [`Text`] until it is complete. Figures are integers or decimal
+//! fractions of integers; nothing is rounded.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+/// What a family counts, and so how its samples end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    Gauge,
+    Counter,
+    Info,
+    StateSet,
+}
+
+impl Kind {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Gauge => "gauge",
+            Self::Counter => "counter",
+            Self::Info => "info",
+            Self::StateSet => "stateset",
+        }
+    }
+
+    const fn suffix(self) -> &'static str {
+        match self {
+            Self::Counter => "_total",
+            Self::Info => "_info",
+            Self::Gauge | Self::StateSet => "",
+        }
+    }
+}
+
+/// A figure, exact.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Value {
+    /// A whole number.
+    Whole(i64),
+    /// So many millionths: microseconds as seconds.
+    Millionths(i64),
+    /// So many thousand-millionths: parts per billion as a ratio.
+    Billionths(i64),
+}
+
+impl From<u64> for Value {
+    /// A count; beyond 2⁶³ it stays there.
+    fn from(count: u64) -> Self {
+        Self::Whole(i64::try_from(count).unwrap_or(i64::MAX))
+    }
+}
+
+impl From<bool> for Value {
+    fn from(yes: bool) -> Self {
+        Self::Whole(i64::from(yes))
+    }
+}
+
+impl std::fmt::Display for Value {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (figure, decimals) = match *self {
+            Self::Whole(figure) => return write!(f, "{figure}"),
+            Self::Millionths(figure) => (figure, 6),
+            Self::Billionths(figure) => (figure, 9),
+        };
+        let sign = if figure < 0 { "-" } else { "" };
+        let one = 10_u64.pow(decimals);
+        let (whole, fraction) = (figure.unsigned_abs() / one, figure.unsigned_abs() % one);
+        let fraction = format!("{fraction:0width$}", width = decimals as usize);
+        let fraction = fraction.trim_end_matches('0');
+        let dot = if fraction.is_empty() { "" } else { "." };
+        write!(f, "{sign}{whole}{dot}{fraction}")
+    }
+}
+
+/// An exposition in the making.
+#[derive(Debug, Default)]
+pub struct Text {
+    out: String,
+    /// A family may be written once.
+    families: BTreeSet<String>,
+}
+
+/// One family in the making.
+#[derive(Debug)]
+pub struct Family<'t> {
+    /// `None` for a second family of a name, which is left out: half an exposition is worth more than one that is refused
+    /// whole.
+    out: Option<&'t mut String>,
+    name: String,
+    kind: Kind,
+}
+
+impl Text {
+    /// The content type to serve it with.
+    pub const CONTENT_TYPE: &'static str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+    /// An empty one.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A figure that goes up and down. `unit` is `""`, or what the name ends with: `seconds`, `bytes`, `ratio`.
+    pub fn gauge(&mut self, name: &str, unit: &str, help: &str) -> Family<'_> {
+        self.family(Kind::Gauge, name, unit, help)
+    }
+
+    /// A figure that only goes up, until the process starts anew. The name is given without `_total`.
+    pub fn counter(&mut self, name: &str, unit: &str, help: &str) -> Family<'_> {
+        self.family(Kind::Counter, name, unit, help)
+    }
+
+    /// Labels that describe something. The name is given without `_info`.
+    pub fn info(&mut self, name: &str, help: &str) -> Family<'_> {
+        self.family(Kind::Info, name, "", help)
+    }
+
+    /// Which of some states something is in.
+    pub fn state_set(&mut self, name: &str, help: &str) -> Family<'_> {
+        self.family(Kind::StateSet, name, "", help)
+    }
+
+    fn family(&mut self, kind: Kind, name: &str, unit: &str, help: &str) -> Family<'_> {
+        debug_assert!(is_metric_name(name), "`{name}` is not the name of a metric");
+        debug_assert!(unit.is_empty() || name.ends_with(&format!("_{unit}")), "`{name}` does not end with its unit");
+        debug_assert!(!name.ends_with("_total") && !name.ends_with("_info"), "`{name}` has the suffix of its samples");
+        let name = name.to_owned();
+        if !self.families.insert(name.clone()) {
+            tracing::error!(name, "two families of one name; the second is left out");
+            return Family { out: None, name, kind };
+        }
+        // Writing to a String can't fail.
+        let mut line = |word: &str, text: &str| {
+            let _infallible = writeln!(self.out, "# {word} {name} {text}");
+        };
+        line("TYPE", kind.as_str());
+        if !unit.is_empty() {
+            line("UNIT", unit);
+        }
+        line("HELP", &escaped(help));
+        Family { out: Some(&mut self.out), name, kind }
+    }
+
+    /// The whole exposition.
+    pub fn finish(mut self) -> String {
+        self.out.push_str("# EOF\n");
+        self.out
+    }
+}
+
+impl Family<'_> {
+    /// One sample.
+    pub fn sample(&mut self, labels: &[(&str, &str)], value: impl Into<Value>) -> &mut Self {
+        self.write(labels, None, value.into());
+        self
+    }
+
+    /// The samples of a state set: 1 for the state it is in, 0 for the others.
+    pub fn state(&mut self, labels: &[(&str, &str)], states: &[&str], current: Option<&str>) -> &mut Self {
+        for state in states {
+            self.write(labels, Some(state), Value::from(current == Some(*state)));
+        }
+        self
+    }
+
+    fn write(&mut self, labels: &[(&str, &str)], state: Option<&str>, value: Value) {
+        let Some(out) = self.out.as_deref_mut() else { return };
+        out.push_str(&self.name);
+        out.push_str(self.kind.suffix());
+        // The label of a state has the name of its family.
+        let state = state.map(|state| (self.name.as_str(), state));
+        let mut before = '{';
+        for (name, text) in labels.iter().copied().chain(state) {
+            debug_assert!(is_label_name(name) || Some((name, text)) == state, "`{name}` is not the name of a label");
+            // Writing to a String can't fail.
+            let _infallible = write!(out, "{before}{name}=\"{}\"", escaped(text));
+            before = ',';
+        }
+        if before == ',' {
+            out.push('}');
+        }
+        let _infallible = writeln!(out, " {value}");
+    }
+}
+
+/// Label values and help texts escape the same three characters.
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+fn is_metric_name(name: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+    name.bytes().next().is_some_and(|b| b.is_ascii_lowercase()) && name.bytes().all(allowed)
+}
+
+fn is_label_name(name: &str) -> bool {
+    is_metric_name(name) && !name.starts_with("__")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,114 @@
+//! Signs of life, with the addresses of Healthchecks: `/ping/<uuid>`, `…/start`, `…/fail`, `…/<exit status>`, by GET, HEAD
+//! or POST. A job that reports there needs a new host name and nothing else.
+//!
+//! `200 OK` is said once the ping is recorded, not before: the job may then forget about it. While it can't be recorded the
+//! answer is 503, and `curl --retry`, which the documentation of Healthchecks recommends, comes again.
+//!
+//! A body is read so that its sender gets an answer, and thrown away: the output of a job is full of names and addresses,
+//! and no promise needs it. `…/log` is not served: it changes no state, and an address that does nothing would only
+//! pretend.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path, State as Shared};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use engine::heartbeat::{Ping, Receipt};
+use http_body_util::BodyExt as _;
+
+use crate::answer;
+use crate::state::State;
+
+/// How much of a body is read, so that a sender that writes before it reads gets its answer. Healthchecks keeps the first
+/// 100 kB of one; we keep nothing. What is beyond is not read, and the connection is closed after the answer.
+const BODY_BYTES_MAX: u64 = 1_000_000;
+
+/// How long a body may take. What has not arrived by then is not waited for.
+const BODY_TIME_MAX: Duration = Duration::from_secs(10);
+
+pub(crate) fn routes() -> Router<Arc<State>> {
+    Router::new()
+        .route("/ping/{uuid}", get(plain).post(plain))
+        .route("/ping/{uuid}/{action}", get(with_action).post(with_action))
+}
+
+async fn plain(Shared(state): Shared<Arc<State>>, Path(uuid): Path<String>, body: Body) -> Response {
+    take(&state, &uuid, "", body).await
+}
+
+async fn with_action(
+    Shared(state): Shared<Arc<State>>,
+    Path((uuid, action)): Path<(String, String)>,
+    body: Body,
+) -> Response {
+    take(&state, &uuid, &action, body).await
+}
+
+async fn take(state: &State, uuid: &str, action: &str, body: Body) -> Response {
+    let at = state.clock.now();
+    let (Some(uuid), Some(ping)) = (canonical(uuid), meaning(action)) else {
+        return answer::line(StatusCode::NOT_FOUND, "not found\n");
+    };
+    let (body_bytes, whole) = discard(body).await;
+    let mut response = match state.pings.deliver(Ping { uuid, ping, at, body_bytes }).await {
+        Receipt::Known => answer::line(StatusCode::OK, "OK"),
+        Receipt::Unknown => answer::line(StatusCode::NOT_FOUND, "not found\n"),
+        Receipt::Busy => {
+            let retry = [(header::RETRY_AFTER, HeaderValue::from_static("5"))];
+            (retry, answer::line(StatusCode::SERVICE_UNAVAILABLE, "busy, try again\n")).into_response()
+        }
+    };
+    if !whole {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// What the end of the address means; `None` when it means nothing.
+fn meaning(action: &str) -> Option<event::watch::Ping> {
+    match action {
+        "" => Some(event::watch::Ping::Success),
+        "start" => Some(event::watch::Ping::Start),
+        "fail" => Some(event::watch::Ping::Fail),
+        status if status.len() <= 3 && status.bytes().all(|b| b.is_ascii_digit()) => match status.parse::<u8>() {
+            Ok(0) => Some(event::watch::Ping::Success),
+            Ok(_) => Some(event::watch::Ping::Fail),
+            Err(_beyond_255) => None,
+        },
+        _ => None,
+    }
+}
+
+/// The one spelling of a UUID (RFC 9562, section 4): 8-4-4-4-12 hexadecimal digits, lower case.
+fn canonical(uuid: &str) -> Option<String> {
+    let right = uuid.len() == 36
+        && uuid.bytes().enumerate().all(|(place, byte)| match place {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        });
+    right.then(|| uuid.to_ascii_lowercase())
+}
+
+/// Reads a body and forgets it: how long it was, and whether all of it was read.
+async fn discard(mut body: Body) -> (u64, bool) {
+    let mut bytes = 0;
+    let read_to_end = tokio::time::timeout(BODY_TIME_MAX, async {
+        while let Some(frame) = body.frame().await {
+            let Ok(frame) = frame else { return false };
+            bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+            if bytes > BODY_BYTES_MAX {
+                return false;
+            }
+        }
+        true
+    });
+    let whole = read_to_end.await.unwrap_or(false);
+    (bytes.min(BODY_BYTES_MAX), whole)
+}
+
+#[cfg(test)]
+mod tests;

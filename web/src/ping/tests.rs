@@ -1,0 +1,102 @@
+use axum::http::Method;
+use event::watch::Ping as Said;
+
+use super::*;
+use crate::fake::{Answer, Fixture, UUID, ask};
+
+#[test]
+fn addresses_mean_what_they_mean_at_healthchecks() {
+    for (action, expected) in [
+        ("", Some(Said::Success)),
+        ("start", Some(Said::Start)),
+        ("fail", Some(Said::Fail)),
+        ("0", Some(Said::Success)),
+        ("1", Some(Said::Fail)),
+        ("255", Some(Said::Fail)),
+        ("256", None),
+        ("-1", None),
+        ("+1", None),
+        ("0000", None),
+        ("log", None),
+        ("START", None),
+        ("../start", None),
+    ] {
+        assert_eq!(meaning(action), expected, "{action}");
+    }
+}
+
+#[test]
+fn uuids_have_one_spelling() {
+    assert_eq!(canonical(UUID).as_deref(), Some(UUID));
+    assert_eq!(canonical(&UUID.to_uppercase()).as_deref(), Some(UUID));
+    for bad in ["", "0", &UUID[1..], &format!("{UUID}0"), &UUID.replace('-', "0"), &UUID.replace('0', "g"), &"é".repeat(18)] {
+        assert_eq!(canonical(bad), None, "{bad}");
+    }
+}
+
+/// Pings, and has the other end acknowledge each one that arrives.
+async fn ping(fixture: &Fixture, method: Method, path: &str, body: Body) -> (Answer, Option<Ping>) {
+    let pings = fixture.pings.clone();
+    let watch = tokio::spawn(async move {
+        let delivery = pings.listen().await.next().await;
+        let ping = delivery.ping.clone();
+        delivery.acknowledge();
+        ping
+    });
+    let answer = ask(fixture.public(), method, path, &[], body).await;
+    let taken = if answer.status == StatusCode::OK { Some(watch.await.expect("no panic")) } else { None };
+    (answer, taken)
+}
+
+#[tokio::test]
+async fn a_ping_is_handed_over_before_ok_is_said() {
+    // Also before anything is published: the jobs are the team's own.
+    let fixture = Fixture::new();
+    fixture.set_publish(false);
+    for (method, suffix, said) in [
+        (Method::GET, "", Said::Success),
+        (Method::HEAD, "", Said::Success),
+        (Method::POST, "/start", Said::Start),
+        (Method::POST, "/fail", Said::Fail),
+        (Method::GET, "/0", Said::Success),
+        (Method::POST, "/7", Said::Fail),
+    ] {
+        let path = format!("/ping/{UUID}{suffix}");
+        let (answer, taken) = ping(&fixture, method.clone(), &path, Body::from("output of the job")).await;
+        assert_eq!(answer.status, StatusCode::OK, "{method} {path}");
+        assert_eq!(answer.text(), if method == Method::HEAD { "" } else { "OK" });
+        assert_eq!(answer.header("cache-control"), "no-store");
+        let taken = taken.expect("it was handed over");
+        assert_eq!((taken.ping, taken.uuid.as_str(), taken.body_bytes), (said, UUID, 17));
+    }
+}
+
+#[tokio::test]
+async fn unknown_addresses_are_not_found() {
+    let fixture = Fixture::new();
+    let unknown = "00000000-0000-0000-0000-000000000000";
+    for path in [unknown.to_owned(), format!("{UUID}/256"), format!("{UUID}/log"), "nonsense".to_owned(), "%ff".to_owned()] {
+        let answer = ask(fixture.public(), Method::POST, &format!("/ping/{path}"), &[], Body::empty()).await;
+        assert!(matches!(answer.status, StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST), "{path}: {}", answer.status);
+    }
+    let answer = ask(fixture.public(), Method::DELETE, &format!("/ping/{UUID}"), &[], Body::empty()).await;
+    assert_eq!(answer.status, StatusCode::METHOD_NOT_ALLOWED);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ping_that_nobody_records_is_not_acknowledged() {
+    let fixture = Fixture::new();
+    let answer = ask(fixture.public(), Method::GET, &format!("/ping/{UUID}"), &[], Body::empty()).await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(answer.header("retry-after"), "5");
+}
+
+#[tokio::test]
+async fn a_long_body_is_not_read_to_its_end() {
+    let fixture = Fixture::new();
+    let path = format!("/ping/{UUID}");
+    let (answer, taken) = ping(&fixture, Method::POST, &path, Body::from(vec![b'x'; 3_000_000])).await;
+    assert_eq!(answer.status, StatusCode::OK);
+    assert_eq!(answer.header("connection"), "close");
+    assert_eq!(taken.map(|ping| ping.body_bytes), Some(BODY_BYTES_MAX));
+}

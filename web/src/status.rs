@@ -1,0 +1,297 @@
+//! `/api/status.json`: what is up, which promises are kept, and how garant itself is doing. `garant status` reads it.
+//!
+//! The structs are the contract: the command deserialises what this module serialises. Keys are added, never changed.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State as Shared;
+use axum::http::StatusCode;
+use axum::response::Response;
+use axum::routing::get;
+use event::policy::{Agreement, Applied, Probe, Text};
+use event::promise::{Figure, Outcome, Reason};
+use event::{Interval, PromiseId, ServiceId, Span, Time};
+use serde::{Deserialize, Serialize};
+
+use crate::answer;
+use crate::state::{ProbeStanding, State};
+
+/// How long beyond three turns a standing may be old before it says nothing.
+const STALE_AFTER: Span = Span::from_secs(60);
+
+/// Everything.
+#[derive(Clone, Serialize, Deserialize, Debug)]
+pub struct Status {
+    /// Release of the server.
+    pub version: String,
+    /// As of when.
+    pub at: Time,
+    /// Whether the public pages are open.
+    pub publish: bool,
+    /// Revision of the policy in effect.
+    pub revision: Option<String>,
+    /// The log.
+    pub journal: JournalStatus,
+    /// Services, in the order of the policy.
+    pub services: Vec<ServiceStatus>,
+    /// Promises, in the order of the policy.
+    pub promises: Vec<PromiseStatus>,
+    /// Engines.
+    pub engines: Vec<EngineStatus>,
+}
+
+/// The log.
+#[derive(Clone, Serialize, Deserialize, Debug)]
+pub struct JournalStatus {
+    /// Verifier key of its checkpoints.
+    pub vkey: String,
+    /// Entries.
+    pub size: u64,
+    /// Entries below the published checkpoint.
+    pub published_size: Option<u64>,
+    /// When that was published.
+    pub published_at: Option<Time>,
+    /// Witnesses that cosigned it.
+    pub witnesses: Vec<String>,
+    /// Why entries are refused, while they are.
+    pub fault: Option<String>,
+}
+
+/// A service.
+#[derive(Clone, Serialize, Deserialize, Debug)]
+pub struct ServiceStatus {
+    /// Which one.
+    pub service: ServiceId,
+    /// What customers call it.
+    pub title: Text,
+    /// What its observers say together.
+    pub state: Reading,
+    /// Since when, as far as the observers agree.
+    pub since: Option<Time>,
+    /// What observers that see trouble say, each once.
+    pub details: Vec<String>,
+}
+
+/// A promise.
+#[derive(Clone, Serialize, Deserialize, Debug)]
+pub struct PromiseStatus {
+    /// Which one.
+    pub promise: PromiseId,
+    /// Its sentence.
+    pub text: Text,
+    /// Whether it is kept.
+    pub outcome: Outcome,
+    /// The verdicts in effect; an objective that was not judged yet is missing.
+    pub objectives: Vec<ObjectiveStatus>,
+}
+
+/// The verdict in effect on an objective.
+#[derive(Clone, Serialize, Deserialize, Debug)]
+pub struct ObjectiveStatus {
+    /// Which one, from 0.
+    pub objective: u32,
+    /// The verdict.
+    pub outcome: Outcome,
+    /// What was measured.
+    pub figure: Option<Figure>,
+    /// Why.
+    pub reasons: Vec<Reason>,
+    /// The window.
+    pub window: Interval,
+    /// Since when the outcome holds.
+    pub since: Time,
+    /// As of when it was judged.
+    pub at: Time,
+    /// Entry of the log.
+    pub sequence: u64,
+}
+
+/// An engine.
+#[derive(Clone, Serialize, Deserialize, Debug)]
+pub struct EngineStatus {
+    /// Its name.
+    pub engine: String,
+    /// Whether it runs as it should.
+    pub healthy: bool,
+    /// What it is doing, in a word.
+    pub state: String,
+    /// How often it was started.
+    pub attempts: u32,
+    /// Why it failed last.
+    pub last_error: Option<String>,
+    /// Since when it is in this state.
+    pub since: Time,
+}
+
+/// What observers say of a service or a probe now.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Debug)]
+#[serde(rename_all = "snake_case")]
+pub enum Reading {
+    /// The condition holds.
+    Up,
+    /// It holds, but more slowly than it should.
+    Degraded,
+    /// Nobody knows.
+    Unknown,
+    /// It changes too often to say, or exactly half of the observers say so.
+    Undecided,
+    /// It does not hold.
+    Down,
+}
+
+impl Reading {
+    /// All words, from best to worst.
+    pub const WORDS: [&'static str; 5] = ["up", "degraded", "unknown", "undecided", "down"];
+
+    /// Its word.
+    pub const fn as_str(self) -> &'static str {
+        Self::WORDS[self as usize]
+    }
+
+    pub(crate) const fn of(state: Option<event::watch::State>) -> Self {
+        use event::watch::State;
+        match state {
+            Some(State::Up) => Self::Up,
+            Some(State::Degraded) => Self::Degraded,
+            Some(State::Flapping) => Self::Undecided,
+            Some(State::Down) => Self::Down,
+            None => Self::Unknown,
+        }
+    }
+}
+
+pub(crate) fn routes() -> Router<Arc<State>> {
+    Router::new().route("/api/status.json", get(status))
+}
+
+async fn status(Shared(state): Shared<Arc<State>>) -> Response {
+    answer::json(StatusCode::OK, &of(&state))
+}
+
+/// The status now.
+fn of(state: &State) -> Status {
+    let policy = Arc::clone(&state.policy.borrow());
+    let published = state.published.borrow().clone();
+    let health = state.journal.health();
+    Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        at: state.clock.now(),
+        publish: policy.publish,
+        revision: policy.applied.as_ref().map(|applied| applied.revision.clone()),
+        journal: JournalStatus {
+            vkey: state.identity.borrow().vkey.clone(),
+            size: *state.journal.size_watch().borrow(),
+            published_size: published.as_ref().map(|published| published.size),
+            published_at: published.as_ref().map(|published| published.at),
+            witnesses: published.iter().flat_map(|p| &p.cosignatures).map(|c| c.witness.clone()).collect(),
+            fault: health.fault.map(|fault| fault.reason),
+        },
+        services: services(state),
+        promises: policy.applied.as_ref().map(|applied| promises(state, applied)).unwrap_or_default(),
+        engines: engines(state),
+    }
+}
+
+fn promises(state: &State, applied: &Applied) -> Vec<PromiseStatus> {
+    let board = Arc::clone(&state.board.borrow());
+    let promise = |promise: &event::policy::Promise| PromiseStatus {
+        promise: promise.id.clone(),
+        text: promise.text.clone(),
+        outcome: board.outcome(promise),
+        objectives: (0..)
+            .zip(&promise.objectives)
+            .filter_map(|(number, _)| board.standing(promise, number))
+            .map(|standing| ObjectiveStatus {
+                objective: standing.verdict.objective,
+                outcome: standing.verdict.outcome,
+                figure: standing.verdict.figure,
+                reasons: standing.verdict.reasons.clone(),
+                window: standing.verdict.window,
+                since: standing.since,
+                at: standing.verdict.at,
+                sequence: standing.sequence,
+            })
+            .collect(),
+    };
+    applied.promises.iter().map(promise).collect()
+}
+
+/// What the observers say of each service together: of a probe as its agreement says, of a service what is worst of its
+/// probes. The same rule as in verdicts, but of this instant, and without a memory.
+pub(crate) fn services(state: &State) -> Vec<ServiceStatus> {
+    let policy = Arc::clone(&state.policy.borrow());
+    let Some(applied) = policy.applied.as_ref() else { return Vec::new() };
+    let now = state.clock.now();
+    let standings = (state.probes)();
+    let service = |service: &event::policy::Service| {
+        let probes = applied.probes.iter().filter(|probe| probe.service == service.id);
+        let seen: Vec<(Reading, Vec<&ProbeStanding>)> = probes
+            .map(|probe| {
+                let fresh: Vec<_> = standings.iter().filter(|row| row.probe == probe.id && is_fresh(probe, row, now)).collect();
+                (agreed(probe.agreement, &fresh), fresh)
+            })
+            .collect();
+        let worst = seen.iter().map(|(reading, _)| *reading).max().unwrap_or(Reading::Unknown);
+        let rows = || seen.iter().flat_map(|(_, rows)| rows);
+        let changes = rows().filter_map(|row| row.state).filter(|(state, _)| Reading::of(Some(*state)) == worst);
+        let mut details: Vec<String> = rows().map(|row| row.text.clone()).filter(|text| !text.is_empty()).collect();
+        details.sort_unstable();
+        details.dedup();
+        ServiceStatus {
+            service: service.id.clone(),
+            title: service.title.clone(),
+            state: worst,
+            since: changes.map(|(_, since)| since).min(),
+            details,
+        }
+    };
+    applied.services.iter().map(service).collect()
+}
+
+fn is_fresh(probe: &Probe, row: &ProbeStanding, now: Time) -> bool {
+    now.since(row.at) <= probe.every + probe.every + probe.every + STALE_AFTER
+}
+
+fn agreed(agreement: Agreement, rows: &[&ProbeStanding]) -> Reading {
+    let known: Vec<Reading> = rows.iter().filter_map(|row| row.state).map(|(state, _)| Reading::of(Some(state))).collect();
+    let down = known.iter().filter(|reading| **reading == Reading::Down).count();
+    let is_down = match agreement {
+        _ if known.is_empty() => return Reading::Unknown,
+        Agreement::Any => down > 0,
+        Agreement::All => down == known.len(),
+        Agreement::Majority if down * 2 == known.len() => return Reading::Undecided,
+        Agreement::Majority => down * 2 > known.len(),
+    };
+    if is_down {
+        return Reading::Down;
+    }
+    known.into_iter().filter(|reading| *reading != Reading::Down).max().unwrap_or(Reading::Unknown)
+}
+
+/// How the engines are doing.
+pub(crate) fn engines(state: &State) -> Vec<EngineStatus> {
+    let status = |health: engine::Health| EngineStatus {
+        engine: health.engine.to_owned(),
+        healthy: health.state == engine::State::Running,
+        state: word(health.state).to_owned(),
+        attempts: health.attempts,
+        last_error: health.last_error,
+        since: health.since,
+    };
+    state.engines.read().into_iter().map(status).collect()
+}
+
+const fn word(state: engine::State) -> &'static str {
+    match state {
+        engine::State::Starting => "starting",
+        engine::State::Running => "running",
+        engine::State::Restarting => "restarting",
+        engine::State::Stopping => "stopping",
+        engine::State::Stopped => "stopped",
+        engine::State::Failed => "failed",
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,86 @@
+use axum::http::StatusCode;
+
+use super::*;
+use crate::fake::{Fixture, NOW, applied, get, log_with};
+use crate::ready::Readiness;
+
+/// What the command reads is what the server writes.
+#[tokio::test]
+async fn the_contract_with_the_command() {
+    let fixture = Fixture::with(applied(), log_with(20), &["watch"]);
+    let answer = get(fixture.team(), "/api/status.json").await;
+    assert_eq!(answer.status, StatusCode::OK);
+    assert_eq!(answer.header("content-type"), "application/json");
+    let status: Status = serde_json::from_slice(&answer.body).expect("a status");
+    assert_eq!((status.publish, status.at, status.revision.as_deref()), (true, NOW, Some("fedcba9876543210")));
+    assert_eq!((status.journal.size, status.journal.published_size), (24, Some(24)));
+    assert_eq!(status.journal.witnesses, ["witness.example"]);
+    let [service] = status.services.as_slice() else { panic!("{:?}", status.services) };
+    assert_eq!((service.service.as_str(), service.state), ("shop", Reading::Undecided));
+    assert_eq!(service.details, ["status 502, \"200\" expected\\\n"]);
+    let outcomes: Vec<_> = status.promises.iter().map(|p| (p.promise.as_str(), p.outcome, p.objectives.len())).collect();
+    assert_eq!(outcomes, [("AV-1", Outcome::Broken, 2), ("BK-1", Outcome::Unproven, 1)]);
+    let [engine] = status.engines.as_slice() else { panic!("{:?}", status.engines) };
+    assert_eq!((engine.engine.as_str(), engine.state.as_str(), engine.healthy), ("watch", "starting", false));
+    assert!(answer.text().contains("\"state\":\"undecided\""), "{}", answer.text());
+}
+
+#[test]
+fn observers_agree_as_the_probe_says() {
+    use event::watch::State::{Degraded, Down, Flapping, Up};
+    let row = |state: Option<event::watch::State>| ProbeStanding {
+        probe: "p".parse().expect("a name"),
+        observer: "o".parse().expect("a name"),
+        state: state.map(|state| (state, NOW)),
+        at: NOW,
+        took: Span::ZERO,
+        value: None,
+        text: String::new(),
+    };
+    for (agreement, states, expected) in [
+        (Agreement::Majority, &[][..], Reading::Unknown),
+        (Agreement::Majority, &[None, None], Reading::Unknown),
+        (Agreement::Majority, &[Some(Up), None], Reading::Up),
+        (Agreement::Majority, &[Some(Up), Some(Degraded)], Reading::Degraded),
+        (Agreement::Majority, &[Some(Up), Some(Down)], Reading::Undecided),
+        (Agreement::Majority, &[Some(Up), Some(Down), Some(Down)], Reading::Down),
+        (Agreement::Majority, &[Some(Up), Some(Up), Some(Down)], Reading::Up),
+        (Agreement::Majority, &[Some(Up), Some(Flapping), Some(Up)], Reading::Undecided),
+        (Agreement::Any, &[Some(Up), Some(Up), Some(Down)], Reading::Down),
+        (Agreement::All, &[Some(Up), Some(Down), Some(Down)], Reading::Up),
+        (Agreement::All, &[Some(Down), None], Reading::Down),
+    ] {
+        let rows: Vec<_> = states.iter().map(|state| row(*state)).collect();
+        assert_eq!(agreed(agreement, &rows.iter().collect::<Vec<_>>()), expected, "{agreement:?} {states:?}");
+    }
+}
+
+#[test]
+fn an_old_standing_says_nothing() {
+    let fixture = Fixture::new();
+    let policy = fixture.policy.borrow().clone();
+    let probe = &policy.applied.as_ref().expect("a policy").probes[0];
+    let mut row = (fixture.state.probes)().remove(0);
+    assert!(is_fresh(probe, &row, NOW));
+    row.at = NOW - Span::from_secs(3 * 10 + 61);
+    assert!(!is_fresh(probe, &row, NOW));
+}
+
+/// What a process manager acts on.
+#[tokio::test]
+async fn ready_says_why_not() {
+    let all_well = Fixture::with(applied(), log_with(3), &[]);
+    let answer = get(all_well.team(), "/ready").await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+
+    all_well.break_storage();
+    let answer = get(all_well.team(), "/ready").await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    let readiness: Readiness = serde_json::from_slice(&answer.body).expect("a readiness");
+    assert_eq!(readiness.fault.as_deref(), Some("no space left on device"));
+
+    let starting = Fixture::with(applied(), log_with(3), &["watch"]);
+    let answer = get(starting.team(), "/ready").await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(answer.text().contains("\"state\":\"starting\""), "{}", answer.text());
+}

@@ -1,0 +1,82 @@
+//! The trust page: every promise in the customer's words, what was measured beside what was promised, and the proof
+//! (promises CO-7, BX-1, BX-5, and the figures of IN-4).
+//!
+//! **Problem.** A page of promises that cannot be checked is advertising; one that is checked but looks like a console is
+//! read by nobody. **Principle.** One page, made by the server from the policy in effect and the verdicts in the log,
+//! without scripts, readable without its style, small enough for a telephone on a bad line. Each figure says its
+//! uncertainty, each verdict its reasons, and each has a link to a file that proves it to somebody who trusts neither the
+//! page nor us. An outcome is told by a word and a sign, never by colour alone.
+//!
+//! The page holds nothing that is not public; what the team sees in private is the same page with a banner.
+
+mod view;
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::Router;
+use axum::extract::State as Shared;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::Response;
+use axum::routing::get;
+
+use crate::answer::{self, Caching};
+use crate::lang::Language;
+use crate::state::State;
+
+/// Whether the reader is the team, who see the page before it is public.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Reader {
+    /// Somebody at the team's own listener.
+    Team,
+    /// Anybody.
+    Public,
+}
+
+pub(crate) fn routes(reader: Reader) -> Router<Arc<State>> {
+    Router::new()
+        .route(
+            "/",
+            get(move |Shared(state): Shared<Arc<State>>, headers: HeaderMap| async move {
+                let accepted = headers.get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
+                let language = Language::preferred(accepted);
+                let mut response = page(&state, language, reader, &headers);
+                let location = match language {
+                    Language::French => "/fr",
+                    Language::English => "/en",
+                };
+                response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept-language"));
+                response.headers_mut().insert(header::CONTENT_LOCATION, HeaderValue::from_static(location));
+                response
+            }),
+        )
+        .route("/fr", in_language(Language::French, reader))
+        .route("/en", in_language(Language::English, reader))
+}
+
+fn in_language(language: Language, reader: Reader) -> axum::routing::MethodRouter<Arc<State>> {
+    get(move |Shared(state): Shared<Arc<State>>, headers: HeaderMap| async move {
+        page(&state, language, reader, &headers)
+    })
+}
+
+fn page(state: &State, language: Language, reader: Reader, request: &HeaderMap) -> Response {
+    let caching = match reader {
+        Reader::Team => Caching::Revalidate,
+        Reader::Public => Caching::Short,
+    };
+    match view::Page::new(state, language).render() {
+        Ok(page) => {
+            let mut response = answer::bytes(request, "text/html; charset=utf-8", caching, page.into_bytes());
+            response.headers_mut().insert(header::CONTENT_LANGUAGE, HeaderValue::from_static(language.code()));
+            response
+        }
+        Err(error) => {
+            tracing::error!(%error, "the trust page can't be written");
+            answer::refusal(StatusCode::INTERNAL_SERVER_ERROR)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

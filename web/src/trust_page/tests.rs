@@ -1,0 +1,280 @@
+use axum::body::Body;
+use axum::http::Method;
+use event::policy::Text;
+use journal::Hash;
+
+use super::*;
+use crate::fake::{Fixture, applied, ask, get, log_with};
+use crate::lang::NARROW;
+
+/// The page as text: no tags, entities read, ordinary spaces, one space between words.
+fn text_of(page: &str) -> String {
+    let (_, body) = page.split_once("<body>").expect("a body");
+    let mut text = String::new();
+    for part in body.split('<') {
+        text.push_str(part.split_once('>').map_or(part, |(_, after)| after));
+        text.push(' ');
+    }
+    let text = text.replace([NARROW, '\u{a0}'], " ").replace("&#39;", "'").replace("&#38;", "&").replace("&#60;", "<");
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// CO-7, BX-1, BX-5: what a reader finds on the page, in both languages.
+#[tokio::test]
+async fn what_the_page_says() {
+    let fixture = Fixture::new();
+    let vkey = fixture.log.keys[0].vkey();
+    let french = get(fixture.public(), "/fr").await;
+    let text = text_of(french.text());
+    for expected in [
+        "Nos promesses, et la preuve",
+        "0 tenue, 1 rompue, 1 non prouvée Dernière évaluation : 22 novembre 2026, 23 h 00 UTC.",
+        "AV-1 ✗ rompu La boutique est disponible 99,99 % du temps.",
+        "Ce qui est mesuré Promis Mesuré Verdict Preuve",
+        "disponibilité, La boutique, sur 180 jours au moins 99,99 % entre 99,991 % et 99,995 % ✓ tenu \
+         depuis le 22 novembre 2026, 22 h 59 UTC observé d’un seul point entrée 301 22 novembre 2026, 22 h 59 UTC",
+        "disponibilité, La boutique, sur 365 jours au moins 99,99 % entre 99,989 % et 99,9899999 % ✗ rompu",
+        "12 jours sur 365 en panne 41 min en 2 interruptions non observé pendant 5 min entrée 302",
+        "plus long temps entre deux succès, nightly, sur 30 jours au plus 15 min rien encore ? non prouvé",
+        "Maintenances annoncées 23 novembre 2026, 23 h 00 UTC – 24 novembre 2026, 00 h 00 UTC (La boutique) La boutique \
+         sera en lecture seule.",
+        "Nom shop.example/1 Entrées 304 Point de contrôle du 22 novembre 2026, 23 h 00 UTC",
+        "Cosigné par witness.example, le 22 novembre 2026, 23 h 00 UTC",
+        "Ce que vous pouvez vérifier, et ce que vous ne pouvez pas",
+    ] {
+        assert!(text.contains(expected), "`{expected}` is missing in:\n{text}");
+    }
+    let english = get(fixture.public(), "/en").await;
+    let text = text_of(english.text());
+    for expected in [
+        "What we promise, and the proof",
+        "0 kept, 1 broken, 1 unproven Last evaluated: 22 November 2026, 23:00 UTC.",
+        "AV-1 ✗ broken The shop is available 99.99 % of the time.",
+        "availability, The shop, over 180 days at least 99.99 % between 99.991 % and 99.995 % ✓ kept \
+         since 22 November 2026, 22:59 UTC observed by one point only entry 301",
+        "12 of 365 days 41 min down in 2 outages not observed for 5 min entry 302",
+        "longest time between two successes, nightly, over 30 days at most 15 min nothing yet ? unproven",
+        "nothing in the log bears on it yet",
+        "Name shop.example/1 Entries 304 Checkpoint of 22 November 2026, 23:00 UTC",
+        "Cosigned by witness.example, 22 November 2026, 23:00 UTC",
+        &format!("garant verify https://trust.shop.example/log/ --vkey '{vkey}'"),
+        &vkey.fingerprint().to_string(),
+        "What you can check, and what you can’t",
+    ] {
+        assert!(text.contains(expected), "`{expected}` is missing in:\n{text}");
+    }
+}
+
+#[tokio::test]
+async fn the_reader_chooses_the_language() {
+    let fixture = Fixture::new();
+    for (path, accepted, language) in
+        [("/", "fr-FR,fr;q=0.9,en;q=0.8", "fr"), ("/", "en", "en"), ("/", "", "en"), ("/fr", "en", "fr"), ("/en", "fr", "en")]
+    {
+        let headers = [("accept-language", accepted)];
+        let answer = ask(fixture.public(), Method::GET, path, &headers, Body::empty()).await;
+        assert_eq!(answer.header("content-language"), language, "{path} {accepted}");
+        assert!(answer.text().contains(&format!("<html lang=\"{language}\">")), "{path} {accepted}");
+        for alternate in ["hreflang=\"fr\" href=\"/fr\"", "hreflang=\"en\" href=\"/en\""] {
+            assert!(answer.text().contains(alternate), "{path}");
+        }
+        if path == "/" {
+            assert_eq!(answer.header("vary"), "accept-language");
+            assert_eq!(answer.header("content-location"), format!("/{language}"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_unchanged_page_is_not_sent_again() {
+    let fixture = Fixture::new();
+    let first = get(fixture.public(), "/en").await;
+    assert_eq!(first.header("cache-control"), "public, max-age=15");
+    let tag = first.header("etag").to_owned();
+    let again = ask(fixture.public(), Method::GET, "/en", &[("if-none-match", &tag)], Body::empty()).await;
+    assert_eq!((again.status, again.body.len()), (StatusCode::NOT_MODIFIED, 0));
+    assert_eq!(again.header("etag"), tag);
+    fixture.board.send_modify(|board| Arc::make_mut(board).evaluated_at = Some(crate::fake::NOW + event::Span::from_secs(60)));
+    let changed = ask(fixture.public(), Method::GET, "/en", &[("if-none-match", &tag)], Body::empty()).await;
+    assert_eq!(changed.status, StatusCode::OK);
+    assert_ne!(changed.header("etag"), tag);
+}
+
+/// Only the team sees the page before `publish = true`, and is told so.
+#[tokio::test]
+async fn the_private_page_says_that_it_is() {
+    let fixture = Fixture::new();
+    for (path, words) in [("/fr", "Non publié : seule l’équipe voit cette page."), ("/en", "Not published: only the team")] {
+        assert!(!text_of(get(fixture.team(), path).await.text()).contains(words));
+    }
+    fixture.set_publish(false);
+    for (path, words) in [("/fr", "Non publié : seule l’équipe voit cette page."), ("/en", "Not published: only the team")] {
+        let answer = get(fixture.team(), path).await;
+        assert!(text_of(answer.text()).contains(words), "{path}");
+        assert_eq!(answer.header("cache-control"), "no-cache", "no other copy of a private page");
+        assert_eq!(get(fixture.public(), path).await.status, StatusCode::NOT_FOUND);
+    }
+}
+
+#[tokio::test]
+async fn a_verdict_without_checkpoint_has_no_link_yet() {
+    let fixture = Fixture::new();
+    fixture.publish_only(302);
+    let answer = get(fixture.public(), "/en").await;
+    assert!(answer.text().contains("/log/proof/301.tlog-proof"));
+    assert!(!answer.text().contains("/log/proof/302.tlog-proof"), "it would be a 404");
+    assert_eq!(text_of(answer.text()).matches("sealed shortly").count(), 2);
+    fixture.published.send_replace(None);
+    let text = text_of(get(fixture.public(), "/en").await.text());
+    assert!(text.contains("No checkpoint is published yet."), "{text}");
+}
+
+/// A promise that was tightened is judged anew: the verdict on its older revision says nothing about it.
+#[tokio::test]
+async fn a_new_revision_starts_unproven() {
+    let fixture = Fixture::new();
+    fixture.policy.send_modify(|policy| {
+        let policy = Arc::make_mut(policy);
+        policy.applied.as_mut().expect("a policy").promises[0].revision = "1111111111111111".to_owned();
+    });
+    let text = text_of(get(fixture.public(), "/en").await.text());
+    assert!(text.contains("0 kept, 0 broken, 2 unproven"), "{text}");
+    assert!(text.contains("at least 99.99 % nothing yet ? unproven not judged yet –"), "{text}");
+}
+
+#[tokio::test]
+async fn before_a_policy_there_is_a_page() {
+    let fixture = Fixture::new();
+    fixture.policy.send_modify(|policy| Arc::make_mut(policy).applied = None);
+    for (path, words) in [("/fr", "ne déclare encore aucune promesse"), ("/en", "declares no promise yet")] {
+        let answer = get(fixture.team(), path).await;
+        assert!(text_of(answer.text()).contains(words), "{path}");
+        check_html(answer.text());
+    }
+}
+
+/// What the policy says is text, whatever it looks like.
+#[tokio::test]
+async fn nothing_of_the_policy_becomes_markup() {
+    let evil = "</title><script>alert('x')</script>\"><img src=x onerror=alert(1)>&amp;";
+    let mut applied = applied();
+    applied.services[0].title = Text { fr: evil.to_owned(), en: evil.to_owned() };
+    applied.promises[0].text = Text { fr: evil.to_owned(), en: evil.to_owned() };
+    applied.maintenance[0].text = Text { fr: evil.to_owned(), en: evil.to_owned() };
+    let fixture = Fixture::with(applied, log_with(10), &[]);
+    fixture.identity.send_modify(|identity| {
+        let identity = Arc::make_mut(identity);
+        (identity.name, identity.url) = (evil.to_owned(), evil.to_owned());
+    });
+    for path in ["/fr", "/en"] {
+        let answer = get(fixture.public(), path).await;
+        for markup in ["<script", "<img", "onerror=alert(1)>"] {
+            assert!(!answer.text().contains(markup), "{markup} in {path}");
+        }
+        check_html(answer.text());
+    }
+}
+
+/// A telephone on a bad line reads the page of a team that promises as much as all seeds together.
+#[tokio::test]
+async fn sixty_promises_fit_in_fifty_kilobytes() {
+    let mut applied = applied();
+    let models = applied.promises.clone();
+    applied.promises = (0..60)
+        .map(|number| {
+            // Every fourth has two windows, as availability does.
+            let mut promise = models[usize::from(number % 4 != 0)].clone();
+            promise.id = format!("XX-{number}").parse().expect("a name");
+            promise
+        })
+        .collect();
+    let fixture = Fixture::with(applied, log_with(300), &[]);
+    for path in ["/fr", "/en"] {
+        let answer = get(fixture.public(), path).await;
+        assert_eq!(answer.text().matches("<article ").count(), 60);
+        assert!(answer.body.len() <= 50_000, "{path}: {} bytes", answer.body.len());
+        check_html(answer.text());
+    }
+}
+
+/// The style is allowed by its hash, nothing else is loaded, and no script runs.
+#[tokio::test]
+async fn the_page_is_alone() {
+    let answer = get(Fixture::new().public(), "/fr").await;
+    let page = answer.text();
+    let (_, rest) = page.split_once("<style>").expect("a style");
+    let (style, _) = rest.split_once("</style>").expect("its end");
+    let policy = answer.header("content-security-policy");
+    assert!(policy.starts_with("default-src 'none'; style-src 'sha256-"), "{policy}");
+    assert!(policy.contains(&format!("'sha256-{}'", Hash::of(&[style.as_bytes()]).to_base64())), "{policy}");
+    for forbidden in ["<script", "<img", "<iframe", "src=", "@import", "url(", "style=", "javascript:", "onclick"] {
+        assert!(!page.contains(forbidden), "{forbidden}");
+    }
+    for link in page.split("href=\"").skip(1).filter_map(|rest| rest.split('"').next()) {
+        assert!(link.starts_with('/') || link.starts_with('#'), "{link} leads elsewhere");
+    }
+    check_html(page);
+}
+
+/// Well-formed: every element is closed in order, attributes are quoted, ids are there once, and the outline has no gap.
+fn check_html(page: &str) {
+    const VOID: [&str; 4] = ["meta", "link", "br", "!doctype"];
+    let (before, rest) = page.split_once("<style>").expect("a style");
+    let (_, after) = rest.split_once("</style>").expect("its end");
+    let (mut open, mut ids, mut level) = (Vec::new(), Vec::new(), 0);
+    let markup = [before, "<style></style>", after].concat();
+    for part in markup.split('<').skip(1) {
+        let (tag, text) = part.split_once('>').unwrap_or_else(|| panic!("`<{part}` has no end"));
+        assert!(!text.contains('>'), "a bare > in {text}");
+        let name = tag.split_whitespace().next().expect("a name");
+        if let Some(name) = name.strip_prefix('/') {
+            assert_eq!(open.pop(), Some(name), "closed out of order");
+            continue;
+        }
+        assert_eq!(tag.matches('"').count() % 2, 0, "{tag}");
+        for attribute in tag.split('"').step_by(2).flat_map(str::split_whitespace).skip(1) {
+            assert!(attribute.ends_with('=') || attribute == "html", "an attribute without quotes: {tag}");
+        }
+        if let Some(id) = tag.split(" id=\"").nth(1).and_then(|rest| rest.split('"').next()) {
+            assert!(!ids.contains(&id), "{id} is there twice");
+            ids.push(id);
+        }
+        if let Some(heading) = name.strip_prefix('h').and_then(|digit| digit.parse::<u32>().ok()) {
+            assert!(heading <= level + 1, "h{heading} after h{level}");
+            level = heading;
+        }
+        if !VOID.contains(&name) {
+            open.push(name);
+        }
+    }
+    assert!(open.is_empty(), "never closed: {open:?}");
+}
+
+/// WCAG 2.2, success criterion 1.4.3: text has a contrast of 4.5 : 1 at least, in light and in dark.
+#[test]
+fn every_colour_can_be_read() {
+    let style = crate::answer::STYLE;
+    let themes: Vec<&str> = style.lines().filter(|line| line.contains("--paper")).collect();
+    assert!(themes.len() >= 2, "light and dark");
+    for theme in &themes[..2] {
+        let colour = |name: &str| {
+            let rest = theme.split(&format!("--{name}:#")).nth(1).unwrap_or_else(|| panic!("no {name} in {theme}"));
+            luminance(&rest[..6])
+        };
+        for background in ["paper", "tint"] {
+            for ink in ["ink", "quiet", "kept", "broken", "unproven", "link"] {
+                let (a, b) = (colour(ink), colour(background));
+                let contrast = (a.max(b) + 0.05) / (a.min(b) + 0.05);
+                assert!(contrast >= 4.5, "{ink} on {background}: {contrast:.2}");
+            }
+        }
+    }
+}
+
+fn luminance(hex: &str) -> f64 {
+    let channel = |from: usize| {
+        let value = f64::from(u8::from_str_radix(&hex[from..from + 2], 16).expect("hexadecimal")) / 255.0;
+        if value <= 0.04045 { value / 12.92 } else { ((value + 0.055) / 1.055).powf(2.4) }
+    };
+    0.2126 * channel(0) + 0.7152 * channel(2) + 0.0722 * channel(4)
+}

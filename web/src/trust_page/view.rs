@@ -1,0 +1,199 @@
+//! What the page shows, in the words of one language.
+
+use std::sync::Arc;
+
+use askama::Template;
+use event::{ServiceId, Time};
+use event::policy::{Applied, Objective, Promise};
+use event::promise::Outcome;
+
+use crate::answer::STYLE;
+use crate::lang::{Language, Words};
+use crate::state::{Board, Published, Standing, State};
+
+/// Announced windows that are shown; more than a few are a calendar, not a warning.
+const MAINTENANCE_MAX: usize = 10;
+
+#[derive(Template)]
+#[template(path = "trust_page.html")]
+pub(super) struct Page {
+    style: &'static str,
+    w: &'static Words,
+    language: &'static str,
+    public: bool,
+    name: String,
+    summary: String,
+    evaluated: Option<String>,
+    promises: Vec<PromiseView>,
+    maintenance: Vec<String>,
+    log: Option<LogView>,
+    command: String,
+}
+
+struct PromiseView {
+    id: String,
+    sentence: String,
+    verdict: OutcomeView,
+    objectives: Vec<ObjectiveView>,
+}
+
+struct ObjectiveView {
+    measure: String,
+    promised: String,
+    measured: String,
+    verdict: OutcomeView,
+    since: Option<String>,
+    reasons: Vec<String>,
+    proof: Proof,
+}
+
+/// An outcome as a class, a sign and a word.
+struct OutcomeView {
+    class: &'static str,
+    sign: &'static str,
+    word: &'static str,
+}
+
+enum Proof {
+    /// There is no verdict to prove.
+    None,
+    /// The verdict is in the log, but no published checkpoint covers it yet.
+    Pending,
+    /// `/log/proof/<sequence>.tlog-proof`
+    Entry { sequence: u64, text: String, at: String },
+}
+
+struct LogView {
+    origin: String,
+    size: String,
+    at: String,
+    root: String,
+    fingerprint: String,
+    witnesses: Vec<String>,
+}
+
+impl Page {
+    pub(super) fn new(state: &State, language: Language) -> Self {
+        let policy = Arc::clone(&state.policy.borrow());
+        let board = Arc::clone(&state.board.borrow());
+        let published = state.published.borrow().clone();
+        let identity = Arc::clone(&state.identity.borrow());
+        let words = language.words();
+
+        let promises = policy.applied.as_ref().map(|applied| {
+            let composer = Composer { language, words, applied, board: &board, published: published.as_deref() };
+            applied.promises.iter().map(|promise| composer.promise(promise)).collect::<Vec<_>>()
+        });
+        let promises = promises.unwrap_or_default();
+        let with = |class| promises.iter().filter(|promise| promise.verdict.class == class).count();
+        Self {
+            style: STYLE,
+            w: words,
+            language: language.code(),
+            public: policy.publish,
+            name: identity.name.clone(),
+            summary: language.summary(with("k"), with("b"), with("u")),
+            evaluated: board.evaluated_at.map(|at| language.evaluated(at)),
+            maintenance: policy.applied.as_ref().map(|applied| announced(applied, language, state.clock.now())).unwrap_or_default(),
+            log: published.as_deref().map(|published| LogView {
+                origin: published.origin.clone(),
+                size: language.count(published.size),
+                at: language.instant(published.at),
+                root: published.root.to_string(),
+                fingerprint: identity.fingerprint.clone(),
+                witnesses: published.cosignatures.iter().map(|c| language.cosigned(&c.witness, c.at)).collect(),
+            }),
+            command: format!("garant verify {}log/ --vkey '{}'", identity.url, identity.vkey),
+            promises,
+        }
+    }
+}
+
+struct Composer<'a> {
+    language: Language,
+    words: &'static Words,
+    applied: &'a Applied,
+    board: &'a Board,
+    published: Option<&'a Published>,
+}
+
+impl Composer<'_> {
+    fn promise(&self, promise: &Promise) -> PromiseView {
+        PromiseView {
+            id: promise.id.to_string(),
+            sentence: self.language.of(&promise.text).to_owned(),
+            verdict: self.outcome(self.board.outcome(promise)),
+            objectives: (0..)
+                .zip(&promise.objectives)
+                .map(|(number, objective)| self.objective(objective, self.board.standing(promise, number)))
+                .collect(),
+        }
+    }
+
+    fn objective(&self, objective: &Objective, standing: Option<&Standing>) -> ObjectiveView {
+        let verdict = standing.map(|standing| &standing.verdict);
+        let figure = verdict.and_then(|verdict| verdict.figure.as_ref());
+        let mut reasons: Vec<String> =
+            verdict.iter().flat_map(|v| &v.reasons).map(|reason| self.language.reason(reason)).collect();
+        if verdict.is_none() {
+            reasons.push(self.words.not_judged.to_owned());
+        }
+        ObjectiveView {
+            measure: self.language.objective(objective, &self.subject(objective)),
+            promised: self.language.promised(objective),
+            measured: figure.map_or_else(|| self.words.nothing_measured.to_owned(), |figure| self.language.figure(figure)),
+            verdict: self.outcome(verdict.map_or(Outcome::Unproven, |verdict| verdict.outcome)),
+            since: standing.map(|standing| self.language.since(standing.since)),
+            reasons,
+            proof: self.proof(standing),
+        }
+    }
+
+    fn proof(&self, standing: Option<&Standing>) -> Proof {
+        match (standing, self.published) {
+            (None, _) => Proof::None,
+            (Some(standing), Some(published)) if standing.sequence < published.size => Proof::Entry {
+                sequence: standing.sequence,
+                text: self.language.entry(standing.sequence),
+                at: self.language.instant(standing.verdict.at),
+            },
+            (Some(_), _) => Proof::Pending,
+        }
+    }
+
+    /// What customers call what is measured. Probes and findings have no title of their own: their names are public.
+    fn subject(&self, objective: &Objective) -> String {
+        match objective {
+            Objective::Availability { service, .. } | Objective::Coverage { service, .. } => {
+                let declared = self.applied.services.iter().find(|declared| declared.id == *service);
+                declared.map_or_else(|| service.to_string(), |service| self.language.of(&service.title).to_owned())
+            }
+            Objective::Freshness { probe, .. } | Objective::Configuration { probe, .. } => probe.to_string(),
+            Objective::Absence { finding, .. } => finding.to_string(),
+        }
+    }
+
+    const fn outcome(&self, outcome: Outcome) -> OutcomeView {
+        match outcome {
+            Outcome::Kept => OutcomeView { class: "k", sign: "✓", word: self.words.kept },
+            Outcome::Broken => OutcomeView { class: "b", sign: "✗", word: self.words.broken },
+            Outcome::Unproven => OutcomeView { class: "u", sign: "?", word: self.words.unproven },
+        }
+    }
+}
+
+/// Maintenance that is under way or to come, soonest first.
+fn announced(applied: &Applied, language: Language, now: Time) -> Vec<String> {
+    let mut windows: Vec<_> = applied.maintenance.iter().filter(|window| window.interval.end > now).collect();
+    windows.sort_by_key(|window| window.interval.start);
+    let title = |id: &ServiceId| {
+        let declared = applied.services.iter().find(|service| service.id == *id);
+        declared.map_or_else(|| id.to_string(), |service| language.of(&service.title).to_owned())
+    };
+    let line = |window: &event::policy::Maintenance| {
+        let services: Vec<String> = window.services.iter().map(title).collect();
+        let (from, to) = (language.instant(window.interval.start), language.instant(window.interval.end));
+        format!("{from} – {to} ({}) {}", services.join(", "), language.of(&window.text))
+    };
+    windows.into_iter().take(MAINTENANCE_MAX).map(line).collect()
+}

@@ -1,0 +1,251 @@
+//! A workspace as one plain value, so that a rule is a function and a test can build the house it wants to break.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::process::Command;
+
+use serde::Deserialize;
+
+/// Folders that hold nothing written by hand; the first is where `garant up` keeps its data when it is tried out here.
+const SKIPPED: [&str; 4] = ["garant-data", "target", "node_modules", "__pycache__"];
+/// Hidden folders that do.
+const HIDDEN: [&str; 3] = [".cargo", ".ci", ".config"];
+/// Endings of the files that rules read; a file without an ending is read when it starts with `#!`.
+const ENDINGS: [&str; 11] = ["rs", "toml", "md", "sh", "go", "py", "html", "css", "txt", "yml", "service"];
+/// Where the cost of a rule's input is bounded: nothing written by hand is longer.
+const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// Everything that rules look at.
+#[derive(Clone, Default)]
+pub(crate) struct House {
+    /// The folder it was read from; empty for a house made by a test.
+    pub(crate) root: String,
+    /// Crates of the workspace.
+    pub(crate) crates: Vec<Crate>,
+    /// Crates of others, as built for Linux.
+    pub(crate) outside: Vec<Outside>,
+    /// Files written by hand, sorted by path.
+    pub(crate) files: Vec<File>,
+}
+
+/// A crate of the workspace.
+#[derive(Clone, Default)]
+pub(crate) struct Crate {
+    /// Package name.
+    pub(crate) name: String,
+    /// Its folder, relative to the root.
+    pub(crate) folder: String,
+    /// Its licence expression.
+    pub(crate) licence: String,
+    /// What its manifest names.
+    pub(crate) uses: Vec<Use>,
+    /// Names of all packages that a normal build of it compiles in, itself included.
+    pub(crate) tree: BTreeSet<String>,
+}
+
+/// A dependency named in a manifest.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Use {
+    /// Package name.
+    pub(crate) package: String,
+    /// Whether only tests use it.
+    pub(crate) dev: bool,
+    /// Features asked for.
+    pub(crate) features: Vec<String>,
+}
+
+/// A crate of others.
+#[derive(Clone)]
+pub(crate) struct Outside {
+    /// Package name and version.
+    pub(crate) name: String,
+    /// Licence expression, if it states one.
+    pub(crate) licence: Option<String>,
+    /// Where cargo has it from, as cargo says it.
+    pub(crate) source: String,
+}
+
+/// A text file.
+#[derive(Clone)]
+pub(crate) struct File {
+    /// Relative to the root, with `/`.
+    pub(crate) path: String,
+    /// Its text.
+    pub(crate) text: String,
+}
+
+impl File {
+    /// Whether it is Rust.
+    pub(crate) fn is_rust(&self) -> bool {
+        self.ends_in("rs")
+    }
+
+    /// Whether its ending is this one.
+    pub(crate) fn ends_in(&self, ending: &str) -> bool {
+        Path::new(&self.path).extension().is_some_and(|found| found == ending)
+    }
+
+    /// Whether it holds tests only.
+    pub(crate) fn is_test(&self) -> bool {
+        let path = &self.path;
+        path.starts_with("tests/") || path.contains("/tests/") || path.ends_with("/tests.rs")
+    }
+}
+
+impl House {
+    /// Reads the workspace at `root`.
+    pub(crate) fn load(root: &Path) -> Result<Self, String> {
+        let metadata = metadata(root)?;
+        let mut house = Self { root: root.display().to_string(), ..Self::default() };
+        let members: BTreeSet<&str> = metadata.workspace_members.iter().map(String::as_str).collect();
+        for package in &metadata.packages {
+            if members.contains(package.id.as_str()) {
+                house.crates.push(Crate {
+                    name: package.name.clone(),
+                    folder: folder_of(&package.manifest_path, &metadata.workspace_root),
+                    licence: package.license.clone().unwrap_or_default(),
+                    uses: package.dependencies.iter().map(DependencyJson::to_use).collect(),
+                    tree: metadata.tree(&package.id),
+                });
+            } else {
+                house.outside.push(Outside {
+                    name: format!("{} {}", package.name, package.version),
+                    licence: package.license.clone(),
+                    source: package.source.clone().unwrap_or_else(|| "a path outside the workspace".to_owned()),
+                });
+            }
+        }
+        collect(root, "", &mut house.files)?;
+        house.files.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(house)
+    }
+
+    /// The file at that path.
+    pub(crate) fn file(&self, path: &str) -> Option<&File> {
+        self.files.iter().find(|file| file.path == path)
+    }
+
+    /// The Rust sources.
+    pub(crate) fn rust(&self) -> impl Iterator<Item = &File> {
+        self.files.iter().filter(|file| file.is_rust())
+    }
+}
+
+fn folder_of(manifest: &str, root: &str) -> String {
+    let inside = manifest.strip_prefix(root).unwrap_or(manifest);
+    inside.trim_start_matches('/').trim_end_matches("Cargo.toml").trim_end_matches('/').to_owned()
+}
+
+fn collect(root: &Path, below: &str, files: &mut Vec<File>) -> Result<(), String> {
+    let folder = root.join(below);
+    let unreadable = |error: std::io::Error| format!("{} can't be read: {error}", folder.display());
+    for entry in std::fs::read_dir(&folder).map_err(unreadable)? {
+        let entry = entry.map_err(unreadable)?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let path = if below.is_empty() { name.clone() } else { format!("{below}/{name}") };
+        let kind = entry.file_type().map_err(unreadable)?;
+        if kind.is_dir() {
+            let hidden = name.starts_with('.') && !HIDDEN.contains(&name.as_str());
+            if !hidden && !SKIPPED.contains(&name.as_str()) {
+                collect(root, &path, files)?;
+            }
+        } else if kind.is_file() && entry.metadata().map_err(unreadable)?.len() <= FILE_BYTES_MAX {
+            let ending = Path::new(&name).extension().map(|ending| ending.to_string_lossy().into_owned());
+            let wanted = ending.as_ref().is_none_or(|ending| ENDINGS.contains(&ending.as_str()));
+            // What is not UTF-8 was not written by hand.
+            if let Some(text) = wanted.then(|| std::fs::read_to_string(entry.path()).ok()).flatten()
+                && (ending.is_some() || text.starts_with("#!") || name.starts_with("LICENSE"))
+            {
+                files.push(File { path, text });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn metadata(root: &Path) -> Result<Metadata, String> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    #[expect(clippy::disallowed_methods, reason = "asking cargo is what this program is for; it ends by itself")]
+    let output = Command::new(cargo)
+        .args(["metadata", "--format-version", "1", "--filter-platform", "x86_64-unknown-linux-gnu"])
+        .current_dir(root)
+        .output()
+        .map_err(|error| format!("`cargo metadata` can't be started: {error}"))?;
+    if !output.status.success() {
+        return Err(format!("`cargo metadata` failed:\n{}", String::from_utf8_lossy(&output.stderr).trim_end()));
+    }
+    serde_json::from_slice(&output.stdout).map_err(|error| format!("`cargo metadata` can't be understood: {error}"))
+}
+
+/// What we read of `cargo metadata --format-version 1`.
+#[derive(Deserialize)]
+struct Metadata {
+    packages: Vec<PackageJson>,
+    workspace_members: Vec<String>,
+    workspace_root: String,
+    resolve: Resolve,
+}
+
+#[derive(Deserialize)]
+struct PackageJson {
+    id: String,
+    name: String,
+    version: String,
+    license: Option<String>,
+    source: Option<String>,
+    manifest_path: String,
+    dependencies: Vec<DependencyJson>,
+}
+
+#[derive(Deserialize)]
+struct DependencyJson {
+    name: String,
+    kind: Option<String>,
+    features: Vec<String>,
+}
+
+impl DependencyJson {
+    fn to_use(&self) -> Use {
+        let dev = self.kind.as_deref() == Some("dev");
+        Use { package: self.name.clone(), dev, features: self.features.clone() }
+    }
+}
+
+#[derive(Deserialize)]
+struct Resolve {
+    nodes: Vec<Node>,
+}
+
+#[derive(Deserialize)]
+struct Node {
+    id: String,
+    deps: Vec<Edge>,
+}
+
+#[derive(Deserialize)]
+struct Edge {
+    pkg: String,
+    dep_kinds: Vec<EdgeKind>,
+}
+
+#[derive(Deserialize)]
+struct EdgeKind {
+    kind: Option<String>,
+}
+
+impl Metadata {
+    /// Names of everything that a normal build of `id` compiles in.
+    fn tree(&self, id: &str) -> BTreeSet<String> {
+        let nodes: BTreeMap<&str, &Node> = self.resolve.nodes.iter().map(|node| (node.id.as_str(), node)).collect();
+        let names: BTreeMap<&str, &str> = self.packages.iter().map(|p| (p.id.as_str(), p.name.as_str())).collect();
+        let mut seen = BTreeSet::new();
+        let mut open = vec![id];
+        while let Some(id) = open.pop() {
+            if let (true, Some(node)) = (seen.insert(id), nodes.get(id)) {
+                let normal = |edge: &&Edge| edge.dep_kinds.iter().any(|kind| kind.kind.is_none());
+                open.extend(node.deps.iter().filter(normal).map(|edge| edge.pkg.as_str()));
+            }
+        }
+        seen.into_iter().filter_map(|id| names.get(id).map(|name| (*name).to_owned())).collect()
+    }
+}

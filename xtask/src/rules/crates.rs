@@ -1,0 +1,186 @@
+//! Who may know whom: rules over the graph of crates.
+
+use super::Breach;
+use crate::house::{Crate, House, Use};
+use crate::licence::is_permissive;
+
+/// The floor of each crate. What is not here has none, and that is a breach: a new crate is put on the map first.
+const FLOORS: &[(&str, u8)] = &[
+    ("garant-event", 0),
+    ("garant-journal", 1),
+    ("garant-policy", 1),
+    ("garant-promise", 2),
+    ("garant-store", 2),
+    ("garant-engine", 3),
+    ("garant-web", ENGINES),
+    ("garant", 5),
+    ("garant-tests", OUTSIDE),
+    ("garant-bench", OUTSIDE),
+    ("xtask", OUTSIDE),
+];
+/// The floor of everything in `engines/`, and of `web`.
+const ENGINES: u8 = 4;
+/// Tests, benchmarks and this program look at the whole house; nothing looks at them.
+const OUTSIDE: u8 = 6;
+
+/// Crates on which a verifier rests.
+const PURE: [&str; 4] = ["garant-event", "garant-journal", "garant-policy", "garant-promise"];
+/// What must not be in their trees: network, databases, runtimes, TLS.
+const IMPURE: &[&str] = &[
+    "async-std",
+    "axum",
+    "hickory-proto",
+    "hickory-resolver",
+    "hyper",
+    "hyper-util",
+    "libsqlite3-sys",
+    "mio",
+    "native-tls",
+    "openssl-sys",
+    "reqwest",
+    "rusqlite",
+    "rustls",
+    "smol",
+    "socket2",
+    "sqlx",
+    "sqlx-core",
+    "tokio",
+    "tokio-postgres",
+    "tokio-rustls",
+    "ureq",
+];
+const SQL: &[&str] = &["diesel", "libsqlite3-sys", "rusqlite", "sea-orm", "sqlx", "tokio-postgres"];
+const HTTP_SERVERS: &[&str] = &["actix-web", "axum", "axum-server", "poem", "rocket", "warp"];
+const HTTP_CLIENTS: &[&str] = &["attohttpc", "isahc", "reqwest", "ureq"];
+/// What only rustls may bring along.
+const CRYPTO_OF_TLS: &[&str] = &["aws-lc-rs", "aws-lc-sys", "ring"];
+/// What nobody may bring along.
+const OTHER_TLS: &[&str] = &["boring-sys", "mbedtls", "native-tls", "openssl-sys"];
+const LICENCE: &str = "Apache-2.0 OR MIT";
+
+fn floor(house: &House, package: &str) -> Option<u8> {
+    let listed = FLOORS.iter().find(|(name, _)| *name == package).map(|&(_, floor)| floor);
+    let is_engine = || house.crates.iter().any(|c| c.name == package && is_engine(c));
+    listed.or_else(|| is_engine().then_some(ENGINES))
+}
+
+fn is_engine(found: &Crate) -> bool {
+    found.folder.starts_with("engines/")
+}
+
+fn manifest(found: &Crate) -> String {
+    format!("{}/Cargo.toml", found.folder)
+}
+
+/// Every dependency that one crate of the house names of the house, with both floors.
+fn pairs(house: &House) -> impl Iterator<Item = (&Crate, &Use, Option<u8>, Option<u8>)> {
+    house.crates.iter().flat_map(move |user| {
+        let inside = |used: &&Use| house.crates.iter().any(|found| found.name == used.package);
+        user.uses
+            .iter()
+            .filter(inside)
+            .map(move |used| (user, used, floor(house, &user.name), floor(house, &used.package)))
+    })
+}
+
+pub(super) fn floors(house: &House) -> Vec<Breach> {
+    let unplaced = house.crates.iter().filter(|found| floor(house, &found.name).is_none());
+    let unplaced = unplaced.map(|found| Breach::new(manifest(found), format!("`{}` has no floor", found.name)));
+    let upward = pairs(house).filter_map(|(user, used, own, other)| {
+        let (own, other) = (own?, other?);
+        let allowed = other < own || (own == ENGINES && other == ENGINES);
+        let what = || format!("`{}` (floor {own}) uses `{}` (floor {other})", user.name, used.package);
+        (!allowed).then(|| Breach::new(manifest(user), what()))
+    });
+    unplaced.chain(upward).collect()
+}
+
+pub(super) fn engines_apart(house: &House) -> Vec<Breach> {
+    let sideways = pairs(house).filter(|(_, _, own, other)| *own == Some(ENGINES) && *other == Some(ENGINES));
+    sideways
+        .map(|(user, used, ..)| Breach::new(manifest(user), format!("`{}` uses `{}`", user.name, used.package)))
+        .collect()
+}
+
+pub(super) fn pure_spine(house: &House) -> Vec<Breach> {
+    let spine = house.crates.iter().filter(|found| PURE.contains(&found.name.as_str()));
+    spine
+        .flat_map(|found| {
+            let impure = IMPURE.iter().filter(|name| found.tree.contains(**name));
+            impure.map(|name| Breach::new(manifest(found), format!("`{}` compiles in `{name}`", found.name)))
+        })
+        .collect()
+}
+
+/// Dependencies that any crate but `owner`, and those that stand outside the house, names and that `forbidden` refuses.
+fn named_elsewhere(house: &House, owner: &str, forbidden: impl Fn(&Use) -> bool) -> Vec<Breach> {
+    let others = house.crates.iter().filter(|found| found.name != owner && floor(house, &found.name) != Some(OUTSIDE));
+    others
+        .flat_map(|found| {
+            let named = found.uses.iter().filter(|used| !used.dev && forbidden(used));
+            named.map(|used| {
+                let features =
+                    if used.features.is_empty() { String::new() } else { format!(" with {:?}", used.features) };
+                Breach::new(manifest(found), format!("`{}` names `{}`{features}", found.name, used.package))
+            })
+        })
+        .collect()
+}
+
+/// Whether a use of hyper or hyper-util asks for that side of a connection.
+fn hyper_side(used: &Use, side: &str) -> bool {
+    let asks = |feature: &String| feature.starts_with(side) || feature == "full";
+    matches!(used.package.as_str(), "hyper" | "hyper-util") && used.features.iter().any(asks)
+}
+
+pub(super) fn sql_in_store(house: &House) -> Vec<Breach> {
+    named_elsewhere(house, "garant-store", |used| SQL.contains(&used.package.as_str()))
+}
+
+pub(super) fn http_server_in_web(house: &House) -> Vec<Breach> {
+    let server = |used: &Use| HTTP_SERVERS.contains(&used.package.as_str()) || hyper_side(used, "server");
+    named_elsewhere(house, "garant-web", server)
+}
+
+pub(super) fn http_client_in_engine(house: &House) -> Vec<Breach> {
+    let client = |used: &Use| HTTP_CLIENTS.contains(&used.package.as_str()) || hyper_side(used, "client");
+    named_elsewhere(house, "garant-engine", client)
+}
+
+pub(super) fn one_tls(house: &House) -> Vec<Breach> {
+    let mut breaches = named_elsewhere(house, "", |used| CRYPTO_OF_TLS.contains(&used.package.as_str()));
+    for found in &house.crates {
+        let other = OTHER_TLS.iter().filter(|name| found.tree.contains(**name));
+        breaches
+            .extend(other.map(|name| Breach::new(manifest(found), format!("`{}` compiles in `{name}`", found.name))));
+    }
+    breaches
+}
+
+pub(super) fn licences(house: &House) -> Vec<Breach> {
+    let own = house.crates.iter().filter(|found| found.licence != LICENCE);
+    let own =
+        own.map(|found| Breach::new(manifest(found), format!("its licence is `{}`, not `{LICENCE}`", found.licence)));
+    let outside = house.outside.iter().filter(|found| !found.licence.as_deref().is_some_and(is_permissive));
+    let outside = outside.map(|found| {
+        Breach::new(
+            "Cargo.lock",
+            format!("{} is under {}", found.name, found.licence.as_deref().unwrap_or("no stated licence")),
+        )
+    });
+    own.chain(outside).collect()
+}
+
+pub(super) fn from_the_registry(house: &House) -> Vec<Breach> {
+    let elsewhere = house.outside.iter().filter(|found| !found.source.starts_with("registry+"));
+    elsewhere.map(|found| Breach::new("Cargo.lock", format!("{} comes from {}", found.name, found.source))).collect()
+}
+
+pub(super) fn lints_inherited(house: &House) -> Vec<Breach> {
+    let inherits = |found: &&Crate| {
+        let text = house.file(&manifest(found)).map_or("", |file| file.text.as_str());
+        text.split("\n[").any(|section| section.starts_with("lints]") && section.contains("workspace = true"))
+    };
+    let without = house.crates.iter().filter(|found| !inherits(found));
+    without.map(|found| Breach::new(manifest(found), format!("`{}` does not inherit the lints", found.name))).collect()
+}

@@ -1,0 +1,186 @@
+//! Rules over what people read.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Breach;
+use crate::house::{File, House};
+use crate::licence::PERMISSIVE;
+
+/// Names that no document of ours may hold, as FNV-1a hashes, so that this list doesn't hold them either.
+const NAMES: [u64; 9] = [
+    0xf924_3410_cd9f_5190,
+    0x4c4e_5ab9_2dba_9123,
+    0x9ebf_7b0b_391e_fdf0,
+    0x56a0_a705_ea99_2abb,
+    0x0e11_a703_50b4_3808,
+    0x748b_587f_761d_8a1c,
+    0x26cf_94b7_d6fb_1d33,
+    0x004c_c0d4_4e5b_a3cd,
+    0x0d71_9736_878e_440f,
+];
+
+fn missing(path: &str) -> Vec<Breach> {
+    vec![Breach::new(path, "is not there")]
+}
+
+/// The names of kinds declared in `event`: the first string after `Kind::public(` or `Kind::team(`.
+fn kinds(house: &House) -> BTreeSet<&str> {
+    let sources = house.rust().filter(|file| file.path.starts_with("flow/event/src/"));
+    let declared = sources.flat_map(|file| {
+        let text = file.text.as_str();
+        let starts = ["Kind::public(", "Kind::team("].into_iter().flat_map(|start| text.match_indices(start));
+        starts.filter_map(|(at, start)| text[at + start.len()..].strip_prefix('"')?.split('"').next())
+    });
+    declared.collect()
+}
+
+pub(super) fn kinds_documented(house: &House) -> Vec<Breach> {
+    const PLACE: &str = "docs/log.md";
+    let Some(document) = house.file(PLACE) else { return missing(PLACE) };
+    let kinds = kinds(house);
+    if kinds.is_empty() {
+        return vec![Breach::new(
+            "flow/event/src",
+            "declares no kind in the form `Kind::public(\"…\"` or `Kind::team(\"…\"`",
+        )];
+    }
+    let silent = kinds.into_iter().filter(|kind| !document.text.contains(&format!("`{kind}`")));
+    silent.map(|kind| Breach::new(PLACE, format!("says nothing of `{kind}`"))).collect()
+}
+
+/// The ids in the first column of the tables, with their lines.
+fn promise_rows(document: &File) -> impl Iterator<Item = (usize, &str)> {
+    document.text.lines().enumerate().filter_map(|(at, line)| {
+        let id = line.strip_prefix("| ")?.split(" |").next()?;
+        let (family, number) = id.split_once('-')?;
+        let shaped = family.len() == 2 && family.bytes().all(|b| b.is_ascii_uppercase());
+        (shaped && !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())).then_some((at + 1, id))
+    })
+}
+
+pub(super) fn promise_ids(house: &House) -> Vec<Breach> {
+    const PLACE: &str = "docs/promises.md";
+    let Some(document) = house.file(PLACE) else { return missing(PLACE) };
+    let mut seen = BTreeMap::new();
+    let mut breaches = Vec::new();
+    for (line, id) in promise_rows(document) {
+        if let Some(before) = seen.insert(id, line) {
+            breaches.push(Breach::at(PLACE, line, format!("`{id}` is taken since line {before}")));
+        }
+    }
+    if seen.is_empty() {
+        breaches.push(Breach::new(PLACE, "has no row `| XY-1 | …`"));
+    }
+    breaches
+}
+
+fn fnv(word: &str) -> u64 {
+    word.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+pub(super) fn our_own_words(house: &House) -> Vec<Breach> {
+    let mut breaches = Vec::new();
+    for file in house.files.iter().filter(|file| file.ends_in("md")) {
+        for (at, line) in file.text.lines().enumerate() {
+            let words = line.split(|c: char| !c.is_alphanumeric() && c != '-').map(str::to_lowercase);
+            let found = words.filter(|word| NAMES.contains(&fnv(word)));
+            breaches.extend(found.map(|word| Breach::at(&file.path, at + 1, format!("`{word}`"))));
+        }
+    }
+    breaches
+}
+
+/// What the two languages must share: levels of headings, and code blocks without their comments.
+fn skeleton(text: &str) -> Vec<String> {
+    let mut bones = Vec::new();
+    let mut in_code = false;
+    for line in text.lines() {
+        if line.starts_with("```") {
+            in_code = !in_code;
+            bones.push(line.to_owned());
+        } else if in_code {
+            let code = if line.starts_with('#') { "" } else { line.split(" #").next().unwrap_or_default().trim_end() };
+            if !code.is_empty() {
+                bones.push(code.to_owned());
+            }
+        } else if line.starts_with('#') {
+            bones.push(line.chars().take_while(|&c| c == '#').collect());
+        }
+    }
+    bones
+}
+
+pub(super) fn readme_mirrored(house: &House) -> Vec<Breach> {
+    let (Some(english), Some(french)) = (house.file("README.md"), house.file("README.fr.md")) else {
+        return missing("README.md or README.fr.md");
+    };
+    let (english, french) = (skeleton(&english.text), skeleton(&french.text));
+    let length = english.len().max(french.len());
+    let differs = (0..length).find(|&at| english.get(at) != french.get(at));
+    let show = |bones: &[String], at: usize| bones.get(at).map_or("its end".to_owned(), |bone| format!("`{bone}`"));
+    let what = |at| format!("has {} where README.md has {}", show(&french, at), show(&english, at));
+    differs.map(|at| Breach::new("README.fr.md", what(at))).into_iter().collect()
+}
+
+pub(super) fn change_log(house: &House) -> Vec<Breach> {
+    const PLACE: &str = "CHANGELOG.md";
+    let Some(document) = house.file(PLACE) else { return missing(PLACE) };
+    let manifest = house.file("Cargo.toml").map_or("", |file| file.text.as_str());
+    let version =
+        manifest.lines().find_map(|line| line.strip_prefix("version = ")).unwrap_or_default().trim_matches('"');
+    let is_current = |line: &str| {
+        line.strip_prefix("## ").is_some_and(|title| title.starts_with("Unreleased") || title.starts_with(version))
+    };
+    if document.text.lines().any(is_current) {
+        return Vec::new();
+    }
+    vec![Breach::new(PLACE, format!("has no heading for {version}, and none for what is unreleased"))]
+}
+
+/// `folder/../x` without the dots.
+fn resolve(from: &str, link: &str) -> String {
+    let mut parts: Vec<&str> = from.split('/').collect();
+    parts.pop();
+    for part in link.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    parts.join("/")
+}
+
+pub(super) fn links_lead_somewhere(house: &House) -> Vec<Breach> {
+    let mut breaches = Vec::new();
+    for file in house.files.iter().filter(|file| file.ends_in("md")) {
+        for (at, line) in file.text.lines().enumerate() {
+            let targets = line.match_indices("](").filter_map(|(start, _)| line[start + 2..].split(')').next());
+            for target in targets.filter(|target| !target.contains(':') && !target.starts_with('#')) {
+                let path = resolve(&file.path, target.split('#').next().unwrap_or_default());
+                let is_there = |other: &File| other.path == path || other.path.starts_with(&format!("{path}/"));
+                if !house.files.iter().any(is_there) {
+                    breaches.push(Breach::at(&file.path, at + 1, format!("`{target}` is not there")));
+                }
+            }
+        }
+    }
+    breaches
+}
+
+pub(super) fn map_complete(house: &House) -> Vec<Breach> {
+    const PLACE: &str = "ARCHITECTURE.md";
+    let Some(map) = house.file(PLACE) else { return missing(PLACE) };
+    let unseen = house.crates.iter().filter(|found| !map.text.contains(&format!("`{}/`", found.folder)));
+    unseen.map(|found| Breach::new(PLACE, format!("does not show `{}/`", found.folder))).collect()
+}
+
+pub(super) fn one_licence_list(house: &House) -> Vec<Breach> {
+    const PLACE: &str = "deny.toml";
+    let Some(file) = house.file(PLACE) else { return missing(PLACE) };
+    let list = file.text.split("\nallow = [").nth(1).and_then(|rest| rest.split(']').next()).unwrap_or_default();
+    let listed: BTreeSet<&str> = list.split('"').skip(1).step_by(2).collect();
+    let ours: BTreeSet<&str> = PERMISSIVE.into();
+    let differing = listed.symmetric_difference(&ours);
+    differing.map(|licence| Breach::new(PLACE, format!("`{licence}` is in one list only"))).collect()
+}

@@ -1,0 +1,242 @@
+//! The rules of the house, as data.
+//!
+//! A rule says its name, why it exists and what to do instead, because whoever breaks it reads the message and not this
+//! file. Adding a rule is one function and one line of [`ALL`]; the test of this module demands that somebody shows it
+//! being broken.
+
+mod crates;
+mod documents;
+mod sources;
+
+use std::fmt::Write;
+
+use crate::house::House;
+
+/// One rule.
+pub(crate) struct Rule {
+    /// Its name.
+    pub(crate) name: &'static str,
+    /// What goes wrong without it.
+    pub(crate) why: &'static str,
+    /// What to do.
+    pub(crate) instead: &'static str,
+    /// Where it is broken.
+    broken: fn(&House) -> Vec<Breach>,
+}
+
+/// One place where a rule is broken.
+#[derive(Debug)]
+pub(crate) struct Breach {
+    /// `path`, `path:line`, or the manifest of a crate.
+    pub(crate) place: String,
+    /// What is there.
+    pub(crate) what: String,
+}
+
+impl Breach {
+    fn new(place: impl Into<String>, what: impl Into<String>) -> Self {
+        Self { place: place.into(), what: what.into() }
+    }
+
+    fn at(path: &str, line: usize, what: impl Into<String>) -> Self {
+        Self::new(format!("{path}:{line}"), what)
+    }
+}
+
+/// Every rule, in the order of the report.
+pub(crate) const ALL: &[Rule] = &[
+    Rule {
+        name: "floors",
+        why: "an edit of a low crate rebuilds everything above it, and a low crate that looks up can't be read alone",
+        instead: "move what is shared to the lower floor, or hand it down as an argument; the floors are in ARCHITECTURE.md",
+        broken: crates::floors,
+    },
+    Rule {
+        name: "engines-apart",
+        why: "engines that call each other fail together, and what passed between them is in no journal",
+        instead: "let one record an event and the other read it",
+        broken: crates::engines_apart,
+    },
+    Rule {
+        name: "pure-spine",
+        why: "`garant verify` is run by strangers and rests on these crates alone: no network, no database, no runtime",
+        instead: "take the outside world as a trait or a value; its implementation belongs to `store` or `engine`",
+        broken: crates::pure_spine,
+    },
+    Rule {
+        name: "sql-in-store",
+        why: "a second database is a second implementation of the traits of `store`, not a hunt through the house",
+        instead: "add a method that is a whole transaction to a trait of `store`",
+        broken: crates::sql_in_store,
+    },
+    Rule {
+        name: "http-server-in-web",
+        why: "one place decides what is listened to, what is public and how large a request may be",
+        instead: "give `web` a value to serve, or a channel to pass requests on",
+        broken: crates::http_server_in_web,
+    },
+    Rule {
+        name: "http-client-in-engine",
+        why: "one place bounds the time and the size of what comes back, and times every phase",
+        instead: "use `engine::http` or `engine::net`",
+        broken: crates::http_client_in_engine,
+    },
+    Rule {
+        name: "one-tls",
+        why: "two TLS stacks are two sets of advisories and two ideas of which certificate is good",
+        instead: "use rustls with the provider that `engine` sets up",
+        broken: crates::one_tls,
+    },
+    Rule {
+        name: "licences",
+        why: "a hoster must be able to ship garant with what it likes: a notice is all we may ask",
+        instead: "choose another crate, or argue for the licence in xtask/src/licence.rs and deny.toml",
+        broken: crates::licences,
+    },
+    Rule {
+        name: "from-the-registry",
+        why: "a git repository can vanish or change under a build; the registry keeps what it published",
+        instead: "depend on a published version",
+        broken: crates::from_the_registry,
+    },
+    Rule {
+        name: "lints-inherited",
+        why: "a crate without `[lints] workspace = true` is checked by no lint of the house, silently",
+        instead: "add the two lines to its Cargo.toml",
+        broken: crates::lints_inherited,
+    },
+    Rule {
+        name: "finished",
+        why: "what is left for later is found by a user first",
+        instead: "finish it, or leave it out and say so in the change log",
+        broken: sources::finished,
+    },
+    Rule {
+        name: "expect-not-allow",
+        why: "an `allow` stays when its cause is gone, and does not say why it came; an `expect` complains",
+        instead: "write #[expect(lint, reason = \"…\")]",
+        broken: sources::expect_not_allow,
+    },
+    Rule {
+        name: "no-common",
+        why: "a module named after nothing gathers everything, and soon everything depends on it",
+        instead: "name it after what it does, and put it where it is used",
+        broken: sources::no_common,
+    },
+    Rule {
+        name: "word-page",
+        why: "the bare word means a call at night, a web page and a block of a database, all in this house",
+        instead: "say `paging`, `status_page`, `trust_page`",
+        broken: sources::word_page,
+    },
+    Rule {
+        name: "short-files",
+        why: "nobody reads a file of 1500 lines; the median here is under 240",
+        instead: "split it where it has two subjects",
+        broken: sources::short_files,
+    },
+    Rule {
+        name: "clean-text",
+        why: "a file without a last newline, or with carriage returns, makes changes look larger than they are",
+        instead: "let the editor end files with one newline, and lines with \\n",
+        broken: sources::clean_text,
+    },
+    Rule {
+        name: "no-place-names",
+        why: "the path of one checkout means nothing on another machine, and tells strangers about this one",
+        instead: "write a path relative to the workspace, or take it as an argument",
+        broken: sources::no_place_names,
+    },
+    Rule {
+        name: "bans-say-why",
+        why: "a ban without a reason is worked around by whoever meets it first",
+        instead: "add reason = \"…\" to the line",
+        broken: sources::bans_say_why,
+    },
+    Rule {
+        name: "kinds-documented",
+        why: "a stranger writes a verifier from docs/log.md; a kind that is not there can't be verified by anybody else",
+        instead: "describe the kind and its fields in docs/log.md",
+        broken: documents::kinds_documented,
+    },
+    Rule {
+        name: "promise-ids",
+        why: "an id is cited by policies, verdicts and tests for ever: it must name one promise",
+        instead: "give the new promise the next free number of its family",
+        broken: documents::promise_ids,
+    },
+    Rule {
+        name: "our-own-words",
+        why: "the promises are everybody's; whoever first published one is not our witness",
+        instead: "say what is promised, without saying by whom",
+        broken: documents::our_own_words,
+    },
+    Rule {
+        name: "readme-mirrored",
+        why: "half of the readers see the other language: a command that exists in one only is a command that fails",
+        instead: "change README.md and README.fr.md together: same headings, same code blocks",
+        broken: documents::readme_mirrored,
+    },
+    Rule {
+        name: "change-log",
+        why: "whoever upgrades reads what changed, and the release notes are written with the change",
+        instead: "keep a heading `## Unreleased` or one for the version of the workspace in CHANGELOG.md",
+        broken: documents::change_log,
+    },
+    Rule {
+        name: "links-lead-somewhere",
+        why: "a dead link costs the reader's trust in the sentence that holds it",
+        instead: "correct the path, or drop the link",
+        broken: documents::links_lead_somewhere,
+    },
+    Rule {
+        name: "map-complete",
+        why: "ARCHITECTURE.md is the map: a crate that is not on it is found by accident",
+        instead: "say in the code map what the crate does and what it knows nothing about",
+        broken: documents::map_complete,
+    },
+    Rule {
+        name: "one-licence-list",
+        why: "tidy and cargo-deny would disagree about what may be shipped",
+        instead: "make the `allow` list of deny.toml and PERMISSIVE in xtask/src/licence.rs the same",
+        broken: documents::one_licence_list,
+    },
+];
+
+/// What to print, and how many breaches there are.
+pub(crate) struct Report {
+    /// The text.
+    pub(crate) text: String,
+    /// Breaches of all rules.
+    pub(crate) breaches: usize,
+}
+
+/// Checks every rule.
+pub(crate) fn report(house: &House) -> Report {
+    let mut report = Report { text: String::new(), breaches: 0 };
+    let mut broken = 0;
+    for rule in ALL {
+        let breaches = (rule.broken)(house);
+        if breaches.is_empty() {
+            continue;
+        }
+        broken += 1;
+        report.breaches += breaches.len();
+        let places: String = breaches.iter().fold(String::new(), |mut lines, breach| {
+            let _infallible = writeln!(lines, "  {}: {}", breach.place, breach.what);
+            lines
+        });
+        let _infallible =
+            writeln!(report.text, "{}\n{places}  why: {}\n  instead: {}\n", rule.name, rule.why, rule.instead);
+    }
+    let (crates, files) = (house.crates.len(), house.files.len());
+    let _infallible = if broken == 0 {
+        writeln!(report.text, "tidy: {} rules hold in {crates} crates and {files} files", ALL.len())
+    } else {
+        writeln!(report.text, "tidy: {broken} of {} rules broken, in {} places", ALL.len(), report.breaches)
+    };
+    report
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,218 @@
+//! Every rule is shown being broken: a sound house of a few lines, one blow at a time.
+
+use super::*;
+use crate::house::{Crate, File, House, Outside, Use};
+use std::path::Path;
+
+fn uses(package: &str, features: &[&str]) -> Use {
+    Use { package: package.to_owned(), dev: false, features: features.iter().map(|f| (*f).to_owned()).collect() }
+}
+
+fn build(name: &str, folder: &str, used: Vec<Use>) -> Crate {
+    let tree = used.iter().map(|used| used.package.clone()).collect();
+    Crate {
+        name: name.to_owned(),
+        folder: folder.to_owned(),
+        licence: "Apache-2.0 OR MIT".to_owned(),
+        uses: used,
+        tree,
+    }
+}
+
+fn write(house: &mut House, path: &str, text: &str) {
+    house.files.retain(|file| file.path != path);
+    house.files.push(File { path: path.to_owned(), text: text.to_owned() });
+}
+
+/// A house in which every rule holds.
+fn sound() -> House {
+    let mut house = House { root: "/home/somebody/house".to_owned(), ..House::default() };
+    house.crates = vec![
+        build("garant-event", "flow/event", vec![uses("serde", &[])]),
+        build("garant-journal", "flow/journal", vec![uses("garant-event", &[])]),
+        build("garant-store", "flow/store", vec![uses("garant-event", &[]), uses("rusqlite", &[])]),
+        build("garant-engine", "flow/engine", vec![uses("garant-store", &[]), uses("hyper", &["client"])]),
+        build("garant-watch", "engines/watch", vec![uses("garant-engine", &[])]),
+        build("garant-web", "web", vec![uses("garant-engine", &[]), uses("hyper", &["server"]), uses("axum", &[])]),
+        build("garant-tests", "tests", vec![uses("garant-journal", &[]), uses("hyper", &["client", "server"])]),
+    ];
+    house.outside = vec![Outside {
+        name: "serde 1.0.0".to_owned(),
+        licence: Some("MIT OR Apache-2.0".to_owned()),
+        source: "registry+somewhere".to_owned(),
+    }];
+    let folders: Vec<String> = house.crates.iter().map(|c| c.folder.clone()).collect();
+    for folder in &folders {
+        write(&mut house, &format!("{folder}/Cargo.toml"), "[package]\nname = \"x\"\n\n[lints]\nworkspace = true\n");
+    }
+    let map = format!("`{}/`\n", folders.join("/`\n`"));
+    let allow = crate::licence::PERMISSIVE.join("\", \"");
+    for (path, text) in [
+        ("Cargo.toml", "[workspace.package]\nversion = \"0.1.0\"\n"),
+        ("ARCHITECTURE.md", map.as_str()),
+        ("CHANGELOG.md", "# Changes\n\n## 0.1.0\n"),
+        ("README.md", "# One\n\nA [map](ARCHITECTURE.md).\n\n```sh\nrun it  # now\n```\n"),
+        ("README.fr.md", "# Un\n\n```sh\nrun it  # maintenant\n```\n"),
+        ("docs/log.md", "`watch.changed`: a change. See [promises](promises.md#ids).\n"),
+        ("docs/promises.md", "| id | promise |\n|---|---|\n| AV-1 | up |\n| AV-2 | a pair |\n"),
+        ("deny.toml", &format!("[licenses]\nallow = [\"{allow}\"]\n")),
+        ("clippy.toml", "disallowed-methods = [\n  { path = \"a::b\", reason = \"so\" },\n]\n"),
+        ("flow/event/src/watch.rs", "const KIND: Kind = Kind::public(\"watch.changed\", F);\n// Never `todo!` here.\n"),
+        ("web/src/trust_page.rs", "#[expect(lint, reason = \"page\")]\nfn status_page() {}\n"),
+    ] {
+        write(&mut house, path, text);
+    }
+    house
+}
+
+fn the_crate<'a>(house: &'a mut House, name: &str) -> &'a mut Crate {
+    house.crates.iter_mut().find(|found| found.name == name).expect(name)
+}
+
+type Blow = fn(&mut House);
+
+/// (the rule that must notice, where it must point, what was done to the house)
+const BLOWS: &[(&str, &str, Blow)] = &[
+    ("floors", "flow/event/Cargo.toml", |h| the_crate(h, "garant-event").uses.push(uses("garant-journal", &[]))),
+    ("floors", "flow/store/Cargo.toml", |h| the_crate(h, "garant-store").uses.push(uses("garant-engine", &[]))),
+    ("floors", "flow/journal/Cargo.toml", |h| {
+        // A test of a low crate must not look up either.
+        the_crate(h, "garant-journal").uses.push(Use { dev: true, ..uses("garant-store", &[]) });
+    }),
+    ("floors", "flow/new/Cargo.toml", |h| {
+        h.crates.push(build("garant-new", "flow/new", vec![]));
+        write(h, "flow/new/Cargo.toml", "[package]\n\n[lints]\nworkspace = true\n");
+        let map = format!("{}`flow/new/`\n", h.file("ARCHITECTURE.md").expect("the map").text);
+        write(h, "ARCHITECTURE.md", &map);
+    }),
+    ("engines-apart", "engines/watch/Cargo.toml", |h| the_crate(h, "garant-watch").uses.push(uses("garant-web", &[]))),
+    ("pure-spine", "flow/journal/Cargo.toml", |h| {
+        // Not named by the crate, but by something it uses.
+        the_crate(h, "garant-journal").tree.insert("tokio".to_owned());
+    }),
+    ("sql-in-store", "web/Cargo.toml", |h| the_crate(h, "garant-web").uses.push(uses("rusqlite", &[]))),
+    ("http-server-in-web", "flow/engine/Cargo.toml", |h| the_crate(h, "garant-engine").uses.push(uses("axum", &[]))),
+    ("http-server-in-web", "flow/engine/Cargo.toml", |h| {
+        the_crate(h, "garant-engine").uses.push(uses("hyper-util", &["server-auto"]));
+    }),
+    ("http-client-in-engine", "web/Cargo.toml", |h| the_crate(h, "garant-web").uses.push(uses("hyper", &["client"]))),
+    ("one-tls", "web/Cargo.toml", |h| the_crate(h, "garant-web").uses.push(uses("aws-lc-rs", &[]))),
+    ("one-tls", "web/Cargo.toml", |h| {
+        the_crate(h, "garant-web").tree.insert("openssl-sys".to_owned());
+    }),
+    ("licences", "Cargo.lock", |h| h.outside[0].licence = Some("GPL-3.0-only".to_owned())),
+    ("licences", "Cargo.lock", |h| h.outside[0].licence = None),
+    ("licences", "web/Cargo.toml", |h| the_crate(h, "garant-web").licence.clear()),
+    ("from-the-registry", "Cargo.lock", |h| h.outside[0].source = "git+ssh".to_owned()),
+    ("lints-inherited", "web/Cargo.toml", |h| write(h, "web/Cargo.toml", "[lints]\n[x]\nworkspace = true\n")),
+    ("finished", "web/src/lib.rs:2", |h| write(h, "web/src/lib.rs", "fn a() {\n    todo!()\n}\n")),
+    ("finished", "web/src/lib.rs:1", |h| write(h, "web/src/lib.rs", "// FIXME: later\n")),
+    ("finished", "web/src/lib.rs:2", |h| write(h, "web/src/lib.rs", "#[test]\n#[ignore = \"slow\"]\nfn a() {}\n")),
+    ("finished", "scripts/test:2", |h| write(h, "scripts/test", "#!/bin/sh\n# TODO\n")),
+    ("expect-not-allow", "web/src/lib.rs:2", |h| write(h, "web/src/lib.rs", "\n#![allow(dead_code)]\n")),
+    ("expect-not-allow", "web/src/lib.rs:1", |h| write(h, "web/src/lib.rs", "#[expect(dead_code)]\nfn reason() {}\n")),
+    ("no-common", "web/src/utils.rs", |h| write(h, "web/src/utils.rs", "\n")),
+    ("no-common", "tests/common/mod.rs", |h| write(h, "tests/common/mod.rs", "\n")),
+    ("word-page", "web/src/lib.rs:1", |h| write(h, "web/src/lib.rs", "let page = 1;\n")),
+    ("short-files", "web/src/lib.rs", |h| write(h, "web/src/lib.rs", &"a();\n".repeat(1501))),
+    ("clean-text", "web/src/lib.rs", |h| write(h, "web/src/lib.rs", "fn a() {}")),
+    ("clean-text", "web/src/lib.rs", |h| write(h, "web/src/lib.rs", "fn a() {}\n\n")),
+    ("clean-text", "a.txt:1", |h| write(h, "a.txt", "a\r\nb\n")),
+    ("no-place-names", "a.txt:2", |h| write(h, "a.txt", "see\n/home/somebody/house/web\n")),
+    ("bans-say-why", "clippy.toml:1", |h| write(h, "clippy.toml", "x = [{ path = \"a::b\" }]\n")),
+    ("kinds-documented", "docs/log.md", |h| {
+        write(h, "flow/event/src/engine.rs", "const KIND: Kind = Kind::team(\"engine.new\", F);\n");
+    }),
+    ("kinds-documented", "flow/event/src", |h| write(h, "flow/event/src/watch.rs", "\n")),
+    ("promise-ids", "docs/promises.md:2", |h| write(h, "docs/promises.md", "| AV-1 | a |\n| AV-1 | b |\n")),
+    ("promise-ids", "docs/promises.md", |h| write(h, "docs/promises.md", "none\n")),
+    ("our-own-words", "docs/promises.md:5", |h| {
+        // One of the names is also a word of style sheets.
+        write(h, "docs/promises.md", "| AV-1 | a |\n\n\n\nas Z-Index does\n");
+    }),
+    ("readme-mirrored", "README.fr.md", |h| write(h, "README.fr.md", "# Un\n\n```sh\nrun  # maintenant\n```\n")),
+    ("readme-mirrored", "README.fr.md", |h| write(h, "README.fr.md", "# Un\n\n```sh\nrun it\n```\n\n## Deux\n")),
+    ("change-log", "CHANGELOG.md", |h| write(h, "CHANGELOG.md", "# Changes\n\n## 0.0.9\n")),
+    ("links-lead-somewhere", "docs/x.md:1", |h| write(h, "docs/x.md", "[a](../README.md) [b](gone.md)\n")),
+    ("map-complete", "ARCHITECTURE.md", |h| write(h, "ARCHITECTURE.md", "# Map\n")),
+    ("one-licence-list", "deny.toml", |h| write(h, "deny.toml", "[licenses]\nallow = [\"MIT\", \"GPL-3.0-only\"]\n")),
+];
+
+#[test]
+fn the_sound_house_breaks_no_rule() {
+    let report = report(&sound());
+    assert_eq!(report.breaches, 0, "{}", report.text);
+}
+
+#[test]
+fn every_blow_is_noticed_by_its_rule_at_its_place_and_by_no_other() {
+    for (at, (name, place, blow)) in BLOWS.iter().enumerate() {
+        let mut house = sound();
+        blow(&mut house);
+        for rule in ALL {
+            let breaches = (rule.broken)(&house);
+            if rule.name == *name {
+                assert!(breaches.iter().any(|b| b.place == *place), "blow {at} at {place}: {name} found {breaches:?}");
+            } else {
+                assert!(breaches.is_empty(), "blow {at} was for {name}, and {} found {breaches:?}", rule.name);
+            }
+        }
+        assert!(report(&house).text.contains(rule_named(name).instead), "the report says what to do");
+    }
+}
+
+fn rule_named(name: &str) -> &'static Rule {
+    ALL.iter().find(|rule| rule.name == name).expect(name)
+}
+
+#[test]
+fn every_rule_is_shown_being_broken() {
+    for rule in ALL {
+        assert!(BLOWS.iter().any(|(name, ..)| *name == rule.name), "no blow shows that `{}` works", rule.name);
+    }
+}
+
+/// The same through cargo and the file system: a workspace whose vocabulary crate has got a runtime, two steps away.
+#[test]
+fn a_broken_workspace_on_disk_is_reported() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let put = |path: &str, text: &str| {
+        let path = folder.path().join(path);
+        std::fs::create_dir_all(path.parent().expect("has a parent")).expect("folders");
+        std::fs::write(path, text).expect("written");
+    };
+    let member = |name: &str, uses: &str| {
+        format!("[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[dependencies]\n{uses}\n")
+    };
+    put("Cargo.toml", "[workspace]\nresolver = \"3\"\nmembers = [\"flow/event\"]\nexclude = [\"vendor\"]\n");
+    put("flow/event/Cargo.toml", &member("garant-event", "middle = { path = \"../../vendor/middle\" }"));
+    put("flow/event/src/lib.rs", "");
+    put("vendor/middle/Cargo.toml", &member("middle", "tokio = { path = \"../tokio\" }"));
+    put("vendor/middle/src/lib.rs", "");
+    put("vendor/tokio/Cargo.toml", &member("tokio", ""));
+    put("vendor/tokio/src/lib.rs", "// XXX\n");
+    put("target/generated.rs", "todo!()");
+
+    let house = House::load(folder.path()).expect("cargo reads it");
+    let text = report(&house).text;
+    for line in [
+        "flow/event/Cargo.toml: `garant-event` compiles in `tokio`",
+        "flow/event/Cargo.toml: `garant-event` does not inherit the lints",
+        "vendor/tokio/src/lib.rs:1: `XXX`",
+        "Cargo.lock: middle 0.1.0 is under no stated licence",
+    ] {
+        assert!(text.contains(line), "`{line}` is missing in\n{text}");
+    }
+    assert!(!text.contains("target/"), "what was generated is nobody's to tidy:\n{text}");
+
+    let mut written = Vec::new();
+    assert_eq!(crate::tidy(&house, &mut written), Ok(false), "the program fails");
+    assert_eq!(String::from_utf8(written).expect("text"), text);
+}
+
+#[test]
+fn this_workspace_is_tidy() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is a folder of the workspace");
+    let report = report(&House::load(root).expect("cargo reads it"));
+    assert_eq!(report.breaches, 0, "\n{}", report.text);
+}
