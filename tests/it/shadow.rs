@@ -13,8 +13,9 @@ name = "shop.example"
 [pages]
 listen = "127.0.0.1:0"
 public = "127.0.0.1:0"
-[watch]
-authorities = ["{authority}"]
+url = "http://127.0.0.1/"
+[network]
+authorities = "{authority}"
 [[service]]
 name = "shop"
 title.fr = "La boutique"
@@ -29,7 +30,7 @@ service = "shop"
 url = "http://127.0.0.1:{http}/"
 every = "1 s"
 timeout = "800 ms"
-body_contains = "all is well"
+contains = "all is well"
 [[probe.http]]
 name = "secure-answers"
 service = "secure"
@@ -177,13 +178,13 @@ title.en = "The night job"
 name = "night-job-ran"
 service = "night-job"
 uuid = "{uuid}"
-every = "3 s"
+every = "10 s"
 grace = "1 s"
 [[promise]]
 id = "BK-1"
-text.fr = "Le travail passe toutes les 3 secondes."
-text.en = "The job runs every 3 seconds."
-freshness = {{ probe = "night-job-ran", at_most = "5 s", over = "30 d" }}
+text.fr = "Le travail passe toutes les 10 secondes."
+text.en = "The job runs every 10 seconds."
+freshness = {{ probe = "night-job-ran", at_most = "15 s", over = "30 d" }}
 "#
     ));
     assert_eq!(http("GET", &up.url("ping/00000000-0000-0000-0000-000000000000"), &[], b"").map(|a| a.0), Some(404));

@@ -9,9 +9,8 @@ use std::time::Duration;
 
 use askama::Template;
 use axum::Router;
-use axum::body::Body;
 use axum::extract::Request;
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -43,15 +42,10 @@ pub(crate) fn finish(router: Router) -> Router {
 }
 
 async fn guard(request: Request, next: Next) -> Response {
-    let head = request.method() == Method::HEAD;
     let mut response = match tokio::time::timeout(ANSWER_TIME_MAX, next.run(request)).await {
         Ok(response) => response,
         Err(_elapsed) => refusal(StatusCode::SERVICE_UNAVAILABLE),
     };
-    if head {
-        // A page that says no is made by a fallback, which knows nothing of HEAD.
-        *response.body_mut() = Body::empty();
-    }
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY.clone());
     for (name, value) in [
@@ -69,7 +63,7 @@ async fn guard(request: Request, next: Next) -> Response {
 
 /// How long a copy may be shown by others.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Caching {
+pub(crate) enum Caching {
     /// The bytes at this address never change.
     Immutable,
     /// They change every minute or so.
@@ -94,7 +88,8 @@ impl Caching {
 /// Bytes with a type, an entity tag, and a rule for copies; 304 when the reader has them already (RFC 9110, section 13.1.2).
 pub(crate) fn bytes(request: &HeaderMap, content_type: &'static str, caching: Caching, body: Vec<u8>) -> Response {
     let tag = entity_tag(&body);
-    let unchanged = request.get_all(header::IF_NONE_MATCH).iter().any(|value| matches(value.as_bytes(), tag.as_bytes()));
+    let unchanged =
+        request.get_all(header::IF_NONE_MATCH).iter().any(|value| matches(value.as_bytes(), tag.as_bytes()));
     let mut response = if unchanged {
         StatusCode::NOT_MODIFIED.into_response()
     } else {

@@ -8,13 +8,12 @@ use async_trait::async_trait;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode};
-use engine::clock::SimClock;
 use engine::heartbeat::Pings;
 use engine::sim::World;
 use engine::{BoxFuture, Context, Engine, EngineError, Supervisor};
 use event::policy::{Agreement, Applied, Maintenance, Objective, Probe, Promise, Service, Text};
 use event::promise::{Figure, Outcome, Reason, Unit, Verdict};
-use event::{Day, Interval, Observed, Ppb, Retention, Span, Time};
+use event::{Clock, Day, Interval, Monotonic, Observed, Ppb, Retention, Span, Time};
 use http_body_util::BodyExt as _;
 use journal::Hash;
 use journal::leaf::Leaf;
@@ -130,7 +129,8 @@ impl Fixture {
 
     /// With this policy, this log, and engines that have not started.
     pub(crate) fn with(applied: Applied, mut log: Log, engines: &[&'static str]) -> Self {
-        let mut board = Board { evaluated_at: Some(NOW), ..Board::default() };
+        let mut board = Board::default();
+        board.evaluated_at = Some(NOW);
         log.append(&applied);
         for verdict in verdicts(&applied) {
             board.take(log.append(&verdict), verdict);
@@ -154,7 +154,7 @@ impl Fixture {
             board: board.subscribe(),
             published: published.subscribe(),
             identity: identity.subscribe(),
-            clock: Arc::new(SimClock::starting_at(NOW)),
+            clock: Arc::new(Stopped),
             figures: Vec::new(),
         };
         Self { state: Arc::new(state), log, journal, policy, board, published, identity, pings }
@@ -180,7 +180,8 @@ impl Fixture {
     /// Makes the journal refuse entries.
     pub(crate) fn break_storage(&self) {
         let fault = Fault { since: NOW, full: true, reason: "no space left on device".to_owned() };
-        *self.journal.health.lock().expect("no panic") = StorageHealth { fault: Some(fault), ..StorageHealth::default() };
+        *self.journal.health.lock().expect("no panic") =
+            StorageHealth { fault: Some(fault), ..StorageHealth::default() };
     }
 }
 
@@ -214,7 +215,10 @@ pub(crate) fn log_with(size: usize) -> Log {
 /// An entry whose leaf and payload disagree, as a faulty sequencer would leave it.
 pub(crate) fn contradict(log: &mut Log, coarse: &str, kind: &str) -> u64 {
     let sequence = log.append_text(kind, 1, coarse, &format!("{{\"text\":\"{SECRET}\"}}"));
-    assert_eq!(log.entries.last().map(|e| Leaf::parse(&e.leaf.encode()).expect("a leaf").coarse).as_deref(), Some(coarse));
+    assert_eq!(
+        log.entries.last().map(|e| Leaf::parse(&e.leaf.encode()).expect("a leaf").coarse).as_deref(),
+        Some(coarse)
+    );
     sequence
 }
 
@@ -270,7 +274,8 @@ pub(crate) fn applied() -> Applied {
 
 /// A verdict on each objective: the first kept, the second broken, the third unproven, and so on.
 pub(crate) fn verdicts(applied: &Applied) -> Vec<Verdict> {
-    let objectives = applied.promises.iter().flat_map(|promise| (0..).zip(&promise.objectives).map(move |o| (promise, o)));
+    let objectives =
+        applied.promises.iter().flat_map(|promise| (0..).zip(&promise.objectives).map(move |o| (promise, o)));
     let verdict = |(place, (promise, (number, objective))): (usize, (&Promise, (u32, &Objective)))| {
         let figure = |low, high, target| Some(Figure { unit: Unit::Ppb, low, high, target });
         let (outcome, figure, reasons) = match place % 3 {
@@ -316,6 +321,18 @@ fn standings() -> Vec<ProbeStanding> {
         text: text.to_owned(),
     };
     vec![row("gravelines", Up, ""), row("strasbourg", Down, "status 502, \"200\" expected\\\n")]
+}
+
+/// A clock that stands at [`NOW`].
+pub(crate) struct Stopped;
+
+impl Clock for Stopped {
+    fn now(&self) -> Time {
+        NOW
+    }
+    fn monotonic(&self) -> Monotonic {
+        Monotonic::default()
+    }
 }
 
 struct Idle(&'static str);

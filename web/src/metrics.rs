@@ -54,12 +54,17 @@ fn journal(state: &State, text: &mut Text) {
     text.counter("garant_journal_entries", "", "Entries of the log.").sample(&[], size);
     text.counter("garant_journal_refused", "", "Entries that the storage refused.").sample(&[], health.entries_refused);
     text.gauge("garant_journal_fault", "", "Whether entries are refused now.").sample(&[], health.fault.is_some());
-    text.gauge("garant_journal_reserve_ready", "", "Whether the reserve that pays for the entry about a full disk is in place.")
-        .sample(&[], health.reserve_ready);
+    text.gauge(
+        "garant_journal_reserve_ready",
+        "",
+        "Whether the reserve that pays for the entry about a full disk is in place.",
+    )
+    .sample(&[], health.reserve_ready);
     text.counter("garant_samples_dropped", "", "Samples that were not stored.").sample(&[], health.samples_dropped);
     if let Some(published) = state.published.borrow().as_deref() {
         let age = state.clock.now().since(published.at);
-        text.gauge("garant_log_published_entries", "", "Entries below the published checkpoint.").sample(&[], published.size);
+        text.gauge("garant_log_published_entries", "", "Entries below the published checkpoint.")
+            .sample(&[], published.size);
         text.gauge("garant_log_published_age_seconds", "seconds", "Time since a checkpoint was published.")
             .sample(&[], Value::Millionths(age.micros()));
         text.gauge("garant_log_cosignatures", "", "Witnesses that cosigned the published checkpoint.")

@@ -44,7 +44,7 @@ impl Default for Limits {
             connections_max: 1024,
             header_time_max: Duration::from_secs(10),
             header_bytes_max: 16 * 1024,
-            connection_time_max: Duration::from_secs(300),
+            connection_time_max: Duration::from_mins(5),
             closing_time_max: Duration::from_secs(5),
         }
     }
@@ -128,3 +128,6 @@ fn log_end(ended: Result<(), hyper::Error>) {
         tracing::debug!(%error, "a connection ended early");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -228,7 +228,8 @@ pub(crate) fn services(state: &State) -> Vec<ServiceStatus> {
         let probes = applied.probes.iter().filter(|probe| probe.service == service.id);
         let seen: Vec<(Reading, Vec<&ProbeStanding>)> = probes
             .map(|probe| {
-                let fresh: Vec<_> = standings.iter().filter(|row| row.probe == probe.id && is_fresh(probe, row, now)).collect();
+                let fresh: Vec<_> =
+                    standings.iter().filter(|row| row.probe == probe.id && is_fresh(probe, row, now)).collect();
                 (agreed(probe.agreement, &fresh), fresh)
             })
             .collect();
@@ -254,7 +255,8 @@ fn is_fresh(probe: &Probe, row: &ProbeStanding, now: Time) -> bool {
 }
 
 fn agreed(agreement: Agreement, rows: &[&ProbeStanding]) -> Reading {
-    let known: Vec<Reading> = rows.iter().filter_map(|row| row.state).map(|(state, _)| Reading::of(Some(state))).collect();
+    let known: Vec<Reading> =
+        rows.iter().filter_map(|row| row.state).map(|(state, _)| Reading::of(Some(state))).collect();
     let down = known.iter().filter(|reading| **reading == Reading::Down).count();
     let is_down = match agreement {
         _ if known.is_empty() => return Reading::Unknown,

@@ -55,9 +55,9 @@ pub(crate) fn routes(reader: Reader) -> Router<Arc<State>> {
 }
 
 fn in_language(language: Language, reader: Reader) -> axum::routing::MethodRouter<Arc<State>> {
-    get(move |Shared(state): Shared<Arc<State>>, headers: HeaderMap| async move {
-        page(&state, language, reader, &headers)
-    })
+    get(
+        move |Shared(state): Shared<Arc<State>>, headers: HeaderMap| async move { page(&state, language, reader, &headers) },
+    )
 }
 
 fn page(state: &State, language: Language, reader: Reader, request: &HeaderMap) -> Response {

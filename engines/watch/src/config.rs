@@ -117,18 +117,18 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { in_flight_max: 1000, per_target_max: 100 }
+        Self { in_flight_max: 500, per_target_max: 100 }
     }
 }
 
 impl Section for Options {
     const ABOUT: &'static str = "How much the watch has under way at once. A probe that finds no room waits for a tenth of its \
         interval; then its sample is unknown, not down.";
-    const EXAMPLE: &'static str = "[watch]\nin_flight_max = 1000\nper_target_max = 100\n";
+    const EXAMPLE: &'static str = "[watch]\nin_flight_max = 500\nper_target_max = 100\n";
 
     fn read(table: &mut Table<'_>) -> Option<Self> {
         let about = "Questions under way at once, over all. Each needs a file descriptor.";
-        let in_flight_max = table.or_in("in_flight_max", 1000_u32, &(1..=100_000), about);
+        let in_flight_max = table.or_in("in_flight_max", 500_u32, &(1..=100_000), about);
         let about = "Questions under way at once to one host and port.";
         let per_target_max = table.or_in("per_target_max", 100_u32, &(1..=100_000), about);
         Some(Self { in_flight_max: usize::try_from(in_flight_max).unwrap_or(usize::MAX), per_target_max })

@@ -128,9 +128,15 @@ impl Book {
     }
 
     /// Ends the page at `end`, the last instant that was certainly lived, whatever is still open; the next page starts
-    /// there. The record is `None` when there is nothing to say.
-    pub(crate) fn close(&mut self, end: Time) -> Option<Coverage> {
-        self.write(end)
+    /// there. More than one record when an earlier minute was still waiting for answers.
+    pub(crate) fn close(&mut self, end: Time) -> Vec<Coverage> {
+        let mut pages = Vec::new();
+        while self.page_start < end {
+            let page_end = (self.page_start.minute_start() + PAGE).min(end);
+            pages.extend(self.write(page_end));
+        }
+        self.page_start = end;
+        pages
     }
 
     /// Starts a new page at `now`, some time after [`close`](Self::close) ended the last one. It waits for nothing that was
@@ -169,7 +175,9 @@ impl Book {
                 missing.add(gap.intersect(page));
             }
             missing.add(Interval::new(row.until, end).intersect(page));
-            if row.doubtful && let Some(start) = row.open_since {
+            if row.doubtful
+                && let Some(start) = row.open_since
+            {
                 missing.add(Interval::new(start, end).intersect(page));
             }
             gaps.extend(missing.intervals().iter().map(|&interval| Gap { probe: row.probe.clone(), interval }));
@@ -276,7 +284,7 @@ mod tests {
         sample(&mut book, 0, 0);
         book.asked(LaneId(0), at(10));
         book.answered(LaneId(0), at(10), true, true);
-        assert_eq!(told(book.close(at(12))), (0, 12, vec![("p0".into(), 10, 12)]));
+        assert_eq!(told(book.close(at(12)).pop()), (0, 12, vec![("p0".into(), 10, 12)]));
         book.reopen(at(312));
         sample(&mut book, 0, 320);
         assert_eq!(told(book.turn_page(at(360))), (312, 360, vec![("p0".into(), 312, 320), ("p0".into(), 331, 360)]));
@@ -286,7 +294,7 @@ mod tests {
     fn after_a_step_of_the_clock_old_samples_cover_nothing() {
         let mut book = book(1, 10);
         sample(&mut book, 0, 3_600);
-        assert!(book.close(at(3_605)).is_some());
+        assert_eq!(book.close(at(3_605)).len(), 61, "a record is a minute long at most");
         book.reopen(at(5));
         book.forget_samples();
         assert_eq!(told(book.turn_page(at(60))), (5, 60, vec![("p0".into(), 5, 60)]), "one hour back");
@@ -296,7 +304,7 @@ mod tests {
     fn a_revision_starts_its_own_page() {
         let mut book = book(1, 10);
         sample(&mut book, 0, 0);
-        assert_eq!(book.close(at(5)).map(|c| c.revision), Some("r1".to_owned()));
+        assert_eq!(book.close(at(5)).pop().map(|c| c.revision), Some("r1".to_owned()));
         book.revise("r2".to_owned());
         book.remove(LaneId(0));
         book.add(LaneId(1), "new".parse().expect("a name"), Span::from_secs(10));

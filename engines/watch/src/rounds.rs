@@ -103,6 +103,8 @@ struct Lane {
     observe: Observe,
     findings: BTreeMap<FindingId, Hysteresis>,
     state: Option<(State, Time)>,
+    /// What the last failing answer said: the good one that ends a blip does not tell what was wrong.
+    failure: String,
     asking: bool,
     called: bool,
 }
@@ -213,6 +215,7 @@ impl Rounds {
             observe: Observe::new(every, declared.probe.confirm()),
             findings: BTreeMap::new(),
             state: None,
+            failure: String::new(),
             asking: false,
             called: false,
         };
@@ -305,12 +308,12 @@ impl Rounds {
             lane.called &= due.cause != Cause::Call;
             return;
         }
-        let late = now.monotonic.since(due.scheduled);
+        let behind = now.monotonic.since(due.scheduled);
         let lateness_max = lateness_max(lane.every);
         let room = self.flights.len() < self.options.in_flight_max
             && lane.target.as_ref().and_then(|target| self.per_target.get(target)).copied().unwrap_or(0)
                 < self.options.per_target_max;
-        if late > lateness_max {
+        if behind > lateness_max {
             lane.called &= due.cause != Cause::Call;
             if due.cause == Cause::Turn {
                 self.figures.count_skipped();
@@ -366,6 +369,9 @@ impl Rounds {
 
         let seen = Seen { start: done.started.wall, end: done.started.wall + took, reading: answer.reading };
         effects.push(Effect::Sample(sample(lane, seen.start, took, seen.reading, answer.value)));
+        if seen.reading == Reading::Down {
+            lane.failure.clone_from(&answer.text);
+        }
         let was_in_doubt = lane.observe.in_doubt();
         let mut changes = Vec::new();
         lane.observe.take(seen, &mut changes);
@@ -451,8 +457,7 @@ impl Rounds {
 
     fn close_books(&mut self, end: Time, effects: &mut Vec<Effect>) {
         for (observer, book) in &mut self.books {
-            let mut coverage: Vec<Coverage> = std::iter::from_fn(|| book.turn_page(end)).collect();
-            coverage.extend(book.close(end));
+            let coverage = book.close(end);
             if self.mute_since.is_none() {
                 let entries = coverage.into_iter().map(Entry::Coverage);
                 effects.extend(entries.map(|entry| Effect::Journal(observer.clone(), entry)));
@@ -479,6 +484,7 @@ fn tell(lane: &Lane, change: &Change, text: &str, took: Span, effects: &mut Vec<
     let (probe, service) = (lane.probe_id.clone(), lane.service.clone());
     let entry = Entry::Changed(Changed { probe, service, state, after, by });
     effects.push(Effect::Journal(lane.observer.clone(), entry));
+    let text = if matches!(state, State::Down | State::Flapping) { &lane.failure } else { text };
     let detail = Detail { probe: lane.probe_id.clone(), text: text.to_owned(), took };
     effects.push(Effect::Journal(lane.observer.clone(), Entry::Detail(detail)));
 }

@@ -60,9 +60,8 @@ pub(crate) fn phase(probe: &ProbeId, observer: &ObserverId, every: Span) -> Span
     // FNV-1a, whose low bits are poor, and the finaliser of SplitMix64. Both are fixed for ever, which the standard
     // library does not promise of its own hasher.
     let bytes = probe.as_str().bytes().chain([0]).chain(observer.as_str().bytes());
-    let hash = bytes.fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
+    let hash = bytes
+        .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
     let hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     let hash = hash ^ (hash >> 31);

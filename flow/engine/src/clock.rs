@@ -90,7 +90,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn simulated_time_passes_steps_and_sleeps() {
         let clock = SimClock::starting_at(Time::from_secs(1000));
-        tokio::time::sleep(Duration::from_secs(3600)).await;
+        tokio::time::sleep(Duration::from_hours(1)).await;
         assert_eq!((clock.now(), clock.monotonic()), (Time::from_secs(4600), Monotonic(3_600_000_000)));
         clock.step(Span::from_secs(-600));
         assert_eq!((clock.now(), clock.monotonic()), (Time::from_secs(4000), Monotonic(3_600_000_000)));

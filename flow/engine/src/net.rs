@@ -181,7 +181,7 @@ impl Phase {
 }
 
 impl fmt::Display for Phase {
-    /// As part of "… while <phase>".
+    /// To follow a "while": `resolving the name`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Dns => "resolving the name",

@@ -132,6 +132,11 @@ impl Drop for Unsettled<'_> {
     }
 }
 
+/// Whether the journal will refuse the same event again, however often it is asked.
+fn is_final(refused: &StoreError) -> bool {
+    matches!(refused, StoreError::TooLarge { .. } | StoreError::Malformed { .. })
+}
+
 /// Locks. No code of an engine runs while one of these locks is held, so a panic can't leave anything half done.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -184,7 +189,7 @@ impl Recorder {
                 }
                 None => "the journal did not say where it put the event".to_owned(),
             },
-            Ok(Err(source @ StoreError::TooLarge { .. })) => {
+            Ok(Err(source)) if is_final(&source) => {
                 unsettled.event = None;
                 return Err(RecordError::Refused { kind, source });
             }

@@ -108,12 +108,16 @@ struct JournalState {
     known: HashMap<(ObserverId, BootId, u64), u64>,
     refuse: Option<StoreError>,
     stall: bool,
+    choke_on: Option<u64>,
 }
 
 impl JournalState {
     fn take(&mut self, events: Vec<Observed>) -> Result<Vec<u64>, StoreError> {
         if let Some(error) = &self.refuse {
             return Err(error.clone());
+        }
+        if events.iter().any(|event| Some(event.sequence) == self.choke_on) {
+            return Err(StoreError::TooLarge { what: "a payload", size: 2, max: 1 });
         }
         let mut places = Vec::with_capacity(events.len());
         for event in events {
@@ -138,6 +142,11 @@ impl MemoryJournal {
     /// Refuses everything from now on, as a full disk does, until it is given `None`.
     pub fn refuse(&self, error: Option<StoreError>) {
         lock(&self.inner).refuse = error;
+    }
+
+    /// Finds the event of that number of its observer too large, and whatever is handed over together with it.
+    pub fn choke_on(&self, sequence: u64) {
+        lock(&self.inner).choke_on = Some(sequence);
     }
 
     /// Takes what it is given but does not answer, until it is told otherwise.

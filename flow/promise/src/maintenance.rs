@@ -2,7 +2,7 @@
 //!
 //! An outage must not be excused after the fact, and the journal proves the order. So a window counts only when
 //!
-//! - the policy that first declares it was recorded before the window starts;
+//! - a policy that declares it was recorded before the window starts;
 //! - no outage was going on then: the outage that had begun is not excused by what is announced during it, up to the
 //!   moment when the service is up again;
 //! - no later policy withdrew it. What is withdrawn no longer counts from the moment of the withdrawal on: a window
@@ -21,14 +21,11 @@ const END: Time = Time::from_micros(i64::MAX);
 /// service from the first of these declarations on.
 pub(crate) fn set_apart(windows: &Eras<Vec<Interval>>, state: &Line) -> Spans {
     let mut apart = Spans::new();
-    let mut declared: &[Interval] = &[];
     for era in windows.all() {
         let before = apart.clip(Interval::new(BEGINNING, era.from));
         let announced: Spans = era.value.iter().copied().collect();
         let kept = apart.clip(Interval::new(era.from, END)).intersect(&announced);
-        let first = era.value.iter().copied().filter(|window| !declared.contains(window));
-        let ahead: Spans = first.filter(|window| window.start > era.from).collect();
-        declared = &era.value;
+        let ahead: Spans = era.value.iter().copied().filter(|window| window.start > era.from).collect();
         let mut new = ahead.minus(&kept);
         if let Some(outage) = outage_at(state, era.from) {
             new = new.minus(&[outage].into_iter().collect());

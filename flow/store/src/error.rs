@@ -79,7 +79,9 @@ pub enum StoreError {
         size: u64,
     },
     /// Somebody else has saved the projection meanwhile.
-    #[error("the projection `{name}` stands at {found:?}, not at {expected:?}: another consumer has moved it; load it again")]
+    #[error(
+        "the projection `{name}` stands at {found:?}, not at {expected:?}: another consumer has moved it; load it again"
+    )]
     Conflict {
         /// Name of the projection.
         name: String,
@@ -114,7 +116,9 @@ pub enum StoreError {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Another process has it.
-    #[error("the data directory {dir} is in use by another garant ({holder}): stop that one first, or use another directory")]
+    #[error(
+        "the data directory {dir} is in use by another garant ({holder}): stop that one first, or use another directory"
+    )]
     InUse {
         /// The directory.
         dir: PathBuf,
@@ -159,7 +163,9 @@ pub enum OpenError {
         size: u64,
     },
     /// It holds the log of somebody else.
-    #[error("the data directory {dir} holds the log `{found}`, but the log `{expected}` was asked for: check `[journal] name` and the path")]
+    #[error(
+        "the data directory {dir} holds the log `{found}`, but the log `{expected}` was asked for: check `[journal] name` and the path"
+    )]
     OtherLog {
         /// The directory.
         dir: PathBuf,
@@ -194,7 +200,9 @@ pub enum OpenError {
         reason: String,
     },
     /// Written by a newer release.
-    #[error("the data directory {dir} was written by a newer garant (schema {found}, this release knows {known}): install that release")]
+    #[error(
+        "the data directory {dir} was written by a newer garant (schema {found}, this release knows {known}): install that release"
+    )]
     NewerSchema {
         /// The directory.
         dir: PathBuf,

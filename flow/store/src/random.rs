@@ -4,7 +4,10 @@
 ///
 /// Not an argument like other randomness: a salt that a test could repeat is one that production could repeat.
 pub(crate) fn fill(buffer: &mut [u8]) -> std::io::Result<()> {
-    #[expect(clippy::disallowed_methods, reason = "salts, nonces and keys must never come from anything a caller chose")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "salts, nonces and keys must never come from anything a caller chose"
+    )]
     getrandom::fill(buffer).map_err(std::io::Error::other)
 }
 

@@ -27,8 +27,7 @@ impl Reserve {
 
     /// Makes sure that the space is allocated. On an error nothing is kept back.
     pub(crate) fn fill(&self) -> io::Result<()> {
-        let file =
-            OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&self.path)?;
+        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&self.path)?;
         let result = allocate(&file);
         if result.is_err() {
             drop(file);

@@ -98,8 +98,7 @@ impl<'a> Draft<'a> {
         let salt = self.randoms.take()?;
         let commitment = seal::commitment(&salt, &payload);
         let leaf = Leaf { coarse, sequence, hour: self.recorded_at.hour(), commitment }.encode();
-        let sealed =
-            seal::seal(key, sequence, self.randoms.take()?, &salt, &payload).map_err(std::io::Error::other)?;
+        let sealed = seal::seal(key, sequence, self.randoms.take()?, &salt, &payload).map_err(std::io::Error::other)?;
         let tile_roots = &mut self.tile_roots;
         self.frontier.push_noting(tree::leaf_hash(&leaf), |level, place, hash| {
             if level > 0 && u16::from(level) % u16::try_from(tile::TILE_WIDTH.ilog2()).unwrap_or(8) == 0 {

@@ -35,7 +35,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use event::journal::Succeeded;
-use event::{Clock, Day, InstallationId, Interval, ObserverId, Observed, ProbeId, Retention, Time};
+use event::{Clock, Day, InstallationId, Interval, Observed, ObserverId, ProbeId, Retention, Time};
 use journal::Hash;
 use journal::checkpoint::Checkpoint;
 use journal::note::SigningKey;
@@ -140,7 +140,7 @@ impl Journal for Sqlite {
     }
 
     async fn head(&self) -> Result<Head, StoreError> {
-        self.readers.run("the head of the log", |conn| queries::head(conn)).await
+        self.readers.run("the head of the log", queries::head).await
     }
 
     async fn leaves(&self, range: Range<u64>) -> Result<Vec<Vec<u8>>, StoreError> {
@@ -173,11 +173,11 @@ impl Journal for Sqlite {
     }
 
     async fn published(&self) -> Result<Option<String>, StoreError> {
-        self.readers.run("the published checkpoint", |conn| queries::published(conn)).await
+        self.readers.run("the published checkpoint", queries::published).await
     }
 
     async fn rotations(&self) -> Result<Vec<String>, StoreError> {
-        self.readers.run("the rotations", |conn| queries::rotations(conn)).await
+        self.readers.run("the rotations", queries::rotations).await
     }
 
     async fn days_before(&self, class: Retention, day: Day) -> Result<Vec<(Day, u64)>, StoreError> {

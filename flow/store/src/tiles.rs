@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use journal::Hash;
 use journal::tile::TILE_WIDTH;
@@ -37,13 +38,13 @@ impl<L: Fn(u8, u64) -> Result<Vec<Hash>, StoreError>> HashSource for Tiles<L> {
         let first = index << height;
         let tile = (tile_level, first / WIDTH);
         let mut loaded = self.loaded.borrow_mut();
-        if !loaded.contains_key(&tile) {
-            loaded.insert(tile, (self.load)(tile.0, tile.1)?);
-        }
+        let hashes = match loaded.entry(tile) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => unknown.insert((self.load)(tile_level, tile.1)?),
+        };
         // The subtree is complete, so it lies in one tile whatever its height.
         let from = usize::try_from(first % WIDTH).unwrap_or(usize::MAX);
-        let hashes = loaded.get(&tile).and_then(|tile| tile.get(from..from + (1 << height)));
-        let hashes = hashes.ok_or_else(|| StoreError::Damaged {
+        let hashes = hashes.get(from..from + (1 << height)).ok_or_else(|| StoreError::Damaged {
             what: "tree",
             reason: format!("the hash of level {level}, place {index} is missing"),
         })?;

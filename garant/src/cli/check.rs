@@ -23,7 +23,7 @@ impl Check {
     pub(crate) fn run(self, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
         match Configuration::load(&self.policy.policy) {
             Ok(configuration) if self.json => {
-                terminal.json(&serde_json::json!({ "mistakes": [], "revision": configuration.applied.revision }));
+                terminal.json(&serde_json::json!({ "mistakes": [], "left_out": 0, "revision": configuration.applied.revision }));
                 Ok(ExitCode::SUCCESS)
             }
             Ok(configuration) => {
@@ -41,7 +41,7 @@ impl Check {
             }
             Err(mistakes) => {
                 if self.json {
-                    terminal.json(&serde_json::json!({ "mistakes": mistakes.to_json() }));
+                    terminal.json(&mistakes.to_json());
                 } else {
                     terminal.note(mistakes.render(terminal.err_coloured()));
                 }

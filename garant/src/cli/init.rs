@@ -96,7 +96,7 @@ name = "site-certificate"
 service = "site"
 address = "{host}:{port}"
 every = "5 min"
-days_left = 14                   # time to renew, before a customer sees a warning
+certificate_days = 14            # time to renew, before a customer sees a warning
 "#,
             port = url.port()
         );

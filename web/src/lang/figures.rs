@@ -125,9 +125,9 @@ impl Language {
             Self::French => NARROW,
             Self::English => ',',
         };
-        let mut text = String::with_capacity(digits.len() + digits.len());
+        let mut text = String::new();
         for (position, digit) in digits.chars().enumerate() {
-            if position > 0 && (digits.len() - position) % 3 == 0 {
+            if position > 0 && (digits.len() - position).is_multiple_of(3) {
                 text.push(mark);
             }
             text.push(digit);
@@ -138,11 +138,31 @@ impl Language {
     /// `22 November 2026, 23:00 UTC`, `22 novembre 2026, 23 h 00 UTC`.
     pub fn instant(self, time: Time) -> String {
         const FRENCH: [&str; 12] = [
-            "janvier", "février", "mars", "avril", "mai", "juin", "juillet", "août", "septembre", "octobre", "novembre",
+            "janvier",
+            "février",
+            "mars",
+            "avril",
+            "mai",
+            "juin",
+            "juillet",
+            "août",
+            "septembre",
+            "octobre",
+            "novembre",
             "décembre",
         ];
         const ENGLISH: [&str; 12] = [
-            "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+            "January",
+            "February",
+            "March",
+            "April",
+            "May",
+            "June",
+            "July",
+            "August",
+            "September",
+            "October",
+            "November",
             "December",
         ];
         // RFC 3339 has fixed places from the year 0 to 9999; a clock that is elsewhere is shown as it is.

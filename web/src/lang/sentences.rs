@@ -26,8 +26,8 @@ impl Language {
             (Self::English, Coverage { .. }) => format!("share of the time observed, {subject}"),
             (Self::French, Configuration { .. }) => format!("conformité à chaque observation, {subject}"),
             (Self::English, Configuration { .. }) => format!("conformity at every observation, {subject}"),
-            (Self::French, Absence { .. }) => format!("absence, {subject}"),
-            (Self::English, Absence { .. }) => format!("absence, {subject}"),
+            (Self::French, Absence { .. }) => format!("absence constatée, {subject}"),
+            (Self::English, Absence { .. }) => format!("absence observed, {subject}"),
         };
         match self {
             Self::French => format!("{what}, sur {}", self.window(*over)),

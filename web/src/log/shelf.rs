@@ -37,7 +37,9 @@ pub(crate) enum ShelfError {
     Json(#[from] serde_json::Error),
     #[error("the store returned fewer entries than the published checkpoint covers")]
     Short,
-    #[error("the payloads of the bundle have more than {PAYLOAD_BUNDLE_BYTES_MAX} bytes; `garant log export` writes them")]
+    #[error(
+        "the payloads of the bundle have more than {PAYLOAD_BUNDLE_BYTES_MAX} bytes; `garant log export` writes them"
+    )]
     TooLarge,
 }
 

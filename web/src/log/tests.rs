@@ -161,7 +161,11 @@ async fn hostile_paths_find_nothing() {
         assert!(answer.text().contains("Page not found"), "{path}");
     }
     let query = "q".repeat(20_000);
-    assert_eq!(get(fixture.public(), &format!("/log/checkpoint?{query}")).await.status, StatusCode::OK, "a query is ignored");
+    assert_eq!(
+        get(fixture.public(), &format!("/log/checkpoint?{query}")).await.status,
+        StatusCode::OK,
+        "a query is ignored"
+    );
 }
 
 /// CO-7: the link beside a verdict leads to a file that proves it offline, to whoever has the key.

@@ -29,7 +29,9 @@ fn addresses_mean_what_they_mean_at_healthchecks() {
 fn uuids_have_one_spelling() {
     assert_eq!(canonical(UUID).as_deref(), Some(UUID));
     assert_eq!(canonical(&UUID.to_uppercase()).as_deref(), Some(UUID));
-    for bad in ["", "0", &UUID[1..], &format!("{UUID}0"), &UUID.replace('-', "0"), &UUID.replace('0', "g"), &"é".repeat(18)] {
+    for bad in
+        ["", "0", &UUID[1..], &format!("{UUID}0"), &UUID.replace('-', "0"), &UUID.replace('0', "g"), &"é".repeat(18)]
+    {
         assert_eq!(canonical(bad), None, "{bad}");
     }
 }
@@ -75,7 +77,9 @@ async fn a_ping_is_handed_over_before_ok_is_said() {
 async fn unknown_addresses_are_not_found() {
     let fixture = Fixture::new();
     let unknown = "00000000-0000-0000-0000-000000000000";
-    for path in [unknown.to_owned(), format!("{UUID}/256"), format!("{UUID}/log"), "nonsense".to_owned(), "%ff".to_owned()] {
+    for path in
+        [unknown.to_owned(), format!("{UUID}/256"), format!("{UUID}/log"), "nonsense".to_owned(), "%ff".to_owned()]
+    {
         let answer = ask(fixture.public(), Method::POST, &format!("/ping/{path}"), &[], Body::empty()).await;
         assert!(matches!(answer.status, StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST), "{path}: {}", answer.status);
     }

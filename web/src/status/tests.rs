@@ -18,7 +18,8 @@ async fn the_contract_with_the_command() {
     let [service] = status.services.as_slice() else { panic!("{:?}", status.services) };
     assert_eq!((service.service.as_str(), service.state), ("shop", Reading::Undecided));
     assert_eq!(service.details, ["status 502, \"200\" expected\\\n"]);
-    let outcomes: Vec<_> = status.promises.iter().map(|p| (p.promise.as_str(), p.outcome, p.objectives.len())).collect();
+    let outcomes: Vec<_> =
+        status.promises.iter().map(|p| (p.promise.as_str(), p.outcome, p.objectives.len())).collect();
     assert_eq!(outcomes, [("AV-1", Outcome::Broken, 2), ("BK-1", Outcome::Unproven, 1)]);
     let [engine] = status.engines.as_slice() else { panic!("{:?}", status.engines) };
     assert_eq!((engine.engine.as_str(), engine.state.as_str(), engine.healthy), ("watch", "starting", false));

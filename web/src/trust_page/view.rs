@@ -1,11 +1,12 @@
 //! What the page shows, in the words of one language.
 
+use std::fmt;
 use std::sync::Arc;
 
 use askama::Template;
-use event::{ServiceId, Time};
 use event::policy::{Applied, Objective, Promise};
 use event::promise::Outcome;
+use event::{ServiceId, Time};
 
 use crate::answer::STYLE;
 use crate::lang::{Language, Words};
@@ -47,11 +48,17 @@ struct ObjectiveView {
     proof: Proof,
 }
 
-/// An outcome as a class, a sign and a word.
+/// An outcome as a class, a sign and a word: markup of ours, nothing of the policy in it.
 struct OutcomeView {
     class: &'static str,
     sign: &'static str,
     word: &'static str,
+}
+
+impl fmt::Display for OutcomeView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "<b class=\"{}\"><i aria-hidden=\"true\">{}</i> {}</b>", self.class, self.sign, self.word)
+    }
 }
 
 enum Proof {
@@ -94,7 +101,11 @@ impl Page {
             name: identity.name.clone(),
             summary: language.summary(with("k"), with("b"), with("u")),
             evaluated: board.evaluated_at.map(|at| language.evaluated(at)),
-            maintenance: policy.applied.as_ref().map(|applied| announced(applied, language, state.clock.now())).unwrap_or_default(),
+            maintenance: policy
+                .applied
+                .as_ref()
+                .map(|applied| announced(applied, language, state.clock.now()))
+                .unwrap_or_default(),
             log: published.as_deref().map(|published| LogView {
                 origin: published.origin.clone(),
                 size: language.count(published.size),
@@ -141,7 +152,8 @@ impl Composer<'_> {
         ObjectiveView {
             measure: self.language.objective(objective, &self.subject(objective)),
             promised: self.language.promised(objective),
-            measured: figure.map_or_else(|| self.words.nothing_measured.to_owned(), |figure| self.language.figure(figure)),
+            measured: figure
+                .map_or_else(|| self.words.nothing_measured.to_owned(), |figure| self.language.figure(figure)),
             verdict: self.outcome(verdict.map_or(Outcome::Unproven, |verdict| verdict.outcome)),
             since: standing.map(|standing| self.language.since(standing.since)),
             reasons,

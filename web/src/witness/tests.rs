@@ -2,13 +2,12 @@ use std::sync::Mutex as Blocking;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::http::Method;
-use engine::clock::SimClock;
 use journal::note::Note;
 use journal::testing::{Log, test_key};
 use journal::tree;
 
 use super::*;
-use crate::fake::{Answer, NOW, ask, log_with};
+use crate::fake::{Answer, NOW, Stopped, ask, log_with};
 
 #[derive(Default)]
 struct Memory {
@@ -36,7 +35,7 @@ fn witness_of(log: &Log) -> (Arc<Witness>, Arc<Memory>) {
     let mut state = witness::State::default();
     state.trust(log.keys[0].vkey());
     let memory = Arc::new(Memory::default());
-    let clock = Arc::new(SimClock::starting_at(NOW));
+    let clock = Arc::new(Stopped);
     let witness = Witness::new(test_key(9, "witness.example"), state, memory.clone(), clock);
     (Arc::new(witness), memory)
 }
@@ -66,7 +65,10 @@ async fn a_witness_follows_a_log() {
         assert_eq!(kept.logs["shop.example/1"].size, new);
     }
     let stale = send(&witness, request(&log, 5, 40)).await;
-    assert_eq!((stale.status, stale.text(), stale.header("content-type")), (StatusCode::CONFLICT, "40\n", "text/x.tlog.size"));
+    assert_eq!(
+        (stale.status, stale.text(), stale.header("content-type")),
+        (StatusCode::CONFLICT, "40\n", "text/x.tlog.size")
+    );
 }
 
 #[tokio::test]

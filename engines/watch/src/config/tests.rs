@@ -1,1 +1,117 @@
-//! Tests.
+use policy::SectionDoc;
+
+use super::*;
+use crate::source::{dns, heartbeat, host, http, tcp, tls};
+
+fn read(text: &str) -> (Config, Result<(), String>) {
+    let text = format!(
+        "[journal]\nname = \"shop.example\"\n[[service]]\nname = \"shop\"\ntitle.fr = \"La boutique\"\ntitle.en = \"The shop\"\n{text}"
+    );
+    let mut document = Document::from_text("garant.toml", &text);
+    let shared = policy::Shared::read(&mut document);
+    let observers: Vec<ObserverId> =
+        shared.iter().flat_map(|shared| shared.observers.iter().map(|observer| observer.id.clone())).collect();
+    let config = Config::read(&mut document, &observers);
+    (config, document.finish().map(drop).map_err(|mistakes| mistakes.render(false)))
+}
+
+const TWO_OBSERVERS: &str = "[[observer]]\nname = \"gravelines\"\n[[observer]]\nname = \"strasbourg\"\n";
+
+/// The examples of the reference are read without a mistake, and every key is documented.
+#[test]
+fn examples_are_sound() {
+    for checked in [
+        SectionDoc::check::<http::Http>("probe.http", true),
+        SectionDoc::check::<tcp::Tcp>("probe.tcp", true),
+        SectionDoc::check::<tls::Tls>("probe.tls", true),
+        SectionDoc::check::<dns::Dns>("probe.dns", true),
+        SectionDoc::check::<heartbeat::Expected>("probe.heartbeat", true),
+        SectionDoc::check::<host::Host>("probe.host", true),
+        SectionDoc::check::<Options>("watch", false),
+    ] {
+        assert!(checked.is_ok(), "{}", checked.err().map(|mistakes| mistakes.render(false)).unwrap_or_default());
+    }
+    assert_eq!(Config::reference().len(), KINDS.len() + 1);
+}
+
+#[test]
+fn defaults_make_most_keys_unnecessary() {
+    let (config, mistakes) = read(
+        "[[probe.http]]\nname = \"front\"\nservice = \"shop\"\nurl = \"https://shop.example/\"\n\
+         [[probe.host]]\nname = \"machine\"\nservice = \"shop\"\n",
+    );
+    assert_eq!(mistakes, Ok(()));
+    let [front, machine] = &config.probes[..] else { panic!("{config:?}") };
+    assert_eq!((front.every, front.timeout), (Span::from_secs(60), Span::from_secs(10)));
+    assert_eq!(front.observers.iter().map(ObserverId::as_str).collect::<Vec<_>>(), ["local"]);
+    assert_eq!(front.probe.target(), Some("shop.example:443"));
+    assert_eq!(machine.every, Span::from_secs(10));
+    let detectors = config.detectors();
+    assert_eq!(detectors.len(), 4);
+    assert!(detectors.iter().all(|detector| detector.probes == [machine.id.clone()]));
+    let public = config.public_probes();
+    assert_eq!((public[0].kind.as_str(), public[0].service.as_str()), ("http", "shop"));
+}
+
+#[test]
+fn everybody_asks_and_one_listens() {
+    let (config, mistakes) = read(&format!(
+        "{TWO_OBSERVERS}[[probe.tcp]]\nname = \"db\"\nservice = \"shop\"\naddress = \"db.shop.example:3306\"\n\
+         [[probe.heartbeat]]\nname = \"job\"\nservice = \"shop\"\nuuid = \"6BA7B810-9dad-41d1-80b4-00c04fd430c8\"\n"
+    ));
+    assert_eq!(mistakes, Ok(()));
+    assert_eq!(config.probes.iter().map(|probe| probe.observers.len()).collect::<Vec<_>>(), [2, 1]);
+    let heartbeats = config.heartbeats();
+    assert_eq!(heartbeats["6ba7b810-9dad-41d1-80b4-00c04fd430c8"].as_str(), "job");
+    assert_eq!(config.probes[1].asked_every, Span::from_secs(30), "silence is told within half a minute");
+}
+
+/// Whatever can't work is told in the user's file.
+#[test]
+fn contradictions_are_mistakes() {
+    let http =
+        |keys: &str| format!("[[probe.http]]\nname = \"p\"\nservice = \"shop\"\nurl = \"http://a.example/\"\n{keys}\n");
+    let heartbeat = |name: &str| {
+        format!(
+            "[[probe.heartbeat]]\nname = \"{name}\"\nservice = \"shop\"\nuuid = \"6ba7b810-9dad-41d1-80b4-00c04fd430c8\"\n"
+        )
+    };
+    let cases = [
+        (http("every = \"10 s\"\ntimeout = \"10 s\""), "`timeout` is 10 s, not shorter than `every`, 10 s"),
+        (http("slower_than = \"10 s\""), "`slower_than` is 10 s, not shorter than the timeout"),
+        (http("every = \"10 ms\""), "out of range"),
+        (http("from = \"mars\""), "mars"),
+        (http("from = [\"local\", \"local\"]"), "an observer is named twice"),
+        (http("agreement = \"most\""), "agreement"),
+        (http("status = [\"900\"]"), "`900` is not a status of HTTP"),
+        (http("headers = [\"Accept\"]"), "a header field without a value"),
+        (http("evry = \"10 s\""), "did you mean `every`?"),
+        (format!("{}{}", http(""), http("")), "p"),
+        (format!("{}{}", heartbeat("a"), heartbeat("b")), "6ba7b810-9dad-41d1-80b4-00c04fd430c8"),
+        (
+            format!("{TWO_OBSERVERS}{}from = [\"gravelines\", \"strasbourg\"]\n", heartbeat("a")),
+            "only be seen by one observer",
+        ),
+        (
+            "[[probe.dns]]\nname = \"d\"\nservice = \"shop\"\nhost = \"192.0.2.1\"\n".to_owned(),
+            "an address has no records",
+        ),
+        ("[watch]\nin_flight_max = 0\n".to_owned(), "out of range"),
+    ];
+    for (text, expect) in cases {
+        let (_, mistakes) = read(&text);
+        let told = mistakes.expect_err(&text);
+        assert!(told.contains(expect), "`{expect}` in:\n{told}");
+    }
+}
+
+/// A reload keeps the state of what says the same.
+#[test]
+fn the_same_words_are_the_same_probe() {
+    let text = |every: &str| {
+        format!("[[probe.http]]\nname = \"p\"\nservice = \"shop\"\nurl = \"http://a.example/\"\nevery = \"{every}\"\n")
+    };
+    let spec = |every: &str| read(&text(every)).0.probes[0].spec;
+    assert_eq!(spec("10 s"), spec("10 s"));
+    assert_ne!(spec("10 s"), spec("20 s"));
+}

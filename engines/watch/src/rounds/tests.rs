@@ -85,14 +85,16 @@ fn config(probes: Vec<Declared>) -> Config {
 /// more than the timeout is none in time.
 type World = Box<dyn FnMut(&ProbeId, &ObserverId, i64) -> (Reading, i64)>;
 
+/// When it is there, number of the order, both clocks when it was asked, reading.
+type UnderWay = (i64, u64, i64, i64, u8);
+
 struct Simulation {
     hands: Arc<Hands>,
     clocks: ClockWatch,
     rounds: Rounds,
     figures: Arc<Figures>,
     world: World,
-    /// Answers under way: when, number, started, reading.
-    under_way: BinaryHeap<Reverse<(i64, u64, i64, i64, u8)>>,
+    under_way: BinaryHeap<Reverse<UnderWay>>,
     entries: Vec<(ObserverId, Entry)>,
     samples: Vec<Sample>,
     in_flight_most: usize,
@@ -181,7 +183,7 @@ impl Simulation {
             let ended = self.moment();
             let started = Moment { wall: Time::from_micros(wall), monotonic: Monotonic(monotonic) };
             let reading = Reading::ALL[usize::from(reading)];
-            let outcome = Outcome::Answered(Answer::new(reading, "simulated"));
+            let outcome = Outcome::Answered(Answer::new(reading, format!("{reading:?}")));
             let mut effects = Vec::new();
             self.rounds.answered(Done { number, started, ended, outcome }, ended, &mut effects);
             self.perform(effects);
@@ -191,7 +193,9 @@ impl Simulation {
     fn changes(&self) -> Vec<(&str, State, i64, i64)> {
         let seconds = |time: Time| (time.micros() - START * S) / S;
         let changed = |(observer, entry): &'_ (ObserverId, Entry)| match entry {
-            Entry::Changed(changed) => Some((changed.state, seconds(changed.after), seconds(changed.by), observer.clone())),
+            Entry::Changed(changed) => {
+                Some((changed.state, seconds(changed.after), seconds(changed.by), observer.clone()))
+            }
             _ => None,
         };
         self.entries
@@ -226,7 +230,8 @@ fn wall(seconds: i64) -> Time {
 fn an_outage_is_told_as_it_was() {
     let outage = (50 + 100) * S..(50 + 200) * S;
     let down = outage.clone();
-    let world: World = Box::new(move |_, _, now| if down.contains(&now) { (Reading::Down, 5_000) } else { (Reading::Up, 5_000) });
+    let world: World =
+        Box::new(move |_, _, now| if down.contains(&now) { (Reading::Down, 5_000) } else { (Reading::Up, 5_000) });
     let mut simulation = Simulation::new(&config(vec![declared("front", 10, 5, &["local"], None)]), world);
     simulation.run(400);
     let changes = simulation.changes();
@@ -297,6 +302,11 @@ fn a_lost_packet_is_a_blip_and_no_outage() {
     assert_eq!(states, [State::Up, State::Flapping, State::Up]);
     let (_, _, from, _) = simulation.changes()[1];
     let (_, _, _, to) = simulation.changes()[2];
+    let told = simulation.entries.iter().filter_map(|(_, entry)| match entry {
+        Entry::Detail(detail) => Some(detail.text.as_str()),
+        _ => None,
+    });
+    assert_eq!(told.collect::<Vec<_>>(), ["Up", "Down", "Up"], "what was wrong is told, not what was good again");
     assert!(to - from <= 60 + 2, "undecided from the sample before to the confirmation after: {from} to {to}");
 }
 
@@ -382,7 +392,8 @@ fn a_reload_keeps_unchanged_probes() {
     simulation.run(90);
     let mut changed = declared("changes", 10, 5, &["local"], None);
     changed.spec += 1;
-    let next = Config { revision: "r2".to_owned(), ..config(vec![declared("stays", 10, 5, &["local"], None), changed]) };
+    let next =
+        Config { revision: "r2".to_owned(), ..config(vec![declared("stays", 10, 5, &["local"], None), changed]) };
     let (now, mut effects) = (simulation.moment(), Vec::new());
     simulation.rounds.apply(&next, now, &mut effects);
     simulation.perform(effects);
@@ -437,9 +448,12 @@ fn what_can_not_be_journaled_is_no_evidence() {
 /// A server that hangs holds its own room only: the others are asked on time, and what found no room is unknown.
 #[test]
 fn a_hanging_target_does_not_hold_the_others() {
-    let world: World = Box::new(|probe, _, _| {
-        if probe.as_str().starts_with("hang") { (Reading::Down, i64::MAX) } else { (Reading::Up, 10_000) }
-    });
+    let world: World =
+        Box::new(
+            |probe, _, _| {
+                if probe.as_str().starts_with("hang") { (Reading::Down, i64::MAX) } else { (Reading::Up, 10_000) }
+            },
+        );
     let mut probes: Vec<Declared> =
         (0..40).map(|n| declared(&format!("hang{n}"), 10, 9, &["local"], Some("hanging:80"))).collect();
     probes.extend((0..40).map(|n| declared(&format!("fine{n}"), 10, 9, &["local"], Some("fine:80"))));

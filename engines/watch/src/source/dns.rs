@@ -19,16 +19,11 @@ impl Value for Type {
     const EXAMPLE: &'static str = "\"MX\"";
 
     fn read(slot: Slot<'_>) -> Option<Self> {
-        let types = [
-            RecordType::A,
-            RecordType::AAAA,
-            RecordType::CNAME,
-            RecordType::MX,
-            RecordType::TXT,
-            RecordType::NS,
-        ];
+        let types =
+            [RecordType::A, RecordType::AAAA, RecordType::CNAME, RecordType::MX, RecordType::TXT, RecordType::NS];
         let names = types.map(|record_type| record_type.to_string());
-        let words: Vec<_> = names.iter().zip(types).map(|(name, record_type)| (name.as_str(), Self(record_type))).collect();
+        let words: Vec<_> =
+            names.iter().zip(types).map(|(name, record_type)| (name.as_str(), Self(record_type))).collect();
         slot.choose(&words)
     }
 }
@@ -58,7 +53,8 @@ impl Section for Dns {
         let common = Common::read_asked(table);
         let host: Option<Address> = table.required("host", "The name to ask for.");
         let records = table.or("type", Type(RecordType::A), "The type of its records.");
-        let about = "Name servers to ask, each time anew. By default those of the system, whose answers may be a minute old.";
+        let about =
+            "Name servers to ask, each time anew. By default those of the system, whose answers may be a minute old.";
         let servers = table.list("server", about);
         let about = "Texts of which each must be part of some record, written as in a zone file: names end with a dot.";
         let expect = table.list("expect", about);
@@ -125,7 +121,12 @@ impl Probe for Name {
         let answer = if missing.is_empty() {
             Answer::up(format!("{count} {} records", self.records))
         } else {
-            Answer::down(format!("no {} record holds {}; there are: {}", self.records, missing.join(", "), records.join(", ")))
+            Answer::down(format!(
+                "no {} record holds {}; there are: {}",
+                self.records,
+                missing.join(", "),
+                records.join(", ")
+            ))
         };
         answer.with_value(count)
     }

@@ -91,7 +91,8 @@ impl Section for Expected {
 
     fn read(table: &mut Table<'_>) -> Option<Self> {
         let common = Common::read_here(table, EVERY_MIN..=Span::from_days(366), Span::from_days(1));
-        let uuid = table.declare("uuid", "The address of the heartbeat. Whoever knows it can ping: keep it to yourself.");
+        let uuid =
+            table.declare("uuid", "The address of the heartbeat. Whoever knows it can ping: keep it to yourself.");
         let range = Span::from_secs(1)..=Span::from_days(31);
         let grace = table.or_in(
             "grace",
@@ -315,7 +316,8 @@ mod tests {
     #[test]
     fn silence_is_down_and_so_is_a_job_that_says_so() {
         use Ping::{Fail, Start, Success};
-        let cases: &[(&[(Ping, i64)], i64, Reading)] = &[
+        type Case<'a> = (&'a [(Ping, i64)], i64, Reading);
+        let cases: &[Case<'_>] = &[
             (&[], 10, Reading::Unknown),
             (&[], 71, Reading::Down),
             (&[(Success, 5)], 6, Reading::Up),
@@ -353,7 +355,9 @@ mod tests {
 
     #[test]
     fn addresses_are_uuids() {
-        for bad in ["", "x", "6ba7b810", "6ba7b810-9dad-41d1-80b4-00c04fd430c", "6ba7b8109dad-41d1-80b4-00c0-4fd430c8aaaa"] {
+        for bad in
+            ["", "x", "6ba7b810", "6ba7b810-9dad-41d1-80b4-00c04fd430c", "6ba7b8109dad-41d1-80b4-00c0-4fd430c8aaaa"]
+        {
             assert!(bad.parse::<PingId>().is_err(), "{bad}");
         }
     }

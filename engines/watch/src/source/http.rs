@@ -137,7 +137,8 @@ impl Section for Http {
         let range = 1..=16 * 1024 * 1024;
         let body_bytes_max =
             table.or_in("body_bytes_max", BODY_BYTES_MAX, &range, "Longest body. A longer one is a failure.");
-        let days = table.or_in("certificate_days", 0, &(0..=3650), "Days that the certificate must still be valid for.");
+        let days =
+            table.or_in("certificate_days", 0, &(0..=3650), "Days that the certificate must still be valid for.");
         let version = table.or("tls_at_least", Version::Tls12, "Oldest version of TLS that may be agreed upon.");
         if send_headers.iter().any(|field| field.value.is_none()) {
             table.mistake("headers", "a header field without a value", "write it as \"Name: value\"");
@@ -188,10 +189,14 @@ impl Expected {
             let text = text.as_bytes();
             text.is_empty() || response.body.windows(text.len()).any(|window| window == text)
         };
-        faults.extend(self.contains.iter().filter(|text| !holds(text)).map(|text| format!("the body lacks \"{text}\"")));
-        faults.extend(self.contains_not.iter().filter(|text| holds(text)).map(|text| format!("the body holds \"{text}\"")));
+        faults
+            .extend(self.contains.iter().filter(|text| !holds(text)).map(|text| format!("the body lacks \"{text}\"")));
+        faults.extend(
+            self.contains_not.iter().filter(|text| holds(text)).map(|text| format!("the body holds \"{text}\"")),
+        );
         for Field { name, value } in &self.headers {
-            let mut values = response.headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
+            let mut values =
+                response.headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
             match value {
                 None if values.next().is_none() => faults.push(format!("no header `{name}`")),
                 Some(wanted) if !values.any(|value| holds_ignoring_case(&value, wanted)) => {

@@ -19,6 +19,8 @@ pub mod tcp;
 pub mod tls;
 
 mod reason;
+#[cfg(test)]
+pub(crate) mod testing;
 
 /// Longest text of an answer, in bytes; what is longer is cut.
 pub const TEXT_BYTES_MAX: usize = 500;

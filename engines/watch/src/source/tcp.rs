@@ -31,7 +31,7 @@ impl Section for Tcp {
     fn read(table: &mut Table<'_>) -> Option<Self> {
         let common = Common::read_asked(table);
         let address = table.required("address", "Host and port.");
-        let send = table.optional("send", "Text to send once connected. Write `\\r\\n` at the end of a line.");
+        let send = table.optional("send", "Text to send once connected; each end of a line, `\\n`, is sent as CR LF.");
         let expect = table.optional("expect", "Text that must be in the first 4096 bytes of the answer.");
         Some(Self { common: common?, address: address?, send, expect })
     }
@@ -44,7 +44,12 @@ impl Settings for Tcp {
 
     fn into_probe(self) -> Arc<dyn Probe> {
         let target = Target::tcp(self.address.host.to_string(), self.address.port);
-        Arc::new(Port { name: target.to_string(), target, send: self.send, expect: self.expect })
+        Arc::new(Port {
+            name: target.to_string(),
+            target,
+            send: self.send.map(|text| text.replace('\n', "\r\n")),
+            expect: self.expect,
+        })
     }
 }
 
@@ -70,7 +75,10 @@ impl Port {
                 return Ok(());
             }
             if read == 0 {
-                return Err(format!("it accepts the connection, but {} bytes do not hold the expected text", heard.len()));
+                return Err(format!(
+                    "it accepts the connection, but {} bytes do not hold the expected text",
+                    heard.len()
+                ));
             }
         }
     }
@@ -87,7 +95,10 @@ impl Probe for Port {
         match deadline.run(self.talk(&mut dialed.stream)).await {
             Some(Ok(())) => Answer::up(format!("{} accepts connections", dialed.remote)),
             Some(Err(error)) => Answer::down(error),
-            None => Answer::down(format!("it accepts the connection, but does not say the expected text within {}", asking.timeout)),
+            None => Answer::down(format!(
+                "it accepts the connection, but does not say the expected text within {}",
+                asking.timeout
+            )),
         }
     }
 

@@ -53,7 +53,7 @@ pub(super) struct Required {
 
 impl Required {
     /// All that is not as required; empty when all is well.
-    pub(super) fn faults(&self, peer: &Peer, now: Time) -> Vec<String> {
+    pub(super) fn faults(self, peer: &Peer, now: Time) -> Vec<String> {
         let mut faults: Vec<String> = peer.faults.iter().map(|fault| format!("certificate: {fault}")).collect();
         if let Some(left) = days_left(peer, now)
             && (0..i64::from(self.days)).contains(&left)
@@ -128,7 +128,9 @@ impl Probe for Server {
             Ok(dialed) => dialed,
             Err(error) => return reason::no_connection(&error),
         };
-        let Some(peer) = dialed.peer else { return Answer::unknown("connected without TLS: this is a defect of garant") };
+        let Some(peer) = dialed.peer else {
+            return Answer::unknown("connected without TLS: this is a defect of garant");
+        };
         let now = asking.clock.now();
         let faults = self.required.faults(&peer, now);
         let answer = if faults.is_empty() {

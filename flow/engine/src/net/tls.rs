@@ -9,6 +9,7 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use event::{Clock, Time};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -139,7 +140,7 @@ impl fmt::Debug for ContextTime {
 impl TimeProvider for ContextTime {
     fn current_time(&self) -> Option<UnixTime> {
         let micros = u64::try_from(self.0.now().micros()).ok()?;
-        Some(UnixTime::since_unix_epoch(std::time::Duration::from_micros(micros)))
+        Some(UnixTime::since_unix_epoch(Duration::from_micros(micros)))
     }
 }
 
@@ -265,52 +266,58 @@ impl Verifier {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Every fault, each found on its own, and the error that tells the peer of the first.
+    /// Every fault, each found on its own.
     fn judge(
         &self,
         der: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         name: &ServerName<'_>,
         now: UnixTime,
-    ) -> (Vec<CertificateFault>, Option<rustls::Error>) {
-        let parsed = match ParsedCertificate::try_from(der) {
-            Ok(parsed) => parsed,
-            Err(error) => return (vec![CertificateFault::Other(error.to_string())], Some(error)),
+    ) -> Vec<CertificateFault> {
+        let (parsed, says) = match (ParsedCertificate::try_from(der), Certificate::parse(der)) {
+            (Ok(parsed), Some(says)) => (parsed, says),
+            (Err(error), _) => return vec![CertificateFault::Other(error.to_string())],
+            (Ok(_), None) => return vec![CertificateFault::Other("it is not well encoded".to_owned())],
         };
-        let says = Certificate::parse(der);
         let mut faults = Vec::new();
-
-        let now_s = Time::from_secs(i64::try_from(now.as_secs()).unwrap_or(i64::MAX / 1_000_000));
-        if let Some(says) = &says {
-            if says.not_after < now_s {
-                faults.push(CertificateFault::Expired { since: says.not_after });
-            }
-            if says.not_before > now_s {
-                faults.push(CertificateFault::NotYetValid { from: says.not_before });
-            }
+        let now_s = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+        let (first_s, last_s) = (says.not_before.micros() / 1_000_000, says.not_after.micros() / 1_000_000);
+        if now_s > last_s {
+            faults.push(CertificateFault::Expired { since: says.not_after });
         }
+        if now_s < first_s {
+            faults.push(CertificateFault::NotYetValid { from: says.not_before });
+        }
+        // The verifier looks no further once it has seen the wrong time, so it is asked about the nearest right one.
+        let nearest_s = u64::try_from(now_s.min(last_s).max(first_s)).unwrap_or(0);
+        let nearest = UnixTime::since_unix_epoch(Duration::from_secs(nearest_s));
         let algorithms = self.provider.signature_verification_algorithms.all;
-        let trusted = verify_server_cert_signed_by_trust_anchor(&parsed, &self.roots, intermediates, now, algorithms);
-        match &trusted {
+        match verify_server_cert_signed_by_trust_anchor(&parsed, &self.roots, intermediates, nearest, algorithms) {
             Ok(()) => {}
-            Err(rustls::Error::InvalidCertificate(error)) => match error {
-                CertificateError::UnknownIssuer => faults.push(CertificateFault::UnknownIssuer),
-                CertificateError::BadSignature => faults.push(CertificateFault::BadSignature),
-                CertificateError::Expired
-                | CertificateError::ExpiredContext { .. }
-                | CertificateError::NotValidYet
-                | CertificateError::NotValidYetContext { .. }
-                    if !faults.is_empty() => {}
-                other => faults.push(CertificateFault::Other(other.to_string())),
-            },
+            Err(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+                faults.push(CertificateFault::UnknownIssuer);
+            }
+            Err(rustls::Error::InvalidCertificate(CertificateError::BadSignature)) => {
+                faults.push(CertificateFault::BadSignature);
+            }
             Err(other) => faults.push(CertificateFault::Other(other.to_string())),
         }
-        let named = verify_server_name(&parsed, name);
-        if named.is_err() {
-            let presented = says.map(|says| says.names).unwrap_or_default();
-            faults.push(CertificateFault::WrongName { expected: name.to_str().into_owned(), presented });
+        if verify_server_name(&parsed, name).is_err() {
+            faults.push(CertificateFault::WrongName { expected: name.to_str().into_owned(), presented: says.names });
         }
-        (faults, trusted.and(named).err())
+        faults
+    }
+}
+
+/// What the peer is told about a fault.
+fn alert(fault: &CertificateFault) -> CertificateError {
+    match fault {
+        CertificateFault::Expired { .. } => CertificateError::Expired,
+        CertificateFault::NotYetValid { .. } => CertificateError::NotValidYet,
+        CertificateFault::WrongName { .. } => CertificateError::NotValidForName,
+        CertificateFault::UnknownIssuer => CertificateError::UnknownIssuer,
+        CertificateFault::BadSignature => CertificateError::BadSignature,
+        CertificateFault::Other(_) => CertificateError::ApplicationVerificationFailure,
     }
 }
 
@@ -323,11 +330,12 @@ impl ServerCertVerifier for Verifier {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let (faults, error) = self.judge(end_entity, intermediates, server_name, now);
+        let faults = self.judge(end_entity, intermediates, server_name, now);
+        let refused = faults.first().filter(|_| self.verify == Verify::Require).map(alert);
         *self.faults.lock().unwrap_or_else(PoisonError::into_inner) = faults;
-        match (error, self.verify) {
-            (Some(error), Verify::Require) => Err(error),
-            _ => Ok(ServerCertVerified::assertion()),
+        match refused {
+            Some(error) => Err(rustls::Error::InvalidCertificate(error)),
+            None => Ok(ServerCertVerified::assertion()),
         }
     }
 

@@ -10,7 +10,7 @@ use serde::Serialize;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 
-use super::{APPEND_LIMIT, Stream, Waiting, lock};
+use super::{APPEND_LIMIT, Stream, Waiting, is_final, lock};
 
 /// Most events that wait.
 pub const SPOOL_EVENTS_MAX: usize = 10_000;
@@ -18,8 +18,9 @@ pub const SPOOL_EVENTS_MAX: usize = 10_000;
 /// Most bytes of bodies that wait.
 pub const SPOOL_BYTES_MAX: usize = 32 * 1024 * 1024;
 
-/// How many events are handed over at once.
-const BATCH: usize = 256;
+/// Most events that are handed over at once, and most bytes of bodies, but for an event that is longer by itself.
+const BATCH_EVENTS_MAX: usize = 256;
+const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Delay after the first refusal; it doubles up to [`RETRY_MAX`].
 const RETRY_MIN: Duration = Duration::from_secs(1);
@@ -66,6 +67,18 @@ struct Queue {
     fault: Option<(Time, String)>,
 }
 
+/// What became of a batch.
+enum Handed {
+    /// It is durable.
+    Over,
+    /// There was nothing to hand over.
+    Nothing,
+    /// Not now, for this reason.
+    Refused(String),
+    /// Never.
+    Unfit,
+}
+
 /// What one observer has lost.
 struct Gap {
     stream: Arc<Stream>,
@@ -101,10 +114,14 @@ impl Queue {
         self.make_room();
     }
 
-    fn take_batch(&mut self) -> Vec<Waiting> {
-        let count = BATCH.min(self.events.len());
-        let batch: Vec<Waiting> = self.events.drain(..count).collect();
-        self.bytes -= batch.iter().map(|event| event.observed.body.get().len()).sum::<usize>();
+    fn take_batch(&mut self, events_max: usize) -> Vec<Waiting> {
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        while batch.len() < events_max && (batch.is_empty() || bytes < BATCH_BYTES_MAX) {
+            let Some(event) = self.events.pop_front() else { break };
+            bytes += event.observed.body.get().len();
+            batch.push(event);
+        }
+        self.bytes -= bytes;
         self.under_way = batch.len();
         batch
     }
@@ -112,13 +129,22 @@ impl Queue {
     /// At the bound, the oldest goes: it is the one that other sources most likely have too.
     fn make_room(&mut self) {
         while self.events.len() > SPOOL_EVENTS_MAX || self.bytes > SPOOL_BYTES_MAX {
-            let Some(Waiting { observed, stream }) = self.events.pop_front() else { break };
-            self.bytes -= observed.body.get().len();
-            self.lost += 1;
-            let end = observed.observed_at + Span::from_micros(1);
-            let gap = Gap { stream, boot: observed.boot, interval: Interval::new(observed.observed_at, end) };
-            self.add_gap(observed.observer, gap);
+            let Some(event) = self.events.pop_front() else { break };
+            self.bytes -= event.observed.body.get().len();
+            self.lose(event);
         }
+    }
+
+    fn lose(&mut self, Waiting { observed, stream }: Waiting) {
+        self.lost += 1;
+        let end = observed.observed_at + Span::from_micros(1);
+        let gap = Gap { stream, boot: observed.boot, interval: Interval::new(observed.observed_at, end) };
+        self.add_gap(observed.observer, gap);
+    }
+
+    fn blame(&mut self, reason: &str, clock: &dyn Clock) {
+        let since = self.fault.as_ref().map_or_else(|| clock.now(), |(since, _)| *since);
+        self.fault = Some((since, reason.to_owned()));
     }
 
     fn add_gap(&mut self, observer: ObserverId, gap: Gap) {
@@ -154,8 +180,7 @@ impl Spool {
     /// Takes an event that the journal has not taken.
     pub(super) fn keep(self: &Arc<Self>, event: Waiting, reason: &str) {
         let mut queue = lock(&self.queue);
-        let since = queue.fault.as_ref().map_or_else(|| self.clock.now(), |(since, _)| *since);
-        queue.fault = Some((since, reason.to_owned()));
+        queue.blame(reason, &*self.clock);
         self.enqueue(queue, event);
     }
 
@@ -173,71 +198,73 @@ impl Spool {
 
     async fn drain(self: Arc<Self>) {
         let mut delay = RETRY_MIN;
+        let mut events_max = BATCH_EVENTS_MAX;
         loop {
-            match self.hand_over().await {
-                Ok(true) => {
-                    delay = RETRY_MIN;
-                    continue;
-                }
-                Ok(false) => {}
-                Err(reason) => {
+            match self.hand_over(events_max).await {
+                Handed::Over => (delay, events_max) = (RETRY_MIN, BATCH_EVENTS_MAX),
+                // One of them is the culprit: one by one, it will be found.
+                Handed::Unfit => events_max = 1,
+                Handed::Refused(reason) => {
                     tracing::warn!(reason, "the journal takes no events; they wait in memory");
                     tokio::select! {
                         () = tokio::time::sleep(delay) => {}
                         () = self.retry.notified() => {}
                     }
                     delay = (delay * 2).min(RETRY_MAX);
-                    continue;
                 }
-            }
-            let mut queue = lock(&self.queue);
-            if queue.is_idle() {
-                queue.draining = false;
-                queue.fault = None;
-                self.empty.send_replace(true);
-                return;
+                Handed::Nothing => {
+                    let mut queue = lock(&self.queue);
+                    if queue.is_idle() {
+                        queue.draining = false;
+                        queue.fault = None;
+                        self.empty.send_replace(true);
+                        return;
+                    }
+                }
             }
         }
     }
 
-    /// Hands over one batch, or else the blind intervals. Whether there was anything.
-    async fn hand_over(&self) -> Result<bool, String> {
-        let batch = lock(&self.queue).take_batch();
+    /// Hands over one batch, or else the blind intervals.
+    async fn hand_over(&self, events_max: usize) -> Handed {
+        let batch = lock(&self.queue).take_batch(events_max);
         if batch.is_empty() {
             return self.hand_over_gaps().await;
         }
-        let copies = batch.iter().map(|event| event.observed.clone()).collect();
-        let refused = self.append(copies).await.err();
+        let handed = self.append(batch.iter().map(|event| event.observed.clone()).collect()).await;
         let mut queue = lock(&self.queue);
-        match refused {
-            None => {
-                queue.under_way = 0;
-                Ok(true)
-            }
-            Some(reason) => {
+        match &handed {
+            Handed::Refused(reason) => {
                 queue.put_back(batch);
-                let since = queue.fault.as_ref().map_or_else(|| self.clock.now(), |(since, _)| *since);
-                queue.fault = Some((since, reason.clone()));
-                Err(reason)
+                queue.blame(reason, &*self.clock);
             }
+            Handed::Unfit if batch.len() > 1 => queue.put_back(batch),
+            Handed::Unfit => {
+                queue.under_way = 0;
+                for event in batch {
+                    queue.lose(event);
+                }
+            }
+            Handed::Over | Handed::Nothing => queue.under_way = 0,
         }
+        handed
     }
 
     /// Journals what was lost. It is forgotten only once that is durable.
-    async fn hand_over_gaps(&self) -> Result<bool, String> {
+    async fn hand_over_gaps(&self) -> Handed {
         let gaps = std::mem::take(&mut lock(&self.queue).gaps);
         if gaps.is_empty() {
-            return Ok(false);
+            return Handed::Nothing;
         }
         let blinds = gaps.iter().filter_map(|(observer, gap)| self.blind(observer, gap)).collect();
-        let appended = self.append(blinds).await;
-        if appended.is_err() {
+        let handed = self.append(blinds).await;
+        if let Handed::Refused(_) = handed {
             let mut queue = lock(&self.queue);
             for (observer, gap) in gaps {
                 queue.add_gap(observer, gap);
             }
         }
-        appended.map(|()| true)
+        handed
     }
 
     fn blind(&self, observer: &ObserverId, gap: &Gap) -> Option<Observed> {
@@ -247,11 +274,15 @@ impl Spool {
         Observed::new(&body, observer.clone(), gap.boot, number, self.clock.now()).ok()
     }
 
-    async fn append(&self, events: Vec<Observed>) -> Result<(), String> {
+    async fn append(&self, events: Vec<Observed>) -> Handed {
         match tokio::time::timeout(APPEND_LIMIT, self.journal.append(events)).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err(format!("the journal did not answer within {} s", APPEND_LIMIT.as_secs())),
+            Ok(Ok(_)) => Handed::Over,
+            Ok(Err(error)) if is_final(&error) => {
+                tracing::error!(%error, "an event that waited for the journal does not fit into it");
+                Handed::Unfit
+            }
+            Ok(Err(error)) => Handed::Refused(error.to_string()),
+            Err(_) => Handed::Refused(format!("the journal did not answer within {} s", APPEND_LIMIT.as_secs())),
         }
     }
 

@@ -143,3 +143,22 @@ async fn what_can_never_be_recorded_does_not_block_the_others() {
     world.journal.refuse(None);
     assert_eq!(recorder.record(&started(2)).await.expect("recorded"), Recorded::Durable(0));
 }
+
+/// Aborted while the journal was about to refuse it for good, an event must not block those behind it.
+#[tokio::test(start_paused = true)]
+async fn an_unfit_event_in_the_queue_is_lost_alone_and_told() {
+    let (world, recorder) = world();
+    world.journal.refuse(Some(full()));
+    for attempt in 0..10 {
+        recorder.record(&started(attempt)).await.expect("kept");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    world.journal.choke_on(4);
+    world.journal.refuse(None);
+    assert_eq!(recorder.flush(Span::from_secs(60)).await, 0);
+    assert_eq!(attempts(&world.journal), [0, 1, 2, 3, 5, 6, 7, 8, 9]);
+    assert_eq!(recorder.health().lost, 1);
+    let start = START + Span::from_secs(4);
+    let interval = Interval::new(start, start + Span::from_micros(1));
+    assert_eq!(world.journal.of::<Blind>(), [Blind { engine: "all".to_owned(), interval, cause: BlindCause::Storage }]);
+}

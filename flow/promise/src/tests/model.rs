@@ -52,6 +52,12 @@ impl<'a> Model<'a> {
         Self { entries, policies: entries.iter().filter_map(applied).collect(), seconds }
     }
 
+    /// The seconds inside an interval.
+    fn inside(&self, interval: Interval) -> std::ops::Range<i64> {
+        let second = |time: Time| (time.micros() / 1_000_000).clamp(0, self.seconds);
+        second(interval.start)..second(interval.end)
+    }
+
     fn policy_at(&self, second: i64) -> Option<&Applied> {
         self.policies.iter().rfind(|(from, _)| *from <= second).map(|(_, policy)| *policy)
     }
@@ -111,27 +117,26 @@ impl<'a> Model<'a> {
 
     fn covered(&self, observer: &ObserverId, probe: &ProbeId) -> Vec<bool> {
         let mut covered = vec![false; index(self.seconds)];
-        let mut spoiled = covered.clone();
-        let mut policies: Vec<&Applied> = Vec::new();
-        for entry in self.entries {
+        let mut spoiled = vec![false; index(self.seconds)];
+        for entry in self.entries.iter().filter(|entry| entry.observer == *observer) {
             match &entry.fact {
-                Fact::Applied(policy) => policies.push(policy),
-                Fact::Coverage(coverage) if entry.observer == *observer => {
-                    let asks = |policy: &&Applied| {
+                Fact::Coverage(coverage) => {
+                    let asked = self.policies.iter().any(|(_, policy)| {
                         policy.revision == coverage.revision
                             && policy.probes.iter().any(|p| p.id == *probe && p.observers.contains(observer))
-                    };
+                    });
                     let end = coverage.interval.end.min(entry.recorded_at + event::Span::from_secs(5));
                     let interval = Interval::new(coverage.interval.start, end);
-                    for second in (0..self.seconds).filter(|second| inside(interval, *second)) {
-                        covered[index(second)] |= policies.iter().any(asks);
-                        let mut gaps = coverage.gaps.iter();
-                        spoiled[index(second)] |= gaps.any(|gap| gap.probe == *probe && inside(gap.interval, second));
+                    let gaps: Vec<_> = coverage.gaps.iter().filter(|gap| gap.probe == *probe).collect();
+                    for second in self.inside(interval) {
+                        covered[index(second)] |= asked;
+                        spoiled[index(second)] |= gaps.iter().any(|gap| inside(gap.interval, second));
                     }
                 }
-                Fact::ClockStepped(stepped) if entry.observer == *observer => {
-                    let doubtful = (0..self.seconds).filter(|second| inside(stepped.doubtful(), *second));
-                    doubtful.for_each(|second| spoiled[index(second)] = true);
+                Fact::ClockStepped(stepped) => {
+                    for second in self.inside(stepped.doubtful()) {
+                        spoiled[index(second)] = true;
+                    }
                 }
                 _ => {}
             }
@@ -243,9 +248,8 @@ impl<'a> Model<'a> {
         let excused = |second: i64| {
             (0..policies.len()).any(|i| {
                 let (recorded, policy) = policies[i];
-                let before = if i == 0 { Vec::new() } else { windows(policies[i - 1].1) };
-                let mut new = windows(policy).into_iter().filter(|window| !before.contains(window));
-                let announced = new.any(|window| inside(window, second) && Time::from_secs(recorded) < window.start);
+                let mut ahead = windows(policy).into_iter().filter(|window| Time::from_secs(recorded) < window.start);
+                let announced = ahead.any(|window| inside(window, second));
                 let mut later = policies[i + 1..].iter().filter(|(from, _)| *from <= second);
                 announced
                     && !same_outage(recorded, second)
@@ -259,16 +263,16 @@ impl<'a> Model<'a> {
     pub(super) fn gaps(&self, probe: &ProbeId, window: std::ops::Range<i64>) -> (i64, i64) {
         let listened: Vec<Vec<bool>> = self.observers(probe).iter().map(|o| self.covered(o, probe)).collect();
         let asked = self.observers(probe);
-        let success = |second: i64| {
-            self.entries.iter().filter(|entry| asked.contains(&entry.observer)).any(|entry| match &entry.fact {
-                Fact::Pinged(p) if p.at > entry.recorded_at + event::Span::from_secs(5) => false,
-                Fact::Pinged(p) => p.probe == *probe && p.ping == Ping::Success && p.at == Time::from_secs(second),
-                _ => false,
-            })
+        let success = |entry: &Entry| match &entry.fact {
+            Fact::Pinged(p) if p.at > entry.recorded_at + event::Span::from_secs(5) => None,
+            Fact::Pinged(p) if p.probe == *probe && p.ping == Ping::Success => Some(p.at.micros() / 1_000_000),
+            _ => None,
         };
+        let told = self.entries.iter().filter(|entry| asked.contains(&entry.observer));
+        let successes: BTreeSet<i64> = told.filter_map(success).collect();
         let (mut low, mut high, mut listening, mut silent) = (0, 0, 0, 0);
         for second in window {
-            if success(second) {
+            if successes.contains(&second) {
                 (listening, silent) = (0, 0);
             }
             listening = if listened.iter().any(|line| line[index(second)]) { listening + 1 } else { 0 };

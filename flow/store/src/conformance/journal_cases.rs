@@ -26,7 +26,9 @@ pub async fn everything(journal: &dyn Journal) -> Vec<Entry> {
 
 fn root_of(entries: &[Entry]) -> Hash {
     let mut frontier = Frontier::new();
-    entries.iter().for_each(|entry| frontier.push(tree::leaf_hash(&entry.leaf)));
+    for entry in entries {
+        frontier.push(tree::leaf_hash(&entry.leaf));
+    }
     frontier.root()
 }
 
@@ -36,7 +38,8 @@ pub async fn check_whole_log(subject: &Subject) -> Vec<Entry> {
     let Head { size, root, note } = subject.journal.head().await.expect("a head");
     assert_eq!(size, entries.len() as u64);
     assert_eq!(root, root_of(&entries), "the head is the root of the entries");
-    let signed = checkpoint::open(&note, std::slice::from_ref(&subject.vkey)).expect("signed by the log key").checkpoint;
+    let signed =
+        checkpoint::open(&note, std::slice::from_ref(&subject.vkey)).expect("signed by the log key").checkpoint;
     assert_eq!((signed.origin.as_str(), signed.size, signed.root), (ORIGIN, size, root));
     for (entry, place) in entries.iter().zip(0..) {
         assert_eq!(entry.sequence, place);
@@ -169,7 +172,9 @@ pub async fn proofs_hold_at_every_size(subject: &Subject) {
     assert_eq!(tile(0, 2, 7).await.expect("a tile"), Some(bytes(&hashes[512..519])));
     let roots = [heads.iter().find(|head| head.size == 256).map(|head| head.root).expect("a head at 256")];
     assert_eq!(tile(1, 0, 1).await.expect("a tile"), Some(bytes(&roots)));
-    for (level, index, width) in [(0, 2, 256), (0, 3, 1), (1, 0, 3), (2, 0, 1), (8, 0, 1), (0, u64::MAX, 1), (0, 0, 0), (0, 0, 257)] {
+    for (level, index, width) in
+        [(0, 2, 256), (0, 3, 1), (1, 0, 3), (2, 0, 1), (8, 0, 1), (0, u64::MAX, 1), (0, 0, 0), (0, 0, 257)]
+    {
         assert_eq!(tile(level, index, width).await.expect("no error"), None, "{level}/{index}.p/{width}");
     }
 }
@@ -178,7 +183,9 @@ pub async fn ranges_end_where_the_log_ends(subject: &Subject) {
     let journal = &subject.journal;
     journal.append(events(1, 0..9)).await.expect("appended");
     #[expect(clippy::reversed_empty_ranges, reason = "a caller may well ask so")]
-    for (range, count) in [(0..10, 10), (3..5, 2), (5..99, 5), (10..11, 0), (0..0, 0), (7..3, 0), (u64::MAX - 1..u64::MAX, 0)] {
+    for (range, count) in
+        [(0..10, 10), (3..5, 2), (5..99, 5), (10..11, 0), (0..0, 0), (7..3, 0), (u64::MAX - 1..u64::MAX, 0)]
+    {
         assert_eq!(journal.leaves(range.clone()).await.expect("leaves").len(), count, "{range:?}");
         assert_eq!(journal.entries(range.clone()).await.expect("entries").len(), count, "{range:?}");
     }
@@ -188,7 +195,8 @@ pub async fn ranges_end_where_the_log_ends(subject: &Subject) {
         sent += 1024;
     }
     assert_eq!(journal.leaves(0..u64::MAX).await.expect("leaves").len() as u64, RANGE_MAX);
-    let out_of_range = |result: Result<(), StoreError>| assert!(matches!(result, Err(StoreError::OutOfRange { .. })), "{result:?}");
+    let out_of_range =
+        |result: Result<(), StoreError>| assert!(matches!(result, Err(StoreError::OutOfRange { .. })), "{result:?}");
     let size = sent + 10;
     out_of_range(journal.root_at(size + 1).await.map(drop));
     out_of_range(journal.inclusion(0, size + 1).await.map(drop));
@@ -202,7 +210,7 @@ pub async fn what_cant_be_kept_is_refused_whole(subject: &Subject) {
     let head = journal.head().await.expect("a head");
     let good = event(1, 0, Retention::Evidence, "good");
     let mut no_word = event(1, 1, Retention::Evidence, "x");
-    no_word.coarse = "two words".to_owned();
+    no_word.coarse.push_str(" words");
     let refused = journal.append(vec![good.clone(), no_word]).await;
     assert!(matches!(refused, Err(StoreError::Malformed { what: "coarse kind", .. })), "{refused:?}");
     let huge = event(1, 1, Retention::Evidence, &"x".repeat(event::PAYLOAD_BYTES_MAX));

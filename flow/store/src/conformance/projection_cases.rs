@@ -26,7 +26,9 @@ pub async fn of_many_consumers_one_wins(subject: &Subject) {
     let tasks: Vec<_> = (0..16u8)
         .map(|consumer| {
             let projections = Arc::clone(&subject.projections);
-            tokio::spawn(async move { projections.save("judge", None, u64::from(consumer), vec![consumer]).await.is_ok() })
+            tokio::spawn(
+                async move { projections.save("judge", None, u64::from(consumer), vec![consumer]).await.is_ok() },
+            )
         })
         .collect();
     let mut winners = Vec::new();

@@ -165,7 +165,9 @@ pub async fn what_is_old_goes_as_a_whole(subject: &Subject) {
     assert_eq!(there().await, [1, 1, 1]);
     let nothing = subject.samples.expire(START + RAW_KEPT).await.expect("nothing to do");
     assert_eq!(nothing.partitions, 0, "kept until the whole partition is old");
-    for (kept, left) in [(RAW_KEPT, [0, 1, 1]), (MINUTES_KEPT, [0, 0, 1]), (HOURS_KEPT + Span::from_days(31), [0, 0, 0])] {
+    for (kept, left) in
+        [(RAW_KEPT, [0, 1, 1]), (MINUTES_KEPT, [0, 0, 1]), (HOURS_KEPT + Span::from_days(31), [0, 0, 0])]
+    {
         subject.clock.advance((START + kept + day).since(subject.now()));
         let expired = subject.samples.expire(subject.now()).await.expect("expired");
         assert!(expired.partitions > 0 && expired.bytes > 0, "{expired:?}");

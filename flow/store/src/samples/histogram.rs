@@ -29,10 +29,10 @@ impl Histogram {
 
     /// The counts with the length below which each bucket lies; the last has no such bound.
     pub fn buckets(&self) -> impl Iterator<Item = (Option<Span>, u64)> {
-        self.0.iter().enumerate().map(|(i, count)| {
-            let below = (i + 1 < Self::BUCKETS).then(|| Span::from_micros(1 << (i as u32 + Self::FIRST_EXPONENT + 1)));
-            (below, *count)
-        })
+        let last = Self::BUCKETS - 1;
+        let bounds = (0u32..).map(|bucket| Span::from_micros(1 << (bucket + Self::FIRST_EXPONENT + 1)));
+        let bounds = bounds.take(last).map(Some).chain(std::iter::once(None));
+        bounds.zip(self.0)
     }
 
     /// A length that at least `share` per thousand of the counted ones stay below, rounded up to a power of two; `None` when
@@ -48,17 +48,17 @@ impl Histogram {
         })
     }
 
-    /// Compact bytes: (bucket, count) pairs of the buckets that are not empty, each number as LEB128.
+    /// Compact bytes: (bucket, count) pairs of the buckets that are not empty, each count as LEB128.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
-        for (i, count) in self.0.iter().enumerate().filter(|(_, count)| **count > 0) {
-            bytes.push(i as u8);
-            let mut rest = *count;
+        for (bucket, count) in (0u8..).zip(self.0).filter(|(_, count)| *count > 0) {
+            bytes.push(bucket);
+            let mut rest = count;
             while rest >= 0x80 {
-                bytes.push(rest as u8 | 0x80);
+                bytes.push(low_seven_bits(rest) | 0x80);
                 rest >>= 7;
             }
-            bytes.push(rest as u8);
+            bytes.push(low_seven_bits(rest));
         }
         bytes
     }
@@ -80,6 +80,10 @@ impl Histogram {
         }
         Some(histogram)
     }
+}
+
+const fn low_seven_bits(number: u64) -> u8 {
+    number.to_le_bytes()[0] & 0x7f
 }
 
 #[cfg(test)]

@@ -17,8 +17,8 @@ use crate::{Entry, Head, Payload, Projection, RANGE_MAX, StoreError};
 /// Payload bytes after which one read of entries ends.
 const PAYLOAD_BYTES_PER_READ: usize = 16 * 1024 * 1024;
 
-fn damaged(what: &'static str, reason: impl ToString) -> StoreError {
-    StoreError::Damaged { what, reason: reason.to_string() }
+fn damaged(what: &'static str, reason: impl Into<String>) -> StoreError {
+    StoreError::Damaged { what, reason: reason.into() }
 }
 
 /// Installation, origin and head; `None` before the first entry.
@@ -67,8 +67,9 @@ fn bounds(range: &Range<u64>) -> (i64, i64) {
 pub(super) fn leaves(conn: &Connection, range: Range<u64>) -> Result<Vec<Vec<u8>>, StoreError> {
     let (start, end) = bounds(&range);
     let read = || -> rusqlite::Result<Vec<_>> {
-        let mut statement = conn
-            .prepare_cached("SELECT sequence, leaf FROM entry WHERE sequence >= ?1 AND sequence < ?2 ORDER BY sequence")?;
+        let mut statement = conn.prepare_cached(
+            "SELECT sequence, leaf FROM entry WHERE sequence >= ?1 AND sequence < ?2 ORDER BY sequence",
+        )?;
         statement.query_map([start, end], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
     };
     without_gap(start, read().map_err(unreadable("the leaves"))?)
@@ -123,8 +124,8 @@ fn open_payload(
         .get(class, day)
         .map_err(|error| StoreError::Read { what: "the key of a day", reason: format!("{day}: {error}") })?;
     let Some(key) = key else { return Ok(None) };
-    let (salt, bytes) = seal::open(&key, sequence, sealed)
-        .map_err(|error| damaged("payload", format!("entry {sequence}: {error}")))?;
+    let (salt, bytes) =
+        seal::open(&key, sequence, sealed).map_err(|error| damaged("payload", format!("entry {sequence}: {error}")))?;
     Ok(Some(Payload { salt, bytes }))
 }
 

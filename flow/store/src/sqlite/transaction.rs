@@ -47,24 +47,25 @@ impl Log {
         let mut signers = None;
         let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut answers = Vec::with_capacity(works.len());
-        let mut page = Page { tx: &tx, keys: &self.keys, used: HashMap::new() };
+        let mut appending = Appending { tx: &tx, keys: &self.keys, used: HashMap::new() };
         for work in works {
             answers.push(match work {
-                Work::Append(events) => Ok(page.append(&mut draft, &mut self.runs, events)?),
+                Work::Append(events) => Ok(appending.append(&mut draft, &mut self.runs, events)?),
                 Work::Save { name, expected, cursor, state } => save(&tx, &name, expected, cursor, &state)?,
                 Work::Publish { note, size } => publish(&tx, &note, size)?,
-                Work::Sign(keys) => match refuse_keys(&self.signers, &keys, &self.identity.origin) {
-                    Some(reason) => Err(StoreError::Keys { reason }),
-                    None => {
+                Work::Sign(keys) => {
+                    let refused = refuse_keys(&self.signers, &keys, &self.identity.origin);
+                    let refused = refused.map(|reason| StoreError::Keys { reason });
+                    if refused.is_none() {
                         signers = Some(keys);
-                        Ok(Vec::new())
                     }
-                },
+                    refused.map_or(Ok(Vec::new()), Err)
+                }
                 // The writer keeps these for its own pace, see `destroy`.
                 Work::Destroy { .. } => Ok(Vec::new()),
             });
         }
-        page.finish()?;
+        appending.finish()?;
         let grown = draft.checkpoint().size > self.frontier.size();
         if grown || signers.is_some() {
             store_head(&tx, &draft, signers.as_ref().unwrap_or(&self.signers), &self.identity)?;
@@ -79,7 +80,7 @@ impl Log {
 }
 
 /// The entries of one commit.
-struct Page<'a> {
+struct Appending<'a> {
     tx: &'a Transaction<'a>,
     keys: &'a KeyRing,
     used: HashMap<Retention, Used>,
@@ -94,7 +95,7 @@ struct Used {
     last: i64,
 }
 
-impl Page<'_> {
+impl Appending<'_> {
     fn append(&mut self, draft: &mut Draft<'_>, runs: &mut Runs, events: Vec<Observed>) -> Result<Vec<u64>, Failure> {
         let mut places = Vec::with_capacity(events.len());
         let mut insert = self.tx.prepare_cached("INSERT INTO entry (sequence, leaf) VALUES (?1, ?2)")?;
@@ -214,7 +215,8 @@ fn publish(tx: &Transaction<'_>, note: &str, size: u64) -> Result<log::Outcome, 
 fn refuse_keys(current: &[SigningKey], wanted: &[SigningKey], origin: &str) -> Option<String> {
     let known = |key: &SigningKey| current.iter().any(|current| current.vkey() == key.vkey());
     sequence::refuse_signers(wanted, origin).or_else(|| {
-        (!wanted.iter().any(known)).then(|| "none of them is in use: announce the new key beside the old one first".to_owned())
+        (!wanted.iter().any(known))
+            .then(|| "none of them is in use: announce the new key beside the old one first".to_owned())
     })
 }
 
@@ -248,13 +250,12 @@ impl Runs {
             self.forget();
         }
         let of_boot = self.known.entry(boot).or_default();
-        let position = match of_boot.iter().position(|(known, _)| known == observer) {
-            Some(position) => position,
-            None => {
-                of_boot.push((observer.clone(), Run::find(tx, observer, boot)?));
-                self.count += 1;
-                of_boot.len() - 1
-            }
+        let position = if let Some(known) = of_boot.iter().position(|(known, _)| known == observer) {
+            known
+        } else {
+            of_boot.push((observer.clone(), Run::find(tx, observer, boot)?));
+            self.count += 1;
+            of_boot.len() - 1
         };
         let run = &mut of_boot[position].1;
         if sequence >= run.next {
@@ -282,7 +283,8 @@ impl Run {
             tx.execute("INSERT INTO run (observer, boot) VALUES (?1, ?2)", params![observer.as_str(), boot.bytes()])?;
             return Ok(Self { id: tx.last_insert_rowid(), next: 0 });
         };
-        let last: Option<i64> = tx.query_row("SELECT max(sequence) FROM seen WHERE run = ?1", [id], |row| row.get(0))?;
+        let last: Option<i64> =
+            tx.query_row("SELECT max(sequence) FROM seen WHERE run = ?1", [id], |row| row.get(0))?;
         Ok(Self { id, next: last.map_or(0, |last| last.cast_unsigned().saturating_add(1)) })
     }
 }

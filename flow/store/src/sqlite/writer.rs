@@ -347,8 +347,7 @@ impl Thread {
 
     /// Gives the reserve up, and journals the fault with it.
     fn begin_outage(&mut self, failure: &Failure) -> StoreError {
-        let fault =
-            Fault { since: self.log.clock.now(), full: failure.is_full(), reason: failure.to_string() };
+        let fault = Fault { since: self.log.clock.now(), full: failure.is_full(), reason: failure.to_string() };
         tracing::error!(reason = %fault.reason, full = fault.full, "the storage refuses: entries are refused until it works again");
         let mut outage = Outage { fault, recorded: false, tried: self.log.clock.monotonic() };
         self.release_reserve();

@@ -42,7 +42,8 @@ pub(super) fn parse(text: &str) -> Vec<Array> {
         {
             let words = || line.split_whitespace();
             array.members = words().find_map(members).or(array.members);
-            if let Some(task) = words().find(|word| ["recovery", "resync", "reshape", "check", "repair"].contains(word)) {
+            if let Some(task) = words().find(|word| ["recovery", "resync", "reshape", "check", "repair"].contains(word))
+            {
                 let progress = words().find(|word| word.ends_with('%')).unwrap_or("started");
                 array.activity = Some(format!("{task} {}", progress.trim_start_matches('=')));
             } else if let Some((task, state)) = line.trim().split_once('=')

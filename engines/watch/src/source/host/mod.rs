@@ -56,7 +56,8 @@ impl Section for Host {
         let range = Span::ZERO..=Span::from_days(1);
         let about = "How long it must last; so long it must then be five points under the threshold to be over.";
         let lasting = table.or_in("for", Span::from_secs(300), &range, about);
-        let about = "Directories whose disks are looked at. By default every disk of the machine, but network file systems.";
+        let about =
+            "Directories whose disks are looked at. By default every disk of the machine, but network file systems.";
         let disks = table.list("disks", about);
         for finding in FINDINGS.into_iter().filter_map(finding) {
             table.provide(&finding);
@@ -111,8 +112,11 @@ fn look(proc: &Path, disks: &[PathBuf]) -> Result<Look, String> {
     let understood = |name: &str| format!("{}/{name} is not as Linux writes it", proc.display());
     let ticks = CpuTicks::parse(&read("stat")?).ok_or_else(|| understood("stat"))?;
     let memory = proc::memory_share(&read("meminfo")?).ok_or_else(|| understood("meminfo"))?;
-    let directories =
-        if disks.is_empty() { proc::disks(&read("mounts")?).into_iter().map(PathBuf::from).collect() } else { disks.to_vec() };
+    let directories = if disks.is_empty() {
+        proc::disks(&read("mounts")?).into_iter().map(PathBuf::from).collect()
+    } else {
+        disks.to_vec()
+    };
     let mut fullest: Option<(i64, String)> = None;
     for directory in &directories {
         let Some(share) = disk_share(directory)? else { continue };

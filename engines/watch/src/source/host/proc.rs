@@ -99,7 +99,9 @@ mod tests {
     fn memory() {
         let meminfo = "MemTotal:       16000 kB\nMemFree:         100 kB\nMemAvailable:    4000 kB\n";
         assert_eq!(memory_share(meminfo), Some(7_500));
-        for bad in ["", "MemTotal: 0 kB\nMemAvailable: 0 kB\n", "MemTotal: 5 kB\n", "MemTotal: 5 kB\nMemAvailable: 6 kB\n"] {
+        for bad in
+            ["", "MemTotal: 0 kB\nMemAvailable: 0 kB\n", "MemTotal: 5 kB\n", "MemTotal: 5 kB\nMemAvailable: 6 kB\n"]
+        {
             assert_eq!(memory_share(bad), None, "{bad}");
         }
     }

@@ -188,7 +188,11 @@ const PAYLOAD_LINES: &[(&str, Mutation, &[&str])] = &[
         |f| replace(f, PAYLOADS[0], r#""outcome":"broken""#, r#""outcome":"kept""#),
         &["payload/000, entry 202", "commitment"],
     ),
-    ("payloads change places", |f| lines(f, PAYLOADS[1], |l| exchange_payloads(l)), &["entry 256", "commitment"]),
+    (
+        "payloads change places",
+        |f| lines(f, PAYLOADS[1], |l| exchange_payloads(l)),
+        &["payload/001, entry 257", "commitment"],
+    ),
     (
         "a public payload is hidden",
         |f| lines(f, PAYLOADS[0], |l| l.retain(|line| !line.starts_with("202 "))),
@@ -203,7 +207,7 @@ const PAYLOAD_LINES: &[(&str, Mutation, &[&str])] = &[
             let line = text(f, PAYLOADS[1]).split_inclusive('\n').next().expect("a line").to_owned();
             lines(f, PAYLOADS[2], |l| l.insert(0, line));
         },
-        &["payload/002.p/92, entry 256"],
+        &["payload/002.p/92, entry 257"],
     ),
     (
         "a payload line is no line",

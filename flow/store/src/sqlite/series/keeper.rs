@@ -103,7 +103,8 @@ impl Keeper {
         let result = self.connection(partition).map_err(Failure::from).and_then(|conn| {
             let tx = conn.transaction()?;
             {
-                let mut insert = tx.prepare_cached("INSERT OR IGNORE INTO sample (id, took, value) VALUES (?1, ?2, ?3)")?;
+                let mut insert =
+                    tx.prepare_cached("INSERT OR IGNORE INTO sample (id, took, value) VALUES (?1, ?2, ?3)")?;
                 for (id, took, value) in rows {
                     if insert.execute(params![id, took, value])? > 0 {
                         minutes.insert(Grain::Minute.place(Grain::Sample.start(partition.split(*id).0)));

@@ -218,7 +218,8 @@ pub(super) fn open_read_only(path: &Path) -> rusqlite::Result<Option<Connection>
     };
     conn.busy_timeout(std::time::Duration::from_secs(5))?;
     // Between the creation of a file and that of its tables, it has nothing to say.
-    let tables: i64 = conn.query_row("SELECT count(*) FROM sqlite_schema WHERE type = 'table'", [], |row| row.get(0))?;
+    let tables: i64 =
+        conn.query_row("SELECT count(*) FROM sqlite_schema WHERE type = 'table'", [], |row| row.get(0))?;
     Ok((tables > 0).then_some(conn))
 }
 

@@ -63,11 +63,17 @@ impl<'a> Query<'a> {
         for (partition, part) in self.partitions(Grain::Sample, interval) {
             let Some(conn) = partition.open_read_only(self.dir)? else { continue };
             let condition = bucket::only(&self.series);
-            bucket::each_sample(&conn, partition, places(Grain::Sample, part), &condition, |place, _, reading, took, value| {
-                let mut one = Bucket::starting(Grain::Sample.start(place));
-                one.add(reading, took, value);
-                buckets.push(one);
-            })?;
+            bucket::each_sample(
+                &conn,
+                partition,
+                places(Grain::Sample, part),
+                &condition,
+                |place, _, reading, took, value| {
+                    let mut one = Bucket::starting(Grain::Sample.start(place));
+                    one.add(reading, took, value);
+                    buckets.push(one);
+                },
+            )?;
         }
         Ok(buckets)
     }
@@ -80,7 +86,9 @@ impl<'a> Query<'a> {
             let Some(conn) = partition.open_read_only(self.dir)? else { continue };
             for minute in bucket::stale(&conn)?.into_iter().filter(|minute| (from..to).contains(minute)) {
                 let by_series = bucket::minute_of_samples(&conn, partition, minute, &bucket::only(&self.series))?;
-                by_series.values().for_each(|bucket| merge(&mut found, bucket));
+                for bucket in by_series.values() {
+                    merge(&mut found, bucket);
+                }
                 stale.insert(minute);
             }
         }
@@ -127,7 +135,9 @@ impl<'a> Query<'a> {
                 for series in &self.series {
                     let id = partition.id(place, *series);
                     let row = statement.query_row([id], |row| bucket::read(partition, row)).optional()?;
-                    row.iter().for_each(|bucket| merge(found, bucket));
+                    if let Some(bucket) = row {
+                        merge(found, &bucket);
+                    }
                 }
             }
         }

@@ -144,6 +144,27 @@ async fn the_reserve_pays_for_the_entry_that_says_so() {
     journal_cases::check_whole_log(&subject).await;
 }
 
+/// The commit that is refused would have made a run known. Its number goes to the next new run, and must not be believed to
+/// be the first one's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_whose_first_commit_was_refused_is_not_taken_for_another() {
+    let disk = SmallDisk::mount();
+    let clock = ManualClock::at(START);
+    let store = Sqlite::open(options(&disk.data(), &clock)).expect("a new directory");
+    disk.fill();
+    let first_of = |run: u8| vec![event(run, 0, Retention::Evidence, &format!("{run} {}", "x".repeat(100_000)))];
+    let mut refused = 0;
+    while store.append(first_of(refused)).await.is_ok() {
+        refused += 1;
+    }
+    std::fs::remove_file(disk.filler()).expect("there is room again");
+    clock.advance(Span::from_secs(1));
+    let other = store.append(first_of(refused + 1)).await.expect("it works again");
+    let again = store.append(first_of(refused)).await.expect("and takes what it refused");
+    assert_ne!(again, other);
+    assert_eq!(store.append(first_of(refused)).await.expect("known"), again);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_recovers_without_being_asked_and_samples_are_counted_meanwhile() {
     let disk = SmallDisk::mount();

@@ -79,7 +79,9 @@ async fn an_older_copy_put_back_is_not_opened() {
     let late = checkpoint_of(&store).await;
     drop(store);
 
-    with(dir.path(), |options| options.remembered = vec![late.clone(), early.clone()]).map(drop).expect("a prefix is fine");
+    with(dir.path(), |options| options.remembered = vec![late.clone(), early.clone()])
+        .map(drop)
+        .expect("a prefix is fine");
     let before = bytes_of_log(older.path());
     let refused = with(older.path(), |options| options.remembered = vec![early.clone(), late.clone()]);
     assert!(matches!(refused, Err(OpenError::RolledBack { remembered: 21, own: 11, .. })), "{refused:?}");

@@ -1,0 +1,126 @@
+//! For the tests of sources: real servers on this machine, and a probe read from its table.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use engine::clock::SimClock;
+use engine::net::{Net, Options};
+use event::{Span, Time};
+use policy::Document;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
+use rustls::ServerConfig;
+use rustls::pki_types::PrivateKeyDer;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+
+use super::{Answer, Asking};
+use crate::config::Config;
+
+/// 2026-11-22T23:00:00Z, the time in these tests.
+pub(crate) const NOW: Time = Time::from_secs(1_795_388_400);
+
+/// The probe of one table of the policy, asked once; `table` is what follows `name` and `service`.
+pub(crate) async fn ask(net: &Net, kind: &str, table: &str) -> Answer {
+    let text = format!("[[probe.{kind}]]\nname = \"it\"\nservice = \"shop\"\n{table}\n");
+    let mut document = Document::from_text("test", &text);
+    let config = Config::read(&mut document, &["local".parse().expect("a name")]);
+    document.provide::<event::ServiceId>(&"shop".parse().expect("a name"));
+    document.provide::<event::ObserverId>(&"local".parse().expect("a name"));
+    if let Err(mistakes) = document.finish() {
+        panic!("{}", mistakes.render(false));
+    }
+    let [declared] = &config.probes[..] else { panic!("one probe") };
+    let clock = SimClock::starting_at(NOW);
+    let asking = Asking { net, clock: &clock, timeout: Span::from_secs(5) };
+    declared.probe.ask(&asking).await
+}
+
+/// A certificate authority.
+pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    pub(crate) fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2040, 1, 1));
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("a root"))
+    }
+
+    /// A network that trusts it, in which it is [`NOW`].
+    pub(crate) fn net(&self) -> Net {
+        let mut file = tempfile::NamedTempFile::new().expect("a file");
+        file.write_all(self.0.pem().as_bytes()).expect("written");
+        let options = Options { name_servers: Vec::new(), extra_roots: Some(file.path().to_owned()) };
+        Net::new(&options, Arc::new(SimClock::starting_at(NOW))).expect("a network")
+    }
+
+    /// A server with a certificate for `name`, up to that day of 2026 or the year after.
+    pub(crate) fn server(
+        &self,
+        name: &str,
+        (year, month, day): (i32, u8, u8),
+        versions: &[&'static rustls::SupportedProtocolVersion],
+    ) -> Arc<ServerConfig> {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
+        (params.not_before, params.not_after) = (date_time_ymd(2026, 1, 1), date_time_ymd(year, month, day));
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.signed_by(&key, &self.0).expect("a certificate");
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(versions)
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![certificate.der().clone()],
+                PrivateKeyDer::try_from(key.serialize_der()).expect("a private key"),
+            )
+            .expect("a server");
+        Arc::new(config)
+    }
+}
+
+/// A network without TLS to speak of.
+pub(crate) fn plain() -> Net {
+    Net::new(&Options::default(), Arc::new(SimClock::starting_at(NOW))).expect("a network")
+}
+
+/// A server that says `answer` to whatever comes, or at once when `greeting`.
+pub(crate) async fn serve(tls: Option<Arc<ServerConfig>>, greeting: bool, answer: impl Into<Vec<u8>>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("bound");
+    let answer: Arc<[u8]> = answer.into().into();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let (tls, answer) = (tls.clone(), Arc::clone(&answer));
+            tokio::spawn(async move {
+                match tls {
+                    None => talk(stream, greeting, &answer).await,
+                    Some(tls) => {
+                        // A client that refuses the certificate is part of the test.
+                        if let Ok(stream) = TlsAcceptor::from(tls).accept(stream).await {
+                            talk(stream, greeting, &answer).await;
+                        }
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
+async fn talk(mut stream: impl AsyncRead + AsyncWrite + Unpin, greeting: bool, answer: &[u8]) {
+    let mut heard = [0; 4096];
+    if greeting || stream.read(&mut heard).await.is_ok_and(|read| read > 0) {
+        // The other side may have gone already.
+        drop(stream.write_all(answer).await);
+        drop(stream.shutdown().await);
+    }
+}
+
+/// A port on which nobody listens.
+pub(crate) async fn closed_port() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    listener.local_addr().expect("bound")
+}
