@@ -28,12 +28,18 @@ pub(crate) fn run() -> Outcome {
     let ours = ours(folder.path(), port)?;
     row(
         &format!("Prometheus + blackbox, {PEERS} targets at {PEERS_EVERY_S} s"),
-        &format!("{:.0} probes/s kept, {:.0} probes per core second, {:.0} MB", peers.rate, peers.per_core_s, peers.memory_mb),
+        &format!(
+            "{:.0} probes/s kept, {:.0} probes per core second, {:.0} MB",
+            peers.rate, peers.per_core_s, peers.memory_mb
+        ),
         "the peer",
     );
     row(
         &format!("garant up, {OURS} targets at {OURS_EVERY_S} s"),
-        &format!("{:.0} probes/s kept, {:.0} probes per core second, {:.1} MB", ours.rate, ours.per_core_s, ours.memory_mb),
+        &format!(
+            "{:.0} probes/s kept, {:.0} probes per core second, {:.1} MB",
+            ours.rate, ours.per_core_s, ours.memory_mb
+        ),
         "≤ 60 MB",
     );
     row("ratio of probes per core second", &format!("{:.1} ×", ours.per_core_s / peers.per_core_s), "≥ 8 ×");
@@ -70,7 +76,8 @@ fn nginx(folder: &Path, port: u16) -> Result<Process, Box<dyn std::error::Error>
              server {{ listen 0.0.0.0:{port} backlog=4096; location / {{ return 200 'ok\\n'; }} location = /count {{ stub_status; }} }} }}\n"
         ),
     )?;
-    let nginx = Process::start(Process::command("nginx").arg("-p").arg(folder).arg("-c").arg(folder.join("nginx.conf")))?;
+    let nginx =
+        Process::start(Process::command("nginx").arg("-p").arg(folder).arg("-c").arg(folder.join("nginx.conf")))?;
     pause(Duration::from_secs(1));
     Ok(nginx)
 }
@@ -160,7 +167,8 @@ fn ours(folder: &Path, port: u16) -> Result<Cost, Box<dyn std::error::Error>> {
     let mut ready = String::new();
     BufReader::new(up.child().stdout.take().ok_or("no output")?).read_line(&mut ready)?;
     let ready: serde_json::Value = serde_json::from_str(&ready)?;
-    let team = ready["team"].as_str().and_then(|u| u.strip_prefix("http://")).map(|u| u.trim_end_matches('/').to_owned());
+    let team =
+        ready["team"].as_str().and_then(|u| u.strip_prefix("http://")).map(|u| u.trim_end_matches('/').to_owned());
     let team = team.ok_or("no URL in the ready line")?;
     let mut cost = measure(&[&up], port)?;
     let metrics = get(&team, "/metrics")?;

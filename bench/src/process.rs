@@ -64,7 +64,8 @@ pub(crate) fn pause(length: Duration) {
 
 /// The binary under test, built for release.
 pub(crate) fn garant() -> Result<std::path::PathBuf, Box<dyn std::error::Error>> {
-    let built = Process::command(env!("CARGO")).args(["build", "--release", "--quiet", "--package", "garant"]).status()?;
+    let built =
+        Process::command(env!("CARGO")).args(["build", "--release", "--quiet", "--package", "garant"]).status()?;
     if !built.success() {
         return Err("garant does not build".into());
     }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use engine::Random;
 use event::policy::Applied;
-use event::{Body, ObserverId};
+use event::{Body, ObserverId, Time};
 use journal::checkpoint::{self, Checkpoint};
 use journal::leaf::Leaf;
 use journal::note::{Note, SigningKey, VerifierKey};
@@ -173,6 +173,16 @@ pub(crate) async fn last_applied(store: &Sqlite) -> Result<Option<Applied>, Fail
         end = start;
     }
     Ok(None)
+}
+
+/// When the last entry was recorded; `None` when its payload is gone.
+pub(crate) async fn last_recorded(store: &Sqlite) -> Result<Option<Time>, Failure> {
+    let failed = |error: store::StoreError| Failure::new("the journal can't be read").because(&error);
+    let Some(last) = store.head().await.map_err(failed)?.size.checked_sub(1) else { return Ok(None) };
+    let entries = store.entries(last..last + 1).await.map_err(failed)?;
+    let payload = entries.into_iter().next().and_then(|entry| entry.payload);
+    let envelope = payload.and_then(|payload| event::Envelope::decode(&payload.bytes).ok());
+    Ok(envelope.map(|envelope| envelope.recorded_at))
 }
 
 /// The name under which the control plane itself records.

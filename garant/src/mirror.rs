@@ -1,7 +1,7 @@
 //! A log over HTTP, copied into a folder so that it can be verified offline.
 //!
 //! Files are asked for in an order that suits a log that goes on growing: the checkpoint first, then the tree below it,
-//! which never changes, then what lies beside it, which may be a moment newer.
+//! which never changes, then what lies beside it, of which the audit knows that it may be a moment newer.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -52,6 +52,8 @@ impl Mirror<'_> {
         let note = Note::parse(&text).map_err(|error| unreadable(&error))?;
         let size = Checkpoint::parse(&note.text).map_err(|error| unreadable(&error))?.size;
 
+        // It changes with each reload; what it must agree with is the tree of this checkpoint.
+        self.file(export::POLICY).await?;
         let bar = terminal.progress("copying the log", size);
         for bundle in bundles_for(size) {
             self.file(&bundle.entries_path()).await?;
@@ -62,7 +64,7 @@ impl Mirror<'_> {
         for tile in tiles_for(size) {
             self.file(&tile.path()).await?;
         }
-        for path in [export::VKEY, export::TLOG_POLICY, export::ROTATIONS, export::POLICY] {
+        for path in [export::VKEY, export::TLOG_POLICY, export::ROTATIONS] {
             self.file(path).await?;
         }
         let verdicts = self.file(export::VERDICTS).await?.unwrap_or_default();

@@ -15,6 +15,10 @@ fn init_check_up() {
     let again = garant(&["init", "https://127.0.0.1:1/", "--output", file]);
     assert_eq!(again.status.code(), Some(1), "an existing policy is not overwritten");
     assert!(transcript(&again).contains("--force"), "{}", transcript(&again));
+    for url in ["https://shop.example/", "http://[::1]:8080/health?deep=1", "https://shop.example:8443"] {
+        let init = garant(&["init", url, "--force", "--output", file]);
+        assert!(init.status.success(), "{url}: {}", transcript(&init));
+    }
     let check = garant(&["check", "--policy", file]);
     assert!(check.status.success(), "{}", transcript(&check));
     let text = std::fs::read_to_string(file).expect("read").replace("127.0.0.1:8480", "127.0.0.1:0");

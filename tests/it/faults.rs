@@ -74,7 +74,11 @@ fn a_full_disk() {
     let folder = folder_with(&policy(&nginx));
     let data = folder.path().join("data");
     std::fs::create_dir(&data).expect("made");
-    let mounted = command("mount").args(["-t", "tmpfs", "-o", "size=24m,mode=700", "tmpfs"]).arg(&data).status().expect("mount runs");
+    let mounted = command("mount")
+        .args(["-t", "tmpfs", "-o", "size=24m,mode=700", "tmpfs"])
+        .arg(&data)
+        .status()
+        .expect("mount runs");
     assert!(mounted.success(), "tests run as root");
     let unmount = Unmount(data.clone());
     let up = Up::start_in(folder);
@@ -87,7 +91,13 @@ fn a_full_disk() {
     std::fs::remove_file(&ballast).expect("removed");
     let over = eventually("writing to go on", || {
         let metrics = String::from_utf8(get(&up.url("metrics"))?).ok()?;
-        let size = metrics.lines().find(|l| l.starts_with("garant_journal_entries"))?.rsplit(' ').next()?.parse::<f64>().ok()?;
+        let size = metrics
+            .lines()
+            .find(|l| l.starts_with("garant_journal_entries"))?
+            .rsplit(' ')
+            .next()?
+            .parse::<f64>()
+            .ok()?;
         Some(size)
     });
     pause(5.0);

@@ -14,12 +14,15 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// How long anything may take before a test gives up on it. Generous: the machine may be busy.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
-/// The binary under test, built once from this very tree.
+/// The binary under test: the one named in `GARANT_BINARY`, else built once from this very tree.
 pub(crate) fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
+        if let Some(built) = std::env::var_os("GARANT_BINARY") {
+            return built.into();
+        }
         let here = std::env::current_exe().expect("a test knows its own path");
         // target/debug/deps/it-… → target/debug
         let profile = here.parent().and_then(Path::parent).expect("target directory").to_owned();
@@ -163,7 +166,10 @@ pub(crate) fn up_refused(folder: &Path) -> Output {
     while child.try_wait().expect("the child can be waited for").is_none() {
         if now() > end {
             child.kill().expect("the child can be killed");
-            panic!("garant up was expected to refuse, and runs: {}", transcript(&child.wait_with_output().expect("output")));
+            panic!(
+                "garant up was expected to refuse, and runs: {}",
+                transcript(&child.wait_with_output().expect("output"))
+            );
         }
         thread::sleep(Duration::from_millis(50));
     }
@@ -179,8 +185,7 @@ impl Up {
     /// Starts it in a folder that is there.
     pub(crate) fn start_in(folder: TempDir) -> Self {
         let log = std::fs::File::create(folder.path().join("stderr.log")).expect("a log file");
-        let mut child =
-            up_command(folder.path()).stdout(Stdio::piped()).stderr(log).spawn().expect("garant starts");
+        let mut child = up_command(folder.path()).stdout(Stdio::piped()).stderr(log).spawn().expect("garant starts");
         let mut line = String::new();
         let stdout = child.stdout.take().expect("stdout is piped");
         BufReader::new(stdout).read_line(&mut line).expect("stdout can be read");
@@ -210,7 +215,9 @@ impl Up {
 
     /// `/api/status.json`.
     pub(crate) fn status(&self) -> Value {
-        eventually("the status", || get(&self.url("api/status.json")).and_then(|body| serde_json::from_slice(&body).ok()))
+        eventually("the status", || {
+            get(&self.url("api/status.json")).and_then(|body| serde_json::from_slice(&body).ok())
+        })
     }
 
     /// The latest verdict on each objective of the promise, as published.
@@ -293,7 +300,8 @@ impl Nginx {
         let mut authority = CertificateParams::new(Vec::<String>::new()).expect("parameters");
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         if !at("ca.pem").exists() {
-            std::fs::write(at("ca.pem"), authority.self_signed(&authority_key).expect("a certificate").pem()).expect("written");
+            std::fs::write(at("ca.pem"), authority.self_signed(&authority_key).expect("a certificate").pem())
+                .expect("written");
             std::fs::write(at("ca.key"), authority_key.serialize_pem()).expect("written");
         }
         let authority_key = KeyPair::from_pem(&std::fs::read_to_string(at("ca.key")).expect("read")).expect("a key");
@@ -361,7 +369,9 @@ impl Nginx {
 impl Drop for Nginx {
     fn drop(&mut self) {
         if self.child.is_some() {
-            drop(command("pkill").args(["-CONT", "-P", &self.child.as_ref().map_or(0, Child::id).to_string()]).status());
+            drop(
+                command("pkill").args(["-CONT", "-P", &self.child.as_ref().map_or(0, Child::id).to_string()]).status(),
+            );
         }
         self.kill();
     }

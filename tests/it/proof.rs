@@ -77,11 +77,25 @@ fn a_stranger_verifies_an_export() {
     let go = command(go_verifier()).args([at, &vkey]).output().expect("the Go verifier starts");
     assert!(go.status.success(), "{}", transcript(&go));
 
+    // A third opinion, where there is a Python that is new enough; scripts/test says so when there is none.
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let python = tests.join("../target/verify-python/bin/python");
+    if python.exists() {
+        let checked = command(python).arg(tests.join("verify-python/verify.py")).args([at, "--vkey", &vkey]).output();
+        let checked = checked.expect("Python starts");
+        assert!(checked.status.success(), "{}", transcript(&checked));
+    }
+
     // No payload of the team's, in any file.
     for file in files(&export) {
         let bytes = std::fs::read(&file).expect("read");
         for secret in [&b"engine.started"[..], b"watch.detail", b"policy.changed"] {
-            assert!(!bytes.windows(secret.len()).any(|w| w == secret), "{} in {}", String::from_utf8_lossy(secret), file.display());
+            assert!(
+                !bytes.windows(secret.len()).any(|w| w == secret),
+                "{} in {}",
+                String::from_utf8_lossy(secret),
+                file.display()
+            );
         }
     }
 }
@@ -188,7 +202,14 @@ fn a_witness_cosigns() {
     let folder = tempfile::tempdir().expect("a folder");
     let state = folder.path().join("witness");
     let port = free_port();
-    let initialised = garant(&["witness".as_ref(), "init".as_ref(), "--state".as_ref(), state.as_os_str(), "--name".as_ref(), "witness.example".as_ref()]);
+    let initialised = garant(&[
+        "witness".as_ref(),
+        "init".as_ref(),
+        "--state".as_ref(),
+        state.as_os_str(),
+        "--name".as_ref(),
+        "witness.example".as_ref(),
+    ]);
     assert!(initialised.status.success(), "{}", transcript(&initialised));
     let witness_vkey = String::from_utf8(initialised.stdout).expect("UTF-8").trim().to_owned();
 
@@ -235,19 +256,70 @@ fn the_key_rotates_inside_the_log() {
     };
     let export_to = |name: &str| {
         let export = folder.path().join(name);
-        let output = garant(&["log", "export", "--data", data.to_str().expect("UTF-8"), export.to_str().expect("UTF-8")]);
+        let output =
+            garant(&["log", "export", "--data", data.to_str().expect("UTF-8"), export.to_str().expect("UTF-8")]);
         assert!(output.status.success(), "{}", transcript(&output));
         export
     };
     rotate(&[]);
     let both = export_to("both");
-    assert_eq!(verify(&[both.to_str().expect("UTF-8"), "--vkey", &old]).status.code(), Some(0), "the old key still signs");
+    assert_eq!(
+        verify(&[both.to_str().expect("UTF-8"), "--vkey", &old]).status.code(),
+        Some(0),
+        "the old key still signs"
+    );
     rotate(&["--finish"]);
     let after = export_to("after");
     let new = text(&after.join("vkey")).trim().to_owned();
     assert_ne!(old, new);
     let by_old = verify(&[after.to_str().expect("UTF-8"), "--vkey", &old]);
-    assert_eq!(by_old.status.code(), Some(0), "who pinned the old key follows the announcement: {}", transcript(&by_old));
+    assert_eq!(
+        by_old.status.code(),
+        Some(0),
+        "who pinned the old key follows the announcement: {}",
+        transcript(&by_old)
+    );
     let by_new = verify(&[after.to_str().expect("UTF-8"), "--vkey", &new]);
     assert_eq!(by_new.status.code(), Some(0), "{}", transcript(&by_new));
+}
+
+/// Data that can't be brought back is not forged: a new log is opened, and says what is known of the old one.
+#[test]
+fn a_lost_log_is_succeeded() {
+    let (folder, export, old) = exported();
+    let checkpoint = text(&export.join("checkpoint"));
+    std::fs::remove_dir_all(folder.path().join("data")).expect("the disk is lost");
+    let refused = crate::harness::up_refused(folder.path());
+    assert!(transcript(&refused).contains("log succeed"), "{}", transcript(&refused));
+
+    let data = folder.path().join("data");
+    let data = data.to_str().expect("UTF-8");
+    let succeeded = garant(&["log", "succeed", "--data", data, "--reason", "the disk of 2026-11-23 is lost"]);
+    assert!(succeeded.status.success(), "{}", transcript(&succeeded));
+    let up = Up::start_in(folder);
+    assert_eq!(up.ready["origin"], "shop.example/2");
+    let again = garant(&["log", "succeed", "--data", data, "--reason", "no"]);
+    assert_eq!(again.status.code(), Some(1), "not while it runs: {}", transcript(&again));
+    let folder = up.stop();
+
+    let second = folder.path().join("second");
+    let second = second.to_str().expect("UTF-8");
+    let exported = garant(&["log", "export", "--data", data, second]);
+    assert!(exported.status.success(), "{}", transcript(&exported));
+    let new = text(&Path::new(second).join("vkey"));
+    assert_eq!(verify(&[second, "--vkey", new.trim()]).status.code(), Some(0));
+    assert_eq!(verify(&[second, "--vkey", &old]).status.code(), Some(1), "the old key does not speak for the new log");
+    // Everybody can read where it comes from, and why.
+    let payloads = text(
+        &Path::new(second)
+            .join("payload/000.p")
+            .read_dir()
+            .expect("a folder")
+            .next()
+            .expect("a file")
+            .expect("an entry")
+            .path(),
+    );
+    let root = checkpoint.lines().nth(2).expect("a root");
+    assert!(payloads.contains("the disk of 2026-11-23 is lost") && payloads.contains(root), "{payloads}");
 }

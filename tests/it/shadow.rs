@@ -113,18 +113,19 @@ fn what_is_published_is_what_happened() {
     });
     assert_eq!(verdict["outcome"], "broken", "{verdict}");
     let window = verdict["window"]["end"].as_i64().expect("end") - verdict["window"]["start"].as_i64().expect("start");
-    let truth = i64::try_from(1_000_000_000 - i128::from(truth_down) * 1_000_000_000 / i128::from(window)).expect("a share");
-    let (low, high) = (verdict["figure"]["low"].as_i64().expect("low"), verdict["figure"]["high"].as_i64().expect("high"));
+    let truth =
+        i64::try_from(1_000_000_000 - i128::from(truth_down) * 1_000_000_000 / i128::from(window)).expect("a share");
+    let (low, high) =
+        (verdict["figure"]["low"].as_i64().expect("low"), verdict["figure"]["high"].as_i64().expect("high"));
     assert!(low <= truth && truth <= high, "truth {truth} must lie in [{low}, {high}]: {verdict}");
     // And the bracket is worth something: at a probe a second, two outages leave a few seconds of doubt, plus the start.
     assert!((high - low) < 500_000_000, "[{low}, {high}] says nothing");
 
     // The page says the same, in both languages, to everybody, since the policy says `publish = true`.
     let public = up.ready["public"].as_str().expect("a public URL").to_owned();
-    for (language, sentence, outcome) in [
-        ("fr", "La boutique est disponible 99,99", "rompu"),
-        ("en", "The shop is available 99.99", "broken"),
-    ] {
+    for (language, sentence, outcome) in
+        [("fr", "La boutique est disponible 99,99", "rompu"), ("en", "The shop is available 99.99", "broken")]
+    {
         let body = get(&format!("{public}{language}")).expect("the trust page");
         let page = String::from_utf8(body).expect("UTF-8");
         assert!(page.contains(sentence), "{language}: {page}");

@@ -131,7 +131,7 @@ impl Fixture {
     pub(crate) fn with(applied: Applied, mut log: Log, engines: &[&'static str]) -> Self {
         let mut board = Board::default();
         board.evaluated_at = Some(NOW);
-        log.append(&applied);
+        board.policy_applied(log.append(&applied));
         for verdict in verdicts(&applied) {
             board.take(log.append(&verdict), verdict);
         }

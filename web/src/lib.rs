@@ -38,7 +38,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use axum::Router;
+pub use axum::Router;
 use axum::extract::{Request, State as Shared};
 use axum::http::StatusCode;
 use axum::middleware::{self, Next};

@@ -171,6 +171,9 @@ pub struct Board {
     pub evaluated_at: Option<Time>,
     /// By promise and objective.
     standings: Vec<Standing>,
+    /// Which entry of the log put the policy into effect.
+    #[serde(default)]
+    policy_entry: Option<u64>,
 }
 
 /// A verdict in effect.
@@ -203,6 +206,16 @@ impl Board {
                 self.standings.insert(place, Standing { verdict, sequence, since });
             }
         }
+    }
+
+    /// Takes note that entry `sequence` of the log is a `policy.applied`. To be called in the order of the log.
+    pub const fn policy_applied(&mut self, sequence: u64) {
+        self.policy_entry = Some(sequence);
+    }
+
+    /// The entry that put the policy into effect, once one was seen.
+    pub(crate) const fn policy_entry(&self) -> Option<u64> {
+        self.policy_entry
     }
 
     /// Forgets verdicts on what is no longer promised: other promises, other revisions.

@@ -75,8 +75,8 @@ pub struct StorageHealth {
 /// * **Durable.** When [`append`](Self::append) returns `Ok`, a power loss does not lose the entries.
 /// * **Idempotent.** An event is known by (observer, boot, sequence). One that is there already is not appended again: its
 ///   first place is returned, whatever else the second copy says. An observer may so send its spool again after a doubt.
-/// * **Bounded.** At most [`EVENTS_MAX`](EVENTS_MAX) events per call, and a bounded number in all calls under way: at
-///   that bound `append` waits. A range longer than [`RANGE_MAX`](RANGE_MAX) is cut there.
+/// * **Bounded.** At most [`EVENTS_MAX`] events and 64 MiB per call, and a bounded number in all calls under way: at
+///   that bound `append` waits. A range longer than [`RANGE_MAX`] is cut there.
 /// * **Cancelled** calls may or may not have happened; the idempotence above makes it safe to ask again.
 #[async_trait]
 pub trait Journal: Send + Sync {
@@ -90,7 +90,7 @@ pub trait Journal: Send + Sync {
     async fn leaves(&self, range: Range<u64>) -> Result<Vec<Vec<u8>>, StoreError>;
 
     /// The entries of a range, as far as there are any: a prefix of it, never empty when its start is below the head. It is
-    /// cut after [`RANGE_MAX`](RANGE_MAX) entries or 16 MiB of payload: ask again from where it ends.
+    /// cut after [`RANGE_MAX`] entries or 16 MiB of payload: ask again from where it ends.
     async fn entries(&self, range: Range<u64>) -> Result<Vec<Entry>, StoreError>;
 
     /// The hashes of a tile (C2SP tlog-tiles), 32 bytes each; `None` when the log does not have that many entries.

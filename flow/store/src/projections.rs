@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use crate::StoreError;
 
 /// Longest state of a projection, in bytes.
-pub const STATE_BYTES_MAX: usize = 64 * 1024 * 1024;
+pub const STATE_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// A state, and how far into the log it reaches.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -22,7 +22,7 @@ pub struct Projection {
 ///
 /// A consumer folds entries into its state and saves state and cursor together, so after a crash it goes on from an instant
 /// at which both agreed. [`save`](Self::save) is a compare-and-set on the cursor: of two consumers that believe to be the
-/// only one, the second is told. A state longer than 64 MiB is refused.
+/// only one, the second is told. A state longer than 32 MiB is refused.
 #[async_trait]
 pub trait Projections: Send + Sync {
     /// What was saved last under that name.

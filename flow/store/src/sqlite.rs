@@ -14,7 +14,7 @@
 //! the commit, and the cost of the flush is shared. Readers have connections of their own and never wait for the writer
 //! (write-ahead log).
 //!
-//! **When the storage refuses**, the writer rolls back, tells every caller of that commit, uses the [reserve](crate::reserve)
+//! **When the storage refuses**, the writer rolls back, tells every caller of that commit, uses the reserve
 //! to journal the fault, and refuses further entries at once instead of letting them queue up. It tries again every second.
 
 mod database;

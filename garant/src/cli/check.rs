@@ -23,7 +23,9 @@ impl Check {
     pub(crate) fn run(self, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
         match Configuration::load(&self.policy.policy) {
             Ok(configuration) if self.json => {
-                terminal.json(&serde_json::json!({ "mistakes": [], "left_out": 0, "revision": configuration.applied.revision }));
+                terminal.json(
+                    &serde_json::json!({ "mistakes": [], "left_out": 0, "revision": configuration.applied.revision }),
+                );
                 Ok(ExitCode::SUCCESS)
             }
             Ok(configuration) => {

@@ -107,8 +107,8 @@ certificate_days = 14            # time to renew, before a customer sees a warni
 [[probe.dns]]
 name = "site-name"
 service = "site"
-query = "{host}"
-record = "A"
+host = "{host}"
+type = "A"
 every = "5 min"
 "#
         );

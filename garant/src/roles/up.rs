@@ -8,12 +8,13 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use engine::clock::SystemClock;
+use engine::clock::{SystemClock, Timekeeper};
 use engine::heartbeat::Pings;
 use engine::net::Net;
 use engine::processes::SystemProcesses;
 use engine::random::SystemRandom;
 use engine::{CancellationToken, Clock, Context, Progress, Random, Recorder, Supervisor};
+use event::engine::ClockStepped;
 use event::{BootId, Span};
 use journal::note::VerifierKey;
 use store::sqlite::{Options, Sqlite};
@@ -172,6 +173,7 @@ impl Up {
         };
         let pages = Pages { name: "pages", listener: team, router: web::team(Arc::clone(&state)) };
         let mut supervisor = supervisor
+            .add(Arc::new(Timekeeper))
             .add(Arc::new(publisher))
             .add(Arc::new(Retention::new(channels.configuration.subscribe())))
             .add(Arc::new(Judge::new(board)))
@@ -192,6 +194,7 @@ impl Up {
         let (mut terminate, mut interrupt) = (signals(SignalKind::terminate())?, signals(SignalKind::interrupt())?);
         let mut hang_up = signals(SignalKind::hangup())?;
 
+        tell_of_a_step_while_stopped(&context, store.as_ref()).await?;
         apply(&context, store.as_ref(), &channels.configuration.borrow().clone(), None, "start").await?;
         let mut engines = supervisor.board();
         let supervised = tokio::spawn(supervisor.run(stop.clone()));
@@ -300,6 +303,20 @@ fn identity(configuration: &Configuration, keys: &[VerifierKey], listening: &str
     let policy =
         witnessing::proposed_policy(key, &format!("{}/log/", url.trim_end_matches('/')), &peers(configuration)?);
     Ok(Identity::new(key, url, policy))
+}
+
+/// A clock that was set back while nothing ran has no witness but the last entry: says so, or the log would seem to be
+/// dated backwards.
+async fn tell_of_a_step_while_stopped(context: &Context, store: &Sqlite) -> Result<(), Failure> {
+    let (now, last) = (context.clock.now(), keys::last_recorded(store).await?);
+    let Some(from) = last.filter(|last| now < *last) else { return Ok(()) };
+    let stepped = ClockStepped { from, to: now };
+    context
+        .recorder
+        .record(&stepped)
+        .await
+        .map(drop)
+        .map_err(|error| Failure::new("that the clock was set back can't be journaled").because(&error))
 }
 
 /// Leaves the proposed trust policy for `garant log export`.

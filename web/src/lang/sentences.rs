@@ -180,6 +180,14 @@ impl Language {
         }
     }
 
+    /// A maintenance window: when, of what, and what it means.
+    pub(crate) fn announced(self, from: &str, to: &str, services: &str, text: &str) -> String {
+        match self {
+            Self::French => format!("{from} – {to}, {services}\u{a0}: {text}"),
+            Self::English => format!("{from} – {to}, {services}: {text}"),
+        }
+    }
+
     /// Who cosigned, and when.
     pub(crate) fn cosigned(self, witness: &str, at: Time) -> String {
         match self {

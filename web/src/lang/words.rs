@@ -63,7 +63,7 @@ pub(super) const FRENCH: Words = Words {
     languages: "Langue",
     skip: "Aller aux promesses",
     not_published: "Non publié\u{a0}: seule l’équipe voit cette page. Elle sera publique quand la politique dira \
-                    publish = true.",
+                    publish\u{a0}=\u{a0}true.",
     promises: "Promesses",
     no_promise: "La politique en vigueur ne déclare encore aucune promesse.",
     promise: "Promesse",
@@ -106,7 +106,7 @@ pub(super) const FRENCH: Words = Words {
     cannot_list: [
         "qu’une sonde a dit vrai\u{a0}: plusieurs observateurs indépendants le rendent probable, un seul non\u{202f};",
         "ce qui n’a jamais été inscrit\u{a0}: ce temps-là est montré comme non observé, donc non prouvé\u{202f};",
-        "sans témoin ni point de contrôle gardé par vous, que le détenteur de la clé n’a pas récrit tout le journal.",
+        "sans témoin ni point de contrôle gardé par vous, que le détenteur de la clé n’a pas réécrit tout le journal.",
     ],
     not_found: "Page introuvable",
     not_found_why: "Il n’y a rien à cette adresse.",
@@ -126,7 +126,7 @@ pub(super) const ENGLISH: Words = Words {
            observed is never counted as kept.",
     languages: "Language",
     skip: "Go to the promises",
-    not_published: "Not published: only the team sees this page. It becomes public once the policy says publish = true.",
+    not_published: "Not published: only the team sees this page. It becomes public once the policy says publish\u{a0}=\u{a0}true.",
     promises: "Promises",
     no_promise: "The policy in effect declares no promise yet.",
     promise: "Promise",

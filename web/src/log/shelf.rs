@@ -65,10 +65,7 @@ pub(crate) async fn read(state: &State, path: &str) -> Result<Option<File>, Shel
         export::CHECKPOINT => file(TEXT, published.note.clone().into_bytes()),
         export::VKEY => file(TEXT, format!("{}\n", state.identity.borrow().vkey).into_bytes()),
         export::TLOG_POLICY => file(TEXT, state.identity.borrow().tlog_policy.clone().into_bytes()),
-        export::POLICY => {
-            let policy = state.policy.borrow().applied.as_ref().map(serde_json::to_vec).transpose()?;
-            policy.and_then(|bytes| file(JSON, bytes))
-        }
+        export::POLICY => policy(state, &published).await?.and_then(|bytes| file(JSON, bytes)),
         export::VERDICTS => file(JSON, verdicts(state, &published)?),
         export::ROTATIONS => {
             let notes = state.journal.rotations().await?;
@@ -135,6 +132,18 @@ async fn proof(state: &State, published: &Published, index: u64) -> Result<Optio
     let proof = TlogProof { index, proof, checkpoint_note: published.note.clone(), extra: None }
         .with_evidence(&entry.leaf, disclosed(entry).as_ref());
     Ok(Some(File { content_type: TEXT, caching: Caching::Revalidate, bytes: proof.to_text().into_bytes() }))
+}
+
+/// The body of the `policy.applied` in effect, from the log itself: the policy that was just read from its file may not be
+/// journaled yet, and a verifier would take the difference for a forgery. Absent for the second until its checkpoint.
+async fn policy(state: &State, published: &Published) -> Result<Option<Vec<u8>>, ShelfError> {
+    let Some(index) = state.board.borrow().policy_entry().filter(|index| *index < published.size) else {
+        return Ok(None);
+    };
+    let entries = state.journal.entries(index..index + 1).await?;
+    let payload = entries.first().and_then(disclosed).map(|disclosure| disclosure.payload);
+    let envelope = payload.and_then(|payload| Envelope::decode(payload).ok());
+    Ok(envelope.map(|envelope| envelope.body.get().to_owned().into_bytes()))
 }
 
 /// The latest verdicts that the published log holds. A verdict that waits for its checkpoint appears with it.

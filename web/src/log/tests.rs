@@ -96,6 +96,8 @@ async fn nothing_beyond_the_published_checkpoint() {
     }
     let verdicts = get(fixture.public(), "/log/verdicts.json").await;
     assert_eq!(verdicts.text(), "[]", "no verdict is below the checkpoint");
+    let policy = get(fixture.public(), "/log/policy.json").await;
+    assert_eq!(policy.status, StatusCode::NOT_FOUND, "nor is the policy");
     let checkpoint = get(fixture.public(), "/log/checkpoint").await;
     assert_eq!(checkpoint.text().lines().nth(1), Some("258"));
 }

@@ -36,7 +36,7 @@ async fn what_the_page_says() {
         "au moins 99,99 % disponibilité, La boutique, sur 365 jours entre 99,989 % et 99,9899999 % ✗ rompu",
         "12 jours sur 365 en panne 41 min en 2 interruptions non observé pendant 5 min entrée 302",
         "au plus 15 min plus long temps entre deux succès, nightly, sur 30 jours rien encore ? non prouvé",
-        "Maintenances annoncées 23 novembre 2026, 23 h 00 UTC – 24 novembre 2026, 00 h 00 UTC (La boutique) La boutique \
+        "Maintenances annoncées 23 novembre 2026, 23 h 00 UTC – 24 novembre 2026, 00 h 00 UTC, La boutique : La boutique \
          sera en lecture seule.",
         "Nom shop.example/1 Entrées 304 Point de contrôle du 22 novembre 2026, 23 h 00 UTC",
         "Cosigné par witness.example, le 22 novembre 2026, 23 h 00 UTC",

@@ -205,7 +205,7 @@ fn announced(applied: &Applied, language: Language, now: Time) -> Vec<String> {
     let line = |window: &event::policy::Maintenance| {
         let services: Vec<String> = window.services.iter().map(title).collect();
         let (from, to) = (language.instant(window.interval.start), language.instant(window.interval.end));
-        format!("{from} – {to} ({}) {}", services.join(", "), language.of(&window.text))
+        language.announced(&from, &to, &services.join(", "), language.of(&window.text))
     };
     windows.into_iter().take(MAINTENANCE_MAX).map(line).collect()
 }

@@ -145,3 +145,22 @@ async fn a_step_of_the_clock_is_journaled() {
     assert_eq!(steps[0].to.since(steps[0].from).secs(), -3600);
     running.stop().await;
 }
+
+/// The machine sleeps for five minutes: nobody observed them, and nothing is called down.
+#[tokio::test]
+async fn a_suspended_machine_leaves_a_hole() {
+    let ok = serve(None, false, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+    let asleep = Time::from_secs(1_800_000_000);
+    let running = start(World::at(asleep), config(&http("front", ok), "r1"));
+    until("front is up", || running.states("front") == [State::Up]).await;
+    let before = running.figures.counts().samples[0];
+    running.world.clock.suspend(Span::from_secs(300));
+    until("it is asked again", || running.figures.counts().samples[0] > before + 1).await;
+    let world = running.stop().await;
+    let states: Vec<State> = world.journal.of::<Changed>().iter().map(|changed| changed.state).collect();
+    assert_eq!(states, [State::Up], "its state went on");
+    let hole = event::Interval::new(asleep + Span::from_secs(15), asleep + Span::from_secs(300));
+    for page in world.journal.of::<Coverage>() {
+        assert!(page.interval.intersect(hole).is_empty(), "{page:?}");
+    }
+}

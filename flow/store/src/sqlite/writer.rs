@@ -1,4 +1,7 @@
-//! The thread that writes, and what it does when it can't.
+//! The thread that writes: what waits for it, and how much of that one commit takes.
+
+mod outage;
+mod own;
 
 use std::collections::VecDeque;
 use std::io;
@@ -8,17 +11,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use event::engine::StorageFault;
-use event::{BootId, Day, Monotonic, Observed, ObserverId, Retention, Span, Time};
+use event::{Day, Observed, Retention};
 use journal::note::SigningKey;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
-use super::database::Failure;
 use super::destroy::Destruction;
 use super::transaction::Log;
 use crate::log::Outcome;
 use crate::reserve::Reserve;
 use crate::{Fault, StorageHealth, StoreError};
+use outage::Outage;
+pub(super) use own::{OwnEvent, OwnEvents};
 
 /// What may wait for the writer, in KiB; beyond, callers wait before they hand over.
 const QUEUE_KIB: u32 = 64 * 1024;
@@ -28,8 +31,6 @@ const EVENTS_PER_COMMIT: usize = 1024;
 const KIB_PER_COMMIT: usize = 4 * 1024;
 /// How often a storage that failed is tried again without being asked.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
-/// How often it is tried again when callers ask.
-const RETRY_WHEN_ASKED_EVERY: Span = Span::from_millis(100);
 
 /// Something to do in a transaction.
 pub(super) enum Work {
@@ -148,65 +149,6 @@ impl Drop for Writer {
         if let (Ok(()), Some(thread)) = (told, self.thread.take()) {
             thread.join().unwrap_or_default();
         }
-    }
-}
-
-/// The store as an observer of itself.
-pub(super) struct OwnEvents {
-    pub(super) observer: ObserverId,
-    pub(super) boot: BootId,
-    pub(super) next: u64,
-}
-
-impl OwnEvents {
-    /// Appends what the store has to say of itself. Its sequence goes on only when this is in the log: what is said
-    /// again after a doubt is found to be there.
-    pub(super) fn append(&mut self, log: &mut Log, bodies: &[OwnEvent]) -> Result<(), Failure> {
-        let at = log.clock.now();
-        let events = (self.next..).zip(bodies).map(|(sequence, body)| body.observed(self, sequence, at));
-        let events: Vec<_> = events.collect::<Result<_, _>>().map_err(io::Error::other)?;
-        self.next += events.len() as u64;
-        let outcome = log.commit(vec![Work::Append(events)]);
-        if outcome.is_err() {
-            self.next -= bodies.len() as u64;
-        }
-        outcome.map(drop)
-    }
-}
-
-/// What the store has to say of itself.
-pub(super) enum OwnEvent {
-    Opened(event::journal::Opened),
-    Succeeded(event::journal::Succeeded),
-    Fault(StorageFault),
-}
-
-impl OwnEvent {
-    fn observed(&self, own: &OwnEvents, sequence: u64, at: Time) -> Result<Observed, serde_json::Error> {
-        match self {
-            Self::Opened(body) => Observed::new(body, own.observer.clone(), own.boot, sequence, at),
-            Self::Succeeded(body) => Observed::new(body, own.observer.clone(), own.boot, sequence, at),
-            Self::Fault(body) => Observed::new(body, own.observer.clone(), own.boot, sequence, at),
-        }
-    }
-}
-
-/// The storage does not take anything at the moment.
-struct Outage {
-    fault: Fault,
-    /// Whether the journal says so.
-    recorded: bool,
-    tried: Monotonic,
-}
-
-impl Outage {
-    fn event(&self, over: bool) -> OwnEvent {
-        OwnEvent::Fault(StorageFault { since: self.fault.since, reason: self.fault.reason.clone(), over })
-    }
-
-    fn refusal(&self) -> StoreError {
-        let Fault { since, full, reason } = self.fault.clone();
-        if full { StoreError::Full { since, reason } } else { StoreError::Unavailable { since, reason } }
     }
 }
 
@@ -332,64 +274,6 @@ impl Thread {
             Ok(None) => self.destructions.push_front((destruction, reply)),
             Ok(Some(entries)) => answer(reply, Ok(vec![entries])),
             Err(failure) => answer(reply, Err(self.begin_outage(&failure))),
-        }
-    }
-
-    /// Makes sure that the reserve is there before it is needed.
-    fn prepare_reserve(&mut self) {
-        match self.reserve.fill() {
-            Ok(()) => self.health.reserve_ready.store(true, Ordering::Relaxed),
-            Err(error) => {
-                self.begin_outage(&Failure::File(error));
-            }
-        }
-    }
-
-    /// Gives the reserve up, and journals the fault with it.
-    fn begin_outage(&mut self, failure: &Failure) -> StoreError {
-        let fault = Fault { since: self.log.clock.now(), full: failure.is_full(), reason: failure.to_string() };
-        tracing::error!(reason = %fault.reason, full = fault.full, "the storage refuses: entries are refused until it works again");
-        let mut outage = Outage { fault, recorded: false, tried: self.log.clock.monotonic() };
-        self.release_reserve();
-        outage.recorded = self.own.append(&mut self.log, &[outage.event(false)]).is_ok();
-        self.health.set_fault(Some(outage.fault.clone()));
-        self.tell_size();
-        let refusal = outage.refusal();
-        self.outage = Some(outage);
-        refusal
-    }
-
-    /// Looks whether the storage works again: it does when the reserve can be made anew, there is room beside it, and the
-    /// entry that says so is in the log.
-    fn recover(&mut self, asked: bool) {
-        let Some(mut outage) = self.outage.take() else { return };
-        let now = self.log.clock.monotonic();
-        if asked && now.since(outage.tried) < RETRY_WHEN_ASKED_EVERY {
-            self.outage = Some(outage);
-            return;
-        }
-        outage.tried = now;
-        if !outage.recorded {
-            outage.recorded = self.own.append(&mut self.log, &[outage.event(false)]).is_ok();
-        }
-        let works_again = outage.recorded
-            && self.reserve.fill().and_then(|()| self.reserve.has_room_beside()).unwrap_or(false)
-            && self.own.append(&mut self.log, &[outage.event(true)]).is_ok();
-        if works_again {
-            tracing::info!("the storage works again");
-            self.health.reserve_ready.store(true, Ordering::Relaxed);
-            self.health.set_fault(None);
-        } else {
-            self.release_reserve();
-            self.outage = Some(outage);
-        }
-        self.tell_size();
-    }
-
-    fn release_reserve(&self) {
-        self.health.reserve_ready.store(false, Ordering::Relaxed);
-        if let Err(error) = self.reserve.release() {
-            tracing::error!(%error, "the reserve can't be given up");
         }
     }
 }

@@ -7,7 +7,7 @@
 //! be unobserved, and 99.99 % could not be proved in the first days of a promise. So a verdict is as of the end of the newest
 //! coverage, but never older than [`LAG_MAX`]: when every observer falls silent, time goes on and counts as unobserved.
 //!
-//! **When.** When a reader would act on it: what [`promise::due`] says, and each new outage.
+//! **When.** When a reader would act on it: what [`promise::due`] says, each new outage, and time lost from sight.
 //!
 //! The fold is saved now and then with its cursor. That copy is a cache: without it, or with one of another release, the
 //! journal is read again from its first entry.
@@ -15,9 +15,10 @@
 use std::sync::Arc;
 
 use engine::{BoxFuture, Context, Engine, EngineError};
+use event::policy::Applied;
 use event::promise::{Reason, Verdict};
 use event::watch::Coverage;
-use event::{Envelope, Span, Time};
+use event::{Body, Envelope, Span, Time};
 use promise::EVALUATOR;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -30,6 +31,10 @@ const PIECE: u64 = 1024;
 const EVALUATE_EVERY: Span = Span::from_secs(2);
 /// A verdict is never as of longer ago than this.
 const LAG_MAX: Span = Span::from_secs(150);
+/// How often the policy in effect is journaled again.
+const RETELL_EVERY: Span = Span::from_days(1);
+/// So much more unobserved time is worth a verdict of its own, unless there was ten times as much before.
+const UNOBSERVED_NEWS: Span = Span::from_secs(5);
 /// How often the fold is saved.
 const SAVE_EVERY: Span = Span::from_secs(300);
 
@@ -47,6 +52,8 @@ struct Knowledge {
     board: Board,
     /// End of the newest coverage.
     covered_until: Option<Time>,
+    /// When the policy in effect was last journaled.
+    policy_told: Option<Time>,
 }
 
 impl Knowledge {
@@ -57,6 +64,7 @@ impl Knowledge {
             judge: promise::Judge::new(),
             board: Board::default(),
             covered_until: None,
+            policy_told: None,
         }
     }
 
@@ -69,8 +77,14 @@ impl Knowledge {
         if let Some(Ok(coverage)) = envelope.body::<Coverage>() {
             self.covered_until = self.covered_until.max(Some(coverage.interval.end));
         }
+        if envelope.kind == Applied::KIND.name {
+            self.policy_told = Some(envelope.recorded_at);
+        }
         if let Some(Ok(verdict)) = envelope.body::<Verdict>() {
             self.board.take(sequence, verdict);
+        }
+        if envelope.kind == Applied::KIND.name {
+            self.board.policy_applied(sequence);
         }
         // What can't be read counts for nothing, as it does for whoever verifies.
         if self.judge.apply(sequence, envelope).is_err() {
@@ -142,6 +156,12 @@ async fn read(context: &Context, knowledge: &mut Knowledge) -> Result<(), Engine
 /// Journals the verdicts that changed or are due.
 async fn write(context: &Context, knowledge: &Knowledge) -> Result<(), EngineError> {
     let now = context.clock.now();
+    // Payloads are destroyed with their day: what a verdict is judged against must be found in younger entries.
+    if let (Some(policy), Some(told)) = (knowledge.judge.policy(), knowledge.policy_told)
+        && now.since(told) >= RETELL_EVERY
+    {
+        context.recorder.record(policy).await?;
+    }
     let at = knowledge.covered_until.unwrap_or(now).min(now).max(now - LAG_MAX);
     for verdict in knowledge.judge.verdicts(at) {
         let before = knowledge
@@ -149,18 +169,28 @@ async fn write(context: &Context, knowledge: &Knowledge) -> Result<(), EngineErr
             .rows()
             .map(|row| &row.verdict)
             .find(|before| before.promise == verdict.promise && before.objective == verdict.objective);
-        let new_outage = before.is_some_and(|before| outages(before) != outages(&verdict) && verdict.at > before.at);
-        if promise::due(before, &verdict) || new_outage {
+        if promise::due(before, &verdict) || before.is_some_and(|before| is_news(before, &verdict)) {
             context.recorder.record(&verdict).await?;
         }
     }
     Ok(())
 }
 
-fn outages(verdict: &Verdict) -> Option<u64> {
-    verdict.reasons.iter().find_map(|reason| match reason {
-        Reason::Down { outages, .. } => Some(*outages),
-        _ => None,
+/// Whether somebody who read `before` would want to read `now`, although the outcome is the same: another outage, or
+/// noticeably more time that nobody observed.
+fn is_news(before: &Verdict, now: &Verdict) -> bool {
+    let (outages_before, unobserved_before) = told(before);
+    let (outages, unobserved) = told(now);
+    let noticeable = UNOBSERVED_NEWS.max(Span::from_micros(unobserved_before.micros() / 10));
+    now.at > before.at && (outages != outages_before || unobserved - unobserved_before >= noticeable)
+}
+
+/// How many outages, and how long nobody looked.
+fn told(verdict: &Verdict) -> (u64, Span) {
+    verdict.reasons.iter().fold((0, Span::ZERO), |(outages, unobserved), reason| match reason {
+        Reason::Down { outages, .. } => (*outages, unobserved),
+        Reason::Unobserved { length } => (outages, *length),
+        _ => (outages, unobserved),
     })
 }
 

@@ -2,9 +2,9 @@
 
 use std::net::TcpListener;
 
-use axum::Router;
 use engine::{BoxFuture, Context, Engine, EngineError};
 use event::Span;
+use web::Router;
 
 /// A listener and what it serves. It is bound before anything starts, so that a taken port is told at once, and kept for
 /// the next attempt when the engine is started again.

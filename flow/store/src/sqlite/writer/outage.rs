@@ -1,0 +1,97 @@
+//! What the writer does while the storage takes nothing.
+//!
+//! It has just told the callers of a commit that nothing of it was kept. It gives the reserve up, which pays for the entry
+//! that says so, and then refuses at once whatever comes: a queue that only grows helps nobody, and an observer keeps what it
+//! could not hand over. Recovery is the same path whether the disk was full or failed: try, and believe a durable entry only.
+
+use std::sync::atomic::Ordering;
+
+use event::engine::StorageFault;
+use event::{Monotonic, Span};
+
+use super::Thread;
+use super::own::OwnEvent;
+use crate::sqlite::database::Failure;
+use crate::{Fault, StoreError};
+
+/// How often the storage is tried again when callers ask.
+const RETRY_WHEN_ASKED_EVERY: Span = Span::from_millis(100);
+
+/// The storage does not take anything at the moment.
+pub(super) struct Outage {
+    fault: Fault,
+    /// Whether the journal says so.
+    recorded: bool,
+    tried: Monotonic,
+}
+
+impl Outage {
+    fn event(&self, over: bool) -> OwnEvent {
+        OwnEvent::Fault(StorageFault { since: self.fault.since, reason: self.fault.reason.clone(), over })
+    }
+
+    pub(super) fn refusal(&self) -> StoreError {
+        let Fault { since, full, reason } = self.fault.clone();
+        if full { StoreError::Full { since, reason } } else { StoreError::Unavailable { since, reason } }
+    }
+}
+
+impl Thread {
+    /// Makes sure that the reserve is there before it is needed.
+    pub(super) fn prepare_reserve(&mut self) {
+        match self.reserve.fill() {
+            Ok(()) => self.health.reserve_ready.store(true, Ordering::Relaxed),
+            Err(error) => {
+                self.begin_outage(&Failure::File(error));
+            }
+        }
+    }
+
+    /// Gives the reserve up, and journals the fault with it.
+    pub(super) fn begin_outage(&mut self, failure: &Failure) -> StoreError {
+        let fault = Fault { since: self.log.clock.now(), full: failure.is_full(), reason: failure.to_string() };
+        tracing::error!(reason = %fault.reason, full = fault.full, "the storage refuses: entries are refused until it works again");
+        let mut outage = Outage { fault, recorded: false, tried: self.log.clock.monotonic() };
+        self.release_reserve();
+        outage.recorded = self.own.append(&mut self.log, &[outage.event(false)]).is_ok();
+        self.health.set_fault(Some(outage.fault.clone()));
+        self.tell_size();
+        let refusal = outage.refusal();
+        self.outage = Some(outage);
+        refusal
+    }
+
+    /// Looks whether the storage works again: it does when the reserve can be made anew, there is room beside it, and the
+    /// entry that says so is in the log.
+    pub(super) fn recover(&mut self, asked: bool) {
+        let Some(mut outage) = self.outage.take() else { return };
+        let now = self.log.clock.monotonic();
+        if asked && now.since(outage.tried) < RETRY_WHEN_ASKED_EVERY {
+            self.outage = Some(outage);
+            return;
+        }
+        outage.tried = now;
+        if !outage.recorded {
+            outage.recorded = self.own.append(&mut self.log, &[outage.event(false)]).is_ok();
+        }
+        let works_again = outage.recorded
+            && self.reserve.fill().and_then(|()| self.reserve.has_room_beside()).unwrap_or(false)
+            && self.own.append(&mut self.log, &[outage.event(true)]).is_ok();
+        if works_again {
+            tracing::info!("the storage works again");
+            self.health.reserve_ready.store(true, Ordering::Relaxed);
+            self.health.set_fault(None);
+        } else {
+            self.release_reserve();
+            self.outage = Some(outage);
+        }
+        self.tell_size();
+    }
+
+    fn release_reserve(&self) {
+        self.health.reserve_ready.store(false, Ordering::Relaxed);
+        if let Err(error) = self.reserve.release() {
+            tracing::error!(%error, "the reserve can't be given up");
+        }
+    }
+}
