@@ -127,13 +127,13 @@ fn what_is_published_is_what_happened() {
         [("fr", "La boutique est disponible 99,99", "rompu"), ("en", "The shop is available 99.99", "broken")]
     {
         let body = get(&format!("{public}{language}")).expect("the trust page");
-        let page = String::from_utf8(body).expect("UTF-8");
-        assert!(page.contains(sentence), "{language}: {page}");
-        assert!(page.to_lowercase().contains(outcome), "{language}: {page}");
-        assert!(page.contains(".tlog-proof"), "a link to the proof");
-        assert!(page.contains("garant verify"), "the command that checks it");
-        assert!(!page.contains("<script"), "no JavaScript");
-        assert!(page.len() < 50_000, "{} bytes", page.len());
+        let trust_page = String::from_utf8(body).expect("UTF-8");
+        assert!(trust_page.contains(sentence), "{language}: {trust_page}");
+        assert!(trust_page.to_lowercase().contains(outcome), "{language}: {trust_page}");
+        assert!(trust_page.contains(".tlog-proof"), "a link to the proof");
+        assert!(trust_page.contains("garant verify"), "the command that checks it");
+        assert!(!trust_page.contains("<script"), "no JavaScript");
+        assert!(trust_page.len() < 50_000, "{} bytes", trust_page.len());
     }
 
     // Metrics are there for the team and for nobody else.

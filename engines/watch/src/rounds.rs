@@ -287,7 +287,7 @@ impl Rounds {
         for (observer, book) in &mut self.books {
             book.reopen(now.wall);
             if let Some(step) = step {
-                book.forget_samples();
+                
                 // The engine's own timekeeper journals it for the observer that the process is.
                 if *observer != self.process {
                     effects.push(Effect::Journal(observer.clone(), Entry::ClockStepped(step)));

@@ -140,6 +140,13 @@ mod tests {
     }
 
     #[test]
+    fn a_start_may_be_late_by_a_tenth() {
+        for (every_ms, expect_ms) in [(500, 100), (1_000, 100), (10_000, 1_000), (60_000, 6_000)] {
+            assert_eq!(lateness_max(Span::from_millis(every_ms)), Span::from_millis(expect_ms), "{every_ms} ms");
+        }
+    }
+
+    #[test]
     fn turns_are_on_the_grid() {
         let (every, phase) = (Span::from_secs(10), Span::from_secs(3));
         for (now, expect) in [(0, 3), (3, 3), (4, 13), (12, 13), (-1, 3), (-8, -7), (1_000, 1_003)] {

@@ -273,6 +273,22 @@ fn all_observers_confirm_at_once() {
     }
 }
 
+/// Observers call each other once, and each pauses before it asks again: six questions, not a storm.
+#[test]
+fn confirmation_asks_no_more_than_it_must() {
+    let world: World = Box::new(|_, _, now| (if now > 150 * S { Reading::Down } else { Reading::Up }, 20_000));
+    let names = ["gravelines", "strasbourg", "witness"];
+    let mut simulation = Simulation::new(&config(vec![declared("front", 60, 10, &names, None)]), world);
+    simulation.run(200);
+    let down = |sample: &&Sample| sample.reading == Reading::Down;
+    let first = simulation.samples.iter().find(down).expect("it failed").at;
+    let early = |sample: &&Sample| sample.at.since(first) < Span::from_secs(2);
+    let asked: Vec<_> =
+        simulation.samples.iter().filter(down).filter(early).map(|sample| sample.at.since(first)).collect();
+    assert_eq!(asked.len(), 6, "{asked:?}");
+    assert_eq!(asked.iter().filter(|&&after| after >= Span::from_secs(1)).count(), 3, "after the pause: {asked:?}");
+}
+
 /// One observer's own trouble is its own: the others are asked, and answer.
 #[test]
 fn one_blind_observer_is_alone() {
@@ -337,6 +353,78 @@ fn a_suspended_watch_sees_nothing_and_says_so() {
     // Late turns and disturbed answers are unknown, not down.
     assert_eq!(simulation.figures.counts().samples[Reading::Down as usize], 0);
     assert!(simulation.figures.counts().samples[Reading::Unknown as usize] >= 50);
+}
+
+/// Whatever stood in the way of an answer on our side makes it unknown: a suspension shorter than the timeout, an answer
+/// that was there in time but read too late, a start that came too late.
+#[test]
+fn our_own_delays_are_not_their_outage() {
+    let up_then_down =
+        || -> World { Box::new(|_, _, now| if now > 150 * S { (Reading::Down, S) } else { (Reading::Up, S) }) };
+    let watched = |timeout| config(vec![declared("front", 100, timeout, &["local"], None)]);
+    let failing = |simulation: &mut Simulation| {
+        while simulation.under_way.is_empty() || simulation.now() < 150 * S {
+            simulation.hands.pass(S / 10);
+            simulation.answer();
+            simulation.look();
+        }
+    };
+    // Suspended for half a minute, of a timeout of a minute.
+    let mut suspended = Simulation::new(&watched(60), up_then_down());
+    failing(&mut suspended);
+    suspended.hands.pass(30 * S);
+    suspended.answer();
+    // Busy for a while: too short to be called a standstill, too long for an answer.
+    let mut starved = Simulation::new(&watched(1), up_then_down());
+    starved.clocks = ClockWatch::new(starved.hands.clone(), Span::from_secs(60));
+    failing(&mut starved);
+    starved.hands.pass(15 * S);
+    starved.answer();
+    // The question itself left late.
+    let mut late = Simulation::new(&watched(5), up_then_down());
+    failing(&mut late);
+    let Some(Reverse((at, number, wall, monotonic, reading))) = late.under_way.pop() else { panic!("under way") };
+    let behind = 11 * S;
+    late.under_way.push(Reverse((at + behind, number, wall + behind, monotonic + behind, reading)));
+    late.clocks = ClockWatch::new(late.hands.clone(), Span::from_secs(60));
+    late.hands.pass(at + behind - late.now());
+    late.answer();
+    for simulation in [suspended, starved, late] {
+        assert!(simulation.under_way.is_empty(), "answered");
+        assert_eq!(simulation.samples.last().map(|sample| sample.reading), Some(Reading::Unknown));
+        assert!(simulation.rounds.lanes.values().all(|lane| !lane.observe.in_doubt()));
+    }
+}
+
+/// A failure just before a suspension is neither confirmed nor a blip: its confirmation was never asked for.
+#[test]
+fn a_doubt_does_not_outlive_a_suspension() {
+    let mut failed = false;
+    let world: World = Box::new(move |_, _, now| {
+        let this = !failed && now > 150 * S;
+        failed |= this;
+        (if this { Reading::Down } else { Reading::Up }, 10_000)
+    });
+    let mut simulation = Simulation::new(&config(vec![declared("front", 10, 5, &["local"], None)]), world);
+    while !simulation.rounds.lanes.values().any(|lane| lane.observe.in_doubt()) {
+        simulation.look();
+        simulation.hands.pass(S / 10);
+        simulation.answer();
+    }
+    simulation.hands.pass(300 * S);
+    simulation.run(100);
+    assert_eq!(simulation.changes().iter().map(|change| change.1).collect::<Vec<_>>(), [State::Up]);
+}
+
+/// After a step back, what samples had covered lies in the future of the new labels: it covers nothing.
+#[test]
+fn labels_of_the_old_clock_cover_nothing() {
+    let world: World = Box::new(|_, _, now| (if now > 250 * S { Reading::Unknown } else { Reading::Up }, 100_000));
+    let mut simulation = Simulation::new(&config(vec![declared("front", 10, 5, &["local"], None)]), world);
+    simulation.run(201);
+    simulation.hands.step(-3600 * S);
+    simulation.run(300);
+    assert_eq!(simulation.coverage("local").clip(Interval::new(wall(-3600), wall(-3100))).length(), Span::ZERO);
 }
 
 /// The wall clock steps an hour, forward and back: no false alarm, the step is told, no bracket is inverted, and the labels

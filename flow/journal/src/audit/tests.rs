@@ -323,13 +323,13 @@ fn the_golden_log_of_0_1_still_verifies() {
 /// A stranger writes a verifier from this page.
 #[test]
 fn the_specification_names_every_kind_and_key() {
-    let page = include_str!("../../../../docs/log.md");
+    let trust_page = include_str!("../../../../docs/log.md");
     for kind in event::kinds() {
-        assert!(page.contains(&format!("`{}`", kind.name)), "docs/log.md does not name {}", kind.name);
+        assert!(trust_page.contains(&format!("`{}`", kind.name)), "docs/log.md does not name {}", kind.name);
     }
     let payload = log().entries[0].payload.clone().expect("there");
     let envelope: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&payload).expect("JSON");
     for key in envelope.keys() {
-        assert!(page.contains(&format!("`{key}`")), "docs/log.md does not name the key {key}");
+        assert!(trust_page.contains(&format!("`{key}`")), "docs/log.md does not name the key {key}");
     }
 }
