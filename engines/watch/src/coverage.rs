@@ -7,7 +7,7 @@
 //! covered for which part of it.
 //!
 //! Time without a record is time that nobody observed. Hence the rule for everything unusual: *close the book*. The
-//! page ends at the last instant that was certainly lived, and a new one starts when life goes on: after a suspension,
+//! sheet ends at the last instant that was certainly lived, and a new one starts when life goes on: after a suspension,
 //! a step of the clock, a policy change, a storage that refused. What lies between has no record, and no detail to get
 //! wrong.
 
@@ -18,9 +18,9 @@ use event::{Interval, ProbeId, Span, Time};
 
 use crate::schedule::LaneId;
 
-/// Length of a page.
-const PAGE: Span = Span::from_secs(60);
-/// How long a page waits for answers to what was asked in it. An answer takes at most a timeout, a confirmation a second
+/// Length of a sheet.
+const SHEET: Span = Span::from_secs(60);
+/// How long a sheet waits for answers to what was asked in it. An answer takes at most a timeout, a confirmation a second
 /// one; what is still open then is a gap.
 const PATIENCE: Span = Span::from_secs(150);
 /// A record with more gaps than this is not written: hardly anything was observed, and no record at all says less.
@@ -40,7 +40,7 @@ struct Row {
     every: Span,
     /// The samples so far cover until here.
     until: Time,
-    /// What they did not cover since the page began.
+    /// What they did not cover since the sheet began.
     gaps: Vec<Interval>,
     /// Start of the sample that is not answered yet, or whose failure nobody has confirmed.
     open_since: Option<Time>,
@@ -52,7 +52,7 @@ struct Row {
 #[derive(Debug)]
 pub(crate) struct Book {
     revision: String,
-    page_start: Time,
+    sheet_start: Time,
     rows: BTreeMap<LaneId, Row>,
     /// How many open samples started in which minute.
     open: BTreeMap<Time, u32>,
@@ -61,12 +61,12 @@ pub(crate) struct Book {
 impl Book {
     /// Starts a book at `now`, with no probe.
     pub(crate) const fn new(now: Time, revision: String) -> Self {
-        Self { revision, page_start: now, rows: BTreeMap::new(), open: BTreeMap::new() }
+        Self { revision, sheet_start: now, rows: BTreeMap::new(), open: BTreeMap::new() }
     }
 
     /// Takes a probe in. It is a gap until its first sample.
     pub(crate) fn add(&mut self, lane: LaneId, probe: ProbeId, every: Span) {
-        let row = Row { probe, every, until: self.page_start, gaps: Vec::new(), open_since: None, doubtful: false };
+        let row = Row { probe, every, until: self.sheet_start, gaps: Vec::new(), open_since: None, doubtful: false };
         self.rows.insert(lane, row);
     }
 
@@ -77,7 +77,7 @@ impl Book {
         }
     }
 
-    /// A sample was started: the page waits for its answer.
+    /// A sample was started: the sheet waits for its answer.
     pub(crate) fn asked(&mut self, lane: LaneId, start: Time) {
         let Some(row) = self.rows.get_mut(&lane) else { return };
         if row.open_since.is_none() {
@@ -87,7 +87,7 @@ impl Book {
     }
 
     /// The sample that started at `start` was answered. `covers`: the answer says something about the probe. `doubtful`:
-    /// it is a failure that nobody has confirmed yet, so the page keeps waiting.
+    /// it is a failure that nobody has confirmed yet, so the sheet keeps waiting.
     pub(crate) fn answered(&mut self, lane: LaneId, start: Time, covers: bool, doubtful: bool) {
         let Some(row) = self.rows.get_mut(&lane) else { return };
         if covers {
@@ -112,37 +112,37 @@ impl Book {
         }
     }
 
-    /// The record of the page, once its minute is over and settled. To be called until it returns `None`.
-    pub(crate) fn turn_page(&mut self, now: Time) -> Option<Coverage> {
+    /// The record of the sheet, once its minute is over and settled. To be called until it returns `None`.
+    pub(crate) fn turn_sheet(&mut self, now: Time) -> Option<Coverage> {
         loop {
-            let end = self.page_start.minute_start() + PAGE;
+            let end = self.sheet_start.minute_start() + SHEET;
             let settled = self.open.first_key_value().is_none_or(|(&minute, _)| minute >= end);
             if now < end || (!settled && now < end + PATIENCE) {
                 return None;
             }
-            // A page with nothing to say is left out; the next one may be better.
+            // A sheet with nothing to say is left out; the next one may be better.
             if let Some(coverage) = self.write(end) {
                 return Some(coverage);
             }
         }
     }
 
-    /// Ends the page at `end`, the last instant that was certainly lived, whatever is still open; the next page starts
+    /// Ends the sheet at `end`, the last instant that was certainly lived, whatever is still open; the next sheet starts
     /// there. More than one record when an earlier minute was still waiting for answers.
     pub(crate) fn close(&mut self, end: Time) -> Vec<Coverage> {
-        let mut pages = Vec::new();
-        while self.page_start < end {
-            let page_end = (self.page_start.minute_start() + PAGE).min(end);
-            pages.extend(self.write(page_end));
+        let mut sheets = Vec::new();
+        while self.sheet_start < end {
+            let sheet_end = (self.sheet_start.minute_start() + SHEET).min(end);
+            sheets.extend(self.write(sheet_end));
         }
-        self.page_start = end;
-        pages
+        self.sheet_start = end;
+        sheets
     }
 
-    /// Starts a new page at `now`, some time after [`close`](Self::close) ended the last one. It waits for nothing that was
+    /// Starts a new sheet at `now`, some time after [`close`](Self::close) ended the last one. It waits for nothing that was
     /// asked before.
     pub(crate) fn reopen(&mut self, now: Time) {
-        self.page_start = now;
+        self.sheet_start = now;
         self.open.clear();
         for row in self.rows.values_mut() {
             (row.open_since, row.doubtful) = (None, false);
@@ -153,37 +153,37 @@ impl Book {
     /// Forgets what samples covered: their labels are worth nothing after a step of the clock.
     pub(crate) fn forget_samples(&mut self) {
         for row in self.rows.values_mut() {
-            row.until = self.page_start;
+            row.until = self.sheet_start;
         }
     }
 
-    /// From the next page on, the policy is another one.
+    /// From the next sheet on, the policy is another one.
     pub(crate) fn revise(&mut self, revision: String) {
         self.revision = revision;
     }
 
     fn write(&mut self, end: Time) -> Option<Coverage> {
-        let page = Interval::new(self.page_start, end);
-        self.page_start = end;
-        if page.is_empty() || self.rows.is_empty() {
+        let sheet = Interval::new(self.sheet_start, end);
+        self.sheet_start = end;
+        if sheet.is_empty() || self.rows.is_empty() {
             return None;
         }
         let mut gaps = Vec::new();
         for row in self.rows.values_mut() {
             let mut missing = event::Spans::new();
             for gap in &row.gaps {
-                missing.add(gap.intersect(page));
+                missing.add(gap.intersect(sheet));
             }
-            missing.add(Interval::new(row.until, end).intersect(page));
+            missing.add(Interval::new(row.until, end).intersect(sheet));
             if row.doubtful
                 && let Some(start) = row.open_since
             {
-                missing.add(Interval::new(start, end).intersect(page));
+                missing.add(Interval::new(start, end).intersect(sheet));
             }
             gaps.extend(missing.intervals().iter().map(|&interval| Gap { probe: row.probe.clone(), interval }));
             row.gaps.retain(|gap| gap.end > end);
         }
-        (gaps.len() <= GAPS_MAX).then(|| Coverage { interval: page, revision: self.revision.clone(), gaps })
+        (gaps.len() <= GAPS_MAX).then(|| Coverage { interval: sheet, revision: self.revision.clone(), gaps })
     }
 }
 
@@ -225,15 +225,15 @@ mod tests {
                 sample(&mut book, 1, start);
             }
         }
-        assert_eq!(book.turn_page(at(59)), None, "not over yet");
+        assert_eq!(book.turn_sheet(at(59)), None, "not over yet");
         let expect = vec![("p0".into(), 0, 3), ("p1".into(), 0, 3), ("p1".into(), 34, 43)];
-        assert_eq!(told(book.turn_page(at(60))), (0, 60, expect));
-        assert_eq!(book.turn_page(at(60)), None);
+        assert_eq!(told(book.turn_sheet(at(60))), (0, 60, expect));
+        assert_eq!(book.turn_sheet(at(60)), None);
         for start in [63, 73, 83, 93, 103, 113, 123] {
             sample(&mut book, 0, start);
             sample(&mut book, 1, start);
         }
-        assert_eq!(told(book.turn_page(at(123))), (60, 120, vec![]));
+        assert_eq!(told(book.turn_sheet(at(123))), (60, 120, vec![]));
     }
 
     #[test]
@@ -241,17 +241,17 @@ mod tests {
         let mut book = book(1, 60);
         sample(&mut book, 0, 0);
         book.asked(LaneId(0), at(59));
-        assert_eq!(book.turn_page(at(62)), None, "the answer may still come");
+        assert_eq!(book.turn_sheet(at(62)), None, "the answer may still come");
         book.answered(LaneId(0), at(59), true, true);
-        assert_eq!(book.turn_page(at(63)), None, "a failure that nobody has confirmed");
+        assert_eq!(book.turn_sheet(at(63)), None, "a failure that nobody has confirmed");
         book.asked(LaneId(0), at(64));
         book.answered(LaneId(0), at(64), true, false);
-        assert_eq!(told(book.turn_page(at(65))), (0, 60, vec![]));
+        assert_eq!(told(book.turn_sheet(at(65))), (0, 60, vec![]));
         // But not for ever.
         book.asked(LaneId(0), at(110));
-        assert_eq!(book.turn_page(at(269)), None);
-        assert_eq!(told(book.turn_page(at(270))), (60, 120, vec![]), "covered by the sample of 64 s");
-        assert_eq!(told(book.turn_page(at(330))), (120, 180, vec![("p0".into(), 130, 180)]));
+        assert_eq!(book.turn_sheet(at(269)), None);
+        assert_eq!(told(book.turn_sheet(at(270))), (60, 120, vec![]), "covered by the sample of 64 s");
+        assert_eq!(told(book.turn_sheet(at(330))), (120, 180, vec![("p0".into(), 130, 180)]));
     }
 
     #[test]
@@ -261,20 +261,20 @@ mod tests {
         book.asked(LaneId(0), at(10));
         book.answered(LaneId(0), at(10), false, false);
         sample(&mut book, 0, 50);
-        assert_eq!(told(book.turn_page(at(60))), (0, 60, vec![("p0".into(), 11, 50)]));
+        assert_eq!(told(book.turn_sheet(at(60))), (0, 60, vec![("p0".into(), 11, 50)]));
     }
 
     #[test]
     fn a_gap_over_midnight_is_split_between_pages() {
         let mut book = book(1, 10);
         sample(&mut book, 0, 0);
-        // The next sample starts in the second minute, before the first page is turned.
+        // The next sample starts in the second minute, before the first sheet is turned.
         sample(&mut book, 0, 70);
-        assert_eq!(told(book.turn_page(at(71))), (0, 60, vec![("p0".into(), 11, 60)]));
+        assert_eq!(told(book.turn_sheet(at(71))), (0, 60, vec![("p0".into(), 11, 60)]));
         for start in [80, 90, 100, 110] {
             sample(&mut book, 0, start);
         }
-        assert_eq!(told(book.turn_page(at(120))), (60, 120, vec![("p0".into(), 60, 70)]));
+        assert_eq!(told(book.turn_sheet(at(120))), (60, 120, vec![("p0".into(), 60, 70)]));
     }
 
     /// A suspension leaves no record, and an unconfirmed failure before it leaves a gap.
@@ -287,7 +287,7 @@ mod tests {
         assert_eq!(told(book.close(at(12)).pop()), (0, 12, vec![("p0".into(), 10, 12)]));
         book.reopen(at(312));
         sample(&mut book, 0, 320);
-        assert_eq!(told(book.turn_page(at(360))), (312, 360, vec![("p0".into(), 312, 320), ("p0".into(), 331, 360)]));
+        assert_eq!(told(book.turn_sheet(at(360))), (312, 360, vec![("p0".into(), 312, 320), ("p0".into(), 331, 360)]));
     }
 
     #[test]
@@ -297,7 +297,7 @@ mod tests {
         assert_eq!(book.close(at(3_605)).len(), 61, "a record is a minute long at most");
         book.reopen(at(5));
         book.forget_samples();
-        assert_eq!(told(book.turn_page(at(60))), (5, 60, vec![("p0".into(), 5, 60)]), "one hour back");
+        assert_eq!(told(book.turn_sheet(at(60))), (5, 60, vec![("p0".into(), 5, 60)]), "one hour back");
     }
 
     #[test]
@@ -309,7 +309,7 @@ mod tests {
         book.remove(LaneId(0));
         book.add(LaneId(1), "new".parse().expect("a name"), Span::from_secs(10));
         sample(&mut book, 1, 8);
-        let coverage = book.turn_page(at(60)).expect("a record");
+        let coverage = book.turn_sheet(at(60)).expect("a record");
         assert_eq!(coverage.revision, "r2");
         assert_eq!(told(Some(coverage)), (5, 60, vec![("new".into(), 5, 8), ("new".into(), 19, 60)]));
     }
@@ -317,6 +317,6 @@ mod tests {
     #[test]
     fn nothing_to_observe_is_no_coverage() {
         let mut book = Book::new(at(0), "r1".to_owned());
-        assert_eq!(book.turn_page(at(120)), None);
+        assert_eq!(book.turn_sheet(at(120)), None);
     }
 }

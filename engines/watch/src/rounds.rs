@@ -156,7 +156,7 @@ impl Rounds {
         }
     }
 
-    /// Puts a policy into effect: what is unchanged keeps its state, what is new starts, what is gone stops. The pages of
+    /// Puts a policy into effect: what is unchanged keeps its state, what is new starts, what is gone stops. The sheets of
     /// all books end here, so that each names one revision.
     pub(crate) fn apply(&mut self, config: &Config, now: Moment, effects: &mut Vec<Effect>) {
         self.close_books(now.wall, effects);
@@ -246,7 +246,7 @@ impl Rounds {
         self.schedule.next()
     }
 
-    /// Looks at the clocks: notices disturbances, starts what is due, turns pages that are complete. To be called at least
+    /// Looks at the clocks: notices disturbances, starts what is due, turns sheets that are complete. To be called at least
     /// twice a second, and before every answer.
     pub(crate) fn look(&mut self, now: Moment, oddities: &[Oddity], effects: &mut Vec<Effect>) {
         self.notice(now, oddities, effects);
@@ -255,7 +255,7 @@ impl Rounds {
         }
         if self.mute_since.is_none() {
             for (observer, book) in &mut self.books {
-                while let Some(coverage) = book.turn_page(now.wall) {
+                while let Some(coverage) = book.turn_sheet(now.wall) {
                     effects.push(Effect::Journal(observer.clone(), Entry::Coverage(coverage)));
                 }
             }
@@ -287,7 +287,7 @@ impl Rounds {
         for (observer, book) in &mut self.books {
             book.reopen(now.wall);
             if let Some(step) = step {
-                
+                book.forget_samples();
                 // The engine's own timekeeper journals it for the observer that the process is.
                 if *observer != self.process {
                     effects.push(Effect::Journal(observer.clone(), Entry::ClockStepped(step)));
@@ -450,7 +450,7 @@ impl Rounds {
         }
     }
 
-    /// Ends the last page of every book. What is under way is not waited for.
+    /// Ends the last sheet of every book. What is under way is not waited for.
     pub(crate) fn stop(&mut self, now: Moment, effects: &mut Vec<Effect>) {
         self.close_books(now.wall, effects);
     }

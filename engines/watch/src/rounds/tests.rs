@@ -471,7 +471,7 @@ fn a_stepped_clock_starts_a_new_book() {
     }
 }
 
-/// A policy change keeps what is unchanged; the page ends where the revision does.
+/// A policy change keeps what is unchanged; the sheet ends where the revision does.
 #[test]
 fn a_reload_keeps_unchanged_probes() {
     let world: World = Box::new(|_, _, _| (Reading::Up, 100_000));

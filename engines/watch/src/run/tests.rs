@@ -68,7 +68,7 @@ impl Running {
     }
 }
 
-/// AV-1: from a real server to the journal, through a policy change, to the last page at the end.
+/// AV-1: from a real server to the journal, through a policy change, to the last sheet at the end.
 #[tokio::test]
 async fn a_site_is_watched_from_start_to_stop() {
     let ok = serve(None, false, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
@@ -91,7 +91,7 @@ async fn a_site_is_watched_from_start_to_stop() {
 
     let world = running.stop().await;
     let coverage = world.journal.of::<Coverage>();
-    let revisions: Vec<&str> = coverage.iter().map(|page| page.revision.as_str()).collect();
+    let revisions: Vec<&str> = coverage.iter().map(|sheet| sheet.revision.as_str()).collect();
     assert_eq!((revisions.first(), revisions.last()), (Some(&"r1"), Some(&"r2")), "partial minutes are told too");
     for event in world.journal.events() {
         assert_eq!(event.observer.as_str(), "local", "seen by the observer, not by the process");
@@ -160,7 +160,7 @@ async fn a_suspended_machine_leaves_a_hole() {
     let states: Vec<State> = world.journal.of::<Changed>().iter().map(|changed| changed.state).collect();
     assert_eq!(states, [State::Up], "its state went on");
     let hole = event::Interval::new(asleep + Span::from_secs(15), asleep + Span::from_secs(300));
-    for page in world.journal.of::<Coverage>() {
-        assert!(page.interval.intersect(hole).is_empty(), "{page:?}");
+    for sheet in world.journal.of::<Coverage>() {
+        assert!(sheet.interval.intersect(hole).is_empty(), "{sheet:?}");
     }
 }

@@ -2,7 +2,7 @@ use store::Reading;
 
 use crate::source::testing::{Authority, ask, closed_port, plain, serve};
 
-fn page(status: &str, headers: &str, body: &str) -> String {
+fn reply(status: &str, headers: &str, body: &str) -> String {
     format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n{headers}\r\n{body}", body.len())
 }
 
@@ -10,9 +10,9 @@ fn page(status: &str, headers: &str, body: &str) -> String {
 #[tokio::test]
 async fn answers_are_judged_whole() {
     let net = plain();
-    let good = serve(None, false, page("200 OK", "X-Frame-Options: DENY\r\n", "welcome to the shop")).await;
-    let broken = serve(None, false, page("500 Oops", "", "stack trace")).await;
-    let moved = serve(None, false, page("302 Found", &format!("Location: http://{good}/\r\n"), "")).await;
+    let good = serve(None, false, reply("200 OK", "X-Frame-Options: DENY\r\n", "welcome to the shop")).await;
+    let broken = serve(None, false, reply("500 Oops", "", "stack trace")).await;
+    let moved = serve(None, false, reply("302 Found", &format!("Location: http://{good}/\r\n"), "")).await;
     let cases = [
         (good, "", Reading::Up, Some(200), vec!["status 200 (name 0 ms, connection "]),
         (good, "contains = [\"welcome\", \"shop\"]", Reading::Up, Some(200), vec![]),
@@ -49,7 +49,7 @@ async fn the_certificate_counts() {
     let authority = Authority::new();
     let net = authority.net();
     let all = rustls::ALL_VERSIONS;
-    let answer = page("200 OK", "", "welcome");
+    let answer = reply("200 OK", "", "welcome");
     let good = serve(Some(authority.server("127.0.0.1", (2026, 12, 1), all)), false, answer.clone()).await;
     let late = serve(Some(authority.server("127.0.0.1", (2026, 11, 1), all)), false, answer.clone()).await;
     let old = serve(Some(authority.server("127.0.0.1", (2027, 6, 1), &[&rustls::version::TLS12])), false, answer).await;
@@ -78,7 +78,7 @@ async fn the_request_is_as_declared() {
         while !heard.ends_with(b"ping=1") {
             assert!(stream.read_buf(&mut heard).await.expect("read") > 0, "{}", String::from_utf8_lossy(&heard));
         }
-        stream.write_all(page("204 No Content", "", "").as_bytes()).await.expect("written");
+        stream.write_all(reply("204 No Content", "", "").as_bytes()).await.expect("written");
         String::from_utf8_lossy(&heard).to_ascii_lowercase()
     });
     let table = format!(
