@@ -4,6 +4,7 @@
 //! group commit would write it. No tile log server can be installed beside us from the usual registries.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use engine::clock::SystemClock;
@@ -62,16 +63,14 @@ async fn ours(folder: &std::path::Path) -> Result<(f64, Vec<u32>), Box<dyn std::
     })?;
     let start = now();
     let mut clients = tokio::task::JoinSet::new();
-    for client in 0..CLIENTS {
-        let (store, clock) = (Arc::clone(&store), Arc::clone(&clock));
+    // As the parts of one process do, they share an observer and its count.
+    let sequence = Arc::new(AtomicU64::new(0));
+    for _ in 0..CLIENTS {
+        let (store, clock, sequence) = (Arc::clone(&store), Arc::clone(&clock), Arc::clone(&sequence));
         clients.spawn(async move {
-            let mut boot = [0; 16];
-            boot[0] = u8::try_from(client).unwrap_or_default();
-            let (boot, mut waits) = (BootId::from_bytes(boot), Vec::new());
-            for sequence in 0.. {
-                if start.elapsed() > MEASURED {
-                    break;
-                }
+            let (boot, mut waits) = (BootId::from_bytes([1; 16]), Vec::new());
+            while start.elapsed() < MEASURED {
+                let sequence = sequence.fetch_add(1, Ordering::Relaxed);
                 let body = Changed {
                     probe: "shop-answers".parse().map_err(|error| format!("{error}"))?,
                     service: "shop".parse().map_err(|error| format!("{error}"))?,

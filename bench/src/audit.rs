@@ -164,7 +164,7 @@ fn write_export(folder: &std::path::Path) -> Result<(Vec<Vec<u8>>, String), Box<
                     after: from + Span::from_secs(if minute == 0 { 1 } else { 0 }),
                     by: from + Span::from_secs(1),
                 };
-                log.push(&changed, observer, from)?;
+                log.push(&changed, observer, to)?;
             }
             let coverage =
                 Coverage { interval: Interval::new(from, to), revision: policy.revision.clone(), gaps: Vec::new() };

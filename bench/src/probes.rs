@@ -149,14 +149,20 @@ fn ours(folder: &Path, port: u16) -> Result<Cost, Box<dyn std::error::Error>> {
     let mut policy = String::from(
         "[journal]\nname = \"bench.example\"\n[pages]\nlisten = \"127.0.0.1:0\"\n[[service]]\nname = \"s\"\ntitle.fr = \"s\"\ntitle.en = \"s\"\n",
     );
-    for number in 0..OURS {
-        writeln!(
-            policy,
-            "[[probe.http]]\nname = \"p{number}\"\nservice = \"s\"\nurl = \"{}\"\nevery = \"{OURS_EVERY_S} s\"\ntimeout = \"5 s\"",
-            target(number, port)
-        )?;
+    std::fs::write(folder.join("garant.toml"), &policy)?;
+    // A file of the policy holds a mebibyte at most: ten thousand probes are spread over several, as a team would.
+    std::fs::create_dir_all(folder.join("conf.d"))?;
+    for part in 0..OURS / 1000 {
+        policy.clear();
+        for number in part * 1000..(part + 1) * 1000 {
+            writeln!(
+                policy,
+                "[[probe.http]]\nname = \"p{number}\"\nservice = \"s\"\nurl = \"{}\"\nevery = \"{OURS_EVERY_S} s\"\ntimeout = \"5 s\"",
+                target(number, port)
+            )?;
+        }
+        std::fs::write(folder.join(format!("conf.d/{part}.toml")), &policy)?;
     }
-    std::fs::write(folder.join("garant.toml"), policy)?;
     let mut up = Process::start(
         Process::command(&binary)
             .current_dir(folder)
@@ -166,7 +172,10 @@ fn ours(folder: &Path, port: u16) -> Result<Cost, Box<dyn std::error::Error>> {
     )?;
     let mut ready = String::new();
     BufReader::new(up.child().stdout.take().ok_or("no output")?).read_line(&mut ready)?;
-    let ready: serde_json::Value = serde_json::from_str(&ready)?;
+    let ready: serde_json::Value = serde_json::from_str(&ready).map_err(|error| {
+        let said = std::fs::read_to_string(folder.join("garant.log")).unwrap_or_default();
+        format!("garant up did not become ready ({error}): {said}")
+    })?;
     let team =
         ready["team"].as_str().and_then(|u| u.strip_prefix("http://")).map(|u| u.trim_end_matches('/').to_owned());
     let team = team.ok_or("no URL in the ready line")?;

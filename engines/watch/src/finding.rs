@@ -29,6 +29,11 @@ pub(crate) struct Hysteresis {
 }
 
 impl Hysteresis {
+    /// Whether the finding is there; `None` until that is known.
+    pub(crate) const fn open(&self) -> Option<bool> {
+        self.open
+    }
+
     /// Takes the figure of the sample from `start` to `end`; says when the finding opened or ended, or what it is when
     /// that was not known before. A figure that was always low needs no waiting to be known as such.
     pub(crate) fn take(&mut self, level: Level, lasting: Span, start: Time, end: Time) -> Option<Turn> {

@@ -32,6 +32,9 @@ use crate::source::{Answer, Moment, Probe};
 
 /// How long after a first failure the same observer asks again; less when the probe's timeout is short.
 const CONFIRM_PAUSE: Span = Span::from_secs(1);
+/// How often a state that does not change is journaled again: evidence is destroyed with its day, and what is known must
+/// stand in younger entries by then (a verifier allows two days).
+const RETELL_EVERY: Span = Span::from_days(1);
 /// Least pause before looking again for room.
 const ROOM_PAUSE_MIN: Span = Span::from_millis(5);
 
@@ -103,6 +106,8 @@ struct Lane {
     observe: Observe,
     findings: BTreeMap<FindingId, Hysteresis>,
     state: Option<(State, Time)>,
+    /// When all that is known of it was last journaled.
+    told: Monotonic,
     /// What the last failing answer said: the good one that ends a blip does not tell what was wrong.
     failure: String,
     asking: bool,
@@ -215,6 +220,7 @@ impl Rounds {
             observe: Observe::new(every, declared.probe.confirm()),
             findings: BTreeMap::new(),
             state: None,
+            told: now.monotonic,
             failure: String::new(),
             asking: false,
             called: false,
@@ -381,6 +387,10 @@ impl Rounds {
         }
         find(lane, &answer, seen, took, effects);
         let in_doubt = lane.observe.in_doubt();
+        if now.monotonic.since(lane.told) >= RETELL_EVERY && !in_doubt && seen.reading != Reading::Unknown {
+            lane.told = now.monotonic;
+            retell(lane, seen.end, effects);
+        }
         if let Some(book) = self.books.get_mut(&lane.observer) {
             book.answered(flight.lane, seen.start, seen.reading != Reading::Unknown, in_doubt);
         }
@@ -487,6 +497,17 @@ fn tell(lane: &Lane, change: &Change, text: &str, took: Span, effects: &mut Vec<
     let text = if matches!(state, State::Down | State::Flapping) { &lane.failure } else { text };
     let detail = Detail { probe: lane.probe_id.clone(), text: text.to_owned(), took };
     effects.push(Effect::Journal(lane.observer.clone(), Entry::Detail(detail)));
+}
+
+/// Journals what is known and has not changed.
+fn retell(lane: &Lane, at: Time, effects: &mut Vec<Effect>) {
+    let (probe, service) = (lane.probe_id.clone(), lane.service.clone());
+    let state = lane.state.map(|(state, _)| Entry::Changed(Changed { probe, service, state, after: at, by: at }));
+    let findings = lane.findings.iter().filter_map(|(finding, hysteresis)| {
+        let (finding, probe, open) = (finding.clone(), lane.probe_id.clone(), hysteresis.open()?);
+        Some(Entry::Finding(Finding { finding, probe, open, after: at, by: at }))
+    });
+    effects.extend(state.into_iter().chain(findings).map(|entry| Effect::Journal(lane.observer.clone(), entry)));
 }
 
 fn find(lane: &mut Lane, answer: &Answer, seen: Seen, took: Span, effects: &mut Vec<Effect>) {
