@@ -113,8 +113,11 @@ impl HashSource for Leaves<'_> {
     }
 }
 
+/// The leaves of an export, and the key that signed it.
+type Export = (Vec<Vec<u8>>, String);
+
 /// Two years of a site that three observers watch, minute by minute, with an outage now and then and a verdict a day.
-fn write_export(folder: &std::path::Path) -> Result<(Vec<Vec<u8>>, String), Box<dyn std::error::Error>> {
+fn write_export(folder: &std::path::Path) -> Result<Export, Box<dyn std::error::Error>> {
     let key = SigningKey::generate([7; 32], ORIGIN)?;
     let observers: Vec<ObserverId> =
         ["gravelines", "strasbourg", "witness"].iter().map(|n| n.parse()).collect::<Result<_, _>>()?;
@@ -161,7 +164,7 @@ fn write_export(folder: &std::path::Path) -> Result<(Vec<Vec<u8>>, String), Box<
                     probe: "shop-answers".parse()?,
                     service: "shop".parse()?,
                     state,
-                    after: from + Span::from_secs(if minute == 0 { 1 } else { 0 }),
+                    after: from + Span::from_secs(i64::from(minute == 0)),
                     by: from + Span::from_secs(1),
                 };
                 log.push(&changed, observer, to)?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::process::{Process, cpu_s, garant, now, pause, resident_mb};
 use crate::{Outcome, row};
 
-const SETTLE: Duration = Duration::from_secs(60);
+const SETTLE: Duration = Duration::from_mins(1);
 
 pub(crate) fn run() -> Outcome {
     let binary = garant()?;

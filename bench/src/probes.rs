@@ -18,7 +18,7 @@ const OURS_EVERY_S: u32 = 10;
 const PEERS: u32 = 2_000;
 const PEERS_EVERY_S: u32 = 5;
 const WARM_UP: Duration = Duration::from_secs(25);
-const MEASURED: Duration = Duration::from_secs(60);
+const MEASURED: Duration = Duration::from_mins(1);
 
 pub(crate) fn run() -> Outcome {
     let folder = tempfile::tempdir()?;

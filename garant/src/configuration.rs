@@ -67,7 +67,7 @@ impl Configuration {
     /// The text of all files, each under its name.
     pub(crate) fn text(&self) -> String {
         let files = self.sources.files().iter();
-        files.map(|file| format!("# {}\n{}\n", file.name(), file.text().trim_end())).collect()
+        files.flat_map(|file| ["# ", file.name(), "\n", file.text().trim_end(), "\n"]).collect()
     }
 }
 

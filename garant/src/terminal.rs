@@ -54,18 +54,25 @@ impl Look {
 
 /// Standard output and standard error.
 pub(crate) struct Terminal {
-    out_coloured: bool,
-    err_coloured: bool,
-    err_is_terminal: bool,
+    colours: Colours,
+    draws_bars: bool,
     out_closed: bool,
+}
+
+/// Which of the two streams gets colours.
+struct Colours {
+    out: bool,
+    err: bool,
 }
 
 impl Terminal {
     pub(crate) fn new(colour: Colour) -> Self {
         Self {
-            out_coloured: colour.wanted(io::stdout().is_terminal()),
-            err_coloured: colour.wanted(io::stderr().is_terminal()),
-            err_is_terminal: io::stderr().is_terminal(),
+            colours: Colours {
+                out: colour.wanted(io::stdout().is_terminal()),
+                err: colour.wanted(io::stderr().is_terminal()),
+            },
+            draws_bars: io::stderr().is_terminal(),
             out_closed: false,
         }
     }
@@ -95,6 +102,7 @@ impl Terminal {
     }
 
     /// A word on what is being done, for whoever watches.
+    #[expect(clippy::unused_self, reason = "whoever speaks has been given the terminal")]
     pub(crate) fn note(&self, text: impl Display) {
         // Nobody is left to be told that standard error is closed.
         drop(writeln!(io::stderr().lock(), "{text}"));
@@ -102,27 +110,27 @@ impl Terminal {
 
     /// What failed, why, what to do.
     pub(crate) fn failure(&self, failure: &Failure) {
-        self.note(format!("{} {}", paint(self.err_coloured, Look::Bad, "error:"), failure.what()));
+        self.note(format!("{} {}", paint(self.colours.err, Look::Bad, "error:"), failure.what()));
         for cause in failure.why() {
-            self.note(format!("  {} {cause}", paint(self.err_coloured, Look::Faint, "because:")));
+            self.note(format!("  {} {cause}", paint(self.colours.err, Look::Faint, "because:")));
         }
         if let Some(remedy) = failure.what_to_do() {
-            self.note(format!("  {} {remedy}", paint(self.err_coloured, Look::Strong, "do:")));
+            self.note(format!("  {} {remedy}", paint(self.colours.err, Look::Strong, "do:")));
         }
     }
 
     /// Text for standard output with a look, where looks are wanted.
     pub(crate) fn painted(&self, look: Look, text: impl Display) -> String {
-        paint(self.out_coloured, look, text)
+        paint(self.colours.out, look, text)
     }
 
     pub(crate) fn err_coloured(&self) -> bool {
-        self.err_coloured
+        self.colours.err
     }
 
     /// A bar for long work, drawn on standard error when that is a terminal.
     pub(crate) fn progress(&self, what: &'static str, length: u64) -> ProgressBar {
-        let target = if self.err_is_terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let target = if self.draws_bars { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(Some(length), target);
         if let Ok(style) = ProgressStyle::with_template("{msg:20} {wide_bar} {human_pos}/{human_len}  {eta}") {
             bar.set_style(style);

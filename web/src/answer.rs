@@ -158,7 +158,7 @@ pub(crate) fn refusal(status: StatusCode) -> Response {
         Part { lang: language.code(), title, why }
     });
     match (Refusal { style: STYLE, status: status.as_u16(), parts }).render() {
-        Ok(page) => (status, [(header::CONTENT_TYPE, "text/html; charset=utf-8")], page).into_response(),
+        Ok(html) => (status, [(header::CONTENT_TYPE, "text/html; charset=utf-8")], html).into_response(),
         Err(_unwritable) => status.into_response(),
     }
 }

@@ -40,7 +40,7 @@ pub(crate) fn routes(reader: Reader) -> Router<Arc<State>> {
             get(move |Shared(state): Shared<Arc<State>>, headers: HeaderMap| async move {
                 let accepted = headers.get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
                 let language = Language::preferred(accepted);
-                let mut response = page(&state, language, reader, &headers);
+                let mut response = answer_with(&state, language, reader, &headers);
                 let location = match language {
                     Language::French => "/fr",
                     Language::English => "/en",
@@ -55,19 +55,19 @@ pub(crate) fn routes(reader: Reader) -> Router<Arc<State>> {
 }
 
 fn in_language(language: Language, reader: Reader) -> axum::routing::MethodRouter<Arc<State>> {
-    get(
-        move |Shared(state): Shared<Arc<State>>, headers: HeaderMap| async move { page(&state, language, reader, &headers) },
-    )
+    get(move |Shared(state): Shared<Arc<State>>, headers: HeaderMap| async move {
+        answer_with(&state, language, reader, &headers)
+    })
 }
 
-fn page(state: &State, language: Language, reader: Reader, request: &HeaderMap) -> Response {
+fn answer_with(state: &State, language: Language, reader: Reader, request: &HeaderMap) -> Response {
     let caching = match reader {
         Reader::Team => Caching::Revalidate,
         Reader::Public => Caching::Short,
     };
-    match view::Page::new(state, language).render() {
-        Ok(page) => {
-            let mut response = answer::bytes(request, "text/html; charset=utf-8", caching, page.into_bytes());
+    match view::TrustPage::new(state, language).render() {
+        Ok(html) => {
+            let mut response = answer::bytes(request, "text/html; charset=utf-8", caching, html.into_bytes());
             response.headers_mut().insert(header::CONTENT_LANGUAGE, HeaderValue::from_static(language.code()));
             response
         }

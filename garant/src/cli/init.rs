@@ -77,7 +77,7 @@ fn starting_policy(url: &Url) -> String {
     let name = host.trim_matches(['[', ']']).replace(':', "-");
     let certificate =
         if secure { "\ncertificate_days = 14            # less than that left on its certificate: down" } else { "" };
-    let mut probes = format!(
+    let answers = format!(
         r#"[[probe.http]]
 name = "site-answers"
 service = "site"
@@ -88,8 +88,8 @@ slower_than = "2 s"              # slower than that: degraded, which still count
 status = ["200-399"]{certificate}
 "#
     );
-    if secure {
-        probes += &format!(
+    let shown_certificate = if secure {
+        format!(
             r#"
 [[probe.tls]]
 name = "site-certificate"
@@ -99,10 +99,12 @@ every = "5 min"
 certificate_days = 14            # time to renew, before a customer sees a warning
 "#,
             port = url.port()
-        );
-    }
-    if is_name {
-        probes += &format!(
+        )
+    } else {
+        String::new()
+    };
+    let name_resolves = if is_name {
+        format!(
             r#"
 [[probe.dns]]
 name = "site-name"
@@ -111,8 +113,10 @@ host = "{host}"
 type = "A"
 every = "5 min"
 "#
-        );
-    }
+        )
+    } else {
+        String::new()
+    };
     format!(
         r#"# The policy of garant: what is promised, what is watched, who sees it.
 # `garant check` shows every mistake in it; `garant policy reference` explains every key.
@@ -135,7 +139,7 @@ name = "site"
 title.fr = "Le site"
 title.en = "The site"
 
-{probes}
+{answers}{shown_certificate}{name_resolves}
 # This machine: processor, memory, disks and RAID.
 [[probe.host]]
 name = "host"

@@ -175,8 +175,8 @@ async fn hostile_paths_find_nothing() {
 async fn a_proof_stands_alone() {
     let fixture = Fixture::new();
     let key = fixture.log.keys[0].vkey();
-    let page = get(fixture.public(), "/en").await;
-    let links: Vec<&str> = page.text().split("href=\"").filter_map(|rest| rest.split('"').next()).collect();
+    let shown = get(fixture.public(), "/en").await;
+    let links: Vec<&str> = shown.text().split("href=\"").filter_map(|rest| rest.split('"').next()).collect();
     let proofs: Vec<_> = links.into_iter().filter(|link| link.ends_with(".tlog-proof")).collect();
     assert_eq!(proofs.len(), 3, "one a verdict");
     for link in proofs {

@@ -8,8 +8,8 @@ use crate::fake::{Fixture, applied, ask, get, log_with};
 use crate::lang::NARROW;
 
 /// The page as text: no tags, entities read, ordinary spaces, one space between words.
-fn text_of(page: &str) -> String {
-    let (_, body) = page.split_once("<body>").expect("a body");
+fn text_of(html: &str) -> String {
+    let (_, body) = html.split_once("<body>").expect("a body");
     let mut text = String::new();
     for part in body.split('<') {
         text.push_str(part.split_once('>').map_or(part, |(_, after)| after));
@@ -211,25 +211,25 @@ async fn sixty_promises_fit_in_fifty_kilobytes() {
 #[tokio::test]
 async fn the_page_is_alone() {
     let answer = get(Fixture::new().public(), "/fr").await;
-    let page = answer.text();
-    let (_, rest) = page.split_once("<style>").expect("a style");
+    let html = answer.text();
+    let (_, rest) = html.split_once("<style>").expect("a style");
     let (style, _) = rest.split_once("</style>").expect("its end");
     let policy = answer.header("content-security-policy");
     assert!(policy.starts_with("default-src 'none'; style-src 'sha256-"), "{policy}");
     assert!(policy.contains(&format!("'sha256-{}'", Hash::of(&[style.as_bytes()]).to_base64())), "{policy}");
     for forbidden in ["<script", "<img", "<iframe", "src=", "@import", "url(", "style=", "javascript:", "onclick"] {
-        assert!(!page.contains(forbidden), "{forbidden}");
+        assert!(!html.contains(forbidden), "{forbidden}");
     }
-    for link in page.split("href=\"").skip(1).filter_map(|rest| rest.split('"').next()) {
+    for link in html.split("href=\"").skip(1).filter_map(|rest| rest.split('"').next()) {
         assert!(link.starts_with('/') || link.starts_with('#'), "{link} leads elsewhere");
     }
-    check_html(page);
+    check_html(html);
 }
 
 /// Well-formed: every element is closed in order, attributes are quoted, ids are there once, and the outline has no gap.
-fn check_html(page: &str) {
+fn check_html(html: &str) {
     const VOID: [&str; 4] = ["meta", "link", "br", "!doctype"];
-    let (before, rest) = page.split_once("<style>").expect("a style");
+    let (before, rest) = html.split_once("<style>").expect("a style");
     let (_, after) = rest.split_once("</style>").expect("its end");
     let (mut open, mut ids, mut level) = (Vec::new(), Vec::new(), 0);
     let markup = [before, "<style></style>", after].concat();

@@ -17,7 +17,7 @@ const MAINTENANCE_MAX: usize = 10;
 
 #[derive(Template)]
 #[template(path = "trust_page.html")]
-pub(super) struct Page {
+pub(super) struct TrustPage {
     style: &'static str,
     w: &'static Words,
     language: &'static str,
@@ -79,7 +79,7 @@ struct LogView {
     witnesses: Vec<String>,
 }
 
-impl Page {
+impl TrustPage {
     pub(super) fn new(state: &State, language: Language) -> Self {
         let policy = Arc::clone(&state.policy.borrow());
         let board = Arc::clone(&state.board.borrow());
