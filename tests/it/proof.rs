@@ -286,8 +286,8 @@ fn the_key_rotates_inside_the_log() {
 /// Data that can't be brought back is not forged: a new log is opened, and says what is known of the old one.
 #[test]
 fn a_lost_log_is_succeeded() {
-    let (folder, export, old) = exported();
-    let checkpoint = text(&export.join("checkpoint"));
+    let (folder, _, old) = exported();
+    let checkpoint = text(&folder.path().join("data.head"));
     std::fs::remove_dir_all(folder.path().join("data")).expect("the disk is lost");
     let refused = crate::harness::up_refused(folder.path());
     assert!(transcript(&refused).contains("log succeed"), "{}", transcript(&refused));
