@@ -117,7 +117,14 @@ impl Verify {
         let audited = audit::audit(
             &Directory::new(folder),
             trust,
-            &mut |entry| recheck.entry(entry.sequence, entry.envelope.as_ref()),
+            &mut |entry| {
+                // Old verdicts whose evidence is destroyed can't be recomputed, and nobody is to blame for it.
+                if entry.envelope.is_none() && entry.leaf.is_public() {
+                    recheck.destroyed(entry.leaf.hour);
+                } else {
+                    recheck.entry(entry.sequence, entry.envelope.as_ref());
+                }
+            },
             &mut |done, all| {
                 bar.set_length(all);
                 bar.set_position(done);
@@ -170,6 +177,7 @@ fn as_json(report: &Report, rechecked: &Rechecked) -> serde_json::Value {
         "withheld": report.withheld,
         "destroyed": report.destroyed,
         "verdicts_recomputed": rechecked.verdicts,
+        "verdicts_out_of_reach": rechecked.out_of_reach,
         "faults": rechecked.faults.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "more_faults": rechecked.more_faults,
         "remarks": report.remarks,
