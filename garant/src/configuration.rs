@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use event::policy::{self as public, Applied};
-use event::{ObserverId, Retention, Span};
+use event::{Retention, Span};
 use policy::{Document, Journal, Located, Mistakes, Section, SectionDoc, Shared, Sources, Table};
 use promise::PromiseSection;
 
@@ -29,9 +29,8 @@ impl Configuration {
     pub(crate) fn load(path: &Path) -> Result<Self, Mistakes> {
         let mut document = Document::load(path)?;
         let shared = Shared::read(&mut document);
-        let observers: Vec<ObserverId> =
-            shared.iter().flat_map(|shared| &shared.observers).map(|observer| observer.id.clone()).collect();
-        let watch = watch::Config::read(&mut document, &observers);
+        let observers = shared.as_ref().map(|shared| shared.observers.as_slice()).unwrap_or_default();
+        let watch = watch::Config::read(&mut document, observers);
         for detector in watch.detectors() {
             document.provide(&detector.finding);
         }

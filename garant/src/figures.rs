@@ -35,6 +35,9 @@ impl Source for Watch {
         for (reading, word) in Reading::ALL.into_iter().zip(["up", "degraded", "down", "unknown"]) {
             samples.sample(&[("reading", word)], counts.samples[reading as usize]);
         }
+        let cut_off = u64::try_from(counts.cut_off).unwrap_or(u64::MAX);
+        text.gauge("garant_watch_cut_off", "", "Observers whose own way out is dead: no canary answers.")
+            .sample(&[], cut_off);
         text.counter("garant_watch_skipped", "", "Turns that were not started: too late, or no room.")
             .sample(&[], counts.skipped);
         text.counter("garant_watch_late_starts", "", "Starts more than 100 ms behind their turn.")

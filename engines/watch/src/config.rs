@@ -12,6 +12,7 @@ use event::{FindingId, ObserverId, ProbeId, ServiceId, Span};
 use policy::{Document, Section, SectionDoc, Table};
 
 use crate::KINDS;
+use crate::source::canary::Canary;
 use crate::source::{Probe, Settings};
 
 /// How often a probe may ask.
@@ -194,6 +195,8 @@ pub struct Config {
     pub revision: String,
     /// Who looks.
     pub observers: Vec<ObserverId>,
+    /// What each of them can reach while its own way out works; nothing for one that was given no canary.
+    pub canaries: BTreeMap<ObserverId, Arc<Canary>>,
     /// Probes.
     pub probes: Vec<Declared>,
     /// How much at once.
@@ -201,11 +204,16 @@ pub struct Config {
 }
 
 impl Config {
-    /// Takes its tables out of the document; mistakes stay there. `observers` are those that the policy declares.
-    pub fn read(document: &mut Document, observers: &[ObserverId]) -> Self {
+    /// Takes its tables out of the document; mistakes stay there. `declared` are the observers of the policy.
+    pub fn read(document: &mut Document, declared: &[policy::Observer]) -> Self {
         let options = document.table("watch").unwrap_or_default();
-        let probes = KINDS.iter().flat_map(|kind| (kind.read)(document, observers)).collect();
-        Self { revision: String::new(), observers: observers.to_vec(), probes, options }
+        let observers: Vec<ObserverId> = declared.iter().map(|observer| observer.id.clone()).collect();
+        let probes = KINDS.iter().flat_map(|kind| (kind.read)(document, &observers)).collect();
+        let canaries = declared
+            .iter()
+            .filter_map(|observer| Some((observer.id.clone(), Arc::new(Canary::new(&observer.canaries)?))))
+            .collect();
+        Self { revision: String::new(), observers, canaries, probes, options }
     }
 
     /// The same under the revision that it is part of.

@@ -102,6 +102,18 @@ impl Book {
         }
     }
 
+    /// A failure that nobody confirmed says nothing of the probe after all: what it covered is not covered.
+    pub(crate) fn retract(&mut self, lane: LaneId) {
+        let Some(row) = self.rows.get_mut(&lane) else { return };
+        if row.doubtful
+            && let Some(started) = row.open_since.take()
+        {
+            row.doubtful = false;
+            row.until = row.until.min(started);
+            self.release(started);
+        }
+    }
+
     fn release(&mut self, started: Time) {
         let minute = started.minute_start();
         if let Some(count) = self.open.get_mut(&minute) {

@@ -40,6 +40,8 @@ pub struct Counts {
     pub lateness_max: Span,
     /// Starts that were more than 100 ms late.
     pub late_starts: u64,
+    /// Observers whose own way out is dead.
+    pub cut_off: usize,
 }
 
 /// Shared by the watch and whoever shows it. Each method takes a lock or an atomic for microseconds.
@@ -50,6 +52,7 @@ pub struct Figures {
     skipped: AtomicU64,
     lateness_max: AtomicI64,
     late_starts: AtomicU64,
+    cut_off: AtomicUsize,
     standings: Mutex<BTreeMap<(ProbeId, ObserverId), Standing>>,
 }
 
@@ -62,6 +65,7 @@ impl Figures {
             skipped: self.skipped.load(Ordering::Relaxed),
             lateness_max: Span::from_micros(self.lateness_max.load(Ordering::Relaxed)),
             late_starts: self.late_starts.load(Ordering::Relaxed),
+            cut_off: self.cut_off.load(Ordering::Relaxed),
         }
     }
 
@@ -82,6 +86,10 @@ impl Figures {
             }
         }
         self.lanes.store(count, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_cut_off(&self, observers: usize) {
+        self.cut_off.store(observers, Ordering::Relaxed);
     }
 
     pub(crate) fn count_skipped(&self) {

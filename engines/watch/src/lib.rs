@@ -8,7 +8,8 @@
 //! turn ([`schedule`]). A first failure is confirmed at once, here and from everywhere else, before it becomes a change of
 //! state with an honest bracket ([`observe`]). A book per observer says which minutes were observed at all ([`coverage`]).
 //! Figures of the machine become findings when they last ([`finding`]). Whatever happens to the observer itself (late,
-//! suspended, stepped clock, refused by the storage) makes time *unknown*, never *down*.
+//! suspended, stepped clock, refused by the storage, cut off from the network: [`uplink`]) makes time *unknown*, never
+//! *down*.
 //!
 //! The flow through the code: [`Config`] is read from the policy; [`Watch`] runs as an engine; its task ([`run`]) only
 //! carries things between the world and [`rounds`], which decides everything and knows no world; [`source`] asks.
@@ -29,6 +30,7 @@ mod rounds;
 mod run;
 mod schedule;
 pub mod source;
+mod uplink;
 
 use event::ObserverId;
 use policy::{Document, SectionDoc};

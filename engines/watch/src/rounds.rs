@@ -29,6 +29,7 @@ use crate::finding::Hysteresis;
 use crate::observe::{Change, Observe, Seen};
 use crate::schedule::{Cause, Due, LaneId, Schedule, lateness_max, next_turn, phase};
 use crate::source::{Answer, Moment, Probe};
+use crate::uplink::{self, Uplink};
 
 /// How long after a first failure the same observer asks again; less when the probe's timeout is short.
 const CONFIRM_PAUSE: Span = Span::from_secs(1);
@@ -61,6 +62,22 @@ pub(crate) enum Outcome {
     TimedOut,
     /// It panicked: our fault.
     Failed,
+}
+
+impl Outcome {
+    /// Whether it says that the other side failed.
+    fn is_failure(&self) -> bool {
+        match self {
+            Self::Answered(answer) => answer.reading == Reading::Down,
+            Self::TimedOut => true,
+            Self::Failed => false,
+        }
+    }
+
+    /// Whether the other side answered as it should.
+    fn is_good(&self) -> bool {
+        matches!(self, Self::Answered(answer) if answer.reading == Reading::Up)
+    }
 }
 
 /// An entry for the journal.
@@ -108,6 +125,8 @@ struct Lane {
     state: Option<(State, Time)>,
     /// When all that is known of it was last journaled.
     told: Monotonic,
+    /// When the failure began that nobody has confirmed yet.
+    doubted: Option<Monotonic>,
     /// What the last failing answer said: the good one that ends a blip does not tell what was wrong.
     failure: String,
     asking: bool,
@@ -118,8 +137,15 @@ impl Lane {
     /// What it is becomes unknown; the next sample tells it anew.
     fn forget(&mut self) {
         self.observe = Observe::new(self.every, self.probe.confirm());
+        self.doubted = None;
         self.findings.clear();
         self.state = None;
+    }
+
+    /// A failure that nobody confirmed says nothing.
+    fn drop_doubt(&mut self) {
+        self.observe.drop_doubt();
+        self.doubted = None;
     }
 }
 
@@ -130,8 +156,11 @@ pub(crate) struct Rounds {
     lanes: BTreeMap<LaneId, Lane>,
     by_probe: HashMap<ProbeId, Vec<LaneId>>,
     books: BTreeMap<ObserverId, Book>,
+    uplinks: BTreeMap<ObserverId, Uplink>,
     schedule: Schedule,
     flights: HashMap<u64, Flight>,
+    /// Questions to canaries under way.
+    canaries: HashMap<u64, ObserverId>,
     per_target: HashMap<Arc<str>, u32>,
     next_lane: u32,
     next_number: u64,
@@ -150,8 +179,10 @@ impl Rounds {
             lanes: BTreeMap::new(),
             by_probe: HashMap::new(),
             books: BTreeMap::new(),
+            uplinks: BTreeMap::new(),
             schedule: Schedule::default(),
             flights: HashMap::new(),
+            canaries: HashMap::new(),
             per_target: HashMap::new(),
             next_lane: 0,
             next_number: 0,
@@ -188,6 +219,7 @@ impl Rounds {
             let book = self.books.entry(observer.clone()).or_insert_with(|| Book::new(now.wall, String::new()));
             book.revise(config.revision.clone());
         }
+        self.apply_canaries(config, now, effects);
         // In the order of the policy, so that a test sees the same lanes in every run.
         for declared in &config.probes {
             for observer in &declared.observers {
@@ -221,6 +253,7 @@ impl Rounds {
             findings: BTreeMap::new(),
             state: None,
             told: now.monotonic,
+            doubted: None,
             failure: String::new(),
             asking: false,
             called: false,
@@ -247,9 +280,36 @@ impl Rounds {
         // Flights and turns of a lane that is gone are recognised when they come back.
     }
 
+    /// Who has a canary, from now on. What waits for one that goes is unknown.
+    fn apply_canaries(&mut self, config: &Config, now: Moment, effects: &mut Vec<Effect>) {
+        let gone: Vec<ObserverId> = self
+            .uplinks
+            .iter()
+            .filter(|(observer, uplink)| config.canaries.get(*observer) != Some(uplink.canary()))
+            .map(|(observer, _)| observer.clone())
+            .collect();
+        for observer in gone {
+            let Some(mut uplink) = self.uplinks.remove(&observer) else { continue };
+            self.canaries.retain(|_, asked_for| *asked_for != observer);
+            self.tell_dead(&observer, uplink.dead_since(), now.wall, effects);
+            for done in uplink.release() {
+                self.settle(done, false, now, effects);
+            }
+        }
+        for (observer, canary) in &config.canaries {
+            self.uplinks.entry(observer.clone()).or_insert_with(|| Uplink::new(Arc::clone(canary)));
+        }
+        self.figures.set_cut_off(self.cut_off());
+    }
+
+    /// Observers whose way out is dead.
+    fn cut_off(&self) -> usize {
+        self.uplinks.values().filter(|uplink| uplink.dead_since().is_some()).count()
+    }
+
     /// When to look again at the latest, but for answers.
     pub(crate) fn next(&self) -> Option<Monotonic> {
-        self.schedule.next()
+        self.schedule.next().into_iter().chain(self.uplinks.values().filter_map(Uplink::due)).min()
     }
 
     /// Looks at the clocks: notices disturbances, starts what is due, turns sheets that are complete. To be called at least
@@ -259,6 +319,7 @@ impl Rounds {
         while let Some(due) = self.schedule.pop(now.monotonic) {
             self.start(due, now, effects);
         }
+        self.ask_canaries(now, effects);
         if self.mute_since.is_none() {
             for (observer, book) in &mut self.books {
                 while let Some(coverage) = book.turn_sheet(now.wall) {
@@ -287,8 +348,22 @@ impl Rounds {
             if step.is_some() {
                 lane.forget();
             } else {
-                lane.observe.drop_doubt();
+                lane.drop_doubt();
             }
+        }
+        // What is under way says nothing of the way out either.
+        for observer in self.canaries.drain().map(|(_, observer)| observer) {
+            if let Some(uplink) = self.uplinks.get_mut(&observer) {
+                uplink.answered(None, now.monotonic, now.wall);
+            }
+        }
+        let dead: Vec<_> = self
+            .uplinks
+            .iter_mut()
+            .filter_map(|(observer, uplink)| Some((observer.clone(), uplink.interrupt(now.wall)?)))
+            .collect();
+        for (observer, since) in dead {
+            self.tell_dead(&observer, Some(since), last.wall, effects);
         }
         for (observer, book) in &mut self.books {
             book.reopen(now.wall);
@@ -349,6 +424,74 @@ impl Rounds {
 
     /// Takes an answer. [`look`](Self::look) has been called with the same `now`.
     pub(crate) fn answered(&mut self, done: Done, now: Moment, effects: &mut Vec<Effect>) {
+        if let Some(observer) = self.canaries.remove(&done.number) {
+            return self.canary_answered(&observer, &done, now, effects);
+        }
+        let Some(lane) = self.flights.get(&done.number).and_then(|flight| self.lanes.get(&flight.lane)) else {
+            return self.settle(done, true, now, effects);
+        };
+        let uplink = self.uplinks.get_mut(&lane.observer);
+        let Some(uplink) = uplink.filter(|_| lane.probe.reaches_out() && done.outcome.is_failure()) else {
+            return self.settle(done, true, now, effects);
+        };
+        match uplink.is_theirs(done.started.monotonic, lane.doubted) {
+            Some(theirs) => self.settle(done, theirs, now, effects),
+            None => {
+                uplink.hold(done);
+                self.ask_canaries(now, effects);
+            }
+        }
+    }
+
+    /// Asks the canaries that somebody waits for.
+    fn ask_canaries(&mut self, now: Moment, effects: &mut Vec<Effect>) {
+        for (observer, uplink) in &mut self.uplinks {
+            if uplink.due().is_some_and(|due| due <= now.monotonic) {
+                uplink.asked(now.monotonic);
+                self.canaries.insert(self.next_number, observer.clone());
+                let probe = Arc::clone(uplink.canary()) as Arc<dyn Probe>;
+                effects.push(Effect::Ask(Order { number: self.next_number, probe, timeout: uplink::TIMEOUT }));
+                self.next_number += 1;
+            }
+        }
+    }
+
+    /// What waited for a canary is known to be theirs, or to be ours.
+    fn canary_answered(&mut self, observer: &ObserverId, done: &Done, now: Moment, effects: &mut Vec<Effect>) {
+        let Some(uplink) = self.uplinks.get_mut(observer) else { return };
+        let was_alive = uplink.dead_since().is_none();
+        let verdict = uplink.answered(Some(done.outcome.is_good()), now.monotonic, now.wall);
+        if let Some(since) = uplink.dead_since().filter(|_| was_alive) {
+            tracing::warn!(%observer, %since, "no canary answers: the way out of this observer is dead, failures are unknown");
+        }
+        self.tell_dead(observer, verdict.dead_since, now.wall, effects);
+        if !verdict.believed {
+            for (&id, lane) in &mut self.lanes {
+                if lane.observer == *observer && lane.observe.in_doubt() && lane.probe.reaches_out() {
+                    lane.drop_doubt();
+                    if let Some(book) = self.books.get_mut(observer) {
+                        book.retract(id);
+                    }
+                }
+            }
+        }
+        for done in verdict.held {
+            self.settle(done, verdict.believed, now, effects);
+        }
+        self.figures.set_cut_off(self.cut_off());
+    }
+
+    /// Journals a time during which the way out was dead.
+    fn tell_dead(&self, observer: &ObserverId, since: Option<Time>, end: Time, effects: &mut Vec<Effect>) {
+        if let Some(since) = since.filter(|&since| since < end && self.mute_since.is_none()) {
+            let interval = Interval::new(since, end);
+            let blind = Blind { engine: crate::NAME.to_owned(), interval, cause: BlindCause::Uplink };
+            effects.push(Effect::Journal(observer.clone(), Entry::Blind(blind)));
+        }
+    }
+
+    /// Takes an answer of which it is known whose fault it is, if it is a failure: ours, unless `believed`.
+    fn settle(&mut self, done: Done, believed: bool, now: Moment, effects: &mut Vec<Effect>) {
         let Some(flight) = self.flights.remove(&done.number) else { return };
         if let Some(target) = &flight.target {
             self.leave(target);
@@ -367,7 +510,10 @@ impl Rounds {
             answer.reading = Reading::Degraded;
             answer.text = format!("slower than {slow}: {}", answer.text);
         }
-        if flight.disturbed || too_late {
+        if !believed && answer.reading == Reading::Down {
+            answer.text = format!("no canary answered either, so it may be our own way out: {}", answer.text);
+        }
+        if flight.disturbed || too_late || (!believed && answer.reading == Reading::Down) {
             answer.reading = Reading::Unknown;
             answer.symptoms.clear();
         }
@@ -387,6 +533,7 @@ impl Rounds {
         }
         find(lane, &answer, seen, took, effects);
         let in_doubt = lane.observe.in_doubt();
+        lane.doubted = in_doubt.then(|| lane.doubted.unwrap_or(done.started.monotonic));
         if now.monotonic.since(lane.told) >= RETELL_EVERY && !in_doubt && seen.reading != Reading::Unknown {
             lane.told = now.monotonic;
             retell(lane, seen.end, effects);
@@ -463,6 +610,9 @@ impl Rounds {
     /// Ends the last sheet of every book. What is under way is not waited for.
     pub(crate) fn stop(&mut self, now: Moment, effects: &mut Vec<Effect>) {
         self.close_books(now.wall, effects);
+        for (observer, uplink) in &self.uplinks {
+            self.tell_dead(observer, uplink.dead_since(), now.wall, effects);
+        }
     }
 
     fn close_books(&mut self, end: Time, effects: &mut Vec<Effect>) {

@@ -57,6 +57,8 @@ pub enum BlindCause {
     Suspended,
     /// Its observations could not be recorded.
     Storage,
+    /// Its own way to the network was dead: nothing that everybody can reach answered either.
+    Uplink,
 }
 
 /// An engine saw nothing during an interval. What needed it is unproven there: coverage records have the gap, this entry

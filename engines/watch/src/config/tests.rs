@@ -9,8 +9,7 @@ fn read(text: &str) -> (Config, Result<(), String>) {
     );
     let mut document = Document::from_text("garant.toml", &text);
     let shared = policy::Shared::read(&mut document);
-    let observers: Vec<ObserverId> =
-        shared.iter().flat_map(|shared| shared.observers.iter().map(|observer| observer.id.clone())).collect();
+    let observers = shared.map(|shared| shared.observers).unwrap_or_default();
     let config = Config::read(&mut document, &observers);
     (config, document.finish().map(drop).map_err(|mistakes| mistakes.render(false)))
 }

@@ -10,6 +10,7 @@ use event::Clock;
 
 use super::*;
 use crate::source::Asking;
+use crate::source::canary::Canary;
 
 const S: i64 = 1_000_000;
 const START: i64 = 1_800_000_000;
@@ -78,7 +79,8 @@ fn config(probes: Vec<Declared>) -> Config {
     let mut observers: Vec<ObserverId> = probes.iter().flat_map(|probe| probe.observers.clone()).collect();
     observers.sort_unstable();
     observers.dedup();
-    Config { revision: "r1".to_owned(), observers, probes, options: Options::default() }
+    let canaries = BTreeMap::new();
+    Config { revision: "r1".to_owned(), observers, canaries, probes, options: Options::default() }
 }
 
 /// What the world answers to a question asked at that instant of the monotonic clock: the reading, and after how many µs;
@@ -139,9 +141,15 @@ impl Simulation {
         for effect in effects {
             match effect {
                 Effect::Ask(order) => {
-                    let flight = &self.rounds.flights[&order.number];
-                    let lane = &self.rounds.lanes[&flight.lane];
-                    let (reading, took) = (self.world)(&lane.probe_id, &lane.observer, now.monotonic.0);
+                    let canary: ProbeId = "canary".parse().expect("a name");
+                    let (probe, observer) = match self.rounds.canaries.get(&order.number) {
+                        Some(observer) => (&canary, observer),
+                        None => {
+                            let lane = &self.rounds.lanes[&self.rounds.flights[&order.number].lane];
+                            (&lane.probe_id, &lane.observer)
+                        }
+                    };
+                    let (reading, took) = (self.world)(probe, observer, now.monotonic.0);
                     let took_at_most = took.min(order.timeout.micros());
                     let reading = if took > took_at_most { Reading::Down } else { reading };
                     let answer_at = now.monotonic.0 + took_at_most;
@@ -394,6 +402,136 @@ fn our_own_delays_are_not_their_outage() {
         assert_eq!(simulation.samples.last().map(|sample| sample.reading), Some(Reading::Unknown));
         assert!(simulation.rounds.lanes.values().all(|lane| !lane.observe.in_doubt()));
     }
+}
+
+fn with_canary(probes: Vec<Declared>, observers: &[&str]) -> Config {
+    let canary = Canary::new(&["192.0.2.1:443".parse().expect("a host and a port")]).expect("a target");
+    let canaries = observers.iter().map(|name| (observer(name), Arc::new(canary.clone()))).collect();
+    Config { canaries, ..config(probes) }
+}
+
+/// A dead way out is not two hundred outages: nothing is down, nothing flaps, that time is unproven, and the journal says
+/// why. Another observer that has its way out goes on proving.
+#[test]
+fn a_dead_uplink_is_no_outage() {
+    for took in [1_000, 60 * S] {
+        let cut = 203 * S..500 * S;
+        let world: World = Box::new(move |_, observer, now| {
+            let dead = observer.as_str() == "gravelines" && cut.contains(&now);
+            if dead { (Reading::Down, took) } else { (Reading::Up, 20_000) }
+        });
+        let both = ["gravelines", "strasbourg"];
+        let probes = (0..200).map(|n| declared(&format!("site-{n}"), 10, 5, &both, None)).collect();
+        let mut simulation = Simulation::new(&with_canary(probes, &both), world);
+        simulation.run(900);
+        let changes = simulation.changes();
+        let others: Vec<_> = changes.iter().filter(|change| change.1 != State::Up).collect();
+        assert!(others.is_empty(), "{others:?}");
+        assert_eq!(changes.len(), 400, "each was seen to be up, once by each");
+
+        let covered = simulation.coverage("gravelines");
+        assert!(!covered.contains(wall(300)) && !covered.contains(wall(440)), "{covered:?}");
+        assert!(covered.contains(wall(100)) && covered.contains(wall(600)), "{covered:?}");
+        assert!(simulation.coverage("strasbourg").contains(wall(300)));
+        let blind: Vec<_> = simulation
+            .entries
+            .iter()
+            .filter_map(|(observer, entry)| match entry {
+                Entry::Blind(blind) => Some((observer.as_str(), blind.cause, blind.interval)),
+                _ => None,
+            })
+            .collect();
+        let [("gravelines", BlindCause::Uplink, interval)] = blind[..] else { panic!("{blind:?}") };
+        assert!(interval.start >= wall(150) && interval.start <= wall(160), "the first failure: {interval:?}");
+        assert!(interval.end >= wall(450) && interval.end <= wall(461), "the first canary that answers: {interval:?}");
+        assert_eq!(simulation.figures.counts().cut_off, 0);
+    }
+}
+
+/// AV-1, WA-3: with a canary that answers, an outage is told as fast and as exactly as without one.
+#[test]
+fn a_canary_that_answers_delays_nothing() {
+    let outcomes = [false, true].map(|with| {
+        let world: World = Box::new(move |probe, _, now| {
+            let down = probe.as_str() != "canary" && (200 * S..400 * S).contains(&now);
+            (if down { Reading::Down } else { Reading::Up }, 20_000)
+        });
+        let probes = vec![declared("front", 10, 5, &["local"], None)];
+        let config = if with { with_canary(probes, &["local"]) } else { config(probes) };
+        let mut simulation = Simulation::new(&config, world);
+        simulation.run(500);
+        (simulation.changes().iter().map(|c| (c.1, c.2, c.3)).collect::<Vec<_>>(), simulation.coverage("local"))
+    });
+    assert_eq!(outcomes[0].0.len(), 3);
+    assert_eq!(outcomes[0], outcomes[1]);
+}
+
+/// Ten thousand failing services are no reason to flood somebody else's host.
+#[test]
+fn canaries_are_asked_no_more_than_needed() {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&asked);
+    let world: World = Box::new(move |probe, _, now| {
+        let canary = probe.as_str() == "canary";
+        if canary {
+            log.lock().expect("not poisoned").push(now);
+        }
+        (if canary { Reading::Up } else { Reading::Down }, 1_000)
+    });
+    let probes = (0..2_000).map(|n| declared(&format!("site-{n}"), 10, 5, &["local"], None)).collect();
+    let mut simulation = Simulation::new(&with_canary(probes, &["local"]), world);
+    simulation.run(100);
+    let asked = asked.lock().expect("not poisoned");
+    assert!(asked.windows(2).all(|two| two[1] - two[0] >= S / 10), "ten a second at most");
+    // While confirmations are under way, ten a second; then one a second vouches for all.
+    assert!((80..=260).contains(&asked.len()), "{}", asked.len());
+    assert_eq!(simulation.changes().len(), 2_000);
+}
+
+/// A failure that is held back when the process stands still says nothing, like anything else under way.
+#[test]
+fn what_waits_for_a_canary_does_not_outlive_a_suspension() {
+    let world: World = Box::new(|probe, _, now| match probe.as_str() {
+        "canary" => (Reading::Up, 2 * S),
+        _ => (if now > 150 * S { Reading::Down } else { Reading::Up }, 1_000),
+    });
+    let mut simulation =
+        Simulation::new(&with_canary(vec![declared("front", 10, 5, &["local"], None)], &["local"]), world);
+    while simulation.rounds.canaries.is_empty() {
+        simulation.look();
+        simulation.hands.pass(S / 10);
+        simulation.answer();
+    }
+    simulation.hands.pass(300 * S);
+    simulation.run(100);
+    let changes: Vec<_> = simulation.changes().iter().map(|change| (change.1, change.3)).collect();
+    assert_eq!(changes.iter().map(|change| change.0).collect::<Vec<_>>(), [State::Up, State::Down]);
+    assert!(changes[1].1 > 390, "the outage is seen after the suspension, not before: {changes:?}");
+}
+
+/// A canary that is taken away, or exchanged, leaves nobody waiting.
+#[test]
+fn a_reload_may_take_the_canary_away() {
+    let world: World = Box::new(|probe, _, now| match probe.as_str() {
+        "canary" => (Reading::Down, 3 * S),
+        _ => (if now > 150 * S { Reading::Down } else { Reading::Up }, 1_000),
+    });
+    let probes = || vec![declared("front", 10, 5, &["local"], None)];
+    let mut simulation = Simulation::new(&with_canary(probes(), &["local"]), world);
+    simulation.run(200);
+    assert!(simulation.changes().iter().all(|change| change.1 == State::Up));
+    assert_eq!(simulation.figures.counts().cut_off, 1);
+    let mut effects = Vec::new();
+    let now = simulation.moment();
+    simulation.rounds.apply(&config(probes()), now, &mut effects);
+    simulation.perform(effects);
+    simulation.run(60);
+    assert_eq!(simulation.figures.counts().cut_off, 0);
+    assert_eq!(
+        simulation.changes().last().map(|change| change.1),
+        Some(State::Down),
+        "nothing vouches for it any more"
+    );
 }
 
 /// A failure just before a suspension is neither confirmed nor a blip: its confirmation was never asked for.

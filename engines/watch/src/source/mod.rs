@@ -11,6 +11,7 @@ use event::{Clock, FindingId, Span, Time};
 
 pub use store::Reading;
 
+pub mod canary;
 pub mod dns;
 pub mod heartbeat;
 pub mod host;
@@ -132,6 +133,11 @@ pub trait Probe: Send + Sync {
     /// Whom it asks, `host:port`: the number of questions under way to one target is bounded. `None` when it asks nobody.
     fn target(&self) -> Option<&str> {
         None
+    }
+
+    /// Whether its answers come over the network, so that a dead way out looks like a failure.
+    fn reaches_out(&self) -> bool {
+        true
     }
 
     /// Whether a first failure needs confirmation; not so for what is merely read here.

@@ -5,11 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use event::policy::Text;
 use event::{HostId, Interval, ObserverId, RegionId, ServiceId, Time};
 
+use crate::address::HostPort;
 use crate::document::Document;
 use crate::mistake::Mistake;
 use crate::source::Place;
 use crate::table::{Section, Table};
 use crate::value::Located;
+
+/// How many canaries an observer may have: all are asked at once.
+const CANARIES_MAX: usize = 8;
 
 /// A region of a provider.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -173,6 +177,15 @@ pub struct Observer {
     pub id: ObserverId,
     /// Where it is.
     pub region: Option<RegionId>,
+    /// What it can reach for as long as its own way out works.
+    pub canaries: Vec<HostPort>,
+}
+
+impl Observer {
+    /// One of which nothing but its name is known.
+    pub const fn named(id: ObserverId) -> Self {
+        Self { id, region: None, canaries: Vec::new() }
+    }
 }
 
 impl Section for Observer {
@@ -182,12 +195,20 @@ impl Section for Observer {
 [[observer]]
 name = "strasbourg"
 region = "strasbourg"
+canary = ["192.0.2.1:443", "resolver.example:53"]
 "#;
 
     fn read(table: &mut Table<'_>) -> Option<Self> {
         let id = table.declare("name", "what probes and the trust page call it");
         let region = table.optional("region", "where it is");
-        Some(Self { id: id?, region })
+        let about = "hosts of others, with their ports, that answer whenever its own way out works; while none does, a \
+                     failure is unknown, not down. Never public";
+        let canaries: Vec<HostPort> = table.list("canary", about);
+        if canaries.len() > CANARIES_MAX {
+            let reason = format!("more than {CANARIES_MAX} canaries");
+            table.mistake("canary", reason, "name two or three, at different providers: one answer is enough");
+        }
+        Some(Self { id: id?, region, canaries })
     }
 }
 
@@ -201,5 +222,5 @@ pub(super) fn observers(document: &mut Document) -> Vec<Observer> {
     if let Some(id) = &local {
         document.provide(id);
     }
-    local.into_iter().map(|id| Observer { id, region: None }).collect()
+    local.into_iter().map(Observer::named).collect()
 }

@@ -214,6 +214,10 @@ impl Probe for Machine {
         }
     }
 
+    fn reaches_out(&self) -> bool {
+        false
+    }
+
     fn confirm(&self) -> bool {
         false
     }
