@@ -1,12 +1,11 @@
-//! Signs of life, with the addresses of Healthchecks: `/ping/<uuid>`, `…/start`, `…/fail`, `…/<exit status>`, by GET, HEAD
-//! or POST. A job that reports there needs a new host name and nothing else.
+//! Signs of life, with the addresses of Healthchecks: `/ping/<uuid>`, `…/start`, `…/fail`, `…/log`, `…/<exit status>`, by
+//! GET, HEAD or POST. A job that reports there needs a new host name and nothing else.
 //!
 //! `200 OK` is said once the ping is recorded, not before: the job may then forget about it. While it can't be recorded the
 //! answer is 503, and `curl --retry`, which the documentation of Healthchecks recommends, comes again.
 //!
 //! A body is read so that its sender gets an answer, and thrown away: the output of a job is full of names and addresses,
-//! and no promise needs it. `…/log` is not served: it changes no state, and an address that does nothing would only
-//! pretend.
+//! and no promise needs it. So `…/log`, which carries output and changes no state, is answered and leaves nothing behind.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,11 +49,16 @@ async fn with_action(
 
 async fn take(state: &State, uuid: &str, action: &str, body: Body) -> Response {
     let at = state.clock.now();
-    let (Some(uuid), Some(ping)) = (canonical(uuid), meaning(action)) else {
+    let (Some(uuid), Some(meaning)) = (canonical(uuid), meaning(action)) else {
         return answer::line(StatusCode::NOT_FOUND, "not found\n");
     };
     let (body_bytes, whole) = discard(body).await;
-    let mut response = match state.pings.deliver(Ping { uuid, ping, at, body_bytes }).await {
+    let receipt = match meaning {
+        Meaning::Sign(ping) => state.pings.deliver(Ping { uuid, ping, at, body_bytes }).await,
+        Meaning::Output if state.pings.knows(&uuid) => Receipt::Known,
+        Meaning::Output => Receipt::Unknown,
+    };
+    let mut response = match receipt {
         Receipt::Known => answer::line(StatusCode::OK, "OK"),
         Receipt::Unknown => answer::line(StatusCode::NOT_FOUND, "not found\n"),
         Receipt::Busy => {
@@ -68,15 +72,26 @@ async fn take(state: &State, uuid: &str, action: &str, body: Body) -> Response {
     response
 }
 
+/// What the end of an address means.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Meaning {
+    /// A sign of life.
+    Sign(event::watch::Ping),
+    /// Output of the job, which changes no state.
+    Output,
+}
+
 /// What the end of the address means; `None` when it means nothing.
-fn meaning(action: &str) -> Option<event::watch::Ping> {
+fn meaning(action: &str) -> Option<Meaning> {
+    use event::watch::Ping::{Fail, Start, Success};
     match action {
-        "" => Some(event::watch::Ping::Success),
-        "start" => Some(event::watch::Ping::Start),
-        "fail" => Some(event::watch::Ping::Fail),
+        "" => Some(Meaning::Sign(Success)),
+        "start" => Some(Meaning::Sign(Start)),
+        "fail" => Some(Meaning::Sign(Fail)),
+        "log" => Some(Meaning::Output),
         status if status.len() <= 3 && status.bytes().all(|b| b.is_ascii_digit()) => match status.parse::<u8>() {
-            Ok(0) => Some(event::watch::Ping::Success),
-            Ok(_) => Some(event::watch::Ping::Fail),
+            Ok(0) => Some(Meaning::Sign(Success)),
+            Ok(_) => Some(Meaning::Sign(Fail)),
             Err(_beyond_255) => None,
         },
         _ => None,

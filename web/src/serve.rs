@@ -7,8 +7,10 @@
 //!
 //! HTTP/1.1 only: TLS and HTTP/2 are the gate's, or a reverse proxy's.
 
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -26,6 +28,10 @@ use tokio_util::task::TaskTracker;
 pub struct Limits {
     /// Connections at a time. At the bound, new ones wait in the kernel's queue and are served as others end.
     pub connections_max: usize,
+    /// Of these, how many from one address: an IPv4 address, or the 64 bits of an IPv6 address that are one customer's. At
+    /// the bound a new one is closed unanswered, so that one address can't take the room of all others. Addresses of this
+    /// machine are not bounded: a reverse proxy stands there for everybody.
+    pub per_address_max: u32,
     /// How long the header of a request may take, the wait for the next request of a connection included. At the bound the
     /// connection is closed.
     pub header_time_max: Duration,
@@ -42,6 +48,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections_max: 1024,
+            per_address_max: 64,
             header_time_max: Duration::from_secs(10),
             header_bytes_max: 16 * 1024,
             connection_time_max: Duration::from_mins(5),
@@ -62,6 +69,7 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
 pub async fn serve_within(listener: TcpListener, router: Router, stop: CancellationToken, limits: Limits) {
     let connections = TaskTracker::new();
     let room = Arc::new(Semaphore::new(limits.connections_max));
+    let crowd = Crowd::default();
     loop {
         let accepted = async {
             // The semaphore is never closed.
@@ -73,11 +81,15 @@ pub async fn serve_within(listener: TcpListener, router: Router, stop: Cancellat
             accepted = accepted => accepted,
         };
         match accepted {
-            Ok((stream, _peer)) => {
+            Ok((stream, peer)) => {
+                let Some(place) = crowd.enter(peer.ip(), limits.per_address_max) else {
+                    tracing::debug!("one address has too many connections: closed");
+                    continue;
+                };
                 let connection = connection(stream, router.clone(), stop.clone(), limits);
                 connections.spawn(async move {
                     connection.await;
-                    drop(permit);
+                    drop((permit, place));
                 });
             }
             Err(error) if is_of_one_connection(&error) => {}
@@ -90,6 +102,56 @@ pub async fn serve_within(listener: TcpListener, router: Router, stop: Cancellat
     drop(listener);
     connections.close();
     connections.wait().await;
+}
+
+/// How many connections each address has.
+#[derive(Clone, Default)]
+struct Crowd(Arc<Mutex<HashMap<IpAddr, u32>>>);
+
+/// A place of one address, given back when it is dropped.
+struct Place {
+    crowd: Crowd,
+    address: IpAddr,
+}
+
+impl Crowd {
+    /// `None` when the address has `max` places already.
+    fn enter(&self, peer: IpAddr, max: u32) -> Option<Place> {
+        let address = whose(peer);
+        let mut places = self.lock();
+        let count = places.entry(address).or_default();
+        // An address that got no place has one already, so nothing is left behind here.
+        if *count >= max && !address.is_loopback() {
+            return None;
+        }
+        *count += 1;
+        Some(Place { crowd: self.clone(), address })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, u32>> {
+        // Nothing that can panic runs under this lock.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut places = self.crowd.lock();
+        if let Some(count) = places.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                places.remove(&self.address);
+            }
+        }
+    }
+}
+
+/// The part of an address that stands for one customer of a provider (RFC 6177: a /64 at the least).
+fn whose(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) if !address.is_loopback() => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
+        other => other,
+    }
 }
 
 /// Whether the peer is to blame, and the next connection may be fine.

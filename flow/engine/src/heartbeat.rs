@@ -90,6 +90,11 @@ impl Pings {
         self.known.send_replace(Arc::new(heartbeats));
     }
 
+    /// Whether a heartbeat has this uuid.
+    pub fn knows(&self, uuid: &str) -> bool {
+        self.known.borrow().contains_key(uuid)
+    }
+
     /// Hands a ping over. Takes five seconds at most.
     pub async fn deliver(&self, ping: Ping) -> Receipt {
         let known = self.known.borrow().get(&ping.uuid).cloned();

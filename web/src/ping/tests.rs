@@ -17,12 +17,12 @@ fn addresses_mean_what_they_mean_at_healthchecks() {
         ("-1", None),
         ("+1", None),
         ("0000", None),
-        ("log", None),
         ("START", None),
         ("../start", None),
     ] {
-        assert_eq!(meaning(action), expected, "{action}");
+        assert_eq!(meaning(action), expected.map(Meaning::Sign), "{action}");
     }
+    assert_eq!(meaning("log"), Some(Meaning::Output));
 }
 
 #[test]
@@ -78,13 +78,21 @@ async fn unknown_addresses_are_not_found() {
     let fixture = Fixture::new();
     let unknown = "00000000-0000-0000-0000-000000000000";
     for path in
-        [unknown.to_owned(), format!("{UUID}/256"), format!("{UUID}/log"), "nonsense".to_owned(), "%ff".to_owned()]
+        [unknown.to_owned(), format!("{UUID}/256"), format!("{unknown}/log"), "nonsense".to_owned(), "%ff".to_owned()]
     {
         let answer = ask(fixture.public(), Method::POST, &format!("/ping/{path}"), &[], Body::empty()).await;
         assert!(matches!(answer.status, StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST), "{path}: {}", answer.status);
     }
     let answer = ask(fixture.public(), Method::DELETE, &format!("/ping/{UUID}"), &[], Body::empty()).await;
     assert_eq!(answer.status, StatusCode::METHOD_NOT_ALLOWED);
+}
+
+/// Nobody listens here: what changes no state needs nobody.
+#[tokio::test]
+async fn output_is_taken_and_changes_nothing() {
+    let fixture = Fixture::new();
+    let answer = ask(fixture.public(), Method::POST, &format!("/ping/{UUID}/log"), &[], Body::from("12 files")).await;
+    assert_eq!((answer.status, answer.text()), (StatusCode::OK, "OK"));
 }
 
 #[tokio::test(start_paused = true)]

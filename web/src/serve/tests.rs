@@ -36,6 +36,7 @@ async fn start(limits: Limits) -> Server {
 fn quick() -> Limits {
     Limits {
         connections_max: 2,
+        per_address_max: 2,
         header_time_max: Duration::from_millis(300),
         header_bytes_max: 8192,
         connection_time_max: Duration::from_millis(800),
@@ -119,6 +120,28 @@ async fn more_connections_than_there_is_room_for() {
     assert!(answer.ends_with("hello"), "{answer}");
     let waited = before.elapsed();
     assert!(waited >= Duration::from_millis(200) && waited < Duration::from_secs(2), "{waited:?}");
+}
+
+/// One address can't take all the room; a network of a provider counts as one; a proxy of this machine as everybody.
+#[test]
+fn an_address_has_so_many_places() {
+    let crowd = Crowd::default();
+    let address = |text: &str| text.parse::<IpAddr>().expect("an address");
+    let enter = |text: &str| crowd.enter(address(text), 2);
+    let (first, second) = (enter("192.0.2.1"), enter("::ffff:192.0.2.1"));
+    assert!(first.is_some() && second.is_some());
+    assert!(enter("192.0.2.1").is_none(), "at the bound");
+    assert!(enter("192.0.2.2").is_some(), "another address");
+    drop(first);
+    assert!(enter("192.0.2.1").is_some(), "a place was given back");
+    drop(second);
+    let _places = (enter("2001:db8:0:1::1"), enter("2001:db8:0:1:ffff::2"));
+    assert!(enter("2001:db8:0:1::3").is_none(), "one network");
+    assert!(enter("2001:db8:0:2::3").is_some(), "another network");
+    let _many: Vec<_> = (0..10).map(|_| enter("127.0.0.1").expect("not bounded")).collect();
+    assert!(enter("::1").is_some());
+    drop((_places, _many));
+    assert!(crowd.lock().is_empty(), "nothing is left behind");
 }
 
 /// Who asks and does not read is cut off: otherwise a thousand of them take the server.
