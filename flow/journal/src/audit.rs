@@ -59,8 +59,8 @@ pub trait Source {
 pub struct Trust {
     /// The log's key, from elsewhere than the log.
     pub vkey: Option<VerifierKey>,
-    /// Or its fingerprint, as from DNS.
-    pub fingerprint: Option<Fingerprint>,
+    /// Or its fingerprint, as from DNS; several while a key is being replaced.
+    pub fingerprints: Vec<Fingerprint>,
     /// A checkpoint of this log that the reader kept, as the whole signed note.
     pub since: Option<String>,
     /// The witnesses that the reader relies on. Logs named in it count as pinned keys.

@@ -1,12 +1,14 @@
 //! `garant verify`: what a customer who doubts runs against us. Offline: a URL is copied into a temporary folder first.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
 use engine::Clock;
 use engine::clock::SystemClock;
+use engine::net::{Deadline, Resolver};
 use event::{Span, Time};
 use journal::audit::{self, Directory, Report, Standing, Trust};
 use journal::note::{Fingerprint, VerifierKey};
@@ -18,6 +20,9 @@ use crate::failure::{Failure, USAGE};
 use crate::mirror;
 use crate::terminal::{Look, Terminal};
 
+/// How long the DNS may take.
+const DNS_WITHIN: Span = Span::from_secs(10);
+
 /// Exit code when everything holds together but nobody said whose key it should be.
 const SELF_CONSISTENT: u8 = 3;
 
@@ -26,7 +31,7 @@ const SELF_CONSISTENT: u8 = 3;
 Exit codes:
   0  authenticated: everything holds, under a key that you named
   3  self-consistent only: everything holds, under the key that lies beside the log; whoever replaced
-     the one could replace the other. Name the key with --vkey, --fingerprint or --tlog-policy
+     the one could replace the other. Name the key with --vkey, --fingerprint, --dns or --tlog-policy
   1  verification failed, or could not be done: the first line says what was found and what it means
   2  called wrongly
 
@@ -44,6 +49,14 @@ pub(crate) struct Verify {
     /// Or only its fingerprint
     #[arg(long, value_name = "HEX", conflicts_with = "vkey")]
     fingerprint: Option<String>,
+
+    /// Or its fingerprint as the TXT records of _garant.DOMAIN have it: worth as much as the way to your name server
+    #[arg(long, value_name = "DOMAIN", conflicts_with_all = ["vkey", "fingerprint"])]
+    dns: Option<String>,
+
+    /// Name server to ask for it, instead of those of this machine
+    #[arg(long, value_name = "ADDRESS:PORT", requires = "dns")]
+    name_server: Option<SocketAddr>,
 
     /// A checkpoint that you kept from before: the log must continue it
     #[arg(long, value_name = "FILE")]
@@ -85,12 +98,13 @@ impl Verify {
         };
         let vkey: Option<VerifierKey> =
             self.vkey.as_ref().map(|text| text.trim().parse()).transpose().map_err(|error| wrong("--vkey", &error))?;
-        let fingerprint: Option<Fingerprint> = self
-            .fingerprint
-            .as_ref()
-            .map(|text| text.trim().parse())
-            .transpose()
-            .map_err(|error| wrong("--fingerprint", &error))?;
+        let mut fingerprints: Vec<Fingerprint> = Vec::new();
+        if let Some(text) = &self.fingerprint {
+            fingerprints.push(text.trim().parse().map_err(|error| wrong("--fingerprint", &error))?);
+        }
+        if let Some(domain) = &self.dns {
+            fingerprints = runtime()?.block_on(fingerprints_of(domain, self.name_server))?;
+        }
         let file = |path: &PathBuf| {
             fs::read_to_string(path)
                 .map_err(|error| Failure::new(format!("{} can't be read", path.display())).because(&error).code(USAGE))
@@ -108,7 +122,7 @@ impl Verify {
             text => Some(Span::parse(text).map_err(|error| wrong("--max-age", &error))?),
         };
         let since = self.since.as_ref().map(file).transpose()?;
-        Ok(Trust { vkey, fingerprint, since, policy, at: Some(SystemClock.now()), max_age })
+        Ok(Trust { vkey, fingerprints, since, policy, at: Some(SystemClock.now()), max_age })
     }
 
     fn verify(&self, folder: &Path, trust: &Trust, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
@@ -151,6 +165,24 @@ impl Verify {
             (true, Standing::SelfConsistent) => ExitCode::from(SELF_CONSISTENT),
         })
     }
+}
+
+/// The fingerprints that a domain publishes: one, or two while a key is being replaced.
+async fn fingerprints_of(domain: &str, name_server: Option<SocketAddr>) -> Result<Vec<Fingerprint>, Failure> {
+    let name = format!("_garant.{}", domain.trim_end_matches('.'));
+    let resolver = match name_server {
+        Some(address) => Resolver::asking(&[address]),
+        None => Resolver::system(),
+    };
+    let resolver = resolver.map_err(|error| Failure::new("no name server can be asked").because(&error))?;
+    let none = || {
+        Failure::new(format!("{name} has no TXT record that is a fingerprint"))
+            .remedy("take the key from somewhere else and name it with --vkey or --fingerprint")
+    };
+    let texts = resolver.texts(&name, Deadline::within(DNS_WITHIN)).await.map_err(|error| none().because(&error))?;
+    // Other records may stand beside; whoever can add one could replace them all.
+    let fingerprints: Vec<Fingerprint> = texts.iter().filter_map(|text| text.trim().parse().ok()).collect();
+    if fingerprints.is_empty() { Err(none()) } else { Ok(fingerprints) }
 }
 
 fn outcome(report: &Report, rechecked: &Rechecked) -> &'static str {
@@ -235,7 +267,7 @@ fn tell(report: &Report, rechecked: &Rechecked, terminal: &mut Terminal) {
         "self-consistent" => terminal.painted(
             Look::Doubtful,
             "self-consistent, not authenticated: everything holds under the key that lies beside the log. Name the key \
-             that you expect with --vkey or --fingerprint",
+             that you expect with --vkey, --fingerprint or --dns",
         ),
         _ => terminal.painted(Look::Bad, "failed: the verdicts do not follow from what was recorded"),
     };

@@ -10,7 +10,7 @@ use hickory_resolver::config::{LookupIpStrategy, NameServerConfig, ResolveHosts,
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::ResponseCode;
-use hickory_resolver::proto::rr::Name;
+use hickory_resolver::proto::rr::{Name, RData};
 
 use super::{Deadline, RecordType, SetupError};
 
@@ -135,18 +135,36 @@ impl Resolver {
         record_type: RecordType,
         deadline: Deadline,
     ) -> Result<Vec<String>, ResolveError> {
+        let mut records = self.data(name, record_type, deadline, |data| Some(data.to_string())).await?;
+        records.sort_unstable();
+        Ok(records)
+    }
+
+    /// The TXT records of a fully qualified name, each as one text: the strings that it is made of, without anything
+    /// between them (RFC 1035, section 3.3.14). One that is no UTF-8 is left out.
+    pub async fn texts(&self, name: &str, deadline: Deadline) -> Result<Vec<String>, ResolveError> {
+        let text = |data: &RData| match data {
+            RData::TXT(txt) => String::from_utf8(txt.txt_data.concat()).ok(),
+            _ => None,
+        };
+        self.data(name, RecordType::TXT, deadline, text).await
+    }
+
+    async fn data(
+        &self,
+        name: &str,
+        record_type: RecordType,
+        deadline: Deadline,
+        read: impl Fn(&RData) -> Option<String>,
+    ) -> Result<Vec<String>, ResolveError> {
         let failed = |failure| ResolveError { name: name.to_owned(), failure };
         let mut asked = Name::from_str(name).map_err(|_| failed(ResolveFailure::BadName))?;
         asked.set_fqdn(true);
         let found = deadline.run(self.inner.lookup(asked, record_type)).await;
         let found = found.ok_or_else(|| failed(ResolveFailure::Timeout))?.map_err(|error| failed(failure(&error)))?;
         let of_type = found.answers().iter().filter(|record| record.record_type() == record_type);
-        let mut records: Vec<String> = of_type.map(|record| record.data.to_string()).collect();
-        if records.is_empty() {
-            return Err(failed(ResolveFailure::NoRecords));
-        }
-        records.sort_unstable();
-        Ok(records)
+        let records: Vec<String> = of_type.filter_map(|record| read(&record.data)).collect();
+        if records.is_empty() { Err(failed(ResolveFailure::NoRecords)) } else { Ok(records) }
     }
 }
 

@@ -18,8 +18,8 @@ const SINCE: &str = "the checkpoint that you remember";
 pub(super) struct Keys {
     /// Keys that the reader pinned, in full.
     pinned: Vec<VerifierKey>,
-    /// A key that the reader pinned by its fingerprint.
-    fingerprint: Option<Fingerprint>,
+    /// Keys that the reader pinned by their fingerprints.
+    fingerprints: Vec<Fingerprint>,
     /// Keys that the log says are or were its own, pinned or not.
     own: Vec<VerifierKey>,
     /// Those of the log's keys that signed the head.
@@ -94,7 +94,7 @@ impl Keys {
         if let Some((_, checkpoint)) = &since {
             of_origin(SINCE, &checkpoint.origin, origin)?;
         }
-        Ok(Self { pinned, fingerprint: trust.fingerprint, own: vec![vkey], signers, rotations, since })
+        Ok(Self { pinned, fingerprints: trust.fingerprints.clone(), own: vec![vkey], signers, rotations, since })
     }
 
     /// Sizes at which the root of the log is needed.
@@ -114,7 +114,7 @@ impl Keys {
         events: &KeyEvents,
         roots: &BTreeMap<u64, Hash>,
     ) -> Result<Standing, AuditError> {
-        let unpinned = self.pinned.is_empty() && self.fingerprint.is_none();
+        let unpinned = self.pinned.is_empty() && self.fingerprints.is_empty();
         let beside = std::mem::take(&mut self.own);
         let told = events.announced.iter().flat_map(|(_, new, old)| [new, old]).chain(&events.opened);
         for key in told.chain(&self.pinned) {
@@ -122,7 +122,7 @@ impl Keys {
                 self.own.push(key.clone());
             }
         }
-        let matches = |key: &VerifierKey| self.fingerprint.is_some_and(|pin| key.fingerprint() == pin);
+        let matches = |key: &VerifierKey| self.fingerprints.contains(&key.fingerprint());
         for key in beside {
             // Anybody can add a signature to a note: the key beside the log must be one that the log or the reader knows.
             if self.own.contains(&key) {
@@ -168,8 +168,11 @@ impl Keys {
         let finding = if let Some((key, retired_at)) = retired {
             Finding::RetiredKey { key: key.describe(), retired_at }
         } else {
-            let pin = self.fingerprint.map(|pin| format!("the key with the fingerprint {pin}"));
-            let trusted = pin.unwrap_or_else(|| names(&self.pinned));
+            let pins: Vec<_> = self.fingerprints.iter().map(ToString::to_string).collect();
+            let trusted = match pins.as_slice() {
+                [] => names(&self.pinned),
+                pins => format!("the key with the fingerprint {}", pins.join(" or ")),
+            };
             Finding::WrongKey { found: names(&self.signers), trusted }
         };
         Err(AuditError::at(export::CHECKPOINT, finding))

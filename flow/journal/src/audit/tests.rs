@@ -125,8 +125,8 @@ fn the_key_decides_what_a_report_is_worth() {
     let log = log();
     let files = log.export();
     assert_eq!(run(&files, &Trust::default()).map(|r| r.standing), Ok(Standing::SelfConsistent));
-    let fingerprint = Some(log.keys[0].vkey().fingerprint());
-    let by_fingerprint = Trust { fingerprint, ..Trust::default() };
+    let fingerprints = vec![log.keys[0].vkey().fingerprint()];
+    let by_fingerprint = Trust { fingerprints, ..Trust::default() };
     assert_eq!(run(&files, &by_fingerprint).map(|r| r.standing), Ok(Standing::Authenticated));
     let by_policy = Trust { policy: Some(log.tlog_policy()), ..Trust::default() };
     assert_eq!(run(&files, &by_policy).map(|r| r.standing), Ok(Standing::Authenticated));
