@@ -198,7 +198,7 @@ pub struct Config {
     /// What each of them can reach while its own way out works; nothing for one that was given no canary.
     pub canaries: BTreeMap<ObserverId, Arc<Canary>>,
     /// Probes.
-    pub probes: Vec<Declared>,
+    pub probes: Vec<Arc<Declared>>,
     /// How much at once.
     pub options: Options,
 }
@@ -208,7 +208,7 @@ impl Config {
     pub fn read(document: &mut Document, declared: &[policy::Observer]) -> Self {
         let options = document.table("watch").unwrap_or_default();
         let observers: Vec<ObserverId> = declared.iter().map(|observer| observer.id.clone()).collect();
-        let probes = KINDS.iter().flat_map(|kind| (kind.read)(document, &observers)).collect();
+        let probes = KINDS.iter().flat_map(|kind| (kind.read)(document, &observers)).map(Arc::new).collect();
         let canaries = declared
             .iter()
             .filter_map(|observer| Some((observer.id.clone(), Arc::new(Canary::new(&observer.canaries)?))))
@@ -231,7 +231,7 @@ impl Config {
 
     /// The probes as everybody may know them.
     pub fn public_probes(&self) -> Vec<event::policy::Probe> {
-        let public = |declared: &Declared| event::policy::Probe {
+        let public = |declared: &Arc<Declared>| event::policy::Probe {
             id: declared.id.clone(),
             kind: declared.kind.to_owned(),
             service: declared.service.clone(),
@@ -255,7 +255,7 @@ impl Config {
 
     /// Where heartbeats arrive.
     pub(crate) fn heartbeats(&self) -> HashMap<String, ProbeId> {
-        let heartbeat = |declared: &Declared| {
+        let heartbeat = |declared: &Arc<Declared>| {
             declared.probe.heartbeat().map(|heartbeat| (heartbeat.uuid().to_string(), declared.id.clone()))
         };
         self.probes.iter().filter_map(heartbeat).collect()

@@ -92,6 +92,10 @@ impl Steps {
 
     fn push(&mut self, from: Time, standing: Standing, sequence: u64) {
         self.steps.pop_if(|last| last.from == from);
+        if self.steps.is_empty() {
+            // Most things never change: no room for more is taken beforehand.
+            self.steps.reserve_exact(1);
+        }
         if self.steps.last().is_none_or(|last| last.standing != standing) {
             self.steps.push(Step { from, standing, sequence: Some(sequence) });
         }

@@ -80,6 +80,7 @@ fn config(probes: Vec<Declared>) -> Config {
     observers.sort_unstable();
     observers.dedup();
     let canaries = BTreeMap::new();
+    let probes = probes.into_iter().map(Arc::new).collect();
     Config { revision: "r1".to_owned(), observers, canaries, probes, options: Options::default() }
 }
 
@@ -146,7 +147,7 @@ impl Simulation {
                         Some(observer) => (&canary, observer),
                         None => {
                             let lane = &self.rounds.lanes[&self.rounds.flights[&order.number].lane];
-                            (&lane.probe_id, &lane.observer)
+                            (&lane.declared.id, &lane.observer)
                         }
                     };
                     let (reading, took) = (self.world)(probe, observer, now.monotonic.0);

@@ -206,7 +206,7 @@ impl Numbers {
             while let Some(row) = rows.next()? {
                 let (probe, observer): (String, String) = (row.get(0)?, row.get(1)?);
                 if let (Ok(probe), Ok(observer)) = (probe.parse(), observer.parse()) {
-                    known.entry(probe).or_default().push((observer, row.get(2)?));
+                    known.entry(probe).or_insert_with(|| Vec::with_capacity(1)).push((observer, row.get(2)?));
                 }
             }
         }
@@ -227,7 +227,8 @@ impl Numbers {
             "INSERT INTO series (id, probe, observer) VALUES (?1, ?2, ?3)",
             params![next, probe.as_str(), observer.as_str()],
         )?;
-        self.known.entry(probe.clone()).or_default().push((observer.clone(), next));
+        // Most probes have one observer: no room for more is taken beforehand.
+        self.known.entry(probe.clone()).or_insert_with(|| Vec::with_capacity(1)).push((observer.clone(), next));
         Ok(Some(next))
     }
 }
