@@ -19,7 +19,7 @@ pub(crate) struct Configuration {
     /// Probes, under the revision of the policy.
     pub(crate) watch: Arc<watch::Config>,
     /// What everybody may see of it, as it is journaled.
-    pub(crate) applied: Applied,
+    pub(crate) applied: Arc<Applied>,
     /// The files, for the team's record of changes.
     sources: Sources,
 }
@@ -41,7 +41,7 @@ impl Configuration {
         }
         let (shared, sources) = document.finish_with(shared)?;
         let promises = promises.into_iter().map(|section| section.promise).collect();
-        let applied = project(&shared, &watch, promises);
+        let applied = Arc::new(project(&shared, &watch, promises));
         let watch = Arc::new(watch.of_revision(applied.revision.clone()));
         Ok(Self { shared, network, watch, applied, sources })
     }

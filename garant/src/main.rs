@@ -11,6 +11,7 @@ mod figures;
 mod keys;
 mod mirror;
 mod roles;
+mod runtime;
 mod terminal;
 mod witnessing;
 
@@ -19,6 +20,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
+    runtime::one_arena();
     let arguments = cli::Arguments::parse();
     let mut terminal = terminal::Terminal::new(arguments.colour);
     match cli::run(arguments, &mut terminal) {

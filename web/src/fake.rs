@@ -138,7 +138,7 @@ impl Fixture {
         let key = log.keys[0].vkey();
         let published = published(&log, log.entries.len());
         let identity = Identity::new(&key, "https://trust.shop.example".to_owned(), log.tlog_policy().to_text());
-        let policy = watch::Sender::new(Arc::new(Policy { applied: Some(applied), publish: true }));
+        let policy = watch::Sender::new(Arc::new(Policy { applied: Some(Arc::new(applied)), publish: true }));
         let board = watch::Sender::new(Arc::new(board));
         let published = watch::Sender::new(Some(Arc::new(published)));
         let identity = watch::Sender::new(Arc::new(identity));

@@ -48,7 +48,7 @@ pub struct State {
 #[derive(Clone, Default, Debug)]
 pub struct Policy {
     /// Its public form; `None` until a first policy was applied.
-    pub applied: Option<Applied>,
+    pub applied: Option<Arc<Applied>>,
     /// Whether the public may see anything.
     pub publish: bool,
 }

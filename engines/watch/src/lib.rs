@@ -32,6 +32,8 @@ mod schedule;
 pub mod source;
 mod uplink;
 
+use std::sync::Arc;
+
 use event::ObserverId;
 use policy::{Document, SectionDoc};
 
@@ -48,7 +50,7 @@ pub const NAME: &str = "watch";
 pub struct Kind {
     /// `http`, as in `[[probe.http]]` and in the public policy.
     pub name: &'static str,
-    pub(crate) read: fn(&mut Document, &[ObserverId]) -> Vec<Declared>,
+    pub(crate) read: fn(&mut Document, &Arc<[ObserverId]>) -> Vec<Declared>,
     pub(crate) reference: fn() -> SectionDoc,
 }
 

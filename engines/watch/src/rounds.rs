@@ -214,7 +214,7 @@ impl Rounds {
         self.apply_canaries(config, now, effects);
         // In the order of the policy, so that a test sees the same lanes in every run.
         for declared in &config.probes {
-            for observer in &declared.observers {
+            for observer in declared.observers.iter() {
                 if !kept.contains(&(declared.id.clone(), observer.clone())) {
                     self.add(declared, observer, now);
                 }
@@ -417,13 +417,11 @@ impl Rounds {
         let Some(uplink) = uplink.filter(|_| lane.declared.probe.reaches_out() && done.outcome.is_failure()) else {
             return self.settle(done, true, now, effects);
         };
-        match uplink.is_theirs(done.started.monotonic, lane.doubted) {
-            Some(theirs) => self.settle(done, theirs, now, effects),
-            None => {
-                uplink.hold(done);
-                self.ask_canaries(now, effects);
-            }
-        }
+        let Some(theirs) = uplink.is_theirs(done.started.monotonic, lane.doubted) else {
+            uplink.hold(done);
+            return self.ask_canaries(now, effects);
+        };
+        self.settle(done, theirs, now, effects);
     }
 
     /// Asks the canaries that somebody waits for.

@@ -31,6 +31,7 @@ use crate::roles::server::judge::Judge;
 use crate::roles::server::pages::Pages;
 use crate::roles::server::publisher::Publisher;
 use crate::roles::server::retention::Retention;
+use crate::runtime::Handles;
 use crate::witnessing::{self, Peer};
 
 /// How long the engines of one floor may take to stop.
@@ -70,7 +71,11 @@ struct Channels {
 
 impl Up {
     /// Opens, proves, binds; nothing runs yet.
-    pub(crate) async fn prepare(settings: &Settings, configuration: Configuration) -> Result<Self, Failure> {
+    pub(crate) async fn prepare(
+        settings: &Settings,
+        configuration: Configuration,
+        runtimes: &Handles,
+    ) -> Result<Self, Failure> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let random: Arc<dyn Random> = Arc::new(SystemRandom);
         let data = settings.data.clone();
@@ -137,8 +142,10 @@ impl Up {
             revision: configuration.applied.revision.clone(),
         };
         let configuration = Arc::new(configuration);
-        let policy =
-            Policy { applied: Some(configuration.applied.clone()), publish: configuration.shared.publication.publish };
+        let policy = Policy {
+            applied: Some(Arc::clone(&configuration.applied)),
+            publish: configuration.shared.publication.publish,
+        };
         let channels = Channels {
             probes: watch::Sender::new(Arc::clone(&configuration.watch)),
             policy: watch::Sender::new(Arc::new(policy)),
@@ -177,11 +184,12 @@ impl Up {
             .add(Arc::new(publisher))
             .add(Arc::new(Retention::new(channels.configuration.subscribe())))
             .add(Arc::new(Judge::new(board)))
-            .add(eyes)
-            .add(Arc::new(pages));
+            .add_on(&runtimes.watch, eyes)
+            .add_on(&runtimes.pages, Arc::new(pages));
         if let Some(listener) = public {
             let router = web::public(state);
-            supervisor = supervisor.add(Arc::new(Pages { name: "public-pages", listener, router }));
+            let pages = Pages { name: "public-pages", listener, router };
+            supervisor = supervisor.add_on(&runtimes.pages, Arc::new(pages));
         }
         Ok(Self { context, store, supervisor, stop: CancellationToken::new(), data, running, keys, channels })
     }
@@ -337,7 +345,7 @@ async fn apply(
     let failed =
         |error: &(dyn std::error::Error + 'static)| Failure::new("the policy can't be journaled").because(error);
     let last = keys::last_applied(store).await?;
-    if last.is_some_and(|last| last == configuration.applied) && before.is_none() {
+    if last.is_some_and(|last| last == *configuration.applied) && before.is_none() {
         return Ok(());
     }
     let text_before = before.map(Configuration::text).unwrap_or_default();
@@ -349,7 +357,7 @@ async fn apply(
         context.recorder.record(&changed).await.map_err(|error| failed(&error))?;
     }
     if before.is_none_or(|before| before.applied != configuration.applied) {
-        context.recorder.record(&configuration.applied).await.map_err(|error| failed(&error))?;
+        context.recorder.record(&*configuration.applied).await.map_err(|error| failed(&error))?;
     }
     Ok(())
 }
@@ -376,7 +384,7 @@ async fn reload(
     propose(&identity, data);
     apply(context, store, &now, Some(&before), "reload").await?;
     let now = Arc::new(now);
-    let policy = Policy { applied: Some(now.applied.clone()), publish: now.shared.publication.publish };
+    let policy = Policy { applied: Some(Arc::clone(&now.applied)), publish: now.shared.publication.publish };
     channels.remember.send_replace(Arc::new(remembering(&now, data)));
     channels.witnesses.send_replace(Arc::new(witnesses));
     channels.identity.send_replace(Arc::new(identity));

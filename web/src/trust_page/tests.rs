@@ -145,7 +145,7 @@ async fn a_new_revision_starts_unproven() {
     let fixture = Fixture::new();
     fixture.policy.send_modify(|policy| {
         let policy = Arc::make_mut(policy);
-        policy.applied.as_mut().expect("a policy").promises[0].revision = "1111111111111111".to_owned();
+        Arc::make_mut(policy.applied.as_mut().expect("a policy")).promises[0].revision = "1111111111111111".to_owned();
     });
     let text = text_of(get(fixture.public(), "/en").await.text());
     assert!(text.contains("0 kept, 0 broken, 2 unproven"), "{text}");

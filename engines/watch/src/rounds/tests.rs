@@ -76,7 +76,7 @@ fn declared(id: &str, every: i64, timeout: i64, observers: &[&str], target: Opti
 }
 
 fn config(probes: Vec<Declared>) -> Config {
-    let mut observers: Vec<ObserverId> = probes.iter().flat_map(|probe| probe.observers.clone()).collect();
+    let mut observers: Vec<ObserverId> = probes.iter().flat_map(|probe| probe.observers.to_vec()).collect();
     observers.sort_unstable();
     observers.dedup();
     let canaries = BTreeMap::new();
@@ -143,12 +143,13 @@ impl Simulation {
             match effect {
                 Effect::Ask(order) => {
                     let canary: ProbeId = "canary".parse().expect("a name");
-                    let (probe, observer) = match self.rounds.canaries.get(&order.number) {
-                        Some(observer) => (&canary, observer),
-                        None => {
-                            let lane = &self.rounds.lanes[&self.rounds.flights[&order.number].lane];
-                            (&lane.declared.id, &lane.observer)
-                        }
+                    let asked_of_lane = |flight: &Flight| {
+                        let lane = &self.rounds.lanes[&flight.lane];
+                        (&lane.declared.id, &lane.observer)
+                    };
+                    let (probe, observer) = match self.rounds.flights.get(&order.number) {
+                        Some(flight) => asked_of_lane(flight),
+                        None => (&canary, &self.rounds.canaries[&order.number]),
                     };
                     let (reading, took) = (self.world)(probe, observer, now.monotonic.0);
                     let took_at_most = took.min(order.timeout.micros());
