@@ -10,6 +10,7 @@ mod failure;
 mod figures;
 mod keys;
 mod mirror;
+mod remembering;
 mod roles;
 mod runtime;
 mod terminal;

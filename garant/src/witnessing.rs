@@ -1,6 +1,6 @@
 //! A witness, as the log sees it: asked over HTTP to cosign each checkpoint (C2SP tlog-witness).
 
-use engine::http::Request;
+use engine::http::{Request, header};
 use engine::net::Net;
 use event::Span;
 use journal::note::{Note, Signature, VerifierKey};
@@ -73,7 +73,8 @@ impl Peer {
                     Err(error) => failed(error.to_string(), None),
                 };
             }
-            match Refusal::known_size(response.status, &text) {
+            let content_type = response.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+            match Refusal::known_size(response.status, content_type.unwrap_or_default(), &text) {
                 Some(known) if known != old => old = known,
                 _ => return failed(format!("{} {}", response.status, text.trim_end()), None),
             }
