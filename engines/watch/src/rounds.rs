@@ -74,6 +74,11 @@ impl Outcome {
         }
     }
 
+    /// Whether it is a failure that may as well be of our own way out.
+    fn may_be_ours(&self) -> bool {
+        matches!(self, Self::Answered(answer) if answer.may_be_ours)
+    }
+
     /// Whether the other side answered as it should.
     fn is_good(&self) -> bool {
         matches!(self, Self::Answered(answer) if answer.reading == Reading::Up)
@@ -415,7 +420,8 @@ impl Rounds {
         };
         let uplink = self.uplinks.get_mut(&lane.observer);
         let Some(uplink) = uplink.filter(|_| lane.declared.probe.reaches_out() && done.outcome.is_failure()) else {
-            return self.settle(done, true, now, effects);
+            let believed = !done.outcome.may_be_ours();
+            return self.settle(done, believed, now, effects);
         };
         let Some(theirs) = uplink.is_theirs(done.started.monotonic, lane.doubted) else {
             uplink.hold(done);
@@ -493,7 +499,7 @@ impl Rounds {
             answer.text = format!("slower than {slow}: {}", answer.text);
         }
         if !believed && answer.reading == Reading::Down {
-            answer.text = format!("no canary answered either, so it may be our own way out: {}", answer.text);
+            answer.text = format!("no canary vouches for our own way out: {}", answer.text);
         }
         if flight.disturbed || too_late || (!believed && answer.reading == Reading::Down) {
             answer.reading = Reading::Unknown;

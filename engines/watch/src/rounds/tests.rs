@@ -102,6 +102,8 @@ struct Simulation {
     samples: Vec<Sample>,
     in_flight_most: usize,
     look_every: i64,
+    /// Failures may as well be of the observer's own way out.
+    no_way: bool,
 }
 
 impl Simulation {
@@ -118,7 +120,8 @@ impl Simulation {
         let clocks = ClockWatch::new(clock, Span::from_micros(look_every));
         let under_way = BinaryHeap::new();
         let (entries, samples) = (Vec::new(), Vec::new());
-        Self { hands, clocks, rounds, figures, world, under_way, entries, samples, in_flight_most: 0, look_every }
+        let (in_flight_most, no_way) = (0, false);
+        Self { hands, clocks, rounds, figures, world, under_way, entries, samples, in_flight_most, look_every, no_way }
     }
 
     fn moment(&self) -> Moment {
@@ -193,7 +196,8 @@ impl Simulation {
             let ended = self.moment();
             let started = Moment { wall: Time::from_micros(wall), monotonic: Monotonic(monotonic) };
             let reading = Reading::ALL[usize::from(reading)];
-            let outcome = Outcome::Answered(Answer::new(reading, format!("{reading:?}")));
+            let answer = Answer { may_be_ours: self.no_way, ..Answer::new(reading, format!("{reading:?}")) };
+            let outcome = Outcome::Answered(answer);
             let mut effects = Vec::new();
             self.rounds.answered(Done { number, started, ended, outcome }, ended, &mut effects);
             self.perform(effects);
@@ -447,6 +451,24 @@ fn a_dead_uplink_is_no_outage() {
         assert!(interval.start >= wall(150) && interval.start <= wall(160), "the first failure: {interval:?}");
         assert!(interval.end >= wall(450) && interval.end <= wall(461), "the first canary that answers: {interval:?}");
         assert_eq!(simulation.figures.counts().cut_off, 0);
+    }
+}
+
+/// No way to a network is our end or theirs: a canary that answers says that it is theirs, and without one nobody knows.
+#[test]
+fn no_way_to_a_network_is_an_outage_only_when_a_canary_says_so() {
+    for (with, expect) in [(false, vec![State::Up]), (true, vec![State::Up, State::Down])] {
+        let world: World = Box::new(move |probe, _, now| {
+            let down = probe.as_str() != "canary" && now > 150 * S;
+            (if down { Reading::Down } else { Reading::Up }, 1_000)
+        });
+        let probes = vec![declared("front", 10, 5, &["local"], None)];
+        let config = if with { with_canary(probes, &["local"]) } else { config(probes) };
+        let mut simulation = Simulation::new(&config, world);
+        simulation.no_way = true;
+        simulation.run(300);
+        assert_eq!(simulation.changes().iter().map(|change| change.1).collect::<Vec<_>>(), expect);
+        assert_eq!(simulation.coverage("local").contains(wall(200)), with, "unproven unless somebody vouches");
     }
 }
 

@@ -8,7 +8,7 @@ use engine::net::{Deadline, RecordType, ResolveFailure, Resolver};
 use policy::{Address, Section, Slot, Table, Value};
 
 use crate::config::Common;
-use crate::source::{Answer, Asking, Probe, Settings};
+use crate::source::{Answer, Asking, Probe, Settings, reason};
 
 /// Which records.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -108,8 +108,11 @@ impl Probe for Name {
         };
         let records = match resolver.records(&self.host, self.records, Deadline::within(asking.timeout)).await {
             Ok(records) => records,
-            Err(error) if error.failure == ResolveFailure::BadName => return Answer::unknown(error.to_string()),
-            Err(error) => return Answer::down(error.to_string()),
+            // A server that is named here is what is watched: its silence is its outage.
+            Err(error) if matches!(error.failure, ResolveFailure::Unreachable(_)) && !self.servers.is_empty() => {
+                return Answer::down(error.to_string());
+            }
+            Err(error) => return reason::no_name(&error),
         };
         let missing: Vec<&str> = self
             .expect

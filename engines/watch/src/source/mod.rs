@@ -73,6 +73,9 @@ pub struct Answer {
     pub value: Option<i64>,
     /// For detectors.
     pub symptoms: Vec<Symptom>,
+    /// Of a failure: that it may as well be our own way out. It counts when a canary answers, and is unknown when there is
+    /// none.
+    pub may_be_ours: bool,
 }
 
 impl Answer {
@@ -83,7 +86,7 @@ impl Answer {
             let end = (0..=TEXT_BYTES_MAX).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0);
             text.truncate(end);
         }
-        Self { reading, text, value: None, symptoms: Vec::new() }
+        Self { reading, text, value: None, symptoms: Vec::new(), may_be_ours: false }
     }
 
     /// All is well.

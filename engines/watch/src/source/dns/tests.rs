@@ -72,3 +72,26 @@ async fn records_are_looked_at() {
         assert!(answer.text.contains(text), "{table}: {}", answer.text);
     }
 }
+
+/// A name server that is named in the policy is what is watched: it is down when it is silent. What this machine can't ask
+/// for is unknown.
+#[tokio::test]
+async fn a_watched_name_server_that_is_silent_is_down() {
+    let closed = UdpSocket::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("bound");
+    let answer = ask(&plain(), "dns", &format!("host = \"shop.example\"\nserver = \"{closed}\"")).await;
+    assert_eq!(answer.reading, Reading::Down, "{}", answer.text);
+    assert!(answer.text.contains("no name server answers anything (127.0.0.1)"), "{}", answer.text);
+
+    let options = engine::net::Options { name_servers: vec![closed], extra_roots: None };
+    let clock = engine::clock::SimClock::starting_at(crate::source::testing::NOW);
+    let net = engine::net::Net::new(&options, std::sync::Arc::new(clock)).expect("a network");
+    for (kind, table) in [
+        ("dns", "host = \"shop.example\""),
+        ("tcp", "address = \"shop.example:80\""),
+        ("tls", "address = \"shop.example:443\""),
+        ("http", "url = \"http://shop.example/\""),
+    ] {
+        let answer = ask(&net, kind, table).await;
+        assert_eq!(answer.reading, Reading::Unknown, "{kind}: {}", answer.text);
+    }
+}
