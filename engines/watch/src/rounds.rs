@@ -434,12 +434,11 @@ impl Rounds {
         let Some(uplink) = uplink.filter(|_| lane.probe.reaches_out() && done.outcome.is_failure()) else {
             return self.settle(done, true, now, effects);
         };
-        match uplink.is_theirs(done.started.monotonic, lane.doubted) {
-            Some(theirs) => self.settle(done, theirs, now, effects),
-            None => {
-                uplink.hold(done);
-                self.ask_canaries(now, effects);
-            }
+        if let Some(theirs) = uplink.is_theirs(done.started.monotonic, lane.doubted) {
+            self.settle(done, theirs, now, effects);
+        } else {
+            uplink.hold(done);
+            self.ask_canaries(now, effects);
         }
     }
 
