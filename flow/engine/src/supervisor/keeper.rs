@@ -116,6 +116,7 @@ impl Keeper {
         // A plain handle would leave the engine running, watched by nobody, when the keeper is aborted.
         let mut task = AbortOnDropHandle::new(tokio::spawn(async move { engine.run(context).await }));
 
+        #[expect(clippy::disallowed_methods, reason = "a timer of tokio wants to know its first instant")]
         let mut checks = interval_at(Instant::now() + CHECK, CHECK);
         checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let patience = checks_of(self.engine.patience());
