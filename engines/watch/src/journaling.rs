@@ -167,6 +167,7 @@ mod tests {
                 })
             })
             .collect();
+        #[expect(clippy::disallowed_methods, reason = "the paused clock of tokio is the clock of this test")]
         let before = tokio::time::Instant::now();
         assert_eq!(in_order(futures).await, (0..10).collect::<Vec<_>>());
         assert_eq!(before.elapsed(), Duration::from_millis(100), "all at once");

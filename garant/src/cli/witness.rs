@@ -195,6 +195,7 @@ impl Serve {
                 .because(error)
                 .remedy("name another address with --listen")
         };
+        #[expect(clippy::disallowed_methods, reason = "this is where the witness starts")]
         let listener = tokio::net::TcpListener::bind(self.listen).await.map_err(|error| refused(&error))?;
         let address = listener.local_addr().map_err(|error| refused(&error))?;
         let failed =

@@ -284,6 +284,7 @@ fn bind(address: SocketAddr, key: &str) -> Result<TcpListener, Failure> {
             .because(&error)
             .remedy(format!("stop what uses that port, or name another in `{key}` of [pages]"))
     };
+    #[expect(clippy::disallowed_methods, reason = "this is where garant starts")]
     let listener = TcpListener::bind(address).map_err(refused)?;
     listener.set_nonblocking(true).map_err(refused)?;
     Ok(listener)

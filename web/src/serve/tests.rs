@@ -26,6 +26,7 @@ async fn start(limits: Limits) -> Server {
             }),
         )
         .route("/endless", get(|| async { vec![b'x'; 64 * 1024 * 1024] }));
+    #[expect(clippy::disallowed_methods, reason = "the test gives `web` its listener")]
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let stop = CancellationToken::new();
@@ -76,6 +77,7 @@ async fn it_serves() {
 #[tokio::test]
 async fn a_slow_header_is_not_waited_for() {
     let server = start(quick()).await;
+    #[expect(clippy::disallowed_methods, reason = "the test measures real time")]
     let before = Instant::now();
     let said_nothing = exchange(&server, b"").await;
     assert_eq!(said_nothing, "", "a connection without a request is closed");
@@ -115,6 +117,7 @@ async fn a_long_header_is_refused() {
 async fn more_connections_than_there_is_room_for() {
     let server = start(quick()).await;
     let (_idle, _silent) = (connect(&server).await, connect(&server).await);
+    #[expect(clippy::disallowed_methods, reason = "the test measures real time")]
     let before = Instant::now();
     let answer = exchange(&server, b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
     assert!(answer.ends_with("hello"), "{answer}");
@@ -152,6 +155,7 @@ async fn a_peer_that_does_not_read_is_cut_off() {
     for stream in &mut deaf {
         stream.write_all(b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("sent");
     }
+    #[expect(clippy::disallowed_methods, reason = "the test measures real time")]
     let before = Instant::now();
     let answer = exchange(&server, b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
     assert!(answer.ends_with("hello"), "{answer}");
@@ -168,6 +172,7 @@ async fn a_stop_lets_the_answer_under_way_end() {
     server.stop.cancel();
     let answer = read_to_end(&mut busy).await;
     assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("done"), "{answer}");
+    #[expect(clippy::disallowed_methods, reason = "the test measures real time")]
     let before = Instant::now();
     server.task.await.expect("no panic");
     assert!(

@@ -9,8 +9,8 @@ use engine::clock::ClockWatch;
 use event::Clock;
 
 use super::*;
-use crate::source::Asking;
 use crate::source::canary::Canary;
+use crate::source::{Asking, Level, Symptom};
 
 const S: i64 = 1_000_000;
 const START: i64 = 1_800_000_000;
@@ -100,6 +100,8 @@ struct Simulation {
     under_way: BinaryHeap<Reverse<UnderWay>>,
     entries: Vec<(ObserverId, Entry)>,
     samples: Vec<Sample>,
+    /// What the answers of these probes show to detectors.
+    symptoms: HashMap<&'static str, Symptom>,
     in_flight_most: usize,
     look_every: i64,
     /// Failures may as well be of the observer's own way out.
@@ -120,8 +122,22 @@ impl Simulation {
         let clocks = ClockWatch::new(clock, Span::from_micros(look_every));
         let under_way = BinaryHeap::new();
         let (entries, samples) = (Vec::new(), Vec::new());
+        let symptoms = HashMap::new();
         let (in_flight_most, no_way) = (0, false);
-        Self { hands, clocks, rounds, figures, world, under_way, entries, samples, in_flight_most, look_every, no_way }
+        Self {
+            hands,
+            clocks,
+            rounds,
+            figures,
+            world,
+            under_way,
+            entries,
+            samples,
+            symptoms,
+            in_flight_most,
+            look_every,
+            no_way,
+        }
     }
 
     fn moment(&self) -> Moment {
@@ -196,7 +212,9 @@ impl Simulation {
             let ended = self.moment();
             let started = Moment { wall: Time::from_micros(wall), monotonic: Monotonic(monotonic) };
             let reading = Reading::ALL[usize::from(reading)];
-            let answer = Answer { may_be_ours: self.no_way, ..Answer::new(reading, format!("{reading:?}")) };
+            let mut answer = Answer { may_be_ours: self.no_way, ..Answer::new(reading, format!("{reading:?}")) };
+            let lane = self.rounds.flights.get(&number).and_then(|flight| self.rounds.lanes.get(&flight.lane));
+            answer.symptoms.extend(lane.and_then(|lane| self.symptoms.get(lane.declared.id.as_str())).cloned());
             let outcome = Outcome::Answered(answer);
             let mut effects = Vec::new();
             self.rounds.answered(Done { number, started, ended, outcome }, ended, &mut effects);
@@ -769,4 +787,64 @@ fn a_year_passes_in_no_time() {
     assert!(low <= truth && truth <= high && high - low < 51 * 130, "{low} ≤ {truth} ≤ {high}");
     let covered = simulation.coverage("local").clip(Interval::new(wall(120), wall(52 * WEEK - 120)));
     assert_eq!(covered.length(), Span::from_secs(52 * WEEK - 240), "every minute observed");
+}
+
+/// Evidence is destroyed with its day. So what does not change is told again each day, state and findings, by each
+/// observer; what nobody is sure of at that moment is told when somebody is.
+#[test]
+fn what_does_not_change_is_told_each_day() {
+    const HOUR: i64 = 3600;
+    // In doubt from a minute before the first day is over, until an hour after.
+    let doubt = 50 + 24 * HOUR - 60..50 + 25 * HOUR;
+    let world: World = Box::new(move |probe, _, now| {
+        let unsure = probe.as_str() == "unsure" && doubt.contains(&(now / S));
+        (if unsure { Reading::Unknown } else { Reading::Up }, 100_000)
+    });
+    let names = ["gravelines", "strasbourg"];
+    let probes = vec![
+        declared("front", 60, 10, &names, None),
+        declared("disk", 60, 10, &["gravelines"], None),
+        declared("unsure", 60, 10, &["gravelines"], None),
+    ];
+    let mut simulation = Simulation::looking_every(60 * S, &config(probes), world);
+    let full = |level| {
+        let finding = "disk-full".parse().expect("a name");
+        Symptom { finding, level, lasting: Span::ZERO, text: "80 %".to_owned() }
+    };
+    simulation.symptoms.insert("disk", full(Level::Low));
+    simulation.run(HOUR);
+    simulation.symptoms.insert("disk", full(Level::High));
+    simulation.run(HOUR);
+    simulation.entries.clear();
+    simulation.run(48 * HOUR);
+
+    let seconds = |time: Time| (time.micros() - START * S) / S;
+    let mut told: BTreeMap<(&str, &str), Vec<i64>> = BTreeMap::new();
+    for (observer, entry) in &simulation.entries {
+        match entry {
+            Entry::Changed(changed) => {
+                assert_eq!((changed.state, changed.after), (State::Up, changed.by), "{changed:?}");
+                told.entry((observer.as_str(), changed.probe.as_str())).or_default().push(seconds(changed.by));
+            }
+            Entry::Finding(finding) => {
+                assert!(finding.open && finding.after == finding.by, "{finding:?}");
+                told.entry((observer.as_str(), finding.finding.as_str())).or_default().push(seconds(finding.by));
+            }
+            Entry::Detail(detail) => panic!("nothing new is explained: {detail:?}"),
+            _ => {}
+        }
+    }
+    // The samples of a probe are a minute apart, so each telling is up to a minute later than the day.
+    for (whose, first, second) in [
+        (("gravelines", "front"), 24 * HOUR, 48 * HOUR),
+        (("strasbourg", "front"), 24 * HOUR, 48 * HOUR),
+        (("gravelines", "disk"), 24 * HOUR, 48 * HOUR),
+        (("gravelines", "disk-full"), 24 * HOUR, 48 * HOUR),
+        (("gravelines", "unsure"), 25 * HOUR, 49 * HOUR),
+    ] {
+        let [day, next] = told[&whose][..] else { panic!("{whose:?} is told at {:?}", told[&whose]) };
+        assert!((first..=first + 61).contains(&day), "{whose:?}: {day}");
+        assert!((second..=second + 121).contains(&next), "{whose:?}: {next}");
+    }
+    assert_eq!(told.len(), 5, "{told:?}");
 }

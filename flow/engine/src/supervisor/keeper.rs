@@ -123,6 +123,7 @@ impl Keeper {
             None => tokio::spawn(work),
         });
 
+        #[expect(clippy::disallowed_methods, reason = "a timer of tokio wants to know its first instant")]
         let mut checks = interval_at(Instant::now() + CHECK, CHECK);
         checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let patience = checks_of(self.engine.patience());

@@ -263,6 +263,7 @@ async fn floors_stop_from_the_top_and_a_deaf_engine_stops_nobody_else() {
     let board = supervisor.board();
     let running = start(&world, supervisor);
     tokio::time::sleep(Duration::from_secs(10)).await;
+    #[expect(clippy::disallowed_methods, reason = "the paused clock of tokio is the clock of this test")]
     let before = tokio::time::Instant::now();
     let ended = stop(&world, running).await;
 
@@ -306,6 +307,7 @@ async fn ready_once_everybody_has_ticked() {
     let supervisor = supervisor(&world, [late, healthy_engine("watch", 4)]);
     let mut board = supervisor.board();
     let running = start(&world, supervisor);
+    #[expect(clippy::disallowed_methods, reason = "the paused clock of tokio is the clock of this test")]
     let before = tokio::time::Instant::now();
     assert!(!board.ready());
     board.wait_ready().await;

@@ -1,5 +1,5 @@
 //! The mutation campaign: every way we could think of to deceive a reader, by attacker, each with what finds it and how
-//! it is named. Promises JO-2 (the log can't be changed unnoticed) and BX-5 (a stranger verifies it).
+//! it is named. Promises BX-4 (history can't be rewritten unnoticed) and BX-2 (the log shows tampering to an outsider).
 
 mod with_key;
 mod without_key;

@@ -207,3 +207,6 @@ impl Engine for Judge {
         Box::pin(self.judge(context))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,7 @@ use crate::source::testing::{ask, plain};
 /// A name server for one question at a time (RFC 1035, section 4): `shop.example` has two A records, an MX and a TXT;
 /// nothing else exists; `broken.example` makes it fail.
 async fn name_server() -> SocketAddr {
+    #[expect(clippy::disallowed_methods, reason = "the test is the other side")]
     let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
     let address = socket.local_addr().expect("bound");
     tokio::spawn(async move {
