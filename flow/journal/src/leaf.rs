@@ -7,6 +7,8 @@
 
 use std::str;
 
+use event::{Retention, kind_named};
+
 use crate::Hash;
 use crate::tile::parse_decimal;
 
@@ -64,6 +66,15 @@ impl Leaf {
     /// `team:`, so that nothing can be hidden behind a new name.
     pub fn is_public(&self) -> bool {
         !self.coarse.starts_with(TEAM)
+    }
+
+    /// The retention class of its payload, as far as the leaf tells: a public kind that this release does not know is taken
+    /// for evidence, which a destruction in the log may cover.
+    pub fn retention(&self) -> Retention {
+        if !self.is_public() {
+            return Retention::Audit;
+        }
+        kind_named(&self.coarse).map_or(Retention::Evidence, |kind| kind.retention)
     }
 }
 

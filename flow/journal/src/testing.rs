@@ -174,16 +174,18 @@ impl Log {
         sequence
     }
 
-    /// Destroys what was recorded on a day in the class `evidence` (public kinds) or `audit`, and says so in the log.
+    /// Destroys what was recorded on a day in a class, and says so in the log.
     pub fn destroy(&mut self, class: event::Retention, day: event::Day) -> u64 {
-        let mut entries = 0;
-        for entry in &mut self.entries {
-            let class_of = if entry.leaf.is_public() { event::Retention::Evidence } else { event::Retention::Audit };
-            if event::Day::of_hour(entry.leaf.hour) == day && class_of == class && entry.payload.take().is_some() {
-                entries += 1;
-            }
-        }
+        let entries = self.forget(class, day);
         self.append(&event::journal::Destroyed { class: class.as_str().to_owned(), day, entries })
+    }
+
+    /// Destroys it, and says nothing. Returns how many entries it concerned.
+    pub fn forget(&mut self, class: event::Retention, day: event::Day) -> u64 {
+        let of_that_day = |entry: &&mut Entry| {
+            event::Day::of_hour(entry.leaf.hour) == day && entry.leaf.retention() == class && entry.payload.is_some()
+        };
+        self.entries.iter_mut().filter(of_that_day).map(|entry| entry.payload = None).count() as u64
     }
 
     /// The envelope of an entry, while it can be read.
