@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::io;
 
+use serde_json::Value;
+
 use event::{Body, BootId, Envelope, InstallationId, Kind, Observed, ObserverId, Span, Time};
 
 use crate::audit::Source;
@@ -265,6 +267,39 @@ impl Log {
         match writer.finish(&extras) {
             Ok(_) => files,
             Err(_) => Files::default(),
+        }
+    }
+}
+
+/// Each way to spoil one place of a document, one after another.
+pub fn spoiled(document: &Value) -> Vec<Value> {
+    let extremes = || [i64::MIN, i64::MIN + 1, -1, 0, 1, i64::MAX / 1000, i64::MAX - 1, i64::MAX].map(Value::from);
+    match document {
+        Value::Number(_) => extremes().into_iter().chain([Value::from(u64::MAX), Value::Null]).collect(),
+        Value::String(_) => vec![Value::from(""), Value::from("x".repeat(300)), Value::from(0)],
+        Value::Bool(yes) => vec![Value::from(!yes), Value::Null],
+        Value::Null => Vec::new(),
+        Value::Array(items) => {
+            let with = |place: usize, new: Value| {
+                let mut items = items.clone();
+                items[place] = new;
+                Value::Array(items)
+            };
+            let inside = items.iter().enumerate().flat_map(|(place, item)| {
+                spoiled(item).into_iter().map(move |new| with(place, new)).collect::<Vec<_>>()
+            });
+            let twice = Value::Array(items.iter().chain(items).cloned().collect());
+            inside.chain([Value::Array(Vec::new()), twice]).collect()
+        }
+        Value::Object(keys) => {
+            let inside = keys.iter().flat_map(|(key, item)| {
+                spoiled(item).into_iter().map(|new| {
+                    let mut keys = keys.clone();
+                    keys.insert(key.clone(), new);
+                    Value::Object(keys)
+                })
+            });
+            inside.collect()
         }
     }
 }

@@ -89,7 +89,7 @@ impl History {
     pub(super) fn entry(&mut self, seen: &Seen<'_>) -> Result<(), AuditError> {
         let leaf = &seen.leaf;
         let at = |sequence, finding| AuditError::of_entry(seen.payload_path, sequence, finding);
-        let hour_start = Time::from_secs(leaf.hour.saturating_mul(3600));
+        let hour_start = Time::from_secs(leaf.hour * 3600);
         let (mut earliest, mut latest, mut stepped_back) = (hour_start, hour_start + REST_OF_HOUR, None);
         match &seen.envelope {
             Some(envelope) => {

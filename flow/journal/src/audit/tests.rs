@@ -1,6 +1,7 @@
 //! The mutation campaign: every way we could think of to deceive a reader, by attacker, each with what finds it and how
 //! it is named. Promises JO-2 (the log can't be changed unnoticed) and BX-5 (a stranger verifies it).
 
+mod hostile;
 mod with_key;
 mod without_key;
 
