@@ -58,8 +58,8 @@ impl Configuration {
         unchanged.into_iter().find(|(_, same)| !same).map(|(key, _)| key)
     }
 
-    /// How long payloads of a class are kept.
-    pub(crate) fn kept(&self, class: Retention) -> Span {
+    /// How long payloads of a class are kept; `None` for as long as the log.
+    pub(crate) fn kept(&self, class: Retention) -> Option<Span> {
         self.shared.journal.retention.of(class)
     }
 

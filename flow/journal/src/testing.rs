@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::io;
 
+use serde_json::Value;
+
 use event::{Body, BootId, Envelope, InstallationId, Kind, Observed, ObserverId, Span, Time};
 
 use crate::audit::Source;
@@ -174,16 +176,18 @@ impl Log {
         sequence
     }
 
-    /// Destroys what was recorded on a day in the class `evidence` (public kinds) or `audit`, and says so in the log.
+    /// Destroys what was recorded on a day in a class, and says so in the log.
     pub fn destroy(&mut self, class: event::Retention, day: event::Day) -> u64 {
-        let mut entries = 0;
-        for entry in &mut self.entries {
-            let class_of = if entry.leaf.is_public() { event::Retention::Evidence } else { event::Retention::Audit };
-            if event::Day::of_hour(entry.leaf.hour) == day && class_of == class && entry.payload.take().is_some() {
-                entries += 1;
-            }
-        }
+        let entries = self.forget(class, day);
         self.append(&event::journal::Destroyed { class: class.as_str().to_owned(), day, entries })
+    }
+
+    /// Destroys it, and says nothing. Returns how many entries it concerned.
+    pub fn forget(&mut self, class: event::Retention, day: event::Day) -> u64 {
+        let of_that_day = |entry: &&mut Entry| {
+            event::Day::of_hour(entry.leaf.hour) == day && entry.leaf.retention() == class && entry.payload.is_some()
+        };
+        self.entries.iter_mut().filter(of_that_day).map(|entry| entry.payload = None).count() as u64
     }
 
     /// The envelope of an entry, while it can be read.
@@ -263,6 +267,39 @@ impl Log {
         match writer.finish(&extras) {
             Ok(_) => files,
             Err(_) => Files::default(),
+        }
+    }
+}
+
+/// Each way to spoil one place of a document, one after another.
+pub fn spoiled(document: &Value) -> Vec<Value> {
+    let extremes = || [i64::MIN, i64::MIN + 1, -1, 0, 1, i64::MAX / 1000, i64::MAX - 1, i64::MAX].map(Value::from);
+    match document {
+        Value::Number(_) => extremes().into_iter().chain([Value::from(u64::MAX), Value::Null]).collect(),
+        Value::String(_) => vec![Value::from(""), Value::from("x".repeat(300)), Value::from(0)],
+        Value::Bool(yes) => vec![Value::from(!yes), Value::Null],
+        Value::Null => Vec::new(),
+        Value::Array(items) => {
+            let with = |place: usize, new: Value| {
+                let mut items = items.clone();
+                items[place] = new;
+                Value::Array(items)
+            };
+            let inside = items.iter().enumerate().flat_map(|(place, item)| {
+                spoiled(item).into_iter().map(move |new| with(place, new)).collect::<Vec<_>>()
+            });
+            let twice = Value::Array(items.iter().chain(items).cloned().collect());
+            inside.chain([Value::Array(Vec::new()), twice]).collect()
+        }
+        Value::Object(keys) => {
+            let inside = keys.iter().flat_map(|(key, item)| {
+                spoiled(item).into_iter().map(|new| {
+                    let mut keys = keys.clone();
+                    keys.insert(key.clone(), new);
+                    Value::Object(keys)
+                })
+            });
+            inside.collect()
         }
     }
 }

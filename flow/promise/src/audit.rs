@@ -233,7 +233,7 @@ impl Recheck {
     /// The payload of a public entry recorded in this hour since the epoch is destroyed. That its destruction was
     /// recorded is for the caller to see to. Call it in the place of [`entry`](Self::entry).
     pub fn destroyed(&mut self, hour: i64) {
-        self.reach = self.reach.max(Some(Time::from_secs((hour + 1) * 3600) + RETOLD_WITHIN));
+        self.reach = self.reach.max(Some(Time::from_secs(hour.saturating_add(1).saturating_mul(3600)) + RETOLD_WITHIN));
     }
 
     /// The entry `sequence`, in the order of the log; `None` when its payload is not for us.

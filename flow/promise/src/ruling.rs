@@ -143,6 +143,6 @@ pub(crate) fn at_least(low: i64, high: i64, target: Ppb) -> (Outcome, Figure) {
 
 /// Whether more than half of what `target` leaves to go wrong in `whole` is spent.
 pub(crate) fn at_risk(spent: Span, whole: Span, target: Ppb) -> bool {
-    let budget = i128::from(Ppb::ONE.parts() - target.parts()) * i128::from(whole.micros());
+    let budget = (i128::from(Ppb::ONE.parts()) - i128::from(target.parts())) * i128::from(whole.micros());
     2 * i128::from(spent.micros()) * i128::from(Ppb::ONE.parts()) > budget
 }

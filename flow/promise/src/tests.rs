@@ -2,6 +2,7 @@
 
 mod audit;
 mod fold;
+mod hostile;
 mod model;
 mod objectives;
 mod random;

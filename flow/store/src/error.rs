@@ -104,6 +104,14 @@ pub enum StoreError {
         /// The day.
         day: Day,
     },
+    /// The class is kept as long as the log.
+    #[error("the {} payloads of {day} are kept as long as the log: they are never destroyed", class.as_str())]
+    KeptForEver {
+        /// Retention class.
+        class: Retention,
+        /// The day.
+        day: Day,
+    },
     /// The store was opened for reading only.
     #[error("this store was opened for reading only: hand writes over to the running `garant`")]
     ReadOnly,

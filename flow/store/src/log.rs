@@ -120,7 +120,7 @@ pub trait Journal: Send + Sync {
     /// The UTC days before `day` whose payloads of the class are still there, with how many entries each has.
     async fn days_before(&self, class: Retention, day: Day) -> Result<Vec<(Day, u64)>, StoreError>;
 
-    /// Destroys the payloads of one class and day, in the database and its write-ahead log, then the key that opens every
+    /// Destroys the payloads of one class (not [`Retention::Permanent`]) and day, in the database and its write-ahead log, then the key that opens every
     /// copy of them. Leaves, hashes and proofs stay. Returns how many entries it concerned; 0 when it was done before.
     /// Started again after a crash, it finishes the work.
     async fn destroy(&self, class: Retention, day: Day) -> Result<u64, StoreError>;

@@ -55,8 +55,6 @@ pub(super) struct History {
     pub(super) keys: KeyEvents,
     pub(super) policy: LatestPolicy,
     missing: BTreeMap<Day, Missing>,
-    /// Whether a `journal.destroyed` is itself without payload.
-    destruction_missing: bool,
     pub(super) disclosed: u64,
     pub(super) withheld: u64,
     pub(super) destroyed: u64,
@@ -73,7 +71,6 @@ impl History {
             keys: KeyEvents::default(),
             policy: LatestPolicy::Never,
             missing: BTreeMap::new(),
-            destruction_missing: false,
             disclosed: 0,
             withheld: 0,
             destroyed: 0,
@@ -92,7 +89,7 @@ impl History {
     pub(super) fn entry(&mut self, seen: &Seen<'_>) -> Result<(), AuditError> {
         let leaf = &seen.leaf;
         let at = |sequence, finding| AuditError::of_entry(seen.payload_path, sequence, finding);
-        let hour_start = Time::from_secs(leaf.hour.saturating_mul(3600));
+        let hour_start = Time::from_secs(leaf.hour * 3600);
         let (mut earliest, mut latest, mut stepped_back) = (hour_start, hour_start + REST_OF_HOUR, None);
         match &seen.envelope {
             Some(envelope) => {
@@ -100,6 +97,9 @@ impl History {
                 (earliest, latest) = (envelope.recorded_at, envelope.recorded_at);
                 self.disclosed += 1;
                 stepped_back = self.learn(leaf.sequence, envelope);
+            }
+            None if leaf.retention() == Retention::Permanent => {
+                return Err(at(leaf.sequence, hidden(&leaf.coarse, leaf.hour)));
             }
             None if leaf.is_public() => self.miss(leaf, seen.payload_path),
             None => self.withheld += 1,
@@ -166,7 +166,6 @@ impl History {
         if leaf.coarse == Applied::KIND.name {
             self.policy = LatestPolicy::Destroyed;
         }
-        self.destruction_missing |= leaf.coarse == Destroyed::KIND.name;
         let missing = self.missing.entry(Day::of_hour(leaf.hour)).or_insert_with(|| Missing {
             count: 0,
             sequence: leaf.sequence,
@@ -177,13 +176,8 @@ impl History {
     }
 
     /// After the last entry: is everything that is missing covered by a destruction?
-    ///
-    /// A destruction is itself an entry that is destroyed in its turn, so of the oldest days the log may no longer say by
-    /// name that they are gone. They are covered when a later day is known to be destroyed, and when the leaf of a
-    /// destruction without payload shows that there was one.
     pub(super) fn finish(&mut self) -> Result<(), AuditError> {
         let evidence = || self.destroyed_days.iter().filter(|day| day.class == Retention::Evidence.as_str());
-        let newest_destroyed = evidence().map(|destroyed| destroyed.day).max();
         for (day, missing) in &self.missing {
             let at = |finding| AuditError::of_entry(&missing.path, missing.sequence, finding);
             let destroyed =
@@ -193,7 +187,6 @@ impl History {
                     return Err(at(Finding::HiddenBeyond { day: *day, missing: missing.count, destroyed }));
                 }
                 Some(_) => {}
-                None if self.destruction_missing && newest_destroyed > Some(*day) => {}
                 None => return Err(at(Finding::Hidden { coarse: missing.coarse.clone(), day: *day })),
             }
         }
@@ -203,4 +196,9 @@ impl History {
         }
         Ok(())
     }
+}
+
+/// A public entry that is not disclosed.
+fn hidden(coarse: &str, hour: i64) -> Finding {
+    Finding::Hidden { coarse: coarse.to_owned(), day: Day::of_hour(hour) }
 }

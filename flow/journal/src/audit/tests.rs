@@ -1,6 +1,7 @@
 //! The mutation campaign: every way we could think of to deceive a reader, by attacker, each with what finds it and how
 //! it is named. Promises BX-4 (history can't be rewritten unnoticed) and BX-2 (the log shows tampering to an outsider).
 
+mod hostile;
 mod with_key;
 mod without_key;
 
@@ -167,16 +168,71 @@ fn destruction_is_provable() {
     log.destroy(Retention::Evidence, first_day);
     let report = run(&log.export(), &pinned(&log)).expect("destroyed as the log says");
     assert_eq!(log.head(604).root, root_before);
-    assert_eq!(report.destroyed, 61, "up to midnight: two at 23:00 and one at each of 59 minutes");
+    assert_eq!(report.destroyed, 60, "up to midnight: the policy and one at each of 59 minutes; not the opening");
     assert_eq!(report.destroyed_days.len(), 2);
     assert_eq!(report.destroyed_days[1].day, first_day);
-    // Once the word of the destruction is itself destroyed, the next destruction vouches for it.
+    // The word of a destruction outlives the retention of what it is about.
     let day_of_word = log.now.day();
     for later in [first_day.days() + 1, day_of_word.days()] {
         log.advance(Span::from_days(400));
         log.destroy(Retention::Evidence, event::Day::from_days(later));
     }
-    run(&log.export(), &pinned(&log)).expect("destroyed in order of age");
+    let report = run(&log.export(), &pinned(&log)).expect("destroyed day by day");
+    assert_eq!(report.destroyed_days.len(), 4, "each destruction is still told");
+}
+
+/// Everything that can be destroyed, by day and in order of age, as retention does it.
+fn destroy_all(log: &mut Log) {
+    log.advance(Span::from_days(2000));
+    let days: std::collections::BTreeSet<_> =
+        log.entries.iter().map(|entry| event::Day::of_hour(entry.leaf.hour)).collect();
+    for day in days {
+        for class in [Retention::Audit, Retention::Evidence] {
+            log.destroy(class, day);
+        }
+    }
+}
+
+/// Its keys, its clock and its destructions are what the log can be checked by: they are kept as long as the log.
+#[test]
+fn what_the_log_says_of_itself_outlives_retention() {
+    // Who pinned the old key follows the announcement, and a genuine checkpoint of the old key is still one.
+    let (during, mut after) = rotated();
+    destroy_all(&mut after);
+    let old = Trust { vkey: Some(test_key(1, ORIGIN).vkey()), ..Trust::default() };
+    let new = Trust { vkey: Some(test_key(2, ORIGIN).vkey()), ..Trust::default() };
+    let since = Trust { since: Some(log().checkpoint(604)), ..new };
+    for trust in [&old, &since] {
+        let report = run(&after.export(), trust).expect("rotated as announced");
+        assert_eq!(report.standing, Standing::Authenticated);
+        assert!(report.destroyed > 300, "{}", report.destroyed);
+    }
+    // The retired key stays retired.
+    let thief = Log { keys: vec![test_key(1, ORIGIN)], ..after.clone() };
+    found("retired", &thief.export(), &old, Meaning::OtherKey, &["only by", "entry 615"]);
+
+    // A clock that was set back, and said so.
+    let mut stepped = log();
+    let before = stepped.now;
+    stepped.advance(Span::from_secs(-3600));
+    stepped.append(&event::engine::ClockStepped { from: before, to: stepped.now });
+    grow(&mut stepped, 200);
+    destroy_all(&mut stepped);
+    let report = run(&stepped.export(), &pinned(&stepped)).expect("an honest step");
+    assert_eq!(report.remarks, Vec::<String>::new());
+
+    // So no such entry is ever destroyed: without its payload it is hidden, whatever a destruction says.
+    let places = [0, 604, 615, during.entries.len()];
+    for sequence in places {
+        let mut hidden = after.clone();
+        let day = event::Day::of_hour(hidden.entries[sequence].leaf.hour);
+        hidden.entries[sequence].payload = None;
+        for class in ["evidence", "permanent"] {
+            hidden.append(&event::journal::Destroyed { class: class.into(), day, entries: 9999 });
+        }
+        let what = format!("entry {sequence}, ");
+        found(&what, &hidden.export(), &Trust::default(), Meaning::AlteredWithoutKey, &["journal.", "not disclosed"]);
+    }
 }
 
 #[test]

@@ -19,7 +19,7 @@ CREATE TABLE entry (
 -- Payloads, sealed, until their day is destroyed.
 CREATE TABLE payload (
     sequence INTEGER PRIMARY KEY,
-    class    INTEGER NOT NULL,                -- retention class: 1 evidence, 2 audit
+    class    INTEGER NOT NULL,                -- retention class: 1 evidence, 2 audit, 3 permanent
     day      INTEGER NOT NULL,                -- UTC day of recording, since 1970-01-01
     sealed   BLOB    NOT NULL                 -- nonce, then AES-256-GCM of salt and payload
 ) STRICT;

@@ -243,6 +243,8 @@ pub async fn a_destroyed_day_keeps_its_proofs(subject: &Subject) {
     journal.append(events(1, 0..30)).await.expect("appended");
     let refused = journal.destroy(Retention::Evidence, today).await;
     assert!(matches!(refused, Err(StoreError::DayNotOver { .. })), "{refused:?}");
+    let refused = journal.destroy(Retention::Permanent, event::Day::from_days(0)).await;
+    assert!(matches!(refused, Err(StoreError::KeptForEver { .. })), "{refused:?}");
 
     subject.clock.advance(Span::from_days(1));
     journal.append(events(1, 30..40)).await.expect("appended");
@@ -250,15 +252,15 @@ pub async fn a_destroyed_day_keeps_its_proofs(subject: &Subject) {
     let head = journal.head().await.expect("a head");
     let proof = journal.inclusion(4, head.size).await.expect("a proof");
     let tomorrow = subject.clock_day();
-    // Of thirty, every third is for the team; and the entry that opened the log is evidence.
-    assert_eq!(journal.days_before(Retention::Evidence, tomorrow).await.expect("days"), [(today, 21)]);
+    // Of thirty, every third is for the team; and the entry that opened the log is kept as long as the log.
+    assert_eq!(journal.days_before(Retention::Evidence, tomorrow).await.expect("days"), [(today, 20)]);
     assert_eq!(journal.days_before(Retention::Audit, tomorrow).await.expect("days"), [(today, 10)]);
     assert_eq!(journal.days_before(Retention::Audit, today).await.expect("days"), []);
 
     assert_eq!(journal.destroy(Retention::Audit, today).await.expect("destroyed"), 10);
     assert_eq!(journal.destroy(Retention::Audit, today).await.expect("done before"), 0);
     assert_eq!(journal.days_before(Retention::Audit, tomorrow).await.expect("days"), []);
-    assert_eq!(journal.days_before(Retention::Evidence, tomorrow).await.expect("days"), [(today, 21)]);
+    assert_eq!(journal.days_before(Retention::Evidence, tomorrow).await.expect("days"), [(today, 20)]);
 
     let after = check_whole_log(subject).await;
     for (before, after) in before.iter().zip(&after) {

@@ -108,6 +108,7 @@ pub(super) const fn class_number(class: Retention) -> i64 {
     match class {
         Retention::Evidence => 1,
         Retention::Audit => 2,
+        Retention::Permanent => 3,
     }
 }
 

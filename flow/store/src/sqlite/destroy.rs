@@ -27,6 +27,9 @@ pub(super) struct Destruction {
 
 impl Destruction {
     pub(super) fn begin(log: &Log, class: Retention, day: Day) -> Result<Result<Self, StoreError>, Failure> {
+        if class == Retention::Permanent {
+            return Ok(Err(StoreError::KeptForEver { class, day }));
+        }
         if day >= log.clock.now().day() {
             return Ok(Err(StoreError::DayNotOver { class, day }));
         }

@@ -45,7 +45,7 @@ impl Retention {
     async fn destroy_what_is_due(&self, context: &Context) -> Result<(), EngineError> {
         let configuration = self.configuration.borrow().clone();
         for class in Class::ALL {
-            let kept = configuration.kept(class);
+            let Some(kept) = configuration.kept(class) else { continue };
             // A day is due once its last instant is older than what is kept.
             let first_kept = (context.clock.now() - kept).day();
             for (day, entries) in context.journal.days_before(class, first_kept).await? {
