@@ -1,27 +1,60 @@
 //! What can be asked: one file per kind of probe.
 //!
-//! A new kind is one file here and one line in [`crate::KINDS`].
+//! A new kind is one file here and one line in `kinds!`.
 
 use std::fmt::Debug;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use engine::net::Net;
-use event::{Clock, FindingId, Span, Time};
+use event::{Clock, FindingId, ObserverId, Span, Time};
+use policy::{Document, SectionDoc};
 
 pub use store::Reading;
 
-pub mod canary;
-pub mod dns;
-pub mod heartbeat;
-pub mod host;
-pub mod http;
-pub mod tcp;
-pub mod tls;
+use crate::config::Declared;
 
+pub mod canary;
 mod reason;
 #[cfg(test)]
 pub(crate) mod testing;
+
+/// A kind of probe: where the policy declares it, and who reads it there.
+pub struct Kind {
+    /// `http`, as in `[[probe.http]]` and in the public policy.
+    pub name: &'static str,
+    pub(crate) read: fn(&mut Document, &[ObserverId]) -> Vec<Declared>,
+    pub(crate) reference: fn() -> SectionDoc,
+}
+
+/// Each kind is the name of its file and of its table in the policy, and the type of its settings there.
+macro_rules! kinds {
+    ($($name:ident: $settings:ident;)*) => {
+        $(pub mod $name;)*
+
+        /// All kinds, in the order of `docs/policy.md`.
+        pub const KINDS: &[Kind] = &[$(
+            Kind {
+                name: stringify!($name),
+                read: |document, observers| {
+                    let settings = document.tables::<$name::$settings>(concat!("probe.", stringify!($name)));
+                    let declared = |settings| Declared::new(stringify!($name), settings, observers);
+                    settings.into_iter().map(declared).collect()
+                },
+                reference: || SectionDoc::of::<$name::$settings>(concat!("probe.", stringify!($name)), true),
+            },
+        )*];
+    };
+}
+
+kinds! {
+    http: Http;
+    tcp: Tcp;
+    tls: Tls;
+    dns: Dns;
+    heartbeat: Expected;
+    host: Host;
+}
 
 /// Longest text of an answer, in bytes; what is longer is cut.
 pub const TEXT_BYTES_MAX: usize = 500;
