@@ -135,12 +135,12 @@ fn an_address_has_so_many_places() {
     drop(first);
     assert!(enter("192.0.2.1").is_some(), "a place was given back");
     drop(second);
-    let _places = (enter("2001:db8:0:1::1"), enter("2001:db8:0:1:ffff::2"));
+    let places = (enter("2001:db8:0:1::1"), enter("2001:db8:0:1:ffff::2"));
     assert!(enter("2001:db8:0:1::3").is_none(), "one network");
     assert!(enter("2001:db8:0:2::3").is_some(), "another network");
-    let _many: Vec<_> = (0..10).map(|_| enter("127.0.0.1").expect("not bounded")).collect();
+    let many: Vec<_> = (0..10).map(|_| enter("127.0.0.1").expect("not bounded")).collect();
     assert!(enter("::1").is_some());
-    drop((_places, _many));
+    drop((places, many));
     assert!(crowd.lock().is_empty(), "nothing is left behind");
 }
 
