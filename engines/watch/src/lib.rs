@@ -33,7 +33,7 @@ pub mod source;
 mod uplink;
 
 pub use config::{Common, Config, Declared, Options};
-pub use figures::{Counts, Figures, Standing};
+pub use figures::{Counts, Expiry, Figures, Phases, Standing};
 pub use run::Watch;
 pub use source::{KINDS, Kind};
 

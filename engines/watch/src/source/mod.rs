@@ -13,6 +13,7 @@ use policy::{Document, SectionDoc};
 pub use store::Reading;
 
 use crate::config::Declared;
+use crate::figures::{Expiry, Phases};
 
 pub mod canary;
 mod reason;
@@ -104,6 +105,10 @@ pub struct Answer {
     pub text: String,
     /// A figure in the unit of the kind; see the kind.
     pub value: Option<i64>,
+    /// Where the time went, as far as it got.
+    pub phases: Phases,
+    /// When the certificate that was shown expires.
+    pub certificate: Option<Expiry>,
     /// For detectors.
     pub symptoms: Vec<Symptom>,
 }
@@ -116,7 +121,7 @@ impl Answer {
             let end = (0..=TEXT_BYTES_MAX).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0);
             text.truncate(end);
         }
-        Self { reading, text, value: None, symptoms: Vec::new() }
+        Self { reading, text, value: None, phases: Phases::default(), certificate: None, symptoms: Vec::new() }
     }
 
     /// All is well.
@@ -143,6 +148,14 @@ impl Answer {
     #[must_use]
     pub fn with_value(mut self, value: i64) -> Self {
         self.value = Some(value);
+        self
+    }
+
+    /// The same with where the time went and, over TLS, whose certificate was shown.
+    pub(crate) fn with_connection(mut self, phases: Phases, peer: Option<&engine::net::Peer>) -> Self {
+        self.phases = phases;
+        self.certificate =
+            peer.and_then(|peer| peer.certificate.as_ref()).map(|certificate| Expiry::at(certificate.not_after));
         self
     }
 }
