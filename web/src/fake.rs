@@ -239,14 +239,16 @@ pub(crate) fn applied() -> Applied {
     Applied {
         revision: "fedcba9876543210".to_owned(),
         services: vec![Service { id: "shop".parse().expect("a name"), title: text("La boutique", "The shop") }],
-        probes: vec![Probe {
-            id: "shop-answers".parse().expect("a name"),
-            kind: "http".to_owned(),
-            service: "shop".parse().expect("a name"),
-            every: Span::from_secs(10),
-            observers: vec!["gravelines".parse().expect("a name"), "strasbourg".parse().expect("a name")],
-            agreement: Agreement::Majority,
-        }],
+        probes: [("shop-answers", "http", 10), ("nightly", "heartbeat", 900)]
+            .map(|(id, kind, every)| Probe {
+                id: id.parse().expect("a name"),
+                kind: kind.to_owned(),
+                service: "shop".parse().expect("a name"),
+                every: Span::from_secs(every),
+                observers: vec!["gravelines".parse().expect("a name"), "strasbourg".parse().expect("a name")],
+                agreement: Agreement::Majority,
+            })
+            .to_vec(),
         findings: Vec::new(),
         maintenance: vec![Maintenance {
             services: vec!["shop".parse().expect("a name")],
