@@ -39,8 +39,11 @@ impl Running {
         let nothing = || Failure::new(format!("no garant runs on the data directory {}", data.display()));
         let remedy = "start it with `garant up`, or name another directory with --data";
         let text = fs::read(&path).map_err(|error| nothing().because(&error).remedy(remedy))?;
-        let running: Self = serde_json::from_slice(&text)
-            .map_err(|error| Failure::new(format!("{} can't be read", path.display())).because(&error))?;
+        let running: Self = serde_json::from_slice(&text).map_err(|error| {
+            Failure::new(format!("{} can't be read", path.display()))
+                .because(&error)
+                .remedy("start `garant up` anew: it writes the file again")
+        })?;
         let alive = rustix::process::Pid::from_raw(running.pid)
             .is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH));
         if alive { Ok(running) } else { Err(nothing().remedy(remedy)) }

@@ -105,7 +105,11 @@ fn read(path: &Path) -> Result<Option<SigningKey>, Failure> {
         return Err(failed("can be read by others than its owner")
             .remedy(format!("rotate it if others may have read it; then `chmod 600 {}`", path.display())));
     }
-    let key = SigningKey::from_text(text.trim_end()).map_err(|error| failed("is none").because(&error))?;
+    let key = SigningKey::from_text(text.trim_end()).map_err(|error| {
+        failed("can't be used").because(&error).remedy(
+            "put the right file back; if it is lost, `garant log succeed --reason …` opens a new log that cites this one",
+        )
+    })?;
     Ok(Some(key))
 }
 

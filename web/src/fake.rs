@@ -24,7 +24,7 @@ use store::{Entry, Fault, Head, Payload, StorageHealth, StoreError};
 use tokio::sync::watch;
 use tower::ServiceExt as _;
 
-use crate::{Board, Identity, Policy, ProbeStanding, Published, State};
+use crate::{Board, Identity, Phases, Policy, ProbeStanding, Published, State};
 
 /// When all tests happen.
 pub(crate) const NOW: Time = Time::from_secs(1_795_388_400);
@@ -239,14 +239,16 @@ pub(crate) fn applied() -> Applied {
     Applied {
         revision: "fedcba9876543210".to_owned(),
         services: vec![Service { id: "shop".parse().expect("a name"), title: text("La boutique", "The shop") }],
-        probes: vec![Probe {
-            id: "shop-answers".parse().expect("a name"),
-            kind: "http".to_owned(),
-            service: "shop".parse().expect("a name"),
-            every: Span::from_secs(10),
-            observers: vec!["gravelines".parse().expect("a name"), "strasbourg".parse().expect("a name")],
-            agreement: Agreement::Majority,
-        }],
+        probes: [("shop-answers", "http", 10), ("nightly", "heartbeat", 900)]
+            .map(|(id, kind, every)| Probe {
+                id: id.parse().expect("a name"),
+                kind: kind.to_owned(),
+                service: "shop".parse().expect("a name"),
+                every: Span::from_secs(every),
+                observers: vec!["gravelines".parse().expect("a name"), "strasbourg".parse().expect("a name")],
+                agreement: Agreement::Majority,
+            })
+            .to_vec(),
         findings: Vec::new(),
         maintenance: vec![Maintenance {
             services: vec!["shop".parse().expect("a name")],
@@ -311,16 +313,23 @@ pub(crate) fn verdicts(applied: &Applied) -> Vec<Verdict> {
 
 fn standings() -> Vec<ProbeStanding> {
     use event::watch::State::{Down, Up};
-    let row = |observer: &str, state, text: &str| ProbeStanding {
+    let ms = Span::from_millis;
+    let connected = Phases { dns: ms(1), connect: ms(2), tls: ms(5), ..Phases::default() };
+    let row = |observer: &str, state, phases, text: &str| ProbeStanding {
         probe: "shop-answers".parse().expect("a name"),
         observer: observer.parse().expect("a name"),
         state: Some((state, NOW - Span::from_secs(60))),
         at: NOW - Span::from_secs(5),
         took: Span::from_millis(12),
         value: None,
+        phases,
+        certificate_expires: Some(NOW + Span::from_days(8)),
         text: text.to_owned(),
     };
-    vec![row("gravelines", Up, ""), row("strasbourg", Down, "status 502, \"200\" expected\\\n")]
+    vec![
+        row("gravelines", Up, Phases { first_byte: ms(3), body: ms(1), ..connected }, ""),
+        row("strasbourg", Down, connected, "status 502, \"200\" expected\\\n"),
+    ]
 }
 
 /// A clock that stands at [`NOW`].

@@ -128,6 +128,24 @@ fn probes(state: &State, text: &mut Text) {
         let labels = [("probe", row.probe.as_str()), ("observer", row.observer.as_str())];
         family.sample(&labels, Value::Millionths(row.took.micros()));
     }
+    let mut family =
+        text.gauge("garant_probe_phase_seconds", "seconds", "Where the time of the last answer went, by phase.");
+    for row in &standings {
+        for (phase, took) in row.phases.each() {
+            let labels = [("probe", row.probe.as_str()), ("observer", row.observer.as_str()), ("phase", phase)];
+            family.sample(&labels, Value::Millionths(took.micros()));
+        }
+    }
+    let mut family = text.gauge(
+        "garant_probe_certificate_expiry_timestamp_seconds",
+        "seconds",
+        "When the certificate that was shown last expires.",
+    );
+    for row in &standings {
+        let Some(expires) = row.certificate_expires else { continue };
+        let labels = [("probe", row.probe.as_str()), ("observer", row.observer.as_str())];
+        family.sample(&labels, Value::Millionths(expires.micros()));
+    }
     let mut family = text.gauge("garant_probe_asked_timestamp_seconds", "seconds", "When the probe was last asked.");
     for row in &standings {
         let labels = [("probe", row.probe.as_str()), ("observer", row.observer.as_str())];

@@ -11,11 +11,11 @@ use axum::response::Response;
 use axum::routing::get;
 use event::policy::{Agreement, Applied, Probe, Text};
 use event::promise::{Figure, Outcome, Reason};
-use event::{Interval, PromiseId, ServiceId, Span, Time};
+use event::{Interval, ObserverId, ProbeId, PromiseId, ServiceId, Span, Time};
 use serde::{Deserialize, Serialize};
 
 use crate::answer;
-use crate::state::{ProbeStanding, State};
+use crate::state::{Phases, ProbeStanding, State};
 
 /// How long beyond three turns a standing may be old before it says nothing.
 const STALE_AFTER: Span = Span::from_secs(60);
@@ -35,6 +35,9 @@ pub struct Status {
     pub journal: JournalStatus,
     /// Services, in the order of the policy.
     pub services: Vec<ServiceStatus>,
+    /// What each observer says of each probe, by probe and observer.
+    #[serde(default)]
+    pub probes: Vec<ProbeStatus>,
     /// Promises, in the order of the policy.
     pub promises: Vec<PromiseStatus>,
     /// Engines.
@@ -71,6 +74,27 @@ pub struct ServiceStatus {
     pub since: Option<Time>,
     /// What observers that see trouble say, each once.
     pub details: Vec<String>,
+}
+
+/// What one observer says of one probe.
+#[derive(Clone, Serialize, Deserialize, Debug)]
+pub struct ProbeStatus {
+    /// Which one.
+    pub probe: ProbeId,
+    /// Who says so.
+    pub observer: ObserverId,
+    /// What it says.
+    pub state: Reading,
+    /// Since when.
+    pub since: Option<Time>,
+    /// When it was last asked.
+    pub at: Time,
+    /// How long the answer took.
+    pub took: Span,
+    /// Where that time went.
+    pub phases: Phases,
+    /// When the certificate that was shown expires.
+    pub certificate_expires: Option<Time>,
 }
 
 /// A promise.
@@ -188,9 +212,16 @@ fn of(state: &State) -> Status {
             fault: health.fault.map(|fault| fault.reason),
         },
         services: services(state),
+        probes: (state.probes)().into_iter().map(probe).collect(),
         promises: policy.applied.as_ref().map(|applied| promises(state, applied)).unwrap_or_default(),
         engines: engines(state),
     }
+}
+
+fn probe(row: ProbeStanding) -> ProbeStatus {
+    let ProbeStanding { probe, observer, state, at, took, phases, certificate_expires, value: _, text: _ } = row;
+    let (since, state) = (state.map(|(_, since)| since), Reading::of(state.map(|(state, _)| state)));
+    ProbeStatus { probe, observer, state, since, at, took, phases, certificate_expires }
 }
 
 fn promises(state: &State, applied: &Applied) -> Vec<PromiseStatus> {

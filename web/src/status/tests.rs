@@ -18,6 +18,11 @@ async fn the_contract_with_the_command() {
     let [service] = status.services.as_slice() else { panic!("{:?}", status.services) };
     assert_eq!((service.service.as_str(), service.state), ("shop", Reading::Undecided));
     assert_eq!(service.details, ["status 502, \"200\" expected\\\n"]);
+    let [first, second] = status.probes.as_slice() else { panic!("{:?}", status.probes) };
+    assert_eq!((first.observer.as_str(), first.state), ("gravelines", Reading::Up));
+    assert_eq!(first.phases.each().map(|(phase, _)| phase).collect::<Vec<_>>().len(), 5);
+    assert_eq!((second.state, second.phases.body), (Reading::Down, Span::ZERO));
+    assert_eq!(second.certificate_expires, Some(NOW + Span::from_days(8)));
     let outcomes: Vec<_> =
         status.promises.iter().map(|p| (p.promise.as_str(), p.outcome, p.objectives.len())).collect();
     assert_eq!(outcomes, [("AV-1", Outcome::Broken, 2), ("BK-1", Outcome::Unproven, 1)]);
@@ -36,6 +41,8 @@ fn observers_agree_as_the_probe_says() {
         at: NOW,
         took: Span::ZERO,
         value: None,
+        phases: crate::Phases::default(),
+        certificate_expires: None,
         text: String::new(),
     };
     for (agreement, states, expected) in [

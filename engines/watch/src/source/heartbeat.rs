@@ -62,6 +62,7 @@ impl std::fmt::Display for PingId {
 impl policy::Name for PingId {
     const NOUN: policy::Noun = "heartbeat address";
     const DECLARED_BY: &'static str = "[[probe.heartbeat]]";
+    const NEW: &'static str = "a random UUID of its own";
     const RULE: &'static str = "write a random UUID of your own, such as `uuidgen -r` prints";
 }
 
