@@ -2,6 +2,7 @@
 
 mod audit;
 mod fold;
+mod golden;
 mod model;
 mod objectives;
 mod random;
