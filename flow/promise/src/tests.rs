@@ -8,4 +8,5 @@ mod objectives;
 mod random;
 mod scene;
 mod section;
+mod specification;
 mod truth;
