@@ -17,13 +17,13 @@ use crate::revision;
 pub(crate) const ENOUGH: Ppb = Ppb::new(990_000_000);
 
 /// Windows shorter than this say nothing: coverage comes by the minute.
-const WINDOW_MIN: Span = Span::from_secs(60);
+pub(crate) const WINDOW_MIN: Span = Span::from_secs(60);
 
 /// Windows longer than this outlive the evidence they would rest on.
-const WINDOW_MAX: Span = Span::from_days(1100);
+pub(crate) const WINDOW_MAX: Span = Span::from_days(1100);
 
 /// Most objectives of one promise, windows multiplied out.
-const OBJECTIVES_MAX: usize = 64;
+pub(crate) const OBJECTIVES_MAX: usize = 64;
 
 /// The terms of a kind of objective, as the policy writes them: one objective for each window.
 pub(crate) trait Terms: Section {

@@ -360,32 +360,3 @@ fn age_is_judged_when_asked() {
     let report = run(&files, &at(Span::from_secs(-3600))).expect("a clock that is behind proves nothing");
     assert!(report.remarks[0].contains("after now"), "{:?}", report.remarks);
 }
-
-/// A log exported by version 0.1, with two keys, a witness, a verdict and a destruction. Every later release verifies it,
-/// and so does every verifier written from `docs/log.md`.
-#[test]
-fn the_golden_log_of_0_1_still_verifies() {
-    let golden = Directory::new(concat!(env!("CARGO_MANIFEST_DIR"), "/golden/0.1"));
-    let vkey = "golden.example/1+30c95bc1+AYqI4910CfGV/VLbLTy6XXLKZwm/HZQSG/N0iAG0D29c";
-    let trust = Trust { vkey: Some(vkey.parse().expect("a key")), ..Trust::default() };
-    let report = audit(&golden, &trust, &mut |_| (), &mut |_, _| ()).expect("golden");
-    assert_eq!(report.standing, Standing::Authenticated);
-    assert_eq!(report.root.to_string(), "262c74001ac1468ceeb87a03b24821b81f48de7fdf7b0f5c0f974e82d600c9e2");
-    assert_eq!((report.size, report.disclosed, report.withheld, report.destroyed), (289, 37, 252, 0));
-    assert_eq!((report.cosigned_by.len(), report.verdicts), (1, 1));
-    assert_eq!(report.remarks, Vec::<String>::new());
-}
-
-/// A stranger writes a verifier from this page.
-#[test]
-fn the_specification_names_every_kind_and_key() {
-    let trust_page = include_str!("../../../../docs/log.md");
-    for kind in event::kinds() {
-        assert!(trust_page.contains(&format!("`{}`", kind.name)), "docs/log.md does not name {}", kind.name);
-    }
-    let payload = log().entries[0].payload.clone().expect("there");
-    let envelope: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&payload).expect("JSON");
-    for key in envelope.keys() {
-        assert!(trust_page.contains(&format!("`{key}`")), "docs/log.md does not name the key {key}");
-    }
-}
