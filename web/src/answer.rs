@@ -128,6 +128,15 @@ fn matches(value: &[u8], tag: &[u8]) -> bool {
     })
 }
 
+/// Makes an answer on a thread for work that takes a while: figures of ten thousand probes are megabytes of text, and the
+/// threads that serve connections also ask the probes, on time.
+pub(crate) async fn off_the_way(make: impl FnOnce() -> Response + Send + 'static) -> Response {
+    tokio::task::spawn_blocking(make).await.unwrap_or_else(|error| {
+        tracing::error!(%error, "an answer can't be made");
+        refusal(StatusCode::INTERNAL_SERVER_ERROR)
+    })
+}
+
 /// JSON for the team's tools.
 pub(crate) fn json(status: StatusCode, value: &impl serde::Serialize) -> Response {
     match serde_json::to_vec(value) {
