@@ -24,7 +24,7 @@ use store::{Entry, Fault, Head, Payload, StorageHealth, StoreError};
 use tokio::sync::watch;
 use tower::ServiceExt as _;
 
-use crate::{Board, Identity, Phases, Policy, ProbeStanding, Published, State};
+use crate::{Board, Budget, Identity, Phases, Policy, ProbeStanding, Published, State};
 
 /// When all tests happen.
 pub(crate) const NOW: Time = Time::from_secs(1_795_388_400);
@@ -155,6 +155,7 @@ impl Fixture {
             published: published.subscribe(),
             identity: identity.subscribe(),
             clock: Arc::new(Stopped),
+            budget: Budget::default(),
             figures: Vec::new(),
         };
         Self { state: Arc::new(state), log, journal, policy, board, published, identity, pings }

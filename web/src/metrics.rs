@@ -17,6 +17,7 @@ use event::promise::{Outcome, Unit};
 
 pub use text::{Family, Text, Value};
 
+use crate::answer;
 use crate::state::State;
 use crate::status::{self, Reading};
 
@@ -31,7 +32,7 @@ pub(crate) fn routes() -> Router<Arc<State>> {
 }
 
 async fn metrics(Shared(state): Shared<Arc<State>>) -> Response {
-    ([(header::CONTENT_TYPE, Text::CONTENT_TYPE)], expose(&state)).into_response()
+    answer::off_the_way(move || ([(header::CONTENT_TYPE, Text::CONTENT_TYPE)], expose(&state)).into_response()).await
 }
 
 fn expose(state: &State) -> String {
@@ -152,7 +153,7 @@ fn probes(state: &State, text: &mut Text) {
         family.sample(&labels, Value::Millionths(row.at.micros()));
     }
     let mut family = text.state_set("garant_service_state", "What the observers together say of a service.");
-    for service in status::services(state) {
+    for service in status::services(state, &standings) {
         family.state(&[("service", service.service.as_str())], &Reading::WORDS, Some(service.state.as_str()));
     }
 }

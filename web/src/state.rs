@@ -18,6 +18,7 @@ use journal::note::VerifierKey;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use crate::budget::Budget;
 use crate::metrics;
 
 /// Everything the routers need. Shared by all of them.
@@ -40,6 +41,8 @@ pub struct State {
     pub identity: watch::Receiver<Arc<Identity>>,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
+    /// How much memory the answers of all listeners may take together.
+    pub budget: Budget,
     /// Figures that only their owners know, for `/metrics`.
     pub figures: Vec<Arc<dyn metrics::Source>>,
 }

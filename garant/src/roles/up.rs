@@ -169,6 +169,7 @@ impl Up {
             published: published.subscribe(),
             identity: channels.identity.subscribe(),
             clock,
+            budget: web::Budget::default(),
             probes: figures::probes(eyes.figures()),
             figures: vec![Arc::new(figures::Watch(eyes.figures()))],
         });
