@@ -28,6 +28,7 @@ use crate::figures::Figures;
 use crate::finding::Hysteresis;
 use crate::observe::{Change, Observe, Seen};
 use crate::schedule::{Cause, Due, LaneId, Schedule, lateness_max, next_turn, phase};
+use crate::source::heartbeat::{Absence, Heartbeat};
 use crate::source::{Answer, Moment, Probe};
 use crate::uplink::{self, Uplink};
 
@@ -162,6 +163,8 @@ pub(crate) struct Rounds {
     next_lane: u32,
     next_number: u64,
     last_look: Moment,
+    /// When nobody could listen to heartbeats last.
+    absence: Absence,
     /// Since when nothing can be journaled.
     mute_since: Option<Time>,
     figures: Arc<Figures>,
@@ -184,6 +187,7 @@ impl Rounds {
             next_lane: 0,
             next_number: 0,
             last_look: now,
+            absence: Absence { since: None, until: now.wall },
             mute_since: None,
             figures,
         }
@@ -249,6 +253,9 @@ impl Rounds {
         };
         if let Some(book) = self.books.get_mut(observer) {
             book.add(id, declared.id.clone(), every);
+        }
+        if let Some(heartbeat) = declared.probe.heartbeat() {
+            heartbeat.was_absent(self.absence);
         }
         self.by_probe.entry(declared.id.clone()).or_default().push(id);
         self.lanes.insert(id, Box::new(lane));
@@ -333,6 +340,17 @@ impl Rounds {
             Oddity::Stepped(step) => Some(*step),
             Oddity::StoodStill(_) => None,
         });
+        if let Some(step) = step {
+            let by = step.to.since(step.from);
+            self.heartbeats(None).for_each(|heartbeat| heartbeat.step(by));
+            self.absence =
+                Absence { since: self.absence.since.map(|since| since + by), until: self.absence.until + by };
+        }
+        if oddities.iter().any(|oddity| matches!(oddity, Oddity::StoodStill(_))) {
+            // In labels of the clock as it is now.
+            let since = Time::from_micros(now.wall.micros() - now.monotonic.since(last.monotonic).micros());
+            self.was_absent(since, now.wall);
+        }
         for lane in self.lanes.values_mut() {
             if step.is_some() {
                 lane.forget();
@@ -364,6 +382,18 @@ impl Rounds {
                 }
             }
         }
+    }
+
+    /// Heartbeats, of one observer or of all.
+    fn heartbeats<'a>(&'a self, of: Option<&'a ObserverId>) -> impl Iterator<Item = &'a Heartbeat> {
+        let lanes = self.lanes.values().filter(move |lane| of.is_none_or(|observer| lane.observer == *observer));
+        lanes.filter_map(|lane| lane.declared.probe.heartbeat())
+    }
+
+    /// Nobody could listen meanwhile.
+    fn was_absent(&mut self, since: Time, until: Time) {
+        self.absence = Absence { since: Some(since), until };
+        self.heartbeats(None).for_each(|heartbeat| heartbeat.was_absent(self.absence));
     }
 
     fn start(&mut self, due: Due, now: Moment, effects: &mut Vec<Effect>) {
@@ -452,6 +482,10 @@ impl Rounds {
             tracing::warn!(%observer, %since, "no canary answers: the way out of this observer is dead, failures are unknown");
         }
         self.tell_dead(observer, verdict.dead_since, now.wall, effects);
+        if let Some(since) = verdict.dead_since {
+            let absence = Absence { since: Some(since), until: now.wall };
+            self.heartbeats(Some(observer)).for_each(|heartbeat| heartbeat.was_absent(absence));
+        }
         if !verdict.believed {
             for (&id, lane) in &mut self.lanes {
                 if lane.observer == *observer && lane.observe.in_doubt() && lane.declared.probe.reaches_out() {
@@ -583,6 +617,7 @@ impl Rounds {
     /// The journal works again.
     pub(crate) fn unmute(&mut self, now: Moment, effects: &mut Vec<Effect>) {
         let Some(since) = self.mute_since.take() else { return };
+        self.was_absent(since, now.wall);
         // What was seen while mute was told to nobody.
         for lane in self.lanes.values_mut() {
             lane.forget();

@@ -73,6 +73,29 @@ async fn a_ping_is_handed_over_before_ok_is_said() {
     }
 }
 
+/// As with Healthchecks: `rid` names the run, and a slash at the end is no other address.
+#[tokio::test]
+async fn a_run_has_a_name() {
+    let fixture = Fixture::new();
+    let rid = "123E4567-e89b-12d3-a456-426614174000";
+    for (suffix, said, run) in [
+        (format!("?rid={rid}"), Said::Success, Some(rid.to_lowercase())),
+        (format!("/start?x=y&rid={rid}"), Said::Start, Some(rid.to_lowercase())),
+        ("/".to_owned(), Said::Success, None),
+        (format!("/?rid={rid}"), Said::Success, Some(rid.to_lowercase())),
+        ("/fail?rids=1&create=1".to_owned(), Said::Fail, None),
+    ] {
+        let (answer, taken) = ping(&fixture, Method::GET, &format!("/ping/{UUID}{suffix}"), Body::empty()).await;
+        assert_eq!(answer.status, StatusCode::OK, "{suffix}");
+        let taken = taken.expect("it was handed over");
+        assert_eq!((taken.ping, taken.run), (said, run), "{suffix}");
+    }
+    for bad in ["?rid=", "?rid=1", "/start?rid=nonsense", "/log?rid=x"] {
+        let answer = ask(fixture.public(), Method::GET, &format!("/ping/{UUID}{bad}"), &[], Body::empty()).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{bad}");
+    }
+}
+
 #[tokio::test]
 async fn unknown_addresses_are_not_found() {
     let fixture = Fixture::new();

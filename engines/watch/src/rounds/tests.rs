@@ -170,7 +170,10 @@ impl Simulation {
                         Some(flight) => asked_of_lane(flight),
                         None => (&canary, &self.rounds.canaries[&order.number]),
                     };
-                    let (reading, took) = (self.world)(probe, observer, now.monotonic.0);
+                    let (reading, took) = match order.probe.heartbeat() {
+                        Some(heartbeat) => (heartbeat.read(now.wall).reading, 0),
+                        None => (self.world)(probe, observer, now.monotonic.0),
+                    };
                     let took_at_most = took.min(order.timeout.micros());
                     let reading = if took > took_at_most { Reading::Down } else { reading };
                     let answer_at = now.monotonic.0 + took_at_most;
@@ -648,6 +651,75 @@ fn a_stepped_clock_starts_a_new_book() {
             }
         }
         assert_eq!(states, 4, "each probe tells its state again");
+    }
+}
+
+/// A job that is due every hour, with ten minutes of grace; looked at every half minute.
+fn hourly() -> (Declared, Arc<Heartbeat>) {
+    struct Job(Arc<Heartbeat>);
+    #[async_trait]
+    impl Probe for Job {
+        async fn ask(&self, asking: &Asking<'_>) -> Answer {
+            self.0.ask(asking).await
+        }
+        fn confirm(&self) -> bool {
+            false
+        }
+        fn heartbeat(&self) -> Option<&Heartbeat> {
+            Some(&self.0)
+        }
+    }
+    let uuid = "6ba7b810-9dad-41d1-80b4-00c04fd430c8".parse().expect("a UUID");
+    let heartbeat = Arc::new(Heartbeat::new(uuid, Span::from_secs(3600), Span::from_secs(600)));
+    let probe = Arc::new(Job(Arc::clone(&heartbeat)));
+    (Declared { probe, slower_than: None, ..declared("job", 30, 10, &["local"], None) }, heartbeat)
+}
+
+fn nothing() -> World {
+    Box::new(|_, _, _| (Reading::Up, 1_000))
+}
+
+/// A step of the wall clock is no time that passed: no job is late for it, and none is given more time.
+#[test]
+fn a_stepped_clock_makes_no_job_late() {
+    for step in [2 * 3600 * S, -2 * 3600 * S] {
+        let (job, heartbeat) = hourly();
+        let mut simulation = Simulation::new(&config(vec![job]), nothing());
+        heartbeat.hear(event::watch::Ping::Success, None, simulation.moment().wall);
+        simulation.run(600);
+        simulation.hands.step(step);
+        simulation.run(3_000);
+        let states = |simulation: &Simulation| simulation.changes().iter().map(|c| c.1).collect::<Vec<_>>();
+        assert_eq!(states(&simulation), [State::Up, State::Up], "told again after {step}, and not late");
+        simulation.run(660);
+        assert_eq!(states(&simulation), [State::Up, State::Up, State::Down], "late when it is late");
+    }
+}
+
+/// A job that was due while the process stood still, or while nothing could be journaled, may have called in vain.
+#[test]
+fn a_job_that_could_not_be_heard_is_not_late() {
+    for stood_still in [true, false] {
+        let (job, heartbeat) = hourly();
+        let mut simulation = Simulation::new(&config(vec![job]), nothing());
+        heartbeat.hear(event::watch::Ping::Success, None, simulation.moment().wall);
+        simulation.run(3_600);
+        if stood_still {
+            simulation.hands.pass(1_200 * S);
+        } else {
+            let now = simulation.moment();
+            simulation.rounds.mute(now);
+            simulation.run(1_200);
+            simulation.entries.clear();
+            let (now, mut effects) = (simulation.moment(), Vec::new());
+            simulation.rounds.unmute(now, &mut effects);
+            simulation.perform(effects);
+        }
+        simulation.run(570);
+        let down = |simulation: &Simulation| simulation.changes().iter().any(|change| change.1 == State::Down);
+        assert!(!down(&simulation), "{:?}", simulation.changes());
+        simulation.run(90);
+        assert!(down(&simulation), "its time is over: {:?}", simulation.changes());
     }
 }
 

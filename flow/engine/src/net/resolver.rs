@@ -4,11 +4,17 @@
 //! tries them for longer than we wait: that name is down. Or our name server is dead, or the way to it: then nothing is
 //! known of any name. So while a question stays unanswered, ours is asked for something that every name server can answer,
 //! the name servers of the root. Any answer, even a refusal, shows that it is there.
+//!
+//! **The machine's own configuration** changes under a process that runs for months: a DHCP lease, a VPN, a new name server.
+//! `/etc/resolv.conf` and `/etc/hosts` are read again when they have changed, which costs two `stat` every few seconds.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::str::FromStr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use event::Span;
@@ -18,6 +24,7 @@ use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RData};
+use tokio::time::Instant;
 
 use super::dial::Local;
 use super::{Deadline, RecordType, SetupError};
@@ -42,9 +49,64 @@ const SERVER_LIMIT: Duration = Duration::from_secs(2);
 /// shorter.
 const PATIENCE: Span = Span::from_secs(1);
 
+/// How often the machine's configuration is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
 /// Asks name servers.
 pub struct Resolver {
-    servers: Servers,
+    current: Mutex<Current>,
+}
+
+/// The name servers to ask now, and the files that say so.
+struct Current {
+    servers: Arc<Servers>,
+    files: Option<Files>,
+}
+
+/// The configuration of the machine: resolv.conf(5) and hosts(5).
+struct Files {
+    resolv_conf: PathBuf,
+    hosts: PathBuf,
+    looked_at: Instant,
+    /// What was there when it was last read.
+    seen: [Option<Stamp>; 2],
+}
+
+/// What of a file changes with it: time, length, and the file itself, for it may be replaced.
+type Stamp = (i64, i64, u64, u64);
+
+impl Files {
+    fn stamps(&self) -> [Option<Stamp>; 2] {
+        [&self.resolv_conf, &self.hosts].map(|path| {
+            let metadata = std::fs::metadata(path).ok()?;
+            Some((metadata.mtime(), metadata.mtime_nsec(), metadata.len(), metadata.ino()))
+        })
+    }
+
+    /// The servers, if what says so has changed since it was last read.
+    fn look(&mut self, now: Instant) -> Option<Servers> {
+        if now.duration_since(self.looked_at) < LOOK_EVERY {
+            return None;
+        }
+        self.looked_at = now;
+        let stamps = self.stamps();
+        if stamps == self.seen {
+            return None;
+        }
+        self.seen = stamps;
+        // Half written, it changes once more.
+        let unusable = |reason: &String| {
+            tracing::warn!(%reason, "{} has changed and can't be used; asking as before", self.resolv_conf.display());
+        };
+        self.read().inspect_err(unusable).ok()
+    }
+
+    fn read(&self) -> Result<Servers, String> {
+        let text = std::fs::read(&self.resolv_conf).map_err(|error| error.to_string())?;
+        let (config, options) =
+            hickory_resolver::system_conf::parse_resolv_conf(text).map_err(|error| error.to_string())?;
+        Servers::new(config, options, CACHE_NAMES_MAX).map_err(|error| error.to_string())
+    }
 }
 
 /// Some name servers.
@@ -108,15 +170,24 @@ impl fmt::Display for ResolveError {
 impl std::error::Error for ResolveError {}
 
 impl Resolver {
-    /// Asks the name servers of `/etc/resolv.conf`, after `/etc/hosts`. Without any, the one of this machine, as
-    /// resolv.conf(5) says.
+    /// Asks the name servers of `/etc/resolv.conf`, after `/etc/hosts`, and follows both. Without any, the one of this
+    /// machine, as resolv.conf(5) says.
     pub fn system() -> Result<Self, SetupError> {
-        let local = || (servers(&[SocketAddr::from(([127, 0, 0, 1], 53))]), ResolverOpts::default());
-        let (config, options) = hickory_resolver::system_conf::read_system_conf().unwrap_or_else(|error| {
-            tracing::warn!(%error, "/etc/resolv.conf names no name server; asking the one of this machine");
-            local()
+        Self::of_file(Path::new("/etc/resolv.conf"))
+    }
+
+    fn of_file(resolv_conf: &Path) -> Result<Self, SetupError> {
+        let (resolv_conf, hosts) = (resolv_conf.to_owned(), PathBuf::from("/etc/hosts"));
+        let mut files = Files { resolv_conf, hosts, looked_at: Instant::now(), seen: [None, None] };
+        // Before it is read: what changes meanwhile is read again.
+        files.seen = files.stamps();
+        let read = files.read().or_else(|reason| {
+            let path = files.resolv_conf.display();
+            tracing::warn!(%reason, "{path} names no name server; asking the one of this machine");
+            let local = servers(&[SocketAddr::from(([127, 0, 0, 1], 53))]);
+            Servers::new(local, ResolverOpts::default(), CACHE_NAMES_MAX)
         });
-        Self::new(config, options, CACHE_NAMES_MAX)
+        Ok(Self { current: Mutex::new(Current { servers: Arc::new(read?), files: Some(files) }) })
     }
 
     /// Asks these name servers only, with a small cache.
@@ -130,17 +201,34 @@ impl Resolver {
     }
 
     fn new(config: ResolverConfig, options: ResolverOpts, cached: u64) -> Result<Self, SetupError> {
-        Ok(Self { servers: Servers::new(config, options, cached)? })
+        let servers = Arc::new(Servers::new(config, options, cached)?);
+        Ok(Self { current: Mutex::new(Current { servers, files: None }) })
     }
 
-    /// The addresses of a host, IPv6 first. An address stands for itself and costs nothing.
+    /// Whom to ask now.
+    fn servers(&self) -> Arc<Servers> {
+        // Nothing that can panic runs under this lock, and nothing that waits for longer than a local file.
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(changed) = current.files.as_mut().and_then(|files| files.look(Instant::now())) {
+            tracing::info!(servers = ?changed.addresses, "the name servers of this machine have changed");
+            current.servers = Arc::new(changed);
+        }
+        Arc::clone(&current.servers)
+    }
+
+    /// The addresses of a host, IPv6 first. An address stands for itself and costs nothing. A name with a dot is a whole
+    /// one: the search domains of the machine are for `db1`, and must not answer for a `shop.example` that is gone.
     pub async fn addresses(&self, host: &str, deadline: Deadline) -> Result<Vec<IpAddr>, ResolveError> {
         if let Ok(address) = host.parse() {
             return Ok(vec![address]);
         }
         let failed = |failure| ResolveError { name: host.to_owned(), failure };
-        let name = Name::from_str(host).map_err(|_| failed(ResolveFailure::BadName))?;
-        let found = self.servers.answer(self.servers.names.lookup_ip(name), deadline).await.map_err(failed)?;
+        let mut name = Name::from_str(host).map_err(|_| failed(ResolveFailure::BadName))?;
+        if host.contains('.') {
+            name.set_fqdn(true);
+        }
+        let servers = self.servers();
+        let found = servers.answer(servers.names.lookup_ip(name), deadline).await.map_err(failed)?;
         let mut addresses: Vec<IpAddr> = found.iter().collect();
         if addresses.is_empty() {
             return Err(failed(ResolveFailure::NoRecords));
@@ -181,8 +269,8 @@ impl Resolver {
         let failed = |failure| ResolveError { name: name.to_owned(), failure };
         let mut asked = Name::from_str(name).map_err(|_| failed(ResolveFailure::BadName))?;
         asked.set_fqdn(true);
-        let lookup = self.servers.names.lookup(asked, record_type);
-        let found = self.servers.answer(lookup, deadline).await.map_err(failed)?;
+        let servers = self.servers();
+        let found = servers.answer(servers.names.lookup(asked, record_type), deadline).await.map_err(failed)?;
         let of_type = found.answers().iter().filter(|record| record.record_type() == record_type);
         let records: Vec<String> = of_type.filter_map(|record| read(&record.data)).collect();
         if records.is_empty() { Err(failed(ResolveFailure::NoRecords)) } else { Ok(records) }

@@ -1,5 +1,3 @@
-use std::sync::{Arc, Mutex};
-
 use event::Time;
 use tokio::net::UdpSocket;
 
@@ -88,4 +86,55 @@ fn our_own_shortage_is_not_asked() {
     assert!(matches!(io(rustix::io::Errno::CONNREFUSED), Failure::Silence(None)));
     assert!(matches!(failure(&NetError::Busy), Failure::Told(ResolveFailure::NotAsked(_))));
     assert!(matches!(failure(&NetError::NoConnections), Failure::Silence(None)));
+}
+
+/// A search domain must not answer for a name that is gone, as a wildcard of the provider would.
+#[tokio::test]
+async fn search_domains_are_for_names_without_a_dot() {
+    let (server, asked) = name_server(|_| Some(ResponseCode::NXDomain)).await;
+    let mut config = servers(&[server]);
+    config.add_search(Name::from_str("provider.example.").expect("a name"));
+    let resolver = Resolver::new(config, without_hosts(), 0).expect("a resolver");
+    for (name, searched) in [("gone.shop.example", false), ("db1", true)] {
+        asked.lock().expect("not poisoned").clear();
+        let error = resolver.addresses(name, soon()).await.expect_err("no such name");
+        assert_eq!(error.failure, ResolveFailure::NoSuchName, "{name}");
+        let asked = asked.lock().expect("not poisoned");
+        assert_eq!(asked.iter().any(|name| name.ends_with("provider.example.")), searched, "{name}: {asked:?}");
+    }
+}
+
+/// The machine gets another name server while garant runs.
+#[tokio::test(start_paused = true)]
+async fn a_changed_configuration_is_followed() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("resolv.conf");
+    let write = |text: &str| {
+        // As DHCP clients do: written beside, then put in place.
+        let beside = directory.path().join("new");
+        std::fs::write(&beside, text).expect("written");
+        std::fs::rename(&beside, &path).expect("put in place");
+    };
+    write("nameserver 192.0.2.1\n");
+    let resolver = Resolver::of_file(&path).expect("a resolver");
+    let asks = || resolver.servers().addresses.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(asks(), ["192.0.2.1"]);
+    let before = resolver.servers();
+    tokio::time::advance(LOOK_EVERY).await;
+    assert!(Arc::ptr_eq(&before, &resolver.servers()), "unchanged: its cache is kept");
+
+    write("nameserver 192.0.2.2\nnameserver 192.0.2.3\n");
+    assert_eq!(asks(), ["192.0.2.1"], "looked at every few seconds only");
+    tokio::time::advance(LOOK_EVERY).await;
+    assert_eq!(asks(), ["192.0.2.2", "192.0.2.3"]);
+
+    write("# to be continued\n");
+    tokio::time::advance(LOOK_EVERY).await;
+    assert_eq!(asks(), ["192.0.2.2", "192.0.2.3"], "nobody to ask is no news");
+    write("nameserver 192.0.2.4\n");
+    tokio::time::advance(LOOK_EVERY).await;
+    assert_eq!(asks(), ["192.0.2.4"]);
+
+    let none = Resolver::of_file(&directory.path().join("none")).expect("a resolver");
+    assert_eq!(none.servers().addresses, [IpAddr::from([127, 0, 0, 1])]);
 }
