@@ -20,7 +20,7 @@ use journal::leaf::Leaf;
 use journal::testing::{Log, TEAM_NOTE, test_key};
 use journal::tile::TileId;
 use journal::tree;
-use store::{Entry, Fault, Head, Payload, StorageHealth, StoreError};
+use store::{Entry, Fault, Head, Payload, Retained, StorageHealth, StoreError};
 use tokio::sync::watch;
 use tower::ServiceExt as _;
 
@@ -95,8 +95,11 @@ impl store::Journal for FakeJournal {
     async fn rotations(&self) -> Result<Vec<String>, StoreError> {
         Ok(self.log.rotations.clone())
     }
-    async fn days_before(&self, _class: Retention, _day: Day) -> Result<Vec<(Day, u64)>, StoreError> {
+    async fn days_before(&self, _class: Retention, _day: Day) -> Result<Vec<Retained>, StoreError> {
         Ok(Vec::new())
+    }
+    async fn intend(&self, _class: Retention, _day: Day) -> Result<Option<u64>, StoreError> {
+        Err(StoreError::ReadOnly)
     }
     async fn destroy(&self, _class: Retention, _day: Day) -> Result<u64, StoreError> {
         Err(StoreError::ReadOnly)

@@ -24,13 +24,15 @@ CREATE TABLE payload (
     sealed   BLOB    NOT NULL                 -- nonce, then AES-256-GCM of salt and payload
 ) STRICT;
 
--- Which days have payloads, and where they are: spares an index with a row per payload.
+-- Which days have payloads, and where they are: spares an index with a row per payload. A row goes in the transaction
+-- that journals the destruction, after the key: as long as it is there, there is work to finish.
 CREATE TABLE retained (
-    class   INTEGER NOT NULL,
-    day     INTEGER NOT NULL,
-    entries INTEGER NOT NULL,
-    first   INTEGER NOT NULL,                 -- lowest sequence
-    last    INTEGER NOT NULL,                 -- highest sequence
+    class    INTEGER NOT NULL,
+    day      INTEGER NOT NULL,
+    entries  INTEGER NOT NULL,
+    first    INTEGER NOT NULL,                -- lowest sequence
+    last     INTEGER NOT NULL,                -- highest sequence
+    intended INTEGER,                         -- the entry that says it will be destroyed
     PRIMARY KEY (class, day)
 ) STRICT, WITHOUT ROWID;
 

@@ -10,7 +10,7 @@ use journal::tree::Frontier;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
 
 use super::database::{Failure, class_number};
-use super::writer::Work;
+use super::writer::{Mark, Work};
 use crate::keys::KeyRing;
 use crate::sequence::{self, Draft, Identity, Row};
 use crate::{StoreError, log};
@@ -61,8 +61,13 @@ impl Log {
                     }
                     refused.map_or(Ok(Vec::new()), Err)
                 }
+                Work::Mark { event, mark } => {
+                    let places = appending.append(&mut draft, &mut self.runs, vec![*event])?;
+                    note_mark(&tx, mark, places.first().copied())?;
+                    Ok(places)
+                }
                 // The writer keeps these for its own pace, see `destroy`.
-                Work::Destroy { .. } => Ok(Vec::new()),
+                Work::Intend { .. } | Work::Destroy { .. } => Ok(Vec::new()),
             });
         }
         appending.finish()?;
@@ -147,6 +152,20 @@ impl Appending<'_> {
         }
         Ok(())
     }
+}
+
+/// What an entry of the store itself says of a retained day.
+fn note_mark(tx: &Transaction<'_>, mark: Mark, place: Option<u64>) -> Result<(), Failure> {
+    match mark {
+        Mark::Intended { class, day } => tx.execute(
+            "UPDATE retained SET intended = ?3 WHERE class = ?1 AND day = ?2",
+            params![class_number(class), day.days(), place.map(u64::cast_signed)],
+        ),
+        Mark::Destroyed { class, day } => {
+            tx.execute("DELETE FROM retained WHERE class = ?1 AND day = ?2", params![class_number(class), day.days()])
+        }
+    }?;
+    Ok(())
 }
 
 fn store_head(
