@@ -92,8 +92,9 @@ impl store::Journal for FakeJournal {
     async fn published(&self) -> Result<Option<String>, StoreError> {
         Ok(None)
     }
-    async fn rotations(&self) -> Result<Vec<String>, StoreError> {
-        Ok(self.log.rotations.clone())
+    async fn rotations(&self, size: u64) -> Result<Vec<String>, StoreError> {
+        let size_of = |note: &String| note.lines().nth(1).and_then(|line| line.parse().ok()).unwrap_or(u64::MAX);
+        Ok(self.log.rotations.iter().filter(|note| size_of(note) <= size).cloned().collect())
     }
     async fn days_before(&self, _class: Retention, _day: Day) -> Result<Vec<Retained>, StoreError> {
         Ok(Vec::new())

@@ -223,7 +223,7 @@ impl store::Journal for MemoryJournal {
         Ok(None)
     }
 
-    async fn rotations(&self) -> Result<Vec<String>, StoreError> {
+    async fn rotations(&self, _: u64) -> Result<Vec<String>, StoreError> {
         Ok(Vec::new())
     }
 

@@ -123,8 +123,10 @@ pub trait Journal: Send + Sync {
     /// The last note published.
     async fn published(&self) -> Result<Option<String>, StoreError>;
 
-    /// Checkpoints signed by several keys, the last one for each set of keys: how a reader gets from an old key to a new one.
-    async fn rotations(&self) -> Result<Vec<String>, StoreError>;
+    /// Checkpoints signed by several keys, one for each set of keys: how a reader gets from an old key to a new one. It is the
+    /// first after the new key was announced, so that it stays what it is while both sign. Only those of at most `size`
+    /// entries: a reader of a log of that size can't follow others, and is not to see them.
+    async fn rotations(&self, size: u64) -> Result<Vec<String>, StoreError>;
 
     /// The UTC days before `day` that have payloads of the class, or had and whose destruction is not finished.
     async fn days_before(&self, class: Retention, day: Day) -> Result<Vec<Retained>, StoreError>;

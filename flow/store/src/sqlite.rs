@@ -176,8 +176,8 @@ impl Journal for Sqlite {
         self.readers.run("the published checkpoint", queries::published).await
     }
 
-    async fn rotations(&self) -> Result<Vec<String>, StoreError> {
-        self.readers.run("the rotations", queries::rotations).await
+    async fn rotations(&self, size: u64) -> Result<Vec<String>, StoreError> {
+        self.readers.run("the rotations", move |conn| queries::rotations(conn, size)).await
     }
 
     async fn days_before(&self, class: Retention, day: Day) -> Result<Vec<Retained>, StoreError> {

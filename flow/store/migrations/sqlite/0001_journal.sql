@@ -7,7 +7,8 @@ CREATE TABLE log (
     root           BLOB    NOT NULL,          -- RFC 6962 root over them
     note           TEXT    NOT NULL,          -- signed checkpoint of size and root
     published_size INTEGER NOT NULL DEFAULT 0,
-    published_note TEXT                       -- the note that readers get, with its cosignatures
+    published_note TEXT,                      -- the note that readers get, with its cosignatures
+    announced      INTEGER                    -- the last entry that announces a key
 ) STRICT;
 
 -- Leaves, for ever.
@@ -58,7 +59,7 @@ CREATE TABLE seen (
     PRIMARY KEY (run, sequence)
 ) STRICT, WITHOUT ROWID;
 
--- The last checkpoint signed by each set of two or more keys.
+-- The checkpoint of each set of two or more keys that leads from one to the other: the first after the announcement.
 CREATE TABLE rotation (
     vkeys TEXT PRIMARY KEY,
     size  INTEGER NOT NULL,

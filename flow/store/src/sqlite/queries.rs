@@ -184,10 +184,10 @@ pub(super) fn published(conn: &Connection) -> Result<Option<String>, StoreError>
         .map_err(unreadable("the published checkpoint"))
 }
 
-pub(super) fn rotations(conn: &Connection) -> Result<Vec<String>, StoreError> {
+pub(super) fn rotations(conn: &Connection, size: u64) -> Result<Vec<String>, StoreError> {
     let read = || -> rusqlite::Result<_> {
-        let mut statement = conn.prepare_cached("SELECT note FROM rotation ORDER BY size")?;
-        statement.query_map([], |row| row.get(0))?.collect()
+        let mut statement = conn.prepare_cached("SELECT note FROM rotation WHERE size <= ?1 ORDER BY size")?;
+        statement.query_map([i64::try_from(size).unwrap_or(i64::MAX)], |row| row.get(0))?.collect()
     };
     read().map_err(unreadable("the rotations"))
 }
