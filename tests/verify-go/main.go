@@ -19,7 +19,6 @@ import (
 	"flag"
 	"fmt"
 	"io/fs"
-	"math"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -434,16 +433,28 @@ func floorDiv(a, b int64) int64 {
 	return a / b
 }
 
-// checkComplete demands the payload of every public entry, unless an entry that is disclosed says that the payloads of its
-// day were destroyed, and that at least as many were as are missing.
-//
-// Such an entry is destroyed in its turn. Then the leaf without payload still shows that there was one, and days before
-// the newest destruction that can be read are covered by it.
+// checkComplete demands the payload of every public entry, unless entries that are disclosed say that the payloads of its
+// day were destroyed, or will be, and that at least as many are as are missing. What the log says of itself is never
+// destroyed.
 func (a *audit) checkComplete() error {
 	destroyed := make(map[int64]int64) // day → how many
-	newest := int64(math.MinInt64)
-	for n, e := range a.payload {
-		if e.Type != "journal.destroyed" {
+	intended := make(map[int64]int64)  // day → how many more, by an announcement that is not yet done
+	missing := make(map[int64]int64)   // day → how many
+	for n, l := range a.leaves {
+		e, disclosed := a.payload[int64(n)]
+		switch {
+		case strings.HasPrefix(l.coarse, teamPrefix):
+			a.private++
+			continue
+		case !disclosed && (strings.HasPrefix(l.coarse, "journal.") || l.coarse == "engine.clock_stepped"):
+			return fmt.Errorf("entry %d (%s) is held back; such entries are kept as long as the log", n, l.coarse)
+		case !disclosed:
+			a.gone++
+			missing[floorDiv(l.hour, hoursPerDay)]++
+			continue
+		}
+		a.public++
+		if e.Type != "journal.destroyed" && e.Type != "journal.destruction_intended" {
 			continue
 		}
 		var body struct {
@@ -454,35 +465,18 @@ func (a *audit) checkComplete() error {
 		if err := json.Unmarshal(e.Body, &body); err != nil {
 			return fmt.Errorf("entry %d: %w", n, err)
 		}
-		if body.Class != "evidence" {
-			continue
-		}
-		if body.Entries > destroyed[body.Day] {
-			destroyed[body.Day] = body.Entries
-		}
-		if body.Day > newest {
-			newest = body.Day
-		}
-	}
-	missing := make(map[int64]int64) // day → how many
-	announcementGone := false
-	for n, l := range a.leaves {
-		_, disclosed := a.payload[int64(n)]
 		switch {
-		case strings.HasPrefix(l.coarse, teamPrefix):
-			a.private++
-		case disclosed:
-			a.public++
+		case body.Class != "evidence":
+		case e.Type == "journal.destroyed":
+			destroyed[body.Day] += body.Entries
+			delete(intended, body.Day)
 		default:
-			a.gone++
-			missing[floorDiv(l.hour, hoursPerDay)]++
-			announcementGone = announcementGone || l.coarse == "journal.destroyed"
+			intended[body.Day] = body.Entries
 		}
 	}
 	for day, count := range missing {
-		announced, known := destroyed[day]
-		if known && count > announced || !known && !(announcementGone && newest > day) {
-			return fmt.Errorf("%d public payloads of day %d are held back, and only %d were announced as destroyed", count, day, announced)
+		if covered := destroyed[day] + intended[day]; count > covered {
+			return fmt.Errorf("%d public payloads of day %d are held back, and only %d were announced as destroyed", count, day, covered)
 		}
 	}
 	fmt.Printf("payloads: %d public ones as committed, %d destroyed as announced, %d for the team only\n", a.public, a.gone, a.private)

@@ -20,7 +20,7 @@ use journal::leaf::Leaf;
 use journal::testing::{Log, TEAM_NOTE, test_key};
 use journal::tile::TileId;
 use journal::tree;
-use store::{Entry, Fault, Head, Payload, StorageHealth, StoreError};
+use store::{Entry, Fault, Head, Payload, Retained, StorageHealth, StoreError};
 use tokio::sync::watch;
 use tower::ServiceExt as _;
 
@@ -92,11 +92,15 @@ impl store::Journal for FakeJournal {
     async fn published(&self) -> Result<Option<String>, StoreError> {
         Ok(None)
     }
-    async fn rotations(&self) -> Result<Vec<String>, StoreError> {
-        Ok(self.log.rotations.clone())
+    async fn rotations(&self, size: u64) -> Result<Vec<String>, StoreError> {
+        let size_of = |note: &String| note.lines().nth(1).and_then(|line| line.parse().ok()).unwrap_or(u64::MAX);
+        Ok(self.log.rotations.iter().filter(|note| size_of(note) <= size).cloned().collect())
     }
-    async fn days_before(&self, _class: Retention, _day: Day) -> Result<Vec<(Day, u64)>, StoreError> {
+    async fn days_before(&self, _class: Retention, _day: Day) -> Result<Vec<Retained>, StoreError> {
         Ok(Vec::new())
+    }
+    async fn intend(&self, _class: Retention, _day: Day) -> Result<Option<u64>, StoreError> {
+        Err(StoreError::ReadOnly)
     }
     async fn destroy(&self, _class: Retention, _day: Day) -> Result<u64, StoreError> {
         Err(StoreError::ReadOnly)

@@ -208,7 +208,7 @@ async fn export(store: &Sqlite, data: &Path, directory: &Path, terminal: &Termin
         tlog_policy: &proposed,
         policy: policy.as_deref(),
         verdicts: &listed,
-        rotations: &store.rotations().await.map_err(|error| unreadable(&error))?,
+        rotations: &store.rotations(head.size).await.map_err(|error| unreadable(&error))?,
         proofs: &proofs,
     };
     let checkpoint = writer.finish(&extras).map_err(|error| failed(&error))?;

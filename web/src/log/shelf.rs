@@ -78,7 +78,7 @@ pub(crate) async fn read(state: &State, path: &str) -> Result<Option<File>, Shel
         export::POLICY => policy(state, &published).await?.and_then(|bytes| file(JSON, bytes)),
         export::VERDICTS => file(JSON, verdicts(state, &published)?),
         export::ROTATIONS => {
-            let notes = state.journal.rotations().await?;
+            let notes = state.journal.rotations(published.size).await?;
             if notes.is_empty() { None } else { file(TEXT, notes.join("\n").into_bytes()) }
         }
         _ => None,

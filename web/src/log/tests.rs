@@ -107,6 +107,20 @@ async fn nothing_beyond_the_published_checkpoint() {
     assert_eq!(checkpoint.text().lines().nth(1), Some("258"));
 }
 
+/// While two keys sign, every commit has a note signed by both: only those that are published lead anywhere.
+#[tokio::test]
+async fn no_rotation_is_ahead_of_the_checkpoint() {
+    let mut log = log_with(300);
+    log.rotations = vec![log.checkpoint(250), log.checkpoint(290)];
+    let fixture = Fixture::with(applied(), log.clone(), &[]);
+    let both = get(fixture.public(), "/log/rotations").await;
+    assert_eq!(both.text(), log.rotations.join("\n"));
+    fixture.publish_only(258);
+    assert_eq!(get(fixture.public(), "/log/rotations").await.text(), log.rotations[0]);
+    fixture.publish_only(249);
+    assert_eq!(get(fixture.public(), "/log/rotations").await.status, StatusCode::NOT_FOUND);
+}
+
 #[tokio::test]
 async fn before_the_first_checkpoint_there_is_nothing() {
     let fixture = Fixture::new();
@@ -218,7 +232,8 @@ async fn what_was_destroyed_is_gone() {
     log.destroy(Retention::Evidence, NOW.day());
     let fixture = Fixture::with(applied(), log, &[]);
     let first = get(fixture.public(), "/log/payload/000").await;
-    assert_eq!((first.status, first.text()), (StatusCode::OK, ""));
+    assert_eq!((first.status, first.text().lines().count()), (StatusCode::OK, 1), "the opening is kept for ever");
+    assert!(first.text().contains("journal.opened"), "{}", first.text());
     let entries = get(fixture.public(), "/log/tile/entries/000").await;
     assert!(entries.body.len() > 256 * 80, "the leaves stay");
     let proof = get(fixture.public(), "/log/proof/1.tlog-proof").await;

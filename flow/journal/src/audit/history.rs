@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use event::engine::ClockStepped;
-use event::journal::{Destroyed, KeyAnnounced, KeyRetired, Opened};
+use event::journal::{Destroyed, DestructionIntended, KeyAnnounced, KeyRetired, Opened};
 use event::policy::Applied;
 use event::{Body, Day, Envelope, Retention, Span, Time, kind_named};
 
@@ -36,6 +36,16 @@ struct Missing {
     path: String,
 }
 
+/// How many payloads of class `evidence` of one day the log says are gone.
+#[derive(Default)]
+struct Covered {
+    /// Those that are destroyed, by all destructions of the day together: a clock that was set back may have written to it
+    /// again.
+    destroyed: u64,
+    /// Those that a destruction under way may have reached, and the entry that announced it.
+    intended: Option<(u64, u64)>,
+}
+
 /// The policy that the log applied last.
 #[derive(Default)]
 pub(super) enum LatestPolicy {
@@ -55,6 +65,9 @@ pub(super) struct History {
     pub(super) keys: KeyEvents,
     pub(super) policy: LatestPolicy,
     missing: BTreeMap<Day, Missing>,
+    covered: BTreeMap<Day, Covered>,
+    /// Payloads of class `evidence` that are there, by day.
+    shown: BTreeMap<Day, u64>,
     pub(super) disclosed: u64,
     pub(super) withheld: u64,
     pub(super) destroyed: u64,
@@ -71,6 +84,8 @@ impl History {
             keys: KeyEvents::default(),
             policy: LatestPolicy::Never,
             missing: BTreeMap::new(),
+            covered: BTreeMap::new(),
+            shown: BTreeMap::new(),
             disclosed: 0,
             withheld: 0,
             destroyed: 0,
@@ -96,6 +111,9 @@ impl History {
                 self.agree(leaf, envelope).map_err(|finding| at(leaf.sequence, finding))?;
                 (earliest, latest) = (envelope.recorded_at, envelope.recorded_at);
                 self.disclosed += 1;
+                if leaf.retention() == Retention::Evidence {
+                    *self.shown.entry(Day::of_hour(leaf.hour)).or_default() += 1;
+                }
                 stepped_back = self.learn(leaf.sequence, envelope);
             }
             None if leaf.retention() == Retention::Permanent => {
@@ -138,7 +156,16 @@ impl History {
         } else if let Some(stepped) = self.body::<ClockStepped>(sequence, envelope) {
             return Some(stepped.from.since(stepped.to));
         } else if let Some(Destroyed { class, day, entries }) = self.body(sequence, envelope) {
+            if class == Retention::Evidence.as_str() {
+                let covered = self.covered.entry(day).or_default();
+                covered.destroyed = covered.destroyed.saturating_add(entries);
+                covered.intended = None;
+            }
             self.destroyed_days.push(DestroyedDay { class, day, entries, sequence });
+        } else if let Some(DestructionIntended { class, day, entries }) = self.body(sequence, envelope) {
+            if class == Retention::Evidence.as_str() {
+                self.covered.entry(day).or_default().intended = Some((sequence, entries));
+            }
         } else if let Some(opened) = self.body::<Opened>(sequence, envelope) {
             self.keys.opened = self.key(sequence, &opened.vkey);
         } else if let Some(announced) = self.body::<KeyAnnounced>(sequence, envelope) {
@@ -175,19 +202,35 @@ impl History {
         missing.count += 1;
     }
 
-    /// After the last entry: is everything that is missing covered by a destruction?
+    /// After the last entry: is everything that is missing covered by a destruction, done or announced? Whoever copied the
+    /// log while it was under way has the announcement, and not all payloads.
     pub(super) fn finish(&mut self) -> Result<(), AuditError> {
-        let evidence = || self.destroyed_days.iter().filter(|day| day.class == Retention::Evidence.as_str());
         for (day, missing) in &self.missing {
             let at = |finding| AuditError::of_entry(&missing.path, missing.sequence, finding);
-            let destroyed =
-                evidence().filter(|destroyed| destroyed.day == *day).map(|destroyed| destroyed.entries).max();
-            match destroyed {
-                Some(destroyed) if missing.count > destroyed => {
-                    return Err(at(Finding::HiddenBeyond { day: *day, missing: missing.count, destroyed }));
-                }
-                Some(_) => {}
-                None => return Err(at(Finding::Hidden { coarse: missing.coarse.clone(), day: *day })),
+            let Some(Covered { destroyed, intended }) = self.covered.get(day) else {
+                return Err(at(Finding::Hidden { coarse: missing.coarse.clone(), day: *day }));
+            };
+            let covered = intended.map_or(*destroyed, |(_, entries)| destroyed.saturating_add(entries));
+            if missing.count > covered {
+                return Err(at(Finding::HiddenBeyond { day: *day, missing: missing.count, destroyed: covered }));
+            }
+            if let Some((sequence, _)) = intended.filter(|_| missing.count > *destroyed) {
+                self.remarks.push(format!(
+                    "payloads of {day} are missing, and entry {sequence} only announces that they will be destroyed: the \
+                     destruction was under way when this copy was made"
+                ));
+            }
+        }
+        for (day, missing) in &self.missing {
+            // The key of a day opens all of its payloads or none. Old payloads beside a newer tree look the same, so this
+            // accuses nobody.
+            let done = self.covered.get(day).is_some_and(|covered| covered.intended.is_none());
+            if let Some(shown) = self.shown.get(day).filter(|_| done) {
+                self.remarks.push(format!(
+                    "of {day}, {} payloads are gone and {shown} are shown, although the log says that the day was destroyed: \
+                     what is gone may have been picked",
+                    missing.count
+                ));
             }
         }
         if let Some(sequence) = self.clock.unexplained() {

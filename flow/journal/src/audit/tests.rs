@@ -5,7 +5,7 @@ mod hostile;
 mod with_key;
 mod without_key;
 
-use event::journal::KeyAnnounced;
+use event::journal::{DestructionIntended, KeyAnnounced};
 use event::policy::{Applied, Text};
 use event::promise::{Figure, Outcome, Unit, Verdict};
 use event::watch::Coverage;
@@ -179,6 +179,48 @@ fn destruction_is_provable() {
     }
     let report = run(&log.export(), &pinned(&log)).expect("destroyed day by day");
     assert_eq!(report.destroyed_days.len(), 4, "each destruction is still told");
+}
+
+/// A copy made while a day is being destroyed: some payloads are gone, and only the announcement is there.
+#[test]
+fn an_announced_destruction_covers_what_is_gone() {
+    let first_day = Log::new(ORIGIN, 1).now.day();
+    let mut log = log();
+    log.advance(Span::from_days(400));
+    let announced = |entries| DestructionIntended { class: "evidence".to_owned(), day: first_day, entries };
+    let mut before = log.clone();
+    let sequence = log.append(&announced(60));
+    assert_eq!(run(&log.export(), &pinned(&log)).expect("not begun").remarks, Vec::<String>::new());
+    log.entries[10].payload = None;
+    let report = run(&log.export(), &pinned(&log)).expect("begun");
+    assert_eq!((report.destroyed, report.destroyed_days.len()), (1, 0));
+    assert!(report.remarks[0].contains(&format!("entry {sequence} only announces")), "{:?}", report.remarks);
+    assert_eq!(log.forget(Retention::Evidence, first_day), 59);
+    assert_eq!(run(&log.export(), &pinned(&log)).map(|report| report.destroyed), Ok(60));
+    log.append(&event::journal::Destroyed { class: "evidence".into(), day: first_day, entries: 60 });
+    let report = run(&log.export(), &pinned(&log)).expect("done");
+    assert_eq!((report.destroyed, report.remarks), (60, vec![]));
+    // A clock that was set back writes to that day again, and the day is destroyed again.
+    log.append(&announced(1));
+    assert!(run(&log.export(), &pinned(&log)).is_ok());
+
+    // Nothing covers more than it says, nor another day.
+    before.append(&announced(1));
+    before.entries[10].payload = None;
+    before.entries[12].payload = None;
+    let altered = Meaning::AlteredWithoutKey;
+    found("beyond", &before.export(), &pinned(&before), altered, &["2 public entries", "1 were destroyed"]);
+}
+
+/// The key of a day opens all payloads or none: some gone and some shown is worth a remark.
+#[test]
+fn a_day_destroyed_in_part_is_remarked_upon() {
+    let mut log = log();
+    let day = log.envelope(353).expect("there").recorded_at.day();
+    log.entries[353].payload = None;
+    log.append(&event::journal::Destroyed { class: "evidence".into(), day, entries: 1 });
+    let report = run(&log.export(), &pinned(&log)).expect("covered");
+    assert!(report.remarks[0].contains("may have been picked"), "{:?}", report.remarks);
 }
 
 /// Everything that can be destroyed, by day and in order of age, as retention does it.
