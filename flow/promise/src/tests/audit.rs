@@ -216,12 +216,15 @@ fn verdicts_outlive_the_first_telling() {
         log.write(end, &Coverage { interval, revision: declared.revision.clone(), gaps: vec![] });
         let verdicts = log.judge.verdicts(t(end));
         assert!(verdicts.iter().all(|v| v.outcome == Outcome::Broken), "{verdicts:?}");
-        verdicts.iter().for_each(|verdict| log.write(end, verdict));
+        for verdict in &verdicts {
+            log.write(end, verdict);
+        }
         let mut recheck = Recheck::new();
         for (sequence, entry) in (0..).zip(&log.entries) {
-            match entry.recorded_at < t(24 * HOUR) && first_day_destroyed {
-                true => recheck.destroyed(entry.recorded_at.hour()),
-                false => recheck.entry(sequence, Some(entry)),
+            if entry.recorded_at < t(24 * HOUR) && first_day_destroyed {
+                recheck.destroyed(entry.recorded_at.hour());
+            } else {
+                recheck.entry(sequence, Some(entry));
             }
         }
         let rechecked = recheck.finish(log.entries.len() as u64);

@@ -256,26 +256,15 @@ fn happens(story: &mut Story, minute: i64) {
         35 => story.pinged(now + 15, Ping::Fail),
         8 => story.changed("gravelines", "api", State::Flapping, now + 10, now + 21),
         9 => story.changed("gravelines", "api", State::Up, now + 10, now + 21),
-        // An outage of four minutes that both observers see, each in its own bracket.
-        12 => {
-            story.changed("gravelines", "front", State::Down, now + 3, now + 14);
-            story.changed("strasbourg", "front", State::Down, now + 7, now + 18);
-        }
-        16 => {
-            story.changed("gravelines", "front", State::Up, now + 3, now + 14);
-            story.changed("strasbourg", "front", State::Up, now + 7, now + 18);
+        // An outage of four minutes that both observers see, each in its own bracket; and the maintenance that was
+        // announced, and used.
+        12 | 16 | 31 | 34 => {
+            let state = if minute == 12 || minute == 31 { State::Down } else { State::Up };
+            story.changed("gravelines", "front", state, now + 3, now + 14);
+            story.changed("strasbourg", "front", state, now + 7, now + 18);
         }
         22 => story.changed("gravelines", "api", State::Degraded, now + 20, now + 31),
         23 => story.changed("gravelines", "api", State::Up, now + 20, now + 31),
-        // The maintenance that was announced, and used.
-        31 => {
-            story.changed("gravelines", "front", State::Down, now + 3, now + 14);
-            story.changed("strasbourg", "front", State::Down, now + 7, now + 18);
-        }
-        34 => {
-            story.changed("gravelines", "front", State::Up, now + 3, now + 14);
-            story.changed("strasbourg", "front", State::Up, now + 7, now + 18);
-        }
         40 | 46 => {
             let (finding, probe) = (name("disk-usage"), name("machine"));
             let (after, by) = (at(now + 10), at(now + 25));

@@ -94,25 +94,25 @@ fn reasons() -> Vec<Reason> {
     ]
 }
 
-/// All variants of an enum; the compiler misses those that are not listed.
+/// The compiler misses the variants that are not listed.
+macro_rules! listed {
+    ($name:ident: $($variant:ident),+) => {
+        const _: fn(&$name) = |of| match of { $($name::$variant { .. })|+ => {} };
+    };
+}
+
+/// All variants of an enum of plain words.
 macro_rules! every {
     ($name:ident: $($variant:ident),+) => {{
-        const _: fn(&$name) = |of| match of { $($name::$variant { .. })|+ => {} };
+        listed!($name: $($variant),+);
         value(&[$($name::$variant),+])
     }};
 }
 
 /// Every word that is a value.
 fn words() -> Vec<Value> {
-    const _: fn(&Reason) = |reason| match reason {
-        Reason::WindowFilling { .. } | Reason::Unobserved { .. } | Reason::Down { .. } | Reason::Maintenance { .. } => {
-        }
-        Reason::LoneObserver | Reason::NoEvidence | Reason::AtRisk => {}
-    };
-    const _: fn(&Objective) = |objective| match objective {
-        Objective::Availability { .. } | Objective::Freshness { .. } | Objective::Coverage { .. } => {}
-        Objective::Configuration { .. } | Objective::Absence { .. } => {}
-    };
+    listed!(Reason: WindowFilling, Unobserved, Down, Maintenance, LoneObserver, NoEvidence, AtRisk);
+    listed!(Objective: Availability, Freshness, Coverage, Configuration, Absence);
     let plain = [
         every!(State: Up, Degraded, Down, Flapping),
         every!(Ping: Start, Success, Fail),
