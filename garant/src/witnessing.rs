@@ -299,7 +299,7 @@ fn legal_name(name: &str, is_taken: impl Fn(&str) -> bool) -> String {
     if is_free(&name) {
         return name;
     }
-    let numbered = (2u64..).map(|number| format!("{name}-{number}")).find(|name| is_free(name));
+    let numbered = (2..=u32::MAX).map(|number| format!("{name}-{number}")).find(|name| is_free(name));
     numbered.unwrap_or(name)
 }
 

@@ -108,6 +108,9 @@ async fn witness() -> Peer {
 /// One scripted answer: status, content type, body.
 type Line = (u16, &'static str, String);
 
+/// What it is about, the answers, the size known before, and the contradiction expected.
+type Case = (&'static str, Vec<Line>, Option<u64>, Option<u64>);
+
 /// Somebody who answers each POST with the next line, the last for ever, and each GET with `shown`; and what was posted.
 async fn scripted(lines: Vec<Line>, shown: Option<String>) -> (Peer, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -228,7 +231,7 @@ async fn what_is_believed_without_proof() {
     let log = Log::of("leaf", 20).await;
     let html = (422, "text/html", "<html>blocked</html>".to_owned());
     let unavailable = (503, "text/plain", "not now\n".to_owned());
-    let cases: Vec<(&str, Vec<Line>, Option<u64>, Option<u64>)> = vec![
+    let cases: Vec<Case> = vec![
         ("beyond, twice", vec![stands(900)], None, Some(900)),
         ("refuses a proof from where it stands", vec![stands(7), refuses(), stands(7)], None, Some(7)),
         ("the same, known before", vec![refuses(), stands(7)], Some(7), Some(7)),

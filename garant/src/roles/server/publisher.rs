@@ -83,12 +83,7 @@ impl Publisher {
                 .borrow()
                 .as_ref()
                 .is_none_or(|published| published.size < head.size || self.is_resigned(published, &head));
-            let is_due = if moved {
-                peers.is_empty() || stopping || round.next_at.is_none_or(|at| at <= now)
-            } else {
-                !stopping && peers.iter().any(|peer| round.lacks(peer, head.size, now))
-            };
-            if is_due {
+            if round.is_due(&peers, moved.then_some(stopping), head.size, now) {
                 self.step(&context, &head, &peers, &mut round, now).await?;
             }
             context.progress.tick();
@@ -242,6 +237,15 @@ impl Round {
         self.of(peer).map(|asked| asked.size)
     }
 
+    /// Whether to publish: a head that `moved` since, or the same again with the cosignatures that were missing. `moved` says
+    /// whether this is the last look, for which nobody waits.
+    fn is_due(&self, peers: &[Peer], moved: Option<bool>, size: u64, now: Monotonic) -> bool {
+        match moved {
+            Some(last) => last || peers.is_empty() || self.next_at.is_none_or(|at| at <= now),
+            None => peers.iter().any(|peer| self.lacks(peer, size, now)),
+        }
+    }
+
     /// Whether the peer has not cosigned the checkpoint of that size, and may be asked.
     fn lacks(&self, peer: &Peer, size: u64, now: Monotonic) -> bool {
         self.of(peer).is_none_or(|asked| (asked.size != size || asked.line.is_none()) && asked.again_at <= now)
@@ -270,3 +274,6 @@ impl Engine for Publisher {
         Box::pin(self.publish(context))
     }
 }
+
+#[cfg(test)]
+mod tests;
