@@ -16,7 +16,7 @@ use engine::random::SystemRandom;
 use engine::{CancellationToken, Clock, Context, Progress, Random, Recorder, Supervisor};
 use event::engine::ClockStepped;
 use event::{BootId, Span};
-use journal::note::VerifierKey;
+use journal::note::{KeyType, VerifierKey};
 use store::sqlite::{Options, Sqlite};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -110,7 +110,7 @@ impl Up {
         })?;
         let net = Arc::new(net);
         let witnesses = peers(&configuration)?;
-        witnessing::refuse_a_rollback(&net, store.as_ref(), &witnesses).await?;
+        witnessing::refuse_a_fork(&net, store.as_ref(), &keys, &witnesses, &remember).await?;
 
         let mut boot = [0; 16];
         random.fill(&mut boot);
@@ -173,12 +173,8 @@ impl Up {
             probes: figures::probes(eyes.figures()),
             figures: vec![Arc::new(figures::Watch(eyes.figures()))],
         });
-        let publisher = Publisher {
-            keys: keys.clone(),
-            remember: channels.remember.subscribe(),
-            witnesses: channels.witnesses.subscribe(),
-            published,
-        };
+        let publisher =
+            Publisher::new(keys.clone(), channels.remember.subscribe(), channels.witnesses.subscribe(), published);
         let pages = Pages { name: "pages", listener: team, router: web::team(Arc::clone(&state)) };
         let mut supervisor = supervisor
             .add(Arc::new(Timekeeper))
@@ -299,10 +295,14 @@ fn base_url(listener: &TcpListener) -> Result<String, Failure> {
 fn peers(configuration: &Configuration) -> Result<Vec<Peer>, Failure> {
     let peer = |witness: &policy::Witness| {
         let url = witness.url.to_string();
-        let vkey: VerifierKey = witness.vkey.as_str().parse().map_err(|error: journal::note::BadKey| {
-            Failure::new(format!("the key of the witness {} can't be read", witness.name)).because(&error)
-        })?;
-        Ok(Peer { url: if url.ends_with('/') { url } else { format!("{url}/") }, vkey })
+        let failed = || Failure::new(format!("the key of the witness {} can't be used", witness.name));
+        let vkey: VerifierKey =
+            witness.vkey.as_str().parse().map_err(|error: journal::note::BadKey| failed().because(&error))?;
+        if vkey.key_type() != KeyType::Cosignature {
+            return Err(failed().remedy("it is the key of a log: give the one that `garant witness init` printed"));
+        }
+        let url = if url.ends_with('/') { url } else { format!("{url}/") };
+        Ok(Peer { name: witness.name.clone(), url, vkey })
     };
     configuration.shared.journal.witnesses.iter().map(peer).collect()
 }
