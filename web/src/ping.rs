@@ -52,6 +52,10 @@ async fn take(state: &State, uuid: &str, action: &str, body: Body) -> Response {
     let (Some(uuid), Some(meaning)) = (canonical(uuid), meaning(action)) else {
         return answer::line(StatusCode::NOT_FOUND, "not found\n");
     };
+    // A stranger's body is not waited for.
+    if !state.pings.knows(&uuid) {
+        return answer::line(StatusCode::NOT_FOUND, "not found\n");
+    }
     let (body_bytes, whole) = discard(body).await;
     let receipt = match meaning {
         Meaning::Sign(ping) => state.pings.deliver(Ping { uuid, ping, at, body_bytes }).await,
