@@ -143,12 +143,12 @@ mod tests {
         drop(first);
         assert!(enter("192.0.2.1").is_some(), "a place was given back");
         drop(second);
-        let _places = (enter("2001:db8:0:1::1"), enter("2001:db8:0:1:ffff::2"));
+        let networks = (enter("2001:db8:0:1::1"), enter("2001:db8:0:1:ffff::2"));
         assert!(enter("2001:db8:0:1::3").is_none(), "one network");
         assert!(enter("2001:db8:0:2::3").is_some(), "another network");
-        let _many: Vec<_> = (0..10).map(|_| enter("127.0.0.1").expect("not bounded")).collect();
+        let proxied: Vec<_> = (0..10).map(|_| enter("127.0.0.1").expect("not bounded")).collect();
         assert!(enter("::1").is_some());
-        drop((_places, _many));
+        drop((networks, proxied));
         assert!(crowd.lock().by_address.is_empty() && crowd.lock().all.is_empty(), "nothing is left behind");
     }
 
