@@ -43,6 +43,10 @@ impl Retention {
     }
 
     async fn destroy_what_is_due(&self, context: &Context) -> Result<(), EngineError> {
+        // First, and whatever becomes of the rest: on a full disk this makes the room that journaling the rest needs.
+        if let Err(error) = context.samples.expire(context.clock.now()).await {
+            tracing::warn!(%error, "old samples can't be dropped; tried again within the hour");
+        }
         let configuration = self.configuration.borrow().clone();
         for class in Class::ALL {
             let kept = configuration.kept(class);
@@ -52,7 +56,6 @@ impl Retention {
                 self.destroy(context, class, day, entries).await?;
             }
         }
-        context.samples.expire(context.clock.now()).await?;
         Ok(())
     }
 
