@@ -3,41 +3,55 @@
 //!
 //! An action is journaled as intended before and as done after. Both are found again after a crash between the two: a day
 //! whose payloads are still there is simply due again, and destroying is idempotent.
+//!
+//! What is due is due by the wall clock, which may be wrong: see [`steady`].
 
 use std::sync::Arc;
 
 use engine::{BoxFuture, Context, Engine, EngineError};
 use event::journal::{Destroyed, DestructionIntended};
-use event::{Day, Retention as Class, Span};
+use event::{Day, Retention as Class, Span, Time};
 use tokio::sync::watch;
 
 use crate::configuration::Configuration;
 
-/// How often to look. A day is destroyed within an hour of being due.
+mod steady;
+
+use steady::Steady;
+
+/// How often to look. A day is destroyed within an hour of being due, while the clock is steady.
 const LOOK_EVERY: Span = Span::from_secs(3600);
+/// How often to look at the clock, and to give a sign of life.
+const STEP: Span = Span::from_secs(10);
 
 /// Destroys day keys that are due.
 pub(crate) struct Retention {
     configuration: watch::Receiver<Arc<Configuration>>,
+    newest_before: Option<Time>,
 }
 
 impl Retention {
-    pub(crate) fn new(configuration: watch::Receiver<Arc<Configuration>>) -> Self {
-        Self { configuration }
+    /// `newest_before`: when the newest entry from before this start of the process was recorded.
+    pub(crate) const fn new(configuration: watch::Receiver<Arc<Configuration>>, newest_before: Option<Time>) -> Self {
+        Self { configuration, newest_before }
     }
 
     async fn forget(&self, context: Context) -> Result<(), EngineError> {
+        let mut steady = Steady::new(Arc::clone(&context.clock), STEP, self.newest_before);
+        let mut left = Span::ZERO;
         loop {
-            self.destroy_what_is_due(&context).await?;
-            let mut left = LOOK_EVERY;
+            context.progress.tick();
+            steady.look();
+            // Asked also when nothing is to be looked for yet: it warns.
+            let may_destroy = steady.may_destroy();
+            if left <= Span::ZERO && may_destroy {
+                self.destroy_what_is_due(&context).await?;
+                left = LOOK_EVERY;
+            }
             // In small steps, so that a frozen engine can be told from one with nothing to do.
-            while left > Span::ZERO {
-                context.progress.tick();
-                let step = left.min(Span::from_secs(10));
-                tokio::select! {
-                    () = context.stop.cancelled() => return Ok(()),
-                    () = tokio::time::sleep(step.to_std()) => left = left - step,
-                }
+            tokio::select! {
+                () = context.stop.cancelled() => return Ok(()),
+                () = tokio::time::sleep(STEP.to_std()) => left = left - STEP,
             }
         }
     }
