@@ -89,6 +89,17 @@ pub(crate) fn write_whole(path: &Path, content: &[u8], mode: u32) -> io::Result<
     fs::File::open(folder)?.sync_all()
 }
 
+/// Writes a file for its owner alone, whole or not at all; fails with `AlreadyExists` when there is one.
+pub(crate) fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // Under a name that no other process uses, 0600.
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(content)?;
+    file.as_file().sync_all()?;
+    file.persist_noclobber(path)?;
+    fs::File::open(folder)?.sync_all()
+}
+
 /// Where the highest published checkpoint is remembered when the policy names no other place: beside the data directory,
 /// not in it, so that an old copy of the directory put back does not bring its own memory along.
 pub(crate) fn remembered_beside(data: &Path) -> PathBuf {

@@ -63,6 +63,10 @@ async fn take(state: &State, uuid: &str, action: &str, query: Option<&str>, body
     let Ok(run) = run(query) else {
         return answer::line(StatusCode::BAD_REQUEST, "invalid uuid format: write rid=<uuid>\n");
     };
+    // A stranger's body is not waited for.
+    if !state.pings.knows(&uuid) {
+        return answer::line(StatusCode::NOT_FOUND, "not found\n");
+    }
     let (body_bytes, whole) = discard(body).await;
     let receipt = match meaning {
         Meaning::Sign(ping) => state.pings.deliver(Ping { uuid, ping, run, at, body_bytes }).await,

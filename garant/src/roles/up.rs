@@ -97,6 +97,8 @@ impl Up {
         };
         let store = Sqlite::open(options).map_err(|error| keys::refused(&data, &error))?;
 
+        let newest_before = keys::last_recorded(store.as_ref()).await?;
+
         let shared = &configuration.shared;
         let team = bind(shared.pages.listen, "listen")?;
         let public = shared.pages.public.map(|address| bind(address, "public")).transpose()?;
@@ -179,7 +181,7 @@ impl Up {
         let mut supervisor = supervisor
             .add(Arc::new(Timekeeper))
             .add(Arc::new(publisher))
-            .add(Arc::new(Retention::new(channels.configuration.subscribe())))
+            .add(Arc::new(Retention::new(channels.configuration.subscribe(), newest_before)))
             .add(Arc::new(Judge::new(board)))
             .add_on(&runtimes.watch, eyes)
             .add_on(&runtimes.pages, Arc::new(pages));

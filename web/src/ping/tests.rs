@@ -135,3 +135,27 @@ async fn a_long_body_is_not_read_to_its_end() {
     assert_eq!(answer.header("connection"), "close");
     assert_eq!(taken.map(|ping| ping.body_bytes), Some(BODY_BYTES_MAX));
 }
+
+/// A body that is announced and does not come.
+struct Never;
+
+impl hyper::body::Body for Never {
+    type Data = bytes::Bytes;
+    type Error = std::convert::Infallible;
+    fn poll_frame(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<hyper::body::Frame<bytes::Bytes>, Self::Error>>> {
+        std::task::Poll::Pending
+    }
+}
+
+/// Whoever knows no address of the team's keeps nothing waiting for what does not come.
+#[tokio::test(start_paused = true)]
+async fn the_body_of_a_stranger_is_not_waited_for() {
+    let fixture = Fixture::new();
+    let path = "/ping/00000000-0000-0000-0000-000000000000";
+    let before = tokio::time::Instant::now();
+    let answer = ask(fixture.public(), Method::POST, path, &[], Body::new(Never)).await;
+    assert_eq!((answer.status, before.elapsed()), (StatusCode::NOT_FOUND, Duration::ZERO));
+}

@@ -120,6 +120,6 @@ async fn ten_thousand_probes_are_shown_in_milliseconds() {
         println!("{path}: {} bytes in {took:?}", answer.body.len());
         assert!(answer.status == StatusCode::OK && answer.text().lines().count() >= lines, "{path}");
         // Without optimisation, on a busy machine; comparing each with each took three seconds.
-        assert!(took < std::time::Duration::from_millis(1_000), "{path} took {took:?}");
+        assert!(took < std::time::Duration::from_secs(1), "{path} took {took:?}");
     }
 }
