@@ -626,6 +626,8 @@ impl Rounds {
         }
         for (observer, book) in &mut self.books {
             book.reopen(now.wall);
+            // Nor do the samples cover anything that is told from now on: the state that they showed was not journaled.
+            book.forget_samples();
             let interval = Interval::new(since, now.wall);
             let blind = Blind { engine: crate::NAME.to_owned(), interval, cause: BlindCause::Storage };
             effects.push(Effect::Journal(observer.clone(), Entry::Blind(blind)));
