@@ -527,7 +527,11 @@ impl Rounds {
             || took > lane.declared.timeout + lateness_max(lane.declared.asked_every);
         let mut answer = match done.outcome {
             Outcome::Answered(answer) => answer,
-            Outcome::TimedOut => Answer::down(format!("no answer within {}", lane.declared.timeout)),
+            Outcome::TimedOut if lane.declared.probe.reaches_out() => {
+                Answer::down(format!("no answer within {}", lane.declared.timeout))
+            }
+            // Nobody else was asked: a disk of this machine that hangs, or the machine itself.
+            Outcome::TimedOut => Answer::unknown(format!("no answer within {}", lane.declared.timeout)),
             Outcome::Failed => Answer::unknown("the probe itself failed: this is a defect of garant"),
         };
         if let Some(slow) = lane.declared.slower_than.filter(|&slow| answer.reading == Reading::Up && took > slow) {
