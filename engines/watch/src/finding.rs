@@ -34,6 +34,18 @@ impl Hysteresis {
         self.open
     }
 
+    /// The figure is not known now: whatever it showed so far does not last.
+    pub(crate) const fn interrupt(&mut self) {
+        self.contrary_since = None;
+    }
+
+    /// The same when the last figure is older than that.
+    pub(crate) fn interrupt_if_older(&mut self, now: Time, than: Span) {
+        if self.last.is_some_and(|last| now.since(last) > than) {
+            self.interrupt();
+        }
+    }
+
     /// Takes the figure of the sample from `start` to `end`; says when the finding opened or ended, or what it is when
     /// that was not known before. A figure that was always low needs no waiting to be known as such.
     pub(crate) fn take(&mut self, level: Level, lasting: Span, start: Time, end: Time) -> Option<Turn> {

@@ -11,7 +11,7 @@
 //! * **The wall clock stepped** against the monotonic one. Labels before and after can't be compared. Books end, states
 //!   are forgotten, and the step is journaled for every observer here.
 //!
-//! [`engine::clock::ClockWatch`] tells both.
+//! [`engine::clock::ClockWatch`] tells both. A stop of a second or two is neither; what was under way then is unknown too.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -37,6 +37,11 @@ const CONFIRM_PAUSE: Span = Span::from_secs(1);
 /// How often a state that does not change is journaled again: evidence is destroyed with its day, and what is known must
 /// stand in younger entries by then (a verifier allows two days).
 const RETELL_EVERY: Span = Span::from_days(1);
+/// How often the clocks are looked at, whatever else happens.
+pub(crate) const LOOK_EVERY: Span = Span::from_millis(500);
+/// How late a look must be for what is under way to be worth nothing. A virtual machine that is paused for two seconds
+/// misses answers that came in time; that is no standstill, for its books have no gap that matters, but no outage either.
+const LATE_LOOK_MIN: Span = Span::from_secs(1);
 /// Least pause before looking again for room.
 const ROOM_PAUSE_MIN: Span = Span::from_millis(5);
 
@@ -328,14 +333,15 @@ impl Rounds {
     /// Ends all books at the last look, and believes nothing that was under way.
     fn notice(&mut self, now: Moment, oddities: &[Oddity], effects: &mut Vec<Effect>) {
         let last = std::mem::replace(&mut self.last_look, now);
+        let late = now.monotonic.since(last.monotonic) > LOOK_EVERY + LATE_LOOK_MIN;
+        if late || !oddities.is_empty() {
+            self.disturb(now);
+        }
         if oddities.is_empty() {
             return;
         }
         tracing::warn!(?oddities, "the watch stood still or its clock stepped: that time is unproven");
         self.close_books(last.wall, effects);
-        for flight in self.flights.values_mut() {
-            flight.disturbed = true;
-        }
         let step = oddities.iter().find_map(|oddity| match oddity {
             Oddity::Stepped(step) => Some(*step),
             Oddity::StoodStill(_) => None,
@@ -356,12 +362,7 @@ impl Rounds {
                 lane.forget();
             } else {
                 lane.drop_doubt();
-            }
-        }
-        // What is under way says nothing of the way out either.
-        for observer in self.canaries.drain().map(|(_, observer)| observer) {
-            if let Some(uplink) = self.uplinks.get_mut(&observer) {
-                uplink.answered(None, now.monotonic, now.wall);
+                lane.findings.values_mut().for_each(Hysteresis::interrupt);
             }
         }
         let dead: Vec<_> = self
@@ -380,6 +381,18 @@ impl Rounds {
                 if *observer != self.process {
                     effects.push(Effect::Journal(observer.clone(), Entry::ClockStepped(step)));
                 }
+            }
+        }
+    }
+
+    /// What is under way says nothing: not of those who are asked, and not of the way out.
+    fn disturb(&mut self, now: Moment) {
+        for flight in self.flights.values_mut() {
+            flight.disturbed = true;
+        }
+        for observer in self.canaries.drain().map(|(_, observer)| observer) {
+            if let Some(uplink) = self.uplinks.get_mut(&observer) {
+                uplink.answered(None, now.monotonic, now.wall);
             }
         }
     }
@@ -692,8 +705,16 @@ fn retell(lane: &Lane, at: Time, effects: &mut Vec<Effect>) {
 }
 
 fn find(lane: &mut Lane, answer: &Answer, seen: Seen, took: Span, effects: &mut Vec<Effect>) {
+    // A figure that was not read does not last.
+    for (finding, hysteresis) in &mut lane.findings {
+        if !answer.symptoms.iter().any(|symptom| symptom.finding == *finding) {
+            hysteresis.interrupt();
+        }
+    }
+    let stale = Span::from_micros(lane.declared.asked_every.micros().saturating_mul(2));
     for symptom in &answer.symptoms {
         let hysteresis = lane.findings.entry(symptom.finding.clone()).or_default();
+        hysteresis.interrupt_if_older(seen.start, stale);
         let Some(turn) = hysteresis.take(symptom.level, symptom.lasting, seen.start, seen.end) else { continue };
         let (finding, probe) = (symptom.finding.clone(), lane.declared.id.clone());
         let entry = Finding { finding, probe, open: turn.open, after: turn.after, by: turn.by };

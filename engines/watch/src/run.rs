@@ -15,12 +15,10 @@ use tokio::task::{Id, JoinError, JoinSet};
 use crate::config::Config;
 use crate::figures::Figures;
 use crate::journaling::{Journaling, Letter};
-use crate::rounds::{Done, Effect, Entry, Order, Outcome, Rounds};
+use crate::rounds::{Done, Effect, Entry, LOOK_EVERY, Order, Outcome, Rounds};
 use crate::source::heartbeat::Memory;
 use crate::source::{Asking, Moment};
 
-/// The clocks are looked at twice a second, whatever else happens.
-const LOOK_EVERY: Span = Span::from_millis(500);
 /// How much longer than its timeout a probe is waited for, so that the reason it gives itself is the one told.
 const LAST_WORD: Span = Span::from_millis(20);
 /// How long a ping may have waited to be heard.
