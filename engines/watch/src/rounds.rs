@@ -715,12 +715,17 @@ fn find(lane: &mut Lane, answer: &Answer, seen: Seen, took: Span, effects: &mut 
     for symptom in &answer.symptoms {
         let hysteresis = lane.findings.entry(symptom.finding.clone()).or_default();
         hysteresis.interrupt_if_older(seen.start, stale);
-        let Some(turn) = hysteresis.take(symptom.level, symptom.lasting, seen.start, seen.end) else { continue };
-        let (finding, probe) = (symptom.finding.clone(), lane.declared.id.clone());
-        let entry = Finding { finding, probe, open: turn.open, after: turn.after, by: turn.by };
-        effects.push(Effect::Journal(lane.observer.clone(), Entry::Finding(entry)));
-        let detail = Detail { probe: lane.declared.id.clone(), text: symptom.text.clone(), took };
-        effects.push(Effect::Journal(lane.observer.clone(), Entry::Detail(detail)));
+        let turn = hysteresis.take(symptom.level, symptom.lasting, seen.start, seen.end);
+        let joined = hysteresis.take_subjects(&symptom.about);
+        if let Some(turn) = turn {
+            let (finding, probe) = (symptom.finding.clone(), lane.declared.id.clone());
+            let entry = Finding { finding, probe, open: turn.open, after: turn.after, by: turn.by };
+            effects.push(Effect::Journal(lane.observer.clone(), Entry::Finding(entry)));
+        }
+        if turn.is_some() || joined {
+            let detail = Detail { probe: lane.declared.id.clone(), text: symptom.text.clone(), took };
+            effects.push(Effect::Journal(lane.observer.clone(), Entry::Detail(detail)));
+        }
     }
 }
 

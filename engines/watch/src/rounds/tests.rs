@@ -503,8 +503,13 @@ fn a_finding_lasts_only_while_it_is_seen() {
         });
         let mut simulation = Simulation::new(&config(vec![declared("machine", 10, 5, &["local"], None)]), world);
         let finding: FindingId = "disk-usage".parse().expect("a name");
-        let symptom =
-            |level| Symptom { finding: finding.clone(), level, lasting: Span::from_secs(300), text: "disk".to_owned() };
+        let symptom = |level| Symptom {
+            finding: finding.clone(),
+            level,
+            lasting: Span::from_secs(300),
+            about: Vec::new(),
+            text: "disk".to_owned(),
+        };
         simulation.symptoms = vec![symptom(Level::Low)];
         simulation.run(60);
         simulation.symptoms = vec![symptom(Level::High)];
@@ -522,6 +527,33 @@ fn a_finding_lasts_only_while_it_is_seen() {
         simulation.run(170);
         assert!(open(&simulation), "{way}");
     }
+}
+
+/// A second disk that fills up while the finding is open is told to the team, once.
+#[test]
+fn what_joins_a_finding_is_told() {
+    let world: World = Box::new(|_, _, _| (Reading::Up, 1_000));
+    let mut simulation = Simulation::new(&config(vec![declared("machine", 10, 5, &["local"], None)]), world);
+    let full = |disks: &[&str]| Symptom {
+        finding: "disk-usage".parse().expect("a name"),
+        level: Level::High,
+        lasting: Span::ZERO,
+        about: disks.iter().map(|disk| (*disk).to_owned()).collect(),
+        text: disks.join("; "),
+    };
+    for disks in [&["/"][..], &["/", "/srv"]] {
+        simulation.symptoms = vec![full(disks)];
+        simulation.run(100);
+    }
+    let told: Vec<&str> = simulation
+        .entries
+        .iter()
+        .filter_map(|(_, entry)| match entry {
+            Entry::Detail(detail) if detail.text.starts_with('/') => Some(detail.text.as_str()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(told, ["/", "/; /srv"]);
 }
 
 /// A failure that was dropped is no evidence of "up", neither in a bracket nor in the book.
