@@ -1,10 +1,10 @@
 //! The machine itself: processors, memory, disks, RAID (promise WA-2).
 //!
 //! It asks nobody, so it needs no confirmation, and what can't be read is unknown. It is up as long as it can be read: a
-//! full disk is a finding (`disk-usage`), not an outage. Each figure stands for itself: a disk that can't be looked at, or that hangs, makes
-//! the machine degraded, which shows, and hides neither the other disks nor a broken RAID. Nobody knows how full that disk
-//! is, so as long as no other is too full either, `disk-usage` remains what it was. Its figure is the use of the processors
-//! in hundredths of a percent.
+//! full disk is a finding (`disk-usage`), not an outage. Each figure stands for itself: a disk that can't be looked at, or
+//! that hangs, makes the machine degraded, which shows, and hides neither the other disks nor a broken RAID. Nobody knows
+//! how full that disk is, so as long as no other is too full either, `disk-usage` remains what it was. Its figure is the
+//! use of the processors in hundredths of a percent.
 
 mod mdstat;
 mod proc;
