@@ -22,11 +22,12 @@ use event::watch::{Changed, Coverage, Detail, Finding, Pinged, State};
 use event::{FindingId, Interval, Monotonic, ObserverId, ProbeId, Span, Time};
 use store::{Reading, Sample};
 
-use crate::config::{Config, Declared, Options};
+use crate::config::{Config, Declared};
 use crate::coverage::Book;
 use crate::figures::Figures;
 use crate::finding::Hysteresis;
 use crate::observe::{Change, Observe, Seen};
+use crate::room::Room;
 use crate::schedule::{Cause, Due, LaneId, Schedule, lateness_max, next_turn, phase};
 use crate::source::heartbeat::{Absence, Heartbeat};
 use crate::source::{Answer, Moment, Probe};
@@ -155,7 +156,9 @@ impl Lane {
 /// All rounds of all local observers.
 pub(crate) struct Rounds {
     process: ObserverId,
-    options: Options,
+    /// File descriptors that the process may have.
+    descriptors: Option<u64>,
+    room: Room,
     lanes: BTreeMap<LaneId, Box<Lane>>,
     by_probe: HashMap<ProbeId, Vec<LaneId>>,
     books: BTreeMap<ObserverId, Book>,
@@ -164,7 +167,6 @@ pub(crate) struct Rounds {
     flights: HashMap<u64, Flight>,
     /// Questions to canaries under way.
     canaries: HashMap<u64, ObserverId>,
-    per_target: HashMap<String, u32>,
     next_lane: u32,
     next_number: u64,
     last_look: Moment,
@@ -176,11 +178,13 @@ pub(crate) struct Rounds {
 }
 
 impl Rounds {
-    /// No probe yet; see [`apply`](Self::apply). `process` is the observer that the process itself is.
-    pub(crate) fn new(now: Moment, process: ObserverId, figures: Arc<Figures>) -> Self {
+    /// No probe yet; see [`apply`](Self::apply). `process` is the observer that the process itself is, `descriptors` how many
+    /// files and sockets it may have open, `None` for as many as it likes.
+    pub(crate) fn new(now: Moment, process: ObserverId, figures: Arc<Figures>, descriptors: Option<u64>) -> Self {
         Self {
             process,
-            options: Options::default(),
+            descriptors,
+            room: Room::new(),
             lanes: BTreeMap::new(),
             by_probe: HashMap::new(),
             books: BTreeMap::new(),
@@ -188,7 +192,6 @@ impl Rounds {
             schedule: Schedule::default(),
             flights: HashMap::new(),
             canaries: HashMap::new(),
-            per_target: HashMap::new(),
             next_lane: 0,
             next_number: 0,
             last_look: now,
@@ -202,7 +205,6 @@ impl Rounds {
     /// all books end here, so that each names one revision.
     pub(crate) fn apply(&mut self, config: &Config, now: Moment, effects: &mut Vec<Effect>) {
         self.close_books(now.wall, effects);
-        self.options = config.options;
         let mut wanted: HashMap<(&ProbeId, &ObserverId), &Arc<Declared>> = HashMap::new();
         for declared in &config.probes {
             wanted.extend(declared.observers.iter().map(|observer| ((&declared.id, observer), declared)));
@@ -234,6 +236,8 @@ impl Rounds {
                 }
             }
         }
+        let asked = self.lanes.values().map(|lane| (lane.declared.timeout, lane.declared.asked_every));
+        self.room.furnish(&config.options, asked, self.descriptors);
         let lanes = self.lanes.values().map(|lane| (&lane.declared.id, &lane.observer));
         self.figures.set_lanes(lanes);
     }
@@ -424,8 +428,7 @@ impl Rounds {
         let behind = now.monotonic.since(due.scheduled);
         let lateness_max = lateness_max(lane.declared.asked_every);
         let target = lane.declared.probe.target();
-        let at_target = target.and_then(|target| self.per_target.get(target)).copied().unwrap_or(0);
-        let room = self.flights.len() < self.options.in_flight_max && at_target < self.options.per_target_max;
+        let room = self.room.has(self.flights.len(), target, due.cause);
         if behind > lateness_max {
             lane.called &= due.cause != Cause::Call;
             if due.cause == Cause::Turn {
@@ -437,9 +440,7 @@ impl Rounds {
             lane.asking = true;
             let number = self.next_number;
             self.next_number += 1;
-            if let Some(target) = target {
-                *self.per_target.entry(target.to_owned()).or_default() += 1;
-            }
+            self.room.enter(target);
             if let Some(book) = self.books.get_mut(&lane.observer) {
                 book.asked(due.lane, now.wall);
             }
@@ -530,9 +531,7 @@ impl Rounds {
     fn settle(&mut self, done: Done, believed: bool, now: Moment, effects: &mut Vec<Effect>) {
         let Some(flight) = self.flights.remove(&done.number) else { return };
         let Some(lane) = self.lanes.get_mut(&flight.lane) else { return };
-        if let Some(target) = lane.declared.probe.target() {
-            leave(&mut self.per_target, target);
-        }
+        self.room.leave(lane.declared.probe.target());
         lane.asking = false;
         let lateness = done.started.monotonic.since(flight.scheduled);
         let took = done.ended.monotonic.since(done.started.monotonic);
@@ -666,15 +665,6 @@ impl Rounds {
                 let entries = coverage.into_iter().map(Entry::Coverage);
                 effects.extend(entries.map(|entry| Effect::Journal(observer.clone(), entry)));
             }
-        }
-    }
-}
-
-fn leave(per_target: &mut HashMap<String, u32>, target: &str) {
-    if let Some(count) = per_target.get_mut(target) {
-        *count -= 1;
-        if *count == 0 {
-            per_target.remove(target);
         }
     }
 }

@@ -9,6 +9,7 @@ use engine::net::Net;
 use engine::{BoxFuture, Context, Engine, EngineError};
 use event::watch::Pinged;
 use event::{Clock, Span};
+use rustix::process::{Resource, getrlimit};
 use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
 
@@ -84,9 +85,10 @@ struct Shift {
 impl Shift {
     fn begin(watch: &Watch, context: Context, memory: Memory) -> Self {
         let now = Moment::of(&*context.clock);
+        let descriptors = getrlimit(Resource::Nofile).current;
         Self {
             clocks: ClockWatch::new(Arc::clone(&context.clock), LOOK_EVERY),
-            rounds: Rounds::new(now, context.recorder.observer().clone(), watch.figures()),
+            rounds: Rounds::new(now, context.recorder.observer().clone(), watch.figures(), descriptors),
             effects: Vec::new(),
             asks: JoinSet::new(),
             orders: HashMap::new(),

@@ -9,6 +9,7 @@ use engine::clock::ClockWatch;
 use event::Clock;
 
 use super::*;
+use crate::config::Options;
 use crate::source::canary::Canary;
 use crate::source::{Asking, Level, Symptom};
 
@@ -120,7 +121,7 @@ impl Simulation {
         let hands = Arc::new(Hands(Mutex::new((START * S, 50 * S))));
         let clock: Arc<dyn Clock> = hands.clone();
         let figures = Arc::<Figures>::default();
-        let mut rounds = Rounds::new(Moment::of(&*clock), observer("process"), Arc::clone(&figures));
+        let mut rounds = Rounds::new(Moment::of(&*clock), observer("process"), Arc::clone(&figures), None);
         rounds.apply(config, Moment::of(&*clock), &mut Vec::new());
         let clocks = ClockWatch::new(clock, Span::from_micros(look_every));
         let under_way = BinaryHeap::new();
@@ -969,7 +970,7 @@ fn a_hanging_target_does_not_hold_the_others() {
         (0..40).map(|n| declared(&format!("hang{n}"), 10, 9, &["local"], Some("hanging:80"))).collect();
     probes.extend((0..40).map(|n| declared(&format!("fine{n}"), 10, 9, &["local"], Some("fine:80"))));
     let mut limited = config(probes);
-    limited.options = Options { in_flight_max: 1000, per_target_max: 5 };
+    limited.options = Options { in_flight_max: Some(1000), per_target_max: 5 };
     let mut simulation = Simulation::new(&limited, world);
     simulation.run(120);
     assert!(simulation.in_flight_most <= 10, "{}", simulation.in_flight_most);
@@ -979,6 +980,25 @@ fn a_hanging_target_does_not_hold_the_others() {
     assert_eq!(of("fine", Reading::Up), 40 * 12, "none of the others missed a turn");
     assert!(of("hang", Reading::Unknown) > 100, "no room is not an outage");
     assert!(of("hang", Reading::Down) > 10);
+}
+
+/// Most of ten thousand probes are black-holed: each is confirmed to be down, and no other misses a turn.
+#[test]
+fn a_mass_outage_blinds_nobody_else() {
+    let world: World = Box::new(|probe, _, now| {
+        let black_hole = probe.as_str().starts_with("gone") && now > 80 * S;
+        (Reading::Up, if black_hole { i64::MAX } else { 10_000 })
+    });
+    let mut probes: Vec<Declared> =
+        (0..6_000).map(|n| declared(&format!("gone-{n}"), 10, 5, &["local"], None)).collect();
+    probes.extend((0..4_000).map(|n| declared(&format!("fine-{n}"), 10, 5, &["local"], None)));
+    let mut simulation = Simulation::new(&config(probes), world);
+    simulation.run(60);
+    let counts = simulation.figures.counts();
+    assert_eq!((counts.skipped, counts.samples[Reading::Unknown as usize]), (0, 0), "{counts:?}");
+    assert!(simulation.in_flight_most > 3_000, "{}", simulation.in_flight_most);
+    let down = simulation.changes().iter().filter(|change| change.1 == State::Down).count();
+    assert_eq!(down, 6_000, "confirmed, each of them");
 }
 
 #[test]
