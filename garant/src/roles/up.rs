@@ -17,6 +17,7 @@ use engine::{CancellationToken, Clock, Context, Progress, Random, Recorder, Supe
 use event::engine::ClockStepped;
 use event::{BootId, Span};
 use journal::note::{KeyType, VerifierKey};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use store::sqlite::{Options, Sqlite};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -69,6 +70,18 @@ struct Channels {
     witnesses: watch::Sender<Arc<Vec<Peer>>>,
 }
 
+/// Takes as many file descriptors as the system allows: the low limit that most start with is for programs that use
+/// `select`, and a thousand is not enough when every probe waits for an answer.
+fn raise_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, ..limit };
+    if raised.current != limit.current
+        && let Err(error) = setrlimit(Resource::Nofile, raised)
+    {
+        tracing::warn!(%error, "the limit of file descriptors can't be raised; going on with {:?}", limit.current);
+    }
+}
+
 impl Up {
     /// Opens, proves, binds; nothing runs yet.
     pub(crate) async fn prepare(
@@ -76,6 +89,7 @@ impl Up {
         configuration: Configuration,
         runtimes: &Handles,
     ) -> Result<Self, Failure> {
+        raise_descriptors();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let random: Arc<dyn Random> = Arc::new(SystemRandom);
         let data = settings.data.clone();
