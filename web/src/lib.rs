@@ -46,7 +46,9 @@ use axum::response::Response;
 
 pub use lang::{Language, Precision};
 pub use serve::{Limits, serve, serve_within};
-pub use state::{Board, Cosigned, Identity, NotPublishable, Policy, ProbeStanding, Probes, Published, Standing, State};
+pub use state::{
+    Beside, Board, Cosigned, Identity, NotPublishable, Policy, ProbeStanding, Probes, Published, Standing, State,
+};
 
 use trust_page::Reader;
 

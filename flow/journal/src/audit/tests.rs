@@ -19,13 +19,21 @@ const MINUTE: Span = Span::from_secs(60);
 
 fn applied(revision: &str) -> Applied {
     let service = event::policy::Service { id: "shop".parse().expect("a name"), title: Text::default() };
+    let (at_least, over) = (event::Ppb::ONE, Span::from_days(1));
+    let coverage = event::policy::Objective::Coverage { service: service.id.clone(), at_least, over };
+    let promise = event::policy::Promise {
+        id: "AV-1".parse().expect("a name"),
+        revision: "0123456789abcdef".to_owned(),
+        text: Text::default(),
+        objectives: vec![coverage.clone(), coverage],
+    };
     Applied {
         revision: revision.to_owned(),
         services: vec![service],
         probes: vec![],
         findings: vec![],
         maintenance: vec![],
-        promises: vec![],
+        promises: vec![promise],
     }
 }
 
@@ -403,7 +411,7 @@ fn age_is_judged_when_asked() {
     assert!(report.remarks[0].contains("after now"), "{:?}", report.remarks);
 }
 
-/// A log exported by version 0.1, with two keys, a witness, a verdict and a destruction. Every later release verifies it,
+/// A log exported by version 0.1, with two keys, a witness, a verdict, a step of the clock and a day destroyed. Every later release verifies it,
 /// and so does every verifier written from `docs/log.md`.
 #[test]
 fn the_golden_log_of_0_1_still_verifies() {
@@ -412,8 +420,8 @@ fn the_golden_log_of_0_1_still_verifies() {
     let trust = Trust { vkey: Some(vkey.parse().expect("a key")), ..Trust::default() };
     let report = audit(&golden, &trust, &mut |_| (), &mut |_, _| ()).expect("golden");
     assert_eq!(report.standing, Standing::Authenticated);
-    assert_eq!(report.root.to_string(), "262c74001ac1468ceeb87a03b24821b81f48de7fdf7b0f5c0f974e82d600c9e2");
-    assert_eq!((report.size, report.disclosed, report.withheld, report.destroyed), (289, 37, 252, 0));
+    assert_eq!(report.root.to_string(), "f1312c51e61cbcc2fa9613cb3a191d84cb6e84506fc2b143030c8b43c3e82134");
+    assert_eq!((report.size, report.disclosed, report.withheld, report.destroyed), (292, 91, 140, 61));
     assert_eq!((report.cosigned_by.len(), report.verdicts), (1, 1));
     assert_eq!(report.remarks, Vec::<String>::new());
 }
@@ -430,4 +438,37 @@ fn the_specification_names_every_kind_and_key() {
     for key in envelope.keys() {
         assert!(trust_page.contains(&format!("`{key}`")), "docs/log.md does not name the key {key}");
     }
+}
+
+/// When the last policy is destroyed, nothing that lies beside the log can stand for it.
+#[test]
+fn a_destroyed_policy_is_not_made_up() {
+    let mut log = log();
+    let honest = log.export();
+    let day = event::Day::of_hour(log.entries[1].leaf.hour);
+    log.entries[1].payload = None;
+    log.append(&event::journal::Destroyed { class: "evidence".into(), day, entries: 1 });
+    let files = log.export();
+    assert_eq!((files.0.get("policy.json"), &files.0["verdicts.json"][..]), (None, &b"[]"[..]));
+    assert!(run(&files, &pinned(&log)).is_ok());
+    let altered = Meaning::AlteredWithoutKey;
+    for made_up in [&honest.0["policy.json"][..], b"{}"] {
+        let mut files = files.clone();
+        files.0.insert("policy.json".to_owned(), made_up.to_vec());
+        found("made up", &files, &pinned(&log), altered, &["policy.json", "destroyed"]);
+    }
+    let mut files = files.clone();
+    for path in ["verdicts.json", "proof/403.tlog-proof"] {
+        files.0.insert(path.to_owned(), honest.0[path].clone());
+    }
+    found("a verdict on nothing", &files, &pinned(&log), altered, &["verdicts.json, entry 403", "not the latest"]);
+}
+
+/// What a later release writes is not judged by an earlier one.
+#[test]
+fn a_list_of_a_later_version_is_no_fault() {
+    let mut log = log();
+    log.append_text("promise.verdict", 9, "promise.verdict", r#"{"shape":"of the future"}"#);
+    let report = run(&log.export(), &pinned(&log)).expect("never fatal");
+    assert!(report.remarks[0].contains("later version"), "{:?}", report.remarks);
 }

@@ -13,11 +13,14 @@ use std::sync::Arc;
 use engine::{BoxFuture, Context, Engine, EngineError};
 use event::{Span, Time};
 use futures_util::future::join_all;
+use journal::checkpoint::Checkpoint;
+use journal::listing::Listing;
 use journal::note::{Note, VerifierKey};
 use store::Head;
 use tokio::sync::watch;
 use web::Published;
 
+use crate::listed::Listed;
 use crate::witnessing::{Answer, Peer};
 
 /// How often to look for a newer checkpoint.
@@ -40,9 +43,15 @@ pub(crate) struct Publisher {
 impl Publisher {
     async fn publish(&self, context: Context) -> Result<(), EngineError> {
         let mut asked: Vec<Asked> = Vec::new();
-        if let Some(note) = context.journal.published().await? {
-            self.show(&note, &context);
-        }
+        let mut listed = match context.journal.published().await? {
+            Some(note) => {
+                let size = Checkpoint::parse(&Note::parse(&note)?.text)?.size;
+                let listed = Listed::at(context.journal.as_ref(), size, &context.progress).await?;
+                self.show(&note, &listed.listing, &context);
+                listed
+            }
+            None => Listed::default(),
+        };
         loop {
             let head = context.journal.head().await?;
             if self
@@ -51,7 +60,7 @@ impl Publisher {
                 .as_ref()
                 .is_none_or(|published| published.size < head.size || self.is_resigned(published, &head))
             {
-                self.step(&context, &head, &mut asked).await?;
+                self.step(&context, &head, &mut asked, &mut listed).await?;
             }
             context.progress.tick();
             if context.stop.is_cancelled() {
@@ -77,7 +86,13 @@ impl Publisher {
     }
 
     /// Remembers, has cosigned, publishes.
-    async fn step(&self, context: &Context, head: &Head, asked: &mut Vec<Asked>) -> Result<(), EngineError> {
+    async fn step(
+        &self,
+        context: &Context,
+        head: &Head,
+        asked: &mut Vec<Asked>,
+        listed: &mut Listed,
+    ) -> Result<(), EngineError> {
         let (paths, bytes) = (Arc::clone(&self.remember.borrow()), head.note.clone().into_bytes());
         tokio::task::spawn_blocking(move || {
             paths.iter().try_for_each(|path| {
@@ -124,13 +139,14 @@ impl Publisher {
 
         let note = note.to_string();
         context.journal.publish(note.clone(), head.size).await?;
-        self.show(&note, context);
+        listed.advance(context.journal.as_ref(), head.size, &context.progress).await?;
+        self.show(&note, &listed.listing, context);
         Ok(())
     }
 
-    fn show(&self, note: &str, context: &Context) {
+    fn show(&self, note: &str, listing: &Listing, context: &Context) {
         let witnesses: Vec<VerifierKey> = self.witnesses.borrow().iter().map(|peer| peer.vkey.clone()).collect();
-        match Published::read(note, &self.keys, &witnesses, context.clock.now()) {
+        match Published::read(note, &self.keys, &witnesses, context.clock.now(), listing) {
             Ok(published) => {
                 self.published.send_replace(Some(Arc::new(published)));
             }
