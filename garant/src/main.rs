@@ -9,6 +9,7 @@ mod data;
 mod failure;
 mod figures;
 mod keys;
+mod listed;
 mod mirror;
 mod remembering;
 mod roles;

@@ -22,7 +22,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"reflect"
 	"strconv"
 	"strings"
 
@@ -623,44 +622,119 @@ func (a *audit) checkSince(path string) error {
 	return nil
 }
 
-// checkVerdicts demands that verdicts.json repeats disclosed entries, word for word.
+// objective is one objective of one promise.
+type objective struct {
+	Promise   string
+	Objective int
+}
+
+// listed folds the log to what belongs beside it: the entry of the policy in effect (-1 when there is none that can be
+// read), and by entry the latest verdicts on its objectives.
+func (a *audit) listed() (policy int64, verdicts map[int64]bool, err error) {
+	policy = -1
+	inEffect := make(map[objective]string) // → revision
+	type word struct {
+		n        int64
+		revision string
+	}
+	latest := make(map[objective]word)
+	for n, l := range a.leaves {
+		n := int64(n)
+		e, disclosed := a.payload[n]
+		switch {
+		case l.coarse == "policy.applied":
+			policy = -1
+			inEffect = make(map[objective]string)
+			if !disclosed {
+				continue
+			}
+			var body struct {
+				Promises []struct {
+					Id         string
+					Revision   string
+					Objectives []json.RawMessage
+				}
+			}
+			if err := json.Unmarshal(e.Body, &body); err != nil {
+				return 0, nil, fmt.Errorf("entry %d: %w", n, err)
+			}
+			policy = n
+			for _, p := range body.Promises {
+				for number := range p.Objectives {
+					inEffect[objective{p.Id, number}] = p.Revision
+				}
+			}
+		case l.coarse == "promise.verdict" && disclosed:
+			var body struct {
+				Promise   string
+				Objective int
+				Revision  string
+			}
+			if err := json.Unmarshal(e.Body, &body); err != nil {
+				return 0, nil, fmt.Errorf("entry %d: %w", n, err)
+			}
+			latest[objective{body.Promise, body.Objective}] = word{n, body.Revision}
+		}
+	}
+	verdicts = make(map[int64]bool)
+	for what, said := range latest {
+		if revision, ok := inEffect[what]; ok && revision == said.revision {
+			verdicts[said.n] = true
+		}
+	}
+	return policy, verdicts, nil
+}
+
+// checkVerdicts demands that verdicts.json repeats, byte for byte, the latest verdict on each objective in effect, and no
+// other.
 func (a *audit) checkVerdicts() error {
 	var verdicts []struct {
 		Sequence int64           `json:"sequence"`
 		Verdict  json.RawMessage `json:"verdict"`
 	}
-	if present, err := a.readJSON("verdicts.json", &verdicts); !present || err != nil {
+	if _, err := a.readJSON("verdicts.json", &verdicts); err != nil {
+		return err
+	}
+	_, wanted, err := a.listed()
+	if err != nil {
 		return err
 	}
 	for _, v := range verdicts {
-		e, ok := a.payload[v.Sequence]
-		if !ok || e.Type != "promise.verdict" {
-			return fmt.Errorf("entry %d is not a disclosed verdict", v.Sequence)
+		if !wanted[v.Sequence] {
+			return fmt.Errorf("entry %d is not the latest verdict on an objective in effect, or is listed twice", v.Sequence)
 		}
-		if !sameJSON(e.Body, v.Verdict) {
+		if !bytes.Equal(a.payload[v.Sequence].Body, v.Verdict) {
 			return fmt.Errorf("entry %d says something else", v.Sequence)
 		}
+		delete(wanted, v.Sequence)
 	}
-	fmt.Printf("verdicts.json: %d verdicts as journaled\n", len(verdicts))
+	for n := range wanted {
+		return fmt.Errorf("the verdict of entry %d is left out", n)
+	}
+	fmt.Printf("verdicts.json: %d verdicts, the latest as journaled\n", len(verdicts))
 	return nil
 }
 
-// checkPolicy demands that policy.json is the newest policy of the log.
+// checkPolicy demands that policy.json is the newest policy of the log, byte for byte, and absent when there is none to be
+// read.
 func (a *audit) checkPolicy() error {
-	var policy json.RawMessage
-	if present, err := a.readJSON("policy.json", &policy); !present || err != nil {
+	policy, _, err := a.listed()
+	if err != nil {
 		return err
 	}
-	for n := a.tree.N - 1; n >= 0; n-- {
-		if e, ok := a.payload[n]; ok && e.Type == "policy.applied" {
-			if !sameJSON(e.Body, policy) {
-				return fmt.Errorf("entry %d, the newest policy, says something else", n)
-			}
-			fmt.Printf("policy.json: as journaled in entry %d\n", n)
-			return nil
-		}
+	text, err := a.read("policy.json")
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && policy < 0:
+		return nil
+	case err != nil:
+		return err
+	case policy < 0:
+		return errors.New("the newest policy of the log is not disclosed")
+	case !bytes.Equal(a.payload[policy].Body, text):
+		return fmt.Errorf("entry %d, the newest policy, says something else", policy)
 	}
-	return errors.New("the log discloses no policy")
+	fmt.Printf("policy.json: as journaled in entry %d\n", policy)
+	return nil
 }
 
 // readJSON reads a file that is in an export once there is something to put in it.
@@ -673,20 +747,4 @@ func (a *audit) readJSON(path string, into interface{}) (bool, error) {
 		return false, err
 	}
 	return true, json.Unmarshal(data, into)
-}
-
-// sameJSON compares values, not spelling; numbers by their digits, so that none is rounded.
-func sameJSON(a, b json.RawMessage) bool {
-	value := func(raw json.RawMessage) (v interface{}, err error) {
-		decoder := json.NewDecoder(bytes.NewReader(raw))
-		decoder.UseNumber()
-		err = decoder.Decode(&v)
-		return v, err
-	}
-	left, err := value(a)
-	if err != nil {
-		return false
-	}
-	right, err := value(b)
-	return err == nil && reflect.DeepEqual(left, right)
 }

@@ -135,7 +135,7 @@ impl Fixture {
     pub(crate) fn with(applied: Applied, mut log: Log, engines: &[&'static str]) -> Self {
         let mut board = Board::default();
         board.evaluated_at = Some(NOW);
-        board.policy_applied(log.append(&applied));
+        log.append(&applied);
         for verdict in verdicts(&applied) {
             board.take(log.append(&verdict), verdict);
         }
@@ -196,7 +196,8 @@ pub(crate) const UUID: &str = "0b1c7a52-6f6c-4e0e-9d57-1c3c1a6f2f10";
 fn published(log: &Log, size: usize) -> Published {
     let keys: Vec<_> = log.keys.iter().map(journal::note::SigningKey::vkey).collect();
     let witnesses: Vec<_> = log.witnesses.iter().map(journal::note::SigningKey::cosigner_vkey).collect();
-    Published::read(&log.checkpoint(size), &keys, &witnesses, NOW).expect("a checkpoint of this log")
+    Published::read(&log.checkpoint(size), &keys, &witnesses, NOW, &log.listing(size))
+        .expect("a checkpoint of this log")
 }
 
 /// A witnessed log of `size` entries: every third is for the team, and some are of a kind that nobody knows yet.

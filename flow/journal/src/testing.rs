@@ -13,6 +13,7 @@ use crate::checkpoint::Checkpoint;
 use crate::disclosure::Disclosure;
 use crate::export::{Extras, ListedVerdict, Sink, Writer};
 use crate::leaf::Leaf;
+use crate::listing::Listing;
 use crate::note::SigningKey;
 use crate::seal::{self, Salt};
 use crate::tlog_policy::{TlogPolicy, Witness};
@@ -228,25 +229,29 @@ impl Log {
         TlogPolicy::of_log(self.keys[self.keys.len() - 1].vkey(), None, witnesses, all)
     }
 
+    /// What lies beside the tree of the first `size` entries.
+    pub fn listing(&self, size: usize) -> Listing {
+        let mut listing = Listing::new();
+        for entry in self.entries.iter().take(size) {
+            match self.envelope(entry.leaf.sequence) {
+                Some(envelope) => listing.take(entry.leaf.sequence, &envelope),
+                None => listing.lose(&entry.leaf.coarse),
+            }
+        }
+        listing
+    }
+
     /// The whole log as files. Public kinds are disclosed, `team:` kinds are not.
     pub fn export(&self) -> Files {
         let (mut files, note) = (Files::default(), self.checkpoint(self.entries.len()));
         let tree = self.tree(self.entries.len());
-        let (mut verdicts, mut proofs, mut policy) = (BTreeMap::new(), Vec::new(), None);
+        let (listing, mut proofs) = (self.listing(self.entries.len()), Vec::new());
         let mut writer = Writer::new(&mut files);
         for entry in &self.entries {
-            let sequence = entry.leaf.sequence;
             let disclosed = entry.payload.as_deref().filter(|_| entry.leaf.is_public());
             writer.push(&entry.leaf.encode(), disclosed.map(|payload| (&entry.salt, payload))).unwrap_or_default();
-            let Some(envelope) = self.envelope(sequence) else { continue };
-            if let Some(Ok(verdict)) = envelope.body::<event::promise::Verdict>() {
-                let key = (verdict.promise, verdict.objective);
-                verdicts.insert(key, ListedVerdict { sequence, verdict: envelope.body });
-            } else if envelope.kind == event::policy::Applied::KIND.name {
-                policy = Some(envelope.body);
-            }
         }
-        let verdicts: Vec<_> = verdicts.into_values().collect();
+        let verdicts = listing.verdicts();
         for ListedVerdict { sequence, .. } in &verdicts {
             let proof = TlogProof::new(*sequence, tree.frontier.size(), &tree, note.clone());
             let entry = usize::try_from(*sequence).ok().and_then(|index| self.entries.get(index));
@@ -259,7 +264,7 @@ impl Log {
             checkpoint_note: &note,
             vkey: &self.keys[self.keys.len() - 1].vkey(),
             tlog_policy: &self.tlog_policy().to_text(),
-            policy: policy.as_deref(),
+            policy: listing.policy_body(),
             verdicts: &verdicts,
             rotations: &self.rotations,
             proofs: &proofs,

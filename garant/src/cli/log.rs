@@ -1,6 +1,5 @@
 //! `garant log`: the log as files, its key, and what to do when it can't be continued.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,16 +9,14 @@ use engine::clock::SystemClock;
 use engine::random::SystemRandom;
 use engine::{Clock, Recorder};
 use event::journal::{KeyAnnounced, KeyRetired, Succeeded};
-use event::policy::Applied;
-use event::promise::Verdict;
-use event::{BootId, Envelope, PromiseId};
+use event::{BootId, Envelope};
 use journal::audit::Directory;
 use journal::disclosure::Disclosure;
 use journal::export::{Extras, ListedVerdict, Writer};
 use journal::leaf::Leaf;
+use journal::listing::Listing;
 use journal::note::{SigningKey, VerifierKey};
 use journal::tlog_proof::TlogProof;
-use serde_json::value::RawValue;
 use store::Journal as _;
 use store::sqlite::{Options, Sqlite};
 
@@ -166,8 +163,7 @@ async fn export(store: &Sqlite, data: &Path, directory: &Path, terminal: &Termin
 
     let mut sink = Directory::new(directory);
     let mut writer = Writer::new(&mut sink);
-    let mut policy: Option<Box<RawValue>> = None;
-    let mut verdicts: BTreeMap<(PromiseId, u32), (u64, Box<RawValue>)> = BTreeMap::new();
+    let mut listing = Listing::new();
     let bar = terminal.progress("exporting", head.size);
     let mut next = 0;
     while next < head.size {
@@ -176,28 +172,26 @@ async fn export(store: &Sqlite, data: &Path, directory: &Path, terminal: &Termin
             return Err(Failure::new(format!("entry {next} of {} can't be read", head.size)));
         }
         for entry in entries {
-            let public = Leaf::parse(&entry.leaf).is_ok_and(|leaf| leaf.is_public());
-            let payload = entry.payload.filter(|_| public);
+            let leaf = Leaf::parse(&entry.leaf).ok().filter(Leaf::is_public);
+            let payload = entry.payload.filter(|_| leaf.is_some());
             writer
                 .push(&entry.leaf, payload.as_ref().map(|payload| (&payload.salt, payload.bytes.as_slice())))
                 .map_err(|error| failed(&error))?;
             next = entry.sequence + 1;
-            let Some(Ok(envelope)) = payload.map(|payload| Envelope::decode(&payload.bytes)) else { continue };
-            if envelope.body::<Applied>().is_some() {
-                policy = Some(envelope.body);
-            } else if let Some(Ok(verdict)) = envelope.body::<Verdict>() {
-                verdicts.insert((verdict.promise, verdict.objective), (entry.sequence, envelope.body));
+            let Some(leaf) = leaf.filter(|leaf| Listing::concerns(&leaf.coarse)) else { continue };
+            match payload.map(|payload| Envelope::decode(&payload.bytes)) {
+                Some(Ok(envelope)) => listing.take(entry.sequence, &envelope),
+                _ => listing.lose(&leaf.coarse),
             }
         }
         bar.set_position(next);
     }
     bar.finish_and_clear();
 
-    let mut listed = Vec::new();
+    let listed = listing.verdicts();
     let mut proofs = Vec::new();
-    for (sequence, verdict) in verdicts.into_values() {
-        proofs.push((sequence, tlog_proof(store, sequence, head.size, &note).await?));
-        listed.push(ListedVerdict { sequence, verdict });
+    for ListedVerdict { sequence, .. } in &listed {
+        proofs.push((*sequence, tlog_proof(store, *sequence, head.size, &note).await?));
     }
     let signers = keys::load(data)?.ok_or_else(|| Failure::new(format!("{} has no key", data.display())))?;
     let vkey = signers.first().map(SigningKey::vkey).ok_or_else(|| Failure::new("the log has no key"))?;
@@ -206,7 +200,7 @@ async fn export(store: &Sqlite, data: &Path, directory: &Path, terminal: &Termin
         checkpoint_note: &note,
         vkey: &vkey,
         tlog_policy: &proposed,
-        policy: policy.as_deref(),
+        policy: listing.policy_body(),
         verdicts: &listed,
         rotations: &store.rotations(head.size).await.map_err(|error| unreadable(&error))?,
         proofs: &proofs,

@@ -2,7 +2,7 @@
 
 use event::{Audience, Envelope};
 use journal::disclosure::Disclosure;
-use journal::export::{self, ListedVerdict};
+use journal::export;
 use journal::leaf::Leaf;
 use journal::tile::{self, BundleId, Resource, TileId};
 use journal::tlog_proof::TlogProof;
@@ -39,8 +39,6 @@ pub(crate) enum ShelfError {
     Store(#[from] StoreError),
     #[error("the bundle can't be encoded: {0}")]
     Bundle(#[from] tile::BundleError),
-    #[error("the file can't be written as JSON: {0}")]
-    Json(#[from] serde_json::Error),
     #[error("the store returned fewer entries than the published checkpoint covers")]
     Short,
     #[error("the answers under way take all the memory that they may")]
@@ -75,8 +73,8 @@ pub(crate) async fn read(state: &State, path: &str) -> Result<Option<File>, Shel
         export::CHECKPOINT => file(TEXT, published.note.clone().into_bytes()),
         export::VKEY => file(TEXT, format!("{}\n", state.identity.borrow().vkey).into_bytes()),
         export::TLOG_POLICY => file(TEXT, state.identity.borrow().tlog_policy.clone().into_bytes()),
-        export::POLICY => policy(state, &published).await?.and_then(|bytes| file(JSON, bytes)),
-        export::VERDICTS => file(JSON, verdicts(state, &published)?),
+        export::POLICY => published.beside.policy.clone().and_then(|bytes| file(JSON, bytes)),
+        export::VERDICTS => file(JSON, published.beside.verdicts.clone()),
         export::ROTATIONS => {
             let notes = state.journal.rotations(published.size).await?;
             if notes.is_empty() { None } else { file(TEXT, notes.join("\n").into_bytes()) }
@@ -149,29 +147,6 @@ async fn proof(state: &State, published: &Published, index: u64) -> Result<Optio
         .with_evidence(&entry.leaf, disclosed(entry).as_ref());
     let bytes = proof.to_text().into_bytes();
     Ok(Some(File { content_type: TEXT, caching: Caching::Revalidate, bytes, share: state.budget.share() }))
-}
-
-/// The body of the `policy.applied` in effect, from the log itself: the policy that was just read from its file may not be
-/// journaled yet, and a verifier would take the difference for a forgery. Absent for the second until its checkpoint.
-async fn policy(state: &State, published: &Published) -> Result<Option<Vec<u8>>, ShelfError> {
-    let Some(index) = state.board.borrow().policy_entry().filter(|index| *index < published.size) else {
-        return Ok(None);
-    };
-    let _turn = state.budget.turn().await;
-    let entries = state.journal.entries(index..index + 1).await?;
-    let payload = entries.first().and_then(disclosed).map(|disclosure| disclosure.payload);
-    let envelope = payload.and_then(|payload| Envelope::decode(payload).ok());
-    Ok(envelope.map(|envelope| envelope.body.get().to_owned().into_bytes()))
-}
-
-/// The latest verdicts that the published log holds. A verdict that waits for its checkpoint appears with it.
-fn verdicts(state: &State, published: &Published) -> Result<Vec<u8>, serde_json::Error> {
-    let board = state.board.borrow().clone();
-    let listed = board.rows().filter(|standing| standing.sequence < published.size).map(|standing| {
-        let verdict = serde_json::value::to_raw_value(&standing.verdict)?;
-        Ok(ListedVerdict { sequence: standing.sequence, verdict })
-    });
-    serde_json::to_vec(&listed.collect::<Result<Vec<_>, serde_json::Error>>()?)
 }
 
 /// Whether the first `width` things of group `index` are among the first `count`.

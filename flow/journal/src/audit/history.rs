@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use event::engine::ClockStepped;
 use event::journal::{Destroyed, DestructionIntended, KeyAnnounced, KeyRetired, Opened};
-use event::policy::Applied;
 use event::{Body, Day, Envelope, Retention, Span, Time, kind_named};
 
 use super::DestroyedDay;
@@ -12,6 +11,7 @@ use super::clock::ClockTrace;
 use super::error::{AuditError, Finding};
 use super::walk::Seen;
 use crate::leaf::Leaf;
+use crate::listing::Listing;
 use crate::note::VerifierKey;
 
 /// An hour, less the last microsecond.
@@ -46,24 +46,12 @@ struct Covered {
     intended: Option<(u64, u64)>,
 }
 
-/// The policy that the log applied last.
-#[derive(Default)]
-pub(super) enum LatestPolicy {
-    /// There never was one.
-    #[default]
-    Never,
-    /// Its payload is destroyed.
-    Destroyed,
-    /// Its body.
-    Applied(String),
-}
-
 /// The fold over all entries.
 pub(super) struct History {
     origin: String,
     clock: ClockTrace,
     pub(super) keys: KeyEvents,
-    pub(super) policy: LatestPolicy,
+    pub(super) listing: Listing,
     missing: BTreeMap<Day, Missing>,
     covered: BTreeMap<Day, Covered>,
     /// Payloads of class `evidence` that are there, by day.
@@ -82,7 +70,7 @@ impl History {
             origin: origin.to_owned(),
             clock: ClockTrace::default(),
             keys: KeyEvents::default(),
-            policy: LatestPolicy::Never,
+            listing: Listing::new(),
             missing: BTreeMap::new(),
             covered: BTreeMap::new(),
             shown: BTreeMap::new(),
@@ -147,13 +135,12 @@ impl History {
 
     /// Takes in what bears on the audit itself; returns by how much a clock was set back.
     fn learn(&mut self, sequence: u64, envelope: &Envelope) -> Option<Span> {
+        self.listing.take(sequence, envelope);
         if kind_named(&envelope.kind).is_none_or(|kind| envelope.version > kind.version) {
             *self.unknown_kinds.entry(envelope.kind.clone()).or_default() += 1;
             return None;
         }
-        if envelope.kind == Applied::KIND.name {
-            self.policy = LatestPolicy::Applied(envelope.body.get().to_owned());
-        } else if let Some(stepped) = self.body::<ClockStepped>(sequence, envelope) {
+        if let Some(stepped) = self.body::<ClockStepped>(sequence, envelope) {
             return Some(stepped.from.since(stepped.to));
         } else if let Some(Destroyed { class, day, entries }) = self.body(sequence, envelope) {
             if class == Retention::Evidence.as_str() {
@@ -190,9 +177,7 @@ impl History {
 
     fn miss(&mut self, leaf: &Leaf, path: &str) {
         self.destroyed += 1;
-        if leaf.coarse == Applied::KIND.name {
-            self.policy = LatestPolicy::Destroyed;
-        }
+        self.listing.lose(&leaf.coarse);
         let missing = self.missing.entry(Day::of_hour(leaf.hour)).or_insert_with(|| Missing {
             count: 0,
             sequence: leaf.sequence,

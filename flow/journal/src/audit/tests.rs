@@ -19,13 +19,21 @@ const MINUTE: Span = Span::from_secs(60);
 
 fn applied(revision: &str) -> Applied {
     let service = event::policy::Service { id: "shop".parse().expect("a name"), title: Text::default() };
+    let (at_least, over) = (event::Ppb::ONE, Span::from_days(1));
+    let coverage = event::policy::Objective::Coverage { service: service.id.clone(), at_least, over };
+    let promise = event::policy::Promise {
+        id: "AV-1".parse().expect("a name"),
+        revision: "0123456789abcdef".to_owned(),
+        text: Text::default(),
+        objectives: vec![coverage.clone(), coverage],
+    };
     Applied {
         revision: revision.to_owned(),
         services: vec![service],
         probes: vec![],
         findings: vec![],
         maintenance: vec![],
-        promises: vec![],
+        promises: vec![promise],
     }
 }
 
@@ -401,4 +409,37 @@ fn age_is_judged_when_asked() {
     assert!(run(&files, &Trust { max_age: None, ..at(Span::from_days(9)) }).is_ok(), "not asked");
     let report = run(&files, &at(Span::from_secs(-3600))).expect("a clock that is behind proves nothing");
     assert!(report.remarks[0].contains("after now"), "{:?}", report.remarks);
+}
+
+/// When the last policy is destroyed, nothing that lies beside the log can stand for it.
+#[test]
+fn a_destroyed_policy_is_not_made_up() {
+    let mut log = log();
+    let honest = log.export();
+    let day = event::Day::of_hour(log.entries[1].leaf.hour);
+    log.entries[1].payload = None;
+    log.append(&event::journal::Destroyed { class: "evidence".into(), day, entries: 1 });
+    let files = log.export();
+    assert_eq!((files.0.get("policy.json"), &files.0["verdicts.json"][..]), (None, &b"[]"[..]));
+    assert!(run(&files, &pinned(&log)).is_ok());
+    let altered = Meaning::AlteredWithoutKey;
+    for made_up in [&honest.0["policy.json"][..], b"{}"] {
+        let mut files = files.clone();
+        files.0.insert("policy.json".to_owned(), made_up.to_vec());
+        found("made up", &files, &pinned(&log), altered, &["policy.json", "destroyed"]);
+    }
+    let mut files = files.clone();
+    for path in ["verdicts.json", "proof/403.tlog-proof"] {
+        files.0.insert(path.to_owned(), honest.0[path].clone());
+    }
+    found("a verdict on nothing", &files, &pinned(&log), altered, &["verdicts.json, entry 403", "not the latest"]);
+}
+
+/// What a later release writes is not judged by an earlier one.
+#[test]
+fn a_list_of_a_later_version_is_no_fault() {
+    let mut log = log();
+    log.append_text("promise.verdict", 9, "promise.verdict", r#"{"shape":"of the future"}"#);
+    let report = run(&log.export(), &pinned(&log)).expect("never fatal");
+    assert!(report.remarks[0].contains("later version"), "{:?}", report.remarks);
 }

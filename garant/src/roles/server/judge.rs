@@ -83,9 +83,6 @@ impl Knowledge {
         if let Some(Ok(verdict)) = envelope.body::<Verdict>() {
             self.board.take(sequence, verdict);
         }
-        if envelope.kind == Applied::KIND.name {
-            self.board.policy_applied(sequence);
-        }
         // What can't be read counts for nothing, as it does for whoever verifies.
         if self.judge.apply(sequence, envelope).is_err() {
             self.judge.skip(sequence);

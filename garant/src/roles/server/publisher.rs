@@ -24,12 +24,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use engine::{BoxFuture, Context, Engine, EngineError, OnFailure};
 use event::{Monotonic, Span};
 use futures_util::future::join_all;
+use journal::checkpoint::Checkpoint;
 use journal::cosignature;
+use journal::listing::Listing;
 use journal::note::{Note, Signature, VerifierKey};
 use store::Head;
 use tokio::sync::watch;
 use web::Published;
 
+use crate::listed::Listed;
 use crate::remembering;
 use crate::witnessing::{About, Answer, Peer};
 
@@ -68,10 +71,16 @@ impl Publisher {
 
     async fn publish(&self, context: Context) -> Result<(), EngineError> {
         let mut round = Round::default();
-        if let Some(note) = context.journal.published().await? {
-            self.show(&note, &context);
-            round.asked = self.cosigned_before(&note, context.clock.monotonic());
-        }
+        let mut listed = match context.journal.published().await? {
+            Some(note) => {
+                let size = Checkpoint::parse(&Note::parse(&note)?.text)?.size;
+                let listed = Listed::at(context.journal.as_ref(), size, &context.progress).await?;
+                self.show(&note, &listed.listing, &context);
+                round.asked = self.cosigned_before(&note, context.clock.monotonic());
+                listed
+            }
+            None => Listed::default(),
+        };
         loop {
             let head = context.journal.head().await?;
             let stopping = context.stop.is_cancelled();
@@ -84,7 +93,7 @@ impl Publisher {
                 .as_ref()
                 .is_none_or(|published| published.size < head.size || self.is_resigned(published, &head));
             if round.is_due(&peers, moved.then_some(stopping), head.size, now) {
-                self.step(&context, &head, &peers, &mut round, now).await?;
+                self.step(&context, &head, &peers, &mut round, &mut listed, now).await?;
             }
             context.progress.tick();
             if stopping {
@@ -130,6 +139,7 @@ impl Publisher {
         head: &Head,
         peers: &[Peer],
         round: &mut Round,
+        listed: &mut Listed,
         now: Monotonic,
     ) -> Result<(), EngineError> {
         let paths = Arc::clone(&self.remember.borrow());
@@ -146,7 +156,8 @@ impl Publisher {
 
         let note = note.to_string();
         context.journal.publish(note.clone(), head.size).await?;
-        self.show(&note, context);
+        listed.advance(context.journal.as_ref(), head.size, &context.progress).await?;
+        self.show(&note, &listed.listing, context);
         Ok(())
     }
 
@@ -199,9 +210,9 @@ impl Publisher {
         Ok(())
     }
 
-    fn show(&self, note: &str, context: &Context) {
+    fn show(&self, note: &str, listing: &Listing, context: &Context) {
         let witnesses: Vec<VerifierKey> = self.witnesses.borrow().iter().map(|peer| peer.vkey.clone()).collect();
-        match Published::read(note, &self.keys, &witnesses, context.clock.now()) {
+        match Published::read(note, &self.keys, &witnesses, context.clock.now(), listing) {
             Ok(published) => {
                 self.published.send_replace(Some(Arc::new(published)));
             }
