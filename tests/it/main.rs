@@ -5,7 +5,9 @@
 //! file systems and files put back. `scripts/test` installs what is needed.
 
 mod command_line;
+mod cosigning;
 mod faults;
 mod harness;
+mod metrics;
 mod proof;
 mod shadow;
