@@ -391,6 +391,12 @@ impl Up {
         self.into_folder()
     }
 
+    /// Waits until it ends by itself: its exit code, what it said, and its folder.
+    pub(crate) fn ended(mut self) -> (Option<i32>, String, TempDir) {
+        let status = eventually("garant up to end", || self.child.try_wait().expect("it can be waited for"));
+        (status.code(), self.errors(), self.into_folder())
+    }
+
     pub(crate) fn errors(&self) -> String {
         std::fs::read_to_string(self.path("stderr.log")).unwrap_or_default()
     }

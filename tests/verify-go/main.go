@@ -1,10 +1,11 @@
 // Command verify-go checks an export of a garant log without a line of garant.
 //
 // It rests on the reference implementation of signed notes and transparency logs, golang.org/x/mod/sumdb/{note,tlog},
-// and on the standard library; what it knows of garant is what docs/log.md says. It exists so that "an outsider can
+// and on the standard library; what it knows of garant is what docs/log.md and docs/evaluator.md say. It exists so that "an outsider can
 // verify it with tools we did not write" is a test and not a sentence.
 //
-// What it does not do: recompute verdicts. For that one needs the rules of the evaluator, and `garant verify`.
+// Of verdicts it computes again what docs/evaluator.md says of availability and coverage: window, figure and outcome; of the
+// other objectives the window. Their figures, and reasons and evidence, are left to `garant verify`.
 package main
 
 import (
@@ -19,10 +20,8 @@ import (
 	"flag"
 	"fmt"
 	"io/fs"
-	"math"
 	"os"
 	"path/filepath"
-	"reflect"
 	"strconv"
 	"strings"
 
@@ -96,6 +95,7 @@ type leaf struct {
 // An envelope is what a disclosed payload says, as far as this program reads it.
 type envelope struct {
 	Type       string          `json:"type"`
+	Observer   string          `json:"observer"`
 	Log        string          `json:"log"`
 	RecordedAt int64           `json:"recorded_at"`
 	Body       json.RawMessage `json:"body"`
@@ -158,6 +158,7 @@ func (a *audit) run(vkeys, witnesses []string, since string) error {
 		{"proofs", a.checkProofs},
 		{"verdicts.json", a.checkVerdicts},
 		{"policy.json", a.checkPolicy},
+		{"figures", a.checkFigures},
 	} {
 		if err := step.check(); err != nil {
 			return fmt.Errorf("%s: %w", step.name, err)
@@ -434,16 +435,28 @@ func floorDiv(a, b int64) int64 {
 	return a / b
 }
 
-// checkComplete demands the payload of every public entry, unless an entry that is disclosed says that the payloads of its
-// day were destroyed, and that at least as many were as are missing.
-//
-// Such an entry is destroyed in its turn. Then the leaf without payload still shows that there was one, and days before
-// the newest destruction that can be read are covered by it.
+// checkComplete demands the payload of every public entry, unless entries that are disclosed say that the payloads of its
+// day were destroyed, or will be, and that at least as many are as are missing. What the log says of itself is never
+// destroyed.
 func (a *audit) checkComplete() error {
 	destroyed := make(map[int64]int64) // day → how many
-	newest := int64(math.MinInt64)
-	for n, e := range a.payload {
-		if e.Type != "journal.destroyed" {
+	intended := make(map[int64]int64)  // day → how many more, by an announcement that is not yet done
+	missing := make(map[int64]int64)   // day → how many
+	for n, l := range a.leaves {
+		e, disclosed := a.payload[int64(n)]
+		switch {
+		case strings.HasPrefix(l.coarse, teamPrefix):
+			a.private++
+			continue
+		case !disclosed && (strings.HasPrefix(l.coarse, "journal.") || l.coarse == "engine.clock_stepped"):
+			return fmt.Errorf("entry %d (%s) is held back; such entries are kept as long as the log", n, l.coarse)
+		case !disclosed:
+			a.gone++
+			missing[floorDiv(l.hour, hoursPerDay)]++
+			continue
+		}
+		a.public++
+		if e.Type != "journal.destroyed" && e.Type != "journal.destruction_intended" {
 			continue
 		}
 		var body struct {
@@ -454,35 +467,18 @@ func (a *audit) checkComplete() error {
 		if err := json.Unmarshal(e.Body, &body); err != nil {
 			return fmt.Errorf("entry %d: %w", n, err)
 		}
-		if body.Class != "evidence" {
-			continue
-		}
-		if body.Entries > destroyed[body.Day] {
-			destroyed[body.Day] = body.Entries
-		}
-		if body.Day > newest {
-			newest = body.Day
-		}
-	}
-	missing := make(map[int64]int64) // day → how many
-	announcementGone := false
-	for n, l := range a.leaves {
-		_, disclosed := a.payload[int64(n)]
 		switch {
-		case strings.HasPrefix(l.coarse, teamPrefix):
-			a.private++
-		case disclosed:
-			a.public++
+		case body.Class != "evidence":
+		case e.Type == "journal.destroyed":
+			destroyed[body.Day] += body.Entries
+			delete(intended, body.Day)
 		default:
-			a.gone++
-			missing[floorDiv(l.hour, hoursPerDay)]++
-			announcementGone = announcementGone || l.coarse == "journal.destroyed"
+			intended[body.Day] = body.Entries
 		}
 	}
 	for day, count := range missing {
-		announced, known := destroyed[day]
-		if known && count > announced || !known && !(announcementGone && newest > day) {
-			return fmt.Errorf("%d public payloads of day %d are held back, and only %d were announced as destroyed", count, day, announced)
+		if covered := destroyed[day] + intended[day]; count > covered {
+			return fmt.Errorf("%d public payloads of day %d are held back, and only %d were announced as destroyed", count, day, covered)
 		}
 	}
 	fmt.Printf("payloads: %d public ones as committed, %d destroyed as announced, %d for the team only\n", a.public, a.gone, a.private)
@@ -626,44 +622,119 @@ func (a *audit) checkSince(path string) error {
 	return nil
 }
 
-// checkVerdicts demands that verdicts.json repeats disclosed entries, word for word.
+// objective is one objective of one promise.
+type objective struct {
+	Promise   string
+	Objective int
+}
+
+// listed folds the log to what belongs beside it: the entry of the policy in effect (-1 when there is none that can be
+// read), and by entry the latest verdicts on its objectives.
+func (a *audit) listed() (policy int64, verdicts map[int64]bool, err error) {
+	policy = -1
+	inEffect := make(map[objective]string) // → revision
+	type word struct {
+		n        int64
+		revision string
+	}
+	latest := make(map[objective]word)
+	for n, l := range a.leaves {
+		n := int64(n)
+		e, disclosed := a.payload[n]
+		switch {
+		case l.coarse == "policy.applied":
+			policy = -1
+			inEffect = make(map[objective]string)
+			if !disclosed {
+				continue
+			}
+			var body struct {
+				Promises []struct {
+					Id         string
+					Revision   string
+					Objectives []json.RawMessage
+				}
+			}
+			if err := json.Unmarshal(e.Body, &body); err != nil {
+				return 0, nil, fmt.Errorf("entry %d: %w", n, err)
+			}
+			policy = n
+			for _, p := range body.Promises {
+				for number := range p.Objectives {
+					inEffect[objective{p.Id, number}] = p.Revision
+				}
+			}
+		case l.coarse == "promise.verdict" && disclosed:
+			var body struct {
+				Promise   string
+				Objective int
+				Revision  string
+			}
+			if err := json.Unmarshal(e.Body, &body); err != nil {
+				return 0, nil, fmt.Errorf("entry %d: %w", n, err)
+			}
+			latest[objective{body.Promise, body.Objective}] = word{n, body.Revision}
+		}
+	}
+	verdicts = make(map[int64]bool)
+	for what, said := range latest {
+		if revision, ok := inEffect[what]; ok && revision == said.revision {
+			verdicts[said.n] = true
+		}
+	}
+	return policy, verdicts, nil
+}
+
+// checkVerdicts demands that verdicts.json repeats, byte for byte, the latest verdict on each objective in effect, and no
+// other.
 func (a *audit) checkVerdicts() error {
 	var verdicts []struct {
 		Sequence int64           `json:"sequence"`
 		Verdict  json.RawMessage `json:"verdict"`
 	}
-	if present, err := a.readJSON("verdicts.json", &verdicts); !present || err != nil {
+	if _, err := a.readJSON("verdicts.json", &verdicts); err != nil {
+		return err
+	}
+	_, wanted, err := a.listed()
+	if err != nil {
 		return err
 	}
 	for _, v := range verdicts {
-		e, ok := a.payload[v.Sequence]
-		if !ok || e.Type != "promise.verdict" {
-			return fmt.Errorf("entry %d is not a disclosed verdict", v.Sequence)
+		if !wanted[v.Sequence] {
+			return fmt.Errorf("entry %d is not the latest verdict on an objective in effect, or is listed twice", v.Sequence)
 		}
-		if !sameJSON(e.Body, v.Verdict) {
+		if !bytes.Equal(a.payload[v.Sequence].Body, v.Verdict) {
 			return fmt.Errorf("entry %d says something else", v.Sequence)
 		}
+		delete(wanted, v.Sequence)
 	}
-	fmt.Printf("verdicts.json: %d verdicts as journaled\n", len(verdicts))
+	for n := range wanted {
+		return fmt.Errorf("the verdict of entry %d is left out", n)
+	}
+	fmt.Printf("verdicts.json: %d verdicts, the latest as journaled\n", len(verdicts))
 	return nil
 }
 
-// checkPolicy demands that policy.json is the newest policy of the log.
+// checkPolicy demands that policy.json is the newest policy of the log, byte for byte, and absent when there is none to be
+// read.
 func (a *audit) checkPolicy() error {
-	var policy json.RawMessage
-	if present, err := a.readJSON("policy.json", &policy); !present || err != nil {
+	policy, _, err := a.listed()
+	if err != nil {
 		return err
 	}
-	for n := a.tree.N - 1; n >= 0; n-- {
-		if e, ok := a.payload[n]; ok && e.Type == "policy.applied" {
-			if !sameJSON(e.Body, policy) {
-				return fmt.Errorf("entry %d, the newest policy, says something else", n)
-			}
-			fmt.Printf("policy.json: as journaled in entry %d\n", n)
-			return nil
-		}
+	text, err := a.read("policy.json")
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && policy < 0:
+		return nil
+	case err != nil:
+		return err
+	case policy < 0:
+		return errors.New("the newest policy of the log is not disclosed")
+	case !bytes.Equal(a.payload[policy].Body, text):
+		return fmt.Errorf("entry %d, the newest policy, says something else", policy)
 	}
-	return errors.New("the log discloses no policy")
+	fmt.Printf("policy.json: as journaled in entry %d\n", policy)
+	return nil
 }
 
 // readJSON reads a file that is in an export once there is something to put in it.
@@ -676,20 +747,4 @@ func (a *audit) readJSON(path string, into interface{}) (bool, error) {
 		return false, err
 	}
 	return true, json.Unmarshal(data, into)
-}
-
-// sameJSON compares values, not spelling; numbers by their digits, so that none is rounded.
-func sameJSON(a, b json.RawMessage) bool {
-	value := func(raw json.RawMessage) (v interface{}, err error) {
-		decoder := json.NewDecoder(bytes.NewReader(raw))
-		decoder.UseNumber()
-		err = decoder.Decode(&v)
-		return v, err
-	}
-	left, err := value(a)
-	if err != nil {
-		return false
-	}
-	right, err := value(b)
-	return err == nil && reflect.DeepEqual(left, right)
 }

@@ -14,10 +14,12 @@ use event::{Clock, ObserverId, ProbeId, PromiseId, Span, Time};
 use journal::Hash;
 use journal::checkpoint::{self, CheckpointError};
 use journal::cosignature;
+use journal::listing::Listing;
 use journal::note::VerifierKey;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use crate::budget::Budget;
 use crate::metrics;
 
 /// Everything the routers need. Shared by all of them.
@@ -40,6 +42,8 @@ pub struct State {
     pub identity: watch::Receiver<Arc<Identity>>,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
+    /// How much memory the answers of all listeners may take together.
+    pub budget: Budget,
     /// Figures that only their owners know, for `/metrics`.
     pub figures: Vec<Arc<dyn metrics::Source>>,
 }
@@ -48,7 +52,7 @@ pub struct State {
 #[derive(Clone, Default, Debug)]
 pub struct Policy {
     /// Its public form; `None` until a first policy was applied.
-    pub applied: Option<Applied>,
+    pub applied: Option<Arc<Applied>>,
     /// Whether the public may see anything.
     pub publish: bool,
 }
@@ -97,6 +101,26 @@ pub struct Published {
     pub at: Time,
     /// Cosignatures of witnesses, verified.
     pub cosignatures: Vec<Cosigned>,
+    /// What lies beside the tree of exactly this size. It is not taken from the board, which runs ahead of what is
+    /// published, or behind: a verifier would take the difference for a forgery.
+    pub beside: Beside,
+}
+
+/// The files beside a tree.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Beside {
+    /// `policy.json`, if a policy is in effect.
+    pub policy: Option<Vec<u8>>,
+    /// `verdicts.json`.
+    pub verdicts: Vec<u8>,
+}
+
+impl Beside {
+    /// The files of this list.
+    pub fn of(listing: &Listing) -> Result<Self, serde_json::Error> {
+        let policy = listing.policy_body().map(|body| body.get().to_owned().into_bytes());
+        Ok(Self { policy, verdicts: serde_json::to_vec(&listing.verdicts())? })
+    }
 }
 
 /// A witness vouches for a checkpoint.
@@ -110,12 +134,13 @@ pub struct Cosigned {
 
 impl Published {
     /// Reads a note that one of `log_keys` signed, as published at `at`. Cosignatures of `witnesses` are verified, those of
-    /// others are passed on unread.
+    /// others are passed on unread. `listing` is as of its size.
     pub fn read(
         note: &str,
         log_keys: &[VerifierKey],
         witnesses: &[VerifierKey],
         at: Time,
+        listing: &Listing,
     ) -> Result<Self, NotPublishable> {
         let opened = checkpoint::open(note, log_keys)?;
         let cosigners = cosignature::cosigners(&opened.note, witnesses)?;
@@ -127,6 +152,7 @@ impl Published {
             root: opened.checkpoint.root,
             at,
             cosignatures: cosigners.into_iter().map(cosigned).collect(),
+            beside: Beside::of(listing)?,
         })
     }
 }
@@ -140,6 +166,9 @@ pub enum NotPublishable {
     /// A line claims to come from a witness and does not.
     #[error("a cosignature does not verify: {0}")]
     Cosignature(#[from] cosignature::CosignatureError),
+    /// What lies beside it can't be written.
+    #[error("the verdicts can't be written as JSON: {0}")]
+    Json(#[from] serde_json::Error),
 }
 
 /// Asks the watch what it knows. Answers at once.
@@ -160,8 +189,37 @@ pub struct ProbeStanding {
     pub took: Span,
     /// Its figure, in the unit of its kind.
     pub value: Option<i64>,
+    /// Where the time went.
+    pub phases: Phases,
+    /// When the certificate that was shown expires, over TLS.
+    pub certificate_expires: Option<Time>,
     /// What it said, in words; empty while all is well.
     pub text: String,
+}
+
+/// Where the time of an answer went; nothing for what it did not go through.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, Debug)]
+pub struct Phases {
+    /// Resolving the name.
+    pub dns: Span,
+    /// Opening the TCP connection.
+    pub connect: Span,
+    /// The TLS handshake.
+    pub tls: Span,
+    /// From the connection being ready to the head of the answer.
+    pub first_byte: Span,
+    /// From the head of the answer to its end.
+    pub body: Span,
+}
+
+impl Phases {
+    /// Those that it went through, each with its word.
+    pub fn each(&self) -> impl Iterator<Item = (&'static str, Span)> {
+        let Self { dns, connect, tls, first_byte, body } = *self;
+        [("dns", dns), ("connect", connect), ("tls", tls), ("first_byte", first_byte), ("body", body)]
+            .into_iter()
+            .filter(|(_, span)| *span > Span::ZERO)
+    }
 }
 
 /// Verdicts in effect: the latest journaled one of each objective.
@@ -171,9 +229,6 @@ pub struct Board {
     pub evaluated_at: Option<Time>,
     /// By promise and objective.
     standings: Vec<Standing>,
-    /// Which entry of the log put the policy into effect.
-    #[serde(default)]
-    policy_entry: Option<u64>,
 }
 
 /// A verdict in effect.
@@ -206,16 +261,6 @@ impl Board {
                 self.standings.insert(place, Standing { verdict, sequence, since });
             }
         }
-    }
-
-    /// Takes note that entry `sequence` of the log is a `policy.applied`. To be called in the order of the log.
-    pub const fn policy_applied(&mut self, sequence: u64) {
-        self.policy_entry = Some(sequence);
-    }
-
-    /// The entry that put the policy into effect, once one was seen.
-    pub(crate) const fn policy_entry(&self) -> Option<u64> {
-        self.policy_entry
     }
 
     /// Forgets verdicts on what is no longer promised: other promises, other revisions.

@@ -157,6 +157,12 @@ impl Book {
         self.sheet_start = now;
         self.open.clear();
         for row in self.rows.values_mut() {
+            // A failure that nobody can confirm any more shows nothing.
+            if row.doubtful
+                && let Some(started) = row.open_since
+            {
+                row.until = row.until.min(started);
+            }
             (row.open_since, row.doubtful) = (None, false);
             row.gaps.clear();
         }
@@ -249,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_waits_for_what_was_asked_in_it() {
+    fn a_sheet_waits_for_what_was_asked_in_it() {
         let mut book = book(1, 60);
         sample(&mut book, 0, 0);
         book.asked(LaneId(0), at(59));
@@ -277,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_over_midnight_is_split_between_pages() {
+    fn a_gap_over_midnight_is_split_between_sheets() {
         let mut book = book(1, 10);
         sample(&mut book, 0, 0);
         // The next sample starts in the second minute, before the first sheet is turned.
@@ -291,7 +297,7 @@ mod tests {
 
     /// A suspension leaves no record, and an unconfirmed failure before it leaves a gap.
     #[test]
-    fn closing_ends_the_page_and_leaves_the_rest_unproven() {
+    fn closing_ends_the_sheet_and_leaves_the_rest_unproven() {
         let mut book = book(1, 10);
         sample(&mut book, 0, 0);
         book.asked(LaneId(0), at(10));
@@ -300,6 +306,23 @@ mod tests {
         book.reopen(at(312));
         sample(&mut book, 0, 320);
         assert_eq!(told(book.turn_sheet(at(360))), (312, 360, vec![("p0".into(), 312, 320), ("p0".into(), 331, 360)]));
+    }
+
+    /// A short stop in the middle of a long interval: what an unconfirmed failure had covered is not covered afterwards.
+    #[test]
+    fn a_failure_that_is_not_confirmed_covers_nothing_after_a_stop() {
+        let mut book = book(1, 60);
+        sample(&mut book, 0, 0);
+        book.asked(LaneId(0), at(60));
+        book.answered(LaneId(0), at(60), true, true);
+        assert_eq!(book.close(at(62)).len(), 2);
+        book.reopen(at(70));
+        sample(&mut book, 0, 110);
+        assert_eq!(told(book.turn_sheet(at(120))), (70, 120, vec![("p0".into(), 70, 110)]));
+        // A good sample goes on to cover until the next is due.
+        assert_eq!(book.close(at(121)).len(), 1);
+        book.reopen(at(130));
+        assert_eq!(told(book.close(at(180)).pop()), (130, 180, vec![("p0".into(), 176, 180)]));
     }
 
     #[test]
@@ -313,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn a_revision_starts_its_own_page() {
+    fn a_revision_starts_its_own_sheet() {
         let mut book = book(1, 10);
         sample(&mut book, 0, 0);
         assert_eq!(book.close(at(5)).pop().map(|c| c.revision), Some("r1".to_owned()));

@@ -5,6 +5,8 @@
 //! the policy says, and ends when it stayed well under it (five points) for as long. In between, what was true remains
 //! true.
 
+use std::collections::BTreeSet;
+
 use event::{Span, Time};
 
 use crate::source::Level;
@@ -18,7 +20,7 @@ pub(crate) struct Turn {
 }
 
 /// What is known of one finding.
-#[derive(Clone, Copy, Default, Debug)]
+#[derive(Clone, Default, Debug)]
 pub(crate) struct Hysteresis {
     /// Unknown until the first clear figure.
     open: Option<bool>,
@@ -26,12 +28,38 @@ pub(crate) struct Hysteresis {
     last: Option<Time>,
     /// Since when the figure says the opposite of `open`.
     contrary_since: Option<Time>,
+    /// What the team was told of since it opened.
+    told_of: BTreeSet<String>,
 }
 
 impl Hysteresis {
     /// Whether the finding is there; `None` until that is known.
     pub(crate) const fn open(&self) -> Option<bool> {
         self.open
+    }
+
+    /// The figure is not known now: whatever it showed so far does not last.
+    pub(crate) const fn interrupt(&mut self) {
+        self.contrary_since = None;
+    }
+
+    /// The same when the last figure is older than that.
+    pub(crate) fn interrupt_if_older(&mut self, now: Time, than: Span) {
+        if self.last.is_some_and(|last| now.since(last) > than) {
+            self.interrupt();
+        }
+    }
+
+    /// What is over the threshold now; whether something joined what the team was told of. Each is told once until the
+    /// finding is over, however often it comes and goes.
+    pub(crate) fn take_subjects(&mut self, about: &[String]) -> bool {
+        if self.open != Some(true) {
+            self.told_of.clear();
+            return false;
+        }
+        let before = self.told_of.len();
+        self.told_of.extend(about.iter().cloned());
+        self.told_of.len() > before
     }
 
     /// Takes the figure of the sample from `start` to `end`; says when the finding opened or ended, or what it is when
@@ -82,6 +110,22 @@ mod tests {
             .map(|turn| (turn.open, turn.after.micros() / 1_000_000, turn.by.micros() / 1_000_000))
             .collect();
         assert_eq!(turns, expect, "{levels}");
+    }
+
+    #[test]
+    fn what_joins_an_open_finding_is_told_once() {
+        let mut hysteresis = Hysteresis::default();
+        let mut joins = |open, about: &[&str]| {
+            hysteresis.open = Some(open);
+            hysteresis.take_subjects(&about.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())
+        };
+        assert!(!joins(false, &["/"]), "nothing is found yet");
+        assert!(joins(true, &["/"]));
+        assert!(!joins(true, &["/"]));
+        assert!(joins(true, &["/", "/srv"]));
+        assert!(!joins(true, &["/srv"]) && !joins(true, &["/", "/srv"]), "they come and go");
+        assert!(!joins(false, &[]));
+        assert!(joins(true, &["/srv"]), "found anew");
     }
 
     /// WA-2: what lasts is found, what flickers is not.

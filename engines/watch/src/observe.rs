@@ -115,9 +115,12 @@ impl Observe {
         self.doubt.is_some()
     }
 
-    /// Drops an unconfirmed failure, because the observer itself stood still: the next sample begins anew.
+    /// Drops an unconfirmed failure, because the observer itself stood still: the next sample begins anew. The failing
+    /// sample showed nothing, so the last that did is the one before it.
     pub(crate) const fn drop_doubt(&mut self) {
-        self.doubt = None;
+        if let Some(doubt) = self.doubt.take() {
+            self.last = doubt.after;
+        }
     }
 
     /// Takes a sample; what has to be journaled is appended to `changes`, in the order in which it happened.

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use event::{Body, BootId, Clock, Day, Interval, Observed, ObserverId, ProbeId, Retention, Span, Time};
 use journal::Hash;
 use journal::tile::TileId;
-use store::{Bucket, Entry, Expired, Head, Projection, Resolution, Sample, StorageHealth, StoreError};
+use store::{Bucket, Entry, Expired, Head, Projection, Resolution, Retained, Sample, StorageHealth, StoreError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -223,12 +223,16 @@ impl store::Journal for MemoryJournal {
         Ok(None)
     }
 
-    async fn rotations(&self) -> Result<Vec<String>, StoreError> {
+    async fn rotations(&self, _: u64) -> Result<Vec<String>, StoreError> {
         Ok(Vec::new())
     }
 
-    async fn days_before(&self, _: Retention, _: Day) -> Result<Vec<(Day, u64)>, StoreError> {
+    async fn days_before(&self, _: Retention, _: Day) -> Result<Vec<Retained>, StoreError> {
         Ok(Vec::new())
+    }
+
+    async fn intend(&self, _: Retention, _: Day) -> Result<Option<u64>, StoreError> {
+        Ok(None)
     }
 
     async fn destroy(&self, _: Retention, _: Day) -> Result<u64, StoreError> {

@@ -38,25 +38,29 @@ impl Family {
     }
 }
 
-/// How long payloads of a kind are kept. The policy gives each class its length; the day's key of the class is then
-/// destroyed.
+/// How long payloads of a kind are kept. The policy gives the first two classes their length; the day's key of the class
+/// is then destroyed.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Retention {
     /// What verdicts rest on: outlives the longest window of any objective.
     Evidence,
     /// What the team needs for forensics.
     Audit,
+    /// What the log says of itself: kept as long as the log. Without its keys, its clock and its destructions, nobody could
+    /// follow from an old key to a new one, or tell what is destroyed from what is hidden. Few, small, of nobody.
+    Permanent,
 }
 
 impl Retention {
     /// All classes.
-    pub const ALL: [Self; 2] = [Self::Evidence, Self::Audit];
+    pub const ALL: [Self; 3] = [Self::Evidence, Self::Audit, Self::Permanent];
 
     /// The word used for key files and in the policy.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Evidence => "evidence",
             Self::Audit => "audit",
+            Self::Permanent => "permanent",
         }
     }
 
@@ -77,25 +81,24 @@ pub struct Kind {
     pub audience: Audience,
     /// Its family in the audit log.
     pub family: Family,
+    /// How long its payloads are kept.
+    pub retention: Retention,
 }
 
 impl Kind {
-    /// A kind that everybody may read.
+    /// A kind that everybody may read, and that verdicts may rest on.
     pub const fn public(name: &'static str, family: Family) -> Self {
-        Self { name, version: 1, audience: Audience::Public, family }
+        Self { name, version: 1, audience: Audience::Public, family, retention: Retention::Evidence }
+    }
+
+    /// A kind that everybody may read for as long as there is the log: what the log says of itself. No personal data, ever.
+    pub const fn permanent(name: &'static str, family: Family) -> Self {
+        Self { name, version: 1, audience: Audience::Public, family, retention: Retention::Permanent }
     }
 
     /// A kind that only the team may read.
     pub const fn team(name: &'static str, family: Family) -> Self {
-        Self { name, version: 1, audience: Audience::Team, family }
-    }
-
-    /// The retention class of its payloads: a public kind is evidence, whatever else it is.
-    pub const fn retention(&self) -> Retention {
-        match self.audience {
-            Audience::Public => Retention::Evidence,
-            Audience::Team => Retention::Audit,
-        }
+        Self { name, version: 1, audience: Audience::Team, family, retention: Retention::Audit }
     }
 
     /// What its leaves show: the name of a public kind, `team:` and the family of another.
@@ -158,5 +161,15 @@ mod tests {
         let before = names.len();
         names.dedup();
         assert_eq!(before, names.len(), "two kinds share a name");
+    }
+
+    /// A stranger who follows the keys, the clock and the destructions of a log needs every one of them.
+    #[test]
+    fn what_the_log_says_of_itself_is_kept_as_long_as_the_log() {
+        for kind in kinds() {
+            let of_itself = kind.name.starts_with("journal.") || kind.name == "engine.clock_stepped";
+            assert_eq!(kind.retention == Retention::Permanent, of_itself, "{}", kind.name);
+            assert_eq!(kind.retention == Retention::Audit, kind.audience == Audience::Team, "{}", kind.name);
+        }
     }
 }

@@ -95,7 +95,7 @@ impl ClockStepped {
 }
 
 impl Body for ClockStepped {
-    const KIND: Kind = Kind::public("engine.clock_stepped", Family::Monitoring);
+    const KIND: Kind = Kind::permanent("engine.clock_stepped", Family::Monitoring);
 }
 
 /// The journal could not be written for a while. The reserve paid for this entry.

@@ -51,7 +51,7 @@ impl Observed {
             kind: B::KIND.name.to_owned(),
             version: B::KIND.version,
             coarse: B::KIND.coarse(),
-            retention: B::KIND.retention(),
+            retention: B::KIND.retention,
             observer,
             boot,
             sequence,

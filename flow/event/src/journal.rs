@@ -1,4 +1,4 @@
-//! What happens to the log itself. All public: a stranger who verifies needs each of them.
+//! What happens to the log itself. All public, and kept as long as the log: a stranger who verifies needs each of them.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +14,7 @@ pub struct Opened {
 }
 
 impl Body for Opened {
-    const KIND: Kind = Kind::public("journal.opened", Family::Security);
+    const KIND: Kind = Kind::permanent("journal.opened", Family::Security);
 }
 
 /// This log follows another that can't be continued: second entry of such a log.
@@ -31,7 +31,7 @@ pub struct Succeeded {
 }
 
 impl Body for Succeeded {
-    const KIND: Kind = Kind::public("journal.succeeded", Family::Security);
+    const KIND: Kind = Kind::permanent("journal.succeeded", Family::Security);
 }
 
 /// From here on a second key signs checkpoints as well. Whoever trusts the first key learns the second from this entry.
@@ -44,7 +44,7 @@ pub struct KeyAnnounced {
 }
 
 impl Body for KeyAnnounced {
-    const KIND: Kind = Kind::public("journal.key_announced", Family::Security);
+    const KIND: Kind = Kind::permanent("journal.key_announced", Family::Security);
 }
 
 /// From here on this key signs no more.
@@ -55,7 +55,7 @@ pub struct KeyRetired {
 }
 
 impl Body for KeyRetired {
-    const KIND: Kind = Kind::public("journal.key_retired", Family::Security);
+    const KIND: Kind = Kind::permanent("journal.key_retired", Family::Security);
 }
 
 /// The key of a day is about to be destroyed because its class has been kept for as long as the policy says.
@@ -70,7 +70,7 @@ pub struct DestructionIntended {
 }
 
 impl Body for DestructionIntended {
-    const KIND: Kind = Kind::public("journal.destruction_intended", Family::Security);
+    const KIND: Kind = Kind::permanent("journal.destruction_intended", Family::Security);
 }
 
 /// The key of a day is destroyed, in this place and so in every copy of the payloads.
@@ -85,5 +85,5 @@ pub struct Destroyed {
 }
 
 impl Body for Destroyed {
-    const KIND: Kind = Kind::public("journal.destroyed", Family::Security);
+    const KIND: Kind = Kind::permanent("journal.destroyed", Family::Security);
 }

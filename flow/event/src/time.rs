@@ -1,4 +1,7 @@
 //! Instants, lengths and shares as whole numbers, and the clock as an argument.
+//!
+//! Arithmetic saturates. A log may come from somebody who wants its verifier to fall over, and an instant that far from
+//! ours means nothing anyway: what counts is that the same bytes give the same answer on every machine.
 
 use std::fmt;
 use std::ops::{Add, Sub};
@@ -20,7 +23,7 @@ impl Time {
 
     /// The instant `seconds` s after the epoch.
     pub const fn from_secs(seconds: i64) -> Self {
-        Self(seconds * MICROS_PER_S)
+        Self(seconds.saturating_mul(MICROS_PER_S))
     }
 
     /// Microseconds since the epoch.
@@ -41,12 +44,12 @@ impl Time {
     /// The start of the UTC minute that holds this instant.
     #[must_use]
     pub const fn minute_start(self) -> Self {
-        Self(self.0.div_euclid(60 * MICROS_PER_S) * 60 * MICROS_PER_S)
+        Self(self.0.div_euclid(60 * MICROS_PER_S).saturating_mul(60 * MICROS_PER_S))
     }
 
     /// From `earlier` to `self`; negative when `self` is before `earlier`.
     pub const fn since(self, earlier: Self) -> Span {
-        Span(self.0 - earlier.0)
+        Span(self.0.saturating_sub(earlier.0))
     }
 
     /// RFC 3339 in UTC, to the second: `2026-11-22T23:00:00Z`.
@@ -108,7 +111,7 @@ impl Day {
 
     /// Midnight UTC at which the day starts.
     pub const fn start(self) -> Time {
-        Time(self.0 * 86_400 * MICROS_PER_S)
+        Time(self.0.saturating_mul(86_400 * MICROS_PER_S))
     }
 
     /// The day that holds the given hour since the epoch.
@@ -158,15 +161,15 @@ impl Span {
     }
     /// `millis` ms.
     pub const fn from_millis(millis: i64) -> Self {
-        Self(millis * 1000)
+        Self(millis.saturating_mul(1000))
     }
     /// `seconds` s.
     pub const fn from_secs(seconds: i64) -> Self {
-        Self(seconds * MICROS_PER_S)
+        Self(seconds.saturating_mul(MICROS_PER_S))
     }
     /// `days` days of 24 hours.
     pub const fn from_days(days: i64) -> Self {
-        Self(days * 86_400 * MICROS_PER_S)
+        Self(days.saturating_mul(86_400 * MICROS_PER_S))
     }
     /// Microseconds.
     pub const fn micros(self) -> i64 {
@@ -298,7 +301,7 @@ pub struct Monotonic(pub i64);
 impl Monotonic {
     /// From `earlier` to `self`.
     pub const fn since(self, earlier: Self) -> Span {
-        Span(self.0 - earlier.0)
+        Span(self.0.saturating_sub(earlier.0))
     }
 }
 
@@ -349,5 +352,26 @@ mod tests {
         assert_eq!(Time::parse_rfc3339("2026-11-22T23:00:00Z"), Some(Time::from_secs(1_795_388_400)));
         assert_eq!(time.day().to_string(), "2026-11-22");
         assert_eq!(Time::from_micros(-1).day(), Day::from_days(-1));
+    }
+
+    /// Nothing that a hostile log can say makes its reader fall over.
+    #[test]
+    fn arithmetic_ends_where_the_numbers_end() {
+        for extreme in [i64::MIN, i64::MAX] {
+            let (time, span) = (Time::from_micros(extreme), Span::from_micros(extreme));
+            for other in [Time::from_micros(i64::MIN), Time::from_micros(i64::MAX), Time::default()] {
+                let since = time.since(other);
+                assert_eq!(since >= Span::ZERO, time >= other);
+                assert_eq!(Monotonic(time.micros()).since(Monotonic(other.micros())), since);
+            }
+            assert_eq!(Time::from_secs(extreme), time);
+            assert_eq!(Day::from_days(extreme).start(), time);
+            assert_eq!([Span::from_secs(extreme), Span::from_millis(extreme), Span::from_days(extreme)], [span; 3]);
+            assert_eq!((time + span, span + span), (time, span));
+            let texts =
+                [time.to_string(), span.to_string(), time.day().to_string(), Day::from_days(extreme).to_string()];
+            assert!(texts.iter().all(|text| !text.is_empty()));
+            assert!(time.minute_start() <= time && time.hour() / 24 == time.day().days() + i64::from(extreme < 0));
+        }
     }
 }

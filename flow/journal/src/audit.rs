@@ -183,11 +183,17 @@ pub fn audit(
 
     let standing = keys.settle(&head, &history.keys, &roots)?;
     let continues = keys.since(&head.checkpoint, &roots)?;
-    let verdicts = beside.settle(&head.checkpoint, keys.of_the_log(), &roots, &history.policy)?;
+    let verdicts = beside.settle(&head.checkpoint, keys.of_the_log(), &roots, &history.listing)?;
     let cosigned_by = cosigned_by(&head.note, trust.policy.as_ref(), proposed.as_ref())?;
     let newest = history.newest();
     let mut remarks = history.remarks;
-    remarks.extend(beside.remarks);
+    if history.listing.is_newer() {
+        remarks.push(format!(
+            "the log has a policy or verdicts of a later version than this release knows: whether `{}` leaves any out was not \
+             verified",
+            export::VERDICTS
+        ));
+    }
     judge_age(trust, newest, &cosigned_by, &mut remarks)?;
 
     Ok(Report {

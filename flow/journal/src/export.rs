@@ -26,7 +26,7 @@ pub const VKEY: &str = "vkey";
 pub const TLOG_POLICY: &str = "tlog-policy";
 /// The body of the `policy.applied` in effect.
 pub const POLICY: &str = "policy.json";
-/// The latest verdict of each objective: an array of [`ListedVerdict`].
+/// The latest verdict of each objective: an array of [`ListedVerdict`], as [`listing`](crate::listing) says.
 pub const VERDICTS: &str = "verdicts.json";
 /// Checkpoints signed by two keys of the log, each the next of the other.
 pub const ROTATIONS: &str = "rotations";
@@ -44,6 +44,7 @@ pub trait Sink {
 
 /// One element of [`VERDICTS`].
 #[derive(Clone, Serialize, Deserialize, Debug)]
+#[serde(deny_unknown_fields)]
 pub struct ListedVerdict {
     /// Which entry says so.
     pub sequence: u64,

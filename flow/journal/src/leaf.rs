@@ -7,6 +7,8 @@
 
 use std::str;
 
+use event::{Retention, kind_named};
+
 use crate::Hash;
 use crate::tile::parse_decimal;
 
@@ -14,6 +16,8 @@ use crate::tile::parse_decimal;
 const TAG: &str = "garant-leaf/1";
 /// What the coarse kind of an entry for the team starts with.
 const TEAM: &str = "team:";
+/// Hours from 1970 that a leaf may be away: more than a thousand years, and far from where arithmetic ends.
+const HOURS_MAX: i64 = 10_000_000;
 
 /// One entry, as everybody may see it.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -22,7 +26,7 @@ pub struct Leaf {
     pub coarse: String,
     /// Its place in the log, from 0.
     pub sequence: u64,
-    /// When it was recorded: whole hours since 1970-01-01T00:00Z.
+    /// When it was recorded: whole hours since 1970-01-01T00:00Z, at most ten million either way.
     pub hour: i64,
     /// [`commitment`](crate::seal::commitment) to salt and payload.
     pub commitment: Hash,
@@ -53,6 +57,9 @@ impl Leaf {
                 Some(before_1970) => -parse_decimal::<i64>(before_1970).filter(|hour| *hour > 0)?,
                 None => parse_decimal::<i64>(hour)?,
             };
+            if hour.abs() > HOURS_MAX {
+                return None;
+            }
             let commitment = Hash::from_hex(words.next()?).ok()?;
             let whole = tag == TAG && words.next().is_none();
             whole.then(|| Self { coarse: coarse.to_owned(), sequence, hour, commitment })
@@ -64,6 +71,15 @@ impl Leaf {
     /// `team:`, so that nothing can be hidden behind a new name.
     pub fn is_public(&self) -> bool {
         !self.coarse.starts_with(TEAM)
+    }
+
+    /// The retention class of its payload, as far as the leaf tells: a public kind that this release does not know is taken
+    /// for evidence, which a destruction in the log may cover.
+    pub fn retention(&self) -> Retention {
+        if !self.is_public() {
+            return Retention::Audit;
+        }
+        kind_named(&self.coarse).map_or(Retention::Evidence, |kind| kind.retention)
     }
 }
 
@@ -91,7 +107,7 @@ mod tests {
     #[test]
     fn leaves_round_trip_and_have_one_spelling() {
         for original in
-            [leaf("watch.changed", 0, 0), leaf("team:security", u64::MAX, -1), leaf("future.kind", 9, i64::MAX)]
+            [leaf("watch.changed", 0, 0), leaf("team:security", u64::MAX, -1), leaf("future.kind", 9, 10_000_000)]
         {
             assert_eq!(Leaf::parse(&original.encode()).as_ref(), Ok(&original));
         }
@@ -102,6 +118,9 @@ mod tests {
             (" 10 ", " +10 "),
             (" 20 ", " -0 "),
             (" 20 ", " 20  "),
+            (" 20 ", " 10000001 "),
+            (" 20 ", " -10000001 "),
+            (" 20 ", " 9223372036854775807 "),
             ("a.b", "a\u{e9}b"),
             ("a.b", ""),
             (" 10 ", " 18446744073709551616 "),

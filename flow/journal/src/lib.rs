@@ -16,6 +16,7 @@
 //! - [`note`], [`checkpoint`], [`cosignature`]: who signs for which tree;
 //! - [`witness`]: the one check that keeps a log from showing two histories, for both sides of it;
 //! - [`tlog_proof`], [`tlog_policy`]: a proof in one file, and whose signatures count;
+//! - [`listing`]: what lies beside the tree for people to read first;
 //! - [`export`] writes a log as files; [`audit`] verifies them from the first byte to the last.
 //!
 //! `docs/log.md` specifies all of it for whoever writes another verifier.
@@ -28,6 +29,7 @@ pub mod export;
 mod files;
 mod hash;
 pub mod leaf;
+pub mod listing;
 pub mod note;
 pub mod seal;
 #[doc(hidden)]

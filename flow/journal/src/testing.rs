@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::io;
 
+use serde_json::Value;
+
 use event::{Body, BootId, Envelope, InstallationId, Kind, Observed, ObserverId, Span, Time};
 
 use crate::audit::Source;
@@ -11,6 +13,7 @@ use crate::checkpoint::Checkpoint;
 use crate::disclosure::Disclosure;
 use crate::export::{Extras, ListedVerdict, Sink, Writer};
 use crate::leaf::Leaf;
+use crate::listing::Listing;
 use crate::note::SigningKey;
 use crate::seal::{self, Salt};
 use crate::tlog_policy::{TlogPolicy, Witness};
@@ -174,16 +177,18 @@ impl Log {
         sequence
     }
 
-    /// Destroys what was recorded on a day in the class `evidence` (public kinds) or `audit`, and says so in the log.
+    /// Destroys what was recorded on a day in a class, and says so in the log.
     pub fn destroy(&mut self, class: event::Retention, day: event::Day) -> u64 {
-        let mut entries = 0;
-        for entry in &mut self.entries {
-            let class_of = if entry.leaf.is_public() { event::Retention::Evidence } else { event::Retention::Audit };
-            if event::Day::of_hour(entry.leaf.hour) == day && class_of == class && entry.payload.take().is_some() {
-                entries += 1;
-            }
-        }
+        let entries = self.forget(class, day);
         self.append(&event::journal::Destroyed { class: class.as_str().to_owned(), day, entries })
+    }
+
+    /// Destroys it, and says nothing. Returns how many entries it concerned.
+    pub fn forget(&mut self, class: event::Retention, day: event::Day) -> u64 {
+        let of_that_day = |entry: &&mut Entry| {
+            event::Day::of_hour(entry.leaf.hour) == day && entry.leaf.retention() == class && entry.payload.is_some()
+        };
+        self.entries.iter_mut().filter(of_that_day).map(|entry| entry.payload = None).count() as u64
     }
 
     /// The envelope of an entry, while it can be read.
@@ -224,25 +229,29 @@ impl Log {
         TlogPolicy::of_log(self.keys[self.keys.len() - 1].vkey(), None, witnesses, all)
     }
 
+    /// What lies beside the tree of the first `size` entries.
+    pub fn listing(&self, size: usize) -> Listing {
+        let mut listing = Listing::new();
+        for entry in self.entries.iter().take(size) {
+            match self.envelope(entry.leaf.sequence) {
+                Some(envelope) => listing.take(entry.leaf.sequence, &envelope),
+                None => listing.lose(&entry.leaf.coarse),
+            }
+        }
+        listing
+    }
+
     /// The whole log as files. Public kinds are disclosed, `team:` kinds are not.
     pub fn export(&self) -> Files {
         let (mut files, note) = (Files::default(), self.checkpoint(self.entries.len()));
         let tree = self.tree(self.entries.len());
-        let (mut verdicts, mut proofs, mut policy) = (BTreeMap::new(), Vec::new(), None);
+        let (listing, mut proofs) = (self.listing(self.entries.len()), Vec::new());
         let mut writer = Writer::new(&mut files);
         for entry in &self.entries {
-            let sequence = entry.leaf.sequence;
             let disclosed = entry.payload.as_deref().filter(|_| entry.leaf.is_public());
             writer.push(&entry.leaf.encode(), disclosed.map(|payload| (&entry.salt, payload))).unwrap_or_default();
-            let Some(envelope) = self.envelope(sequence) else { continue };
-            if let Some(Ok(verdict)) = envelope.body::<event::promise::Verdict>() {
-                let key = (verdict.promise, verdict.objective);
-                verdicts.insert(key, ListedVerdict { sequence, verdict: envelope.body });
-            } else if envelope.kind == event::policy::Applied::KIND.name {
-                policy = Some(envelope.body);
-            }
         }
-        let verdicts: Vec<_> = verdicts.into_values().collect();
+        let verdicts = listing.verdicts();
         for ListedVerdict { sequence, .. } in &verdicts {
             let proof = TlogProof::new(*sequence, tree.frontier.size(), &tree, note.clone());
             let entry = usize::try_from(*sequence).ok().and_then(|index| self.entries.get(index));
@@ -255,7 +264,7 @@ impl Log {
             checkpoint_note: &note,
             vkey: &self.keys[self.keys.len() - 1].vkey(),
             tlog_policy: &self.tlog_policy().to_text(),
-            policy: policy.as_deref(),
+            policy: listing.policy_body(),
             verdicts: &verdicts,
             rotations: &self.rotations,
             proofs: &proofs,
@@ -263,6 +272,39 @@ impl Log {
         match writer.finish(&extras) {
             Ok(_) => files,
             Err(_) => Files::default(),
+        }
+    }
+}
+
+/// Each way to spoil one place of a document, one after another.
+pub fn spoiled(document: &Value) -> Vec<Value> {
+    let extremes = || [i64::MIN, i64::MIN + 1, -1, 0, 1, i64::MAX / 1000, i64::MAX - 1, i64::MAX].map(Value::from);
+    match document {
+        Value::Number(_) => extremes().into_iter().chain([Value::from(u64::MAX), Value::Null]).collect(),
+        Value::String(_) => vec![Value::from(""), Value::from("x".repeat(300)), Value::from(0)],
+        Value::Bool(yes) => vec![Value::from(!yes), Value::Null],
+        Value::Null => Vec::new(),
+        Value::Array(items) => {
+            let with = |place: usize, new: Value| {
+                let mut items = items.clone();
+                items[place] = new;
+                Value::Array(items)
+            };
+            let inside = items.iter().enumerate().flat_map(|(place, item)| {
+                spoiled(item).into_iter().map(move |new| with(place, new)).collect::<Vec<_>>()
+            });
+            let twice = Value::Array(items.iter().chain(items).cloned().collect());
+            inside.chain([Value::Array(Vec::new()), twice]).collect()
+        }
+        Value::Object(keys) => {
+            let inside = keys.iter().flat_map(|(key, item)| {
+                spoiled(item).into_iter().map(|new| {
+                    let mut keys = keys.clone();
+                    keys.insert(key.clone(), new);
+                    Value::Object(keys)
+                })
+            });
+            inside.collect()
         }
     }
 }

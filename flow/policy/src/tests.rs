@@ -33,7 +33,7 @@ fn every_key_of_a_sound_policy_is_read() {
     assert_eq!(shared.journal.remember, [std::path::PathBuf::from("/mnt/elsewhere/garant.head")]);
     assert_eq!(shared.journal.witnesses[0].name, "friend");
     assert_eq!(shared.journal.witnesses[0].url.to_string(), "https://witness.example/");
-    assert_eq!(shared.journal.retention.of(event::Retention::Evidence), Span::from_days(1100));
+    assert_eq!(shared.journal.retention.of(event::Retention::Evidence), Some(Span::from_days(1100)));
     assert_eq!(shared.pages.listen.to_string(), "127.0.0.1:8480");
     assert_eq!(shared.pages.public.map(|public| public.port()), Some(8443));
     assert_eq!(shared.regions[0].provider, "ovh");

@@ -73,6 +73,7 @@ pub fn event(boot: u8, sequence: u64, class: Retention, text: &str) -> Observed 
     let kind = match class {
         Retention::Evidence => Kind::public("watch.detail", Family::Monitoring),
         Retention::Audit => Kind::team("watch.detail", Family::Security),
+        Retention::Permanent => Kind::permanent("watch.detail", Family::Security),
     };
     Observed {
         kind: kind.name.to_owned(),

@@ -104,6 +104,25 @@ pub enum StoreError {
         /// The day.
         day: Day,
     },
+    /// Nobody outside knows yet that they will be destroyed: whoever reads the log now would take them for hidden.
+    #[error(
+        "the {} payloads of {day} can't be destroyed yet: no published checkpoint holds an entry that says they will be",
+        class.as_str()
+    )]
+    NotAnnounced {
+        /// Retention class.
+        class: Retention,
+        /// The day.
+        day: Day,
+    },
+    /// The class is kept as long as the log.
+    #[error("the {} payloads of {day} are kept as long as the log: they are never destroyed", class.as_str())]
+    KeptForEver {
+        /// Retention class.
+        class: Retention,
+        /// The day.
+        day: Day,
+    },
     /// The store was opened for reading only.
     #[error("this store was opened for reading only: hand writes over to the running `garant`")]
     ReadOnly,

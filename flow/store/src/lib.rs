@@ -34,7 +34,7 @@ pub mod conformance;
 pub mod sqlite;
 
 pub use error::{OpenError, StoreError};
-pub use log::{EVENTS_MAX, Entry, Fault, Head, Journal, Payload, RANGE_MAX, StorageHealth};
+pub use log::{EVENTS_MAX, Entry, Fault, Head, Journal, Payload, RANGE_MAX, Retained, StorageHealth};
 pub use projections::{Projection, Projections, STATE_BYTES_MAX};
 pub use samples::{
     Bucket, Expired, HOURS_KEPT, Histogram, MINUTES_KEPT, RAW_INTERVAL_MAX, RAW_KEPT, Reading, Resolution, Sample,

@@ -41,6 +41,17 @@ pub struct Entry {
     pub payload: Option<Payload>,
 }
 
+/// A day of a retention class whose payloads are there, or are being destroyed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Retained {
+    /// The UTC day of their recording.
+    pub day: Day,
+    /// How many entries.
+    pub entries: u64,
+    /// The entry that says that they will be destroyed, once there is one.
+    pub intended: Option<u64>,
+}
+
 /// The journal refuses entries at the moment.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Fault {
@@ -61,6 +72,8 @@ pub struct StorageHealth {
     pub entries_refused: u64,
     /// Samples dropped since the store was opened: the queue was full, the storage failed, or their time was absurd.
     pub samples_dropped: u64,
+    /// Files of samples that were damaged, and set aside, since the store was opened.
+    pub sample_files_damaged: u64,
     /// Whether the reserve that pays for the entry about a full disk is in place.
     pub reserve_ready: bool,
 }
@@ -112,15 +125,22 @@ pub trait Journal: Send + Sync {
     /// The last note published.
     async fn published(&self) -> Result<Option<String>, StoreError>;
 
-    /// Checkpoints signed by several keys, the last one for each set of keys: how a reader gets from an old key to a new one.
-    async fn rotations(&self) -> Result<Vec<String>, StoreError>;
+    /// Checkpoints signed by several keys, one for each set of keys: how a reader gets from an old key to a new one. It is the
+    /// first after the new key was announced, so that it stays what it is while both sign. Only those of at most `size`
+    /// entries: a reader of a log of that size can't follow others, and is not to see them.
+    async fn rotations(&self, size: u64) -> Result<Vec<String>, StoreError>;
 
-    /// The UTC days before `day` whose payloads of the class are still there, with how many entries each has.
-    async fn days_before(&self, class: Retention, day: Day) -> Result<Vec<(Day, u64)>, StoreError>;
+    /// The UTC days before `day` that have payloads of the class, or had and whose destruction is not finished.
+    async fn days_before(&self, class: Retention, day: Day) -> Result<Vec<Retained>, StoreError>;
 
-    /// Destroys the payloads of one class and day, in the database and its write-ahead log, then the key that opens every
-    /// copy of them. Leaves, hashes and proofs stay. Returns how many entries it concerned; 0 when it was done before.
-    /// Started again after a crash, it finishes the work.
+    /// Journals that the payloads of one class (not [`Retention::Permanent`]) and day will be destroyed. Returns the entry
+    /// that says so: the same one when asked again, `None` when there are no such payloads.
+    async fn intend(&self, class: Retention, day: Day) -> Result<Option<u64>, StoreError>;
+
+    /// Destroys what [`intend`](Self::intend) announced, once a published checkpoint holds the announcement: in the database
+    /// and its write-ahead log, then the key that opens every copy. Journals that it did, in the transaction that forgets
+    /// the day. Leaves, hashes and proofs stay. Returns how many entries it concerned; 0 when it was done before. Started
+    /// again after a crash, it finishes the work.
     async fn destroy(&self, class: Retention, day: Day) -> Result<u64, StoreError>;
 
     /// Tells the size of the log after each commit.

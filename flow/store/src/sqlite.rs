@@ -47,8 +47,8 @@ use crate::lock::DirLock;
 use crate::projections::STATE_BYTES_MAX;
 use crate::sequence::Identity;
 use crate::{
-    Bucket, EVENTS_MAX, Entry, Expired, Head, Journal, OpenError, Projection, Projections, Resolution, Sample, Samples,
-    StorageHealth, StoreError,
+    Bucket, EVENTS_MAX, Entry, Expired, Head, Journal, OpenError, Projection, Projections, Resolution, Retained,
+    Sample, Samples, StorageHealth, StoreError,
 };
 use readers::Readers;
 use series::Series;
@@ -176,12 +176,16 @@ impl Journal for Sqlite {
         self.readers.run("the published checkpoint", queries::published).await
     }
 
-    async fn rotations(&self) -> Result<Vec<String>, StoreError> {
-        self.readers.run("the rotations", queries::rotations).await
+    async fn rotations(&self, size: u64) -> Result<Vec<String>, StoreError> {
+        self.readers.run("the rotations", move |conn| queries::rotations(conn, size)).await
     }
 
-    async fn days_before(&self, class: Retention, day: Day) -> Result<Vec<(Day, u64)>, StoreError> {
+    async fn days_before(&self, class: Retention, day: Day) -> Result<Vec<Retained>, StoreError> {
         self.readers.run("the retained days", move |conn| queries::days_before(conn, class, day)).await
+    }
+
+    async fn intend(&self, class: Retention, day: Day) -> Result<Option<u64>, StoreError> {
+        Ok(self.write(Work::Intend { class, day }).await?.first().copied())
     }
 
     async fn destroy(&self, class: Retention, day: Day) -> Result<u64, StoreError> {

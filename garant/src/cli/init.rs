@@ -76,7 +76,7 @@ fn starting_policy(url: &Url) -> String {
     let is_name = host.trim_matches(['[', ']']).parse::<IpAddr>().is_err() && host.contains('.');
     let name = host.trim_matches(['[', ']']).replace(':', "-");
     let certificate =
-        if secure { "\ncertificate_days = 14            # less than that left on its certificate: down" } else { "" };
+        if secure { "\ncertificate_days = 14            # fewer left: degraded, and a finding" } else { "" };
     let answers = format!(
         r#"[[probe.http]]
 name = "site-answers"

@@ -1,8 +1,13 @@
-use axum::http::StatusCode;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
 use event::{Retention, Span};
 use journal::tile::{bundles_for, tiles_for};
 use journal::tlog_proof::TlogProof;
+use tower::ServiceExt as _;
 
+use crate::Budget;
 use crate::fake::{Fixture, NOW, SECRET, applied, contradict, get, log_with};
 
 /// BX-2: over HTTP there are the same files as in an export, byte for byte, so one specification describes both.
@@ -100,6 +105,20 @@ async fn nothing_beyond_the_published_checkpoint() {
     assert_eq!(policy.status, StatusCode::NOT_FOUND, "nor is the policy");
     let checkpoint = get(fixture.public(), "/log/checkpoint").await;
     assert_eq!(checkpoint.text().lines().nth(1), Some("258"));
+}
+
+/// While two keys sign, every commit has a note signed by both: only those that are published lead anywhere.
+#[tokio::test]
+async fn no_rotation_is_ahead_of_the_checkpoint() {
+    let mut log = log_with(300);
+    log.rotations = vec![log.checkpoint(250), log.checkpoint(290)];
+    let fixture = Fixture::with(applied(), log.clone(), &[]);
+    let both = get(fixture.public(), "/log/rotations").await;
+    assert_eq!(both.text(), log.rotations.join("\n"));
+    fixture.publish_only(258);
+    assert_eq!(get(fixture.public(), "/log/rotations").await.text(), log.rotations[0]);
+    fixture.publish_only(249);
+    assert_eq!(get(fixture.public(), "/log/rotations").await.status, StatusCode::NOT_FOUND);
 }
 
 #[tokio::test]
@@ -213,10 +232,38 @@ async fn what_was_destroyed_is_gone() {
     log.destroy(Retention::Evidence, NOW.day());
     let fixture = Fixture::with(applied(), log, &[]);
     let first = get(fixture.public(), "/log/payload/000").await;
-    assert_eq!((first.status, first.text()), (StatusCode::OK, ""));
+    assert_eq!((first.status, first.text().lines().count()), (StatusCode::OK, 1), "the opening is kept for ever");
+    assert!(first.text().contains("journal.opened"), "{}", first.text());
     let entries = get(fixture.public(), "/log/tile/entries/000").await;
     assert!(entries.body.len() > 256 * 80, "the leaves stay");
     let proof = get(fixture.public(), "/log/proof/1.tlog-proof").await;
     let proof = TlogProof::parse(proof.text()).expect("a proof");
     assert_eq!(proof.evidence().expect("evidence").disclosure, None);
+}
+
+/// Who asks for much and does not read it takes a bounded part of the memory, and what is small is not kept waiting by it.
+#[tokio::test]
+async fn answers_that_nobody_reads_are_bounded() {
+    let mut log = log_with(10);
+    for number in 0..4 {
+        let body = format!("{{\"number\":{number},\"text\":\"{}\"}}", "x".repeat(200_000));
+        log.append_text("some.future_kind", 1, "some.future_kind", &body);
+    }
+    let mut fixture = Fixture::with(applied(), log, &[]);
+    Arc::get_mut(&mut fixture.state).expect("nobody else has it").budget = Budget::of(1_600_000);
+    let size = fixture.log.entries.len();
+    let path = bundles_for(size as u64).map(|id| format!("/log/{}", id.payload_path())).last().expect("a bundle");
+    let ask = async || {
+        let request = Request::builder().uri(&path).body(Body::empty()).expect("a request");
+        fixture.public().oneshot(request).await.expect("infallible")
+    };
+    let unread = ask().await;
+    assert_eq!(unread.status(), StatusCode::OK);
+    let refused = ask().await;
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(refused.headers()["retry-after"], "5");
+    assert_eq!(get(fixture.public(), "/log/checkpoint").await.status, StatusCode::OK, "a small one");
+    drop(unread);
+    let whole = get(fixture.public(), &path).await;
+    assert!(whole.status == StatusCode::OK && whole.body.len() > 800_000, "{} bytes", whole.body.len());
 }

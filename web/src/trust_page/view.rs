@@ -23,12 +23,18 @@ pub(super) struct TrustPage {
     language: &'static str,
     public: bool,
     name: String,
-    summary: String,
+    summary: [OutcomeView; 3],
     evaluated: Option<String>,
     promises: Vec<PromiseView>,
-    maintenance: Vec<String>,
+    maintenance: Vec<MaintenanceView>,
     log: Option<LogView>,
     command: String,
+}
+
+struct MaintenanceView {
+    services: String,
+    text: String,
+    when: String,
 }
 
 struct PromiseView {
@@ -48,11 +54,22 @@ struct ObjectiveView {
     proof: Proof,
 }
 
-/// An outcome as a class, a sign and a word: markup of ours, nothing of the policy in it.
+/// An outcome as a class, a sign and a word, perhaps with a count: markup of ours, nothing of the policy in it.
 struct OutcomeView {
     class: &'static str,
     sign: &'static str,
-    word: &'static str,
+    word: String,
+}
+
+impl OutcomeView {
+    fn new(outcome: Outcome, word: impl Into<String>) -> Self {
+        let (class, sign) = match outcome {
+            Outcome::Kept => ("k", "✓"),
+            Outcome::Broken => ("b", "✗"),
+            Outcome::Unproven => ("u", "?"),
+        };
+        Self { class, sign, word: word.into() }
+    }
 }
 
 impl fmt::Display for OutcomeView {
@@ -93,13 +110,18 @@ impl TrustPage {
         });
         let promises = promises.unwrap_or_default();
         let with = |class| promises.iter().filter(|promise| promise.verdict.class == class).count();
+        let [kept, broken, unproven] = language.summary(with("k"), with("b"), with("u"));
         Self {
             style: STYLE,
             w: words,
             language: language.code(),
             public: policy.publish,
             name: identity.name.clone(),
-            summary: language.summary(with("k"), with("b"), with("u")),
+            summary: [
+                OutcomeView::new(Outcome::Kept, kept),
+                OutcomeView::new(Outcome::Broken, broken),
+                OutcomeView::new(Outcome::Unproven, unproven),
+            ],
             evaluated: board.evaluated_at.map(|at| language.evaluated(at)),
             maintenance: policy
                 .applied
@@ -132,7 +154,7 @@ impl Composer<'_> {
     fn promise(&self, promise: &Promise) -> PromiseView {
         PromiseView {
             id: promise.id.to_string(),
-            sentence: self.language.of(&promise.text).to_owned(),
+            sentence: Language::set(self.language.of(&promise.text)),
             verdict: self.outcome(self.board.outcome(promise)),
             objectives: (0..)
                 .zip(&promise.objectives)
@@ -173,39 +195,52 @@ impl Composer<'_> {
         }
     }
 
-    /// What customers call what is measured. Probes and findings have no title of their own: their names are public.
+    /// What customers call what is measured. A probe has no title of its own: it is told by its service, and beside others
+    /// of the same service by its name, which is public.
     fn subject(&self, objective: &Objective) -> String {
         match objective {
-            Objective::Availability { service, .. } | Objective::Coverage { service, .. } => {
-                let declared = self.applied.services.iter().find(|declared| declared.id == *service);
-                declared.map_or_else(|| service.to_string(), |service| self.language.of(&service.title).to_owned())
+            Objective::Availability { service, .. } | Objective::Coverage { service, .. } => self.title(service),
+            Objective::Freshness { probe, .. } | Objective::Configuration { probe, .. } => {
+                let declared = self.applied.probes.iter().find(|declared| declared.id == *probe);
+                declared.map_or_else(|| probe.to_string(), |row| format!("{} ({probe})", self.title(&row.service)))
             }
-            Objective::Freshness { probe, .. } | Objective::Configuration { probe, .. } => probe.to_string(),
-            Objective::Absence { finding, .. } => finding.to_string(),
+            Objective::Absence { finding, .. } => {
+                self.language.finding(finding).map_or_else(|| finding.to_string(), str::to_owned)
+            }
         }
     }
 
-    const fn outcome(&self, outcome: Outcome) -> OutcomeView {
-        match outcome {
-            Outcome::Kept => OutcomeView { class: "k", sign: "✓", word: self.words.kept },
-            Outcome::Broken => OutcomeView { class: "b", sign: "✗", word: self.words.broken },
-            Outcome::Unproven => OutcomeView { class: "u", sign: "?", word: self.words.unproven },
-        }
+    fn title(&self, service: &ServiceId) -> String {
+        title(self.applied, self.language, service)
+    }
+
+    fn outcome(&self, outcome: Outcome) -> OutcomeView {
+        let word = match outcome {
+            Outcome::Kept => self.words.kept,
+            Outcome::Broken => self.words.broken,
+            Outcome::Unproven => self.words.unproven,
+        };
+        OutcomeView::new(outcome, word)
     }
 }
 
+/// What customers call a service.
+fn title(applied: &Applied, language: Language, id: &ServiceId) -> String {
+    let declared = applied.services.iter().find(|service| service.id == *id);
+    declared.map_or_else(|| id.to_string(), |service| language.of(&service.title).to_owned())
+}
+
 /// Maintenance that is under way or to come, soonest first.
-fn announced(applied: &Applied, language: Language, now: Time) -> Vec<String> {
+fn announced(applied: &Applied, language: Language, now: Time) -> Vec<MaintenanceView> {
     let mut windows: Vec<_> = applied.maintenance.iter().filter(|window| window.interval.end > now).collect();
     windows.sort_by_key(|window| window.interval.start);
-    let title = |id: &ServiceId| {
-        let declared = applied.services.iter().find(|service| service.id == *id);
-        declared.map_or_else(|| id.to_string(), |service| language.of(&service.title).to_owned())
+    let view = |window: &event::policy::Maintenance| {
+        let services: Vec<String> = window.services.iter().map(|id| title(applied, language, id)).collect();
+        MaintenanceView {
+            services: services.join(", "),
+            text: Language::set(language.of(&window.text)),
+            when: language.from_to(window.interval.start, window.interval.end),
+        }
     };
-    let line = |window: &event::policy::Maintenance| {
-        let services: Vec<String> = window.services.iter().map(title).collect();
-        let (from, to) = (language.instant(window.interval.start), language.instant(window.interval.end));
-        language.announced(&from, &to, &services.join(", "), language.of(&window.text))
-    };
-    windows.into_iter().take(MAINTENANCE_MAX).map(line).collect()
+    windows.into_iter().take(MAINTENANCE_MAX).map(view).collect()
 }

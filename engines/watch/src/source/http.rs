@@ -9,8 +9,9 @@ use async_trait::async_trait;
 use engine::http::{Failure, HeaderName, HeaderValue, HttpError, Method, Phases, Request, Response};
 use policy::{Section, Slot, Table, Url, Value};
 
-use super::tls::{Required, Version};
+use super::tls::{DAYS, Required, Version};
 use crate::config::Common;
+use crate::figures;
 use crate::source::{Answer, Asking, Probe, Settings, reason};
 
 const BODY_BYTES_MAX: u32 = 1024 * 1024;
@@ -137,8 +138,7 @@ impl Section for Http {
         let range = 1..=16 * 1024 * 1024;
         let body_bytes_max =
             table.or_in("body_bytes_max", BODY_BYTES_MAX, &range, "Longest body. A longer one is a failure.");
-        let days =
-            table.or_in("certificate_days", 0, &(0..=3650), "Days that the certificate must still be valid for.");
+        let days = table.or_in("certificate_days", 0, &(0..=3650), DAYS);
         let version = table.or("tls_at_least", Version::Tls12, "Oldest version of TLS that may be agreed upon.");
         if send_headers.iter().any(|field| field.value.is_none()) {
             table.mistake("headers", "a header field without a value", "write it as \"Name: value\"");
@@ -146,6 +146,7 @@ impl Section for Http {
         let status = if status.is_empty() { vec![Statuses { first: 200, last: 299 }] } else { status };
         let expected = Expected { status, contains, contains_not, headers };
         let tls = Required { days, version };
+        tls.finding().iter().for_each(|finding| table.provide(finding));
         Some(Self { common: common?, url: url?, method, send_headers, send, redirects, body_bytes_max, expected, tls })
     }
 }
@@ -228,7 +229,7 @@ fn phases(phases: &Phases) -> String {
 }
 
 fn failed(error: &HttpError) -> Answer {
-    match &error.failure {
+    let answer = match &error.failure {
         Failure::Dial(dial) => reason::no_connection(dial),
         Failure::Request(reason) => Answer::unknown(format!("the request can't be sent: {reason}")),
         // Where it leads may hold a token of the session: not told.
@@ -238,7 +239,8 @@ fn failed(error: &HttpError) -> Answer {
             let without_url = text.strip_prefix(&error.url).and_then(|text| text.strip_prefix(": "));
             Answer::down(format!("{} ({})", without_url.unwrap_or(&text), phases(&error.phases)))
         }
-    }
+    };
+    answer.with_connection(figures::Phases::of_request(&error.phases, false), None)
 }
 
 #[async_trait]
@@ -250,18 +252,28 @@ impl Probe for Fetch {
         };
         let mut faults = self.expected.faults(&response);
         if let Some(peer) = &response.peer {
-            faults.extend(self.tls.faults(peer, asking.clock.now()));
+            faults.extend(self.tls.faults(peer));
         }
         let answer = if faults.is_empty() {
             Answer::up(format!("status {} ({})", response.status, phases(&response.phases)))
         } else {
             Answer::down(format!("{} ({})", faults.join("; "), phases(&response.phases)))
         };
-        answer.with_value(i64::from(response.status))
+        let answer = answer
+            .with_value(i64::from(response.status))
+            .with_connection(figures::Phases::of_request(&response.phases, true), response.peer.as_ref());
+        match &response.peer {
+            Some(peer) => self.tls.with_expiry(answer, peer, asking.clock.now()),
+            None => answer,
+        }
     }
 
     fn target(&self) -> Option<&str> {
         Some(&self.target)
+    }
+
+    fn findings(&self) -> Vec<event::FindingId> {
+        self.tls.finding().into_iter().collect()
     }
 }
 

@@ -1,62 +1,65 @@
 //! What lies beside the tree: the policy in effect, the latest verdicts, and a proof of each. All of it is in the log as
-//! well; here it must not say anything else.
+//! well; here it must say the same, byte for byte, and no less: see [`listing`](crate::listing).
 
 use std::collections::BTreeMap;
 
+use event::Body as _;
+use event::promise::Verdict;
+use serde_json::value::RawValue;
+
 use super::error::{AuditError, Finding};
-use super::history::LatestPolicy;
 use super::keys::continues;
 use super::walk::Seen;
 use super::{Source, optional_text, required_text};
 use crate::Hash;
 use crate::checkpoint::Checkpoint;
 use crate::export::{self, ListedVerdict};
+use crate::listing::{Listing, Policy};
 use crate::note::VerifierKey;
 use crate::tlog_proof::{TlogProof, TlogProofError};
-use event::Body as _;
-use event::promise::Verdict;
-use serde_json::Value;
 
 /// A verdict that is listed, and what the log says at its place.
 struct Listed {
-    verdict: Value,
+    verdict: Box<RawValue>,
     path: String,
     proof: TlogProof,
     proof_head: Checkpoint,
     /// The leaf, once its entry has been read.
     leaf: Option<Vec<u8>>,
     /// The body, if it is a verdict.
-    body: Option<Value>,
+    body: Option<Box<RawValue>>,
 }
 
 /// The files beside the tree.
 pub(super) struct Beside {
-    policy: Option<Value>,
-    listed: BTreeMap<u64, Listed>,
-    pub(super) remarks: Vec<String>,
+    policy: Option<String>,
+    /// By sequence; `None` when there is no list.
+    listed: Option<BTreeMap<u64, Listed>>,
 }
 
-fn json<T: serde::de::DeserializeOwned>(path: &str, text: &str) -> Result<T, AuditError> {
-    serde_json::from_str(text).map_err(|error| {
-        AuditError::at(path, Finding::Malformed { what: format!("it is not the JSON expected: {error}") })
-    })
+fn differs(path: &str, what: impl Into<String>) -> AuditError {
+    AuditError::at(path, Finding::Differs { what: what.into() })
+}
+
+fn differs_at(path: &str, sequence: u64, what: impl Into<String>) -> AuditError {
+    AuditError::of_entry(path, sequence, Finding::Differs { what: what.into() })
 }
 
 impl Beside {
     pub(super) fn read(source: &dyn Source, head: &Checkpoint) -> Result<Self, AuditError> {
         let policy = optional_text(source, export::POLICY)?;
-        let policy = policy.map(|text| json(export::POLICY, &text)).transpose()?;
-        let verdicts = optional_text(source, export::VERDICTS)?;
-        let verdicts: Vec<ListedVerdict> =
-            verdicts.map(|text| json(export::VERDICTS, &text)).transpose()?.unwrap_or_default();
-        let mut beside = Self { policy, listed: BTreeMap::new(), remarks: Vec::new() };
+        let Some(text) = optional_text(source, export::VERDICTS)? else { return Ok(Self { policy, listed: None }) };
+        let verdicts: Vec<ListedVerdict> = serde_json::from_str(&text).map_err(|error| {
+            AuditError::at(
+                export::VERDICTS,
+                Finding::Malformed { what: format!("it is not the JSON expected: {error}") },
+            )
+        })?;
+        let mut listed = BTreeMap::new();
         for ListedVerdict { sequence, verdict } in verdicts {
             if sequence >= head.size {
-                // Over HTTP the list may have been made a moment after the checkpoint.
-                beside
-                    .remarks
-                    .push(format!("the verdict of entry {sequence} is newer than the checkpoint: not verified"));
-                continue;
+                let what = format!("the checkpoint has {} entries only", head.size);
+                return Err(differs_at(export::VERDICTS, sequence, what));
             }
             let path = export::proof_path(sequence);
             let bad =
@@ -67,23 +70,30 @@ impl Beside {
             if proof.index != sequence {
                 return Err(bad(&format!("it is about entry {}", proof.index)));
             }
-            let verdict = json(export::VERDICTS, verdict.get())?;
-            beside.listed.insert(sequence, Listed { verdict, path, proof, proof_head, leaf: None, body: None });
+            let new = Listed { verdict, path, proof, proof_head, leaf: None, body: None };
+            if listed.insert(sequence, new).is_some() {
+                return Err(differs_at(export::VERDICTS, sequence, "it is listed twice"));
+            }
         }
-        Ok(beside)
+        Ok(Self { policy, listed: Some(listed) })
+    }
+
+    fn all(&self) -> impl Iterator<Item = (&u64, &Listed)> {
+        self.listed.iter().flatten()
     }
 
     /// Sizes at which the root of the log is needed.
     pub(super) fn sizes(&self) -> impl Iterator<Item = u64> {
-        self.listed.values().map(|listed| listed.proof_head.size)
+        self.all().map(|(_, listed)| listed.proof_head.size)
     }
 
     /// The next entry of the log.
     pub(super) fn entry(&mut self, seen: &Seen<'_>) {
-        if let Some(listed) = self.listed.get_mut(&seen.leaf.sequence) {
+        let listed = self.listed.as_mut().and_then(|listed| listed.get_mut(&seen.leaf.sequence));
+        if let Some(listed) = listed {
             listed.leaf = Some(seen.leaf_bytes.to_vec());
             let verdict = seen.envelope.as_ref().filter(|envelope| envelope.kind == Verdict::KIND.name);
-            listed.body = verdict.and_then(|envelope| serde_json::from_str(envelope.body.get()).ok());
+            listed.body = verdict.map(|envelope| envelope.body.clone());
         }
     }
 
@@ -93,23 +103,16 @@ impl Beside {
         head: &Checkpoint,
         keys: &[VerifierKey],
         roots: &BTreeMap<u64, Hash>,
-        policy_in_log: &LatestPolicy,
+        in_the_log: &Listing,
     ) -> Result<u64, AuditError> {
-        let differs = |path: &str, what: &str| AuditError::at(path, Finding::Differs { what: what.to_owned() });
-        match (&self.policy, policy_in_log) {
-            (Some(_), LatestPolicy::Never) => return Err(differs(export::POLICY, "no policy was ever applied")),
-            (Some(here), LatestPolicy::Applied(applied)) if *here != json::<Value>(export::POLICY, applied)? => {
-                return Err(differs(export::POLICY, "it is not the policy that was applied last"));
-            }
-            _ => {}
-        }
-        for (sequence, listed) in &self.listed {
-            let at = |path: &str, what: &str| {
-                AuditError::of_entry(path, *sequence, Finding::Differs { what: what.to_owned() })
-            };
+        for (sequence, listed) in self.all() {
             match &listed.body {
-                None => return Err(at(export::VERDICTS, "that entry is no verdict that can be read")),
-                Some(body) if *body != listed.verdict => return Err(at(export::VERDICTS, "that entry says otherwise")),
+                None => {
+                    return Err(differs_at(export::VERDICTS, *sequence, "that entry is no verdict that can be read"));
+                }
+                Some(body) if body.get() != listed.verdict.get() => {
+                    return Err(differs_at(export::VERDICTS, *sequence, "that entry says otherwise"));
+                }
                 Some(_) => {}
             }
             let refused = |error: TlogProofError| {
@@ -125,6 +128,45 @@ impl Beside {
                 continues(&listed.path, &listed.proof_head, head, roots)?;
             }
         }
-        Ok(self.listed.len() as u64)
+        if !in_the_log.is_newer() {
+            self.policy_in_effect(in_the_log.policy())?;
+            self.latest(in_the_log)?;
+        }
+        Ok(self.all().count() as u64)
+    }
+
+    fn policy_in_effect(&self, in_the_log: &Policy) -> Result<(), AuditError> {
+        match (&self.policy, in_the_log) {
+            (None, Policy::Never | Policy::Destroyed) => Ok(()),
+            (None, Policy::Applied(_)) => Err(AuditError::at(export::POLICY, Finding::Missing)),
+            (Some(here), Policy::Applied(applied)) if here == applied.get() => Ok(()),
+            (Some(_), Policy::Applied(_)) => Err(differs(export::POLICY, "it is not the policy that was applied last")),
+            (Some(_), Policy::Never) => Err(differs(export::POLICY, "no policy was ever applied")),
+            (Some(_), Policy::Destroyed) => Err(differs(
+                export::POLICY,
+                "the policy that was applied last is destroyed: nothing can be shown in its place",
+            )),
+        }
+    }
+
+    /// Exactly those that belong there.
+    fn latest(&self, in_the_log: &Listing) -> Result<(), AuditError> {
+        let expected: BTreeMap<u64, ListedVerdict> =
+            in_the_log.verdicts().into_iter().map(|listed| (listed.sequence, listed)).collect();
+        if self.listed.is_none() && !expected.is_empty() {
+            return Err(AuditError::at(export::VERDICTS, Finding::Missing));
+        }
+        if let Some((sequence, _)) = self.all().find(|(sequence, _)| !expected.contains_key(sequence)) {
+            let what = "that verdict is not the latest on an objective of the policy in effect";
+            return Err(differs_at(export::VERDICTS, *sequence, what));
+        }
+        let left_out = |sequence: &&u64| self.listed.as_ref().is_none_or(|listed| !listed.contains_key(sequence));
+        match expected.keys().find(left_out) {
+            Some(sequence) => {
+                let what = "the verdict of that entry is the latest on its objective, and it is left out";
+                Err(differs_at(export::VERDICTS, *sequence, what))
+            }
+            None => Ok(()),
+        }
     }
 }

@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use event::engine::ClockStepped;
-use event::journal::{Destroyed, KeyAnnounced, KeyRetired, Opened};
-use event::policy::Applied;
+use event::journal::{Destroyed, DestructionIntended, KeyAnnounced, KeyRetired, Opened};
 use event::{Body, Day, Envelope, Retention, Span, Time, kind_named};
 
 use super::DestroyedDay;
@@ -12,6 +11,7 @@ use super::clock::ClockTrace;
 use super::error::{AuditError, Finding};
 use super::walk::Seen;
 use crate::leaf::Leaf;
+use crate::listing::Listing;
 use crate::note::VerifierKey;
 
 /// An hour, less the last microsecond.
@@ -36,16 +36,14 @@ struct Missing {
     path: String,
 }
 
-/// The policy that the log applied last.
+/// How many payloads of class `evidence` of one day the log says are gone.
 #[derive(Default)]
-pub(super) enum LatestPolicy {
-    /// There never was one.
-    #[default]
-    Never,
-    /// Its payload is destroyed.
-    Destroyed,
-    /// Its body.
-    Applied(String),
+struct Covered {
+    /// Those that are destroyed, by all destructions of the day together: a clock that was set back may have written to it
+    /// again.
+    destroyed: u64,
+    /// Those that a destruction under way may have reached, and the entry that announced it.
+    intended: Option<(u64, u64)>,
 }
 
 /// The fold over all entries.
@@ -53,10 +51,11 @@ pub(super) struct History {
     origin: String,
     clock: ClockTrace,
     pub(super) keys: KeyEvents,
-    pub(super) policy: LatestPolicy,
+    pub(super) listing: Listing,
     missing: BTreeMap<Day, Missing>,
-    /// Whether a `journal.destroyed` is itself without payload.
-    destruction_missing: bool,
+    covered: BTreeMap<Day, Covered>,
+    /// Payloads of class `evidence` that are there, by day.
+    shown: BTreeMap<Day, u64>,
     pub(super) disclosed: u64,
     pub(super) withheld: u64,
     pub(super) destroyed: u64,
@@ -71,9 +70,10 @@ impl History {
             origin: origin.to_owned(),
             clock: ClockTrace::default(),
             keys: KeyEvents::default(),
-            policy: LatestPolicy::Never,
+            listing: Listing::new(),
             missing: BTreeMap::new(),
-            destruction_missing: false,
+            covered: BTreeMap::new(),
+            shown: BTreeMap::new(),
             disclosed: 0,
             withheld: 0,
             destroyed: 0,
@@ -92,14 +92,20 @@ impl History {
     pub(super) fn entry(&mut self, seen: &Seen<'_>) -> Result<(), AuditError> {
         let leaf = &seen.leaf;
         let at = |sequence, finding| AuditError::of_entry(seen.payload_path, sequence, finding);
-        let hour_start = Time::from_secs(leaf.hour.saturating_mul(3600));
+        let hour_start = Time::from_secs(leaf.hour * 3600);
         let (mut earliest, mut latest, mut stepped_back) = (hour_start, hour_start + REST_OF_HOUR, None);
         match &seen.envelope {
             Some(envelope) => {
                 self.agree(leaf, envelope).map_err(|finding| at(leaf.sequence, finding))?;
                 (earliest, latest) = (envelope.recorded_at, envelope.recorded_at);
                 self.disclosed += 1;
+                if leaf.retention() == Retention::Evidence {
+                    *self.shown.entry(Day::of_hour(leaf.hour)).or_default() += 1;
+                }
                 stepped_back = self.learn(leaf.sequence, envelope);
+            }
+            None if leaf.retention() == Retention::Permanent => {
+                return Err(at(leaf.sequence, hidden(&leaf.coarse, leaf.hour)));
             }
             None if leaf.is_public() => self.miss(leaf, seen.payload_path),
             None => self.withheld += 1,
@@ -129,16 +135,24 @@ impl History {
 
     /// Takes in what bears on the audit itself; returns by how much a clock was set back.
     fn learn(&mut self, sequence: u64, envelope: &Envelope) -> Option<Span> {
+        self.listing.take(sequence, envelope);
         if kind_named(&envelope.kind).is_none_or(|kind| envelope.version > kind.version) {
             *self.unknown_kinds.entry(envelope.kind.clone()).or_default() += 1;
             return None;
         }
-        if envelope.kind == Applied::KIND.name {
-            self.policy = LatestPolicy::Applied(envelope.body.get().to_owned());
-        } else if let Some(stepped) = self.body::<ClockStepped>(sequence, envelope) {
+        if let Some(stepped) = self.body::<ClockStepped>(sequence, envelope) {
             return Some(stepped.from.since(stepped.to));
         } else if let Some(Destroyed { class, day, entries }) = self.body(sequence, envelope) {
+            if class == Retention::Evidence.as_str() {
+                let covered = self.covered.entry(day).or_default();
+                covered.destroyed = covered.destroyed.saturating_add(entries);
+                covered.intended = None;
+            }
             self.destroyed_days.push(DestroyedDay { class, day, entries, sequence });
+        } else if let Some(DestructionIntended { class, day, entries }) = self.body(sequence, envelope) {
+            if class == Retention::Evidence.as_str() {
+                self.covered.entry(day).or_default().intended = Some((sequence, entries));
+            }
         } else if let Some(opened) = self.body::<Opened>(sequence, envelope) {
             self.keys.opened = self.key(sequence, &opened.vkey);
         } else if let Some(announced) = self.body::<KeyAnnounced>(sequence, envelope) {
@@ -163,10 +177,7 @@ impl History {
 
     fn miss(&mut self, leaf: &Leaf, path: &str) {
         self.destroyed += 1;
-        if leaf.coarse == Applied::KIND.name {
-            self.policy = LatestPolicy::Destroyed;
-        }
-        self.destruction_missing |= leaf.coarse == Destroyed::KIND.name;
+        self.listing.lose(&leaf.coarse);
         let missing = self.missing.entry(Day::of_hour(leaf.hour)).or_insert_with(|| Missing {
             count: 0,
             sequence: leaf.sequence,
@@ -176,25 +187,35 @@ impl History {
         missing.count += 1;
     }
 
-    /// After the last entry: is everything that is missing covered by a destruction?
-    ///
-    /// A destruction is itself an entry that is destroyed in its turn, so of the oldest days the log may no longer say by
-    /// name that they are gone. They are covered when a later day is known to be destroyed, and when the leaf of a
-    /// destruction without payload shows that there was one.
+    /// After the last entry: is everything that is missing covered by a destruction, done or announced? Whoever copied the
+    /// log while it was under way has the announcement, and not all payloads.
     pub(super) fn finish(&mut self) -> Result<(), AuditError> {
-        let evidence = || self.destroyed_days.iter().filter(|day| day.class == Retention::Evidence.as_str());
-        let newest_destroyed = evidence().map(|destroyed| destroyed.day).max();
         for (day, missing) in &self.missing {
             let at = |finding| AuditError::of_entry(&missing.path, missing.sequence, finding);
-            let destroyed =
-                evidence().filter(|destroyed| destroyed.day == *day).map(|destroyed| destroyed.entries).max();
-            match destroyed {
-                Some(destroyed) if missing.count > destroyed => {
-                    return Err(at(Finding::HiddenBeyond { day: *day, missing: missing.count, destroyed }));
-                }
-                Some(_) => {}
-                None if self.destruction_missing && newest_destroyed > Some(*day) => {}
-                None => return Err(at(Finding::Hidden { coarse: missing.coarse.clone(), day: *day })),
+            let Some(Covered { destroyed, intended }) = self.covered.get(day) else {
+                return Err(at(Finding::Hidden { coarse: missing.coarse.clone(), day: *day }));
+            };
+            let covered = intended.map_or(*destroyed, |(_, entries)| destroyed.saturating_add(entries));
+            if missing.count > covered {
+                return Err(at(Finding::HiddenBeyond { day: *day, missing: missing.count, destroyed: covered }));
+            }
+            if let Some((sequence, _)) = intended.filter(|_| missing.count > *destroyed) {
+                self.remarks.push(format!(
+                    "payloads of {day} are missing, and entry {sequence} only announces that they will be destroyed: the \
+                     destruction was under way when this copy was made"
+                ));
+            }
+        }
+        for (day, missing) in &self.missing {
+            // The key of a day opens all of its payloads or none. Old payloads beside a newer tree look the same, so this
+            // accuses nobody.
+            let done = self.covered.get(day).is_some_and(|covered| covered.intended.is_none());
+            if let Some(shown) = self.shown.get(day).filter(|_| done) {
+                self.remarks.push(format!(
+                    "of {day}, {} payloads are gone and {shown} are shown, although the log says that the day was destroyed: \
+                     what is gone may have been picked",
+                    missing.count
+                ));
             }
         }
         if let Some(sequence) = self.clock.unexplained() {
@@ -203,4 +224,9 @@ impl History {
         }
         Ok(())
     }
+}
+
+/// A public entry that is not disclosed.
+fn hidden(coarse: &str, hour: i64) -> Finding {
+    Finding::Hidden { coarse: coarse.to_owned(), day: Day::of_hour(hour) }
 }

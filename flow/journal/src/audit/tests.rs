@@ -1,10 +1,11 @@
 //! The mutation campaign: every way we could think of to deceive a reader, by attacker, each with what finds it and how
 //! it is named. Promises BX-4 (history can't be rewritten unnoticed) and BX-2 (the log shows tampering to an outsider).
 
+mod hostile;
 mod with_key;
 mod without_key;
 
-use event::journal::KeyAnnounced;
+use event::journal::{DestructionIntended, KeyAnnounced};
 use event::policy::{Applied, Text};
 use event::promise::{Figure, Outcome, Unit, Verdict};
 use event::watch::Coverage;
@@ -18,13 +19,21 @@ const MINUTE: Span = Span::from_secs(60);
 
 fn applied(revision: &str) -> Applied {
     let service = event::policy::Service { id: "shop".parse().expect("a name"), title: Text::default() };
+    let (at_least, over) = (event::Ppb::ONE, Span::from_days(1));
+    let coverage = event::policy::Objective::Coverage { service: service.id.clone(), at_least, over };
+    let promise = event::policy::Promise {
+        id: "AV-1".parse().expect("a name"),
+        revision: "0123456789abcdef".to_owned(),
+        text: Text::default(),
+        objectives: vec![coverage.clone(), coverage],
+    };
     Applied {
         revision: revision.to_owned(),
         services: vec![service],
         probes: vec![],
         findings: vec![],
         maintenance: vec![],
-        promises: vec![],
+        promises: vec![promise],
     }
 }
 
@@ -167,16 +176,113 @@ fn destruction_is_provable() {
     log.destroy(Retention::Evidence, first_day);
     let report = run(&log.export(), &pinned(&log)).expect("destroyed as the log says");
     assert_eq!(log.head(604).root, root_before);
-    assert_eq!(report.destroyed, 61, "up to midnight: two at 23:00 and one at each of 59 minutes");
+    assert_eq!(report.destroyed, 60, "up to midnight: the policy and one at each of 59 minutes; not the opening");
     assert_eq!(report.destroyed_days.len(), 2);
     assert_eq!(report.destroyed_days[1].day, first_day);
-    // Once the word of the destruction is itself destroyed, the next destruction vouches for it.
+    // The word of a destruction outlives the retention of what it is about.
     let day_of_word = log.now.day();
     for later in [first_day.days() + 1, day_of_word.days()] {
         log.advance(Span::from_days(400));
         log.destroy(Retention::Evidence, event::Day::from_days(later));
     }
-    run(&log.export(), &pinned(&log)).expect("destroyed in order of age");
+    let report = run(&log.export(), &pinned(&log)).expect("destroyed day by day");
+    assert_eq!(report.destroyed_days.len(), 4, "each destruction is still told");
+}
+
+/// A copy made while a day is being destroyed: some payloads are gone, and only the announcement is there.
+#[test]
+fn an_announced_destruction_covers_what_is_gone() {
+    let first_day = Log::new(ORIGIN, 1).now.day();
+    let mut log = log();
+    log.advance(Span::from_days(400));
+    let announced = |entries| DestructionIntended { class: "evidence".to_owned(), day: first_day, entries };
+    let mut before = log.clone();
+    let sequence = log.append(&announced(60));
+    assert_eq!(run(&log.export(), &pinned(&log)).expect("not begun").remarks, Vec::<String>::new());
+    log.entries[10].payload = None;
+    let report = run(&log.export(), &pinned(&log)).expect("begun");
+    assert_eq!((report.destroyed, report.destroyed_days.len()), (1, 0));
+    assert!(report.remarks[0].contains(&format!("entry {sequence} only announces")), "{:?}", report.remarks);
+    assert_eq!(log.forget(Retention::Evidence, first_day), 59);
+    assert_eq!(run(&log.export(), &pinned(&log)).map(|report| report.destroyed), Ok(60));
+    log.append(&event::journal::Destroyed { class: "evidence".into(), day: first_day, entries: 60 });
+    let report = run(&log.export(), &pinned(&log)).expect("done");
+    assert_eq!((report.destroyed, report.remarks), (60, vec![]));
+    // A clock that was set back writes to that day again, and the day is destroyed again.
+    log.append(&announced(1));
+    assert!(run(&log.export(), &pinned(&log)).is_ok());
+
+    // Nothing covers more than it says, nor another day.
+    before.append(&announced(1));
+    before.entries[10].payload = None;
+    before.entries[12].payload = None;
+    let altered = Meaning::AlteredWithoutKey;
+    found("beyond", &before.export(), &pinned(&before), altered, &["2 public entries", "1 were destroyed"]);
+}
+
+/// The key of a day opens all payloads or none: some gone and some shown is worth a remark.
+#[test]
+fn a_day_destroyed_in_part_is_remarked_upon() {
+    let mut log = log();
+    let day = log.envelope(353).expect("there").recorded_at.day();
+    log.entries[353].payload = None;
+    log.append(&event::journal::Destroyed { class: "evidence".into(), day, entries: 1 });
+    let report = run(&log.export(), &pinned(&log)).expect("covered");
+    assert!(report.remarks[0].contains("may have been picked"), "{:?}", report.remarks);
+}
+
+/// Everything that can be destroyed, by day and in order of age, as retention does it.
+fn destroy_all(log: &mut Log) {
+    log.advance(Span::from_days(2000));
+    let days: std::collections::BTreeSet<_> =
+        log.entries.iter().map(|entry| event::Day::of_hour(entry.leaf.hour)).collect();
+    for day in days {
+        for class in [Retention::Audit, Retention::Evidence] {
+            log.destroy(class, day);
+        }
+    }
+}
+
+/// Its keys, its clock and its destructions are what the log can be checked by: they are kept as long as the log.
+#[test]
+fn what_the_log_says_of_itself_outlives_retention() {
+    // Who pinned the old key follows the announcement, and a genuine checkpoint of the old key is still one.
+    let (during, mut after) = rotated();
+    destroy_all(&mut after);
+    let old = Trust { vkey: Some(test_key(1, ORIGIN).vkey()), ..Trust::default() };
+    let new = Trust { vkey: Some(test_key(2, ORIGIN).vkey()), ..Trust::default() };
+    let since = Trust { since: Some(log().checkpoint(604)), ..new };
+    for trust in [&old, &since] {
+        let report = run(&after.export(), trust).expect("rotated as announced");
+        assert_eq!(report.standing, Standing::Authenticated);
+        assert!(report.destroyed > 300, "{}", report.destroyed);
+    }
+    // The retired key stays retired.
+    let thief = Log { keys: vec![test_key(1, ORIGIN)], ..after.clone() };
+    found("retired", &thief.export(), &old, Meaning::OtherKey, &["only by", "entry 615"]);
+
+    // A clock that was set back, and said so.
+    let mut stepped = log();
+    let before = stepped.now;
+    stepped.advance(Span::from_secs(-3600));
+    stepped.append(&event::engine::ClockStepped { from: before, to: stepped.now });
+    grow(&mut stepped, 200);
+    destroy_all(&mut stepped);
+    let report = run(&stepped.export(), &pinned(&stepped)).expect("an honest step");
+    assert_eq!(report.remarks, Vec::<String>::new());
+
+    // So no such entry is ever destroyed: without its payload it is hidden, whatever a destruction says.
+    let places = [0, 604, 615, during.entries.len()];
+    for sequence in places {
+        let mut hidden = after.clone();
+        let day = event::Day::of_hour(hidden.entries[sequence].leaf.hour);
+        hidden.entries[sequence].payload = None;
+        for class in ["evidence", "permanent"] {
+            hidden.append(&event::journal::Destroyed { class: class.into(), day, entries: 9999 });
+        }
+        let what = format!("entry {sequence}, ");
+        found(&what, &hidden.export(), &Trust::default(), Meaning::AlteredWithoutKey, &["journal.", "not disclosed"]);
+    }
 }
 
 #[test]
@@ -305,31 +411,35 @@ fn age_is_judged_when_asked() {
     assert!(report.remarks[0].contains("after now"), "{:?}", report.remarks);
 }
 
-/// A log exported by version 0.1, with two keys, a witness, a verdict and a destruction. Every later release verifies it,
-/// and so does every verifier written from `docs/log.md`.
+/// When the last policy is destroyed, nothing that lies beside the log can stand for it.
 #[test]
-fn the_golden_log_of_0_1_still_verifies() {
-    let golden = Directory::new(concat!(env!("CARGO_MANIFEST_DIR"), "/golden/0.1"));
-    let vkey = "golden.example/1+30c95bc1+AYqI4910CfGV/VLbLTy6XXLKZwm/HZQSG/N0iAG0D29c";
-    let trust = Trust { vkey: Some(vkey.parse().expect("a key")), ..Trust::default() };
-    let report = audit(&golden, &trust, &mut |_| (), &mut |_, _| ()).expect("golden");
-    assert_eq!(report.standing, Standing::Authenticated);
-    assert_eq!(report.root.to_string(), "262c74001ac1468ceeb87a03b24821b81f48de7fdf7b0f5c0f974e82d600c9e2");
-    assert_eq!((report.size, report.disclosed, report.withheld, report.destroyed), (289, 37, 252, 0));
-    assert_eq!((report.cosigned_by.len(), report.verdicts), (1, 1));
-    assert_eq!(report.remarks, Vec::<String>::new());
+fn a_destroyed_policy_is_not_made_up() {
+    let mut log = log();
+    let honest = log.export();
+    let day = event::Day::of_hour(log.entries[1].leaf.hour);
+    log.entries[1].payload = None;
+    log.append(&event::journal::Destroyed { class: "evidence".into(), day, entries: 1 });
+    let files = log.export();
+    assert_eq!((files.0.get("policy.json"), &files.0["verdicts.json"][..]), (None, &b"[]"[..]));
+    assert!(run(&files, &pinned(&log)).is_ok());
+    let altered = Meaning::AlteredWithoutKey;
+    for made_up in [&honest.0["policy.json"][..], b"{}"] {
+        let mut files = files.clone();
+        files.0.insert("policy.json".to_owned(), made_up.to_vec());
+        found("made up", &files, &pinned(&log), altered, &["policy.json", "destroyed"]);
+    }
+    let mut files = files.clone();
+    for path in ["verdicts.json", "proof/403.tlog-proof"] {
+        files.0.insert(path.to_owned(), honest.0[path].clone());
+    }
+    found("a verdict on nothing", &files, &pinned(&log), altered, &["verdicts.json, entry 403", "not the latest"]);
 }
 
-/// A stranger writes a verifier from this page.
+/// What a later release writes is not judged by an earlier one.
 #[test]
-fn the_specification_names_every_kind_and_key() {
-    let trust_page = include_str!("../../../../docs/log.md");
-    for kind in event::kinds() {
-        assert!(trust_page.contains(&format!("`{}`", kind.name)), "docs/log.md does not name {}", kind.name);
-    }
-    let payload = log().entries[0].payload.clone().expect("there");
-    let envelope: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&payload).expect("JSON");
-    for key in envelope.keys() {
-        assert!(trust_page.contains(&format!("`{key}`")), "docs/log.md does not name the key {key}");
-    }
+fn a_list_of_a_later_version_is_no_fault() {
+    let mut log = log();
+    log.append_text("promise.verdict", 9, "promise.verdict", r#"{"shape":"of the future"}"#);
+    let report = run(&log.export(), &pinned(&log)).expect("never fatal");
+    assert!(report.remarks[0].contains("later version"), "{:?}", report.remarks);
 }

@@ -122,7 +122,8 @@ impl Section for Witness {
     }
 }
 
-/// How long the payloads of each class can be read; then the key of their day is destroyed.
+/// How long the payloads of each class can be read; then the key of their day is destroyed. What the log says of itself is
+/// of a third class, which is kept as long as the log and has no key here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RetentionPeriods {
     /// What verdicts rest on.
@@ -138,17 +139,19 @@ impl Default for RetentionPeriods {
 }
 
 impl RetentionPeriods {
-    /// How long a class is kept.
-    pub const fn of(&self, class: Retention) -> Span {
+    /// How long a class is kept; `None` for as long as the log.
+    pub const fn of(&self, class: Retention) -> Option<Span> {
         match class {
-            Retention::Evidence => self.evidence,
-            Retention::Audit => self.audit,
+            Retention::Evidence => Some(self.evidence),
+            Retention::Audit => Some(self.audit),
+            Retention::Permanent => None,
         }
     }
 }
 
 impl Section for RetentionPeriods {
-    const ABOUT: &'static str = "How long payloads can be read.";
+    const ABOUT: &'static str = "How long payloads can be read. What the log says of itself (its keys, its clock, what was destroyed) holds \
+        no personal data and is kept as long as the log.";
     const EXAMPLE: &'static str = "";
 
     fn read(table: &mut Table<'_>) -> Option<Self> {
@@ -197,7 +200,10 @@ witness = [
         let remember =
             table.list("remember", "more files, outside the data directory, that remember its newest checkpoint");
         let witnesses = table.list("witness", "who else remembers its checkpoints and signs that they are consistent");
-        let retention: Option<RetentionPeriods> = table.optional("retention", "how long payloads can be read");
+        let retention: Option<RetentionPeriods> = table.optional(
+            "retention",
+            "how long payloads can be read; what the log says of its keys, its clock and its destructions is kept as long as the log",
+        );
         Some(Self { name: name?, remember, witnesses, retention: retention.unwrap_or_default() })
     }
 }

@@ -7,7 +7,8 @@ CREATE TABLE log (
     root           BLOB    NOT NULL,          -- RFC 6962 root over them
     note           TEXT    NOT NULL,          -- signed checkpoint of size and root
     published_size INTEGER NOT NULL DEFAULT 0,
-    published_note TEXT                       -- the note that readers get, with its cosignatures
+    published_note TEXT,                      -- the note that readers get, with its cosignatures
+    announced      INTEGER                    -- the last entry that announces a key
 ) STRICT;
 
 -- Leaves, for ever.
@@ -19,18 +20,20 @@ CREATE TABLE entry (
 -- Payloads, sealed, until their day is destroyed.
 CREATE TABLE payload (
     sequence INTEGER PRIMARY KEY,
-    class    INTEGER NOT NULL,                -- retention class: 1 evidence, 2 audit
+    class    INTEGER NOT NULL,                -- retention class: 1 evidence, 2 audit, 3 permanent
     day      INTEGER NOT NULL,                -- UTC day of recording, since 1970-01-01
     sealed   BLOB    NOT NULL                 -- nonce, then AES-256-GCM of salt and payload
 ) STRICT;
 
--- Which days have payloads, and where they are: spares an index with a row per payload.
+-- Which days have payloads, and where they are: spares an index with a row per payload. A row goes in the transaction
+-- that journals the destruction, after the key: as long as it is there, there is work to finish.
 CREATE TABLE retained (
-    class   INTEGER NOT NULL,
-    day     INTEGER NOT NULL,
-    entries INTEGER NOT NULL,
-    first   INTEGER NOT NULL,                 -- lowest sequence
-    last    INTEGER NOT NULL,                 -- highest sequence
+    class    INTEGER NOT NULL,
+    day      INTEGER NOT NULL,
+    entries  INTEGER NOT NULL,
+    first    INTEGER NOT NULL,                -- lowest sequence
+    last     INTEGER NOT NULL,                -- highest sequence
+    intended INTEGER,                         -- the entry that says it will be destroyed
     PRIMARY KEY (class, day)
 ) STRICT, WITHOUT ROWID;
 
@@ -56,7 +59,7 @@ CREATE TABLE seen (
     PRIMARY KEY (run, sequence)
 ) STRICT, WITHOUT ROWID;
 
--- The last checkpoint signed by each set of two or more keys.
+-- The checkpoint of each set of two or more keys that leads from one to the other: the first after the announcement.
 CREATE TABLE rotation (
     vkeys TEXT PRIMARY KEY,
     size  INTEGER NOT NULL,

@@ -10,7 +10,7 @@ use journal::tree::{self, Frontier};
 use journal::{Hash, checkpoint, seal};
 
 use super::{ORIGIN, START, Subject, event, events};
-use crate::{EVENTS_MAX, Entry, Head, Journal, RANGE_MAX, StoreError};
+use crate::{EVENTS_MAX, Entry, Head, Journal, RANGE_MAX, Retained, StoreError};
 
 /// All entries, by as many reads as it takes.
 pub async fn everything(journal: &dyn Journal) -> Vec<Entry> {
@@ -237,12 +237,26 @@ pub async fn publishing_never_goes_back(subject: &Subject) {
     assert!(matches!(refused, Err(StoreError::OutOfRange { .. })), "{refused:?}");
 }
 
+fn retained(day: event::Day, entries: u64) -> Retained {
+    Retained { day, entries, intended: None }
+}
+
+/// Kind, day and number of entries of an entry about a destruction.
+fn said(entry: &Entry) -> (String, event::Day, u64) {
+    let envelope = Envelope::decode(&entry.payload.as_ref().expect("there").bytes).expect("an envelope");
+    // Both bodies have the same form.
+    let body: event::journal::Destroyed = serde_json::from_str(envelope.body.get()).expect("a body");
+    (envelope.kind, body.day, body.entries)
+}
+
 pub async fn a_destroyed_day_keeps_its_proofs(subject: &Subject) {
     let journal = &subject.journal;
     let today = START.day();
     journal.append(events(1, 0..30)).await.expect("appended");
     let refused = journal.destroy(Retention::Evidence, today).await;
     assert!(matches!(refused, Err(StoreError::DayNotOver { .. })), "{refused:?}");
+    let refused = journal.destroy(Retention::Permanent, event::Day::from_days(0)).await;
+    assert!(matches!(refused, Err(StoreError::KeptForEver { .. })), "{refused:?}");
 
     subject.clock.advance(Span::from_days(1));
     journal.append(events(1, 30..40)).await.expect("appended");
@@ -250,15 +264,26 @@ pub async fn a_destroyed_day_keeps_its_proofs(subject: &Subject) {
     let head = journal.head().await.expect("a head");
     let proof = journal.inclusion(4, head.size).await.expect("a proof");
     let tomorrow = subject.clock_day();
-    // Of thirty, every third is for the team; and the entry that opened the log is evidence.
-    assert_eq!(journal.days_before(Retention::Evidence, tomorrow).await.expect("days"), [(today, 21)]);
-    assert_eq!(journal.days_before(Retention::Audit, tomorrow).await.expect("days"), [(today, 10)]);
+    // Of thirty, every third is for the team; and the entry that opened the log is kept as long as the log.
+    assert_eq!(journal.days_before(Retention::Evidence, tomorrow).await.expect("days"), [retained(today, 20)]);
+    assert_eq!(journal.days_before(Retention::Audit, tomorrow).await.expect("days"), [retained(today, 10)]);
     assert_eq!(journal.days_before(Retention::Audit, today).await.expect("days"), []);
 
+    // Nobody outside may be left to guess: the intention is published before anything goes.
+    for announced in [false, true] {
+        let refused = journal.destroy(Retention::Audit, today).await;
+        assert!(matches!(refused, Err(StoreError::NotAnnounced { .. })), "{announced} {refused:?}");
+        assert_eq!(journal.intend(Retention::Audit, today).await.expect("recorded"), Some(head.size));
+    }
+    let intended = Some(head.size);
+    let expected = Retained { intended, ..retained(today, 10) };
+    assert_eq!(journal.days_before(Retention::Audit, tomorrow).await.expect("days"), [expected]);
+    journal.publish("a note".to_owned(), head.size + 1).await.expect("published");
     assert_eq!(journal.destroy(Retention::Audit, today).await.expect("destroyed"), 10);
     assert_eq!(journal.destroy(Retention::Audit, today).await.expect("done before"), 0);
+    assert_eq!(journal.intend(Retention::Audit, today).await.expect("nothing is left"), None);
     assert_eq!(journal.days_before(Retention::Audit, tomorrow).await.expect("days"), []);
-    assert_eq!(journal.days_before(Retention::Evidence, tomorrow).await.expect("days"), [(today, 21)]);
+    assert_eq!(journal.days_before(Retention::Evidence, tomorrow).await.expect("days"), [retained(today, 20)]);
 
     let after = check_whole_log(subject).await;
     for (before, after) in before.iter().zip(&after) {
@@ -268,7 +293,9 @@ pub async fn a_destroyed_day_keeps_its_proofs(subject: &Subject) {
         assert_eq!(after.payload, if gone { None } else { before.payload.clone() }, "entry {}", before.sequence);
     }
     assert_eq!(after.iter().filter(|entry| entry.payload.is_none()).count(), 10);
-    assert_eq!(journal.head().await.expect("a head"), head);
+    assert_eq!(said(&after[after.len() - 2]), ("journal.destruction_intended".to_owned(), today, 10));
+    assert_eq!(said(&after[after.len() - 1]), ("journal.destroyed".to_owned(), today, 10));
+    assert_eq!(journal.head().await.expect("a head").size, head.size + 2, "each once");
     assert_eq!(journal.inclusion(4, head.size).await.expect("a proof"), proof);
     journal.append(events(1, 40..41)).await.expect("the log goes on");
     check_whole_log(subject).await;

@@ -1,19 +1,65 @@
 //! Forgetting a day.
 //!
-//! Rows first, key last: as long as the key is there, a crash leaves something that says there is work to finish. A day may
-//! have millions of rows, so they go a few thousand at a time, between commits of entries.
+//! A destruction that half happened must neither look like one that did not, nor like payloads kept back. So it has three
+//! steps, each of them durable before the next, and a crash anywhere leaves a row of `retained` that says what is left to do:
+//!
+//! 1. the intention is an entry, in the transaction that notes it in the row;
+//! 2. once the intention is published, so that no reader is left without an explanation, rows go, then the key. A day may have
+//!    millions of rows, so they go a few thousand at a time, between commits of entries;
+//! 3. that it is done is an entry, in the transaction that removes the row.
 
+use event::journal::{Destroyed, DestructionIntended};
 use event::{Day, Retention};
 use rusqlite::{OptionalExtension as _, TransactionBehavior, params};
 
 use super::database::{Failure, class_number};
 use super::transaction::Log;
+use super::writer::{Mark, OwnEvent, OwnEvents};
 use crate::StoreError;
+use crate::log::Outcome;
 
 /// Sequences looked at in one step.
 const STEP: i64 = 4096;
 /// How often truncating the write-ahead log is tried, half a second each, while readers hold it.
 const TRUNCATIONS_MAX: u32 = 10;
+
+/// What is known of the payloads of a class and day.
+struct Found {
+    entries: i64,
+    first: i64,
+    last: i64,
+    intended: Option<i64>,
+}
+
+fn find(log: &Log, class: Retention, day: Day) -> Result<Option<Found>, Failure> {
+    let row = |row: &rusqlite::Row<'_>| {
+        Ok(Found { entries: row.get(0)?, first: row.get(1)?, last: row.get(2)?, intended: row.get(3)? })
+    };
+    let sql = "SELECT entries, first, last, intended FROM retained WHERE class = ?1 AND day = ?2";
+    Ok(log.conn.query_row(sql, [class_number(class), day.days()], row).optional()?)
+}
+
+/// Why nothing of this class and day is ever destroyed, or not yet.
+fn refuse(log: &Log, class: Retention, day: Day) -> Option<StoreError> {
+    if class == Retention::Permanent {
+        return Some(StoreError::KeptForEver { class, day });
+    }
+    (day >= log.clock.now().day()).then_some(StoreError::DayNotOver { class, day })
+}
+
+/// Journals the intention, once.
+pub(super) fn intend(log: &mut Log, own: &mut OwnEvents, class: Retention, day: Day) -> Result<Outcome, Failure> {
+    if let Some(refusal) = refuse(log, class, day) {
+        return Ok(Err(refusal));
+    }
+    let Some(found) = find(log, class, day)? else { return Ok(Ok(Vec::new())) };
+    if let Some(place) = found.intended {
+        return Ok(Ok(vec![place.cast_unsigned()]));
+    }
+    let entries = found.entries.cast_unsigned();
+    let intended = DestructionIntended { class: class.as_str().to_owned(), day, entries };
+    own.append_marking(log, &OwnEvent::Intended(intended), Mark::Intended { class, day }).map(Ok)
+}
 
 /// The destruction of one class and day under way.
 pub(super) struct Destruction {
@@ -26,29 +72,27 @@ pub(super) struct Destruction {
 }
 
 impl Destruction {
-    pub(super) fn begin(log: &Log, class: Retention, day: Day) -> Result<Result<Self, StoreError>, Failure> {
-        if day >= log.clock.now().day() {
-            return Ok(Err(StoreError::DayNotOver { class, day }));
+    /// `None` when there is nothing to destroy (any more).
+    pub(super) fn begin(log: &Log, class: Retention, day: Day) -> Result<Result<Option<Self>, StoreError>, Failure> {
+        if let Some(refusal) = refuse(log, class, day) {
+            return Ok(Err(refusal));
         }
-        let found: Option<(i64, i64, i64)> = log
-            .conn
-            .query_row(
-                "SELECT entries, first, last FROM retained WHERE class = ?1 AND day = ?2",
-                [class_number(class), day.days()],
-                |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
-            )
-            .optional()?;
-        let (entries, next, last) = found.unwrap_or((0, 0, -1));
-        Ok(Ok(Self { class, day, entries, next, last, truncations: 0 }))
+        let Some(Found { entries, first, last, intended }) = find(log, class, day)? else { return Ok(Ok(None)) };
+        let published: i64 = log.conn.query_row("SELECT published_size FROM log", [], |row| row.get(0))?;
+        if intended.is_none_or(|place| published <= place) {
+            return Ok(Err(StoreError::NotAnnounced { class, day }));
+        }
+        Ok(Ok(Some(Self { class, day, entries, next: first, last, truncations: 0 })))
     }
 
     /// Does some of it; returns how many entries it concerned when all is done.
-    pub(super) fn step(&mut self, log: &mut Log) -> Result<Option<u64>, Failure> {
+    pub(super) fn step(&mut self, log: &mut Log, own: &mut OwnEvents) -> Result<Option<u64>, Failure> {
+        let (class, day) = (self.class, self.day);
         if self.next <= self.last {
             let tx = log.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
             tx.execute(
                 "DELETE FROM payload WHERE sequence >= ?1 AND sequence < ?2 AND class = ?3 AND day = ?4",
-                params![self.next, self.next + STEP, class_number(self.class), self.day.days()],
+                params![self.next, self.next + STEP, class_number(class), day.days()],
             )?;
             tx.commit()?;
             self.next += STEP;
@@ -59,12 +103,11 @@ impl Destruction {
         if !truncate_log(log)? && self.truncations < TRUNCATIONS_MAX {
             return Ok(None);
         }
-        log.keys.destroy(self.class, self.day)?;
-        log.conn.execute(
-            "DELETE FROM retained WHERE class = ?1 AND day = ?2",
-            [class_number(self.class), self.day.days()],
-        )?;
-        Ok(Some(self.entries.cast_unsigned()))
+        log.keys.destroy(class, day)?;
+        let entries = self.entries.cast_unsigned();
+        let destroyed = Destroyed { class: class.as_str().to_owned(), day, entries };
+        own.append_marking(log, &OwnEvent::Destroyed(destroyed), Mark::Destroyed { class, day })?;
+        Ok(Some(entries))
     }
 }
 

@@ -12,7 +12,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use super::database::{class_number, class_of, unreadable};
 use crate::keys::KeyRing;
 use crate::tiles::Tiles;
-use crate::{Entry, Head, Payload, Projection, RANGE_MAX, StoreError};
+use crate::{Entry, Head, Payload, Projection, RANGE_MAX, Retained, StoreError};
 
 /// Payload bytes after which one read of entries ends.
 const PAYLOAD_BYTES_PER_READ: usize = 16 * 1024 * 1024;
@@ -184,19 +184,22 @@ pub(super) fn published(conn: &Connection) -> Result<Option<String>, StoreError>
         .map_err(unreadable("the published checkpoint"))
 }
 
-pub(super) fn rotations(conn: &Connection) -> Result<Vec<String>, StoreError> {
+pub(super) fn rotations(conn: &Connection, size: u64) -> Result<Vec<String>, StoreError> {
     let read = || -> rusqlite::Result<_> {
-        let mut statement = conn.prepare_cached("SELECT note FROM rotation ORDER BY size")?;
-        statement.query_map([], |row| row.get(0))?.collect()
+        let mut statement = conn.prepare_cached("SELECT note FROM rotation WHERE size <= ?1 ORDER BY size")?;
+        statement.query_map([i64::try_from(size).unwrap_or(i64::MAX)], |row| row.get(0))?.collect()
     };
     read().map_err(unreadable("the rotations"))
 }
 
-pub(super) fn days_before(conn: &Connection, class: Retention, day: Day) -> Result<Vec<(Day, u64)>, StoreError> {
+pub(super) fn days_before(conn: &Connection, class: Retention, day: Day) -> Result<Vec<Retained>, StoreError> {
     let read = || -> rusqlite::Result<_> {
-        let mut statement =
-            conn.prepare_cached("SELECT day, entries FROM retained WHERE class = ?1 AND day < ?2 ORDER BY day")?;
-        let row = |row: &rusqlite::Row<'_>| Ok((Day::from_days(row.get(0)?), row.get::<_, i64>(1)?.cast_unsigned()));
+        let mut statement = conn
+            .prepare_cached("SELECT day, entries, intended FROM retained WHERE class = ?1 AND day < ?2 ORDER BY day")?;
+        let row = |row: &rusqlite::Row<'_>| {
+            let (day, entries) = (Day::from_days(row.get(0)?), row.get::<_, i64>(1)?.cast_unsigned());
+            Ok(Retained { day, entries, intended: row.get::<_, Option<i64>>(2)?.map(i64::cast_unsigned) })
+        };
         statement.query_map([class_number(class), day.days()], row)?.collect()
     };
     read().map_err(unreadable("the retained days"))

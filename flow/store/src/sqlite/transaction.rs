@@ -3,14 +3,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use event::{BootId, Clock, Day, Observed, ObserverId, Retention};
+use event::journal::KeyAnnounced;
+use event::{Body as _, BootId, Clock, Day, Observed, ObserverId, Retention};
 use journal::note::SigningKey;
 use journal::seal::DayKey;
 use journal::tree::Frontier;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
 
 use super::database::{Failure, class_number};
-use super::writer::Work;
+use super::writer::{Mark, Work};
 use crate::keys::KeyRing;
 use crate::sequence::{self, Draft, Identity, Row};
 use crate::{StoreError, log};
@@ -47,7 +48,7 @@ impl Log {
         let mut signers = None;
         let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut answers = Vec::with_capacity(works.len());
-        let mut appending = Appending { tx: &tx, keys: &self.keys, used: HashMap::new() };
+        let mut appending = Appending { tx: &tx, keys: &self.keys, used: HashMap::new(), announced: None };
         for work in works {
             answers.push(match work {
                 Work::Append(events) => Ok(appending.append(&mut draft, &mut self.runs, events)?),
@@ -61,14 +62,20 @@ impl Log {
                     }
                     refused.map_or(Ok(Vec::new()), Err)
                 }
+                Work::Mark { event, mark } => {
+                    let places = appending.append(&mut draft, &mut self.runs, vec![*event])?;
+                    note_mark(&tx, mark, places.first().copied())?;
+                    Ok(places)
+                }
                 // The writer keeps these for its own pace, see `destroy`.
-                Work::Destroy { .. } => Ok(Vec::new()),
+                Work::Intend { .. } | Work::Destroy { .. } => Ok(Vec::new()),
             });
         }
+        let announced = appending.announced;
         appending.finish()?;
         let grown = draft.checkpoint().size > self.frontier.size();
         if grown || signers.is_some() {
-            store_head(&tx, &draft, signers.as_ref().unwrap_or(&self.signers), &self.identity)?;
+            store_head(&tx, &draft, signers.as_ref().unwrap_or(&self.signers), &self.identity, announced)?;
         }
         tx.commit()?;
         self.frontier = draft.into_frontier();
@@ -84,6 +91,8 @@ struct Appending<'a> {
     tx: &'a Transaction<'a>,
     keys: &'a KeyRing,
     used: HashMap<Retention, Used>,
+    /// The last entry that announces a key.
+    announced: Option<u64>,
 }
 
 /// A key in use, and which entries it sealed.
@@ -109,6 +118,7 @@ impl Appending<'_> {
                 continue;
             }
             let observed = event.sequence.cast_signed();
+            let announces = event.kind == KeyAnnounced::KIND.name;
             let Row { sequence, leaf, class, day, sealed } = match self.used.get_mut(&event.retention) {
                 Some(used) => {
                     let row = draft.add(event, &used.key)?;
@@ -123,6 +133,9 @@ impl Appending<'_> {
             insert_payload.execute(params![place, class_number(class), day.days(), sealed])?;
             insert_seen.execute(params![run, observed, place])?;
             places.push(sequence);
+            if announces {
+                self.announced = Some(sequence);
+            }
         }
         Ok(places)
     }
@@ -149,11 +162,26 @@ impl Appending<'_> {
     }
 }
 
+/// What an entry of the store itself says of a retained day.
+fn note_mark(tx: &Transaction<'_>, mark: Mark, place: Option<u64>) -> Result<(), Failure> {
+    match mark {
+        Mark::Intended { class, day } => tx.execute(
+            "UPDATE retained SET intended = ?3 WHERE class = ?1 AND day = ?2",
+            params![class_number(class), day.days(), place.map(u64::cast_signed)],
+        ),
+        Mark::Destroyed { class, day } => {
+            tx.execute("DELETE FROM retained WHERE class = ?1 AND day = ?2", params![class_number(class), day.days()])
+        }
+    }?;
+    Ok(())
+}
+
 fn store_head(
     tx: &Transaction<'_>,
     draft: &Draft<'_>,
     signers: &[SigningKey],
     identity: &Identity,
+    announced: Option<u64>,
 ) -> Result<(), Failure> {
     let mut insert = tx.prepare_cached("INSERT INTO tile_root (level, place, hash) VALUES (?1, ?2, ?3)")?;
     for (level, place, hash) in &draft.tile_roots {
@@ -163,15 +191,26 @@ fn store_head(
     let note = sequence::sign(&checkpoint, signers);
     let size = checkpoint.size.cast_signed();
     tx.prepare_cached(
-        "INSERT INTO log (id, installation, origin, size, root, note) VALUES (1, ?1, ?2, ?3, ?4, ?5)
-         ON CONFLICT (id) DO UPDATE SET size = excluded.size, root = excluded.root, note = excluded.note",
+        "INSERT INTO log (id, installation, origin, size, root, note, announced) VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6)
+         ON CONFLICT (id) DO UPDATE SET size = excluded.size, root = excluded.root, note = excluded.note,
+            announced = coalesce(excluded.announced, announced)",
     )?
-    .execute(params![identity.installation.bytes(), identity.origin, size, checkpoint.root.as_bytes(), note])?;
+    .execute(params![
+        identity.installation.bytes(),
+        identity.origin,
+        size,
+        checkpoint.root.as_bytes(),
+        note,
+        announced.map(u64::cast_signed)
+    ])?;
     if signers.len() > 1 {
         let vkeys: Vec<_> = signers.iter().map(|key| key.vkey().to_string()).collect();
+        // One that has the announcement among its entries stays. A later one proves no more, and would always be ahead of
+        // what is published.
         tx.prepare_cached(
             "INSERT INTO rotation (vkeys, size, note) VALUES (?1, ?2, ?3)
-             ON CONFLICT (vkeys) DO UPDATE SET size = excluded.size, note = excluded.note",
+             ON CONFLICT (vkeys) DO UPDATE SET size = excluded.size, note = excluded.note
+             WHERE rotation.size <= (SELECT coalesce(announced, excluded.size) FROM log)",
         )?
         .execute(params![vkeys.join(" "), size, note])?;
     }

@@ -15,13 +15,13 @@ use event::{Day, Observed, Retention};
 use journal::note::SigningKey;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
-use super::destroy::Destruction;
+use super::destroy::{self, Destruction};
 use super::transaction::Log;
 use crate::log::Outcome;
 use crate::reserve::Reserve;
 use crate::{Fault, StorageHealth, StoreError};
 use outage::Outage;
-pub(super) use own::{OwnEvent, OwnEvents};
+pub(super) use own::{Mark, OwnEvent, OwnEvents};
 
 /// What may wait for the writer, in KiB; beyond, callers wait before they hand over.
 const QUEUE_KIB: u32 = 64 * 1024;
@@ -35,16 +35,40 @@ const RETRY_EVERY: Duration = Duration::from_secs(1);
 /// Something to do in a transaction.
 pub(super) enum Work {
     Append(Vec<Observed>),
-    Save { name: String, expected: Option<u64>, cursor: u64, state: Vec<u8> },
-    Publish { note: String, size: u64 },
+    Save {
+        name: String,
+        expected: Option<u64>,
+        cursor: u64,
+        state: Vec<u8>,
+    },
+    Publish {
+        note: String,
+        size: u64,
+    },
     Sign(Vec<SigningKey>),
-    Destroy { class: Retention, day: Day },
+    Intend {
+        class: Retention,
+        day: Day,
+    },
+    Destroy {
+        class: Retention,
+        day: Day,
+    },
+    /// An entry of the store itself, with what it says of a retained day.
+    Mark {
+        event: Box<Observed>,
+        mark: Mark,
+    },
 }
 
 impl Work {
     /// How many events it appends.
     pub(super) fn events(&self) -> usize {
-        if let Self::Append(events) = self { events.len() } else { 0 }
+        match self {
+            Self::Append(events) => events.len(),
+            Self::Mark { .. } => 1,
+            _ => 0,
+        }
     }
 
     /// Roughly what it holds in memory.
@@ -52,7 +76,7 @@ impl Work {
         match self {
             Self::Append(events) => events.iter().map(|event| 1 + event.body.get().len() / 1024).sum(),
             Self::Save { state, .. } => 1 + state.len() / 1024,
-            Self::Publish { .. } | Self::Sign(_) | Self::Destroy { .. } => 1,
+            Self::Publish { .. } | Self::Sign(_) | Self::Intend { .. } | Self::Destroy { .. } | Self::Mark { .. } => 1,
         }
     }
 }
@@ -77,6 +101,7 @@ pub(super) struct Health {
     fault: Mutex<Option<Fault>>,
     entries_refused: AtomicU64,
     pub(super) samples_dropped: AtomicU64,
+    pub(super) sample_files_damaged: AtomicU64,
     reserve_ready: AtomicBool,
 }
 
@@ -86,6 +111,7 @@ impl Health {
             fault: self.fault.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             entries_refused: self.entries_refused.load(Ordering::Relaxed),
             samples_dropped: self.samples_dropped.load(Ordering::Relaxed),
+            sample_files_damaged: self.sample_files_damaged.load(Ordering::Relaxed),
             reserve_ready: self.reserve_ready.load(Ordering::Relaxed),
         }
     }
@@ -225,9 +251,16 @@ impl Thread {
         // Held until the callers are answered, so that the bound of the queue counts what is being written.
         let mut room = Vec::with_capacity(jobs.len());
         for job in jobs {
-            if let Work::Destroy { class, day } = job.work {
-                self.begin_destruction(class, day, job.reply);
-                continue;
+            match job.work {
+                Work::Intend { class, day } => {
+                    self.intend(class, day, job.reply);
+                    continue;
+                }
+                Work::Destroy { class, day } => {
+                    self.begin_destruction(class, day, job.reply);
+                    continue;
+                }
+                _ => {}
             }
             replies.push((job.work.events(), job.reply));
             works.push(job.work);
@@ -259,9 +292,20 @@ impl Thread {
         }
     }
 
+    fn intend(&mut self, class: Retention, day: Day, reply: Reply) {
+        match destroy::intend(&mut self.log, &mut self.own, class, day) {
+            Ok(outcome) => {
+                self.tell_size();
+                answer(reply, outcome);
+            }
+            Err(failure) => answer(reply, Err(self.begin_outage(&failure))),
+        }
+    }
+
     fn begin_destruction(&mut self, class: Retention, day: Day, reply: Reply) {
         match Destruction::begin(&self.log, class, day) {
-            Ok(Ok(destruction)) => self.destructions.push_back((destruction, reply)),
+            Ok(Ok(Some(destruction))) => self.destructions.push_back((destruction, reply)),
+            Ok(Ok(None)) => answer(reply, Ok(vec![0])),
             Ok(Err(refusal)) => answer(reply, Err(refusal)),
             Err(failure) => answer(reply, Err(self.begin_outage(&failure))),
         }
@@ -270,9 +314,12 @@ impl Thread {
     /// One step of the oldest destruction, so that entries need not wait for all of it.
     fn destroy_some(&mut self) {
         let Some((mut destruction, reply)) = self.destructions.pop_front() else { return };
-        match destruction.step(&mut self.log) {
+        match destruction.step(&mut self.log, &mut self.own) {
             Ok(None) => self.destructions.push_front((destruction, reply)),
-            Ok(Some(entries)) => answer(reply, Ok(vec![entries])),
+            Ok(Some(entries)) => {
+                self.tell_size();
+                answer(reply, Ok(vec![entries]));
+            }
             Err(failure) => answer(reply, Err(self.begin_outage(&failure))),
         }
     }

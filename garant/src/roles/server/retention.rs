@@ -1,69 +1,120 @@
-//! Destroys what has been kept for as long as the policy says, and journals that it did (promise BK-6 for the journal's own
-//! payloads, JO-2).
+//! Destroys what has been kept for as long as the policy says (promise BK-6 for the journal's own payloads, JO-2).
 //!
-//! An action is journaled as intended before and as done after. Both are found again after a crash between the two: a day
-//! whose payloads are still there is simply due again, and destroying is idempotent.
+//! Whoever reads the log must be able to tell what is destroyed from what is kept from him, at every instant, and so must
+//! whoever copies it, which takes a while. So a destruction is announced in the log, the announcement is published, and only
+//! [`NOTICE`] later the payloads go: a copy begun before the announcement is finished by then. The store sees to it that
+//! intention, destruction and its entry survive a crash in between; here a day that was announced is simply found again,
+//! and destroyed even if the policy has changed its mind meanwhile.
+//!
+//! What is due is due by the wall clock, which may be wrong: see [`steady`].
 
 use std::sync::Arc;
 
 use engine::{BoxFuture, Context, Engine, EngineError};
-use event::journal::{Destroyed, DestructionIntended};
-use event::{Day, Retention as Class, Span};
+use event::{Envelope, Retention as Class, Span, Time};
+use journal::checkpoint::Checkpoint;
+use journal::note::Note;
+use store::{Journal, Retained};
 use tokio::sync::watch;
 
 use crate::configuration::Configuration;
 
-/// How often to look. A day is destroyed within an hour of being due.
+mod steady;
+
+use steady::Steady;
+
+/// How often to look. While the clock is steady, a day is announced within an hour of being due, and destroyed within two
+/// hours of that.
 const LOOK_EVERY: Span = Span::from_secs(3600);
+/// How often to look at the clock, and to give a sign of life.
+const STEP: Span = Span::from_secs(10);
+/// How long the announcement is in the log before anything goes.
+const NOTICE: Span = Span::from_secs(3600);
 
 /// Destroys day keys that are due.
 pub(crate) struct Retention {
     configuration: watch::Receiver<Arc<Configuration>>,
+    newest_before: Option<Time>,
 }
 
 impl Retention {
-    pub(crate) fn new(configuration: watch::Receiver<Arc<Configuration>>) -> Self {
-        Self { configuration }
+    /// `newest_before`: when the newest entry from before this start of the process was recorded.
+    pub(crate) const fn new(configuration: watch::Receiver<Arc<Configuration>>, newest_before: Option<Time>) -> Self {
+        Self { configuration, newest_before }
     }
 
     async fn forget(&self, context: Context) -> Result<(), EngineError> {
+        let mut steady = Steady::new(Arc::clone(&context.clock), STEP, self.newest_before);
+        let mut left = Span::ZERO;
         loop {
-            self.destroy_what_is_due(&context).await?;
-            let mut left = LOOK_EVERY;
+            context.progress.tick();
+            steady.look();
+            // Asked also when nothing is to be looked for yet: it warns.
+            let may_destroy = steady.may_destroy();
+            if left <= Span::ZERO && may_destroy {
+                self.look(&context).await?;
+                left = LOOK_EVERY;
+            }
             // In small steps, so that a frozen engine can be told from one with nothing to do.
-            while left > Span::ZERO {
-                context.progress.tick();
-                let step = left.min(Span::from_secs(10));
-                tokio::select! {
-                    () = context.stop.cancelled() => return Ok(()),
-                    () = tokio::time::sleep(step.to_std()) => left = left - step,
-                }
+            tokio::select! {
+                () = context.stop.cancelled() => return Ok(()),
+                () = tokio::time::sleep(STEP.to_std()) => left = left - STEP,
             }
         }
     }
 
-    async fn destroy_what_is_due(&self, context: &Context) -> Result<(), EngineError> {
+    async fn look(&self, context: &Context) -> Result<(), EngineError> {
+        let now = context.clock.now();
+        // First, and whatever becomes of the rest: on a full disk this makes the room that journaling the rest needs.
+        if let Err(error) = context.samples.expire(now).await {
+            tracing::warn!(%error, "old samples can't be dropped; tried again within the hour");
+        }
         let configuration = self.configuration.borrow().clone();
-        for class in Class::ALL {
-            let kept = configuration.kept(class);
-            // A day is due once its last instant is older than what is kept.
-            let first_kept = (context.clock.now() - kept).day();
-            for (day, entries) in context.journal.days_before(class, first_kept).await? {
-                self.destroy(context, class, day, entries).await?;
-            }
-        }
-        context.samples.expire(context.clock.now()).await?;
-        Ok(())
+        let tick = || {
+            context.progress.tick();
+        };
+        destroy_what_is_due(context.journal.as_ref(), now, |class| configuration.kept(class), tick).await
     }
+}
 
-    async fn destroy(&self, context: &Context, class: Class, day: Day, entries: u64) -> Result<(), EngineError> {
-        let class_name = class.as_str().to_owned();
-        context.recorder.record(&DestructionIntended { class: class_name.clone(), day, entries }).await?;
-        context.journal.destroy(class, day).await?;
-        context.recorder.record(&Destroyed { class: class_name, day, entries }).await?;
-        context.progress.tick();
-        Ok(())
+/// Announces what is due at `now`, and destroys what was announced for long enough.
+async fn destroy_what_is_due(
+    journal: &dyn Journal,
+    now: Time,
+    kept: impl Fn(Class) -> Option<Span>,
+    tick: impl Fn(),
+) -> Result<(), EngineError> {
+    for class in Class::ALL {
+        let Some(kept) = kept(class) else { continue };
+        // A day is due once its last instant is older than what is kept.
+        let first_kept = (now - kept).day();
+        for Retained { day, intended, .. } in journal.days_before(class, now.day()).await? {
+            match intended {
+                Some(place) if was_announced(journal, place, now).await? => {
+                    journal.destroy(class, day).await?;
+                }
+                None if day < first_kept => {
+                    journal.intend(class, day).await?;
+                }
+                _ => {}
+            }
+            tick();
+        }
     }
+    Ok(())
+}
+
+/// Whether everybody could read the entry `place` for long enough.
+async fn was_announced(journal: &dyn Journal, place: u64, now: Time) -> Result<bool, EngineError> {
+    let Some(published) = journal.published().await? else { return Ok(false) };
+    if Checkpoint::parse(&Note::parse(&published)?.text)?.size <= place {
+        return Ok(false);
+    }
+    let entries = journal.entries(place..place + 1).await?;
+    let payload = entries.into_iter().next().and_then(|entry| entry.payload);
+    let announced = payload.and_then(|payload| Envelope::decode(&payload.bytes).ok());
+    // Its key is never destroyed; if it is lost all the same, waiting would not bring it back.
+    Ok(announced.is_none_or(|envelope| now.since(envelope.recorded_at) >= NOTICE))
 }
 
 impl Engine for Retention {
@@ -77,5 +128,69 @@ impl Engine for Retention {
 
     fn run(&self, context: Context) -> BoxFuture<'_, Result<(), EngineError>> {
         Box::pin(self.forget(context))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use event::Clock as _;
+    use store::conformance::{ManualClock, ORIGIN, START, event, signing_key};
+    use store::sqlite::{Options, Sqlite};
+
+    use super::*;
+
+    /// What retention does at the time of the clock, when everything is kept for ten days.
+    async fn look(store: &Sqlite, clock: &ManualClock) {
+        let kept = |class| (class != Class::Permanent).then_some(Span::from_days(10));
+        destroy_what_is_due(store, clock.now(), kept, || ()).await.expect("nothing refuses");
+    }
+
+    async fn publish(store: &Sqlite) {
+        let head = store.head().await.expect("a head");
+        store.publish(head.note, head.size).await.expect("published");
+    }
+
+    async fn size(store: &Sqlite) -> u64 {
+        store.head().await.expect("a head").size
+    }
+
+    /// Nothing goes before everybody could know, and everything is said once.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_day_is_announced_and_then_destroyed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let clock = ManualClock::at(START);
+        let options = Options {
+            dir: folder.path().to_owned(),
+            origin: ORIGIN.to_owned(),
+            observer: "server".parse().expect("a name"),
+            signers: vec![signing_key(1)],
+            remembered: Vec::new(),
+            succeeds: None,
+            clock: Arc::clone(&clock) as _,
+        };
+        let store = Sqlite::open(options).expect("a new directory");
+        store.append(vec![event(1, 0, Class::Evidence, "evidence")]).await.expect("appended");
+        publish(&store).await;
+        let there = || async { store.entries(1..2).await.expect("readable")[0].payload.is_some() };
+        clock.advance(Span::from_days(10));
+        look(&store, &clock).await;
+        assert_eq!(size(&store).await, 2, "not due yet");
+
+        clock.advance(Span::from_days(1));
+        for _ in 0..2 {
+            look(&store, &clock).await;
+            assert_eq!((size(&store).await, there().await), (3, true), "announced, once");
+        }
+        clock.advance(NOTICE);
+        look(&store, &clock).await;
+        assert!(there().await, "not while nobody could read the announcement");
+        publish(&store).await;
+        look(&store, &clock).await;
+        assert_eq!((size(&store).await, there().await), (4, false));
+        look(&store, &clock).await;
+        assert_eq!(size(&store).await, 4, "done");
+        clock.advance(Span::from_days(1000));
+        look(&store, &clock).await;
+        assert_eq!(size(&store).await, 4, "what the log says of itself stays");
     }
 }

@@ -44,6 +44,20 @@ fn lines(files: &mut Files, path: &str, change: impl FnOnce(&mut Vec<String>)) {
     put(files, path, lines.concat());
 }
 
+/// Changes the elements of the list of verdicts.
+fn list(files: &mut Files, change: impl FnOnce(&mut Vec<String>)) {
+    let all: Vec<Box<serde_json::value::RawValue>> = serde_json::from_slice(&files.0["verdicts.json"]).expect("a list");
+    let mut all: Vec<_> = all.iter().map(|element| element.get().to_owned()).collect();
+    change(&mut all);
+    for element in &all {
+        // Each has a proof that is good in itself, so that only the list is wrong.
+        if element.contains("604") {
+            put(files, "proof/604.tlog-proof", text(files, PROOF).replace("index 403", "index 604"));
+        }
+    }
+    put(files, "verdicts.json", format!("[{}]", all.join(",")));
+}
+
 fn replace(files: &mut Files, path: &str, from: &str, to: &str) {
     let text = text(files, path);
     assert!(text.contains(from), "{path} holds no {from}");
@@ -244,6 +258,51 @@ const BESIDE: &[(&str, Mutation, &[&str])] = &[
         &["verdicts.json, entry 404", "no verdict"],
     ),
     ("the list of verdicts is no list", |f| put(f, "verdicts.json", *b"{}"), &["verdicts.json"]),
+    ("a verdict is listed twice", |f| list(f, |l| l.push(l[0].clone())), &["verdicts.json, entry 403", "twice"]),
+    (
+        "a verdict is listed twice, the better one first",
+        |f| list(f, |l| l.insert(0, l[0].replace(r#""low":1"#, r#""low":3"#))),
+        &["verdicts.json, entry 403", "twice"],
+    ),
+    (
+        "a verdict beyond the checkpoint",
+        |f| list(f, |l| l.push(l[0].replace("403", "604"))),
+        &["verdicts.json, entry 604", "604 entries only"],
+    ),
+    (
+        "an older genuine verdict in place of the latest",
+        |f| {
+            let mut older = log();
+            older.entries.truncate(403);
+            let older = older.export();
+            put(f, "verdicts.json", older.0["verdicts.json"].clone());
+            put(f, "proof/202.tlog-proof", older.0["proof/202.tlog-proof"].clone());
+        },
+        &["verdicts.json, entry 202", "not the latest"],
+    ),
+    ("the latest verdict is left out", |f| list(f, Vec::clear), &["verdicts.json, entry 403", "left out"]),
+    ("the list of verdicts is missing", |f| drop(f.0.remove("verdicts.json")), &["verdicts.json", "no such file"]),
+    (
+        "a key is there twice: readers differ in which one they take",
+        |f| replace(f, "verdicts.json", r#""outcome":"kept""#, r#""outcome":"kept","outcome":"kept""#),
+        &["verdicts.json, entry 403", "says otherwise"],
+    ),
+    (
+        "a sequence is there twice",
+        |f| replace(f, "verdicts.json", r#"{"sequence":403"#, r#"{"sequence":202,"sequence":403"#),
+        &["verdicts.json", "duplicate"],
+    ),
+    (
+        "something is added to a verdict",
+        |f| replace(f, "verdicts.json", r#"{"sequence":403"#, r#"{"outcome":"kept","sequence":403"#),
+        &["verdicts.json", "unknown field"],
+    ),
+    ("the policy beside the log is missing", |f| drop(f.0.remove("policy.json")), &["policy.json", "no such file"]),
+    (
+        "the policy beside the log says something twice",
+        |f| replace(f, "policy.json", r#""services""#, r#""services":[],"services""#),
+        &["policy.json", "applied last"],
+    ),
     (
         "the policy beside the log is another",
         |f| replace(f, "policy.json", r#""revision":"a""#, r#""revision":"b""#),

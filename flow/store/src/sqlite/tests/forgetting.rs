@@ -1,14 +1,20 @@
-//! After a day was destroyed, no file holds a byte of its payloads, sealed or not.
+//! After a day was destroyed, no file holds a byte of its payloads, sealed or not; and a crash on the way there is mended.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use event::{Retention, Span};
+use event::watch::{Ping, Pinged};
+use event::{BootId, Clock as _, Observed, Retention, Span};
+use journal::audit::{self, Trust};
+use journal::export::{Extras, Writer};
+use journal::leaf::Leaf;
+use journal::testing::Files;
 
 use super::{options, temporary};
-use crate::Journal as _;
-use crate::conformance::{ManualClock, START, event};
+use crate::conformance::journal_cases::everything;
+use crate::conformance::{ManualClock, START, event, signing_key};
 use crate::sqlite::Sqlite;
+use crate::{Journal as _, Retained};
 
 /// Whether any file below holds these bytes.
 fn found(dir: &Path, needle: &[u8]) -> Option<std::path::PathBuf> {
@@ -33,6 +39,14 @@ fn sealed(dir: &Path, class: i64) -> Vec<Vec<u8>> {
         .expect("a statement");
     let pieces = statement.query_map([class, START.day().days()], |row| row.get(0)).expect("rows");
     pieces.collect::<Result<_, _>>().expect("blobs")
+}
+
+/// Says that the first day will be destroyed, and publishes that.
+async fn announce(store: &Sqlite, class: Retention) -> u64 {
+    let intended = store.intend(class, START.day()).await.expect("recorded").expect("there is something to destroy");
+    let head = store.head().await.expect("a head");
+    store.publish(head.note, head.size).await.expect("published");
+    intended
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -68,6 +82,7 @@ async fn no_byte_is_left() {
             }
         }
     });
+    announce(&store, Retention::Audit).await;
     assert_eq!(store.destroy(Retention::Audit, START.day()).await.expect("destroyed"), 5001);
     appending.await.expect("no panic");
 
@@ -78,4 +93,97 @@ async fn no_byte_is_left() {
     assert!(dir.path().join(format!("keys/evidence/{}.key", START.day())).exists());
     let kept = store.entries(5002..5003).await.expect("entries").remove(0);
     assert!(kept.payload.is_some_and(|payload| payload.bytes.ends_with(b"\"kept\"}")));
+}
+
+/// The log as files, as `garant log export` writes them.
+async fn exported(store: &Sqlite) -> Files {
+    let head = store.head().await.expect("a head");
+    let mut files = Files::default();
+    let mut writer = Writer::new(&mut files);
+    for entry in everything(store).await {
+        let public = Leaf::parse(&entry.leaf).expect("a leaf").is_public();
+        let payload = entry.payload.as_ref().filter(|_| public);
+        let disclosed = payload.map(|payload| (&payload.salt, payload.bytes.as_slice()));
+        writer.push(&entry.leaf, disclosed).expect("pushed");
+    }
+    let (vkey, checkpoint_note) = (signing_key(1).vkey(), head.note.as_str());
+    let tlog_policy = "quorum none\n";
+    let extras =
+        Extras { checkpoint_note, vkey: &vkey, tlog_policy, policy: None, verdicts: &[], rotations: &[], proofs: &[] };
+    writer.finish(&extras).expect("the tree of its checkpoint");
+    files
+}
+
+/// Everybody can verify it; how many payloads are gone.
+async fn verified(store: &Sqlite) -> audit::Report {
+    let trust = Trust { vkey: Some(signing_key(1).vkey()), ..Trust::default() };
+    audit::audit(&exported(store).await, &trust, &mut |_| (), &mut |_, _| ()).expect("verifies")
+}
+
+/// Where a process may die while it destroys a day. Each is made from the one before.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Crash {
+    BeforeAnyRow,
+    BetweenRows,
+    BeforeTheKey,
+    BeforeItIsSaid,
+}
+
+impl Crash {
+    /// Leaves the directory as it is when the process dies there.
+    fn happen(self, dir: &Path) {
+        let conn = rusqlite::Connection::open(dir.join("garant.db")).expect("a database");
+        let delete = |most: u32| {
+            let sql = "DELETE FROM payload WHERE sequence IN (SELECT sequence FROM payload WHERE class = 1 AND day = ?1 LIMIT ?2)";
+            conn.execute(sql, rusqlite::params![START.day().days(), most]).expect("deleted");
+        };
+        match self {
+            Self::BeforeAnyRow => {}
+            Self::BetweenRows => delete(3),
+            Self::BeforeTheKey => delete(100),
+            Self::BeforeItIsSaid => {
+                delete(100);
+                std::fs::remove_file(dir.join(format!("keys/evidence/{}.key", START.day()))).expect("removed");
+            }
+        }
+    }
+}
+
+/// Whenever the process dies, the log verifies as it lies there, and the next start finishes the work.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crash_at_any_point_of_a_destruction_is_mended() {
+    for crash in [Crash::BeforeAnyRow, Crash::BetweenRows, Crash::BeforeTheKey, Crash::BeforeItIsSaid] {
+        let dir = temporary();
+        let clock = ManualClock::at(START);
+        let store = Sqlite::open(options(dir.path(), &clock)).expect("a new directory");
+        let ping = |n: u64| {
+            let body = Pinged { probe: "nightly".parse().expect("a name"), at: START, ping: Ping::Success };
+            Observed::new(&body, "here".parse().expect("a name"), BootId::from_bytes([1; 16]), n, START)
+                .expect("an event")
+        };
+        store.append((0..10).map(ping).collect()).await.expect("appended");
+        clock.advance(Span::from_days(1));
+        store.append((10..12).map(ping).collect()).await.expect("appended");
+        let intended = announce(&store, Retention::Evidence).await;
+        drop(store);
+        crash.happen(dir.path());
+
+        let store = Sqlite::open(options(dir.path(), &clock)).expect("opened again");
+        let gone = match crash {
+            Crash::BeforeAnyRow => 0,
+            Crash::BetweenRows => 3,
+            Crash::BeforeTheKey | Crash::BeforeItIsSaid => 10,
+        };
+        assert_eq!(verified(&store).await.destroyed, gone, "{crash:?}");
+        let left = store.days_before(Retention::Evidence, clock.now().day()).await.expect("days");
+        assert_eq!(left, [Retained { day: START.day(), entries: 10, intended: Some(intended) }], "{crash:?}");
+
+        assert_eq!(store.intend(Retention::Evidence, START.day()).await.expect("said before"), Some(intended));
+        assert_eq!(store.destroy(Retention::Evidence, START.day()).await.expect("finished"), 10, "{crash:?}");
+        assert_eq!(store.days_before(Retention::Evidence, clock.now().day()).await.expect("days"), []);
+        let report = verified(&store).await;
+        assert_eq!((report.destroyed, report.disclosed), (10, 5), "{crash:?}");
+        let said: Vec<_> = report.destroyed_days.iter().map(|said| (said.day, said.entries)).collect();
+        assert_eq!(said, [(START.day(), 10)], "{crash:?}: once");
+    }
 }

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use event::journal::{Opened, Succeeded};
-use event::{Envelope, Retention};
+use event::journal::{KeyAnnounced, Opened, Succeeded};
+use event::{Envelope, Observed, Retention};
 use journal::checkpoint::{self, Checkpoint};
 use journal::note::SigningKey;
 
@@ -176,17 +176,26 @@ async fn a_key_is_replaced_under_the_eyes_of_readers() {
     let store = open(dir.path()).expect("a new directory");
     let refused = store.sign_with(vec![new.clone()]).await;
     assert!(matches!(refused, Err(StoreError::Keys { .. })), "{refused:?}");
-    assert_eq!(store.rotations().await.expect("readable"), Vec::<String>::new());
-    store.sign_with(vec![old.clone(), new.clone()]).await.expect("announced");
-    store.append(events(1, 0..3)).await.expect("appended");
-    let both = store.head().await.expect("a head").note;
+    assert_eq!(store.rotations(u64::MAX).await.expect("readable"), Vec::<String>::new());
+    // Signed by both before the announcement: a crash between the key's file and its entry leaves that.
+    store.sign_with(vec![old.clone(), new.clone()]).await.expect("in use");
+    store.append(events(1, 0..1)).await.expect("appended");
+    let announced = KeyAnnounced { vkey: new.vkey().to_string(), replaces: old.vkey().to_string() };
+    let (observer, boot) = ("here".parse().expect("a name"), event::BootId::from_bytes([5; 16]));
+    let announced = Observed::new(&announced, observer, boot, 0, START).expect("an event");
+    store.append(vec![announced]).await.expect("announced");
+    let both = store.head().await.expect("a head");
+    // The first one after the announcement stays, and nobody sees it before it is published.
+    store.append(events(1, 1..3)).await.expect("appended");
+    assert_eq!(store.rotations(both.size - 1).await.expect("readable"), Vec::<String>::new());
+    let both = both.note;
     store.sign_with(vec![new.clone()]).await.expect("the old one goes");
     store.append(events(1, 3..4)).await.expect("appended");
 
     for key in [&old, &new] {
         checkpoint::open(&both, &[key.vkey()]).expect("signed by both");
     }
-    assert_eq!(store.rotations().await.expect("readable"), [both]);
+    assert_eq!(store.rotations(u64::MAX).await.expect("readable"), [both]);
     let note = store.head().await.expect("a head").note;
     checkpoint::open(&note, &[new.vkey()]).expect("signed by the new one");
     checkpoint::open(&note, &[old.vkey()]).expect_err("not by the old one");

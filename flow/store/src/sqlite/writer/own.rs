@@ -3,7 +3,7 @@
 use std::io;
 
 use event::engine::StorageFault;
-use event::{BootId, Observed, ObserverId, Time};
+use event::{BootId, Day, Observed, ObserverId, Retention, Time};
 
 use super::Work;
 use crate::sqlite::database::Failure;
@@ -30,12 +30,37 @@ impl OwnEvents {
         }
         outcome.map(drop)
     }
+
+    /// Appends one of these and notes what it says of a retained day, in one transaction. Returns its place.
+    pub(in crate::sqlite) fn append_marking(
+        &mut self,
+        log: &mut Log,
+        body: &OwnEvent,
+        mark: Mark,
+    ) -> Result<Vec<u64>, Failure> {
+        let event = body.observed(self, self.next, log.clock.now()).map_err(io::Error::other)?;
+        // After a doubt the next of these says something else: a number is never used twice.
+        self.next += 1;
+        let outcome = log.commit(vec![Work::Mark { event: Box::new(event), mark }])?;
+        Ok(outcome.into_iter().next().and_then(Result::ok).unwrap_or_default())
+    }
+}
+
+/// What an entry of the store itself says of the payloads of a class and day.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::sqlite) enum Mark {
+    /// They will be destroyed.
+    Intended { class: Retention, day: Day },
+    /// They are.
+    Destroyed { class: Retention, day: Day },
 }
 
 /// What the store has to say of itself.
 pub(in crate::sqlite) enum OwnEvent {
     Opened(event::journal::Opened),
     Succeeded(event::journal::Succeeded),
+    Intended(event::journal::DestructionIntended),
+    Destroyed(event::journal::Destroyed),
     Fault(StorageFault),
 }
 
@@ -44,6 +69,8 @@ impl OwnEvent {
         match self {
             Self::Opened(body) => Observed::new(body, own.observer.clone(), own.boot, sequence, at),
             Self::Succeeded(body) => Observed::new(body, own.observer.clone(), own.boot, sequence, at),
+            Self::Intended(body) => Observed::new(body, own.observer.clone(), own.boot, sequence, at),
+            Self::Destroyed(body) => Observed::new(body, own.observer.clone(), own.boot, sequence, at),
             Self::Fault(body) => Observed::new(body, own.observer.clone(), own.boot, sequence, at),
         }
     }

@@ -1,0 +1,128 @@
+//! What is listed beside the tree: the policy in effect, and the latest verdict on each of its objectives.
+//!
+//! Both are in the log, so the list proves nothing that the log does not. But it is what people read first, and a list that
+//! leaves out the newest verdict, or shows an older one in its place, deceives without a single false byte. So there is one
+//! rule for what belongs into it, as of a size of the log, and everybody folds by it: who exports, who serves, who verifies.
+//!
+//! The rule: of each objective of each promise of the last `policy.applied`, the last `promise.verdict` on that promise and
+//! objective, if it is on the revision in effect. Nothing else; and nothing at all when that policy can't be read.
+
+use std::collections::BTreeMap;
+
+use event::policy::Applied;
+use event::promise::Verdict;
+use event::{Body, Envelope, PromiseId};
+use serde_json::value::RawValue;
+
+use crate::export::ListedVerdict;
+
+/// The policy that the log applied last.
+#[derive(Clone, Debug, Default)]
+pub enum Policy {
+    /// There never was one.
+    #[default]
+    Never,
+    /// Its payload is destroyed.
+    Destroyed,
+    /// Its body, exactly as it is in the log.
+    Applied(Box<RawValue>),
+}
+
+/// A verdict of the log.
+#[derive(Clone, Debug)]
+struct Latest {
+    sequence: u64,
+    revision: String,
+    body: Box<RawValue>,
+}
+
+/// The fold, as of the entries taken so far.
+#[derive(Clone, Debug, Default)]
+pub struct Listing {
+    policy: Policy,
+    /// Of each promise in effect, its revision and how many objectives it has.
+    promises: BTreeMap<PromiseId, (String, u32)>,
+    latest: BTreeMap<(PromiseId, u32), Latest>,
+    newer: bool,
+}
+
+impl Listing {
+    /// Of an empty log.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Whether an entry whose leaf says this kind bears on the list.
+    pub fn concerns(coarse: &str) -> bool {
+        coarse == Applied::KIND.name || coarse == Verdict::KIND.name
+    }
+
+    /// The entry `sequence`, in the order of the log. Entries that it does not concern may be left out.
+    pub fn take(&mut self, sequence: u64, envelope: &Envelope) {
+        let kind = [Applied::KIND, Verdict::KIND].into_iter().find(|kind| kind.name == envelope.kind);
+        let Some(kind) = kind else { return };
+        if envelope.version > kind.version {
+            self.newer = true;
+            return;
+        }
+        if let Some(Ok(verdict)) = envelope.body::<Verdict>() {
+            let Verdict { promise, objective, revision, .. } = verdict;
+            self.latest.insert((promise, objective), Latest { sequence, revision, body: envelope.body.clone() });
+        } else if let Some(applied) = envelope.body::<Applied>() {
+            self.policy = Policy::Applied(envelope.body.clone());
+            // One that can't be read puts nothing into effect.
+            let promises = applied.map(|applied| applied.promises).unwrap_or_default().into_iter();
+            self.promises = promises
+                .map(|promise| {
+                    let objectives = u32::try_from(promise.objectives.len()).unwrap_or(u32::MAX);
+                    (promise.id, (promise.revision, objectives))
+                })
+                .collect();
+        }
+    }
+
+    /// The payload of the next entry is destroyed.
+    pub fn lose(&mut self, coarse: &str) {
+        if coarse == Applied::KIND.name {
+            self.policy = Policy::Destroyed;
+            self.promises.clear();
+        }
+    }
+
+    /// The policy in effect.
+    pub const fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// The same, as it lies beside the log.
+    pub fn policy_body(&self) -> Option<&RawValue> {
+        match &self.policy {
+            Policy::Applied(body) => Some(body),
+            Policy::Never | Policy::Destroyed => None,
+        }
+    }
+
+    /// Whether there was an entry of a later version than this release knows, so that what belongs into the list is unknown.
+    pub const fn is_newer(&self) -> bool {
+        self.newer
+    }
+
+    /// The objectives in effect, by promise and number.
+    pub fn objectives(&self) -> impl Iterator<Item = (&PromiseId, u32)> {
+        self.promises
+            .iter()
+            .flat_map(|(promise, (_, objectives))| (0..*objectives).map(move |number| (promise, number)))
+    }
+
+    /// What is listed, by promise and objective.
+    pub fn verdicts(&self) -> Vec<ListedVerdict> {
+        let in_effect = self.latest.iter().filter(|((promise, objective), latest)| {
+            let declared = self.promises.get(promise);
+            declared.is_some_and(|(revision, objectives)| *revision == latest.revision && objective < objectives)
+        });
+        in_effect.map(|(_, latest)| ListedVerdict { sequence: latest.sequence, verdict: latest.body.clone() }).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;
