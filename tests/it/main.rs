@@ -6,8 +6,10 @@
 
 mod browser;
 mod command_line;
+mod cosigning;
 mod faults;
 mod harness;
+mod metrics;
 mod proof;
 mod shadow;
 mod witness;

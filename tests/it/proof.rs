@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::sync::OnceLock;
 
-use crate::harness::{Nginx, Up, command, eventually, free_port, garant, get, pause, transcript};
+use crate::harness::{Nginx, Up, command, eventually, export, garant, get, pause, python, python_script, transcript};
 use crate::shadow::policy;
 
 /// The verifier on Go's `x/mod/sumdb`, built once.
@@ -29,11 +29,11 @@ fn go_verifier() -> &'static Path {
     })
 }
 
-fn text(path: &Path) -> String {
+pub(crate) fn text(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-fn verify(arguments: &[&str]) -> Output {
+pub(crate) fn verify(arguments: &[&str]) -> Output {
     let mut all = vec!["verify", "--json"];
     all.extend(arguments);
     garant(&all)
@@ -49,17 +49,9 @@ fn exported() -> (tempfile::TempDir, PathBuf, String) {
     nginx.run();
     pause(2.0);
     let folder = up.stop();
-    let export = folder.path().join("export");
-    let done = garant(&[
-        "log".as_ref(),
-        "export".as_ref(),
-        "--data".as_ref(),
-        folder.path().join("data").as_os_str(),
-        export.as_os_str(),
-    ]);
-    assert!(done.status.success(), "{}", transcript(&done));
-    let vkey = text(&export.join("vkey")).trim().to_owned();
-    (folder, export, vkey)
+    let to = folder.path().join("export");
+    let vkey = export(&folder.path().join("data"), &to);
+    (folder, to, vkey)
 }
 
 #[test]
@@ -77,12 +69,8 @@ fn a_stranger_verifies_an_export() {
     let go = command(go_verifier()).args([at, &vkey]).output().expect("the Go verifier starts");
     assert!(go.status.success(), "{}", transcript(&go));
 
-    // A third opinion, where there is a Python that is new enough; scripts/test says so when there is none.
-    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let python = tests.join("../target/verify-python/bin/python");
-    if python.exists() {
-        let checked = command(python).arg(tests.join("verify-python/verify.py")).args([at, "--vkey", &vkey]).output();
-        let checked = checked.expect("Python starts");
+    if let Some(python) = python() {
+        let checked = python_script(&python, "verify.py", &[at, "--vkey", &vkey]);
         assert!(checked.status.success(), "{}", transcript(&checked));
     }
 
@@ -209,57 +197,9 @@ fn what_a_remembered_checkpoint_finds() {
     drop(seen);
 }
 
-fn copy_folder(from: &Path, to: &Path) {
+pub(crate) fn copy_folder(from: &Path, to: &Path) {
     let copied = command("cp").args(["-a"]).arg(from).arg(to).status().expect("cp runs");
     assert!(copied.success());
-}
-
-/// A witness cosigns, its signature is collected, published, and required by who asks for it.
-#[test]
-fn a_witness_cosigns() {
-    let nginx = Nginx::start();
-    let folder = tempfile::tempdir().expect("a folder");
-    let state = folder.path().join("witness");
-    let port = free_port();
-    let initialised = garant(&[
-        "witness".as_ref(),
-        "init".as_ref(),
-        "--state".as_ref(),
-        state.as_os_str(),
-        "--name".as_ref(),
-        "witness.example".as_ref(),
-    ]);
-    assert!(initialised.status.success(), "{}", transcript(&initialised));
-    let witness_vkey = String::from_utf8(initialised.stdout).expect("UTF-8").trim().to_owned();
-
-    let with_witness = policy(&nginx).replace(
-        "[journal]\n",
-        &format!("[journal]\nwitness = [{{ url = \"http://127.0.0.1:{port}/\", vkey = \"{witness_vkey}\" }}]\n"),
-    );
-    let up = Up::start(&with_witness);
-    let vkey = up.ready["vkey"].as_str().expect("the vkey is in the ready line").to_owned();
-    // The witness starts later than the log, knows it by its key, and dies in between: nothing waits for it.
-    let mut serve = command(crate::harness::binary());
-    serve.args(["witness".as_ref(), "serve".as_ref(), "--state".as_ref(), state.as_os_str()]);
-    serve.args(["--listen", &format!("127.0.0.1:{port}"), "--log", &vkey]);
-    let mut witness = serve.spawn().expect("the witness starts");
-    let public = up.ready["public"].as_str().expect("a public URL").to_owned();
-    let cosigned = eventually("a cosignature", || {
-        let note = String::from_utf8(get(&format!("{public}log/checkpoint"))?).ok()?;
-        note.contains("— witness.example ").then_some(note)
-    });
-    witness.kill().expect("killed");
-    witness.wait().expect("ended");
-    assert!(cosigned.contains("— shop.example/1 "), "{cosigned}");
-
-    let policy_file = folder.path().join("tlog-policy");
-    std::fs::write(&policy_file, format!("log {vkey}\nwitness w {witness_vkey}\nquorum w\n")).expect("written");
-    let required = eventually("a verification with the witness required", || {
-        let output = verify(&[&format!("{public}log/"), "--vkey", &vkey, "--tlog-policy", policy_file.to_str()?]);
-        // Between two checkpoints the newest may not be cosigned, now that the witness is dead.
-        output.status.code().is_some().then_some(output)
-    });
-    assert!(matches!(required.status.code(), Some(0 | 1)), "{}", transcript(&required));
 }
 
 /// A key is rotated inside the log, and who pinned the old one follows.
