@@ -467,13 +467,11 @@ impl Rounds {
             let believed = !done.outcome.may_be_ours();
             return self.settle(done, believed, now, effects);
         };
-        match uplink.is_theirs(done.started.monotonic, lane.doubted) {
-            Some(theirs) => self.settle(done, theirs, now, effects),
-            None => {
-                uplink.hold(done);
-                self.ask_canaries(now, effects);
-            }
+        if let Some(theirs) = uplink.is_theirs(done.started.monotonic, lane.doubted) {
+            return self.settle(done, theirs, now, effects);
         }
+        uplink.hold(done);
+        self.ask_canaries(now, effects);
     }
 
     /// Asks the canaries that somebody waits for.

@@ -165,12 +165,11 @@ impl Simulation {
             match effect {
                 Effect::Ask(order) => {
                     let canary: ProbeId = "canary".parse().expect("a name");
-                    let (probe, observer) = match self.rounds.canaries.get(&order.number) {
-                        Some(observer) => (&canary, observer),
-                        None => {
-                            let lane = &self.rounds.lanes[&self.rounds.flights[&order.number].lane];
-                            (&lane.declared.id, &lane.observer)
-                        }
+                    let (probe, observer) = if let Some(observer) = self.rounds.canaries.get(&order.number) {
+                        (&canary, observer)
+                    } else {
+                        let lane = &self.rounds.lanes[&self.rounds.flights[&order.number].lane];
+                        (&lane.declared.id, &lane.observer)
                     };
                     let (reading, took) = match order.probe.heartbeat() {
                         Some(heartbeat) => (heartbeat.read(now.wall).reading, 0),
