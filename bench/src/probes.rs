@@ -60,6 +60,7 @@ fn target(number: u32, port: u16) -> String {
     format!("http://127.{}.{}.{}:{port}/", 1 + number / 62_500, (number / 250) % 250, 1 + number % 250)
 }
 
+#[expect(clippy::disallowed_methods, reason = "a benchmark needs a free port")]
 fn free_port() -> std::io::Result<u16> {
     Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }

@@ -58,6 +58,7 @@ pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
+#[expect(clippy::disallowed_methods, reason = "a benchmark waits in real time")]
 pub(crate) fn pause(length: Duration) {
     std::thread::sleep(length);
 }

@@ -19,7 +19,7 @@ pub(crate) struct Configuration {
     /// Probes, under the revision of the policy.
     pub(crate) watch: Arc<watch::Config>,
     /// What everybody may see of it, as it is journaled.
-    pub(crate) applied: Applied,
+    pub(crate) applied: Arc<Applied>,
     /// The files, for the team's record of changes.
     sources: Sources,
 }
@@ -41,7 +41,7 @@ impl Configuration {
         }
         let (shared, sources) = document.finish_with(shared)?;
         let promises = promises.into_iter().map(|section| section.promise).collect();
-        let applied = project(&shared, &watch, promises);
+        let applied = Arc::new(project(&shared, &watch, promises));
         let watch = Arc::new(watch.of_revision(applied.revision.clone()));
         Ok(Self { shared, network, watch, applied, sources })
     }
@@ -61,6 +61,20 @@ impl Configuration {
     /// How long payloads of a class are kept; `None` for as long as the log.
     pub(crate) fn kept(&self, class: Retention) -> Option<Span> {
         self.shared.journal.retention.of(class)
+    }
+
+    /// What the policy declares and this release does nothing with: read and checked, so that it is ready when it is used.
+    /// Whoever wrote it should not believe that somebody is alerted.
+    pub(crate) fn unused(&self) -> Vec<&'static str> {
+        let Shared { regions, hosts, services, people, observers, .. } = &self.shared;
+        let declared = [
+            ("[[person]]", !people.is_empty()),
+            ("[[host]]", !hosts.is_empty()),
+            ("[[region]]", !regions.is_empty()),
+            ("`region` of [[observer]]", observers.iter().any(|observer| observer.region.is_some())),
+            ("`depends_on` of [[service]]", services.iter().any(|service| !service.depends_on.is_empty())),
+        ];
+        declared.into_iter().filter(|(_, is)| *is).map(|(what, _)| what).collect()
     }
 
     /// The text of all files, each under its name.
@@ -145,5 +159,47 @@ fn outlive(document: &mut Document, journal: &Journal, promises: &[PromiseSectio
     let place = document.place_of("promise");
     if let Some(value) = longest {
         journal.check_retention(document, Located { value, place });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(more: &str) -> Configuration {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("garant.toml");
+        std::fs::write(&path, format!("[journal]\nname = \"shop.example\"\n{more}")).expect("written");
+        Configuration::load(&path).unwrap_or_else(|mistakes| panic!("{}", mistakes.render(false)))
+    }
+
+    fn unused(more: &str) -> Vec<&'static str> {
+        with(more).unused()
+    }
+
+    /// Pages and engines know nothing of each other, so it is here that a finding without a title is found.
+    #[test]
+    fn every_finding_has_a_title_in_both_languages() {
+        let host = "[[service]]\nname = \"shop\"\n[[probe.host]]\nname = \"machine\"\nservice = \"shop\"\n";
+        let detectors = with(host).watch.detectors();
+        assert!(detectors.len() >= 4, "{detectors:?}");
+        for finding in detectors.into_iter().map(|detector| detector.finding) {
+            for language in web::Language::ALL {
+                assert!(language.finding(&finding).is_some(), "web has no title for {finding} in {language:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_has_no_effect_yet_is_named() {
+        assert!(unused("[[service]]\nname = \"shop\"\n[[observer]]\nname = \"here\"\n").is_empty());
+        let all = "[[region]]\nname = \"north\"\nprovider = \"ovh\"\n[[host]]\nname = \"web-1\"\n\
+            [[observer]]\nname = \"here\"\nregion = \"north\"\n\
+            [[person]]\nname = \"Léa\"\nchannel = { mail = \"lea@shop.example\" }\n\
+            [[service]]\nname = \"shop\"\ndepends_on = \"database\"\n[[service]]\nname = \"database\"\n";
+        assert_eq!(
+            unused(all),
+            ["[[person]]", "[[host]]", "[[region]]", "`region` of [[observer]]", "`depends_on` of [[service]]"]
+        );
     }
 }

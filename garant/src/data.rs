@@ -39,8 +39,11 @@ impl Running {
         let nothing = || Failure::new(format!("no garant runs on the data directory {}", data.display()));
         let remedy = "start it with `garant up`, or name another directory with --data";
         let text = fs::read(&path).map_err(|error| nothing().because(&error).remedy(remedy))?;
-        let running: Self = serde_json::from_slice(&text)
-            .map_err(|error| Failure::new(format!("{} can't be read", path.display())).because(&error))?;
+        let running: Self = serde_json::from_slice(&text).map_err(|error| {
+            Failure::new(format!("{} can't be read", path.display()))
+                .because(&error)
+                .remedy("start `garant up` anew: it writes the file again")
+        })?;
         let alive = rustix::process::Pid::from_raw(running.pid)
             .is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH));
         if alive { Ok(running) } else { Err(nothing().remedy(remedy)) }
@@ -83,6 +86,17 @@ pub(crate) fn write_whole(path: &Path, content: &[u8], mode: u32) -> io::Result<
     file.sync_all()?;
     fs::rename(&new, path)?;
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::File::open(folder)?.sync_all()
+}
+
+/// Writes a file for its owner alone, whole or not at all; fails with `AlreadyExists` when there is one.
+pub(crate) fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // Under a name that no other process uses, 0600.
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(content)?;
+    file.as_file().sync_all()?;
+    file.persist_noclobber(path)?;
     fs::File::open(folder)?.sync_all()
 }
 

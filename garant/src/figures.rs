@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
-use ::watch::{Figures, Standing};
-use event::{ObserverId, ProbeId};
+use ::watch::{Expiry, Figures, Standing};
+use event::{ObserverId, ProbeId, Span};
 use store::Reading;
 use web::metrics::{Source, Text, Value};
-use web::{ProbeStanding, Probes};
+use web::{Phases, ProbeStanding, Probes};
 
 /// What the pages ask the watch.
 pub(crate) fn probes(figures: Arc<Figures>) -> Probes {
@@ -18,9 +18,18 @@ pub(crate) fn probes(figures: Arc<Figures>) -> Probes {
         at: standing.at,
         took: standing.took,
         value: standing.value,
+        phases: phases(standing.phases),
+        certificate_expires: standing.certificate.map(Expiry::time),
         text: standing.text,
     };
     Arc::new(move || figures.standings().into_iter().map(translated).collect())
+}
+
+fn phases(phases: ::watch::Phases) -> Phases {
+    let ::watch::Phases { dns, connect, tls, first_byte, body } = phases;
+    let [dns, connect, tls, first_byte, body] =
+        [dns, connect, tls, first_byte, body].map(|micros| Span::from_micros(i64::from(micros)));
+    Phases { dns, connect, tls, first_byte, body }
 }
 
 /// The watch's own counters, for `/metrics`.

@@ -72,7 +72,11 @@ pub(crate) fn load_or_create(
             )));
         }
     }
-    Ok(vec![create(&data.join(KEY), &format!("{name}/1"), random)?])
+    match create(&data.join(KEY), &format!("{name}/1"), random) {
+        Ok(key) => Ok(vec![key]),
+        // Another process has just made it; the lock of the directory decides which of the two goes on with it.
+        Err(failure) => load(data)?.ok_or(failure),
+    }
 }
 
 /// Makes a key called `name` and writes it to a file that must not be there.
@@ -83,10 +87,14 @@ pub(crate) fn create(path: &Path, name: &str, random: &dyn Random) -> Result<Sig
     let mut seed = [0; 32];
     random.fill(&mut seed);
     let key = SigningKey::generate(seed, name).map_err(|error| failed(&error))?;
-    if path.exists() {
-        return Err(Failure::new(format!("{} is there already", path.display())));
+    // Whoever comes second finds it there: two processes that start at once must not each sign with a key of its own, of which
+    // one file remains.
+    match data::write_new(path, format!("{}\n", key.to_text()).as_bytes()) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            return Err(Failure::new(format!("{} is there already", path.display())));
+        }
+        written => written.map_err(|error| failed(&error))?,
     }
-    data::write_whole(path, format!("{}\n", key.to_text()).as_bytes(), 0o600).map_err(|error| failed(&error))?;
     Ok(key)
 }
 
@@ -105,7 +113,11 @@ fn read(path: &Path) -> Result<Option<SigningKey>, Failure> {
         return Err(failed("can be read by others than its owner")
             .remedy(format!("rotate it if others may have read it; then `chmod 600 {}`", path.display())));
     }
-    let key = SigningKey::from_text(text.trim_end()).map_err(|error| failed("is none").because(&error))?;
+    let key = SigningKey::from_text(text.trim_end()).map_err(|error| {
+        failed("can't be used").because(&error).remedy(
+            "put the right file back; if it is lost, `garant log succeed --reason …` opens a new log that cites this one",
+        )
+    })?;
     Ok(Some(key))
 }
 
@@ -217,4 +229,45 @@ pub(crate) fn write_proposed_policy(data: &Path, policy: &str) -> io::Result<()>
 /// The trust policy that `garant up` proposed last.
 pub(crate) fn proposed_policy(data: &Path) -> Option<String> {
     fs::read_to_string(data.join(PROPOSED)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+
+    use engine::random::SystemRandom;
+
+    use super::*;
+
+    /// Two first starts at once: each must go on with the key that is in the file.
+    #[test]
+    fn of_two_that_make_the_first_key_both_go_on_with_one() {
+        for round in 0..50 {
+            let data = tempfile::tempdir().expect("a directory");
+            let together = Barrier::new(4);
+            let start = || {
+                together.wait();
+                let signers = load_or_create(data.path(), "shop.example", &[], &SystemRandom).expect("a key");
+                signers[0].vkey()
+            };
+            let vkeys = std::thread::scope(|scope| {
+                let starts: Vec<_> = (0..4).map(|_| scope.spawn(start)).collect();
+                starts.into_iter().map(|start| start.join().expect("no panic")).collect::<Vec<_>>()
+            });
+            let in_the_file = load(data.path()).expect("readable").expect("there")[0].vkey();
+            assert!(vkeys.iter().all(|vkey| *vkey == in_the_file), "round {round}: {vkeys:?}, but {in_the_file:?}");
+            let files: Vec<_> = fs::read_dir(data.path()).expect("listed").collect();
+            assert_eq!(files.len(), 1, "nothing else is left behind: {files:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_is_there_is_not_replaced() {
+        let data = tempfile::tempdir().expect("a directory");
+        let path = data.path().join(KEY);
+        let first = create(&path, "shop.example/1", &SystemRandom).expect("a key").vkey();
+        let refused = create(&path, "shop.example/1", &SystemRandom).err().expect("refused");
+        assert!(refused.to_string().contains("is there already"), "{refused}");
+        assert_eq!(read(&path).expect("readable").expect("there").vkey(), first);
+    }
 }

@@ -11,7 +11,9 @@ mod figures;
 mod keys;
 mod listed;
 mod mirror;
+mod remembering;
 mod roles;
+mod runtime;
 mod terminal;
 mod witnessing;
 
@@ -20,6 +22,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
+    runtime::one_arena();
     let arguments = cli::Arguments::parse();
     let mut terminal = terminal::Terminal::new(arguments.colour);
     match cli::run(arguments, &mut terminal) {

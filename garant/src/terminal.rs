@@ -110,13 +110,7 @@ impl Terminal {
 
     /// What failed, why, what to do.
     pub(crate) fn failure(&self, failure: &Failure) {
-        self.note(format!("{} {}", paint(self.colours.err, Look::Bad, "error:"), failure.what()));
-        for cause in failure.why() {
-            self.note(format!("  {} {cause}", paint(self.colours.err, Look::Faint, "because:")));
-        }
-        if let Some(remedy) = failure.what_to_do() {
-            self.note(format!("  {} {remedy}", paint(self.colours.err, Look::Strong, "do:")));
-        }
+        self.note(rendered(failure, self.colours.err));
     }
 
     /// Text for standard output with a look, where looks are wanted.
@@ -137,6 +131,14 @@ impl Terminal {
         }
         bar.with_message(what)
     }
+}
+
+/// What failed, why, what to do, a line each.
+pub(crate) fn rendered(failure: &Failure, coloured: bool) -> String {
+    let mut lines = vec![format!("{} {}", paint(coloured, Look::Bad, "error:"), failure.what())];
+    lines.extend(failure.why().iter().map(|cause| format!("  {} {cause}", paint(coloured, Look::Faint, "because:"))));
+    lines.extend(failure.what_to_do().map(|remedy| format!("  {} {remedy}", paint(coloured, Look::Strong, "do:"))));
+    lines.join("\n")
 }
 
 fn paint(coloured: bool, look: Look, text: impl Display) -> String {

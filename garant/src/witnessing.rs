@@ -1,22 +1,63 @@
 //! A witness, as the log sees it: asked over HTTP to cosign each checkpoint (C2SP tlog-witness).
+//!
+//! **Problem.** A machine is set back to a snapshot, the memory beside the data directory included. Nothing on it knows that
+//! the log was longer once, and it signs a second history. A witness knows. But a witness can be broken, or lie, and the
+//! watch of a team must not stand still at the word of any server on the internet.
+//!
+//! **Principle.** Standing still costs availability; signing two histories costs everything that the log is for. Witnesses
+//! are named by the team's own policy, so one that contradicts the log **stops it**, at the start and while it runs,
+//! provided that it says so in full:
+//!
+//! | what a witness answers | what it is taken for |
+//! |---|---|
+//! | 200 with its cosignature | it has seen nothing else |
+//! | 409 with a size that we have | where it stands; it is asked again from there |
+//! | 409 with a size beyond ours, twice | a contradiction, unless the log has grown that far meanwhile |
+//! | 422, or 409 without a size between equals, to a proof that holds by our own check, **and** then 409 with the very size that the proof begins at | a contradiction |
+//! | anything else: silence, a refused connection, 5xx, a 422 alone, a size in another form, nonsense | nothing; it is left alone for a while |
+//!
+//! A contradiction is then put to the test: the witness is asked for the checkpoint that it has
+//! ([`checkpoint_path`]). If that is signed by a key of this log and no part of it, it is *proved*: the note is remembered
+//! beside the data directory, so that the log stays stopped when the witness falls silent, and a successor cites it. If it
+//! agrees with the log, the witness is broken and its word is worth nothing. If there is none, its word stands.
+//!
+//! So what can a lying witness do? Stop the log, loudly, until the team takes it out of its policy. It can't make the log
+//! sign a second history, nor have it remember a checkpoint that its key never signed.
+//!
+//! One request, one connection: at one request in ten seconds (see the publisher) the connection that the specification
+//! would rather see kept open would mostly be idle.
 
-use engine::http::Request;
+use std::fmt;
+use std::path::PathBuf;
+
+use engine::http::{Request, Response, header};
 use engine::net::Net;
 use event::Span;
+use futures_util::future::join_all;
+use journal::checkpoint;
 use journal::note::{Note, Signature, VerifierKey};
 use journal::tlog_policy::{self, TlogPolicy};
-use journal::witness::{Refusal, accept_answer, encode_request};
+use journal::tree;
+use journal::witness::{Refusal, accept_answer, checkpoint_path, encode_request};
+use store::{Head, StoreError};
 
 use crate::failure::Failure;
+use crate::remembering;
 
-/// How long a witness may take.
+/// How long one request may take.
 const WITHIN: Span = Span::from_secs(3);
-/// Longest answer: a few signature lines.
-const ANSWER_BYTES_MAX: usize = 16 * 1024;
+/// How long all that is asked of one witness at a time may take.
+const ALL_WITHIN: Span = Span::from_secs(12);
+/// Requests for one cosignature: where it stands, a proof from there, and both again when it contradicts.
+const REQUESTS_MAX: u32 = 5;
+/// Longest answer: the cosignature lines of a witness with several keys, or a checkpoint.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 /// A witness and where to reach it.
 #[derive(Clone, Debug)]
 pub(crate) struct Peer {
+    /// What the team calls it.
+    pub(crate) name: String,
     /// Base URL, with the final `/`.
     pub(crate) url: String,
     /// Its cosignature key.
@@ -24,6 +65,7 @@ pub(crate) struct Peer {
 }
 
 /// What came of asking.
+#[derive(Debug)]
 pub(crate) enum Answer {
     /// Its cosignature, verified.
     Cosigned(Signature),
@@ -34,82 +76,262 @@ pub(crate) enum Answer {
         /// Size that it says it knows, when it said so.
         known: Option<u64>,
     },
+    /// It has seen another history of this log.
+    Contradicts(Contradiction),
+}
+
+/// A witness has seen another history of this log.
+#[derive(Clone, Debug)]
+pub(crate) struct Contradiction {
+    witness: String,
+    /// How many entries it has seen.
+    seen: u64,
+    /// How many there are here.
+    own: u64,
+    /// What it has seen, signed by this log.
+    proof: Option<String>,
+}
+
+impl fmt::Display for Contradiction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { witness, seen, own, proof } = self;
+        write!(f, "the witness {witness} contradicts this log: ")?;
+        if seen > own {
+            write!(f, "it has seen {seen} entries, and there are {own} here")?;
+        } else {
+            write!(f, "its first {seen} entries are not those that it has seen")?;
+        }
+        f.write_str(match proof {
+            Some(_) => ". It shows a checkpoint that the key of this log signed",
+            None => ". It shows no checkpoint to prove it",
+        })
+    }
+}
+
+impl Contradiction {
+    /// What to do about it.
+    pub(crate) fn remedy(&self) -> String {
+        let mut remedy = "nothing more is published. An older copy of the data was put back, or the log was continued \
+            elsewhere: recover the true data. If it is lost, `garant log succeed --reason …` opens a new log that cites \
+            what is known of this one"
+            .to_owned();
+        if self.proof.is_none() {
+            remedy.push_str(
+                ". If it is the witness that is wrong, take it out of `witness` in [journal], and tell whoever relies on it",
+            );
+        }
+        remedy
+    }
+
+    /// Remembers what proves it, like any checkpoint that others have: what this machine said since is worth nothing.
+    pub(crate) async fn keep(&self, paths: &[PathBuf]) {
+        let Some(proof) = &self.proof else { return };
+        if let Err(error) = remembering::remember(paths.to_vec(), proof.clone()).await {
+            tracing::error!(%error, "the checkpoint that contradicts this log can't be remembered");
+        }
+    }
+}
+
+/// What a witness said to one request.
+enum Said {
+    Cosigned(Signature),
+    /// It stands at this size.
+    Stands(u64),
+    /// It does not take a proof that holds.
+    Refuses(String),
+}
+
+/// Why nothing came of asking.
+struct Nothing {
+    why: String,
+    known: Option<u64>,
+}
+
+impl From<StoreError> for Nothing {
+    fn from(error: StoreError) -> Self {
+        Self { why: error.to_string(), known: None }
+    }
+}
+
+fn nothing(why: impl Into<String>) -> Nothing {
+    Nothing { why: why.into(), known: None }
+}
+
+/// What a witness is asked about.
+pub(crate) struct About<'a> {
+    /// The network.
+    pub(crate) net: &'a Net,
+    /// The log.
+    pub(crate) log: &'a dyn store::Journal,
+    /// Keys of the log.
+    pub(crate) keys: &'a [VerifierKey],
+    /// The checkpoint that it is to cosign.
+    pub(crate) head: &'a Head,
+    /// The same, read.
+    pub(crate) note: &'a Note,
 }
 
 impl Peer {
-    /// Asks for a cosignature of the checkpoint `note` of `size` entries. `known` is the size that the witness is believed
-    /// to know; when it knows another, it says so and is asked once more.
-    pub(crate) async fn ask(
-        &self,
-        net: &Net,
-        log: &dyn store::Journal,
-        note: &Note,
-        size: u64,
-        known: Option<u64>,
-    ) -> Answer {
-        let mut old = known.unwrap_or(0);
-        for _ in 0..2 {
-            let failed = |why: String, known| Answer::Failed { why, known };
-            if old > size {
-                let why = format!("it has seen {old} entries of this log, which has only {size}");
-                return failed(why, Some(old));
-            }
-            // A consistency proof between equal trees, or from the empty one, is empty.
-            let proof = match log.consistency(old, size).await {
-                Ok(proof) => proof,
-                Err(error) => return failed(error.to_string(), None),
-            };
-            let url = format!("{}add-checkpoint", self.url);
-            let body = encode_request(old, &proof, &note.to_string());
-            let request = Request::post(url, body).within(WITHIN).body_bytes_max(ANSWER_BYTES_MAX);
-            let response = match request.send(net).await {
-                Ok(response) => response,
-                Err(error) => return failed(error.to_string(), None),
-            };
-            let text = response.text();
-            if response.status == 200 {
-                return match accept_answer(note, &text, &self.vkey) {
-                    Ok((signature, _)) => Answer::Cosigned(signature),
-                    Err(error) => failed(error.to_string(), None),
-                };
-            }
-            match Refusal::known_size(response.status, &text) {
-                Some(known) if known != old => old = known,
-                _ => return failed(format!("{} {}", response.status, text.trim_end()), None),
+    /// Asks for a cosignature. `known` is the size that the witness is believed to know; when it knows another, it says so
+    /// and is asked again.
+    pub(crate) async fn ask(&self, about: &About<'_>, known: Option<u64>) -> Answer {
+        match tokio::time::timeout(ALL_WITHIN.to_std(), self.converse(about, known)).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(Nothing { why, known })) => Answer::Failed { why, known },
+            Err(_elapsed) => Answer::Failed { why: format!("no whole answer within {ALL_WITHIN}"), known: None },
+        }
+    }
+
+    async fn converse(&self, about: &About<'_>, known: Option<u64>) -> Result<Answer, Nothing> {
+        let own = about.head.size;
+        let mut old = known.filter(|known| *known <= own).unwrap_or(0);
+        // From which size it refused a proof that holds, and whether it claimed to have seen more than there is.
+        let (mut refused_from, mut beyond) = (None, false);
+        for _ in 0..REQUESTS_MAX {
+            match self.submit(about, old).await? {
+                Said::Cosigned(signature) => return Ok(Answer::Cosigned(signature)),
+                Said::Stands(at) if at > own => {
+                    if about.log.head().await?.size >= at {
+                        return Err(Nothing { why: "it was shown a newer checkpoint".to_owned(), known: Some(at) });
+                    }
+                    if beyond {
+                        return self.contradiction(about, at).await;
+                    }
+                    (beyond, old) = (true, 0);
+                }
+                Said::Stands(at) if refused_from == Some(at) => return self.contradiction(about, at).await,
+                Said::Stands(at) if at == old => return Err(nothing("it refuses the very size that it stands at")),
+                Said::Stands(at) => old = at,
+                // Any tree continues the empty one: there is nothing to refuse.
+                Said::Refuses(why) if old == 0 || refused_from == Some(old) => return Err(nothing(why)),
+                // Does it stand there at all? It says so to whoever begins at nothing.
+                Said::Refuses(_) => (refused_from, old) = (Some(old), 0),
             }
         }
-        Answer::Failed { why: "it changes its mind about what it has seen".to_owned(), known: Some(old) }
+        Err(nothing("it changes its mind about what it has seen"))
+    }
+
+    /// One request, with the proof from `old`.
+    async fn submit(&self, about: &About<'_>, old: u64) -> Result<Said, Nothing> {
+        let Head { size, root, .. } = about.head;
+        // A consistency proof between equal trees, or from the empty one, is empty.
+        let proof = about.log.consistency(old, *size).await?;
+        let body = encode_request(old, &proof, &about.note.to_string());
+        let response = self.send(about.net, Request::post(format!("{}add-checkpoint", self.url), body)).await?;
+        let text = response.text();
+        let content_type = response.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        if response.status == 200 {
+            let accepted = accept_answer(about.note, &text, &self.vkey);
+            return accepted.map(|(line, _)| Said::Cosigned(line)).map_err(|error| nothing(error.to_string()));
+        }
+        if let Some(at) = Refusal::known_size(response.status, content_type.unwrap_or_default(), &text) {
+            return Ok(Said::Stands(at));
+        }
+        let why = format!("{} {}", response.status, text.lines().next().unwrap_or_default());
+        // Between equal sizes 1.0.0 of the specification says 409 and drafts after it say 422.
+        if response.status != 422 && (response.status != 409 || old != *size) {
+            return Err(nothing(why));
+        }
+        let own = about.log.root_at(old).await?;
+        match tree::verify_consistency(old, &own, *size, root, &proof) {
+            Ok(()) => Ok(Said::Refuses(why)),
+            Err(error) => Err(nothing(format!("the proof for it does not hold here either: {error}"))),
+        }
+    }
+
+    /// It says that it has seen another history of `seen` entries: what does it show?
+    async fn contradiction(&self, about: &About<'_>, seen: u64) -> Result<Answer, Nothing> {
+        let mut contradiction = Contradiction { witness: self.name.clone(), seen, own: about.head.size, proof: None };
+        if let Some(shown) = self.shown(about).await {
+            let size = shown.checkpoint.size;
+            let grown = about.log.head().await?.size;
+            if size > grown || about.log.root_at(size).await? != shown.checkpoint.root {
+                contradiction.seen = size;
+                contradiction.own = grown;
+                contradiction.proof = Some(shown.note.to_string());
+            } else if size == seen {
+                let why = "it contradicts this log, but what it shows agrees: the witness is broken, tell its operator";
+                return Err(nothing(why));
+            }
+        }
+        Ok(Answer::Contradicts(contradiction))
+    }
+
+    /// The latest checkpoint of this log that it cosigned, if it shows one that a key of the log signed. It may be older than
+    /// what it stands at.
+    async fn shown(&self, about: &About<'_>) -> Option<checkpoint::Opened> {
+        let origin = about.note.text.lines().next().unwrap_or_default();
+        let url = format!("{}{}", self.url, checkpoint_path(origin));
+        let response = self.send(about.net, Request::get(url)).await.ok()?;
+        let opened = checkpoint::open(&response.text(), about.keys).ok()?;
+        (response.status == 200 && opened.checkpoint.origin == origin).then_some(opened)
+    }
+
+    async fn send(&self, net: &Net, request: Request) -> Result<Response, Nothing> {
+        let request = request.within(WITHIN).body_bytes_max(ANSWER_BYTES_MAX);
+        request.send(net).await.map_err(|error| nothing(error.to_string()))
     }
 }
 
 /// What a reader may copy: this log, these witnesses, and a majority of them required.
 pub(crate) fn proposed_policy(log: &VerifierKey, url: &str, peers: &[Peer]) -> String {
-    let witness = |peer: &Peer| tlog_policy::Witness {
-        name: peer.vkey.name().replace('/', "-"),
-        vkey: peer.vkey.clone(),
-        url: Some(peer.url.clone()),
-    };
-    let witnesses: Vec<_> = peers.iter().map(witness).collect();
+    let mut witnesses: Vec<tlog_policy::Witness> = Vec::new();
+    for peer in peers {
+        if witnesses.iter().any(|known| known.vkey.public_bytes() == peer.vkey.public_bytes()) {
+            continue;
+        }
+        let name = legal_name(&peer.name, |name| witnesses.iter().any(|known| known.name == name));
+        // The submission prefix, to which a client appends `/add-checkpoint`.
+        let url = Some(peer.url.trim_end_matches('/').to_owned());
+        witnesses.push(tlog_policy::Witness { name, vkey: peer.vkey.clone(), url });
+    }
     let majority = if witnesses.is_empty() { 0 } else { witnesses.len() / 2 + 1 };
     TlogPolicy::of_log(log.clone(), Some(url.to_owned()), witnesses, majority).to_text()
 }
 
-/// Asks the witnesses, before anything is signed, whether one of them has seen more of this log than there is. Silence is
-/// no answer: a network that is down must not keep the watch from starting, and the remembered head is checked anyway.
-pub(crate) async fn refuse_a_rollback(net: &Net, log: &dyn store::Journal, peers: &[Peer]) -> Result<(), Failure> {
+/// What a witness can be called in a tlog-policy: one word, not `none`, not the name of the group that holds them all, and
+/// not one that `is_taken`.
+fn legal_name(name: &str, is_taken: impl Fn(&str) -> bool) -> String {
+    let word = |c: char| if c.is_whitespace() || c.is_control() { '-' } else { c };
+    let name: String = name.trim().chars().map(word).collect();
+    let name = if name.is_empty() { "witness".to_owned() } else { name };
+    let is_free = |name: &str| !matches!(name, "none" | "witnesses") && !is_taken(name);
+    if is_free(&name) {
+        return name;
+    }
+    let numbered = (2..=u32::MAX).map(|number| format!("{name}-{number}")).find(|name| is_free(name));
+    numbered.unwrap_or(name)
+}
+
+/// Asks the witnesses, before anything more is signed, whether one of them has seen another history of this log. Silence is
+/// no answer: a network that is down must not keep the watch from starting. The publisher asks again.
+pub(crate) async fn refuse_a_fork(
+    net: &Net,
+    log: &dyn store::Journal,
+    keys: &[VerifierKey],
+    peers: &[Peer],
+    remember: &[PathBuf],
+) -> Result<(), Failure> {
+    if peers.is_empty() {
+        return Ok(());
+    }
     let failed = |error: &(dyn std::error::Error + 'static)| Failure::new("the journal can't be read").because(error);
     let head = log.head().await.map_err(|error| failed(&error))?;
     let note = Note::parse(&head.note).map_err(|error| failed(&error))?;
-    for peer in peers {
-        // Nothing to fear from a witness that has seen as much as we remember having shown it, or less.
-        if let Answer::Failed { known: Some(known), why } = peer.ask(net, log, &note, head.size, Some(head.size)).await
-            && known > head.size
-        {
-            return Err(Failure::new(format!("the witness {} contradicts this log: {why}", peer.vkey.name())).remedy(
-                "an older copy of the data was put back: recover the newer one. If it is lost, `garant log succeed \
-                 --reason …` opens a new log that cites what is known of this one",
-            ));
+    // A crash may have come between signing and remembering, and nobody gets what is not remembered.
+    if let Err(error) = remembering::remember(remember.to_vec(), head.note.clone()).await {
+        tracing::warn!(%error, "the witnesses were not asked at the start");
+        return Ok(());
+    }
+    let about = About { net, log, keys, head: &head, note: &note };
+    for answer in join_all(peers.iter().map(|peer| peer.ask(&about, Some(head.size)))).await {
+        if let Answer::Contradicts(contradiction) = answer {
+            contradiction.keep(remember).await;
+            return Err(Failure::new(contradiction.to_string()).remedy(contradiction.remedy()));
         }
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

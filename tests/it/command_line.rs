@@ -104,6 +104,7 @@ fn refusals_say_what_to_do() {
 
 #[test]
 fn a_taken_port_is_named() {
+    #[expect(clippy::disallowed_methods, reason = "the test takes the port")]
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = taken.local_addr().expect("its address").port();
     let folder = folder_with(&QUIET.replace("127.0.0.1:0", &format!("127.0.0.1:{port}")));

@@ -78,15 +78,18 @@ pub(crate) fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T
             return answer;
         }
         assert!(now() < end, "waited {PATIENCE:?} in vain for: {what}");
+        #[expect(clippy::disallowed_methods, reason = "tests wait in real time")]
         thread::sleep(Duration::from_millis(100));
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "tests wait in real time")]
 pub(crate) fn pause(seconds: f64) {
     thread::sleep(Duration::from_secs_f64(seconds));
 }
 
 /// A port that was free a moment ago.
+#[expect(clippy::disallowed_methods, reason = "tests need free ports")]
 pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port()
 }
@@ -171,6 +174,7 @@ pub(crate) fn up_refused(folder: &Path) -> Output {
                 transcript(&child.wait_with_output().expect("output"))
             );
         }
+        #[expect(clippy::disallowed_methods, reason = "tests wait in real time")]
         thread::sleep(Duration::from_millis(50));
     }
     child.wait_with_output().expect("output")
@@ -240,6 +244,12 @@ impl Up {
         let status = eventually("the end of garant up", || self.child.try_wait().expect("it can be waited for"));
         assert!(status.success(), "a clean stop ends with {status}: {}", self.errors());
         self.into_folder()
+    }
+
+    /// Waits until it ends by itself: its exit code, what it said, and its folder.
+    pub(crate) fn ended(mut self) -> (Option<i32>, String, TempDir) {
+        let status = eventually("garant up to end", || self.child.try_wait().expect("it can be waited for"));
+        (status.code(), self.errors(), self.into_folder())
     }
 
     pub(crate) fn errors(&self) -> String {

@@ -9,3 +9,4 @@ mod faults;
 mod harness;
 mod proof;
 mod shadow;
+mod witness;

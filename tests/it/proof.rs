@@ -100,6 +100,25 @@ fn a_stranger_verifies_an_export() {
     }
 }
 
+/// The golden log of release 0.1: whoever pinned its first key finds everything in order, verdicts included, and so does
+/// the program that was written from the documents.
+#[test]
+fn the_golden_log_verifies() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../flow/journal/golden/0.1");
+    let at = golden.to_str().expect("UTF-8");
+    let first_key = "golden.example/1+61259390+ARl/ayPhbIUyxqvIOPrNXqeJvgx2spIDNAOb+os9No1h";
+    let pinned = verify(&[at, "--vkey", first_key, "--max-age", "any"]);
+    assert_eq!(pinned.status.code(), Some(0), "{}", transcript(&pinned));
+    let said: serde_json::Value = serde_json::from_slice(&pinned.stdout).expect("JSON");
+    assert_eq!(said["outcome"], "authenticated");
+    assert_eq!((&said["verdicts_recomputed"], &said["verdicts_out_of_reach"]), (&28.into(), &6.into()));
+
+    let key = text(&golden.join("vkey"));
+    let go = command(go_verifier()).args([at, key.trim()]).output().expect("the Go verifier starts");
+    let said = transcript(&go);
+    assert!(go.status.success() && said.contains("figures: "), "{said}");
+}
+
 fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).expect("a folder") {

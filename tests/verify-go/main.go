@@ -1,10 +1,11 @@
 // Command verify-go checks an export of a garant log without a line of garant.
 //
 // It rests on the reference implementation of signed notes and transparency logs, golang.org/x/mod/sumdb/{note,tlog},
-// and on the standard library; what it knows of garant is what docs/log.md says. It exists so that "an outsider can
+// and on the standard library; what it knows of garant is what docs/log.md and docs/evaluator.md say. It exists so that "an outsider can
 // verify it with tools we did not write" is a test and not a sentence.
 //
-// What it does not do: recompute verdicts. For that one needs the rules of the evaluator, and `garant verify`.
+// Of verdicts it computes again what docs/evaluator.md says of availability and coverage: window, figure and outcome; of the
+// other objectives the window. Their figures, and reasons and evidence, are left to `garant verify`.
 package main
 
 import (
@@ -94,6 +95,7 @@ type leaf struct {
 // An envelope is what a disclosed payload says, as far as this program reads it.
 type envelope struct {
 	Type       string          `json:"type"`
+	Observer   string          `json:"observer"`
 	Log        string          `json:"log"`
 	RecordedAt int64           `json:"recorded_at"`
 	Body       json.RawMessage `json:"body"`
@@ -156,6 +158,7 @@ func (a *audit) run(vkeys, witnesses []string, since string) error {
 		{"proofs", a.checkProofs},
 		{"verdicts.json", a.checkVerdicts},
 		{"policy.json", a.checkPolicy},
+		{"figures", a.checkFigures},
 	} {
 		if err := step.check(); err != nil {
 			return fmt.Errorf("%s: %w", step.name, err)

@@ -13,9 +13,9 @@ use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use journal::Hash;
 
+use crate::budget::Share;
 use crate::lang::{Language, Words};
 
 /// The style of every page, in the page itself: it is one request, and can be kept as one file.
@@ -86,20 +86,35 @@ impl Caching {
 }
 
 /// Bytes with a type, an entity tag, and a rule for copies; 304 when the reader has them already (RFC 9110, section 13.1.2).
-pub(crate) fn bytes(request: &HeaderMap, content_type: &'static str, caching: Caching, body: Vec<u8>) -> Response {
+/// They keep their share of the budget until they are sent.
+pub(crate) fn bytes(
+    request: &HeaderMap,
+    content_type: &'static str,
+    caching: Caching,
+    body: Vec<u8>,
+    mut share: Share,
+) -> Response {
     let tag = entity_tag(&body);
     let unchanged =
         request.get_all(header::IF_NONE_MATCH).iter().any(|value| matches(value.as_bytes(), tag.as_bytes()));
     let mut response = if unchanged {
         StatusCode::NOT_MODIFIED.into_response()
+    } else if share.covers(body.capacity()) {
+        ([(header::CONTENT_TYPE, content_type)], share.hold(body)).into_response()
     } else {
-        ([(header::CONTENT_TYPE, content_type)], Bytes::from(body)).into_response()
+        return busy();
     };
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static(caching.header()));
     if let Ok(tag) = HeaderValue::try_from(tag) {
         response.headers_mut().insert(header::ETAG, tag);
     }
     response
+}
+
+/// Too many large answers are under way.
+pub(crate) fn busy() -> Response {
+    let retry = [(header::RETRY_AFTER, HeaderValue::from_static("5"))];
+    (retry, refusal(StatusCode::SERVICE_UNAVAILABLE)).into_response()
 }
 
 fn entity_tag(body: &[u8]) -> String {
@@ -110,6 +125,15 @@ fn entity_tag(body: &[u8]) -> String {
 fn matches(value: &[u8], tag: &[u8]) -> bool {
     value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).any(|candidate| {
         candidate == b"*" || candidate == tag || candidate.strip_prefix(b"W/").is_some_and(|weak| weak == tag)
+    })
+}
+
+/// Makes an answer on a thread for work that takes a while: figures of ten thousand probes are megabytes of text, and the
+/// threads that serve connections also ask the probes, on time.
+pub(crate) async fn off_the_way(make: impl FnOnce() -> Response + Send + 'static) -> Response {
+    tokio::task::spawn_blocking(make).await.unwrap_or_else(|error| {
+        tracing::error!(%error, "an answer can't be made");
+        refusal(StatusCode::INTERNAL_SERVER_ERROR)
     })
 }
 

@@ -24,7 +24,7 @@ use store::{Entry, Fault, Head, Payload, Retained, StorageHealth, StoreError};
 use tokio::sync::watch;
 use tower::ServiceExt as _;
 
-use crate::{Board, Identity, Policy, ProbeStanding, Published, State};
+use crate::{Board, Budget, Identity, Phases, Policy, ProbeStanding, Published, State};
 
 /// When all tests happen.
 pub(crate) const NOW: Time = Time::from_secs(1_795_388_400);
@@ -142,7 +142,7 @@ impl Fixture {
         let key = log.keys[0].vkey();
         let published = published(&log, log.entries.len());
         let identity = Identity::new(&key, "https://trust.shop.example".to_owned(), log.tlog_policy().to_text());
-        let policy = watch::Sender::new(Arc::new(Policy { applied: Some(applied), publish: true }));
+        let policy = watch::Sender::new(Arc::new(Policy { applied: Some(Arc::new(applied)), publish: true }));
         let board = watch::Sender::new(Arc::new(board));
         let published = watch::Sender::new(Some(Arc::new(published)));
         let identity = watch::Sender::new(Arc::new(identity));
@@ -159,6 +159,7 @@ impl Fixture {
             published: published.subscribe(),
             identity: identity.subscribe(),
             clock: Arc::new(Stopped),
+            budget: Budget::default(),
             figures: Vec::new(),
         };
         Self { state: Arc::new(state), log, journal, policy, board, published, identity, pings }
@@ -244,14 +245,16 @@ pub(crate) fn applied() -> Applied {
     Applied {
         revision: "fedcba9876543210".to_owned(),
         services: vec![Service { id: "shop".parse().expect("a name"), title: text("La boutique", "The shop") }],
-        probes: vec![Probe {
-            id: "shop-answers".parse().expect("a name"),
-            kind: "http".to_owned(),
-            service: "shop".parse().expect("a name"),
-            every: Span::from_secs(10),
-            observers: vec!["gravelines".parse().expect("a name"), "strasbourg".parse().expect("a name")],
-            agreement: Agreement::Majority,
-        }],
+        probes: [("shop-answers", "http", 10), ("nightly", "heartbeat", 900)]
+            .map(|(id, kind, every)| Probe {
+                id: id.parse().expect("a name"),
+                kind: kind.to_owned(),
+                service: "shop".parse().expect("a name"),
+                every: Span::from_secs(every),
+                observers: vec!["gravelines".parse().expect("a name"), "strasbourg".parse().expect("a name")],
+                agreement: Agreement::Majority,
+            })
+            .to_vec(),
         findings: Vec::new(),
         maintenance: vec![Maintenance {
             services: vec!["shop".parse().expect("a name")],
@@ -316,16 +319,23 @@ pub(crate) fn verdicts(applied: &Applied) -> Vec<Verdict> {
 
 fn standings() -> Vec<ProbeStanding> {
     use event::watch::State::{Down, Up};
-    let row = |observer: &str, state, text: &str| ProbeStanding {
+    let ms = Span::from_millis;
+    let connected = Phases { dns: ms(1), connect: ms(2), tls: ms(5), ..Phases::default() };
+    let row = |observer: &str, state, phases, text: &str| ProbeStanding {
         probe: "shop-answers".parse().expect("a name"),
         observer: observer.parse().expect("a name"),
         state: Some((state, NOW - Span::from_secs(60))),
         at: NOW - Span::from_secs(5),
         took: Span::from_millis(12),
         value: None,
+        phases,
+        certificate_expires: Some(NOW + Span::from_days(8)),
         text: text.to_owned(),
     };
-    vec![row("gravelines", Up, ""), row("strasbourg", Down, "status 502, \"200\" expected\\\n")]
+    vec![
+        row("gravelines", Up, Phases { first_byte: ms(3), body: ms(1), ..connected }, ""),
+        row("strasbourg", Down, connected, "status 502, \"200\" expected\\\n"),
+    ]
 }
 
 /// A clock that stands at [`NOW`].

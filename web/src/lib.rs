@@ -20,6 +20,7 @@
 //! What this crate does not know: how a verdict comes about, who asks the probes, where anything is stored.
 
 mod answer;
+mod budget;
 mod lang;
 mod log;
 pub mod metrics;
@@ -44,10 +45,11 @@ use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::Response;
 
+pub use budget::Budget;
 pub use lang::{Language, Precision};
 pub use serve::{Limits, serve, serve_within};
 pub use state::{
-    Beside, Board, Cosigned, Identity, NotPublishable, Policy, ProbeStanding, Probes, Published, Standing, State,
+    Beside, Board, Cosigned, Identity, NotPublishable, Phases, Policy, ProbeStanding, Probes, Published, Standing, State,
 };
 
 use trust_page::Reader;

@@ -19,6 +19,7 @@ use axum::routing::get;
 
 use crate::answer;
 use crate::state::State;
+use shelf::ShelfError;
 
 pub(crate) fn routes() -> Router<Arc<State>> {
     Router::new().route("/log/{*path}", get(file))
@@ -28,8 +29,9 @@ async fn file(Shared(state): Shared<Arc<State>>, uri: Uri, headers: HeaderMap) -
     // The path as it was sent: every file has one spelling, and none of them needs percent-encoding.
     let path = uri.path().strip_prefix("/log/").unwrap_or_default();
     match shelf::read(&state, path).await {
-        Ok(Some(file)) => answer::bytes(&headers, file.content_type, file.caching, file.bytes),
+        Ok(Some(file)) => answer::bytes(&headers, file.content_type, file.caching, file.bytes, file.share),
         Ok(None) => answer::refusal(StatusCode::NOT_FOUND),
+        Err(ShelfError::Busy) => answer::busy(),
         Err(error) => {
             tracing::error!(%error, path, "a file of the log can't be made");
             answer::refusal(StatusCode::SERVICE_UNAVAILABLE)

@@ -17,6 +17,7 @@ use event::promise::{Outcome, Unit};
 
 pub use text::{Family, Text, Value};
 
+use crate::answer;
 use crate::state::State;
 use crate::status::{self, Reading};
 
@@ -31,7 +32,7 @@ pub(crate) fn routes() -> Router<Arc<State>> {
 }
 
 async fn metrics(Shared(state): Shared<Arc<State>>) -> Response {
-    ([(header::CONTENT_TYPE, Text::CONTENT_TYPE)], expose(&state)).into_response()
+    answer::off_the_way(move || ([(header::CONTENT_TYPE, Text::CONTENT_TYPE)], expose(&state)).into_response()).await
 }
 
 fn expose(state: &State) -> String {
@@ -61,6 +62,8 @@ fn journal(state: &State, text: &mut Text) {
     )
     .sample(&[], health.reserve_ready);
     text.counter("garant_samples_dropped", "", "Samples that were not stored.").sample(&[], health.samples_dropped);
+    text.counter("garant_sample_files_damaged", "", "Files of samples that were damaged and set aside.")
+        .sample(&[], health.sample_files_damaged);
     if let Some(published) = state.published.borrow().as_deref() {
         let age = state.clock.now().since(published.at);
         text.gauge("garant_log_published_entries", "", "Entries below the published checkpoint.")
@@ -126,13 +129,31 @@ fn probes(state: &State, text: &mut Text) {
         let labels = [("probe", row.probe.as_str()), ("observer", row.observer.as_str())];
         family.sample(&labels, Value::Millionths(row.took.micros()));
     }
+    let mut family =
+        text.gauge("garant_probe_phase_seconds", "seconds", "Where the time of the last answer went, by phase.");
+    for row in &standings {
+        for (phase, took) in row.phases.each() {
+            let labels = [("probe", row.probe.as_str()), ("observer", row.observer.as_str()), ("phase", phase)];
+            family.sample(&labels, Value::Millionths(took.micros()));
+        }
+    }
+    let mut family = text.gauge(
+        "garant_probe_certificate_expiry_timestamp_seconds",
+        "seconds",
+        "When the certificate that was shown last expires.",
+    );
+    for row in &standings {
+        let Some(expires) = row.certificate_expires else { continue };
+        let labels = [("probe", row.probe.as_str()), ("observer", row.observer.as_str())];
+        family.sample(&labels, Value::Millionths(expires.micros()));
+    }
     let mut family = text.gauge("garant_probe_asked_timestamp_seconds", "seconds", "When the probe was last asked.");
     for row in &standings {
         let labels = [("probe", row.probe.as_str()), ("observer", row.observer.as_str())];
         family.sample(&labels, Value::Millionths(row.at.micros()));
     }
     let mut family = text.state_set("garant_service_state", "What the observers together say of a service.");
-    for service in status::services(state) {
+    for service in status::services(state, &standings) {
         family.state(&[("service", service.service.as_str())], &Reading::WORDS, Some(service.state.as_str()));
     }
 }

@@ -1,5 +1,6 @@
 //! Signs of life, with the addresses of Healthchecks: `/ping/<uuid>`, `…/start`, `…/fail`, `…/log`, `…/<exit status>`, by
-//! GET, HEAD or POST. A job that reports there needs a new host name and nothing else.
+//! GET, HEAD or POST. A job that reports there needs a new host name and nothing else. `?rid=<uuid>` names a run of the job,
+//! for runs that overlap.
 //!
 //! `200 OK` is said once the ping is recorded, not before: the job may then forget about it. While it can't be recorded the
 //! answer is 503, and `curl --retry`, which the documentation of Healthchecks recommends, comes again.
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Path, State as Shared};
+use axum::extract::{Path, RawQuery, State as Shared};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -32,29 +33,43 @@ const BODY_TIME_MAX: Duration = Duration::from_secs(10);
 pub(crate) fn routes() -> Router<Arc<State>> {
     Router::new()
         .route("/ping/{uuid}", get(plain).post(plain))
+        .route("/ping/{uuid}/", get(plain).post(plain))
         .route("/ping/{uuid}/{action}", get(with_action).post(with_action))
 }
 
-async fn plain(Shared(state): Shared<Arc<State>>, Path(uuid): Path<String>, body: Body) -> Response {
-    take(&state, &uuid, "", body).await
+async fn plain(
+    Shared(state): Shared<Arc<State>>,
+    Path(uuid): Path<String>,
+    RawQuery(query): RawQuery,
+    body: Body,
+) -> Response {
+    take(&state, &uuid, "", query.as_deref(), body).await
 }
 
 async fn with_action(
     Shared(state): Shared<Arc<State>>,
     Path((uuid, action)): Path<(String, String)>,
+    RawQuery(query): RawQuery,
     body: Body,
 ) -> Response {
-    take(&state, &uuid, &action, body).await
+    take(&state, &uuid, &action, query.as_deref(), body).await
 }
 
-async fn take(state: &State, uuid: &str, action: &str, body: Body) -> Response {
+async fn take(state: &State, uuid: &str, action: &str, query: Option<&str>, body: Body) -> Response {
     let at = state.clock.now();
     let (Some(uuid), Some(meaning)) = (canonical(uuid), meaning(action)) else {
         return answer::line(StatusCode::NOT_FOUND, "not found\n");
     };
+    let Ok(run) = run(query) else {
+        return answer::line(StatusCode::BAD_REQUEST, "invalid uuid format: write rid=<uuid>\n");
+    };
+    // A stranger's body is not waited for.
+    if !state.pings.knows(&uuid) {
+        return answer::line(StatusCode::NOT_FOUND, "not found\n");
+    }
     let (body_bytes, whole) = discard(body).await;
     let receipt = match meaning {
-        Meaning::Sign(ping) => state.pings.deliver(Ping { uuid, ping, at, body_bytes }).await,
+        Meaning::Sign(ping) => state.pings.deliver(Ping { uuid, ping, run, at, body_bytes }).await,
         Meaning::Output if state.pings.knows(&uuid) => Receipt::Known,
         Meaning::Output => Receipt::Unknown,
     };
@@ -95,6 +110,15 @@ fn meaning(action: &str) -> Option<Meaning> {
             Err(_beyond_255) => None,
         },
         _ => None,
+    }
+}
+
+/// The run that is named in a query, `rid=<uuid>`, the last one if there are several.
+fn run(query: Option<&str>) -> Result<Option<String>, ()> {
+    let named = query.unwrap_or_default().split('&').filter_map(|pair| pair.strip_prefix("rid=")).next_back();
+    match named {
+        Some(uuid) => canonical(uuid).map(Some).ok_or(()),
+        None => Ok(None),
     }
 }
 

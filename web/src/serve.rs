@@ -7,26 +7,32 @@
 //!
 //! HTTP/1.1 only: TLS and HTTP/2 are the gate's, or a reverse proxy's.
 
-use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
 use tokio::time;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+
+mod crowd;
+mod watched;
+
+use crowd::{Crowd, Place};
+use watched::Watched;
 
 /// The bounds of a listener.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Connections at a time. At the bound, new ones wait in the kernel's queue and are served as others end.
+    /// Connections at a time. At the bound, the one that moved nothing for the longest time is closed for a new one; while
+    /// all have a request that is being worked on, new ones wait.
     pub connections_max: usize,
     /// Of these, how many from one address: an IPv4 address, or the 64 bits of an IPv6 address that are one customer's. At
     /// the bound a new one is closed unanswered, so that one address can't take the room of all others. Addresses of this
@@ -40,7 +46,8 @@ pub struct Limits {
     /// How long a connection is kept. At the bound it is closed after the answer under way.
     pub connection_time_max: Duration,
     /// How long an answer under way may still take when the connection is to end, be it of age or because the server
-    /// stops. At the bound it is cut.
+    /// stops. At the bound it is cut. Shorter than what an engine is given to stop: a reader who takes no more must not make
+    /// an ordinary stop look like a failure.
     pub closing_time_max: Duration,
 }
 
@@ -52,7 +59,7 @@ impl Default for Limits {
             header_time_max: Duration::from_secs(10),
             header_bytes_max: 16 * 1024,
             connection_time_max: Duration::from_mins(5),
-            closing_time_max: Duration::from_secs(5),
+            closing_time_max: Duration::from_secs(3),
         }
     }
 }
@@ -60,25 +67,26 @@ impl Default for Limits {
 /// How long accepting pauses after the system refused a connection for want of files or memory.
 const REFUSED_PAUSE: Duration = Duration::from_millis(200);
 
-/// Serves the router until `stop`, then lets answers under way end, within [`Limits::closing_time_max`].
+/// How often somebody is asked again to make room for who waits: a connection that worked a moment ago may be idle now.
+const ROOM_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves the router until `stop`, then lets answers under way end, within [`Limits::closing_time_max`]. Dropped before that,
+/// it takes its connections along.
 pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
     serve_within(listener, router, stop, Limits::default()).await;
 }
 
 /// As [`serve`], within other limits.
 pub async fn serve_within(listener: TcpListener, router: Router, stop: CancellationToken, limits: Limits) {
-    let connections = TaskTracker::new();
+    // Ends its tasks when it is dropped: an engine that is started anew must not leave connections that nobody counts.
+    let mut connections = JoinSet::new();
     let room = Arc::new(Semaphore::new(limits.connections_max));
     let crowd = Crowd::default();
     loop {
-        let accepted = async {
-            // The semaphore is never closed.
-            let permit = Arc::clone(&room).acquire_owned().await;
-            (permit, listener.accept().await)
-        };
-        let (permit, accepted) = tokio::select! {
+        let accepted = tokio::select! {
             () = stop.cancelled() => break,
-            accepted = accepted => accepted,
+            Some(_ended) = connections.join_next() => continue,
+            accepted = listener.accept() => accepted,
         };
         match accepted {
             Ok((stream, peer)) => {
@@ -86,10 +94,14 @@ pub async fn serve_within(listener: TcpListener, router: Router, stop: Cancellat
                     tracing::debug!("one address has too many connections: closed");
                     continue;
                 };
-                let connection = connection(stream, router.clone(), stop.clone(), limits);
+                let permit = tokio::select! {
+                    () = stop.cancelled() => break,
+                    permit = find_room(&room, &crowd, &place) => permit,
+                };
+                let connection = connection(stream, router.clone(), place, stop.clone(), limits);
                 connections.spawn(async move {
                     connection.await;
-                    drop((permit, place));
+                    drop(permit);
                 });
             }
             Err(error) if is_of_one_connection(&error) => {}
@@ -100,57 +112,21 @@ pub async fn serve_within(listener: TcpListener, router: Router, stop: Cancellat
         }
     }
     drop(listener);
-    connections.close();
-    connections.wait().await;
+    while connections.join_next().await.is_some() {}
 }
 
-/// How many connections each address has.
-#[derive(Clone, Default)]
-struct Crowd(Arc<Mutex<HashMap<IpAddr, u32>>>);
-
-/// A place of one address, given back when it is dropped.
-struct Place {
-    crowd: Crowd,
-    address: IpAddr,
-}
-
-impl Crowd {
-    /// `None` when the address has `max` places already.
-    fn enter(&self, peer: IpAddr, max: u32) -> Option<Place> {
-        let address = whose(peer);
-        let mut places = self.lock();
-        let count = places.entry(address).or_default();
-        // An address that got no place has one already, so nothing is left behind here.
-        if *count >= max && !address.is_loopback() {
-            return None;
+/// Waits until there is room for this connection, and has others make it.
+async fn find_room(room: &Arc<Semaphore>, crowd: &Crowd, newcomer: &Place) -> Option<OwnedSemaphorePermit> {
+    if let Ok(permit) = Arc::clone(room).try_acquire_owned() {
+        return Some(permit);
+    }
+    let mut freed = pin!(Arc::clone(room).acquire_owned());
+    loop {
+        crowd.make_room(newcomer);
+        if let Ok(permit) = time::timeout(ROOM_PAUSE, freed.as_mut()).await {
+            // The semaphore is never closed.
+            return permit.ok();
         }
-        *count += 1;
-        Some(Place { crowd: self.clone(), address })
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, u32>> {
-        // Nothing that can panic runs under this lock.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut places = self.crowd.lock();
-        if let Some(count) = places.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                places.remove(&self.address);
-            }
-        }
-    }
-}
-
-/// The part of an address that stands for one customer of a provider (RFC 6177: a /64 at the least).
-fn whose(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) if !address.is_loopback() => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
-        other => other,
     }
 }
 
@@ -160,11 +136,23 @@ fn is_of_one_connection(error: &std::io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
-async fn connection(stream: TcpStream, router: Router, stop: CancellationToken, limits: Limits) {
+async fn connection(stream: TcpStream, router: Router, place: Place, stop: CancellationToken, limits: Limits) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY can't be set");
     }
-    let service = TowerToHyperService::new(router);
+    let leave = place.leave.clone();
+    let place = Arc::new(place);
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(|request| {
+        let place = Arc::clone(&place);
+        place.works();
+        let answering = router.call(request);
+        async move {
+            let answer = answering.await;
+            place.moves();
+            answer.map(|answer| answer.map(|body| Watched::new(body, place)))
+        }
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_time_max)
@@ -174,6 +162,10 @@ async fn connection(stream: TcpStream, router: Router, stop: CancellationToken, 
     let mut connection = pin!(connection);
     tokio::select! {
         ended = connection.as_mut() => return log_end(ended),
+        () = leave.cancelled() => {
+            tracing::debug!("a connection was closed: it moved nothing, and somebody else wanted its place");
+            return;
+        }
         () = stop.cancelled() => {}
         () = time::sleep(limits.connection_time_max) => {}
     }

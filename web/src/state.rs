@@ -19,6 +19,7 @@ use journal::note::VerifierKey;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use crate::budget::Budget;
 use crate::metrics;
 
 /// Everything the routers need. Shared by all of them.
@@ -41,6 +42,8 @@ pub struct State {
     pub identity: watch::Receiver<Arc<Identity>>,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
+    /// How much memory the answers of all listeners may take together.
+    pub budget: Budget,
     /// Figures that only their owners know, for `/metrics`.
     pub figures: Vec<Arc<dyn metrics::Source>>,
 }
@@ -49,7 +52,7 @@ pub struct State {
 #[derive(Clone, Default, Debug)]
 pub struct Policy {
     /// Its public form; `None` until a first policy was applied.
-    pub applied: Option<Applied>,
+    pub applied: Option<Arc<Applied>>,
     /// Whether the public may see anything.
     pub publish: bool,
 }
@@ -186,8 +189,37 @@ pub struct ProbeStanding {
     pub took: Span,
     /// Its figure, in the unit of its kind.
     pub value: Option<i64>,
+    /// Where the time went.
+    pub phases: Phases,
+    /// When the certificate that was shown expires, over TLS.
+    pub certificate_expires: Option<Time>,
     /// What it said, in words; empty while all is well.
     pub text: String,
+}
+
+/// Where the time of an answer went; nothing for what it did not go through.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, Debug)]
+pub struct Phases {
+    /// Resolving the name.
+    pub dns: Span,
+    /// Opening the TCP connection.
+    pub connect: Span,
+    /// The TLS handshake.
+    pub tls: Span,
+    /// From the connection being ready to the head of the answer.
+    pub first_byte: Span,
+    /// From the head of the answer to its end.
+    pub body: Span,
+}
+
+impl Phases {
+    /// Those that it went through, each with its word.
+    pub fn each(&self) -> impl Iterator<Item = (&'static str, Span)> {
+        let Self { dns, connect, tls, first_byte, body } = *self;
+        [("dns", dns), ("connect", connect), ("tls", tls), ("first_byte", first_byte), ("body", body)]
+            .into_iter()
+            .filter(|(_, span)| *span > Span::ZERO)
+    }
 }
 
 /// Verdicts in effect: the latest journaled one of each objective.

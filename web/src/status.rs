@@ -2,6 +2,8 @@
 //!
 //! The structs are the contract: the command deserialises what this module serialises. Keys are added, never changed.
 
+use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::Arc;
 
 use axum::Router;
@@ -11,11 +13,11 @@ use axum::response::Response;
 use axum::routing::get;
 use event::policy::{Agreement, Applied, Probe, Text};
 use event::promise::{Figure, Outcome, Reason};
-use event::{Interval, PromiseId, ServiceId, Span, Time};
+use event::{Interval, ObserverId, ProbeId, PromiseId, ServiceId, Span, Time};
 use serde::{Deserialize, Serialize};
 
 use crate::answer;
-use crate::state::{ProbeStanding, State};
+use crate::state::{Phases, ProbeStanding, State};
 
 /// How long beyond three turns a standing may be old before it says nothing.
 const STALE_AFTER: Span = Span::from_secs(60);
@@ -35,6 +37,9 @@ pub struct Status {
     pub journal: JournalStatus,
     /// Services, in the order of the policy.
     pub services: Vec<ServiceStatus>,
+    /// What each observer says of each probe, by probe and observer.
+    #[serde(default)]
+    pub probes: Vec<ProbeStatus>,
     /// Promises, in the order of the policy.
     pub promises: Vec<PromiseStatus>,
     /// Engines.
@@ -71,6 +76,27 @@ pub struct ServiceStatus {
     pub since: Option<Time>,
     /// What observers that see trouble say, each once.
     pub details: Vec<String>,
+}
+
+/// What one observer says of one probe.
+#[derive(Clone, Serialize, Deserialize, Debug)]
+pub struct ProbeStatus {
+    /// Which one.
+    pub probe: ProbeId,
+    /// Who says so.
+    pub observer: ObserverId,
+    /// What it says.
+    pub state: Reading,
+    /// Since when.
+    pub since: Option<Time>,
+    /// When it was last asked.
+    pub at: Time,
+    /// How long the answer took.
+    pub took: Span,
+    /// Where that time went.
+    pub phases: Phases,
+    /// When the certificate that was shown expires.
+    pub certificate_expires: Option<Time>,
 }
 
 /// A promise.
@@ -166,7 +192,7 @@ pub(crate) fn routes() -> Router<Arc<State>> {
 }
 
 async fn status(Shared(state): Shared<Arc<State>>) -> Response {
-    answer::json(StatusCode::OK, &of(&state))
+    answer::off_the_way(move || answer::json(StatusCode::OK, &of(&state))).await
 }
 
 /// The status now.
@@ -174,6 +200,7 @@ fn of(state: &State) -> Status {
     let policy = Arc::clone(&state.policy.borrow());
     let published = state.published.borrow().clone();
     let health = state.journal.health();
+    let standings = (state.probes)();
     Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         at: state.clock.now(),
@@ -187,10 +214,17 @@ fn of(state: &State) -> Status {
             witnesses: published.iter().flat_map(|p| &p.cosignatures).map(|c| c.witness.clone()).collect(),
             fault: health.fault.map(|fault| fault.reason),
         },
-        services: services(state),
+        services: services(state, &standings),
+        probes: standings.into_iter().map(probe).collect(),
         promises: policy.applied.as_ref().map(|applied| promises(state, applied)).unwrap_or_default(),
         engines: engines(state),
     }
+}
+
+fn probe(row: ProbeStanding) -> ProbeStatus {
+    let ProbeStanding { probe, observer, state, at, took, phases, certificate_expires, value: _, text: _ } = row;
+    let (since, state) = (state.map(|(_, since)| since), Reading::of(state.map(|(state, _)| state)));
+    ProbeStatus { probe, observer, state, since, at, took, phases, certificate_expires }
 }
 
 fn promises(state: &State, applied: &Applied) -> Vec<PromiseStatus> {
@@ -219,17 +253,19 @@ fn promises(state: &State, applied: &Applied) -> Vec<PromiseStatus> {
 
 /// What the observers say of each service together: of a probe as its agreement says, of a service what is worst of its
 /// probes. The same rule as in verdicts, but of this instant, and without a memory.
-pub(crate) fn services(state: &State) -> Vec<ServiceStatus> {
+pub(crate) fn services(state: &State, standings: &[ProbeStanding]) -> Vec<ServiceStatus> {
     let policy = Arc::clone(&state.policy.borrow());
     let Some(applied) = policy.applied.as_ref() else { return Vec::new() };
     let now = state.clock.now();
-    let standings = (state.probes)();
+    let standings = grouped(standings, |row| &row.probe);
+    let probes = grouped(&applied.probes, |probe| &probe.service);
     let service = |service: &event::policy::Service| {
-        let probes = applied.probes.iter().filter(|probe| probe.service == service.id);
+        let probes = probes.get(&service.id).map(Vec::as_slice).unwrap_or_default();
         let seen: Vec<(Reading, Vec<&ProbeStanding>)> = probes
+            .iter()
             .map(|probe| {
-                let fresh: Vec<_> =
-                    standings.iter().filter(|row| row.probe == probe.id && is_fresh(probe, row, now)).collect();
+                let rows = standings.get(&probe.id).map(Vec::as_slice).unwrap_or_default();
+                let fresh: Vec<_> = rows.iter().copied().filter(|row| is_fresh(probe, row, now)).collect();
                 (agreed(probe.agreement, &fresh), fresh)
             })
             .collect();
@@ -248,6 +284,15 @@ pub(crate) fn services(state: &State) -> Vec<ServiceStatus> {
         }
     };
     applied.services.iter().map(service).collect()
+}
+
+/// The rows of each key, in their order: a policy may have ten thousand probes, and nothing is looked for twice.
+fn grouped<T, K: Eq + Hash>(rows: &[T], key: impl Fn(&T) -> &K) -> HashMap<&K, Vec<&T>> {
+    let mut groups: HashMap<&K, Vec<&T>> = HashMap::new();
+    for row in rows {
+        groups.entry(key(row)).or_default().push(row);
+    }
+    groups
 }
 
 fn is_fresh(probe: &Probe, row: &ProbeStanding, now: Time) -> bool {

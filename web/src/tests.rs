@@ -102,7 +102,7 @@ async fn other_methods_are_named_and_refused() {
             let answer = ask(fixture.team(), method.clone(), path, &[], Body::from("x")).await;
             assert_eq!(answer.status, StatusCode::METHOD_NOT_ALLOWED, "{method} {path}");
             assert_eq!(answer.header("allow"), allowed, "{method} {path}");
-            assert!(answer.text().contains("Méthode non admise") && answer.text().contains("Method not allowed"));
+            assert!(answer.text().contains("Méthode non autorisée") && answer.text().contains("Method not allowed"));
         }
     }
     let ping = ask(fixture.team(), Method::PUT, &format!("/ping/{UUID}"), &[], Body::empty()).await;

@@ -67,7 +67,8 @@ fn answer_with(state: &State, language: Language, reader: Reader, request: &Head
     };
     match view::TrustPage::new(state, language).render() {
         Ok(html) => {
-            let mut response = answer::bytes(request, "text/html; charset=utf-8", caching, html.into_bytes());
+            let mut response =
+                answer::bytes(request, "text/html; charset=utf-8", caching, html.into_bytes(), state.budget.share());
             response.headers_mut().insert(header::CONTENT_LANGUAGE, HeaderValue::from_static(language.code()));
             response
         }

@@ -1,43 +1,60 @@
-//! The endpoint of `garant witness`: `POST /add-checkpoint` (C2SP tlog-witness).
+//! The endpoints of `garant witness`: `POST /add-checkpoint`, and for monitors `GET /<SHA-256 of the origin>/checkpoint`
+//! (C2SP tlog-witness).
 //!
 //! A witness is worth something only if it never forgets: one that cosigned 700 entries and answers after a crash as if it
 //! had seen 500 helps a log to fork. So the new state is persisted *before* the cosignature is sent, requests are taken one
 //! at a time (one file holds all logs, and a cosignature takes microseconds), and when the state can't be persisted the
 //! answer is 503 and nothing changed.
+//!
+//! Nobody is asked who he is, so everything that a stranger can send is cheap: one signature is checked, and a checkpoint
+//! that is known already is cosigned again without a write. What costs a write, a step forward, only the log itself can
+//! ask for, at the pace of [`STEP_EVERY`].
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::{self, Body};
-use axum::extract::State as Shared;
+use axum::extract::{Path, State as Shared};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
-use event::Clock;
+use axum::routing::{get, post};
+use event::{Clock, Monotonic, Span};
 use journal::note::SigningKey;
-use journal::witness::{self, REQUEST_BYTES_MAX, Refusal};
+use journal::witness::{self, Fork, REQUEST_BYTES_MAX, Refusal};
 use tokio::sync::Mutex;
 
 use crate::answer;
 
 /// How long the body of a request may take. At the bound it is refused.
 const BODY_TIME_MAX: Duration = Duration::from_secs(10);
+/// How often a log may go a step forward. Each is a write to the disk that all logs wait for.
+const STEP_EVERY: Span = Span::from_secs(1);
+/// How many steps may be taken at once after a quiet time. At the bound the answer is 429.
+const STEPS_AT_ONCE: i64 = 16;
 
 /// Where a witness keeps what it knows.
 pub trait Persist: Send + Sync {
     /// Replaces the state, whole or not at all, and returns once it survives a power loss. May block.
     fn persist(&self, state: &witness::State) -> io::Result<()>;
 
-    /// Keeps a request that shows a log signing two histories: the witness's evidence against it.
-    fn accuse(&self, request: &str, refusal: &Refusal) -> io::Result<()>;
+    /// Keeps the proof that a log signed two histories, within a bound of the keeper's own. May block.
+    fn accuse(&self, fork: &Fork) -> io::Result<()>;
+}
+
+/// What all requests share.
+struct Known {
+    state: witness::State,
+    /// Until when the steps of each log are used up. Of logs in the state only, so as many as there.
+    used_until: BTreeMap<String, Monotonic>,
 }
 
 /// A witness.
 pub struct Witness {
     key: SigningKey,
-    state: Mutex<witness::State>,
+    known: Mutex<Known>,
     keeper: Arc<dyn Persist>,
     clock: Arc<dyn Clock>,
 }
@@ -45,13 +62,43 @@ pub struct Witness {
 impl Witness {
     /// A witness that continues from `state`, as `keeper` last kept it.
     pub fn new(key: SigningKey, state: witness::State, keeper: Arc<dyn Persist>, clock: Arc<dyn Clock>) -> Self {
-        Self { key, state: Mutex::new(state), keeper, clock }
+        let known = Mutex::new(Known { state, used_until: BTreeMap::new() });
+        Self { key, known, keeper, clock }
     }
 }
 
 /// The router of a witness.
 pub fn router(witness: Arc<Witness>) -> Router {
-    answer::finish(Router::new().route("/add-checkpoint", post(add_checkpoint)).with_state(witness))
+    let routes = Router::new()
+        .route("/add-checkpoint", post(add_checkpoint))
+        .route("/{origin_hash}/checkpoint", get(latest))
+        .with_state(witness);
+    answer::finish(routes)
+}
+
+/// The latest checkpoint that was cosigned, for whoever compares what the log shows to others.
+async fn latest(Shared(witness): Shared<Arc<Witness>>, Path(origin_hash): Path<String>) -> Response {
+    let known = witness.known.lock().await;
+    match known.state.checkpoint_at(&format!("{origin_hash}/checkpoint")) {
+        Some(note) => ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], note.to_owned()).into_response(),
+        None => answer::line(StatusCode::NOT_FOUND, "no checkpoint of such a log was cosigned here\n"),
+    }
+}
+
+impl Known {
+    /// Takes one step of the log that is ahead in `next`; `false` when it has none left. Nothing is used up by a log that
+    /// does not move.
+    fn step(&mut self, next: &witness::State, now: Monotonic) -> bool {
+        let moved = next.logs.iter().find(|(origin, log)| self.state.logs.get(*origin) != Some(log));
+        let Some((origin, _)) = moved else { return true };
+        let used_until = self.used_until.entry(origin.clone()).or_insert(now);
+        let from = (*used_until).max(now);
+        if from.since(now) >= Span::from_micros(STEP_EVERY.micros() * STEPS_AT_ONCE) {
+            return false;
+        }
+        *used_until = Monotonic(from.0 + STEP_EVERY.micros());
+        true
+    }
 }
 
 async fn add_checkpoint(Shared(witness): Shared<Arc<Witness>>, body: Body) -> Response {
@@ -70,21 +117,28 @@ async fn add_checkpoint(Shared(witness): Shared<Arc<Witness>>, body: Body) -> Re
 }
 
 async fn grant(witness: &Witness, request: String) -> Response {
-    let mut state = witness.state.lock().await;
-    let mut next = state.clone();
+    let mut known = witness.known.lock().await;
+    let mut next = known.state.clone();
     let cosignature = match witness::add_checkpoint(&mut next, &witness.key, &request, witness.clock.now()) {
         Ok(cosignature) => cosignature,
         Err(refusal) => {
-            drop(state);
-            return refuse(witness, request, refusal).await;
+            drop(known);
+            return refuse(witness, refusal).await;
         }
     };
+    let granted = ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], cosignature).into_response();
+    if next == known.state {
+        return granted;
+    }
+    if !known.step(&next, witness.clock.monotonic()) {
+        return answer::line(StatusCode::TOO_MANY_REQUESTS, "this log moves too fast: ask once a second at most\n");
+    }
     let keeper = Arc::clone(&witness.keeper);
     let to_keep = next.clone();
     match tokio::task::spawn_blocking(move || keeper.persist(&to_keep)).await {
         Ok(Ok(())) => {
-            *state = next;
-            ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], cosignature).into_response()
+            known.state = next;
+            granted
         }
         Ok(Err(error)) => {
             tracing::error!(%error, "the state can't be persisted; nothing was cosigned");
@@ -97,15 +151,18 @@ async fn grant(witness: &Witness, request: String) -> Response {
     }
 }
 
-async fn refuse(witness: &Witness, request: String, refusal: Refusal) -> Response {
-    if refusal.misbehaviour {
-        tracing::error!(%refusal, "a log signed two histories; the request is kept as evidence");
+async fn refuse(witness: &Witness, refusal: Refusal) -> Response {
+    if let Some(fork) = refusal.fork {
+        tracing::error!(log = fork.origin, "a log signed two histories; both checkpoints are kept as evidence");
         let keeper = Arc::clone(&witness.keeper);
-        let accused = refusal.clone();
-        let kept = tokio::task::spawn_blocking(move || keeper.accuse(&request, &accused)).await;
-        if let Ok(Err(error)) = kept {
-            tracing::error!(%error, "the evidence can't be kept");
+        match tokio::task::spawn_blocking(move || keeper.accuse(&fork)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "the evidence can't be kept"),
+            Err(error) => tracing::error!(%error, "keeping the evidence failed"),
         }
+    } else if refusal.status == 422 {
+        // Anybody can send a checkpoint with a proof of something else: worth a look, and no more.
+        tracing::warn!(reason = refusal.body.trim_end(), "a checkpoint was not cosigned");
     }
     let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::BAD_REQUEST);
     (status, [(header::CONTENT_TYPE, refusal.content_type)], refusal.body).into_response()

@@ -154,7 +154,7 @@ pub struct Declared {
     /// An answer that takes longer than this is degraded.
     pub slower_than: Option<Span>,
     /// Who asks.
-    pub observers: Vec<ObserverId>,
+    pub observers: Arc<[ObserverId]>,
     /// When it counts as down.
     pub agreement: Agreement,
     /// Two declarations with the same value say the same.
@@ -165,16 +165,16 @@ pub struct Declared {
 
 impl Declared {
     /// Makes a probe of its settings, to be seen by `all` observers unless it says otherwise.
-    pub fn new<S: Settings>(kind: &'static str, settings: S, all: &[ObserverId]) -> Self {
+    pub fn new<S: Settings>(kind: &'static str, settings: S, all: &Arc<[ObserverId]>) -> Self {
         // All settings, as they are written: a probe whose settings print alike asks alike.
         let mut hasher = DefaultHasher::new();
         (kind, format!("{settings:?}")).hash(&mut hasher);
         let asked_every = settings.asked_every();
         let Common { id, service, every, timeout, slower_than, from, agreement, here } = settings.common().clone();
         let observers = match (from.is_empty(), here) {
-            (false, _) => from,
-            (true, false) => all.to_vec(),
-            (true, true) => all.first().cloned().into_iter().collect(),
+            (false, _) => from.into(),
+            (true, false) => Arc::clone(all),
+            (true, true) => all.iter().take(1).cloned().collect(),
         };
         let spec = hasher.finish();
         let probe = settings.into_probe();
@@ -198,7 +198,7 @@ pub struct Config {
     /// What each of them can reach while its own way out works; nothing for one that was given no canary.
     pub canaries: BTreeMap<ObserverId, Arc<Canary>>,
     /// Probes.
-    pub probes: Vec<Declared>,
+    pub probes: Vec<Arc<Declared>>,
     /// How much at once.
     pub options: Options,
 }
@@ -207,13 +207,13 @@ impl Config {
     /// Takes its tables out of the document; mistakes stay there. `declared` are the observers of the policy.
     pub fn read(document: &mut Document, declared: &[policy::Observer]) -> Self {
         let options = document.table("watch").unwrap_or_default();
-        let observers: Vec<ObserverId> = declared.iter().map(|observer| observer.id.clone()).collect();
-        let probes = KINDS.iter().flat_map(|kind| (kind.read)(document, &observers)).collect();
+        let observers: Arc<[ObserverId]> = declared.iter().map(|observer| observer.id.clone()).collect();
+        let probes = KINDS.iter().flat_map(|kind| (kind.read)(document, &observers)).map(Arc::new).collect();
         let canaries = declared
             .iter()
             .filter_map(|observer| Some((observer.id.clone(), Arc::new(Canary::new(&observer.canaries)?))))
             .collect();
-        Self { revision: String::new(), observers, canaries, probes, options }
+        Self { revision: String::new(), observers: observers.to_vec(), canaries, probes, options }
     }
 
     /// The same under the revision that it is part of.
@@ -231,12 +231,12 @@ impl Config {
 
     /// The probes as everybody may know them.
     pub fn public_probes(&self) -> Vec<event::policy::Probe> {
-        let public = |declared: &Declared| event::policy::Probe {
+        let public = |declared: &Arc<Declared>| event::policy::Probe {
             id: declared.id.clone(),
             kind: declared.kind.to_owned(),
             service: declared.service.clone(),
             every: declared.every,
-            observers: declared.observers.clone(),
+            observers: declared.observers.to_vec(),
             agreement: declared.agreement,
         };
         self.probes.iter().map(public).collect()
@@ -255,7 +255,7 @@ impl Config {
 
     /// Where heartbeats arrive.
     pub(crate) fn heartbeats(&self) -> HashMap<String, ProbeId> {
-        let heartbeat = |declared: &Declared| {
+        let heartbeat = |declared: &Arc<Declared>| {
             declared.probe.heartbeat().map(|heartbeat| (heartbeat.uuid().to_string(), declared.id.clone()))
         };
         self.probes.iter().filter_map(heartbeat).collect()

@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_waits_for_what_was_asked_in_it() {
+    fn a_sheet_waits_for_what_was_asked_in_it() {
         let mut book = book(1, 60);
         sample(&mut book, 0, 0);
         book.asked(LaneId(0), at(59));
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_over_midnight_is_split_between_pages() {
+    fn a_gap_over_midnight_is_split_between_sheets() {
         let mut book = book(1, 10);
         sample(&mut book, 0, 0);
         // The next sample starts in the second minute, before the first sheet is turned.
@@ -291,7 +291,7 @@ mod tests {
 
     /// A suspension leaves no record, and an unconfirmed failure before it leaves a gap.
     #[test]
-    fn closing_ends_the_page_and_leaves_the_rest_unproven() {
+    fn closing_ends_the_sheet_and_leaves_the_rest_unproven() {
         let mut book = book(1, 10);
         sample(&mut book, 0, 0);
         book.asked(LaneId(0), at(10));
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn a_revision_starts_its_own_page() {
+    fn a_revision_starts_its_own_sheet() {
         let mut book = book(1, 10);
         sample(&mut book, 0, 0);
         assert_eq!(book.close(at(5)).pop().map(|c| c.revision), Some("r1".to_owned()));

@@ -37,9 +37,25 @@ pub(crate) struct Letter {
     pub(crate) ping: Option<(Delivery, Memory)>,
 }
 
+/// What the queue holds.
+enum Mail {
+    Letter(Box<Letter>),
+    /// To be kept as it is: what heartbeats have said was labelled anew.
+    Memory(Memory),
+}
+
+impl Mail {
+    fn letter(&self) -> Option<&Letter> {
+        match self {
+            Self::Letter(letter) => Some(letter),
+            Self::Memory(_) => None,
+        }
+    }
+}
+
 /// The queue and its task, which ends with this.
 pub(crate) struct Journaling {
-    queue: mpsc::Sender<Letter>,
+    queue: mpsc::Sender<Mail>,
     task: JoinSet<()>,
     dropping: bool,
 }
@@ -47,18 +63,27 @@ pub(crate) struct Journaling {
 impl Journaling {
     /// Starts the task.
     pub(crate) fn start(recorder: Recorder, projections: Arc<dyn store::Projections>) -> Self {
-        let (queue, letters) = mpsc::channel(QUEUE_MAX);
+        let (queue, mail) = mpsc::channel(QUEUE_MAX);
         let mut task = JoinSet::new();
-        task.spawn(empty(letters, recorder, projections));
+        task.spawn(empty(mail, recorder, projections));
         Self { queue, task, dropping: false }
     }
 
     /// Puts an entry into the queue, or drops it.
     pub(crate) fn send(&mut self, letter: Letter) {
+        self.put(Mail::Letter(Box::new(letter)));
+    }
+
+    /// Keeps what heartbeats have said. One that finds no room is made up for by the next ping.
+    pub(crate) fn keep(&mut self, memory: Memory) {
+        self.put(Mail::Memory(memory));
+    }
+
+    fn put(&mut self, mail: Mail) {
         if self.dropping {
             return;
         }
-        if self.queue.try_send(letter).is_err() {
+        if self.queue.try_send(mail).is_err() {
             tracing::error!(waiting = QUEUE_MAX, "the journal is too slow: entries of the watch are dropped");
             self.dropping = true;
         }
@@ -81,22 +106,29 @@ impl Journaling {
     }
 }
 
-async fn empty(mut letters: mpsc::Receiver<Letter>, own: Recorder, projections: Arc<dyn store::Projections>) {
+async fn empty(mut mail: mpsc::Receiver<Mail>, own: Recorder, projections: Arc<dyn store::Projections>) {
     let mut recorders: BTreeMap<ObserverId, Recorder> = BTreeMap::new();
     let mut batch = Vec::new();
-    while letters.recv_many(&mut batch, BATCH_MAX).await > 0 {
-        for letter in &batch {
+    while mail.recv_many(&mut batch, BATCH_MAX).await > 0 {
+        for letter in batch.iter().filter_map(Mail::letter) {
             recorders.entry(letter.observer.clone()).or_insert_with_key(|observer| own.for_observer(observer.clone()));
         }
-        let records = batch.iter().filter_map(|letter| {
+        let records = batch.iter().filter_map(Mail::letter).filter_map(|letter| {
             let recorder = recorders.get(&letter.observer)?;
             Some(record(recorder, letter))
         });
-        let outcomes = in_order(records.collect()).await;
+        let mut outcomes = in_order(records.collect()).await.into_iter();
         let mut memory = None;
-        for (letter, outcome) in batch.drain(..).zip(outcomes) {
-            match outcome {
-                Ok(recorded) => {
+        for mail in batch.drain(..) {
+            let letter = match mail {
+                Mail::Letter(letter) => letter,
+                Mail::Memory(newer) => {
+                    memory = Some(newer);
+                    continue;
+                }
+            };
+            match outcomes.next() {
+                Some(Ok(recorded)) => {
                     if let Some((delivery, newer)) = letter.ping {
                         memory = Some(newer);
                         // What merely waits for the journal is not recorded: the job is told to try again.
@@ -105,7 +137,11 @@ async fn empty(mut letters: mpsc::Receiver<Letter>, own: Recorder, projections: 
                         }
                     }
                 }
-                Err(error) => tracing::error!(%error, observer = %letter.observer, "an entry of the watch is lost"),
+                Some(Err(error)) => {
+                    tracing::error!(%error, observer = %letter.observer, "an entry of the watch is lost")
+                }
+                // Each letter has its outcome.
+                None => {}
             }
         }
         if let Some(memory) = memory {
@@ -167,6 +203,7 @@ mod tests {
                 })
             })
             .collect();
+        #[expect(clippy::disallowed_methods, reason = "the paused clock of tokio is the clock of this test")]
         let before = tokio::time::Instant::now();
         assert_eq!(in_order(futures).await, (0..10).collect::<Vec<_>>());
         assert_eq!(before.elapsed(), Duration::from_millis(100), "all at once");

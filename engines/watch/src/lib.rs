@@ -32,45 +32,10 @@ mod schedule;
 pub mod source;
 mod uplink;
 
-use event::ObserverId;
-use policy::{Document, SectionDoc};
-
 pub use config::{Common, Config, Declared, Options};
-pub use figures::{Counts, Figures, Standing};
+pub use figures::{Counts, Expiry, Figures, Phases, Standing};
 pub use run::Watch;
-
-use source::{dns, heartbeat, host, http, tcp, tls};
+pub use source::{KINDS, Kind};
 
 /// The name of the engine.
 pub const NAME: &str = "watch";
-
-/// A kind of probe: where the policy declares it, and who reads it there.
-pub struct Kind {
-    /// `http`, as in `[[probe.http]]` and in the public policy.
-    pub name: &'static str,
-    pub(crate) read: fn(&mut Document, &[ObserverId]) -> Vec<Declared>,
-    pub(crate) reference: fn() -> SectionDoc,
-}
-
-macro_rules! kind {
-    ($name:literal, $settings:ty) => {
-        Kind {
-            name: $name,
-            read: |document, observers| {
-                let settings = document.tables::<$settings>(concat!("probe.", $name));
-                settings.into_iter().map(|settings| Declared::new($name, settings, observers)).collect()
-            },
-            reference: || SectionDoc::of::<$settings>(concat!("probe.", $name), true),
-        }
-    };
-}
-
-/// All kinds. A new one is a file in [`source`] and a line here.
-pub const KINDS: &[Kind] = &[
-    kind!("http", http::Http),
-    kind!("tcp", tcp::Tcp),
-    kind!("tls", tls::Tls),
-    kind!("dns", dns::Dns),
-    kind!("heartbeat", heartbeat::Expected),
-    kind!("host", host::Host),
-];

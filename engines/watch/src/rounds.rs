@@ -19,7 +19,7 @@ use std::sync::Arc;
 use engine::clock::Oddity;
 use event::engine::{Blind, BlindCause, ClockStepped};
 use event::watch::{Changed, Coverage, Detail, Finding, Pinged, State};
-use event::{FindingId, Interval, Monotonic, ObserverId, ProbeId, ServiceId, Span, Time};
+use event::{FindingId, Interval, Monotonic, ObserverId, ProbeId, Span, Time};
 use store::{Reading, Sample};
 
 use crate::config::{Config, Declared, Options};
@@ -28,6 +28,7 @@ use crate::figures::Figures;
 use crate::finding::Hysteresis;
 use crate::observe::{Change, Observe, Seen};
 use crate::schedule::{Cause, Due, LaneId, Schedule, lateness_max, next_turn, phase};
+use crate::source::heartbeat::{Absence, Heartbeat};
 use crate::source::{Answer, Moment, Probe};
 use crate::uplink::{self, Uplink};
 
@@ -74,6 +75,11 @@ impl Outcome {
         }
     }
 
+    /// Whether it is a failure that may as well be of our own way out.
+    fn may_be_ours(&self) -> bool {
+        matches!(self, Self::Answered(answer) if answer.may_be_ours)
+    }
+
     /// Whether the other side answered as it should.
     fn is_good(&self) -> bool {
         matches!(self, Self::Answered(answer) if answer.reading == Reading::Up)
@@ -102,7 +108,6 @@ pub(crate) enum Effect {
 /// A question under way.
 struct Flight {
     lane: LaneId,
-    target: Option<Arc<str>>,
     scheduled: Monotonic,
     /// The process stood still or the clock stepped meanwhile.
     disturbed: bool,
@@ -110,16 +115,9 @@ struct Flight {
 
 /// One probe as one observer sees it.
 struct Lane {
-    probe_id: ProbeId,
+    declared: Arc<Declared>,
     observer: ObserverId,
-    service: ServiceId,
-    spec: u64,
-    every: Span,
     phase: Span,
-    timeout: Span,
-    slower_than: Option<Span>,
-    target: Option<Arc<str>>,
-    probe: Arc<dyn Probe>,
     observe: Observe,
     findings: BTreeMap<FindingId, Hysteresis>,
     state: Option<(State, Time)>,
@@ -136,7 +134,7 @@ struct Lane {
 impl Lane {
     /// What it is becomes unknown; the next sample tells it anew.
     fn forget(&mut self) {
-        self.observe = Observe::new(self.every, self.probe.confirm());
+        self.observe = Observe::new(self.declared.asked_every, self.declared.probe.confirm());
         self.doubted = None;
         self.findings.clear();
         self.state = None;
@@ -153,7 +151,7 @@ impl Lane {
 pub(crate) struct Rounds {
     process: ObserverId,
     options: Options,
-    lanes: BTreeMap<LaneId, Lane>,
+    lanes: BTreeMap<LaneId, Box<Lane>>,
     by_probe: HashMap<ProbeId, Vec<LaneId>>,
     books: BTreeMap<ObserverId, Book>,
     uplinks: BTreeMap<ObserverId, Uplink>,
@@ -161,10 +159,12 @@ pub(crate) struct Rounds {
     flights: HashMap<u64, Flight>,
     /// Questions to canaries under way.
     canaries: HashMap<u64, ObserverId>,
-    per_target: HashMap<Arc<str>, u32>,
+    per_target: HashMap<String, u32>,
     next_lane: u32,
     next_number: u64,
     last_look: Moment,
+    /// When nobody could listen to heartbeats last.
+    absence: Absence,
     /// Since when nothing can be journaled.
     mute_since: Option<Time>,
     figures: Arc<Figures>,
@@ -187,6 +187,7 @@ impl Rounds {
             next_lane: 0,
             next_number: 0,
             last_look: now,
+            absence: Absence { since: None, until: now.wall },
             mute_since: None,
             figures,
         }
@@ -197,16 +198,16 @@ impl Rounds {
     pub(crate) fn apply(&mut self, config: &Config, now: Moment, effects: &mut Vec<Effect>) {
         self.close_books(now.wall, effects);
         self.options = config.options;
-        let mut wanted: HashMap<(&ProbeId, &ObserverId), &Declared> = HashMap::new();
+        let mut wanted: HashMap<(&ProbeId, &ObserverId), &Arc<Declared>> = HashMap::new();
         for declared in &config.probes {
             wanted.extend(declared.observers.iter().map(|observer| ((&declared.id, observer), declared)));
         }
         let mut kept = HashSet::new();
         let mut gone = Vec::new();
         for (&id, lane) in &self.lanes {
-            match wanted.get(&(&lane.probe_id, &lane.observer)) {
-                Some(declared) if declared.spec == lane.spec => {
-                    kept.insert((lane.probe_id.clone(), lane.observer.clone()));
+            match wanted.get(&(&lane.declared.id, &lane.observer)) {
+                Some(declared) if declared.spec == lane.declared.spec => {
+                    kept.insert((lane.declared.id.clone(), lane.observer.clone()));
                 }
                 _ => gone.push(id),
             }
@@ -222,33 +223,25 @@ impl Rounds {
         self.apply_canaries(config, now, effects);
         // In the order of the policy, so that a test sees the same lanes in every run.
         for declared in &config.probes {
-            for observer in &declared.observers {
+            for observer in declared.observers.iter() {
                 if !kept.contains(&(declared.id.clone(), observer.clone())) {
                     self.add(declared, observer, now);
                 }
             }
         }
-        let lanes = self.lanes.values().map(|lane| (&lane.probe_id, &lane.observer));
+        let lanes = self.lanes.values().map(|lane| (&lane.declared.id, &lane.observer));
         self.figures.set_lanes(lanes);
     }
 
-    fn add(&mut self, declared: &Declared, observer: &ObserverId, now: Moment) {
+    fn add(&mut self, declared: &Arc<Declared>, observer: &ObserverId, now: Moment) {
         let id = LaneId(self.next_lane);
         self.next_lane += 1;
         let every = declared.asked_every;
         let phase = phase(&declared.id, observer, every);
-        let target = declared.probe.target().map(Arc::from);
         let lane = Lane {
-            probe_id: declared.id.clone(),
+            declared: Arc::clone(declared),
             observer: observer.clone(),
-            service: declared.service.clone(),
-            spec: declared.spec,
-            every,
             phase,
-            timeout: declared.timeout,
-            slower_than: declared.slower_than,
-            target,
-            probe: Arc::clone(&declared.probe),
             observe: Observe::new(every, declared.probe.confirm()),
             findings: BTreeMap::new(),
             state: None,
@@ -261,8 +254,11 @@ impl Rounds {
         if let Some(book) = self.books.get_mut(observer) {
             book.add(id, declared.id.clone(), every);
         }
+        if let Some(heartbeat) = declared.probe.heartbeat() {
+            heartbeat.was_absent(self.absence);
+        }
         self.by_probe.entry(declared.id.clone()).or_default().push(id);
-        self.lanes.insert(id, lane);
+        self.lanes.insert(id, Box::new(lane));
         self.schedule.plan(id, next_turn(now.monotonic, every, phase), Cause::Turn);
     }
 
@@ -271,10 +267,10 @@ impl Rounds {
         if let Some(book) = self.books.get_mut(&lane.observer) {
             book.remove(id);
         }
-        if let Some(lanes) = self.by_probe.get_mut(&lane.probe_id) {
+        if let Some(lanes) = self.by_probe.get_mut(&lane.declared.id) {
             lanes.retain(|&other| other != id);
             if lanes.is_empty() {
-                self.by_probe.remove(&lane.probe_id);
+                self.by_probe.remove(&lane.declared.id);
             }
         }
         // Flights and turns of a lane that is gone are recognised when they come back.
@@ -344,6 +340,17 @@ impl Rounds {
             Oddity::Stepped(step) => Some(*step),
             Oddity::StoodStill(_) => None,
         });
+        if let Some(step) = step {
+            let by = step.to.since(step.from);
+            self.heartbeats(None).for_each(|heartbeat| heartbeat.step(by));
+            self.absence =
+                Absence { since: self.absence.since.map(|since| since + by), until: self.absence.until + by };
+        }
+        if oddities.iter().any(|oddity| matches!(oddity, Oddity::StoodStill(_))) {
+            // In labels of the clock as it is now.
+            let since = Time::from_micros(now.wall.micros() - now.monotonic.since(last.monotonic).micros());
+            self.was_absent(since, now.wall);
+        }
         for lane in self.lanes.values_mut() {
             if step.is_some() {
                 lane.forget();
@@ -377,12 +384,24 @@ impl Rounds {
         }
     }
 
+    /// Heartbeats, of one observer or of all.
+    fn heartbeats<'a>(&'a self, of: Option<&'a ObserverId>) -> impl Iterator<Item = &'a Heartbeat> {
+        let lanes = self.lanes.values().filter(move |lane| of.is_none_or(|observer| lane.observer == *observer));
+        lanes.filter_map(|lane| lane.declared.probe.heartbeat())
+    }
+
+    /// Nobody could listen meanwhile.
+    fn was_absent(&mut self, since: Time, until: Time) {
+        self.absence = Absence { since: Some(since), until };
+        self.heartbeats(None).for_each(|heartbeat| heartbeat.was_absent(self.absence));
+    }
+
     fn start(&mut self, due: Due, now: Moment, effects: &mut Vec<Effect>) {
         let Some(lane) = self.lanes.get_mut(&due.lane) else { return };
         if due.cause == Cause::Turn && !due.again() {
             // Strictly after this turn, and not before now: turns that passed while we stood still are not made up for.
             let after = Monotonic(due.scheduled.0 + 1).max(now.monotonic);
-            self.schedule.plan(due.lane, next_turn(after, lane.every, lane.phase), Cause::Turn);
+            self.schedule.plan(due.lane, next_turn(after, lane.declared.asked_every, lane.phase), Cause::Turn);
         }
         if lane.asking {
             // What is under way answers this one too.
@@ -390,10 +409,10 @@ impl Rounds {
             return;
         }
         let behind = now.monotonic.since(due.scheduled);
-        let lateness_max = lateness_max(lane.every);
-        let room = self.flights.len() < self.options.in_flight_max
-            && lane.target.as_ref().and_then(|target| self.per_target.get(target)).copied().unwrap_or(0)
-                < self.options.per_target_max;
+        let lateness_max = lateness_max(lane.declared.asked_every);
+        let target = lane.declared.probe.target();
+        let at_target = target.and_then(|target| self.per_target.get(target)).copied().unwrap_or(0);
+        let room = self.flights.len() < self.options.in_flight_max && at_target < self.options.per_target_max;
         if behind > lateness_max {
             lane.called &= due.cause != Cause::Call;
             if due.cause == Cause::Turn {
@@ -405,15 +424,14 @@ impl Rounds {
             lane.asking = true;
             let number = self.next_number;
             self.next_number += 1;
-            if let Some(target) = &lane.target {
-                *self.per_target.entry(Arc::clone(target)).or_default() += 1;
+            if let Some(target) = target {
+                *self.per_target.entry(target.to_owned()).or_default() += 1;
             }
             if let Some(book) = self.books.get_mut(&lane.observer) {
                 book.asked(due.lane, now.wall);
             }
-            let order = Order { number, probe: Arc::clone(&lane.probe), timeout: lane.timeout };
-            let target = lane.target.clone();
-            let flight = Flight { lane: due.lane, target, scheduled: due.scheduled, disturbed: false };
+            let order = Order { number, probe: Arc::clone(&lane.declared.probe), timeout: lane.declared.timeout };
+            let flight = Flight { lane: due.lane, scheduled: due.scheduled, disturbed: false };
             self.flights.insert(number, flight);
             effects.push(Effect::Ask(order));
         } else {
@@ -431,16 +449,15 @@ impl Rounds {
             return self.settle(done, true, now, effects);
         };
         let uplink = self.uplinks.get_mut(&lane.observer);
-        let Some(uplink) = uplink.filter(|_| lane.probe.reaches_out() && done.outcome.is_failure()) else {
-            return self.settle(done, true, now, effects);
+        let Some(uplink) = uplink.filter(|_| lane.declared.probe.reaches_out() && done.outcome.is_failure()) else {
+            let believed = !done.outcome.may_be_ours();
+            return self.settle(done, believed, now, effects);
         };
-        match uplink.is_theirs(done.started.monotonic, lane.doubted) {
-            Some(theirs) => self.settle(done, theirs, now, effects),
-            None => {
-                uplink.hold(done);
-                self.ask_canaries(now, effects);
-            }
-        }
+        let Some(theirs) = uplink.is_theirs(done.started.monotonic, lane.doubted) else {
+            uplink.hold(done);
+            return self.ask_canaries(now, effects);
+        };
+        self.settle(done, theirs, now, effects);
     }
 
     /// Asks the canaries that somebody waits for.
@@ -465,9 +482,13 @@ impl Rounds {
             tracing::warn!(%observer, %since, "no canary answers: the way out of this observer is dead, failures are unknown");
         }
         self.tell_dead(observer, verdict.dead_since, now.wall, effects);
+        if let Some(since) = verdict.dead_since {
+            let absence = Absence { since: Some(since), until: now.wall };
+            self.heartbeats(Some(observer)).for_each(|heartbeat| heartbeat.was_absent(absence));
+        }
         if !verdict.believed {
             for (&id, lane) in &mut self.lanes {
-                if lane.observer == *observer && lane.observe.in_doubt() && lane.probe.reaches_out() {
+                if lane.observer == *observer && lane.observe.in_doubt() && lane.declared.probe.reaches_out() {
                     lane.drop_doubt();
                     if let Some(book) = self.books.get_mut(observer) {
                         book.retract(id);
@@ -493,25 +514,26 @@ impl Rounds {
     /// Takes an answer of which it is known whose fault it is, if it is a failure: ours, unless `believed`.
     fn settle(&mut self, done: Done, believed: bool, now: Moment, effects: &mut Vec<Effect>) {
         let Some(flight) = self.flights.remove(&done.number) else { return };
-        if let Some(target) = &flight.target {
-            self.leave(target);
-        }
         let Some(lane) = self.lanes.get_mut(&flight.lane) else { return };
+        if let Some(target) = lane.declared.probe.target() {
+            leave(&mut self.per_target, target);
+        }
         lane.asking = false;
         let lateness = done.started.monotonic.since(flight.scheduled);
         let took = done.ended.monotonic.since(done.started.monotonic);
-        let too_late = lateness > lateness_max(lane.every) || took > lane.timeout + lateness_max(lane.every);
+        let too_late = lateness > lateness_max(lane.declared.asked_every)
+            || took > lane.declared.timeout + lateness_max(lane.declared.asked_every);
         let mut answer = match done.outcome {
             Outcome::Answered(answer) => answer,
-            Outcome::TimedOut => Answer::down(format!("no answer within {}", lane.timeout)),
+            Outcome::TimedOut => Answer::down(format!("no answer within {}", lane.declared.timeout)),
             Outcome::Failed => Answer::unknown("the probe itself failed: this is a defect of garant"),
         };
-        if let Some(slow) = lane.slower_than.filter(|&slow| answer.reading == Reading::Up && took > slow) {
+        if let Some(slow) = lane.declared.slower_than.filter(|&slow| answer.reading == Reading::Up && took > slow) {
             answer.reading = Reading::Degraded;
             answer.text = format!("slower than {slow}: {}", answer.text);
         }
         if !believed && answer.reading == Reading::Down {
-            answer.text = format!("no canary answered either, so it may be our own way out: {}", answer.text);
+            answer.text = format!("no canary vouches for our own way out: {}", answer.text);
         }
         if flight.disturbed || too_late || (!believed && answer.reading == Reading::Down) {
             answer.reading = Reading::Unknown;
@@ -541,7 +563,7 @@ impl Rounds {
         if let Some(book) = self.books.get_mut(&lane.observer) {
             book.answered(flight.lane, seen.start, seen.reading != Reading::Unknown, in_doubt);
         }
-        self.figures.stand(&lane.probe_id, &lane.observer, lane.state, &answer, seen.start, took);
+        self.figures.stand(&lane.declared.id, &lane.observer, lane.state, &answer, seen.start, took);
         if in_doubt && !was_in_doubt {
             self.confirm(flight.lane, now);
         }
@@ -550,8 +572,8 @@ impl Rounds {
     /// Asks again after a first failure: this observer after a pause, all others at once.
     fn confirm(&mut self, id: LaneId, now: Moment) {
         let Some(lane) = self.lanes.get(&id) else { return };
-        let pause = CONFIRM_PAUSE.min(Span::from_micros(lane.timeout.micros() / 2));
-        let lanes = self.by_probe.get(&lane.probe_id).cloned().unwrap_or_default();
+        let pause = CONFIRM_PAUSE.min(Span::from_micros(lane.declared.timeout.micros() / 2));
+        let lanes = self.by_probe.get(&lane.declared.id).cloned().unwrap_or_default();
         for other in lanes {
             let at = if other == id { Monotonic(now.monotonic.0 + pause.micros()) } else { now.monotonic };
             self.call(other, at);
@@ -577,7 +599,7 @@ impl Rounds {
             return None;
         }
         self.call(id, now.monotonic);
-        self.lanes.get(&id).map(|lane| (lane.observer.clone(), Arc::clone(&lane.probe)))
+        self.lanes.get(&id).map(|lane| (lane.observer.clone(), Arc::clone(&lane.declared.probe)))
     }
 
     /// The journal takes nothing any more. From now on nothing is evidence: books are dropped unwritten, states are
@@ -595,6 +617,7 @@ impl Rounds {
     /// The journal works again.
     pub(crate) fn unmute(&mut self, now: Moment, effects: &mut Vec<Effect>) {
         let Some(since) = self.mute_since.take() else { return };
+        self.was_absent(since, now.wall);
         // What was seen while mute was told to nobody.
         for lane in self.lanes.values_mut() {
             lane.forget();
@@ -624,37 +647,37 @@ impl Rounds {
             }
         }
     }
+}
 
-    fn leave(&mut self, target: &Arc<str>) {
-        if let Some(count) = self.per_target.get_mut(target) {
-            *count -= 1;
-            if *count == 0 {
-                self.per_target.remove(target);
-            }
+fn leave(per_target: &mut HashMap<String, u32>, target: &str) {
+    if let Some(count) = per_target.get_mut(target) {
+        *count -= 1;
+        if *count == 0 {
+            per_target.remove(target);
         }
     }
 }
 
 fn sample(lane: &Lane, at: Time, took: Span, reading: Reading, value: Option<i64>) -> Sample {
-    Sample { probe: lane.probe_id.clone(), observer: lane.observer.clone(), at, took, reading, value }
+    Sample { probe: lane.declared.id.clone(), observer: lane.observer.clone(), at, took, reading, value }
 }
 
 fn tell(lane: &Lane, change: &Change, text: &str, took: Span, effects: &mut Vec<Effect>) {
     let &Change { state, after, by } = change;
-    let (probe, service) = (lane.probe_id.clone(), lane.service.clone());
+    let (probe, service) = (lane.declared.id.clone(), lane.declared.service.clone());
     let entry = Entry::Changed(Changed { probe, service, state, after, by });
     effects.push(Effect::Journal(lane.observer.clone(), entry));
     let text = if matches!(state, State::Down | State::Flapping) { &lane.failure } else { text };
-    let detail = Detail { probe: lane.probe_id.clone(), text: text.to_owned(), took };
+    let detail = Detail { probe: lane.declared.id.clone(), text: text.to_owned(), took };
     effects.push(Effect::Journal(lane.observer.clone(), Entry::Detail(detail)));
 }
 
 /// Journals what is known and has not changed.
 fn retell(lane: &Lane, at: Time, effects: &mut Vec<Effect>) {
-    let (probe, service) = (lane.probe_id.clone(), lane.service.clone());
+    let (probe, service) = (lane.declared.id.clone(), lane.declared.service.clone());
     let state = lane.state.map(|(state, _)| Entry::Changed(Changed { probe, service, state, after: at, by: at }));
     let findings = lane.findings.iter().filter_map(|(finding, hysteresis)| {
-        let (finding, probe, open) = (finding.clone(), lane.probe_id.clone(), hysteresis.open()?);
+        let (finding, probe, open) = (finding.clone(), lane.declared.id.clone(), hysteresis.open()?);
         Some(Entry::Finding(Finding { finding, probe, open, after: at, by: at }))
     });
     effects.extend(state.into_iter().chain(findings).map(|entry| Effect::Journal(lane.observer.clone(), entry)));
@@ -664,10 +687,10 @@ fn find(lane: &mut Lane, answer: &Answer, seen: Seen, took: Span, effects: &mut 
     for symptom in &answer.symptoms {
         let hysteresis = lane.findings.entry(symptom.finding.clone()).or_default();
         let Some(turn) = hysteresis.take(symptom.level, symptom.lasting, seen.start, seen.end) else { continue };
-        let (finding, probe) = (symptom.finding.clone(), lane.probe_id.clone());
+        let (finding, probe) = (symptom.finding.clone(), lane.declared.id.clone());
         let entry = Finding { finding, probe, open: turn.open, after: turn.after, by: turn.by };
         effects.push(Effect::Journal(lane.observer.clone(), Entry::Finding(entry)));
-        let detail = Detail { probe: lane.probe_id.clone(), text: symptom.text.clone(), took };
+        let detail = Detail { probe: lane.declared.id.clone(), text: symptom.text.clone(), took };
         effects.push(Effect::Journal(lane.observer.clone(), Entry::Detail(detail)));
     }
 }

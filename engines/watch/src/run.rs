@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use engine::clock::ClockWatch;
+use engine::clock::{ClockWatch, Oddity};
 use engine::heartbeat::{Delivery, Pings};
 use engine::net::Net;
 use engine::{BoxFuture, Context, Engine, EngineError};
@@ -23,6 +23,8 @@ use crate::source::{Asking, Moment};
 const LOOK_EVERY: Span = Span::from_millis(500);
 /// How much longer than its timeout a probe is waited for, so that the reason it gives itself is the one told.
 const LAST_WORD: Span = Span::from_millis(20);
+/// How long a ping may have waited to be heard.
+const WAITING_MAX: Span = Span::from_secs(10);
 /// How long the entries of the end may take.
 const FAREWELL: Span = Span::from_secs(5);
 
@@ -147,6 +149,12 @@ impl Shift {
             self.rounds.unmute(now, &mut self.effects);
         }
         self.rounds.look(now, &oddities, &mut self.effects);
+        for oddity in oddities {
+            if let Oddity::Stepped(step) = oddity {
+                self.memory.step(step.to.since(step.from));
+                self.journaling.keep(self.memory.clone());
+            }
+        }
     }
 
     fn apply(&mut self, config: &Config) {
@@ -188,10 +196,13 @@ impl Shift {
     fn hear(&mut self, delivery: Delivery) {
         self.look();
         let now = self.now();
-        let (id, ping, at) = (delivery.probe.clone(), delivery.ping.ping, delivery.ping.at);
+        let (id, ping) = (delivery.probe.clone(), delivery.ping.ping);
+        // A label from before a step is of another clock. No job waits this long for its receipt.
+        let waited = now.wall.since(delivery.ping.at);
+        let at = if (Span::ZERO..=WAITING_MAX).contains(&waited) { delivery.ping.at } else { now.wall };
         let Some((observer, probe)) = self.rounds.hear(&id, now) else { return };
         let Some(heartbeat) = probe.heartbeat() else { return };
-        let journal = heartbeat.hear(ping, at);
+        let journal = heartbeat.hear(ping, delivery.ping.run.as_deref(), at);
         self.memory.note(&id, heartbeat);
         if journal {
             let entry = Entry::Pinged(Pinged { probe: id, at, ping });

@@ -11,7 +11,8 @@
 //! a second at most. A good answer vouches for failures that began up to a second later, but a failure that *confirms*
 //! another needs one that is younger than the first. While the way out is dead they are asked every ten seconds.
 //!
-//! An observer without canaries takes every failure for theirs.
+//! An observer without canaries takes a failure for theirs, unless it is plainly its own: no name server that answers
+//! anything, nothing left to ask with, or no way to that network at all.
 
 use std::sync::Arc;
 

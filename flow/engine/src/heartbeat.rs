@@ -27,6 +27,8 @@ pub struct Ping {
     pub uuid: String,
     /// What it says.
     pub ping: event::watch::Ping,
+    /// Which run of the job says it, when the job tells its runs apart: a UUID in lower case. Nothing public.
+    pub run: Option<String>,
     /// When it arrived.
     pub at: Time,
     /// Length of the body that came with it; the body itself is not kept.
@@ -137,7 +139,13 @@ mod tests {
     use super::*;
 
     fn ping(uuid: &str) -> Ping {
-        Ping { uuid: uuid.to_owned(), ping: event::watch::Ping::Success, at: Time::from_secs(1), body_bytes: 0 }
+        Ping {
+            uuid: uuid.to_owned(),
+            ping: event::watch::Ping::Success,
+            run: None,
+            at: Time::from_secs(1),
+            body_bytes: 0,
+        }
     }
 
     fn hub() -> Pings {
@@ -191,6 +199,7 @@ mod tests {
             })
             .collect();
         tokio::time::sleep(Duration::from_millis(1)).await;
+        #[expect(clippy::disallowed_methods, reason = "the paused clock of tokio is the clock of this test")]
         let before = tokio::time::Instant::now();
         assert_eq!(pings.deliver(ping("1234")).await, Receipt::Busy);
         assert_eq!(before.elapsed(), Duration::ZERO, "no waiting at the bound");

@@ -9,6 +9,7 @@
 //! it all, and a thousand requests a second cost a thousand connections and no task.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use event::Span;
@@ -33,17 +34,23 @@ const BODY_BYTES_MAX: usize = 1024 * 1024;
 /// Who asks, unless the request says otherwise.
 const USER_AGENT: &str = concat!("garant/", env!("CARGO_PKG_VERSION"));
 
-/// A request in the making.
+/// A request in the making. There may be ten thousand of them at rest, so what few have is apart, and a clone shares it.
 #[derive(Clone, Debug)]
 pub struct Request {
     method: Method,
-    url: String,
-    headers: HeaderMap,
-    body: Bytes,
+    url: Arc<str>,
     within: Span,
     body_bytes_max: usize,
     redirects_max: u8,
     verify: Verify,
+    extra: Option<Arc<Extra>>,
+}
+
+/// What few requests have.
+#[derive(Clone, Default, Debug)]
+struct Extra {
+    headers: HeaderMap,
+    body: Bytes,
     addresses: Vec<IpAddr>,
     /// The first header that can't be one.
     bad_header: Option<String>,
@@ -97,28 +104,29 @@ impl Response {
 
 impl Request {
     /// A request for `url`, with `http:` or `https:`.
-    pub fn new(method: Method, url: impl Into<String>) -> Self {
+    pub fn new(method: Method, url: impl Into<Arc<str>>) -> Self {
         Self {
             method,
             url: url.into(),
-            headers: HeaderMap::new(),
-            body: Bytes::new(),
             within: WITHIN,
             body_bytes_max: BODY_BYTES_MAX,
             redirects_max: 0,
             verify: Verify::Require,
-            addresses: Vec::new(),
-            bad_header: None,
+            extra: None,
         }
     }
 
+    fn extra_mut(&mut self) -> &mut Extra {
+        Arc::make_mut(self.extra.get_or_insert_default())
+    }
+
     /// A GET.
-    pub fn get(url: impl Into<String>) -> Self {
+    pub fn get(url: impl Into<Arc<str>>) -> Self {
         Self::new(Method::GET, url)
     }
 
     /// A POST of `body`.
-    pub fn post(url: impl Into<String>, body: impl Into<Bytes>) -> Self {
+    pub fn post(url: impl Into<Arc<str>>, body: impl Into<Bytes>) -> Self {
         Self::new(Method::POST, url).body(body)
     }
 
@@ -127,9 +135,9 @@ impl Request {
     #[must_use]
     pub fn header(mut self, name: &str, value: &str) -> Self {
         match (name.parse::<HeaderName>(), HeaderValue::from_str(value)) {
-            (Ok(name), Ok(value)) => drop(self.headers.insert(name, value)),
+            (Ok(name), Ok(value)) => drop(self.extra_mut().headers.insert(name, value)),
             // The value may be a secret: the error shows the name only.
-            _ => drop(self.bad_header.get_or_insert_with(|| name.to_owned())),
+            _ => drop(self.extra_mut().bad_header.get_or_insert_with(|| name.to_owned())),
         }
         self
     }
@@ -137,7 +145,7 @@ impl Request {
     /// Sets the body.
     #[must_use]
     pub fn body(mut self, body: impl Into<Bytes>) -> Self {
-        self.body = body.into();
+        self.extra_mut().body = body.into();
         self
     }
 
@@ -172,7 +180,7 @@ impl Request {
     /// Connects to these addresses instead of those of the name. Redirects to other hosts are resolved as usual.
     #[must_use]
     pub fn addresses(mut self, addresses: Vec<IpAddr>) -> Self {
-        self.addresses = addresses;
+        self.extra_mut().addresses = addresses;
         self
     }
 

@@ -11,6 +11,10 @@
 //! Patience is counted in checks of the keeper, one a second, not on a clock: when the whole process stands still for five
 //! minutes, that is one check, and nobody is blamed for it. [`crate::clock::Timekeeper`] journals it.
 //!
+//! A panic is not the only way to take others along: code that computes for a second holds up whatever shares its threads.
+//! So an engine may be given a runtime of its own ([`Supervisor::add_on`]); keepers stay on the supervisor's, where no
+//! engine can hold them up.
+//!
 //! Order of stopping: floors from the top, each with a deadline. Whoever misses it is aborted and named in [`Ended`].
 //! Acting on a second signal is up to the role.
 
@@ -21,6 +25,7 @@ use std::time::Duration;
 use event::engine::Stopped;
 use event::{Body, Span, Time};
 use serde::Serialize;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -108,7 +113,7 @@ pub struct Ended {
 /// Starts engines, keeps them running, stops them.
 pub struct Supervisor {
     context: Context,
-    engines: Vec<Arc<dyn Engine>>,
+    engines: Vec<(Arc<dyn Engine>, Option<Handle>)>,
     board: Arc<watch::Sender<Vec<Health>>>,
     floor_deadline: Span,
 }
@@ -132,10 +137,20 @@ impl Supervisor {
         self
     }
 
-    /// Adds an engine.
+    /// Adds an engine that runs where the supervisor runs.
     #[must_use]
     #[expect(clippy::should_implement_trait, reason = "it adds an engine, and no reader takes it for a sum")]
-    pub fn add(mut self, engine: Arc<dyn Engine>) -> Self {
+    pub fn add(self, engine: Arc<dyn Engine>) -> Self {
+        self.with(engine, None)
+    }
+
+    /// Adds an engine that runs on `runtime`, which must outlive the supervisor.
+    #[must_use]
+    pub fn add_on(self, runtime: &Handle, engine: Arc<dyn Engine>) -> Self {
+        self.with(engine, Some(runtime.clone()))
+    }
+
+    fn with(mut self, engine: Arc<dyn Engine>, runtime: Option<Handle>) -> Self {
         let health = Health {
             engine: engine.name(),
             state: State::Starting,
@@ -145,7 +160,7 @@ impl Supervisor {
             since: self.context.clock.now(),
         };
         self.board.send_modify(|board| board.push(health));
-        self.engines.push(engine);
+        self.engines.push((engine, runtime));
         self
     }
 
@@ -159,10 +174,11 @@ impl Supervisor {
     pub async fn run(self, stop: CancellationToken) -> Ended {
         let mut floors: BTreeMap<u8, CancellationToken> = BTreeMap::new();
         let mut keepers = Keepers::default();
-        for (index, engine) in self.engines.iter().enumerate() {
+        for (index, (engine, runtime)) in self.engines.iter().enumerate() {
             let floor = floors.entry(engine.floor()).or_default();
             let keeper = Keeper {
                 engine: engine.clone(),
+                runtime: runtime.clone(),
                 context: self.context.clone(),
                 stop: floor.clone(),
                 slot: Slot { board: self.board.clone(), index, clock: self.context.clock.clone() },
@@ -174,16 +190,16 @@ impl Supervisor {
         tokio::select! {
             () = stop.cancelled() => {}
             (index, reason) = keepers.next_fatal() => {
-                ended.failure = Some((index.map_or("supervisor", |index| self.engines[index].name()).to_owned(), reason));
+                ended.failure = Some((index.map_or("supervisor", |index| self.engines[index].0.name()).to_owned(), reason));
             }
         }
         for (floor, token) in floors.iter().rev() {
             token.cancel();
-            let on_floor = (0..self.engines.len()).filter(|index| self.engines[*index].floor() == *floor).collect();
+            let on_floor = (0..self.engines.len()).filter(|index| self.engines[*index].0.floor() == *floor).collect();
             let stopping = keepers.running(&on_floor);
             let missed = keepers.wait_for(&stopping, self.floor_deadline.to_std()).await;
             for index in stopping {
-                let (engine, in_time) = (self.engines[index].name(), !missed.contains(&index));
+                let (engine, in_time) = (self.engines[index].0.name(), !missed.contains(&index));
                 if !in_time {
                     tracing::warn!(engine, "did not stop in time and was aborted");
                     ended.missed.push(engine);

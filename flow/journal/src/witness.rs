@@ -8,8 +8,20 @@
 //! one lock: clone the state, [`add_checkpoint`], *store the new state durably*, answer. A witness that answers before
 //! it has stored can be made to forget by pulling its plug. For the same reason a witness is never restored from a
 //! backup: it is retired, and a new one takes its place under a new key.
+//!
+//! **What convicts a log.** Whoever reads a log's checkpoint can send it here with anything for a proof, so a refusal says
+//! nothing about the log. A [`Fork`] does, and nobody without the log's key can make one: either two checkpoints of one
+//! size with two roots, or a larger checkpoint with a proof that leads to its root from *another* tree of the size that
+//! was cosigned. The hashes of such a proof are those of the larger tree, or SHA-256 is broken, so its log signed both a
+//! tree that begins with one history and a tree that begins with another. (A size that is a power of two has a proof
+//! without that hash; a fork behind it shows only at the next size that is none.)
+//!
+//! Implemented is tlog-witness 1.0.0, and from the editor's draft after it what 1.0.0 leaves open: an empty tree with
+//! another root than the empty one is 422, and `GET <prefix>/<SHA-256 of the origin>/checkpoint` shows the latest
+//! checkpoint cosigned ([`checkpoint_path`]). Cosignatures are Ed25519 only.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use event::Time;
 use serde::{Deserialize, Serialize};
@@ -17,26 +29,32 @@ use serde::{Deserialize, Serialize};
 use crate::Hash;
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::cosignature::{self, CosignatureError};
-use crate::note::{KeyType, NOTE_BYTES_MAX, Note, NoteError, Signature, SigningKey, VerifierKey};
+use crate::note::{KeyType, Note, NoteError, Signature, SigningKey, VerifierKey};
 use crate::tile::parse_decimal;
-use crate::tree;
+use crate::tree::{self, ProofError};
 
 /// Most hashes in the consistency proof of a request.
 pub const PROOF_HASHES_MAX: usize = 63;
-/// Longest request that is read, in bytes.
-pub const REQUEST_BYTES_MAX: usize = NOTE_BYTES_MAX + 8 * 1024;
+/// Longest request that is read, in bytes: a proof of 63 hashes, and a checkpoint with the sixteen signatures that every
+/// reader of notes must take, all of the largest kind in use (ML-DSA-44). A stranger may send as much before anything is
+/// known of him.
+pub const REQUEST_BYTES_MAX: usize = 64 * 1024;
 /// Content type of the answer that tells the size.
 pub const SIZE_CONTENT_TYPE: &str = "text/x.tlog.size";
 
 /// What a witness knows of one log.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
 pub struct Known {
-    /// Keys whose checkpoints it accepts; two while the log rotates its key.
+    /// Keys whose checkpoints it accepts; two while the log rotates its key, none when it no longer cosigns for the log.
     pub keys: Vec<VerifierKey>,
     /// Size of the latest checkpoint that it cosigned; 0 before the first.
     pub size: u64,
     /// Root of that checkpoint.
     pub root: Hash,
+    /// That checkpoint, with the log's signatures and the cosignature: what convicts the log if it signs another. Absent
+    /// before the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// What a witness remembers: the contents of its state file.
@@ -50,30 +68,54 @@ pub struct State {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{status}: {}", body.trim_end())]
 pub struct Refusal {
-    /// HTTP status: 400, 403, 404, 409 or 422.
+    /// HTTP status: 400, 403, 404, 409, 422 or 503.
     pub status: u16,
     /// Body of the answer.
     pub body: String,
     /// Content type of the answer.
     pub content_type: &'static str,
-    /// The log signed something that does not continue what it signed before. The request is evidence: keep it.
-    pub misbehaviour: bool,
+    /// Proof that the log signed two histories, if the request is one: keep it.
+    pub fork: Option<Box<Fork>>,
+}
+
+/// Two checkpoints that one log signed and that no history has both.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Fork {
+    /// Which log.
+    pub origin: String,
+    /// The checkpoint that was cosigned.
+    pub cosigned: String,
+    /// The request with the other, and with the proof that leads to it from another tree of the size that was cosigned;
+    /// without a proof when both are of one size.
+    pub request: String,
+}
+
+impl fmt::Display for Fork {
+    /// For a file that convicts.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { origin, cosigned, request } = self;
+        writeln!(f, "The log {origin} signed two histories. This was cosigned:\n\n{cosigned}")?;
+        write!(f, "And this was to be cosigned (the body of POST add-checkpoint, C2SP tlog-witness):\n\n{request}")
+    }
 }
 
 impl Refusal {
     fn new(status: u16, why: impl Into<String>) -> Self {
         let body = why.into() + "\n";
-        Self { status, body, content_type: "text/plain; charset=utf-8", misbehaviour: false }
+        Self { status, body, content_type: "text/plain; charset=utf-8", fork: None }
     }
 
     fn stale(size: u64) -> Self {
         let body = format!("{size}\n");
-        Self { status: 409, body, content_type: SIZE_CONTENT_TYPE, misbehaviour: false }
+        Self { status: 409, body, content_type: SIZE_CONTENT_TYPE, fork: None }
     }
 
-    /// The size of the latest checkpoint that the witness cosigned, when that is what it answered.
-    pub fn known_size(status: u16, body: &str) -> Option<u64> {
-        (status == 409).then(|| parse_decimal(body.strip_suffix('\n')?)).flatten()
+    /// The size of the latest checkpoint that the witness cosigned, when that is what it answered: status, content type
+    /// and body must all say so, for the answer may stop a log.
+    pub fn known_size(status: u16, content_type: &str, body: &str) -> Option<u64> {
+        let media_type = content_type.split(';').next().unwrap_or_default().trim();
+        let says_size = status == 409 && media_type.eq_ignore_ascii_case(SIZE_CONTENT_TYPE);
+        says_size.then(|| parse_decimal(body.strip_suffix('\n')?)).flatten()
     }
 }
 
@@ -94,6 +136,11 @@ pub struct Request {
 pub fn encode_request(old_size: u64, proof: &[Hash], checkpoint_note: &str) -> String {
     let hashes: String = proof.iter().map(|hash| hash.to_base64() + "\n").collect();
     format!("old {old_size}\n{hashes}\n{checkpoint_note}")
+}
+
+/// Where a witness shows the latest checkpoint of a log that it cosigned, below its URL.
+pub fn checkpoint_path(origin: &str) -> String {
+    format!("{}/checkpoint", Hash::of(&[origin.as_bytes()]))
 }
 
 /// Takes the body of a request apart; the refusal is a 400.
@@ -119,48 +166,89 @@ pub fn parse_request(request: &str) -> Result<Request, Refusal> {
     Ok(Request { old_size, proof, checkpoint, note })
 }
 
+impl Known {
+    /// That the log signed `request` as well.
+    fn fork(&self, origin: &str, request: &str) -> Option<Box<Fork>> {
+        let (origin, request) = (origin.to_owned(), request.to_owned());
+        Some(Box::new(Fork { origin, cosigned: self.note.clone()?, request }))
+    }
+}
+
 impl State {
     /// From now on checkpoints signed by `key` are accepted for the log that the key names. What is known of the log stays.
     pub fn trust(&mut self, key: VerifierKey) {
+        if key.key_type() != KeyType::Ed25519 {
+            return;
+        }
         let log = self.logs.entry(key.name().to_owned());
-        let log = log.or_insert_with(|| Known { keys: Vec::new(), size: 0, root: tree::EMPTY_ROOT });
-        if key.key_type() == KeyType::Ed25519 && !log.keys.contains(&key) {
+        let log = log.or_insert_with(|| Known { keys: Vec::new(), size: 0, root: tree::EMPTY_ROOT, note: None });
+        if !log.keys.contains(&key) {
             log.keys.push(key);
         }
     }
 
-    /// No longer accepts checkpoints signed by `key`. What is known of the log stays.
-    pub fn distrust(&mut self, key: &VerifierKey) {
-        if let Some(log) = self.logs.get_mut(key.name()) {
-            log.keys.retain(|known| known != key);
+    /// From now on exactly these keys are accepted for the logs that they name: a key that is missing is retired. Logs that
+    /// none of them names keep theirs. What is known of any log stays.
+    pub fn trust_only(&mut self, keys: &[VerifierKey]) {
+        for key in keys {
+            self.distrust(key.name());
         }
+        for key in keys {
+            self.trust(key.clone());
+        }
+    }
+
+    /// No longer cosigns for the log. What is known of it stays, so that it can't come back with another history. Says
+    /// whether it was known at all.
+    pub fn distrust(&mut self, origin: &str) -> bool {
+        self.logs.get_mut(origin).map(|log| log.keys.clear()).is_some()
+    }
+
+    /// The latest checkpoint that was cosigned of the log whose [`checkpoint_path`] this is.
+    pub fn checkpoint_at(&self, path: &str) -> Option<&str> {
+        let log = self.logs.iter().find(|(origin, _)| checkpoint_path(origin) == path);
+        log.and_then(|(_, log)| log.note.as_deref())
     }
 }
 
-/// Grants or refuses a request: the witness's side. On success `state` knows the new checkpoint and the body of the answer
-/// is returned: cosignature lines. On refusal `state` is unchanged.
+/// Grants or refuses a request: the witness's side. On success the body of the answer is returned, cosignature lines, and
+/// `state` knows the new checkpoint; it is unchanged when the checkpoint is the one it knows. On refusal it is unchanged.
 pub fn add_checkpoint(state: &mut State, key: &SigningKey, request: &str, now: Time) -> Result<String, Refusal> {
     let Request { old_size, proof, checkpoint, note } = parse_request(request)?;
-    let log = state
-        .logs
-        .get_mut(&checkpoint.origin)
-        .ok_or_else(|| Refusal::new(404, format!("no log `{}` is known here", checkpoint.origin)))?;
-    note.signed_by(&log.keys).map_err(|error| Refusal::new(403, error.to_string()))?;
+    let Checkpoint { origin, size, root } = checkpoint;
+    let log = state.logs.get_mut(&origin).filter(|log| !log.keys.is_empty());
+    let log = log.ok_or_else(|| Refusal::new(404, format!("no log `{origin}` is known here")))?;
+    let signers = note.signed_by(&log.keys).map_err(|error| Refusal::new(403, error.to_string()))?;
+    if size == log.size && size > 0 && root != log.root {
+        let why = format!("another root was cosigned for the {size} entries of `{origin}`");
+        let refusal = if old_size == size { Refusal::new(409, why) } else { Refusal::stale(log.size) };
+        return Err(Refusal { fork: log.fork(&origin, request), ..refusal });
+    }
     if old_size != log.size {
         return Err(Refusal::stale(log.size));
     }
-    if checkpoint.size == log.size && checkpoint.root != log.root {
-        let why = format!("another root was cosigned for the {} entries of `{}`", log.size, checkpoint.origin);
-        return Err(Refusal { misbehaviour: true, ..Refusal::new(409, why) });
+    if size == 0 && root != tree::EMPTY_ROOT {
+        return Err(Refusal::new(422, "the root of no entries is that of the empty tree"));
     }
-    tree::verify_consistency(old_size, &log.root, checkpoint.size, &checkpoint.root, &proof).map_err(|error| {
-        // A proof of the wrong length is a mistake of the sender; one that leads elsewhere may be a fork.
+    tree::verify_consistency(old_size, &log.root, size, &root, &proof).map_err(|error| {
         let why = format!("the checkpoint does not continue the one of {old_size} entries: {error}");
-        Refusal { misbehaviour: matches!(error, tree::ProofError::Root { .. }), ..Refusal::new(422, why) }
+        // A proof from another tree of that size is one of a fork; one that leads nowhere is anybody's.
+        let forked = matches!(error, ProofError::Root { computed, .. } if computed != log.root
+            && tree::verify_consistency(old_size, &computed, size, &root, &proof).is_ok());
+        Refusal { fork: forked.then(|| log.fork(&origin, request)).flatten(), ..Refusal::new(422, why) }
     })?;
-    log.size = checkpoint.size;
-    log.root = checkpoint.root;
-    Ok(format!("{}\n", cosignature::cosign(key, &note.text, now)))
+    // A cosignature says when it was given, and 1970 means "never".
+    if now < Time::from_secs(1) {
+        return Err(Refusal::new(503, "the clock of this witness is not set"));
+    }
+    let cosignature = cosignature::cosign(key, &note.text, now);
+    if log.note.is_none() || size > log.size {
+        let of_the_log = |line: &&Signature| signers.iter().any(|key| line.claims(key));
+        let signatures = note.signatures.iter().filter(of_the_log).chain([&cosignature]).cloned().collect();
+        let kept = Note { text: note.text.clone(), signatures }.to_string();
+        (log.size, log.root, log.note) = (size, root, Some(kept));
+    }
+    Ok(format!("{cosignature}\n"))
 }
 
 /// Why the answer of a witness is of no use.
@@ -172,6 +260,9 @@ pub enum AnswerError {
     /// A cosignature that does not verify.
     #[error(transparent)]
     Cosignature(#[from] CosignatureError),
+    /// A cosignature of no time, which does not say that the checkpoint is the latest.
+    #[error("the cosignature by {0} has no time")]
+    NoTime(String),
     /// Lines of other keys only.
     #[error("the answer holds no cosignature by {0}")]
     Nothing(String),
@@ -185,6 +276,9 @@ pub fn accept_answer(note: &Note, answer: &str, witness: &VerifierKey) -> Result
         let signature = Signature::parse_line(line)?;
         if signature.claims(witness) {
             let time = cosignature::verify(witness, &note.text, &signature)?;
+            if time < Time::from_secs(1) {
+                return Err(AnswerError::NoTime(witness.describe()));
+            }
             found = Some((signature, time));
         }
     }

@@ -19,6 +19,8 @@ pub trait Name: FromStr + fmt::Display {
     const NOUN: Noun;
     /// The table to add when a name is missing, such as `[[service]]`.
     const DECLARED_BY: &'static str;
+    /// What the reference says that the key of a declaration holds.
+    const NEW: &'static str = "a new name";
     /// What may be written.
     const RULE: &'static str = "use 1 to 64 of the characters a-z A-Z 0-9 - _ . and start with a letter or a digit";
 }

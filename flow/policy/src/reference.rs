@@ -54,7 +54,7 @@ impl KeyDoc {
     }
 
     pub(crate) fn within<V: Value + fmt::Display>(self, range: &RangeInclusive<V>) -> Self {
-        let shape = format!("{} from `{}` to `{}`", V::SHAPE, as_toml(range.start()), as_toml(range.end()));
+        let shape = format!("{} from `{}` to `{}`", V::SHAPE_IN_RANGE, as_toml(range.start()), as_toml(range.end()));
         Self { shape, ..self }
     }
 }

@@ -135,17 +135,25 @@ impl Table<'_> {
 
     /// One value or a list of at least one.
     pub fn required_list<V: Value>(&mut self, key: &'static str, doc: &'static str) -> Option<Vec<V>> {
-        let mut slot = self.slot::<V>(KeyDoc::of::<V>(key, Need::Required, doc).list())?;
-        if slot.is_empty_list() {
-            slot.wrong(format!("`{key}` is empty"), format!("write {}, such as {key} = [{}]", V::SHAPE, V::EXAMPLE));
-            return None;
-        }
-        slot.list()
+        self.slot_of_some::<V>(KeyDoc::of::<V>(key, Need::Required, doc).list())?.list()
+    }
+
+    /// As [`Self::required_list`], and each within the range.
+    pub fn required_list_in<V>(
+        &mut self,
+        key: &'static str,
+        range: &RangeInclusive<V>,
+        doc: &'static str,
+    ) -> Option<Vec<V>>
+    where
+        V: Value + PartialOrd + fmt::Display,
+    {
+        self.slot_of_some::<V>(KeyDoc::of::<V>(key, Need::Required, doc).within(range).list())?.list_within(range)
     }
 
     /// The name that this table defines. Two tables that define the same name are a mistake.
     pub fn declare<N: Name + Value>(&mut self, key: &'static str, doc: &'static str) -> Option<N> {
-        let doc = KeyDoc::of::<N>(key, Need::Required, doc).shape("a new name");
+        let doc = KeyDoc::of::<N>(key, Need::Required, doc).shape(N::NEW);
         let Some(slot) = self.slot::<N>(doc) else {
             if let Mode::Reading(reading) = &mut self.0 {
                 reading.context.declaration_lost(N::NOUN);
@@ -164,7 +172,7 @@ impl Table<'_> {
         doc: &'static str,
     ) -> Option<N> {
         let place = self.place();
-        let doc = KeyDoc::of::<N>(key, Need::Default(in_words.to_owned()), doc).shape("a new name");
+        let doc = KeyDoc::of::<N>(key, Need::Default(in_words.to_owned()), doc).shape(N::NEW);
         if let Some(slot) = self.slot::<N>(doc) {
             return slot.declaration::<N>();
         }
@@ -244,6 +252,17 @@ impl Table<'_> {
                 Some(Slot { key: doc.name, node: &entry.node, context: reading.context })
             }
         }
+    }
+
+    /// The same, unless it holds an empty list.
+    fn slot_of_some<V: Value>(&mut self, doc: KeyDoc) -> Option<Slot<'_>> {
+        let mut slot = self.slot::<V>(doc)?;
+        if slot.is_empty_list() {
+            let key = slot.key().to_owned();
+            slot.wrong(format!("`{key}` is empty"), format!("write {}, such as {key} = [{}]", V::SHAPE, V::EXAMPLE));
+            return None;
+        }
+        Some(slot)
     }
 
     /// Reports what is missing and, if this is all there is to the table, what nobody asked for.

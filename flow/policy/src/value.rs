@@ -21,6 +21,8 @@ pub trait Value: Sized {
     const SHAPE: &'static str;
     /// How one is written in TOML: `"10 s"`, quotes included.
     const EXAMPLE: &'static str;
+    /// What it is in words where a narrower range of its own is named beside it.
+    const SHAPE_IN_RANGE: &'static str = Self::SHAPE;
 
     /// Reads it; `None` only after a mistake was reported, as every function of the slot does.
     fn read(slot: Slot<'_>) -> Option<Self>;
@@ -178,6 +180,21 @@ impl<'a> Slot<'a> {
             }
             _ => V::read(Slot { key, node, context }).map(|value| vec![value]),
         }
+    }
+
+    /// The same, each within the range.
+    pub(crate) fn list_within<V>(self, range: &RangeInclusive<V>) -> Option<Vec<V>>
+    where
+        V: Value + PartialOrd + fmt::Display,
+    {
+        let Self { key, node, context } = self;
+        let nodes = match &node.data {
+            Data::List { items, .. } => items.as_slice(),
+            _ => std::slice::from_ref(node),
+        };
+        let read = |node| Slot { key, node, context: &mut *context }.within(range);
+        let values: Vec<Option<V>> = nodes.iter().map(read).collect();
+        values.into_iter().collect()
     }
 
     pub(crate) fn is_empty_list(&self) -> bool {

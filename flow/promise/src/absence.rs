@@ -51,7 +51,7 @@ pub(crate) fn rule(case: &mut Case<'_>, finding: &FindingId, observed: Ppb) -> R
         for probe in &probes {
             let observers = evidence.declared.observers(probe).into_iter();
             for steps in observers.filter_map(|o| evidence.observed.finding_steps(o, probe, finding)) {
-                steps.bounding(open).into_iter().for_each(|sequence| cited.cite(Some(sequence)));
+                steps.bounding(open, case.window).into_iter().for_each(|sequence| cited.cite(Some(sequence)));
             }
         }
     }

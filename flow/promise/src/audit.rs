@@ -5,8 +5,9 @@
 //! [`BEHIND_MAX`] entries ago, or as it was before what another verdict read, is refused.
 //!
 //! Evidence is destroyed when its time is over, and then the oldest verdicts can't be computed again. Those whose window
-//! reaches back to [`RETOLD_WITHIN`] after the destroyed days, or beyond, are counted and not blamed. Later ones must be
-//! right, which takes that policies and states are told again in the meantime.
+//! reaches back to [`RETOLD_WITHIN`] after the destroyed days, or beyond, are counted and not blamed; and so is, when the
+//! log was silent for longer than that, what reaches back beyond the first policy that is told afterwards. Later ones
+//! must be right, which takes that policies and states are told again in the meantime.
 //!
 //! What is left out is found too: a promise in effect without a verdict for more than [`LAPSE`] of log time. Log time is
 //! time during which the log was written: a silence counts for [`SILENCE_MAX`] at most, because a server that is switched
@@ -43,7 +44,7 @@ pub const RETOLD_WITHIN: Span = Span::from_days(2);
 pub const FAULTS_MAX: usize = 1000;
 
 /// How often lapses are looked for, in log time.
-const LOOK_EVERY: Span = Span::from_secs(600);
+pub(crate) const LOOK_EVERY: Span = Span::from_secs(600);
 
 /// What is wrong with a journaled verdict, or with what it rests on.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -213,6 +214,8 @@ pub struct Recheck {
     out_of_reach: u64,
     /// Windows that start before this rest on destroyed evidence.
     reach: Option<Time>,
+    /// Log time of the newest destroyed entry, until a policy is told after it.
+    untold_since: Option<Span>,
     faults: Vec<Fault>,
     more_faults: u64,
     latest: BTreeMap<(PromiseId, u32), (u64, Verdict)>,
@@ -234,6 +237,7 @@ impl Recheck {
     /// recorded is for the caller to see to. Call it in the place of [`entry`](Self::entry).
     pub fn destroyed(&mut self, hour: i64) {
         self.reach = self.reach.max(Some(Time::from_secs(hour.saturating_add(1).saturating_mul(3600)) + RETOLD_WITHIN));
+        self.untold_since = Some(self.clock);
     }
 
     /// The entry `sequence`, in the order of the log; `None` when its payload is not for us.
@@ -252,6 +256,10 @@ impl Recheck {
         };
         if let Fact::Applied(applied) = &fact {
             self.declared(sequence, applied);
+            // After a long silence, states are told again as soon as the policy is: nobody was there to tell them before.
+            if self.untold_since.take().is_some() {
+                self.reach = self.reach.max(Some(envelope.recorded_at));
+            }
         }
         let (observer, recorded_at) = (envelope.observer.clone(), envelope.recorded_at);
         self.waiting.push_back(Waiting { sequence, observer, recorded_at, fact });
@@ -328,7 +336,8 @@ impl Recheck {
     /// declared: what the verdict says of it is no excuse.
     fn rests_on_destroyed(&self, verdict: &Verdict) -> bool {
         let over = self.judge.over(&verdict.promise, verdict.objective).unwrap_or(Span::ZERO);
-        self.reach.is_some_and(|reach| verdict.at - over < reach)
+        let untold = self.untold_since.is_some_and(|since| self.clock - since <= RETOLD_WITHIN);
+        untold || self.reach.is_some_and(|reach| verdict.at - over < reach)
     }
 
     fn fold_below(&mut self, size: u64) {

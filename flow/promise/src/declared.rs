@@ -63,9 +63,13 @@ fn set_all<K: Ord + Clone, T: PartialEq + Default>(
 }
 
 impl Declared {
-    /// Entry `sequence`, recorded at `recorded_at`, put `applied` into effect. The same policy again changes nothing.
+    /// Entry `sequence`, recorded at `recorded_at`, put `applied` into effect. The same policy again changes nothing but
+    /// the entry that holds it: the first telling will be destroyed one day, and evidence is what can still be read.
     pub(crate) fn apply(&mut self, sequence: u64, recorded_at: Time, applied: &Applied) {
-        if self.policy() == Some(applied) {
+        if let Some((told, current)) = &mut self.current
+            && current == applied
+        {
+            *told = sequence;
             return;
         }
         let before = self.applied.unwrap_or(Interval::new(recorded_at, recorded_at));
@@ -110,7 +114,7 @@ impl Declared {
         self.current.as_ref().map(|(_, applied)| applied)
     }
 
-    /// The entry that put it into effect.
+    /// The newest entry that holds it.
     pub(crate) fn sequence(&self) -> Option<u64> {
         self.current.as_ref().map(|(sequence, _)| *sequence)
     }

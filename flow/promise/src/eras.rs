@@ -33,6 +33,10 @@ impl<T: PartialEq + Default> Eras<T> {
             None => value == T::default(),
         };
         if !unchanged {
+            if self.0.is_empty() {
+                // Most things are declared once: no room for more is taken beforehand.
+                self.0.reserve_exact(1);
+            }
             self.0.push(Era { from, policy, value });
         }
     }

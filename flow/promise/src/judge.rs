@@ -159,7 +159,7 @@ impl Judge {
         self.declared.policy()
     }
 
-    /// The entry that holds it.
+    /// The newest entry that holds it.
     pub fn policy_sequence(&self) -> Option<u64> {
         self.declared.sequence()
     }

@@ -13,6 +13,8 @@
 //!
 //! # The rules (evaluator 1)
 //!
+//! In short; `docs/evaluator.md` has them to the last rounding, for whoever computes verdicts without this code.
+//!
 //! - **Declarations.** A policy holds from its `recorded_at` until the next one's. The window of an objective, as of
 //!   `at`, is `[max(declared, at − over), at)`, where `declared` is when this revision of the promise came into effect,
 //!   uninterrupted since. A window shorter than `over` says so: [`WindowFilling`](event::promise::Reason::WindowFilling).

@@ -162,8 +162,9 @@ impl Observed {
         self.0.get(observer)?.newest.as_ref().map(|(_, end, _)| *end)
     }
 
-    /// Its newest coverage record.
-    pub(crate) fn newest_coverage(&self, observer: &ObserverId) -> Option<u64> {
-        self.0.get(observer)?.newest.as_ref().map(|(sequence, _, _)| *sequence)
+    /// Its newest coverage record, if that reaches beyond `start`.
+    pub(crate) fn newest_coverage(&self, observer: &ObserverId, start: Time) -> Option<u64> {
+        let newest = self.0.get(observer)?.newest.as_ref().filter(|(_, end, _)| *end > start);
+        newest.map(|(sequence, _, _)| *sequence)
     }
 }

@@ -11,10 +11,10 @@ use crate::maintenance;
 use crate::observed::Tail;
 
 /// Most entries that a verdict names.
-const CITED_MAX: usize = 16;
+pub(crate) const CITED_MAX: usize = 16;
 
 /// Most coverage records among them.
-const COVERAGE_CITED_MAX: usize = 5;
+pub(crate) const COVERAGE_CITED_MAX: usize = 5;
 
 /// The states of services as of one instant: the part of an evaluation that objectives share.
 #[derive(Default)]
@@ -86,13 +86,14 @@ impl Cited {
 }
 
 impl Case<'_> {
-    /// The policy in effect and the newest coverage records of those who observe these probes.
+    /// The policy in effect and the newest coverage records of those who observe these probes. An observer that fell
+    /// silent before the window is no evidence, and its last record may be destroyed.
     pub(crate) fn cite<'p>(&self, probes: impl IntoIterator<Item = &'p ProbeId>) -> Cited {
         let Evidence { declared, observed } = self.judge.evidence();
         let mut cited = Cited::default();
         cited.cite(declared.sequence());
         let observers: BTreeSet<&ObserverId> = probes.into_iter().flat_map(|probe| declared.observers(probe)).collect();
-        let newest = observers.into_iter().filter_map(|observer| observed.newest_coverage(observer));
+        let newest = observers.into_iter().filter_map(|observer| observed.newest_coverage(observer, self.window.start));
         newest.take(COVERAGE_CITED_MAX).for_each(|sequence| cited.cite(Some(sequence)));
         cited
     }
@@ -103,7 +104,7 @@ impl Case<'_> {
         for outage in longest_first(outages).into_iter().take(CITED_MAX) {
             for probe in probes {
                 for steps in declared.observers(probe).into_iter().filter_map(|o| observed.steps(o, probe)) {
-                    steps.bounding(outage).into_iter().for_each(|sequence| cited.cite(Some(sequence)));
+                    steps.bounding(outage, self.window).into_iter().for_each(|sequence| cited.cite(Some(sequence)));
                 }
             }
         }

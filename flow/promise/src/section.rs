@@ -17,13 +17,13 @@ use crate::revision;
 pub(crate) const ENOUGH: Ppb = Ppb::new(990_000_000);
 
 /// Windows shorter than this say nothing: coverage comes by the minute.
-const WINDOW_MIN: Span = Span::from_secs(60);
+pub(crate) const WINDOW_MIN: Span = Span::from_secs(60);
 
 /// Windows longer than this outlive the evidence they would rest on.
-const WINDOW_MAX: Span = Span::from_days(1100);
+pub(crate) const WINDOW_MAX: Span = Span::from_days(1100);
 
 /// Most objectives of one promise, windows multiplied out.
-const OBJECTIVES_MAX: usize = 64;
+pub(crate) const OBJECTIVES_MAX: usize = 64;
 
 /// The terms of a kind of objective, as the policy writes them: one objective for each window.
 pub(crate) trait Terms: Section {
@@ -40,14 +40,9 @@ pub struct PromiseSection {
 /// The windows of an objective: each of them is an objective of its own.
 pub(crate) fn windows(table: &mut Table<'_>) -> Option<Vec<Span>> {
     let doc = "the length of the window that is looked back over; of a list, each is judged by itself";
-    let windows: Vec<Span> = table.required_list("over", doc)?;
+    let windows = table.required_list_in("over", &(WINDOW_MIN..=WINDOW_MAX), doc)?;
     let mut seen = BTreeSet::new();
     for window in &windows {
-        if !(WINDOW_MIN..=WINDOW_MAX).contains(window) {
-            let remedy = format!("write something from \"{WINDOW_MIN}\" to \"{WINDOW_MAX}\"");
-            table.mistake("over", format!("a window of {window} is out of range"), remedy);
-            return None;
-        }
         if !seen.insert(*window) {
             table.mistake("over", format!("`over` has {window} twice"), "remove one of them");
             return None;

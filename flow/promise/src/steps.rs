@@ -92,6 +92,10 @@ impl Steps {
 
     fn push(&mut self, from: Time, standing: Standing, sequence: u64) {
         self.steps.pop_if(|last| last.from == from);
+        if self.steps.is_empty() {
+            // Most things never change: no room for more is taken beforehand.
+            self.steps.reserve_exact(1);
+        }
         if self.steps.last().is_none_or(|last| last.standing != standing) {
             self.steps.push(Step { from, standing, sequence: Some(sequence) });
         }
@@ -115,9 +119,11 @@ impl Steps {
             .map(move |(step, end)| (Interval::new(step.from, end).intersect(within), step.standing))
     }
 
-    /// The entries that say when `outage` began and ended.
-    pub(crate) fn bounding(&self, outage: Interval) -> Vec<u64> {
-        let start = self.at(outage.start).filter(|step| step.standing == Standing::Down);
+    /// The entries that say when `outage` began and ended, if that was inside `window`: what happened before may be
+    /// destroyed while the window is still whole, and then nobody could name the same entries.
+    pub(crate) fn bounding(&self, outage: Interval, window: Interval) -> Vec<u64> {
+        let began = |step: &&Step| step.standing == Standing::Down && step.from >= window.start;
+        let start = self.at(outage.start).filter(began);
         let end = self.at(outage.end).filter(|step| step.from == outage.end);
         start.into_iter().chain(end).filter_map(|step| step.sequence).collect()
     }

@@ -2,10 +2,12 @@
 
 mod audit;
 mod fold;
+mod golden;
 mod hostile;
 mod model;
 mod objectives;
 mod random;
 mod scene;
 mod section;
+mod specification;
 mod truth;

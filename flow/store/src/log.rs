@@ -72,6 +72,8 @@ pub struct StorageHealth {
     pub entries_refused: u64,
     /// Samples dropped since the store was opened: the queue was full, the storage failed, or their time was absurd.
     pub samples_dropped: u64,
+    /// Files of samples that were damaged, and set aside, since the store was opened.
+    pub sample_files_damaged: u64,
     /// Whether the reserve that pays for the entry about a full disk is in place.
     pub reserve_ready: bool,
 }

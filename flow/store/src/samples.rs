@@ -98,7 +98,7 @@ impl Tally {
             *self = *other;
             return;
         }
-        self.count += other.count;
+        self.count = self.count.saturating_add(other.count);
         self.sum = self.sum.saturating_add(other.sum);
         self.min = self.min.min(other.min);
         self.max = self.max.max(other.max);
@@ -154,7 +154,7 @@ impl Bucket {
     /// Counts those of another bucket.
     pub fn merge(&mut self, other: &Self) {
         for (mine, theirs) in self.readings.iter_mut().zip(other.readings) {
-            *mine += theirs;
+            *mine = mine.saturating_add(theirs);
         }
         self.took.merge(&other.took);
         self.spread.merge(&other.spread);
@@ -178,6 +178,8 @@ pub struct Expired {
 /// * [`record`](Self::record) never waits and never fails: at the bound of its queue, and while the storage fails, samples
 ///   are dropped and counted in [`StorageHealth::samples_dropped`](crate::StorageHealth). What it took is readable within
 ///   200 ms or so, and survives `kill -9` from then on; a power loss may cost some seconds.
+/// * A file that is damaged is set aside and counted in [`StorageHealth::sample_files_damaged`](crate::StorageHealth):
+///   samples are not evidence, and what is left of them goes on.
 /// * A minute's bucket always equals the samples of that minute, an hour's bucket its minutes, also while they are still
 ///   growing and when samples arrive late.
 /// * Samples more than a day ahead of the clock, or older than what is kept, are dropped and counted.
@@ -201,6 +203,7 @@ pub trait Samples: Send + Sync {
     ) -> Result<Vec<Bucket>, StoreError>;
 
     /// Drops what is older than what is kept: samples after 48 hours, minutes after 14 days, hours after 400 days, each
-    /// partition as soon as all of it is.
+    /// partition as soon as all of it is. What a coarser figure still needs stays for a day at most, and on a full disk not at
+    /// all: dropping needs no room, and makes some.
     async fn expire(&self, now: Time) -> Result<Expired, StoreError>;
 }

@@ -14,7 +14,7 @@ pub(crate) struct Check {
     #[command(flatten)]
     policy: PolicyArgument,
 
-    /// Write the mistakes as JSON, for editors: file, line, column, reason, remedy
+    /// Write the mistakes as JSON, for editors: file, line, column, reason, remedy; notes on a policy without mistakes
     #[arg(long)]
     json: bool,
 }
@@ -23,9 +23,10 @@ impl Check {
     pub(crate) fn run(self, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
         match Configuration::load(&self.policy.policy) {
             Ok(configuration) if self.json => {
-                terminal.json(
-                    &serde_json::json!({ "mistakes": [], "left_out": 0, "revision": configuration.applied.revision }),
-                );
+                let revision = &configuration.applied.revision;
+                let notes: Vec<String> = note(&configuration).into_iter().collect();
+                let sound = serde_json::json!({ "mistakes": [], "left_out": 0, "revision": revision, "notes": notes });
+                terminal.json(&sound);
                 Ok(ExitCode::SUCCESS)
             }
             Ok(configuration) => {
@@ -39,6 +40,10 @@ impl Check {
                     applied.promises.len(),
                     applied.revision,
                 ));
+                if let Some(note) = note(&configuration) {
+                    let word = terminal.painted(Look::Doubtful, "note:");
+                    terminal.line(format!("{word} {note}"));
+                }
                 Ok(ExitCode::SUCCESS)
             }
             Err(mistakes) => {
@@ -51,4 +56,11 @@ impl Check {
             }
         }
     }
+}
+
+/// What its author might believe to have an effect.
+fn note(configuration: &Configuration) -> Option<String> {
+    let unused = configuration.unused();
+    let note = || format!("declared, but without effect in this release: {}", unused.join(", "));
+    (!unused.is_empty()).then(note)
 }

@@ -11,12 +11,11 @@ use engine::{Clock, Recorder};
 use event::journal::{KeyAnnounced, KeyRetired, Succeeded};
 use event::{BootId, Envelope};
 use journal::audit::Directory;
-use journal::checkpoint::Checkpoint;
 use journal::disclosure::Disclosure;
 use journal::export::{Extras, ListedVerdict, Writer};
 use journal::leaf::Leaf;
 use journal::listing::Listing;
-use journal::note::{Note, SigningKey, VerifierKey};
+use journal::note::{SigningKey, VerifierKey};
 use journal::tlog_proof::TlogProof;
 use store::Journal as _;
 use store::sqlite::{Options, Sqlite};
@@ -25,6 +24,7 @@ use crate::cli::{DataArgument, runtime};
 use crate::data::{self, Running};
 use crate::failure::Failure;
 use crate::keys;
+use crate::remembering;
 use crate::terminal::Terminal;
 use crate::witnessing;
 
@@ -103,7 +103,7 @@ impl Log {
             Self::Head(command) => head(&command, terminal)?,
             Self::Proof(command) => {
                 let store = open_to_read(&command.data.data)?;
-                let text = runtime()?.block_on(proof(&store, command.sequence))?;
+                let text = runtime()?.block_on(proof(&store, &command.data.data, command.sequence))?;
                 terminal.raw(text.as_bytes());
             }
             Self::Rotate(command) => runtime()?.block_on(rotate(&command, terminal))?,
@@ -123,7 +123,7 @@ fn unreadable(error: &(dyn std::error::Error + 'static)) -> Failure {
 
 fn head(command: &Head, terminal: &mut Terminal) -> Result<(), Failure> {
     let store = open_to_read(&command.data.data)?;
-    let head = runtime()?.block_on(store.head()).map_err(|error| unreadable(&error))?;
+    let head = runtime()?.block_on(remembering::handed_out(&store, &command.data.data))?;
     if command.json {
         terminal.json(&serde_json::json!({
             "origin": store.origin(), "size": head.size, "root": head.root.to_string(), "checkpoint": head.note,
@@ -134,10 +134,10 @@ fn head(command: &Head, terminal: &mut Terminal) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn proof(store: &Sqlite, sequence: u64) -> Result<String, Failure> {
-    let head = store.head().await.map_err(|error| unreadable(&error))?;
+async fn proof(store: &Sqlite, data: &Path, sequence: u64) -> Result<String, Failure> {
+    let head = remembering::handed_out(store, data).await?;
     if sequence >= head.size {
-        return Err(Failure::new(format!("the log has no entry {sequence}: it has {} entries, from 0", head.size)));
+        return Err(Failure::new(format!("the log has no entry {sequence}: {} are published, from 0", head.size)));
     }
     tlog_proof(store, sequence, head.size, &head.note).await
 }
@@ -158,13 +158,8 @@ async fn export(store: &Sqlite, data: &Path, directory: &Path, terminal: &Termin
     let failed = |error: &(dyn std::error::Error + 'static)| {
         Failure::new(format!("the log can't be exported to {}", directory.display())).because(error)
     };
-    let head = store.head().await.map_err(|error| unreadable(&error))?;
-    // With the cosignatures that were collected, when they are of this very head.
-    let published = store.published().await.map_err(|error| unreadable(&error))?;
-    let is_head = |note: &String| {
-        Note::parse(note).ok().and_then(|note| Checkpoint::parse(&note.text).ok()).is_some_and(|c| c.size == head.size)
-    };
-    let note = published.filter(is_head).unwrap_or(head.note);
+    let head = remembering::handed_out(store, data).await?;
+    let note = head.note.clone();
 
     let mut sink = Directory::new(directory);
     let mut writer = Writer::new(&mut sink);
@@ -220,6 +215,12 @@ async fn export(store: &Sqlite, data: &Path, directory: &Path, terminal: &Termin
     Ok(())
 }
 
+/// The store, for writing, with the keys of its directory.
+pub(crate) fn open_log(data: &Path) -> Result<Arc<Sqlite>, Failure> {
+    let signers = keys::load(data)?.ok_or_else(|| Failure::new(format!("{} has no key", data.display())))?;
+    open(data, signers)
+}
+
 /// The store, for writing, with these signers.
 fn open(data: &Path, signers: Vec<SigningKey>) -> Result<Arc<Sqlite>, Failure> {
     let verifiers: Vec<VerifierKey> = signers.iter().map(SigningKey::vkey).collect();
@@ -273,7 +274,7 @@ async fn rotate(command: &Rotate, terminal: &mut Terminal) -> Result<(), Failure
             .and_then(|mut signers| signers.pop())
             .ok_or_else(|| Failure::new("the new key is gone"))?;
         store.sign_with(vec![next_key]).await.map_err(|error| unwritten(&error))?;
-        remember(&store, data).await?;
+        remembering::remember_head(&store, data).await?;
         keys::promote_next(data)?;
         terminal.line(format!("{old} signs no more and is destroyed; {next} signs alone"));
         return Ok(());
@@ -289,21 +290,13 @@ async fn rotate(command: &Rotate, terminal: &mut Terminal) -> Result<(), Failure
     recorder.record(&announced).await.map_err(|error| unwritten(&error))?;
     let both = keys::load(data)?.ok_or_else(|| Failure::new("the keys are gone"))?;
     store.sign_with(both).await.map_err(|error| unwritten(&error))?;
-    remember(&store, data).await?;
+    remembering::remember_head(&store, data).await?;
     terminal.line(format!("{next} is announced in the log and signs beside {old}"));
     terminal.note(
         "Publish for as long as your readers need to see it, tell them the new key, then end the rotation with\n\
          `garant log rotate --finish`.",
     );
     Ok(())
-}
-
-async fn remember(store: &Sqlite, data: &Path) -> Result<(), Failure> {
-    let head = store.head().await.map_err(|error| unreadable(&error))?;
-    let path = data::remembered_beside(data);
-    data::write_whole(&path, head.note.as_bytes(), 0o644).map_err(|error| {
-        Failure::new(format!("the checkpoint can't be remembered in {}", path.display())).because(&error)
-    })
 }
 
 async fn succeed(command: &Succeed, terminal: &mut Terminal) -> Result<(), Failure> {
@@ -359,7 +352,7 @@ async fn succeed(command: &Succeed, terminal: &mut Terminal) -> Result<(), Failu
         clock: Arc::new(SystemClock),
     };
     let store = Sqlite::open(options).map_err(|error| keys::refused(data, &error))?;
-    remember(&store, data).await?;
+    remembering::remember_head(&store, data).await?;
     terminal.line(format!("{origin} follows {old_origin}; its key is {vkey}"));
     if kept.exists() {
         terminal.note(format!("the data of {old_origin} is kept in {}", kept.display()));

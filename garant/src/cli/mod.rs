@@ -10,6 +10,8 @@ mod up;
 mod verify;
 mod witness;
 
+pub(crate) use log::open_log;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 

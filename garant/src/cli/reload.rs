@@ -39,6 +39,7 @@ impl Reload {
         })?;
         let mut left = PATIENCE;
         while let Some(rest) = left.checked_sub(LOOK_EVERY) {
+            #[expect(clippy::disallowed_methods, reason = "the command has nothing else to do, and no runtime")]
             std::thread::sleep(LOOK_EVERY);
             left = rest;
             let now = Running::read(data)?;

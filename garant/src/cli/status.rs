@@ -1,13 +1,14 @@
 //! `garant status`: what is up, which promises are kept, how garant itself is doing.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use clap::Args;
 use engine::clock::SystemClock;
 use engine::http::Request;
 use engine::net::Net;
-use event::Span;
 use event::promise::Outcome;
+use event::{ProbeId, Span, Time};
 use web::status::Reading;
 
 use crate::cli::{DataArgument, runtime};
@@ -17,10 +18,17 @@ use crate::terminal::{Look, Terminal};
 
 const WITHIN: Span = Span::from_secs(5);
 
+/// A certificate that expires sooner than this is worth a line: who renews by himself does it with a month to go.
+const EXPIRES_SOON: Span = Span::from_days(21);
+
 #[derive(Args, Debug)]
 pub(crate) struct Status {
     #[command(flatten)]
     data: DataArgument,
+
+    /// Show what each observer says of each probe too: where the time went, and when certificates expire
+    #[arg(long)]
+    probes: bool,
 
     /// Write what the running garant says, as JSON
     #[arg(long)]
@@ -51,27 +59,52 @@ impl Status {
             return Ok(ExitCode::SUCCESS);
         }
         let status: web::status::Status = serde_json::from_slice(&body.body).map_err(|error| failed(&error))?;
-        tell(&status, &running, terminal);
+        for line in lines(&status, running.pid, self.probes, |look, text| terminal.painted(look, text)) {
+            terminal.line(line);
+        }
         Ok(ExitCode::SUCCESS)
     }
 }
 
 /// The same for people.
-fn tell(status: &web::status::Status, running: &Running, terminal: &mut Terminal) {
+fn lines(
+    status: &web::status::Status,
+    pid: i32,
+    each_probe: bool,
+    painted: impl Fn(Look, String) -> String,
+) -> Vec<String> {
     let published = if status.publish { "published" } else { "not published" };
-    terminal.line(format!("garant {}, process {}, {published}", status.version, running.pid));
-    for service in &status.services {
-        let look = match service.state {
+    let mut lines = vec![format!("garant {}, process {pid}, {published}", status.version)];
+    let state = |reading: Reading| {
+        let look = match reading {
             Reading::Up => Look::Good,
             Reading::Down => Look::Bad,
             Reading::Degraded | Reading::Unknown | Reading::Undecided => Look::Doubtful,
         };
-        let word = terminal.painted(look, format!("{:9}", service.state.as_str()));
-        let since = service.since.map(|since| format!(" since {since}")).unwrap_or_default();
-        terminal.line(format!("  {word} {}{since}", service.service));
-        for detail in &service.details {
-            terminal.line(format!("            {detail}"));
-        }
+        painted(look, format!("{:10}", reading.as_str()))
+    };
+    let since = |since: Option<Time>| since.map(|since| format!(" since {since}")).unwrap_or_default();
+    for service in &status.services {
+        lines.push(format!("  {} {}{}", state(service.state), service.service, since(service.since)));
+        lines.extend(service.details.iter().map(|detail| format!("             {detail}")));
+    }
+    for (probe, left) in expiring(status) {
+        let days = left.micros().div_euclid(Span::from_days(1).micros());
+        lines.push(if left < Span::ZERO {
+            format!("  {} certificate that {probe} is shown", painted(Look::Bad, format!("{:10}", "expired")))
+        } else {
+            let word = painted(Look::Doubtful, format!("{:10}", "expires"));
+            format!("  {word} certificate that {probe} is shown, in {days} days")
+        });
+    }
+    for probe in status.probes.iter().filter(|_| each_probe) {
+        let word = state(probe.state);
+        lines.push(format!("  {word} {} from {}{}", probe.probe, probe.observer, since(probe.since)));
+        let phases: Vec<String> =
+            probe.phases.each().map(|(phase, took)| format!("{} {}", phase.replace('_', " "), short(took))).collect();
+        let of_it = if phases.is_empty() { String::new() } else { format!(": {}", phases.join(", ")) };
+        lines.push(format!("             {}{of_it}", short(probe.took)));
+        lines.extend(probe.certificate_expires.map(|at| format!("             certificate until {at}")));
     }
     for promise in &status.promises {
         let (look, word) = match promise.outcome {
@@ -79,19 +112,97 @@ fn tell(status: &web::status::Status, running: &Running, terminal: &mut Terminal
             Outcome::Broken => (Look::Bad, "broken"),
             Outcome::Unproven => (Look::Doubtful, "unproven"),
         };
-        let word = terminal.painted(look, format!("{word:9}"));
-        terminal.line(format!("  {word} {}  {}", promise.promise, promise.text.en));
+        let word = painted(look, format!("{word:10}"));
+        lines.push(format!("  {word} {}  {}", promise.promise, promise.text.en));
     }
     for engine in status.engines.iter().filter(|engine| !engine.healthy) {
-        let word = terminal.painted(Look::Bad, format!("{:9}", engine.state));
+        let word = painted(Look::Bad, format!("{:10}", engine.state));
         let why = engine.last_error.as_deref().unwrap_or_default();
-        terminal.line(format!("  {word} engine {} (start {}) {why}", engine.engine, engine.attempts));
+        lines.push(format!("  {word} engine {} (start {}) {why}", engine.engine, engine.attempts));
     }
     let journal = &status.journal;
     let shown = journal.published_size.map_or_else(|| "none published".to_owned(), |size| format!("{size} published"));
-    terminal.line(format!("  log       {} entries, {shown}", journal.size));
+    lines.push(format!("  log        {} entries, {shown}", journal.size));
     if let Some(fault) = &journal.fault {
-        let word = terminal.painted(Look::Bad, "refusing");
-        terminal.line(format!("  {word}  the journal takes no entries: {fault}"));
+        let word = painted(Look::Bad, format!("{:10}", "refusing"));
+        lines.push(format!("  {word} the journal takes no entries: {fault}"));
     }
+    lines
+}
+
+/// The certificates that expire soon, by probe, the soonest first; what observers see apart counts once.
+fn expiring(status: &web::status::Status) -> Vec<(&ProbeId, Span)> {
+    let mut soonest = BTreeMap::new();
+    for probe in &status.probes {
+        let Some(left) = probe.certificate_expires.map(|at| at.since(status.at)) else { continue };
+        if left < EXPIRES_SOON {
+            let known = soonest.entry(&probe.probe).or_insert(left);
+            *known = left.min(*known);
+        }
+    }
+    let mut soonest: Vec<_> = soonest.into_iter().collect();
+    soonest.sort_by_key(|(_, left)| *left);
+    soonest
+}
+
+/// `12 ms`, `1.204 s`: as long as a question takes.
+fn short(took: Span) -> String {
+    let micros = took.micros();
+    if micros < 10_000 {
+        format!("{}.{} ms", micros / 1000, micros % 1000 / 100)
+    } else if micros < 1_000_000 {
+        format!("{} ms", micros / 1000)
+    } else {
+        format!("{}.{:03} s", micros / 1_000_000, micros % 1_000_000 / 1000)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_person_reads() {
+        let status: web::status::Status = serde_json::from_str(SAMPLE).expect("a status");
+        insta::assert_snapshot!("a_status", lines(&status, 4711, false, |_, text| text).join("\n"));
+        insta::assert_snapshot!("a_status_with_probes", lines(&status, 4711, true, |_, text| text).join("\n"));
+    }
+
+    const SAMPLE: &str = r#"{
+        "version": "0.1.0", "at": 1795388400000000, "publish": false, "revision": "fedcba9876543210",
+        "journal": {
+            "vkey": "shop.example/1+8a3c21f0+AX", "size": 304, "published_size": 302, "published_at": null,
+            "witnesses": [], "fault": "no space left on device"
+        },
+        "services": [
+            { "service": "shop", "title": { "fr": "La boutique", "en": "The shop" }, "state": "undecided",
+              "since": 1795388340000000, "details": ["status 502"] },
+            { "service": "mail", "title": { "fr": "Le courrier", "en": "Mail" }, "state": "unknown", "since": null,
+              "details": [] }
+        ],
+        "probes": [
+            { "probe": "shop-front", "observer": "gravelines", "state": "up", "since": 1795388340000000,
+              "at": 1795388395000000, "took": 61250,
+              "phases": { "dns": 950, "connect": 2100, "tls": 15000, "first_byte": 40000, "body": 3200 },
+              "certificate_expires": 1796079600000000 },
+            { "probe": "shop-front", "observer": "strasbourg", "state": "down", "since": 1795388340000000,
+              "at": 1795388395000000, "took": 1204000,
+              "phases": { "dns": 950, "connect": 0, "tls": 0, "first_byte": 0, "body": 0 },
+              "certificate_expires": null },
+            { "probe": "old", "observer": "gravelines", "state": "down", "since": null, "at": 1795388395000000,
+              "took": 2000, "phases": { "dns": 0, "connect": 0, "tls": 0, "first_byte": 0, "body": 0 },
+              "certificate_expires": 1795384800000000 },
+            { "probe": "far", "observer": "gravelines", "state": "up", "since": null, "at": 1795388395000000,
+              "took": 2000, "phases": { "dns": 0, "connect": 0, "tls": 0, "first_byte": 0, "body": 0 },
+              "certificate_expires": 1826924400000000 }
+        ],
+        "promises": [
+            { "promise": "AV-1", "text": { "fr": "La boutique est disponible.", "en": "The shop is available." },
+              "outcome": "broken", "objectives": [] }
+        ],
+        "engines": [
+            { "engine": "watch", "healthy": false, "state": "restarting", "attempts": 3,
+              "last_error": "it panicked", "since": 1795388340000000 }
+        ]
+    }"#;
 }

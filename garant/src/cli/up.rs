@@ -5,10 +5,11 @@ use std::process::ExitCode;
 use clap::Args;
 use tracing_subscriber::EnvFilter;
 
-use crate::cli::{DataArgument, PolicyArgument, runtime};
+use crate::cli::{DataArgument, PolicyArgument};
 use crate::configuration::Configuration;
 use crate::failure::{Failure, USAGE};
 use crate::roles::up::{Settings, Up as Role};
+use crate::runtime::Runtimes;
 use crate::terminal::Terminal;
 
 #[derive(Args, Debug)]
@@ -37,8 +38,11 @@ impl Up {
         let settings = Settings { policy: self.policy.policy, data: self.data.data };
         let promises = configuration.applied.promises.len();
         let publishes = configuration.shared.publication.publish;
-        runtime()?.block_on(async {
-            let up = Role::prepare(&settings, configuration).await?;
+        let runtimes = Runtimes::start()
+            .map_err(|error| Failure::new("the asynchronous runtime can't be started").because(&error))?;
+        let handles = runtimes.handles();
+        runtimes.run(async {
+            let up = Role::prepare(&settings, configuration, &handles).await?;
             up.run(|running, key| {
                 if self.json {
                     terminal.json(&serde_json::json!({

@@ -237,7 +237,12 @@ fn tell(report: &Report, rechecked: &Rechecked, terminal: &mut Terminal) {
         "payloads    {} disclosed and matching, {} for the team only, {} destroyed on schedule",
         report.disclosed, report.withheld, report.destroyed
     ));
-    terminal.line(format!("verdicts    {} recomputed, {} faults", rechecked.verdicts, rechecked.faults.len()));
+    terminal.line(format!(
+        "verdicts    {} recomputed, {} out of reach (their evidence is destroyed), {} faults",
+        rechecked.verdicts,
+        rechecked.out_of_reach,
+        rechecked.faults.len()
+    ));
     for (sequence, verdict) in &rechecked.latest {
         let (look, word) = match verdict.outcome {
             event::promise::Outcome::Kept => (Look::Good, "kept"),

@@ -2,6 +2,7 @@
 //!
 //! One small file holds its key and, per log, the last checkpoint that it cosigned. It is written before each answer. A
 //! witness that forgets is worth nothing: never put an old copy of the file back; retire the witness and make another.
+//! Beside it lie a lock, and what convicts a log of having signed two histories, if one did.
 
 use std::fs;
 use std::io;
@@ -14,8 +15,8 @@ use clap::{Args, Subcommand};
 use engine::clock::SystemClock;
 use engine::random::SystemRandom;
 use engine::{CancellationToken, Random as _};
-use journal::note::{SigningKey, VerifierKey};
-use journal::witness::{Refusal, State};
+use journal::note::{KeyType, SigningKey, VerifierKey};
+use journal::witness::{Fork, State, checkpoint_path};
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
 use web::witness::Persist;
@@ -24,6 +25,9 @@ use crate::cli::runtime;
 use crate::data::write_whole;
 use crate::failure::{Failure, USAGE};
 use crate::terminal::Terminal;
+
+/// Most pieces of evidence kept against one log.
+const EVIDENCE_MAX: u32 = 4;
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum Witness {
@@ -39,7 +43,7 @@ pub(crate) struct Init {
     #[arg(long, value_name = "FILE")]
     state: PathBuf,
 
-    /// Name of the witness, such as witness.example
+    /// Name of the witness, such as witness.example: part of its key, and of every cosignature
     #[arg(long)]
     name: String,
 }
@@ -54,9 +58,15 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8482")]
     listen: SocketAddr,
 
-    /// Key of a log to cosign for; may be given several times, and is remembered
+    /// Key of a log to cosign for; may be given several times, and is remembered. The keys given for a log are from then on
+    /// all that count for it: give both while it replaces its key, and the new one alone afterwards
     #[arg(long = "log", value_name = "KEY")]
     logs: Vec<String>,
+
+    /// Origin of a log to cosign for no longer, such as shop.example/1; may be given several times. What was cosigned of it
+    /// stays remembered
+    #[arg(long, value_name = "ORIGIN")]
+    forget: Vec<String>,
 }
 
 /// The state file.
@@ -81,13 +91,18 @@ impl Init {
         let mut seed = [0; 32];
         SystemRandom.fill(&mut seed);
         let key = SigningKey::generate(seed, &self.name).map_err(|error| {
-            Failure::new(format!("`{}` can't be the name of a witness", self.name)).because(&error).code(USAGE)
+            Failure::new(format!("`{}` can't be the name of a witness", self.name))
+                .because(&error)
+                .remedy("take a domain of yours, such as witness.example")
+                .code(USAGE)
         })?;
         if self.state.exists() {
             return Err(Failure::new(format!("{} is there already", self.state.display()))
                 .remedy("a witness must not forget: name another file for another witness"));
         }
-        File { key: key.to_text(), state: State::default() }.write(&self.state)?;
+        File { key: key.to_text(), state: State::default() }
+            .write(&self.state)
+            .map_err(|failure| failure.remedy("name a file in a directory that is there and that you may write"))?;
         terminal.line(key.cosigner_vkey());
         Ok(ExitCode::SUCCESS)
     }
@@ -95,13 +110,30 @@ impl Init {
 
 impl File {
     fn read(path: &Path) -> Result<Self, Failure> {
+        use std::os::unix::fs::PermissionsExt as _;
         let failed = |error: &(dyn std::error::Error + 'static)| {
-            Failure::new(format!("the state of the witness, {}, can't be read", path.display()))
-                .because(error)
-                .remedy("make one with `garant witness init`")
+            Failure::new(format!("the state of the witness, {}, can't be read", path.display())).because(error)
         };
-        let text = fs::read(path).map_err(|error| failed(&error))?;
-        serde_json::from_slice(&text).map_err(|error| failed(&error))
+        let text = fs::read(path).map_err(|error| {
+            failed(&error).remedy(match error.kind() {
+                io::ErrorKind::NotFound => "correct the path, or make a witness with `garant witness init`",
+                _ => "run garant as the user that owns it",
+            })
+        })?;
+        let mode = fs::metadata(path).map_err(|error| failed(&error))?.permissions().mode();
+        if mode & 0o077 != 0 {
+            return Err(Failure::new(format!("{} can be read by others than its owner", path.display())).remedy(
+                format!(
+                    "it holds the key: retire the witness if others may have read it, else `chmod 600 {}`",
+                    path.display()
+                ),
+            ));
+        }
+        serde_json::from_slice(&text).map_err(|error| {
+            failed(&error).remedy(
+                "this is no state file, or it is damaged. Don't put an old copy back: retire this witness and make another",
+            )
+        })
     }
 
     fn write(&self, path: &Path) -> Result<(), Failure> {
@@ -115,18 +147,22 @@ impl File {
 
 impl Serve {
     fn run(self, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
+        let keys: Vec<VerifierKey> = self.logs.iter().map(|log| log_key(log)).collect::<Result<_, _>>()?;
+        // Before the lock: a path that was mistyped must leave nothing behind.
+        File::read(&self.state)?;
         let lock = self.lock()?;
         let mut file = File::read(&self.state)?;
         let key = SigningKey::from_text(&file.key)
             .map_err(|error| Failure::new("the key of the witness can't be read").because(&error))?;
-        for log in &self.logs {
-            let vkey: VerifierKey = log.parse().map_err(|error| {
-                Failure::new(format!("`{log}` is not the key of a log")).because(&error).code(USAGE)
-            })?;
-            file.state.trust(vkey);
+        file.state.trust_only(&keys);
+        for origin in &self.forget {
+            if !file.state.distrust(origin) {
+                return Err(Failure::new(format!("no log `{origin}` is known to this witness"))
+                    .remedy("write its origin, the part of its key before the first `+`")
+                    .code(USAGE));
+            }
         }
-        file.write(&self.state)?;
-        if file.state.logs.is_empty() {
+        if file.state.logs.values().all(|log| log.keys.is_empty()) {
             return Err(Failure::new("there is no log to cosign for").remedy("name one with --log KEY").code(USAGE));
         }
         runtime()?.block_on(self.serve(file, key, terminal))?;
@@ -136,17 +172,21 @@ impl Serve {
 
     /// Two processes on one state would forget for each other.
     fn lock(&self) -> Result<fs::File, Failure> {
-        let mut name = self.state.file_name().unwrap_or_default().to_owned();
-        name.push(".lock");
-        let path = self.state.with_file_name(name);
-        let failed = |error: &(dyn std::error::Error + 'static)| {
-            Failure::new(format!("{} can't be locked", path.display()))
-                .because(error)
-                .remedy("is another process of this witness running?")
-        };
-        let file = fs::File::create(&path).map_err(|error| failed(&error))?;
-        file.try_lock().map_err(|error| failed(&error))?;
-        Ok(file)
+        let path = beside(&self.state, ".lock");
+        let failed = || Failure::new(format!("{} can't be locked", path.display()));
+        let file = fs::File::create(&path).map_err(|error| {
+            failed().because(&error).remedy("run garant as the user that owns the state file and may write beside it")
+        })?;
+        match file.try_lock() {
+            Ok(()) => Ok(file),
+            Err(fs::TryLockError::WouldBlock) => {
+                Err(Failure::new(format!("another process serves the witness of {}", self.state.display()))
+                    .remedy("stop that one first, or give this one a state file of its own with `garant witness init`"))
+            }
+            Err(fs::TryLockError::Error(error)) => {
+                Err(failed().because(&error).remedy("put the state file on a file system that knows locks"))
+            }
+        }
     }
 
     async fn serve(&self, file: File, key: SigningKey, terminal: &mut Terminal) -> Result<(), Failure> {
@@ -155,29 +195,58 @@ impl Serve {
                 .because(error)
                 .remedy("name another address with --listen")
         };
+        #[expect(clippy::disallowed_methods, reason = "this is where the witness starts")]
         let listener = tokio::net::TcpListener::bind(self.listen).await.map_err(|error| refused(&error))?;
         let address = listener.local_addr().map_err(|error| refused(&error))?;
+        let failed =
+            |error: &(dyn std::error::Error + 'static)| Failure::new("signals can't be received").because(error);
+        let mut terminate = signal(SignalKind::terminate()).map_err(|error| failed(&error))?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| failed(&error))?;
+        file.write(&self.state)?;
+        for (origin, log) in &file.state.logs {
+            let keys: Vec<_> = log.keys.iter().map(VerifierKey::key_id_hex).collect();
+            let keys =
+                if keys.is_empty() { "no longer cosigned".to_owned() } else { format!("keys {}", keys.join(", ")) };
+            terminal.note(format!("{origin}: {} entries cosigned; {keys}", log.size));
+        }
         terminal.line(format!(
             "{} cosigns for {} logs at http://{address}/",
             key.cosigner_vkey(),
-            file.state.logs.len()
+            file.state.logs.values().filter(|log| !log.keys.is_empty()).count()
         ));
         let keeper = Keeper { path: self.state.clone(), key: file.key };
         let witness = web::witness::Witness::new(key, file.state, Arc::new(keeper), Arc::new(SystemClock));
         let router = web::witness::router(Arc::new(witness));
         let stop = CancellationToken::new();
-        let failed =
-            |error: &(dyn std::error::Error + 'static)| Failure::new("signals can't be received").because(error);
-        let mut terminate = signal(SignalKind::terminate()).map_err(|error| failed(&error))?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| failed(&error))?;
-        let stopping = stop.clone();
-        let signals = async move {
+        // The first signal lets answers under way end; the second says that somebody has no patience left.
+        let signals = async {
             tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
-            stopping.cancel();
+            stop.cancel();
+            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
         };
-        tokio::join!(web::serve(listener, router, stop), signals);
+        tokio::select! {
+            () = web::serve(listener, router, stop.clone()) => {}
+            () = signals => {}
+        }
         Ok(())
     }
+}
+
+fn log_key(text: &str) -> Result<VerifierKey, Failure> {
+    let failed = || Failure::new(format!("`{text}` is not the key of a log")).code(USAGE);
+    let key: VerifierKey = text.parse().map_err(|error| failed().because(&error))?;
+    if key.key_type() == KeyType::Ed25519 {
+        Ok(key)
+    } else {
+        Err(failed().remedy("this is the key of a witness: take the one in the file `vkey` of the log"))
+    }
+}
+
+/// `path` with something behind its name.
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(suffix);
+    path.with_file_name(name)
 }
 
 /// Keeps the state in its file, and evidence beside it.
@@ -192,14 +261,22 @@ impl Persist for Keeper {
         file.write(&self.path).map_err(|failure| io::Error::other(failure.to_string()))
     }
 
-    /// One file of evidence: the first fork convicts, and a log that goes on forking must not fill the disk.
-    fn accuse(&self, request: &str, refusal: &Refusal) -> io::Result<()> {
-        let mut name = self.path.file_name().unwrap_or_default().to_owned();
-        name.push(".evidence");
-        let path = self.path.with_file_name(name);
-        if path.exists() {
-            return Ok(());
+    /// A few files for each log: the first fork convicts, and a log that goes on forking must not fill the disk nor take the
+    /// place of the evidence against another.
+    fn accuse(&self, fork: &Fork) -> io::Result<()> {
+        let text = fork.to_string();
+        let log = checkpoint_path(&fork.origin).get(..16).unwrap_or_default().to_owned();
+        for number in 1..=EVIDENCE_MAX {
+            let path = beside(&self.path, &format!(".evidence-{log}-{number}"));
+            match fs::read(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    return write_whole(&path, text.as_bytes(), 0o644);
+                }
+                Err(error) => return Err(error),
+                Ok(before) if before == text.as_bytes() => return Ok(()),
+                Ok(_) => {}
+            }
         }
-        write_whole(&path, format!("{refusal}\n\n{request}").as_bytes(), 0o644)
+        Ok(())
     }
 }

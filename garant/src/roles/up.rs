@@ -16,7 +16,7 @@ use engine::random::SystemRandom;
 use engine::{CancellationToken, Clock, Context, Progress, Random, Recorder, Supervisor};
 use event::engine::ClockStepped;
 use event::{BootId, Span};
-use journal::note::VerifierKey;
+use journal::note::{KeyType, VerifierKey};
 use store::sqlite::{Options, Sqlite};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -31,6 +31,7 @@ use crate::roles::server::judge::Judge;
 use crate::roles::server::pages::Pages;
 use crate::roles::server::publisher::Publisher;
 use crate::roles::server::retention::Retention;
+use crate::runtime::Handles;
 use crate::witnessing::{self, Peer};
 
 /// How long the engines of one floor may take to stop.
@@ -70,7 +71,11 @@ struct Channels {
 
 impl Up {
     /// Opens, proves, binds; nothing runs yet.
-    pub(crate) async fn prepare(settings: &Settings, configuration: Configuration) -> Result<Self, Failure> {
+    pub(crate) async fn prepare(
+        settings: &Settings,
+        configuration: Configuration,
+        runtimes: &Handles,
+    ) -> Result<Self, Failure> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let random: Arc<dyn Random> = Arc::new(SystemRandom);
         let data = settings.data.clone();
@@ -92,6 +97,8 @@ impl Up {
         };
         let store = Sqlite::open(options).map_err(|error| keys::refused(&data, &error))?;
 
+        let newest_before = keys::last_recorded(store.as_ref()).await?;
+
         let shared = &configuration.shared;
         let team = bind(shared.pages.listen, "listen")?;
         let public = shared.pages.public.map(|address| bind(address, "public")).transpose()?;
@@ -105,7 +112,7 @@ impl Up {
         })?;
         let net = Arc::new(net);
         let witnesses = peers(&configuration)?;
-        witnessing::refuse_a_rollback(&net, store.as_ref(), &witnesses).await?;
+        witnessing::refuse_a_fork(&net, store.as_ref(), &keys, &witnesses, &remember).await?;
 
         let mut boot = [0; 16];
         random.fill(&mut boot);
@@ -137,8 +144,10 @@ impl Up {
             revision: configuration.applied.revision.clone(),
         };
         let configuration = Arc::new(configuration);
-        let policy =
-            Policy { applied: Some(configuration.applied.clone()), publish: configuration.shared.publication.publish };
+        let policy = Policy {
+            applied: Some(Arc::clone(&configuration.applied)),
+            publish: configuration.shared.publication.publish,
+        };
         let channels = Channels {
             probes: watch::Sender::new(Arc::clone(&configuration.watch)),
             policy: watch::Sender::new(Arc::new(policy)),
@@ -162,26 +171,24 @@ impl Up {
             published: published.subscribe(),
             identity: channels.identity.subscribe(),
             clock,
+            budget: web::Budget::default(),
             probes: figures::probes(eyes.figures()),
             figures: vec![Arc::new(figures::Watch(eyes.figures()))],
         });
-        let publisher = Publisher {
-            keys: keys.clone(),
-            remember: channels.remember.subscribe(),
-            witnesses: channels.witnesses.subscribe(),
-            published,
-        };
+        let publisher =
+            Publisher::new(keys.clone(), channels.remember.subscribe(), channels.witnesses.subscribe(), published);
         let pages = Pages { name: "pages", listener: team, router: web::team(Arc::clone(&state)) };
         let mut supervisor = supervisor
             .add(Arc::new(Timekeeper))
             .add(Arc::new(publisher))
-            .add(Arc::new(Retention::new(channels.configuration.subscribe())))
+            .add(Arc::new(Retention::new(channels.configuration.subscribe(), newest_before)))
             .add(Arc::new(Judge::new(board)))
-            .add(eyes)
-            .add(Arc::new(pages));
+            .add_on(&runtimes.watch, eyes)
+            .add_on(&runtimes.pages, Arc::new(pages));
         if let Some(listener) = public {
             let router = web::public(state);
-            supervisor = supervisor.add(Arc::new(Pages { name: "public-pages", listener, router }));
+            let pages = Pages { name: "public-pages", listener, router };
+            supervisor = supervisor.add_on(&runtimes.pages, Arc::new(pages));
         }
         Ok(Self { context, store, supervisor, stop: CancellationToken::new(), data, running, keys, channels })
     }
@@ -276,6 +283,7 @@ fn bind(address: SocketAddr, key: &str) -> Result<TcpListener, Failure> {
             .because(&error)
             .remedy(format!("stop what uses that port, or name another in `{key}` of [pages]"))
     };
+    #[expect(clippy::disallowed_methods, reason = "this is where garant starts")]
     let listener = TcpListener::bind(address).map_err(refused)?;
     listener.set_nonblocking(true).map_err(refused)?;
     Ok(listener)
@@ -289,10 +297,14 @@ fn base_url(listener: &TcpListener) -> Result<String, Failure> {
 fn peers(configuration: &Configuration) -> Result<Vec<Peer>, Failure> {
     let peer = |witness: &policy::Witness| {
         let url = witness.url.to_string();
-        let vkey: VerifierKey = witness.vkey.as_str().parse().map_err(|error: journal::note::BadKey| {
-            Failure::new(format!("the key of the witness {} can't be read", witness.name)).because(&error)
-        })?;
-        Ok(Peer { url: if url.ends_with('/') { url } else { format!("{url}/") }, vkey })
+        let failed = || Failure::new(format!("the key of the witness {} can't be used", witness.name));
+        let vkey: VerifierKey =
+            witness.vkey.as_str().parse().map_err(|error: journal::note::BadKey| failed().because(&error))?;
+        if vkey.key_type() != KeyType::Cosignature {
+            return Err(failed().remedy("it is the key of a log: give the one that `garant witness init` printed"));
+        }
+        let url = if url.ends_with('/') { url } else { format!("{url}/") };
+        Ok(Peer { name: witness.name.clone(), url, vkey })
     };
     configuration.shared.journal.witnesses.iter().map(peer).collect()
 }
@@ -337,7 +349,7 @@ async fn apply(
     let failed =
         |error: &(dyn std::error::Error + 'static)| Failure::new("the policy can't be journaled").because(error);
     let last = keys::last_applied(store).await?;
-    if last.is_some_and(|last| last == configuration.applied) && before.is_none() {
+    if last.is_some_and(|last| last == *configuration.applied) && before.is_none() {
         return Ok(());
     }
     let text_before = before.map(Configuration::text).unwrap_or_default();
@@ -349,7 +361,7 @@ async fn apply(
         context.recorder.record(&changed).await.map_err(|error| failed(&error))?;
     }
     if before.is_none_or(|before| before.applied != configuration.applied) {
-        context.recorder.record(&configuration.applied).await.map_err(|error| failed(&error))?;
+        context.recorder.record(&*configuration.applied).await.map_err(|error| failed(&error))?;
     }
     Ok(())
 }
@@ -376,7 +388,7 @@ async fn reload(
     propose(&identity, data);
     apply(context, store, &now, Some(&before), "reload").await?;
     let now = Arc::new(now);
-    let policy = Policy { applied: Some(now.applied.clone()), publish: now.shared.publication.publish };
+    let policy = Policy { applied: Some(Arc::clone(&now.applied)), publish: now.shared.publication.publish };
     channels.remember.send_replace(Arc::new(remembering(&now, data)));
     channels.witnesses.send_replace(Arc::new(witnesses));
     channels.identity.send_replace(Arc::new(identity));

@@ -2,14 +2,14 @@
 
 use event::policy::Objective;
 use event::promise::{Figure, Reason, Unit};
-use event::{Ppb, Span, Time};
+use event::{FindingId, Ppb, Span, Time};
 
 use super::{Language, Precision};
 
 const DAY: i64 = 86_400_000_000;
 
 impl Language {
-    /// What is measured, over which window. `subject` is what customers call the service, or the name of the probe.
+    /// What is measured, over which window. `subject` is what customers call it.
     pub(crate) fn objective(self, objective: &Objective, subject: &str) -> String {
         use Objective::{Absence, Availability, Configuration, Coverage, Freshness};
         let (Availability { over, .. }
@@ -20,7 +20,7 @@ impl Language {
         let what = match (self, objective) {
             (Self::French, Availability { .. }) => format!("disponibilité, {subject}"),
             (Self::English, Availability { .. }) => format!("availability, {subject}"),
-            (Self::French, Freshness { .. }) => format!("plus long temps entre deux succès, {subject}"),
+            (Self::French, Freshness { .. }) => format!("plus longue durée entre deux succès, {subject}"),
             (Self::English, Freshness { .. }) => format!("longest time between two successes, {subject}"),
             (Self::French, Coverage { .. }) => format!("part du temps observée, {subject}"),
             (Self::English, Coverage { .. }) => format!("share of the time observed, {subject}"),
@@ -32,6 +32,21 @@ impl Language {
         match self {
             Self::French => format!("{what}, sur {}", self.window(*over)),
             Self::English => format!("{what}, over {}", self.window(*over)),
+        }
+    }
+
+    /// What customers read for a finding that garant's own detectors make; `None` when the name is not one of those.
+    pub fn finding(self, finding: &FindingId) -> Option<&'static str> {
+        let (french, english) = match finding.as_str() {
+            "cpu-usage" => ("processeurs trop chargés", "processors too busy"),
+            "memory-usage" => ("mémoire trop remplie", "memory too full"),
+            "disk-usage" => ("disque trop plein", "a disk too full"),
+            "raid-degraded" => ("grappe RAID dégradée", "a degraded RAID array"),
+            _ => return None,
+        };
+        match self {
+            Self::French => Some(french),
+            Self::English => Some(english),
         }
     }
 
@@ -80,7 +95,9 @@ impl Language {
                 )
             }
             Unit::Micros => (self.span(Span::from_micros(figure.low)), self.span(Span::from_micros(figure.high))),
-            Unit::Count => (self.times(figure.low), self.times(figure.high)),
+            Unit::Count if figure.low == figure.high => (self.times(figure.low), self.times(figure.high)),
+            // "Between never and twice" is no way to count.
+            Unit::Count => (self.count(figure.low.max(0).unsigned_abs()), self.times(figure.high)),
         };
         // Two lengths that differ by less than what is shown are shown as one.
         match self {
@@ -105,27 +122,29 @@ impl Language {
     pub(crate) fn reason(self, reason: &Reason) -> String {
         match (self, reason) {
             (_, Reason::WindowFilling { elapsed, length }) => self.filling(*elapsed, *length),
-            (Self::French, Reason::Unobserved { length }) => format!("non observé pendant {}", self.about(*length)),
+            (Self::French, Reason::Unobserved { length }) => {
+                format!("sans observation pendant {}", self.about(*length))
+            }
             (Self::English, Reason::Unobserved { length }) => format!("not observed for {}", self.about(*length)),
             (Self::French, Reason::Down { length, outages }) => {
                 let outages_word = if *outages > 1 { "interruptions" } else { "interruption" };
-                format!("en panne {} en {} {outages_word}", self.about(*length), self.count(*outages))
+                format!("en panne pendant {}, en {} {outages_word}", self.about(*length), self.count(*outages))
             }
             (Self::English, Reason::Down { length, outages }) => {
                 let outages_word = if *outages == 1 { "outage" } else { "outages" };
                 format!("{} down in {} {outages_word}", self.about(*length), self.count(*outages))
             }
             (Self::French, Reason::Maintenance { length }) => {
-                format!("{} de maintenance annoncée, mise à part", self.about(*length))
+                format!("{} de maintenance annoncée, non comptée", self.about(*length))
             }
             (Self::English, Reason::Maintenance { length }) => {
                 format!("{} of announced maintenance, set apart", self.about(*length))
             }
-            (Self::French, Reason::LoneObserver) => "observé d’un seul point".to_owned(),
+            (Self::French, Reason::LoneObserver) => "observé depuis un seul point".to_owned(),
             (Self::English, Reason::LoneObserver) => "observed by one point only".to_owned(),
             (Self::French, Reason::NoEvidence) => "rien dans le journal n’en parle encore".to_owned(),
             (Self::English, Reason::NoEvidence) => "nothing in the log bears on it yet".to_owned(),
-            (Self::French, Reason::AtRisk) => "menacé\u{a0}: plus de la moitié de la marge est consommée".to_owned(),
+            (Self::French, Reason::AtRisk) => "menacée\u{a0}: plus de la moitié de la marge est consommée".to_owned(),
             (Self::English, Reason::AtRisk) => "at risk: more than half of what may go wrong has".to_owned(),
         }
     }

@@ -1,5 +1,9 @@
 //! The fixed sentences of the pages, side by side.
 //!
+//! The French words for the things of the house, here as in README.fr.md: la politique (policy), le journal (log), le point
+//! de contrôle (checkpoint), la preuve, le témoin, cosigner, consigner (to record), la sonde, le signe de vie (heartbeat),
+//! l’observateur. A promise is feminine: tenue, rompue, non prouvée.
+//!
 //! French: a narrow no-break space (U+202F) before `;`, `?`, `!` and `%`, a no-break space (U+00A0) before `:` and inside
 //! `« »`, the typographic apostrophe `’`. They are written as escapes where an eye would not see them.
 
@@ -58,11 +62,11 @@ pub(crate) struct Words {
 
 pub(super) const FRENCH: Words = Words {
     title: "Nos promesses, et la preuve",
-    lead: "Chaque promesse est mesurée sans relâche, et jugée d’après un journal que personne ne peut réécrire sans que \
-           cela se voie. Ce que personne n’a observé n’est jamais compté comme tenu.",
+    lead: "Chaque promesse est mesurée en continu, et jugée d’après un journal que personne ne peut réécrire sans que cela \
+           se voie. Ce que personne n’a observé n’est jamais compté comme tenu.",
     languages: "Langue",
     skip: "Aller aux promesses",
-    not_published: "Non publié\u{a0}: seule l’équipe voit cette page. Elle sera publique quand la politique dira \
+    not_published: "Page non publiée\u{a0}: seule l’équipe la voit. Elle sera publique quand la politique dira \
                     publish\u{a0}=\u{a0}true.",
     promises: "Promesses",
     no_promise: "La politique en vigueur ne déclare encore aucune promesse.",
@@ -71,12 +75,12 @@ pub(super) const FRENCH: Words = Words {
     measured: "Mesuré",
     outcome: "Verdict",
     proof: "Preuve",
-    kept: "tenu",
-    broken: "rompu",
-    unproven: "non prouvé",
+    kept: "tenue",
+    broken: "rompue",
+    unproven: "non prouvée",
     nothing_measured: "rien encore",
-    not_judged: "pas encore jugé",
-    not_sealed: "scellée sous peu",
+    not_judged: "pas encore jugée",
+    not_sealed: "bientôt scellée",
     maintenance: "Maintenances annoncées",
     log: "Le journal",
     no_checkpoint: "Aucun point de contrôle n’est encore publié.",
@@ -89,28 +93,28 @@ pub(super) const FRENCH: Words = Words {
     no_witness: "personne\u{a0}: aucun témoin ne garde ce point de contrôle ailleurs",
     check: "Vérifiez vous-même",
     check_how: "Cette commande télécharge le journal, en vérifie chaque entrée, et recalcule chaque verdict\u{a0}:",
-    check_key: "Demandez-nous la clé par un autre chemin que cette page, puis gardez le point de contrôle d’aujourd’hui\
-                \u{a0}: la prochaine vérification s’y comparera (--since).",
+    check_key: "Demandez-nous la clé par un autre canal que cette page, puis gardez le point de contrôle d’aujourd’hui\
+                \u{a0}: votre prochaine vérification s’y comparera (--since).",
     check_tools: "Le journal suit les spécifications ouvertes C2SP (tlog-tiles, tlog-checkpoint, tlog-proof)\u{a0}: des \
                   outils que nous n’avons pas écrits le vérifient aussi.",
     files: "Les fichiers\u{a0}:",
     limits: "Ce que vous pouvez vérifier, et ce que vous ne pouvez pas",
     can: "Vous pouvez vérifier",
     can_list: [
-        "qu’aucune entrée n’a été changée, retirée ou déplacée depuis un point de contrôle que vous avez gardé, ou qu’un \
-         témoin a signé\u{202f};",
-        "que chaque verdict découle de ce qui est inscrit\u{202f};",
+        "qu’aucune entrée n’a été modifiée, retirée ou déplacée depuis un point de contrôle que vous avez gardé, ou \
+         qu’un témoin a cosigné\u{202f};",
+        "que chaque verdict découle de ce qui a été consigné\u{202f};",
         "que rien de ce qui est public ne vous est caché.",
     ],
     cannot: "Vous ne pouvez pas vérifier",
     cannot_list: [
         "qu’une sonde a dit vrai\u{a0}: plusieurs observateurs indépendants le rendent probable, un seul non\u{202f};",
-        "ce qui n’a jamais été inscrit\u{a0}: ce temps-là est montré comme non observé, donc non prouvé\u{202f};",
+        "ce qui n’a jamais été consigné\u{a0}: ce temps-là est montré comme non observé, donc non prouvé\u{202f};",
         "sans témoin ni point de contrôle gardé par vous, que le détenteur de la clé n’a pas réécrit tout le journal.",
     ],
     not_found: "Page introuvable",
     not_found_why: "Il n’y a rien à cette adresse.",
-    not_allowed: "Méthode non admise",
+    not_allowed: "Méthode non autorisée",
     not_allowed_why: "Cette adresse ne répond pas à cette méthode HTTP\u{202f}; l’en-tête Allow dit lesquelles.",
     unavailable: "Momentanément indisponible",
     unavailable_why: "Le service n’a pas pu répondre à temps\u{202f}; réessayez dans un instant.",
@@ -160,7 +164,7 @@ pub(super) const ENGLISH: Words = Words {
     limits: "What you can check, and what you can’t",
     can: "You can check",
     can_list: [
-        "that no entry was changed, removed or moved since a checkpoint that you kept or that a witness signed;",
+        "that no entry was changed, removed or moved since a checkpoint that you kept or that a witness cosigned;",
         "that every verdict follows from what was recorded;",
         "that nothing public is kept from you.",
     ],

@@ -9,11 +9,15 @@ use journal::tlog_proof::TlogProof;
 use store::{Entry, StoreError};
 
 use crate::answer::Caching;
+use crate::budget::Share;
 use crate::state::{Published, State};
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 const BINARY: &str = "application/octet-stream";
+
+/// Entries read at once for a bundle of payloads: what is read is in memory beside what was made of it.
+const READ_AT_ONCE: u64 = 16;
 
 /// Most bytes of payload in one bundle. 256 entries hold a hundred kilobytes or so; only hundreds of huge policies in a row
 /// come near. At the bound the answer is 503, and `garant log export` still writes the file.
@@ -24,6 +28,8 @@ pub(crate) struct File {
     pub(crate) content_type: &'static str,
     pub(crate) caching: Caching,
     pub(crate) bytes: Vec<u8>,
+    /// Of the budget that all answers share.
+    pub(crate) share: Share,
 }
 
 /// Why a file that the log has can't be made.
@@ -35,6 +41,8 @@ pub(crate) enum ShelfError {
     Bundle(#[from] tile::BundleError),
     #[error("the store returned fewer entries than the published checkpoint covers")]
     Short,
+    #[error("the answers under way take all the memory that they may")]
+    Busy,
     #[error(
         "the payloads of the bundle have more than {PAYLOAD_BUNDLE_BYTES_MAX} bytes; `garant log export` writes them"
     )]
@@ -58,7 +66,9 @@ pub(crate) async fn read(state: &State, path: &str) -> Result<Option<File>, Shel
             None => Ok(None),
         };
     }
-    let file = |content_type, bytes| Some(File { content_type, caching: Caching::Revalidate, bytes });
+    let file = |content_type, bytes| {
+        Some(File { content_type, caching: Caching::Revalidate, bytes, share: state.budget.share() })
+    };
     Ok(match path {
         export::CHECKPOINT => file(TEXT, published.note.clone().into_bytes()),
         export::VKEY => file(TEXT, format!("{}\n", state.identity.borrow().vkey).into_bytes()),
@@ -80,7 +90,7 @@ async fn tile(state: &State, published: &Published, id: TileId) -> Result<Option
         return Ok(None);
     }
     let bytes = state.journal.tile(id).await?.ok_or(ShelfError::Short)?;
-    Ok(Some(File { content_type: BINARY, caching: Caching::Immutable, bytes }))
+    Ok(Some(File { content_type: BINARY, caching: Caching::Immutable, bytes, share: state.budget.share() }))
 }
 
 async fn entries(state: &State, published: &Published, id: BundleId) -> Result<Option<File>, ShelfError> {
@@ -92,7 +102,8 @@ async fn entries(state: &State, published: &Published, id: BundleId) -> Result<O
     if leaves.len() != usize::from(id.width) {
         return Err(ShelfError::Short);
     }
-    Ok(Some(File { content_type: BINARY, caching: Caching::Immutable, bytes: tile::encode_bundle(&leaves)? }))
+    let bytes = tile::encode_bundle(&leaves)?;
+    Ok(Some(File { content_type: BINARY, caching: Caching::Immutable, bytes, share: state.budget.share() }))
 }
 
 /// Not immutable: payloads are destroyed when they are old enough, and their lines go.
@@ -100,10 +111,11 @@ async fn payloads(state: &State, published: &Published, id: BundleId) -> Result<
     if !within(id.index, id.width, published.size) {
         return Ok(None);
     }
-    let mut bytes = Vec::new();
+    let _turn = state.budget.turn().await;
+    let (mut bytes, mut share) = (Vec::new(), state.budget.share());
     let (mut next, end) = (id.start(), id.start() + u64::from(id.width));
     while next < end {
-        let entries = state.journal.entries(next..end).await?;
+        let entries = state.journal.entries(next..end.min(next + READ_AT_ONCE)).await?;
         if entries.is_empty() {
             return Err(ShelfError::Short);
         }
@@ -114,22 +126,27 @@ async fn payloads(state: &State, published: &Published, id: BundleId) -> Result<
             if bytes.len() > PAYLOAD_BUNDLE_BYTES_MAX {
                 return Err(ShelfError::TooLarge);
             }
+            if !share.covers(bytes.capacity()) {
+                return Err(ShelfError::Busy);
+            }
         }
         next += entries.len() as u64;
     }
-    Ok(Some(File { content_type: TEXT, caching: Caching::Revalidate, bytes }))
+    Ok(Some(File { content_type: TEXT, caching: Caching::Revalidate, bytes, share }))
 }
 
 async fn proof(state: &State, published: &Published, index: u64) -> Result<Option<File>, ShelfError> {
     if index >= published.size {
         return Ok(None);
     }
+    let _turn = state.budget.turn().await;
     let entries = state.journal.entries(index..index + 1).await?;
     let entry = entries.first().ok_or(ShelfError::Short)?;
     let proof = state.journal.inclusion(index, published.size).await?;
     let proof = TlogProof { index, proof, checkpoint_note: published.note.clone(), extra: None }
         .with_evidence(&entry.leaf, disclosed(entry).as_ref());
-    Ok(Some(File { content_type: TEXT, caching: Caching::Revalidate, bytes: proof.to_text().into_bytes() }))
+    let bytes = proof.to_text().into_bytes();
+    Ok(Some(File { content_type: TEXT, caching: Caching::Revalidate, bytes, share: state.budget.share() }))
 }
 
 /// Whether the first `width` things of group `index` are among the first `count`.

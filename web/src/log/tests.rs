@@ -1,8 +1,13 @@
-use axum::http::StatusCode;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
 use event::{Retention, Span};
 use journal::tile::{bundles_for, tiles_for};
 use journal::tlog_proof::TlogProof;
+use tower::ServiceExt as _;
 
+use crate::Budget;
 use crate::fake::{Fixture, NOW, SECRET, applied, contradict, get, log_with};
 
 /// BX-2: over HTTP there are the same files as in an export, byte for byte, so one specification describes both.
@@ -234,4 +239,31 @@ async fn what_was_destroyed_is_gone() {
     let proof = get(fixture.public(), "/log/proof/1.tlog-proof").await;
     let proof = TlogProof::parse(proof.text()).expect("a proof");
     assert_eq!(proof.evidence().expect("evidence").disclosure, None);
+}
+
+/// Who asks for much and does not read it takes a bounded part of the memory, and what is small is not kept waiting by it.
+#[tokio::test]
+async fn answers_that_nobody_reads_are_bounded() {
+    let mut log = log_with(10);
+    for number in 0..4 {
+        let body = format!("{{\"number\":{number},\"text\":\"{}\"}}", "x".repeat(200_000));
+        log.append_text("some.future_kind", 1, "some.future_kind", &body);
+    }
+    let mut fixture = Fixture::with(applied(), log, &[]);
+    Arc::get_mut(&mut fixture.state).expect("nobody else has it").budget = Budget::of(1_600_000);
+    let size = fixture.log.entries.len();
+    let path = bundles_for(size as u64).map(|id| format!("/log/{}", id.payload_path())).last().expect("a bundle");
+    let ask = async || {
+        let request = Request::builder().uri(&path).body(Body::empty()).expect("a request");
+        fixture.public().oneshot(request).await.expect("infallible")
+    };
+    let unread = ask().await;
+    assert_eq!(unread.status(), StatusCode::OK);
+    let refused = ask().await;
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(refused.headers()["retry-after"], "5");
+    assert_eq!(get(fixture.public(), "/log/checkpoint").await.status, StatusCode::OK, "a small one");
+    drop(unread);
+    let whole = get(fixture.public(), &path).await;
+    assert!(whole.status == StatusCode::OK && whole.body.len() > 800_000, "{} bytes", whole.body.len());
 }

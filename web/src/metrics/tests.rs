@@ -88,12 +88,21 @@ async fn what_is_exposed() {
         ("garant_objective_ratio{promise=\"AV-1\",objective=\"0\",end=\"target\"}", 0.9999),
         ("garant_probe_state{probe=\"shop-answers\",observer=\"strasbourg\",garant_probe_state=\"down\"}", 1.0),
         ("garant_probe_duration_seconds{probe=\"shop-answers\",observer=\"gravelines\"}", 0.012),
+        ("garant_probe_phase_seconds{probe=\"shop-answers\",observer=\"gravelines\",phase=\"tls\"}", 0.005),
+        ("garant_probe_phase_seconds{probe=\"shop-answers\",observer=\"gravelines\",phase=\"body\"}", 0.001),
+        (
+            "garant_probe_certificate_expiry_timestamp_seconds{probe=\"shop-answers\",observer=\"gravelines\"}",
+            1_796_079_600.0,
+        ),
         ("garant_service_state{service=\"shop\",garant_service_state=\"undecided\"}", 1.0),
         ("garant_engine_healthy{engine=\"watch\"}", 0.0),
         ("garant_engine_starts_total{engine=\"judge\"}", 0.0),
     ] {
         assert!((value(name) - expected).abs() < 1e-12, "{name} is {}", value(name));
     }
+    // The other did not get as far as an answer.
+    let unseen = |name: &&(String, f64)| name.0.contains("strasbourg") && name.0.contains("first_byte");
+    assert_eq!(samples.iter().find(unseen), None);
     assert!(value("process_resident_memory_bytes") > 1e6);
 }
 

@@ -5,6 +5,7 @@
 //! Here the types see to them: a [`Family`] borrows the [`Text`] until it is complete. Figures are integers or decimal
 //! fractions of integers; nothing is rounded.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
@@ -187,9 +188,13 @@ impl Family<'_> {
     }
 }
 
-/// Label values and help texts escape the same three characters.
-fn escaped(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+/// Label values and help texts escape the same three characters. Few have any.
+fn escaped(text: &str) -> Cow<'_, str> {
+    if text.contains(['\\', '"', '\n']) {
+        Cow::Owned(text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n"))
+    } else {
+        Cow::Borrowed(text)
+    }
 }
 
 fn is_metric_name(name: &str) -> bool {

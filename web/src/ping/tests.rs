@@ -73,6 +73,29 @@ async fn a_ping_is_handed_over_before_ok_is_said() {
     }
 }
 
+/// As with Healthchecks: `rid` names the run, and a slash at the end is no other address.
+#[tokio::test]
+async fn a_run_has_a_name() {
+    let fixture = Fixture::new();
+    let rid = "123E4567-e89b-12d3-a456-426614174000";
+    for (suffix, said, run) in [
+        (format!("?rid={rid}"), Said::Success, Some(rid.to_lowercase())),
+        (format!("/start?x=y&rid={rid}"), Said::Start, Some(rid.to_lowercase())),
+        ("/".to_owned(), Said::Success, None),
+        (format!("/?rid={rid}"), Said::Success, Some(rid.to_lowercase())),
+        ("/fail?rids=1&create=1".to_owned(), Said::Fail, None),
+    ] {
+        let (answer, taken) = ping(&fixture, Method::GET, &format!("/ping/{UUID}{suffix}"), Body::empty()).await;
+        assert_eq!(answer.status, StatusCode::OK, "{suffix}");
+        let taken = taken.expect("it was handed over");
+        assert_eq!((taken.ping, taken.run), (said, run), "{suffix}");
+    }
+    for bad in ["?rid=", "?rid=1", "/start?rid=nonsense", "/log?rid=x"] {
+        let answer = ask(fixture.public(), Method::GET, &format!("/ping/{UUID}{bad}"), &[], Body::empty()).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{bad}");
+    }
+}
+
 #[tokio::test]
 async fn unknown_addresses_are_not_found() {
     let fixture = Fixture::new();
@@ -111,4 +134,28 @@ async fn a_long_body_is_not_read_to_its_end() {
     assert_eq!(answer.status, StatusCode::OK);
     assert_eq!(answer.header("connection"), "close");
     assert_eq!(taken.map(|ping| ping.body_bytes), Some(BODY_BYTES_MAX));
+}
+
+/// A body that is announced and does not come.
+struct Never;
+
+impl hyper::body::Body for Never {
+    type Data = bytes::Bytes;
+    type Error = std::convert::Infallible;
+    fn poll_frame(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<hyper::body::Frame<bytes::Bytes>, Self::Error>>> {
+        std::task::Poll::Pending
+    }
+}
+
+/// Whoever knows no address of the team's keeps nothing waiting for what does not come.
+#[tokio::test(start_paused = true)]
+async fn the_body_of_a_stranger_is_not_waited_for() {
+    let fixture = Fixture::new();
+    let path = "/ping/00000000-0000-0000-0000-000000000000";
+    let before = tokio::time::Instant::now();
+    let answer = ask(fixture.public(), Method::POST, path, &[], Body::new(Never)).await;
+    assert_eq!((answer.status, before.elapsed()), (StatusCode::NOT_FOUND, Duration::ZERO));
 }

@@ -29,13 +29,13 @@ async fn what_the_page_says() {
     for expected in [
         "Nos promesses, et la preuve",
         "0 tenue, 1 rompue, 1 non prouvée Dernière évaluation : 22 novembre 2026, 23 h 00 UTC.",
-        "La boutique est disponible 99,99 % du temps. AV-1 ✗ rompu au moins 99,99 %",
+        "La boutique est disponible 99,99 % du temps. AV-1 ✗ rompue au moins 99,99 %",
         "Promesse Promis Mesuré Verdict Preuve",
-        "au moins 99,99 % disponibilité, La boutique, sur 180 jours entre 99,991 % et 99,995 % ✓ tenu \
-         depuis le 22 novembre 2026, 22 h 59 UTC observé d’un seul point entrée 301 22 novembre 2026, 22 h 59 UTC",
-        "au moins 99,99 % disponibilité, La boutique, sur 365 jours entre 99,989 % et 99,9899999 % ✗ rompu",
-        "12 jours sur 365 en panne 41 min en 2 interruptions non observé pendant 5 min entrée 302",
-        "au plus 15 min plus long temps entre deux succès, nightly, sur 30 jours rien encore ? non prouvé",
+        "au moins 99,99 % disponibilité, La boutique, sur 180 jours entre 99,991 % et 99,995 % ✓ tenue \
+         depuis le 22 novembre 2026, 22 h 59 UTC observé depuis un seul point entrée 301 22 novembre 2026, 22 h 59 UTC",
+        "au moins 99,99 % disponibilité, La boutique, sur 365 jours entre 99,989 % et 99,9899999 % ✗ rompue",
+        "12 jours sur 365 en panne pendant 41 min, en 2 interruptions sans observation pendant 5 min entrée 302",
+        "au plus 15 min plus longue durée entre deux succès, La boutique (nightly), sur 30 jours rien encore ? non prouvée",
         "Maintenances annoncées 23 novembre 2026, 23 h 00 UTC – 24 novembre 2026, 00 h 00 UTC, La boutique : La boutique \
          sera en lecture seule.",
         "Nom shop.example/1 Entrées 304 Point de contrôle du 22 novembre 2026, 23 h 00 UTC",
@@ -53,7 +53,7 @@ async fn what_the_page_says() {
         "at least 99.99 % availability, The shop, over 180 days between 99.991 % and 99.995 % ✓ kept \
          since 22 November 2026, 22:59 UTC observed by one point only entry 301",
         "12 of 365 days 41 min down in 2 outages not observed for 5 min entry 302",
-        "at most 15 min longest time between two successes, nightly, over 30 days nothing yet ? unproven",
+        "at most 15 min longest time between two successes, The shop (nightly), over 30 days nothing yet ? unproven",
         "nothing in the log bears on it yet",
         "Name shop.example/1 Entries 304 Checkpoint of 22 November 2026, 23:00 UTC",
         "Cosigned by witness.example, 22 November 2026, 23:00 UTC",
@@ -111,13 +111,13 @@ async fn an_unchanged_page_is_not_sent_again() {
 async fn the_private_page_says_that_it_is() {
     let fixture = Fixture::new();
     for (path, words) in
-        [("/fr", "Non publié : seule l’équipe voit cette page."), ("/en", "Not published: only the team")]
+        [("/fr", "Page non publiée : seule l’équipe la voit."), ("/en", "Not published: only the team")]
     {
         assert!(!text_of(get(fixture.team(), path).await.text()).contains(words));
     }
     fixture.set_publish(false);
     for (path, words) in
-        [("/fr", "Non publié : seule l’équipe voit cette page."), ("/en", "Not published: only the team")]
+        [("/fr", "Page non publiée : seule l’équipe la voit."), ("/en", "Not published: only the team")]
     {
         let answer = get(fixture.team(), path).await;
         assert!(text_of(answer.text()).contains(words), "{path}");
@@ -145,7 +145,7 @@ async fn a_new_revision_starts_unproven() {
     let fixture = Fixture::new();
     fixture.policy.send_modify(|policy| {
         let policy = Arc::make_mut(policy);
-        policy.applied.as_mut().expect("a policy").promises[0].revision = "1111111111111111".to_owned();
+        Arc::make_mut(policy.applied.as_mut().expect("a policy")).promises[0].revision = "1111111111111111".to_owned();
     });
     let text = text_of(get(fixture.public(), "/en").await.text());
     assert!(text.contains("0 kept, 0 broken, 2 unproven"), "{text}");

@@ -173,16 +173,23 @@ impl Composer<'_> {
         }
     }
 
-    /// What customers call what is measured. Probes and findings have no title of their own: their names are public.
+    /// What customers call what is measured. A probe has no title of its own: it is told by its service, and beside others
+    /// of the same service by its name, which is public.
     fn subject(&self, objective: &Objective) -> String {
         match objective {
-            Objective::Availability { service, .. } | Objective::Coverage { service, .. } => {
-                let declared = self.applied.services.iter().find(|declared| declared.id == *service);
-                declared.map_or_else(|| service.to_string(), |service| self.language.of(&service.title).to_owned())
+            Objective::Availability { service, .. } | Objective::Coverage { service, .. } => self.title(service),
+            Objective::Freshness { probe, .. } | Objective::Configuration { probe, .. } => {
+                let declared = self.applied.probes.iter().find(|declared| declared.id == *probe);
+                declared.map_or_else(|| probe.to_string(), |row| format!("{} ({probe})", self.title(&row.service)))
             }
-            Objective::Freshness { probe, .. } | Objective::Configuration { probe, .. } => probe.to_string(),
-            Objective::Absence { finding, .. } => finding.to_string(),
+            Objective::Absence { finding, .. } => {
+                self.language.finding(finding).map_or_else(|| finding.to_string(), str::to_owned)
+            }
         }
+    }
+
+    fn title(&self, service: &ServiceId) -> String {
+        title(self.applied, self.language, service)
     }
 
     const fn outcome(&self, outcome: Outcome) -> OutcomeView {
@@ -194,16 +201,18 @@ impl Composer<'_> {
     }
 }
 
+/// What customers call a service.
+fn title(applied: &Applied, language: Language, id: &ServiceId) -> String {
+    let declared = applied.services.iter().find(|service| service.id == *id);
+    declared.map_or_else(|| id.to_string(), |service| language.of(&service.title).to_owned())
+}
+
 /// Maintenance that is under way or to come, soonest first.
 fn announced(applied: &Applied, language: Language, now: Time) -> Vec<String> {
     let mut windows: Vec<_> = applied.maintenance.iter().filter(|window| window.interval.end > now).collect();
     windows.sort_by_key(|window| window.interval.start);
-    let title = |id: &ServiceId| {
-        let declared = applied.services.iter().find(|service| service.id == *id);
-        declared.map_or_else(|| id.to_string(), |service| language.of(&service.title).to_owned())
-    };
     let line = |window: &event::policy::Maintenance| {
-        let services: Vec<String> = window.services.iter().map(title).collect();
+        let services: Vec<String> = window.services.iter().map(|id| title(applied, language, id)).collect();
         let (from, to) = (language.instant(window.interval.start), language.instant(window.interval.end));
         language.announced(&from, &to, &services.join(", "), language.of(&window.text))
     };

@@ -1,5 +1,5 @@
 use std::sync::Mutex as Blocking;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 
 use axum::http::Method;
 use journal::note::Note;
@@ -13,6 +13,7 @@ use crate::fake::{Answer, NOW, Stopped, ask, log_with};
 struct Memory {
     kept: Blocking<Option<witness::State>>,
     evidence: Blocking<Vec<String>>,
+    writes: AtomicUsize,
     broken: AtomicBool,
 }
 
@@ -21,12 +22,13 @@ impl Persist for Memory {
         if self.broken.load(Ordering::Relaxed) {
             return Err(io::Error::other("the disk is full"));
         }
+        self.writes.fetch_add(1, Ordering::Relaxed);
         *self.kept.lock().expect("no panic") = Some(state.clone());
         Ok(())
     }
 
-    fn accuse(&self, request: &str, _refusal: &Refusal) -> io::Result<()> {
-        self.evidence.lock().expect("no panic").push(request.to_owned());
+    fn accuse(&self, fork: &Fork) -> io::Result<()> {
+        self.evidence.lock().expect("no panic").push(fork.to_string());
         Ok(())
     }
 }
@@ -124,8 +126,77 @@ async fn a_fork_is_refused_and_kept_as_evidence() {
     assert_eq!(send(&witness, request(&log, 0, 35)).await.status, StatusCode::OK);
     let forked = send(&witness, request(&fork, 35, 40)).await;
     assert_eq!(forked.status, StatusCode::UNPROCESSABLE_ENTITY, "{}", forked.text());
-    assert_eq!(memory.evidence.lock().expect("no panic").len(), 1);
+    let evidence = memory.evidence.lock().expect("no panic").clone();
+    assert_eq!(evidence.len(), 1);
+    for head in [log.head(35), fork.head(40)] {
+        let signed = head.sign(&[&log.keys[0]]);
+        assert!(evidence[0].contains(&signed), "{signed} in {}", evidence[0]);
+    }
     assert_eq!(memory.kept.lock().expect("no panic").clone().expect("kept").logs["shop.example/1"].size, 35);
+}
+
+/// A reader of the log sends its newest checkpoint with nonsense for a proof. That convicts nobody, and what convicts later
+/// still finds its place.
+#[tokio::test]
+async fn strangers_plant_no_evidence() {
+    let log = log_with(40);
+    let (witness, memory) = witness_of(&log);
+    assert_eq!(send(&witness, request(&log, 0, 35)).await.status, StatusCode::OK);
+    let mut nonsense = tree::prove_consistency(35, 40, &log.tree(40)).expect("within the log");
+    nonsense[1] = tree::EMPTY_ROOT;
+    let planted = witness::encode_request(35, &nonsense, &log.checkpoint(40));
+    assert_eq!(send(&witness, planted).await.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(memory.evidence.lock().expect("no panic").len(), 0);
+}
+
+#[tokio::test]
+async fn the_latest_checkpoint_is_shown() {
+    let log = log_with(40);
+    let (witness, _memory) = witness_of(&log);
+    let path = format!("/{}", witness::checkpoint_path("shop.example/1"));
+    let shown = || ask(router(Arc::clone(&witness)), Method::GET, &path, &[], Body::empty());
+    assert_eq!(shown().await.status, StatusCode::NOT_FOUND, "nothing was cosigned yet");
+    assert_eq!(send(&witness, request(&log, 0, 35)).await.status, StatusCode::OK);
+    let answer = shown().await;
+    assert_eq!((answer.status, answer.header("content-type")), (StatusCode::OK, "text/plain; charset=utf-8"));
+    let note = Note::parse(answer.text()).expect("a note");
+    assert_eq!(note.signed_by(&[log.keys[0].vkey()]).expect("signed by the log").len(), 1);
+    let witness_key = test_key(9, "witness.example").cosigner_vkey();
+    assert_eq!(journal::cosignature::cosigners(&note, [&witness_key]).expect("it verifies").len(), 1);
+}
+
+/// A clock that a test moves.
+struct Moved(AtomicI64);
+
+impl Clock for Moved {
+    fn now(&self) -> event::Time {
+        NOW
+    }
+    fn monotonic(&self) -> Monotonic {
+        Monotonic(self.0.load(Ordering::Relaxed))
+    }
+}
+
+/// Steps forward are written to the disk, so there are so many; the same checkpoint again costs no write.
+#[tokio::test]
+async fn a_log_may_take_so_many_steps() {
+    let log = log_with(40);
+    let (_, memory) = witness_of(&log);
+    let mut state = witness::State::default();
+    state.trust(log.keys[0].vkey());
+    let clock = Arc::new(Moved(AtomicI64::new(0)));
+    let witness = Witness::new(test_key(9, "witness.example"), state, memory.clone(), clock.clone());
+    let witness = Arc::new(witness);
+    for old in 0..16 {
+        assert_eq!(send(&witness, request(&log, old, old + 1)).await.status, StatusCode::OK, "step {old}");
+        assert_eq!(send(&witness, request(&log, old + 1, old + 1)).await.status, StatusCode::OK, "again {old}");
+    }
+    assert_eq!(memory.writes.load(Ordering::Relaxed), 16);
+    assert_eq!(send(&witness, request(&log, 16, 17)).await.status, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(send(&witness, request(&log, 16, 16)).await.status, StatusCode::OK, "it still stands at 16");
+    clock.0.store(1_000_000, Ordering::Relaxed);
+    assert_eq!(send(&witness, request(&log, 16, 17)).await.status, StatusCode::OK, "a second later");
+    assert_eq!(send(&witness, request(&log, 17, 18)).await.status, StatusCode::TOO_MANY_REQUESTS);
 }
 
 /// Of two requests that continue the same checkpoint, one is granted: they are taken one at a time.

@@ -50,6 +50,7 @@ const IMPURE: &[&str] = &[
     "ureq",
 ];
 const SQL: &[&str] = &["diesel", "libsqlite3-sys", "rusqlite", "sea-orm", "sqlx", "tokio-postgres"];
+const TOML: &[&str] = &["basic-toml", "toml", "toml_edit", "toml_parser"];
 const HTTP_SERVERS: &[&str] = &["actix-web", "axum", "axum-server", "poem", "rocket", "warp"];
 const HTTP_CLIENTS: &[&str] = &["attohttpc", "isahc", "reqwest", "ureq"];
 /// What only rustls may bring along.
@@ -135,6 +136,10 @@ fn hyper_side(used: &Use, side: &str) -> bool {
 
 pub(super) fn sql_in_store(house: &House) -> Vec<Breach> {
     named_elsewhere(house, "garant-store", |used| SQL.contains(&used.package.as_str()))
+}
+
+pub(super) fn toml_in_policy(house: &House) -> Vec<Breach> {
+    named_elsewhere(house, "garant-policy", |used| TOML.contains(&used.package.as_str()))
 }
 
 pub(super) fn http_server_in_web(house: &House) -> Vec<Breach> {

@@ -70,6 +70,12 @@ pub(crate) const ALL: &[Rule] = &[
         broken: crates::sql_in_store,
     },
     Rule {
+        name: "toml-in-policy",
+        why: "a mistake in the policy is shown in the user's own file, all of them at once; a second reader would know neither",
+        instead: "register a `policy::Section`, or hand the text to `policy`",
+        broken: crates::toml_in_policy,
+    },
+    Rule {
         name: "http-server-in-web",
         why: "one place decides what is listened to, what is public and how large a request may be",
         instead: "give `web` a value to serve, or a channel to pass requests on",
@@ -118,6 +124,12 @@ pub(crate) const ALL: &[Rule] = &[
         broken: sources::expect_not_allow,
     },
     Rule {
+        name: "no-floats",
+        why: "whoever has the entries must get the same verdict, byte for byte, and floats round as the machine likes",
+        instead: "count in whole µs and parts per billion",
+        broken: sources::no_floats,
+    },
+    Rule {
         name: "no-common",
         why: "a module named after nothing gathers everything, and soon everything depends on it",
         instead: "name it after what it does, and put it where it is used",
@@ -152,6 +164,12 @@ pub(crate) const ALL: &[Rule] = &[
         why: "a ban without a reason is worked around by whoever meets it first",
         instead: "add reason = \"…\" to the line",
         broken: sources::bans_say_why,
+    },
+    Rule {
+        name: "bans-complete",
+        why: "ARCHITECTURE.md says that clock, randomness, processes and network are arguments; what clippy.toml does not ban is called",
+        instead: "put the line back into clippy.toml, with its reason; a new way around the context joins BANNED in xtask/src/rules/sources.rs",
+        broken: sources::bans_complete,
     },
     Rule {
         name: "kinds-documented",

@@ -10,6 +10,26 @@ const UNFINISHED: [&str; 3] = ["todo!", "unimplemented!", "dbg!"];
 const PROMISES_OF_WORK: [&str; 3] = ["TODO", "FIXME", "XXX"];
 /// Names of modules that say nothing.
 const EMPTY_NAMES: [&str; 7] = ["common", "helper", "helpers", "misc", "shared", "util", "utils"];
+/// Where entries are made, kept and judged: nothing there may round.
+const WHOLE_NUMBERS: [&str; 3] = ["flow/event/", "flow/journal/", "flow/promise/"];
+/// The ways around `engine::Context` that clippy.toml must close.
+pub(super) const BANNED: [&str; 15] = [
+    "std::time::SystemTime::now",
+    "std::time::Instant::now",
+    "tokio::time::Instant::now",
+    "std::thread::sleep",
+    "jiff::Timestamp::now",
+    "jiff::Zoned::now",
+    "getrandom::fill",
+    "std::process::Command::new",
+    "tokio::process::Command::new",
+    "std::net::TcpStream::connect",
+    "tokio::net::TcpStream::connect",
+    "std::net::TcpListener::bind",
+    "tokio::net::TcpListener::bind",
+    "std::net::UdpSocket::bind",
+    "tokio::net::UdpSocket::bind",
+];
 const LINES_MAX: usize = 1500;
 
 /// Breaches for each line of `text` that holds one of `words`.
@@ -55,6 +75,28 @@ pub(super) fn expect_not_allow(house: &House) -> Vec<Breach> {
     breaches
 }
 
+/// Whether a line of code holds a literal such as `0.5`. `pair.0.1` and `1..2` are none.
+fn holds_a_float(line: &str) -> bool {
+    let bytes = line.as_bytes();
+    let digit = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_digit);
+    let points = line.match_indices('.').filter(|&(at, _)| at > 0 && digit(at - 1) && digit(at + 1));
+    points.into_iter().any(|(at, _)| {
+        let start = line[..at].rfind(|c: char| !c.is_alphanumeric() && c != '_').map_or(0, |before| before + 1);
+        digit(start) && !line[..start].ends_with('.')
+    })
+}
+
+pub(super) fn no_floats(house: &House) -> Vec<Breach> {
+    let mut breaches = Vec::new();
+    for file in house.rust().filter(|file| WHOLE_NUMBERS.iter().any(|folder| file.path.starts_with(folder))) {
+        let code = mask(&file.text).code;
+        breaches.extend(words(file, &code, &["f32", "f64"]));
+        let literals = code.lines().enumerate().filter(|(_, line)| holds_a_float(line));
+        breaches.extend(literals.map(|(at, line)| Breach::at(&file.path, at + 1, format!("`{}`", line.trim()))));
+    }
+    breaches
+}
+
 pub(super) fn no_common(house: &House) -> Vec<Breach> {
     let empty =
         |file: &&File| file.path.split('/').any(|part| EMPTY_NAMES.contains(&part.strip_suffix(".rs").unwrap_or(part)));
@@ -91,6 +133,17 @@ pub(super) fn no_place_names(house: &House) -> Vec<Breach> {
     let naming = |file: &File| file.text.lines().position(|line| line.contains(&house.root));
     let named = house.files.iter().filter_map(|file| naming(file).map(|at| (file, at)));
     named.map(|(file, at)| Breach::at(&file.path, at + 1, "the path of this checkout")).collect()
+}
+
+pub(super) fn bans_complete(house: &House) -> Vec<Breach> {
+    const PLACE: &str = "clippy.toml";
+    let text = house.file(PLACE).map_or("", |file| file.text.as_str());
+    let listed = |path: &str| {
+        let ban = format!("path = \"{path}\"");
+        text.lines().any(|line| line.contains(&ban) && !line.trim_start().starts_with('#'))
+    };
+    let open = BANNED.into_iter().filter(|path| !listed(path));
+    open.map(|path| Breach::new(PLACE, format!("does not ban `{path}`"))).collect()
 }
 
 pub(super) fn bans_say_why(house: &House) -> Vec<Breach> {

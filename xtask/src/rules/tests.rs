@@ -47,6 +47,7 @@ fn sound() -> House {
     }
     let map = format!("`{}/`\n", folders.join("/`\n`"));
     let allow = crate::licence::PERMISSIVE.join("\", \"");
+    let bans = sources::BANNED.map(|path| format!("  {{ path = \"{path}\", reason = \"so\" }},\n")).concat();
     for (path, text) in [
         ("Cargo.toml", "[workspace.package]\nversion = \"0.1.0\"\n"),
         ("ARCHITECTURE.md", map.as_str()),
@@ -56,7 +57,9 @@ fn sound() -> House {
         ("docs/log.md", "`watch.changed`: a change. See [promises](promises.md#ids).\n"),
         ("docs/promises.md", "| id | promise |\n|---|---|\n| AV-1 | up |\n| AV-2 | a pair |\n"),
         ("deny.toml", &format!("[licenses]\nallow = [\"{allow}\"]\n")),
-        ("clippy.toml", "disallowed-methods = [\n  { path = \"a::b\", reason = \"so\" },\n]\n"),
+        ("clippy.toml", &format!("disallowed-methods = [\n{bans}]\n")),
+        // Whole numbers, two fields of pairs, a range, a comment and a string.
+        ("flow/promise/src/lib.rs", "let a = b.0.1 + 1_000 + c[0..9].len(); // 0.5 of f64\nlet d = \"0.5\";\n"),
         ("flow/event/src/watch.rs", "const KIND: Kind = Kind::public(\"watch.changed\", F);\n// Never `todo!` here.\n"),
         ("web/src/trust_page.rs", "#[expect(lint, reason = \"page\")]\nfn status_page() {}\n"),
     ] {
@@ -91,6 +94,7 @@ const BLOWS: &[(&str, &str, Blow)] = &[
         the_crate(h, "garant-journal").tree.insert("tokio".to_owned());
     }),
     ("sql-in-store", "web/Cargo.toml", |h| the_crate(h, "garant-web").uses.push(uses("rusqlite", &[]))),
+    ("toml-in-policy", "web/Cargo.toml", |h| the_crate(h, "garant-web").uses.push(uses("toml", &["parse"]))),
     ("http-server-in-web", "flow/engine/Cargo.toml", |h| the_crate(h, "garant-engine").uses.push(uses("axum", &[]))),
     ("http-server-in-web", "flow/engine/Cargo.toml", |h| {
         the_crate(h, "garant-engine").uses.push(uses("hyper-util", &["server-auto"]));
@@ -111,6 +115,9 @@ const BLOWS: &[(&str, &str, Blow)] = &[
     ("finished", "scripts/test:2", |h| write(h, "scripts/test", "#!/bin/sh\n# TODO\n")),
     ("expect-not-allow", "web/src/lib.rs:2", |h| write(h, "web/src/lib.rs", "\n#![allow(dead_code)]\n")),
     ("expect-not-allow", "web/src/lib.rs:1", |h| write(h, "web/src/lib.rs", "#[expect(dead_code)]\nfn reason() {}\n")),
+    ("no-floats", "flow/event/src/time.rs:2", |h| write(h, "flow/event/src/time.rs", "\nfn a() -> f64;\n")),
+    ("no-floats", "flow/journal/src/a.rs:1", |h| write(h, "flow/journal/src/a.rs", "let x: f32;\n")),
+    ("no-floats", "flow/promise/src/a.rs:1", |h| write(h, "flow/promise/src/a.rs", "let x = 3 as X * 99.9;\n")),
     ("no-common", "web/src/utils.rs", |h| write(h, "web/src/utils.rs", "\n")),
     ("no-common", "tests/common/mod.rs", |h| write(h, "tests/common/mod.rs", "\n")),
     ("word-page", "web/src/lib.rs:1", |h| write(h, "web/src/lib.rs", "let page = 1;\n")),
@@ -119,7 +126,18 @@ const BLOWS: &[(&str, &str, Blow)] = &[
     ("clean-text", "web/src/lib.rs", |h| write(h, "web/src/lib.rs", "fn a() {}\n\n")),
     ("clean-text", "a.txt:1", |h| write(h, "a.txt", "a\r\nb\n")),
     ("no-place-names", "a.txt:2", |h| write(h, "a.txt", "see\n/home/somebody/house/web\n")),
-    ("bans-say-why", "clippy.toml:1", |h| write(h, "clippy.toml", "x = [{ path = \"a::b\" }]\n")),
+    ("bans-say-why", "clippy.toml:1", |h| {
+        let bans = h.file("clippy.toml").expect("the bans").text.clone();
+        write(h, "clippy.toml", &format!("x = [{{ path = \"a::b\" }}]\n{bans}"));
+    }),
+    ("bans-complete", "clippy.toml", |h| {
+        let bans = h.file("clippy.toml").expect("the bans").text.clone();
+        write(
+            h,
+            "clippy.toml",
+            &bans.replace("  { path = \"std::thread::sleep\"", "# { path = \"std::thread::sleep\""),
+        );
+    }),
     ("kinds-documented", "docs/log.md", |h| {
         write(h, "flow/event/src/engine.rs", "const KIND: Kind = Kind::team(\"engine.new\", F);\n");
     }),
@@ -208,6 +226,70 @@ fn a_broken_workspace_on_disk_is_reported() {
     let mut written = Vec::new();
     assert_eq!(crate::tidy(&house, &mut written), Ok(false), "the program fails");
     assert_eq!(String::from_utf8(written).expect("text"), text);
+}
+
+/// A call of everything that is banned, and the least that has to be there for it.
+const CALLS: [(&str, &str); sources::BANNED.len()] = [
+    ("std::time::SystemTime::now", "()"),
+    ("std::time::Instant::now", "()"),
+    ("tokio::time::Instant::now", "()"),
+    ("std::thread::sleep", "(std::time::Duration::ZERO)"),
+    ("jiff::Timestamp::now", "()"),
+    ("jiff::Zoned::now", "()"),
+    ("getrandom::fill", "()"),
+    ("std::process::Command::new", "(\"a\")"),
+    ("tokio::process::Command::new", "()"),
+    ("std::net::TcpStream::connect", "(\"a\")"),
+    ("tokio::net::TcpStream::connect", "()"),
+    ("std::net::TcpListener::bind", "(\"a\")"),
+    ("tokio::net::TcpListener::bind", "()"),
+    ("std::net::UdpSocket::bind", "(\"a\")"),
+    ("tokio::net::UdpSocket::bind", "()"),
+];
+
+/// clippy itself, with our clippy.toml, on a crate that calls everything that is banned: each ban bites. The crates of
+/// others are stand-ins with the same paths, since a ban knows no more of them.
+#[test]
+fn every_ban_bites() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let put = |path: &str, text: &str| {
+        let path = folder.path().join(path);
+        std::fs::create_dir_all(path.parent().expect("has a parent")).expect("folders");
+        std::fs::write(path, text).expect("written");
+    };
+    let package = |name: &str| format!("[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2024\"\n");
+    let ty = |name: &str, method: &str| format!("pub struct {name}; impl {name} {{ pub fn {method}() {{}} }}\n");
+    put("jiff/src/lib.rs", &(ty("Timestamp", "now") + &ty("Zoned", "now")));
+    put("getrandom/src/lib.rs", "pub fn fill() {}\n");
+    let net = ty("TcpStream", "connect") + &ty("TcpListener", "bind") + &ty("UdpSocket", "bind");
+    let (time, process) = (ty("Instant", "now"), ty("Command", "new"));
+    put(
+        "tokio/src/lib.rs",
+        &format!("pub mod time {{ {time} }} pub mod process {{ {process} }} pub mod net {{ {net} }}\n"),
+    );
+    let others = ["jiff", "getrandom", "tokio"];
+    for name in others {
+        put(&format!("{name}/Cargo.toml"), &package(name));
+    }
+    let uses: String = others.map(|name| format!("{name} = {{ path = \"{name}\" }}\n")).concat();
+    put("Cargo.toml", &format!("{}[dependencies]\n{uses}[workspace]\n", package("caller")));
+    let calls: Vec<String> = CALLS.iter().map(|(path, with)| format!("    drop({path}{with});\n")).collect();
+    put("src/lib.rs", &format!("pub fn call() {{\n{}}}\n", calls.concat()));
+
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is a folder of the workspace");
+    #[expect(clippy::disallowed_methods, reason = "the lint is a program")]
+    let output = std::process::Command::new(env!("CARGO"))
+        .args(["clippy", "--quiet", "--offline", "--message-format", "short"])
+        .current_dir(folder.path())
+        .env("CLIPPY_CONF_DIR", root)
+        .env("CARGO_TARGET_DIR", folder.path().join("target"))
+        .output()
+        .expect("cargo starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    for path in sources::BANNED {
+        let ban = format!("use of a disallowed method `{path}`");
+        assert!(said.contains(&ban), "clippy lets `{path}` pass:\n{said}");
+    }
 }
 
 #[test]

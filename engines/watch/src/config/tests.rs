@@ -95,6 +95,10 @@ fn contradictions_are_mistakes() {
             "[[probe.dns]]\nname = \"d\"\nservice = \"shop\"\nhost = \"192.0.2.1\"\n".to_owned(),
             "an address has no records",
         ),
+        (
+            "[[probe.dns]]\nname = \"d\"\nservice = \"shop\"\nhost = \"a.example\"\nexpect = \"192.0.2.\"\n".to_owned(),
+            "`192.0.2.` can't be the value of a record of type A",
+        ),
         ("[watch]\nin_flight_max = 0\n".to_owned(), "out of range"),
     ];
     for (text, expect) in cases {

@@ -9,8 +9,8 @@ use engine::clock::ClockWatch;
 use event::Clock;
 
 use super::*;
-use crate::source::Asking;
 use crate::source::canary::Canary;
+use crate::source::{Asking, Level, Symptom};
 
 const S: i64 = 1_000_000;
 const START: i64 = 1_800_000_000;
@@ -76,10 +76,11 @@ fn declared(id: &str, every: i64, timeout: i64, observers: &[&str], target: Opti
 }
 
 fn config(probes: Vec<Declared>) -> Config {
-    let mut observers: Vec<ObserverId> = probes.iter().flat_map(|probe| probe.observers.clone()).collect();
+    let mut observers: Vec<ObserverId> = probes.iter().flat_map(|probe| probe.observers.to_vec()).collect();
     observers.sort_unstable();
     observers.dedup();
     let canaries = BTreeMap::new();
+    let probes = probes.into_iter().map(Arc::new).collect();
     Config { revision: "r1".to_owned(), observers, canaries, probes, options: Options::default() }
 }
 
@@ -99,8 +100,12 @@ struct Simulation {
     under_way: BinaryHeap<Reverse<UnderWay>>,
     entries: Vec<(ObserverId, Entry)>,
     samples: Vec<Sample>,
+    /// What the answers of these probes show to detectors.
+    symptoms: HashMap<&'static str, Symptom>,
     in_flight_most: usize,
     look_every: i64,
+    /// Failures may as well be of the observer's own way out.
+    no_way: bool,
 }
 
 impl Simulation {
@@ -117,7 +122,22 @@ impl Simulation {
         let clocks = ClockWatch::new(clock, Span::from_micros(look_every));
         let under_way = BinaryHeap::new();
         let (entries, samples) = (Vec::new(), Vec::new());
-        Self { hands, clocks, rounds, figures, world, under_way, entries, samples, in_flight_most: 0, look_every }
+        let symptoms = HashMap::new();
+        let (in_flight_most, no_way) = (0, false);
+        Self {
+            hands,
+            clocks,
+            rounds,
+            figures,
+            world,
+            under_way,
+            entries,
+            samples,
+            symptoms,
+            in_flight_most,
+            look_every,
+            no_way,
+        }
     }
 
     fn moment(&self) -> Moment {
@@ -142,14 +162,18 @@ impl Simulation {
             match effect {
                 Effect::Ask(order) => {
                     let canary: ProbeId = "canary".parse().expect("a name");
-                    let (probe, observer) = match self.rounds.canaries.get(&order.number) {
-                        Some(observer) => (&canary, observer),
-                        None => {
-                            let lane = &self.rounds.lanes[&self.rounds.flights[&order.number].lane];
-                            (&lane.probe_id, &lane.observer)
-                        }
+                    let asked_of_lane = |flight: &Flight| {
+                        let lane = &self.rounds.lanes[&flight.lane];
+                        (&lane.declared.id, &lane.observer)
                     };
-                    let (reading, took) = (self.world)(probe, observer, now.monotonic.0);
+                    let (probe, observer) = match self.rounds.flights.get(&order.number) {
+                        Some(flight) => asked_of_lane(flight),
+                        None => (&canary, &self.rounds.canaries[&order.number]),
+                    };
+                    let (reading, took) = match order.probe.heartbeat() {
+                        Some(heartbeat) => (heartbeat.read(now.wall).reading, 0),
+                        None => (self.world)(probe, observer, now.monotonic.0),
+                    };
                     let took_at_most = took.min(order.timeout.micros());
                     let reading = if took > took_at_most { Reading::Down } else { reading };
                     let answer_at = now.monotonic.0 + took_at_most;
@@ -191,7 +215,10 @@ impl Simulation {
             let ended = self.moment();
             let started = Moment { wall: Time::from_micros(wall), monotonic: Monotonic(monotonic) };
             let reading = Reading::ALL[usize::from(reading)];
-            let outcome = Outcome::Answered(Answer::new(reading, format!("{reading:?}")));
+            let mut answer = Answer { may_be_ours: self.no_way, ..Answer::new(reading, format!("{reading:?}")) };
+            let lane = self.rounds.flights.get(&number).and_then(|flight| self.rounds.lanes.get(&flight.lane));
+            answer.symptoms.extend(lane.and_then(|lane| self.symptoms.get(lane.declared.id.as_str())).cloned());
+            let outcome = Outcome::Answered(answer);
             let mut effects = Vec::new();
             self.rounds.answered(Done { number, started, ended, outcome }, ended, &mut effects);
             self.perform(effects);
@@ -448,6 +475,24 @@ fn a_dead_uplink_is_no_outage() {
     }
 }
 
+/// No way to a network is our end or theirs: a canary that answers says that it is theirs, and without one nobody knows.
+#[test]
+fn no_way_to_a_network_is_an_outage_only_when_a_canary_says_so() {
+    for (with, expect) in [(false, vec![State::Up]), (true, vec![State::Up, State::Down])] {
+        let world: World = Box::new(move |probe, _, now| {
+            let down = probe.as_str() != "canary" && now > 150 * S;
+            (if down { Reading::Down } else { Reading::Up }, 1_000)
+        });
+        let probes = vec![declared("front", 10, 5, &["local"], None)];
+        let config = if with { with_canary(probes, &["local"]) } else { config(probes) };
+        let mut simulation = Simulation::new(&config, world);
+        simulation.no_way = true;
+        simulation.run(300);
+        assert_eq!(simulation.changes().iter().map(|change| change.1).collect::<Vec<_>>(), expect);
+        assert_eq!(simulation.coverage("local").contains(wall(200)), with, "unproven unless somebody vouches");
+    }
+}
+
 /// AV-1, WA-3: with a canary that answers, an outage is told as fast and as exactly as without one.
 #[test]
 fn a_canary_that_answers_delays_nothing() {
@@ -609,6 +654,75 @@ fn a_stepped_clock_starts_a_new_book() {
     }
 }
 
+/// A job that is due every hour, with ten minutes of grace; looked at every half minute.
+fn hourly() -> (Declared, Arc<Heartbeat>) {
+    struct Job(Arc<Heartbeat>);
+    #[async_trait]
+    impl Probe for Job {
+        async fn ask(&self, asking: &Asking<'_>) -> Answer {
+            self.0.ask(asking).await
+        }
+        fn confirm(&self) -> bool {
+            false
+        }
+        fn heartbeat(&self) -> Option<&Heartbeat> {
+            Some(&self.0)
+        }
+    }
+    let uuid = "6ba7b810-9dad-41d1-80b4-00c04fd430c8".parse().expect("a UUID");
+    let heartbeat = Arc::new(Heartbeat::new(uuid, Span::from_secs(3600), Span::from_secs(600)));
+    let probe = Arc::new(Job(Arc::clone(&heartbeat)));
+    (Declared { probe, slower_than: None, ..declared("job", 30, 10, &["local"], None) }, heartbeat)
+}
+
+fn nothing() -> World {
+    Box::new(|_, _, _| (Reading::Up, 1_000))
+}
+
+/// A step of the wall clock is no time that passed: no job is late for it, and none is given more time.
+#[test]
+fn a_stepped_clock_makes_no_job_late() {
+    for step in [2 * 3600 * S, -2 * 3600 * S] {
+        let (job, heartbeat) = hourly();
+        let mut simulation = Simulation::new(&config(vec![job]), nothing());
+        heartbeat.hear(event::watch::Ping::Success, None, simulation.moment().wall);
+        simulation.run(600);
+        simulation.hands.step(step);
+        simulation.run(3_000);
+        let states = |simulation: &Simulation| simulation.changes().iter().map(|c| c.1).collect::<Vec<_>>();
+        assert_eq!(states(&simulation), [State::Up, State::Up], "told again after {step}, and not late");
+        simulation.run(660);
+        assert_eq!(states(&simulation), [State::Up, State::Up, State::Down], "late when it is late");
+    }
+}
+
+/// A job that was due while the process stood still, or while nothing could be journaled, may have called in vain.
+#[test]
+fn a_job_that_could_not_be_heard_is_not_late() {
+    for stood_still in [true, false] {
+        let (job, heartbeat) = hourly();
+        let mut simulation = Simulation::new(&config(vec![job]), nothing());
+        heartbeat.hear(event::watch::Ping::Success, None, simulation.moment().wall);
+        simulation.run(3_600);
+        if stood_still {
+            simulation.hands.pass(1_200 * S);
+        } else {
+            let now = simulation.moment();
+            simulation.rounds.mute(now);
+            simulation.run(1_200);
+            simulation.entries.clear();
+            let (now, mut effects) = (simulation.moment(), Vec::new());
+            simulation.rounds.unmute(now, &mut effects);
+            simulation.perform(effects);
+        }
+        simulation.run(570);
+        let down = |simulation: &Simulation| simulation.changes().iter().any(|change| change.1 == State::Down);
+        assert!(!down(&simulation), "{:?}", simulation.changes());
+        simulation.run(90);
+        assert!(down(&simulation), "its time is over: {:?}", simulation.changes());
+    }
+}
+
 /// A policy change keeps what is unchanged; the sheet ends where the revision does.
 #[test]
 fn a_reload_keeps_unchanged_probes() {
@@ -745,4 +859,64 @@ fn a_year_passes_in_no_time() {
     assert!(low <= truth && truth <= high && high - low < 51 * 130, "{low} ≤ {truth} ≤ {high}");
     let covered = simulation.coverage("local").clip(Interval::new(wall(120), wall(52 * WEEK - 120)));
     assert_eq!(covered.length(), Span::from_secs(52 * WEEK - 240), "every minute observed");
+}
+
+/// Evidence is destroyed with its day. So what does not change is told again each day, state and findings, by each
+/// observer; what nobody is sure of at that moment is told when somebody is.
+#[test]
+fn what_does_not_change_is_told_each_day() {
+    const HOUR: i64 = 3600;
+    // In doubt from a minute before the first day is over, until an hour after.
+    let doubt = 50 + 24 * HOUR - 60..50 + 25 * HOUR;
+    let world: World = Box::new(move |probe, _, now| {
+        let unsure = probe.as_str() == "unsure" && doubt.contains(&(now / S));
+        (if unsure { Reading::Unknown } else { Reading::Up }, 100_000)
+    });
+    let names = ["gravelines", "strasbourg"];
+    let probes = vec![
+        declared("front", 60, 10, &names, None),
+        declared("disk", 60, 10, &["gravelines"], None),
+        declared("unsure", 60, 10, &["gravelines"], None),
+    ];
+    let mut simulation = Simulation::looking_every(60 * S, &config(probes), world);
+    let full = |level| {
+        let finding = "disk-full".parse().expect("a name");
+        Symptom { finding, level, lasting: Span::ZERO, text: "80 %".to_owned() }
+    };
+    simulation.symptoms.insert("disk", full(Level::Low));
+    simulation.run(HOUR);
+    simulation.symptoms.insert("disk", full(Level::High));
+    simulation.run(HOUR);
+    simulation.entries.clear();
+    simulation.run(48 * HOUR);
+
+    let seconds = |time: Time| (time.micros() - START * S) / S;
+    let mut told: BTreeMap<(&str, &str), Vec<i64>> = BTreeMap::new();
+    for (observer, entry) in &simulation.entries {
+        match entry {
+            Entry::Changed(changed) => {
+                assert_eq!((changed.state, changed.after), (State::Up, changed.by), "{changed:?}");
+                told.entry((observer.as_str(), changed.probe.as_str())).or_default().push(seconds(changed.by));
+            }
+            Entry::Finding(finding) => {
+                assert!(finding.open && finding.after == finding.by, "{finding:?}");
+                told.entry((observer.as_str(), finding.finding.as_str())).or_default().push(seconds(finding.by));
+            }
+            Entry::Detail(detail) => panic!("nothing new is explained: {detail:?}"),
+            _ => {}
+        }
+    }
+    // The samples of a probe are a minute apart, so each telling is up to a minute later than the day.
+    for (whose, first, second) in [
+        (("gravelines", "front"), 24 * HOUR, 48 * HOUR),
+        (("strasbourg", "front"), 24 * HOUR, 48 * HOUR),
+        (("gravelines", "disk"), 24 * HOUR, 48 * HOUR),
+        (("gravelines", "disk-full"), 24 * HOUR, 48 * HOUR),
+        (("gravelines", "unsure"), 25 * HOUR, 49 * HOUR),
+    ] {
+        let [day, next] = told[&whose][..] else { panic!("{whose:?} is told at {:?}", told[&whose]) };
+        assert!((first..=first + 61).contains(&day), "{whose:?}: {day}");
+        assert!((second..=second + 121).contains(&next), "{whose:?}: {next}");
+    }
+    assert_eq!(told.len(), 5, "{told:?}");
 }

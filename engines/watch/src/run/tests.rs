@@ -112,6 +112,7 @@ async fn heartbeats_are_heard_and_remembered() {
     let ping = |uuid: &str, world: &World| Ping {
         uuid: uuid.to_owned(),
         ping: event::watch::Ping::Success,
+        run: None,
         at: world.now(),
         body_bytes: 0,
     };

@@ -1,6 +1,6 @@
 //! DNS: a name has the records it should have. Its figure is the number of records.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
@@ -8,7 +8,7 @@ use engine::net::{Deadline, RecordType, ResolveFailure, Resolver};
 use policy::{Address, Section, Slot, Table, Value};
 
 use crate::config::Common;
-use crate::source::{Answer, Asking, Probe, Settings};
+use crate::source::{Answer, Asking, Probe, Settings, reason};
 
 /// Which records.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -56,8 +56,13 @@ impl Section for Dns {
         let about =
             "Name servers to ask, each time anew. By default those of the system, whose answers may be a minute old.";
         let servers = table.list("server", about);
-        let about = "Texts of which each must be part of some record, written as in a zone file: names end with a dot.";
-        let expect = table.list("expect", about);
+        let about = "What must be among the records: addresses, names, the names of mail exchangers with or without their \
+            preference, each as a whole; for TXT, texts of which each must be part of some record.";
+        let expect: Vec<String> = table.list("expect", about);
+        if let Some(wrong) = expect.iter().find(|expected| Expected::read(expected, records.0).is_none()) {
+            let reason = format!("`{wrong}` can't be the value of a record of type {records}");
+            table.mistake("expect", reason, "write the whole value: an address for A and AAAA");
+        }
         if matches!(host, Some(Address::Ip(_))) {
             table.mistake("host", "an address has no records to ask for", "write a name, such as \"shop.example\"");
             return None;
@@ -73,15 +78,64 @@ impl Settings for Dns {
 
     fn into_probe(self) -> Arc<dyn Probe> {
         let target = self.servers.first().map(ToString::to_string);
+        let expect = self.expect.iter().filter_map(|expected| Expected::read(expected, self.records.0)).collect();
         Arc::new(Name {
             target,
             host: self.host.to_string(),
             records: self.records.0,
             servers: self.servers,
-            expect: self.expect,
+            expect,
             resolver: OnceLock::new(),
         })
     }
+}
+
+/// A value that must be there.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Expected {
+    Address(IpAddr),
+    /// A name in lower case, without the dot at its end.
+    Name(String),
+    /// Part of a text.
+    Part(String),
+}
+
+impl Expected {
+    fn read(text: &str, records: RecordType) -> Option<Self> {
+        match records {
+            RecordType::A => text.parse().ok().map(|address| Self::Address(IpAddr::V4(address))),
+            RecordType::AAAA => text.parse().ok().map(|address| Self::Address(IpAddr::V6(address))),
+            RecordType::TXT => Some(Self::Part(text.to_owned())),
+            _ => Some(Self::Name(plain(text))),
+        }
+    }
+
+    /// Whether a record, as a zone file writes it, has this value. `192.0.2.1` is not in `192.0.2.10`.
+    fn is_in(&self, record: &str) -> bool {
+        match self {
+            Self::Address(address) => record.parse() == Ok(*address),
+            // Of a mail exchanger, `10 mx.shop.example.`, the preference may be left out.
+            Self::Name(name) => {
+                let record = plain(record);
+                record == *name || record.split_once(' ').is_some_and(|(_, exchanger)| exchanger == name)
+            }
+            Self::Part(part) => record.contains(part.as_str()),
+        }
+    }
+}
+
+impl std::fmt::Display for Expected {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Address(address) => write!(f, "{address}"),
+            Self::Name(text) | Self::Part(text) => f.write_str(text),
+        }
+    }
+}
+
+/// Names of the DNS are the same in any case, and with or without the dot that says that they are whole.
+fn plain(name: &str) -> String {
+    name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
 }
 
 struct Name {
@@ -89,7 +143,7 @@ struct Name {
     host: String,
     records: RecordType,
     servers: Vec<SocketAddr>,
-    expect: Vec<String>,
+    expect: Vec<Expected>,
     /// Asks the servers; made by the first question, which comes from inside the runtime.
     resolver: OnceLock<Result<Resolver, String>>,
 }
@@ -108,14 +162,17 @@ impl Probe for Name {
         };
         let records = match resolver.records(&self.host, self.records, Deadline::within(asking.timeout)).await {
             Ok(records) => records,
-            Err(error) if error.failure == ResolveFailure::BadName => return Answer::unknown(error.to_string()),
-            Err(error) => return Answer::down(error.to_string()),
+            // A server that is named here is what is watched: its silence is its outage.
+            Err(error) if matches!(error.failure, ResolveFailure::Unreachable(_)) && !self.servers.is_empty() => {
+                return Answer::down(error.to_string());
+            }
+            Err(error) => return reason::no_name(&error),
         };
-        let missing: Vec<&str> = self
+        let missing: Vec<String> = self
             .expect
             .iter()
-            .filter(|expected| !records.iter().any(|record| record.contains(expected.as_str())))
-            .map(String::as_str)
+            .filter(|expected| !records.iter().any(|record| expected.is_in(record)))
+            .map(ToString::to_string)
             .collect();
         let count = i64::try_from(records.len()).unwrap_or(i64::MAX);
         let answer = if missing.is_empty() {

@@ -5,6 +5,15 @@
 //! failure otherwise. A success is expected every `every`, plus `grace`. A job that said it started has `grace` to
 //! finish. What it says itself about failing is believed at once.
 //!
+//! Runs that overlap say which they are, as with Healthchecks, by `?rid=<uuid>`: the success of one is not the end of
+//! another. Sixteen starts are remembered; a run beyond that is not timed. A success also ends what has been overdue until
+//! then: a run that was killed is not the alarm of all that follow.
+//!
+//! **Silence that is ours.** A deadline that passed while nobody could listen (before the start, while the process stood
+//! still, while the journal or the way out was dead) says nothing of the job, which may have called in vain. It gets
+//! another `grace` from when listening began again, or `every` if that is shorter; until then nothing is known. And a step
+//! of the wall clock is no time that passed: what is remembered moves with it.
+//!
 //! Its figure is the number of seconds since the last success.
 //!
 //! Every ping changes the state; not every one becomes an entry, or a job in a loop could fill the journal. Each
@@ -29,6 +38,8 @@ const EVERY_MIN: Span = Span::from_secs(10);
 const LOOK_EVERY_MAX: Span = Span::from_secs(30);
 /// How many pings in a row are journaled.
 const BURST: i64 = 10;
+/// How many runs that have a name are timed at once.
+const RUNS_MAX: usize = 16;
 /// After the burst, one per this.
 const REFILL: Span = Span::from_secs(10);
 
@@ -62,6 +73,7 @@ impl std::fmt::Display for PingId {
 impl policy::Name for PingId {
     const NOUN: policy::Noun = "heartbeat address";
     const DECLARED_BY: &'static str = "[[probe.heartbeat]]";
+    const NEW: &'static str = "a random UUID of its own";
     const RULE: &'static str = "write a random UUID of your own, such as `uuidgen -r` prints";
 }
 
@@ -84,8 +96,8 @@ pub struct Expected {
 
 impl Section for Expected {
     const ABOUT: &'static str = "A sign of life that is waited for: a job fetches `/ping/<uuid>` when it has run, and is down \
-        when it has not for `every` plus `grace`. `/start`, `/fail` and `/<exit status>` may be added to the address, as with \
-        Healthchecks.io.";
+        when it has not for `every` plus `grace`. `/start`, `/fail` and `/<exit status>` may be added to the address, and \
+        `?rid=<uuid>` to tell runs that overlap apart, as with Healthchecks.io.";
     const EXAMPLE: &'static str = "[[probe.heartbeat]]\nname = \"nightly-backup\"\nservice = \"shop\"\n\
         uuid = \"6ba7b810-9dad-41d1-80b4-00c04fd430c8\"\nevery = \"1 d\"\ngrace = \"1 h\"\n";
 
@@ -119,33 +131,66 @@ impl Settings for Expected {
 }
 
 /// What was heard of a job; kept over restarts.
-#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug, Default)]
 pub struct Heard {
     /// The last success.
     pub success: Option<Time>,
-    /// The last start that no success or failure followed yet.
+    /// The last start of a run without a name, that no success or failure followed yet.
     pub running_since: Option<Time>,
+    /// The same of runs that have a name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub runs: BTreeMap<String, Time>,
     /// Whether the last word was a failure.
     pub failed: bool,
 }
 
 impl Heard {
-    fn hear(&mut self, ping: Ping, at: Time) {
+    fn hear(&mut self, ping: Ping, run: Option<&str>, at: Time, grace: Span) {
+        match (ping, run) {
+            (Ping::Start, None) => self.running_since = Some(at),
+            (Ping::Start, Some(run)) => {
+                if self.runs.len() < RUNS_MAX || self.runs.contains_key(run) {
+                    self.runs.insert(run.to_owned(), at);
+                }
+            }
+            (Ping::Success | Ping::Fail, None) => self.running_since = None,
+            (Ping::Success | Ping::Fail, Some(run)) => drop(self.runs.remove(run)),
+        }
         match ping {
-            Ping::Start => self.running_since = Some(at),
-            Ping::Success => *self = Self { success: Some(at), running_since: None, failed: false },
-            Ping::Fail => *self = Self { running_since: None, failed: true, ..*self },
+            Ping::Start => {}
+            Ping::Fail => self.failed = true,
+            Ping::Success => {
+                (self.success, self.failed) = (Some(at), false);
+                let in_time = |start: Time| at.since(start) <= grace;
+                self.runs.retain(|_, start| in_time(*start));
+                self.running_since = self.running_since.filter(|&start| in_time(start));
+            }
         }
     }
 
-    /// What it means at `now`, when waiting began at `waiting_since`.
-    fn answer(&self, every: Span, grace: Span, waiting_since: Time, now: Time) -> Answer {
+    /// The wall clock was set: all that is remembered moves with it.
+    fn step(&mut self, by: Span) {
+        for time in self.success.iter_mut().chain(&mut self.running_since).chain(self.runs.values_mut()) {
+            *time = *time + by;
+        }
+    }
+
+    /// What it means at `now`, when waiting began at `waiting_since` and nobody listened during `absence`.
+    fn answer(&self, expected: Expectation, waiting_since: Time, absence: Option<Absence>, now: Time) -> Answer {
+        let Expectation { every, grace } = expected;
+        let starts = self.runs.values().copied().chain(self.running_since);
+        let finish = starts.min().map(|start| start + grace);
+        let sign = self.success.unwrap_or(waiting_since) + every + grace;
+        let missed = |deadline: Time| now > deadline;
+        let excused = |deadline: Time| absence.is_some_and(|absence| absence.excuses(deadline, expected, now));
         let answer = if self.failed {
             Answer::down("the job said that it failed")
-        } else if self.running_since.is_some_and(|start| now.since(start) > grace) {
+        } else if finish.is_some_and(|finish| missed(finish) && !excused(finish)) {
             Answer::down(format!("the job started and did not finish within {grace}"))
-        } else if now.since(self.success.unwrap_or(waiting_since)) > every + grace {
+        } else if missed(sign) && !excused(sign) {
             Answer::down(format!("no sign of life for {every} and {grace}"))
+        } else if missed(sign) || finish.is_some_and(missed) {
+            Answer::unknown("it was due while nobody could listen; it is given some time to call again")
         } else if self.success.is_some() {
             Answer::up("the job ran")
         } else {
@@ -155,6 +200,36 @@ impl Heard {
             Some(success) => answer.with_value(now.since(success).secs()),
             None => answer,
         }
+    }
+}
+
+/// What is expected of a job.
+#[derive(Clone, Copy, Debug)]
+struct Expectation {
+    every: Span,
+    grace: Span,
+}
+
+impl Expectation {
+    /// How long a job that called in vain is given to call again.
+    fn patience(self) -> Span {
+        self.grace.min(self.every)
+    }
+}
+
+/// A time during which nobody could listen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Absence {
+    /// When it began; always, if that is not known.
+    pub(crate) since: Option<Time>,
+    /// When listening began again.
+    pub(crate) until: Time,
+}
+
+impl Absence {
+    fn excuses(self, deadline: Time, expected: Expectation, now: Time) -> bool {
+        let during = self.since.is_none_or(|since| since <= deadline) && deadline <= self.until;
+        during && now <= self.until + expected.patience()
     }
 }
 
@@ -186,14 +261,14 @@ struct Inner {
     heard: Heard,
     budget: Budget,
     waiting_since: Option<Time>,
+    absence: Option<Absence>,
 }
 
 /// A job that is waited for.
 #[derive(Debug)]
 pub struct Heartbeat {
     uuid: PingId,
-    every: Span,
-    grace: Span,
+    expected: Expectation,
     inner: Mutex<Inner>,
 }
 
@@ -201,7 +276,8 @@ impl Heartbeat {
     /// Nothing was heard yet.
     pub fn new(uuid: PingId, every: Span, grace: Span) -> Self {
         let budget = Budget { tokens: BURST, filled_at: None };
-        Self { uuid, every, grace, inner: Mutex::new(Inner { heard: Heard::default(), budget, waiting_since: None }) }
+        let inner = Inner { heard: Heard::default(), budget, waiting_since: None, absence: None };
+        Self { uuid, expected: Expectation { every, grace }, inner: Mutex::new(inner) }
     }
 
     /// Where it is heard.
@@ -209,17 +285,50 @@ impl Heartbeat {
         &self.uuid
     }
 
-    /// A ping arrived. Whether it is to be journaled.
-    pub fn hear(&self, ping: Ping, at: Time) -> bool {
-        let refill = REFILL.min(Span::from_micros(self.every.micros() / 2));
+    /// A ping of this run of the job arrived. Whether it is to be journaled.
+    pub fn hear(&self, ping: Ping, run: Option<&str>, at: Time) -> bool {
+        let refill = REFILL.min(Span::from_micros(self.expected.every.micros() / 2));
         let mut inner = self.lock();
-        inner.heard.hear(ping, at);
+        inner.heard.hear(ping, run, at, self.expected.grace);
         inner.budget.take(refill, at)
     }
 
     /// What was heard, to keep.
     pub fn heard(&self) -> Heard {
-        self.lock().heard
+        self.lock().heard.clone()
+    }
+
+    /// What it means now.
+    pub(crate) fn read(&self, now: Time) -> Answer {
+        let mut inner = self.lock();
+        let waiting_since = *inner.waiting_since.get_or_insert(now);
+        inner.heard.answer(self.expected, waiting_since, inner.absence, now)
+    }
+
+    /// Nobody could listen during this time. One that follows another before a job had time to call again makes it longer.
+    pub(crate) fn was_absent(&self, absence: Absence) {
+        let mut inner = self.lock();
+        let before = inner
+            .absence
+            .filter(|before| absence.since.is_none_or(|since| since <= before.until + self.expected.patience()));
+        let since = match before {
+            Some(before) => before.since.and_then(|earlier| Some(earlier.min(absence.since?))),
+            None => absence.since,
+        };
+        inner.absence = Some(Absence { since, ..absence });
+    }
+
+    /// The wall clock was set.
+    pub(crate) fn step(&self, by: Span) {
+        let inner = &mut *self.lock();
+        inner.heard.step(by);
+        for time in inner.waiting_since.iter_mut().chain(&mut inner.budget.filled_at) {
+            *time = *time + by;
+        }
+        if let Some(Absence { since, until }) = &mut inner.absence {
+            *until = *until + by;
+            *since = since.map(|since| since + by);
+        }
     }
 
     /// What an earlier run had heard; what this run heard itself is newer and stays.
@@ -274,7 +383,7 @@ impl Memory {
     /// Tells a heartbeat what it had heard.
     pub(crate) fn remind(&self, probe: &ProbeId, heartbeat: &Heartbeat) {
         if let Some(heard) = self.heard.get(probe) {
-            heartbeat.remember(*heard);
+            heartbeat.remember(heard.clone());
         }
     }
 
@@ -282,15 +391,17 @@ impl Memory {
     pub(crate) fn note(&mut self, probe: &ProbeId, heartbeat: &Heartbeat) {
         self.heard.insert(probe.clone(), heartbeat.heard());
     }
+
+    /// The wall clock was set.
+    pub(crate) fn step(&mut self, by: Span) {
+        self.heard.values_mut().for_each(|heard| heard.step(by));
+    }
 }
 
 #[async_trait]
 impl Probe for Heartbeat {
     async fn ask(&self, asking: &Asking<'_>) -> Answer {
-        let now = asking.clock.now();
-        let mut inner = self.lock();
-        let waiting_since = *inner.waiting_since.get_or_insert(now);
-        inner.heard.answer(self.every, self.grace, waiting_since, now)
+        self.read(asking.clock.now())
     }
 
     fn confirm(&self) -> bool {
@@ -311,6 +422,8 @@ mod tests {
     fn at(minutes: i64) -> Time {
         Time::from_secs(minutes * 60)
     }
+
+    const HOURLY: Expectation = Expectation { every: Span::from_secs(3600), grace: Span::from_secs(600) };
 
     /// BK-1's measure: what a heartbeat says at minute `now`, after these pings.
     #[test]
@@ -335,11 +448,90 @@ mod tests {
         for (pings, now, expect) in cases {
             let mut heard = Heard::default();
             for &(ping, minute) in *pings {
-                heard.hear(ping, at(minute));
+                heard.hear(ping, None, at(minute), HOURLY.grace);
             }
-            let answer = heard.answer(Span::from_secs(3600), Span::from_secs(600), at(0), at(*now));
+            let answer = heard.answer(HOURLY, at(0), None, at(*now));
             assert_eq!(answer.reading, *expect, "{pings:?} at {now}: {}", answer.text);
         }
+    }
+
+    /// Runs that overlap: each finishes for itself. One that was killed is an alarm until another run succeeds, and no
+    /// longer.
+    #[test]
+    fn runs_that_overlap_are_told_apart() {
+        use Ping::{Fail, Start, Success};
+        type Case<'a> = (&'a [(Ping, Option<&'a str>, i64)], i64, Reading);
+        let (a, b) = (Some("a"), Some("b"));
+        let cases: &[Case<'_>] = &[
+            (&[(Success, None, 0), (Start, a, 5), (Start, b, 6), (Success, b, 8)], 15, Reading::Up),
+            (&[(Success, None, 0), (Start, a, 5), (Start, b, 6), (Success, b, 8)], 16, Reading::Down),
+            (&[(Start, a, 5), (Start, b, 6), (Success, b, 8), (Success, a, 9)], 30, Reading::Up),
+            (&[(Start, a, 5), (Start, b, 6), (Fail, b, 8), (Success, a, 9)], 30, Reading::Up),
+            (&[(Success, None, 0), (Start, a, 5), (Start, b, 20)], 21, Reading::Down),
+            (&[(Success, None, 0), (Start, a, 5), (Start, b, 20), (Success, b, 21)], 22, Reading::Up),
+            (&[(Start, a, 5), (Success, None, 6)], 16, Reading::Down),
+            (&[(Start, None, 5), (Success, a, 6)], 16, Reading::Down),
+        ];
+        for (pings, now, expect) in cases {
+            let mut heard = Heard::default();
+            for &(ping, run, minute) in *pings {
+                heard.hear(ping, run, at(minute), HOURLY.grace);
+            }
+            let answer = heard.answer(HOURLY, at(0), None, at(*now));
+            assert_eq!(answer.reading, *expect, "{pings:?} at {now}: {}", answer.text);
+        }
+        let mut heard = Heard::default();
+        (0..1000).for_each(|n| heard.hear(Start, Some(&n.to_string()), at(n), HOURLY.grace));
+        assert_eq!(heard.runs.len(), RUNS_MAX, "bounded");
+    }
+
+    /// What was kept by an earlier release is read.
+    #[test]
+    fn what_was_kept_is_read() {
+        let heard: Heard = serde_json::from_str(
+            &serde_json::json!({
+                "success": at(1), "running_since": null, "failed": false
+            })
+            .to_string(),
+        )
+        .expect("of an earlier release");
+        assert_eq!(heard, Heard { success: Some(at(1)), ..Heard::default() });
+    }
+
+    /// A deadline that nobody could see kept is no outage of the job, until it had time to call again.
+    #[test]
+    fn our_own_absence_is_not_their_silence() {
+        use Reading::{Down, Unknown, Up};
+        // The last success at minute 5, so the deadline is at 75; absent from and until; what it says at some minutes.
+        type Case<'a> = (Option<i64>, i64, &'a [(i64, Reading)]);
+        let cases: &[Case<'_>] = &[
+            (Some(70), 80, &[(81, Unknown), (90, Unknown), (91, Down)]),
+            // A restart: nobody knows since when.
+            (None, 500, &[(501, Unknown), (510, Unknown), (511, Down)]),
+            // It was late already, or is late since.
+            (Some(78), 80, &[(81, Down)]),
+            (Some(60), 70, &[(74, Up), (76, Down)]),
+        ];
+        for (since, until, expect) in cases {
+            let uuid = "6ba7b810-9dad-41d1-80b4-00c04fd430c8".parse().expect("a UUID");
+            let heartbeat = Heartbeat::new(uuid, HOURLY.every, HOURLY.grace);
+            heartbeat.hear(Ping::Success, None, at(5));
+            heartbeat.was_absent(Absence { since: since.map(at), until: at(*until) });
+            for &(minute, reading) in *expect {
+                assert_eq!(heartbeat.read(at(minute)).reading, reading, "{since:?} to {until}, at {minute}");
+            }
+            heartbeat.step(Span::from_secs(3600));
+            for &(minute, reading) in *expect {
+                assert_eq!(heartbeat.read(at(minute + 60)).reading, reading, "an hour later on the clock");
+            }
+        }
+        // Absent twice, the second time before the job had its time.
+        let uuid = "6ba7b810-9dad-41d1-80b4-00c04fd430c8".parse().expect("a UUID");
+        let heartbeat = Heartbeat::new(uuid, HOURLY.every, HOURLY.grace);
+        heartbeat.hear(Ping::Success, None, at(5));
+        heartbeat.was_absent(Absence { since: None, until: at(80) });
+        heartbeat.was_absent(Absence { since: Some(at(85)), until: at(86) });
+        assert_eq!([90, 96, 97].map(|minute| heartbeat.read(at(minute)).reading), [Unknown, Unknown, Down]);
     }
 
     #[test]
@@ -347,10 +539,11 @@ mod tests {
         let uuid = "6BA7B810-9dad-41d1-80b4-00c04fd430c8".parse().expect("a UUID");
         let heartbeat = Heartbeat::new(uuid, Span::from_secs(3600), Span::from_secs(60));
         assert_eq!(heartbeat.uuid().as_str(), "6ba7b810-9dad-41d1-80b4-00c04fd430c8");
-        let journaled = (0..6000).filter(|i| heartbeat.hear(Ping::Success, Time::from_micros(i * 10_000))).count();
+        let journaled =
+            (0..6000).filter(|i| heartbeat.hear(Ping::Success, None, Time::from_micros(i * 10_000))).count();
         assert_eq!(journaled, 10 + 5, "a minute of a hundred pings a second: the burst, and one per ten seconds");
         assert_eq!(heartbeat.heard().success, Some(Time::from_micros(5999 * 10_000)), "all are heard");
-        assert!(heartbeat.hear(Ping::Success, at(60)), "and the budget comes back");
+        assert!(heartbeat.hear(Ping::Success, None, at(60)), "and the budget comes back");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use policy::{Section, Slot, Table, Url, Value};
 
 use super::tls::{Required, Version};
 use crate::config::Common;
+use crate::figures;
 use crate::source::{Answer, Asking, Probe, Settings, reason};
 
 const BODY_BYTES_MAX: u32 = 1024 * 1024;
@@ -228,7 +229,7 @@ fn phases(phases: &Phases) -> String {
 }
 
 fn failed(error: &HttpError) -> Answer {
-    match &error.failure {
+    let answer = match &error.failure {
         Failure::Dial(dial) => reason::no_connection(dial),
         Failure::Request(reason) => Answer::unknown(format!("the request can't be sent: {reason}")),
         // Where it leads may hold a token of the session: not told.
@@ -238,7 +239,8 @@ fn failed(error: &HttpError) -> Answer {
             let without_url = text.strip_prefix(&error.url).and_then(|text| text.strip_prefix(": "));
             Answer::down(format!("{} ({})", without_url.unwrap_or(&text), phases(&error.phases)))
         }
-    }
+    };
+    answer.with_connection(figures::Phases::of_request(&error.phases, false), None)
 }
 
 #[async_trait]
@@ -257,7 +259,9 @@ impl Probe for Fetch {
         } else {
             Answer::down(format!("{} ({})", faults.join("; "), phases(&response.phases)))
         };
-        answer.with_value(i64::from(response.status))
+        answer
+            .with_value(i64::from(response.status))
+            .with_connection(figures::Phases::of_request(&response.phases, true), response.peer.as_ref())
     }
 
     fn target(&self) -> Option<&str> {

@@ -1,27 +1,61 @@
 //! What can be asked: one file per kind of probe.
 //!
-//! A new kind is one file here and one line in [`crate::KINDS`].
+//! A new kind is one file here and one line in `kinds!`.
 
 use std::fmt::Debug;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use engine::net::Net;
-use event::{Clock, FindingId, Span, Time};
+use event::{Clock, FindingId, ObserverId, Span, Time};
+use policy::{Document, SectionDoc};
 
 pub use store::Reading;
 
-pub mod canary;
-pub mod dns;
-pub mod heartbeat;
-pub mod host;
-pub mod http;
-pub mod tcp;
-pub mod tls;
+use crate::config::Declared;
+use crate::figures::{Expiry, Phases};
 
+pub mod canary;
 mod reason;
 #[cfg(test)]
 pub(crate) mod testing;
+
+/// A kind of probe: where the policy declares it, and who reads it there.
+pub struct Kind {
+    /// `http`, as in `[[probe.http]]` and in the public policy.
+    pub name: &'static str,
+    pub(crate) read: fn(&mut Document, &Arc<[ObserverId]>) -> Vec<Declared>,
+    pub(crate) reference: fn() -> SectionDoc,
+}
+
+/// Each kind is the name of its file and of its table in the policy, and the type of its settings there.
+macro_rules! kinds {
+    ($($name:ident: $settings:ident;)*) => {
+        $(pub mod $name;)*
+
+        /// All kinds, in the order of `docs/policy.md`.
+        pub const KINDS: &[Kind] = &[$(
+            Kind {
+                name: stringify!($name),
+                read: |document, observers| {
+                    let settings = document.tables::<$name::$settings>(concat!("probe.", stringify!($name)));
+                    let declared = |settings| Declared::new(stringify!($name), settings, observers);
+                    settings.into_iter().map(declared).collect()
+                },
+                reference: || SectionDoc::of::<$name::$settings>(concat!("probe.", stringify!($name)), true),
+            },
+        )*];
+    };
+}
+
+kinds! {
+    http: Http;
+    tcp: Tcp;
+    tls: Tls;
+    dns: Dns;
+    heartbeat: Expected;
+    host: Host;
+}
 
 /// Longest text of an answer, in bytes; what is longer is cut.
 pub const TEXT_BYTES_MAX: usize = 500;
@@ -71,8 +105,15 @@ pub struct Answer {
     pub text: String,
     /// A figure in the unit of the kind; see the kind.
     pub value: Option<i64>,
+    /// Where the time went, as far as it got.
+    pub phases: Phases,
+    /// When the certificate that was shown expires.
+    pub certificate: Option<Expiry>,
     /// For detectors.
     pub symptoms: Vec<Symptom>,
+    /// Of a failure: that it may as well be our own way out. It counts when a canary answers, and is unknown when there is
+    /// none.
+    pub may_be_ours: bool,
 }
 
 impl Answer {
@@ -83,7 +124,8 @@ impl Answer {
             let end = (0..=TEXT_BYTES_MAX).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0);
             text.truncate(end);
         }
-        Self { reading, text, value: None, symptoms: Vec::new() }
+        let (phases, symptoms) = (Phases::default(), Vec::new());
+        Self { reading, text, value: None, phases, certificate: None, symptoms, may_be_ours: false }
     }
 
     /// All is well.
@@ -110,6 +152,14 @@ impl Answer {
     #[must_use]
     pub fn with_value(mut self, value: i64) -> Self {
         self.value = Some(value);
+        self
+    }
+
+    /// The same with where the time went and, over TLS, whose certificate was shown.
+    pub(crate) fn with_connection(mut self, phases: Phases, peer: Option<&engine::net::Peer>) -> Self {
+        self.phases = phases;
+        self.certificate =
+            peer.and_then(|peer| peer.certificate.as_ref()).map(|certificate| Expiry::at(certificate.not_after));
         self
     }
 }

@@ -1,22 +1,31 @@
 //! Whose fault a failed connection is.
 
-use engine::net::{DialError, ResolveFailure};
+use engine::net::{DialError, ResolveError, ResolveFailure};
 
 use crate::source::Answer;
-
-/// What Linux says when *we* have run out of something (errno(3)): ENFILE, EMFILE, EADDRNOTAVAIL (no local port left),
-/// ENOBUFS, ENOMEM.
-const OURS: [&str; 5] = ["(os error 23)", "(os error 24)", "(os error 99)", "(os error 105)", "(os error 12)"];
 
 /// The answer of a probe that got no connection.
 pub(super) fn no_connection(error: &DialError) -> Answer {
     match error {
-        DialError::Connect { reason, .. } if OURS.iter().any(|ours| reason.ends_with(ours)) => {
-            Answer::unknown(format!("{error}; this machine has run out of it, nothing is known of the other"))
-        }
-        // A name that can't even be asked for is a mistake of the policy that only the resolver notices.
-        DialError::Dns(failure) if failure.failure == ResolveFailure::BadName => Answer::unknown(error.to_string()),
+        DialError::NotAsked { .. } => Answer::unknown(format!("{error}, nothing is known of the other side")),
+        DialError::NoWay { .. } => Answer { may_be_ours: true, ..Answer::down(error.to_string()) },
+        DialError::Dns(unresolved) => no_name(unresolved),
         _ => Answer::down(error.to_string()),
+    }
+}
+
+/// The answer of a probe that learned nothing of a name from the name servers of this machine.
+pub(super) fn no_name(error: &ResolveError) -> Answer {
+    match error.failure {
+        // A name that can't even be asked for is a mistake of the policy that only the resolver notices.
+        ResolveFailure::BadName | ResolveFailure::NotAsked(_) | ResolveFailure::Unreachable(_) => {
+            Answer::unknown(error.to_string())
+        }
+        ResolveFailure::NoSuchName
+        | ResolveFailure::NoRecords
+        | ResolveFailure::Refused(_)
+        | ResolveFailure::Timeout
+        | ResolveFailure::Other(_) => Answer::down(error.to_string()),
     }
 }
 
@@ -27,17 +36,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn our_own_shortage_is_not_their_outage() {
+    fn our_own_trouble_is_not_their_outage() {
         let address = ([192, 0, 2, 1], 80).into();
-        for (reason, expect) in [
-            ("Too many open files (os error 24)", Reading::Unknown),
-            ("Cannot assign requested address (os error 99)", Reading::Unknown),
-            ("No route to host (os error 113)", Reading::Down),
-            ("Connection reset by peer (os error 104)", Reading::Down),
+        let reason = || "what the system said".to_owned();
+        let name = |failure| DialError::Dns(ResolveError { name: "shop.example".to_owned(), failure });
+        for (error, reading, may_be_ours) in [
+            (DialError::NotAsked { address, reason: reason() }, Reading::Unknown, false),
+            (DialError::NoWay { address, reason: reason() }, Reading::Down, true),
+            (DialError::Connect { address, reason: reason() }, Reading::Down, false),
+            (DialError::Refused { address }, Reading::Down, false),
+            (name(ResolveFailure::BadName), Reading::Unknown, false),
+            (name(ResolveFailure::NotAsked(reason())), Reading::Unknown, false),
+            (name(ResolveFailure::Unreachable(vec![address.ip()])), Reading::Unknown, false),
+            (name(ResolveFailure::NoSuchName), Reading::Down, false),
+            (name(ResolveFailure::Refused("Server Failure".to_owned())), Reading::Down, false),
+            (name(ResolveFailure::Timeout), Reading::Down, false),
         ] {
-            let answer = no_connection(&DialError::Connect { address, reason: reason.to_owned() });
-            assert_eq!(answer.reading, expect, "{reason}");
+            let answer = no_connection(&error);
+            assert_eq!((answer.reading, answer.may_be_ours), (reading, may_be_ours), "{error}");
         }
-        assert_eq!(no_connection(&DialError::Refused { address }).reading, Reading::Down);
     }
 }

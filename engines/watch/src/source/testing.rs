@@ -88,6 +88,7 @@ pub(crate) fn plain() -> Net {
 
 /// A server that says `answer` to whatever comes, or at once when `greeting`.
 pub(crate) async fn serve(tls: Option<Arc<ServerConfig>>, greeting: bool, answer: impl Into<Vec<u8>>) -> SocketAddr {
+    #[expect(clippy::disallowed_methods, reason = "the test is the other side")]
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("bound");
     let answer: Arc<[u8]> = answer.into().into();
@@ -121,6 +122,7 @@ async fn talk(mut stream: impl AsyncRead + AsyncWrite + Unpin, greeting: bool, a
 
 /// A port on which nobody listens.
 pub(crate) async fn closed_port() -> SocketAddr {
+    #[expect(clippy::disallowed_methods, reason = "the test is the other side")]
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     listener.local_addr().expect("bound")
 }

@@ -13,6 +13,7 @@ use event::Time;
 use policy::{Address, HostPort, Section, Slot, Table, Value};
 
 use crate::config::Common;
+use crate::figures::Phases;
 use crate::source::{Answer, Asking, Probe, Settings, reason};
 
 const SECONDS_PER_DAY: i64 = 86_400;
@@ -138,6 +139,8 @@ impl Probe for Server {
         } else {
             Answer::down(faults.join("; "))
         };
+        let engine::net::Phases { dns, connect, tls, .. } = dialed.phases;
+        let answer = answer.with_connection(Phases::of_connection(dns, connect, tls), Some(&peer));
         match days_left(&peer, now) {
             Some(days) => answer.with_value(days),
             None => answer,

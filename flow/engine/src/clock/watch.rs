@@ -66,6 +66,12 @@ impl ClockWatch {
         self.last = (now, monotonic);
         seen
     }
+
+    /// Goes on after something else was waited for: that nobody looked meanwhile is no standstill. A step is still seen by
+    /// the next look.
+    pub fn resume(&mut self) {
+        self.last = (self.clock.now(), self.clock.monotonic());
+    }
 }
 
 /// The engine that looks at the clocks every second and journals what it sees.
@@ -96,7 +102,11 @@ impl Engine for Timekeeper {
                     _ = turns.tick() => {}
                 }
                 context.progress.tick();
-                for oddity in watch.look() {
+                let oddities = watch.look();
+                if oddities.is_empty() {
+                    continue;
+                }
+                for oddity in oddities {
                     match oddity {
                         Oddity::Stepped(stepped) => context.recorder.record(&stepped).await?,
                         Oddity::StoodStill(interval) => {
@@ -105,6 +115,8 @@ impl Engine for Timekeeper {
                         }
                     };
                 }
+                // A store that took its time over these entries is not a process that stood still.
+                watch.resume();
             }
         })
     }

@@ -30,13 +30,13 @@ pub(super) struct Hop {
 
 impl Hop {
     pub(super) fn first(request: Request) -> Result<Self, (String, Failure)> {
-        if let Some(name) = &request.bad_header {
+        if let Some(name) = request.extra.as_ref().and_then(|extra| extra.bad_header.as_ref()) {
             let reason = format!("the header field `{name}` has a name or a value that HTTP does not allow");
-            return Err((request.url.clone(), Failure::Request(reason)));
+            return Err((request.url.to_string(), Failure::Request(reason)));
         }
         match request.url.parse::<Uri>() {
             Ok(url) => Self::to(request, url),
-            Err(error) => Err((request.url.clone(), Failure::Request(format!("its address is not a URL: {error}")))),
+            Err(error) => Err((request.url.to_string(), Failure::Request(format!("its address is not a URL: {error}")))),
         }
     }
 
@@ -65,14 +65,16 @@ impl Hop {
         } else {
             Target::tcp(host, self.authority.port_u16().unwrap_or(80))
         };
-        Target { addresses: self.request.addresses.clone(), ..target }
+        let addresses = self.request.extra.as_ref().map(|extra| extra.addresses.clone()).unwrap_or_default();
+        Target { addresses, ..target }
     }
 
     /// The head and body to send.
     fn message(&self) -> Result<hyper::Request<Full<Bytes>>, Failure> {
         let request = &self.request;
         let path = self.url.path_and_query().map_or("/", |path| path.as_str());
-        let mut message = hyper::Request::new(Full::new(request.body.clone()));
+        let body = request.extra.as_ref().map(|extra| extra.body.clone()).unwrap_or_default();
+        let mut message = hyper::Request::new(Full::new(body));
         *message.method_mut() = request.method.clone();
         *message.uri_mut() = path.parse().map_err(|error| Failure::Request(format!("its path is no path: {error}")))?;
         let headers = message.headers_mut();
@@ -80,7 +82,7 @@ impl Hop {
         headers.insert(header::HOST, host.map_err(|error| Failure::Request(error.to_string()))?);
         headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
         headers.insert(header::ACCEPT, HeaderValue::from_static("*/*"));
-        headers.extend(request.headers.clone());
+        headers.extend(request.extra.as_ref().map(|extra| extra.headers.clone()).unwrap_or_default());
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         Ok(message)
     }
@@ -151,14 +153,16 @@ impl Hop {
         if response.status == 303 || (matches!(response.status, 301 | 302) && request.method == Method::POST) {
             // RFC 9110, sections 15.4.2 to 15.4.4: the answer is to be had with a GET.
             request.method = Method::GET;
-            request.body = Bytes::new();
-            request.headers.remove(header::CONTENT_TYPE);
+            let extra = request.extra_mut();
+            extra.body = Bytes::new();
+            extra.headers.remove(header::CONTENT_TYPE);
         }
         if url.authority() != Some(&self.authority) {
-            request.addresses.clear();
-            request.headers.remove(header::HOST);
+            let extra = request.extra_mut();
+            extra.addresses.clear();
+            extra.headers.remove(header::HOST);
             for secret in SECRETS {
-                request.headers.remove(secret);
+                extra.headers.remove(secret);
             }
         }
         let mut next =

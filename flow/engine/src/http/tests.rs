@@ -125,6 +125,7 @@ async fn limits_are_kept() {
 
 #[tokio::test]
 async fn a_slow_body_does_not_outlive_the_deadline() {
+    #[expect(clippy::disallowed_methods, reason = "the test is the other side")]
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     tokio::spawn(async move {

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use event::Span;
+use rustix::io::Errno;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
@@ -47,6 +48,20 @@ pub enum DialError {
         /// What the system said.
         reason: String,
     },
+    /// This machine has run out of what it takes to ask, such as file descriptors: nothing is known of the other side.
+    NotAsked {
+        /// The last address tried.
+        address: SocketAddr,
+        /// What the system said.
+        reason: String,
+    },
+    /// There is no way to that network, said by this machine or by a router: its end or ours.
+    NoWay {
+        /// The last address tried.
+        address: SocketAddr,
+        /// What the system said.
+        reason: String,
+    },
     /// TCP answered, TLS could not be agreed upon.
     Tls {
         /// Who answered.
@@ -68,10 +83,17 @@ impl DialError {
     pub fn phase(&self) -> Phase {
         match self {
             Self::Dns(_) => Phase::Dns,
-            Self::Refused { .. } | Self::Connect { .. } => Phase::Connect,
+            Self::Refused { .. } | Self::Connect { .. } | Self::NotAsked { .. } | Self::NoWay { .. } => Phase::Connect,
             Self::Tls { .. } => Phase::Tls,
             Self::Timeout { phase, .. } => *phase,
         }
+    }
+}
+
+impl DialError {
+    /// Whether it may say something of this machine only.
+    fn is_local(&self) -> bool {
+        matches!(self, Self::NotAsked { .. } | Self::NoWay { .. })
     }
 }
 
@@ -81,6 +103,10 @@ impl fmt::Display for DialError {
             Self::Dns(error) => write!(f, "{error}"),
             Self::Refused { address } => write!(f, "{address} refuses the connection: nobody listens there"),
             Self::Connect { address, reason } => write!(f, "{address} can't be reached: {reason}"),
+            Self::NotAsked { address, reason } => {
+                write!(f, "{address} can't be asked: {reason}; this machine has run out of it")
+            }
+            Self::NoWay { address, reason } => write!(f, "there is no way to {address}: {reason}"),
             Self::Tls { address, failure } => write!(f, "{address} answers, but {failure}"),
             Self::Timeout { phase, within } => write!(f, "not done after {within}, while {phase}"),
         }
@@ -139,19 +165,27 @@ async fn connect(addresses: &[IpAddr], port: u16) -> Result<(TcpStream, SocketAd
     // Dropped with this future, the set aborts whatever is still under way.
     let mut attempts = JoinSet::new();
     attempts.spawn(open(first));
-    let mut last = DialError::Connect { address: first, reason: "the attempt was aborted".to_owned() };
+    let mut last: Option<DialError> = None;
     loop {
         tokio::select! {
             tried = attempts.join_next() => match tried {
                 Some(Ok(Ok(connected))) => return Ok(connected),
-                Some(Ok(Err(error))) => last = error,
+                // What one address says of the other side tells more than that we have no way to another, such as on a
+                // machine without IPv6.
+                Some(Ok(Err(error))) => last = Some(match last.take() {
+                    Some(telling) if error.is_local() && !telling.is_local() => telling,
+                    _ => error,
+                }),
                 Some(Err(_)) | None => {}
             },
             () = tokio::time::sleep(NEXT_ADDRESS_AFTER), if rest.peek().is_some() => {}
         }
         match rest.next() {
             Some(address) => drop(attempts.spawn(open(address))),
-            None if attempts.is_empty() => return Err(last),
+            None if attempts.is_empty() => {
+                let aborted = || DialError::Connect { address: first, reason: "the attempt was aborted".to_owned() };
+                return Err(last.unwrap_or_else(aborted));
+            }
             None => {}
         }
     }
@@ -175,8 +209,68 @@ fn interleaved(addresses: &[IpAddr]) -> impl Iterator<Item = IpAddr> {
 async fn open(address: SocketAddr) -> Result<(TcpStream, SocketAddr), DialError> {
     #[expect(clippy::disallowed_methods, reason = "this is the place that everybody else is told to go through")]
     let connected = TcpStream::connect(address).await;
-    connected.map(|stream| (stream, address)).map_err(|error| match error.kind() {
-        io::ErrorKind::ConnectionRefused => DialError::Refused { address },
-        _ => DialError::Connect { address, reason: error.to_string() },
-    })
+    connected.map(|stream| (stream, address)).map_err(|error| failed(address, &error))
+}
+
+fn failed(address: SocketAddr, error: &io::Error) -> DialError {
+    let reason = error.to_string();
+    match (Local::of(error), error.kind()) {
+        (Some(Local::Shortage), _) => DialError::NotAsked { address, reason },
+        (Some(Local::NoWay), _) => DialError::NoWay { address, reason },
+        (None, io::ErrorKind::ConnectionRefused) => DialError::Refused { address },
+        (None, _) => DialError::Connect { address, reason },
+    }
+}
+
+/// What an error of the system says of this machine, and not of the other side: errno(3).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Local {
+    /// It has run out of something.
+    Shortage,
+    /// It has no way to that network. A router on the way may say the same.
+    NoWay,
+}
+
+impl Local {
+    pub(super) fn of(error: &io::Error) -> Option<Self> {
+        match Errno::from_io_error(error)? {
+            // No descriptor, no local port, no memory left.
+            Errno::MFILE | Errno::NFILE | Errno::ADDRNOTAVAIL | Errno::NOBUFS | Errno::NOMEM => Some(Self::Shortage),
+            Errno::NETUNREACH | Errno::NETDOWN => Some(Self::NoWay),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(errno: Errno) -> DialError {
+        failed(([192, 0, 2, 1], 80).into(), &io::Error::from(errno))
+    }
+
+    #[test]
+    fn what_is_ours_is_told_from_what_is_theirs() {
+        for errno in [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL, Errno::NOBUFS, Errno::NOMEM] {
+            assert!(matches!(of(errno), DialError::NotAsked { .. }), "{errno}");
+        }
+        for errno in [Errno::NETUNREACH, Errno::NETDOWN] {
+            assert!(matches!(of(errno), DialError::NoWay { .. }), "{errno}");
+        }
+        for errno in [Errno::HOSTUNREACH, Errno::CONNRESET, Errno::TIMEDOUT] {
+            assert!(matches!(of(errno), DialError::Connect { .. }), "{errno}");
+        }
+        assert!(matches!(of(Errno::CONNREFUSED), DialError::Refused { .. }));
+    }
+
+    /// A machine without IPv6 learns from IPv4 that nobody listens, whichever is tried last. Nothing is sent: the kernel
+    /// has no way from a loopback name to an address that is reserved.
+    #[tokio::test]
+    async fn what_is_theirs_outweighs_what_is_ours() {
+        let addresses: Vec<IpAddr> =
+            ["127.0.0.1", "255.255.255.255"].iter().map(|ip| ip.parse().expect("an address")).collect();
+        let error = connect(&addresses, 1).await.expect_err("nobody listens");
+        assert!(matches!(error, DialError::Refused { .. }), "{error}");
+    }
 }

@@ -1,17 +1,32 @@
 //! Names to addresses, and any record for whoever watches the DNS itself.
+//!
+//! **Whose silence.** A name without an answer has two reasons that look alike. Its own name servers are dead, while ours
+//! tries them for longer than we wait: that name is down. Or our name server is dead, or the way to it: then nothing is
+//! known of any name. So while a question stays unanswered, ours is asked for something that every name server can answer,
+//! the name servers of the root. Any answer, even a refusal, shows that it is there.
+//!
+//! **The machine's own configuration** changes under a process that runs for months: a DHCP lease, a VPN, a new name server.
+//! `/etc/resolv.conf` and `/etc/hosts` are read again when they have changed, which costs two `stat` every few seconds.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::str::FromStr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use event::Span;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RData};
+use tokio::time::Instant;
 
+use super::dial::Local;
 use super::{Deadline, RecordType, SetupError};
 
 /// Longest time that an address is remembered: a name that moved to the other region is followed within a minute,
@@ -30,9 +45,77 @@ const QUESTIONS_MAX: usize = 1024;
 /// How long one name server may take before the next is asked.
 const SERVER_LIMIT: Duration = Duration::from_secs(2);
 
+/// How long a question may go unanswered before the servers are asked whether they are there; half of its time if that is
+/// shorter.
+const PATIENCE: Span = Span::from_secs(1);
+
+/// How often the machine's configuration is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
 /// Asks name servers.
 pub struct Resolver {
-    inner: TokioResolver,
+    current: Mutex<Current>,
+}
+
+/// The name servers to ask now, and the files that say so.
+struct Current {
+    servers: Arc<Servers>,
+    files: Option<Files>,
+}
+
+/// The configuration of the machine: resolv.conf(5) and hosts(5).
+struct Files {
+    resolv_conf: PathBuf,
+    hosts: PathBuf,
+    looked_at: Instant,
+    /// What was there when it was last read.
+    seen: [Option<Stamp>; 2],
+}
+
+/// What of a file changes with it: time, length, and the file itself, for it may be replaced.
+type Stamp = (i64, i64, u64, u64);
+
+impl Files {
+    fn stamps(&self) -> [Option<Stamp>; 2] {
+        [&self.resolv_conf, &self.hosts].map(|path| {
+            let metadata = std::fs::metadata(path).ok()?;
+            Some((metadata.mtime(), metadata.mtime_nsec(), metadata.len(), metadata.ino()))
+        })
+    }
+
+    /// The servers, if what says so has changed since it was last read.
+    fn look(&mut self, now: Instant) -> Option<Servers> {
+        if now.duration_since(self.looked_at) < LOOK_EVERY {
+            return None;
+        }
+        self.looked_at = now;
+        let stamps = self.stamps();
+        if stamps == self.seen {
+            return None;
+        }
+        self.seen = stamps;
+        // Half written, it changes once more.
+        let unusable = |reason: &String| {
+            tracing::warn!(%reason, "{} has changed and can't be used; asking as before", self.resolv_conf.display());
+        };
+        self.read().inspect_err(unusable).ok()
+    }
+
+    fn read(&self) -> Result<Servers, String> {
+        let text = std::fs::read(&self.resolv_conf).map_err(|error| error.to_string())?;
+        let (config, options) =
+            hickory_resolver::system_conf::parse_resolv_conf(text).map_err(|error| error.to_string())?;
+        Servers::new(config, options, CACHE_NAMES_MAX).map_err(|error| error.to_string())
+    }
+}
+
+/// Some name servers.
+struct Servers {
+    /// Whom it asks, to be told.
+    addresses: Vec<IpAddr>,
+    names: TokioResolver,
+    /// Asks the same servers whether they are there; remembers nothing.
+    roll_call: TokioResolver,
 }
 
 /// Why a name has no answer.
@@ -55,9 +138,13 @@ pub enum ResolveFailure {
     NoRecords,
     /// The server refuses or fails: the response code, as in RFC 2136 section 2.2.
     Refused(String),
-    /// Nobody answered in time.
+    /// No answer came in time, from a name server that answers other questions: it looked, and found nobody to ask.
     Timeout,
-    /// The servers can't be reached or speak nonsense.
+    /// None of these name servers answers anything.
+    Unreachable(Vec<IpAddr>),
+    /// The question was not asked: this machine has run out of something, or has no way to any name server.
+    NotAsked(String),
+    /// The servers speak nonsense.
     Other(String),
 }
 
@@ -70,6 +157,11 @@ impl fmt::Display for ResolveError {
             ResolveFailure::NoRecords => write!(f, "the name `{name}` has no record of this type"),
             ResolveFailure::Refused(code) => write!(f, "the name server does not answer for `{name}`: {code}"),
             ResolveFailure::Timeout => write!(f, "no name server answered for `{name}` in time"),
+            ResolveFailure::Unreachable(servers) => {
+                let servers: Vec<String> = servers.iter().map(ToString::to_string).collect();
+                write!(f, "`{name}` can't be resolved: no name server answers anything ({})", servers.join(", "))
+            }
+            ResolveFailure::NotAsked(reason) => write!(f, "`{name}` can't be asked for from this machine: {reason}"),
             ResolveFailure::Other(reason) => write!(f, "the name `{name}` can't be resolved: {reason}"),
         }
     }
@@ -78,15 +170,24 @@ impl fmt::Display for ResolveError {
 impl std::error::Error for ResolveError {}
 
 impl Resolver {
-    /// Asks the name servers of `/etc/resolv.conf`, after `/etc/hosts`. Without any, the one of this machine, as
-    /// resolv.conf(5) says.
+    /// Asks the name servers of `/etc/resolv.conf`, after `/etc/hosts`, and follows both. Without any, the one of this
+    /// machine, as resolv.conf(5) says.
     pub fn system() -> Result<Self, SetupError> {
-        let local = || (servers(&[SocketAddr::from(([127, 0, 0, 1], 53))]), ResolverOpts::default());
-        let (config, options) = hickory_resolver::system_conf::read_system_conf().unwrap_or_else(|error| {
-            tracing::warn!(%error, "/etc/resolv.conf names no name server; asking the one of this machine");
-            local()
+        Self::of_file(Path::new("/etc/resolv.conf"))
+    }
+
+    fn of_file(resolv_conf: &Path) -> Result<Self, SetupError> {
+        let (resolv_conf, hosts) = (resolv_conf.to_owned(), PathBuf::from("/etc/hosts"));
+        let mut files = Files { resolv_conf, hosts, looked_at: Instant::now(), seen: [None, None] };
+        // Before it is read: what changes meanwhile is read again.
+        files.seen = files.stamps();
+        let read = files.read().or_else(|reason| {
+            let path = files.resolv_conf.display();
+            tracing::warn!(%reason, "{path} names no name server; asking the one of this machine");
+            let local = servers(&[SocketAddr::from(([127, 0, 0, 1], 53))]);
+            Servers::new(local, ResolverOpts::default(), CACHE_NAMES_MAX)
         });
-        Self::new(config, options, CACHE_NAMES_MAX)
+        Ok(Self { current: Mutex::new(Current { servers: Arc::new(read?), files: Some(files) }) })
     }
 
     /// Asks these name servers only, with a small cache.
@@ -99,28 +200,36 @@ impl Resolver {
         Self::new(servers(addresses), without_hosts(), 0)
     }
 
-    fn new(config: ResolverConfig, mut options: ResolverOpts, cached: u64) -> Result<Self, SetupError> {
-        options.cache_size = cached;
-        options.positive_max_ttl = Some(TTL_MAX);
-        options.negative_max_ttl = Some(NEGATIVE_TTL_MAX);
-        options.max_active_requests = QUESTIONS_MAX;
-        options.timeout = options.timeout.min(SERVER_LIMIT);
-        options.ip_strategy = LookupIpStrategy::Ipv6AndIpv4;
-        let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
-        *builder.options_mut() = options;
-        let inner = builder.build().map_err(|error| SetupError::Resolver(error.to_string()))?;
-        Ok(Self { inner })
+    fn new(config: ResolverConfig, options: ResolverOpts, cached: u64) -> Result<Self, SetupError> {
+        let servers = Arc::new(Servers::new(config, options, cached)?);
+        Ok(Self { current: Mutex::new(Current { servers, files: None }) })
     }
 
-    /// The addresses of a host, IPv6 first. An address stands for itself and costs nothing.
+    /// Whom to ask now.
+    fn servers(&self) -> Arc<Servers> {
+        // Nothing that can panic runs under this lock, and nothing that waits for longer than a local file.
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(changed) = current.files.as_mut().and_then(|files| files.look(Instant::now())) {
+            tracing::info!(servers = ?changed.addresses, "the name servers of this machine have changed");
+            current.servers = Arc::new(changed);
+        }
+        Arc::clone(&current.servers)
+    }
+
+    /// The addresses of a host, IPv6 first. An address stands for itself and costs nothing. A name with a dot is a whole
+    /// one: the search domains of the machine are for `db1`, and must not answer for a `shop.example` that is gone.
     pub async fn addresses(&self, host: &str, deadline: Deadline) -> Result<Vec<IpAddr>, ResolveError> {
         if let Ok(address) = host.parse() {
             return Ok(vec![address]);
         }
         let failed = |failure| ResolveError { name: host.to_owned(), failure };
-        let name = Name::from_str(host).map_err(|_| failed(ResolveFailure::BadName))?;
-        let found = deadline.run(self.inner.lookup_ip(name)).await.ok_or_else(|| failed(ResolveFailure::Timeout))?;
-        let mut addresses: Vec<IpAddr> = found.map_err(|error| failed(failure(&error)))?.iter().collect();
+        let mut name = Name::from_str(host).map_err(|_| failed(ResolveFailure::BadName))?;
+        if host.contains('.') {
+            name.set_fqdn(true);
+        }
+        let servers = self.servers();
+        let found = servers.answer(servers.names.lookup_ip(name), deadline).await.map_err(failed)?;
+        let mut addresses: Vec<IpAddr> = found.iter().collect();
         if addresses.is_empty() {
             return Err(failed(ResolveFailure::NoRecords));
         }
@@ -160,11 +269,70 @@ impl Resolver {
         let failed = |failure| ResolveError { name: name.to_owned(), failure };
         let mut asked = Name::from_str(name).map_err(|_| failed(ResolveFailure::BadName))?;
         asked.set_fqdn(true);
-        let found = deadline.run(self.inner.lookup(asked, record_type)).await;
-        let found = found.ok_or_else(|| failed(ResolveFailure::Timeout))?.map_err(|error| failed(failure(&error)))?;
+        let servers = self.servers();
+        let found = servers.answer(servers.names.lookup(asked, record_type), deadline).await.map_err(failed)?;
         let of_type = found.answers().iter().filter(|record| record.record_type() == record_type);
         let records: Vec<String> = of_type.filter_map(|record| read(&record.data)).collect();
         if records.is_empty() { Err(failed(ResolveFailure::NoRecords)) } else { Ok(records) }
+    }
+}
+
+impl Servers {
+    fn new(config: ResolverConfig, mut options: ResolverOpts, cached: u64) -> Result<Self, SetupError> {
+        options.positive_max_ttl = Some(TTL_MAX);
+        options.negative_max_ttl = Some(NEGATIVE_TTL_MAX);
+        options.max_active_requests = QUESTIONS_MAX;
+        options.timeout = options.timeout.min(SERVER_LIMIT);
+        options.ip_strategy = LookupIpStrategy::Ipv6AndIpv4;
+        let addresses = config.name_servers().iter().map(|server| server.ip).collect();
+        let build = |cached| {
+            let mut builder = TokioResolver::builder_with_config(config.clone(), TokioRuntimeProvider::default());
+            *builder.options_mut() = options.clone();
+            builder.options_mut().cache_size = cached;
+            builder.build().map_err(|error| SetupError::Resolver(error.to_string()))
+        };
+        Ok(Self { addresses, names: build(cached)?, roll_call: build(0)? })
+    }
+
+    /// Waits for the answer to a question, and finds out what its silence means.
+    async fn answer<T>(
+        &self,
+        question: impl Future<Output = Result<T, NetError>>,
+        deadline: Deadline,
+    ) -> Result<T, ResolveFailure> {
+        let patience = Span::from_micros(deadline.span().micros() / 2).min(PATIENCE);
+        let (mut question, mut roll_call) = (pin!(question), pin!(self.are_there(patience)));
+        let (mut silence, mut are_there) = (None, None);
+        while silence.is_none() || are_there.is_none() {
+            tokio::select! {
+                biased;
+                answer = &mut question, if silence.is_none() => match answer {
+                    Ok(answer) => return Ok(answer),
+                    Err(error) => match failure(&error) {
+                        Failure::Told(failure) => return Err(failure),
+                        Failure::Silence(reason) => silence = Some(reason),
+                    }
+                },
+                there = &mut roll_call, if are_there.is_none() => are_there = Some(there),
+                () = tokio::time::sleep_until(deadline.at) => break,
+            }
+        }
+        Err(match (are_there, silence.flatten()) {
+            (Some(true), _) => ResolveFailure::Timeout,
+            (_, Some(no_way)) => ResolveFailure::NotAsked(no_way),
+            (_, None) => ResolveFailure::Unreachable(self.addresses.clone()),
+        })
+    }
+
+    /// Whether any of them answers anything, asked after a while.
+    async fn are_there(&self, after: Span) -> bool {
+        tokio::time::sleep(after.to_std()).await;
+        match self.roll_call.lookup(Name::root(), RecordType::NS).await {
+            Ok(_) => true,
+            Err(error) => {
+                !matches!(error, NetError::Timeout | NetError::NoConnections | NetError::Busy | NetError::Io(_))
+            }
+        }
     }
 }
 
@@ -185,9 +353,23 @@ fn servers(addresses: &[SocketAddr]) -> ResolverConfig {
     ResolverConfig::from_name_servers(addresses.iter().map(server).collect())
 }
 
-fn failure(error: &NetError) -> ResolveFailure {
-    match error {
-        NetError::Timeout => ResolveFailure::Timeout,
+/// What an error says.
+enum Failure {
+    /// Why there is no answer.
+    Told(ResolveFailure),
+    /// That nobody answered; and why nobody could, when this machine has no way to a name server.
+    Silence(Option<String>),
+}
+
+fn failure(error: &NetError) -> Failure {
+    Failure::Told(match error {
+        NetError::Timeout | NetError::NoConnections => return Failure::Silence(None),
+        NetError::Io(error) => match Local::of(error) {
+            Some(Local::Shortage) => ResolveFailure::NotAsked(error.to_string()),
+            Some(Local::NoWay) => return Failure::Silence(Some(error.to_string())),
+            None => return Failure::Silence(None),
+        },
+        NetError::Busy => ResolveFailure::NotAsked("too many questions are under way".to_owned()),
         NetError::Dns(DnsError::NoRecordsFound(none)) => match none.response_code {
             ResponseCode::NXDomain => ResolveFailure::NoSuchName,
             ResponseCode::NoError => ResolveFailure::NoRecords,
@@ -195,5 +377,8 @@ fn failure(error: &NetError) -> ResolveFailure {
         },
         NetError::Dns(DnsError::ResponseCode(code)) => ResolveFailure::Refused(code.to_string()),
         other => ResolveFailure::Other(other.to_string()),
-    }
+    })
 }
+
+#[cfg(test)]
+mod tests;

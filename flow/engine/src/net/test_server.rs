@@ -83,6 +83,7 @@ pub(crate) async fn serve(
     tls: Option<Arc<ServerConfig>>,
     answer: impl Fn(&str) -> Option<Vec<u8>> + Send + Sync + 'static,
 ) -> SocketAddr {
+    #[expect(clippy::disallowed_methods, reason = "the test is the other side")]
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let answer = Arc::new(answer);
@@ -132,6 +133,7 @@ fn is_whole(request: &[u8]) -> bool {
 
 /// An address on which nobody listens.
 pub(crate) async fn closed_port() -> SocketAddr {
+    #[expect(clippy::disallowed_methods, reason = "the test is the other side")]
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     listener.local_addr().expect("an address")
 }

@@ -118,6 +118,7 @@ async fn failures_name_their_phase() {
 
 /// Reads a little and answers with these bytes, whatever it was asked.
 async fn raw_server(bytes: &'static [u8]) -> SocketAddr {
+    #[expect(clippy::disallowed_methods, reason = "the test is the other side")]
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     tokio::spawn(async move {
@@ -148,6 +149,7 @@ async fn another_address_helps_out() {
 
 /// Answers for `shop.example`, in the ways that a name server can.
 async fn name_server() -> SocketAddr {
+    #[expect(clippy::disallowed_methods, reason = "the test is the other side")]
     let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
     let address = socket.local_addr().expect("an address");
     tokio::spawn(async move {

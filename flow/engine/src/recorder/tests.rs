@@ -128,6 +128,7 @@ async fn an_aborted_writer_loses_nothing_and_doubles_nothing() {
 async fn a_journal_that_does_not_answer_is_not_waited_for() {
     let (world, recorder) = world();
     world.journal.stall(true);
+    #[expect(clippy::disallowed_methods, reason = "the paused clock of tokio is the clock of this test")]
     let before = tokio::time::Instant::now();
     assert_eq!(recorder.record(&started(1)).await.expect("kept"), Recorded::Waiting);
     assert_eq!(before.elapsed(), super::APPEND_LIMIT);

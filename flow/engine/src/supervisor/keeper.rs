@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use event::engine::{Blind, BlindCause, Failed, Started};
 use event::{Interval, Monotonic, Span, Time};
+use tokio::runtime::Handle;
 use tokio::task::JoinError;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
@@ -36,6 +37,8 @@ impl Fatal {
 /// Keeps one engine running.
 pub(super) struct Keeper {
     pub(super) engine: Arc<dyn Engine>,
+    /// Where it runs, if not here.
+    pub(super) runtime: Option<Handle>,
     pub(super) context: Context,
     pub(super) stop: CancellationToken,
     pub(super) slot: Slot,
@@ -114,8 +117,13 @@ impl Keeper {
         let context = Context { progress: progress.clone(), stop, ..self.context.clone() };
         let engine = self.engine.clone();
         // A plain handle would leave the engine running, watched by nobody, when the keeper is aborted.
-        let mut task = AbortOnDropHandle::new(tokio::spawn(async move { engine.run(context).await }));
+        let work = async move { engine.run(context).await };
+        let mut task = AbortOnDropHandle::new(match &self.runtime {
+            Some(runtime) => runtime.spawn(work),
+            None => tokio::spawn(work),
+        });
 
+        #[expect(clippy::disallowed_methods, reason = "a timer of tokio wants to know its first instant")]
         let mut checks = interval_at(Instant::now() + CHECK, CHECK);
         checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let patience = checks_of(self.engine.patience());

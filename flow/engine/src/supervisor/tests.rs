@@ -81,6 +81,50 @@ async fn stop(world: &World, running: JoinHandle<Ended>) -> Ended {
     running.await.expect("the supervisor does not panic")
 }
 
+/// AV-5: who computes without a pause holds up its own runtime, and nobody else's. On the running clock: a blocked thread
+/// is nothing that paused time can show.
+#[test]
+fn a_busy_engine_holds_up_its_own_runtime_only() {
+    let runtime = |threads| {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(threads).enable_all().build().expect("threads")
+    };
+    let (shared, own) = (runtime(1), runtime(1));
+    let world = World::at(START);
+    let asked = world.stop.clone();
+    let turns = Arc::new(AtomicU64::new(0));
+    let counted = turns.clone();
+    let busy = engine("busy", 4, move |context| {
+        let asked = asked.clone();
+        async move {
+            context.progress.tick();
+            while !asked.is_cancelled() {
+                std::hint::spin_loop();
+            }
+            Ok(())
+        }
+    });
+    let quick = engine("quick", 4, move |context| {
+        let counted = counted.clone();
+        async move {
+            while !context.stop.is_cancelled() {
+                context.progress.tick();
+                counted.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            Ok(())
+        }
+    });
+    let ended = shared.block_on(async {
+        let running = start(&world, supervisor(&world, [quick]).add_on(own.handle(), Arc::new(busy)));
+        while turns.load(Ordering::Relaxed) < 100 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        stop(&world, running).await
+    });
+    assert_eq!(ended, Ended { failure: None, missed: vec![] });
+}
+
 /// A simulated hour beside an engine that panics at every start.
 #[tokio::test(start_paused = true)]
 async fn a_panicking_engine_leaves_its_neighbour_alone() {
@@ -219,6 +263,7 @@ async fn floors_stop_from_the_top_and_a_deaf_engine_stops_nobody_else() {
     let board = supervisor.board();
     let running = start(&world, supervisor);
     tokio::time::sleep(Duration::from_secs(10)).await;
+    #[expect(clippy::disallowed_methods, reason = "the paused clock of tokio is the clock of this test")]
     let before = tokio::time::Instant::now();
     let ended = stop(&world, running).await;
 
@@ -262,6 +307,7 @@ async fn ready_once_everybody_has_ticked() {
     let supervisor = supervisor(&world, [late, healthy_engine("watch", 4)]);
     let mut board = supervisor.board();
     let running = start(&world, supervisor);
+    #[expect(clippy::disallowed_methods, reason = "the paused clock of tokio is the clock of this test")]
     let before = tokio::time::Instant::now();
     assert!(!board.ready());
     board.wait_ready().await;

@@ -13,7 +13,8 @@ pub struct Person {
 }
 
 impl Section for Person {
-    const ABOUT: &'static str = "Somebody of the team, and how they are reached. Never public.";
+    const ABOUT: &'static str = "Somebody of the team, and how they are reached. Never public. Declared now: it is read and checked, and \
+        used from the release with alerts on; until then nobody is sent anything.";
     const EXAMPLE: &'static str = r#"
 [[person]]
 name = "Léa"

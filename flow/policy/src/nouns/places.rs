@@ -25,7 +25,8 @@ pub struct Region {
 }
 
 impl Section for Region {
-    const ABOUT: &'static str = "A place where machines run, at one provider.";
+    const ABOUT: &'static str = "A place where machines run, at one provider. Declared now: it is read and checked, and used from the \
+        release with remote observers on.";
     const EXAMPLE: &'static str = r#"
 [[region]]
 name = "gravelines"
@@ -49,7 +50,8 @@ pub struct Host {
 }
 
 impl Section for Host {
-    const ABOUT: &'static str = "A machine of the team. Never public.";
+    const ABOUT: &'static str = "A machine of the team. Never public. Declared now: it is read and checked, and used from the release with \
+        agents on.";
     const EXAMPLE: &'static str = r#"
 [[host]]
 name = "web-1"
@@ -87,7 +89,10 @@ depends_on = ["database"]
     fn read(table: &mut Table<'_>) -> Option<Self> {
         let id: Option<ServiceId> = table.declare("name", "what probes and promises call it");
         let title: Option<Text> = table.optional("title", "what customers call it; its name when absent");
-        let depends_on = table.list("depends_on", "the services that it can't do without");
+        let depends_on = table.list(
+            "depends_on",
+            "the services that it can't do without; declared now, used from the release with alerts on",
+        );
         let id = id?;
         let title = title.unwrap_or_else(|| Text { fr: id.to_string(), en: id.to_string() });
         Some(Self { id, title, depends_on })
@@ -200,7 +205,8 @@ canary = ["192.0.2.1:443", "resolver.example:53"]
 
     fn read(table: &mut Table<'_>) -> Option<Self> {
         let id = table.declare("name", "what probes and the trust page call it");
-        let region = table.optional("region", "where it is");
+        let region =
+            table.optional("region", "where it is; declared now, used from the release with remote observers on");
         let about = "hosts of others, with their ports, that answer whenever its own way out works; while none does, a \
                      failure is unknown, not down. Never public";
         let canaries: Vec<HostPort> = table.list("canary", about);

@@ -45,6 +45,7 @@ macro_rules! integers {
         impl Value for $type {
             const SHAPE: &'static str = $shape;
             const EXAMPLE: &'static str = "10";
+            const SHAPE_IN_RANGE: &'static str = "a whole number";
 
             fn read(mut slot: Slot<'_>) -> Option<Self> {
                 let number = slot.integer::<Self>()?;

@@ -1,13 +1,14 @@
 //! A log with journaled verdicts, and everything that somebody with the key might do to it (BX-4).
 
 use event::engine::ClockStepped;
+use event::policy::Objective;
 use event::promise::{Outcome, Verdict};
-use event::watch::{Changed, Coverage, State};
+use event::watch::{Changed, Coverage, Finding, State};
 use event::{Body, BootId, Envelope, InstallationId, Observed, Span, Time};
 
 use super::scene::*;
 use crate::audit::{Fault, Recheck, Rechecked};
-use crate::{Judge, due};
+use crate::{Judge, due, revision};
 
 const HOUR: i64 = 3600;
 
@@ -25,7 +26,11 @@ fn envelope<B: Body>(recorded_at: i64, body: &B) -> Envelope {
 
 impl Log {
     fn write<B: Body>(&mut self, recorded_at: i64, body: &B) {
-        let envelope = envelope(recorded_at, body);
+        self.write_by("a", recorded_at, body);
+    }
+
+    fn write_by<B: Body>(&mut self, observer: &str, recorded_at: i64, body: &B) {
+        let envelope = Envelope { observer: name(observer), ..envelope(recorded_at, body) };
         self.judge.apply(self.entries.len() as u64, &envelope).expect("readable");
         self.entries.push(envelope);
     }
@@ -171,6 +176,67 @@ fn silence_is_no_lapse() {
     log.write(week_later, &changed);
     log.write(week_later + 60, &changed);
     assert_eq!(log.recheck().faults, []);
+}
+
+/// What was told for the first time in days that are destroyed is told again daily; verdicts name the newest telling, and
+/// nothing that happened before their window. So they can be computed again although the first days are gone; those of
+/// the first days after them can't, and nobody is to blame, however long the log was silent.
+#[test]
+fn verdicts_outlive_the_first_telling() {
+    let story = |first_day_destroyed: bool, silent: bool| {
+        let mut declared = simple(&["a", "gone"], availability("50 %", 2 * HOUR));
+        declared.promises[0].objectives.push(Objective::Absence {
+            finding: name("disk-usage"),
+            observed: percent("50 %"),
+            over: s(2 * HOUR),
+        });
+        declared.promises[0].revision = revision::of_promise(&declared.promises[0]);
+        declared.revision = revision::of_policy(&declared);
+        let mut log = Log::default();
+        let tell = |log: &mut Log, at: i64, state| {
+            let told = Changed { probe: name("http"), service: name(SHOP), state, after: t(at), by: t(at) };
+            log.write(at, &declared);
+            log.write(at, &told);
+            let (finding, probe) = (name("disk-usage"), name("http"));
+            log.write(at, &Finding { finding, probe, open: true, after: t(at), by: t(at) });
+        };
+        // An outage and a finding that go on for days, and an observer that was never heard again.
+        let interval = between(0, HOUR);
+        tell(&mut log, 0, State::Down);
+        log.write_by("gone", HOUR, &Coverage { interval, revision: declared.revision.clone(), gaps: vec![] });
+        let days: &[i64] = if silent { &[5] } else { &[1, 2, 3] };
+        for day in days {
+            tell(&mut log, day * 24 * HOUR, State::Down);
+        }
+        // As soon as the log is written again, its windows reach back into the silence.
+        let back = days[0] * 24 * HOUR;
+        log.judge.verdicts(t(back)).iter().for_each(|verdict| log.write(back, verdict));
+        let end = 6 * 24 * HOUR;
+        let interval = between(end - 2 * HOUR, end);
+        log.write(end, &Coverage { interval, revision: declared.revision.clone(), gaps: vec![] });
+        let verdicts = log.judge.verdicts(t(end));
+        assert!(verdicts.iter().all(|v| v.outcome == Outcome::Broken), "{verdicts:?}");
+        for verdict in &verdicts {
+            log.write(end, verdict);
+        }
+        let mut recheck = Recheck::new();
+        for (sequence, entry) in (0..).zip(&log.entries) {
+            if entry.recorded_at < t(24 * HOUR) && first_day_destroyed {
+                recheck.destroyed(entry.recorded_at.hour());
+            } else {
+                recheck.entry(sequence, Some(entry));
+            }
+        }
+        let rechecked = recheck.finish(log.entries.len() as u64);
+        assert_eq!(rechecked.faults, [], "destroyed {first_day_destroyed}, silent {silent}");
+        (rechecked.verdicts, rechecked.out_of_reach)
+    };
+    for silent in [false, true] {
+        for destroyed in [false, true] {
+            let expected = if destroyed { (2, 2) } else { (4, 0) };
+            assert_eq!(story(destroyed, silent), expected, "destroyed {destroyed}, silent {silent}");
+        }
+    }
 }
 
 /// The first day destroyed: verdicts that rest on it are out of reach, the rest are checked and no fault is imagined.

@@ -32,7 +32,7 @@ fn mistakes_say_what_is_wrong() {
         ("availability = { service = \"shop\", at_least = \"99 %\" }", "needs `over`"),
         ("availability = { service = \"shop\", at_least = \"101 %\", over = \"30 d\" }", "`101 %` is not a share"),
         ("availability = { service = \"shop\", at_least = \"99 %\", over = [\"30 d\", \"720 h\"] }", "30 d twice"),
-        ("availability = { service = \"shop\", at_least = \"99 %\", over = \"1 s\" }", "1 s is out of range"),
+        ("availability = { service = \"shop\", at_least = \"99 %\", over = \"1 s\" }", "`over` is 1 s, out of range"),
         ("availability = { service = \"shp\", at_least = \"99 %\", over = \"30 d\" }", "no service is called `shp`"),
         ("coverage = { service = \"shp\", at_least = \"99 %\", over = \"30 d\" }", "no service is called `shp`"),
         ("freshness = { probe = \"dump\", at_most = \"26 h\", over = \"30 d\" }", "no probe is called `dump`"),

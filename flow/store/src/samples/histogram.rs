@@ -5,8 +5,9 @@ use event::Span;
 /// Lengths counted by power of two: the bucket `i` counts those of at least 2^(i+6) µs and less than 2^(i+7) µs, the first
 /// also everything shorter (under 128 µs), the last everything longer (over 134 s). A figure read from it is at
 /// most a factor of two off, which is enough to draw a distribution; exact extremes are in the [`Tally`](super::Tally) beside it.
+/// A count stops at 2³² − 1: ten thousand histograms are held at once when an hour is rolled up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Histogram([u64; Histogram::BUCKETS]);
+pub struct Histogram([u32; Histogram::BUCKETS]);
 
 impl Histogram {
     /// How many buckets there are.
@@ -17,13 +18,14 @@ impl Histogram {
     pub fn add(&mut self, took: Span) {
         let micros = u64::try_from(took.micros()).unwrap_or(0).max(1);
         let bucket = micros.ilog2().saturating_sub(Self::FIRST_EXPONENT) as usize;
-        self.0[bucket.min(Self::BUCKETS - 1)] += 1;
+        let count = &mut self.0[bucket.min(Self::BUCKETS - 1)];
+        *count = count.saturating_add(1);
     }
 
     /// Counts those of another.
     pub fn merge(&mut self, other: &Self) {
         for (mine, theirs) in self.0.iter_mut().zip(other.0) {
-            *mine += theirs;
+            *mine = mine.saturating_add(theirs);
         }
     }
 
@@ -32,18 +34,18 @@ impl Histogram {
         let last = Self::BUCKETS - 1;
         let bounds = (0u32..).map(|bucket| Span::from_micros(1 << (bucket + Self::FIRST_EXPONENT + 1)));
         let bounds = bounds.take(last).map(Some).chain(std::iter::once(None));
-        bounds.zip(self.0)
+        bounds.zip(self.0.map(u64::from))
     }
 
     /// A length that at least `share` per thousand of the counted ones stay below, rounded up to a power of two; `None` when
     /// nothing was counted.
     pub fn quantile(&self, per_thousand: u64) -> Option<Span> {
-        let total: u64 = self.0.iter().sum();
+        let total: u64 = self.0.iter().copied().map(u64::from).sum();
         let wanted = (total * per_thousand).div_ceil(1000).max(1);
         let mut seen = 0;
         (total > 0).then_some(())?;
         self.0.iter().zip(0u32..).find_map(|(count, i)| {
-            seen += count;
+            seen += u64::from(*count);
             (seen >= wanted).then(|| Span::from_micros(1 << (i + Self::FIRST_EXPONENT + 1)))
         })
     }
@@ -53,7 +55,7 @@ impl Histogram {
         let mut bytes = Vec::new();
         for (bucket, count) in (0u8..).zip(self.0).filter(|(_, count)| *count > 0) {
             bytes.push(bucket);
-            let mut rest = count;
+            let mut rest = u64::from(count);
             while rest >= 0x80 {
                 bytes.push(low_seven_bits(rest) | 0x80);
                 rest >>= 7;
@@ -76,7 +78,7 @@ impl Histogram {
                     break;
                 }
             }
-            *histogram.0.get_mut(usize::from(bucket))? = count;
+            *histogram.0.get_mut(usize::from(bucket))? = u32::try_from(count).unwrap_or(u32::MAX);
         }
         Some(histogram)
     }

@@ -78,6 +78,15 @@ pub(super) enum Failure {
 }
 
 impl Failure {
+    /// Whether the file itself is at fault, so that no later attempt does better.
+    pub(super) fn is_damage(&self) -> bool {
+        use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+        // What does not decode was never written by us.
+        let Self::Database(error) = self else { return false };
+        matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
+            || matches!(error, rusqlite::Error::InvalidQuery)
+    }
+
     /// Whether more room would help.
     pub(super) fn is_full(&self) -> bool {
         match self {

@@ -1,9 +1,12 @@
 //! Time series: a queue, a thread that empties it, and readers.
 
 mod bucket;
+mod expiry;
 mod keeper;
+mod numbers;
 mod partition;
 mod read;
+mod trouble;
 
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
@@ -21,8 +24,9 @@ use crate::{Bucket, Expired, OpenError, RAW_INTERVAL_MAX, Resolution, Sample, St
 use keeper::Keeper;
 use read::Query;
 
-/// Samples that may wait; beyond, they are dropped and counted. Ten megabytes or so.
-const QUEUE_SAMPLES: usize = 65_536;
+/// Samples that may wait; beyond, they are dropped and counted. Two megabytes or so, since names are shared, and half a minute
+/// of ten thousand probes.
+const QUEUE_SAMPLES: usize = 32_768;
 /// How long samples are gathered before they are written together.
 const GATHER: Duration = Duration::from_millis(200);
 /// How often the thread looks for what is due when no samples come.

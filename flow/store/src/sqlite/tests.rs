@@ -13,6 +13,7 @@ mod disk_full;
 mod forgetting;
 mod killed;
 mod opening;
+mod samples;
 mod size;
 
 crate::conformance_tests!(fresh);

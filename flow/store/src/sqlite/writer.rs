@@ -101,6 +101,7 @@ pub(super) struct Health {
     fault: Mutex<Option<Fault>>,
     entries_refused: AtomicU64,
     pub(super) samples_dropped: AtomicU64,
+    pub(super) sample_files_damaged: AtomicU64,
     reserve_ready: AtomicBool,
 }
 
@@ -110,6 +111,7 @@ impl Health {
             fault: self.fault.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             entries_refused: self.entries_refused.load(Ordering::Relaxed),
             samples_dropped: self.samples_dropped.load(Ordering::Relaxed),
+            sample_files_damaged: self.sample_files_damaged.load(Ordering::Relaxed),
             reserve_ready: self.reserve_ready.load(Ordering::Relaxed),
         }
     }

@@ -14,7 +14,7 @@
 
 use std::sync::Arc;
 
-use engine::{BoxFuture, Context, Engine, EngineError};
+use engine::{BoxFuture, Context, Engine, EngineError, Recorded};
 use event::policy::Applied;
 use event::promise::{Reason, Verdict};
 use event::watch::Coverage;
@@ -150,14 +150,20 @@ async fn read(context: &Context, knowledge: &mut Knowledge) -> Result<(), Engine
     Ok(())
 }
 
-/// Journals the verdicts that changed or are due.
+/// Journals the verdicts that changed or are due. Nothing while entries wait for the journal: what waits is not folded, so
+/// every verdict would seem as due as before, two seconds later and again, until the verdicts push the evidence out of the
+/// queue that they are judged from.
 async fn write(context: &Context, knowledge: &Knowledge) -> Result<(), EngineError> {
+    if context.recorder.health().waiting > 0 {
+        return Ok(());
+    }
     let now = context.clock.now();
     // Payloads are destroyed with their day: what a verdict is judged against must be found in younger entries.
     if let (Some(policy), Some(told)) = (knowledge.judge.policy(), knowledge.policy_told)
         && now.since(told) >= RETELL_EVERY
+        && context.recorder.record(policy).await? == Recorded::Waiting
     {
-        context.recorder.record(policy).await?;
+        return Ok(());
     }
     let at = knowledge.covered_until.unwrap_or(now).min(now).max(now - LAG_MAX);
     for verdict in knowledge.judge.verdicts(at) {
@@ -166,8 +172,9 @@ async fn write(context: &Context, knowledge: &Knowledge) -> Result<(), EngineErr
             .rows()
             .map(|row| &row.verdict)
             .find(|before| before.promise == verdict.promise && before.objective == verdict.objective);
-        if promise::due(before, &verdict) || before.is_some_and(|before| is_news(before, &verdict)) {
-            context.recorder.record(&verdict).await?;
+        let wanted = promise::due(before, &verdict) || before.is_some_and(|before| is_news(before, &verdict));
+        if wanted && context.recorder.record(&verdict).await? == Recorded::Waiting {
+            return Ok(());
         }
     }
     Ok(())
@@ -204,3 +211,6 @@ impl Engine for Judge {
         Box::pin(self.judge(context))
     }
 }
+
+#[cfg(test)]
+mod tests;

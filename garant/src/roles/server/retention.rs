@@ -5,6 +5,8 @@
 //! [`NOTICE`] later the payloads go: a copy begun before the announcement is finished by then. The store sees to it that
 //! intention, destruction and its entry survive a crash in between; here a day that was announced is simply found again,
 //! and destroyed even if the policy has changed its mind meanwhile.
+//!
+//! What is due is due by the wall clock, which may be wrong: see [`steady`].
 
 use std::sync::Arc;
 
@@ -17,46 +19,61 @@ use tokio::sync::watch;
 
 use crate::configuration::Configuration;
 
-/// How often to look. A day is announced within an hour of being due, and destroyed within two hours of that.
+mod steady;
+
+use steady::Steady;
+
+/// How often to look. While the clock is steady, a day is announced within an hour of being due, and destroyed within two
+/// hours of that.
 const LOOK_EVERY: Span = Span::from_secs(3600);
+/// How often to look at the clock, and to give a sign of life.
+const STEP: Span = Span::from_secs(10);
 /// How long the announcement is in the log before anything goes.
 const NOTICE: Span = Span::from_secs(3600);
 
 /// Destroys day keys that are due.
 pub(crate) struct Retention {
     configuration: watch::Receiver<Arc<Configuration>>,
+    newest_before: Option<Time>,
 }
 
 impl Retention {
-    pub(crate) fn new(configuration: watch::Receiver<Arc<Configuration>>) -> Self {
-        Self { configuration }
+    /// `newest_before`: when the newest entry from before this start of the process was recorded.
+    pub(crate) const fn new(configuration: watch::Receiver<Arc<Configuration>>, newest_before: Option<Time>) -> Self {
+        Self { configuration, newest_before }
     }
 
     async fn forget(&self, context: Context) -> Result<(), EngineError> {
+        let mut steady = Steady::new(Arc::clone(&context.clock), STEP, self.newest_before);
+        let mut left = Span::ZERO;
         loop {
-            let configuration = self.configuration.borrow().clone();
-            let now = context.clock.now();
-            destroy_what_is_due(
-                context.journal.as_ref(),
-                now,
-                |class| configuration.kept(class),
-                || {
-                    context.progress.tick();
-                },
-            )
-            .await?;
-            context.samples.expire(now).await?;
-            let mut left = LOOK_EVERY;
+            context.progress.tick();
+            steady.look();
+            // Asked also when nothing is to be looked for yet: it warns.
+            let may_destroy = steady.may_destroy();
+            if left <= Span::ZERO && may_destroy {
+                self.look(&context).await?;
+                left = LOOK_EVERY;
+            }
             // In small steps, so that a frozen engine can be told from one with nothing to do.
-            while left > Span::ZERO {
-                context.progress.tick();
-                let step = left.min(Span::from_secs(10));
-                tokio::select! {
-                    () = context.stop.cancelled() => return Ok(()),
-                    () = tokio::time::sleep(step.to_std()) => left = left - step,
-                }
+            tokio::select! {
+                () = context.stop.cancelled() => return Ok(()),
+                () = tokio::time::sleep(STEP.to_std()) => left = left - STEP,
             }
         }
+    }
+
+    async fn look(&self, context: &Context) -> Result<(), EngineError> {
+        let now = context.clock.now();
+        // First, and whatever becomes of the rest: on a full disk this makes the room that journaling the rest needs.
+        if let Err(error) = context.samples.expire(now).await {
+            tracing::warn!(%error, "old samples can't be dropped; tried again within the hour");
+        }
+        let configuration = self.configuration.borrow().clone();
+        let tick = || {
+            context.progress.tick();
+        };
+        destroy_what_is_due(context.journal.as_ref(), now, |class| configuration.kept(class), tick).await
     }
 }
 

@@ -24,27 +24,27 @@ fn reasons_are_said_in_both_languages() {
             "41 min sur 180 jours",
             "41 min of 180 days",
         ),
-        (Reason::Unobserved { length: minutes(5) }, "non observé pendant 5 min", "not observed for 5 min"),
+        (Reason::Unobserved { length: minutes(5) }, "sans observation pendant 5 min", "not observed for 5 min"),
         (
             Reason::Down { length: minutes(41), outages: 2 },
-            "en panne 41 min en 2 interruptions",
+            "en panne pendant 41 min, en 2 interruptions",
             "41 min down in 2 outages",
         ),
         (
             Reason::Down { length: Span::from_secs(30), outages: 1 },
-            "en panne 30 s en 1 interruption",
+            "en panne pendant 30 s, en 1 interruption",
             "30 s down in 1 outage",
         ),
         (
             Reason::Maintenance { length: minutes(90) },
-            "1 h 30 min de maintenance annoncée, mise à part",
+            "1 h 30 min de maintenance annoncée, non comptée",
             "1 h 30 min of announced maintenance, set apart",
         ),
-        (Reason::LoneObserver, "observé d’un seul point", "observed by one point only"),
+        (Reason::LoneObserver, "observé depuis un seul point", "observed by one point only"),
         (Reason::NoEvidence, "rien dans le journal n’en parle encore", "nothing in the log bears on it yet"),
         (
             Reason::AtRisk,
-            "menacé : plus de la moitié de la marge est consommée",
+            "menacée : plus de la moitié de la marge est consommée",
             "at risk: more than half of what may go wrong has",
         ),
     ] {
@@ -70,7 +70,7 @@ fn figures_are_in_the_customers_terms() {
         ),
         (figure(Unit::Count, 0, 0, 0), "jamais", "never"),
         (figure(Unit::Count, 1, 1, 0), "1 fois", "once"),
-        (figure(Unit::Count, 0, 2, 0), "entre jamais et 2 fois", "between never and 2 times"),
+        (figure(Unit::Count, 0, 2, 0), "entre 0 et 2 fois", "between 0 and 2 times"),
     ] {
         assert_eq!(plain(&Language::French.figure(&figure)), french);
         assert_eq!(plain(&Language::English.figure(&figure)), english);

@@ -8,6 +8,7 @@ use crate::source::testing::{ask, plain};
 /// A name server for one question at a time (RFC 1035, section 4): `shop.example` has two A records, an MX and a TXT;
 /// nothing else exists; `broken.example` makes it fail.
 async fn name_server() -> SocketAddr {
+    #[expect(clippy::disallowed_methods, reason = "the test is the other side")]
     let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
     let address = socket.local_addr().expect("bound");
     tokio::spawn(async move {
@@ -26,6 +27,7 @@ fn reply(query: &[u8]) -> Vec<u8> {
     let record_type = query[12 + name_length + 1];
     let question = &query[12..12 + name_length + 4];
     let records: Vec<Vec<u8>> = match (name.contains("shop"), record_type) {
+        (true, 1) if name.contains("longer") => vec![vec![192, 0, 2, 10]],
         (true, 1) => vec![vec![192, 0, 2, 1], vec![192, 0, 2, 2]],
         // Preference 10, `mx`, then the name of the question.
         (true, 15) => vec![vec![0, 10, 2, b'm', b'x', 0xc0, 12]],
@@ -61,6 +63,12 @@ async fn records_are_looked_at() {
             "no A record holds 198.51.100.1",
         ),
         ("host = \"shop.example\"\ntype = \"MX\"\nexpect = \"mx.shop.example.\"", Reading::Up, Some(1), ""),
+        // A whole value, in any spelling of it.
+        ("host = \"shop.example\"\nexpect = \"192.0.2.20\"", Reading::Down, Some(2), "holds 192.0.2.20"),
+        ("host = \"longer.shop.example\"\nexpect = \"192.0.2.1\"", Reading::Down, Some(1), "there are: 192.0.2.10"),
+        ("host = \"shop.example\"\ntype = \"MX\"\nexpect = \"MX.shop.example\"", Reading::Up, Some(1), ""),
+        ("host = \"shop.example\"\ntype = \"MX\"\nexpect = \"10 mx.shop.example.\"", Reading::Up, Some(1), ""),
+        ("host = \"shop.example\"\ntype = \"MX\"\nexpect = \"shop.example.\"", Reading::Down, Some(1), ""),
         ("host = \"shop.example\"\ntype = \"TXT\"\nexpect = \"v=spf1\"", Reading::Up, Some(1), ""),
         ("host = \"shop.example\"\ntype = \"AAAA\"", Reading::Down, None, "no record of this type"),
         ("host = \"nobody.example\"", Reading::Down, None, "NXDOMAIN"),
@@ -70,5 +78,31 @@ async fn records_are_looked_at() {
         let answer = ask(&net, "dns", &format!("{table}\nserver = \"{server}\"")).await;
         assert_eq!((answer.reading, answer.value), (reading, value), "{table}: {}", answer.text);
         assert!(answer.text.contains(text), "{table}: {}", answer.text);
+    }
+}
+
+/// A name server that is named in the policy is what is watched: it is down when it is silent. What this machine can't ask
+/// for is unknown.
+#[tokio::test]
+async fn a_watched_name_server_that_is_silent_is_down() {
+    let closed = UdpSocket::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("bound");
+    let options = engine::net::Options { name_servers: vec![closed], extra_roots: None };
+    let clock = engine::clock::SimClock::starting_at(crate::source::testing::NOW);
+    let net = engine::net::Net::new(&options, std::sync::Arc::new(clock)).expect("a network");
+    let watched = format!("host = \"shop.example\"\nserver = \"{closed}\"");
+    // Each takes its time out, so all at once.
+    let answers = tokio::join!(
+        ask(&net, "dns", &watched),
+        ask(&net, "dns", "host = \"shop.example\""),
+        ask(&net, "tcp", "address = \"shop.example:80\""),
+        ask(&net, "tls", "address = \"shop.example:443\""),
+        ask(&net, "http", "url = \"http://shop.example/\""),
+    );
+    let silent = "no name server answers anything (127.0.0.1)";
+    assert_eq!(answers.0.reading, Reading::Down, "{}", answers.0.text);
+    assert!(answers.0.text.contains(silent), "{}", answers.0.text);
+    for answer in [answers.1, answers.2, answers.3, answers.4] {
+        assert_eq!(answer.reading, Reading::Unknown, "{}", answer.text);
+        assert!(answer.text.contains(silent), "{}", answer.text);
     }
 }

@@ -63,12 +63,42 @@ async fn the_certificate_counts() {
         let answer = ask(&net, "http", &format!("url = \"https://{address}/\"\n{keys}")).await;
         assert_eq!(answer.reading, reading, "{keys}: {}", answer.text);
         assert!(answer.text.contains(text), "`{text}` in: {}", answer.text);
+        let shown = answer.certificate.map(|expiry| expiry.time().to_rfc3339()[..10].to_owned());
+        let expected = match address {
+            _ if address == good => Some("2026-12-01"),
+            _ if address == old => Some("2027-06-01"),
+            _ => None,
+        };
+        assert_eq!(shown.as_deref(), expected, "{keys}");
+    }
+}
+
+/// A healthy answer says where its time went, for whoever plots it; so does a failed one, as far as it got.
+#[tokio::test]
+async fn the_time_is_told_by_phase() {
+    let authority = Authority::new();
+    let answer = reply("200 OK", "", "welcome");
+    let plain_server = serve(None, false, answer.clone()).await;
+    let server = authority.server("127.0.0.1", (2026, 12, 1), rustls::ALL_VERSIONS);
+    let secure = serve(Some(server), false, answer).await;
+    for (url, tls, first_byte) in [
+        (format!("http://{plain_server}/"), false, true),
+        (format!("https://{secure}/"), true, true),
+        // It speaks no TLS: that is where the time went.
+        (format!("https://{plain_server}/"), true, false),
+        (format!("http://{}/", closed_port().await), false, false),
+    ] {
+        let answer = ask(&authority.net(), "http", &format!("url = \"{url}\"")).await;
+        let phases = answer.phases;
+        assert!(phases.connect > 0 || answer.reading == Reading::Down, "{url}: {phases:?}");
+        assert_eq!((phases.tls > 0, phases.first_byte > 0), (tls, first_byte), "{url}: {phases:?}");
     }
 }
 
 /// What is asked is what the policy says.
 #[tokio::test]
 async fn the_request_is_as_declared() {
+    #[expect(clippy::disallowed_methods, reason = "the test is the other side")]
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("bound");
     let server = tokio::spawn(async move {

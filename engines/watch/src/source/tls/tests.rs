@@ -1,6 +1,6 @@
 use store::Reading;
 
-use crate::source::testing::{Authority, ask, serve};
+use crate::source::testing::{Authority, NOW, ask, serve};
 
 const TLS12: &[&rustls::SupportedProtocolVersion] = &[&rustls::version::TLS12];
 
@@ -31,6 +31,10 @@ async fn certificates_are_judged_whole() {
     for (address, keys, reading, days, texts) in cases {
         let answer = ask(&net, "tls", &format!("address = \"{address}\"\n{keys}")).await;
         assert_eq!((answer.reading, answer.value), (reading, days), "{keys}: {}", answer.text);
+        let left = answer.certificate.map(|expiry| expiry.time().since(NOW).secs().div_euclid(86_400));
+        assert_eq!(left, days, "{keys}");
+        assert_eq!(answer.phases.tls > 0, days.is_some(), "{keys}: {:?}", answer.phases);
+        assert_eq!((answer.phases.first_byte, answer.phases.body), (0, 0), "nothing was asked");
         for text in texts {
             assert!(answer.text.contains(text), "`{text}` in: {}", answer.text);
         }

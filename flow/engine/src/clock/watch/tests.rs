@@ -96,3 +96,24 @@ async fn the_timekeeper_journals_what_it_sees() {
     let interval = Interval::new(start, start + Span::from_secs(601));
     assert_eq!(blind, [Blind { engine: "all".to_owned(), interval, cause: BlindCause::Suspended }]);
 }
+
+/// The timekeeper waits for a slow journal to take its entry: it has not stood still meanwhile. A step of that time is seen
+/// all the same.
+#[tokio::test(start_paused = true)]
+async fn waiting_for_the_journal_is_no_standstill() {
+    let world = World::at(START);
+    let context = world.context("paris".parse().expect("a name")).expect("a network");
+    let running = tokio::spawn(async move { Timekeeper.run(context).await });
+    pass(Span::from_millis(10_500)).await;
+    world.journal.stall(true);
+    world.clock.step(HOUR);
+    pass(Span::from_secs(5)).await;
+    world.clock.step(Span::ZERO - HOUR);
+    pass(Span::from_secs(10)).await;
+    world.journal.stall(false);
+    pass(Span::from_secs(30)).await;
+    world.stop.cancel();
+    assert!(running.await.expect("no panic").is_ok());
+    assert_eq!(world.journal.of::<Blind>(), []);
+    assert_eq!(world.journal.of::<ClockStepped>().len(), 2);
+}

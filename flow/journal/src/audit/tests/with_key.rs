@@ -180,7 +180,7 @@ fn a_witness_stops_the_holder_of_the_key() {
         change(&mut rewritten);
         grow(&mut rewritten, 30);
         let refusal = witness.cosign(&rewritten).expect_err(what);
-        assert_eq!((refusal.status, refusal.misbehaviour), (422, true), "{what}: {refusal}");
+        assert_eq!((refusal.status, refusal.fork.is_some()), (422, true), "{what}: {refusal}");
         found(what, &rewritten.export(), &trust, Meaning::NotWitnessed, &["nobody of it cosigned"]);
         // Nor can the cosignature of the honest checkpoint be moved over.
         let mut note = Note::parse(&rewritten.checkpoint(rewritten.entries.len())).expect("a note");

@@ -46,6 +46,20 @@ pub(super) fn each_sample(
     Ok(())
 }
 
+/// The buckets of one place out of all that is below it in its partition, by series: of the series from `from` to below `to`.
+pub(super) fn rolled(
+    conn: &Connection,
+    below: &Partition,
+    place: i64,
+    (from, to): (i64, i64),
+) -> rusqlite::Result<BTreeMap<i64, Bucket>> {
+    if below.grain == Grain::Sample {
+        minute_of_samples(conn, below, place, &format!("id & 16777215 >= {from} AND id & 16777215 < {to}"))
+    } else {
+        hour_of_minutes(conn, below, place, (from, to))
+    }
+}
+
 /// The samples of one minute, by series.
 pub(super) fn minute_of_samples(
     conn: &Connection,
@@ -63,21 +77,23 @@ pub(super) fn minute_of_samples(
     Ok(buckets)
 }
 
-/// The minutes of one hour, by series.
-pub(super) fn hour_of_minutes(
+/// The minutes of one hour, by series. Within a minute they are in order of series, so each minute is one look.
+fn hour_of_minutes(
     conn: &Connection,
     partition: &Partition,
     hour: i64,
+    (from, to): (i64, i64),
 ) -> rusqlite::Result<BTreeMap<i64, Bucket>> {
     let start = Grain::Hour.start(hour);
-    let from = Grain::Minute.place(start);
-    let to = Grain::Minute.place(Grain::Hour.start(hour + 1));
+    let minutes = Grain::Minute.place(start)..Grain::Minute.place(Grain::Hour.start(hour + 1));
     let mut statement = conn.prepare_cached(&format!("{SELECT} WHERE id >= ?1 AND id < ?2"))?;
-    let mut rows = statement.query([partition.id(from, 0), partition.id(to, 0)])?;
     let mut buckets = BTreeMap::new();
-    while let Some(row) = rows.next()? {
-        let (_, series) = partition.split(row.get(0)?);
-        buckets.entry(series).or_insert_with(|| Bucket::starting(start)).merge(&read(partition, row)?);
+    for minute in minutes {
+        let mut rows = statement.query([partition.id(minute, from), partition.id(minute, to)])?;
+        while let Some(row) = rows.next()? {
+            let (_, series) = partition.split(row.get(0)?);
+            buckets.entry(series).or_insert_with(|| Bucket::starting(start)).merge(&read(partition, row)?);
+        }
     }
     Ok(buckets)
 }
@@ -87,14 +103,20 @@ pub(super) const SELECT: &str = "SELECT id, up, degraded, down, unknown, took_su
                                  value_sum, value_min, value_max FROM bucket";
 
 pub(super) fn read(partition: &Partition, row: &Row<'_>) -> rusqlite::Result<Bucket> {
-    let count = |column: usize| Ok::<_, rusqlite::Error>(row.get::<_, i64>(column)?.cast_unsigned());
+    // A negative count was never written: what is left of it is at least no overflow.
+    let count = |column: usize| Ok::<_, rusqlite::Error>(row.get::<_, i64>(column)?.max(0).cast_unsigned());
     let readings = [count(1)?, count(2)?, count(3)?, count(4)?];
     let (place, _) = partition.split(row.get(0)?);
     let spread = Histogram::from_bytes(row.get_ref(8)?.as_blob()?).ok_or(rusqlite::Error::InvalidQuery)?;
     Ok(Bucket {
         start: partition.grain.start(place),
         readings,
-        took: Tally { count: readings.iter().sum(), sum: row.get(5)?, min: row.get(6)?, max: row.get(7)? },
+        took: Tally {
+            count: readings.iter().fold(0, |sum: u64, count| sum.saturating_add(*count)),
+            sum: row.get(5)?,
+            min: row.get(6)?,
+            max: row.get(7)?,
+        },
         spread,
         value: Tally { count: count(9)?, sum: row.get(10)?, min: row.get(11)?, max: row.get(12)? },
     })
@@ -136,6 +158,25 @@ pub(super) fn replace(
 /// The places whose coarser bucket is not up to date.
 pub(super) fn stale(conn: &Connection) -> rusqlite::Result<Vec<i64>> {
     conn.prepare_cached("SELECT start FROM stale ORDER BY start")?.query_map([], |row| row.get(0))?.collect()
+}
+
+/// Marks every place of the next coarser grain that has something in this partition; returns all that are marked now.
+pub(super) fn mark_all_stale(conn: &mut Connection, partition: &Partition) -> rusqlite::Result<Vec<i64>> {
+    let Some(coarser) = partition.grain.coarser() else { return Ok(Vec::new()) };
+    let table = if partition.grain == Grain::Sample { "sample" } else { "bucket" };
+    let interval = partition.interval();
+    let tx = conn.transaction()?;
+    {
+        let mut mark = tx.prepare(&format!(
+            "INSERT OR IGNORE INTO stale (start) SELECT ?1 WHERE EXISTS (SELECT 1 FROM {table} WHERE id >= ?2 AND id < ?3)"
+        ))?;
+        for place in coarser.place(interval.start)..coarser.place_from(interval.end) {
+            let id = |place: i64| partition.id(partition.grain.place(coarser.start(place)), 0);
+            mark.execute([place, id(place), id(place + 1)])?;
+        }
+    }
+    tx.commit()?;
+    stale(conn)
 }
 
 pub(super) fn mark_stale(conn: &Connection, place: i64) -> rusqlite::Result<()> {

@@ -3,70 +3,214 @@
 //! What is due is in the files themselves: a file of samples lists the minutes that have samples which their bucket does not
 //! count, a file of minutes the hours. The buckets of a place are always made anew from all that is below it, written durably,
 //! and only then struck from the list. So it does not matter when the process died, or how late a sample came.
+//!
+//! **No file stops the others.** Samples are not evidence, so nothing here may stop the watch, and a file that fails stops
+//! nothing but itself: when it is damaged it is set aside, and what was computed into it is computed again as far as the
+//! finer file is there; when it fails otherwise it is left alone for a while, and longer each time.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use event::{Clock, ObserverId, ProbeId, Span, Time};
+use event::{Clock, Span, Time};
 use rusqlite::{Connection, params};
 
 use super::super::database::Failure;
 use super::super::writer::Health;
 use super::bucket;
+use super::numbers::{NUMBERS, Numbers};
 use super::partition::{self, Grain, Partition, SERIES_MAX};
-use crate::{Expired, RAW_KEPT, Sample};
+use super::trouble::{self, Fault, Trouble};
+use crate::{RAW_KEPT, Sample};
 
 /// How long after its end a minute or an hour is first rolled up: most samples of it have come by then.
 const GRACE: Span = Span::from_secs(60);
 /// Samples further ahead of the clock than this are not believed.
 const AHEAD_MAX: Span = Span::from_days(1);
-/// Files kept open.
-const OPEN_MAX: usize = 6;
-
+/// Files of samples kept open.
+const OPEN_MAX: usize = 3;
+/// Places rolled up before the queue is looked at again.
+const ROLLS_MAX: usize = 64;
+/// Series rolled up together, which bounds the memory that takes: 200 bytes each. Every part reads the samples of its
+/// minute again, so there are eight parts at most.
+const SERIES_AT_ONCE: i64 = 2048;
+const PARTS_MAX: i64 = 8;
 pub(super) struct Keeper {
-    dir: PathBuf,
+    pub(super) dir: PathBuf,
     clock: Arc<dyn Clock>,
     health: Arc<Health>,
-    numbers: Numbers,
-    open: HashMap<Partition, Connection>,
+    /// `None` while they can't be read.
+    numbers: Option<Numbers>,
+    pub(super) open: HashMap<Partition, Connection>,
     stale_minutes: BTreeSet<i64>,
     stale_hours: BTreeSet<i64>,
+    /// Files of which it is not known yet what is due.
+    pub(super) unread: BTreeSet<Partition>,
+    pub(super) trouble: Trouble,
+    /// Whether samples are being dropped for want of a number.
+    dropping: bool,
 }
 
 impl Keeper {
-    /// Finds out what is due.
+    /// Finds out what is due, as far as the files can be read.
     pub(super) fn new(dir: PathBuf, clock: Arc<dyn Clock>, health: Arc<Health>) -> Result<Self, Failure> {
-        let numbers = Numbers::load(&dir)?;
         let mut keeper = Self {
             dir,
             clock,
             health,
-            numbers,
+            numbers: None,
             open: HashMap::new(),
             stale_minutes: BTreeSet::new(),
             stale_hours: BTreeSet::new(),
+            unread: BTreeSet::new(),
+            trouble: Trouble::default(),
+            dropping: false,
         };
-        for partition in Partition::all(&keeper.dir)? {
-            let stale = bucket::stale(keeper.connection(&partition)?)?;
-            match partition.grain {
-                Grain::Sample => keeper.stale_minutes.extend(stale),
-                Grain::Minute => keeper.stale_hours.extend(stale),
-                Grain::Hour => {}
-            }
+        if let Err(error) = keeper.load_numbers() {
+            tracing::warn!(%error, "the list of series can't be read: samples are dropped until it can");
         }
+        keeper.unread = Partition::all(&keeper.dir)?.into_iter().filter(|p| p.grain != Grain::Hour).collect();
+        keeper.read_what_is_due();
         Ok(keeper)
     }
 
-    fn connection(&mut self, partition: &Partition) -> rusqlite::Result<&mut Connection> {
-        if !self.open.contains_key(partition) {
-            if self.open.len() >= OPEN_MAX {
-                self.open.clear();
+    /// Reads the numbers of series. Without them no file says whose samples it holds: when they are damaged or gone, all
+    /// files are set aside with them, for a number must never mean two things.
+    fn load_numbers(&mut self) -> Result<(), Failure> {
+        let path = self.dir.join(NUMBERS);
+        if path.try_exists()? {
+            match Numbers::load(&self.dir) {
+                Err(failure) if failure.is_damage() => {
+                    self.set_all_aside(&failure.to_string())?;
+                    partition::set_aside(&path)?;
+                    self.count_damaged();
+                }
+                numbers => {
+                    self.numbers = Some(numbers?);
+                    return Ok(());
+                }
             }
-            self.open.insert(partition.clone(), partition.open(&self.dir)?);
+        } else {
+            self.set_all_aside("the list of series is gone")?;
         }
-        self.open.get_mut(partition).ok_or(rusqlite::Error::InvalidQuery)
+        self.numbers = Some(Numbers::load(&self.dir)?);
+        Ok(())
+    }
+
+    fn set_all_aside(&mut self, reason: &str) -> Result<(), Failure> {
+        for partition in Partition::all(&self.dir)? {
+            self.put_away(&partition, reason)?;
+        }
+        Ok(())
+    }
+
+    fn count_damaged(&self) {
+        self.health.sample_files_damaged.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn connection(&mut self, partition: &Partition) -> Result<&mut Connection, Fault> {
+        if self.open.len() >= OPEN_MAX && !self.open.contains_key(partition) {
+            self.open.clear();
+        }
+        match self.open.entry(partition.clone()) {
+            Entry::Occupied(open) => Ok(open.into_mut()),
+            Entry::Vacant(closed) => Ok(closed.insert(partition.open(&self.dir).map_err(trouble::of(partition))?)),
+        }
+    }
+
+    pub(super) const fn stale(&mut self, of: Grain) -> &mut BTreeSet<i64> {
+        match of {
+            Grain::Sample | Grain::Minute => &mut self.stale_minutes,
+            Grain::Hour => &mut self.stale_hours,
+        }
+    }
+
+    pub(super) fn read_what_is_due(&mut self) {
+        let now = self.clock.monotonic();
+        let readable: Vec<_> = self.unread.iter().filter(|unread| !self.trouble.rests(unread, now)).cloned().collect();
+        for partition in readable {
+            match self.connection(&partition).and_then(|conn| bucket::stale(conn).map_err(trouble::of(&partition))) {
+                Ok(places) => {
+                    if let Some(coarser) = partition.grain.coarser() {
+                        self.stale(coarser).extend(places);
+                    }
+                    self.unread.remove(&partition);
+                    self.done_with(&partition);
+                }
+                Err(fault) => self.blame(fault),
+            }
+        }
+    }
+
+    /// It worked. Only files of samples stay open: the others are needed once a minute or once an hour.
+    fn done_with(&mut self, partition: &Partition) {
+        self.trouble.over(partition);
+        if partition.grain != Grain::Sample {
+            self.open.remove(partition);
+        }
+    }
+
+    /// A file failed: sets it aside if it is damaged, else leaves it alone for a while.
+    fn blame(&mut self, Fault { partition, failure }: Fault) {
+        self.open.remove(&partition);
+        let failure = if failure.is_damage() {
+            match self.put_away(&partition, &failure.to_string()) {
+                Ok(()) => return self.make_again(&partition),
+                Err(failure) => failure,
+            }
+        } else {
+            failure
+        };
+        if self.trouble.note(&partition, self.clock.monotonic()) {
+            let file = partition.path(&self.dir);
+            tracing::warn!(file = %file.display(), error = %failure, "a file of samples fails; it is tried again later");
+        }
+    }
+
+    /// Sets a file aside, and forgets what was due of it.
+    fn put_away(&mut self, partition: &Partition, reason: &str) -> Result<(), Failure> {
+        self.open.remove(partition);
+        let aside = partition::set_aside(&partition.path(&self.dir))?;
+        self.forget(partition);
+        self.count_damaged();
+        let file = aside.display();
+        tracing::warn!(%file, reason, "a file of samples is damaged and was set aside: plots have a gap, no verdict rests on it");
+        Ok(())
+    }
+
+    pub(super) fn forget(&mut self, partition: &Partition) {
+        self.open.remove(partition);
+        self.unread.remove(partition);
+        self.trouble.over(partition);
+        if let Some(coarser) = partition.grain.coarser() {
+            self.stale(coarser).retain(|place| !partition.holds(coarser.start(*place)));
+        }
+    }
+
+    /// What a lost file of buckets held is due again, as far as what it was made of is there.
+    fn make_again(&mut self, lost: &Partition) {
+        let Some(finer) = lost.grain.finer() else { return };
+        for partition in Partition::all(&self.dir).unwrap_or_default() {
+            if partition.grain != finer || !lost.holds(partition.interval().start) {
+                continue;
+            }
+            let marked = self
+                .connection(&partition)
+                .and_then(|conn| bucket::mark_all_stale(conn, &partition).map_err(trouble::of(&partition)));
+            match marked {
+                Ok(places) => {
+                    self.stale(lost.grain).extend(places);
+                    self.done_with(&partition);
+                }
+                Err(Fault { failure, .. }) => {
+                    self.open.remove(&partition);
+                    let file = partition.path(&self.dir);
+                    tracing::warn!(file = %file.display(), error = %failure, "what was lost can't be made again from this file");
+                }
+            }
+        }
     }
 
     /// Keeps a batch; what can't be kept is dropped and counted.
@@ -75,46 +219,70 @@ impl Keeper {
         let believable = |at: Time| at > now - RAW_KEPT && at <= now + AHEAD_MAX;
         let mut rows: BTreeMap<Partition, Vec<(i64, i64, Option<i64>)>> = BTreeMap::new();
         let mut dropped = 0;
+        let mut refused = if self.numbers.is_none() { self.load_numbers().err() } else { None };
         for sample in samples {
-            let number = believable(sample.at).then(|| self.numbers.of(&sample.probe, &sample.observer));
-            let Some(Ok(Some(series))) = number else {
-                dropped += 1;
-                continue;
+            let number = match &mut self.numbers {
+                Some(numbers) if believable(sample.at) => numbers.of(&sample.probe, &sample.observer),
+                _ => Ok(None),
             };
-            let partition = Partition::of(Grain::Sample, sample.at);
-            let id = partition.id(Grain::Sample.place(sample.at), series);
-            rows.entry(partition).or_default().push((id, bucket::pack(sample.took, sample.reading), sample.value));
+            match number {
+                Ok(Some(series)) => {
+                    let partition = Partition::of(Grain::Sample, sample.at);
+                    let id = partition.id(Grain::Sample.place(sample.at), series);
+                    rows.entry(partition).or_default().push((
+                        id,
+                        bucket::pack(sample.took, sample.reading),
+                        sample.value,
+                    ));
+                }
+                Ok(None) => dropped += 1,
+                Err(error) => {
+                    dropped += 1;
+                    refused = Some(error.into());
+                }
+            }
         }
         for (partition, mut rows) in rows {
             // In order of time, so that the file grows at its end.
             rows.sort_unstable();
-            if let Err(error) = self.insert(&partition, &rows) {
-                dropped += rows.len();
-                self.open.remove(&partition);
-                tracing::warn!(%error, samples = rows.len(), "samples are dropped");
+            match self.insert(&partition, &rows) {
+                Ok(()) => self.trouble.over(&partition),
+                Err(fault) => {
+                    dropped += rows.len();
+                    self.blame(fault);
+                }
             }
         }
+        if let Some(error) = &refused
+            && !self.dropping
+        {
+            tracing::warn!(%error, "the list of series can't be written: samples are dropped, and counted, until it can");
+        }
+        self.dropping = refused.is_some();
         self.health.samples_dropped.fetch_add(dropped as u64, Ordering::Relaxed);
     }
 
-    fn insert(&mut self, partition: &Partition, rows: &[(i64, i64, Option<i64>)]) -> Result<(), Failure> {
+    fn insert(&mut self, partition: &Partition, rows: &[(i64, i64, Option<i64>)]) -> Result<(), Fault> {
         let mut minutes = BTreeSet::new();
         let known_stale = std::mem::take(&mut self.stale_minutes);
-        let result = self.connection(partition).map_err(Failure::from).and_then(|conn| {
-            let tx = conn.transaction()?;
-            {
-                let mut insert =
-                    tx.prepare_cached("INSERT OR IGNORE INTO sample (id, took, value) VALUES (?1, ?2, ?3)")?;
-                for (id, took, value) in rows {
-                    if insert.execute(params![id, took, value])? > 0 {
-                        minutes.insert(Grain::Minute.place(Grain::Sample.start(partition.split(*id).0)));
+        let result = self.connection(partition).and_then(|conn| {
+            let mut store = || {
+                let tx = conn.transaction()?;
+                {
+                    let mut insert =
+                        tx.prepare_cached("INSERT OR IGNORE INTO sample (id, took, value) VALUES (?1, ?2, ?3)")?;
+                    for (id, took, value) in rows {
+                        if insert.execute(params![id, took, value])? > 0 {
+                            minutes.insert(Grain::Minute.place(Grain::Sample.start(partition.split(*id).0)));
+                        }
                     }
                 }
-            }
-            for minute in minutes.difference(&known_stale) {
-                bucket::mark_stale(&tx, *minute)?;
-            }
-            Ok(tx.commit()?)
+                for minute in minutes.difference(&known_stale) {
+                    bucket::mark_stale(&tx, *minute)?;
+                }
+                tx.commit()
+            };
+            store().map_err(trouble::of(partition))
         });
         self.stale_minutes = known_stale;
         if result.is_ok() {
@@ -123,111 +291,63 @@ impl Keeper {
         result
     }
 
-    /// Rolls up what is due. What fails stays due.
+    /// Rolls up what is due, some of it in one go. What fails stays due.
     pub(super) fn roll_up(&mut self) {
-        let now = self.clock.now();
-        if let Err(error) = self.roll_up_due(now) {
-            self.open.clear();
-            tracing::warn!(%error, "time series can't be rolled up; tried again later");
+        self.read_what_is_due();
+        let mut left = ROLLS_MAX;
+        for coarse in [Grain::Minute, Grain::Hour] {
+            self.roll_up_due(coarse, &mut left, |_| true);
         }
     }
 
-    fn roll_up_due(&mut self, now: Time) -> Result<(), Failure> {
-        let due = |grain: Grain, place: i64| grain.start(place + 1) + GRACE <= now;
-        while let Some(minute) = self.stale_minutes.first().copied().filter(|minute| due(Grain::Minute, *minute)) {
-            self.roll_minute(minute)?;
-        }
-        while let Some(hour) = self.stale_hours.first().copied().filter(|hour| due(Grain::Hour, *hour)) {
-            self.roll_hour(hour)?;
-        }
-        Ok(())
-    }
-
-    fn roll_minute(&mut self, minute: i64) -> Result<(), Failure> {
-        let start = Grain::Minute.start(minute);
-        let samples = Partition::of(Grain::Sample, start);
-        let buckets = bucket::minute_of_samples(self.connection(&samples)?, &samples, minute, "1")?;
-        let minutes = Partition::of(Grain::Minute, start);
-        let hour = Grain::Hour.place(start);
-        let tx = self.connection(&minutes)?.transaction()?;
-        bucket::replace(&tx, &minutes, minute, &buckets)?;
-        bucket::mark_stale(&tx, hour)?;
-        tx.commit()?;
-        self.stale_hours.insert(hour);
-        bucket::clear_stale(self.connection(&samples)?, minute)?;
-        self.stale_minutes.remove(&minute);
-        Ok(())
-    }
-
-    fn roll_hour(&mut self, hour: i64) -> Result<(), Failure> {
-        let start = Grain::Hour.start(hour);
-        let minutes = Partition::of(Grain::Minute, start);
-        let buckets = bucket::hour_of_minutes(self.connection(&minutes)?, &minutes, hour)?;
-        let hours = Partition::of(Grain::Hour, start);
-        let tx = self.connection(&hours)?.transaction()?;
-        bucket::replace(&tx, &hours, hour, &buckets)?;
-        tx.commit()?;
-        bucket::clear_stale(self.connection(&minutes)?, hour)?;
-        self.stale_hours.remove(&hour);
-        Ok(())
-    }
-
-    /// Drops the partitions of which nothing is kept any longer, once all that was due of them is done.
-    pub(super) fn expire(&mut self, now: Time) -> Result<Expired, Failure> {
-        self.roll_up_due(now)?;
-        let mut expired = Expired::default();
-        for partition in Partition::all(&self.dir)?.into_iter().filter(|partition| partition.is_over(now)) {
-            self.open.remove(&partition);
-            expired.bytes += partition.unlink(&self.dir)?;
-            expired.partitions += 1;
-        }
-        Ok(expired)
-    }
-}
-
-/// The number of each (probe, observer). A number, once given, means the same for ever.
-struct Numbers {
-    conn: Connection,
-    known: HashMap<ProbeId, Vec<(ObserverId, i64)>>,
-}
-
-/// Where the numbers are.
-pub(super) const NUMBERS: &str = "series.db";
-
-impl Numbers {
-    fn load(dir: &std::path::Path) -> Result<Self, Failure> {
-        let schema = include_str!("../../../migrations/sqlite/series.sql");
-        // FULL: samples must never be found under a number that a power loss has taken back.
-        let conn = partition::open(&dir.join(NUMBERS), "FULL", schema)?;
-        let mut known: HashMap<ProbeId, Vec<(ObserverId, i64)>> = HashMap::new();
-        {
-            let mut statement = conn.prepare("SELECT probe, observer, id FROM series")?;
-            let mut rows = statement.query([])?;
-            while let Some(row) = rows.next()? {
-                let (probe, observer): (String, String) = (row.get(0)?, row.get(1)?);
-                if let (Ok(probe), Ok(observer)) = (probe.parse(), observer.parse()) {
-                    known.entry(probe).or_default().push((observer, row.get(2)?));
-                }
+    /// Rolls up `left` places at most, of the files that are wanted.
+    pub(super) fn roll_up_due(&mut self, coarse: Grain, left: &mut usize, wanted: impl Fn(&Partition) -> bool) {
+        let (now, monotonic) = (self.clock.now(), self.clock.monotonic());
+        let Some(fine) = coarse.finer() else { return };
+        let due = |place: &i64| coarse.start(place + 1) + GRACE <= now;
+        let places: Vec<i64> = self.stale(coarse).iter().copied().take_while(due).collect();
+        for place in places {
+            let (below, above) = (Partition::of(fine, coarse.start(place)), Partition::of(coarse, coarse.start(place)));
+            // A file that fails is left alone; the places of the others are not.
+            if [&below, &above].iter().any(|file| self.trouble.rests(file, monotonic)) || !wanted(&below) {
+                continue;
+            }
+            // Setting a file aside changes what is due.
+            if *left == 0 || !self.stale(coarse).contains(&place) {
+                continue;
+            }
+            *left -= 1;
+            match self.roll(&below, &above, place) {
+                Ok(()) => [&below, &above].into_iter().for_each(|file| self.done_with(file)),
+                Err(fault) => self.blame(fault),
             }
         }
-        Ok(Self { conn, known })
     }
 
-    /// `None` when there are no numbers left.
-    fn of(&mut self, probe: &ProbeId, observer: &ObserverId) -> rusqlite::Result<Option<i64>> {
-        let known = self.known.get(probe).and_then(|known| known.iter().find(|(name, _)| name == observer));
-        if let Some((_, number)) = known {
-            return Ok(Some(*number));
+    /// Makes the buckets of one place.
+    fn roll(&mut self, below: &Partition, above: &Partition, place: i64) -> Result<(), Fault> {
+        let numbers = self.numbers.as_ref().map_or(SERIES_MAX, |numbers| numbers.next);
+        let at_once = SERIES_AT_ONCE.max(numbers / PARTS_MAX + 1);
+        let hour = Grain::Hour.place(above.grain.start(place));
+        let mut target = above.open(&self.dir).map_err(trouble::of(above))?;
+        let source = self.connection(below)?;
+        let tx = target.transaction().map_err(trouble::of(above))?;
+        let mut from = 0;
+        while from < numbers {
+            let buckets = bucket::rolled(source, below, place, (from, from + at_once)).map_err(trouble::of(below))?;
+            bucket::replace(&tx, above, place, &buckets).map_err(trouble::of(above))?;
+            from += at_once;
         }
-        let next: i64 = self.conn.query_row("SELECT coalesce(max(id), 0) + 1 FROM series", [], |row| row.get(0))?;
-        if next >= SERIES_MAX {
-            return Ok(None);
+        if above.grain == Grain::Minute {
+            bucket::mark_stale(&tx, hour).map_err(trouble::of(above))?;
         }
-        self.conn.execute(
-            "INSERT INTO series (id, probe, observer) VALUES (?1, ?2, ?3)",
-            params![next, probe.as_str(), observer.as_str()],
-        )?;
-        self.known.entry(probe.clone()).or_default().push((observer.clone(), next));
-        Ok(Some(next))
+        tx.commit().map_err(trouble::of(above))?;
+        if above.grain == Grain::Minute {
+            self.stale_hours.insert(hour);
+        }
+        let source = self.connection(below)?;
+        bucket::clear_stale(source, place).map_err(trouble::of(below))?;
+        self.stale(above.grain).remove(&place);
+        Ok(())
     }
 }

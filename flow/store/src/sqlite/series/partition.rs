@@ -13,6 +13,16 @@ const SERIES_BITS: u32 = 24;
 /// Numbers of series there are.
 pub(super) const SERIES_MAX: i64 = 1 << SERIES_BITS;
 
+/// What the name of a damaged file ends with, once it is set aside.
+const SET_ASIDE: &str = ".damaged";
+
+/// Most of a file that one connection holds in memory: samples are written at the end and read in order, so a large cache
+/// would only hold what was just written.
+const CACHE_KIB: u32 = 512;
+
+/// How long a file that is over may wait for what is still due of it.
+const OVERTIME: Span = Span::from_days(1);
+
 /// What a partition holds.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(super) enum Grain {
@@ -27,6 +37,24 @@ impl Grain {
             Self::Sample => "",
             Self::Minute => "minute-",
             Self::Hour => "hour-",
+        }
+    }
+
+    /// The one that is made of it.
+    pub(super) const fn coarser(self) -> Option<Self> {
+        match self {
+            Self::Sample => Some(Self::Minute),
+            Self::Minute => Some(Self::Hour),
+            Self::Hour => None,
+        }
+    }
+
+    /// The one that it is made of.
+    pub(super) const fn finer(self) -> Option<Self> {
+        match self {
+            Self::Sample => None,
+            Self::Minute => Some(Self::Sample),
+            Self::Hour => Some(Self::Minute),
         }
     }
 
@@ -105,6 +133,10 @@ impl Partition {
         }
     }
 
+    pub(super) fn holds(&self, time: Time) -> bool {
+        self.start <= time && time < self.end()
+    }
+
     pub(super) fn interval(&self) -> Interval {
         Interval::new(self.start, self.end())
     }
@@ -112,6 +144,11 @@ impl Partition {
     /// Whether nothing in it is kept any longer.
     pub(super) fn is_over(&self, now: Time) -> bool {
         self.end() + self.grain.kept() <= now
+    }
+
+    /// Whether it is over for so long that it goes even if what was due of it is not done.
+    pub(super) fn is_long_over(&self, now: Time) -> bool {
+        self.is_over(now - OVERTIME)
     }
 
     pub(super) fn path(&self, dir: &Path) -> PathBuf {
@@ -134,13 +171,17 @@ impl Partition {
 
     /// All that there are, in order of grain and time. A directory that is not there has none.
     pub(super) fn all(dir: &Path) -> io::Result<Vec<Self>> {
+        Self::all_named(dir, Self::named)
+    }
+
+    fn all_named(dir: &Path, named: impl Fn(&str) -> Option<Self>) -> io::Result<Vec<Self>> {
         let entries = match std::fs::read_dir(dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries?,
         };
         let mut partitions = Vec::new();
         for entry in entries {
-            partitions.extend(entry?.file_name().to_str().and_then(Self::named));
+            partitions.extend(entry?.file_name().to_str().and_then(&named));
         }
         partitions.sort_unstable();
         Ok(partitions)
@@ -157,22 +198,17 @@ impl Partition {
 
     /// Removes its files; returns how many bytes that gives back.
     pub(super) fn unlink(&self, dir: &Path) -> io::Result<u64> {
-        let path = self.path(dir);
-        let mut bytes = 0;
-        // The database last: what is left after a crash is found again by its name.
-        for suffix in ["-wal", "-shm", ""] {
-            let mut name = path.clone().into_os_string();
-            name.push(suffix);
-            match std::fs::metadata(&name) {
-                Ok(metadata) => {
-                    std::fs::remove_file(&name)?;
-                    bytes += metadata.len();
-                }
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(bytes)
+        unlink(&self.path(dir))
+    }
+
+    /// Those that were set aside, as [`all`](Self::all).
+    pub(super) fn all_set_aside(dir: &Path) -> io::Result<Vec<Self>> {
+        Self::all_named(dir, |name| Self::named(name.strip_suffix(SET_ASIDE)?))
+    }
+
+    /// Removes what was set aside of it; returns how many bytes that gives back.
+    pub(super) fn unlink_set_aside(&self, dir: &Path) -> io::Result<u64> {
+        unlink(&with_suffix(&self.path(dir), SET_ASIDE))
     }
 
     /// The id of a row. Samples count milliseconds from the start of their file, which keeps ids short.
@@ -200,11 +236,50 @@ fn month_start(day: Day) -> Time {
     first.unwrap_or_else(|| day.start())
 }
 
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// Removes a database and what belongs to it; returns how many bytes that gives back.
+fn unlink(path: &Path) -> io::Result<u64> {
+    let mut bytes = 0;
+    // The database last: what is left after a crash is found again by its name.
+    for suffix in ["-wal", "-shm", ""] {
+        let path = with_suffix(path, suffix);
+        match std::fs::symlink_metadata(&path) {
+            Ok(metadata) => {
+                std::fs::remove_file(&path)?;
+                bytes += metadata.len();
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(bytes)
+}
+
+/// Gives a damaged database another name, so that somebody may look at it and nothing here does. What was set aside under
+/// that name before is replaced: damage that comes again does not fill the disk.
+pub(super) fn set_aside(path: &Path) -> io::Result<PathBuf> {
+    let aside = with_suffix(path, SET_ASIDE);
+    unlink(&aside)?;
+    // The database last, as above. Its log goes with it: the next database of this name must not find it.
+    for suffix in ["-wal", "-shm", ""] {
+        match std::fs::rename(with_suffix(path, suffix), with_suffix(&aside, suffix)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(aside)
+}
+
 pub(super) fn open(path: &Path, synchronous: &str, schema: &str) -> rusqlite::Result<Connection> {
     let conn = Connection::open(path)?;
     conn.busy_timeout(std::time::Duration::from_secs(5))?;
     conn.execute_batch(&format!(
-        "PRAGMA journal_mode = WAL; PRAGMA synchronous = {synchronous}; PRAGMA cache_size = -2048; {schema}"
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = {synchronous}; PRAGMA cache_size = -{CACHE_KIB}; {schema}"
     ))?;
     Ok(conn)
 }

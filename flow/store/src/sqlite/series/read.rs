@@ -10,7 +10,7 @@ use event::{Interval, ObserverId, ProbeId, Time};
 use rusqlite::{OptionalExtension as _, params};
 
 use super::bucket;
-use super::keeper::NUMBERS;
+use super::numbers::NUMBERS;
 use super::partition::{self, Grain, Partition};
 use crate::{Bucket, Resolution};
 

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use super::{options, temporary};
 use crate::conformance::{ManualClock, START, Subject, event, journal_cases, signing_key};
 use crate::sqlite::Sqlite;
-use crate::{Journal as _, Reading, Sample, Samples as _, StoreError};
+use crate::{Journal as _, RAW_KEPT, Reading, Sample, Samples as _, StoreError};
 
 /// A file system of 24 MiB, for as long as it lives.
 struct SmallDisk(TempDir);
@@ -189,4 +189,26 @@ async fn it_recovers_without_being_asked_and_samples_are_counted_meanwhile() {
     store.settle().await.expect("the thread lives");
     assert_eq!(store.health().samples_dropped, 5000, "samples are kept again");
     assert!(faults(&store).await.last().is_some_and(|fault| fault.over));
+}
+
+/// A disk that is full because of what nobody keeps any longer gets room again, although nothing can be rolled up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_over_goes_also_when_nothing_can_be_written() {
+    let disk = SmallDisk::mount();
+    let clock = ManualClock::at(START);
+    let store = Sqlite::open(options(&disk.data(), &clock)).expect("a new directory");
+    let file = |name: &str| disk.data().join("samples").join(name).exists();
+    let day = Span::from_days(1);
+    // The older day is rolled up, the younger one is not when the disk fills.
+    store.record((0..20_000).map(|second| sample(second - 80_000)).collect());
+    store.settle().await.expect("the thread lives");
+    clock.advance(day);
+    store.record((0..20_000).map(|second| sample(86_400 + second / 1_000)).collect());
+    store.settle().await.expect("the thread lives");
+    disk.fill();
+    clock.advance(RAW_KEPT + day);
+    assert!(file("2026-11-21.db") && file("2026-11-23.db"));
+    let expired = store.expire(START + day + RAW_KEPT + day).await.expect("it needs no room");
+    assert!(expired.partitions >= 2 && expired.bytes > 0, "{expired:?}");
+    assert!(!file("2026-11-21.db") && !file("2026-11-23.db"));
 }

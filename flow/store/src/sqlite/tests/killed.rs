@@ -1,10 +1,12 @@
 //! `kill -9` at any instant loses nothing that was acknowledged, and leaves no half of what was not.
 //!
-//! The test starts itself as a child that appends and prints what was acknowledged, kills it, and looks.
+//! A test starts itself as a child that appends and prints what was acknowledged, kills it, and looks. Fixed instants would
+//! find again and again what they found the first time, so they are drawn. The seed is printed, and the same in each
+//! ordinary run; `scripts/campaign kill N` draws another, and N instants.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,14 +20,42 @@ use crate::{Journal as _, Projections as _};
 
 const DIR: &str = "GARANT_STORE_TEST_DIR";
 const ROUND: &str = "GARANT_STORE_TEST_ROUND";
+const SEED: &str = "GARANT_SEED";
+const KILLS: &str = "GARANT_KILLS";
 const WRITERS: u8 = 8;
+/// As often one directory is killed before the next is begun: what is checked grows with each.
+const ROUNDS: u8 = 10;
+/// From before the log is open to the first entries.
+const OPENING_US: u64 = 40_000;
+/// And far into appending.
+const INSTANTS_US: u64 = 400_000;
 
-/// Not a test by itself: what the child process does.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn child() {
-    let (Ok(dir), Ok(round)) = (std::env::var(DIR), std::env::var(ROUND)) else { return };
-    let round: u8 = round.parse().expect("a number");
-    let store = match open(Path::new(&dir)) {
+/// What a child was told; `None` in the test itself.
+fn told() -> Option<(PathBuf, u8)> {
+    let round = std::env::var(ROUND).ok()?.parse().expect("a number");
+    Some((std::env::var_os(DIR).expect("a directory").into(), round))
+}
+
+/// A number from the environment.
+fn number(name: &str, otherwise: u64) -> u64 {
+    std::env::var(name).map_or(otherwise, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
+}
+
+/// SplitMix64.
+struct Dice(u64);
+
+impl Dice {
+    fn draw(&mut self, below: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let x = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (x ^ (x >> 31)) % below
+    }
+}
+
+/// The life of a child: appends, saves, and says so, until it is killed.
+async fn append_for_ever(dir: &Path, round: u8) {
+    let store = match open(dir) {
         Ok(store) => store,
         Err(refused) => return println!("refused {refused}"),
     };
@@ -52,11 +82,12 @@ async fn child() {
     }
 }
 
-fn start(dir: &Path, round: u8) -> Child {
+/// Starts the test of that name once more, as a child on `dir`.
+fn start(test: &str, dir: &Path, round: u8) -> Child {
     #[expect(clippy::disallowed_methods, reason = "the child is this test itself, and it has to be killed")]
     let mut command = std::process::Command::new(std::env::current_exe().expect("a test has a file"));
     command
-        .args(["sqlite::tests::killed::child", "--exact", "--nocapture"])
+        .args([&format!("sqlite::tests::killed::{test}"), "--exact", "--nocapture"])
         .env(DIR, dir)
         .env(ROUND, round.to_string())
         .stdout(Stdio::piped())
@@ -66,15 +97,49 @@ fn start(dir: &Path, round: u8) -> Child {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost() {
-    let dir = temporary();
-    let mut acknowledged: BTreeMap<u64, String> = BTreeMap::new();
-    let mut saved = None;
-    for round in 0..10 {
-        let mut child = start(dir.path(), round);
+    if let Some((dir, round)) = told() {
+        return append_for_ever(&dir, round).await;
+    }
+    let (seed, kills) = (number(SEED, 1), number(KILLS, u64::from(ROUNDS)));
+    println!("{SEED}={seed} {KILLS}={kills}");
+    let mut dice = Dice(seed);
+    let (mut left, mut acknowledged, mut in_vain) = (kills, 0, 0);
+    while left > 0 {
+        let rounds = u8::try_from(left).map_or(ROUNDS, |left| left.min(ROUNDS));
+        left -= u64::from(rounds);
+        let dir = temporary();
+        let mut life = Life::default();
+        for round in 0..rounds {
+            // Opening is the shorter part of a life, and gets half of the kills.
+            let span_us = if dice.draw(2) == 0 { OPENING_US } else { INSTANTS_US };
+            let instant = Duration::from_micros(dice.draw(span_us));
+            let before = life.acknowledged.len();
+            let child = start("nothing_acknowledged_is_lost", dir.path(), round);
+            life.end(child, instant);
+            in_vain += usize::from(life.acknowledged.len() == before);
+            println!("killed after {instant:?}, {} acknowledged", life.acknowledged.len() - before);
+            check(dir.path(), &life.acknowledged, life.saved).await;
+        }
+        acknowledged += life.acknowledged.len() as u64;
+    }
+    println!("{acknowledged} entries were acknowledged; {in_vain} of {kills} kills came before the first of a child");
+    assert!(acknowledged > 20 * kills, "only {acknowledged} entries were acknowledged: the test shows little");
+}
+
+/// What the children of one directory said.
+#[derive(Default)]
+struct Life {
+    acknowledged: BTreeMap<u64, String>,
+    saved: Option<u64>,
+}
+
+impl Life {
+    /// Kills the child at that instant after its start, and hears what it said.
+    fn end(&mut self, mut child: Child, instant: Duration) {
         let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
         let reader = std::thread::spawn(move || lines.map_while(Result::ok).collect::<Vec<_>>());
-        // From before the log is open to far into appending.
-        std::thread::sleep(Duration::from_millis(15 + u64::from(round) * 37));
+        #[expect(clippy::disallowed_methods, reason = "the child lives in real time")]
+        std::thread::sleep(instant);
         child.kill().expect("killed");
         child.wait().expect("gone");
         for line in reader.join().expect("no panic") {
@@ -82,15 +147,13 @@ async fn nothing_acknowledged_is_lost() {
             match (words.next(), words.next(), words.next()) {
                 (Some("ack"), Some(place), Some(text)) => {
                     let place = place.parse().expect("a place");
-                    assert_eq!(acknowledged.insert(place, text.to_owned()), None, "place {place} given twice");
+                    assert_eq!(self.acknowledged.insert(place, text.to_owned()), None, "place {place} given twice");
                 }
-                (Some("saved"), Some(cursor), None) => saved = cursor.parse().ok(),
+                (Some("saved"), Some(cursor), None) => self.saved = cursor.parse().ok(),
                 _ => assert!(!line.starts_with("refused"), "{line}"),
             }
         }
-        check(dir.path(), &acknowledged, saved).await;
     }
-    assert!(acknowledged.len() > 200, "only {} entries were acknowledged: the test shows little", acknowledged.len());
 }
 
 async fn check(dir: &Path, acknowledged: &BTreeMap<u64, String>, saved: Option<u64>) {
@@ -121,9 +184,13 @@ async fn check(dir: &Path, acknowledged: &BTreeMap<u64, String>, saved: Option<u
 
 #[tokio::test]
 async fn a_second_process_is_refused_and_told_who_is_there() {
+    if let Some((dir, round)) = told() {
+        return append_for_ever(&dir, round).await;
+    }
     let dir = temporary();
     let _first = open(dir.path()).expect("a new directory");
-    let output = start(dir.path(), 0).wait_with_output().expect("it ends by itself");
+    let child = start("a_second_process_is_refused_and_told_who_is_there", dir.path(), 0);
+    let output = child.wait_with_output().expect("it ends by itself");
     let output = String::from_utf8_lossy(&output.stdout).into_owned();
     let holder = format!("process {} since 2026-11-22T10:00:30Z", std::process::id());
     assert!(output.contains("refused") && output.contains(&holder), "{output}");

@@ -1,0 +1,140 @@
+use event::Time;
+use tokio::net::UdpSocket;
+
+use super::*;
+use crate::clock::SimClock;
+use crate::net::{DialError, Net, Options, Phase, Target};
+
+/// What a name server does with a question, by the name in it.
+type Manner = fn(&str) -> Option<ResponseCode>;
+
+/// A name server without records; the names it was asked for.
+async fn name_server(manner: Manner) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
+    use hickory_resolver::proto::op::{Message, MessageType};
+    let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
+    let address = socket.local_addr().expect("an address");
+    let asked = Arc::<Mutex<Vec<String>>>::default();
+    let log = Arc::clone(&asked);
+    tokio::spawn(async move {
+        let mut buffer = [0; 1500];
+        while let Ok((length, peer)) = socket.recv_from(&mut buffer).await {
+            let question = Message::from_vec(&buffer[..length]).expect("a question");
+            let name = question.queries[0].name().to_string();
+            log.lock().expect("not poisoned").push(name.clone());
+            let Some(code) = manner(&name) else { continue };
+            let mut answer = Message::new(question.metadata.id, MessageType::Response, question.metadata.op_code);
+            answer.add_query(question.queries[0].clone());
+            answer.metadata.response_code = code;
+            socket.send_to(&answer.to_vec().expect("encodes"), peer).await.expect("sent");
+        }
+    });
+    (address, asked)
+}
+
+fn soon() -> Deadline {
+    Deadline::within(Span::from_millis(600))
+}
+
+async fn failure_of(server: SocketAddr, name: &str) -> ResolveFailure {
+    let resolver = Resolver::asking(&[server]).expect("a resolver");
+    resolver.addresses(name, soon()).await.expect_err("no answer").failure
+}
+
+/// Somebody's dead name servers are their outage; ours is not.
+#[tokio::test]
+async fn the_silence_of_a_name_is_told_from_that_of_a_server() {
+    // A recursive server that still tries, and one that has nothing to say but that it will not.
+    for (code, about) in [(ResponseCode::NoError, "recursive"), (ResponseCode::Refused, "internal")] {
+        let manner: Manner = match code {
+            ResponseCode::Refused => |name| (name == ".").then_some(ResponseCode::Refused),
+            _ => |name| (name == ".").then_some(ResponseCode::NoError),
+        };
+        let (server, _) = name_server(manner).await;
+        assert_eq!(failure_of(server, "dead.example").await, ResolveFailure::Timeout, "{about}");
+    }
+    let (server, _) = name_server(|_| Some(ResponseCode::ServFail)).await;
+    assert!(matches!(failure_of(server, "dead.example").await, ResolveFailure::Refused(_)), "it gave up");
+    let (server, _) = name_server(|_| None).await;
+    assert_eq!(failure_of(server, "shop.example").await, ResolveFailure::Unreachable(vec![server.ip()]));
+    // Nothing listens: the kernel says so at once.
+    let closed = UdpSocket::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("an address");
+    assert_eq!(failure_of(closed, "shop.example").await, ResolveFailure::Unreachable(vec![closed.ip()]));
+}
+
+#[tokio::test]
+async fn a_connection_tells_them_apart_too() {
+    let net = |server| {
+        let options = Options { name_servers: vec![server], extra_roots: None };
+        Net::new(&options, Arc::new(SimClock::starting_at(Time::from_secs(0)))).expect("a network")
+    };
+    let target = Target::tcp("shop.example", 80);
+    let (dead, _) = name_server(|_| None).await;
+    let error = net(dead).dial(&target, soon()).await.expect_err("no answer");
+    assert_eq!(error.phase(), Phase::Dns);
+    assert!(error.to_string().contains("no name server answers anything (127.0.0.1)"), "{error}");
+    let (alive, _) = name_server(|name| (name == ".").then_some(ResponseCode::NoError)).await;
+    let error = net(alive).dial(&target, soon()).await.expect_err("no answer");
+    assert!(matches!(error, DialError::Timeout { phase: Phase::Dns, .. }), "{error}");
+}
+
+/// What this machine lacks is no silence of anybody.
+#[test]
+fn our_own_shortage_is_not_asked() {
+    let io = |errno: rustix::io::Errno| failure(&NetError::Io(Arc::new(errno.into())));
+    assert!(matches!(io(rustix::io::Errno::MFILE), Failure::Told(ResolveFailure::NotAsked(_))));
+    assert!(matches!(io(rustix::io::Errno::NETUNREACH), Failure::Silence(Some(_))), "another server may have a way");
+    assert!(matches!(io(rustix::io::Errno::CONNREFUSED), Failure::Silence(None)));
+    assert!(matches!(failure(&NetError::Busy), Failure::Told(ResolveFailure::NotAsked(_))));
+    assert!(matches!(failure(&NetError::NoConnections), Failure::Silence(None)));
+}
+
+/// A search domain must not answer for a name that is gone, as a wildcard of the provider would.
+#[tokio::test]
+async fn search_domains_are_for_names_without_a_dot() {
+    let (server, asked) = name_server(|_| Some(ResponseCode::NXDomain)).await;
+    let mut config = servers(&[server]);
+    config.add_search(Name::from_str("provider.example.").expect("a name"));
+    let resolver = Resolver::new(config, without_hosts(), 0).expect("a resolver");
+    for (name, searched) in [("gone.shop.example", false), ("db1", true)] {
+        asked.lock().expect("not poisoned").clear();
+        let error = resolver.addresses(name, soon()).await.expect_err("no such name");
+        assert_eq!(error.failure, ResolveFailure::NoSuchName, "{name}");
+        let asked = asked.lock().expect("not poisoned");
+        assert_eq!(asked.iter().any(|name| name.ends_with("provider.example.")), searched, "{name}: {asked:?}");
+    }
+}
+
+/// The machine gets another name server while garant runs.
+#[tokio::test(start_paused = true)]
+async fn a_changed_configuration_is_followed() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("resolv.conf");
+    let write = |text: &str| {
+        // As DHCP clients do: written beside, then put in place.
+        let beside = directory.path().join("new");
+        std::fs::write(&beside, text).expect("written");
+        std::fs::rename(&beside, &path).expect("put in place");
+    };
+    write("nameserver 192.0.2.1\n");
+    let resolver = Resolver::of_file(&path).expect("a resolver");
+    let asks = || resolver.servers().addresses.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(asks(), ["192.0.2.1"]);
+    let before = resolver.servers();
+    tokio::time::advance(LOOK_EVERY).await;
+    assert!(Arc::ptr_eq(&before, &resolver.servers()), "unchanged: its cache is kept");
+
+    write("nameserver 192.0.2.2\nnameserver 192.0.2.3\n");
+    assert_eq!(asks(), ["192.0.2.1"], "looked at every few seconds only");
+    tokio::time::advance(LOOK_EVERY).await;
+    assert_eq!(asks(), ["192.0.2.2", "192.0.2.3"]);
+
+    write("# to be continued\n");
+    tokio::time::advance(LOOK_EVERY).await;
+    assert_eq!(asks(), ["192.0.2.2", "192.0.2.3"], "nobody to ask is no news");
+    write("nameserver 192.0.2.4\n");
+    tokio::time::advance(LOOK_EVERY).await;
+    assert_eq!(asks(), ["192.0.2.4"]);
+
+    let none = Resolver::of_file(&directory.path().join("none")).expect("a resolver");
+    assert_eq!(none.servers().addresses, [IpAddr::from([127, 0, 0, 1])]);
+}

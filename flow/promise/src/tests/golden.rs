@@ -1,0 +1,452 @@
+//! The golden log of release 0.1: a day of a small hoster, judged by the real judge and written by the real export.
+//!
+//! Every later release verifies it, verdicts included, and so does every verifier that is written from `docs/`. It holds
+//! whatever may happen: an outage and a maintenance, observers that disagree, one that is blind, a clock that is set
+//! back, a day whose payloads are destroyed, a key that is replaced, a witness; and kept, broken and unproven verdicts on
+//! each kind of objective. The story is told below, so the files can be made again as long as the format may change:
+//!
+//! ```sh
+//! GARANT_GOLDEN=write cargo test -p garant-promise golden
+//! ```
+//!
+//! Once 0.1 is released, its files never change again: a change of the format then begins a golden log beside them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use event::engine::{Blind, BlindCause, ClockStepped, Started};
+use event::journal::{DestructionIntended, KeyAnnounced, KeyRetired};
+use event::policy::{Agreement, Applied, Detector, Maintenance, Objective, Probe, Promise, Service, Text};
+use event::promise::{Outcome, Reason, Verdict};
+use event::watch::{Changed, Coverage, Detail, Finding, Gap, Ping, Pinged, State};
+use event::{Body, BootId, Day, InstallationId, Interval, Observed, ObserverId, Retention, Span, Time};
+use journal::audit::{AuditError, Directory, Report, Source, Standing, Trust, audit};
+use journal::export::Sink;
+use journal::testing::{Files, Log, test_key};
+
+use super::scene::{name, percent, s};
+use crate::audit::{Fault, Recheck, Rechecked};
+use crate::{Judge, due, revision};
+
+const ORIGIN: &str = "golden.example/1";
+const MINUTE: i64 = 60;
+const HOUR: i64 = 3600;
+const DAY: i64 = 86_400;
+
+/// The key of the first days, as a reader would have pinned it then.
+const PINNED: &str = "golden.example/1+61259390+ARl/ayPhbIUyxqvIOPrNXqeJvgx2spIDNAOb+os9No1h";
+
+/// The log begins at 23:00 UTC. Times below count from the midnight before, in seconds.
+const MIDNIGHT: i64 = 1_795_388_400 - 23 * HOUR;
+/// When the story of the last day begins.
+const MAIN: i64 = 4 * DAY + 10 * HOUR;
+
+const fn at(seconds: i64) -> Time {
+    Time::from_secs(MIDNIGHT + seconds)
+}
+
+fn between(start: i64, end: i64) -> Interval {
+    Interval::new(at(start), at(end))
+}
+
+fn text(fr: &str, en: &str) -> Text {
+    Text { fr: fr.to_owned(), en: en.to_owned() }
+}
+
+fn probe(id: &str, kind: &str, service: &str, every: i64, observers: &[&str], agreement: Agreement) -> Probe {
+    let observers = observers.iter().map(|observer| name(observer)).collect();
+    Probe { id: name(id), kind: kind.to_owned(), service: name(service), every: s(every), observers, agreement }
+}
+
+fn promise(id: &str, sentence: Text, objectives: Vec<Objective>) -> Promise {
+    let mut promise = Promise { id: name(id), revision: String::new(), text: sentence, objectives };
+    promise.revision = revision::of_promise(&promise);
+    promise
+}
+
+/// The policy of the first days; the last day announces a maintenance and then promises more coverage.
+fn policy(announced: bool, coverage: &str) -> Applied {
+    let half_an_hour = s(30 * MINUTE);
+    let availability =
+        |target| Objective::Availability { service: name("shop"), at_least: percent(target), over: half_an_hour };
+    let promises = vec![
+        promise(
+            "AV-1",
+            text("La boutique est disponible 99,9 % du temps.", "The shop is available 99.9 % of the time."),
+            vec![availability("99.9 %"), availability("80 %")],
+        ),
+        promise(
+            "WA-1",
+            text("La boutique est surveillée sans cesse.", "The shop is watched all the time."),
+            vec![Objective::Coverage { service: name("shop"), at_least: percent(coverage), over: half_an_hour }],
+        ),
+        promise(
+            "WA-2.disk",
+            text("Aucun disque n'est plein.", "No disk is full."),
+            vec![Objective::Absence { finding: name("disk-usage"), observed: percent("90 %"), over: half_an_hour }],
+        ),
+        promise(
+            "ED-1",
+            text("Le certificat est toujours valable.", "The certificate is always valid."),
+            vec![Objective::Configuration {
+                probe: name("certificate"),
+                observed: percent("90 %"),
+                over: half_an_hour,
+            }],
+        ),
+        promise(
+            "BK-1",
+            text("Une sauvegarde toutes les 10 minutes.", "A backup every 10 minutes."),
+            vec![Objective::Freshness { probe: name("backup"), at_most: s(10 * MINUTE), over: half_an_hour }],
+        ),
+    ];
+    let both = ["gravelines", "strasbourg"];
+    let probes = vec![
+        probe("front", "http", "shop", 10, &both, Agreement::Majority),
+        probe("api", "tcp", "shop", 10, &both[..1], Agreement::Any),
+        probe("certificate", "tls", "edge", 60, &both[..1], Agreement::All),
+        probe("backup", "heartbeat", "backups", 600, &both[..1], Agreement::Majority),
+        probe("machine", "host", "machines", 15, &both[..1], Agreement::Majority),
+    ];
+    let titles = [
+        ("shop", text("La boutique", "The shop")),
+        ("edge", text("HTTPS", "HTTPS")),
+        ("backups", text("Les sauvegardes", "Backups")),
+        ("machines", text("Les serveurs", "The servers")),
+    ];
+    let services = titles.into_iter().map(|(id, title)| Service { id: name(id), title }).collect();
+    let window = Interval::new(at(MAIN + 30 * MINUTE), at(MAIN + 36 * MINUTE));
+    let maintenance = Maintenance {
+        services: vec![name("shop")],
+        interval: window,
+        text: text("Changement de disque.", "A disk is replaced."),
+    };
+    let findings = vec![Detector { finding: name("disk-usage"), probes: vec![name("machine")] }];
+    let maintenance = if announced { vec![maintenance] } else { vec![] };
+    let mut applied = Applied { revision: String::new(), services, probes, findings, maintenance, promises };
+    applied.revision = revision::of_policy(&applied);
+    applied
+}
+
+/// The log, and the judge that reads along.
+struct Story {
+    log: Log,
+    judge: Judge,
+    policy: Applied,
+    handed_over: BTreeMap<ObserverId, u64>,
+    last: BTreeMap<(String, u32), Verdict>,
+    outcomes: BTreeSet<(String, Outcome)>,
+}
+
+impl Story {
+    fn begin() -> Self {
+        let log = Log::new(ORIGIN, 42);
+        let mut story = Self {
+            log,
+            judge: Judge::new(),
+            policy: policy(false, "95 %"),
+            handed_over: BTreeMap::new(),
+            last: BTreeMap::new(),
+            outcomes: BTreeSet::new(),
+        };
+        story.judge.skip(0);
+        story
+    }
+
+    /// What `observer` saw at `seen`, recorded at `seconds`.
+    fn write<B: Body>(&mut self, seconds: i64, observer: &str, body: &B) -> u64 {
+        self.log.now = at(seconds);
+        let observer: ObserverId = name(observer);
+        let sequence = self.handed_over.entry(observer.clone()).or_default();
+        let boot = BootId::from_bytes([observer.as_str().as_bytes()[0]; 16]);
+        let observed = Observed::new(body, observer, boot, *sequence, self.log.now).expect("serialises");
+        *sequence += 1;
+        let envelope = observed.record(InstallationId::from_bytes([0x5e; 16]), ORIGIN, self.log.now);
+        let sequence = self.log.append_envelope(&B::KIND.coarse(), &envelope);
+        self.judge.apply(sequence, &envelope).expect("readable");
+        sequence
+    }
+
+    fn apply(&mut self, seconds: i64, policy: Applied) {
+        self.policy = policy;
+        let policy = self.policy.clone();
+        self.write(seconds, "server", &policy);
+    }
+
+    fn changed(&mut self, observer: &str, probe: &str, state: State, after: i64, by: i64) {
+        let service = self.policy.probes.iter().find(|p| p.id.as_str() == probe).expect("declared").service.clone();
+        let (after_time, by_time) = (at(after), at(by));
+        let changed = Changed { probe: name(probe), service, state, after: after_time, by: by_time };
+        self.write(by + 1, observer, &changed);
+        if state == State::Down {
+            let text = "203.0.113.7: connection refused".to_owned();
+            self.write(by + 1, observer, &Detail { probe: name(probe), text, took: Span::from_millis(3) });
+        }
+    }
+
+    fn pinged(&mut self, seconds: i64, ping: Ping) {
+        self.write(seconds, "gravelines", &Pinged { probe: name("backup"), at: at(seconds), ping });
+    }
+
+    /// Everything is told: the policy, and the state of each probe as each observer knows it.
+    fn tell(&mut self, seconds: i64) {
+        let policy = self.policy.clone();
+        self.write(seconds, "server", &policy);
+        for probe in &policy.probes {
+            for observer in &probe.observers {
+                self.changed(observer.as_str(), probe.id.as_str(), State::Up, seconds + 4, seconds + 4);
+            }
+        }
+    }
+
+    /// Both observers report a stretch, each a few seconds after it; gravelines did not see these probes in this gap.
+    fn covered(&mut self, start: i64, end: i64, blind: Option<(i64, i64)>) {
+        for (observer, delay) in [("gravelines", 1), ("strasbourg", 2)] {
+            let asked = self.policy.probes.iter().filter(|p| p.observers.contains(&name(observer)));
+            let gap = |probe: &Probe| blind.map(|(a, b)| Gap { probe: probe.id.clone(), interval: between(a, b) });
+            let gaps = asked.filter_map(gap).filter(|_| observer == "gravelines").collect();
+            let revision = self.policy.revision.clone();
+            self.write(end + delay, observer, &Coverage { interval: between(start, end), revision, gaps });
+        }
+    }
+
+    /// Writes the verdicts that are due, and those that tell of another outage.
+    fn judge(&mut self, seconds: i64) {
+        let as_of = self.judge.settled(at(seconds));
+        let outages = |verdict: &Verdict| verdict.reasons.iter().filter(|r| matches!(r, Reason::Down { .. })).count();
+        for verdict in self.judge.verdicts(as_of) {
+            let key = (verdict.promise.to_string(), verdict.objective);
+            let last = self.last.get(&key);
+            if due(last, &verdict) || last.is_some_and(|last| outages(last) != outages(&verdict)) {
+                self.write(seconds, "server", &verdict);
+                let objective = &self.policy.promises.iter().find(|p| p.id == verdict.promise).expect("in effect");
+                let objective = &objective.objectives[usize::try_from(verdict.objective).expect("few")];
+                self.outcomes.insert((kind_of(objective), verdict.outcome));
+                self.last.insert(key, verdict);
+            }
+        }
+    }
+}
+
+fn kind_of(objective: &Objective) -> String {
+    let json = serde_json::to_value(objective).expect("serialises");
+    json["objective"].as_str().expect("a word").to_owned()
+}
+
+/// A first day that will be destroyed, and a second on which its policy and states are told again.
+fn first_days(story: &mut Story) {
+    story.write(23 * HOUR, "server", &Started { engine: "watch".to_owned(), attempt: 1 });
+    for (start, minutes) in [(DAY + 10 * HOUR, 4), (2 * DAY + 10 * HOUR + 1800, 2)] {
+        story.tell(start);
+        story.pinged(start + 30, Ping::Success);
+        for minute in 1..=minutes {
+            let end = start + minute * MINUTE;
+            story.covered(end - MINUTE, end, None);
+            story.judge(end + 10);
+        }
+    }
+}
+
+/// What happens between the reports of one minute and the next, with times in seconds of the last day.
+fn happens(story: &mut Story, minute: i64) {
+    let now = MAIN + minute * MINUTE;
+    match minute {
+        2 | 10 | 18 | 27 | 44 | 52 | 61 | 70 => story.pinged(now + 15, Ping::Success),
+        26 => story.pinged(now + 15, Ping::Start),
+        35 => story.pinged(now + 15, Ping::Fail),
+        8 => story.changed("gravelines", "api", State::Flapping, now + 10, now + 21),
+        9 => story.changed("gravelines", "api", State::Up, now + 10, now + 21),
+        // An outage of four minutes that both observers see, each in its own bracket; and the maintenance that was
+        // announced, and used.
+        12 | 16 | 31 | 34 => {
+            let state = if minute == 12 || minute == 31 { State::Down } else { State::Up };
+            story.changed("gravelines", "front", state, now + 3, now + 14);
+            story.changed("strasbourg", "front", state, now + 7, now + 18);
+        }
+        22 => story.changed("gravelines", "api", State::Degraded, now + 20, now + 31),
+        23 => story.changed("gravelines", "api", State::Up, now + 20, now + 31),
+        40 | 46 => {
+            let (finding, probe) = (name("disk-usage"), name("machine"));
+            let (after, by) = (at(now + 10), at(now + 25));
+            story.write(now + 26, "gravelines", &Finding { finding, probe, open: minute == 40, after, by });
+        }
+        // Only one of two sees it.
+        48 => story.changed("strasbourg", "front", State::Down, now + 7, now + 8),
+        49 => story.changed("strasbourg", "front", State::Up, now + 7, now + 8),
+        50 => story.changed("gravelines", "certificate", State::Down, now + 5, now + 6),
+        53 => story.changed("gravelines", "certificate", State::Up, now + 5, now + 6),
+        _ => {}
+    }
+}
+
+/// The last day, told minute by minute. At its 56th the clock is set back by 40 s.
+fn last_day(story: &mut Story) {
+    story.tell(MAIN);
+    for minute in 0..76 {
+        let start = MAIN + minute * MINUTE;
+        happens(story, minute);
+        match minute {
+            56 => {
+                story.covered(start, start + 55, None);
+                let (from, to) = (at(start + 58), at(start + 18));
+                story.write(start + 18, "gravelines", &ClockStepped { from, to });
+                story.covered(start + 18, start + 60, None);
+            }
+            60..63 => {
+                story.covered(start, start + MINUTE, Some((start, start + MINUTE)));
+                if minute == 62 {
+                    let interval = between(MAIN + 60 * MINUTE, start + MINUTE);
+                    let blind = Blind { engine: "watch".to_owned(), interval, cause: BlindCause::Uplink };
+                    story.write(start + MINUTE + 3, "gravelines", &blind);
+                }
+            }
+            // The policy changes in the middle of a minute: each stretch names the one that was followed.
+            20 | 70 => {
+                story.covered(start, start + 30, None);
+                story.apply(start + 33, policy(true, if minute == 20 { "95 %" } else { "99 %" }));
+                story.judge(start + 34);
+                story.covered(start + 30, start + MINUTE, None);
+            }
+            _ => story.covered(start, start + MINUTE, None),
+        }
+        match minute {
+            64 => rotate(story, start + MINUTE + 3),
+            66 => destroy(story, start + MINUTE + 3),
+            68 => {
+                let old = story.log.keys.remove(0);
+                story.write(start + MINUTE + 3, "server", &KeyRetired { vkey: old.vkey().to_string() });
+            }
+            _ => {}
+        }
+        story.judge(start + MINUTE + 4);
+    }
+}
+
+/// The key is replaced: announced in the log, then a checkpoint that both keys sign.
+fn rotate(story: &mut Story, seconds: i64) {
+    let (old, new) = (story.log.keys[0].clone(), test_key(43, ORIGIN));
+    let announced = KeyAnnounced { vkey: new.vkey().to_string(), replaces: old.vkey().to_string() };
+    story.write(seconds, "server", &announced);
+    story.log.keys.push(new);
+    let note = story.log.checkpoint(story.log.entries.len());
+    story.log.rotations.push(note);
+}
+
+/// The first day is kept for no longer.
+fn destroy(story: &mut Story, seconds: i64) {
+    let day = at(DAY).day();
+    let of_day = |leaf: &journal::leaf::Leaf| leaf.is_public() && Day::of_hour(leaf.hour) == day;
+    let entries = story.log.entries.iter().filter(|entry| of_day(&entry.leaf)).count() as u64;
+    let class = Retention::Evidence.as_str().to_owned();
+    story.write(seconds, "server", &DestructionIntended { class: class.clone(), day, entries });
+    let sequence = story.log.destroy(Retention::Evidence, day);
+    story.judge.skip(sequence);
+}
+
+fn story() -> Story {
+    let mut story = Story::begin();
+    story.log.witnesses = vec![test_key(44, "witness.golden.example")];
+    first_days(&mut story);
+    last_day(&mut story);
+    story
+}
+
+fn folder() -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../journal/golden/0.1"))
+}
+
+fn trust(vkey: &str) -> Trust {
+    Trust { vkey: Some(vkey.parse().expect("a key")), ..Trust::default() }
+}
+
+/// What `garant verify` does.
+fn verify(source: &dyn Source, trust: &Trust) -> Result<(Report, Rechecked), AuditError> {
+    let mut recheck = Recheck::new();
+    let mut entry = |entry: journal::audit::Audited| {
+        if entry.envelope.is_none() && entry.leaf.is_public() {
+            recheck.destroyed(entry.leaf.hour);
+        } else {
+            recheck.entry(entry.sequence, entry.envelope.as_ref());
+        }
+    };
+    let report = audit(source, trust, &mut entry, &mut |_, _| ())?;
+    let rechecked = recheck.finish(report.size);
+    Ok((report, rechecked))
+}
+
+/// As long as 0.1 is not released, its golden log is what this code makes of the story.
+#[test]
+fn the_golden_log_is_what_the_story_makes() {
+    let story = story();
+    let kinds = ["absence", "availability", "configuration", "coverage", "freshness"];
+    for (kind, outcome) in
+        kinds.iter().flat_map(|k| [Outcome::Kept, Outcome::Broken, Outcome::Unproven].map(|o| (k, o)))
+    {
+        assert!(story.outcomes.contains(&((*kind).to_owned(), outcome)), "{kind} is never {outcome:?}");
+    }
+    let files = story.log.export();
+    assert!(files.0.values().map(Vec::len).sum::<usize>() < 300_000, "a golden log is small");
+    let mut golden = Directory::new(folder());
+    if std::env::var_os("GARANT_GOLDEN").is_some_and(|what| what == "write") {
+        if folder().exists() {
+            std::fs::remove_dir_all(folder()).expect("removed");
+        }
+        files.0.iter().for_each(|(path, bytes)| golden.write(path, bytes).expect("written"));
+    }
+    for (path, bytes) in &files.0 {
+        let there = golden.read(path).expect("readable");
+        assert!(
+            there.as_ref() == Some(bytes),
+            "`{path}` of the golden log is not what the story makes: either the format was changed by mistake, or, \
+             before 0.1 is released, make it again with GARANT_GOLDEN=write and say in CHANGELOG.md what changed"
+        );
+    }
+}
+
+/// Everything holds: the tree, the keys, the witness, and every verdict.
+#[test]
+fn the_golden_log_of_0_1_still_verifies() {
+    let golden = Directory::new(folder());
+    let (report, rechecked) = verify(&golden, &trust(PINNED)).expect("golden");
+    assert_eq!(report.standing, Standing::Authenticated);
+    assert_eq!(report.remarks, Vec::<String>::new());
+    assert_eq!(report.cosigned_by.len(), 1);
+    assert_eq!(report.destroyed_days.len(), 1);
+    assert!(report.destroyed > 10 && report.withheld > 3 && report.verdicts == 6, "{report:?}");
+    assert_eq!(rechecked.faults, []);
+    assert_eq!((rechecked.verdicts, rechecked.out_of_reach), (28, 6), "those of the second day look back to the first");
+    let of_another = trust(&test_key(1, ORIGIN).vkey().to_string());
+    assert!(verify(&golden, &of_another).is_err());
+}
+
+/// One verdict turned round by somebody who has the key: the tree holds, the verdict does not follow.
+#[test]
+fn one_verdict_flipped_in_it_is_found() {
+    let mut story = story();
+    let flipped = (0..story.log.entries.len() as u64).rev().find_map(|sequence| {
+        let verdict = story.log.envelope(sequence)?.body::<Verdict>()?.expect("readable");
+        (verdict.outcome == Outcome::Broken).then_some((sequence, Verdict { outcome: Outcome::Kept, ..verdict }))
+    });
+    let (flipped, verdict) = flipped.expect("one is broken");
+    let all = std::mem::take(&mut story.log.entries);
+    for (sequence, entry) in (0..).zip(all) {
+        if sequence == flipped {
+            let payload = entry.payload.as_deref().expect("there");
+            let mut envelope = event::Envelope::decode(payload).expect("an envelope");
+            envelope.body = serde_json::value::to_raw_value(&verdict).expect("serialises");
+            story.log.append_envelope(&entry.leaf.coarse, &envelope);
+        } else {
+            story.log.entries.push(entry);
+        }
+    }
+    story.log.rotations.clear();
+    let files: Files = story.log.export();
+    let key = story.log.keys[0].vkey().to_string();
+    let (report, rechecked) = verify(&files, &trust(&key)).expect("the tree holds");
+    assert_eq!(report.standing, Standing::Authenticated);
+    assert!(
+        matches!(&rechecked.faults[..], [Fault::Mismatch { sequence, .. }] if *sequence == flipped),
+        "{:?}",
+        rechecked.faults
+    );
+}

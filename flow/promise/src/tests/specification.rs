@@ -1,0 +1,233 @@
+//! A stranger writes a verifier from `docs/log.md` and `docs/evaluator.md`: whatever he meets must be in there.
+
+use std::collections::BTreeSet;
+
+use event::engine::{Blind, BlindCause, ClockStepped};
+use event::journal::{Destroyed, DestructionIntended, KeyAnnounced, KeyRetired, Opened, Succeeded};
+use event::policy::{Agreement, Objective};
+use event::promise::{Figure, Outcome, Reason, Unit, Verdict};
+use event::watch::{Changed, Coverage, Finding, Gap, Ping, Pinged, State};
+use event::{Audience, Body, BootId, Day, InstallationId, Observed, Time};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::scene::*;
+use crate::{EVALUATOR, audit, due, observed, revision, ruling, section};
+
+const LOG: &str = include_str!("../../../../docs/log.md");
+const EVALUATOR_MD: &str = include_str!("../../../../docs/evaluator.md");
+
+fn value(of: &impl Serialize) -> Value {
+    serde_json::to_value(of).expect("serialises")
+}
+
+fn sample<B: Body>(body: &B) -> (&'static str, Value) {
+    (B::KIND.name, value(body))
+}
+
+/// Every member that may be there is there.
+fn samples() -> Vec<(&'static str, Value)> {
+    let text = || "x".to_owned();
+    let (at, interval, probe) = (t(1), between(0, 1), || name("http"));
+    let applied = policy(
+        vec![super::scene::probe("http", SHOP, &["a"], Agreement::Any)],
+        vec![maintenance(0, 1)],
+        vec![promise(&objectives())],
+    );
+    let verdict = Verdict {
+        promise: name("AV-1"),
+        revision: text(),
+        objective: 0,
+        evaluator: EVALUATOR,
+        tree_size: 1,
+        at,
+        window: interval,
+        outcome: Outcome::Kept,
+        figure: Some(Figure { unit: Unit::Ppb, low: 0, high: 1, target: 1 }),
+        reasons: reasons(),
+        evidence: vec![0],
+    };
+    let changed = Changed { probe: probe(), service: name(SHOP), state: State::Up, after: at, by: at };
+    let gaps = vec![Gap { probe: probe(), interval }];
+    let finding = Finding { finding: name("disk-usage"), probe: probe(), open: true, after: at, by: at };
+    let (class, day, entries) = (text(), Day::from_days(1), 1);
+    let intended = DestructionIntended { class: class.clone(), day, entries };
+    vec![
+        sample(&applied),
+        sample(&verdict),
+        sample(&changed),
+        sample(&Coverage { interval, revision: text(), gaps }),
+        sample(&Pinged { probe: probe(), at, ping: Ping::Start }),
+        sample(&finding),
+        sample(&ClockStepped { from: at, to: at }),
+        sample(&Blind { engine: text(), interval, cause: BlindCause::Restart }),
+        sample(&Opened { origin: text(), vkey: text() }),
+        sample(&Succeeded { old_origin: text(), old_checkpoint: text(), old_size_at_hand: 1, reason: text() }),
+        sample(&KeyAnnounced { vkey: text(), replaces: text() }),
+        sample(&KeyRetired { vkey: text() }),
+        sample(&intended),
+        sample(&Destroyed { class, day, entries }),
+    ]
+}
+
+fn objectives() -> [Objective; 5] {
+    let (service, probe, finding) = (|| name(SHOP), || name("http"), name("disk-usage"));
+    let (at_least, observed, over) = (percent("9 %"), percent("9 %"), s(1));
+    [
+        Objective::Availability { service: service(), at_least, over },
+        Objective::Freshness { probe: probe(), at_most: s(1), over },
+        Objective::Coverage { service: service(), at_least, over },
+        Objective::Configuration { probe: probe(), observed, over },
+        Objective::Absence { finding, observed, over },
+    ]
+}
+
+fn reasons() -> Vec<Reason> {
+    vec![
+        Reason::WindowFilling { elapsed: s(1), length: s(1) },
+        Reason::Unobserved { length: s(1) },
+        Reason::Down { length: s(1), outages: 1 },
+        Reason::Maintenance { length: s(1) },
+        Reason::LoneObserver,
+        Reason::NoEvidence,
+        Reason::AtRisk,
+    ]
+}
+
+/// The compiler misses the variants that are not listed.
+macro_rules! listed {
+    ($name:ident: $($variant:ident),+) => {
+        const _: fn(&$name) = |of| match of { $($name::$variant { .. })|+ => {} };
+    };
+}
+
+/// All variants of an enum of plain words.
+macro_rules! every {
+    ($name:ident: $($variant:ident),+) => {{
+        listed!($name: $($variant),+);
+        value(&[$($name::$variant),+])
+    }};
+}
+
+/// Every word that is a value.
+fn words() -> Vec<Value> {
+    listed!(Reason: WindowFilling, Unobserved, Down, Maintenance, LoneObserver, NoEvidence, AtRisk);
+    listed!(Objective: Availability, Freshness, Coverage, Configuration, Absence);
+    let plain = [
+        every!(State: Up, Degraded, Down, Flapping),
+        every!(Ping: Start, Success, Fail),
+        every!(Agreement: Majority, Any, All),
+        every!(Outcome: Kept, Broken, Unproven),
+        every!(Unit: Ppb, Micros, Count),
+        every!(BlindCause: Restart, Frozen, Suspended, Storage, Uplink),
+    ];
+    let plain = plain.into_iter().flat_map(|words| words.as_array().cloned().unwrap_or_default());
+    let tagged = reasons().iter().map(|reason| value(reason)["reason"].clone()).collect::<Vec<_>>();
+    let objectives = objectives().iter().map(|objective| value(objective)["objective"].clone()).collect::<Vec<_>>();
+    plain.chain(tagged).chain(objectives).collect()
+}
+
+fn keys(of: &Value, into: &mut BTreeSet<String>) {
+    match of {
+        Value::Object(members) => members.iter().for_each(|(key, value)| {
+            into.insert(key.clone());
+            keys(value, into);
+        }),
+        Value::Array(elements) => elements.iter().for_each(|element| keys(element, into)),
+        _ => {}
+    }
+}
+
+/// Named as code on its own, or as a member of the JSON shown.
+fn names(document: &str, word: &str) -> bool {
+    document.contains(&format!("`{word}`")) || document.contains(&format!("\"{word}\":"))
+}
+
+#[test]
+fn the_specification_names_every_kind_and_key() {
+    for kind in event::kinds() {
+        assert!(LOG.contains(&format!("`{}`", kind.name)), "docs/log.md does not name {}", kind.name);
+    }
+    let public: BTreeSet<_> =
+        event::kinds().iter().filter(|kind| kind.audience == Audience::Public).map(|kind| kind.name).collect();
+    let samples = samples();
+    assert_eq!(samples.iter().map(|(kind, _)| *kind).collect::<BTreeSet<_>>(), public, "a sample of each public kind");
+    for (kind, body) in &samples {
+        for key in body.as_object().expect("an object").keys() {
+            assert!(names(LOG, key), "docs/log.md does not name `{key}` of {kind}");
+        }
+        let nested = &mut BTreeSet::new();
+        keys(body, nested);
+        for key in nested.iter().filter(|_| !kind.starts_with("journal.")) {
+            assert!(names(EVALUATOR_MD, key), "docs/evaluator.md does not name `{key}` of {kind}");
+        }
+    }
+    for word in words() {
+        let word = word.as_str().expect("a word");
+        assert!(names(EVALUATOR_MD, word), "docs/evaluator.md does not name the word `{word}`");
+    }
+}
+
+#[test]
+fn the_specification_names_every_key_of_an_envelope() {
+    let (installation, boot) = (InstallationId::from_bytes([1; 16]), BootId::from_bytes([2; 16]));
+    let body = ClockStepped { from: Time::default(), to: Time::default() };
+    let mut observed = Observed::new(&body, name("a"), boot, 0, t(0)).expect("serialises");
+    observed.signature = Some("x".to_owned());
+    let envelope = value(&observed.record(installation, "shop.example/1", t(0)));
+    for key in envelope.as_object().expect("an object").keys() {
+        assert!(names(LOG, key), "docs/log.md does not name the key `{key}`");
+    }
+}
+
+/// Every constant of the evaluator stands in the table, with its value.
+#[test]
+fn the_specification_names_every_constant() {
+    let named = [
+        ("EVALUATOR", EVALUATOR.to_string()),
+        ("SKEW", observed::SKEW.to_string()),
+        ("REPORTED_WITHIN", observed::REPORTED_WITHIN.to_string()),
+        ("CITED_MAX", ruling::CITED_MAX.to_string()),
+        ("COVERAGE_CITED_MAX", ruling::COVERAGE_CITED_MAX.to_string()),
+        ("BEHIND_MAX", audit::BEHIND_MAX.to_string()),
+        ("OLD_MAX", audit::OLD_MAX.to_string()),
+        ("LAPSE", audit::LAPSE.to_string()),
+        ("SILENCE_MAX", audit::SILENCE_MAX.to_string()),
+        ("LOOK_EVERY", audit::LOOK_EVERY.to_string()),
+        ("RETOLD_WITHIN", audit::RETOLD_WITHIN.to_string()),
+        ("FAULTS_MAX", audit::FAULTS_MAX.to_string()),
+        ("DAILY", due::DAILY.to_string()),
+        ("ENOUGH", section::ENOUGH.to_string()),
+        ("WINDOW_MIN", section::WINDOW_MIN.to_string()),
+        ("WINDOW_MAX", section::WINDOW_MAX.to_string()),
+        ("OBJECTIVES_MAX", section::OBJECTIVES_MAX.to_string()),
+    ];
+    for (name, value) in &named {
+        let row = format!("| `{name}` | {value} |");
+        assert!(EVALUATOR_MD.contains(&row), "docs/evaluator.md has no row {row}");
+    }
+    // The ends of time are no rule.
+    let all: BTreeSet<&str> = named.iter().map(|(name, _)| *name).chain(["BEGINNING", "END"]).collect();
+    for file in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src")).expect("a folder") {
+        let path = file.expect("an entry").path();
+        let Ok(source) = std::fs::read_to_string(&path) else { continue };
+        let declared = source.lines().filter_map(|line| {
+            let line = line.trim_start_matches("pub(crate) ").trim_start_matches("pub ");
+            line.strip_prefix("const ")?.split_once(':').map(|(name, _)| name)
+        });
+        for constant in declared.filter(|name| name.bytes().all(|b| b.is_ascii_uppercase() || b == b'_')) {
+            assert!(all.contains(constant), "{}: `{constant}` is not in docs/evaluator.md", path.display());
+        }
+    }
+}
+
+/// The bytes that are hashed, as the document shows them.
+#[test]
+fn the_digest_is_the_one_in_the_document() {
+    let shown = EVALUATOR_MD.lines().find(|line| line.starts_with("{\"id\":\"BK-1\"")).expect("an example");
+    let mut shown: Value = serde_json::from_str(shown).expect("JSON");
+    shown["revision"] = "".into();
+    let promise: event::policy::Promise = serde_json::from_value(shown).expect("a promise");
+    let named = format!("is revision `{}`", revision::of_promise(&promise));
+    assert!(EVALUATOR_MD.contains(&named), "docs/evaluator.md should say: {named}");
+}

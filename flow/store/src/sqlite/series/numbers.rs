@@ -1,0 +1,62 @@
+//! The numbers of series: a row of samples has three bytes for its probe and observer.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use event::{ObserverId, ProbeId};
+use rusqlite::{Connection, params};
+
+use super::super::database::Failure;
+use super::partition::{self, SERIES_MAX};
+
+/// Where the numbers are.
+pub(super) const NUMBERS: &str = "series.db";
+
+/// The number of each (probe, observer). A number, once given, means the same for ever.
+pub(super) struct Numbers {
+    conn: Connection,
+    known: HashMap<ProbeId, Vec<(ObserverId, i64)>>,
+    /// The first that is not given yet.
+    pub(super) next: i64,
+}
+
+impl Numbers {
+    pub(super) fn load(dir: &Path) -> Result<Self, Failure> {
+        let schema = include_str!("../../../migrations/sqlite/series.sql");
+        // FULL: samples must never be found under a number that a power loss has taken back.
+        let conn = partition::open(&dir.join(NUMBERS), "FULL", schema)?;
+        let mut known: HashMap<ProbeId, Vec<(ObserverId, i64)>> = HashMap::new();
+        {
+            let mut statement = conn.prepare("SELECT probe, observer, id FROM series")?;
+            let mut rows = statement.query([])?;
+            while let Some(row) = rows.next()? {
+                let (probe, observer): (String, String) = (row.get(0)?, row.get(1)?);
+                if let (Ok(probe), Ok(observer)) = (probe.parse(), observer.parse()) {
+                    known.entry(probe).or_insert_with(|| Vec::with_capacity(1)).push((observer, row.get(2)?));
+                }
+            }
+        }
+        let next = conn.query_row("SELECT coalesce(max(id), 0) + 1 FROM series", [], |row| row.get(0))?;
+        Ok(Self { conn, known, next })
+    }
+
+    /// `None` when there are no numbers left.
+    pub(super) fn of(&mut self, probe: &ProbeId, observer: &ObserverId) -> rusqlite::Result<Option<i64>> {
+        let known = self.known.get(probe).and_then(|known| known.iter().find(|(name, _)| name == observer));
+        if let Some((_, number)) = known {
+            return Ok(Some(*number));
+        }
+        let next = self.next;
+        if next >= SERIES_MAX {
+            return Ok(None);
+        }
+        self.conn.execute(
+            "INSERT INTO series (id, probe, observer) VALUES (?1, ?2, ?3)",
+            params![next, probe.as_str(), observer.as_str()],
+        )?;
+        // Most probes have one observer: no room for more is taken beforehand.
+        self.known.entry(probe.clone()).or_insert_with(|| Vec::with_capacity(1)).push((observer.clone(), next));
+        self.next += 1;
+        Ok(Some(next))
+    }
+}

@@ -1,0 +1,78 @@
+//! What people read when a command fails, word for word.
+
+use std::path::Path;
+
+use crate::data::{self, Running};
+use crate::failure::Failure;
+use crate::keys;
+use crate::terminal::rendered;
+
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+struct Caused {
+    text: &'static str,
+    source: Option<Box<Self>>,
+}
+
+#[test]
+fn what_why_and_what_to_do() {
+    // The second says what the first says already: a reader wants each fact once.
+    let disk = Caused { text: "no space left on device", source: None };
+    let write = Caused { text: "can't write: no space left on device", source: Some(Box::new(disk)) };
+    let commit = Caused { text: "the entries can't be committed", source: Some(Box::new(write)) };
+    let failure = Failure::new("the log can't be extended").because(&commit).remedy("make room in garant-data/");
+    insta::assert_snapshot!("plain", rendered(&failure, false));
+    insta::assert_snapshot!("coloured", rendered(&failure, true).replace('\x1b', "ESC"));
+    insta::assert_snapshot!("in_one_line", failure.to_string());
+}
+
+/// A snapshot of what went wrong in a data directory, under a name that is the same on every machine.
+fn check(name: &str, data: &Path, failure: &Failure) {
+    let text = rendered(failure, false).replace(&data.display().to_string(), "DATA");
+    insta::assert_snapshot!(name, text);
+}
+
+#[test]
+fn nothing_runs_there() {
+    let data = tempfile::tempdir().expect("a folder");
+    let data = data.path();
+    check("nothing_runs", data, &Running::read(data).expect_err("nothing was written"));
+    std::fs::write(data.join("running.json"), "{").expect("written");
+    check("running_is_broken", data, &Running::read(data).expect_err("half of it"));
+}
+
+#[test]
+fn a_directory_that_cant_be() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("file");
+    std::fs::write(&data, "").expect("written");
+    check("not_a_directory", &data, &data::make_private(&data.join("inside")).expect_err("a file is in the way"));
+}
+
+#[test]
+fn keys_that_wont_do() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let data = tempfile::tempdir().expect("a folder");
+    let (data, key) = (data.path(), data.path().join("log.key"));
+    let mode = |mode| std::fs::set_permissions(&key, std::fs::Permissions::from_mode(mode)).expect("its owner");
+    let random = engine::random::SystemRandom;
+
+    keys::load_or_create(data, "shop.example", &[], &random).expect("a first key");
+    let renamed = keys::load_or_create(data, "other.example", &[], &random);
+    check("another_name", data, &renamed.expect_err("the log has a name"));
+    mode(0o644);
+    check("others_read_the_key", data, &keys::load(data).expect_err("not private"));
+    mode(0o600);
+    std::fs::write(&key, "PRIVATE+KEY+nonsense\n").expect("written");
+    check("not_a_key", data, &keys::load(data).expect_err("nonsense"));
+
+    std::fs::remove_file(&key).expect("removed");
+    let head = data.join("remembered");
+    std::fs::write(&head, "garbage").expect("written");
+    let remembered = [head.clone()];
+    let garbage = keys::load_or_create(data, "shop.example", &remembered, &random);
+    check("the_head_is_garbage", data, &garbage.expect_err("no note"));
+    std::fs::write(&head, "shop.example/1\n0\nroot\n\n\u{2014} shop.example/1 AAAAAAA=\n").expect("written");
+    let lost = keys::load_or_create(data, "shop.example", &remembered, &random);
+    check("a_log_is_remembered_and_gone", data, &lost.expect_err("a second history"));
+}

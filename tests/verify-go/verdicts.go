@@ -1,0 +1,581 @@
+package main
+
+// Verdicts on availability and coverage, computed again by docs/evaluator.md. The document was all that this file was
+// written from: it is the proof that the document suffices. It holds the state of the world at each of the instants at
+// which anything changes, and adds up what lies between them.
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"math/bits"
+	"sort"
+	"strings"
+)
+
+const (
+	evaluator     = 1
+	skew          = int64(5e6)
+	reportedIn    = int64(120e6)
+	retoldWithin  = int64(2 * 86400e6)
+	partsPerWhole = 1000000000
+)
+
+type interval struct{ Start, End int64 }
+
+type policy struct {
+	Revision string
+	Probes   []struct {
+		ID, Service, Agreement string
+		Observers              []string
+	}
+	Maintenance []struct {
+		Services []string
+		Interval interval
+	}
+	Promises []struct {
+		ID, Revision string
+		Objectives   []struct {
+			Objective, Service string
+			AtLeast            int64 `json:"at_least"`
+			Over               int64
+		}
+	}
+	from int64 // when it took effect
+	body json.RawMessage
+}
+
+type verdict struct {
+	Promise, Revision, Outcome string
+	Objective                  int
+	Evaluator                  int
+	TreeSize                   int64 `json:"tree_size"`
+	At                         int64
+	Window                     interval
+	Figure                     *figure
+}
+
+type figure struct {
+	Unit              string
+	Low, High, Target int64
+}
+
+const (
+	up = iota + 1
+	down
+	undecided
+)
+
+type step struct {
+	from     int64
+	standing int
+}
+
+// A line is what one observer says of one probe.
+type line struct {
+	steps []step
+	told  int64
+}
+
+func (l *line) at(t int64) int {
+	after := sort.Search(len(l.steps), func(i int) bool { return l.steps[i].from > t })
+	if after == 0 {
+		return 0
+	}
+	return l.steps[after-1].standing
+}
+
+func (l *line) add(from int64, standing int) {
+	if n := len(l.steps); n > 0 && l.steps[n-1].from == from {
+		l.steps = l.steps[:n-1]
+	}
+	if n := len(l.steps); n == 0 || l.steps[n-1].standing != standing {
+		l.steps = append(l.steps, step{from, standing})
+	}
+}
+
+func (l *line) change(after, by int64, standing int) {
+	by = max(by, after)
+	if len(l.steps) == 0 {
+		l.add(by, standing)
+		l.told = by
+		return
+	}
+	until := max(by, l.told)
+	differs := l.steps[len(l.steps)-1].standing != standing
+	for i, s := range l.steps {
+		end := l.told
+		if i+1 < len(l.steps) {
+			end = min(end, l.steps[i+1].from)
+		}
+		opposite := s.standing+standing == up+down && s.standing != standing
+		differs = differs || opposite && max(s.from, after) < end
+	}
+	if differs {
+		keep := sort.Search(len(l.steps), func(i int) bool { return l.steps[i].from >= after })
+		l.steps = l.steps[:keep]
+		l.add(after, undecided)
+	}
+	l.add(until, standing)
+	l.told = until
+}
+
+func max(a, b int64) int64 {
+	if a > b {
+		return a
+	}
+	return b
+}
+
+func min(a, b int64) int64 { return -max(-a, -b) }
+
+// A set is sorted, and its intervals neither meet nor overlap.
+type set []interval
+
+func join(intervals []interval) set {
+	sort.Slice(intervals, func(i, j int) bool { return intervals[i].Start < intervals[j].Start })
+	var out set
+	for _, i := range intervals {
+		switch n := len(out); {
+		case i.End <= i.Start:
+		case n > 0 && i.Start <= out[n-1].End:
+			out[n-1].End = max(out[n-1].End, i.End)
+		default:
+			out = append(out, i)
+		}
+	}
+	return out
+}
+
+func (s set) contains(t int64) bool {
+	next := sort.Search(len(s), func(i int) bool { return s[i].Start > t })
+	return next > 0 && t < s[next-1].End
+}
+
+type pair struct{ observer, probe string }
+
+// The world is what the entries read so far say.
+type world struct {
+	next     int64
+	policies []policy
+	lines    map[pair]*line
+	reports  map[pair][]interval // observer and revision → stretches
+	gaps     map[pair][]interval
+	doubtful map[string][]interval
+	reach    int64 // windows that start before rest on destroyed evidence
+	untold   bool  // no policy was told since
+}
+
+func (w *world) apply(e envelope) error {
+	var err error
+	read := func(into interface{}) bool {
+		if err == nil {
+			err = json.Unmarshal(e.Body, into)
+		}
+		return err == nil
+	}
+	switch e.Type {
+	case "policy.applied":
+		p := policy{from: e.RecordedAt, body: e.Body}
+		if !read(&p) {
+			break
+		}
+		if w.untold {
+			w.reach, w.untold = max(w.reach, e.RecordedAt), false
+		}
+		if n := len(w.policies); n > 0 {
+			if sameJSON(w.policies[n-1].body, e.Body) {
+				break
+			}
+			p.from = max(p.from, w.policies[n-1].from)
+		}
+		w.policies = append(w.policies, p)
+	case "watch.changed":
+		var c struct {
+			Probe, State string
+			After, By    int64
+		}
+		standing := map[string]int{"up": up, "degraded": up, "down": down, "flapping": undecided}
+		if read(&c) {
+			key := pair{e.Observer, c.Probe}
+			if w.lines[key] == nil {
+				w.lines[key] = &line{}
+			}
+			w.lines[key].change(c.After, c.By, standing[c.State])
+		}
+	case "watch.coverage":
+		var c struct {
+			Interval interval
+			Revision string
+			Gaps     []struct {
+				Probe    string
+				Interval interval
+			}
+		}
+		if read(&c) {
+			i := interval{c.Interval.Start, min(c.Interval.End, e.RecordedAt+skew)}
+			key := pair{e.Observer, c.Revision}
+			w.reports[key] = append(w.reports[key], i)
+			for _, g := range c.Gaps {
+				gap := interval{max(g.Interval.Start, i.Start), min(g.Interval.End, i.End)}
+				w.gaps[pair{e.Observer, g.Probe}] = append(w.gaps[pair{e.Observer, g.Probe}], gap)
+			}
+		}
+	case "engine.clock_stepped":
+		var c struct{ From, To int64 }
+		if read(&c) {
+			w.doubtful[e.Observer] = append(w.doubtful[e.Observer], interval{min(c.From, c.To), max(c.From, c.To)})
+		}
+	}
+	return err
+}
+
+// A voter is an observer that was ever asked to ask a probe.
+type voter struct {
+	line             *line
+	covered, without set
+}
+
+func (w *world) voters(probe string) []voter {
+	var voters []voter
+	asked := make(map[pair]bool) // observer and revision
+	for _, p := range w.policies {
+		for _, declared := range p.Probes {
+			for _, observer := range declared.Observers {
+				asked[pair{observer, p.Revision}] = asked[pair{observer, p.Revision}] || declared.ID == probe
+			}
+		}
+	}
+	byObserver := make(map[string][]interval)
+	for key, asks := range asked {
+		if asks {
+			byObserver[key.observer] = append(byObserver[key.observer], w.reports[key]...)
+		}
+	}
+	for observer, stretches := range byObserver {
+		key := pair{observer, probe}
+		without := append(append([]interval{}, w.gaps[key]...), w.doubtful[observer]...)
+		if w.lines[key] != nil {
+			voters = append(voters, voter{w.lines[key], join(stretches), join(without)})
+		}
+	}
+	return voters
+}
+
+func agree(agreement string, voters []voter, t int64) int {
+	var votes [undecided + 1]int
+	n := 0
+	for _, v := range voters {
+		if standing := v.line.at(t); standing != 0 && v.covered.contains(t) && !v.without.contains(t) {
+			votes[standing]++
+			n++
+		}
+	}
+	isDown, isUp := 2*votes[down] > n, 2*votes[up] > n
+	switch agreement {
+	case "any":
+		isDown, isUp = votes[down] > 0, votes[up] == n
+	case "all":
+		isDown, isUp = votes[down] == n, votes[up] > 0
+	}
+	switch {
+	case n == 0:
+		return 0
+	case isDown:
+		return down
+	case isUp:
+		return up
+	}
+	return undecided
+}
+
+// A piece of time during which a service is one thing.
+type piece struct {
+	interval
+	state        int
+	blind, apart bool
+}
+
+// service says what a service was from the first policy until `at`, in pieces.
+func (w *world) service(service string, at int64) []piece {
+	edges := []int64{at}
+	edge := func(intervals []interval) {
+		for _, i := range intervals {
+			edges = append(edges, i.Start, i.End)
+		}
+	}
+	voters := make(map[string][]voter)
+	for _, p := range w.policies {
+		edges = append(edges, p.from)
+		edge(p.windows(service))
+		for _, probe := range p.Probes {
+			if _, known := voters[probe.ID]; known || probe.Service != service {
+				continue
+			}
+			voters[probe.ID] = w.voters(probe.ID)
+			for _, v := range voters[probe.ID] {
+				edge(v.covered)
+				edge(v.without)
+				for _, s := range v.line.steps {
+					edges = append(edges, s.from)
+				}
+			}
+		}
+	}
+	sort.Slice(edges, func(i, j int) bool { return edges[i] < edges[j] })
+	var pieces []piece
+	for i, start := range edges[:len(edges)-1] {
+		p := w.policyAt(start)
+		if edges[i+1] == start || p < 0 || start >= at {
+			continue
+		}
+		next := piece{interval: interval{start, edges[i+1]}, state: up}
+		badness := map[int]int{up: 0, 0: 1, undecided: 2, down: 3}
+		any := false
+		for _, probe := range w.policies[p].Probes {
+			if probe.Service != service {
+				continue
+			}
+			any = true
+			state := agree(probe.Agreement, voters[probe.ID], start)
+			next.blind = next.blind || state == 0
+			if badness[state] > badness[next.state] {
+				next.state = state
+			}
+		}
+		if !any {
+			next.state, next.blind = 0, true
+		}
+		pieces = append(pieces, next)
+	}
+	outages := make([]interval, len(w.policies))
+	for i, p := range w.policies {
+		outages[i] = outage(pieces, p.from)
+	}
+	for i := range pieces {
+		pieces[i].apart = w.apart(service, pieces[i].Start, outages)
+	}
+	return pieces
+}
+
+// policyAt is the policy in effect: the last that took effect by then.
+func (w *world) policyAt(t int64) int {
+	return sort.Search(len(w.policies), func(i int) bool { return w.policies[i].from > t }) - 1
+}
+
+func (p *policy) windows(service string) []interval {
+	var windows []interval
+	for _, m := range p.Maintenance {
+		for _, s := range m.Services {
+			if s == service {
+				windows = append(windows, m.Interval)
+			}
+		}
+	}
+	return windows
+}
+
+// outage is the one that was going on at t; empty without one.
+func outage(pieces []piece, t int64) interval {
+	at := sort.Search(len(pieces), func(i int) bool { return pieces[i].Start > t }) - 1
+	none := interval{}
+	if at < 0 || pieces[at].state == up {
+		return none
+	}
+	seen := false
+	out := interval{math.MinInt64, math.MaxInt64}
+	for i := at; i >= 0; i-- {
+		if pieces[i].state == up {
+			out.Start = pieces[i].End
+			break
+		}
+		seen = seen || pieces[i].state != 0
+	}
+	for _, later := range pieces[at:] {
+		if later.state == up {
+			out.End = later.Start
+			break
+		}
+	}
+	if !seen {
+		return none
+	}
+	return out
+}
+
+func (w *world) apart(service string, t int64, outages []interval) bool {
+	inside := func(i interval) bool { return i.Start <= t && t < i.End }
+	for i := range w.policies {
+		announced := false
+		for _, window := range w.policies[i].windows(service) {
+			announced = announced || inside(window) && window.Start > w.policies[i].from
+		}
+		for j := i + 1; announced && j <= w.policyAt(t); j++ {
+			announced = false
+			for _, window := range w.policies[j].windows(service) {
+				announced = announced || inside(window)
+			}
+		}
+		if announced && !inside(outages[i]) {
+			return true
+		}
+	}
+	return false
+}
+
+// share is part of whole in parts per billion, rounded down and up.
+func share(part, whole int64) (int64, int64) {
+	high, low := bits.Mul64(uint64(part), partsPerWhole)
+	quotient, rest := bits.Div64(high, low, uint64(whole))
+	if rest > 0 {
+		return int64(quotient), int64(quotient) + 1
+	}
+	return int64(quotient), int64(quotient)
+}
+
+// compute fills in window, outcome and figure of a verdict, from its promise, objective and at. It says which kind of
+// objective it is, and how long its window should be.
+func (w *world) compute(v verdict) (verdict, string, int64) {
+	now := w.policies[len(w.policies)-1]
+	for _, p := range now.Promises {
+		if p.ID != v.Promise || v.Objective >= len(p.Objectives) {
+			continue
+		}
+		o := p.Objectives[v.Objective]
+		since := w.declaredSince(p.ID, p.Revision)
+		out := verdict{Promise: p.ID, Revision: p.Revision, Objective: v.Objective, At: v.At, Outcome: "unproven"}
+		out.Window.Start = max(since, v.At-o.Over)
+		out.Window.End = max(v.At, out.Window.Start)
+		if o.Objective != "availability" && o.Objective != "coverage" {
+			return out, o.Objective, o.Over
+		}
+		var seen, isUp, isDown, whole, blind, tail int64
+		for _, piece := range w.service(o.Service, v.At) {
+			start, end := max(piece.Start, out.Window.Start), min(piece.End, out.Window.End)
+			if start >= end {
+				continue
+			}
+			length := end - start
+			if piece.blind {
+				blind += length
+				tail += length
+			} else {
+				tail = 0
+			}
+			if piece.apart {
+				continue
+			}
+			whole += length
+			if piece.state != 0 {
+				seen += length
+			}
+			if piece.state == up {
+				isUp += length
+			}
+			if piece.state == down {
+				isDown += length
+			}
+		}
+		f := figure{Unit: "ppb", Target: o.AtLeast}
+		if o.Objective == "availability" {
+			if seen == 0 || whole == 0 {
+				return out, o.Objective, o.Over
+			}
+			f.Low, _ = share(isUp, whole)
+			_, f.High = share(whole-isDown, whole)
+		} else {
+			whole = out.Window.End - out.Window.Start
+			if whole == 0 {
+				return out, o.Objective, o.Over
+			}
+			f.Low, _ = share(whole-blind, whole)
+			f.High = f.Low
+			if tail = min(tail, reportedIn); tail > 0 {
+				_, f.High = share(whole-(blind-tail), whole)
+			}
+		}
+		out.Figure = &f
+		if f.Low >= f.Target {
+			out.Outcome = "kept"
+		} else if f.High < f.Target {
+			out.Outcome = "broken"
+		}
+		return out, o.Objective, o.Over
+	}
+	return verdict{}, "", 0
+}
+
+func (w *world) declaredSince(id, revision string) int64 {
+	var since int64
+	for i := len(w.policies) - 1; i >= 0; i-- {
+		found := false
+		for _, p := range w.policies[i].Promises {
+			found = found || p.ID == id && p.Revision == revision
+		}
+		if !found {
+			break
+		}
+		since = w.policies[i].from
+	}
+	return since
+}
+
+// checkFigures computes window, outcome and figure of every verdict on availability and coverage again.
+func (a *audit) checkFigures() error {
+	w := &world{
+		lines: make(map[pair]*line), reports: make(map[pair][]interval), gaps: make(map[pair][]interval),
+		doubtful: make(map[string][]interval), reach: math.MinInt64,
+	}
+	checked, unreachable, others := 0, 0, 0
+	for n := int64(0); n < a.tree.N; n++ {
+		e, disclosed := a.payload[n]
+		if !disclosed || e.Type != "promise.verdict" {
+			continue
+		}
+		var v verdict
+		if err := json.Unmarshal(e.Body, &v); err != nil {
+			return fmt.Errorf("entry %d: %w", n, err)
+		}
+		if v.Evaluator != evaluator || v.TreeSize > n || v.TreeSize < w.next {
+			return fmt.Errorf("entry %d: by evaluator %d from %d entries, where %d were read before", n, v.Evaluator, v.TreeSize, w.next)
+		}
+		for ; w.next < v.TreeSize; w.next++ {
+			fact, disclosed := a.payload[w.next]
+			if l := a.leaves[w.next]; !disclosed && !strings.HasPrefix(l.coarse, teamPrefix) {
+				w.reach, w.untold = max(w.reach, (l.hour+1)*microsHour+retoldWithin), true
+			} else if err := w.apply(fact); err != nil {
+				return fmt.Errorf("entry %d: %w", w.next, err)
+			}
+		}
+		if len(w.policies) == 0 {
+			if w.untold {
+				unreachable++
+				continue
+			}
+			return fmt.Errorf("entry %d: a verdict before any policy", n)
+		}
+		computed, objective, over := w.compute(v)
+		if objective == "" && !w.untold {
+			return fmt.Errorf("entry %d: %s has no objective %d in the policy in effect", n, v.Promise, v.Objective)
+		}
+		same := computed.Revision == v.Revision && computed.Window == v.Window
+		if objective == "availability" || objective == "coverage" {
+			same = same && computed.Outcome == v.Outcome && (computed.Figure == nil) == (v.Figure == nil)
+			same = same && (v.Figure == nil || *v.Figure == *computed.Figure)
+		}
+		switch {
+		case !same && (w.untold || v.At-over < w.reach):
+			unreachable++
+		case !same:
+			return fmt.Errorf("entry %d says %s is %s %+v over %v, the entries make it %s %+v over %v",
+				n, v.Promise, v.Outcome, v.Figure, v.Window, computed.Outcome, computed.Figure, computed.Window)
+		case objective == "availability" || objective == "coverage":
+			checked++
+		default:
+			others++
+		}
+	}
+	fmt.Printf("figures: %d verdicts on availability and coverage computed again, %d out of reach; of %d others, the window\n",
+		checked, unreachable, others)
+	return nil
+}

@@ -1,0 +1,89 @@
+//! An answer that tells when it moves.
+//!
+//! A body is often one piece of megabytes, which the HTTP library takes at once and sends for minutes. Handed on in small
+//! pieces, each is asked for when the one before was taken by the peer, or nearly: so asking is a sign of life.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use axum::body::Body;
+use bytes::Bytes;
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
+
+use super::crowd::Place;
+
+/// Longest piece.
+const PIECE_BYTES: usize = 64 * 1024;
+
+pub(super) struct Watched {
+    body: Body,
+    /// Of the last piece of the body, what was not handed on yet.
+    rest: Bytes,
+    place: Arc<Place>,
+}
+
+impl Watched {
+    pub(super) const fn new(body: Body, place: Arc<Place>) -> Self {
+        Self { body, rest: Bytes::new(), place }
+    }
+}
+
+impl HttpBody for Watched {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let this = &mut *self;
+        if this.rest.is_empty() {
+            match ready!(Pin::new(&mut this.body).poll_frame(cx)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => this.rest = data,
+                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                },
+                ended => return Poll::Ready(ended),
+            }
+        }
+        this.place.moves();
+        let piece = this.rest.split_to(this.rest.len().min(PIECE_BYTES));
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let rest = self.rest.len() as u64;
+        let of_body = self.body.size_hint();
+        let mut hint = SizeHint::new();
+        hint.set_lower(of_body.lower().saturating_add(rest));
+        if let Some(upper) = of_body.upper() {
+            hint.set_upper(upper.saturating_add(rest));
+        }
+        hint
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+
+    use super::super::crowd::Crowd;
+    use super::*;
+
+    #[tokio::test]
+    async fn it_is_handed_on_whole_in_small_pieces() {
+        let place = Crowd::default().enter("192.0.2.1".parse().expect("an address"), 1).expect("there is room");
+        let content: Vec<u8> = (0..300_000_u32).map(|i| i.to_be_bytes()[3]).collect();
+        let mut body = Watched::new(Body::from(content.clone()), Arc::new(place));
+        let mut got = Vec::new();
+        while !body.is_end_stream() {
+            assert_eq!(body.size_hint().exact(), Some((content.len() - got.len()) as u64));
+            let piece = body.frame().await.expect("more").expect("no error").into_data().expect("data");
+            assert!(piece.len() <= PIECE_BYTES, "{}", piece.len());
+            got.extend_from_slice(&piece);
+        }
+        assert!(got == content);
+    }
+}
