@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -184,8 +184,15 @@ impl Up {
 
     /// Starts it in a folder that is there.
     pub(crate) fn start_in(folder: TempDir) -> Self {
+        Self::start_with(folder, &[])
+    }
+
+    /// Starts it in a folder that is there, with more in its environment.
+    pub(crate) fn start_with(folder: TempDir, environment: &[(&str, &str)]) -> Self {
         let log = std::fs::File::create(folder.path().join("stderr.log")).expect("a log file");
-        let mut child = up_command(folder.path()).stdout(Stdio::piped()).stderr(log).spawn().expect("garant starts");
+        let mut up = up_command(folder.path());
+        let mut child =
+            up.envs(environment.iter().copied()).stdout(Stdio::piped()).stderr(log).spawn().expect("garant starts");
         let mut line = String::new();
         let stdout = child.stdout.take().expect("stdout is piped");
         BufReader::new(stdout).read_line(&mut line).expect("stdout can be read");
@@ -240,6 +247,11 @@ impl Up {
         let status = eventually("the end of garant up", || self.child.try_wait().expect("it can be waited for"));
         assert!(status.success(), "a clean stop ends with {status}: {}", self.errors());
         self.into_folder()
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("it can be waited for")
     }
 
     pub(crate) fn errors(&self) -> String {

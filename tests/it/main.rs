@@ -7,5 +7,6 @@
 mod command_line;
 mod faults;
 mod harness;
+mod keys;
 mod proof;
 mod shadow;

@@ -42,6 +42,10 @@ pub(crate) struct Init {
     /// Name of the witness, such as witness.example
     #[arg(long)]
     name: String,
+
+    /// Write the result as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Args, Debug)]
@@ -57,6 +61,10 @@ pub(crate) struct Serve {
     /// Key of a log to cosign for; may be given several times, and is remembered
     #[arg(long = "log", value_name = "KEY")]
     logs: Vec<String>,
+
+    /// Write one line of JSON with the URL and the keys once it listens
+    #[arg(long)]
+    json: bool,
 }
 
 /// The state file.
@@ -88,7 +96,12 @@ impl Init {
                 .remedy("a witness must not forget: name another file for another witness"));
         }
         File { key: key.to_text(), state: State::default() }.write(&self.state)?;
-        terminal.line(key.cosigner_vkey());
+        if self.json {
+            let vkey = key.cosigner_vkey().to_string();
+            terminal.json(&serde_json::json!({ "name": self.name, "vkey": vkey, "state": self.state }));
+        } else {
+            terminal.line(key.cosigner_vkey());
+        }
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -157,11 +170,14 @@ impl Serve {
         };
         let listener = tokio::net::TcpListener::bind(self.listen).await.map_err(|error| refused(&error))?;
         let address = listener.local_addr().map_err(|error| refused(&error))?;
-        terminal.line(format!(
-            "{} cosigns for {} logs at http://{address}/",
-            key.cosigner_vkey(),
-            file.state.logs.len()
-        ));
+        let count = file.state.logs.len();
+        if self.json {
+            let vkey = key.cosigner_vkey().to_string();
+            let url = format!("http://{address}/");
+            terminal.json(&serde_json::json!({ "ready": true, "url": url, "vkey": vkey, "logs": count }));
+        } else {
+            terminal.line(format!("{} cosigns for {count} logs at http://{address}/", key.cosigner_vkey()));
+        }
         let keeper = Keeper { path: self.state.clone(), key: file.key };
         let witness = web::witness::Witness::new(key, file.state, Arc::new(keeper), Arc::new(SystemClock));
         let router = web::witness::router(Arc::new(witness));

@@ -1,0 +1,249 @@
+//! What is remembered of the log outside its data directory: the guard against an old copy put back, and what a successor
+//! cites when everything else is lost.
+//!
+//! One file always remembers: `<data>.head`, beside the data directory. `remember` in the policy names more, best on other
+//! machines. **All of them are one memory**: who opens the log asks every file and believes the highest, who moves the
+//! head on writes every file. A command that knew only some would leave a stale head in the others, and the next start
+//! would refuse a log that is in order.
+//!
+//! Which files there are is asked of the policy, by `garant up` and by `garant log rotate` and `succeed` alike. A list kept
+//! in the data directory would be found without `--policy`, but it is lost, or old, exactly when it is needed: when the
+//! data directory is lost or old. The policy lies elsewhere, under version control if the team is wise.
+//!
+//! A file may have missed a change: its disk was not mounted during a rotation, or a succession. That is no dead end. A
+//! note signed by a key that the log itself has announced is believed, whoever signs now. A note of the log before this one
+//! is set aside if `journal.succeeded` cites a head of that log that is not below it: then it says nothing that is not said
+//! already. Everything else is refused, with the name of the file.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use event::Body;
+use event::journal::{KeyAnnounced, KeyRetired, Opened, Succeeded};
+use journal::checkpoint::{self, Checkpoint};
+use journal::leaf::Leaf;
+use journal::note::{Note, VerifierKey};
+use store::Journal as _;
+use store::sqlite::Sqlite;
+
+use crate::data;
+use crate::failure::Failure;
+
+/// The files that remember the head of one log.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Memory {
+    paths: Vec<PathBuf>,
+}
+
+/// A checkpoint in one of them, as it stands there.
+#[derive(Clone, Debug)]
+pub(crate) struct Remembered {
+    /// Where.
+    pub(crate) path: PathBuf,
+    /// The signed note.
+    pub(crate) note: String,
+    /// What it says. Whoever wrote the file can have written anything.
+    pub(crate) checkpoint: Checkpoint,
+}
+
+impl Memory {
+    /// The file beside `data`, and those that the policy names.
+    pub(crate) fn of(data: &Path, journal: &policy::Journal) -> Self {
+        let named = journal.remember.iter().cloned();
+        Self { paths: std::iter::once(data::remembered_beside(data)).chain(named).collect() }
+    }
+
+    /// The files.
+    pub(crate) fn paths(&self) -> &[PathBuf] {
+        &self.paths
+    }
+
+    /// What is in them, as far as they are there. Nothing of it is verified.
+    pub(crate) fn read(&self) -> Result<Vec<Remembered>, Failure> {
+        let mut all = Vec::new();
+        for path in &self.paths {
+            let Some(note) = read_note(path)? else { continue };
+            let checkpoint = Checkpoint::parse(&note.text).map_err(|error| unreadable(path).because(&error))?;
+            all.push(Remembered { path: path.clone(), note: note.to_string(), checkpoint });
+        }
+        Ok(all)
+    }
+
+    /// The checkpoints remembered of the log in `data` that `keys` sign now.
+    pub(crate) async fn of_log(&self, data: &Path, keys: &[VerifierKey]) -> Result<Vec<Checkpoint>, Failure> {
+        let mut all = Vec::new();
+        let mut history = None;
+        for Remembered { path, note, checkpoint } in self.read()? {
+            let refused = match checkpoint::open(&note, keys) {
+                Ok(opened) => {
+                    all.push(opened.checkpoint);
+                    continue;
+                }
+                Err(error) => {
+                    Failure::new(format!("the checkpoint remembered in {} is not one of this log", path.display()))
+                        .because(&error)
+                }
+            };
+            let known = match history.take() {
+                Some(known) => known,
+                // No log yet, or none that can be read: then it has announced nothing.
+                None => match Sqlite::open_read_only(data) {
+                    Ok(store) => History::read(&store).await?,
+                    Err(_) => History::default(),
+                },
+            };
+            if let Ok(opened) = checkpoint::open(&note, &known.keys) {
+                all.push(opened.checkpoint);
+            } else if !known.cites(&checkpoint) {
+                return Err(refused.remedy(remedy(&path, &checkpoint, keys)));
+            }
+            history = Some(known);
+        }
+        Ok(all)
+    }
+
+    /// Writes the note to every file. All are tried; what failed is told.
+    pub(crate) fn write(&self, note: &str) -> Result<(), (PathBuf, io::Error)> {
+        let write = |path: &PathBuf| data::write_whole(path, note.as_bytes(), 0o644).err();
+        let failed: Vec<_> = self.paths.iter().filter_map(|path| Some((path.clone(), write(path)?))).collect();
+        failed.into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// Finds out whether every file can be written, without touching any: for commands that must not stop half way.
+    pub(crate) fn refuse_unwritable(&self) -> Result<(), Failure> {
+        for path in &self.paths {
+            data::try_write(path).map_err(|error| cannot_remember(path, &error))?;
+        }
+        Ok(())
+    }
+}
+
+/// What to do about a file that can't be written.
+pub(crate) fn cannot_remember(path: &Path, error: &io::Error) -> Failure {
+    Failure::new(format!("the newest checkpoint can't be remembered in {}", path.display()))
+        .because(error)
+        .remedy("make that file writable, or name another in `remember` of [journal], then run this again")
+}
+
+fn remedy(path: &Path, found: &Checkpoint, keys: &[VerifierKey]) -> String {
+    let origin = keys.first().map_or("", VerifierKey::name);
+    if found.origin == origin {
+        return "none of the keys that this log knows signed it: is this an older copy of the data, from before a rotation? \
+                Recover the newer one; if it is lost, open its successor with `garant log succeed`"
+            .to_owned();
+    }
+    format!(
+        "it is of the log {} and has {} entries, which nothing in {origin} cites. Is this the right data directory? If that log \
+         was lost, open its successor with `garant log succeed`; if it has no part in this one, remove {}",
+        found.origin,
+        found.size,
+        path.display()
+    )
+}
+
+fn unreadable(path: &Path) -> Failure {
+    Failure::new(format!("the checkpoint remembered in {} can't be read", path.display()))
+        .remedy("restore that file from a copy; without it, a log that was put back from an old copy can't be told")
+}
+
+/// A note in a file; `None` when there is no file.
+fn read_note(path: &Path) -> Result<Option<Note>, Failure> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(unreadable(path).because(&error)),
+    };
+    Note::parse(&text).map(Some).map_err(|error| unreadable(path).because(&error))
+}
+
+/// What the log says of its own keys, and of the log before it.
+#[derive(Debug, Default)]
+pub(crate) struct History {
+    /// Every key that ever signed, the first one first.
+    pub(crate) keys: Vec<VerifierKey>,
+    retired: Vec<String>,
+    succeeded: Option<Checkpoint>,
+}
+
+impl History {
+    /// Reads all leaves: some seconds for millions of entries, so only when something needs an explanation.
+    pub(crate) async fn read(store: &Arc<Sqlite>) -> Result<Self, Failure> {
+        let failed = |error: store::StoreError| Failure::new("the journal can't be read").because(&error);
+        let mut history = Self::default();
+        let (mut next, size) = (0, store.head().await.map_err(failed)?.size);
+        while next < size {
+            let leaves = store.leaves(next..size.min(next + store::RANGE_MAX)).await.map_err(failed)?;
+            if leaves.is_empty() {
+                return Err(Failure::new(format!("entry {next} of {size} can't be read")));
+            }
+            for leaf in leaves {
+                let tells = [Opened::KIND, Succeeded::KIND, KeyAnnounced::KIND, KeyRetired::KIND];
+                if Leaf::parse(&leaf).is_ok_and(|leaf| tells.iter().any(|kind| kind.name == leaf.coarse)) {
+                    let entries = store.entries(next..next + 1).await.map_err(failed)?;
+                    // One whose day was destroyed tells nothing any more.
+                    let payload = entries.into_iter().next().and_then(|entry| entry.payload);
+                    let envelope = payload.and_then(|payload| event::Envelope::decode(&payload.bytes).ok());
+                    if let Some(envelope) = envelope {
+                        history.hear(next, &envelope);
+                    }
+                }
+                next += 1;
+            }
+        }
+        Ok(history)
+    }
+
+    fn hear(&mut self, sequence: u64, envelope: &event::Envelope) {
+        let mut key = |text: &str| self.keys.extend(text.parse::<VerifierKey>());
+        if let Some(Ok(opened)) = envelope.body::<Opened>() {
+            key(&opened.vkey);
+        } else if let Some(Ok(announced)) = envelope.body::<KeyAnnounced>() {
+            key(&announced.vkey);
+        } else if let Some(Ok(retired)) = envelope.body::<KeyRetired>() {
+            self.retired.push(retired.vkey);
+        } else if let Some(Ok(succeeded)) = envelope.body::<Succeeded>()
+            // Only there does it say what this log follows; see docs/log.md.
+            && sequence == 1
+        {
+            let note = Note::parse(&succeeded.old_checkpoint).ok();
+            self.succeeded = note.and_then(|note| Checkpoint::parse(&note.text).ok());
+        }
+    }
+
+    /// The key in use, as readers are told it.
+    pub(crate) fn key_in_use(&self) -> Option<&VerifierKey> {
+        self.keys.iter().find(|key| !self.retired.contains(&key.to_string()))
+    }
+
+    /// Whether this log says it follows one that had at least these entries.
+    fn cites(&self, old: &Checkpoint) -> bool {
+        self.succeeded.as_ref().is_some_and(|cited| {
+            cited.origin == old.origin && (old.size < cited.size || old.size == cited.size && old.root == cited.root)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use journal::Hash;
+
+    use super::*;
+
+    #[test]
+    fn only_what_is_cited_is_set_aside() {
+        let at = |origin: &str, size, root: &[u8]| Checkpoint { origin: origin.into(), size, root: Hash::of(&[root]) };
+        let history = History { succeeded: Some(at("a/1", 9, b"r")), ..History::default() };
+        for (old, cited) in [
+            (at("a/1", 9, b"r"), true),
+            (at("a/1", 8, b"x"), true),
+            (at("a/1", 9, b"x"), false),
+            (at("a/1", 10, b"r"), false),
+            (at("b/1", 9, b"r"), false),
+        ] {
+            assert_eq!(history.cites(&old), cited, "{old:?}");
+            assert!(!History::default().cites(&old), "nothing is cited: {old:?}");
+        }
+    }
+}
