@@ -1,6 +1,7 @@
 //! The clocks: the machine's, and one that a test sets.
 
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, SystemTime};
 
 use event::{Clock, Monotonic, Span, Time};
 use rustix::time::{ClockId, clock_gettime};
@@ -16,18 +17,21 @@ pub use watch::{ClockWatch, Oddity, STEP_MIN, Timekeeper};
 pub struct SystemClock;
 
 impl Clock for SystemClock {
+    /// Asked of libc, and not of the kernel directly: so libfaketime can have a whole process live on another day, which
+    /// is how a test sees a year of retention end.
+    #[expect(clippy::disallowed_methods, reason = "this is the clock that everybody else is to ask")]
     fn now(&self) -> Time {
-        Time::from_micros(micros(ClockId::Realtime))
+        let micros = |length: Duration| i64::try_from(length.as_micros()).unwrap_or(i64::MAX);
+        Time::from_micros(match SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
+            Ok(since) => micros(since),
+            Err(before) => -micros(before.duration()),
+        })
     }
 
     fn monotonic(&self) -> Monotonic {
-        Monotonic(micros(ClockId::Boottime))
+        let reading = clock_gettime(ClockId::Boottime);
+        Monotonic(reading.tv_sec * 1_000_000 + reading.tv_nsec / 1000)
     }
-}
-
-fn micros(clock: ClockId) -> i64 {
-    let reading = clock_gettime(clock);
-    reading.tv_sec * 1_000_000 + reading.tv_nsec / 1000
 }
 
 /// A clock for tests. It passes with tokio's clock, so under paused time a simulated hour lasts as long as its events;
