@@ -2,7 +2,8 @@
 //! once a year, and must not be left alone with. Promises BX-2, JO-1, JO-2, JO-3.
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{BufRead as _, Write as _};
+use std::ops::Add as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Output;
@@ -10,7 +11,10 @@ use std::process::Output;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::harness::{Up, binary, command, eventually, folder_with, garant, get, http, pause, transcript, up_refused};
+use crate::harness::{
+    Up, binary, command, eventually, folder_with, free_port, garant, get, http, pause, transcript, up_refused,
+};
+use crate::proof::files;
 
 /// A log that two files elsewhere remember, and the one beside the data directory.
 fn policy(elsewhere: &Path) -> String {
@@ -47,13 +51,16 @@ fn copy(from: &Path, to: &Path) {
 }
 
 fn verified(folder: &Path, name: &str) -> Value {
+    verified_of_age(folder, name, "25 h")
+}
+
+fn verified_of_age(folder: &Path, name: &str, max_age: &str) -> Value {
     let export = folder.join(name);
     let exported = json(&log(folder, &["export", "--json", export.to_str().expect("UTF-8")]));
-    let vkey = exported["vkey"].as_str().expect("a key").to_owned();
+    let vkey = exported["vkey"].as_str().expect("a key");
     assert_eq!(fs::read_to_string(export.join("vkey")).expect("vkey").trim(), vkey);
-    let verified =
-        garant(&["verify".as_ref(), "--json".as_ref(), export.as_os_str(), "--vkey".as_ref(), vkey.as_ref()]);
-    json(&verified)
+    let export = export.to_str().expect("UTF-8");
+    json(&garant(&["verify", "--json", export, "--vkey", vkey, "--max-age", max_age]))
 }
 
 /// All payloads that the data directory can open, whoever may see them: sequence and text.
@@ -439,4 +446,300 @@ fn a_second_signal_exits_at_once() {
         let folder = std::mem::replace(&mut up.folder, tempfile::tempdir().expect("a folder"));
         drop(Up::start_in(folder).stop());
     }
+}
+
+/// The log as it stands, one entry, and what it continues: each as text and as JSON, while garant runs.
+#[test]
+fn heads_and_proofs_of_a_live_log() {
+    let up = Up::start(QUIET);
+    let folder = up.folder.path();
+    let vkey = up.ready["vkey"].as_str().expect("a key").to_owned();
+    let keep = |name: &str| {
+        let note = done(&log(folder, &["head"]));
+        assert!(note.starts_with("shop.example/1\n") && note.contains("\n\n— shop.example/1 "), "{note}");
+        fs::write(folder.join(name), &note).expect("written");
+        note.lines().nth(1).and_then(|size| size.parse::<u64>().ok()).expect("a size")
+    };
+    let grow = |service: &str| {
+        let before = up.status()["revision"].clone();
+        fs::write(folder.join("garant.toml"), format!("{QUIET}[[service]]\nname = \"{service}\"\n")).expect("written");
+        up.signal("HUP");
+        eventually("a longer log", || (up.status()["revision"] != before).then_some(()));
+    };
+    let old = keep("old");
+    let head = json(&log(folder, &["head", "--json"]));
+    assert_eq!(head["origin"], "shop.example/1");
+    assert!(head["size"].as_u64() >= Some(old), "{head}");
+    let inclusion = done(&log(folder, &["proof", "0"]));
+    assert!(inclusion.starts_with("c2sp.org/tlog-proof@v1\nextra "), "{inclusion}");
+    let inclusion = json(&log(folder, &["proof", "0", "--json"]));
+    assert!(inclusion["sequence"] == 0 && inclusion["proof"].is_string(), "{inclusion}");
+    let beyond = log(folder, &["proof", "1000000"]);
+    assert_eq!(beyond.status.code(), Some(1), "{}", transcript(&beyond));
+    assert!(transcript(&beyond).contains("from 0"), "{}", transcript(&beyond));
+    let old_file = folder.join("old");
+    let old_path = old_file.to_str().expect("UTF-8");
+    let wrong: [&[&str]; 5] = [
+        &["proof"],
+        &["proof", "1", "--from", "1"],
+        &["proof", "--from", "1000000"],
+        &["proof", "1", "--to", "x"],
+        &["proof", "--from", "1000000", "--to", old_path],
+    ];
+    for wrong in wrong {
+        assert_eq!(log(folder, wrong).status.code(), Some(2), "{wrong:?}");
+    }
+
+    // The log grows; a program that is not ours sees that what it was is the beginning of what it is.
+    grow("one");
+    let middle = keep("middle");
+    grow("two");
+    assert!(old < middle);
+    let go = |proof: &str, since: &str| {
+        let at = |name: &str| folder.join(name);
+        let mut go = command(crate::proof::go_verifier());
+        go.arg("-consistency")
+            .arg(at(proof))
+            .arg("-since")
+            .arg(at(since))
+            .arg(&vkey)
+            .output()
+            .expect("the Go verifier starts")
+    };
+    let middle_file = folder.join("middle");
+    let to_the_middle = ["--to", middle_file.to_str().expect("UTF-8")];
+    let size = old.to_string();
+    for (name, to) in [("newest", &[][..]), ("between", &to_the_middle)] {
+        let arguments: Vec<&str> = ["proof", "--from", &size].into_iter().chain(to.iter().copied()).collect();
+        let proof = done(&log(folder, &arguments));
+        fs::write(folder.join(name), &proof).expect("written");
+        let verified = go(name, "old");
+        assert!(done(&verified).contains(&format!("continue the {old} that were kept")), "{}", transcript(&verified));
+        // One hash of another, or another checkpoint, and it proves nothing.
+        let other = proof.lines().nth(1).map(|hash| proof.replacen(hash, &"A".repeat(43).add("="), 1)).expect("a hash");
+        fs::write(folder.join("forged"), other).expect("written");
+        assert_eq!(go("forged", "old").status.code(), Some(1));
+        assert_eq!(go(name, "middle").status.code(), Some(1));
+    }
+    let as_json = json(&log(folder, &["proof", "--from", &size, "--json"]));
+    assert!(as_json["from"] == old && as_json["to"].as_u64() > Some(middle), "{as_json}");
+    let forged = fs::read_to_string(&middle_file).expect("read").replacen(&format!("\n{middle}\n"), "\n1\n", 1);
+    fs::write(&middle_file, forged).expect("written");
+    let refused = log(folder, &["proof", "--from", "1", "--to", middle_file.to_str().expect("UTF-8")]);
+    assert_eq!(refused.status.code(), Some(2), "{}", transcript(&refused));
+    assert!(transcript(&refused).contains("evidence"), "{}", transcript(&refused));
+}
+
+/// What a person sees of a running garant, and what a program does.
+#[test]
+fn the_status_of_a_live_garant() {
+    let uuid = "0b1c7a52-6f6c-4e0e-9d57-1c3c1a6f2f10";
+    let up = Up::start(&format!(
+        "{QUIET}[[service]]\nname = \"night-job\"\n[[probe.heartbeat]]\nname = \"ran\"\nservice = \"night-job\"\nuuid = \"{uuid}\"\n\
+         every = \"10 s\"\n[[promise]]\nid = \"BK-1\"\ntext.fr = \"Le travail passe.\"\ntext.en = \"The job runs.\"\n\
+         freshness = {{ probe = \"ran\", at_most = \"1 min\", over = \"30 d\" }}\n"
+    ));
+    assert_eq!(http("POST", &up.url(&format!("ping/{uuid}")), &[], b"").map(|answer| answer.0), Some(200));
+    let data = up.path("data");
+    let status = |more: &[&str]| {
+        command(binary()).arg("status").arg("--data").arg(&data).args(more).output().expect("garant starts")
+    };
+    let said = eventually("the job to be up, and a verdict", || {
+        let said = done(&status(&[]));
+        (said.contains("up        night-job") && said.contains("BK-1  The job runs.")).then_some(said)
+    });
+    assert!(said.starts_with("garant 0.") && said.contains(&format!("process {}, not published", up.pid())), "{said}");
+    assert!(said.contains("  log       ") && said.contains(" entries, "), "{said}");
+    assert!(!said.contains('\u{1b}'), "no colours for a program: {said}");
+    let coloured =
+        command(binary()).args(["--colour", "always", "status", "--data"]).arg(&data).output().expect("garant starts");
+    assert!(done(&coloured).contains("\u{1b}[32mup"), "{}", transcript(&coloured));
+    let whole = json(&status(&["--json"]));
+    assert_eq!(whole["revision"], up.ready["revision"], "{whole}");
+    assert_eq!(whole["services"][0]["state"], "up", "{whole}");
+    assert_eq!(whole["promises"][0]["promise"], "BK-1", "{whole}");
+    let folder = up.stop();
+    let stopped = garant(&["status".as_ref(), "--data".as_ref(), folder.path().join("data").as_os_str()]);
+    assert_eq!(stopped.status.code(), Some(1), "{}", transcript(&stopped));
+}
+
+/// Colours on a terminal, and not for whoever asked for none.
+#[test]
+fn a_terminal_gets_colours() {
+    let folder = folder_with(QUIET);
+    let check = format!("{} check", binary().display());
+    for (no_color, coloured) in [(None, true), (Some("1"), false), (Some(""), true)] {
+        let mut script = command("script");
+        script
+            .args(["-qec", &check, "/dev/null"])
+            .current_dir(folder.path())
+            .env_remove("NO_COLOR")
+            .env("TERM", "xterm");
+        if let Some(value) = no_color {
+            script.env("NO_COLOR", value);
+        }
+        let said = done(&script.output().expect("script runs; it is in bsdutils"));
+        assert!(said.contains("no mistakes"), "{said}");
+        assert_eq!(said.contains("\u{1b}[32m"), coloured, "NO_COLOR {no_color:?}: {said:?}");
+    }
+}
+
+/// What begins something, or stands by, tells a program what it made.
+#[test]
+fn beginnings_in_json() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
+    let made = json(&garant(&["init", "https://shop.example/", "--json", "--output", &at("garant.toml")]));
+    assert_eq!((&made["watched"], &made["promises"]), (&"https://shop.example/".into(), &4.into()), "{made}");
+    let text = json(&garant(&["init", "https://shop.example/", "--json", "--output", "-"]));
+    assert_eq!(text["text"].as_str().map(str::to_owned), fs::read_to_string(at("garant.toml")).ok());
+
+    let witness = json(&garant(&["witness", "init", "--json", "--state", &at("w.json"), "--name", "witness.example"]));
+    let vkey = witness["vkey"].as_str().expect("a key");
+    assert!(vkey.starts_with("witness.example+"), "{witness}");
+    let up = Up::start(QUIET);
+    let log = up.ready["vkey"].as_str().expect("a key");
+    let mut serve = command(binary());
+    serve.args(["witness", "serve", "--json", "--state", &at("w.json"), "--listen", "127.0.0.1:0", "--log", log]);
+    let mut serve = serve.stdout(std::process::Stdio::piped()).spawn().expect("garant starts");
+    let mut line = String::new();
+    std::io::BufReader::new(serve.stdout.take().expect("piped")).read_line(&mut line).expect("a line");
+    serve.kill().expect("killed");
+    serve.wait().expect("ended");
+    let ready: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
+    assert!(ready["ready"] == true && ready["vkey"] == vkey && ready["logs"] == 1, "{ready}");
+    assert!(ready["url"].as_str().is_some_and(|url| url.starts_with("http://127.0.0.1:")), "{ready}");
+}
+
+/// A name server on loopback.
+struct Dns(std::process::Child);
+
+impl Drop for Dns {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+/// The key's fingerprint out of the DNS: found, beside another, wrong, and not there.
+#[test]
+fn the_fingerprint_of_a_key_out_of_the_dns() {
+    let (folder, _elsewhere) = lived();
+    let export = folder.path().join("export");
+    let exported = json(&log(folder.path(), &["export", "--json", export.to_str().expect("UTF-8")]));
+    let vkey = exported["vkey"].as_str().expect("a key");
+    fs::write(folder.path().join("key"), vkey).expect("written");
+    let sum = done(&command("sha256sum").arg(folder.path().join("key")).output().expect("sha256sum runs"));
+    let right = format!("sha256:{}", sum.split(' ').next().expect("a sum"));
+    let wrong = format!("sha256:{}", "0".repeat(64));
+    let port = free_port();
+    let mut dnsmasq = command("dnsmasq");
+    dnsmasq.args([
+        "--no-daemon",
+        "--conf-file=/dev/null",
+        "--no-resolv",
+        "--no-hosts",
+        "--user=root",
+        "--bind-interfaces",
+    ]);
+    dnsmasq.args(["--listen-address=127.0.0.1", "--local=/test/", &format!("--port={port}")]);
+    for (name, text) in
+        [("one", &right), ("two", &wrong), ("two", &right), ("bad", &wrong), ("other", &"v=spf1 -all".to_owned())]
+    {
+        dnsmasq.arg(format!("--txt-record=_garant.{name}.test,{text}"));
+    }
+    let child = dnsmasq.stderr(std::process::Stdio::null()).spawn().expect("dnsmasq starts; scripts/test installs it");
+    let _dns = Dns(child);
+    let server = format!("127.0.0.1:{port}");
+    let verify = |domain: &str| {
+        let arguments = ["verify", export.to_str().expect("UTF-8"), "--dns", domain, "--name-server", &server];
+        garant(&arguments)
+    };
+    eventually("the name server", || verify("one.test").status.success().then_some(()));
+    for (domain, code, words) in [
+        ("one.test", 0, "authenticated"),
+        ("two.test.", 0, "authenticated"),
+        ("bad.test", 1, "fingerprint"),
+        ("other.test", 1, "no TXT record that is a fingerprint"),
+        ("none.test", 1, "_garant.none.test"),
+    ] {
+        let output = verify(domain);
+        assert_eq!(output.status.code(), Some(code), "{domain}: {}", transcript(&output));
+        assert!(transcript(&output).contains(words), "{domain} must speak of {words}: {}", transcript(&output));
+    }
+}
+
+/// The library of faketime, which has a program live on another day.
+fn faketime() -> String {
+    let found = command("find").args(["/usr/lib", "-name", "libfaketime.so.1"]).output().expect("find runs");
+    let found = done(&found);
+    found.lines().next().expect("libfaketime; scripts/test installs it").to_owned()
+}
+
+/// JO-2, BK-6: what has been kept for long enough is destroyed, bytes and all; that it was can be read, and everything
+/// else still verifies.
+#[test]
+fn a_day_that_is_over_is_destroyed() {
+    let folder = folder_with(&QUIET.replace(
+        "name = \"shop.example\"\n",
+        "name = \"shop.example\"\nretention = { audit = \"1 d\", evidence = \"2 d\" }\n",
+    ));
+    let up = Up::start_with(
+        folder,
+        &[("LD_PRELOAD", &faketime()), ("FAKETIME", "-10d"), ("FAKETIME_DONT_FAKE_MONOTONIC", "1")],
+    );
+    eventually("a first checkpoint", || get(&up.url("log/checkpoint")));
+    let folder = up.stop();
+    let data = folder.path().join("data");
+    let mut old_keys = Vec::new();
+    for class in ["audit", "evidence"] {
+        for entry in fs::read_dir(data.join("keys").join(class)).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            old_keys.push((fs::read(&path).expect("a key"), path));
+        }
+    }
+    assert!(old_keys.len() >= 2, "a key for each class: {old_keys:?}");
+    let sealed = done(
+        &command("sqlite3")
+            .arg(data.join("garant.db"))
+            .arg("SELECT hex(substr(sealed, 1, 32)) FROM payload")
+            .output()
+            .expect("sqlite3 runs"),
+    );
+    let lived = verified_of_age(folder.path(), "before", "any");
+    assert_eq!(lived["destroyed"], 0, "{lived}");
+
+    let up = Up::start_in(folder);
+    eventually("the keys to go", || old_keys.iter().all(|(_, path)| !path.exists()).then_some(()));
+    eventually("the destructions to be journaled", || {
+        let told = payloads(&up.path("data"));
+        (told.iter().filter(|(_, text)| text.contains("\"journal.destroyed\"")).count() >= 2).then_some(())
+    });
+    let folder = up.stop();
+    let after = verified(folder.path(), "after");
+    assert_eq!(after["outcome"], "authenticated", "{after}");
+    let (before, destroyed) = (lived["disclosed"].as_u64(), after["destroyed"].as_u64());
+    assert!(before > Some(0) && destroyed >= before, "all of the first run is gone: {destroyed:?} of {before:?}");
+    // Nothing of it is left: no key anywhere, no payload in the database or its log.
+    let sealed: Vec<Vec<u8>> = sealed
+        .lines()
+        .map(|hex| {
+            (0..hex.len()).step_by(2).filter_map(|at| u8::from_str_radix(hex.get(at..at + 2)?, 16).ok()).collect()
+        })
+        .collect();
+    for path in files(&folder.path().join("data")) {
+        let bytes = fs::read(&path).expect("read");
+        for gone in old_keys.iter().map(|(key, _)| key).chain(&sealed) {
+            assert!(
+                !bytes.windows(gone.len()).any(|window| window == gone),
+                "bytes that were destroyed in {}",
+                path.display()
+            );
+        }
+    }
+    // And in words, for a person.
+    let export = folder.path().join("after");
+    let vkey = fs::read_to_string(export.join("vkey")).expect("vkey");
+    let told = done(&garant(&["verify", export.to_str().expect("UTF-8"), "--vkey", vkey.trim()]));
+    assert!(told.contains(&format!("{} destroyed on schedule", destroyed.expect("a count"))), "{told}");
 }

@@ -9,7 +9,7 @@ use crate::harness::{Nginx, Up, command, eventually, free_port, garant, get, pau
 use crate::shadow::policy;
 
 /// The verifier on Go's `x/mod/sumdb`, built once.
-fn go_verifier() -> &'static Path {
+pub(crate) fn go_verifier() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("verify-go");
@@ -100,7 +100,7 @@ fn a_stranger_verifies_an_export() {
     }
 }
 
-fn files(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).expect("a folder") {
         let path = entry.expect("an entry").path();

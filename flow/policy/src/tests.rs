@@ -104,7 +104,7 @@ fn examples_read_and_references_are_complete() {
 /// JO-2: what is private is in no record, whatever way it was written, and a change of it can be told by who knows it.
 #[test]
 fn what_is_private_is_left_out() {
-    let policy = r##"# Léa is away on Fridays: +33611111111
+    let policy = r#"# Léa is away on Fridays: +33611111111
 [journal]
 name = 'shop.example' # lea@home.example
 [[person]]
@@ -119,7 +119,7 @@ name = "a#b"
 provider = "ovh"
 [pages]
 url = "https://trust.shop.example/path?token=s3cret"
-"##;
+"#;
     let mut document = Document::from_text("garant.toml", policy);
     drop(Shared::read(&mut document));
     let mistakes = document.finish().expect_err("a name with `#`, on purpose: no comment");
@@ -129,7 +129,7 @@ url = "https://trust.shop.example/path?token=s3cret"
         told.push(secret.to_owned());
         format!("…{}", secret.len())
     });
-    let expected = r##"# …
+    let expected = r#"# …
 [journal]
 name = 'shop.example' # …
 [[person]]
@@ -144,7 +144,7 @@ name = "a#b"
 provider = "ovh"
 [pages]
 url = "https://trust.shop.example/path?…12"
-"##;
+"#;
     assert_eq!(redacted, [("garant.toml", expected.to_owned())]);
     assert!(told.contains(&"\"Léa\"".to_owned()) && told.contains(&"token=s3cret".to_owned()), "{told:?}");
 

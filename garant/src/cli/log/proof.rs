@@ -45,7 +45,7 @@ pub(crate) struct Proof {
     from: Option<u64>,
 
     /// A later checkpoint of this log to prove it to, instead of the newest
-    #[arg(long, value_name = "FILE", requires = "from")]
+    #[arg(long, value_name = "FILE", requires = "from", conflicts_with = "sequence")]
     to: Option<PathBuf>,
 
     /// Write the result as JSON

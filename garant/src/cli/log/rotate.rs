@@ -38,9 +38,8 @@ impl Rotate {
         let data = self.moving.data()?;
         keys::refuse_credential(data, if self.finish { "rotate --finish" } else { "rotate" })?;
         let (_, memory) = self.moving.journal()?;
-        let signers = match keys::load(data)? {
-            Some(signers) => signers,
-            None => return Err(keys::missing(data, open_to_read(data)?.origin())),
+        let Some(signers) = keys::load(data)? else {
+            return Err(keys::missing(data, open_to_read(data)?.origin()));
         };
         let keys: Vec<VerifierKey> = signers.iter().map(SigningKey::vkey).collect();
         let old = keys.first().ok_or_else(|| Failure::new("the log has no key"))?.clone();
