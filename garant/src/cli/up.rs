@@ -11,6 +11,9 @@ use crate::failure::{Failure, USAGE};
 use crate::roles::up::{Settings, Up as Role};
 use crate::terminal::Terminal;
 
+/// How long reads under way may take once all is stopped.
+const LEFT_BEHIND: std::time::Duration = std::time::Duration::from_secs(2);
+
 #[derive(Args, Debug)]
 pub(crate) struct Up {
     #[command(flatten)]
@@ -37,7 +40,8 @@ impl Up {
         let settings = Settings { policy: self.policy.policy, data: self.data.data };
         let promises = configuration.applied.promises.len();
         let publishes = configuration.shared.publication.publish;
-        runtime()?.block_on(async {
+        let runtime = runtime()?;
+        let ended = runtime.block_on(async {
             let up = Role::prepare(&settings, configuration).await?;
             up.run(|running, key| {
                 if self.json {
@@ -65,8 +69,10 @@ impl Up {
                 terminal.line("Ctrl-C stops it; `garant status` tells how it is doing.");
             })
             .await
-        })?;
-        Ok(ExitCode::SUCCESS)
+        });
+        // Everything was stopped and written; a read that hangs on a disk must not keep the process.
+        runtime.shutdown_timeout(LEFT_BEHIND);
+        ended.map(|()| ExitCode::SUCCESS)
     }
 }
 
