@@ -443,8 +443,7 @@ fn a_second_signal_exits_at_once() {
         pause(1.0);
         assert_eq!(up.exit(), None, "it waits for the answers to be read");
         up.signal(name);
-        pause(0.5);
-        let status = up.exit().expect("the second signal ends it at once");
+        let status = eventually("the end", || up.exit());
         assert_eq!(status.code(), Some(code), "{}", up.errors());
         assert!(!up.path("data/running.json").exists(), "nothing says that it runs");
         // What was acknowledged is there.

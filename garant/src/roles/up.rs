@@ -224,7 +224,8 @@ impl Up {
         tell_of_a_step_while_stopped(&context, store.as_ref()).await?;
         apply(&context, store.as_ref(), &channels.configuration.borrow().clone(), None, Trigger::Start).await?;
         propose(&channels.identity.borrow(), &data);
-        let patience = tokio::spawn(stop_on_a_signal(stop.clone(), data.clone(), terminate, interrupt));
+        // Listens until the very end: closing the store waits for the disk, and somebody may not want to.
+        drop(tokio::spawn(stop_on_a_signal(stop.clone(), data.clone(), terminate, interrupt)));
         let mut engines = supervisor.board();
         let supervised = tokio::spawn(supervisor.run(stop.clone()));
         tokio::pin!(supervised);
@@ -258,7 +259,6 @@ impl Up {
             tracing::error!(events = lost, "the store took no more: these events are lost");
         }
         drop((context, channels, store));
-        patience.abort();
         let ended = ended.map_err(|error| Failure::new("the supervisor failed").because(&error))?;
         for engine in &ended.missed {
             tracing::warn!(engine, "did not stop in time and was cut off");
