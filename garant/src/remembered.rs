@@ -232,6 +232,7 @@ fn read_note(path: &Path) -> Result<Option<Note>, Failure> {
 pub(crate) struct History {
     /// Every key that ever signed, the first one first.
     pub(crate) keys: Vec<VerifierKey>,
+    announced: Vec<String>,
     retired: Vec<String>,
     succeeded: Option<Checkpoint>,
 }
@@ -270,6 +271,7 @@ impl History {
             key(&opened.vkey);
         } else if let Some(Ok(announced)) = envelope.body::<KeyAnnounced>() {
             key(&announced.vkey);
+            self.announced.push(announced.vkey);
         } else if let Some(Ok(retired)) = envelope.body::<KeyRetired>() {
             self.retired.push(retired.vkey);
         } else if let Some(Ok(succeeded)) = envelope.body::<Succeeded>()
@@ -279,6 +281,16 @@ impl History {
             let note = Note::parse(&succeeded.old_checkpoint).ok();
             self.succeeded = note.and_then(|note| Checkpoint::parse(&note.text).ok());
         }
+    }
+
+    /// Whether readers were told, by an entry that they can read, that this very key will sign.
+    pub(crate) fn announces(&self, key: &VerifierKey) -> bool {
+        self.announced.contains(&key.to_string())
+    }
+
+    /// Whether readers were told that this key signs no more.
+    pub(crate) fn retires(&self, key: &VerifierKey) -> bool {
+        self.retired.contains(&key.to_string())
     }
 
     /// The key in use, as readers are told it.
@@ -314,5 +326,13 @@ mod tests {
             assert_eq!(history.cites(&old), cited, "{old:?}");
             assert!(!History::default().cites(&old), "nothing is cited: {old:?}");
         }
+    }
+
+    #[test]
+    fn only_the_very_key_is_announced() {
+        let key = |seed| SigningKey::generate([seed; 32], "a/1").expect("a name").vkey();
+        let history = History { announced: vec![key(2).to_string()], keys: vec![key(1)], ..History::default() };
+        assert!(history.announces(&key(2)));
+        assert!(!history.announces(&key(3)) && !history.announces(&key(1)));
     }
 }

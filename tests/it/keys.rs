@@ -9,6 +9,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
+use journal::note::SigningKey;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -154,6 +155,34 @@ fn a_rotation_is_remembered_everywhere() {
     });
     let _folder = up.stop();
     all_alike(&heads);
+}
+
+/// A rotation that was cut off before it announced its key is not finished, for nobody could follow the log: it begins
+/// again, with the key that is there.
+#[test]
+fn a_rotation_that_was_cut_off_begins_again() {
+    let (folder, elsewhere) = lived();
+    let heads = heads(folder.path(), elsewhere.path());
+    let before = all_alike(&heads);
+    let left_behind = SigningKey::generate([9; 32], "shop.example/1").expect("a name");
+    let next = folder.path().join("data/log.key.next");
+    fs::write(&next, format!("{}\n", left_behind.to_text())).expect("written");
+    fs::set_permissions(&next, fs::Permissions::from_mode(0o600)).expect("set");
+
+    let finish = log(folder.path(), &["rotate", "--finish"]);
+    assert!(!finish.status.success(), "{}", transcript(&finish));
+    assert!(transcript(&finish).contains("does not announce"), "{}", transcript(&finish));
+    assert!(next.exists() && all_alike(&heads) == before, "nothing was changed");
+    let plan = json(&log(folder.path(), &["rotate", "--dry-run", "--json"]));
+    assert_eq!(plan["would"], "begin", "{plan}");
+
+    let announced = json(&log(folder.path(), &["rotate", "--json"]));
+    assert_eq!(announced["announced"], left_behind.vkey().to_string(), "the key that is there");
+    let again = log(folder.path(), &["rotate"]);
+    assert!(transcript(&again).contains("--finish"), "announced once: {}", transcript(&again));
+    let retired = json(&log(folder.path(), &["rotate", "--finish", "--json"]));
+    assert_eq!(retired["signs"], announced["announced"], "{retired}");
+    assert_eq!(verified(folder.path(), "rotated")["outcome"], "authenticated");
 }
 
 /// An old copy is found by any of the files, by `up` and by whatever else signs.

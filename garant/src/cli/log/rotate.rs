@@ -1,7 +1,9 @@
 //! `garant log rotate`: another key, announced inside the log, so that whoever trusts the old one can follow.
 //!
 //! Begun, both keys sign; finished, the new one alone. Each half may be cut off at any instant and is simply run again:
-//! the new key is on the disk before it is announced, and the old one goes last.
+//! the new key is on the disk before it is announced, and the old one goes last. So a key on the disk is not an announced
+//! one: **what counts is what the log says**. A log whose old key is retired before readers were told of the new one is
+//! dead, for nobody can follow it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,9 +11,9 @@ use std::sync::Arc;
 use clap::Args;
 use engine::clock::SystemClock;
 use engine::random::SystemRandom;
-use engine::{Random as _, Recorder};
-use event::BootId;
+use engine::{Random as _, Recorded, Recorder};
 use event::journal::{KeyAnnounced, KeyRetired};
+use event::{Body, BootId};
 use journal::checkpoint::Checkpoint;
 use journal::note::{SigningKey, VerifierKey};
 use store::Journal as _;
@@ -20,7 +22,7 @@ use store::sqlite::Sqlite;
 use super::{Moving, open_to_read, unreadable};
 use crate::failure::Failure;
 use crate::keys;
-use crate::remembered::Memory;
+use crate::remembered::{History, Memory};
 use crate::terminal::Terminal;
 
 #[derive(Args, Debug)]
@@ -44,11 +46,19 @@ impl Rotate {
         let keys: Vec<VerifierKey> = signers.iter().map(SigningKey::vkey).collect();
         let old = keys.first().ok_or_else(|| Failure::new("the log has no key"))?.clone();
         let next = keys.get(1).cloned();
+        let history = History::read(&open_to_read(data)?).await?;
         match (self.finish, &next) {
             (true, None) => {
                 return Err(Failure::new("no rotation is under way").remedy("start one with `garant log rotate`"));
             }
-            (false, Some(_)) => {
+            (true, Some(next)) if !history.announces(next) => {
+                return Err(Failure::new(format!(
+                    "{next} lies in {}, but the log does not announce it",
+                    keys::NEXT_KEY
+                ))
+                .remedy("run `garant log rotate` again: it was cut off, and announces that key now"));
+            }
+            (false, Some(next)) if history.announces(next) => {
                 return Err(Failure::new("a rotation is under way").remedy("end it with `garant log rotate --finish`"));
             }
             _ => {}
@@ -60,11 +70,16 @@ impl Rotate {
             self.tell_plan(&old, next.as_ref(), &memory, terminal);
             return Ok(());
         }
-        let store = keys::open(data, signers, remembered)?;
-        match next {
-            Some(next) => self.finish(&store, &memory, &old, &next, terminal).await,
-            None => self.begin(&store, &memory, &old, terminal).await,
+        if let (true, Some(next)) = (self.finish, &next) {
+            let store = keys::open(data, signers, remembered)?;
+            if !history.retires(&old) {
+                record(&recorder(&store)?, &KeyRetired { vkey: old.to_string() }).await?;
+            }
+            return self.finish(&store, &memory, &old, next, terminal).await;
         }
+        // A key that a rotation left behind when it was cut off signs nothing before it is announced.
+        let store = keys::open(data, signers.into_iter().take(1).collect(), remembered)?;
+        self.begin(&store, &memory, &old, next, terminal).await
     }
 
     async fn begin(
@@ -72,13 +87,16 @@ impl Rotate {
         store: &Arc<Sqlite>,
         memory: &Memory,
         old: &VerifierKey,
+        left_behind: Option<VerifierKey>,
         terminal: &mut Terminal,
     ) -> Result<(), Failure> {
         let data = &self.moving.data.data;
         // On disk before it is announced: an announced key that is lost would be worth nothing.
-        let next = keys::create(&data.join(keys::NEXT_KEY), old.name(), &SystemRandom)?.vkey();
-        let announced = KeyAnnounced { vkey: next.to_string(), replaces: old.to_string() };
-        recorder(store)?.record(&announced).await.map_err(|error| unwritten(&error))?;
+        let next = match left_behind {
+            Some(next) => next,
+            None => keys::create(&data.join(keys::NEXT_KEY), old.name(), &SystemRandom)?.vkey(),
+        };
+        record(&recorder(store)?, &KeyAnnounced { vkey: next.to_string(), replaces: old.to_string() }).await?;
         let both = keys::load(data)?.ok_or_else(|| Failure::new("the keys are gone"))?;
         store.sign_with(both).await.map_err(|error| unwritten(&error))?;
         memory.publish_head(store).await?;
@@ -103,7 +121,6 @@ impl Rotate {
         terminal: &mut Terminal,
     ) -> Result<(), Failure> {
         let data = &self.moving.data.data;
-        recorder(store)?.record(&KeyRetired { vkey: old.to_string() }).await.map_err(|error| unwritten(&error))?;
         let next_key = keys::load(data)?
             .and_then(|mut signers| signers.pop())
             .ok_or_else(|| Failure::new("the new key is gone"))?;
@@ -130,7 +147,12 @@ impl Rotate {
             return;
         }
         match next {
-            Some(next) => terminal.line(format!("would retire {old}, destroy it, and sign with {next} alone")),
+            Some(next) if self.finish => {
+                terminal.line(format!("would retire {old}, destroy it, and sign with {next} alone"));
+            }
+            Some(next) => terminal.line(format!(
+                "would announce {next} in the log, which a rotation that was cut off left behind, and sign with it beside {old}"
+            )),
             None => terminal.line(format!("would make a key, announce it in the log, and sign with it beside {old}")),
         }
         for path in memory.paths() {
@@ -162,6 +184,17 @@ fn recorder(store: &Arc<Sqlite>) -> Result<Recorder, Failure> {
     SystemRandom.fill(&mut boot);
     let journal: Arc<dyn store::Journal> = Arc::clone(store) as _;
     Ok(Recorder::new(journal, keys::server_observer()?, BootId::from_bytes(boot), Arc::new(SystemClock)))
+}
+
+/// Records, or fails: what only waits in memory for room on the disk is gone when this command ends.
+async fn record<B: Body>(recorder: &Recorder, body: &B) -> Result<(), Failure> {
+    match recorder.record(body).await.map_err(|error| unwritten(&error))? {
+        Recorded::Durable(_) => Ok(()),
+        Recorded::Waiting => Err(Failure::new(format!("the journal takes no `{}` at the moment", B::KIND.name))
+            .remedy(
+                "make room on the disk of the data directory, then run this command again: it goes on where it stopped",
+            )),
+    }
 }
 
 fn unwritten(error: &(dyn std::error::Error + 'static)) -> Failure {
