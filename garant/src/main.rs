@@ -15,6 +15,7 @@ mod mirror;
 mod remembered;
 mod roles;
 mod runtime;
+mod step;
 mod terminal;
 mod witnessing;
 

@@ -104,8 +104,8 @@ impl Moving {
         }
     }
 
-    /// Name of the log, and who remembers it: as the policy says.
-    fn journal(&self) -> Result<(String, Memory), Failure> {
+    /// The policy, and who remembers the log as it says.
+    fn configuration(&self) -> Result<(Configuration, Memory), Failure> {
         let policy = &self.policy.policy;
         let configuration = Configuration::load(policy).map_err(|mistakes| {
             Failure::new(format!(
@@ -116,8 +116,8 @@ impl Moving {
             .remedy("name the policy that `garant up` runs with, with --policy")
             .code(USAGE)
         })?;
-        let journal = &configuration.shared.journal;
-        Ok((journal.name.to_string(), Memory::of(&self.data.data, journal)))
+        let memory = Memory::of(&self.data.data, &configuration.shared.journal);
+        Ok((configuration, memory))
     }
 }
 

@@ -14,7 +14,6 @@ use engine::net::Net;
 use engine::processes::SystemProcesses;
 use engine::random::SystemRandom;
 use engine::{CancellationToken, Clock, Context, Progress, Random, Recorder, Supervisor};
-use event::engine::ClockStepped;
 use event::{BootId, Span};
 use journal::note::{KeyType, VerifierKey};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -35,6 +34,7 @@ use crate::roles::server::pages::Pages;
 use crate::roles::server::publisher::Publisher;
 use crate::roles::server::retention::Retention;
 use crate::runtime::Handles;
+use crate::step;
 use crate::witnessing::{self, Peer};
 
 /// How long the engines of one floor may take to stop.
@@ -221,8 +221,11 @@ impl Up {
         let (terminate, interrupt) = (signals(SignalKind::terminate())?, signals(SignalKind::interrupt())?);
         let (mut hang_up, mut asked) = (signals(SignalKind::hangup())?, signals(RELOAD)?);
 
-        tell_of_a_step_while_stopped(&context, store.as_ref()).await?;
-        apply(&context, store.as_ref(), &channels.configuration.borrow().clone(), None, Trigger::Start).await?;
+        let configuration = channels.configuration.borrow().clone();
+        // What waits for room on the disk is written in its turn.
+        step::tell(&context.recorder, context.clock.as_ref(), store.as_ref(), &configuration.applied).await?;
+        apply(&context, store.as_ref(), &configuration, None, Trigger::Start).await?;
+        drop(configuration);
         propose(&channels.identity.borrow(), &data);
         // Listens until the very end: closing the store waits for the disk, and somebody may not want to.
         drop(tokio::spawn(stop_on_a_signal(stop.clone(), data.clone(), terminate, interrupt)));
@@ -343,20 +346,6 @@ fn identity(configuration: &Configuration, keys: &[VerifierKey], listening: &str
     let policy =
         witnessing::proposed_policy(key, &format!("{}/log/", url.trim_end_matches('/')), &peers(configuration)?);
     Ok(Identity::new(key, url, policy))
-}
-
-/// A clock that was set back while nothing ran has no witness but the last entry: says so, or the log would seem to be
-/// dated backwards.
-async fn tell_of_a_step_while_stopped(context: &Context, store: &Sqlite) -> Result<(), Failure> {
-    let (now, last) = (context.clock.now(), keys::last_recorded(store).await?);
-    let Some(from) = last.filter(|last| now < *last) else { return Ok(()) };
-    let stepped = ClockStepped { from, to: now };
-    context
-        .recorder
-        .record(&stepped)
-        .await
-        .map(drop)
-        .map_err(|error| Failure::new("that the clock was set back can't be journaled").because(&error))
 }
 
 /// Leaves the proposed trust policy for `garant log export`.

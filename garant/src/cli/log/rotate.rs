@@ -12,6 +12,7 @@ use clap::Args;
 use engine::clock::SystemClock;
 use engine::random::SystemRandom;
 use engine::{Random as _, Recorded, Recorder};
+use event::engine::ClockStepped;
 use event::journal::{KeyAnnounced, KeyRetired};
 use event::{Body, BootId};
 use journal::checkpoint::Checkpoint;
@@ -20,9 +21,11 @@ use store::Journal as _;
 use store::sqlite::Sqlite;
 
 use super::{Moving, open_to_read, unreadable};
+use crate::configuration::Configuration;
 use crate::failure::Failure;
 use crate::keys;
 use crate::remembered::{History, Memory};
+use crate::step;
 use crate::terminal::Terminal;
 
 #[derive(Args, Debug)]
@@ -39,7 +42,7 @@ impl Rotate {
     pub(super) async fn run(&self, terminal: &mut Terminal) -> Result<(), Failure> {
         let data = self.moving.data()?;
         keys::refuse_credential(data, if self.finish { "rotate --finish" } else { "rotate" })?;
-        let (_, memory) = self.moving.journal()?;
+        let (configuration, memory) = self.moving.configuration()?;
         let Some(signers) = keys::load(data)? else {
             return Err(keys::missing(data, open_to_read(data)?.origin()));
         };
@@ -72,6 +75,7 @@ impl Rotate {
         }
         if let (true, Some(next)) = (self.finish, &next) {
             let store = keys::open(data, signers, remembered)?;
+            tell_of_a_step(&store, &configuration).await?;
             if !history.retires(&old) {
                 record(&recorder(&store)?, &KeyRetired { vkey: old.to_string() }).await?;
             }
@@ -79,6 +83,7 @@ impl Rotate {
         }
         // A key that a rotation left behind when it was cut off signs nothing before it is announced.
         let store = keys::open(data, signers.into_iter().take(1).collect(), remembered)?;
+        tell_of_a_step(&store, &configuration).await?;
         self.begin(&store, &memory, &old, next, terminal).await
     }
 
@@ -186,15 +191,25 @@ fn recorder(store: &Arc<Sqlite>) -> Result<Recorder, Failure> {
     Ok(Recorder::new(journal, keys::server_observer()?, BootId::from_bytes(boot), Arc::new(SystemClock)))
 }
 
+/// Before anything is recorded: afterwards the last entry is the one of this command, and says nothing of the clock.
+async fn tell_of_a_step(store: &Arc<Sqlite>, configuration: &Configuration) -> Result<(), Failure> {
+    if step::tell(&recorder(store)?, &SystemClock, store, &configuration.applied).await? {
+        return Ok(());
+    }
+    Err(waits(ClockStepped::KIND.name))
+}
+
 /// Records, or fails: what only waits in memory for room on the disk is gone when this command ends.
 async fn record<B: Body>(recorder: &Recorder, body: &B) -> Result<(), Failure> {
     match recorder.record(body).await.map_err(|error| unwritten(&error))? {
         Recorded::Durable(_) => Ok(()),
-        Recorded::Waiting => Err(Failure::new(format!("the journal takes no `{}` at the moment", B::KIND.name))
-            .remedy(
-                "make room on the disk of the data directory, then run this command again: it goes on where it stopped",
-            )),
+        Recorded::Waiting => Err(waits(B::KIND.name)),
     }
+}
+
+fn waits(kind: &str) -> Failure {
+    Failure::new(format!("the journal takes no `{kind}` at the moment"))
+        .remedy("make room on the disk of the data directory, then run this command again: it goes on where it stopped")
 }
 
 fn unwritten(error: &(dyn std::error::Error + 'static)) -> Failure {

@@ -54,8 +54,8 @@ impl Succeed {
     pub(super) async fn run(&self, terminal: &mut Terminal) -> Result<(), Failure> {
         let data = self.moving.data()?;
         keys::refuse_credential(data, "succeed --reason …")?;
-        let (name, memory) = self.moving.journal()?;
-        let plan = plan(data, &name, &memory).await?;
+        let (configuration, memory) = self.moving.configuration()?;
+        let plan = plan(data, configuration.shared.journal.name.as_str(), &memory).await?;
         memory.refuse_unwritable()?;
         if self.moving.dry_run {
             self.tell(&plan, None, &memory, terminal);
