@@ -196,7 +196,7 @@ fn step(offset: &Path, by: &str) {
 }
 
 /// Every envelope of a log, for the team too, as the store has them: read, not verified.
-fn all_envelopes(data: &Path) -> Vec<Envelope> {
+pub(crate) fn all_envelopes(data: &Path) -> Vec<Envelope> {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
         let store = store::sqlite::Sqlite::open_read_only(data).expect("the data can be read");
