@@ -22,6 +22,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strconv"
 	"strings"
 
@@ -747,4 +748,20 @@ func (a *audit) readJSON(path string, into interface{}) (bool, error) {
 		return false, err
 	}
 	return true, json.Unmarshal(data, into)
+}
+
+// sameJSON compares values, not spelling; numbers by their digits, so that none is rounded.
+func sameJSON(a, b json.RawMessage) bool {
+	value := func(raw json.RawMessage) (v interface{}, err error) {
+		decoder := json.NewDecoder(bytes.NewReader(raw))
+		decoder.UseNumber()
+		err = decoder.Decode(&v)
+		return v, err
+	}
+	left, err := value(a)
+	if err != nil {
+		return false
+	}
+	right, err := value(b)
+	return err == nil && reflect.DeepEqual(left, right)
 }

@@ -164,6 +164,7 @@ type world struct {
 	doubtful map[string][]interval
 	reach    int64 // windows that start before rest on destroyed evidence
 	untold   bool  // no policy was told since
+	lost     bool  // the policy in effect is destroyed
 }
 
 func (w *world) apply(e envelope) error {
@@ -183,6 +184,7 @@ func (w *world) apply(e envelope) error {
 		if w.untold {
 			w.reach, w.untold = max(w.reach, e.RecordedAt), false
 		}
+		w.lost = false
 		if n := len(w.policies); n > 0 {
 			if sameJSON(w.policies[n-1].body, e.Body) {
 				break
@@ -201,7 +203,7 @@ func (w *world) apply(e envelope) error {
 			if w.lines[key] == nil {
 				w.lines[key] = &line{}
 			}
-			w.lines[key].change(c.After, c.By, standing[c.State])
+			w.lines[key].change(min(c.After, e.RecordedAt+skew), min(c.By, e.RecordedAt+skew), standing[c.State])
 		}
 	case "watch.coverage":
 		var c struct {
@@ -543,6 +545,7 @@ func (a *audit) checkFigures() error {
 			fact, disclosed := a.payload[w.next]
 			if l := a.leaves[w.next]; !disclosed && !strings.HasPrefix(l.coarse, teamPrefix) {
 				w.reach, w.untold = max(w.reach, (l.hour+1)*microsHour+retoldWithin), true
+				w.lost = w.lost || l.coarse == "policy.applied"
 			} else if err := w.apply(fact); err != nil {
 				return fmt.Errorf("entry %d: %w", w.next, err)
 			}
@@ -555,7 +558,8 @@ func (a *audit) checkFigures() error {
 			return fmt.Errorf("entry %d: a verdict before any policy", n)
 		}
 		computed, objective, over := w.compute(v)
-		if objective == "" && !w.untold {
+		// What a policy that can be read says, no destruction excuses.
+		if objective == "" && !w.lost {
 			return fmt.Errorf("entry %d: %s has no objective %d in the policy in effect", n, v.Promise, v.Objective)
 		}
 		same := computed.Revision == v.Revision && computed.Window == v.Window
@@ -564,7 +568,7 @@ func (a *audit) checkFigures() error {
 			same = same && (v.Figure == nil || *v.Figure == *computed.Figure)
 		}
 		switch {
-		case !same && (w.untold || v.At-over < w.reach):
+		case !same && (w.untold || v.At-over < w.reach) && (w.lost || computed.Revision == v.Revision):
 			unreachable++
 		case !same:
 			return fmt.Errorf("entry %d says %s is %s %+v over %v, the entries make it %s %+v over %v",

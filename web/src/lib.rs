@@ -49,7 +49,8 @@ pub use budget::Budget;
 pub use lang::{Language, Precision};
 pub use serve::{Limits, serve, serve_within};
 pub use state::{
-    Beside, Board, Cosigned, Identity, NotPublishable, Phases, Policy, ProbeStanding, Probes, Published, Standing, State,
+    Beside, Board, Cosigned, Identity, NotPublishable, Phases, Policy, ProbeStanding, Probes, Published, Standing,
+    State,
 };
 
 use trust_page::Reader;

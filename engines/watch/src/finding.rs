@@ -11,6 +11,9 @@ use event::{Span, Time};
 
 use crate::source::Level;
 
+/// The shortest that a finding can be seen for.
+const INSTANT: Span = Span::from_micros(1);
+
 /// A change of a finding; see [`event::watch::Finding`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Turn {
@@ -28,6 +31,8 @@ pub(crate) struct Hysteresis {
     last: Option<Time>,
     /// Since when the figure says the opposite of `open`.
     contrary_since: Option<Time>,
+    /// End of the sample that showed the last turn; none before the first.
+    turned_by: Option<Time>,
     /// What the team was told of since it opened.
     told_of: BTreeSet<String>,
 }
@@ -68,7 +73,7 @@ impl Hysteresis {
         let before = self.last.replace(start);
         let contrary = match (level, self.open) {
             (Level::Low, None) => {
-                (self.open, self.contrary_since) = (Some(false), None);
+                (self.open, self.contrary_since, self.turned_by) = (Some(false), None, Some(end));
                 return Some(Turn { open: false, after: end, by: end });
             }
             (Level::High, None | Some(false)) | (Level::Low, Some(true)) => true,
@@ -83,9 +88,11 @@ impl Hysteresis {
             return None;
         }
         let open = level == Level::High;
-        let known = self.open.is_some();
-        (self.open, self.contrary_since) = (Some(open), None);
-        Some(Turn { open, after: before.filter(|_| known).unwrap_or(end), by: end })
+        // What this turn ends was seen for an instant at least, also when it is a single sample.
+        let seen = self.turned_by.map(|turned_by| turned_by + INSTANT);
+        let after = seen.and_then(|seen| before.map(|before| before.max(seen))).unwrap_or(end);
+        (self.open, self.contrary_since, self.turned_by) = (Some(open), None, Some(end));
+        Some(Turn { open, after: after.min(end), by: end })
     }
 }
 
@@ -126,6 +133,24 @@ mod tests {
         assert!(!joins(true, &["/srv"]) && !joins(true, &["/", "/srv"]), "they come and go");
         assert!(!joins(false, &[]));
         assert!(joins(true, &["/srv"]), "found anew");
+    }
+
+    /// A finding that is there in a single sample, such as an array that ran degraded for a moment, was there: its brackets
+    /// leave it the instant at which it was seen.
+    #[test]
+    fn one_sample_is_an_instant() {
+        let mut hysteresis = Hysteresis::default();
+        let turns: Vec<_> = [Level::Low, Level::High, Level::Low]
+            .into_iter()
+            .zip([0, 60, 120])
+            .filter_map(|(level, start)| {
+                let start = Time::from_secs(start);
+                hysteresis.take(level, Span::ZERO, start, start + Span::from_secs(1))
+            })
+            .collect();
+        let [_, opened, closed] = turns[..] else { panic!("{turns:?}") };
+        assert!(opened.open && opened.by == Time::from_secs(61));
+        assert!(!closed.open && closed.after == opened.by + INSTANT && closed.by == Time::from_secs(121), "{closed:?}");
     }
 
     /// WA-2: what lasts is found, what flickers is not.

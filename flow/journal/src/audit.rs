@@ -44,7 +44,7 @@ use beside::Beside;
 use history::History;
 use keys::Keys;
 
-/// How far apart two clocks may be before it is worth a remark.
+/// How far apart two clocks may be before it is worth a word.
 const SKEW: Span = Span::from_secs(600);
 
 /// Gives the files of a log by path, from a directory or over HTTP.
@@ -67,7 +67,8 @@ pub struct Trust {
     pub policy: Option<TlogPolicy>,
     /// What time it is. The audit has no clock of its own; without this, age is not judged.
     pub at: Option<Time>,
-    /// How old the newest entry may be at that time.
+    /// How old the newest entry may be at that time. With this, it may not be ahead of that time either, by more than ten
+    /// minutes.
     pub max_age: Option<Span>,
 }
 
@@ -163,7 +164,8 @@ pub fn audit(
     let head = Head::read(source)?;
     let mut keys = Keys::read(source, trust, &head)?;
     let mut beside = Beside::read(source, &head.checkpoint)?;
-    let proposed = proposed_policy(source)?;
+    let mut policy_remarks = Vec::new();
+    let proposed = proposed_policy(source, &mut policy_remarks)?;
 
     let mut history = History::new(&head.checkpoint.origin);
     let wanted: Vec<u64> = keys.sizes().chain(beside.sizes()).collect();
@@ -187,6 +189,16 @@ pub fn audit(
     let cosigned_by = cosigned_by(&head.note, trust.policy.as_ref(), proposed.as_ref())?;
     let newest = history.newest();
     let mut remarks = history.remarks;
+    remarks.append(&mut keys.remarks);
+    remarks.append(&mut policy_remarks);
+    let unverifiable = trust.policy.iter().flat_map(|policy| &policy.unverifiable);
+    remarks.extend(unverifiable.map(|witness| {
+        format!(
+            "the witness {} of your policy has a key of type 0x06 (ML-DSA-44), whose cosignatures this release can't verify: \
+             it counts as one that did not cosign",
+            witness.name
+        )
+    }));
     if history.listing.is_newer() {
         remarks.push(format!(
             "the log has a policy or verdicts of a later version than this release knows: whether `{}` leaves any out was not \
@@ -254,13 +266,17 @@ fn required_text(source: &dyn Source, path: &str) -> Result<String, AuditError> 
     text(path, required(source, path)?)
 }
 
-fn proposed_policy(source: &dyn Source) -> Result<Option<TlogPolicy>, AuditError> {
-    let Some(text) = optional_text(source, export::TLOG_POLICY)? else { return Ok(None) };
-    let policy = TlogPolicy::parse(&text);
-    let malformed = |error: crate::tlog_policy::PolicyError| {
-        AuditError::at(export::TLOG_POLICY, Finding::Malformed { what: error.to_string() })
+/// The policy that the log proposes. It is not signed, and no more than a proposal: one that can't be read takes nothing
+/// away from the log.
+fn proposed_policy(source: &dyn Source, remarks: &mut Vec<String>) -> Result<Option<TlogPolicy>, AuditError> {
+    let Some(bytes) = optional(source, export::TLOG_POLICY)? else { return Ok(None) };
+    let policy = match String::from_utf8(bytes) {
+        Ok(text) => TlogPolicy::parse(&text).map_err(|error| error.to_string()),
+        Err(_) => Err("the file is not UTF-8".to_owned()),
     };
-    policy.map(Some).map_err(malformed)
+    let remark =
+        |error| remarks.push(format!("`{}` can't be read and counts for nothing: {error}", export::TLOG_POLICY));
+    Ok(policy.map_err(remark).ok())
 }
 
 /// Who vouches for the head: by the reader's policy, whose quorum must be met, and by the one that the log proposes.
@@ -307,6 +323,10 @@ fn judge_age(
     if let (Some(at), Some(newest)) = (trust.at, newest)
         && newest > at + SKEW
     {
+        // Dated ahead, it would look fresh for as long as one likes.
+        if trust.max_age.is_some() {
+            return Err(AuditError::at(export::CHECKPOINT, Finding::Ahead { newest, at }));
+        }
         remarks.push(format!("the newest entry is dated {newest}, which is after now ({at}): a clock is wrong"));
     }
     if let Some(newest) = newest {

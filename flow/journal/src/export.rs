@@ -1,8 +1,12 @@
 //! Writing a log as files: what `garant log export DIR` leaves, and what any web server can then serve.
 //!
 //! Entries go in one after another and come out as tiles, entry bundles and payload bundles as soon as these are full, so
-//! the size of the log does not matter. The checkpoint is written last: whoever reads while we write sees the old log
-//! whole or the new one whole, never a checkpoint without its tree.
+//! the size of the log does not matter. The checkpoint is written last, once all else is on the disk: whoever reads while we
+//! write, or after a crash, never sees a checkpoint without its tree.
+//!
+//! An export into the folder of an earlier one leaves the new one and nothing else of a log: a policy, a verdict or a proof
+//! that lies there and is no longer so would be taken for a forgery, and an old partial bundle may hold payloads that are
+//! destroyed since. Files that are none of ours are let alone.
 
 use std::io;
 
@@ -40,6 +44,35 @@ pub fn proof_path(sequence: u64) -> String {
 pub trait Sink {
     /// Writes `bytes` at `path`, a relative path with `/` between its parts, in place of what was there.
     fn write(&mut self, path: &str, bytes: &[u8]) -> io::Result<()>;
+
+    /// The checkpoint that is there, if any.
+    fn checkpoint(&self) -> io::Result<Option<Vec<u8>>>;
+
+    /// Paths of the files that are there: at least those whose path [`is_of_an_export`] knows.
+    fn paths(&self) -> io::Result<Vec<String>>;
+
+    /// Removes a file.
+    fn remove(&mut self, path: &str) -> io::Result<()>;
+
+    /// Returns when all that was written and removed survives a power loss.
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+/// What a file is called while it is being written.
+pub(crate) const UNFINISHED: &str = ".tmp";
+
+/// Whether an export may have a file at this path, or may have left one there while it was being written.
+pub fn is_of_an_export(path: &str) -> bool {
+    let path = path.strip_suffix(UNFINISHED).unwrap_or(path);
+    [CHECKPOINT, VKEY, TLOG_POLICY, POLICY, VERDICTS, ROTATIONS].contains(&path)
+        || tile::parse_path(path).is_some()
+        || proof_of(path).is_some()
+}
+
+/// Which entry the proof at this path is of.
+fn proof_of(path: &str) -> Option<u64> {
+    let number = path.strip_prefix("proof/")?.strip_suffix(".tlog-proof")?;
+    tile::parse_decimal(number)
 }
 
 /// One element of [`VERDICTS`].
@@ -82,6 +115,17 @@ pub enum ExportError {
         /// Why.
         source: io::Error,
     },
+    /// What an earlier export left can't be removed.
+    #[error("`{path}`, which an earlier export left, can't be removed: {source}")]
+    Remove {
+        /// Which one.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The disk did not confirm that it has the files.
+    #[error("the files can't be written through to the disk: {0}")]
+    Sync(io::Error),
     /// A leaf is longer than 65,535 bytes.
     #[error(transparent)]
     Bundle(#[from] BundleError),
@@ -193,9 +237,43 @@ impl<'s> Writer<'s> {
         if !extras.rotations.is_empty() {
             write(self.sink, ROTATIONS, extras.rotations.join("\n").as_bytes())?;
         }
-        write(self.sink, CHECKPOINT, extras.checkpoint_note.as_bytes())?;
+        let sink = self.sink;
+        let stale = stale(sink, checkpoint.size, extras)?;
+        let (beside, tree): (Vec<_>, Vec<_>) = stale.into_iter().partition(|path| tile::parse_path(path).is_none());
+        remove(sink, beside)?;
+        sink.sync().map_err(ExportError::Sync)?;
+        write(sink, CHECKPOINT, extras.checkpoint_note.as_bytes())?;
+        sink.sync().map_err(ExportError::Sync)?;
+        // Until now they belonged to the checkpoint before.
+        remove(sink, tree)?;
+        sink.sync().map_err(ExportError::Sync)?;
         Ok(checkpoint)
     }
+}
+
+/// What an earlier export left and this one does not have. Where there was none, nothing.
+fn stale(sink: &dyn Sink, size: u64, extras: &Extras<'_>) -> Result<Vec<String>, ExportError> {
+    let unlisted = |source| ExportError::Remove { path: CHECKPOINT.to_owned(), source };
+    let before = sink.checkpoint().map_err(unlisted)?.and_then(|bytes| String::from_utf8(bytes).ok());
+    let is_export = |text: String| Checkpoint::parse(&Note::parse(&text).ok()?.text).ok();
+    if before.and_then(is_export).is_none() {
+        return Ok(Vec::new());
+    }
+    let is_here = |path: &str| match path {
+        CHECKPOINT | VKEY | TLOG_POLICY | VERDICTS => true,
+        POLICY => extras.policy.is_some(),
+        ROTATIONS => !extras.rotations.is_empty(),
+        _ => match proof_of(path) {
+            Some(sequence) => extras.proofs.iter().any(|(there, _)| *there == sequence),
+            None => tile::parse_path(path).is_some_and(|resource| resource.is_of(size)),
+        },
+    };
+    let paths = sink.paths().map_err(unlisted)?.into_iter();
+    Ok(paths.filter(|path| is_of_an_export(path) && !is_here(path)).collect())
+}
+
+fn remove(sink: &mut dyn Sink, paths: Vec<String>) -> Result<(), ExportError> {
+    paths.into_iter().try_for_each(|path| sink.remove(&path).map_err(|source| ExportError::Remove { path, source }))
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@
 
 mod key;
 
+pub(crate) use key::ml_dsa_key;
 pub use key::{BadKey, Fingerprint, KeyType, SigningKey, VerifierKey};
 
 use std::fmt;

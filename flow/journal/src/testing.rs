@@ -6,7 +6,9 @@ use std::io;
 
 use serde_json::Value;
 
-use event::{Body, BootId, Envelope, InstallationId, Kind, Observed, ObserverId, Span, Time};
+use event::policy::{Applied, Objective, Promise, Text};
+use event::promise::{Outcome, Verdict};
+use event::{Body, BootId, Envelope, InstallationId, Interval, Kind, Observed, ObserverId, Ppb, Span, Time};
 
 use crate::audit::Source;
 use crate::checkpoint::Checkpoint;
@@ -34,6 +36,23 @@ impl Source for Files {
 impl Sink for Files {
     fn write(&mut self, path: &str, bytes: &[u8]) -> io::Result<()> {
         self.0.insert(path.to_owned(), bytes.to_vec());
+        Ok(())
+    }
+
+    fn checkpoint(&self) -> io::Result<Option<Vec<u8>>> {
+        self.read(crate::export::CHECKPOINT)
+    }
+
+    fn paths(&self) -> io::Result<Vec<String>> {
+        Ok(self.0.keys().cloned().collect())
+    }
+
+    fn remove(&mut self, path: &str) -> io::Result<()> {
+        self.0.remove(path);
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
         Ok(())
     }
 }
@@ -243,10 +262,16 @@ impl Log {
 
     /// The whole log as files. Public kinds are disclosed, `team:` kinds are not.
     pub fn export(&self) -> Files {
-        let (mut files, note) = (Files::default(), self.checkpoint(self.entries.len()));
+        let mut files = Files::default();
+        if self.export_to(&mut files) { files } else { Files::default() }
+    }
+
+    /// The same into a place where there may be an earlier export; whether it succeeded.
+    pub fn export_to(&self, sink: &mut dyn Sink) -> bool {
+        let note = self.checkpoint(self.entries.len());
         let tree = self.tree(self.entries.len());
         let (listing, mut proofs) = (self.listing(self.entries.len()), Vec::new());
-        let mut writer = Writer::new(&mut files);
+        let mut writer = Writer::new(sink);
         for entry in &self.entries {
             let disclosed = entry.payload.as_deref().filter(|_| entry.leaf.is_public());
             writer.push(&entry.leaf.encode(), disclosed.map(|payload| (&entry.salt, payload))).unwrap_or_default();
@@ -269,10 +294,40 @@ impl Log {
             rotations: &self.rotations,
             proofs: &proofs,
         };
-        match writer.finish(&extras) {
-            Ok(_) => files,
-            Err(_) => Files::default(),
-        }
+        writer.finish(&extras).is_ok()
+    }
+}
+
+/// A policy with these promises: id, revision, and how many objectives.
+#[expect(clippy::unwrap_used, reason = "test support; the names are given by tests")]
+pub fn policy_of(promises: &[(&str, &str, usize)]) -> Applied {
+    let objective =
+        || Objective::Coverage { service: "shop".parse().unwrap(), at_least: Ppb::ONE, over: Span::from_days(1) };
+    let promises = promises.iter().map(|(id, revision, objectives)| Promise {
+        id: id.parse().unwrap(),
+        revision: (*revision).to_owned(),
+        text: Text::default(),
+        objectives: (0..*objectives).map(|_| objective()).collect(),
+    });
+    let (services, probes, findings, maintenance) = (vec![], vec![], vec![], vec![]);
+    Applied { revision: "a".to_owned(), services, probes, findings, maintenance, promises: promises.collect() }
+}
+
+/// A verdict that says nothing.
+#[expect(clippy::unwrap_used, reason = "test support; the names are given by tests")]
+pub fn verdict(log: &Log, promise: &str, revision: &str, objective: u32) -> Verdict {
+    Verdict {
+        promise: promise.parse().unwrap(),
+        revision: revision.to_owned(),
+        objective,
+        evaluator: 1,
+        tree_size: 1,
+        at: log.now,
+        window: Interval::new(log.now, log.now),
+        outcome: Outcome::Unproven,
+        figure: None,
+        reasons: vec![],
+        evidence: vec![],
     }
 }
 

@@ -52,6 +52,18 @@ pub enum Resource {
     Payload(BundleId),
 }
 
+impl Resource {
+    /// Whether a log of exactly `size` entries has it: each full one, and the partial ones of its right edge.
+    pub fn is_of(&self, size: u64) -> bool {
+        let (index, width, count) = match self {
+            Self::Tile(id) => (id.index, id.width, size >> (id.level * TILE_HEIGHT)),
+            Self::Entries(id) | Self::Payload(id) => (id.index, id.width, size),
+        };
+        let full = count / WIDTH;
+        if width == TILE_WIDTH { index < full } else { index == full && u64::from(width) == count % WIDTH }
+    }
+}
+
 /// `<N>[.p/<W>]`: the number in groups of three digits, all but the last with an `x` before.
 fn number(index: u64, width: u16) -> String {
     let mut text = format!("{:03}", index % 1000);

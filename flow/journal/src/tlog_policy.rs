@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use event::Time;
 
 use crate::cosignature::{self, CosignatureError};
-use crate::note::{KeyType, Note, NoteError, VerifierKey};
+use crate::note::{KeyType, Note, NoteError, VerifierKey, ml_dsa_key};
 
 /// Most lines of one sort that are read. The specification asks for 32 at least.
 const LINES_MAX: usize = 1024;
@@ -27,8 +27,19 @@ pub struct Log {
 pub struct Witness {
     /// Its name inside the policy.
     pub name: String,
-    /// Its key, of type 0x04.
+    /// Its key, of type 0x04 (Ed25519 cosignature/v1).
     pub vkey: VerifierKey,
+    /// Submission prefix of its tlog-witness service.
+    pub url: Option<String>,
+}
+
+/// A witness whose cosignatures this release can't verify. It never counts as having cosigned.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Unverifiable {
+    /// Its name inside the policy.
+    pub name: String,
+    /// Its key, of type 0x06 (ML-DSA-44), as it is written.
+    pub vkey: String,
     /// Submission prefix of its tlog-witness service.
     pub url: Option<String>,
 }
@@ -51,6 +62,8 @@ pub struct TlogPolicy {
     pub logs: Vec<Log>,
     /// Witnesses.
     pub witnesses: Vec<Witness>,
+    /// Witnesses with keys that the specification allows and this release can't use.
+    pub unverifiable: Vec<Unverifiable>,
     /// Groups, each after its members.
     pub groups: Vec<Group>,
     /// The witness or group that must have witnessed a checkpoint; `None` for `quorum none`.
@@ -99,7 +112,8 @@ impl TlogPolicy {
             members,
         });
         let quorum = groups.as_ref().map(|_| name);
-        Self { logs: vec![Log { vkey, url }], witnesses, groups: groups.into_iter().collect(), quorum }
+        let (logs, unverifiable) = (vec![Log { vkey, url }], Vec::new());
+        Self { logs, witnesses, unverifiable, groups: groups.into_iter().collect(), quorum }
     }
 
     /// Reads a policy. The first mistake is reported.
@@ -128,11 +142,14 @@ impl TlogPolicy {
         let witnesses = self.witnesses.iter();
         let witnesses =
             witnesses.map(|witness| format!("witness {} {}{}", witness.name, witness.vkey, url(&witness.url)));
+        let unverifiable = self.unverifiable.iter();
+        let unverifiable =
+            unverifiable.map(|witness| format!("witness {} {}{}", witness.name, witness.vkey, url(&witness.url)));
         let groups = self.groups.iter();
         let groups =
             groups.map(|group| format!("group {} {} {}", group.name, group.threshold, group.members.join(" ")));
         let quorum = format!("quorum {}\n", self.quorum.as_deref().unwrap_or(NONE));
-        logs.chain(witnesses).chain(groups).chain([quorum]).collect::<Vec<_>>().join("\n")
+        logs.chain(witnesses).chain(unverifiable).chain(groups).chain([quorum]).collect::<Vec<_>>().join("\n")
     }
 
     /// The keys of its logs.
@@ -187,12 +204,20 @@ impl Reader {
                 bounded(self.policy.logs.len())?;
                 self.policy.logs.push(Log { vkey, url: optional(url)? });
             }
+            ["witness", name, vkey, url @ ..] if ml_dsa_key(vkey).is_some() => {
+                ml_dsa_key(vkey).unwrap_or(Ok(())).map_err(|error| error.to_string())?;
+                not_twice(self.policy.unverifiable.iter().any(|w| w.vkey == *vkey), "this witness")?;
+                self.new_name(name)?;
+                bounded(self.policy.witnesses.len() + self.policy.unverifiable.len())?;
+                let (name, vkey, url) = ((*name).to_owned(), (*vkey).to_owned(), optional(url)?);
+                self.policy.unverifiable.push(Unverifiable { name, vkey, url });
+            }
             ["witness", name, vkey, url @ ..] => {
                 let vkey = key(vkey, KeyType::Cosignature)?;
                 let duplicate = self.policy.witnesses.iter().any(|w| w.vkey.public_bytes() == vkey.public_bytes());
                 not_twice(duplicate, "this witness")?;
                 self.new_name(name)?;
-                bounded(self.policy.witnesses.len())?;
+                bounded(self.policy.witnesses.len() + self.policy.unverifiable.len())?;
                 self.policy.witnesses.push(Witness { name: (*name).to_owned(), vkey, url: optional(url)? });
             }
             ["group", name, threshold, members @ ..] if !members.is_empty() => {
@@ -233,6 +258,7 @@ impl Reader {
 
     fn is_known(&self, name: &str) -> bool {
         self.policy.witnesses.iter().any(|witness| witness.name == name)
+            || self.policy.unverifiable.iter().any(|witness| witness.name == name)
             || self.policy.groups.iter().any(|group| group.name == name)
     }
 

@@ -5,9 +5,11 @@
 //! [`BEHIND_MAX`] entries ago, or as it was before what another verdict read, is refused.
 //!
 //! Evidence is destroyed when its time is over, and then the oldest verdicts can't be computed again. Those whose window
-//! reaches back to [`RETOLD_WITHIN`] after the destroyed days, or beyond, are counted and not blamed; and so is, when the
-//! log was silent for longer than that, what reaches back beyond the first policy that is told afterwards. Later ones
-//! must be right, which takes that policies and states are told again in the meantime.
+//! reaches back to [`RETOLD_WITHIN`] after the destroyed days, or beyond, are *out of reach*; and so is, when the log was
+//! silent for longer than that, what reaches back beyond the first policy that is told afterwards. They are counted, not
+//! blamed, and not confirmed either, since whoever holds the log's key can destroy what contradicts him: whoever shows the
+//! latest verdicts shows with each what it is [worth](Standing). Later ones must be right, which takes that policies and
+//! states are told again in the meantime. And what a policy that can be read declares is never out of reach.
 //!
 //! What is left out is found too: a promise in effect without a verdict for more than [`LAPSE`] of log time. Log time is
 //! time during which the log was written: a silence counts for [`SILENCE_MAX`] at most, because a server that is switched
@@ -17,7 +19,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use event::policy::Applied;
 use event::promise::{Figure, Verdict};
-use event::{Envelope, ObserverId, PromiseId, Span, Time, Unreadable};
+use event::{Body as _, Envelope, ObserverId, PromiseId, Span, Time, Unreadable};
 
 use crate::fact::Fact;
 use crate::judge::Judge;
@@ -177,21 +179,52 @@ fn said(verdict: &Verdict) -> String {
     format!("{:?} with {figure}, {reasons} reasons, revision {revision}", verdict.outcome).to_lowercase()
 }
 
+/// What computing a verdict again said of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Standing {
+    /// It follows from the entries.
+    Confirmed,
+    /// What it rests on, or a later verdict, is destroyed: it is what the log said once, and no more.
+    OutOfReach,
+    /// It is wrong.
+    Faulty,
+}
+
+/// The last verdict on an objective that can be read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Latest {
+    /// Its entry.
+    pub sequence: u64,
+    /// What it says.
+    pub verdict: Verdict,
+    /// What that is worth.
+    pub standing: Standing,
+    /// Whether the promise is in effect at the end of the log, as far as anybody can tell.
+    pub in_effect: bool,
+}
+
 /// What came of it.
 #[derive(Clone, Debug)]
 pub struct Rechecked {
     /// How many journaled verdicts were computed again, or refused.
     pub verdicts: u64,
-    /// How many were not, because what they rest on is destroyed.
+    /// How many could not be, because what they rest on is destroyed.
     pub out_of_reach: u64,
     /// What is wrong, in the order of the log; the first [`FAULTS_MAX`].
     pub faults: Vec<Fault>,
     /// How many more faults there are.
     pub more_faults: u64,
-    /// The last verdict on each objective of each promise, with its entry.
-    pub latest: Vec<(u64, Verdict)>,
+    /// The last verdict on each objective of each promise.
+    pub latest: Vec<Latest>,
     /// Everything folded: what the log says today.
     pub judge: Judge,
+}
+
+impl Rechecked {
+    /// Whether a verdict in effect is only what the log says, and can't be confirmed.
+    pub fn is_out_of_reach(&self) -> bool {
+        self.latest.iter().any(|latest| latest.in_effect && latest.standing == Standing::OutOfReach)
+    }
 }
 
 struct Waiting {
@@ -216,9 +249,12 @@ pub struct Recheck {
     reach: Option<Time>,
     /// Log time of the newest destroyed entry, until a policy is told after it.
     untold_since: Option<Span>,
+    /// The newest `policy.applied`, and the newest verdict, without payload.
+    policy_lost: Option<u64>,
+    verdict_lost: Option<u64>,
     faults: Vec<Fault>,
     more_faults: u64,
-    latest: BTreeMap<(PromiseId, u32), (u64, Verdict)>,
+    latest: BTreeMap<(PromiseId, u32), (u64, Verdict, Standing)>,
     /// Log time so far, and when the newest entry was recorded.
     clock: Span,
     recorded_at: Option<Time>,
@@ -233,11 +269,20 @@ impl Recheck {
         Self::default()
     }
 
-    /// The payload of a public entry recorded in this hour since the epoch is destroyed. That its destruction was
-    /// recorded is for the caller to see to. Call it in the place of [`entry`](Self::entry).
-    pub fn destroyed(&mut self, hour: i64) {
+    /// The payload of the public entry `sequence`, of the kind `coarse` and recorded in this hour since the epoch, is
+    /// destroyed. That its destruction was recorded is for the caller to see to. Call it in the place of
+    /// [`entry`](Self::entry).
+    pub fn destroyed(&mut self, sequence: u64, coarse: &str, hour: i64) {
         self.reach = self.reach.max(Some(Time::from_secs(hour.saturating_add(1).saturating_mul(3600)) + RETOLD_WITHIN));
         self.untold_since = Some(self.clock);
+        if coarse == Applied::KIND.name {
+            self.policy_lost = Some(sequence);
+        } else if coarse == Verdict::KIND.name {
+            self.verdict_lost = Some(sequence);
+            // Whichever objective it was on was not left out.
+            let clock = self.clock;
+            self.expected.values_mut().for_each(|seen| *seen = clock);
+        }
     }
 
     /// The entry `sequence`, in the order of the log; `None` when its payload is not for us.
@@ -273,12 +318,25 @@ impl Recheck {
     /// No entry follows.
     pub fn finish(mut self, size: u64) -> Rechecked {
         self.fold_below(size);
+        let policy = self.judge.policy().filter(|_| self.policy_is_known());
+        let in_effect = |verdict: &Verdict| {
+            policy.is_none_or(|policy| {
+                let declared = policy.promises.iter().find(|promise| promise.id == verdict.promise);
+                let objectives = declared.filter(|promise| promise.revision == verdict.revision);
+                objectives.is_some_and(|promise| (verdict.objective as usize) < promise.objectives.len())
+            })
+        };
+        let latest = self.latest.values().map(|(sequence, verdict, standing)| {
+            let is_last = self.verdict_lost.is_none_or(|lost| lost < *sequence);
+            let standing = if is_last || *standing == Standing::Faulty { *standing } else { Standing::OutOfReach };
+            Latest { sequence: *sequence, verdict: verdict.clone(), standing, in_effect: in_effect(verdict) }
+        });
         Rechecked {
+            latest: latest.collect(),
             verdicts: self.verdicts,
             out_of_reach: self.out_of_reach,
             faults: self.faults,
             more_faults: self.more_faults,
-            latest: self.latest.into_values().collect(),
             judge: self.judge,
         }
     }
@@ -288,18 +346,33 @@ impl Recheck {
         if let Some(seen) = self.expected.get_mut(&key) {
             *seen = self.clock;
         }
-        match self.recompute(sequence, recorded_at, &verdict) {
-            Some(Fault::Mismatch { .. } | Fault::NotDeclared { .. }) if self.rests_on_destroyed(&verdict) => {
-                self.out_of_reach += 1;
+        let fault = self.recompute(sequence, recorded_at, &verdict);
+        let standing = match fault {
+            None => Standing::Confirmed,
+            Some(fault) if self.excuses(&fault) && self.rests_on_destroyed(&verdict) => Standing::OutOfReach,
+            Some(fault) => {
+                self.fault(fault);
+                Standing::Faulty
             }
-            fault => {
-                self.verdicts += 1;
-                if let Some(fault) = fault {
-                    self.fault(fault);
-                }
+        };
+        *if standing == Standing::OutOfReach { &mut self.out_of_reach } else { &mut self.verdicts } += 1;
+        self.latest.insert((verdict.promise.clone(), verdict.objective), (sequence, verdict, standing));
+    }
+
+    /// Whether the policy in effect can be read.
+    fn policy_is_known(&self) -> bool {
+        self.judge.policy_sequence().is_some_and(|known| self.policy_lost.is_none_or(|lost| lost < known))
+    }
+
+    /// Whether destroyed evidence could explain it. What a policy that can be read says needs no other evidence.
+    fn excuses(&self, fault: &Fault) -> bool {
+        match fault {
+            Fault::NotDeclared { .. } => !self.policy_is_known(),
+            Fault::Mismatch { journaled, computed, .. } => {
+                !self.policy_is_known() || journaled.revision == computed.revision
             }
+            _ => false,
         }
-        self.latest.insert((verdict.promise.clone(), verdict.objective), (sequence, verdict));
     }
 
     fn recompute(&mut self, sequence: u64, recorded_at: Time, verdict: &Verdict) -> Option<Fault> {

@@ -10,10 +10,10 @@ use engine::Clock;
 use engine::clock::SystemClock;
 use engine::net::{Deadline, Resolver};
 use event::{Span, Time};
-use journal::audit::{self, Directory, Report, Standing, Trust};
+use journal::audit::{self, AuditError, Audited, Directory, Report, Source, Standing, Trust};
 use journal::note::{Fingerprint, VerifierKey};
 use journal::tlog_policy::TlogPolicy;
-use promise::audit::{Recheck, Rechecked};
+use promise::audit::{Latest, Recheck, Rechecked, Standing as Recomputed};
 
 use crate::cli::runtime;
 use crate::failure::{Failure, USAGE};
@@ -26,12 +26,17 @@ const DNS_WITHIN: Span = Span::from_secs(10);
 /// Exit code when everything holds together but nobody said whose key it should be.
 const SELF_CONSISTENT: u8 = 3;
 
+/// Exit code when a verdict in effect is what the log says, and nobody can compute it again.
+const UNCONFIRMED: u8 = 4;
+
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Exit codes:
   0  authenticated: everything holds, under a key that you named
   3  self-consistent only: everything holds, under the key that lies beside the log; whoever replaced
      the one could replace the other. Name the key with --vkey, --fingerprint, --dns or --tlog-policy
+  4  unconfirmed: nothing contradicts itself, but what a verdict in effect rests on is destroyed, so that it
+     is only what the log says. The verdicts concerned are marked
   1  verification failed, or could not be done: the first line says what was found and what it means
   2  called wrongly
 
@@ -127,43 +132,82 @@ impl Verify {
 
     fn verify(&self, folder: &Path, trust: &Trust, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
         let bar = terminal.progress("verifying", 0);
-        let mut recheck = Recheck::new();
-        let audited = audit::audit(
-            &Directory::new(folder),
-            trust,
-            &mut |entry| {
-                // Old verdicts whose evidence is destroyed can't be recomputed, and nobody is to blame for it.
-                if entry.envelope.is_none() && entry.leaf.is_public() {
-                    recheck.destroyed(entry.leaf.hour);
-                } else {
-                    recheck.entry(entry.sequence, entry.envelope.as_ref());
-                }
-            },
-            &mut |done, all| {
-                bar.set_length(all);
-                bar.set_position(done);
-            },
-        );
+        let examined = examine(&Directory::new(folder), trust, &mut |done, all| {
+            bar.set_length(all);
+            bar.set_position(done);
+        });
         bar.finish_and_clear();
-        let report = match audited {
-            Ok(report) => report,
+        let (report, rechecked) = match examined {
+            Ok(both) => both,
             Err(error) if self.json => {
                 terminal.json(&serde_json::json!({ "outcome": "failed", "reason": error.to_string() }));
                 return Ok(ExitCode::FAILURE);
             }
             Err(error) => return Err(Failure::new(format!("{} does not hold", self.source)).because(&error)),
         };
-        let rechecked = recheck.finish(report.size);
         if self.json {
             terminal.json(&as_json(&report, &rechecked));
         } else {
             tell(&report, &rechecked, terminal);
         }
-        Ok(match (rechecked.faults.is_empty(), report.standing) {
-            (false, _) => ExitCode::FAILURE,
-            (true, Standing::Authenticated) => ExitCode::SUCCESS,
-            (true, Standing::SelfConsistent) => ExitCode::from(SELF_CONSISTENT),
+        Ok(match Outcome::of(&report, &rechecked) {
+            Outcome::Failed => ExitCode::FAILURE,
+            Outcome::Unconfirmed => ExitCode::from(UNCONFIRMED),
+            Outcome::SelfConsistent => ExitCode::from(SELF_CONSISTENT),
+            Outcome::Authenticated => ExitCode::SUCCESS,
         })
+    }
+}
+
+/// Audits the log and computes its verdicts again, in one pass.
+fn examine(
+    source: &dyn Source,
+    trust: &Trust,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<(Report, Rechecked), AuditError> {
+    let mut recheck = Recheck::new();
+    let mut entry = |entry: Audited| {
+        // Verdicts whose evidence is destroyed can't be recomputed: they are counted, and shown as such.
+        if entry.envelope.is_none() && entry.leaf.is_public() {
+            recheck.destroyed(entry.sequence, &entry.leaf.coarse, entry.leaf.hour);
+        } else {
+            recheck.entry(entry.sequence, entry.envelope.as_ref());
+        }
+    };
+    let report = audit::audit(source, trust, &mut entry, progress)?;
+    let rechecked = recheck.finish(report.size);
+    Ok((report, rechecked))
+}
+
+/// What came of it all.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Outcome {
+    Failed,
+    Unconfirmed,
+    SelfConsistent,
+    Authenticated,
+}
+
+impl Outcome {
+    fn of(report: &Report, rechecked: &Rechecked) -> Self {
+        if !rechecked.faults.is_empty() {
+            Self::Failed
+        } else if rechecked.is_out_of_reach() {
+            Self::Unconfirmed
+        } else if report.standing == Standing::SelfConsistent {
+            Self::SelfConsistent
+        } else {
+            Self::Authenticated
+        }
+    }
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Unconfirmed => "unconfirmed",
+            Self::SelfConsistent => "self-consistent",
+            Self::Authenticated => "authenticated",
+        }
     }
 }
 
@@ -185,17 +229,10 @@ async fn fingerprints_of(domain: &str, name_server: Option<SocketAddr>) -> Resul
     if fingerprints.is_empty() { Err(none()) } else { Ok(fingerprints) }
 }
 
-fn outcome(report: &Report, rechecked: &Rechecked) -> &'static str {
-    match (rechecked.faults.is_empty(), report.standing) {
-        (false, _) => "failed",
-        (true, Standing::Authenticated) => "authenticated",
-        (true, Standing::SelfConsistent) => "self-consistent",
-    }
-}
-
 fn as_json(report: &Report, rechecked: &Rechecked) -> serde_json::Value {
     serde_json::json!({
-        "outcome": outcome(report, rechecked),
+        "outcome": Outcome::of(report, rechecked).as_str(),
+        "authenticated": report.standing == Standing::Authenticated,
         "origin": report.origin,
         "size": report.size,
         "root": report.root.to_string(),
@@ -213,9 +250,10 @@ fn as_json(report: &Report, rechecked: &Rechecked) -> serde_json::Value {
         "faults": rechecked.faults.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "more_faults": rechecked.more_faults,
         "remarks": report.remarks,
-        "promises": rechecked.latest.iter().map(|(sequence, verdict)| serde_json::json!({
+        "promises": rechecked.latest.iter().map(|latest @ Latest { sequence, verdict, .. }| serde_json::json!({
             "sequence": sequence, "promise": verdict.promise, "objective": verdict.objective,
             "outcome": verdict.outcome, "figure": verdict.figure, "at": verdict.at.to_string(),
+            "recomputed": latest.standing == Recomputed::Confirmed, "in_effect": latest.in_effect,
         })).collect::<Vec<_>>(),
     })
 }
@@ -234,24 +272,31 @@ fn tell(report: &Report, rechecked: &Rechecked, terminal: &mut Terminal) {
         terminal.line(format!("continues   your checkpoint of {size} entries"));
     }
     terminal.line(format!(
-        "payloads    {} disclosed and matching, {} for the team only, {} destroyed on schedule",
+        "payloads    {} disclosed and matching, {} for the team only, {} destroyed",
         report.disclosed, report.withheld, report.destroyed
     ));
     terminal.line(format!(
         "verdicts    {} recomputed, {} out of reach (their evidence is destroyed), {} faults",
         rechecked.verdicts,
         rechecked.out_of_reach,
-        rechecked.faults.len()
+        rechecked.faults.len() as u64 + rechecked.more_faults
     ));
-    for (sequence, verdict) in &rechecked.latest {
+    for latest @ Latest { sequence, verdict, .. } in &rechecked.latest {
         let (look, word) = match verdict.outcome {
             event::promise::Outcome::Kept => (Look::Good, "kept"),
             event::promise::Outcome::Broken => (Look::Bad, "broken"),
             event::promise::Outcome::Unproven => (Look::Doubtful, "unproven"),
         };
+        let look = if latest.standing == Recomputed::Confirmed { look } else { Look::Doubtful };
         let word = terminal.painted(look, format!("{word:8}"));
+        let worth = match latest.standing {
+            Recomputed::Confirmed => "",
+            Recomputed::OutOfReach => "; NOT recomputed: only what the log says",
+            Recomputed::Faulty => "; wrong, see below",
+        };
+        let effect = if latest.in_effect { "" } else { "; no longer in effect" };
         terminal.line(format!(
-            "  {word}  {} ({}), entry {sequence}, as of {}",
+            "  {word}  {} ({}), entry {sequence}, as of {}{worth}{effect}",
             verdict.promise, verdict.objective, verdict.at
         ));
     }
@@ -265,16 +310,141 @@ fn tell(report: &Report, rechecked: &Rechecked, terminal: &mut Terminal) {
     if rechecked.more_faults > 0 {
         terminal.line(format!("            and {} more", rechecked.more_faults));
     }
-    let conclusion = match outcome(report, rechecked) {
-        "authenticated" => {
+    let conclusion = match Outcome::of(report, rechecked) {
+        Outcome::Authenticated => {
             terminal.painted(Look::Good, "authenticated: everything holds, under the key that you named")
         }
-        "self-consistent" => terminal.painted(
+        Outcome::SelfConsistent => terminal.painted(
             Look::Doubtful,
             "self-consistent, not authenticated: everything holds under the key that lies beside the log. Name the key \
              that you expect with --vkey, --fingerprint or --dns",
         ),
-        _ => terminal.painted(Look::Bad, "failed: the verdicts do not follow from what was recorded"),
+        Outcome::Unconfirmed => terminal.painted(
+            Look::Doubtful,
+            match report.standing {
+                Standing::Authenticated => {
+                    "unconfirmed: signed by the key that you named and nothing contradicts itself, but a verdict in effect \
+                     rests on evidence that is destroyed; it is only what the log says"
+                }
+                Standing::SelfConsistent => {
+                    "unconfirmed, not authenticated: nothing contradicts itself under the key that lies beside the log, but a \
+                     verdict in effect rests on evidence that is destroyed; it is only what the log says"
+                }
+            },
+        ),
+        Outcome::Failed => terminal.painted(Look::Bad, "failed: the verdicts do not follow from what was recorded"),
     };
     terminal.line(conclusion);
+}
+
+#[cfg(test)]
+mod tests {
+    use event::policy::{Agreement, Applied, Objective, Probe, Promise, Service, Text};
+    use event::promise::{Outcome as Said, Verdict};
+    use event::watch::{Changed, Coverage, State};
+    use event::{Interval, Ppb, Retention};
+    use journal::testing::Log;
+
+    use super::*;
+
+    const DAY: Span = Span::from_days(1);
+
+    fn policy() -> Applied {
+        let (service, observers) = ("shop".parse().expect("a name"), vec!["here".parse().expect("a name")]);
+        let objective = Objective::Availability { service, at_least: Ppb::new(990_000_000), over: DAY };
+        let mut promise = Promise {
+            id: "AV-1".parse().expect("a name"),
+            revision: String::new(),
+            text: Text::default(),
+            objectives: vec![objective],
+        };
+        promise.revision = promise::revision::of_promise(&promise);
+        let mut applied = Applied {
+            revision: String::new(),
+            services: vec![Service { id: "shop".parse().expect("a name"), title: Text::default() }],
+            probes: vec![Probe {
+                id: "http".parse().expect("a name"),
+                kind: "http".to_owned(),
+                service: "shop".parse().expect("a name"),
+                every: Span::from_secs(60),
+                observers,
+                agreement: Agreement::Any,
+            }],
+            findings: vec![],
+            maintenance: vec![],
+            promises: vec![promise],
+        };
+        applied.revision = promise::revision::of_policy(&applied);
+        applied
+    }
+
+    /// Days of coverage by the hour, with an outage of one hour on the first, and a verdict as of the end.
+    fn log(days: i64, forge: impl FnOnce(&mut Verdict)) -> Log {
+        let mut log = Log::new("shop.example/1", 1);
+        let applied = policy();
+        let probe = || ("http".parse().expect("a name"), "shop".parse().expect("a name"));
+        log.append(&applied);
+        for hour in 0..days * 24 {
+            let from = log.now;
+            if let Some(state) = match hour {
+                0 | 3 => Some(State::Up),
+                2 => Some(State::Down),
+                _ => None,
+            } {
+                let (probe, service) = probe();
+                log.append(&Changed { probe, service, state, after: from, by: from });
+            }
+            log.advance(Span::from_secs(3600));
+            let interval = Interval::new(from, log.now);
+            log.append(&Coverage { interval, revision: applied.revision.clone(), gaps: vec![] });
+            if hour % 24 == 23 {
+                log.append(&applied);
+            }
+        }
+        let mut judge = promise::Judge::new();
+        for sequence in 0..log.entries.len() as u64 {
+            judge.apply(sequence, &log.envelope(sequence).expect("there")).expect("readable");
+        }
+        let mut verdict = judge.verdicts(log.now).remove(0);
+        forge(&mut verdict);
+        log.append(&verdict);
+        log
+    }
+
+    fn outcome(log: &Log, pinned: bool) -> (Outcome, Rechecked) {
+        let trust = Trust { vkey: pinned.then(|| log.keys[0].vkey()), ..Trust::default() };
+        let (report, rechecked) = examine(&log.export(), &trust, &mut |_, _| ()).expect("it holds");
+        (Outcome::of(&report, &rechecked), rechecked)
+    }
+
+    #[test]
+    fn the_outcome_says_what_was_shown() {
+        let honest = log(1, |_| ());
+        assert_eq!(outcome(&honest, true).0, Outcome::Authenticated);
+        assert_eq!(outcome(&honest, false).0, Outcome::SelfConsistent);
+        let invented = log(1, |verdict| verdict.outcome = Said::Kept);
+        assert_eq!(outcome(&invented, true).0, Outcome::Failed);
+        // The evidence is destroyed, and nobody can say that the verdict is invented, or that it is not.
+        for mut log in [honest, invented] {
+            let day = log.entries[1].leaf.hour.div_euclid(24);
+            log.destroy(Retention::Evidence, event::Day::from_days(day));
+            for pinned in [true, false] {
+                let (outcome, rechecked) = outcome(&log, pinned);
+                assert_eq!(outcome, Outcome::Unconfirmed);
+                assert_eq!(rechecked.latest[0].standing, Recomputed::OutOfReach);
+            }
+        }
+        // Once it lies far enough behind the window, its destruction changes nothing.
+        for (forge, expected) in [(false, Outcome::Authenticated), (true, Outcome::Failed)] {
+            let mut log = log(5, |verdict| {
+                if forge {
+                    verdict.outcome = Said::Broken
+                }
+            });
+            let day = log.entries[1].leaf.hour.div_euclid(24);
+            log.destroy(Retention::Evidence, event::Day::from_days(day));
+            let (outcome, rechecked) = outcome(&log, true);
+            assert_eq!(outcome, expected, "{:?}", rechecked.faults);
+        }
+    }
 }

@@ -205,7 +205,7 @@ impl Language {
     }
 
     /// When a maintenance window begins and ends.
-    pub(crate) fn from_to(self, from: Time, to: Time) -> String {
+    pub(crate) fn between(self, from: Time, to: Time) -> String {
         let (from, to) = (self.instant(from), self.instant(to));
         match self {
             Self::French => format!("du {from} au {to}"),

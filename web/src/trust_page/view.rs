@@ -239,7 +239,7 @@ fn announced(applied: &Applied, language: Language, now: Time) -> Vec<Maintenanc
         MaintenanceView {
             services: services.join(", "),
             text: Language::set(language.of(&window.text)),
-            when: language.from_to(window.interval.start, window.interval.end),
+            when: language.between(window.interval.start, window.interval.end),
         }
     };
     windows.into_iter().take(MAINTENANCE_MAX).map(view).collect()

@@ -36,7 +36,9 @@ impl Hop {
         }
         match request.url.parse::<Uri>() {
             Ok(url) => Self::to(request, url),
-            Err(error) => Err((request.url.to_string(), Failure::Request(format!("its address is not a URL: {error}")))),
+            Err(error) => {
+                Err((request.url.to_string(), Failure::Request(format!("its address is not a URL: {error}"))))
+            }
         }
     }
 

@@ -39,6 +39,8 @@ pub enum Meaning {
     OtherKey,
     /// Nobody outside vouches that others see the same log.
     NotWitnessed,
+    /// The times of the log are not of this world.
+    WrongClock,
 }
 
 impl fmt::Display for Meaning {
@@ -49,6 +51,7 @@ impl fmt::Display for Meaning {
             Self::OlderSnapshot => "this is an older state of the log than it should be: somebody serves an old copy, or the holder of the key cut off the end",
             Self::RewrittenByKeyHolder => "the log contradicts itself, or what it signed before: only the holder of its key can have done that",
             Self::OtherKey => "the log is not signed by the key that you trust: it is another log, or somebody else's",
+            Self::WrongClock => "your clock is wrong, or the log's is, or the log is dated ahead so that it still looks fresh when it is old",
             Self::NotWitnessed => "the witnesses you rely on do not vouch for it: a history shown only to you can't be ruled out",
         })
     }
@@ -219,6 +222,14 @@ pub enum Finding {
         /// How old it may be.
         max_age: Span,
     },
+    /// Newer than now, so that its age says nothing.
+    #[error("the newest entry is dated {newest}, and it is {at}: how old it is can't be told")]
+    Ahead {
+        /// Time of the newest entry.
+        newest: Time,
+        /// What time it is.
+        at: Time,
+    },
 }
 
 impl Finding {
@@ -243,6 +254,7 @@ impl Finding {
             Self::ClockWentBack { .. } | Self::Forked { .. } => Meaning::RewrittenByKeyHolder,
             Self::Shorter { .. } | Self::Stale { .. } => Meaning::OlderSnapshot,
             Self::Unwitnessed { .. } => Meaning::NotWitnessed,
+            Self::Ahead { .. } => Meaning::WrongClock,
         }
     }
 }

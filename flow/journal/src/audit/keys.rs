@@ -26,6 +26,7 @@ pub(super) struct Keys {
     pub(super) signers: Vec<VerifierKey>,
     rotations: Vec<(Note, Checkpoint)>,
     since: Option<(Note, Checkpoint)>,
+    pub(super) remarks: Vec<String>,
 }
 
 fn parse(path: &str, note: Note) -> Result<(Note, Checkpoint), AuditError> {
@@ -94,7 +95,8 @@ impl Keys {
         if let Some((_, checkpoint)) = &since {
             of_origin(SINCE, &checkpoint.origin, origin)?;
         }
-        Ok(Self { pinned, fingerprints: trust.fingerprints.clone(), own: vec![vkey], signers, rotations, since })
+        let (fingerprints, remarks) = (trust.fingerprints.clone(), Vec::new());
+        Ok(Self { pinned, fingerprints, own: vec![vkey], signers, rotations, since, remarks })
     }
 
     /// Sizes at which the root of the log is needed.
@@ -162,6 +164,7 @@ impl Keys {
             |key: &VerifierKey| events.retired.iter().find(|(_, retired)| retired == key).map(|(at, _)| *at);
         let by_trusted: Vec<_> = self.signers.iter().filter(|key| trusted.contains(key)).collect();
         if by_trusted.iter().any(|key| retired_at(key).is_none()) {
+            self.remarks.extend(events.announced.iter().filter_map(|announced| forsaken(announced, &self.signers)));
             return Ok(if unpinned { Standing::SelfConsistent } else { Standing::Authenticated });
         }
         let retired = by_trusted.iter().find_map(|key| Some((key, retired_at(key)?)));
@@ -194,6 +197,21 @@ impl Keys {
         continues(SINCE, checkpoint, head, roots)?;
         Ok(Some(checkpoint.size))
     }
+}
+
+/// What is odd about a head that only the old key of an announcement signed. Whoever holds a key that the log has retired
+/// can go on from before that, and readers who never saw the new key can't tell; but this much of it shows.
+fn forsaken((sequence, new, old): &(u64, VerifierKey, VerifierKey), signers: &[VerifierKey]) -> Option<String> {
+    let by_old_alone = signers.contains(old) && !signers.contains(new);
+    by_old_alone.then(|| {
+        format!(
+            "entry {sequence} announces that {} will remain and {} will go, but the head is signed by the old key alone: the \
+             announcement is a moment old, or was given up, or somebody who has the old key goes on without the new one. A \
+             later checkpoint, by the new key, would show it (--since)",
+            new.describe(),
+            old.describe()
+        )
+    })
 }
 
 fn owned(keys: Vec<&VerifierKey>) -> Vec<VerifierKey> {

@@ -364,6 +364,40 @@ fn a_key_without_announcement_is_not_followed() {
     found("retired", &thief.export(), &old, Meaning::OtherKey, &["only by", "entry 615"]);
 }
 
+/// A thief of the retired key goes on from before its end: who still pins that key is told what can be told.
+#[test]
+fn a_head_by_the_old_key_alone_is_remarked_upon() {
+    let (during, after) = rotated();
+    let old = Trust { vkey: Some(test_key(1, ORIGIN).vkey()), ..Trust::default() };
+    let mut thief = Log { keys: vec![test_key(1, ORIGIN)], ..during.clone() };
+    grow(&mut thief, 3);
+    let report = run(&thief.export(), &old).expect("nothing in the files shows it");
+    assert!(report.remarks[0].contains("entry 604 announces"), "{:?}", report.remarks);
+    // From before the announcement there is nothing to be seen, but by who remembers a checkpoint.
+    let mut earlier = log();
+    grow(&mut earlier, 3);
+    assert_eq!(run(&earlier.export(), &old).map(|report| report.remarks), Ok(vec![]));
+    let since = Trust { since: Some(after.checkpoint(after.entries.len())), ..old.clone() };
+    for log in [&thief, &earlier] {
+        assert!(run(&log.export(), &since).is_err());
+    }
+    for log in [&during, &after] {
+        assert_eq!(run(&log.export(), &old).map(|report| report.remarks), Ok(vec![]));
+    }
+}
+
+/// What the log proposes as trust policy is not signed. One that can't be read is no fault of the log.
+#[test]
+fn a_proposed_policy_that_is_none_counts_for_nothing() {
+    let log = log();
+    for bytes in [&b"quorum all\n"[..], b"\xff", b"witness w x+00000000+BgAA\nquorum w\n"] {
+        let mut files = log.export();
+        files.0.insert("tlog-policy".to_owned(), bytes.to_vec());
+        let report = run(&files, &pinned(&log)).expect("it holds");
+        assert!(report.remarks[0].contains("tlog-policy"), "{:?}", report.remarks);
+    }
+}
+
 #[test]
 fn witnesses_are_counted_by_the_readers_policy() {
     let mut log = log();
@@ -407,7 +441,11 @@ fn age_is_judged_when_asked() {
     assert!(run(&files, &at(Span::from_secs(3600))).is_ok());
     found("old", &files, &at(Span::from_secs(3601)), Meaning::OlderSnapshot, &["2026-11-23T04:00:00Z", "1 h"]);
     assert!(run(&files, &Trust { max_age: None, ..at(Span::from_days(9)) }).is_ok(), "not asked");
-    let report = run(&files, &at(Span::from_secs(-3600))).expect("a clock that is behind proves nothing");
+    // Dated ahead, it would look fresh when it is old; a little is what clocks are.
+    let ahead = at(Span::from_secs(-3600));
+    found("ahead", &files, &ahead, Meaning::WrongClock, &["2026-11-23T04:00:00Z", "it is 2026-11-23T03:00:00Z"]);
+    assert!(run(&files, &at(Span::from_secs(-600))).is_ok());
+    let report = run(&files, &Trust { max_age: None, ..ahead }).expect("not asked");
     assert!(report.remarks[0].contains("after now"), "{:?}", report.remarks);
 }
 

@@ -1,6 +1,6 @@
 use super::*;
 use crate::audit::Source as _;
-use crate::testing::{Files, Log};
+use crate::testing::{Files, Log, policy_of, verdict};
 use event::Span;
 
 fn small_log() -> Log {
@@ -49,6 +49,23 @@ impl Sink for Failing {
         self.order.push(path.to_owned());
         self.files.write(path, bytes)
     }
+
+    fn checkpoint(&self) -> io::Result<Option<Vec<u8>>> {
+        self.files.checkpoint()
+    }
+
+    fn paths(&self) -> io::Result<Vec<String>> {
+        self.files.paths()
+    }
+
+    fn remove(&mut self, path: &str) -> io::Result<()> {
+        self.files.remove(path)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        assert!(self.files.0.contains_key(VERDICTS), "all else is written before");
+        self.files.sync()
+    }
 }
 
 fn write_all(log: &Log, note: &str, refuse_at: usize) -> (Failing, Result<Checkpoint, ExportError>) {
@@ -94,4 +111,43 @@ fn a_checkpoint_of_another_tree_is_not_published() {
     assert!(matches!(outcome, Err(ExportError::OtherTree { .. })));
     assert_eq!(sink.files.read(CHECKPOINT).expect("in memory"), None);
     assert!(matches!(write_all(&log, "no note", usize::MAX).1, Err(ExportError::Checkpoint(_))));
+}
+
+/// A later export in the same folder leaves exactly what it leaves in an empty one, and what is not ours.
+#[test]
+fn nothing_of_an_earlier_export_is_left() {
+    let mut log = small_log();
+    log.rotations = vec![log.checkpoint(200)];
+    log.append(&policy_of(&[("AV-1", "r1", 1)]));
+    let verdict = verdict(&log, "AV-1", "r1", 0);
+    log.append(&verdict);
+    let mut there = Files::default();
+    assert!(log.export_to(&mut there));
+    let ours: Vec<String> = there.0.keys().cloned().collect();
+    for path in ["policy.json", "rotations", "proof/302.tlog-proof", "payload/001.p/47", "tile/0/001.p/47"] {
+        assert!(ours.iter().any(|ours| ours == path), "{path} of {ours:?}");
+    }
+    for path in ["notes", "proof/mine", "payload/000.p/x", "tile/0/000.md", "policy.json.bak"] {
+        there.0.insert(path.to_owned(), b"mine".to_vec());
+    }
+    // Something that was left half written, and tiles of a longer log.
+    for path in ["checkpoint.tmp", "payload/000.tmp", "tile/0/002", "tile/entries/002.p/3", "tile/1/000.p/3"] {
+        there.0.insert(path.to_owned(), b"old".to_vec());
+    }
+    // The policy is destroyed, another key signs alone, and the log has grown.
+    log.rotations.clear();
+    let day = event::Day::of_hour(log.entries[301].leaf.hour);
+    log.destroy(event::Retention::Evidence, day);
+    let mut mine: Vec<String> =
+        ["notes", "proof/mine", "payload/000.p/x", "tile/0/000.md", "policy.json.bak"].map(str::to_owned).into();
+    assert!(log.export_to(&mut there));
+    mine.extend(log.export().0.into_keys());
+    mine.sort();
+    assert_eq!(there.0.into_keys().collect::<Vec<_>>(), mine);
+
+    // Where there was no export, nothing is ours to remove.
+    let mut folder = Files::default();
+    folder.0.insert("rotations".to_owned(), b"of crops".to_vec());
+    assert!(log.export_to(&mut folder));
+    assert_eq!(folder.0["rotations"], b"of crops");
 }

@@ -1,41 +1,5 @@
-use event::policy::{Objective, Promise, Text};
-use event::promise::Outcome;
-use event::{Interval, Ppb, Span};
-
 use super::*;
-use crate::testing::Log;
-
-fn policy(promises: &[(&str, &str, usize)]) -> Applied {
-    let objective = || Objective::Coverage {
-        service: "shop".parse().expect("a name"),
-        at_least: Ppb::ONE,
-        over: Span::from_days(1),
-    };
-    let promises = promises.iter().map(|(id, revision, objectives)| Promise {
-        id: id.parse().expect("a name"),
-        revision: (*revision).to_owned(),
-        text: Text::default(),
-        objectives: (0..*objectives).map(|_| objective()).collect(),
-    });
-    let (services, probes, findings, maintenance) = (vec![], vec![], vec![], vec![]);
-    Applied { revision: "a".to_owned(), services, probes, findings, maintenance, promises: promises.collect() }
-}
-
-fn verdict(log: &Log, promise: &str, revision: &str, objective: u32) -> Verdict {
-    Verdict {
-        promise: promise.parse().expect("a name"),
-        revision: revision.to_owned(),
-        objective,
-        evaluator: 1,
-        tree_size: 1,
-        at: log.now,
-        window: Interval::new(log.now, log.now),
-        outcome: Outcome::Unproven,
-        figure: None,
-        reasons: vec![],
-        evidence: vec![],
-    }
-}
+use crate::testing::{Log, policy_of, verdict};
 
 /// The sequences that are listed.
 fn listed(log: &Log) -> Vec<u64> {
@@ -51,7 +15,7 @@ fn the_latest_on_what_is_in_effect_is_listed() {
     };
     say(&mut log, "AV-1", "r1", 0);
     assert_eq!(listed(&log), Vec::<u64>::new(), "no policy is in effect");
-    log.append(&policy(&[("AV-1", "r1", 2), ("BK-1", "r7", 1)]));
+    log.append(&policy_of(&[("AV-1", "r1", 2), ("BK-1", "r7", 1)]));
     assert_eq!(listed(&log), [1]);
     let second = say(&mut log, "AV-1", "r1", 1);
     let first = say(&mut log, "AV-1", "r1", 0);
@@ -59,7 +23,7 @@ fn the_latest_on_what_is_in_effect_is_listed() {
     say(&mut log, "CO-1", "r1", 0);
     assert_eq!(listed(&log), [first, second], "no third objective, no other promise");
     // Another revision is another promise: what was said of the one before says nothing of it.
-    log.append(&policy(&[("AV-1", "r2", 2), ("BK-1", "r7", 1)]));
+    log.append(&policy_of(&[("AV-1", "r2", 2), ("BK-1", "r7", 1)]));
     assert_eq!(listed(&log), Vec::<u64>::new());
     let backup = say(&mut log, "BK-1", "r7", 0);
     let renewed = say(&mut log, "AV-1", "r2", 1);
@@ -67,7 +31,7 @@ fn the_latest_on_what_is_in_effect_is_listed() {
     say(&mut log, "AV-1", "r1", 1);
     assert_eq!(listed(&log), [backup], "the last word on that objective is about another revision");
     // Of a policy that nobody can read, nothing is in effect.
-    let applied = log.append(&policy(&[("BK-1", "r7", 1)]));
+    let applied = log.append(&policy_of(&[("BK-1", "r7", 1)]));
     assert_eq!(listed(&log), [backup]);
     log.entries[usize::try_from(applied).expect("small")].payload = None;
     assert_eq!(listed(&log), Vec::<u64>::new());
@@ -77,7 +41,7 @@ fn the_latest_on_what_is_in_effect_is_listed() {
 #[test]
 fn bodies_are_those_of_the_log() {
     let mut log = Log::new("shop.example/1", 1);
-    log.append(&policy(&[("AV-1", "r1", 1)]));
+    log.append(&policy_of(&[("AV-1", "r1", 1)]));
     let body = serde_json::to_string(&verdict(&log, "AV-1", "r1", 0)).expect("JSON").replacen('{', "{ \"later\":1,", 1);
     let sequence = log.append_text(Verdict::KIND.name, 1, Verdict::KIND.name, &body);
     let mut listing = Listing::new();

@@ -170,6 +170,30 @@ impl FromStr for VerifierKey {
     }
 }
 
+/// Type of an ML-DSA-44 cosignature (C2SP tlog-cosignature).
+const ML_DSA_44: u8 = 0x06;
+/// Bytes of an ML-DSA-44 public key (FIPS 204, table 2).
+const ML_DSA_44_KEY_BYTES: usize = 1312;
+
+/// Whether the text is a key of a witness that cosigns with ML-DSA-44. This release can't verify its cosignatures, but a
+/// policy may name it; `None` when the text is a key of another type, or none.
+pub(crate) fn ml_dsa_key(text: &str) -> Option<Result<(), BadKey>> {
+    let (name, rest) = text.split_once('+')?;
+    let (id, encoded) = rest.split_once('+')?;
+    let material = STANDARD.decode(encoded).ok()?;
+    if *material.first()? != ML_DSA_44 || material.len() != 1 + ML_DSA_44_KEY_BYTES {
+        return None;
+    }
+    if !is_name(name) {
+        return Some(Err(BadKey::Name(name.to_owned())));
+    }
+    let hash = Hash::of(&[name.as_bytes(), b"\n", &material]);
+    let [a, b, c, d, ..] = *hash.as_bytes();
+    let computed = hex([a, b, c, d]);
+    let (name, written) = (name.to_owned(), id.to_owned());
+    Some(if id == computed { Ok(()) } else { Err(BadKey::Id { name, written, computed }) })
+}
+
 impl serde::Serialize for VerifierKey {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)

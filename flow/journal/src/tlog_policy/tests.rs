@@ -76,6 +76,37 @@ fn policies_round_trip() {
     assert!(!some.evaluate(&note(&[5])).expect("signed").quorum_met);
 }
 
+/// The specification allows witnesses that cosign with ML-DSA-44. A policy that names one is one, and is never met by it.
+#[test]
+fn a_witness_that_can_not_be_verified_never_counts() {
+    let key = |name: &str, byte: u8| {
+        let material = [&[0x06][..], &[byte; 1312]].concat();
+        let hash = crate::Hash::of(&[name.as_bytes(), b"\n", &material]);
+        let id: String = hash.as_bytes()[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("{name}+{id}+{}", base64::Engine::encode(&base64::engine::general_purpose::STANDARD, material))
+    };
+    let post_quantum = key("pq.example", 7);
+    let with = |quorum: &str| {
+        let witnesses = format!("{}witness PQ {post_quantum} https://pq.example/\n", witness_line(1));
+        format!("log {}\n{witnesses}group any1 any W1 PQ\nquorum {quorum}\n", log_key())
+    };
+    for (quorum, by, met) in [("any1", &[1][..], true), ("any1", &[], false), ("PQ", &[1], false)] {
+        let policy = TlogPolicy::parse(&with(quorum)).expect("a policy");
+        assert_eq!(TlogPolicy::parse(&policy.to_text()).as_ref(), Ok(&policy));
+        assert_eq!(policy.unverifiable.len(), 1);
+        assert_eq!(policy.evaluate(&note(by)).expect("signed by the log").quorum_met, met, "{quorum} {by:?}");
+    }
+    let text = with("any1");
+    for (what, bad) in [
+        ("not copied whole", text.replacen("BwcH", "BwgH", 1)),
+        ("twice", text.replacen("group", &format!("witness Again {post_quantum}\ngroup"), 1)),
+        ("twice", text.replacen("group", &format!("witness PQ {}\ngroup", key("other.example", 8)), 1)),
+    ] {
+        let error = TlogPolicy::parse(&bad).expect_err(what);
+        assert!(error.to_string().contains(what), "{error}");
+    }
+}
+
 #[test]
 fn mistakes_are_named_with_their_line() {
     let (w1, w2) = (witness_line(1), witness_line(2));

@@ -17,6 +17,9 @@ use crate::value::{Located, Slot, Value};
 const EVIDENCE_DEFAULT: Span = Span::from_days(1100);
 /// What the team needs for forensics is kept for three months.
 const AUDIT_DEFAULT: Span = Span::from_days(90);
+/// By how much evidence must outlive a window. After a day is destroyed it takes two days until everything known before is
+/// told again, and the verdict in effect may be a day old: with less, it could not always be computed again.
+const EVIDENCE_MARGIN: Span = Span::from_days(4);
 /// A century: longer is a slip of the finger.
 const RETENTION_MAX: Span = Span::from_days(36_500);
 
@@ -157,7 +160,7 @@ impl Section for RetentionPeriods {
     fn read(table: &mut Table<'_>) -> Option<Self> {
         let range = Span::from_days(1)..=RETENTION_MAX;
         let evidence =
-            table.or_in("evidence", EVIDENCE_DEFAULT, &range, "what verdicts rest on: longer than any window");
+            table.or_in("evidence", EVIDENCE_DEFAULT, &range, "what verdicts rest on: 4 days longer than any window");
         let audit = table.or_in("audit", AUDIT_DEFAULT, &range, "what the team needs for forensics");
         for (key, span) in [("evidence", evidence), ("audit", audit)] {
             if span.micros() % Span::from_days(1).micros() != 0 {
@@ -209,15 +212,18 @@ witness = [
 }
 
 impl Journal {
-    /// Evidence must outlive the longest window of any objective, or the verdict on it could no longer be recomputed.
+    /// Evidence must outlive the longest window of any objective by some days, or the verdict on it could no longer be
+    /// computed again.
     /// Call this with that window, before the document is finished.
     pub fn check_retention(&self, document: &mut Document, longest: Located<Span>) {
         let Located { value: window, place } = longest;
-        if self.retention.evidence > window {
+        if self.retention.evidence >= window + EVIDENCE_MARGIN {
             return;
         }
-        let reason = format!("evidence is kept for {}, and this window is {window} long", self.retention.evidence);
-        let days = window.micros().div_euclid(Span::from_days(1).micros()).saturating_add(2);
+        let (kept, margin) = (self.retention.evidence, EVIDENCE_MARGIN);
+        let reason = format!("evidence is kept for {kept}, and this window is {window} long: {margin} more are needed");
+        let needed = (window + EVIDENCE_MARGIN).micros();
+        let days = needed.saturating_add(Span::from_days(1).micros() - 1).div_euclid(Span::from_days(1).micros());
         let remedy =
             format!("keep it longer, with retention.evidence = \"{days} d\" in [journal], or shorten the window");
         let kept = document.place_of("journal.retention.evidence");

@@ -7,7 +7,7 @@ use event::watch::{Changed, Coverage, Finding, State};
 use event::{Body, BootId, Envelope, InstallationId, Observed, Span, Time};
 
 use super::scene::*;
-use crate::audit::{Fault, Recheck, Rechecked};
+use crate::audit::{Fault, Recheck, Rechecked, Standing};
 use crate::{Judge, due, revision};
 
 const HOUR: i64 = 3600;
@@ -96,8 +96,9 @@ fn an_honest_log_is_confirmed() {
     assert_eq!(rechecked.verdicts, verdicts.len() as u64);
     assert!(verdicts.iter().any(|(_, v)| v.outcome == Outcome::Broken), "{verdicts:?}");
     assert!(verdicts.len() >= 4 && verdicts.len() < 20, "on change and daily: {}", verdicts.len());
-    assert_eq!(rechecked.latest.last().map(|(i, _)| *i), verdicts.last().map(|(i, _)| *i as u64));
+    assert_eq!(rechecked.latest.last().map(|latest| latest.sequence), verdicts.last().map(|(i, _)| *i as u64));
     assert_eq!(rechecked.judge.next(), log.entries.len() as u64);
+    assert!(rechecked.latest.iter().all(|latest| latest.standing == Standing::Confirmed && latest.in_effect));
 }
 
 type Alteration = fn(&mut Verdict);
@@ -222,7 +223,7 @@ fn verdicts_outlive_the_first_telling() {
         let mut recheck = Recheck::new();
         for (sequence, entry) in (0..).zip(&log.entries) {
             if entry.recorded_at < t(24 * HOUR) && first_day_destroyed {
-                recheck.destroyed(entry.recorded_at.hour());
+                recheck.destroyed(sequence, &entry.kind, entry.recorded_at.hour());
             } else {
                 recheck.entry(sequence, Some(entry));
             }
@@ -239,21 +240,86 @@ fn verdicts_outlive_the_first_telling() {
     }
 }
 
-/// The first day destroyed: verdicts that rest on it are out of reach, the rest are checked and no fault is imagined.
-#[test]
-fn destroyed_evidence_is_no_fault() {
-    let log = Log::three_days();
+/// What is found when the payloads of these entries are gone.
+fn without(log: &Log, gone: impl Fn(u64, &Envelope) -> bool) -> Rechecked {
     let mut recheck = Recheck::new();
     for (sequence, entry) in (0..).zip(&log.entries) {
-        if entry.recorded_at < t(24 * HOUR) {
-            recheck.destroyed(entry.recorded_at.hour());
+        if gone(sequence, entry) && entry.kind != ClockStepped::KIND.name {
+            recheck.destroyed(sequence, &entry.kind, entry.recorded_at.hour());
         } else {
             recheck.entry(sequence, Some(entry));
         }
     }
-    let rechecked = recheck.finish(log.entries.len() as u64);
-    assert_eq!((rechecked.faults, rechecked.verdicts), (vec![], 0));
-    assert!(rechecked.out_of_reach > 0);
+    recheck.finish(log.entries.len() as u64)
+}
+
+/// The first day destroyed: verdicts that rest on it are out of reach, and no fault is imagined. Nor is a confirmation.
+#[test]
+fn destroyed_evidence_is_no_fault() {
+    let log = Log::three_days();
+    let rechecked = without(&log, |_, entry| entry.recorded_at < t(24 * HOUR));
+    assert_eq!((&rechecked.faults[..], rechecked.verdicts), (&[][..], 0));
+    assert!(rechecked.out_of_reach > 0 && rechecked.is_out_of_reach());
+    assert!(rechecked.latest.iter().all(|latest| latest.standing == Standing::OutOfReach));
+    assert!(!Log::three_days().recheck().is_out_of_reach());
+}
+
+/// Whoever destroys a day to be believed is not: what he says of the days after is only what he says.
+#[test]
+fn a_verdict_that_nobody_can_compute_is_not_confirmed() {
+    let mut log = Log::three_days();
+    let (last, verdict) = log.verdicts().pop().expect("verdicts");
+    let invented = Verdict { outcome: Outcome::Kept, reasons: vec![], ..verdict };
+    log.forge(last, &invented);
+    assert!(matches!(log.recheck().faults[..], [Fault::Mismatch { .. }]));
+    // The outage is destroyed, and the policy told again.
+    let retold = log.entries[0].clone();
+    let place = log.entries.iter().position(|entry| entry.recorded_at > t(40 * HOUR)).expect("three days");
+    log.entries[place] = Envelope { recorded_at: log.entries[place].recorded_at, ..retold };
+    let gone = |_: u64, entry: &Envelope| (t(30 * HOUR)..t(31 * HOUR)).contains(&entry.recorded_at);
+    let rechecked = without(&log, gone);
+    assert_eq!(rechecked.faults, []);
+    assert!(rechecked.is_out_of_reach());
+    let latest = rechecked.latest.last().expect("one");
+    assert_eq!((latest.verdict.outcome, latest.standing), (Outcome::Kept, Standing::OutOfReach));
+    // Evidence that is destroyed after a verdict was computed excuses nothing in it.
+    let (last, _) = log.verdicts().pop().expect("verdicts");
+    let after = |sequence: u64, _: &Envelope| sequence > last as u64;
+    assert!(matches!(without(&log, after).faults[..], [Fault::Mismatch { .. }]));
+}
+
+/// What a policy that can be read does not declare, or declares otherwise, no destruction excuses.
+#[test]
+fn no_destruction_excuses_what_a_policy_says() {
+    let gone = |sequence: u64, entry: &Envelope| sequence > 0 && entry.recorded_at < t(24 * HOUR);
+    let alterations: [(Alteration, Expected); 3] = [
+        (|v| v.promise = name("AV-2"), |f| matches!(f, Fault::NotDeclared { .. })),
+        (|v| v.objective = 7, |f| matches!(f, Fault::NotDeclared { .. })),
+        (|v| v.revision.replace_range(..1, "x"), |f| matches!(f, Fault::Mismatch { .. })),
+    ];
+    for (alter, expected) in alterations {
+        let mut log = Log::three_days();
+        let (index, mut verdict) = log.verdicts().pop().expect("verdicts");
+        alter(&mut verdict);
+        log.forge(index, &verdict);
+        let rechecked = without(&log, gone);
+        assert!(rechecked.faults.first().is_some_and(expected), "{:?}", rechecked.faults);
+        // Unless the policy itself is gone.
+        let rechecked = without(&log, |_, entry| entry.recorded_at < t(24 * HOUR));
+        assert_eq!(rechecked.faults, []);
+        assert!(rechecked.is_out_of_reach());
+    }
+}
+
+/// A verdict without payload may have been on anything: what was said before it is not the last word.
+#[test]
+fn an_older_verdict_does_not_stand_for_a_destroyed_one() {
+    let log = Log::three_days();
+    let (last, _) = log.verdicts().pop().expect("verdicts");
+    let rechecked = without(&log, |sequence, _| sequence >= last as u64);
+    assert_eq!(rechecked.faults, []);
+    let latest = rechecked.latest.last().expect("one");
+    assert!(latest.sequence < last as u64 && latest.standing == Standing::OutOfReach, "{latest:?}");
 }
 
 /// The evidence altered and not the verdict: the tree would show it first, and the verdict no longer follows.

@@ -364,7 +364,7 @@ fn verify(source: &dyn Source, trust: &Trust) -> Result<(Report, Rechecked), Aud
     let mut recheck = Recheck::new();
     let mut entry = |entry: journal::audit::Audited| {
         if entry.envelope.is_none() && entry.leaf.is_public() {
-            recheck.destroyed(entry.leaf.hour);
+            recheck.destroyed(entry.sequence, &entry.leaf.coarse, entry.leaf.hour);
         } else {
             recheck.entry(entry.sequence, entry.envelope.as_ref());
         }

@@ -73,7 +73,7 @@ fn recheck(entries: &[Envelope], destroyed: Option<(u64, i64)>) {
     let mut recheck = Recheck::new();
     for (sequence, entry) in (0..).zip(entries) {
         match destroyed {
-            Some((place, hour)) if place == sequence => recheck.destroyed(hour),
+            Some((place, hour)) if place == sequence => recheck.destroyed(sequence, &entry.kind, hour),
             _ => recheck.entry(sequence, Some(entry)),
         }
     }

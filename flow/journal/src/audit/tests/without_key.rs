@@ -308,7 +308,6 @@ const BESIDE: &[(&str, Mutation, &[&str])] = &[
         |f| replace(f, "policy.json", r#""revision":"a""#, r#""revision":"b""#),
         &["policy.json", "applied last"],
     ),
-    ("the trust policy is no policy", |f| put(f, "tlog-policy", *b"quorum all\n"), &["tlog-policy", "line 1"]),
     (
         "the key is replaced",
         |f| put(f, "vkey", test_key(9, ORIGIN).vkey().to_string()),
