@@ -414,13 +414,6 @@ impl Up {
         std::fs::read_to_string(self.path("stderr.log")).unwrap_or_default()
     }
 
-    /// Kills it as a crash would, and keeps its folder.
-    pub(crate) fn crash(mut self) -> TempDir {
-        self.child.kill().expect("it can be killed");
-        self.child.wait().expect("it ends");
-        self.into_folder()
-    }
-
     fn into_folder(mut self) -> TempDir {
         let elsewhere = TempDir::new().expect("a temporary folder");
         std::mem::replace(&mut self.folder, elsewhere)
