@@ -86,7 +86,7 @@ fn cosigned_export(up: &Up, witness: &str) -> PathBuf {
 fn verified_with(export: &Path, vkey: &str, witnesses: &[(&str, &str)], quorum: &str) -> Option<i32> {
     let mut text = format!("log {vkey}\n");
     for (name, key) in witnesses {
-        text += &format!("witness {name} {key}\n");
+        text.extend(["witness ", name, " ", key, "\n"]);
     }
     let file = export.with_extension("tlog-policy");
     std::fs::write(&file, text + quorum + "\n").expect("written");

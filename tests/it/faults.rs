@@ -249,11 +249,8 @@ fn a_full_disk() {
     // For the team, the log says from when to when it took nothing, and why.
     let envelopes = all_envelopes(&folder.path().join("data"));
     assert!(envelopes.len() as u64 > acknowledged, "what was acknowledged is there, and can be read");
-    let faults: Vec<StorageFault> = envelopes
-        .iter()
-        .filter_map(|envelope| envelope.body::<StorageFault>())
-        .map(|body| body.expect("read"))
-        .collect();
+    let faults: Vec<StorageFault> =
+        envelopes.iter().filter_map(event::Envelope::body::<StorageFault>).map(|body| body.expect("read")).collect();
     for fault in &faults {
         assert!(fault.reason.contains("full") || fault.reason.contains("No space"), "{fault:?}");
     }
