@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -94,6 +94,87 @@ pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port()
 }
 
+/// Numbers that can be drawn again (SplitMix64).
+pub(crate) struct Dice(u64);
+
+impl Dice {
+    /// From `GARANT_SEED`, which is 1 unless somebody says otherwise; printed, so that it can be said again.
+    pub(crate) fn seeded() -> Self {
+        let seed = number("GARANT_SEED", 1);
+        report(&format!("GARANT_SEED={seed}"));
+        Self(seed)
+    }
+
+    pub(crate) fn draw(&mut self, below: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let x = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (x ^ (x >> 31)) % below
+    }
+}
+
+/// A number from the environment.
+pub(crate) fn number(name: &str, otherwise: u64) -> u64 {
+    std::env::var(name).map_or(otherwise, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
+}
+
+/// Says something to whoever reads the output of a test: shown when it fails, and with `--nocapture`.
+#[expect(clippy::print_stdout, reason = "what the harness of the tests captures")]
+pub(crate) fn report(text: &str) {
+    println!("{text}");
+}
+
+/// The Python that has what tests/verify-python/requirements.txt names. `scripts/test` says where it is when the machine
+/// has one that is new enough, and then it must work; on other machines what needs it is left out, and said.
+pub(crate) fn python() -> Option<PathBuf> {
+    if let Some(given) = std::env::var_os("GARANT_TEST_PYTHON") {
+        let given = PathBuf::from(given);
+        let works = command(&given).args(["-c", "import aics_tlog, aics_witness, prometheus_client"]).output();
+        let works =
+            works.unwrap_or_else(|error| panic!("GARANT_TEST_PYTHON={} does not start: {error}", given.display()));
+        assert!(works.status.success(), "GARANT_TEST_PYTHON={}: {}", given.display(), transcript(&works));
+        return Some(given);
+    }
+    let made = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/verify-python/bin/python");
+    if made.exists() {
+        return Some(made);
+    }
+    report("no Python 3.12 with the packages of tests/verify-python/requirements.txt: scripts/test makes one");
+    None
+}
+
+/// A program of ours in Python, with these arguments.
+pub(crate) fn python_script<S: AsRef<OsStr>>(python: &Path, name: &str, arguments: &[S]) -> Output {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("verify-python").join(name);
+    command(python).arg(script).args(arguments).output().expect("Python starts")
+}
+
+/// A program that serves something on a port of ours until it is dropped.
+pub(crate) struct Service(Child);
+
+impl Service {
+    /// Starts it, and waits until somebody listens.
+    pub(crate) fn start(command: &mut Command, port: u16) -> Self {
+        let child = command.stdout(Stdio::null()).spawn().expect("it starts; scripts/test installs what is needed");
+        let mut service = Self(child);
+        eventually(&format!("{command:?} to listen"), || {
+            let ended = service.0.try_wait().expect("it can be waited for");
+            assert!(ended.is_none(), "{command:?} ended: {ended:?}");
+            let address = SocketAddr::from(([127, 0, 0, 1], port));
+            #[expect(clippy::disallowed_methods, reason = "a test asks over the network")]
+            TcpStream::connect(address).ok()
+        });
+        service
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
 /// One HTTP/1.1 exchange without any library of ours.
 pub(crate) fn http(method: &str, url: &str, headers: &[(&str, &str)], body: &[u8]) -> Option<(u16, String, Vec<u8>)> {
     let rest = url.strip_prefix("http://")?;
@@ -180,6 +261,66 @@ pub(crate) fn up_refused(folder: &Path) -> Output {
     child.wait_with_output().expect("output")
 }
 
+/// Starts `garant up` and kills it that long after its start, wherever it is by then, or after its ready line when
+/// `at_work`. What it published meanwhile: the last checkpoint that anybody could have fetched.
+pub(crate) fn killed_after(folder: &Path, life: Duration, at_work: bool) -> Option<Vec<u8>> {
+    let mut child = up_command(folder).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("garant starts");
+    let mut published = None;
+    if at_work {
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("stdout is piped")).read_line(&mut line).expect("readable");
+        let ready: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("no ready line but `{line}`"));
+        let log = format!("{}log/checkpoint", ready["team"].as_str().expect("the team's URL"));
+        let end = now() + life;
+        while let Some(left) = end.checked_duration_since(now()) {
+            pause(left.as_secs_f64().min(0.02));
+            published = get(&log).or(published);
+        }
+    } else {
+        pause(life.as_secs_f64());
+    }
+    child.kill().expect("it can be killed");
+    child.wait().expect("it ends");
+    published
+}
+
+/// Exports the log of `data` to the folder `to`, and returns its key.
+pub(crate) fn export(data: &Path, to: &Path) -> String {
+    let arguments = ["log".as_ref(), "export".as_ref(), "--data".as_ref(), data.as_os_str(), to.as_os_str()];
+    let done = garant(&arguments);
+    assert!(done.status.success(), "{}", transcript(&done));
+    std::fs::read_to_string(to.join("vkey")).expect("vkey").trim().to_owned()
+}
+
+/// The envelopes that an export discloses, in order.
+pub(crate) fn disclosed(export: &Path) -> Vec<Value> {
+    let mut lines: Vec<(u64, Value)> = Vec::new();
+    let mut open = vec![export.join("payload")];
+    while let Some(path) = open.pop() {
+        if path.is_dir() {
+            open.extend(std::fs::read_dir(&path).expect("a folder").map(|entry| entry.expect("an entry").path()));
+            continue;
+        }
+        for line in std::fs::read_to_string(&path).expect("a bundle").lines() {
+            let mut words = line.splitn(3, ' ');
+            let place = words.next().and_then(|word| word.parse().ok()).expect("a place");
+            let envelope = serde_json::from_str(words.nth(1).expect("a payload")).expect("an envelope");
+            lines.push((place, envelope));
+        }
+    }
+    lines.sort_by_key(|(place, _)| *place);
+    // An export that was brought up to date may still have the partial bundle of before.
+    lines.dedup_by_key(|(place, _)| *place);
+    lines.into_iter().map(|(_, envelope)| envelope).collect()
+}
+
+/// The library that puts another wall clock between a process and the machine.
+pub(crate) fn faketime() -> PathBuf {
+    let places = std::fs::read_dir("/usr/lib").expect("/usr/lib").filter_map(Result::ok);
+    let found = places.map(|place| place.path().join("faketime/libfaketimeMT.so.1")).find(|path| path.exists());
+    found.expect("libfaketime is there; scripts/test installs it")
+}
+
 impl Up {
     /// Starts `garant up` on this policy and waits for its ready line.
     pub(crate) fn start(policy: &str) -> Self {
@@ -188,8 +329,20 @@ impl Up {
 
     /// Starts it in a folder that is there.
     pub(crate) fn start_in(folder: TempDir) -> Self {
+        let command = up_command(folder.path());
+        Self::start_by(command, folder)
+    }
+
+    /// The same, with these variables in its environment.
+    pub(crate) fn start_with(folder: TempDir, environment: &[(&str, &OsStr)]) -> Self {
+        let mut command = up_command(folder.path());
+        command.envs(environment.iter().copied());
+        Self::start_by(command, folder)
+    }
+
+    fn start_by(mut command: Command, folder: TempDir) -> Self {
         let log = std::fs::File::create(folder.path().join("stderr.log")).expect("a log file");
-        let mut child = up_command(folder.path()).stdout(Stdio::piped()).stderr(log).spawn().expect("garant starts");
+        let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().expect("garant starts");
         let mut line = String::new();
         let stdout = child.stdout.take().expect("stdout is piped");
         BufReader::new(stdout).read_line(&mut line).expect("stdout can be read");
@@ -252,6 +405,11 @@ impl Up {
         (status.code(), self.errors(), self.into_folder())
     }
 
+    /// How it ended, if it has.
+    pub(crate) fn exit(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("it can be waited for")
+    }
+
     pub(crate) fn errors(&self) -> String {
         std::fs::read_to_string(self.path("stderr.log")).unwrap_or_default()
     }
@@ -278,9 +436,13 @@ impl Drop for Up {
 pub(crate) struct Nginx {
     folder: TempDir,
     child: Option<Child>,
+    slow: bool,
     pub(crate) http: u16,
     pub(crate) https: u16,
 }
+
+/// A file long enough that a slow server pauses within it.
+const SLOW_BYTES: usize = 6000;
 
 /// Which certificate nginx shows.
 #[derive(Clone, Copy)]
@@ -292,7 +454,7 @@ pub(crate) enum Certificate {
 impl Nginx {
     pub(crate) fn start() -> Self {
         let folder = tempfile::Builder::new().prefix("garant-nginx-").tempdir().expect("a temporary folder");
-        let mut nginx = Self { folder, child: None, http: free_port(), https: free_port() };
+        let mut nginx = Self { folder, child: None, slow: false, http: free_port(), https: free_port() };
         nginx.certificate(Certificate::Good);
         nginx.run();
         nginx
@@ -326,26 +488,51 @@ impl Nginx {
         let signed = leaf.signed_by(&key, &issuer).expect("a certificate");
         std::fs::write(at("leaf.pem"), signed.pem()).expect("written");
         std::fs::write(at("leaf.key"), key.serialize_pem()).expect("written");
+        self.reload();
+    }
+
+    /// Makes the plain server take its time: it answers at once, and well, and then sends 4 KiB in 0.4 s. Or no longer.
+    pub(crate) fn slow(&mut self, slow: bool) {
+        self.slow = slow;
+        self.configure();
+        self.reload();
+    }
+
+    /// Tells the server, if it runs, to read its configuration and certificate again.
+    fn reload(&self) {
         if let Some(child) = &self.child {
             let sent = command("kill").args(["-HUP", &child.id().to_string()]).status().expect("kill runs");
             assert!(sent.success());
         }
     }
 
-    /// Starts the server, again if it was stopped.
-    pub(crate) fn run(&mut self) {
+    fn configure(&self) {
         let at = self.folder.path();
         let (http, https, dir) = (self.http, self.https, at.display());
+        let mut slow = b"all is well\n".to_vec();
+        slow.resize(SLOW_BYTES, b'\n');
+        std::fs::write(at.join("slow.txt"), slow).expect("written");
+        let plain = if self.slow {
+            format!("root {dir}; rewrite ^ /slow.txt break; limit_rate 10k; sendfile on; sendfile_max_chunk 4k;")
+        } else {
+            "return 200 'all is well\n';".to_owned()
+        };
         let configuration = format!(
             "daemon off; master_process on; worker_processes 1; pid {dir}/nginx.pid; error_log {dir}/error.log;\n\
              events {{ worker_connections 256; }}\n\
              http {{ access_log off; client_body_temp_path {dir}/b; proxy_temp_path {dir}/p; fastcgi_temp_path {dir}/f;\n\
              uwsgi_temp_path {dir}/u; scgi_temp_path {dir}/s;\n\
-             server {{ listen 127.0.0.1:{http}; location / {{ return 200 'all is well\\n'; }} }}\n\
+             server {{ listen 127.0.0.1:{http}; location / {{ {plain} }} }}\n\
              server {{ listen 127.0.0.1:{https} ssl; ssl_certificate {dir}/leaf.pem; ssl_certificate_key {dir}/leaf.key;\n\
              location / {{ return 200 'all is well\\n'; }} }} }}\n"
         );
         std::fs::write(at.join("nginx.conf"), configuration).expect("written");
+    }
+
+    /// Starts the server, again if it was stopped.
+    pub(crate) fn run(&mut self) {
+        self.configure();
+        let (at, http) = (self.folder.path(), self.http);
         let child = command("nginx")
             .args([OsStr::new("-c"), at.join("nginx.conf").as_os_str(), OsStr::new("-p"), at.as_os_str()])
             .stderr(Stdio::null())

@@ -1,12 +1,16 @@
 //! Real servers, real processes: what a user of garant meets, end to end.
 //!
 //! Every test starts the real binary. Its counterparts are real too: nginx is stopped, slowed and given a bad
-//! certificate; an export is checked by a Go program on Go's own transparency-log packages; faults are signals, full
+//! certificate; an export is checked by a Go program on Go's own transparency-log packages; the trust page is shown by Chromium; faults are signals, full
 //! file systems and files put back. `scripts/test` installs what is needed.
 
+mod browser;
 mod command_line;
+mod cosigning;
 mod faults;
 mod harness;
+mod keys;
+mod metrics;
 mod proof;
 mod shadow;
 mod witness;

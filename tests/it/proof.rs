@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::sync::OnceLock;
 
-use crate::harness::{Nginx, Up, command, eventually, free_port, garant, get, pause, transcript};
+use crate::harness::{Nginx, Up, command, eventually, export, garant, get, pause, python, python_script, transcript};
 use crate::shadow::policy;
 
 /// The verifier on Go's `x/mod/sumdb`, built once.
-fn go_verifier() -> &'static Path {
+pub(crate) fn go_verifier() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("verify-go");
@@ -29,11 +29,11 @@ fn go_verifier() -> &'static Path {
     })
 }
 
-fn text(path: &Path) -> String {
+pub(crate) fn text(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-fn verify(arguments: &[&str]) -> Output {
+pub(crate) fn verify(arguments: &[&str]) -> Output {
     let mut all = vec!["verify", "--json"];
     all.extend(arguments);
     garant(&all)
@@ -49,17 +49,9 @@ fn exported() -> (tempfile::TempDir, PathBuf, String) {
     nginx.run();
     pause(2.0);
     let folder = up.stop();
-    let export = folder.path().join("export");
-    let done = garant(&[
-        "log".as_ref(),
-        "export".as_ref(),
-        "--data".as_ref(),
-        folder.path().join("data").as_os_str(),
-        export.as_os_str(),
-    ]);
-    assert!(done.status.success(), "{}", transcript(&done));
-    let vkey = text(&export.join("vkey")).trim().to_owned();
-    (folder, export, vkey)
+    let to = folder.path().join("export");
+    let vkey = export(&folder.path().join("data"), &to);
+    (folder, to, vkey)
 }
 
 #[test]
@@ -77,12 +69,8 @@ fn a_stranger_verifies_an_export() {
     let go = command(go_verifier()).args([at, &vkey]).output().expect("the Go verifier starts");
     assert!(go.status.success(), "{}", transcript(&go));
 
-    // A third opinion, where there is a Python that is new enough; scripts/test says so when there is none.
-    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let python = tests.join("../target/verify-python/bin/python");
-    if python.exists() {
-        let checked = command(python).arg(tests.join("verify-python/verify.py")).args([at, "--vkey", &vkey]).output();
-        let checked = checked.expect("Python starts");
+    if let Some(python) = python() {
+        let checked = python_script(&python, "verify.py", &[at, "--vkey", &vkey]);
         assert!(checked.status.success(), "{}", transcript(&checked));
     }
 
@@ -119,7 +107,7 @@ fn the_golden_log_verifies() {
     assert!(go.status.success() && said.contains("figures: "), "{said}");
 }
 
-fn files(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).expect("a folder") {
         let path = entry.expect("an entry").path();
@@ -209,57 +197,9 @@ fn what_a_remembered_checkpoint_finds() {
     drop(seen);
 }
 
-fn copy_folder(from: &Path, to: &Path) {
+pub(crate) fn copy_folder(from: &Path, to: &Path) {
     let copied = command("cp").args(["-a"]).arg(from).arg(to).status().expect("cp runs");
     assert!(copied.success());
-}
-
-/// A witness cosigns, its signature is collected, published, and required by who asks for it.
-#[test]
-fn a_witness_cosigns() {
-    let nginx = Nginx::start();
-    let folder = tempfile::tempdir().expect("a folder");
-    let state = folder.path().join("witness");
-    let port = free_port();
-    let initialised = garant(&[
-        "witness".as_ref(),
-        "init".as_ref(),
-        "--state".as_ref(),
-        state.as_os_str(),
-        "--name".as_ref(),
-        "witness.example".as_ref(),
-    ]);
-    assert!(initialised.status.success(), "{}", transcript(&initialised));
-    let witness_vkey = String::from_utf8(initialised.stdout).expect("UTF-8").trim().to_owned();
-
-    let with_witness = policy(&nginx).replace(
-        "[journal]\n",
-        &format!("[journal]\nwitness = [{{ url = \"http://127.0.0.1:{port}/\", vkey = \"{witness_vkey}\" }}]\n"),
-    );
-    let up = Up::start(&with_witness);
-    let vkey = up.ready["vkey"].as_str().expect("the vkey is in the ready line").to_owned();
-    // The witness starts later than the log, knows it by its key, and dies in between: nothing waits for it.
-    let mut serve = command(crate::harness::binary());
-    serve.args(["witness".as_ref(), "serve".as_ref(), "--state".as_ref(), state.as_os_str()]);
-    serve.args(["--listen", &format!("127.0.0.1:{port}"), "--log", &vkey]);
-    let mut witness = serve.spawn().expect("the witness starts");
-    let public = up.ready["public"].as_str().expect("a public URL").to_owned();
-    let cosigned = eventually("a cosignature", || {
-        let note = String::from_utf8(get(&format!("{public}log/checkpoint"))?).ok()?;
-        note.contains("— witness.example ").then_some(note)
-    });
-    witness.kill().expect("killed");
-    witness.wait().expect("ended");
-    assert!(cosigned.contains("— shop.example/1 "), "{cosigned}");
-
-    let policy_file = folder.path().join("tlog-policy");
-    std::fs::write(&policy_file, format!("log {vkey}\nwitness w {witness_vkey}\nquorum w\n")).expect("written");
-    let required = eventually("a verification with the witness required", || {
-        let output = verify(&[&format!("{public}log/"), "--vkey", &vkey, "--tlog-policy", policy_file.to_str()?]);
-        // Between two checkpoints the newest may not be cosigned, now that the witness is dead.
-        output.status.code().is_some().then_some(output)
-    });
-    assert!(matches!(required.status.code(), Some(0 | 1)), "{}", transcript(&required));
 }
 
 /// A key is rotated inside the log, and who pinned the old one follows.
@@ -268,7 +208,9 @@ fn the_key_rotates_inside_the_log() {
     let (folder, _, old) = exported();
     let data = folder.path().join("data");
     let rotate = |more: &[&str]| {
+        let policy = folder.path().join("garant.toml");
         let mut arguments = vec!["log", "rotate", "--data", data.to_str().expect("UTF-8")];
+        arguments.extend(["--policy", policy.to_str().expect("UTF-8")]);
         arguments.extend(more);
         let output = garant(&arguments);
         assert!(output.status.success(), "{}", transcript(&output));
@@ -313,7 +255,11 @@ fn a_lost_log_is_succeeded() {
 
     let data = folder.path().join("data");
     let data = data.to_str().expect("UTF-8");
-    let succeeded = garant(&["log", "succeed", "--data", data, "--reason", "the disk of 2026-11-23 is lost"]);
+    let policy_file = folder.path().join("garant.toml");
+    let policy_file = policy_file.to_str().expect("UTF-8").to_owned();
+    let succeed =
+        |reason: &str| garant(&["log", "succeed", "--data", data, "--policy", &policy_file, "--reason", reason]);
+    let succeeded = succeed("the disk of 2026-11-23 is lost");
     assert!(succeeded.status.success(), "{}", transcript(&succeeded));
     // The server that was watched is gone, and with it the authority that the policy names.
     let policy = text(&folder.path().join("garant.toml"));
@@ -322,7 +268,7 @@ fn a_lost_log_is_succeeded() {
     std::fs::write(folder.path().join("garant.toml"), policy).expect("written");
     let up = Up::start_in(folder);
     assert_eq!(up.ready["origin"], "shop.example/2");
-    let again = garant(&["log", "succeed", "--data", data, "--reason", "no"]);
+    let again = succeed("no");
     assert_eq!(again.status.code(), Some(1), "not while it runs: {}", transcript(&again));
     let folder = up.stop();
 

@@ -203,7 +203,7 @@ func (w *world) apply(e envelope) error {
 			if w.lines[key] == nil {
 				w.lines[key] = &line{}
 			}
-			w.lines[key].change(c.After, c.By, standing[c.State])
+			w.lines[key].change(min(c.After, e.RecordedAt+skew), min(c.By, e.RecordedAt+skew), standing[c.State])
 		}
 	case "watch.coverage":
 		var c struct {

@@ -67,6 +67,7 @@ async fn every_answer_is_locked_down() {
                 ("x-content-type-options", "nosniff"),
                 ("referrer-policy", "no-referrer"),
                 ("x-frame-options", "DENY"),
+                ("cross-origin-resource-policy", "same-origin"),
                 ("server", ""),
             ] {
                 assert_eq!(answer.header(header), expected, "{method} {path}: {header}");

@@ -110,29 +110,31 @@ fn observers(table: &mut Table<'_>, about: &'static str) -> Vec<ObserverId> {
 /// `[watch]`: how much is under way at once.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Options {
-    /// Questions under way at once, over all.
-    pub in_flight_max: usize,
+    /// Questions under way at once, over all; as many as the probes may need, if it does not say.
+    pub in_flight_max: Option<usize>,
     /// Questions under way at once to one host and port.
     pub per_target_max: u32,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { in_flight_max: 500, per_target_max: 100 }
+        Self { in_flight_max: None, per_target_max: 100 }
     }
 }
 
 impl Section for Options {
     const ABOUT: &'static str = "How much the watch has under way at once. A probe that finds no room waits for a tenth of its \
-        interval; then its sample is unknown, not down.";
+        interval; then its sample is unknown, not down. A quarter of the room is kept for asking again after a first failure.";
     const EXAMPLE: &'static str = "[watch]\nin_flight_max = 500\nper_target_max = 100\n";
 
     fn read(table: &mut Table<'_>) -> Option<Self> {
-        let about = "Questions under way at once, over all. Each needs a file descriptor.";
-        let in_flight_max = table.or_in("in_flight_max", 500_u32, &(1..=100_000), about);
+        let about = "Questions under way at once, over all. By default as many as there would be if nobody answered any \
+            probe, as far as the file descriptors go that the process may have (two for each question).";
+        let in_flight_max: Option<u32> = table.optional_in("in_flight_max", &(1..=100_000), about);
         let about = "Questions under way at once to one host and port.";
         let per_target_max = table.or_in("per_target_max", 100_u32, &(1..=100_000), about);
-        Some(Self { in_flight_max: usize::try_from(in_flight_max).unwrap_or(usize::MAX), per_target_max })
+        let in_flight_max = in_flight_max.map(|max| usize::try_from(max).unwrap_or(usize::MAX));
+        Some(Self { in_flight_max, per_target_max })
     }
 }
 

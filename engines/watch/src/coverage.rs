@@ -157,6 +157,12 @@ impl Book {
         self.sheet_start = now;
         self.open.clear();
         for row in self.rows.values_mut() {
+            // A failure that nobody can confirm any more shows nothing.
+            if row.doubtful
+                && let Some(started) = row.open_since
+            {
+                row.until = row.until.min(started);
+            }
             (row.open_since, row.doubtful) = (None, false);
             row.gaps.clear();
         }
@@ -300,6 +306,23 @@ mod tests {
         book.reopen(at(312));
         sample(&mut book, 0, 320);
         assert_eq!(told(book.turn_sheet(at(360))), (312, 360, vec![("p0".into(), 312, 320), ("p0".into(), 331, 360)]));
+    }
+
+    /// A short stop in the middle of a long interval: what an unconfirmed failure had covered is not covered afterwards.
+    #[test]
+    fn a_failure_that_is_not_confirmed_covers_nothing_after_a_stop() {
+        let mut book = book(1, 60);
+        sample(&mut book, 0, 0);
+        book.asked(LaneId(0), at(60));
+        book.answered(LaneId(0), at(60), true, true);
+        assert_eq!(book.close(at(62)).len(), 2);
+        book.reopen(at(70));
+        sample(&mut book, 0, 110);
+        assert_eq!(told(book.turn_sheet(at(120))), (70, 120, vec![("p0".into(), 70, 110)]));
+        // A good sample goes on to cover until the next is due.
+        assert_eq!(book.close(at(121)).len(), 1);
+        book.reopen(at(130));
+        assert_eq!(told(book.close(at(180)).pop()), (130, 180, vec![("p0".into(), 176, 180)]));
     }
 
     #[test]

@@ -5,9 +5,14 @@
 //! the policy says, and ends when it stayed well under it (five points) for as long. In between, what was true remains
 //! true.
 
+use std::collections::BTreeSet;
+
 use event::{Span, Time};
 
 use crate::source::Level;
+
+/// The shortest that a finding can be seen for.
+const INSTANT: Span = Span::from_micros(1);
 
 /// A change of a finding; see [`event::watch::Finding`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -18,7 +23,7 @@ pub(crate) struct Turn {
 }
 
 /// What is known of one finding.
-#[derive(Clone, Copy, Default, Debug)]
+#[derive(Clone, Default, Debug)]
 pub(crate) struct Hysteresis {
     /// Unknown until the first clear figure.
     open: Option<bool>,
@@ -26,6 +31,10 @@ pub(crate) struct Hysteresis {
     last: Option<Time>,
     /// Since when the figure says the opposite of `open`.
     contrary_since: Option<Time>,
+    /// End of the sample that showed the last turn; none before the first.
+    turned_by: Option<Time>,
+    /// What the team was told of since it opened.
+    told_of: BTreeSet<String>,
 }
 
 impl Hysteresis {
@@ -34,13 +43,37 @@ impl Hysteresis {
         self.open
     }
 
+    /// The figure is not known now: whatever it showed so far does not last.
+    pub(crate) const fn interrupt(&mut self) {
+        self.contrary_since = None;
+    }
+
+    /// The same when the last figure is older than that.
+    pub(crate) fn interrupt_if_older(&mut self, now: Time, than: Span) {
+        if self.last.is_some_and(|last| now.since(last) > than) {
+            self.interrupt();
+        }
+    }
+
+    /// What is over the threshold now; whether something joined what the team was told of. Each is told once until the
+    /// finding is over, however often it comes and goes.
+    pub(crate) fn take_subjects(&mut self, about: &[String]) -> bool {
+        if self.open != Some(true) {
+            self.told_of.clear();
+            return false;
+        }
+        let before = self.told_of.len();
+        self.told_of.extend(about.iter().cloned());
+        self.told_of.len() > before
+    }
+
     /// Takes the figure of the sample from `start` to `end`; says when the finding opened or ended, or what it is when
     /// that was not known before. A figure that was always low needs no waiting to be known as such.
     pub(crate) fn take(&mut self, level: Level, lasting: Span, start: Time, end: Time) -> Option<Turn> {
         let before = self.last.replace(start);
         let contrary = match (level, self.open) {
             (Level::Low, None) => {
-                (self.open, self.contrary_since) = (Some(false), None);
+                (self.open, self.contrary_since, self.turned_by) = (Some(false), None, Some(end));
                 return Some(Turn { open: false, after: end, by: end });
             }
             (Level::High, None | Some(false)) | (Level::Low, Some(true)) => true,
@@ -55,9 +88,11 @@ impl Hysteresis {
             return None;
         }
         let open = level == Level::High;
-        let known = self.open.is_some();
-        (self.open, self.contrary_since) = (Some(open), None);
-        Some(Turn { open, after: before.filter(|_| known).unwrap_or(end), by: end })
+        // What this turn ends was seen for an instant at least, also when it is a single sample.
+        let seen = self.turned_by.map(|turned_by| turned_by + INSTANT);
+        let after = seen.and_then(|seen| before.map(|before| before.max(seen))).unwrap_or(end);
+        (self.open, self.contrary_since, self.turned_by) = (Some(open), None, Some(end));
+        Some(Turn { open, after: after.min(end), by: end })
     }
 }
 
@@ -82,6 +117,40 @@ mod tests {
             .map(|turn| (turn.open, turn.after.micros() / 1_000_000, turn.by.micros() / 1_000_000))
             .collect();
         assert_eq!(turns, expect, "{levels}");
+    }
+
+    #[test]
+    fn what_joins_an_open_finding_is_told_once() {
+        let mut hysteresis = Hysteresis::default();
+        let mut joins = |open, about: &[&str]| {
+            hysteresis.open = Some(open);
+            hysteresis.take_subjects(&about.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())
+        };
+        assert!(!joins(false, &["/"]), "nothing is found yet");
+        assert!(joins(true, &["/"]));
+        assert!(!joins(true, &["/"]));
+        assert!(joins(true, &["/", "/srv"]));
+        assert!(!joins(true, &["/srv"]) && !joins(true, &["/", "/srv"]), "they come and go");
+        assert!(!joins(false, &[]));
+        assert!(joins(true, &["/srv"]), "found anew");
+    }
+
+    /// A finding that is there in a single sample, such as an array that ran degraded for a moment, was there: its brackets
+    /// leave it the instant at which it was seen.
+    #[test]
+    fn one_sample_is_an_instant() {
+        let mut hysteresis = Hysteresis::default();
+        let turns: Vec<_> = [Level::Low, Level::High, Level::Low]
+            .into_iter()
+            .zip([0, 60, 120])
+            .filter_map(|(level, start)| {
+                let start = Time::from_secs(start);
+                hysteresis.take(level, Span::ZERO, start, start + Span::from_secs(1))
+            })
+            .collect();
+        let [_, opened, closed] = turns[..] else { panic!("{turns:?}") };
+        assert!(opened.open && opened.by == Time::from_secs(61));
+        assert!(!closed.open && closed.after == opened.by + INSTANT && closed.by == Time::from_secs(121), "{closed:?}");
     }
 
     /// WA-2: what lasts is found, what flickers is not.

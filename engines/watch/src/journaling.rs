@@ -138,7 +138,7 @@ async fn empty(mut mail: mpsc::Receiver<Mail>, own: Recorder, projections: Arc<d
                     }
                 }
                 Some(Err(error)) => {
-                    tracing::error!(%error, observer = %letter.observer, "an entry of the watch is lost")
+                    tracing::error!(%error, observer = %letter.observer, "an entry of the watch is lost");
                 }
                 // Each letter has its outcome.
                 None => {}

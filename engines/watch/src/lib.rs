@@ -26,6 +26,7 @@ mod figures;
 mod finding;
 mod journaling;
 mod observe;
+mod room;
 mod rounds;
 mod run;
 mod schedule;

@@ -33,6 +33,8 @@ const FLAP_CHANGES_MAX: usize = 4;
 const FLAP_WINDOW: i64 = 10;
 /// Intervals, and samples, of the same answer that end flapping.
 const STABLE: u32 = 5;
+/// The shortest that a state can be seen for.
+const INSTANT: Span = Span::from_micros(1);
 /// Samples in a row that make a service degraded, or not degraded any more.
 const SLOW_SAMPLES: u32 = 3;
 
@@ -115,9 +117,12 @@ impl Observe {
         self.doubt.is_some()
     }
 
-    /// Drops an unconfirmed failure, because the observer itself stood still: the next sample begins anew.
+    /// Drops an unconfirmed failure, because the observer itself stood still: the next sample begins anew. The failing
+    /// sample showed nothing, so the last that did is the one before it.
     pub(crate) const fn drop_doubt(&mut self) {
-        self.doubt = None;
+        if let Some(doubt) = self.doubt.take() {
+            self.last = doubt.after;
+        }
     }
 
     /// Takes a sample; what has to be journaled is appended to `changes`, in the order in which it happened.
@@ -191,8 +196,10 @@ impl Observe {
     }
 
     fn put(&mut self, state: State, after: Time, by: Time, out: &mut Vec<Change>) {
-        // Brackets follow one another: a probe that asks nobody may open and close within one sample.
-        let after = self.last_by.map_or(after, |last_by| after.max(last_by)).min(by);
+        // Brackets follow one another: a probe that asks nobody may open and close within one sample. The state that this one
+        // ends was seen for an instant at least.
+        let seen = self.last_by.map(|last_by| last_by + INSTANT);
+        let after = seen.map_or(after, |seen| after.max(seen)).min(by);
         self.state = Some(state);
         self.last_by = Some(by);
         out.push(Change { state, after, by });

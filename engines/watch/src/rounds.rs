@@ -11,7 +11,7 @@
 //! * **The wall clock stepped** against the monotonic one. Labels before and after can't be compared. Books end, states
 //!   are forgotten, and the step is journaled for every observer here.
 //!
-//! [`engine::clock::ClockWatch`] tells both.
+//! [`engine::clock::ClockWatch`] tells both. A stop of a second or two is neither; what was under way then is unknown too.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -22,11 +22,12 @@ use event::watch::{Changed, Coverage, Detail, Finding, Pinged, State};
 use event::{FindingId, Interval, Monotonic, ObserverId, ProbeId, Span, Time};
 use store::{Reading, Sample};
 
-use crate::config::{Config, Declared, Options};
+use crate::config::{Config, Declared};
 use crate::coverage::Book;
 use crate::figures::Figures;
 use crate::finding::Hysteresis;
 use crate::observe::{Change, Observe, Seen};
+use crate::room::Room;
 use crate::schedule::{Cause, Due, LaneId, Schedule, lateness_max, next_turn, phase};
 use crate::source::heartbeat::{Absence, Heartbeat};
 use crate::source::{Answer, Moment, Probe};
@@ -37,6 +38,11 @@ const CONFIRM_PAUSE: Span = Span::from_secs(1);
 /// How often a state that does not change is journaled again: evidence is destroyed with its day, and what is known must
 /// stand in younger entries by then (a verifier allows two days).
 const RETELL_EVERY: Span = Span::from_days(1);
+/// How often the clocks are looked at, whatever else happens.
+pub(crate) const LOOK_EVERY: Span = Span::from_millis(500);
+/// How late a look must be for what is under way to be worth nothing. A virtual machine that is paused for two seconds
+/// misses answers that came in time; that is no standstill, for its books have no gap that matters, but no outage either.
+const LATE_LOOK_MIN: Span = Span::from_secs(1);
 /// Least pause before looking again for room.
 const ROOM_PAUSE_MIN: Span = Span::from_millis(5);
 
@@ -150,7 +156,9 @@ impl Lane {
 /// All rounds of all local observers.
 pub(crate) struct Rounds {
     process: ObserverId,
-    options: Options,
+    /// File descriptors that the process may have.
+    descriptors: Option<u64>,
+    room: Room,
     lanes: BTreeMap<LaneId, Box<Lane>>,
     by_probe: HashMap<ProbeId, Vec<LaneId>>,
     books: BTreeMap<ObserverId, Book>,
@@ -159,7 +167,6 @@ pub(crate) struct Rounds {
     flights: HashMap<u64, Flight>,
     /// Questions to canaries under way.
     canaries: HashMap<u64, ObserverId>,
-    per_target: HashMap<String, u32>,
     next_lane: u32,
     next_number: u64,
     last_look: Moment,
@@ -171,11 +178,13 @@ pub(crate) struct Rounds {
 }
 
 impl Rounds {
-    /// No probe yet; see [`apply`](Self::apply). `process` is the observer that the process itself is.
-    pub(crate) fn new(now: Moment, process: ObserverId, figures: Arc<Figures>) -> Self {
+    /// No probe yet; see [`apply`](Self::apply). `process` is the observer that the process itself is, `descriptors` how many
+    /// files and sockets it may have open, `None` for as many as it likes.
+    pub(crate) fn new(now: Moment, process: ObserverId, figures: Arc<Figures>, descriptors: Option<u64>) -> Self {
         Self {
             process,
-            options: Options::default(),
+            descriptors,
+            room: Room::new(),
             lanes: BTreeMap::new(),
             by_probe: HashMap::new(),
             books: BTreeMap::new(),
@@ -183,7 +192,6 @@ impl Rounds {
             schedule: Schedule::default(),
             flights: HashMap::new(),
             canaries: HashMap::new(),
-            per_target: HashMap::new(),
             next_lane: 0,
             next_number: 0,
             last_look: now,
@@ -197,7 +205,6 @@ impl Rounds {
     /// all books end here, so that each names one revision.
     pub(crate) fn apply(&mut self, config: &Config, now: Moment, effects: &mut Vec<Effect>) {
         self.close_books(now.wall, effects);
-        self.options = config.options;
         let mut wanted: HashMap<(&ProbeId, &ObserverId), &Arc<Declared>> = HashMap::new();
         for declared in &config.probes {
             wanted.extend(declared.observers.iter().map(|observer| ((&declared.id, observer), declared)));
@@ -229,6 +236,8 @@ impl Rounds {
                 }
             }
         }
+        let asked = self.lanes.values().map(|lane| (lane.declared.timeout, lane.declared.asked_every));
+        self.room.furnish(&config.options, asked, self.descriptors);
         let lanes = self.lanes.values().map(|lane| (&lane.declared.id, &lane.observer));
         self.figures.set_lanes(lanes);
     }
@@ -328,14 +337,15 @@ impl Rounds {
     /// Ends all books at the last look, and believes nothing that was under way.
     fn notice(&mut self, now: Moment, oddities: &[Oddity], effects: &mut Vec<Effect>) {
         let last = std::mem::replace(&mut self.last_look, now);
+        let late = now.monotonic.since(last.monotonic) > LOOK_EVERY + LATE_LOOK_MIN;
+        if late || !oddities.is_empty() {
+            self.disturb(now);
+        }
         if oddities.is_empty() {
             return;
         }
         tracing::warn!(?oddities, "the watch stood still or its clock stepped: that time is unproven");
         self.close_books(last.wall, effects);
-        for flight in self.flights.values_mut() {
-            flight.disturbed = true;
-        }
         let step = oddities.iter().find_map(|oddity| match oddity {
             Oddity::Stepped(step) => Some(*step),
             Oddity::StoodStill(_) => None,
@@ -356,12 +366,7 @@ impl Rounds {
                 lane.forget();
             } else {
                 lane.drop_doubt();
-            }
-        }
-        // What is under way says nothing of the way out either.
-        for observer in self.canaries.drain().map(|(_, observer)| observer) {
-            if let Some(uplink) = self.uplinks.get_mut(&observer) {
-                uplink.answered(None, now.monotonic, now.wall);
+                lane.findings.values_mut().for_each(Hysteresis::interrupt);
             }
         }
         let dead: Vec<_> = self
@@ -380,6 +385,18 @@ impl Rounds {
                 if *observer != self.process {
                     effects.push(Effect::Journal(observer.clone(), Entry::ClockStepped(step)));
                 }
+            }
+        }
+    }
+
+    /// What is under way says nothing: not of those who are asked, and not of the way out.
+    fn disturb(&mut self, now: Moment) {
+        for flight in self.flights.values_mut() {
+            flight.disturbed = true;
+        }
+        for observer in self.canaries.drain().map(|(_, observer)| observer) {
+            if let Some(uplink) = self.uplinks.get_mut(&observer) {
+                uplink.answered(None, now.monotonic, now.wall);
             }
         }
     }
@@ -411,8 +428,7 @@ impl Rounds {
         let behind = now.monotonic.since(due.scheduled);
         let lateness_max = lateness_max(lane.declared.asked_every);
         let target = lane.declared.probe.target();
-        let at_target = target.and_then(|target| self.per_target.get(target)).copied().unwrap_or(0);
-        let room = self.flights.len() < self.options.in_flight_max && at_target < self.options.per_target_max;
+        let room = self.room.has(self.flights.len(), target, due.cause);
         if behind > lateness_max {
             lane.called &= due.cause != Cause::Call;
             if due.cause == Cause::Turn {
@@ -424,9 +440,7 @@ impl Rounds {
             lane.asking = true;
             let number = self.next_number;
             self.next_number += 1;
-            if let Some(target) = target {
-                *self.per_target.entry(target.to_owned()).or_default() += 1;
-            }
+            self.room.enter(target);
             if let Some(book) = self.books.get_mut(&lane.observer) {
                 book.asked(due.lane, now.wall);
             }
@@ -515,9 +529,7 @@ impl Rounds {
     fn settle(&mut self, done: Done, believed: bool, now: Moment, effects: &mut Vec<Effect>) {
         let Some(flight) = self.flights.remove(&done.number) else { return };
         let Some(lane) = self.lanes.get_mut(&flight.lane) else { return };
-        if let Some(target) = lane.declared.probe.target() {
-            leave(&mut self.per_target, target);
-        }
+        self.room.leave(lane.declared.probe.target());
         lane.asking = false;
         let lateness = done.started.monotonic.since(flight.scheduled);
         let took = done.ended.monotonic.since(done.started.monotonic);
@@ -525,7 +537,11 @@ impl Rounds {
             || took > lane.declared.timeout + lateness_max(lane.declared.asked_every);
         let mut answer = match done.outcome {
             Outcome::Answered(answer) => answer,
-            Outcome::TimedOut => Answer::down(format!("no answer within {}", lane.declared.timeout)),
+            Outcome::TimedOut if lane.declared.probe.reaches_out() => {
+                Answer::down(format!("no answer within {}", lane.declared.timeout))
+            }
+            // Nobody else was asked: a disk of this machine that hangs, or the machine itself.
+            Outcome::TimedOut => Answer::unknown(format!("no answer within {}", lane.declared.timeout)),
             Outcome::Failed => Answer::unknown("the probe itself failed: this is a defect of garant"),
         };
         if let Some(slow) = lane.declared.slower_than.filter(|&slow| answer.reading == Reading::Up && took > slow) {
@@ -624,6 +640,8 @@ impl Rounds {
         }
         for (observer, book) in &mut self.books {
             book.reopen(now.wall);
+            // Nor do the samples cover anything that is told from now on: the state that they showed was not journaled.
+            book.forget_samples();
             let interval = Interval::new(since, now.wall);
             let blind = Blind { engine: crate::NAME.to_owned(), interval, cause: BlindCause::Storage };
             effects.push(Effect::Journal(observer.clone(), Entry::Blind(blind)));
@@ -645,15 +663,6 @@ impl Rounds {
                 let entries = coverage.into_iter().map(Entry::Coverage);
                 effects.extend(entries.map(|entry| Effect::Journal(observer.clone(), entry)));
             }
-        }
-    }
-}
-
-fn leave(per_target: &mut HashMap<String, u32>, target: &str) {
-    if let Some(count) = per_target.get_mut(target) {
-        *count -= 1;
-        if *count == 0 {
-            per_target.remove(target);
         }
     }
 }
@@ -684,14 +693,27 @@ fn retell(lane: &Lane, at: Time, effects: &mut Vec<Effect>) {
 }
 
 fn find(lane: &mut Lane, answer: &Answer, seen: Seen, took: Span, effects: &mut Vec<Effect>) {
+    // A figure that was not read does not last.
+    for (finding, hysteresis) in &mut lane.findings {
+        if !answer.symptoms.iter().any(|symptom| symptom.finding == *finding) {
+            hysteresis.interrupt();
+        }
+    }
+    let stale = Span::from_micros(lane.declared.asked_every.micros().saturating_mul(2));
     for symptom in &answer.symptoms {
         let hysteresis = lane.findings.entry(symptom.finding.clone()).or_default();
-        let Some(turn) = hysteresis.take(symptom.level, symptom.lasting, seen.start, seen.end) else { continue };
-        let (finding, probe) = (symptom.finding.clone(), lane.declared.id.clone());
-        let entry = Finding { finding, probe, open: turn.open, after: turn.after, by: turn.by };
-        effects.push(Effect::Journal(lane.observer.clone(), Entry::Finding(entry)));
-        let detail = Detail { probe: lane.declared.id.clone(), text: symptom.text.clone(), took };
-        effects.push(Effect::Journal(lane.observer.clone(), Entry::Detail(detail)));
+        hysteresis.interrupt_if_older(seen.start, stale);
+        let turn = hysteresis.take(symptom.level, symptom.lasting, seen.start, seen.end);
+        let joined = hysteresis.take_subjects(&symptom.about);
+        if let Some(turn) = turn {
+            let (finding, probe) = (symptom.finding.clone(), lane.declared.id.clone());
+            let entry = Finding { finding, probe, open: turn.open, after: turn.after, by: turn.by };
+            effects.push(Effect::Journal(lane.observer.clone(), Entry::Finding(entry)));
+        }
+        if turn.is_some() || joined {
+            let detail = Detail { probe: lane.declared.id.clone(), text: symptom.text.clone(), took };
+            effects.push(Effect::Journal(lane.observer.clone(), Entry::Detail(detail)));
+        }
     }
 }
 

@@ -9,18 +9,17 @@ use engine::net::Net;
 use engine::{BoxFuture, Context, Engine, EngineError};
 use event::watch::Pinged;
 use event::{Clock, Span};
+use rustix::process::{Resource, getrlimit};
 use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
 
 use crate::config::Config;
 use crate::figures::Figures;
 use crate::journaling::{Journaling, Letter};
-use crate::rounds::{Done, Effect, Entry, Order, Outcome, Rounds};
+use crate::rounds::{Done, Effect, Entry, LOOK_EVERY, Order, Outcome, Rounds};
 use crate::source::heartbeat::Memory;
 use crate::source::{Asking, Moment};
 
-/// The clocks are looked at twice a second, whatever else happens.
-const LOOK_EVERY: Span = Span::from_millis(500);
 /// How much longer than its timeout a probe is waited for, so that the reason it gives itself is the one told.
 const LAST_WORD: Span = Span::from_millis(20);
 /// How long a ping may have waited to be heard.
@@ -86,9 +85,10 @@ struct Shift {
 impl Shift {
     fn begin(watch: &Watch, context: Context, memory: Memory) -> Self {
         let now = Moment::of(&*context.clock);
+        let descriptors = getrlimit(Resource::Nofile).current;
         Self {
             clocks: ClockWatch::new(Arc::clone(&context.clock), LOOK_EVERY),
-            rounds: Rounds::new(now, context.recorder.observer().clone(), watch.figures()),
+            rounds: Rounds::new(now, context.recorder.observer().clone(), watch.figures(), descriptors),
             effects: Vec::new(),
             asks: JoinSet::new(),
             orders: HashMap::new(),

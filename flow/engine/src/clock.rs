@@ -1,6 +1,7 @@
 //! The clocks: the machine's, and one that a test sets.
 
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use event::{Clock, Monotonic, Span, Time};
 use rustix::time::{ClockId, clock_gettime};
@@ -16,18 +17,18 @@ pub use watch::{ClockWatch, Oddity, STEP_MIN, Timekeeper};
 pub struct SystemClock;
 
 impl Clock for SystemClock {
+    /// Asked through the C library, where a test of the whole process can put another wall clock in between.
     fn now(&self) -> Time {
-        Time::from_micros(micros(ClockId::Realtime))
+        #[expect(clippy::disallowed_methods, reason = "this is the Clock that everybody else is told to ask")]
+        let now = SystemTime::now();
+        let micros = |length: std::time::Duration| i64::try_from(length.as_micros()).unwrap_or(i64::MAX);
+        Time::from_micros(now.duration_since(UNIX_EPOCH).map_or_else(|before| -micros(before.duration()), micros))
     }
 
     fn monotonic(&self) -> Monotonic {
-        Monotonic(micros(ClockId::Boottime))
+        let reading = clock_gettime(ClockId::Boottime);
+        Monotonic(reading.tv_sec * 1_000_000 + reading.tv_nsec / 1000)
     }
-}
-
-fn micros(clock: ClockId) -> i64 {
-    let reading = clock_gettime(clock);
-    reading.tv_sec * 1_000_000 + reading.tv_nsec / 1000
 }
 
 /// A clock for tests. It passes with tokio's clock, so under paused time a simulated hour lasts as long as its events;

@@ -99,9 +99,9 @@ impl Judge {
     }
 
     /// The state of a probe changed for `observer`.
-    pub fn apply_changed(&mut self, sequence: u64, observer: &ObserverId, changed: &Changed) {
+    pub fn apply_changed(&mut self, sequence: u64, observer: &ObserverId, recorded_at: Time, changed: &Changed) {
         if self.is_new(sequence) {
-            self.observed.changed(sequence, observer, changed);
+            self.observed.changed(sequence, observer, recorded_at, changed);
         }
     }
 
@@ -120,9 +120,9 @@ impl Judge {
     }
 
     /// A finding opened or closed for `observer`.
-    pub fn apply_finding(&mut self, sequence: u64, observer: &ObserverId, finding: &Finding) {
+    pub fn apply_finding(&mut self, sequence: u64, observer: &ObserverId, recorded_at: Time, finding: &Finding) {
         if self.is_new(sequence) {
-            self.observed.finding(sequence, observer, finding);
+            self.observed.finding(sequence, observer, recorded_at, finding);
         }
     }
 
@@ -136,10 +136,10 @@ impl Judge {
     pub(crate) fn fold(&mut self, sequence: u64, observer: &ObserverId, recorded_at: Time, fact: &Fact) {
         match fact {
             Fact::Applied(applied) => self.apply_policy(sequence, recorded_at, applied),
-            Fact::Changed(changed) => self.apply_changed(sequence, observer, changed),
+            Fact::Changed(changed) => self.apply_changed(sequence, observer, recorded_at, changed),
             Fact::Coverage(coverage) => self.apply_coverage(sequence, observer, recorded_at, coverage),
             Fact::Pinged(pinged) => self.apply_pinged(sequence, observer, recorded_at, pinged),
-            Fact::Finding(finding) => self.apply_finding(sequence, observer, finding),
+            Fact::Finding(finding) => self.apply_finding(sequence, observer, recorded_at, finding),
             Fact::ClockStepped(stepped) => self.apply_clock_stepped(sequence, observer, stepped),
         }
     }

@@ -57,6 +57,13 @@ pub(crate) enum Tail {
     Lenient,
 }
 
+/// The bracket of a change, as far as it can have been seen when it was recorded. Else a clock that was a year ahead for an
+/// hour would leave a year of which nothing can be said.
+fn not_before_it_happens(after: Time, by: Time, recorded_at: Time) -> (Time, Time) {
+    let latest = recorded_at + SKEW;
+    (after.min(latest), by.min(latest))
+}
+
 /// All observers.
 #[derive(Clone, Serialize, Deserialize, Debug, Default)]
 pub(crate) struct Observed(BTreeMap<ObserverId, Observer>);
@@ -66,9 +73,10 @@ impl Observed {
         self.0.entry(observer.clone()).or_default().tracks.entry(probe.clone()).or_default()
     }
 
-    pub(crate) fn changed(&mut self, sequence: u64, observer: &ObserverId, changed: &Changed) {
+    pub(crate) fn changed(&mut self, sequence: u64, observer: &ObserverId, recorded_at: Time, changed: &Changed) {
         let standing = Standing::from(changed.state);
-        self.track(observer, &changed.probe).steps.change(changed.after, changed.by, standing, sequence);
+        let (after, by) = not_before_it_happens(changed.after, changed.by, recorded_at);
+        self.track(observer, &changed.probe).steps.change(after, by, standing, sequence);
     }
 
     pub(crate) fn coverage(&mut self, sequence: u64, observer: &ObserverId, recorded_at: Time, coverage: &Coverage) {
@@ -92,11 +100,12 @@ impl Observed {
         successes.insert(place, Success { at: pinged.at, sequence });
     }
 
-    pub(crate) fn finding(&mut self, sequence: u64, observer: &ObserverId, finding: &Finding) {
+    pub(crate) fn finding(&mut self, sequence: u64, observer: &ObserverId, recorded_at: Time, finding: &Finding) {
+        let (after, by) = not_before_it_happens(finding.after, finding.by, recorded_at);
         let track = self.track(observer, &finding.probe);
         let steps = track.findings.entry(finding.finding.clone()).or_insert_with(Steps::clear);
         let standing = if finding.open { Standing::Down } else { Standing::Up };
-        steps.change(finding.after, finding.by, standing, sequence);
+        steps.change(after, by, standing, sequence);
     }
 
     pub(crate) fn clock_stepped(&mut self, observer: &ObserverId, doubtful: Interval) {

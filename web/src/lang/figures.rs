@@ -60,9 +60,13 @@ impl Language {
         self.units(span, usize::MAX)
     }
 
-    /// A length of time by its two largest units, for sentences: `41 min`, `3 d 4 h`.
+    /// A length of time by its two largest units, for sentences: `41 min`, `3 d 4 h`. Nobody reads milliseconds there.
     pub fn about(self, span: Span) -> String {
-        self.units(span, 2)
+        match (self, span.micros()) {
+            (Self::French, 1..SECOND) => format!("moins de 1{NARROW}s"),
+            (Self::English, 1..SECOND) => format!("less than 1{NARROW}s"),
+            (_, micros) => self.units(Span::from_micros(micros - micros.rem_euclid(SECOND)), 2),
+        }
     }
 
     fn units(self, span: Span, most: usize) -> String {
@@ -231,8 +235,8 @@ mod tests {
     fn lengths_read_well() {
         for (span, exact, about) in [
             (Span::ZERO, "0 s", "0 s"),
-            (Span::from_millis(850), "0.85 s", "0.85 s"),
-            (Span::from_millis(4_250), "4.25 s", "4.25 s"),
+            (Span::from_millis(850), "0.85 s", "less than 1 s"),
+            (Span::from_millis(4_250), "4.25 s", "4 s"),
             (Span::from_secs(59), "59 s", "59 s"),
             (Span::from_secs(900), "15 min", "15 min"),
             (Span::from_secs(903), "15 min 3 s", "15 min 3 s"),

@@ -4,7 +4,7 @@ use event::policy::Objective;
 use event::promise::{Figure, Reason, Unit};
 use event::{FindingId, Ppb, Span, Time};
 
-use super::{Language, Precision};
+use super::{Language, NARROW, Precision};
 
 const DAY: i64 = 86_400_000_000;
 
@@ -18,30 +18,30 @@ impl Language {
         | Configuration { over, .. }
         | Absence { over, .. }) = objective;
         let what = match (self, objective) {
-            (Self::French, Availability { .. }) => format!("disponibilité, {subject}"),
-            (Self::English, Availability { .. }) => format!("availability, {subject}"),
-            (Self::French, Freshness { .. }) => format!("plus longue durée entre deux succès, {subject}"),
-            (Self::English, Freshness { .. }) => format!("longest time between two successes, {subject}"),
-            (Self::French, Coverage { .. }) => format!("part du temps observée, {subject}"),
-            (Self::English, Coverage { .. }) => format!("share of the time observed, {subject}"),
-            (Self::French, Configuration { .. }) => format!("conformité à chaque observation, {subject}"),
-            (Self::English, Configuration { .. }) => format!("conformity at every observation, {subject}"),
-            (Self::French, Absence { .. }) => format!("absence constatée, {subject}"),
-            (Self::English, Absence { .. }) => format!("absence observed, {subject}"),
+            (Self::French, Availability { .. }) => "disponibilité",
+            (Self::English, Availability { .. }) => "availability",
+            (Self::French, Freshness { .. }) => "plus longue durée entre deux succès",
+            (Self::English, Freshness { .. }) => "longest time between two successes",
+            (Self::French, Coverage { .. }) => "part du temps observée",
+            (Self::English, Coverage { .. }) => "share of the time observed",
+            (Self::French, Configuration { .. }) => "conformité à chaque observation",
+            (Self::English, Configuration { .. }) => "conformity at every observation",
+            (Self::French, Absence { .. }) => "absence constatée",
+            (Self::English, Absence { .. }) => "absence observed",
         };
         match self {
-            Self::French => format!("{what}, sur {}", self.window(*over)),
-            Self::English => format!("{what}, over {}", self.window(*over)),
+            Self::French => format!("{subject}\u{a0}: {what} sur {}", self.window(*over)),
+            Self::English => format!("{subject}: {what} over {}", self.window(*over)),
         }
     }
 
     /// What customers read for a finding that garant's own detectors make; `None` when the name is not one of those.
     pub fn finding(self, finding: &FindingId) -> Option<&'static str> {
         let (french, english) = match finding.as_str() {
-            "cpu-usage" => ("processeurs trop chargés", "processors too busy"),
-            "memory-usage" => ("mémoire trop remplie", "memory too full"),
-            "disk-usage" => ("disque trop plein", "a disk too full"),
-            "raid-degraded" => ("grappe RAID dégradée", "a degraded RAID array"),
+            "cpu-usage" => ("Processeurs trop chargés", "Processors too busy"),
+            "memory-usage" => ("Mémoire trop remplie", "Memory too full"),
+            "disk-usage" => ("Disque trop plein", "Disk too full"),
+            "raid-degraded" => ("Grappe RAID dégradée", "Degraded RAID array"),
             _ => return None,
         };
         match self {
@@ -149,15 +149,21 @@ impl Language {
         }
     }
 
-    /// "12 of 365 days": whole days elapsed of whole days, else both lengths in full.
+    /// "window: 12 of 365 days": whole days elapsed of whole days, else both lengths in full.
     fn filling(self, elapsed: Span, length: Span) -> String {
         let whole_days = length.micros() % DAY == 0 && elapsed.micros() >= DAY;
         let (days_elapsed, days) = (elapsed.micros() / DAY, length.micros() / DAY);
         match (self, whole_days) {
-            (Self::French, true) => format!("{days_elapsed} {} sur {days}", self.word_days(days_elapsed)),
-            (Self::English, true) => format!("{days_elapsed} of {}", self.days(days)),
-            (Self::French, false) => format!("{} sur {}", self.about(elapsed), self.window(length)),
-            (Self::English, false) => format!("{} of {}", self.about(elapsed), self.window(length)),
+            (Self::French, true) => {
+                format!("fenêtre\u{a0}: {days_elapsed} {} sur {days}", self.word_days(days_elapsed))
+            }
+            (Self::English, true) => format!("window: {days_elapsed} of {}", self.days(days)),
+            (Self::French, false) => {
+                format!("fenêtre\u{a0}: {} sur {}", self.about(elapsed), self.window(length))
+            }
+            (Self::English, false) => {
+                format!("window: {} of {}", self.about(elapsed), self.window(length))
+            }
         }
     }
 
@@ -178,16 +184,15 @@ impl Language {
     }
 
     /// How many promises are kept, broken and unproven.
-    pub(crate) fn summary(self, kept: usize, broken: usize, unproven: usize) -> String {
+    pub(crate) fn summary(self, kept: usize, broken: usize, unproven: usize) -> [String; 3] {
         let plural = |count: usize, one: &'static str, more: &'static str| if count > 1 { more } else { one };
         match self {
-            Self::French => format!(
-                "{kept} {}, {broken} {}, {unproven} {}",
-                plural(kept, "tenue", "tenues"),
-                plural(broken, "rompue", "rompues"),
-                plural(unproven, "non prouvée", "non prouvées"),
-            ),
-            Self::English => format!("{kept} kept, {broken} broken, {unproven} unproven"),
+            Self::French => [
+                format!("{kept} {}", plural(kept, "tenue", "tenues")),
+                format!("{broken} {}", plural(broken, "rompue", "rompues")),
+                format!("{unproven} {}", plural(unproven, "non prouvée", "non prouvées")),
+            ],
+            Self::English => [format!("{kept} kept"), format!("{broken} broken"), format!("{unproven} unproven")],
         }
     }
 
@@ -199,12 +204,23 @@ impl Language {
         }
     }
 
-    /// A maintenance window: when, of what, and what it means.
-    pub(crate) fn announced(self, from: &str, to: &str, services: &str, text: &str) -> String {
+    /// When a maintenance window begins and ends.
+    pub(crate) fn between(self, from: Time, to: Time) -> String {
+        let (from, to) = (self.instant(from), self.instant(to));
         match self {
-            Self::French => format!("{from} – {to}, {services}\u{a0}: {text}"),
-            Self::English => format!("{from} – {to}, {services}: {text}"),
+            Self::French => format!("du {from} au {to}"),
+            Self::English => format!("from {from} to {to}"),
         }
+    }
+
+    /// A text of the policy, as a printer would set it: what people type as a space before a sign is no place for a line to
+    /// end. Nothing else of it is touched.
+    pub(crate) fn set(text: &str) -> String {
+        let mut set = text.replace(" :", "\u{a0}:");
+        for sign in [";", "!", "?", "%"] {
+            set = set.replace(&format!(" {sign}"), &format!("{NARROW}{sign}"));
+        }
+        set
     }
 
     /// Who cosigned, and when.

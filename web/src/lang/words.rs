@@ -61,7 +61,7 @@ pub(crate) struct Words {
 }
 
 pub(super) const FRENCH: Words = Words {
-    title: "Nos promesses, et la preuve",
+    title: "Nos promesses, preuves à l’appui",
     lead: "Chaque promesse est mesurée en continu, et jugée d’après un journal que personne ne peut réécrire sans que cela \
            se voie. Ce que personne n’a observé n’est jamais compté comme tenu.",
     languages: "Langue",
@@ -94,7 +94,7 @@ pub(super) const FRENCH: Words = Words {
     check: "Vérifiez vous-même",
     check_how: "Cette commande télécharge le journal, en vérifie chaque entrée, et recalcule chaque verdict\u{a0}:",
     check_key: "Demandez-nous la clé par un autre canal que cette page, puis gardez le point de contrôle d’aujourd’hui\
-                \u{a0}: votre prochaine vérification s’y comparera (--since).",
+                \u{a0}: votre prochaine vérification s’y comparera, avec l’option",
     check_tools: "Le journal suit les spécifications ouvertes C2SP (tlog-tiles, tlog-checkpoint, tlog-proof)\u{a0}: des \
                   outils que nous n’avons pas écrits le vérifient aussi.",
     files: "Les fichiers\u{a0}:",
@@ -157,7 +157,7 @@ pub(super) const ENGLISH: Words = Words {
     check: "Check it yourself",
     check_how: "This command downloads the log, verifies every entry of it, and computes every verdict again:",
     check_key: "Ask us for the key by another way than this page, then keep today’s checkpoint: your next check compares \
-                with it (--since).",
+                with it, with the option",
     check_tools: "The log follows the open C2SP specifications (tlog-tiles, tlog-checkpoint, tlog-proof): tools that we \
                   did not write verify it as well.",
     files: "The files:",

@@ -27,17 +27,17 @@ async fn what_the_page_says() {
     let french = get(fixture.public(), "/fr").await;
     let text = text_of(french.text());
     for expected in [
-        "Nos promesses, et la preuve",
-        "0 tenue, 1 rompue, 1 non prouvée Dernière évaluation : 22 novembre 2026, 23 h 00 UTC.",
+        "Nos promesses, preuves à l’appui",
+        "✓ 0 tenue ✗ 1 rompue ? 1 non prouvée Dernière évaluation : 22 novembre 2026, 23 h 00 UTC.",
         "La boutique est disponible 99,99 % du temps. AV-1 ✗ rompue au moins 99,99 %",
         "Promesse Promis Mesuré Verdict Preuve",
-        "au moins 99,99 % disponibilité, La boutique, sur 180 jours entre 99,991 % et 99,995 % ✓ tenue \
+        "au moins 99,99 % La boutique : disponibilité sur 180 jours entre 99,991 % et 99,995 % ✓ tenue \
          depuis le 22 novembre 2026, 22 h 59 UTC observé depuis un seul point entrée 301 22 novembre 2026, 22 h 59 UTC",
-        "au moins 99,99 % disponibilité, La boutique, sur 365 jours entre 99,989 % et 99,9899999 % ✗ rompue",
-        "12 jours sur 365 en panne pendant 41 min, en 2 interruptions sans observation pendant 5 min entrée 302",
-        "au plus 15 min plus longue durée entre deux succès, La boutique (nightly), sur 30 jours rien encore ? non prouvée",
-        "Maintenances annoncées 23 novembre 2026, 23 h 00 UTC – 24 novembre 2026, 00 h 00 UTC, La boutique : La boutique \
-         sera en lecture seule.",
+        "au moins 99,99 % La boutique : disponibilité sur 365 jours entre 99,989 % et 99,9899999 % ✗ rompue",
+        "fenêtre : 12 jours sur 365 en panne pendant 41 min, en 2 interruptions sans observation pendant 5 min entrée 302",
+        "au plus 15 min La boutique (nightly) : plus longue durée entre deux succès sur 30 jours rien encore ? non prouvée",
+        "Maintenances annoncées La boutique La boutique sera en lecture seule. du 23 novembre 2026, 23 h 00 UTC au \
+         24 novembre 2026, 00 h 00 UTC",
         "Nom shop.example/1 Entrées 304 Point de contrôle du 22 novembre 2026, 23 h 00 UTC",
         "Cosigné par witness.example, le 22 novembre 2026, 23 h 00 UTC",
         "Ce que vous pouvez vérifier, et ce que vous ne pouvez pas",
@@ -48,12 +48,12 @@ async fn what_the_page_says() {
     let text = text_of(english.text());
     for expected in [
         "What we promise, and the proof",
-        "0 kept, 1 broken, 1 unproven Last evaluated: 22 November 2026, 23:00 UTC.",
+        "✓ 0 kept ✗ 1 broken ? 1 unproven Last evaluated: 22 November 2026, 23:00 UTC.",
         "The shop is available 99.99 % of the time. AV-1 ✗ broken at least 99.99 %",
-        "at least 99.99 % availability, The shop, over 180 days between 99.991 % and 99.995 % ✓ kept \
+        "at least 99.99 % The shop: availability over 180 days between 99.991 % and 99.995 % ✓ kept \
          since 22 November 2026, 22:59 UTC observed by one point only entry 301",
-        "12 of 365 days 41 min down in 2 outages not observed for 5 min entry 302",
-        "at most 15 min longest time between two successes, The shop (nightly), over 30 days nothing yet ? unproven",
+        "window: 12 of 365 days 41 min down in 2 outages not observed for 5 min entry 302",
+        "at most 15 min The shop (nightly): longest time between two successes over 30 days nothing yet ? unproven",
         "nothing in the log bears on it yet",
         "Name shop.example/1 Entries 304 Checkpoint of 22 November 2026, 23:00 UTC",
         "Cosigned by witness.example, 22 November 2026, 23:00 UTC",
@@ -148,7 +148,7 @@ async fn a_new_revision_starts_unproven() {
         Arc::make_mut(policy.applied.as_mut().expect("a policy")).promises[0].revision = "1111111111111111".to_owned();
     });
     let text = text_of(get(fixture.public(), "/en").await.text());
-    assert!(text.contains("0 kept, 0 broken, 2 unproven"), "{text}");
+    assert!(text.contains("✓ 0 kept ✗ 0 broken ? 2 unproven"), "{text}");
     assert!(text.contains("over 180 days nothing yet ? unproven not judged yet –"), "{text}");
 }
 
@@ -287,4 +287,18 @@ fn luminance(hex: &str) -> f64 {
         if value <= 0.04045 { value / 12.92 } else { ((value + 0.055) / 1.055).powf(2.4) }
     };
     0.2126 * channel(0) + 0.7152 * channel(2) + 0.0722 * channel(4)
+}
+
+/// On a telephone each cell says what it is, in the words of the head of the table that is not shown there.
+#[test]
+fn a_narrow_table_is_labelled() {
+    for language in Language::ALL {
+        let words = language.words();
+        for (place, word) in (1..).zip([words.promised, words.measured, words.outcome, words.proof]) {
+            let rule = format!("td:nth-of-type({place})::before{{content:\"{word}\"}}");
+            let rules: Vec<&str> = crate::answer::STYLE.lines().filter(|line| line.ends_with(&rule)).collect();
+            let of_it = format!(":lang({}) ", language.code());
+            assert!(rules.iter().any(|line| *line == rule || line.starts_with(&of_it)), "{rule} in {language:?}");
+        }
+    }
 }

@@ -23,12 +23,18 @@ pub(super) struct TrustPage {
     language: &'static str,
     public: bool,
     name: String,
-    summary: String,
+    summary: [OutcomeView; 3],
     evaluated: Option<String>,
     promises: Vec<PromiseView>,
-    maintenance: Vec<String>,
+    maintenance: Vec<MaintenanceView>,
     log: Option<LogView>,
     command: String,
+}
+
+struct MaintenanceView {
+    services: String,
+    text: String,
+    when: String,
 }
 
 struct PromiseView {
@@ -48,11 +54,22 @@ struct ObjectiveView {
     proof: Proof,
 }
 
-/// An outcome as a class, a sign and a word: markup of ours, nothing of the policy in it.
+/// An outcome as a class, a sign and a word, perhaps with a count: markup of ours, nothing of the policy in it.
 struct OutcomeView {
     class: &'static str,
     sign: &'static str,
-    word: &'static str,
+    word: String,
+}
+
+impl OutcomeView {
+    fn new(outcome: Outcome, word: impl Into<String>) -> Self {
+        let (class, sign) = match outcome {
+            Outcome::Kept => ("k", "✓"),
+            Outcome::Broken => ("b", "✗"),
+            Outcome::Unproven => ("u", "?"),
+        };
+        Self { class, sign, word: word.into() }
+    }
 }
 
 impl fmt::Display for OutcomeView {
@@ -93,13 +110,18 @@ impl TrustPage {
         });
         let promises = promises.unwrap_or_default();
         let with = |class| promises.iter().filter(|promise| promise.verdict.class == class).count();
+        let [kept, broken, unproven] = language.summary(with("k"), with("b"), with("u"));
         Self {
             style: STYLE,
             w: words,
             language: language.code(),
             public: policy.publish,
             name: identity.name.clone(),
-            summary: language.summary(with("k"), with("b"), with("u")),
+            summary: [
+                OutcomeView::new(Outcome::Kept, kept),
+                OutcomeView::new(Outcome::Broken, broken),
+                OutcomeView::new(Outcome::Unproven, unproven),
+            ],
             evaluated: board.evaluated_at.map(|at| language.evaluated(at)),
             maintenance: policy
                 .applied
@@ -132,7 +154,7 @@ impl Composer<'_> {
     fn promise(&self, promise: &Promise) -> PromiseView {
         PromiseView {
             id: promise.id.to_string(),
-            sentence: self.language.of(&promise.text).to_owned(),
+            sentence: Language::set(self.language.of(&promise.text)),
             verdict: self.outcome(self.board.outcome(promise)),
             objectives: (0..)
                 .zip(&promise.objectives)
@@ -192,12 +214,13 @@ impl Composer<'_> {
         title(self.applied, self.language, service)
     }
 
-    const fn outcome(&self, outcome: Outcome) -> OutcomeView {
-        match outcome {
-            Outcome::Kept => OutcomeView { class: "k", sign: "✓", word: self.words.kept },
-            Outcome::Broken => OutcomeView { class: "b", sign: "✗", word: self.words.broken },
-            Outcome::Unproven => OutcomeView { class: "u", sign: "?", word: self.words.unproven },
-        }
+    fn outcome(&self, outcome: Outcome) -> OutcomeView {
+        let word = match outcome {
+            Outcome::Kept => self.words.kept,
+            Outcome::Broken => self.words.broken,
+            Outcome::Unproven => self.words.unproven,
+        };
+        OutcomeView::new(outcome, word)
     }
 }
 
@@ -208,13 +231,16 @@ fn title(applied: &Applied, language: Language, id: &ServiceId) -> String {
 }
 
 /// Maintenance that is under way or to come, soonest first.
-fn announced(applied: &Applied, language: Language, now: Time) -> Vec<String> {
+fn announced(applied: &Applied, language: Language, now: Time) -> Vec<MaintenanceView> {
     let mut windows: Vec<_> = applied.maintenance.iter().filter(|window| window.interval.end > now).collect();
     windows.sort_by_key(|window| window.interval.start);
-    let line = |window: &event::policy::Maintenance| {
+    let view = |window: &event::policy::Maintenance| {
         let services: Vec<String> = window.services.iter().map(|id| title(applied, language, id)).collect();
-        let (from, to) = (language.instant(window.interval.start), language.instant(window.interval.end));
-        language.announced(&from, &to, &services.join(", "), language.of(&window.text))
+        MaintenanceView {
+            services: services.join(", "),
+            text: Language::set(language.of(&window.text)),
+            when: language.between(window.interval.start, window.interval.end),
+        }
     };
-    windows.into_iter().take(MAINTENANCE_MAX).map(line).collect()
+    windows.into_iter().take(MAINTENANCE_MAX).map(view).collect()
 }

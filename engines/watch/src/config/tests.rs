@@ -48,6 +48,13 @@ fn defaults_make_most_keys_unnecessary() {
     let detectors = config.detectors();
     assert_eq!(detectors.len(), 4);
     assert!(detectors.iter().all(|detector| detector.probes == [machine.id.clone()]));
+    let (config, mistakes) = read(
+        "[[probe.http]]\nname = \"front\"\nservice = \"shop\"\nurl = \"https://shop.example/\"\ncertificate_days = 14\n\
+         [[probe.tls]]\nname = \"mail\"\nservice = \"shop\"\naddress = \"mx.shop.example:465\"\n",
+    );
+    assert_eq!(mistakes, Ok(()));
+    let [expiring] = &config.detectors()[..] else { panic!("{:?}", config.detectors()) };
+    assert_eq!((expiring.finding.as_str(), expiring.probes.len()), ("certificate-expiring", 2));
     let public = config.public_probes();
     assert_eq!((public[0].kind.as_str(), public[0].service.as_str()), ("http", "shop"));
 }

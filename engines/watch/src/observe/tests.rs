@@ -116,6 +116,32 @@ fn a_suspended_observer_forgets_its_doubt() {
     assert_eq!(changes.len(), 1, "no false alarm: {changes:?}");
 }
 
+/// A failure that was dropped shows no state: an outage after it began somewhere after the last good sample.
+#[test]
+fn a_dropped_failure_bounds_no_bracket() {
+    let mut observe = Observe::new(Span::from_secs(10), true);
+    let mut changes = Vec::new();
+    let at = |s: i64, reading| Seen { start: Time::from_secs(s), end: Time::from_secs(s + 1), reading };
+    observe.take(at(0, Reading::Up), &mut changes);
+    observe.take(at(10, Reading::Down), &mut changes);
+    observe.drop_doubt();
+    observe.take(at(40, Reading::Down), &mut changes);
+    observe.take(at(42, Reading::Down), &mut changes);
+    assert_eq!(
+        changes.last().map(|c| (c.state, c.after, c.by)),
+        Some((State::Down, Time::from_secs(1) + INSTANT, Time::from_secs(41)))
+    );
+    // Nothing was seen before: nothing bounds it.
+    let (mut observe, mut changes) = (Observe::new(Span::from_secs(10), true), Vec::new());
+    observe.take(at(10, Reading::Down), &mut changes);
+    observe.drop_doubt();
+    observe.take(at(40, Reading::Up), &mut changes);
+    assert_eq!(
+        changes.last().map(|c| (c.state, c.after, c.by)),
+        Some((State::Up, Time::from_secs(41), Time::from_secs(41)))
+    );
+}
+
 /// Whatever the samples, brackets are in order and not inverted, states alternate, and the truth lies inside: a year of
 /// outages of random length, sampled every minute.
 #[test]

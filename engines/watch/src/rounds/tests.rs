@@ -9,6 +9,7 @@ use engine::clock::ClockWatch;
 use event::Clock;
 
 use super::*;
+use crate::config::Options;
 use crate::source::canary::Canary;
 use crate::source::{Asking, Level, Symptom};
 
@@ -108,6 +109,9 @@ struct Simulation {
     no_way: bool,
 }
 
+/// Stands for the reading of a question that was not answered in its time.
+const TIMED_OUT: u8 = u8::MAX;
+
 impl Simulation {
     fn new(config: &Config, world: World) -> Self {
         Self::looking_every(500_000, config, world)
@@ -117,7 +121,7 @@ impl Simulation {
         let hands = Arc::new(Hands(Mutex::new((START * S, 50 * S))));
         let clock: Arc<dyn Clock> = hands.clone();
         let figures = Arc::<Figures>::default();
-        let mut rounds = Rounds::new(Moment::of(&*clock), observer("process"), Arc::clone(&figures));
+        let mut rounds = Rounds::new(Moment::of(&*clock), observer("process"), Arc::clone(&figures), None);
         rounds.apply(config, Moment::of(&*clock), &mut Vec::new());
         let clocks = ClockWatch::new(clock, Span::from_micros(look_every));
         let under_way = BinaryHeap::new();
@@ -175,10 +179,10 @@ impl Simulation {
                         None => (self.world)(probe, observer, now.monotonic.0),
                     };
                     let took_at_most = took.min(order.timeout.micros());
-                    let reading = if took > took_at_most { Reading::Down } else { reading };
+                    let reading = if took > took_at_most { TIMED_OUT } else { reading as u8 };
                     let answer_at = now.monotonic.0 + took_at_most;
                     let started = (now.wall.micros(), now.monotonic.0);
-                    self.under_way.push(Reverse((answer_at, order.number, started.0, started.1, reading as u8)));
+                    self.under_way.push(Reverse((answer_at, order.number, started.0, started.1, reading)));
                     self.in_flight_most = self.in_flight_most.max(self.rounds.flights.len());
                 }
                 Effect::Journal(observer, entry) => self.entries.push((observer, entry)),
@@ -214,11 +218,16 @@ impl Simulation {
             self.look();
             let ended = self.moment();
             let started = Moment { wall: Time::from_micros(wall), monotonic: Monotonic(monotonic) };
-            let reading = Reading::ALL[usize::from(reading)];
-            let mut answer = Answer { may_be_ours: self.no_way, ..Answer::new(reading, format!("{reading:?}")) };
-            let lane = self.rounds.flights.get(&number).and_then(|flight| self.rounds.lanes.get(&flight.lane));
-            answer.symptoms.extend(lane.and_then(|lane| self.symptoms.get(lane.declared.id.as_str())).cloned());
-            let outcome = Outcome::Answered(answer);
+            let outcome = if reading == TIMED_OUT {
+                Outcome::TimedOut
+            } else {
+                let reading = Reading::ALL[usize::from(reading)];
+                let lane = self.rounds.flights.get(&number).and_then(|flight| self.rounds.lanes.get(&flight.lane));
+                let shown = lane.and_then(|lane| self.symptoms.get(lane.declared.id.as_str()));
+                let symptoms = shown.filter(|_| reading != Reading::Unknown).cloned().into_iter().collect();
+                let text = format!("{reading:?}");
+                Outcome::Answered(Answer { may_be_ours: self.no_way, symptoms, ..Answer::new(reading, text) })
+            };
             let mut effects = Vec::new();
             self.rounds.answered(Done { number, started, ended, outcome }, ended, &mut effects);
             self.perform(effects);
@@ -429,6 +438,175 @@ fn our_own_delays_are_not_their_outage() {
         assert_eq!(simulation.samples.last().map(|sample| sample.reading), Some(Reading::Unknown));
         assert!(simulation.rounds.lanes.values().all(|lane| !lane.observe.in_doubt()));
     }
+}
+
+/// A pause of three seconds, as of a virtual machine that is being moved: answers that it missed are unknown, and its books
+/// go on.
+#[test]
+fn a_short_pause_is_no_blip() {
+    let world: World = Box::new(|_, _, _| (Reading::Up, S));
+    let probes = (0..50).map(|n| declared(&format!("p{n}"), 10, 5, &["local"], None)).collect();
+    let mut simulation = Simulation::new(&config(probes), world);
+    simulation.rounds.lanes.values_mut().for_each(|lane| {
+        lane.declared = Arc::new(Declared { slower_than: None, ..Declared::clone(&lane.declared) });
+    });
+    simulation.run(200);
+    let waiting = simulation.under_way.len();
+    assert!(waiting > 0, "questions are under way");
+    simulation.hands.pass(3 * S);
+    simulation.under_way = simulation
+        .under_way
+        .drain()
+        .map(|Reverse((at, number, wall, monotonic, _))| Reverse((at, number, wall, monotonic, Reading::Down as u8)))
+        .collect();
+    simulation.answer();
+    simulation.run(200);
+    assert!(simulation.changes().iter().all(|change| change.1 == State::Up), "{:?}", simulation.changes());
+    let counts = simulation.figures.counts();
+    assert_eq!(counts.samples[Reading::Down as usize], 0);
+    assert!(counts.samples[Reading::Unknown as usize] >= u64::try_from(waiting).expect("few"), "{counts:?}");
+    let sheets = simulation.entries.iter().filter(|(_, entry)| matches!(entry, Entry::Coverage(_))).count();
+    assert_eq!(sheets, 6, "one a minute");
+}
+
+/// A disk of this machine that hangs is our trouble, not an outage of a service; a server that hangs is.
+#[test]
+fn only_who_was_asked_can_be_late() {
+    struct Here;
+    #[async_trait]
+    impl Probe for Here {
+        async fn ask(&self, _: &Asking<'_>) -> Answer {
+            Answer::unknown("nobody asks it")
+        }
+        fn reaches_out(&self) -> bool {
+            false
+        }
+        fn confirm(&self) -> bool {
+            false
+        }
+    }
+    for (here, expect) in [(true, vec![State::Up]), (false, vec![State::Up, State::Down])] {
+        let world: World = Box::new(|_, _, now| (Reading::Up, if now > 110 * S { i64::MAX } else { 1_000 }));
+        let mut probe = declared("machine", 10, 5, &["local"], None);
+        if here {
+            probe.probe = Arc::new(Here);
+        }
+        let mut simulation = Simulation::new(&config(vec![probe]), world);
+        simulation.run(200);
+        assert_eq!(simulation.changes().iter().map(|change| change.1).collect::<Vec<_>>(), expect);
+    }
+}
+
+/// What lasts was seen to last: neither a suspension, nor unknown samples, nor turns that were skipped count.
+#[test]
+fn a_finding_lasts_only_while_it_is_seen() {
+    let blind = 150 * S..400 * S;
+    for way in ["suspended", "paused", "unknown", "seen"] {
+        let unseen = blind.clone();
+        let world: World = Box::new(move |_, _, now| {
+            (if way == "unknown" && unseen.contains(&now) { Reading::Unknown } else { Reading::Up }, 1_000)
+        });
+        let mut simulation = Simulation::new(&config(vec![declared("machine", 10, 5, &["local"], None)]), world);
+        let finding: FindingId = "disk-usage".parse().expect("a name");
+        let symptom = |level| Symptom {
+            finding: finding.clone(),
+            level,
+            lasting: Span::from_secs(300),
+            about: Vec::new(),
+            text: "disk".to_owned(),
+        };
+        simulation.symptoms.insert("machine", symptom(Level::Low));
+        simulation.run(60);
+        simulation.symptoms.insert("machine", symptom(Level::High));
+        simulation.run(40);
+        // Three hundred seconds and more on the clock, but not in one piece.
+        let (asleep, awake) = match way {
+            "suspended" => (250, 150),
+            "paused" => (12, 270),
+            _ => (0, 400),
+        };
+        simulation.hands.pass(asleep * S);
+        simulation.run(awake);
+        let open = |simulation: &Simulation| {
+            simulation.entries.iter().any(|(_, entry)| matches!(entry, Entry::Finding(finding) if finding.open))
+        };
+        assert_eq!(open(&simulation), way == "seen", "{way}");
+        simulation.run(170);
+        assert!(open(&simulation), "{way}");
+    }
+}
+
+/// A second disk that fills up while the finding is open is told to the team, once.
+#[test]
+fn what_joins_a_finding_is_told() {
+    let world: World = Box::new(|_, _, _| (Reading::Up, 1_000));
+    let mut simulation = Simulation::new(&config(vec![declared("machine", 10, 5, &["local"], None)]), world);
+    let full = |disks: &[&str]| Symptom {
+        finding: "disk-usage".parse().expect("a name"),
+        level: Level::High,
+        lasting: Span::ZERO,
+        about: disks.iter().map(|disk| (*disk).to_owned()).collect(),
+        text: disks.join("; "),
+    };
+    for disks in [&["/"][..], &["/", "/srv"]] {
+        simulation.symptoms.insert("machine", full(disks));
+        simulation.run(100);
+    }
+    let told: Vec<&str> = simulation
+        .entries
+        .iter()
+        .filter_map(|(_, entry)| match entry {
+            Entry::Detail(detail) if detail.text.starts_with('/') => Some(detail.text.as_str()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(told, ["/", "/; /srv"]);
+}
+
+/// A failure that was dropped is no evidence of "up", neither in a bracket nor in the book.
+#[test]
+fn a_dropped_doubt_proves_nothing() {
+    let world: World = Box::new(|_, _, now| (if now > 150 * S { Reading::Down } else { Reading::Up }, 10_000));
+    let mut simulation = Simulation::new(&config(vec![declared("front", 60, 10, &["local"], None)]), world);
+    while !simulation.rounds.lanes.values().any(|lane| lane.observe.in_doubt()) {
+        simulation.look();
+        simulation.hands.pass(S / 10);
+        simulation.answer();
+    }
+    let failed = simulation.samples.last().expect("it failed").at;
+    let good = simulation.samples.iter().rev().find(|sample| sample.reading == Reading::Up).expect("before").at;
+    simulation.hands.pass(8 * S);
+    simulation.run(300);
+    let down = simulation.entries.iter().find_map(|(_, entry)| match entry {
+        Entry::Changed(changed) if changed.state == State::Down => Some(changed.clone()),
+        _ => None,
+    });
+    let down = down.expect("it is down");
+    assert_eq!(down.after, good, "the last sample that showed it up");
+    let claimed = simulation.coverage("local").clip(Interval::new(failed + Span::from_secs(1), down.by));
+    assert!(claimed.length() < Span::from_secs(2), "nothing is claimed until the next sample: {claimed:?}");
+}
+
+/// While nothing can be journaled, a service goes down: what its samples cover says nothing of the state that stands in the
+/// journal.
+#[test]
+fn samples_that_were_told_to_nobody_cover_nothing() {
+    let world: World = Box::new(|_, _, now| (if now > 200 * S { Reading::Down } else { Reading::Up }, 10_000));
+    let mut simulation = Simulation::new(&config(vec![declared("front", 60, 10, &["local"], None)]), world);
+    simulation.run(130);
+    let now = simulation.moment();
+    simulation.rounds.mute(now);
+    simulation.run(130);
+    let (now, mut effects) = (simulation.moment(), Vec::new());
+    simulation.entries.clear();
+    simulation.rounds.unmute(now, &mut effects);
+    simulation.perform(effects);
+    simulation.run(200);
+    let covered = simulation.coverage("local");
+    let first = simulation.changes().first().map(|change| (change.1, change.3)).expect("told anew");
+    assert_eq!(first.0, State::Down);
+    let before = covered.clip(Interval::new(wall(260), wall(first.1 - 1)));
+    assert!(before.length() <= Span::from_secs(2), "{before:?} before {first:?}");
 }
 
 fn with_canary(probes: Vec<Declared>, observers: &[&str]) -> Config {
@@ -798,7 +976,7 @@ fn a_hanging_target_does_not_hold_the_others() {
         (0..40).map(|n| declared(&format!("hang{n}"), 10, 9, &["local"], Some("hanging:80"))).collect();
     probes.extend((0..40).map(|n| declared(&format!("fine{n}"), 10, 9, &["local"], Some("fine:80"))));
     let mut limited = config(probes);
-    limited.options = Options { in_flight_max: 1000, per_target_max: 5 };
+    limited.options = Options { in_flight_max: Some(1000), per_target_max: 5 };
     let mut simulation = Simulation::new(&limited, world);
     simulation.run(120);
     assert!(simulation.in_flight_most <= 10, "{}", simulation.in_flight_most);
@@ -808,6 +986,25 @@ fn a_hanging_target_does_not_hold_the_others() {
     assert_eq!(of("fine", Reading::Up), 40 * 12, "none of the others missed a turn");
     assert!(of("hang", Reading::Unknown) > 100, "no room is not an outage");
     assert!(of("hang", Reading::Down) > 10);
+}
+
+/// Most of ten thousand probes are black-holed: each is confirmed to be down, and no other misses a turn.
+#[test]
+fn a_mass_outage_blinds_nobody_else() {
+    let world: World = Box::new(|probe, _, now| {
+        let black_hole = probe.as_str().starts_with("gone") && now > 80 * S;
+        (Reading::Up, if black_hole { i64::MAX } else { 10_000 })
+    });
+    let mut probes: Vec<Declared> =
+        (0..6_000).map(|n| declared(&format!("gone-{n}"), 10, 5, &["local"], None)).collect();
+    probes.extend((0..4_000).map(|n| declared(&format!("fine-{n}"), 10, 5, &["local"], None)));
+    let mut simulation = Simulation::new(&config(probes), world);
+    simulation.run(60);
+    let counts = simulation.figures.counts();
+    assert_eq!((counts.skipped, counts.samples[Reading::Unknown as usize]), (0, 0), "{counts:?}");
+    assert!(simulation.in_flight_most > 3_000, "{}", simulation.in_flight_most);
+    let down = simulation.changes().iter().filter(|change| change.1 == State::Down).count();
+    assert_eq!(down, 6_000, "confirmed, each of them");
 }
 
 #[test]
@@ -881,7 +1078,7 @@ fn what_does_not_change_is_told_each_day() {
     let mut simulation = Simulation::looking_every(60 * S, &config(probes), world);
     let full = |level| {
         let finding = "disk-full".parse().expect("a name");
-        Symptom { finding, level, lasting: Span::ZERO, text: "80 %".to_owned() }
+        Symptom { finding, level, lasting: Span::ZERO, about: Vec::new(), text: "80 %".to_owned() }
     };
     simulation.symptoms.insert("disk", full(Level::Low));
     simulation.run(HOUR);

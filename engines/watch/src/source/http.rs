@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use engine::http::{Failure, HeaderName, HeaderValue, HttpError, Method, Phases, Request, Response};
-use policy::{Section, Slot, Table, Url, Value};
+use policy::{Private, Section, Slot, Table, Url, Value};
 
-use super::tls::{Required, Version};
+use super::tls::{DAYS, Required, Version};
 use crate::config::Common;
 use crate::figures;
 use crate::source::{Answer, Asking, Probe, Settings, reason};
@@ -72,6 +72,19 @@ impl Value for Field {
     }
 }
 
+/// A field that is sent: its value is often a token.
+struct Sent(Field);
+
+impl Value for Sent {
+    const SHAPE: &'static str = Field::SHAPE;
+    const EXAMPLE: &'static str = Field::EXAMPLE;
+
+    fn read(mut slot: Slot<'_>) -> Option<Self> {
+        slot.hide_after(':');
+        Field::read(slot).map(Self)
+    }
+}
+
 /// How it is asked.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Verb(Method);
@@ -127,8 +140,8 @@ impl Section for Http {
         let common = Common::read_asked(table);
         let url = table.required("url", "What to fetch.");
         let method = table.or("method", Verb(Method::GET), "How to ask.");
-        let send_headers: Vec<Field> = table.list("headers", "Header fields to send, each with its value.");
-        let send = table.optional("send", "Text to send as the body.");
+        let send_headers: Vec<Sent> = table.list("headers", "Header fields to send, each with its value.");
+        let send: Option<Private<String>> = table.optional("send", "Text to send as the body.");
         let status = table.list("status", "Statuses that are good. By default \"200-299\".");
         let contains = table.list("contains", "Texts that must all be in the body.");
         let contains_not = table.list("contains_not", "Texts of which none may be in the body.");
@@ -138,15 +151,17 @@ impl Section for Http {
         let range = 1..=16 * 1024 * 1024;
         let body_bytes_max =
             table.or_in("body_bytes_max", BODY_BYTES_MAX, &range, "Longest body. A longer one is a failure.");
-        let days =
-            table.or_in("certificate_days", 0, &(0..=3650), "Days that the certificate must still be valid for.");
+        let days = table.or_in("certificate_days", 0, &(0..=3650), DAYS);
         let version = table.or("tls_at_least", Version::Tls12, "Oldest version of TLS that may be agreed upon.");
+        let send_headers: Vec<Field> = send_headers.into_iter().map(|sent| sent.0).collect();
+        let send = send.map(|send| send.0);
         if send_headers.iter().any(|field| field.value.is_none()) {
             table.mistake("headers", "a header field without a value", "write it as \"Name: value\"");
         }
         let status = if status.is_empty() { vec![Statuses { first: 200, last: 299 }] } else { status };
         let expected = Expected { status, contains, contains_not, headers };
         let tls = Required { days, version };
+        tls.finding().iter().for_each(|finding| table.provide(finding));
         Some(Self { common: common?, url: url?, method, send_headers, send, redirects, body_bytes_max, expected, tls })
     }
 }
@@ -252,20 +267,28 @@ impl Probe for Fetch {
         };
         let mut faults = self.expected.faults(&response);
         if let Some(peer) = &response.peer {
-            faults.extend(self.tls.faults(peer, asking.clock.now()));
+            faults.extend(self.tls.faults(peer));
         }
         let answer = if faults.is_empty() {
             Answer::up(format!("status {} ({})", response.status, phases(&response.phases)))
         } else {
             Answer::down(format!("{} ({})", faults.join("; "), phases(&response.phases)))
         };
-        answer
+        let answer = answer
             .with_value(i64::from(response.status))
-            .with_connection(figures::Phases::of_request(&response.phases, true), response.peer.as_ref())
+            .with_connection(figures::Phases::of_request(&response.phases, true), response.peer.as_ref());
+        match &response.peer {
+            Some(peer) => self.tls.with_expiry(answer, peer, asking.clock.now()),
+            None => answer,
+        }
     }
 
     fn target(&self) -> Option<&str> {
         Some(&self.target)
+    }
+
+    fn findings(&self) -> Vec<event::FindingId> {
+        self.tls.finding().into_iter().collect()
     }
 }
 

@@ -80,6 +80,9 @@ pub struct Symptom {
     pub level: Level,
     /// How long it must last.
     pub lasting: Span,
+    /// What is over the threshold, where that may be several, such as disks: when another joins while the finding is open,
+    /// the team is told.
+    pub about: Vec<String>,
     /// In words, for the team.
     pub text: String,
 }

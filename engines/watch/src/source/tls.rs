@@ -1,7 +1,8 @@
 //! TLS: a certificate that browsers accept, for the right name, for some days more, over a version that is not too old.
 //!
-//! All that is wrong is told in one answer: an expired certificate for the wrong name is two things to mend. Its figure
-//! is the number of whole days until the certificate expires.
+//! All that is wrong is told in one answer: an expired certificate for the wrong name is two things to mend. One that is
+//! about to expire is work for the team and nothing to a customer, who still connects: it is degraded, and a finding,
+//! `certificate-expiring`. Its figure is the number of whole days until the certificate expires.
 //!
 //! What it can't say: that the server *refuses* older versions. We speak no TLS older than 1.2 ourselves.
 
@@ -9,14 +10,16 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use engine::net::{Deadline, Peer, Target, Verify};
-use event::Time;
+use event::{FindingId, Span, Time};
 use policy::{Address, HostPort, Section, Slot, Table, Value};
 
 use crate::config::Common;
 use crate::figures::Phases;
-use crate::source::{Answer, Asking, Probe, Settings, reason};
+use crate::source::{Answer, Asking, Level, Probe, Reading, Settings, Symptom, reason};
 
 const SECONDS_PER_DAY: i64 = 86_400;
+/// What it looks for.
+const EXPIRING: &str = "certificate-expiring";
 
 /// The oldest version that is good enough.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -45,6 +48,10 @@ impl std::fmt::Display for Version {
     }
 }
 
+/// About the key `certificate_days`.
+pub(super) const DAYS: &str = "Days that the certificate must still be valid for. With fewer left it is degraded, which \
+    counts as up, and found: `certificate-expiring`. 0 looks for nothing.";
+
 /// What is required of a TLS server; shared with HTTPS.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Required {
@@ -54,17 +61,36 @@ pub(super) struct Required {
 
 impl Required {
     /// All that is not as required; empty when all is well.
-    pub(super) fn faults(self, peer: &Peer, now: Time) -> Vec<String> {
+    pub(super) fn faults(self, peer: &Peer) -> Vec<String> {
         let mut faults: Vec<String> = peer.faults.iter().map(|fault| format!("certificate: {fault}")).collect();
-        if let Some(left) = days_left(peer, now)
-            && (0..i64::from(self.days)).contains(&left)
-        {
-            faults.push(format!("certificate: it expires in {left} days, less than {}", self.days));
-        }
         if self.version == Version::Tls13 && peer.version != "TLSv1.3" {
             faults.push(format!("{} was agreed upon, at least TLS {} is required", peer.version, self.version));
         }
         faults
+    }
+
+    /// The answer with what there is to say of a certificate that is about to expire.
+    pub(super) fn with_expiry(self, mut answer: Answer, peer: &Peer, now: Time) -> Answer {
+        let (Some(left), Some(finding)) = (days_left(peer, now), self.finding()) else { return answer };
+        let (level, text) = if left < i64::from(self.days) {
+            (Level::High, format!("certificate: it expires in {left} days, less than {}", self.days))
+        } else {
+            (Level::Low, format!("certificate: it expires in {left} days"))
+        };
+        // That one *has* expired is told already.
+        if level == Level::High && left >= 0 {
+            if answer.reading == Reading::Up {
+                answer.reading = Reading::Degraded;
+            }
+            answer.text = format!("{text}; {}", answer.text);
+        }
+        answer.symptoms.push(Symptom { finding, level, lasting: Span::ZERO, about: Vec::new(), text });
+        answer
+    }
+
+    /// What is looked for in the certificate, if it must be valid for some days.
+    pub(super) fn finding(self) -> Option<FindingId> {
+        (self.days > 0).then(|| EXPIRING.parse().ok()).flatten()
     }
 }
 
@@ -83,8 +109,8 @@ pub struct Tls {
 }
 
 impl Section for Tls {
-    const ABOUT: &'static str = "A server that speaks TLS: its certificate is trusted, names the host and does not expire soon. Down \
-        when any of it does not hold.";
+    const ABOUT: &'static str = "A server that speaks TLS: its certificate is trusted, and names the host. Down when any of it does \
+        not hold; degraded, with the finding `certificate-expiring`, when the certificate expires soon.";
     const EXAMPLE: &'static str = "[[probe.tls]]\nname = \"shop-certificate\"\nservice = \"shop\"\naddress = \"shop.example:443\"\n\
         every = \"1 h\"\ncertificate_days = 21\n";
 
@@ -93,10 +119,11 @@ impl Section for Tls {
         let address = table.required("address", "Host and port.");
         let server_name =
             table.optional("server_name", "Name to ask for and to find in the certificate, when it is not the host.");
-        let days =
-            table.or_in("certificate_days", 14, &(0..=3650), "Days that the certificate must still be valid for.");
+        let days = table.or_in("certificate_days", 14, &(0..=3650), DAYS);
         let version = table.or("at_least", Version::Tls12, "Oldest version of TLS that may be agreed upon.");
-        Some(Self { common: common?, address: address?, server_name, required: Required { days, version } })
+        let required = Required { days, version };
+        required.finding().iter().for_each(|finding| table.provide(finding));
+        Some(Self { common: common?, address: address?, server_name, required })
     }
 }
 
@@ -133,7 +160,7 @@ impl Probe for Server {
             return Answer::unknown("connected without TLS: this is a defect of garant");
         };
         let now = asking.clock.now();
-        let faults = self.required.faults(&peer, now);
+        let faults = self.required.faults(&peer);
         let answer = if faults.is_empty() {
             Answer::up(format!("{} with a valid certificate", peer.version))
         } else {
@@ -141,6 +168,7 @@ impl Probe for Server {
         };
         let engine::net::Phases { dns, connect, tls, .. } = dialed.phases;
         let answer = answer.with_connection(Phases::of_connection(dns, connect, tls), Some(&peer));
+        let answer = self.required.with_expiry(answer, &peer, now);
         match days_left(&peer, now) {
             Some(days) => answer.with_value(days),
             None => answer,
@@ -149,6 +177,10 @@ impl Probe for Server {
 
     fn target(&self) -> Option<&str> {
         Some(&self.name)
+    }
+
+    fn findings(&self) -> Vec<FindingId> {
+        self.required.finding().into_iter().collect()
     }
 }
 

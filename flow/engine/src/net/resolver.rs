@@ -105,7 +105,7 @@ impl Files {
         let text = std::fs::read(&self.resolv_conf).map_err(|error| error.to_string())?;
         let (config, options) =
             hickory_resolver::system_conf::parse_resolv_conf(text).map_err(|error| error.to_string())?;
-        Servers::new(config, options, CACHE_NAMES_MAX).map_err(|error| error.to_string())
+        Servers::new(&config, options, CACHE_NAMES_MAX).map_err(|error| error.to_string())
     }
 }
 
@@ -185,22 +185,22 @@ impl Resolver {
             let path = files.resolv_conf.display();
             tracing::warn!(%reason, "{path} names no name server; asking the one of this machine");
             let local = servers(&[SocketAddr::from(([127, 0, 0, 1], 53))]);
-            Servers::new(local, ResolverOpts::default(), CACHE_NAMES_MAX)
+            Servers::new(&local, ResolverOpts::default(), CACHE_NAMES_MAX)
         });
         Ok(Self { current: Mutex::new(Current { servers: Arc::new(read?), files: Some(files) }) })
     }
 
     /// Asks these name servers only, with a small cache.
     pub fn asking(addresses: &[SocketAddr]) -> Result<Self, SetupError> {
-        Self::new(servers(addresses), without_hosts(), CACHE_NAMES_MAX)
+        Self::new(&servers(addresses), without_hosts(), CACHE_NAMES_MAX)
     }
 
     /// Asks these name servers only, every time: for whoever watches them.
     pub fn without_cache(addresses: &[SocketAddr]) -> Result<Self, SetupError> {
-        Self::new(servers(addresses), without_hosts(), 0)
+        Self::new(&servers(addresses), without_hosts(), 0)
     }
 
-    fn new(config: ResolverConfig, options: ResolverOpts, cached: u64) -> Result<Self, SetupError> {
+    fn new(config: &ResolverConfig, options: ResolverOpts, cached: u64) -> Result<Self, SetupError> {
         let servers = Arc::new(Servers::new(config, options, cached)?);
         Ok(Self { current: Mutex::new(Current { servers, files: None }) })
     }
@@ -278,7 +278,7 @@ impl Resolver {
 }
 
 impl Servers {
-    fn new(config: ResolverConfig, mut options: ResolverOpts, cached: u64) -> Result<Self, SetupError> {
+    fn new(config: &ResolverConfig, mut options: ResolverOpts, cached: u64) -> Result<Self, SetupError> {
         options.positive_max_ttl = Some(TTL_MAX);
         options.negative_max_ttl = Some(NEGATIVE_TTL_MAX);
         options.max_active_requests = QUESTIONS_MAX;

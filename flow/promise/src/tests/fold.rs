@@ -23,7 +23,7 @@ fn a_year_is_judged_in_milliseconds() {
     for observer in &observers {
         let up =
             event::watch::Changed { probe: name("http"), service: name(SHOP), state: State::Up, after: t(0), by: t(0) };
-        judge.apply_changed(sequence, observer, &up);
+        judge.apply_changed(sequence, observer, t(0), &up);
         sequence += 1;
     }
     for minute in 0..MINUTES {

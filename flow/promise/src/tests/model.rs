@@ -43,6 +43,11 @@ pub(super) fn share(low: i64, high: i64, whole: i64) -> (i64, i64) {
     (low * 1_000_000_000 / whole, (high * 1_000_000_000 + whole - 1) / whole)
 }
 
+/// The second of `time`, which the observer of `entry` can't have seen much later than it was recorded.
+fn seen(time: Time, entry: &Entry) -> i64 {
+    time.min(entry.recorded_at + event::Span::from_secs(5)).micros() / 1_000_000
+}
+
 impl<'a> Model<'a> {
     pub(super) fn of(entries: &'a [Entry], seconds: i64) -> Self {
         let applied = |entry: &'a Entry| match &entry.fact {
@@ -96,7 +101,7 @@ impl<'a> Model<'a> {
                     State::Down => Down,
                     State::Flapping => Undecided,
                 };
-                changes.push((changed.after.micros() / 1_000_000, changed.by.micros() / 1_000_000, state));
+                changes.push((seen(changed.after, entry), seen(changed.by, entry), state));
             }
         }
         self.fill(Unknown, &changes)
@@ -109,7 +114,7 @@ impl<'a> Model<'a> {
                 && (&found.probe, &found.finding) == (probe, finding)
             {
                 let state = if found.open { Down } else { Up };
-                changes.push((found.after.micros() / 1_000_000, found.by.micros() / 1_000_000, state));
+                changes.push((seen(found.after, entry), seen(found.by, entry), state));
             }
         }
         self.fill(Up, &changes)

@@ -2,10 +2,11 @@
 
 use event::policy::{Agreement, Objective};
 use event::promise::{Outcome, Reason};
-use event::watch::State;
+use event::watch::{Changed, State};
 
 use super::scene::*;
 use crate::ServiceState;
+use crate::fact::Fact;
 
 const DAY: i64 = 86_400;
 
@@ -300,6 +301,19 @@ fn a_heartbeat_is_as_fresh_as_its_longest_gap() {
     scene.policy(0, &simple(&["a"], objective));
     scene.pinged("a", 90).clock_stepped("a", 170, 70).pinged("a", 180).covered("a", 0, 200, &[]);
     assert_eq!(scene.verdict(200).figure.map(|f| f.high), Some(s(190).micros()));
+}
+
+/// A state told with a clock that was ahead does not reach further than the telling: what is told later still counts.
+#[test]
+fn nobody_tells_the_future() {
+    let mut scene = Scene::default();
+    scene.policy(0, &simple(&["a"], availability("99 %", 1000)));
+    let ahead = Changed { probe: name("http"), service: name(SHOP), state: State::Up, after: t(9_000), by: t(9_000) };
+    scene.tell(Entry { recorded_at: t(10), observer: name("a"), fact: Fact::Changed(ahead) });
+    scene.changed("a", State::Down, 500, 510).changed("a", State::Up, 700, 710).covered("a", 0, 1000, &[]);
+    let verdict = scene.verdict(1000);
+    assert_eq!(verdict.outcome, Outcome::Broken, "{verdict:?}");
+    assert_eq!(verdict.reasons[0], Reason::Down { length: s(190), outages: 1 });
 }
 
 #[test]

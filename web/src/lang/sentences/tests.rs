@@ -11,18 +11,18 @@ fn reasons_are_said_in_both_languages() {
     for (reason, french, english) in [
         (
             Reason::WindowFilling { elapsed: Span::from_secs(12 * 86_400 + 3600), length: Span::from_days(365) },
-            "12 jours sur 365",
-            "12 of 365 days",
+            "fenêtre : 12 jours sur 365",
+            "window: 12 of 365 days",
         ),
         (
             Reason::WindowFilling { elapsed: Span::from_days(1), length: Span::from_days(180) },
-            "1 jour sur 180",
-            "1 of 180 days",
+            "fenêtre : 1 jour sur 180",
+            "window: 1 of 180 days",
         ),
         (
             Reason::WindowFilling { elapsed: minutes(41), length: Span::from_days(180) },
-            "41 min sur 180 jours",
-            "41 min of 180 days",
+            "fenêtre : 41 min sur 180 jours",
+            "window: 41 min of 180 days",
         ),
         (Reason::Unobserved { length: minutes(5) }, "sans observation pendant 5 min", "not observed for 5 min"),
         (
@@ -51,6 +51,14 @@ fn reasons_are_said_in_both_languages() {
         assert_eq!(plain(&Language::French.reason(&reason)), french);
         assert_eq!(plain(&Language::English.reason(&reason)), english);
     }
+}
+
+#[test]
+fn what_the_policy_says_is_set() {
+    assert_eq!(
+        Language::set("Prêt ? À 99,9 % : oui ; 50 %!"),
+        "Prêt\u{202f}? À 99,9\u{202f}%\u{a0}: oui\u{202f}; 50\u{202f}%!"
+    );
 }
 
 #[test]

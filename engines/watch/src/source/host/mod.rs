@@ -1,8 +1,10 @@
 //! The machine itself: processors, memory, disks, RAID (promise WA-2).
 //!
 //! It asks nobody, so it needs no confirmation, and what can't be read is unknown. It is up as long as it can be read: a
-//! full disk is a finding (`disk-usage`), not an outage. Its figure is the use of the processors in hundredths of a
-//! percent.
+//! full disk is a finding (`disk-usage`), not an outage. Each figure stands for itself: a disk that can't be looked at, or
+//! that hangs, makes the machine degraded, which shows, and hides neither the other disks nor a broken RAID. Nobody knows
+//! how full that disk is, so as long as no other is too full either, `disk-usage` remains what it was. Its figure is the
+//! use of the processors in hundredths of a percent.
 
 mod mdstat;
 mod proc;
@@ -56,8 +58,8 @@ impl Section for Host {
         let range = Span::ZERO..=Span::from_days(1);
         let about = "How long it must last; so long it must then be five points under the threshold to be over.";
         let lasting = table.or_in("for", Span::from_secs(300), &range, about);
-        let about =
-            "Directories whose disks are looked at. By default every disk of the machine, but network file systems.";
+        let about = "Directories whose disks are looked at. By default every disk of the machine that can be written to, but \
+             network file systems.";
         let disks = table.list("disks", about);
         for finding in FINDINGS.into_iter().filter_map(finding) {
             table.provide(&finding);
@@ -82,11 +84,11 @@ struct Machine {
     disks: Vec<PathBuf>,
     /// Of the look before: use of the processors is a difference.
     ticks: Mutex<Option<CpuTicks>>,
-    /// A look is under way; a file system that hangs makes it last.
+    /// A look at the disks is under way; a file system that hangs makes it last.
     reading: Arc<AtomicBool>,
 }
 
-/// The look under way is over when this is dropped, however it ended.
+/// The look at the disks is over when this is dropped, however it ended.
 struct Over(Arc<AtomicBool>);
 
 impl Drop for Over {
@@ -95,53 +97,82 @@ impl Drop for Over {
     }
 }
 
-/// The figures of one look.
+/// The figures of one look; none for what could not be read.
+#[derive(Default)]
 struct Look {
-    ticks: CpuTicks,
-    memory: i64,
-    disk: Option<(i64, String)>,
-    raid: Vec<String>,
+    ticks: Option<CpuTicks>,
+    memory: Option<i64>,
+    raid: Option<Vec<String>>,
+    /// How full each disk is.
+    disks: Vec<(i64, String)>,
+    /// Whether every disk could be looked at.
+    all_disks: bool,
+    /// What could not be read, and why.
+    troubles: Vec<String>,
 }
 
-/// Reads all figures. Blocks, for as long as a hanging file system does.
-fn look(proc: &Path, disks: &[PathBuf]) -> Result<Look, String> {
-    let read = |name: &str| {
-        let path = proc.join(name);
-        std::fs::read_to_string(&path).map_err(|error| format!("{} can't be read: {error}", path.display()))
-    };
+/// Reads all figures but of the disks, which may hang.
+fn look(proc: &Path) -> Look {
+    let mut look = Look::default();
     let understood = |name: &str| format!("{}/{name} is not as Linux writes it", proc.display());
-    let ticks = CpuTicks::parse(&read("stat")?).ok_or_else(|| understood("stat"))?;
-    let memory = proc::memory_share(&read("meminfo")?).ok_or_else(|| understood("meminfo"))?;
-    let directories = if disks.is_empty() {
-        proc::disks(&read("mounts")?).into_iter().map(PathBuf::from).collect()
-    } else {
+    let read = |name: &str| read(proc, name);
+    match read("meminfo").and_then(|text| proc::memory_share(&text).ok_or_else(|| understood("meminfo"))) {
+        Ok(share) => look.memory = Some(share),
+        Err(trouble) => look.troubles.push(trouble),
+    }
+    match read("stat").and_then(|text| CpuTicks::parse(&text).ok_or_else(|| understood("stat"))) {
+        Ok(ticks) => look.ticks = Some(ticks),
+        Err(trouble) => look.troubles.push(trouble),
+    }
+    match std::fs::read_to_string(proc.join("mdstat")) {
+        Ok(text) => look.raid = Some(mdstat::parse(&text).iter().filter_map(mdstat::Array::trouble).collect()),
+        // A kernel without software RAID has no such file.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => look.raid = Some(Vec::new()),
+        Err(error) => look.troubles.push(format!("{}/mdstat can't be read: {error}", proc.display())),
+    }
+    look
+}
+
+fn read(proc: &Path, name: &str) -> Result<String, String> {
+    let path = proc.join(name);
+    std::fs::read_to_string(&path).map_err(|error| format!("{} can't be read: {error}", path.display()))
+}
+
+/// How full each disk is, and what is wrong with those that can't be looked at.
+type Disks = (Vec<(i64, String)>, Vec<String>);
+
+/// Looks at these directories, or at every disk of the machine. Blocks, for as long as a hanging file system does.
+fn look_at_disks(proc: &Path, disks: &[PathBuf]) -> Disks {
+    let named = !disks.is_empty();
+    let directories = if named {
         disks.to_vec()
+    } else {
+        match read(proc, "mounts") {
+            Ok(text) => proc::disks(&text).into_iter().map(PathBuf::from).collect(),
+            Err(trouble) => return (Vec::new(), vec![trouble]),
+        }
     };
-    let mut fullest: Option<(i64, String)> = None;
+    let (mut shares, mut troubles) = (Vec::new(), Vec::new());
     for directory in &directories {
-        let Some(share) = disk_share(directory)? else { continue };
-        if fullest.as_ref().is_none_or(|(most, _)| share > *most) {
-            fullest = Some((share, directory.display().to_string()));
+        match disk_share(directory, named) {
+            Ok(Some(share)) => shares.push((share, directory.display().to_string())),
+            Ok(None) => {}
+            Err(trouble) => troubles.push(trouble),
         }
     }
-    let raid = match std::fs::read_to_string(proc.join("mdstat")) {
-        Ok(text) => mdstat::parse(&text).iter().filter_map(mdstat::Array::trouble).collect(),
-        // A kernel without software RAID has no such file.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-        Err(error) => return Err(format!("{}/mdstat can't be read: {error}", proc.display())),
-    };
-    Ok(Look { ticks, memory, disk: fullest, raid })
+    (shares, troubles)
 }
 
-/// How full a disk is for those who may not use the reserve of root, as `df` says it. `None`: it has no size, or is a mount
-/// that this user may not look at.
-fn disk_share(directory: &Path) -> Result<Option<i64>, String> {
+/// How full a disk is for those who may not use the reserve of root, as `df` says it. `None`: it has no size, is a mount
+/// that this user may not look at, or one that another mount hides, unless the policy names it.
+fn disk_share(directory: &Path, named: bool) -> Result<Option<i64>, String> {
     match rustix::fs::statvfs(directory) {
         Ok(stat) => {
             let used = stat.f_blocks.saturating_sub(stat.f_bfree);
             Ok(proc::share(used, used + stat.f_bavail))
         }
         Err(rustix::io::Errno::ACCESS) => Ok(None),
+        Err(rustix::io::Errno::NOENT) if !named => Ok(None),
         Err(error) => Err(format!("the disk of {} can't be looked at: {error}", directory.display())),
     }
 }
@@ -150,33 +181,89 @@ fn finding(name: &'static str) -> Option<FindingId> {
     name.parse().ok()
 }
 
+impl Look {
+    fn with_disks(self, (disks, troubles): Disks) -> Self {
+        let all_disks = troubles.is_empty();
+        Self { disks, all_disks, troubles: self.troubles.into_iter().chain(troubles).collect(), ..self }
+    }
+}
+
 impl Machine {
-    fn answer(&self, look: &Look) -> Answer {
-        let before = self.ticks.lock().unwrap_or_else(PoisonError::into_inner).replace(look.ticks);
-        let cpu = before.and_then(|before| look.ticks.share_since(before));
-        let Limits { cpu: cpu_limit, memory: memory_limit, disk: disk_limit, lasting } = self.limits;
-        let mut symptoms = Vec::new();
-        let mut usage = |name, figure: Option<i64>, limit: Ppb, what: &str| {
-            if let (Some(finding), Some(figure)) = (finding(name), figure) {
-                let text = format!("{what} {} % used, threshold {limit}", percent(figure));
-                symptoms.push(Symptom { finding, level: level(figure, limit), lasting, text });
-            }
-        };
-        usage("cpu-usage", cpu, cpu_limit, "processors");
-        usage("memory-usage", Some(look.memory), memory_limit, "memory");
-        if let Some((share, directory)) = &look.disk {
-            usage("disk-usage", Some(*share), disk_limit, &format!("disk of {directory}"));
+    /// The disks, as far as they answer within half of the time.
+    async fn look_at_disks(&self, timeout: Span) -> Disks {
+        let silent = || (Vec::new(), vec!["a disk does not answer: nothing is known of any".to_owned()]);
+        if self.reading.swap(true, Ordering::AcqRel) {
+            return silent();
         }
-        if let Some(finding) = finding("raid-degraded") {
-            let (level, text) = match look.raid.as_slice() {
+        let (disks, over) = (self.disks.clone(), Over(Arc::clone(&self.reading)));
+        let looked = tokio::task::spawn_blocking(move || {
+            let looked = look_at_disks(Path::new(PROC), &disks);
+            drop(over);
+            looked
+        });
+        let half = Span::from_micros(timeout.micros() / 2);
+        match tokio::time::timeout(half.to_std(), looked).await {
+            Ok(Ok(disks)) => disks,
+            Ok(Err(_)) | Err(_) => silent(),
+        }
+    }
+
+    fn answer(&self, look: &Look) -> Answer {
+        let cpu = look.ticks.and_then(|ticks| {
+            let before = self.ticks.lock().unwrap_or_else(PoisonError::into_inner).replace(ticks);
+            ticks.share_since(before?)
+        });
+        let Limits { cpu: cpu_limit, memory: memory_limit, lasting, .. } = self.limits;
+        let mut symptoms = Vec::new();
+        for (name, figure, limit, what) in
+            [("cpu-usage", cpu, cpu_limit, "processors"), ("memory-usage", look.memory, memory_limit, "memory")]
+        {
+            if let (Some(finding), Some(figure)) = (finding(name), figure) {
+                let text = used(what, figure, limit);
+                symptoms.push(Symptom { finding, level: level(figure, limit), lasting, about: Vec::new(), text });
+            }
+        }
+        symptoms.extend(self.disk_usage(look));
+        if let (Some(finding), Some(raid)) = (finding("raid-degraded"), &look.raid) {
+            let (level, text) = match raid.as_slice() {
                 [] => (Level::Low, "all RAID arrays are complete".to_owned()),
                 troubles => (Level::High, troubles.join("; ")),
             };
-            symptoms.push(Symptom { finding, level, lasting: Span::ZERO, text });
+            // By array, not by what is wrong with it: a rebuild makes progress.
+            let about = raid.iter().map(|trouble| trouble.split(':').next().unwrap_or(trouble).to_owned()).collect();
+            symptoms.push(Symptom { finding, level, lasting: Span::ZERO, about, text });
         }
-        let text = symptoms.iter().map(|symptom| symptom.text.as_str()).collect::<Vec<_>>().join("; ");
-        Answer { value: cpu, symptoms, ..Answer::up(text) }
+        let told = symptoms.iter().map(|symptom| symptom.text.as_str());
+        let text = look.troubles.iter().map(String::as_str).chain(told).collect::<Vec<_>>().join("; ");
+        let answer = match (look.troubles.as_slice(), symptoms.is_empty()) {
+            ([], _) => Answer::up(text),
+            (_, true) => Answer::unknown(text),
+            (_, false) => Answer::degraded(text),
+        };
+        Answer { value: cpu, symptoms, ..answer }
     }
+
+    /// One finding for all disks, which names each that is too full.
+    fn disk_usage(&self, look: &Look) -> Option<Symptom> {
+        let Limits { disk: limit, lasting, .. } = self.limits;
+        let (most, fullest) = look.disks.iter().max_by_key(|(share, _)| *share)?;
+        let level = level(*most, limit);
+        if level != Level::High && !look.all_disks {
+            return None;
+        }
+        let full: Vec<_> = look.disks.iter().filter(|(share, _)| self::level(*share, limit) == Level::High).collect();
+        let line = |share: i64, directory: &str| used(&format!("disk of {directory}"), share, limit);
+        let text = match full.as_slice() {
+            [] => line(*most, fullest),
+            full => full.iter().map(|(share, directory)| line(*share, directory)).collect::<Vec<_>>().join("; "),
+        };
+        let about = full.into_iter().map(|(_, directory)| directory.clone()).collect();
+        Some(Symptom { finding: finding("disk-usage")?, level, lasting, about, text })
+    }
+}
+
+fn used(what: &str, figure: i64, limit: Ppb) -> String {
+    format!("{what} {} % used, threshold {limit}", percent(figure))
 }
 
 /// Hundredths of a percent as `81.25`.
@@ -197,19 +284,9 @@ fn level(figure: i64, limit: Ppb) -> Level {
 
 #[async_trait]
 impl Probe for Machine {
-    async fn ask(&self, _: &Asking<'_>) -> Answer {
-        if self.reading.swap(true, Ordering::AcqRel) {
-            return Answer::unknown("a disk does not answer: the look before this one is still waiting for it");
-        }
-        let (disks, over) = (self.disks.clone(), Over(Arc::clone(&self.reading)));
-        let looked = tokio::task::spawn_blocking(move || {
-            let looked = look(Path::new(PROC), &disks);
-            drop(over);
-            looked
-        });
-        match looked.await {
-            Ok(Ok(look)) => self.answer(&look),
-            Ok(Err(reason)) => Answer::unknown(reason),
+    async fn ask(&self, asking: &Asking<'_>) -> Answer {
+        match tokio::task::spawn_blocking(|| look(Path::new(PROC))).await {
+            Ok(look) => self.answer(&look.with_disks(self.look_at_disks(asking.timeout).await)),
             Err(_) => Answer::unknown("the look at the machine was abandoned"),
         }
     }

@@ -42,16 +42,22 @@ pub(super) fn share(part: u64, whole: u64) -> Option<i64> {
 }
 
 /// Kinds of file system that hold no data of their own, or that an absent server could block for ever.
-const NOT_DISKS: [&str; 12] =
-    ["tmpfs", "devtmpfs", "ramfs", "overlay", "squashfs", "iso9660", "nfs", "nfs4", "cifs", "smb3", "ceph", "9p"];
+const NOT_DISKS: [&str; 15] = [
+    "tmpfs", "devtmpfs", "ramfs", "overlay", "squashfs", "iso9660", "udf", "erofs", "cramfs", "nfs", "nfs4", "cifs",
+    "smb3", "ceph", "9p",
+];
 
-/// The directories of `/proc/mounts` behind which is a disk of this machine, each disk once.
+/// The directories of `/proc/mounts` behind which is a disk of this machine that can fill up, each disk once. What is
+/// mounted to be read only can't: an image is always full.
 pub(super) fn disks(mounts: &str) -> Vec<String> {
     let mut seen = Vec::new();
     let mut directories = Vec::new();
     for line in mounts.lines() {
         let mut words = line.split(' ');
         let (Some(device), Some(directory), Some(kind)) = (words.next(), words.next(), words.next()) else { continue };
+        if words.next().is_some_and(|options| options.split(',').any(|option| option == "ro")) {
+            continue;
+        }
         let is_disk = device.starts_with('/') || ["zfs", "btrfs", "bcachefs"].contains(&kind);
         // The same device mounted twice (a bind mount) is one disk; the first mount is the one people know.
         if is_disk && !NOT_DISKS.contains(&kind) && !kind.starts_with("fuse") && !seen.contains(&device) {
@@ -117,7 +123,11 @@ mod tests {
             nas:/export /mnt/nas nfs4 rw 0 0\n\
             tank/home /home zfs rw 0 0\n\
             /dev/fuse /mnt/f fuse.sshfs rw 0 0\n\
+            /dev/sdb1 /mnt/image ext4 ro,relatime 0 0\n\
+            /dev/sdc1 /srv/rows ext4 rw,errors=remount-ro 0 0\n\
+            /dev/sr0 /media/dvd udf rw 0 0\n\
+            /dev/loop4 /opt/image erofs rw 0 0\n\
             broken\n";
-        assert_eq!(disks(mounts), ["/", "/srv/my data", "/home"]);
+        assert_eq!(disks(mounts), ["/", "/srv/my data", "/home", "/srv/rows"]);
     }
 }

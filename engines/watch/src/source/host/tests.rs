@@ -14,7 +14,7 @@ fn look_at(busy: u64, memory: u64, mdstat: Option<&str>) -> Look {
     if let Some(text) = mdstat {
         fs::write(proc.path().join("mdstat"), text).expect("written");
     }
-    look(proc.path(), &[PathBuf::from("/")]).expect("readable")
+    look(proc.path()).with_disks(look_at_disks(proc.path(), &[PathBuf::from("/")]))
 }
 
 fn machine() -> Machine {
@@ -47,7 +47,7 @@ fn figures_become_symptoms() {
 fn use_of_processors_is_a_difference() {
     let machine = machine();
     let earlier = CpuTicks::parse("cpu  0 0 0 0 0 0 0 0").expect("ticks");
-    let first = machine.answer(&Look { ticks: earlier, ..look_at(0, 0, None) });
+    let first = machine.answer(&Look { ticks: Some(earlier), ..look_at(0, 0, None) });
     assert_eq!((first.value, level_of(&first, "cpu-usage")), (None, None), "nothing to compare with yet");
     let second = machine.answer(&look_at(90, 0, None));
     assert_eq!((second.value, level_of(&second, "cpu-usage")), (Some(9_000), Some(Level::High)));
@@ -56,10 +56,47 @@ fn use_of_processors_is_a_difference() {
 #[test]
 fn what_can_not_be_read_is_unknown() {
     let proc = tempfile::tempdir().expect("a directory");
-    let reason = look(proc.path(), &[]).err().expect("an empty directory");
-    assert!(reason.contains("stat can't be read"), "{reason}");
-    let nowhere = disk_share(Path::new("/nonexistent/garant")).expect_err("no such directory");
-    assert!(nowhere.contains("/nonexistent/garant"), "{nowhere}");
+    let answer = machine().answer(&look(proc.path()));
+    assert_eq!(level_of(&answer, "memory-usage"), None);
+    assert!(answer.text.contains("stat can't be read"), "{}", answer.text);
+    assert_eq!(answer.reading, Reading::Degraded, "no file `mdstat` is no RAID: {}", answer.text);
+    fs::create_dir(proc.path().join("mdstat")).expect("made");
+    assert_eq!(machine().answer(&look(proc.path())).reading, Reading::Unknown, "nothing at all");
+    let nowhere = Path::new("/nonexistent/garant");
+    assert!(disk_share(nowhere, true).expect_err("no such directory").contains("/nonexistent/garant"));
+    assert_eq!(disk_share(nowhere, false), Ok(None), "a mount that another hides");
+}
+
+/// A disk that fails hides neither another that is full, nor a broken array.
+#[test]
+fn one_failing_disk_hides_nothing() {
+    let proc = tempfile::tempdir().expect("a directory");
+    fs::write(proc.path().join("stat"), "cpu  0 0 0 100 0 0 0 0 0 0\n").expect("written");
+    fs::write(proc.path().join("meminfo"), "MemTotal: 100 kB\nMemAvailable: 1 kB\n").expect("written");
+    fs::write(proc.path().join("mdstat"), include_str!("fixtures/mdstat-degraded")).expect("written");
+    let disks = look_at_disks(proc.path(), &[PathBuf::from("/nonexistent/garant"), PathBuf::from("/")]);
+    assert_eq!(disks.0.len(), 1);
+    let look = look(proc.path()).with_disks(disks);
+    let answer = machine().answer(&look);
+    assert_eq!(answer.reading, Reading::Degraded, "{}", answer.text);
+    assert!(answer.text.contains("the disk of /nonexistent/garant can't be looked at"), "{}", answer.text);
+    assert_eq!(level_of(&answer, "memory-usage"), Some(Level::High));
+    assert_eq!(level_of(&answer, "raid-degraded"), Some(Level::High));
+    for (share, expect) in [(9_000, Some(Level::High)), (1_000, None)] {
+        let look = Look { disks: vec![(share, "/".to_owned())], ..Look::default() };
+        assert_eq!(level_of(&machine().answer(&look), "disk-usage"), expect, "{share}: the other may be full");
+    }
+}
+
+/// Each disk that is too full is told, whichever is the fullest.
+#[test]
+fn every_full_disk_is_named() {
+    let disks = [(9_500, "/"), (1_000, "/boot"), (8_000, "/srv")].map(|(share, name)| (share, name.to_owned()));
+    let look = Look { disks: disks.to_vec(), all_disks: true, ..Look::default() };
+    let symptom = machine().disk_usage(&look).expect("a figure");
+    assert_eq!((symptom.level, symptom.about), (Level::High, vec!["/".to_owned(), "/srv".to_owned()]));
+    assert!(symptom.text.contains("disk of / 95.00 %") && symptom.text.contains("disk of /srv 80.00 %"));
+    assert!(!symptom.text.contains("/boot"), "{}", symptom.text);
 }
 
 #[tokio::test]
@@ -70,7 +107,7 @@ async fn this_machine_can_be_looked_at() {
     assert!(answer.text.contains("disk of / "), "{}", answer.text);
 }
 
-/// A file system that hangs holds one thread, not one more at each turn.
+/// A file system that hangs holds one thread, not one more at each turn, and hides nothing else.
 #[tokio::test]
 async fn a_look_that_hangs_is_not_repeated() {
     let machine = machine();
@@ -78,7 +115,9 @@ async fn a_look_that_hangs_is_not_repeated() {
     let (net, clock) = (plain(), engine::clock::SimClock::starting_at(event::Time::from_secs(0)));
     let asking = Asking { net: &net, clock: &clock, timeout: Span::from_secs(1) };
     let answer = machine.ask(&asking).await;
-    assert_eq!(answer.reading, Reading::Unknown);
+    assert_eq!(answer.reading, Reading::Degraded, "{}", answer.text);
+    assert!(answer.text.contains("a disk does not answer"), "{}", answer.text);
+    assert!(level_of(&answer, "raid-degraded").is_some() && level_of(&answer, "disk-usage").is_none());
     machine.reading.store(false, Ordering::Release);
     assert_eq!(machine.ask(&asking).await.reading, Reading::Up);
     assert_eq!(machine.ask(&asking).await.reading, Reading::Up, "the flag is lowered after each look");

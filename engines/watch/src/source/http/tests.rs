@@ -55,7 +55,8 @@ async fn the_certificate_counts() {
     let old = serve(Some(authority.server("127.0.0.1", (2027, 6, 1), &[&rustls::version::TLS12])), false, answer).await;
     let cases = [
         (good, "", Reading::Up, "status 200"),
-        (good, "certificate_days = 14", Reading::Down, "expires in 8 days"),
+        (good, "certificate_days = 14", Reading::Degraded, "expires in 8 days"),
+        (good, "certificate_days = 14\nstatus = \"204\"", Reading::Down, "expires in 8 days"),
         (late, "", Reading::Down, "it expired on 2026-11-01"),
         (old, "tls_at_least = \"1.3\"", Reading::Down, "TLSv1.2 was agreed upon"),
     ];

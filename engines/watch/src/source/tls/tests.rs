@@ -1,5 +1,6 @@
 use store::Reading;
 
+use crate::source::Level;
 use crate::source::testing::{Authority, NOW, ask, serve};
 
 const TLS12: &[&rustls::SupportedProtocolVersion] = &[&rustls::version::TLS12];
@@ -18,9 +19,17 @@ async fn certificates_are_judged_whole() {
     let plain = serve(None, false, "HTTP/1.1 400 Bad Request\r\n\r\n").await;
     let cases = [
         (good, "", Reading::Up, Some(190), vec!["TLSv1.3"]),
-        (good, "certificate_days = 365", Reading::Down, Some(190), vec!["expires in 190 days, less than 365"]),
+        (good, "certificate_days = 365", Reading::Degraded, Some(190), vec!["expires in 190 days, less than 365"]),
         (good, "server_name = \"shop.example\"", Reading::Down, Some(190), vec!["not for `shop.example`"]),
-        (soon, "", Reading::Down, Some(8), vec!["expires in 8 days, less than 14"]),
+        // Its customers still connect.
+        (soon, "", Reading::Degraded, Some(8), vec!["expires in 8 days, less than 14"]),
+        (
+            soon,
+            "server_name = \"shop.example\"",
+            Reading::Down,
+            Some(8),
+            vec!["expires in 8 days, less than 14", "not for `shop.example`"],
+        ),
         (soon, "certificate_days = 7", Reading::Up, Some(8), vec![]),
         (late, "", Reading::Down, Some(-22), vec!["it expired on 2026-11-01", "not for `127.0.0.1`"]),
         (old, "", Reading::Up, Some(190), vec!["TLSv1.2"]),
@@ -38,5 +47,25 @@ async fn certificates_are_judged_whole() {
         for text in texts {
             assert!(answer.text.contains(text), "`{text}` in: {}", answer.text);
         }
+    }
+}
+
+/// A certificate that is about to expire is a finding, until it is renewed; absence objectives may name it.
+#[tokio::test]
+async fn a_certificate_that_expires_soon_is_a_finding() {
+    let authority = Authority::new();
+    let net = authority.net();
+    let all = rustls::ALL_VERSIONS;
+    let soon = serve(Some(authority.server("127.0.0.1", (2026, 12, 1), all)), false, "").await;
+    let late = serve(Some(authority.server("127.0.0.1", (2026, 11, 1), all)), false, "").await;
+    for (address, keys, expect) in [
+        (soon, "", Some(Level::High)),
+        (soon, "certificate_days = 8", Some(Level::Low)),
+        (soon, "certificate_days = 0", None),
+        (late, "", Some(Level::High)),
+    ] {
+        let answer = ask(&net, "tls", &format!("address = \"{address}\"\n{keys}")).await;
+        let found = answer.symptoms.iter().find(|symptom| symptom.finding.as_str() == "certificate-expiring");
+        assert_eq!(found.map(|symptom| symptom.level), expect, "{keys}: {}", answer.text);
     }
 }

@@ -94,7 +94,7 @@ async fn search_domains_are_for_names_without_a_dot() {
     let (server, asked) = name_server(|_| Some(ResponseCode::NXDomain)).await;
     let mut config = servers(&[server]);
     config.add_search(Name::from_str("provider.example.").expect("a name"));
-    let resolver = Resolver::new(config, without_hosts(), 0).expect("a resolver");
+    let resolver = Resolver::new(&config, without_hosts(), 0).expect("a resolver");
     for (name, searched) in [("gone.shop.example", false), ("db1", true)] {
         asked.lock().expect("not poisoned").clear();
         let error = resolver.addresses(name, soon()).await.expect_err("no such name");
