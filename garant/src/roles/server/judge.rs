@@ -180,13 +180,14 @@ async fn write(context: &Context, knowledge: &Knowledge) -> Result<(), EngineErr
     Ok(())
 }
 
-/// Whether somebody who read `before` would want to read `now`, although the outcome is the same: another outage, or
-/// noticeably more time that nobody observed.
+/// Whether somebody who read `before` would want to read `now`, although the outcome is the same: a first figure where there
+/// was no evidence yet, another outage, or noticeably more time that nobody observed.
 fn is_news(before: &Verdict, now: &Verdict) -> bool {
     let (outages_before, unobserved_before) = told(before);
     let (outages, unobserved) = told(now);
     let noticeable = UNOBSERVED_NEWS.max(Span::from_micros(unobserved_before.micros() / 10));
-    now.at > before.at && (outages != outages_before || unobserved - unobserved_before >= noticeable)
+    let first_figure = before.figure.is_none() && now.figure.is_some();
+    now.at > before.at && (first_figure || outages != outages_before || unobserved - unobserved_before >= noticeable)
 }
 
 /// How many outages, and how long nobody looked.

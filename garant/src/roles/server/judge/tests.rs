@@ -106,3 +106,43 @@ async fn nothing_is_judged_into_a_journal_that_takes_nothing() {
     assert_eq!(world.journal.of::<Applied>().len(), 2, "the one that waited, and the one that is due");
     assert_eq!(world.journal.of::<Verdict>().len(), 2, "one for each window");
 }
+
+/// The verdicts of the first minute have seen nothing, and say so. When the first minute is covered, the page shows its
+/// figure: not a day later, and not only when the outcome changes, which takes hours at 99.99 %.
+#[tokio::test]
+async fn the_first_figure_is_told_at_once() {
+    let world = World::at(NOW);
+    let context = world.context("here".parse().expect("a name")).expect("a network");
+    let mut knowledge = Knowledge::new();
+    context.recorder.record(&policy()).await.expect("recorded");
+    fold(&mut knowledge, &world, 0);
+    let told = |world: &World| -> Vec<bool> {
+        world.journal.of::<Verdict>().iter().map(|verdict| verdict.figure.is_some()).collect()
+    };
+    world.clock.step(Span::from_secs(50));
+    write(&context, &knowledge).await.expect("written");
+    fold(&mut knowledge, &world, 1);
+    assert_eq!(told(&world), [false, false], "nobody has looked yet");
+
+    let from = NOW + Span::from_secs(1);
+    let by = NOW + Span::from_secs(2);
+    let (probe, service) = ("shop-answers".parse().expect("a name"), "shop".parse().expect("a name"));
+    let state = event::watch::State::Up;
+    let covered = Coverage {
+        interval: event::Interval::new(from, NOW + Span::from_secs(60)),
+        revision: policy().revision,
+        gaps: vec![],
+    };
+    world.clock.step(Span::from_secs(10));
+    let before = world.journal.events().len();
+    context.recorder.record(&event::watch::Changed { probe, service, state, after: by, by }).await.expect("recorded");
+    context.recorder.record(&covered).await.expect("recorded");
+    fold(&mut knowledge, &world, before);
+    for _ in 0..2 {
+        let before = world.journal.events().len();
+        write(&context, &knowledge).await.expect("written");
+        fold(&mut knowledge, &world, before);
+        assert_eq!(told(&world), [false, false, true, true], "once each");
+    }
+    assert!(world.journal.of::<Verdict>().iter().all(|verdict| verdict.outcome == event::promise::Outcome::Unproven));
+}
