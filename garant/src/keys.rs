@@ -266,7 +266,7 @@ mod tests {
         let data = tempfile::tempdir().expect("a directory");
         let path = data.path().join(KEY);
         let first = create(&path, "shop.example/1", &SystemRandom).expect("a key").vkey();
-        let refused = create(&path, "shop.example/1", &SystemRandom).err().expect("refused");
+        let refused = create(&path, "shop.example/1", &SystemRandom).expect_err("refused");
         assert!(refused.to_string().contains("is there already"), "{refused}");
         assert_eq!(read(&path).expect("readable").expect("there").vkey(), first);
     }

@@ -438,7 +438,7 @@ mod tests {
         for (forge, expected) in [(false, Outcome::Authenticated), (true, Outcome::Failed)] {
             let mut log = log(5, |verdict| {
                 if forge {
-                    verdict.outcome = Said::Broken
+                    verdict.outcome = Said::Broken;
                 }
             });
             let day = log.entries[1].leaf.hour.div_euclid(24);

@@ -64,6 +64,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_answer_is_enough_and_a_refusal_is_one() {
+        #[expect(clippy::disallowed_methods, reason = "the test is the other side")]
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let listening = listener.local_addr().expect("an address").to_string();
         // Nothing is sent: the kernel opens no TCP connection to a multicast address.

@@ -178,6 +178,10 @@ impl Resolver {
 
     fn of_file(resolv_conf: &Path) -> Result<Self, SetupError> {
         let (resolv_conf, hosts) = (resolv_conf.to_owned(), PathBuf::from("/etc/hosts"));
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "how long ago the files were looked at, on the clock of the timers"
+        )]
         let mut files = Files { resolv_conf, hosts, looked_at: Instant::now(), seen: [None, None] };
         // Before it is read: what changes meanwhile is read again.
         files.seen = files.stamps();
@@ -207,9 +211,14 @@ impl Resolver {
 
     /// Whom to ask now.
     fn servers(&self) -> Arc<Servers> {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "how long ago the files were looked at, on the clock of the timers"
+        )]
+        let now = Instant::now();
         // Nothing that can panic runs under this lock, and nothing that waits for longer than a local file.
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(changed) = current.files.as_mut().and_then(|files| files.look(Instant::now())) {
+        if let Some(changed) = current.files.as_mut().and_then(|files| files.look(now)) {
             tracing::info!(servers = ?changed.addresses, "the name servers of this machine have changed");
             current.servers = Arc::new(changed);
         }

@@ -82,8 +82,9 @@ fn a_witness_that_can_not_be_verified_never_counts() {
     let key = |name: &str, byte: u8| {
         let material = [&[0x06][..], &[byte; 1312]].concat();
         let hash = crate::Hash::of(&[name.as_bytes(), b"\n", &material]);
-        let id: String = hash.as_bytes()[..4].iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("{name}+{id}+{}", base64::Engine::encode(&base64::engine::general_purpose::STANDARD, material))
+        let [a, b, c, d, ..] = *hash.as_bytes();
+        let id = u32::from_be_bytes([a, b, c, d]);
+        format!("{name}+{id:08x}+{}", base64::Engine::encode(&base64::engine::general_purpose::STANDARD, material))
     };
     let post_quantum = key("pq.example", 7);
     let with = |quorum: &str| {

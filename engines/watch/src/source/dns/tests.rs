@@ -85,6 +85,7 @@ async fn records_are_looked_at() {
 /// for is unknown.
 #[tokio::test]
 async fn a_watched_name_server_that_is_silent_is_down() {
+    #[expect(clippy::disallowed_methods, reason = "the test is the other side")]
     let closed = UdpSocket::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("bound");
     let options = engine::net::Options { name_servers: vec![closed], extra_roots: None };
     let clock = engine::clock::SimClock::starting_at(crate::source::testing::NOW);

@@ -11,6 +11,7 @@ type Manner = fn(&str) -> Option<ResponseCode>;
 /// A name server without records; the names it was asked for.
 async fn name_server(manner: Manner) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
     use hickory_resolver::proto::op::{Message, MessageType};
+    #[expect(clippy::disallowed_methods, reason = "the test is the other side")]
     let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
     let address = socket.local_addr().expect("an address");
     let asked = Arc::<Mutex<Vec<String>>>::default();
@@ -57,6 +58,7 @@ async fn the_silence_of_a_name_is_told_from_that_of_a_server() {
     let (server, _) = name_server(|_| None).await;
     assert_eq!(failure_of(server, "shop.example").await, ResolveFailure::Unreachable(vec![server.ip()]));
     // Nothing listens: the kernel says so at once.
+    #[expect(clippy::disallowed_methods, reason = "the test needs a port on which nobody answers")]
     let closed = UdpSocket::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("an address");
     assert_eq!(failure_of(closed, "shop.example").await, ResolveFailure::Unreachable(vec![closed.ip()]));
 }
