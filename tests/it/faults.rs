@@ -45,28 +45,29 @@ fn killed_at_any_instant() {
     let mut dice = Dice::seeded();
     let kills = number("GARANT_KILLS", ROUNDS);
     let nginx = Nginx::start();
-    let (mut left, mut unready) = (kills, 0);
+    let (mut left, mut seen) = (kills, 0);
     while left > 0 {
         let rounds = left.min(ROUNDS);
         left -= rounds;
         let folder = folder_with(&policy(&nginx));
         let mut published = Vec::new();
         for round in 0..rounds {
-            // Every third dies while it starts, the others anywhere in what follows.
-            let span_us = if round % 3 == 2 { 300_000 } else { 4_000_000 };
-            let life = Duration::from_micros(dice.draw(span_us));
-            let last = killed_after(folder.path(), life);
+            // Every third dies while it starts, the others at work.
+            let at_work = round % 3 != 2;
+            let life = Duration::from_micros(dice.draw(if at_work { 4_000_000 } else { 300_000 }));
+            let last = killed_after(folder.path(), life, at_work);
+            let phase = if at_work { "its ready line" } else { "its start" };
             report(&format!(
-                "killed after {life:?}, {}",
-                if last.is_some() { "published" } else { "not yet published" }
+                "killed {life:?} after {phase}, {}",
+                if last.is_some() { "published" } else { "unpublished" }
             ));
-            unready += u64::from(last.is_none());
+            seen += u64::from(last.is_some());
             published.extend(last);
         }
         let folder = Up::start_in(folder).stop();
         verified(folder.path(), &published);
     }
-    assert!(unready < kills, "nothing was ever published: the test shows nothing");
+    assert!(seen >= kills / 2, "only {seen} of {kills} published something: the test shows little");
 }
 
 /// Coverage of `observer` that the log tells, within that span of labels, in µs.
@@ -77,7 +78,7 @@ fn covered_us(entries: &[Value], from: i64, to: i64) -> i64 {
     };
     let shop = |gap: &&Value| gap["probe"] == "shop-answers";
     let of = |coverage: &Value| {
-        let gaps = coverage["gaps"].as_array().expect("gaps").iter().filter(shop).map(|gap| length(&gap["interval"]));
+        let gaps = coverage["gaps"].as_array().into_iter().flatten().filter(shop).map(|gap| length(&gap["interval"]));
         length(&coverage["interval"]) - gaps.sum::<i64>()
     };
     entries.iter().filter(|entry| entry["type"] == "watch.coverage").map(|entry| of(&entry["body"])).sum()
@@ -158,14 +159,16 @@ fn a_stepped_clock_accuses_nobody() {
 
     let ahead = wall_micros();
     step(&offset, "+3600");
-    let verdict = verdict_after(ahead + HOUR);
+    // A verdict is as of the newest coverage, or of up to 150 s before now: less of the hour is not worth telling.
+    let skipped = HOUR - 160_000_000;
+    let verdict = verdict_after(ahead + skipped);
     let reasons = verdict["reasons"].as_array().expect("reasons");
     assert!(!reasons.iter().any(|r| r["reason"] == "down"), "no false alarm: {verdict}");
     let unobserved = reasons.iter().find(|r| r["reason"] == "unobserved").unwrap_or_else(|| panic!("{verdict}"));
-    // The hour that was skipped, but for what the last sample before it covers.
-    assert!(unobserved["length"].as_i64() > Some(HOUR - 5_000_000), "{verdict}");
+    assert!(unobserved["length"].as_i64() > Some(skipped - 10_000_000), "{verdict}");
     assert_eq!(verdict["outcome"], "unproven", "{verdict}");
 
+    pause(15.0);
     let back = wall_micros();
     step(&offset, "+0");
     pause(10.0);
@@ -193,7 +196,7 @@ fn step(offset: &Path, by: &str) {
 }
 
 /// Every envelope of a log, for the team too, as the store has them: read, not verified.
-fn all_envelopes(data: &Path) -> Vec<Envelope> {
+pub(crate) fn all_envelopes(data: &Path) -> Vec<Envelope> {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
         let store = store::sqlite::Sqlite::open_read_only(data).expect("the data can be read");
@@ -253,11 +256,8 @@ fn a_full_disk() {
     // For the team, the log says from when to when it took nothing, and why.
     let envelopes = all_envelopes(&folder.path().join("data"));
     assert!(envelopes.len() as u64 > acknowledged, "what was acknowledged is there, and can be read");
-    let faults: Vec<StorageFault> = envelopes
-        .iter()
-        .filter_map(|envelope| envelope.body::<StorageFault>())
-        .map(|body| body.expect("read"))
-        .collect();
+    let faults: Vec<StorageFault> =
+        envelopes.iter().filter_map(Envelope::body::<StorageFault>).map(|body| body.expect("read")).collect();
     for fault in &faults {
         assert!(fault.reason.contains("full") || fault.reason.contains("No space"), "{fault:?}");
     }

@@ -261,32 +261,26 @@ pub(crate) fn up_refused(folder: &Path) -> Output {
     child.wait_with_output().expect("output")
 }
 
-/// Starts `garant up` and kills it so long after, wherever it is by then: not yet ready, or at work. What it published
-/// meanwhile: the last checkpoint that anybody could have fetched.
-pub(crate) fn killed_after(folder: &Path, life: Duration) -> Option<Vec<u8>> {
-    let end = now() + life;
+/// Starts `garant up` and kills it that long after its start, wherever it is by then, or after its ready line when
+/// `at_work`. What it published meanwhile: the last checkpoint that anybody could have fetched.
+pub(crate) fn killed_after(folder: &Path, life: Duration, at_work: bool) -> Option<Vec<u8>> {
     let mut child = up_command(folder).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("garant starts");
-    let stdout = child.stdout.take().expect("stdout is piped");
-    let (sender, ready) = std::sync::mpsc::channel();
-    let reader = thread::spawn(move || {
+    let mut published = None;
+    if at_work {
         let mut line = String::new();
-        // Killed before it is ready, it says nothing.
-        if BufReader::new(stdout).read_line(&mut line).is_ok_and(|length| length > 0) {
-            drop(sender.send(line));
+        BufReader::new(child.stdout.take().expect("stdout is piped")).read_line(&mut line).expect("readable");
+        let ready: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("no ready line but `{line}`"));
+        let log = format!("{}log/checkpoint", ready["team"].as_str().expect("the team's URL"));
+        let end = now() + life;
+        while let Some(left) = end.checked_duration_since(now()) {
+            pause(left.as_secs_f64().min(0.02));
+            published = get(&log).or(published);
         }
-    });
-    let (mut log, mut published) = (None, None);
-    while let Some(left) = end.checked_duration_since(now()) {
-        pause(left.as_secs_f64().min(0.02));
-        log = log.or_else(|| {
-            let ready: Value = serde_json::from_str(&ready.try_recv().ok()?).expect("a ready line");
-            Some(format!("{}log/checkpoint", ready["team"].as_str().expect("the team's URL")))
-        });
-        published = log.as_ref().and_then(|log| get(log)).or(published);
+    } else {
+        pause(life.as_secs_f64());
     }
     child.kill().expect("it can be killed");
     child.wait().expect("it ends");
-    reader.join().expect("no panic");
     published
 }
 
