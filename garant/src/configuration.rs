@@ -1,5 +1,6 @@
 //! The whole policy: what every crate reads of it, put together, and its public projection.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,6 +9,9 @@ use event::policy::{self as public, Applied};
 use event::{Retention, Span};
 use policy::{Document, Journal, Located, Mistakes, Section, SectionDoc, Shared, Sources, Table};
 use promise::PromiseSection;
+
+/// Keys that are read at the start only, with what they say.
+pub(crate) type Fixed = BTreeMap<String, String>;
 
 /// A sound policy.
 #[derive(Debug)]
@@ -46,16 +50,33 @@ impl Configuration {
         Ok(Self { shared, network, watch, applied, sources })
     }
 
-    /// The first key that differs from `running` and can't change while garant runs.
-    pub(crate) fn needs_a_restart(&self, running: &Self) -> Option<&'static str> {
-        let (now, before) = (&self.shared, &running.shared);
-        let unchanged = [
-            ("name in [journal]", now.journal.name.as_str() == before.journal.name.as_str()),
-            ("listen in [pages]", now.pages.listen == before.pages.listen),
-            ("public in [pages]", now.pages.public == before.pages.public),
-            ("[network]", self.network == running.network),
-        ];
-        unchanged.into_iter().find(|(_, same)| !same).map(|(key, _)| key)
+    /// What can't change while garant runs: the key, and what it says.
+    pub(crate) fn fixed(&self) -> Fixed {
+        let Shared { journal, pages, .. } = &self.shared;
+        let address = |address: Option<SocketAddr>| address.map(|address| address.to_string()).unwrap_or_default();
+        let network = &self.network;
+        let servers: Vec<String> = network.name_servers.iter().map(ToString::to_string).collect();
+        let authorities = network.authorities.as_deref().unwrap_or(Path::new("")).display();
+        [
+            ("name in [journal]", journal.name.to_string()),
+            ("listen in [pages]", pages.listen.to_string()),
+            ("public in [pages]", address(pages.public)),
+            ("name_servers in [network]", servers.join(", ")),
+            ("authorities in [network]", authorities.to_string()),
+        ]
+        .map(|(key, value)| (key.to_owned(), value))
+        .into()
+    }
+
+    /// The first key that differs from those of the running garant and can't change while it runs.
+    pub(crate) fn needs_a_restart(&self, running: &Fixed) -> Option<String> {
+        let now = self.fixed();
+        now.into_iter().find(|(key, value)| running.get(key) != Some(value)).map(|(key, _)| key)
+    }
+
+    /// The files, for the team's record of changes.
+    pub(crate) const fn sources(&self) -> &Sources {
+        &self.sources
     }
 
     /// How long payloads of a class are kept; `None` for as long as the log.
@@ -75,12 +96,6 @@ impl Configuration {
             ("`depends_on` of [[service]]", services.iter().any(|service| !service.depends_on.is_empty())),
         ];
         declared.into_iter().filter(|(_, is)| *is).map(|(what, _)| what).collect()
-    }
-
-    /// The text of all files, each under its name.
-    pub(crate) fn text(&self) -> String {
-        let files = self.sources.files().iter();
-        files.flat_map(|file| ["# ", file.name(), "\n", file.text().trim_end(), "\n"]).collect()
     }
 }
 
@@ -166,11 +181,15 @@ fn outlive(document: &mut Document, journal: &Journal, promises: &[PromiseSectio
 mod tests {
     use super::*;
 
-    fn with(more: &str) -> Configuration {
+    fn policy(text: &str) -> Configuration {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("garant.toml");
-        std::fs::write(&path, format!("[journal]\nname = \"shop.example\"\n{more}")).expect("written");
+        std::fs::write(&path, text).expect("written");
         Configuration::load(&path).unwrap_or_else(|mistakes| panic!("{}", mistakes.render(false)))
+    }
+
+    fn with(more: &str) -> Configuration {
+        policy(&format!("[journal]\nname = \"shop.example\"\n{more}"))
     }
 
     fn unused(more: &str) -> Vec<&'static str> {
@@ -201,5 +220,24 @@ mod tests {
             unused(all),
             ["[[person]]", "[[host]]", "[[region]]", "`region` of [[observer]]", "`depends_on` of [[service]]"]
         );
+    }
+
+    #[test]
+    fn what_needs_a_restart_is_named() {
+        let running = with("").fixed();
+        for (change, expected) in [
+            ("", None),
+            ("retention = { audit = \"30 d\" }\n[[service]]\nname = \"shop\"\n", None),
+            ("[pages]\nurl = \"https://trust.shop.example\"\n", None),
+            ("[pages]\nlisten = \"127.0.0.1:1\"\n", Some("listen in [pages]")),
+            ("[pages]\npublic = \"127.0.0.1:1\"\n", Some("public in [pages]")),
+            ("[network]\nname_servers = \"192.0.2.1:53\"\n", Some("name_servers in [network]")),
+            ("[network]\nauthorities = \"/ca.pem\"\n", Some("authorities in [network]")),
+        ] {
+            let changed = with(change);
+            assert_eq!(changed.needs_a_restart(&running).as_deref(), expected, "{change}");
+        }
+        let renamed = policy("[journal]\nname = \"other.example\"\n");
+        assert_eq!(renamed.needs_a_restart(&running).as_deref(), Some("name in [journal]"));
     }
 }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::configuration::Fixed;
 use crate::failure::Failure;
 
 /// What a running `garant up` says of itself.
@@ -28,6 +29,8 @@ pub(crate) struct Running {
     pub(crate) reload_error: Option<String>,
     /// Revision of the policy in effect.
     pub(crate) revision: String,
+    /// What it read at its start and can't take again.
+    pub(crate) fixed: Fixed,
 }
 
 const RUNNING: &str = "running.json";
@@ -98,6 +101,15 @@ pub(crate) fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
     file.as_file().sync_all()?;
     file.persist_noclobber(path)?;
     fs::File::open(folder)?.sync_all()
+}
+
+/// Finds out whether [`write_whole`] could replace the file, without touching it.
+pub(crate) fn try_write(path: &Path) -> io::Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".try");
+    let beside = path.with_file_name(name);
+    fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+    fs::remove_file(&beside)
 }
 
 /// Where the highest published checkpoint is remembered when the policy names no other place: beside the data directory,

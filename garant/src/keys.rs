@@ -1,24 +1,32 @@
-//! The keys of the log, and what is remembered of it outside the data directory.
+//! The keys of the log.
 //!
 //! `log.key` (0600) holds the key that signs, in the form of Go's signed notes. systemd may hand it over as a credential of
 //! the same name instead, and then it never lies in the data directory. While a key is being rotated, `log.key.next` holds
 //! the one that will remain, and both sign.
+//!
+//! A credential can't be replaced from here: systemd makes it anew at each start from whatever the unit names. A rotation
+//! that wrote its key elsewhere would leave a retired key in the first place that is looked at. So whatever replaces the
+//! key refuses before it does anything while there is a credential, and says how to go about it; and two different keys,
+//! one in each place, are no key at all.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use engine::Random;
+use engine::clock::SystemClock;
 use event::policy::Applied;
 use event::{Body, ObserverId, Time};
-use journal::checkpoint::{self, Checkpoint};
+use journal::checkpoint::Checkpoint;
 use journal::leaf::Leaf;
-use journal::note::{Note, SigningKey, VerifierKey};
-use store::sqlite::Sqlite;
+use journal::note::SigningKey;
+use store::sqlite::{Options, Sqlite};
 use store::{Journal as _, OpenError};
 
 use crate::data;
 use crate::failure::Failure;
+use crate::remembered::Memory;
 
 /// The key that signs.
 pub(crate) const KEY: &str = "log.key";
@@ -27,21 +35,64 @@ pub(crate) const NEXT_KEY: &str = "log.key.next";
 
 /// The signers of the log in this directory: the one in use first. `None` when there is no key yet.
 pub(crate) fn load(data: &Path) -> Result<Option<Vec<SigningKey>>, Failure> {
-    let Some(key) = read(&place(data))? else { return Ok(None) };
-    Ok(Some(std::iter::once(key).chain(read(&data.join(NEXT_KEY))?).collect()))
+    let own = data.join(KEY);
+    let key = match credential() {
+        None => read(&own, OWN_RIGHTS)?,
+        Some(credential) => {
+            let key = read(&credential, CREDENTIAL_RIGHTS)?;
+            let beside = read(&own, OWN_RIGHTS)?;
+            if let (Some(key), Some(beside)) = (&key, &beside)
+                && key.vkey() != beside.vkey()
+            {
+                return Err(Failure::new("there are two signing keys, and only one can be that of the log")
+                    .because(&Failure::new(format!("{} is {}", credential.display(), key.vkey())))
+                    .because(&Failure::new(format!("{} is {}", own.display(), beside.vkey())))
+                    .remedy("remove the one that is not: `garant log head` shows by its hash which key signed last"));
+            }
+            key
+        }
+    };
+    let Some(key) = key else { return Ok(None) };
+    Ok(Some(std::iter::once(key).chain(read(&data.join(NEXT_KEY), OWN_RIGHTS)?).collect()))
 }
 
-/// Where the key is: among systemd's credentials, if it is there, else in the data directory.
-fn place(data: &Path) -> PathBuf {
+/// The key among systemd's credentials, if there is one.
+fn credential() -> Option<PathBuf> {
     let credential = std::env::var_os("CREDENTIALS_DIRECTORY").map(|directory| Path::new(&directory).join(KEY));
-    credential.filter(|path| path.exists()).unwrap_or_else(|| data.join(KEY))
+    credential.filter(|path| path.exists())
 }
+
+/// For whoever is about to replace the key: not while it is a credential.
+pub(crate) fn refuse_credential(data: &Path, command: &str) -> Result<(), Failure> {
+    let Some(credential) = credential() else { return Ok(()) };
+    let own = data.join(KEY);
+    Err(Failure::new(format!(
+        "the signing key is a credential, {}, and `garant log {command}` can't replace it",
+        credential.display()
+    ))
+    .remedy(format!(
+        "nothing was changed. Take the key out of the credentials first:\n\
+         \x20    1. stop garant; `install -m 600 {from} {own}`, as the user that garant runs as\n\
+         \x20    2. remove LoadCredential= (or LoadCredentialEncrypted=) of {KEY} from the unit\n\
+         \x20    3. run `garant log {command}` again, without CREDENTIALS_DIRECTORY in its environment, and start garant\n\
+         \x20    4. once the new key signs alone, make the credential from {own}, put the line back into the unit,\n\
+         \x20       `shred -u {own}`, and destroy the credential of before",
+        from = credential.display(),
+        own = own.display(),
+    )))
+}
+
+/// For a key in a directory of ours: nobody but its owner.
+const OWN_RIGHTS: u32 = 0o077;
+/// For a credential: systemd lets the user of the unit read it through an access control list, and the mask of that list
+/// stands where the rights of the group do.
+const CREDENTIAL_RIGHTS: u32 = 0o037;
 
 /// The same for a log called `name`; a first key is made if there is none.
 pub(crate) fn load_or_create(
     data: &Path,
     name: &str,
-    remembered: &[PathBuf],
+    memory: &Memory,
     random: &dyn Random,
 ) -> Result<Vec<SigningKey>, Failure> {
     if let Some(signers) = load(data)? {
@@ -55,28 +106,37 @@ pub(crate) fn load_or_create(
         }
         return Ok(signers);
     }
-    // A key made beside a remembered log would sign a second history under the same name.
-    for path in remembered {
-        if let Some(note) = read_note(path)? {
-            let origin = note.text.lines().next().unwrap_or_default().to_owned();
-            return Err(Failure::new(format!(
-                "{} has no log, but {} remembers one: {origin}",
-                data.display(),
-                path.display()
-            ))
-            .remedy(format!(
-                "put its data back; if it is lost, open its successor with `garant log succeed --data {} --reason …`; \
-                     if nobody ever saw it, remove {}",
-                data.display(),
-                path.display()
-            )));
-        }
+    // A key made beside a log that is there, or remembered, would sign a second history under the same name.
+    if let Ok(store) = Sqlite::open_read_only(data) {
+        return Err(missing(data, store.origin()));
+    }
+    if let Some(remembered) = memory.read()?.first() {
+        let path = remembered.path.display();
+        return Err(Failure::new(format!(
+            "{} has no log, but {path} remembers one: {}",
+            data.display(),
+            remembered.checkpoint.origin
+        ))
+        .remedy(format!(
+            "put its data back; if it is lost, open its successor with `garant log succeed --data {} --reason …`; \
+             if nobody ever saw it, remove {path}",
+            data.display(),
+        )));
     }
     match create(&data.join(KEY), &format!("{name}/1"), random) {
         Ok(key) => Ok(vec![key]),
         // Another process has just made it; the lock of the directory decides which of the two goes on with it.
         Err(failure) => load(data)?.ok_or(failure),
     }
+}
+
+/// What to say when the log `origin` is there and its key is not.
+pub(crate) fn missing(data: &Path, origin: &str) -> Failure {
+    Failure::new(format!("{} holds the log {origin}, but not its signing key", data.display())).remedy(format!(
+        "put the key back as {}, or hand it over as the credential {KEY}, as the unit of garant does. If it is lost, open \
+         a successor with `garant log succeed`",
+        data.join(KEY).display()
+    ))
 }
 
 /// Makes a key called `name` and writes it to a file that must not be there.
@@ -98,7 +158,8 @@ pub(crate) fn create(path: &Path, name: &str, random: &dyn Random) -> Result<Sig
     Ok(key)
 }
 
-fn read(path: &Path) -> Result<Option<SigningKey>, Failure> {
+/// A key in a file, on which no right of `forbidden` is given.
+fn read(path: &Path, forbidden: u32) -> Result<Option<SigningKey>, Failure> {
     use std::os::unix::fs::PermissionsExt as _;
     let failed = |what: &str| Failure::new(format!("the key {} {what}", path.display()));
     let text = match fs::read_to_string(path) {
@@ -109,7 +170,7 @@ fn read(path: &Path) -> Result<Option<SigningKey>, Failure> {
         }
     };
     let mode = fs::metadata(path).map(|metadata| metadata.permissions().mode()).unwrap_or_default();
-    if mode & 0o077 != 0 {
+    if mode & forbidden != 0 {
         return Err(failed("can be read by others than its owner")
             .remedy(format!("rotate it if others may have read it; then `chmod 600 {}`", path.display())));
     }
@@ -126,33 +187,18 @@ pub(crate) fn origin(signers: &[SigningKey]) -> Result<String, Failure> {
     signers.first().map(|key| key.name().to_owned()).ok_or_else(|| Failure::new("the log has no key"))
 }
 
-/// A note in a file; `None` when there is no file.
-pub(crate) fn read_note(path: &Path) -> Result<Option<Note>, Failure> {
-    let failed = || {
-        Failure::new(format!("the checkpoint remembered in {} can't be read", path.display()))
-            .remedy("restore that file from a copy; without it, a log that was put back from an old copy can't be told")
+/// The log in this directory, for writing, with these signers; refused when it contradicts what is remembered.
+pub(crate) fn open(data: &Path, signers: Vec<SigningKey>, remembered: Vec<Checkpoint>) -> Result<Arc<Sqlite>, Failure> {
+    let options = Options {
+        dir: data.to_owned(),
+        origin: origin(&signers)?,
+        observer: server_observer()?,
+        signers,
+        remembered,
+        succeeds: None,
+        clock: Arc::new(SystemClock),
     };
-    let text = match fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(failed().because(&error)),
-    };
-    Note::parse(&text).map(Some).map_err(|error| failed().because(&error))
-}
-
-/// The checkpoints remembered of the log that `keys` sign.
-pub(crate) fn remembered(paths: &[PathBuf], keys: &[VerifierKey]) -> Result<Vec<Checkpoint>, Failure> {
-    let mut all = Vec::new();
-    for path in paths {
-        let Some(note) = read_note(path)? else { continue };
-        let opened = checkpoint::open(&note.to_string(), keys).map_err(|error| {
-            Failure::new(format!("the checkpoint remembered in {} is not one of this log", path.display()))
-                .because(&error)
-                .remedy("is this the right data directory? If the log was lost, open its successor with `garant log succeed`")
-        })?;
-        all.push(opened.checkpoint);
-    }
-    Ok(all)
+    Sqlite::open(options).map_err(|error| refused(data, &error))
 }
 
 /// Why a data directory is not opened, and the way out.
@@ -202,20 +248,28 @@ pub(crate) fn server_observer() -> Result<ObserverId, Failure> {
     "server".parse().map_err(|error: event::BadName| Failure::new("the server has no name").because(&error))
 }
 
-/// Ends a rotation: the next key takes the place of the old one, which is overwritten before it goes.
+/// Ends a rotation: the next key takes the place of the old one, which is overwritten. In this order, for a crash in
+/// between must not leave a log without a key.
 pub(crate) fn promote_next(data: &Path) -> Result<(), Failure> {
     let failed = |error: io::Error| {
         Failure::new("the old key can't be replaced by the new one")
             .because(&error)
             .remedy(format!("move {NEXT_KEY} to {KEY} in {}, for the log is signed by the new key now", data.display()))
     };
-    let old = data.join(KEY);
-    if let Ok(metadata) = fs::metadata(&old) {
-        let zeros = vec![0; usize::try_from(metadata.len()).unwrap_or_default()];
-        fs::write(&old, zeros).and_then(|()| fs::File::open(&old)?.sync_all()).map_err(failed)?;
-    }
-    fs::rename(data.join(NEXT_KEY), &old).map_err(failed)?;
-    fs::File::open(data).and_then(|directory| directory.sync_all()).map_err(failed)
+    let place = data.join(KEY);
+    let mut old = fs::OpenOptions::new().write(true).open(&place).map_err(failed)?;
+    fs::rename(data.join(NEXT_KEY), &place).map_err(failed)?;
+    fs::File::open(data).and_then(|directory| directory.sync_all()).map_err(failed)?;
+    let mut overwrite = || {
+        let length = usize::try_from(old.metadata()?.len()).unwrap_or_default();
+        old.write_all(&vec![0; length])?;
+        old.sync_all()
+    };
+    overwrite().map_err(|error: io::Error| {
+        Failure::new("the new key signs alone, but the bytes of the old one could not be overwritten on the disk")
+            .because(&error)
+            .remedy("nothing in the log depends on it; if others may read this disk, wipe its free space")
+    })
 }
 
 /// Where `garant up` leaves the trust policy that it proposes, for exports.
@@ -233,6 +287,7 @@ pub(crate) fn proposed_policy(data: &Path) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
     use std::sync::Barrier;
 
     use engine::random::SystemRandom;
@@ -244,10 +299,11 @@ mod tests {
     fn of_two_that_make_the_first_key_both_go_on_with_one() {
         for round in 0..50 {
             let data = tempfile::tempdir().expect("a directory");
+            let memory = Memory::at(vec![data.path().join("no head")]);
             let together = Barrier::new(4);
             let start = || {
                 together.wait();
-                let signers = load_or_create(data.path(), "shop.example", &[], &SystemRandom).expect("a key");
+                let signers = load_or_create(data.path(), "shop.example", &memory, &SystemRandom).expect("a key");
                 signers[0].vkey()
             };
             let vkeys = std::thread::scope(|scope| {
@@ -268,6 +324,40 @@ mod tests {
         let first = create(&path, "shop.example/1", &SystemRandom).expect("a key").vkey();
         let refused = create(&path, "shop.example/1", &SystemRandom).expect_err("refused");
         assert!(refused.to_string().contains("is there already"), "{refused}");
-        assert_eq!(read(&path).expect("readable").expect("there").vkey(), first);
+        assert_eq!(read(&path, OWN_RIGHTS).expect("readable").expect("there").vkey(), first);
+    }
+
+    #[test]
+    fn a_replaced_key_is_overwritten() {
+        let data = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| data.path().join(name);
+        create(&at(KEY), "shop.example/1", &SystemRandom).expect("made");
+        fs::hard_link(at(KEY), at("second name")).expect("linked");
+        fs::write(at(NEXT_KEY), "the next").expect("written");
+        promote_next(data.path()).expect("replaced");
+        assert_eq!(fs::read_to_string(at(KEY)).expect("there"), "the next");
+        assert!(!at(NEXT_KEY).exists());
+        let old = fs::read(at("second name")).expect("there");
+        assert!(!old.is_empty() && old.iter().all(|byte| *byte == 0), "the bytes themselves are gone: {old:?}");
+    }
+
+    /// A credential of systemd shows the mask of its access control list where the rights of a group are.
+    #[test]
+    fn rights_of_a_key() {
+        let data = tempfile::tempdir().expect("a folder");
+        let path = data.path().join(KEY);
+        create(&path, "shop.example/1", &SystemRandom).expect("made");
+        for (mode, own, credential) in [
+            (0o600, true, true),
+            (0o400, true, true),
+            (0o440, false, true),
+            (0o460, false, false),
+            (0o604, false, false),
+            (0o644, false, false),
+        ] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("set");
+            assert_eq!(read(&path, OWN_RIGHTS).is_ok(), own, "{mode:o}");
+            assert_eq!(read(&path, CREDENTIAL_RIGHTS).is_ok(), credential, "{mode:o}");
+        }
     }
 }

@@ -3,6 +3,7 @@
 //! Everything starts here: the command line is read, one command is run, its outcome becomes an exit code. The commands
 //! are in [`cli`], one file each; what runs for long is in [`roles`].
 
+mod changes;
 mod cli;
 mod configuration;
 mod data;
@@ -11,9 +12,10 @@ mod figures;
 mod keys;
 mod listed;
 mod mirror;
-mod remembering;
+mod remembered;
 mod roles;
 mod runtime;
+mod step;
 mod terminal;
 mod witnessing;
 

@@ -1,7 +1,12 @@
 //! A log over HTTP, copied into a folder so that it can be verified offline.
 //!
-//! Files are asked for in an order that suits a log that goes on growing: the checkpoint first, then the tree below it,
-//! which never changes, then what lies beside it, of which the audit knows that it may be a moment newer.
+//! **What may go wrong.** The log grows while it is copied, and what lies beside its tree changes with it. And whoever
+//! answers may be no log at all, but somebody who wants a doubter kept busy or his disk filled.
+//!
+//! So first come the checkpoint and the files beside the tree, read between two readings of the same checkpoint: together
+//! they are one state. Then the checkpoint must be signed by a key that the reader named, before anything is copied because
+//! of the size in it. Then the tree below it, which never changes, several files at a time; the first one that is missing
+//! ends it. Each file has a bound, so has all of it, and it can be watched.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,89 +15,465 @@ use engine::clock::SystemClock;
 use engine::http::Request;
 use engine::net::{Net, Options};
 use event::Span;
-use journal::audit::Directory;
+use futures_util::future::join_all;
+use futures_util::{StreamExt as _, stream};
+use journal::audit::{Directory, Trust};
 use journal::checkpoint::Checkpoint;
 use journal::export::{self, ListedVerdict, Sink as _};
-use journal::note::Note;
+use journal::note::{Note, VerifierKey};
 use journal::tile::{bundles_for, tiles_for};
 
 use crate::failure::Failure;
 use crate::terminal::Terminal;
 
+/// How long one file may take.
 const WITHIN: Span = Span::from_secs(60);
-const FILE_BYTES_MAX: usize = 256 * 1024 * 1024;
 const REDIRECTS_MAX: u8 = 3;
+/// Files that are fetched at the same time.
+const AT_ONCE: usize = 8;
+/// How often one state is tried for. A log that is published each second leaves a second for five small files.
+const STATES_MAX: u32 = 30;
+
+/// 256 leaves of the largest size, each after two bytes of its length.
+const ENTRIES_BYTES_MAX: usize = 256 * 65_537;
+/// 256 hashes.
+const TILE_BYTES_MAX: usize = 256 * 32;
+/// What our own server makes at most; `garant log export` writes larger ones.
+const PAYLOADS_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// A checkpoint with its cosignatures, a key, a policy, rotations.
+const SMALL_BYTES_MAX: usize = 1024 * 1024;
+/// A policy, a list of verdicts, or a proof.
+const JSON_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// All files together.
+const TOTAL_BYTES_MAX: u64 = 16 * 1024 * 1024 * 1024;
+/// Verdicts whose proofs are fetched.
+const PROOFS_MAX: usize = 65_536;
+/// What an entry takes at least: a leaf with its length.
+const ENTRY_BYTES_MIN: u64 = 90;
+
+/// Copies the log at `source` into `folder`.
+pub(crate) async fn copy(source: &str, folder: &Path, trust: &Trust, terminal: &Terminal) -> Result<(), Failure> {
+    let net = Net::new(&Options::default(), Arc::new(SystemClock))
+        .map_err(|error| Failure::new("the certificates that this machine trusts can't be read").because(&error))?;
+    let base = format!("{}/", source.trim_end_matches('/'));
+    let mirror = Mirror { net, base, source, total_max: TOTAL_BYTES_MAX };
+    mirror.copy(&mut Directory::new(folder), trust, terminal).await
+}
 
 struct Mirror<'a> {
     net: Net,
     base: String,
-    folder: Directory,
     source: &'a str,
+    total_max: u64,
 }
 
-/// Copies the log at `source` into `folder`.
-pub(crate) async fn copy(source: &str, folder: &Path, terminal: &Terminal) -> Result<(), Failure> {
-    let net = Net::new(&Options::default(), Arc::new(SystemClock))
-        .map_err(|error| Failure::new("the certificates that this machine trusts can't be read").because(&error))?;
-    let base = format!("{}/", source.trim_end_matches('/'));
-    let mut mirror = Mirror { net, base, folder: Directory::new(folder), source };
-    mirror.copy(terminal).await
+/// A file below the checkpoint.
+struct Wanted {
+    path: String,
+    bytes_max: usize,
+    /// Whether a log of that size must have it.
+    required: bool,
+}
+
+/// The files that are one state of the log.
+struct State {
+    note: Vec<u8>,
+    checkpoint: Checkpoint,
+    beside: Vec<(&'static str, Option<Vec<u8>>)>,
+}
+
+impl State {
+    fn file(&self, path: &str) -> Option<&[u8]> {
+        self.beside.iter().find(|(name, _)| *name == path)?.1.as_deref()
+    }
 }
 
 impl Mirror<'_> {
-    async fn copy(&mut self, terminal: &Terminal) -> Result<(), Failure> {
-        let note = self.file(export::CHECKPOINT).await?.ok_or_else(|| {
+    async fn copy(&self, folder: &mut Directory, trust: &Trust, terminal: &Terminal) -> Result<(), Failure> {
+        let state = self.state().await?;
+        self.trusted(&state, trust)?;
+        let size = state.checkpoint.size;
+        if size.saturating_mul(ENTRY_BYTES_MIN) > self.total_max {
+            return Err(self.too_large(&format!("its checkpoint speaks of {size} entries")));
+        }
+        let listed: Vec<ListedVerdict> =
+            state.file(export::VERDICTS).and_then(|text| serde_json::from_slice(text).ok()).unwrap_or_default();
+        // What can't be read here, or is too much, is found and told by the audit.
+        let proofs = listed.iter().take(PROOFS_MAX).map(|verdict| Wanted {
+            path: export::proof_path(verdict.sequence),
+            bytes_max: JSON_BYTES_MAX,
+            required: false,
+        });
+
+        let bundles = bundles_for(size).flat_map(|bundle| {
+            let entries = Wanted { path: bundle.entries_path(), bytes_max: ENTRIES_BYTES_MAX, required: true };
+            let payloads = Wanted { path: bundle.payload_path(), bytes_max: PAYLOADS_BYTES_MAX, required: false };
+            [entries, payloads]
+        });
+        let tiles = tiles_for(size).map(|tile| Wanted { path: tile.path(), bytes_max: TILE_BYTES_MAX, required: true });
+        let count = (bundles_for(size).count() * 2 + tiles_for(size).count() + listed.len().min(PROOFS_MAX)) as u64;
+        let bar = terminal.progress("copying the log", count);
+        let mut files = stream::iter(bundles.chain(tiles).chain(proofs))
+            .map(|wanted| async move {
+                let bytes = self.file(&wanted.path, wanted.bytes_max).await?;
+                if bytes.is_none() && wanted.required {
+                    return Err(self.missing(&wanted.path));
+                }
+                Ok((wanted.path, bytes))
+            })
+            .buffer_unordered(AT_ONCE);
+        let mut total = 0u64;
+        while let Some(fetched) = files.next().await {
+            let (path, bytes) = fetched?;
+            bar.inc(1);
+            let Some(bytes) = bytes else { continue };
+            total = total.saturating_add(bytes.len() as u64);
+            if total > self.total_max {
+                return Err(self.too_large("it goes on"));
+            }
+            write(folder, &path, &bytes)?;
+        }
+        bar.finish_and_clear();
+        for (path, bytes) in &state.beside {
+            if let Some(bytes) = bytes {
+                write(folder, path, bytes)?;
+            }
+        }
+        write(folder, export::CHECKPOINT, &state.note)
+    }
+
+    /// The checkpoint, and what lies beside the tree at its size.
+    async fn state(&self) -> Result<State, Failure> {
+        const BESIDE: [(&str, usize); 5] = [
+            (export::VKEY, SMALL_BYTES_MAX),
+            (export::TLOG_POLICY, SMALL_BYTES_MAX),
+            (export::ROTATIONS, SMALL_BYTES_MAX),
+            (export::POLICY, JSON_BYTES_MAX),
+            (export::VERDICTS, JSON_BYTES_MAX),
+        ];
+        let mut head = self.head().await?;
+        for _ in 0..STATES_MAX {
+            let files = join_all(BESIDE.map(|(path, bytes_max)| self.file(path, bytes_max))).await;
+            let files = files.into_iter().collect::<Result<Vec<_>, _>>()?;
+            let again = self.head().await?;
+            if again.1 == head.1 {
+                let (note, checkpoint) = again;
+                return Ok(State {
+                    note,
+                    checkpoint,
+                    beside: BESIDE.iter().map(|(path, _)| *path).zip(files).collect(),
+                });
+            }
+            head = again;
+        }
+        Err(Failure::new(format!("the log at {} moves on faster than it can be copied", self.source))
+            .remedy("try again from a place that is nearer to it, or ask its owner for an export"))
+    }
+
+    async fn head(&self) -> Result<(Vec<u8>, Checkpoint), Failure> {
+        let bytes = self.file(export::CHECKPOINT, SMALL_BYTES_MAX).await?.ok_or_else(|| {
             Failure::new(format!("there is no log at {}", self.source))
                 .remedy("name the address that ends with /log/, as the trust page shows it; is the log published?")
         })?;
-        let text = String::from_utf8_lossy(&note);
         let unreadable = |error: &(dyn std::error::Error + 'static)| {
             Failure::new(format!("what {} calls its checkpoint is none", self.source)).because(error)
         };
-        let note = Note::parse(&text).map_err(|error| unreadable(&error))?;
-        let size = Checkpoint::parse(&note.text).map_err(|error| unreadable(&error))?.size;
-
-        // It changes with each reload; what it must agree with is the tree of this checkpoint.
-        self.file(export::POLICY).await?;
-        let bar = terminal.progress("copying the log", size);
-        for bundle in bundles_for(size) {
-            self.file(&bundle.entries_path()).await?;
-            self.file(&bundle.payload_path()).await?;
-            bar.set_position(bundle.start() + u64::from(bundle.width));
-        }
-        bar.finish_and_clear();
-        for tile in tiles_for(size) {
-            self.file(&tile.path()).await?;
-        }
-        for path in [export::VKEY, export::TLOG_POLICY, export::ROTATIONS] {
-            self.file(path).await?;
-        }
-        let verdicts = self.file(export::VERDICTS).await?.unwrap_or_default();
-        // What can't be read here is found and told by the audit.
-        let listed: Vec<ListedVerdict> = serde_json::from_slice(&verdicts).unwrap_or_default();
-        for verdict in listed {
-            self.file(&export::proof_path(verdict.sequence)).await?;
-        }
-        Ok(())
+        let note = Note::parse(&String::from_utf8_lossy(&bytes)).map_err(|error| unreadable(&error))?;
+        let checkpoint = Checkpoint::parse(&note.text).map_err(|error| unreadable(&error))?;
+        Ok((bytes, checkpoint))
     }
 
-    /// Copies one file and returns it; `None` when there is none.
-    async fn file(&mut self, path: &str) -> Result<Option<Vec<u8>>, Failure> {
+    /// Whether the reader has reason to copy as much as the checkpoint says. The audit judges it again, with all that the
+    /// log says of its keys; this is against whoever has none of them.
+    fn trusted(&self, state: &State, trust: &Trust) -> Result<(), Failure> {
+        let origin = &state.checkpoint.origin;
+        let beside: Option<VerifierKey> = state
+            .file(export::VKEY)
+            .and_then(|line| String::from_utf8_lossy(line).trim().parse().ok())
+            .filter(|key: &VerifierKey| key.name() == origin);
+        let of_policy = trust.policy.iter().flat_map(journal::tlog_policy::TlogPolicy::log_keys);
+        let mut pinned: Vec<VerifierKey> = trust.vkey.iter().cloned().chain(of_policy).collect();
+        let nobody = pinned.is_empty() && trust.fingerprints.is_empty();
+        // A fingerprint is of the key beside the log, or of one before that: the audit knows when it has read the entries.
+        pinned.extend(beside.clone().filter(|key| nobody || trust.fingerprints.contains(&key.fingerprint())));
+        if pinned.is_empty() && state.file(export::ROTATIONS).is_some() {
+            return Ok(());
+        }
+        let signed = |note: &Note, keys: &[VerifierKey]| note.signed_by(keys).is_ok();
+        let parse = |bytes: &[u8]| Note::parse(&String::from_utf8_lossy(bytes)).ok();
+        let Some(head) = parse(&state.note) else { return Err(self.strange()) };
+        let by_pinned = signed(&head, &pinned);
+        // Who pinned a key that was replaced since is led on by notes that it signed with the next one.
+        let rotations = state.file(export::ROTATIONS).map(String::from_utf8_lossy).unwrap_or_default();
+        let led_on = Note::parse_many(&rotations).unwrap_or_default().iter().any(|note| signed(note, &pinned));
+        let by_next = beside.is_some_and(|key| signed(&head, &[key]));
+        if by_pinned || (led_on && by_next) { Ok(()) } else { Err(self.strange()) }
+    }
+
+    fn strange(&self) -> Failure {
+        Failure::new(format!(
+            "the checkpoint at {} is not signed by the key that you trust, or that lies beside it",
+            self.source
+        ))
+        .remedy("it is another log, or somebody else's; ask its owner for the key, by another way than this address")
+    }
+
+    fn missing(&self, path: &str) -> Failure {
+        Failure::new(format!("{}{path} is not there, and a log of that size has it", self.base))
+            .remedy("try again; if it stays so, the log is not served whole, and nothing of it is proved either way")
+    }
+
+    fn too_large(&self, why: &str) -> Failure {
+        let most = self.total_max / (1024 * 1024);
+        Failure::new(format!("the log at {} is larger than the {most} MiB that are copied: {why}", self.source))
+            .remedy("copy its files with a tool of your own, or ask its owner for an export, and verify the folder")
+    }
+
+    /// Fetches one file; `None` when there is none.
+    async fn file(&self, path: &str, bytes_max: usize) -> Result<Option<Vec<u8>>, Failure> {
         let url = format!("{}{path}", self.base);
-        let request =
-            Request::get(url.clone()).within(WITHIN).body_bytes_max(FILE_BYTES_MAX).redirects_max(REDIRECTS_MAX);
+        let request = Request::get(url.clone()).within(WITHIN).body_bytes_max(bytes_max).redirects_max(REDIRECTS_MAX);
         let response = request
             .send(&self.net)
             .await
             .map_err(|error| Failure::new(format!("{url} can't be fetched")).because(&error))?;
         match response.status {
-            200 => {}
-            404 => return Ok(None),
-            status => return Err(Failure::new(format!("{url} answers {status}"))),
+            200 => Ok(Some(response.body.to_vec())),
+            404 => Ok(None),
+            status => Err(Failure::new(format!("{url} answers {status}"))),
         }
-        self.folder
-            .write(path, &response.body)
-            .map_err(|error| Failure::new(format!("the copy of {path} can't be written")).because(&error))?;
-        Ok(Some(response.body.to_vec()))
+    }
+}
+
+fn write(folder: &mut Directory, path: &str, bytes: &[u8]) -> Result<(), Failure> {
+    folder
+        .write(path, bytes)
+        .map_err(|error| Failure::new(format!("the copy of {path} can't be written")).because(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use journal::audit::audit;
+    use journal::note::SigningKey;
+    use journal::testing::{Files, Log, policy_of, test_key, verdict};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::terminal::Colour;
+
+    const ORIGIN: &str = "shop.example/1";
+
+    fn log(entries: usize) -> Log {
+        let mut log = Log::new(ORIGIN, 1);
+        log.append(&policy_of(&[("AV-1", "r1", 1)]));
+        for _ in 0..entries {
+            log.advance(Span::from_secs(60));
+            log.append_text("future.kind", 1, "future.kind", "{}");
+        }
+        let verdict = verdict(&log, "AV-1", "r1", 0);
+        log.append(&verdict);
+        log
+    }
+
+    fn trust(key: &SigningKey) -> Trust {
+        Trust { vkey: Some(key.vkey()), ..Trust::default() }
+    }
+
+    /// What somebody answers.
+    type Answer = dyn Fn(&str) -> Option<Vec<u8>> + Send + Sync;
+
+    /// A server on the loopback that answers so; how often it was asked.
+    async fn serve(answer: Arc<Answer>) -> (String, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let base = format!("http://{}/log/", listener.local_addr().expect("bound"));
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let (answer, count) = (Arc::clone(&answer), Arc::clone(&count));
+                tokio::spawn(async move {
+                    let mut request = Vec::new();
+                    while !request.ends_with(b"\r\n\r\n") {
+                        let mut byte = [0];
+                        if stream.read_exact(&mut byte).await.is_err() {
+                            return;
+                        }
+                        request.push(byte[0]);
+                    }
+                    count.fetch_add(1, Ordering::Relaxed);
+                    let request = String::from_utf8_lossy(&request).into_owned();
+                    let path =
+                        request.split(' ').nth(1).and_then(|path| path.strip_prefix("/log/")).unwrap_or_default();
+                    let (status, body) = answer(path).map_or(("404 Not Found", Vec::new()), |body| ("200 OK", body));
+                    let head =
+                        format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+                    // A reader that has enough goes away.
+                    drop(stream.write_all(&[head.as_bytes(), &body].concat()).await);
+                });
+            }
+        });
+        (base, asked)
+    }
+
+    fn serves(files: Files) -> Arc<Answer> {
+        Arc::new(move |path: &str| files.0.get(path).cloned())
+    }
+
+    struct Copied {
+        outcome: Result<(), Failure>,
+        folder: tempfile::TempDir,
+        asked: usize,
+    }
+
+    impl Copied {
+        fn message(&self) -> String {
+            self.outcome.as_ref().expect_err("refused").to_string()
+        }
+    }
+
+    async fn copied_within(answer: Arc<Answer>, trust: &Trust, total_max: u64) -> Copied {
+        let (base, asked) = serve(answer).await;
+        let folder = tempfile::tempdir().expect("a folder");
+        let net = Net::new(&Options::default(), Arc::new(SystemClock)).expect("a network");
+        let mirror = Mirror { net, base: base.clone(), source: &base, total_max };
+        let outcome = mirror.copy(&mut Directory::new(folder.path()), trust, &Terminal::new(Colour::Never)).await;
+        Copied { outcome, folder, asked: asked.load(Ordering::Relaxed) }
+    }
+
+    async fn copied(answer: Arc<Answer>, trust: &Trust) -> Copied {
+        copied_within(answer, trust, TOTAL_BYTES_MAX).await
+    }
+
+    #[tokio::test]
+    async fn an_honest_log_is_copied_whole() {
+        let log = log(600);
+        let files = log.export();
+        let trust = trust(&log.keys[0]);
+        let copied = copied(serves(files.clone()), &trust).await;
+        copied.outcome.expect("copied");
+        let copy = Directory::new(copied.folder.path());
+        for (path, bytes) in &files.0 {
+            let there = journal::audit::Source::read(&copy, path).expect("readable");
+            assert_eq!(there.as_ref(), Some(bytes), "{path}");
+        }
+        audit(&copy, &trust, &mut |_| (), &mut |_, _| ()).expect("it holds");
+    }
+
+    /// While it is copied, the log grows, another verdict is listed, and its key is being replaced.
+    #[tokio::test]
+    async fn a_log_that_moves_on_is_copied_as_it_was_at_one_moment() {
+        let mut grown = log(300);
+        let before = grown.export();
+        grown.advance(Span::from_secs(60));
+        let later = verdict(&grown, "AV-1", "r1", 0);
+        grown.append(&later);
+        let (after, checkpoints) = (grown.export(), AtomicUsize::new(0));
+        let answer: Arc<Answer> = Arc::new(move |path| {
+            let seen = if path == export::CHECKPOINT {
+                checkpoints.fetch_add(1, Ordering::Relaxed)
+            } else {
+                checkpoints.load(Ordering::Relaxed)
+            };
+            // The second checkpoint is already a newer one; what lay beside the first is gone.
+            if seen == 0 { before.0.get(path).cloned() } else { after.0.get(path).cloned() }
+        });
+        let trust = trust(&grown.keys[0]);
+        let copied = copied(answer, &trust).await;
+        copied.outcome.expect("copied");
+        let copy = Directory::new(copied.folder.path());
+        let report = audit(&copy, &trust, &mut |_| (), &mut |_, _| ()).expect("one state");
+        assert_eq!(report.size, grown.entries.len() as u64);
+    }
+
+    #[tokio::test]
+    async fn a_log_that_never_rests_is_given_up() {
+        let (log, size) = (log(300), Mutex::new(3));
+        let answer: Arc<Answer> = Arc::new(move |path| {
+            let mut size = size.lock().expect("no panic");
+            *size += usize::from(path == export::CHECKPOINT);
+            (path == export::CHECKPOINT).then(|| log.checkpoint(*size).into_bytes())
+        });
+        let copied = copied(answer, &Trust::default()).await;
+        assert!(copied.message().contains("moves on faster"), "{}", copied.message());
+    }
+
+    /// The size in a checkpoint is worth nothing before its signature is.
+    #[tokio::test]
+    async fn a_stranger_is_not_copied() {
+        let (stranger, key) = (Log { keys: vec![test_key(66, ORIGIN)], ..log(300) }, test_key(1, ORIGIN));
+        let mut files = stranger.export();
+        files.0.insert(export::VKEY.to_owned(), stranger.keys[0].vkey().to_string().into_bytes());
+        let of_policy = Log { keys: vec![key.clone()], ..log(1) }.tlog_policy();
+        let by_fingerprint = Trust { fingerprints: vec![key.vkey().fingerprint()], ..Trust::default() };
+        for trust in [trust(&key), by_fingerprint, Trust { policy: Some(of_policy), ..Trust::default() }] {
+            let copied = copied(serves(files.clone()), &trust).await;
+            assert!(copied.message().contains("not signed by the key that you trust"), "{}", copied.message());
+            assert!(copied.asked < 10, "{} requests", copied.asked);
+        }
+        // A false signature is refused with nobody pinned, too.
+        let mut forged = log(300).export();
+        let note = String::from_utf8(forged.0[export::CHECKPOINT].clone()).expect("text");
+        forged.0.insert(export::CHECKPOINT.to_owned(), note.replacen("\n303\n", "\n900000\n", 1).into_bytes());
+        let copied = copied(serves(forged), &Trust::default()).await;
+        assert!(copied.message().contains("not signed"), "{}", copied.message());
+    }
+
+    /// Who pinned the key before is led on.
+    #[tokio::test]
+    async fn a_replaced_key_is_followed() {
+        let mut log = log(300);
+        let (old, new) = (log.keys[0].clone(), test_key(2, ORIGIN));
+        let (vkey, replaces) = (new.vkey().to_string(), old.vkey().to_string());
+        log.append(&event::journal::KeyAnnounced { vkey, replaces });
+        log.keys = vec![old.clone(), new.clone()];
+        log.rotations.push(log.checkpoint(log.entries.len()));
+        log.keys = vec![new];
+        log.append_text("future.kind", 1, "future.kind", "{}");
+        let by_fingerprint = Trust { fingerprints: vec![old.vkey().fingerprint()], ..Trust::default() };
+        for trust in [trust(&old), by_fingerprint] {
+            let copied = copied(serves(log.export()), &trust).await;
+            copied.outcome.expect("copied");
+            audit(&Directory::new(copied.folder.path()), &trust, &mut |_| (), &mut |_, _| ()).expect("followed");
+        }
+    }
+
+    /// Signed by the key beside it, which anybody can make: nothing is fetched for ever, and nothing fills the disk.
+    #[tokio::test]
+    async fn whoever_answers_can_not_keep_a_reader_busy() {
+        let key = test_key(1, ORIGIN);
+        let head = |size| Checkpoint { origin: ORIGIN.to_owned(), size, root: journal::tree::EMPTY_ROOT }.sign(&[&key]);
+        let files = |size: u64| {
+            let mut files = Files::default();
+            files.0.insert(export::CHECKPOINT.to_owned(), head(size).into_bytes());
+            files.0.insert(export::VKEY.to_owned(), key.vkey().to_string().into_bytes());
+            files
+        };
+        let huge = copied(serves(files(u64::MAX)), &Trust::default()).await;
+        assert!(huge.message().contains("larger than"), "{}", huge.message());
+        let absent = copied(serves(files(10_000_000)), &Trust::default()).await;
+        assert!(absent.message().contains("tile/entries/000 is not there"), "{}", absent.message());
+        assert!(absent.asked < 40, "{} requests", absent.asked);
+
+        // Bundles as large as they may be, without an end.
+        let (beside, bundle) = (files(1_000_000), vec![b'x'; 1_000_000]);
+        let answer: Arc<Answer> = Arc::new(move |path| {
+            let is_bundle = path.starts_with("tile/") || path.starts_with("payload/");
+            beside.0.get(path).cloned().or_else(|| is_bundle.then(|| bundle.clone()))
+        });
+        let endless = copied_within(answer, &Trust::default(), 95_000_000).await;
+        assert!(endless.message().contains("it goes on"), "{}", endless.message());
+        assert!(endless.asked < 200, "{} requests", endless.asked);
+
+        // One file larger than any can be.
+        let (beside, bundle) = (files(1000), vec![b'x'; ENTRIES_BYTES_MAX + 1]);
+        let answer: Arc<Answer> = Arc::new(move |path| {
+            beside.0.get(path).cloned().or_else(|| path.starts_with("tile/").then(|| bundle.clone()))
+        });
+        let large = copied(answer, &Trust::default()).await;
+        assert!(large.message().contains("can't be fetched"), "{}", large.message());
     }
 }

@@ -1,5 +1,6 @@
 //! Where a command speaks: results on standard output, everything else on standard error, colours only for people.
 
+use std::ffi::OsStr;
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 
@@ -21,11 +22,12 @@ pub(crate) enum Colour {
 }
 
 impl Colour {
-    fn wanted(self, is_terminal: bool) -> bool {
+    /// `no_color` is what the variable `NO_COLOR` says: anything but nothing means no (no-color.org).
+    fn wanted(self, is_terminal: bool, no_color: Option<&OsStr>) -> bool {
         match self {
             Self::Always => true,
             Self::Never => false,
-            Self::Auto => is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+            Self::Auto => is_terminal && no_color.is_none_or(OsStr::is_empty),
         }
     }
 }
@@ -67,10 +69,11 @@ struct Colours {
 
 impl Terminal {
     pub(crate) fn new(colour: Colour) -> Self {
+        let no_color = std::env::var_os("NO_COLOR");
         Self {
             colours: Colours {
-                out: colour.wanted(io::stdout().is_terminal()),
-                err: colour.wanted(io::stderr().is_terminal()),
+                out: colour.wanted(io::stdout().is_terminal(), no_color.as_deref()),
+                err: colour.wanted(io::stderr().is_terminal(), no_color.as_deref()),
             },
             draws_bars: io::stderr().is_terminal(),
             out_closed: false,
@@ -143,4 +146,26 @@ pub(crate) fn rendered(failure: &Failure, coloured: bool) -> String {
 
 fn paint(coloured: bool, look: Look, text: impl Display) -> String {
     if coloured { format!("\x1b[{}m{text}\x1b[0m", look.sgr()) } else { text.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_are_for_people_who_want_them() {
+        for (colour, is_terminal, no_color, wanted) in [
+            (Colour::Auto, true, None, true),
+            (Colour::Auto, true, Some(""), true),
+            (Colour::Auto, true, Some("1"), false),
+            (Colour::Auto, false, None, false),
+            (Colour::Always, false, Some("1"), true),
+            (Colour::Never, true, None, false),
+        ] {
+            let said = colour.wanted(is_terminal, no_color.map(OsStr::new));
+            assert_eq!(said, wanted, "{colour:?}, terminal {is_terminal}, NO_COLOR {no_color:?}");
+        }
+        assert_eq!(paint(true, Look::Good, "x"), "\x1b[32mx\x1b[0m");
+        assert_eq!(paint(false, Look::Good, "x"), "x");
+    }
 }

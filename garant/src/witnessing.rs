@@ -28,7 +28,6 @@
 //! would rather see kept open would mostly be idle.
 
 use std::fmt;
-use std::path::PathBuf;
 
 use engine::http::{Request, Response, header};
 use engine::net::Net;
@@ -42,7 +41,7 @@ use journal::witness::{Refusal, accept_answer, checkpoint_path, encode_request};
 use store::{Head, StoreError};
 
 use crate::failure::Failure;
-use crate::remembering;
+use crate::remembered::Memory;
 
 /// How long one request may take.
 const WITHIN: Span = Span::from_secs(3);
@@ -124,9 +123,9 @@ impl Contradiction {
     }
 
     /// Remembers what proves it, like any checkpoint that others have: what this machine said since is worth nothing.
-    pub(crate) async fn keep(&self, paths: &[PathBuf]) {
+    pub(crate) async fn keep(&self, memory: &Memory) {
         let Some(proof) = &self.proof else { return };
-        if let Err(error) = remembering::remember(paths.to_vec(), proof.clone()).await {
+        if let Err(error) = memory.write(proof.clone()).await {
             tracing::error!(%error, "the checkpoint that contradicts this log can't be remembered");
         }
     }
@@ -310,7 +309,7 @@ pub(crate) async fn refuse_a_fork(
     log: &dyn store::Journal,
     keys: &[VerifierKey],
     peers: &[Peer],
-    remember: &[PathBuf],
+    memory: &Memory,
 ) -> Result<(), Failure> {
     if peers.is_empty() {
         return Ok(());
@@ -319,14 +318,14 @@ pub(crate) async fn refuse_a_fork(
     let head = log.head().await.map_err(|error| failed(&error))?;
     let note = Note::parse(&head.note).map_err(|error| failed(&error))?;
     // A crash may have come between signing and remembering, and nobody gets what is not remembered.
-    if let Err(error) = remembering::remember(remember.to_vec(), head.note.clone()).await {
+    if let Err(error) = memory.write(head.note.clone()).await {
         tracing::warn!(%error, "the witnesses were not asked at the start");
         return Ok(());
     }
     let about = About { net, log, keys, head: &head, note: &note };
     for answer in join_all(peers.iter().map(|peer| peer.ask(&about, Some(head.size)))).await {
         if let Answer::Contradicts(contradiction) = answer {
-            contradiction.keep(remember).await;
+            contradiction.keep(memory).await;
             return Err(Failure::new(contradiction.to_string()).remedy(contradiction.remedy()));
         }
     }

@@ -10,8 +10,8 @@ use serde_json::Value;
 use store::Journal as _;
 
 use crate::harness::{
-    Dice, Nginx, Up, command, disclosed, eventually, export, folder_with, garant, get, killed_after, number, pause,
-    report, transcript, wall_micros,
+    Dice, Nginx, Up, command, disclosed, eventually, export, faketime, folder_with, garant, get, killed_after, number,
+    pause, report, transcript, wall_micros,
 };
 use crate::shadow::policy;
 
@@ -119,13 +119,6 @@ fn a_stopped_observer_accuses_nobody() {
     assert!(covered <= 3_500_000, "{covered} µs of the silence are covered");
     let blind = entries.iter().any(|entry| entry["type"] == "engine.blind" && entry["body"]["cause"] == "suspended");
     assert!(blind, "and the log says why");
-}
-
-/// The library that puts another wall clock between a process and the machine.
-fn faketime() -> PathBuf {
-    let places = std::fs::read_dir("/usr/lib").expect("/usr/lib").filter_map(Result::ok);
-    let found = places.map(|place| place.path().join("faketime/libfaketimeMT.so.1")).find(|path| path.exists());
-    found.expect("libfaketime is there; scripts/test installs it")
 }
 
 /// The wall clock of the process steps an hour ahead, and later back: no false alarm, the steps are told to everybody, what

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -314,6 +314,13 @@ pub(crate) fn disclosed(export: &Path) -> Vec<Value> {
     lines.into_iter().map(|(_, envelope)| envelope).collect()
 }
 
+/// The library that puts another wall clock between a process and the machine.
+pub(crate) fn faketime() -> PathBuf {
+    let places = std::fs::read_dir("/usr/lib").expect("/usr/lib").filter_map(Result::ok);
+    let found = places.map(|place| place.path().join("faketime/libfaketimeMT.so.1")).find(|path| path.exists());
+    found.expect("libfaketime is there; scripts/test installs it")
+}
+
 impl Up {
     /// Starts `garant up` on this policy and waits for its ready line.
     pub(crate) fn start(policy: &str) -> Self {
@@ -377,6 +384,13 @@ impl Up {
         all.into_iter().map(|v| v["verdict"].clone()).filter(|v| v["promise"] == promise).collect()
     }
 
+    /// Kills it as a crash would, and keeps its folder.
+    pub(crate) fn crash(mut self) -> TempDir {
+        self.child.kill().expect("it can be killed");
+        self.child.wait().expect("it ends");
+        self.into_folder()
+    }
+
     /// Asks it to stop, waits for the end, and keeps its folder.
     pub(crate) fn stop(mut self) -> TempDir {
         self.signal("TERM");
@@ -391,15 +405,13 @@ impl Up {
         (status.code(), self.errors(), self.into_folder())
     }
 
-    pub(crate) fn errors(&self) -> String {
-        std::fs::read_to_string(self.path("stderr.log")).unwrap_or_default()
+    /// How it ended, if it has.
+    pub(crate) fn exit(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("it can be waited for")
     }
 
-    /// Kills it as a crash would, and keeps its folder.
-    pub(crate) fn crash(mut self) -> TempDir {
-        self.child.kill().expect("it can be killed");
-        self.child.wait().expect("it ends");
-        self.into_folder()
+    pub(crate) fn errors(&self) -> String {
+        std::fs::read_to_string(self.path("stderr.log")).unwrap_or_default()
     }
 
     fn into_folder(mut self) -> TempDir {

@@ -9,6 +9,7 @@ mod command_line;
 mod cosigning;
 mod faults;
 mod harness;
+mod keys;
 mod metrics;
 mod proof;
 mod shadow;

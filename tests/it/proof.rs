@@ -9,7 +9,7 @@ use crate::harness::{Nginx, Up, command, eventually, export, garant, get, pause,
 use crate::shadow::policy;
 
 /// The verifier on Go's `x/mod/sumdb`, built once.
-fn go_verifier() -> &'static Path {
+pub(crate) fn go_verifier() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("verify-go");
@@ -107,7 +107,7 @@ fn the_golden_log_verifies() {
     assert!(go.status.success() && said.contains("figures: "), "{said}");
 }
 
-fn files(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).expect("a folder") {
         let path = entry.expect("an entry").path();
@@ -208,7 +208,9 @@ fn the_key_rotates_inside_the_log() {
     let (folder, _, old) = exported();
     let data = folder.path().join("data");
     let rotate = |more: &[&str]| {
+        let policy = folder.path().join("garant.toml");
         let mut arguments = vec!["log", "rotate", "--data", data.to_str().expect("UTF-8")];
+        arguments.extend(["--policy", policy.to_str().expect("UTF-8")]);
         arguments.extend(more);
         let output = garant(&arguments);
         assert!(output.status.success(), "{}", transcript(&output));
@@ -253,7 +255,11 @@ fn a_lost_log_is_succeeded() {
 
     let data = folder.path().join("data");
     let data = data.to_str().expect("UTF-8");
-    let succeeded = garant(&["log", "succeed", "--data", data, "--reason", "the disk of 2026-11-23 is lost"]);
+    let policy_file = folder.path().join("garant.toml");
+    let policy_file = policy_file.to_str().expect("UTF-8").to_owned();
+    let succeed =
+        |reason: &str| garant(&["log", "succeed", "--data", data, "--policy", &policy_file, "--reason", reason]);
+    let succeeded = succeed("the disk of 2026-11-23 is lost");
     assert!(succeeded.status.success(), "{}", transcript(&succeeded));
     // The server that was watched is gone, and with it the authority that the policy names.
     let policy = text(&folder.path().join("garant.toml"));
@@ -262,7 +268,7 @@ fn a_lost_log_is_succeeded() {
     std::fs::write(folder.path().join("garant.toml"), policy).expect("written");
     let up = Up::start_in(folder);
     assert_eq!(up.ready["origin"], "shop.example/2");
-    let again = garant(&["log", "succeed", "--data", data, "--reason", "no"]);
+    let again = succeed("no");
     assert_eq!(again.status.code(), Some(1), "not while it runs: {}", transcript(&again));
     let folder = up.stop();
 

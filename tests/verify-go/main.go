@@ -48,8 +48,10 @@ func main() {
 	var witnesses list
 	flag.Var(&witnesses, "witness", "verifier `key` of a witness whose cosignature must be there; may be repeated")
 	since := flag.String("since", "", "an older checkpoint of this log, in a `file` kept from an earlier look")
+	proof := flag.String("consistency", "", "instead of an export: a proof, as `garant log proof --from` writes it, in a `file`")
 	flag.Usage = func() {
 		fmt.Fprint(flag.CommandLine.Output(), `usage: verify-go [-witness KEY]… [-since FILE] DIRECTORY [KEY]…
+       verify-go -consistency FILE -since FILE KEY…
 
 KEY is the verifier key of the log, known from elsewhere; more than one while a key is being replaced. Without it the
 key in the export is used, which says nothing about who signed.
@@ -58,7 +60,14 @@ key in the export is used, which says nothing about who signed.
 		flag.PrintDefaults()
 	}
 	flag.Parse()
-	if flag.NArg() < 1 {
+	if *proof != "" && *since != "" && flag.NArg() > 0 {
+		if err := checkConsistency(*proof, *since, flag.Args()); err != nil {
+			fmt.Fprintf(os.Stderr, "FAILED: %v\n", err)
+			os.Exit(1)
+		}
+		return
+	}
+	if flag.NArg() < 1 || *proof != "" {
 		flag.Usage()
 		os.Exit(2)
 	}
@@ -620,6 +629,56 @@ func (a *audit) checkSince(path string) error {
 		return err
 	}
 	fmt.Printf("since: consistent with the tree of %d entries\n", tree.N)
+	return nil
+}
+
+// checkConsistency demands that the checkpoint in a proof continues the one that was kept, both signed by the log. The
+// proof is what C2SP tlog-witness sends to a witness: the old size, the hashes, an empty line, the new checkpoint.
+func checkConsistency(proofPath, sincePath string, vkeys []string) error {
+	var verifiers []note.Verifier
+	for _, text := range vkeys {
+		verifier, err := note.NewVerifier(text)
+		if err != nil {
+			return fmt.Errorf("vkey %q: %w", text, err)
+		}
+		verifiers = append(verifiers, verifier)
+	}
+	kept, err := os.ReadFile(sincePath)
+	if err != nil {
+		return err
+	}
+	origin, old, err := openCheckpoint(kept, verifiers)
+	if err != nil {
+		return fmt.Errorf("%s: %w", sincePath, err)
+	}
+	text, err := os.ReadFile(proofPath)
+	if err != nil {
+		return err
+	}
+	head, checkpoint, found := strings.Cut(string(text), "\n\n")
+	lines := strings.Split(head, "\n")
+	if !found || lines[0] != fmt.Sprintf("old %d", old.N) {
+		return fmt.Errorf("%s does not prove anything of the %d entries that were kept", proofPath, old.N)
+	}
+	var proof tlog.TreeProof
+	for _, line := range lines[1:] {
+		hash, err := tlog.ParseHash(line)
+		if err != nil {
+			return err
+		}
+		proof = append(proof, hash)
+	}
+	newOrigin, tree, err := openCheckpoint([]byte(checkpoint), verifiers)
+	if err != nil {
+		return fmt.Errorf("%s: %w", proofPath, err)
+	}
+	if newOrigin != origin {
+		return fmt.Errorf("the proof is of the log %q, the checkpoint of %q", newOrigin, origin)
+	}
+	if err := tlog.CheckTree(proof, tree.N, tree.Hash, old.N, old.Hash); err != nil {
+		return fmt.Errorf("history was rewritten: %w", err)
+	}
+	fmt.Printf("OK: the %d entries of %s continue the %d that were kept\n", tree.N, origin, old.N)
 	return nil
 }
 

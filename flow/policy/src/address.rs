@@ -302,7 +302,9 @@ impl Value for Url {
     const SHAPE: &'static str = "an HTTP URL";
     const EXAMPLE: &'static str = "\"https://shop.example/health\"";
 
-    fn read(slot: Slot<'_>) -> Option<Self> {
+    fn read(mut slot: Slot<'_>) -> Option<Self> {
+        // What stands in a query is often a token.
+        slot.hide_after('?');
         read(slot)
     }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::mistake::{Found, Mistake};
 use crate::name::{Name, Noun};
+use crate::redact::Hidden;
 use crate::source::Place;
 use crate::suggest::nearest;
 
@@ -25,6 +26,8 @@ pub(crate) struct Context {
     references: Vec<Reference>,
     /// Nouns of which a declaration could not be read: a reference to them proves nothing.
     incomplete: BTreeSet<Noun>,
+    /// What no record may hold.
+    hidden: Vec<Hidden>,
 }
 
 #[derive(Debug)]
@@ -38,6 +41,15 @@ struct Reference {
 impl Context {
     pub(crate) fn mistake(&mut self, mistake: Mistake) {
         self.found.push(mistake);
+    }
+
+    /// No record may hold this.
+    pub(crate) fn hide(&mut self, hidden: Hidden) {
+        self.hidden.push(hidden);
+    }
+
+    pub(crate) fn take_hidden(&mut self) -> Vec<Hidden> {
+        std::mem::take(&mut self.hidden)
     }
 
     /// Grows whenever there is a reason for a section to return nothing.

@@ -189,6 +189,7 @@ impl Document {
             let move_it = || format!("`{key}` belongs to the top of the file, above the first table header");
             top.contains(&key).then(move_it)
         });
+        self.sources.hide(self.context.take_hidden());
         match read {
             Some(read) => self.context.found.finish(self.sources).map(|sources| (read, sources)),
             None => Err(self.context.found.refuse(self.sources)),

@@ -18,6 +18,13 @@
 //! A section that returns early hides later keys from its reference and later mistakes from its user;
 //! [`SectionDoc::check`] finds it.
 //!
+//! # What must not be written down
+//!
+//! A policy holds names, telephone numbers and tokens, and the record of its changes must hold none. No regular
+//! expression can tell a token from a word; whoever declares a key can. So being private is a property of the type that a
+//! key is read as ([`Private`], or [`Value::PRIVATE`] of a type of its own), the reader notes where such values stand,
+//! and [`Sources::redacted`] is the text without them.
+//!
 //! # In order
 //!
 //! 1. [`Document::load`] reads `garant.toml` and `conf.d/*.toml` beside it into one tree.
@@ -31,6 +38,7 @@ mod load;
 mod mistake;
 mod name;
 mod nouns;
+mod redact;
 mod reference;
 mod source;
 mod suggest;
@@ -49,7 +57,7 @@ pub use nouns::{
 pub use reference::{KeyDoc, Need, SectionDoc, reference};
 pub use source::{Place, Position, Source, Sources};
 pub use table::{Section, Table};
-pub use value::{Located, Slot, Value};
+pub use value::{Located, Private, Slot, Value};
 
 #[cfg(test)]
 mod tests;

@@ -54,7 +54,7 @@ impl fmt::Display for PersonName {
 }
 
 macro_rules! names {
-    ($($name:ident, $noun:literal, $table:literal, $article:literal $(, $rule:literal)?;)*) => {$(
+    ($($name:ident, $noun:literal, $table:literal, $article:literal $(, $rule:literal, $private:literal)?;)*) => {$(
         impl Name for $name {
             const NOUN: Noun = $noun;
             const DECLARED_BY: &'static str = $table;
@@ -64,6 +64,7 @@ macro_rules! names {
         impl Value for $name {
             const SHAPE: &'static str = concat!("the name of ", $article, " ", $noun);
             const EXAMPLE: &'static str = "\"…\"";
+            $(const PRIVATE: bool = $private;)?
 
             fn read(slot: Slot<'_>) -> Option<Self> {
                 slot.reference()
@@ -80,5 +81,5 @@ names! {
     RegionId, "region", "[[region]]", "a";
     HostId, "host", "[[host]]", "a";
     FindingId, "finding", "a probe that looks for it", "a";
-    PersonName, "person", "[[person]]", "a", "write 1 to 100 bytes of text on one line";
+    PersonName, "person", "[[person]]", "a", "write 1 to 100 bytes of text on one line", true;
 }

@@ -32,6 +32,8 @@ pub struct KeyDoc {
     pub need: Need,
     /// What it means.
     pub about: &'static str,
+    /// Whether it is kept out of the journal, see [`crate::Private`].
+    pub private: bool,
     /// The keys inside, if it holds a table.
     pub keys: Vec<Self>,
 }
@@ -42,7 +44,7 @@ impl KeyDoc {
         // The example of a plain text says nothing, and some shapes are their own example.
         let telling = V::EXAMPLE.starts_with('"') && !V::EXAMPLE.contains('…') && !V::SHAPE.contains('"');
         let shape = if telling { format!("{}, such as `{}`", V::SHAPE, V::EXAMPLE) } else { V::SHAPE.to_owned() };
-        Self { name, shape, many: false, need, about, keys }
+        Self { name, shape, many: false, need, about, private: V::PRIVATE, keys }
     }
 
     pub(crate) fn list(self) -> Self {
@@ -128,7 +130,8 @@ were one file. It is [TOML](https://toml.io). `garant check` shows every mistake
 not used at all. A key or a table that is not on this page is a mistake.
 
 A length of time is a whole number and a unit (`ms`, `s`, `min`, `h`, `d`, `w`), a share is a percentage, and where a list
-is possible a single value may stand without brackets. `text.fr = \"…\"` is short for `text = { fr = \"…\" }`.
+is possible a single value may stand without brackets. A change of the policy is journaled for the team as a diff, without
+comments, queries of URLs, and the values of keys marked *never journaled*. `text.fr = \"…\"` is short for `text = { fr = \"…\" }`.
 ";
 
 fn rows(prefix: &str, keys: &[KeyDoc]) -> String {
@@ -141,7 +144,9 @@ fn rows(prefix: &str, keys: &[KeyDoc]) -> String {
         };
         let (many, inside) = if key.many { (", or a list", "[].") } else { ("", ".") };
         let (shape, about) = (cell(&key.shape), cell(key.about));
-        format!("| `{name}` | {shape}{many} | {need} | {about} |\n") + &rows(&format!("{name}{inside}"), &key.keys)
+        let private = if key.private { " *Never journaled.*" } else { "" };
+        format!("| `{name}` | {shape}{many} | {need} | {about}{private} |\n")
+            + &rows(&format!("{name}{inside}"), &key.keys)
     };
     keys.iter().map(row).collect()
 }

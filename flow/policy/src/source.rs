@@ -1,5 +1,7 @@
 //! The user's own text, and places in it.
 
+use crate::redact::{self, Hidden};
+
 /// A place in one of the files of a [`crate::Document`]: small enough to keep beside every value that may have to be
 /// pointed at later. The default one is the start of the first file.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -11,6 +13,11 @@ pub struct Place {
 }
 
 impl Place {
+    /// Which of the files, as [`Sources::files`] has them.
+    pub fn file_index(self) -> usize {
+        usize::try_from(self.file).unwrap_or(usize::MAX)
+    }
+
     pub(crate) const fn file(file: u32) -> Self {
         Self { file, start: 0, end: 0 }
     }
@@ -51,22 +58,45 @@ pub struct Position {
 
 /// The files of a policy, in the order in which they were read.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Sources(Vec<Source>);
+pub struct Sources {
+    files: Vec<Source>,
+    /// What no record may hold.
+    hidden: Vec<Hidden>,
+}
 
 impl Sources {
     /// The files.
     pub fn files(&self) -> &[Source] {
-        &self.0
+        &self.files
+    }
+
+    pub(crate) fn hide(&mut self, hidden: Vec<Hidden>) {
+        self.hidden = hidden;
+    }
+
+    /// The text of each file, under its name, for a record that is kept: every value that is [`crate::Private`] is what
+    /// `shown` makes of it, in quotes, and a comment is `# …`. What else stands there stands as it was written.
+    ///
+    /// Comments go because nobody can say what is in them: the person that was commented out has a name too.
+    pub fn redacted(&self, mut shown: impl FnMut(&str) -> String) -> Vec<(&str, String)> {
+        let redact = |(index, file): (usize, &Source)| {
+            let hidden: Vec<_> =
+                self.hidden.iter().filter(|hidden| usize::try_from(hidden.place.file) == Ok(index)).collect();
+            let spans = hidden.iter().filter_map(|hidden| hidden.within(file.text(), self.bytes(hidden.place)));
+            redact::text(file.text(), spans.collect(), &mut shown)
+        };
+        let texts: Vec<String> = self.files.iter().enumerate().map(redact).collect();
+        self.files.iter().map(Source::name).zip(texts).collect()
     }
 
     pub(crate) fn add(&mut self, name: String, text: Option<String>) -> u32 {
-        let index = u32::try_from(self.0.len()).unwrap_or(u32::MAX);
-        self.0.push(Source { name, text });
+        let index = u32::try_from(self.files.len()).unwrap_or(u32::MAX);
+        self.files.push(Source { name, text });
         index
     }
 
     pub(crate) fn source(&self, place: Place) -> Option<&Source> {
-        self.0.get(usize::try_from(place.file).ok()?)
+        self.files.get(usize::try_from(place.file).ok()?)
     }
 
     /// The bytes of the place, moved to the nearest boundaries of characters inside the text.

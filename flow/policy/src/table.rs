@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use crate::context::Context;
 use crate::mistake::{Kind, Mistake};
 use crate::name::Name;
+use crate::redact::Hidden;
 use crate::reference::{KeyDoc, Need};
 use crate::source::Place;
 use crate::suggest::nearest;
@@ -249,6 +250,9 @@ impl Table<'_> {
                     }
                     return None;
                 };
+                if V::PRIVATE {
+                    reading.context.hide(Hidden { place: entry.node.place, after: None });
+                }
                 Some(Slot { key: doc.name, node: &entry.node, context: reading.context })
             }
         }

@@ -101,6 +101,60 @@ fn examples_read_and_references_are_complete() {
     assert_eq!(Shared::reference().len(), 9, "a chapter for each of these and for the top of the file");
 }
 
+/// JO-2: what is private is in no record, whatever way it was written, and a change of it can be told by who knows it.
+#[test]
+fn what_is_private_is_left_out() {
+    let policy = r#"# Léa is away on Fridays: +33611111111
+[journal]
+name = 'shop.example' # lea@home.example
+[[person]]
+name = "Léa"
+channel = [{ mail = 'lea@shop.example' }, { sms = """+33600000000""" }]
+# [[person]]
+# name = "Zoé"
+[[host]]
+name = "db-1"
+[[region]]
+name = "a#b"
+provider = "ovh"
+[pages]
+url = "https://trust.shop.example/path?token=s3cret"
+"#;
+    let mut document = Document::from_text("garant.toml", policy);
+    drop(Shared::read(&mut document));
+    let mistakes = document.finish().expect_err("a name with `#`, on purpose: no comment");
+    assert_eq!(mistakes.count(), 1, "{mistakes}");
+    let mut told = Vec::new();
+    let redacted = mistakes.sources().redacted(|secret| {
+        told.push(secret.to_owned());
+        format!("…{}", secret.len())
+    });
+    let expected = r#"# …
+[journal]
+name = 'shop.example' # …
+[[person]]
+name = "…6"
+channel = [{ mail = "…18" }, { sms = "…18" }]
+# …
+# …
+[[host]]
+name = "db-1"
+[[region]]
+name = "a#b"
+provider = "ovh"
+[pages]
+url = "https://trust.shop.example/path?…12"
+"#;
+    assert_eq!(redacted, [("garant.toml", expected.to_owned())]);
+    assert!(told.contains(&"\"Léa\"".to_owned()) && told.contains(&"token=s3cret".to_owned()), "{told:?}");
+
+    // An escape may hide where the public part ends, so nothing of such a value is public.
+    let mut document = Document::from_text("garant.toml", r#"pages = { url = "https://x.example/\u003Ftoken" }"#);
+    drop(Shared::read(&mut document));
+    let sources = document.finish().expect_err("no journal").sources().clone();
+    assert_eq!(sources.redacted(|_| "…".into())[0].1, r#"pages = { url = "…" }"#);
+}
+
 #[test]
 fn a_section_that_returns_early_is_found() {
     #[derive(Debug)]

@@ -9,6 +9,7 @@ use std::str::FromStr;
 use crate::context::Context;
 use crate::mistake::Mistake;
 use crate::name::Name;
+use crate::redact::Hidden;
 use crate::reference::KeyDoc;
 use crate::source::Place;
 use crate::suggest::nearest;
@@ -23,6 +24,8 @@ pub trait Value: Sized {
     const EXAMPLE: &'static str;
     /// What it is in words where a narrower range of its own is named beside it.
     const SHAPE_IN_RANGE: &'static str = Self::SHAPE;
+    /// Whether it is nobody's business but the team's and garant's: see [`Private`].
+    const PRIVATE: bool = false;
 
     /// Reads it; `None` only after a mistake was reported, as every function of the slot does.
     fn read(slot: Slot<'_>) -> Option<Self>;
@@ -68,10 +71,30 @@ impl<V: Eq> Eq for Located<V> {}
 impl<V: Value> Value for Located<V> {
     const SHAPE: &'static str = V::SHAPE;
     const EXAMPLE: &'static str = V::EXAMPLE;
+    const PRIVATE: bool = V::PRIVATE;
 
     fn read(slot: Slot<'_>) -> Option<Self> {
         let place = slot.place();
         V::read(slot).map(|value| Self { value, place })
+    }
+
+    fn keys() -> Vec<KeyDoc> {
+        V::keys()
+    }
+}
+
+/// A value that no record may hold: a name, an address of a person, a token. It is read as any other, and
+/// [`crate::Sources::redacted`] leaves it out. A key is declared private by its type, so it can't be read and forgotten.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Private<V>(pub V);
+
+impl<V: Value> Value for Private<V> {
+    const SHAPE: &'static str = V::SHAPE;
+    const EXAMPLE: &'static str = V::EXAMPLE;
+    const PRIVATE: bool = true;
+
+    fn read(slot: Slot<'_>) -> Option<Self> {
+        V::read(slot).map(Self)
     }
 
     fn keys() -> Vec<KeyDoc> {
@@ -100,6 +123,11 @@ impl<'a> Slot<'a> {
     /// Reports that the value is wrong.
     pub fn wrong(&mut self, reason: impl Into<String>, remedy: impl Into<String>) {
         self.context.mistake(Mistake::new(self.node.place, reason.into(), remedy.into()));
+    }
+
+    /// Keeps what follows the first `mark` out of every record: the query of a URL, the value of a header field.
+    pub fn hide_after(&mut self, mark: char) {
+        self.context.hide(Hidden { place: self.node.place, after: Some(mark) });
     }
 
     /// The text of a value that is written as one.

@@ -24,6 +24,10 @@ pub(crate) struct Init {
     /// Replace the file if it is there
     #[arg(long)]
     force: bool,
+
+    /// Write the result as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 impl Init {
@@ -36,7 +40,11 @@ impl Init {
         })?;
         let policy = starting_policy(&url);
         if self.output.as_os_str() == "-" {
-            terminal.raw(policy.as_bytes());
+            if self.json {
+                terminal.json(&serde_json::json!({ "watched": url.to_string(), "policy": null, "text": policy }));
+            } else {
+                terminal.raw(policy.as_bytes());
+            }
             return Ok(ExitCode::SUCCESS);
         }
         let mut options = std::fs::OpenOptions::new();
@@ -56,9 +64,18 @@ impl Init {
             }
         })?;
         // What this command writes, the others accept: a template that does not pass `check` must not leave the house.
-        Configuration::load(&self.output).map_err(|mistakes| {
+        let configuration = Configuration::load(&self.output).map_err(|mistakes| {
             Failure::new(format!("the starting policy has mistakes:\n{}", mistakes.render(terminal.err_coloured())))
         })?;
+        if self.json {
+            terminal.json(&serde_json::json!({
+                "watched": url.to_string(),
+                "policy": self.output,
+                "revision": configuration.applied.revision,
+                "promises": configuration.applied.promises.len(),
+            }));
+            return Ok(ExitCode::SUCCESS);
+        }
         terminal.note(format!(
             "{file} is written: {} is watched, four promises are judged, nothing is published.\n\
              Read it, then run:\n\n    garant up --policy {file}\n",

@@ -10,8 +10,6 @@ mod up;
 mod verify;
 mod witness;
 
-pub(crate) use log::open_log;
-
 use std::path::PathBuf;
 use std::process::ExitCode;
 

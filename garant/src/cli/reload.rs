@@ -4,11 +4,15 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
+use store::sqlite::Sqlite;
 
-use crate::cli::DataArgument;
+use crate::changes::Journaled;
+use crate::cli::{DataArgument, runtime};
 use crate::configuration::Configuration;
 use crate::data::Running;
 use crate::failure::{Failure, USAGE};
+use crate::keys;
+use crate::roles::up::RELOAD;
 use crate::terminal::{Look, Terminal};
 
 /// How long a running garant may take to answer.
@@ -19,20 +23,78 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 pub(crate) struct Reload {
     #[command(flatten)]
     data: DataArgument,
+
+    /// Show the change as it would be journaled, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+
+    /// Write the result as JSON; mistakes in the form of `garant check --json`
+    #[arg(long)]
+    json: bool,
 }
 
 impl Reload {
     pub(crate) fn run(self, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
-        let data = &self.data.data;
-        let before = Running::read(data)?;
+        let before = Running::read(&self.data.data)?;
         // The mistakes are shown here, where somebody reads them, before the running process is disturbed.
-        if let Err(mistakes) = Configuration::load(&before.policy) {
-            terminal.note(mistakes.render(terminal.err_coloured()));
-            terminal.note("nothing was changed: the policy in effect is the one from before");
-            return Ok(ExitCode::from(USAGE));
+        let now = match Configuration::load(&before.policy) {
+            Ok(now) => now,
+            Err(mistakes) => {
+                if self.json {
+                    terminal.json(&mistakes.to_json());
+                } else {
+                    terminal.note(mistakes.render(terminal.err_coloured()));
+                    terminal.note("nothing was changed: the policy in effect is the one from before");
+                }
+                return Ok(ExitCode::from(USAGE));
+            }
+        };
+        if self.dry_run {
+            self.show(&now, &before, terminal)?;
+        } else {
+            self.apply(&before, terminal)?;
         }
-        let pid = rustix::process::Pid::from_raw(before.pid).ok_or_else(|| Failure::new("the process id is 0"))?;
-        rustix::process::kill_process(pid, rustix::process::Signal::HUP).map_err(|error| {
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// What would change.
+    fn show(&self, now: &Configuration, running: &Running, terminal: &mut Terminal) -> Result<(), Failure> {
+        let data = &self.data.data;
+        let store = Sqlite::open_read_only(data).map_err(|error| keys::refused(data, &error))?;
+        let journaled = runtime()?
+            .block_on(Journaled::load(store.as_ref()))
+            .map_err(|error| Failure::new("what was journaled of the policy can't be read").because(&error))?;
+        let diff = journaled.diff(now.sources());
+        let restart = now.needs_a_restart(&running.fixed);
+        let revision = &now.applied.revision;
+        if self.json {
+            terminal.json(&serde_json::json!({
+                "dry_run": true, "revision": revision, "before": running.revision, "diff": diff, "needs_a_restart": restart,
+            }));
+            return Ok(());
+        }
+        match diff {
+            Some(diff) => terminal.raw(diff.as_bytes()),
+            None => terminal.line("nothing changed"),
+        }
+        if let Some(key) = restart {
+            let refused = terminal.painted(Look::Bad, "would be refused");
+            terminal.line(format!("{refused}: `{key}` can't change while garant runs; restart it to change that"));
+        } else if *revision == running.revision {
+            terminal.line(format!("would be applied: revision {revision}, nothing public changes"));
+        } else {
+            terminal.line(format!("would be applied: revision {revision}, now {}", running.revision));
+        }
+        Ok(())
+    }
+
+    /// Has the running process take it, and waits for what comes of it.
+    fn apply(&self, before: &Running, terminal: &mut Terminal) -> Result<(), Failure> {
+        let data = &self.data.data;
+        let signal = rustix::process::Signal::from_named_raw(RELOAD.as_raw_value());
+        let target = rustix::process::Pid::from_raw(before.pid).zip(signal);
+        let (pid, signal) = target.ok_or_else(|| Failure::new("there is no process to tell"))?;
+        rustix::process::kill_process(pid, signal).map_err(|error| {
             Failure::new(format!("process {} does not take the signal to reload", before.pid))
                 .because(&std::io::Error::from(error))
                 .remedy("run this command as the user that runs garant")
@@ -49,14 +111,18 @@ impl Reload {
             if let Some(error) = now.reload_error {
                 return Err(Failure::new(format!("the policy was not taken: {error}")));
             }
-            let applied = terminal.painted(Look::Good, "applied");
             let revision = now.revision;
+            if self.json {
+                terminal.json(&serde_json::json!({ "revision": revision, "before": before.revision }));
+                return Ok(());
+            }
+            let applied = terminal.painted(Look::Good, "applied");
             terminal.line(if revision == before.revision {
                 format!("{applied}: revision {revision}, nothing public changed")
             } else {
                 format!("{applied}: revision {revision}, before {}", before.revision)
             });
-            return Ok(ExitCode::SUCCESS);
+            return Ok(());
         }
         Err(Failure::new(format!("process {} did not answer within {} s", before.pid, PATIENCE.as_secs()))
             .remedy("look at its log, and at `garant status`"))

@@ -41,7 +41,7 @@ impl Up {
         let runtimes = Runtimes::start()
             .map_err(|error| Failure::new("the asynchronous runtime can't be started").because(&error))?;
         let handles = runtimes.handles();
-        runtimes.run(async {
+        let ended = runtimes.run(async {
             let up = Role::prepare(&settings, configuration, &handles).await?;
             up.run(|running, key| {
                 if self.json {
@@ -69,8 +69,8 @@ impl Up {
                 terminal.line("Ctrl-C stops it; `garant status` tells how it is doing.");
             })
             .await
-        })?;
-        Ok(ExitCode::SUCCESS)
+        });
+        ended.map(|()| ExitCode::SUCCESS)
     }
 }
 

@@ -86,7 +86,7 @@ impl Verify {
         if self.source.starts_with("http://") || self.source.starts_with("https://") {
             let copy =
                 tempfile::tempdir().map_err(|error| Failure::new("no temporary folder can be made").because(&error))?;
-            runtime()?.block_on(mirror::copy(&self.source, copy.path(), terminal))?;
+            runtime()?.block_on(mirror::copy(&self.source, copy.path(), &trust, terminal))?;
             return self.verify(copy.path(), &trust, terminal);
         }
         let folder = PathBuf::from(&self.source);

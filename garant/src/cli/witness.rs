@@ -46,6 +46,10 @@ pub(crate) struct Init {
     /// Name of the witness, such as witness.example: part of its key, and of every cosignature
     #[arg(long)]
     name: String,
+
+    /// Write the result as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Args, Debug)]
@@ -67,6 +71,10 @@ pub(crate) struct Serve {
     /// stays remembered
     #[arg(long, value_name = "ORIGIN")]
     forget: Vec<String>,
+
+    /// Write one line of JSON with the URL and the keys once it listens
+    #[arg(long)]
+    json: bool,
 }
 
 /// The state file.
@@ -103,7 +111,12 @@ impl Init {
         File { key: key.to_text(), state: State::default() }
             .write(&self.state)
             .map_err(|failure| failure.remedy("name a file in a directory that is there and that you may write"))?;
-        terminal.line(key.cosigner_vkey());
+        if self.json {
+            let vkey = key.cosigner_vkey().to_string();
+            terminal.json(&serde_json::json!({ "name": self.name, "vkey": vkey, "state": self.state }));
+        } else {
+            terminal.line(key.cosigner_vkey());
+        }
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -209,11 +222,14 @@ impl Serve {
                 if keys.is_empty() { "no longer cosigned".to_owned() } else { format!("keys {}", keys.join(", ")) };
             terminal.note(format!("{origin}: {} entries cosigned; {keys}", log.size));
         }
-        terminal.line(format!(
-            "{} cosigns for {} logs at http://{address}/",
-            key.cosigner_vkey(),
-            file.state.logs.values().filter(|log| !log.keys.is_empty()).count()
-        ));
+        let count = file.state.logs.values().filter(|log| !log.keys.is_empty()).count();
+        if self.json {
+            let vkey = key.cosigner_vkey().to_string();
+            let url = format!("http://{address}/");
+            terminal.json(&serde_json::json!({ "ready": true, "url": url, "vkey": vkey, "logs": count }));
+        } else {
+            terminal.line(format!("{} cosigns for {count} logs at http://{address}/", key.cosigner_vkey()));
+        }
         let keeper = Keeper { path: self.state.clone(), key: file.key };
         let witness = web::witness::Witness::new(key, file.state, Arc::new(keeper), Arc::new(SystemClock));
         let router = web::witness::router(Arc::new(witness));

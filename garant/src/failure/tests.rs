@@ -5,6 +5,7 @@ use std::path::Path;
 use crate::data::{self, Running};
 use crate::failure::Failure;
 use crate::keys;
+use crate::remembered::Memory;
 use crate::terminal::rendered;
 
 #[derive(Debug, thiserror::Error)]
@@ -57,8 +58,8 @@ fn keys_that_wont_do() {
     let mode = |mode| std::fs::set_permissions(&key, std::fs::Permissions::from_mode(mode)).expect("its owner");
     let random = engine::random::SystemRandom;
 
-    keys::load_or_create(data, "shop.example", &[], &random).expect("a first key");
-    let renamed = keys::load_or_create(data, "other.example", &[], &random);
+    keys::load_or_create(data, "shop.example", &Memory::at(Vec::new()), &random).expect("a first key");
+    let renamed = keys::load_or_create(data, "other.example", &Memory::at(Vec::new()), &random);
     check("another_name", data, &renamed.expect_err("the log has a name"));
     mode(0o644);
     check("others_read_the_key", data, &keys::load(data).expect_err("not private"));
@@ -69,10 +70,11 @@ fn keys_that_wont_do() {
     std::fs::remove_file(&key).expect("removed");
     let head = data.join("remembered");
     std::fs::write(&head, "garbage").expect("written");
-    let remembered = [head.clone()];
+    let remembered = Memory::at(vec![head.clone()]);
     let garbage = keys::load_or_create(data, "shop.example", &remembered, &random);
     check("the_head_is_garbage", data, &garbage.expect_err("no note"));
-    std::fs::write(&head, "shop.example/1\n0\nroot\n\n\u{2014} shop.example/1 AAAAAAA=\n").expect("written");
+    let note = format!("shop.example/1\n7\n{}=\n\n\u{2014} shop.example/1 AAAAAAA=\n", "A".repeat(43));
+    std::fs::write(&head, note).expect("written");
     let lost = keys::load_or_create(data, "shop.example", &remembered, &random);
     check("a_log_is_remembered_and_gone", data, &lost.expect_err("a second history"));
 }

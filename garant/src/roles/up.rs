@@ -14,25 +14,27 @@ use engine::net::Net;
 use engine::processes::SystemProcesses;
 use engine::random::SystemRandom;
 use engine::{CancellationToken, Clock, Context, Progress, Random, Recorder, Supervisor};
-use event::engine::ClockStepped;
 use event::{BootId, Span};
 use journal::note::{KeyType, VerifierKey};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use store::sqlite::{Options, Sqlite};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use web::{Board, Identity, Policy, Published};
 
+use crate::changes::{self, Journaled, Trigger};
 use crate::configuration::Configuration;
 use crate::data::{self, Running};
 use crate::failure::Failure;
 use crate::figures;
 use crate::keys;
+use crate::remembered::Memory;
 use crate::roles::server::judge::Judge;
 use crate::roles::server::pages::Pages;
 use crate::roles::server::publisher::Publisher;
 use crate::roles::server::retention::Retention;
 use crate::runtime::Handles;
+use crate::step;
 use crate::witnessing::{self, Peer};
 
 /// How long the engines of one floor may take to stop.
@@ -41,6 +43,10 @@ const FLOOR_DEADLINE: Span = Span::from_secs(5);
 const FLUSH: Span = Span::from_secs(3);
 /// How long the first start of every engine may take before the ready line says so without them.
 const READY_WITHIN: Span = Span::from_secs(20);
+
+/// What `garant reload` sends. SIGHUP does the same, and is what process managers send: the record of changes says which
+/// of the two it was.
+pub(crate) const RELOAD: SignalKind = SignalKind::user_defined1();
 
 /// What `garant up` was told.
 pub(crate) struct Settings {
@@ -66,7 +72,7 @@ struct Channels {
     policy: watch::Sender<Arc<Policy>>,
     probes: watch::Sender<Arc<::watch::Config>>,
     identity: watch::Sender<Arc<Identity>>,
-    remember: watch::Sender<Arc<Vec<PathBuf>>>,
+    memory: watch::Sender<Arc<Memory>>,
     witnesses: watch::Sender<Arc<Vec<Peer>>>,
 }
 
@@ -95,9 +101,9 @@ impl Up {
         let data = settings.data.clone();
         data::make_private(&data)?;
 
-        let remember = remembering(&configuration, &data);
+        let memory = Memory::of(&data, &configuration.shared.journal);
         let signers =
-            keys::load_or_create(&data, configuration.shared.journal.name.as_str(), &remember, random.as_ref())?;
+            keys::load_or_create(&data, configuration.shared.journal.name.as_str(), &memory, random.as_ref())?;
         let keys: Vec<VerifierKey> = signers.iter().map(journal::note::SigningKey::vkey).collect();
         let origin = keys::origin(&signers)?;
         let options = Options {
@@ -105,7 +111,7 @@ impl Up {
             origin: origin.clone(),
             observer: keys::server_observer()?,
             signers,
-            remembered: keys::remembered(&remember, &keys)?,
+            remembered: memory.of_log(&data, &keys).await?,
             succeeds: None,
             clock: Arc::clone(&clock),
         };
@@ -126,7 +132,7 @@ impl Up {
         })?;
         let net = Arc::new(net);
         let witnesses = peers(&configuration)?;
-        witnessing::refuse_a_fork(&net, store.as_ref(), &keys, &witnesses, &remember).await?;
+        witnessing::refuse_a_fork(&net, store.as_ref(), &keys, &witnesses, &memory).await?;
 
         let mut boot = [0; 16];
         random.fill(&mut boot);
@@ -147,7 +153,6 @@ impl Up {
         };
 
         let identity = identity(&configuration, &keys, public_url.as_deref().unwrap_or(&team_url))?;
-        propose(&identity, &data);
         let running = Running {
             pid: rustix::process::getpid().as_raw_nonzero().get(),
             policy: std::path::absolute(&settings.policy).unwrap_or_else(|_| settings.policy.clone()),
@@ -156,6 +161,7 @@ impl Up {
             reloads: 0,
             reload_error: None,
             revision: configuration.applied.revision.clone(),
+            fixed: configuration.fixed(),
         };
         let configuration = Arc::new(configuration);
         let policy = Policy {
@@ -166,7 +172,7 @@ impl Up {
             probes: watch::Sender::new(Arc::clone(&configuration.watch)),
             policy: watch::Sender::new(Arc::new(policy)),
             identity: watch::Sender::new(Arc::new(identity)),
-            remember: watch::Sender::new(Arc::new(remember)),
+            memory: watch::Sender::new(Arc::new(memory)),
             witnesses: watch::Sender::new(Arc::new(witnesses)),
             configuration: watch::Sender::new(configuration),
         };
@@ -190,7 +196,7 @@ impl Up {
             figures: vec![Arc::new(figures::Watch(eyes.figures()))],
         });
         let publisher =
-            Publisher::new(keys.clone(), channels.remember.subscribe(), channels.witnesses.subscribe(), published);
+            Publisher::new(keys.clone(), channels.memory.subscribe(), channels.witnesses.subscribe(), published);
         let pages = Pages { name: "pages", listener: team, router: web::team(Arc::clone(&state)) };
         let mut supervisor = supervisor
             .add(Arc::new(Timekeeper))
@@ -212,11 +218,17 @@ impl Up {
         let Self { context, store, supervisor, stop, data, mut running, keys, channels } = self;
         let signals =
             |kind: SignalKind| signal(kind).map_err(|error| Failure::new("signals can't be received").because(&error));
-        let (mut terminate, mut interrupt) = (signals(SignalKind::terminate())?, signals(SignalKind::interrupt())?);
-        let mut hang_up = signals(SignalKind::hangup())?;
+        let (terminate, interrupt) = (signals(SignalKind::terminate())?, signals(SignalKind::interrupt())?);
+        let (mut hang_up, mut asked) = (signals(SignalKind::hangup())?, signals(RELOAD)?);
 
-        tell_of_a_step_while_stopped(&context, store.as_ref()).await?;
-        apply(&context, store.as_ref(), &channels.configuration.borrow().clone(), None, "start").await?;
+        let configuration = channels.configuration.borrow().clone();
+        // What waits for room on the disk is written in its turn.
+        step::tell(&context.recorder, context.clock.as_ref(), store.as_ref(), &configuration.applied).await?;
+        apply(&context, store.as_ref(), &configuration, None, Trigger::Start).await?;
+        drop(configuration);
+        propose(&channels.identity.borrow(), &data);
+        // Listens until the very end: closing the store waits for the disk, and somebody may not want to.
+        drop(tokio::spawn(stop_on_a_signal(stop.clone(), data.clone(), terminate, interrupt)));
         let mut engines = supervisor.board();
         let supervised = tokio::spawn(supervisor.run(stop.clone()));
         tokio::pin!(supervised);
@@ -228,23 +240,21 @@ impl Up {
         }
 
         let ended = loop {
-            tokio::select! {
+            let trigger = tokio::select! {
                 ended = &mut supervised => break ended,
-                _ = hang_up.recv() => {
-                    notify(&[sd_notify::NotifyState::Reloading]);
-                    let outcome = reload(&context, store.as_ref(), &channels, &data, &keys, &running).await;
-                    running.reloads += 1;
-                    running.revision.clone_from(&channels.configuration.borrow().applied.revision);
-                    running.reload_error = outcome.err().map(|failure| failure.to_string());
-                    if let Some(error) = &running.reload_error {
-                        tracing::error!(%error, "the policy was not taken; the one from before stays in effect");
-                    }
-                    write_running(&running, &data);
-                    notify(&[sd_notify::NotifyState::Ready]);
-                }
-                _ = terminate.recv() => if stop_or_exit(&stop) { return Ok(()) },
-                _ = interrupt.recv() => if stop_or_exit(&stop) { return Ok(()) },
+                _ = hang_up.recv() => Trigger::Signal,
+                _ = asked.recv() => Trigger::Reload,
+            };
+            notify(&[sd_notify::NotifyState::Reloading]);
+            let outcome = reload(&context, store.as_ref(), &channels, &data, &keys, &running, trigger).await;
+            running.reloads += 1;
+            running.revision.clone_from(&channels.configuration.borrow().applied.revision);
+            running.reload_error = outcome.err().map(|failure| failure.to_string());
+            if let Some(error) = &running.reload_error {
+                tracing::error!(%error, "the policy was not taken; the one from before stays in effect");
             }
+            write_running(&running, &data);
+            notify(&[sd_notify::NotifyState::Ready]);
         };
         Running::remove(&data);
         let lost = context.recorder.flush(FLUSH).await;
@@ -266,12 +276,25 @@ impl Up {
     }
 }
 
-/// The first signal stops in order; the second says that somebody has no patience left.
-fn stop_or_exit(stop: &CancellationToken) -> bool {
-    notify(&[sd_notify::NotifyState::Stopping]);
-    let second = stop.is_cancelled();
-    stop.cancel();
-    second
+/// The first signal stops in order. The second says that somebody has no patience left: the process ends there and then,
+/// whatever it waits for. What was acknowledged is on the disk, as after a crash.
+async fn stop_on_a_signal(stop: CancellationToken, data: PathBuf, mut terminate: Signal, mut interrupt: Signal) {
+    let mut stopping = false;
+    loop {
+        let kind = tokio::select! {
+            _ = terminate.recv() => SignalKind::terminate(),
+            _ = interrupt.recv() => SignalKind::interrupt(),
+        };
+        if stopping {
+            Running::remove(&data);
+            tracing::warn!("a second signal: stopping at once");
+            #[expect(clippy::exit, reason = "an orderly end would wait for what somebody has no patience for")]
+            std::process::exit(128 + kind.as_raw_value());
+        }
+        stopping = true;
+        notify(&[sd_notify::NotifyState::Stopping]);
+        stop.cancel();
+    }
 }
 
 fn notify(state: &[sd_notify::NotifyState<'_>]) {
@@ -283,12 +306,6 @@ fn write_running(running: &Running, data: &Path) {
     if let Err(error) = running.write(data) {
         tracing::warn!(%error, "other commands will not find this process: {} can't be written", data.display());
     }
-}
-
-fn remembering(configuration: &Configuration, data: &Path) -> Vec<PathBuf> {
-    let mut paths = vec![data::remembered_beside(data)];
-    paths.extend(configuration.shared.journal.remember.iter().cloned());
-    paths
 }
 
 fn bind(address: SocketAddr, key: &str) -> Result<TcpListener, Failure> {
@@ -331,20 +348,6 @@ fn identity(configuration: &Configuration, keys: &[VerifierKey], listening: &str
     Ok(Identity::new(key, url, policy))
 }
 
-/// A clock that was set back while nothing ran has no witness but the last entry: says so, or the log would seem to be
-/// dated backwards.
-async fn tell_of_a_step_while_stopped(context: &Context, store: &Sqlite) -> Result<(), Failure> {
-    let (now, last) = (context.clock.now(), keys::last_recorded(store).await?);
-    let Some(from) = last.filter(|last| now < *last) else { return Ok(()) };
-    let stepped = ClockStepped { from, to: now };
-    context
-        .recorder
-        .record(&stepped)
-        .await
-        .map(drop)
-        .map_err(|error| Failure::new("that the clock was set back can't be journaled").because(&error))
-}
-
 /// Leaves the proposed trust policy for `garant log export`.
 fn propose(identity: &Identity, data: &Path) {
     if let Err(error) = keys::write_proposed_policy(data, &identity.tlog_policy) {
@@ -352,35 +355,41 @@ fn propose(identity: &Identity, data: &Path) {
     }
 }
 
-/// Journals the policy in effect, when it is another than the one before.
+/// Journals the policy in effect, as far as it is another than what the journal says: the public projection for
+/// everybody, the diff of the files for the team.
 async fn apply(
     context: &Context,
     store: &Sqlite,
     configuration: &Configuration,
     before: Option<&Configuration>,
-    trigger: &str,
+    trigger: Trigger,
 ) -> Result<(), Failure> {
     let failed =
         |error: &(dyn std::error::Error + 'static)| Failure::new("the policy can't be journaled").because(error);
-    let last = keys::last_applied(store).await?;
-    if last.is_some_and(|last| last == *configuration.applied) && before.is_none() {
-        return Ok(());
+    let applied = &configuration.applied;
+    let is_new = match before {
+        Some(before) => before.applied != *applied,
+        None => keys::last_applied(store).await?.as_ref() != Some(applied.as_ref()),
+    };
+    let journaled = Journaled::load(store).await.map_err(|error| failed(&error))?;
+    let diff = journaled.diff(configuration.sources());
+    // The public one first: it is the only one that can be too large, and then nothing is to be said of a change.
+    if is_new {
+        context.recorder.record(applied.as_ref()).await.map_err(|error| failed(&error))?;
     }
-    let text_before = before.map(Configuration::text).unwrap_or_default();
-    let text_now = configuration.text();
-    if before.is_none() || text_before != text_now {
-        let diff = similar::TextDiff::from_lines(&text_before, &text_now).unified_diff().context_radius(2).to_string();
-        let revision = configuration.applied.revision.clone();
-        let changed = event::policy::Changed { revision, diff, trigger: trigger.to_owned() };
-        context.recorder.record(&changed).await.map_err(|error| failed(&error))?;
-    }
-    if before.is_none_or(|before| before.applied != configuration.applied) {
-        context.recorder.record(&*configuration.applied).await.map_err(|error| failed(&error))?;
+    let Some(diff) = diff else { return Ok(()) };
+    let changed = changes::changed(&applied.revision, diff, trigger);
+    let recorded = context.recorder.record(&changed).await.map_err(|error| failed(&error))?;
+    // An entry that waits for room on the disk is told again if the process ends before it is written.
+    if let Some(sequence) = recorded.sequence()
+        && let Err(error) = journaled.save(store, configuration.sources(), sequence, context.random.as_ref()).await
+    {
+        tracing::warn!(%error, "the next change of the policy will be journaled together with this one");
     }
     Ok(())
 }
 
-/// Takes the policy again: whole, or not at all.
+/// Takes the policy again: whole, or not at all. Nothing is written or told to anybody before the journal has it.
 async fn reload(
     context: &Context,
     store: &Sqlite,
@@ -388,10 +397,11 @@ async fn reload(
     data: &Path,
     keys: &[VerifierKey],
     running: &Running,
+    trigger: Trigger,
 ) -> Result<(), Failure> {
     let before = channels.configuration.borrow().clone();
-    let now = Configuration::load(&running.policy).map_err(|mistakes| Failure::new(mistakes.render(false)))?;
-    if let Some(key) = now.needs_a_restart(&before) {
+    let now = Configuration::load(&running.policy).map_err(|mistakes| mistaken(&mistakes, &running.policy))?;
+    if let Some(key) = now.needs_a_restart(&running.fixed) {
         return Err(
             Failure::new(format!("`{key}` can't change while garant runs")).remedy("restart garant to change it")
         );
@@ -399,15 +409,25 @@ async fn reload(
     let witnesses = peers(&now)?;
     let listening = running.public.as_deref().unwrap_or(&running.team);
     let identity = identity(&now, keys, listening)?;
+    apply(context, store, &now, Some(&before), trigger).await?;
     propose(&identity, data);
-    apply(context, store, &now, Some(&before), "reload").await?;
     let now = Arc::new(now);
     let policy = Policy { applied: Some(Arc::clone(&now.applied)), publish: now.shared.publication.publish };
-    channels.remember.send_replace(Arc::new(remembering(&now, data)));
+    channels.memory.send_replace(Arc::new(Memory::of(data, &now.shared.journal)));
     channels.witnesses.send_replace(Arc::new(witnesses));
     channels.identity.send_replace(Arc::new(identity));
     channels.probes.send_replace(Arc::clone(&now.watch));
     channels.policy.send_replace(Arc::new(policy));
     channels.configuration.send_replace(now);
     Ok(())
+}
+
+/// A policy that was not taken, without a line of it: this ends up in the log of the machine, and lines of a policy hold
+/// names and numbers of people.
+fn mistaken(mistakes: &policy::Mistakes, policy: &Path) -> Failure {
+    let first = mistakes.list().first().map(policy::Mistake::place).unwrap_or_default();
+    let file = mistakes.sources().files().get(first.file_index()).map_or("the policy", policy::Source::name);
+    let line = mistakes.sources().position(first).0.line;
+    Failure::new(format!("the policy has {} mistakes, the first in line {line} of {file}", mistakes.count()))
+        .remedy(format!("`garant check --policy {}` shows them", policy.display()))
 }

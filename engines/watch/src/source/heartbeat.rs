@@ -80,6 +80,7 @@ impl policy::Name for PingId {
 impl policy::Value for PingId {
     const SHAPE: &'static str = "a random UUID";
     const EXAMPLE: &'static str = "\"6ba7b810-9dad-41d1-80b4-00c04fd430c8\"";
+    const PRIVATE: bool = true;
 
     fn read(slot: policy::Slot<'_>) -> Option<Self> {
         slot.parse()

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use engine::http::{Failure, HeaderName, HeaderValue, HttpError, Method, Phases, Request, Response};
-use policy::{Section, Slot, Table, Url, Value};
+use policy::{Private, Section, Slot, Table, Url, Value};
 
 use super::tls::{DAYS, Required, Version};
 use crate::config::Common;
@@ -72,6 +72,19 @@ impl Value for Field {
     }
 }
 
+/// A field that is sent: its value is often a token.
+struct Sent(Field);
+
+impl Value for Sent {
+    const SHAPE: &'static str = Field::SHAPE;
+    const EXAMPLE: &'static str = Field::EXAMPLE;
+
+    fn read(mut slot: Slot<'_>) -> Option<Self> {
+        slot.hide_after(':');
+        Field::read(slot).map(Self)
+    }
+}
+
 /// How it is asked.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Verb(Method);
@@ -127,8 +140,8 @@ impl Section for Http {
         let common = Common::read_asked(table);
         let url = table.required("url", "What to fetch.");
         let method = table.or("method", Verb(Method::GET), "How to ask.");
-        let send_headers: Vec<Field> = table.list("headers", "Header fields to send, each with its value.");
-        let send = table.optional("send", "Text to send as the body.");
+        let send_headers: Vec<Sent> = table.list("headers", "Header fields to send, each with its value.");
+        let send: Option<Private<String>> = table.optional("send", "Text to send as the body.");
         let status = table.list("status", "Statuses that are good. By default \"200-299\".");
         let contains = table.list("contains", "Texts that must all be in the body.");
         let contains_not = table.list("contains_not", "Texts of which none may be in the body.");
@@ -140,6 +153,8 @@ impl Section for Http {
             table.or_in("body_bytes_max", BODY_BYTES_MAX, &range, "Longest body. A longer one is a failure.");
         let days = table.or_in("certificate_days", 0, &(0..=3650), DAYS);
         let version = table.or("tls_at_least", Version::Tls12, "Oldest version of TLS that may be agreed upon.");
+        let send_headers: Vec<Field> = send_headers.into_iter().map(|sent| sent.0).collect();
+        let send = send.map(|send| send.0);
         if send_headers.iter().any(|field| field.value.is_none()) {
             table.mistake("headers", "a header field without a value", "write it as \"Name: value\"");
         }

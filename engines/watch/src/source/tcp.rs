@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use engine::net::{Deadline, Target};
-use policy::{HostPort, Section, Table};
+use policy::{HostPort, Private, Section, Table};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::config::Common;
@@ -31,9 +31,10 @@ impl Section for Tcp {
     fn read(table: &mut Table<'_>) -> Option<Self> {
         let common = Common::read_asked(table);
         let address = table.required("address", "Host and port.");
-        let send = table.optional("send", "Text to send once connected; each end of a line, `\\n`, is sent as CR LF.");
+        let send: Option<Private<String>> =
+            table.optional("send", "Text to send once connected; each end of a line, `\\n`, is sent as CR LF.");
         let expect = table.optional("expect", "Text that must be in the first 4096 bytes of the answer.");
-        Some(Self { common: common?, address: address?, send, expect })
+        Some(Self { common: common?, address: address?, send: send.map(|send| send.0), expect })
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::name::PersonName;
 use crate::table::{Section, Table};
+use crate::value::Private;
 
 /// Somebody of the team.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -42,9 +43,9 @@ impl Section for Channel {
     const EXAMPLE: &'static str = "";
 
     fn read(table: &mut Table<'_>) -> Option<Self> {
-        let mail: Option<String> = table.optional("mail", "a mail address");
-        let sms: Option<String> = table.optional("sms", "a telephone number with `+` and country code");
-        match (mail, sms) {
+        let mail: Option<Private<String>> = table.optional("mail", "a mail address");
+        let sms: Option<Private<String>> = table.optional("sms", "a telephone number with `+` and country code");
+        match (mail.map(|mail| mail.0), sms.map(|sms| sms.0)) {
             (Some(mail), None) if is_mail(&mail) => Some(Self::Mail(mail)),
             (Some(_), None) => {
                 table.mistake("mail", "not a mail address", "write it like \"lea@shop.example\"");

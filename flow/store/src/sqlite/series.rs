@@ -24,9 +24,9 @@ use crate::{Bucket, Expired, OpenError, RAW_INTERVAL_MAX, Resolution, Sample, St
 use keeper::Keeper;
 use read::Query;
 
-/// Samples that may wait; beyond, they are dropped and counted. Two megabytes or so, since names are shared, and half a minute
-/// of ten thousand probes.
-const QUEUE_SAMPLES: usize = 32_768;
+/// Samples that may wait; beyond, they are dropped and counted. Five megabytes, since names are shared, and as much again for
+/// those that are being written: a disk that hangs for a minute costs ten thousand probes nothing.
+const QUEUE_SAMPLES: usize = 65_536;
 /// How long samples are gathered before they are written together.
 const GATHER: Duration = Duration::from_millis(200);
 /// How often the thread looks for what is due when no samples come.

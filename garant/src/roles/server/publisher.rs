@@ -17,7 +17,6 @@
 //! nine times out of ten. What it costs: what is published may be ten seconds old. What it gives: each published checkpoint
 //! has all cosignatures that could be had, none older than the checkpoint itself.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -33,7 +32,7 @@ use tokio::sync::watch;
 use web::Published;
 
 use crate::listed::Listed;
-use crate::remembering;
+use crate::remembered::Memory;
 use crate::witnessing::{About, Answer, Peer};
 
 /// How often to look for a newer checkpoint.
@@ -49,8 +48,8 @@ const LAST_WITHIN: Span = Span::from_secs(3);
 pub(crate) struct Publisher {
     /// Keys of the log.
     keys: Vec<VerifierKey>,
-    /// Files outside the data directory.
-    remember: watch::Receiver<Arc<Vec<PathBuf>>>,
+    /// What is outside the data directory.
+    memory: watch::Receiver<Arc<Memory>>,
     /// Who else is to see each checkpoint.
     witnesses: watch::Receiver<Arc<Vec<Peer>>>,
     /// For the pages.
@@ -62,11 +61,11 @@ pub(crate) struct Publisher {
 impl Publisher {
     pub(crate) fn new(
         keys: Vec<VerifierKey>,
-        remember: watch::Receiver<Arc<Vec<PathBuf>>>,
+        memory: watch::Receiver<Arc<Memory>>,
         witnesses: watch::Receiver<Arc<Vec<Peer>>>,
         published: watch::Sender<Option<Arc<Published>>>,
     ) -> Self {
-        Self { keys, remember, witnesses, published, contradicted: AtomicBool::new(false) }
+        Self { keys, memory, witnesses, published, contradicted: AtomicBool::new(false) }
     }
 
     async fn publish(&self, context: Context) -> Result<(), EngineError> {
@@ -142,8 +141,8 @@ impl Publisher {
         listed: &mut Listed,
         now: Monotonic,
     ) -> Result<(), EngineError> {
-        let paths = Arc::clone(&self.remember.borrow());
-        remembering::remember(paths.to_vec(), head.note.clone()).await.map_err(|failure| {
+        let memory = Arc::clone(&self.memory.borrow());
+        memory.write(head.note.clone()).await.map_err(|failure| {
             let remedy = failure.what_to_do().unwrap_or_default();
             EngineError::new(format!("{failure}; {remedy}"))
         })?;
@@ -171,7 +170,7 @@ impl Publisher {
         round: &mut Round,
         now: Monotonic,
     ) -> Result<(), EngineError> {
-        let (stopping, paths) = (context.stop.is_cancelled(), Arc::clone(&self.remember.borrow()));
+        let (stopping, memory) = (context.stop.is_cancelled(), Arc::clone(&self.memory.borrow()));
         let lacking: Vec<&Peer> = peers
             .iter()
             .filter(|peer| round.lacks(peer, head.size, if stopping { Monotonic(i64::MAX) } else { now }))
@@ -200,7 +199,7 @@ impl Publisher {
                 }
                 Answer::Contradicts(contradiction) => {
                     self.contradicted.store(true, Ordering::Relaxed);
-                    contradiction.keep(&paths).await;
+                    contradiction.keep(&memory).await;
                     return Err(EngineError::new(format!("{contradiction}: {}", contradiction.remedy())));
                 }
             };

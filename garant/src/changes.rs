@@ -1,0 +1,211 @@
+//! The team's record of the policy: what changed in it, when, and on whose word (promise JO-3), and nothing that is
+//! nobody's business (promise JO-2).
+//!
+//! A diff needs to know what was said last. The files of a minute ago won't do: a policy is edited while garant is
+//! stopped, too. So what was journaled last is kept in the store, as the projection of all `policy.changed` entries,
+//! and every start and every reload is compared with that. A crash between the entry and the projection makes the next
+//! comparison tell the same change again, which is true both times.
+//!
+//! Private values are out of the text before it gets here (`policy::Sources::redacted`). Two different secrets must
+//! still make a difference, so in their place stands a mark: 32 bits of a hash over the value and a random salt. The salt
+//! is drawn anew with each record, and neither salt nor mark ever leaves the projection; the diff says `…`, and
+//! `# changed` where nothing else tells two lines apart.
+
+use engine::Random;
+use event::policy::Changed;
+use journal::Hash;
+use policy::Sources;
+use serde::{Deserialize, Serialize};
+use similar::TextDiff;
+use store::{Projections, StoreError};
+
+/// Under this name the store keeps what was journaled last.
+const PROJECTION: &str = "policy.changed";
+/// Lines of context around a change.
+const CONTEXT: usize = 2;
+/// Longest diff that is journaled; of a longer one the start, and how much is missing.
+const DIFF_BYTES_MAX: usize = 1024 * 1024;
+/// How long a search for the shortest diff may take; after that a longer one is good enough.
+const DIFF_WITHIN: std::time::Duration = std::time::Duration::from_secs(2);
+/// Around a mark. No policy has this character: TOML allows it nowhere.
+const EDGE: char = '\u{1}';
+
+/// Why the policy is read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Trigger {
+    /// garant starts.
+    Start,
+    /// Somebody sent SIGHUP, as process managers do.
+    Signal,
+    /// Somebody ran `garant reload`.
+    Reload,
+}
+
+impl Trigger {
+    /// As it is journaled.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Signal => "signal",
+            Self::Reload => "reload",
+        }
+    }
+}
+
+/// The text of a policy as it may be kept, with a mark for each private value.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+struct Text {
+    salt: [u8; 16],
+    marked: String,
+}
+
+impl Text {
+    fn of(sources: &Sources, salt: [u8; 16]) -> Self {
+        let mark = |secret: &str| {
+            let hash = Hash::of(&[&salt, secret.as_bytes()]).to_string();
+            format!("…{EDGE}{}{EDGE}", hash.get(..8).unwrap_or_default())
+        };
+        let files = sources.redacted(mark);
+        // Named as they lie beside the first: the same files are the same policy, from whatever folder it is started.
+        let folder = files.first().map_or("", |(name, _)| name.rsplit_once('/').map_or("", |(folder, _)| folder));
+        let mut marked = String::new();
+        for (name, text) in &files {
+            let name = name.strip_prefix(folder).unwrap_or(name).trim_start_matches('/');
+            marked.extend(["# ", name, "\n", text.trim_end(), "\n"]);
+        }
+        Self { salt, marked }
+    }
+}
+
+/// What was journaled of the policy.
+#[derive(Debug, Default)]
+pub(crate) struct Journaled {
+    cursor: Option<u64>,
+    text: Option<Text>,
+}
+
+impl Journaled {
+    /// What the last `policy.changed` left in effect; nothing in a new log.
+    pub(crate) async fn load(store: &dyn Projections) -> Result<Self, StoreError> {
+        let Some(kept) = store.load(PROJECTION).await? else { return Ok(Self::default()) };
+        let text = serde_json::from_slice(&kept.state).ok();
+        if text.is_none() {
+            tracing::warn!("what was journaled of the policy can't be read: the whole policy is journaled anew");
+        }
+        Ok(Self { cursor: Some(kept.cursor), text })
+    }
+
+    /// What `sources` say that was not journaled yet, as a unified diff; `None` when there is nothing.
+    pub(crate) fn diff(&self, sources: &Sources) -> Option<String> {
+        let Some(before) = &self.text else {
+            return Some(diff("", &Text::of(sources, [0; 16]).marked));
+        };
+        let now = Text::of(sources, before.salt);
+        (now.marked != before.marked).then(|| diff(&before.marked, &now.marked))
+    }
+
+    /// Keeps that `sources` are journaled, by the entry at `sequence`.
+    pub(crate) async fn save(
+        &self,
+        store: &dyn Projections,
+        sources: &Sources,
+        sequence: u64,
+        random: &dyn Random,
+    ) -> Result<(), StoreError> {
+        let mut salt = [0; 16];
+        random.fill(&mut salt);
+        let state = serde_json::to_vec(&Text::of(sources, salt)).unwrap_or_default();
+        store.save(PROJECTION, self.cursor, sequence.saturating_add(1), state).await
+    }
+}
+
+/// The entry about a change.
+pub(crate) fn changed(revision: &str, diff: String, trigger: Trigger) -> Changed {
+    Changed { revision: revision.to_owned(), diff, trigger: trigger.as_str().to_owned() }
+}
+
+fn diff(before: &str, now: &str) -> String {
+    let diff = TextDiff::configure().timeout(DIFF_WITHIN).diff_lines(before, now);
+    let unified = diff.unified_diff().context_radius(CONTEXT).to_string();
+    let removed: Vec<String> =
+        unified.lines().filter_map(|line| line.strip_prefix('-')).map(|line| without_marks(line).0).collect();
+    let mut out = String::with_capacity(unified.len());
+    for line in unified.lines() {
+        let (shown, has_mark) = without_marks(line);
+        if out.len() + shown.len() > DIFF_BYTES_MAX {
+            let left = unified.lines().count() - out.lines().count();
+            out.extend(["… ", &left.to_string(), " more lines are not journaled\n"]);
+            break;
+        }
+        let differs_by_a_secret =
+            has_mark && shown.strip_prefix('+').is_some_and(|added| removed.iter().any(|before| before == added));
+        out.push_str(&shown);
+        out.push_str(if differs_by_a_secret { "  # changed\n" } else { "\n" });
+    }
+    out
+}
+
+/// The line without its marks, and whether it had any.
+fn without_marks(line: &str) -> (String, bool) {
+    // Marks stand at the odd places between the edges.
+    let shown: String = line.split(EDGE).step_by(2).collect();
+    let had = line.contains(EDGE);
+    (shown, had)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use policy::{Document, Shared};
+
+    fn sources(text: &str) -> Sources {
+        let mut document = Document::from_text("/etc/garant/garant.toml", text);
+        drop(Shared::read(&mut document));
+        document.finish().expect("a sound policy")
+    }
+
+    fn journaled(text: &str) -> Journaled {
+        Journaled { cursor: Some(1), text: Some(Text::of(&sources(text), [7; 16])) }
+    }
+
+    const POLICY: &str =
+        "[journal]\nname = \"shop.example\"\n[[person]]\nname = \"Léa\"\nchannel = { sms = \"+33600000000\" }\n";
+
+    #[test]
+    fn the_first_policy_is_journaled_whole() {
+        let diff = Journaled::default().diff(&sources(POLICY)).expect("all of it");
+        assert!(diff.contains("+# garant.toml\n+[journal]\n+name = \"shop.example\"\n"), "{diff}");
+        assert!(diff.ends_with("+name = \"…\"\n+channel = { sms = \"…\" }\n"), "{diff}");
+        assert!(!diff.contains(EDGE) && !diff.contains("Léa") && !diff.contains("336"), "{diff}");
+    }
+
+    #[test]
+    fn the_same_policy_is_no_change() {
+        assert_eq!(journaled(POLICY).diff(&sources(POLICY)), None);
+        let commented = POLICY.replace("[[person]]", "[[person]] # Léa");
+        assert!(journaled(POLICY).diff(&sources(&commented)).is_some(), "that there is a comment is a change");
+        assert_eq!(
+            journaled(&commented).diff(&sources(&commented.replace("# Léa", "# Zoé"))),
+            None,
+            "its words are none"
+        );
+    }
+
+    #[test]
+    fn another_secret_is_a_change_that_shows() {
+        let moved = POLICY.replace("33600000000", "33611111111");
+        let diff = journaled(POLICY).diff(&sources(&moved)).expect("a change");
+        assert!(diff.ends_with("-channel = { sms = \"…\" }\n+channel = { sms = \"…\" }  # changed\n"), "{diff}");
+        assert!(!diff.contains("336") && !diff.contains(EDGE), "{diff}");
+        assert!(!diff.contains("name = \"…\"  # changed"), "what did not change does not seem to: {diff}");
+    }
+
+    #[test]
+    fn a_diff_has_a_bound() {
+        let long: String =
+            (0..200_000).flat_map(|n: u32| ["n = ".to_owned(), n.to_string(), "\n".to_owned()]).collect();
+        let diff = diff("", &long);
+        assert!(diff.len() < DIFF_BYTES_MAX + 100, "{} bytes", diff.len());
+        assert!(diff.ends_with(" more lines are not journaled\n"), "{}", &diff[diff.len() - 100..]);
+    }
+}

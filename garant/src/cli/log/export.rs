@@ -1,0 +1,124 @@
+//! `garant log export`: the log as files.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::Args;
+use event::Envelope;
+use journal::audit::Directory;
+use journal::export::{Extras, ListedVerdict, Writer};
+use journal::leaf::Leaf;
+use journal::listing::Listing;
+use journal::note::{SigningKey, VerifierKey};
+use store::Journal as _;
+use store::sqlite::Sqlite;
+
+use super::proof::tlog_proof;
+use super::{open_to_read, unreadable};
+use crate::cli::{DataArgument, runtime};
+use crate::failure::Failure;
+use crate::keys;
+use crate::remembered::{self, History};
+use crate::terminal::Terminal;
+use crate::witnessing;
+
+/// Entries are read in pieces of this many.
+const PIECE: u64 = 1024;
+
+#[derive(Args, Debug)]
+pub(crate) struct Export {
+    #[command(flatten)]
+    data: DataArgument,
+
+    /// Where to write; files of an earlier export of the same log are brought up to date
+    directory: PathBuf,
+
+    /// Write the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Export {
+    pub(super) fn run(&self, terminal: &mut Terminal) -> Result<(), Failure> {
+        let store = open_to_read(&self.data.data)?;
+        runtime()?.block_on(self.export(&store, terminal))
+    }
+
+    async fn export(&self, store: &Arc<Sqlite>, terminal: &mut Terminal) -> Result<(), Failure> {
+        let (data, directory) = (&self.data.data, &self.directory);
+        let failed = |error: &(dyn std::error::Error + 'static)| {
+            Failure::new(format!("the log can't be exported to {}", directory.display())).because(error)
+        };
+        let head = remembered::handed_out(store, data).await?;
+        let note = head.note.clone();
+
+        let mut sink = Directory::new(directory);
+        let mut writer = Writer::new(&mut sink);
+        let mut listing = Listing::new();
+        let bar = terminal.progress("exporting", head.size);
+        let mut next = 0;
+        while next < head.size {
+            let entries = store.entries(next..head.size.min(next + PIECE)).await.map_err(|error| unreadable(&error))?;
+            if entries.is_empty() {
+                return Err(Failure::new(format!("entry {next} of {} can't be read", head.size)));
+            }
+            for entry in entries {
+                let leaf = Leaf::parse(&entry.leaf).ok().filter(Leaf::is_public);
+                let payload = entry.payload.filter(|_| leaf.is_some());
+                writer
+                    .push(&entry.leaf, payload.as_ref().map(|payload| (&payload.salt, payload.bytes.as_slice())))
+                    .map_err(|error| failed(&error))?;
+                next = entry.sequence + 1;
+                let Some(leaf) = leaf.filter(|leaf| Listing::concerns(&leaf.coarse)) else { continue };
+                match payload.map(|payload| Envelope::decode(&payload.bytes)) {
+                    Some(Ok(envelope)) => listing.take(entry.sequence, &envelope),
+                    _ => listing.lose(&leaf.coarse),
+                }
+            }
+            bar.set_position(next);
+        }
+        bar.finish_and_clear();
+
+        let listed = listing.verdicts();
+        let mut proofs = Vec::new();
+        for ListedVerdict { sequence, .. } in &listed {
+            proofs.push((*sequence, tlog_proof(store, *sequence, head.size, &note).await?));
+        }
+        let vkey = vkey(store, data).await?;
+        let proposed = keys::proposed_policy(data).unwrap_or_else(|| witnessing::proposed_policy(&vkey, "", &[]));
+        let extras = Extras {
+            checkpoint_note: &note,
+            vkey: &vkey,
+            tlog_policy: &proposed,
+            policy: listing.policy_body(),
+            verdicts: &listed,
+            rotations: &store.rotations(head.size).await.map_err(|error| unreadable(&error))?,
+            proofs: &proofs,
+        };
+        let checkpoint = writer.finish(&extras).map_err(|error| failed(&error))?;
+        if self.json {
+            terminal.json(&serde_json::json!({
+                "directory": directory, "origin": checkpoint.origin, "size": checkpoint.size,
+                "root": checkpoint.root.to_string(), "vkey": vkey.to_string(),
+            }));
+            return Ok(());
+        }
+        terminal.note(format!(
+            "{} entries of {} are in {dir}; verify them with\n\n    garant verify {dir} --vkey '{vkey}'\n",
+            checkpoint.size,
+            checkpoint.origin,
+            dir = directory.display(),
+        ));
+        Ok(())
+    }
+}
+
+/// The key in use: of the signer, or, where that is a credential of the service and not of this command, as the log
+/// itself announced it.
+async fn vkey(store: &Arc<Sqlite>, data: &Path) -> Result<VerifierKey, Failure> {
+    if let Some(key) = keys::load(data)?.unwrap_or_default().first() {
+        return Ok(SigningKey::vkey(key));
+    }
+    let history = History::read(store).await?;
+    history.key_in_use().cloned().ok_or_else(|| keys::missing(data, store.origin()))
+}

@@ -1,0 +1,338 @@
+//! What is remembered of the log outside its data directory: the guard against an old copy put back, and what a successor
+//! cites when everything else is lost.
+//!
+//! A data directory that is set back to an older copy brings nothing along that says so, and the log in it would sign a
+//! second history. So **nobody gets a checkpoint that is not first remembered here**: no witness, no reader of the log, and
+//! nobody whom a command prints it for. Every way out of this machine goes through this module.
+//!
+//! One file always remembers: `<data>.head`, beside the data directory. `remember` in the policy names more, best on other
+//! machines. **All of them are one memory**: who opens the log asks every file and believes the highest, who moves the
+//! head on writes every file. A command that knew only some would leave a stale head in the others, and the next start
+//! would refuse a log that is in order.
+//!
+//! Which files there are is asked of the policy, by `garant up` and by `garant log rotate` and `succeed` alike. A list kept
+//! in the data directory would be found without `--policy`, but it is lost, or old, exactly when it is needed: when the
+//! data directory is lost or old. The policy lies elsewhere, under version control if the team is wise. Commands that only
+//! hand out what is there (`log head`, `proof`, `export`) ask for no policy. After a crash they may have to remember a
+//! head first, and do so beside the directory alone: the other files then know a lower head of the same log, which is no
+//! contradiction, and the next `garant up` tells them.
+//!
+//! A file may have missed a change: its disk was not mounted during a rotation, or a succession. That is no dead end. A
+//! note signed by a key that the log itself has announced is believed, whoever signs now. A note of the log before this one
+//! is set aside if `journal.succeeded` cites a head of that log that is not below it: then it says nothing that is not said
+//! already. Everything else is refused, with the name of the file.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use event::Body;
+use event::journal::{KeyAnnounced, KeyRetired, Opened, Succeeded};
+use journal::checkpoint::{self, Checkpoint};
+use journal::leaf::Leaf;
+use journal::note::{Note, SigningKey, VerifierKey};
+use store::sqlite::Sqlite;
+use store::{Head, Journal as _};
+
+use crate::data;
+use crate::failure::Failure;
+use crate::keys;
+
+/// The files that remember the head of one log.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Memory {
+    paths: Vec<PathBuf>,
+}
+
+/// A checkpoint in one of them, as it stands there.
+#[derive(Clone, Debug)]
+pub(crate) struct Remembered {
+    /// Where.
+    pub(crate) path: PathBuf,
+    /// The signed note.
+    pub(crate) note: String,
+    /// What it says. Whoever wrote the file can have written anything.
+    pub(crate) checkpoint: Checkpoint,
+}
+
+impl Memory {
+    /// The file beside `data`, and those that the policy names.
+    pub(crate) fn of(data: &Path, journal: &policy::Journal) -> Self {
+        let named = journal.remember.iter().cloned();
+        Self { paths: std::iter::once(data::remembered_beside(data)).chain(named).collect() }
+    }
+
+    /// The file beside `data` alone, for whoever knows no policy.
+    pub(crate) fn beside(data: &Path) -> Self {
+        Self { paths: vec![data::remembered_beside(data)] }
+    }
+
+    /// These files.
+    #[cfg(test)]
+    pub(crate) const fn at(paths: Vec<PathBuf>) -> Self {
+        Self { paths }
+    }
+
+    /// The files.
+    pub(crate) fn paths(&self) -> &[PathBuf] {
+        &self.paths
+    }
+
+    /// What is in them, as far as they are there. Nothing of it is verified.
+    pub(crate) fn read(&self) -> Result<Vec<Remembered>, Failure> {
+        let mut all = Vec::new();
+        for path in &self.paths {
+            let Some(note) = read_note(path)? else { continue };
+            let checkpoint = Checkpoint::parse(&note.text).map_err(|error| unreadable(path).because(&error))?;
+            all.push(Remembered { path: path.clone(), note: note.to_string(), checkpoint });
+        }
+        Ok(all)
+    }
+
+    /// The checkpoints remembered of the log in `data` that `keys` sign now.
+    pub(crate) async fn of_log(&self, data: &Path, keys: &[VerifierKey]) -> Result<Vec<Checkpoint>, Failure> {
+        let mut all = Vec::new();
+        let mut history = None;
+        for Remembered { path, note, checkpoint } in self.read()? {
+            let refused = match checkpoint::open(&note, keys) {
+                Ok(opened) => {
+                    all.push(opened.checkpoint);
+                    continue;
+                }
+                Err(error) => {
+                    Failure::new(format!("the checkpoint remembered in {} is not one of this log", path.display()))
+                        .because(&error)
+                }
+            };
+            let known = match history.take() {
+                Some(known) => known,
+                // No log yet, or none that can be read: then it has announced nothing.
+                None => match Sqlite::open_read_only(data) {
+                    Ok(store) => History::read(&store).await?,
+                    Err(_) => History::default(),
+                },
+            };
+            if let Ok(opened) = checkpoint::open(&note, &known.keys) {
+                all.push(opened.checkpoint);
+            } else if !known.cites(&checkpoint) {
+                return Err(refused.remedy(remedy(&path, &checkpoint, keys)));
+            }
+            history = Some(known);
+        }
+        Ok(all)
+    }
+
+    /// Writes a checkpoint to every file; returns once all survive a power loss. All are tried; the first that failed is
+    /// told.
+    pub(crate) async fn write(&self, note: String) -> Result<(), Failure> {
+        let paths = self.paths.clone();
+        let written = tokio::task::spawn_blocking(move || {
+            let write = |path: &PathBuf| data::write_whole(path, note.as_bytes(), 0o644).err();
+            let failed: Vec<_> = paths.iter().filter_map(|path| Some(cannot_remember(path, &write(path)?))).collect();
+            failed.into_iter().next().map_or(Ok(()), Err)
+        });
+        written.await.map_err(|error| Failure::new("the checkpoint can't be remembered").because(&error))?
+    }
+
+    /// Remembers the head of a log that this process alone has open, and publishes it.
+    pub(crate) async fn publish_head(&self, store: &Sqlite) -> Result<Head, Failure> {
+        let head = store.head().await.map_err(|error| unreadable_journal(&error))?;
+        self.write(head.note.clone()).await?;
+        let published = store.publish(head.note.clone(), head.size).await;
+        published.map_err(|error| Failure::new("the journal can't be written").because(&error))?;
+        Ok(head)
+    }
+
+    /// Finds out whether every file can be written, without touching any: for commands that must not stop half way.
+    pub(crate) fn refuse_unwritable(&self) -> Result<(), Failure> {
+        for path in &self.paths {
+            data::try_write(path).map_err(|error| cannot_remember(path, &error))?;
+        }
+        Ok(())
+    }
+}
+
+/// The head that may be given to others: the published one. When nothing runs on the directory and the log is larger, as
+/// after a crash, the rest is remembered and published first; who may not write there gets what is published.
+pub(crate) async fn handed_out(store: &Sqlite, data: &Path) -> Result<Head, Failure> {
+    let size = store.head().await.map_err(|error| unreadable_journal(&error))?.size;
+    let published = store.published().await.map_err(|error| unreadable_journal(&error))?.map(head_of).transpose()?;
+    if let Some(published) = published.as_ref().filter(|published| published.size >= size) {
+        return Ok(published.clone());
+    }
+    match (publish_the_rest(data).await, published) {
+        (Ok(head), _) | (Err(_), Some(head)) => Ok(head),
+        (Err(failure), None) => Err(failure),
+    }
+}
+
+async fn publish_the_rest(data: &Path) -> Result<Head, Failure> {
+    let signers = keys::load(data)?.ok_or_else(|| Failure::new(format!("{} has no key", data.display())))?;
+    let verifiers: Vec<VerifierKey> = signers.iter().map(SigningKey::vkey).collect();
+    let memory = Memory::beside(data);
+    let remembered = memory.of_log(data, &verifiers).await?;
+    memory.publish_head(keys::open(data, signers, remembered)?.as_ref()).await
+}
+
+fn head_of(note: String) -> Result<Head, Failure> {
+    let failed = |error: &(dyn std::error::Error + 'static)| {
+        Failure::new("the published checkpoint can't be read").because(error)
+    };
+    let text = Note::parse(&note).map_err(|error| failed(&error))?.text;
+    let Checkpoint { size, root, .. } = Checkpoint::parse(&text).map_err(|error| failed(&error))?;
+    Ok(Head { size, root, note })
+}
+
+fn unreadable_journal(error: &(dyn std::error::Error + 'static)) -> Failure {
+    Failure::new("the journal can't be read").because(error)
+}
+
+/// What to do about a file that can't be written.
+fn cannot_remember(path: &Path, error: &io::Error) -> Failure {
+    Failure::new(format!("the checkpoint can't be remembered in {}", path.display())).because(error).remedy(
+        "nothing is published until it can: make that file writable, or name another in `remember` of [journal]. A command \
+         that says so is to be run again",
+    )
+}
+
+fn remedy(path: &Path, found: &Checkpoint, keys: &[VerifierKey]) -> String {
+    let origin = keys.first().map_or("", VerifierKey::name);
+    if found.origin == origin {
+        return "none of the keys that this log knows signed it: is this an older copy of the data, from before a rotation? \
+                Recover the newer one; if it is lost, open its successor with `garant log succeed`"
+            .to_owned();
+    }
+    format!(
+        "it is of the log {} and has {} entries, which nothing in {origin} cites. Is this the right data directory? If that log \
+         was lost, open its successor with `garant log succeed`; if it has no part in this one, remove {}",
+        found.origin,
+        found.size,
+        path.display()
+    )
+}
+
+fn unreadable(path: &Path) -> Failure {
+    Failure::new(format!("the checkpoint remembered in {} can't be read", path.display()))
+        .remedy("restore that file from a copy; without it, a log that was put back from an old copy can't be told")
+}
+
+/// A note in a file; `None` when there is no file.
+fn read_note(path: &Path) -> Result<Option<Note>, Failure> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(unreadable(path).because(&error)),
+    };
+    Note::parse(&text).map(Some).map_err(|error| unreadable(path).because(&error))
+}
+
+/// What the log says of its own keys, and of the log before it.
+#[derive(Debug, Default)]
+pub(crate) struct History {
+    /// Every key that ever signed, the first one first.
+    pub(crate) keys: Vec<VerifierKey>,
+    announced: Vec<String>,
+    retired: Vec<String>,
+    succeeded: Option<Checkpoint>,
+}
+
+impl History {
+    /// Reads all leaves: some seconds for millions of entries, so only when something needs an explanation.
+    pub(crate) async fn read(store: &Arc<Sqlite>) -> Result<Self, Failure> {
+        let failed = |error: store::StoreError| unreadable_journal(&error);
+        let mut history = Self::default();
+        let (mut next, size) = (0, store.head().await.map_err(failed)?.size);
+        while next < size {
+            let leaves = store.leaves(next..size.min(next + store::RANGE_MAX)).await.map_err(failed)?;
+            if leaves.is_empty() {
+                return Err(Failure::new(format!("entry {next} of {size} can't be read")));
+            }
+            for leaf in leaves {
+                let tells = [Opened::KIND, Succeeded::KIND, KeyAnnounced::KIND, KeyRetired::KIND];
+                if Leaf::parse(&leaf).is_ok_and(|leaf| tells.iter().any(|kind| kind.name == leaf.coarse)) {
+                    let entries = store.entries(next..next + 1).await.map_err(failed)?;
+                    // One whose day was destroyed tells nothing any more.
+                    let payload = entries.into_iter().next().and_then(|entry| entry.payload);
+                    let envelope = payload.and_then(|payload| event::Envelope::decode(&payload.bytes).ok());
+                    if let Some(envelope) = envelope {
+                        history.hear(next, &envelope);
+                    }
+                }
+                next += 1;
+            }
+        }
+        Ok(history)
+    }
+
+    fn hear(&mut self, sequence: u64, envelope: &event::Envelope) {
+        let mut key = |text: &str| self.keys.extend(text.parse::<VerifierKey>());
+        if let Some(Ok(opened)) = envelope.body::<Opened>() {
+            key(&opened.vkey);
+        } else if let Some(Ok(announced)) = envelope.body::<KeyAnnounced>() {
+            key(&announced.vkey);
+            self.announced.push(announced.vkey);
+        } else if let Some(Ok(retired)) = envelope.body::<KeyRetired>() {
+            self.retired.push(retired.vkey);
+        } else if let Some(Ok(succeeded)) = envelope.body::<Succeeded>()
+            // Only there does it say what this log follows; see docs/log.md.
+            && sequence == 1
+        {
+            let note = Note::parse(&succeeded.old_checkpoint).ok();
+            self.succeeded = note.and_then(|note| Checkpoint::parse(&note.text).ok());
+        }
+    }
+
+    /// Whether readers were told, by an entry that they can read, that this very key will sign.
+    pub(crate) fn announces(&self, key: &VerifierKey) -> bool {
+        self.announced.contains(&key.to_string())
+    }
+
+    /// Whether readers were told that this key signs no more.
+    pub(crate) fn retires(&self, key: &VerifierKey) -> bool {
+        self.retired.contains(&key.to_string())
+    }
+
+    /// The key in use, as readers are told it.
+    pub(crate) fn key_in_use(&self) -> Option<&VerifierKey> {
+        self.keys.iter().find(|key| !self.retired.contains(&key.to_string()))
+    }
+
+    /// Whether this log says it follows one that had at least these entries.
+    fn cites(&self, old: &Checkpoint) -> bool {
+        self.succeeded.as_ref().is_some_and(|cited| {
+            cited.origin == old.origin && (old.size < cited.size || old.size == cited.size && old.root == cited.root)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use journal::Hash;
+
+    use super::*;
+
+    #[test]
+    fn only_what_is_cited_is_set_aside() {
+        let at = |origin: &str, size, root: &[u8]| Checkpoint { origin: origin.into(), size, root: Hash::of(&[root]) };
+        let history = History { succeeded: Some(at("a/1", 9, b"r")), ..History::default() };
+        for (old, cited) in [
+            (at("a/1", 9, b"r"), true),
+            (at("a/1", 8, b"x"), true),
+            (at("a/1", 9, b"x"), false),
+            (at("a/1", 10, b"r"), false),
+            (at("b/1", 9, b"r"), false),
+        ] {
+            assert_eq!(history.cites(&old), cited, "{old:?}");
+            assert!(!History::default().cites(&old), "nothing is cited: {old:?}");
+        }
+    }
+
+    #[test]
+    fn only_the_very_key_is_announced() {
+        let key = |seed| SigningKey::generate([seed; 32], "a/1").expect("a name").vkey();
+        let history = History { announced: vec![key(2).to_string()], keys: vec![key(1)], ..History::default() };
+        assert!(history.announces(&key(2)));
+        assert!(!history.announces(&key(3)) && !history.announces(&key(1)));
+    }
+}

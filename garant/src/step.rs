@@ -1,0 +1,110 @@
+//! A clock that was set back while nothing ran has no witness but the last entry.
+//!
+//! Whoever records next must say so first: the log would seem to be dated backwards, and the time between would be told
+//! twice, once of them by nobody who looked. So it is said **for everybody who looks from here**, the observers of the
+//! policy in effect and of the one before, and not for the process alone: what was observed is judged for each observer.
+
+use std::collections::BTreeSet;
+
+use engine::{Clock, Recorded, Recorder};
+use event::engine::ClockStepped;
+use event::policy::Applied;
+use event::{ObserverId, Time};
+use store::sqlite::Sqlite;
+
+use crate::failure::Failure;
+use crate::keys;
+
+/// Journals it, if the clock stands before the last entry; `applied` is the policy about to be in effect. Says whether all
+/// of it is in the journal.
+pub(crate) async fn tell(
+    recorder: &Recorder,
+    clock: &dyn Clock,
+    store: &Sqlite,
+    applied: &Applied,
+) -> Result<bool, Failure> {
+    let Some(stepped) = step(clock.now(), keys::last_recorded(store).await?) else { return Ok(true) };
+    let before = keys::last_applied(store).await?;
+    let mut durable = true;
+    for observer in observers(recorder.observer(), [Some(applied), before.as_ref()]) {
+        let recorded = recorder.for_observer(observer).record(&stepped).await;
+        let recorded =
+            recorded.map_err(|error| Failure::new("that the clock was set back can't be journaled").because(&error))?;
+        durable &= matches!(recorded, Recorded::Durable(_));
+    }
+    Ok(durable)
+}
+
+fn step(now: Time, last: Option<Time>) -> Option<ClockStepped> {
+    last.filter(|last| now < *last).map(|from| ClockStepped { from, to: now })
+}
+
+/// The process, and whoever looks in one of the policies.
+fn observers(process: &ObserverId, policies: [Option<&Applied>; 2]) -> BTreeSet<ObserverId> {
+    let probes = policies.into_iter().flatten().flat_map(|applied| &applied.probes);
+    probes.flat_map(|probe| &probe.observers).chain([process]).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use engine::Random as _;
+    use engine::clock::SystemClock;
+    use engine::random::SystemRandom;
+    use event::policy::{Agreement, Probe};
+    use event::{BootId, Envelope, Span};
+    use store::Journal as _;
+    use store::conformance::{ManualClock, ORIGIN, signing_key};
+    use store::sqlite::Options;
+
+    use super::*;
+
+    fn seen_by(observer: &str) -> Applied {
+        let probe = Probe {
+            id: "front".parse().expect("a name"),
+            kind: "http".to_owned(),
+            service: "shop".parse().expect("a name"),
+            every: Span::from_secs(10),
+            observers: vec![observer.parse().expect("a name")],
+            agreement: Agreement::Majority,
+        };
+        let (services, findings, maintenance, promises) = (vec![], vec![], vec![], vec![]);
+        Applied { revision: observer.to_owned(), services, probes: vec![probe], findings, maintenance, promises }
+    }
+
+    /// An hour back, told by all who look, before and after; the same hour forward is nothing.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn every_observer_says_so() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let clock = ManualClock::at(SystemClock.now());
+        let store = Sqlite::open(Options {
+            dir: folder.path().to_owned(),
+            origin: ORIGIN.to_owned(),
+            observer: keys::server_observer().expect("a name"),
+            signers: vec![signing_key(1)],
+            remembered: Vec::new(),
+            succeeds: None,
+            clock: clock.clone(),
+        })
+        .expect("a new log");
+        let mut boot = [0; 16];
+        SystemRandom.fill(&mut boot);
+        let observer = keys::server_observer().expect("a name");
+        let recorder = Recorder::new(store.clone(), observer, BootId::from_bytes(boot), clock.clone());
+        recorder.record(&seen_by("before")).await.expect("recorded");
+        let (size, now) = (store.head().await.expect("a head").size, clock.now());
+        let later = ManualClock::at(now + Span::from_secs(3600));
+        assert!(tell(&recorder, later.as_ref(), &store, &seen_by("local")).await.expect("told"));
+        assert_eq!(store.head().await.expect("a head").size, size, "no step back");
+
+        let earlier = ManualClock::at(now - Span::from_secs(3600));
+        assert!(tell(&recorder, earlier.as_ref(), &store, &seen_by("local")).await.expect("told"));
+        let entries = store.entries(size..size + 9).await.expect("entries");
+        let told: BTreeSet<String> = entries
+            .into_iter()
+            .map(|entry| Envelope::decode(&entry.payload.expect("a payload").bytes).expect("an envelope"))
+            .filter(|envelope| envelope.body::<ClockStepped>().is_some_and(|body| body.is_ok_and(|s| s.from == now)))
+            .map(|envelope| envelope.observer.to_string())
+            .collect();
+        assert_eq!(told, ["before", "local", "server"].map(str::to_owned).into());
+    }
+}
