@@ -288,6 +288,7 @@ mod tests {
 
     /// A server on the loopback that answers so; how often it was asked.
     async fn serve(answer: Arc<Answer>) -> (String, Arc<AtomicUsize>) {
+        #[expect(clippy::disallowed_methods, reason = "the test is the other side")]
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let base = format!("http://{}/log/", listener.local_addr().expect("bound"));
         let asked = Arc::new(AtomicUsize::new(0));

@@ -100,7 +100,6 @@ async fn witness() -> Peer {
     let mut state = State::default();
     state.trust(log_key().vkey());
     let witness = web::witness::Witness::new(witness_key(), state, Arc::new(Forgetful), Arc::new(SystemClock));
-    #[expect(clippy::disallowed_methods, reason = "the test is the other side")]
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let peer = peer_at(listener.local_addr().expect("an address"));
     let router = web::witness::router(Arc::new(witness));
@@ -116,7 +115,6 @@ type Case = (&'static str, Vec<Line>, Option<u64>, Option<u64>);
 
 /// Somebody who answers each POST with the next line, the last for ever, and each GET with `shown`; and what was posted.
 async fn scripted(lines: Vec<Line>, shown: Option<String>) -> (Peer, Arc<Mutex<Vec<String>>>) {
-    #[expect(clippy::disallowed_methods, reason = "the test is the other side")]
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let peer = peer_at(listener.local_addr().expect("an address"));
     let posted = Arc::new(Mutex::new(Vec::new()));
@@ -270,7 +268,6 @@ async fn what_is_believed_without_proof() {
         }
         assert!(posted.lock().expect("no panic").len() <= REQUESTS_MAX as usize, "{what}");
     }
-    #[expect(clippy::disallowed_methods, reason = "the test is the other side")]
     let gone = TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("an address");
     fails("nobody there", log.ask(&peer_at(gone), None).await);
 }
