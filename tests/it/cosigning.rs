@@ -84,12 +84,9 @@ fn cosigned_export(up: &Up, witness: &str) -> PathBuf {
 
 /// What `garant verify` says of an export when that quorum is required.
 fn verified_with(export: &Path, vkey: &str, witnesses: &[(&str, &str)], quorum: &str) -> Option<i32> {
-    let mut text = format!("log {vkey}\n");
-    for (name, key) in witnesses {
-        text.extend(["witness ", name, " ", key, "\n"]);
-    }
+    let witnesses: String = witnesses.iter().flat_map(|(name, key)| ["witness ", name, " ", key, "\n"]).collect();
     let file = export.with_extension("tlog-policy");
-    std::fs::write(&file, text + quorum + "\n").expect("written");
+    std::fs::write(&file, format!("log {vkey}\n{witnesses}{quorum}\n")).expect("written");
     let (export, file) = (export.to_str().expect("UTF-8"), file.to_str().expect("UTF-8"));
     verify(&[export, "--vkey", vkey, "--tlog-policy", file]).status.code()
 }

@@ -250,7 +250,7 @@ fn a_full_disk() {
     let envelopes = all_envelopes(&folder.path().join("data"));
     assert!(envelopes.len() as u64 > acknowledged, "what was acknowledged is there, and can be read");
     let faults: Vec<StorageFault> =
-        envelopes.iter().filter_map(event::Envelope::body::<StorageFault>).map(|body| body.expect("read")).collect();
+        envelopes.iter().filter_map(Envelope::body::<StorageFault>).map(|body| body.expect("read")).collect();
     for fault in &faults {
         assert!(fault.reason.contains("full") || fault.reason.contains("No space"), "{fault:?}");
     }

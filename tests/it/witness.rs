@@ -285,7 +285,7 @@ fn the_command_says_what_to_do() {
     says(&witness.refused(&["--log", "nonsense"]), 2, &["`nonsense` is not the key of a log"]);
     says(&witness.refused(&["--log", &of_a_witness]), 2, &["key of a witness"]);
     says(&witness.refused(&["--log", &old, "--forget", "unknown.example"]), 2, &["no log `unknown.example`"]);
-    #[expect(clippy::disallowed_methods, reason = "the test is the other side")]
+    #[expect(clippy::disallowed_methods, reason = "the test takes the port")]
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let taken = taken.local_addr().map(|address| (address.to_string(), taken)).expect("an address");
     says(&witness.refused(&["--log", &old, "--listen", &taken.0]), 1, &["nothing can listen on", "--listen"]);

@@ -169,14 +169,6 @@ impl fmt::Display for ResolveError {
 
 impl std::error::Error for ResolveError {}
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "how long ago a file was looked at is no evidence, and waits for no timer"
-)]
-fn now() -> Instant {
-    Instant::now()
-}
-
 impl Resolver {
     /// Asks the name servers of `/etc/resolv.conf`, after `/etc/hosts`, and follows both. Without any, the one of this
     /// machine, as resolv.conf(5) says.
@@ -186,7 +178,11 @@ impl Resolver {
 
     fn of_file(resolv_conf: &Path) -> Result<Self, SetupError> {
         let (resolv_conf, hosts) = (resolv_conf.to_owned(), PathBuf::from("/etc/hosts"));
-        let mut files = Files { resolv_conf, hosts, looked_at: now(), seen: [None, None] };
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "how long ago the files were looked at, on the clock of the timers"
+        )]
+        let mut files = Files { resolv_conf, hosts, looked_at: Instant::now(), seen: [None, None] };
         // Before it is read: what changes meanwhile is read again.
         files.seen = files.stamps();
         let read = files.read().or_else(|reason| {
@@ -215,9 +211,14 @@ impl Resolver {
 
     /// Whom to ask now.
     fn servers(&self) -> Arc<Servers> {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "how long ago the files were looked at, on the clock of the timers"
+        )]
+        let now = Instant::now();
         // Nothing that can panic runs under this lock, and nothing that waits for longer than a local file.
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(changed) = current.files.as_mut().and_then(|files| files.look(now())) {
+        if let Some(changed) = current.files.as_mut().and_then(|files| files.look(now)) {
             tracing::info!(servers = ?changed.addresses, "the name servers of this machine have changed");
             current.servers = Arc::new(changed);
         }

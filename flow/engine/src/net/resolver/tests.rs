@@ -5,18 +5,14 @@ use super::*;
 use crate::clock::SimClock;
 use crate::net::{DialError, Net, Options, Phase, Target};
 
-#[expect(clippy::disallowed_methods, reason = "the test is the other side")]
-async fn socket() -> UdpSocket {
-    UdpSocket::bind("127.0.0.1:0").await.expect("a port")
-}
-
 /// What a name server does with a question, by the name in it.
 type Manner = fn(&str) -> Option<ResponseCode>;
 
 /// A name server without records; the names it was asked for.
 async fn name_server(manner: Manner) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
     use hickory_resolver::proto::op::{Message, MessageType};
-    let socket = socket().await;
+    #[expect(clippy::disallowed_methods, reason = "the test is the other side")]
+    let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
     let address = socket.local_addr().expect("an address");
     let asked = Arc::<Mutex<Vec<String>>>::default();
     let log = Arc::clone(&asked);
@@ -62,7 +58,8 @@ async fn the_silence_of_a_name_is_told_from_that_of_a_server() {
     let (server, _) = name_server(|_| None).await;
     assert_eq!(failure_of(server, "shop.example").await, ResolveFailure::Unreachable(vec![server.ip()]));
     // Nothing listens: the kernel says so at once.
-    let closed = socket().await.local_addr().expect("an address");
+    #[expect(clippy::disallowed_methods, reason = "the test needs a port on which nobody answers")]
+    let closed = UdpSocket::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("an address");
     assert_eq!(failure_of(closed, "shop.example").await, ResolveFailure::Unreachable(vec![closed.ip()]));
 }
 
