@@ -287,7 +287,6 @@ mod tests {
     type Answer = dyn Fn(&str) -> Option<Vec<u8>> + Send + Sync;
 
     /// A server on the loopback that answers so; how often it was asked.
-    #[expect(clippy::disallowed_methods, reason = "the other side of the wire, in a test")]
     async fn serve(answer: Arc<Answer>) -> (String, Arc<AtomicUsize>) {
         #[expect(clippy::disallowed_methods, reason = "the test is the other side")]
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
