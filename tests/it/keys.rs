@@ -1,7 +1,6 @@
 //! The keys of the log, what is remembered of it outside, and what is written down of the policy: what an operator does
 //! once a year, and must not be left alone with. Promises BX-2, JO-1, JO-2, JO-3.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead as _, Write as _};
 use std::ops::Add as _;
@@ -14,9 +13,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::harness::{
-    Up, binary, command, eventually, faketime, folder_with, free_port, garant, get, http, pause, transcript, up_refused,
+    Up, binary, command, eventually, folder_with, free_port, garant, get, http, pause, transcript, up_refused,
 };
-use crate::proof::files;
 
 /// A log that two files elsewhere remember, and the one beside the data directory.
 fn policy(elsewhere: &Path) -> String {
@@ -494,10 +492,11 @@ fn heads_and_proofs_of_a_live_log() {
         note.lines().nth(1).and_then(|size| size.parse::<u64>().ok()).expect("a size")
     };
     let grow = |service: &str| {
-        let before = up.status()["revision"].clone();
+        let published = || up.status()["journal"]["published_size"].as_u64();
+        let before = published();
         fs::write(folder.join("garant.toml"), format!("{QUIET}[[service]]\nname = \"{service}\"\n")).expect("written");
         up.signal("HUP");
-        eventually("a longer log", || (up.status()["revision"] != before).then_some(()));
+        eventually("a longer log", || (published() > before).then_some(()));
     };
     let old = keep("old");
     let head = json(&log(folder, &["head", "--json"]));
@@ -700,77 +699,4 @@ fn the_fingerprint_of_a_key_out_of_the_dns() {
         assert_eq!(output.status.code(), Some(code), "{domain}: {}", transcript(&output));
         assert!(transcript(&output).contains(words), "{domain} must speak of {words}: {}", transcript(&output));
     }
-}
-
-/// JO-2, BK-6: what has been kept for long enough is destroyed, bytes and all; that it was can be read, and everything
-/// else still verifies.
-#[test]
-fn a_day_that_is_over_is_destroyed() {
-    let folder = folder_with(&QUIET.replace(
-        "name = \"shop.example\"\n",
-        "name = \"shop.example\"\nretention = { audit = \"1 d\", evidence = \"2 d\" }\n",
-    ));
-    let library = faketime();
-    let up = Up::start_with(
-        folder,
-        &[
-            ("LD_PRELOAD", library.as_os_str()),
-            ("FAKETIME", OsStr::new("-10d")),
-            ("FAKETIME_DONT_FAKE_MONOTONIC", OsStr::new("1")),
-        ],
-    );
-    eventually("a first checkpoint", || get(&up.url("log/checkpoint")));
-    let folder = up.stop();
-    let data = folder.path().join("data");
-    let mut old_keys = Vec::new();
-    for class in ["audit", "evidence"] {
-        for entry in fs::read_dir(data.join("keys").join(class)).expect("a folder") {
-            let path = entry.expect("an entry").path();
-            old_keys.push((fs::read(&path).expect("a key"), path));
-        }
-    }
-    assert!(old_keys.len() >= 2, "a key for each class: {old_keys:?}");
-    let sealed = done(
-        &command("sqlite3")
-            .arg(data.join("garant.db"))
-            .arg("SELECT hex(substr(sealed, 1, 32)) FROM payload")
-            .output()
-            .expect("sqlite3 runs"),
-    );
-    let lived = verified_of_age(folder.path(), "before", "any");
-    assert_eq!(lived["destroyed"], 0, "{lived}");
-
-    let up = Up::start_in(folder);
-    eventually("the keys to go", || old_keys.iter().all(|(_, path)| !path.exists()).then_some(()));
-    eventually("the destructions to be journaled", || {
-        let told = payloads(&up.path("data"));
-        (told.iter().filter(|(_, text)| text.contains("\"journal.destroyed\"")).count() >= 2).then_some(())
-    });
-    let folder = up.stop();
-    let after = verified(folder.path(), "after");
-    assert_eq!(after["outcome"], "authenticated", "{after}");
-    let (before, destroyed) = (lived["disclosed"].as_u64(), after["destroyed"].as_u64());
-    assert!(before > Some(0) && destroyed >= before, "all of the first run is gone: {destroyed:?} of {before:?}");
-    // Nothing of it is left: no key anywhere, no payload in the database or its log.
-    let sealed: Vec<Vec<u8>> = sealed
-        .lines()
-        .map(|hex| {
-            (0..hex.len()).step_by(2).filter_map(|at| u8::from_str_radix(hex.get(at..at + 2)?, 16).ok()).collect()
-        })
-        .collect();
-    for path in files(&folder.path().join("data")) {
-        let bytes = fs::read(&path).expect("read");
-        for gone in old_keys.iter().map(|(key, _)| key).chain(&sealed) {
-            assert!(
-                !bytes.windows(gone.len()).any(|window| window == gone),
-                "bytes that were destroyed in {}",
-                path.display()
-            );
-        }
-    }
-    // And in words, for a person.
-    let export = folder.path().join("after");
-    let vkey = fs::read_to_string(export.join("vkey")).expect("vkey");
-    let told = done(&garant(&["verify", export.to_str().expect("UTF-8"), "--vkey", vkey.trim()]));
-    assert!(told.contains(&format!("{} destroyed on schedule", destroyed.expect("a count"))), "{told}");
 }

@@ -123,7 +123,8 @@ fn no_bit_can_be_flipped() {
     let (_folder, export, vkey) = exported();
     let at = export.to_str().expect("UTF-8");
     let mut tried = 0;
-    for file in files(&export) {
+    // What the log proposes as a trust policy is signed by nobody: who relies on it, relies on the log (docs/log.md).
+    for file in files(&export).into_iter().filter(|file| !file.ends_with("tlog-policy")) {
         let genuine = std::fs::read(&file).expect("read");
         // The first, the last but one (the last is a newline in text files), and some between.
         for position in [0, genuine.len() / 3, genuine.len() / 2, genuine.len().saturating_sub(2)] {

@@ -187,8 +187,17 @@ fn a_witness_stops_a_log_that_forgot() {
     }
 
     // The way out cites what the witness had.
-    let done =
-        garant(&["log", "succeed", "--data", data.to_str().expect("UTF-8"), "--reason", "a snapshot was put back"]);
+    let policy_file = folder.path().join("garant.toml");
+    let done = garant(&[
+        "log",
+        "succeed",
+        "--policy",
+        policy_file.to_str().expect("UTF-8"),
+        "--data",
+        data.to_str().expect("UTF-8"),
+        "--reason",
+        "a snapshot was put back",
+    ]);
     assert!(done.status.success(), "{}", transcript(&done));
     let up = Up::start_in(folder);
     let root = checkpoint(&remembered).root.to_base64();
@@ -246,7 +255,8 @@ fn nobody_gets_what_is_not_remembered() {
     let mut round = 0;
     let beyond = eventually("the log to be ahead of what is published", || {
         round += 1;
-        std::fs::write(&policy_file, format!("{}# {round}\n", policy(&witness.named()))).expect("written");
+        std::fs::write(&policy_file, format!("{}[[service]]\nname = \"s{round}\"\n", policy(&witness.named())))
+            .expect("written");
         up.signal("HUP");
         pause(0.2);
         (size(&up) > known() && known() > before).then(|| size(&up))

@@ -31,7 +31,7 @@ use crate::{EVALUATOR, revision};
 pub const BEHIND_MAX: usize = 65_536;
 
 /// How old the instant as of which a verdict was computed may be when it is recorded.
-pub const OLD_MAX: Span = Span::from_secs(3600);
+pub const OLD_MAX: Span = Span::from_secs(2 * 3600);
 
 /// How long a promise may be without a verdict, in log time: a day and an hour of grace.
 pub const LAPSE: Span = Span::from_secs(25 * 3600);
