@@ -578,10 +578,10 @@ fn the_status_of_a_live_garant() {
     };
     let said = eventually("the job to be up, and a verdict", || {
         let said = done(&status(&[]));
-        (said.contains("up        night-job") && said.contains("BK-1  The job runs.")).then_some(said)
+        (said.contains("  up         night-job since ") && said.contains("BK-1  The job runs.")).then_some(said)
     });
     assert!(said.starts_with("garant 0.") && said.contains(&format!("process {}, not published", up.pid())), "{said}");
-    assert!(said.contains("  log       ") && said.contains(" entries, "), "{said}");
+    assert!(said.contains("  log        ") && said.contains(" entries, "), "{said}");
     assert!(!said.contains('\u{1b}'), "no colours for a program: {said}");
     let coloured =
         command(binary()).args(["--colour", "always", "status", "--data"]).arg(&data).output().expect("garant starts");
