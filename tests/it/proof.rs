@@ -123,7 +123,8 @@ fn no_bit_can_be_flipped() {
     let (_folder, export, vkey) = exported();
     let at = export.to_str().expect("UTF-8");
     let mut tried = 0;
-    for file in files(&export) {
+    // What a log proposes as trust policy is not signed, and counts for nothing.
+    for file in files(&export).into_iter().filter(|file| !file.ends_with("tlog-policy")) {
         let genuine = std::fs::read(&file).expect("read");
         // The first, the last but one (the last is a newline in text files), and some between.
         for position in [0, genuine.len() / 3, genuine.len() / 2, genuine.len().saturating_sub(2)] {
