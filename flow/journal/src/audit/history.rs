@@ -244,7 +244,9 @@ impl History {
             remarks
                 .push(format!("at entry {sequence} the log's clock goes back; the log ends before it could say why"));
         }
-        remarks.into_iter().for_each(|remark| self.remark(remark));
+        for remark in remarks {
+            self.remark(remark);
+        }
         if self.more_remarks > 0 {
             self.remarks.push(format!("and {} more remarks", self.more_remarks));
         }
