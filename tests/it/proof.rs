@@ -123,7 +123,7 @@ fn no_bit_can_be_flipped() {
     let (_folder, export, vkey) = exported();
     let at = export.to_str().expect("UTF-8");
     let mut tried = 0;
-    // What the log proposes as a trust policy is signed by nobody: who relies on it, relies on the log (docs/log.md).
+    // What a log proposes as trust policy is not signed, and counts for nothing.
     for file in files(&export).into_iter().filter(|file| !file.ends_with("tlog-policy")) {
         let genuine = std::fs::read(&file).expect("read");
         // The first, the last but one (the last is a newline in text files), and some between.

@@ -14,6 +14,13 @@ use crate::leaf::Leaf;
 use crate::listing::Listing;
 use crate::note::VerifierKey;
 
+/// Keys that a log may announce, and retire: each is compared with all others. At the bound the log is refused.
+const KEYS_MAX: usize = 256;
+/// Remarks that are kept; further ones are counted.
+const REMARKS_MAX: usize = 100;
+/// Unknown kinds that are counted by name; of further ones nothing is kept.
+const UNKNOWN_KINDS_MAX: usize = 1000;
+
 /// An hour, less the last microsecond.
 const REST_OF_HOUR: Span = Span::from_micros(3_599_999_999);
 
@@ -62,6 +69,7 @@ pub(super) struct History {
     pub(super) destroyed_days: Vec<DestroyedDay>,
     pub(super) unknown_kinds: BTreeMap<String, u64>,
     pub(super) remarks: Vec<String>,
+    more_remarks: u64,
 }
 
 impl History {
@@ -80,6 +88,7 @@ impl History {
             destroyed_days: Vec::new(),
             unknown_kinds: BTreeMap::new(),
             remarks: Vec::new(),
+            more_remarks: 0,
         }
     }
 
@@ -102,7 +111,7 @@ impl History {
                 if leaf.retention() == Retention::Evidence {
                     *self.shown.entry(Day::of_hour(leaf.hour)).or_default() += 1;
                 }
-                stepped_back = self.learn(leaf.sequence, envelope);
+                stepped_back = self.learn(leaf.sequence, envelope).map_err(|finding| at(leaf.sequence, finding))?;
             }
             None if leaf.retention() == Retention::Permanent => {
                 return Err(at(leaf.sequence, hidden(&leaf.coarse, leaf.hour)));
@@ -134,14 +143,16 @@ impl History {
     }
 
     /// Takes in what bears on the audit itself; returns by how much a clock was set back.
-    fn learn(&mut self, sequence: u64, envelope: &Envelope) -> Option<Span> {
+    fn learn(&mut self, sequence: u64, envelope: &Envelope) -> Result<Option<Span>, Finding> {
         self.listing.take(sequence, envelope);
         if kind_named(&envelope.kind).is_none_or(|kind| envelope.version > kind.version) {
-            *self.unknown_kinds.entry(envelope.kind.clone()).or_default() += 1;
-            return None;
+            if self.unknown_kinds.len() < UNKNOWN_KINDS_MAX || self.unknown_kinds.contains_key(&envelope.kind) {
+                *self.unknown_kinds.entry(envelope.kind.clone()).or_default() += 1;
+            }
+            return Ok(None);
         }
         if let Some(stepped) = self.body::<ClockStepped>(sequence, envelope) {
-            return Some(stepped.from.since(stepped.to));
+            return Ok(Some(stepped.from.since(stepped.to)));
         } else if let Some(Destroyed { class, day, entries }) = self.body(sequence, envelope) {
             if class == Retention::Evidence.as_str() {
                 let covered = self.covered.entry(day).or_default();
@@ -154,7 +165,10 @@ impl History {
                 self.covered.entry(day).or_default().intended = Some((sequence, entries));
             }
         } else if let Some(opened) = self.body::<Opened>(sequence, envelope) {
-            self.keys.opened = self.key(sequence, &opened.vkey);
+            // Later ones open nothing: the key that a log begins with can't be said anew.
+            if sequence == 0 {
+                self.keys.opened = self.key(sequence, &opened.vkey);
+            }
         } else if let Some(announced) = self.body::<KeyAnnounced>(sequence, envelope) {
             let keys = self.key(sequence, &announced.vkey).zip(self.key(sequence, &announced.replaces));
             self.keys.announced.extend(keys.map(|(new, old)| (sequence, new, old)));
@@ -162,17 +176,24 @@ impl History {
             let key = self.key(sequence, &retired.vkey);
             self.keys.retired.extend(key.map(|key| (sequence, key)));
         }
-        None
+        if self.keys.announced.len().max(self.keys.retired.len()) > KEYS_MAX {
+            return Err(Finding::Malformed { what: format!("it is about one key more than the {KEYS_MAX} of a log") });
+        }
+        Ok(None)
+    }
+
+    fn remark(&mut self, remark: String) {
+        if self.remarks.len() < REMARKS_MAX { self.remarks.push(remark) } else { self.more_remarks += 1 }
     }
 
     /// The body, if it is a `B`. One that can't be read is a fault of the writer that no reader can mend: it is remarked
     /// upon, and counts as not said.
     fn body<B: Body>(&mut self, sequence: u64, envelope: &Envelope) -> Option<B> {
-        envelope.body::<B>()?.map_err(|error| self.remarks.push(format!("entry {sequence}: {error}"))).ok()
+        envelope.body::<B>()?.map_err(|error| self.remark(format!("entry {sequence}: {error}"))).ok()
     }
 
     fn key(&mut self, sequence: u64, text: &str) -> Option<VerifierKey> {
-        text.parse().map_err(|error| self.remarks.push(format!("entry {sequence}: {error}"))).ok()
+        text.parse().map_err(|error| self.remark(format!("entry {sequence}: {error}"))).ok()
     }
 
     fn miss(&mut self, leaf: &Leaf, path: &str) {
@@ -190,6 +211,7 @@ impl History {
     /// After the last entry: is everything that is missing covered by a destruction, done or announced? Whoever copied the
     /// log while it was under way has the announcement, and not all payloads.
     pub(super) fn finish(&mut self) -> Result<(), AuditError> {
+        let mut remarks = Vec::new();
         for (day, missing) in &self.missing {
             let at = |finding| AuditError::of_entry(&missing.path, missing.sequence, finding);
             let Some(Covered { destroyed, intended }) = self.covered.get(day) else {
@@ -200,7 +222,7 @@ impl History {
                 return Err(at(Finding::HiddenBeyond { day: *day, missing: missing.count, destroyed: covered }));
             }
             if let Some((sequence, _)) = intended.filter(|_| missing.count > *destroyed) {
-                self.remarks.push(format!(
+                remarks.push(format!(
                     "payloads of {day} are missing, and entry {sequence} only announces that they will be destroyed: the \
                      destruction was under way when this copy was made"
                 ));
@@ -211,7 +233,7 @@ impl History {
             // accuses nobody.
             let done = self.covered.get(day).is_some_and(|covered| covered.intended.is_none());
             if let Some(shown) = self.shown.get(day).filter(|_| done) {
-                self.remarks.push(format!(
+                remarks.push(format!(
                     "of {day}, {} payloads are gone and {shown} are shown, although the log says that the day was destroyed: \
                      what is gone may have been picked",
                     missing.count
@@ -219,8 +241,14 @@ impl History {
             }
         }
         if let Some(sequence) = self.clock.unexplained() {
-            self.remarks
+            remarks
                 .push(format!("at entry {sequence} the log's clock goes back; the log ends before it could say why"));
+        }
+        for remark in remarks {
+            self.remark(remark);
+        }
+        if self.more_remarks > 0 {
+            self.remarks.push(format!("and {} more remarks", self.more_remarks));
         }
         Ok(())
     }

@@ -121,3 +121,34 @@ fn an_hour_at_the_end_of_the_numbers_is_refused() {
     log.entries[3].leaf.hour = i64::MAX;
     found("the hour", &log.export(), &pinned(&log), Meaning::AlteredWithoutKey, &["entry 3", "not a leaf"]);
 }
+
+/// Whatever a log says of itself too often has a bound.
+#[test]
+fn what_a_log_says_too_often_has_a_bound() {
+    let mut log = log();
+    for n in 0..150 {
+        log.append_text("journal.key_retired", 1, "journal.key_retired", &format!("{{\"vkey\":\"none {n}\"}}"));
+        log.append_text("future.kind", 1, "future.kind", "{}");
+    }
+    let report = run(&log.export(), &pinned(&log)).expect("it holds");
+    assert_eq!((report.remarks.len(), report.remarks[100].as_str()), (101, "and 50 more remarks"));
+    assert_eq!(report.unknown_kinds.get("future.kind"), Some(&150));
+    for seed in 0..=255 {
+        log.append(&KeyRetired { vkey: test_key(seed, ORIGIN).vkey().to_string() });
+    }
+    log.append(&KeyRetired { vkey: test_key(7, ORIGIN).vkey().to_string() });
+    found("keys", &log.export(), &pinned(&log), Meaning::AlteredWithoutKey, &["one key more"]);
+}
+
+/// The key that a log begins with can't be said anew.
+#[test]
+fn a_log_is_opened_once() {
+    let mut log = log();
+    let thief = test_key(66, ORIGIN);
+    log.append(&event::journal::Opened { origin: ORIGIN.to_owned(), vkey: thief.vkey().to_string() });
+    let trust = pinned(&log);
+    log.keys = vec![thief];
+    for trust in [trust, Trust::default()] {
+        found("opened again", &log.export(), &trust, Meaning::OtherKey, &["vkey"]);
+    }
+}
