@@ -24,7 +24,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
-    runtime::one_arena();
+    runtime::frugal_allocator();
     let arguments = cli::Arguments::parse();
     let mut terminal = terminal::Terminal::new(arguments.colour);
     match cli::run(arguments, &mut terminal) {

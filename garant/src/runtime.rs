@@ -5,8 +5,9 @@
 //! memory, because what one thread frees no other thread uses.
 //!
 //! **Principle.** [`Runtimes`]: the watch has a thread of its own, the pages have one, and what is left shares the rest.
-//! The supervisor and its keepers are on the shared one, so whoever blocks a thread is still noticed. [`one_arena`]: all
-//! threads share one arena; nothing here allocates so often that they meet there.
+//! The supervisor and its keepers are on the shared one, so whoever blocks a thread is still noticed.
+//! [`frugal_allocator`]: all threads share one arena; nothing here allocates so often that they meet there. What is freed
+//! goes back.
 
 use std::io;
 use std::time::Duration;
@@ -56,14 +57,20 @@ impl Runtimes {
     }
 }
 
-/// Has the allocator of glibc keep one arena for all threads; with 10,000 probes that halves what is resident. To be called
-/// before there is a second thread. Another allocator does as it likes.
-pub(crate) fn one_arena() {
+/// Has the allocator of glibc keep one arena for all threads, and give back what is freed; with 10,000 probes that halves what
+/// is resident. Left alone, it takes each large piece that was freed for a reason to keep the next ones: after one scrape of
+/// `/metrics`, eight megabytes. To be called before there is a second thread. Another allocator does as it likes.
+pub(crate) fn frugal_allocator() {
+    /// A piece of this size is the system's own, and goes back when it is freed; so does as much at the end of the heap.
     #[cfg(target_env = "gnu")]
+    const LARGE_BYTES: libc::c_int = 256 * 1024;
+    #[cfg(target_env = "gnu")]
+    for (parameter, value) in
+        [(libc::M_ARENA_MAX, 1), (libc::M_MMAP_THRESHOLD, LARGE_BYTES), (libc::M_TRIM_THRESHOLD, LARGE_BYTES)]
     {
         #[expect(unsafe_code, reason = "mallopt(3) has no safe face; it is called with constants, before any thread")]
         // SAFETY: mallopt only reads its two integers, and no other thread runs yet.
-        let accepted = unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) } == 1;
-        debug_assert!(accepted, "mallopt knows M_ARENA_MAX since glibc 2.10");
+        let accepted = unsafe { libc::mallopt(parameter, value) } == 1;
+        debug_assert!(accepted, "mallopt knows these since glibc 2.10");
     }
 }
