@@ -151,6 +151,12 @@ listen = "127.0.0.1:8480"        # the team: pages, /metrics, /api. Loopback onl
 # public = "0.0.0.0:8481"        # everybody: trust page and log, once `publish = true`
 # url = "https://trust.{name}/"  # how customers reach it
 
+# From where garant looks: here. Name two or three hosts of others that always answer. When none of them does, our own
+# line is dead, and what fails meanwhile is unknown instead of down.
+# [[observer]]
+# name = "local"
+# canary = ["9.9.9.9:443", "1.1.1.1:443"]
+
 [[service]]
 name = "site"
 title.fr = "Le site"

@@ -35,8 +35,8 @@ Exit codes:
   0  authenticated: everything holds, under a key that you named
   3  self-consistent only: everything holds, under the key that lies beside the log; whoever replaced
      the one could replace the other. Name the key with --vkey, --fingerprint, --dns or --tlog-policy
-  4  unconfirmed: nothing contradicts itself, but what a verdict in effect rests on is destroyed, so that it
-     is only what the log says. The verdicts concerned are marked
+  4  unconfirmed: nothing contradicts itself, but what a verdict in effect rests on, or a later
+     verdict, is destroyed, so that it is only what the log says. The verdicts concerned are marked
   1  verification failed, or could not be done: the first line says what was found and what it means
   2  called wrongly
 
