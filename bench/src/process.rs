@@ -65,8 +65,9 @@ pub(crate) fn pause(length: Duration) {
 
 /// The binary under test, built for release.
 pub(crate) fn garant() -> Result<std::path::PathBuf, Box<dyn std::error::Error>> {
-    let built =
-        Process::command(env!("CARGO")).args(["build", "--release", "--quiet", "--package", "garant"]).status()?;
+    // Together with the benchmarks, as scripts/bench does: alone, its dependencies would be built with other features.
+    let packages = ["build", "--release", "--quiet", "--package", "garant", "--package", "garant-bench"];
+    let built = Process::command(env!("CARGO")).args(packages).status()?;
     if !built.success() {
         return Err("garant does not build".into());
     }
