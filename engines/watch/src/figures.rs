@@ -1,7 +1,6 @@
 //! What the watch knows of itself and of its probes now: for metrics, status and pages. Never for a verdict.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -9,60 +8,7 @@ use event::watch::State;
 use event::{ObserverId, ProbeId, Span, Time};
 use store::Reading;
 
-use crate::source::Answer;
-
-/// Where the time of an answer went, in microseconds; 0 for what it did not go through. A phase of more than an hour, which
-/// no timeout allows, is shown as one: there are tens of thousands of these.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Phases {
-    /// Resolving the name.
-    pub dns: u32,
-    /// Opening the TCP connection.
-    pub connect: u32,
-    /// The TLS handshake.
-    pub tls: u32,
-    /// From the connection being ready to the head of the answer.
-    pub first_byte: u32,
-    /// From the head of the answer to its end.
-    pub body: u32,
-}
-
-impl Phases {
-    /// Of a connection that got this far; nothing was asked over it.
-    pub(crate) fn of_connection(dns: Span, connect: Span, tls: Span) -> Self {
-        Self { dns: compact(dns), connect: compact(connect), tls: compact(tls), ..Self::default() }
-    }
-
-    /// Of a request.
-    pub(crate) fn of_request(phases: &engine::http::Phases, whole: bool) -> Self {
-        let engine::http::Phases { dns, connect, tls, first_byte, total } = *phases;
-        // What a failed request leaves over was spent in the phase that failed, whichever that was.
-        let body = if whole { total - (dns + connect + tls + first_byte) } else { Span::ZERO };
-        let connection = Self::of_connection(dns, connect, tls);
-        Self { first_byte: compact(first_byte), body: compact(body), ..connection }
-    }
-}
-
-fn compact(span: Span) -> u32 {
-    u32::try_from(span.micros().max(0)).unwrap_or(u32::MAX)
-}
-
-/// When a certificate expires: whole seconds since 1970, from 1970 to 2106. One that is said to live longer is shown as
-/// living until then.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Expiry(NonZeroU32);
-
-impl Expiry {
-    pub(crate) fn at(time: Time) -> Self {
-        let seconds = u32::try_from(time.micros().div_euclid(1_000_000).max(1)).unwrap_or(u32::MAX);
-        Self(NonZeroU32::new(seconds).unwrap_or(NonZeroU32::MIN))
-    }
-
-    /// The instant.
-    pub fn time(self) -> Time {
-        Time::from_secs(i64::from(self.0.get()))
-    }
-}
+use crate::source::{Answer, Expiry, Phases};
 
 /// What one observer says of one probe at the moment.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -187,24 +133,6 @@ impl Figures {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn figures_stay_within_their_four_bytes() {
-        let of = |phases: [i64; 5]| {
-            let [dns, connect, tls, first_byte, total] = phases.map(Span::from_micros);
-            engine::http::Phases { dns, connect, tls, first_byte, total }
-        };
-        let whole = Phases::of_request(&of([1, 20, 300, 4_000, 54_321]), true);
-        assert_eq!(whole, Phases { dns: 1, connect: 20, tls: 300, first_byte: 4_000, body: 50_000 });
-        // It failed while it waited for the answer: that is not the time of a body.
-        let failed = Phases::of_request(&of([1, 20, 300, 0, 9_000_000]), false);
-        assert_eq!(failed, Phases { dns: 1, connect: 20, tls: 300, first_byte: 0, body: 0 });
-        let absurd = Phases::of_request(&of([i64::MAX, -1, 0, 0, 0]), false);
-        assert_eq!((absurd.dns, absurd.connect), (u32::MAX, 0));
-        for (secs, shown) in [(1_796_083_200, 1_796_083_200), (-5, 1), (0, 1), (9_999_999_999, i64::from(u32::MAX))] {
-            assert_eq!(Expiry::at(Time::from_secs(secs)).time(), Time::from_secs(shown), "{secs}");
-        }
-    }
 
     /// Ten thousand probes of two observers: each byte here is 20 kB.
     #[test]

@@ -20,7 +20,7 @@ use event::{ObserverId, Span, Time};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::rounds::Entry;
+use crate::order::Entry;
 use crate::source::heartbeat::Memory;
 
 /// Most entries that wait: ten thousand probes may all change at once, each with its detail.

@@ -25,7 +25,10 @@ mod coverage;
 mod figures;
 mod finding;
 mod journaling;
+mod lane;
+mod moment;
 mod observe;
+mod order;
 mod room;
 mod rounds;
 mod run;
@@ -33,10 +36,10 @@ mod schedule;
 pub mod source;
 mod uplink;
 
-pub use config::{Common, Config, Declared, Options};
-pub use figures::{Counts, Expiry, Figures, Phases, Standing};
+pub use config::{Config, Options};
+pub use figures::{Counts, Figures, Standing};
 pub use run::Watch;
-pub use source::{KINDS, Kind};
+pub use source::{Common, Declared, Expiry, KINDS, Kind, Phases};
 
 /// The name of the engine.
 pub const NAME: &str = "watch";

@@ -17,20 +17,22 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use engine::clock::Oddity;
-use event::engine::{Blind, BlindCause, ClockStepped};
-use event::watch::{Changed, Coverage, Detail, Finding, Pinged, State};
-use event::{FindingId, Interval, Monotonic, ObserverId, ProbeId, Span, Time};
-use store::{Reading, Sample};
+use event::engine::{Blind, BlindCause};
+use event::{Interval, Monotonic, ObserverId, ProbeId, Span, Time};
+use store::Reading;
 
-use crate::config::{Config, Declared};
+use crate::config::Config;
 use crate::coverage::Book;
 use crate::figures::Figures;
 use crate::finding::Hysteresis;
-use crate::observe::{Change, Observe, Seen};
+use crate::lane::Lane;
+use crate::moment::Moment;
+use crate::observe::{Observe, Seen};
+use crate::order::{Done, Effect, Entry, Order, Outcome};
 use crate::room::Room;
 use crate::schedule::{Cause, Due, LaneId, Schedule, lateness_max, next_turn, phase};
 use crate::source::heartbeat::{Absence, Heartbeat};
-use crate::source::{Answer, Moment, Probe};
+use crate::source::{Answer, Declared, Probe};
 use crate::uplink::{self, Uplink};
 
 /// How long after a first failure the same observer asks again; less when the probe's timeout is short.
@@ -46,111 +48,12 @@ const LATE_LOOK_MIN: Span = Span::from_secs(1);
 /// Least pause before looking again for room.
 const ROOM_PAUSE_MIN: Span = Span::from_millis(5);
 
-/// A question to ask now.
-pub(crate) struct Order {
-    pub(crate) number: u64,
-    pub(crate) probe: Arc<dyn Probe>,
-    pub(crate) timeout: Span,
-}
-
-/// What became of an order.
-pub(crate) struct Done {
-    pub(crate) number: u64,
-    pub(crate) started: Moment,
-    pub(crate) ended: Moment,
-    pub(crate) outcome: Outcome,
-}
-
-/// How it ended.
-pub(crate) enum Outcome {
-    /// The probe answered.
-    Answered(Answer),
-    /// It did not, in its time.
-    TimedOut,
-    /// It panicked: our fault.
-    Failed,
-}
-
-impl Outcome {
-    /// Whether it says that the other side failed.
-    fn is_failure(&self) -> bool {
-        match self {
-            Self::Answered(answer) => answer.reading == Reading::Down,
-            Self::TimedOut => true,
-            Self::Failed => false,
-        }
-    }
-
-    /// Whether it is a failure that may as well be of our own way out.
-    fn may_be_ours(&self) -> bool {
-        matches!(self, Self::Answered(answer) if answer.may_be_ours)
-    }
-
-    /// Whether the other side answered as it should.
-    fn is_good(&self) -> bool {
-        matches!(self, Self::Answered(answer) if answer.reading == Reading::Up)
-    }
-}
-
-/// An entry for the journal.
-#[derive(Clone, PartialEq, Debug)]
-pub(crate) enum Entry {
-    Changed(Changed),
-    Detail(Detail),
-    Coverage(Coverage),
-    Finding(Finding),
-    Pinged(Pinged),
-    ClockStepped(ClockStepped),
-    Blind(Blind),
-}
-
-/// What to do, in this order.
-pub(crate) enum Effect {
-    Ask(Order),
-    Journal(ObserverId, Entry),
-    Sample(Sample),
-}
-
 /// A question under way.
 struct Flight {
     lane: LaneId,
     scheduled: Monotonic,
     /// The process stood still or the clock stepped meanwhile.
     disturbed: bool,
-}
-
-/// One probe as one observer sees it.
-struct Lane {
-    declared: Arc<Declared>,
-    observer: ObserverId,
-    phase: Span,
-    observe: Observe,
-    findings: BTreeMap<FindingId, Hysteresis>,
-    state: Option<(State, Time)>,
-    /// When all that is known of it was last journaled.
-    told: Monotonic,
-    /// When the failure began that nobody has confirmed yet.
-    doubted: Option<Monotonic>,
-    /// What the last failing answer said: the good one that ends a blip does not tell what was wrong.
-    failure: String,
-    asking: bool,
-    called: bool,
-}
-
-impl Lane {
-    /// What it is becomes unknown; the next sample tells it anew.
-    fn forget(&mut self) {
-        self.observe = Observe::new(self.declared.asked_every, self.declared.probe.confirm());
-        self.doubted = None;
-        self.findings.clear();
-        self.state = None;
-    }
-
-    /// A failure that nobody confirmed says nothing.
-    fn drop_doubt(&mut self) {
-        self.observe.drop_doubt();
-        self.doubted = None;
-    }
 }
 
 /// All rounds of all local observers.
@@ -433,7 +336,7 @@ impl Rounds {
             lane.called &= due.cause != Cause::Call;
             if due.cause == Cause::Turn {
                 self.figures.count_skipped();
-                effects.push(Effect::Sample(sample(lane, now.wall, Span::ZERO, Reading::Unknown, None)));
+                effects.push(Effect::Sample(lane.sample(now.wall, Span::ZERO, Reading::Unknown, None)));
             }
         } else if room {
             lane.called &= due.cause != Cause::Call;
@@ -558,7 +461,7 @@ impl Rounds {
         self.figures.count_start(lateness, answer.reading);
 
         let seen = Seen { start: done.started.wall, end: done.started.wall + took, reading: answer.reading };
-        effects.push(Effect::Sample(sample(lane, seen.start, took, seen.reading, answer.value)));
+        effects.push(Effect::Sample(lane.sample(seen.start, took, seen.reading, answer.value)));
         if seen.reading == Reading::Down {
             lane.failure.clone_from(&answer.text);
         }
@@ -567,14 +470,14 @@ impl Rounds {
         lane.observe.take(seen, &mut changes);
         for &change in &changes {
             lane.state = Some((change.state, change.by));
-            tell(lane, &change, &answer.text, took, effects);
+            lane.tell(&change, &answer.text, took, effects);
         }
-        find(lane, &answer, seen, took, effects);
+        lane.find(&answer, seen, took, effects);
         let in_doubt = lane.observe.in_doubt();
         lane.doubted = in_doubt.then(|| lane.doubted.unwrap_or(done.started.monotonic));
         if now.monotonic.since(lane.told) >= RETELL_EVERY && !in_doubt && seen.reading != Reading::Unknown {
             lane.told = now.monotonic;
-            retell(lane, seen.end, effects);
+            lane.retell(seen.end, effects);
         }
         if let Some(book) = self.books.get_mut(&lane.observer) {
             book.answered(flight.lane, seen.start, seen.reading != Reading::Unknown, in_doubt);
@@ -663,56 +566,6 @@ impl Rounds {
                 let entries = coverage.into_iter().map(Entry::Coverage);
                 effects.extend(entries.map(|entry| Effect::Journal(observer.clone(), entry)));
             }
-        }
-    }
-}
-
-fn sample(lane: &Lane, at: Time, took: Span, reading: Reading, value: Option<i64>) -> Sample {
-    Sample { probe: lane.declared.id.clone(), observer: lane.observer.clone(), at, took, reading, value }
-}
-
-fn tell(lane: &Lane, change: &Change, text: &str, took: Span, effects: &mut Vec<Effect>) {
-    let &Change { state, after, by } = change;
-    let (probe, service) = (lane.declared.id.clone(), lane.declared.service.clone());
-    let entry = Entry::Changed(Changed { probe, service, state, after, by });
-    effects.push(Effect::Journal(lane.observer.clone(), entry));
-    let text = if matches!(state, State::Down | State::Flapping) { &lane.failure } else { text };
-    let detail = Detail { probe: lane.declared.id.clone(), text: text.to_owned(), took };
-    effects.push(Effect::Journal(lane.observer.clone(), Entry::Detail(detail)));
-}
-
-/// Journals what is known and has not changed.
-fn retell(lane: &Lane, at: Time, effects: &mut Vec<Effect>) {
-    let (probe, service) = (lane.declared.id.clone(), lane.declared.service.clone());
-    let state = lane.state.map(|(state, _)| Entry::Changed(Changed { probe, service, state, after: at, by: at }));
-    let findings = lane.findings.iter().filter_map(|(finding, hysteresis)| {
-        let (finding, probe, open) = (finding.clone(), lane.declared.id.clone(), hysteresis.open()?);
-        Some(Entry::Finding(Finding { finding, probe, open, after: at, by: at }))
-    });
-    effects.extend(state.into_iter().chain(findings).map(|entry| Effect::Journal(lane.observer.clone(), entry)));
-}
-
-fn find(lane: &mut Lane, answer: &Answer, seen: Seen, took: Span, effects: &mut Vec<Effect>) {
-    // A figure that was not read does not last.
-    for (finding, hysteresis) in &mut lane.findings {
-        if !answer.symptoms.iter().any(|symptom| symptom.finding == *finding) {
-            hysteresis.interrupt();
-        }
-    }
-    let stale = Span::from_micros(lane.declared.asked_every.micros().saturating_mul(2));
-    for symptom in &answer.symptoms {
-        let hysteresis = lane.findings.entry(symptom.finding.clone()).or_default();
-        hysteresis.interrupt_if_older(seen.start, stale);
-        let turn = hysteresis.take(symptom.level, symptom.lasting, seen.start, seen.end);
-        let joined = hysteresis.take_subjects(&symptom.about);
-        if let Some(turn) = turn {
-            let (finding, probe) = (symptom.finding.clone(), lane.declared.id.clone());
-            let entry = Finding { finding, probe, open: turn.open, after: turn.after, by: turn.by };
-            effects.push(Effect::Journal(lane.observer.clone(), Entry::Finding(entry)));
-        }
-        if turn.is_some() || joined {
-            let detail = Detail { probe: lane.declared.id.clone(), text: symptom.text.clone(), took };
-            effects.push(Effect::Journal(lane.observer.clone(), Entry::Detail(detail)));
         }
     }
 }

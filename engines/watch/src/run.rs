@@ -16,9 +16,11 @@ use tokio::task::{Id, JoinError, JoinSet};
 use crate::config::Config;
 use crate::figures::Figures;
 use crate::journaling::{Journaling, Letter};
-use crate::rounds::{Done, Effect, Entry, LOOK_EVERY, Order, Outcome, Rounds};
+use crate::moment::Moment;
+use crate::order::{Done, Effect, Entry, Order, Outcome};
+use crate::rounds::{LOOK_EVERY, Rounds};
+use crate::source::Asking;
 use crate::source::heartbeat::Memory;
-use crate::source::{Asking, Moment};
 
 /// How much longer than its timeout a probe is waited for, so that the reason it gives itself is the one told.
 const LAST_WORD: Span = Span::from_millis(20);

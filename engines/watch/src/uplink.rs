@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use event::{Monotonic, Span, Time};
 
-use crate::rounds::Done;
+use crate::order::Done;
 use crate::source::canary::Canary;
 
 /// How long a canary may take to answer.

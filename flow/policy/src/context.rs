@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::mistake::{Found, Mistake};
 use crate::name::{Name, Noun};
+use crate::place::Place;
 use crate::redact::Hidden;
-use crate::source::Place;
 use crate::suggest::nearest;
 
 /// How many declared names are listed to somebody who used another.

@@ -38,6 +38,7 @@ mod load;
 mod mistake;
 mod name;
 mod nouns;
+mod place;
 mod redact;
 mod reference;
 mod source;
@@ -54,8 +55,9 @@ pub use nouns::{
     Channel, Host, Journal, Maintenance, Observer, Origin, Pages, Person, Publication, Region, RetentionPeriods,
     Service, Shared, VerifierKey, Witness,
 };
+pub use place::Place;
 pub use reference::{KeyDoc, Need, SectionDoc, reference};
-pub use source::{Place, Position, Source, Sources};
+pub use source::{Position, Source, Sources};
 pub use table::{Section, Table};
 pub use value::{Located, Private, Slot, Value};
 

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use crate::mistake::{Mistake, Mistakes};
-use crate::source::Place;
+use crate::place::Place;
 
 /// Largest file read. A policy for a thousand hosts is a fifth of it.
 pub(crate) const FILE_BYTES_MAX: usize = 1 << 20;

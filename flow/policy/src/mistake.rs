@@ -5,7 +5,8 @@ mod render;
 use std::borrow::Cow;
 use std::fmt;
 
-use crate::source::{Place, Sources};
+use crate::place::Place;
+use crate::source::Sources;
 
 /// Most mistakes kept of one reading; those beyond are counted. A file of the wrong kind gives one per line, and nobody
 /// reads a thousand.

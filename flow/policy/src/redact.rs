@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use toml_parser::lexer::TokenKind;
 
-use crate::source::Place;
+use crate::place::Place;
 
 /// A value that no record may hold, or a part of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

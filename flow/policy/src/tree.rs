@@ -11,7 +11,7 @@ use toml::de::{DeTable, DeValue};
 use toml_parser::lexer::TokenKind;
 
 use crate::mistake::{Kind, Mistake};
-use crate::source::Place;
+use crate::place::Place;
 
 /// Deepest nesting of brackets, and most dots in one key. The grammar allows any depth; a tree of half a million levels
 /// would overflow the stack when it is dropped.

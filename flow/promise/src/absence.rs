@@ -12,7 +12,7 @@ use policy::{Section, Table};
 
 use crate::configuration::never;
 use crate::ruling::{Case, Ruling, longest_first};
-use crate::section::{ENOUGH, Terms, windows};
+use crate::terms::{ENOUGH, Terms, windows};
 
 /// `absence = { … }` of a promise.
 pub(crate) struct Absence {
@@ -42,7 +42,7 @@ impl Terms for Absence {
 }
 
 pub(crate) fn rule(case: &mut Case<'_>, finding: &FindingId, observed: Ppb) -> Ruling {
-    let evidence = case.judge.evidence();
+    let evidence = case.evidence;
     let worst = evidence.finding(finding, case.window);
     let eras = evidence.declared.finding(finding).into_iter().flat_map(|eras| eras.over(case.window));
     let probes: BTreeSet<_> = eras.flat_map(|(_, probes)| probes).collect();

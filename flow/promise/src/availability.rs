@@ -10,7 +10,7 @@ use event::{Ppb, ServiceId, Span, Spans};
 use policy::{Section, Table};
 
 use crate::ruling::{Case, Ruling, at_least, at_risk, share};
-use crate::section::{Terms, windows};
+use crate::terms::{Terms, windows};
 
 /// `availability = { … }` of a promise.
 pub(crate) struct Availability {
@@ -40,7 +40,7 @@ impl Terms for Availability {
 
 pub(crate) fn rule(case: &mut Case<'_>, service: &ServiceId, target: Ppb) -> Ruling {
     let window = case.window;
-    let since = case.lines.service(case.judge.evidence(), service, case.at);
+    let since = case.lines.service(case.evidence, service, case.at);
     let line = since.state.line.clip(window);
     let apart = since.apart.clip(window);
     let counted: Spans = apart.complement(window);

@@ -12,7 +12,7 @@ use policy::{Section, Table};
 use crate::line::Line;
 use crate::observed::Tail;
 use crate::ruling::{Case, Cited, Ruling, share};
-use crate::section::{ENOUGH, Terms, windows};
+use crate::terms::{ENOUGH, Terms, windows};
 
 /// `configuration = { … }` of a promise.
 pub(crate) struct Configuration {
@@ -41,7 +41,7 @@ impl Terms for Configuration {
 }
 
 pub(crate) fn rule(case: &mut Case<'_>, probe: &ProbeId, observed: Ppb) -> Ruling {
-    let line = case.judge.evidence().probe(probe, case.window, Tail::Strict);
+    let line = case.evidence.probe(probe, case.window, Tail::Strict);
     let unobserved = line.unknown(case.window);
     let mut cited = case.cite([probe]);
     case.cite_outages(&mut cited, &[probe].into(), &line.down);

@@ -10,7 +10,7 @@ use policy::{Section, Table};
 
 use crate::observed::REPORTED_WITHIN;
 use crate::ruling::{Case, Ruling, at_least, at_risk, share};
-use crate::section::{Terms, windows};
+use crate::terms::{Terms, windows};
 
 /// `coverage = { … }` of a promise.
 pub(crate) struct Coverage {
@@ -40,7 +40,7 @@ impl Terms for Coverage {
 
 pub(crate) fn rule(case: &mut Case<'_>, service: &ServiceId, target: Ppb) -> Ruling {
     let window = case.window;
-    let blind = case.lines.service(case.judge.evidence(), service, case.at).state.blind.clip(window);
+    let blind = case.lines.service(case.evidence, service, case.at).state.blind.clip(window);
     let whole = window.length();
     let not_yet_reported = match blind.intervals().last() {
         Some(last) if last.end == window.end => last.length().min(REPORTED_WITHIN),

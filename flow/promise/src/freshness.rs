@@ -14,7 +14,7 @@ use policy::{Section, Table};
 use crate::line::Evidence;
 use crate::observed::{Success, Tail};
 use crate::ruling::{Case, Ruling};
-use crate::section::{Terms, windows};
+use crate::terms::{Terms, windows};
 
 /// `freshness = { … }` of a promise.
 pub(crate) struct Freshness {
@@ -50,7 +50,7 @@ impl Terms for Freshness {
 
 pub(crate) fn rule(case: &mut Case<'_>, probe: &ProbeId, at_most: Span) -> Ruling {
     let window = case.window;
-    let Evidence { declared, observed } = case.judge.evidence();
+    let Evidence { declared, observed } = case.evidence;
     let mut heard: Vec<Success> = Vec::new();
     let mut listened = Spans::new();
     let mut doubtful = Spans::new();

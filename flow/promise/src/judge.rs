@@ -212,7 +212,7 @@ impl Judge {
     fn judge(&self, promise: &Promise, index: u32, objective: &Objective, at: Time, lines: &mut Lines) -> Verdict {
         let over = over(objective);
         let window = self.declared.window(promise, over, at);
-        let mut case = Case { judge: self, lines, at, window };
+        let mut case = Case { evidence: self.evidence(), lines, at, window };
         let ruling = match objective {
             Objective::Availability { service, at_least, .. } => availability::rule(&mut case, service, *at_least),
             Objective::Freshness { probe, at_most, .. } => freshness::rule(&mut case, probe, *at_most),

@@ -53,6 +53,7 @@ mod observed;
 mod ruling;
 mod section;
 mod steps;
+mod terms;
 
 pub mod audit;
 pub mod revision;

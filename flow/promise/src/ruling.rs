@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use event::promise::{Figure, Outcome, Reason, Unit};
 use event::{Interval, ObserverId, Ppb, ProbeId, ServiceId, Span, Spans, Time};
 
-use crate::judge::Judge;
 use crate::line::{Evidence, Worst};
 use crate::maintenance;
 use crate::observed::Tail;
@@ -43,7 +42,7 @@ impl Lines {
 
 /// One objective as of one instant.
 pub(crate) struct Case<'a> {
-    pub judge: &'a Judge,
+    pub evidence: Evidence<'a>,
     pub lines: &'a mut Lines,
     pub at: Time,
     pub window: Interval,
@@ -89,7 +88,7 @@ impl Case<'_> {
     /// The policy in effect and the newest coverage records of those who observe these probes. An observer that fell
     /// silent before the window is no evidence, and its last record may be destroyed.
     pub(crate) fn cite<'p>(&self, probes: impl IntoIterator<Item = &'p ProbeId>) -> Cited {
-        let Evidence { declared, observed } = self.judge.evidence();
+        let Evidence { declared, observed } = self.evidence;
         let mut cited = Cited::default();
         cited.cite(declared.sequence());
         let observers: BTreeSet<&ObserverId> = probes.into_iter().flat_map(|probe| declared.observers(probe)).collect();
@@ -100,7 +99,7 @@ impl Case<'_> {
 
     /// The changes that bound the longest of these outages, as each observer of these probes saw them.
     pub(crate) fn cite_outages(&self, cited: &mut Cited, probes: &BTreeSet<&ProbeId>, outages: &Spans) {
-        let Evidence { declared, observed } = self.judge.evidence();
+        let Evidence { declared, observed } = self.evidence;
         for outage in longest_first(outages).into_iter().take(CITED_MAX) {
             for probe in probes {
                 for steps in declared.observers(probe).into_iter().filter_map(|o| observed.steps(o, probe)) {
@@ -112,7 +111,7 @@ impl Case<'_> {
 
     /// Every probe that belonged to the service at some time of the window.
     pub(crate) fn probes(&self, service: &ServiceId) -> BTreeSet<&ProbeId> {
-        let eras = self.judge.evidence().declared.service(service);
+        let eras = self.evidence.declared.service(service);
         eras.into_iter().flat_map(|eras| eras.over(self.window)).flat_map(|(_, probes)| probes).collect()
     }
 }

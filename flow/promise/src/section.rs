@@ -1,9 +1,6 @@
 //! `[[promise]]` of the policy.
 
-use std::collections::BTreeSet;
-
 use event::policy::{Objective, Promise, Text};
-use event::{Ppb, Span};
 use policy::{Section, Table};
 
 use crate::absence::Absence;
@@ -12,43 +9,16 @@ use crate::configuration::Configuration;
 use crate::coverage::Coverage;
 use crate::freshness::Freshness;
 use crate::revision;
-
-/// How much of the window must have been observed for "never" or "always" to mean something, when the policy does not say.
-pub(crate) const ENOUGH: Ppb = Ppb::new(990_000_000);
-
-/// Windows shorter than this say nothing: coverage comes by the minute.
-pub(crate) const WINDOW_MIN: Span = Span::from_secs(60);
-
-/// Windows longer than this outlive the evidence they would rest on.
-pub(crate) const WINDOW_MAX: Span = Span::from_days(1100);
+use crate::terms::Terms;
 
 /// Most objectives of one promise, windows multiplied out.
 pub(crate) const OBJECTIVES_MAX: usize = 64;
-
-/// The terms of a kind of objective, as the policy writes them: one objective for each window.
-pub(crate) trait Terms: Section {
-    fn objectives(self) -> Vec<Objective>;
-}
 
 /// One promise of the policy: the sentence, and what would prove it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PromiseSection {
     /// In its public form, revision included.
     pub promise: Promise,
-}
-
-/// The windows of an objective: each of them is an objective of its own.
-pub(crate) fn windows(table: &mut Table<'_>) -> Option<Vec<Span>> {
-    let doc = "the length of the window that is looked back over; of a list, each is judged by itself";
-    let windows = table.required_list_in("over", &(WINDOW_MIN..=WINDOW_MAX), doc)?;
-    let mut seen = BTreeSet::new();
-    for window in &windows {
-        if !seen.insert(*window) {
-            table.mistake("over", format!("`over` has {window} twice"), "remove one of them");
-            return None;
-        }
-    }
-    Some(windows)
 }
 
 fn terms<T: Terms>(table: &mut Table<'_>, key: &'static str, doc: &'static str) -> Vec<Objective> {

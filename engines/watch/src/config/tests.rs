@@ -1,3 +1,4 @@
+use event::Span;
 use policy::SectionDoc;
 
 use super::*;

@@ -6,7 +6,9 @@ use std::sync::Mutex;
 
 use async_trait::async_trait;
 use engine::clock::ClockWatch;
-use event::Clock;
+use event::watch::State;
+use event::{Clock, FindingId};
+use store::Sample;
 
 use super::*;
 use crate::config::Options;

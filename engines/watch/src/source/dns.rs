@@ -7,8 +7,7 @@ use async_trait::async_trait;
 use engine::net::{Deadline, RecordType, ResolveFailure, Resolver};
 use policy::{Address, Section, Slot, Table, Value};
 
-use crate::config::Common;
-use crate::source::{Answer, Asking, Probe, Settings, reason};
+use crate::source::{Answer, Asking, Common, Probe, Settings, reason};
 
 /// Which records.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -29,8 +29,7 @@ use event::{ProbeId, Span, Time};
 use policy::{Section, Table};
 use serde::{Deserialize, Serialize};
 
-use crate::config::Common;
-use crate::source::{Answer, Asking, Probe, Settings};
+use crate::source::{Answer, Asking, Common, Probe, Settings};
 
 /// Shortest time between two expected pings.
 const EVERY_MIN: Span = Span::from_secs(10);

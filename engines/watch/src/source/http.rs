@@ -10,9 +10,7 @@ use engine::http::{Failure, HeaderName, HeaderValue, HttpError, Method, Phases, 
 use policy::{Private, Section, Slot, Table, Url, Value};
 
 use super::tls::{DAYS, Required, Version};
-use crate::config::Common;
-use crate::figures;
-use crate::source::{Answer, Asking, Probe, Settings, reason};
+use crate::source::{self, Answer, Asking, Common, Probe, Settings, reason};
 
 const BODY_BYTES_MAX: u32 = 1024 * 1024;
 
@@ -255,7 +253,7 @@ fn failed(error: &HttpError) -> Answer {
             Answer::down(format!("{} ({})", without_url.unwrap_or(&text), phases(&error.phases)))
         }
     };
-    answer.with_connection(figures::Phases::of_request(&error.phases, false), None)
+    answer.with_connection(source::Phases::of_request(&error.phases, false), None)
 }
 
 #[async_trait]
@@ -276,7 +274,7 @@ impl Probe for Fetch {
         };
         let answer = answer
             .with_value(i64::from(response.status))
-            .with_connection(figures::Phases::of_request(&response.phases, true), response.peer.as_ref());
+            .with_connection(source::Phases::of_request(&response.phases, true), response.peer.as_ref());
         match &response.peer {
             Some(peer) => self.tls.with_expiry(answer, peer, asking.clock.now()),
             None => answer,

@@ -7,8 +7,7 @@ use engine::net::{Deadline, Target};
 use policy::{HostPort, Private, Section, Table};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::config::Common;
-use crate::source::{Answer, Asking, Probe, Settings, reason};
+use crate::source::{Answer, Asking, Common, Probe, Settings, reason};
 
 /// How much of what the other side says is read in search of the expected text.
 const READ_BYTES_MAX: usize = 4096;

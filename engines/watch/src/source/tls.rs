@@ -13,9 +13,7 @@ use engine::net::{Deadline, Peer, Target, Verify};
 use event::{FindingId, Span, Time};
 use policy::{Address, HostPort, Section, Slot, Table, Value};
 
-use crate::config::Common;
-use crate::figures::Phases;
-use crate::source::{Answer, Asking, Level, Probe, Reading, Settings, Symptom, reason};
+use crate::source::{Answer, Asking, Common, Level, Phases, Probe, Reading, Settings, Symptom, reason};
 
 const SECONDS_PER_DAY: i64 = 86_400;
 /// What it looks for.

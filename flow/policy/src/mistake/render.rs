@@ -4,7 +4,8 @@ use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet}
 use serde_json::{Value, json};
 
 use super::Mistake;
-use crate::source::{Place, Source, Sources};
+use crate::place::Place;
+use crate::source::{Source, Sources};
 
 /// Each mistake as a paragraph, then how many there are.
 pub(super) fn report(sources: &Sources, mistakes: &[Mistake], left_out: usize, colour: bool) -> String {

@@ -9,7 +9,7 @@ use event::{Retention, Span};
 use crate::address::Url;
 use crate::document::Document;
 use crate::mistake::Mistake;
-use crate::source::Place;
+use crate::place::Place;
 use crate::table::{Section, Table};
 use crate::value::{Located, Slot, Value};
 

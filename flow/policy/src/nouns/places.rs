@@ -8,7 +8,7 @@ use event::{HostId, Interval, ObserverId, RegionId, ServiceId, Time};
 use crate::address::HostPort;
 use crate::document::Document;
 use crate::mistake::Mistake;
-use crate::source::Place;
+use crate::place::Place;
 use crate::table::{Section, Table};
 use crate::value::Located;
 

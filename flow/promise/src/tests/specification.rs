@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::scene::*;
-use crate::{EVALUATOR, audit, due, observed, revision, ruling, section};
+use crate::{EVALUATOR, audit, due, observed, revision, ruling, section, terms};
 
 const LOG: &str = include_str!("../../../../docs/log.md");
 const EVALUATOR_MD: &str = include_str!("../../../../docs/evaluator.md");
@@ -197,9 +197,9 @@ fn the_specification_names_every_constant() {
         ("RETOLD_WITHIN", audit::RETOLD_WITHIN.to_string()),
         ("FAULTS_MAX", audit::FAULTS_MAX.to_string()),
         ("DAILY", due::DAILY.to_string()),
-        ("ENOUGH", section::ENOUGH.to_string()),
-        ("WINDOW_MIN", section::WINDOW_MIN.to_string()),
-        ("WINDOW_MAX", section::WINDOW_MAX.to_string()),
+        ("ENOUGH", terms::ENOUGH.to_string()),
+        ("WINDOW_MIN", terms::WINDOW_MIN.to_string()),
+        ("WINDOW_MAX", terms::WINDOW_MAX.to_string()),
         ("OBJECTIVES_MAX", section::OBJECTIVES_MAX.to_string()),
     ];
     for (name, value) in &named {

@@ -19,8 +19,7 @@ use event::{FindingId, Ppb, Span};
 use policy::{Section, Table};
 
 use self::proc::CpuTicks;
-use crate::config::Common;
-use crate::source::{Answer, Asking, Level, Probe, Settings, Symptom};
+use crate::source::{Answer, Asking, Common, Level, Probe, Settings, Symptom};
 
 /// A finding ends when its figure is this far under its threshold, in hundredths of a percent.
 const UNDER: i64 = 500;

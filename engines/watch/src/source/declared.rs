@@ -1,0 +1,62 @@
+//! A probe as the policy declares it.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use event::policy::Agreement;
+use event::{ObserverId, ProbeId, ServiceId, Span};
+
+use super::probe::{Probe, Settings};
+use super::shared_keys::Common;
+
+/// A probe of the policy, ready to ask.
+#[derive(Clone)]
+pub struct Declared {
+    /// Its name.
+    pub id: ProbeId,
+    /// `http`, `tcp`…
+    pub kind: &'static str,
+    /// The service whose state it tells.
+    pub service: ServiceId,
+    /// How often a sample or a sign of life is due.
+    pub every: Span,
+    /// How often it is asked.
+    pub asked_every: Span,
+    /// How long an answer may take.
+    pub timeout: Span,
+    /// An answer that takes longer than this is degraded.
+    pub slower_than: Option<Span>,
+    /// Who asks.
+    pub observers: Arc<[ObserverId]>,
+    /// When it counts as down.
+    pub agreement: Agreement,
+    /// Two declarations with the same value say the same.
+    pub spec: u64,
+    /// The probe.
+    pub probe: Arc<dyn Probe>,
+}
+
+impl Declared {
+    /// Makes a probe of its settings, to be seen by `all` observers unless it says otherwise.
+    pub fn new<S: Settings>(kind: &'static str, settings: S, all: &Arc<[ObserverId]>) -> Self {
+        // All settings, as they are written: a probe whose settings print alike asks alike.
+        let mut hasher = DefaultHasher::new();
+        (kind, format!("{settings:?}")).hash(&mut hasher);
+        let asked_every = settings.asked_every();
+        let Common { id, service, every, timeout, slower_than, from, agreement, here } = settings.common().clone();
+        let observers = match (from.is_empty(), here) {
+            (false, _) => from.into(),
+            (true, false) => Arc::clone(all),
+            (true, true) => all.iter().take(1).cloned().collect(),
+        };
+        let spec = hasher.finish();
+        let probe = settings.into_probe();
+        Self { id, kind, service, every, asked_every, timeout, slower_than, observers, agreement, spec, probe }
+    }
+}
+
+impl std::fmt::Debug for Declared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {} every {}", self.kind, self.id, self.every)
+    }
+}

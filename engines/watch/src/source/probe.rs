@@ -1,0 +1,77 @@
+//! What a kind of probe has to be able to do.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use engine::net::Net;
+use event::{Clock, FindingId, Span};
+
+use super::answer::Answer;
+use super::heartbeat::Heartbeat;
+use super::shared_keys::Common;
+
+/// What a probe gets to ask with.
+pub struct Asking<'a> {
+    /// The way out: names, connections, certificates.
+    pub net: &'a Net,
+    /// Both clocks.
+    pub clock: &'a dyn Clock,
+    /// How long the answer may take. The caller stops waiting then, whatever the probe does; a probe may give it to what
+    /// it calls, to fail with a better reason.
+    pub timeout: Span,
+}
+
+/// A kind of probe, ready to ask.
+///
+/// # Contract
+///
+/// * [`ask`](Self::ask) asks once and says what it saw. It does not retry: confirmation is the watch's matter, and a
+///   hidden retry would turn an outage into slowness.
+/// * It may be dropped at any await: the watch stops waiting at the timeout. It leaves nothing running behind.
+/// * It never panics on what the other side sends, and bounds what it reads.
+/// * [`Reading::Down`] means that the *other side* failed. What fails here (no file descriptor left, `/proc` can't be
+///   read) is [`Reading::Unknown`]: our troubles are not its outage.
+/// * It is asked by one caller at a time per observer, and by several observers at once.
+#[async_trait]
+pub trait Probe: Send + Sync {
+    /// Asks once.
+    async fn ask(&self, asking: &Asking<'_>) -> Answer;
+
+    /// Whom it asks, `host:port`: the number of questions under way to one target is bounded. `None` when it asks nobody.
+    fn target(&self) -> Option<&str> {
+        None
+    }
+
+    /// Whether its answers come over the network, so that a dead way out looks like a failure.
+    fn reaches_out(&self) -> bool {
+        true
+    }
+
+    /// Whether a first failure needs confirmation; not so for what is merely read here.
+    fn confirm(&self) -> bool {
+        true
+    }
+
+    /// What detectors look for in its answers.
+    fn findings(&self) -> Vec<FindingId> {
+        Vec::new()
+    }
+
+    /// Where signs of life arrive, for a kind that waits for them.
+    fn heartbeat(&self) -> Option<&Heartbeat> {
+        None
+    }
+}
+
+/// A probe and its settings, as the policy declares it.
+pub trait Settings: policy::Section + Debug {
+    /// The keys that all kinds share.
+    fn common(&self) -> &Common;
+    /// Ready to ask.
+    fn into_probe(self) -> Arc<dyn Probe>;
+    /// How often the probe is asked; for a kind that waits, more often than a sign of life is due.
+    fn asked_every(&self) -> Span {
+        self.common().every
+    }
+}
