@@ -130,8 +130,9 @@ impl std::error::Error for Unreadable {
 impl Envelope {
     /// The exact bytes to commit: one line, without a newline.
     pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.body.get().len() + 512);
         // Every field serialises: strings, integers and JSON that was already valid.
-        serde_json::to_vec(self).unwrap_or_default()
+        serde_json::to_writer(&mut bytes, self).map(|()| bytes).unwrap_or_default()
     }
 
     /// Reads what [`encode`](Self::encode) wrote; unknown keys are ignored, an unknown type is no error.

@@ -111,7 +111,8 @@ macro_rules! random_id {
         impl fmt::Display for $name {
             /// 32 lower-case hexadecimal digits.
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+                // One number, not sixteen: every entry of a log is written with two of these.
+                write!(f, "{:032x}", u128::from_be_bytes(self.0))
             }
         }
 

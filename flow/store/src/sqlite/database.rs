@@ -17,6 +17,10 @@ const APPLICATION_ID: i32 = 0x6772_6e74;
 const WRITER_CACHE_KIB: u32 = 2048;
 /// Most that each reader holds.
 const READER_CACHE_KIB: u32 = 512;
+/// Pages of the write-ahead log after which a commit copies them into the database, in front of whoever waits for it. With
+/// SQLite's own 1,000, one acknowledgement in a hundred waited for that under full load; with four times as many it is one
+/// in five hundred, the file stays below some 20 MB, and a start after a crash reads it in a fraction of a second.
+const CHECKPOINT_PAGES: u32 = 4000;
 /// How long a statement waits for another connection's lock.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -33,7 +37,8 @@ pub(super) fn open_writer(dir: &Path) -> Result<Connection, OpenError> {
     conn.set_prepared_statement_cache_capacity(64);
     conn.execute_batch(&format!(
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; PRAGMA foreign_keys = ON;
-         PRAGMA cache_size = -{WRITER_CACHE_KIB}; PRAGMA journal_size_limit = 67108864; PRAGMA temp_store = MEMORY;",
+         PRAGMA cache_size = -{WRITER_CACHE_KIB}; PRAGMA journal_size_limit = 67108864; PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES};
+         PRAGMA temp_store = MEMORY;",
     ))
     .map_err(wrong)?;
     migrate(&mut conn, dir)?;
