@@ -12,5 +12,6 @@ mod harness;
 mod keys;
 mod metrics;
 mod proof;
+mod retention;
 mod shadow;
 mod witness;

@@ -12,12 +12,12 @@ mod watch;
 pub use watch::{ClockWatch, Oddity, STEP_MIN, Timekeeper};
 
 /// The clocks of the machine: `CLOCK_REALTIME` for labels, `CLOCK_BOOTTIME` for lengths, because it goes on counting
-/// while the machine is suspended.
+/// while the machine is suspended. Both are asked through the C library, where a test of the whole process can put other
+/// clocks in between.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct SystemClock;
 
 impl Clock for SystemClock {
-    /// Asked through the C library, where a test of the whole process can put another wall clock in between.
     fn now(&self) -> Time {
         #[expect(clippy::disallowed_methods, reason = "this is the Clock that everybody else is told to ask")]
         let now = SystemTime::now();
