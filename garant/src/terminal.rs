@@ -54,6 +54,11 @@ impl Look {
     }
 }
 
+/// `1 probe`, `2 probes`; for words that take an `s`.
+pub(crate) fn counted(count: usize, word: &str) -> String {
+    format!("{count} {word}{}", if count == 1 { "" } else { "s" })
+}
+
 /// Standard output and standard error.
 pub(crate) struct Terminal {
     colours: Colours,

@@ -7,7 +7,7 @@ use clap::Args;
 use crate::cli::PolicyArgument;
 use crate::configuration::Configuration;
 use crate::failure::{Failure, USAGE};
-use crate::terminal::{Look, Terminal};
+use crate::terminal::{Look, Terminal, counted};
 
 #[derive(Args, Debug)]
 pub(crate) struct Check {
@@ -33,11 +33,11 @@ impl Check {
                 let applied = &configuration.applied;
                 let good = terminal.painted(Look::Good, "no mistakes");
                 terminal.line(format!(
-                    "{}: {good}; {} services, {} probes, {} promises, revision {}",
+                    "{}: {good}; {}, {}, {}, revision {}",
                     self.policy.policy.display(),
-                    applied.services.len(),
-                    applied.probes.len(),
-                    applied.promises.len(),
+                    counted(applied.services.len(), "service"),
+                    counted(applied.probes.len(), "probe"),
+                    counted(applied.promises.len(), "promise"),
                     applied.revision,
                 ));
                 if let Some(note) = note(&configuration) {

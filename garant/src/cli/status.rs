@@ -14,7 +14,7 @@ use web::status::Reading;
 use crate::cli::{DataArgument, runtime};
 use crate::data::Running;
 use crate::failure::Failure;
-use crate::terminal::{Look, Terminal};
+use crate::terminal::{Look, Terminal, counted};
 
 const WITHIN: Span = Span::from_secs(5);
 
@@ -94,7 +94,10 @@ fn lines(
             format!("  {} certificate that {probe} is shown", painted(Look::Bad, format!("{:10}", "expired")))
         } else {
             let word = painted(Look::Doubtful, format!("{:10}", "expires"));
-            format!("  {word} certificate that {probe} is shown, in {days} days")
+            format!(
+                "  {word} certificate that {probe} is shown, in {}",
+                counted(usize::try_from(days).unwrap_or_default(), "day")
+            )
         });
     }
     for probe in status.probes.iter().filter(|_| each_probe) {

@@ -10,7 +10,7 @@ use crate::configuration::Configuration;
 use crate::failure::{Failure, USAGE};
 use crate::roles::up::{Settings, Up as Role};
 use crate::runtime::Runtimes;
-use crate::terminal::Terminal;
+use crate::terminal::{Terminal, counted};
 
 #[derive(Args, Debug)]
 pub(crate) struct Up {
@@ -57,7 +57,7 @@ impl Up {
                     }));
                     return;
                 }
-                terminal.line(format!("garant is up: {promises} promises are being judged"));
+                terminal.line(format!("garant is up, and judges {}", counted(promises, "promise")));
                 terminal.line(format!("  for the team    {}", running.team));
                 match &running.public {
                     Some(url) if publishes => terminal.line(format!("  for everybody   {url}")),

@@ -35,6 +35,7 @@ use crate::roles::server::publisher::Publisher;
 use crate::roles::server::retention::Retention;
 use crate::runtime::Handles;
 use crate::step;
+use crate::terminal::counted;
 use crate::witnessing::{self, Peer};
 
 /// How long the engines of one floor may take to stop.
@@ -428,6 +429,6 @@ fn mistaken(mistakes: &policy::Mistakes, policy: &Path) -> Failure {
     let first = mistakes.list().first().map(policy::Mistake::place).unwrap_or_default();
     let file = mistakes.sources().files().get(first.file_index()).map_or("the policy", policy::Source::name);
     let line = mistakes.sources().position(first).0.line;
-    Failure::new(format!("the policy has {} mistakes, the first in line {line} of {file}", mistakes.count()))
+    Failure::new(format!("the policy has {}, the first in line {line} of {file}", counted(mistakes.count(), "mistake")))
         .remedy(format!("`garant check --policy {}` shows them", policy.display()))
 }
