@@ -17,6 +17,8 @@ use crate::failure::Failure;
 pub(crate) struct Running {
     /// Its process.
     pub(crate) pid: i32,
+    /// When that started, see [`started`]: the number alone may be another's by now.
+    pub(crate) started: String,
     /// The policy file that it reads, absolute.
     pub(crate) policy: PathBuf,
     /// Base URL of the team's listener.
@@ -47,8 +49,7 @@ impl Running {
                 .because(&error)
                 .remedy("start `garant up` anew: it writes the file again")
         })?;
-        let alive = rustix::process::Pid::from_raw(running.pid)
-            .is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH));
+        let alive = started(running.pid).is_ok_and(|started| started == running.started);
         if alive { Ok(running) } else { Err(nothing().remedy(remedy)) }
     }
 
@@ -59,9 +60,22 @@ impl Running {
 
     /// Forgets it.
     pub(crate) fn remove(data: &Path) {
-        // A file that stays is recognised by its process being gone.
+        // A file that stays is recognised by its process being gone, or another.
         drop(fs::remove_file(data.join(RUNNING)));
     }
+}
+
+/// When a process started: the boot, and the kernel's ticks since then (proc_pid_stat(5), field 22). Numbers of processes are
+/// given again, at the latest after the next boot, and whoever has that number then may die of the signal to reload.
+pub(crate) fn started(pid: i32) -> io::Result<String> {
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    let stat = fs::read(format!("/proc/{pid}/stat"))?;
+    let stat = String::from_utf8_lossy(&stat);
+    // The second field is the name of the program in parentheses, and may hold anything; the third comes after the last one.
+    let ticks = stat.rsplit_once(')').and_then(|(_, fields)| fields.split_whitespace().nth(19));
+    let ticks =
+        ticks.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("/proc/{pid}/stat has no start")))?;
+    Ok(format!("{} {ticks}", boot.trim()))
 }
 
 /// Makes the directory for its owner alone, if it is missing.

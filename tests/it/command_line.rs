@@ -1,6 +1,8 @@
 //! What a person meets at the terminal: mistakes shown in the right place, refusals that say what to do.
 
-use crate::harness::{Up, folder_with, garant, transcript, up_refused};
+use serde_json::Value;
+
+use crate::harness::{Up, command, folder_with, garant, transcript, up_refused};
 
 const QUIET: &str = "[journal]\nname = \"shop.example\"\n[pages]\nlisten = \"127.0.0.1:0\"\n";
 
@@ -156,6 +158,27 @@ fn reload_is_whole_or_nothing() {
     let applied = reload();
     assert!(applied.status.success(), "{}", transcript(&applied));
     assert_ne!(up.status()["revision"], before, "the new policy is in effect");
+}
+
+/// After a crash, the number of its process may be another's: who is not garant is not told to reload, which would kill it.
+#[test]
+fn another_process_of_that_number_is_left_alone() {
+    let folder = Up::start(QUIET).crash();
+    let data = folder.path().join("data");
+    let mut other = command("sleep").arg("600").spawn().expect("sleep starts");
+    let path = data.join("running.json");
+    let mut running: Value = serde_json::from_slice(&std::fs::read(&path).expect("it crashed")).expect("JSON");
+    running["pid"] = other.id().into();
+    std::fs::write(&path, running.to_string()).expect("written");
+    for word in ["reload", "status"] {
+        let refused = garant(&[word, "--data", data.to_str().expect("UTF-8")]);
+        assert_eq!(refused.status.code(), Some(1), "{word}: {}", transcript(&refused));
+        assert!(transcript(&refused).contains("no garant runs"), "{word}: {}", transcript(&refused));
+    }
+    let ended = other.try_wait().expect("it can be waited for");
+    other.kill().expect("it can be killed");
+    other.wait().expect("it ends");
+    assert_eq!(ended, None, "it lives");
 }
 
 /// The reference of the policy and the manual are generated from the code.

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
+use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
 use store::sqlite::Sqlite;
 
 use crate::changes::Journaled;
@@ -94,11 +95,17 @@ impl Reload {
         let signal = rustix::process::Signal::from_named_raw(RELOAD.as_raw_value());
         let target = rustix::process::Pid::from_raw(before.pid).zip(signal);
         let (pid, signal) = target.ok_or_else(|| Failure::new("there is no process to tell"))?;
-        rustix::process::kill_process(pid, signal).map_err(|error| {
+        let refused = |error: rustix::io::Errno| {
             Failure::new(format!("process {} does not take the signal to reload", before.pid))
                 .because(&std::io::Error::from(error))
                 .remedy("run this command as the user that runs garant")
-        })?;
+        };
+        // Held first and looked at then, so that it can't have become another process by the time it is told.
+        let process = pidfd_open(pid, PidfdFlags::empty()).map_err(refused)?;
+        if Running::read(data)?.pid != before.pid {
+            return Err(Failure::new("garant was started anew just now").remedy("it has read its policy"));
+        }
+        pidfd_send_signal(process, signal).map_err(refused)?;
         let mut left = PATIENCE;
         while let Some(rest) = left.checked_sub(LOOK_EVERY) {
             #[expect(clippy::disallowed_methods, reason = "the command has nothing else to do, and no runtime")]

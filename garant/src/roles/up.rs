@@ -154,8 +154,14 @@ impl Up {
         };
 
         let identity = identity(&configuration, &keys, public_url.as_deref().unwrap_or(&team_url))?;
+        let pid = rustix::process::getpid().as_raw_nonzero().get();
+        let started = data::started(pid).unwrap_or_else(|error| {
+            tracing::warn!(%error, "other commands will not find this process");
+            String::new()
+        });
         let running = Running {
-            pid: rustix::process::getpid().as_raw_nonzero().get(),
+            pid,
+            started,
             policy: std::path::absolute(&settings.policy).unwrap_or_else(|_| settings.policy.clone()),
             team: team_url,
             public: public_url,
