@@ -154,11 +154,8 @@ mod tests {
         store.head().await.expect("a head").size
     }
 
-    /// Nothing goes before everybody could know, and everything is said once.
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_day_is_announced_and_then_destroyed() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let clock = ManualClock::at(START);
+    /// A new log.
+    fn store(folder: &tempfile::TempDir, clock: &Arc<ManualClock>) -> Arc<Sqlite> {
         let options = Options {
             dir: folder.path().to_owned(),
             origin: ORIGIN.to_owned(),
@@ -166,31 +163,52 @@ mod tests {
             signers: vec![signing_key(1)],
             remembered: Vec::new(),
             succeeds: None,
-            clock: Arc::clone(&clock) as _,
+            clock: Arc::clone(clock) as _,
         };
-        let store = Sqlite::open(options).expect("a new directory");
-        store.append(vec![event(1, 0, Class::Evidence, "evidence")]).await.expect("appended");
-        publish(&store).await;
-        let there = || async { store.entries(1..2).await.expect("readable")[0].payload.is_some() };
-        clock.advance(Span::from_days(10));
-        look(&store, &clock).await;
-        assert_eq!(size(&store).await, 2, "not due yet");
+        Sqlite::open(options).expect("a new directory")
+    }
 
-        clock.advance(Span::from_days(1));
-        for _ in 0..2 {
+    async fn is_there(store: &Sqlite) -> bool {
+        store.entries(1..2).await.expect("readable")[0].payload.is_some()
+    }
+
+    /// Nothing goes before everybody could know, and everything is said once.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_day_is_announced_and_then_destroyed() {
+        for published_at_once in [true, false] {
+            let folder = tempfile::tempdir().expect("a folder");
+            let clock = ManualClock::at(START);
+            let store = store(&folder, &clock);
+            store.append(vec![event(1, 0, Class::Evidence, "evidence")]).await.expect("appended");
+            publish(&store).await;
+            clock.advance(Span::from_days(10));
             look(&store, &clock).await;
-            assert_eq!((size(&store).await, there().await), (3, true), "announced, once");
+            assert_eq!(size(&store).await, 2, "not due yet");
+
+            clock.advance(Span::from_days(1));
+            for _ in 0..2 {
+                look(&store, &clock).await;
+                assert_eq!((size(&store).await, is_there(&store).await), (3, true), "announced, once");
+            }
+            if published_at_once {
+                publish(&store).await;
+                clock.advance(NOTICE - Span::from_secs(1));
+                look(&store, &clock).await;
+                assert!(is_there(&store).await, "not while a copy from before may be under way");
+                clock.advance(Span::from_secs(1));
+            } else {
+                clock.advance(NOTICE);
+                look(&store, &clock).await;
+                assert!(is_there(&store).await, "not while nobody could read the announcement");
+                publish(&store).await;
+            }
+            look(&store, &clock).await;
+            assert_eq!((size(&store).await, is_there(&store).await), (4, false));
+            look(&store, &clock).await;
+            assert_eq!(size(&store).await, 4, "done");
+            clock.advance(Span::from_days(1000));
+            look(&store, &clock).await;
+            assert_eq!(size(&store).await, 4, "what the log says of itself stays");
         }
-        clock.advance(NOTICE);
-        look(&store, &clock).await;
-        assert!(there().await, "not while nobody could read the announcement");
-        publish(&store).await;
-        look(&store, &clock).await;
-        assert_eq!((size(&store).await, there().await), (4, false));
-        look(&store, &clock).await;
-        assert_eq!(size(&store).await, 4, "done");
-        clock.advance(Span::from_days(1000));
-        look(&store, &clock).await;
-        assert_eq!(size(&store).await, 4, "what the log says of itself stays");
     }
 }
