@@ -2,7 +2,7 @@ use event::Span;
 use event::policy::Objective;
 use policy::{Document, SectionDoc};
 
-use super::scene::percent;
+use super::scene::{self, percent};
 use crate::{PromiseSection, revision};
 
 #[test]
@@ -14,13 +14,49 @@ fn the_example_reads() {
     let promise = document.tables::<PromiseSection>("promise").pop().expect("reads").promise;
     assert_eq!(promise.objectives.len(), 2, "one objective for each window");
     let expected = |days| Objective::Availability {
-        service: super::scene::name("shop"),
+        service: scene::name("shop"),
         at_least: percent("99.99 %"),
         over: Span::from_days(days),
     };
     assert_eq!(promise.objectives, [180, 365].map(expected));
     assert_eq!(promise.revision, revision::of_promise(&promise));
     assert_eq!(promise.revision.len(), 16);
+}
+
+/// Each kind becomes what it says. What it names is not declared here, which is a mistake of its own and changes nothing.
+#[test]
+fn every_kind_reads() {
+    let (service, probe, finding) = (scene::name("shop"), scene::name("dump"), scene::name("disk"));
+    let (at_least, over) = (percent("95 %"), Span::from_days(30));
+    let cases = [
+        (
+            "availability = { service = \"shop\", at_least = \"95 %\", over = \"30 d\" }",
+            Objective::Availability { service: scene::name("shop"), at_least, over },
+        ),
+        (
+            "coverage = { service = \"shop\", at_least = \"95 %\", over = \"30 d\" }",
+            Objective::Coverage { service, at_least, over },
+        ),
+        (
+            "freshness = { probe = \"dump\", at_most = \"26 h\", over = \"30 d\" }",
+            Objective::Freshness { probe: scene::name("dump"), at_most: Span::from_secs(26 * 3600), over },
+        ),
+        (
+            "configuration = { probe = \"dump\", over = \"30 d\" }",
+            Objective::Configuration { probe, observed: percent("99 %"), over },
+        ),
+        (
+            "absence = { finding = \"disk\", observed = \"95 %\", over = \"30 d\" }",
+            Objective::Absence { finding, observed: percent("95 %"), over },
+        ),
+    ];
+    for (objective, expected) in cases {
+        let text = format!("[[promise]]\nid = \"AV-1\"\ntext = {{ fr = \"oui\", en = \"yes\" }}\n{objective}\n");
+        let mut document = Document::from_text("garant.toml", &text);
+        let promises = document.tables::<PromiseSection>("promise");
+        let read: Vec<_> = promises.into_iter().flat_map(|section| section.promise.objectives).collect();
+        assert_eq!(read, [expected], "{objective}");
+    }
 }
 
 /// Each mistake by itself: what is wrong in the objective, and a word of the reason given.
