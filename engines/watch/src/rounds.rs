@@ -37,6 +37,9 @@ use crate::uplink::{self, Uplink};
 
 /// How long after a first failure the same observer asks again; less when the probe's timeout is short.
 const CONFIRM_PAUSE: Span = Span::from_secs(1);
+/// Within what time what is new is asked for the first time, not waiting for its turn, which may be a day away: nothing is
+/// known until then. Of very many, a thousand a second are.
+const FIRST_WITHIN: Span = Span::from_secs(3);
 /// How often a state that does not change is journaled again: evidence is destroyed with its day, and what is known must
 /// stand in younger entries by then (a verifier allows two days).
 const RETELL_EVERY: Span = Span::from_days(1);
@@ -131,11 +134,13 @@ impl Rounds {
             book.revise(config.revision.clone());
         }
         self.apply_canaries(config, now, effects);
+        let new = wanted.len() - kept.len();
+        let rush = Span::from_millis(i64::try_from(new).unwrap_or(i64::MAX / 1000)).max(FIRST_WITHIN);
         // In the order of the policy, so that a test sees the same lanes in every run.
         for declared in &config.probes {
             for observer in declared.observers.iter() {
                 if !kept.contains(&(declared.id.clone(), observer.clone())) {
-                    self.add(declared, observer, now);
+                    self.add(declared, observer, now, rush);
                 }
             }
         }
@@ -145,10 +150,12 @@ impl Rounds {
         self.figures.set_lanes(lanes);
     }
 
-    fn add(&mut self, declared: &Arc<Declared>, observer: &ObserverId, now: Moment) {
+    /// A new pair: asked within `rush` for the first time, and on its turns from then on.
+    fn add(&mut self, declared: &Arc<Declared>, observer: &ObserverId, now: Moment, rush: Span) {
         let id = LaneId(self.next_lane);
         self.next_lane += 1;
         let every = declared.asked_every;
+        let first = phase(&declared.id, observer, every.min(rush));
         let phase = phase(&declared.id, observer, every);
         let lane = Lane {
             declared: Arc::clone(declared),
@@ -171,7 +178,7 @@ impl Rounds {
         }
         self.by_probe.entry(declared.id.clone()).or_default().push(id);
         self.lanes.insert(id, Box::new(lane));
-        self.schedule.plan(id, next_turn(now.monotonic, every, phase), Cause::Turn);
+        self.schedule.plan(id, Monotonic(now.monotonic.0 + first.micros()), Cause::Turn);
     }
 
     fn remove(&mut self, id: LaneId) {
