@@ -4,13 +4,15 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use store::OpenError;
 
 use crate::configuration::Fixed;
 use crate::failure::Failure;
+use crate::keys;
 
 /// What a running `garant up` says of itself.
 #[derive(Clone, Serialize, Deserialize, Debug)]
@@ -31,6 +33,8 @@ pub(crate) struct Running {
     pub(crate) reload_error: Option<String>,
     /// Revision of the policy in effect.
     pub(crate) revision: String,
+    /// Whether it publishes.
+    pub(crate) publish: bool,
     /// What it read at its start and can't take again.
     pub(crate) fixed: Fixed,
 }
@@ -43,7 +47,12 @@ impl Running {
         let path = data.join(RUNNING);
         let nothing = || Failure::new(format!("no garant runs on the data directory {}", data.display()));
         let remedy = "start it with `garant up`, or name another directory with --data";
-        let text = fs::read(&path).map_err(|error| nothing().because(&error).remedy(remedy))?;
+        let text = fs::read(&path).map_err(|error| match error.kind() {
+            io::ErrorKind::PermissionDenied => Failure::new(format!("{} can't be read", path.display()))
+                .because(&error)
+                .remedy("run this command as the user that runs garant"),
+            _ => nothing().because(&error).remedy(remedy),
+        })?;
         let running: Self = serde_json::from_slice(&text).map_err(|error| {
             Failure::new(format!("{} can't be read", path.display()))
                 .because(&error)
@@ -80,11 +89,27 @@ pub(crate) fn started(pid: i32) -> io::Result<String> {
 
 /// Makes the directory for its owner alone, if it is missing.
 pub(crate) fn make_private(directory: &Path) -> Result<(), Failure> {
+    if fs::metadata(directory).is_ok_and(|metadata| !metadata.is_dir()) {
+        return Err(Failure::new(format!("{} is not a directory", directory.display()))
+            .remedy("name a directory of garant's own, with --data"));
+    }
     fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|error| {
         Failure::new(format!("the directory {} can't be made", directory.display()))
             .because(&error)
             .remedy("name a directory that you may write, with --data")
-    })
+    })?;
+    refuse_of_another(directory)
+}
+
+/// Refuses the data directory of another user before anything is written there: what root leaves in it, its owner can't use.
+pub(crate) fn refuse_of_another(data: &Path) -> Result<(), Failure> {
+    // One that is not there is refused, or made, by whoever needs it.
+    let Ok(metadata) = fs::metadata(data) else { return Ok(()) };
+    let (owner, us) = (metadata.uid(), rustix::process::geteuid().as_raw());
+    if owner == us {
+        return Ok(());
+    }
+    Err(keys::refused(data, &OpenError::OtherOwner { dir: data.to_owned(), owner, us }))
 }
 
 /// Replaces a file so that a reader, or a crash, sees the old content or the new and nothing between.

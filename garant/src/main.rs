@@ -27,7 +27,8 @@ fn main() -> ExitCode {
     runtime::frugal_allocator();
     let arguments = cli::Arguments::parse();
     let mut terminal = terminal::Terminal::new(arguments.colour);
-    match cli::run(arguments, &mut terminal) {
+    let outcome = cli::run(arguments, &mut terminal);
+    match outcome.and_then(|code| terminal.finish().map(|()| code)) {
         Ok(code) => code,
         Err(failure) => {
             terminal.failure(&failure);

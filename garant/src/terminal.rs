@@ -64,6 +64,8 @@ pub(crate) struct Terminal {
     colours: Colours,
     draws_bars: bool,
     out_closed: bool,
+    /// Why the result did not get out, unless its reader went away by himself.
+    lost: Option<io::Error>,
 }
 
 /// Which of the two streams gets colours.
@@ -82,6 +84,7 @@ impl Terminal {
             },
             draws_bars: io::stderr().is_terminal(),
             out_closed: false,
+            lost: None,
         }
     }
 
@@ -89,7 +92,8 @@ impl Terminal {
     pub(crate) fn line(&mut self, text: impl Display) {
         if !self.out_closed {
             let mut out = io::stdout().lock();
-            self.out_closed = writeln!(out, "{text}").and_then(|()| out.flush()).is_err();
+            let written = writeln!(out, "{text}").and_then(|()| out.flush());
+            self.note_written(written);
         }
     }
 
@@ -97,8 +101,22 @@ impl Terminal {
     pub(crate) fn raw(&mut self, bytes: &[u8]) {
         if !self.out_closed {
             let mut out = io::stdout().lock();
-            self.out_closed = out.write_all(bytes).and_then(|()| out.flush()).is_err();
+            let written = out.write_all(bytes).and_then(|()| out.flush());
+            self.note_written(written);
         }
+    }
+
+    fn note_written(&mut self, written: io::Result<()>) {
+        if let Err(error) = written {
+            self.out_closed = true;
+            self.lost = (error.kind() != io::ErrorKind::BrokenPipe).then_some(error);
+        }
+    }
+
+    /// Whether all of the result got out: half a proof on a full disk must not look like one.
+    pub(crate) fn finish(&mut self) -> Result<(), Failure> {
+        let lost = self.lost.take();
+        lost.map_or(Ok(()), |error| Err(Failure::new("the result can't be written to standard output").because(&error)))
     }
 
     /// A result for programs, on one line.

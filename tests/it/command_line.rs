@@ -1,8 +1,11 @@
 //! What a person meets at the terminal: mistakes shown in the right place, refusals that say what to do.
 
+use std::path::Path;
+use std::process::Stdio;
+
 use serde_json::Value;
 
-use crate::harness::{Up, command, folder_with, garant, transcript, up_refused};
+use crate::harness::{Up, binary, command, eventually, folder_with, garant, pause, transcript, up_refused};
 
 const QUIET: &str = "[journal]\nname = \"shop.example\"\n[pages]\nlisten = \"127.0.0.1:0\"\n";
 
@@ -87,9 +90,18 @@ availability = { service = "shop", at_least = "101 %", over = "30 d" }
 fn refusals_say_what_to_do() {
     let nothing = tempfile::tempdir().expect("a folder");
     let missing = nothing.path().join("garant.toml");
+    let quiet = folder_with(QUIET);
+    let policy = quiet.path().join("garant.toml");
+    let policy = policy.to_str().expect("UTF-8");
     for (arguments, code, words) in [
         (vec!["check", "--policy", missing.to_str().expect("UTF-8")], 2, "garant init"),
         (vec!["verify", "/nonexistent"], 1, "/nonexistent"),
+        (vec!["verify", nothing.path().to_str().expect("UTF-8")], 1, "no file `checkpoint`"),
+        (vec!["verify", ".", "--since", "/dev/null"], 2, "--since"),
+        (vec!["verify", ".", "--since", "/dev/zero"], 2, "longer than"),
+        (vec!["log", "succeed", "--reason", " "], 2, "say why"),
+        (vec!["log", "succeed", "--reason", "a\u{1b}[2Jb"], 2, "control characters"),
+        (vec!["up", "--data", "/etc/hostname", "--policy", policy], 1, "is not a directory"),
         (vec!["status", "--data", "/nonexistent"], 1, "garant up"),
         (vec!["reload", "--data", "/nonexistent"], 1, "garant up"),
         (vec!["log", "export", "--data", "/nonexistent", "/tmp/never"], 1, "/nonexistent"),
@@ -131,12 +143,116 @@ fn a_second_instance_is_refused() {
 fn the_data_of_another_user_is_refused() {
     let folder = Up::start(QUIET).stop();
     let data = folder.path().join("data");
-    let given = crate::harness::command("chown").args(["-R", "nobody"]).arg(&data).status().expect("chown runs");
+    let given = command("chown").args(["-R", "nobody"]).arg(&data).status().expect("chown runs");
     assert!(given.success());
     let refused = up_refused(folder.path());
     let said = transcript(&refused);
     assert_eq!(refused.status.code(), Some(1), "{said}");
     assert!(said.contains("65534") || said.contains("nobody"), "the owner is named: {said}");
+
+    // Nothing is done to it either, which its owner could not use afterwards.
+    let path = data.to_str().expect("UTF-8");
+    let policy = folder.path().join("garant.toml");
+    let policy = policy.to_str().expect("UTF-8");
+    for command in [&["log", "succeed", "--reason", "lost"][..], &["log", "rotate"], &["log", "rotate", "--dry-run"]] {
+        let refused = garant(&[command, &["--data", path, "--policy", policy]].concat());
+        assert_eq!(refused.status.code(), Some(1), "{command:?}: {}", transcript(&refused));
+    }
+    assert!(!folder.path().join("data.log-1").exists(), "no successor was opened");
+    let empty = folder_with(QUIET);
+    let data = empty.path().join("data");
+    std::fs::create_dir(&data).expect("made");
+    assert!(command("chown").arg("nobody").arg(&data).status().expect("chown runs").success());
+    assert_eq!(up_refused(empty.path()).status.code(), Some(1));
+    assert_eq!(std::fs::read_dir(&data).expect("a folder").count(), 0, "nothing was written there");
+}
+
+/// Whoever can't hear it is watched all the same: a full disk under the log of the service costs lines only.
+#[test]
+fn nobody_hears_it() {
+    let probe = "[[service]]\nname = \"shop\"\ntitle.fr = \"La boutique\"\ntitle.en = \"The shop\"\n\
+                 [[probe.tcp]]\nname = \"shop-answers\"\nservice = \"shop\"\naddress = \"127.0.0.1:1\"\nevery = \"1 s\"\n";
+    let up = Up::start_unheard(&format!("{QUIET}{probe}"));
+    for _ in 0..3 {
+        up.signal("HUP");
+        pause(0.5);
+    }
+    eventually("the shop to be down", || (up.status()["services"][0]["state"] == "down").then_some(()));
+    up.stop();
+}
+
+/// A result that did not get out whole is no success; a reader that has seen enough is no failure.
+#[test]
+fn a_result_that_cant_be_written() {
+    let folder = folder_with(QUIET);
+    let mut check = command(binary());
+    check.args(["check", "--policy"]).arg(folder.path().join("garant.toml"));
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("it is there");
+    let failed = check.stdout(full).output().expect("garant starts");
+    assert_eq!(failed.status.code(), Some(1), "{}", transcript(&failed));
+    assert!(transcript(&failed).contains("No space left"), "{}", transcript(&failed));
+
+    let mut reference = command(binary());
+    let mut reference = reference.args(["policy", "reference"]).stdout(Stdio::piped()).spawn().expect("garant starts");
+    drop(reference.stdout.take());
+    assert!(reference.wait().expect("it ends").success());
+}
+
+/// An export goes nowhere where something else is.
+#[test]
+fn an_export_spares_what_is_there() {
+    let folder = Up::start(QUIET).stop();
+    let data = folder.path().join("data");
+    let to = folder.path().join("export");
+    let again =
+        |to: &Path| garant(&["log".as_ref(), "export".as_ref(), "--data".as_ref(), data.as_os_str(), to.as_os_str()]);
+    assert!(again(&to).status.success() && again(&to).status.success(), "the same log is brought up to date");
+    let own = std::fs::read_to_string(to.join("checkpoint")).expect("a checkpoint");
+    let mut lines = own.lines();
+    let (origin, size) = (lines.next().expect("an origin"), lines.next().expect("a size"));
+    let grown = own.replacen(&format!("\n{size}\n"), "\n999999\n", 1);
+    for (there, words) in [
+        ("hello", "not one of a log"),
+        (&own.replacen(origin, "other.example/1", 1), "another log, other.example/1"),
+        (&grown, "newer state"),
+    ] {
+        std::fs::write(to.join("checkpoint"), there).expect("written");
+        let refused = again(&to);
+        let said = transcript(&refused);
+        assert!(refused.status.code() == Some(1) && said.contains(words), "{there}: {said}");
+        assert_eq!(std::fs::read_to_string(to.join("checkpoint")).expect("there"), *there, "nothing was written");
+    }
+    let refused = again(&data);
+    assert!(transcript(&refused).contains("data directory"), "{}", transcript(&refused));
+    assert!(!data.join("checkpoint").exists());
+}
+
+/// A copy of the data without what remembers its head: nobody can tell whether it is the newest, and that is said.
+#[test]
+fn a_log_that_nothing_remembers() {
+    let folder = Up::start(QUIET).stop();
+    std::fs::remove_file(folder.path().join("data.head")).expect("it is there");
+    let up = Up::start_in(folder);
+    assert!(up.errors().contains("nothing remembers the head of the log"), "{}", up.errors());
+    let up = Up::start_in(up.stop());
+    assert!(!up.errors().contains("nothing remembers"), "once: {}", up.errors());
+}
+
+/// Who sees it is what a reload says first.
+#[test]
+fn a_reload_that_publishes_says_so() {
+    let private = format!("{QUIET}public = \"127.0.0.1:0\"\nurl = \"http://127.0.0.1/\"\n");
+    let up = Up::start(&private);
+    let data = up.path("data");
+    let reload =
+        |more: &[&str]| transcript(&garant(&[&["reload", "--data", data.to_str().expect("UTF-8")], more].concat()));
+    std::fs::write(up.path("garant.toml"), format!("publish = true\n{private}")).expect("written");
+    for more in [&["--dry-run"][..], &[]] {
+        let said = reload(more);
+        assert!(said.contains("is shown to everybody from now on"), "{more:?}: {said}");
+    }
+    std::fs::write(up.path("garant.toml"), &private).expect("written");
+    assert!(reload(&[]).contains("nothing is shown to everybody any more"));
 }
 
 /// A change is applied whole or not at all, and both are told.

@@ -340,6 +340,13 @@ impl Up {
         Self::start_by(command, folder)
     }
 
+    /// Starts it where whatever it says on standard error is refused, as by a disk that is full.
+    pub(crate) fn start_unheard(policy: &str) -> Self {
+        let folder = folder_with(policy);
+        std::os::unix::fs::symlink("/dev/full", folder.path().join("stderr.log")).expect("a link");
+        Self::start_in(folder)
+    }
+
     fn start_by(mut command: Command, folder: TempDir) -> Self {
         let log = std::fs::File::create(folder.path().join("stderr.log")).expect("a log file");
         let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().expect("garant starts");

@@ -231,7 +231,7 @@ pub enum OpenError {
         known: u32,
     },
     /// The stored log contradicts itself.
-    #[error("the log in {dir} is damaged: {reason}. Restore the data directory from a copy and replay what followed")]
+    #[error("the log in {dir} is damaged: {reason}. `garant log succeed` opens a new log that cites it")]
     Damaged {
         /// The directory.
         dir: PathBuf,

@@ -91,7 +91,9 @@ fn starting_policy(url: &Url) -> String {
     let host = url.host().to_string();
     let secure = url.scheme() == Scheme::Https;
     let is_name = host.trim_matches(['[', ']']).parse::<IpAddr>().is_err() && host.contains('.');
-    let name = host.trim_matches(['[', ']']).replace(':', "-");
+    // An IPv6 address is no name, and no address has a page of its own.
+    let name = if host.contains(':') { "site".to_owned() } else { host.clone() };
+    let home = if is_name { &name } else { "your.domain" };
     let certificate =
         if secure { "\ncertificate_days = 14            # fewer left: degraded, and a finding" } else { "" };
     let answers = format!(
@@ -149,7 +151,7 @@ name = "{name}"                  # name of the log: its checkpoints are signed a
 [pages]
 listen = "127.0.0.1:8480"        # the team: pages, /metrics, /api. Loopback only, for it asks for no password
 # public = "0.0.0.0:8481"        # everybody: trust page and log, once `publish = true`
-# url = "https://trust.{name}/"  # how customers reach it
+# url = "https://trust.{home}/"  # how customers reach it
 
 # From where garant looks: here. Name two or three hosts of others that always answer. When none of them does, our own
 # line is dead, and what fails meanwhile is unknown instead of down.

@@ -81,6 +81,8 @@ impl Reload {
         if let Some(key) = restart {
             let refused = terminal.painted(Look::Bad, "would be refused");
             terminal.line(format!("{refused}: `{key}` can't change while garant runs; restart it to change that"));
+        } else if let Some(shown) = shown(running.publish, now.shared.publication.publish) {
+            terminal.line(format!("would be applied: revision {revision}, {shown}"));
         } else if *revision == running.revision {
             terminal.line(format!("would be applied: revision {revision}, nothing public changes"));
         } else {
@@ -120,11 +122,15 @@ impl Reload {
             }
             let revision = now.revision;
             if self.json {
-                terminal.json(&serde_json::json!({ "revision": revision, "before": before.revision }));
+                let publish = now.publish;
+                terminal
+                    .json(&serde_json::json!({ "revision": revision, "before": before.revision, "publish": publish }));
                 return Ok(());
             }
             let applied = terminal.painted(Look::Good, "applied");
-            terminal.line(if revision == before.revision {
+            terminal.line(if let Some(shown) = shown(before.publish, now.publish) {
+                format!("{applied}: revision {revision}, {shown}")
+            } else if revision == before.revision {
                 format!("{applied}: revision {revision}, nothing public changed")
             } else {
                 format!("{applied}: revision {revision}, before {}", before.revision)
@@ -133,5 +139,14 @@ impl Reload {
         }
         Err(Failure::new(format!("process {} did not answer within {} s", before.pid, PATIENCE.as_secs()))
             .remedy("look at its log, and at `garant status`"))
+    }
+}
+
+/// What a change of `publish` means to everybody else.
+const fn shown(before: bool, now: bool) -> Option<&'static str> {
+    match (before, now) {
+        (false, true) => Some("everything public is shown to everybody from now on"),
+        (true, false) => Some("nothing is shown to everybody any more"),
+        _ => None,
     }
 }

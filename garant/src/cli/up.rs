@@ -82,7 +82,10 @@ fn log_to_stderr(terminal: &Terminal) {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(terminal.err_coloured())
-        .with_target(false);
+        .with_target(false)
+        // It would say so on the stream that failed, and panic when that fails too: a full disk under the log of the service
+        // costs lines, and nothing else.
+        .log_internal_errors(false);
     // A second call in one process would only find the first one's subscriber in place.
     drop(subscriber.try_init());
 }

@@ -1,6 +1,7 @@
 //! `garant verify`: what a customer who doubts runs against us. Offline: a URL is copied into a temporary folder first.
 
 use std::fs;
+use std::io::Read as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -11,7 +12,8 @@ use engine::clock::SystemClock;
 use engine::net::{Deadline, Resolver};
 use event::{Span, Time};
 use journal::audit::{self, AuditError, Audited, Directory, Report, Source, Standing, Trust};
-use journal::note::{Fingerprint, VerifierKey};
+use journal::checkpoint::Checkpoint;
+use journal::note::{Fingerprint, Note, VerifierKey};
 use journal::tlog_policy::TlogPolicy;
 use promise::audit::{Latest, Recheck, Rechecked, Standing as Recomputed};
 
@@ -37,7 +39,7 @@ Exit codes:
      the one could replace the other. Name the key with --vkey, --fingerprint, --dns or --tlog-policy
   4  unconfirmed: nothing contradicts itself, but what a verdict in effect rests on, or a later
      verdict, is destroyed, so that it is only what the log says. The verdicts concerned are marked
-  1  verification failed, or could not be done: the first line says what was found and what it means
+  1  verification failed, or could not be done: the message says what was found and what it means
   2  called wrongly
 
 What this can't tell: whether a probe told the truth, and whether something was never recorded. Time
@@ -94,6 +96,10 @@ impl Verify {
             return Err(Failure::new(format!("{} is neither a folder nor a URL", self.source))
                 .remedy("name a folder made by `garant log export`, or an address that starts with https://"));
         }
+        if !folder.join("checkpoint").exists() {
+            return Err(Failure::new(format!("{} holds no log: it has no file `checkpoint`", self.source))
+                .remedy("name a folder made by `garant log export`"));
+        }
         self.verify(&folder, &trust, terminal)
     }
 
@@ -111,7 +117,7 @@ impl Verify {
             fingerprints = runtime()?.block_on(fingerprints_of(domain, self.name_server))?;
         }
         let file = |path: &PathBuf| {
-            fs::read_to_string(path)
+            read_bounded(path)
                 .map_err(|error| Failure::new(format!("{} can't be read", path.display())).because(&error).code(USAGE))
         };
         let policy = self
@@ -127,6 +133,10 @@ impl Verify {
             text => Some(Span::parse(text).map_err(|error| wrong("--max-age", &error))?),
         };
         let since = self.since.as_ref().map(file).transpose()?;
+        if let Some(since) = &since {
+            let note = Note::parse(since).map_err(|error| wrong("--since", &error))?;
+            Checkpoint::parse(&note.text).map_err(|error| wrong("--since", &error))?;
+        }
         Ok(Trust { vkey, fingerprints, since, policy, at: Some(SystemClock.now()), max_age })
     }
 
@@ -157,6 +167,19 @@ impl Verify {
             Outcome::Authenticated => ExitCode::SUCCESS,
         })
     }
+}
+
+/// Longest file that is named on the command line, in bytes: a checkpoint, or a policy.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// The text of a file, if it is not longer than such files are.
+fn read_bounded(path: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    fs::File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > FILE_BYTES_MAX {
+        return Err(std::io::Error::other(format!("it is longer than {FILE_BYTES_MAX} bytes")));
+    }
+    Ok(text)
 }
 
 /// Audits the log and computes its verdicts again, in one pass.

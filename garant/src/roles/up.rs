@@ -103,6 +103,16 @@ impl Up {
         data::make_private(&data)?;
 
         let memory = Memory::of(&data, &configuration.shared.journal);
+        let has_a_past = data.join(keys::KEY).exists() || Sqlite::open_read_only(&data).is_ok();
+        if has_a_past && memory.read()?.is_empty() {
+            tracing::warn!(
+                "nothing remembers the head of the log in {}: whether this is an older copy of it can't be told. If it is, \
+                 stop now and put the newest data back, with its {}: what is signed from here on would contradict what was \
+                 signed before",
+                data.display(),
+                data::remembered_beside(&data).display()
+            );
+        }
         let signers =
             keys::load_or_create(&data, configuration.shared.journal.name.as_str(), &memory, random.as_ref())?;
         let keys: Vec<VerifierKey> = signers.iter().map(journal::note::SigningKey::vkey).collect();
@@ -168,6 +178,7 @@ impl Up {
             reloads: 0,
             reload_error: None,
             revision: configuration.applied.revision.clone(),
+            publish: configuration.shared.publication.publish,
             fixed: configuration.fixed(),
         };
         let configuration = Arc::new(configuration);
@@ -256,6 +267,7 @@ impl Up {
             let outcome = reload(&context, store.as_ref(), &channels, &data, &keys, &running, trigger).await;
             running.reloads += 1;
             running.revision.clone_from(&channels.configuration.borrow().applied.revision);
+            running.publish = channels.policy.borrow().publish;
             running.reload_error = outcome.err().map(|failure| failure.to_string());
             if let Some(error) = &running.reload_error {
                 tracing::error!(%error, "the policy was not taken; the one from before stays in effect");

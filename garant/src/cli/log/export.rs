@@ -6,10 +6,11 @@ use std::sync::Arc;
 use clap::Args;
 use event::Envelope;
 use journal::audit::Directory;
+use journal::checkpoint::Checkpoint;
 use journal::export::{Extras, ListedVerdict, Writer};
 use journal::leaf::Leaf;
 use journal::listing::Listing;
-use journal::note::{SigningKey, VerifierKey};
+use journal::note::{Note, SigningKey, VerifierKey};
 use store::Journal as _;
 use store::sqlite::Sqlite;
 
@@ -51,6 +52,7 @@ impl Export {
         };
         let head = remembered::handed_out(store, data).await?;
         let note = head.note.clone();
+        refuse_what_is_there(directory, store.origin(), head.size)?;
 
         let mut sink = Directory::new(directory);
         let mut writer = Writer::new(&mut sink);
@@ -104,13 +106,44 @@ impl Export {
             return Ok(());
         }
         terminal.note(format!(
-            "{} entries of {} are in {dir}; verify them with\n\n    garant verify {dir} --vkey '{vkey}'\n",
+            "{} entries of {} are in {}; verify them with\n\n    garant verify {} --vkey '{vkey}'\n",
             checkpoint.size,
             checkpoint.origin,
-            dir = directory.display(),
+            directory.display(),
+            quoted(directory),
         ));
         Ok(())
     }
+}
+
+/// Refuses a folder that holds something else than an earlier export of this log.
+fn refuse_what_is_there(directory: &Path, origin: &str, size: u64) -> Result<(), Failure> {
+    let refused = |what: &str| {
+        Failure::new(format!("{} {what}", directory.display())).remedy("name another folder, or an empty one")
+    };
+    if ["garant.db", keys::KEY].iter().any(|file| directory.join(file).exists()) {
+        return Err(refused("is a data directory, whose keys nobody else may see"));
+    }
+    let there = match std::fs::read_to_string(directory.join("checkpoint")) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(refused("holds a `checkpoint` that can't be read").because(&error)),
+    };
+    match Note::parse(&there).ok().and_then(|note| Checkpoint::parse(&note.text).ok()) {
+        None => Err(refused("holds a `checkpoint` that is not one of a log")),
+        Some(there) if there.origin != origin => Err(refused(&format!("holds another log, {}", there.origin))),
+        Some(there) if there.size > size => {
+            Err(refused(&format!("holds a newer state of this log, of {} entries; here it has {size}", there.size)))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+/// For a shell: as it is where that is safe, else in quotes.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let safe = |c: char| c.is_alphanumeric() || matches!(c, '/' | '.' | '_' | '-' | '+' | ':' | '@' | '%');
+    if !text.is_empty() && text.chars().all(safe) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
 }
 
 /// The key in use: of the signer, or, where that is a credential of the service and not of this command, as the log

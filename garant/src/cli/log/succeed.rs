@@ -24,9 +24,23 @@ pub(crate) struct Succeed {
     #[command(flatten)]
     moving: Moving,
 
-    /// Why the old log can't be continued; everybody will read it
-    #[arg(long)]
+    /// Why the old log can't be continued, in a sentence; everybody will read it, for ever
+    #[arg(long, value_parser = sentence)]
     reason: String,
+}
+
+/// Longest reason, in characters.
+const REASON_CHARS_MAX: usize = 500;
+
+/// What can stand in a log for ever.
+fn sentence(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    match () {
+        () if text.is_empty() => Err("say why".to_owned()),
+        () if text.chars().count() > REASON_CHARS_MAX => Err(format!("longer than {REASON_CHARS_MAX} characters")),
+        () if text.chars().any(char::is_control) => Err("it holds control characters".to_owned()),
+        () => Ok(text.to_owned()),
+    }
 }
 
 /// What there is in a data directory.
