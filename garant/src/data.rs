@@ -4,11 +4,10 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use store::OpenError;
 
 use crate::configuration::Fixed;
 use crate::failure::Failure;
@@ -98,18 +97,7 @@ pub(crate) fn make_private(directory: &Path) -> Result<(), Failure> {
             .because(&error)
             .remedy("name a directory that you may write, with --data")
     })?;
-    refuse_of_another(directory)
-}
-
-/// Refuses the data directory of another user before anything is written there: what root leaves in it, its owner can't use.
-pub(crate) fn refuse_of_another(data: &Path) -> Result<(), Failure> {
-    // One that is not there is refused, or made, by whoever needs it.
-    let Ok(metadata) = fs::metadata(data) else { return Ok(()) };
-    let (owner, us) = (metadata.uid(), rustix::process::geteuid().as_raw());
-    if owner == us {
-        return Ok(());
-    }
-    Err(keys::refused(data, &OpenError::OtherOwner { dir: data.to_owned(), owner, us }))
+    store::refuse_of_another(directory).map_err(|error| keys::refused(directory, &error))
 }
 
 /// Replaces a file so that a reader, or a crash, sees the old content or the new and nothing between.

@@ -179,8 +179,7 @@ fn head_of(note: String) -> Result<Head, Failure> {
     let failed = |error: &(dyn std::error::Error + 'static)| {
         Failure::new("the published checkpoint can't be read").because(error)
     };
-    let text = Note::parse(&note).map_err(|error| failed(&error))?.text;
-    let Checkpoint { size, root, .. } = Checkpoint::parse(&text).map_err(|error| failed(&error))?;
+    let Checkpoint { size, root, .. } = Checkpoint::of_note(&note).map_err(|error| failed(&error))?;
     Ok(Head { size, root, note })
 }
 
@@ -278,8 +277,7 @@ impl History {
             // Only there does it say what this log follows; see docs/log.md.
             && sequence == 1
         {
-            let note = Note::parse(&succeeded.old_checkpoint).ok();
-            self.succeeded = note.and_then(|note| Checkpoint::parse(&note.text).ok());
+            self.succeeded = Checkpoint::of_note(&succeeded.old_checkpoint).ok();
         }
     }
 

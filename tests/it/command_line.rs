@@ -127,6 +127,9 @@ fn a_taken_port_is_named() {
     assert_eq!(refused.status.code(), Some(1), "{said}");
     assert!(said.contains(&format!("127.0.0.1:{port}")), "{said}");
     assert!(said.contains("listen"), "the key to change is named: {said}");
+    std::fs::write(folder.path().join("garant.toml"), QUIET).expect("written");
+    let up = Up::start_in(folder);
+    assert!(!up.errors().contains("WARN"), "nothing happened that one would have to know: {}", up.errors());
 }
 
 #[test]

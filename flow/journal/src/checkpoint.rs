@@ -60,6 +60,11 @@ impl Checkpoint {
         Ok(Self { origin: origin.to_owned(), size, root })
     }
 
+    /// What a signed note says. **Nothing is verified**: that is [`open`].
+    pub fn of_note(note: &str) -> Result<Self, CheckpointError> {
+        Self::parse(&Note::parse(note)?.text)
+    }
+
     /// The note of this checkpoint, signed by each of `keys`.
     pub fn sign(&self, keys: &[&SigningKey]) -> String {
         let text = self.to_text();

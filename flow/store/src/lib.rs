@@ -34,6 +34,7 @@ pub mod conformance;
 pub mod sqlite;
 
 pub use error::{OpenError, StoreError};
+pub use lock::refuse_of_another;
 pub use log::{EVENTS_MAX, Entry, Fault, Head, Journal, Payload, RANGE_MAX, Retained, StorageHealth};
 pub use projections::{Projection, Projections, STATE_BYTES_MAX};
 pub use samples::{

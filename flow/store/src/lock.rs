@@ -15,6 +15,18 @@ use crate::OpenError;
 
 const FILE: &str = "garant.lock";
 
+/// Refuses the data directory of another user. For whoever writes there before the database is opened, too: what root leaves
+/// in it, its owner can't use.
+///
+/// # Errors
+///
+/// [`OpenError::OtherOwner`], and [`OpenError::Io`] when there is no such directory.
+pub fn refuse_of_another(dir: &Path) -> Result<(), OpenError> {
+    let owner = std::fs::metadata(dir).map_err(OpenError::io("looking at the data directory", dir))?.uid();
+    let us = rustix::process::geteuid().as_raw();
+    if owner == us { Ok(()) } else { Err(OpenError::OtherOwner { dir: dir.to_owned(), owner, us }) }
+}
+
 /// Held as long as it lives.
 #[derive(Debug)]
 pub(crate) struct DirLock {
@@ -29,11 +41,7 @@ impl DirLock {
             .mode(0o700)
             .create(dir)
             .map_err(OpenError::io("creating the data directory", dir))?;
-        let owner = std::fs::metadata(dir).map_err(OpenError::io("looking at the data directory", dir))?.uid();
-        let us = rustix::process::geteuid().as_raw();
-        if owner != us {
-            return Err(OpenError::OtherOwner { dir: dir.to_owned(), owner, us });
-        }
+        refuse_of_another(dir)?;
         let path = dir.join(FILE);
         let mut file = OpenOptions::new()
             .read(true)

@@ -14,7 +14,7 @@ use store::sqlite::Sqlite;
 
 use crate::cli::{DataArgument, PolicyArgument, runtime};
 use crate::configuration::Configuration;
-use crate::data::{self, Running};
+use crate::data::Running;
 use crate::failure::{Failure, USAGE};
 use crate::keys;
 use crate::remembered::{self, Memory};
@@ -95,7 +95,9 @@ impl Moving {
     /// The data directory, if nothing runs on it.
     fn data(&self) -> Result<&Path, Failure> {
         let data = &self.data.data;
-        data::refuse_of_another(data)?;
+        if data.exists() {
+            store::refuse_of_another(data).map_err(|error| keys::refused(data, &error))?;
+        }
         match Running::read(data) {
             Ok(running) => {
                 Err(Failure::new(format!("garant up runs on {}, as process {}", data.display(), running.pid))

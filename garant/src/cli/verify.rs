@@ -13,7 +13,7 @@ use engine::net::{Deadline, Resolver};
 use event::{Span, Time};
 use journal::audit::{self, AuditError, Audited, Directory, Report, Source, Standing, Trust};
 use journal::checkpoint::Checkpoint;
-use journal::note::{Fingerprint, Note, VerifierKey};
+use journal::note::{Fingerprint, VerifierKey};
 use journal::tlog_policy::TlogPolicy;
 use promise::audit::{Latest, Recheck, Rechecked, Standing as Recomputed};
 
@@ -134,8 +134,7 @@ impl Verify {
         };
         let since = self.since.as_ref().map(file).transpose()?;
         if let Some(since) = &since {
-            let note = Note::parse(since).map_err(|error| wrong("--since", &error))?;
-            Checkpoint::parse(&note.text).map_err(|error| wrong("--since", &error))?;
+            Checkpoint::of_note(since).map_err(|error| wrong("--since", &error))?;
         }
         Ok(Trust { vkey, fingerprints, since, policy, at: Some(SystemClock.now()), max_age })
     }

@@ -17,6 +17,7 @@ use engine::{CancellationToken, Clock, Context, Progress, Random, Recorder, Supe
 use event::{BootId, Span};
 use journal::note::{KeyType, VerifierKey};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use store::Journal as _;
 use store::sqlite::{Options, Sqlite};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -103,7 +104,11 @@ impl Up {
         data::make_private(&data)?;
 
         let memory = Memory::of(&data, &configuration.shared.journal);
-        let has_a_past = data.join(keys::KEY).exists() || Sqlite::open_read_only(&data).is_ok();
+        // What was never published contradicts nobody, as after a start that found its port taken.
+        let has_a_past = match Sqlite::open_read_only(&data) {
+            Ok(store) => store.published().await.is_ok_and(|published| published.is_some()),
+            Err(_) => data.join(keys::KEY).exists(),
+        };
         if has_a_past && memory.read()?.is_empty() {
             tracing::warn!(
                 "nothing remembers the head of the log in {}: whether this is an older copy of it can't be told. If it is, \

@@ -10,7 +10,7 @@ use journal::checkpoint::Checkpoint;
 use journal::export::{Extras, ListedVerdict, Writer};
 use journal::leaf::Leaf;
 use journal::listing::Listing;
-use journal::note::{Note, SigningKey, VerifierKey};
+use journal::note::{SigningKey, VerifierKey};
 use store::Journal as _;
 use store::sqlite::Sqlite;
 
@@ -129,13 +129,13 @@ fn refuse_what_is_there(directory: &Path, origin: &str, size: u64) -> Result<(),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(refused("holds a `checkpoint` that can't be read").because(&error)),
     };
-    match Note::parse(&there).ok().and_then(|note| Checkpoint::parse(&note.text).ok()) {
-        None => Err(refused("holds a `checkpoint` that is not one of a log")),
-        Some(there) if there.origin != origin => Err(refused(&format!("holds another log, {}", there.origin))),
-        Some(there) if there.size > size => {
+    match Checkpoint::of_note(&there) {
+        Err(_) => Err(refused("holds a `checkpoint` that is not one of a log")),
+        Ok(there) if there.origin != origin => Err(refused(&format!("holds another log, {}", there.origin))),
+        Ok(there) if there.size > size => {
             Err(refused(&format!("holds a newer state of this log, of {} entries; here it has {size}", there.size)))
         }
-        Some(_) => Ok(()),
+        Ok(_) => Ok(()),
     }
 }
 

@@ -8,7 +8,7 @@ use engine::clock::SystemClock;
 use engine::random::SystemRandom;
 use event::journal::Succeeded;
 use journal::checkpoint::Checkpoint;
-use journal::note::{Note, SigningKey};
+use journal::note::SigningKey;
 use store::sqlite::{Options, Sqlite};
 use store::{Journal as _, OpenError};
 
@@ -215,6 +215,6 @@ async fn look(data: &Path) -> Result<Found, Failure> {
         Err(_) => return Ok(Found::Unreadable),
     };
     let note = store.head().await.map_err(|error| unreadable(&error))?.note;
-    let checkpoint = Note::parse(&note).ok().and_then(|note| Checkpoint::parse(&note.text).ok());
+    let checkpoint = Checkpoint::of_note(&note);
     Ok(checkpoint.map_or(Found::Unreadable, |checkpoint| Found::Log { note, checkpoint }))
 }

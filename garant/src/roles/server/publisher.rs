@@ -72,7 +72,7 @@ impl Publisher {
         let mut round = Round::default();
         let mut listed = match context.journal.published().await? {
             Some(note) => {
-                let size = Checkpoint::parse(&Note::parse(&note)?.text)?.size;
+                let size = Checkpoint::of_note(&note)?.size;
                 let listed = Listed::at(context.journal.as_ref(), size, &context.progress).await?;
                 self.show(&note, &listed.listing, &context);
                 round.asked = self.cosigned_before(&note, context.clock.monotonic());

@@ -13,7 +13,6 @@ use std::sync::Arc;
 use engine::{BoxFuture, Context, Engine, EngineError};
 use event::{Envelope, Retention as Class, Span, Time};
 use journal::checkpoint::Checkpoint;
-use journal::note::Note;
 use store::{Journal, Retained};
 use tokio::sync::watch;
 
@@ -107,7 +106,7 @@ async fn destroy_what_is_due(
 /// Whether everybody could read the entry `place` for long enough.
 async fn was_announced(journal: &dyn Journal, place: u64, now: Time) -> Result<bool, EngineError> {
     let Some(published) = journal.published().await? else { return Ok(false) };
-    if Checkpoint::parse(&Note::parse(&published)?.text)?.size <= place {
+    if Checkpoint::of_note(&published)?.size <= place {
         return Ok(false);
     }
     let entries = journal.entries(place..place + 1).await?;
