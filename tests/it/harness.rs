@@ -71,13 +71,18 @@ pub(crate) fn transcript(output: &Output) -> String {
 }
 
 /// Asks until the answer is there.
-pub(crate) fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let end = now() + PATIENCE;
+pub(crate) fn eventually<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
+    eventually_within(PATIENCE, what, ask)
+}
+
+/// The same, for what takes longer than most.
+pub(crate) fn eventually_within<T>(patience: Duration, what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let end = now() + patience;
     loop {
         if let Some(answer) = ask() {
             return answer;
         }
-        assert!(now() < end, "waited {PATIENCE:?} in vain for: {what}");
+        assert!(now() < end, "waited {patience:?} in vain for: {what}");
         #[expect(clippy::disallowed_methods, reason = "tests wait in real time")]
         thread::sleep(Duration::from_millis(100));
     }
