@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use engine::clock::SystemClock;
-use event::watch::{Changed, State};
+use event::evidence::{Changed, State};
 use event::{BootId, Clock, Observed, Time};
 use journal::note::SigningKey;
 use store::Journal as _;

@@ -3,8 +3,8 @@
 
 use std::process::Stdio;
 
+use event::evidence::{Changed, Covered, State};
 use event::policy::{Applied, Objective, Probe, Promise, Service, Text};
-use event::watch::{Changed, Coverage, State};
 use event::{Body, BootId, InstallationId, Interval, Observed, ObserverId, Ppb, Span, Time};
 use journal::Hash;
 use journal::audit::Directory;
@@ -173,8 +173,12 @@ fn write_export(folder: &std::path::Path) -> Result<Export, Box<dyn std::error::
                 };
                 log.push(&changed, observer, to)?;
             }
-            let coverage =
-                Coverage { interval: Interval::new(from, to), revision: policy.revision.clone(), gaps: Vec::new() };
+            let coverage = Covered {
+                interval: Interval::new(from, to),
+                revision: policy.revision.clone(),
+                every: None,
+                gaps: Vec::new(),
+            };
             log.push(&coverage, observer, to)?;
         }
         // Due on change and daily, as the judge does it: here every six hours and after each outage.

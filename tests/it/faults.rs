@@ -81,11 +81,11 @@ fn covered_us(entries: &[Value], from: i64, to: i64) -> i64 {
         let gaps = coverage["gaps"].as_array().into_iter().flatten().filter(shop).map(|gap| length(&gap["interval"]));
         length(&coverage["interval"]) - gaps.sum::<i64>()
     };
-    entries.iter().filter(|entry| entry["type"] == "watch.coverage").map(|entry| of(&entry["body"])).sum()
+    entries.iter().filter(|entry| entry["type"] == "evidence.covered").map(|entry| of(&entry["body"])).sum()
 }
 
 fn states_but_up(entries: &[Value]) -> Vec<&Value> {
-    let changes = entries.iter().filter(|entry| entry["type"] == "watch.changed").map(|entry| &entry["body"]);
+    let changes = entries.iter().filter(|entry| entry["type"] == "evidence.changed").map(|entry| &entry["body"]);
     changes.filter(|change| change["state"] != "up" && change["state"] != "degraded").collect()
 }
 

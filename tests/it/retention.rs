@@ -107,7 +107,7 @@ fn a_day_that_is_over_is_announced_and_destroyed() {
         entries
     };
     let before = copy("before");
-    let evidence = said(&before, "watch.coverage");
+    let evidence = said(&before, "evidence.covered");
     assert!(evidence > 0 && said(&before, "promise.verdict") > 0, "there is something to destroy");
     assert_eq!(said(&before, "journal.destruction_intended"), 0);
     for (class, days_of_old) in &old {

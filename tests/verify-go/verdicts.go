@@ -192,7 +192,7 @@ func (w *world) apply(e envelope) error {
 			p.from = max(p.from, w.policies[n-1].from)
 		}
 		w.policies = append(w.policies, p)
-	case "watch.changed":
+	case "evidence.changed":
 		var c struct {
 			Probe, State string
 			After, By    int64
@@ -205,7 +205,7 @@ func (w *world) apply(e envelope) error {
 			}
 			w.lines[key].change(min(c.After, e.RecordedAt+skew), min(c.By, e.RecordedAt+skew), standing[c.State])
 		}
-	case "watch.coverage":
+	case "evidence.covered":
 		var c struct {
 			Interval interval
 			Revision string

@@ -208,11 +208,7 @@ pub(crate) fn log_with(size: usize) -> Log {
         match number % 3 {
             0 => log.append_text(TEAM_NOTE.name, 1, &TEAM_NOTE.coarse(), &format!("{{\"text\":\"{SECRET}\"}}")),
             1 => log.append_text("some.future_kind", 1, "some.future_kind", &format!("{{\"number\":{number}}}")),
-            _ => log.append(&event::watch::Pinged {
-                probe: "nightly".parse().expect("a name"),
-                at: NOW,
-                ping: event::watch::Ping::Success,
-            }),
+            _ => log.append(&event::evidence::Succeeded { probe: "nightly".parse().expect("a name"), at: NOW }),
         };
     }
     log
@@ -318,7 +314,7 @@ pub(crate) fn verdicts(applied: &Applied) -> Vec<Verdict> {
 }
 
 fn standings() -> Vec<ProbeStanding> {
-    use event::watch::State::{Down, Up};
+    use event::evidence::State::{Down, Up};
     let ms = Span::from_millis;
     let connected = Phases { dns: ms(1), connect: ms(2), tls: ms(5), ..Phases::default() };
     let row = |observer: &str, state, phases, text: &str| ProbeStanding {

@@ -182,7 +182,7 @@ pub struct ProbeStanding {
     /// Who says so.
     pub observer: ObserverId,
     /// Its state and since when; `None` until it is known.
-    pub state: Option<(event::watch::State, Time)>,
+    pub state: Option<(event::evidence::State, Time)>,
     /// When it was last asked.
     pub at: Time,
     /// How long the answer took.

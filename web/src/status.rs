@@ -175,8 +175,8 @@ impl Reading {
         Self::WORDS[self as usize]
     }
 
-    pub(crate) const fn of(state: Option<event::watch::State>) -> Self {
-        use event::watch::State;
+    pub(crate) const fn of(state: Option<event::evidence::State>) -> Self {
+        use event::evidence::State;
         match state {
             Some(State::Up) => Self::Up,
             Some(State::Degraded) => Self::Degraded,

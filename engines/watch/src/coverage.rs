@@ -13,7 +13,7 @@
 
 use std::collections::BTreeMap;
 
-use event::watch::{Coverage, Gap};
+use event::evidence::{Covered, Gap};
 use event::{Interval, ProbeId, Span, Time};
 
 use crate::schedule::LaneId;
@@ -125,7 +125,7 @@ impl Book {
     }
 
     /// The record of the sheet, once its minute is over and settled. To be called until it returns `None`.
-    pub(crate) fn turn_sheet(&mut self, now: Time) -> Option<Coverage> {
+    pub(crate) fn turn_sheet(&mut self, now: Time) -> Option<Covered> {
         loop {
             let end = self.sheet_start.minute_start() + SHEET;
             let settled = self.open.first_key_value().is_none_or(|(&minute, _)| minute >= end);
@@ -141,7 +141,7 @@ impl Book {
 
     /// Ends the sheet at `end`, the last instant that was certainly lived, whatever is still open; the next sheet starts
     /// there. More than one record when an earlier minute was still waiting for answers.
-    pub(crate) fn close(&mut self, end: Time) -> Vec<Coverage> {
+    pub(crate) fn close(&mut self, end: Time) -> Vec<Covered> {
         let mut sheets = Vec::new();
         while self.sheet_start < end {
             let sheet_end = (self.sheet_start.minute_start() + SHEET).min(end);
@@ -180,7 +180,7 @@ impl Book {
         self.revision = revision;
     }
 
-    fn write(&mut self, end: Time) -> Option<Coverage> {
+    fn write(&mut self, end: Time) -> Option<Covered> {
         let sheet = Interval::new(self.sheet_start, end);
         self.sheet_start = end;
         if sheet.is_empty() || self.rows.is_empty() {
@@ -198,10 +198,19 @@ impl Book {
             {
                 missing.add(Interval::new(start, end).intersect(sheet));
             }
-            gaps.extend(missing.intervals().iter().map(|&interval| Gap { probe: row.probe.clone(), interval }));
+            gaps.extend(missing.intervals().iter().map(|&interval| Gap {
+                probe: row.probe.clone(),
+                finding: None,
+                interval,
+            }));
             row.gaps.retain(|gap| gap.end > end);
         }
-        (gaps.len() <= GAPS_MAX).then(|| Coverage { interval: sheet, revision: self.revision.clone(), gaps })
+        (gaps.len() <= GAPS_MAX).then(|| Covered {
+            interval: sheet,
+            revision: self.revision.clone(),
+            every: None,
+            gaps,
+        })
     }
 }
 
@@ -226,7 +235,7 @@ mod tests {
         book.answered(LaneId(lane), at(start), true, false);
     }
 
-    fn told(coverage: Option<Coverage>) -> (i64, i64, Vec<(String, i64, i64)>) {
+    fn told(coverage: Option<Covered>) -> (i64, i64, Vec<(String, i64, i64)>) {
         let coverage = coverage.expect("a record");
         let gaps = coverage.gaps.iter().map(|gap| {
             (gap.probe.to_string(), gap.interval.start.micros() / 1_000_000, gap.interval.end.micros() / 1_000_000)

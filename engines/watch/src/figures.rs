@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use event::watch::State;
+use event::evidence::State;
 use event::{ObserverId, ProbeId, Span, Time};
 use store::Reading;
 

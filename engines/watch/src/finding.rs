@@ -14,7 +14,7 @@ use crate::source::Level;
 /// The shortest that a finding can be seen for.
 const INSTANT: Span = Span::from_micros(1);
 
-/// A change of a finding; see [`event::watch::Finding`].
+/// A change of a finding; see [`event::evidence::Found`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Turn {
     pub(crate) open: bool,

@@ -157,8 +157,9 @@ fn record<'a>(recorder: &'a Recorder, letter: &'a Letter) -> Record<'a> {
     match &letter.entry {
         Entry::Changed(body) => Box::pin(recorder.record_at(body, at)),
         Entry::Detail(body) => Box::pin(recorder.record_at(body, at)),
-        Entry::Coverage(body) => Box::pin(recorder.record_at(body, at)),
-        Entry::Finding(body) => Box::pin(recorder.record_at(body, at)),
+        Entry::Covered(body) => Box::pin(recorder.record_at(body, at)),
+        Entry::Found(body) => Box::pin(recorder.record_at(body, at)),
+        Entry::Succeeded(body) => Box::pin(recorder.record_at(body, at)),
         Entry::Pinged(body) => Box::pin(recorder.record_at(body, at)),
         Entry::ClockStepped(body) => Box::pin(recorder.record_at(body, at)),
         Entry::Blind(body) => Box::pin(recorder.record_at(body, at)),

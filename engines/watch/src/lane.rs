@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use event::watch::{Changed, Detail, Finding, State};
+use event::evidence::{Changed, Found, State};
+use event::watch::Detail;
 use event::{FindingId, Monotonic, ObserverId, Span, Time};
 use store::{Reading, Sample};
 
@@ -65,7 +66,7 @@ impl Lane {
         let state = self.state.map(|(state, _)| Entry::Changed(Changed { probe, service, state, after: at, by: at }));
         let findings = self.findings.iter().filter_map(|(finding, hysteresis)| {
             let (finding, probe, open) = (finding.clone(), self.declared.id.clone(), hysteresis.open()?);
-            Some(Entry::Finding(Finding { finding, probe, open, after: at, by: at }))
+            Some(Entry::Found(Found { finding, probe, open, after: at, by: at }))
         });
         effects.extend(state.into_iter().chain(findings).map(|entry| Effect::Journal(self.observer.clone(), entry)));
     }
@@ -85,8 +86,8 @@ impl Lane {
             let joined = hysteresis.take_subjects(&symptom.about);
             if let Some(turn) = turn {
                 let (finding, probe) = (symptom.finding.clone(), self.declared.id.clone());
-                let entry = Finding { finding, probe, open: turn.open, after: turn.after, by: turn.by };
-                effects.push(Effect::Journal(self.observer.clone(), Entry::Finding(entry)));
+                let entry = Found { finding, probe, open: turn.open, after: turn.after, by: turn.by };
+                effects.push(Effect::Journal(self.observer.clone(), Entry::Found(entry)));
             }
             if turn.is_some() || joined {
                 let detail = Detail { probe: self.declared.id.clone(), text: symptom.text.clone(), took };

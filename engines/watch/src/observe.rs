@@ -22,7 +22,7 @@
 
 use std::collections::VecDeque;
 
-use event::watch::State;
+use event::evidence::State;
 use event::{Span, Time};
 
 use crate::source::Reading;
@@ -49,7 +49,7 @@ pub(crate) struct Seen {
     pub(crate) reading: Reading,
 }
 
-/// A change to journal; see [`event::watch::Changed`].
+/// A change to journal; see [`event::evidence::Changed`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Change {
     pub(crate) state: State,

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use event::engine::{Blind, ClockStepped};
-use event::watch::{Changed, Coverage, Detail, Finding, Pinged};
+use event::evidence::{Changed, Covered, Found, Succeeded};
+use event::watch::{Detail, Pinged};
 use event::{ObserverId, Span};
 use store::{Reading, Sample};
 
@@ -61,8 +62,9 @@ impl Outcome {
 pub(crate) enum Entry {
     Changed(Changed),
     Detail(Detail),
-    Coverage(Coverage),
-    Finding(Finding),
+    Covered(Covered),
+    Found(Found),
+    Succeeded(Succeeded),
     Pinged(Pinged),
     ClockStepped(ClockStepped),
     Blind(Blind),

@@ -238,7 +238,7 @@ impl Rounds {
         if self.mute_since.is_none() {
             for (observer, book) in &mut self.books {
                 while let Some(coverage) = book.turn_sheet(now.wall) {
-                    effects.push(Effect::Journal(observer.clone(), Entry::Coverage(coverage)));
+                    effects.push(Effect::Journal(observer.clone(), Entry::Covered(coverage)));
                 }
             }
         }
@@ -570,7 +570,7 @@ impl Rounds {
         for (observer, book) in &mut self.books {
             let coverage = book.close(end);
             if self.mute_since.is_none() {
-                let entries = coverage.into_iter().map(Entry::Coverage);
+                let entries = coverage.into_iter().map(Entry::Covered);
                 effects.extend(entries.map(|entry| Effect::Journal(observer.clone(), entry)));
             }
         }

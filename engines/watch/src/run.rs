@@ -7,7 +7,8 @@ use engine::clock::{ClockWatch, Oddity};
 use engine::heartbeat::{Delivery, Pings};
 use engine::net::Net;
 use engine::{BoxFuture, Context, Engine, EngineError};
-use event::watch::Pinged;
+use event::evidence::Succeeded;
+use event::watch::{Ping, Pinged};
 use event::{Clock, Span};
 use rustix::process::{Resource, getrlimit};
 use tokio::sync::watch;
@@ -207,7 +208,10 @@ impl Shift {
         let journal = heartbeat.hear(ping, delivery.ping.run.as_deref(), at);
         self.memory.note(&id, heartbeat);
         if journal {
-            let entry = Entry::Pinged(Pinged { probe: id, at, ping });
+            let entry = match ping {
+                Ping::Success => Entry::Succeeded(Succeeded { probe: id, at }),
+                Ping::Start | Ping::Fail => Entry::Pinged(Pinged { probe: id, at, ping }),
+            };
             let ping = Some((delivery, self.memory.clone()));
             self.journaling.send(Letter { observer, entry, observed_at: at, ping });
         } else {

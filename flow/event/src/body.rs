@@ -118,7 +118,7 @@ pub trait Body: Serialize + DeserializeOwned + Send {
 
 /// Every kind that this release writes, in the order of the modules.
 pub fn kinds() -> &'static [Kind] {
-    use crate::{engine, journal, policy, promise, watch};
+    use crate::{engine, evidence, journal, policy, promise, watch};
     const KINDS: &[Kind] = &[
         engine::Started::KIND,
         engine::Failed::KIND,
@@ -126,6 +126,10 @@ pub fn kinds() -> &'static [Kind] {
         engine::Blind::KIND,
         engine::ClockStepped::KIND,
         engine::StorageFault::KIND,
+        evidence::Changed::KIND,
+        evidence::Covered::KIND,
+        evidence::Succeeded::KIND,
+        evidence::Found::KIND,
         journal::Opened::KIND,
         journal::Succeeded::KIND,
         journal::KeyAnnounced::KIND,
@@ -135,11 +139,8 @@ pub fn kinds() -> &'static [Kind] {
         policy::Applied::KIND,
         policy::Changed::KIND,
         promise::Verdict::KIND,
-        watch::Changed::KIND,
-        watch::Coverage::KIND,
-        watch::Pinged::KIND,
-        watch::Finding::KIND,
         watch::Detail::KIND,
+        watch::Pinged::KIND,
     ];
     KINDS
 }

@@ -6,7 +6,7 @@
 //!
 //! The main flow through it:
 //!
-//! 1. an engine makes a [`Body`], one of the structs of [`engine`], [`journal`], [`policy`], [`promise`], [`watch`];
+//! 1. an engine makes a [`Body`], one of the structs of [`engine`], [`evidence`], [`journal`], [`policy`], [`promise`], [`watch`];
 //! 2. an [`Envelope`] says who observed it and when;
 //! 3. [`Envelope::encode`] gives the exact bytes that are committed to the log, once and for ever;
 //! 4. a reader gets an [`Envelope`] back, and [`Envelope::body`] the typed body. An unknown type is kept, never fatal.
@@ -20,6 +20,7 @@ mod interval;
 mod time;
 
 pub mod engine;
+pub mod evidence;
 pub mod journal;
 pub mod policy;
 pub mod promise;

@@ -99,15 +99,15 @@ mod tests {
     #[test]
     fn the_bytes_are_for_ever() {
         assert_eq!(
-            leaf("watch.changed", 7, 498_719).encode(),
-            b"garant-leaf/1 watch.changed 7 498719 2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"
+            leaf("evidence.changed", 7, 498_719).encode(),
+            b"garant-leaf/1 evidence.changed 7 498719 2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"
         );
     }
 
     #[test]
     fn leaves_round_trip_and_have_one_spelling() {
         for original in
-            [leaf("watch.changed", 0, 0), leaf("team:security", u64::MAX, -1), leaf("future.kind", 9, 10_000_000)]
+            [leaf("evidence.changed", 0, 0), leaf("team:security", u64::MAX, -1), leaf("future.kind", 9, 10_000_000)]
         {
             assert_eq!(Leaf::parse(&original.encode()).as_ref(), Ok(&original));
         }
@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn only_team_is_hidden() {
-        assert!(leaf("watch.changed", 0, 0).is_public());
+        assert!(leaf("evidence.changed", 0, 0).is_public());
         assert!(leaf("some.future_kind", 0, 0).is_public());
         assert!(!leaf("team:security", 0, 0).is_public());
     }

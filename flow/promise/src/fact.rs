@@ -1,8 +1,8 @@
 //! The entries that verdicts rest on, typed. Every other entry is passed over.
 
 use event::engine::ClockStepped;
+use event::evidence::{Changed, Covered, Found, Succeeded};
 use event::policy::Applied;
-use event::watch::{Changed, Coverage, Finding, Pinged};
 use event::{Body, Envelope, Unreadable};
 
 /// One entry that a verdict may rest on. All are of public kinds, so whoever has an export has them all.
@@ -10,9 +10,9 @@ use event::{Body, Envelope, Unreadable};
 pub(crate) enum Fact {
     Applied(Box<Applied>),
     Changed(Changed),
-    Coverage(Coverage),
-    Pinged(Pinged),
-    Finding(Finding),
+    Covered(Covered),
+    Succeeded(Succeeded),
+    Found(Found),
     ClockStepped(ClockStepped),
 }
 
@@ -24,10 +24,10 @@ impl Fact {
     /// Reads what `envelope` holds; `None` when no verdict rests on its kind, or when a later release wrote it.
     pub(crate) fn read(envelope: &Envelope) -> Result<Option<Self>, Unreadable> {
         match envelope.kind.as_str() {
-            name if name == Coverage::KIND.name => read(envelope, Self::Coverage),
+            name if name == Covered::KIND.name => read(envelope, Self::Covered),
             name if name == Changed::KIND.name => read(envelope, Self::Changed),
-            name if name == Pinged::KIND.name => read(envelope, Self::Pinged),
-            name if name == Finding::KIND.name => read(envelope, Self::Finding),
+            name if name == Succeeded::KIND.name => read(envelope, Self::Succeeded),
+            name if name == Found::KIND.name => read(envelope, Self::Found),
             name if name == ClockStepped::KIND.name => read(envelope, Self::ClockStepped),
             name if name == Applied::KIND.name => read(envelope, |applied| Self::Applied(Box::new(applied))),
             _ => Ok(None),

@@ -1,9 +1,9 @@
 //! The fold, and the questions that may be asked of it.
 
 use event::engine::ClockStepped;
+use event::evidence::{Changed, Covered, Found, Succeeded};
 use event::policy::{Applied, Objective, Promise};
 use event::promise::{Reason, Verdict};
-use event::watch::{Changed, Coverage, Finding, Pinged};
 use event::{Envelope, Interval, ObserverId, PromiseId, ServiceId, Span, Spans, Time, Unreadable};
 use serde::{Deserialize, Serialize};
 
@@ -106,21 +106,21 @@ impl Judge {
     }
 
     /// `observer` reported what it observed.
-    pub fn apply_coverage(&mut self, sequence: u64, observer: &ObserverId, recorded_at: Time, coverage: &Coverage) {
+    pub fn apply_covered(&mut self, sequence: u64, observer: &ObserverId, recorded_at: Time, coverage: &Covered) {
         if self.is_new(sequence) {
             self.observed.coverage(sequence, observer, recorded_at, coverage);
         }
     }
 
     /// A sign of life arrived at `observer`.
-    pub fn apply_pinged(&mut self, sequence: u64, observer: &ObserverId, recorded_at: Time, pinged: &Pinged) {
+    pub fn apply_succeeded(&mut self, sequence: u64, observer: &ObserverId, recorded_at: Time, pinged: &Succeeded) {
         if self.is_new(sequence) {
             self.observed.pinged(sequence, observer, recorded_at, pinged);
         }
     }
 
     /// A finding opened or closed for `observer`.
-    pub fn apply_finding(&mut self, sequence: u64, observer: &ObserverId, recorded_at: Time, finding: &Finding) {
+    pub fn apply_found(&mut self, sequence: u64, observer: &ObserverId, recorded_at: Time, finding: &Found) {
         if self.is_new(sequence) {
             self.observed.finding(sequence, observer, recorded_at, finding);
         }
@@ -137,9 +137,9 @@ impl Judge {
         match fact {
             Fact::Applied(applied) => self.apply_policy(sequence, recorded_at, applied),
             Fact::Changed(changed) => self.apply_changed(sequence, observer, recorded_at, changed),
-            Fact::Coverage(coverage) => self.apply_coverage(sequence, observer, recorded_at, coverage),
-            Fact::Pinged(pinged) => self.apply_pinged(sequence, observer, recorded_at, pinged),
-            Fact::Finding(finding) => self.apply_finding(sequence, observer, recorded_at, finding),
+            Fact::Covered(coverage) => self.apply_covered(sequence, observer, recorded_at, coverage),
+            Fact::Succeeded(pinged) => self.apply_succeeded(sequence, observer, recorded_at, pinged),
+            Fact::Found(finding) => self.apply_found(sequence, observer, recorded_at, finding),
             Fact::ClockStepped(stepped) => self.apply_clock_stepped(sequence, observer, stepped),
         }
     }

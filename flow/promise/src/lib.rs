@@ -18,10 +18,10 @@
 //! - **Declarations.** A policy holds from its `recorded_at` until the next one's. The window of an objective, as of
 //!   `at`, is `[max(declared, at − over), at)`, where `declared` is when this revision of the promise came into effect,
 //!   uninterrupted since. A window shorter than `over` says so: [`WindowFilling`](event::promise::Reason::WindowFilling).
-//! - **Standing.** For one observer, a probe is what its last `watch.changed` says; degraded is up; flapping is
+//! - **Standing.** For one observer, a probe is what its last `evidence.changed` says; degraded is up; flapping is
 //!   undecided; the bracket `[after, by]` between an up and a down is undecided; before the first change nothing is
 //!   known. An observer that contradicts its own past makes that past undecided, never better.
-//! - **Coverage.** That counts only while the observer covered the probe: inside its `watch.coverage`, outside the gaps
+//! - **Coverage.** That counts only while the observer covered the probe: inside its `evidence.covered`, outside the gaps
 //!   named, the policy named asking that observer to ask that probe, and its clock not having stepped over it. Time for
 //!   which there is no record is time that nobody observed.
 //! - **Agreement.** Of the observers that cover a probe at an instant: `majority` needs more than half, `any` one, `all`

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use event::watch::{Changed, Coverage, Finding, Ping, Pinged};
+use event::evidence::{Changed, Covered, Found, Succeeded};
 use event::{FindingId, Interval, ObserverId, ProbeId, Span, Spans, Time};
 use serde::{Deserialize, Serialize};
 
@@ -79,7 +79,7 @@ impl Observed {
         self.track(observer, &changed.probe).steps.change(after, by, standing, sequence);
     }
 
-    pub(crate) fn coverage(&mut self, sequence: u64, observer: &ObserverId, recorded_at: Time, coverage: &Coverage) {
+    pub(crate) fn coverage(&mut self, sequence: u64, observer: &ObserverId, recorded_at: Time, coverage: &Covered) {
         let observer = self.0.entry(observer.clone()).or_default();
         let Interval { start, end } = coverage.interval;
         let interval = Interval::new(start, end.min(recorded_at + SKEW));
@@ -91,8 +91,8 @@ impl Observed {
         observer.newest = Some((sequence, interval.end, coverage.revision.clone()));
     }
 
-    pub(crate) fn pinged(&mut self, sequence: u64, observer: &ObserverId, recorded_at: Time, pinged: &Pinged) {
-        if pinged.ping != Ping::Success || pinged.at > recorded_at + SKEW {
+    pub(crate) fn pinged(&mut self, sequence: u64, observer: &ObserverId, recorded_at: Time, pinged: &Succeeded) {
+        if pinged.at > recorded_at + SKEW {
             return;
         }
         let successes = &mut self.track(observer, &pinged.probe).successes;
@@ -100,7 +100,7 @@ impl Observed {
         successes.insert(place, Success { at: pinged.at, sequence });
     }
 
-    pub(crate) fn finding(&mut self, sequence: u64, observer: &ObserverId, recorded_at: Time, finding: &Finding) {
+    pub(crate) fn finding(&mut self, sequence: u64, observer: &ObserverId, recorded_at: Time, finding: &Found) {
         let (after, by) = not_before_it_happens(finding.after, finding.by, recorded_at);
         let track = self.track(observer, &finding.probe);
         let steps = track.findings.entry(finding.finding.clone()).or_insert_with(Steps::clear);

@@ -28,9 +28,9 @@ impl Standing {
     }
 }
 
-impl From<event::watch::State> for Standing {
-    fn from(state: event::watch::State) -> Self {
-        use event::watch::State;
+impl From<event::evidence::State> for Standing {
+    fn from(state: event::evidence::State) -> Self {
+        use event::evidence::State;
         match state {
             State::Up | State::Degraded => Self::Up,
             State::Down => Self::Down,

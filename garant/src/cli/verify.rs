@@ -361,9 +361,9 @@ fn tell(report: &Report, rechecked: &Rechecked, terminal: &mut Terminal) {
 
 #[cfg(test)]
 mod tests {
+    use event::evidence::{Changed, Covered, State};
     use event::policy::{Agreement, Applied, Objective, Probe, Promise, Service, Text};
     use event::promise::{Outcome as Said, Verdict};
-    use event::watch::{Changed, Coverage, State};
     use event::{Interval, Ppb, Retention};
     use journal::testing::Log;
 
@@ -418,7 +418,7 @@ mod tests {
             }
             log.advance(Span::from_secs(3600));
             let interval = Interval::new(from, log.now);
-            log.append(&Coverage { interval, revision: applied.revision.clone(), gaps: vec![] });
+            log.append(&Covered { interval, revision: applied.revision.clone(), every: None, gaps: vec![] });
             if hour % 24 == 23 {
                 log.append(&applied);
             }

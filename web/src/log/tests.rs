@@ -34,9 +34,9 @@ async fn payloads_for_the_team_are_never_disclosed() {
     let mut contradictions = Vec::new();
     for (coarse, kind) in [
         ("watch.detail", "watch.detail"),
-        ("watch.changed", "watch.detail"),
-        ("team:security", "watch.changed"),
-        ("watch.changed", "some.future_kind"),
+        ("evidence.changed", "watch.detail"),
+        ("team:security", "evidence.changed"),
+        ("evidence.changed", "some.future_kind"),
     ] {
         contradictions.push(contradict(&mut log, coarse, kind));
     }

@@ -33,8 +33,8 @@ async fn the_contract_with_the_command() {
 
 #[test]
 fn observers_agree_as_the_probe_says() {
-    use event::watch::State::{Degraded, Down, Flapping, Up};
-    let row = |state: Option<event::watch::State>| ProbeStanding {
+    use event::evidence::State::{Degraded, Down, Flapping, Up};
+    let row = |state: Option<event::evidence::State>| ProbeStanding {
         probe: "p".parse().expect("a name"),
         observer: "o".parse().expect("a name"),
         state: state.map(|state| (state, NOW)),

@@ -54,13 +54,16 @@ fn sound() -> House {
         ("CHANGELOG.md", "# Changes\n\n## 0.1.0\n"),
         ("README.md", "# One\n\nA [map](ARCHITECTURE.md).\n\n```sh\nrun it  # now\n```\n"),
         ("README.fr.md", "# Un\n\n```sh\nrun it  # maintenant\n```\n"),
-        ("docs/log.md", "`watch.changed`: a change. See [promises](promises.md#ids).\n"),
+        ("docs/log.md", "`evidence.changed`: a change. See [promises](promises.md#ids).\n"),
         ("docs/promises.md", "| id | promise |\n|---|---|\n| AV-1 | up |\n| AV-2 | a pair |\n"),
         ("deny.toml", &format!("[licenses]\nallow = [\"{allow}\"]\n")),
         ("clippy.toml", &format!("disallowed-methods = [\n{bans}]\n")),
         // Whole numbers, two fields of pairs, a range, a comment and a string.
         ("flow/promise/src/lib.rs", "let a = b.0.1 + 1_000 + c[0..9].len(); // 0.5 of f64\nlet d = \"0.5\";\n"),
-        ("flow/event/src/watch.rs", "const KIND: Kind = Kind::public(\"watch.changed\", F);\n// Never `todo!` here.\n"),
+        (
+            "flow/event/src/watch.rs",
+            "const KIND: Kind = Kind::public(\"evidence.changed\", F);\n// Never `todo!` here.\n",
+        ),
         ("web/src/trust_page.rs", "#[expect(lint, reason = \"page\")]\nfn status_page() {}\n"),
     ] {
         write(&mut house, path, text);

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 use async_trait::async_trait;
 use engine::clock::ClockWatch;
-use event::watch::State;
+use event::evidence::State;
 use event::{Clock, FindingId};
 use store::Sample;
 
@@ -253,7 +253,7 @@ impl Simulation {
     fn coverage(&self, of: &str) -> event::Spans {
         let mut covered = event::Spans::new();
         for (observer, entry) in &self.entries {
-            if let Entry::Coverage(coverage) = entry
+            if let Entry::Covered(coverage) = entry
                 && observer.as_str() == of
             {
                 let gaps: event::Spans = coverage.gaps.iter().map(|gap| gap.interval).collect();
@@ -467,7 +467,7 @@ fn a_short_pause_is_no_blip() {
     let counts = simulation.figures.counts();
     assert_eq!(counts.samples[Reading::Down as usize], 0);
     assert!(counts.samples[Reading::Unknown as usize] >= u64::try_from(waiting).expect("few"), "{counts:?}");
-    let sheets = simulation.entries.iter().filter(|(_, entry)| matches!(entry, Entry::Coverage(_))).count();
+    let sheets = simulation.entries.iter().filter(|(_, entry)| matches!(entry, Entry::Covered(_))).count();
     assert_eq!(sheets, 6, "one a minute");
 }
 
@@ -530,7 +530,7 @@ fn a_finding_lasts_only_while_it_is_seen() {
         simulation.hands.pass(asleep * S);
         simulation.run(awake);
         let open = |simulation: &Simulation| {
-            simulation.entries.iter().any(|(_, entry)| matches!(entry, Entry::Finding(finding) if finding.open))
+            simulation.entries.iter().any(|(_, entry)| matches!(entry, Entry::Found(finding) if finding.open))
         };
         assert_eq!(open(&simulation), way == "seen", "{way}");
         simulation.run(170);
@@ -821,7 +821,7 @@ fn a_stepped_clock_starts_a_new_book() {
                     assert_eq!(changed.state, State::Up);
                     assert!(changed.after <= changed.by, "{changed:?}");
                 }
-                Entry::Coverage(coverage) => {
+                Entry::Covered(coverage) => {
                     let doubtful = coverage.interval.intersect(stepped.doubtful());
                     // Going back, the same labels are lived a second time; the step says that they are doubtful.
                     assert!(doubtful.is_empty() || step < 0, "{coverage:?}");
@@ -929,7 +929,7 @@ fn a_reload_keeps_unchanged_probes() {
     assert_eq!(told.iter().filter(|probe| **probe == "stays").count(), 1, "its state went on: {told:?}");
     assert!(told.contains(&"changes"));
     for (_, entry) in &simulation.entries {
-        let Entry::Coverage(coverage) = entry else { continue };
+        let Entry::Covered(coverage) = entry else { continue };
         let expect = if coverage.interval.start < wall(90) { "r1" } else { "r2" };
         assert_eq!(coverage.revision, expect, "{:?}", coverage.interval);
         assert!(coverage.interval.end <= wall(90) || coverage.interval.start >= wall(90));
@@ -950,7 +950,7 @@ fn what_can_not_be_journaled_is_no_evidence() {
     simulation.rounds.mute(now);
     simulation.entries.clear();
     simulation.run(120);
-    assert!(!simulation.entries.iter().any(|(_, entry)| matches!(entry, Entry::Coverage(_))), "no evidence while mute");
+    assert!(!simulation.entries.iter().any(|(_, entry)| matches!(entry, Entry::Covered(_))), "no evidence while mute");
     let (now, mut effects) = (simulation.moment(), Vec::new());
     simulation.entries.clear();
     simulation.rounds.unmute(now, &mut effects);
@@ -1117,7 +1117,7 @@ fn what_does_not_change_is_told_each_day() {
                 assert_eq!((changed.state, changed.after), (State::Up, changed.by), "{changed:?}");
                 told.entry((observer.as_str(), changed.probe.as_str())).or_default().push(seconds(changed.by));
             }
-            Entry::Finding(finding) => {
+            Entry::Found(finding) => {
                 assert!(finding.open && finding.after == finding.by, "{finding:?}");
                 told.entry((observer.as_str(), finding.finding.as_str())).or_default().push(seconds(finding.by));
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use engine::heartbeat::{Ping, Receipt};
 use engine::sim::World;
 use event::Time;
-use event::watch::{Changed, Coverage, State};
+use event::evidence::{Changed, Covered, State};
 use policy::Document;
 
 use super::*;
@@ -90,7 +90,7 @@ async fn a_site_is_watched_from_start_to_stop() {
     assert!(!running.world.samples.all().is_empty());
 
     let world = running.stop().await;
-    let coverage = world.journal.of::<Coverage>();
+    let coverage = world.journal.of::<Covered>();
     let revisions: Vec<&str> = coverage.iter().map(|sheet| sheet.revision.as_str()).collect();
     assert_eq!((revisions.first(), revisions.last()), (Some(&"r1"), Some(&"r2")), "partial minutes are told too");
     for event in world.journal.events() {
@@ -118,7 +118,7 @@ async fn heartbeats_are_heard_and_remembered() {
     };
     assert_eq!(running.pings.deliver(ping(UUID, &running.world)).await, Receipt::Known);
     assert_eq!(running.pings.deliver(ping("0", &running.world)).await, Receipt::Unknown);
-    assert_eq!(running.world.journal.of::<Pinged>().len(), 1, "in the journal before the receipt");
+    assert_eq!(running.world.journal.of::<Succeeded>().len(), 1, "in the journal before the receipt");
     until("the job is up", || running.states("job") == [State::Up]).await;
 
     running.world.journal.refuse(Some(store::StoreError::Read { what: "a test", reason: "refused".to_owned() }));
@@ -161,7 +161,7 @@ async fn a_suspended_machine_leaves_a_hole() {
     let states: Vec<State> = world.journal.of::<Changed>().iter().map(|changed| changed.state).collect();
     assert_eq!(states, [State::Up], "its state went on");
     let hole = event::Interval::new(asleep + Span::from_secs(15), asleep + Span::from_secs(300));
-    for sheet in world.journal.of::<Coverage>() {
+    for sheet in world.journal.of::<Covered>() {
         assert!(sheet.interval.intersect(hole).is_empty(), "{sheet:?}");
     }
 }

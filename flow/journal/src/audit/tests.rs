@@ -5,10 +5,10 @@ mod hostile;
 mod with_key;
 mod without_key;
 
+use event::evidence::Covered;
 use event::journal::{DestructionIntended, KeyAnnounced};
 use event::policy::{Applied, Text};
 use event::promise::{Figure, Outcome, Unit, Verdict};
-use event::watch::Coverage;
 use event::{Interval, Retention, Span};
 
 use super::*;
@@ -57,7 +57,12 @@ fn grow(log: &mut Log, minutes: usize) {
     for _ in 0..minutes {
         let from = log.now;
         log.advance(MINUTE);
-        log.append(&Coverage { interval: Interval::new(from, log.now), revision: "a".to_owned(), gaps: vec![] });
+        log.append(&Covered {
+            interval: Interval::new(from, log.now),
+            revision: "a".to_owned(),
+            every: None,
+            gaps: vec![],
+        });
         log.append_text(TEAM_NOTE.name, 1, &TEAM_NOTE.coarse(), r#"{"secret":"10.1.2.3"}"#);
     }
 }
@@ -159,11 +164,11 @@ fn unknown_kinds_are_kept() {
     let mut log = log();
     log.append_text("guard.banned", 1, "guard.banned", r#"{"new":true}"#);
     log.append_text("guard.banned", 1, "guard.banned", r#"{"new":true}"#);
-    log.append_text("watch.coverage", 9, "watch.coverage", r#"{"shape":"of the future"}"#);
+    log.append_text("evidence.covered", 9, "evidence.covered", r#"{"shape":"of the future"}"#);
     log.append_text("guard.secret", 1, "team:future-family", "{}");
     let report = run(&log.export(), &pinned(&log)).expect("never fatal");
     let unknown: Vec<_> = report.unknown_kinds.iter().map(|(kind, count)| (kind.as_str(), *count)).collect();
-    assert_eq!(unknown, [("guard.banned", 2), ("watch.coverage", 1)]);
+    assert_eq!(unknown, [("guard.banned", 2), ("evidence.covered", 1)]);
 }
 
 /// Retention: what is destroyed and said to be is no fault; the tree does not notice.

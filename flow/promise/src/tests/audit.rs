@@ -1,9 +1,9 @@
 //! A log with journaled verdicts, and everything that somebody with the key might do to it (BX-4).
 
 use event::engine::ClockStepped;
+use event::evidence::{Changed, Covered, Found, State};
 use event::policy::Objective;
 use event::promise::{Outcome, Verdict};
-use event::watch::{Changed, Coverage, Finding, State};
 use event::{Body, BootId, Envelope, InstallationId, Observed, Span, Time};
 
 use super::scene::*;
@@ -52,7 +52,7 @@ impl Log {
                 _ => {}
             }
             let interval = between(end - 60, end);
-            log.write(end, &Coverage { interval, revision: declared.revision.clone(), gaps: vec![] });
+            log.write(end, &Covered { interval, revision: declared.revision.clone(), every: None, gaps: vec![] });
             if minute % 10 != 0 {
                 continue;
             }
@@ -199,12 +199,16 @@ fn verdicts_outlive_the_first_telling() {
             log.write(at, &declared);
             log.write(at, &told);
             let (finding, probe) = (name("disk-usage"), name("http"));
-            log.write(at, &Finding { finding, probe, open: true, after: t(at), by: t(at) });
+            log.write(at, &Found { finding, probe, open: true, after: t(at), by: t(at) });
         };
         // An outage and a finding that go on for days, and an observer that was never heard again.
         let interval = between(0, HOUR);
         tell(&mut log, 0, State::Down);
-        log.write_by("gone", HOUR, &Coverage { interval, revision: declared.revision.clone(), gaps: vec![] });
+        log.write_by(
+            "gone",
+            HOUR,
+            &Covered { interval, revision: declared.revision.clone(), every: None, gaps: vec![] },
+        );
         let days: &[i64] = if silent { &[5] } else { &[1, 2, 3] };
         for day in days {
             tell(&mut log, day * 24 * HOUR, State::Down);
@@ -214,7 +218,7 @@ fn verdicts_outlive_the_first_telling() {
         log.judge.verdicts(t(back)).iter().for_each(|verdict| log.write(back, verdict));
         let end = 6 * 24 * HOUR;
         let interval = between(end - 2 * HOUR, end);
-        log.write(end, &Coverage { interval, revision: declared.revision.clone(), gaps: vec![] });
+        log.write(end, &Covered { interval, revision: declared.revision.clone(), every: None, gaps: vec![] });
         let verdicts = log.judge.verdicts(t(end));
         assert!(verdicts.iter().all(|v| v.outcome == Outcome::Broken), "{verdicts:?}");
         for verdict in &verdicts {
@@ -326,7 +330,7 @@ fn an_older_verdict_does_not_stand_for_a_destroyed_one() {
 #[test]
 fn altered_evidence_is_found() {
     let mut log = Log::three_days();
-    let down = log.entries.iter().position(|e| e.body.get().contains("\"down\"") && e.kind == "watch.changed");
+    let down = log.entries.iter().position(|e| e.body.get().contains("\"down\"") && e.kind == "evidence.changed");
     let down = down.expect("an outage");
     let up = Changed { probe: name("http"), service: name(SHOP), state: State::Up, after: Time::default(), by: t(60) };
     log.entries[down] = envelope(30 * HOUR, &up);

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use event::evidence::State;
 use event::promise::Outcome;
-use event::watch::State;
 use event::{BootId, Envelope, InstallationId, Observed, ObserverId, Time};
 
 use super::scene::*;
@@ -21,16 +21,22 @@ fn a_year_is_judged_in_milliseconds() {
     let observers: [ObserverId; 3] = ["a", "b", "c"].map(name);
     let mut sequence = 1;
     for observer in &observers {
-        let up =
-            event::watch::Changed { probe: name("http"), service: name(SHOP), state: State::Up, after: t(0), by: t(0) };
+        let up = event::evidence::Changed {
+            probe: name("http"),
+            service: name(SHOP),
+            state: State::Up,
+            after: t(0),
+            by: t(0),
+        };
         judge.apply_changed(sequence, observer, t(0), &up);
         sequence += 1;
     }
     for minute in 0..MINUTES {
         let interval = between(minute * 60, minute * 60 + 60);
-        let coverage = event::watch::Coverage { interval, revision: declared.revision.clone(), gaps: vec![] };
+        let coverage =
+            event::evidence::Covered { interval, revision: declared.revision.clone(), every: None, gaps: vec![] };
         for observer in &observers {
-            judge.apply_coverage(sequence, observer, interval.end, &coverage);
+            judge.apply_covered(sequence, observer, interval.end, &coverage);
             sequence += 1;
         }
     }

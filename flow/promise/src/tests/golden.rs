@@ -15,10 +15,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use event::engine::{Blind, BlindCause, ClockStepped, Started};
+use event::evidence::{Changed, Covered, Found, Gap, State, Succeeded};
 use event::journal::{DestructionIntended, KeyAnnounced, KeyRetired};
 use event::policy::{Agreement, Applied, Detector, Maintenance, Objective, Probe, Promise, Service, Text};
 use event::promise::{Outcome, Reason, Verdict};
-use event::watch::{Changed, Coverage, Detail, Finding, Gap, Ping, Pinged, State};
+use event::watch::{Detail, Ping, Pinged};
 use event::{Body, BootId, Day, InstallationId, Interval, Observed, ObserverId, Retention, Span, Time};
 use journal::audit::{AuditError, Directory, Report, Source, Standing, Trust, audit};
 use journal::export::Sink;
@@ -185,7 +186,14 @@ impl Story {
     }
 
     fn pinged(&mut self, seconds: i64, ping: Ping) {
-        self.write(seconds, "gravelines", &Pinged { probe: name("backup"), at: at(seconds), ping });
+        match ping {
+            Ping::Success => {
+                self.write(seconds, "gravelines", &Succeeded { probe: name("backup"), at: at(seconds) });
+            }
+            Ping::Start | Ping::Fail => {
+                self.write(seconds, "gravelines", &Pinged { probe: name("backup"), at: at(seconds), ping });
+            }
+        }
     }
 
     /// Everything is told: the policy, and the state of each probe as each observer knows it.
@@ -203,10 +211,12 @@ impl Story {
     fn covered(&mut self, start: i64, end: i64, blind: Option<(i64, i64)>) {
         for (observer, delay) in [("gravelines", 1), ("strasbourg", 2)] {
             let asked = self.policy.probes.iter().filter(|p| p.observers.contains(&name(observer)));
-            let gap = |probe: &Probe| blind.map(|(a, b)| Gap { probe: probe.id.clone(), interval: between(a, b) });
+            let gap = |probe: &Probe| {
+                blind.map(|(a, b)| Gap { probe: probe.id.clone(), finding: None, interval: between(a, b) })
+            };
             let gaps = asked.filter_map(gap).filter(|_| observer == "gravelines").collect();
             let revision = self.policy.revision.clone();
-            self.write(end + delay, observer, &Coverage { interval: between(start, end), revision, gaps });
+            self.write(end + delay, observer, &Covered { interval: between(start, end), revision, every: None, gaps });
         }
     }
 
@@ -268,7 +278,7 @@ fn happens(story: &mut Story, minute: i64) {
         40 | 46 => {
             let (finding, probe) = (name("disk-usage"), name("machine"));
             let (after, by) = (at(now + 10), at(now + 25));
-            story.write(now + 26, "gravelines", &Finding { finding, probe, open: minute == 40, after, by });
+            story.write(now + 26, "gravelines", &Found { finding, probe, open: minute == 40, after, by });
         }
         // Only one of two sees it.
         48 => story.changed("strasbourg", "front", State::Down, now + 7, now + 8),

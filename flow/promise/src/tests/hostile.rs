@@ -1,9 +1,9 @@
 //! A log by somebody who wants its verifier to fall over: every field of every kind of entry, at every extreme.
 
 use event::engine::ClockStepped;
+use event::evidence::{Changed, Covered, Found, Gap, State, Succeeded};
 use event::policy::{Agreement, Objective};
 use event::promise::Verdict;
-use event::watch::{Changed, Coverage, Finding, Gap, Ping, Pinged, State};
 use event::{Body, BootId, Envelope, InstallationId, Observed, Ppb};
 use journal::testing::spoiled;
 use serde_json::Value;
@@ -47,17 +47,20 @@ fn short_log() -> Vec<Envelope> {
     write(&mut judge, envelope(START, &applied));
     for minute in 0..12 {
         let (from, to) = (START + minute * 300, START + (minute + 1) * 300);
-        let gaps = vec![Gap { probe: name("http"), interval: between(from + 10, from + 20) }];
+        let gaps = vec![Gap { probe: name("http"), finding: None, interval: between(from + 10, from + 20) }];
         write(
             &mut judge,
-            envelope(to, &Coverage { interval: between(from, to), revision: applied.revision.clone(), gaps }),
+            envelope(
+                to,
+                &Covered { interval: between(from, to), revision: applied.revision.clone(), every: None, gaps },
+            ),
         );
         let state = if minute % 2 == 0 { State::Up } else { State::Down };
         let changed = Changed { probe: name("http"), service: name(SHOP), state, after: t(to - 5), by: t(to) };
         write(&mut judge, envelope(to, &changed));
-        write(&mut judge, envelope(to, &Pinged { probe: name("http"), at: t(to), ping: Ping::Success }));
+        write(&mut judge, envelope(to, &Succeeded { probe: name("http"), at: t(to) }));
         let (finding, open) = (name("disk-usage"), minute % 2 == 0);
-        write(&mut judge, envelope(to, &Finding { finding, probe: name("http"), open, after: t(to - 5), by: t(to) }));
+        write(&mut judge, envelope(to, &Found { finding, probe: name("http"), open, after: t(to - 5), by: t(to) }));
         write(&mut judge, envelope(to, &ClockStepped { from: t(to), to: t(to - 3) }));
     }
     let at = START + HOUR;

@@ -5,8 +5,8 @@
 
 use std::collections::BTreeSet;
 
+use event::evidence::State;
 use event::policy::{Agreement, Applied, Probe};
-use event::watch::{Ping, State};
 use event::{FindingId, Interval, ObserverId, ProbeId, ServiceId, Time};
 
 use super::scene::Entry;
@@ -110,7 +110,7 @@ impl<'a> Model<'a> {
     fn open(&self, observer: &ObserverId, probe: &ProbeId, finding: &FindingId) -> Vec<Second> {
         let mut changes = Vec::new();
         for entry in self.entries.iter().filter(|entry| entry.observer == *observer) {
-            if let Fact::Finding(found) = &entry.fact
+            if let Fact::Found(found) = &entry.fact
                 && (&found.probe, &found.finding) == (probe, finding)
             {
                 let state = if found.open { Down } else { Up };
@@ -125,7 +125,7 @@ impl<'a> Model<'a> {
         let mut spoiled = vec![false; index(self.seconds)];
         for entry in self.entries.iter().filter(|entry| entry.observer == *observer) {
             match &entry.fact {
-                Fact::Coverage(coverage) => {
+                Fact::Covered(coverage) => {
                     let asked = self.policies.iter().any(|(_, policy)| {
                         policy.revision == coverage.revision
                             && policy.probes.iter().any(|p| p.id == *probe && p.observers.contains(observer))
@@ -269,8 +269,8 @@ impl<'a> Model<'a> {
         let listened: Vec<Vec<bool>> = self.observers(probe).iter().map(|o| self.covered(o, probe)).collect();
         let asked = self.observers(probe);
         let success = |entry: &Entry| match &entry.fact {
-            Fact::Pinged(p) if p.at > entry.recorded_at + event::Span::from_secs(5) => None,
-            Fact::Pinged(p) if p.probe == *probe && p.ping == Ping::Success => Some(p.at.micros() / 1_000_000),
+            Fact::Succeeded(p) if p.at > entry.recorded_at + event::Span::from_secs(5) => None,
+            Fact::Succeeded(p) if p.probe == *probe => Some(p.at.micros() / 1_000_000),
             _ => None,
         };
         let told = self.entries.iter().filter(|entry| asked.contains(&entry.observer));

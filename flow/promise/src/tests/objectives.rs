@@ -1,8 +1,8 @@
 //! One story per rule.
 
+use event::evidence::{Changed, State};
 use event::policy::{Agreement, Objective};
 use event::promise::{Outcome, Reason};
-use event::watch::{Changed, State};
 
 use super::scene::*;
 use crate::ServiceState;
@@ -225,7 +225,7 @@ fn nobody_observes_the_future_or_for_a_policy_that_does_not_ask() {
     assert_eq!(scene.verdict(1000).figure, None, "b was not asked");
     scene.covered("a", 0, 100, &[]);
     let mut last = scene.entries.last().expect("told").clone();
-    if let crate::fact::Fact::Coverage(coverage) = &mut last.fact {
+    if let crate::fact::Fact::Covered(coverage) = &mut last.fact {
         coverage.interval = between(100, 1000);
     }
     scene.tell(last);

@@ -1,8 +1,8 @@
 //! A thousand random logs, honest and not, against the model that counts seconds (AV-1, BX-1).
 
+use event::evidence::{Changed, Covered, Found, Gap, State, Succeeded};
 use event::policy::{Agreement, Applied, Objective};
 use event::promise::{Outcome, Verdict};
-use event::watch::{Changed, Coverage, Finding, Gap, Ping, Pinged, State};
 use event::{Interval, ObserverId, Ppb, ProbeId};
 
 use super::model::{Model, Second, share};
@@ -78,9 +78,12 @@ fn some_fact(dice: &mut Dice, policies: &[Applied]) -> Fact {
         0..8 => {
             let interval = dice.interval(SECONDS, 120);
             let revision = dice.pick(policies).revision;
-            let gaps = (0..dice.roll(3))
-                .map(|_| Gap { probe: name(dice.pick(&PROBES)), interval: dice.interval(SECONDS, 30) });
-            Fact::Coverage(Coverage { interval, revision, gaps: gaps.collect() })
+            let gaps = (0..dice.roll(3)).map(|_| Gap {
+                probe: name(dice.pick(&PROBES)),
+                finding: None,
+                interval: dice.interval(SECONDS, 30),
+            });
+            Fact::Covered(Covered { interval, revision, every: None, gaps: gaps.collect() })
         }
         8..15 => {
             let state = dice.pick(&[State::Up, State::Up, State::Up, State::Down, State::Degraded, State::Flapping]);
@@ -88,12 +91,9 @@ fn some_fact(dice: &mut Dice, policies: &[Applied]) -> Fact {
         }
         15..17 => {
             let open = dice.chance(50);
-            Fact::Finding(Finding { finding: name("disk-usage"), probe, open, after: bracket.start, by })
+            Fact::Found(Found { finding: name("disk-usage"), probe, open, after: bracket.start, by })
         }
-        17..19 => {
-            let ping = dice.pick(&[Ping::Success, Ping::Success, Ping::Start, Ping::Fail]);
-            Fact::Pinged(Pinged { probe: name("beat"), at: bracket.start, ping })
-        }
+        17..19 => Fact::Succeeded(Succeeded { probe: name("beat"), at: bracket.start }),
         _ => {
             let doubtful = dice.interval(SECONDS, 20);
             let (from, to) =

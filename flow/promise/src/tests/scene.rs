@@ -1,9 +1,9 @@
 //! Short words to tell a story in: all times are whole seconds.
 
 use event::engine::ClockStepped;
+use event::evidence::{Changed, Covered, Found, Gap, State, Succeeded};
 use event::policy::{Agreement, Applied, Detector, Maintenance, Objective, Probe, Promise, Service, Text};
 use event::promise::{Reason, Verdict};
-use event::watch::{Changed, Coverage, Finding, Gap, Ping, Pinged, State};
 use event::{Interval, ObserverId, Ppb, ProbeId, ServiceId, Span, Time};
 
 use crate::fact::Fact;
@@ -120,11 +120,15 @@ impl Scene {
         let policy = self.judge.policy().expect("a policy was told").clone();
         let all = |(start, end): &(i64, i64)| {
             let interval = between(*start, *end);
-            policy.probes.iter().map(move |probe| Gap { probe: probe.id.clone(), interval }).collect::<Vec<_>>()
+            policy
+                .probes
+                .iter()
+                .map(move |probe| Gap { probe: probe.id.clone(), finding: None, interval })
+                .collect::<Vec<_>>()
         };
         let gaps = gaps.iter().flat_map(all).collect();
-        let coverage = Coverage { interval: between(start, end), revision: policy.revision.clone(), gaps };
-        self.add(end, observer, Fact::Coverage(coverage))
+        let coverage = Covered { interval: between(start, end), revision: policy.revision.clone(), every: None, gaps };
+        self.add(end, observer, Fact::Covered(coverage))
     }
 
     pub(super) fn changed(&mut self, observer: &str, state: State, after: i64, by: i64) -> &mut Self {
@@ -133,12 +137,12 @@ impl Scene {
     }
 
     pub(super) fn pinged(&mut self, observer: &str, at: i64) -> &mut Self {
-        self.add(at, observer, Fact::Pinged(Pinged { probe: name("http"), at: t(at), ping: Ping::Success }))
+        self.add(at, observer, Fact::Succeeded(Succeeded { probe: name("http"), at: t(at) }))
     }
 
     pub(super) fn finding(&mut self, observer: &str, open: bool, after: i64, by: i64) -> &mut Self {
         let (finding, probe) = (name("disk-usage"), name("http"));
-        self.add(by, observer, Fact::Finding(Finding { finding, probe, open, after: t(after), by: t(by) }))
+        self.add(by, observer, Fact::Found(Found { finding, probe, open, after: t(after), by: t(by) }))
     }
 
     pub(super) fn clock_stepped(&mut self, observer: &str, from: i64, to: i64) -> &mut Self {

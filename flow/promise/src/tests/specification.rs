@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use event::engine::{Blind, BlindCause, ClockStepped};
+use event::evidence::{self, Changed, Covered, Found, Gap, State};
 use event::journal::{Destroyed, DestructionIntended, KeyAnnounced, KeyRetired, Opened, Succeeded};
 use event::policy::{Agreement, Objective};
 use event::promise::{Figure, Outcome, Reason, Unit, Verdict};
-use event::watch::{Changed, Coverage, Finding, Gap, Ping, Pinged, State};
 use event::{Audience, Body, BootId, Day, InstallationId, Observed, Time};
 use serde::Serialize;
 use serde_json::Value;
@@ -48,16 +48,16 @@ fn samples() -> Vec<(&'static str, Value)> {
         evidence: vec![0],
     };
     let changed = Changed { probe: probe(), service: name(SHOP), state: State::Up, after: at, by: at };
-    let gaps = vec![Gap { probe: probe(), interval }];
-    let finding = Finding { finding: name("disk-usage"), probe: probe(), open: true, after: at, by: at };
+    let gaps = vec![Gap { probe: probe(), finding: None, interval }];
+    let finding = Found { finding: name("disk-usage"), probe: probe(), open: true, after: at, by: at };
     let (class, day, entries) = (text(), Day::from_days(1), 1);
     let intended = DestructionIntended { class: class.clone(), day, entries };
     vec![
         sample(&applied),
         sample(&verdict),
         sample(&changed),
-        sample(&Coverage { interval, revision: text(), gaps }),
-        sample(&Pinged { probe: probe(), at, ping: Ping::Start }),
+        sample(&Covered { interval, revision: text(), every: None, gaps }),
+        sample(&evidence::Succeeded { probe: probe(), at }),
         sample(&finding),
         sample(&ClockStepped { from: at, to: at }),
         sample(&Blind { engine: text(), interval, cause: BlindCause::Restart }),
@@ -115,7 +115,6 @@ fn words() -> Vec<Value> {
     listed!(Objective: Availability, Freshness, Coverage, Configuration, Absence);
     let plain = [
         every!(State: Up, Degraded, Down, Flapping),
-        every!(Ping: Start, Success, Fail),
         every!(Agreement: Majority, Any, All),
         every!(Outcome: Kept, Broken, Unproven),
         every!(Unit: Ppb, Micros, Count),

@@ -4,8 +4,8 @@
 //! second, they are blind now and then and forget everything when they are started again. What they write is what the
 //! watch writes. Outages last longer than the interval between two samples, as nothing shorter can be seen.
 
+use event::evidence::{Changed, Covered, Gap, State};
 use event::policy::{Agreement, Applied};
-use event::watch::{Changed, Coverage, Gap, State};
 use event::{ObserverId, ProbeId, Time};
 
 use super::random::Dice;
@@ -48,7 +48,7 @@ fn observe(dice: &mut Dice, probe: &str, up: &[bool], policies: &[(i64, Applied,
         if blind {
             // One that forgot what was before knows nothing until its first sample ends.
             let sees_from = if last.is_some() { second } else { end };
-            gaps.push(Gap { probe: probe.clone(), interval: between(seen_until, sees_from) });
+            gaps.push(Gap { probe: probe.clone(), finding: None, interval: between(seen_until, sees_from) });
             blind = false;
         }
         seen_until = second;
@@ -62,7 +62,7 @@ fn observe(dice: &mut Dice, probe: &str, up: &[bool], policies: &[(i64, Applied,
             }
         }
     }
-    gaps.push(Gap { probe, interval: between(seen_until, SECONDS) });
+    gaps.push(Gap { probe, finding: None, interval: between(seen_until, SECONDS) });
     (changes, gaps)
 }
 
@@ -79,7 +79,7 @@ fn report(dice: &mut Dice, observer: &str, worlds: &[Vec<bool>], policies: &[(i6
     let ends = policies.iter().skip(1).map(|(from, _, _)| *from).chain([SECONDS]);
     for ((from, applied, _), end) in policies.iter().zip(ends) {
         let (interval, revision) = (between(*from, end), applied.revision.clone());
-        entries.push(entry(t(SECONDS), Fact::Coverage(Coverage { interval, revision, gaps: gaps.clone() })));
+        entries.push(entry(t(SECONDS), Fact::Covered(Covered { interval, revision, every: None, gaps: gaps.clone() })));
     }
     entries
 }

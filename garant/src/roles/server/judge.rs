@@ -15,9 +15,9 @@
 use std::sync::Arc;
 
 use engine::{BoxFuture, Context, Engine, EngineError, Recorded};
+use event::evidence::Covered;
 use event::policy::Applied;
 use event::promise::{Reason, Verdict};
-use event::watch::Coverage;
 use event::{Body, Envelope, Span, Time};
 use promise::EVALUATOR;
 use serde::{Deserialize, Serialize};
@@ -74,7 +74,7 @@ impl Knowledge {
 
     /// One entry whose payload can be read.
     fn fold(&mut self, sequence: u64, envelope: &Envelope) {
-        if let Some(Ok(coverage)) = envelope.body::<Coverage>() {
+        if let Some(Ok(coverage)) = envelope.body::<Covered>() {
             self.covered_until = self.covered_until.max(Some(coverage.interval.end));
         }
         if envelope.kind == Applied::KIND.name {

@@ -114,8 +114,8 @@ fn contradictions_inside_the_log_are_found() {
     hour.entries[303].leaf.hour += 1;
     found("the hour", &hour.export(), &trust, altered, &["entry 303", "hour"]);
     let mut kind = log();
-    kind.entries[303].leaf.coarse = "watch.changed".into();
-    found("the kind", &kind.export(), &trust, altered, &["entry 303", "`watch.changed`"]);
+    kind.entries[303].leaf.coarse = "evidence.changed".into();
+    found("the kind", &kind.export(), &trust, altered, &["entry 303", "`evidence.changed`"]);
     let mut foreign = log();
     foreign.append_text("a.b", 1, "a.c", "{}");
     found("an unknown kind", &foreign.export(), &trust, altered, &["entry 604", "`a.c` and `a.b`"]);

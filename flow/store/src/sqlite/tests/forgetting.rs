@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use event::watch::{Ping, Pinged};
+use event::evidence::Succeeded;
 use event::{BootId, Clock as _, Observed, Retention, Span};
 use journal::audit::{self, Trust};
 use journal::export::{Extras, Writer};
@@ -157,7 +157,7 @@ async fn a_crash_at_any_point_of_a_destruction_is_mended() {
         let clock = ManualClock::at(START);
         let store = Sqlite::open(options(dir.path(), &clock)).expect("a new directory");
         let ping = |n: u64| {
-            let body = Pinged { probe: "nightly".parse().expect("a name"), at: START, ping: Ping::Success };
+            let body = Succeeded { probe: "nightly".parse().expect("a name"), at: START };
             Observed::new(&body, "here".parse().expect("a name"), BootId::from_bytes([1; 16]), n, START)
                 .expect("an event")
         };

@@ -127,15 +127,20 @@ async fn the_first_figure_is_told_at_once() {
     let from = NOW + Span::from_secs(1);
     let by = NOW + Span::from_secs(2);
     let (probe, service) = ("shop-answers".parse().expect("a name"), "shop".parse().expect("a name"));
-    let state = event::watch::State::Up;
-    let covered = Coverage {
+    let state = event::evidence::State::Up;
+    let covered = Covered {
         interval: event::Interval::new(from, NOW + Span::from_secs(60)),
         revision: policy().revision,
+        every: None,
         gaps: vec![],
     };
     world.clock.step(Span::from_secs(10));
     let before = world.journal.events().len();
-    context.recorder.record(&event::watch::Changed { probe, service, state, after: by, by }).await.expect("recorded");
+    context
+        .recorder
+        .record(&event::evidence::Changed { probe, service, state, after: by, by })
+        .await
+        .expect("recorded");
     context.recorder.record(&covered).await.expect("recorded");
     fold(&mut knowledge, &world, before);
     for _ in 0..2 {

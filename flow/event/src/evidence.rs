@@ -1,0 +1,118 @@
+//! What verdicts rest on, whoever observed it: a probe, a backup, a scan, the gate.
+//!
+//! The evaluator reads these kinds and knows no engine. An engine observes under a name of its own, `<vantage>.<engine>`, so
+//! that what one engine covered never stands for what another was to look at.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Body, Family, FindingId, Interval, Kind, ProbeId, ServiceId, Span, Time};
+
+/// What one observer says of one probe.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Debug)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// The condition holds.
+    Up,
+    /// It holds, but more slowly than it should. Counts as up.
+    Degraded,
+    /// It does not hold.
+    Down,
+    /// It changes too often to say: time that counts as down in the low figure and as up in the high one.
+    Flapping,
+}
+
+/// The state of a probe changed, as one observer sees it. The change happened somewhere in `[after, by]`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct Changed {
+    /// Which probe.
+    pub probe: ProbeId,
+    /// Of which service.
+    pub service: ServiceId,
+    /// What it is now.
+    pub state: State,
+    /// Start of the last sample that showed the state before; the same as `by` when there was none before.
+    pub after: Time,
+    /// End of the first sample that shows this state: a sample proves a state somewhere between its start and its end.
+    pub by: Time,
+}
+
+impl Body for Changed {
+    const KIND: Kind = Kind::public("evidence.changed", Family::Monitoring);
+}
+
+/// One interval during which a probe was not observed, or during which it was, but one of its findings could not be looked for.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct Gap {
+    /// Which probe.
+    pub probe: ProbeId,
+    /// Which of its findings; the probe and all its findings when there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finding: Option<FindingId>,
+    /// When.
+    pub interval: Interval,
+}
+
+/// One observer's record of one stretch of time: during it, every probe of the set was observed but in the gaps. Time without
+/// such a record is time that nobody observed.
+///
+/// The set: the probes that the policy of this revision asks this observer to look at, and whose `every`, or a minute if that
+/// is longer, is the record's.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct Covered {
+    /// Which stretch.
+    pub interval: Interval,
+    /// Revision of the policy (as in [`crate::policy::Applied`]) that names the probes of this observer.
+    pub revision: String,
+    /// The record's `every`, which is the most that its stretch is long; a minute when there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub every: Option<Span>,
+    /// What of it was not observed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gaps: Vec<Gap>,
+}
+
+impl Covered {
+    /// The shortest `every` of a record, which is that of most.
+    pub const EVERY_MIN: Span = Span::from_secs(60);
+
+    /// The `every` of the record that speaks of a probe that is looked at this often.
+    pub fn class(every: Span) -> Option<Span> {
+        (every > Self::EVERY_MIN).then_some(every)
+    }
+}
+
+impl Body for Covered {
+    const KIND: Kind = Kind::public("evidence.covered", Family::Monitoring);
+}
+
+/// A job succeeded: a heartbeat arrived, a backup was made, a scan ran to its end.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct Succeeded {
+    /// The probe that waits for it.
+    pub probe: ProbeId,
+    /// When.
+    pub at: Time,
+}
+
+impl Body for Succeeded {
+    const KIND: Kind = Kind::public("evidence.succeeded", Family::Monitoring);
+}
+
+/// A detector found something, or what it had found is over. Names no host: that is in [`crate::watch::Detail`].
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct Found {
+    /// What was looked for.
+    pub finding: FindingId,
+    /// The probe whose samples were read.
+    pub probe: ProbeId,
+    /// Whether it is there now.
+    pub open: bool,
+    /// Start of the last sample that showed the opposite; the same as `by` when there was none before.
+    pub after: Time,
+    /// End of the first sample that shows this.
+    pub by: Time,
+}
+
+impl Body for Found {
+    const KIND: Kind = Kind::public("evidence.found", Family::Monitoring);
+}
