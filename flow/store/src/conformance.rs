@@ -10,8 +10,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use event::{BootId, Clock, Family, Kind, Monotonic, Observed, Retention, Span, Time};
 use journal::note::{SigningKey, VerifierKey};
 
-use crate::{Journal, Projections, Samples};
+use crate::{Consumers, Journal, Projections, Samples};
 
+pub mod consumer_cases;
 pub mod journal_cases;
 pub mod projection_cases;
 pub mod sample_cases;
@@ -20,6 +21,8 @@ pub mod sample_cases;
 pub struct Subject {
     /// Its journal.
     pub journal: Arc<dyn Journal>,
+    /// Its consumers.
+    pub consumers: Arc<dyn Consumers>,
     /// Its projections.
     pub projections: Arc<dyn Projections>,
     /// Its samples.
@@ -109,6 +112,14 @@ macro_rules! conformance_tests {
             what_cant_be_kept_is_refused_whole,
             publishing_never_goes_back,
             a_destroyed_day_keeps_its_proofs,
+        );
+        $crate::conformance_tests!(
+            $open,
+            consumer_cases: a_step_is_whole,
+            of_many_steps_from_one_cursor_one_is_made,
+            rows_are_read_in_order_and_by_prefix,
+            a_step_too_large_is_refused_whole,
+            a_step_sent_again_journals_nothing_twice,
         );
         $crate::conformance_tests!(
             $open,

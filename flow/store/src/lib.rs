@@ -11,13 +11,15 @@
 //! | trait | keeps | loses at `kill -9` |
 //! |---|---|---|
 //! | [`Journal`] | entries, sealed payloads, tree, signed checkpoint | nothing that was acknowledged |
+//! | [`Consumers`] | rows and cursor of each consumer, changed together with the journal | nothing that was acknowledged |
 //! | [`Projections`] | what a consumer has folded, with its cursor | nothing that was acknowledged |
 //! | [`Samples`] | time series and their rollups | at most the last fifth of a second |
 //!
-//! [`sqlite`] implements all three in one directory. [`conformance`] holds the tests that any implementation must pass.
+//! [`sqlite`] implements all of them in one directory. [`conformance`] holds the tests that any implementation must pass.
 //!
 //! What this crate does not know: what an event means, which promise it feeds, who may read it over the network.
 
+mod consumers;
 mod error;
 mod keys;
 mod lock;
@@ -33,6 +35,7 @@ mod tiles;
 pub mod conformance;
 pub mod sqlite;
 
+pub use consumers::{Consumers, KEY_BYTES_MAX, ROWS_MAX, Row, Step, VALUE_BYTES_MAX};
 pub use error::{OpenError, StoreError};
 pub use lock::refuse_of_another;
 pub use log::{EVENTS_MAX, Entry, Fault, Head, Journal, Payload, RANGE_MAX, Retained, StorageHealth};

@@ -155,6 +155,3 @@ pub const EVENTS_MAX: usize = 4096;
 
 /// Most entries, or leaves, that one read returns.
 pub const RANGE_MAX: u64 = 4096;
-
-/// What a writer answers: places in the log, a count, or nothing.
-pub(crate) type Outcome = Result<Vec<u64>, StoreError>;

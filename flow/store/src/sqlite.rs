@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! garant.lock                     held while a process has the directory
-//! garant.db (-wal, -shm)          entries, sealed payloads, tree, head, projections
+//! garant.db (-wal, -shm)          entries, sealed payloads, tree, head, rows of consumers
 //! keys/<class>/<day>.key          what opens the payloads; not in the database, so not in its copies
 //! reserve                         space for the entry that says there is no space
 //! samples/series.db               numbers of (probe, observer)
@@ -20,10 +20,12 @@
 mod database;
 mod destroy;
 mod open;
+mod own;
 mod queries;
 mod readers;
 mod series;
 mod transaction;
+mod work;
 mod writer;
 
 #[cfg(test)]
@@ -40,6 +42,7 @@ use journal::Hash;
 use journal::checkpoint::Checkpoint;
 use journal::note::SigningKey;
 use journal::tile::TileId;
+use rusqlite::Connection;
 use tokio::sync::watch;
 
 use crate::keys::KeyRing;
@@ -47,12 +50,13 @@ use crate::lock::DirLock;
 use crate::projections::STATE_BYTES_MAX;
 use crate::sequence::Identity;
 use crate::{
-    Bucket, EVENTS_MAX, Entry, Expired, Head, Journal, OpenError, Projection, Projections, Resolution, Retained,
-    Sample, Samples, StorageHealth, StoreError,
+    Bucket, Consumers, EVENTS_MAX, Entry, Expired, Head, Journal, OpenError, Projection, Projections, Resolution,
+    Retained, Sample, Samples, Step, StorageHealth, StoreError,
 };
 use readers::Readers;
 use series::Series;
-use writer::{Work, Writer};
+use work::{Job, Reply, Work};
+use writer::Writer;
 
 /// How to open a data directory for writing.
 pub struct Options {
@@ -117,26 +121,26 @@ impl Sqlite {
     /// Signs with these keys from now on, the current head included. One of them must be in use already, so that
     /// whoever trusts the log so far can follow.
     pub async fn sign_with(&self, signers: Vec<SigningKey>) -> Result<(), StoreError> {
-        self.write(Work::Sign(signers)).await.map(drop)
+        self.commit(|reply| Work::Sign { signers, reply }).await
     }
 
-    async fn write(&self, work: Work) -> Result<Vec<u64>, StoreError> {
-        self.writer.as_ref().ok_or(StoreError::ReadOnly)?.run(work).await
+    async fn commit<T>(&self, work: impl FnOnce(Reply<T>) -> Work) -> Result<T, StoreError> {
+        self.hand_over(|reply| Job::Commit(work(reply))).await
+    }
+
+    async fn hand_over<T>(&self, job: impl FnOnce(Reply<T>) -> Job) -> Result<T, StoreError> {
+        self.writer.as_ref().ok_or(StoreError::ReadOnly)?.run(job).await
     }
 }
 
 #[async_trait]
 impl Journal for Sqlite {
     async fn append(&self, events: Vec<Observed>) -> Result<Vec<u64>, StoreError> {
-        if events.len() > EVENTS_MAX {
-            let (size, max) = (events.len() as u64, EVENTS_MAX as u64);
-            return Err(StoreError::TooLarge { what: "a number of events", size, max });
-        }
-        events.iter().try_for_each(crate::sequence::admit)?;
+        admit(&events)?;
         if events.is_empty() {
             return Ok(Vec::new());
         }
-        self.write(Work::Append(events)).await
+        self.commit(|reply| Work::Append { events, reply }).await
     }
 
     async fn head(&self) -> Result<Head, StoreError> {
@@ -169,7 +173,7 @@ impl Journal for Sqlite {
     }
 
     async fn publish(&self, note: String, size: u64) -> Result<(), StoreError> {
-        self.write(Work::Publish { note, size }).await.map(drop)
+        self.commit(|reply| Work::Publish { note, size, reply }).await
     }
 
     async fn published(&self) -> Result<Option<String>, StoreError> {
@@ -185,12 +189,11 @@ impl Journal for Sqlite {
     }
 
     async fn intend(&self, class: Retention, day: Day) -> Result<Option<u64>, StoreError> {
-        Ok(self.write(Work::Intend { class, day }).await?.first().copied())
+        self.hand_over(|reply| Job::Intend { class, day, reply }).await
     }
 
     async fn destroy(&self, class: Retention, day: Day) -> Result<u64, StoreError> {
-        let counted = self.write(Work::Destroy { class, day }).await?;
-        Ok(counted.first().copied().unwrap_or(0))
+        self.hand_over(|reply| Job::Destroy { class, day, reply }).await
     }
 
     fn size_watch(&self) -> watch::Receiver<u64> {
@@ -199,6 +202,41 @@ impl Journal for Sqlite {
 
     fn health(&self) -> StorageHealth {
         self.health.report()
+    }
+}
+
+/// Refuses what could not be stored, before it is queued.
+fn admit(events: &[Observed]) -> Result<(), StoreError> {
+    if events.len() > EVENTS_MAX {
+        let (size, max) = (events.len() as u64, EVENTS_MAX as u64);
+        return Err(StoreError::TooLarge { what: "a number of events", size, max });
+    }
+    events.iter().try_for_each(crate::sequence::admit)
+}
+
+#[async_trait]
+impl Consumers for Sqlite {
+    async fn position(&self, consumer: &str) -> Result<Option<u64>, StoreError> {
+        let consumer = consumer.to_owned();
+        self.readers.run("the cursor of a consumer", move |conn| queries::position(conn, &consumer)).await
+    }
+
+    async fn rows(
+        &self,
+        consumer: &str,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        let (consumer, prefix, after) = (consumer.to_owned(), prefix.to_owned(), after.map(str::to_owned));
+        let read = move |conn: &Connection| queries::rows(conn, &consumer, &prefix, after.as_deref(), limit);
+        self.readers.run("the rows of a consumer", read).await
+    }
+
+    async fn step(&self, step: Step) -> Result<Vec<u64>, StoreError> {
+        step.check()?;
+        admit(&step.events)?;
+        self.commit(|reply| Work::Step { step, reply }).await
     }
 }
 
@@ -214,7 +252,8 @@ impl Projections for Sqlite {
             let (size, max) = (state.len() as u64, STATE_BYTES_MAX as u64);
             return Err(StoreError::TooLarge { what: "the state of a projection", size, max });
         }
-        self.write(Work::Save { name: name.to_owned(), expected, cursor, state }).await.map(drop)
+        let name = name.to_owned();
+        self.commit(|reply| Work::Save { name, expected, cursor, state, reply }).await
     }
 }
 

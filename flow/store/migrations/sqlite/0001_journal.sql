@@ -66,6 +66,20 @@ CREATE TABLE rotation (
     note  TEXT    NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- How far into the log each consumer has read.
+CREATE TABLE consumer (
+    name   TEXT PRIMARY KEY,
+    cursor INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- What consumers keep. Keys are the bytes of a text, so that every database orders them alike.
+CREATE TABLE consumer_row (
+    consumer TEXT NOT NULL,
+    key      BLOB NOT NULL,
+    value    BLOB NOT NULL,
+    PRIMARY KEY (consumer, key)
+) STRICT, WITHOUT ROWID;
+
 -- What consumers have folded.
 CREATE TABLE projection (
     name   TEXT PRIMARY KEY,

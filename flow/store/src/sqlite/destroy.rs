@@ -13,10 +13,10 @@ use event::{Day, Retention};
 use rusqlite::{OptionalExtension as _, TransactionBehavior, params};
 
 use super::database::{Failure, class_number};
+use super::own::{OwnEvent, OwnEvents};
 use super::transaction::Log;
-use super::writer::{Mark, OwnEvent, OwnEvents};
+use super::work::Mark;
 use crate::StoreError;
-use crate::log::Outcome;
 
 /// Sequences looked at in one step.
 const STEP: i64 = 4096;
@@ -47,14 +47,19 @@ fn refuse(log: &Log, class: Retention, day: Day) -> Option<StoreError> {
     (day >= log.clock.now().day()).then_some(StoreError::DayNotOver { class, day })
 }
 
-/// Journals the intention, once.
-pub(super) fn intend(log: &mut Log, own: &mut OwnEvents, class: Retention, day: Day) -> Result<Outcome, Failure> {
+/// Journals the intention, once. `None` when there is nothing to destroy.
+pub(super) fn intend(
+    log: &mut Log,
+    own: &mut OwnEvents,
+    class: Retention,
+    day: Day,
+) -> Result<Result<Option<u64>, StoreError>, Failure> {
     if let Some(refusal) = refuse(log, class, day) {
         return Ok(Err(refusal));
     }
-    let Some(found) = find(log, class, day)? else { return Ok(Ok(Vec::new())) };
+    let Some(found) = find(log, class, day)? else { return Ok(Ok(None)) };
     if let Some(place) = found.intended {
-        return Ok(Ok(vec![place.cast_unsigned()]));
+        return Ok(Ok(Some(place.cast_unsigned())));
     }
     let entries = found.entries.cast_unsigned();
     let intended = DestructionIntended { class: class.as_str().to_owned(), day, entries };

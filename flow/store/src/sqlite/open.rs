@@ -13,10 +13,11 @@ use journal::tree::{self, EMPTY_ROOT, Frontier};
 use rusqlite::Connection;
 use tokio::sync::watch;
 
+use super::own::{OwnEvent, OwnEvents};
 use super::readers::Readers;
 use super::series::Series;
 use super::transaction::{Log, Runs};
-use super::writer::{Health, OwnEvent, OwnEvents, Writer};
+use super::writer::{Health, Writer};
 use super::{Options, Sqlite, database, queries};
 use crate::keys::KeyRing;
 use crate::lock::DirLock;
@@ -112,7 +113,7 @@ fn random_id(dir: &Path) -> Result<[u8; 16], OpenError> {
     random::bytes().map_err(OpenError::io("drawing random bytes for", dir))
 }
 
-/// Projections are not sealed, so the database is readable by its owner only; SQLite gives its log the same mode.
+/// Rows of consumers are not sealed, so the database is readable by its owner only; SQLite gives its log the same mode.
 fn create_private(path: &Path) -> Result<(), OpenError> {
     OpenOptions::new()
         .append(true)

@@ -12,7 +12,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use super::database::{class_number, class_of, unreadable};
 use crate::keys::KeyRing;
 use crate::tiles::Tiles;
-use crate::{Entry, Head, Payload, Projection, RANGE_MAX, Retained, StoreError};
+use crate::{Entry, Head, Payload, Projection, RANGE_MAX, ROWS_MAX, Retained, StoreError};
 
 /// Payload bytes after which one read of entries ends.
 const PAYLOAD_BYTES_PER_READ: usize = 16 * 1024 * 1024;
@@ -203,6 +203,55 @@ pub(super) fn days_before(conn: &Connection, class: Retention, day: Day) -> Resu
         statement.query_map([class_number(class), day.days()], row)?.collect()
     };
     read().map_err(unreadable("the retained days"))
+}
+
+pub(super) fn position(conn: &Connection, consumer: &str) -> Result<Option<u64>, StoreError> {
+    let cursor: Option<i64> = conn
+        .prepare_cached("SELECT cursor FROM consumer WHERE name = ?1")
+        .and_then(|mut statement| statement.query_row([consumer], |row| row.get(0)).optional())
+        .map_err(unreadable("the cursor of a consumer"))?;
+    Ok(cursor.map(i64::cast_unsigned))
+}
+
+pub(super) fn rows(
+    conn: &Connection,
+    consumer: &str,
+    prefix: &str,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+    let wrong = unreadable("the rows of a consumer");
+    let mut statement = conn
+        .prepare_cached(
+            "SELECT key, value FROM consumer_row
+             WHERE consumer = ?1 AND key >= ?2 AND (?3 IS NULL OR key < ?3) ORDER BY key LIMIT ?4",
+        )
+        .map_err(&wrong)?;
+    let mut first = prefix.as_bytes().to_vec();
+    if let Some(after) = after.filter(|after| *after >= prefix) {
+        // The least key that comes after it.
+        first = [after.as_bytes(), &[0]].concat();
+    }
+    let limit = i64::try_from(limit.min(ROWS_MAX)).unwrap_or(i64::MAX);
+    let mut found = statement.query(params![consumer, first, beyond(prefix), limit]).map_err(&wrong)?;
+    let mut rows = Vec::new();
+    let mut bytes = 0;
+    while bytes < PAYLOAD_BYTES_PER_READ {
+        let Some(row) = found.next().map_err(&wrong)? else { break };
+        let (key, value): (Vec<u8>, Vec<u8>) = (row.get(0).map_err(&wrong)?, row.get(1).map_err(&wrong)?);
+        bytes += value.len();
+        let key = String::from_utf8(key).map_err(|_| damaged("row of a consumer", "its key is no text"))?;
+        rows.push((key, value));
+    }
+    Ok(rows)
+}
+
+/// The least bytes that come after everything that starts with `prefix`; `None` when nothing does.
+fn beyond(prefix: &str) -> Option<Vec<u8>> {
+    let mut bytes = prefix.as_bytes().to_vec();
+    // The last byte of a text is never 255.
+    *bytes.last_mut()? += 1;
+    Some(bytes)
 }
 
 pub(super) fn projection(conn: &Connection, name: &str) -> Result<Option<Projection>, StoreError> {

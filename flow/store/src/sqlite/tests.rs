@@ -46,6 +46,7 @@ async fn fresh() -> Subject {
     store.settle().await.expect("its threads run");
     Subject {
         journal: Arc::clone(&store) as _,
+        consumers: Arc::clone(&store) as _,
         projections: Arc::clone(&store) as _,
         samples: store,
         clock,

@@ -1,6 +1,7 @@
 //! One commit: everything that was waiting, whole.
 
 use std::collections::HashMap;
+use std::mem::take;
 use std::sync::Arc;
 
 use event::journal::KeyAnnounced;
@@ -11,10 +12,10 @@ use journal::tree::Frontier;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
 
 use super::database::{Failure, class_number};
-use super::writer::{Mark, Work};
+use super::work::{Mark, Work};
 use crate::keys::KeyRing;
 use crate::sequence::{self, Draft, Identity, Row};
-use crate::{StoreError, log};
+use crate::{Row as ConsumerRow, Step, StoreError};
 
 /// Runs of observers whose place is remembered; beyond, all are forgotten and looked up again.
 const RUNS_REMEMBERED_MAX: usize = 4096;
@@ -31,58 +32,65 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// Commits all of it or nothing. The answers are in the order of `works`; an answer may itself be a refusal (a conflict of
-    /// cursors), which leaves the rest of the commit as it is.
-    pub(super) fn commit(&mut self, works: Vec<Work>) -> Result<Vec<log::Outcome>, Failure> {
-        let answers = self.try_commit(works);
-        if answers.is_err() {
+    /// Commits all of it or nothing, and sets the answer of each; an answer may itself be a refusal (a conflict of cursors),
+    /// which leaves the rest of the commit as it is.
+    pub(super) fn commit(&mut self, works: &mut [Work]) -> Result<(), Failure> {
+        let committed = self.try_commit(works);
+        if committed.is_err() {
             // It remembers rows that are not there.
             self.runs.forget();
         }
-        answers
+        committed
     }
 
-    fn try_commit(&mut self, works: Vec<Work>) -> Result<Vec<log::Outcome>, Failure> {
+    fn try_commit(&mut self, works: &mut [Work]) -> Result<(), Failure> {
         let count = works.iter().map(Work::events).sum();
         let mut draft = Draft::new(&self.identity, self.clock.now(), &self.frontier, count)?;
-        let mut signers = None;
+        let mut new_signers = None;
         let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let mut answers = Vec::with_capacity(works.len());
         let mut appending = Appending { tx: &tx, keys: &self.keys, used: HashMap::new(), announced: None };
         for work in works {
-            answers.push(match work {
-                Work::Append(events) => Ok(appending.append(&mut draft, &mut self.runs, events)?),
-                Work::Save { name, expected, cursor, state } => save(&tx, &name, expected, cursor, &state)?,
-                Work::Publish { note, size } => publish(&tx, &note, size)?,
-                Work::Sign(keys) => {
-                    let refused = refuse_keys(&self.signers, &keys, &self.identity.origin);
-                    let refused = refused.map(|reason| StoreError::Keys { reason });
-                    if refused.is_none() {
-                        signers = Some(keys);
+            match work {
+                Work::Append { events, reply } => {
+                    reply.set(Ok(appending.append(&mut draft, &mut self.runs, take(events))?));
+                }
+                Work::Step { step, reply } => match conflict(&tx, step)? {
+                    Some(conflict) => reply.set(Err(conflict)),
+                    None => {
+                        write_step(&tx, step)?;
+                        reply.set(Ok(appending.append(&mut draft, &mut self.runs, take(&mut step.events))?));
                     }
-                    refused.map_or(Ok(Vec::new()), Err)
+                },
+                Work::Save { name, expected, cursor, state, reply } => {
+                    reply.set(save(&tx, name, *expected, *cursor, state)?);
                 }
-                Work::Mark { event, mark } => {
-                    let places = appending.append(&mut draft, &mut self.runs, vec![*event])?;
-                    note_mark(&tx, mark, places.first().copied())?;
-                    Ok(places)
+                Work::Publish { note, size, reply } => reply.set(publish(&tx, note, *size)?),
+                Work::Sign { signers, reply } => {
+                    let refused = refuse_keys(&self.signers, signers, &self.identity.origin);
+                    reply.set(refused.map_or(Ok(()), |reason| Err(StoreError::Keys { reason })));
+                    if reply.is_ok() {
+                        new_signers = Some(take(signers));
+                    }
                 }
-                // The writer keeps these for its own pace, see `destroy`.
-                Work::Intend { .. } | Work::Destroy { .. } => Ok(Vec::new()),
-            });
+                Work::Mark { event, mark, reply } => {
+                    let places = appending.append(&mut draft, &mut self.runs, vec![Observed::clone(event)])?;
+                    note_mark(&tx, *mark, places.first().copied())?;
+                    reply.set(places.first().copied().ok_or(StoreError::Closed));
+                }
+            }
         }
         let announced = appending.announced;
         appending.finish()?;
         let grown = draft.checkpoint().size > self.frontier.size();
-        if grown || signers.is_some() {
-            store_head(&tx, &draft, signers.as_ref().unwrap_or(&self.signers), &self.identity, announced)?;
+        if grown || new_signers.is_some() {
+            store_head(&tx, &draft, new_signers.as_ref().unwrap_or(&self.signers), &self.identity, announced)?;
         }
         tx.commit()?;
         self.frontier = draft.into_frontier();
-        if let Some(keys) = signers {
+        if let Some(keys) = new_signers {
             self.signers = keys;
         }
-        Ok(answers)
+        Ok(())
     }
 }
 
@@ -217,13 +225,45 @@ fn store_head(
     Ok(())
 }
 
+/// Why the step can't be made, if the cursor is not where it starts.
+fn conflict(tx: &Transaction<'_>, step: &Step) -> Result<Option<StoreError>, Failure> {
+    let found: Option<i64> = tx
+        .prepare_cached("SELECT cursor FROM consumer WHERE name = ?1")?
+        .query_row([step.consumer], |row| row.get(0))
+        .optional()?;
+    let (found, expected) = (found.map(i64::cast_unsigned), step.from);
+    Ok((found != expected).then(|| StoreError::Conflict { name: step.consumer.to_owned(), expected, found }))
+}
+
+/// The cursor and the rows of a step.
+fn write_step(tx: &Transaction<'_>, step: &Step) -> Result<(), Failure> {
+    tx.prepare_cached(
+        "INSERT INTO consumer (name, cursor) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET cursor = excluded.cursor",
+    )?
+    .execute(params![step.consumer, step.to.cast_signed()])?;
+    for row in &step.rows {
+        match row {
+            ConsumerRow::Put { key, value } => tx
+                .prepare_cached(
+                    "INSERT INTO consumer_row (consumer, key, value) VALUES (?1, ?2, ?3)
+                     ON CONFLICT (consumer, key) DO UPDATE SET value = excluded.value",
+                )?
+                .execute(params![step.consumer, key.as_bytes(), value])?,
+            ConsumerRow::Delete { key } => tx
+                .prepare_cached("DELETE FROM consumer_row WHERE consumer = ?1 AND key = ?2")?
+                .execute(params![step.consumer, key.as_bytes()])?,
+        };
+    }
+    Ok(())
+}
+
 fn save(
     tx: &Transaction<'_>,
     name: &str,
     expected: Option<u64>,
     cursor: u64,
     state: &[u8],
-) -> Result<log::Outcome, Failure> {
+) -> Result<Result<(), StoreError>, Failure> {
     let found: Option<i64> = tx
         .prepare_cached("SELECT cursor FROM projection WHERE name = ?1")?
         .query_row([name], |row| row.get(0))
@@ -237,10 +277,10 @@ fn save(
          ON CONFLICT (name) DO UPDATE SET cursor = excluded.cursor, state = excluded.state",
     )?
     .execute(params![name, cursor.cast_signed(), state])?;
-    Ok(Ok(Vec::new()))
+    Ok(Ok(()))
 }
 
-fn publish(tx: &Transaction<'_>, note: &str, size: u64) -> Result<log::Outcome, Failure> {
+fn publish(tx: &Transaction<'_>, note: &str, size: u64) -> Result<Result<(), StoreError>, Failure> {
     let own: i64 = tx.query_row("SELECT size FROM log", [], |row| row.get(0))?;
     let own = own.cast_unsigned();
     if size > own {
@@ -248,7 +288,7 @@ fn publish(tx: &Transaction<'_>, note: &str, size: u64) -> Result<log::Outcome, 
     }
     tx.prepare_cached("UPDATE log SET published_note = ?1, published_size = ?2 WHERE published_size <= ?2")?
         .execute(params![note, size.cast_signed()])?;
-    Ok(Ok(Vec::new()))
+    Ok(Ok(()))
 }
 
 fn refuse_keys(current: &[SigningKey], wanted: &[SigningKey], origin: &str) -> Option<String> {

@@ -1,7 +1,6 @@
 //! The thread that writes: what waits for it, and how much of that one commit takes.
 
 mod outage;
-mod own;
 
 use std::collections::VecDeque;
 use std::io;
@@ -11,17 +10,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use event::{Day, Observed, Retention};
-use journal::note::SigningKey;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use event::{Day, Retention};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::destroy::{self, Destruction};
+use super::own::OwnEvents;
 use super::transaction::Log;
-use crate::log::Outcome;
+use super::work::{Job, Reply, Work};
 use crate::reserve::Reserve;
 use crate::{Fault, StorageHealth, StoreError};
 use outage::Outage;
-pub(super) use own::{Mark, OwnEvent, OwnEvents};
 
 /// What may wait for the writer, in KiB; beyond, callers wait before they hand over.
 const QUEUE_KIB: u32 = 64 * 1024;
@@ -32,66 +30,14 @@ const KIB_PER_COMMIT: usize = 4 * 1024;
 /// How often a storage that failed is tried again without being asked.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
 
-/// Something to do in a transaction.
-pub(super) enum Work {
-    Append(Vec<Observed>),
-    Save {
-        name: String,
-        expected: Option<u64>,
-        cursor: u64,
-        state: Vec<u8>,
-    },
-    Publish {
-        note: String,
-        size: u64,
-    },
-    Sign(Vec<SigningKey>),
-    Intend {
-        class: Retention,
-        day: Day,
-    },
-    Destroy {
-        class: Retention,
-        day: Day,
-    },
-    /// An entry of the store itself, with what it says of a retained day.
-    Mark {
-        event: Box<Observed>,
-        mark: Mark,
-    },
-}
-
-impl Work {
-    /// How many events it appends.
-    pub(super) fn events(&self) -> usize {
-        match self {
-            Self::Append(events) => events.len(),
-            Self::Mark { .. } => 1,
-            _ => 0,
-        }
-    }
-
-    /// Roughly what it holds in memory.
-    fn kib(&self) -> usize {
-        match self {
-            Self::Append(events) => events.iter().map(|event| 1 + event.body.get().len() / 1024).sum(),
-            Self::Save { state, .. } => 1 + state.len() / 1024,
-            Self::Publish { .. } | Self::Sign(_) | Self::Intend { .. } | Self::Destroy { .. } | Self::Mark { .. } => 1,
-        }
-    }
-}
-
-type Reply = oneshot::Sender<Outcome>;
-
-/// Work, whom to answer, and its share of the queue.
-struct Job {
-    work: Work,
-    reply: Reply,
+/// A job, and its share of the queue.
+struct Queued {
+    job: Job,
     room: OwnedSemaphorePermit,
 }
 
 enum Message {
-    Job(Job),
+    Job(Queued),
     Stop,
 }
 
@@ -155,15 +101,16 @@ impl Writer {
     }
 
     /// Hands work over and waits until it is durable or refused.
-    pub(super) async fn run(&self, work: Work) -> Outcome {
-        let kib = u32::try_from(work.kib()).unwrap_or(u32::MAX);
+    pub(super) async fn run<T>(&self, job: impl FnOnce(Reply<T>) -> Job) -> Result<T, StoreError> {
+        let (reply, answer) = Reply::new();
+        let job = job(reply);
+        let kib = u32::try_from(job.kib()).unwrap_or(u32::MAX);
         if kib > QUEUE_KIB {
             let (size, max) = (u64::from(kib) * 1024, u64::from(QUEUE_KIB) * 1024);
             return Err(StoreError::TooLarge { what: "a call", size, max });
         }
         let room = Arc::clone(&self.room).acquire_many_owned(kib).await.map_err(|_| StoreError::Closed)?;
-        let (reply, answer) = oneshot::channel();
-        self.jobs.send(Message::Job(Job { work, reply, room })).map_err(|_| StoreError::Closed)?;
+        self.jobs.send(Message::Job(Queued { job, room })).map_err(|_| StoreError::Closed)?;
         answer.await.unwrap_or(Err(StoreError::Closed))
     }
 }
@@ -187,7 +134,7 @@ struct Thread {
     queue: Receiver<Message>,
     stopping: bool,
     outage: Option<Outage>,
-    destructions: VecDeque<(Destruction, Reply)>,
+    destructions: VecDeque<(Destruction, Reply<u64>)>,
 }
 
 impl Thread {
@@ -199,7 +146,10 @@ impl Thread {
             }
             if let Some(outage) = &self.outage {
                 let refusal = outage.refusal();
-                self.refuse(jobs.into_iter().map(|job| (job.work.events(), job.reply)).collect(), &refusal);
+                for Queued { job, .. } in jobs {
+                    self.count_refused(job.events());
+                    job.refuse(&refusal);
+                }
             } else {
                 self.commit(jobs);
                 self.destroy_some();
@@ -208,7 +158,7 @@ impl Thread {
     }
 
     /// What is waiting, as far as one commit takes it; waits when nothing is and there is nothing else to do.
-    fn next_jobs(&mut self) -> Vec<Job> {
+    fn next_jobs(&mut self) -> Vec<Queued> {
         let first = if self.outage.is_some() {
             self.queue.recv_timeout(RETRY_EVERY)
         } else if self.destructions.is_empty() {
@@ -221,10 +171,10 @@ impl Thread {
         let mut next = first;
         loop {
             match next {
-                Ok(Message::Job(job)) => {
-                    events += job.work.events();
-                    kib += job.work.kib();
-                    jobs.push(job);
+                Ok(Message::Job(queued)) => {
+                    events += queued.job.events();
+                    kib += queued.job.kib();
+                    jobs.push(queued);
                 }
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => {
                     self.stopping = true;
@@ -242,41 +192,32 @@ impl Thread {
         }
     }
 
-    fn commit(&mut self, jobs: Vec<Job>) {
-        if jobs.is_empty() {
+    fn commit(&mut self, jobs: Vec<Queued>) {
+        let mut works = Vec::with_capacity(jobs.len());
+        // Held until the callers are answered, so that the bound of the queue counts what is being written.
+        let mut held = Vec::with_capacity(jobs.len());
+        for Queued { job, room } in jobs {
+            match job {
+                Job::Commit(work) => {
+                    works.push(work);
+                    held.push(room);
+                }
+                Job::Intend { class, day, reply } => self.intend(class, day, reply),
+                Job::Destroy { class, day, reply } => self.begin_destruction(class, day, reply),
+            }
+        }
+        if works.is_empty() {
             return;
         }
-        let mut works = Vec::with_capacity(jobs.len());
-        let mut replies = Vec::with_capacity(jobs.len());
-        // Held until the callers are answered, so that the bound of the queue counts what is being written.
-        let mut room = Vec::with_capacity(jobs.len());
-        for job in jobs {
-            match job.work {
-                Work::Intend { class, day } => {
-                    self.intend(class, day, job.reply);
-                    continue;
-                }
-                Work::Destroy { class, day } => {
-                    self.begin_destruction(class, day, job.reply);
-                    continue;
-                }
-                _ => {}
-            }
-            replies.push((job.work.events(), job.reply));
-            works.push(job.work);
-            room.push(job.room);
+        let events = works.iter().map(Work::events).sum();
+        let refusal = self.log.commit(&mut works).err().map(|failure| self.begin_outage(&failure));
+        if refusal.is_some() {
+            self.count_refused(events);
+        } else {
+            self.tell_size();
         }
-        match self.log.commit(works) {
-            Ok(answers) => {
-                self.tell_size();
-                for ((_, reply), outcome) in replies.into_iter().zip(answers) {
-                    answer(reply, outcome);
-                }
-            }
-            Err(failure) => {
-                let refusal = self.begin_outage(&failure);
-                self.refuse(replies, &refusal);
-            }
+        for work in works {
+            work.finish(refusal.as_ref());
         }
     }
 
@@ -285,29 +226,26 @@ impl Thread {
         self.size.send_if_modified(|told| std::mem::replace(told, size) != size);
     }
 
-    fn refuse(&self, replies: Vec<(usize, Reply)>, refusal: &StoreError) {
-        for (events, reply) in replies {
-            self.health.entries_refused.fetch_add(events as u64, Ordering::Relaxed);
-            answer(reply, Err(refusal.clone()));
-        }
+    fn count_refused(&self, events: usize) {
+        self.health.entries_refused.fetch_add(events as u64, Ordering::Relaxed);
     }
 
-    fn intend(&mut self, class: Retention, day: Day, reply: Reply) {
+    fn intend(&mut self, class: Retention, day: Day, reply: Reply<Option<u64>>) {
         match destroy::intend(&mut self.log, &mut self.own, class, day) {
             Ok(outcome) => {
                 self.tell_size();
-                answer(reply, outcome);
+                reply.answer(outcome);
             }
-            Err(failure) => answer(reply, Err(self.begin_outage(&failure))),
+            Err(failure) => reply.answer(Err(self.begin_outage(&failure))),
         }
     }
 
-    fn begin_destruction(&mut self, class: Retention, day: Day, reply: Reply) {
+    fn begin_destruction(&mut self, class: Retention, day: Day, reply: Reply<u64>) {
         match Destruction::begin(&self.log, class, day) {
             Ok(Ok(Some(destruction))) => self.destructions.push_back((destruction, reply)),
-            Ok(Ok(None)) => answer(reply, Ok(vec![0])),
-            Ok(Err(refusal)) => answer(reply, Err(refusal)),
-            Err(failure) => answer(reply, Err(self.begin_outage(&failure))),
+            Ok(Ok(None)) => reply.answer(Ok(0)),
+            Ok(Err(refusal)) => reply.answer(Err(refusal)),
+            Err(failure) => reply.answer(Err(self.begin_outage(&failure))),
         }
     }
 
@@ -318,14 +256,9 @@ impl Thread {
             Ok(None) => self.destructions.push_front((destruction, reply)),
             Ok(Some(entries)) => {
                 self.tell_size();
-                answer(reply, Ok(vec![entries]));
+                reply.answer(Ok(entries));
             }
-            Err(failure) => answer(reply, Err(self.begin_outage(&failure))),
+            Err(failure) => reply.answer(Err(self.begin_outage(&failure))),
         }
     }
-}
-
-/// A caller that gave up meanwhile gets no answer.
-fn answer(reply: Reply, outcome: Outcome) {
-    reply.send(outcome).unwrap_or_default();
 }

@@ -98,6 +98,7 @@ async fn the_reserve_pays_for_the_entry_that_says_so() {
     let store = Sqlite::open(options(&dir, &clock)).expect("a new directory");
     let subject = Subject {
         journal: Arc::clone(&store) as _,
+        consumers: Arc::clone(&store) as _,
         projections: Arc::clone(&store) as _,
         samples: Arc::clone(&store) as _,
         clock: Arc::clone(&clock),

@@ -16,13 +16,15 @@ use event::{Envelope, Retention};
 use super::{open, options, temporary};
 use crate::conformance::{self, ManualClock, START, Subject, journal_cases, signing_key};
 use crate::sqlite::Sqlite;
-use crate::{Journal as _, Projections as _};
+use crate::{Consumers as _, Entry, Journal as _, Projections as _, Row, Step};
 
 const DIR: &str = "GARANT_STORE_TEST_DIR";
 const ROUND: &str = "GARANT_STORE_TEST_ROUND";
 const SEED: &str = "GARANT_SEED";
 const KILLS: &str = "GARANT_KILLS";
 const WRITERS: u8 = 8;
+/// Above the runs of all writers.
+const STEPPING_BOOT: u8 = 200;
 /// As often one directory is killed before the next is begun: what is checked grows with each.
 const ROUNDS: u8 = 10;
 /// From before the log is open to the first entries.
@@ -73,12 +75,29 @@ async fn append_for_ever(dir: &Path, round: u8) {
             }
         }));
     }
+    tasks.push(tokio::spawn(step_for_ever(Arc::clone(&store), round)));
     let mut cursor = store.load("judge").await.expect("readable").map(|saved| saved.cursor);
     loop {
         let next = cursor.map_or(0, |cursor| cursor + 1);
         store.save("judge", cursor, next, next.to_be_bytes().repeat(1000)).await.expect("saved");
         println!("saved {next}");
         cursor = Some(next);
+    }
+}
+
+/// Each step journals one event, names it in a row of its own, and removes the row of the step before last.
+async fn step_for_ever(store: Arc<Sqlite>, round: u8) {
+    let boot = STEPPING_BOOT + round;
+    let mut from = store.position("stepper").await.expect("readable");
+    for sequence in 0.. {
+        let to = from.map_or(0, |from| from + 1);
+        let put = Row::Put { key: format!("{to:020}"), value: format!("{boot}/{sequence}").into_bytes() };
+        let delete = to.checked_sub(2).map(|old| Row::Delete { key: format!("{old:020}") });
+        let events = vec![conformance::event(boot, sequence, Retention::Evidence, &format!("{boot}/{sequence}"))];
+        let rows = std::iter::once(put).chain(delete).collect();
+        store.step(Step { consumer: "stepper", from, to, rows, events }).await.expect("made");
+        println!("stepped {to}");
+        from = Some(to);
     }
 }
 
@@ -118,7 +137,7 @@ async fn nothing_acknowledged_is_lost() {
             life.end(child, instant);
             in_vain += usize::from(life.acknowledged.len() == before);
             println!("killed after {instant:?}, {} acknowledged", life.acknowledged.len() - before);
-            check(dir.path(), &life.acknowledged, life.saved).await;
+            check(dir.path(), &life).await;
         }
         acknowledged += life.acknowledged.len() as u64;
     }
@@ -131,6 +150,7 @@ async fn nothing_acknowledged_is_lost() {
 struct Life {
     acknowledged: BTreeMap<u64, String>,
     saved: Option<u64>,
+    stepped: Option<u64>,
 }
 
 impl Life {
@@ -149,6 +169,7 @@ impl Life {
                     let place = place.parse().expect("a place");
                     assert_eq!(self.acknowledged.insert(place, text.to_owned()), None, "place {place} given twice");
                 }
+                (Some("stepped"), Some(cursor), None) => self.stepped = cursor.parse().ok(),
                 (Some("saved"), Some(cursor), None) => self.saved = cursor.parse().ok(),
                 _ => assert!(!line.starts_with("refused"), "{line}"),
             }
@@ -156,11 +177,13 @@ impl Life {
     }
 }
 
-async fn check(dir: &Path, acknowledged: &BTreeMap<u64, String>, saved: Option<u64>) {
+async fn check(dir: &Path, life: &Life) {
+    let Life { acknowledged, saved, stepped } = life;
     let clock = ManualClock::at(START);
     let store = Sqlite::open(options(dir, &clock)).expect("it opens after a kill: the tree is that of the head");
     let subject = Subject {
         journal: Arc::clone(&store) as _,
+        consumers: Arc::clone(&store) as _,
         projections: Arc::clone(&store) as _,
         samples: Arc::clone(&store) as _,
         clock,
@@ -178,8 +201,27 @@ async fn check(dir: &Path, acknowledged: &BTreeMap<u64, String>, saved: Option<u
         assert!(saved.is_none_or(|saved| projection.cursor >= saved), "{} after {saved:?}", projection.cursor);
         assert_eq!(projection.state, projection.cursor.to_be_bytes().repeat(1000), "state and cursor agree");
     } else {
-        assert_eq!(saved, None);
+        assert_eq!(*saved, None);
     }
+    check_steps(&store, &entries, *stepped).await;
+}
+
+/// A row exists if and only if the event of its step does, but for the rows that later steps removed.
+async fn check_steps(store: &Sqlite, entries: &[Entry], stepped: Option<u64>) {
+    let payloads = entries.iter().filter_map(|entry| entry.payload.as_ref());
+    let envelopes = payloads.map(|payload| Envelope::decode(&payload.bytes).expect("an envelope"));
+    let of_steps = envelopes.filter(|envelope| envelope.boot.bytes()[0] >= STEPPING_BOOT);
+    let events: Vec<String> = of_steps.map(|envelope| envelope.body.get().trim_matches('"').to_owned()).collect();
+    let position = store.position("stepper").await.expect("readable");
+    assert!(position >= stepped, "{position:?} after {stepped:?}");
+    assert_eq!(events.len() as u64, position.map_or(0, |cursor| cursor + 1), "one event for each step");
+    let rows = store.rows("stepper", "", None, usize::MAX).await.expect("readable");
+    let rows: Vec<(u64, String)> = rows
+        .into_iter()
+        .map(|(key, value)| (key.parse().expect("a number"), String::from_utf8(value).expect("text")))
+        .collect();
+    let last_two: Vec<_> = (0..).zip(events).collect();
+    assert_eq!(rows, last_two[last_two.len().saturating_sub(2)..]);
 }
 
 #[tokio::test]

@@ -10,8 +10,8 @@ use event::engine::StorageFault;
 use event::{Monotonic, Span};
 
 use super::Thread;
-use super::own::OwnEvent;
 use crate::sqlite::database::Failure;
+use crate::sqlite::own::OwnEvent;
 use crate::{Fault, StoreError};
 
 /// How often the storage is tried again when callers ask.

@@ -3,60 +3,53 @@
 use std::io;
 
 use event::engine::StorageFault;
-use event::{BootId, Day, Observed, ObserverId, Retention, Time};
+use event::{BootId, Observed, ObserverId, Time};
 
-use super::Work;
-use crate::sqlite::database::Failure;
-use crate::sqlite::transaction::Log;
+use super::database::Failure;
+use super::transaction::Log;
+use super::work::{Mark, Reply, Work};
 
 /// The store as an observer of itself.
-pub(in crate::sqlite) struct OwnEvents {
-    pub(in crate::sqlite) observer: ObserverId,
-    pub(in crate::sqlite) boot: BootId,
-    pub(in crate::sqlite) next: u64,
+pub(super) struct OwnEvents {
+    pub(super) observer: ObserverId,
+    pub(super) boot: BootId,
+    pub(super) next: u64,
 }
 
 impl OwnEvents {
     /// Appends what the store has to say of itself. Its sequence goes on only when this is in the log: what is said
     /// again after a doubt is found to be there.
-    pub(in crate::sqlite) fn append(&mut self, log: &mut Log, bodies: &[OwnEvent]) -> Result<(), Failure> {
+    pub(super) fn append(&mut self, log: &mut Log, bodies: &[OwnEvent]) -> Result<(), Failure> {
         let at = log.clock.now();
         let events = (self.next..).zip(bodies).map(|(sequence, body)| body.observed(self, sequence, at));
         let events: Vec<_> = events.collect::<Result<_, _>>().map_err(io::Error::other)?;
         self.next += events.len() as u64;
-        let outcome = log.commit(vec![Work::Append(events)]);
+        let outcome = log.commit(&mut [Work::Append { events, reply: Reply::unasked() }]);
         if outcome.is_err() {
             self.next -= bodies.len() as u64;
         }
-        outcome.map(drop)
+        outcome
     }
 
     /// Appends one of these and notes what it says of a retained day, in one transaction. Returns its place.
-    pub(in crate::sqlite) fn append_marking(
+    pub(super) fn append_marking(
         &mut self,
         log: &mut Log,
         body: &OwnEvent,
         mark: Mark,
-    ) -> Result<Vec<u64>, Failure> {
+    ) -> Result<Option<u64>, Failure> {
         let event = body.observed(self, self.next, log.clock.now()).map_err(io::Error::other)?;
         // After a doubt the next of these says something else: a number is never used twice.
         self.next += 1;
-        let outcome = log.commit(vec![Work::Mark { event: Box::new(event), mark }])?;
-        Ok(outcome.into_iter().next().and_then(Result::ok).unwrap_or_default())
+        let mut works = [Work::Mark { event: Box::new(event), mark, reply: Reply::unasked() }];
+        log.commit(&mut works)?;
+        let [Work::Mark { reply, .. }] = works else { return Ok(None) };
+        Ok(reply.into_outcome().ok())
     }
 }
 
-/// What an entry of the store itself says of the payloads of a class and day.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::sqlite) enum Mark {
-    /// They will be destroyed.
-    Intended { class: Retention, day: Day },
-    /// They are.
-    Destroyed { class: Retention, day: Day },
-}
-
 /// What the store has to say of itself.
-pub(in crate::sqlite) enum OwnEvent {
+pub(super) enum OwnEvent {
     Opened(event::journal::Opened),
     Succeeded(event::journal::Succeeded),
     Intended(event::journal::DestructionIntended),

@@ -1,0 +1,170 @@
+//! What waits for the writer: one value per transaction that a caller asks for, with the way to answer it.
+//!
+//! A leaf of this folder: the thread that writes, the transaction and the destruction of a day all speak in these types.
+
+use event::{Day, Observed, Retention};
+use journal::note::SigningKey;
+use tokio::sync::oneshot;
+
+use crate::{Row, Step, StoreError};
+
+/// Something the writer was asked to do.
+pub(super) enum Job {
+    /// As part of the next commit.
+    Commit(Work),
+    /// At the writer's own pace, see [`super::destroy`].
+    Intend { class: Retention, day: Day, reply: Reply<Option<u64>> },
+    /// At the writer's own pace, see [`super::destroy`].
+    Destroy { class: Retention, day: Day, reply: Reply<u64> },
+}
+
+/// A part of a commit.
+pub(super) enum Work {
+    Append {
+        events: Vec<Observed>,
+        reply: Reply<Vec<u64>>,
+    },
+    Step {
+        step: Step,
+        reply: Reply<Vec<u64>>,
+    },
+    Save {
+        name: String,
+        expected: Option<u64>,
+        cursor: u64,
+        state: Vec<u8>,
+        reply: Reply<()>,
+    },
+    Publish {
+        note: String,
+        size: u64,
+        reply: Reply<()>,
+    },
+    Sign {
+        signers: Vec<SigningKey>,
+        reply: Reply<()>,
+    },
+    /// An entry of the store itself, with what it says of a retained day.
+    Mark {
+        event: Box<Observed>,
+        mark: Mark,
+        reply: Reply<u64>,
+    },
+}
+
+/// What an entry of the store itself says of the payloads of a class and day.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Mark {
+    /// They will be destroyed.
+    Intended { class: Retention, day: Day },
+    /// They are.
+    Destroyed { class: Retention, day: Day },
+}
+
+/// The answer to a caller. It is set while the transaction is written, and sent once that is committed or refused.
+pub(super) struct Reply<T> {
+    /// `None`: the store asked itself.
+    caller: Option<oneshot::Sender<Result<T, StoreError>>>,
+    outcome: Result<T, StoreError>,
+}
+
+impl<T> Reply<T> {
+    /// A reply and the end at which the caller waits for it.
+    pub(super) fn new() -> (Self, oneshot::Receiver<Result<T, StoreError>>) {
+        let (caller, answer) = oneshot::channel();
+        (Self { caller: Some(caller), outcome: Err(StoreError::Closed) }, answer)
+    }
+
+    /// A reply that nobody waits for.
+    pub(super) fn unasked() -> Self {
+        Self { caller: None, outcome: Err(StoreError::Closed) }
+    }
+
+    /// What to answer once the transaction is committed. A refusal concerns this caller alone.
+    pub(super) fn set(&mut self, outcome: Result<T, StoreError>) {
+        self.outcome = outcome;
+    }
+
+    /// Whether the caller gets what it asked for, if the transaction is committed.
+    pub(super) fn is_ok(&self) -> bool {
+        self.outcome.is_ok()
+    }
+
+    /// Answers. A caller that gave up meanwhile gets nothing.
+    pub(super) fn answer(self, outcome: Result<T, StoreError>) {
+        if let Some(caller) = self.caller {
+            caller.send(outcome).map_or_else(drop, |()| ());
+        }
+    }
+
+    /// What was set.
+    pub(super) fn into_outcome(self) -> Result<T, StoreError> {
+        self.outcome
+    }
+
+    /// Answers what was set, or else that all was refused.
+    fn finish(mut self, refused: Option<&StoreError>) {
+        let outcome = std::mem::replace(&mut self.outcome, Err(StoreError::Closed));
+        self.answer(refused.map_or(outcome, |refusal| Err(refusal.clone())));
+    }
+}
+
+impl Work {
+    /// How many events it appends.
+    pub(super) fn events(&self) -> usize {
+        match self {
+            Self::Append { events, .. } => events.len(),
+            Self::Step { step, .. } => step.events.len(),
+            Self::Mark { .. } => 1,
+            Self::Save { .. } | Self::Publish { .. } | Self::Sign { .. } => 0,
+        }
+    }
+
+    /// Answers its caller: what was set while the commit was written, or the refusal of all of it.
+    pub(super) fn finish(self, refused: Option<&StoreError>) {
+        match self {
+            Self::Append { reply, .. } | Self::Step { reply, .. } => reply.finish(refused),
+            Self::Mark { reply, .. } => reply.finish(refused),
+            Self::Save { reply, .. } | Self::Publish { reply, .. } | Self::Sign { reply, .. } => reply.finish(refused),
+        }
+    }
+}
+
+impl Job {
+    /// How many events it appends.
+    pub(super) fn events(&self) -> usize {
+        match self {
+            Self::Commit(work) => work.events(),
+            Self::Intend { .. } | Self::Destroy { .. } => 0,
+        }
+    }
+
+    /// Roughly what it holds in memory.
+    pub(super) fn kib(&self) -> usize {
+        let events_kib =
+            |events: &[Observed]| events.iter().map(|event| 1 + event.body.get().len() / 1024).sum::<usize>();
+        let row_kib = |row: &Row| match row {
+            Row::Put { value, .. } => 1 + value.len() / 1024,
+            Row::Delete { .. } => 1,
+        };
+        match self {
+            Self::Commit(Work::Append { events, .. }) => events_kib(events),
+            Self::Commit(Work::Step { step, .. }) => {
+                1 + events_kib(&step.events) + step.rows.iter().map(row_kib).sum::<usize>()
+            }
+            Self::Commit(Work::Save { state, .. }) => 1 + state.len() / 1024,
+            Self::Commit(Work::Publish { .. } | Work::Sign { .. } | Work::Mark { .. })
+            | Self::Intend { .. }
+            | Self::Destroy { .. } => 1,
+        }
+    }
+
+    /// Refuses it.
+    pub(super) fn refuse(self, refusal: &StoreError) {
+        match self {
+            Self::Commit(work) => work.finish(Some(refusal)),
+            Self::Intend { reply, .. } => reply.finish(Some(refusal)),
+            Self::Destroy { reply, .. } => reply.finish(Some(refusal)),
+        }
+    }
+}
