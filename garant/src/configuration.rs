@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use event::policy::{self as public, Applied};
-use event::{Retention, Span};
 use policy::{Document, Journal, Located, Mistakes, Section, SectionDoc, Shared, Sources, Table};
 use promise::PromiseSection;
 
@@ -77,11 +76,6 @@ impl Configuration {
     /// The files, for the team's record of changes.
     pub(crate) const fn sources(&self) -> &Sources {
         &self.sources
-    }
-
-    /// How long payloads of a class are kept; `None` for as long as the log.
-    pub(crate) fn kept(&self, class: Retention) -> Option<Span> {
-        self.shared.journal.retention.of(class)
     }
 
     /// What the policy declares and this release does nothing with: read and checked, so that it is ready when it is used.

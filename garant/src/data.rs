@@ -1,17 +1,16 @@
-//! The data directory as the command line sees it: what runs on it, and its keys.
+//! The data directory as the command line sees it: what runs on it.
 //!
 //! `running.json` is written by `garant up` for the other commands; it holds nothing secret and is removed at a clean stop.
 
 use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io;
 use std::path::{Path, PathBuf};
 
+use notary::write_whole;
 use serde::{Deserialize, Serialize};
 
 use crate::configuration::Fixed;
 use crate::failure::Failure;
-use crate::keys;
 
 /// What a running `garant up` says of itself.
 #[derive(Clone, Serialize, Deserialize, Debug)]
@@ -84,66 +83,4 @@ pub(crate) fn started(pid: i32) -> io::Result<String> {
     let ticks =
         ticks.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("/proc/{pid}/stat has no start")))?;
     Ok(format!("{} {ticks}", boot.trim()))
-}
-
-/// Makes the directory for its owner alone, if it is missing.
-pub(crate) fn make_private(directory: &Path) -> Result<(), Failure> {
-    if fs::metadata(directory).is_ok_and(|metadata| !metadata.is_dir()) {
-        return Err(Failure::new(format!("{} is not a directory", directory.display()))
-            .remedy("name a directory of garant's own, with --data"));
-    }
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|error| {
-        Failure::new(format!("the directory {} can't be made", directory.display()))
-            .because(&error)
-            .remedy("name a directory that you may write, with --data")
-    })?;
-    store::refuse_of_another(directory).map_err(|error| keys::refused(directory, &error))
-}
-
-/// Replaces a file so that a reader, or a crash, sees the old content or the new and nothing between.
-pub(crate) fn write_whole(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let new = path.with_file_name(name);
-    // A file left behind by a crash may have another mode than the one asked for.
-    if let Err(error) = fs::remove_file(&new)
-        && error.kind() != io::ErrorKind::NotFound
-    {
-        return Err(error);
-    }
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&new)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    fs::rename(&new, path)?;
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::File::open(folder)?.sync_all()
-}
-
-/// Writes a file for its owner alone, whole or not at all; fails with `AlreadyExists` when there is one.
-pub(crate) fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    // Under a name that no other process uses, 0600.
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    file.write_all(content)?;
-    file.as_file().sync_all()?;
-    file.persist_noclobber(path)?;
-    fs::File::open(folder)?.sync_all()
-}
-
-/// Finds out whether [`write_whole`] could replace the file, without touching it.
-pub(crate) fn try_write(path: &Path) -> io::Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".try");
-    let beside = path.with_file_name(name);
-    fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-    fs::remove_file(&beside)
-}
-
-/// Where the highest published checkpoint is remembered when the policy names no other place: beside the data directory,
-/// not in it, so that an old copy of the directory put back does not bring its own memory along.
-pub(crate) fn remembered_beside(data: &Path) -> PathBuf {
-    let absolute = std::path::absolute(data).unwrap_or_else(|_| data.to_owned());
-    let mut name = absolute.file_name().unwrap_or_default().to_owned();
-    name.push(".head");
-    absolute.with_file_name(name)
 }

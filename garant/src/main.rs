@@ -9,15 +9,10 @@ mod configuration;
 mod data;
 mod failure;
 mod figures;
-mod keys;
-mod listed;
-mod mirror;
-mod remembered;
 mod roles;
 mod runtime;
 mod step;
 mod terminal;
-mod witnessing;
 
 use std::process::ExitCode;
 
@@ -32,7 +27,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(failure) => {
             terminal.failure(&failure);
-            failure.exit_code()
+            ExitCode::from(failure.exit_code())
         }
     }
 }

@@ -10,10 +10,10 @@ use engine::{Clock, Recorded, Recorder};
 use event::engine::ClockStepped;
 use event::policy::Applied;
 use event::{ObserverId, Time};
+use notary::log;
 use store::sqlite::Sqlite;
 
 use crate::failure::Failure;
-use crate::keys;
 
 /// Journals it, if the clock stands before the last entry; `applied` is the policy about to be in effect. Says whether all
 /// of it is in the journal.
@@ -23,8 +23,8 @@ pub(crate) async fn tell(
     store: &Sqlite,
     applied: &Applied,
 ) -> Result<bool, Failure> {
-    let Some(stepped) = step(clock.now(), keys::last_recorded(store).await?) else { return Ok(true) };
-    let before = keys::last_applied(store).await?;
+    let Some(stepped) = step(clock.now(), log::last_recorded(store).await?) else { return Ok(true) };
+    let before = log::last_applied(store).await?;
     let mut durable = true;
     for observer in observers(recorder.observer(), [Some(applied), before.as_ref()]) {
         let recorded = recorder.for_observer(observer).record(&stepped).await;
@@ -79,7 +79,7 @@ mod tests {
         let store = Sqlite::open(Options {
             dir: folder.path().to_owned(),
             origin: ORIGIN.to_owned(),
-            observer: keys::server_observer().expect("a name"),
+            observer: log::server_observer().expect("a name"),
             signers: vec![signing_key(1)],
             remembered: Vec::new(),
             succeeds: None,
@@ -88,7 +88,7 @@ mod tests {
         .expect("a new log");
         let mut boot = [0; 16];
         SystemRandom.fill(&mut boot);
-        let observer = keys::server_observer().expect("a name");
+        let observer = log::server_observer().expect("a name");
         let recorder = Recorder::new(store.clone(), observer, BootId::from_bytes(boot), clock.clone());
         recorder.record(&seen_by("before")).await.expect("recorded");
         let (size, now) = (store.head().await.expect("a head").size, clock.now());

@@ -172,23 +172,4 @@ fn paint(coloured: bool, look: Look, text: impl Display) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn colours_are_for_people_who_want_them() {
-        for (colour, is_terminal, no_color, wanted) in [
-            (Colour::Auto, true, None, true),
-            (Colour::Auto, true, Some(""), true),
-            (Colour::Auto, true, Some("1"), false),
-            (Colour::Auto, false, None, false),
-            (Colour::Always, false, Some("1"), true),
-            (Colour::Never, true, None, false),
-        ] {
-            let said = colour.wanted(is_terminal, no_color.map(OsStr::new));
-            assert_eq!(said, wanted, "{colour:?}, terminal {is_terminal}, NO_COLOR {no_color:?}");
-        }
-        assert_eq!(paint(true, Look::Good, "x"), "\x1b[32mx\x1b[0m");
-        assert_eq!(paint(false, Look::Good, "x"), "x");
-    }
-}
+mod tests;

@@ -17,14 +17,16 @@ use event::{Clock, Day, Interval, Monotonic, Observed, Ppb, Retention, Span, Tim
 use http_body_util::BodyExt as _;
 use journal::Hash;
 use journal::leaf::Leaf;
+use journal::published::Published;
 use journal::testing::{Log, TEAM_NOTE, test_key};
 use journal::tile::TileId;
 use journal::tree;
+use promise::InEffect;
 use store::{Entry, Fault, Head, Payload, Retained, StorageHealth, StoreError};
 use tokio::sync::watch;
 use tower::ServiceExt as _;
 
-use crate::{Board, Budget, Identity, Phases, Policy, ProbeStanding, Published, State};
+use crate::{Budget, Identity, Phases, Policy, ProbeStanding, State};
 
 /// When all tests happen.
 pub(crate) const NOW: Time = Time::from_secs(1_795_388_400);
@@ -119,7 +121,7 @@ pub(crate) struct Fixture {
     pub(crate) log: Log,
     pub(crate) journal: Arc<FakeJournal>,
     pub(crate) policy: watch::Sender<Arc<Policy>>,
-    pub(crate) board: watch::Sender<Arc<Board>>,
+    pub(crate) in_effect: watch::Sender<Arc<InEffect>>,
     pub(crate) published: watch::Sender<Option<Arc<Published>>>,
     pub(crate) identity: watch::Sender<Arc<Identity>>,
     pub(crate) pings: Pings,
@@ -133,17 +135,17 @@ impl Fixture {
 
     /// With this policy, this log, and engines that have not started.
     pub(crate) fn with(applied: Applied, mut log: Log, engines: &[&'static str]) -> Self {
-        let mut board = Board::default();
-        board.evaluated_at = Some(NOW);
+        let mut in_effect = InEffect::default();
+        in_effect.evaluated_at = Some(NOW);
         log.append(&applied);
         for verdict in verdicts(&applied) {
-            board.take(log.append(&verdict), verdict);
+            in_effect.take(log.append(&verdict), verdict);
         }
         let key = log.keys[0].vkey();
         let published = published(&log, log.entries.len());
         let identity = Identity::new(&key, "https://trust.shop.example".to_owned(), log.tlog_policy().to_text());
         let policy = watch::Sender::new(Arc::new(Policy { applied: Some(Arc::new(applied)), publish: true }));
-        let board = watch::Sender::new(Arc::new(board));
+        let in_effect = watch::Sender::new(Arc::new(in_effect));
         let published = watch::Sender::new(Some(Arc::new(published)));
         let identity = watch::Sender::new(Arc::new(identity));
         let journal = Arc::new(FakeJournal::new(log.clone()));
@@ -155,14 +157,14 @@ impl Fixture {
             engines: engine_board(engines),
             probes: Arc::new(standings),
             policy: policy.subscribe(),
-            board: board.subscribe(),
+            in_effect: in_effect.subscribe(),
             published: published.subscribe(),
             identity: identity.subscribe(),
             clock: Arc::new(Stopped),
             budget: Budget::default(),
             figures: Vec::new(),
         };
-        Self { state: Arc::new(state), log, journal, policy, board, published, identity, pings }
+        Self { state: Arc::new(state), log, journal, policy, in_effect, published, identity, pings }
     }
 
     pub(crate) fn team(&self) -> Router {

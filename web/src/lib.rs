@@ -48,10 +48,7 @@ use axum::response::Response;
 pub use budget::Budget;
 pub use lang::{Language, Precision};
 pub use serve::{Limits, serve, serve_within};
-pub use state::{
-    Beside, Board, Cosigned, Identity, NotPublishable, Phases, Policy, ProbeStanding, Probes, Published, Standing,
-    State,
-};
+pub use state::{Identity, Phases, Policy, ProbeStanding, Probes, State};
 
 use trust_page::Reader;
 

@@ -83,15 +83,15 @@ fn promises(state: &State, text: &mut Text) {
         Outcome::Unproven => "unproven",
     };
     let policy = Arc::clone(&state.policy.borrow());
-    let board = Arc::clone(&state.board.borrow());
-    if let Some(at) = board.evaluated_at {
+    let in_effect = Arc::clone(&state.in_effect.borrow());
+    if let Some(at) = in_effect.evaluated_at {
         text.gauge("garant_promises_evaluated_timestamp_seconds", "seconds", "When all promises were last evaluated.")
             .sample(&[], Value::Millionths(at.micros()));
     }
     let promises = policy.applied.as_ref().map(|applied| applied.promises.as_slice()).unwrap_or_default();
     let mut outcomes = text.state_set("garant_promise_outcome", "Whether a promise is kept.");
     for promise in promises {
-        outcomes.state(&[("promise", promise.id.as_str())], &OUTCOMES, Some(word(board.outcome(promise))));
+        outcomes.state(&[("promise", promise.id.as_str())], &OUTCOMES, Some(word(in_effect.outcome(promise))));
     }
     // One family a unit: figures of one family can be compared.
     for (unit, name, suffix, help) in [
@@ -100,7 +100,7 @@ fn promises(state: &State, text: &mut Text) {
         (Unit::Count, "garant_objective_occurrences", "", "Occurrences counted, between low and high, and the target."),
     ] {
         let mut family = text.gauge(name, suffix, help);
-        for standing in board.rows() {
+        for standing in in_effect.all() {
             let Some(figure) = standing.verdict.figure.filter(|figure| figure.unit == unit) else { continue };
             let objective = standing.verdict.objective.to_string();
             for (end, value) in [("low", figure.low), ("high", figure.high), ("target", figure.target)] {

@@ -228,14 +228,14 @@ fn probe(row: ProbeStanding) -> ProbeStatus {
 }
 
 fn promises(state: &State, applied: &Applied) -> Vec<PromiseStatus> {
-    let board = Arc::clone(&state.board.borrow());
+    let in_effect = Arc::clone(&state.in_effect.borrow());
     let promise = |promise: &event::policy::Promise| PromiseStatus {
         promise: promise.id.clone(),
         text: promise.text.clone(),
-        outcome: board.outcome(promise),
+        outcome: in_effect.outcome(promise),
         objectives: (0..)
             .zip(&promise.objectives)
-            .filter_map(|(number, _)| board.standing(promise, number))
+            .filter_map(|(number, _)| in_effect.of(promise, number))
             .map(|standing| ObjectiveStatus {
                 objective: standing.verdict.objective,
                 outcome: standing.verdict.outcome,

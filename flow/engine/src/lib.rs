@@ -19,6 +19,7 @@
 
 pub mod clock;
 mod context;
+mod failure;
 pub mod heartbeat;
 pub mod http;
 pub mod net;
@@ -31,6 +32,7 @@ pub mod supervisor;
 
 pub use context::{BoxFuture, Context, Engine, EngineError, OnFailure};
 pub use event::Clock;
+pub use failure::Failure;
 pub use processes::Processes;
 pub use progress::Progress;
 pub use random::Random;

@@ -17,6 +17,7 @@
 //! - [`witness`]: the one check that keeps a log from showing two histories, for both sides of it;
 //! - [`tlog_proof`], [`tlog_policy`]: a proof in one file, and whose signatures count;
 //! - [`listing`]: what lies beside the tree for people to read first;
+//! - [`published`]: a checkpoint and that, as readers get them;
 //! - [`export`] writes a log as files; [`audit`] verifies them from the first byte to the last.
 //!
 //! `docs/log.md` specifies all of it for whoever writes another verifier.
@@ -31,6 +32,7 @@ mod hash;
 pub mod leaf;
 pub mod listing;
 pub mod note;
+pub mod published;
 pub mod seal;
 #[doc(hidden)]
 pub mod testing;

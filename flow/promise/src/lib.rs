@@ -46,6 +46,7 @@ mod due;
 mod eras;
 mod fact;
 mod freshness;
+mod in_effect;
 mod judge;
 mod line;
 mod maintenance;
@@ -59,6 +60,7 @@ pub mod audit;
 pub mod revision;
 
 pub use due::{DAILY, due};
+pub use in_effect::{InEffect, VerdictInEffect};
 pub use judge::{Judge, ServiceState, Timeline};
 pub use section::PromiseSection;
 

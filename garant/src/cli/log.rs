@@ -10,14 +10,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
+use notary::remembered::Memory;
+use notary::{head, log};
 use store::sqlite::Sqlite;
 
 use crate::cli::{DataArgument, PolicyArgument, runtime};
 use crate::configuration::Configuration;
 use crate::data::Running;
 use crate::failure::{Failure, USAGE};
-use crate::keys;
-use crate::remembered::{self, Memory};
 use crate::terminal::Terminal;
 
 #[derive(Subcommand, Debug)]
@@ -79,7 +79,7 @@ impl Log {
 impl Head {
     fn run(&self, terminal: &mut Terminal) -> Result<(), Failure> {
         let store = open_to_read(&self.data.data)?;
-        let head = runtime()?.block_on(remembered::handed_out(&store, &self.data.data))?;
+        let head = runtime()?.block_on(head::handed_out(&store, &self.data.data))?;
         if self.json {
             terminal.json(&serde_json::json!({
                 "origin": store.origin(), "size": head.size, "root": head.root.to_string(), "checkpoint": head.note,
@@ -96,7 +96,7 @@ impl Moving {
     fn data(&self) -> Result<&Path, Failure> {
         let data = &self.data.data;
         if data.exists() {
-            store::refuse_of_another(data).map_err(|error| keys::refused(data, &error))?;
+            store::refuse_of_another(data).map_err(|error| log::refused(data, &error))?;
         }
         match Running::read(data) {
             Ok(running) => {
@@ -125,7 +125,7 @@ impl Moving {
 }
 
 fn open_to_read(data: &Path) -> Result<Arc<Sqlite>, Failure> {
-    Sqlite::open_read_only(data).map_err(|error| keys::refused(data, &error))
+    Sqlite::open_read_only(data).map_err(|error| log::refused(data, &error))
 }
 
 fn unreadable(error: &(dyn std::error::Error + 'static)) -> Failure {

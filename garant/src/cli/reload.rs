@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
+use notary::log;
 use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
 use store::sqlite::Sqlite;
 
@@ -12,7 +13,6 @@ use crate::cli::{DataArgument, runtime};
 use crate::configuration::Configuration;
 use crate::data::Running;
 use crate::failure::{Failure, USAGE};
-use crate::keys;
 use crate::roles::up::RELOAD;
 use crate::terminal::{Look, Terminal};
 
@@ -61,7 +61,7 @@ impl Reload {
     /// What would change.
     fn show(&self, now: &Configuration, running: &Running, terminal: &mut Terminal) -> Result<(), Failure> {
         let data = &self.data.data;
-        let store = Sqlite::open_read_only(data).map_err(|error| keys::refused(data, &error))?;
+        let store = Sqlite::open_read_only(data).map_err(|error| log::refused(data, &error))?;
         let journaled = runtime()?
             .block_on(Journaled::load(store.as_ref()))
             .map_err(|error| Failure::new("what was journaled of the policy can't be read").because(&error))?;

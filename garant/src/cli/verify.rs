@@ -15,11 +15,11 @@ use journal::audit::{self, AuditError, Audited, Directory, Report, Source, Stand
 use journal::checkpoint::Checkpoint;
 use journal::note::{Fingerprint, VerifierKey};
 use journal::tlog_policy::TlogPolicy;
+use notary::mirror;
 use promise::audit::{Latest, Recheck, Rechecked, Standing as Recomputed};
 
 use crate::cli::runtime;
 use crate::failure::{Failure, USAGE};
-use crate::mirror;
 use crate::terminal::{Look, Terminal};
 
 /// How long the DNS may take.
@@ -88,7 +88,13 @@ impl Verify {
         if self.source.starts_with("http://") || self.source.starts_with("https://") {
             let copy =
                 tempfile::tempdir().map_err(|error| Failure::new("no temporary folder can be made").because(&error))?;
-            runtime()?.block_on(mirror::copy(&self.source, copy.path(), &trust, terminal))?;
+            let bar = terminal.progress("copying the log", 0);
+            let mut progress = |done, of| {
+                bar.set_length(of);
+                bar.set_position(done);
+            };
+            runtime()?.block_on(mirror::copy(&self.source, copy.path(), &trust, &mut progress))?;
+            bar.finish_and_clear();
             return self.verify(copy.path(), &trust, terminal);
         }
         let folder = PathBuf::from(&self.source);

@@ -17,12 +17,12 @@ use engine::random::SystemRandom;
 use engine::{CancellationToken, Random as _};
 use journal::note::{KeyType, SigningKey, VerifierKey};
 use journal::witness::{Fork, State, checkpoint_path};
+use notary::write_whole;
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
 use web::witness::Persist;
 
 use crate::cli::runtime;
-use crate::data::write_whole;
 use crate::failure::{Failure, USAGE};
 use crate::terminal::Terminal;
 

@@ -1,4 +1,4 @@
-//! What runs for long: the server's work (publish, judge, forget, show) and, through `watch`, the agent's.
+//! What runs for long.
 
-pub(crate) mod server;
+mod pages;
 pub(crate) mod up;

@@ -16,28 +16,31 @@ use engine::random::SystemRandom;
 use engine::{CancellationToken, Clock, Context, Progress, Random, Recorder, Supervisor};
 use event::{BootId, Span};
 use journal::note::{KeyType, VerifierKey};
+use journal::published::Published;
+use judge::Judge;
+use notary::publisher::Publisher;
+use notary::remembered::{self, Memory};
+use notary::retention::Retention;
+use notary::witnessing::{self, Peer};
+use notary::{keys, log};
+use policy::RetentionPeriods;
+use promise::InEffect;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use store::Journal as _;
 use store::sqlite::{Options, Sqlite};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
-use web::{Board, Identity, Policy, Published};
+use web::{Identity, Policy};
 
 use crate::changes::{self, Journaled, Trigger};
 use crate::configuration::Configuration;
 use crate::data::{self, Running};
 use crate::failure::Failure;
 use crate::figures;
-use crate::keys;
-use crate::remembered::Memory;
-use crate::roles::server::judge::Judge;
-use crate::roles::server::pages::Pages;
-use crate::roles::server::publisher::Publisher;
-use crate::roles::server::retention::Retention;
+use crate::roles::pages::Pages;
 use crate::runtime::Handles;
 use crate::step;
 use crate::terminal::counted;
-use crate::witnessing::{self, Peer};
 
 /// How long the engines of one floor may take to stop.
 const FLOOR_DEADLINE: Span = Span::from_secs(5);
@@ -76,6 +79,7 @@ struct Channels {
     identity: watch::Sender<Arc<Identity>>,
     memory: watch::Sender<Arc<Memory>>,
     witnesses: watch::Sender<Arc<Vec<Peer>>>,
+    retention: watch::Sender<RetentionPeriods>,
 }
 
 /// Takes as many file descriptors as the system allows: the low limit that most start with is for programs that use
@@ -101,7 +105,7 @@ impl Up {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let random: Arc<dyn Random> = Arc::new(SystemRandom);
         let data = settings.data.clone();
-        data::make_private(&data)?;
+        log::make_private(&data)?;
 
         let memory = Memory::of(&data, &configuration.shared.journal);
         // What was never published contradicts nobody, as after a start that found its port taken.
@@ -115,7 +119,7 @@ impl Up {
                  stop now and put the newest data back, with its {}: what is signed from here on would contradict what was \
                  signed before",
                 data.display(),
-                data::remembered_beside(&data).display()
+                remembered::remembered_beside(&data).display()
             );
         }
         let signers =
@@ -125,15 +129,15 @@ impl Up {
         let options = Options {
             dir: data.clone(),
             origin: origin.clone(),
-            observer: keys::server_observer()?,
+            observer: log::server_observer()?,
             signers,
             remembered: memory.of_log(&data, &keys).await?,
             succeeds: None,
             clock: Arc::clone(&clock),
         };
-        let store = Sqlite::open(options).map_err(|error| keys::refused(&data, &error))?;
+        let store = Sqlite::open(options).map_err(|error| log::refused(&data, &error))?;
 
-        let newest_before = keys::last_recorded(store.as_ref()).await?;
+        let newest_before = log::last_recorded(store.as_ref()).await?;
 
         let shared = &configuration.shared;
         let team = bind(shared.pages.listen, "listen")?;
@@ -154,7 +158,7 @@ impl Up {
         random.fill(&mut boot);
         let journal: Arc<dyn store::Journal> = Arc::clone(&store) as _;
         let recorder =
-            Recorder::new(Arc::clone(&journal), keys::server_observer()?, BootId::from_bytes(boot), Arc::clone(&clock));
+            Recorder::new(Arc::clone(&journal), log::server_observer()?, BootId::from_bytes(boot), Arc::clone(&clock));
         let context = Context {
             clock: Arc::clone(&clock),
             random,
@@ -197,10 +201,11 @@ impl Up {
             identity: watch::Sender::new(Arc::new(identity)),
             memory: watch::Sender::new(Arc::new(memory)),
             witnesses: watch::Sender::new(Arc::new(witnesses)),
+            retention: watch::Sender::new(configuration.shared.journal.retention),
             configuration: watch::Sender::new(configuration),
         };
 
-        let board = watch::Sender::new(Arc::new(Board::default()));
+        let in_effect = watch::Sender::new(Arc::new(InEffect::default()));
         let published = watch::Sender::new(None::<Arc<Published>>);
         let pings = Pings::new();
         let eyes = Arc::new(::watch::Watch::new(channels.probes.subscribe(), pings.clone()));
@@ -210,7 +215,7 @@ impl Up {
             pings,
             engines: supervisor.board(),
             policy: channels.policy.subscribe(),
-            board: board.subscribe(),
+            in_effect: in_effect.subscribe(),
             published: published.subscribe(),
             identity: channels.identity.subscribe(),
             clock,
@@ -224,8 +229,8 @@ impl Up {
         let mut supervisor = supervisor
             .add(Arc::new(Timekeeper))
             .add(Arc::new(publisher))
-            .add(Arc::new(Retention::new(channels.configuration.subscribe(), newest_before)))
-            .add(Arc::new(Judge::new(board)))
+            .add(Arc::new(Retention::new(channels.retention.subscribe(), newest_before)))
+            .add(Arc::new(Judge::new(in_effect)))
             .add_on(&runtimes.watch, eyes)
             .add_on(&runtimes.pages, Arc::new(pages));
         if let Some(listener) = public {
@@ -374,7 +379,7 @@ fn identity(configuration: &Configuration, keys: &[VerifierKey], listening: &str
 
 /// Leaves the proposed trust policy for `garant log export`.
 fn propose(identity: &Identity, data: &Path) {
-    if let Err(error) = keys::write_proposed_policy(data, &identity.tlog_policy) {
+    if let Err(error) = witnessing::write_proposed_policy(data, &identity.tlog_policy) {
         tracing::warn!(%error, "exports will propose no witnesses: the data directory takes no file");
     }
 }
@@ -393,7 +398,7 @@ async fn apply(
     let applied = &configuration.applied;
     let is_new = match before {
         Some(before) => before.applied != *applied,
-        None => keys::last_applied(store).await?.as_ref() != Some(applied.as_ref()),
+        None => log::last_applied(store).await?.as_ref() != Some(applied.as_ref()),
     };
     let journaled = Journaled::load(store).await.map_err(|error| failed(&error))?;
     let diff = journaled.diff(configuration.sources());
@@ -439,6 +444,7 @@ async fn reload(
     let policy = Policy { applied: Some(Arc::clone(&now.applied)), publish: now.shared.publication.publish };
     channels.memory.send_replace(Arc::new(Memory::of(data, &now.shared.journal)));
     channels.witnesses.send_replace(Arc::new(witnesses));
+    channels.retention.send_replace(now.shared.journal.retention);
     channels.identity.send_replace(Arc::new(identity));
     channels.probes.send_replace(Arc::clone(&now.watch));
     channels.policy.send_replace(Arc::new(policy));

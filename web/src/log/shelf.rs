@@ -4,13 +4,14 @@ use event::{Audience, Envelope};
 use journal::disclosure::Disclosure;
 use journal::export;
 use journal::leaf::Leaf;
+use journal::published::Published;
 use journal::tile::{self, BundleId, Resource, TileId};
 use journal::tlog_proof::TlogProof;
 use store::{Entry, StoreError};
 
 use crate::answer::Caching;
 use crate::budget::Share;
-use crate::state::{Published, State};
+use crate::state::State;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";

@@ -98,9 +98,9 @@ async fn an_unchanged_page_is_not_sent_again() {
     let again = ask(fixture.public(), Method::GET, "/en", &[("if-none-match", &tag)], Body::empty()).await;
     assert_eq!((again.status, again.body.len()), (StatusCode::NOT_MODIFIED, 0));
     assert_eq!(again.header("etag"), tag);
-    fixture
-        .board
-        .send_modify(|board| Arc::make_mut(board).evaluated_at = Some(crate::fake::NOW + event::Span::from_secs(60)));
+    fixture.in_effect.send_modify(|in_effect| {
+        Arc::make_mut(in_effect).evaluated_at = Some(crate::fake::NOW + event::Span::from_secs(60))
+    });
     let changed = ask(fixture.public(), Method::GET, "/en", &[("if-none-match", &tag)], Body::empty()).await;
     assert_eq!(changed.status, StatusCode::OK);
     assert_ne!(changed.header("etag"), tag);

@@ -7,10 +7,12 @@ use askama::Template;
 use event::policy::{Applied, Objective, Promise};
 use event::promise::Outcome;
 use event::{ServiceId, Time};
+use journal::published::Published;
+use promise::{InEffect, VerdictInEffect};
 
 use crate::answer::STYLE;
 use crate::lang::{Language, Words};
-use crate::state::{Board, Published, Standing, State};
+use crate::state::State;
 
 /// Announced windows that are shown; more than a few are a calendar, not a warning.
 const MAINTENANCE_MAX: usize = 10;
@@ -99,13 +101,14 @@ struct LogView {
 impl TrustPage {
     pub(super) fn new(state: &State, language: Language) -> Self {
         let policy = Arc::clone(&state.policy.borrow());
-        let board = Arc::clone(&state.board.borrow());
+        let in_effect = Arc::clone(&state.in_effect.borrow());
         let published = state.published.borrow().clone();
         let identity = Arc::clone(&state.identity.borrow());
         let words = language.words();
 
         let promises = policy.applied.as_ref().map(|applied| {
-            let composer = Composer { language, words, applied, board: &board, published: published.as_deref() };
+            let composer =
+                Composer { language, words, applied, in_effect: &in_effect, published: published.as_deref() };
             applied.promises.iter().map(|promise| composer.promise(promise)).collect::<Vec<_>>()
         });
         let promises = promises.unwrap_or_default();
@@ -122,7 +125,7 @@ impl TrustPage {
                 OutcomeView::new(Outcome::Broken, broken),
                 OutcomeView::new(Outcome::Unproven, unproven),
             ],
-            evaluated: board.evaluated_at.map(|at| language.evaluated(at)),
+            evaluated: in_effect.evaluated_at.map(|at| language.evaluated(at)),
             maintenance: policy
                 .applied
                 .as_ref()
@@ -146,7 +149,7 @@ struct Composer<'a> {
     language: Language,
     words: &'static Words,
     applied: &'a Applied,
-    board: &'a Board,
+    in_effect: &'a InEffect,
     published: Option<&'a Published>,
 }
 
@@ -155,16 +158,16 @@ impl Composer<'_> {
         PromiseView {
             id: promise.id.to_string(),
             sentence: Language::set(self.language.of(&promise.text)),
-            verdict: self.outcome(self.board.outcome(promise)),
+            verdict: self.outcome(self.in_effect.outcome(promise)),
             objectives: (0..)
                 .zip(&promise.objectives)
-                .map(|(number, objective)| self.objective(objective, self.board.standing(promise, number)))
+                .map(|(number, objective)| self.objective(objective, self.in_effect.of(promise, number)))
                 .collect(),
         }
     }
 
-    fn objective(&self, objective: &Objective, standing: Option<&Standing>) -> ObjectiveView {
-        let verdict = standing.map(|standing| &standing.verdict);
+    fn objective(&self, objective: &Objective, found: Option<&VerdictInEffect>) -> ObjectiveView {
+        let verdict = found.map(|found| &found.verdict);
         let figure = verdict.and_then(|verdict| verdict.figure.as_ref());
         let mut reasons: Vec<String> =
             verdict.iter().flat_map(|v| &v.reasons).map(|reason| self.language.reason(reason)).collect();
@@ -177,19 +180,19 @@ impl Composer<'_> {
             measured: figure
                 .map_or_else(|| self.words.nothing_measured.to_owned(), |figure| self.language.figure(figure)),
             verdict: self.outcome(verdict.map_or(Outcome::Unproven, |verdict| verdict.outcome)),
-            since: standing.map(|standing| self.language.since(standing.since)),
+            since: found.map(|found| self.language.since(found.since)),
             reasons,
-            proof: self.proof(standing),
+            proof: self.proof(found),
         }
     }
 
-    fn proof(&self, standing: Option<&Standing>) -> Proof {
-        match (standing, self.published) {
+    fn proof(&self, found: Option<&VerdictInEffect>) -> Proof {
+        match (found, self.published) {
             (None, _) => Proof::None,
-            (Some(standing), Some(published)) if standing.sequence < published.size => Proof::Entry {
-                sequence: standing.sequence,
-                text: self.language.entry(standing.sequence),
-                at: self.language.instant(standing.verdict.at),
+            (Some(found), Some(published)) if found.sequence < published.size => Proof::Entry {
+                sequence: found.sequence,
+                text: self.language.entry(found.sequence),
+                at: self.language.instant(found.verdict.at),
             },
             (Some(_), _) => Proof::Pending,
         }

@@ -11,6 +11,8 @@ use journal::export::{Extras, ListedVerdict, Writer};
 use journal::leaf::Leaf;
 use journal::listing::Listing;
 use journal::note::{SigningKey, VerifierKey};
+use notary::remembered::History;
+use notary::{head, keys, witnessing};
 use store::Journal as _;
 use store::sqlite::Sqlite;
 
@@ -18,10 +20,7 @@ use super::proof::tlog_proof;
 use super::{open_to_read, unreadable};
 use crate::cli::{DataArgument, runtime};
 use crate::failure::Failure;
-use crate::keys;
-use crate::remembered::{self, History};
 use crate::terminal::Terminal;
-use crate::witnessing;
 
 /// Entries are read in pieces of this many.
 const PIECE: u64 = 1024;
@@ -50,7 +49,7 @@ impl Export {
         let failed = |error: &(dyn std::error::Error + 'static)| {
             Failure::new(format!("the log can't be exported to {}", directory.display())).because(error)
         };
-        let head = remembered::handed_out(store, data).await?;
+        let head = head::handed_out(store, data).await?;
         let note = head.note.clone();
         refuse_what_is_there(directory, store.origin(), head.size)?;
 
@@ -87,7 +86,7 @@ impl Export {
             proofs.push((*sequence, tlog_proof(store, *sequence, head.size, &note).await?));
         }
         let vkey = vkey(store, data).await?;
-        let proposed = keys::proposed_policy(data).unwrap_or_else(|| witnessing::proposed_policy(&vkey, "", &[]));
+        let proposed = witnessing::last_proposed(data).unwrap_or_else(|| witnessing::proposed_policy(&vkey, "", &[]));
         let extras = Extras {
             checkpoint_note: &note,
             vkey: &vkey,

@@ -15,13 +15,13 @@ use journal::leaf::Leaf;
 use journal::note::Note;
 use journal::tlog_proof::TlogProof;
 use journal::witness::encode_request;
+use notary::head;
 use store::Journal as _;
 use store::sqlite::Sqlite;
 
 use super::{open_to_read, unreadable};
 use crate::cli::{DataArgument, runtime};
 use crate::failure::{Failure, USAGE};
-use crate::remembered;
 use crate::terminal::Terminal;
 
 #[derive(Args, Debug)]
@@ -76,7 +76,7 @@ impl Proof {
     }
 
     async fn consistency(&self, store: &Sqlite, old: u64) -> Result<(serde_json::Value, String), Failure> {
-        let head = remembered::handed_out(store, &self.data.data).await?;
+        let head = head::handed_out(store, &self.data.data).await?;
         let (size, note) = match &self.to {
             None => (head.size, head.note),
             Some(file) => {
@@ -113,7 +113,7 @@ impl Proof {
     }
 
     async fn inclusion(&self, store: &Sqlite, sequence: u64) -> Result<(serde_json::Value, String), Failure> {
-        let head = remembered::handed_out(store, &self.data.data).await?;
+        let head = head::handed_out(store, &self.data.data).await?;
         if sequence >= head.size {
             return Err(Failure::new(format!("the log has no entry {sequence}: {} are published, from 0", head.size)));
         }

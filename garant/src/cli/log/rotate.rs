@@ -17,14 +17,14 @@ use event::journal::{KeyAnnounced, KeyRetired};
 use event::{Body, BootId};
 use journal::checkpoint::Checkpoint;
 use journal::note::{SigningKey, VerifierKey};
+use notary::remembered::{History, Memory};
+use notary::{keys, log};
 use store::Journal as _;
 use store::sqlite::Sqlite;
 
 use super::{Moving, open_to_read, unreadable};
 use crate::configuration::Configuration;
 use crate::failure::Failure;
-use crate::keys;
-use crate::remembered::{History, Memory};
 use crate::step;
 use crate::terminal::Terminal;
 
@@ -74,7 +74,7 @@ impl Rotate {
             return Ok(());
         }
         if let (true, Some(next)) = (self.finish, &next) {
-            let store = keys::open(data, signers, remembered)?;
+            let store = log::open(data, signers, remembered)?;
             tell_of_a_step(&store, &configuration).await?;
             if !history.retires(&old) {
                 record(&recorder(&store)?, &KeyRetired { vkey: old.to_string() }).await?;
@@ -82,7 +82,7 @@ impl Rotate {
             return self.finish(&store, &memory, &old, next, terminal).await;
         }
         // A key that a rotation left behind when it was cut off signs nothing before it is announced.
-        let store = keys::open(data, signers.into_iter().take(1).collect(), remembered)?;
+        let store = log::open(data, signers.into_iter().take(1).collect(), remembered)?;
         tell_of_a_step(&store, &configuration).await?;
         self.begin(&store, &memory, &old, next, terminal).await
     }
@@ -175,10 +175,10 @@ async fn refuse_rolled_back(data: &Path, remembered: &[Checkpoint]) -> Result<()
         let dir = data.to_owned();
         if checkpoint.size > own {
             let error = store::OpenError::RolledBack { dir, remembered: checkpoint.size, own };
-            return Err(keys::refused(data, &error));
+            return Err(log::refused(data, &error));
         }
         if store.root_at(checkpoint.size).await.map_err(|error| unreadable(&error))? != checkpoint.root {
-            return Err(keys::refused(data, &store::OpenError::Forked { dir, size: checkpoint.size }));
+            return Err(log::refused(data, &store::OpenError::Forked { dir, size: checkpoint.size }));
         }
     }
     Ok(())
@@ -188,7 +188,7 @@ fn recorder(store: &Arc<Sqlite>) -> Result<Recorder, Failure> {
     let mut boot = [0; 16];
     SystemRandom.fill(&mut boot);
     let journal: Arc<dyn store::Journal> = Arc::clone(store) as _;
-    Ok(Recorder::new(journal, keys::server_observer()?, BootId::from_bytes(boot), Arc::new(SystemClock)))
+    Ok(Recorder::new(journal, log::server_observer()?, BootId::from_bytes(boot), Arc::new(SystemClock)))
 }
 
 /// Before anything is recorded: afterwards the last entry is the one of this command, and says nothing of the clock.

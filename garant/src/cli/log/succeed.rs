@@ -9,14 +9,13 @@ use engine::random::SystemRandom;
 use event::journal::Succeeded;
 use journal::checkpoint::Checkpoint;
 use journal::note::SigningKey;
+use notary::remembered::Memory;
+use notary::{keys, log};
 use store::sqlite::{Options, Sqlite};
 use store::{Journal as _, OpenError};
 
 use super::{Moving, unreadable};
-use crate::data;
 use crate::failure::Failure;
-use crate::keys;
-use crate::remembered::Memory;
 use crate::terminal::Terminal;
 
 #[derive(Args, Debug)]
@@ -80,7 +79,7 @@ impl Succeed {
                 Failure::new(format!("{} can't be moved to {}", data.display(), kept.display())).because(&error)
             })?;
         }
-        data::make_private(data)?;
+        log::make_private(data)?;
         // A succession that was cut off left its key; nothing was signed with it but what is written anew now.
         let key = match keys::load(data)?.unwrap_or_default().into_iter().next() {
             Some(key) if key.name() == plan.origin => key,
@@ -107,13 +106,13 @@ impl Succeed {
         let options = Options {
             dir: data.to_owned(),
             origin: plan.origin.clone(),
-            observer: keys::server_observer()?,
+            observer: log::server_observer()?,
             signers: vec![key],
             remembered: Vec::new(),
             succeeds: Some(succeeds),
             clock: Arc::new(SystemClock),
         };
-        let store = Sqlite::open(options).map_err(|error| keys::refused(data, &error))?;
+        let store = Sqlite::open(options).map_err(|error| log::refused(data, &error))?;
         memory.publish_head(&store).await?;
         self.tell(plan, Some(&vkey), memory, terminal);
         Ok(())

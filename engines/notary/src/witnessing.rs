@@ -27,8 +27,10 @@
 //! One request, one connection: at one request in ten seconds (see the publisher) the connection that the specification
 //! would rather see kept open would mostly be idle.
 
-use std::fmt;
+use std::path::Path;
+use std::{fmt, fs, io};
 
+use engine::Failure;
 use engine::http::{Request, Response, header};
 use engine::net::Net;
 use event::Span;
@@ -40,7 +42,7 @@ use journal::tree;
 use journal::witness::{Refusal, accept_answer, checkpoint_path, encode_request};
 use store::{Head, StoreError};
 
-use crate::failure::Failure;
+use crate::files;
 use crate::remembered::Memory;
 
 /// How long one request may take.
@@ -54,18 +56,18 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 /// A witness and where to reach it.
 #[derive(Clone, Debug)]
-pub(crate) struct Peer {
+pub struct Peer {
     /// What the team calls it.
-    pub(crate) name: String,
+    pub name: String,
     /// Base URL, with the final `/`.
-    pub(crate) url: String,
+    pub url: String,
     /// Its cosignature key.
-    pub(crate) vkey: VerifierKey,
+    pub vkey: VerifierKey,
 }
 
 /// What came of asking.
 #[derive(Debug)]
-pub(crate) enum Answer {
+pub enum Answer {
     /// Its cosignature, verified.
     Cosigned(Signature),
     /// Nothing usable.
@@ -81,7 +83,7 @@ pub(crate) enum Answer {
 
 /// A witness has seen another history of this log.
 #[derive(Clone, Debug)]
-pub(crate) struct Contradiction {
+pub struct Contradiction {
     witness: String,
     /// How many entries it has seen.
     seen: u64,
@@ -109,7 +111,7 @@ impl fmt::Display for Contradiction {
 
 impl Contradiction {
     /// What to do about it.
-    pub(crate) fn remedy(&self) -> String {
+    pub fn remedy(&self) -> String {
         let mut remedy = "nothing more is published. An older copy of the data was put back, or the log was continued \
             elsewhere: recover the true data. If it is lost, `garant log succeed --reason …` opens a new log that cites \
             what is known of this one"
@@ -123,7 +125,7 @@ impl Contradiction {
     }
 
     /// Remembers what proves it, like any checkpoint that others have: what this machine said since is worth nothing.
-    pub(crate) async fn keep(&self, memory: &Memory) {
+    pub async fn keep(&self, memory: &Memory) {
         let Some(proof) = &self.proof else { return };
         if let Err(error) = memory.write(proof.clone()).await {
             tracing::error!(%error, "the checkpoint that contradicts this log can't be remembered");
@@ -157,23 +159,23 @@ fn nothing(why: impl Into<String>) -> Nothing {
 }
 
 /// What a witness is asked about.
-pub(crate) struct About<'a> {
+pub struct About<'a> {
     /// The network.
-    pub(crate) net: &'a Net,
+    pub net: &'a Net,
     /// The log.
-    pub(crate) log: &'a dyn store::Journal,
+    pub log: &'a dyn store::Journal,
     /// Keys of the log.
-    pub(crate) keys: &'a [VerifierKey],
+    pub keys: &'a [VerifierKey],
     /// The checkpoint that it is to cosign.
-    pub(crate) head: &'a Head,
+    pub head: &'a Head,
     /// The same, read.
-    pub(crate) note: &'a Note,
+    pub note: &'a Note,
 }
 
 impl Peer {
     /// Asks for a cosignature. `known` is the size that the witness is believed to know; when it knows another, it says so
     /// and is asked again.
-    pub(crate) async fn ask(&self, about: &About<'_>, known: Option<u64>) -> Answer {
+    pub async fn ask(&self, about: &About<'_>, known: Option<u64>) -> Answer {
         match tokio::time::timeout(ALL_WITHIN.to_std(), self.converse(about, known)).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(Nothing { why, known })) => Answer::Failed { why, known },
@@ -273,7 +275,7 @@ impl Peer {
 }
 
 /// What a reader may copy: this log, these witnesses, and a majority of them required.
-pub(crate) fn proposed_policy(log: &VerifierKey, url: &str, peers: &[Peer]) -> String {
+pub fn proposed_policy(log: &VerifierKey, url: &str, peers: &[Peer]) -> String {
     let mut witnesses: Vec<tlog_policy::Witness> = Vec::new();
     for peer in peers {
         if witnesses.iter().any(|known| known.vkey.public_bytes() == peer.vkey.public_bytes()) {
@@ -304,7 +306,7 @@ fn legal_name(name: &str, is_taken: impl Fn(&str) -> bool) -> String {
 
 /// Asks the witnesses, before anything more is signed, whether one of them has seen another history of this log. Silence is
 /// no answer: a network that is down must not keep the watch from starting. The publisher asks again.
-pub(crate) async fn refuse_a_fork(
+pub async fn refuse_a_fork(
     net: &Net,
     log: &dyn store::Journal,
     keys: &[VerifierKey],
@@ -330,6 +332,19 @@ pub(crate) async fn refuse_a_fork(
         }
     }
     Ok(())
+}
+
+/// Where `garant up` leaves the trust policy that it proposes, for exports.
+const PROPOSED: &str = "tlog-policy";
+
+/// Leaves the trust policy that this log proposes to its readers.
+pub fn write_proposed_policy(data: &Path, policy: &str) -> io::Result<()> {
+    files::write_whole(&data.join(PROPOSED), policy.as_bytes(), 0o644)
+}
+
+/// The trust policy that `garant up` proposed last.
+pub fn last_proposed(data: &Path) -> Option<String> {
+    fs::read_to_string(data.join(PROPOSED)).ok()
 }
 
 #[cfg(test)]

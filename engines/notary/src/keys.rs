@@ -12,29 +12,21 @@
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use engine::Random;
-use engine::clock::SystemClock;
-use event::policy::Applied;
-use event::{Body, ObserverId, Time};
-use journal::checkpoint::Checkpoint;
-use journal::leaf::Leaf;
+use engine::{Failure, Random};
 use journal::note::SigningKey;
-use store::sqlite::{Options, Sqlite};
-use store::{Journal as _, OpenError};
+use store::sqlite::Sqlite;
 
-use crate::data;
-use crate::failure::Failure;
+use crate::files;
 use crate::remembered::Memory;
 
 /// The key that signs.
-pub(crate) const KEY: &str = "log.key";
+pub const KEY: &str = "log.key";
 /// The key that will replace it.
-pub(crate) const NEXT_KEY: &str = "log.key.next";
+pub const NEXT_KEY: &str = "log.key.next";
 
 /// The signers of the log in this directory: the one in use first. `None` when there is no key yet.
-pub(crate) fn load(data: &Path) -> Result<Option<Vec<SigningKey>>, Failure> {
+pub fn load(data: &Path) -> Result<Option<Vec<SigningKey>>, Failure> {
     let own = data.join(KEY);
     let key = match credential() {
         None => read(&own, OWN_RIGHTS)?,
@@ -63,7 +55,7 @@ fn credential() -> Option<PathBuf> {
 }
 
 /// For whoever is about to replace the key: not while it is a credential.
-pub(crate) fn refuse_credential(data: &Path, command: &str) -> Result<(), Failure> {
+pub fn refuse_credential(data: &Path, command: &str) -> Result<(), Failure> {
     let Some(credential) = credential() else { return Ok(()) };
     let own = data.join(KEY);
     Err(Failure::new(format!(
@@ -89,7 +81,7 @@ const OWN_RIGHTS: u32 = 0o077;
 const CREDENTIAL_RIGHTS: u32 = 0o037;
 
 /// The same for a log called `name`; a first key is made if there is none.
-pub(crate) fn load_or_create(
+pub fn load_or_create(
     data: &Path,
     name: &str,
     memory: &Memory,
@@ -131,7 +123,7 @@ pub(crate) fn load_or_create(
 }
 
 /// What to say when the log `origin` is there and its key is not.
-pub(crate) fn missing(data: &Path, origin: &str) -> Failure {
+pub fn missing(data: &Path, origin: &str) -> Failure {
     Failure::new(format!("{} holds the log {origin}, but not its signing key", data.display())).remedy(format!(
         "put the key back as {}, or hand it over as the credential {KEY}, as the unit of garant does. If it is lost, open \
          a successor with `garant log succeed`",
@@ -140,7 +132,7 @@ pub(crate) fn missing(data: &Path, origin: &str) -> Failure {
 }
 
 /// Makes a key called `name` and writes it to a file that must not be there.
-pub(crate) fn create(path: &Path, name: &str, random: &dyn Random) -> Result<SigningKey, Failure> {
+pub fn create(path: &Path, name: &str, random: &dyn Random) -> Result<SigningKey, Failure> {
     let failed = |error: &(dyn std::error::Error + 'static)| {
         Failure::new(format!("a key can't be made in {}", path.display())).because(error)
     };
@@ -149,7 +141,7 @@ pub(crate) fn create(path: &Path, name: &str, random: &dyn Random) -> Result<Sig
     let key = SigningKey::generate(seed, name).map_err(|error| failed(&error))?;
     // Whoever comes second finds it there: two processes that start at once must not each sign with a key of its own, of which
     // one file remains.
-    match data::write_new(path, format!("{}\n", key.to_text()).as_bytes()) {
+    match files::write_new(path, format!("{}\n", key.to_text()).as_bytes()) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             return Err(Failure::new(format!("{} is there already", path.display())));
         }
@@ -183,74 +175,13 @@ fn read(path: &Path, forbidden: u32) -> Result<Option<SigningKey>, Failure> {
 }
 
 /// The origin that the signers sign for.
-pub(crate) fn origin(signers: &[SigningKey]) -> Result<String, Failure> {
+pub fn origin(signers: &[SigningKey]) -> Result<String, Failure> {
     signers.first().map(|key| key.name().to_owned()).ok_or_else(|| Failure::new("the log has no key"))
-}
-
-/// The log in this directory, for writing, with these signers; refused when it contradicts what is remembered.
-pub(crate) fn open(data: &Path, signers: Vec<SigningKey>, remembered: Vec<Checkpoint>) -> Result<Arc<Sqlite>, Failure> {
-    let options = Options {
-        dir: data.to_owned(),
-        origin: origin(&signers)?,
-        observer: server_observer()?,
-        signers,
-        remembered,
-        succeeds: None,
-        clock: Arc::new(SystemClock),
-    };
-    Sqlite::open(options).map_err(|error| refused(data, &error))
-}
-
-/// Why a data directory is not opened, and the way out.
-pub(crate) fn refused(data: &Path, error: &OpenError) -> Failure {
-    let failure = Failure::new(format!("the data directory {} can't be used", data.display())).because(error);
-    match error {
-        OpenError::RolledBack { .. } => failure.remedy(
-            "an older copy of the data was put back: recover the newer one. If it is lost, `garant log succeed --reason …` \
-             opens a new log that cites what is known of this one",
-        ),
-        _ => failure,
-    }
-}
-
-/// The policy that the log says is in effect.
-pub(crate) async fn last_applied(store: &Sqlite) -> Result<Option<Applied>, Failure> {
-    let failed = |error: store::StoreError| Failure::new("the journal can't be read").because(&error);
-    let mut end = store.head().await.map_err(failed)?.size;
-    while end > 0 {
-        let start = end.saturating_sub(store::RANGE_MAX);
-        let leaves = store.leaves(start..end).await.map_err(failed)?;
-        let is_policy = |leaf: &Vec<u8>| Leaf::parse(leaf).is_ok_and(|leaf| leaf.coarse == Applied::KIND.name);
-        if let Some(place) = leaves.iter().rposition(is_policy) {
-            let sequence = start + u64::try_from(place).unwrap_or_default();
-            let entries = store.entries(sequence..sequence + 1).await.map_err(failed)?;
-            let payload = entries.into_iter().next().and_then(|entry| entry.payload);
-            let envelope = payload.and_then(|payload| event::Envelope::decode(&payload.bytes).ok());
-            return Ok(envelope.and_then(|envelope| envelope.body::<Applied>()?.ok()));
-        }
-        end = start;
-    }
-    Ok(None)
-}
-
-/// When the last entry was recorded; `None` when its payload is gone.
-pub(crate) async fn last_recorded(store: &Sqlite) -> Result<Option<Time>, Failure> {
-    let failed = |error: store::StoreError| Failure::new("the journal can't be read").because(&error);
-    let Some(last) = store.head().await.map_err(failed)?.size.checked_sub(1) else { return Ok(None) };
-    let entries = store.entries(last..last + 1).await.map_err(failed)?;
-    let payload = entries.into_iter().next().and_then(|entry| entry.payload);
-    let envelope = payload.and_then(|payload| event::Envelope::decode(&payload.bytes).ok());
-    Ok(envelope.map(|envelope| envelope.recorded_at))
-}
-
-/// The name under which the control plane itself records.
-pub(crate) fn server_observer() -> Result<ObserverId, Failure> {
-    "server".parse().map_err(|error: event::BadName| Failure::new("the server has no name").because(&error))
 }
 
 /// Ends a rotation: the next key takes the place of the old one, which is overwritten. In this order, for a crash in
 /// between must not leave a log without a key.
-pub(crate) fn promote_next(data: &Path) -> Result<(), Failure> {
+pub fn promote_next(data: &Path) -> Result<(), Failure> {
     let failed = |error: io::Error| {
         Failure::new("the old key can't be replaced by the new one")
             .because(&error)
@@ -270,19 +201,6 @@ pub(crate) fn promote_next(data: &Path) -> Result<(), Failure> {
             .because(&error)
             .remedy("nothing in the log depends on it; if others may read this disk, wipe its free space")
     })
-}
-
-/// Where `garant up` leaves the trust policy that it proposes, for exports.
-const PROPOSED: &str = "tlog-policy";
-
-/// Leaves the trust policy that this log proposes to its readers.
-pub(crate) fn write_proposed_policy(data: &Path, policy: &str) -> io::Result<()> {
-    data::write_whole(&data.join(PROPOSED), policy.as_bytes(), 0o644)
-}
-
-/// The trust policy that `garant up` proposed last.
-pub(crate) fn proposed_policy(data: &Path) -> Option<String> {
-    fs::read_to_string(data.join(PROPOSED)).ok()
 }
 
 #[cfg(test)]

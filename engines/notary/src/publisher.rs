@@ -27,9 +27,9 @@ use journal::checkpoint::Checkpoint;
 use journal::cosignature;
 use journal::listing::Listing;
 use journal::note::{Note, Signature, VerifierKey};
+use journal::published::Published;
 use store::Head;
 use tokio::sync::watch;
-use web::Published;
 
 use crate::listed::Listed;
 use crate::remembered::Memory;
@@ -45,7 +45,7 @@ const LEAVE_ALONE: Span = Span::from_secs(30);
 const LAST_WITHIN: Span = Span::from_secs(3);
 
 /// Publishes checkpoints.
-pub(crate) struct Publisher {
+pub struct Publisher {
     /// Keys of the log.
     keys: Vec<VerifierKey>,
     /// What is outside the data directory.
@@ -59,7 +59,8 @@ pub(crate) struct Publisher {
 }
 
 impl Publisher {
-    pub(crate) fn new(
+    /// `memory` and `witnesses` are as the policy says; what is published goes to `published`.
+    pub fn new(
         keys: Vec<VerifierKey>,
         memory: watch::Receiver<Arc<Memory>>,
         witnesses: watch::Receiver<Arc<Vec<Peer>>>,

@@ -1,12 +1,12 @@
-//! What people read when a command fails, word for word.
+//! What people read when a command fails, word for word, and in which colours.
 
 use std::path::Path;
 
-use crate::data::{self, Running};
-use crate::failure::Failure;
-use crate::keys;
-use crate::remembered::Memory;
-use crate::terminal::rendered;
+use notary::remembered::Memory;
+use notary::{keys, log};
+
+use super::*;
+use crate::data::Running;
 
 #[derive(Debug, thiserror::Error)]
 #[error("{text}")]
@@ -47,7 +47,7 @@ fn a_directory_that_cant_be() {
     let folder = tempfile::tempdir().expect("a folder");
     let data = folder.path().join("file");
     std::fs::write(&data, "").expect("written");
-    check("not_a_directory", &data, &data::make_private(&data.join("inside")).expect_err("a file is in the way"));
+    check("not_a_directory", &data, &log::make_private(&data.join("inside")).expect_err("a file is in the way"));
 }
 
 #[test]
@@ -77,4 +77,21 @@ fn keys_that_wont_do() {
     std::fs::write(&head, note).expect("written");
     let lost = keys::load_or_create(data, "shop.example", &remembered, &random);
     check("a_log_is_remembered_and_gone", data, &lost.expect_err("a second history"));
+}
+
+#[test]
+fn colours_are_for_people_who_want_them() {
+    for (colour, is_terminal, no_color, wanted) in [
+        (Colour::Auto, true, None, true),
+        (Colour::Auto, true, Some(""), true),
+        (Colour::Auto, true, Some("1"), false),
+        (Colour::Auto, false, None, false),
+        (Colour::Always, false, Some("1"), true),
+        (Colour::Never, true, None, false),
+    ] {
+        let said = colour.wanted(is_terminal, no_color.map(OsStr::new));
+        assert_eq!(said, wanted, "{colour:?}, terminal {is_terminal}, NO_COLOR {no_color:?}");
+    }
+    assert_eq!(paint(true, Look::Good, "x"), "\x1b[32mx\x1b[0m");
+    assert_eq!(paint(false, Look::Good, "x"), "x");
 }

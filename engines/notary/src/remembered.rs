@@ -27,60 +27,67 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use engine::Failure;
 use event::Body;
 use event::journal::{KeyAnnounced, KeyRetired, Opened, Succeeded};
 use journal::checkpoint::{self, Checkpoint};
 use journal::leaf::Leaf;
-use journal::note::{Note, SigningKey, VerifierKey};
+use journal::note::{Note, VerifierKey};
 use store::sqlite::Sqlite;
 use store::{Head, Journal as _};
 
-use crate::data;
-use crate::failure::Failure;
-use crate::keys;
+use crate::files;
 
 /// The files that remember the head of one log.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Memory {
+pub struct Memory {
     paths: Vec<PathBuf>,
+}
+
+/// Where the highest published checkpoint is remembered when the policy names no other place: beside the data directory,
+/// not in it, so that an old copy of the directory put back does not bring its own memory along.
+pub fn remembered_beside(data: &Path) -> PathBuf {
+    let absolute = std::path::absolute(data).unwrap_or_else(|_| data.to_owned());
+    let mut name = absolute.file_name().unwrap_or_default().to_owned();
+    name.push(".head");
+    absolute.with_file_name(name)
 }
 
 /// A checkpoint in one of them, as it stands there.
 #[derive(Clone, Debug)]
-pub(crate) struct Remembered {
+pub struct Remembered {
     /// Where.
-    pub(crate) path: PathBuf,
+    pub path: PathBuf,
     /// The signed note.
-    pub(crate) note: String,
+    pub note: String,
     /// What it says. Whoever wrote the file can have written anything.
-    pub(crate) checkpoint: Checkpoint,
+    pub checkpoint: Checkpoint,
 }
 
 impl Memory {
     /// The file beside `data`, and those that the policy names.
-    pub(crate) fn of(data: &Path, journal: &policy::Journal) -> Self {
+    pub fn of(data: &Path, journal: &policy::Journal) -> Self {
         let named = journal.remember.iter().cloned();
-        Self { paths: std::iter::once(data::remembered_beside(data)).chain(named).collect() }
+        Self { paths: std::iter::once(remembered_beside(data)).chain(named).collect() }
     }
 
     /// The file beside `data` alone, for whoever knows no policy.
-    pub(crate) fn beside(data: &Path) -> Self {
-        Self { paths: vec![data::remembered_beside(data)] }
+    pub fn beside(data: &Path) -> Self {
+        Self { paths: vec![remembered_beside(data)] }
     }
 
     /// These files.
-    #[cfg(test)]
-    pub(crate) const fn at(paths: Vec<PathBuf>) -> Self {
+    pub const fn at(paths: Vec<PathBuf>) -> Self {
         Self { paths }
     }
 
     /// The files.
-    pub(crate) fn paths(&self) -> &[PathBuf] {
+    pub fn paths(&self) -> &[PathBuf] {
         &self.paths
     }
 
     /// What is in them, as far as they are there. Nothing of it is verified.
-    pub(crate) fn read(&self) -> Result<Vec<Remembered>, Failure> {
+    pub fn read(&self) -> Result<Vec<Remembered>, Failure> {
         let mut all = Vec::new();
         for path in &self.paths {
             let Some(note) = read_note(path)? else { continue };
@@ -91,7 +98,7 @@ impl Memory {
     }
 
     /// The checkpoints remembered of the log in `data` that `keys` sign now.
-    pub(crate) async fn of_log(&self, data: &Path, keys: &[VerifierKey]) -> Result<Vec<Checkpoint>, Failure> {
+    pub async fn of_log(&self, data: &Path, keys: &[VerifierKey]) -> Result<Vec<Checkpoint>, Failure> {
         let mut all = Vec::new();
         let mut history = None;
         for Remembered { path, note, checkpoint } in self.read()? {
@@ -125,10 +132,10 @@ impl Memory {
 
     /// Writes a checkpoint to every file; returns once all survive a power loss. All are tried; the first that failed is
     /// told.
-    pub(crate) async fn write(&self, note: String) -> Result<(), Failure> {
+    pub async fn write(&self, note: String) -> Result<(), Failure> {
         let paths = self.paths.clone();
         let written = tokio::task::spawn_blocking(move || {
-            let write = |path: &PathBuf| data::write_whole(path, note.as_bytes(), 0o644).err();
+            let write = |path: &PathBuf| files::write_whole(path, note.as_bytes(), 0o644).err();
             let failed: Vec<_> = paths.iter().filter_map(|path| Some(cannot_remember(path, &write(path)?))).collect();
             failed.into_iter().next().map_or(Ok(()), Err)
         });
@@ -136,7 +143,7 @@ impl Memory {
     }
 
     /// Remembers the head of a log that this process alone has open, and publishes it.
-    pub(crate) async fn publish_head(&self, store: &Sqlite) -> Result<Head, Failure> {
+    pub async fn publish_head(&self, store: &Sqlite) -> Result<Head, Failure> {
         let head = store.head().await.map_err(|error| unreadable_journal(&error))?;
         self.write(head.note.clone()).await?;
         let published = store.publish(head.note.clone(), head.size).await;
@@ -145,45 +152,15 @@ impl Memory {
     }
 
     /// Finds out whether every file can be written, without touching any: for commands that must not stop half way.
-    pub(crate) fn refuse_unwritable(&self) -> Result<(), Failure> {
+    pub fn refuse_unwritable(&self) -> Result<(), Failure> {
         for path in &self.paths {
-            data::try_write(path).map_err(|error| cannot_remember(path, &error))?;
+            files::try_write(path).map_err(|error| cannot_remember(path, &error))?;
         }
         Ok(())
     }
 }
 
-/// The head that may be given to others: the published one. When nothing runs on the directory and the log is larger, as
-/// after a crash, the rest is remembered and published first; who may not write there gets what is published.
-pub(crate) async fn handed_out(store: &Sqlite, data: &Path) -> Result<Head, Failure> {
-    let size = store.head().await.map_err(|error| unreadable_journal(&error))?.size;
-    let published = store.published().await.map_err(|error| unreadable_journal(&error))?.map(head_of).transpose()?;
-    if let Some(published) = published.as_ref().filter(|published| published.size >= size) {
-        return Ok(published.clone());
-    }
-    match (publish_the_rest(data).await, published) {
-        (Ok(head), _) | (Err(_), Some(head)) => Ok(head),
-        (Err(failure), None) => Err(failure),
-    }
-}
-
-async fn publish_the_rest(data: &Path) -> Result<Head, Failure> {
-    let signers = keys::load(data)?.ok_or_else(|| Failure::new(format!("{} has no key", data.display())))?;
-    let verifiers: Vec<VerifierKey> = signers.iter().map(SigningKey::vkey).collect();
-    let memory = Memory::beside(data);
-    let remembered = memory.of_log(data, &verifiers).await?;
-    memory.publish_head(keys::open(data, signers, remembered)?.as_ref()).await
-}
-
-fn head_of(note: String) -> Result<Head, Failure> {
-    let failed = |error: &(dyn std::error::Error + 'static)| {
-        Failure::new("the published checkpoint can't be read").because(error)
-    };
-    let Checkpoint { size, root, .. } = Checkpoint::of_note(&note).map_err(|error| failed(&error))?;
-    Ok(Head { size, root, note })
-}
-
-fn unreadable_journal(error: &(dyn std::error::Error + 'static)) -> Failure {
+pub(crate) fn unreadable_journal(error: &(dyn std::error::Error + 'static)) -> Failure {
     Failure::new("the journal can't be read").because(error)
 }
 
@@ -228,9 +205,9 @@ fn read_note(path: &Path) -> Result<Option<Note>, Failure> {
 
 /// What the log says of its own keys, and of the log before it.
 #[derive(Debug, Default)]
-pub(crate) struct History {
+pub struct History {
     /// Every key that ever signed, the first one first.
-    pub(crate) keys: Vec<VerifierKey>,
+    pub keys: Vec<VerifierKey>,
     announced: Vec<String>,
     retired: Vec<String>,
     succeeded: Option<Checkpoint>,
@@ -238,7 +215,7 @@ pub(crate) struct History {
 
 impl History {
     /// Reads all leaves: some seconds for millions of entries, so only when something needs an explanation.
-    pub(crate) async fn read(store: &Arc<Sqlite>) -> Result<Self, Failure> {
+    pub async fn read(store: &Arc<Sqlite>) -> Result<Self, Failure> {
         let failed = |error: store::StoreError| unreadable_journal(&error);
         let mut history = Self::default();
         let (mut next, size) = (0, store.head().await.map_err(failed)?.size);
@@ -282,17 +259,17 @@ impl History {
     }
 
     /// Whether readers were told, by an entry that they can read, that this very key will sign.
-    pub(crate) fn announces(&self, key: &VerifierKey) -> bool {
+    pub fn announces(&self, key: &VerifierKey) -> bool {
         self.announced.contains(&key.to_string())
     }
 
     /// Whether readers were told that this key signs no more.
-    pub(crate) fn retires(&self, key: &VerifierKey) -> bool {
+    pub fn retires(&self, key: &VerifierKey) -> bool {
         self.retired.contains(&key.to_string())
     }
 
     /// The key in use, as readers are told it.
-    pub(crate) fn key_in_use(&self) -> Option<&VerifierKey> {
+    pub fn key_in_use(&self) -> Option<&VerifierKey> {
         self.keys.iter().find(|key| !self.retired.contains(&key.to_string()))
     }
 
@@ -307,6 +284,7 @@ impl History {
 #[cfg(test)]
 mod tests {
     use journal::Hash;
+    use journal::note::SigningKey;
 
     use super::*;
 

@@ -1,15 +1,15 @@
-//! Every answer that a witness can give, by a real one and by one that lies.
+//! Every answer that a witness can give, by an honest one and by one that lies.
 
 #![expect(clippy::disallowed_methods, reason = "the witnesses of these tests listen")]
 
 use std::sync::{Arc, Mutex};
 
+use engine::Recorder;
 use engine::clock::SystemClock;
-use engine::{CancellationToken, Recorder};
 use event::engine::Stopped;
 use event::{BootId, Clock};
 use journal::note::SigningKey;
-use journal::witness::{self, Fork, State};
+use journal::witness::{self, State};
 use store::Journal as _;
 use store::sqlite::{Options, Sqlite};
 use tempfile::TempDir;
@@ -84,41 +84,16 @@ fn peer_at(address: std::net::SocketAddr) -> Peer {
     Peer { name: "friend".to_owned(), url: format!("http://{address}/"), vkey: witness_key().cosigner_vkey() }
 }
 
-struct Forgetful;
-
-impl web::witness::Persist for Forgetful {
-    fn persist(&self, _: &State) -> std::io::Result<()> {
-        Ok(())
-    }
-    fn accuse(&self, _: &Fork) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-/// A real witness of the log.
-async fn witness() -> Peer {
-    let mut state = State::default();
-    state.trust(log_key().vkey());
-    let witness = web::witness::Witness::new(witness_key(), state, Arc::new(Forgetful), Arc::new(SystemClock));
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let peer = peer_at(listener.local_addr().expect("an address"));
-    let router = web::witness::router(Arc::new(witness));
-    tokio::spawn(web::serve(listener, router, CancellationToken::new()));
-    peer
-}
-
 /// One scripted answer: status, content type, body.
 type Line = (u16, &'static str, String);
 
 /// What it is about, the answers, the size known before, and the contradiction expected.
 type Case = (&'static str, Vec<Line>, Option<u64>, Option<u64>);
 
-/// Somebody who answers each POST with the next line, the last for ever, and each GET with `shown`; and what was posted.
-async fn scripted(lines: Vec<Line>, shown: Option<String>) -> (Peer, Arc<Mutex<Vec<String>>>) {
+/// Somebody who answers requests, with the path of a GET or the body of a POST, by `answer`.
+async fn answers(mut answer: impl FnMut(Result<&str, &str>) -> Line + Send + 'static) -> Peer {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let peer = peer_at(listener.local_addr().expect("an address"));
-    let posted = Arc::new(Mutex::new(Vec::new()));
-    let seen = Arc::clone(&posted);
     tokio::spawn(async move {
         loop {
             let (mut stream, _) = listener.accept().await.expect("a connection");
@@ -133,16 +108,12 @@ async fn scripted(lines: Vec<Line>, shown: Option<String>) -> (Peer, Arc<Mutex<V
                     .lines()
                     .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
                 if body.len() >= length.unwrap_or(0) {
-                    break body.to_owned();
+                    break text;
                 }
             };
-            let (status, content_type, body) = if request.starts_with(b"GET ") {
-                shown.clone().map_or((404, "text/plain", String::new()), |note| (200, "text/plain", note))
-            } else {
-                let mut seen = seen.lock().expect("no panic");
-                seen.push(text);
-                lines[(seen.len() - 1).min(lines.len() - 1)].clone()
-            };
+            let (head, body) = text.split_once("\r\n\r\n").expect("whole");
+            let path = head.strip_prefix("GET /").and_then(|rest| rest.split_once(' ')).map(|(path, _)| path);
+            let (status, content_type, body) = answer(path.map_or(Err(body), Ok));
             let length = body.len();
             let answer = format!(
                 "HTTP/1.1 {status} x\r\ncontent-type: {content_type}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
@@ -150,6 +121,39 @@ async fn scripted(lines: Vec<Line>, shown: Option<String>) -> (Peer, Arc<Mutex<V
             stream.write_all(answer.as_bytes()).await.expect("writable");
         }
     });
+    peer
+}
+
+/// An honest witness of the log.
+async fn witness() -> Peer {
+    let mut state = State::default();
+    state.trust(log_key().vkey());
+    let key = witness_key();
+    answers(move |request| match request {
+        Ok(path) => state
+            .checkpoint_at(path)
+            .map_or((404, "text/plain", String::new()), |note| (200, "text/plain", note.to_owned())),
+        Err(body) => match witness::add_checkpoint(&mut state, &key, body, SystemClock.now()) {
+            Ok(cosignature) => (200, "text/plain", cosignature),
+            Err(refusal) => (refusal.status, refusal.content_type, refusal.body),
+        },
+    })
+    .await
+}
+
+/// Somebody who answers each POST with the next line, the last for ever, and each GET with `shown`; and what was posted.
+async fn scripted(lines: Vec<Line>, shown: Option<String>) -> (Peer, Arc<Mutex<Vec<String>>>) {
+    let posted = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&posted);
+    let peer = answers(move |request| match request {
+        Ok(_) => shown.clone().map_or((404, "text/plain", String::new()), |note| (200, "text/plain", note)),
+        Err(body) => {
+            let mut seen = seen.lock().expect("no panic");
+            seen.push(body.to_owned());
+            lines[(seen.len() - 1).min(lines.len() - 1)].clone()
+        }
+    })
+    .await;
     (peer, posted)
 }
 

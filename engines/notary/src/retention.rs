@@ -13,10 +13,9 @@ use std::sync::Arc;
 use engine::{BoxFuture, Context, Engine, EngineError};
 use event::{Envelope, Retention as Class, Span, Time};
 use journal::checkpoint::Checkpoint;
+use policy::RetentionPeriods;
 use store::{Journal, Retained};
 use tokio::sync::watch;
-
-use crate::configuration::Configuration;
 
 mod steady;
 
@@ -31,15 +30,15 @@ const STEP: Span = Span::from_secs(10);
 const NOTICE: Span = Span::from_secs(3600);
 
 /// Destroys day keys that are due.
-pub(crate) struct Retention {
-    configuration: watch::Receiver<Arc<Configuration>>,
+pub struct Retention {
+    periods: watch::Receiver<RetentionPeriods>,
     newest_before: Option<Time>,
 }
 
 impl Retention {
     /// `newest_before`: when the newest entry from before this start of the process was recorded.
-    pub(crate) const fn new(configuration: watch::Receiver<Arc<Configuration>>, newest_before: Option<Time>) -> Self {
-        Self { configuration, newest_before }
+    pub const fn new(periods: watch::Receiver<RetentionPeriods>, newest_before: Option<Time>) -> Self {
+        Self { periods, newest_before }
     }
 
     async fn forget(&self, context: Context) -> Result<(), EngineError> {
@@ -68,11 +67,11 @@ impl Retention {
         if let Err(error) = context.samples.expire(now).await {
             tracing::warn!(%error, "old samples can't be dropped; tried again within the hour");
         }
-        let configuration = self.configuration.borrow().clone();
+        let periods = *self.periods.borrow();
         let tick = || {
             context.progress.tick();
         };
-        destroy_what_is_due(context.journal.as_ref(), now, |class| configuration.kept(class), tick).await
+        destroy_what_is_due(context.journal.as_ref(), now, |class| periods.of(class), tick).await
     }
 }
 

@@ -11,6 +11,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use engine::Failure;
 use engine::clock::SystemClock;
 use engine::http::Request;
 use engine::net::{Net, Options};
@@ -22,9 +23,6 @@ use journal::checkpoint::Checkpoint;
 use journal::export::{self, ListedVerdict, Sink as _};
 use journal::note::{Note, VerifierKey};
 use journal::tile::{bundles_for, tiles_for};
-
-use crate::failure::Failure;
-use crate::terminal::Terminal;
 
 /// How long one file may take.
 const WITHIN: Span = Span::from_secs(60);
@@ -51,13 +49,16 @@ const PROOFS_MAX: usize = 65_536;
 /// What an entry takes at least: a leaf with its length.
 const ENTRY_BYTES_MIN: u64 = 90;
 
+/// Called with how many files were copied, and of how many.
+pub type Progress<'a> = &'a mut dyn FnMut(u64, u64);
+
 /// Copies the log at `source` into `folder`.
-pub(crate) async fn copy(source: &str, folder: &Path, trust: &Trust, terminal: &Terminal) -> Result<(), Failure> {
+pub async fn copy(source: &str, folder: &Path, trust: &Trust, progress: Progress<'_>) -> Result<(), Failure> {
     let net = Net::new(&Options::default(), Arc::new(SystemClock))
         .map_err(|error| Failure::new("the certificates that this machine trusts can't be read").because(&error))?;
     let base = format!("{}/", source.trim_end_matches('/'));
     let mirror = Mirror { net, base, source, total_max: TOTAL_BYTES_MAX };
-    mirror.copy(&mut Directory::new(folder), trust, terminal).await
+    mirror.copy(&mut Directory::new(folder), trust, progress).await
 }
 
 struct Mirror<'a> {
@@ -89,7 +90,7 @@ impl State {
 }
 
 impl Mirror<'_> {
-    async fn copy(&self, folder: &mut Directory, trust: &Trust, terminal: &Terminal) -> Result<(), Failure> {
+    async fn copy(&self, folder: &mut Directory, trust: &Trust, progress: Progress<'_>) -> Result<(), Failure> {
         let state = self.state().await?;
         self.trusted(&state, trust)?;
         let size = state.checkpoint.size;
@@ -112,7 +113,7 @@ impl Mirror<'_> {
         });
         let tiles = tiles_for(size).map(|tile| Wanted { path: tile.path(), bytes_max: TILE_BYTES_MAX, required: true });
         let count = (bundles_for(size).count() * 2 + tiles_for(size).count() + listed.len().min(PROOFS_MAX)) as u64;
-        let bar = terminal.progress("copying the log", count);
+        progress(0, count);
         let mut files = stream::iter(bundles.chain(tiles).chain(proofs))
             .map(|wanted| async move {
                 let bytes = self.file(&wanted.path, wanted.bytes_max).await?;
@@ -122,10 +123,11 @@ impl Mirror<'_> {
                 Ok((wanted.path, bytes))
             })
             .buffer_unordered(AT_ONCE);
-        let mut total = 0u64;
+        let (mut done, mut total) = (0, 0u64);
         while let Some(fetched) = files.next().await {
             let (path, bytes) = fetched?;
-            bar.inc(1);
+            done += 1;
+            progress(done, count);
             let Some(bytes) = bytes else { continue };
             total = total.saturating_add(bytes.len() as u64);
             if total > self.total_max {
@@ -133,7 +135,6 @@ impl Mirror<'_> {
             }
             write(folder, &path, &bytes)?;
         }
-        bar.finish_and_clear();
         for (path, bytes) in &state.beside {
             if let Some(bytes) = bytes {
                 write(folder, path, bytes)?;
@@ -263,7 +264,6 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::terminal::Colour;
 
     const ORIGIN: &str = "shop.example/1";
 
@@ -341,7 +341,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let net = Net::new(&Options::default(), Arc::new(SystemClock)).expect("a network");
         let mirror = Mirror { net, base: base.clone(), source: &base, total_max };
-        let outcome = mirror.copy(&mut Directory::new(folder.path()), trust, &Terminal::new(Colour::Never)).await;
+        let outcome = mirror.copy(&mut Directory::new(folder.path()), trust, &mut |_, _| ()).await;
         Copied { outcome, folder, asked: asked.load(Ordering::Relaxed) }
     }
 

@@ -19,10 +19,9 @@ use event::evidence::Covered;
 use event::policy::Applied;
 use event::promise::{Reason, Verdict};
 use event::{Body, Envelope, Span, Time};
-use promise::EVALUATOR;
+use promise::{EVALUATOR, InEffect};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
-use web::Board;
 
 const PROJECTION: &str = "judge";
 /// Entries are read in pieces of this many.
@@ -38,9 +37,9 @@ const UNOBSERVED_NEWS: Span = Span::from_secs(5);
 /// How often the fold is saved.
 const SAVE_EVERY: Span = Span::from_secs(300);
 
-/// Folds, judges, and tells the board to the pages.
-pub(crate) struct Judge {
-    board: watch::Sender<Arc<Board>>,
+/// Folds, judges, and hands the verdicts in effect to the pages.
+pub struct Judge {
+    in_effect: watch::Sender<Arc<InEffect>>,
 }
 
 /// Everything that the judge knows, saved whole.
@@ -49,7 +48,7 @@ struct Knowledge {
     evaluator: u32,
     release: String,
     judge: promise::Judge,
-    board: Board,
+    in_effect: InEffect,
     /// End of the newest coverage.
     covered_until: Option<Time>,
     /// When the policy in effect was last journaled.
@@ -62,7 +61,7 @@ impl Knowledge {
             evaluator: EVALUATOR,
             release: env!("CARGO_PKG_VERSION").to_owned(),
             judge: promise::Judge::new(),
-            board: Board::default(),
+            in_effect: InEffect::default(),
             covered_until: None,
             policy_told: None,
         }
@@ -81,7 +80,7 @@ impl Knowledge {
             self.policy_told = Some(envelope.recorded_at);
         }
         if let Some(Ok(verdict)) = envelope.body::<Verdict>() {
-            self.board.take(sequence, verdict);
+            self.in_effect.take(sequence, verdict);
         }
         // What can't be read counts for nothing, as it does for whoever verifies.
         if self.judge.apply(sequence, envelope).is_err() {
@@ -91,8 +90,9 @@ impl Knowledge {
 }
 
 impl Judge {
-    pub(crate) fn new(board: watch::Sender<Arc<Board>>) -> Self {
-        Self { board }
+    /// The verdicts in effect go to `in_effect`, at each evaluation.
+    pub fn new(in_effect: watch::Sender<Arc<InEffect>>) -> Self {
+        Self { in_effect }
     }
 
     async fn judge(&self, context: Context) -> Result<(), EngineError> {
@@ -106,8 +106,8 @@ impl Judge {
         loop {
             read(&context, &mut knowledge).await?;
             write(&context, &knowledge).await?;
-            knowledge.board.evaluated_at = Some(context.clock.now());
-            self.board.send_replace(Arc::new(knowledge.board.clone()));
+            knowledge.in_effect.evaluated_at = Some(context.clock.now());
+            self.in_effect.send_replace(Arc::new(knowledge.in_effect.clone()));
             context.progress.tick();
             let stopping = context.stop.is_cancelled();
             if stopping || context.clock.monotonic().since(saved_at) >= SAVE_EVERY {
@@ -145,7 +145,7 @@ async fn read(context: &Context, knowledge: &mut Knowledge) -> Result<(), Engine
         context.progress.tick();
     }
     if let Some(policy) = knowledge.judge.policy() {
-        knowledge.board.keep_only(&policy.promises);
+        knowledge.in_effect.keep_only(&policy.promises);
     }
     Ok(())
 }
@@ -168,9 +168,9 @@ async fn write(context: &Context, knowledge: &Knowledge) -> Result<(), EngineErr
     let at = knowledge.covered_until.unwrap_or(now).min(now).max(now - LAG_MAX);
     for verdict in knowledge.judge.verdicts(at) {
         let before = knowledge
-            .board
-            .rows()
-            .map(|row| &row.verdict)
+            .in_effect
+            .all()
+            .map(|found| &found.verdict)
             .find(|before| before.promise == verdict.promise && before.objective == verdict.objective);
         let wanted = promise::due(before, &verdict) || before.is_some_and(|before| is_news(before, &verdict));
         if wanted && context.recorder.record(&verdict).await? == Recorded::Waiting {

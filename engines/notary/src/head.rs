@@ -1,0 +1,42 @@
+//! The head that commands hand out.
+
+use std::path::Path;
+
+use engine::Failure;
+use journal::checkpoint::Checkpoint;
+use journal::note::{SigningKey, VerifierKey};
+use store::sqlite::Sqlite;
+use store::{Head, Journal as _};
+
+use crate::remembered::{Memory, unreadable_journal};
+use crate::{keys, log};
+
+/// The head that may be given to others: the published one. When nothing runs on the directory and the log is larger, as
+/// after a crash, the rest is remembered and published first; who may not write there gets what is published.
+pub async fn handed_out(store: &Sqlite, data: &Path) -> Result<Head, Failure> {
+    let size = store.head().await.map_err(|error| unreadable_journal(&error))?.size;
+    let published = store.published().await.map_err(|error| unreadable_journal(&error))?.map(head_of).transpose()?;
+    if let Some(published) = published.as_ref().filter(|published| published.size >= size) {
+        return Ok(published.clone());
+    }
+    match (publish_the_rest(data).await, published) {
+        (Ok(head), _) | (Err(_), Some(head)) => Ok(head),
+        (Err(failure), None) => Err(failure),
+    }
+}
+
+async fn publish_the_rest(data: &Path) -> Result<Head, Failure> {
+    let signers = keys::load(data)?.ok_or_else(|| Failure::new(format!("{} has no key", data.display())))?;
+    let verifiers: Vec<VerifierKey> = signers.iter().map(SigningKey::vkey).collect();
+    let memory = Memory::beside(data);
+    let remembered = memory.of_log(data, &verifiers).await?;
+    memory.publish_head(log::open(data, signers, remembered)?.as_ref()).await
+}
+
+fn head_of(note: String) -> Result<Head, Failure> {
+    let failed = |error: &(dyn std::error::Error + 'static)| {
+        Failure::new("the published checkpoint can't be read").because(error)
+    };
+    let Checkpoint { size, root, .. } = Checkpoint::of_note(&note).map_err(|error| failed(&error))?;
+    Ok(Head { size, root, note })
+}

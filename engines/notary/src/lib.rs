@@ -1,0 +1,30 @@
+//! The log towards the outside: which of its heads may be seen, who signs it, who vouches for it, and what of it is
+//! destroyed when.
+//!
+//! Two engines run for as long as `garant up` does:
+//!
+//! - [`publisher`] makes the newest checkpoint public, once it is remembered outside and witnesses have seen it;
+//! - [`retention`] destroys what has been kept for long enough.
+//!
+//! The rest is called by them, by `garant up` at its start, and by the commands under `garant log`:
+//!
+//! - [`keys`]: the signing keys in the data directory; [`log`] opens the log with them;
+//! - [`remembered`]: the heads that are remembered outside the data directory; [`head`]: the one that may be handed out;
+//! - [`witnessing`]: asking witnesses, and when one of them is believed to contradict the log;
+//! - [`mirror`]: a log over HTTP, copied so that it can be verified offline.
+//!
+//! What this crate does not know: what a verdict means, who shows the log, the command line.
+
+mod files;
+mod listed;
+
+pub mod head;
+pub mod keys;
+pub mod log;
+pub mod mirror;
+pub mod publisher;
+pub mod remembered;
+pub mod retention;
+pub mod witnessing;
+
+pub use files::write_whole;

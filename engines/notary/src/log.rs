@@ -1,0 +1,93 @@
+//! Opening the log in a data directory, and what its newest entries say.
+
+use std::fs;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use engine::Failure;
+use engine::clock::SystemClock;
+use event::policy::Applied;
+use event::{Body, ObserverId, Time};
+use journal::checkpoint::Checkpoint;
+use journal::leaf::Leaf;
+use journal::note::SigningKey;
+use store::sqlite::{Options, Sqlite};
+use store::{Journal as _, OpenError};
+
+use crate::keys;
+
+/// Makes the directory for its owner alone, if it is missing.
+pub fn make_private(directory: &Path) -> Result<(), Failure> {
+    if fs::metadata(directory).is_ok_and(|metadata| !metadata.is_dir()) {
+        return Err(Failure::new(format!("{} is not a directory", directory.display()))
+            .remedy("name a directory of garant's own, with --data"));
+    }
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|error| {
+        Failure::new(format!("the directory {} can't be made", directory.display()))
+            .because(&error)
+            .remedy("name a directory that you may write, with --data")
+    })?;
+    store::refuse_of_another(directory).map_err(|error| refused(directory, &error))
+}
+
+/// The log in this directory, for writing, with these signers; refused when it contradicts what is remembered.
+pub fn open(data: &Path, signers: Vec<SigningKey>, remembered: Vec<Checkpoint>) -> Result<Arc<Sqlite>, Failure> {
+    let options = Options {
+        dir: data.to_owned(),
+        origin: keys::origin(&signers)?,
+        observer: server_observer()?,
+        signers,
+        remembered,
+        succeeds: None,
+        clock: Arc::new(SystemClock),
+    };
+    Sqlite::open(options).map_err(|error| refused(data, &error))
+}
+
+/// Why a data directory is not opened, and the way out.
+pub fn refused(data: &Path, error: &OpenError) -> Failure {
+    let failure = Failure::new(format!("the data directory {} can't be used", data.display())).because(error);
+    match error {
+        OpenError::RolledBack { .. } => failure.remedy(
+            "an older copy of the data was put back: recover the newer one. If it is lost, `garant log succeed --reason …` \
+             opens a new log that cites what is known of this one",
+        ),
+        _ => failure,
+    }
+}
+
+/// The policy that the log says is in effect.
+pub async fn last_applied(store: &Sqlite) -> Result<Option<Applied>, Failure> {
+    let failed = |error: store::StoreError| Failure::new("the journal can't be read").because(&error);
+    let mut end = store.head().await.map_err(failed)?.size;
+    while end > 0 {
+        let start = end.saturating_sub(store::RANGE_MAX);
+        let leaves = store.leaves(start..end).await.map_err(failed)?;
+        let is_policy = |leaf: &Vec<u8>| Leaf::parse(leaf).is_ok_and(|leaf| leaf.coarse == Applied::KIND.name);
+        if let Some(place) = leaves.iter().rposition(is_policy) {
+            let sequence = start + u64::try_from(place).unwrap_or_default();
+            let entries = store.entries(sequence..sequence + 1).await.map_err(failed)?;
+            let payload = entries.into_iter().next().and_then(|entry| entry.payload);
+            let envelope = payload.and_then(|payload| event::Envelope::decode(&payload.bytes).ok());
+            return Ok(envelope.and_then(|envelope| envelope.body::<Applied>()?.ok()));
+        }
+        end = start;
+    }
+    Ok(None)
+}
+
+/// When the last entry was recorded; `None` when its payload is gone.
+pub async fn last_recorded(store: &Sqlite) -> Result<Option<Time>, Failure> {
+    let failed = |error: store::StoreError| Failure::new("the journal can't be read").because(&error);
+    let Some(last) = store.head().await.map_err(failed)?.size.checked_sub(1) else { return Ok(None) };
+    let entries = store.entries(last..last + 1).await.map_err(failed)?;
+    let payload = entries.into_iter().next().and_then(|entry| entry.payload);
+    let envelope = payload.and_then(|payload| event::Envelope::decode(&payload.bytes).ok());
+    Ok(envelope.map(|envelope| envelope.recorded_at))
+}
+
+/// The name under which the control plane itself records.
+pub fn server_observer() -> Result<ObserverId, Failure> {
+    "server".parse().map_err(|error: event::BadName| Failure::new("the server has no name").because(&error))
+}

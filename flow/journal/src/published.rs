@@ -1,0 +1,94 @@
+//! The published checkpoint with what lies beside its tree, as readers get it.
+
+use event::Time;
+
+use crate::Hash;
+use crate::checkpoint::{self, CheckpointError};
+use crate::cosignature;
+use crate::listing::Listing;
+use crate::note::VerifierKey;
+
+/// The published checkpoint: what is beyond it does not exist for readers.
+#[derive(Clone, Debug)]
+pub struct Published {
+    /// The signed note, cosignatures included.
+    pub note: String,
+    /// Origin in it.
+    pub origin: String,
+    /// Size in it.
+    pub size: u64,
+    /// Root in it.
+    pub root: Hash,
+    /// When it was published.
+    pub at: Time,
+    /// Cosignatures of witnesses, verified.
+    pub cosignatures: Vec<Cosigned>,
+    /// What lies beside the tree of exactly this size. It is not taken from the board, which runs ahead of what is
+    /// published, or behind: a verifier would take the difference for a forgery.
+    pub beside: Beside,
+}
+
+/// The files beside a tree.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Beside {
+    /// `policy.json`, if a policy is in effect.
+    pub policy: Option<Vec<u8>>,
+    /// `verdicts.json`.
+    pub verdicts: Vec<u8>,
+}
+
+impl Beside {
+    /// The files of this list.
+    pub fn of(listing: &Listing) -> Result<Self, serde_json::Error> {
+        let policy = listing.policy_body().map(|body| body.get().to_owned().into_bytes());
+        Ok(Self { policy, verdicts: serde_json::to_vec(&listing.verdicts())? })
+    }
+}
+
+/// A witness vouches for a checkpoint.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Cosigned {
+    /// Name of its key.
+    pub witness: String,
+    /// When it cosigned.
+    pub at: Time,
+}
+
+impl Published {
+    /// Reads a note that one of `log_keys` signed, as published at `at`. Cosignatures of `witnesses` are verified, those of
+    /// others are passed on unread. `listing` is as of its size.
+    pub fn read(
+        note: &str,
+        log_keys: &[VerifierKey],
+        witnesses: &[VerifierKey],
+        at: Time,
+        listing: &Listing,
+    ) -> Result<Self, NotPublishable> {
+        let opened = checkpoint::open(note, log_keys)?;
+        let cosigners = cosignature::cosigners(&opened.note, witnesses)?;
+        let cosigned = |(key, at): (&VerifierKey, Time)| Cosigned { witness: key.name().to_owned(), at };
+        Ok(Self {
+            note: note.to_owned(),
+            origin: opened.checkpoint.origin,
+            size: opened.checkpoint.size,
+            root: opened.checkpoint.root,
+            at,
+            cosignatures: cosigners.into_iter().map(cosigned).collect(),
+            beside: Beside::of(listing)?,
+        })
+    }
+}
+
+/// A note that can't be shown as the published checkpoint.
+#[derive(Debug, thiserror::Error)]
+pub enum NotPublishable {
+    /// It is not a checkpoint of this log.
+    #[error("the note is not a checkpoint signed by the log: {0}")]
+    Checkpoint(#[from] CheckpointError),
+    /// A line claims to come from a witness and does not.
+    #[error("a cosignature does not verify: {0}")]
+    Cosignature(#[from] cosignature::CosignatureError),
+    /// What lies beside it can't be written.
+    #[error("the verdicts can't be written as JSON: {0}")]
+    Json(#[from] serde_json::Error),
+}
