@@ -1,8 +1,8 @@
 //! A clock that was set back while nothing ran has no witness but the last entry.
 //!
 //! Whoever records next must say so first: the log would seem to be dated backwards, and the time between would be told
-//! twice, once of them by nobody who looked. So it is said **for everybody who looks from here**, the observers of the
-//! policy in effect and of the one before, and not for the process alone: what was observed is judged for each observer.
+//! twice, once of them by nobody who looked. So it is said **for every vantage point here**, those of the observers of the
+//! policy in effect and of the one before, and not for that of the process alone: what was observed is judged for each.
 
 use std::collections::BTreeSet;
 
@@ -39,10 +39,13 @@ fn step(now: Time, last: Option<Time>) -> Option<ClockStepped> {
     last.filter(|last| now < *last).map(|from| ClockStepped { from, to: now })
 }
 
-/// The process, and whoever looks in one of the policies.
-fn observers(process: &ObserverId, policies: [Option<&Applied>; 2]) -> BTreeSet<ObserverId> {
+/// One observer of each vantage point: the process for its own, and for each of the others the first that looks from there
+/// in one of the policies.
+fn observers(process: &ObserverId, policies: [Option<&Applied>; 2]) -> Vec<ObserverId> {
     let probes = policies.into_iter().flatten().flat_map(|applied| &applied.probes);
-    probes.flat_map(|probe| &probe.observers).chain([process]).cloned().collect()
+    let mut vantages = BTreeSet::new();
+    let all = [process].into_iter().chain(probes.flat_map(|probe| &probe.observers));
+    all.filter(|observer| vantages.insert(observer.vantage())).cloned().collect()
 }
 
 #[cfg(test)]
@@ -58,28 +61,29 @@ mod tests {
 
     use super::*;
 
-    fn seen_by(observer: &str) -> Applied {
+    fn seen_by(vantage: &str) -> Applied {
+        let vantage: event::VantageId = vantage.parse().expect("a name");
         let probe = Probe {
             id: "front".parse().expect("a name"),
             kind: "http".to_owned(),
             service: "shop".parse().expect("a name"),
             every: Span::from_secs(10),
-            observers: vec![observer.parse().expect("a name")],
+            observers: ["guard", "watch"].map(|engine| vantage.observer(engine)).into(),
             agreement: Agreement::Majority,
         };
         let (services, findings, maintenance, promises) = (vec![], vec![], vec![], vec![]);
-        Applied { revision: observer.to_owned(), services, probes: vec![probe], findings, maintenance, promises }
+        Applied { revision: vantage.to_string(), services, probes: vec![probe], findings, maintenance, promises }
     }
 
     /// An hour back, told by all who look, before and after; the same hour forward is nothing.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn every_observer_says_so() {
+    async fn every_vantage_point_says_so() {
         let folder = tempfile::tempdir().expect("a folder");
         let clock = ManualClock::at(SystemClock.now());
         let store = Sqlite::open(Options {
             dir: folder.path().to_owned(),
             origin: ORIGIN.to_owned(),
-            observer: log::server_observer().expect("a name"),
+            observer: log::server_observer("store").expect("a name"),
             signers: vec![signing_key(1)],
             remembered: Vec::new(),
             succeeds: None,
@@ -88,7 +92,7 @@ mod tests {
         .expect("a new log");
         let mut boot = [0; 16];
         SystemRandom.fill(&mut boot);
-        let observer = log::server_observer().expect("a name");
+        let observer = log::server_observer("supervisor").expect("a name");
         let recorder = Recorder::new(store.clone(), observer, BootId::from_bytes(boot), clock.clone());
         recorder.record(&seen_by("before")).await.expect("recorded");
         let (size, now) = (store.head().await.expect("a head").size, clock.now());
@@ -105,6 +109,6 @@ mod tests {
             .filter(|envelope| envelope.body::<ClockStepped>().is_some_and(|body| body.is_ok_and(|s| s.from == now)))
             .map(|envelope| envelope.observer.to_string())
             .collect();
-        assert_eq!(told, ["before", "local", "server"].map(str::to_owned).into());
+        assert_eq!(told, ["before.guard", "local.guard", "server.supervisor"].map(str::to_owned).into());
     }
 }

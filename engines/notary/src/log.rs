@@ -8,7 +8,7 @@ use std::sync::Arc;
 use engine::Failure;
 use engine::clock::SystemClock;
 use event::policy::Applied;
-use event::{Body, ObserverId, Time};
+use event::{Body, ObserverId, Time, VantageId};
 use journal::checkpoint::Checkpoint;
 use journal::leaf::Leaf;
 use journal::note::SigningKey;
@@ -36,7 +36,7 @@ pub fn open(data: &Path, signers: Vec<SigningKey>, remembered: Vec<Checkpoint>) 
     let options = Options {
         dir: data.to_owned(),
         origin: keys::origin(&signers)?,
-        observer: server_observer()?,
+        observer: server_observer("store")?,
         signers,
         remembered,
         succeeds: None,
@@ -87,7 +87,8 @@ pub async fn last_recorded(store: &Sqlite) -> Result<Option<Time>, Failure> {
     Ok(envelope.map(|envelope| envelope.recorded_at))
 }
 
-/// The name under which the control plane itself records.
-pub fn server_observer() -> Result<ObserverId, Failure> {
-    "server".parse().map_err(|error: event::BadName| Failure::new("the server has no name").because(&error))
+/// The observer that a part of the control plane is.
+pub fn server_observer(part: &str) -> Result<ObserverId, Failure> {
+    let server: Result<VantageId, event::BadName> = "server".parse();
+    Ok(server.map_err(|error| Failure::new("the server has no name").because(&error))?.observer(part))
 }

@@ -60,11 +60,11 @@ impl Config {
     /// Takes its tables out of the document; mistakes stay there. `declared` are the observers of the policy.
     pub fn read(document: &mut Document, declared: &[policy::Observer]) -> Self {
         let options = document.table("watch").unwrap_or_default();
-        let observers: Arc<[ObserverId]> = declared.iter().map(|observer| observer.id.clone()).collect();
+        let observers: Arc<[ObserverId]> = declared.iter().map(|declared| crate::observer(&declared.id)).collect();
         let probes = KINDS.iter().flat_map(|kind| (kind.read)(document, &observers)).map(Arc::new).collect();
         let canaries = declared
             .iter()
-            .filter_map(|observer| Some((observer.id.clone(), Arc::new(Canary::new(&observer.canaries)?))))
+            .filter_map(|declared| Some((crate::observer(&declared.id), Arc::new(Canary::new(&declared.canaries)?))))
             .collect();
         Self { revision: String::new(), observers: observers.to_vec(), canaries, probes, options }
     }

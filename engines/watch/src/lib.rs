@@ -43,3 +43,8 @@ pub use source::{Common, Declared, Expiry, KINDS, Kind, Phases};
 
 /// The name of the engine.
 pub const NAME: &str = "watch";
+
+/// The observer that the watch is at a vantage point of the policy.
+fn observer(vantage: &event::VantageId) -> event::ObserverId {
+    vantage.observer(NAME)
+}

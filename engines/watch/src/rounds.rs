@@ -291,8 +291,8 @@ impl Rounds {
             book.reopen(now.wall);
             if let Some(step) = step {
                 book.forget_samples();
-                // The engine's own timekeeper journals it for the observer that the process is.
-                if *observer != self.process {
+                // The timekeeper of the process journals it for the vantage point of the process; once is enough for each.
+                if observer.vantage() != self.process.vantage() {
                     effects.push(Effect::Journal(observer.clone(), Entry::ClockStepped(step)));
                 }
             }

@@ -161,6 +161,12 @@ impl Recorder {
         Self { shared: self.shared.clone(), stream }
     }
 
+    /// The recorder of the engine `name` at the same vantage point.
+    #[must_use]
+    pub fn for_engine(&self, name: &str) -> Self {
+        self.for_observer(self.stream.observer.beside(name))
+    }
+
     /// Who it is that sees.
     pub fn observer(&self) -> &ObserverId {
         &self.stream.observer

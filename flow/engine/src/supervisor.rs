@@ -119,7 +119,8 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// A supervisor whose engines get `context`, each with its own sign of life and stop token.
+    /// A supervisor whose engines get `context`, each with its own recorder, sign of life and stop token. The recorder of
+    /// `context` is the supervisor's own.
     pub fn new(context: Context) -> Self {
         Self {
             context,

@@ -32,7 +32,9 @@ pub struct Observed {
     pub sequence: u64,
     /// When it was seen, by the observer's wall clock.
     pub observed_at: Time,
-    /// The observer's signature over the envelope without `recorded_at` and `signature`; room for remote observers.
+    /// Room for the signature of a remote observer, over what it knows: `type`, `version`, `installation`, `observer`, `boot`,
+    /// `sequence`, `observed_at` and `body`. Not `log`, so that an event that waited while one log took the place of another
+    /// can still be recorded.
     pub signature: Option<String>,
     /// The body, serialised once.
     pub body: Box<RawValue>,
@@ -101,7 +103,7 @@ pub struct Envelope {
     pub observed_at: Time,
     /// When it was sequenced, by the sequencer's wall clock, in µs UTC.
     pub recorded_at: Time,
-    /// The observer's signature, once observers have keys of their own.
+    /// The observer's signature, once observers have keys of their own; see [`Observed::signature`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signature: Option<String>,
     /// The body, as it was written.

@@ -28,6 +28,8 @@ pub mod watch;
 
 pub use body::{Audience, Body, Family, Kind, Retention, kind_named, kinds};
 pub use envelope::{Envelope, Observed, PAYLOAD_BYTES_MAX, Unreadable};
-pub use id::{BadName, BootId, FindingId, HostId, InstallationId, ObserverId, ProbeId, PromiseId, RegionId, ServiceId};
+pub use id::{
+    BadName, BootId, FindingId, HostId, InstallationId, ObserverId, ProbeId, PromiseId, RegionId, ServiceId, VantageId,
+};
 pub use interval::{Interval, Spans};
 pub use time::{BadSpan, Clock, Day, Monotonic, Ppb, Span, Time};

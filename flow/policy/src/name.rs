@@ -6,7 +6,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use event::{FindingId, HostId, ObserverId, ProbeId, PromiseId, RegionId, ServiceId};
+use event::{FindingId, HostId, ProbeId, PromiseId, RegionId, ServiceId, VantageId};
 
 use crate::value::{Slot, Value};
 
@@ -76,7 +76,8 @@ macro_rules! names {
 names! {
     ServiceId, "service", "[[service]]", "a";
     ProbeId, "probe", "[[probe.http]] or another table of probes", "a";
-    ObserverId, "observer", "[[observer]]", "an";
+    VantageId, "observer", "[[observer]]", "an",
+        "use 1 to 40 of the characters a-z A-Z 0-9 - _ . and start with a letter or a digit", false;
     PromiseId, "promise", "[[promise]]", "a";
     RegionId, "region", "[[region]]", "a";
     HostId, "host", "[[host]]", "a";

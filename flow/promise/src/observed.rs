@@ -41,8 +41,6 @@ struct Track {
 pub(crate) struct Observer {
     /// Stretches it reported on, by the revision of the policy it then followed.
     stretches: BTreeMap<String, Spans>,
-    /// Stretches during which the labels of its clock mean nothing.
-    doubtful: Spans,
     /// Its newest coverage record: the entry, the end of the stretch and the revision.
     newest: Option<(u64, Time, String)>,
     tracks: BTreeMap<ProbeId, Track>,
@@ -66,11 +64,15 @@ fn not_before_it_happens(after: Time, by: Time, recorded_at: Time) -> (Time, Tim
 
 /// All observers.
 #[derive(Clone, Serialize, Deserialize, Debug, Default)]
-pub(crate) struct Observed(BTreeMap<ObserverId, Observer>);
+pub(crate) struct Observed {
+    observers: BTreeMap<ObserverId, Observer>,
+    /// Of each vantage point, when the labels of its clock meant nothing.
+    doubtful: BTreeMap<String, Spans>,
+}
 
 impl Observed {
     fn track(&mut self, observer: &ObserverId, probe: &ProbeId) -> &mut Track {
-        self.0.entry(observer.clone()).or_default().tracks.entry(probe.clone()).or_default()
+        self.observers.entry(observer.clone()).or_default().tracks.entry(probe.clone()).or_default()
     }
 
     pub(crate) fn changed(&mut self, sequence: u64, observer: &ObserverId, recorded_at: Time, changed: &Changed) {
@@ -80,7 +82,7 @@ impl Observed {
     }
 
     pub(crate) fn coverage(&mut self, sequence: u64, observer: &ObserverId, recorded_at: Time, coverage: &Covered) {
-        let observer = self.0.entry(observer.clone()).or_default();
+        let observer = self.observers.entry(observer.clone()).or_default();
         let Interval { start, end } = coverage.interval;
         let interval = Interval::new(start, end.min(recorded_at + SKEW));
         observer.stretches.entry(coverage.revision.clone()).or_default().add(interval);
@@ -109,7 +111,7 @@ impl Observed {
     }
 
     pub(crate) fn clock_stepped(&mut self, observer: &ObserverId, doubtful: Interval) {
-        self.0.entry(observer.clone()).or_default().doubtful.add(doubtful);
+        self.doubtful.entry(observer.vantage().to_owned()).or_default().add(doubtful);
     }
 
     /// When this observer saw this probe, inside `within`.
@@ -121,7 +123,7 @@ impl Observed {
         within: Interval,
         tail: Tail,
     ) -> Spans {
-        let Some(seen) = self.0.get(observer) else { return Spans::new() };
+        let Some(seen) = self.observers.get(observer) else { return Spans::new() };
         let track = seen.tracks.get(probe);
         let mut stretches: Vec<Interval> = Vec::new();
         for (revision, spans) in &seen.stretches {
@@ -140,40 +142,44 @@ impl Observed {
             Some(track) if !track.gaps.is_empty() => covered.minus(&track.gaps),
             _ => covered,
         };
-        if seen.doubtful.is_empty() { covered } else { covered.minus(&seen.doubtful) }
+        match self.doubtful(observer) {
+            Some(doubtful) => covered.minus(doubtful),
+            None => covered,
+        }
     }
 
     /// What this observer says of the state of this probe.
     pub(crate) fn steps(&self, observer: &ObserverId, probe: &ProbeId) -> Option<&Steps> {
-        self.0.get(observer)?.tracks.get(probe).map(|track| &track.steps)
+        self.observers.get(observer)?.tracks.get(probe).map(|track| &track.steps)
     }
 
     /// What this observer says of this finding; none when it never said anything, which is good news where it looked.
     pub(crate) fn finding_steps(&self, observer: &ObserverId, probe: &ProbeId, finding: &FindingId) -> Option<&Steps> {
-        self.0.get(observer)?.tracks.get(probe)?.findings.get(finding)
+        self.observers.get(observer)?.tracks.get(probe)?.findings.get(finding)
     }
 
     /// Its successes inside `within`, by time.
     pub(crate) fn successes(&self, observer: &ObserverId, probe: &ProbeId, within: Interval) -> &[Success] {
-        let all = self.0.get(observer).and_then(|o| o.tracks.get(probe)).map_or(&[][..], |track| &track.successes);
+        let all =
+            self.observers.get(observer).and_then(|o| o.tracks.get(probe)).map_or(&[][..], |track| &track.successes);
         let first = all.partition_point(|s| s.at < within.start);
         let after = all.partition_point(|s| s.at < within.end);
         &all[first.min(after)..after]
     }
 
-    /// When the labels of its clock meant nothing.
+    /// When the labels of its clock meant nothing: every engine at a vantage point has the same clock.
     pub(crate) fn doubtful(&self, observer: &ObserverId) -> Option<&Spans> {
-        self.0.get(observer).map(|o| &o.doubtful)
+        self.doubtful.get(observer.vantage())
     }
 
     /// The end of what it reported.
     pub(crate) fn reported_until(&self, observer: &ObserverId) -> Option<Time> {
-        self.0.get(observer)?.newest.as_ref().map(|(_, end, _)| *end)
+        self.observers.get(observer)?.newest.as_ref().map(|(_, end, _)| *end)
     }
 
     /// Its newest coverage record, if that reaches beyond `start`.
     pub(crate) fn newest_coverage(&self, observer: &ObserverId, start: Time) -> Option<u64> {
-        let newest = self.0.get(observer)?.newest.as_ref().filter(|(_, end, _)| *end > start);
+        let newest = self.observers.get(observer)?.newest.as_ref().filter(|(_, end, _)| *end > start);
         newest.map(|(sequence, _, _)| *sequence)
     }
 }

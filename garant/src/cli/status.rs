@@ -102,7 +102,7 @@ fn lines(
     }
     for probe in status.probes.iter().filter(|_| each_probe) {
         let word = state(probe.state);
-        lines.push(format!("  {word} {} from {}{}", probe.probe, probe.observer, since(probe.since)));
+        lines.push(format!("  {word} {} from {}{}", probe.probe, probe.observer.vantage(), since(probe.since)));
         let phases: Vec<String> =
             probe.phases.each().map(|(phase, took)| format!("{} {}", phase.replace('_', " "), short(took))).collect();
         let of_it = if phases.is_empty() { String::new() } else { format!(": {}", phases.join(", ")) };
@@ -184,18 +184,18 @@ mod tests {
               "details": [] }
         ],
         "probes": [
-            { "probe": "shop-front", "observer": "gravelines", "state": "up", "since": 1795388340000000,
+            { "probe": "shop-front", "observer": "gravelines.watch", "state": "up", "since": 1795388340000000,
               "at": 1795388395000000, "took": 61250,
               "phases": { "dns": 950, "connect": 2100, "tls": 15000, "first_byte": 40000, "body": 3200 },
               "certificate_expires": 1796079600000000 },
-            { "probe": "shop-front", "observer": "strasbourg", "state": "down", "since": 1795388340000000,
+            { "probe": "shop-front", "observer": "strasbourg.watch", "state": "down", "since": 1795388340000000,
               "at": 1795388395000000, "took": 1204000,
               "phases": { "dns": 950, "connect": 0, "tls": 0, "first_byte": 0, "body": 0 },
               "certificate_expires": null },
-            { "probe": "old", "observer": "gravelines", "state": "down", "since": null, "at": 1795388395000000,
+            { "probe": "old", "observer": "gravelines.watch", "state": "down", "since": null, "at": 1795388395000000,
               "took": 2000, "phases": { "dns": 0, "connect": 0, "tls": 0, "first_byte": 0, "body": 0 },
               "certificate_expires": 1795384800000000 },
-            { "probe": "far", "observer": "gravelines", "state": "up", "since": null, "at": 1795388395000000,
+            { "probe": "far", "observer": "gravelines.watch", "state": "up", "since": null, "at": 1795388395000000,
               "took": 2000, "phases": { "dns": 0, "connect": 0, "tls": 0, "first_byte": 0, "body": 0 },
               "certificate_expires": 1826924400000000 }
         ],

@@ -129,7 +129,7 @@ impl Up {
         let options = Options {
             dir: data.clone(),
             origin: origin.clone(),
-            observer: log::server_observer()?,
+            observer: log::server_observer("store")?,
             signers,
             remembered: memory.of_log(&data, &keys).await?,
             succeeds: None,
@@ -157,8 +157,8 @@ impl Up {
         let mut boot = [0; 16];
         random.fill(&mut boot);
         let journal: Arc<dyn store::Journal> = Arc::clone(&store) as _;
-        let recorder =
-            Recorder::new(Arc::clone(&journal), log::server_observer()?, BootId::from_bytes(boot), Arc::clone(&clock));
+        let observer = log::server_observer("supervisor")?;
+        let recorder = Recorder::new(Arc::clone(&journal), observer, BootId::from_bytes(boot), Arc::clone(&clock));
         let context = Context {
             clock: Arc::clone(&clock),
             random,

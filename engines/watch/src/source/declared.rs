@@ -45,7 +45,7 @@ impl Declared {
         let asked_every = settings.asked_every();
         let Common { id, service, every, timeout, slower_than, from, agreement, here } = settings.common().clone();
         let observers = match (from.is_empty(), here) {
-            (false, _) => from.into(),
+            (false, _) => from.iter().map(crate::observer).collect(),
             (true, false) => Arc::clone(all),
             (true, true) => all.iter().take(1).cloned().collect(),
         };

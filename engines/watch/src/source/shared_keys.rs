@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use event::policy::Agreement;
-use event::{ObserverId, ProbeId, ServiceId, Span};
+use event::{ProbeId, ServiceId, Span, VantageId};
 use policy::Table;
 
 /// How often a probe may ask.
@@ -30,7 +30,7 @@ pub struct Common {
     /// An answer that takes longer than this is degraded.
     pub slower_than: Option<Span>,
     /// Who looks; nobody named means everybody, or the first for what can only be seen in one place.
-    pub from: Vec<ObserverId>,
+    pub from: Vec<VantageId>,
     /// When it counts as down.
     pub agreement: Agreement,
     /// Whether it can only be seen in one place.
@@ -84,8 +84,8 @@ fn service(table: &mut Table<'_>) -> Option<ServiceId> {
     table.required("service", "The service whose state it tells.")
 }
 
-fn observers(table: &mut Table<'_>, about: &'static str) -> Vec<ObserverId> {
-    let from: Vec<ObserverId> = table.list("from", about);
+fn observers(table: &mut Table<'_>, about: &'static str) -> Vec<VantageId> {
+    let from: Vec<VantageId> = table.list("from", about);
     let mut sorted = from.clone();
     sorted.sort_unstable();
     sorted.dedup();

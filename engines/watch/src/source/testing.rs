@@ -27,7 +27,7 @@ pub(crate) async fn ask(net: &Net, kind: &str, table: &str) -> Answer {
     let mut document = Document::from_text("test", &text);
     let config = Config::read(&mut document, &[policy::Observer::named("local".parse().expect("a name"))]);
     document.provide::<event::ServiceId>(&"shop".parse().expect("a name"));
-    document.provide::<event::ObserverId>(&"local".parse().expect("a name"));
+    document.provide::<event::VantageId>(&"local".parse().expect("a name"));
     if let Err(mistakes) = document.finish() {
         panic!("{}", mistakes.render(false));
     }

@@ -114,7 +114,8 @@ impl Keeper {
     async fn attempt(&self) -> Option<Failure> {
         let progress = Progress::default();
         let stop = self.stop.child_token();
-        let context = Context { progress: progress.clone(), stop, ..self.context.clone() };
+        let recorder = self.context.recorder.for_engine(self.engine.name());
+        let context = Context { recorder, progress: progress.clone(), stop, ..self.context.clone() };
         let engine = self.engine.clone();
         // A plain handle would leave the engine running, watched by nobody, when the keeper is aborted.
         let work = async move { engine.run(context).await };

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use event::policy::Text;
-use event::{HostId, Interval, ObserverId, RegionId, ServiceId, Time};
+use event::{HostId, Interval, RegionId, ServiceId, Time, VantageId};
 
 use crate::address::HostPort;
 use crate::document::Document;
@@ -179,7 +179,7 @@ text.en = "Database upgrade: payment is interrupted."
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Observer {
     /// Its name: public, so it names a place or a role, never a host.
-    pub id: ObserverId,
+    pub id: VantageId,
     /// Where it is.
     pub region: Option<RegionId>,
     /// What it can reach for as long as its own way out works.
@@ -188,7 +188,7 @@ pub struct Observer {
 
 impl Observer {
     /// One of which nothing but its name is known.
-    pub const fn named(id: ObserverId) -> Self {
+    pub const fn named(id: VantageId) -> Self {
         Self { id, region: None, canaries: Vec::new() }
     }
 }
@@ -224,7 +224,7 @@ pub(super) fn observers(document: &mut Document) -> Vec<Observer> {
     if document.has("observer") {
         return observers;
     }
-    let local: Option<ObserverId> = "local".parse().ok();
+    let local: Option<VantageId> = "local".parse().ok();
     if let Some(id) = &local {
         document.provide(id);
     }

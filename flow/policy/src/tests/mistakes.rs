@@ -184,7 +184,7 @@ fn one_bad_declaration_does_not_make_its_references_wrong() {
     check(
         "[[observer]]\nname = \"a b\"\n[[probe.http]]\nservice = \"shop\"\nurl = \"http://x\"\nfrom = \"ab\"\n",
         &[
-            "6:8 `a b` is not a name | use 1 to 64 of the characters a-z A-Z 0-9 - _ . and start with a letter or a digit",
+            "6:8 `a b` is not a name | use 1 to 40 of the characters a-z A-Z 0-9 - _ . and start with a letter or a digit",
         ],
     );
 }

@@ -1,7 +1,7 @@
 //! Two sections as other crates write them, and policies that use them.
 
 use event::policy::{Agreement, Text};
-use event::{ObserverId, Ppb, ProbeId, PromiseId, ServiceId, Span};
+use event::{Ppb, ProbeId, PromiseId, ServiceId, Span, VantageId};
 
 use crate::{Section, Table, Url};
 
@@ -12,7 +12,7 @@ pub(super) struct Probe {
     pub(super) url: Url,
     pub(super) every: Span,
     pub(super) statuses: Vec<u16>,
-    pub(super) from: Vec<ObserverId>,
+    pub(super) from: Vec<VantageId>,
     pub(super) agreement: Option<Agreement>,
 }
 

@@ -188,7 +188,7 @@ fn recorder(store: &Arc<Sqlite>) -> Result<Recorder, Failure> {
     let mut boot = [0; 16];
     SystemRandom.fill(&mut boot);
     let journal: Arc<dyn store::Journal> = Arc::clone(store) as _;
-    Ok(Recorder::new(journal, log::server_observer()?, BootId::from_bytes(boot), Arc::new(SystemClock)))
+    Ok(Recorder::new(journal, log::server_observer("notary")?, BootId::from_bytes(boot), Arc::new(SystemClock)))
 }
 
 /// Before anything is recorded: afterwards the last entry is the one of this command, and says nothing of the clock.

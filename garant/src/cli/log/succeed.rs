@@ -106,7 +106,7 @@ impl Succeed {
         let options = Options {
             dir: data.to_owned(),
             origin: plan.origin.clone(),
-            observer: log::server_observer()?,
+            observer: log::server_observer("store")?,
             signers: vec![key],
             remembered: Vec::new(),
             succeeds: Some(succeeds),
