@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use ::watch::{Expiry, Figures, Standing};
+use engine::metrics::{Source, Text, Value};
 use event::{ObserverId, ProbeId, Span};
 use store::Reading;
-use web::metrics::{Source, Text, Value};
 use web::{Phases, ProbeStanding, Probes};
 
 /// What the pages ask the watch.

@@ -23,7 +23,7 @@ mod answer;
 mod budget;
 mod lang;
 mod log;
-pub mod metrics;
+mod metrics;
 mod ping;
 pub mod ready;
 mod serve;

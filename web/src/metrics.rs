@@ -1,10 +1,9 @@
 //! `/metrics`: garant's own figures in OpenMetrics, for the team's own monitoring (promise WA-1 watches the watcher).
 //!
 //! Nothing here is evidence: figures of the process begin at its start, and a verdict never reads them. Figures that only
-//! their owner knows come through [`Source`]: a new one is a file of its owner's, not an edit here.
+//! an engine knows come through [`engine::metrics::Source`]: a new one is a file of its engine's, not an edit here.
 
 mod process;
-mod text;
 
 use std::sync::Arc;
 
@@ -13,19 +12,12 @@ use axum::extract::State as Shared;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use engine::metrics::{Text, Value};
 use event::promise::{Outcome, Unit};
-
-pub use text::{Family, Text, Value};
 
 use crate::answer;
 use crate::state::State;
 use crate::status::{self, Reading};
-
-/// Whoever has figures to show.
-pub trait Source: Send + Sync {
-    /// Adds families. Called at each scrape; must neither wait nor fail. Names start with `garant_` and the owner's name.
-    fn write(&self, text: &mut Text);
-}
 
 pub(crate) fn routes() -> Router<Arc<State>> {
     Router::new().route("/metrics", get(metrics))

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use engine::heartbeat::Pings;
+use engine::metrics::Source;
 use event::policy::Applied;
 use event::{Clock, ObserverId, ProbeId, Span, Time};
 use journal::note::VerifierKey;
@@ -17,7 +18,6 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::budget::Budget;
-use crate::metrics;
 
 /// Everything the routers need. Shared by all of them.
 pub struct State {
@@ -42,7 +42,7 @@ pub struct State {
     /// How much memory the answers of all listeners may take together.
     pub budget: Budget,
     /// Figures that only their owners know, for `/metrics`.
-    pub figures: Vec<Arc<dyn metrics::Source>>,
+    pub figures: Vec<Arc<dyn Source>>,
 }
 
 /// The policy in effect, as far as the pages need it.

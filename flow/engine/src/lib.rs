@@ -22,6 +22,7 @@ mod context;
 mod failure;
 pub mod heartbeat;
 pub mod http;
+pub mod metrics;
 pub mod net;
 pub mod processes;
 mod progress;

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::{Text, Value};
+use engine::metrics::{Text, Value};
 
 pub(super) fn write(text: &mut Text) {
     let cpu = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);

@@ -2,6 +2,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use axum::http::StatusCode;
+use engine::metrics::Source;
 
 use super::*;
 use crate::fake::{Fixture, applied, get, log_with};

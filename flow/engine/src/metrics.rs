@@ -1,4 +1,5 @@
-//! OpenMetrics text, version 1.0.0 (<https://github.com/prometheus/OpenMetrics/blob/v1.0.0/specification/OpenMetrics.md>).
+//! Figures of engines for `/metrics`, as OpenMetrics text, version 1.0.0
+//! (<https://github.com/prometheus/OpenMetrics/blob/v1.0.0/specification/OpenMetrics.md>).
 //!
 //! The format has rules that a `format!` forgets: a family is written once and in one piece, a counter's samples end in
 //! `_total`, a unit is the end of the name, label values have three characters to escape, and the text ends with `# EOF`.
@@ -8,6 +9,13 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+
+/// An engine, or another part of the process, that has figures to show. Figures begin at the start of the process and are
+/// no evidence: a verdict never reads them.
+pub trait Source: Send + Sync {
+    /// Adds families. Called at each scrape; must neither wait nor fail. Names start with `garant_` and the owner's name.
+    fn write(&self, text: &mut Text);
+}
 
 /// What a family counts, and so how its samples end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
