@@ -14,9 +14,11 @@ import (
 )
 
 const (
-	evaluator     = 1
+	evaluator     = 2
 	skew          = int64(5e6)
-	reportedIn    = int64(120e6)
+	late          = int64(120e6)
+	revisedMax    = int64(86400e6)
+	minute        = int64(60e6)
 	retoldWithin  = int64(2 * 86400e6)
 	partsPerWhole = 1000000000
 )
@@ -27,7 +29,12 @@ type policy struct {
 	Revision string
 	Probes   []struct {
 		ID, Service, Agreement string
+		Every                  int64
 		Observers              []string
+	}
+	Findings []struct {
+		Finding string
+		Probes  []string
 	}
 	Maintenance []struct {
 		Services []string
@@ -36,9 +43,9 @@ type policy struct {
 	Promises []struct {
 		ID, Revision string
 		Objectives   []struct {
-			Objective, Service string
-			AtLeast            int64 `json:"at_least"`
-			Over               int64
+			Objective, Service, Probe, Finding string
+			AtLeast                            int64 `json:"at_least"`
+			Over                               int64
 		}
 	}
 	from int64 // when it took effect
@@ -53,6 +60,19 @@ type verdict struct {
 	At                         int64
 	Window                     interval
 	Figure                     *figure
+	Reasons                    []reason
+}
+
+// A reason is read only as far as it tells the budget.
+type reason struct {
+	Reason string
+	budget
+}
+
+type budget struct {
+	UsedAtLeast int64 `json:"used_at_least"`
+	UsedAtMost  int64 `json:"used_at_most"`
+	Of          int64
 }
 
 type figure struct {
@@ -102,7 +122,7 @@ func (l *line) change(after, by int64, standing int) {
 		return
 	}
 	until := max(by, l.told)
-	differs := l.steps[len(l.steps)-1].standing != standing
+	differs := l.steps[len(l.steps)-1].standing != standing || after < l.told-revisedMax
 	for i, s := range l.steps {
 		end := l.told
 		if i+1 < len(l.steps) {
@@ -154,14 +174,35 @@ func (s set) contains(t int64) bool {
 
 type pair struct{ observer, probe string }
 
+// A class is what makes a record count for a probe, beside its observer: its revision, and its every, 0 when it has none.
+type class struct {
+	observer, revision string
+	every              int64
+}
+
+func classOf(every int64) int64 {
+	if every > minute {
+		return every
+	}
+	return 0
+}
+
+// The vantage of an observer is its name up to the last dot.
+func vantage(observer string) string {
+	if dot := strings.LastIndexByte(observer, '.'); dot >= 0 {
+		return observer[:dot]
+	}
+	return observer
+}
+
 // The world is what the entries read so far say.
 type world struct {
 	next     int64
 	policies []policy
 	lines    map[pair]*line
-	reports  map[pair][]interval // observer and revision → stretches
+	reports  map[class][]interval
 	gaps     map[pair][]interval
-	doubtful map[string][]interval
+	doubtful map[string][]interval // by vantage
 	reach    int64 // windows that start before rest on destroyed evidence
 	untold   bool  // no policy was told since
 	lost     bool  // the policy in effect is destroyed
@@ -209,16 +250,26 @@ func (w *world) apply(e envelope) error {
 		var c struct {
 			Interval interval
 			Revision string
+			Every    *int64
 			Gaps     []struct {
 				Probe    string
+				Finding  *string
 				Interval interval
 			}
 		}
 		if read(&c) {
 			i := interval{c.Interval.Start, min(c.Interval.End, e.RecordedAt+skew)}
-			key := pair{e.Observer, c.Revision}
-			w.reports[key] = append(w.reports[key], i)
+			key := class{e.Observer, c.Revision, 0}
+			if c.Every != nil {
+				key.every = *c.Every
+			}
+			if i.Start < i.End {
+				w.reports[key] = append(w.reports[key], i)
+			}
 			for _, g := range c.Gaps {
+				if g.Finding != nil {
+					continue // the probe was observed
+				}
 				gap := interval{max(g.Interval.Start, i.Start), min(g.Interval.End, i.End)}
 				w.gaps[pair{e.Observer, g.Probe}] = append(w.gaps[pair{e.Observer, g.Probe}], gap)
 			}
@@ -226,7 +277,8 @@ func (w *world) apply(e envelope) error {
 	case "engine.clock_stepped":
 		var c struct{ From, To int64 }
 		if read(&c) {
-			w.doubtful[e.Observer] = append(w.doubtful[e.Observer], interval{min(c.From, c.To), max(c.From, c.To)})
+			at := vantage(e.Observer)
+			w.doubtful[at] = append(w.doubtful[at], interval{min(c.From, c.To), max(c.From, c.To)})
 		}
 	}
 	return err
@@ -238,25 +290,49 @@ type voter struct {
 	covered, without set
 }
 
-func (w *world) voters(probe string) []voter {
-	var voters []voter
-	asked := make(map[pair]bool) // observer and revision
+// counting gives the stretches of the records that count for a probe, by observer. Whoever was ever asked is in it.
+func (w *world) counting(probe string) map[string][]interval {
+	asked := make(map[class]bool)
 	for _, p := range w.policies {
 		for _, declared := range p.Probes {
 			for _, observer := range declared.Observers {
-				asked[pair{observer, p.Revision}] = asked[pair{observer, p.Revision}] || declared.ID == probe
+				if declared.ID == probe {
+					asked[class{observer, p.Revision, classOf(declared.Every)}] = true
+				}
 			}
 		}
 	}
 	byObserver := make(map[string][]interval)
-	for key, asks := range asked {
-		if asks {
-			byObserver[key.observer] = append(byObserver[key.observer], w.reports[key]...)
+	for key := range asked {
+		byObserver[key.observer] = append(byObserver[key.observer], w.reports[key]...)
+	}
+	return byObserver
+}
+
+// reach is up to where a verdict at `at` speaks that rests on these probes of the policy in effect.
+func (w *world) reaches(concerned map[string]bool, at int64) int64 {
+	reach := at
+	for _, probe := range w.policies[len(w.policies)-1].Probes {
+		if !concerned[probe.ID] {
+			continue
+		}
+		byObserver := w.counting(probe.ID)
+		for _, observer := range probe.Observers {
+			until := at - probe.Every - late
+			for _, stretch := range byObserver[observer] {
+				until = max(until, stretch.End)
+			}
+			reach = min(reach, until)
 		}
 	}
-	for observer, stretches := range byObserver {
+	return reach
+}
+
+func (w *world) voters(probe string) []voter {
+	var voters []voter
+	for observer, stretches := range w.counting(probe) {
 		key := pair{observer, probe}
-		without := append(append([]interval{}, w.gaps[key]...), w.doubtful[observer]...)
+		without := append(append([]interval{}, w.gaps[key]...), w.doubtful[vantage(observer)]...)
 		if w.lines[key] != nil {
 			voters = append(voters, voter{w.lines[key], join(stretches), join(without)})
 		}
@@ -377,30 +453,26 @@ func (p *policy) windows(service string) []interval {
 	return windows
 }
 
-// outage is the one that was going on at t; empty without one.
+// outage is the one that was going on at t, from there on; empty without one.
 func outage(pieces []piece, t int64) interval {
 	at := sort.Search(len(pieces), func(i int) bool { return pieces[i].Start > t }) - 1
 	none := interval{}
 	if at < 0 || pieces[at].state == up {
 		return none
 	}
-	seen := false
-	out := interval{math.MinInt64, math.MaxInt64}
-	for i := at; i >= 0; i-- {
-		if pieces[i].state == up {
-			out.Start = pieces[i].End
-			break
-		}
-		seen = seen || pieces[i].state != 0
+	last := at
+	for last >= 0 && pieces[last].state == 0 {
+		last--
 	}
+	if last < 0 || pieces[last].state == up {
+		return none
+	}
+	out := interval{pieces[last].Start, math.MaxInt64}
 	for _, later := range pieces[at:] {
 		if later.state == up {
 			out.End = later.Start
 			break
 		}
-	}
-	if !seen {
-		return none
 	}
 	return out
 }
@@ -435,6 +507,23 @@ func share(part, whole int64) (int64, int64) {
 	return int64(quotient), int64(quotient)
 }
 
+// allowed is what a target leaves to go wrong in `whole`.
+func allowed(target, whole int64) int64 {
+	high, low := bits.Mul64(uint64(partsPerWhole-target), uint64(whole))
+	quotient, _ := bits.Div64(high, low, partsPerWhole)
+	return int64(quotient)
+}
+
+// budgetOf is what a verdict says of its budget.
+func budgetOf(v verdict) budget {
+	for _, r := range v.Reasons {
+		if r.Reason == "budget" {
+			return r.budget
+		}
+	}
+	return budget{-1, -1, -1}
+}
+
 // compute fills in window, outcome and figure of a verdict, from its promise, objective and at. It says which kind of
 // objective it is, and how long its window should be.
 func (w *world) compute(v verdict) (verdict, string, int64) {
@@ -446,13 +535,23 @@ func (w *world) compute(v verdict) (verdict, string, int64) {
 		o := p.Objectives[v.Objective]
 		since := w.declaredSince(p.ID, p.Revision)
 		out := verdict{Promise: p.ID, Revision: p.Revision, Objective: v.Objective, At: v.At, Outcome: "unproven"}
-		out.Window.Start = max(since, v.At-o.Over)
-		out.Window.End = max(v.At, out.Window.Start)
+		concerned := map[string]bool{o.Probe: true}
+		for _, probe := range now.Probes {
+			concerned[probe.ID] = concerned[probe.ID] || o.Service != "" && probe.Service == o.Service
+		}
+		for _, detector := range now.Findings {
+			for _, probe := range detector.Probes {
+				concerned[probe] = concerned[probe] || o.Finding != "" && detector.Finding == o.Finding
+			}
+		}
+		reach := w.reaches(concerned, v.At)
+		out.Window.Start = max(since, reach-o.Over)
+		out.Window.End = max(reach, out.Window.Start)
 		if o.Objective != "availability" && o.Objective != "coverage" {
 			return out, o.Objective, o.Over
 		}
-		var seen, isUp, isDown, whole, blind, tail int64
-		for _, piece := range w.service(o.Service, v.At) {
+		var seen, isUp, isDown, whole, blind int64
+		for _, piece := range w.service(o.Service, out.Window.End) {
 			start, end := max(piece.Start, out.Window.Start), min(piece.End, out.Window.End)
 			if start >= end {
 				continue
@@ -460,9 +559,6 @@ func (w *world) compute(v verdict) (verdict, string, int64) {
 			length := end - start
 			if piece.blind {
 				blind += length
-				tail += length
-			} else {
-				tail = 0
 			}
 			if piece.apart {
 				continue
@@ -479,6 +575,12 @@ func (w *world) compute(v verdict) (verdict, string, int64) {
 			}
 		}
 		f := figure{Unit: "ppb", Target: o.AtLeast}
+		elapsed := out.Window.End - out.Window.Start
+		b := budget{isDown, whole - isUp, allowed(o.AtLeast, o.Over-(elapsed-whole))}
+		if o.Objective == "coverage" {
+			b = budget{blind, blind, allowed(o.AtLeast, o.Over)}
+		}
+		out.Reasons = []reason{{"budget", b}}
 		if o.Objective == "availability" {
 			if seen == 0 || whole == 0 {
 				return out, o.Objective, o.Over
@@ -486,20 +588,17 @@ func (w *world) compute(v verdict) (verdict, string, int64) {
 			f.Low, _ = share(isUp, whole)
 			_, f.High = share(whole-isDown, whole)
 		} else {
-			whole = out.Window.End - out.Window.Start
-			if whole == 0 {
+			if elapsed == 0 {
 				return out, o.Objective, o.Over
 			}
-			f.Low, _ = share(whole-blind, whole)
+			f.Low, _ = share(elapsed-blind, elapsed)
 			f.High = f.Low
-			if tail = min(tail, reportedIn); tail > 0 {
-				_, f.High = share(whole-(blind-tail), whole)
-			}
 		}
 		out.Figure = &f
+		young := elapsed < o.Over
 		if f.Low >= f.Target {
 			out.Outcome = "kept"
-		} else if f.High < f.Target {
+		} else if young && b.UsedAtLeast > b.Of || !young && f.High < f.Target {
 			out.Outcome = "broken"
 		}
 		return out, o.Objective, o.Over
@@ -525,7 +624,7 @@ func (w *world) declaredSince(id, revision string) int64 {
 // checkFigures computes window, outcome and figure of every verdict on availability and coverage again.
 func (a *audit) checkFigures() error {
 	w := &world{
-		lines: make(map[pair]*line), reports: make(map[pair][]interval), gaps: make(map[pair][]interval),
+		lines: make(map[pair]*line), reports: make(map[class][]interval), gaps: make(map[pair][]interval),
 		doubtful: make(map[string][]interval), reach: math.MinInt64,
 	}
 	checked, unreachable, others := 0, 0, 0
@@ -565,6 +664,7 @@ func (a *audit) checkFigures() error {
 		same := computed.Revision == v.Revision && computed.Window == v.Window
 		if objective == "availability" || objective == "coverage" {
 			same = same && computed.Outcome == v.Outcome && (computed.Figure == nil) == (v.Figure == nil)
+			same = same && budgetOf(computed) == budgetOf(v)
 			same = same && (v.Figure == nil || *v.Figure == *computed.Figure)
 		}
 		switch {

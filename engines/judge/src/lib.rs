@@ -1,13 +1,8 @@
 //! The judge: folds new entries, and journals a verdict when something changed and at least once a day.
 //!
 //! A verdict must be the same for everybody who has the entries, so this engine adds nothing to [`promise::Judge`] but
-//! two decisions: *as of when* to judge, and *when to write it down*.
-//!
-//! **As of when.** Coverage of a minute is recorded when the minute is over; judged as of now, the last minute would always
-//! be unobserved, and 99.99 % could not be proved in the first days of a promise. So a verdict is as of the end of the newest
-//! coverage, but never older than [`LAG_MAX`]: when every observer falls silent, time goes on and counts as unobserved.
-//!
-//! **When.** When a reader would act on it: what [`promise::due`] says, each new outage, and time lost from sight.
+//! one decision: *when to write it down*. When a reader would act on it: what [`promise::due`] says, each new outage, and
+//! time lost from sight.
 //!
 //! The fold is saved now and then with its cursor. That copy is a cache: without it, or with one of another release, the
 //! journal is read again from its first entry.
@@ -15,7 +10,6 @@
 use std::sync::Arc;
 
 use engine::{BoxFuture, Context, Engine, EngineError, Recorded};
-use event::evidence::Covered;
 use event::policy::Applied;
 use event::promise::{Reason, Verdict};
 use event::{Body, Envelope, Span, Time};
@@ -28,8 +22,6 @@ const PROJECTION: &str = "judge";
 const PIECE: u64 = 1024;
 /// How often verdicts are computed; an outage becomes a verdict within this and the time of its confirmation.
 const EVALUATE_EVERY: Span = Span::from_secs(2);
-/// A verdict is never as of longer ago than this.
-const LAG_MAX: Span = Span::from_secs(150);
 /// How often the policy in effect is journaled again.
 const RETELL_EVERY: Span = Span::from_days(1);
 /// So much more unobserved time is worth a verdict of its own, unless there was ten times as much before.
@@ -49,8 +41,6 @@ struct Knowledge {
     release: String,
     judge: promise::Judge,
     in_effect: InEffect,
-    /// End of the newest coverage.
-    covered_until: Option<Time>,
     /// When the policy in effect was last journaled.
     policy_told: Option<Time>,
 }
@@ -62,7 +52,6 @@ impl Knowledge {
             release: env!("CARGO_PKG_VERSION").to_owned(),
             judge: promise::Judge::new(),
             in_effect: InEffect::default(),
-            covered_until: None,
             policy_told: None,
         }
     }
@@ -73,9 +62,6 @@ impl Knowledge {
 
     /// One entry whose payload can be read.
     fn fold(&mut self, sequence: u64, envelope: &Envelope) {
-        if let Some(Ok(coverage)) = envelope.body::<Covered>() {
-            self.covered_until = self.covered_until.max(Some(coverage.interval.end));
-        }
         if envelope.kind == Applied::KIND.name {
             self.policy_told = Some(envelope.recorded_at);
         }
@@ -165,8 +151,7 @@ async fn write(context: &Context, knowledge: &Knowledge) -> Result<(), EngineErr
     {
         return Ok(());
     }
-    let at = knowledge.covered_until.unwrap_or(now).min(now).max(now - LAG_MAX);
-    for verdict in knowledge.judge.verdicts(at) {
+    for verdict in knowledge.judge.verdicts(now) {
         let before = knowledge
             .in_effect
             .all()

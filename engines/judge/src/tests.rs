@@ -1,6 +1,7 @@
 //! The decisions that the judge adds to the rules of `promise`: when to write.
 
 use engine::sim::World;
+use event::evidence::Covered;
 use event::policy::{Agreement, Objective, Probe, Promise, Service, Text};
 use event::{BootId, InstallationId, Observed, Ppb};
 

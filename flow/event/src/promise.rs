@@ -53,6 +53,15 @@ pub enum Reason {
         /// Length of the window.
         length: Span,
     },
+    /// What may go wrong over the whole length of the window, and what of it has. The truth lies between the two uses.
+    Budget {
+        /// What went wrong for certain.
+        used_at_least: Span,
+        /// What is not known to have gone well.
+        used_at_most: Span,
+        /// What may go wrong before the promise is broken.
+        of: Span,
+    },
     /// So much of the window was observed by nobody.
     Unobserved {
         /// How long in all.
@@ -78,7 +87,7 @@ pub enum Reason {
     AtRisk,
 }
 
-/// One objective of one promise was judged, from the first `tree_size` entries of the log, at `at`.
+/// One objective of one promise was judged at `at`, from the first `tree_size` entries of the log.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
 pub struct Verdict {
     /// Which promise.
@@ -91,9 +100,10 @@ pub struct Verdict {
     pub evaluator: u32,
     /// Entries that were read: those with a sequence below this.
     pub tree_size: u64,
-    /// As of when.
+    /// When it was computed.
     pub at: Time,
-    /// The window that was looked at, at most as long as the objective says.
+    /// The window that was looked at, at most as long as the objective says. It ends where the observers' records do: the
+    /// verdict speaks up to there.
     pub window: Interval,
     /// The verdict.
     pub outcome: Outcome,

@@ -9,7 +9,7 @@ use event::promise::{Outcome, Reason};
 use event::{Ppb, ServiceId, Span, Spans};
 use policy::{Section, Table};
 
-use crate::ruling::{Case, Ruling, at_least, at_risk, share};
+use crate::ruling::{Budget, Case, Ruling, share};
 use crate::terms::{Terms, windows};
 
 /// `availability = { … }` of a promise.
@@ -40,7 +40,7 @@ impl Terms for Availability {
 
 pub(crate) fn rule(case: &mut Case<'_>, service: &ServiceId, target: Ppb) -> Ruling {
     let window = case.window;
-    let since = case.lines.service(case.evidence, service, case.at);
+    let since = case.lines.service(case.evidence, service, window.end);
     let line = since.state.line.clip(window);
     let apart = since.apart.clip(window);
     let counted: Spans = apart.complement(window);
@@ -48,17 +48,20 @@ pub(crate) fn rule(case: &mut Case<'_>, service: &ServiceId, target: Ppb) -> Rul
     let whole = counted.length();
     let observed = up.length() + down.length() + undecided.length();
     let unobserved = whole - observed;
+    let used_at_most = whole - up.length();
+    let of = Budget::of(target, case.over, apart.length());
+    let budget = Budget { used_at_least: down.length(), used_at_most, of };
 
     let probes = case.probes(service);
     let mut cited = case.cite(probes.iter().copied());
     let bounds = (share(up.length(), whole), share(whole - down.length(), whole));
     let ((Some((low, _)), Some((_, high))), true) = (bounds, observed > Span::ZERO) else {
-        return Ruling::no_evidence(unobserved, cited);
+        return Ruling::nothing(vec![budget.reason(), Reason::NoEvidence], unobserved, cited);
     };
     case.cite_outages(&mut cited, &probes, &down);
 
-    let (outcome, figure) = at_least(low, high, target);
-    let mut reasons = Vec::new();
+    let (outcome, figure) = case.at_least(low, high, target, budget);
+    let mut reasons = vec![budget.reason()];
     if !down.is_empty() {
         reasons.push(Reason::Down { length: down.length(), outages: down.intervals().len() as u64 });
     }
@@ -72,7 +75,7 @@ pub(crate) fn rule(case: &mut Case<'_>, service: &ServiceId, target: Ppb) -> Rul
     if unconfirmed + unconfirmed > observed {
         reasons.push(Reason::LoneObserver);
     }
-    if outcome == Outcome::Kept && at_risk(down.length(), whole, target) {
+    if outcome == Outcome::Kept && budget.is_at_risk() {
         reasons.push(Reason::AtRisk);
     }
     Ruling { outcome, figure: Some(figure), reasons, cited }

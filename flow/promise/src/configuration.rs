@@ -10,7 +10,6 @@ use event::{Interval, Ppb, ProbeId, Span, Spans};
 use policy::{Section, Table};
 
 use crate::line::Line;
-use crate::observed::Tail;
 use crate::ruling::{Case, Cited, Ruling, share};
 use crate::terms::{ENOUGH, Terms, windows};
 
@@ -41,7 +40,7 @@ impl Terms for Configuration {
 }
 
 pub(crate) fn rule(case: &mut Case<'_>, probe: &ProbeId, observed: Ppb) -> Ruling {
-    let line = case.evidence.probe(probe, case.window, Tail::Strict);
+    let line = case.evidence.probe(probe, case.window);
     let unobserved = line.unknown(case.window);
     let mut cited = case.cite([probe]);
     case.cite_outages(&mut cited, &[probe].into(), &line.down);

@@ -1,15 +1,13 @@
 //! Coverage: the share of the window during which every probe of the service was observed (BX-1).
 //!
-//! The newest minute is reported only when it is over. It is neither observed nor missed yet, so `high` counts it as
-//! observed: a promise that was declared a moment ago is unproven, not broken.
+//! The window ends where the records of the observers do, so all of it is known: observed, or not.
 
 use event::policy::Objective;
 use event::promise::{Outcome, Reason};
 use event::{Ppb, ServiceId, Span};
 use policy::{Section, Table};
 
-use crate::observed::REPORTED_WITHIN;
-use crate::ruling::{Case, Ruling, at_least, at_risk, share};
+use crate::ruling::{Budget, Case, Ruling, share};
 use crate::terms::{Terms, windows};
 
 /// `coverage = { … }` of a promise.
@@ -40,29 +38,24 @@ impl Terms for Coverage {
 
 pub(crate) fn rule(case: &mut Case<'_>, service: &ServiceId, target: Ppb) -> Ruling {
     let window = case.window;
-    let blind = case.lines.service(case.evidence, service, case.at).state.blind.clip(window);
+    let blind = case.lines.service(case.evidence, service, window.end).state.blind.clip(window);
     let whole = window.length();
-    let not_yet_reported = match blind.intervals().last() {
-        Some(last) if last.end == window.end => last.length().min(REPORTED_WITHIN),
-        _ => Span::ZERO,
-    };
-    let missed = blind.length() - not_yet_reported;
+    let missed = blind.length();
+    let budget = Budget { used_at_least: missed, used_at_most: missed, of: Budget::of(target, case.over, Span::ZERO) };
     let cited = case.cite(case.probes(service));
-    let bounds = (share(whole - blind.length(), whole), share(whole - missed, whole));
-    let (Some((low, _)), Some((high, rounded))) = bounds else {
-        return Ruling::no_evidence(Span::ZERO, cited);
+    let Some((low, _)) = share(whole - missed, whole) else {
+        return Ruling::nothing(vec![budget.reason(), Reason::NoEvidence], missed, cited);
     };
-    // One figure where there is only one: no rounding up of what is exactly known.
-    let high = if not_yet_reported == Span::ZERO { high } else { rounded };
-    let (outcome, figure) = at_least(low, high, target);
-    let mut reasons = Vec::new();
-    if blind.length() == whole {
+    // One figure: no rounding up of what is exactly known.
+    let (outcome, figure) = case.at_least(low, low, target, budget);
+    let mut reasons = vec![budget.reason()];
+    if missed == whole {
         reasons.push(Reason::NoEvidence);
     }
     if missed > Span::ZERO {
         reasons.push(Reason::Unobserved { length: missed });
     }
-    if outcome == Outcome::Kept && at_risk(missed, whole, target) {
+    if outcome == Outcome::Kept && budget.is_at_risk() {
         reasons.push(Reason::AtRisk);
     }
     Ruling { outcome, figure: Some(figure), reasons, cited }

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use event::evidence::Covered;
 use event::policy::{Agreement, Applied, Promise};
 use event::{FindingId, Interval, ObserverId, ProbeId, PromiseId, ServiceId, Span, Time};
 use serde::{Deserialize, Serialize};
@@ -19,6 +20,8 @@ pub(crate) struct Asked {
     pub observers: Vec<ObserverId>,
     /// When it counts as down.
     pub agreement: Agreement,
+    /// The longest time between two looks.
+    pub every: Span,
 }
 
 /// One revision of a promise, in effect without interruption since `since`.
@@ -82,7 +85,8 @@ impl Declared {
         let mut probes = BTreeMap::new();
         for probe in &applied.probes {
             services.entry(probe.service.clone()).or_default().push(probe.id.clone());
-            let asked = Asked { observers: probe.observers.clone(), agreement: probe.agreement };
+            let (observers, agreement, every) = (probe.observers.clone(), probe.agreement, probe.every);
+            let asked = Asked { observers, agreement, every };
             probes.insert(probe.id.clone(), Some(asked));
         }
         let findings = applied.findings.iter().map(|d| (d.finding.clone(), d.probes.clone())).collect();
@@ -124,18 +128,24 @@ impl Declared {
         self.applied.map(|applied| applied.start)
     }
 
-    /// The window of an objective of this promise as of `at`: as long as `over`, but not older than this revision.
-    pub(crate) fn window(&self, promise: &Promise, over: Span, at: Time) -> Interval {
+    /// The window of an objective of this promise that ends at `end`: as long as `over`, but not older than this revision.
+    pub(crate) fn window(&self, promise: &Promise, over: Span, end: Time) -> Interval {
         let declared = self.promises.iter().find(|p| p.promise == promise.id && p.revision == promise.revision);
-        let since = declared.map_or(at, |p| p.since);
-        let start = since.max(at - over);
-        Interval::new(start, at.max(start))
+        let since = declared.map_or(end, |p| p.since);
+        let start = since.max(end - over);
+        Interval::new(start, end.max(start))
     }
 
-    /// Whether the policy of that revision asks this observer to ask this probe.
-    pub(crate) fn asks(&self, revision: &str, probe: &ProbeId, observer: &ObserverId) -> bool {
+    /// Whether records of this revision and class by this observer speak of this probe: the policy of the revision asks the
+    /// observer to look at it, and so often.
+    pub(crate) fn counts(&self, revision: &str, every: Option<Span>, probe: &ProbeId, observer: &ObserverId) -> bool {
         let asked = self.revisions.get(revision).and_then(|policy| self.probes.get(probe)?.under(*policy)?.as_ref());
-        asked.is_some_and(|asked| asked.observers.contains(observer))
+        asked.is_some_and(|asked| Covered::class(asked.every) == every && asked.observers.contains(observer))
+    }
+
+    /// How the policy in effect has this probe asked.
+    pub(crate) fn asked(&self, probe: &ProbeId) -> Option<&Asked> {
+        self.probes.get(probe)?.last()?.as_ref()
     }
 
     /// How a probe was asked over time.

@@ -46,6 +46,11 @@ impl<T: PartialEq + Default> Eras<T> {
         &self.0
     }
 
+    /// What the newest policy declares.
+    pub(crate) fn last(&self) -> Option<&T> {
+        self.0.last().map(|era| &era.value)
+    }
+
     /// What `policy` declares.
     pub(crate) fn under(&self, policy: u32) -> Option<&T> {
         let after = self.0.partition_point(|era| era.policy <= policy);

@@ -1,7 +1,7 @@
 //! Freshness: two successful pings of a heartbeat are never further apart than promised.
 //!
 //! The figure is the longest gap inside the window, from its start to the first success and from the last success to
-//! now included: a job that stopped must not look fresh because it once was. Where nobody listened, a ping may have been
+//! its end included: a job that stopped must not look fresh because it once was. Where nobody listened, a ping may have been
 //! missed. So `low` is the longest stretch that was listened to without hearing a success, `high` the longest between
 //! two successes. Where the clock of a listener stepped, `high` also counts the labels that mean nothing, because a
 //! clock that is put back makes two pings look closer than they were.
@@ -12,7 +12,7 @@ use event::{Interval, ProbeId, Span, Spans};
 use policy::{Section, Table};
 
 use crate::line::Evidence;
-use crate::observed::{Success, Tail};
+use crate::observed::{Aspect, Success};
 use crate::ruling::{Case, Ruling};
 use crate::terms::{Terms, windows};
 
@@ -56,7 +56,7 @@ pub(crate) fn rule(case: &mut Case<'_>, probe: &ProbeId, at_most: Span) -> Rulin
     let mut doubtful = Spans::new();
     for observer in declared.observers(probe) {
         heard.extend_from_slice(observed.successes(observer, probe, window));
-        listened = listened.union(&observed.covered(declared, observer, probe, window, Tail::Strict));
+        listened = listened.union(&observed.covered(declared, observer, probe, Aspect::State, window));
         if let Some(spans) = observed.doubtful(observer) {
             doubtful = doubtful.union(spans);
         }

@@ -4,13 +4,14 @@ use event::engine::ClockStepped;
 use event::evidence::{Changed, Covered, Found, Succeeded};
 use event::policy::{Applied, Objective, Promise};
 use event::promise::{Reason, Verdict};
-use event::{Envelope, Interval, ObserverId, PromiseId, ServiceId, Span, Spans, Time, Unreadable};
+use event::{Envelope, ObserverId, ProbeId, PromiseId, Span, Time, Unreadable};
 use serde::{Deserialize, Serialize};
 
 use crate::declared::Declared;
+use crate::eras::Eras;
 use crate::fact::Fact;
 use crate::line::Evidence;
-use crate::observed::{Observed, REPORTED_WITHIN, Tail};
+use crate::observed::{LATE, Observed};
 use crate::ruling::{Case, Lines};
 use crate::{EVALUATOR, absence, availability, configuration, coverage, freshness};
 
@@ -23,37 +24,6 @@ pub struct Judge {
     next: u64,
     declared: Declared,
     observed: Observed,
-}
-
-/// What a service was over a window. The five sets are disjoint and fill it.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug, Default)]
-pub struct Timeline {
-    /// Up for certain.
-    pub up: Spans,
-    /// Down for certain.
-    pub down: Spans,
-    /// Observed, but nobody can say: in the bracket of a change, flapping, or observers that disagree.
-    pub undecided: Spans,
-    /// Not observed.
-    pub unknown: Spans,
-    /// Announced beforehand, and set apart whatever the state was.
-    pub maintenance: Spans,
-}
-
-/// What a service is at one instant.
-#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Debug)]
-#[serde(rename_all = "snake_case")]
-pub enum ServiceState {
-    /// Every probe is up.
-    Up,
-    /// At least one probe is down.
-    Down,
-    /// At least one probe can't be decided.
-    Undecided,
-    /// At least one probe is not observed.
-    Unknown,
-    /// Announced maintenance.
-    Maintenance,
 }
 
 impl Judge {
@@ -164,16 +134,34 @@ impl Judge {
         self.declared.sequence()
     }
 
-    /// The instant to judge as of when it is `now`: the latest on which every observer in effect has reported, because
-    /// coverage of a minute arrives when the minute is over, and judging earlier takes what is on its way for missing.
-    /// An observer that is silent is waited for two minutes, and then missed.
-    pub fn settled(&self, now: Time) -> Time {
-        let observers = self.policy().into_iter().flat_map(|policy| &policy.probes).flat_map(|probe| &probe.observers);
-        let reported = observers.map(|observer| self.observed.reported_until(observer));
-        reported.min().flatten().unwrap_or(now).clamp(now - REPORTED_WITHIN, now)
+    /// Up to when a verdict at `at` can speak of these probes: as far as the records of all who look at them reach. An
+    /// observer that is silent is waited for until [`LATE`] after its next look was due, and then missed.
+    fn reach<'a>(&self, probes: impl IntoIterator<Item = &'a ProbeId>, at: Time) -> Time {
+        let reach = |probe: &'a ProbeId| {
+            let asked = self.declared.asked(probe)?;
+            let latest = |observer| {
+                let until = self.observed.reported_until(&self.declared, observer, probe);
+                until.map_or(at - asked.every - LATE, |until| until.max(at - asked.every - LATE)).min(at)
+            };
+            asked.observers.iter().map(latest).min()
+        };
+        probes.into_iter().filter_map(reach).min().unwrap_or(at)
     }
 
-    /// Every objective of every promise in effect, judged as of `at`, in the order of the policy.
+    /// The probes that an objective rests on by the policy in effect.
+    fn concerned<'a>(&'a self, objective: &'a Objective) -> &'a [ProbeId] {
+        match objective {
+            Objective::Availability { service, .. } | Objective::Coverage { service, .. } => {
+                self.declared.service(service).and_then(Eras::last).map_or(&[], Vec::as_slice)
+            }
+            Objective::Absence { finding, .. } => {
+                self.declared.finding(finding).and_then(Eras::last).map_or(&[], Vec::as_slice)
+            }
+            Objective::Configuration { probe, .. } | Objective::Freshness { probe, .. } => std::slice::from_ref(probe),
+        }
+    }
+
+    /// Every objective of every promise in effect, judged at `at`, in the order of the policy.
     pub fn verdicts(&self, at: Time) -> Vec<Verdict> {
         let mut lines = Lines::default();
         let promises = self.policy().map(|policy| policy.promises.as_slice()).unwrap_or_default();
@@ -182,7 +170,7 @@ impl Judge {
         objectives.map(|(promise, (index, objective))| self.judge(promise, index, objective, at, &mut lines)).collect()
     }
 
-    /// One objective, counted from 0, of a promise in effect, judged as of `at`.
+    /// One objective, counted from 0, of a promise in effect, judged at `at`.
     pub fn verdict(&self, promise: &PromiseId, objective: u32, at: Time) -> Option<Verdict> {
         self.verdict_with(promise, objective, at, &mut Lines::default())
     }
@@ -206,13 +194,13 @@ impl Judge {
 
     /// The length of the window of an objective in effect.
     pub(crate) fn over(&self, promise: &PromiseId, objective: u32) -> Option<Span> {
-        self.objective(promise, objective).map(|(_, rule)| over(rule))
+        self.objective(promise, objective).map(|(_, rule)| rule.over())
     }
 
     fn judge(&self, promise: &Promise, index: u32, objective: &Objective, at: Time, lines: &mut Lines) -> Verdict {
-        let over = over(objective);
-        let window = self.declared.window(promise, over, at);
-        let mut case = Case { evidence: self.evidence(), lines, at, window };
+        let over = objective.over();
+        let window = self.declared.window(promise, over, self.reach(self.concerned(objective), at));
+        let mut case = Case { evidence: self.evidence(), lines, window, over };
         let ruling = match objective {
             Objective::Availability { service, at_least, .. } => availability::rule(&mut case, service, *at_least),
             Objective::Freshness { probe, at_most, .. } => freshness::rule(&mut case, probe, *at_most),
@@ -235,43 +223,5 @@ impl Judge {
             reasons: filling.into_iter().chain(ruling.reasons).collect(),
             evidence: ruling.cited.into_sequences(),
         }
-    }
-
-    /// What `service` was over `window`, for a page that draws it: exactly what verdicts count.
-    pub fn timeline(&self, service: &ServiceId, window: Interval) -> Timeline {
-        let mut lines = Lines::default();
-        let since = lines.service(self.evidence(), service, window.end);
-        let maintenance = since.apart.clip(window);
-        let line = since.state.line.clip(window);
-        let [up, down, undecided] = [&line.up, &line.down, &line.undecided].map(|spans| spans.minus(&maintenance));
-        let unknown = line.unknown(window).minus(&maintenance);
-        Timeline { up, down, undecided, unknown, maintenance }
-    }
-
-    /// What `service` is at `at`, for a page that shows the state of now. Coverage of the newest minute arrives when the
-    /// minute is over; until then, observers heard less than two minutes ago count as observing. No verdict does that.
-    pub fn service_state(&self, service: &ServiceId, at: Time) -> ServiceState {
-        let instant = Interval::new(at, at + Span::from_micros(1));
-        if self.timeline(service, instant).maintenance.contains(at) {
-            return ServiceState::Maintenance;
-        }
-        let line = self.evidence().service(service, instant, Tail::Lenient).line;
-        match () {
-            () if line.down.contains(at) => ServiceState::Down,
-            () if line.undecided.contains(at) => ServiceState::Undecided,
-            () if line.up.contains(at) => ServiceState::Up,
-            () => ServiceState::Unknown,
-        }
-    }
-}
-
-/// The length of the window.
-const fn over(objective: &Objective) -> Span {
-    match objective {
-        Objective::Availability { over, .. }
-        | Objective::Freshness { over, .. }
-        | Objective::Coverage { over, .. }
-        | Objective::Configuration { over, .. }
-        | Objective::Absence { over, .. } => *over,
     }
 }

@@ -11,19 +11,21 @@
 //! [`Judge::verdicts`], reads both: `line` lets the observers of a probe vote and adds probes up to services,
 //! `maintenance` says what is set apart, and one file per objective rules on the rest.
 //!
-//! # The rules (evaluator 1)
+//! # The rules (evaluator 2)
 //!
 //! In short; `docs/evaluator.md` has them to the last rounding, for whoever computes verdicts without this code.
 //!
-//! - **Declarations.** A policy holds from its `recorded_at` until the next one's. The window of an objective, as of
-//!   `at`, is `[max(declared, at − over), at)`, where `declared` is when this revision of the promise came into effect,
+//! - **Declarations.** A policy holds from its `recorded_at` until the next one's.
+//! - **Windows.** A verdict speaks up to its *reach*: where the records of all who look at its probes end; time without a
+//!   record is late only `LATE` after the next look was due. The window of an objective is
+//!   `[max(declared, reach − over), reach)`, where `declared` is when this revision of the promise came into effect,
 //!   uninterrupted since. A window shorter than `over` says so: [`WindowFilling`](event::promise::Reason::WindowFilling).
 //! - **Standing.** For one observer, a probe is what its last `evidence.changed` says; degraded is up; flapping is
 //!   undecided; the bracket `[after, by]` between an up and a down is undecided; before the first change nothing is
 //!   known. An observer that contradicts its own past makes that past undecided, never better.
 //! - **Coverage.** That counts only while the observer covered the probe: inside its `evidence.covered`, outside the gaps
-//!   named, the policy named asking that observer to ask that probe, and its clock not having stepped over it. Time for
-//!   which there is no record is time that nobody observed.
+//!   named, the policy named asking that observer to ask that probe, as often as the record says, and the clock of its
+//!   vantage not having stepped over it. Time for which there is no record is time that nobody observed.
 //! - **Agreement.** Of the observers that cover a probe at an instant: `majority` needs more than half, `any` one, `all`
 //!   all of them to call it down (and more than half, all, one to call it up). Otherwise it is undecided; without any
 //!   observer, unknown.
@@ -31,11 +33,11 @@
 //!   probes: unknown.
 //! - **Maintenance** announced before it starts, and not during an outage, is set apart from availability.
 //! - **Figures** are intervals `[low, high]` that hold the truth, `low` rounded down and `high` up. Kept when even `low`
-//!   reaches the target, broken when not even `high` does, unproven otherwise. Nothing observed is never kept.
+//!   reaches the target, broken when not even `high` does, unproven otherwise. Nothing observed is never kept. In a window
+//!   that is still filling, a share is broken only by more than may go wrong in the whole: its
+//!   [`Budget`](event::promise::Reason::Budget).
 //!
-//! A sample is taken for the truth until the next one: an outage shorter than the interval between two samples, or the
-//! end of the last interval before the observer stopped, may go unseen. Coverage records bound the latter by ending
-//! where observation ended.
+//! A sample stands for the time since the one before it, so an outage shorter than the time between two may go unseen.
 
 mod absence;
 mod availability;
@@ -61,12 +63,12 @@ pub mod revision;
 
 pub use due::{DAILY, due};
 pub use in_effect::{InEffect, VerdictInEffect};
-pub use judge::{Judge, ServiceState, Timeline};
+pub use judge::Judge;
 pub use section::PromiseSection;
 
 /// Version of the rules. A verdict names the version it was computed by; a release that changes a rule keeps the rules
 /// before, or says that it can't check them.
-pub const EVALUATOR: u32 = 1;
+pub const EVALUATOR: u32 = 2;
 
 #[cfg(test)]
 mod tests;

@@ -8,7 +8,7 @@ use event::policy::Agreement;
 use event::{FindingId, Interval, ProbeId, ServiceId, Spans, Time};
 
 use crate::declared::Declared;
-use crate::observed::{Observed, Tail};
+use crate::observed::{Aspect, Observed};
 use crate::steps::{Standing, Steps};
 
 /// What holds over a window. The three sets are disjoint; the rest of the window is unknown.
@@ -162,7 +162,7 @@ pub(crate) struct Evidence<'a> {
 
 impl Evidence<'_> {
     /// The state of a probe.
-    pub(crate) fn probe(&self, probe: &ProbeId, within: Interval, tail: Tail) -> Line {
+    pub(crate) fn probe(&self, probe: &ProbeId, within: Interval) -> Line {
         let mut line = Line::default();
         let Some(eras) = self.declared.probe(probe) else { return line };
         let voters: Vec<(&Steps, Spans)> = self
@@ -171,7 +171,7 @@ impl Evidence<'_> {
             .into_iter()
             .filter_map(|observer| {
                 let steps = self.observed.steps(observer, probe)?;
-                Some((steps, self.observed.covered(self.declared, observer, probe, within, tail)))
+                Some((steps, self.observed.covered(self.declared, observer, probe, Aspect::State, within)))
             })
             .collect();
         for (interval, asked) in eras.over(within) {
@@ -183,9 +183,9 @@ impl Evidence<'_> {
     }
 
     /// The state of a service: its probes as they were declared at each instant.
-    pub(crate) fn service(&self, service: &ServiceId, within: Interval, tail: Tail) -> Worst {
+    pub(crate) fn service(&self, service: &ServiceId, within: Interval) -> Worst {
         let eras = self.declared.service(service).into_iter().flat_map(|eras| eras.over(within));
-        several(eras, within, |probe, interval| self.probe(probe, interval, tail))
+        several(eras, within, |probe, interval| self.probe(probe, interval))
     }
 
     /// Whether a finding was open. Nobody votes here: one observer that sees it is enough.
@@ -197,7 +197,8 @@ impl Evidence<'_> {
             let voters: Vec<(&Steps, Spans)> = observers
                 .map(|observer| {
                     let steps = self.observed.finding_steps(observer, probe, finding).unwrap_or(&clear);
-                    (steps, self.observed.covered(self.declared, observer, probe, interval, Tail::Strict))
+                    let looked = Aspect::Finding(finding);
+                    (steps, self.observed.covered(self.declared, observer, probe, looked, interval))
                 })
                 .collect();
             agree(Agreement::Any, interval, &voters)

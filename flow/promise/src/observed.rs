@@ -1,4 +1,4 @@
-//! What observers said: the fold of `watch.*` and `engine.clock_stepped`.
+//! What observers said: the fold of `evidence.*` and `engine.clock_stepped`.
 //!
 //! Everything is kept per observer, as spans that merge: a year of unbroken coverage is one interval. Nobody observes
 //! before it happens, so what an entry says of a time after its own recording counts for nothing.
@@ -15,10 +15,10 @@ use crate::steps::{Standing, Steps};
 /// How far the clock of an observer may be ahead of that of the sequencer.
 pub(crate) const SKEW: Span = Span::from_secs(5);
 
-/// A coverage record ends a minute and is written after it; younger time is not yet reported rather than not observed.
-pub(crate) const REPORTED_WITHIN: Span = Span::from_secs(120);
+/// How long after the time between two looks a coverage record may come before the time without one counts as not observed.
+pub(crate) const LATE: Span = Span::from_secs(120);
 
-/// A success of a heartbeat.
+/// A success of a job.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Debug)]
 pub(crate) struct Success {
     /// When it arrived.
@@ -33,26 +33,43 @@ struct Track {
     steps: Steps,
     gaps: Spans,
     successes: Vec<Success>,
-    findings: BTreeMap<FindingId, Steps>,
+    findings: BTreeMap<FindingId, Seeking>,
 }
+
+/// What one observer said of one finding in one probe.
+#[derive(Clone, Serialize, Deserialize, Debug)]
+struct Seeking {
+    steps: Steps,
+    /// When it could not be looked for, although the probe was observed.
+    gaps: Spans,
+}
+
+impl Default for Seeking {
+    fn default() -> Self {
+        Self { steps: Steps::clear(), gaps: Spans::new() }
+    }
+}
+
+/// What makes a coverage record count for a probe: the revision of the policy that it follows, and the record's `every`.
+type Class = (String, Option<Span>);
 
 /// What one observer said.
 #[derive(Clone, Serialize, Deserialize, Debug, Default)]
 pub(crate) struct Observer {
-    /// Stretches it reported on, by the revision of the policy it then followed.
-    stretches: BTreeMap<String, Spans>,
-    /// Its newest coverage record: the entry, the end of the stretch and the revision.
-    newest: Option<(u64, Time, String)>,
+    /// Stretches it reported on.
+    stretches: Vec<(Class, Spans)>,
+    /// Its newest coverage record: the entry and the end of the stretch.
+    newest: Option<(u64, Time)>,
     tracks: BTreeMap<ProbeId, Track>,
 }
 
-/// Whether time that is not yet reported counts as observed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Tail {
-    /// No: what a verdict rests on.
-    Strict,
-    /// Yes, for [`REPORTED_WITHIN`] after an observer was last heard: what a status page shows as the state of now.
-    Lenient,
+/// What is looked at in a probe.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Aspect<'a> {
+    /// Its own state.
+    State,
+    /// A finding in it.
+    Finding(&'a FindingId),
 }
 
 /// The bracket of a change, as far as it can have been seen when it was recorded. Else a clock that was a year ahead for an
@@ -66,7 +83,7 @@ fn not_before_it_happens(after: Time, by: Time, recorded_at: Time) -> (Time, Tim
 #[derive(Clone, Serialize, Deserialize, Debug, Default)]
 pub(crate) struct Observed {
     observers: BTreeMap<ObserverId, Observer>,
-    /// Of each vantage point, when the labels of its clock meant nothing.
+    /// Stretches during which the labels of the clock of a vantage mean nothing.
     doubtful: BTreeMap<String, Spans>,
 }
 
@@ -85,12 +102,26 @@ impl Observed {
         let observer = self.observers.entry(observer.clone()).or_default();
         let Interval { start, end } = coverage.interval;
         let interval = Interval::new(start, end.min(recorded_at + SKEW));
-        observer.stretches.entry(coverage.revision.clone()).or_default().add(interval);
+        let of =
+            |((revision, every), _): &&mut (Class, Spans)| (revision, every) == (&coverage.revision, &coverage.every);
+        // The newest come last, and are asked for most.
+        match observer.stretches.iter_mut().rev().find(of) {
+            Some((_, spans)) => spans.add(interval),
+            None => {
+                let class = (coverage.revision.clone(), coverage.every);
+                observer.stretches.push((class, [interval].into_iter().collect()));
+            }
+        }
         for gap in &coverage.gaps {
             // A gap wins over whatever another record says of the same time: two records that overlap are one too many.
-            observer.tracks.entry(gap.probe.clone()).or_default().gaps.add(gap.interval.intersect(interval));
+            let track = observer.tracks.entry(gap.probe.clone()).or_default();
+            let gaps = match &gap.finding {
+                None => &mut track.gaps,
+                Some(finding) => &mut track.findings.entry(finding.clone()).or_default().gaps,
+            };
+            gaps.add(gap.interval.intersect(interval));
         }
-        observer.newest = Some((sequence, interval.end, coverage.revision.clone()));
+        observer.newest = Some((sequence, interval.end));
     }
 
     pub(crate) fn pinged(&mut self, sequence: u64, observer: &ObserverId, recorded_at: Time, pinged: &Succeeded) {
@@ -105,63 +136,71 @@ impl Observed {
     pub(crate) fn finding(&mut self, sequence: u64, observer: &ObserverId, recorded_at: Time, finding: &Found) {
         let (after, by) = not_before_it_happens(finding.after, finding.by, recorded_at);
         let track = self.track(observer, &finding.probe);
-        let steps = track.findings.entry(finding.finding.clone()).or_insert_with(Steps::clear);
+        let seeking = track.findings.entry(finding.finding.clone()).or_default();
         let standing = if finding.open { Standing::Down } else { Standing::Up };
-        steps.change(after, by, standing, sequence);
+        seeking.steps.change(after, by, standing, sequence);
     }
 
     pub(crate) fn clock_stepped(&mut self, observer: &ObserverId, doubtful: Interval) {
         self.doubtful.entry(observer.vantage().to_owned()).or_default().add(doubtful);
     }
 
-    /// When this observer saw this probe, inside `within`.
+    /// The stretches of the records of this observer that count for this probe.
+    fn stretches<'a>(
+        &'a self,
+        declared: &'a Declared,
+        observer: &'a ObserverId,
+        probe: &'a ProbeId,
+    ) -> impl Iterator<Item = &'a Spans> {
+        let all = self.observers.get(observer).into_iter().flat_map(|seen| &seen.stretches);
+        all.filter(move |((revision, every), _)| declared.counts(revision, *every, probe, observer)).map(|(_, s)| s)
+    }
+
+    /// When this observer looked at this aspect of this probe, inside `within`.
     pub(crate) fn covered(
         &self,
         declared: &Declared,
         observer: &ObserverId,
         probe: &ProbeId,
+        aspect: Aspect<'_>,
         within: Interval,
-        tail: Tail,
     ) -> Spans {
-        let Some(seen) = self.observers.get(observer) else { return Spans::new() };
-        let track = seen.tracks.get(probe);
-        let mut stretches: Vec<Interval> = Vec::new();
-        for (revision, spans) in &seen.stretches {
-            if declared.asks(revision, probe, observer) {
-                stretches.extend_from_slice(spans.clip(within).intervals());
-            }
-        }
-        if tail == Tail::Lenient {
-            let reported = seen.newest.iter().filter(|(_, _, revision)| declared.asks(revision, probe, observer));
-            let heard = reported.map(|(_, end, _)| *end).chain(track.and_then(|t| t.steps.heard()));
-            stretches.extend(heard.map(|end| Interval::new(end, end + REPORTED_WITHIN).intersect(within)));
-        }
-        stretches.sort_unstable();
-        let covered: Spans = stretches.into_iter().collect();
-        let covered = match track {
-            Some(track) if !track.gaps.is_empty() => covered.minus(&track.gaps),
-            _ => covered,
+        let stretches = self.stretches(declared, observer, probe).map(|spans| spans.clip(within));
+        let mut covered = stretches.reduce(|all, spans| all.union(&spans)).unwrap_or_default();
+        let track = self.track_of(observer, probe);
+        let finding = match aspect {
+            Aspect::State => None,
+            Aspect::Finding(finding) => track.and_then(|track| track.findings.get(finding)),
         };
-        match self.doubtful(observer) {
-            Some(doubtful) => covered.minus(doubtful),
-            None => covered,
+        let without = [track.map(|track| &track.gaps), finding.map(|seeking| &seeking.gaps), self.doubtful(observer)];
+        for spans in without.into_iter().flatten().filter(|spans| !spans.is_empty()) {
+            covered = covered.minus(spans);
         }
+        covered
+    }
+
+    /// The largest end of the records of this observer that count for this probe.
+    pub(crate) fn reported_until(&self, declared: &Declared, observer: &ObserverId, probe: &ProbeId) -> Option<Time> {
+        self.stretches(declared, observer, probe).filter_map(|spans| Some(spans.intervals().last()?.end)).max()
+    }
+
+    fn track_of(&self, observer: &ObserverId, probe: &ProbeId) -> Option<&Track> {
+        self.observers.get(observer)?.tracks.get(probe)
     }
 
     /// What this observer says of the state of this probe.
     pub(crate) fn steps(&self, observer: &ObserverId, probe: &ProbeId) -> Option<&Steps> {
-        self.observers.get(observer)?.tracks.get(probe).map(|track| &track.steps)
+        self.track_of(observer, probe).map(|track| &track.steps)
     }
 
     /// What this observer says of this finding; none when it never said anything, which is good news where it looked.
     pub(crate) fn finding_steps(&self, observer: &ObserverId, probe: &ProbeId, finding: &FindingId) -> Option<&Steps> {
-        self.observers.get(observer)?.tracks.get(probe)?.findings.get(finding)
+        self.track_of(observer, probe)?.findings.get(finding).map(|seeking| &seeking.steps)
     }
 
     /// Its successes inside `within`, by time.
     pub(crate) fn successes(&self, observer: &ObserverId, probe: &ProbeId, within: Interval) -> &[Success] {
-        let all =
-            self.observers.get(observer).and_then(|o| o.tracks.get(probe)).map_or(&[][..], |track| &track.successes);
+        let all = self.track_of(observer, probe).map_or(&[][..], |track| &track.successes);
         let first = all.partition_point(|s| s.at < within.start);
         let after = all.partition_point(|s| s.at < within.end);
         &all[first.min(after)..after]
@@ -172,14 +211,9 @@ impl Observed {
         self.doubtful.get(observer.vantage())
     }
 
-    /// The end of what it reported.
-    pub(crate) fn reported_until(&self, observer: &ObserverId) -> Option<Time> {
-        self.observers.get(observer)?.newest.as_ref().map(|(_, end, _)| *end)
-    }
-
     /// Its newest coverage record, if that reaches beyond `start`.
     pub(crate) fn newest_coverage(&self, observer: &ObserverId, start: Time) -> Option<u64> {
-        let newest = self.observers.get(observer)?.newest.as_ref().filter(|(_, end, _)| *end > start);
-        newest.map(|(sequence, _, _)| *sequence)
+        let newest = self.observers.get(observer)?.newest.filter(|(_, end)| *end > start);
+        newest.map(|(sequence, _)| sequence)
     }
 }

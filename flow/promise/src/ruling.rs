@@ -7,7 +7,6 @@ use event::{Interval, ObserverId, Ppb, ProbeId, ServiceId, Span, Spans, Time};
 
 use crate::line::{Evidence, Worst};
 use crate::maintenance;
-use crate::observed::Tail;
 
 /// Most entries that a verdict names.
 pub(crate) const CITED_MAX: usize = 16;
@@ -32,7 +31,7 @@ impl Lines {
     pub(crate) fn service(&mut self, evidence: Evidence<'_>, service: &ServiceId, at: Time) -> &Since {
         self.0.entry(service.clone()).or_insert_with(|| {
             let within = Interval::new(evidence.declared.beginning().unwrap_or(at).min(at), at);
-            let state = evidence.service(service, within, Tail::Strict);
+            let state = evidence.service(service, within);
             let windows = evidence.declared.maintenance(service);
             let apart = windows.map_or_else(Spans::new, |windows| maintenance::set_apart(windows, &state.line));
             Since { state, apart }
@@ -44,8 +43,9 @@ impl Lines {
 pub(crate) struct Case<'a> {
     pub evidence: Evidence<'a>,
     pub lines: &'a mut Lines,
-    pub at: Time,
     pub window: Interval,
+    /// Length of a whole window. That of a young promise is shorter.
+    pub over: Span,
 }
 
 /// What an objective comes to.
@@ -59,7 +59,11 @@ pub(crate) struct Ruling {
 impl Ruling {
     /// Nothing bears on it: unproven, whatever is promised.
     pub(crate) fn no_evidence(unobserved: Span, cited: Cited) -> Self {
-        let mut reasons = vec![Reason::NoEvidence];
+        Self::nothing(vec![Reason::NoEvidence], unobserved, cited)
+    }
+
+    /// The same with reasons that come first.
+    pub(crate) fn nothing(mut reasons: Vec<Reason>, unobserved: Span, cited: Cited) -> Self {
         if unobserved > Span::ZERO {
             reasons.push(Reason::Unobserved { length: unobserved });
         }
@@ -130,19 +134,45 @@ pub(crate) fn share(part: Span, whole: Span) -> Option<(i64, i64)> {
     Some((low, low + i64::from(!exact)))
 }
 
-/// A share of which more is better, and what it comes to.
-pub(crate) fn at_least(low: i64, high: i64, target: Ppb) -> (Outcome, Figure) {
-    let target = target.parts();
-    let outcome = match () {
-        () if low >= target => Outcome::Kept,
-        () if high < target => Outcome::Broken,
-        () => Outcome::Unproven,
-    };
-    (outcome, Figure { unit: Unit::Ppb, low, high, target })
+/// What may go wrong over a whole window, and what of it has.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Budget {
+    pub used_at_least: Span,
+    pub used_at_most: Span,
+    pub of: Span,
 }
 
-/// Whether more than half of what `target` leaves to go wrong in `whole` is spent.
-pub(crate) fn at_risk(spent: Span, whole: Span, target: Ppb) -> bool {
-    let budget = (i128::from(Ppb::ONE.parts()) - i128::from(target.parts())) * i128::from(whole.micros());
-    2 * i128::from(spent.micros()) * i128::from(Ppb::ONE.parts()) > budget
+impl Budget {
+    /// What `target` leaves to go wrong in `over`, of which `apart` does not count.
+    pub(crate) fn of(target: Ppb, over: Span, apart: Span) -> Span {
+        let counted = over.micros().saturating_sub(apart.micros());
+        let missing = i128::from(Ppb::ONE.parts()) - i128::from(target.parts());
+        let of = (missing * i128::from(counted)).div_euclid(i128::from(Ppb::ONE.parts()));
+        Span::from_micros(i64::try_from(of).unwrap_or(i64::MAX))
+    }
+
+    pub(crate) const fn reason(self) -> Reason {
+        let Self { used_at_least, used_at_most, of } = self;
+        Reason::Budget { used_at_least, used_at_most, of }
+    }
+
+    /// Whether a promise that is kept has used more than half of it.
+    pub(crate) fn is_at_risk(self) -> bool {
+        2 * i128::from(self.used_at_least.micros()) > i128::from(self.of.micros())
+    }
+}
+
+impl Case<'_> {
+    /// A share of which more is better, and what it comes to. A window that is still filling is not judged by its share but by
+    /// what went wrong for certain: only when that is more than may go wrong in a whole window is the promise broken.
+    pub(crate) fn at_least(&self, low: i64, high: i64, target: Ppb, budget: Budget) -> (Outcome, Figure) {
+        let target = target.parts();
+        let is_lost = if self.window.length() < self.over { budget.used_at_least > budget.of } else { high < target };
+        let outcome = match () {
+            () if low >= target => Outcome::Kept,
+            () if is_lost => Outcome::Broken,
+            () => Outcome::Unproven,
+        };
+        (outcome, Figure { unit: Unit::Ppb, low, high, target })
+    }
 }

@@ -6,10 +6,14 @@
 //!
 //! A change may begin before the one before it was over: by the length of a sample when a state lasted for a single one,
 //! by hours when a clock was put back, or when somebody tells the past anew. What was told once and is now told
-//! differently becomes undecided. A later entry can therefore make the past less certain, never better (BX-4).
+//! differently becomes undecided. A later entry can therefore make the past less certain, never better (BX-4). What was said
+//! more than [`REVISED_MAX`] before is not compared any more: all that is told anew of it is taken for a contradiction.
 
-use event::{Interval, Time};
+use event::{Interval, Span, Time};
 use serde::{Deserialize, Serialize};
+
+/// How far back what was told is compared with what is told anew.
+pub(crate) const REVISED_MAX: Span = Span::from_days(1);
 
 /// What is known of an instant that was observed.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Debug)]
@@ -67,11 +71,6 @@ impl Steps {
         Self { steps: vec![step], since: Some(beginning) }
     }
 
-    /// The newest change known of.
-    pub(crate) const fn heard(&self) -> Option<Time> {
-        self.since
-    }
-
     /// A change in `[after, by]`, told by entry `sequence`.
     pub(crate) fn change(&mut self, after: Time, by: Time, standing: Standing, sequence: u64) {
         let by = by.max(after);
@@ -82,7 +81,8 @@ impl Steps {
         let until = by.max(since);
         let differs = self.steps.last().is_none_or(|last| last.standing != standing);
         let told_again = Interval::new(after, since);
-        if differs || self.over(told_again).any(|(_, told)| told.contradicts(standing)) {
+        let is_long_ago = after < since - REVISED_MAX;
+        if differs || is_long_ago || self.over(told_again).any(|(_, told)| told.contradicts(standing)) {
             self.steps.truncate(self.steps.partition_point(|step| step.from < after));
             self.push(after, Standing::Undecided, sequence);
         }

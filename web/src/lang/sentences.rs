@@ -122,6 +122,7 @@ impl Language {
     pub(crate) fn reason(self, reason: &Reason) -> String {
         match (self, reason) {
             (_, Reason::WindowFilling { elapsed, length }) => self.filling(*elapsed, *length),
+            (_, Reason::Budget { used_at_least, used_at_most, of }) => self.budget(*used_at_least, *used_at_most, *of),
             (Self::French, Reason::Unobserved { length }) => {
                 format!("sans observation pendant {}", self.about(*length))
             }
@@ -146,6 +147,17 @@ impl Language {
             (Self::English, Reason::NoEvidence) => "nothing in the log bears on it yet".to_owned(),
             (Self::French, Reason::AtRisk) => "menacée\u{a0}: plus de la moitié de la marge est consommée".to_owned(),
             (Self::English, Reason::AtRisk) => "at risk: more than half of what may go wrong has".to_owned(),
+        }
+    }
+
+    /// "margin: 4 min of 43 min 12 s used": what may go wrong, and how much of it has, or lies between which two.
+    fn budget(self, used_at_least: Span, used_at_most: Span, of: Span) -> String {
+        let [least, most, of] = [used_at_least, used_at_most, of].map(|span| self.span(span));
+        match self {
+            Self::French if least == most => format!("marge\u{a0}: {least} sur {of} consommées"),
+            Self::French => format!("marge\u{a0}: entre {least} et {most} sur {of} consommées"),
+            Self::English if least == most => format!("margin: {least} of {of} used"),
+            Self::English => format!("margin: between {least} and {most} of {of} used"),
         }
     }
 

@@ -114,7 +114,7 @@ fn an_altered_verdict_is_found() {
         ("window", |v| v.window.start = v.window.start + Span::from_secs(1), |f| matches!(f, Fault::Mismatch { .. })),
         ("revision", |v| v.revision.replace_range(..1, "x"), |f| matches!(f, Fault::Mismatch { .. })),
         ("promise", |v| v.promise = name("AV-2"), |f| matches!(f, Fault::NotDeclared { .. })),
-        ("evaluator", |v| v.evaluator = 2, |f| matches!(f, Fault::UnknownEvaluator { evaluator: 2, .. })),
+        ("evaluator", |v| v.evaluator += 1, |f| matches!(f, Fault::UnknownEvaluator { .. })),
         ("what was read", |v| v.tree_size += 10, |f| matches!(f, Fault::FromTheFuture { .. })),
         ("the instant", |v| v.at = v.at - Span::from_secs(2 * HOUR), |f| matches!(f, Fault::Dated { .. })),
     ];

@@ -222,9 +222,8 @@ impl Story {
 
     /// Writes the verdicts that are due, and those that tell of another outage.
     fn judge(&mut self, seconds: i64) {
-        let as_of = self.judge.settled(at(seconds));
         let outages = |verdict: &Verdict| verdict.reasons.iter().filter(|r| matches!(r, Reason::Down { .. })).count();
-        for verdict in self.judge.verdicts(as_of) {
+        for verdict in self.judge.verdicts(at(seconds)) {
             let key = (verdict.promise.to_string(), verdict.objective);
             let last = self.last.get(&key);
             if due(last, &verdict) || last.is_some_and(|last| outages(last) != outages(&verdict)) {

@@ -5,9 +5,9 @@
 
 use std::collections::BTreeSet;
 
-use event::evidence::State;
+use event::evidence::{Covered, Gap, State};
 use event::policy::{Agreement, Applied, Probe};
-use event::{FindingId, Interval, ObserverId, ProbeId, ServiceId, Time};
+use event::{FindingId, Interval, ObserverId, ProbeId, ServiceId, Span, Time};
 
 use super::scene::Entry;
 use crate::fact::Fact;
@@ -21,6 +21,10 @@ pub(super) enum Second {
 }
 
 use Second::{Down, Undecided, Unknown, Up};
+
+const DAY: i64 = 86_400;
+/// How long a record may be late.
+const LATE: i64 = 120;
 
 pub(super) struct Model<'a> {
     entries: &'a [Entry],
@@ -45,7 +49,7 @@ pub(super) fn share(low: i64, high: i64, whole: i64) -> (i64, i64) {
 
 /// The second of `time`, which the observer of `entry` can't have seen much later than it was recorded.
 fn seen(time: Time, entry: &Entry) -> i64 {
-    time.min(entry.recorded_at + event::Span::from_secs(5)).micros() / 1_000_000
+    time.min(entry.recorded_at + Span::from_secs(5)).micros() / 1_000_000
 }
 
 impl<'a> Model<'a> {
@@ -76,10 +80,11 @@ impl<'a> Model<'a> {
                 None => (by, by),
                 Some((since, last)) => {
                     let told = &line[index(after.min(since))..index(since)];
+                    let long_ago = after < since - DAY;
                     let contradicted = told
                         .iter()
                         .any(|second| [Up, Down].contains(second) && [Up, Down].contains(&new) && *second != new);
-                    let start = if last != new || contradicted { after } else { by.max(since) };
+                    let start = if last != new || contradicted || long_ago { after } else { by.max(since) };
                     (start, by.max(since))
                 }
             };
@@ -120,25 +125,73 @@ impl<'a> Model<'a> {
         self.fill(Up, &changes)
     }
 
-    fn covered(&self, observer: &ObserverId, probe: &ProbeId) -> Vec<bool> {
+    /// Whether this record speaks of the probe: its policy asks its observer to look at it, and so often.
+    fn counts(&self, coverage: &Covered, observer: &ObserverId, probe: &ProbeId) -> bool {
+        let of_revision = self.policies.iter().filter(|(_, policy)| policy.revision == coverage.revision);
+        of_revision.flat_map(|(_, policy)| &policy.probes).any(|declared| {
+            let minute = declared.every <= Span::from_secs(60);
+            let same_class = coverage.every == if minute { None } else { Some(declared.every) };
+            declared.id == *probe && declared.observers.contains(observer) && same_class
+        })
+    }
+
+    /// Up to where a verdict at `at` on something that rests on these probes speaks.
+    pub(super) fn reach(&self, probes: &[ProbeId], at: i64) -> i64 {
+        let (_, policy) = self.policies.last().expect("a policy");
+        let mut reach = at;
+        for declared in policy.probes.iter().filter(|declared| probes.contains(&declared.id)) {
+            for observer in &declared.observers {
+                let mut until = at - declared.every.secs() - LATE;
+                for entry in self.entries.iter().filter(|entry| entry.observer == *observer) {
+                    if let Fact::Covered(coverage) = &entry.fact
+                        && self.counts(coverage, observer, &declared.id)
+                        && seen(coverage.interval.end, entry) > coverage.interval.start.micros() / 1_000_000
+                    {
+                        until = until.max(seen(coverage.interval.end, entry));
+                    }
+                }
+                reach = reach.min(until.min(at));
+            }
+        }
+        reach
+    }
+
+    /// When what the newest policy promises was first promised, without a break since.
+    pub(super) fn since(&self) -> i64 {
+        let (_, newest) = self.policies.last().expect("a policy");
+        let same = |policy: &Applied| policy.promises == newest.promises;
+        let (since, _) = self.policies.iter().rev().take_while(|(_, policy)| same(policy)).last().expect("the newest");
+        *since
+    }
+
+    /// The probes of a service, and those in which a finding is looked for, by the newest policy.
+    pub(super) fn probes_of(&self, service: &ServiceId, finding: &FindingId) -> (Vec<ProbeId>, Vec<ProbeId>) {
+        let (_, policy) = self.policies.last().expect("a policy");
+        let of_service = policy.probes.iter().filter(|probe| probe.service == *service).map(|probe| probe.id.clone());
+        let detectors = policy.findings.iter().filter(|detector| detector.finding == *finding);
+        (of_service.collect(), detectors.flat_map(|detector| detector.probes.clone()).collect())
+    }
+
+    /// Whether the observer looked at the probe in each second; with a finding, whether it looked for that.
+    fn covered(&self, observer: &ObserverId, probe: &ProbeId, finding: Option<&FindingId>) -> Vec<bool> {
         let mut covered = vec![false; index(self.seconds)];
         let mut spoiled = vec![false; index(self.seconds)];
-        for entry in self.entries.iter().filter(|entry| entry.observer == *observer) {
+        let vantage = |observer: &ObserverId| observer.as_str().split('.').next().expect("a part").to_owned();
+        for entry in self.entries {
             match &entry.fact {
-                Fact::Covered(coverage) => {
-                    let asked = self.policies.iter().any(|(_, policy)| {
-                        policy.revision == coverage.revision
-                            && policy.probes.iter().any(|p| p.id == *probe && p.observers.contains(observer))
-                    });
-                    let end = coverage.interval.end.min(entry.recorded_at + event::Span::from_secs(5));
+                Fact::Covered(coverage) if entry.observer == *observer => {
+                    let asked = self.counts(coverage, observer, probe);
+                    let end = coverage.interval.end.min(entry.recorded_at + Span::from_secs(5));
                     let interval = Interval::new(coverage.interval.start, end);
-                    let gaps: Vec<_> = coverage.gaps.iter().filter(|gap| gap.probe == *probe).collect();
+                    let concerns = |gap: &Gap| gap.finding.is_none() || gap.finding.as_ref() == finding;
+                    let gaps: Vec<_> =
+                        coverage.gaps.iter().filter(|gap| gap.probe == *probe && concerns(gap)).collect();
                     for second in self.inside(interval) {
                         covered[index(second)] |= asked;
                         spoiled[index(second)] |= gaps.iter().any(|gap| inside(gap.interval, second));
                     }
                 }
-                Fact::ClockStepped(stepped) => {
+                Fact::ClockStepped(stepped) if vantage(&entry.observer) == vantage(observer) => {
                     for second in self.inside(stepped.doubtful()) {
                         spoiled[index(second)] = true;
                     }
@@ -155,10 +208,15 @@ impl<'a> Model<'a> {
     }
 
     /// What each observer says of the probe in each second, where it covers it.
-    fn votes(&self, probe: &ProbeId, standing: impl Fn(&ObserverId) -> Vec<Second>) -> Vec<Vec<Second>> {
+    fn votes(
+        &self,
+        probe: &ProbeId,
+        finding: Option<&FindingId>,
+        standing: impl Fn(&ObserverId) -> Vec<Second>,
+    ) -> Vec<Vec<Second>> {
         let mut votes = vec![Vec::new(); index(self.seconds)];
         for observer in self.observers(probe) {
-            let says = standing(&observer).into_iter().zip(self.covered(&observer, probe));
+            let says = standing(&observer).into_iter().zip(self.covered(&observer, probe, finding));
             for (votes, (second, covered)) in votes.iter_mut().zip(says) {
                 if covered && second != Unknown {
                     votes.push(second);
@@ -189,7 +247,7 @@ impl<'a> Model<'a> {
 
     /// The state of a probe in each second.
     pub(super) fn probe(&self, probe: &ProbeId) -> Vec<Second> {
-        let votes = self.votes(probe, |observer| self.standing(observer, probe));
+        let votes = self.votes(probe, None, |observer| self.standing(observer, probe));
         let agreed = |(second, votes): (i64, &Vec<Second>)| {
             self.declared(probe, second).map_or(Unknown, |declared| Self::agreed(votes, declared.agreement))
         };
@@ -221,7 +279,7 @@ impl<'a> Model<'a> {
     /// Whether a finding was open in each second, and whether it was not looked for somewhere.
     pub(super) fn finding(&self, finding: &FindingId) -> Vec<(Second, bool)> {
         let line = |probe: ProbeId| {
-            let votes = self.votes(&probe, |observer| self.open(observer, &probe, finding));
+            let votes = self.votes(&probe, Some(finding), |observer| self.open(observer, &probe, finding));
             let line: Vec<Second> = votes.iter().map(|votes| Self::agreed(votes, Agreement::Any)).collect();
             (probe, line)
         };
@@ -266,10 +324,10 @@ impl<'a> Model<'a> {
 
     /// The longest time without a success that was listened to, and the longest between two successes, in seconds.
     pub(super) fn gaps(&self, probe: &ProbeId, window: std::ops::Range<i64>) -> (i64, i64) {
-        let listened: Vec<Vec<bool>> = self.observers(probe).iter().map(|o| self.covered(o, probe)).collect();
+        let listened: Vec<Vec<bool>> = self.observers(probe).iter().map(|o| self.covered(o, probe, None)).collect();
         let asked = self.observers(probe);
         let success = |entry: &Entry| match &entry.fact {
-            Fact::Succeeded(p) if p.at > entry.recorded_at + event::Span::from_secs(5) => None,
+            Fact::Succeeded(p) if p.at > entry.recorded_at + Span::from_secs(5) => None,
             Fact::Succeeded(p) if p.probe == *probe => Some(p.at.micros() / 1_000_000),
             _ => None,
         };

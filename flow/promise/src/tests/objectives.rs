@@ -1,11 +1,11 @@
 //! One story per rule.
 
-use event::evidence::{Changed, State};
+use event::evidence::{Changed, Covered, State};
 use event::policy::{Agreement, Objective};
-use event::promise::{Outcome, Reason};
+use event::promise::{Outcome, Reason, Verdict};
+use event::{Interval, Span, Time};
 
 use super::scene::*;
-use crate::ServiceState;
 use crate::fact::Fact;
 
 const DAY: i64 = 86_400;
@@ -46,15 +46,16 @@ fn a_month_with_an_outage_of_four_minutes_is_99_991_percent() {
 fn what_nobody_observed_is_unproven() {
     let mut scene = Scene::default();
     scene.policy(0, &simple(&["a"], availability("1 %", 1000)));
-    let verdict = scene.verdict(1000);
+    let verdict = scene.verdict(1130);
     assert_eq!((verdict.outcome, verdict.figure), (Outcome::Unproven, None));
-    assert_eq!(verdict.reasons, [Reason::NoEvidence, Reason::Unobserved { length: s(1000) }]);
+    let budget = Reason::Budget { used_at_least: s(0), used_at_most: s(1000), of: s(990) };
+    assert_eq!(verdict.reasons, [budget, Reason::NoEvidence, Reason::Unobserved { length: s(1000) }]);
 
     // A state without coverage is no evidence either, and half of it proves half.
     scene.changed("a", State::Up, 0, 0);
-    assert_eq!(scene.verdict(1000).outcome, Outcome::Unproven);
+    assert_eq!(scene.verdict(1130).outcome, Outcome::Unproven);
     scene.covered("a", 0, 500, &[]);
-    let verdict = scene.verdict(1000);
+    let verdict = scene.verdict(1130);
     assert_eq!((verdict.outcome, bounds(&verdict)), (Outcome::Kept, Some((500_000_000, 1_000_000_000))));
     assert!(verdict.reasons.contains(&Reason::Unobserved { length: s(500) }));
 }
@@ -99,10 +100,11 @@ fn one_observer_covers_for_the_restart_of_another() {
 
     // The same from one only is kept, and says that nobody confirms it.
     let mut scene = Scene::default();
-    scene.policy(0, &simple(&["a", "b"], availability("99.99 %", 1000)));
+    scene.policy(0, &simple(&["a", "b"], availability("99.99 %", 870)));
     scene.changed("a", State::Up, 0, 0).covered("a", 0, 1000, &[]);
     let verdict = scene.verdict(1000);
-    assert_eq!((verdict.outcome, verdict.reasons), (Outcome::Kept, vec![Reason::LoneObserver]));
+    let budget = Reason::Budget { used_at_least: s(0), used_at_most: s(0), of: Span::from_millis(87) };
+    assert_eq!((verdict.outcome, verdict.reasons), (Outcome::Kept, vec![budget, Reason::LoneObserver]));
 }
 
 #[test]
@@ -136,9 +138,9 @@ fn a_single_bad_sample_is_undecided() {
     scene.changed("a", State::Up, 1, 1);
     // Samples of 3 s start at 490, 500 and 510; the one at 500 is bad.
     scene.changed("a", State::Down, 490, 503).changed("a", State::Up, 500, 513).covered("a", 0, 1000, &[]);
-    let timeline = scene.judge.timeline(&name(SHOP), between(0, 1000));
-    assert_eq!(timeline.undecided, [between(490, 513)].into_iter().collect());
-    assert!(timeline.down.is_empty());
+    let line = scene.judge.evidence().service(&name(SHOP), between(0, 1000)).line;
+    assert_eq!(line.undecided, [between(490, 513)].into_iter().collect());
+    assert!(line.down.is_empty());
 }
 
 #[test]
@@ -229,7 +231,12 @@ fn nobody_observes_the_future_or_for_a_policy_that_does_not_ask() {
         coverage.interval = between(100, 1000);
     }
     scene.tell(last);
-    assert_eq!(bounds(&scene.verdict(1000)), Some((105_000_000, 1_000_000_000)), "recorded at 100, and 5 s of skew");
+    let verdict = scene.verdict(235);
+    assert_eq!(
+        (verdict.window, bounds(&verdict)),
+        (between(0, 105), Some((1_000_000_000, 1_000_000_000))),
+        "recorded at 100, and 5 s of skew"
+    );
 }
 
 #[test]
@@ -243,9 +250,9 @@ fn probes_count_while_they_are_declared() {
     // A probe is added that nobody has a state of, until it is removed.
     scene.policy(400, &policy(vec![http.clone(), second], vec![], promised.clone())).covered("a", 400, 500, &[]);
     scene.policy(500, &policy(vec![http], vec![], promised)).covered("a", 500, 1000, &[]);
-    let timeline = scene.judge.timeline(&name(SHOP), between(0, 1000));
-    assert_eq!(timeline.unknown, [between(400, 500)].into_iter().collect());
-    assert_eq!(timeline.up, [between(0, 400), between(500, 1000)].into_iter().collect());
+    let state = scene.judge.evidence().service(&name(SHOP), between(0, 1000));
+    assert_eq!(state.blind, [between(400, 500)].into_iter().collect());
+    assert_eq!(state.line.up, [between(0, 400), between(500, 1000)].into_iter().collect());
 }
 
 #[test]
@@ -254,13 +261,14 @@ fn coverage_is_what_was_seen_of_every_probe() {
     let mut scene = Scene::default();
     scene.policy(0, &simple(&["a"], objective("95 %"))).changed("a", State::Up, 0, 0);
     let verdict = scene.verdict(60);
-    assert_eq!(verdict.outcome, Outcome::Unproven, "the first minute is not yet reported: {verdict:?}");
+    assert_eq!((verdict.outcome, verdict.window.length()), (Outcome::Unproven, s(0)), "not yet reported: {verdict:?}");
     scene.covered("a", 0, 1000, &[(300, 400)]);
     let verdict = scene.verdict(1000);
     assert_eq!((verdict.outcome, bounds(&verdict)), (Outcome::Broken, Some((900_000_000, 900_000_000))));
     assert!(verdict.reasons.contains(&Reason::Unobserved { length: s(100) }));
-    // Ten minutes later nothing more was reported: two of them may still be.
-    assert_eq!(bounds(&scene.verdict(1600)), Some((400_000_000, 520_000_000)));
+    // Ten minutes later nothing more was reported: two of them may still be, and the rest nobody observed.
+    let verdict = scene.verdict(1600);
+    assert_eq!((verdict.window, bounds(&verdict)), (between(470, 1470), Some((530_000_000, 530_000_000))));
 }
 
 /// Pings; what was not listened to; the figure in seconds, and what it comes to.
@@ -313,7 +321,7 @@ fn nobody_tells_the_future() {
     scene.changed("a", State::Down, 500, 510).changed("a", State::Up, 700, 710).covered("a", 0, 1000, &[]);
     let verdict = scene.verdict(1000);
     assert_eq!(verdict.outcome, Outcome::Broken, "{verdict:?}");
-    assert_eq!(verdict.reasons[0], Reason::Down { length: s(190), outages: 1 });
+    assert!(verdict.reasons.contains(&Reason::Down { length: s(190), outages: 1 }), "{verdict:?}");
 }
 
 #[test]
@@ -368,26 +376,174 @@ fn evidence_names_what_bounds_the_longest_outages() {
     assert!(!verdict.evidence.contains(&2), "the shortest outage weighs least");
 }
 
+/// A verdict speaks up to where everybody's records reach; who is silent is waited for until his next look is two minutes late.
 #[test]
-fn judging_waits_for_reports_but_not_for_ever() {
+fn a_window_ends_where_the_records_do() {
+    let slow = |every: i64| {
+        let mut slow = probe("slow", SHOP, &["b.watch"], Agreement::Majority);
+        slow.every = s(every);
+        let http = probe("http", SHOP, &["a.watch"], Agreement::Majority);
+        policy(vec![http, slow], vec![], vec![promise(&[availability("99 %", 10_000)])])
+    };
     let mut scene = Scene::default();
-    assert_eq!(scene.judge.settled(t(50)), t(50), "nobody to wait for");
-    scene.policy(0, &simple(&["a", "b"], availability("99 %", 1000)));
-    scene.covered("a", 0, 600, &[]).covered("b", 0, 540, &[]);
-    assert_eq!(scene.judge.settled(t(610)), t(540));
-    assert_eq!(scene.judge.settled(t(700)), t(580));
+    scene.policy(0, &slow(10)).covered("a.watch", 0, 600, &[]).covered("b.watch", 0, 540, &[]);
+    assert_eq!(scene.verdict(610).window, between(0, 540));
+    assert_eq!(scene.verdict(610).at, t(610));
+    assert_eq!(scene.verdict(700).window, between(0, 570), "10 s between two looks, and two minutes late");
+    assert_eq!(scene.verdict(300).window, between(0, 300), "never beyond the instant of the verdict");
+    assert_eq!(scene.verdict(20).window, between(0, 20));
+    // A probe that is asked each quarter of an hour is reported as seldom, in records of its own.
+    let mut scene = Scene::default();
+    scene.policy(0, &slow(900)).covered("a.watch", 0, 1800, &[]).covered("b.watch", 0, 1800, &[]);
+    assert_eq!(scene.verdict(1810).window, between(0, 790), "records by the minute do not speak of it");
+    scene.covered_every("b.watch", Some(900), 0, 900);
+    assert_eq!(scene.verdict(1810).window, between(0, 900));
+    assert_eq!(scene.verdict(3000).window, between(0, 1980), "900 s and two minutes");
+    // Before anybody reported there is nothing to say.
+    let mut scene = Scene::default();
+    scene.policy(0, &slow(10));
+    assert_eq!((scene.verdict(50).window, scene.verdict(50).figure), (between(0, 0), None));
 }
 
+/// A budget is what may go wrong over the whole window: 99.9 % of 30 days are 43 min 12 s.
 #[test]
-fn the_state_of_now_does_not_wait_for_coverage() {
+fn a_young_promise_is_broken_only_by_more_than_its_budget() {
+    let month = 30 * DAY;
+    let budget = 43 * 60 + 12;
+    // Down for so long in the first hours; what it comes to.
+    let cases =
+        [(1, Outcome::Unproven), (budget, Outcome::Unproven), (budget + 1, Outcome::Broken), (0, Outcome::Kept)];
+    for (length, outcome) in cases {
+        let mut scene = Scene::default();
+        scene.policy(0, &simple(&["a"], availability("99.9 %", month))).changed("a", State::Up, 0, 0);
+        if length > 0 {
+            scene.changed("a", State::Down, 100, 100).changed("a", State::Up, 100 + length, 100 + length);
+        }
+        let now = if length == 1 { 660 } else { 10 * 3600 };
+        scene.covered("a", 0, now, &[]);
+        let verdict = scene.verdict(now);
+        assert_eq!(verdict.outcome, outcome, "{length}: {verdict:?}");
+        let used = s(length);
+        let expected = Reason::Budget { used_at_least: used, used_at_most: used, of: s(budget) };
+        assert_eq!(verdict.reasons[..2], [Reason::WindowFilling { elapsed: s(now), length: s(month) }, expected]);
+    }
+    // One second of ten minutes is more than half of nothing yet, and far from half of the budget.
     let mut scene = Scene::default();
-    scene.policy(0, &simple(&["a"], availability("99 %", 1000)));
-    let shop = name(SHOP);
-    assert_eq!(scene.judge.service_state(&shop, t(1)), ServiceState::Unknown);
-    scene.changed("a", State::Up, 1, 1);
-    assert_eq!(scene.judge.service_state(&shop, t(2)), ServiceState::Up);
-    scene.covered("a", 0, 60, &[]).changed("a", State::Down, 60, 70);
-    assert_eq!(scene.judge.service_state(&shop, t(65)), ServiceState::Undecided);
-    assert_eq!(scene.judge.service_state(&shop, t(71)), ServiceState::Down);
-    assert_eq!(scene.judge.service_state(&shop, t(191)), ServiceState::Unknown, "not heard of for two minutes");
+    scene.policy(0, &simple(&["a"], availability("99.9 %", month))).changed("a", State::Up, 0, 0);
+    scene.changed("a", State::Down, 100, 100).changed("a", State::Up, 1400, 1400).covered("a", 0, 20 * DAY, &[]);
+    let verdict = scene.verdict(20 * DAY);
+    assert_eq!(verdict.outcome, Outcome::Kept);
+    assert!(verdict.reasons.contains(&Reason::AtRisk), "1300 s of 2592 s: {verdict:?}");
+}
+
+/// Announced maintenance has no part in the budget either.
+#[test]
+fn maintenance_makes_the_budget_smaller() {
+    let mut scene = Scene::default();
+    let http = probe("http", SHOP, &["a"], Agreement::Majority);
+    let promised = vec![promise(&[availability("90 %", 10_000)])];
+    scene.policy(0, &policy(vec![http], vec![maintenance(100, 600)], promised)).changed("a", State::Up, 0, 0);
+    scene.covered("a", 0, 1000, &[(700, 710)]);
+    let verdict = scene.verdict(1000);
+    let budget = Reason::Budget { used_at_least: s(0), used_at_most: s(10), of: s(950) };
+    assert!(verdict.reasons.contains(&budget), "{verdict:?}");
+    assert_eq!(verdict.outcome, Outcome::Kept);
+}
+
+/// The promises of a starter policy, two minutes after its first start: a site that fails its first answer, and 1.9 s before
+/// the first sample that nobody looked.
+#[test]
+fn the_first_two_minutes_prove_nothing_and_break_nothing() {
+    let days = |days: i64| days * DAY;
+    let coverage = |over| Objective::Coverage { service: name(SHOP), at_least: percent("99 %"), over: s(over) };
+    let objectives: Vec<Objective> = [30, 180, 365].map(|over| availability("99.9 %", days(over))).into();
+    let objectives = [objectives, vec![coverage(days(30))]].concat();
+    let http = probe("http", SHOP, &["here.watch"], Agreement::Majority);
+    let mut scene = Scene::default();
+    scene.policy(0, &policy(vec![http], vec![], vec![promise(&objectives)]));
+    let at = |micros: i64| Time::from_micros(micros);
+    let tell = |scene: &mut Scene, recorded_at: i64, fact: Fact| {
+        scene.tell(Entry { recorded_at: t(recorded_at), observer: name("here.watch"), fact });
+    };
+    let revision = scene.judge.policy().expect("told").revision.clone();
+    let changed =
+        |state, after, by| Changed { probe: name("http"), service: name(SHOP), state, after: at(after), by: at(by) };
+    tell(&mut scene, 2, Fact::Changed(changed(State::Down, 1_900_000, 1_900_000)));
+    tell(&mut scene, 12, Fact::Changed(changed(State::Up, 1_850_000, 9_900_000)));
+    for minute in 0..2 {
+        let interval = Interval::new(at((minute * 60_000_000).max(1_900_000)), t(minute * 60 + 60));
+        let covered = Covered { interval, revision: revision.clone(), every: None, gaps: vec![] };
+        tell(&mut scene, minute * 60 + 60, Fact::Covered(covered));
+    }
+    let verdicts = scene.judge.verdicts(t(121));
+    assert_eq!(verdicts.len(), 4);
+    for verdict in &verdicts {
+        assert_eq!(verdict.outcome, Outcome::Unproven, "{verdict:?}");
+        assert_eq!(verdict.window, between(0, 120));
+    }
+    let budget = |verdict: &Verdict| match verdict.reasons[1] {
+        Reason::Budget { used_at_least, used_at_most, of } => (used_at_least, used_at_most, of),
+        _ => panic!("{verdict:?}"),
+    };
+    // Down and up within one turn: nobody can say how long. And nobody looked for the first 1.9 s.
+    assert_eq!(budget(&verdicts[0]), (s(0), Span::from_millis(9_900), s(43 * 60 + 12)));
+    assert_eq!(budget(&verdicts[3]), (Span::from_millis(1_900), Span::from_millis(1_900), s(7 * 3600 + 12 * 60)));
+
+    // Down for certain, for the 50 s after that.
+    tell(&mut scene, 130, Fact::Changed(changed(State::Down, 125_000_000, 125_000_000)));
+    tell(&mut scene, 176, Fact::Changed(changed(State::Up, 175_000_000, 175_000_000)));
+    let covered = Covered { interval: between(120, 180), revision, every: None, gaps: vec![] };
+    tell(&mut scene, 181, Fact::Covered(covered));
+    for verdict in scene.judge.verdicts(t(181)).iter().take(3) {
+        assert_eq!(verdict.outcome, Outcome::Unproven, "{verdict:?}");
+        assert_eq!(budget(verdict).0, s(50));
+    }
+}
+
+/// One finding that could not be looked for is a gap of that finding: the probe was observed, and so were the others.
+#[test]
+fn a_gap_of_a_finding_is_not_a_gap_of_its_probe() {
+    let absence = |finding| Objective::Absence { finding: name(finding), observed: percent("90 %"), over: s(1000) };
+    let http = probe("http", SHOP, &["a"], Agreement::Majority);
+    let objectives = [absence("disk-usage"), absence("raid-degraded"), availability("99 %", 1000)];
+    let mut applied = policy(vec![http], vec![], vec![promise(&objectives)]);
+    let mut other = applied.findings[0].clone();
+    other.finding = name("raid-degraded");
+    applied.findings.push(other);
+    applied.revision = crate::revision::of_policy(&applied);
+    let mut scene = Scene::default();
+    scene.policy(0, &applied).changed("a", State::Up, 0, 0).covered("a", 0, 1000, &[]);
+    let mut last = scene.entries.last().expect("told").clone();
+    if let Fact::Covered(coverage) = &mut last.fact {
+        let gap = |finding| event::evidence::Gap { probe: name("http"), finding, interval: between(200, 400) };
+        coverage.gaps = vec![gap(Some(name("disk-usage")))];
+    }
+    scene.tell(last);
+    let outcomes: Vec<_> = scene.judge.verdicts(t(1000)).iter().map(|verdict| verdict.outcome).collect();
+    assert_eq!(outcomes, [Outcome::Unproven, Outcome::Kept, Outcome::Kept]);
+}
+
+/// A clock is shared by all that observe from one place, and by nobody else.
+#[test]
+fn a_stepped_clock_is_doubtful_for_its_whole_vantage() {
+    for (who, kept) in [("a.watch", false), ("a.guard", false), ("a.b.watch", true), ("b.watch", true)] {
+        let mut scene = Scene::default();
+        scene.policy(0, &simple(&["a.watch"], availability("99 %", 1000))).changed("a.watch", State::Up, 0, 0);
+        scene.clock_stepped(who, 400, 600).covered("a.watch", 0, 1000, &[]);
+        assert_eq!(scene.verdict(1000).outcome == Outcome::Kept, kept, "{who}");
+    }
+}
+
+/// What was told more than a day ago is not compared any more: told anew, it is undecided.
+#[test]
+fn what_is_told_anew_of_long_ago_is_undecided() {
+    for (after, high, low) in [(2 * DAY - 3600, 4, 4), (2 * DAY - DAY - 1, 4, 3)] {
+        let mut scene = Scene::default();
+        scene.policy(0, &simple(&["a"], availability("99 %", 4 * DAY))).changed("a", State::Up, 0, 0);
+        scene.changed("a", State::Up, 2 * DAY, 2 * DAY).changed("a", State::Up, after, after);
+        scene.covered("a", 0, 4 * DAY, &[]);
+        let (lower, upper) = bounds(&scene.verdict(4 * DAY)).expect("measured");
+        assert_eq!(upper, high * 250_000_000);
+        assert_eq!((lower + 3000) / 250_000_000, low, "{after}: {lower}");
+    }
 }

@@ -2,8 +2,8 @@
 
 use event::evidence::{Changed, Covered, Found, Gap, State, Succeeded};
 use event::policy::{Agreement, Applied, Objective};
-use event::promise::{Outcome, Verdict};
-use event::{Interval, ObserverId, Ppb, ProbeId};
+use event::promise::{Outcome, Reason, Verdict};
+use event::{Interval, ObserverId, Ppb, ProbeId, Span};
 
 use super::model::{Model, Second, share};
 use super::scene::*;
@@ -37,7 +37,10 @@ impl Dice {
 }
 
 const SECONDS: i64 = 240;
-const OBSERVERS: [&str; 3] = ["a", "b", "c"];
+/// The first two are of one vantage, and share a clock.
+const OBSERVERS: [&str; 3] = ["a.watch", "a.guard", "b"];
+/// How often probes are asked. What is asked less than once a minute has records of its own.
+const EVERY: [i64; 4] = [10, 10, 60, 90];
 const PROBES: [&str; 3] = ["http", "dns", "beat"];
 
 fn objectives(over: i64) -> Vec<Objective> {
@@ -60,7 +63,8 @@ fn some_policy(dice: &mut Dice, is_last: bool) -> Applied {
             let observers: Vec<&str> = OBSERVERS.into_iter().filter(|_| dice.chance(70)).collect();
             let agreement = dice.pick(&[Agreement::Majority, Agreement::Any, Agreement::All]);
             let service = dice.pick(&[SHOP, SHOP, SHOP, "mail"]);
-            probes.push(probe(id, service, &observers, agreement));
+            let every = s(dice.pick(&EVERY));
+            probes.push(event::policy::Probe { every, ..probe(id, service, &observers, agreement) });
         }
     }
     // Few places to start and end, so that windows come back, are shortened and lengthened.
@@ -80,10 +84,12 @@ fn some_fact(dice: &mut Dice, policies: &[Applied]) -> Fact {
             let revision = dice.pick(policies).revision;
             let gaps = (0..dice.roll(3)).map(|_| Gap {
                 probe: name(dice.pick(&PROBES)),
-                finding: None,
+                finding: dice.chance(30).then(|| name("disk-usage")),
                 interval: dice.interval(SECONDS, 30),
             });
-            Fact::Covered(Covered { interval, revision, every: None, gaps: gaps.collect() })
+            let gaps = gaps.collect();
+            let every = Covered::class(s(dice.pick(&EVERY)));
+            Fact::Covered(Covered { interval, revision, every, gaps })
         }
         8..15 => {
             let state = dice.pick(&[State::Up, State::Up, State::Up, State::Down, State::Degraded, State::Flapping]);
@@ -146,7 +152,26 @@ fn check_never(verdict: &Verdict, states: &[(Second, bool)], what: &str) {
     assert_eq!(verdict.outcome, outcome, "{what}: {verdict:?}");
 }
 
-fn check(seed: u64) -> Option<Outcome> {
+/// What the model says of a share: kept, broken or unproven, with what went wrong for certain and what is not known to have
+/// gone well, in seconds, and the length of a whole window without what is set apart.
+fn judged(verdict: &Verdict, used: (i64, i64), counted: i64, what: &str) -> Outcome {
+    let budget = Reason::Budget {
+        used_at_least: s(used.0),
+        used_at_most: s(used.1),
+        of: Span::from_micros(counted * 1_000_000 * 20 / 100),
+    };
+    assert!(verdict.reasons.contains(&budget), "{what}: {budget:?} in {:?}", verdict.reasons);
+    let Some(figure) = verdict.figure else { return Outcome::Unproven };
+    let filling = verdict.reasons.iter().any(|reason| matches!(reason, Reason::WindowFilling { .. }));
+    match () {
+        () if figure.low >= figure.target => Outcome::Kept,
+        () if filling && 100 * used.0 > 20 * counted => Outcome::Broken,
+        () if !filling && figure.high < figure.target => Outcome::Broken,
+        () => Outcome::Unproven,
+    }
+}
+
+fn check(seed: u64) -> Option<(Outcome, bool)> {
     let mut dice = Dice(seed);
     let scene = some_log(&mut dice);
     let at = SECONDS - dice.roll(30);
@@ -155,59 +180,82 @@ fn check(seed: u64) -> Option<Outcome> {
         panic!("seed {seed}: five objectives, {verdicts:?}");
     };
     let what = |name: &str| format!("seed {seed}: {name}");
-    // What is told of later seconds is in the log already, but `at` is where the verdict ends.
+    // What is told of later seconds is in the log already, but the window is what the verdict speaks of.
     let model = Model::of(&scene.entries, SECONDS + 1);
-    let window = availability.window.start.micros() / 1_000_000..at;
-    if window.is_empty() {
-        assert!(verdicts.iter().all(|v| v.outcome == Outcome::Unproven && v.figure.is_none()), "{verdicts:?}");
-        return None;
+    let over = scene.judge.policy().expect("a policy").promises[0].objectives[0].over().secs();
+    let (of_service, of_finding) = model.probes_of(&name(SHOP), &name("disk-usage"));
+    let window = |verdict: &Verdict, probes: &[ProbeId]| {
+        let reach = model.reach(probes, at);
+        let start = model.since().max(reach - over);
+        assert_eq!(verdict.window, between(start, reach.max(start)), "seed {seed}: {verdict:?}");
+        assert_eq!(verdict.at, t(at));
+        let range = usize::try_from(start).expect("positive")..usize::try_from(reach.max(start)).expect("positive");
+        (!range.is_empty()).then_some(range)
+    };
+    let empty = |verdict: &Verdict| assert_eq!((verdict.outcome, verdict.figure), (Outcome::Unproven, None));
+    let length = |of: usize| i64::try_from(of).expect("few");
+
+    let mut outcome = None;
+    if let Some(range) = window(availability, &of_service) {
+        let states = &model.service(&name(SHOP))[..range.end];
+        let apart = model.apart(&name(SHOP), states);
+        let counted = states.iter().zip(&apart).skip(range.start).filter(|(_, apart)| !**apart);
+        let counted: Vec<Second> = counted.map(|((state, _), _)| *state).collect();
+        let (up, not_down, all) = counts(counted.iter());
+        let any_seen = counted.iter().any(|state| *state != Second::Unknown);
+        assert_eq!(bounds(availability), any_seen.then(|| share(up, not_down, all)), "{}", what("availability"));
+        let set_apart = length(range.len()) - all;
+        let used = (all - not_down, all - up);
+        let expected = judged(availability, used, over - set_apart, &what("availability"));
+        assert_eq!(availability.outcome, expected, "{}: {availability:?}", what("availability"));
+        outcome = Some((expected, length(range.len()) < over));
+
+        assert_eq!(coverage.window, availability.window);
+        let states = &states[range.clone()];
+        let observed = length(states.iter().filter(|(_, blind)| !blind).count());
+        let blind = length(states.len()) - observed;
+        let (low, _) = share(observed, observed, length(states.len()));
+        assert_eq!(bounds(coverage), Some((low, low)), "{}", what("coverage"));
+        let expected = judged(coverage, (blind, blind), over, &what("coverage"));
+        assert_eq!(coverage.outcome, expected, "{}: {coverage:?}", what("coverage"));
+    } else {
+        empty(availability);
+        empty(coverage);
     }
-    let range = usize::try_from(window.start).expect("not negative")..usize::try_from(at).expect("not negative");
 
-    let states = &model.service(&name(SHOP))[..range.end];
-    let apart = model.apart(&name(SHOP), states);
-    let counted = states.iter().zip(&apart).take(range.end).skip(range.start).filter(|(_, apart)| !**apart);
-    let counted: Vec<Second> = counted.map(|((state, _), _)| *state).collect();
-    let (up, not_down, all) = counts(counted.iter());
-    let any_seen = counted.iter().any(|state| *state != Second::Unknown);
-    assert_eq!(bounds(availability), any_seen.then(|| share(up, not_down, all)), "{}", what("availability"));
-    if let Some(figure) = availability.figure {
-        let expected = match () {
-            () if figure.low >= figure.target => Outcome::Kept,
-            () if figure.high < figure.target => Outcome::Broken,
-            () => Outcome::Unproven,
-        };
-        assert_eq!(availability.outcome, expected, "{}", what("availability"));
+    let (http, beat) = (name("http"), name("beat"));
+    if let Some(range) = window(configuration, std::slice::from_ref(&http)) {
+        let conforming =
+            model.probe(&http)[range].iter().map(|state| (*state, *state == Second::Unknown)).collect::<Vec<_>>();
+        check_never(configuration, &conforming, &what("configuration"));
+    } else {
+        empty(configuration);
     }
-
-    let states = &states[range.clone()];
-    let all = i64::try_from(states.len()).expect("few");
-    let observed = i64::try_from(states.iter().filter(|(_, blind)| !blind).count()).expect("few");
-    let tail = i64::try_from(states.iter().rev().take_while(|(_, blind)| *blind).count().min(120)).expect("few");
-    let (low, high) = share(observed, observed + tail, all);
-    assert_eq!(bounds(coverage), Some((low, if tail == 0 { low } else { high })), "{}", what("coverage"));
-
-    let conforming: Vec<(Second, bool)> =
-        model.probe(&name("http"))[range.clone()].iter().map(|state| (*state, *state == Second::Unknown)).collect();
-    check_never(configuration, &conforming, &what("configuration"));
-    check_never(absence, &model.finding(&name("disk-usage"))[range], &what("absence"));
-
-    if let Some(figure) = freshness.figure {
-        let (low, high) = model.gaps(&name("beat"), window);
+    if let Some(range) = window(absence, &of_finding) {
+        check_never(absence, &model.finding(&name("disk-usage"))[range], &what("absence"));
+    } else {
+        empty(absence);
+    }
+    if let Some(range) = window(freshness, std::slice::from_ref(&beat))
+        && let Some(figure) = freshness.figure
+    {
+        let (low, high) = model.gaps(&beat, length(range.start)..length(range.end));
         assert_eq!(figure.low, s(low).micros(), "{}", what("freshness"));
         // A step of the clock makes the upper end larger than what the labels say, never smaller.
         assert!(figure.high >= s(high).micros(), "{}", what("freshness"));
     }
-    Some(availability.outcome)
+    outcome
 }
 
 #[test]
 fn a_thousand_logs_agree_with_the_model() {
-    let outcomes: Vec<Option<Outcome>> = (0..1000).map(check).collect();
+    let outcomes: Vec<Option<(Outcome, bool)>> = (0..1000).map(check).collect();
     // The dice must reach every corner for this to mean anything.
     for outcome in [Outcome::Kept, Outcome::Broken, Outcome::Unproven] {
-        let count = outcomes.iter().filter(|o| **o == Some(outcome)).count();
-        assert!(count > 20, "{outcome:?} only {count} times");
+        for young in [true, false] {
+            let count = outcomes.iter().filter(|o| **o == Some((outcome, young))).count();
+            assert!(count > 10, "{outcome:?}, in a young window {young}: only {count} times");
+        }
     }
 }
 

@@ -131,6 +131,13 @@ impl Scene {
         self.add(end, observer, Fact::Covered(coverage))
     }
 
+    /// The same without a gap, in a record of the probes that are looked at every so many seconds.
+    pub(super) fn covered_every(&mut self, observer: &str, every: Option<i64>, start: i64, end: i64) -> &mut Self {
+        let revision = self.judge.policy().expect("a policy was told").revision.clone();
+        let coverage = Covered { interval: between(start, end), revision, every: every.map(s), gaps: vec![] };
+        self.add(end, observer, Fact::Covered(coverage))
+    }
+
     pub(super) fn changed(&mut self, observer: &str, state: State, after: i64, by: i64) -> &mut Self {
         let changed = Changed { probe: name("http"), service: name(SHOP), state, after: t(after), by: t(by) };
         self.add(by, observer, Fact::Changed(changed))

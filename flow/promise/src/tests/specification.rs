@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::scene::*;
-use crate::{EVALUATOR, audit, due, observed, revision, ruling, section, terms};
+use crate::{EVALUATOR, audit, due, observed, revision, ruling, section, steps, terms};
 
 const LOG: &str = include_str!("../../../../docs/log.md");
 const EVALUATOR_MD: &str = include_str!("../../../../docs/evaluator.md");
@@ -85,6 +85,7 @@ fn objectives() -> [Objective; 5] {
 fn reasons() -> Vec<Reason> {
     vec![
         Reason::WindowFilling { elapsed: s(1), length: s(1) },
+        Reason::Budget { used_at_least: s(1), used_at_most: s(1), of: s(1) },
         Reason::Unobserved { length: s(1) },
         Reason::Down { length: s(1), outages: 1 },
         Reason::Maintenance { length: s(1) },
@@ -111,7 +112,7 @@ macro_rules! every {
 
 /// Every word that is a value.
 fn words() -> Vec<Value> {
-    listed!(Reason: WindowFilling, Unobserved, Down, Maintenance, LoneObserver, NoEvidence, AtRisk);
+    listed!(Reason: WindowFilling, Budget, Unobserved, Down, Maintenance, LoneObserver, NoEvidence, AtRisk);
     listed!(Objective: Availability, Freshness, Coverage, Configuration, Absence);
     let plain = [
         every!(State: Up, Degraded, Down, Flapping),
@@ -185,7 +186,8 @@ fn the_specification_names_every_constant() {
     let named = [
         ("EVALUATOR", EVALUATOR.to_string()),
         ("SKEW", observed::SKEW.to_string()),
-        ("REPORTED_WITHIN", observed::REPORTED_WITHIN.to_string()),
+        ("LATE", observed::LATE.to_string()),
+        ("REVISED_MAX", steps::REVISED_MAX.to_string()),
         ("CITED_MAX", ruling::CITED_MAX.to_string()),
         ("COVERAGE_CITED_MAX", ruling::COVERAGE_CITED_MAX.to_string()),
         ("BEHIND_MAX", audit::BEHIND_MAX.to_string()),
