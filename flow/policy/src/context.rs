@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::mistake::{Found, Mistake};
+use crate::mistake::{Found, Kind, Mistake};
 use crate::name::{Name, Noun};
 use crate::place::Place;
 use crate::redact::Hidden;
@@ -28,6 +28,24 @@ pub(crate) struct Context {
     incomplete: BTreeSet<Noun>,
     /// What no record may hold.
     hidden: Vec<Hidden>,
+    /// What was asked of each table, by the place of its header: a table may have several readers, and a key is unknown only
+    /// when none of them asked for it.
+    tables: BTreeMap<Place, Asked>,
+    /// How many required keys were found to be absent; [`Self::report_keys`] turns them into mistakes.
+    missing: usize,
+}
+
+/// What all readers of one table asked it for.
+#[derive(Debug, Default)]
+pub(crate) struct Asked {
+    /// `[[probe.http]]`, or the key of an inner table.
+    pub(crate) label: String,
+    /// The keys that the user wrote, each with its place; `None` for a value that a syntax error made unreadable.
+    pub(crate) written: BTreeMap<String, Option<Place>>,
+    /// The keys asked for, in the order of the first question.
+    pub(crate) keys: Vec<&'static str>,
+    /// Keys that are needed and not there, with the remedy.
+    pub(crate) missing: BTreeMap<&'static str, String>,
 }
 
 #[derive(Debug)]
@@ -54,7 +72,39 @@ impl Context {
 
     /// Grows whenever there is a reason for a section to return nothing.
     pub(crate) const fn reasons(&self) -> usize {
-        self.found.count() + self.passed_over
+        self.found.count() + self.passed_over + self.missing
+    }
+
+    /// A reader of the table at `place` is done with it.
+    pub(crate) fn asked(&mut self, place: Place, asked: Asked) {
+        self.missing += asked.missing.len();
+        let Asked { label, written, keys, missing } = asked;
+        let table = self.tables.entry(place).or_insert_with(|| Asked { label, written, ..Asked::default() });
+        for key in keys {
+            if !table.keys.contains(&key) {
+                table.keys.push(key);
+            }
+        }
+        for (key, remedy) in missing {
+            table.missing.entry(key).or_insert(remedy);
+        }
+    }
+
+    /// Reports keys that no reader of their table asked for, and keys that are needed and not there. Called once, after
+    /// the last reader.
+    pub(crate) fn report_keys(&mut self) {
+        for (place, mut table) in std::mem::take(&mut self.tables) {
+            for mistake in table.unknown() {
+                self.mistake(mistake);
+            }
+            // In a file with syntax errors, what is missing may be what could not be read.
+            if self.is_broken(place.file) {
+                continue;
+            }
+            for (key, remedy) in table.missing {
+                self.mistake(Mistake::new(place, format!("{} needs `{key}`", table.label), remedy));
+            }
+        }
     }
 
     pub(crate) fn set_broken(&mut self, file: u32) {
@@ -76,6 +126,8 @@ impl Context {
             None => {
                 names.insert(name.to_owned(), Some(place));
             }
+            // A second reader of the same table.
+            Some(first) if first == place => {}
             Some(first) => {
                 let reason = format!("two {noun}s are called `{name}`");
                 self.mistake(Mistake::new(place, reason, remedy).also(first, "the first one is here"));
@@ -118,5 +170,28 @@ impl Context {
             };
             self.found.push(Mistake::new(place, format!("no {noun} is called `{name}`"), remedy));
         }
+    }
+}
+
+impl Asked {
+    /// The keys that nobody asked for.
+    fn unknown(&mut self) -> Vec<Mistake> {
+        let Self { label, written, keys, missing } = self;
+        let mut mistakes = Vec::new();
+        for (key, place) in written.iter().filter(|(key, _)| !keys.contains(&key.as_str())) {
+            let Some(place) = *place else { continue };
+            let absent = keys.iter().copied().filter(|asked| !written.contains_key(*asked));
+            let remedy = if let Some(meant) = nearest(key, absent) {
+                // One slip of the finger is one mistake, not a missing key and an unknown one.
+                missing.remove(meant);
+                format!("did you mean `{meant}`?")
+            } else {
+                let known: Vec<_> = keys.iter().map(|asked| format!("`{asked}`")).collect();
+                format!("it knows {}", known.join(", "))
+            };
+            let mistake = Mistake::new(place, format!("{label} has no key `{key}`"), remedy);
+            mistakes.push(mistake.kind(Kind::UnknownKey(key.clone())));
+        }
+        mistakes
     }
 }

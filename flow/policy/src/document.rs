@@ -80,7 +80,7 @@ impl Document {
         section
     }
 
-    /// Reads every `[[path]]`. Tables with mistakes are left out of the result, and reported by [`Self::finish`].
+    /// Reads every `[[path]]`; another reader may do so too, for other keys. Tables with mistakes are left out of the result, and reported by [`Self::finish`].
     pub fn tables<S: Section>(&mut self, path: &'static str) -> Vec<S> {
         self.tables.insert(path, true);
         let Some(Entry { key, node }) = find(&self.root, path) else { return Vec::new() };
@@ -119,7 +119,7 @@ impl Document {
         Vec::new()
     }
 
-    /// Reads `[path]`, if it is there.
+    /// Reads `[path]`, if it is there; another reader may do so too, for other keys.
     pub fn table<S: Section>(&mut self, path: &'static str) -> Option<S> {
         self.tables.insert(path, false);
         let Entry { key, node } = find(&self.root, path)?;
@@ -182,6 +182,7 @@ impl Document {
     /// All mistakes; one that says so if `read` is nothing although none was reported.
     pub fn finish_with<T>(mut self, read: Option<T>) -> Result<(T, Sources), Mistakes> {
         self.report_leftovers();
+        self.context.report_keys();
         if !self.context.is_example {
             self.context.resolve();
         }

@@ -23,12 +23,14 @@
 //! A policy holds names, telephone numbers and tokens, and the record of its changes must hold none. No regular
 //! expression can tell a token from a word; whoever declares a key can. So being private is a property of the type that a
 //! key is read as ([`Private`], or [`Value::PRIVATE`] of a type of its own), the reader notes where such values stand,
-//! and [`Sources::redacted`] is the text without them.
+//! and [`Sources::redacted`] is the text without them. What opens a door (a token, a password) does not stand in a policy
+//! at all: a key that needs it is read as a [`Secret`], which says in which file or credential it is kept.
 //!
 //! # In order
 //!
 //! 1. [`Document::load`] reads `garant.toml` and `conf.d/*.toml` beside it into one tree.
-//! 2. Each crate takes its own tables: [`Document::tables`], [`Document::table`]; the nouns that all share are [`Shared`].
+//! 2. Each crate takes its own tables: [`Document::tables`], [`Document::table`]; the nouns that all share are [`Shared`]. A
+//!    table may have several readers, each of which asks for its own keys.
 //! 3. [`Document::finish`] gives all mistakes, those of what nobody took included, or the sources of a sound policy.
 
 mod address;
@@ -41,6 +43,7 @@ mod nouns;
 mod place;
 mod redact;
 mod reference;
+mod secret;
 mod source;
 mod suggest;
 mod table;
@@ -50,13 +53,14 @@ mod value;
 pub use address::{Address, BadAddress, HostPort, Scheme, Url};
 pub use document::Document;
 pub use mistake::{Mistake, Mistakes};
-pub use name::{Name, Noun, PersonName};
+pub use name::{HostGroup, Name, Noun, PersonName};
 pub use nouns::{
     Channel, Host, Journal, Maintenance, Observer, Origin, Pages, Person, Publication, Region, RetentionPeriods,
     Service, Shared, VerifierKey, Witness,
 };
 pub use place::Place;
 pub use reference::{KeyDoc, Need, SectionDoc, reference};
+pub use secret::Secret;
 pub use source::{Position, Source, Sources};
 pub use table::{Section, Table};
 pub use value::{Located, Private, Slot, Value};

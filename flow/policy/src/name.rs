@@ -53,6 +53,32 @@ impl fmt::Display for PersonName {
     }
 }
 
+/// Name of a group of hosts, such as `web`: declared by the hosts that belong to it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct HostGroup(HostId);
+
+impl HostGroup {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
+impl FromStr for HostGroup {
+    type Err = event::BadName;
+
+    /// By the rule of host names: a group stands where a host may.
+    fn from_str(text: &str) -> Result<Self, event::BadName> {
+        text.parse().map(Self)
+    }
+}
+
+impl fmt::Display for HostGroup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 macro_rules! names {
     ($($name:ident, $noun:literal, $table:literal, $article:literal $(, $rule:literal, $private:literal)?;)*) => {$(
         impl Name for $name {
@@ -81,6 +107,7 @@ names! {
     PromiseId, "promise", "[[promise]]", "a";
     RegionId, "region", "[[region]]", "a";
     HostId, "host", "[[host]]", "a";
+    HostGroup, "host group", "`groups` in a [[host]]", "a";
     FindingId, "finding", "a probe that looks for it", "a";
     PersonName, "person", "[[person]]", "a", "write 1 to 100 bytes of text on one line", true;
 }

@@ -102,9 +102,20 @@ impl SectionDoc {
     }
 }
 
-/// `docs/policy.md`: one chapter per table, with an example and all its keys.
+/// `docs/policy.md`: one chapter per table, with an example and all its keys. A table with several readers is one chapter,
+/// which starts with what the first of them says of it.
 pub fn reference(sections: &[SectionDoc]) -> String {
-    std::iter::once(HEAD.to_owned()).chain(sections.iter().map(chapter)).collect()
+    let mut chapters: Vec<SectionDoc> = Vec::new();
+    for section in sections {
+        match chapters.iter_mut().find(|chapter| chapter.header == section.header) {
+            None => chapters.push(section.clone()),
+            Some(chapter) => {
+                let known: Vec<_> = chapter.keys.iter().map(|key| key.name).collect();
+                chapter.keys.extend(section.keys.iter().filter(|key| !known.contains(&key.name)).cloned());
+            }
+        }
+    }
+    std::iter::once(HEAD.to_owned()).chain(chapters.iter().map(chapter)).collect()
 }
 
 fn chapter(section: &SectionDoc) -> String {

@@ -1,19 +1,21 @@
 //! One table of the policy, asked for its keys.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::RangeInclusive;
 
-use crate::context::Context;
-use crate::mistake::{Kind, Mistake};
+use crate::context::{Asked, Context};
+use crate::mistake::Mistake;
 use crate::name::Name;
 use crate::place::Place;
 use crate::redact::Hidden;
 use crate::reference::{KeyDoc, Need};
-use crate::suggest::nearest;
 use crate::tree::{Data, Entries};
 use crate::value::{Slot, Value, as_toml};
 
-/// A kind of table.
+/// A kind of table, or the keys of one that a single reader is interested in: a table may be read as several sections, each
+/// of which asks for its own keys (and for the name, to know which table it reads). A key that none of them asks for is a
+/// mistake.
 ///
 /// `read` asks for **all** keys before it uses `?` on any of them: see the head of the crate. It returns `None` only
 /// after a mistake was reported, by the table or by [`Table::mistake`].
@@ -44,16 +46,16 @@ struct Reading<'a> {
     context: &'a mut Context,
     asked: Vec<&'static str>,
     /// Keys that are needed and not there, with the remedy.
-    missing: Vec<(&'static str, String)>,
+    missing: BTreeMap<&'static str, String>,
 }
 
-/// Reads a section out of a table, and reports what it did not ask for.
+/// Reads a section out of a table. What no reader asked for is reported after the last one, by [`Context::report_keys`].
 pub(crate) fn read<S: Section>(label: &str, place: Place, entries: &Entries, context: &mut Context) -> Option<S> {
     let reasons_before = context.reasons();
-    let mode = Reading { label, place, entries, context, asked: Vec::new(), missing: Vec::new() };
+    let mode = Reading { label, place, entries, context, asked: Vec::new(), missing: BTreeMap::new() };
     let mut table = Table(Mode::Reading(mode));
     let section = S::read(&mut table);
-    let asked = table.close(true);
+    let asked = table.close();
     if context.is_example && section.is_some() && record::<S>().iter().map(|key| key.name).ne(asked) {
         let reason = format!("{label} does not ask for the same keys when it is recorded");
         context.mistake(Mistake::new(place, reason, "ask for all keys first, use `?` after"));
@@ -68,11 +70,15 @@ pub(crate) fn read<S: Section>(label: &str, place: Place, entries: &Entries, con
 /// Reads keys at the top of the file: what is not asked for may still be a table, and is looked at later.
 pub(crate) fn read_top<S: Section>(entries: &Entries, context: &mut Context) -> (Option<S>, Vec<&'static str>) {
     let label = "the top of the file";
-    let mode = Reading { label, place: Place::default(), entries, context, asked: Vec::new(), missing: Vec::new() };
+    let mode =
+        Reading { label, place: Place::default(), entries, context, asked: Vec::new(), missing: BTreeMap::new() };
     let mut table = Table(Mode::Reading(mode));
     let section = S::read(&mut table);
-    let asked = table.close(false);
-    (section, asked)
+    let Mode::Reading(reading) = table.0 else { return (section, Vec::new()) };
+    for (key, remedy) in reading.missing {
+        reading.context.mistake(Mistake::new(Place::default(), format!("{label} needs `{key}`"), remedy));
+    }
+    (section, reading.asked)
 }
 
 /// The keys that a section asks for.
@@ -246,7 +252,7 @@ impl Table<'_> {
                 let Some(entry) = reading.entries.get(doc.name) else {
                     if matches!(doc.need, Need::Required) {
                         let remedy = format!("add {} = {}: {}", doc.name, V::EXAMPLE, doc.about);
-                        reading.missing.push((doc.name, remedy));
+                        reading.missing.insert(doc.name, remedy);
                     }
                     return None;
                 };
@@ -269,44 +275,17 @@ impl Table<'_> {
         Some(slot)
     }
 
-    /// Reports what is missing and, if this is all there is to the table, what nobody asked for.
-    fn close(self, whole: bool) -> Vec<&'static str> {
-        let Mode::Reading(mut reading) = self.0 else { return Vec::new() };
-        if whole {
-            reading.report_unknown();
-        }
-        reading.report_missing();
-        reading.asked
-    }
-}
-
-impl Reading<'_> {
-    fn report_unknown(&mut self) {
-        for (key, entry) in self.entries {
-            if self.asked.contains(&key.as_str()) || matches!(entry.node.data, Data::Broken) {
-                continue;
-            }
-            let absent = self.asked.iter().copied().filter(|asked| !self.entries.contains_key(*asked));
-            let remedy = if let Some(meant) = nearest(key, absent) {
-                // One slip of the finger is one mistake, not a missing key and an unknown one.
-                self.missing.retain(|(missing, _)| *missing != meant);
-                format!("did you mean `{meant}`?")
-            } else {
-                let known: Vec<_> = self.asked.iter().map(|asked| format!("`{asked}`")).collect();
-                format!("it knows {}", known.join(", "))
-            };
-            let mistake = Mistake::new(entry.key, format!("{} has no key `{key}`", self.label), remedy);
-            self.context.mistake(mistake.kind(Kind::UnknownKey(key.clone())));
-        }
-    }
-
-    fn report_missing(&mut self) {
-        // In a file with syntax errors, what is missing may be what could not be read.
-        if self.context.is_broken(self.place.file) {
-            return;
-        }
-        for (key, remedy) in std::mem::take(&mut self.missing) {
-            self.context.mistake(Mistake::new(self.place, format!("{} needs `{key}`", self.label), remedy));
-        }
+    /// Hands over what was asked, to be compared with what is written once all readers are done.
+    fn close(self) -> Vec<&'static str> {
+        let Mode::Reading(Reading { label, place, entries, context, asked, missing }) = self.0 else {
+            return Vec::new();
+        };
+        let written = entries.iter().map(|(key, entry)| {
+            let broken = matches!(entry.node.data, Data::Broken);
+            (key.clone(), (!broken).then_some(entry.key))
+        });
+        let keys = asked.clone();
+        context.asked(place, Asked { label: label.to_owned(), written: written.collect(), keys, missing });
+        asked
     }
 }

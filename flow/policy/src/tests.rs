@@ -44,6 +44,9 @@ fn every_key_of_a_sound_policy_is_read() {
         Text { fr: "database".into(), en: "database".into() },
         "the name when there is no title"
     );
+    assert_eq!(database.hosts, [shared.hosts[0].id.clone()]);
+    assert_eq!(database.region, shared.hosts[0].region);
+    assert_eq!(shared.hosts[0].groups.iter().map(crate::HostGroup::as_str).collect::<Vec<_>>(), ["web", "paris"]);
     assert_eq!(shop.title.fr, "La boutique");
     assert_eq!(shop.depends_on[0].value, database.id);
     assert_eq!(shared.observers[0].id.as_str(), "gravelines");
@@ -169,6 +172,115 @@ fn a_section_that_returns_early_is_found() {
     }
     let mistakes = SectionDoc::check::<Hasty>("hasty", false).expect_err("`b` is missing from the reference");
     assert_eq!(mistakes.list()[0].remedy(), "ask for all keys first, use `?` after");
+}
+
+/// What another crate wants of each host.
+#[derive(PartialEq, Debug)]
+struct Shell {
+    host: event::HostId,
+    port: u16,
+    group: Option<crate::HostGroup>,
+    token: Option<crate::Secret>,
+}
+
+impl crate::Section for Shell {
+    const ABOUT: &'static str = "";
+    const EXAMPLE: &'static str = "[[host]]\nname = \"web-1\"\nport = 22\ntoken = { file = \"/etc/token\" }";
+
+    fn read(table: &mut crate::Table<'_>) -> Option<Self> {
+        let host = table.required("name", "which host");
+        let port = table.required("port", "where its shell listens");
+        let group = table.optional("beside", "a group whose hosts may use it");
+        let token = table.optional("token", "what opens it");
+        Some(Self { host: host?, port: port?, group, token })
+    }
+}
+
+/// Reads the hosts twice, each reader for its own keys.
+fn read_twice(text: &str) -> Result<(Vec<crate::Host>, Vec<Shell>), Mistakes> {
+    let mut document = Document::from_text("garant.toml", text);
+    let read = (document.tables("host"), document.tables("host"));
+    document.finish()?;
+    Ok(read)
+}
+
+#[test]
+fn a_table_may_have_several_readers() {
+    let sound =
+        "[[host]]\nname = 'web-1'\ngroups = 'web'\nport = 22\nbeside = 'web'\ntoken = { credential = 'door' }\n";
+    let (hosts, shells) = read_twice(sound).expect("every key has a reader");
+    assert_eq!((&shells[0].host, shells[0].port), (&hosts[0].id, 22));
+    assert_eq!(shells[0].group.as_ref(), hosts[0].groups.first());
+    assert_eq!(shells[0].token, Some(crate::Secret::Credential("door".into())));
+    SectionDoc::check::<Shell>("host", true).expect("an example needs the keys of its own reader only");
+
+    for (line, with, expect) in [
+        ("port = 22\n", "prt = 22\n", &["4:1 [[host]] has no key `prt` | did you mean `port`?"][..]),
+        ("port = 22\n", "", &["1:1 [[host]] needs `port` | add port = 10: where its shell listens"]),
+        ("name = 'web-1'\n", "", &["1:1 [[host]] needs `name` | add name = \"…\": what the team calls it"]),
+        (
+            "'web-1'",
+            "7",
+            &["2:8 `name` is a whole number, and should be the name of a host | write it like name = \"…\""],
+        ),
+        (
+            "port",
+            "colour = 1\nport",
+            &["4:1 [[host]] has no key `colour` | it knows `name`, `region`, `groups`, `port`, `beside`, `token`"],
+        ),
+        (
+            "beside = 'web'",
+            "beside = 'wep'",
+            &[
+                "5:10 no host group is called `wep` | did you mean `web`? Otherwise declare it with `groups` in a [[host]]",
+            ],
+        ),
+    ] {
+        let mistakes = read_twice(&sound.replace(line, with)).expect_err(with);
+        assert_eq!(mistakes::brief(&mistakes), expect, "{line} {with}");
+    }
+    let twice = format!("{sound}[[host]]\nname = 'web-1'\nport = 1\n");
+    let mistakes = read_twice(&twice).expect_err("one name, two hosts");
+    assert_eq!(mistakes::brief(&mistakes), ["8:8 two hosts are called `web-1` | call one of them something else"]);
+
+    let chapter = reference(&[SectionDoc::of::<crate::Host>("host", true), SectionDoc::of::<Shell>("host", true)]);
+    assert_eq!(chapter.matches("## `[[host]]`").count(), 1);
+    assert_eq!(chapter.matches("| `name` |").count(), 1);
+    assert!(chapter.contains("| `groups` |") && chapter.contains("| `token.credential` |"), "{chapter}");
+}
+
+#[test]
+fn a_secret_is_kept_elsewhere() {
+    let read = |token: &str| {
+        let text = format!("[[host]]\nname = 'web-1'\nport = 22\ntoken = {token}\n");
+        read_twice(&text).map(|(_, shells)| shells[0].token.clone().expect("given")).map_err(|m| mistakes::brief(&m))
+    };
+    assert_eq!(read("{ file = '/etc/token' }"), Ok(crate::Secret::File("/etc/token".into())));
+    assert_eq!(read("{ credential = 'shop.token' }"), Ok(crate::Secret::Credential("shop.token".into())));
+    for (wrong, expect) in [
+        (
+            "'s3cret'",
+            "4:9 `token` is a secret, and the policy must hold none | write it into a file, and name it here: \
+             { file = \"/etc/garant/token\" }, or { credential = \"token\" } for a credential of systemd",
+        ),
+        (
+            "{}",
+            "4:9 a secret that is kept nowhere | write { file = \"/etc/garant/token\" } or { credential = \"token\" }",
+        ),
+        ("{ file = '/a', credential = 'b' }", "4:37 one secret in two places | remove one of the two"),
+        (
+            "{ credential = '../log.key' }",
+            "4:24 not the name of a credential | give the name that stands in LoadCredential= before the colon",
+        ),
+        ("{ file = 'token' }", "4:18 `token` is not an absolute path | start it with a `/`"),
+        (
+            "22",
+            "4:9 `token` is a whole number, and should be where a secret is kept | write it like token = \
+             { file = \"/etc/garant/token\" }",
+        ),
+    ] {
+        assert_eq!(read(wrong), Err(vec![expect.to_owned()]), "{wrong}");
+    }
 }
 
 #[test]

@@ -270,7 +270,7 @@ impl<'a> Slot<'a> {
     }
 
     /// Reports the wrong type, unless a syntax error has said it already.
-    fn wrong_type<V: Value, T>(&mut self) -> Option<T> {
+    pub(crate) fn wrong_type<V: Value, T>(&mut self) -> Option<T> {
         let bare = !V::EXAMPLE.starts_with('"');
         let remedy = match &self.node.data {
             Data::Broken => {

@@ -8,6 +8,7 @@ use event::{HostId, Interval, RegionId, ServiceId, Time, VantageId};
 use crate::address::HostPort;
 use crate::document::Document;
 use crate::mistake::Mistake;
+use crate::name::HostGroup;
 use crate::place::Place;
 use crate::table::{Section, Table};
 use crate::value::Located;
@@ -47,6 +48,8 @@ pub struct Host {
     pub id: HostId,
     /// Where it is.
     pub region: Option<RegionId>,
+    /// The groups that it belongs to.
+    pub groups: Vec<HostGroup>,
 }
 
 impl Section for Host {
@@ -56,12 +59,16 @@ impl Section for Host {
 [[host]]
 name = "web-1"
 region = "gravelines"
+groups = ["web"]
 "#;
 
     fn read(table: &mut Table<'_>) -> Option<Self> {
         let id = table.declare("name", "what the team calls it");
         let region = table.optional("region", "where it is");
-        Some(Self { id: id?, region })
+        let groups: Vec<HostGroup> = table.list("groups", "the groups of hosts that it belongs to");
+        // A group is there as soon as a host belongs to it.
+        groups.iter().for_each(|group| table.provide(group));
+        Some(Self { id: id?, region, groups })
     }
 }
 
@@ -74,6 +81,10 @@ pub struct Service {
     pub title: Text,
     /// What it can't do without, each with the place where that is said.
     pub depends_on: Vec<Located<ServiceId>>,
+    /// The hosts that it runs on.
+    pub hosts: Vec<HostId>,
+    /// Where it runs, when no host says so.
+    pub region: Option<RegionId>,
 }
 
 impl Section for Service {
@@ -93,9 +104,17 @@ depends_on = ["database"]
             "depends_on",
             "the services that it can't do without; declared now, used from the release with alerts on",
         );
+        let hosts = table.list(
+            "host",
+            "the hosts that it runs on; never public; declared now, used from the release with alerts on",
+        );
+        let region = table.optional(
+            "region",
+            "where it runs, when no host says so; declared now, used from the release with alerts on",
+        );
         let id = id?;
         let title = title.unwrap_or_else(|| Text { fr: id.to_string(), en: id.to_string() });
-        Some(Self { id, title, depends_on })
+        Some(Self { id, title, depends_on, hosts, region })
     }
 }
 

@@ -6,7 +6,7 @@ use super::{read, read_document, sample};
 use crate::{Document, Located, Mistakes, Shared};
 
 /// Reasons, places and remedies in short: `line:column reason | remedy`.
-fn brief(mistakes: &Mistakes) -> Vec<String> {
+pub(super) fn brief(mistakes: &Mistakes) -> Vec<String> {
     let line = |mistake: &crate::Mistake| {
         let start = mistakes.sources().position(mistake.place()).0;
         format!("{}:{} {} | {}", start.line, start.column, mistake.reason(), mistake.remedy())
@@ -89,7 +89,7 @@ fn files_of_windows_editors_are_read_alike() {
     let text = text.replace("every = ", "evry = ");
     assert_eq!(
         brief(&read(&text).expect_err("misspelt")),
-        ["50:1 [[probe.http]] has no key `evry` | did you mean `every`?"]
+        ["53:1 [[probe.http]] has no key `evry` | did you mean `every`?"]
     );
 }
 
@@ -245,7 +245,7 @@ fn evidence_outlives_the_longest_window() {
         document.finish().err().map(|mistakes| brief(&mistakes))
     };
     assert_eq!(check(1096), None);
-    let expect = "55:3 evidence is kept for 1100 d, and this window is 1097 d long: 4 d more are needed | \
+    let expect = "58:3 evidence is kept for 1100 d, and this window is 1097 d long: 4 d more are needed | \
         keep it longer, with retention.evidence = \"1101 d\" in [journal], or shorten the window";
     assert_eq!(
         check(1097),

@@ -59,6 +59,8 @@ fn every_value_of_another_type() {
                     ("publish", "true"),
                     ("remember", "[]"),
                     ("depends_on", "[]"),
+                    ("groups", "[]"),
+                    ("host", "[]"),
                     ("retention", "{}"),
                     ("witness", "[]"),
                     ("status", "1"),

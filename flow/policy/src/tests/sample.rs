@@ -105,9 +105,12 @@ provider = "ovh"
 [[host]]
 name = "web-1"
 region = "gravelines"
+groups = ["web", "paris"]
 
 [[service]]
 name = "database"
+host = "web-1"
+region = "gravelines"
 
 [[service]]
 name = "shop"
