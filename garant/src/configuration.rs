@@ -88,6 +88,9 @@ impl Configuration {
             ("[[region]]", !regions.is_empty()),
             ("`region` of [[observer]]", observers.iter().any(|observer| observer.region.is_some())),
             ("`depends_on` of [[service]]", services.iter().any(|service| !service.depends_on.is_empty())),
+            ("`host` of [[service]]", services.iter().any(|service| !service.hosts.is_empty())),
+            ("`region` of [[service]]", services.iter().any(|service| service.region.is_some())),
+            ("`host` of a probe", self.watch.probes.iter().any(|probe| probe.host.is_some())),
         ];
         declared.into_iter().filter(|(_, is)| *is).map(|(what, _)| what).collect()
     }
@@ -209,10 +212,21 @@ mod tests {
         let all = "[[region]]\nname = \"north\"\nprovider = \"ovh\"\n[[host]]\nname = \"web-1\"\n\
             [[observer]]\nname = \"here\"\nregion = \"north\"\n\
             [[person]]\nname = \"Léa\"\nchannel = { mail = \"lea@shop.example\" }\n\
-            [[service]]\nname = \"shop\"\ndepends_on = \"database\"\n[[service]]\nname = \"database\"\n";
+            [[service]]\nname = \"shop\"\ndepends_on = \"database\"\n\
+            [[service]]\nname = \"database\"\nhost = \"web-1\"\nregion = \"north\"\n\
+            [[probe.tcp]]\nname = \"database\"\nservice = \"database\"\naddress = \"192.0.2.1:5432\"\nhost = \"web-1\"\n";
         assert_eq!(
             unused(all),
-            ["[[person]]", "[[host]]", "[[region]]", "`region` of [[observer]]", "`depends_on` of [[service]]"]
+            [
+                "[[person]]",
+                "[[host]]",
+                "[[region]]",
+                "`region` of [[observer]]",
+                "`depends_on` of [[service]]",
+                "`host` of [[service]]",
+                "`region` of [[service]]",
+                "`host` of a probe"
+            ]
         );
     }
 

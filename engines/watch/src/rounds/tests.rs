@@ -66,6 +66,7 @@ fn declared(id: &str, every: i64, timeout: i64, observers: &[&str], target: Opti
     Declared {
         id: id.parse().expect("a name"),
         kind: "stub",
+        host: None,
         service: "shop".parse().expect("a name"),
         every: Span::from_secs(every),
         asked_every: Span::from_secs(every),

@@ -4,7 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use event::policy::Agreement;
-use event::{ObserverId, ProbeId, ServiceId, Span};
+use event::{HostId, ObserverId, ProbeId, ServiceId, Span};
 
 use super::probe::{Probe, Settings};
 use super::shared_keys::Common;
@@ -18,6 +18,8 @@ pub struct Declared {
     pub kind: &'static str,
     /// The service whose state it tells.
     pub service: ServiceId,
+    /// The host that it tells of.
+    pub host: Option<HostId>,
     /// How often a sample or a sign of life is due.
     pub every: Span,
     /// How often it is asked.
@@ -43,7 +45,8 @@ impl Declared {
         let mut hasher = DefaultHasher::new();
         (kind, format!("{settings:?}")).hash(&mut hasher);
         let asked_every = settings.asked_every();
-        let Common { id, service, every, timeout, slower_than, from, agreement, here } = settings.common().clone();
+        let Common { id, service, host, every, timeout, slower_than, from, agreement, here } =
+            settings.common().clone();
         let observers = match (from.is_empty(), here) {
             (false, _) => from.iter().map(crate::observer).collect(),
             (true, false) => Arc::clone(all),
@@ -51,7 +54,7 @@ impl Declared {
         };
         let spec = hasher.finish();
         let probe = settings.into_probe();
-        Self { id, kind, service, every, asked_every, timeout, slower_than, observers, agreement, spec, probe }
+        Self { id, kind, service, host, every, asked_every, timeout, slower_than, observers, agreement, spec, probe }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use event::policy::Agreement;
-use event::{ProbeId, ServiceId, Span, VantageId};
+use event::{HostId, ProbeId, ServiceId, Span, VantageId};
 use policy::Table;
 
 /// How often a probe may ask.
@@ -23,6 +23,8 @@ pub struct Common {
     pub id: ProbeId,
     /// The service whose state it tells.
     pub service: ServiceId,
+    /// The host that it tells of.
+    pub host: Option<HostId>,
     /// How often it is asked, or a sign of life is due.
     pub every: Span,
     /// How long an answer may take.
@@ -40,7 +42,7 @@ pub struct Common {
 impl Common {
     /// For a kind that asks somebody.
     pub fn read_asked(table: &mut Table<'_>) -> Option<Self> {
-        let (id, service) = (name(table), service(table));
+        let (id, service, host) = (name(table), service(table), host(table));
         let every = table.or_in("every", EVERY_USUAL, &EVERY, "How often to ask.");
         let usual = TIMEOUT_USUAL.min(Span::from_micros(every.micros() / 2));
         let about = "How long an answer may take. By default half of `every`, but not more than 10 s.";
@@ -59,12 +61,12 @@ impl Common {
             let reason = format!("`slower_than` is {slow}, not shorter than the timeout, {timeout}");
             table.mistake("slower_than", reason, "no answer would ever be slow: shorten it, or lengthen `timeout`");
         }
-        Some(Self { id: id?, service: service?, every, timeout, slower_than, from, agreement, here: false })
+        Some(Self { id: id?, service: service?, host, every, timeout, slower_than, from, agreement, here: false })
     }
 
     /// For a kind that asks nobody, and can only be seen in one place.
     pub fn read_here(table: &mut Table<'_>, range: RangeInclusive<Span>, usual: Span) -> Option<Self> {
-        let (id, service) = (name(table), service(table));
+        let (id, service, host) = (name(table), service(table), host(table));
         let every = table.or_in("every", usual, &range, "How often.");
         let from = observers(table, "The observer that looks. By default the first.");
         if from.len() > 1 {
@@ -72,7 +74,7 @@ impl Common {
         }
         let timeout = TIMEOUT_USUAL;
         let agreement = Agreement::default();
-        Some(Self { id: id?, service: service?, every, timeout, slower_than: None, from, agreement, here: true })
+        Some(Self { id: id?, service: service?, host, every, timeout, slower_than: None, from, agreement, here: true })
     }
 }
 
@@ -82,6 +84,10 @@ fn name(table: &mut Table<'_>) -> Option<ProbeId> {
 
 fn service(table: &mut Table<'_>) -> Option<ServiceId> {
     table.required("service", "The service whose state it tells.")
+}
+
+fn host(table: &mut Table<'_>) -> Option<HostId> {
+    table.optional("host", "The host that what it asks runs on. Never public. Used from the release with alerts on.")
 }
 
 fn observers(table: &mut Table<'_>, about: &'static str) -> Vec<VantageId> {
