@@ -203,9 +203,9 @@ type world struct {
 	reports  map[class][]interval
 	gaps     map[pair][]interval
 	doubtful map[string][]interval // by vantage
-	reach    int64 // windows that start before rest on destroyed evidence
-	untold   bool  // no policy was told since
-	lost     bool  // the policy in effect is destroyed
+	reach    int64                 // windows that start before rest on destroyed evidence
+	untold   bool                  // no policy was told since
+	lost     bool                  // the policy in effect is destroyed
 }
 
 func (w *world) apply(e envelope) error {

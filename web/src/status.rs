@@ -14,6 +14,7 @@ use axum::routing::get;
 use event::policy::{Agreement, Applied, Probe, Text};
 use event::promise::{Figure, Outcome, Reason};
 use event::{Interval, ObserverId, ProbeId, PromiseId, ServiceId, Span, Time};
+use promise::Condition;
 use serde::{Deserialize, Serialize};
 
 use crate::answer;
@@ -251,8 +252,8 @@ fn promises(state: &State, applied: &Applied) -> Vec<PromiseStatus> {
     applied.promises.iter().map(promise).collect()
 }
 
-/// What the observers say of each service together: of a probe as its agreement says, of a service what is worst of its
-/// probes. The same rule as in verdicts, but of this instant, and without a memory.
+/// What the observers say of each service together: of a probe by the rule of verdicts, of a service what is worst of its
+/// probes; of this instant, and without a memory.
 pub(crate) fn services(state: &State, standings: &[ProbeStanding]) -> Vec<ServiceStatus> {
     let policy = Arc::clone(&state.policy.borrow());
     let Some(applied) = policy.applied.as_ref() else { return Vec::new() };
@@ -299,21 +300,16 @@ fn is_fresh(probe: &Probe, row: &ProbeStanding, now: Time) -> bool {
     now.since(row.at) <= probe.every + probe.every + probe.every + STALE_AFTER
 }
 
+/// What the observers of a probe say together, by the rule of verdicts. Up is degraded when one of them says so.
 fn agreed(agreement: Agreement, rows: &[&ProbeStanding]) -> Reading {
-    let known: Vec<Reading> =
-        rows.iter().filter_map(|row| row.state).map(|(state, _)| Reading::of(Some(state))).collect();
-    let down = known.iter().filter(|reading| **reading == Reading::Down).count();
-    let is_down = match agreement {
-        _ if known.is_empty() => return Reading::Unknown,
-        Agreement::Any => down > 0,
-        Agreement::All => down == known.len(),
-        Agreement::Majority if down * 2 == known.len() => return Reading::Undecided,
-        Agreement::Majority => down * 2 > known.len(),
-    };
-    if is_down {
-        return Reading::Down;
+    let states = || rows.iter().filter_map(|row| row.state).map(|(state, _)| state);
+    match promise::agreed(agreement, states().map(Condition::from)) {
+        None => Reading::Unknown,
+        Some(Condition::Down) => Reading::Down,
+        Some(Condition::Undecided) => Reading::Undecided,
+        Some(Condition::Up) if states().any(|state| state == event::evidence::State::Degraded) => Reading::Degraded,
+        Some(Condition::Up) => Reading::Up,
     }
-    known.into_iter().filter(|reading| *reading != Reading::Down).max().unwrap_or(Reading::Unknown)
 }
 
 /// How the engines are doing.

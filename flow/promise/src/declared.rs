@@ -26,7 +26,7 @@ pub(crate) struct Asked {
 
 /// One revision of a promise, in effect without interruption since `since`.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
-struct Standing {
+struct Declaration {
     promise: PromiseId,
     revision: String,
     since: Time,
@@ -47,7 +47,7 @@ pub(crate) struct Declared {
     services: BTreeMap<ServiceId, Eras<Vec<ProbeId>>>,
     findings: BTreeMap<FindingId, Eras<Vec<ProbeId>>>,
     maintenance: BTreeMap<ServiceId, Eras<Vec<Interval>>>,
-    promises: Vec<Standing>,
+    promises: Vec<Declaration>,
 }
 
 /// From now on, each name has the value given, and every name that has none any longer the default.
@@ -108,7 +108,7 @@ impl Declared {
         self.promises = applied
             .promises
             .iter()
-            .map(|p| Standing { promise: p.id.clone(), revision: p.revision.clone(), since: since(p) })
+            .map(|p| Declaration { promise: p.id.clone(), revision: p.revision.clone(), since: since(p) })
             .collect();
         self.current = Some((sequence, applied.clone()));
     }

@@ -64,7 +64,9 @@ pub mod revision;
 pub use due::{DAILY, due};
 pub use in_effect::{InEffect, VerdictInEffect};
 pub use judge::Judge;
+pub use line::agreed;
 pub use section::PromiseSection;
+pub use steps::Condition;
 
 /// Version of the rules. A verdict names the version it was computed by; a release that changes a rule keeps the rules
 /// before, or says that it can't check them.

@@ -9,7 +9,7 @@ use event::{FindingId, Interval, ProbeId, ServiceId, Spans, Time};
 
 use crate::declared::Declared;
 use crate::observed::{Aspect, Observed};
-use crate::steps::{Standing, Steps};
+use crate::steps::{Condition, Steps};
 
 /// What holds over a window. The three sets are disjoint; the rest of the window is unknown.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -49,11 +49,11 @@ impl Line {
         }
     }
 
-    fn add(&mut self, interval: Interval, standing: Standing, lone: bool) {
-        match standing {
-            Standing::Up => self.up.add(interval),
-            Standing::Down => self.down.add(interval),
-            Standing::Undecided => self.undecided.add(interval),
+    fn add(&mut self, interval: Interval, condition: Condition, lone: bool) {
+        match condition {
+            Condition::Up => self.up.add(interval),
+            Condition::Down => self.down.add(interval),
+            Condition::Undecided => self.undecided.add(interval),
         }
         if lone {
             self.lone.add(interval);
@@ -85,11 +85,11 @@ struct Votes {
 }
 
 impl Votes {
-    fn count(&mut self, standing: Standing, by: i32) {
-        match standing {
-            Standing::Up => self.up += by,
-            Standing::Down => self.down += by,
-            Standing::Undecided => self.undecided += by,
+    fn count(&mut self, condition: Condition, by: i32) {
+        match condition {
+            Condition::Up => self.up += by,
+            Condition::Down => self.down += by,
+            Condition::Undecided => self.undecided += by,
         }
     }
 
@@ -97,7 +97,7 @@ impl Votes {
         self.up + self.down + self.undecided
     }
 
-    fn tally(self, agreement: Agreement) -> Option<Standing> {
+    fn tally(self, agreement: Agreement) -> Option<Condition> {
         let all = self.all();
         let (down, up) = match agreement {
             Agreement::Majority => (2 * self.down > all, 2 * self.up > all),
@@ -106,21 +106,29 @@ impl Votes {
         };
         match (all, down, up) {
             (0, _, _) => None,
-            (_, true, _) => Some(Standing::Down),
-            (_, _, true) => Some(Standing::Up),
-            _ => Some(Standing::Undecided),
+            (_, true, _) => Some(Condition::Down),
+            (_, _, true) => Some(Condition::Up),
+            _ => Some(Condition::Undecided),
         }
     }
 }
 
+/// What those who look at a probe make of it together, at one instant; `None` when nobody does. A page that shows the state of
+/// now and a verdict that counts it agree because both come here.
+pub fn agreed(agreement: Agreement, votes: impl IntoIterator<Item = Condition>) -> Option<Condition> {
+    let mut counted = Votes::default();
+    votes.into_iter().for_each(|vote| counted.count(vote, 1));
+    counted.tally(agreement)
+}
+
 /// What these observers, each with the time during which it observed, make of `within`.
 fn agree(agreement: Agreement, within: Interval, observers: &[(&Steps, Spans)]) -> Line {
-    let mut edges: Vec<(Time, Standing, i32)> = Vec::new();
+    let mut edges: Vec<(Time, Condition, i32)> = Vec::new();
     for (steps, covered) in observers {
         for stretch in covered.clip(within).intervals() {
-            for (interval, standing) in steps.over(*stretch) {
-                edges.push((interval.start, standing, 1));
-                edges.push((interval.end, standing, -1));
+            for (interval, condition) in steps.over(*stretch) {
+                edges.push((interval.start, condition, 1));
+                edges.push((interval.end, condition, -1));
             }
         }
     }
@@ -128,10 +136,10 @@ fn agree(agreement: Agreement, within: Interval, observers: &[(&Steps, Spans)]) 
     let mut line = Line::default();
     let mut votes = Votes::default();
     let mut edges = edges.into_iter().peekable();
-    while let Some((time, standing, by)) = edges.next() {
-        votes.count(standing, by);
-        if let (Some((next, _, _)), Some(standing)) = (edges.peek(), votes.tally(agreement)) {
-            line.add(Interval::new(time, *next), standing, votes.all() == 1);
+    while let Some((time, condition, by)) = edges.next() {
+        votes.count(condition, by);
+        if let (Some((next, _, _)), Some(condition)) = (edges.peek(), votes.tally(agreement)) {
+            line.add(Interval::new(time, *next), condition, votes.all() == 1);
         }
     }
     line

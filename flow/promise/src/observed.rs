@@ -10,7 +10,7 @@ use event::{FindingId, Interval, ObserverId, ProbeId, Span, Spans, Time};
 use serde::{Deserialize, Serialize};
 
 use crate::declared::Declared;
-use crate::steps::{Standing, Steps};
+use crate::steps::{Condition, Steps};
 
 /// How far the clock of an observer may be ahead of that of the sequencer.
 pub(crate) const SKEW: Span = Span::from_secs(5);
@@ -93,9 +93,9 @@ impl Observed {
     }
 
     pub(crate) fn changed(&mut self, sequence: u64, observer: &ObserverId, recorded_at: Time, changed: &Changed) {
-        let standing = Standing::from(changed.state);
+        let condition = Condition::from(changed.state);
         let (after, by) = not_before_it_happens(changed.after, changed.by, recorded_at);
-        self.track(observer, &changed.probe).steps.change(after, by, standing, sequence);
+        self.track(observer, &changed.probe).steps.change(after, by, condition, sequence);
     }
 
     pub(crate) fn coverage(&mut self, sequence: u64, observer: &ObserverId, recorded_at: Time, coverage: &Covered) {
@@ -137,8 +137,8 @@ impl Observed {
         let (after, by) = not_before_it_happens(finding.after, finding.by, recorded_at);
         let track = self.track(observer, &finding.probe);
         let seeking = track.findings.entry(finding.finding.clone()).or_default();
-        let standing = if finding.open { Standing::Down } else { Standing::Up };
-        seeking.steps.change(after, by, standing, sequence);
+        let condition = if finding.open { Condition::Down } else { Condition::Up };
+        seeking.steps.change(after, by, condition, sequence);
     }
 
     pub(crate) fn clock_stepped(&mut self, observer: &ObserverId, doubtful: Interval) {

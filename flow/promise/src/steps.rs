@@ -17,7 +17,7 @@ pub(crate) const REVISED_MAX: Span = Span::from_days(1);
 
 /// What is known of an instant that was observed.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Debug)]
-pub(crate) enum Standing {
+pub enum Condition {
     /// Up, conforming, or no finding open.
     Up,
     /// Down, not conforming, or a finding open.
@@ -26,13 +26,13 @@ pub(crate) enum Standing {
     Undecided,
 }
 
-impl Standing {
+impl Condition {
     fn contradicts(self, other: Self) -> bool {
         matches!((self, other), (Self::Up, Self::Down) | (Self::Down, Self::Up))
     }
 }
 
-impl From<event::evidence::State> for Standing {
+impl From<event::evidence::State> for Condition {
     fn from(state: event::evidence::State) -> Self {
         use event::evidence::State;
         match state {
@@ -49,12 +49,12 @@ pub(crate) struct Step {
     /// First instant.
     pub from: Time,
     /// What holds.
-    pub standing: Standing,
+    pub condition: Condition,
     /// The entry that says so; none for what holds without an entry.
     pub sequence: Option<u64>,
 }
 
-/// A standing for every instant from the first step on. Before the first step, nothing is known. Each step differs from
+/// A condition for every instant from the first step on. Before the first step, nothing is known. Each step differs from
 /// the one before.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug, Default)]
 pub(crate) struct Steps {
@@ -67,37 +67,37 @@ impl Steps {
     /// Up from the beginning: a finding is not there until a detector says that it is.
     pub(crate) fn clear() -> Self {
         let beginning = Time::from_micros(i64::MIN);
-        let step = Step { from: beginning, standing: Standing::Up, sequence: None };
+        let step = Step { from: beginning, condition: Condition::Up, sequence: None };
         Self { steps: vec![step], since: Some(beginning) }
     }
 
     /// A change in `[after, by]`, told by entry `sequence`.
-    pub(crate) fn change(&mut self, after: Time, by: Time, standing: Standing, sequence: u64) {
+    pub(crate) fn change(&mut self, after: Time, by: Time, condition: Condition, sequence: u64) {
         let by = by.max(after);
         let Some(since) = self.since else {
             self.since = Some(by);
-            return self.push(by, standing, sequence);
+            return self.push(by, condition, sequence);
         };
         let until = by.max(since);
-        let differs = self.steps.last().is_none_or(|last| last.standing != standing);
+        let differs = self.steps.last().is_none_or(|last| last.condition != condition);
         let told_again = Interval::new(after, since);
         let is_long_ago = after < since - REVISED_MAX;
-        if differs || is_long_ago || self.over(told_again).any(|(_, told)| told.contradicts(standing)) {
+        if differs || is_long_ago || self.over(told_again).any(|(_, told)| told.contradicts(condition)) {
             self.steps.truncate(self.steps.partition_point(|step| step.from < after));
-            self.push(after, Standing::Undecided, sequence);
+            self.push(after, Condition::Undecided, sequence);
         }
-        self.push(until, standing, sequence);
+        self.push(until, condition, sequence);
         self.since = Some(until);
     }
 
-    fn push(&mut self, from: Time, standing: Standing, sequence: u64) {
+    fn push(&mut self, from: Time, condition: Condition, sequence: u64) {
         self.steps.pop_if(|last| last.from == from);
         if self.steps.is_empty() {
             // Most things never change: no room for more is taken beforehand.
             self.steps.reserve_exact(1);
         }
-        if self.steps.last().is_none_or(|last| last.standing != standing) {
-            self.steps.push(Step { from, standing, sequence: Some(sequence) });
+        if self.steps.last().is_none_or(|last| last.condition != condition) {
+            self.steps.push(Step { from, condition, sequence: Some(sequence) });
         }
     }
 
@@ -108,7 +108,7 @@ impl Steps {
     }
 
     /// The steps that touch `within`, each with the time during which it holds there.
-    pub(crate) fn over(&self, within: Interval) -> impl Iterator<Item = (Interval, Standing)> {
+    pub(crate) fn over(&self, within: Interval) -> impl Iterator<Item = (Interval, Condition)> {
         let first = self.steps.partition_point(|step| step.from <= within.start).saturating_sub(1);
         let steps = &self.steps[first..];
         let ends = steps.iter().skip(1).map(|next| next.from).chain([within.end]);
@@ -116,13 +116,13 @@ impl Steps {
             .iter()
             .zip(ends)
             .take_while(move |(step, _)| step.from < within.end)
-            .map(move |(step, end)| (Interval::new(step.from, end).intersect(within), step.standing))
+            .map(move |(step, end)| (Interval::new(step.from, end).intersect(within), step.condition))
     }
 
     /// The entries that say when `outage` began and ended, if that was inside `window`: what happened before may be
     /// destroyed while the window is still whole, and then nobody could name the same entries.
     pub(crate) fn bounding(&self, outage: Interval, window: Interval) -> Vec<u64> {
-        let began = |step: &&Step| step.standing == Standing::Down && step.from >= window.start;
+        let began = |step: &&Step| step.condition == Condition::Down && step.from >= window.start;
         let start = self.at(outage.start).filter(began);
         let end = self.at(outage.end).filter(|step| step.from == outage.end);
         start.into_iter().chain(end).filter_map(|step| step.sequence).collect()
