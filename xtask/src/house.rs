@@ -22,8 +22,6 @@ pub(crate) struct House {
     pub(crate) root: String,
     /// Crates of the workspace.
     pub(crate) crates: Vec<Crate>,
-    /// Crates of others, as built for Linux.
-    pub(crate) outside: Vec<Outside>,
     /// Files written by hand, sorted by path.
     pub(crate) files: Vec<File>,
 }
@@ -35,8 +33,6 @@ pub(crate) struct Crate {
     pub(crate) name: String,
     /// Its folder, relative to the root.
     pub(crate) folder: String,
-    /// Its licence expression.
-    pub(crate) licence: String,
     /// What its manifest names.
     pub(crate) uses: Vec<Use>,
     /// Names of all packages that a normal build of it compiles in, itself included.
@@ -52,17 +48,6 @@ pub(crate) struct Use {
     pub(crate) dev: bool,
     /// Features asked for.
     pub(crate) features: Vec<String>,
-}
-
-/// A crate of others.
-#[derive(Clone)]
-pub(crate) struct Outside {
-    /// Package name and version.
-    pub(crate) name: String,
-    /// Licence expression, if it states one.
-    pub(crate) licence: Option<String>,
-    /// Where cargo has it from, as cargo says it.
-    pub(crate) source: String,
 }
 
 /// A text file.
@@ -103,15 +88,8 @@ impl House {
                 house.crates.push(Crate {
                     name: package.name.clone(),
                     folder: folder_of(&package.manifest_path, &metadata.workspace_root),
-                    licence: package.license.clone().unwrap_or_default(),
                     uses: package.dependencies.iter().map(DependencyJson::to_use).collect(),
                     tree: metadata.tree(&package.id),
-                });
-            } else {
-                house.outside.push(Outside {
-                    name: format!("{} {}", package.name, package.version),
-                    licence: package.license.clone(),
-                    source: package.source.clone().unwrap_or_else(|| "a path outside the workspace".to_owned()),
                 });
             }
         }
@@ -190,9 +168,6 @@ struct Metadata {
 struct PackageJson {
     id: String,
     name: String,
-    version: String,
-    license: Option<String>,
-    source: Option<String>,
     manifest_path: String,
     dependencies: Vec<DependencyJson>,
 }

@@ -6,10 +6,9 @@
 //!
 //! - [`house`] reads a workspace into one plain value;
 //! - [`rules`] is the list: a rule is a name, a reason, a remedy and a function over that value;
-//! - [`rust`] tells code from comments and strings; [`licence`] reads SPDX expressions.
+//! - [`rust`] tells code from comments and strings.
 
 mod house;
-mod licence;
 mod rules;
 mod rust;
 

@@ -2,7 +2,6 @@
 
 use super::Breach;
 use crate::house::{Crate, House, Use};
-use crate::licence::is_permissive;
 
 /// The floor of each crate. What is not here has none, and that is a breach: a new crate is put on the map first.
 const FLOORS: &[(&str, u8)] = &[
@@ -53,12 +52,6 @@ const SQL: &[&str] = &["diesel", "libsqlite3-sys", "rusqlite", "sea-orm", "sqlx"
 const TOML: &[&str] = &["basic-toml", "toml", "toml_edit", "toml_parser"];
 const HTTP_SERVERS: &[&str] = &["actix-web", "axum", "axum-server", "poem", "rocket", "warp"];
 const HTTP_CLIENTS: &[&str] = &["attohttpc", "isahc", "reqwest", "ureq"];
-/// What only rustls may bring along.
-const CRYPTO_OF_TLS: &[&str] = &["aws-lc-rs", "aws-lc-sys", "ring"];
-/// What nobody may bring along.
-const OTHER_TLS: &[&str] = &["boring-sys", "mbedtls", "native-tls", "openssl-sys"];
-const LICENCE: &str = "Apache-2.0 OR MIT";
-
 fn floor(house: &House, package: &str) -> Option<u8> {
     let listed = FLOORS.iter().find(|(name, _)| *name == package).map(|&(_, floor)| floor);
     let is_engine = || house.crates.iter().any(|c| c.name == package && is_engine(c));
@@ -150,35 +143,6 @@ pub(super) fn http_server_in_web(house: &House) -> Vec<Breach> {
 pub(super) fn http_client_in_engine(house: &House) -> Vec<Breach> {
     let client = |used: &Use| HTTP_CLIENTS.contains(&used.package.as_str()) || hyper_side(used, "client");
     named_elsewhere(house, "garant-engine", client)
-}
-
-pub(super) fn one_tls(house: &House) -> Vec<Breach> {
-    let mut breaches = named_elsewhere(house, "", |used| CRYPTO_OF_TLS.contains(&used.package.as_str()));
-    for found in &house.crates {
-        let other = OTHER_TLS.iter().filter(|name| found.tree.contains(**name));
-        breaches
-            .extend(other.map(|name| Breach::new(manifest(found), format!("`{}` compiles in `{name}`", found.name))));
-    }
-    breaches
-}
-
-pub(super) fn licences(house: &House) -> Vec<Breach> {
-    let own = house.crates.iter().filter(|found| found.licence != LICENCE);
-    let own =
-        own.map(|found| Breach::new(manifest(found), format!("its licence is `{}`, not `{LICENCE}`", found.licence)));
-    let outside = house.outside.iter().filter(|found| !found.licence.as_deref().is_some_and(is_permissive));
-    let outside = outside.map(|found| {
-        Breach::new(
-            "Cargo.lock",
-            format!("{} is under {}", found.name, found.licence.as_deref().unwrap_or("no stated licence")),
-        )
-    });
-    own.chain(outside).collect()
-}
-
-pub(super) fn from_the_registry(house: &House) -> Vec<Breach> {
-    let elsewhere = house.outside.iter().filter(|found| !found.source.starts_with("registry+"));
-    elsewhere.map(|found| Breach::new("Cargo.lock", format!("{} comes from {}", found.name, found.source))).collect()
 }
 
 pub(super) fn lints_inherited(house: &House) -> Vec<Breach> {

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Breach;
 use crate::house::{File, House};
-use crate::licence::PERMISSIVE;
 
 /// Names that no document of ours may hold, as FNV-1a hashes, so that this list doesn't hold them either.
 const NAMES: [u64; 9] = [
@@ -173,14 +172,4 @@ pub(super) fn map_complete(house: &House) -> Vec<Breach> {
     let Some(map) = house.file(PLACE) else { return missing(PLACE) };
     let unseen = house.crates.iter().filter(|found| !map.text.contains(&format!("`{}/`", found.folder)));
     unseen.map(|found| Breach::new(PLACE, format!("does not show `{}/`", found.folder))).collect()
-}
-
-pub(super) fn one_licence_list(house: &House) -> Vec<Breach> {
-    const PLACE: &str = "deny.toml";
-    let Some(file) = house.file(PLACE) else { return missing(PLACE) };
-    let list = file.text.split("\nallow = [").nth(1).and_then(|rest| rest.split(']').next()).unwrap_or_default();
-    let listed: BTreeSet<&str> = list.split('"').skip(1).step_by(2).collect();
-    let ours: BTreeSet<&str> = PERMISSIVE.into();
-    let differing = listed.symmetric_difference(&ours);
-    differing.map(|licence| Breach::new(PLACE, format!("`{licence}` is in one list only"))).collect()
 }

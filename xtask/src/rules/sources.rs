@@ -86,6 +86,25 @@ fn holds_a_float(line: &str) -> bool {
     })
 }
 
+/// Fenced blocks in documentation that rustdoc would compile.
+pub(super) fn doc_examples(house: &House) -> Vec<Breach> {
+    let mut breaches = Vec::new();
+    for file in house.rust() {
+        let mut inside = false;
+        for (at, line) in file.text.lines().enumerate() {
+            let line = line.trim_start();
+            let documentation = line.strip_prefix("///").or_else(|| line.strip_prefix("//!"));
+            let Some(fence) = documentation.and_then(|text| text.trim_start().strip_prefix("```")) else { continue };
+            let language = fence.split(',').next().unwrap_or_default();
+            if !inside && matches!(language, "" | "rust" | "no_run" | "should_panic" | "compile_fail" | "ignore") {
+                breaches.push(Breach::at(&file.path, at + 1, "an example that nobody compiles"));
+            }
+            inside = !inside;
+        }
+    }
+    breaches
+}
+
 pub(super) fn no_floats(house: &House) -> Vec<Breach> {
     let mut breaches = Vec::new();
     for file in house.rust().filter(|file| WHOLE_NUMBERS.iter().any(|folder| file.path.starts_with(folder))) {

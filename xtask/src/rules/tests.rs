@@ -1,7 +1,7 @@
 //! Every rule is shown being broken: a sound house of a few lines, one blow at a time.
 
 use super::*;
-use crate::house::{Crate, File, House, Outside, Use};
+use crate::house::{Crate, File, House, Use};
 use std::path::Path;
 
 fn uses(package: &str, features: &[&str]) -> Use {
@@ -10,13 +10,7 @@ fn uses(package: &str, features: &[&str]) -> Use {
 
 fn build(name: &str, folder: &str, used: Vec<Use>) -> Crate {
     let tree = used.iter().map(|used| used.package.clone()).collect();
-    Crate {
-        name: name.to_owned(),
-        folder: folder.to_owned(),
-        licence: "Apache-2.0 OR MIT".to_owned(),
-        uses: used,
-        tree,
-    }
+    Crate { name: name.to_owned(), folder: folder.to_owned(), uses: used, tree }
 }
 
 fn write(house: &mut House, path: &str, text: &str) {
@@ -36,17 +30,11 @@ fn sound() -> House {
         build("garant-web", "web", vec![uses("garant-engine", &[]), uses("hyper", &["server"]), uses("axum", &[])]),
         build("garant-tests", "tests", vec![uses("garant-journal", &[]), uses("hyper", &["client", "server"])]),
     ];
-    house.outside = vec![Outside {
-        name: "serde 1.0.0".to_owned(),
-        licence: Some("MIT OR Apache-2.0".to_owned()),
-        source: "registry+somewhere".to_owned(),
-    }];
     let folders: Vec<String> = house.crates.iter().map(|c| c.folder.clone()).collect();
     for folder in &folders {
         write(&mut house, &format!("{folder}/Cargo.toml"), "[package]\nname = \"x\"\n\n[lints]\nworkspace = true\n");
     }
     let map = format!("`{}/`\n", folders.join("/`\n`"));
-    let allow = crate::licence::PERMISSIVE.join("\", \"");
     let bans = sources::BANNED.map(|path| format!("  {{ path = \"{path}\", reason = \"so\" }},\n")).concat();
     for (path, text) in [
         ("Cargo.toml", "[workspace.package]\nversion = \"0.1.0\"\n"),
@@ -56,7 +44,6 @@ fn sound() -> House {
         ("README.fr.md", "# Un\n\n```sh\nrun it  # maintenant\n```\n"),
         ("docs/log.md", "`evidence.changed`: a change. See [promises](promises.md#ids).\n"),
         ("docs/promises.md", "| id | promise |\n|---|---|\n| AV-1 | up |\n| AV-2 | a pair |\n"),
-        ("deny.toml", &format!("[licenses]\nallow = [\"{allow}\"]\n")),
         ("clippy.toml", &format!("disallowed-methods = [\n{bans}]\n")),
         // Whole numbers, two fields of pairs, a range, a comment and a string.
         ("flow/promise/src/lib.rs", "let a = b.0.1 + 1_000 + c[0..9].len(); // 0.5 of f64\nlet d = \"0.5\";\n"),
@@ -103,14 +90,6 @@ const BLOWS: &[(&str, &str, Blow)] = &[
         the_crate(h, "garant-engine").uses.push(uses("hyper-util", &["server-auto"]));
     }),
     ("http-client-in-engine", "web/Cargo.toml", |h| the_crate(h, "garant-web").uses.push(uses("hyper", &["client"]))),
-    ("one-tls", "web/Cargo.toml", |h| the_crate(h, "garant-web").uses.push(uses("aws-lc-rs", &[]))),
-    ("one-tls", "web/Cargo.toml", |h| {
-        the_crate(h, "garant-web").tree.insert("openssl-sys".to_owned());
-    }),
-    ("licences", "Cargo.lock", |h| h.outside[0].licence = Some("GPL-3.0-only".to_owned())),
-    ("licences", "Cargo.lock", |h| h.outside[0].licence = None),
-    ("licences", "web/Cargo.toml", |h| the_crate(h, "garant-web").licence.clear()),
-    ("from-the-registry", "Cargo.lock", |h| h.outside[0].source = "git+ssh".to_owned()),
     ("lints-inherited", "web/Cargo.toml", |h| write(h, "web/Cargo.toml", "[lints]\n[x]\nworkspace = true\n")),
     ("finished", "web/src/lib.rs:2", |h| write(h, "web/src/lib.rs", "fn a() {\n    todo!()\n}\n")),
     ("finished", "web/src/lib.rs:1", |h| write(h, "web/src/lib.rs", "// FIXME: later\n")),
@@ -118,6 +97,10 @@ const BLOWS: &[(&str, &str, Blow)] = &[
     ("finished", "scripts/test:2", |h| write(h, "scripts/test", "#!/bin/sh\n# TODO\n")),
     ("expect-not-allow", "web/src/lib.rs:2", |h| write(h, "web/src/lib.rs", "\n#![allow(dead_code)]\n")),
     ("expect-not-allow", "web/src/lib.rs:1", |h| write(h, "web/src/lib.rs", "#[expect(dead_code)]\nfn reason() {}\n")),
+    ("doc-examples", "web/src/lib.rs:2", |h| write(h, "web/src/lib.rs", "//! A.\n//! ```\n//! a();\n//! ```\n")),
+    ("doc-examples", "web/src/lib.rs:3", |h| {
+        write(h, "web/src/lib.rs", "/// ```text\n/// ```\n/// ```rust\n/// ```\n")
+    }),
     ("no-floats", "flow/event/src/time.rs:2", |h| write(h, "flow/event/src/time.rs", "\nfn a() -> f64;\n")),
     ("no-floats", "flow/journal/src/a.rs:1", |h| write(h, "flow/journal/src/a.rs", "let x: f32;\n")),
     ("no-floats", "flow/promise/src/a.rs:1", |h| write(h, "flow/promise/src/a.rs", "let x = 3 as X * 99.9;\n")),
@@ -156,7 +139,6 @@ const BLOWS: &[(&str, &str, Blow)] = &[
     ("change-log", "CHANGELOG.md", |h| write(h, "CHANGELOG.md", "# Changes\n\n## 0.0.9\n")),
     ("links-lead-somewhere", "docs/x.md:1", |h| write(h, "docs/x.md", "[a](../README.md) [b](gone.md)\n")),
     ("map-complete", "ARCHITECTURE.md", |h| write(h, "ARCHITECTURE.md", "# Map\n")),
-    ("one-licence-list", "deny.toml", |h| write(h, "deny.toml", "[licenses]\nallow = [\"MIT\", \"GPL-3.0-only\"]\n")),
 ];
 
 #[test]
@@ -220,7 +202,6 @@ fn a_broken_workspace_on_disk_is_reported() {
         "flow/event/Cargo.toml: `garant-event` compiles in `tokio`",
         "flow/event/Cargo.toml: `garant-event` does not inherit the lints",
         "vendor/tokio/src/lib.rs:1: `XXX`",
-        "Cargo.lock: middle 0.1.0 is under no stated licence",
     ] {
         assert!(text.contains(line), "`{line}` is missing in\n{text}");
     }
