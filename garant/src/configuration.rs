@@ -167,7 +167,8 @@ authorities = "/etc/garant/internal-ca.pem"
 
 /// Evidence must be kept for longer than the longest window that is judged from it.
 fn outlive(document: &mut Document, journal: &Journal, promises: &[PromiseSection]) {
-    let longest = promises.iter().flat_map(|section| &section.promise.objectives).map(public::Objective::over).max();
+    let longest = promises.iter().flat_map(|section| &section.promise.objectives).filter_map(public::Clause::read);
+    let longest = longest.map(|objective| objective.over()).max();
     let place = document.place_of("promise");
     if let Some(value) = longest {
         journal.check_retention(document, Located { value, place });

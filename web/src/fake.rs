@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, Method, Request, StatusCode};
 use engine::heartbeat::Pings;
 use engine::sim::World;
 use engine::{BoxFuture, Context, Engine, EngineError, Supervisor};
-use event::policy::{Agreement, Applied, Maintenance, Objective, Probe, Promise, Service, Text};
+use event::policy::{Agreement, Applied, Clause, Maintenance, Objective, Probe, Promise, Service, Text};
 use event::promise::{Figure, Outcome, Reason, Unit, Verdict};
 use event::{Clock, Day, Interval, Monotonic, Observed, Ppb, Retention, Span, Time};
 use http_body_util::BodyExt as _;
@@ -234,11 +234,11 @@ pub(crate) fn applied() -> Applied {
         at_least: Ppb::new(at_least),
         over: Span::from_days(days),
     };
-    let promise = |id: &str, text, objectives| Promise {
+    let promise = |id: &str, text, objectives: &[Objective]| Promise {
         id: id.parse().expect("a name"),
         revision: "0123456789abcdef".to_owned(),
         text,
-        objectives,
+        objectives: objectives.iter().map(Clause::from).collect(),
     };
     Applied {
         revision: "fedcba9876543210".to_owned(),
@@ -263,12 +263,12 @@ pub(crate) fn applied() -> Applied {
             promise(
                 "AV-1",
                 text("La boutique est disponible 99,99 % du temps.", "The shop is available 99.99 % of the time."),
-                vec![service(999_900_000, 180), service(999_900_000, 365)],
+                &[service(999_900_000, 180), service(999_900_000, 365)],
             ),
             promise(
                 "BK-1",
                 text("Sauvegarde toutes les 15 minutes.", "Backups every 15 minutes."),
-                vec![Objective::Freshness {
+                &[Objective::Freshness {
                     probe: "nightly".parse().expect("a name"),
                     at_most: Span::from_secs(900),
                     over: Span::from_days(30),
@@ -282,7 +282,7 @@ pub(crate) fn applied() -> Applied {
 pub(crate) fn verdicts(applied: &Applied) -> Vec<Verdict> {
     let objectives =
         applied.promises.iter().flat_map(|promise| (0..).zip(&promise.objectives).map(move |o| (promise, o)));
-    let verdict = |(place, (promise, (number, objective))): (usize, (&Promise, (u32, &Objective)))| {
+    let verdict = |(place, (promise, (number, clause))): (usize, (&Promise, (u32, &Clause)))| {
         let figure = |low, high, target| Some(Figure { unit: Unit::Ppb, low, high, target });
         let (outcome, figure, reasons) = match place % 3 {
             0 => (Outcome::Kept, figure(999_910_000, 999_950_000, 999_900_000), vec![Reason::LoneObserver]),
@@ -297,7 +297,7 @@ pub(crate) fn verdicts(applied: &Applied) -> Vec<Verdict> {
             ),
             _ => (Outcome::Unproven, None, vec![Reason::NoEvidence]),
         };
-        let figure = figure.filter(|_| !matches!(objective, Objective::Freshness { .. }));
+        let figure = figure.filter(|_| !matches!(clause.read(), Some(Objective::Freshness { .. })));
         Verdict {
             promise: promise.id.clone(),
             revision: promise.revision.clone(),

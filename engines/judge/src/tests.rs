@@ -2,7 +2,7 @@
 
 use engine::sim::World;
 use event::evidence::Covered;
-use event::policy::{Agreement, Objective, Probe, Promise, Service, Text};
+use event::policy::{Agreement, Clause, Objective, Probe, Promise, Service, Text};
 use event::{BootId, InstallationId, Observed, Ppb};
 
 use super::*;
@@ -78,7 +78,7 @@ fn policy() -> Applied {
             id: "AV-1".parse().expect("a name"),
             revision: "0123456789abcdef".to_owned(),
             text,
-            objectives: vec![over(1), over(7)],
+            objectives: [1, 7].map(|days| Clause::from(&over(days))).into(),
         }],
     }
 }

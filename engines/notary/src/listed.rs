@@ -119,7 +119,7 @@ impl Search {
 
 #[cfg(test)]
 mod tests {
-    use event::policy::{Applied, Objective, Promise, Text};
+    use event::policy::{Applied, Clause, Objective, Promise, Text};
     use event::promise::Outcome;
     use event::{Body, BootId, Interval, Observed, Ppb, Retention, Span};
     use store::conformance::{ManualClock, ORIGIN, START, event, signing_key};
@@ -137,7 +137,7 @@ mod tests {
             id: id.parse().expect("a name"),
             revision: revision.to_owned(),
             text: Text::default(),
-            objectives: vec![objective.clone()],
+            objectives: vec![Clause::from(&objective)],
         };
         let (services, probes, findings, maintenance) = (vec![], vec![], vec![], vec![]);
         let promises = vec![promise("AV-1"), promise("BK-1")];

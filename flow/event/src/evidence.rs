@@ -17,7 +17,9 @@ pub enum State {
     Degraded,
     /// It does not hold.
     Down,
-    /// It changes too often to say: time that counts as down in the low figure and as up in the high one.
+    /// It changes too often to say: time that counts as down in the low figure and as up in the high one. A word of a later
+    /// release is taken for this one.
+    #[serde(other)]
     Flapping,
 }
 
@@ -115,4 +117,17 @@ pub struct Found {
 
 impl Body for Found {
     const KIND: Kind = Kind::public("evidence.found", Family::Monitoring);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_of_a_later_release_is_undecided() {
+        for (word, state) in [("up", State::Up), ("flapping", State::Flapping), ("limping", State::Flapping)] {
+            assert_eq!(serde_json::from_value::<State>(word.into()).expect("a word"), state, "{word}");
+        }
+        assert_eq!(serde_json::to_value(State::Flapping).expect("it serialises"), "flapping");
+    }
 }

@@ -1,6 +1,10 @@
 //! The policy as the public may see it: what verdicts are computed against.
+//!
+//! A policy of a later release may hold keys, words and objectives that this one does not know. They are kept as they were
+//! written: a [`Clause`] is read only when somebody wants to judge it, and revisions are digests of bytes.
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use crate::{Body, Family, FindingId, Interval, Kind, ObserverId, Ppb, ProbeId, PromiseId, ServiceId, Span};
 
@@ -24,6 +28,9 @@ pub enum Agreement {
     Any,
     /// All of them.
     All,
+    /// A word of a later release: whatever they say, it is undecided.
+    #[serde(other)]
+    Other,
 }
 
 /// A probe, without what it asks.
@@ -65,7 +72,7 @@ pub struct Maintenance {
 
 /// What is measured, and what figure is promised.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
-#[serde(tag = "objective", rename_all = "snake_case")]
+#[serde(tag = "objective", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Objective {
     /// The service is up for at least this share of the window, announced maintenance set apart.
     Availability {
@@ -127,24 +134,51 @@ impl Objective {
     }
 }
 
+/// One objective of a promise, as it was written.
+#[derive(Clone, Serialize, Deserialize, Debug)]
+#[serde(transparent)]
+pub struct Clause(Box<RawValue>);
+
+impl Clause {
+    /// What it says; `None` when this release does not know the objective, or one of its keys: then it can't judge it.
+    pub fn read(&self) -> Option<Objective> {
+        serde_json::from_str(self.0.get()).ok()
+    }
+}
+
+impl From<&Objective> for Clause {
+    fn from(objective: &Objective) -> Self {
+        // Names and integers always serialise.
+        Self(serde_json::value::to_raw_value(objective).unwrap_or_else(|_| RawValue::NULL.to_owned()))
+    }
+}
+
+impl PartialEq for Clause {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.get() == other.0.get()
+    }
+}
+
+impl Eq for Clause {}
+
 /// A promise, public form.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
 pub struct Promise {
+    /// First 16 hexadecimal digits of the SHA-256 of its bytes without this member, which comes first: a promise that is
+    /// tightened or relaxed is another revision, whose window starts anew.
+    pub revision: String,
     /// Its id.
     pub id: PromiseId,
-    /// First 16 hexadecimal digits of the SHA-256 of its JSON without this field: a promise that is tightened or relaxed
-    /// is another revision, whose window starts anew.
-    pub revision: String,
     /// The sentence it keeps.
     pub text: Text,
     /// What is measured; the promise is kept when all are.
-    pub objectives: Vec<Objective>,
+    pub objectives: Vec<Clause>,
 }
 
 /// A policy was put into effect. What is not in it is no longer in effect.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
 pub struct Applied {
-    /// First 16 hexadecimal digits of the SHA-256 of the rest.
+    /// First 16 hexadecimal digits of the SHA-256 of its bytes without this member, which comes first.
     pub revision: String,
     /// Services.
     pub services: Vec<Service>,
@@ -184,4 +218,36 @@ pub struct Changed {
 
 impl Body for Changed {
     const KIND: Kind = Kind::team("policy.changed", Family::Security);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clause_of_a_later_release_is_kept_and_not_read() {
+        let known = Objective::Coverage {
+            service: "shop".parse().expect("a name"),
+            at_least: Ppb::ONE,
+            over: Span::from_days(1),
+        };
+        assert_eq!(Clause::from(&known).read(), Some(known));
+        let coverage = r#"{"objective":"coverage","service":"shop","at_least":1000000000,"over":86400000000"#;
+        assert!(serde_json::from_str::<Clause>(&format!("{coverage}}}")).expect("JSON").read().is_some());
+        for later in [
+            r#"{"objective":"restore","backup":"shop-db","at_most":1}"#.to_owned(),
+            format!(r#"{coverage},"except":["night"]}}"#),
+            coverage.replace("86400000000", "\"1 d\"}"),
+            "7".to_owned(),
+        ] {
+            let clause: Clause = serde_json::from_str(&later).expect("JSON");
+            assert_eq!(clause.read(), None, "{later}");
+            assert_eq!(serde_json::to_string(&clause).expect("it serialises"), later);
+        }
+    }
+
+    #[test]
+    fn a_word_of_a_later_release_is_no_mistake() {
+        assert_eq!(serde_json::from_str::<Agreement>(r#""two_regions""#).expect("a word"), Agreement::Other);
+    }
 }

@@ -201,7 +201,7 @@ pub fn audit(
     }));
     if history.listing.is_newer() {
         remarks.push(format!(
-            "the log has a policy or verdicts of a later version than this release knows: whether `{}` leaves any out was not \
+            "the log has a policy or verdicts of a later version than this release can read: whether `{}` leaves any out was not \
              verified",
             export::VERDICTS
         ));

@@ -5,13 +5,15 @@
 //! rule for what belongs into it, as of a size of the log, and everybody folds by it: who exports, who serves, who verifies.
 //!
 //! The rule: of each objective of each promise of the last `policy.applied`, the last `promise.verdict` on that promise and
-//! objective, if it is on the revision in effect. Nothing else; and nothing at all when that policy can't be read.
+//! objective, if it is on the revision in effect. Nothing else; and nothing at all when that policy can't be read. Of a verdict,
+//! no more is read than what it is on: it is listed whatever its version, and whoever computed it.
 
 use std::collections::BTreeMap;
 
 use event::policy::Applied;
 use event::promise::Verdict;
 use event::{Body, Envelope, PromiseId};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::export::ListedVerdict;
@@ -26,6 +28,14 @@ pub enum Policy {
     Destroyed,
     /// Its body, exactly as it is in the log.
     Applied(Box<RawValue>),
+}
+
+/// What every version of a verdict is taken to say.
+#[derive(Deserialize)]
+struct Subject {
+    promise: PromiseId,
+    revision: String,
+    objective: u32,
 }
 
 /// A verdict of the log.
@@ -43,7 +53,8 @@ pub struct Listing {
     /// Of each promise in effect, its revision and how many objectives it has.
     promises: BTreeMap<PromiseId, (String, u32)>,
     latest: BTreeMap<(PromiseId, u32), Latest>,
-    newer: bool,
+    newer_policy: bool,
+    newer_verdict: bool,
 }
 
 impl Listing {
@@ -59,16 +70,18 @@ impl Listing {
 
     /// The entry `sequence`, in the order of the log. Entries that it does not concern may be left out.
     pub fn take(&mut self, sequence: u64, envelope: &Envelope) {
-        let kind = [Applied::KIND, Verdict::KIND].into_iter().find(|kind| kind.name == envelope.kind);
-        let Some(kind) = kind else { return };
-        if envelope.version > kind.version {
-            self.newer = true;
-            return;
-        }
-        if let Some(Ok(verdict)) = envelope.body::<Verdict>() {
-            let Verdict { promise, objective, revision, .. } = verdict;
-            self.latest.insert((promise, objective), Latest { sequence, revision, body: envelope.body.clone() });
+        if envelope.kind == Verdict::KIND.name {
+            match serde_json::from_str(envelope.body.get()) {
+                Ok(Subject { promise, revision, objective }) => {
+                    let latest = Latest { sequence, revision, body: envelope.body.clone() };
+                    self.latest.insert((promise, objective), latest);
+                }
+                Err(_) => self.newer_verdict |= envelope.version > Verdict::KIND.version,
+            }
+        } else if envelope.kind == Applied::KIND.name && envelope.version > Applied::KIND.version {
+            self.newer_policy = true;
         } else if let Some(applied) = envelope.body::<Applied>() {
+            self.newer_policy = false;
             self.policy = Policy::Applied(envelope.body.clone());
             // One that can't be read puts nothing into effect.
             let promises = applied.map(|applied| applied.promises).unwrap_or_default().into_iter();
@@ -102,9 +115,10 @@ impl Listing {
         }
     }
 
-    /// Whether there was an entry of a later version than this release knows, so that what belongs into the list is unknown.
+    /// Whether the policy in effect, or a verdict on nobody knows what, is of a later version than this release knows, so that
+    /// what belongs into the list is unknown.
     pub const fn is_newer(&self) -> bool {
-        self.newer
+        self.newer_policy || self.newer_verdict
     }
 
     /// The objectives in effect, by promise and number.

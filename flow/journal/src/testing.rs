@@ -6,7 +6,7 @@ use std::io;
 
 use serde_json::Value;
 
-use event::policy::{Applied, Objective, Promise, Text};
+use event::policy::{Applied, Clause, Objective, Promise, Text};
 use event::promise::{Outcome, Verdict};
 use event::{Body, BootId, Envelope, InstallationId, Interval, Kind, Observed, ObserverId, Ppb, Span, Time};
 
@@ -307,7 +307,7 @@ pub fn policy_of(promises: &[(&str, &str, usize)]) -> Applied {
         id: id.parse().unwrap(),
         revision: (*revision).to_owned(),
         text: Text::default(),
-        objectives: (0..*objectives).map(|_| objective()).collect(),
+        objectives: (0..*objectives).map(|_| Clause::from(&objective())).collect(),
     });
     let (services, probes, findings, maintenance) = (vec![], vec![], vec![], vec![]);
     Applied { revision: "a".to_owned(), services, probes, findings, maintenance, promises: promises.collect() }

@@ -11,6 +11,10 @@
 //! latest verdicts shows with each what it is [worth](Standing). Later ones must be right, which takes that policies and
 //! states are told again in the meantime. And what a policy that can be read declares is never out of reach.
 //!
+//! A log that a later release wrote is no fault. Every rule belongs to its evaluator, so a verdict of another evaluator, on an
+//! objective that this release does not know, or in a version that it can't read, is *not judged*: it is counted, and no more
+//! confirmed than one that is out of reach.
+//!
 //! What is left out is found too: a promise in effect without a verdict for more than [`LAPSE`] of log time. Log time is
 //! time during which the log was written: a silence counts for [`SILENCE_MAX`] at most, because a server that is switched
 //! off owes no verdicts.
@@ -19,13 +23,16 @@ use std::collections::{BTreeMap, VecDeque};
 
 use event::policy::Applied;
 use event::promise::{Figure, Verdict};
-use event::{Body as _, Envelope, ObserverId, PromiseId, Span, Time, Unreadable};
+use event::{Body as _, Envelope, ObserverId, PromiseId, Span, Time};
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
+use crate::EVALUATOR;
 use crate::fact::Fact;
 use crate::judge::Judge;
 use crate::observed::SKEW;
+use crate::revision::Revision;
 use crate::ruling::Lines;
-use crate::{EVALUATOR, revision};
 
 /// How many entries that verdicts rest on may come between those that a verdict read and the verdict.
 pub const BEHIND_MAX: usize = 65_536;
@@ -84,19 +91,6 @@ pub enum Fault {
         /// Which of its objectives.
         objective: u32,
     },
-    /// This release does not have those rules.
-    #[error(
-        "entry {sequence}: the verdict on {promise} was computed by evaluator {evaluator}; this release has {EVALUATOR}: \
-         verify with a later one"
-    )]
-    UnknownEvaluator {
-        /// The verdict's own entry.
-        sequence: u64,
-        /// Which promise.
-        promise: PromiseId,
-        /// Version of its rules.
-        evaluator: u32,
-    },
     /// It says that it read entries that come after it.
     #[error("entry {sequence}: the verdict on {promise} says that it read {tree_size} entries, more than there were")]
     FromTheFuture {
@@ -150,7 +144,7 @@ pub enum Fault {
         objective: u32,
     },
     /// Something was changed under an unchanged name.
-    #[error("entry {sequence}: {what} calls itself revision {claimed}, but its content is revision {computed}")]
+    #[error("entry {sequence}: {what} calls itself revision {claimed}, but its content {}", made(computed.as_deref()))]
     Revision {
         /// The entry of the policy.
         sequence: u64,
@@ -158,8 +152,8 @@ pub enum Fault {
         what: String,
         /// As it is in the log.
         claimed: String,
-        /// As it should be.
-        computed: String,
+        /// As it should be; nothing when its bytes do not begin with it.
+        computed: Option<String>,
     },
     /// A verdict may rest on this entry and it can't be read.
     #[error("entry {sequence}: {reason}; it counts for nothing")]
@@ -171,12 +165,33 @@ pub enum Fault {
     },
 }
 
+fn made(revision: Option<&str>) -> String {
+    match revision {
+        Some(revision) => format!("is revision {revision}"),
+        None => "does not begin with that, as it must".to_owned(),
+    }
+}
+
 fn said(verdict: &Verdict) -> String {
     let figure = |Figure { low, high, target, .. }: Figure| format!("[{low}, {high}] of {target}");
     let figure = verdict.figure.map_or_else(|| "no figure".to_owned(), figure);
     let revision = &verdict.revision;
     let reasons = verdict.reasons.len();
     format!("{:?} with {figure}, {reasons} reasons, revision {revision}", verdict.outcome).to_lowercase()
+}
+
+/// Why this release does not judge a verdict.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum NotJudged {
+    /// It was computed by other rules.
+    #[error("computed by evaluator {0}; this release has evaluator {EVALUATOR}")]
+    Evaluator(u32),
+    /// Its objective is of a kind that this release does not know, or has a key that it does not know.
+    #[error("on an objective that this release does not know")]
+    Objective,
+    /// The entry is of a version that this release does not know.
+    #[error("an entry of version {0}; this release knows version {known}", known = Verdict::KIND.version)]
+    Version(u16),
 }
 
 /// What computing a verdict again said of it.
@@ -186,17 +201,23 @@ pub enum Standing {
     Confirmed,
     /// What it rests on, or a later verdict, is destroyed: it is what the log said once, and no more.
     OutOfReach,
+    /// This release does not know the rules: it is what the log says, and a later release may tell whether it holds.
+    NotJudged(NotJudged),
     /// It is wrong.
     Faulty,
 }
 
-/// The last verdict on an objective that can be read.
+/// The last verdict on an objective.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Latest {
+    /// Which promise.
+    pub promise: PromiseId,
+    /// Which of its objectives.
+    pub objective: u32,
     /// Its entry.
     pub sequence: u64,
-    /// What it says.
-    pub verdict: Verdict,
+    /// What it says; `None` when this release can't read it.
+    pub verdict: Option<Verdict>,
     /// What that is worth.
     pub standing: Standing,
     /// Whether the promise is in effect at the end of the log, as far as anybody can tell.
@@ -210,6 +231,12 @@ pub struct Rechecked {
     pub verdicts: u64,
     /// How many could not be, because what they rest on is destroyed.
     pub out_of_reach: u64,
+    /// How many this release did not judge.
+    pub not_judged: u64,
+    /// Whether one of these was on nobody knows what: perhaps on an objective in effect that has no other verdict.
+    pub has_unknown: bool,
+    /// Whether the policy in effect at the end of the log can be read.
+    pub policy_is_known: bool,
     /// What is wrong, in the order of the log; the first [`FAULTS_MAX`].
     pub faults: Vec<Fault>,
     /// How many more faults there are.
@@ -221,10 +248,40 @@ pub struct Rechecked {
 }
 
 impl Rechecked {
-    /// Whether a verdict in effect is only what the log says, and can't be confirmed.
-    pub fn is_out_of_reach(&self) -> bool {
-        self.latest.iter().any(|latest| latest.in_effect && latest.standing == Standing::OutOfReach)
+    /// The verdicts in effect that are only what the log says, and were not confirmed.
+    pub fn unconfirmed(&self) -> impl Iterator<Item = &Latest> {
+        self.latest.iter().filter(|latest| latest.in_effect && latest.standing != Standing::Confirmed)
     }
+
+    /// Whether nothing is left that is only what the log says: the policy in effect can be read, and every verdict in effect
+    /// was computed again.
+    pub fn is_confirmed(&self) -> bool {
+        self.policy_is_known && !self.has_unknown && self.unconfirmed().next().is_none()
+    }
+}
+
+/// What every version of a verdict is taken to say.
+#[derive(Clone, Deserialize)]
+struct Header {
+    promise: PromiseId,
+    revision: String,
+    objective: u32,
+    evaluator: u32,
+}
+
+/// The bytes of the promises of a policy.
+#[derive(Deserialize)]
+struct Promises<'a> {
+    #[serde(borrow)]
+    promises: Vec<&'a RawValue>,
+}
+
+/// The last verdict on an objective, so far.
+struct Last {
+    sequence: u64,
+    revision: String,
+    verdict: Option<Verdict>,
+    standing: Standing,
 }
 
 struct Waiting {
@@ -245,16 +302,18 @@ pub struct Recheck {
     least: u64,
     verdicts: u64,
     out_of_reach: u64,
+    not_judged: u64,
     /// Windows that start before this rest on destroyed evidence.
     reach: Option<Time>,
     /// Log time of the newest destroyed entry, until a policy is told after it.
     untold_since: Option<Span>,
-    /// The newest `policy.applied`, and the newest verdict, without payload.
+    /// The newest `policy.applied` without payload, or of a later version.
     policy_lost: Option<u64>,
-    verdict_lost: Option<u64>,
+    /// The newest verdict of which nothing can be told, not even what it is on, and what earlier ones are worth after it.
+    verdict_lost: Option<(u64, Standing)>,
     faults: Vec<Fault>,
     more_faults: u64,
-    latest: BTreeMap<(PromiseId, u32), (u64, Verdict, Standing)>,
+    latest: BTreeMap<(PromiseId, u32), Last>,
     /// Log time so far, and when the newest entry was recorded.
     clock: Span,
     recorded_at: Option<Time>,
@@ -278,21 +337,29 @@ impl Recheck {
         if coarse == Applied::KIND.name {
             self.policy_lost = Some(sequence);
         } else if coarse == Verdict::KIND.name {
-            self.verdict_lost = Some(sequence);
-            // Whichever objective it was on was not left out.
-            let clock = self.clock;
-            self.expected.values_mut().for_each(|seen| *seen = clock);
+            self.lose_verdict(sequence, Standing::OutOfReach);
         }
+    }
+
+    /// A verdict on nobody knows what.
+    fn lose_verdict(&mut self, sequence: u64, standing: Standing) {
+        self.verdict_lost = Some((sequence, standing));
+        // Whichever objective it was on was not left out.
+        let clock = self.clock;
+        self.expected.values_mut().for_each(|seen| *seen = clock);
     }
 
     /// The entry `sequence`, in the order of the log; `None` when its payload is not for us.
     pub fn entry(&mut self, sequence: u64, envelope: Option<&Envelope>) {
         let Some(envelope) = envelope else { return };
         self.advance(sequence, envelope.recorded_at);
-        match envelope.body::<Verdict>() {
-            Some(Ok(verdict)) => return self.verdict(sequence, envelope.recorded_at, verdict),
-            Some(Err(unreadable)) => return self.unreadable(sequence, &unreadable),
-            None => {}
+        if envelope.kind == Verdict::KIND.name {
+            return self.verdict(sequence, envelope);
+        }
+        if envelope.kind == Applied::KIND.name && envelope.version > Applied::KIND.version {
+            // What is in effect from here on, nobody can tell who does not know the version.
+            self.policy_lost = Some(sequence);
+            self.expected.clear();
         }
         let fact = match Fact::read(envelope) {
             Ok(Some(fact)) => fact,
@@ -300,7 +367,7 @@ impl Recheck {
             Err(unreadable) => return self.unreadable(sequence, &unreadable),
         };
         if let Fact::Applied(applied) = &fact {
-            self.declared(sequence, applied);
+            self.declared(sequence, applied, envelope.body.get());
             // After a long silence, states are told again as soon as the policy is: nobody was there to tell them before.
             if self.untold_since.take().is_some() {
                 self.reach = self.reach.max(Some(envelope.recorded_at));
@@ -318,21 +385,29 @@ impl Recheck {
     /// No entry follows.
     pub fn finish(mut self, size: u64) -> Rechecked {
         self.fold_below(size);
-        let policy = self.judge.policy().filter(|_| self.policy_is_known());
-        let in_effect = |verdict: &Verdict| {
-            policy.is_none_or(|policy| {
-                let declared = policy.promises.iter().find(|promise| promise.id == verdict.promise);
-                let objectives = declared.filter(|promise| promise.revision == verdict.revision);
-                objectives.is_some_and(|promise| (verdict.objective as usize) < promise.objectives.len())
-            })
-        };
-        let latest = self.latest.values().map(|(sequence, verdict, standing)| {
-            let is_last = self.verdict_lost.is_none_or(|lost| lost < *sequence);
-            let standing = if is_last || *standing == Standing::Faulty { *standing } else { Standing::OutOfReach };
-            Latest { sequence: *sequence, verdict: verdict.clone(), standing, in_effect: in_effect(verdict) }
+        let policy_is_known = self.policy_is_known();
+        let judge = &self.judge;
+        let lost = self.verdict_lost;
+        let promises = judge.policy().into_iter().flat_map(|policy| &policy.promises);
+        let mut objectives =
+            promises.flat_map(|promise| (0u32..).zip(&promise.objectives).map(move |(n, _)| (promise, n)));
+        let has_unknown = matches!(lost, Some((_, Standing::NotJudged(_))))
+            && objectives.any(|(promise, number)| !self.latest.contains_key(&(promise.id.clone(), number)));
+        let latest = std::mem::take(&mut self.latest).into_iter().map(|((promise, objective), last)| {
+            let Last { sequence, revision, verdict, standing } = last;
+            let declared = judge.clause(&promise, objective);
+            let in_effect = !policy_is_known || declared.is_some_and(|(promise, _)| promise.revision == revision);
+            let standing = match lost {
+                Some((lost, worth)) if lost > sequence && standing != Standing::Faulty => worth,
+                _ => standing,
+            };
+            Latest { promise, objective, sequence, verdict, standing, in_effect }
         });
         Rechecked {
             latest: latest.collect(),
+            policy_is_known,
+            not_judged: self.not_judged,
+            has_unknown,
             verdicts: self.verdicts,
             out_of_reach: self.out_of_reach,
             faults: self.faults,
@@ -341,22 +416,45 @@ impl Recheck {
         }
     }
 
-    fn verdict(&mut self, sequence: u64, recorded_at: Time, verdict: Verdict) {
-        let key = (verdict.promise.clone(), verdict.revision.clone(), verdict.objective);
-        if let Some(seen) = self.expected.get_mut(&key) {
-            *seen = self.clock;
-        }
-        let fault = self.recompute(sequence, recorded_at, &verdict);
-        let standing = match fault {
-            None => Standing::Confirmed,
-            Some(fault) if self.excuses(&fault) && self.rests_on_destroyed(&verdict) => Standing::OutOfReach,
-            Some(fault) => {
-                self.fault(fault);
-                Standing::Faulty
+    fn verdict(&mut self, sequence: u64, envelope: &Envelope) {
+        let later = (envelope.version > Verdict::KIND.version).then_some(NotJudged::Version(envelope.version));
+        let Header { promise, revision, objective, evaluator } = match serde_json::from_str(envelope.body.get()) {
+            Ok(header) => header,
+            Err(unreadable) => {
+                return match later {
+                    None => self.unreadable(sequence, &unreadable),
+                    Some(why) => {
+                        self.not_judged += 1;
+                        self.lose_verdict(sequence, Standing::NotJudged(why));
+                    }
+                };
             }
         };
-        *if standing == Standing::OutOfReach { &mut self.out_of_reach } else { &mut self.verdicts } += 1;
-        self.latest.insert((verdict.promise.clone(), verdict.objective), (sequence, verdict, standing));
+        if let Some(seen) = self.expected.get_mut(&(promise.clone(), revision.clone(), objective)) {
+            *seen = self.clock;
+        }
+        let why = later.or_else(|| (evaluator != EVALUATOR).then_some(NotJudged::Evaluator(evaluator)));
+        let verdict = envelope.body::<Verdict>();
+        let standing = match (why, &verdict) {
+            (Some(why), _) => Standing::NotJudged(why),
+            (None, Some(Ok(verdict))) => match self.recompute(sequence, envelope.recorded_at, verdict) {
+                Ok(standing) => standing,
+                Err(fault) if self.excuses(&fault) && self.rests_on_destroyed(verdict) => Standing::OutOfReach,
+                Err(fault) => {
+                    self.fault(fault);
+                    Standing::Faulty
+                }
+            },
+            (None, Some(Err(unreadable))) => return self.unreadable(sequence, unreadable),
+            (None, None) => return,
+        };
+        *match standing {
+            Standing::OutOfReach => &mut self.out_of_reach,
+            Standing::NotJudged(_) => &mut self.not_judged,
+            Standing::Confirmed | Standing::Faulty => &mut self.verdicts,
+        } += 1;
+        let verdict = verdict.and_then(Result::ok);
+        self.latest.insert((promise, objective), Last { sequence, revision, verdict, standing });
     }
 
     /// Whether the policy in effect can be read.
@@ -375,20 +473,17 @@ impl Recheck {
         }
     }
 
-    fn recompute(&mut self, sequence: u64, recorded_at: Time, verdict: &Verdict) -> Option<Fault> {
-        let &Verdict { objective, evaluator, tree_size, at, .. } = verdict;
+    fn recompute(&mut self, sequence: u64, recorded_at: Time, verdict: &Verdict) -> Result<Standing, Fault> {
+        let &Verdict { objective, tree_size, at, .. } = verdict;
         let promise = verdict.promise.clone();
-        if evaluator != EVALUATOR {
-            return Some(Fault::UnknownEvaluator { sequence, promise, evaluator });
-        }
         if tree_size > sequence {
-            return Some(Fault::FromTheFuture { sequence, promise, tree_size });
+            return Err(Fault::FromTheFuture { sequence, promise, tree_size });
         }
         if tree_size < self.least {
-            return Some(Fault::GoesBack { sequence, promise, tree_size, least: self.least });
+            return Err(Fault::GoesBack { sequence, promise, tree_size, least: self.least });
         }
         if at > recorded_at + SKEW || at < recorded_at - OLD_MAX {
-            return Some(Fault::Dated { sequence, promise, at, recorded_at });
+            return Err(Fault::Dated { sequence, promise, at, recorded_at });
         }
         self.fold_below(tree_size);
         let lines = match &mut self.lines {
@@ -396,11 +491,16 @@ impl Recheck {
             other => &mut other.insert((at, Lines::default())).1,
         };
         match self.judge.verdict_with(&promise, objective, at, lines) {
-            None => Some(Fault::NotDeclared { sequence, promise, objective }),
-            Some(computed) if computed == *verdict => None,
+            None => match self.judge.clause(&promise, objective) {
+                Some((declared, _)) if declared.revision == verdict.revision => {
+                    Ok(Standing::NotJudged(NotJudged::Objective))
+                }
+                _ => Err(Fault::NotDeclared { sequence, promise, objective }),
+            },
+            Some(computed) if computed == *verdict => Ok(Standing::Confirmed),
             Some(computed) => {
                 let (journaled, computed) = (Box::new(verdict.clone()), Box::new(computed));
-                Some(Fault::Mismatch { sequence, promise, objective, tree_size, journaled, computed })
+                Err(Fault::Mismatch { sequence, promise, objective, tree_size, journaled, computed })
             }
         }
     }
@@ -408,7 +508,8 @@ impl Recheck {
     /// Whether a verdict that can't be computed again may rest on destroyed evidence. The window is the one that is
     /// declared: what the verdict says of it is no excuse.
     fn rests_on_destroyed(&self, verdict: &Verdict) -> bool {
-        let over = self.judge.over(&verdict.promise, verdict.objective).unwrap_or(Span::ZERO);
+        let objective = self.judge.clause(&verdict.promise, verdict.objective).and_then(|(_, clause)| clause.read());
+        let over = objective.map_or(Span::ZERO, |objective| objective.over());
         let untold = self.untold_since.is_some_and(|since| self.clock - since <= RETOLD_WITHIN);
         untold || self.reach.is_some_and(|reach| verdict.at - over < reach)
     }
@@ -425,12 +526,15 @@ impl Recheck {
         self.judge.skip(size - 1);
     }
 
-    fn declared(&mut self, sequence: u64, applied: &Applied) {
-        let promises =
-            applied.promises.iter().map(|p| (format!("promise {}", p.id), &p.revision, revision::of_promise(p)));
-        let policy = ("the policy".to_owned(), &applied.revision, revision::of_policy(applied));
-        for (what, claimed, computed) in promises.chain([policy]) {
-            if *claimed != computed {
+    fn declared(&mut self, sequence: u64, applied: &Applied, body: &str) {
+        // Of the bytes as they are: whoever does not know all keys gets the same.
+        let raw: Promises<'_> = serde_json::from_str(body).unwrap_or(Promises { promises: Vec::new() });
+        let promises = applied.promises.iter().zip(raw.promises);
+        let promises = promises.map(|(p, raw)| (format!("promise {}", p.id), &p.revision, raw.get()));
+        for (what, claimed, json) in promises.chain([("the policy".to_owned(), &applied.revision, body)]) {
+            let revision = Revision::of(json);
+            if !revision.as_ref().is_some_and(Revision::holds) {
+                let computed = revision.map(|revision| revision.computed);
                 self.fault(Fault::Revision { sequence, what, claimed: claimed.clone(), computed });
             }
         }
@@ -465,7 +569,7 @@ impl Recheck {
         }
     }
 
-    fn unreadable(&mut self, sequence: u64, unreadable: &Unreadable) {
+    fn unreadable(&mut self, sequence: u64, unreadable: &dyn std::error::Error) {
         self.fault(Fault::Unreadable { sequence, reason: unreadable.to_string() });
     }
 

@@ -2,9 +2,9 @@
 
 use event::engine::ClockStepped;
 use event::evidence::{Changed, Covered, Found, Succeeded};
-use event::policy::{Applied, Objective, Promise};
+use event::policy::{Applied, Clause, Objective, Promise};
 use event::promise::{Reason, Verdict};
-use event::{Envelope, ObserverId, ProbeId, PromiseId, Span, Time, Unreadable};
+use event::{Envelope, ObserverId, ProbeId, PromiseId, Time, Unreadable};
 use serde::{Deserialize, Serialize};
 
 use crate::declared::Declared;
@@ -161,16 +161,19 @@ impl Judge {
         }
     }
 
-    /// Every objective of every promise in effect, judged at `at`, in the order of the policy.
+    /// Every objective of every promise in effect that this release knows, judged at `at`, in the order of the policy.
     pub fn verdicts(&self, at: Time) -> Vec<Verdict> {
         let mut lines = Lines::default();
         let promises = self.policy().map(|policy| policy.promises.as_slice()).unwrap_or_default();
-        let objectives =
-            promises.iter().flat_map(|promise| (0u32..).zip(&promise.objectives).map(move |o| (promise, o)));
-        objectives.map(|(promise, (index, objective))| self.judge(promise, index, objective, at, &mut lines)).collect()
+        let clauses = promises.iter().flat_map(|promise| (0u32..).zip(&promise.objectives).map(move |c| (promise, c)));
+        let verdict = |(promise, (index, clause)): (&Promise, (u32, &Clause))| {
+            Some(self.judge(promise, index, &clause.read()?, at, &mut lines))
+        };
+        clauses.filter_map(verdict).collect()
     }
 
-    /// One objective, counted from 0, of a promise in effect, judged at `at`.
+    /// One objective, counted from 0, of a promise in effect, judged at `at`; `None` when there is none, or none that this
+    /// release knows.
     pub fn verdict(&self, promise: &PromiseId, objective: u32, at: Time) -> Option<Verdict> {
         self.verdict_with(promise, objective, at, &mut Lines::default())
     }
@@ -183,18 +186,14 @@ impl Judge {
         at: Time,
         lines: &mut Lines,
     ) -> Option<Verdict> {
-        let (promise, rule) = self.objective(promise, objective)?;
-        Some(self.judge(promise, objective, rule, at, lines))
+        let (promise, clause) = self.clause(promise, objective)?;
+        Some(self.judge(promise, objective, &clause.read()?, at, lines))
     }
 
-    fn objective(&self, promise: &PromiseId, objective: u32) -> Option<(&Promise, &Objective)> {
+    /// An objective, counted from 0, of a promise in effect, as it was written.
+    pub(crate) fn clause(&self, promise: &PromiseId, objective: u32) -> Option<(&Promise, &Clause)> {
         let promise = self.policy()?.promises.iter().find(|p| p.id == *promise)?;
         Some((promise, promise.objectives.get(usize::try_from(objective).ok()?)?))
-    }
-
-    /// The length of the window of an objective in effect.
-    pub(crate) fn over(&self, promise: &PromiseId, objective: u32) -> Option<Span> {
-        self.objective(promise, objective).map(|(_, rule)| rule.over())
     }
 
     fn judge(&self, promise: &Promise, index: u32, objective: &Objective, at: Time, lines: &mut Lines) -> Verdict {

@@ -103,6 +103,7 @@ impl Votes {
             Agreement::Majority => (2 * self.down > all, 2 * self.up > all),
             Agreement::Any => (self.down > 0, self.up == all),
             Agreement::All => (self.down == all, self.up > 0),
+            Agreement::Other => (false, false),
         };
         match (all, down, up) {
             (0, _, _) => None,

@@ -1,44 +1,49 @@
 //! Revisions: the name of a content is a digest of it, so that nothing is changed under an unchanged name.
 //!
-//! A revision is the first 16 hexadecimal digits of the SHA-256 of the JSON of the rest: the fields of the struct without
-//! `revision`, in their order, no spaces, as `serde_json` writes them.
+//! A revision is the first 16 hexadecimal digits of the SHA-256 of bytes: those of a policy or a promise without its first
+//! member, which is the `revision`. Of bytes, so that a reader who does not know all keys computes the same.
 
-use event::PromiseId;
-use event::policy::{Applied, Detector, Maintenance, Objective, Probe, Promise, Service, Text};
+use event::policy::{Applied, Promise};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
-#[derive(Serialize)]
-struct PromiseRest<'a> {
-    id: &'a PromiseId,
-    text: &'a Text,
-    objectives: &'a [Objective],
+/// What a policy or a promise calls itself, and what its bytes make it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Revision {
+    /// The revision that it says.
+    pub claimed: String,
+    /// The digest of the rest.
+    pub computed: String,
 }
 
-#[derive(Serialize)]
-struct AppliedRest<'a> {
-    services: &'a [Service],
-    probes: &'a [Probe],
-    findings: &'a [Detector],
-    maintenance: &'a [Maintenance],
-    promises: &'a [Promise],
+impl Revision {
+    /// Of this JSON; `None` when `revision` is not its first member.
+    pub fn of(json: &str) -> Option<Self> {
+        let (claimed, rest) = json.strip_prefix(r#"{"revision":""#)?.split_once("\",")?;
+        let digest = Sha256::new().chain_update("{").chain_update(rest).finalize();
+        let digits =
+            |byte: &u8| [byte >> 4, byte & 15].map(|digit| char::from(b"0123456789abcdef"[usize::from(digit)]));
+        Some(Self { claimed: claimed.to_owned(), computed: digest.iter().take(8).flat_map(digits).collect() })
+    }
+
+    /// Whether nothing was changed under it.
+    pub fn holds(&self) -> bool {
+        self.claimed == self.computed
+    }
 }
 
-/// The revision of a promise, computed from the rest of it.
+/// The revision that this promise must call itself; what it calls itself now does not matter.
 pub fn of_promise(promise: &Promise) -> String {
-    let Promise { id, revision: _, text, objectives } = promise;
-    digest(&PromiseRest { id, text, objectives })
+    of(promise)
 }
 
-/// The revision of a policy, computed from the rest of it.
+/// The revision that this policy must call itself; what it calls itself now does not matter.
 pub fn of_policy(policy: &Applied) -> String {
-    let Applied { revision: _, services, probes, findings, maintenance, promises } = policy;
-    digest(&AppliedRest { services, probes, findings, maintenance, promises })
+    of(policy)
 }
 
-fn digest(rest: &impl Serialize) -> String {
-    // Names, texts and integers always serialise.
-    let json = serde_json::to_vec(rest).unwrap_or_default();
-    let digits = |byte: &u8| [byte >> 4, byte & 15].map(|digit| char::from(b"0123456789abcdef"[usize::from(digit)]));
-    Sha256::digest(json).iter().take(8).flat_map(digits).collect()
+fn of(content: &impl Serialize) -> String {
+    // Names, texts and integers always serialise, and `revision` is the first field of both structs.
+    let json = serde_json::to_string(content).unwrap_or_default();
+    Revision::of(&json).map(|revision| revision.computed).unwrap_or_default()
 }

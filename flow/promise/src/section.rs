@@ -1,6 +1,6 @@
 //! `[[promise]]` of the policy.
 
-use event::policy::{Objective, Promise, Text};
+use event::policy::{Clause, Objective, Promise, Text};
 use policy::{Section, Table};
 
 use crate::absence::Absence;
@@ -67,7 +67,8 @@ availability = { service = "shop", at_least = "99.99 %", over = ["180 d", "365 d
         if objectives.is_empty() {
             return None;
         }
-        let mut promise = Promise { id, revision: String::new(), text, objectives };
+        let objectives = objectives.iter().map(Clause::from).collect();
+        let mut promise = Promise { revision: String::new(), id, text, objectives };
         promise.revision = revision::of_promise(&promise);
         Some(Self { promise })
     }

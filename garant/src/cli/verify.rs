@@ -28,7 +28,7 @@ const DNS_WITHIN: Span = Span::from_secs(10);
 /// Exit code when everything holds together but nobody said whose key it should be.
 const SELF_CONSISTENT: u8 = 3;
 
-/// Exit code when a verdict in effect is what the log says, and nobody can compute it again.
+/// Exit code when a verdict in effect is only what the log says, because it was not computed again.
 const UNCONFIRMED: u8 = 4;
 
 #[derive(Args, Debug)]
@@ -37,8 +37,9 @@ Exit codes:
   0  authenticated: everything holds, under a key that you named
   3  self-consistent only: everything holds, under the key that lies beside the log; whoever replaced
      the one could replace the other. Name the key with --vkey, --fingerprint, --dns or --tlog-policy
-  4  unconfirmed: nothing contradicts itself, but what a verdict in effect rests on, or a later
-     verdict, is destroyed, so that it is only what the log says. The verdicts concerned are marked
+  4  unconfirmed: nothing contradicts itself, but a verdict in effect was not computed again, so that
+     it is only what the log says: what it rests on is destroyed, or a later release wrote it, by
+     rules that this one does not know. Or no policy can be read. What is concerned is marked
   1  verification failed, or could not be done: the message says what was found and what it means
   2  called wrongly
 
@@ -220,7 +221,7 @@ impl Outcome {
     fn of(report: &Report, rechecked: &Rechecked) -> Self {
         if !rechecked.faults.is_empty() {
             Self::Failed
-        } else if rechecked.is_out_of_reach() {
+        } else if !rechecked.is_confirmed() {
             Self::Unconfirmed
         } else if report.standing == Standing::SelfConsistent {
             Self::SelfConsistent
@@ -237,6 +238,22 @@ impl Outcome {
             Self::Authenticated => "authenticated",
         }
     }
+}
+
+/// Why not everything is confirmed, in words; nothing when it is.
+fn doubts(rechecked: &Rechecked) -> Vec<&'static str> {
+    let any = |of: fn(Recomputed) -> bool| rechecked.unconfirmed().any(|latest| of(latest.standing));
+    [
+        (!rechecked.policy_is_known, "no policy in effect can be read, so that nothing says what is promised"),
+        (any(|standing| standing == Recomputed::OutOfReach), "a verdict in effect rests on evidence that is destroyed"),
+        (
+            rechecked.has_unknown || any(|standing| matches!(standing, Recomputed::NotJudged(_))),
+            "a verdict in effect was not judged, because a later release wrote it: verify with that",
+        ),
+    ]
+    .into_iter()
+    .filter_map(|(holds, doubt)| holds.then_some(doubt))
+    .collect()
 }
 
 /// The fingerprints that a domain publishes: one, or two while a key is being replaced.
@@ -275,14 +292,25 @@ fn as_json(report: &Report, rechecked: &Rechecked) -> serde_json::Value {
         "destroyed": report.destroyed,
         "verdicts_recomputed": rechecked.verdicts,
         "verdicts_out_of_reach": rechecked.out_of_reach,
+        "verdicts_not_judged": rechecked.not_judged,
+        "unconfirmed_because": doubts(rechecked),
+        "unknown_kinds": report.unknown_kinds,
         "faults": rechecked.faults.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "more_faults": rechecked.more_faults,
         "remarks": report.remarks,
-        "promises": rechecked.latest.iter().map(|latest @ Latest { sequence, verdict, .. }| serde_json::json!({
-            "sequence": sequence, "promise": verdict.promise, "objective": verdict.objective,
-            "outcome": verdict.outcome, "figure": verdict.figure, "at": verdict.at.to_string(),
-            "recomputed": latest.standing == Recomputed::Confirmed, "in_effect": latest.in_effect,
-        })).collect::<Vec<_>>(),
+        "promises": rechecked.latest.iter().map(|latest| {
+            let verdict = latest.verdict.as_ref();
+            let not_judged = match latest.standing {
+                Recomputed::NotJudged(why) => Some(why.to_string()),
+                Recomputed::Confirmed | Recomputed::OutOfReach | Recomputed::Faulty => None,
+            };
+            serde_json::json!({
+                "sequence": latest.sequence, "promise": latest.promise, "objective": latest.objective,
+                "outcome": verdict.map(|verdict| verdict.outcome), "figure": verdict.and_then(|verdict| verdict.figure),
+                "at": verdict.map(|verdict| verdict.at.to_string()), "not_judged": not_judged,
+                "recomputed": latest.standing == Recomputed::Confirmed, "in_effect": latest.in_effect,
+            })
+        }).collect::<Vec<_>>(),
     })
 }
 
@@ -304,29 +332,36 @@ fn tell(report: &Report, rechecked: &Rechecked, terminal: &mut Terminal) {
         report.disclosed, report.withheld, report.destroyed
     ));
     terminal.line(format!(
-        "verdicts    {} recomputed, {} out of reach (their evidence is destroyed), {} faults",
+        "verdicts    {} recomputed, {} out of reach (their evidence is destroyed), {} not judged (a later release wrote \
+         them), {} faults",
         rechecked.verdicts,
         rechecked.out_of_reach,
+        rechecked.not_judged,
         rechecked.faults.len() as u64 + rechecked.more_faults
     ));
-    for latest @ Latest { sequence, verdict, .. } in &rechecked.latest {
-        let (look, word) = match verdict.outcome {
-            event::promise::Outcome::Kept => (Look::Good, "kept"),
-            event::promise::Outcome::Broken => (Look::Bad, "broken"),
-            event::promise::Outcome::Unproven => (Look::Doubtful, "unproven"),
+    for Latest { promise, objective, sequence, verdict, standing, in_effect } in &rechecked.latest {
+        let (look, word) = match verdict.as_ref().map(|verdict| verdict.outcome) {
+            Some(event::promise::Outcome::Kept) => (Look::Good, "kept"),
+            Some(event::promise::Outcome::Broken) => (Look::Bad, "broken"),
+            Some(event::promise::Outcome::Unproven) => (Look::Doubtful, "unproven"),
+            None => (Look::Doubtful, "?"),
         };
-        let look = if latest.standing == Recomputed::Confirmed { look } else { Look::Doubtful };
+        let look = if *standing == Recomputed::Confirmed { look } else { Look::Doubtful };
         let word = terminal.painted(look, format!("{word:8}"));
-        let worth = match latest.standing {
-            Recomputed::Confirmed => "",
-            Recomputed::OutOfReach => "; NOT recomputed: only what the log says",
-            Recomputed::Faulty => "; wrong, see below",
+        let worth = match standing {
+            Recomputed::Confirmed => String::new(),
+            Recomputed::OutOfReach => "; NOT recomputed: only what the log says".to_owned(),
+            Recomputed::NotJudged(why) => format!("; NOT recomputed: {why}"),
+            Recomputed::Faulty => "; wrong, see below".to_owned(),
         };
-        let effect = if latest.in_effect { "" } else { "; no longer in effect" };
-        terminal.line(format!(
-            "  {word}  {} ({}), entry {sequence}, as of {}{worth}{effect}",
-            verdict.promise, verdict.objective, verdict.at
-        ));
+        let effect = if *in_effect { "" } else { "; no longer in effect" };
+        let at = verdict.as_ref().map_or_else(String::new, |verdict| format!(", as of {}", verdict.at));
+        terminal.line(format!("  {word}  {promise} ({objective}), entry {sequence}{at}{worth}{effect}"));
+    }
+    if !report.unknown_kinds.is_empty() {
+        let kinds: Vec<String> = report.unknown_kinds.iter().map(|(kind, count)| format!("{kind} ({count})")).collect();
+        terminal
+            .line(format!("passed over {}: of kinds or versions that this release does not know", kinds.join(", ")));
     }
     for remark in &report.remarks {
         terminal.line(format!("note        {remark}"));
@@ -338,37 +373,50 @@ fn tell(report: &Report, rechecked: &Rechecked, terminal: &mut Terminal) {
     if rechecked.more_faults > 0 {
         terminal.line(format!("            and {} more", rechecked.more_faults));
     }
-    let conclusion = match Outcome::of(report, rechecked) {
-        Outcome::Authenticated => {
-            terminal.painted(Look::Good, "authenticated: everything holds, under the key that you named")
+    let (look, conclusion) = conclusion(report, rechecked);
+    let conclusion = terminal.painted(look, conclusion);
+    terminal.line(conclusion);
+}
+
+/// The last line: what it all comes to.
+fn conclusion(report: &Report, rechecked: &Rechecked) -> (Look, String) {
+    let everything = match rechecked.verdicts {
+        0 => "what was recorded holds, and there is no verdict yet",
+        _ => "everything holds",
+    };
+    match (Outcome::of(report, rechecked), report.standing) {
+        (Outcome::Authenticated, _) => {
+            (Look::Good, format!("authenticated: {everything}, under the key that you named"))
         }
-        Outcome::SelfConsistent => terminal.painted(
+        (Outcome::SelfConsistent, _) => (
             Look::Doubtful,
-            "self-consistent, not authenticated: everything holds under the key that lies beside the log. Name the key \
-             that you expect with --vkey, --fingerprint or --dns",
+            format!(
+                "self-consistent, not authenticated: {everything}, under the key that lies beside the log. Name the key that \
+                 you expect with --vkey, --fingerprint or --dns"
+            ),
         ),
-        Outcome::Unconfirmed => terminal.painted(
-            Look::Doubtful,
-            match report.standing {
+        (Outcome::Unconfirmed, standing) => {
+            let signed = match standing {
                 Standing::Authenticated => {
-                    "unconfirmed: signed by the key that you named and nothing contradicts itself, but a verdict in effect \
-                     rests on evidence that is destroyed; it is only what the log says"
+                    "unconfirmed: signed by the key that you named and nothing contradicts itself"
                 }
                 Standing::SelfConsistent => {
-                    "unconfirmed, not authenticated: nothing contradicts itself under the key that lies beside the log, but a \
-                     verdict in effect rests on evidence that is destroyed; it is only what the log says"
+                    "unconfirmed, not authenticated: nothing contradicts itself under the key that lies beside the log"
                 }
-            },
-        ),
-        Outcome::Failed => terminal.painted(Look::Bad, "failed: the verdicts do not follow from what was recorded"),
-    };
-    terminal.line(conclusion);
+            };
+            (
+                Look::Doubtful,
+                format!("{signed}, but {}. It is only what the log says", doubts(rechecked).join("; and ")),
+            )
+        }
+        (Outcome::Failed, _) => (Look::Bad, "failed: the verdicts do not follow from what was recorded".to_owned()),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use event::evidence::{Changed, Covered, State};
-    use event::policy::{Agreement, Applied, Objective, Probe, Promise, Service, Text};
+    use event::policy::{Agreement, Applied, Clause, Objective, Probe, Promise, Service, Text};
     use event::promise::{Outcome as Said, Verdict};
     use event::{Interval, Ppb, Retention};
     use journal::testing::Log;
@@ -384,7 +432,7 @@ mod tests {
             id: "AV-1".parse().expect("a name"),
             revision: String::new(),
             text: Text::default(),
-            objectives: vec![objective],
+            objectives: vec![Clause::from(&objective)],
         };
         promise.revision = promise::revision::of_promise(&promise);
         let mut applied = Applied {

@@ -161,7 +161,10 @@ impl Composer<'_> {
             verdict: self.outcome(self.in_effect.outcome(promise)),
             objectives: (0..)
                 .zip(&promise.objectives)
-                .map(|(number, objective)| self.objective(objective, self.in_effect.of(promise, number)))
+                // The policy is the one that this process applied: it knows all of its objectives.
+                .filter_map(|(number, clause)| {
+                    Some(self.objective(&clause.read()?, self.in_effect.of(promise, number)))
+                })
                 .collect(),
         }
     }

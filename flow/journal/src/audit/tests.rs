@@ -25,7 +25,7 @@ fn applied(revision: &str) -> Applied {
         id: "AV-1".parse().expect("a name"),
         revision: "0123456789abcdef".to_owned(),
         text: Text::default(),
-        objectives: vec![coverage.clone(), coverage],
+        objectives: [&coverage, &coverage].map(event::policy::Clause::from).into(),
     };
     Applied {
         revision: revision.to_owned(),

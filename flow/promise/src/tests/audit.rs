@@ -2,13 +2,13 @@
 
 use event::engine::ClockStepped;
 use event::evidence::{Changed, Covered, Found, State};
-use event::policy::Objective;
+use event::policy::{Clause, Objective};
 use event::promise::{Outcome, Verdict};
 use event::{Body, BootId, Envelope, InstallationId, Observed, Span, Time};
 
 use super::scene::*;
-use crate::audit::{Fault, Recheck, Rechecked, Standing};
-use crate::{Judge, due, revision};
+use crate::audit::{Fault, NotJudged, Recheck, Rechecked, Standing};
+use crate::{EVALUATOR, Judge, due, revision};
 
 const HOUR: i64 = 3600;
 
@@ -106,7 +106,7 @@ type Expected = fn(&Fault) -> bool;
 
 #[test]
 fn an_altered_verdict_is_found() {
-    let alterations: [(&str, Alteration, Expected); 10] = [
+    let alterations: [(&str, Alteration, Expected); 9] = [
         ("outcome", |v| v.outcome = Outcome::Kept, |f| matches!(f, Fault::Mismatch { .. })),
         ("figure", |v| v.figure.as_mut().expect("measured").low += 1, |f| matches!(f, Fault::Mismatch { .. })),
         ("reasons", |v| v.reasons.clear(), |f| matches!(f, Fault::Mismatch { .. })),
@@ -114,7 +114,6 @@ fn an_altered_verdict_is_found() {
         ("window", |v| v.window.start = v.window.start + Span::from_secs(1), |f| matches!(f, Fault::Mismatch { .. })),
         ("revision", |v| v.revision.replace_range(..1, "x"), |f| matches!(f, Fault::Mismatch { .. })),
         ("promise", |v| v.promise = name("AV-2"), |f| matches!(f, Fault::NotDeclared { .. })),
-        ("evaluator", |v| v.evaluator += 1, |f| matches!(f, Fault::UnknownEvaluator { .. })),
         ("what was read", |v| v.tree_size += 10, |f| matches!(f, Fault::FromTheFuture { .. })),
         ("the instant", |v| v.at = v.at - Span::from_secs(2 * HOUR), |f| matches!(f, Fault::Dated { .. })),
     ];
@@ -186,11 +185,11 @@ fn silence_is_no_lapse() {
 fn verdicts_outlive_the_first_telling() {
     let story = |first_day_destroyed: bool, silent: bool| {
         let mut declared = simple(&["a", "gone"], availability("50 %", 2 * HOUR));
-        declared.promises[0].objectives.push(Objective::Absence {
+        declared.promises[0].objectives.push(Clause::from(&Objective::Absence {
             finding: name("disk-usage"),
             observed: percent("50 %"),
             over: s(2 * HOUR),
-        });
+        }));
         declared.promises[0].revision = revision::of_promise(&declared.promises[0]);
         declared.revision = revision::of_policy(&declared);
         let mut log = Log::default();
@@ -263,9 +262,9 @@ fn destroyed_evidence_is_no_fault() {
     let log = Log::three_days();
     let rechecked = without(&log, |_, entry| entry.recorded_at < t(24 * HOUR));
     assert_eq!((&rechecked.faults[..], rechecked.verdicts), (&[][..], 0));
-    assert!(rechecked.out_of_reach > 0 && rechecked.is_out_of_reach());
+    assert!(rechecked.out_of_reach > 0 && !rechecked.is_confirmed());
     assert!(rechecked.latest.iter().all(|latest| latest.standing == Standing::OutOfReach));
-    assert!(!Log::three_days().recheck().is_out_of_reach());
+    assert!(Log::three_days().recheck().is_confirmed());
 }
 
 /// Whoever destroys a day to be believed is not: what he says of the days after is only what he says.
@@ -283,9 +282,10 @@ fn a_verdict_that_nobody_can_compute_is_not_confirmed() {
     let gone = |_: u64, entry: &Envelope| (t(30 * HOUR)..t(31 * HOUR)).contains(&entry.recorded_at);
     let rechecked = without(&log, gone);
     assert_eq!(rechecked.faults, []);
-    assert!(rechecked.is_out_of_reach());
+    assert!(!rechecked.is_confirmed());
     let latest = rechecked.latest.last().expect("one");
-    assert_eq!((latest.verdict.outcome, latest.standing), (Outcome::Kept, Standing::OutOfReach));
+    let outcome = latest.verdict.as_ref().map(|verdict| verdict.outcome);
+    assert_eq!((outcome, latest.standing), (Some(Outcome::Kept), Standing::OutOfReach));
     // Evidence that is destroyed after a verdict was computed excuses nothing in it.
     let (last, _) = log.verdicts().pop().expect("verdicts");
     let after = |sequence: u64, _: &Envelope| sequence > last as u64;
@@ -311,7 +311,7 @@ fn no_destruction_excuses_what_a_policy_says() {
         // Unless the policy itself is gone.
         let rechecked = without(&log, |_, entry| entry.recorded_at < t(24 * HOUR));
         assert_eq!(rechecked.faults, []);
-        assert!(rechecked.is_out_of_reach());
+        assert!(!rechecked.is_confirmed());
     }
 }
 
@@ -340,9 +340,117 @@ fn altered_evidence_is_found() {
 #[test]
 fn an_unchanged_name_for_a_changed_promise_is_found() {
     let mut applied = simple(&["a"], availability("99 %", 1000));
-    applied.promises[0].objectives = vec![availability("9 %", 1000)];
+    applied.promises[0].objectives = vec![Clause::from(&availability("9 %", 1000))];
     let mut log = Log::default();
     log.write(0, &applied);
     let faults = log.recheck().faults;
     assert!(matches!(&faults[..], [Fault::Revision { .. }, Fault::Revision { .. }]), "{faults:?}");
+}
+
+/// A body as another release may write it.
+fn raw(envelope: &Envelope, version: u16, body: &str) -> Envelope {
+    Envelope { version, body: serde_json::from_str(body).expect("JSON"), ..envelope.clone() }
+}
+
+/// A verdict of a later release is no fault, whatever it says, and no confirmation. Only the newest of an objective matters.
+#[test]
+fn a_verdict_of_a_later_release_is_not_judged() {
+    type Later = fn(&Envelope, Verdict) -> Envelope;
+    let later: [(&str, Later, NotJudged); 4] = [
+        (
+            "evaluator",
+            |entry, verdict| {
+                let body = serde_json::to_string(&Verdict { evaluator: EVALUATOR + 1, ..verdict }).expect("serialises");
+                raw(entry, 1, &body.replace("\"broken\"", "\"excused\""))
+            },
+            NotJudged::Evaluator(EVALUATOR + 1),
+        ),
+        ("version", |entry, _| raw(entry, 2, entry.body.get()), NotJudged::Version(2)),
+        (
+            "kept by version",
+            |entry, verdict| {
+                let kept = Verdict { outcome: Outcome::Kept, reasons: vec![], ..verdict };
+                raw(entry, 2, &serde_json::to_string(&kept).expect("serialises"))
+            },
+            NotJudged::Version(2),
+        ),
+        ("shape", |entry, _| raw(entry, 3, r#"{"about":"AV-1"}"#), NotJudged::Version(3)),
+    ];
+    for (what, write, why) in later {
+        let mut log = Log::three_days();
+        let verdicts = log.verdicts();
+        let (last, verdict) = verdicts.last().cloned().expect("verdicts");
+        log.entries[last] = write(&log.entries[last], verdict);
+        let rechecked = log.recheck();
+        assert_eq!((&rechecked.faults[..], rechecked.not_judged), (&[][..], 1), "{what}");
+        assert_eq!(rechecked.latest.last().expect("one").standing, Standing::NotJudged(why), "{what}");
+        assert!(!rechecked.is_confirmed(), "{what}");
+        // One that another follows shows nothing to anybody.
+        let mut log = Log::three_days();
+        let (first, verdict) = verdicts[0].clone();
+        log.entries[first] = write(&log.entries[first], verdict);
+        let rechecked = log.recheck();
+        assert_eq!((&rechecked.faults[..], rechecked.not_judged), (&[][..], 1), "{what}");
+        assert!(rechecked.is_confirmed(), "{what}");
+    }
+}
+
+/// A policy of a later release: what is not known in it is kept, and judged by nobody; what is known is judged as ever.
+#[test]
+fn a_policy_of_a_later_release_is_no_fault() {
+    let mut log = Log::three_days();
+    let (_, verdict) = log.verdicts().pop().expect("verdicts");
+    let objective = r#"{"objective":"restore","backup":"shop-db","at_most":1}"#;
+    let with = |revision: &str| {
+        let promise = format!(
+            r#"{{"revision":"{revision}","id":"BK-2","text":{{"fr":"","en":""}},"objectives":[{objective}],"by":"x"}}"#
+        );
+        let revision = revision::Revision::of(&promise).expect("first").computed;
+        (promise.replace(r#""revision":"""#, &format!(r#""revision":"{revision}""#)), revision)
+    };
+    let (promise, revision) = with("");
+    let body = log.entries[0].body.get();
+    let body = body.replace(r#""promises":["#, &format!(r#""severity":[],"promises":[{promise},"#));
+    let claimed = revision::Revision::of(&body).expect("first");
+    let good = body.replace(&claimed.claimed, &claimed.computed);
+    let last = log.entries.len();
+    log.entries.push(Envelope { recorded_at: t(72 * HOUR + 1), ..raw(&log.entries[0], 1, &good) });
+    assert_eq!(log.recheck().faults, []);
+    assert!(log.recheck().policy_is_known);
+
+    // A verdict on what is not known, of the very evaluator that this release has.
+    let read = log.entries.len() as u64;
+    let unknown = Verdict { promise: name("BK-2"), revision, tree_size: read, at: t(72 * HOUR), ..verdict };
+    log.entries.push(envelope(72 * HOUR + 2, &unknown));
+    let rechecked = log.recheck();
+    assert_eq!((&rechecked.faults[..], rechecked.not_judged), (&[][..], 1));
+    let latest = rechecked.latest.last().expect("one");
+    assert_eq!((latest.standing, latest.in_effect), (Standing::NotJudged(NotJudged::Objective), true));
+    assert!(!rechecked.is_confirmed());
+    // Of another revision than the policy has, it is wrong whoever judges.
+    let at = log.entries.len() - 1;
+    log.forge(at, &Verdict { revision: "x".to_owned(), ..unknown });
+    assert!(matches!(log.recheck().faults[..], [Fault::NotDeclared { .. }]));
+    log.entries.pop();
+
+    // What this release does not know is part of the revision.
+    log.entries[last] = raw(&log.entries[last], 1, &good.replace("shop-db", "shop-dc"));
+    let changed =
+        |fault: &Fault, of: &str| matches!(fault, Fault::Revision { what, computed: Some(_), .. } if what == of);
+    let faults = log.recheck().faults;
+    assert!(changed(&faults[0], "promise BK-2") && changed(&faults[1], "the policy"), "{faults:?}");
+    let last_member = good.replacen(r#"{"revision""#, r#"{"zones":[],"revision""#, 1);
+    log.entries[last] = raw(&log.entries[last], 1, &last_member);
+    assert!(matches!(&log.recheck().faults[..], [Fault::Revision { computed: None, .. }]));
+
+    // One of a later version: nobody can tell what is in effect, and no verdict on it has lapsed.
+    log.entries[last] = raw(&log.entries[last], 2, "{}");
+    for hour in 73..120 {
+        for minute in 0..12 {
+            log.entries.push(envelope(hour * HOUR + minute * 300, &ClockStepped { from: t(0), to: t(0) }));
+        }
+    }
+    let rechecked = log.recheck();
+    assert_eq!((&rechecked.faults[..], rechecked.policy_is_known), (&[][..], false));
+    assert!(!rechecked.is_confirmed());
 }

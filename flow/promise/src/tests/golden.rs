@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use event::engine::{Blind, BlindCause, ClockStepped, Started};
 use event::evidence::{Changed, Covered, Found, Gap, State, Succeeded};
 use event::journal::{DestructionIntended, KeyAnnounced, KeyRetired};
-use event::policy::{Agreement, Applied, Detector, Maintenance, Objective, Probe, Promise, Service, Text};
+use event::policy::{Agreement, Applied, Clause, Detector, Maintenance, Objective, Probe, Promise, Service, Text};
 use event::promise::{Outcome, Reason, Verdict};
 use event::watch::{Detail, Ping, Pinged};
 use event::{Body, BootId, Day, InstallationId, Interval, Observed, ObserverId, Retention, Span, Time};
@@ -60,7 +60,8 @@ fn probe(id: &str, kind: &str, service: &str, every: i64, observers: &[&str], ag
 }
 
 fn promise(id: &str, sentence: Text, objectives: Vec<Objective>) -> Promise {
-    let mut promise = Promise { id: name(id), revision: String::new(), text: sentence, objectives };
+    let objectives = objectives.iter().map(Clause::from).collect();
+    let mut promise = Promise { revision: String::new(), id: name(id), text: sentence, objectives };
     promise.revision = revision::of_promise(&promise);
     promise
 }
@@ -237,7 +238,7 @@ impl Story {
     }
 }
 
-fn kind_of(objective: &Objective) -> String {
+fn kind_of(objective: &Clause) -> String {
     let json = serde_json::to_value(objective).expect("serialises");
     json["objective"].as_str().expect("a word").to_owned()
 }

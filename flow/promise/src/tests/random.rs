@@ -182,7 +182,7 @@ fn check(seed: u64) -> Option<(Outcome, bool)> {
     let what = |name: &str| format!("seed {seed}: {name}");
     // What is told of later seconds is in the log already, but the window is what the verdict speaks of.
     let model = Model::of(&scene.entries, SECONDS + 1);
-    let over = scene.judge.policy().expect("a policy").promises[0].objectives[0].over().secs();
+    let over = scene.judge.policy().expect("a policy").promises[0].objectives[0].read().expect("known").over().secs();
     let (of_service, of_finding) = model.probes_of(&name(SHOP), &name("disk-usage"));
     let window = |verdict: &Verdict, probes: &[ProbeId]| {
         let reach = model.reach(probes, at);

@@ -2,7 +2,7 @@
 
 use event::engine::ClockStepped;
 use event::evidence::{Changed, Covered, Found, Gap, State, Succeeded};
-use event::policy::{Agreement, Applied, Detector, Maintenance, Objective, Probe, Promise, Service, Text};
+use event::policy::{Agreement, Applied, Clause, Detector, Maintenance, Objective, Probe, Promise, Service, Text};
 use event::promise::{Reason, Verdict};
 use event::{Interval, ObserverId, Ppb, ProbeId, ServiceId, Span, Time};
 
@@ -41,8 +41,8 @@ pub(super) fn probe(id: &str, service: &str, observers: &[&str], agreement: Agre
 
 pub(super) fn promise(objectives: &[Objective]) -> Promise {
     let text = Text { fr: "promis".to_owned(), en: "promised".to_owned() };
-    let objectives = objectives.to_vec();
-    let mut promise = Promise { id: name("AV-1"), revision: String::new(), text, objectives };
+    let objectives = objectives.iter().map(Clause::from).collect();
+    let mut promise = Promise { revision: String::new(), id: name("AV-1"), text, objectives };
     promise.revision = revision::of_promise(&promise);
     promise
 }

@@ -1,5 +1,5 @@
 use event::Span;
-use event::policy::Objective;
+use event::policy::{Clause, Objective};
 use policy::{Document, SectionDoc};
 
 use super::scene::{self, percent};
@@ -18,7 +18,7 @@ fn the_example_reads() {
         at_least: percent("99.99 %"),
         over: Span::from_days(days),
     };
-    assert_eq!(promise.objectives, [180, 365].map(expected));
+    assert_eq!(promise.objectives, [180, 365].map(|days| Clause::from(&expected(days))));
     assert_eq!(promise.revision, revision::of_promise(&promise));
     assert_eq!(promise.revision.len(), 16);
 }
@@ -55,7 +55,7 @@ fn every_kind_reads() {
         let mut document = Document::from_text("garant.toml", &text);
         let promises = document.tables::<PromiseSection>("promise");
         let read: Vec<_> = promises.into_iter().flat_map(|section| section.promise.objectives).collect();
-        assert_eq!(read, [expected], "{objective}");
+        assert_eq!(read, [Clause::from(&expected)], "{objective}");
     }
 }
 
