@@ -56,7 +56,13 @@ pub(crate) fn read<S: Section>(label: &str, place: Place, entries: &Entries, con
     let mut table = Table(Mode::Reading(mode));
     let section = S::read(&mut table);
     let asked = table.close();
-    if context.is_example && section.is_some() && record::<S>().iter().map(|key| key.name).ne(asked) {
+    let recorded: Vec<&str> =
+        if context.is_example { record::<S>().iter().map(|key| key.name).collect() } else { Vec::new() };
+    if let Some((_, twice)) = recorded.iter().enumerate().find(|(index, key)| recorded[..*index].contains(key)) {
+        let reason = format!("{label} asks for `{twice}` twice, perhaps with two meanings");
+        context.mistake(Mistake::new(place, reason, "give one of the two another name"));
+    }
+    if context.is_example && section.is_some() && recorded.iter().ne(&asked) {
         let reason = format!("{label} does not ask for the same keys when it is recorded");
         context.mistake(Mistake::new(place, reason, "ask for all keys first, use `?` after"));
     }

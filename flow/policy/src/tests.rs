@@ -174,6 +174,22 @@ fn a_section_that_returns_early_is_found() {
     assert_eq!(mistakes.list()[0].remedy(), "ask for all keys first, use `?` after");
 }
 
+#[test]
+fn a_key_with_two_meanings_is_found() {
+    struct Torn;
+    impl crate::Section for Torn {
+        const ABOUT: &'static str = "";
+        const EXAMPLE: &'static str = "[torn]\na = 1";
+        fn read(table: &mut crate::Table<'_>) -> Option<Self> {
+            let first: Option<u16> = table.required("a", "a port");
+            let second: Option<u64> = table.required("a", "a number of bytes");
+            first.and(second).map(|_| Self)
+        }
+    }
+    let mistakes = SectionDoc::check::<Torn>("torn", false).expect_err("`a` is asked for twice");
+    assert_eq!(mistakes.list()[0].reason(), "[torn] asks for `a` twice, perhaps with two meanings");
+}
+
 /// What another crate wants of each host.
 #[derive(PartialEq, Debug)]
 struct Shell {

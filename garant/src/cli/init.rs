@@ -128,7 +128,7 @@ certificate_days = 14            # time to renew, before a customer sees a warni
 [[probe.dns]]
 name = "site-name"
 service = "site"
-host = "{host}"
+domain = "{host}"
 type = "A"
 every = "5 min"
 "#

@@ -100,11 +100,12 @@ fn contradictions_are_mistakes() {
             "only be seen by one observer",
         ),
         (
-            "[[probe.dns]]\nname = \"d\"\nservice = \"shop\"\nhost = \"192.0.2.1\"\n".to_owned(),
+            "[[probe.dns]]\nname = \"d\"\nservice = \"shop\"\ndomain = \"192.0.2.1\"\n".to_owned(),
             "an address has no records",
         ),
         (
-            "[[probe.dns]]\nname = \"d\"\nservice = \"shop\"\nhost = \"a.example\"\nexpect = \"192.0.2.\"\n".to_owned(),
+            "[[probe.dns]]\nname = \"d\"\nservice = \"shop\"\ndomain = \"a.example\"\nexpect = \"192.0.2.\"\n"
+                .to_owned(),
             "`192.0.2.` can't be the value of a record of type A",
         ),
         ("[watch]\nin_flight_max = 0\n".to_owned(), "out of range"),

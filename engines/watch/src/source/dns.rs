@@ -37,7 +37,7 @@ impl std::fmt::Display for Type {
 #[derive(Clone, Debug)]
 pub struct Dns {
     common: Common,
-    host: Address,
+    domain: Address,
     records: Type,
     servers: Vec<SocketAddr>,
     expect: Vec<String>,
@@ -45,12 +45,12 @@ pub struct Dns {
 
 impl Section for Dns {
     const ABOUT: &'static str = "A name of the DNS that has records of a type, and among them the expected ones.";
-    const EXAMPLE: &'static str = "[[probe.dns]]\nname = \"mail-exchanger\"\nservice = \"mail\"\nhost = \"shop.example\"\n\
+    const EXAMPLE: &'static str = "[[probe.dns]]\nname = \"mail-exchanger\"\nservice = \"mail\"\ndomain = \"shop.example\"\n\
         type = \"MX\"\nserver = \"192.0.2.53:53\"\nexpect = \"mx.shop.example.\"\n";
 
     fn read(table: &mut Table<'_>) -> Option<Self> {
         let common = Common::read_asked(table);
-        let host: Option<Address> = table.required("host", "The name to ask for.");
+        let domain: Option<Address> = table.required("domain", "The name to ask for.");
         let records = table.or("type", Type(RecordType::A), "The type of its records.");
         let about =
             "Name servers to ask, each time anew. By default those of the system, whose answers may be a minute old.";
@@ -62,11 +62,11 @@ impl Section for Dns {
             let reason = format!("`{wrong}` can't be the value of a record of type {records}");
             table.mistake("expect", reason, "write the whole value: an address for A and AAAA");
         }
-        if matches!(host, Some(Address::Ip(_))) {
-            table.mistake("host", "an address has no records to ask for", "write a name, such as \"shop.example\"");
+        if matches!(domain, Some(Address::Ip(_))) {
+            table.mistake("domain", "an address has no records to ask for", "write a name, such as \"shop.example\"");
             return None;
         }
-        Some(Self { common: common?, host: host?, records, servers, expect })
+        Some(Self { common: common?, domain: domain?, records, servers, expect })
     }
 }
 
@@ -80,7 +80,7 @@ impl Settings for Dns {
         let expect = self.expect.iter().filter_map(|expected| Expected::read(expected, self.records.0)).collect();
         Arc::new(Name {
             target,
-            host: self.host.to_string(),
+            domain: self.domain.to_string(),
             records: self.records.0,
             servers: self.servers,
             expect,
@@ -139,7 +139,7 @@ fn plain(name: &str) -> String {
 
 struct Name {
     target: Option<String>,
-    host: String,
+    domain: String,
     records: RecordType,
     servers: Vec<SocketAddr>,
     expect: Vec<Expected>,
@@ -159,7 +159,7 @@ impl Probe for Name {
                 Err(reason) => return Answer::unknown(format!("the name servers can't be asked: {reason}")),
             }
         };
-        let records = match resolver.records(&self.host, self.records, Deadline::within(asking.timeout)).await {
+        let records = match resolver.records(&self.domain, self.records, Deadline::within(asking.timeout)).await {
             Ok(records) => records,
             // A server that is named here is what is watched: its silence is its outage.
             Err(error) if matches!(error.failure, ResolveFailure::Unreachable(_)) && !self.servers.is_empty() => {

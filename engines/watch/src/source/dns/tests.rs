@@ -54,25 +54,25 @@ async fn records_are_looked_at() {
     let net = plain();
     let server = name_server().await;
     let cases = [
-        ("host = \"shop.example\"", Reading::Up, Some(2), "2 A records"),
-        ("host = \"shop.example\"\nexpect = [\"192.0.2.1\", \"192.0.2.2\"]", Reading::Up, Some(2), ""),
+        ("domain = \"shop.example\"", Reading::Up, Some(2), "2 A records"),
+        ("domain = \"shop.example\"\nexpect = [\"192.0.2.1\", \"192.0.2.2\"]", Reading::Up, Some(2), ""),
         (
-            "host = \"shop.example\"\nexpect = \"198.51.100.1\"",
+            "domain = \"shop.example\"\nexpect = \"198.51.100.1\"",
             Reading::Down,
             Some(2),
             "no A record holds 198.51.100.1",
         ),
-        ("host = \"shop.example\"\ntype = \"MX\"\nexpect = \"mx.shop.example.\"", Reading::Up, Some(1), ""),
+        ("domain = \"shop.example\"\ntype = \"MX\"\nexpect = \"mx.shop.example.\"", Reading::Up, Some(1), ""),
         // A whole value, in any spelling of it.
-        ("host = \"shop.example\"\nexpect = \"192.0.2.20\"", Reading::Down, Some(2), "holds 192.0.2.20"),
-        ("host = \"longer.shop.example\"\nexpect = \"192.0.2.1\"", Reading::Down, Some(1), "there are: 192.0.2.10"),
-        ("host = \"shop.example\"\ntype = \"MX\"\nexpect = \"MX.shop.example\"", Reading::Up, Some(1), ""),
-        ("host = \"shop.example\"\ntype = \"MX\"\nexpect = \"10 mx.shop.example.\"", Reading::Up, Some(1), ""),
-        ("host = \"shop.example\"\ntype = \"MX\"\nexpect = \"shop.example.\"", Reading::Down, Some(1), ""),
-        ("host = \"shop.example\"\ntype = \"TXT\"\nexpect = \"v=spf1\"", Reading::Up, Some(1), ""),
-        ("host = \"shop.example\"\ntype = \"AAAA\"", Reading::Down, None, "no record of this type"),
-        ("host = \"nobody.example\"", Reading::Down, None, "NXDOMAIN"),
-        ("host = \"broken.example\"", Reading::Down, None, "broken.example"),
+        ("domain = \"shop.example\"\nexpect = \"192.0.2.20\"", Reading::Down, Some(2), "holds 192.0.2.20"),
+        ("domain = \"longer.shop.example\"\nexpect = \"192.0.2.1\"", Reading::Down, Some(1), "there are: 192.0.2.10"),
+        ("domain = \"shop.example\"\ntype = \"MX\"\nexpect = \"MX.shop.example\"", Reading::Up, Some(1), ""),
+        ("domain = \"shop.example\"\ntype = \"MX\"\nexpect = \"10 mx.shop.example.\"", Reading::Up, Some(1), ""),
+        ("domain = \"shop.example\"\ntype = \"MX\"\nexpect = \"shop.example.\"", Reading::Down, Some(1), ""),
+        ("domain = \"shop.example\"\ntype = \"TXT\"\nexpect = \"v=spf1\"", Reading::Up, Some(1), ""),
+        ("domain = \"shop.example\"\ntype = \"AAAA\"", Reading::Down, None, "no record of this type"),
+        ("domain = \"nobody.example\"", Reading::Down, None, "NXDOMAIN"),
+        ("domain = \"broken.example\"", Reading::Down, None, "broken.example"),
     ];
     for (table, reading, value, text) in cases {
         let answer = ask(&net, "dns", &format!("{table}\nserver = \"{server}\"")).await;
@@ -90,11 +90,11 @@ async fn a_watched_name_server_that_is_silent_is_down() {
     let options = engine::net::Options { name_servers: vec![closed], extra_roots: None };
     let clock = engine::clock::SimClock::starting_at(crate::source::testing::NOW);
     let net = engine::net::Net::new(&options, std::sync::Arc::new(clock)).expect("a network");
-    let watched = format!("host = \"shop.example\"\nserver = \"{closed}\"");
+    let watched = format!("domain = \"shop.example\"\nserver = \"{closed}\"");
     // Each takes its time out, so all at once.
     let answers = tokio::join!(
         ask(&net, "dns", &watched),
-        ask(&net, "dns", "host = \"shop.example\""),
+        ask(&net, "dns", "domain = \"shop.example\""),
         ask(&net, "tcp", "address = \"shop.example:80\""),
         ask(&net, "tls", "address = \"shop.example:443\""),
         ask(&net, "http", "url = \"http://shop.example/\""),
