@@ -88,7 +88,7 @@ impl Config {
             id: declared.id.clone(),
             kind: declared.kind.to_owned(),
             service: declared.service.clone(),
-            every: declared.every,
+            every: declared.asked_every,
             observers: declared.observers.to_vec(),
             agreement: declared.agreement,
         };

@@ -1,36 +1,50 @@
-//! What was observed, minute by minute: the book from which "unproven" is told from "up".
+//! Coverage: which stretches of time each probe was observed in, and the records that say so.
 //!
-//! A state that is never contradicted looks like a state that holds. It may also be an observer that sleeps. So each
-//! observer keeps a book: a sample with an answer covers the time from its start until the next one is due, plus a
-//! tolerance of a tenth of the interval (at least a second). When a minute is over and nothing that was asked in it is
-//! still unanswered, one [`Coverage`] record says that it was lived, under which policy, and which probes were not
-//! covered for which part of it.
+//! [`Coverage`] is kept per observer by [`crate::rounds`], which tells it of every look and every disturbance, and journals
+//! the records that it returns. What it guarantees: no record claims time that nobody looked at.
 //!
-//! Time without a record is time that nobody observed. Hence the rule for everything unusual: *close the book*. The
-//! sheet ends at the last instant that was certainly lived, and a new one starts when life goes on: after a suspension,
-//! a step of the clock, a policy change, a storage that refused. What lies between has no record, and no detail to get
-//! wrong.
+//! * **A look covers back.** It covers the time from the look before it, if both showed something and are no further apart
+//!   than `every` and the lateness that a turn may have. Nothing covers forward: what the last look has not closed is *open*,
+//!   and the record waits for it.
+//! * **What nothing closes is a gap**: at once when a look shows nothing, and after `every` and a patience when none comes.
+//!   A failure that nobody has confirmed closes nothing until it is settled what it was.
+//! * **Time in which the process stood still is in no record**, whatever was seen before and after.
+//! * **A finding that a look could not look for** is a gap of its own, back to the look before and on to the next one.
+//!
+//! Probes that are asked once a minute or more often share the records of at most a minute; others have records as long as
+//! their `every`. A record is written as soon as all that it speaks of is decided: when its stretch is full, when something in
+//! it (a change, a finding, a success) would be lost with the process, or when a verdict is about to wait for it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use event::evidence::{Covered, Gap};
-use event::{Interval, ProbeId, Span, Time};
+use event::{FindingId, Interval, ProbeId, Span, Spans, Time};
 
-use crate::schedule::LaneId;
+use crate::schedule::{LaneId, lateness_max};
 
-/// Length of a sheet.
-const SHEET: Span = Span::from_secs(60);
-/// How long a sheet waits for answers to what was asked in it. An answer takes at most a timeout, a confirmation a second
-/// one; what is still open then is a gap.
-const PATIENCE: Span = Span::from_secs(150);
+/// How long, after `every`, an open stretch waits for a look that closes it. Less than the two minutes after which a verdict
+/// takes time to be late.
+const PATIENCE: Span = Span::from_secs(110);
+/// After its `every` (none in the case of a minute's record) and so long, a record is written although its stretch is not full.
+const WRITTEN_AFTER: Span = Span::from_secs(115);
+/// How long something that would be lost with the process may wait for its record.
+const AT_RISK_MAX: Span = Span::from_secs(10);
+/// How often is looked whether there is a record to write.
+const REVIEW_EVERY: Span = Span::from_secs(1);
 /// A record with more gaps than this is not written: hardly anything was observed, and no record at all says less.
 const GAPS_MAX: usize = 20_000;
-/// The least by which a sample covers beyond its interval.
-const TOLERANCE_MIN: Span = Span::from_secs(1);
+/// Most stretches of a class that wait to be written. At the bound, what is open in them becomes a gap.
+const STRETCHES_MAX: usize = 64;
 
-/// How long one sample covers.
-pub(crate) fn covered_by_one(every: Span) -> Span {
-    every + Span::from_micros(every.micros() / 10).max(TOLERANCE_MIN)
+/// What one look showed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Look {
+    /// When it began.
+    pub(crate) start: Time,
+    /// Whether it says something of the probe.
+    pub(crate) known: bool,
+    /// Findings that could not be looked for.
+    pub(crate) blind: BTreeSet<FindingId>,
 }
 
 /// Coverage of one probe.
@@ -38,329 +52,326 @@ pub(crate) fn covered_by_one(every: Span) -> Span {
 struct Row {
     probe: ProbeId,
     every: Span,
-    /// The samples so far cover until here.
+    /// From when on it is observed: it is in no record of a stretch that began before.
+    since: Time,
+    /// When it was removed.
+    removed_at: Option<Time>,
+    /// Before this instant it is decided what was observed.
     until: Time,
-    /// What they did not cover since the sheet began.
+    /// The last look, if it showed something.
+    last: Option<Look>,
+    /// Looks since the failure, included, that nobody has confirmed yet.
+    in_doubt: Vec<Look>,
+    /// Unobserved time that is in no record yet.
     gaps: Vec<Interval>,
-    /// Start of the sample that is not answered yet, or whose failure nobody has confirmed.
-    open_since: Option<Time>,
-    /// Whether it was answered, by a failure.
-    doubtful: bool,
+    /// The same of single findings, while the probe itself was observed.
+    finding_gaps: Vec<(FindingId, Interval)>,
 }
 
-/// The book of one observer.
-#[derive(Debug)]
-pub(crate) struct Book {
-    revision: String,
-    sheet_start: Time,
-    rows: BTreeMap<LaneId, Row>,
-    /// How many open samples started in which minute.
-    open: BTreeMap<Time, u32>,
-}
-
-impl Book {
-    /// Starts a book at `now`, with no probe.
-    pub(crate) const fn new(now: Time, revision: String) -> Self {
-        Self { revision, sheet_start: now, rows: BTreeMap::new(), open: BTreeMap::new() }
+impl Row {
+    /// How far apart two looks may be for the second to cover the time in between.
+    fn reach(&self) -> Span {
+        self.every + lateness_max(self.every)
     }
 
-    /// Takes a probe in. It is a gap until its first sample.
-    pub(crate) fn add(&mut self, lane: LaneId, probe: ProbeId, every: Span) {
-        let row = Row { probe, every, until: self.sheet_start, gaps: Vec::new(), open_since: None, doubtful: false };
+    fn take(&mut self, look: Look) {
+        match self.last.take().filter(|last| look.known && look.start.since(last.start) <= self.reach()) {
+            Some(last) => {
+                let between = Interval::new(last.start, look.start.max(last.start));
+                for finding in last.blind.union(&look.blind) {
+                    self.finding_gaps.push((finding.clone(), between));
+                }
+            }
+            None => self.missed(look.start),
+        }
+        self.until = self.until.max(look.start);
+        self.last = look.known.then_some(look);
+    }
+
+    /// Nothing will cover what is open before `end`.
+    fn missed(&mut self, end: Time) {
+        if self.until < end {
+            self.gaps.push(Interval::new(self.until, end));
+            self.until = end;
+        }
+    }
+
+    /// Nothing will cover what is open before `end`, whatever is seen later.
+    fn give_up(&mut self, end: Time) {
+        self.in_doubt.clear();
+        self.last = None;
+        self.missed(end);
+    }
+
+    /// Starts again at `now`, with nothing seen.
+    fn restart(&mut self, now: Time) {
+        (self.since, self.until, self.last) = (now, now, None);
+        self.in_doubt.clear();
+        self.gaps.clear();
+        self.finding_gaps.clear();
+    }
+
+    fn is_in(&self, class: Option<Span>, start: Time) -> bool {
+        Covered::class(self.every) == class && self.since <= start && self.removed_at.is_none_or(|at| at > start)
+    }
+}
+
+/// A stretch of time that is not recorded yet. It ends where the process stood still, or the policy changed.
+#[derive(Debug)]
+struct Stretch {
+    start: Time,
+    end: Option<Time>,
+    revision: String,
+}
+
+/// The unwritten stretches of the probes that share their records.
+#[derive(Debug)]
+struct Class {
+    every: Option<Span>,
+    /// Oldest first; only the last has no end.
+    stretches: VecDeque<Stretch>,
+    /// When the oldest of what would be lost with the process was seen.
+    at_risk: Option<Time>,
+}
+
+impl Class {
+    fn length(&self) -> Span {
+        self.every.unwrap_or(Covered::EVERY_MIN)
+    }
+
+    /// Ends the current stretch, and begins the next.
+    fn cut(&mut self, end: Time, start: Time, revision: &str) {
+        if let Some(current) = self.stretches.back_mut() {
+            current.end = Some(end.max(current.start));
+        }
+        self.stretches.push_back(Stretch { start, end: None, revision: revision.to_owned() });
+    }
+
+    /// Whether a record up to `decided` is to be written, though its stretch is not full.
+    fn is_due(&self, start: Time, decided: Time, now: Time) -> bool {
+        let late = now.since(start) >= self.every.unwrap_or(Span::ZERO) + WRITTEN_AFTER;
+        late || self.at_risk.is_some_and(|at| at < decided && now.since(at) >= AT_RISK_MAX)
+    }
+}
+
+/// What one observer did observe.
+#[derive(Debug)]
+pub(crate) struct Coverage {
+    revision: String,
+    rows: BTreeMap<LaneId, Row>,
+    /// Rows of probes that were removed, and are in stretches that are not written yet.
+    removed: Vec<Row>,
+    classes: Vec<Class>,
+    next_review: Time,
+}
+
+impl Coverage {
+    /// Of no probe.
+    pub(crate) const fn new(now: Time) -> Self {
+        let revision = String::new();
+        Self { revision, rows: BTreeMap::new(), removed: Vec::new(), classes: Vec::new(), next_review: now }
+    }
+
+    /// From `now` on the policy is another one. To be called before probes are added and removed.
+    pub(crate) fn revise(&mut self, revision: &str, now: Time) {
+        revision.clone_into(&mut self.revision);
+        for class in &mut self.classes {
+            class.cut(now, now, revision);
+        }
+        self.bound(now);
+    }
+
+    /// Takes a probe in. It is unobserved until its first look.
+    pub(crate) fn add(&mut self, lane: LaneId, probe: ProbeId, every: Span, now: Time) {
+        let row = Row {
+            probe,
+            every,
+            since: now,
+            removed_at: None,
+            until: now,
+            last: None,
+            in_doubt: Vec::new(),
+            gaps: Vec::new(),
+            finding_gaps: Vec::new(),
+        };
         self.rows.insert(lane, row);
+        let every = Covered::class(every);
+        if !self.classes.iter().any(|class| class.every == every) {
+            let stretch = Stretch { start: now, end: None, revision: self.revision.clone() };
+            self.classes.push(Class { every, stretches: VecDeque::from([stretch]), at_risk: None });
+        }
     }
 
     /// Takes a probe out.
-    pub(crate) fn remove(&mut self, lane: LaneId) {
-        if let Some(started) = self.rows.remove(&lane).and_then(|row| row.open_since) {
-            self.release(started);
+    pub(crate) fn remove(&mut self, lane: LaneId, now: Time) {
+        if let Some(mut row) = self.rows.remove(&lane) {
+            row.give_up(now);
+            row.removed_at = Some(now);
+            self.removed.push(row);
         }
     }
 
-    /// A sample was started: the sheet waits for its answer.
-    pub(crate) fn asked(&mut self, lane: LaneId, start: Time) {
+    /// A look is over. `in_doubt`: it is a failure that nobody has confirmed, or one of the looks after it that did not settle
+    /// what it was.
+    pub(crate) fn looked(&mut self, lane: LaneId, look: Look, in_doubt: bool) {
         let Some(row) = self.rows.get_mut(&lane) else { return };
-        if row.open_since.is_none() {
-            row.open_since = Some(start);
-            *self.open.entry(start.minute_start()).or_default() += 1;
-        }
-    }
-
-    /// The sample that started at `start` was answered. `covers`: the answer says something about the probe. `doubtful`:
-    /// it is a failure that nobody has confirmed yet, so the sheet keeps waiting.
-    pub(crate) fn answered(&mut self, lane: LaneId, start: Time, covers: bool, doubtful: bool) {
-        let Some(row) = self.rows.get_mut(&lane) else { return };
-        if covers {
-            if row.until < start {
-                row.gaps.push(Interval::new(row.until, start));
+        if !in_doubt {
+            for earlier in std::mem::take(&mut row.in_doubt) {
+                row.take(earlier);
             }
-            row.until = row.until.max(start + covered_by_one(row.every));
+            return row.take(look);
         }
-        row.doubtful = doubtful;
-        if !doubtful && let Some(started) = row.open_since.take() {
-            self.release(started);
+        // Of looks in a row that showed nothing, the last says it all.
+        if row.in_doubt.last().is_some_and(|last| !last.known) && !look.known {
+            row.in_doubt.pop();
         }
+        row.in_doubt.push(look);
     }
 
-    /// A failure that nobody confirmed says nothing of the probe after all: what it covered is not covered.
+    /// The failure that nobody confirmed says nothing of the probe after all.
     pub(crate) fn retract(&mut self, lane: LaneId) {
         let Some(row) = self.rows.get_mut(&lane) else { return };
-        if row.doubtful
-            && let Some(started) = row.open_since.take()
-        {
-            row.doubtful = false;
-            row.until = row.until.min(started);
-            self.release(started);
+        for look in std::mem::take(&mut row.in_doubt) {
+            row.take(Look { known: false, ..look });
         }
     }
 
-    fn release(&mut self, started: Time) {
-        let minute = started.minute_start();
-        if let Some(count) = self.open.get_mut(&minute) {
-            *count -= 1;
-            if *count == 0 {
-                self.open.remove(&minute);
+    /// During this time nobody could have seen anything of these probes: what is open of it is a gap.
+    pub(crate) fn could_not_look(&mut self, lanes: impl Iterator<Item = LaneId>, interval: Interval) {
+        for lane in lanes {
+            let Some(row) = self.rows.get_mut(&lane) else { continue };
+            if row.until < interval.end {
+                row.gaps.push(Interval::new(row.until.max(interval.start), interval.end));
             }
         }
     }
 
-    /// The record of the sheet, once its minute is over and settled. To be called until it returns `None`.
-    pub(crate) fn turn_sheet(&mut self, now: Time) -> Option<Covered> {
-        loop {
-            let end = self.sheet_start.minute_start() + SHEET;
-            let settled = self.open.first_key_value().is_none_or(|(&minute, _)| minute >= end);
-            if now < end || (!settled && now < end + PATIENCE) {
-                return None;
-            }
-            // A sheet with nothing to say is left out; the next one may be better.
-            if let Some(coverage) = self.write(end) {
-                return Some(coverage);
-            }
+    /// Something was seen, at `seen`, that would be lost with the process: its record is written soon.
+    pub(crate) fn hurry(&mut self, lane: LaneId, seen: Time) {
+        let Some(row) = self.rows.get(&lane) else { return };
+        let every = Covered::class(row.every);
+        if let Some(class) = self.classes.iter_mut().find(|class| class.every == every) {
+            class.at_risk.get_or_insert(seen);
         }
     }
 
-    /// Ends the sheet at `end`, the last instant that was certainly lived, whatever is still open; the next sheet starts
-    /// there. More than one record when an earlier minute was still waiting for answers.
-    pub(crate) fn close(&mut self, end: Time) -> Vec<Covered> {
-        let mut sheets = Vec::new();
-        while self.sheet_start < end {
-            let sheet_end = (self.sheet_start.minute_start() + SHEET).min(end);
-            sheets.extend(self.write(sheet_end));
+    /// The process stood still. What was open before is closed by the next looks, as far as they reach.
+    pub(crate) fn stood_still(&mut self, interval: Interval) {
+        for class in &mut self.classes {
+            class.cut(interval.start, interval.end, &self.revision);
         }
-        self.sheet_start = end;
-        sheets
+        self.bound(interval.end);
     }
 
-    /// Starts a new sheet at `now`, some time after [`close`](Self::close) ended the last one. It waits for nothing that was
-    /// asked before.
-    pub(crate) fn reopen(&mut self, now: Time) {
-        self.sheet_start = now;
-        self.open.clear();
+    fn bound(&mut self, now: Time) {
+        for class in self.classes.iter().filter(|class| class.stretches.len() > STRETCHES_MAX) {
+            self.rows
+                .values_mut()
+                .filter(|row| Covered::class(row.every) == class.every)
+                .for_each(|row| row.give_up(now));
+        }
+    }
+
+    /// The records that are complete. To be called at every turn of the loop: it looks once a second.
+    pub(crate) fn complete(&mut self, now: Time) -> Vec<Covered> {
+        if now < self.next_review {
+            return Vec::new();
+        }
+        self.next_review = now + REVIEW_EVERY;
         for row in self.rows.values_mut() {
-            // A failure that nobody can confirm any more shows nothing.
-            if row.doubtful
-                && let Some(started) = row.open_since
-            {
-                row.until = row.until.min(started);
+            if now.since(row.until) > row.every + PATIENCE {
+                row.give_up(now);
             }
-            (row.open_since, row.doubtful) = (None, false);
-            row.gaps.clear();
+        }
+        self.write(now, false)
+    }
+
+    /// Ends at `end`, the last instant that was certainly lived; what is open is unobserved.
+    pub(crate) fn finish(&mut self, end: Time) -> Vec<Covered> {
+        let mut records = self.write(end, true);
+        self.rows.values_mut().for_each(|row| row.give_up(end));
+        records.extend(self.write(end, true));
+        records
+    }
+
+    /// Starts again at `now`, and drops what is not written yet.
+    pub(crate) fn restart(&mut self, now: Time) {
+        self.next_review = now;
+        self.removed.clear();
+        self.rows.values_mut().for_each(|row| row.restart(now));
+        for class in &mut self.classes {
+            class.at_risk = None;
+            class.stretches.clear();
+            class.cut(now, now, &self.revision);
         }
     }
 
-    /// Forgets what samples covered: their labels are worth nothing after a step of the clock.
-    pub(crate) fn forget_samples(&mut self) {
-        for row in self.rows.values_mut() {
-            row.until = self.sheet_start;
-        }
-    }
-
-    /// From the next sheet on, the policy is another one.
-    pub(crate) fn revise(&mut self, revision: String) {
-        self.revision = revision;
-    }
-
-    fn write(&mut self, end: Time) -> Option<Covered> {
-        let sheet = Interval::new(self.sheet_start, end);
-        self.sheet_start = end;
-        if sheet.is_empty() || self.rows.is_empty() {
-            return None;
-        }
-        let mut gaps = Vec::new();
-        for row in self.rows.values_mut() {
-            let mut missing = event::Spans::new();
-            for gap in &row.gaps {
-                missing.add(gap.intersect(sheet));
+    /// Writes what is decided: up to where its stretch is full, or `all` of it.
+    fn write(&mut self, now: Time, all: bool) -> Vec<Covered> {
+        let mut records = Vec::new();
+        let Self { rows, removed, classes, .. } = self;
+        for class in &mut *classes {
+            while let Some(stretch) = class.stretches.front() {
+                let start = stretch.start;
+                if stretch.end.is_some_and(|end| end <= start) {
+                    class.stretches.pop_front();
+                    continue;
+                }
+                let open = stretch.end.unwrap_or(now).max(start);
+                let full = open.min(start + class.length());
+                let mut concerned: Vec<&mut Row> =
+                    rows.values_mut().chain(&mut *removed).filter(|row| row.is_in(class.every, start)).collect();
+                let Some(decided) = concerned.iter().map(|row| row.until).min() else {
+                    // Nobody is asked.
+                    if stretch.end.is_none() {
+                        break;
+                    }
+                    class.stretches.pop_front();
+                    continue;
+                };
+                let end = decided.min(full);
+                let is_full = end == full && (stretch.end.is_some() || full.since(start) == class.length());
+                if start >= end || !(is_full || all || class.is_due(start, end, now)) {
+                    break;
+                }
+                records.extend(record(&mut concerned, Interval::new(start, end), &stretch.revision, class.every));
+                class.at_risk = class.at_risk.filter(|&at| at >= end);
+                if let Some(stretch) = class.stretches.front_mut() {
+                    stretch.start = end;
+                }
             }
-            missing.add(Interval::new(row.until, end).intersect(sheet));
-            if row.doubtful
-                && let Some(start) = row.open_since
-            {
-                missing.add(Interval::new(start, end).intersect(sheet));
-            }
-            gaps.extend(missing.intervals().iter().map(|&interval| Gap {
+        }
+        let asked: BTreeSet<_> = rows.values().map(|row| Covered::class(row.every)).collect();
+        classes.retain(|class| class.stretches.len() > 1 || asked.contains(&class.every));
+        let oldest = classes.iter().filter_map(|class| class.stretches.front()).map(|stretch| stretch.start).min();
+        removed.retain(|row| row.removed_at.zip(oldest).is_some_and(|(at, oldest)| at > oldest));
+        records
+    }
+}
+
+/// One record, with what of it was not observed.
+fn record(rows: &mut [&mut Row], interval: Interval, revision: &str, every: Option<Span>) -> Option<Covered> {
+    let mut gaps = Vec::new();
+    for row in rows {
+        let unobserved: Spans = row.gaps.iter().map(|gap| gap.intersect(interval)).collect();
+        let mut blind: BTreeMap<&FindingId, Spans> = BTreeMap::new();
+        for (finding, gap) in &row.finding_gaps {
+            blind.entry(finding).or_default().add(gap.intersect(interval));
+        }
+        let of_findings = blind.into_iter().map(|(finding, spans)| (Some(finding), spans.minus(&unobserved)));
+        for (finding, spans) in [(None, unobserved.clone())].into_iter().chain(of_findings) {
+            gaps.extend(spans.intervals().iter().map(|&interval| Gap {
                 probe: row.probe.clone(),
-                finding: None,
+                finding: finding.cloned(),
                 interval,
             }));
-            row.gaps.retain(|gap| gap.end > end);
         }
-        (gaps.len() <= GAPS_MAX).then(|| Covered {
-            interval: sheet,
-            revision: self.revision.clone(),
-            every: None,
-            gaps,
-        })
+        row.gaps.retain(|gap| gap.end > interval.end);
+        row.finding_gaps.retain(|(_, gap)| gap.end > interval.end);
     }
+    let record = Covered { interval, revision: revision.to_owned(), every, gaps };
+    (record.gaps.len() <= GAPS_MAX).then_some(record)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(seconds: i64) -> Time {
-        Time::from_secs(seconds)
-    }
-
-    fn book(probes: u32, every: i64) -> Book {
-        let mut book = Book::new(at(0), "r1".to_owned());
-        for n in 0..probes {
-            book.add(LaneId(n), format!("p{n}").parse().expect("a name"), Span::from_secs(every));
-        }
-        book
-    }
-
-    fn sample(book: &mut Book, lane: u32, start: i64) {
-        book.asked(LaneId(lane), at(start));
-        book.answered(LaneId(lane), at(start), true, false);
-    }
-
-    fn told(coverage: Option<Covered>) -> (i64, i64, Vec<(String, i64, i64)>) {
-        let coverage = coverage.expect("a record");
-        let gaps = coverage.gaps.iter().map(|gap| {
-            (gap.probe.to_string(), gap.interval.start.micros() / 1_000_000, gap.interval.end.micros() / 1_000_000)
-        });
-        (coverage.interval.start.micros() / 1_000_000, coverage.interval.end.micros() / 1_000_000, gaps.collect())
-    }
-
-    #[test]
-    fn a_minute_is_told_once_with_its_gaps() {
-        let mut book = book(2, 10);
-        for start in [3, 13, 23, 33, 43, 53] {
-            sample(&mut book, 0, start);
-            if start != 33 {
-                sample(&mut book, 1, start);
-            }
-        }
-        assert_eq!(book.turn_sheet(at(59)), None, "not over yet");
-        let expect = vec![("p0".into(), 0, 3), ("p1".into(), 0, 3), ("p1".into(), 34, 43)];
-        assert_eq!(told(book.turn_sheet(at(60))), (0, 60, expect));
-        assert_eq!(book.turn_sheet(at(60)), None);
-        for start in [63, 73, 83, 93, 103, 113, 123] {
-            sample(&mut book, 0, start);
-            sample(&mut book, 1, start);
-        }
-        assert_eq!(told(book.turn_sheet(at(123))), (60, 120, vec![]));
-    }
-
-    #[test]
-    fn a_sheet_waits_for_what_was_asked_in_it() {
-        let mut book = book(1, 60);
-        sample(&mut book, 0, 0);
-        book.asked(LaneId(0), at(59));
-        assert_eq!(book.turn_sheet(at(62)), None, "the answer may still come");
-        book.answered(LaneId(0), at(59), true, true);
-        assert_eq!(book.turn_sheet(at(63)), None, "a failure that nobody has confirmed");
-        book.asked(LaneId(0), at(64));
-        book.answered(LaneId(0), at(64), true, false);
-        assert_eq!(told(book.turn_sheet(at(65))), (0, 60, vec![]));
-        // But not for ever.
-        book.asked(LaneId(0), at(110));
-        assert_eq!(book.turn_sheet(at(269)), None);
-        assert_eq!(told(book.turn_sheet(at(270))), (60, 120, vec![]), "covered by the sample of 64 s");
-        assert_eq!(told(book.turn_sheet(at(330))), (120, 180, vec![("p0".into(), 130, 180)]));
-    }
-
-    #[test]
-    fn an_unknown_sample_covers_nothing() {
-        let mut book = book(1, 10);
-        sample(&mut book, 0, 0);
-        book.asked(LaneId(0), at(10));
-        book.answered(LaneId(0), at(10), false, false);
-        sample(&mut book, 0, 50);
-        assert_eq!(told(book.turn_sheet(at(60))), (0, 60, vec![("p0".into(), 11, 50)]));
-    }
-
-    #[test]
-    fn a_gap_over_midnight_is_split_between_sheets() {
-        let mut book = book(1, 10);
-        sample(&mut book, 0, 0);
-        // The next sample starts in the second minute, before the first sheet is turned.
-        sample(&mut book, 0, 70);
-        assert_eq!(told(book.turn_sheet(at(71))), (0, 60, vec![("p0".into(), 11, 60)]));
-        for start in [80, 90, 100, 110] {
-            sample(&mut book, 0, start);
-        }
-        assert_eq!(told(book.turn_sheet(at(120))), (60, 120, vec![("p0".into(), 60, 70)]));
-    }
-
-    /// A suspension leaves no record, and an unconfirmed failure before it leaves a gap.
-    #[test]
-    fn closing_ends_the_sheet_and_leaves_the_rest_unproven() {
-        let mut book = book(1, 10);
-        sample(&mut book, 0, 0);
-        book.asked(LaneId(0), at(10));
-        book.answered(LaneId(0), at(10), true, true);
-        assert_eq!(told(book.close(at(12)).pop()), (0, 12, vec![("p0".into(), 10, 12)]));
-        book.reopen(at(312));
-        sample(&mut book, 0, 320);
-        assert_eq!(told(book.turn_sheet(at(360))), (312, 360, vec![("p0".into(), 312, 320), ("p0".into(), 331, 360)]));
-    }
-
-    /// A short stop in the middle of a long interval: what an unconfirmed failure had covered is not covered afterwards.
-    #[test]
-    fn a_failure_that_is_not_confirmed_covers_nothing_after_a_stop() {
-        let mut book = book(1, 60);
-        sample(&mut book, 0, 0);
-        book.asked(LaneId(0), at(60));
-        book.answered(LaneId(0), at(60), true, true);
-        assert_eq!(book.close(at(62)).len(), 2);
-        book.reopen(at(70));
-        sample(&mut book, 0, 110);
-        assert_eq!(told(book.turn_sheet(at(120))), (70, 120, vec![("p0".into(), 70, 110)]));
-        // A good sample goes on to cover until the next is due.
-        assert_eq!(book.close(at(121)).len(), 1);
-        book.reopen(at(130));
-        assert_eq!(told(book.close(at(180)).pop()), (130, 180, vec![("p0".into(), 176, 180)]));
-    }
-
-    #[test]
-    fn after_a_step_of_the_clock_old_samples_cover_nothing() {
-        let mut book = book(1, 10);
-        sample(&mut book, 0, 3_600);
-        assert_eq!(book.close(at(3_605)).len(), 61, "a record is a minute long at most");
-        book.reopen(at(5));
-        book.forget_samples();
-        assert_eq!(told(book.turn_sheet(at(60))), (5, 60, vec![("p0".into(), 5, 60)]), "one hour back");
-    }
-
-    #[test]
-    fn a_revision_starts_its_own_sheet() {
-        let mut book = book(1, 10);
-        sample(&mut book, 0, 0);
-        assert_eq!(book.close(at(5)).pop().map(|c| c.revision), Some("r1".to_owned()));
-        book.revise("r2".to_owned());
-        book.remove(LaneId(0));
-        book.add(LaneId(1), "new".parse().expect("a name"), Span::from_secs(10));
-        sample(&mut book, 1, 8);
-        let coverage = book.turn_sheet(at(60)).expect("a record");
-        assert_eq!(coverage.revision, "r2");
-        assert_eq!(told(Some(coverage)), (5, 60, vec![("new".into(), 5, 8), ("new".into(), 19, 60)]));
-    }
-
-    #[test]
-    fn nothing_to_observe_is_no_coverage() {
-        let mut book = Book::new(at(0), "r1".to_owned());
-        assert_eq!(book.turn_sheet(at(120)), None);
-    }
-}
+mod tests;

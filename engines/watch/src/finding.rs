@@ -70,6 +70,10 @@ impl Hysteresis {
     /// Takes the figure of the sample from `start` to `end`; says when the finding opened or ended, or what it is when
     /// that was not known before. A figure that was always low needs no waiting to be known as such.
     pub(crate) fn take(&mut self, level: Level, lasting: Span, start: Time, end: Time) -> Option<Turn> {
+        if level == Level::Unread {
+            self.interrupt();
+            return None;
+        }
         let before = self.last.replace(start);
         let contrary = match (level, self.open) {
             (Level::Low, None) => {
@@ -77,7 +81,7 @@ impl Hysteresis {
                 return Some(Turn { open: false, after: end, by: end });
             }
             (Level::High, None | Some(false)) | (Level::Low, Some(true)) => true,
-            (Level::Between, _) | (Level::High, Some(true)) | (Level::Low, Some(false)) => false,
+            (Level::Unread | Level::Between, _) | (Level::High, Some(true)) | (Level::Low, Some(false)) => false,
         };
         if !contrary {
             self.contrary_since = None;

@@ -1,6 +1,6 @@
-//! One probe as one observer sees it, and what is told of it.
+//! One probe as one observer sees it, and the entries that say so.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use event::evidence::{Changed, Found, State};
@@ -11,28 +11,31 @@ use store::{Reading, Sample};
 use crate::finding::Hysteresis;
 use crate::observe::{Change, Observe, Seen};
 use crate::order::{Effect, Entry};
-use crate::source::{Answer, Declared};
+use crate::source::{Answer, Declared, Level};
 
 /// One probe as one observer sees it.
 pub(crate) struct Lane {
     pub(crate) declared: Arc<Declared>,
     pub(crate) observer: ObserverId,
-    pub(crate) phase: Span,
     pub(crate) observe: Observe,
     pub(crate) findings: BTreeMap<FindingId, Hysteresis>,
     pub(crate) state: Option<(State, Time)>,
     /// When all that is known of it was last journaled.
-    pub(crate) told: Monotonic,
+    pub(crate) journaled_at: Monotonic,
     /// When the failure began that nobody has confirmed yet.
     pub(crate) doubted: Option<Monotonic>,
     /// What the last failing answer said: the good one that ends a blip does not tell what was wrong.
     pub(crate) failure: String,
     pub(crate) asking: bool,
+    /// When the question under way, or the last one, began.
+    pub(crate) asked_at: Monotonic,
+    /// Its turn came while a question was under way.
+    pub(crate) turn_missed: bool,
     pub(crate) called: bool,
 }
 
 impl Lane {
-    /// What it is becomes unknown; the next sample tells it anew.
+    /// What it is becomes unknown; the next sample journals it anew.
     pub(crate) fn forget(&mut self) {
         self.observe = Observe::new(self.declared.asked_every, self.declared.probe.confirm());
         self.doubted = None;
@@ -50,7 +53,7 @@ impl Lane {
         Sample { probe: self.declared.id.clone(), observer: self.observer.clone(), at, took, reading, value }
     }
 
-    pub(crate) fn tell(&self, change: &Change, text: &str, took: Span, effects: &mut Vec<Effect>) {
+    pub(crate) fn journal_change(&self, change: &Change, text: &str, took: Span, effects: &mut Vec<Effect>) {
         let &Change { state, after, by } = change;
         let (probe, service) = (self.declared.id.clone(), self.declared.service.clone());
         let entry = Entry::Changed(Changed { probe, service, state, after, by });
@@ -61,7 +64,7 @@ impl Lane {
     }
 
     /// Journals what is known and has not changed.
-    pub(crate) fn retell(&self, at: Time, effects: &mut Vec<Effect>) {
+    pub(crate) fn journal_again(&self, at: Time, effects: &mut Vec<Effect>) {
         let (probe, service) = (self.declared.id.clone(), self.declared.service.clone());
         let state = self.state.map(|(state, _)| Entry::Changed(Changed { probe, service, state, after: at, by: at }));
         let findings = self.findings.iter().filter_map(|(finding, hysteresis)| {
@@ -71,7 +74,18 @@ impl Lane {
         effects.extend(state.into_iter().chain(findings).map(|entry| Effect::Journal(self.observer.clone(), entry)));
     }
 
-    pub(crate) fn find(&mut self, answer: &Answer, seen: Seen, took: Span, effects: &mut Vec<Effect>) {
+    /// Findings that this answer could not look for.
+    pub(crate) fn blind(&self, answer: &Answer) -> BTreeSet<FindingId> {
+        let looked = |finding: &&FindingId| {
+            let symptom = answer.symptoms.iter().find(|symptom| symptom.finding == **finding);
+            symptom.is_some_and(|symptom| symptom.level != Level::Unread)
+        };
+        self.declared.findings.iter().filter(|finding| !looked(finding)).cloned().collect()
+    }
+
+    /// Takes what the answer shows to detectors; says whether a finding began or ended.
+    pub(crate) fn find(&mut self, answer: &Answer, seen: Seen, took: Span, effects: &mut Vec<Effect>) -> bool {
+        let mut turned = false;
         // A figure that was not read does not last.
         for (finding, hysteresis) in &mut self.findings {
             if !answer.symptoms.iter().any(|symptom| symptom.finding == *finding) {
@@ -85,6 +99,7 @@ impl Lane {
             let turn = hysteresis.take(symptom.level, symptom.lasting, seen.start, seen.end);
             let joined = hysteresis.take_subjects(&symptom.about);
             if let Some(turn) = turn {
+                turned = true;
                 let (finding, probe) = (symptom.finding.clone(), self.declared.id.clone());
                 let entry = Found { finding, probe, open: turn.open, after: turn.after, by: turn.by };
                 effects.push(Effect::Journal(self.observer.clone(), Entry::Found(entry)));
@@ -94,5 +109,6 @@ impl Lane {
                 effects.push(Effect::Journal(self.observer.clone(), Entry::Detail(detail)));
             }
         }
+        turned
     }
 }

@@ -6,7 +6,7 @@
 //!
 //! **Principle.** Samples are not evidence; states and coverage are. Every pair of probe and observer is asked on its own
 //! turn ([`schedule`]). A first failure is confirmed at once, here and from everywhere else, before it becomes a change of
-//! state with an honest bracket ([`observe`]). A book per observer says which minutes were observed at all ([`coverage`]).
+//! state with an honest bracket ([`observe`]). Each observer records which time was observed at all ([`coverage`]).
 //! Figures of the machine become findings when they last ([`finding`]). Whatever happens to the observer itself (late,
 //! suspended, stepped clock, refused by the storage, cut off from the network: [`uplink`]) makes time *unknown*, never
 //! *down*.
@@ -17,19 +17,19 @@
 //! What is public knows no host: changes, coverage, pings and findings are public, their [`event::watch::Detail`] is for the
 //! team.
 //!
-//! Observers are vantage points of this process for now. Each has its own lanes, states, books and sequence, and shares
+//! Observers are vantage points of this process for now. Each has its own lanes, states, coverage and sequence, and shares
 //! nothing with another but the instant at which all are asked to confirm: the seam at which a remote agent will stand.
 
 mod config;
 mod coverage;
 mod figures;
 mod finding;
+mod in_flight;
 mod journaling;
 mod lane;
 mod moment;
 mod observe;
 mod order;
-mod room;
 mod rounds;
 mod run;
 mod schedule;

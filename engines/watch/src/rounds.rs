@@ -6,34 +6,36 @@
 //!
 //! Two disturbances are noticed before anything else is believed:
 //!
-//! * **The process stood still** (SIGSTOP, a suspended machine, a starved executor). What was under way then says nothing
-//!   about the service. Books end at the last look at the clocks.
-//! * **The wall clock stepped** against the monotonic one. Labels before and after can't be compared. Books end, states
-//!   are forgotten, and the step is journaled for every observer here.
+//! * **The process stood still** (SIGSTOP, a suspended machine, a starved executor) for half a second or more. What was under
+//!   way then says nothing about the service, and that time is in no record of coverage.
+//! * **The wall clock stepped** against the monotonic one. Labels before and after can't be compared. Coverage begins anew,
+//!   states are forgotten, and the step is journaled for every observer here.
 //!
-//! [`engine::clock::ClockWatch`] tells both. A stop of a second or two is neither; what was under way then is unknown too.
+//! [`engine::clock::ClockWatch`] notices both.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use engine::clock::Oddity;
+use engine::Random;
+use engine::clock::{ClockWatch, Oddity};
 use event::engine::{Blind, BlindCause};
-use event::{Interval, Monotonic, ObserverId, ProbeId, Span, Time};
+use event::evidence::Covered;
+use event::{Clock, Interval, Monotonic, ObserverId, ProbeId, Span, Time};
 use store::Reading;
 
 use crate::config::Config;
-use crate::coverage::Book;
+use crate::coverage::{self, Coverage};
 use crate::figures::Figures;
 use crate::finding::Hysteresis;
+use crate::in_flight::InFlight;
 use crate::lane::Lane;
 use crate::moment::Moment;
 use crate::observe::{Observe, Seen};
 use crate::order::{Done, Effect, Entry, Order, Outcome};
-use crate::room::Room;
-use crate::schedule::{Cause, Due, LaneId, Schedule, lateness_max, next_turn, phase};
+use crate::schedule::{Cause, Due, LaneId, Schedule, first_turn, lateness_max, turn_after};
 use crate::source::heartbeat::{Absence, Heartbeat};
 use crate::source::{Answer, Declared, Probe};
-use crate::uplink::{self, Uplink};
+use crate::uplink::{self, Blame, Uplink};
 
 /// How long after a first failure the same observer asks again; less when the probe's timeout is short.
 const CONFIRM_PAUSE: Span = Span::from_secs(1);
@@ -42,18 +44,25 @@ const CONFIRM_PAUSE: Span = Span::from_secs(1);
 const FIRST_WITHIN: Span = Span::from_secs(3);
 /// How often a state that does not change is journaled again: evidence is destroyed with its day, and what is known must
 /// stand in younger entries by then (a verifier allows two days).
-const RETELL_EVERY: Span = Span::from_days(1);
+const JOURNAL_AGAIN_EVERY: Span = Span::from_days(1);
 /// How often the clocks are looked at, whatever else happens.
-pub(crate) const LOOK_EVERY: Span = Span::from_millis(500);
-/// How late a look must be for what is under way to be worth nothing. A virtual machine that is paused for two seconds
-/// misses answers that came in time; that is no standstill, for its books have no gap that matters, but no outage either.
-const LATE_LOOK_MIN: Span = Span::from_secs(1);
-/// Least pause before looking again for room.
-const ROOM_PAUSE_MIN: Span = Span::from_millis(5);
+pub(crate) const LOOK_EVERY: Span = Span::from_millis(250);
+/// How much too late a look is to count as a standstill: with [`LOOK_EVERY`], no stop of half a second goes unnoticed.
+const LOOK_LATENESS_MAX: Span = Span::from_millis(250);
+/// From this length on, a standstill also ends what lasts: doubts, findings on their way, the patience with heartbeats.
+const LONG_STANDSTILL: Span = Span::from_secs(5);
+/// Least pause before a start that was not admitted is tried again.
+const ADMISSION_PAUSE_MIN: Span = Span::from_millis(5);
+
+/// The watch over the clocks that [`Rounds::look`] is to be told of.
+pub(crate) fn clock_watch(clock: Arc<dyn Clock>) -> ClockWatch {
+    ClockWatch::new(clock, LOOK_EVERY).with_lateness_max(LOOK_LATENESS_MAX)
+}
 
 /// A question under way.
 struct Flight {
     lane: LaneId,
+    declared: Arc<Declared>,
     scheduled: Monotonic,
     /// The process stood still or the clock stepped meanwhile.
     disturbed: bool,
@@ -64,10 +73,11 @@ pub(crate) struct Rounds {
     process: ObserverId,
     /// File descriptors that the process may have.
     descriptors: Option<u64>,
-    room: Room,
+    random: Arc<dyn Random>,
+    in_flight: InFlight,
     lanes: BTreeMap<LaneId, Box<Lane>>,
     by_probe: HashMap<ProbeId, Vec<LaneId>>,
-    books: BTreeMap<ObserverId, Book>,
+    coverage: BTreeMap<ObserverId, Coverage>,
     uplinks: BTreeMap<ObserverId, Uplink>,
     schedule: Schedule,
     flights: HashMap<u64, Flight>,
@@ -86,14 +96,21 @@ pub(crate) struct Rounds {
 impl Rounds {
     /// No probe yet; see [`apply`](Self::apply). `process` is the observer that the process itself is, `descriptors` how many
     /// files and sockets it may have open, `None` for as many as it likes.
-    pub(crate) fn new(now: Moment, process: ObserverId, figures: Arc<Figures>, descriptors: Option<u64>) -> Self {
+    pub(crate) fn new(
+        now: Moment,
+        process: ObserverId,
+        figures: Arc<Figures>,
+        random: Arc<dyn Random>,
+        descriptors: Option<u64>,
+    ) -> Self {
         Self {
             process,
             descriptors,
-            room: Room::new(),
+            random,
+            in_flight: InFlight::new(),
             lanes: BTreeMap::new(),
             by_probe: HashMap::new(),
-            books: BTreeMap::new(),
+            coverage: BTreeMap::new(),
             uplinks: BTreeMap::new(),
             schedule: Schedule::default(),
             flights: HashMap::new(),
@@ -107,10 +124,20 @@ impl Rounds {
         }
     }
 
-    /// Puts a policy into effect: what is unchanged keeps its state, what is new starts, what is gone stops. The sheets of
-    /// all books end here, so that each names one revision.
+    /// Puts a policy into effect: what is unchanged keeps its state, what is new starts, what is gone stops. Each
+    /// record of coverage ends here, so that it speaks of one revision.
     pub(crate) fn apply(&mut self, config: &Config, now: Moment, effects: &mut Vec<Effect>) {
-        self.close_books(now.wall, effects);
+        self.coverage.retain(|observer, coverage| {
+            let stays = config.observers.contains(observer);
+            if !stays && self.mute_since.is_none() {
+                effects.extend(records(observer, coverage.finish(now.wall)));
+            }
+            stays
+        });
+        for observer in &config.observers {
+            let coverage = self.coverage.entry(observer.clone()).or_insert_with(|| Coverage::new(now.wall));
+            coverage.revise(&config.revision, now.wall);
+        }
         let mut wanted: HashMap<(&ProbeId, &ObserverId), &Arc<Declared>> = HashMap::new();
         for declared in &config.probes {
             wanted.extend(declared.observers.iter().map(|observer| ((&declared.id, observer), declared)));
@@ -126,12 +153,7 @@ impl Rounds {
             }
         }
         for id in gone {
-            self.remove(id);
-        }
-        self.books.retain(|observer, _| config.observers.contains(observer));
-        for observer in &config.observers {
-            let book = self.books.entry(observer.clone()).or_insert_with(|| Book::new(now.wall, String::new()));
-            book.revise(config.revision.clone());
+            self.remove(id, now);
         }
         self.apply_canaries(config, now, effects);
         let new = wanted.len() - kept.len();
@@ -145,7 +167,7 @@ impl Rounds {
             }
         }
         let asked = self.lanes.values().map(|lane| (lane.declared.timeout, lane.declared.asked_every));
-        self.room.furnish(&config.options, asked, self.descriptors);
+        self.in_flight.set_limits(&config.options, asked, self.descriptors);
         let lanes = self.lanes.values().map(|lane| (&lane.declared.id, &lane.observer));
         self.figures.set_lanes(lanes);
     }
@@ -155,36 +177,36 @@ impl Rounds {
         let id = LaneId(self.next_lane);
         self.next_lane += 1;
         let every = declared.asked_every;
-        let first = phase(&declared.id, observer, every.min(rush));
-        let phase = phase(&declared.id, observer, every);
+        let first = first_turn(now.monotonic, every.min(rush), &*self.random);
         let lane = Lane {
             declared: Arc::clone(declared),
             observer: observer.clone(),
-            phase,
             observe: Observe::new(every, declared.probe.confirm()),
             findings: BTreeMap::new(),
             state: None,
-            told: now.monotonic,
+            journaled_at: now.monotonic,
             doubted: None,
             failure: String::new(),
             asking: false,
+            asked_at: now.monotonic,
+            turn_missed: false,
             called: false,
         };
-        if let Some(book) = self.books.get_mut(observer) {
-            book.add(id, declared.id.clone(), every);
+        if let Some(coverage) = self.coverage.get_mut(observer) {
+            coverage.add(id, declared.id.clone(), every, now.wall);
         }
         if let Some(heartbeat) = declared.probe.heartbeat() {
             heartbeat.was_absent(self.absence);
         }
         self.by_probe.entry(declared.id.clone()).or_default().push(id);
         self.lanes.insert(id, Box::new(lane));
-        self.schedule.plan(id, Monotonic(now.monotonic.0 + first.micros()), Cause::Turn);
+        self.schedule.plan(id, first, Cause::Turn);
     }
 
-    fn remove(&mut self, id: LaneId) {
+    fn remove(&mut self, id: LaneId, now: Moment) {
         let Some(lane) = self.lanes.remove(&id) else { return };
-        if let Some(book) = self.books.get_mut(&lane.observer) {
-            book.remove(id);
+        if let Some(coverage) = self.coverage.get_mut(&lane.observer) {
+            coverage.remove(id, now.wall);
         }
         if let Some(lanes) = self.by_probe.get_mut(&lane.declared.id) {
             lanes.retain(|&other| other != id);
@@ -206,7 +228,7 @@ impl Rounds {
         for observer in gone {
             let Some(mut uplink) = self.uplinks.remove(&observer) else { continue };
             self.canaries.retain(|_, asked_for| *asked_for != observer);
-            self.tell_dead(&observer, uplink.dead_since(), now.wall, effects);
+            self.uplink_was_dead(&observer, uplink.dead_since(), now.wall, effects);
             for done in uplink.release() {
                 self.settle(done, false, now, effects);
             }
@@ -227,8 +249,8 @@ impl Rounds {
         self.schedule.next().into_iter().chain(self.uplinks.values().filter_map(Uplink::due)).min()
     }
 
-    /// Looks at the clocks: notices disturbances, starts what is due, turns sheets that are complete. To be called at least
-    /// twice a second, and before every answer.
+    /// Looks at the clocks: notices disturbances, starts what is due, journals the records that are complete. To be called
+    /// every [`LOOK_EVERY`] at least, and before every answer.
     pub(crate) fn look(&mut self, now: Moment, oddities: &[Oddity], effects: &mut Vec<Effect>) {
         self.notice(now, oddities, effects);
         while let Some(due) = self.schedule.pop(now.monotonic) {
@@ -236,48 +258,39 @@ impl Rounds {
         }
         self.ask_canaries(now, effects);
         if self.mute_since.is_none() {
-            for (observer, book) in &mut self.books {
-                while let Some(coverage) = book.turn_sheet(now.wall) {
-                    effects.push(Effect::Journal(observer.clone(), Entry::Covered(coverage)));
-                }
+            for (observer, coverage) in &mut self.coverage {
+                effects.extend(records(observer, coverage.complete(now.wall)));
             }
         }
     }
 
-    /// Ends all books at the last look, and believes nothing that was under way.
+    /// Takes the time since the last look out of all coverage, and believes nothing that was under way.
     fn notice(&mut self, now: Moment, oddities: &[Oddity], effects: &mut Vec<Effect>) {
         let last = std::mem::replace(&mut self.last_look, now);
-        let late = now.monotonic.since(last.monotonic) > LOOK_EVERY + LATE_LOOK_MIN;
-        if late || !oddities.is_empty() {
-            self.disturb(now);
-        }
         if oddities.is_empty() {
             return;
         }
-        tracing::warn!(?oddities, "the watch stood still or its clock stepped: that time is unproven");
-        self.close_books(last.wall, effects);
+        self.disturb(now);
         let step = oddities.iter().find_map(|oddity| match oddity {
             Oddity::Stepped(step) => Some(*step),
-            Oddity::StoodStill(_) => None,
+            Oddity::StoodStill(..) => None,
         });
+        let stood_still = now.monotonic.since(last.monotonic);
+        let long = stood_still > LONG_STANDSTILL && oddities.iter().any(|o| matches!(o, Oddity::StoodStill(..)));
+        if step.is_none() && !long {
+            tracing::debug!(%stood_still, "the watch stood still: that time is unproven");
+            return self.take_out(Interval::new(last.wall, now.wall.max(last.wall)));
+        }
+        tracing::warn!(?oddities, "the watch stood still or its clock stepped: that time is unproven");
         if let Some(step) = step {
             let by = step.to.since(step.from);
             self.heartbeats(None).for_each(|heartbeat| heartbeat.step(by));
             self.absence =
                 Absence { since: self.absence.since.map(|since| since + by), until: self.absence.until + by };
         }
-        if oddities.iter().any(|oddity| matches!(oddity, Oddity::StoodStill(_))) {
+        if long {
             // In labels of the clock as it is now.
-            let since = Time::from_micros(now.wall.micros() - now.monotonic.since(last.monotonic).micros());
-            self.was_absent(since, now.wall);
-        }
-        for lane in self.lanes.values_mut() {
-            if step.is_some() {
-                lane.forget();
-            } else {
-                lane.drop_doubt();
-                lane.findings.values_mut().for_each(Hysteresis::interrupt);
-            }
+            self.was_absent(now.wall - stood_still, now.wall);
         }
         let dead: Vec<_> = self
             .uplinks
@@ -285,17 +298,42 @@ impl Rounds {
             .filter_map(|(observer, uplink)| Some((observer.clone(), uplink.interrupt(now.wall)?)))
             .collect();
         for (observer, since) in dead {
-            self.tell_dead(&observer, Some(since), last.wall, effects);
+            self.uplink_was_dead(&observer, Some(since), last.wall, effects);
         }
-        for (observer, book) in &mut self.books {
-            book.reopen(now.wall);
-            if let Some(step) = step {
-                book.forget_samples();
-                // The timekeeper of the process journals it for the vantage point of the process; once is enough for each.
-                if observer.vantage() != self.process.vantage() {
-                    effects.push(Effect::Journal(observer.clone(), Entry::ClockStepped(step)));
+        if let Some(step) = step {
+            self.begin_anew(last.wall, now.wall, effects);
+            // The engine's own timekeeper journals it for the vantage point that the process is.
+            for observer in self.coverage.keys().filter(|observer| observer.vantage() != self.process.vantage()) {
+                effects.push(Effect::Journal(observer.clone(), Entry::ClockStepped(step)));
+            }
+            return;
+        }
+        for (&id, lane) in &mut self.lanes {
+            lane.findings.values_mut().for_each(Hysteresis::interrupt);
+            if lane.observe.in_doubt() {
+                lane.drop_doubt();
+                if let Some(coverage) = self.coverage.get_mut(&lane.observer) {
+                    coverage.retract(id);
                 }
             }
+        }
+        self.take_out(Interval::new(last.wall, now.wall.max(last.wall)));
+    }
+
+    /// Nobody looked during this time.
+    fn take_out(&mut self, interval: Interval) {
+        self.coverage.values_mut().for_each(|coverage| coverage.stood_still(interval));
+    }
+
+    /// The clock stepped: what was seen until `last` is journaled, and everything is seen anew from `now` on.
+    fn begin_anew(&mut self, last: Time, now: Time, effects: &mut Vec<Effect>) {
+        self.lanes.values_mut().for_each(|lane| lane.forget());
+        for (observer, coverage) in &mut self.coverage {
+            let lived = coverage.finish(last);
+            if self.mute_since.is_none() {
+                effects.extend(records(observer, lived));
+            }
+            coverage.restart(now);
         }
     }
 
@@ -325,41 +363,45 @@ impl Rounds {
 
     fn start(&mut self, due: Due, now: Moment, effects: &mut Vec<Effect>) {
         let Some(lane) = self.lanes.get_mut(&due.lane) else { return };
-        if due.cause == Cause::Turn && !due.again() {
-            // Strictly after this turn, and not before now: turns that passed while we stood still are not made up for.
-            let after = Monotonic(due.scheduled.0 + 1).max(now.monotonic);
-            self.schedule.plan(due.lane, next_turn(after, lane.declared.asked_every, lane.phase), Cause::Turn);
-        }
+        let is_turn = due.cause == Cause::Turn && !due.again();
         if lane.asking {
-            // What is under way answers this one too.
+            // What is under way answers this one too; the next turn is drawn once it is over.
+            lane.turn_missed |= is_turn;
             lane.called &= due.cause != Cause::Call;
             return;
         }
         let behind = now.monotonic.since(due.scheduled);
         let lateness_max = lateness_max(lane.declared.asked_every);
+        if is_turn {
+            // Turns that passed while we stood still are not made up for.
+            let turn = if behind > lateness_max { now.monotonic } else { due.scheduled };
+            self.schedule.plan(due.lane, turn_after(turn, lane.declared.asked_every, &*self.random), Cause::Turn);
+        }
         let target = lane.declared.probe.target();
-        let room = self.room.has(self.flights.len(), target, due.cause);
         if behind > lateness_max {
             lane.called &= due.cause != Cause::Call;
             if due.cause == Cause::Turn {
                 self.figures.count_skipped();
+                if let Some(coverage) = self.coverage.get_mut(&lane.observer) {
+                    let look = coverage::Look { start: now.wall, known: false, blind: BTreeSet::new() };
+                    coverage.looked(due.lane, look, lane.observe.in_doubt());
+                }
                 effects.push(Effect::Sample(lane.sample(now.wall, Span::ZERO, Reading::Unknown, None)));
             }
-        } else if room {
+        } else if self.in_flight.admits(self.flights.len(), target, due.cause) {
             lane.called &= due.cause != Cause::Call;
             lane.asking = true;
             let number = self.next_number;
             self.next_number += 1;
-            self.room.enter(target);
-            if let Some(book) = self.books.get_mut(&lane.observer) {
-                book.asked(due.lane, now.wall);
-            }
+            lane.asked_at = now.monotonic;
+            self.in_flight.begin(target);
             let order = Order { number, probe: Arc::clone(&lane.declared.probe), timeout: lane.declared.timeout };
-            let flight = Flight { lane: due.lane, scheduled: due.scheduled, disturbed: false };
+            let declared = Arc::clone(&lane.declared);
+            let flight = Flight { lane: due.lane, declared, scheduled: due.scheduled, disturbed: false };
             self.flights.insert(number, flight);
             effects.push(Effect::Ask(order));
         } else {
-            let pause = Span::from_micros(lateness_max.micros() / 4).max(ROOM_PAUSE_MIN);
+            let pause = Span::from_micros(lateness_max.micros() / 4).max(ADMISSION_PAUSE_MIN);
             self.schedule.postpone(due, now.monotonic, pause);
         }
     }
@@ -377,11 +419,14 @@ impl Rounds {
             let believed = !done.outcome.may_be_ours();
             return self.settle(done, believed, now, effects);
         };
-        let Some(theirs) = uplink.is_theirs(done.started.monotonic, lane.doubted) else {
-            uplink.hold(done);
-            return self.ask_canaries(now, effects);
-        };
-        self.settle(done, theirs, now, effects);
+        match uplink.blame(done.started.monotonic, lane.doubted) {
+            Blame::Target => self.settle(done, true, now, effects),
+            Blame::Ourselves => self.settle(done, false, now, effects),
+            Blame::AskCanaryFirst => {
+                uplink.hold(done);
+                self.ask_canaries(now, effects);
+            }
+        }
     }
 
     /// Asks the canaries that somebody waits for.
@@ -397,15 +442,18 @@ impl Rounds {
         }
     }
 
-    /// What waited for a canary is known to be theirs, or to be ours.
+    /// A canary answered, or did not: whose the failures are that waited for it is known.
     fn canary_answered(&mut self, observer: &ObserverId, done: &Done, now: Moment, effects: &mut Vec<Effect>) {
         let Some(uplink) = self.uplinks.get_mut(observer) else { return };
         let was_alive = uplink.dead_since().is_none();
         let verdict = uplink.answered(Some(done.outcome.is_good()), now.monotonic, now.wall);
         if let Some(since) = uplink.dead_since().filter(|_| was_alive) {
-            tracing::warn!(%observer, %since, "no canary answers: the way out of this observer is dead, failures are unknown");
+            tracing::warn!(
+                "observer {observer}: none of its canaries has answered since {since}; its own uplink is taken to be down. \
+                 Failures that it sees are recorded as unknown until one answers. Check the network of that machine."
+            );
         }
-        self.tell_dead(observer, verdict.dead_since, now.wall, effects);
+        self.uplink_was_dead(observer, verdict.dead_since, now.wall, effects);
         if let Some(since) = verdict.dead_since {
             let absence = Absence { since: Some(since), until: now.wall };
             self.heartbeats(Some(observer)).for_each(|heartbeat| heartbeat.was_absent(absence));
@@ -414,8 +462,8 @@ impl Rounds {
             for (&id, lane) in &mut self.lanes {
                 if lane.observer == *observer && lane.observe.in_doubt() && lane.declared.probe.reaches_out() {
                     lane.drop_doubt();
-                    if let Some(book) = self.books.get_mut(observer) {
-                        book.retract(id);
+                    if let Some(coverage) = self.coverage.get_mut(observer) {
+                        coverage.retract(id);
                     }
                 }
             }
@@ -426,10 +474,16 @@ impl Rounds {
         self.figures.set_cut_off(self.cut_off());
     }
 
-    /// Journals a time during which the way out was dead.
-    fn tell_dead(&self, observer: &ObserverId, since: Option<Time>, end: Time, effects: &mut Vec<Effect>) {
-        if let Some(since) = since.filter(|&since| since < end && self.mute_since.is_none()) {
-            let interval = Interval::new(since, end);
+    /// Journals a time during which the uplink of the observer was dead: nobody could have seen anything over it.
+    fn uplink_was_dead(&mut self, observer: &ObserverId, since: Option<Time>, end: Time, effects: &mut Vec<Effect>) {
+        let Some(since) = since.filter(|&since| since < end) else { return };
+        let interval = Interval::new(since, end);
+        if let Some(coverage) = self.coverage.get_mut(observer) {
+            let reach_out =
+                self.lanes.iter().filter(|(_, lane)| lane.observer == *observer && lane.declared.probe.reaches_out());
+            coverage.could_not_look(reach_out.map(|(&id, _)| id), interval);
+        }
+        if self.mute_since.is_none() {
             let blind = Blind { engine: crate::NAME.to_owned(), interval, cause: BlindCause::Uplink };
             effects.push(Effect::Journal(observer.clone(), Entry::Blind(blind)));
         }
@@ -438,9 +492,13 @@ impl Rounds {
     /// Takes an answer of which it is known whose fault it is, if it is a failure: ours, unless `believed`.
     fn settle(&mut self, done: Done, believed: bool, now: Moment, effects: &mut Vec<Effect>) {
         let Some(flight) = self.flights.remove(&done.number) else { return };
+        self.in_flight.end(flight.declared.probe.target());
         let Some(lane) = self.lanes.get_mut(&flight.lane) else { return };
-        self.room.leave(lane.declared.probe.target());
         lane.asking = false;
+        if std::mem::take(&mut lane.turn_missed) {
+            let turn = turn_after(lane.asked_at, lane.declared.asked_every, &*self.random).max(now.monotonic);
+            self.schedule.plan(flight.lane, turn, Cause::Turn);
+        }
         let lateness = done.started.monotonic.since(flight.scheduled);
         let took = done.ended.monotonic.since(done.started.monotonic);
         let too_late = lateness > lateness_max(lane.declared.asked_every)
@@ -477,17 +535,22 @@ impl Rounds {
         lane.observe.take(seen, &mut changes);
         for &change in &changes {
             lane.state = Some((change.state, change.by));
-            lane.tell(&change, &answer.text, took, effects);
+            lane.journal_change(&change, &answer.text, took, effects);
         }
-        lane.find(&answer, seen, took, effects);
+        let turned = lane.find(&answer, seen, took, effects);
         let in_doubt = lane.observe.in_doubt();
         lane.doubted = in_doubt.then(|| lane.doubted.unwrap_or(done.started.monotonic));
-        if now.monotonic.since(lane.told) >= RETELL_EVERY && !in_doubt && seen.reading != Reading::Unknown {
-            lane.told = now.monotonic;
-            lane.retell(seen.end, effects);
+        let known = seen.reading != Reading::Unknown;
+        if now.monotonic.since(lane.journaled_at) >= JOURNAL_AGAIN_EVERY && !in_doubt && known {
+            lane.journaled_at = now.monotonic;
+            lane.journal_again(seen.end, effects);
         }
-        if let Some(book) = self.books.get_mut(&lane.observer) {
-            book.answered(flight.lane, seen.start, seen.reading != Reading::Unknown, in_doubt);
+        if let Some(coverage) = self.coverage.get_mut(&lane.observer) {
+            let blind = if known { lane.blind(&answer) } else { BTreeSet::new() };
+            coverage.looked(flight.lane, coverage::Look { start: seen.start, known, blind }, in_doubt);
+            if turned || !changes.is_empty() {
+                coverage.hurry(flight.lane, seen.start);
+            }
         }
         self.figures.stand(&lane.declared.id, &lane.observer, lane.state, &answer, seen.start, took);
         if in_doubt && !was_in_doubt {
@@ -528,8 +591,17 @@ impl Rounds {
         self.lanes.get(&id).map(|lane| (lane.observer.clone(), Arc::clone(&lane.declared.probe)))
     }
 
-    /// The journal takes nothing any more. From now on nothing is evidence: books are dropped unwritten, states are
-    /// forgotten, and the first samples afterwards tell them anew.
+    /// A success of this probe was journaled: its record is not to wait.
+    pub(crate) fn succeeded(&mut self, probe: &ProbeId, at: Time) {
+        let Some(&id) = self.by_probe.get(probe).and_then(|lanes| lanes.first()) else { return };
+        let coverage = self.lanes.get(&id).and_then(|lane| self.coverage.get_mut(&lane.observer));
+        if let Some(coverage) = coverage {
+            coverage.hurry(id, at);
+        }
+    }
+
+    /// The journal takes nothing any more. From now on nothing is evidence: coverage is dropped unwritten, states are
+    /// forgotten, and the first samples afterwards journal them anew.
     pub(crate) fn mute(&mut self, now: Moment) {
         if self.mute_since.is_some() {
             return;
@@ -544,37 +616,36 @@ impl Rounds {
     pub(crate) fn unmute(&mut self, now: Moment, effects: &mut Vec<Effect>) {
         let Some(since) = self.mute_since.take() else { return };
         self.was_absent(since, now.wall);
-        // What was seen while mute was told to nobody.
+        // What was seen while mute is in no entry.
         for lane in self.lanes.values_mut() {
             lane.forget();
         }
-        for (observer, book) in &mut self.books {
-            book.reopen(now.wall);
-            // Nor do the samples cover anything that is told from now on: the state that they showed was not journaled.
-            book.forget_samples();
+        for (observer, coverage) in &mut self.coverage {
+            coverage.restart(now.wall);
             let interval = Interval::new(since, now.wall);
             let blind = Blind { engine: crate::NAME.to_owned(), interval, cause: BlindCause::Storage };
             effects.push(Effect::Journal(observer.clone(), Entry::Blind(blind)));
         }
     }
 
-    /// Ends the last sheet of every book. What is under way is not waited for.
+    /// Journals what was observed until now. What is under way is not waited for.
     pub(crate) fn stop(&mut self, now: Moment, effects: &mut Vec<Effect>) {
-        self.close_books(now.wall, effects);
-        for (observer, uplink) in &self.uplinks {
-            self.tell_dead(observer, uplink.dead_since(), now.wall, effects);
+        let dead: Vec<_> =
+            self.uplinks.iter().map(|(observer, uplink)| (observer.clone(), uplink.dead_since())).collect();
+        for (observer, since) in dead {
+            self.uplink_was_dead(&observer, since, now.wall, effects);
         }
-    }
-
-    fn close_books(&mut self, end: Time, effects: &mut Vec<Effect>) {
-        for (observer, book) in &mut self.books {
-            let coverage = book.close(end);
+        for (observer, coverage) in &mut self.coverage {
+            let lived = coverage.finish(now.wall);
             if self.mute_since.is_none() {
-                let entries = coverage.into_iter().map(Entry::Covered);
-                effects.extend(entries.map(|entry| Effect::Journal(observer.clone(), entry)));
+                effects.extend(records(observer, lived));
             }
         }
     }
+}
+
+fn records(observer: &ObserverId, records: Vec<Covered>) -> impl Iterator<Item = Effect> {
+    records.into_iter().map(|record| Effect::Journal(observer.clone(), Entry::Covered(record)))
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use crate::figures::Figures;
 use crate::journaling::{Journaling, Letter};
 use crate::moment::Moment;
 use crate::order::{Done, Effect, Entry, Order, Outcome};
-use crate::rounds::{LOOK_EVERY, Rounds};
+use crate::rounds::{LOOK_EVERY, Rounds, clock_watch};
 use crate::source::Asking;
 use crate::source::heartbeat::Memory;
 
@@ -90,8 +90,14 @@ impl Shift {
         let now = Moment::of(&*context.clock);
         let descriptors = getrlimit(Resource::Nofile).current;
         Self {
-            clocks: ClockWatch::new(Arc::clone(&context.clock), LOOK_EVERY),
-            rounds: Rounds::new(now, context.recorder.observer().clone(), watch.figures(), descriptors),
+            clocks: clock_watch(Arc::clone(&context.clock)),
+            rounds: Rounds::new(
+                now,
+                context.recorder.observer().clone(),
+                watch.figures(),
+                Arc::clone(&context.random),
+                descriptors,
+            ),
             effects: Vec::new(),
             asks: JoinSet::new(),
             orders: HashMap::new(),
@@ -208,6 +214,9 @@ impl Shift {
         let journal = heartbeat.hear(ping, delivery.ping.run.as_deref(), at);
         self.memory.note(&id, heartbeat);
         if journal {
+            if ping == Ping::Success {
+                self.rounds.succeeded(&id, at);
+            }
             let entry = match ping {
                 Ping::Success => Entry::Succeeded(Succeeded { probe: id, at }),
                 Ping::Start | Ping::Fail => Entry::Pinged(Pinged { probe: id, at, ping }),

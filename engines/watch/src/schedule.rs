@@ -1,17 +1,22 @@
-//! When to ask.
+//! When to ask: a heap of the next turns of all pairs of probe and observer.
 //!
-//! Ten thousand probes at ten seconds are a thousand starts a second. Starting them together, or sleeping a little before
-//! each, either floods the network or takes half an hour to begin. So every pair of probe and observer has its own place
-//! in the interval, computed from its name: the load is even from the first second, and the same after a restart.
+//! Each turn is drawn between half of `every` and the whole of it after the one before. Why not on a grid: a service that
+//! fails for a second of every minute would be asked at the same second of each minute for ever, and be always up or always
+//! down. Drawn from the kernel's randomness, no turn can be foreseen, so what is seen is a fair sample of what was, and `every`
+//! is the longest time between two looks. It costs a third more questions.
 //!
-//! One heap holds the next turn of every pair; nothing sleeps on its own. Turns are counted on the monotonic clock, so a
-//! stepped wall clock neither skips nor doubles one. Turns that passed while the process stood still are not made up
-//! for: nobody asked then, and asking five minutes' worth at once would prove nothing about those minutes.
+//! Ten thousand probes at ten seconds are thirteen hundred starts a second. First questions are spread, too: started
+//! together they would flood the network.
+//!
+//! Turns are counted on the monotonic clock, so a stepped wall clock neither skips nor doubles one. Turns that passed while
+//! the process stood still are not made up for: nobody asked then, and asking five minutes' worth at once would prove nothing
+//! about those minutes.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use event::{Monotonic, ObserverId, ProbeId, Span};
+use engine::Random;
+use event::{Monotonic, Span};
 
 /// A pair of probe and observer, numbered for the life of the engine; numbers are not used again.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -55,26 +60,21 @@ pub(crate) fn lateness_max(every: Span) -> Span {
     Span::from_micros(every.micros() / 10).max(LATENESS_MIN)
 }
 
-/// The place of a pair in an interval of `every`: the same in every run, spread evenly over all pairs.
-pub(crate) fn phase(probe: &ProbeId, observer: &ObserverId, every: Span) -> Span {
-    // FNV-1a, whose low bits are poor, and the finaliser of SplitMix64. Both are fixed for ever, which the standard
-    // library does not promise of its own hasher.
-    let bytes = probe.as_str().bytes().chain([0]).chain(observer.as_str().bytes());
-    let hash = bytes
-        .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
-    let hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    let hash = hash ^ (hash >> 31);
-    let every = u64::try_from(every.micros()).unwrap_or(1).max(1);
-    Span::from_micros(i64::try_from(hash % every).unwrap_or(0))
+/// The turn after the one at `turn`: half of `every` later at least, and `every` at most.
+pub(crate) fn turn_after(turn: Monotonic, every: Span, random: &dyn Random) -> Monotonic {
+    let half = every.micros() / 2;
+    Monotonic(turn.0 + half + drawn_below(every.micros() - half + 1, random))
 }
 
-/// The first instant not before `now` that is `phase` after a whole number of intervals.
-pub(crate) fn next_turn(now: Monotonic, every: Span, phase: Span) -> Monotonic {
-    let every = every.micros().max(1);
-    let turns = (now.0 - phase.micros()).div_euclid(every);
-    let candidate = turns * every + phase.micros();
-    Monotonic(if candidate < now.0 { candidate + every } else { candidate })
+/// The first turn of a pair that is new: within `within` of `now`.
+pub(crate) fn first_turn(now: Monotonic, within: Span, random: &dyn Random) -> Monotonic {
+    Monotonic(now.0 + drawn_below(within.micros(), random))
+}
+
+/// A number from 0 to `bound` - 1. The bounds are so small against 64 bits that the remainder is even enough.
+fn drawn_below(bound: i64, random: &dyn Random) -> i64 {
+    let bound = u64::try_from(bound).unwrap_or(0).max(1);
+    i64::try_from(random.number() % bound).unwrap_or(0)
 }
 
 /// All starts to come.
@@ -107,32 +107,36 @@ impl Schedule {
 
 #[cfg(test)]
 mod tests {
+    use engine::random::SeededRandom;
+
     use super::*;
 
-    fn probe(n: u32) -> ProbeId {
-        format!("probe-{n}").parse().expect("a name")
-    }
-
-    fn observer(name: &str) -> ObserverId {
-        name.parse().expect("a name")
+    /// Whatever the period of an outage, turns meet it as often as it is long.
+    #[test]
+    fn turns_are_drawn_evenly() {
+        let (every, random) = (Span::from_secs(60), SeededRandom::new(1));
+        let (mut turn, mut seconds) = (Monotonic(0), [0_u32; 60]);
+        for _ in 0..60_000 {
+            let next = turn_after(turn, every, &random);
+            let distance = next.since(turn);
+            assert!((Span::from_secs(30)..=every).contains(&distance), "{distance}");
+            turn = next;
+            seconds[usize::try_from(turn.0 / 1_000_000 % 60).expect("a second of a minute")] += 1;
+        }
+        // The mean is 1,000; six standard deviations are 190.
+        assert!(seconds.iter().all(|n| (800..=1_200).contains(n)), "{seconds:?}");
+        for every in [1, 2, 3] {
+            let (lone, every) = (Monotonic(7), Span::from_micros(every));
+            assert!((0..20).all(|_| turn_after(lone, every, &random).since(lone) <= every));
+        }
     }
 
     #[test]
-    fn the_place_in_the_interval_is_stable_and_differs_between_observers() {
-        let every = Span::from_secs(10);
-        let here = phase(&probe(1), &observer("gravelines"), every);
-        // Fixed for ever: a release that moves every probe would open a gap in every installation.
-        assert_eq!(here, phase(&probe(1), &observer("gravelines"), every));
-        assert_ne!(here, phase(&probe(1), &observer("strasbourg"), every));
-        assert_ne!(here, phase(&probe(2), &observer("gravelines"), every));
-    }
-
-    #[test]
-    fn ten_thousand_probes_spread_evenly() {
-        let every = Span::from_secs(10);
+    fn first_turns_are_spread() {
+        let random = SeededRandom::new(1);
         let mut per_100_ms = [0u32; 100];
-        for n in 0..10_000 {
-            let place = phase(&probe(n), &observer("local"), every).micros() / 100_000;
+        for _ in 0..10_000 {
+            let place = first_turn(Monotonic(0), Span::from_secs(10), &random).0 / 100_000;
             per_100_ms[usize::try_from(place).expect("inside the interval")] += 1;
         }
         // The mean is 100; six standard deviations are 60.
@@ -143,15 +147,6 @@ mod tests {
     fn a_start_may_be_late_by_a_tenth() {
         for (every_ms, expect_ms) in [(500, 100), (1_000, 100), (10_000, 1_000), (60_000, 6_000)] {
             assert_eq!(lateness_max(Span::from_millis(every_ms)), Span::from_millis(expect_ms), "{every_ms} ms");
-        }
-    }
-
-    #[test]
-    fn turns_are_on_the_grid() {
-        let (every, phase) = (Span::from_secs(10), Span::from_secs(3));
-        for (now, expect) in [(0, 3), (3, 3), (4, 13), (12, 13), (-1, 3), (-8, -7), (1_000, 1_003)] {
-            let turn = next_turn(Monotonic(now * 1_000_000), every, phase);
-            assert_eq!(turn, Monotonic(expect * 1_000_000), "from {now} s");
         }
     }
 

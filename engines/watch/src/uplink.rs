@@ -1,7 +1,7 @@
-//! Whether a failure is theirs or ours.
+//! Whether a failure is the target's or the observer's own: the state of one observer's uplink.
 //!
-//! **Problem.** The observer's link dies, or its name server, and every monitor cries that two hundred services are down
-//! at once. Its history says so for ever. **Principle.** Before a failure counts, something else must have answered: a
+//! [`crate::rounds`] asks before it believes a failure. When the observer's link dies, or its name server, two hundred
+//! services seem to be down at once. So before a failure counts, something else must have answered: a
 //! *canary*, a host of somebody else's that answers whenever the observer's own way out works. A failure is held back
 //! until the canary has spoken, which takes a round trip, so a real outage is told as fast as before. When no canary
 //! answers either, nothing is known of the service: its sample is unknown, a doubt that had begun is dropped, and the time
@@ -11,7 +11,7 @@
 //! a second at most. A good answer vouches for failures that began up to a second later, but a failure that *confirms*
 //! another needs one that is younger than the first. While the way out is dead they are asked every ten seconds.
 //!
-//! An observer without canaries takes a failure for theirs, unless it is plainly its own: no name server that answers
+//! Of an observer without canaries a failure is taken for the target's, unless it is plainly its own: no name server that answers
 //! anything, nothing left to ask with, or no way to that network at all.
 
 use std::sync::Arc;
@@ -30,7 +30,7 @@ const PAUSE_MIN: Span = Span::from_millis(100);
 /// How often to ask while the way out is dead.
 const DEAD_EVERY: Span = Span::from_secs(10);
 
-/// The way out of one observer.
+/// The uplink of one observer.
 pub(crate) struct Uplink {
     canary: Arc<Canary>,
     asking: bool,
@@ -39,9 +39,20 @@ pub(crate) struct Uplink {
     good_at: Option<Monotonic>,
     /// Since when it is known not to.
     dead_since: Option<Time>,
-    /// When it was last seen to work again: what began before is ours.
+    /// When it was last seen to work again: a failure that began before is the observer's own.
     back_at: Option<Monotonic>,
     held: Vec<Done>,
+}
+
+/// Whose failure it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Blame {
+    /// The other side's.
+    Target,
+    /// The observer's own.
+    Ourselves,
+    /// Nobody knows before a canary has answered.
+    AskCanaryFirst,
 }
 
 /// What a canary's answer means for what was held back.
@@ -67,14 +78,13 @@ impl Uplink {
         self.dead_since
     }
 
-    /// Whether a failure that began then is theirs; `None` when a canary must be asked first. `doubt`: when the failure
-    /// began that it confirms.
-    pub(crate) fn is_theirs(&self, began: Monotonic, doubt: Option<Monotonic>) -> Option<bool> {
+    /// Whose a failure is that began at `began`. `doubt`: when the failure began that it confirms.
+    pub(crate) fn blame(&self, began: Monotonic, doubt: Option<Monotonic>) -> Blame {
         if self.back_at.is_some_and(|back_at| began < back_at) {
-            return Some(false);
+            return Blame::Ourselves;
         }
         let needed = doubt.unwrap_or(Monotonic(began.0 - VOUCHES_FOR.micros()));
-        self.good_at.is_some_and(|good_at| good_at >= needed).then_some(true)
+        if self.good_at.is_some_and(|good_at| good_at >= needed) { Blame::Target } else { Blame::AskCanaryFirst }
     }
 
     /// Keeps a failure until a canary has answered.
@@ -82,7 +92,7 @@ impl Uplink {
         self.held.push(done);
     }
 
-    /// When to ask next, if there is a reason to.
+    /// When to ask a canary next, if there is a reason to.
     pub(crate) fn due(&self) -> Option<Monotonic> {
         let pause = match (self.asking, self.held.is_empty(), self.dead_since) {
             (false, false, _) => PAUSE_MIN,
@@ -92,12 +102,12 @@ impl Uplink {
         Some(self.asked_at.map_or(Monotonic(i64::MIN), |asked_at| Monotonic(asked_at.0 + pause.micros())))
     }
 
-    /// It is asked now.
+    /// A canary is asked now.
     pub(crate) fn asked(&mut self, now: Monotonic) {
         (self.asking, self.asked_at) = (true, Some(now));
     }
 
-    /// It answered at `now`, or did not: `None` when that says nothing, because the process stood still meanwhile.
+    /// The canary answered at `now`, or did not: `None` when that says nothing, because the process stood still meanwhile.
     pub(crate) fn answered(&mut self, good: Option<bool>, now: Monotonic, wall: Time) -> Verdict {
         self.asking = false;
         let mut verdict = Verdict { held: Vec::new(), believed: false, dead_since: None };
@@ -120,12 +130,12 @@ impl Uplink {
         verdict
     }
 
-    /// Gives back what it holds: it goes.
+    /// Removes and returns the failures held for a canary's answer; called when the observer no longer has a canary.
     pub(crate) fn release(&mut self) -> Vec<Done> {
         std::mem::take(&mut self.held)
     }
 
-    /// Ends what is said of a dead way out, when it is; it may go on from `now`.
+    /// Closes the outage of the uplink, if there is one, and starts a new one at `now`; returns the start of the closed one.
     pub(crate) fn interrupt(&mut self, now: Time) -> Option<Time> {
         self.dead_since.as_mut().map(|since| std::mem::replace(since, now))
     }

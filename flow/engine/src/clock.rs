@@ -29,6 +29,12 @@ impl Clock for SystemClock {
         let reading = clock_gettime(ClockId::Boottime);
         Monotonic(reading.tv_sec * 1_000_000 + reading.tv_nsec / 1000)
     }
+
+    /// What `CLOCK_BOOTTIME` counted and `CLOCK_MONOTONIC` did not.
+    fn asleep(&self) -> Span {
+        let awake = clock_gettime(ClockId::Monotonic);
+        self.monotonic().since(Monotonic(awake.tv_sec * 1_000_000 + awake.tv_nsec / 1000))
+    }
 }
 
 /// A clock for tests. It passes with tokio's clock, so under paused time a simulated hour lasts as long as its events;
@@ -40,13 +46,20 @@ pub struct SimClock {
     wall: AtomicI64,
     /// How long the machine was suspended altogether, in µs.
     suspended: AtomicI64,
+    /// How long the process was stopped altogether, in µs.
+    stopped: AtomicI64,
 }
 
 impl SimClock {
     /// A clock whose wall clock says `now`.
     #[expect(clippy::disallowed_methods, reason = "the simulated clock goes with the paused timers of tokio")]
     pub fn starting_at(now: Time) -> Self {
-        Self { origin: Instant::now(), wall: AtomicI64::new(now.micros()), suspended: AtomicI64::new(0) }
+        Self {
+            origin: Instant::now(),
+            wall: AtomicI64::new(now.micros()),
+            suspended: AtomicI64::new(0),
+            stopped: AtomicI64::new(0),
+        }
     }
 
     /// Steps the wall clock, forward or (with a negative length) back. The monotonic clock does not notice.
@@ -63,6 +76,11 @@ impl SimClock {
     pub fn suspend(&self, length: Span) {
         self.suspended.fetch_add(length.micros(), Ordering::Relaxed);
     }
+
+    /// Stops the process, as SIGSTOP does: the same, but the machine did not sleep.
+    pub fn stop(&self, length: Span) {
+        self.stopped.fetch_add(length.micros(), Ordering::Relaxed);
+    }
 }
 
 impl Clock for SimClock {
@@ -72,7 +90,12 @@ impl Clock for SimClock {
 
     fn monotonic(&self) -> Monotonic {
         let awake = i64::try_from(self.origin.elapsed().as_micros()).unwrap_or(i64::MAX);
-        Monotonic(awake.saturating_add(self.suspended.load(Ordering::Relaxed)))
+        let lost = self.suspended.load(Ordering::Relaxed).saturating_add(self.stopped.load(Ordering::Relaxed));
+        Monotonic(awake.saturating_add(lost))
+    }
+
+    fn asleep(&self) -> Span {
+        Span::from_micros(self.suspended.load(Ordering::Relaxed))
     }
 }
 

@@ -49,11 +49,13 @@ impl Body for Stopped {
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Debug)]
 #[serde(rename_all = "snake_case")]
 pub enum BlindCause {
-    /// It had failed and was waiting to be started again.
+    /// It was not running: it had failed and was waiting to be started again, or its process had ended.
     Restart,
     /// It was there but did nothing.
     Frozen,
-    /// The whole process, or the machine, stood still.
+    /// The process did not run: it was stopped, or got no processor.
+    Stopped,
+    /// The machine slept.
     Suspended,
     /// Its observations could not be recorded.
     Storage,

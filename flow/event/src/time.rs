@@ -312,6 +312,11 @@ pub trait Clock: Send + Sync {
     fn now(&self) -> Time;
     /// The monotonic clock: good for lengths and timers, says nothing about the date.
     fn monotonic(&self) -> Monotonic;
+    /// How much of the monotonic clock the machine slept through, altogether, where that is known: what tells a machine that
+    /// slept from a process that was stopped.
+    fn asleep(&self) -> Span {
+        Span::ZERO
+    }
 }
 
 #[cfg(test)]

@@ -43,7 +43,7 @@ fn defaults_make_most_keys_unnecessary() {
     assert_eq!(mistakes, Ok(()));
     let [front, machine] = &config.probes[..] else { panic!("{config:?}") };
     assert_eq!((front.every, front.timeout), (Span::from_secs(60), Span::from_secs(10)));
-    assert_eq!(front.observers.iter().map(ObserverId::as_str).collect::<Vec<_>>(), ["local"]);
+    assert_eq!(front.observers.iter().map(ObserverId::as_str).collect::<Vec<_>>(), ["local.watch"]);
     assert_eq!(front.probe.target(), Some("shop.example:443"));
     assert_eq!(machine.every, Span::from_secs(10));
     let detectors = config.detectors();

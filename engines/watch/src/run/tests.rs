@@ -94,7 +94,7 @@ async fn a_site_is_watched_from_start_to_stop() {
     let revisions: Vec<&str> = coverage.iter().map(|sheet| sheet.revision.as_str()).collect();
     assert_eq!((revisions.first(), revisions.last()), (Some(&"r1"), Some(&"r2")), "partial minutes are told too");
     for event in world.journal.events() {
-        assert_eq!(event.observer.as_str(), "local", "seen by the observer, not by the process");
+        assert_eq!(event.observer.as_str(), "local.watch", "seen by the observer, not by the process");
         let body = event.body.get();
         assert!(!event.coarse.starts_with("watch.") || !body.contains("127.0.0.1"), "public: {body}");
     }

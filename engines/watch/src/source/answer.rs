@@ -13,7 +13,7 @@ pub const TEXT_BYTES_MAX: usize = 500;
 pub struct Symptom {
     /// What is looked for.
     pub finding: FindingId,
-    /// Whether it is over its threshold, under the lower one at which it ends, or between both.
+    /// Where the figure stands, if it could be read.
     pub level: Level,
     /// How long it must last.
     pub lasting: Span,
@@ -24,9 +24,11 @@ pub struct Symptom {
     pub text: String,
 }
 
-/// Where a figure stands.
+/// Where a figure stands: what a look says of a finding.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Level {
+    /// It could not be read: nobody knows whether the finding is there. The same as an answer that does not speak of it.
+    Unread,
     /// At or over the threshold.
     High,
     /// Under the threshold, but not by enough to call it over.
@@ -49,7 +51,7 @@ pub struct Answer {
     pub phases: Phases,
     /// When the certificate that was shown expires.
     pub certificate: Option<Expiry>,
-    /// For detectors.
+    /// For detectors: one for each of [`Probe::findings`](super::Probe::findings) that could be looked for.
     pub symptoms: Vec<Symptom>,
     /// Of a failure: that it may as well be our own way out. It counts when a canary answers, and is unknown when there is
     /// none.

@@ -4,7 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use event::policy::Agreement;
-use event::{HostId, ObserverId, ProbeId, ServiceId, Span};
+use event::{FindingId, HostId, ObserverId, ProbeId, ServiceId, Span};
 
 use super::probe::{Probe, Settings};
 use super::shared_keys::Common;
@@ -32,6 +32,8 @@ pub struct Declared {
     pub observers: Arc<[ObserverId]>,
     /// When it counts as down.
     pub agreement: Agreement,
+    /// What detectors look for in its answers.
+    pub findings: Arc<[FindingId]>,
     /// Two declarations with the same value say the same.
     pub spec: u64,
     /// The probe.
@@ -54,7 +56,22 @@ impl Declared {
         };
         let spec = hasher.finish();
         let probe = settings.into_probe();
-        Self { id, kind, service, host, every, asked_every, timeout, slower_than, observers, agreement, spec, probe }
+        let findings = probe.findings().into();
+        Self {
+            id,
+            kind,
+            service,
+            host,
+            every,
+            asked_every,
+            timeout,
+            slower_than,
+            observers,
+            agreement,
+            findings,
+            spec,
+            probe,
+        }
     }
 }
 

@@ -19,62 +19,85 @@ use crate::{BoxFuture, Context, Engine, EngineError};
 /// A step up to this length is ignored: leap seconds, and clocks that are set by hand to the second.
 pub const STEP_MIN: Span = Span::from_secs(2);
 
-/// How much too late a look must be to count as having stood still. A busy machine is late by less.
-const STANDSTILL_MIN: Span = Span::from_secs(5);
+/// How much too late a look is to count as having stood still, unless [`ClockWatch::with_lateness_max`] says otherwise. A busy
+/// machine is late by less.
+const LATENESS_MAX: Span = Span::from_secs(5);
 
 /// What a look at the clocks showed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Oddity {
     /// The wall clock stepped by more than [`STEP_MIN`] since it was last right.
     Stepped(ClockStepped),
-    /// Nobody looked during this interval: the process or the machine stood still. Labelled as if the clock had not
-    /// stepped meanwhile.
-    StoodStill(Interval),
+    /// Nobody looked during this interval: the process was [stopped](BlindCause::Stopped), or the machine
+    /// [suspended](BlindCause::Suspended). Labelled as if the clock had not stepped meanwhile.
+    StoodStill(Interval, BlindCause),
 }
 
-/// Compares the two clocks at every look.
+/// Readings of all clocks at one look.
+#[derive(Clone, Copy)]
+struct Reading {
+    wall: Time,
+    monotonic: Monotonic,
+    asleep: Span,
+}
+
+impl Reading {
+    fn of(clock: &dyn Clock) -> Self {
+        Self { wall: clock.now(), monotonic: clock.monotonic(), asleep: clock.asleep() }
+    }
+}
+
+/// Compares the clocks at every look.
 pub struct ClockWatch {
     clock: Arc<dyn Clock>,
     every: Span,
-    /// Readings at the first look, or after the last step.
-    right: (Time, Monotonic),
-    /// Readings at the last look.
-    last: (Time, Monotonic),
+    lateness_max: Span,
+    /// At the first look, or after the last step.
+    right: Reading,
+    /// At the last look.
+    last: Reading,
 }
 
 impl ClockWatch {
     /// Starts to watch `clock`, with a look promised `every` so often.
     pub fn new(clock: Arc<dyn Clock>, every: Span) -> Self {
-        let reading = (clock.now(), clock.monotonic());
-        Self { clock, every, right: reading, last: reading }
+        let reading = Reading::of(&*clock);
+        Self { clock, every, lateness_max: LATENESS_MAX, right: reading, last: reading }
+    }
+
+    /// The same, to which a look that is this much too late is a standstill.
+    #[must_use]
+    pub fn with_lateness_max(self, lateness_max: Span) -> Self {
+        Self { lateness_max, ..self }
     }
 
     /// Looks. Both oddities may be seen at once: clocks are often set when a machine wakes.
     pub fn look(&mut self) -> Vec<Oddity> {
-        let (now, monotonic) = (self.clock.now(), self.clock.monotonic());
+        let now = Reading::of(&*self.clock);
         let mut seen = Vec::new();
-        let passed = monotonic.since(self.last.1);
-        if passed > self.every + STANDSTILL_MIN {
-            seen.push(Oddity::StoodStill(Interval::new(self.last.0, self.last.0 + passed)));
+        let passed = now.monotonic.since(self.last.monotonic);
+        if passed > self.every + self.lateness_max {
+            let slept = now.asleep - self.last.asleep;
+            let cause = if slept.micros() * 2 > passed.micros() { BlindCause::Suspended } else { BlindCause::Stopped };
+            seen.push(Oddity::StoodStill(Interval::new(self.last.wall, self.last.wall + passed), cause));
         }
-        let expected = self.right.0 + monotonic.since(self.right.1);
-        let off = now.since(expected);
-        if off.micros().abs() > STEP_MIN.micros() {
-            seen.push(Oddity::Stepped(ClockStepped { from: expected, to: now }));
-            self.right = (now, monotonic);
+        let expected = self.right.wall + now.monotonic.since(self.right.monotonic);
+        if now.wall.since(expected).micros().abs() > STEP_MIN.micros() {
+            seen.push(Oddity::Stepped(ClockStepped { from: expected, to: now.wall }));
+            self.right = now;
         }
-        self.last = (now, monotonic);
+        self.last = now;
         seen
     }
 
     /// Goes on after something else was waited for: that nobody looked meanwhile is no standstill. A step is still seen by
     /// the next look.
     pub fn resume(&mut self) {
-        self.last = (self.clock.now(), self.clock.monotonic());
+        self.last = Reading::of(&*self.clock);
     }
 }
 
-/// The engine that looks at the clocks every second and journals what it sees.
+/// The engine that looks at the clocks every second and journals what it sees: steps, and standstills of two seconds or more.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Timekeeper;
 
@@ -93,7 +116,7 @@ impl Engine for Timekeeper {
     fn run(&self, context: Context) -> BoxFuture<'_, Result<(), EngineError>> {
         Box::pin(async move {
             let every = Span::from_secs(1);
-            let mut watch = ClockWatch::new(context.clock.clone(), every);
+            let mut watch = ClockWatch::new(context.clock.clone(), every).with_lateness_max(every);
             let mut turns = tokio::time::interval(Duration::from_secs(1));
             turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
@@ -109,9 +132,9 @@ impl Engine for Timekeeper {
                 for oddity in oddities {
                     match oddity {
                         Oddity::Stepped(stepped) => context.recorder.record(&stepped).await?,
-                        Oddity::StoodStill(interval) => {
+                        Oddity::StoodStill(interval, cause) => {
                             let engine = EVERY_ENGINE.to_owned();
-                            context.recorder.record(&Blind { engine, interval, cause: BlindCause::Suspended }).await?
+                            context.recorder.record(&Blind { engine, interval, cause }).await?
                         }
                     };
                 }

@@ -61,16 +61,22 @@ async fn a_standstill_is_no_step_and_both_at_once_are_both() {
     clock.suspend(Span::from_secs(300));
     pass(SECOND).await;
     let woke = START + Span::from_secs(301);
-    assert_eq!(watch.look(), [Oddity::StoodStill(Interval::new(START, woke))]);
+    assert_eq!(watch.look(), [Oddity::StoodStill(Interval::new(START, woke), BlindCause::Suspended)]);
 
-    clock.suspend(Span::from_secs(300));
+    clock.stop(Span::from_secs(300));
     clock.step(HOUR);
     let again = woke + Span::from_secs(300);
     let stepped = ClockStepped { from: again, to: again + HOUR };
-    assert_eq!(watch.look(), [Oddity::StoodStill(Interval::new(woke, again)), Oddity::Stepped(stepped)]);
+    let stopped = Oddity::StoodStill(Interval::new(woke, again), BlindCause::Stopped);
+    assert_eq!(watch.look(), [stopped, Oddity::Stepped(stepped)]);
     // A busy machine is late by less.
     pass(Span::from_secs(5)).await;
     assert_eq!(watch.look(), []);
+    let mut strict = ClockWatch::new(clock.clone(), SECOND).with_lateness_max(SECOND);
+    clock.stop(SECOND);
+    assert_eq!(strict.look(), []);
+    clock.stop(Span::from_secs(2) + Span::from_micros(1));
+    assert_eq!(strict.look().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]

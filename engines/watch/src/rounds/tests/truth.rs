@@ -1,0 +1,191 @@
+//! What is published of a service, beside what it really was: outages that come back with the probe's own period, or only
+//! while nobody looks. `cargo test -p garant-watch truth -- --nocapture` prints the figures.
+
+use event::Spans;
+
+use super::*;
+
+/// When the service is down, on the monotonic clock.
+type Down = Arc<Mutex<Vec<(i64, i64)>>>;
+
+/// A service that is down at these times and answers at once.
+fn up_but(down: &Down) -> World {
+    let down = Arc::clone(down);
+    Box::new(move |_, _, now| {
+        let is_down = down.lock().expect("not poisoned").iter().any(|&(start, end)| (start..end).contains(&now));
+        (if is_down { Reading::Down } else { Reading::Up }, 5_000)
+    })
+}
+
+/// A service that is down for so long at the beginning of each period.
+fn periodic(down: i64, period: i64) -> World {
+    Box::new(move |_, _, now| (if now % period < down { Reading::Down } else { Reading::Up }, 5_000))
+}
+
+impl Simulation {
+    /// What the records say was observed of this probe.
+    fn observed(&self, probe: &str) -> Spans {
+        let lane = self.rounds.lanes.values().find(|lane| lane.declared.id.as_str() == probe).expect("a probe");
+        let class = Covered::class(lane.declared.asked_every);
+        let mut observed = Spans::new();
+        for (_, entry) in &self.entries {
+            let Entry::Covered(record) = entry else { continue };
+            if record.every != class {
+                continue;
+            }
+            let gaps = record.gaps.iter().filter(|gap| gap.probe.as_str() == probe).map(|gap| gap.interval);
+            let gaps: Spans = gaps.collect();
+            gaps.complement(record.interval).intervals().iter().for_each(|&lived| observed.add(lived));
+        }
+        observed
+    }
+
+    /// The share of `window` for which the probe was certainly up, and that for which it was not certainly down, in millionths:
+    /// as a verdict on availability is computed.
+    fn figure(&self, probe: &str, window: Interval) -> (i64, i64) {
+        let observed = self.observed(probe).clip(window);
+        let changed = self.entries.iter().filter_map(|(_, entry)| match entry {
+            Entry::Changed(changed) if changed.probe.as_str() == probe => Some(changed),
+            _ => None,
+        });
+        let changes: Vec<_> = changed.collect();
+        let (mut up, mut down) = (Spans::new(), Spans::new());
+        for (n, change) in changes.iter().enumerate() {
+            let certain = Interval::new(change.by, changes.get(n + 1).map_or(window.end, |next| next.after));
+            match change.state {
+                State::Up | State::Degraded => up.add(certain),
+                State::Down => down.add(certain),
+                State::Flapping => {}
+            }
+        }
+        let share = |spans: &Spans| {
+            i64::try_from(i128::from(spans.length().micros()) * 1_000_000 / i128::from(window.length().micros()))
+                .expect("a share")
+        };
+        (share(&up.intersect(&observed)), 1_000_000 - share(&down.intersect(&observed)))
+    }
+}
+
+fn percent(millionths: i64) -> String {
+    format!("{}.{:03} %", millionths / 10_000, millionths % 10_000 / 10)
+}
+
+/// An outage that comes back with the period of the probe is met as often as it is long, and not always or never.
+#[test]
+fn no_outage_hides_behind_a_period() {
+    const HOUR: i64 = 3_600;
+    // The probe's `every`, down so many milliseconds at the beginning of so many; for how many hours; by how much the figure
+    // may be off, in millionths: three standard deviations of what chance does.
+    let cases = [
+        (2, 700, 2_000, 10, 5_000),
+        (2, 100, 2_000, 10, 5_000),
+        (10, 3_000, 10_000, 40, 5_000),
+        (60, 1_000, 60_000, 500, 2_500),
+        (60, 20_000, 60_000, 200, 5_000),
+        (60, 90_000, 600_000, 200, 5_000),
+        (600, 60_000, 600_000, 5_000, 10_000),
+    ];
+    for (every, down, period, hours, chance) in cases {
+        let config = config(vec![declared("front", every, 1, &["local"], None)]);
+        let mut simulation = Simulation::looking_every(every * S, &config, periodic(down * 1_000, period * 1_000));
+        simulation.run(hours * HOUR + every + 130);
+        let window = Interval::new(wall(2 * every), wall(hours * HOUR - 2 * every));
+        let (low, high) = simulation.figure("front", window);
+        let truth = 1_000_000 - down * 1_000_000 / period;
+        println!(
+            "asked every {every} s, down {down} ms of every {period} ms: truth {}, published {} to {}",
+            percent(truth),
+            percent(low),
+            percent(high)
+        );
+        assert!(low <= truth + chance && truth <= high + chance, "{low} ≤ {truth} ≤ {high}");
+        let observed = simulation.observed("front").clip(window).length();
+        assert_eq!(observed, window.length(), "every instant is between two looks in their turn");
+    }
+}
+
+/// The process stops again and again, and the service is down exactly then: nothing of that time is claimed.
+#[test]
+fn nothing_is_claimed_of_time_in_which_the_process_stood_still() {
+    let random = SeededRandom::new(7);
+    let drawn = |from: i64, to: i64| {
+        from + i64::try_from(random.number() % u64::try_from(to - from).expect("positive")).expect("small")
+    };
+    for every in [2, 10, 60] {
+        let down = Down::default();
+        let config = config(vec![declared("front", every, 1, &["local"], None)]);
+        let mut simulation = Simulation::new(&config, up_but(&down));
+        simulation.run(120);
+        let (begun, mut lost) = (simulation.now(), 0);
+        for _ in 0..200 {
+            simulation.run(drawn(3, 30));
+            let (start, stop) = (simulation.now(), drawn(500_000, 7 * S));
+            down.lock().expect("not poisoned").push((start, start + stop));
+            simulation.hands.pass(stop);
+            lost += stop;
+        }
+        simulation.run(30);
+        let whole = simulation.now() - begun;
+        simulation.run(2 * every + 120);
+        let label = |monotonic: i64| Time::from_micros(START * S - 50 * S + monotonic);
+        let observed = simulation.observed("front");
+        for &(start, end) in &*down.lock().expect("not poisoned") {
+            let claimed = observed.clip(Interval::new(label(start), label(end)));
+            assert_eq!(claimed.length(), Span::ZERO, "every {every} s: {claimed:?}");
+        }
+        let (low, high) = simulation.figure("front", Interval::new(label(begun), label(begun + whole)));
+        let truth = 1_000_000 - lost * 1_000_000 / whole;
+        println!(
+            "asked every {every} s, down while the process stood still: truth {}, published {} to {}",
+            percent(truth),
+            percent(low),
+            percent(high)
+        );
+        assert!(low <= truth && truth <= high, "{low} ≤ {truth} ≤ {high}");
+        assert!(low > truth - 350_000, "and most of what was lived is proved: {low} of {truth}");
+        assert!(simulation.changes().iter().all(|change| change.1 == State::Up), "nobody is accused");
+    }
+}
+
+/// Another probe hangs and takes the only slot, so nobody asks this one, which is down.
+#[test]
+fn nothing_is_claimed_while_a_probe_is_not_admitted() {
+    let world: World = Box::new(|probe, _, now| match (probe.as_str(), now > 170 * S) {
+        ("hang", true) => (Reading::Up, i64::MAX),
+        ("front", true) => (Reading::Down, 5_000),
+        _ => (Reading::Up, 5_000),
+    });
+    let probes = vec![declared("hang", 10, 9, &["local"], None), declared("front", 10, 5, &["local"], None)];
+    let mut limited = config(probes);
+    limited.options = Options { in_flight_max: Some(1), per_target_max: 1 };
+    let mut simulation = Simulation::new(&limited, world);
+    simulation.run(600);
+    let window = Interval::new(wall(0), wall(450));
+    let (low, high) = simulation.figure("front", window);
+    let truth = 120 * 1_000_000 / 450;
+    println!("not admitted while down: truth {}, published {} to {}", percent(truth), percent(low), percent(high));
+    // It may have been down for an `every` when that was first seen.
+    assert!(low <= truth + 10_000_000 / 450 && truth <= high, "{low} ≤ {truth} ≤ {high}");
+}
+
+/// While a canary decides whose failure it is, and then says that it is our own, nothing is claimed; nor of a probe that is
+/// asked so seldom that it was not its turn.
+#[test]
+fn nothing_is_claimed_while_the_uplink_is_dead() {
+    let cut = 203 * S..500 * S;
+    let world: World =
+        Box::new(move |_, _, now| if cut.contains(&now) { (Reading::Down, 5 * S) } else { (Reading::Up, 5_000) });
+    let probes = vec![declared("front", 10, 3, &["local"], None), declared("seldom", 3_600, 3, &["local"], None)];
+    let mut simulation = Simulation::new(&with_canary(probes, &["local"]), world);
+    simulation.run(8_000);
+    let blind = simulation.entries.iter().find_map(|(_, entry)| match entry {
+        Entry::Blind(blind) => Some(blind.interval),
+        _ => None,
+    });
+    let blind = blind.expect("it says that it is blind");
+    for probe in ["front", "seldom"] {
+        let observed = simulation.observed(probe);
+        assert_eq!(observed.clip(blind).length(), Span::ZERO, "{probe}: {blind:?}");
+        assert!(observed.contains(wall(120)) && observed.contains(wall(700)), "{probe}: {observed:?}");
+    }
+}
