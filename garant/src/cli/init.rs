@@ -101,7 +101,7 @@ fn starting_policy(url: &Url) -> String {
 name = "site-answers"
 service = "site"
 url = "{url}"
-every = "30 s"                   # how often; also how finely an outage can be measured
+every = "30 s"                   # the longest time between two questions: a shorter outage may pass unseen
 timeout = "10 s"
 slower_than = "2 s"              # slower than that: degraded, which still counts as up
 status = ["200-399"]{certificate}
@@ -114,7 +114,7 @@ status = ["200-399"]{certificate}
 name = "site-certificate"
 service = "site"
 address = "{host}:{port}"
-every = "5 min"
+every = "1 min"
 certificate_days = 14            # time to renew, before a customer sees a warning
 "#,
             port = url.port()
@@ -130,7 +130,7 @@ name = "site-name"
 service = "site"
 domain = "{host}"
 type = "A"
-every = "5 min"
+every = "1 min"
 "#
         )
     } else {

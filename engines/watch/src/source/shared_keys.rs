@@ -9,6 +9,9 @@ use policy::Table;
 /// How often a probe may ask.
 const EVERY: RangeInclusive<Span> = Span::from_secs(1)..=Span::from_days(1);
 const EVERY_USUAL: Span = Span::from_secs(60);
+/// About the key `every` of a kind that asks.
+const ASKED_EVERY: &str = "The longest time between two questions: each is asked at random, half of it to the whole of it after \
+    the one before. A shorter outage may pass unseen.";
 /// The longest a probe may wait for an answer.
 const TIMEOUT_MAX: Span = Span::from_secs(60);
 /// How long it waits unless the policy says otherwise: this, or half of the interval if that is shorter.
@@ -43,7 +46,7 @@ impl Common {
     /// For a kind that asks somebody.
     pub fn read_asked(table: &mut Table<'_>) -> Option<Self> {
         let (id, service, host) = (name(table), service(table), host(table));
-        let every = table.or_in("every", EVERY_USUAL, &EVERY, "How often to ask.");
+        let every = table.or_in("every", EVERY_USUAL, &EVERY, ASKED_EVERY);
         let usual = TIMEOUT_USUAL.min(Span::from_micros(every.micros() / 2));
         let about = "How long an answer may take. By default half of `every`, but not more than 10 s.";
         let timeout = table.optional_in("timeout", &(Span::from_millis(10)..=TIMEOUT_MAX), about).unwrap_or(usual);

@@ -120,7 +120,7 @@ fn words() -> Vec<Value> {
         value(&[Agreement::Majority, Agreement::Any, Agreement::All]),
         every!(Outcome: Kept, Broken, Unproven),
         every!(Unit: Ppb, Micros, Count),
-        every!(BlindCause: Restart, Frozen, Suspended, Storage, Uplink),
+        every!(BlindCause: Restart, Frozen, Stopped, Suspended, Storage, Uplink),
     ];
     let plain = plain.into_iter().flat_map(|words| words.as_array().cloned().unwrap_or_default());
     let tagged = reasons().iter().map(|reason| value(reason)["reason"].clone()).collect::<Vec<_>>();
