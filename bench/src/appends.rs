@@ -59,7 +59,7 @@ async fn ours(folder: &std::path::Path) -> Result<(f64, Vec<u32>), Box<dyn std::
         observer: "server".parse()?,
         signers: vec![SigningKey::generate([7; 32], "bench.example/1")?],
         remembered: Vec::new(),
-        succeeds: None,
+        continues: None,
         clock: Arc::clone(&clock),
     })?;
     let start = now();

@@ -86,7 +86,7 @@ mod tests {
             observer: log::server_observer("store").expect("a name"),
             signers: vec![signing_key(1)],
             remembered: Vec::new(),
-            succeeds: None,
+            continues: None,
             clock: clock.clone(),
         })
         .expect("a new log");

@@ -99,8 +99,8 @@ fn refusals_say_what_to_do() {
         (vec!["verify", nothing.path().to_str().expect("UTF-8")], 1, "no file `checkpoint`"),
         (vec!["verify", ".", "--since", "/dev/null"], 2, "--since"),
         (vec!["verify", ".", "--since", "/dev/zero"], 2, "longer than"),
-        (vec!["log", "succeed", "--reason", " "], 2, "say why"),
-        (vec!["log", "succeed", "--reason", "a\u{1b}[2Jb"], 2, "control characters"),
+        (vec!["log", "continue", "--reason", " "], 2, "say why"),
+        (vec!["log", "continue", "--reason", "a\u{1b}[2Jb"], 2, "control characters"),
         (vec!["up", "--data", "/etc/hostname", "--policy", policy], 1, "is not a directory"),
         (vec!["status", "--data", "/nonexistent"], 1, "garant up"),
         (vec!["reload", "--data", "/nonexistent"], 1, "garant up"),
@@ -157,7 +157,7 @@ fn the_data_of_another_user_is_refused() {
     let path = data.to_str().expect("UTF-8");
     let policy = folder.path().join("garant.toml");
     let policy = policy.to_str().expect("UTF-8");
-    for command in [&["log", "succeed", "--reason", "lost"][..], &["log", "rotate"], &["log", "rotate", "--dry-run"]] {
+    for command in [&["log", "continue", "--reason", "lost"][..], &["log", "rotate"], &["log", "rotate", "--dry-run"]] {
         let refused = garant(&[command, &["--data", path, "--policy", policy]].concat());
         assert_eq!(refused.status.code(), Some(1), "{command:?}: {}", transcript(&refused));
     }

@@ -175,7 +175,7 @@ fn a_witness_remembers_what_the_operator_forgets() {
     let seen = said.split_once("it has seen ").and_then(|(_, rest)| rest.split(' ').next()?.parse::<u64>().ok());
     assert!(said.contains("witness.example"), "who knows better: {said}");
     assert!(seen.is_some_and(|seen| (later..=newest).contains(&seen)), "and what: {later}, {newest}: {said}");
-    assert!(said.contains("log succeed"), "the way out is named: {said}");
+    assert!(said.contains("log continue"), "the way out is named: {said}");
     assert_eq!(size(&data), size(&early), "nothing was signed, not even for a moment");
     let after = std::fs::read_to_string(witness.folder.path().join("state")).expect("the witness has a state");
     assert_eq!(after, remembered, "the witness has cosigned nothing more");

@@ -31,7 +31,7 @@ fn log(folder: &Path, arguments: &[&str]) -> Output {
 fn log_with(folder: &Path, arguments: &[&str], environment: &[(&str, &Path)]) -> Output {
     let mut log = command(binary());
     log.arg("log").args(arguments).arg("--data").arg(folder.join("data"));
-    if matches!(arguments.first(), Some(&("rotate" | "succeed"))) {
+    if matches!(arguments.first(), Some(&("rotate" | "continue"))) {
         log.arg("--policy").arg(folder.join("garant.toml"));
     }
     log.envs(environment.iter().copied()).output().expect("garant starts")
@@ -201,7 +201,7 @@ fn an_old_copy_is_refused_by_what_one_file_remembers() {
         let refused = up_refused(folder.path());
         let said = transcript(&refused);
         assert_eq!(refused.status.code(), Some(1), "{said}");
-        assert!(said.contains("older copy") && said.contains("log succeed"), "{said}");
+        assert!(said.contains("older copy") && said.contains("log continue"), "{said}");
         for arguments in [&["rotate"][..], &["rotate", "--dry-run"]] {
             let refused = log(folder.path(), arguments);
             assert_eq!(refused.status.code(), Some(1), "{}", transcript(&refused));
@@ -216,7 +216,7 @@ fn an_old_copy_is_refused_by_what_one_file_remembers() {
 
 /// The highest head that any file remembers is cited, and every file learns of the new log, so that it starts.
 #[test]
-fn a_succession_is_remembered_everywhere() {
+fn a_continuation_is_remembered_everywhere() {
     let (folder, elsewhere) = lived();
     let heads = heads(folder.path(), elsewhere.path());
     let low = all_alike(&heads);
@@ -227,16 +227,16 @@ fn a_succession_is_remembered_everywhere() {
     fs::remove_file(&heads[0]).expect("and what lay beside it");
     fs::write(&heads[1], &low).expect("one file was left behind");
     assert!(
-        transcript(&up_refused(folder.path())).contains("log succeed"),
+        transcript(&up_refused(folder.path())).contains("log continue"),
         "no first log is opened beside a remembered one"
     );
 
-    let plan = log(folder.path(), &["succeed", "--reason", "the disk is lost", "--dry-run"]);
+    let plan = log(folder.path(), &["continue", "--reason", "the disk is lost", "--dry-run"]);
     assert!(done(&plan).contains("would open shop.example/2"), "{}", transcript(&plan));
     assert!(!folder.path().join("data/log.key").exists(), "a dry run changes nothing");
-    let succeeded = json(&log(folder.path(), &["succeed", "--reason", "the disk is lost", "--json"]));
+    let continued = json(&log(folder.path(), &["continue", "--reason", "the disk is lost", "--json"]));
     let size = high.lines().nth(1).expect("a size");
-    assert_eq!(succeeded["cites"]["size"].to_string(), size, "{succeeded}");
+    assert_eq!(continued["cites"]["size"].to_string(), size, "{continued}");
     let head = all_alike(&heads);
     assert!(head.starts_with("shop.example/2\n"), "{head}");
 
@@ -273,7 +273,8 @@ fn a_key_that_is_a_credential_is_not_rotated() {
     fs::set_permissions(&credential, fs::Permissions::from_mode(0o440)).expect("set");
     let before = all_alike(&heads(folder.path(), elsewhere.path()));
     let environment = [("CREDENTIALS_DIRECTORY", credentials.path())];
-    for arguments in [&["rotate"][..], &["rotate", "--finish"], &["succeed", "--reason", "x"], &["rotate", "--dry-run"]]
+    for arguments in
+        [&["rotate"][..], &["rotate", "--finish"], &["continue", "--reason", "x"], &["rotate", "--dry-run"]]
     {
         let refused = log_with(folder.path(), arguments, &environment);
         let said = transcript(&refused);

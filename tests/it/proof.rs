@@ -181,7 +181,7 @@ fn what_a_remembered_checkpoint_finds() {
     let refused = crate::harness::up_refused(folder.path());
     let said = transcript(&refused);
     assert_eq!(refused.status.code(), Some(1), "{said}");
-    assert!(said.contains("log succeed"), "the way out is named: {said}");
+    assert!(said.contains("log continue"), "the way out is named: {said}");
 
     // A dishonest operator removes the memory too.
     std::fs::remove_file(folder.path().join("data.head")).expect("the remembered head is beside the data");
@@ -247,21 +247,21 @@ fn the_key_rotates_inside_the_log() {
 
 /// Data that can't be brought back is not forged: a new log is opened, and says what is known of the old one.
 #[test]
-fn a_lost_log_is_succeeded() {
+fn a_lost_log_is_continued() {
     let (folder, _, old) = exported();
     let checkpoint = text(&folder.path().join("data.head"));
     std::fs::remove_dir_all(folder.path().join("data")).expect("the disk is lost");
     let refused = crate::harness::up_refused(folder.path());
-    assert!(transcript(&refused).contains("log succeed"), "{}", transcript(&refused));
+    assert!(transcript(&refused).contains("log continue"), "{}", transcript(&refused));
 
     let data = folder.path().join("data");
     let data = data.to_str().expect("UTF-8");
     let policy_file = folder.path().join("garant.toml");
     let policy_file = policy_file.to_str().expect("UTF-8").to_owned();
-    let succeed =
-        |reason: &str| garant(&["log", "succeed", "--data", data, "--policy", &policy_file, "--reason", reason]);
-    let succeeded = succeed("the disk of 2026-11-23 is lost");
-    assert!(succeeded.status.success(), "{}", transcript(&succeeded));
+    let go_on =
+        |reason: &str| garant(&["log", "continue", "--data", data, "--policy", &policy_file, "--reason", reason]);
+    let continued = go_on("the disk of 2026-11-23 is lost");
+    assert!(continued.status.success(), "{}", transcript(&continued));
     // The server that was watched is gone, and with it the authority that the policy names.
     let policy = text(&folder.path().join("garant.toml"));
     let policy: String =
@@ -269,7 +269,7 @@ fn a_lost_log_is_succeeded() {
     std::fs::write(folder.path().join("garant.toml"), policy).expect("written");
     let up = Up::start_in(folder);
     assert_eq!(up.ready["origin"], "shop.example/2");
-    let again = succeed("no");
+    let again = go_on("no");
     assert_eq!(again.status.code(), Some(1), "not while it runs: {}", transcript(&again));
     let folder = up.stop();
 

@@ -156,7 +156,7 @@ fn a_witness_stops_a_log_that_forgot() {
     witness.serve(&[]);
     let (status, errors, folder) = up.ended();
     assert_eq!(status, Some(1), "{errors}");
-    assert!(errors.contains("friend contradicts this log") && errors.contains("garant log succeed"), "{errors}");
+    assert!(errors.contains("friend contradicts this log") && errors.contains("garant log continue"), "{errors}");
     assert_eq!(witness.seen(), seen, "it cosigned nothing of the second history");
     let evidence: Vec<_> = std::fs::read_dir(witness.folder.path())
         .expect("a folder")
@@ -181,7 +181,7 @@ fn a_witness_stops_a_log_that_forgot() {
         let refused = up_refused(folder.path());
         let said = transcript(&refused);
         assert_eq!(refused.status.code(), Some(1), "{said}");
-        assert!(said.contains("log succeed"), "{said}");
+        assert!(said.contains("log continue"), "{said}");
         assert_eq!(said.contains("friend contradicts this log"), !silent, "{said}");
         assert_eq!(checkpoint(&text(&head)).size, seen);
     }
@@ -190,7 +190,7 @@ fn a_witness_stops_a_log_that_forgot() {
     let policy_file = folder.path().join("garant.toml");
     let done = garant(&[
         "log",
-        "succeed",
+        "continue",
         "--policy",
         policy_file.to_str().expect("UTF-8"),
         "--data",

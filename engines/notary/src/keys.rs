@@ -110,7 +110,7 @@ pub fn load_or_create(
             remembered.checkpoint.origin
         ))
         .remedy(format!(
-            "put its data back; if it is lost, open its successor with `garant log succeed --data {} --reason …`; \
+            "put its data back; if it is lost, open its continuation with `garant log continue --data {} --reason …`; \
              if nobody ever saw it, remove {path}",
             data.display(),
         )));
@@ -126,7 +126,7 @@ pub fn load_or_create(
 pub fn missing(data: &Path, origin: &str) -> Failure {
     Failure::new(format!("{} holds the log {origin}, but not its signing key", data.display())).remedy(format!(
         "put the key back as {}, or hand it over as the credential {KEY}, as the unit of garant does. If it is lost, open \
-         a successor with `garant log succeed`",
+         a continuation with `garant log continue`",
         data.join(KEY).display()
     ))
 }
@@ -168,7 +168,7 @@ fn read(path: &Path, forbidden: u32) -> Result<Option<SigningKey>, Failure> {
     }
     let key = SigningKey::from_text(text.trim_end()).map_err(|error| {
         failed("can't be used").because(&error).remedy(
-            "put the right file back; if it is lost, `garant log succeed --reason …` opens a new log that cites this one",
+            "put the right file back; if it is lost, `garant log continue --reason …` opens a new log that cites this one",
         )
     })?;
     Ok(Some(key))

@@ -175,7 +175,7 @@ mod tests {
             observer: "server".parse().expect("a name"),
             signers: vec![signing_key(1)],
             remembered: Vec::new(),
-            succeeds: None,
+            continues: None,
             clock: ManualClock::at(START),
         })
         .expect("a new directory");

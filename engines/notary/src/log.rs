@@ -39,7 +39,7 @@ pub fn open(data: &Path, signers: Vec<SigningKey>, remembered: Vec<Checkpoint>) 
         observer: server_observer("store")?,
         signers,
         remembered,
-        succeeds: None,
+        continues: None,
         clock: Arc::new(SystemClock),
     };
     Sqlite::open(options).map_err(|error| refused(data, &error))
@@ -50,7 +50,7 @@ pub fn refused(data: &Path, error: &OpenError) -> Failure {
     let failure = Failure::new(format!("the data directory {} can't be used", data.display())).because(error);
     match error {
         OpenError::RolledBack { .. } => failure.remedy(
-            "an older copy of the data was put back: recover the newer one. If it is lost, `garant log succeed --reason …` \
+            "an older copy of the data was put back: recover the newer one. If it is lost, `garant log continue --reason …` \
              opens a new log that cites what is known of this one",
         ),
         _ => failure,

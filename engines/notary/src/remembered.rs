@@ -1,4 +1,4 @@
-//! What is remembered of the log outside its data directory: the guard against an old copy put back, and what a successor
+//! What is remembered of the log outside its data directory: the guard against an old copy put back, and what the log after it
 //! cites when everything else is lost.
 //!
 //! A data directory that is set back to an older copy brings nothing along that says so, and the log in it would sign a
@@ -10,16 +10,16 @@
 //! head on writes every file. A command that knew only some would leave a stale head in the others, and the next start
 //! would refuse a log that is in order.
 //!
-//! Which files there are is asked of the policy, by `garant up` and by `garant log rotate` and `succeed` alike. A list kept
+//! Which files there are is asked of the policy, by `garant up` and by `garant log rotate` and `continue` alike. A list kept
 //! in the data directory would be found without `--policy`, but it is lost, or old, exactly when it is needed: when the
 //! data directory is lost or old. The policy lies elsewhere, under version control if the team is wise. Commands that only
 //! hand out what is there (`log head`, `proof`, `export`) ask for no policy. After a crash they may have to remember a
 //! head first, and do so beside the directory alone: the other files then know a lower head of the same log, which is no
 //! contradiction, and the next `garant up` tells them.
 //!
-//! A file may have missed a change: its disk was not mounted during a rotation, or a succession. That is no dead end. A
+//! A file may have missed a change: its disk was not mounted during a rotation, or a continuation. That is no dead end. A
 //! note signed by a key that the log itself has announced is believed, whoever signs now. A note of the log before this one
-//! is set aside if `journal.succeeded` cites a head of that log that is not below it: then it says nothing that is not said
+//! is set aside if `journal.continued` cites a head of that log that is not below it: then it says nothing that is not said
 //! already. Everything else is refused, with the name of the file.
 
 use std::fs;
@@ -29,7 +29,7 @@ use std::sync::Arc;
 
 use engine::Failure;
 use event::Body;
-use event::journal::{KeyAnnounced, KeyRetired, Opened, Succeeded};
+use event::journal::{Continued, KeyAnnounced, KeyRetired, Opened};
 use journal::checkpoint::{self, Checkpoint};
 use journal::leaf::Leaf;
 use journal::note::{Note, VerifierKey};
@@ -176,12 +176,12 @@ fn remedy(path: &Path, found: &Checkpoint, keys: &[VerifierKey]) -> String {
     let origin = keys.first().map_or("", VerifierKey::name);
     if found.origin == origin {
         return "none of the keys that this log knows signed it: is this an older copy of the data, from before a rotation? \
-                Recover the newer one; if it is lost, open its successor with `garant log succeed`"
+                Recover the newer one; if it is lost, open its continuation with `garant log continue`"
             .to_owned();
     }
     format!(
         "it is of the log {} and has {} entries, which nothing in {origin} cites. Is this the right data directory? If that log \
-         was lost, open its successor with `garant log succeed`; if it has no part in this one, remove {}",
+         was lost, open its continuation with `garant log continue`; if it has no part in this one, remove {}",
         found.origin,
         found.size,
         path.display()
@@ -210,7 +210,7 @@ pub struct History {
     pub keys: Vec<VerifierKey>,
     announced: Vec<String>,
     retired: Vec<String>,
-    succeeded: Option<Checkpoint>,
+    continued: Option<Checkpoint>,
 }
 
 impl History {
@@ -225,7 +225,7 @@ impl History {
                 return Err(Failure::new(format!("entry {next} of {size} can't be read")));
             }
             for leaf in leaves {
-                let tells = [Opened::KIND, Succeeded::KIND, KeyAnnounced::KIND, KeyRetired::KIND];
+                let tells = [Opened::KIND, Continued::KIND, KeyAnnounced::KIND, KeyRetired::KIND];
                 if Leaf::parse(&leaf).is_ok_and(|leaf| tells.iter().any(|kind| kind.name == leaf.coarse)) {
                     let entries = store.entries(next..next + 1).await.map_err(failed)?;
                     // One whose day was destroyed tells nothing any more.
@@ -250,11 +250,11 @@ impl History {
             self.announced.push(announced.vkey);
         } else if let Some(Ok(retired)) = envelope.body::<KeyRetired>() {
             self.retired.push(retired.vkey);
-        } else if let Some(Ok(succeeded)) = envelope.body::<Succeeded>()
+        } else if let Some(Ok(continued)) = envelope.body::<Continued>()
             // Only there does it say what this log follows; see docs/log.md.
             && sequence == 1
         {
-            self.succeeded = Checkpoint::of_note(&succeeded.old_checkpoint).ok();
+            self.continued = Checkpoint::of_note(&continued.old_checkpoint).ok();
         }
     }
 
@@ -275,7 +275,7 @@ impl History {
 
     /// Whether this log says it follows one that had at least these entries.
     fn cites(&self, old: &Checkpoint) -> bool {
-        self.succeeded.as_ref().is_some_and(|cited| {
+        self.continued.as_ref().is_some_and(|cited| {
             cited.origin == old.origin && (old.size < cited.size || old.size == cited.size && old.root == cited.root)
         })
     }
@@ -291,7 +291,7 @@ mod tests {
     #[test]
     fn only_what_is_cited_is_set_aside() {
         let at = |origin: &str, size, root: &[u8]| Checkpoint { origin: origin.into(), size, root: Hash::of(&[root]) };
-        let history = History { succeeded: Some(at("a/1", 9, b"r")), ..History::default() };
+        let history = History { continued: Some(at("a/1", 9, b"r")), ..History::default() };
         for (old, cited) in [
             (at("a/1", 9, b"r"), true),
             (at("a/1", 8, b"x"), true),

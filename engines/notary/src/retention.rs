@@ -160,7 +160,7 @@ mod tests {
             observer: "server".parse().expect("a name"),
             signers: vec![signing_key(1)],
             remembered: Vec::new(),
-            succeeds: None,
+            continues: None,
             clock: Arc::clone(clock) as _,
         };
         Sqlite::open(options).expect("a new directory")

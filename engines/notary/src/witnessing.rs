@@ -18,7 +18,7 @@
 //!
 //! A contradiction is then put to the test: the witness is asked for the checkpoint that it has
 //! ([`checkpoint_path`]). If that is signed by a key of this log and no part of it, it is *proved*: the note is remembered
-//! beside the data directory, so that the log stays stopped when the witness falls silent, and a successor cites it. If it
+//! beside the data directory, so that the log stays stopped when the witness falls silent, and the log after it cites it. If it
 //! agrees with the log, the witness is broken and its word is worth nothing. If there is none, its word stands.
 //!
 //! So what can a lying witness do? Stop the log, loudly, until the team takes it out of its policy. It can't make the log
@@ -113,7 +113,7 @@ impl Contradiction {
     /// What to do about it.
     pub fn remedy(&self) -> String {
         let mut remedy = "nothing more is published. An older copy of the data was put back, or the log was continued \
-            elsewhere: recover the true data. If it is lost, `garant log succeed --reason …` opens a new log that cites \
+            elsewhere: recover the true data. If it is lost, `garant log continue --reason …` opens a new log that cites \
             what is known of this one"
             .to_owned();
         if self.proof.is_none() {

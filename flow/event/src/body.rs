@@ -131,7 +131,7 @@ pub fn kinds() -> &'static [Kind] {
         evidence::Succeeded::KIND,
         evidence::Found::KIND,
         journal::Opened::KIND,
-        journal::Succeeded::KIND,
+        journal::Continued::KIND,
         journal::KeyAnnounced::KIND,
         journal::KeyRetired::KIND,
         journal::DestructionIntended::KIND,

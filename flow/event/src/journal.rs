@@ -19,7 +19,7 @@ impl Body for Opened {
 
 /// This log follows another that can't be continued: second entry of such a log.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
-pub struct Succeeded {
+pub struct Continued {
     /// Origin of the log before.
     pub old_origin: String,
     /// The highest checkpoint remembered of it, as the whole signed note.
@@ -30,8 +30,8 @@ pub struct Succeeded {
     pub reason: String,
 }
 
-impl Body for Succeeded {
-    const KIND: Kind = Kind::permanent("journal.succeeded", Family::Security);
+impl Body for Continued {
+    const KIND: Kind = Kind::permanent("journal.continued", Family::Security);
 }
 
 /// From here on a second key signs checkpoints as well. Whoever trusts the first key learns the second from this entry.

@@ -160,7 +160,7 @@ pub enum OpenError {
     /// It is older than what was remembered of it elsewhere: a copy was put back.
     #[error(
         "the log in {dir} has {own} entries, but {remembered} are remembered outside of it: an older copy was put back. \
-         Nothing is signed. Recover the missing entries, or open a new log that cites the old one with `garant log succeed`"
+         Nothing is signed. Recover the missing entries, or open a new log that cites the old one with `garant log continue`"
     )]
     RolledBack {
         /// The directory.
@@ -173,7 +173,7 @@ pub enum OpenError {
     /// It holds another history than what was remembered of it elsewhere.
     #[error(
         "the first {size} entries of the log in {dir} are not those that are remembered outside of it: the history was \
-         rewritten. Nothing is signed. Put the true copy back, or open a new log with `garant log succeed`"
+         rewritten. Nothing is signed. Put the true copy back, or open a new log with `garant log continue`"
     )]
     Forked {
         /// The directory.
@@ -231,7 +231,7 @@ pub enum OpenError {
         known: u32,
     },
     /// The stored log contradicts itself.
-    #[error("the log in {dir} is damaged: {reason}. `garant log succeed` opens a new log that cites it")]
+    #[error("the log in {dir} is damaged: {reason}. `garant log continue` opens a new log that cites it")]
     Damaged {
         /// The directory.
         dir: PathBuf,

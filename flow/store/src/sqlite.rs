@@ -36,7 +36,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use event::journal::Succeeded;
+use event::journal::Continued;
 use event::{Clock, Day, InstallationId, Interval, Observed, ObserverId, ProbeId, Retention, Time};
 use journal::Hash;
 use journal::checkpoint::Checkpoint;
@@ -71,7 +71,7 @@ pub struct Options {
     /// Checkpoints remembered outside the data directory: each must be a prefix of the log, or nothing is opened.
     pub remembered: Vec<Checkpoint>,
     /// For a new log that follows one that can't be continued: becomes its second entry.
-    pub succeeds: Option<Succeeded>,
+    pub continues: Option<Continued>,
     /// The clocks.
     pub clock: Arc<dyn Clock>,
 }

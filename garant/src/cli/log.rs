@@ -1,9 +1,9 @@
 //! `garant log`: the log as files, its key, and what to do when it can't be continued.
 
+mod continuation;
 mod export;
 mod proof;
 mod rotate;
-mod succeed;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -31,7 +31,7 @@ pub(crate) enum Log {
     /// Replace the key that signs, announced inside the log; stop `garant up` first
     Rotate(rotate::Rotate),
     /// Open a new log that follows one that can't be continued; stop `garant up` first
-    Succeed(succeed::Succeed),
+    Continue(continuation::Continue),
 }
 
 #[derive(Args, Debug)]
@@ -70,7 +70,7 @@ impl Log {
             Self::Head(command) => command.run(terminal)?,
             Self::Proof(command) => command.run(terminal)?,
             Self::Rotate(command) => runtime()?.block_on(command.run(terminal))?,
-            Self::Succeed(command) => runtime()?.block_on(command.run(terminal))?,
+            Self::Continue(command) => runtime()?.block_on(command.run(terminal))?,
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -50,7 +50,7 @@ enum Command {
     Status(status::Status),
     /// Verify a log offline, from a URL or a directory: signatures, tree, evidence, every verdict
     Verify(verify::Verify),
-    /// Work with the log: export, prove, rotate its key, or succeed it after a loss
+    /// Work with the log: export, prove, rotate its key, or open the next one after a loss
     #[command(subcommand)]
     Log(log::Log),
     /// Be a witness for other people's logs

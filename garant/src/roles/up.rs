@@ -132,7 +132,7 @@ impl Up {
             observer: log::server_observer("store")?,
             signers,
             remembered: memory.of_log(&data, &keys).await?,
-            succeeds: None,
+            continues: None,
             clock: Arc::clone(&clock),
         };
         let store = Sqlite::open(options).map_err(|error| log::refused(&data, &error))?;

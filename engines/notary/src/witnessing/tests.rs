@@ -48,7 +48,7 @@ impl Log {
             observer: observer.clone(),
             signers: vec![log_key()],
             remembered: Vec::new(),
-            succeeds: None,
+            continues: None,
             clock: Arc::clone(&clock),
         };
         let store = Sqlite::open(options).expect("a new log");
@@ -221,7 +221,7 @@ async fn a_start_is_refused_and_its_reason_kept() {
     let refused = refuse_a_fork(&fork.net, fork.store.as_ref(), &fork.keys, &peers, &memory).await;
     let refused = refused.expect_err("another history");
     assert!(refused.to_string().contains("friend contradicts this log"), "{refused}");
-    assert!(refused.what_to_do().is_some_and(|remedy| remedy.contains("garant log succeed")));
+    assert!(refused.what_to_do().is_some_and(|remedy| remedy.contains("garant log continue")));
     let kept = memory.of_log(&data, &fork.keys).await.expect("a checkpoint of this log");
     assert_eq!((kept[0].size, kept[0].root), (21, true_log.store.root_at(21).await.expect("a root")));
 

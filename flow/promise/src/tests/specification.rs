@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use event::engine::{Blind, BlindCause, ClockStepped};
 use event::evidence::{self, Changed, Covered, Found, Gap, State};
-use event::journal::{Destroyed, DestructionIntended, KeyAnnounced, KeyRetired, Opened, Succeeded};
+use event::journal::{Continued, Destroyed, DestructionIntended, KeyAnnounced, KeyRetired, Opened};
 use event::policy::{Agreement, Objective};
 use event::promise::{Figure, Outcome, Reason, Unit, Verdict};
 use event::{Audience, Body, BootId, Day, InstallationId, Observed, Time};
@@ -62,7 +62,7 @@ fn samples() -> Vec<(&'static str, Value)> {
         sample(&ClockStepped { from: at, to: at }),
         sample(&Blind { engine: text(), interval, cause: BlindCause::Restart }),
         sample(&Opened { origin: text(), vkey: text() }),
-        sample(&Succeeded { old_origin: text(), old_checkpoint: text(), old_size_at_hand: 1, reason: text() }),
+        sample(&Continued { old_origin: text(), old_checkpoint: text(), old_size_at_hand: 1, reason: text() }),
         sample(&KeyAnnounced { vkey: text(), replaces: text() }),
         sample(&KeyRetired { vkey: text() }),
         sample(&intended),

@@ -26,7 +26,7 @@ use crate::sequence::{self, Identity};
 use crate::{Head, OpenError, StoreError, random};
 
 pub(super) fn open(options: Options) -> Result<Arc<Sqlite>, OpenError> {
-    let Options { dir, origin, observer, signers, remembered, succeeds, clock } = options;
+    let Options { dir, origin, observer, signers, remembered, continues, clock } = options;
     if let Some(reason) = sequence::refuse_signers(&signers, &origin) {
         return Err(OpenError::NoKey { origin, reason });
     }
@@ -66,7 +66,7 @@ pub(super) fn open(options: Options) -> Result<Arc<Sqlite>, OpenError> {
     if is_new {
         let vkey = log.signers.first().map(|key| key.vkey().to_string()).unwrap_or_default();
         let opened = OwnEvent::Opened(Opened { origin: identity.origin.clone(), vkey });
-        let first: Vec<_> = std::iter::once(opened).chain(succeeds.map(OwnEvent::Succeeded)).collect();
+        let first: Vec<_> = std::iter::once(opened).chain(continues.map(OwnEvent::Continued)).collect();
         own.append(&mut log, &first)
             .map_err(|failure| OpenError::Database { dir: dir.clone(), reason: failure.to_string() })?;
     }

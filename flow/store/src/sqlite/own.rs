@@ -51,7 +51,7 @@ impl OwnEvents {
 /// What the store has to say of itself.
 pub(super) enum OwnEvent {
     Opened(event::journal::Opened),
-    Succeeded(event::journal::Succeeded),
+    Continued(event::journal::Continued),
     Intended(event::journal::DestructionIntended),
     Destroyed(event::journal::Destroyed),
     Fault(StorageFault),
@@ -61,7 +61,7 @@ impl OwnEvent {
     fn observed(&self, own: &OwnEvents, sequence: u64, at: Time) -> Result<Observed, serde_json::Error> {
         match self {
             Self::Opened(body) => Observed::new(body, own.observer.clone(), own.boot, sequence, at),
-            Self::Succeeded(body) => Observed::new(body, own.observer.clone(), own.boot, sequence, at),
+            Self::Continued(body) => Observed::new(body, own.observer.clone(), own.boot, sequence, at),
             Self::Intended(body) => Observed::new(body, own.observer.clone(), own.boot, sequence, at),
             Self::Destroyed(body) => Observed::new(body, own.observer.clone(), own.boot, sequence, at),
             Self::Fault(body) => Observed::new(body, own.observer.clone(), own.boot, sequence, at),

@@ -25,7 +25,7 @@ fn options(dir: &Path, clock: &Arc<ManualClock>) -> Options {
         observer: "garant".parse().expect("a name"),
         signers: vec![signing_key(1)],
         remembered: Vec::new(),
-        succeeds: None,
+        continues: None,
         clock: Arc::clone(clock) as _,
     }
 }

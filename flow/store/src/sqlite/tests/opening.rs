@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use event::journal::{KeyAnnounced, Opened, Succeeded};
+use event::journal::{Continued, KeyAnnounced, Opened};
 use event::{Envelope, Observed, Retention};
 use journal::checkpoint::{self, Checkpoint};
 use journal::note::SigningKey;
@@ -208,17 +208,17 @@ async fn a_key_is_replaced_under_the_eyes_of_readers() {
 #[tokio::test]
 async fn a_log_that_follows_another_says_so_in_its_second_entry() {
     let dir = temporary();
-    let succeeded = Succeeded {
+    let continued = Continued {
         old_origin: "shop.example/0".to_owned(),
         old_checkpoint: "a note".to_owned(),
         old_size_at_hand: 7,
         reason: "the disk died".to_owned(),
     };
-    let store = with(dir.path(), |options| options.succeeds = Some(succeeded.clone())).expect("a new directory");
+    let store = with(dir.path(), |options| options.continues = Some(continued.clone())).expect("a new directory");
     let entries = journal_cases::everything(&*store).await;
     assert_eq!(entries.len(), 2);
     let payload = entries[1].payload.as_ref().expect("there");
-    let body = Envelope::decode(&payload.bytes).expect("an envelope").body::<Succeeded>().expect("of that kind");
-    assert_eq!(body.expect("readable"), succeeded);
+    let body = Envelope::decode(&payload.bytes).expect("an envelope").body::<Continued>().expect("of that kind");
+    assert_eq!(body.expect("readable"), continued);
     assert_eq!(store.days_before(Retention::Audit, START.day()).await.expect("days"), []);
 }

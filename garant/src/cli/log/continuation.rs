@@ -1,4 +1,4 @@
-//! `garant log succeed`: a new log that follows one that can't be continued, and says so for everybody to read.
+//! `garant log continue`: a new log that follows one that can't be continued, and says so for everybody to read.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use clap::Args;
 use engine::clock::SystemClock;
 use engine::random::SystemRandom;
-use event::journal::Succeeded;
+use event::journal::Continued;
 use journal::checkpoint::Checkpoint;
 use journal::note::SigningKey;
 use notary::remembered::Memory;
@@ -19,7 +19,7 @@ use crate::failure::Failure;
 use crate::terminal::Terminal;
 
 #[derive(Args, Debug)]
-pub(crate) struct Succeed {
+pub(crate) struct Continue {
     #[command(flatten)]
     moving: Moving,
 
@@ -63,10 +63,10 @@ struct Plan {
     kept: Option<PathBuf>,
 }
 
-impl Succeed {
+impl Continue {
     pub(super) async fn run(&self, terminal: &mut Terminal) -> Result<(), Failure> {
         let data = self.moving.data()?;
-        keys::refuse_credential(data, "succeed --reason …")?;
+        keys::refuse_credential(data, "continue --reason …")?;
         let (configuration, memory) = self.moving.configuration()?;
         let plan = plan(data, configuration.shared.journal.name.as_str(), &memory).await?;
         memory.refuse_unwritable()?;
@@ -80,7 +80,7 @@ impl Succeed {
             })?;
         }
         log::make_private(data)?;
-        // A succession that was cut off left its key; nothing was signed with it but what is written anew now.
+        // A continuation that was cut off left its key; nothing was signed with it but what is written anew now.
         let key = match keys::load(data)?.unwrap_or_default().into_iter().next() {
             Some(key) if key.name() == plan.origin => key,
             _ => keys::create(&data.join(keys::KEY), &plan.origin, &SystemRandom)?,
@@ -97,7 +97,7 @@ impl Succeed {
         terminal: &mut Terminal,
     ) -> Result<(), Failure> {
         let vkey = key.vkey().to_string();
-        let succeeds = Succeeded {
+        let continues = Continued {
             old_origin: plan.old.origin.clone(),
             old_checkpoint: plan.old_checkpoint.clone(),
             old_size_at_hand: plan.at_hand,
@@ -109,7 +109,7 @@ impl Succeed {
             observer: log::server_observer("store")?,
             signers: vec![key],
             remembered: Vec::new(),
-            succeeds: Some(succeeds),
+            continues: Some(continues),
             clock: Arc::new(SystemClock),
         };
         let store = Sqlite::open(options).map_err(|error| log::refused(data, &error))?;
@@ -126,7 +126,7 @@ impl Succeed {
                 "dry_run": vkey.is_none(),
                 "origin": origin,
                 "vkey": vkey,
-                "succeeds": old.origin,
+                "continues": old.origin,
                 "cites": { "size": old.size, "root": old.root.to_string() },
                 "entries_at_hand": at_hand,
                 "kept": kept,
@@ -196,7 +196,7 @@ async fn plan(data: &Path, name: &str, memory: &Memory) -> Result<Plan, Failure>
         Found::Log { checkpoint, .. } if checkpoint.origin == old.origin => checkpoint.size,
         _ => 0,
     };
-    // A succession that was cut off has moved the data already, and put nothing in its place yet.
+    // A continuation that was cut off has moved the data already, and put nothing in its place yet.
     let moved = kept.exists() && matches!(found, Found::Nothing);
     let at_hand = if moved { of_old(&look(&kept).await?) } else { of_old(&found) };
     if kept.exists() && !moved {
