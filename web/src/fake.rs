@@ -284,13 +284,23 @@ pub(crate) fn verdicts(applied: &Applied) -> Vec<Verdict> {
         applied.promises.iter().flat_map(|promise| (0..).zip(&promise.objectives).map(move |o| (promise, o)));
     let verdict = |(place, (promise, (number, clause))): (usize, (&Promise, (u32, &Clause)))| {
         let figure = |low, high, target| Some(Figure { unit: Unit::Ppb, low, high, target });
+        let budget = |least, most| Reason::Budget {
+            used_at_least: Span::from_secs(least),
+            used_at_most: Span::from_secs(most),
+            of: Span::from_secs(3153),
+        };
         let (outcome, figure, reasons) = match place % 3 {
-            0 => (Outcome::Kept, figure(999_910_000, 999_950_000, 999_900_000), vec![Reason::LoneObserver]),
+            0 => (
+                Outcome::Kept,
+                figure(999_910_000, 999_950_000, 999_900_000),
+                vec![budget(60, 90), Reason::LoneObserver],
+            ),
             1 => (
                 Outcome::Broken,
                 figure(999_899_999, 999_899_999, 999_900_000),
                 vec![
                     Reason::WindowFilling { elapsed: Span::from_days(12), length: Span::from_days(365) },
+                    budget(41 * 60, 46 * 60),
                     Reason::Down { length: Span::from_secs(41 * 60), outages: 2 },
                     Reason::Unobserved { length: Span::from_secs(300) },
                 ],
@@ -302,10 +312,10 @@ pub(crate) fn verdicts(applied: &Applied) -> Vec<Verdict> {
             promise: promise.id.clone(),
             revision: promise.revision.clone(),
             objective: number,
-            evaluator: 1,
+            evaluator: promise::EVALUATOR,
             tree_size: 42,
             at: NOW - Span::from_secs(60),
-            window: Interval::new(NOW - Span::from_days(12), NOW),
+            window: Interval::new(NOW - Span::from_days(12), NOW - Span::from_secs(120)),
             outcome,
             figure,
             reasons,

@@ -12,8 +12,10 @@ use axum::extract::State as Shared;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use engine::metrics::{Text, Value};
-use event::promise::{Outcome, Unit};
+use engine::metrics::{Family, Text, Value};
+use event::Span;
+use event::promise::{Outcome, Reason, Unit, Verdict};
+use promise::{InEffect, VerdictInEffect};
 
 use crate::answer;
 use crate::state::State;
@@ -85,6 +87,7 @@ fn promises(state: &State, text: &mut Text) {
     for promise in promises {
         outcomes.state(&[("promise", promise.id.as_str())], &OUTCOMES, Some(word(in_effect.outcome(promise))));
     }
+    budgets(&in_effect, text);
     // One family a unit: figures of one family can be compared.
     for (unit, name, suffix, help) in [
         (Unit::Ppb, "garant_objective_ratio", "ratio", "Share measured, between low and high, and the target."),
@@ -105,6 +108,47 @@ fn promises(state: &State, text: &mut Text) {
                 family.sample(&labels, value);
             }
         }
+    }
+}
+
+/// What of its budget and of its window each verdict in effect has used, and up to when it speaks.
+fn budgets(in_effect: &InEffect, text: &mut Text) {
+    let lengths = |family: &mut Family<'_>, verdict: &Verdict, ends: &[(&str, Span)]| {
+        let objective = verdict.objective.to_string();
+        for (end, span) in ends {
+            let labels = [("promise", verdict.promise.as_str()), ("objective", &objective), ("end", *end)];
+            family.sample(&labels, Value::Millionths(span.micros()));
+        }
+    };
+    let mut family = text.gauge(
+        "garant_objective_budget_seconds",
+        "seconds",
+        "What may go wrong over the whole window, and what of it has: the truth is between the two uses.",
+    );
+    for VerdictInEffect { verdict, .. } in in_effect.all() {
+        for reason in &verdict.reasons {
+            if let Reason::Budget { used_at_least, used_at_most, of } = reason {
+                let ends = [("used_at_least", *used_at_least), ("used_at_most", *used_at_most), ("of", *of)];
+                lengths(&mut family, verdict, &ends);
+            }
+        }
+    }
+    let help = "How much of the window has passed, and its length.";
+    let mut family = text.gauge("garant_objective_window_seconds", "seconds", help);
+    for VerdictInEffect { verdict, .. } in in_effect.all() {
+        let elapsed = verdict.window.length();
+        let length = verdict.reasons.iter().find_map(|reason| match reason {
+            Reason::WindowFilling { length, .. } => Some(*length),
+            _ => None,
+        });
+        let ends = [("elapsed", elapsed), ("of", length.unwrap_or(elapsed))];
+        lengths(&mut family, verdict, &ends);
+    }
+    let help = "Up to when the verdict in effect speaks.";
+    let mut family = text.gauge("garant_objective_as_of_timestamp_seconds", "seconds", help);
+    for VerdictInEffect { verdict, .. } in in_effect.all() {
+        let labels = [("promise", verdict.promise.as_str()), ("objective", &verdict.objective.to_string())];
+        family.sample(&labels, Value::Millionths(verdict.window.end.micros()));
     }
 }
 

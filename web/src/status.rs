@@ -18,6 +18,7 @@ use promise::Condition;
 use serde::{Deserialize, Serialize};
 
 use crate::answer;
+use crate::lang::Language;
 use crate::state::{Phases, ProbeStanding, State};
 
 /// How long beyond three turns a standing may be old before it says nothing.
@@ -118,17 +119,19 @@ pub struct PromiseStatus {
 pub struct ObjectiveStatus {
     /// Which one, from 0.
     pub objective: u32,
+    /// What it measures, over which window.
+    pub measure: Text,
     /// The verdict.
     pub outcome: Outcome,
     /// What was measured.
     pub figure: Option<Figure>,
     /// Why.
     pub reasons: Vec<Reason>,
-    /// The window.
+    /// The window; the verdict speaks up to its end.
     pub window: Interval,
     /// Since when the outcome holds.
     pub since: Time,
-    /// As of when it was judged.
+    /// When it was judged.
     pub at: Time,
     /// Entry of the log.
     pub sequence: u64,
@@ -236,9 +239,10 @@ fn promises(state: &State, applied: &Applied) -> Vec<PromiseStatus> {
         outcome: in_effect.outcome(promise),
         objectives: (0..)
             .zip(&promise.objectives)
-            .filter_map(|(number, _)| in_effect.of(promise, number))
-            .map(|standing| ObjectiveStatus {
+            .filter_map(|(number, clause)| Some((clause.read()?, in_effect.of(promise, number)?)))
+            .map(|(objective, standing)| ObjectiveStatus {
                 objective: standing.verdict.objective,
+                measure: Text { fr: Language::French.measure(&objective), en: Language::English.measure(&objective) },
                 outcome: standing.verdict.outcome,
                 figure: standing.verdict.figure,
                 reasons: standing.verdict.reasons.clone(),

@@ -9,6 +9,7 @@ use engine::http::Request;
 use engine::net::Net;
 use event::promise::Outcome;
 use event::{ProbeId, Span, Time};
+use web::Language;
 use web::status::Reading;
 
 use crate::cli::{DataArgument, runtime};
@@ -117,6 +118,7 @@ fn lines(
         };
         let word = painted(look, format!("{word:10}"));
         lines.push(format!("  {word} {}  {}", promise.promise, promise.text.en));
+        lines.extend(promise.objectives.iter().flat_map(|objective| objective_lines(objective, status.at)));
     }
     for engine in status.engines.iter().filter(|engine| !engine.healthy) {
         let word = painted(Look::Bad, format!("{:10}", engine.state));
@@ -131,6 +133,17 @@ fn lines(
         lines.push(format!("  {word} the journal takes no entries: {fault}"));
     }
     lines
+}
+
+/// The figure of an objective and up to when it holds, and what to know beside it.
+fn objective_lines(objective: &web::status::ObjectiveStatus, now: Time) -> Vec<String> {
+    let english = Language::English;
+    let figure = objective.figure.map_or_else(|| "nothing yet".to_owned(), |figure| english.figure(&figure));
+    let as_of = english.as_of(objective.window.end, now);
+    let reasons: Vec<String> = objective.reasons.iter().map(|reason| english.reason(reason)).collect();
+    let first = format!("             {}: {figure}, {as_of}", objective.measure.en);
+    let second = (!reasons.is_empty()).then(|| format!("               {}", reasons.join("; ")));
+    [Some(first), second].into_iter().flatten().map(|line| line.replace('\u{202f}', " ")).collect()
 }
 
 /// The certificates that expire soon, by probe, the soonest first; what observers see apart counts once.
@@ -201,7 +214,20 @@ mod tests {
         ],
         "promises": [
             { "promise": "AV-1", "text": { "fr": "La boutique est disponible.", "en": "The shop is available." },
-              "outcome": "broken", "objectives": [] }
+              "outcome": "broken", "objectives": [
+                { "objective": 0, "measure": { "fr": "disponibilité sur 30 jours", "en": "availability over 30 days" },
+                  "outcome": "unproven", "figure": { "unit": "ppb", "low": 990000000, "high": 999000000, "target": 999900000 },
+                  "reasons": [
+                    { "reason": "window_filling", "elapsed": 120000000, "length": 2592000000000 },
+                    { "reason": "budget", "used_at_least": 1900000, "used_at_most": 9900000, "of": 2592000000 }
+                  ],
+                  "window": { "start": 1795388160000000, "end": 1795388280000000 },
+                  "since": 1795388340000000, "at": 1795388340000000, "sequence": 301 },
+                { "objective": 1, "measure": { "fr": "disponibilité sur 1 jour", "en": "availability over 1 day" },
+                  "outcome": "broken", "figure": null, "reasons": [],
+                  "window": { "start": 1795200000000000, "end": 1795286400000000 },
+                  "since": 1795388340000000, "at": 1795388340000000, "sequence": 302 }
+              ] }
         ],
         "engines": [
             { "engine": "watch", "healthy": false, "state": "restarting", "attempts": 3,

@@ -182,6 +182,15 @@ impl Language {
     }
 }
 
+impl Language {
+    /// `23:00`, `23 h 00`, of the day at Greenwich.
+    pub(super) fn time_of_day(self, time: Time) -> String {
+        let text = self.instant(time);
+        let (_day, time) = text.rsplit_once(", ").unwrap_or(("", &text));
+        time.trim_end_matches(" UTC").to_owned()
+    }
+}
+
 /// Rounds to the usual decimals, or to as many more as tell the figure from the target.
 fn rounded(parts: i64, target: i64, divide: impl Fn(i64, i64) -> i64) -> i64 {
     let mut decimals = DECIMALS_USUAL;

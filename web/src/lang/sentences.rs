@@ -9,8 +9,16 @@ use super::{Language, NARROW, Precision};
 const DAY: i64 = 86_400_000_000;
 
 impl Language {
-    /// What is measured, over which window. `subject` is what customers call it.
+    /// What is measured of what, over which window. `subject` is what customers call it.
     pub(crate) fn objective(self, objective: &Objective, subject: &str) -> String {
+        match self {
+            Self::French => format!("{subject}\u{a0}: {}", self.measure(objective)),
+            Self::English => format!("{subject}: {}", self.measure(objective)),
+        }
+    }
+
+    /// What is measured, over which window.
+    pub(crate) fn measure(self, objective: &Objective) -> String {
         use Objective::{Absence, Availability, Configuration, Coverage, Freshness};
         let (Availability { over, .. }
         | Freshness { over, .. }
@@ -30,8 +38,8 @@ impl Language {
             (Self::English, Absence { .. }) => "absence observed",
         };
         match self {
-            Self::French => format!("{subject}\u{a0}: {what} sur {}", self.window(*over)),
-            Self::English => format!("{subject}: {what} over {}", self.window(*over)),
+            Self::French => format!("{what} sur {}", self.window(*over)),
+            Self::English => format!("{what} over {}", self.window(*over)),
         }
     }
 
@@ -85,7 +93,7 @@ impl Language {
     }
 
     /// What was measured: one figure when the truth is known, else the two that it lies between.
-    pub(crate) fn figure(self, figure: &Figure) -> String {
+    pub fn figure(self, figure: &Figure) -> String {
         let (low, high) = match figure.unit {
             Unit::Ppb => {
                 let target = Ppb::new(figure.target);
@@ -119,7 +127,7 @@ impl Language {
     }
 
     /// Why, or what to know beside it.
-    pub(crate) fn reason(self, reason: &Reason) -> String {
+    pub fn reason(self, reason: &Reason) -> String {
         match (self, reason) {
             (_, Reason::WindowFilling { elapsed, length }) => self.filling(*elapsed, *length),
             (_, Reason::Budget { used_at_least, used_at_most, of }) => self.budget(*used_at_least, *used_at_most, *of),
@@ -179,11 +187,23 @@ impl Language {
         }
     }
 
-    /// Since when an outcome holds.
-    pub(crate) fn since(self, time: Time) -> String {
-        match self {
-            Self::French => format!("depuis le {}", self.instant(time)),
-            Self::English => format!("since {}", self.instant(time)),
+    /// Up to when a verdict speaks; without the day when that is today.
+    pub fn as_of(self, time: Time, now: Time) -> String {
+        match (self, time.day() == now.day()) {
+            (Self::French, true) => format!("arrêté à {}", self.time_of_day(time)),
+            (Self::French, false) => format!("arrêté au {}", self.instant(time)),
+            (Self::English, true) => format!("as of {}", self.time_of_day(time)),
+            (Self::English, false) => format!("as of {}", self.instant(time)),
+        }
+    }
+
+    /// Since when an outcome holds; without the day when that is today.
+    pub(crate) fn since(self, time: Time, now: Time) -> String {
+        match (self, time.day() == now.day()) {
+            (Self::French, true) => format!("depuis {}", self.time_of_day(time)),
+            (Self::French, false) => format!("depuis le {}", self.instant(time)),
+            (Self::English, true) => format!("since {}", self.time_of_day(time)),
+            (Self::English, false) => format!("since {}", self.instant(time)),
         }
     }
 

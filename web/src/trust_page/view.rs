@@ -50,6 +50,7 @@ struct ObjectiveView {
     measure: String,
     promised: String,
     measured: String,
+    as_of: Option<String>,
     verdict: OutcomeView,
     since: Option<String>,
     reasons: Vec<String>,
@@ -86,7 +87,7 @@ enum Proof {
     /// The verdict is in the log, but no published checkpoint covers it yet.
     Pending,
     /// `/log/proof/<sequence>.tlog-proof`
-    Entry { sequence: u64, text: String, at: String },
+    Entry { sequence: u64, text: String },
 }
 
 struct LogView {
@@ -105,10 +106,11 @@ impl TrustPage {
         let published = state.published.borrow().clone();
         let identity = Arc::clone(&state.identity.borrow());
         let words = language.words();
+        let now = state.clock.now();
 
         let promises = policy.applied.as_ref().map(|applied| {
             let composer =
-                Composer { language, words, applied, in_effect: &in_effect, published: published.as_deref() };
+                Composer { now, language, words, applied, in_effect: &in_effect, published: published.as_deref() };
             applied.promises.iter().map(|promise| composer.promise(promise)).collect::<Vec<_>>()
         });
         let promises = promises.unwrap_or_default();
@@ -146,6 +148,7 @@ impl TrustPage {
 }
 
 struct Composer<'a> {
+    now: Time,
     language: Language,
     words: &'static Words,
     applied: &'a Applied,
@@ -180,10 +183,11 @@ impl Composer<'_> {
         ObjectiveView {
             measure: self.language.objective(objective, &self.subject(objective)),
             promised: self.language.promised(objective),
+            as_of: verdict.map(|verdict| self.language.as_of(verdict.window.end, self.now)),
             measured: figure
                 .map_or_else(|| self.words.nothing_measured.to_owned(), |figure| self.language.figure(figure)),
             verdict: self.outcome(verdict.map_or(Outcome::Unproven, |verdict| verdict.outcome)),
-            since: found.map(|found| self.language.since(found.since)),
+            since: found.map(|found| self.language.since(found.since, self.now)),
             reasons,
             proof: self.proof(found),
         }
@@ -192,11 +196,9 @@ impl Composer<'_> {
     fn proof(&self, found: Option<&VerdictInEffect>) -> Proof {
         match (found, self.published) {
             (None, _) => Proof::None,
-            (Some(found), Some(published)) if found.sequence < published.size => Proof::Entry {
-                sequence: found.sequence,
-                text: self.language.entry(found.sequence),
-                at: self.language.instant(found.verdict.at),
-            },
+            (Some(found), Some(published)) if found.sequence < published.size => {
+                Proof::Entry { sequence: found.sequence, text: self.language.entry(found.sequence) }
+            }
             (Some(_), _) => Proof::Pending,
         }
     }
