@@ -194,19 +194,6 @@ mod tests {
         with(more).unused()
     }
 
-    /// Pages and engines know nothing of each other, so it is here that a finding without a title is found.
-    #[test]
-    fn every_finding_has_a_title_in_both_languages() {
-        let host = "[[service]]\nname = \"shop\"\n[[probe.host]]\nname = \"machine\"\nservice = \"shop\"\n";
-        let detectors = with(host).watch.detectors();
-        assert!(detectors.len() >= 4, "{detectors:?}");
-        for finding in detectors.into_iter().map(|detector| detector.finding) {
-            for language in web::Language::ALL {
-                assert!(language.finding(&finding).is_some(), "web has no title for {finding} in {language:?}");
-            }
-        }
-    }
-
     #[test]
     fn what_has_no_effect_yet_is_named() {
         assert!(unused("[[service]]\nname = \"shop\"\n[[observer]]\nname = \"here\"\n").is_empty());

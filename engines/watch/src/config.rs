@@ -97,13 +97,15 @@ impl Config {
 
     /// The findings as everybody may know them, by name.
     pub fn detectors(&self) -> Vec<Detector> {
-        let mut detectors: BTreeMap<FindingId, Vec<ProbeId>> = BTreeMap::new();
+        let mut detectors: BTreeMap<FindingId, Detector> = BTreeMap::new();
         for declared in &self.probes {
-            for finding in declared.probe.findings() {
-                detectors.entry(finding).or_default().push(declared.id.clone());
+            for looked_for in declared.probe.findings() {
+                let Some(finding) = looked_for.id() else { continue };
+                let new = || Detector { finding: finding.clone(), title: looked_for.title(), probes: Vec::new() };
+                detectors.entry(finding.clone()).or_insert_with(new).probes.push(declared.id.clone());
             }
         }
-        detectors.into_iter().map(|(finding, probes)| Detector { finding, probes }).collect()
+        detectors.into_values().collect()
     }
 
     /// Where heartbeats arrive.

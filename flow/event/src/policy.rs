@@ -197,6 +197,8 @@ pub struct Applied {
 pub struct Detector {
     /// What is looked for.
     pub finding: FindingId,
+    /// What customers call it.
+    pub title: Text,
     /// In the samples of which probes.
     pub probes: Vec<ProbeId>,
 }

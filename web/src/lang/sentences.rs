@@ -2,7 +2,7 @@
 
 use event::policy::Objective;
 use event::promise::{Figure, Reason, Unit};
-use event::{FindingId, Ppb, Span, Time};
+use event::{Ppb, Span, Time};
 
 use super::{Language, NARROW, Precision};
 
@@ -40,21 +40,6 @@ impl Language {
         match self {
             Self::French => format!("{what} sur {}", self.window(*over)),
             Self::English => format!("{what} over {}", self.window(*over)),
-        }
-    }
-
-    /// What customers read for a finding that garant's own detectors make; `None` when the name is not one of those.
-    pub fn finding(self, finding: &FindingId) -> Option<&'static str> {
-        let (french, english) = match finding.as_str() {
-            "cpu-usage" => ("Processeurs trop chargés", "Processors too busy"),
-            "memory-usage" => ("Mémoire trop remplie", "Memory too full"),
-            "disk-usage" => ("Disque trop plein", "Disk too full"),
-            "raid-degraded" => ("Grappe RAID dégradée", "Degraded RAID array"),
-            _ => return None,
-        };
-        match self {
-            Self::French => Some(french),
-            Self::English => Some(english),
         }
     }
 

@@ -213,7 +213,8 @@ impl Composer<'_> {
                 declared.map_or_else(|| probe.to_string(), |row| format!("{} ({probe})", self.title(&row.service)))
             }
             Objective::Absence { finding, .. } => {
-                self.language.finding(finding).map_or_else(|| finding.to_string(), str::to_owned)
+                let declared = self.applied.findings.iter().find(|declared| declared.finding == *finding);
+                declared.map_or_else(|| finding.to_string(), |row| self.language.of(&row.title).to_owned())
             }
         }
     }

@@ -47,6 +47,7 @@ fn defaults_make_most_keys_unnecessary() {
     assert_eq!(front.probe.target(), Some("shop.example:443"));
     assert_eq!(machine.every, Span::from_secs(10));
     let detectors = config.detectors();
+    assert!(detectors.iter().all(|detector| !detector.title.fr.is_empty() && !detector.title.en.is_empty()));
     assert_eq!(detectors.len(), 4);
     assert!(detectors.iter().all(|detector| detector.probes == [machine.id.clone()]));
     let (config, mistakes) = read(

@@ -159,7 +159,7 @@ impl Section for Http {
         let status = if status.is_empty() { vec![Statuses { first: 200, last: 299 }] } else { status };
         let expected = Expected { status, contains, contains_not, headers };
         let tls = Required { days, version };
-        tls.finding().iter().for_each(|finding| table.provide(finding));
+        tls.provide(table);
         Some(Self { common: common?, url: url?, method, send_headers, send, redirects, body_bytes_max, expected, tls })
     }
 }
@@ -285,7 +285,7 @@ impl Probe for Fetch {
         Some(&self.target)
     }
 
-    fn findings(&self) -> Vec<event::FindingId> {
+    fn findings(&self) -> Vec<source::Finding> {
         self.tls.finding().into_iter().collect()
     }
 }

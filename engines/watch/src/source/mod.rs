@@ -9,7 +9,7 @@ use policy::{Document, SectionDoc};
 
 pub use answer::{Answer, Expiry, Level, Phases, Symptom, TEXT_BYTES_MAX};
 pub use declared::Declared;
-pub use probe::{Asking, Probe, Settings};
+pub use probe::{Asking, Finding, Probe, Settings};
 pub use shared_keys::Common;
 pub use store::Reading;
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use engine::net::Net;
+use event::policy::Text;
 use event::{Clock, FindingId, Span};
 
 use super::answer::Answer;
@@ -20,6 +21,29 @@ pub struct Asking<'a> {
     /// How long the answer may take. The caller stops waiting then, whatever the probe does; a probe may give it to what
     /// it calls, to fail with a better reason.
     pub timeout: Span,
+}
+
+/// What a detector looks for: a name for the journal, and a title for customers in the two languages of the pages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Finding {
+    /// Its name, by the rule of [`FindingId`].
+    pub name: &'static str,
+    /// What customers read, in French.
+    pub fr: &'static str,
+    /// What customers read, in English.
+    pub en: &'static str,
+}
+
+impl Finding {
+    /// Its name, typed; always there, since every one of them is declared in a test.
+    pub fn id(&self) -> Option<FindingId> {
+        self.name.parse().ok()
+    }
+
+    /// Its title.
+    pub fn title(&self) -> Text {
+        Text { fr: self.fr.to_owned(), en: self.en.to_owned() }
+    }
 }
 
 /// A kind of probe, ready to ask.
@@ -54,7 +78,7 @@ pub trait Probe: Send + Sync {
     }
 
     /// What detectors look for in its answers.
-    fn findings(&self) -> Vec<FindingId> {
+    fn findings(&self) -> Vec<Finding> {
         Vec::new()
     }
 

@@ -10,14 +10,15 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use engine::net::{Deadline, Peer, Target, Verify};
-use event::{FindingId, Span, Time};
+use event::{Span, Time};
 use policy::{Address, HostPort, Section, Slot, Table, Value};
 
-use crate::source::{Answer, Asking, Common, Level, Phases, Probe, Reading, Settings, Symptom, reason};
+use crate::source::{Answer, Asking, Common, Finding, Level, Phases, Probe, Reading, Settings, Symptom, reason};
 
 const SECONDS_PER_DAY: i64 = 86_400;
 /// What it looks for.
-const EXPIRING: &str = "certificate-expiring";
+const EXPIRING: Finding =
+    Finding { name: "certificate-expiring", fr: "Certificat bientôt expiré", en: "Certificate about to expire" };
 
 /// The oldest version that is good enough.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -69,7 +70,10 @@ impl Required {
 
     /// The answer with what there is to say of a certificate that is about to expire.
     pub(super) fn with_expiry(self, mut answer: Answer, peer: &Peer, now: Time) -> Answer {
-        let (Some(left), Some(finding)) = (days_left(peer, now), self.finding()) else { return answer };
+        let (Some(left), Some(finding)) = (days_left(peer, now), self.finding().and_then(|finding| finding.id()))
+        else {
+            return answer;
+        };
         let (level, text) = if left < i64::from(self.days) {
             (Level::High, format!("certificate: it expires in {left} days, less than {}", self.days))
         } else {
@@ -86,9 +90,14 @@ impl Required {
         answer
     }
 
+    /// Declares the name of what is looked for, for promises that speak of it.
+    pub(super) fn provide(self, table: &mut Table<'_>) {
+        self.finding().and_then(|finding| finding.id()).iter().for_each(|finding| table.provide(finding));
+    }
+
     /// What is looked for in the certificate, if it must be valid for some days.
-    pub(super) fn finding(self) -> Option<FindingId> {
-        (self.days > 0).then(|| EXPIRING.parse().ok()).flatten()
+    pub(super) fn finding(self) -> Option<Finding> {
+        (self.days > 0).then_some(EXPIRING)
     }
 }
 
@@ -120,7 +129,7 @@ impl Section for Tls {
         let days = table.or_in("certificate_days", 14, &(0..=3650), DAYS);
         let version = table.or("at_least", Version::Tls12, "Oldest version of TLS that may be agreed upon.");
         let required = Required { days, version };
-        required.finding().iter().for_each(|finding| table.provide(finding));
+        required.provide(table);
         Some(Self { common: common?, address: address?, server_name, required })
     }
 }
@@ -177,7 +186,7 @@ impl Probe for Server {
         Some(&self.name)
     }
 
-    fn findings(&self) -> Vec<FindingId> {
+    fn findings(&self) -> Vec<Finding> {
         self.required.finding().into_iter().collect()
     }
 }

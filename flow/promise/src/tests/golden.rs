@@ -126,7 +126,11 @@ fn policy(announced: bool, coverage: &str) -> Applied {
         interval: window,
         text: text("Changement de disque.", "A disk is replaced."),
     };
-    let findings = vec![Detector { finding: name("disk-usage"), probes: vec![name("machine")] }];
+    let findings = vec![Detector {
+        finding: name("disk-usage"),
+        title: text("Disque trop plein", "Disk too full"),
+        probes: vec![name("machine")],
+    }];
     let maintenance = if announced { vec![maintenance] } else { vec![] };
     let mut applied = Applied { revision: String::new(), services, probes, findings, maintenance, promises };
     applied.revision = revision::of_policy(&applied);

@@ -65,7 +65,7 @@ pub(super) fn policy(probes: Vec<Probe>, windows: Vec<Maintenance>, promises: Ve
     services.dedup();
     let services = services.into_iter().map(|id| Service { id, title: Text::default() }).collect();
     let detected: Vec<ProbeId> = probes.iter().map(|p| p.id.clone()).collect();
-    let findings = vec![Detector { finding: name("disk-usage"), probes: detected }];
+    let findings = vec![Detector { finding: name("disk-usage"), title: Text::default(), probes: detected }];
     let revision = String::new();
     let mut applied = Applied { revision, services, probes, findings, maintenance: windows, promises };
     applied.revision = revision::of_policy(&applied);

@@ -19,13 +19,18 @@ use event::{FindingId, Ppb, Span};
 use policy::{Section, Table};
 
 use self::proc::CpuTicks;
-use crate::source::{Answer, Asking, Common, Level, Probe, Settings, Symptom};
+use crate::source::{Answer, Asking, Common, Finding, Level, Probe, Settings, Symptom};
 
 /// A finding ends when its figure is this far under its threshold, in hundredths of a percent.
 const UNDER: i64 = 500;
 const PROC: &str = "/proc";
 /// What it looks for.
-const FINDINGS: [&str; 4] = ["cpu-usage", "memory-usage", "disk-usage", "raid-degraded"];
+const FINDINGS: [Finding; 4] = [
+    Finding { name: "cpu-usage", fr: "Processeurs trop chargés", en: "Processors too busy" },
+    Finding { name: "memory-usage", fr: "Mémoire trop remplie", en: "Memory too full" },
+    Finding { name: "disk-usage", fr: "Disque trop plein", en: "Disk too full" },
+    Finding { name: "raid-degraded", fr: "Grappe RAID dégradée", en: "Degraded RAID array" },
+];
 
 /// `[[probe.host]]`.
 #[derive(Clone, Debug)]
@@ -60,7 +65,7 @@ impl Section for Host {
         let about = "Directories whose disks are looked at. By default every disk of the machine that can be written to, but \
              network file systems.";
         let disks = table.list("disks", about);
-        for finding in FINDINGS.into_iter().filter_map(finding) {
+        for finding in FINDINGS.iter().filter_map(Finding::id) {
             table.provide(&finding);
         }
         Some(Self { common: common?, limits: Limits { cpu, memory, disk, lasting }, disks })
@@ -298,8 +303,8 @@ impl Probe for Machine {
         false
     }
 
-    fn findings(&self) -> Vec<FindingId> {
-        FINDINGS.into_iter().filter_map(finding).collect()
+    fn findings(&self) -> Vec<Finding> {
+        FINDINGS.to_vec()
     }
 }
 
