@@ -6,7 +6,7 @@ use std::sync::Arc;
 use event::policy::Agreement;
 use event::{FindingId, HostId, ObserverId, ProbeId, ServiceId, Span};
 
-use super::probe::{Probe, Settings};
+use super::probe::{Finding, Probe, Settings};
 use super::shared_keys::Common;
 
 /// A probe of the policy, ready to ask.
@@ -56,7 +56,7 @@ impl Declared {
         };
         let spec = hasher.finish();
         let probe = settings.into_probe();
-        let findings = probe.findings().into();
+        let findings = probe.findings().iter().filter_map(Finding::id).collect();
         Self {
             id,
             kind,
