@@ -11,7 +11,7 @@ use engine::clock::SystemClock;
 use event::evidence::{Changed, State};
 use event::{BootId, Clock, Observed, Time};
 use journal::note::SigningKey;
-use store::Journal as _;
+use store::Append as _;
 use store::sqlite::{Options, Sqlite};
 
 use crate::process::now;

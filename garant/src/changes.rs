@@ -2,25 +2,27 @@
 //! nobody's business (promise JO-2).
 //!
 //! A diff needs to know what was said last. The files of a minute ago won't do: a policy is edited while garant is
-//! stopped, too. So what was journaled last is kept in the store, as the projection of all `policy.changed` entries,
-//! and every start and every reload is compared with that. A crash between the entry and the projection makes the next
-//! comparison tell the same change again, which is true both times.
+//! stopped, too. So what was journaled last is kept in the store, in the transaction of the `policy.changed` entry, and every
+//! start and every reload is compared with that.
 //!
 //! Private values are out of the text before it gets here (`policy::Sources::redacted`). Two different secrets must
 //! still make a difference, so in their place stands a mark: 32 bits of a hash over the value and a random salt. The salt
-//! is drawn anew with each record, and neither salt nor mark ever leaves the projection; the diff says `…`, and
+//! is drawn anew with each record, and neither salt nor mark ever leaves those rows; the diff says `…`, and
 //! `# changed` where nothing else tells two lines apart.
 
 use engine::Random;
+use event::Observed;
 use event::policy::Changed;
 use journal::Hash;
 use policy::Sources;
 use serde::{Deserialize, Serialize};
 use similar::TextDiff;
-use store::{Projections, StoreError};
+use store::{LongValue, Rows, Step, StoreError};
 
 /// Under this name the store keeps what was journaled last.
-const PROJECTION: &str = "policy.changed";
+const CONSUMER: &str = "policy.changed";
+/// The name of the text among its rows.
+const TEXT: &str = "text";
 /// Lines of context around a change.
 const CONTEXT: usize = 2;
 /// Longest diff that is journaled; of a longer one the start, and how much is missing.
@@ -80,19 +82,22 @@ impl Text {
 /// What was journaled of the policy.
 #[derive(Debug, Default)]
 pub(crate) struct Journaled {
-    cursor: Option<u64>,
+    /// How many changes there were.
+    position: Option<u64>,
+    stored: LongValue,
     text: Option<Text>,
 }
 
 impl Journaled {
     /// What the last `policy.changed` left in effect; nothing in a new log.
-    pub(crate) async fn load(store: &dyn Projections) -> Result<Self, StoreError> {
-        let Some(kept) = store.load(PROJECTION).await? else { return Ok(Self::default()) };
-        let text = serde_json::from_slice(&kept.state).ok();
+    pub(crate) async fn load(store: &dyn Rows) -> Result<Self, StoreError> {
+        let Some(position) = store.position(CONSUMER).await? else { return Ok(Self::default()) };
+        let stored = LongValue::read(store, CONSUMER, TEXT).await?;
+        let text = serde_json::from_slice(&stored.bytes).ok();
         if text.is_none() {
             tracing::warn!("what was journaled of the policy can't be read: the whole policy is journaled anew");
         }
-        Ok(Self { cursor: Some(kept.cursor), text })
+        Ok(Self { position: Some(position), stored, text })
     }
 
     /// What `sources` say that was not journaled yet, as a unified diff; `None` when there is nothing.
@@ -104,18 +109,13 @@ impl Journaled {
         (now.marked != before.marked).then(|| diff(&before.marked, &now.marked))
     }
 
-    /// Keeps that `sources` are journaled, by the entry at `sequence`.
-    pub(crate) async fn save(
-        &self,
-        store: &dyn Projections,
-        sources: &Sources,
-        sequence: u64,
-        random: &dyn Random,
-    ) -> Result<(), StoreError> {
+    /// The transaction that journals `events`, among them the change, and keeps `sources` as what was journaled.
+    pub(crate) fn step(&self, events: Vec<Observed>, sources: &Sources, random: &dyn Random) -> Step {
         let mut salt = [0; 16];
         random.fill(&mut salt);
-        let state = serde_json::to_vec(&Text::of(sources, salt)).unwrap_or_default();
-        store.save(PROJECTION, self.cursor, sequence.saturating_add(1), state).await
+        let text = LongValue::from(serde_json::to_vec(&Text::of(sources, salt)).unwrap_or_default());
+        let to = self.position.map_or(0, |position| position + 1);
+        Step { rows: text.rows(TEXT, &self.stored), events, ..Step::new(CONSUMER, self.position, to) }
     }
 }
 
@@ -165,7 +165,7 @@ mod tests {
     }
 
     fn journaled(text: &str) -> Journaled {
-        Journaled { cursor: Some(1), text: Some(Text::of(&sources(text), [7; 16])) }
+        Journaled { text: Some(Text::of(&sources(text), [7; 16])), ..Journaled::default() }
     }
 
     const POLICY: &str =

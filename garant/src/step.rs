@@ -6,12 +6,12 @@
 
 use std::collections::BTreeSet;
 
-use engine::{Clock, Recorded, Recorder};
+use engine::{Clock, Recorder};
 use event::engine::ClockStepped;
 use event::policy::Applied;
 use event::{ObserverId, Time};
 use notary::log;
-use store::sqlite::Sqlite;
+use store::Read;
 
 use crate::failure::Failure;
 
@@ -20,7 +20,7 @@ use crate::failure::Failure;
 pub(crate) async fn tell(
     recorder: &Recorder,
     clock: &dyn Clock,
-    store: &Sqlite,
+    store: &dyn Read,
     applied: &Applied,
 ) -> Result<bool, Failure> {
     let Some(stepped) = step(clock.now(), log::last_recorded(store).await?) else { return Ok(true) };
@@ -30,7 +30,7 @@ pub(crate) async fn tell(
         let recorded = recorder.for_observer(observer).record(&stepped).await;
         let recorded =
             recorded.map_err(|error| Failure::new("that the clock was set back can't be journaled").because(&error))?;
-        durable &= matches!(recorded, Recorded::Durable(_));
+        durable &= recorded.is_durable();
     }
     Ok(durable)
 }
@@ -55,9 +55,8 @@ mod tests {
     use engine::random::SystemRandom;
     use event::policy::{Agreement, Probe};
     use event::{BootId, Envelope, Span};
-    use store::Journal as _;
     use store::conformance::{ManualClock, ORIGIN, signing_key};
-    use store::sqlite::Options;
+    use store::sqlite::{Options, Sqlite};
 
     use super::*;
 
@@ -97,11 +96,11 @@ mod tests {
         recorder.record(&seen_by("before")).await.expect("recorded");
         let (size, now) = (store.head().await.expect("a head").size, clock.now());
         let later = ManualClock::at(now + Span::from_secs(3600));
-        assert!(tell(&recorder, later.as_ref(), &store, &seen_by("local")).await.expect("told"));
+        assert!(tell(&recorder, later.as_ref(), store.as_ref(), &seen_by("local")).await.expect("told"));
         assert_eq!(store.head().await.expect("a head").size, size, "no step back");
 
         let earlier = ManualClock::at(now - Span::from_secs(3600));
-        assert!(tell(&recorder, earlier.as_ref(), &store, &seen_by("local")).await.expect("told"));
+        assert!(tell(&recorder, earlier.as_ref(), store.as_ref(), &seen_by("local")).await.expect("told"));
         let entries = store.entries(size..size + 9).await.expect("entries");
         let told: BTreeSet<String> = entries
             .into_iter()

@@ -7,7 +7,7 @@ use std::time::Duration;
 use event::engine::StorageFault;
 use event::{Body, Envelope};
 use serde_json::Value;
-use store::Journal as _;
+use store::Read as _;
 
 use crate::harness::{
     Dice, Nginx, Up, command, disclosed, eventually, export, faketime, folder_with, garant, get, killed_after, number,

@@ -13,7 +13,7 @@ use engine::sim::World;
 use engine::{BoxFuture, Context, Engine, EngineError, Supervisor};
 use event::policy::{Agreement, Applied, Clause, Maintenance, Objective, Probe, Promise, Service, Text};
 use event::promise::{Figure, Outcome, Reason, Unit, Verdict};
-use event::{Clock, Day, Interval, Monotonic, Observed, Ppb, Retention, Span, Time};
+use event::{Clock, Interval, Monotonic, Ppb, Span, Time};
 use http_body_util::BodyExt as _;
 use journal::Hash;
 use journal::leaf::Leaf;
@@ -22,7 +22,7 @@ use journal::testing::{Log, TEAM_NOTE, test_key};
 use journal::tile::TileId;
 use journal::tree;
 use promise::InEffect;
-use store::{Entry, Fault, Head, Payload, Retained, StorageHealth, StoreError};
+use store::{Entry, Fault, Head, Payload, Select, Selected, StorageHealth, StoreError};
 use tokio::sync::watch;
 use tower::ServiceExt as _;
 
@@ -53,10 +53,7 @@ impl FakeJournal {
 }
 
 #[async_trait]
-impl store::Journal for FakeJournal {
-    async fn append(&self, _events: Vec<Observed>) -> Result<Vec<u64>, StoreError> {
-        Err(StoreError::ReadOnly)
-    }
+impl store::Read for FakeJournal {
     async fn head(&self) -> Result<Head, StoreError> {
         let size = self.log.entries.len();
         let head = self.log.head(size);
@@ -65,15 +62,34 @@ impl store::Journal for FakeJournal {
     async fn leaves(&self, range: Range<u64>) -> Result<Vec<Vec<u8>>, StoreError> {
         Ok(self.cut(&range).iter().map(|entry| entry.leaf.encode()).collect())
     }
-    async fn entries(&self, range: Range<u64>) -> Result<Vec<Entry>, StoreError> {
+    async fn select(&self, range: Range<u64>, select: &Select) -> Result<Selected, StoreError> {
         // Fewer than asked for, as the contract allows.
-        let entries = self.cut(&range).iter().take(100).map(|entry| Entry {
+        let looked_at = &self.cut(&range)[..self.cut(&range).len().min(100)];
+        let to = looked_at.last().map_or(range.start, |entry| entry.leaf.sequence + 1);
+        let wanted = looked_at.iter().filter(|entry| select.wants(&entry.leaf.encode())).map(|entry| Entry {
             sequence: entry.leaf.sequence,
             leaf: entry.leaf.encode(),
             payload: entry.payload.clone().map(|bytes| Payload { salt: entry.salt, bytes }),
         });
-        Ok(entries.collect())
+        Ok(Selected { entries: wanted.collect(), to })
     }
+    async fn published(&self) -> Result<Option<String>, StoreError> {
+        Ok(None)
+    }
+    async fn rotations(&self, size: u64) -> Result<Vec<String>, StoreError> {
+        let size_of = |note: &String| note.lines().nth(1).and_then(|line| line.parse().ok()).unwrap_or(u64::MAX);
+        Ok(self.log.rotations.iter().filter(|note| size_of(note) <= size).cloned().collect())
+    }
+    fn size_watch(&self) -> watch::Receiver<u64> {
+        self.sizes.subscribe()
+    }
+    fn health(&self) -> StorageHealth {
+        self.health.lock().expect("no panic").clone()
+    }
+}
+
+#[async_trait]
+impl store::Proofs for FakeJournal {
     async fn tile(&self, tile: TileId) -> Result<Option<Vec<u8>>, StoreError> {
         Ok(tile.hashes(&self.log.tree(self.log.entries.len())).ok())
     }
@@ -87,31 +103,6 @@ impl store::Journal for FakeJournal {
     }
     async fn root_at(&self, size: u64) -> Result<Hash, StoreError> {
         Ok(self.log.head(usize::try_from(size).expect("small")).root)
-    }
-    async fn publish(&self, _note: String, _size: u64) -> Result<(), StoreError> {
-        Err(StoreError::ReadOnly)
-    }
-    async fn published(&self) -> Result<Option<String>, StoreError> {
-        Ok(None)
-    }
-    async fn rotations(&self, size: u64) -> Result<Vec<String>, StoreError> {
-        let size_of = |note: &String| note.lines().nth(1).and_then(|line| line.parse().ok()).unwrap_or(u64::MAX);
-        Ok(self.log.rotations.iter().filter(|note| size_of(note) <= size).cloned().collect())
-    }
-    async fn days_before(&self, _class: Retention, _day: Day) -> Result<Vec<Retained>, StoreError> {
-        Ok(Vec::new())
-    }
-    async fn intend(&self, _class: Retention, _day: Day) -> Result<Option<u64>, StoreError> {
-        Err(StoreError::ReadOnly)
-    }
-    async fn destroy(&self, _class: Retention, _day: Day) -> Result<u64, StoreError> {
-        Err(StoreError::ReadOnly)
-    }
-    fn size_watch(&self) -> watch::Receiver<u64> {
-        self.sizes.subscribe()
-    }
-    fn health(&self) -> StorageHealth {
-        self.health.lock().expect("no panic").clone()
     }
 }
 
@@ -364,7 +355,7 @@ impl Engine for Idle {
     fn name(&self) -> &'static str {
         self.0
     }
-    fn floor(&self) -> u8 {
+    fn stop_order(&self) -> u8 {
         4
     }
     fn run(&self, context: Context) -> BoxFuture<'_, Result<(), EngineError>> {

@@ -22,7 +22,7 @@ use crate::budget::Budget;
 /// Everything the routers need. Shared by all of them.
 pub struct State {
     /// The log. Readers get what is below the published checkpoint.
-    pub journal: Arc<dyn store::Journal>,
+    pub journal: Arc<dyn store::Proofs>,
     /// Where heartbeats are handed over.
     pub pings: Pings,
     /// How the engines are doing.

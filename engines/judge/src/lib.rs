@@ -4,66 +4,87 @@
 //! one decision: *when to write it down*. When a reader would act on it: what [`promise::due`] says, each new outage, and
 //! time lost from sight.
 //!
-//! The fold is saved now and then with its cursor. That copy is a cache: without it, or with one of another release, the
-//! journal is read again from its first entry.
+//! **How.** It follows the public entries of the journal, is woken by it, and looks at the time now and then: what nobody reports
+//! must be noticed, too. Verdicts of one turn are one transaction. The fold is [saved](saved) now and then. That copy is a
+//! cache: without it, or with one of another form, the journal is read again from its first entry, and a copy that can't be
+//! made is worth a warning.
 
 use std::sync::Arc;
 
-use engine::{BoxFuture, Context, Engine, EngineError, Recorded};
+use engine::{BoxFuture, Context, Driver, Engine, EngineError, Feed, Reconcile, Recorded};
 use event::policy::Applied;
 use event::promise::{Reason, Verdict};
-use event::{Body, Envelope, Span, Time};
-use promise::{EVALUATOR, InEffect};
+use event::{Body, Envelope, Monotonic, Span, Time};
+use promise::InEffect;
 use serde::{Deserialize, Serialize};
+use store::{Consumers, Read, Select};
 use tokio::sync::watch;
 
-const PROJECTION: &str = "judge";
-/// Entries are read in pieces of this many.
-const PIECE: u64 = 1024;
-/// How often verdicts are computed; an outage becomes a verdict within this and the time of its confirmation.
-const EVALUATE_EVERY: Span = Span::from_secs(2);
+mod saved;
+
+use saved::Saved;
+
+/// How often verdicts are computed while nothing is journaled.
+const EVALUATE_EVERY: Span = Span::from_secs(10);
+/// How often they are computed at most; an outage becomes a verdict within this and the time of its confirmation.
+const EVALUATE_SPACING: Span = Span::from_secs(1);
 /// How often the policy in effect is journaled again.
-const RETELL_EVERY: Span = Span::from_days(1);
+const REJOURNAL_POLICY_EVERY: Span = Span::from_days(1);
 /// So much more unobserved time is worth a verdict of its own, unless there was ten times as much before.
 const UNOBSERVED_NEWS: Span = Span::from_secs(5);
 /// How often the fold is saved.
 const SAVE_EVERY: Span = Span::from_secs(300);
+/// Most events of one transaction.
+const EVENTS_MAX: usize = 1024;
 
-/// Folds, judges, and hands the verdicts in effect to the pages.
-pub struct Judge {
+/// The engine that judges what is in `journal`, and hands the verdicts in effect to `in_effect` at each evaluation. It saves
+/// its fold in `consumers`.
+pub fn judge(
+    journal: Arc<dyn Read>,
+    consumers: Arc<dyn Consumers>,
     in_effect: watch::Sender<Arc<InEffect>>,
+) -> impl Engine {
+    let size = journal.size_watch();
+    let start = move || Judge {
+        journal: Arc::clone(&journal),
+        consumers: Arc::clone(&consumers),
+        in_effect: in_effect.clone(),
+        folding: None,
+    };
+    Driver::new("judge", 3, start).woken_by(size)
+}
+
+/// Folds, judges, and hands the verdicts in effect over.
+struct Judge {
+    journal: Arc<dyn Read>,
+    consumers: Arc<dyn Consumers>,
+    in_effect: watch::Sender<Arc<InEffect>>,
+    /// `None` before the first turn.
+    folding: Option<Folding>,
+}
+
+/// The fold, where its entries come from, and its copy.
+struct Folding {
+    knowledge: Knowledge,
+    feed: Feed,
+    saved: Saved,
+    saved_at: Monotonic,
 }
 
 /// Everything that the judge knows, saved whole.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, Default)]
 struct Knowledge {
-    evaluator: u32,
-    release: String,
     judge: promise::Judge,
     in_effect: InEffect,
     /// When the policy in effect was last journaled.
-    policy_told: Option<Time>,
+    policy_journaled_at: Option<Time>,
 }
 
 impl Knowledge {
-    fn new() -> Self {
-        Self {
-            evaluator: EVALUATOR,
-            release: env!("CARGO_PKG_VERSION").to_owned(),
-            judge: promise::Judge::new(),
-            in_effect: InEffect::default(),
-            policy_told: None,
-        }
-    }
-
-    fn is_ours(&self) -> bool {
-        self.evaluator == EVALUATOR && self.release == env!("CARGO_PKG_VERSION")
-    }
-
     /// One entry whose payload can be read.
     fn fold(&mut self, sequence: u64, envelope: &Envelope) {
         if envelope.kind == Applied::KIND.name {
-            self.policy_told = Some(envelope.recorded_at);
+            self.policy_journaled_at = Some(envelope.recorded_at);
         }
         if let Some(Ok(verdict)) = envelope.body::<Verdict>() {
             self.in_effect.take(sequence, verdict);
@@ -75,81 +96,83 @@ impl Knowledge {
     }
 }
 
-impl Judge {
-    /// The verdicts in effect go to `in_effect`, at each evaluation.
-    pub fn new(in_effect: watch::Sender<Arc<InEffect>>) -> Self {
-        Self { in_effect }
+impl Folding {
+    async fn begin(journal: Arc<dyn Read>, consumers: Arc<dyn Consumers>, now: Monotonic) -> Result<Self, EngineError> {
+        let (saved, knowledge) = Saved::load(consumers).await?;
+        let knowledge = knowledge.unwrap_or_default();
+        let feed = Feed::new(journal, knowledge.judge.next(), Select::Public);
+        Ok(Self { knowledge, feed, saved, saved_at: now })
     }
 
-    async fn judge(&self, context: Context) -> Result<(), EngineError> {
-        let saved = context.projections.load(PROJECTION).await?;
-        let mut saved_cursor = saved.as_ref().map(|projection| projection.cursor);
-        let mut saved_at = context.clock.monotonic();
-        let mut knowledge = saved
-            .and_then(|projection| serde_json::from_slice(&projection.state).ok())
-            .filter(Knowledge::is_ours)
-            .unwrap_or_else(Knowledge::new);
-        loop {
-            read(&context, &mut knowledge).await?;
-            write(&context, &knowledge).await?;
-            knowledge.in_effect.evaluated_at = Some(context.clock.now());
-            self.in_effect.send_replace(Arc::new(knowledge.in_effect.clone()));
-            context.progress.tick();
-            let stopping = context.stop.is_cancelled();
-            if stopping || context.clock.monotonic().since(saved_at) >= SAVE_EVERY {
-                let cursor = knowledge.judge.next();
-                let state = serde_json::to_vec(&knowledge)?;
-                context.projections.save(PROJECTION, saved_cursor, cursor, state).await?;
-                (saved_cursor, saved_at) = (Some(cursor), context.clock.monotonic());
+    /// Folds what is new.
+    async fn read(&mut self, context: &Context) -> Result<(), EngineError> {
+        while let Some(batch) = self.feed.read(&context.progress).await? {
+            for entry in &batch.entries {
+                if let Some(envelope) = &entry.envelope {
+                    self.knowledge.fold(entry.sequence, envelope);
+                }
             }
-            if stopping {
-                return Ok(());
-            }
-            tokio::select! {
-                () = context.stop.cancelled() => {}
-                () = tokio::time::sleep(EVALUATE_EVERY.to_std()) => {}
-            }
+            self.knowledge.judge.skip(batch.to.saturating_sub(1));
+        }
+        if let Some(policy) = self.knowledge.judge.policy() {
+            self.knowledge.in_effect.keep_only(&policy.promises);
+        }
+        Ok(())
+    }
+
+    /// Saves the fold if it is time, or the `last` time. What can't be saved is read again at the next start.
+    async fn save(&mut self, context: &Context, last: bool) {
+        let now = context.clock.monotonic();
+        if last || now.since(self.saved_at) >= SAVE_EVERY {
+            self.saved_at = now;
+            self.saved.save(&mut self.knowledge).await;
         }
     }
 }
 
-/// Folds what is new.
-async fn read(context: &Context, knowledge: &mut Knowledge) -> Result<(), EngineError> {
-    let size = context.journal.head().await?.size;
-    while knowledge.judge.next() < size {
-        let from = knowledge.judge.next();
-        let entries = context.journal.entries(from..size.min(from + PIECE)).await?;
-        if entries.is_empty() {
-            return Err(EngineError::new(format!("entry {from} of {size} can't be read from the store")));
-        }
-        for entry in entries {
-            match entry.payload.map(|payload| Envelope::decode(&payload.bytes)) {
-                Some(Ok(envelope)) => knowledge.fold(entry.sequence, &envelope),
-                _ => knowledge.judge.skip(entry.sequence),
-            }
-        }
-        context.progress.tick();
+impl Reconcile for Judge {
+    fn every(&self) -> Span {
+        EVALUATE_EVERY
     }
-    if let Some(policy) = knowledge.judge.policy() {
-        knowledge.in_effect.keep_only(&policy.promises);
+
+    fn spacing(&self) -> Span {
+        EVALUATE_SPACING
     }
-    Ok(())
+
+    fn activate<'a>(&'a mut self, context: &'a Context) -> BoxFuture<'a, Result<(), EngineError>> {
+        Box::pin(async move {
+            let now = context.clock.monotonic();
+            let folding = match &mut self.folding {
+                Some(folding) => folding,
+                None => {
+                    let begun = Folding::begin(Arc::clone(&self.journal), Arc::clone(&self.consumers), now).await?;
+                    self.folding.insert(begun)
+                }
+            };
+            folding.read(context).await?;
+            write(context, &folding.knowledge).await?;
+            folding.knowledge.in_effect.evaluated_at = Some(context.clock.now());
+            self.in_effect.send_replace(Arc::new(folding.knowledge.in_effect.clone()));
+            folding.save(context, context.stop.is_cancelled()).await;
+            Ok(())
+        })
+    }
 }
 
-/// Journals the verdicts that changed or are due. Nothing while entries wait for the journal: what waits is not folded, so
-/// every verdict would seem as due as before, two seconds later and again, until the verdicts push the evidence out of the
-/// queue that they are judged from.
+/// Journals the verdicts that changed or are due, all of them in one transaction. Nothing while entries wait for the journal:
+/// what waits is not folded, so every verdict would seem as due as before, a turn later and again, until the verdicts push
+/// the evidence out of the queue that they are judged from.
 async fn write(context: &Context, knowledge: &Knowledge) -> Result<(), EngineError> {
     if context.recorder.health().waiting > 0 {
         return Ok(());
     }
     let now = context.clock.now();
+    let mut events = Vec::new();
     // Payloads are destroyed with their day: what a verdict is judged against must be found in younger entries.
-    if let (Some(policy), Some(told)) = (knowledge.judge.policy(), knowledge.policy_told)
-        && now.since(told) >= RETELL_EVERY
-        && context.recorder.record(policy).await? == Recorded::Waiting
+    if let (Some(policy), Some(at)) = (knowledge.judge.policy(), knowledge.policy_journaled_at)
+        && now.since(at) >= REJOURNAL_POLICY_EVERY
     {
-        return Ok(());
+        events.push(context.recorder.seal(policy, now)?);
     }
     for verdict in knowledge.judge.verdicts(now) {
         let before = knowledge
@@ -157,12 +180,17 @@ async fn write(context: &Context, knowledge: &Knowledge) -> Result<(), EngineErr
             .all()
             .map(|found| &found.verdict)
             .find(|before| before.promise == verdict.promise && before.objective == verdict.objective);
-        let wanted = promise::due(before, &verdict) || before.is_some_and(|before| is_news(before, &verdict));
-        if wanted && context.recorder.record(&verdict).await? == Recorded::Waiting {
+        if promise::due(before, &verdict) || before.is_some_and(|before| is_news(before, &verdict)) {
+            events.push(context.recorder.seal(&verdict, now)?);
+        }
+    }
+    let mut events = events.into_iter();
+    loop {
+        let some: Vec<_> = events.by_ref().take(EVENTS_MAX).collect();
+        if some.is_empty() || context.recorder.send(some).await? == Recorded::Waiting {
             return Ok(());
         }
     }
-    Ok(())
 }
 
 /// Whether somebody who read `before` would want to read `now`, although the outcome is the same: a first figure where there
@@ -182,20 +210,6 @@ fn told(verdict: &Verdict) -> (u64, Span) {
         Reason::Unobserved { length } => (outages, *length),
         _ => (outages, unobserved),
     })
-}
-
-impl Engine for Judge {
-    fn name(&self) -> &'static str {
-        "judge"
-    }
-
-    fn floor(&self) -> u8 {
-        3
-    }
-
-    fn run(&self, context: Context) -> BoxFuture<'_, Result<(), EngineError>> {
-        Box::pin(self.judge(context))
-    }
 }
 
 #[cfg(test)]

@@ -30,10 +30,10 @@ fn fold(knowledge: &mut Knowledge, world: &World, from: usize) {
 /// What a verdict is judged against is found in entries that are younger than a day, whether or not the policy changed:
 /// their payloads are destroyed with their day.
 #[tokio::test]
-async fn the_policy_is_told_again_each_day() {
+async fn the_policy_is_journaled_again_each_day() {
     let world = World::at(Time::from_secs(1_800_000_000));
     let context = world.context("server".parse().expect("a name")).expect("a network");
-    let mut knowledge = Knowledge::new();
+    let mut knowledge = Knowledge::default();
     write(&context, &knowledge).await.expect("written");
     assert_eq!(world.journal.events().len(), 0, "before the first policy there is none to tell");
 
@@ -88,7 +88,7 @@ fn policy() -> Applied {
 async fn nothing_is_judged_into_a_journal_that_takes_nothing() {
     let world = World::at(NOW);
     let context = world.context("server".parse().expect("a name")).expect("a network");
-    let mut knowledge = Knowledge::new();
+    let mut knowledge = Knowledge::default();
     let boot = BootId::from_bytes([1; 16]);
     let declared = NOW - Span::from_days(2);
     let applied =
@@ -100,12 +100,11 @@ async fn nothing_is_judged_into_a_journal_that_takes_nothing() {
     for _ in 0..20 {
         write(&context, &knowledge).await.expect("nothing failed");
     }
-    assert_eq!(context.recorder.health().waiting, 1, "one told that the journal takes nothing");
+    assert_eq!(context.recorder.health().waiting, 3, "the policy and a verdict for each window, once");
     world.journal.refuse(None);
     assert_eq!(context.recorder.flush(Span::from_secs(5)).await, 0);
-    write(&context, &knowledge).await.expect("nothing failed");
-    assert_eq!(world.journal.of::<Applied>().len(), 2, "the one that waited, and the one that is due");
-    assert_eq!(world.journal.of::<Verdict>().len(), 2, "one for each window");
+    assert_eq!(world.journal.of::<Applied>().len(), 1);
+    assert_eq!(world.journal.of::<Verdict>().len(), 2);
 }
 
 /// The verdicts of the first minute have seen nothing, and say so. When the first minute is covered, the page shows its
@@ -114,7 +113,7 @@ async fn nothing_is_judged_into_a_journal_that_takes_nothing() {
 async fn the_first_figure_is_told_at_once() {
     let world = World::at(NOW);
     let context = world.context("here".parse().expect("a name")).expect("a network");
-    let mut knowledge = Knowledge::new();
+    let mut knowledge = Knowledge::default();
     context.recorder.record(&policy()).await.expect("recorded");
     fold(&mut knowledge, &world, 0);
     let told = |world: &World| -> Vec<bool> {
@@ -151,4 +150,110 @@ async fn the_first_figure_is_told_at_once() {
         assert_eq!(told(&world), [false, false, true, true], "once each");
     }
     assert!(world.journal.of::<Verdict>().iter().all(|verdict| verdict.outcome == event::promise::Outcome::Unproven));
+}
+
+/// An engine on a world, as long as the test lets it.
+struct Running {
+    world: World,
+    in_effect: watch::Receiver<Arc<InEffect>>,
+    task: tokio::task::JoinHandle<Result<(), EngineError>>,
+}
+
+impl Running {
+    fn start(world: World) -> Self {
+        let (sender, in_effect) = watch::channel(Arc::default());
+        let engine = judge(world.journal.clone(), world.journal.clone(), sender);
+        let context = world.context("server".parse().expect("a name")).expect("a network");
+        Self { world, in_effect, task: tokio::spawn(async move { engine.run(context).await }) }
+    }
+
+    async fn stop(self) -> World {
+        self.world.stop.cancel();
+        self.task.await.expect("no panic").expect("it did not fail");
+        self.world
+    }
+
+    fn form(world: &World) -> String {
+        let rows = world.journal.rows_of("judge");
+        rows.get("form").map_or_else(String::new, |form| String::from_utf8(form.clone()).expect("text"))
+    }
+}
+
+/// An entry is judged when it comes, not when a clock says so; a second start goes on from the copy and opens nothing again,
+/// and never anything that is for the team.
+#[tokio::test(start_paused = true)]
+async fn it_is_woken_by_the_journal_and_goes_on_from_its_copy() {
+    let running = Running::start(World::at(NOW));
+    let recorder = running.world.recorder("here".parse().expect("a name"));
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    recorder.record(&event::engine::Started { engine: "x".to_owned(), attempt: 1 }).await.expect("recorded");
+    recorder.record(&policy()).await.expect("recorded");
+    let before = running.world.now();
+    let mut in_effect = running.in_effect.clone();
+    in_effect.wait_for(|in_effect| in_effect.all().count() == 2).await.expect("it runs");
+    assert!(running.world.now().since(before) <= Span::from_secs(2), "{}", running.world.now().since(before));
+    let opened = running.world.journal.take_opened();
+    assert_eq!(opened, [1, 2, 3], "once each, and not the entry for the team");
+    let world = running.stop().await;
+    assert_eq!(Running::form(&world), format!("evaluator {}, format 1", promise::EVALUATOR));
+    world.journal.take_opened();
+
+    let running = Running::start(world.restarted(Span::from_secs(60)));
+    let mut in_effect = running.in_effect.clone();
+    in_effect.wait_for(|in_effect| in_effect.all().count() == 2).await.expect("it runs");
+    let world = running.stop().await;
+    assert!(world.journal.take_opened().iter().all(|place| *place > 3), "only what is new");
+    assert_eq!(world.journal.of::<Verdict>().len(), 2, "nothing to say anew");
+}
+
+/// A copy is a cache: one that can't be made or read costs time, never the engine.
+#[tokio::test(start_paused = true)]
+async fn a_copy_that_fails_is_no_failure() {
+    let running = Running::start(World::at(NOW));
+    running.world.recorder("here".parse().expect("a name")).record(&policy()).await.expect("recorded");
+    tokio::time::sleep(std::time::Duration::from_secs(30)).await;
+    let full = store::StoreError::Full { since: NOW, reason: "no space left on device".to_owned() };
+    running.world.journal.refuse(Some(full));
+    tokio::time::sleep(std::time::Duration::from_secs(700)).await;
+    assert!(!running.task.is_finished());
+    assert_eq!(Running::form(&running.world), "", "nothing could be saved");
+    running.world.journal.refuse(None);
+    tokio::time::sleep(std::time::Duration::from_secs(310)).await;
+    assert_ne!(Running::form(&running.world), "");
+    let world = running.stop().await;
+
+    // Of another form, or damaged: read again from the first entry.
+    for (key, value) in [("form", "evaluator 1, format 1"), ("state/00000", "{")] {
+        let position = store::Rows::position(&*world.journal, "judge").await.expect("readable");
+        let row = store::Row::Put { key: key.to_owned(), value: value.as_bytes().to_vec() };
+        let step = store::Step { rows: vec![row], ..store::Step::new("judge", position, 1) };
+        store::Consumers::step(&*world.journal, step).await.expect("made");
+        let (_, knowledge) = Saved::load(world.journal.clone()).await.expect("readable");
+        assert!(knowledge.is_none(), "{key}");
+    }
+}
+
+/// A fold of many rows is read back as it was saved, also after a longer one.
+#[tokio::test]
+async fn a_long_copy_is_cut_into_rows() {
+    let world = World::at(NOW);
+    let (mut saved, none) = Saved::load(world.journal.clone()).await.expect("readable");
+    assert!(none.is_none());
+    let mut sizes = Vec::new();
+    for (sequence, probes) in [(0, 2000), (1, 100), (2, 3000)] {
+        let mut applied = policy();
+        let probe = applied.probes[0].clone();
+        let named = |n: u32| Probe { id: format!("probe-{n}").parse().expect("a name"), ..probe.clone() };
+        applied.probes = (0..probes).map(named).collect();
+        let mut knowledge = Knowledge::default();
+        knowledge.judge.apply_policy(sequence, NOW, &applied);
+        saved.save(&mut knowledge).await;
+        assert_eq!(knowledge.judge.next(), sequence + 1, "it is given back");
+        sizes.push(world.journal.rows_of("judge").len());
+        let (again, loaded) = Saved::load(world.journal.clone()).await.expect("readable");
+        let loaded = loaded.expect("a copy");
+        assert_eq!(loaded.judge.policy(), Some(&applied));
+        saved = again;
+    }
+    assert!(sizes[0] > 3 && sizes[1] < sizes[0] && sizes[2] > sizes[0], "{sizes:?}");
 }

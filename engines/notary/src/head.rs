@@ -5,15 +5,14 @@ use std::path::Path;
 use engine::Failure;
 use journal::checkpoint::Checkpoint;
 use journal::note::{SigningKey, VerifierKey};
-use store::sqlite::Sqlite;
-use store::{Head, Journal as _};
+use store::{Head, Read};
 
 use crate::remembered::{Memory, unreadable_journal};
 use crate::{keys, log};
 
 /// The head that may be given to others: the published one. When nothing runs on the directory and the log is larger, as
 /// after a crash, the rest is remembered and published first; who may not write there gets what is published.
-pub async fn handed_out(store: &Sqlite, data: &Path) -> Result<Head, Failure> {
+pub async fn handed_out(store: &dyn Read, data: &Path) -> Result<Head, Failure> {
     let size = store.head().await.map_err(|error| unreadable_journal(&error))?.size;
     let published = store.published().await.map_err(|error| unreadable_journal(&error))?.map(head_of).transpose()?;
     if let Some(published) = published.as_ref().filter(|published| published.size >= size) {

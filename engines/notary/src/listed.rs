@@ -11,7 +11,7 @@ use event::promise::Verdict;
 use event::{Envelope, PromiseId};
 use journal::leaf::Leaf;
 use journal::listing::Listing;
-use store::{Journal, RANGE_MAX, StoreError};
+use store::{RANGE_MAX, Read, StoreError};
 
 /// A list and its size.
 #[derive(Default)]
@@ -39,7 +39,7 @@ impl Found {
 
 impl Listed {
     /// The list as of the first `size` entries.
-    pub(crate) async fn at(journal: &dyn Journal, size: u64, progress: &Progress) -> Result<Self, StoreError> {
+    pub(crate) async fn at(journal: &dyn Read, size: u64, progress: &Progress) -> Result<Self, StoreError> {
         let mut newest_first = Vec::new();
         let mut search = Search::default();
         let mut end = size;
@@ -62,7 +62,7 @@ impl Listed {
     /// Goes on to `size` entries.
     pub(crate) async fn advance(
         &mut self,
-        journal: &dyn Journal,
+        journal: &dyn Read,
         size: u64,
         progress: &Progress,
     ) -> Result<(), StoreError> {
@@ -79,7 +79,7 @@ impl Listed {
 }
 
 /// What of the entries from `start` to `end` bears on the list.
-async fn concerned(journal: &dyn Journal, start: u64, end: u64) -> Result<Vec<Found>, StoreError> {
+async fn concerned(journal: &dyn Read, start: u64, end: u64) -> Result<Vec<Found>, StoreError> {
     let leaves = journal.leaves(start..end).await?;
     let mut all = Vec::new();
     for (sequence, leaf) in (start..).zip(&leaves) {
@@ -122,6 +122,7 @@ mod tests {
     use event::policy::{Applied, Clause, Objective, Promise, Text};
     use event::promise::Outcome;
     use event::{Body, BootId, Interval, Observed, Ppb, Retention, Span};
+    use store::Append as _;
     use store::conformance::{ManualClock, ORIGIN, START, event, signing_key};
     use store::sqlite::{Options, Sqlite};
 

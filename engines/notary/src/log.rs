@@ -13,7 +13,7 @@ use journal::checkpoint::Checkpoint;
 use journal::leaf::Leaf;
 use journal::note::SigningKey;
 use store::sqlite::{Options, Sqlite};
-use store::{Journal as _, OpenError};
+use store::{OpenError, Read};
 
 use crate::keys;
 
@@ -58,7 +58,7 @@ pub fn refused(data: &Path, error: &OpenError) -> Failure {
 }
 
 /// The policy that the log says is in effect.
-pub async fn last_applied(store: &Sqlite) -> Result<Option<Applied>, Failure> {
+pub async fn last_applied(store: &dyn Read) -> Result<Option<Applied>, Failure> {
     let failed = |error: store::StoreError| Failure::new("the journal can't be read").because(&error);
     let mut end = store.head().await.map_err(failed)?.size;
     while end > 0 {
@@ -78,7 +78,7 @@ pub async fn last_applied(store: &Sqlite) -> Result<Option<Applied>, Failure> {
 }
 
 /// When the last entry was recorded; `None` when its payload is gone.
-pub async fn last_recorded(store: &Sqlite) -> Result<Option<Time>, Failure> {
+pub async fn last_recorded(store: &dyn Read) -> Result<Option<Time>, Failure> {
     let failed = |error: store::StoreError| Failure::new("the journal can't be read").because(&error);
     let Some(last) = store.head().await.map_err(failed)?.size.checked_sub(1) else { return Ok(None) };
     let entries = store.entries(last..last + 1).await.map_err(failed)?;

@@ -18,9 +18,8 @@
 //! has all cosignatures that could be had, none older than the checkpoint itself.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use engine::{BoxFuture, Context, Engine, EngineError, OnFailure};
+use engine::{BoxFuture, Context, Driver, Engine, EngineError, Reconcile};
 use event::{Monotonic, Span};
 use futures_util::future::join_all;
 use journal::checkpoint::Checkpoint;
@@ -28,15 +27,17 @@ use journal::cosignature;
 use journal::listing::Listing;
 use journal::note::{Note, Signature, VerifierKey};
 use journal::published::Published;
-use store::Head;
+use store::{Head, Publish};
 use tokio::sync::watch;
 
 use crate::listed::Listed;
 use crate::remembered::Memory;
 use crate::witnessing::{About, Answer, Peer};
 
-/// How often to look for a newer checkpoint.
-const PUBLISH_EVERY: Span = Span::from_secs(1);
+/// The least time between two checkpoints that are published.
+const PUBLISH_SPACING: Span = Span::from_secs(1);
+/// How often to look for a newer checkpoint without having been told of one.
+const LOOK_EVERY: Span = Span::from_secs(30);
 /// How often witnesses are asked at most.
 const WITNESS_EVERY: Span = Span::from_secs(10);
 /// How long a witness that failed is left alone.
@@ -44,8 +45,32 @@ const LEAVE_ALONE: Span = Span::from_secs(30);
 /// How long witnesses may take on the way out.
 const LAST_WITHIN: Span = Span::from_secs(3);
 
+/// The engine that publishes the checkpoints of `journal`, signed by `keys`. `memory` and `witnesses` are as the policy says;
+/// what is published goes to `published`.
+pub fn publisher(
+    journal: Arc<dyn Publish>,
+    keys: Vec<VerifierKey>,
+    memory: watch::Receiver<Arc<Memory>>,
+    witnesses: watch::Receiver<Arc<Vec<Peer>>>,
+    published: watch::Sender<Option<Arc<Published>>>,
+) -> impl Engine {
+    let (size, policy) = (journal.size_watch(), witnesses.clone());
+    let start = move || Publisher {
+        journal: Arc::clone(&journal),
+        keys: keys.clone(),
+        memory: memory.clone(),
+        witnesses: witnesses.clone(),
+        published: published.clone(),
+        round: Round::default(),
+        listed: None,
+        is_behind: false,
+    };
+    Driver::new("publisher", 1, start).woken_by(size).woken_by(policy)
+}
+
 /// Publishes checkpoints.
-pub struct Publisher {
+struct Publisher {
+    journal: Arc<dyn Publish>,
     /// Keys of the log.
     keys: Vec<VerifierKey>,
     /// What is outside the data directory.
@@ -54,57 +79,61 @@ pub struct Publisher {
     witnesses: watch::Receiver<Arc<Vec<Peer>>>,
     /// For the pages.
     published: watch::Sender<Option<Arc<Published>>>,
-    /// Whether a witness has seen another history.
-    contradicted: AtomicBool,
+    round: Round,
+    /// What lies beside the published tree; `None` before the first turn.
+    listed: Option<Listed>,
+    /// Whether the newest checkpoint, or a cosignature of it, is still to be published.
+    is_behind: bool,
+}
+
+impl Reconcile for Publisher {
+    /// What is behind waits for its time, not for a change of the journal.
+    fn every(&self) -> Span {
+        if self.is_behind { PUBLISH_SPACING } else { LOOK_EVERY }
+    }
+
+    fn spacing(&self) -> Span {
+        PUBLISH_SPACING
+    }
+
+    fn activate<'a>(&'a mut self, context: &'a Context) -> BoxFuture<'a, Result<(), EngineError>> {
+        Box::pin(self.publish(context))
+    }
 }
 
 impl Publisher {
-    /// `memory` and `witnesses` are as the policy says; what is published goes to `published`.
-    pub fn new(
-        keys: Vec<VerifierKey>,
-        memory: watch::Receiver<Arc<Memory>>,
-        witnesses: watch::Receiver<Arc<Vec<Peer>>>,
-        published: watch::Sender<Option<Arc<Published>>>,
-    ) -> Self {
-        Self { keys, memory, witnesses, published, contradicted: AtomicBool::new(false) }
+    async fn publish(&mut self, context: &Context) -> Result<(), EngineError> {
+        if self.listed.is_none() {
+            self.listed = Some(self.find_published(context).await?);
+        }
+        let head = self.journal.head().await?;
+        // On the way out, one last look: what was journaled while stopping is published too.
+        let stopping = context.stop.is_cancelled();
+        let peers = Arc::clone(&self.witnesses.borrow());
+        let now = context.clock.monotonic();
+        self.round.asked.retain(|asked| peers.iter().any(|peer| peer.vkey == asked.vkey));
+        let moved = self
+            .published
+            .borrow()
+            .as_ref()
+            .is_none_or(|published| published.size < head.size || self.is_resigned(published, &head));
+        let due = self.round.is_due(&peers, moved.then_some(stopping), head.size, now);
+        if due {
+            self.step(context, &head, &peers, now).await?;
+        }
+        let lacking = peers.iter().any(|peer| self.round.lacks(peer, head.size, Monotonic(i64::MAX)));
+        self.is_behind = moved && !due || lacking;
+        Ok(())
     }
 
-    async fn publish(&self, context: Context) -> Result<(), EngineError> {
-        let mut round = Round::default();
-        let mut listed = match context.journal.published().await? {
-            Some(note) => {
-                let size = Checkpoint::of_note(&note)?.size;
-                let listed = Listed::at(context.journal.as_ref(), size, &context.progress).await?;
-                self.show(&note, &listed.listing, &context);
-                round.asked = self.cosigned_before(&note, context.clock.monotonic());
-                listed
-            }
-            None => Listed::default(),
-        };
-        loop {
-            let head = context.journal.head().await?;
-            let stopping = context.stop.is_cancelled();
-            let peers = Arc::clone(&self.witnesses.borrow());
-            let now = context.clock.monotonic();
-            round.asked.retain(|asked| peers.iter().any(|peer| peer.vkey == asked.vkey));
-            let moved = self
-                .published
-                .borrow()
-                .as_ref()
-                .is_none_or(|published| published.size < head.size || self.is_resigned(published, &head));
-            if round.is_due(&peers, moved.then_some(stopping), head.size, now) {
-                self.step(&context, &head, &peers, &mut round, &mut listed, now).await?;
-            }
-            context.progress.tick();
-            if stopping {
-                return Ok(());
-            }
-            // On the way out, one last look: what was journaled while stopping is published too.
-            tokio::select! {
-                () = context.stop.cancelled() => {}
-                () = tokio::time::sleep(PUBLISH_EVERY.to_std()) => {}
-            }
-        }
+    /// Shows what was published before this start. Returns what lies beside it.
+    async fn find_published(&mut self, context: &Context) -> Result<Listed, EngineError> {
+        let Some(note) = self.journal.published().await? else { return Ok(Listed::default()) };
+        let size = Checkpoint::of_note(&note)?.size;
+        let listed = Listed::at(self.journal.as_ref(), size, &context.progress).await?;
+        self.show(&note, &listed.listing, context);
+        self.round.asked = self.cosigned_before(&note, context.clock.monotonic());
+        Ok(listed)
     }
 
     /// What the note published before says of the witnesses: its lines are kept, and nobody is asked for them again.
@@ -134,12 +163,10 @@ impl Publisher {
 
     /// Remembers, has cosigned, publishes.
     async fn step(
-        &self,
+        &mut self,
         context: &Context,
         head: &Head,
         peers: &[Peer],
-        round: &mut Round,
-        listed: &mut Listed,
         now: Monotonic,
     ) -> Result<(), EngineError> {
         let memory = Arc::clone(&self.memory.borrow());
@@ -149,36 +176,37 @@ impl Publisher {
         })?;
 
         let mut note = Note::parse(&head.note)?;
-        round.next_at = Some(later(now, WITNESS_EVERY));
-        self.witness(context, head, &note, peers, round, now).await?;
-        let lines = round.asked.iter().filter(|asked| asked.size == head.size);
+        self.round.next_at = Some(later(now, WITNESS_EVERY));
+        self.witness(context, head, &note, peers, now).await?;
+        let lines = self.round.asked.iter().filter(|asked| asked.size == head.size);
         note.signatures.extend(lines.filter_map(|asked| asked.line.clone()));
 
         let note = note.to_string();
-        context.journal.publish(note.clone(), head.size).await?;
-        listed.advance(context.journal.as_ref(), head.size, &context.progress).await?;
+        self.journal.publish(note.clone(), head.size).await?;
+        let mut listed = self.listed.take().unwrap_or_default();
+        listed.advance(self.journal.as_ref(), head.size, &context.progress).await?;
         self.show(&note, &listed.listing, context);
+        self.listed = Some(listed);
         Ok(())
     }
 
     /// Asks those witnesses whose cosignature is missing and whose time has come.
     async fn witness(
-        &self,
+        &mut self,
         context: &Context,
         head: &Head,
         note: &Note,
         peers: &[Peer],
-        round: &mut Round,
         now: Monotonic,
     ) -> Result<(), EngineError> {
         let (stopping, memory) = (context.stop.is_cancelled(), Arc::clone(&self.memory.borrow()));
         let lacking: Vec<&Peer> = peers
             .iter()
-            .filter(|peer| round.lacks(peer, head.size, if stopping { Monotonic(i64::MAX) } else { now }))
+            .filter(|peer| self.round.lacks(peer, head.size, if stopping { Monotonic(i64::MAX) } else { now }))
             .collect();
-        let (net, log) = (context.net.as_ref(), context.journal.as_ref());
+        let (net, log) = (context.net.as_ref(), self.journal.as_ref() as &dyn store::Proofs);
         let about = About { net, log, keys: &self.keys, head, note };
-        let answers = join_all(lacking.iter().map(|peer| peer.ask(&about, round.known(peer))));
+        let answers = join_all(lacking.iter().map(|peer| peer.ask(&about, self.round.known(peer))));
         let answers = if stopping {
             // Whoever is slow now is asked at the next start.
             tokio::time::timeout(LAST_WITHIN.to_std(), answers).await.unwrap_or_default()
@@ -199,13 +227,13 @@ impl Publisher {
                     Asked { vkey: peer.vkey.clone(), size, again_at, line: None }
                 }
                 Answer::Contradicts(contradiction) => {
-                    self.contradicted.store(true, Ordering::Relaxed);
                     contradiction.keep(&memory).await;
-                    return Err(EngineError::new(format!("{contradiction}: {}", contradiction.remedy())));
+                    // A fork is not survived by trying again.
+                    return Err(EngineError::fatal(format!("{contradiction}: {}", contradiction.remedy())));
                 }
             };
-            round.asked.retain(|before| before.vkey != peer.vkey);
-            round.asked.push(asked);
+            self.round.asked.retain(|before| before.vkey != peer.vkey);
+            self.round.asked.push(asked);
         }
         Ok(())
     }
@@ -265,25 +293,6 @@ impl Round {
 
 const fn later(now: Monotonic, span: Span) -> Monotonic {
     Monotonic(now.0.saturating_add(span.micros()))
-}
-
-impl Engine for Publisher {
-    fn name(&self) -> &'static str {
-        "publisher"
-    }
-
-    fn floor(&self) -> u8 {
-        1
-    }
-
-    /// A fork is not survived by trying again.
-    fn on_failure(&self) -> OnFailure {
-        if self.contradicted.load(Ordering::Relaxed) { OnFailure::StopProcess } else { OnFailure::Restart }
-    }
-
-    fn run(&self, context: Context) -> BoxFuture<'_, Result<(), EngineError>> {
-        Box::pin(self.publish(context))
-    }
 }
 
 #[cfg(test)]

@@ -25,7 +25,6 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use engine::Failure;
 use event::Body;
@@ -34,7 +33,7 @@ use journal::checkpoint::{self, Checkpoint};
 use journal::leaf::Leaf;
 use journal::note::{Note, VerifierKey};
 use store::sqlite::Sqlite;
-use store::{Head, Journal as _};
+use store::{Head, Publish, Read};
 
 use crate::files;
 
@@ -116,7 +115,7 @@ impl Memory {
                 Some(known) => known,
                 // No log yet, or none that can be read: then it has announced nothing.
                 None => match Sqlite::open_read_only(data) {
-                    Ok(store) => History::read(&store).await?,
+                    Ok(store) => History::read(store.as_ref()).await?,
                     Err(_) => History::default(),
                 },
             };
@@ -143,7 +142,7 @@ impl Memory {
     }
 
     /// Remembers the head of a log that this process alone has open, and publishes it.
-    pub async fn publish_head(&self, store: &Sqlite) -> Result<Head, Failure> {
+    pub async fn publish_head(&self, store: &dyn Publish) -> Result<Head, Failure> {
         let head = store.head().await.map_err(|error| unreadable_journal(&error))?;
         self.write(head.note.clone()).await?;
         let published = store.publish(head.note.clone(), head.size).await;
@@ -215,7 +214,7 @@ pub struct History {
 
 impl History {
     /// Reads all leaves: some seconds for millions of entries, so only when something needs an explanation.
-    pub async fn read(store: &Arc<Sqlite>) -> Result<Self, Failure> {
+    pub async fn read(store: &dyn Read) -> Result<Self, Failure> {
         let failed = |error: store::StoreError| unreadable_journal(&error);
         let mut history = Self::default();
         let (mut next, size) = (0, store.head().await.map_err(failed)?.size);

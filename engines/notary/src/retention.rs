@@ -10,11 +10,11 @@
 
 use std::sync::Arc;
 
-use engine::{BoxFuture, Context, Engine, EngineError};
-use event::{Envelope, Retention as Class, Span, Time};
+use engine::{BoxFuture, Context, Driver, Engine, EngineError, Reconcile};
+use event::{Envelope, Monotonic, Retention as Class, Span, Time};
 use journal::checkpoint::Checkpoint;
 use policy::RetentionPeriods;
-use store::{Journal, Retained};
+use store::{Retain, Retained, Samples};
 use tokio::sync::watch;
 
 mod steady;
@@ -24,60 +24,86 @@ use steady::Steady;
 /// How often to look. While the clock is steady, a day is announced within an hour of being due, and destroyed within two
 /// hours of that.
 const LOOK_EVERY: Span = Span::from_secs(3600);
-/// How often to look at the clock, and to give a sign of life.
+/// How often to look at the clock.
 const STEP: Span = Span::from_secs(10);
 /// How long the announcement is in the log before anything goes.
 const NOTICE: Span = Span::from_secs(3600);
 
-/// Destroys day keys that are due.
-pub struct Retention {
+/// The engine that destroys day keys that are due, by the `periods` of the policy, and drops old samples. `newest_before`: when
+/// the newest entry from before this start of the process was recorded.
+pub fn retention(
+    journal: Arc<dyn Retain>,
+    samples: Arc<dyn Samples>,
     periods: watch::Receiver<RetentionPeriods>,
     newest_before: Option<Time>,
+) -> impl Engine {
+    let start = move || Retention {
+        journal: Arc::clone(&journal),
+        samples: Arc::clone(&samples),
+        periods: periods.clone(),
+        newest_before,
+        steady: None,
+        look_at: None,
+    };
+    Driver::new("retention", 2, start)
 }
 
-impl Retention {
-    /// `newest_before`: when the newest entry from before this start of the process was recorded.
-    pub const fn new(periods: watch::Receiver<RetentionPeriods>, newest_before: Option<Time>) -> Self {
-        Self { periods, newest_before }
+/// Destroys day keys that are due.
+struct Retention {
+    journal: Arc<dyn Retain>,
+    samples: Arc<dyn Samples>,
+    periods: watch::Receiver<RetentionPeriods>,
+    newest_before: Option<Time>,
+    /// `None` before the first turn.
+    steady: Option<Steady>,
+    /// When to look for what is due.
+    look_at: Option<Monotonic>,
+}
+
+impl Reconcile for Retention {
+    fn every(&self) -> Span {
+        STEP
     }
 
-    async fn forget(&self, context: Context) -> Result<(), EngineError> {
-        let mut steady = Steady::new(Arc::clone(&context.clock), STEP, self.newest_before);
-        let mut left = Span::ZERO;
-        loop {
-            context.progress.tick();
+    fn activate<'a>(&'a mut self, context: &'a Context) -> BoxFuture<'a, Result<(), EngineError>> {
+        Box::pin(async move {
+            // What is due now is as due at the next start.
+            if context.stop.is_cancelled() {
+                return Ok(());
+            }
+            let clock = &context.clock;
+            let steady = self.steady.get_or_insert_with(|| Steady::new(Arc::clone(clock), STEP, self.newest_before));
             steady.look();
             // Asked also when nothing is to be looked for yet: it warns.
             let may_destroy = steady.may_destroy();
-            if left <= Span::ZERO && may_destroy {
-                self.look(&context).await?;
-                left = LOOK_EVERY;
+            let now = clock.monotonic();
+            if may_destroy && self.look_at.is_none_or(|at| at <= now) {
+                self.look(context).await?;
+                self.look_at = Some(Monotonic(now.0.saturating_add(LOOK_EVERY.micros())));
             }
-            // In small steps, so that a frozen engine can be told from one with nothing to do.
-            tokio::select! {
-                () = context.stop.cancelled() => return Ok(()),
-                () = tokio::time::sleep(STEP.to_std()) => left = left - STEP,
-            }
-        }
+            Ok(())
+        })
     }
+}
 
+impl Retention {
     async fn look(&self, context: &Context) -> Result<(), EngineError> {
         let now = context.clock.now();
         // First, and whatever becomes of the rest: on a full disk this makes the room that journaling the rest needs.
-        if let Err(error) = context.samples.expire(now).await {
+        if let Err(error) = self.samples.expire(now).await {
             tracing::warn!(%error, "old samples can't be dropped; tried again within the hour");
         }
         let periods = *self.periods.borrow();
         let tick = || {
             context.progress.tick();
         };
-        destroy_what_is_due(context.journal.as_ref(), now, |class| periods.of(class), tick).await
+        destroy_what_is_due(self.journal.as_ref(), now, |class| periods.of(class), tick).await
     }
 }
 
 /// Announces what is due at `now`, and destroys what was announced for long enough.
 async fn destroy_what_is_due(
-    journal: &dyn Journal,
+    journal: &dyn Retain,
     now: Time,
     kept: impl Fn(Class) -> Option<Span>,
     tick: impl Fn(),
@@ -103,7 +129,7 @@ async fn destroy_what_is_due(
 }
 
 /// Whether everybody could read the entry `place` for long enough.
-async fn was_announced(journal: &dyn Journal, place: u64, now: Time) -> Result<bool, EngineError> {
+async fn was_announced(journal: &dyn Retain, place: u64, now: Time) -> Result<bool, EngineError> {
     let Some(published) = journal.published().await? else { return Ok(false) };
     if Checkpoint::of_note(&published)?.size <= place {
         return Ok(false);
@@ -115,25 +141,12 @@ async fn was_announced(journal: &dyn Journal, place: u64, now: Time) -> Result<b
     Ok(announced.is_none_or(|envelope| now.since(envelope.recorded_at) >= NOTICE))
 }
 
-impl Engine for Retention {
-    fn name(&self) -> &'static str {
-        "retention"
-    }
-
-    fn floor(&self) -> u8 {
-        2
-    }
-
-    fn run(&self, context: Context) -> BoxFuture<'_, Result<(), EngineError>> {
-        Box::pin(self.forget(context))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use event::Clock as _;
     use store::conformance::{ManualClock, ORIGIN, START, event, signing_key};
     use store::sqlite::{Options, Sqlite};
+    use store::{Append as _, Publish as _, Read as _};
 
     use super::*;
 

@@ -163,7 +163,7 @@ pub struct About<'a> {
     /// The network.
     pub net: &'a Net,
     /// The log.
-    pub log: &'a dyn store::Journal,
+    pub log: &'a dyn store::Proofs,
     /// Keys of the log.
     pub keys: &'a [VerifierKey],
     /// The checkpoint that it is to cosign.
@@ -308,7 +308,7 @@ fn legal_name(name: &str, is_taken: impl Fn(&str) -> bool) -> String {
 /// no answer: a network that is down must not keep the watch from starting. The publisher asks again.
 pub async fn refuse_a_fork(
     net: &Net,
-    log: &dyn store::Journal,
+    log: &dyn store::Proofs,
     keys: &[VerifierKey],
     peers: &[Peer],
     memory: &Memory,

@@ -1,90 +1,120 @@
 //! From the rounds to the journal, without making them wait.
 //!
-//! A commit takes milliseconds, and seconds on a bad day; the rounds must go on. So entries go into a queue that a task of
-//! its own empties, many at a time, so that they share commits. Their order is kept: each is handed to the recorder
-//! before the next, and only then all are waited for.
+//! A commit takes milliseconds, and seconds on a bad day; the rounds must go on. So events go into a queue that a task of its
+//! own empties, many at a time and in their order. What is sent together, a change and its detail say, is in the journal in
+//! one transaction.
 //!
 //! At the bound of the queue everything is dropped until it is empty again, and [`Journaling::has_dropped`] says so. The
-//! rounds then count as mute: what they saw meanwhile is no evidence, and is told anew afterwards. Dropping only what
+//! rounds then count as mute: what they saw meanwhile is no evidence, and is journaled anew afterwards. Dropping only what
 //! does not fit would be worse: a change of state might be lost between two that are kept.
+//!
+//! What heartbeats have said is kept by the same task, after the events that say so: a row for each heartbeat that was heard.
 
 use std::collections::BTreeMap;
-use std::future::poll_fn;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use engine::Recorder;
 use engine::heartbeat::Delivery;
-use engine::{RecordError, Recorded, Recorder};
-use event::{ObserverId, Span, Time};
+use event::{Observed, ObserverId, Span, Time};
+use store::{Consumers, ROWS_MAX, Row, Step, StoreError};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::order::Entry;
-use crate::source::heartbeat::Memory;
+use crate::source::heartbeat::CONSUMER;
 
-/// Most entries that wait: ten thousand probes may all change at once, each with its detail.
+/// Most events that wait: ten thousand probes may all change at once, each with its detail.
 const QUEUE_MAX: usize = 32 * 1024;
-/// Most entries handed over together.
+/// Events after which a transaction takes no more items of the queue.
 const BATCH_MAX: usize = 256;
 
-/// An entry on its way.
-pub(crate) struct Letter {
-    pub(crate) observer: ObserverId,
-    pub(crate) entry: Entry,
-    pub(crate) observed_at: Time,
-    /// Of a ping: who waits for its receipt, and what all heartbeats have said up to it.
-    pub(crate) ping: Option<(Delivery, Memory)>,
+/// What is handed over together.
+#[derive(Default)]
+struct Item {
+    events: Vec<Observed>,
+    /// The ping whose event this is: who waits for its receipt.
+    ping: Option<Delivery>,
+    /// What changed of what heartbeats have said.
+    heard: Vec<Row>,
 }
 
-/// What the queue holds.
-enum Mail {
-    Letter(Box<Letter>),
-    /// To be kept as it is: what heartbeats have said was labelled anew.
-    Memory(Memory),
-}
-
-impl Mail {
-    fn letter(&self) -> Option<&Letter> {
-        match self {
-            Self::Letter(letter) => Some(letter),
-            Self::Memory(_) => None,
-        }
+impl Item {
+    /// Its share of the queue.
+    fn size(&self) -> usize {
+        self.events.len() + self.heard.len()
     }
 }
 
 /// The queue and its task, which ends with this.
 pub(crate) struct Journaling {
-    queue: mpsc::Sender<Mail>,
+    own: Recorder,
+    recorders: BTreeMap<ObserverId, Recorder>,
+    queue: mpsc::UnboundedSender<Item>,
+    /// Sizes of what was put into the queue and is not done with.
+    waiting: Arc<AtomicUsize>,
     task: JoinSet<()>,
     dropping: bool,
 }
 
 impl Journaling {
     /// Starts the task.
-    pub(crate) fn start(recorder: Recorder, projections: Arc<dyn store::Projections>) -> Self {
-        let (queue, mail) = mpsc::channel(QUEUE_MAX);
+    pub(crate) fn start(recorder: Recorder, state: Arc<dyn Consumers>) -> Self {
+        let (queue, items) = mpsc::unbounded_channel();
+        let waiting = Arc::new(AtomicUsize::new(0));
         let mut task = JoinSet::new();
-        task.spawn(empty(mail, recorder, projections));
-        Self { queue, task, dropping: false }
+        task.spawn(empty(items, recorder.clone(), state, Arc::clone(&waiting)));
+        Self { own: recorder, recorders: BTreeMap::new(), queue, waiting, task, dropping: false }
     }
 
-    /// Puts an entry into the queue, or drops it.
-    pub(crate) fn send(&mut self, letter: Letter) {
-        self.put(Mail::Letter(Box::new(letter)));
+    /// Journals entries, each seen by its observer at `observed_at`, in one transaction.
+    pub(crate) fn send(&mut self, entries: Vec<(ObserverId, Entry)>, observed_at: Time) {
+        let events = entries.into_iter().filter_map(|(observer, entry)| self.seal(observer, &entry, observed_at));
+        let events = events.collect();
+        self.put(Item { events, ..Item::default() });
     }
 
-    /// Keeps what heartbeats have said. One that finds no room is made up for by the next ping.
-    pub(crate) fn keep(&mut self, memory: Memory) {
-        self.put(Mail::Memory(memory));
+    /// Journals a ping, keeps what the heartbeats have said with it, and acknowledges it once it is recorded.
+    pub(crate) fn send_ping(&mut self, observer: ObserverId, entry: &Entry, at: Time, ping: Delivery, heard: Vec<Row>) {
+        let events = self.seal(observer, entry, at).into_iter().collect();
+        self.put(Item { events, ping: Some(ping), heard });
     }
 
-    fn put(&mut self, mail: Mail) {
-        if self.dropping {
+    /// Keeps what heartbeats have said. What finds no room is made up for by the next ping.
+    pub(crate) fn keep(&mut self, heard: Vec<Row>) {
+        self.put(Item { heard, ..Item::default() });
+    }
+
+    fn seal(&mut self, observer: ObserverId, entry: &Entry, at: Time) -> Option<Observed> {
+        let own = &self.own;
+        let recorder = self.recorders.entry(observer).or_insert_with_key(|observer| own.for_observer(observer.clone()));
+        let sealed = match entry {
+            Entry::Changed(body) => recorder.seal(body, at),
+            Entry::Detail(body) => recorder.seal(body, at),
+            Entry::Covered(body) => recorder.seal(body, at),
+            Entry::Found(body) => recorder.seal(body, at),
+            Entry::Succeeded(body) => recorder.seal(body, at),
+            Entry::Pinged(body) => recorder.seal(body, at),
+            Entry::ClockStepped(body) => recorder.seal(body, at),
+            Entry::Blind(body) => recorder.seal(body, at),
+        };
+        sealed
+            .inspect_err(|error| {
+                tracing::error!(%error, observer = %recorder.observer(), "an entry of the watch is lost");
+            })
+            .ok()
+    }
+
+    fn put(&mut self, item: Item) {
+        let size = item.size();
+        if self.dropping || size == 0 {
             return;
         }
-        if self.queue.try_send(mail).is_err() {
-            tracing::error!(waiting = QUEUE_MAX, "the journal is too slow: entries of the watch are dropped");
+        let waiting = self.waiting.fetch_add(size, Ordering::Relaxed) + size;
+        // The task ends with this only.
+        if waiting > QUEUE_MAX || self.queue.send(item).is_err() {
+            self.waiting.fetch_sub(size, Ordering::Relaxed);
+            tracing::error!(waiting, "the journal is too slow: entries of the watch are dropped");
             self.dropping = true;
         }
     }
@@ -92,7 +122,7 @@ impl Journaling {
     /// Whether entries were dropped since the queue was last empty. Once it is, nothing more is dropped.
     pub(crate) fn has_dropped(&mut self) -> bool {
         let dropped = self.dropping;
-        if self.queue.capacity() == QUEUE_MAX {
+        if self.waiting.load(Ordering::Relaxed) == 0 {
             self.dropping = false;
         }
         dropped
@@ -106,108 +136,156 @@ impl Journaling {
     }
 }
 
-async fn empty(mut mail: mpsc::Receiver<Mail>, own: Recorder, projections: Arc<dyn store::Projections>) {
-    let mut recorders: BTreeMap<ObserverId, Recorder> = BTreeMap::new();
-    let mut batch = Vec::new();
-    while mail.recv_many(&mut batch, BATCH_MAX).await > 0 {
-        for letter in batch.iter().filter_map(Mail::letter) {
-            recorders.entry(letter.observer.clone()).or_insert_with_key(|observer| own.for_observer(observer.clone()));
+async fn empty(
+    mut items: mpsc::UnboundedReceiver<Item>,
+    recorder: Recorder,
+    state: Arc<dyn Consumers>,
+    waiting: Arc<AtomicUsize>,
+) {
+    let mut kept = Kept { state, position: None };
+    while let Some(first) = items.recv().await {
+        let mut batch = vec![first];
+        let mut events = batch[0].events.len();
+        while events < BATCH_MAX
+            && let Ok(next) = items.try_recv()
+        {
+            events += next.events.len();
+            batch.push(next);
         }
-        let records = batch.iter().filter_map(Mail::letter).filter_map(|letter| {
-            let recorder = recorders.get(&letter.observer)?;
-            Some(record(recorder, letter))
-        });
-        let mut outcomes = in_order(records.collect()).await.into_iter();
-        let mut memory = None;
-        for mail in batch.drain(..) {
-            let letter = match mail {
-                Mail::Letter(letter) => letter,
-                Mail::Memory(newer) => {
-                    memory = Some(newer);
-                    continue;
-                }
-            };
-            match outcomes.next() {
-                Some(Ok(recorded)) => {
-                    if let Some((delivery, newer)) = letter.ping {
-                        memory = Some(newer);
-                        // What merely waits for the journal is not recorded: the job is told to try again.
-                        if matches!(recorded, Recorded::Durable(_)) {
-                            delivery.acknowledge();
-                        }
-                    }
-                }
-                Some(Err(error)) => {
-                    tracing::error!(%error, observer = %letter.observer, "an entry of the watch is lost");
-                }
-                // Each letter has its outcome.
-                None => {}
-            }
-        }
-        if let Some(memory) = memory {
-            memory.save(&*projections).await;
-        }
+        let size = batch.iter().map(Item::size).sum();
+        hand_over(batch, &recorder, &mut kept).await;
+        waiting.fetch_sub(size, Ordering::Relaxed);
     }
 }
 
-type Record<'a> = Pin<Box<dyn Future<Output = Result<Recorded, RecordError>> + Send + 'a>>;
-
-fn record<'a>(recorder: &'a Recorder, letter: &'a Letter) -> Record<'a> {
-    let at = letter.observed_at;
-    match &letter.entry {
-        Entry::Changed(body) => Box::pin(recorder.record_at(body, at)),
-        Entry::Detail(body) => Box::pin(recorder.record_at(body, at)),
-        Entry::Covered(body) => Box::pin(recorder.record_at(body, at)),
-        Entry::Found(body) => Box::pin(recorder.record_at(body, at)),
-        Entry::Succeeded(body) => Box::pin(recorder.record_at(body, at)),
-        Entry::Pinged(body) => Box::pin(recorder.record_at(body, at)),
-        Entry::ClockStepped(body) => Box::pin(recorder.record_at(body, at)),
-        Entry::Blind(body) => Box::pin(recorder.record_at(body, at)),
+async fn hand_over(batch: Vec<Item>, recorder: &Recorder, kept: &mut Kept) {
+    let (mut events, mut pings, mut heard) = (Vec::new(), Vec::new(), Vec::new());
+    for item in batch {
+        events.extend(item.events);
+        pings.extend(item.ping);
+        heard.extend(item.heard);
+    }
+    let mut durable = true;
+    while !events.is_empty() {
+        // As many as there are but for tens of thousands at once, which no transaction takes.
+        let rest = events.split_off(events.len().min(store::EVENTS_MAX));
+        match recorder.send(std::mem::replace(&mut events, rest)).await {
+            Ok(recorded) => durable &= recorded.is_durable(),
+            Err(error) => {
+                tracing::error!(%error, "entries of the watch are lost");
+                durable = false;
+            }
+        }
+    }
+    // What merely waits for the journal is not recorded: the job is told to try again.
+    if durable {
+        pings.into_iter().for_each(Delivery::acknowledge);
+    }
+    while !heard.is_empty() {
+        let rest = heard.split_off(heard.len().min(ROWS_MAX));
+        kept.keep(std::mem::replace(&mut heard, rest)).await;
     }
 }
 
-/// Runs all at once, each started before the next; the results are in the same order.
-async fn in_order<T>(mut futures: Vec<Pin<Box<dyn Future<Output = T> + Send + '_>>>) -> Vec<T> {
-    let mut results: Vec<Option<T>> = futures.iter().map(|_| None).collect();
-    poll_fn(|context| {
-        let mut pending = false;
-        for (future, result) in futures.iter_mut().zip(&mut results) {
-            if result.is_none() {
-                match future.as_mut().poll(context) {
-                    Poll::Ready(done) => *result = Some(done),
-                    Poll::Pending => pending = true,
-                }
-            }
+/// The rows of heartbeats. This is their only writer, and counts its steps.
+struct Kept {
+    state: Arc<dyn Consumers>,
+    /// `None`: not known, or none yet.
+    position: Option<u64>,
+}
+
+impl Kept {
+    /// What can't be kept is logged: the events are in the journal all the same.
+    async fn keep(&mut self, rows: Vec<Row>) {
+        if let Err(error) = self.try_keep(rows).await {
+            self.position = None;
+            tracing::error!(%error, "what heartbeats said can't be kept over a restart");
         }
-        if pending { Poll::Pending } else { Poll::Ready(()) }
-    })
-    .await;
-    results.into_iter().flatten().collect()
+    }
+
+    async fn try_keep(&mut self, rows: Vec<Row>) -> Result<(), StoreError> {
+        if self.position.is_none() {
+            self.position = self.state.position(CONSUMER).await?;
+        }
+        let to = self.position.map_or(0, |position| position + 1);
+        self.state.step(Step { rows, ..Step::new(CONSUMER, self.position, to) }).await?;
+        self.position = Some(to);
+        Ok(())
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use engine::sim::World;
+    use event::evidence::{Changed, State};
+    use event::watch::Detail;
 
     use super::*;
 
+    const NOW: Time = Time::from_secs(1_800_000_000);
+
+    fn changed(observer: &str) -> (ObserverId, Entry) {
+        let (probe, service) = ("front".parse().expect("a name"), "shop".parse().expect("a name"));
+        let changed = Changed { probe, service, state: State::Up, after: NOW, by: NOW };
+        (observer.parse().expect("a name"), Entry::Changed(changed))
+    }
+
+    fn start(world: &World) -> Journaling {
+        Journaling::start(world.recorder("here.watch".parse().expect("a name")), world.journal.clone())
+    }
+
+    /// In the order in which they were sent, each by its observer.
     #[tokio::test(start_paused = true)]
-    async fn results_keep_their_order() {
-        let started = std::sync::Mutex::new(Vec::new());
-        let futures: Vec<Pin<Box<dyn Future<Output = u64> + Send + '_>>> = (0..10_u64)
-            .map(|n| -> Pin<Box<dyn Future<Output = u64> + Send + '_>> {
-                let started = &started;
-                Box::pin(async move {
-                    started.lock().expect("not poisoned").push(n);
-                    tokio::time::sleep(Duration::from_millis(100 - 10 * n)).await;
-                    n
-                })
-            })
-            .collect();
-        #[expect(clippy::disallowed_methods, reason = "the paused clock of tokio is the clock of this test")]
-        let before = tokio::time::Instant::now();
-        assert_eq!(in_order(futures).await, (0..10).collect::<Vec<_>>());
-        assert_eq!(before.elapsed(), Duration::from_millis(100), "all at once");
-        assert_eq!(*started.lock().expect("not poisoned"), (0..10).collect::<Vec<_>>());
+    async fn entries_keep_their_order() {
+        let world = World::at(NOW);
+        let mut journaling = start(&world);
+        for round in 0..1000 {
+            let observers = if round % 2 == 0 { ["paris.watch", "lyon.watch"] } else { ["lyon.watch", "paris.watch"] };
+            journaling.send(observers.map(changed).into(), NOW + Span::from_secs(round));
+        }
+        assert!(journaling.finish(Span::from_secs(1)).await);
+        let events = world.journal.events();
+        assert_eq!(events.len(), 2000);
+        assert!(events.is_sorted_by_key(|event| event.observed_at));
+        for observer in ["paris.watch", "lyon.watch"] {
+            let of_observer = events.iter().filter(|event| event.observer.as_str() == observer);
+            assert!(of_observer.map(|event| event.sequence).eq(0..1000));
+        }
+    }
+
+    /// Of what is sent together, nothing is recorded without the rest.
+    #[tokio::test(start_paused = true)]
+    async fn what_is_sent_together_is_one_transaction() {
+        let world = World::at(NOW);
+        let mut journaling = start(&world);
+        let detail = Entry::Detail(Detail {
+            probe: "front".parse().expect("a name"),
+            text: "refused".to_owned(),
+            took: Span::ZERO,
+        });
+        let observer: ObserverId = "paris.watch".parse().expect("a name");
+        world.journal.choke_on(1);
+        journaling.send(vec![changed("paris.watch"), (observer, detail)], NOW);
+        assert!(journaling.finish(Span::from_secs(1)).await);
+        assert!(world.journal.events().is_empty(), "a change without its detail is not there");
+    }
+
+    /// At the bound all is dropped until the queue is empty, and it says so.
+    #[tokio::test(start_paused = true)]
+    async fn at_the_bound_everything_is_dropped_until_it_is_empty() {
+        let world = World::at(NOW);
+        let mut journaling = start(&world);
+        let many = |count| vec![changed("paris.watch"); count];
+        journaling.send(many(QUEUE_MAX), NOW);
+        assert!(!journaling.has_dropped());
+        journaling.send(many(1), NOW);
+        journaling.send(many(1), NOW);
+        assert!(journaling.has_dropped() && journaling.has_dropped(), "not empty yet");
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        assert!(journaling.has_dropped(), "told once more after it is empty");
+        assert!(!journaling.has_dropped());
+        journaling.send(many(1), NOW);
+        assert!(journaling.finish(Span::from_secs(1)).await);
+        assert_eq!(world.journal.events().len(), QUEUE_MAX + 1);
     }
 }

@@ -1,6 +1,6 @@
 //! The task that makes the rounds: it carries things between the world and [`Rounds`], and decides nothing.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use engine::clock::{ClockWatch, Oddity};
@@ -16,7 +16,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 
 use crate::config::Config;
 use crate::figures::Figures;
-use crate::journaling::{Journaling, Letter};
+use crate::journaling::Journaling;
 use crate::moment::Moment;
 use crate::order::{Done, Effect, Entry, Order, Outcome};
 use crate::rounds::{LOOK_EVERY, Rounds, clock_watch};
@@ -34,14 +34,21 @@ const FAREWELL: Span = Span::from_secs(5);
 pub struct Watch {
     config: watch::Receiver<Arc<Config>>,
     pings: Pings,
+    samples: Arc<dyn store::Samples>,
+    state: Arc<dyn store::Consumers>,
     figures: Arc<Figures>,
 }
 
 impl Watch {
     /// Watches what the last value of `config` says, from the instant at which it is sent; hears heartbeats through
-    /// `pings`.
-    pub fn new(config: watch::Receiver<Arc<Config>>, pings: Pings) -> Self {
-        Self { config, pings, figures: Arc::default() }
+    /// `pings`. Answers go to `samples`; what heartbeats have said is kept in `state`.
+    pub fn new(
+        config: watch::Receiver<Arc<Config>>,
+        pings: Pings,
+        samples: Arc<dyn store::Samples>,
+        state: Arc<dyn store::Consumers>,
+    ) -> Self {
+        Self { config, pings, samples, state, figures: Arc::default() }
     }
 
     /// What it knows of itself and of its probes.
@@ -55,14 +62,14 @@ impl Engine for Watch {
         crate::NAME
     }
 
-    fn floor(&self) -> u8 {
+    fn stop_order(&self) -> u8 {
         4
     }
 
     /// States are rebuilt: after a restart nothing is known, and the first sample of each probe journals its state again.
     fn run(&self, context: Context) -> BoxFuture<'_, Result<(), EngineError>> {
         Box::pin(async move {
-            let memory = Memory::load(&*context.projections).await?;
+            let memory = Memory::load(&*self.state).await?;
             Shift::begin(self, context, memory).run(self.config.clone()).await
         })
     }
@@ -78,6 +85,7 @@ struct Shift {
     /// Which order a task has, for the case that it panics.
     orders: HashMap<Id, u64>,
     samples: Vec<store::Sample>,
+    series: Arc<dyn store::Samples>,
     journaling: Journaling,
     memory: Memory,
     pings: Pings,
@@ -102,7 +110,8 @@ impl Shift {
             asks: JoinSet::new(),
             orders: HashMap::new(),
             samples: Vec::new(),
-            journaling: Journaling::start(context.recorder.clone(), Arc::clone(&context.projections)),
+            journaling: Journaling::start(context.recorder.clone(), Arc::clone(&watch.state)),
+            series: Arc::clone(&watch.samples),
             memory,
             pings: watch.pings.clone(),
             lost: context.recorder.health().lost,
@@ -161,13 +170,15 @@ impl Shift {
         for oddity in oddities {
             if let Oddity::Stepped(step) = oddity {
                 self.memory.step(step.to.since(step.from));
-                self.journaling.keep(self.memory.clone());
+                self.journaling.keep(self.memory.take_changed());
             }
         }
     }
 
     fn apply(&mut self, config: &Config) {
         let now = self.now();
+        let declared: HashSet<_> = config.probes.iter().map(|declared| &declared.id).collect();
+        self.memory.keep_only(|probe| declared.contains(probe));
         for declared in &config.probes {
             if let Some(heartbeat) = declared.probe.heartbeat() {
                 self.memory.remind(&declared.id, heartbeat);
@@ -221,8 +232,7 @@ impl Shift {
                 Ping::Success => Entry::Succeeded(Succeeded { probe: id, at }),
                 Ping::Start | Ping::Fail => Entry::Pinged(Pinged { probe: id, at, ping }),
             };
-            let ping = Some((delivery, self.memory.clone()));
-            self.journaling.send(Letter { observer, entry, observed_at: at, ping });
+            self.journaling.send_ping(observer, &entry, at, delivery, self.memory.take_changed());
         } else {
             // One of too many to journal each: see `source::heartbeat`.
             delivery.acknowledge();
@@ -231,6 +241,7 @@ impl Shift {
 
     fn perform(&mut self) {
         let observed_at = self.context.clock.now();
+        let mut entries = Vec::new();
         for effect in self.effects.drain(..) {
             match effect {
                 Effect::Ask(order) => {
@@ -238,15 +249,14 @@ impl Shift {
                     let asked = ask(Arc::clone(&self.context.net), Arc::clone(&self.context.clock), order);
                     self.orders.insert(self.asks.spawn(asked).id(), number);
                 }
-                Effect::Journal(observer, entry) => {
-                    self.journaling.send(Letter { observer, entry, observed_at, ping: None });
-                }
+                Effect::Journal(observer, entry) => entries.push((observer, entry)),
                 Effect::Sample(sample) => self.samples.push(sample),
             }
         }
+        self.journaling.send(entries, observed_at);
         // The store takes them without waiting, and writes them together.
         if !self.samples.is_empty() {
-            self.context.samples.record(std::mem::take(&mut self.samples));
+            self.series.record(std::mem::take(&mut self.samples));
         }
     }
 

@@ -9,12 +9,16 @@ use event::{Clock, Span};
 use tokio_util::sync::CancellationToken;
 
 use crate::net::Net;
-use crate::{Processes, Progress, Random, Recorder};
+use crate::{Progress, Random, Recorder};
 
 /// A future on the heap.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// Everything an engine knows of the world. A test hands over one that has no world; see [`crate::sim`].
+/// Everything an engine knows of the world, the same on a server, on a host and at a gate. A test hands over one that has no
+/// world; see [`crate::sim`].
+///
+/// There is no store in it: what an engine needs of one is an argument of its `new`, and so a matter of its type. An engine
+/// that was not given the right to destroy a day can't.
 #[derive(Clone)]
 pub struct Context {
     /// What time it is.
@@ -23,30 +27,12 @@ pub struct Context {
     pub random: Arc<dyn Random>,
     /// Names, connections, TLS.
     pub net: Arc<Net>,
-    /// Programs of the machine.
-    pub processes: Arc<dyn Processes>,
     /// Puts events into the journal.
     pub recorder: Recorder,
-    /// Time series.
-    pub samples: Arc<dyn store::Samples>,
-    /// Folded states with their cursors.
-    pub projections: Arc<dyn store::Projections>,
-    /// The journal, to be read.
-    pub journal: Arc<dyn store::Journal>,
     /// The sign of life of this attempt.
     pub progress: Progress,
     /// Cancelled when this engine is to stop.
     pub stop: CancellationToken,
-}
-
-/// What the supervisor does with an engine that failed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum OnFailure {
-    /// Starts it again, after a delay.
-    Restart,
-    /// Stops everything: the others can't do without it, and a fresh process is better than a patched one. The process
-    /// manager (systemd) starts that.
-    StopProcess,
 }
 
 /// A part of garant that runs for ever.
@@ -67,13 +53,9 @@ pub trait Engine: Send + Sync {
     /// Its name, as people see it.
     fn name(&self) -> &'static str;
 
-    /// On which floor it stands. Floors are stopped from the top, so an engine may rely on those below until its end.
-    fn floor(&self) -> u8;
-
-    /// What to do when it fails.
-    fn on_failure(&self) -> OnFailure {
-        OnFailure::Restart
-    }
+    /// When it is stopped: engines with the highest number first, so an engine may rely on those with a lower one until its
+    /// end.
+    fn stop_order(&self) -> u8;
 
     /// How long it may go without a tick; rounded up to whole seconds.
     fn patience(&self) -> Span {
@@ -85,26 +67,40 @@ pub trait Engine: Send + Sync {
 }
 
 /// Why an engine gave up, with all causes. Made by `?` from any error.
-pub struct EngineError(Box<dyn Error + Send + Sync>);
+pub struct EngineError {
+    cause: Box<dyn Error + Send + Sync>,
+    fatal: bool,
+}
 
 impl EngineError {
     /// With a message for the team: what failed, on what, why, what to do.
     pub fn new(message: impl Into<String>) -> Self {
-        Self(message.into().into())
+        Self { cause: message.into().into(), fatal: false }
+    }
+
+    /// With a message, for what starting the engine again would not mend: everything stops. The process manager (systemd)
+    /// starts a fresh process.
+    pub fn fatal(message: impl Into<String>) -> Self {
+        Self { fatal: true, ..Self::new(message) }
+    }
+
+    /// Whether everything is to stop.
+    pub const fn is_fatal(&self) -> bool {
+        self.fatal
     }
 }
 
 impl<E: Error + Send + Sync + 'static> From<E> for EngineError {
     fn from(error: E) -> Self {
-        Self(Box::new(error))
+        Self { cause: Box::new(error), fatal: false }
     }
 }
 
 impl fmt::Display for EngineError {
     /// The message and its causes; a cause that the message already quotes is not said twice.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = self.0.to_string();
-        let mut cause = self.0.source();
+        let mut text = self.cause.to_string();
+        let mut cause = self.cause.source();
         while let Some(error) = cause {
             let message = error.to_string();
             if !text.contains(&message) {

@@ -5,9 +5,12 @@
 //! passes.
 //!
 //! **Principle.** An [`Engine`] is a function from a [`Context`] to a future. The context holds everything outside of it:
-//! [`clock`], [`random`]ness, [`net`]work, [`processes`], the [`Recorder`] and the stores. The [`Supervisor`] runs each
+//! [`clock`], [`random`]ness, [`net`]work and the [`Recorder`]. The [`Supervisor`] runs each
 //! attempt as a task of its own, turns a panic into a value, takes silence for failure, restarts with a growing delay, and
 //! writes all of it into the journal: what the engine did not see while it was away is *unproven*, and the journal says why.
+//!
+//! An engine that follows the journal reads a [`Feed`]; one that does the same again and again is a [`Reconcile`] in a
+//! [`Driver`].
 //!
 //! What happens otherwise: engines that share locks die together; engines that are only restarted, and never counted as
 //! blind, turn their own outages into the customer's good news.
@@ -20,23 +23,25 @@
 pub mod clock;
 mod context;
 mod failure;
+mod feed;
 pub mod heartbeat;
 pub mod http;
 pub mod metrics;
 pub mod net;
-pub mod processes;
 mod progress;
 pub mod random;
+mod reconcile;
 pub mod recorder;
 pub mod sim;
 pub mod supervisor;
 
-pub use context::{BoxFuture, Context, Engine, EngineError, OnFailure};
+pub use context::{BoxFuture, Context, Engine, EngineError};
 pub use event::Clock;
 pub use failure::Failure;
-pub use processes::Processes;
+pub use feed::{Batch, Entry, Feed};
 pub use progress::Progress;
 pub use random::Random;
+pub use reconcile::{Driver, Reconcile};
 pub use recorder::{RecordError, Recorded, Recorder};
 pub use supervisor::{Board, Ended, Health, State, Supervisor};
 pub use tokio_util::sync::CancellationToken;

@@ -1,12 +1,15 @@
-//! Puts events into the journal, and keeps them while the journal takes none.
+//! Seals what an observer saw into events and leaves them in a [`Sink`]; keeps them while it takes none.
 //!
 //! **Problem.** A disk fills up in the night. Whatever is seen from then on is exactly what people will ask about, and the
-//! journal refuses it. **Principle.** Evidence is never lost silently: an event that the journal refuses waits in memory, in
-//! order, and is handed over as soon as there is room. The queue is bounded; at its bound the oldest event goes, and once the
-//! journal writes again, a blind interval says for each observer when something was lost.
+//! journal refuses it. **Principle.** Evidence is never lost silently: events that the sink refuses wait in memory, in
+//! order, and are handed over as soon as there is room. The queue is bounded; at its bound the oldest go, and once the
+//! sink takes events again, a blind interval says for each observer when something was lost.
 //!
-//! The queue also takes an event whose writer was aborted while it waited for the journal. It may be there already: the
-//! journal knows an event by observer, boot and sequence, so a second copy changes nothing.
+//! What belongs together is [sent](Recorder::send) together and is one transaction, also after it had to wait: a change is
+//! never in the journal without its detail.
+//!
+//! The queue also takes events whose writer was aborted while it waited for the sink. They may be there already: an event is
+//! known by observer, boot and sequence, so a second copy changes nothing.
 //!
 //! This is memory: it outlives a full disk, not the process. [`Recorder::flush`] tells how much would be lost.
 
@@ -16,32 +19,31 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use event::{Body, BootId, Clock, Observed, ObserverId, PAYLOAD_BYTES_MAX, Time};
-use store::StoreError;
+use store::{Sink, StoreError, Taken};
 
 mod spool;
 
 use spool::Spool;
 pub use spool::{SPOOL_BYTES_MAX, SPOOL_EVENTS_MAX, SpoolHealth};
 
-/// How long the journal may take for an event before it counts as refused. A commit takes milliseconds.
-const APPEND_LIMIT: Duration = Duration::from_secs(10);
+/// How long the sink may take before events count as refused. A commit takes milliseconds.
+const TAKE_LIMIT: Duration = Duration::from_secs(10);
 
-/// What became of an event.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// What became of events that were sent together.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Recorded {
-    /// It is in the journal, at this sequence, and survives a power loss.
-    Durable(u64),
-    /// The journal takes nothing at the moment: it waits in memory and will be written in its turn.
+    /// They are in the journal, at these places, and survive a power loss.
+    Logged(Vec<u64>),
+    /// They are in a spool, on their way to the journal, and survive a power loss.
+    Spooled,
+    /// The sink takes nothing at the moment: they wait in memory and will be handed over in their turn.
     Waiting,
 }
 
 impl Recorded {
-    /// Its place in the log, if it is there.
-    pub fn sequence(self) -> Option<u64> {
-        match self {
-            Self::Durable(sequence) => Some(sequence),
-            Self::Waiting => None,
-        }
+    /// Whether they survive a power loss.
+    pub const fn is_durable(&self) -> bool {
+        matches!(self, Self::Logged(_) | Self::Spooled)
     }
 }
 
@@ -64,11 +66,11 @@ pub enum RecordError {
         /// Length of its body.
         bytes: usize,
     },
-    /// The journal will never take it.
+    /// They will never be taken.
     #[error("a `{kind}` was refused by the journal: {source}")]
     Refused {
-        /// Kind of the event.
-        kind: &'static str,
+        /// Kind of the first of them.
+        kind: String,
         /// Why.
         source: StoreError,
     },
@@ -97,31 +99,52 @@ impl Stream {
     }
 }
 
-/// An event that has its number, and where that number came from.
-struct Waiting {
-    observed: Observed,
-    stream: Arc<Stream>,
+/// Events that were sent together, and are handed over together.
+#[derive(Clone)]
+struct Group(Vec<Observed>);
+
+impl Group {
+    fn body_bytes(&self) -> usize {
+        self.0.iter().map(|event| event.body.get().len()).sum()
+    }
+}
+
+/// The sequences of all observers in this run of the process.
+struct Streams {
+    boot: BootId,
+    of: Mutex<BTreeMap<ObserverId, Arc<Stream>>>,
+}
+
+impl Streams {
+    fn of(&self, observer: &ObserverId) -> Arc<Stream> {
+        let mut all = lock(&self.of);
+        if let Some(known) = all.get(observer) {
+            return known.clone();
+        }
+        let stream = Stream::of(observer.clone());
+        all.insert(observer.clone(), stream.clone());
+        stream
+    }
 }
 
 struct Shared {
-    journal: Arc<dyn store::Journal>,
-    boot: BootId,
+    sink: Arc<dyn Sink>,
     clock: Arc<dyn Clock>,
-    streams: Mutex<BTreeMap<ObserverId, Arc<Stream>>>,
+    streams: Arc<Streams>,
     spool: Arc<Spool>,
 }
 
-/// An event under way to the journal. When its writer is aborted meanwhile, nobody knows whether it arrived: it is handed
+/// Events under way to the sink. When their writer is aborted meanwhile, nobody knows whether they arrived: they are handed
 /// over again.
 struct Unsettled<'a> {
     spool: &'a Arc<Spool>,
-    event: Option<Waiting>,
+    group: Option<Group>,
 }
 
 impl Unsettled<'_> {
     fn keep(&mut self, reason: &str) {
-        if let Some(event) = self.event.take() {
-            self.spool.keep(event, reason);
+        if let Some(group) = self.group.take() {
+            self.spool.keep(group, reason);
         }
     }
 }
@@ -132,9 +155,14 @@ impl Drop for Unsettled<'_> {
     }
 }
 
-/// Whether the journal will refuse the same event again, however often it is asked.
+/// Whether the sink will refuse the same events again, however often it is asked.
 fn is_final(refused: &StoreError) -> bool {
     matches!(refused, StoreError::TooLarge { .. } | StoreError::Malformed { .. })
+}
+
+/// Why events wait when the sink has not answered.
+fn late() -> String {
+    format!("the journal did not answer within {} s", TAKE_LIMIT.as_secs())
 }
 
 /// Locks. No code of an engine runs while one of these locks is held, so a panic can't leave anything half done.
@@ -144,20 +172,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Recorder {
     /// The recorder of the process, for its own `observer`. `boot` is new for each run of the process.
-    pub fn new(journal: Arc<dyn store::Journal>, observer: ObserverId, boot: BootId, clock: Arc<dyn Clock>) -> Self {
-        let stream = Stream::of(observer.clone());
-        let spool = Arc::new(Spool::new(journal.clone(), clock.clone()));
-        let streams = Mutex::new(BTreeMap::from([(observer, stream.clone())]));
-        Self { shared: Arc::new(Shared { journal, boot, clock, streams, spool }), stream }
+    pub fn new(sink: Arc<dyn Sink>, observer: ObserverId, boot: BootId, clock: Arc<dyn Clock>) -> Self {
+        let streams = Arc::new(Streams { boot, of: Mutex::default() });
+        let spool = Arc::new(Spool::new(sink.clone(), clock.clone(), streams.clone()));
+        let stream = streams.of(&observer);
+        Self { shared: Arc::new(Shared { sink, clock, streams, spool }), stream }
     }
 
     /// The recorder of another observer in this process; the same sequence each time it is asked for.
     #[must_use]
     pub fn for_observer(&self, observer: ObserverId) -> Self {
-        let stream = lock(&self.shared.streams)
-            .entry(observer)
-            .or_insert_with_key(|observer| Stream::of(observer.clone()))
-            .clone();
+        let stream = self.shared.streams.of(&observer);
         Self { shared: self.shared.clone(), stream }
     }
 
@@ -172,44 +197,11 @@ impl Recorder {
         &self.stream.observer
     }
 
-    /// Records what is seen now. Returns when it is durable, or when it waits because the journal refuses.
-    pub async fn record<B: Body>(&self, body: &B) -> Result<Recorded, RecordError> {
-        self.record_at(body, self.shared.clock.now()).await
-    }
-
-    /// Records what was seen at `observed_at`.
-    pub async fn record_at<B: Body>(&self, body: &B, observed_at: Time) -> Result<Recorded, RecordError> {
+    /// Makes an event of what was seen at `observed_at`, with the next number of the observer. It is to be
+    /// [sent](Self::send), or journaled by a [`store::Step`]; one that never is leaves a gap in the numbers, and no harm.
+    pub fn seal<B: Body>(&self, body: &B, observed_at: Time) -> Result<Observed, RecordError> {
         let kind = B::KIND.name;
-        let event = Waiting { observed: self.observed(body, observed_at)?, stream: self.stream.clone() };
-        let spool = &self.shared.spool;
-        let Some(event) = spool.queue_behind_others(event) else { return Ok(Recorded::Waiting) };
-
-        let copy = event.observed.clone();
-        let mut unsettled = Unsettled { spool, event: Some(event) };
-        let appended = tokio::time::timeout(APPEND_LIMIT, self.shared.journal.append(vec![copy])).await;
-        let reason = match appended {
-            Ok(Ok(places)) => match places.first() {
-                Some(place) => {
-                    unsettled.event = None;
-                    return Ok(Recorded::Durable(*place));
-                }
-                None => "the journal did not say where it put the event".to_owned(),
-            },
-            Ok(Err(source)) if is_final(&source) => {
-                unsettled.event = None;
-                return Err(RecordError::Refused { kind, source });
-            }
-            Ok(Err(refused)) => refused.to_string(),
-            Err(_) => format!("the journal did not answer within {} s", APPEND_LIMIT.as_secs()),
-        };
-        unsettled.keep(&reason);
-        Ok(Recorded::Waiting)
-    }
-
-    /// Wraps the body, and takes the next number of the observer for it.
-    fn observed<B: Body>(&self, body: &B, observed_at: Time) -> Result<Observed, RecordError> {
-        let kind = B::KIND.name;
-        let mut observed = Observed::new(body, self.stream.observer.clone(), self.shared.boot, 0, observed_at)
+        let mut observed = Observed::new(body, self.stream.observer.clone(), self.shared.streams.boot, 0, observed_at)
             .map_err(|source| RecordError::Body { kind, source })?;
         let bytes = observed.body.get().len();
         // The envelope adds some hundred bytes of names and numbers around the body.
@@ -218,6 +210,49 @@ impl Recorder {
         }
         observed.sequence = self.stream.take_number();
         Ok(observed)
+    }
+
+    /// Hands over [sealed](Self::seal) events, of one observer or of several, to become one transaction: all of them are in
+    /// the journal or none is. Returns when they are durable, or when they wait because the sink refuses. An error is a
+    /// refusal for good, of all of them; what was sealed is refused only when there are more than
+    /// [`store::EVENTS_MAX`] or some tens of megabytes of it.
+    pub async fn send(&self, events: Vec<Observed>) -> Result<Recorded, RecordError> {
+        let spool = &self.shared.spool;
+        let Some(kind) = events.first().map(|event| event.kind.clone()) else {
+            return Ok(Recorded::Logged(Vec::new()));
+        };
+        let Some(group) = spool.queue_behind_others(Group(events)) else { return Ok(Recorded::Waiting) };
+
+        let copy = group.0.clone();
+        let mut unsettled = Unsettled { spool, group: Some(group) };
+        let reason = match tokio::time::timeout(TAKE_LIMIT, self.shared.sink.take(copy)).await {
+            Ok(Ok(taken)) => {
+                unsettled.group = None;
+                return Ok(match taken {
+                    Taken::Logged(places) => Recorded::Logged(places),
+                    Taken::Spooled => Recorded::Spooled,
+                });
+            }
+            Ok(Err(source)) if is_final(&source) => {
+                unsettled.group = None;
+                return Err(RecordError::Refused { kind, source });
+            }
+            Ok(Err(refused)) => refused.to_string(),
+            Err(_) => late(),
+        };
+        unsettled.keep(&reason);
+        Ok(Recorded::Waiting)
+    }
+
+    /// Records what is seen now: [`seal`](Self::seal) and [`send`](Self::send) of one event.
+    pub async fn record<B: Body>(&self, body: &B) -> Result<Recorded, RecordError> {
+        self.record_at(body, self.shared.clock.now()).await
+    }
+
+    /// Records what was seen at `observed_at`.
+    pub async fn record_at<B: Body>(&self, body: &B, observed_at: Time) -> Result<Recorded, RecordError> {
+        let event = self.seal(body, observed_at)?;
+        self.send(vec![event]).await
     }
 
     /// What waits for the journal, and what was lost; for pages and metrics.

@@ -1,26 +1,31 @@
 //! A context without an outside world, for the tests of engines.
 //!
-//! A journal in memory that can be told to refuse, samples and projections in memory, no programs, a clock that passes with
-//! tokio's paused one. With these a test is a year long and lasts some milliseconds. The real stores have threads of their
-//! own, which paused time does not wait for: they belong into tests on the running clock.
+//! A journal in memory that can be told to refuse, samples in memory, a clock that passes with tokio's paused one. With these
+//! a test is a year long and lasts some milliseconds. The real stores have threads of their own, which paused time does not
+//! wait for: they belong into tests on the running clock.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use event::{Body, BootId, Clock, Day, Interval, Observed, ObserverId, ProbeId, Retention, Span, Time};
-use journal::Hash;
-use journal::tile::TileId;
-use store::{Bucket, Entry, Expired, Head, Projection, Resolution, Retained, Sample, StorageHealth, StoreError};
+use event::{Body, BootId, Clock, InstallationId, Interval, Observed, ObserverId, ProbeId, Span, Time};
+use journal::leaf::Leaf;
+use journal::{seal, tree};
+use store::{
+    Bucket, Entry, Expired, Head, Payload, RANGE_MAX, Resolution, Row, Sample, Select, Selected, Step, StorageHealth,
+    StoreError,
+};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::SimClock;
 use crate::net::{Net, Options, SetupError};
-use crate::processes::{Output, ProcessError};
 use crate::random::SeededRandom;
-use crate::{Context, Processes, Progress, Recorder};
+use crate::{Context, Progress, Recorder};
+
+/// Origin of the log of a [`MemoryJournal`].
+const SIM_LOG: &str = "shop.example/1";
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -30,26 +35,29 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub struct World {
     /// Its clock.
     pub clock: Arc<SimClock>,
-    /// Its journal.
+    /// Its journal, with the rows of consumers.
     pub journal: Arc<MemoryJournal>,
     /// Its samples.
     pub samples: Arc<MemorySamples>,
-    /// Its projections.
-    pub projections: Arc<MemoryProjections>,
     /// Stops its engines.
     pub stop: CancellationToken,
+    boot: u8,
 }
 
 impl World {
     /// A world in which it is `now`.
     pub fn at(now: Time) -> Self {
-        Self {
-            clock: Arc::new(SimClock::starting_at(now)),
-            journal: Arc::default(),
-            samples: Arc::default(),
-            projections: Arc::default(),
-            stop: CancellationToken::new(),
-        }
+        let (journal, samples) = (Arc::default(), Arc::default());
+        let clock = Arc::new(SimClock::starting_at(now));
+        Self { clock, journal, samples, stop: CancellationToken::new(), boot: 7 }
+    }
+
+    /// The same world for the next run of the process, which starts `later`.
+    #[must_use]
+    pub fn restarted(self, later: Span) -> Self {
+        let Self { clock, journal, samples, boot, .. } = self;
+        let clock = Arc::new(SimClock::starting_at(clock.now() + later));
+        Self { clock, journal, samples, stop: CancellationToken::new(), boot: boot.wrapping_add(1) }
     }
 
     /// What time it is.
@@ -59,7 +67,7 @@ impl World {
 
     /// A recorder for that observer.
     pub fn recorder(&self, observer: ObserverId) -> Recorder {
-        Recorder::new(self.journal.clone(), observer, BootId::from_bytes([7; 16]), self.clock.clone())
+        Recorder::new(self.journal.clone(), observer, BootId::from_bytes([self.boot; 16]), self.clock.clone())
     }
 
     /// The context of an engine, with the machine's real network.
@@ -74,29 +82,14 @@ impl World {
             clock: self.clock.clone(),
             random: Arc::new(SeededRandom::new(1)),
             net: Arc::new(net),
-            processes: Arc::new(NoProcesses),
             recorder: self.recorder(observer),
-            samples: self.samples.clone(),
-            projections: self.projections.clone(),
-            journal: self.journal.clone(),
             progress: Progress::default(),
             stop: self.stop.clone(),
         }
     }
 }
 
-/// A machine on which nothing is installed.
-#[derive(Clone, Copy, Default, Debug)]
-pub struct NoProcesses;
-
-#[async_trait]
-impl Processes for NoProcesses {
-    async fn run(&self, program: &str, _: &[&str], _: Span, _: usize) -> Result<Output, ProcessError> {
-        Err(ProcessError::Start { program: program.to_owned(), source: std::io::ErrorKind::NotFound.into() })
-    }
-}
-
-/// A journal that keeps events, but no tree: there is nothing to prove in a test of an engine.
+/// A journal that keeps events and the rows of consumers, but no tree: there is nothing to prove in a test of an engine.
 pub struct MemoryJournal {
     inner: Mutex<JournalState>,
     size: watch::Sender<u64>,
@@ -109,9 +102,40 @@ struct JournalState {
     refuse: Option<StoreError>,
     stall: bool,
     choke_on: Option<u64>,
+    cursors: BTreeMap<String, u64>,
+    rows: BTreeMap<(String, String), Vec<u8>>,
+    destroyed: Vec<u64>,
+    /// Entries that were opened for a reader.
+    opened: Vec<u64>,
 }
 
 impl JournalState {
+    fn entry(&self, sequence: u64, event: &Observed, payload: bool) -> Entry {
+        let recorded_at = event.observed_at;
+        let (salt, coarse) = ([0; 32], event.coarse.clone());
+        let bytes = event.clone().record(InstallationId::from_bytes([1; 16]), SIM_LOG, recorded_at).encode();
+        let commitment = seal::commitment(&salt, &bytes);
+        let leaf = Leaf { coarse, sequence, hour: recorded_at.hour(), commitment }.encode();
+        Entry { sequence, leaf, payload: payload.then_some(Payload { salt, bytes }) }
+    }
+
+    fn step(&mut self, step: Step) -> Result<Vec<u64>, StoreError> {
+        let found = self.cursors.get(step.consumer).copied();
+        if found != step.from {
+            return Err(StoreError::Conflict { name: step.consumer.to_owned(), expected: step.from, found });
+        }
+        let places = self.take(step.events)?;
+        self.cursors.insert(step.consumer.to_owned(), step.to);
+        for row in step.rows {
+            let key = (step.consumer.to_owned(), row.key().to_owned());
+            match row {
+                Row::Put { value, .. } => drop(self.rows.insert(key, value)),
+                Row::Delete { .. } => drop(self.rows.remove(&key)),
+            }
+        }
+        Ok(places)
+    }
+
     fn take(&mut self, events: Vec<Observed>) -> Result<Vec<u64>, StoreError> {
         if let Some(error) = &self.refuse {
             return Err(error.clone());
@@ -139,6 +163,23 @@ impl Default for MemoryJournal {
 }
 
 impl MemoryJournal {
+    /// Makes a change, tells its size, and then stalls if it was told to.
+    async fn change<T>(
+        &self,
+        change: impl FnOnce(&mut JournalState) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let (changed, stall) = {
+            let mut state = lock(&self.inner);
+            let changed = change(&mut state);
+            self.size.send_replace(state.events.len() as u64);
+            (changed, state.stall)
+        };
+        if stall {
+            std::future::pending::<()>().await;
+        }
+        changed
+    }
+
     /// Refuses everything from now on, as a full disk does, until it is given `None`.
     pub fn refuse(&self, error: Option<StoreError>) {
         lock(&self.inner).refuse = error;
@@ -154,6 +195,24 @@ impl MemoryJournal {
         lock(&self.inner).stall = stall;
     }
 
+    /// Destroys the payload of that entry: readers find its leaf alone.
+    pub fn destroy(&self, sequence: u64) {
+        lock(&self.inner).destroyed.push(sequence);
+    }
+
+    /// Which entries were opened for readers since this was last asked.
+    pub fn take_opened(&self) -> Vec<u64> {
+        std::mem::take(&mut lock(&self.inner).opened)
+    }
+
+    /// The rows of a consumer, by key.
+    pub fn rows_of(&self, consumer: &str) -> BTreeMap<String, Vec<u8>> {
+        let of_consumer = |((name, key), value): (&(String, String), &Vec<u8>)| {
+            (name == consumer).then(|| (key.clone(), value.clone()))
+        };
+        lock(&self.inner).rows.iter().filter_map(of_consumer).collect()
+    }
+
     /// Everything recorded so far.
     pub fn events(&self) -> Vec<Observed> {
         lock(&self.inner).events.clone()
@@ -167,56 +226,41 @@ impl MemoryJournal {
     }
 }
 
-/// What a question about the tree gets.
-fn no_tree<T>(what: &'static str) -> Result<T, StoreError> {
-    Err(StoreError::Read { what, reason: "a journal in memory has no tree".to_owned() })
+#[async_trait]
+impl store::Append for MemoryJournal {
+    async fn append(&self, events: Vec<Observed>) -> Result<Vec<u64>, StoreError> {
+        self.change(|state| state.take(events)).await
+    }
 }
 
 #[async_trait]
-impl store::Journal for MemoryJournal {
-    async fn append(&self, events: Vec<Observed>) -> Result<Vec<u64>, StoreError> {
-        let (taken, stall) = {
-            let mut state = lock(&self.inner);
-            let taken = state.take(events);
-            self.size.send_replace(state.events.len() as u64);
-            (taken, state.stall)
-        };
-        if stall {
-            std::future::pending::<()>().await;
-        }
-        taken
-    }
-
+impl store::Read for MemoryJournal {
+    /// Of the right size, and of no tree.
     async fn head(&self) -> Result<Head, StoreError> {
-        no_tree("the head")
+        Ok(Head { size: lock(&self.inner).events.len() as u64, root: tree::EMPTY_ROOT, note: String::new() })
     }
 
-    async fn leaves(&self, _: Range<u64>) -> Result<Vec<Vec<u8>>, StoreError> {
-        no_tree("leaves")
+    async fn leaves(&self, range: Range<u64>) -> Result<Vec<Vec<u8>>, StoreError> {
+        let state = lock(&self.inner);
+        let numbered = (0u64..).zip(&state.events).filter(|(sequence, _)| range.contains(sequence));
+        Ok(numbered.map(|(sequence, event)| state.entry(sequence, event, false).leaf).collect())
     }
 
-    async fn entries(&self, _: Range<u64>) -> Result<Vec<Entry>, StoreError> {
-        no_tree("entries")
-    }
-
-    async fn tile(&self, _: TileId) -> Result<Option<Vec<u8>>, StoreError> {
-        no_tree("a tile")
-    }
-
-    async fn inclusion(&self, _: u64, _: u64) -> Result<Vec<Hash>, StoreError> {
-        no_tree("an inclusion proof")
-    }
-
-    async fn consistency(&self, _: u64, _: u64) -> Result<Vec<Hash>, StoreError> {
-        no_tree("a consistency proof")
-    }
-
-    async fn root_at(&self, _: u64) -> Result<Hash, StoreError> {
-        no_tree("a root")
-    }
-
-    async fn publish(&self, _: String, _: u64) -> Result<(), StoreError> {
-        Ok(())
+    async fn select(&self, range: Range<u64>, select: &Select) -> Result<Selected, StoreError> {
+        let mut state = lock(&self.inner);
+        let size = state.events.len() as u64;
+        let end = range.end.min(range.start.saturating_add(RANGE_MAX)).min(size).max(range.start);
+        let mut entries = Vec::new();
+        for (sequence, event) in
+            (0u64..).zip(&state.events).filter(|(sequence, _)| (range.start..end).contains(sequence))
+        {
+            let leaf = state.entry(sequence, event, false);
+            if select.wants(&leaf.leaf) {
+                entries.push(state.entry(sequence, event, !state.destroyed.contains(&sequence)));
+            }
+        }
+        state.opened.extend(entries.iter().map(|entry| entry.sequence));
+        Ok(Selected { entries, to: end })
     }
 
     async fn published(&self) -> Result<Option<String>, StoreError> {
@@ -227,24 +271,39 @@ impl store::Journal for MemoryJournal {
         Ok(Vec::new())
     }
 
-    async fn days_before(&self, _: Retention, _: Day) -> Result<Vec<Retained>, StoreError> {
-        Ok(Vec::new())
-    }
-
-    async fn intend(&self, _: Retention, _: Day) -> Result<Option<u64>, StoreError> {
-        Ok(None)
-    }
-
-    async fn destroy(&self, _: Retention, _: Day) -> Result<u64, StoreError> {
-        Ok(0)
-    }
-
     fn size_watch(&self) -> watch::Receiver<u64> {
         self.size.subscribe()
     }
 
     fn health(&self) -> StorageHealth {
         StorageHealth::default()
+    }
+}
+
+#[async_trait]
+impl store::Rows for MemoryJournal {
+    async fn position(&self, consumer: &str) -> Result<Option<u64>, StoreError> {
+        Ok(lock(&self.inner).cursors.get(consumer).copied())
+    }
+
+    async fn rows(
+        &self,
+        consumer: &str,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        let rows = self.rows_of(consumer).into_iter();
+        let wanted = rows.filter(|(key, _)| key.starts_with(prefix) && after.is_none_or(|after| key.as_str() > after));
+        Ok(wanted.take(limit).collect())
+    }
+}
+
+#[async_trait]
+impl store::Consumers for MemoryJournal {
+    async fn step(&self, step: Step) -> Result<Vec<u64>, StoreError> {
+        step.check()?;
+        self.change(|state| state.step(step)).await
     }
 }
 
@@ -295,26 +354,5 @@ impl store::Samples for MemorySamples {
 
     async fn expire(&self, _: Time) -> Result<Expired, StoreError> {
         Ok(Expired::default())
-    }
-}
-
-/// Projections in memory.
-#[derive(Default)]
-pub struct MemoryProjections(Mutex<BTreeMap<String, Projection>>);
-
-#[async_trait]
-impl store::Projections for MemoryProjections {
-    async fn load(&self, name: &str) -> Result<Option<Projection>, StoreError> {
-        Ok(lock(&self.0).get(name).cloned())
-    }
-
-    async fn save(&self, name: &str, expected: Option<u64>, cursor: u64, state: Vec<u8>) -> Result<(), StoreError> {
-        let mut all = lock(&self.0);
-        let found = all.get(name).map(|projection| projection.cursor);
-        if found != expected {
-            return Err(StoreError::Conflict { name: name.to_owned(), expected, found });
-        }
-        all.insert(name.to_owned(), Projection { cursor, state });
-        Ok(())
     }
 }

@@ -15,7 +15,8 @@
 //! So an engine may be given a runtime of its own ([`Supervisor::add_on`]); keepers stay on the supervisor's, where no
 //! engine can hold them up.
 //!
-//! Order of stopping: floors from the top, each with a deadline. Whoever misses it is aborted and named in [`Ended`].
+//! Order of stopping: the highest [`Engine::stop_order`] first, with a deadline for the engines of each. Whoever misses it is
+//! aborted and named in [`Ended`].
 //! Acting on a second signal is up to the role.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -39,8 +40,8 @@ mod tests;
 
 use keeper::{Fatal, Keeper};
 
-/// How long the engines of one floor may take to stop, unless the role says otherwise.
-const FLOOR_DEADLINE: Span = Span::from_secs(5);
+/// How long the engines of one stop order may take to stop, unless the role says otherwise.
+const STOP_DEADLINE: Span = Span::from_secs(5);
 
 /// How an engine is doing.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Debug)]
@@ -106,7 +107,7 @@ impl Board {
 pub struct Ended {
     /// The engine that took the process down, and why; `None` when the stop was asked for.
     pub failure: Option<(String, String)>,
-    /// Engines that missed the deadline of their floor and were aborted.
+    /// Engines that missed the deadline for stopping and were aborted.
     pub missed: Vec<&'static str>,
 }
 
@@ -115,7 +116,7 @@ pub struct Supervisor {
     context: Context,
     engines: Vec<(Arc<dyn Engine>, Option<Handle>)>,
     board: Arc<watch::Sender<Vec<Health>>>,
-    floor_deadline: Span,
+    stop_deadline: Span,
 }
 
 impl Supervisor {
@@ -126,15 +127,15 @@ impl Supervisor {
             context,
             engines: Vec::new(),
             board: Arc::new(watch::Sender::new(Vec::new())),
-            floor_deadline: FLOOR_DEADLINE,
+            stop_deadline: STOP_DEADLINE,
         }
     }
 
-    /// How long the engines of one floor may take to stop. The sum over the floors belongs under systemd's
+    /// How long the engines of one stop order may take to stop. The sum over all orders belongs under systemd's
     /// `TimeoutStopSec`.
     #[must_use]
-    pub fn floor_deadline(mut self, deadline: Span) -> Self {
-        self.floor_deadline = deadline;
+    pub fn stop_deadline(mut self, deadline: Span) -> Self {
+        self.stop_deadline = deadline;
         self
     }
 
@@ -171,17 +172,17 @@ impl Supervisor {
     }
 
     /// Starts all engines and keeps them running until `stop` is cancelled, or until one fails that the others can't do
-    /// without. Then stops them, floor by floor. Dropped before, it aborts them all.
+    /// without. Then stops them in their order. Dropped before, it aborts them all.
     pub async fn run(self, stop: CancellationToken) -> Ended {
-        let mut floors: BTreeMap<u8, CancellationToken> = BTreeMap::new();
+        let mut orders: BTreeMap<u8, CancellationToken> = BTreeMap::new();
         let mut keepers = Keepers::default();
         for (index, (engine, runtime)) in self.engines.iter().enumerate() {
-            let floor = floors.entry(engine.floor()).or_default();
+            let stop = orders.entry(engine.stop_order()).or_default();
             let keeper = Keeper {
                 engine: engine.clone(),
                 runtime: runtime.clone(),
                 context: self.context.clone(),
-                stop: floor.clone(),
+                stop: stop.clone(),
                 slot: Slot { board: self.board.clone(), index, clock: self.context.clock.clone() },
             };
             keepers.start(index, keeper);
@@ -194,11 +195,12 @@ impl Supervisor {
                 ended.failure = Some((index.map_or("supervisor", |index| self.engines[index].0.name()).to_owned(), reason));
             }
         }
-        for (floor, token) in floors.iter().rev() {
+        for (order, token) in orders.iter().rev() {
             token.cancel();
-            let on_floor = (0..self.engines.len()).filter(|index| self.engines[*index].0.floor() == *floor).collect();
-            let stopping = keepers.running(&on_floor);
-            let missed = keepers.wait_for(&stopping, self.floor_deadline.to_std()).await;
+            let of_order =
+                (0..self.engines.len()).filter(|index| self.engines[*index].0.stop_order() == *order).collect();
+            let stopping = keepers.running(&of_order);
+            let missed = keepers.wait_for(&stopping, self.stop_deadline.to_std()).await;
             for index in stopping {
                 let (engine, in_time) = (self.engines[index].0.name(), !missed.contains(&index));
                 if !in_time {

@@ -56,7 +56,7 @@ pub struct Step {
     pub to: u64,
     /// Changes of its rows, in that order: at most [`ROWS_MAX`].
     pub rows: Vec<Row>,
-    /// Events that it journals, in that order; bounded as in [`Append::append`](crate::Journal::append).
+    /// Events that it journals, in that order; bounded as in [`Append::append`](crate::Append::append).
     pub events: Vec<Observed>,
 }
 
@@ -86,20 +86,9 @@ impl Step {
     }
 }
 
-/// The cursors and rows of consumers, by name.
-///
-/// # Contract
-///
-/// * **Whole.** Cursor, rows and events of a [`Step`] change in one transaction: after a crash, a row exists if and only if
-///   the event of its step does.
-/// * **Compared.** A step is made if the stored cursor is the one it starts `from`; otherwise it is a
-///   [`StoreError::Conflict`] and nothing of it is kept. Of two consumers that both believe to be the only one, the second is
-///   told so; it loads its state again. So does whoever was cancelled during a step: it may or may not have happened.
-/// * **Bounded** per step by [`ROWS_MAX`], [`KEY_BYTES_MAX`], [`VALUE_BYTES_MAX`] and 64 MiB in all. How many rows it keeps
-///   is up to the consumer.
-/// * **Ordered.** Rows are read in the order of the bytes of their keys.
+/// Reads the cursors and rows of consumers.
 #[async_trait]
-pub trait Consumers: Send + Sync {
+pub trait Rows: Send + Sync {
     /// The cursor of the consumer; `None` before its first step.
     async fn position(&self, consumer: &str) -> Result<Option<u64>, StoreError>;
 
@@ -112,7 +101,59 @@ pub trait Consumers: Send + Sync {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<(String, Vec<u8>)>, StoreError>;
+}
 
+/// The cursors and rows of consumers, by name, changed in steps.
+///
+/// # Contract
+///
+/// * **Whole.** Cursor, rows and events of a [`Step`] change in one transaction: after a crash, a row exists if and only if
+///   the event of its step does.
+/// * **Compared.** A step is made if the stored cursor is the one it starts `from`; otherwise it is a
+///   [`StoreError::Conflict`] and nothing of it is kept. Of two consumers that both believe to be the only one, the second is
+///   told so; it loads its state again. So does whoever was cancelled during a step: it may or may not have happened.
+/// * **Bounded** per step by [`ROWS_MAX`], [`KEY_BYTES_MAX`], [`VALUE_BYTES_MAX`] and 64 MiB in all. How many rows it keeps
+///   is up to the consumer.
+/// * **Ordered.** Rows are read in the order of the bytes of their keys.
+#[async_trait]
+pub trait Consumers: Rows {
     /// Makes the step. Returns the place of each of its events.
     async fn step(&self, step: Step) -> Result<Vec<u64>, StoreError>;
+}
+
+/// A value that one row may not hold, kept in rows of its own: pieces, in order.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct LongValue {
+    /// The value; empty when there is none.
+    pub bytes: Vec<u8>,
+    pieces: usize,
+}
+
+impl LongValue {
+    /// The value of that name.
+    pub async fn read(rows: &dyn Rows, consumer: &str, name: &str) -> Result<Self, StoreError> {
+        let prefix = format!("{name}/");
+        let (mut value, mut last) = (Self::default(), None::<String>);
+        loop {
+            let some = rows.rows(consumer, &prefix, last.as_deref(), ROWS_MAX).await?;
+            let Some((key, _)) = some.last() else { return Ok(value) };
+            last = Some(key.clone());
+            value.pieces += some.len();
+            some.into_iter().for_each(|(_, piece)| value.bytes.extend(piece));
+        }
+    }
+
+    /// The changes that write `self` under that name over the value `before`.
+    pub fn rows(&self, name: &str, before: &Self) -> Vec<Row> {
+        let key = |number: usize| format!("{name}/{number:05}");
+        let puts = (0..).zip(self.bytes.chunks(VALUE_BYTES_MAX));
+        let puts = puts.map(|(number, piece)| Row::Put { key: key(number), value: piece.to_vec() });
+        puts.chain((self.pieces..before.pieces).map(|number| Row::Delete { key: key(number) })).collect()
+    }
+}
+
+impl From<Vec<u8>> for LongValue {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self { pieces: bytes.len().div_ceil(VALUE_BYTES_MAX), bytes }
+    }
 }

@@ -78,12 +78,12 @@ pub enum StoreError {
         /// Entries of the log.
         size: u64,
     },
-    /// Somebody else has saved the projection meanwhile.
+    /// The cursor of the consumer is not where the step starts.
     #[error(
-        "the projection `{name}` stands at {found:?}, not at {expected:?}: another consumer has moved it; load it again"
+        "the cursor of the consumer `{name}` is {found:?}, not {expected:?}: something else has moved it; read its rows again"
     )]
     Conflict {
-        /// Name of the projection.
+        /// Name of the consumer.
         name: String,
         /// The cursor that the caller believed in.
         expected: Option<u64>,
@@ -123,9 +123,6 @@ pub enum StoreError {
         /// The day.
         day: Day,
     },
-    /// The store was opened for reading only.
-    #[error("this store was opened for reading only: hand writes over to the running `garant`")]
-    ReadOnly,
     /// The store is shutting down.
     #[error("the store is closed, nothing more is recorded")]
     Closed,

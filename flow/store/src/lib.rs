@@ -10,10 +10,11 @@
 //!
 //! | trait | keeps | loses at `kill -9` |
 //! |---|---|---|
-//! | [`Journal`] | entries, sealed payloads, tree, signed checkpoint | nothing that was acknowledged |
+//! | [`Append`], [`Read`], [`Proofs`], [`Publish`], [`Retain`] | the journal: entries, sealed payloads, tree, signed checkpoint | nothing that was acknowledged |
 //! | [`Consumers`] | rows and cursor of each consumer, changed together with the journal | nothing that was acknowledged |
-//! | [`Projections`] | what a consumer has folded, with its cursor | nothing that was acknowledged |
 //! | [`Samples`] | time series and their rollups | at most the last fifth of a second |
+//!
+//! The journal has a trait for each right, so that who is given one can do no more: only retention can destroy.
 //!
 //! [`sqlite`] implements all of them in one directory. [`conformance`] holds the tests that any implementation must pass.
 //!
@@ -24,23 +25,26 @@ mod error;
 mod keys;
 mod lock;
 mod log;
-mod projections;
 mod random;
 mod reserve;
 mod samples;
 mod sequence;
+mod sink;
 mod tiles;
 
 #[doc(hidden)]
 pub mod conformance;
 pub mod sqlite;
 
-pub use consumers::{Consumers, KEY_BYTES_MAX, ROWS_MAX, Row, Step, VALUE_BYTES_MAX};
+pub use consumers::{Consumers, KEY_BYTES_MAX, LongValue, ROWS_MAX, Row, Rows, Step, VALUE_BYTES_MAX};
 pub use error::{OpenError, StoreError};
 pub use lock::refuse_of_another;
-pub use log::{EVENTS_MAX, Entry, Fault, Head, Journal, Payload, RANGE_MAX, Retained, StorageHealth};
-pub use projections::{Projection, Projections, STATE_BYTES_MAX};
+pub use log::{
+    Append, EVENTS_MAX, Entry, Fault, Head, Payload, Proofs, Publish, RANGE_MAX, Read, Retain, Retained, Select,
+    Selected, StorageHealth,
+};
 pub use samples::{
     Bucket, Expired, HOURS_KEPT, Histogram, MINUTES_KEPT, RAW_INTERVAL_MAX, RAW_KEPT, Reading, Resolution, Sample,
     Samples, Tally,
 };
+pub use sink::{Sink, Taken};

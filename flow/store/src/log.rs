@@ -3,8 +3,9 @@
 use std::ops::Range;
 
 use async_trait::async_trait;
-use event::{Day, Observed, Retention, Time};
+use event::{Day, Kind, Observed, Retention, Time};
 use journal::Hash;
+use journal::leaf::Leaf;
 use journal::tile::TileId;
 use tokio::sync::watch;
 
@@ -78,13 +79,50 @@ pub struct StorageHealth {
     pub reserve_ready: bool,
 }
 
-/// The journal: an append-only log with proofs.
+/// Which entries a reader wants. The leaf decides, before anything is unsealed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Select {
+    /// Every entry.
+    All,
+    /// What everybody may read: what a verdict may rest on.
+    Public,
+    /// Those of these kinds. A leaf names a public kind, but only the family of a team kind, so entries of other team kinds of
+    /// that family may be among them.
+    Kinds(Vec<Kind>),
+}
+
+impl Select {
+    /// Whether the reader wants the entry with this leaf. One that is no leaf of this format is wanted: the reader finds out.
+    pub fn wants(&self, leaf: &[u8]) -> bool {
+        if *self == Self::All {
+            return true;
+        }
+        Leaf::parse(leaf).map_or(true, |leaf| match self {
+            Self::All => true,
+            Self::Public => leaf.is_public(),
+            Self::Kinds(kinds) => kinds.iter().any(|kind| kind.coarse() == leaf.coarse),
+        })
+    }
+}
+
+/// What a selection found.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Selected {
+    /// The entries wanted, in their order.
+    pub entries: Vec<Entry>,
+    /// The first place that was not looked at: ask again from there.
+    pub to: u64,
+}
+
+/// Adds to the journal, an append-only log with proofs.
 ///
 /// # Contract
 ///
+/// Of the whole journal, whichever of [`Append`], [`Read`], [`Proofs`], [`Publish`] and [`Retain`] somebody was given:
+///
 /// * **Order.** Sequences are given from 0 without gap. Entries are never changed, reordered or removed; only payloads go.
 /// * **Whole.** Leaves, sealed payloads, stored hashes, the head and its signed checkpoint change in one transaction. After
-///   `kill -9` at any instant, [`head`](Self::head) is the root of exactly the entries that are there.
+///   `kill -9` at any instant, [`head`](Read::head) is the root of exactly the entries that are there.
 /// * **Durable.** When [`append`](Self::append) returns `Ok`, a power loss does not lose the entries.
 /// * **Idempotent.** An event is known by (observer, boot, sequence). One that is there already is not appended again: its
 ///   first place is returned, whatever else the second copy says. An observer may so send its spool again after a doubt.
@@ -92,20 +130,49 @@ pub struct StorageHealth {
 ///   that bound `append` waits. A range longer than [`RANGE_MAX`] is cut there.
 /// * **Cancelled** calls may or may not have happened; the idempotence above makes it safe to ask again.
 #[async_trait]
-pub trait Journal: Send + Sync {
+pub trait Append: Send + Sync {
     /// Appends events in the given order and returns the place of each. All of them are kept or none is.
     async fn append(&self, events: Vec<Observed>) -> Result<Vec<u64>, StoreError>;
+}
 
+/// Reads the journal.
+#[async_trait]
+pub trait Read: Send + Sync {
     /// The last checkpoint signed.
     async fn head(&self) -> Result<Head, StoreError>;
 
     /// The leaves of a range, as far as there are any.
     async fn leaves(&self, range: Range<u64>) -> Result<Vec<Vec<u8>>, StoreError>;
 
-    /// The entries of a range, as far as there are any: a prefix of it, never empty when its start is below the head. It is
-    /// cut after [`RANGE_MAX`] entries or 16 MiB of payload: ask again from where it ends.
-    async fn entries(&self, range: Range<u64>) -> Result<Vec<Entry>, StoreError>;
+    /// The entries of a range that are wanted, as far as there are any. It looks at [`RANGE_MAX`] leaves and opens 16 MiB of
+    /// payload at most, and at one entry at least when the range starts below the head.
+    async fn select(&self, range: Range<u64>, select: &Select) -> Result<Selected, StoreError>;
 
+    /// The entries of a range, as far as there are any: a prefix of it, never empty when its start is below the head; cut as
+    /// [`select`](Self::select) is.
+    async fn entries(&self, range: Range<u64>) -> Result<Vec<Entry>, StoreError> {
+        self.select(range, &Select::All).await.map(|selected| selected.entries)
+    }
+
+    /// The last note published.
+    async fn published(&self) -> Result<Option<String>, StoreError>;
+
+    /// Checkpoints signed by several keys, one for each set of keys: how a reader gets from an old key to a new one. It is the
+    /// first after the new key was announced, so that it stays what it is while both sign. Only those of at most `size`
+    /// entries: a reader of a log of that size can't follow others, and is not to see them.
+    async fn rotations(&self, size: u64) -> Result<Vec<String>, StoreError>;
+
+    /// Tells the size of the log after each commit of this process. It is a hint: whoever must not miss what another process
+    /// appends looks at the [`head`](Self::head) now and then.
+    fn size_watch(&self) -> watch::Receiver<u64>;
+
+    /// How the storage is doing; never waits.
+    fn health(&self) -> StorageHealth;
+}
+
+/// Reads the journal and proves what is in it.
+#[async_trait]
+pub trait Proofs: Read {
     /// The hashes of a tile (C2SP tlog-tiles), 32 bytes each; `None` when the log does not have that many entries.
     async fn tile(&self, tile: TileId) -> Result<Option<Vec<u8>>, StoreError>;
 
@@ -117,19 +184,19 @@ pub trait Journal: Send + Sync {
 
     /// Root of the tree of the first `size` entries.
     async fn root_at(&self, size: u64) -> Result<Hash, StoreError>;
+}
 
+/// Decides what readers outside get to see.
+#[async_trait]
+pub trait Publish: Proofs {
     /// Keeps a note of that size, with whatever cosignatures were collected, as the one that pages and readers get. A note
     /// smaller than the one published before changes nothing.
     async fn publish(&self, note: String, size: u64) -> Result<(), StoreError>;
+}
 
-    /// The last note published.
-    async fn published(&self) -> Result<Option<String>, StoreError>;
-
-    /// Checkpoints signed by several keys, one for each set of keys: how a reader gets from an old key to a new one. It is the
-    /// first after the new key was announced, so that it stays what it is while both sign. Only those of at most `size`
-    /// entries: a reader of a log of that size can't follow others, and is not to see them.
-    async fn rotations(&self, size: u64) -> Result<Vec<String>, StoreError>;
-
+/// Destroys payloads. Given to retention alone.
+#[async_trait]
+pub trait Retain: Read {
     /// The UTC days before `day` that have payloads of the class, or had and whose destruction is not finished.
     async fn days_before(&self, class: Retention, day: Day) -> Result<Vec<Retained>, StoreError>;
 
@@ -142,15 +209,9 @@ pub trait Journal: Send + Sync {
     /// the day. Leaves, hashes and proofs stay. Returns how many entries it concerned; 0 when it was done before. Started
     /// again after a crash, it finishes the work.
     async fn destroy(&self, class: Retention, day: Day) -> Result<u64, StoreError>;
-
-    /// Tells the size of the log after each commit.
-    fn size_watch(&self) -> watch::Receiver<u64>;
-
-    /// How the storage is doing; never waits.
-    fn health(&self) -> StorageHealth;
 }
 
-/// Most events that one [`Journal::append`] takes.
+/// Most events that one [`Append::append`] takes.
 pub const EVENTS_MAX: usize = 4096;
 
 /// Most entries, or leaves, that one read returns.

@@ -47,11 +47,10 @@ use tokio::sync::watch;
 
 use crate::keys::KeyRing;
 use crate::lock::DirLock;
-use crate::projections::STATE_BYTES_MAX;
 use crate::sequence::Identity;
 use crate::{
-    Bucket, Consumers, EVENTS_MAX, Entry, Expired, Head, Journal, OpenError, Projection, Projections, Resolution,
-    Retained, Sample, Samples, Step, StorageHealth, StoreError,
+    Append, Bucket, Consumers, EVENTS_MAX, Expired, Head, OpenError, Proofs, Publish, Read, Resolution, Retain,
+    Retained, Rows, Sample, Samples, Select, Selected, Step, StorageHealth, StoreError,
 };
 use readers::Readers;
 use series::Series;
@@ -76,20 +75,32 @@ pub struct Options {
     pub clock: Arc<dyn Clock>,
 }
 
-/// A data directory, open. Dropping it finishes what was handed over and stops its threads.
-pub struct Sqlite {
+/// A data directory, open: for writing unless it says otherwise.
+pub struct Sqlite<Access = Writable> {
     identity: Identity,
     readers: Readers,
     keys: Arc<KeyRing>,
-    series: Series,
     health: Arc<writer::Health>,
     size: watch::Receiver<u64>,
-    /// `None`: for reading only. Dropped before the lock is.
-    writer: Option<Writer>,
-    _lock: Option<DirLock>,
+    access: Access,
 }
 
-impl std::fmt::Debug for Sqlite {
+/// A data directory, open for reading beside the process that writes to it.
+pub type SqliteReader = Sqlite<ReadOnly>;
+
+/// The right to read, and no more.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadOnly;
+
+/// The right to write: there is one in each directory. Dropping it finishes what was handed over and stops its threads.
+pub struct Writable {
+    series: Series,
+    writer: Writer,
+    /// Dropped last.
+    _lock: DirLock,
+}
+
+impl<Access> std::fmt::Debug for Sqlite<Access> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Sqlite").field("identity", &self.identity).finish_non_exhaustive()
     }
@@ -102,12 +113,26 @@ impl Sqlite {
         open::open(options)
     }
 
+    /// Signs with these keys from now on, the current head included. One of them must be in use already, so that
+    /// whoever trusts the log so far can follow.
+    pub async fn sign_with(&self, signers: Vec<SigningKey>) -> Result<(), StoreError> {
+        self.commit(|reply| Work::Sign { signers, reply }).await
+    }
+
+    async fn commit<T>(&self, work: impl FnOnce(Reply<T>) -> Work) -> Result<T, StoreError> {
+        self.access.writer.run(|reply| Job::Commit(work(reply))).await
+    }
+}
+
+impl SqliteReader {
     /// Opens the directory for reading beside the process that writes to it, if there is one; takes no lock, changes nothing.
-    /// Writes return [`StoreError::ReadOnly`]. [`Journal::size_watch`] keeps the size found when it was opened.
+    /// [`Read::size_watch`] keeps the size found when it was opened.
     pub fn open_read_only(dir: &Path) -> Result<Arc<Self>, OpenError> {
         open::open_read_only(dir)
     }
+}
 
+impl<Access> Sqlite<Access> {
     /// Which installation this is, for its whole life.
     pub const fn installation(&self) -> InstallationId {
         self.identity.installation
@@ -117,24 +142,10 @@ impl Sqlite {
     pub fn origin(&self) -> &str {
         &self.identity.origin
     }
-
-    /// Signs with these keys from now on, the current head included. One of them must be in use already, so that
-    /// whoever trusts the log so far can follow.
-    pub async fn sign_with(&self, signers: Vec<SigningKey>) -> Result<(), StoreError> {
-        self.commit(|reply| Work::Sign { signers, reply }).await
-    }
-
-    async fn commit<T>(&self, work: impl FnOnce(Reply<T>) -> Work) -> Result<T, StoreError> {
-        self.hand_over(|reply| Job::Commit(work(reply))).await
-    }
-
-    async fn hand_over<T>(&self, job: impl FnOnce(Reply<T>) -> Job) -> Result<T, StoreError> {
-        self.writer.as_ref().ok_or(StoreError::ReadOnly)?.run(job).await
-    }
 }
 
 #[async_trait]
-impl Journal for Sqlite {
+impl Append for Sqlite {
     async fn append(&self, events: Vec<Observed>) -> Result<Vec<u64>, StoreError> {
         admit(&events)?;
         if events.is_empty() {
@@ -142,7 +153,10 @@ impl Journal for Sqlite {
         }
         self.commit(|reply| Work::Append { events, reply }).await
     }
+}
 
+#[async_trait]
+impl<Access: Send + Sync> Read for Sqlite<Access> {
     async fn head(&self) -> Result<Head, StoreError> {
         self.readers.run("the head of the log", queries::head).await
     }
@@ -151,11 +165,30 @@ impl Journal for Sqlite {
         self.readers.run("the leaves", move |conn| queries::leaves(conn, range)).await
     }
 
-    async fn entries(&self, range: Range<u64>) -> Result<Vec<Entry>, StoreError> {
-        let keys = Arc::clone(&self.keys);
-        self.readers.run("the entries", move |conn| queries::entries(conn, &keys, range)).await
+    async fn select(&self, range: Range<u64>, select: &Select) -> Result<Selected, StoreError> {
+        let (keys, select) = (Arc::clone(&self.keys), select.clone());
+        self.readers.run("the entries", move |conn| queries::select(conn, &keys, range, &select)).await
     }
 
+    async fn published(&self) -> Result<Option<String>, StoreError> {
+        self.readers.run("the published checkpoint", queries::published).await
+    }
+
+    async fn rotations(&self, size: u64) -> Result<Vec<String>, StoreError> {
+        self.readers.run("the rotations", move |conn| queries::rotations(conn, size)).await
+    }
+
+    fn size_watch(&self) -> watch::Receiver<u64> {
+        self.size.clone()
+    }
+
+    fn health(&self) -> StorageHealth {
+        self.health.report()
+    }
+}
+
+#[async_trait]
+impl<Access: Send + Sync> Proofs for Sqlite<Access> {
     async fn tile(&self, tile: TileId) -> Result<Option<Vec<u8>>, StoreError> {
         self.readers.run("a tile", move |conn| queries::tile(conn, tile)).await
     }
@@ -171,37 +204,27 @@ impl Journal for Sqlite {
     async fn root_at(&self, size: u64) -> Result<Hash, StoreError> {
         self.readers.run("a root", move |conn| queries::root_at(conn, size)).await
     }
+}
 
+#[async_trait]
+impl Publish for Sqlite {
     async fn publish(&self, note: String, size: u64) -> Result<(), StoreError> {
         self.commit(|reply| Work::Publish { note, size, reply }).await
     }
+}
 
-    async fn published(&self) -> Result<Option<String>, StoreError> {
-        self.readers.run("the published checkpoint", queries::published).await
-    }
-
-    async fn rotations(&self, size: u64) -> Result<Vec<String>, StoreError> {
-        self.readers.run("the rotations", move |conn| queries::rotations(conn, size)).await
-    }
-
+#[async_trait]
+impl Retain for Sqlite {
     async fn days_before(&self, class: Retention, day: Day) -> Result<Vec<Retained>, StoreError> {
         self.readers.run("the retained days", move |conn| queries::days_before(conn, class, day)).await
     }
 
     async fn intend(&self, class: Retention, day: Day) -> Result<Option<u64>, StoreError> {
-        self.hand_over(|reply| Job::Intend { class, day, reply }).await
+        self.access.writer.run(|reply| Job::Intend { class, day, reply }).await
     }
 
     async fn destroy(&self, class: Retention, day: Day) -> Result<u64, StoreError> {
-        self.hand_over(|reply| Job::Destroy { class, day, reply }).await
-    }
-
-    fn size_watch(&self) -> watch::Receiver<u64> {
-        self.size.clone()
-    }
-
-    fn health(&self) -> StorageHealth {
-        self.health.report()
+        self.access.writer.run(|reply| Job::Destroy { class, day, reply }).await
     }
 }
 
@@ -215,7 +238,7 @@ fn admit(events: &[Observed]) -> Result<(), StoreError> {
 }
 
 #[async_trait]
-impl Consumers for Sqlite {
+impl<Access: Send + Sync> Rows for Sqlite<Access> {
     async fn position(&self, consumer: &str) -> Result<Option<u64>, StoreError> {
         let consumer = consumer.to_owned();
         self.readers.run("the cursor of a consumer", move |conn| queries::position(conn, &consumer)).await
@@ -232,7 +255,10 @@ impl Consumers for Sqlite {
         let read = move |conn: &Connection| queries::rows(conn, &consumer, &prefix, after.as_deref(), limit);
         self.readers.run("the rows of a consumer", read).await
     }
+}
 
+#[async_trait]
+impl Consumers for Sqlite {
     async fn step(&self, step: Step) -> Result<Vec<u64>, StoreError> {
         step.check()?;
         admit(&step.events)?;
@@ -241,30 +267,13 @@ impl Consumers for Sqlite {
 }
 
 #[async_trait]
-impl Projections for Sqlite {
-    async fn load(&self, name: &str) -> Result<Option<Projection>, StoreError> {
-        let name = name.to_owned();
-        self.readers.run("a projection", move |conn| queries::projection(conn, &name)).await
-    }
-
-    async fn save(&self, name: &str, expected: Option<u64>, cursor: u64, state: Vec<u8>) -> Result<(), StoreError> {
-        if state.len() > STATE_BYTES_MAX {
-            let (size, max) = (state.len() as u64, STATE_BYTES_MAX as u64);
-            return Err(StoreError::TooLarge { what: "the state of a projection", size, max });
-        }
-        let name = name.to_owned();
-        self.commit(|reply| Work::Save { name, expected, cursor, state, reply }).await
-    }
-}
-
-#[async_trait]
 impl Samples for Sqlite {
     fn record(&self, samples: Vec<Sample>) {
-        self.series.record(samples);
+        self.access.series.record(samples);
     }
 
     async fn settle(&self) -> Result<(), StoreError> {
-        self.series.settle().await
+        self.access.series.settle().await
     }
 
     async fn range(
@@ -274,10 +283,10 @@ impl Samples for Sqlite {
         interval: Interval,
         resolution: Resolution,
     ) -> Result<Vec<Bucket>, StoreError> {
-        self.series.range(probe.clone(), observer.cloned(), interval, resolution).await
+        self.access.series.range(probe.clone(), observer.cloned(), interval, resolution).await
     }
 
     async fn expire(&self, now: Time) -> Result<Expired, StoreError> {
-        self.series.expire(now).await
+        self.access.series.expire(now).await
     }
 }

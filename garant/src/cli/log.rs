@@ -12,7 +12,7 @@ use std::sync::Arc;
 use clap::{Args, Subcommand};
 use notary::remembered::Memory;
 use notary::{head, log};
-use store::sqlite::Sqlite;
+use store::sqlite::{Sqlite, SqliteReader};
 
 use crate::cli::{DataArgument, PolicyArgument, runtime};
 use crate::configuration::Configuration;
@@ -79,7 +79,7 @@ impl Log {
 impl Head {
     fn run(&self, terminal: &mut Terminal) -> Result<(), Failure> {
         let store = open_to_read(&self.data.data)?;
-        let head = runtime()?.block_on(head::handed_out(&store, &self.data.data))?;
+        let head = runtime()?.block_on(head::handed_out(store.as_ref(), &self.data.data))?;
         if self.json {
             terminal.json(&serde_json::json!({
                 "origin": store.origin(), "size": head.size, "root": head.root.to_string(), "checkpoint": head.note,
@@ -124,7 +124,7 @@ impl Moving {
     }
 }
 
-fn open_to_read(data: &Path) -> Result<Arc<Sqlite>, Failure> {
+fn open_to_read(data: &Path) -> Result<Arc<SqliteReader>, Failure> {
     Sqlite::open_read_only(data).map_err(|error| log::refused(data, &error))
 }
 

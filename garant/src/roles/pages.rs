@@ -34,7 +34,7 @@ impl Engine for Pages {
         self.name
     }
 
-    fn floor(&self) -> u8 {
+    fn stop_order(&self) -> u8 {
         5
     }
 

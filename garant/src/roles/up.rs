@@ -2,7 +2,7 @@
 //!
 //! The order of the start is the order of the reasons not to: the policy is judged before anything is opened, the data
 //! directory is locked and the log proved before anything is bound, ports are bound before anything runs. The order of
-//! the stop is the floors from the top; see [`engine::Supervisor`].
+//! the stop has an order, too; see [`engine::Supervisor`].
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -11,23 +11,22 @@ use std::sync::Arc;
 use engine::clock::{SystemClock, Timekeeper};
 use engine::heartbeat::Pings;
 use engine::net::Net;
-use engine::processes::SystemProcesses;
 use engine::random::SystemRandom;
 use engine::{CancellationToken, Clock, Context, Progress, Random, Recorder, Supervisor};
 use event::{BootId, Span};
 use journal::note::{KeyType, VerifierKey};
 use journal::published::Published;
-use judge::Judge;
-use notary::publisher::Publisher;
+use judge::judge;
+use notary::publisher::publisher;
 use notary::remembered::{self, Memory};
-use notary::retention::Retention;
+use notary::retention::retention;
 use notary::witnessing::{self, Peer};
 use notary::{keys, log};
 use policy::RetentionPeriods;
 use promise::InEffect;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use store::Journal as _;
 use store::sqlite::{Options, Sqlite};
+use store::{Consumers as _, Read as _};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use web::{Identity, Policy};
@@ -42,8 +41,8 @@ use crate::runtime::Handles;
 use crate::step;
 use crate::terminal::counted;
 
-/// How long the engines of one floor may take to stop.
-const FLOOR_DEADLINE: Span = Span::from_secs(5);
+/// How long the engines of one stop order may take to stop.
+const STOP_DEADLINE: Span = Span::from_secs(5);
 /// How long events that the store refused may take to be written on the way out.
 const FLUSH: Span = Span::from_secs(3);
 /// How long the first start of every engine may take before the ready line says so without them.
@@ -156,18 +155,13 @@ impl Up {
 
         let mut boot = [0; 16];
         random.fill(&mut boot);
-        let journal: Arc<dyn store::Journal> = Arc::clone(&store) as _;
         let observer = log::server_observer("supervisor")?;
-        let recorder = Recorder::new(Arc::clone(&journal), observer, BootId::from_bytes(boot), Arc::clone(&clock));
+        let recorder = Recorder::new(Arc::clone(&store) as _, observer, BootId::from_bytes(boot), Arc::clone(&clock));
         let context = Context {
             clock: Arc::clone(&clock),
             random,
             net,
-            processes: Arc::new(SystemProcesses),
             recorder,
-            samples: Arc::clone(&store) as _,
-            projections: Arc::clone(&store) as _,
-            journal: Arc::clone(&journal),
             progress: Progress::default(),
             stop: CancellationToken::new(),
         };
@@ -208,10 +202,15 @@ impl Up {
         let in_effect = watch::Sender::new(Arc::new(InEffect::default()));
         let published = watch::Sender::new(None::<Arc<Published>>);
         let pings = Pings::new();
-        let eyes = Arc::new(::watch::Watch::new(channels.probes.subscribe(), pings.clone()));
-        let supervisor = Supervisor::new(context.clone()).floor_deadline(FLOOR_DEADLINE);
+        let eyes = Arc::new(::watch::Watch::new(
+            channels.probes.subscribe(),
+            pings.clone(),
+            Arc::clone(&store) as _,
+            Arc::clone(&store) as _,
+        ));
+        let supervisor = Supervisor::new(context.clone()).stop_deadline(STOP_DEADLINE);
         let state = Arc::new(web::State {
-            journal,
+            journal: Arc::clone(&store) as _,
             pings,
             engines: supervisor.board(),
             policy: channels.policy.subscribe(),
@@ -223,14 +222,21 @@ impl Up {
             probes: figures::probes(eyes.figures()),
             figures: vec![Arc::new(figures::Watch(eyes.figures()))],
         });
-        let publisher =
-            Publisher::new(keys.clone(), channels.memory.subscribe(), channels.witnesses.subscribe(), published);
+        let publisher = publisher(
+            Arc::clone(&store) as _,
+            keys.clone(),
+            channels.memory.subscribe(),
+            channels.witnesses.subscribe(),
+            published,
+        );
+        let retention =
+            retention(Arc::clone(&store) as _, Arc::clone(&store) as _, channels.retention.subscribe(), newest_before);
         let pages = Pages { name: "pages", listener: team, router: web::team(Arc::clone(&state)) };
         let mut supervisor = supervisor
             .add(Arc::new(Timekeeper))
             .add(Arc::new(publisher))
-            .add(Arc::new(Retention::new(channels.retention.subscribe(), newest_before)))
-            .add(Arc::new(Judge::new(in_effect)))
+            .add(Arc::new(retention))
+            .add(Arc::new(judge(Arc::clone(&store) as _, Arc::clone(&store) as _, in_effect)))
             .add_on(&runtimes.watch, eyes)
             .add_on(&runtimes.pages, Arc::new(pages));
         if let Some(listener) = public {
@@ -402,19 +408,26 @@ async fn apply(
     };
     let journaled = Journaled::load(store).await.map_err(|error| failed(&error))?;
     let diff = journaled.diff(configuration.sources());
-    // The public one first: it is the only one that can be too large, and then nothing is to be said of a change.
+    let now = context.clock.now();
+    let mut events = Vec::new();
     if is_new {
-        context.recorder.record(applied.as_ref()).await.map_err(|error| failed(&error))?;
+        events.push(context.recorder.seal(applied.as_ref(), now).map_err(|error| failed(&error))?);
     }
-    let Some(diff) = diff else { return Ok(()) };
-    let changed = changes::changed(&applied.revision, diff, trigger);
-    let recorded = context.recorder.record(&changed).await.map_err(|error| failed(&error))?;
-    // An entry that waits for room on the disk is told again if the process ends before it is written.
-    if let Some(sequence) = recorded.sequence()
-        && let Err(error) = journaled.save(store, configuration.sources(), sequence, context.random.as_ref()).await
-    {
-        tracing::warn!(%error, "the next change of the policy will be journaled together with this one");
+    if let Some(diff) = diff {
+        let changed = changes::changed(&applied.revision, diff, trigger);
+        events.push(context.recorder.seal(&changed, now).map_err(|error| failed(&error))?);
+        // What waits for room on the disk comes first.
+        if context.recorder.health().waiting == 0 {
+            let step = journaled.step(events.clone(), configuration.sources(), context.random.as_ref());
+            match store.step(step).await {
+                Ok(_) => return Ok(()),
+                Err(error) => {
+                    tracing::warn!(%error, "the next change of the policy will be journaled together with this one");
+                }
+            }
+        }
     }
+    context.recorder.send(events).await.map_err(|error| failed(&error))?;
     Ok(())
 }
 

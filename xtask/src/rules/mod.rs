@@ -149,7 +149,7 @@ pub(crate) const ALL: &[Rule] = &[
     },
     Rule {
         name: "bans-complete",
-        why: "ARCHITECTURE.md says that clock, randomness, processes and network are arguments; what clippy.toml does not ban is called",
+        why: "ARCHITECTURE.md says that clock, randomness and network are arguments; what clippy.toml does not ban is called",
         instead: "put the line back into clippy.toml, with its reason; a new way around the context joins BANNED in xtask/src/rules/sources.rs",
         broken: sources::bans_complete,
     },

@@ -47,7 +47,7 @@ struct Running {
 fn start(world: World, first: Arc<Config>) -> Running {
     let (config, receiver) = watch::channel(first);
     let pings = Pings::new();
-    let watch = Watch::new(receiver, pings.clone());
+    let watch = Watch::new(receiver, pings.clone(), world.samples.clone(), world.journal.clone());
     let figures = watch.figures();
     let context = world.context_with("garant".parse().expect("a name"), plain());
     let task = tokio::spawn(async move { watch.run(context).await });
@@ -127,8 +127,7 @@ async fn heartbeats_are_heard_and_remembered() {
     let world = running.stop().await;
 
     // The next run knows what the last one heard, and that it is too long ago.
-    let world = World { projections: world.projections, ..World::at(world.clock.now() + Span::from_secs(60)) };
-    let running = start(world, config(&text, "r1"));
+    let running = start(world.restarted(Span::from_secs(60)), config(&text, "r1"));
     until("the job is down", || running.states("job").last() == Some(&State::Down)).await;
     running.stop().await;
 }

@@ -20,7 +20,7 @@
 //! heartbeat may journal ten pings in a row and then one per ten seconds (per half of `every`, if that is shorter), so
 //! two journaled successes are never further apart than the real ones by more than that.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -345,39 +345,62 @@ impl Heartbeat {
     }
 }
 
+/// Under this name the rows of heartbeats are kept.
+pub(crate) const CONSUMER: &str = "watch.heartbeats";
+
 /// What all heartbeats have said, kept over restarts: a job that runs once a day must not be given a new day by each
 /// restart of garant.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Memory {
     heard: BTreeMap<ProbeId, Heard>,
+    /// What has changed since it was last taken to be kept.
+    changed: BTreeSet<ProbeId>,
 }
 
 impl Memory {
-    /// Under this name it is kept.
-    const PROJECTION: &str = "watch.heartbeats";
-
-    /// What an earlier run has kept.
-    pub(crate) async fn load(projections: &dyn store::Projections) -> Result<Self, store::StoreError> {
-        let Some(kept) = projections.load(Self::PROJECTION).await? else { return Ok(Self::default()) };
-        let heard = serde_json::from_slice(&kept.state).unwrap_or_else(|error| {
-            // Worth a line, not the watch: every job that still runs tells it anew.
-            tracing::warn!(%error, "what heartbeats had said can't be read: waiting starts anew");
-            BTreeMap::new()
-        });
-        Ok(Self { heard })
+    /// What an earlier run has kept, in the rows of `state`.
+    pub(crate) async fn load(state: &dyn store::Rows) -> Result<Self, store::StoreError> {
+        let mut heard = BTreeMap::new();
+        let mut last = None::<String>;
+        loop {
+            let rows = state.rows(CONSUMER, "", last.as_deref(), usize::MAX).await?;
+            let Some((key, _)) = rows.last() else { break };
+            last = Some(key.clone());
+            for (key, value) in rows {
+                // Worth a line, not the watch: a job that still runs tells it anew.
+                match key.parse().ok().zip(serde_json::from_slice(&value).ok()) {
+                    Some((probe, read)) => drop(heard.insert(probe, read)),
+                    None => tracing::warn!(
+                        heartbeat = key,
+                        "the saved state of a heartbeat can't be read; it is treated as never heard, so a missed job may be \
+                         noticed one interval late"
+                    ),
+                }
+            }
+        }
+        Ok(Self { heard, changed: BTreeSet::new() })
     }
 
-    /// Keeps it. What can't be kept is logged: the entries are in the journal all the same.
-    pub(crate) async fn save(&self, projections: &dyn store::Projections) {
-        let kept = async {
-            // The cursor only counts: this is the one writer, and what it writes is whole.
-            let before = projections.load(Self::PROJECTION).await?.map(|kept| kept.cursor);
-            let state = serde_json::to_vec(&self.heard).unwrap_or_default();
-            projections.save(Self::PROJECTION, before, before.map_or(0, |cursor| cursor + 1), state).await
+    /// What has changed since this was last called, to be kept.
+    pub(crate) fn take_changed(&mut self) -> Vec<store::Row> {
+        let row = |probe: ProbeId| {
+            let key = probe.to_string();
+            let Some(heard) = self.heard.get(&probe) else { return Some(store::Row::Delete { key }) };
+            Some(store::Row::Put { key, value: serde_json::to_vec(heard).ok()? })
         };
-        if let Err(error) = kept.await {
-            tracing::error!(%error, "what heartbeats said can't be kept over a restart");
-        }
+        std::mem::take(&mut self.changed).into_iter().filter_map(row).collect()
+    }
+
+    /// Forgets heartbeats that are not waited for any more.
+    pub(crate) fn keep_only(&mut self, is_declared: impl Fn(&ProbeId) -> bool) {
+        let changed = &mut self.changed;
+        self.heard.retain(|probe, _| {
+            let kept = is_declared(probe);
+            if !kept {
+                changed.insert(probe.clone());
+            }
+            kept
+        });
     }
 
     /// Tells a heartbeat what it had heard.
@@ -390,11 +413,13 @@ impl Memory {
     /// Notes what a heartbeat has heard now.
     pub(crate) fn note(&mut self, probe: &ProbeId, heartbeat: &Heartbeat) {
         self.heard.insert(probe.clone(), heartbeat.heard());
+        self.changed.insert(probe.clone());
     }
 
     /// The wall clock was set.
     pub(crate) fn step(&mut self, by: Span) {
         self.heard.values_mut().for_each(|heard| heard.step(by));
+        self.changed.extend(self.heard.keys().cloned());
     }
 }
 

@@ -109,7 +109,7 @@ impl Engine for Timekeeper {
         "timekeeper"
     }
 
-    fn floor(&self) -> u8 {
+    fn stop_order(&self) -> u8 {
         3
     }
 

@@ -1,16 +1,17 @@
-//! The events that the journal has not taken yet.
+//! The events that the sink has not taken yet.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use event::engine::{Blind, BlindCause};
-use event::{BootId, Clock, Interval, Observed, ObserverId, Span, Time};
+use event::{Clock, Interval, Observed, ObserverId, Span, Time};
 use serde::Serialize;
+use store::{Sink, Taken};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 
-use super::{APPEND_LIMIT, Stream, Waiting, is_final, lock};
+use super::{Group, Streams, TAKE_LIMIT, is_final, late, lock};
 
 /// Most events that wait.
 pub const SPOOL_EVENTS_MAX: usize = 10_000;
@@ -18,7 +19,7 @@ pub const SPOOL_EVENTS_MAX: usize = 10_000;
 /// Most bytes of bodies that wait.
 pub const SPOOL_BYTES_MAX: usize = 32 * 1024 * 1024;
 
-/// Most events that are handed over at once, and most bytes of bodies, but for an event that is longer by itself.
+/// Most events that are handed over at once, and most bytes of bodies, but for a group that is longer by itself.
 const BATCH_EVENTS_MAX: usize = 256;
 const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 
@@ -44,8 +45,9 @@ pub struct SpoolHealth {
 
 /// The queue, and the task that empties it. The task exists only while there is something to hand over.
 pub(super) struct Spool {
-    journal: Arc<dyn store::Journal>,
+    sink: Arc<dyn Sink>,
     clock: Arc<dyn Clock>,
+    streams: Arc<Streams>,
     queue: Mutex<Queue>,
     /// Whether nothing is waiting.
     empty: watch::Sender<bool>,
@@ -55,14 +57,17 @@ pub(super) struct Spool {
 
 #[derive(Default)]
 struct Queue {
-    events: VecDeque<Waiting>,
+    groups: VecDeque<Group>,
+    /// Events in the groups.
+    events: usize,
+    /// Bytes of their bodies.
     bytes: usize,
     /// Events that the task has taken out and is handing over.
     under_way: usize,
     /// Whether there is a task.
     draining: bool,
     /// What was lost since the last blind interval was journaled.
-    gaps: BTreeMap<ObserverId, Gap>,
+    gaps: BTreeMap<ObserverId, Interval>,
     lost: u64,
     fault: Option<(Time, String)>,
 }
@@ -79,67 +84,68 @@ enum Handed {
     Unfit,
 }
 
-/// What one observer has lost.
-struct Gap {
-    stream: Arc<Stream>,
-    boot: BootId,
-    interval: Interval,
-}
-
-impl Gap {
-    fn merge(&mut self, other: &Self) {
-        self.interval.start = self.interval.start.min(other.interval.start);
-        self.interval.end = self.interval.end.max(other.interval.end);
-    }
-}
-
 impl Queue {
     fn is_idle(&self) -> bool {
-        self.events.is_empty() && self.under_way == 0 && self.gaps.is_empty()
+        self.groups.is_empty() && self.under_way == 0 && self.gaps.is_empty()
     }
 
-    fn push(&mut self, event: Waiting) {
-        self.bytes += event.observed.body.get().len();
-        self.events.push_back(event);
+    fn push(&mut self, group: Group) {
+        self.count(&group);
+        self.groups.push_back(group);
         self.make_room();
     }
 
     /// Puts back what was taken out and refused, in front.
-    fn put_back(&mut self, events: Vec<Waiting>) {
+    fn put_back(&mut self, groups: Vec<Group>) {
         self.under_way = 0;
-        for event in events.into_iter().rev() {
-            self.bytes += event.observed.body.get().len();
-            self.events.push_front(event);
+        for group in groups.into_iter().rev() {
+            self.count(&group);
+            self.groups.push_front(group);
         }
         self.make_room();
     }
 
-    fn take_batch(&mut self, events_max: usize) -> Vec<Waiting> {
-        let (mut batch, mut bytes) = (Vec::new(), 0);
-        while batch.len() < events_max && (batch.is_empty() || bytes < BATCH_BYTES_MAX) {
-            let Some(event) = self.events.pop_front() else { break };
-            bytes += event.observed.body.get().len();
-            batch.push(event);
+    fn count(&mut self, group: &Group) {
+        self.events += group.0.len();
+        self.bytes += group.body_bytes();
+    }
+
+    fn pop(&mut self) -> Option<Group> {
+        let group = self.groups.pop_front()?;
+        self.events -= group.0.len();
+        self.bytes -= group.body_bytes();
+        Some(group)
+    }
+
+    /// Takes out whole groups, so that each is part of one transaction.
+    fn take_batch(&mut self, groups_max: usize) -> Vec<Group> {
+        let (mut batch, mut events, mut bytes) = (Vec::new(), 0, 0);
+        while let Some(next) = self.groups.front() {
+            (events, bytes) = (events + next.0.len(), bytes + next.body_bytes());
+            let full = batch.len() >= groups_max || events > BATCH_EVENTS_MAX || bytes > BATCH_BYTES_MAX;
+            if full && !batch.is_empty() {
+                break;
+            }
+            batch.extend(self.pop());
         }
-        self.bytes -= bytes;
-        self.under_way = batch.len();
+        self.under_way = batch.iter().map(|group| group.0.len()).sum();
         batch
     }
 
-    /// At the bound, the oldest goes: it is the one that other sources most likely have too.
+    /// At the bound, the oldest group goes: it is the one that other sources most likely have too.
     fn make_room(&mut self) {
-        while self.events.len() > SPOOL_EVENTS_MAX || self.bytes > SPOOL_BYTES_MAX {
-            let Some(event) = self.events.pop_front() else { break };
-            self.bytes -= event.observed.body.get().len();
-            self.lose(event);
+        while self.events > SPOOL_EVENTS_MAX || self.bytes > SPOOL_BYTES_MAX {
+            let Some(group) = self.pop() else { break };
+            self.lose(group);
         }
     }
 
-    fn lose(&mut self, Waiting { observed, stream }: Waiting) {
-        self.lost += 1;
-        let end = observed.observed_at + Span::from_micros(1);
-        let gap = Gap { stream, boot: observed.boot, interval: Interval::new(observed.observed_at, end) };
-        self.add_gap(observed.observer, gap);
+    fn lose(&mut self, group: Group) {
+        for observed in group.0 {
+            self.lost += 1;
+            let end = observed.observed_at + Span::from_micros(1);
+            self.add_gap(observed.observer, Interval::new(observed.observed_at, end));
+        }
     }
 
     fn blame(&mut self, reason: &str, clock: &dyn Clock) {
@@ -147,45 +153,43 @@ impl Queue {
         self.fault = Some((since, reason.to_owned()));
     }
 
-    fn add_gap(&mut self, observer: ObserverId, gap: Gap) {
-        match self.gaps.get_mut(&observer) {
-            Some(known) => known.merge(&gap),
-            None => drop(self.gaps.insert(observer, gap)),
-        }
+    fn add_gap(&mut self, observer: ObserverId, gap: Interval) {
+        let known = self.gaps.entry(observer).or_insert(gap);
+        *known = Interval::new(known.start.min(gap.start), known.end.max(gap.end));
     }
 }
 
 impl Spool {
-    pub(super) fn new(journal: Arc<dyn store::Journal>, clock: Arc<dyn Clock>) -> Self {
+    pub(super) fn new(sink: Arc<dyn Sink>, clock: Arc<dyn Clock>, streams: Arc<Streams>) -> Self {
         let (empty, _) = watch::channel(true);
-        Self { journal, clock, queue: Mutex::default(), empty, retry: Notify::new() }
+        Self { sink, clock, streams, queue: Mutex::default(), empty, retry: Notify::new() }
     }
 
     pub(super) fn health(&self) -> SpoolHealth {
         let queue = lock(&self.queue);
         let (since, reason) = queue.fault.clone().unzip();
-        SpoolHealth { waiting: queue.events.len() + queue.under_way, lost: queue.lost, since, reason }
+        SpoolHealth { waiting: queue.events + queue.under_way, lost: queue.lost, since, reason }
     }
 
-    /// Takes the event when others are waiting, so that order is kept; otherwise hands it back, to be appended at once.
-    pub(super) fn queue_behind_others(self: &Arc<Self>, event: Waiting) -> Option<Waiting> {
+    /// Takes the events when others are waiting, so that order is kept; otherwise hands them back, to be sent at once.
+    pub(super) fn queue_behind_others(self: &Arc<Self>, group: Group) -> Option<Group> {
         let queue = lock(&self.queue);
         if queue.is_idle() {
-            return Some(event);
+            return Some(group);
         }
-        self.enqueue(queue, event);
+        self.enqueue(queue, group);
         None
     }
 
-    /// Takes an event that the journal has not taken.
-    pub(super) fn keep(self: &Arc<Self>, event: Waiting, reason: &str) {
+    /// Takes events that the sink has not taken.
+    pub(super) fn keep(self: &Arc<Self>, group: Group, reason: &str) {
         let mut queue = lock(&self.queue);
         queue.blame(reason, &*self.clock);
-        self.enqueue(queue, event);
+        self.enqueue(queue, group);
     }
 
-    fn enqueue(self: &Arc<Self>, mut queue: MutexGuard<'_, Queue>, event: Waiting) {
-        queue.push(event);
+    fn enqueue(self: &Arc<Self>, mut queue: MutexGuard<'_, Queue>, group: Group) {
+        queue.push(group);
         self.empty.send_replace(false);
         // Without a runtime the process is ending; the next event, if there is one, tries again.
         if !queue.draining
@@ -198,12 +202,12 @@ impl Spool {
 
     async fn drain(self: Arc<Self>) {
         let mut delay = RETRY_MIN;
-        let mut events_max = BATCH_EVENTS_MAX;
+        let mut groups_max = BATCH_EVENTS_MAX;
         loop {
-            match self.hand_over(events_max).await {
-                Handed::Over => (delay, events_max) = (RETRY_MIN, BATCH_EVENTS_MAX),
+            match self.hand_over(groups_max).await {
+                Handed::Over => (delay, groups_max) = (RETRY_MIN, BATCH_EVENTS_MAX),
                 // One of them is the culprit: one by one, it will be found.
-                Handed::Unfit => events_max = 1,
+                Handed::Unfit => groups_max = 1,
                 Handed::Refused(reason) => {
                     tracing::warn!(reason, "the journal takes no events; they wait in memory");
                     tokio::select! {
@@ -226,12 +230,12 @@ impl Spool {
     }
 
     /// Hands over one batch, or else the blind intervals.
-    async fn hand_over(&self, events_max: usize) -> Handed {
-        let batch = lock(&self.queue).take_batch(events_max);
+    async fn hand_over(&self, groups_max: usize) -> Handed {
+        let batch = lock(&self.queue).take_batch(groups_max);
         if batch.is_empty() {
             return self.hand_over_gaps().await;
         }
-        let handed = self.append(batch.iter().map(|event| event.observed.clone()).collect()).await;
+        let handed = self.take(batch.iter().flat_map(|group| group.0.iter().cloned()).collect()).await;
         let mut queue = lock(&self.queue);
         match &handed {
             Handed::Refused(reason) => {
@@ -241,9 +245,7 @@ impl Spool {
             Handed::Unfit if batch.len() > 1 => queue.put_back(batch),
             Handed::Unfit => {
                 queue.under_way = 0;
-                for event in batch {
-                    queue.lose(event);
-                }
+                batch.into_iter().for_each(|group| queue.lose(group));
             }
             Handed::Over | Handed::Nothing => queue.under_way = 0,
         }
@@ -256,8 +258,8 @@ impl Spool {
         if gaps.is_empty() {
             return Handed::Nothing;
         }
-        let blinds = gaps.iter().filter_map(|(observer, gap)| self.blind(observer, gap)).collect();
-        let handed = self.append(blinds).await;
+        let blinds = gaps.iter().filter_map(|(observer, gap)| self.blind(observer, *gap)).collect();
+        let handed = self.take(blinds).await;
         if let Handed::Refused(_) = handed {
             let mut queue = lock(&self.queue);
             for (observer, gap) in gaps {
@@ -267,22 +269,22 @@ impl Spool {
         handed
     }
 
-    fn blind(&self, observer: &ObserverId, gap: &Gap) -> Option<Observed> {
-        let body = Blind { engine: EVERY_ENGINE.to_owned(), interval: gap.interval, cause: BlindCause::Storage };
-        let number = gap.stream.take_number();
+    fn blind(&self, observer: &ObserverId, interval: Interval) -> Option<Observed> {
+        let body = Blind { engine: EVERY_ENGINE.to_owned(), interval, cause: BlindCause::Storage };
+        let number = self.streams.of(observer).take_number();
         // Three plain fields always serialise.
-        Observed::new(&body, observer.clone(), gap.boot, number, self.clock.now()).ok()
+        Observed::new(&body, observer.clone(), self.streams.boot, number, self.clock.now()).ok()
     }
 
-    async fn append(&self, events: Vec<Observed>) -> Handed {
-        match tokio::time::timeout(APPEND_LIMIT, self.journal.append(events)).await {
-            Ok(Ok(_)) => Handed::Over,
+    async fn take(&self, events: Vec<Observed>) -> Handed {
+        match tokio::time::timeout(TAKE_LIMIT, self.sink.take(events)).await {
+            Ok(Ok(Taken::Logged(_) | Taken::Spooled)) => Handed::Over,
             Ok(Err(error)) if is_final(&error) => {
                 tracing::error!(%error, "an event that waited for the journal does not fit into it");
                 Handed::Unfit
             }
             Ok(Err(error)) => Handed::Refused(error.to_string()),
-            Err(_) => Handed::Refused(format!("the journal did not answer within {} s", APPEND_LIMIT.as_secs())),
+            Err(_) => Handed::Refused(late()),
         }
     }
 

@@ -33,7 +33,7 @@ async fn each_observer_counts_for_itself() {
     let lyon = paris.for_observer("lyon".parse().expect("a name"));
     for (recorder, place) in [(&paris, 0), (&lyon, 1), (&paris, 2), (&paris.for_observer(lyon.observer().clone()), 3)] {
         let recorded = recorder.record(&started(1)).await.expect("recorded");
-        assert_eq!(recorded, Recorded::Durable(place));
+        assert_eq!(recorded, Recorded::Logged(vec![place]));
     }
     let seen: Vec<_> = world.journal.events().iter().map(|e| (e.observer.to_string(), e.sequence)).collect();
     let expected = [("paris", 0), ("lyon", 0), ("paris", 1), ("lyon", 1)];
@@ -62,7 +62,7 @@ async fn what_a_full_disk_refused_is_replayed_in_order() {
     assert_eq!(attempts(&world.journal), (0..=1001).collect::<Vec<_>>());
     assert_eq!(world.journal.of::<Blind>(), [], "nothing was lost");
     assert_eq!(recorder.health(), super::SpoolHealth::default());
-    assert_eq!(recorder.record(&started(1002)).await.expect("recorded"), Recorded::Durable(1002));
+    assert_eq!(recorder.record(&started(1002)).await.expect("recorded"), Recorded::Logged(vec![1002]));
 }
 
 #[tokio::test(start_paused = true)]
@@ -131,7 +131,7 @@ async fn a_journal_that_does_not_answer_is_not_waited_for() {
     #[expect(clippy::disallowed_methods, reason = "the paused clock of tokio is the clock of this test")]
     let before = tokio::time::Instant::now();
     assert_eq!(recorder.record(&started(1)).await.expect("kept"), Recorded::Waiting);
-    assert_eq!(before.elapsed(), super::APPEND_LIMIT);
+    assert_eq!(before.elapsed(), super::TAKE_LIMIT);
 }
 
 #[tokio::test(start_paused = true)]
@@ -142,7 +142,7 @@ async fn what_can_never_be_recorded_does_not_block_the_others() {
     world.journal.refuse(Some(StoreError::TooLarge { what: "payload", size: 2, max: 1 }));
     assert!(matches!(recorder.record(&started(1)).await, Err(RecordError::Refused { .. })));
     world.journal.refuse(None);
-    assert_eq!(recorder.record(&started(2)).await.expect("recorded"), Recorded::Durable(0));
+    assert_eq!(recorder.record(&started(2)).await.expect("recorded"), Recorded::Logged(vec![0]));
 }
 
 /// Aborted while the journal was about to refuse it for good, an event must not block those behind it.
@@ -162,4 +162,52 @@ async fn an_unfit_event_in_the_queue_is_lost_alone_and_told() {
     let start = START + Span::from_secs(4);
     let interval = Interval::new(start, start + Span::from_micros(1));
     assert_eq!(world.journal.of::<Blind>(), [Blind { engine: "all".to_owned(), interval, cause: BlindCause::Storage }]);
+}
+
+/// What is sent together is one call of the sink and one transaction, at once or after it had to wait.
+#[tokio::test(start_paused = true)]
+async fn what_belongs_together_stays_together() {
+    let (world, paris) = world();
+    let lyon = paris.for_observer("lyon".parse().expect("a name"));
+    let pair = |attempt| {
+        let seal = |recorder: &Recorder, attempt| recorder.seal(&started(attempt), START).expect("sealed");
+        vec![seal(&paris, attempt), seal(&lyon, attempt + 1)]
+    };
+    assert_eq!(paris.send(pair(0)).await.expect("recorded"), Recorded::Logged(vec![0, 1]));
+    assert_eq!(paris.send(Vec::new()).await.expect("nothing to record"), Recorded::Logged(vec![]));
+    // The second of the pair is unfit, so neither is there: a part of them would be worse than none.
+    let unfit = pair(2);
+    world.journal.choke_on(unfit[1].sequence);
+    let refused = paris.send(unfit).await;
+    assert!(matches!(refused, Err(RecordError::Refused { .. })), "{refused:?}");
+    assert_eq!(attempts(&world.journal), [0, 1]);
+
+    world.journal.refuse(Some(full()));
+    let waiting: Vec<_> = (0..5).map(|n| pair(10 + 2 * n)).collect();
+    world.journal.choke_on(waiting[2][0].sequence);
+    for group in waiting {
+        assert_eq!(paris.send(group).await.expect("kept"), Recorded::Waiting);
+    }
+    assert_eq!(paris.health().waiting, 10);
+    world.journal.refuse(None);
+    assert_eq!(paris.flush(Span::from_secs(60)).await, 0);
+    assert_eq!(attempts(&world.journal), [0, 1, 10, 11, 12, 13, 16, 17, 18, 19]);
+    assert_eq!(paris.health().lost, 2);
+}
+
+/// More than the queue takes: whole groups go, the oldest first.
+#[tokio::test(start_paused = true)]
+async fn at_the_bound_whole_groups_are_lost() {
+    let (world, recorder) = world();
+    world.journal.refuse(Some(full()));
+    for group in 0..50u32 {
+        let events = (0..300).map(|n| recorder.seal(&started(group * 300 + n), START).expect("sealed")).collect();
+        recorder.send(events).await.expect("kept");
+    }
+    let kept = SPOOL_EVENTS_MAX / 300 * 300;
+    assert_eq!((recorder.health().waiting, recorder.health().lost), (kept, 15_000 - kept as u64));
+    world.journal.refuse(None);
+    assert_eq!(recorder.flush(Span::from_secs(60)).await, 0);
+    let first = u32::try_from(15_000 - kept).expect("small");
+    assert_eq!(attempts(&world.journal), (first..15_000).collect::<Vec<_>>());
 }

@@ -14,7 +14,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::backoff::{HEALTHY_AFTER, delay};
 use super::{Slot, State, record};
-use crate::{Context, Engine, EngineError, OnFailure, Progress};
+use crate::{Context, Engine, EngineError, Progress};
 
 /// How often the sign of life is looked for.
 const CHECK: Duration = Duration::from_secs(1);
@@ -50,12 +50,12 @@ struct Failure {
     cause: BlindCause,
     /// Since when the engine saw nothing.
     since: (Time, Monotonic),
-    /// Whether its task could not be ended.
-    stuck: bool,
+    /// Whether starting it again would not help: it said so, or its task could not be ended.
+    fatal: bool,
 }
 
 impl Keeper {
-    /// Attempt after attempt, until the floor stops.
+    /// Attempt after attempt, until it is to stop.
     pub(super) async fn keep(self) -> Result<(), Fatal> {
         let mut failures = 0;
         let mut attempt = 0;
@@ -71,11 +71,10 @@ impl Keeper {
 
             let healthy = self.context.clock.monotonic().since(started) >= HEALTHY_AFTER;
             failures = if healthy { 1 } else { failures + 1 };
-            let fatal = failure.stuck || self.engine.on_failure() == OnFailure::StopProcess;
-            let restart_in = if fatal { Span::ZERO } else { delay(failures, &*self.context.random) };
+            let restart_in = if failure.fatal { Span::ZERO } else { delay(failures, &*self.context.random) };
             tracing::warn!(engine = self.engine.name(), reason = failure.reason, %restart_in, "engine failed");
             self.slot.set(|health| {
-                health.state = if fatal { State::Failed } else { State::Restarting };
+                health.state = if failure.fatal { State::Failed } else { State::Restarting };
                 health.failures = failures;
                 health.last_error = Some(failure.reason.clone());
             });
@@ -86,7 +85,7 @@ impl Keeper {
                 () = tokio::time::sleep(restart_in.to_std()) => false,
             };
             self.record_blind(&failure).await;
-            if fatal {
+            if failure.fatal {
                 return Err(Fatal { reason: failure.reason });
             }
             if asked_to_stop {
@@ -151,7 +150,7 @@ impl Keeper {
                     } else {
                         (ticks, idle, sign_of_life) = (now, 0, self.now());
                     }
-                    // While it stops, the deadline of its floor counts.
+                    // While it stops, the deadline for stopping counts.
                     if idle >= patience && !stopping {
                         break;
                     }
@@ -164,23 +163,23 @@ impl Keeper {
         if stuck {
             reason.push_str(", and it blocks its thread");
         }
-        Some(Failure { reason, cause: BlindCause::Frozen, since: sign_of_life, stuck })
+        Some(Failure { reason, cause: BlindCause::Frozen, since: sign_of_life, fatal: stuck })
     }
 
     /// What the end of the task means.
     fn judge(&self, ended: Result<Result<(), EngineError>, JoinError>) -> Option<Failure> {
-        let reason = match ended {
+        let (reason, fatal) = match ended {
             Ok(Ok(())) if self.stop.is_cancelled() => return None,
-            Ok(Ok(())) => "it ended without being told to".to_owned(),
-            Ok(Err(error)) => error.to_string(),
-            Err(error) => panic_message(error),
+            Ok(Ok(())) => ("it ended without being told to".to_owned(), false),
+            Ok(Err(error)) => (error.to_string(), error.is_fatal()),
+            Err(error) => (panic_message(error), false),
         };
         if self.stop.is_cancelled() {
             tracing::warn!(engine = self.engine.name(), reason, "engine failed while it stopped");
             self.slot.set(|health| health.last_error = Some(reason));
             return None;
         }
-        Some(Failure { reason, cause: BlindCause::Restart, since: self.now(), stuck: false })
+        Some(Failure { reason, cause: BlindCause::Restart, since: self.now(), fatal })
     }
 }
 

@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 
 use super::{Ended, State, Supervisor};
 use crate::sim::World;
-use crate::{BoxFuture, Context, Engine, EngineError, OnFailure};
+use crate::{BoxFuture, Context, Engine, EngineError};
 
 const START: Time = Time::from_secs(1_800_000_000);
 const HOUR: Duration = Duration::from_hours(1);
@@ -18,8 +18,7 @@ type Run = Box<dyn Fn(Context) -> BoxFuture<'static, Result<(), EngineError>> + 
 /// An engine as a test wants it.
 struct Puppet {
     name: &'static str,
-    floor: u8,
-    on_failure: OnFailure,
+    stop_order: u8,
     run: Run,
 }
 
@@ -28,12 +27,8 @@ impl Engine for Puppet {
         self.name
     }
 
-    fn floor(&self) -> u8 {
-        self.floor
-    }
-
-    fn on_failure(&self) -> OnFailure {
-        self.on_failure
+    fn stop_order(&self) -> u8 {
+        self.stop_order
     }
 
     fn patience(&self) -> Span {
@@ -45,11 +40,11 @@ impl Engine for Puppet {
     }
 }
 
-fn engine<F>(name: &'static str, floor: u8, run: impl Fn(Context) -> F + Send + Sync + 'static) -> Puppet
+fn engine<F>(name: &'static str, stop_order: u8, run: impl Fn(Context) -> F + Send + Sync + 'static) -> Puppet
 where
     F: Future<Output = Result<(), EngineError>> + Send + 'static,
 {
-    Puppet { name, floor, on_failure: OnFailure::Restart, run: Box::new(move |context| Box::pin(run(context))) }
+    Puppet { name, stop_order, run: Box::new(move |context| Box::pin(run(context))) }
 }
 
 /// Ticks every second and counts.
@@ -63,8 +58,8 @@ async fn healthy(context: Context, turns: Arc<AtomicU64>) -> Result<(), EngineEr
     }
 }
 
-fn healthy_engine(name: &'static str, floor: u8) -> Puppet {
-    engine(name, floor, |context| healthy(context, Arc::default()))
+fn healthy_engine(name: &'static str, stop_order: u8) -> Puppet {
+    engine(name, stop_order, |context| healthy(context, Arc::default()))
 }
 
 fn supervisor(world: &World, engines: impl IntoIterator<Item = Puppet>) -> Supervisor {
@@ -237,12 +232,12 @@ async fn a_process_that_stood_still_blames_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn floors_stop_from_the_top_and_a_deaf_engine_stops_nobody_else() {
+async fn the_highest_order_stops_first_and_a_deaf_engine_stops_nobody_else() {
     let world = World::at(START);
     let order = Arc::new(std::sync::Mutex::new(Vec::new()));
-    let noting = |name: &'static str, floor| {
+    let noting = |name: &'static str, stop_order| {
         let order = order.clone();
-        engine(name, floor, move |context: Context| {
+        engine(name, stop_order, move |context: Context| {
             let order = order.clone();
             async move {
                 let ended = healthy(context, Arc::default()).await;
@@ -259,7 +254,7 @@ async fn floors_stop_from_the_top_and_a_deaf_engine_stops_nobody_else() {
     });
     let failing = engine("drill", 5, |_| async { Err(EngineError::new("no safety lever")) });
     let supervisor = supervisor(&world, [noting("journal", 1), noting("watch", 4), deaf, noting("pages", 5), failing])
-        .floor_deadline(Span::from_secs(3));
+        .stop_deadline(Span::from_secs(3));
     let board = supervisor.board();
     let running = start(&world, supervisor);
     tokio::time::sleep(Duration::from_secs(10)).await;
@@ -279,14 +274,11 @@ async fn floors_stop_from_the_top_and_a_deaf_engine_stops_nobody_else() {
 #[tokio::test(start_paused = true)]
 async fn an_engine_that_nobody_can_do_without_stops_the_process() {
     let world = World::at(START);
-    let vital = Puppet {
-        on_failure: OnFailure::StopProcess,
-        ..engine("judge", 2, |context: Context| async move {
-            context.progress.tick();
-            tokio::time::sleep(Duration::from_secs(5)).await;
-            Err(std::io::Error::other("the store is damaged").into())
-        })
-    };
+    let vital = engine("judge", 2, |context: Context| async move {
+        context.progress.tick();
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        Err(EngineError::fatal("the store is damaged"))
+    });
     let supervisor = supervisor(&world, [vital, healthy_engine("watch", 4)]);
     let board = supervisor.board();
     let ended = start(&world, supervisor).await.expect("no panic");
@@ -354,8 +346,8 @@ impl Engine for Impatient {
         self.0.name
     }
 
-    fn floor(&self) -> u8 {
-        self.0.floor
+    fn stop_order(&self) -> u8 {
+        self.0.stop_order
     }
 
     fn patience(&self) -> Span {

@@ -79,10 +79,3 @@ CREATE TABLE consumer_row (
     value    BLOB NOT NULL,
     PRIMARY KEY (consumer, key)
 ) STRICT, WITHOUT ROWID;
-
--- What consumers have folded.
-CREATE TABLE projection (
-    name   TEXT PRIMARY KEY,
-    cursor INTEGER NOT NULL,
-    state  BLOB    NOT NULL
-) STRICT;

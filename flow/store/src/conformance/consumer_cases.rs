@@ -5,7 +5,7 @@ use std::sync::Arc;
 use event::Retention;
 
 use super::{Subject, event, events, journal_cases};
-use crate::{EVENTS_MAX, KEY_BYTES_MAX, ROWS_MAX, Row, Step, StoreError, VALUE_BYTES_MAX};
+use crate::{EVENTS_MAX, KEY_BYTES_MAX, LongValue, ROWS_MAX, Row, Step, StoreError, VALUE_BYTES_MAX};
 
 fn put(key: &str, value: &str) -> Row {
     Row::Put { key: key.to_owned(), value: value.as_bytes().to_vec() }
@@ -145,4 +145,18 @@ pub async fn a_step_sent_again_journals_nothing_twice(subject: &Subject) {
     assert_eq!(consumers.step(step()).await.expect("made again"), places, "events are known by their numbers");
     assert_eq!(subject.journal.append(events(1, 0..3)).await.expect("known"), places);
     assert_eq!(subject.journal.head().await.expect("a head").size, 4);
+}
+
+pub async fn a_long_value_is_read_as_it_was_written(subject: &Subject) {
+    let consumers = &subject.consumers;
+    let mut before = LongValue::default();
+    for (step, length) in (0u64..).zip([0, 1, 3 * VALUE_BYTES_MAX, VALUE_BYTES_MAX + 1, 40 * 1024 * 1024, 5, 0]) {
+        let value = LongValue::from((0..length).map(|n| u8::try_from(n % 251).expect("small")).collect::<Vec<_>>());
+        let rows = value.rows("state", &before);
+        consumers.step(Step { rows, ..Step::new("judge", step.checked_sub(1), step) }).await.expect("made");
+        before = LongValue::read(consumers.as_ref(), "judge", "state").await.expect("readable");
+        assert_eq!(before, value, "{length} bytes");
+        let left = consumers.rows("judge", "", None, usize::MAX).await.expect("readable").len();
+        assert!(left <= length.div_ceil(VALUE_BYTES_MAX), "{left} rows for {length} bytes");
+    }
 }

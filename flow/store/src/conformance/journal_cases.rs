@@ -3,17 +3,17 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use event::{Envelope, Retention, Span};
+use event::{Envelope, Family, Kind, Retention, Span};
 use journal::leaf::Leaf;
 use journal::tile::TileId;
 use journal::tree::{self, Frontier};
 use journal::{Hash, checkpoint, seal};
 
 use super::{ORIGIN, START, Subject, event, events};
-use crate::{EVENTS_MAX, Entry, Head, Journal, RANGE_MAX, Retained, StoreError};
+use crate::{EVENTS_MAX, Entry, Head, RANGE_MAX, Read, Retained, Select, StoreError};
 
 /// All entries, by as many reads as it takes.
-pub async fn everything(journal: &dyn Journal) -> Vec<Entry> {
+pub async fn everything(journal: &dyn Read) -> Vec<Entry> {
     let size = journal.head().await.expect("a head").size;
     let mut entries = Vec::new();
     while (entries.len() as u64) < size {
@@ -34,7 +34,7 @@ fn root_of(entries: &[Entry]) -> Hash {
 
 /// Checks every entry against its leaf, and all of them against the signed head; returns them.
 pub async fn check_whole_log(subject: &Subject) -> Vec<Entry> {
-    let entries = everything(&*subject.journal).await;
+    let entries = everything(subject.journal.as_ref()).await;
     let Head { size, root, note } = subject.journal.head().await.expect("a head");
     assert_eq!(size, entries.len() as u64);
     assert_eq!(root, root_of(&entries), "the head is the root of the entries");
@@ -53,7 +53,7 @@ pub async fn check_whole_log(subject: &Subject) -> Vec<Entry> {
 }
 
 pub async fn entries_read_back_as_they_were_appended(subject: &Subject) {
-    let first = everything(&*subject.journal).await;
+    let first = everything(subject.journal.as_ref()).await;
     assert_eq!(first.len(), 1, "a new log has one entry");
     let opened = first[0].payload.as_ref().map(|payload| Envelope::decode(&payload.bytes).expect("an envelope"));
     assert_eq!(opened.map(|envelope| envelope.kind), Some("journal.opened".to_owned()));
@@ -205,6 +205,38 @@ pub async fn ranges_end_where_the_log_ends(subject: &Subject) {
     out_of_range(journal.consistency(6, 5).await.map(drop));
 }
 
+/// The leaf decides: what is not wanted is not opened, and the way to the next one is not lost.
+pub async fn what_is_not_wanted_is_left_out(subject: &Subject) {
+    let journal = &subject.journal;
+    let (evidence, audit) = (Retention::Evidence, Retention::Audit);
+    let classes = [audit, evidence, evidence, audit, evidence, audit, audit];
+    let mixed = (0..).zip(classes).map(|(sequence, class)| event(1, sequence, class, "x")).collect();
+    assert_eq!(journal.append(mixed).await.expect("appended"), (1..8).collect::<Vec<_>>());
+    let of_public = Kind::public("watch.detail", Family::Monitoring);
+    let of_team = Kind::team("some.other_kind_of_the_family", Family::Security);
+    let of_none = Kind::team("watch.detail", Family::Debugging);
+    for (select, range, expected, to) in [
+        (Select::All, 0..99, &[0, 1, 2, 3, 4, 5, 6, 7][..], 8),
+        (Select::Public, 0..99, &[0, 2, 3, 5], 8),
+        (Select::Public, 4..5, &[], 5),
+        (Select::Public, 6..99, &[], 8),
+        (Select::Public, 8..99, &[], 8),
+        (Select::Kinds(vec![of_public]), 0..4, &[2, 3], 4),
+        (Select::Kinds(vec![of_team]), 0..99, &[1, 4, 6, 7], 8),
+        (Select::Kinds(vec![of_team, of_public]), 0..3, &[1, 2], 3),
+        (Select::Kinds(vec![of_none]), 0..99, &[], 8),
+        (Select::Kinds(vec![]), 2..99, &[], 8),
+    ] {
+        let selected = journal.select(range.clone(), &select).await.expect("readable");
+        let places: Vec<u64> = selected.entries.iter().map(|entry| entry.sequence).collect();
+        assert_eq!((places.as_slice(), selected.to), (expected, to), "{select:?} {range:?}");
+        assert!(selected.entries.iter().all(|entry| entry.payload.is_some()));
+    }
+    journal.append((0..EVENTS_MAX as u64).map(|n| event(2, n, audit, "x")).collect()).await.expect("appended");
+    let selected = journal.select(1..u64::MAX, &Select::Public).await.expect("readable");
+    assert_eq!((selected.entries.len(), selected.to), (3, 1 + RANGE_MAX), "cut although little was found");
+}
+
 pub async fn what_cant_be_kept_is_refused_whole(subject: &Subject) {
     let journal = &subject.journal;
     let head = journal.head().await.expect("a head");
@@ -260,7 +292,7 @@ pub async fn a_destroyed_day_keeps_its_proofs(subject: &Subject) {
 
     subject.clock.advance(Span::from_days(1));
     journal.append(events(1, 30..40)).await.expect("appended");
-    let before = everything(&**journal).await;
+    let before = everything(journal.as_ref()).await;
     let head = journal.head().await.expect("a head");
     let proof = journal.inclusion(4, head.size).await.expect("a proof");
     let tomorrow = subject.clock_day();

@@ -18,7 +18,7 @@ use super::readers::Readers;
 use super::series::Series;
 use super::transaction::{Log, Runs};
 use super::writer::{Health, Writer};
-use super::{Options, Sqlite, database, queries};
+use super::{Options, ReadOnly, Sqlite, SqliteReader, Writable, database, queries};
 use crate::keys::KeyRing;
 use crate::lock::DirLock;
 use crate::reserve::Reserve;
@@ -77,10 +77,11 @@ pub(super) fn open(options: Options) -> Result<Arc<Sqlite>, OpenError> {
     let series = Series::open(dir.join("samples"), clock, Arc::clone(&health))?;
     let writer = Writer::start(log, Reserve::new(&dir), Arc::clone(&health), size_sender, own).map_err(threads)?;
     let readers = Readers::new(database::path(&dir));
-    Ok(Arc::new(Sqlite { identity, readers, keys, series, health, size, writer: Some(writer), _lock: Some(lock) }))
+    let access = Writable { series, writer, _lock: lock };
+    Ok(Arc::new(Sqlite { identity, readers, keys, health, size, access }))
 }
 
-pub(super) fn open_read_only(dir: &Path) -> Result<Arc<Sqlite>, OpenError> {
+pub(super) fn open_read_only(dir: &Path) -> Result<Arc<SqliteReader>, OpenError> {
     let path = database::path(dir);
     let missing = || OpenError::Missing { dir: dir.to_owned() };
     if !path.try_exists().map_err(OpenError::io("looking for the database", &path))? {
@@ -97,11 +98,9 @@ pub(super) fn open_read_only(dir: &Path) -> Result<Arc<Sqlite>, OpenError> {
         identity: Identity { installation: InstallationId::from_bytes(installation), origin },
         readers: Readers::new(path),
         keys: Arc::new(KeyRing::new(dir)),
-        series: Series::read_only(dir.join("samples")),
         health: Arc::default(),
         size,
-        writer: None,
-        _lock: None,
+        access: ReadOnly,
     }))
 }
 

@@ -12,7 +12,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use super::database::{class_number, class_of, unreadable};
 use crate::keys::KeyRing;
 use crate::tiles::Tiles;
-use crate::{Entry, Head, Payload, Projection, RANGE_MAX, ROWS_MAX, Retained, StoreError};
+use crate::{Entry, Head, Payload, RANGE_MAX, ROWS_MAX, Retained, Select, Selected, StoreError};
 
 /// Payload bytes after which one read of entries ends.
 const PAYLOAD_BYTES_PER_READ: usize = 16 * 1024 * 1024;
@@ -82,7 +82,12 @@ fn without_gap<T>(start: i64, rows: Vec<(i64, T)>) -> Result<Vec<T>, StoreError>
     values.collect::<Result<_, _>>().map_err(|missing| damaged("log", format!("row {missing} is missing")))
 }
 
-pub(super) fn entries(conn: &Connection, keys: &KeyRing, range: Range<u64>) -> Result<Vec<Entry>, StoreError> {
+pub(super) fn select(
+    conn: &Connection,
+    keys: &KeyRing,
+    range: Range<u64>,
+    select: &Select,
+) -> Result<Selected, StoreError> {
     let (start, end) = bounds(&range);
     let wrong = unreadable("the entries");
     let mut statement = conn
@@ -92,12 +97,16 @@ pub(super) fn entries(conn: &Connection, keys: &KeyRing, range: Range<u64>) -> R
         )
         .map_err(&wrong)?;
     let mut rows = statement.query([start, end]).map_err(&wrong)?;
-    let mut entries = Vec::new();
+    let mut selected = Selected { entries: Vec::new(), to: range.start };
     let mut bytes = 0;
     while bytes < PAYLOAD_BYTES_PER_READ {
         let Some(row) = rows.next().map_err(&wrong)? else { break };
         let sequence = row.get::<_, i64>(0).map_err(&wrong)?.cast_unsigned();
-        let leaf = row.get(1).map_err(&wrong)?;
+        let leaf: Vec<u8> = row.get(1).map_err(&wrong)?;
+        selected.to = sequence.saturating_add(1);
+        if !select.wants(&leaf) {
+            continue;
+        }
         let payload = match row.get_ref(4).and_then(|sealed| Ok(sealed.as_blob_or_null()?)).map_err(&wrong)? {
             None => None,
             Some(sealed) => {
@@ -107,9 +116,9 @@ pub(super) fn entries(conn: &Connection, keys: &KeyRing, range: Range<u64>) -> R
             }
         };
         bytes += payload.as_ref().map_or(0, |payload| payload.bytes.len());
-        entries.push(Entry { sequence, leaf, payload });
+        selected.entries.push(Entry { sequence, leaf, payload });
     }
-    Ok(entries)
+    Ok(selected)
 }
 
 /// `None` when the key is gone: the day is being destroyed, or was and the row was put back from a copy.
@@ -252,15 +261,4 @@ fn beyond(prefix: &str) -> Option<Vec<u8>> {
     // The last byte of a text is never 255.
     *bytes.last_mut()? += 1;
     Some(bytes)
-}
-
-pub(super) fn projection(conn: &Connection, name: &str) -> Result<Option<Projection>, StoreError> {
-    conn.prepare_cached("SELECT cursor, state FROM projection WHERE name = ?1")
-        .and_then(|mut statement| {
-            let row = |row: &rusqlite::Row<'_>| {
-                Ok(Projection { cursor: row.get::<_, i64>(0)?.cast_unsigned(), state: row.get(1)? })
-            };
-            statement.query_row([name], row).optional()
-        })
-        .map_err(unreadable("a projection"))
 }

@@ -37,8 +37,7 @@ const READERS: usize = 2;
 pub(super) struct Series {
     dir: PathBuf,
     readers: Arc<Semaphore>,
-    /// `None`: for reading only.
-    writer: Option<SeriesWriter>,
+    writer: SeriesWriter,
 }
 
 struct SeriesWriter {
@@ -104,16 +103,12 @@ impl Series {
             .name("series-writer".to_owned())
             .spawn(run)
             .map_err(OpenError::io("starting the thread that writes", &dir))?;
-        let writer = Some(SeriesWriter { queue, health, thread: Some(thread) });
+        let writer = SeriesWriter { queue, health, thread: Some(thread) };
         Ok(Self { dir, readers: Arc::new(Semaphore::new(READERS)), writer })
     }
 
-    pub(super) fn read_only(dir: PathBuf) -> Self {
-        Self { dir, readers: Arc::new(Semaphore::new(READERS)), writer: None }
-    }
-
     pub(super) fn record(&self, mut samples: Vec<Sample>) {
-        let Some(writer) = &self.writer else { return };
+        let writer = &self.writer;
         let mut waiting = writer.queue.lock();
         let room = QUEUE_SAMPLES - waiting.samples.len().min(QUEUE_SAMPLES);
         let dropped = samples.len().saturating_sub(room);
@@ -129,10 +124,9 @@ impl Series {
     }
 
     async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, StoreError> {
-        let writer = self.writer.as_ref().ok_or(StoreError::ReadOnly)?;
         let (reply, answer) = oneshot::channel();
-        writer.queue.lock().requests.push(request(reply));
-        writer.queue.changed.notify_one();
+        self.writer.queue.lock().requests.push(request(reply));
+        self.writer.queue.changed.notify_one();
         answer.await.map_err(|_| StoreError::Closed)
     }
 

@@ -47,7 +47,6 @@ async fn fresh() -> Subject {
     Subject {
         journal: Arc::clone(&store) as _,
         consumers: Arc::clone(&store) as _,
-        projections: Arc::clone(&store) as _,
         samples: store,
         clock,
         vkey: signing_key(1).vkey(),

@@ -61,9 +61,6 @@ impl Log {
                         reply.set(Ok(appending.append(&mut draft, &mut self.runs, take(&mut step.events))?));
                     }
                 },
-                Work::Save { name, expected, cursor, state, reply } => {
-                    reply.set(save(&tx, name, *expected, *cursor, state)?);
-                }
                 Work::Publish { note, size, reply } => reply.set(publish(&tx, note, *size)?),
                 Work::Sign { signers, reply } => {
                     let refused = refuse_keys(&self.signers, signers, &self.identity.origin);
@@ -255,29 +252,6 @@ fn write_step(tx: &Transaction<'_>, step: &Step) -> Result<(), Failure> {
         };
     }
     Ok(())
-}
-
-fn save(
-    tx: &Transaction<'_>,
-    name: &str,
-    expected: Option<u64>,
-    cursor: u64,
-    state: &[u8],
-) -> Result<Result<(), StoreError>, Failure> {
-    let found: Option<i64> = tx
-        .prepare_cached("SELECT cursor FROM projection WHERE name = ?1")?
-        .query_row([name], |row| row.get(0))
-        .optional()?;
-    let found = found.map(i64::cast_unsigned);
-    if found != expected {
-        return Ok(Err(StoreError::Conflict { name: name.to_owned(), expected, found }));
-    }
-    tx.prepare_cached(
-        "INSERT INTO projection (name, cursor, state) VALUES (?1, ?2, ?3)
-         ON CONFLICT (name) DO UPDATE SET cursor = excluded.cursor, state = excluded.state",
-    )?
-    .execute(params![name, cursor.cast_signed(), state])?;
-    Ok(Ok(()))
 }
 
 fn publish(tx: &Transaction<'_>, note: &str, size: u64) -> Result<Result<(), StoreError>, Failure> {

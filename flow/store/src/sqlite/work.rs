@@ -28,13 +28,6 @@ pub(super) enum Work {
         step: Step,
         reply: Reply<Vec<u64>>,
     },
-    Save {
-        name: String,
-        expected: Option<u64>,
-        cursor: u64,
-        state: Vec<u8>,
-        reply: Reply<()>,
-    },
     Publish {
         note: String,
         size: u64,
@@ -116,7 +109,7 @@ impl Work {
             Self::Append { events, .. } => events.len(),
             Self::Step { step, .. } => step.events.len(),
             Self::Mark { .. } => 1,
-            Self::Save { .. } | Self::Publish { .. } | Self::Sign { .. } => 0,
+            Self::Publish { .. } | Self::Sign { .. } => 0,
         }
     }
 
@@ -125,7 +118,7 @@ impl Work {
         match self {
             Self::Append { reply, .. } | Self::Step { reply, .. } => reply.finish(refused),
             Self::Mark { reply, .. } => reply.finish(refused),
-            Self::Save { reply, .. } | Self::Publish { reply, .. } | Self::Sign { reply, .. } => reply.finish(refused),
+            Self::Publish { reply, .. } | Self::Sign { reply, .. } => reply.finish(refused),
         }
     }
 }
@@ -152,7 +145,6 @@ impl Job {
             Self::Commit(Work::Step { step, .. }) => {
                 1 + events_kib(&step.events) + step.rows.iter().map(row_kib).sum::<usize>()
             }
-            Self::Commit(Work::Save { state, .. }) => 1 + state.len() / 1024,
             Self::Commit(Work::Publish { .. } | Work::Sign { .. } | Work::Mark { .. })
             | Self::Intend { .. }
             | Self::Destroy { .. } => 1,

@@ -12,7 +12,7 @@ use journal::note::SigningKey;
 use notary::remembered::Memory;
 use notary::{keys, log};
 use store::sqlite::{Options, Sqlite};
-use store::{Journal as _, OpenError};
+use store::{OpenError, Read as _};
 
 use super::{Moving, unreadable};
 use crate::failure::Failure;
@@ -113,7 +113,7 @@ impl Continue {
             clock: Arc::new(SystemClock),
         };
         let store = Sqlite::open(options).map_err(|error| log::refused(data, &error))?;
-        memory.publish_head(&store).await?;
+        memory.publish_head(store.as_ref()).await?;
         self.tell(plan, Some(&vkey), memory, terminal);
         Ok(())
     }

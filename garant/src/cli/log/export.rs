@@ -1,7 +1,6 @@
 //! `garant log export`: the log as files.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use clap::Args;
 use event::Envelope;
@@ -13,8 +12,8 @@ use journal::listing::Listing;
 use journal::note::{SigningKey, VerifierKey};
 use notary::remembered::History;
 use notary::{head, keys, witnessing};
-use store::Journal as _;
-use store::sqlite::Sqlite;
+use store::Read as _;
+use store::sqlite::SqliteReader;
 
 use super::proof::tlog_proof;
 use super::{open_to_read, unreadable};
@@ -44,7 +43,7 @@ impl Export {
         runtime()?.block_on(self.export(&store, terminal))
     }
 
-    async fn export(&self, store: &Arc<Sqlite>, terminal: &mut Terminal) -> Result<(), Failure> {
+    async fn export(&self, store: &SqliteReader, terminal: &mut Terminal) -> Result<(), Failure> {
         let (data, directory) = (&self.data.data, &self.directory);
         let failed = |error: &(dyn std::error::Error + 'static)| {
             Failure::new(format!("the log can't be exported to {}", directory.display())).because(error)
@@ -147,7 +146,7 @@ fn quoted(path: &Path) -> String {
 
 /// The key in use: of the signer, or, where that is a credential of the service and not of this command, as the log
 /// itself announced it.
-async fn vkey(store: &Arc<Sqlite>, data: &Path) -> Result<VerifierKey, Failure> {
+async fn vkey(store: &SqliteReader, data: &Path) -> Result<VerifierKey, Failure> {
     if let Some(key) = keys::load(data)?.unwrap_or_default().first() {
         return Ok(SigningKey::vkey(key));
     }

@@ -16,8 +16,8 @@ use journal::note::Note;
 use journal::tlog_proof::TlogProof;
 use journal::witness::encode_request;
 use notary::head;
-use store::Journal as _;
-use store::sqlite::Sqlite;
+use store::sqlite::SqliteReader;
+use store::{Proofs as _, Read as _};
 
 use super::{open_to_read, unreadable};
 use crate::cli::{DataArgument, runtime};
@@ -75,7 +75,7 @@ impl Proof {
         Ok(())
     }
 
-    async fn consistency(&self, store: &Sqlite, old: u64) -> Result<(serde_json::Value, String), Failure> {
+    async fn consistency(&self, store: &SqliteReader, old: u64) -> Result<(serde_json::Value, String), Failure> {
         let head = head::handed_out(store, &self.data.data).await?;
         let (size, note) = match &self.to {
             None => (head.size, head.note),
@@ -112,7 +112,7 @@ impl Proof {
         Ok((serde_json::json!({ "from": old, "to": size }), encode_request(old, &hashes, &note)))
     }
 
-    async fn inclusion(&self, store: &Sqlite, sequence: u64) -> Result<(serde_json::Value, String), Failure> {
+    async fn inclusion(&self, store: &SqliteReader, sequence: u64) -> Result<(serde_json::Value, String), Failure> {
         let head = head::handed_out(store, &self.data.data).await?;
         if sequence >= head.size {
             return Err(Failure::new(format!("the log has no entry {sequence}: {} are published, from 0", head.size)));
@@ -122,7 +122,7 @@ impl Proof {
     }
 }
 
-pub(super) async fn tlog_proof(store: &Sqlite, sequence: u64, size: u64, note: &str) -> Result<String, Failure> {
+pub(super) async fn tlog_proof(store: &SqliteReader, sequence: u64, size: u64, note: &str) -> Result<String, Failure> {
     let proof = store.inclusion(sequence, size).await.map_err(|error| unreadable(&error))?;
     let entries = store.entries(sequence..sequence + 1).await.map_err(|error| unreadable(&error))?;
     let entry = entries.into_iter().next().ok_or_else(|| Failure::new(format!("entry {sequence} can't be read")))?;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use clap::Args;
 use engine::clock::SystemClock;
 use engine::random::SystemRandom;
-use engine::{Random as _, Recorded, Recorder};
+use engine::{Random as _, Recorder};
 use event::engine::ClockStepped;
 use event::journal::{KeyAnnounced, KeyRetired};
 use event::{Body, BootId};
@@ -19,8 +19,8 @@ use journal::checkpoint::Checkpoint;
 use journal::note::{SigningKey, VerifierKey};
 use notary::remembered::{History, Memory};
 use notary::{keys, log};
-use store::Journal as _;
 use store::sqlite::Sqlite;
+use store::{Proofs as _, Read as _};
 
 use super::{Moving, open_to_read, unreadable};
 use crate::configuration::Configuration;
@@ -49,7 +49,7 @@ impl Rotate {
         let keys: Vec<VerifierKey> = signers.iter().map(SigningKey::vkey).collect();
         let old = keys.first().ok_or_else(|| Failure::new("the log has no key"))?.clone();
         let next = keys.get(1).cloned();
-        let history = History::read(&open_to_read(data)?).await?;
+        let history = History::read(open_to_read(data)?.as_ref()).await?;
         match (self.finish, &next) {
             (true, None) => {
                 return Err(Failure::new("no rotation is under way").remedy("start one with `garant log rotate`"));
@@ -104,7 +104,7 @@ impl Rotate {
         record(&recorder(store)?, &KeyAnnounced { vkey: next.to_string(), replaces: old.to_string() }).await?;
         let both = keys::load(data)?.ok_or_else(|| Failure::new("the keys are gone"))?;
         store.sign_with(both).await.map_err(|error| unwritten(&error))?;
-        memory.publish_head(store).await?;
+        memory.publish_head(store.as_ref()).await?;
         if self.moving.json {
             terminal.json(&serde_json::json!({ "announced": next.to_string(), "replaces": old.to_string() }));
             return Ok(());
@@ -130,7 +130,7 @@ impl Rotate {
             .and_then(|mut signers| signers.pop())
             .ok_or_else(|| Failure::new("the new key is gone"))?;
         store.sign_with(vec![next_key]).await.map_err(|error| unwritten(&error))?;
-        memory.publish_head(store).await?;
+        memory.publish_head(store.as_ref()).await?;
         keys::promote_next(data)?;
         if self.moving.json {
             terminal.json(&serde_json::json!({ "retired": old.to_string(), "signs": next.to_string() }));
@@ -187,13 +187,17 @@ async fn refuse_rolled_back(data: &Path, remembered: &[Checkpoint]) -> Result<()
 fn recorder(store: &Arc<Sqlite>) -> Result<Recorder, Failure> {
     let mut boot = [0; 16];
     SystemRandom.fill(&mut boot);
-    let journal: Arc<dyn store::Journal> = Arc::clone(store) as _;
-    Ok(Recorder::new(journal, log::server_observer("notary")?, BootId::from_bytes(boot), Arc::new(SystemClock)))
+    Ok(Recorder::new(
+        Arc::clone(store) as _,
+        log::server_observer("notary")?,
+        BootId::from_bytes(boot),
+        Arc::new(SystemClock),
+    ))
 }
 
 /// Before anything is recorded: afterwards the last entry is the one of this command, and says nothing of the clock.
 async fn tell_of_a_step(store: &Arc<Sqlite>, configuration: &Configuration) -> Result<(), Failure> {
-    if step::tell(&recorder(store)?, &SystemClock, store, &configuration.applied).await? {
+    if step::tell(&recorder(store)?, &SystemClock, store.as_ref(), &configuration.applied).await? {
         return Ok(());
     }
     Err(waits(ClockStepped::KIND.name))
@@ -201,10 +205,8 @@ async fn tell_of_a_step(store: &Arc<Sqlite>, configuration: &Configuration) -> R
 
 /// Records, or fails: what only waits in memory for room on the disk is gone when this command ends.
 async fn record<B: Body>(recorder: &Recorder, body: &B) -> Result<(), Failure> {
-    match recorder.record(body).await.map_err(|error| unwritten(&error))? {
-        Recorded::Durable(_) => Ok(()),
-        Recorded::Waiting => Err(waits(B::KIND.name)),
-    }
+    let recorded = recorder.record(body).await.map_err(|error| unwritten(&error))?;
+    if recorded.is_durable() { Ok(()) } else { Err(waits(B::KIND.name)) }
 }
 
 fn waits(kind: &str) -> Failure {

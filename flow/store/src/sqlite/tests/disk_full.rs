@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use super::{options, temporary};
 use crate::conformance::{ManualClock, START, Subject, event, journal_cases, signing_key};
 use crate::sqlite::Sqlite;
-use crate::{Journal as _, RAW_KEPT, Reading, Sample, Samples as _, StoreError};
+use crate::{Append as _, RAW_KEPT, Read as _, Reading, Sample, Samples as _, StoreError};
 
 /// A file system of 24 MiB, for as long as it lives.
 struct SmallDisk(TempDir);
@@ -99,7 +99,6 @@ async fn the_reserve_pays_for_the_entry_that_says_so() {
     let subject = Subject {
         journal: Arc::clone(&store) as _,
         consumers: Arc::clone(&store) as _,
-        projections: Arc::clone(&store) as _,
         samples: Arc::clone(&store) as _,
         clock: Arc::clone(&clock),
         vkey: signing_key(1).vkey(),

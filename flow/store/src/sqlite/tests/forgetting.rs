@@ -14,7 +14,7 @@ use super::{options, temporary};
 use crate::conformance::journal_cases::everything;
 use crate::conformance::{ManualClock, START, event, signing_key};
 use crate::sqlite::Sqlite;
-use crate::{Journal as _, Retained};
+use crate::{Append as _, Publish as _, Read as _, Retain as _, Retained};
 
 /// Whether any file below holds these bytes.
 fn found(dir: &Path, needle: &[u8]) -> Option<std::path::PathBuf> {

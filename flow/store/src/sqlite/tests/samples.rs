@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use super::{options, temporary};
 use crate::conformance::{ManualClock, START};
 use crate::sqlite::Sqlite;
-use crate::{Bucket, Journal as _, RAW_KEPT, Reading, Resolution, Sample, Samples as _};
+use crate::{Bucket, RAW_KEPT, Read as _, Reading, Resolution, Sample, Samples as _};
 
 const DAY: Span = Span::from_days(1);
 const HOUR: Span = Span::from_secs(3600);

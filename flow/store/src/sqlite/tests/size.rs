@@ -33,7 +33,7 @@ async fn a_sample_takes_about_twenty_bytes() {
             store.settle().await.expect("the thread lives");
         }
     }
-    assert_eq!(crate::Journal::health(&*store).samples_dropped, 0);
+    assert_eq!(crate::Read::health(&*store).samples_dropped, 0);
     drop(store);
     let bytes = std::fs::metadata(dir.path().join("samples/2026-11-22.db")).expect("a file").len();
     let per_sample = bytes.div_ceil((PROBES * ROUNDS).unsigned_abs());

@@ -1,0 +1,187 @@
+//! New entries of the journal, for whoever consumes them.
+//!
+//! A consumer that asks the journal once a second costs a machine something while nothing happens, and a second when
+//! something does. A [`Feed`] is woken by the journal itself. That is a hint and no more: another process may append too,
+//! so the journal is looked at every [`POLL_EVERY`] all the same.
+//!
+//! Most entries do not concern most consumers, and the leaf of an entry tells whether it does. So a feed leaves out what was
+//! not [selected](Select) before anything is unsealed, and decodes the rest once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use event::Envelope;
+use store::{Read, Select, StoreError};
+use tokio::sync::watch;
+
+use crate::Progress;
+
+/// How often the journal is looked at without having been told to. Shorter than any engine's patience.
+const POLL_EVERY: Duration = Duration::from_secs(10);
+
+/// An entry as a consumer gets it.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Its place in the log.
+    pub sequence: u64,
+    /// What it says; `None` when its payload is destroyed, or is no envelope.
+    pub envelope: Option<Envelope>,
+}
+
+/// Some entries, and how far the log is read with them.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// Those selected, in their order; may be none.
+    pub entries: Vec<Entry>,
+    /// Entries below this place need not be read again: the cursor for the consumer's next [`store::Step`].
+    pub to: u64,
+}
+
+/// Reads the selected entries from a cursor on, once each, for one consumer.
+pub struct Feed {
+    journal: Arc<dyn Read>,
+    size: watch::Receiver<u64>,
+    select: Select,
+    cursor: u64,
+}
+
+impl Feed {
+    /// A feed of the entries from `cursor` on.
+    pub fn new(journal: Arc<dyn Read>, cursor: u64, select: Select) -> Self {
+        Self { size: journal.size_watch(), journal, select, cursor }
+    }
+
+    /// The first entry that has not been read.
+    pub const fn cursor(&self) -> u64 {
+        self.cursor
+    }
+
+    /// The next entries that are there already; `None` when all have been read. Ticks `progress` when it has read some.
+    pub async fn read(&mut self, progress: &Progress) -> Result<Option<Batch>, StoreError> {
+        let selected = self.journal.select(self.cursor..u64::MAX, &self.select).await?;
+        if selected.to <= self.cursor {
+            return Ok(None);
+        }
+        self.cursor = selected.to;
+        let decoded = selected.entries.into_iter().map(|entry| Entry {
+            sequence: entry.sequence,
+            envelope: entry.payload.and_then(|payload| Envelope::decode(&payload.bytes).ok()),
+        });
+        // A leaf names the family of a team kind only: which kind it is, the envelope knows.
+        let wanted = |entry: &Entry| match (&self.select, &entry.envelope) {
+            (Select::Kinds(kinds), Some(envelope)) => kinds.iter().any(|kind| kind.name == envelope.kind),
+            _ => true,
+        };
+        let entries = decoded.filter(wanted).collect();
+        progress.tick();
+        Ok(Some(Batch { entries, to: self.cursor }))
+    }
+
+    /// The next entries, as soon as there are any. Ticks `progress` also while it waits. Cancelled, it has read nothing.
+    pub async fn next(&mut self, progress: &Progress) -> Result<Batch, StoreError> {
+        loop {
+            // Before the look, so that what comes during it is not missed.
+            self.size.borrow_and_update();
+            if let Some(batch) = self.read(progress).await? {
+                return Ok(batch);
+            }
+            tokio::select! {
+                Ok(()) = self.size.changed() => {}
+                () = tokio::time::sleep(POLL_EVERY) => progress.tick(),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use event::engine::{Blind, BlindCause, Started, Stopped};
+    use event::{Body as _, Interval, Span, Time};
+    use store::Append as _;
+
+    use super::*;
+    use crate::Recorder;
+    use crate::sim::World;
+
+    const START: Time = Time::from_secs(1_800_000_000);
+
+    async fn record_some(recorder: &Recorder) {
+        let stopped = Stopped { engine: "watch".to_owned(), in_time: true };
+        let interval = Interval::new(START, START + Span::from_secs(1));
+        let blind = Blind { engine: "watch".to_owned(), interval, cause: BlindCause::Restart };
+        recorder.record(&Started { engine: "watch".to_owned(), attempt: 1 }).await.expect("recorded");
+        recorder.record(&blind).await.expect("recorded");
+        recorder.record(&stopped).await.expect("recorded");
+    }
+
+    fn places(batch: &Batch) -> Vec<u64> {
+        batch.entries.iter().map(|entry| entry.sequence).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_not_selected_is_never_opened() {
+        let world = World::at(START);
+        record_some(&world.recorder("paris".parse().expect("a name"))).await;
+        assert_eq!(Started::KIND.coarse(), Stopped::KIND.coarse(), "one family");
+        for (select, opened, yielded) in [
+            (Select::All, vec![0, 1, 2], vec![0, 1, 2]),
+            (Select::Public, vec![1], vec![1]),
+            (Select::Kinds(vec![Blind::KIND]), vec![1], vec![1]),
+            (Select::Kinds(vec![Stopped::KIND]), vec![0, 2], vec![2]),
+            (Select::Kinds(vec![event::promise::Verdict::KIND]), vec![], vec![]),
+        ] {
+            let progress = Progress::default();
+            let mut feed = Feed::new(world.journal.clone(), 0, select.clone());
+            let batch = feed.read(&progress).await.expect("readable").expect("there are entries");
+            assert_eq!((world.journal.take_opened(), places(&batch)), (opened, yielded), "{select:?}");
+            assert_eq!((batch.to, feed.cursor(), progress.ticks()), (3, 3, 1));
+            assert!(feed.read(&progress).await.expect("readable").is_none(), "all is read");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_goes_on_from_its_cursor_and_says_what_is_gone() {
+        let world = World::at(START);
+        record_some(&world.recorder("paris".parse().expect("a name"))).await;
+        world.journal.destroy(2);
+        let mut feed = Feed::new(world.journal.clone(), 1, Select::All);
+        let batch = feed.next(&Progress::default()).await.expect("readable");
+        assert_eq!(places(&batch), [1, 2]);
+        assert!(batch.entries[0].envelope.is_some() && batch.entries[1].envelope.is_none());
+    }
+
+    /// It comes at once, although no poll is due; and it shows that it lives while nothing comes.
+    #[tokio::test(start_paused = true)]
+    async fn it_is_woken_by_the_journal() {
+        let world = World::at(START);
+        let recorder = world.recorder("paris".parse().expect("a name"));
+        let (mut feed, progress) = (Feed::new(world.journal.clone(), 0, Select::All), Progress::default());
+        let waiting = tokio::time::timeout(Duration::from_secs(61), feed.next(&progress)).await;
+        assert!(waiting.is_err() && progress.ticks() == 6, "{} ticks", progress.ticks());
+
+        let before = world.now();
+        let (batch, ()) = tokio::join!(feed.next(&progress), async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            record_some(&recorder).await;
+        });
+        assert_eq!(world.now().since(before), Span::from_secs(1));
+        assert_eq!(batch.expect("readable").entries[0].sequence, 0);
+    }
+
+    /// More than one read of the store takes.
+    #[tokio::test(start_paused = true)]
+    async fn a_long_log_comes_in_pieces() {
+        let world = World::at(START);
+        let recorder = world.recorder("paris".parse().expect("a name"));
+        let count = store::RANGE_MAX + 10;
+        let started = |_| recorder.seal(&Started { engine: "watch".to_owned(), attempt: 1 }, START).expect("sealed");
+        world.journal.append((0..count).map(started).collect()).await.expect("appended");
+        let (mut feed, progress) = (Feed::new(world.journal.clone(), 0, Select::Public), Progress::default());
+        let mut to = Vec::new();
+        while let Some(batch) = feed.read(&progress).await.expect("readable") {
+            assert!(batch.entries.is_empty());
+            to.push(batch.to);
+        }
+        assert_eq!(to, [store::RANGE_MAX, count]);
+    }
+}
