@@ -47,7 +47,7 @@ use axum::response::Response;
 
 pub use budget::Budget;
 pub use lang::{Language, Precision};
-pub use serve::{Limits, serve, serve_within};
+pub use serve::serve;
 pub use state::{Identity, Phases, Policy, ProbeStanding, Probes, State};
 
 use trust_page::Reader;

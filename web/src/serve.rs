@@ -7,6 +7,8 @@
 //!
 //! HTTP/1.1 only: TLS and HTTP/2 are the gate's, or a reverse proxy's.
 
+use std::io;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +18,7 @@ use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
@@ -29,26 +32,26 @@ use crowd::{Crowd, Place};
 use watched::Watched;
 
 /// The bounds of a listener.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
+#[derive(Clone, Copy)]
+struct Limits {
     /// Connections at a time. At the bound, the one that moved nothing for the longest time is closed for a new one; while
     /// all have a request that is being worked on, new ones wait.
-    pub connections_max: usize,
+    connections_max: usize,
     /// Of these, how many from one address: an IPv4 address, or the 64 bits of an IPv6 address that are one customer's. At
     /// the bound a new one is closed unanswered, so that one address can't take the room of all others. Addresses of this
     /// machine are not bounded: a reverse proxy stands there for everybody.
-    pub per_address_max: u32,
+    per_address_max: u32,
     /// How long the header of a request may take, the wait for the next request of a connection included. At the bound the
     /// connection is closed.
-    pub header_time_max: Duration,
+    header_time_max: Duration,
     /// Bytes of a header. At the bound the answer is 431.
-    pub header_bytes_max: usize,
+    header_bytes_max: usize,
     /// How long a connection is kept. At the bound it is closed after the answer under way.
-    pub connection_time_max: Duration,
+    connection_time_max: Duration,
     /// How long an answer under way may still take when the connection is to end, be it of age or because the server
     /// stops. At the bound it is cut. Shorter than what an engine is given to stop: a reader who takes no more must not make
     /// an ordinary stop look like a failure.
-    pub closing_time_max: Duration,
+    closing_time_max: Duration,
 }
 
 impl Default for Limits {
@@ -70,14 +73,33 @@ const REFUSED_PAUSE: Duration = Duration::from_millis(200);
 /// How often somebody is asked again to make room for who waits: a connection that worked a moment ago may be idle now.
 const ROOM_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves the router until `stop`, then lets answers under way end, within [`Limits::closing_time_max`]. Dropped before that,
-/// it takes its connections along.
+/// Where connections come from: a listener, or a test.
+trait Incoming: Send {
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    /// The next connection and the address of its peer. Dropped while it waits, it loses no connection.
+    fn accept(&mut self) -> impl Future<Output = io::Result<(Self::Stream, IpAddr)>> + Send;
+}
+
+impl Incoming for TcpListener {
+    type Stream = TcpStream;
+
+    async fn accept(&mut self) -> io::Result<(TcpStream, IpAddr)> {
+        let (stream, peer) = Self::accept(self).await?;
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY can't be set");
+        }
+        Ok((stream, peer.ip()))
+    }
+}
+
+/// Serves the router until `stop`, then lets answers under way end, within three seconds. Dropped before that, it takes its
+/// connections along.
 pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
     serve_within(listener, router, stop, Limits::default()).await;
 }
 
-/// As [`serve`], within other limits.
-pub async fn serve_within(listener: TcpListener, router: Router, stop: CancellationToken, limits: Limits) {
+async fn serve_within(mut incoming: impl Incoming, router: Router, stop: CancellationToken, limits: Limits) {
     // Ends its tasks when it is dropped: an engine that is started anew must not leave connections that nobody counts.
     let mut connections = JoinSet::new();
     let room = Arc::new(Semaphore::new(limits.connections_max));
@@ -86,11 +108,11 @@ pub async fn serve_within(listener: TcpListener, router: Router, stop: Cancellat
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
             Some(_ended) = connections.join_next() => continue,
-            accepted = listener.accept() => accepted,
+            accepted = incoming.accept() => accepted,
         };
         match accepted {
             Ok((stream, peer)) => {
-                let Some(place) = crowd.enter(peer.ip(), limits.per_address_max) else {
+                let Some(place) = crowd.enter(peer, limits.per_address_max) else {
                     tracing::debug!("one address has too many connections: closed");
                     continue;
                 };
@@ -111,7 +133,7 @@ pub async fn serve_within(listener: TcpListener, router: Router, stop: Cancellat
             }
         }
     }
-    drop(listener);
+    drop(incoming);
     while connections.join_next().await.is_some() {}
 }
 
@@ -131,15 +153,18 @@ async fn find_room(room: &Arc<Semaphore>, crowd: &Crowd, newcomer: &Place) -> Op
 }
 
 /// Whether the peer is to blame, and the next connection may be fine.
-fn is_of_one_connection(error: &std::io::Error) -> bool {
-    use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
-async fn connection(stream: TcpStream, router: Router, place: Place, stop: CancellationToken, limits: Limits) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "TCP_NODELAY can't be set");
-    }
+async fn connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    router: Router,
+    place: Place,
+    stop: CancellationToken,
+    limits: Limits,
+) {
     let leave = place.leave.clone();
     let place = Arc::new(place);
     let router = TowerToHyperService::new(router);
