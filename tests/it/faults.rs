@@ -4,14 +4,15 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use drawn::Draws;
 use event::engine::StorageFault;
 use event::{Body, Envelope};
 use serde_json::Value;
 use store::Read as _;
 
 use crate::harness::{
-    Dice, Nginx, Up, command, disclosed, eventually, export, faketime, folder_with, garant, get, killed_after, number,
-    pause, report, transcript, wall_micros,
+    Nginx, Up, command, disclosed, eventually, export, faketime, folder_with, garant, get, killed_after, number, pause,
+    report, transcript, wall_micros,
 };
 use crate::shadow::policy;
 
@@ -42,7 +43,7 @@ const ROUNDS: u64 = 6;
 /// there and still consistent. `scripts/campaign kill N` draws another seed, and N instants.
 #[test]
 fn killed_at_any_instant() {
-    let mut dice = Dice::seeded();
+    let mut draws = Draws::from_environment();
     let kills = number("GARANT_KILLS", ROUNDS);
     let nginx = Nginx::start();
     let (mut left, mut seen) = (kills, 0);
@@ -54,7 +55,7 @@ fn killed_at_any_instant() {
         for round in 0..rounds {
             // Every third dies while it starts, the others at work.
             let at_work = round % 3 != 2;
-            let life = Duration::from_micros(dice.draw(if at_work { 4_000_000 } else { 300_000 }));
+            let life = Duration::from_micros(draws.below(if at_work { 4_000_000 } else { 300_000 }));
             let last = killed_after(folder.path(), life, at_work);
             let phase = if at_work { "its ready line" } else { "its start" };
             report(&format!(

@@ -99,25 +99,6 @@ pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port()
 }
 
-/// Numbers that can be drawn again (SplitMix64).
-pub(crate) struct Dice(u64);
-
-impl Dice {
-    /// From `GARANT_SEED`, which is 1 unless somebody says otherwise; printed, so that it can be said again.
-    pub(crate) fn seeded() -> Self {
-        let seed = number("GARANT_SEED", 1);
-        report(&format!("GARANT_SEED={seed}"));
-        Self(seed)
-    }
-
-    pub(crate) fn draw(&mut self, below: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let x = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (x ^ (x >> 31)) % below
-    }
-}
-
 /// A number from the environment.
 pub(crate) fn number(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).map_or(otherwise, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))

@@ -6,6 +6,7 @@ use crate::house::{Crate, House, Use};
 /// The floor of each crate. What is not here has none, and that is a breach: a new crate is put on the map first.
 const FLOORS: &[(&str, u8)] = &[
     ("garant-event", 0),
+    ("garant-drawn", 0),
     ("garant-journal", 1),
     ("garant-policy", 1),
     ("garant-promise", 2),

@@ -1,5 +1,7 @@
 //! Damage: whatever is done to a policy, reading it never panics, and every mistake points into the file.
 
+use drawn::Draws;
+
 use super::{read, sample};
 use crate::Mistakes;
 
@@ -100,19 +102,6 @@ fn every_prefix() {
     }
 }
 
-/// A generator whose runs can be repeated (xorshift64*).
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, below: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        let high = self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33;
-        usize::try_from(high).unwrap_or(0) % below.max(1)
-    }
-}
-
 #[test]
 fn noise_never_panics() {
     const PIECES: [&str; 24] = [
@@ -141,13 +130,13 @@ fn noise_never_panics() {
         "service",
         "\u{0}",
     ];
-    let mut dice = Dice(0x9E37_79B9_7F4A_7C15);
+    let mut draws = Draws::of(0x9E37_79B9_7F4A_7C15);
     for _ in 0..600 {
         let mut text = String::new();
-        for _ in 0..dice.roll(60) {
-            text.push_str(PIECES[dice.roll(PIECES.len())]);
+        for _ in 0..draws.below(60) {
+            text.push_str(PIECES[draws.below(PIECES.len())]);
         }
-        let bytes: Vec<u8> = (0..dice.roll(60)).map(|_| u8::try_from(dice.roll(256)).unwrap_or(0)).collect();
+        let bytes: Vec<u8> = (0..draws.below(60)).map(|_| u8::try_from(draws.below(256)).unwrap_or(0)).collect();
         text.push_str(&String::from_utf8_lossy(&bytes));
         if let Err(mistakes) = read(&text) {
             points_into_the_file(&text, &mistakes);
@@ -157,17 +146,17 @@ fn noise_never_panics() {
 
 #[test]
 fn damaged_policies_never_panic() {
-    let mut dice = Dice(42);
+    let mut draws = Draws::of(42);
     let sound: Vec<char> = sample::POLICY.chars().collect();
     for _ in 0..600 {
         let mut damaged = sound.clone();
-        for _ in 0..=dice.roll(4) {
-            let at = dice.roll(damaged.len());
-            match dice.roll(4) {
+        for _ in 0..=draws.below(4) {
+            let at = draws.below(damaged.len());
+            match draws.below(4) {
                 0 => drop(damaged.remove(at)),
-                1 => damaged.insert(at, ['"', '[', ']', '{', '}', '=', '\n', '.', 'é'][dice.roll(9)]),
-                2 => damaged[at] = damaged[dice.roll(damaged.len())],
-                _ => drop(damaged.drain(at..(at + dice.roll(40)).min(damaged.len()))),
+                1 => damaged.insert(at, ['"', '[', ']', '{', '}', '=', '\n', '.', 'é'][draws.below(9)]),
+                2 => damaged[at] = damaged[draws.below(damaged.len())],
+                _ => drop(damaged.drain(at..(at + draws.below(40)).min(damaged.len()))),
             }
         }
         let text: String = damaged.into_iter().collect();

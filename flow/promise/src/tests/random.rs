@@ -1,5 +1,6 @@
 //! A thousand random logs, honest and not, against the model that counts seconds (AV-1, BX-1).
 
+use drawn::Draws;
 use event::evidence::{Changed, Covered, Found, Gap, State, Succeeded};
 use event::policy::{Agreement, Applied, Objective};
 use event::promise::{Outcome, Reason, Verdict};
@@ -9,39 +10,17 @@ use super::model::{Model, Second, share};
 use super::scene::*;
 use crate::fact::Fact;
 
-/// SplitMix64: good enough, and the same on every machine.
-pub(super) struct Dice(pub u64);
-
-impl Dice {
-    pub(super) fn roll(&mut self, sides: i64) -> i64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^= z >> 31;
-        i64::try_from(z % u64::try_from(sides).expect("some sides")).expect("fewer than the sides")
-    }
-
-    pub(super) fn chance(&mut self, percent: i64) -> bool {
-        self.roll(100) < percent
-    }
-
-    pub(super) fn pick<T: Clone>(&mut self, of: &[T]) -> T {
-        of[usize::try_from(self.roll(i64::try_from(of.len()).expect("short"))).expect("an index")].clone()
-    }
-
-    fn interval(&mut self, seconds: i64, longest: i64) -> Interval {
-        let start = self.roll(seconds);
-        between(start, (start + 1 + self.roll(longest)).min(seconds))
-    }
-}
-
 const SECONDS: i64 = 240;
 /// The first two are of one vantage, and share a clock.
 const OBSERVERS: [&str; 3] = ["a.watch", "a.guard", "b"];
 /// How often probes are asked. What is asked less than once a minute has records of its own.
 const EVERY: [i64; 4] = [10, 10, 60, 90];
 const PROBES: [&str; 3] = ["http", "dns", "beat"];
+
+fn some_interval(draws: &mut Draws, seconds: i64, longest: i64) -> Interval {
+    let start = draws.below(seconds);
+    between(start, (start + 1 + draws.below(longest)).min(seconds))
+}
 
 fn objectives(over: i64) -> Vec<Objective> {
     let over = s(over);
@@ -56,73 +35,74 @@ fn objectives(over: i64) -> Vec<Objective> {
     ]
 }
 
-fn some_policy(dice: &mut Dice, is_last: bool) -> Applied {
+fn some_policy(draws: &mut Draws, is_last: bool) -> Applied {
     let mut probes = Vec::new();
     for id in PROBES {
-        if dice.chance(80) {
-            let observers: Vec<&str> = OBSERVERS.into_iter().filter(|_| dice.chance(70)).collect();
-            let agreement = dice.pick(&[Agreement::Majority, Agreement::Any, Agreement::All]);
-            let service = dice.pick(&[SHOP, SHOP, SHOP, "mail"]);
-            let every = s(dice.pick(&EVERY));
+        if draws.chance(80) {
+            let observers: Vec<&str> = OBSERVERS.into_iter().filter(|_| draws.chance(70)).collect();
+            let agreement = draws.pick(&[Agreement::Majority, Agreement::Any, Agreement::All]);
+            let service = draws.pick(&[SHOP, SHOP, SHOP, "mail"]);
+            let every = s(draws.pick(&EVERY));
             probes.push(event::policy::Probe { every, ..probe(id, service, &observers, agreement) });
         }
     }
     // Few places to start and end, so that windows come back, are shortened and lengthened.
-    let corner = |dice: &mut Dice| 40 * dice.roll(7);
-    let windows = (0..dice.roll(3)).map(|_| maintenance(corner(dice), corner(dice))).collect();
-    let promises = if is_last || dice.chance(80) { vec![promise(&objectives(dice.pick(&[100, 150])))] } else { vec![] };
+    let corner = |draws: &mut Draws| 40 * draws.below(7);
+    let windows = (0..draws.below(3)).map(|_| maintenance(corner(draws), corner(draws))).collect();
+    let promises =
+        if is_last || draws.chance(80) { vec![promise(&objectives(draws.pick(&[100, 150])))] } else { vec![] };
     policy(probes, windows, promises)
 }
 
-fn some_fact(dice: &mut Dice, policies: &[Applied]) -> Fact {
-    let probe: ProbeId = name(dice.pick(&PROBES));
-    let bracket = dice.interval(SECONDS, 30);
-    let by = if dice.chance(50) { bracket.start } else { bracket.end };
-    match dice.roll(20) {
+fn some_fact(draws: &mut Draws, policies: &[Applied]) -> Fact {
+    let probe: ProbeId = name(draws.pick(&PROBES));
+    let bracket = some_interval(draws, SECONDS, 30);
+    let by = if draws.chance(50) { bracket.start } else { bracket.end };
+    match draws.below(20) {
         0..8 => {
-            let interval = dice.interval(SECONDS, 120);
-            let revision = dice.pick(policies).revision;
-            let gaps = (0..dice.roll(3)).map(|_| Gap {
-                probe: name(dice.pick(&PROBES)),
-                finding: dice.chance(30).then(|| name("disk-usage")),
-                interval: dice.interval(SECONDS, 30),
+            let interval = some_interval(draws, SECONDS, 120);
+            let revision = draws.pick(policies).revision;
+            let gaps = (0..draws.below(3)).map(|_| Gap {
+                probe: name(draws.pick(&PROBES)),
+                finding: draws.chance(30).then(|| name("disk-usage")),
+                interval: some_interval(draws, SECONDS, 30),
             });
             let gaps = gaps.collect();
-            let every = Covered::class(s(dice.pick(&EVERY)));
+            let every = Covered::class(s(draws.pick(&EVERY)));
             Fact::Covered(Covered { interval, revision, every, gaps })
         }
         8..15 => {
-            let state = dice.pick(&[State::Up, State::Up, State::Up, State::Down, State::Degraded, State::Flapping]);
+            let state = draws.pick(&[State::Up, State::Up, State::Up, State::Down, State::Degraded, State::Flapping]);
             Fact::Changed(Changed { probe, service: name(SHOP), state, after: bracket.start, by })
         }
         15..17 => {
-            let open = dice.chance(50);
+            let open = draws.chance(50);
             Fact::Found(Found { finding: name("disk-usage"), probe, open, after: bracket.start, by })
         }
         17..19 => Fact::Succeeded(Succeeded { probe: name("beat"), at: bracket.start }),
         _ => {
-            let doubtful = dice.interval(SECONDS, 20);
+            let doubtful = some_interval(draws, SECONDS, 20);
             let (from, to) =
-                if dice.chance(50) { (doubtful.start, doubtful.end) } else { (doubtful.end, doubtful.start) };
+                if draws.chance(50) { (doubtful.start, doubtful.end) } else { (doubtful.end, doubtful.start) };
             Fact::ClockStepped(event::engine::ClockStepped { from, to })
         }
     }
 }
 
 /// Up to five policies, and a hundred facts in no order at all.
-fn some_log(dice: &mut Dice) -> Scene {
-    let count = 1 + dice.roll(5);
-    let policies: Vec<Applied> = (1..=count).map(|i| some_policy(dice, i == count)).collect();
+fn some_log(draws: &mut Draws) -> Scene {
+    let count = 1 + draws.below(5);
+    let policies: Vec<Applied> = (1..=count).map(|i| some_policy(draws, i == count)).collect();
     let mut scene = Scene::default();
     let mut known: Vec<Applied> = Vec::new();
     for (i, applied) in (0..).zip(&policies) {
         scene.policy(SECONDS * i / (count + 1), applied);
         known.push(applied.clone());
-        for _ in 0..dice.roll(40) + 10 {
-            let observer: ObserverId = name(dice.pick(&OBSERVERS));
+        for _ in 0..draws.below(40) + 10 {
+            let observer: ObserverId = name(draws.pick(&OBSERVERS));
             // Mostly recorded late, so that nothing is cut off; now and then, told before it happened.
-            let recorded_at = if dice.chance(90) { SECONDS } else { dice.roll(SECONDS) };
-            let fact = some_fact(dice, &known);
+            let recorded_at = if draws.chance(90) { SECONDS } else { draws.below(SECONDS) };
+            let fact = some_fact(draws, &known);
             scene.tell(Entry { recorded_at: t(recorded_at), observer, fact });
         }
     }
@@ -172,9 +152,9 @@ fn judged(verdict: &Verdict, used: (i64, i64), counted: i64, what: &str) -> Outc
 }
 
 fn check(seed: u64) -> Option<(Outcome, bool)> {
-    let mut dice = Dice(seed);
-    let scene = some_log(&mut dice);
-    let at = SECONDS - dice.roll(30);
+    let mut draws = Draws::of(seed);
+    let scene = some_log(&mut draws);
+    let at = SECONDS - draws.below(30);
     let verdicts = scene.judge.verdicts(t(at));
     let [availability, coverage, configuration, absence, freshness] = &verdicts[..] else {
         panic!("seed {seed}: five objectives, {verdicts:?}");
@@ -250,7 +230,7 @@ fn check(seed: u64) -> Option<(Outcome, bool)> {
 #[test]
 fn a_thousand_logs_agree_with_the_model() {
     let outcomes: Vec<Option<(Outcome, bool)>> = (0..1000).map(check).collect();
-    // The dice must reach every corner for this to mean anything.
+    // What is drawn must reach every corner for this to mean anything.
     for outcome in [Outcome::Kept, Outcome::Broken, Outcome::Unproven] {
         for young in [true, false] {
             let count = outcomes.iter().filter(|o| **o == Some((outcome, young))).count();

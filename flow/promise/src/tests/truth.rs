@@ -4,11 +4,11 @@
 //! second, they are blind now and then and forget everything when they are started again. What they write is what the
 //! watch writes. Outages last longer than the interval between two samples, as nothing shorter can be seen.
 
+use drawn::Draws;
 use event::evidence::{Changed, Covered, Gap, State};
 use event::policy::{Agreement, Applied};
 use event::{ObserverId, ProbeId, Time};
 
-use super::random::Dice;
 use super::scene::*;
 use crate::fact::Fact;
 
@@ -16,25 +16,25 @@ const SECONDS: i64 = 1200;
 const PROBES: [&str; 2] = ["http", "dns"];
 
 /// Runs of up and down of at least 30 s.
-fn world(dice: &mut Dice) -> Vec<bool> {
+fn world(draws: &mut Draws) -> Vec<bool> {
     let mut up = Vec::new();
     while up.len() < usize::try_from(SECONDS).expect("positive") {
-        let down = dice.chance(30);
-        let length = 30 + dice.roll(200);
+        let down = draws.chance(30);
+        let length = 30 + draws.below(200);
         up.extend((0..length).map(|_| !down));
     }
     up
 }
 
 /// What one observer says of one probe, asking every so often unless it is blind: the changes, and when it was not looking.
-fn observe(dice: &mut Dice, probe: &str, up: &[bool], policies: &[(i64, Applied, i64)]) -> (Vec<Changed>, Vec<Gap>) {
+fn observe(draws: &mut Draws, probe: &str, up: &[bool], policies: &[(i64, Applied, i64)]) -> (Vec<Changed>, Vec<Gap>) {
     let probe: ProbeId = name(probe);
     let (mut changes, mut gaps) = (Vec::new(), Vec::new());
     // The last sample: its start and what it showed; and until when all is accounted for.
     let mut last: Option<(i64, State)> = None;
     let mut seen_until = 0;
     let mut blind = true;
-    let mut second = dice.roll(10);
+    let mut second = draws.below(10);
     while second + 1 < SECONDS {
         let newest = policies.iter().rfind(|(from, _, _)| *from <= second);
         let Some((_, _, every)) = newest else { break };
@@ -54,10 +54,10 @@ fn observe(dice: &mut Dice, probe: &str, up: &[bool], policies: &[(i64, Applied,
         seen_until = second;
         last = Some((second, state));
         second += every;
-        if dice.chance(3) {
-            second += dice.roll(120);
+        if draws.chance(3) {
+            second += draws.below(120);
             blind = true;
-            if dice.chance(50) {
+            if draws.chance(50) {
                 last = None;
             }
         }
@@ -67,12 +67,12 @@ fn observe(dice: &mut Dice, probe: &str, up: &[bool], policies: &[(i64, Applied,
 }
 
 /// What one observer writes of all probes.
-fn report(dice: &mut Dice, observer: &str, worlds: &[Vec<bool>], policies: &[(i64, Applied, i64)]) -> Vec<Entry> {
+fn report(draws: &mut Draws, observer: &str, worlds: &[Vec<bool>], policies: &[(i64, Applied, i64)]) -> Vec<Entry> {
     let observer: ObserverId = name(observer);
     let entry = |recorded_at: Time, fact: Fact| Entry { recorded_at, observer: observer.clone(), fact };
     let (mut entries, mut gaps) = (Vec::new(), Vec::new());
     for (probe, up) in PROBES.iter().zip(worlds) {
-        let (changes, blind) = observe(dice, probe, up, policies);
+        let (changes, blind) = observe(draws, probe, up, policies);
         entries.extend(changes.into_iter().map(|changed| entry(changed.by, Fact::Changed(changed))));
         gaps.extend(blind);
     }
@@ -88,14 +88,14 @@ fn report(dice: &mut Dice, observer: &str, worlds: &[Vec<bool>], policies: &[(i6
 fn the_truth_is_between_low_and_high() {
     let mut narrow = 0;
     for seed in 0..300 {
-        let dice = &mut Dice(1_000_000 + seed);
-        let observers = &["a", "b", "c"][..=usize::try_from(dice.roll(3)).expect("positive")];
-        let agreement = dice.pick(&[Agreement::Majority, Agreement::Any, Agreement::All]);
-        let worlds: Vec<Vec<bool>> = PROBES.iter().map(|_| world(dice)).collect();
+        let draws = &mut Draws::of(1_000_000 + seed);
+        let observers = &["a", "b", "c"][..=usize::try_from(draws.below(3)).expect("positive")];
+        let agreement = draws.pick(&[Agreement::Majority, Agreement::Any, Agreement::All]);
+        let worlds: Vec<Vec<bool>> = PROBES.iter().map(|_| world(draws)).collect();
         let promised = vec![promise(&[availability("90 %", 1000)])];
-        let windows = if dice.chance(50) { vec![maintenance(300, 400), maintenance(700, 710)] } else { vec![] };
+        let windows = if draws.chance(50) { vec![maintenance(300, 400), maintenance(700, 710)] } else { vec![] };
         // The interval changes halfway.
-        let policies: Vec<(i64, Applied, i64)> = [(0, dice.pick(&[5, 10, 20])), (600, dice.pick(&[5, 10, 20]))]
+        let policies: Vec<(i64, Applied, i64)> = [(0, draws.pick(&[5, 10, 20])), (600, draws.pick(&[5, 10, 20]))]
             .into_iter()
             .map(|(from, every)| {
                 let probes = PROBES
@@ -110,7 +110,7 @@ fn the_truth_is_between_low_and_high() {
             entries.push(Entry { recorded_at: t(*from), observer: name("server"), fact });
         }
         for observer in observers {
-            entries.extend(report(dice, observer, &worlds, &policies));
+            entries.extend(report(draws, observer, &worlds, &policies));
         }
         entries.sort_by_key(|entry| entry.recorded_at);
         let verdict = Scene::of(&entries).verdict(SECONDS);

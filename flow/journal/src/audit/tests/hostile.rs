@@ -1,20 +1,11 @@
 //! Somebody who wants a verifier to fall over: what is found does not matter here, only that something is said.
 
+use drawn::Draws;
 use event::journal::{Destroyed, KeyRetired};
 use serde_json::Value;
 
 use super::*;
 use crate::testing::spoiled;
-
-/// A sequence that is the same each time (Knuth, MMIX).
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        usize::try_from(self.0 >> 33).expect("31 bits") % bound.max(1)
-    }
-}
 
 /// A little of everything that the audit itself reads.
 fn small() -> Log {
@@ -59,20 +50,20 @@ fn random_bytes_make_no_audit_fall_over() {
     let (honest, trusts) = (log.export(), trusts(&log));
     assert!(run(&honest, &trusts[1]).is_ok(), "{:?}", run(&honest, &trusts[1]));
     let paths: Vec<&String> = honest.0.keys().collect();
-    let mut dice = Dice(7);
+    let mut draws = Draws::of(7);
     for _ in 0..4000 {
         let mut files = honest.clone();
-        for _ in 0..=dice.below(3) {
-            let bytes = files.0.get_mut(paths[dice.below(paths.len())]).expect("there");
-            let (from, to) = (dice.below(bytes.len()), dice.below(bytes.len()));
+        for _ in 0..=draws.below(3) {
+            let bytes = files.0.get_mut(paths[draws.below(paths.len())]).expect("there");
+            let (from, to) = (draws.below(bytes.len()), draws.below(bytes.len()));
             let (from, to) = (from.min(to), from.max(to));
-            match dice.below(6) {
+            match draws.below(6) {
                 0 => bytes.truncate(from),
                 1 => drop(bytes.drain(from..to)),
                 2 => drop(bytes.splice(from..from, bytes[from..to].to_vec())),
                 3 => drop(bytes.splice(from..to, *b"9223372036854775807")),
                 4 => drop(bytes.splice(from..to, *b"-9223372036854775808")),
-                _ if from < to => bytes[from] = u8::try_from(dice.below(256)).expect("a byte"),
+                _ if from < to => bytes[from] = u8::try_from(draws.below(256)).expect("a byte"),
                 _ => {}
             }
         }

@@ -11,6 +11,7 @@ use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use drawn::Draws;
 use event::{Envelope, Retention};
 
 use super::{open, options, temporary};
@@ -20,7 +21,6 @@ use crate::{Append as _, Consumers as _, Entry, Row, Rows as _, Step};
 
 const DIR: &str = "GARANT_STORE_TEST_DIR";
 const ROUND: &str = "GARANT_STORE_TEST_ROUND";
-const SEED: &str = "GARANT_SEED";
 const KILLS: &str = "GARANT_KILLS";
 const WRITERS: u8 = 8;
 /// Above the runs of all writers.
@@ -41,18 +41,6 @@ fn told() -> Option<(PathBuf, u8)> {
 /// A number from the environment.
 fn number(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).map_or(otherwise, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
-}
-
-/// SplitMix64.
-struct Dice(u64);
-
-impl Dice {
-    fn draw(&mut self, below: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let x = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (x ^ (x >> 31)) % below
-    }
 }
 
 /// The life of a child: appends, steps, and says so, until it is killed.
@@ -112,9 +100,9 @@ async fn nothing_acknowledged_is_lost() {
     if let Some((dir, round)) = told() {
         return append_for_ever(&dir, round).await;
     }
-    let (seed, kills) = (number(SEED, 1), number(KILLS, u64::from(ROUNDS)));
-    println!("{SEED}={seed} {KILLS}={kills}");
-    let mut dice = Dice(seed);
+    let kills = number(KILLS, u64::from(ROUNDS));
+    println!("{KILLS}={kills}");
+    let mut draws = Draws::from_environment();
     let (mut left, mut acknowledged, mut in_vain) = (kills, 0, 0);
     while left > 0 {
         let rounds = u8::try_from(left).map_or(ROUNDS, |left| left.min(ROUNDS));
@@ -123,8 +111,8 @@ async fn nothing_acknowledged_is_lost() {
         let mut life = Life::default();
         for round in 0..rounds {
             // Opening is the shorter part of a life, and gets half of the kills.
-            let span_us = if dice.draw(2) == 0 { OPENING_US } else { INSTANTS_US };
-            let instant = Duration::from_micros(dice.draw(span_us));
+            let span_us = if draws.below(2) == 0 { OPENING_US } else { INSTANTS_US };
+            let instant = Duration::from_micros(draws.below(span_us));
             let before = life.acknowledged.len();
             let child = start("nothing_acknowledged_is_lost", dir.path(), round);
             life.end(child, instant);
