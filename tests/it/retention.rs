@@ -21,7 +21,7 @@ fn policy(nginx: &Nginx) -> String {
 publish = true
 [journal]
 name = "shop.example"
-retention = {{ evidence = "5 d", audit = "5 d" }}
+retention = {{ evidence = "5 d", records = "5 d", audit = "5 d", traces = "5 d" }}
 [pages]
 listen = "127.0.0.1:0"
 public = "127.0.0.1:0"
@@ -86,7 +86,7 @@ fn a_day_that_is_over_is_announced_and_destroyed() {
         eventually("a verdict", || up.verdicts("AV-1").pop());
         folder = up.stop();
         if old.is_empty() {
-            old = ["evidence", "audit"].map(|class| (class, days(&data, class))).into();
+            old = ["evidence", "records", "traces"].map(|class| (class, days(&data, class))).into();
         }
     }
 
@@ -118,7 +118,7 @@ fn a_day_that_is_over_is_announced_and_destroyed() {
         let of = |entry: &&Value| entry["type"] == "journal.destruction_intended" && entry["body"]["class"] == class;
         entries.iter().filter(of).count()
     };
-    eventually_within(HOURS_MAX, "both classes of the old days to be announced", || {
+    eventually_within(HOURS_MAX, "all classes of the old days to be announced", || {
         let to = up.path("looked-at");
         drop(std::fs::remove_dir_all(&to));
         export(&data, &to);

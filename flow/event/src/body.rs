@@ -38,14 +38,18 @@ impl Family {
     }
 }
 
-/// How long payloads of a kind are kept. The policy gives the first two classes their length; the day's key of the class
-/// is then destroyed.
+/// How long payloads of a kind are kept. The policy gives each class but the last its length; the day's key of the class is
+/// then destroyed.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Retention {
     /// What verdicts rest on: outlives the longest window of any objective.
     Evidence,
+    /// What the team must be able to show for years: who changed, approved or was let in to what.
+    Records,
     /// What the team needs for forensics.
     Audit,
+    /// What helps to find a fault in garant itself, for days.
+    Traces,
     /// What the log says of itself: kept as long as the log. Without its keys, its clock and its destructions, nobody could
     /// follow from an old key to a new one, or tell what is destroyed from what is hidden. Few, small, of nobody.
     Permanent,
@@ -53,13 +57,15 @@ pub enum Retention {
 
 impl Retention {
     /// All classes.
-    pub const ALL: [Self; 3] = [Self::Evidence, Self::Audit, Self::Permanent];
+    pub const ALL: [Self; 5] = [Self::Evidence, Self::Records, Self::Audit, Self::Traces, Self::Permanent];
 
     /// The word used for key files and in the policy.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Evidence => "evidence",
+            Self::Records => "records",
             Self::Audit => "audit",
+            Self::Traces => "traces",
             Self::Permanent => "permanent",
         }
     }
@@ -96,9 +102,19 @@ impl Kind {
         Self { name, version: 1, audience: Audience::Public, family, retention: Retention::Permanent }
     }
 
-    /// A kind that only the team may read.
+    /// A kind that only the team may read, kept for as long as forensics need it.
     pub const fn team(name: &'static str, family: Family) -> Self {
         Self { name, version: 1, audience: Audience::Team, family, retention: Retention::Audit }
+    }
+
+    /// A kind that only the team may read, kept for years.
+    pub const fn record(name: &'static str, family: Family) -> Self {
+        Self { retention: Retention::Records, ..Self::team(name, family) }
+    }
+
+    /// A kind that only the team may read, kept for days.
+    pub const fn trace(name: &'static str) -> Self {
+        Self { retention: Retention::Traces, ..Self::team(name, Family::Debugging) }
     }
 
     /// What its leaves show: the name of a public kind, `team:` and the family of another.
@@ -170,7 +186,8 @@ mod tests {
         for kind in kinds() {
             let of_itself = kind.name.starts_with("journal.") || kind.name == "engine.clock_stepped";
             assert_eq!(kind.retention == Retention::Permanent, of_itself, "{}", kind.name);
-            assert_eq!(kind.retention == Retention::Audit, kind.audience == Audience::Team, "{}", kind.name);
+            let is_public = matches!(kind.retention, Retention::Evidence | Retention::Permanent);
+            assert_eq!(is_public, kind.audience == Audience::Public, "{}", kind.name);
         }
     }
 }

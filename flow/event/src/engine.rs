@@ -14,7 +14,7 @@ pub struct Started {
 }
 
 impl Body for Started {
-    const KIND: Kind = Kind::team("engine.started", Family::Debugging);
+    const KIND: Kind = Kind::trace("engine.started");
 }
 
 /// An engine returned an error, panicked, or stopped making progress.
@@ -29,7 +29,7 @@ pub struct Failed {
 }
 
 impl Body for Failed {
-    const KIND: Kind = Kind::team("engine.failed", Family::Debugging);
+    const KIND: Kind = Kind::trace("engine.failed");
 }
 
 /// An engine stopped because it was asked to.
@@ -42,7 +42,7 @@ pub struct Stopped {
 }
 
 impl Body for Stopped {
-    const KIND: Kind = Kind::team("engine.stopped", Family::Debugging);
+    const KIND: Kind = Kind::trace("engine.stopped");
 }
 
 /// Why an engine saw nothing for a while.

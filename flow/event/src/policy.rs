@@ -219,7 +219,7 @@ pub struct Changed {
 }
 
 impl Body for Changed {
-    const KIND: Kind = Kind::team("policy.changed", Family::Security);
+    const KIND: Kind = Kind::record("policy.changed", Family::Security);
 }
 
 #[cfg(test)]

@@ -73,8 +73,8 @@ impl Leaf {
         !self.coarse.starts_with(TEAM)
     }
 
-    /// The retention class of its payload, as far as the leaf tells: a public kind that this release does not know is taken
-    /// for evidence, which a destruction in the log may cover.
+    /// The retention class of its payload, as far as the leaf tells: a kind of the team's is taken for one of audit, a public
+    /// one that this release does not know for evidence, which a destruction in the log may cover.
     pub fn retention(&self) -> Retention {
         if !self.is_public() {
             return Retention::Audit;

@@ -78,6 +78,8 @@ pub fn event(boot: u8, sequence: u64, class: Retention, text: &str) -> Observed 
     let kind = match class {
         Retention::Evidence => Kind::public("watch.detail", Family::Monitoring),
         Retention::Audit => Kind::team("watch.detail", Family::Security),
+        Retention::Records => Kind::record("watch.detail", Family::Security),
+        Retention::Traces => Kind::trace("watch.detail"),
         Retention::Permanent => Kind::permanent("watch.detail", Family::Security),
     };
     Observed {

@@ -30,7 +30,7 @@ pub(crate) enum Log {
     Proof(proof::Proof),
     /// Replace the key that signs, announced inside the log; stop `garant up` first
     Rotate(rotate::Rotate),
-    /// Open a new log that follows one that can't be continued; stop `garant up` first
+    /// Go on in a new log, which cites the one that can't be written to again; stop `garant up` first
     Continue(continuation::Continue),
 }
 

@@ -43,7 +43,7 @@ struct Missing {
     path: String,
 }
 
-/// How many payloads of class `evidence` of one day the log says are gone.
+/// How many public payloads of one day the log says are gone.
 #[derive(Default)]
 struct Covered {
     /// Those that are destroyed, by all destructions of the day together: a clock that was set back may have written to it
@@ -154,14 +154,14 @@ impl History {
         if let Some(stepped) = self.body::<ClockStepped>(sequence, envelope) {
             return Ok(Some(stepped.from.since(stepped.to)));
         } else if let Some(Destroyed { class, day, entries }) = self.body(sequence, envelope) {
-            if class == Retention::Evidence.as_str() {
+            if may_be_public(&class) {
                 let covered = self.covered.entry(day).or_default();
                 covered.destroyed = covered.destroyed.saturating_add(entries);
                 covered.intended = None;
             }
             self.destroyed_days.push(DestroyedDay { class, day, entries, sequence });
         } else if let Some(DestructionIntended { class, day, entries }) = self.body(sequence, envelope) {
-            if class == Retention::Evidence.as_str() {
+            if may_be_public(&class) {
                 self.covered.entry(day).or_default().intended = Some((sequence, entries));
             }
         } else if let Some(opened) = self.body::<Opened>(sequence, envelope) {
@@ -252,6 +252,11 @@ impl History {
         }
         Ok(())
     }
+}
+
+/// Whether public entries may be of this class: those that can be destroyed are evidence, or of a class of a later release.
+fn may_be_public(class: &str) -> bool {
+    Retention::named(class).is_none_or(|class| class == Retention::Evidence)
 }
 
 /// A public entry that is not disclosed.

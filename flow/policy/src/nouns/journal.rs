@@ -15,6 +15,10 @@ use crate::value::{Located, Slot, Value};
 
 /// What verdicts rest on is kept for three years when the policy does not say otherwise.
 const EVIDENCE_DEFAULT: Span = Span::from_days(1100);
+/// What the team must be able to show is kept for five years.
+const RECORDS_DEFAULT: Span = Span::from_days(1830);
+/// What helps to find a fault in garant itself is kept for two weeks.
+const TRACES_DEFAULT: Span = Span::from_days(14);
 /// What the team needs for forensics is kept for three months.
 const AUDIT_DEFAULT: Span = Span::from_days(90);
 /// By how much evidence must outlive a window. After a day is destroyed it takes two days until everything known before is
@@ -126,18 +130,22 @@ impl Section for Witness {
 }
 
 /// How long the payloads of each class can be read; then the key of their day is destroyed. What the log says of itself is
-/// of a third class, which is kept as long as the log and has no key here.
+/// of another class, which is kept as long as the log and has no key here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RetentionPeriods {
     /// What verdicts rest on.
     pub evidence: Span,
+    /// Who changed, approved or was let in to what.
+    pub records: Span,
     /// What the team needs for forensics.
     pub audit: Span,
+    /// What helps to find a fault in garant itself.
+    pub traces: Span,
 }
 
 impl Default for RetentionPeriods {
     fn default() -> Self {
-        Self { evidence: EVIDENCE_DEFAULT, audit: AUDIT_DEFAULT }
+        Self { evidence: EVIDENCE_DEFAULT, records: RECORDS_DEFAULT, audit: AUDIT_DEFAULT, traces: TRACES_DEFAULT }
     }
 }
 
@@ -146,7 +154,9 @@ impl RetentionPeriods {
     pub const fn of(&self, class: Retention) -> Option<Span> {
         match class {
             Retention::Evidence => Some(self.evidence),
+            Retention::Records => Some(self.records),
             Retention::Audit => Some(self.audit),
+            Retention::Traces => Some(self.traces),
             Retention::Permanent => None,
         }
     }
@@ -161,14 +171,17 @@ impl Section for RetentionPeriods {
         let range = Span::from_days(1)..=RETENTION_MAX;
         let evidence =
             table.or_in("evidence", EVIDENCE_DEFAULT, &range, "what verdicts rest on: 4 days longer than any window");
+        let about = "what the team must be able to show: who changed, approved or was let in to what";
+        let records = table.or_in("records", RECORDS_DEFAULT, &range, about);
         let audit = table.or_in("audit", AUDIT_DEFAULT, &range, "what the team needs for forensics");
-        for (key, span) in [("evidence", evidence), ("audit", audit)] {
+        let traces = table.or_in("traces", TRACES_DEFAULT, &range, "what helps to find a fault in garant itself");
+        for (key, span) in [("evidence", evidence), ("records", records), ("audit", audit), ("traces", traces)] {
             if span.micros() % Span::from_days(1).micros() != 0 {
                 let reason = format!("`{key}` is not a number of days");
                 table.mistake(key, reason, "write whole days, such as \"90 d\": keys are destroyed by the day");
             }
         }
-        Some(Self { evidence, audit })
+        Some(Self { evidence, records, audit, traces })
     }
 }
 
@@ -192,7 +205,7 @@ impl Section for Journal {
 [journal]
 name = "shop.example"
 remember = ["/mnt/elsewhere/garant.head"]
-retention = { evidence = "1100 d", audit = "90 d" }
+retention = { evidence = "1100 d", records = "1830 d", audit = "90 d", traces = "14 d" }
 witness = [
   { url = "https://witness.example", vkey = "witness.example+4f2c1b0a+BHfQ6v4cCzJ5rK0kxmyyTzmJqF3vJmQ0b6mEo3hFhXkA" },
 ]

@@ -119,6 +119,8 @@ pub(super) const fn class_number(class: Retention) -> i64 {
         Retention::Evidence => 1,
         Retention::Audit => 2,
         Retention::Permanent => 3,
+        Retention::Records => 4,
+        Retention::Traces => 5,
     }
 }
 

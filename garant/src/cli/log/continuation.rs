@@ -1,4 +1,4 @@
-//! `garant log continue`: a new log that follows one that can't be continued, and says so for everybody to read.
+//! `garant log continue`: a new log in the place of one that can't be written to again, which says so for everybody to read.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,7 +23,7 @@ pub(crate) struct Continue {
     #[command(flatten)]
     moving: Moving,
 
-    /// Why the old log can't be continued, in a sentence; everybody will read it, for ever
+    /// Why the old log can't be written to again, in a sentence; everybody will read it, for ever
     #[arg(long, value_parser = sentence)]
     reason: String,
 }
