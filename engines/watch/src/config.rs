@@ -4,11 +4,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use event::policy::Detector;
-use event::{FindingId, ObserverId, ProbeId};
+use event::{FindingId, ObserverId, ProbeId, ServiceId, Span};
 use policy::{Document, Section, SectionDoc, Table};
 
 use crate::source::canary::Canary;
 use crate::source::{Declared, KINDS};
+
+/// A service whose probes are asked less often than this is warned of: its verdicts lag by as much.
+const LAG_MAX: Span = Span::from_secs(600);
 
 /// `[watch]`: how much is under way at once.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -106,6 +109,30 @@ impl Config {
             }
         }
         detectors.into_values().collect()
+    }
+
+    /// What its author should know of a policy that is no mistake: services of which verdicts lag, and what could not be looked
+    /// at on this machine. Looks at this machine, and asks nobody.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut slowest: BTreeMap<&ServiceId, &Declared> = BTreeMap::new();
+        for declared in &self.probes {
+            let known = slowest.entry(&declared.service).or_insert(declared);
+            if declared.asked_every > known.asked_every {
+                *known = declared;
+            }
+        }
+        let lags = slowest.into_iter().filter(|(_, slowest)| slowest.asked_every > LAG_MAX).map(|(service, slowest)| {
+            let Declared { id, asked_every, .. } = slowest;
+            format!(
+                "service `{service}`: its probe `{id}` is asked every {asked_every}, so what is known of the service is as old as \
+                 that: ask it every {LAG_MAX} or more often, or give it a service of its own"
+            )
+        });
+        let here = self.probes.iter().flat_map(|declared| {
+            let warnings = declared.probe.warnings().into_iter();
+            warnings.map(move |warning| format!("probe `{}`, on this machine: {warning}", declared.id))
+        });
+        lags.chain(here).collect()
     }
 
     /// Where heartbeats arrive.

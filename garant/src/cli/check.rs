@@ -24,7 +24,7 @@ impl Check {
         match Configuration::load(&self.policy.policy) {
             Ok(configuration) if self.json => {
                 let revision = &configuration.applied.revision;
-                let notes: Vec<String> = note(&configuration).into_iter().collect();
+                let notes = notes(&configuration);
                 let sound = serde_json::json!({ "mistakes": [], "left_out": 0, "revision": revision, "notes": notes });
                 terminal.json(&sound);
                 Ok(ExitCode::SUCCESS)
@@ -40,7 +40,7 @@ impl Check {
                     counted(applied.promises.len(), "promise"),
                     applied.revision,
                 ));
-                if let Some(note) = note(&configuration) {
+                for note in notes(&configuration) {
                     let word = terminal.painted(Look::Doubtful, "note:");
                     terminal.line(format!("{word} {note}"));
                 }
@@ -58,9 +58,9 @@ impl Check {
     }
 }
 
-/// What its author might believe to have an effect.
-fn note(configuration: &Configuration) -> Option<String> {
+/// What its author might believe to have an effect, and what else is no mistake and worth knowing.
+fn notes(configuration: &Configuration) -> Vec<String> {
     let unused = configuration.unused();
     let note = || format!("declared, but without effect in this release: {}", unused.join(", "));
-    (!unused.is_empty()).then(note)
+    (!unused.is_empty()).then(note).into_iter().chain(configuration.watch.warnings()).collect()
 }

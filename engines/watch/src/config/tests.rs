@@ -48,7 +48,7 @@ fn defaults_make_most_keys_unnecessary() {
     assert_eq!(machine.every, Span::from_secs(10));
     let detectors = config.detectors();
     assert!(detectors.iter().all(|detector| !detector.title.fr.is_empty() && !detector.title.en.is_empty()));
-    assert_eq!(detectors.len(), 4);
+    assert_eq!(detectors.len(), 5);
     assert!(detectors.iter().all(|detector| detector.probes == [machine.id.clone()]));
     let (config, mistakes) = read(
         "[[probe.http]]\nname = \"front\"\nservice = \"shop\"\nurl = \"https://shop.example/\"\ncertificate_days = 14\n\
@@ -127,4 +127,32 @@ fn the_same_words_are_the_same_probe() {
     let spec = |every: &str| read(&text(every)).0.probes[0].spec;
     assert_eq!(spec("10 s"), spec("10 s"));
     assert_ne!(spec("10 s"), spec("20 s"));
+}
+
+/// What is asked seldom makes verdicts lag, and is said.
+#[test]
+fn services_that_lag_are_warned_of() {
+    let probe = |name: &str, service: &str, every: &str| {
+        format!(
+            "[[probe.tcp]]\nname = \"{name}\"\nservice = \"{service}\"\naddress = \"shop.example:1\"\nevery = \"{every}\"\n"
+        )
+    };
+    let text = [
+        probe("front", "shop", "1 min"),
+        probe("deep", "shop", "1 h"),
+        probe("deeper", "shop", "2 h"),
+        probe("mail", "mail", "10 min"),
+    ];
+    let mut document = Document::from_text("test", &text.concat());
+    let config = Config::read(&mut document, &[policy::Observer::named("local".parse().expect("a name"))]);
+    let warnings = config.warnings();
+    let [warning] = &warnings[..] else { panic!("{warnings:?}") };
+    assert!(warning.starts_with("service `shop`: its probe `deeper` is asked every 2 h"), "{warning}");
+
+    let text = "[[probe.host]]\nname = \"machine\"\nservice = \"shop\"\ndisks = [\"/proc\", \"/\"]\n";
+    let mut document = Document::from_text("test", text);
+    let config = Config::read(&mut document, &[policy::Observer::named("local".parse().expect("a name"))]);
+    let warnings = config.warnings();
+    let of_disks: Vec<_> = warnings.iter().filter(|warning| warning.contains("disk of")).collect();
+    assert!(matches!(of_disks[..], [warning] if warning.contains("/proc can't be looked at")), "{warnings:?}");
 }

@@ -52,8 +52,7 @@ impl Section for Dns {
         let common = Common::read_asked(table);
         let domain: Option<Address> = table.required("domain", "The name to ask for.");
         let records = table.or("type", Type(RecordType::A), "The type of its records.");
-        let about =
-            "Name servers to ask, each time anew. By default those of the system, whose answers may be a minute old.";
+        let about = "Name servers to ask. By default those of the system.";
         let servers = table.list("server", about);
         let about = "What must be among the records: addresses, names, the names of mail exchangers with or without their \
             preference, each as a whole; for TXT, texts of which each must be part of some record.";

@@ -156,6 +156,12 @@ impl Section for Http {
         if send_headers.iter().any(|field| field.value.is_none()) {
             table.mistake("headers", "a header field without a value", "write it as \"Name: value\"");
         }
+        if let Some(url) = url.as_ref().filter(|url: &&Url| url.scheme() == policy::Scheme::Http && redirects == 0)
+            && days > 0
+        {
+            let reason = format!("nothing that {url} answers with has a certificate");
+            table.mistake("certificate_days", reason, "write an https URL, or remove `certificate_days`");
+        }
         let status = if status.is_empty() { vec![Statuses { first: 200, last: 299 }] } else { status };
         let expected = Expected { status, contains, contains_not, headers };
         let tls = Required { days, version };

@@ -77,8 +77,13 @@ pub trait Probe: Send + Sync {
         true
     }
 
-    /// What detectors look for in its answers.
+    /// What detectors look for in its answers. One of which an answer says nothing could not be looked for then.
     fn findings(&self) -> Vec<Finding> {
+        Vec::new()
+    }
+
+    /// What whoever checks the policy on this machine should know: what could not be looked at, were it asked now. Asks nobody.
+    fn warnings(&self) -> Vec<String> {
         Vec::new()
     }
 

@@ -114,8 +114,8 @@ struct Servers {
     /// Whom it asks, to be told.
     addresses: Vec<IpAddr>,
     names: TokioResolver,
-    /// Asks the same servers whether they are there; remembers nothing.
-    roll_call: TokioResolver,
+    /// Asks the same servers, and remembers nothing.
+    afresh: TokioResolver,
 }
 
 /// Why a name has no answer.
@@ -246,7 +246,7 @@ impl Resolver {
         Ok(addresses)
     }
 
-    /// The records of one type of a fully qualified name, as zone files write them, sorted.
+    /// The records of one type of a fully qualified name, as zone files write them, sorted. Never out of the cache.
     pub async fn records(
         &self,
         name: &str,
@@ -279,7 +279,7 @@ impl Resolver {
         let mut asked = Name::from_str(name).map_err(|_| failed(ResolveFailure::BadName))?;
         asked.set_fqdn(true);
         let servers = self.servers();
-        let found = servers.answer(servers.names.lookup(asked, record_type), deadline).await.map_err(failed)?;
+        let found = servers.answer(servers.afresh.lookup(asked, record_type), deadline).await.map_err(failed)?;
         let of_type = found.answers().iter().filter(|record| record.record_type() == record_type);
         let records: Vec<String> = of_type.filter_map(|record| read(&record.data)).collect();
         if records.is_empty() { Err(failed(ResolveFailure::NoRecords)) } else { Ok(records) }
@@ -300,7 +300,7 @@ impl Servers {
             builder.options_mut().cache_size = cached;
             builder.build().map_err(|error| SetupError::Resolver(error.to_string()))
         };
-        Ok(Self { addresses, names: build(cached)?, roll_call: build(0)? })
+        Ok(Self { addresses, names: build(cached)?, afresh: build(0)? })
     }
 
     /// Waits for the answer to a question, and finds out what its silence means.
@@ -336,7 +336,7 @@ impl Servers {
     /// Whether any of them answers anything, asked after a while.
     async fn are_there(&self, after: Span) -> bool {
         tokio::time::sleep(after.to_std()).await;
-        match self.roll_call.lookup(Name::root(), RecordType::NS).await {
+        match self.afresh.lookup(Name::root(), RecordType::NS).await {
             Ok(_) => true,
             Err(error) => {
                 !matches!(error, NetError::Timeout | NetError::NoConnections | NetError::Busy | NetError::Io(_))

@@ -189,3 +189,46 @@ fn nothing_is_claimed_while_the_uplink_is_dead() {
         assert!(observed.contains(wall(120)) && observed.contains(wall(700)), "{probe}: {observed:?}");
     }
 }
+
+/// A finding that an answer does not speak of was not looked for: the probe was observed, this finding was not.
+#[test]
+fn what_a_detector_does_not_say_is_a_gap_of_the_finding() {
+    let finding: FindingId = "disk-usage".parse().expect("a name");
+    let mut machine = declared("machine", 10, 5, &["local"], None);
+    machine.findings = Arc::from([finding.clone(), "raid-degraded".parse().expect("a name")]);
+    let mut simulation = Simulation::new(&config(vec![machine]), nothing());
+    let symptom = |level| Symptom {
+        finding: finding.clone(),
+        level,
+        lasting: Span::ZERO,
+        about: Vec::new(),
+        text: "disk".to_owned(),
+    };
+    for (level, seconds) in [(Level::High, 100), (Level::Unread, 100), (Level::High, 250)] {
+        simulation.symptoms.insert("machine", symptom(level));
+        simulation.run(seconds);
+    }
+    let mut missing: BTreeMap<&str, Spans> = BTreeMap::new();
+    for (_, entry) in &simulation.entries {
+        let Entry::Covered(record) = entry else { continue };
+        for gap in &record.gaps {
+            missing.entry(gap.finding.as_ref().map_or("", FindingId::as_str)).or_default().add(gap.interval);
+        }
+    }
+    let window = Interval::new(wall(15), wall(300));
+    let unread = missing["disk-usage"].clip(window);
+    let [unread] = unread.intervals() else { panic!("{unread:?}") };
+    assert!(unread.start <= wall(100) && unread.start >= wall(89), "back to the last look that could: {unread:?}");
+    assert!(unread.end >= wall(200) && unread.end <= wall(211), "on to the first that can: {unread:?}");
+    assert_eq!(missing["raid-degraded"].clip(window).length(), window.length(), "never said");
+    assert_eq!(missing[""].clip(window).length(), Span::ZERO, "the machine itself was observed");
+    let found: Vec<_> = simulation
+        .entries
+        .iter()
+        .filter_map(|(_, entry)| match entry {
+            Entry::Found(found) => Some(found.open),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(found, [true], "it stays what it was");
+}

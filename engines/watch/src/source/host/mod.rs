@@ -3,12 +3,14 @@
 //! It asks nobody, so it needs no confirmation, and what can't be read is unknown. It is up as long as it can be read: a
 //! full disk is a finding (`disk-usage`), not an outage. Each figure stands for itself: a disk that can't be looked at, or
 //! that hangs, makes the machine degraded, which shows, and hides neither the other disks nor a broken RAID. Nobody knows
-//! how full that disk is, so as long as no other is too full either, `disk-usage` remains what it was. Its figure is the
-//! use of the processors in hundredths of a percent.
+//! how full that disk is, so as long as no other is too full either, `disk-usage` could not be looked for. Nor could it where
+//! no disk is seen at all. A disk that was written to and can't be any more is looked at as before, and found:
+//! `disk-read-only`. Its figure is the use of the processors in hundredths of a percent.
 
 mod mdstat;
 mod proc;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,19 +20,22 @@ use async_trait::async_trait;
 use event::{FindingId, Ppb, Span};
 use policy::{Section, Table};
 
-use self::proc::CpuTicks;
+use self::proc::{Access, CpuTicks};
 use crate::source::{Answer, Asking, Common, Finding, Level, Probe, Settings, Symptom};
 
 /// A finding ends when its figure is this far under its threshold, in hundredths of a percent.
 const UNDER: i64 = 500;
 const PROC: &str = "/proc";
 /// What it looks for.
-const FINDINGS: [Finding; 4] = [
+const FINDINGS: [Finding; 5] = [
     Finding { name: "cpu-usage", fr: "Processeurs trop chargés", en: "Processors too busy" },
     Finding { name: "memory-usage", fr: "Mémoire trop remplie", en: "Memory too full" },
     Finding { name: "disk-usage", fr: "Disque trop plein", en: "Disk too full" },
+    Finding { name: "disk-read-only", fr: "Disque passé en lecture seule", en: "Disk turned read-only" },
     Finding { name: "raid-degraded", fr: "Grappe RAID dégradée", en: "Degraded RAID array" },
 ];
+/// How long `garant check` waits for the disks.
+const CHECKED_WITHIN: std::time::Duration = std::time::Duration::from_secs(3);
 
 /// `[[probe.host]]`.
 #[derive(Clone, Debug)]
@@ -50,7 +55,8 @@ struct Limits {
 
 impl Section for Host {
     const ABOUT: &'static str = "The machine on which garant runs. Findings: `cpu-usage`, `memory-usage` and `disk-usage` when \
-        the figure stays over its threshold, `raid-degraded` as soon as an array of `/proc/mdstat` lacks a member.";
+        the figure stays over its threshold, `raid-degraded` as soon as an array of `/proc/mdstat` lacks a member, \
+        `disk-read-only` as soon as a disk that was written to can only be read.";
     const EXAMPLE: &'static str = "[[probe.host]]\nname = \"machine\"\nservice = \"shop\"\ndisk = \"90 %\"\n";
 
     fn read(table: &mut Table<'_>) -> Option<Self> {
@@ -78,7 +84,7 @@ impl Settings for Host {
     }
 
     fn into_probe(self) -> Arc<dyn Probe> {
-        Arc::new(Machine { limits: self.limits, disks: self.disks, ticks: Mutex::new(None), reading: Arc::default() })
+        Arc::new(Machine::new(self.limits, self.disks))
     }
 }
 
@@ -90,6 +96,8 @@ struct Machine {
     ticks: Mutex<Option<CpuTicks>>,
     /// A look at the disks is under way; a file system that hangs makes it last.
     reading: Arc<AtomicBool>,
+    /// Directories whose disks could be written to at an earlier look.
+    written: Arc<Mutex<BTreeSet<PathBuf>>>,
 }
 
 /// The look at the disks is over when this is dropped, however it ended.
@@ -107,10 +115,7 @@ struct Look {
     ticks: Option<CpuTicks>,
     memory: Option<i64>,
     raid: Option<Vec<String>>,
-    /// How full each disk is.
-    disks: Vec<(i64, String)>,
-    /// Whether every disk could be looked at.
-    all_disks: bool,
+    disks: Disks,
     /// What could not be read, and why.
     troubles: Vec<String>,
 }
@@ -129,7 +134,10 @@ fn look(proc: &Path) -> Look {
         Err(trouble) => look.troubles.push(trouble),
     }
     match std::fs::read_to_string(proc.join("mdstat")) {
-        Ok(text) => look.raid = Some(mdstat::parse(&text).iter().filter_map(mdstat::Array::trouble).collect()),
+        Ok(text) => match mdstat::parse(&text) {
+            Some(arrays) => look.raid = Some(arrays.iter().filter_map(mdstat::Array::trouble).collect()),
+            None => look.troubles.push(understood("mdstat")),
+        },
         // A kernel without software RAID has no such file.
         Err(error) if error.kind() == io::ErrorKind::NotFound => look.raid = Some(Vec::new()),
         Err(error) => look.troubles.push(format!("{}/mdstat can't be read: {error}", proc.display())),
@@ -142,42 +150,86 @@ fn read(proc: &Path, name: &str) -> Result<String, String> {
     std::fs::read_to_string(&path).map_err(|error| format!("{} can't be read: {error}", path.display()))
 }
 
-/// How full each disk is, and what is wrong with those that can't be looked at.
-type Disks = (Vec<(i64, String)>, Vec<String>);
-
-/// Looks at these directories, or at every disk of the machine. Blocks, for as long as a hanging file system does.
-fn look_at_disks(proc: &Path, disks: &[PathBuf]) -> Disks {
-    let named = !disks.is_empty();
-    let directories = if named {
-        disks.to_vec()
-    } else {
-        match read(proc, "mounts") {
-            Ok(text) => proc::disks(&text).into_iter().map(PathBuf::from).collect(),
-            Err(trouble) => return (Vec::new(), vec![trouble]),
-        }
-    };
-    let (mut shares, mut troubles) = (Vec::new(), Vec::new());
-    for directory in &directories {
-        match disk_share(directory, named) {
-            Ok(Some(share)) => shares.push((share, directory.display().to_string())),
-            Ok(None) => {}
-            Err(trouble) => troubles.push(trouble),
-        }
-    }
-    (shares, troubles)
+/// The disks at one look.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+struct Disks {
+    /// How full each is.
+    shares: Vec<(i64, String)>,
+    /// Those that were written to and can only be read now.
+    read_only: Vec<String>,
+    /// What could not be looked at, and why.
+    troubles: Vec<String>,
 }
 
-/// How full a disk is for those who may not use the reserve of root, as `df` says it. `None`: it has no size, is a mount
-/// that this user may not look at, or one that another mount hides, unless the policy names it.
-fn disk_share(directory: &Path, named: bool) -> Result<Option<i64>, String> {
+/// Looks at these directories, or at every disk of the machine that can be written to, or could at an earlier look. Blocks,
+/// for as long as a hanging file system does.
+fn look_at_disks(proc: &Path, named: &[PathBuf], written: &mut BTreeSet<PathBuf>) -> Disks {
+    let is_named = !named.is_empty();
+    let directories = if is_named {
+        named.iter().map(|directory| (directory.clone(), Access::Written)).collect()
+    } else {
+        match mounted(proc) {
+            Ok(directories) => directories,
+            Err(trouble) => return Disks { troubles: vec![trouble], ..Disks::default() },
+        }
+    };
+    let mut disks = Disks::default();
+    for (directory, access) in directories {
+        let before = written.contains(&directory);
+        if access == Access::ReadOnly && !before {
+            continue;
+        }
+        match disk(&directory, is_named) {
+            Ok(Some(Disk { share, read_only })) => {
+                disks.shares.push((share, directory.display().to_string()));
+                if !read_only {
+                    written.insert(directory);
+                } else if before || access == Access::TurnedReadOnly {
+                    disks.read_only.push(directory.display().to_string());
+                }
+            }
+            Ok(None) => {}
+            Err(trouble) => disks.troubles.push(trouble),
+        }
+    }
+    if disks.shares.is_empty() && disks.troubles.is_empty() {
+        let reason = "no disk of this machine is seen here, as in a container: name directories in `disks`";
+        disks.troubles.push(reason.to_owned());
+    }
+    disks
+}
+
+/// The directories of all disks.
+fn mounted(proc: &Path) -> Result<Vec<(PathBuf, Access)>, String> {
+    let text = read(proc, "self/mountinfo")?;
+    let disks = proc::disks(&text);
+    let disks = disks.ok_or_else(|| format!("{}/self/mountinfo is not as Linux writes it", proc.display()))?;
+    Ok(disks.into_iter().map(|disk| (PathBuf::from(disk.directory), disk.access)).collect())
+}
+
+/// One disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Disk {
+    /// How full it is for those who may not use the reserve of root, as `df` says it, in hundredths of a percent.
+    share: i64,
+    read_only: bool,
+}
+
+/// Looks at the disk of a directory. `None`, unless the policy names it: it has no size, or another mount hides it.
+fn disk(directory: &Path, named: bool) -> Result<Option<Disk>, String> {
+    let failed =
+        |reason: &dyn std::fmt::Display| format!("the disk of {} can't be looked at: {reason}", directory.display());
     match rustix::fs::statvfs(directory) {
         Ok(stat) => {
             let used = stat.f_blocks.saturating_sub(stat.f_bfree);
-            Ok(proc::share(used, used + stat.f_bavail))
+            let read_only = stat.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY);
+            match proc::share(used, used + stat.f_bavail) {
+                None if named => Err(failed(&"it has no size, so it is no disk")),
+                share => Ok(share.map(|share| Disk { share, read_only })),
+            }
         }
-        Err(rustix::io::Errno::ACCESS) => Ok(None),
         Err(rustix::io::Errno::NOENT) if !named => Ok(None),
-        Err(error) => Err(format!("the disk of {} can't be looked at: {error}", directory.display())),
+        Err(error) => Err(failed(&error)),
     }
 }
 
@@ -185,23 +237,25 @@ fn finding(name: &'static str) -> Option<FindingId> {
     name.parse().ok()
 }
 
-impl Look {
-    fn with_disks(self, (disks, troubles): Disks) -> Self {
-        let all_disks = troubles.is_empty();
-        Self { disks, all_disks, troubles: self.troubles.into_iter().chain(troubles).collect(), ..self }
-    }
-}
-
 impl Machine {
+    fn new(limits: Limits, disks: Vec<PathBuf>) -> Self {
+        Self { limits, disks, ticks: Mutex::new(None), reading: Arc::default(), written: Arc::default() }
+    }
+
     /// The disks, as far as they answer within half of the time.
     async fn look_at_disks(&self, timeout: Span) -> Disks {
-        let silent = || (Vec::new(), vec!["a disk does not answer: nothing is known of any".to_owned()]);
+        let silent = || {
+            let troubles = vec!["a disk does not answer: nothing is known of any".to_owned()];
+            Disks { troubles, ..Disks::default() }
+        };
         if self.reading.swap(true, Ordering::AcqRel) {
             return silent();
         }
         let (disks, over) = (self.disks.clone(), Over(Arc::clone(&self.reading)));
+        let written = Arc::clone(&self.written);
         let looked = tokio::task::spawn_blocking(move || {
-            let looked = look_at_disks(Path::new(PROC), &disks);
+            let mut written = written.lock().unwrap_or_else(PoisonError::into_inner);
+            let looked = look_at_disks(Path::new(PROC), &disks, &mut written);
             drop(over);
             looked
         });
@@ -227,7 +281,8 @@ impl Machine {
                 symptoms.push(Symptom { finding, level: level(figure, limit), lasting, about: Vec::new(), text });
             }
         }
-        symptoms.extend(self.disk_usage(look));
+        symptoms.extend(self.disk_usage(&look.disks));
+        symptoms.extend(read_only(&look.disks));
         if let (Some(finding), Some(raid)) = (finding("raid-degraded"), &look.raid) {
             let (level, text) = match raid.as_slice() {
                 [] => (Level::Low, "all RAID arrays are complete".to_owned()),
@@ -238,24 +293,25 @@ impl Machine {
             symptoms.push(Symptom { finding, level, lasting: Span::ZERO, about, text });
         }
         let told = symptoms.iter().map(|symptom| symptom.text.as_str());
-        let text = look.troubles.iter().map(String::as_str).chain(told).collect::<Vec<_>>().join("; ");
-        let answer = match (look.troubles.as_slice(), symptoms.is_empty()) {
-            ([], _) => Answer::up(text),
-            (_, true) => Answer::unknown(text),
-            (_, false) => Answer::degraded(text),
+        let troubles: Vec<_> = look.troubles.iter().chain(&look.disks.troubles).map(String::as_str).collect();
+        let text = troubles.iter().copied().chain(told).collect::<Vec<_>>().join("; ");
+        let answer = match (troubles.is_empty(), symptoms.is_empty()) {
+            (true, _) => Answer::up(text),
+            (false, true) => Answer::unknown(text),
+            (false, false) => Answer::degraded(text),
         };
         Answer { value: cpu, symptoms, ..answer }
     }
 
     /// One finding for all disks, which names each that is too full.
-    fn disk_usage(&self, look: &Look) -> Option<Symptom> {
+    fn disk_usage(&self, disks: &Disks) -> Option<Symptom> {
         let Limits { disk: limit, lasting, .. } = self.limits;
-        let (most, fullest) = look.disks.iter().max_by_key(|(share, _)| *share)?;
+        let (most, fullest) = disks.shares.iter().max_by_key(|(share, _)| *share)?;
         let level = level(*most, limit);
-        if level != Level::High && !look.all_disks {
+        if level != Level::High && !disks.troubles.is_empty() {
             return None;
         }
-        let full: Vec<_> = look.disks.iter().filter(|(share, _)| self::level(*share, limit) == Level::High).collect();
+        let full: Vec<_> = disks.shares.iter().filter(|(share, _)| self::level(*share, limit) == Level::High).collect();
         let line = |share: i64, directory: &str| used(&format!("disk of {directory}"), share, limit);
         let text = match full.as_slice() {
             [] => line(*most, fullest),
@@ -264,6 +320,17 @@ impl Machine {
         let about = full.into_iter().map(|(_, directory)| directory.clone()).collect();
         Some(Symptom { finding: finding("disk-usage")?, level, lasting, about, text })
     }
+}
+
+/// One finding for all disks that refuse writes.
+fn read_only(disks: &Disks) -> Option<Symptom> {
+    let (level, text) = match disks.read_only.as_slice() {
+        [] if disks.shares.is_empty() || !disks.troubles.is_empty() => return None,
+        [] => (Level::Low, "no disk has turned read-only".to_owned()),
+        directories => (Level::High, format!("disk of {}: it can't be written to any more", directories.join(", "))),
+    };
+    let about = disks.read_only.clone();
+    Some(Symptom { finding: finding("disk-read-only")?, level, lasting: Span::ZERO, about, text })
 }
 
 fn used(what: &str, figure: i64, limit: Ppb) -> String {
@@ -290,7 +357,7 @@ fn level(figure: i64, limit: Ppb) -> Level {
 impl Probe for Machine {
     async fn ask(&self, asking: &Asking<'_>) -> Answer {
         match tokio::task::spawn_blocking(|| look(Path::new(PROC))).await {
-            Ok(look) => self.answer(&look.with_disks(self.look_at_disks(asking.timeout).await)),
+            Ok(look) => self.answer(&Look { disks: self.look_at_disks(asking.timeout).await, ..look }),
             Err(_) => Answer::unknown("the look at the machine was abandoned"),
         }
     }
@@ -305,6 +372,18 @@ impl Probe for Machine {
 
     fn findings(&self) -> Vec<Finding> {
         FINDINGS.to_vec()
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let (sender, looked) = std::sync::mpsc::channel();
+        let disks = self.disks.clone();
+        // A file system that hangs must not hold whoever checks a policy.
+        std::thread::spawn(move || {
+            let mut troubles = look(Path::new(PROC)).troubles;
+            troubles.extend(look_at_disks(Path::new(PROC), &disks, &mut BTreeSet::new()).troubles);
+            sender.send(troubles).ok();
+        });
+        looked.recv_timeout(CHECKED_WITHIN).unwrap_or_else(|_| vec!["a disk does not answer".to_owned()])
     }
 }
 

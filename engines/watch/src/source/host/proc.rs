@@ -47,25 +47,57 @@ const NOT_DISKS: [&str; 15] = [
     "smb3", "ceph", "9p",
 ];
 
-/// The directories of `/proc/mounts` behind which is a disk of this machine that can fill up, each disk once. What is
-/// mounted to be read only can't: an image is always full.
-pub(super) fn disks(mounts: &str) -> Vec<String> {
-    let mut seen = Vec::new();
-    let mut directories = Vec::new();
-    for line in mounts.lines() {
-        let mut words = line.split(' ');
-        let (Some(device), Some(directory), Some(kind)) = (words.next(), words.next(), words.next()) else { continue };
-        if words.next().is_some_and(|options| options.split(',').any(|option| option == "ro")) {
+/// A disk of this machine that is mounted.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Mounted {
+    /// What is mounted: `/dev/md1`.
+    pub(super) device: String,
+    /// Where.
+    pub(super) directory: String,
+    pub(super) access: Access,
+}
+
+/// How a disk is mounted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Access {
+    Written,
+    /// It was mounted to be read only, such as an image, which is always full.
+    ReadOnly,
+    /// It was mounted to be written to, and the file system refuses writes: what ext4 does after an error.
+    TurnedReadOnly,
+}
+
+/// The disks of this machine in `/proc/self/mountinfo` (proc_pid_mountinfo(5)), each once. `None` when the text is not as
+/// Linux writes it.
+pub(super) fn disks(mountinfo: &str) -> Option<Vec<Mounted>> {
+    let mut disks: Vec<Mounted> = Vec::new();
+    for line in mountinfo.lines() {
+        // 36 35 98:0 /root /directory rw,noatime master:1 - ext4 /dev/root rw,errors=continue
+        let (mount, file_system) = line.split_once(" - ")?;
+        let mut mount = mount.split(' ').skip(4);
+        let (directory, of_mount) = (mount.next()?, mount.next()?);
+        let mut file_system = file_system.split(' ');
+        let (kind, device, of_disk) = (file_system.next()?, file_system.next()?, file_system.next()?);
+        let read_only = |options: &str| options.split(',').any(|option| option == "ro");
+        let access = match (read_only(of_mount), read_only(of_disk)) {
+            (true, _) => Access::ReadOnly,
+            (false, true) => Access::TurnedReadOnly,
+            (false, false) => Access::Written,
+        };
+        let is_disk = device.starts_with('/') || ["zfs", "btrfs", "bcachefs"].contains(&kind);
+        if !is_disk || NOT_DISKS.contains(&kind) || kind.starts_with("fuse") {
             continue;
         }
-        let is_disk = device.starts_with('/') || ["zfs", "btrfs", "bcachefs"].contains(&kind);
-        // The same device mounted twice (a bind mount) is one disk; the first mount is the one people know.
-        if is_disk && !NOT_DISKS.contains(&kind) && !kind.starts_with("fuse") && !seen.contains(&device) {
-            seen.push(device);
-            directories.push(unescape(directory));
+        // The same device mounted twice (a bind mount) is one disk, and the first mount is the one people know; but a place
+        // where it can only be read hides none where it is written.
+        let (device, directory) = (unescape(device), unescape(directory));
+        match disks.iter_mut().find(|disk| disk.device == device) {
+            Some(known) if known.access == Access::ReadOnly => *known = Mounted { device, directory, access },
+            Some(_) => {}
+            None => disks.push(Mounted { device, directory, access }),
         }
     }
-    directories
+    Some(disks)
 }
 
 /// Spaces and the like are written as `\040`.
@@ -114,20 +146,34 @@ mod tests {
 
     #[test]
     fn mounts() {
-        let mounts = "proc /proc proc rw 0 0\n\
-            /dev/md1 / ext4 rw,relatime 0 0\n\
-            tmpfs /run tmpfs rw 0 0\n\
-            /dev/md2 /srv/my\\040data xfs rw 0 0\n\
-            /dev/md2 /var/bind xfs rw 0 0\n\
-            /dev/loop3 /snap/core/1 squashfs ro 0 0\n\
-            nas:/export /mnt/nas nfs4 rw 0 0\n\
-            tank/home /home zfs rw 0 0\n\
-            /dev/fuse /mnt/f fuse.sshfs rw 0 0\n\
-            /dev/sdb1 /mnt/image ext4 ro,relatime 0 0\n\
-            /dev/sdc1 /srv/rows ext4 rw,errors=remount-ro 0 0\n\
-            /dev/sr0 /media/dvd udf rw 0 0\n\
-            /dev/loop4 /opt/image erofs rw 0 0\n\
-            broken\n";
-        assert_eq!(disks(mounts), ["/", "/srv/my data", "/home", "/srv/rows"]);
+        let mountinfo = "22 1 0:20 / /proc rw - proc proc rw\n\
+            23 1 9:1 / / rw,relatime shared:1 - ext4 /dev/md1 rw\n\
+            24 23 0:21 / /run rw - tmpfs tmpfs rw\n\
+            25 23 9:2 / /srv/my\\040data rw - xfs /dev/md2 rw\n\
+            26 23 9:2 /bind /var/bind rw - xfs /dev/md2 rw\n\
+            27 23 7:3 / /snap/core/1 ro - squashfs /dev/loop3 ro\n\
+            28 23 0:30 / /mnt/nas rw - nfs4 nas:/export rw\n\
+            29 23 0:31 / /home rw shared:2 master:1 - zfs tank/home rw\n\
+            30 23 0:32 / /mnt/f rw - fuse.sshfs /dev/fuse rw\n\
+            31 23 8:17 / /mnt/image ro,relatime - ext4 /dev/sdb1 ro\n\
+            32 23 8:33 / /srv/rows rw - ext4 /dev/sdc1 ro,errors=remount-ro\n\
+            33 23 8:49 /etc /jail/etc ro - ext4 /dev/sdd1 rw\n\
+            34 23 8:49 / /jail rw - ext4 /dev/sdd1 rw\n\
+            35 23 11:0 / /media/dvd rw - udf /dev/sr0 rw\n\
+            36 23 7:4 / /opt/image rw - erofs /dev/loop4 rw\n";
+        let disks = disks(mountinfo).expect("as Linux writes it");
+        let seen: Vec<_> = disks.iter().map(|disk| (disk.directory.as_str(), disk.access)).collect();
+        let expect = [
+            ("/", Access::Written),
+            ("/srv/my data", Access::Written),
+            ("/home", Access::Written),
+            ("/mnt/image", Access::ReadOnly),
+            ("/srv/rows", Access::TurnedReadOnly),
+            ("/jail", Access::Written),
+        ];
+        assert_eq!(seen, expect);
+        for bad in ["/dev/md1 / ext4 rw,relatime 0 0\n", "23 1 9:1 / / - ext4\n", "broken\n"] {
+            assert_eq!(super::disks(bad), None, "{bad}");
+        }
     }
 }

@@ -14,13 +14,14 @@ fn look_at(busy: u64, memory: u64, mdstat: Option<&str>) -> Look {
     if let Some(text) = mdstat {
         fs::write(proc.path().join("mdstat"), text).expect("written");
     }
-    look(proc.path()).with_disks(look_at_disks(proc.path(), &[PathBuf::from("/")]))
+    let disks = look_at_disks(proc.path(), &[PathBuf::from("/")], &mut BTreeSet::new());
+    Look { disks, ..look(proc.path()) }
 }
 
 fn machine() -> Machine {
     let limit = Ppb::new(800_000_000);
     let limits = Limits { cpu: limit, memory: limit, disk: limit, lasting: Span::from_secs(300) };
-    Machine { limits, disks: Vec::new(), ticks: Mutex::new(None), reading: Arc::default() }
+    Machine::new(limits, Vec::new())
 }
 
 fn level_of(answer: &Answer, finding: &str) -> Option<Level> {
@@ -63,8 +64,8 @@ fn what_can_not_be_read_is_unknown() {
     fs::create_dir(proc.path().join("mdstat")).expect("made");
     assert_eq!(machine().answer(&look(proc.path())).reading, Reading::Unknown, "nothing at all");
     let nowhere = Path::new("/nonexistent/garant");
-    assert!(disk_share(nowhere, true).expect_err("no such directory").contains("/nonexistent/garant"));
-    assert_eq!(disk_share(nowhere, false), Ok(None), "a mount that another hides");
+    assert!(disk(nowhere, true).expect_err("no such directory").contains("/nonexistent/garant"));
+    assert_eq!(disk(nowhere, false), Ok(None), "a mount that another hides");
 }
 
 /// A disk that fails hides neither another that is full, nor a broken array.
@@ -74,16 +75,18 @@ fn one_failing_disk_hides_nothing() {
     fs::write(proc.path().join("stat"), "cpu  0 0 0 100 0 0 0 0 0 0\n").expect("written");
     fs::write(proc.path().join("meminfo"), "MemTotal: 100 kB\nMemAvailable: 1 kB\n").expect("written");
     fs::write(proc.path().join("mdstat"), include_str!("fixtures/mdstat-degraded")).expect("written");
-    let disks = look_at_disks(proc.path(), &[PathBuf::from("/nonexistent/garant"), PathBuf::from("/")]);
-    assert_eq!(disks.0.len(), 1);
-    let look = look(proc.path()).with_disks(disks);
+    let named = [PathBuf::from("/nonexistent/garant"), PathBuf::from("/")];
+    let disks = look_at_disks(proc.path(), &named, &mut BTreeSet::new());
+    assert_eq!(disks.shares.len(), 1);
+    let look = Look { disks, ..look(proc.path()) };
     let answer = machine().answer(&look);
     assert_eq!(answer.reading, Reading::Degraded, "{}", answer.text);
     assert!(answer.text.contains("the disk of /nonexistent/garant can't be looked at"), "{}", answer.text);
     assert_eq!(level_of(&answer, "memory-usage"), Some(Level::High));
     assert_eq!(level_of(&answer, "raid-degraded"), Some(Level::High));
     for (share, expect) in [(9_000, Some(Level::High)), (1_000, None)] {
-        let look = Look { disks: vec![(share, "/".to_owned())], ..Look::default() };
+        let (shares, troubles) = (vec![(share, "/".to_owned())], vec!["the other can't be looked at".to_owned()]);
+        let look = Look { disks: Disks { shares, troubles, ..Disks::default() }, ..Look::default() };
         assert_eq!(level_of(&machine().answer(&look), "disk-usage"), expect, "{share}: the other may be full");
     }
 }
@@ -92,8 +95,8 @@ fn one_failing_disk_hides_nothing() {
 #[test]
 fn every_full_disk_is_named() {
     let disks = [(9_500, "/"), (1_000, "/boot"), (8_000, "/srv")].map(|(share, name)| (share, name.to_owned()));
-    let look = Look { disks: disks.to_vec(), all_disks: true, ..Look::default() };
-    let symptom = machine().disk_usage(&look).expect("a figure");
+    let disks = Disks { shares: disks.to_vec(), ..Disks::default() };
+    let symptom = machine().disk_usage(&disks).expect("a figure");
     assert_eq!((symptom.level, symptom.about), (Level::High, vec!["/".to_owned(), "/srv".to_owned()]));
     assert!(symptom.text.contains("disk of / 95.00 %") && symptom.text.contains("disk of /srv 80.00 %"));
     assert!(!symptom.text.contains("/boot"), "{}", symptom.text);
@@ -121,4 +124,55 @@ async fn a_look_that_hangs_is_not_repeated() {
     machine.reading.store(false, Ordering::Release);
     assert_eq!(machine.ask(&asking).await.reading, Reading::Up);
     assert_eq!(machine.ask(&asking).await.reading, Reading::Up, "the flag is lowered after each look");
+}
+
+/// A promise of absence is kept only where somebody looked: no disk, no figure, and a word why.
+#[test]
+fn no_disk_at_all_is_no_empty_disk() {
+    let proc = tempfile::tempdir().expect("a directory");
+    fs::create_dir(proc.path().join("self")).expect("made");
+    let mounts = |text: &str| fs::write(proc.path().join("self/mountinfo"), text).expect("written");
+    let look_at = |named: &[PathBuf]| look_at_disks(proc.path(), named, &mut BTreeSet::new());
+    let container = "1 0 0:50 / / rw - overlay overlay rw\n2 1 0:51 / /tmp rw - tmpfs tmpfs rw\n";
+    for (mountinfo, named, expect) in [
+        (container, None, "no disk of this machine is seen here"),
+        ("", None, "no disk of this machine is seen here"),
+        ("/dev/md1 / ext4 rw 0 0\n", None, "self/mountinfo is not as Linux writes it"),
+        ("1 0 8:1 / / rw - ext4 /dev/sda1 rw\n", Some("/proc"), "it has no size"),
+    ] {
+        mounts(mountinfo);
+        let disks = look_at(&named.map(PathBuf::from).into_iter().collect::<Vec<_>>());
+        assert!(disks.troubles.iter().any(|trouble| trouble.contains(expect)), "{mountinfo}: {disks:?}");
+        let answer = machine().answer(&Look { disks, memory: Some(100), ..Look::default() });
+        assert_eq!((level_of(&answer, "disk-usage"), level_of(&answer, "disk-read-only")), (None, None), "{mountinfo}");
+        assert_eq!(answer.reading, Reading::Degraded, "it shows: {}", answer.text);
+    }
+    mounts("1 0 8:1 / / rw - ext4 /dev/sda1 rw\n");
+    assert_eq!(look_at(&[]).shares.len(), 1);
+}
+
+/// A full disk that is remounted read-only stays full, and is one that can't be written to; one that always was read-only,
+/// such as an image, is neither.
+#[test]
+fn a_disk_that_turns_read_only_is_found() {
+    let proc = tempfile::tempdir().expect("a directory");
+    fs::create_dir(proc.path().join("self")).expect("made");
+    let look_at = |of_mount: &str, of_disk: &str, written: &mut BTreeSet<PathBuf>| {
+        let line = format!("1 0 8:1 / / {of_mount} - ext4 /dev/sda1 {of_disk}\n");
+        fs::write(proc.path().join("self/mountinfo"), line).expect("written");
+        look_at_disks(proc.path(), &[], written)
+    };
+    // This machine's `/` can be written to, whatever the table says: what is seen is that it is looked at.
+    let mut written = BTreeSet::new();
+    assert!(look_at("ro", "ro", &mut written).shares.is_empty(), "an image");
+    assert_eq!(look_at("rw", "ro", &mut written).shares.len(), 1, "after an error");
+    assert!(written.contains(Path::new("/")));
+    assert_eq!(look_at("ro", "ro", &mut written).shares.len(), 1, "remounted: still looked at");
+
+    let disks =
+        Disks { shares: vec![(10_000, "/srv".to_owned())], read_only: vec!["/srv".to_owned()], ..Disks::default() };
+    let answer = machine().answer(&Look { disks, ..Look::default() });
+    assert_eq!(level_of(&answer, "disk-usage"), Some(Level::High));
+    assert_eq!(level_of(&answer, "disk-read-only"), Some(Level::High));
+    assert!(answer.text.contains("disk of /srv: it can't be written to any more"), "{}", answer.text);
 }
