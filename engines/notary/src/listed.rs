@@ -11,7 +11,7 @@ use event::promise::Verdict;
 use event::{Envelope, PromiseId};
 use journal::leaf::Leaf;
 use journal::listing::Listing;
-use store::{RANGE_MAX, Read, StoreError};
+use store::{RANGE_MAX, Read, Select, StoreError};
 
 /// A list and its size.
 #[derive(Default)]
@@ -80,15 +80,13 @@ impl Listed {
 
 /// What of the entries from `start` to `end` bears on the list.
 async fn concerned(journal: &dyn Read, start: u64, end: u64) -> Result<Vec<Found>, StoreError> {
-    let leaves = journal.leaves(start..end).await?;
-    let mut all = Vec::new();
-    for (sequence, leaf) in (start..).zip(&leaves) {
-        let Some(leaf) = Leaf::parse(leaf).ok().filter(|leaf| Listing::concerns(&leaf.coarse)) else { continue };
-        let payload = journal.entries(sequence..sequence + 1).await?.into_iter().next().and_then(|entry| entry.payload);
-        let envelope = payload.and_then(|payload| Envelope::decode(&payload.bytes).ok());
-        all.push(Found { sequence, coarse: leaf.coarse, envelope });
-    }
-    Ok(all)
+    let entries = journal.select_all(start..end, &Select::Kinds(Listing::KINDS.to_vec())).await?;
+    let found = entries.into_iter().filter_map(|entry| {
+        let coarse = Leaf::parse(&entry.leaf).ok()?.coarse;
+        let envelope = entry.payload.and_then(|payload| Envelope::decode(&payload.bytes).ok());
+        Some(Found { sequence: entry.sequence, coarse, envelope })
+    });
+    Ok(found.collect())
 }
 
 /// What is still looked for, going backwards.

@@ -10,10 +10,9 @@ use engine::clock::SystemClock;
 use event::policy::Applied;
 use event::{Body, ObserverId, Time, VantageId};
 use journal::checkpoint::Checkpoint;
-use journal::leaf::Leaf;
 use journal::note::SigningKey;
 use store::sqlite::{Options, Sqlite};
-use store::{OpenError, Read};
+use store::{OpenError, Read, Select};
 
 use crate::keys;
 
@@ -60,16 +59,12 @@ pub fn refused(data: &Path, error: &OpenError) -> Failure {
 /// The policy that the log says is in effect.
 pub async fn last_applied(store: &dyn Read) -> Result<Option<Applied>, Failure> {
     let failed = |error: store::StoreError| Failure::new("the journal can't be read").because(&error);
+    let select = Select::Kinds(vec![Applied::KIND]);
     let mut end = store.head().await.map_err(failed)?.size;
     while end > 0 {
         let start = end.saturating_sub(store::RANGE_MAX);
-        let leaves = store.leaves(start..end).await.map_err(failed)?;
-        let is_policy = |leaf: &Vec<u8>| Leaf::parse(leaf).is_ok_and(|leaf| leaf.coarse == Applied::KIND.name);
-        if let Some(place) = leaves.iter().rposition(is_policy) {
-            let sequence = start + u64::try_from(place).unwrap_or_default();
-            let entries = store.entries(sequence..sequence + 1).await.map_err(failed)?;
-            let payload = entries.into_iter().next().and_then(|entry| entry.payload);
-            let envelope = payload.and_then(|payload| event::Envelope::decode(&payload.bytes).ok());
+        if let Some(entry) = store.select_all(start..end, &select).await.map_err(failed)?.pop() {
+            let envelope = entry.payload.and_then(|payload| event::Envelope::decode(&payload.bytes).ok());
             return Ok(envelope.and_then(|envelope| envelope.body::<Applied>()?.ok()));
         }
         end = start;

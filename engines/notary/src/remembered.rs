@@ -30,10 +30,9 @@ use engine::Failure;
 use event::Body;
 use event::journal::{Continued, KeyAnnounced, KeyRetired, Opened};
 use journal::checkpoint::{self, Checkpoint};
-use journal::leaf::Leaf;
 use journal::note::{Note, VerifierKey};
 use store::sqlite::Sqlite;
-use store::{Head, Publish, Read};
+use store::{Head, Publish, Read, Select};
 
 use crate::files;
 
@@ -213,28 +212,17 @@ pub struct History {
 }
 
 impl History {
-    /// Reads all leaves: some seconds for millions of entries, so only when something needs an explanation.
+    /// Looks at all leaves: some seconds for millions of entries, so only when something needs an explanation.
     pub async fn read(store: &dyn Read) -> Result<Self, Failure> {
         let failed = |error: store::StoreError| unreadable_journal(&error);
         let mut history = Self::default();
-        let (mut next, size) = (0, store.head().await.map_err(failed)?.size);
-        while next < size {
-            let leaves = store.leaves(next..size.min(next + store::RANGE_MAX)).await.map_err(failed)?;
-            if leaves.is_empty() {
-                return Err(Failure::new(format!("entry {next} of {size} can't be read")));
-            }
-            for leaf in leaves {
-                let tells = [Opened::KIND, Continued::KIND, KeyAnnounced::KIND, KeyRetired::KIND];
-                if Leaf::parse(&leaf).is_ok_and(|leaf| tells.iter().any(|kind| kind.name == leaf.coarse)) {
-                    let entries = store.entries(next..next + 1).await.map_err(failed)?;
-                    // One whose day was destroyed tells nothing any more.
-                    let payload = entries.into_iter().next().and_then(|entry| entry.payload);
-                    let envelope = payload.and_then(|payload| event::Envelope::decode(&payload.bytes).ok());
-                    if let Some(envelope) = envelope {
-                        history.hear(next, &envelope);
-                    }
-                }
-                next += 1;
+        let select = Select::Kinds(vec![Opened::KIND, Continued::KIND, KeyAnnounced::KIND, KeyRetired::KIND]);
+        let size = store.head().await.map_err(failed)?.size;
+        for entry in store.select_all(0..size, &select).await.map_err(failed)? {
+            // One whose day was destroyed tells nothing any more.
+            let envelope = entry.payload.and_then(|payload| event::Envelope::decode(&payload.bytes).ok());
+            if let Some(envelope) = envelope {
+                history.hear(entry.sequence, &envelope);
             }
         }
         Ok(history)

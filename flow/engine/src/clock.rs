@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 mod watch;
 
-pub use watch::{ClockWatch, Oddity, STEP_MIN, Timekeeper};
+pub use watch::{ClockWatch, Oddity, STEP_MIN, timekeeper};
 
 /// The clocks of the machine: `CLOCK_REALTIME` for labels, `CLOCK_BOOTTIME` for lengths, because it goes on counting
 /// while the machine is suspended. Both are asked through the C library, where a test of the whole process can put other

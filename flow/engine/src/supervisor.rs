@@ -9,7 +9,7 @@
 //! starts the engine again. Whoever keeps well for two minutes starts from one second again.
 //!
 //! Patience is counted in checks of the keeper, one a second, not on a clock: when the whole process stands still for five
-//! minutes, that is one check, and nobody is blamed for it. [`crate::clock::Timekeeper`] journals it.
+//! minutes, that is one check, and nobody is blamed for it. [`crate::clock::timekeeper`] journals it.
 //!
 //! A panic is not the only way to take others along: code that computes for a second holds up whatever shares its threads.
 //! So an engine may be given a runtime of its own ([`Supervisor::add_on`]); keepers stay on the supervisor's, where no

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use event::policy::Applied;
 use event::promise::Verdict;
-use event::{Body, Envelope, PromiseId};
+use event::{Body, Envelope, Kind, PromiseId};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -63,9 +63,12 @@ impl Listing {
         Self::default()
     }
 
+    /// The kinds of the entries that bear on the list.
+    pub const KINDS: [Kind; 2] = [Applied::KIND, Verdict::KIND];
+
     /// Whether an entry whose leaf says this kind bears on the list.
     pub fn concerns(coarse: &str) -> bool {
-        coarse == Applied::KIND.name || coarse == Verdict::KIND.name
+        Self::KINDS.iter().any(|kind| kind.name == coarse)
     }
 
     /// The entry `sequence`, in the order of the log. Entries that it does not concern may be left out.

@@ -154,6 +154,20 @@ pub trait Read: Send + Sync {
         self.select(range, &Select::All).await.map(|selected| selected.entries)
     }
 
+    /// All the entries of a range that are wanted, by as many reads as it takes: for kinds of which there are few.
+    async fn select_all(&self, range: Range<u64>, select: &Select) -> Result<Vec<Entry>, StoreError> {
+        let (mut all, mut next) = (Vec::new(), range.start);
+        while next < range.end {
+            let selected = self.select(next..range.end, select).await?;
+            if selected.to <= next {
+                break;
+            }
+            next = selected.to;
+            all.extend(selected.entries);
+        }
+        Ok(all)
+    }
+
     /// The last note published.
     async fn published(&self) -> Result<Option<String>, StoreError>;
 

@@ -8,7 +8,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use engine::clock::{SystemClock, Timekeeper};
+use engine::clock::{SystemClock, timekeeper};
 use engine::heartbeat::Pings;
 use engine::net::Net;
 use engine::random::SystemRandom;
@@ -233,7 +233,7 @@ impl Up {
             retention(Arc::clone(&store) as _, Arc::clone(&store) as _, channels.retention.subscribe(), newest_before);
         let pages = Pages { name: "pages", listener: team, router: web::team(Arc::clone(&state)) };
         let mut supervisor = supervisor
-            .add(Arc::new(Timekeeper))
+            .add(Arc::new(timekeeper()))
             .add(Arc::new(publisher))
             .add(Arc::new(retention))
             .add(Arc::new(judge(Arc::clone(&store) as _, Arc::clone(&store) as _, in_effect)))

@@ -8,13 +8,11 @@
 //! comes much later than it should means that nobody looked meanwhile.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use event::engine::{Blind, BlindCause, ClockStepped};
 use event::{Clock, Interval, Monotonic, Span, Time};
-use tokio::time::MissedTickBehavior;
 
-use crate::{BoxFuture, Context, Engine, EngineError};
+use crate::{BoxFuture, Context, Driver, Engine, EngineError, Reconcile};
 
 /// A step up to this length is ignored: leap seconds, and clocks that are set by hand to the second.
 pub const STEP_MIN: Span = Span::from_secs(2);
@@ -97,50 +95,48 @@ impl ClockWatch {
     }
 }
 
-/// The engine that looks at the clocks every second and journals what it sees: steps, and standstills of two seconds or more.
-#[derive(Clone, Copy, Default, Debug)]
-pub struct Timekeeper;
+/// How often the timekeeper looks.
+const LOOK_EVERY: Span = Span::from_secs(1);
 
 /// The name under which a standstill is journaled: it blinded every engine of the process.
 const EVERY_ENGINE: &str = "all";
 
-impl Engine for Timekeeper {
-    fn name(&self) -> &'static str {
-        "timekeeper"
+/// The engine that looks at the clocks every second and journals what it sees: steps, and standstills of two seconds or more.
+pub fn timekeeper() -> impl Engine {
+    Driver::new("timekeeper", 3, Timekeeper::default)
+}
+
+#[derive(Default)]
+struct Timekeeper {
+    /// `None` before the first turn.
+    watch: Option<ClockWatch>,
+}
+
+impl Reconcile for Timekeeper {
+    fn every(&self) -> Span {
+        LOOK_EVERY
     }
 
-    fn stop_order(&self) -> u8 {
-        3
-    }
-
-    fn run(&self, context: Context) -> BoxFuture<'_, Result<(), EngineError>> {
+    fn activate<'a>(&'a mut self, context: &'a Context) -> BoxFuture<'a, Result<(), EngineError>> {
         Box::pin(async move {
-            let every = Span::from_secs(1);
-            let mut watch = ClockWatch::new(context.clock.clone(), every).with_lateness_max(every);
-            let mut turns = tokio::time::interval(Duration::from_secs(1));
-            turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            loop {
-                tokio::select! {
-                    () = context.stop.cancelled() => return Ok(()),
-                    _ = turns.tick() => {}
-                }
-                context.progress.tick();
-                let oddities = watch.look();
-                if oddities.is_empty() {
-                    continue;
-                }
-                for oddity in oddities {
-                    match oddity {
-                        Oddity::Stepped(stepped) => context.recorder.record(&stepped).await?,
-                        Oddity::StoodStill(interval, cause) => {
-                            let engine = EVERY_ENGINE.to_owned();
-                            context.recorder.record(&Blind { engine, interval, cause }).await?
-                        }
-                    };
-                }
-                // A store that took its time over these entries is not a process that stood still.
-                watch.resume();
+            let start = || ClockWatch::new(context.clock.clone(), LOOK_EVERY).with_lateness_max(LOOK_EVERY);
+            let watch = self.watch.get_or_insert_with(start);
+            let oddities = watch.look();
+            if oddities.is_empty() {
+                return Ok(());
             }
+            for oddity in oddities {
+                match oddity {
+                    Oddity::Stepped(stepped) => context.recorder.record(&stepped).await?,
+                    Oddity::StoodStill(interval, cause) => {
+                        let engine = EVERY_ENGINE.to_owned();
+                        context.recorder.record(&Blind { engine, interval, cause }).await?
+                    }
+                };
+            }
+            // A store that took its time over these entries is not a process that stood still.
+            watch.resume();
+            Ok(())
         })
     }
 }

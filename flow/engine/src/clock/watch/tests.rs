@@ -3,7 +3,7 @@ use std::sync::Arc;
 use event::engine::{Blind, BlindCause, ClockStepped};
 use event::{Interval, Span, Time};
 
-use super::{ClockWatch, Oddity, Timekeeper};
+use super::{ClockWatch, Oddity, timekeeper};
 use crate::Engine;
 use crate::clock::SimClock;
 use crate::sim::World;
@@ -84,7 +84,7 @@ async fn the_timekeeper_journals_what_it_sees() {
     let world = World::at(START);
     let context = world.context("paris".parse().expect("a name")).expect("a network");
     let progress = context.progress.clone();
-    let running = tokio::spawn(async move { Timekeeper.run(context).await });
+    let running = tokio::spawn(async move { timekeeper().run(context).await });
     pass(Span::from_millis(10_500)).await;
     world.clock.step(HOUR);
     pass(Span::from_secs(10)).await;
@@ -93,7 +93,7 @@ async fn the_timekeeper_journals_what_it_sees() {
     world.stop.cancel();
     assert!(running.await.expect("no panic").is_ok());
 
-    assert_eq!(progress.ticks(), 31);
+    assert_eq!(progress.ticks(), 32, "and one at the end");
     let stepped = world.journal.of::<ClockStepped>();
     assert_eq!(stepped.len(), 1);
     assert_eq!(stepped[0].to.since(stepped[0].from), HOUR);
@@ -109,7 +109,7 @@ async fn the_timekeeper_journals_what_it_sees() {
 async fn waiting_for_the_journal_is_no_standstill() {
     let world = World::at(START);
     let context = world.context("paris".parse().expect("a name")).expect("a network");
-    let running = tokio::spawn(async move { Timekeeper.run(context).await });
+    let running = tokio::spawn(async move { timekeeper().run(context).await });
     pass(Span::from_millis(10_500)).await;
     world.journal.stall(true);
     world.clock.step(HOUR);
