@@ -5,9 +5,9 @@
 //! time lost from sight.
 //!
 //! **How.** It follows the public entries of the journal, is woken by it, and looks at the time now and then: what nobody reports
-//! must be noticed, too. Verdicts of one turn are one transaction. The fold is [saved](saved) now and then. That copy is a
-//! cache: without it, or with one of another form, the journal is read again from its first entry, and a copy that can't be
-//! made is worth a warning.
+//! must be noticed, too. Verdicts of one turn are one transaction. The fold forgets what no window reaches, and is
+//! [saved](saved) now and then. That copy is a cache: without it, or with one of another form, the journal is read again from
+//! its first entry, and a copy that can't be made is worth a warning.
 
 use std::sync::Arc;
 
@@ -16,7 +16,6 @@ use event::policy::Applied;
 use event::promise::{Reason, Verdict};
 use event::{Body, Envelope, Monotonic, Span, Time};
 use promise::InEffect;
-use serde::{Deserialize, Serialize};
 use store::{Consumers, Read, Select};
 use tokio::sync::watch;
 
@@ -34,6 +33,8 @@ const REJOURNAL_POLICY_EVERY: Span = Span::from_days(1);
 const UNOBSERVED_NEWS: Span = Span::from_secs(5);
 /// How often the fold is saved.
 const SAVE_EVERY: Span = Span::from_secs(300);
+/// How often the fold forgets what no verdict needs any more.
+const FORGET_EVERY: Span = Span::from_secs(6 * 3600);
 /// Most events of one transaction.
 const EVENTS_MAX: usize = 1024;
 
@@ -69,10 +70,11 @@ struct Folding {
     feed: Feed,
     saved: Saved,
     saved_at: Monotonic,
+    forgot_at: Monotonic,
 }
 
-/// Everything that the judge knows, saved whole.
-#[derive(Serialize, Deserialize, Default)]
+/// Everything that the judge knows.
+#[derive(Default)]
 struct Knowledge {
     judge: promise::Judge,
     in_effect: InEffect,
@@ -101,7 +103,7 @@ impl Folding {
         let (saved, knowledge) = Saved::load(consumers).await?;
         let knowledge = knowledge.unwrap_or_default();
         let feed = Feed::new(journal, knowledge.judge.next(), Select::Public);
-        Ok(Self { knowledge, feed, saved, saved_at: now })
+        Ok(Self { knowledge, feed, saved, saved_at: now, forgot_at: now })
     }
 
     /// Folds what is new.
@@ -118,6 +120,28 @@ impl Folding {
             self.knowledge.in_effect.keep_only(&policy.promises);
         }
         Ok(())
+    }
+
+    /// Reads everything again when verdicts need what was forgotten: a clock was set back, or somebody tells of long ago.
+    async fn remember(&mut self, journal: &Arc<dyn Read>, context: &Context) -> Result<(), EngineError> {
+        if self.knowledge.judge.remembers(context.clock.now()) {
+            return Ok(());
+        }
+        tracing::warn!("verdicts need what the judge forgot, because a clock was set back: the journal is read again");
+        self.saved.replace().await?;
+        self.knowledge = Knowledge::default();
+        self.feed = Feed::new(Arc::clone(journal), 0, Select::Public);
+        self.forgot_at = context.clock.monotonic();
+        self.read(context).await
+    }
+
+    /// Drops what no verdict needs any more, if it is time.
+    fn forget(&mut self, context: &Context) {
+        let now = context.clock.monotonic();
+        if now.since(self.forgot_at) >= FORGET_EVERY {
+            self.forgot_at = now;
+            self.knowledge.judge.forget(context.clock.now());
+        }
     }
 
     /// Saves the fold if it is time, or the `last` time. What can't be saved is read again at the next start.
@@ -150,9 +174,11 @@ impl Reconcile for Judge {
                 }
             };
             folding.read(context).await?;
-            write(context, &folding.knowledge).await?;
+            folding.remember(&self.journal, context).await?;
+            write(context, &mut folding.knowledge).await?;
             folding.knowledge.in_effect.evaluated_at = Some(context.clock.now());
             self.in_effect.send_replace(Arc::new(folding.knowledge.in_effect.clone()));
+            folding.forget(context);
             folding.save(context, context.stop.is_cancelled()).await;
             Ok(())
         })
@@ -162,7 +188,7 @@ impl Reconcile for Judge {
 /// Journals the verdicts that changed or are due, all of them in one transaction. Nothing while entries wait for the journal:
 /// what waits is not folded, so every verdict would seem as due as before, a turn later and again, until the verdicts push
 /// the evidence out of the queue that they are judged from.
-async fn write(context: &Context, knowledge: &Knowledge) -> Result<(), EngineError> {
+async fn write(context: &Context, knowledge: &mut Knowledge) -> Result<(), EngineError> {
     if context.recorder.health().waiting > 0 {
         return Ok(());
     }

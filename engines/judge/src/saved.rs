@@ -1,56 +1,72 @@
 //! The copy of the fold in the rows of the judge.
 //!
-//! It is cut into rows, because a row has a bound. A copy counts only whole and of this form: the evaluator whose rules the fold
-//! serves, and [`FORMAT`], which is to be raised with each change of what is serialised. The release does not matter: one that
-//! changes a comment need not read the journal again.
+//! The fold hands out the rows that changed since it was asked before, so a save writes what some minutes brought, and not the
+//! whole. A copy counts only whole and of this form: that of the fold, and [`FORMAT`], which is to be raised with each change
+//! of what else is serialised. The release does not matter: one that changes a comment need not read the journal again.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use promise::EVALUATOR;
-use store::{Consumers, LongValue, Row, Step, StoreError};
+use promise::InEffect;
+use serde::{Deserialize, Serialize};
+use store::{Consumers, LongValue, ROWS_MAX, Row, Step, StoreError};
 
 use crate::Knowledge;
 
 /// Under this name the rows are kept.
 const CONSUMER: &str = "judge";
-/// Of what is serialised in [`Knowledge`].
-const FORMAT: u32 = 1;
-/// Longest copy, in bytes. A longer fold is not saved, and read again at the next start.
-const BYTES_MAX: usize = 32 * 1024 * 1024;
-/// The row that says of which form the others are.
-const FORM_KEY: &str = "form";
-/// The name of the copy among the rows.
-const STATE: &str = "state";
+/// Of what is serialised in [`Beside`].
+const FORMAT: u32 = 2;
+/// What the keys of the rows of the fold start with.
+const FOLD: &str = "fold/";
+/// The name of what is kept beside the fold.
+const BESIDE: &str = "beside";
 
-fn form() -> Vec<u8> {
-    format!("evaluator {EVALUATOR}, format {FORMAT}").into_bytes()
+/// What is kept beside the fold.
+#[derive(Serialize, Deserialize)]
+struct Beside {
+    format: u32,
+    in_effect: InEffect,
+    policy_journaled_at: Option<event::Time>,
 }
 
 /// Where the copy stands.
 pub(crate) struct Saved {
     consumers: Arc<dyn Consumers>,
     position: Option<u64>,
-    /// What is stored, but for its bytes.
-    stored: LongValue,
+    /// What is stored beside the fold, but for its bytes.
+    beside: LongValue,
+    /// Rows of the fold that are to be written or removed: those of attempts that failed, too.
+    waiting: BTreeMap<String, Option<Vec<u8>>>,
+    /// Rows of a fold that the next one takes the place of.
+    replaced: BTreeSet<String>,
 }
 
 impl Saved {
     /// The copy, if there is one of this form.
     pub(crate) async fn load(consumers: Arc<dyn Consumers>) -> Result<(Self, Option<Knowledge>), StoreError> {
         let position = consumers.position(CONSUMER).await?;
-        let found = consumers.rows(CONSUMER, FORM_KEY, None, 1).await?;
-        let is_ours = found.first().is_some_and(|(key, value)| key == FORM_KEY && *value == form());
-        let mut stored = LongValue::read(&*consumers, CONSUMER, STATE).await?;
-        let bytes = std::mem::take(&mut stored.bytes);
-        let read = || match serde_json::from_slice(&bytes) {
-            Ok(knowledge) => Some(knowledge),
-            Err(error) => {
-                tracing::warn!(%error, "the saved state of the judge can't be read: the journal is read again");
-                None
-            }
+        let mut beside = LongValue::read(&*consumers, CONSUMER, BESIDE).await?;
+        let bytes = std::mem::take(&mut beside.bytes);
+        let rows = fold(&*consumers).await?;
+        let keys: BTreeSet<String> = rows.keys().cloned().collect();
+        let knowledge = match position {
+            None => None,
+            Some(position) => read(position, &bytes, rows)
+                .inspect_err(|error| {
+                    tracing::warn!(%error, "the saved state of the judge is not used: the journal is read again");
+                })
+                .ok(),
         };
-        let knowledge = is_ours.then(read).flatten();
-        Ok((Self { consumers, position, stored }, knowledge))
+        let replaced = if knowledge.is_some() { BTreeSet::new() } else { keys };
+        Ok((Self { consumers, position, beside, waiting: BTreeMap::new(), replaced }, knowledge))
+    }
+
+    /// The next fold that is saved was not read from this copy.
+    pub(crate) async fn replace(&mut self) -> Result<(), StoreError> {
+        self.replaced = fold(&*self.consumers).await?.into_keys().collect();
+        self.waiting.clear();
+        Ok(())
     }
 
     /// Saves, unless nothing was read since. A failure is a warning: this is a cache.
@@ -59,39 +75,41 @@ impl Saved {
         if self.position == Some(next) {
             return;
         }
-        // Tens of megabytes take longer than a thread may be blocked.
-        let taken = std::mem::take(knowledge);
-        let written = tokio::task::spawn_blocking(move || (serde_json::to_vec(&taken), taken)).await;
-        let bytes = match written {
-            Ok((bytes, given_back)) => {
+        // A first copy may take longer than a thread may be blocked.
+        let mut taken = std::mem::take(knowledge);
+        let written = tokio::task::spawn_blocking(move || (write(&mut taken), taken)).await;
+        let written = match written {
+            Ok((written, given_back)) => {
                 *knowledge = given_back;
-                bytes
+                written
             }
             Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
         };
-        let bytes = match bytes {
-            Ok(bytes) if bytes.len() <= BYTES_MAX => bytes,
-            Ok(bytes) => {
-                let (bytes, max) = (bytes.len(), BYTES_MAX);
-                tracing::warn!(
-                    bytes,
-                    max,
-                    "the state of the judge is too large to be saved: the next start reads the journal again"
-                );
-                return;
-            }
+        let (changed, beside) = match written {
+            Ok(written) => written,
             Err(error) => {
                 tracing::warn!(%error, "the state of the judge can't be saved: the next start reads the journal again");
                 return;
             }
         };
-        let mut value = LongValue::from(bytes);
-        let mut rows = value.rows(STATE, &self.stored);
-        rows.push(Row::Put { key: FORM_KEY.to_owned(), value: form() });
-        value.bytes = Vec::new();
+        self.waiting.extend(std::mem::take(&mut self.replaced).into_iter().map(|key| (key, None)));
+        self.waiting.extend(changed);
+        let mut beside = LongValue::from(beside);
+        let mut rows = beside.rows(BESIDE, &self.beside);
+        rows.extend(self.waiting.iter().map(|(key, value)| {
+            let key = format!("{FOLD}{key}");
+            value.as_ref().map_or_else(
+                || Row::Delete { key: key.clone() },
+                |value| Row::Put { key: key.clone(), value: value.clone() },
+            )
+        }));
+        beside.bytes = Vec::new();
         let step = Step { rows, ..Step::new(CONSUMER, self.position, next) };
         match self.consumers.step(step).await {
-            Ok(_) => (self.position, self.stored) = (Some(next), value),
+            Ok(_) => {
+                (self.position, self.beside) = (Some(next), beside);
+                self.waiting.clear();
+            }
             Err(error) => {
                 tracing::warn!(%error, "the state of the judge was not saved; tried again in some minutes");
                 // An earlier attempt was saved after all, or another process judges, too: this copy is as good as that one.
@@ -101,4 +119,38 @@ impl Saved {
             }
         }
     }
+}
+
+/// The rows of the fold.
+async fn fold(consumers: &dyn Consumers) -> Result<BTreeMap<String, Vec<u8>>, StoreError> {
+    let mut rows = BTreeMap::new();
+    let mut last: Option<String> = None;
+    loop {
+        let some = consumers.rows(CONSUMER, FOLD, last.as_deref(), ROWS_MAX).await?;
+        let Some((key, _)) = some.last() else { return Ok(rows) };
+        last = Some(key.clone());
+        rows.extend(some.into_iter().map(|(key, value)| (key.split_at(FOLD.len()).1.to_owned(), value)));
+    }
+}
+
+/// The rows of the fold that changed, and what is kept beside them.
+type Written = (Vec<(String, Option<Vec<u8>>)>, Vec<u8>);
+
+fn write(knowledge: &mut Knowledge) -> Result<Written, serde_json::Error> {
+    let Knowledge { judge, in_effect, policy_journaled_at } = knowledge;
+    let beside = Beside { format: FORMAT, in_effect: in_effect.clone(), policy_journaled_at: *policy_journaled_at };
+    Ok((judge.changed_parts()?, serde_json::to_vec(&beside)?))
+}
+
+fn read(
+    position: u64,
+    beside: &[u8],
+    rows: BTreeMap<String, Vec<u8>>,
+) -> Result<Knowledge, Box<dyn std::error::Error>> {
+    let Beside { format, in_effect, policy_journaled_at } = serde_json::from_slice(beside)?;
+    if format != FORMAT {
+        return Err(format!("it is of format {format}").into());
+    }
+    let judge = promise::Judge::from_parts(position, rows)?;
+    Ok(Knowledge { judge, in_effect, policy_journaled_at })
 }

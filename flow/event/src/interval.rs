@@ -134,6 +134,21 @@ impl Spans {
         self.0[first..].iter().take_while(|i| i.start < within.end).map(|i| i.intersect(within)).collect()
     }
 
+    /// Removes what is not inside `within`.
+    pub fn cut(&mut self, within: Interval) {
+        if within.is_empty() {
+            return self.0.clear();
+        }
+        self.0.truncate(self.0.partition_point(|i| i.start < within.end));
+        self.0.drain(..self.0.partition_point(|i| i.end <= within.start));
+        if let Some(first) = self.0.first_mut() {
+            first.start = first.start.max(within.start);
+        }
+        if let Some(last) = self.0.last_mut() {
+            last.end = last.end.min(within.end);
+        }
+    }
+
     /// Whether the instant is inside.
     pub fn contains(&self, time: Time) -> bool {
         let after = self.0.partition_point(|i| i.start <= time);
@@ -201,5 +216,11 @@ mod tests {
         let s = spans(&[(0, 10), (20, 30)]);
         let clipped = s.clip(Interval::new(Time::from_micros(5), Time::from_micros(25)));
         assert_eq!(clipped, spans(&[(5, 10), (20, 25)]));
+        for (start, end) in (0..35).flat_map(|start| (start..35).map(move |end| (start, end))) {
+            let within = Interval::new(Time::from_micros(start), Time::from_micros(end));
+            let mut cut = s.clone();
+            cut.cut(within);
+            assert_eq!(cut, s.clip(within), "{within:?}");
+        }
     }
 }

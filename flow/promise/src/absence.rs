@@ -11,6 +11,7 @@ use event::{FindingId, Ppb, Span};
 use policy::{Section, Table};
 
 use crate::configuration::never;
+use crate::lines::Subject;
 use crate::ruling::{Case, Ruling, longest_first};
 use crate::terms::{ENOUGH, Terms, windows};
 
@@ -43,7 +44,7 @@ impl Terms for Absence {
 
 pub(crate) fn rule(case: &mut Case<'_>, finding: &FindingId, observed: Ppb) -> Ruling {
     let evidence = case.evidence;
-    let worst = evidence.finding(finding, case.window);
+    let worst = case.state(&Subject::Finding(finding.clone()));
     let eras = evidence.declared.finding(finding).into_iter().flat_map(|eras| eras.over(case.window));
     let probes: BTreeSet<_> = eras.flat_map(|(_, probes)| probes).collect();
     let mut cited = case.cite(probes.iter().copied());

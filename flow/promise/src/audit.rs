@@ -32,7 +32,6 @@ use crate::fact::Fact;
 use crate::judge::Judge;
 use crate::observed::SKEW;
 use crate::revision::Revision;
-use crate::ruling::Lines;
 
 /// How many entries that verdicts rest on may come between those that a verdict read and the verdict.
 pub const BEHIND_MAX: usize = 65_536;
@@ -296,8 +295,6 @@ struct Waiting {
 pub struct Recheck {
     judge: Judge,
     waiting: VecDeque<Waiting>,
-    /// States worked out for the instant in front, while nothing more is folded.
-    lines: Option<(Time, Lines)>,
     /// Lowest tree size that may still be read.
     least: u64,
     verdicts: u64,
@@ -486,11 +483,7 @@ impl Recheck {
             return Err(Fault::Dated { sequence, promise, at, recorded_at });
         }
         self.fold_below(tree_size);
-        let lines = match &mut self.lines {
-            Some((of, lines)) if *of == at => lines,
-            other => &mut other.insert((at, Lines::default())).1,
-        };
-        match self.judge.verdict_with(&promise, objective, at, lines) {
+        match self.judge.verdict(&promise, objective, at) {
             None => match self.judge.clause(&promise, objective) {
                 Some((declared, _)) if declared.revision == verdict.revision => {
                     Ok(Standing::NotJudged(NotJudged::Objective))
@@ -519,7 +512,6 @@ impl Recheck {
             return;
         }
         self.least = size;
-        self.lines = None;
         while let Some(waiting) = self.waiting.pop_front_if(|w| w.sequence < size) {
             self.judge.fold(waiting.sequence, &waiting.observer, waiting.recorded_at, &waiting.fact);
         }

@@ -9,6 +9,7 @@ use event::promise::{Outcome, Reason};
 use event::{Ppb, ServiceId, Span, Spans};
 use policy::{Section, Table};
 
+use crate::lines::Subject;
 use crate::ruling::{Budget, Case, Ruling, share};
 use crate::terms::{Terms, windows};
 
@@ -40,9 +41,8 @@ impl Terms for Availability {
 
 pub(crate) fn rule(case: &mut Case<'_>, service: &ServiceId, target: Ppb) -> Ruling {
     let window = case.window;
-    let since = case.lines.service(case.evidence, service, window.end);
-    let line = since.state.line.clip(window);
-    let apart = since.apart.clip(window);
+    let line = case.state(&Subject::Service(service.clone())).line;
+    let apart = case.apart(service);
     let counted: Spans = apart.complement(window);
     let [up, down, undecided] = [&line.up, &line.down, &line.undecided].map(|spans| spans.minus(&apart));
     let whole = counted.length();

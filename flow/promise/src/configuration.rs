@@ -9,7 +9,8 @@ use event::promise::{Figure, Outcome, Reason, Unit};
 use event::{Interval, Ppb, ProbeId, Span, Spans};
 use policy::{Section, Table};
 
-use crate::line::Line;
+use crate::line::{Line, Worst};
+use crate::lines::Subject;
 use crate::ruling::{Case, Cited, Ruling, share};
 use crate::terms::{ENOUGH, Terms, windows};
 
@@ -40,11 +41,10 @@ impl Terms for Configuration {
 }
 
 pub(crate) fn rule(case: &mut Case<'_>, probe: &ProbeId, observed: Ppb) -> Ruling {
-    let line = case.evidence.probe(probe, case.window);
-    let unobserved = line.unknown(case.window);
+    let Worst { line, blind } = case.state(&Subject::Probe(probe.clone()));
     let mut cited = case.cite([probe]);
     case.cite_outages(&mut cited, &[probe].into(), &line.down);
-    never(case.window, &line, &unobserved, observed, cited)
+    never(case.window, &line, &blind, observed, cited)
 }
 
 /// The rule for whatever must never be so, given when it was and when nobody looked.

@@ -7,6 +7,7 @@ use event::promise::{Outcome, Reason};
 use event::{Ppb, ServiceId, Span};
 use policy::{Section, Table};
 
+use crate::lines::Subject;
 use crate::ruling::{Budget, Case, Ruling, share};
 use crate::terms::{Terms, windows};
 
@@ -38,7 +39,7 @@ impl Terms for Coverage {
 
 pub(crate) fn rule(case: &mut Case<'_>, service: &ServiceId, target: Ppb) -> Ruling {
     let window = case.window;
-    let blind = case.lines.service(case.evidence, service, window.end).state.blind.clip(window);
+    let blind = case.state(&Subject::Service(service.clone())).blind;
     let whole = window.length();
     let missed = blind.length();
     let budget = Budget { used_at_least: missed, used_at_most: missed, of: Budget::of(target, case.over, Span::ZERO) };

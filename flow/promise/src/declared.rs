@@ -169,6 +169,11 @@ impl Declared {
         self.findings.get(finding)
     }
 
+    /// The maintenance windows of every service over time.
+    pub(crate) fn maintained(&self) -> impl Iterator<Item = (&ServiceId, &Eras<Vec<Interval>>)> {
+        self.maintenance.iter()
+    }
+
     /// The maintenance windows of a service over time.
     pub(crate) fn maintenance(&self, service: &ServiceId) -> Option<&Eras<Vec<Interval>>> {
         self.maintenance.get(service)

@@ -4,26 +4,47 @@ use event::engine::ClockStepped;
 use event::evidence::{Changed, Covered, Found, Succeeded};
 use event::policy::{Applied, Clause, Objective, Promise};
 use event::promise::{Reason, Verdict};
-use event::{Envelope, ObserverId, ProbeId, PromiseId, Time, Unreadable};
-use serde::{Deserialize, Serialize};
+use event::{Envelope, Interval, ObserverId, ProbeId, PromiseId, Span, Time, Unreadable};
 
+use crate::audit::OLD_MAX;
 use crate::declared::Declared;
 use crate::eras::Eras;
 use crate::fact::Fact;
 use crate::line::Evidence;
+use crate::lines::{self, Lines, Subject};
+use crate::maintenance;
 use crate::observed::{LATE, Observed};
-use crate::ruling::{Case, Lines};
+use crate::parts::Unsaved;
+use crate::ruling::Case;
 use crate::{EVALUATOR, absence, availability, configuration, coverage, freshness};
 
 /// What the entries below [`next`](Judge::next) say, in the form that verdicts are computed from.
 ///
 /// Two judges that folded the same entries are equal in every answer, on every machine: there is no clock, no float and
-/// no order of a hash map in here. It serialises, so a projection may keep it and go on where it stopped.
-#[derive(Clone, Serialize, Deserialize, Debug, Default)]
+/// no order of a hash map in here. It is kept in [parts](Judge::changed_parts), so that it can go on where it stopped.
+///
+/// # What it remembers
+///
+/// Everything, until it is told to [forget](Judge::forget): then what any verdict may still need. That grows with what changes
+/// within the longest window, by some 24 bytes a step of a state, gap of a record or success of a job; with policies that
+/// differ from the one before; and with steps of clocks. An engine bounds how often it journals a change of state.
+#[derive(Clone, Debug)]
 pub struct Judge {
-    next: u64,
-    declared: Declared,
-    observed: Observed,
+    pub(crate) next: u64,
+    /// What was before this instant may be forgotten.
+    pub(crate) since: Time,
+    pub(crate) declared: Declared,
+    pub(crate) observed: Observed,
+    lines: Lines,
+    pub(crate) unsaved: Unsaved,
+}
+
+impl Default for Judge {
+    fn default() -> Self {
+        let (declared, observed) = (Declared::default(), Observed::default());
+        let since = Time::from_micros(i64::MIN);
+        Self { next: 0, since, declared, observed, lines: Lines::default(), unsaved: Unsaved::default() }
+    }
 }
 
 impl Judge {
@@ -65,6 +86,8 @@ impl Judge {
     pub fn apply_policy(&mut self, sequence: u64, recorded_at: Time, applied: &Applied) {
         if self.is_new(sequence) {
             self.declared.apply(sequence, recorded_at, applied);
+            self.lines.forget_all();
+            self.unsaved.declared();
         }
     }
 
@@ -72,6 +95,8 @@ impl Judge {
     pub fn apply_changed(&mut self, sequence: u64, observer: &ObserverId, recorded_at: Time, changed: &Changed) {
         if self.is_new(sequence) {
             self.observed.changed(sequence, observer, recorded_at, changed);
+            self.lines.changed_from(changed.after.min(changed.by).min(recorded_at));
+            self.unsaved.track(observer, &changed.probe);
         }
     }
 
@@ -79,20 +104,26 @@ impl Judge {
     pub fn apply_covered(&mut self, sequence: u64, observer: &ObserverId, recorded_at: Time, coverage: &Covered) {
         if self.is_new(sequence) {
             self.observed.coverage(sequence, observer, recorded_at, coverage);
+            self.lines.changed_from(coverage.interval.start);
+            self.unsaved.observer(observer);
+            coverage.gaps.iter().for_each(|gap| self.unsaved.track(observer, &gap.probe));
         }
     }
 
     /// A sign of life arrived at `observer`.
-    pub fn apply_succeeded(&mut self, sequence: u64, observer: &ObserverId, recorded_at: Time, pinged: &Succeeded) {
+    pub fn apply_succeeded(&mut self, sequence: u64, observer: &ObserverId, recorded_at: Time, succeeded: &Succeeded) {
         if self.is_new(sequence) {
-            self.observed.pinged(sequence, observer, recorded_at, pinged);
+            self.observed.succeeded(sequence, observer, recorded_at, succeeded);
+            self.unsaved.track(observer, &succeeded.probe);
         }
     }
 
     /// A finding opened or closed for `observer`.
-    pub fn apply_found(&mut self, sequence: u64, observer: &ObserverId, recorded_at: Time, finding: &Found) {
+    pub fn apply_found(&mut self, sequence: u64, observer: &ObserverId, recorded_at: Time, found: &Found) {
         if self.is_new(sequence) {
-            self.observed.finding(sequence, observer, recorded_at, finding);
+            self.observed.found(sequence, observer, recorded_at, found);
+            self.lines.changed_from(found.after.min(found.by).min(recorded_at));
+            self.unsaved.track(observer, &found.probe);
         }
     }
 
@@ -100,6 +131,8 @@ impl Judge {
     pub fn apply_clock_stepped(&mut self, sequence: u64, observer: &ObserverId, stepped: &ClockStepped) {
         if self.is_new(sequence) {
             self.observed.clock_stepped(observer, stepped.doubtful());
+            self.lines.changed_from(stepped.doubtful().start);
+            self.unsaved.vantage(observer);
         }
     }
 
@@ -108,8 +141,8 @@ impl Judge {
             Fact::Applied(applied) => self.apply_policy(sequence, recorded_at, applied),
             Fact::Changed(changed) => self.apply_changed(sequence, observer, recorded_at, changed),
             Fact::Covered(coverage) => self.apply_covered(sequence, observer, recorded_at, coverage),
-            Fact::Succeeded(pinged) => self.apply_succeeded(sequence, observer, recorded_at, pinged),
-            Fact::Found(finding) => self.apply_found(sequence, observer, recorded_at, finding),
+            Fact::Succeeded(succeeded) => self.apply_succeeded(sequence, observer, recorded_at, succeeded),
+            Fact::Found(found) => self.apply_found(sequence, observer, recorded_at, found),
             Fact::ClockStepped(stepped) => self.apply_clock_stepped(sequence, observer, stepped),
         }
     }
@@ -134,60 +167,96 @@ impl Judge {
         self.declared.sequence()
     }
 
-    /// Up to when a verdict at `at` can speak of these probes: as far as the records of all who look at them reach. An
-    /// observer that is silent is waited for until [`LATE`] after its next look was due, and then missed.
-    fn reach<'a>(&self, probes: impl IntoIterator<Item = &'a ProbeId>, at: Time) -> Time {
-        let reach = |probe: &'a ProbeId| {
-            let asked = self.declared.asked(probe)?;
-            let latest = |observer| {
-                let until = self.observed.reported_until(&self.declared, observer, probe);
-                until.map_or(at - asked.every - LATE, |until| until.max(at - asked.every - LATE)).min(at)
-            };
-            asked.observers.iter().map(latest).min()
-        };
-        probes.into_iter().filter_map(reach).min().unwrap_or(at)
-    }
-
-    /// The probes that an objective rests on by the policy in effect.
-    fn concerned<'a>(&'a self, objective: &'a Objective) -> &'a [ProbeId] {
-        match objective {
-            Objective::Availability { service, .. } | Objective::Coverage { service, .. } => {
-                self.declared.service(service).and_then(Eras::last).map_or(&[], Vec::as_slice)
-            }
-            Objective::Absence { finding, .. } => {
-                self.declared.finding(finding).and_then(Eras::last).map_or(&[], Vec::as_slice)
-            }
-            Objective::Configuration { probe, .. } | Objective::Freshness { probe, .. } => std::slice::from_ref(probe),
-        }
-    }
-
     /// Every objective of every promise in effect that this release knows, judged at `at`, in the order of the policy.
-    pub fn verdicts(&self, at: Time) -> Vec<Verdict> {
-        let mut lines = Lines::default();
-        let promises = self.policy().map(|policy| policy.promises.as_slice()).unwrap_or_default();
+    pub fn verdicts(&mut self, at: Time) -> Vec<Verdict> {
+        let Self { next, since, declared, observed, lines, .. } = self;
+        let evidence = Evidence { declared, observed };
+        let promises = declared.policy().map(|policy| policy.promises.as_slice()).unwrap_or_default();
         let clauses = promises.iter().flat_map(|promise| (0u32..).zip(&promise.objectives).map(move |c| (promise, c)));
-        let verdict = |(promise, (index, clause)): (&Promise, (u32, &Clause))| {
-            Some(self.judge(promise, index, &clause.read()?, at, &mut lines))
+        let mut judging = Judging { evidence, lines, since: *since, next: *next, at };
+        let judged = |(promise, (index, clause)): (&Promise, (u32, &Clause))| {
+            Some(judging.verdict(promise, index, &clause.read()?))
         };
-        clauses.filter_map(verdict).collect()
+        clauses.filter_map(judged).collect()
+    }
+
+    /// Whether verdicts at `at` need nothing of what was [forgotten](Self::forget). They may when a clock was set back, or when
+    /// somebody tells anew of long ago; whoever judges then reads the log again from its first entry.
+    pub fn remembers(&self, at: Time) -> bool {
+        if self.since == Time::from_micros(i64::MIN) {
+            return true;
+        }
+        let evidence = self.evidence();
+        let promises = self.policy().into_iter().flat_map(|policy| &policy.promises);
+        let mut objectives =
+            promises.flat_map(|promise| promise.objectives.iter().map(move |clause| (promise, clause)));
+        objectives.all(|(promise, clause)| {
+            let Some(objective) = clause.read() else { return true };
+            let reach = evidence.reach(evidence.concerned(&objective), at);
+            let window = self.declared.window(promise, objective.over(), reach);
+            window.start.min(reach) >= self.since && self.knows_outages(&objective, window)
+        })
+    }
+
+    /// Whether it can be said if an outage was going on when the maintenance inside `window` was announced.
+    fn knows_outages(&self, objective: &Objective, window: Interval) -> bool {
+        let Objective::Availability { service, .. } = objective else { return true };
+        let eras = self.declared.maintenance(service).map(Eras::all).unwrap_or_default();
+        let subject = Subject::Service(service.clone());
+        eras.iter()
+            .filter(|era| !maintenance::ahead(era, window).is_empty())
+            .all(|era| lines::last_known(self.evidence(), &subject, era.from, self.since).is_ok())
     }
 
     /// One objective, counted from 0, of a promise in effect, judged at `at`; `None` when there is none, or none that this
     /// release knows.
-    pub fn verdict(&self, promise: &PromiseId, objective: u32, at: Time) -> Option<Verdict> {
-        self.verdict_with(promise, objective, at, &mut Lines::default())
+    pub fn verdict(&mut self, promise: &PromiseId, objective: u32, at: Time) -> Option<Verdict> {
+        let Self { next, since, declared, observed, lines, .. } = self;
+        let promise = declared.policy()?.promises.iter().find(|p| p.id == *promise)?;
+        let rule = promise.objectives.get(usize::try_from(objective).ok()?)?.read()?;
+        let evidence = Evidence { declared, observed };
+        Some(Judging { evidence, lines, since: *since, next: *next, at }.verdict(promise, objective, &rule))
     }
 
-    /// The same with what was worked out before for this `at` and these entries.
-    pub(crate) fn verdict_with(
-        &self,
-        promise: &PromiseId,
-        objective: u32,
-        at: Time,
-        lines: &mut Lines,
-    ) -> Option<Verdict> {
-        let (promise, clause) = self.clause(promise, objective)?;
-        Some(self.judge(promise, objective, &clause.read()?, at, lines))
+    /// Drops what no verdict at `now` or later needs, nor one at up to [`OLD_MAX`] before, as verdicts may be dated. No verdict
+    /// changes because of it, unless [`remembers`](Self::remembers) says no.
+    pub fn forget(&mut self, now: Time) {
+        let Some(before) = self.needed_from(now - OLD_MAX).filter(|before| *before > self.since) else { return };
+        self.since = before;
+        self.observed.forget(before);
+        self.lines.forget_before(before);
+        self.unsaved.all_observed(&self.observed);
+    }
+
+    /// The first instant that a verdict at `at` or later may need to know of; `None` when that can't be said.
+    fn needed_from(&self, at: Time) -> Option<Time> {
+        let evidence = self.evidence();
+        let policy = self.policy()?;
+        let mut from = at;
+        for promise in &policy.promises {
+            for objective in promise.objectives.iter().filter_map(Clause::read) {
+                let asked = evidence.concerned(&objective).iter().filter_map(|probe| self.declared.asked(probe));
+                let every = asked.map(|asked| asked.every).max().unwrap_or(Span::ZERO).max(Span::ZERO);
+                let reach = at - every - LATE;
+                from = from.min(reach).min(self.declared.window(promise, objective.over(), reach).start);
+            }
+        }
+        // What was announced is excused or not by what the service was when it was announced.
+        loop {
+            let rest = Interval::new(from, Time::from_micros(i64::MAX));
+            let mut needed = from;
+            for (service, eras) in self.declared.maintained() {
+                for era in eras.all().iter().filter(|era| !maintenance::ahead(era, rest).is_empty()) {
+                    let subject = Subject::Service(service.clone());
+                    let known = lines::last_known(evidence, &subject, era.from, self.since).ok()?;
+                    needed = needed.min(known.map_or(era.from, |(time, _)| time.min(era.from)));
+                }
+            }
+            if needed == from {
+                return Some(from);
+            }
+            from = needed;
+        }
     }
 
     /// An objective, counted from 0, of a promise in effect, as it was written.
@@ -195,11 +264,57 @@ impl Judge {
         let promise = self.policy()?.promises.iter().find(|p| p.id == *promise)?;
         Some((promise, promise.objectives.get(usize::try_from(objective).ok()?)?))
     }
+}
 
-    fn judge(&self, promise: &Promise, index: u32, objective: &Objective, at: Time, lines: &mut Lines) -> Verdict {
+impl Evidence<'_> {
+    /// Up to when a verdict at `at` can speak of these probes: as far as the records of all who look at them reach. An observer
+    /// that is silent is waited for until [`LATE`] after its next look was due, and then missed.
+    fn reach(&self, probes: &[ProbeId], at: Time) -> Time {
+        let reach = |probe: &ProbeId| {
+            let asked = self.declared.asked(probe)?;
+            let latest = |observer| {
+                let until = self.observed.reported_until(self.declared, observer, probe);
+                until.map_or(at - asked.every - LATE, |until| until.max(at - asked.every - LATE)).min(at)
+            };
+            asked.observers.iter().map(latest).min()
+        };
+        probes.iter().filter_map(reach).min().unwrap_or(at)
+    }
+}
+
+impl<'e> Evidence<'e> {
+    /// The probes that an objective rests on by the policy in effect.
+    fn concerned<'o>(&self, objective: &'o Objective) -> &'o [ProbeId]
+    where
+        'e: 'o,
+    {
+        let declared: &'e Declared = self.declared;
+        let last = |eras: Option<&'e Eras<Vec<ProbeId>>>| eras.and_then(Eras::last).map_or(&[][..], Vec::as_slice);
+        match objective {
+            Objective::Availability { service, .. } | Objective::Coverage { service, .. } => {
+                last(declared.service(service))
+            }
+            Objective::Absence { finding, .. } => last(declared.finding(finding)),
+            Objective::Configuration { probe, .. } | Objective::Freshness { probe, .. } => std::slice::from_ref(probe),
+        }
+    }
+}
+
+/// The parts of a judge that is asked as of one instant.
+struct Judging<'a> {
+    evidence: Evidence<'a>,
+    lines: &'a mut Lines,
+    since: Time,
+    next: u64,
+    at: Time,
+}
+
+impl Judging<'_> {
+    fn verdict(&mut self, promise: &Promise, index: u32, objective: &Objective) -> Verdict {
+        let &mut Self { evidence, ref mut lines, since, next, at } = self;
         let over = objective.over();
-        let window = self.declared.window(promise, over, self.reach(self.concerned(objective), at));
-        let mut case = Case { evidence: self.evidence(), lines, window, over };
+        let window = evidence.declared.window(promise, over, evidence.reach(evidence.concerned(objective), at));
+        let mut case = Case { evidence, lines, window, since, over };
         let ruling = match objective {
             Objective::Availability { service, at_least, .. } => availability::rule(&mut case, service, *at_least),
             Objective::Freshness { probe, at_most, .. } => freshness::rule(&mut case, probe, *at_most),
@@ -214,7 +329,7 @@ impl Judge {
             revision: promise.revision.clone(),
             objective: index,
             evaluator: EVALUATOR,
-            tree_size: self.next,
+            tree_size: next,
             at,
             window,
             outcome: ruling.outcome,

@@ -51,8 +51,10 @@ mod freshness;
 mod in_effect;
 mod judge;
 mod line;
+mod lines;
 mod maintenance;
 mod observed;
+mod parts;
 mod ruling;
 mod section;
 mod steps;
@@ -65,6 +67,7 @@ pub use due::{DAILY, due};
 pub use in_effect::{InEffect, VerdictInEffect};
 pub use judge::Judge;
 pub use line::agreed;
+pub use parts::NotAFold;
 pub use section::PromiseSection;
 pub use steps::Condition;
 

@@ -8,6 +8,7 @@ use event::policy::Agreement;
 use event::{FindingId, Interval, ProbeId, ServiceId, Spans, Time};
 
 use crate::declared::Declared;
+use crate::lines::Subject;
 use crate::observed::{Aspect, Observed};
 use crate::steps::{Condition, Steps};
 
@@ -49,6 +50,12 @@ impl Line {
         }
     }
 
+    fn cut(&mut self, within: Interval) {
+        for spans in [&mut self.up, &mut self.down, &mut self.undecided, &mut self.lone] {
+            spans.cut(within);
+        }
+    }
+
     fn add(&mut self, interval: Interval, condition: Condition, lone: bool) {
         match condition {
             Condition::Up => self.up.add(interval),
@@ -72,6 +79,27 @@ impl Line {
             for interval in theirs.intervals() {
                 mine.add(*interval);
             }
+        }
+    }
+}
+
+impl Worst {
+    /// The part inside `within`.
+    pub(crate) fn clip(&self, within: Interval) -> Self {
+        Self { line: self.line.clip(within), blind: self.blind.clip(within) }
+    }
+
+    /// Removes what is not inside `within`.
+    pub(crate) fn cut(&mut self, within: Interval) {
+        self.line.cut(within);
+        self.blind.cut(within);
+    }
+
+    /// Adds what was later.
+    pub(crate) fn append(&mut self, later: &Self) {
+        self.line.append(&later.line);
+        for interval in later.blind.intervals() {
+            self.blind.add(*interval);
         }
     }
 }
@@ -170,6 +198,19 @@ pub(crate) struct Evidence<'a> {
 }
 
 impl Evidence<'_> {
+    /// The state of a subject over `within`.
+    pub(crate) fn state(&self, subject: &Subject, within: Interval) -> Worst {
+        match subject {
+            Subject::Service(service) => self.service(service, within),
+            Subject::Finding(finding) => self.finding(finding, within),
+            Subject::Probe(probe) => {
+                let line = self.probe(probe, within);
+                let blind = line.unknown(within);
+                Worst { line, blind }
+            }
+        }
+    }
+
     /// The state of a probe.
     pub(crate) fn probe(&self, probe: &ProbeId, within: Interval) -> Line {
         let mut line = Line::default();
@@ -228,10 +269,7 @@ fn several<'e>(
         undeclared = interval.end;
         let parts: Vec<Line> = probes.iter().map(|probe| line_of(probe, interval)).collect();
         let part = worst(interval, &parts);
-        all.line.append(&part.line);
-        for blind in part.blind.intervals() {
-            all.blind.add(*blind);
-        }
+        all.append(&part);
     }
     all.blind.add(Interval::new(undeclared, within.end));
     all

@@ -29,7 +29,7 @@ pub(crate) struct Success {
 
 /// What one observer said of one probe.
 #[derive(Clone, Serialize, Deserialize, Debug, Default)]
-struct Track {
+pub(crate) struct Track {
     steps: Steps,
     gaps: Spans,
     successes: Vec<Success>,
@@ -53,13 +53,19 @@ impl Default for Seeking {
 /// What makes a coverage record count for a probe: the revision of the policy that it follows, and the record's `every`.
 type Class = (String, Option<Span>);
 
-/// What one observer said.
+/// What one observer reported of what it looked at.
 #[derive(Clone, Serialize, Deserialize, Debug, Default)]
-pub(crate) struct Observer {
-    /// Stretches it reported on.
+pub(crate) struct Reports {
+    /// Stretches that its records speak of.
     stretches: Vec<(Class, Spans)>,
-    /// Its newest coverage record: the entry and the end of the stretch.
+    /// Its newest record: the entry and the end of the stretch.
     newest: Option<(u64, Time)>,
+}
+
+/// What one observer said.
+#[derive(Clone, Debug, Default)]
+struct Observer {
+    reports: Reports,
     tracks: BTreeMap<ProbeId, Track>,
 }
 
@@ -80,7 +86,7 @@ fn not_before_it_happens(after: Time, by: Time, recorded_at: Time) -> (Time, Tim
 }
 
 /// All observers.
-#[derive(Clone, Serialize, Deserialize, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Observed {
     observers: BTreeMap<ObserverId, Observer>,
     /// Stretches during which the labels of the clock of a vantage mean nothing.
@@ -105,11 +111,11 @@ impl Observed {
         let of =
             |((revision, every), _): &&mut (Class, Spans)| (revision, every) == (&coverage.revision, &coverage.every);
         // The newest come last, and are asked for most.
-        match observer.stretches.iter_mut().rev().find(of) {
+        match observer.reports.stretches.iter_mut().rev().find(of) {
             Some((_, spans)) => spans.add(interval),
             None => {
                 let class = (coverage.revision.clone(), coverage.every);
-                observer.stretches.push((class, [interval].into_iter().collect()));
+                observer.reports.stretches.push((class, [interval].into_iter().collect()));
             }
         }
         for gap in &coverage.gaps {
@@ -121,24 +127,71 @@ impl Observed {
             };
             gaps.add(gap.interval.intersect(interval));
         }
-        observer.newest = Some((sequence, interval.end));
+        observer.reports.newest = Some((sequence, interval.end));
     }
 
-    pub(crate) fn pinged(&mut self, sequence: u64, observer: &ObserverId, recorded_at: Time, pinged: &Succeeded) {
-        if pinged.at > recorded_at + SKEW {
+    pub(crate) fn succeeded(&mut self, sequence: u64, observer: &ObserverId, recorded_at: Time, succeeded: &Succeeded) {
+        if succeeded.at > recorded_at + SKEW {
             return;
         }
-        let successes = &mut self.track(observer, &pinged.probe).successes;
-        let place = successes.partition_point(|s| s.at <= pinged.at);
-        successes.insert(place, Success { at: pinged.at, sequence });
+        let successes = &mut self.track(observer, &succeeded.probe).successes;
+        let place = successes.partition_point(|s| s.at <= succeeded.at);
+        successes.insert(place, Success { at: succeeded.at, sequence });
     }
 
-    pub(crate) fn finding(&mut self, sequence: u64, observer: &ObserverId, recorded_at: Time, finding: &Found) {
-        let (after, by) = not_before_it_happens(finding.after, finding.by, recorded_at);
-        let track = self.track(observer, &finding.probe);
-        let seeking = track.findings.entry(finding.finding.clone()).or_default();
-        let condition = if finding.open { Condition::Down } else { Condition::Up };
+    pub(crate) fn found(&mut self, sequence: u64, observer: &ObserverId, recorded_at: Time, found: &Found) {
+        let (after, by) = not_before_it_happens(found.after, found.by, recorded_at);
+        let track = self.track(observer, &found.probe);
+        let seeking = track.findings.entry(found.finding.clone()).or_default();
+        let condition = if found.open { Condition::Down } else { Condition::Up };
         seeking.steps.change(after, by, condition, sequence);
+    }
+
+    /// Drops what no instant from `before` on needs. The time of stepped clocks stays: it counts whole, however long ago it began.
+    pub(crate) fn forget(&mut self, before: Time) {
+        let rest = Interval::new(before, Time::from_micros(i64::MAX));
+        for observer in self.observers.values_mut() {
+            observer.reports.stretches.iter_mut().for_each(|(_, spans)| spans.cut(rest));
+            observer.reports.stretches.retain(|(_, spans)| !spans.is_empty());
+            for track in observer.tracks.values_mut() {
+                track.steps.forget(before);
+                track.gaps.cut(rest);
+                track.successes.drain(..track.successes.partition_point(|success| success.at < before));
+                for seeking in track.findings.values_mut() {
+                    seeking.steps.forget(before);
+                    seeking.gaps.cut(rest);
+                }
+            }
+        }
+    }
+
+    /// What each observer reported, and what it said of each probe.
+    pub(crate) fn reports(&self) -> impl Iterator<Item = (&ObserverId, &Reports)> {
+        self.observers.iter().map(|(observer, said)| (observer, &said.reports))
+    }
+
+    pub(crate) fn reports_of(&self, observer: &ObserverId) -> Option<&Reports> {
+        self.observers.get(observer).map(|said| &said.reports)
+    }
+
+    pub(crate) fn tracks(&self) -> impl Iterator<Item = (&ObserverId, &ProbeId, &Track)> {
+        self.observers.iter().flat_map(|(observer, said)| said.tracks.iter().map(move |(p, t)| (observer, p, t)))
+    }
+
+    pub(crate) fn stepped(&self, vantage: &str) -> Option<&Spans> {
+        self.doubtful.get(vantage)
+    }
+
+    pub(crate) fn restore_reports(&mut self, observer: ObserverId, reports: Reports) {
+        self.observers.entry(observer).or_default().reports = reports;
+    }
+
+    pub(crate) fn restore_track(&mut self, observer: ObserverId, probe: ProbeId, track: Track) {
+        self.observers.entry(observer).or_default().tracks.insert(probe, track);
+    }
+
+    pub(crate) fn restore_stepped(&mut self, vantage: &str, doubtful: Spans) {
+        self.doubtful.insert(vantage.to_owned(), doubtful);
     }
 
     pub(crate) fn clock_stepped(&mut self, observer: &ObserverId, doubtful: Interval) {
@@ -152,7 +205,7 @@ impl Observed {
         observer: &'a ObserverId,
         probe: &'a ProbeId,
     ) -> impl Iterator<Item = &'a Spans> {
-        let all = self.observers.get(observer).into_iter().flat_map(|seen| &seen.stretches);
+        let all = self.observers.get(observer).into_iter().flat_map(|seen| &seen.reports.stretches);
         all.filter(move |((revision, every), _)| declared.counts(revision, *every, probe, observer)).map(|(_, s)| s)
     }
 
@@ -213,7 +266,7 @@ impl Observed {
 
     /// Its newest coverage record, if that reaches beyond `start`.
     pub(crate) fn newest_coverage(&self, observer: &ObserverId, start: Time) -> Option<u64> {
-        let newest = self.observers.get(observer)?.newest.filter(|(_, end)| *end > start);
+        let newest = self.observers.get(observer)?.reports.newest.filter(|(_, end)| *end > start);
         newest.map(|(sequence, _)| sequence)
     }
 }

@@ -1,11 +1,12 @@
 //! What every objective shares: its case, its ruling, and how shares are rounded.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use event::promise::{Figure, Outcome, Reason, Unit};
 use event::{Interval, ObserverId, Ppb, ProbeId, ServiceId, Span, Spans, Time};
 
 use crate::line::{Evidence, Worst};
+use crate::lines::{Lines, Subject};
 use crate::maintenance;
 
 /// Most entries that a verdict names.
@@ -14,36 +15,13 @@ pub(crate) const CITED_MAX: usize = 16;
 /// Most coverage records among them.
 pub(crate) const COVERAGE_CITED_MAX: usize = 5;
 
-/// The states of services as of one instant: the part of an evaluation that objectives share.
-#[derive(Default)]
-pub(crate) struct Lines(BTreeMap<ServiceId, Since>);
-
-/// A service from the first policy on.
-pub(crate) struct Since {
-    /// Its state.
-    pub state: Worst,
-    /// Announced maintenance.
-    pub apart: Spans,
-}
-
-impl Lines {
-    /// The state of `service` from the first policy until `at`.
-    pub(crate) fn service(&mut self, evidence: Evidence<'_>, service: &ServiceId, at: Time) -> &Since {
-        self.0.entry(service.clone()).or_insert_with(|| {
-            let within = Interval::new(evidence.declared.beginning().unwrap_or(at).min(at), at);
-            let state = evidence.service(service, within);
-            let windows = evidence.declared.maintenance(service);
-            let apart = windows.map_or_else(Spans::new, |windows| maintenance::set_apart(windows, &state.line));
-            Since { state, apart }
-        })
-    }
-}
-
-/// One objective as of one instant.
+/// One objective, and what it is judged from.
 pub(crate) struct Case<'a> {
     pub evidence: Evidence<'a>,
     pub lines: &'a mut Lines,
     pub window: Interval,
+    /// From when on everything is remembered.
+    pub since: Time,
     /// Length of a whole window. That of a young promise is shorter.
     pub over: Span,
 }
@@ -89,6 +67,21 @@ impl Cited {
 }
 
 impl Case<'_> {
+    /// The state of the subject over the window.
+    pub(crate) fn state(&mut self, subject: &Subject) -> Worst {
+        self.lines.state(self.evidence, subject, self.window).clip(self.window)
+    }
+
+    /// What of the window is set apart for maintenance of the service.
+    pub(crate) fn apart(&mut self, service: &ServiceId) -> Spans {
+        let Some(windows) = self.evidence.declared.maintenance(service) else { return Spans::new() };
+        let subject = Subject::Service(service.clone());
+        let Self { evidence, lines, window, since, .. } = self;
+        let outage_at = |time| lines.outage_at(*evidence, &subject, time, window.end, *since);
+        // Whoever forgot something asks first whether it is needed.
+        maintenance::set_apart(windows, *window, outage_at).unwrap_or_default()
+    }
+
     /// The policy in effect and the newest coverage records of those who observe these probes. An observer that fell
     /// silent before the window is no evidence, and its last record may be destroyed.
     pub(crate) fn cite<'p>(&self, probes: impl IntoIterator<Item = &'p ProbeId>) -> Cited {

@@ -90,6 +90,14 @@ impl Steps {
         self.since = Some(until);
     }
 
+    /// Drops what no instant from `before` on needs, nor a change that is still to be told.
+    pub(crate) fn forget(&mut self, before: Time) {
+        let Some(since) = self.since else { return };
+        let needed = before.min(since - REVISED_MAX);
+        let after = self.steps.partition_point(|step| step.from <= needed);
+        self.steps.drain(..after.saturating_sub(1));
+    }
+
     fn push(&mut self, from: Time, condition: Condition, sequence: u64) {
         self.steps.pop_if(|last| last.from == from);
         if self.steps.is_empty() {

@@ -80,13 +80,16 @@ fn recheck(entries: &[Envelope], destroyed: Option<(u64, i64)>) {
             _ => recheck.entry(sequence, Some(entry)),
         }
     }
-    let rechecked = recheck.finish(entries.len() as u64);
+    let mut rechecked = recheck.finish(entries.len() as u64);
     // Whatever is shown of it can be shown, and asked of as of any instant.
     assert!(rechecked.faults.iter().all(|fault| !fault.to_string().is_empty()));
     for at in [t(START), t(i64::MIN), t(i64::MAX)] {
         drop(rechecked.judge.verdicts(at));
     }
-    assert!(serde_json::to_vec(&rechecked.judge).is_ok());
+    for at in [t(START + HOUR), t(i64::MAX)] {
+        rechecked.judge.forget(at);
+        rechecked.judge.remembers(at);
+    }
 }
 
 #[test]

@@ -4,10 +4,11 @@ use drawn::Draws;
 use event::evidence::{Changed, Covered, Found, Gap, State, Succeeded};
 use event::policy::{Agreement, Applied, Objective};
 use event::promise::{Outcome, Reason, Verdict};
-use event::{Interval, ObserverId, Ppb, ProbeId, Span};
+use event::{Interval, ObserverId, Ppb, ProbeId, Span, Time};
 
 use super::model::{Model, Second, share};
 use super::scene::*;
+use crate::Judge;
 use crate::fact::Fact;
 
 const SECONDS: i64 = 240;
@@ -153,7 +154,7 @@ fn judged(verdict: &Verdict, used: (i64, i64), counted: i64, what: &str) -> Outc
 
 fn check(seed: u64) -> Option<(Outcome, bool)> {
     let mut draws = Draws::of(seed);
-    let scene = some_log(&mut draws);
+    let mut scene = some_log(&mut draws);
     let at = SECONDS - draws.below(30);
     let verdicts = scene.judge.verdicts(t(at));
     let [availability, coverage, configuration, absence, freshness] = &verdicts[..] else {
@@ -237,6 +238,96 @@ fn a_thousand_logs_agree_with_the_model() {
             assert!(count > 10, "{outcome:?}, in a young window {young}: only {count} times");
         }
     }
+}
+
+/// The same story, every second of it so long.
+fn stretched(entry: &Entry, by: i64) -> Entry {
+    let time = |time: Time| Time::from_micros(time.micros() * by);
+    let span = |span: Span| Span::from_micros(span.micros() * by);
+    let interval = |i: Interval| Interval::new(time(i.start), time(i.end));
+    let mut entry = entry.clone();
+    entry.recorded_at = time(entry.recorded_at);
+    match &mut entry.fact {
+        Fact::Applied(applied) => {
+            for promise in &mut applied.promises {
+                for clause in &mut promise.objectives {
+                    let mut objective = clause.read().expect("known");
+                    match &mut objective {
+                        Objective::Freshness { at_most, over, .. } => (*at_most, *over) = (span(*at_most), span(*over)),
+                        Objective::Availability { over, .. }
+                        | Objective::Coverage { over, .. }
+                        | Objective::Configuration { over, .. }
+                        | Objective::Absence { over, .. } => *over = span(*over),
+                    }
+                    *clause = (&objective).into();
+                }
+            }
+            applied.maintenance.iter_mut().for_each(|window| window.interval = interval(window.interval));
+        }
+        Fact::Changed(changed) => (changed.after, changed.by) = (time(changed.after), time(changed.by)),
+        Fact::Found(found) => (found.after, found.by) = (time(found.after), time(found.by)),
+        Fact::Succeeded(succeeded) => succeeded.at = time(succeeded.at),
+        Fact::ClockStepped(stepped) => (stepped.from, stepped.to) = (time(stepped.from), time(stepped.to)),
+        Fact::Covered(covered) => {
+            covered.interval = interval(covered.interval);
+            covered.gaps.iter_mut().for_each(|gap| gap.interval = interval(gap.interval));
+        }
+    }
+    entry
+}
+
+/// A judge that is asked all the time, forgets what it may, and is saved and read again, says what one says that reads the whole
+/// log for each answer; or it says that it can't.
+#[test]
+fn what_is_forgotten_or_kept_from_before_changes_no_verdict() {
+    const HOUR: i64 = 3600;
+    let (mut asked, mut forgot, mut refused) = (0, 0, 0);
+    for seed in 0..400 {
+        let mut draws = Draws::of(77_000 + seed);
+        let scene = some_log(&mut draws);
+        let mut entries: Vec<Entry> = scene.entries.iter().map(|entry| stretched(entry, HOUR)).collect();
+        // As a log is written: mostly soon after what it tells of, now and then days later.
+        for entry in &mut entries {
+            let told = match &entry.fact {
+                Fact::Applied(_) => entry.recorded_at,
+                Fact::Changed(changed) => changed.by.max(changed.after),
+                Fact::Found(found) => found.by.max(found.after),
+                Fact::Succeeded(succeeded) => succeeded.at,
+                Fact::ClockStepped(stepped) => stepped.from.max(stepped.to),
+                Fact::Covered(covered) => covered.interval.end,
+            };
+            let late = if draws.chance(85) { draws.below(60) } else { draws.below(5 * 24 * HOUR) };
+            entry.recorded_at = entry.recorded_at.min(told + s(late)).max(told);
+        }
+        entries.sort_by_key(|entry| entry.recorded_at);
+        let mut judge = Judge::new();
+        let mut rows = std::collections::BTreeMap::new();
+        for (sequence, entry) in entries.iter().enumerate() {
+            judge.fold(sequence as u64, &entry.observer, entry.recorded_at, &entry.fact);
+            if !draws.chance(20) {
+                continue;
+            }
+            let back = if draws.chance(80) { 0 } else { draws.below(3 * HOUR) };
+            let at = entry.recorded_at + s(draws.below(300)) - s(back);
+            if !judge.remembers(at) {
+                refused += 1;
+            } else {
+                let expected = Scene::of(&entries[..=sequence]).judge.verdicts(at);
+                assert_eq!(judge.verdicts(at), expected, "seed {seed}, entry {sequence}");
+                asked += 1;
+            }
+            if draws.chance(50) {
+                let before = judge.since;
+                judge.forget(entry.recorded_at);
+                forgot += i32::from(judge.since > before);
+            }
+            if draws.chance(30) {
+                judge = reopened(&mut judge, &mut rows);
+            }
+        }
+    }
+    // The draws must reach all of it, and refusals must be few.
+    assert!(asked > 3000 && forgot > 300 && refused < asked / 10, "{asked} asked, {forgot} forgot, {refused} refused");
 }
 
 #[test]

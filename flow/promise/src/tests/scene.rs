@@ -1,5 +1,7 @@
 //! Short words to tell a story in: all times are whole seconds.
 
+use std::collections::BTreeMap;
+
 use event::engine::ClockStepped;
 use event::evidence::{Changed, Covered, Found, Gap, State, Succeeded};
 use event::policy::{Agreement, Applied, Clause, Detector, Maintenance, Objective, Probe, Promise, Service, Text};
@@ -158,8 +160,20 @@ impl Scene {
 
     /// The verdict on the first objective of the only promise.
     pub(super) fn verdict(&self, at: i64) -> Verdict {
-        self.judge.verdict(&name("AV-1"), 0, t(at)).expect("declared")
+        self.judge.clone().verdict(&name("AV-1"), 0, t(at)).expect("declared")
     }
+}
+
+/// A judge that was saved and read again.
+pub(super) fn reopened(judge: &mut Judge, rows: &mut BTreeMap<String, Vec<u8>>) -> Judge {
+    for (key, value) in judge.changed_parts().expect("JSON") {
+        assert!(value.as_ref().is_none_or(|value| value.len() <= 64 * 1024), "{key}");
+        match value {
+            Some(value) => rows.insert(key, value),
+            None => rows.remove(&key),
+        };
+    }
+    Judge::from_parts(judge.next(), rows.clone()).expect("reads what it wrote")
 }
 
 /// Low and high of a verdict.

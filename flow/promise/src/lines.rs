@@ -1,0 +1,143 @@
+//! States that objectives share, worked out once and kept from one evaluation to the next.
+//!
+//! An evaluation follows another within seconds, and a year of a service does not change meanwhile. So what was worked out is
+//! kept, cut where an entry that was folded since may have changed it, and only the rest is worked out again. What is kept is
+//! a cache: nothing of it is saved, and a verdict is the same without it.
+
+use std::collections::BTreeMap;
+
+use event::{FindingId, Interval, ProbeId, ServiceId, Span, Time};
+
+use crate::line::{Evidence, Worst};
+
+/// What has a state.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Subject {
+    Service(ServiceId),
+    Probe(ProbeId),
+    Finding(FindingId),
+}
+
+/// The states that were worked out.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Lines {
+    known: BTreeMap<Subject, Known>,
+    /// What is known of this instant and later ones may have changed.
+    stale_from: Option<Time>,
+}
+
+#[derive(Clone, Debug)]
+struct Known {
+    within: Interval,
+    state: Worst,
+}
+
+/// How far back a state is looked for at first.
+const LOOK_BACK: Span = Span::from_secs(3600);
+
+impl Lines {
+    /// An entry said something of `from` or later.
+    pub(crate) fn changed_from(&mut self, from: Time) {
+        self.stale_from = Some(self.stale_from.map_or(from, |stale| stale.min(from)));
+    }
+
+    /// A policy was applied: who is asked, and whose past records count, may be different for all time.
+    pub(crate) fn forget_all(&mut self) {
+        self.known.clear();
+    }
+
+    /// Nobody asks for the time before `from` any more.
+    pub(crate) fn forget_before(&mut self, from: Time) {
+        for known in self.known.values_mut() {
+            known.within.start = known.within.start.max(from);
+            known.state.cut(known.within);
+        }
+    }
+
+    fn refresh(&mut self) {
+        let Some(stale) = self.stale_from.take() else { return };
+        for known in self.known.values_mut().filter(|known| known.within.end > stale) {
+            known.within.end = known.within.start.max(stale);
+            known.state.cut(known.within);
+        }
+    }
+
+    /// The state of the subject over `within`, and perhaps beyond.
+    pub(crate) fn state(&mut self, evidence: Evidence<'_>, subject: &Subject, within: Interval) -> &Worst {
+        self.refresh();
+        let known = self.known.entry(subject.clone()).or_insert_with(|| {
+            let within = Interval::new(within.start, within.start);
+            Known { within, state: Worst::default() }
+        });
+        if known.within.is_empty() || within.start > known.within.end {
+            *known = Known { within, state: evidence.state(subject, within) };
+        }
+        if within.start < known.within.start {
+            let mut state = evidence.state(subject, Interval::new(within.start, known.within.start));
+            state.append(&known.state);
+            known.state = state;
+            known.within.start = within.start;
+        }
+        if within.end > known.within.end {
+            known.state.append(&evidence.state(subject, Interval::new(known.within.end, within.end)));
+            known.within.end = within.end;
+        }
+        &known.state
+    }
+
+    /// The outage that was going on at `time`, from there until the service is up again, as far as `until`. `Err` when that can't
+    /// be said because what was before `since` is forgotten.
+    pub(crate) fn outage_at(
+        &mut self,
+        evidence: Evidence<'_>,
+        service: &Subject,
+        time: Time,
+        until: Time,
+        since: Time,
+    ) -> Result<Option<Interval>, Forgotten> {
+        if last_known(evidence, service, time, since)?.is_none_or(|(_, was_up)| was_up) {
+            return Ok(None);
+        }
+        let (mut from, mut length) = (time, LOOK_BACK);
+        while from < until {
+            let next = Interval::new(from, until.min(from + length));
+            if let Some(up) = evidence.state(service, next).line.up.intervals().first() {
+                return Ok(Some(Interval::new(time, up.start)));
+            }
+            (from, length) = (next.end, length + length);
+        }
+        Ok(Some(Interval::new(time, Time::from_micros(i64::MAX))))
+    }
+}
+
+/// What was before an instant is forgotten, and an answer needs it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Forgotten;
+
+/// The last instant at or before `time` at which the state was not unknown, and whether it was up then. `since` is the instant
+/// from which on everything is remembered.
+pub(crate) fn last_known(
+    evidence: Evidence<'_>,
+    subject: &Subject,
+    time: Time,
+    since: Time,
+) -> Result<Option<(Time, bool)>, Forgotten> {
+    let instant = Span::from_micros(1);
+    let Some(beginning) = evidence.declared.beginning() else { return Ok(None) };
+    let (mut end, mut length) = (time + instant, LOOK_BACK);
+    while end > beginning {
+        if end <= since {
+            return Err(Forgotten);
+        }
+        let within = Interval::new((end - length).max(beginning).max(since), end);
+        let line = evidence.state(subject, within).line;
+        let last = |spans: &event::Spans| spans.intervals().last().map(|interval| interval.end);
+        let up = last(&line.up);
+        let not_up = last(&line.down).max(last(&line.undecided));
+        if let Some(known) = up.max(not_up) {
+            return Ok(Some((known - instant, up > not_up)));
+        }
+        (end, length) = (within.start, length + length);
+    }
+    Ok(None)
+}
