@@ -99,7 +99,7 @@ const BLOWS: &[(&str, &str, Blow)] = &[
     ("expect-not-allow", "web/src/lib.rs:1", |h| write(h, "web/src/lib.rs", "#[expect(dead_code)]\nfn reason() {}\n")),
     ("doc-examples", "web/src/lib.rs:2", |h| write(h, "web/src/lib.rs", "//! A.\n//! ```\n//! a();\n//! ```\n")),
     ("doc-examples", "web/src/lib.rs:3", |h| {
-        write(h, "web/src/lib.rs", "/// ```text\n/// ```\n/// ```rust\n/// ```\n")
+        write(h, "web/src/lib.rs", "/// ```text\n/// ```\n/// ```rust\n/// ```\n");
     }),
     ("no-floats", "flow/event/src/time.rs:2", |h| write(h, "flow/event/src/time.rs", "\nfn a() -> f64;\n")),
     ("no-floats", "flow/journal/src/a.rs:1", |h| write(h, "flow/journal/src/a.rs", "let x: f32;\n")),
