@@ -1,13 +1,11 @@
 //! What the process takes of the machine: threads and memory.
 //!
-//! **Problem.** Engines that share threads share their troubles: a trust page that is being rendered for a thousand readers
-//! makes probes late, and late probes prove nothing. And an allocator that keeps an arena for each thread keeps twice the
-//! memory, because what one thread frees no other thread uses.
+//! [`Runtimes`]: the watch has a thread of its own, the pages have one, and the other engines share two. The supervisor runs on
+//! the shared ones, so an engine that blocks its thread is still noticed. On shared threads a trust page that is rendered for
+//! a thousand readers would make probes late, and late probes prove nothing.
 //!
-//! **Principle.** [`Runtimes`]: the watch has a thread of its own, the pages have one, and what is left shares the rest.
-//! The supervisor and its keepers are on the shared one, so whoever blocks a thread is still noticed.
-//! [`frugal_allocator`]: all threads share one arena; nothing here allocates so often that they meet there. What is freed
-//! goes back.
+//! [`frugal_allocator`]: all threads share one arena. With one for each thread, what one frees no other uses, and twice the
+//! memory is resident.
 
 use std::io;
 use std::time::Duration;
@@ -57,11 +55,13 @@ impl Runtimes {
     }
 }
 
-/// Has the allocator of glibc keep one arena for all threads, and give back what is freed; with 10,000 probes that halves what
-/// is resident. Left alone, it takes each large piece that was freed for a reason to keep the next ones: after one scrape of
-/// `/metrics`, eight megabytes. To be called before there is a second thread. Another allocator does as it likes.
+/// Has the allocator of glibc keep one arena for all threads, and return what is freed; with 10,000 probes that halves what is
+/// resident. To be called before there is a second thread; does nothing with another allocator.
+///
+/// glibc raises its mmap threshold each time a large block is freed, and keeps later blocks below it: after one scrape of
+/// `/metrics`, 8 MB stayed resident. A fixed threshold returns them.
 pub(crate) fn frugal_allocator() {
-    /// A piece of this size is the system's own, and goes back when it is freed; so does as much at the end of the heap.
+    /// A block of this size is mapped for itself and unmapped when it is freed; so much at the end of the heap is returned.
     #[cfg(target_env = "gnu")]
     const LARGE_BYTES: libc::c_int = 256 * 1024;
     #[cfg(target_env = "gnu")]

@@ -1,12 +1,10 @@
 //! How much memory the answers under way take together.
 //!
-//! **Problem.** An answer stays in memory until its reader has taken it, and a reader may take minutes. A thousand who ask
-//! for the largest file of the log and read none of it would hold a thousand copies of it. **Principle.** Large answers
-//! share a budget. Room is taken while an answer is made, and goes with its bytes: it is given back when the last of them is
-//! with the kernel, or the connection ended. At the bound the answer is 503 and says when to try again: to wait for
-//! somebody who does not read would help nobody.
+//! Large answers share a budget of memory. Their bytes count from when an answer is made until the last of them is with the
+//! kernel, or the connection ended. At the bound the answer is 503 and says when to try again. Small answers are not
+//! counted: the number of connections bounds them.
 //!
-//! Small answers need no room: the number of connections bounds them.
+//! Without it, a thousand readers who ask for the largest file of the log and read none of it would hold a thousand copies.
 
 use std::sync::Arc;
 

@@ -3,11 +3,11 @@
 //! The files are those of `garant log export`, at the same paths under `/log/`; here they are made when they are asked for.
 //!
 //! **What may never happen**: that a reader gets the payload of an entry for the team, or anything beyond the published
-//! checkpoint. The first is decided in one place, [`shelf::disclosed`], from the committed leaf and once more from the
+//! checkpoint. The first is decided in one place, [`files::disclosed`], from the committed leaf and once more from the
 //! payload itself. The second matters because a head that no witness has seen may still be lost in a crash: somebody who
 //! got hold of it would have evidence of a fork that never was.
 
-pub(crate) mod shelf;
+pub(crate) mod files;
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use axum::routing::get;
 
 use crate::answer;
 use crate::state::State;
-use shelf::ShelfError;
+use files::FileError;
 
 pub(crate) fn routes() -> Router<Arc<State>> {
     Router::new().route("/log/{*path}", get(file))
@@ -28,10 +28,10 @@ pub(crate) fn routes() -> Router<Arc<State>> {
 async fn file(Shared(state): Shared<Arc<State>>, uri: Uri, headers: HeaderMap) -> Response {
     // The path as it was sent: every file has one spelling, and none of them needs percent-encoding.
     let path = uri.path().strip_prefix("/log/").unwrap_or_default();
-    match shelf::read(&state, path).await {
+    match files::read(&state, path).await {
         Ok(Some(file)) => answer::bytes(&headers, file.content_type, file.caching, file.bytes, file.share),
         Ok(None) => answer::refusal(StatusCode::NOT_FOUND),
-        Err(ShelfError::Busy) => answer::busy(),
+        Err(FileError::Busy) => answer::busy(),
         Err(error) => {
             tracing::error!(%error, path, "a file of the log can't be made");
             answer::refusal(StatusCode::SERVICE_UNAVAILABLE)

@@ -1,9 +1,8 @@
 //! Serving a router on a socket, within limits.
 //!
-//! **Problem.** The pages stand on the open internet, and the cheapest attack on any server is to be slow: open
-//! connections and say nothing, send a header a byte a minute, ask and never read. **Principle.** Everything that a peer
-//! can stretch has an end: how long a header may take, how long it may be, how long a connection may live, and how many
-//! there may be. What happens at each bound is said at its constant.
+//! Everything that a peer can stretch has a bound: how long a header may take, how long it may be, how long a connection may
+//! live, and how many there may be ([`Limits`]). The pages stand on the open internet, and the cheapest attack on any server
+//! is to be slow: open connections and say nothing, send a header a byte a minute, ask and never read.
 //!
 //! HTTP/1.1 only: TLS and HTTP/2 are the gate's, or a reverse proxy's.
 
@@ -25,11 +24,11 @@ use tokio::task::JoinSet;
 use tokio::time;
 use tokio_util::sync::CancellationToken;
 
-mod crowd;
-mod watched;
+mod progress_body;
+mod slots;
 
-use crowd::{Crowd, Place};
-use watched::Watched;
+use progress_body::ProgressBody;
+use slots::{Slot, Slots};
 
 /// The bounds of a listener.
 #[derive(Clone, Copy)]
@@ -70,7 +69,7 @@ impl Default for Limits {
 /// How long accepting pauses after the system refused a connection for want of files or memory.
 const REFUSED_PAUSE: Duration = Duration::from_millis(200);
 
-/// How often somebody is asked again to make room for who waits: a connection that worked a moment ago may be idle now.
+/// How often a connection without progress is looked for again: one that worked a moment ago may be idle now.
 const ROOM_PAUSE: Duration = Duration::from_millis(100);
 
 /// Where connections come from: a listener, or a test.
@@ -103,7 +102,7 @@ async fn serve_within(mut incoming: impl Incoming, router: Router, stop: Cancell
     // Ends its tasks when it is dropped: an engine that is started anew must not leave connections that nobody counts.
     let mut connections = JoinSet::new();
     let room = Arc::new(Semaphore::new(limits.connections_max));
-    let crowd = Crowd::default();
+    let slots = Slots::default();
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
@@ -112,15 +111,15 @@ async fn serve_within(mut incoming: impl Incoming, router: Router, stop: Cancell
         };
         match accepted {
             Ok((stream, peer)) => {
-                let Some(place) = crowd.enter(peer, limits.per_address_max) else {
+                let Some(slot) = slots.take(peer, limits.per_address_max) else {
                     tracing::debug!("one address has too many connections: closed");
                     continue;
                 };
                 let permit = tokio::select! {
                     () = stop.cancelled() => break,
-                    permit = find_room(&room, &crowd, &place) => permit,
+                    permit = find_room(&room, &slots, &slot) => permit,
                 };
-                let connection = connection(stream, router.clone(), place, stop.clone(), limits);
+                let connection = connection(stream, router.clone(), slot, stop.clone(), limits);
                 connections.spawn(async move {
                     connection.await;
                     drop(permit);
@@ -137,14 +136,14 @@ async fn serve_within(mut incoming: impl Incoming, router: Router, stop: Cancell
     while connections.join_next().await.is_some() {}
 }
 
-/// Waits until there is room for this connection, and has others make it.
-async fn find_room(room: &Arc<Semaphore>, crowd: &Crowd, newcomer: &Place) -> Option<OwnedSemaphorePermit> {
+/// Waits until one more connection is allowed, and closes one that makes no progress for it.
+async fn find_room(room: &Arc<Semaphore>, slots: &Slots, newcomer: &Slot) -> Option<OwnedSemaphorePermit> {
     if let Ok(permit) = Arc::clone(room).try_acquire_owned() {
         return Some(permit);
     }
     let mut freed = pin!(Arc::clone(room).acquire_owned());
     loop {
-        crowd.make_room(newcomer);
+        slots.make_room(newcomer);
         if let Ok(permit) = time::timeout(ROOM_PAUSE, freed.as_mut()).await {
             // The semaphore is never closed.
             return permit.ok();
@@ -161,21 +160,21 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 async fn connection(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     router: Router,
-    place: Place,
+    slot: Slot,
     stop: CancellationToken,
     limits: Limits,
 ) {
-    let leave = place.leave.clone();
-    let place = Arc::new(place);
+    let leave = slot.leave.clone();
+    let slot = Arc::new(slot);
     let router = TowerToHyperService::new(router);
     let service = service_fn(|request| {
-        let place = Arc::clone(&place);
-        place.works();
+        let slot = Arc::clone(&slot);
+        slot.started();
         let answering = router.call(request);
         async move {
             let answer = answering.await;
-            place.moves();
-            answer.map(|answer| answer.map(|body| Watched::new(body, place)))
+            slot.progressed();
+            answer.map(|answer| answer.map(|body| ProgressBody::new(body, slot)))
         }
     });
     let connection = http1::Builder::new()
@@ -188,7 +187,7 @@ async fn connection(
     tokio::select! {
         ended = connection.as_mut() => return log_end(ended),
         () = leave.cancelled() => {
-            tracing::debug!("a connection was closed: it moved nothing, and somebody else wanted its place");
+            tracing::debug!("a connection was closed: it moved nothing, and somebody else wanted its slot");
             return;
         }
         () = stop.cancelled() => {}

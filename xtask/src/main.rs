@@ -4,19 +4,19 @@
 //! from `cargo metadata` and from the sources, and says which rule is broken, where, why the rule exists and what to do
 //! instead. It changes nothing.
 //!
-//! - [`house`] reads a workspace into one plain value;
+//! - [`workspace`] reads a workspace into one plain value;
 //! - [`rules`] is the list: a rule is a name, a reason, a remedy and a function over that value;
 //! - [`rust`] tells code from comments and strings.
 
-mod house;
 mod rules;
 mod rust;
+mod workspace;
 
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use house::House;
+use workspace::Workspace;
 
 const USAGE: &str = "\
 usage: cargo xtask tidy           check the rules of the house
@@ -26,7 +26,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let mut out = std::io::stdout().lock();
     let done = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["tidy"] => workspace_root().and_then(|root| tidy(&House::load(&root)?, &mut out)),
+        ["tidy"] => workspace_root().and_then(|root| tidy(&Workspace::load(&root)?, &mut out)),
         ["tidy", "--list"] => list(&mut out).map(|()| true),
         _ => Err(USAGE.to_owned()),
     };
@@ -51,8 +51,8 @@ fn workspace_root() -> Result<PathBuf, String> {
 }
 
 /// Prints every breach; true when there is none.
-fn tidy(house: &House, out: &mut impl Write) -> Result<bool, String> {
-    let report = rules::report(house);
+fn tidy(workspace: &Workspace, out: &mut impl Write) -> Result<bool, String> {
+    let report = rules::report(workspace);
     out.write_all(report.text.as_bytes()).map_err(|error| format!("the report can't be written: {error}"))?;
     Ok(report.breaches == 0)
 }

@@ -1,7 +1,7 @@
 //! Who may know whom: rules over the graph of crates.
 
 use super::Breach;
-use crate::house::{Crate, House, Use};
+use crate::workspace::{Crate, Use, Workspace};
 
 /// The floor of each crate. What is not here has none, and that is a breach: a new crate is put on the map first.
 const FLOORS: &[(&str, u8)] = &[
@@ -20,7 +20,7 @@ const FLOORS: &[(&str, u8)] = &[
 ];
 /// The floor of everything in `engines/`, and of `web`.
 const ENGINES: u8 = 4;
-/// Tests, benchmarks and this program look at the whole house; nothing looks at them.
+/// Tests, benchmarks and this program look at the whole workspace; nothing looks at them.
 const OUTSIDE: u8 = 6;
 
 /// Crates on which a verifier rests.
@@ -53,9 +53,9 @@ const SQL: &[&str] = &["diesel", "libsqlite3-sys", "rusqlite", "sea-orm", "sqlx"
 const TOML: &[&str] = &["basic-toml", "toml", "toml_edit", "toml_parser"];
 const HTTP_SERVERS: &[&str] = &["actix-web", "axum", "axum-server", "poem", "rocket", "warp"];
 const HTTP_CLIENTS: &[&str] = &["attohttpc", "isahc", "reqwest", "ureq"];
-fn floor(house: &House, package: &str) -> Option<u8> {
+fn floor(workspace: &Workspace, package: &str) -> Option<u8> {
     let listed = FLOORS.iter().find(|(name, _)| *name == package).map(|&(_, floor)| floor);
-    let is_engine = || house.crates.iter().any(|c| c.name == package && is_engine(c));
+    let is_engine = || workspace.crates.iter().any(|c| c.name == package && is_engine(c));
     listed.or_else(|| is_engine().then_some(ENGINES))
 }
 
@@ -67,21 +67,21 @@ fn manifest(found: &Crate) -> String {
     format!("{}/Cargo.toml", found.folder)
 }
 
-/// Every dependency that one crate of the house names of the house, with both floors.
-fn pairs(house: &House) -> impl Iterator<Item = (&Crate, &Use, Option<u8>, Option<u8>)> {
-    house.crates.iter().flat_map(move |user| {
-        let inside = |used: &&Use| house.crates.iter().any(|found| found.name == used.package);
+/// Every dependency that one crate of the workspace names of the workspace, with both floors.
+fn pairs(workspace: &Workspace) -> impl Iterator<Item = (&Crate, &Use, Option<u8>, Option<u8>)> {
+    workspace.crates.iter().flat_map(move |user| {
+        let inside = |used: &&Use| workspace.crates.iter().any(|found| found.name == used.package);
         user.uses
             .iter()
             .filter(inside)
-            .map(move |used| (user, used, floor(house, &user.name), floor(house, &used.package)))
+            .map(move |used| (user, used, floor(workspace, &user.name), floor(workspace, &used.package)))
     })
 }
 
-pub(super) fn floors(house: &House) -> Vec<Breach> {
-    let unplaced = house.crates.iter().filter(|found| floor(house, &found.name).is_none());
+pub(super) fn floors(workspace: &Workspace) -> Vec<Breach> {
+    let unplaced = workspace.crates.iter().filter(|found| floor(workspace, &found.name).is_none());
     let unplaced = unplaced.map(|found| Breach::new(manifest(found), format!("`{}` has no floor", found.name)));
-    let upward = pairs(house).filter_map(|(user, used, own, other)| {
+    let upward = pairs(workspace).filter_map(|(user, used, own, other)| {
         let (own, other) = (own?, other?);
         let allowed = other < own || (own == ENGINES && other == ENGINES);
         let what = || format!("`{}` (floor {own}) uses `{}` (floor {other})", user.name, used.package);
@@ -90,15 +90,15 @@ pub(super) fn floors(house: &House) -> Vec<Breach> {
     unplaced.chain(upward).collect()
 }
 
-pub(super) fn engines_apart(house: &House) -> Vec<Breach> {
-    let sideways = pairs(house).filter(|(_, _, own, other)| *own == Some(ENGINES) && *other == Some(ENGINES));
+pub(super) fn engines_apart(workspace: &Workspace) -> Vec<Breach> {
+    let sideways = pairs(workspace).filter(|(_, _, own, other)| *own == Some(ENGINES) && *other == Some(ENGINES));
     sideways
         .map(|(user, used, ..)| Breach::new(manifest(user), format!("`{}` uses `{}`", user.name, used.package)))
         .collect()
 }
 
-pub(super) fn pure_spine(house: &House) -> Vec<Breach> {
-    let spine = house.crates.iter().filter(|found| PURE.contains(&found.name.as_str()));
+pub(super) fn pure_spine(workspace: &Workspace) -> Vec<Breach> {
+    let spine = workspace.crates.iter().filter(|found| PURE.contains(&found.name.as_str()));
     spine
         .flat_map(|found| {
             let impure = IMPURE.iter().filter(|name| found.tree.contains(**name));
@@ -107,9 +107,10 @@ pub(super) fn pure_spine(house: &House) -> Vec<Breach> {
         .collect()
 }
 
-/// Dependencies that any crate but `owner`, and those that stand outside the house, names and that `forbidden` refuses.
-fn named_elsewhere(house: &House, owner: &str, forbidden: impl Fn(&Use) -> bool) -> Vec<Breach> {
-    let others = house.crates.iter().filter(|found| found.name != owner && floor(house, &found.name) != Some(OUTSIDE));
+/// Dependencies that any crate but `owner`, and those that stand outside the workspace, names and that `forbidden` refuses.
+fn named_elsewhere(workspace: &Workspace, owner: &str, forbidden: impl Fn(&Use) -> bool) -> Vec<Breach> {
+    let others =
+        workspace.crates.iter().filter(|found| found.name != owner && floor(workspace, &found.name) != Some(OUTSIDE));
     others
         .flat_map(|found| {
             let named = found.uses.iter().filter(|used| !used.dev && forbidden(used));
@@ -128,29 +129,29 @@ fn hyper_side(used: &Use, side: &str) -> bool {
     matches!(used.package.as_str(), "hyper" | "hyper-util") && used.features.iter().any(asks)
 }
 
-pub(super) fn sql_in_store(house: &House) -> Vec<Breach> {
-    named_elsewhere(house, "garant-store", |used| SQL.contains(&used.package.as_str()))
+pub(super) fn sql_in_store(workspace: &Workspace) -> Vec<Breach> {
+    named_elsewhere(workspace, "garant-store", |used| SQL.contains(&used.package.as_str()))
 }
 
-pub(super) fn toml_in_policy(house: &House) -> Vec<Breach> {
-    named_elsewhere(house, "garant-policy", |used| TOML.contains(&used.package.as_str()))
+pub(super) fn toml_in_policy(workspace: &Workspace) -> Vec<Breach> {
+    named_elsewhere(workspace, "garant-policy", |used| TOML.contains(&used.package.as_str()))
 }
 
-pub(super) fn http_server_in_web(house: &House) -> Vec<Breach> {
+pub(super) fn http_server_in_web(workspace: &Workspace) -> Vec<Breach> {
     let server = |used: &Use| HTTP_SERVERS.contains(&used.package.as_str()) || hyper_side(used, "server");
-    named_elsewhere(house, "garant-web", server)
+    named_elsewhere(workspace, "garant-web", server)
 }
 
-pub(super) fn http_client_in_engine(house: &House) -> Vec<Breach> {
+pub(super) fn http_client_in_engine(workspace: &Workspace) -> Vec<Breach> {
     let client = |used: &Use| HTTP_CLIENTS.contains(&used.package.as_str()) || hyper_side(used, "client");
-    named_elsewhere(house, "garant-engine", client)
+    named_elsewhere(workspace, "garant-engine", client)
 }
 
-pub(super) fn lints_inherited(house: &House) -> Vec<Breach> {
+pub(super) fn lints_inherited(workspace: &Workspace) -> Vec<Breach> {
     let inherits = |found: &&Crate| {
-        let text = house.file(&manifest(found)).map_or("", |file| file.text.as_str());
+        let text = workspace.file(&manifest(found)).map_or("", |file| file.text.as_str());
         text.split("\n[").any(|section| section.starts_with("lints]") && section.contains("workspace = true"))
     };
-    let without = house.crates.iter().filter(|found| !inherits(found));
+    let without = workspace.crates.iter().filter(|found| !inherits(found));
     without.map(|found| Breach::new(manifest(found), format!("`{}` does not inherit the lints", found.name))).collect()
 }

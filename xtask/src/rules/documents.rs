@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Breach;
-use crate::house::{File, House};
+use crate::workspace::{File, Workspace};
 
 /// Names that no document of ours may hold, as FNV-1a hashes, so that this list doesn't hold them either.
 const NAMES: [u64; 9] = [
@@ -23,8 +23,8 @@ fn missing(path: &str) -> Vec<Breach> {
 }
 
 /// The names of kinds declared in `event`: the first string after `Kind::public(` or `Kind::team(`.
-fn kinds(house: &House) -> BTreeSet<&str> {
-    let sources = house.rust().filter(|file| file.path.starts_with("flow/event/src/"));
+fn kinds(workspace: &Workspace) -> BTreeSet<&str> {
+    let sources = workspace.rust().filter(|file| file.path.starts_with("flow/event/src/"));
     let declared = sources.flat_map(|file| {
         let text = file.text.as_str();
         let starts = ["Kind::public(", "Kind::team("].into_iter().flat_map(|start| text.match_indices(start));
@@ -33,10 +33,10 @@ fn kinds(house: &House) -> BTreeSet<&str> {
     declared.collect()
 }
 
-pub(super) fn kinds_documented(house: &House) -> Vec<Breach> {
+pub(super) fn kinds_documented(workspace: &Workspace) -> Vec<Breach> {
     const PLACE: &str = "docs/log.md";
-    let Some(document) = house.file(PLACE) else { return missing(PLACE) };
-    let kinds = kinds(house);
+    let Some(document) = workspace.file(PLACE) else { return missing(PLACE) };
+    let kinds = kinds(workspace);
     if kinds.is_empty() {
         return vec![Breach::new(
             "flow/event/src",
@@ -57,9 +57,9 @@ fn promise_rows(document: &File) -> impl Iterator<Item = (usize, &str)> {
     })
 }
 
-pub(super) fn promise_ids(house: &House) -> Vec<Breach> {
+pub(super) fn promise_ids(workspace: &Workspace) -> Vec<Breach> {
     const PLACE: &str = "docs/promises.md";
-    let Some(document) = house.file(PLACE) else { return missing(PLACE) };
+    let Some(document) = workspace.file(PLACE) else { return missing(PLACE) };
     let mut seen = BTreeMap::new();
     let mut breaches = Vec::new();
     for (line, id) in promise_rows(document) {
@@ -77,9 +77,9 @@ fn fnv(word: &str) -> u64 {
     word.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-pub(super) fn our_own_words(house: &House) -> Vec<Breach> {
+pub(super) fn our_own_words(workspace: &Workspace) -> Vec<Breach> {
     let mut breaches = Vec::new();
-    for file in house.files.iter().filter(|file| file.ends_in("md")) {
+    for file in workspace.files.iter().filter(|file| file.ends_in("md")) {
         for (at, line) in file.text.lines().enumerate() {
             let words = line.split(|c: char| !c.is_alphanumeric() && c != '-').map(str::to_lowercase);
             let found = words.filter(|word| NAMES.contains(&fnv(word)));
@@ -109,8 +109,8 @@ fn skeleton(text: &str) -> Vec<String> {
     bones
 }
 
-pub(super) fn readme_mirrored(house: &House) -> Vec<Breach> {
-    let (Some(english), Some(french)) = (house.file("README.md"), house.file("README.fr.md")) else {
+pub(super) fn readme_mirrored(workspace: &Workspace) -> Vec<Breach> {
+    let (Some(english), Some(french)) = (workspace.file("README.md"), workspace.file("README.fr.md")) else {
         return missing("README.md or README.fr.md");
     };
     let (english, french) = (skeleton(&english.text), skeleton(&french.text));
@@ -121,10 +121,10 @@ pub(super) fn readme_mirrored(house: &House) -> Vec<Breach> {
     differs.map(|at| Breach::new("README.fr.md", what(at))).into_iter().collect()
 }
 
-pub(super) fn change_log(house: &House) -> Vec<Breach> {
+pub(super) fn change_log(workspace: &Workspace) -> Vec<Breach> {
     const PLACE: &str = "CHANGELOG.md";
-    let Some(document) = house.file(PLACE) else { return missing(PLACE) };
-    let manifest = house.file("Cargo.toml").map_or("", |file| file.text.as_str());
+    let Some(document) = workspace.file(PLACE) else { return missing(PLACE) };
+    let manifest = workspace.file("Cargo.toml").map_or("", |file| file.text.as_str());
     let version =
         manifest.lines().find_map(|line| line.strip_prefix("version = ")).unwrap_or_default().trim_matches('"');
     let is_current = |line: &str| {
@@ -150,15 +150,15 @@ fn resolve(from: &str, link: &str) -> String {
     parts.join("/")
 }
 
-pub(super) fn links_lead_somewhere(house: &House) -> Vec<Breach> {
+pub(super) fn links_lead_somewhere(workspace: &Workspace) -> Vec<Breach> {
     let mut breaches = Vec::new();
-    for file in house.files.iter().filter(|file| file.ends_in("md")) {
+    for file in workspace.files.iter().filter(|file| file.ends_in("md")) {
         for (at, line) in file.text.lines().enumerate() {
             let targets = line.match_indices("](").filter_map(|(start, _)| line[start + 2..].split(')').next());
             for target in targets.filter(|target| !target.contains(':') && !target.starts_with('#')) {
                 let path = resolve(&file.path, target.split('#').next().unwrap_or_default());
                 let is_there = |other: &File| other.path == path || other.path.starts_with(&format!("{path}/"));
-                if !house.files.iter().any(is_there) {
+                if !workspace.files.iter().any(is_there) {
                     breaches.push(Breach::at(&file.path, at + 1, format!("`{target}` is not there")));
                 }
             }
@@ -167,9 +167,9 @@ pub(super) fn links_lead_somewhere(house: &House) -> Vec<Breach> {
     breaches
 }
 
-pub(super) fn map_complete(house: &House) -> Vec<Breach> {
+pub(super) fn map_complete(workspace: &Workspace) -> Vec<Breach> {
     const PLACE: &str = "ARCHITECTURE.md";
-    let Some(map) = house.file(PLACE) else { return missing(PLACE) };
-    let unseen = house.crates.iter().filter(|found| !map.text.contains(&format!("`{}/`", found.folder)));
+    let Some(map) = workspace.file(PLACE) else { return missing(PLACE) };
+    let unseen = workspace.crates.iter().filter(|found| !map.text.contains(&format!("`{}/`", found.folder)));
     unseen.map(|found| Breach::new(PLACE, format!("does not show `{}/`", found.folder))).collect()
 }

@@ -10,7 +10,7 @@ mod sources;
 
 use std::fmt::Write;
 
-use crate::house::House;
+use crate::workspace::Workspace;
 
 /// One rule.
 pub(crate) struct Rule {
@@ -21,7 +21,7 @@ pub(crate) struct Rule {
     /// What to do.
     pub(crate) instead: &'static str,
     /// Where it is broken.
-    broken: fn(&House) -> Vec<Breach>,
+    broken: fn(&Workspace) -> Vec<Breach>,
 }
 
 /// One place where a rule is broken.
@@ -65,7 +65,7 @@ pub(crate) const ALL: &[Rule] = &[
     },
     Rule {
         name: "sql-in-store",
-        why: "a second database is a second implementation of the traits of `store`, not a hunt through the house",
+        why: "a second database is a second implementation of the traits of `store`, not a hunt through the workspace",
         instead: "add a method that is a whole transaction to a trait of `store`",
         broken: crates::sql_in_store,
     },
@@ -119,7 +119,7 @@ pub(crate) const ALL: &[Rule] = &[
     },
     Rule {
         name: "word-page",
-        why: "the bare word means a call at night, a web page and a block of a database, all in this house",
+        why: "the bare word means a call at night, a web page and a block of a database, all in this workspace",
         instead: "say `paging`, `status_page`, `trust_page`",
         broken: sources::word_page,
     },
@@ -212,11 +212,11 @@ pub(crate) struct Report {
 }
 
 /// Checks every rule.
-pub(crate) fn report(house: &House) -> Report {
+pub(crate) fn report(workspace: &Workspace) -> Report {
     let mut report = Report { text: String::new(), breaches: 0 };
     let mut broken = 0;
     for rule in ALL {
-        let breaches = (rule.broken)(house);
+        let breaches = (rule.broken)(workspace);
         if breaches.is_empty() {
             continue;
         }
@@ -229,7 +229,7 @@ pub(crate) fn report(house: &House) -> Report {
         let _infallible =
             writeln!(report.text, "{}\n{places}  why: {}\n  instead: {}\n", rule.name, rule.why, rule.instead);
     }
-    let (crates, files) = (house.crates.len(), house.files.len());
+    let (crates, files) = (workspace.crates.len(), workspace.files.len());
     let _infallible = if broken == 0 {
         writeln!(report.text, "tidy: {} rules hold in {crates} crates and {files} files", ALL.len())
     } else {

@@ -1,8 +1,8 @@
 //! Rules over the text of files.
 
 use super::Breach;
-use crate::house::{File, House};
 use crate::rust::{lines_with_word, mask};
+use crate::workspace::{File, Workspace};
 
 /// Macros that stand for code that was not written, or was written to look at something once.
 const UNFINISHED: [&str; 3] = ["todo!", "unimplemented!", "dbg!"];
@@ -40,9 +40,9 @@ fn words(file: &File, text: &str, words: &[&str]) -> Vec<Breach> {
     words.iter().flat_map(found).map(|(line, word)| Breach::at(&file.path, line, format!("`{word}`"))).collect()
 }
 
-pub(super) fn finished(house: &House) -> Vec<Breach> {
+pub(super) fn finished(workspace: &Workspace) -> Vec<Breach> {
     let mut breaches = Vec::new();
-    for file in &house.files {
+    for file in &workspace.files {
         if file.is_rust() {
             let masked = mask(&file.text);
             breaches.extend(words(file, &masked.code, &UNFINISHED));
@@ -56,9 +56,9 @@ pub(super) fn finished(house: &House) -> Vec<Breach> {
     breaches
 }
 
-pub(super) fn expect_not_allow(house: &House) -> Vec<Breach> {
+pub(super) fn expect_not_allow(workspace: &Workspace) -> Vec<Breach> {
     let mut breaches = Vec::new();
-    for file in house.rust() {
+    for file in workspace.rust() {
         let code = mask(&file.text).code;
         for (name, needs_reason) in [("[allow(", false), ("[expect(", true)] {
             for (at, _) in code.match_indices(name) {
@@ -87,9 +87,9 @@ fn holds_a_float(line: &str) -> bool {
 }
 
 /// Fenced blocks in documentation that rustdoc would compile.
-pub(super) fn doc_examples(house: &House) -> Vec<Breach> {
+pub(super) fn doc_examples(workspace: &Workspace) -> Vec<Breach> {
     let mut breaches = Vec::new();
-    for file in house.rust() {
+    for file in workspace.rust() {
         let mut inside = false;
         for (at, line) in file.text.lines().enumerate() {
             let line = line.trim_start();
@@ -105,9 +105,9 @@ pub(super) fn doc_examples(house: &House) -> Vec<Breach> {
     breaches
 }
 
-pub(super) fn no_floats(house: &House) -> Vec<Breach> {
+pub(super) fn no_floats(workspace: &Workspace) -> Vec<Breach> {
     let mut breaches = Vec::new();
-    for file in house.rust().filter(|file| WHOLE_NUMBERS.iter().any(|folder| file.path.starts_with(folder))) {
+    for file in workspace.rust().filter(|file| WHOLE_NUMBERS.iter().any(|folder| file.path.starts_with(folder))) {
         let code = mask(&file.text).code;
         breaches.extend(words(file, &code, &["f32", "f64"]));
         let literals = code.lines().enumerate().filter(|(_, line)| holds_a_float(line));
@@ -116,24 +116,24 @@ pub(super) fn no_floats(house: &House) -> Vec<Breach> {
     breaches
 }
 
-pub(super) fn no_common(house: &House) -> Vec<Breach> {
+pub(super) fn no_common(workspace: &Workspace) -> Vec<Breach> {
     let empty =
         |file: &&File| file.path.split('/').any(|part| EMPTY_NAMES.contains(&part.strip_suffix(".rs").unwrap_or(part)));
-    house.rust().filter(empty).map(|file| Breach::new(&file.path, "a module named after nothing")).collect()
+    workspace.rust().filter(empty).map(|file| Breach::new(&file.path, "a module named after nothing")).collect()
 }
 
-pub(super) fn word_page(house: &House) -> Vec<Breach> {
-    house.rust().flat_map(|file| words(file, &mask(&file.text).code, &["page", "Page"])).collect()
+pub(super) fn word_page(workspace: &Workspace) -> Vec<Breach> {
+    workspace.rust().flat_map(|file| words(file, &mask(&file.text).code, &["page", "Page"])).collect()
 }
 
-pub(super) fn short_files(house: &House) -> Vec<Breach> {
-    let long = house.rust().filter(|file| !file.is_test() && file.text.lines().count() > LINES_MAX);
+pub(super) fn short_files(workspace: &Workspace) -> Vec<Breach> {
+    let long = workspace.rust().filter(|file| !file.is_test() && file.text.lines().count() > LINES_MAX);
     long.map(|file| Breach::new(&file.path, format!("{} lines", file.text.lines().count()))).collect()
 }
 
-pub(super) fn clean_text(house: &House) -> Vec<Breach> {
+pub(super) fn clean_text(workspace: &Workspace) -> Vec<Breach> {
     let mut breaches = Vec::new();
-    for file in &house.files {
+    for file in &workspace.files {
         if !file.text.is_empty() && (!file.text.ends_with('\n') || file.text.ends_with("\n\n")) {
             breaches.push(Breach::new(&file.path, "does not end with exactly one newline"));
         }
@@ -144,19 +144,19 @@ pub(super) fn clean_text(house: &House) -> Vec<Breach> {
     breaches
 }
 
-pub(super) fn no_place_names(house: &House) -> Vec<Breach> {
+pub(super) fn no_place_names(workspace: &Workspace) -> Vec<Breach> {
     // A checkout directly below the root directory has a path that may well be an ordinary word.
-    if house.root.matches('/').count() < 2 {
+    if workspace.root.matches('/').count() < 2 {
         return Vec::new();
     }
-    let naming = |file: &File| file.text.lines().position(|line| line.contains(&house.root));
-    let named = house.files.iter().filter_map(|file| naming(file).map(|at| (file, at)));
+    let naming = |file: &File| file.text.lines().position(|line| line.contains(&workspace.root));
+    let named = workspace.files.iter().filter_map(|file| naming(file).map(|at| (file, at)));
     named.map(|(file, at)| Breach::at(&file.path, at + 1, "the path of this checkout")).collect()
 }
 
-pub(super) fn bans_complete(house: &House) -> Vec<Breach> {
+pub(super) fn bans_complete(workspace: &Workspace) -> Vec<Breach> {
     const PLACE: &str = "clippy.toml";
-    let text = house.file(PLACE).map_or("", |file| file.text.as_str());
+    let text = workspace.file(PLACE).map_or("", |file| file.text.as_str());
     let listed = |path: &str| {
         let ban = format!("path = \"{path}\"");
         text.lines().any(|line| line.contains(&ban) && !line.trim_start().starts_with('#'))
@@ -165,8 +165,8 @@ pub(super) fn bans_complete(house: &House) -> Vec<Breach> {
     open.map(|path| Breach::new(PLACE, format!("does not ban `{path}`"))).collect()
 }
 
-pub(super) fn bans_say_why(house: &House) -> Vec<Breach> {
-    let Some(file) = house.file("clippy.toml") else { return Vec::new() };
+pub(super) fn bans_say_why(workspace: &Workspace) -> Vec<Breach> {
+    let Some(file) = workspace.file("clippy.toml") else { return Vec::new() };
     let silent = |line: &str| line.contains("path = ") && !line.contains("reason = ");
     let lines = file.text.lines().enumerate().filter(|(_, line)| silent(line));
     lines.map(|(at, line)| Breach::at(&file.path, at + 1, line.trim().to_owned())).collect()

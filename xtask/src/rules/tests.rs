@@ -1,7 +1,7 @@
-//! Every rule is shown being broken: a sound house of a few lines, one blow at a time.
+//! Every rule is shown being broken: a sound workspace of a few lines, one change at a time.
 
 use super::*;
-use crate::house::{Crate, File, House, Use};
+use crate::workspace::{Crate, File, Use, Workspace};
 use std::path::Path;
 
 fn uses(package: &str, features: &[&str]) -> Use {
@@ -13,15 +13,15 @@ fn build(name: &str, folder: &str, used: Vec<Use>) -> Crate {
     Crate { name: name.to_owned(), folder: folder.to_owned(), uses: used, tree }
 }
 
-fn write(house: &mut House, path: &str, text: &str) {
-    house.files.retain(|file| file.path != path);
-    house.files.push(File { path: path.to_owned(), text: text.to_owned() });
+fn write(workspace: &mut Workspace, path: &str, text: &str) {
+    workspace.files.retain(|file| file.path != path);
+    workspace.files.push(File { path: path.to_owned(), text: text.to_owned() });
 }
 
-/// A house in which every rule holds.
-fn sound() -> House {
-    let mut house = House { root: "/home/somebody/house".to_owned(), ..House::default() };
-    house.crates = vec![
+/// A workspace in which every rule holds.
+fn sound() -> Workspace {
+    let mut workspace = Workspace { root: "/home/somebody/house".to_owned(), ..Workspace::default() };
+    workspace.crates = vec![
         build("garant-event", "flow/event", vec![uses("serde", &[])]),
         build("garant-journal", "flow/journal", vec![uses("garant-event", &[])]),
         build("garant-store", "flow/store", vec![uses("garant-event", &[]), uses("rusqlite", &[])]),
@@ -30,9 +30,13 @@ fn sound() -> House {
         build("garant-web", "web", vec![uses("garant-engine", &[]), uses("hyper", &["server"]), uses("axum", &[])]),
         build("garant-tests", "tests", vec![uses("garant-journal", &[]), uses("hyper", &["client", "server"])]),
     ];
-    let folders: Vec<String> = house.crates.iter().map(|c| c.folder.clone()).collect();
+    let folders: Vec<String> = workspace.crates.iter().map(|c| c.folder.clone()).collect();
     for folder in &folders {
-        write(&mut house, &format!("{folder}/Cargo.toml"), "[package]\nname = \"x\"\n\n[lints]\nworkspace = true\n");
+        write(
+            &mut workspace,
+            &format!("{folder}/Cargo.toml"),
+            "[package]\nname = \"x\"\n\n[lints]\nworkspace = true\n",
+        );
     }
     let map = format!("`{}/`\n", folders.join("/`\n`"));
     let bans = sources::BANNED.map(|path| format!("  {{ path = \"{path}\", reason = \"so\" }},\n")).concat();
@@ -53,19 +57,19 @@ fn sound() -> House {
         ),
         ("web/src/trust_page.rs", "#[expect(lint, reason = \"page\")]\nfn status_page() {}\n"),
     ] {
-        write(&mut house, path, text);
+        write(&mut workspace, path, text);
     }
-    house
+    workspace
 }
 
-fn the_crate<'a>(house: &'a mut House, name: &str) -> &'a mut Crate {
-    house.crates.iter_mut().find(|found| found.name == name).expect(name)
+fn the_crate<'a>(workspace: &'a mut Workspace, name: &str) -> &'a mut Crate {
+    workspace.crates.iter_mut().find(|found| found.name == name).expect(name)
 }
 
-type Blow = fn(&mut House);
+type Change = fn(&mut Workspace);
 
-/// (the rule that must notice, where it must point, what was done to the house)
-const BLOWS: &[(&str, &str, Blow)] = &[
+/// (the rule that must notice, where it must point, what was done to the workspace)
+const CHANGES: &[(&str, &str, Change)] = &[
     ("floors", "flow/event/Cargo.toml", |h| the_crate(h, "garant-event").uses.push(uses("garant-journal", &[]))),
     ("floors", "flow/store/Cargo.toml", |h| the_crate(h, "garant-store").uses.push(uses("garant-engine", &[]))),
     ("floors", "flow/journal/Cargo.toml", |h| {
@@ -142,25 +146,28 @@ const BLOWS: &[(&str, &str, Blow)] = &[
 ];
 
 #[test]
-fn the_sound_house_breaks_no_rule() {
+fn the_sound_workspace_breaks_no_rule() {
     let report = report(&sound());
     assert_eq!(report.breaches, 0, "{}", report.text);
 }
 
 #[test]
-fn every_blow_is_noticed_by_its_rule_at_its_place_and_by_no_other() {
-    for (at, (name, place, blow)) in BLOWS.iter().enumerate() {
-        let mut house = sound();
-        blow(&mut house);
+fn every_change_is_noticed_by_its_rule_at_its_place_and_by_no_other() {
+    for (at, (name, place, change)) in CHANGES.iter().enumerate() {
+        let mut workspace = sound();
+        change(&mut workspace);
         for rule in ALL {
-            let breaches = (rule.broken)(&house);
+            let breaches = (rule.broken)(&workspace);
             if rule.name == *name {
-                assert!(breaches.iter().any(|b| b.place == *place), "blow {at} at {place}: {name} found {breaches:?}");
+                assert!(
+                    breaches.iter().any(|b| b.place == *place),
+                    "change {at} at {place}: {name} found {breaches:?}"
+                );
             } else {
-                assert!(breaches.is_empty(), "blow {at} was for {name}, and {} found {breaches:?}", rule.name);
+                assert!(breaches.is_empty(), "change {at} was for {name}, and {} found {breaches:?}", rule.name);
             }
         }
-        assert!(report(&house).text.contains(rule_named(name).instead), "the report says what to do");
+        assert!(report(&workspace).text.contains(rule_named(name).instead), "the report says what to do");
     }
 }
 
@@ -171,7 +178,7 @@ fn rule_named(name: &str) -> &'static Rule {
 #[test]
 fn every_rule_is_shown_being_broken() {
     for rule in ALL {
-        assert!(BLOWS.iter().any(|(name, ..)| *name == rule.name), "no blow shows that `{}` works", rule.name);
+        assert!(CHANGES.iter().any(|(name, ..)| *name == rule.name), "no change shows that `{}` works", rule.name);
     }
 }
 
@@ -196,8 +203,8 @@ fn a_broken_workspace_on_disk_is_reported() {
     put("vendor/tokio/src/lib.rs", "// XXX\n");
     put("target/generated.rs", "todo!()");
 
-    let house = House::load(folder.path()).expect("cargo reads it");
-    let text = report(&house).text;
+    let workspace = Workspace::load(folder.path()).expect("cargo reads it");
+    let text = report(&workspace).text;
     for line in [
         "flow/event/Cargo.toml: `garant-event` compiles in `tokio`",
         "flow/event/Cargo.toml: `garant-event` does not inherit the lints",
@@ -208,7 +215,7 @@ fn a_broken_workspace_on_disk_is_reported() {
     assert!(!text.contains("target/"), "what was generated is nobody's to tidy:\n{text}");
 
     let mut written = Vec::new();
-    assert_eq!(crate::tidy(&house, &mut written), Ok(false), "the program fails");
+    assert_eq!(crate::tidy(&workspace, &mut written), Ok(false), "the program fails");
     assert_eq!(String::from_utf8(written).expect("text"), text);
 }
 
@@ -279,6 +286,6 @@ fn every_ban_bites() {
 #[test]
 fn this_workspace_is_tidy() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is a folder of the workspace");
-    let report = report(&House::load(root).expect("cargo reads it"));
+    let report = report(&Workspace::load(root).expect("cargo reads it"));
     assert_eq!(report.breaches, 0, "\n{}", report.text);
 }

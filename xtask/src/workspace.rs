@@ -1,4 +1,4 @@
-//! A workspace as one plain value, so that a rule is a function and a test can build the house it wants to break.
+//! A workspace as one plain value, so that a rule is a function and a test can build the workspace it wants to break.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -17,8 +17,8 @@ const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// Everything that rules look at.
 #[derive(Clone, Default)]
-pub(crate) struct House {
-    /// The folder it was read from; empty for a house made by a test.
+pub(crate) struct Workspace {
+    /// The folder it was read from; empty for a workspace made by a test.
     pub(crate) root: String,
     /// Crates of the workspace.
     pub(crate) crates: Vec<Crate>,
@@ -77,15 +77,15 @@ impl File {
     }
 }
 
-impl House {
+impl Workspace {
     /// Reads the workspace at `root`.
     pub(crate) fn load(root: &Path) -> Result<Self, String> {
         let metadata = metadata(root)?;
-        let mut house = Self { root: root.display().to_string(), ..Self::default() };
+        let mut workspace = Self { root: root.display().to_string(), ..Self::default() };
         let members: BTreeSet<&str> = metadata.workspace_members.iter().map(String::as_str).collect();
         for package in &metadata.packages {
             if members.contains(package.id.as_str()) {
-                house.crates.push(Crate {
+                workspace.crates.push(Crate {
                     name: package.name.clone(),
                     folder: folder_of(&package.manifest_path, &metadata.workspace_root),
                     uses: package.dependencies.iter().map(DependencyJson::to_use).collect(),
@@ -93,9 +93,9 @@ impl House {
                 });
             }
         }
-        collect(root, "", &mut house.files)?;
-        house.files.sort_by(|a, b| a.path.cmp(&b.path));
-        Ok(house)
+        collect(root, "", &mut workspace.files)?;
+        workspace.files.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(workspace)
     }
 
     /// The file at that path.

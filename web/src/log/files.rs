@@ -35,7 +35,7 @@ pub(crate) struct File {
 
 /// Why a file that the log has can't be made.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ShelfError {
+pub(crate) enum FileError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("the bundle can't be encoded: {0}")]
@@ -51,7 +51,7 @@ pub(crate) enum ShelfError {
 }
 
 /// Makes the file at `path`, relative to the root of the log; `None` when the published log has no such file.
-pub(crate) async fn read(state: &State, path: &str) -> Result<Option<File>, ShelfError> {
+pub(crate) async fn read(state: &State, path: &str) -> Result<Option<File>, FileError> {
     let Some(published) = state.published.borrow().clone() else { return Ok(None) };
     if let Some(resource) = tile::parse_path(path) {
         return match resource {
@@ -84,31 +84,31 @@ pub(crate) async fn read(state: &State, path: &str) -> Result<Option<File>, Shel
     })
 }
 
-async fn tile(state: &State, published: &Published, id: TileId) -> Result<Option<File>, ShelfError> {
+async fn tile(state: &State, published: &Published, id: TileId) -> Result<Option<File>, FileError> {
     // How many hashes of this level the published tree has.
     let hashes = published.size >> (8 * u32::from(id.level));
     if !within(id.index, id.width, hashes) {
         return Ok(None);
     }
-    let bytes = state.journal.tile(id).await?.ok_or(ShelfError::Short)?;
+    let bytes = state.journal.tile(id).await?.ok_or(FileError::Short)?;
     Ok(Some(File { content_type: BINARY, caching: Caching::Immutable, bytes, share: state.budget.share() }))
 }
 
-async fn entries(state: &State, published: &Published, id: BundleId) -> Result<Option<File>, ShelfError> {
+async fn entries(state: &State, published: &Published, id: BundleId) -> Result<Option<File>, FileError> {
     if !within(id.index, id.width, published.size) {
         return Ok(None);
     }
     let range = id.start()..id.start() + u64::from(id.width);
     let leaves = state.journal.leaves(range).await?;
     if leaves.len() != usize::from(id.width) {
-        return Err(ShelfError::Short);
+        return Err(FileError::Short);
     }
     let bytes = tile::encode_bundle(&leaves)?;
     Ok(Some(File { content_type: BINARY, caching: Caching::Immutable, bytes, share: state.budget.share() }))
 }
 
 /// Not immutable: payloads are destroyed when they are old enough, and their lines go.
-async fn payloads(state: &State, published: &Published, id: BundleId) -> Result<Option<File>, ShelfError> {
+async fn payloads(state: &State, published: &Published, id: BundleId) -> Result<Option<File>, FileError> {
     if !within(id.index, id.width, published.size) {
         return Ok(None);
     }
@@ -118,17 +118,17 @@ async fn payloads(state: &State, published: &Published, id: BundleId) -> Result<
     while next < end {
         let entries = state.journal.entries(next..end.min(next + READ_AT_ONCE)).await?;
         if entries.is_empty() {
-            return Err(ShelfError::Short);
+            return Err(FileError::Short);
         }
         for entry in &entries {
             if let Some(disclosure) = disclosed(entry) {
                 disclosure.write_line(&mut bytes);
             }
             if bytes.len() > PAYLOAD_BUNDLE_BYTES_MAX {
-                return Err(ShelfError::TooLarge);
+                return Err(FileError::TooLarge);
             }
             if !share.covers(bytes.capacity()) {
-                return Err(ShelfError::Busy);
+                return Err(FileError::Busy);
             }
         }
         next += entries.len() as u64;
@@ -136,13 +136,13 @@ async fn payloads(state: &State, published: &Published, id: BundleId) -> Result<
     Ok(Some(File { content_type: TEXT, caching: Caching::Revalidate, bytes, share }))
 }
 
-async fn proof(state: &State, published: &Published, index: u64) -> Result<Option<File>, ShelfError> {
+async fn proof(state: &State, published: &Published, index: u64) -> Result<Option<File>, FileError> {
     if index >= published.size {
         return Ok(None);
     }
     let _turn = state.budget.turn().await;
     let entries = state.journal.entries(index..index + 1).await?;
-    let entry = entries.first().ok_or(ShelfError::Short)?;
+    let entry = entries.first().ok_or(FileError::Short)?;
     let proof = state.journal.inclusion(index, published.size).await?;
     let proof = TlogProof { index, proof, checkpoint_note: published.note.clone(), extra: None }
         .with_evidence(&entry.leaf, disclosed(entry).as_ref());

@@ -1,7 +1,8 @@
-//! An answer that tells when it moves.
+//! The body of an answer that reports progress to the slot of its connection.
 //!
-//! A body is often one piece of megabytes, which the HTTP library takes at once and sends for minutes. Handed on in small
-//! pieces, each is asked for when the one before was taken by the peer, or nearly: so asking is a sign of life.
+//! A body is often one piece of megabytes, which the HTTP library takes at once and sends for minutes. [`ProgressBody`]
+//! hands it on in small pieces: the library asks for each when the peer has taken the one before, or nearly, and each such
+//! request is reported.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,25 +12,26 @@ use axum::body::Body;
 use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 
-use super::crowd::Place;
+use super::slots::Slot;
 
 /// Longest piece.
 const PIECE_BYTES: usize = 64 * 1024;
 
-pub(super) struct Watched {
+/// See the top of this module.
+pub(super) struct ProgressBody {
     body: Body,
     /// Of the last piece of the body, what was not handed on yet.
     rest: Bytes,
-    place: Arc<Place>,
+    slot: Arc<Slot>,
 }
 
-impl Watched {
-    pub(super) const fn new(body: Body, place: Arc<Place>) -> Self {
-        Self { body, rest: Bytes::new(), place }
+impl ProgressBody {
+    pub(super) const fn new(body: Body, slot: Arc<Slot>) -> Self {
+        Self { body, rest: Bytes::new(), slot }
     }
 }
 
-impl HttpBody for Watched {
+impl HttpBody for ProgressBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -44,7 +46,7 @@ impl HttpBody for Watched {
                 ended => return Poll::Ready(ended),
             }
         }
-        this.place.moves();
+        this.slot.progressed();
         let piece = this.rest.split_to(this.rest.len().min(PIECE_BYTES));
         Poll::Ready(Some(Ok(Frame::data(piece))))
     }
@@ -69,14 +71,14 @@ impl HttpBody for Watched {
 mod tests {
     use http_body_util::BodyExt as _;
 
-    use super::super::crowd::Crowd;
+    use super::super::slots::Slots;
     use super::*;
 
     #[tokio::test]
     async fn it_is_handed_on_whole_in_small_pieces() {
-        let place = Crowd::default().enter("192.0.2.1".parse().expect("an address"), 1).expect("there is room");
+        let slot = Slots::default().take("192.0.2.1".parse().expect("an address"), 1).expect("there is room");
         let content: Vec<u8> = (0..300_000_u32).map(|i| i.to_be_bytes()[3]).collect();
-        let mut body = Watched::new(Body::from(content.clone()), Arc::new(place));
+        let mut body = ProgressBody::new(Body::from(content.clone()), Arc::new(slot));
         let mut got = Vec::new();
         while !body.is_end_stream() {
             assert_eq!(body.size_hint().exact(), Some((content.len() - got.len()) as u64));
