@@ -8,7 +8,8 @@
 //! rounds then count as mute: what they saw meanwhile is no evidence, and is journaled anew afterwards. Dropping only what
 //! does not fit would be worse: a change of state might be lost between two that are kept.
 //!
-//! What heartbeats have said is kept by the same task, after the events that say so: a row for each heartbeat that was heard.
+//! The same task keeps the rows of the watch, after the events that they follow from: of each heartbeat what it has said, and of
+//! each observer up to when it recorded what it observed. From that the next start tells how long nobody looked.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use engine::Recorder;
 use engine::heartbeat::Delivery;
+use event::evidence::Covered;
 use event::{Observed, ObserverId, Span, Time};
 use store::{Consumers, ROWS_MAX, Row, Step, StoreError};
 use tokio::sync::mpsc;
@@ -26,6 +28,8 @@ use crate::source::heartbeat::CONSUMER;
 
 /// Most events that wait: ten thousand probes may all change at once, each with its detail.
 const QUEUE_MAX: usize = 32 * 1024;
+/// Before the name of an observer in the key of its row.
+const OBSERVED: &str = "observed/";
 /// Events after which a transaction takes no more items of the queue.
 const BATCH_MAX: usize = 256;
 
@@ -35,14 +39,14 @@ struct Item {
     events: Vec<Observed>,
     /// The ping whose event this is: who waits for its receipt.
     ping: Option<Delivery>,
-    /// What changed of what heartbeats have said.
-    heard: Vec<Row>,
+    /// Rows that changed.
+    rows: Vec<Row>,
 }
 
 impl Item {
     /// Its share of the queue.
     fn size(&self) -> usize {
-        self.events.len() + self.heard.len()
+        self.events.len() + self.rows.len()
     }
 }
 
@@ -69,20 +73,32 @@ impl Journaling {
 
     /// Journals entries, each seen by its observer at `observed_at`, in one transaction.
     pub(crate) fn send(&mut self, entries: Vec<(ObserverId, Entry)>, observed_at: Time) {
+        let mut observed_until = BTreeMap::new();
+        for (observer, entry) in &entries {
+            if let Entry::Covered(Covered { interval, .. }) = entry {
+                let until = observed_until.entry(observer).or_insert(interval.end);
+                *until = interval.end.max(*until);
+            }
+        }
+        let row = |(observer, until): (&ObserverId, Time)| {
+            let value = serde_json::to_vec(&until).ok()?;
+            Some(Row::Put { key: format!("{OBSERVED}{observer}"), value })
+        };
+        let rows = observed_until.into_iter().filter_map(row).collect();
         let events = entries.into_iter().filter_map(|(observer, entry)| self.seal(observer, &entry, observed_at));
         let events = events.collect();
-        self.put(Item { events, ..Item::default() });
+        self.put(Item { events, rows, ping: None });
     }
 
     /// Journals a ping, keeps what the heartbeats have said with it, and acknowledges it once it is recorded.
-    pub(crate) fn send_ping(&mut self, observer: ObserverId, entry: &Entry, at: Time, ping: Delivery, heard: Vec<Row>) {
+    pub(crate) fn send_ping(&mut self, observer: ObserverId, entry: &Entry, at: Time, ping: Delivery, rows: Vec<Row>) {
         let events = self.seal(observer, entry, at).into_iter().collect();
-        self.put(Item { events, ping: Some(ping), heard });
+        self.put(Item { events, ping: Some(ping), rows });
     }
 
     /// Keeps what heartbeats have said. What finds no room is made up for by the next ping.
-    pub(crate) fn keep(&mut self, heard: Vec<Row>) {
-        self.put(Item { heard, ..Item::default() });
+    pub(crate) fn keep(&mut self, rows: Vec<Row>) {
+        self.put(Item { rows, ..Item::default() });
     }
 
     fn seal(&mut self, observer: ObserverId, entry: &Entry, at: Time) -> Option<Observed> {
@@ -159,11 +175,11 @@ async fn empty(
 }
 
 async fn hand_over(batch: Vec<Item>, recorder: &Recorder, kept: &mut Kept) {
-    let (mut events, mut pings, mut heard) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut events, mut pings, mut rows) = (Vec::new(), Vec::new(), Vec::new());
     for item in batch {
         events.extend(item.events);
         pings.extend(item.ping);
-        heard.extend(item.heard);
+        rows.extend(item.rows);
     }
     let mut durable = true;
     while !events.is_empty() {
@@ -181,13 +197,22 @@ async fn hand_over(batch: Vec<Item>, recorder: &Recorder, kept: &mut Kept) {
     if durable {
         pings.into_iter().for_each(Delivery::acknowledge);
     }
-    while !heard.is_empty() {
-        let rest = heard.split_off(heard.len().min(ROWS_MAX));
-        kept.keep(std::mem::replace(&mut heard, rest)).await;
+    while !rows.is_empty() {
+        let rest = rows.split_off(rows.len().min(ROWS_MAX));
+        kept.keep(std::mem::replace(&mut rows, rest)).await;
     }
 }
 
-/// The rows of heartbeats. This is their only writer, and counts its steps.
+/// Up to when each observer had recorded what it observed, by an earlier run.
+pub(crate) async fn observed_until(state: &dyn Consumers) -> Result<BTreeMap<ObserverId, Time>, StoreError> {
+    let rows = state.rows(CONSUMER, OBSERVED, None, ROWS_MAX).await?;
+    let read = |(key, value): (String, Vec<u8>)| {
+        Some((key.strip_prefix(OBSERVED)?.parse().ok()?, serde_json::from_slice(&value).ok()?))
+    };
+    Ok(rows.into_iter().filter_map(read).collect())
+}
+
+/// The rows of the watch. This is their only writer, and counts its steps.
 struct Kept {
     state: Arc<dyn Consumers>,
     /// `None`: not known, or none yet.
@@ -199,7 +224,7 @@ impl Kept {
     async fn keep(&mut self, rows: Vec<Row>) {
         if let Err(error) = self.try_keep(rows).await {
             self.position = None;
-            tracing::error!(%error, "what heartbeats said can't be kept over a restart");
+            tracing::error!(%error, "what heartbeats said, and up to when was observed, can't be kept over a restart");
         }
     }
 

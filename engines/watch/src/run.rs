@@ -1,22 +1,23 @@
 //! The task that makes the rounds: it carries things between the world and [`Rounds`], and decides nothing.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use engine::clock::{ClockWatch, Oddity};
 use engine::heartbeat::{Delivery, Pings};
 use engine::net::Net;
 use engine::{BoxFuture, Context, Engine, EngineError};
+use event::engine::{Blind, BlindCause};
 use event::evidence::Succeeded;
 use event::watch::{Ping, Pinged};
-use event::{Clock, Span};
+use event::{Clock, Interval, ObserverId, Span, Time};
 use rustix::process::{Resource, getrlimit};
 use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
 
 use crate::config::Config;
 use crate::figures::Figures;
-use crate::journaling::Journaling;
+use crate::journaling::{Journaling, observed_until};
 use crate::moment::Moment;
 use crate::order::{Done, Effect, Entry, Order, Outcome};
 use crate::rounds::{LOOK_EVERY, Rounds, clock_watch};
@@ -27,8 +28,8 @@ use crate::source::heartbeat::Memory;
 const LAST_WORD: Span = Span::from_millis(20);
 /// How long a ping may have waited to be heard.
 const WAITING_MAX: Span = Span::from_secs(10);
-/// How long the entries of the end may take.
-const FAREWELL: Span = Span::from_secs(5);
+/// How long the journal may take for the entries of the end.
+const FINISH_WITHIN: Span = Span::from_secs(5);
 
 /// The watch, as an engine.
 pub struct Watch {
@@ -70,13 +71,14 @@ impl Engine for Watch {
     fn run(&self, context: Context) -> BoxFuture<'_, Result<(), EngineError>> {
         Box::pin(async move {
             let memory = Memory::load(&*self.state).await?;
-            Shift::begin(self, context, memory).run(self.config.clone()).await
+            let observed_until = observed_until(&*self.state).await?;
+            Run::begin(self, context, memory, observed_until).run(self.config.clone()).await
         })
     }
 }
 
 /// One run of the engine.
-struct Shift {
+struct Run {
     context: Context,
     clocks: ClockWatch,
     rounds: Rounds,
@@ -88,13 +90,15 @@ struct Shift {
     series: Arc<dyn store::Samples>,
     journaling: Journaling,
     memory: Memory,
+    /// Of observers that have not looked yet in this run: up to when they had recorded what they observed.
+    observed_until: BTreeMap<ObserverId, Time>,
     pings: Pings,
     /// Entries that the recorder had lost when we last looked.
     lost: u64,
 }
 
-impl Shift {
-    fn begin(watch: &Watch, context: Context, memory: Memory) -> Self {
+impl Run {
+    fn begin(watch: &Watch, context: Context, memory: Memory, observed_until: BTreeMap<ObserverId, Time>) -> Self {
         let now = Moment::of(&*context.clock);
         let descriptors = getrlimit(Resource::Nofile).current;
         Self {
@@ -113,6 +117,7 @@ impl Shift {
             journaling: Journaling::start(context.recorder.clone(), Arc::clone(&watch.state)),
             series: Arc::clone(&watch.samples),
             memory,
+            observed_until,
             pings: watch.pings.clone(),
             lost: context.recorder.health().lost,
             context,
@@ -141,7 +146,7 @@ impl Shift {
                 () = tokio::time::sleep(wake.to_std()) => {}
             }
         }
-        self.farewell().await;
+        self.finish().await;
         Ok(())
     }
 
@@ -182,6 +187,14 @@ impl Shift {
         for declared in &config.probes {
             if let Some(heartbeat) = declared.probe.heartbeat() {
                 self.memory.remind(&declared.id, heartbeat);
+            }
+        }
+        for observer in &config.observers {
+            let since = self.observed_until.remove(observer).filter(|&since| since < now.wall);
+            if let Some(since) = since {
+                let interval = Interval::new(since, now.wall);
+                let blind = Blind { engine: crate::NAME.to_owned(), interval, cause: BlindCause::Restart };
+                self.effects.push(Effect::Journal(observer.clone(), Entry::Blind(blind)));
             }
         }
         self.rounds.apply(config, now, &mut self.effects);
@@ -260,16 +273,16 @@ impl Shift {
         }
     }
 
-    /// Ends the books with what was lived, and lets the journal have them.
-    async fn farewell(mut self) {
+    /// Journals what was observed until now.
+    async fn finish(mut self) {
         self.look();
         let now = self.now();
         self.rounds.stop(now, &mut self.effects);
         self.effects.retain(|effect| !matches!(effect, Effect::Ask(_)));
         self.perform();
         self.asks.abort_all();
-        if !self.journaling.finish(FAREWELL).await {
-            tracing::error!("the journal did not take the last entries of the watch within {FAREWELL}");
+        if !self.journaling.finish(FINISH_WITHIN).await {
+            tracing::error!("the journal did not take the last entries of the watch within {FINISH_WITHIN}");
         }
     }
 }

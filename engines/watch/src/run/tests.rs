@@ -68,7 +68,7 @@ impl Running {
     }
 }
 
-/// AV-1: from a real server to the journal, through a policy change, to the last sheet at the end.
+/// AV-1: from a real server to the journal, through a policy change, to the last record at the end.
 #[tokio::test]
 async fn a_site_is_watched_from_start_to_stop() {
     let ok = serve(None, false, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
@@ -129,7 +129,14 @@ async fn heartbeats_are_heard_and_remembered() {
     // The next run knows what the last one heard, and that it is too long ago.
     let running = start(world.restarted(Span::from_secs(60)), config(&text, "r1"));
     until("the job is down", || running.states("job").last() == Some(&State::Down)).await;
-    running.stop().await;
+    let world = running.stop().await;
+    // And for how long nobody looked: from the last record to the start.
+    let records = world.journal.of::<Covered>();
+    let blind: Vec<_> = world.journal.of::<event::engine::Blind>().into_iter().map(|b| (b.cause, b.interval)).collect();
+    let [(event::engine::BlindCause::Restart, restart)] = blind[..] else { panic!("{blind:?}") };
+    assert!(restart.length() >= Span::from_secs(60), "{restart:?}");
+    assert!(records.iter().any(|record| record.interval.end == restart.start), "{records:?}");
+    assert!(records.iter().any(|record| record.interval.start == restart.end), "{records:?}");
 }
 
 /// The wall clock of the machine steps while everything runs: told, and no alarm.

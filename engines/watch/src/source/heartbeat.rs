@@ -345,8 +345,10 @@ impl Heartbeat {
     }
 }
 
-/// Under this name the rows of heartbeats are kept.
-pub(crate) const CONSUMER: &str = "watch.heartbeats";
+/// Under this name the rows of the watch are kept.
+pub(crate) const CONSUMER: &str = "watch";
+/// Before the name of a heartbeat in the key of its row.
+const PREFIX: &str = "heartbeat/";
 
 /// What all heartbeats have said, kept over restarts: a job that runs once a day must not be given a new day by each
 /// restart of garant.
@@ -363,12 +365,13 @@ impl Memory {
         let mut heard = BTreeMap::new();
         let mut last = None::<String>;
         loop {
-            let rows = state.rows(CONSUMER, "", last.as_deref(), usize::MAX).await?;
+            let rows = state.rows(CONSUMER, PREFIX, last.as_deref(), usize::MAX).await?;
             let Some((key, _)) = rows.last() else { break };
             last = Some(key.clone());
             for (key, value) in rows {
                 // Worth a line, not the watch: a job that still runs tells it anew.
-                match key.parse().ok().zip(serde_json::from_slice(&value).ok()) {
+                let probe = key.strip_prefix(PREFIX).and_then(|name| name.parse().ok());
+                match probe.zip(serde_json::from_slice(&value).ok()) {
                     Some((probe, read)) => drop(heard.insert(probe, read)),
                     None => tracing::warn!(
                         heartbeat = key,
@@ -384,7 +387,7 @@ impl Memory {
     /// What has changed since this was last called, to be kept.
     pub(crate) fn take_changed(&mut self) -> Vec<store::Row> {
         let row = |probe: ProbeId| {
-            let key = probe.to_string();
+            let key = format!("{PREFIX}{probe}");
             let Some(heard) = self.heard.get(&probe) else { return Some(store::Row::Delete { key }) };
             Some(store::Row::Put { key, value: serde_json::to_vec(heard).ok()? })
         };
