@@ -146,7 +146,7 @@ impl Rounds {
         let mut gone = Vec::new();
         for (&id, lane) in &self.lanes {
             match wanted.get(&(&lane.declared.id, &lane.observer)) {
-                Some(declared) if declared.spec == lane.declared.spec => {
+                Some(declared) if declared.says_the_same(&lane.declared) => {
                     kept.insert((lane.declared.id.clone(), lane.observer.clone()));
                 }
                 _ => gone.push(id),

@@ -124,9 +124,12 @@ fn the_same_words_are_the_same_probe() {
     let text = |every: &str| {
         format!("[[probe.http]]\nname = \"p\"\nservice = \"shop\"\nurl = \"http://a.example/\"\nevery = \"{every}\"\n")
     };
-    let spec = |every: &str| read(&text(every)).0.probes[0].spec;
-    assert_eq!(spec("10 s"), spec("10 s"));
-    assert_ne!(spec("10 s"), spec("20 s"));
+    let probe = |text: &str| Arc::clone(&read(text).0.probes[0]);
+    let before = probe(&text("10 s"));
+    assert!(probe(&text("10 s")).says_the_same(&before));
+    assert!(!probe(&text("20 s")).says_the_same(&before));
+    let tcp = "[[probe.tcp]]\nname = \"p\"\nservice = \"shop\"\naddress = \"a.example:80\"\nevery = \"10 s\"\n";
+    assert!(!probe(tcp).says_the_same(&before), "another kind");
 }
 
 /// What is asked seldom makes verdicts lag, and is said.

@@ -39,14 +39,14 @@ fn see(coverage: &mut Coverage, lane: LaneId, starts: impl IntoIterator<Item = i
 type Told = (i64, i64, Vec<(String, i64, i64)>);
 
 fn told(records: Vec<Covered>) -> Vec<Told> {
-    let told = |record: &Covered| {
+    let told = |record: Covered| {
         let gaps = record.gaps.iter().map(|gap| {
             let finding = gap.finding.as_ref().map(|finding| format!(" {finding}")).unwrap_or_default();
             (format!("{}{finding}", gap.probe), secs(gap.interval.start), secs(gap.interval.end))
         });
         (secs(record.interval.start), secs(record.interval.end), gaps.collect())
     };
-    records.iter().map(told).collect()
+    records.into_iter().map(told).collect()
 }
 
 fn gap(whose: &str, start: i64, end: i64) -> (String, i64, i64) {

@@ -75,7 +75,7 @@ fn declared(id: &str, every: i64, timeout: i64, observers: &[&str], target: Opti
         observers: observers.iter().map(|name| observer(name)).collect(),
         agreement: event::policy::Agreement::Majority,
         findings: Arc::default(),
-        spec: u64::try_from(every).expect("positive"),
+        settings: Arc::new(every),
         probe: Arc::new(Stub(target)),
     }
 }
@@ -916,7 +916,7 @@ fn a_reload_keeps_unchanged_probes() {
     let mut simulation = Simulation::new(&both, world);
     simulation.run(90);
     let mut changed = declared("changes", 10, 5, &["local"], None);
-    changed.spec += 1;
+    changed.settings = Arc::new("other settings");
     let next =
         Config { revision: "r2".to_owned(), ..config(vec![declared("stays", 10, 5, &["local"], None), changed]) };
     let (now, mut effects) = (simulation.moment(), Vec::new());

@@ -1,6 +1,6 @@
 //! A probe as the policy declares it.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::any::Any;
 use std::sync::Arc;
 
 use event::policy::Agreement;
@@ -8,6 +8,19 @@ use event::{FindingId, HostId, ObserverId, ProbeId, ServiceId, Span};
 
 use super::probe::{Finding, Probe, Settings};
 use super::shared_keys::Common;
+
+/// Settings of any kind of probe.
+pub(crate) trait Comparable: Any + Send + Sync {
+    /// Whether the other is of the same kind, and equal.
+    fn is_same(&self, other: &dyn Comparable) -> bool;
+}
+
+impl<S: PartialEq + Any + Send + Sync> Comparable for S {
+    fn is_same(&self, other: &dyn Comparable) -> bool {
+        let other: &dyn Any = other;
+        other.downcast_ref::<S>() == Some(self)
+    }
+}
 
 /// A probe of the policy, ready to ask.
 #[derive(Clone)]
@@ -34,8 +47,8 @@ pub struct Declared {
     pub agreement: Agreement,
     /// What detectors look for in its answers.
     pub findings: Arc<[FindingId]>,
-    /// Two declarations with the same value say the same.
-    pub spec: u64,
+    /// What the policy says of it, to be compared.
+    pub(crate) settings: Arc<dyn Comparable>,
     /// The probe.
     pub probe: Arc<dyn Probe>,
 }
@@ -43,9 +56,6 @@ pub struct Declared {
 impl Declared {
     /// Makes a probe of its settings, to be seen by `all` observers unless it says otherwise.
     pub fn new<S: Settings>(kind: &'static str, settings: S, all: &Arc<[ObserverId]>) -> Self {
-        // All settings, as they are written: a probe whose settings print alike asks alike.
-        let mut hasher = DefaultHasher::new();
-        (kind, format!("{settings:?}")).hash(&mut hasher);
         let asked_every = settings.asked_every();
         let Common { id, service, host, every, timeout, slower_than, from, agreement, here } =
             settings.common().clone();
@@ -54,8 +64,7 @@ impl Declared {
             (true, false) => Arc::clone(all),
             (true, true) => all.iter().take(1).cloned().collect(),
         };
-        let spec = hasher.finish();
-        let probe = settings.into_probe();
+        let probe = settings.clone().into_probe();
         let findings = probe.findings().iter().filter_map(Finding::id).collect();
         Self {
             id,
@@ -69,9 +78,14 @@ impl Declared {
             observers,
             agreement,
             findings,
-            spec,
+            settings: Arc::new(settings),
             probe,
         }
+    }
+
+    /// Whether a probe that was declared so before goes on unchanged.
+    pub(crate) fn says_the_same(&self, before: &Self) -> bool {
+        self.settings.is_same(&*before.settings)
     }
 }
 

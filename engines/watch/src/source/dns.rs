@@ -34,7 +34,7 @@ impl std::fmt::Display for Type {
 }
 
 /// `[[probe.dns]]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Dns {
     common: Common,
     domain: Address,

@@ -87,7 +87,7 @@ impl policy::Value for PingId {
 }
 
 /// `[[probe.heartbeat]]`.
-#[derive(Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Expected {
     common: Common,
     uuid: PingId,
@@ -371,13 +371,14 @@ impl Memory {
             for (key, value) in rows {
                 // Worth a line, not the watch: a job that still runs tells it anew.
                 let probe = key.strip_prefix(PREFIX).and_then(|name| name.parse().ok());
-                match probe.zip(serde_json::from_slice(&value).ok()) {
-                    Some((probe, read)) => drop(heard.insert(probe, read)),
-                    None => tracing::warn!(
+                if let Some((probe, read)) = probe.zip(serde_json::from_slice(&value).ok()) {
+                    heard.insert(probe, read);
+                } else {
+                    tracing::warn!(
                         heartbeat = key,
                         "the saved state of a heartbeat can't be read; it is treated as never heard, so a missed job may be \
                          noticed one interval late"
-                    ),
+                    );
                 }
             }
         }

@@ -105,7 +105,7 @@ impl std::fmt::Display for Verb {
 }
 
 /// `[[probe.http]]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Http {
     common: Common,
     url: Url,
@@ -119,7 +119,7 @@ pub struct Http {
 }
 
 /// What a good answer is like.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 struct Expected {
     status: Vec<Statuses>,
     contains: Vec<String>,

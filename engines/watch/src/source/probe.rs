@@ -1,6 +1,5 @@
 //! What a kind of probe has to be able to do.
 
-use std::fmt::Debug;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -94,7 +93,7 @@ pub trait Probe: Send + Sync {
 }
 
 /// A probe and its settings, as the policy declares it.
-pub trait Settings: policy::Section + Debug {
+pub trait Settings: policy::Section + Clone + PartialEq + Send + Sync + 'static {
     /// The keys that all kinds share.
     fn common(&self) -> &Common;
     /// Ready to ask.

@@ -13,7 +13,7 @@ use crate::source::{Answer, Asking, Common, Probe, Settings, reason};
 const READ_BYTES_MAX: usize = 4096;
 
 /// `[[probe.tcp]]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Tcp {
     common: Common,
     address: HostPort,

@@ -107,7 +107,7 @@ pub(super) fn days_left(peer: &Peer, now: Time) -> Option<i64> {
 }
 
 /// `[[probe.tls]]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Tls {
     common: Common,
     address: HostPort,

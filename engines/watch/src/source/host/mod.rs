@@ -38,14 +38,14 @@ const FINDINGS: [Finding; 5] = [
 const CHECKED_WITHIN: std::time::Duration = std::time::Duration::from_secs(3);
 
 /// `[[probe.host]]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Host {
     common: Common,
     limits: Limits,
     disks: Vec<PathBuf>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Debug)]
 struct Limits {
     cpu: Ppb,
     memory: Ppb,
