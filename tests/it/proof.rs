@@ -107,6 +107,36 @@ fn the_golden_log_verifies() {
     assert!(go.status.success() && said.contains("figures: "), "{said}");
 }
 
+/// The log of tomorrow: what a later release wrote is passed over and counted, and no verdict that was not computed again is
+/// called confirmed. The same by the program that was written from the documents.
+#[test]
+fn the_log_of_tomorrow_is_neither_blamed_nor_confirmed() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../flow/journal/golden/tomorrow");
+    let (at, key) = (golden.to_str().expect("UTF-8"), text(&golden.join("vkey")));
+    let pinned = verify(&[at, "--vkey", key.trim(), "--max-age", "any"]);
+    assert_eq!(pinned.status.code(), Some(4), "{}", transcript(&pinned));
+    let said: serde_json::Value = serde_json::from_slice(&pinned.stdout).expect("JSON");
+    assert_eq!((&said["verdicts_recomputed"], &said["verdicts_not_judged"]), (&2.into(), &5.into()));
+    let reasons: Vec<&str> = said["promises"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(|promise| promise["not_judged"].as_str())
+        .collect();
+    assert_eq!(reasons.len(), 4, "{said}");
+    for reason in ["an entry of version 2", "computed by evaluator", "an objective that this release does not know"] {
+        assert!(reasons.iter().any(|said| said.contains(reason)), "{reason}: {reasons:?}");
+    }
+    let shown = transcript(&garant(&["verify", at, "--vkey", key.trim(), "--max-age", "any"]));
+    assert!(shown.contains("was not judged") && shown.contains("gate.counted (1)"), "{shown}");
+    assert!(!shown.contains("everything holds"), "{shown}");
+
+    let go = command(go_verifier()).args([at, key.trim()]).output().expect("the Go verifier starts");
+    let said = transcript(&go);
+    assert_eq!(go.status.code(), Some(4), "{said}");
+    assert!(said.contains("2 verdicts") && said.contains("5 not judged") && !said.contains("OK: every"), "{said}");
+}
+
 pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).expect("a folder") {

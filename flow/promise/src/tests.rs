@@ -10,4 +10,5 @@ mod random;
 mod scene;
 mod section;
 mod specification;
+mod tomorrow;
 mod truth;

@@ -523,4 +523,30 @@ mod tests {
             assert_eq!(outcome, expected, "{:?}", rechecked.faults);
         }
     }
+
+    /// Nobody hides a verdict behind a version or an evaluator that is not computed, nor behind a policy that can't be read.
+    #[test]
+    fn what_was_not_judged_is_not_confirmed() {
+        let kept = |log: &Log, evaluator| {
+            let verdict = log.envelope(log.entries.len() as u64 - 1).and_then(|envelope| envelope.body::<Verdict>());
+            let verdict = Verdict { outcome: Said::Kept, evaluator, ..verdict.expect("a verdict").expect("readable") };
+            serde_json::to_string(&verdict).expect("serialises")
+        };
+        for (version, evaluator) in [(2, promise::EVALUATOR), (1, promise::EVALUATOR + 1), (1, 0)] {
+            let mut log = log(1, |_| ());
+            let text = kept(&log, evaluator);
+            log.append_text("promise.verdict", version, "promise.verdict", &text);
+            let trust = Trust { vkey: Some(log.keys[0].vkey()), ..Trust::default() };
+            let (report, rechecked) = examine(&log.export(), &trust, &mut |_, _| ()).expect("it holds");
+            assert_eq!(Outcome::of(&report, &rechecked), Outcome::Unconfirmed, "{version} {evaluator}");
+            let (_, said) = conclusion(&report, &rechecked);
+            assert!(said.contains("was not judged") && !said.contains("everything holds"), "{said}");
+            let json = as_json(&report, &rechecked);
+            assert_eq!((&json["verdicts_not_judged"], &json["promises"][0]["recomputed"]), (&1.into(), &false.into()));
+            assert!(json["promises"][0]["not_judged"].is_string(), "{json}");
+        }
+        let log = Log::new("shop.example/1", 1);
+        let (outcome, _) = outcome(&log, true);
+        assert_eq!(outcome, Outcome::Unconfirmed, "no policy, no promise");
+    }
 }

@@ -49,6 +49,8 @@ struct Covered {
     /// Those that are destroyed, by all destructions of the day together: a clock that was set back may have written to it
     /// again.
     destroyed: u64,
+    /// Whether that is said of all that is evidence, and not of a class of a later release alone.
+    evidence: bool,
     /// Those that a destruction under way may have reached, and the entry that announced it.
     intended: Option<(u64, u64)>,
 }
@@ -157,6 +159,7 @@ impl History {
             if may_be_public(&class) {
                 let covered = self.covered.entry(day).or_default();
                 covered.destroyed = covered.destroyed.saturating_add(entries);
+                covered.evidence |= class == Retention::Evidence.as_str();
                 covered.intended = None;
             }
             self.destroyed_days.push(DestroyedDay { class, day, entries, sequence });
@@ -214,7 +217,7 @@ impl History {
         let mut remarks = Vec::new();
         for (day, missing) in &self.missing {
             let at = |finding| AuditError::of_entry(&missing.path, missing.sequence, finding);
-            let Some(Covered { destroyed, intended }) = self.covered.get(day) else {
+            let Some(Covered { destroyed, intended, .. }) = self.covered.get(day) else {
                 return Err(at(Finding::Hidden { coarse: missing.coarse.clone(), day: *day }));
             };
             let covered = intended.map_or(*destroyed, |(_, entries)| destroyed.saturating_add(entries));
@@ -231,7 +234,7 @@ impl History {
         for (day, missing) in &self.missing {
             // The key of a day opens all of its payloads or none. Old payloads beside a newer tree look the same, so this
             // accuses nobody.
-            let done = self.covered.get(day).is_some_and(|covered| covered.intended.is_none());
+            let done = self.covered.get(day).is_some_and(|covered| covered.evidence && covered.intended.is_none());
             if let Some(shown) = self.shown.get(day).filter(|_| done) {
                 remarks.push(format!(
                     "of {day}, {} payloads are gone and {shown} are shown, although the log says that the day was destroyed: \

@@ -395,16 +395,38 @@ fn story() -> Story {
     story
 }
 
-fn folder() -> PathBuf {
-    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../journal/golden/0.1"))
+/// Where a golden log lies.
+pub(super) fn folder(name: &str) -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../journal/golden")).join(name)
 }
 
-fn trust(vkey: &str) -> Trust {
+/// Compares the files of a golden log with what a story makes, or puts them there.
+pub(super) fn same_as_golden(name: &str, files: &Files) {
+    assert!(files.0.values().map(Vec::len).sum::<usize>() < 300_000, "a golden log is small");
+    let folder = folder(name);
+    let mut golden = Directory::new(&folder);
+    if std::env::var_os("GARANT_GOLDEN").is_some_and(|what| what == "write") {
+        if folder.exists() {
+            std::fs::remove_dir_all(&folder).expect("removed");
+        }
+        files.0.iter().for_each(|(path, bytes)| golden.write(path, bytes).expect("written"));
+    }
+    for (path, bytes) in &files.0 {
+        let there = golden.read(path).expect("readable");
+        assert!(
+            there.as_ref() == Some(bytes),
+            "`{path}` of the golden log {name} is not what the story makes: either the format was changed by mistake, or, \
+             before 0.1 is released, make it again with GARANT_GOLDEN=write and say in CHANGELOG.md what changed"
+        );
+    }
+}
+
+pub(super) fn trust(vkey: &str) -> Trust {
     Trust { vkey: Some(vkey.parse().expect("a key")), ..Trust::default() }
 }
 
 /// What `garant verify` does.
-fn verify(source: &dyn Source, trust: &Trust) -> Result<(Report, Rechecked), AuditError> {
+pub(super) fn verify(source: &dyn Source, trust: &Trust) -> Result<(Report, Rechecked), AuditError> {
     let mut recheck = Recheck::new();
     let mut entry = |entry: journal::audit::Audited| {
         if entry.envelope.is_none() && entry.leaf.is_public() {
@@ -428,29 +450,13 @@ fn the_golden_log_is_what_the_story_makes() {
     {
         assert!(story.outcomes.contains(&((*kind).to_owned(), outcome)), "{kind} is never {outcome:?}");
     }
-    let files = story.log.export();
-    assert!(files.0.values().map(Vec::len).sum::<usize>() < 300_000, "a golden log is small");
-    let mut golden = Directory::new(folder());
-    if std::env::var_os("GARANT_GOLDEN").is_some_and(|what| what == "write") {
-        if folder().exists() {
-            std::fs::remove_dir_all(folder()).expect("removed");
-        }
-        files.0.iter().for_each(|(path, bytes)| golden.write(path, bytes).expect("written"));
-    }
-    for (path, bytes) in &files.0 {
-        let there = golden.read(path).expect("readable");
-        assert!(
-            there.as_ref() == Some(bytes),
-            "`{path}` of the golden log is not what the story makes: either the format was changed by mistake, or, \
-             before 0.1 is released, make it again with GARANT_GOLDEN=write and say in CHANGELOG.md what changed"
-        );
-    }
+    same_as_golden("0.1", &story.log.export());
 }
 
 /// Everything holds: the tree, the keys, the witness, and every verdict.
 #[test]
 fn the_golden_log_of_0_1_still_verifies() {
-    let golden = Directory::new(folder());
+    let golden = Directory::new(folder("0.1"));
     let (report, rechecked) = verify(&golden, &trust(PINNED)).expect("golden");
     assert_eq!(report.standing, Standing::Authenticated);
     assert_eq!(report.remarks, Vec::<String>::new());
