@@ -570,7 +570,7 @@ fn what_joins_a_finding_is_told() {
     assert_eq!(told, ["/", "/; /srv"]);
 }
 
-/// A failure that was dropped is no evidence of "up", neither in a bracket nor in the book.
+/// A failure that was dropped is no evidence of "up", neither in a bracket nor in a record.
 #[test]
 fn a_dropped_doubt_proves_nothing() {
     let world: World = Box::new(|_, _, now| (if now > 150 * S { Reading::Down } else { Reading::Up }, 10_000));
@@ -908,7 +908,7 @@ fn a_job_that_could_not_be_heard_is_not_late() {
     }
 }
 
-/// A policy change keeps what is unchanged; the sheet ends where the revision does.
+/// A policy change keeps what is unchanged; the record ends where the revision does.
 #[test]
 fn a_reload_keeps_unchanged_probes() {
     let world: World = Box::new(|_, _, _| (Reading::Up, 100_000));

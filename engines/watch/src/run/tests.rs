@@ -91,7 +91,7 @@ async fn a_site_is_watched_from_start_to_stop() {
 
     let world = running.stop().await;
     let coverage = world.journal.of::<Covered>();
-    let revisions: Vec<&str> = coverage.iter().map(|sheet| sheet.revision.as_str()).collect();
+    let revisions: Vec<&str> = coverage.iter().map(|record| record.revision.as_str()).collect();
     assert_eq!((revisions.first(), revisions.last()), (Some(&"r1"), Some(&"r2")), "partial minutes are told too");
     for event in world.journal.events() {
         assert_eq!(event.observer.as_str(), "local.watch", "seen by the observer, not by the process");
@@ -167,7 +167,7 @@ async fn a_suspended_machine_leaves_a_hole() {
     let states: Vec<State> = world.journal.of::<Changed>().iter().map(|changed| changed.state).collect();
     assert_eq!(states, [State::Up], "its state went on");
     let hole = event::Interval::new(asleep + Span::from_secs(15), asleep + Span::from_secs(300));
-    for sheet in world.journal.of::<Covered>() {
-        assert!(sheet.interval.intersect(hole).is_empty(), "{sheet:?}");
+    for record in world.journal.of::<Covered>() {
+        assert!(record.interval.intersect(hole).is_empty(), "{record:?}");
     }
 }
