@@ -156,11 +156,11 @@ fn without_marks(line: &str) -> (String, bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use policy::{Document, Shared};
+    use policy::{Basics, Document, Nouns};
 
     fn sources(text: &str) -> Sources {
         let mut document = Document::from_text("/etc/garant/garant.toml", text);
-        drop(Shared::read(&mut document));
+        drop((Nouns::read(&mut document), Basics::read(&mut document)));
         document.finish().expect("a sound policy")
     }
 

@@ -1,13 +1,15 @@
-//! The whole policy: what every crate reads of it, put together, and its public projection.
+//! The whole policy: what every part reads of it, put together, and its public form.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use event::policy::{self as public, Applied};
-use policy::{Document, Journal, Located, Mistakes, Section, SectionDoc, Shared, Sources, Table};
-use promise::PromiseSection;
+use engine::Failure;
+use event::policy::Applied;
+use policy::{Basics, Document, Located, Mistakes, Nouns, Part, Section, SectionDoc, Sources, Table};
+
+use crate::registry::{Channel, PolicyPart, Registry, typed};
 
 /// Keys that are read at the start only, with what they say.
 pub(crate) type Fixed = BTreeMap<String, String>;
@@ -15,12 +17,12 @@ pub(crate) type Fixed = BTreeMap<String, String>;
 /// A sound policy.
 #[derive(Debug)]
 pub(crate) struct Configuration {
-    /// What belongs to no engine.
-    pub(crate) shared: Shared,
-    /// How the network is used.
-    pub(crate) network: Network,
-    /// Probes, under the revision of the policy.
-    pub(crate) watch: Arc<watch::Config>,
+    /// What every policy says, whatever engines there are.
+    pub(crate) basics: Basics,
+    /// What there is.
+    nouns: Nouns,
+    /// What each part of the list read, in its order.
+    parts: Vec<Arc<dyn Part>>,
     /// What everybody may see of it, as it is journaled.
     pub(crate) applied: Arc<Applied>,
     /// The files, for the team's record of changes.
@@ -29,42 +31,52 @@ pub(crate) struct Configuration {
 
 impl Configuration {
     /// Reads `path` and `conf.d/*.toml` beside it. All mistakes or a policy, nothing between.
-    pub(crate) fn load(path: &Path) -> Result<Self, Mistakes> {
+    pub(crate) fn load(path: &Path, registry: &Registry) -> Result<Self, Mistakes> {
         let mut document = Document::load(path)?;
-        let shared = Shared::read(&mut document);
-        let observers = shared.as_ref().map(|shared| shared.observers.as_slice()).unwrap_or_default();
-        let watch = watch::Config::read(&mut document, observers);
-        for detector in watch.detectors() {
-            document.provide(&detector.finding);
+        let basics = Basics::read(&mut document);
+        let nouns = Nouns::read(&mut document);
+        let mut parts: Vec<_> = registry.parts.iter().map(|part| (part.read)(&mut document, &nouns)).collect();
+        let longest = parts.iter().filter_map(|part| part.looks_back()).max();
+        if let (Some(basics), Some(value)) = (&basics, longest) {
+            let place = document.place_of("promise");
+            basics.journal.check_retention(&mut document, Located { value, place });
         }
-        let promises: Vec<PromiseSection> = document.tables("promise");
-        let network = document.table::<Network>("network").unwrap_or_default();
-        if let Some(shared) = &shared {
-            outlive(&mut document, &shared.journal, &promises);
-        }
-        let (shared, sources) = document.finish_with(shared)?;
-        let promises = promises.into_iter().map(|section| section.promise).collect();
-        let applied = Arc::new(project(&shared, &watch, promises));
-        let watch = Arc::new(watch.of_revision(applied.revision.clone()));
-        Ok(Self { shared, network, watch, applied, sources })
+        let (basics, sources) = document.finish_with(basics)?;
+        let mut applied = Applied {
+            revision: String::new(),
+            services: Vec::new(),
+            probes: Vec::new(),
+            findings: Vec::new(),
+            maintenance: Vec::new(),
+            promises: Vec::new(),
+        };
+        nouns.publish(&mut applied);
+        parts.iter().for_each(|part| part.publish(&mut applied));
+        applied.revision = promise::revision::of_policy(&applied);
+        parts.iter_mut().for_each(|part| part.set_revision(&applied.revision));
+        let parts = parts.into_iter().map(Arc::from).collect();
+        Ok(Self { basics, nouns, parts, applied: Arc::new(applied), sources })
+    }
+
+    /// What the part of this type read; `None` when the list has none.
+    pub(crate) fn part<P: Part>(&self) -> Option<Arc<P>> {
+        self.parts.iter().find_map(typed)
+    }
+
+    /// A channel for each part, filled with what it read.
+    pub(crate) fn channels(&self, parts: &[PolicyPart]) -> Result<Vec<Box<dyn Channel>>, Failure> {
+        parts.iter().zip(&self.parts).map(|(entry, part)| entry.channel(part)).collect()
+    }
+
+    /// Fills the channels that [`Self::channels`] made of the policy before.
+    pub(crate) fn fill(&self, channels: &[Box<dyn Channel>]) {
+        channels.iter().zip(&self.parts).for_each(|(channel, part)| channel.replace(part));
     }
 
     /// What can't change while garant runs: the key, and what it says.
     pub(crate) fn fixed(&self) -> Fixed {
-        let Shared { journal, pages, .. } = &self.shared;
-        let address = |address: Option<SocketAddr>| address.map(|address| address.to_string()).unwrap_or_default();
-        let network = &self.network;
-        let servers: Vec<String> = network.name_servers.iter().map(ToString::to_string).collect();
-        let authorities = network.authorities.as_deref().unwrap_or(Path::new("")).display();
-        [
-            ("name in [journal]", journal.name.to_string()),
-            ("listen in [pages]", pages.listen.to_string()),
-            ("public in [pages]", address(pages.public)),
-            ("name_servers in [network]", servers.join(", ")),
-            ("authorities in [network]", authorities.to_string()),
-        ]
-        .map(|(key, value)| (key.to_owned(), value))
-        .into()
+        let of_parts = self.parts.iter().flat_map(|part| part.fixed());
+        self.basics.fixed().into_iter().chain(of_parts).map(|(key, value)| (key.to_owned(), value)).collect()
     }
 
     /// The first key that differs from those of the running garant and can't change while it runs.
@@ -81,53 +93,20 @@ impl Configuration {
     /// What the policy declares and this release does nothing with: read and checked, so that it is ready when it is used.
     /// Whoever wrote it should not believe that somebody is alerted.
     pub(crate) fn unused(&self) -> Vec<&'static str> {
-        let Shared { regions, hosts, services, people, observers, .. } = &self.shared;
-        let declared = [
-            ("[[person]]", !people.is_empty()),
-            ("[[host]]", !hosts.is_empty()),
-            ("[[region]]", !regions.is_empty()),
-            ("`region` of [[observer]]", observers.iter().any(|observer| observer.region.is_some())),
-            ("`depends_on` of [[service]]", services.iter().any(|service| !service.depends_on.is_empty())),
-            ("`host` of [[service]]", services.iter().any(|service| !service.hosts.is_empty())),
-            ("`region` of [[service]]", services.iter().any(|service| service.region.is_some())),
-            ("`host` of a probe", self.watch.probes.iter().any(|probe| probe.host.is_some())),
-        ];
-        declared.into_iter().filter(|(_, is)| *is).map(|(what, _)| what).collect()
+        let of_parts = self.parts.iter().flat_map(|part| part.unused());
+        self.nouns.unused().into_iter().chain(of_parts).collect()
+    }
+
+    /// What is sound and may still surprise.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        self.parts.iter().flat_map(|part| part.warnings()).collect()
     }
 }
 
-/// What everybody may see: names that the team chose for the public, and no address, host or person.
-fn project(shared: &Shared, watch: &watch::Config, promises: Vec<public::Promise>) -> Applied {
-    let mut applied = Applied {
-        revision: String::new(),
-        services: shared
-            .services
-            .iter()
-            .map(|service| public::Service { id: service.id.clone(), title: service.title.clone() })
-            .collect(),
-        probes: watch.public_probes(),
-        findings: watch.detectors(),
-        maintenance: shared
-            .maintenance
-            .iter()
-            .map(|window| public::Maintenance {
-                services: window.services.clone(),
-                interval: window.interval,
-                text: window.text.clone(),
-            })
-            .collect(),
-        promises,
-    };
-    applied.revision = promise::revision::of_policy(&applied);
-    applied
-}
-
 /// `docs/policy.md`.
-pub(crate) fn reference() -> String {
-    let mut sections: Vec<SectionDoc> = Shared::reference();
-    sections.extend(watch::Config::reference());
-    sections.push(SectionDoc::of::<PromiseSection>("promise", true));
-    sections.push(SectionDoc::of::<Network>("network", false));
+pub(crate) fn reference(registry: &Registry) -> String {
+    let parts = registry.parts.iter().flat_map(|part| (part.reference)());
+    let sections: Vec<SectionDoc> = Basics::reference().into_iter().chain(Nouns::reference()).chain(parts).collect();
     policy::reference(&sections)
 }
 
@@ -142,6 +121,22 @@ impl Network {
     /// What the network is made with.
     pub(crate) fn options(&self) -> engine::net::Options {
         engine::net::Options { name_servers: self.name_servers.clone(), extra_roots: self.authorities.clone() }
+    }
+}
+
+impl Part for Network {
+    fn read(document: &mut Document, _nouns: &Nouns) -> Self {
+        document.table("network").unwrap_or_default()
+    }
+
+    fn reference() -> Vec<SectionDoc> {
+        vec![SectionDoc::of::<Self>("network", false)]
+    }
+
+    fn fixed(&self) -> Vec<(&'static str, String)> {
+        let servers: Vec<String> = self.name_servers.iter().map(ToString::to_string).collect();
+        let authorities = self.authorities.as_deref().unwrap_or(Path::new("")).display();
+        vec![("name_servers in [network]", servers.join(", ")), ("authorities in [network]", authorities.to_string())]
     }
 }
 
@@ -165,16 +160,6 @@ authorities = "/etc/garant/internal-ca.pem"
     }
 }
 
-/// Evidence must be kept for longer than the longest window that is judged from it.
-fn outlive(document: &mut Document, journal: &Journal, promises: &[PromiseSection]) {
-    let longest = promises.iter().flat_map(|section| &section.promise.objectives).filter_map(public::Clause::read);
-    let longest = longest.map(|objective| objective.over()).max();
-    let place = document.place_of("promise");
-    if let Some(value) = longest {
-        journal.check_retention(document, Located { value, place });
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -183,7 +168,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("garant.toml");
         std::fs::write(&path, text).expect("written");
-        Configuration::load(&path).unwrap_or_else(|mistakes| panic!("{}", mistakes.render(false)))
+        Configuration::load(&path, &Registry::garant()).unwrap_or_else(|mistakes| panic!("{}", mistakes.render(false)))
     }
 
     fn with(more: &str) -> Configuration {

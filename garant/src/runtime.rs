@@ -1,12 +1,13 @@
 //! What the process takes of the machine: threads and memory.
 //!
-//! [`Runtimes`]: the watch has a thread of its own, the pages have one, and the other engines share two. The supervisor runs on
-//! the shared ones, so an engine that blocks its thread is still noticed. On shared threads a trust page that is rendered for
-//! a thousand readers would make probes late, and late probes prove nothing.
+//! [`Runtimes`]: the pages have a thread of their own, so has each engine that asks for one, and the other engines share two. The
+//! supervisor runs on the shared ones, so an engine that blocks its thread is still noticed. On shared threads a trust page
+//! that is rendered for a thousand readers would make probes late, and late probes prove nothing.
 //!
 //! [`frugal_allocator`]: all threads share one arena. With one for each thread, what one frees no other uses, and twice the
 //! memory is resident.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
@@ -18,37 +19,31 @@ const BLOCKING_MAX: Duration = Duration::from_secs(2);
 /// The runtimes of `garant up`.
 pub(crate) struct Runtimes {
     shared: Runtime,
-    watch: Runtime,
-    pages: Runtime,
+    own: BTreeMap<&'static str, Runtime>,
 }
 
-/// Where to start what.
-#[derive(Clone)]
-pub(crate) struct Handles {
-    /// For the watch.
-    pub(crate) watch: Handle,
-    /// For listeners.
-    pub(crate) pages: Handle,
-}
+/// The runtimes of one thread, by the name of who has it.
+pub(crate) type Handles = BTreeMap<&'static str, Handle>;
 
 impl Runtimes {
-    /// Starts their threads.
-    pub(crate) fn start() -> io::Result<Self> {
+    /// Starts the shared threads, and one for each of `own`.
+    pub(crate) fn start(own: impl IntoIterator<Item = &'static str>) -> io::Result<Self> {
         let with = |name: &str, threads| {
             Builder::new_multi_thread().thread_name(name).worker_threads(threads).enable_all().build()
         };
-        Ok(Self { shared: with("garant", 2)?, watch: with("garant-watch", 1)?, pages: with("garant-pages", 1)? })
+        let own = own.into_iter().map(|name| Ok((name, with(&format!("garant-{name}"), 1)?)));
+        Ok(Self { shared: with("garant", 2)?, own: own.collect::<io::Result<_>>()? })
     }
 
     /// Where to start what has a runtime of its own.
     pub(crate) fn handles(&self) -> Handles {
-        Handles { watch: self.watch.handle().clone(), pages: self.pages.handle().clone() }
+        self.own.iter().map(|(name, runtime)| (*name, runtime.handle().clone())).collect()
     }
 
     /// Runs `work` to its end, then stops all threads. What blocks one is waited for, but not for ever.
     pub(crate) fn run<T>(self, work: impl Future<Output = T>) -> T {
         let done = self.shared.block_on(work);
-        for runtime in [self.pages, self.watch, self.shared] {
+        for runtime in self.own.into_values().chain([self.shared]) {
             runtime.shutdown_timeout(BLOCKING_MAX);
         }
         done

@@ -26,7 +26,8 @@ use store::{Entry, Fault, Head, Payload, Select, Selected, StorageHealth, StoreE
 use tokio::sync::watch;
 use tower::ServiceExt as _;
 
-use crate::{Budget, Identity, Phases, Policy, ProbeStanding, State};
+use crate::{Budget, Identity, Policy, State};
+use engine::standing::{Phases, ProbeStanding};
 
 /// When all tests happen.
 pub(crate) const NOW: Time = Time::from_secs(1_795_388_400);

@@ -48,7 +48,7 @@ use axum::response::Response;
 pub use budget::Budget;
 pub use lang::{Language, Precision};
 pub use serve::serve;
-pub use state::{Identity, Phases, Policy, ProbeStanding, Probes, State};
+pub use state::{Identity, Policy, State};
 
 use trust_page::Reader;
 

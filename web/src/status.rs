@@ -19,7 +19,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::answer;
 use crate::lang::Language;
-use crate::state::{Phases, ProbeStanding, State};
+use crate::state::State;
+use engine::standing::{Phases, ProbeStanding};
 
 /// How long beyond three turns a standing may be old before it says nothing.
 const STALE_AFTER: Span = Span::from_secs(60);

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use event::policy::Detector;
+use event::policy::{Applied, Detector};
 use event::{FindingId, ObserverId, ProbeId, ServiceId, Span};
-use policy::{Document, Section, SectionDoc, Table};
+use policy::{Document, Nouns, Part, Section, SectionDoc, Table};
 
 use crate::source::canary::Canary;
 use crate::source::{Declared, KINDS};
@@ -47,7 +47,7 @@ impl Section for Options {
 /// Everything there is to watch.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
-    /// Revision of the policy that says so, as in [`event::policy::Applied`]; see [`Config::of_revision`].
+    /// Revision of the policy that says so, as in [`event::policy::Applied`]; empty until the whole policy is read.
     pub revision: String,
     /// Who looks.
     pub observers: Vec<ObserverId>,
@@ -61,7 +61,7 @@ pub struct Config {
 
 impl Config {
     /// Takes its tables out of the document; mistakes stay there. `declared` are the observers of the policy.
-    pub fn read(document: &mut Document, declared: &[policy::Observer]) -> Self {
+    pub(crate) fn of_observers(document: &mut Document, declared: &[policy::Observer]) -> Self {
         let options = document.table("watch").unwrap_or_default();
         let observers: Arc<[ObserverId]> = declared.iter().map(|declared| crate::observer(&declared.id)).collect();
         let probes = KINDS.iter().flat_map(|kind| (kind.read)(document, &observers)).map(Arc::new).collect();
@@ -72,21 +72,8 @@ impl Config {
         Self { revision: String::new(), observers: observers.to_vec(), canaries, probes, options }
     }
 
-    /// The same under the revision that it is part of.
-    #[must_use]
-    pub fn of_revision(mut self, revision: impl Into<String>) -> Self {
-        self.revision = revision.into();
-        self
-    }
-
-    /// The chapters of `docs/policy.md` about these tables.
-    pub fn reference() -> Vec<SectionDoc> {
-        let kinds = KINDS.iter().map(|kind| (kind.reference)());
-        [SectionDoc::of::<Options>("watch", false)].into_iter().chain(kinds).collect()
-    }
-
     /// The probes as everybody may know them.
-    pub fn public_probes(&self) -> Vec<event::policy::Probe> {
+    pub(crate) fn public_probes(&self) -> Vec<event::policy::Probe> {
         let public = |declared: &Arc<Declared>| event::policy::Probe {
             id: declared.id.clone(),
             kind: declared.kind.to_owned(),
@@ -99,7 +86,7 @@ impl Config {
     }
 
     /// The findings as everybody may know them, by name.
-    pub fn detectors(&self) -> Vec<Detector> {
+    pub(crate) fn detectors(&self) -> Vec<Detector> {
         let mut detectors: BTreeMap<FindingId, Detector> = BTreeMap::new();
         for declared in &self.probes {
             for looked_for in declared.probe.findings() {
@@ -111,9 +98,41 @@ impl Config {
         detectors.into_values().collect()
     }
 
+    /// Where heartbeats arrive.
+    pub(crate) fn heartbeats(&self) -> HashMap<String, ProbeId> {
+        let heartbeat = |declared: &Arc<Declared>| {
+            declared.probe.heartbeat().map(|heartbeat| (heartbeat.uuid().to_string(), declared.id.clone()))
+        };
+        self.probes.iter().filter_map(heartbeat).collect()
+    }
+}
+
+impl Part for Config {
+    fn read(document: &mut Document, nouns: &Nouns) -> Self {
+        let config = Self::of_observers(document, &nouns.observers);
+        for detector in config.detectors() {
+            document.provide(&detector.finding);
+        }
+        config
+    }
+
+    fn reference() -> Vec<SectionDoc> {
+        let kinds = KINDS.iter().map(|kind| (kind.reference)());
+        [SectionDoc::of::<Options>("watch", false)].into_iter().chain(kinds).collect()
+    }
+
+    fn publish(&self, public: &mut Applied) {
+        public.probes.extend(self.public_probes());
+        public.findings.extend(self.detectors());
+    }
+
+    fn set_revision(&mut self, revision: &str) {
+        revision.clone_into(&mut self.revision);
+    }
+
     /// What its author should know of a policy that is no mistake: services of which verdicts lag, and what could not be looked
     /// at on this machine. Looks at this machine, and asks nobody.
-    pub fn warnings(&self) -> Vec<String> {
+    fn warnings(&self) -> Vec<String> {
         let mut slowest: BTreeMap<&ServiceId, &Declared> = BTreeMap::new();
         for declared in &self.probes {
             let known = slowest.entry(&declared.service).or_insert(declared);
@@ -135,12 +154,9 @@ impl Config {
         lags.chain(here).collect()
     }
 
-    /// Where heartbeats arrive.
-    pub(crate) fn heartbeats(&self) -> HashMap<String, ProbeId> {
-        let heartbeat = |declared: &Arc<Declared>| {
-            declared.probe.heartbeat().map(|heartbeat| (heartbeat.uuid().to_string(), declared.id.clone()))
-        };
-        self.probes.iter().filter_map(heartbeat).collect()
+    fn unused(&self) -> Vec<&'static str> {
+        let has_host = self.probes.iter().any(|probe| probe.host.is_some());
+        has_host.then_some("`host` of a probe").into_iter().collect()
     }
 }
 

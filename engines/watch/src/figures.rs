@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use engine::metrics::{Source, Text, Value};
+use engine::standing::{ProbeStanding, Probes};
 use event::evidence::State;
 use event::{ObserverId, ProbeId, Span, Time};
 use store::Reading;
@@ -124,9 +126,47 @@ impl Figures {
         self.board().insert((probe.clone(), observer.clone()), standing);
     }
 
+    /// What the pages ask.
+    pub fn probes(self: &Arc<Self>) -> Probes {
+        let figures = Arc::clone(self);
+        let shown = |((probe, observer), standing): ((ProbeId, ObserverId), Standing)| ProbeStanding {
+            probe,
+            observer,
+            state: standing.state,
+            at: standing.at,
+            took: standing.took,
+            value: standing.value,
+            phases: standing.phases.spans(),
+            certificate_expires: standing.certificate.map(Expiry::time),
+            text: standing.text,
+        };
+        Arc::new(move || figures.standings().into_iter().map(shown).collect())
+    }
+
     fn board(&self) -> MutexGuard<'_, BTreeMap<(ProbeId, ObserverId), Standing>> {
         // Nothing that can panic runs under this lock.
         self.standings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Source for Figures {
+    fn write(&self, text: &mut Text) {
+        let counts = self.counts();
+        let lanes = u64::try_from(counts.lanes).unwrap_or(u64::MAX);
+        text.gauge("garant_watch_lanes", "", "Pairs of probe and observer.").sample(&[], lanes);
+        let mut samples = text.counter("garant_watch_samples", "", "Samples by reading; late ones are unknown.");
+        for (reading, word) in Reading::ALL.into_iter().zip(["up", "degraded", "down", "unknown"]) {
+            samples.sample(&[("reading", word)], counts.samples[reading as usize]);
+        }
+        let cut_off = u64::try_from(counts.cut_off).unwrap_or(u64::MAX);
+        text.gauge("garant_watch_cut_off", "", "Observers whose own way out is dead: no canary answers.")
+            .sample(&[], cut_off);
+        text.counter("garant_watch_skipped", "", "Turns that were not started: too late, or no room.")
+            .sample(&[], counts.skipped);
+        text.counter("garant_watch_late_starts", "", "Starts more than 100 ms behind their turn.")
+            .sample(&[], counts.late_starts);
+        text.gauge("garant_watch_start_delay_max_seconds", "seconds", "The latest start so far, against its turn.")
+            .sample(&[], Value::Millionths(counts.lateness_max.micros()));
     }
 }
 

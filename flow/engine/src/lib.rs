@@ -21,6 +21,7 @@
 //! What this crate does not know: any engine, the policy, promises, how to serve HTTP.
 
 pub mod clock;
+mod command;
 mod context;
 mod failure;
 mod feed;
@@ -33,8 +34,10 @@ pub mod random;
 mod reconcile;
 pub mod recorder;
 pub mod sim;
+pub mod standing;
 pub mod supervisor;
 
+pub use command::Command;
 pub use context::{BoxFuture, Context, Engine, EngineError};
 pub use event::Clock;
 pub use failure::Failure;

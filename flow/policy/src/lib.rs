@@ -29,7 +29,7 @@
 //! # In order
 //!
 //! 1. [`Document::load`] reads `garant.toml` and `conf.d/*.toml` beside it into one tree.
-//! 2. Each crate takes its own tables: [`Document::tables`], [`Document::table`]; the nouns that all share are [`Shared`]. A
+//! 2. Each crate takes its own tables: [`Document::tables`], [`Document::table`]; the nouns that all share are [`Nouns`]. A
 //!    table may have several readers, each of which asks for its own keys.
 //! 3. [`Document::finish`] gives all mistakes, those of what nobody took included, or the sources of a sound policy.
 
@@ -40,6 +40,7 @@ mod load;
 mod mistake;
 mod name;
 mod nouns;
+mod part;
 mod place;
 mod redact;
 mod reference;
@@ -55,9 +56,10 @@ pub use document::Document;
 pub use mistake::{Mistake, Mistakes};
 pub use name::{HostGroup, Name, Noun, PersonName};
 pub use nouns::{
-    Channel, Host, Journal, Maintenance, Observer, Origin, Pages, Person, Publication, Region, RetentionPeriods,
-    Service, Shared, VerifierKey, Witness,
+    Basics, Channel, Host, Journal, Maintenance, Nouns, Observer, Origin, Pages, Person, Publication, Region,
+    RetentionPeriods, Service, VerifierKey, Witness,
 };
+pub use part::Part;
 pub use place::Place;
 pub use reference::{KeyDoc, Need, SectionDoc, reference};
 pub use secret::Secret;

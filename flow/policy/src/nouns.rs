@@ -5,7 +5,7 @@ mod people;
 mod places;
 mod publication;
 
-use event::policy::Text;
+use event::policy::{Applied, Text};
 
 pub use journal::{Journal, Origin, RetentionPeriods, VerifierKey, Witness};
 pub use people::{Channel, Person};
@@ -27,11 +27,9 @@ impl Section for Text {
     }
 }
 
-/// Everything in a policy that belongs to no engine.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Shared {
-    /// Whether the pages are for everybody.
-    pub publication: Publication,
+/// What there is: the nouns that all parts of a policy speak of.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Nouns {
     /// Regions.
     pub regions: Vec<Region>,
     /// Machines.
@@ -44,36 +42,80 @@ pub struct Shared {
     pub maintenance: Vec<Maintenance>,
     /// Vantage points: at least one.
     pub observers: Vec<Observer>,
+}
+
+impl Nouns {
+    /// Takes its tables out of the document. Entries with mistakes are left out, and [`Document::finish`] has the mistakes.
+    pub fn read(document: &mut Document) -> Self {
+        Self {
+            regions: document.tables("region"),
+            hosts: document.tables("host"),
+            services: places::services(document),
+            people: document.tables("person"),
+            maintenance: document.tables("maintenance"),
+            observers: places::observers(document),
+        }
+    }
+
+    /// The chapters of `docs/policy.md` about these tables.
+    pub fn reference() -> Vec<SectionDoc> {
+        vec![
+            SectionDoc::of::<Region>("region", true),
+            SectionDoc::of::<Host>("host", true),
+            SectionDoc::of::<Service>("service", true),
+            SectionDoc::of::<Maintenance>("maintenance", true),
+            SectionDoc::of::<Observer>("observer", true),
+            SectionDoc::of::<Person>("person", true),
+        ]
+    }
+
+    /// Adds what everybody may see of them: names that the team chose for the public, and no address, host or person.
+    pub fn publish(&self, public: &mut Applied) {
+        let service =
+            |service: &Service| event::policy::Service { id: service.id.clone(), title: service.title.clone() };
+        public.services.extend(self.services.iter().map(service));
+        let window = |window: &Maintenance| event::policy::Maintenance {
+            services: window.services.clone(),
+            interval: window.interval,
+            text: window.text.clone(),
+        };
+        public.maintenance.extend(self.maintenance.iter().map(window));
+    }
+
+    /// What is declared here and has no effect in this release.
+    pub fn unused(&self) -> Vec<&'static str> {
+        let Self { regions, hosts, services, people, observers, maintenance: _ } = self;
+        let declared = [
+            ("[[person]]", !people.is_empty()),
+            ("[[host]]", !hosts.is_empty()),
+            ("[[region]]", !regions.is_empty()),
+            ("`region` of [[observer]]", observers.iter().any(|observer| observer.region.is_some())),
+            ("`depends_on` of [[service]]", services.iter().any(|service| !service.depends_on.is_empty())),
+            ("`host` of [[service]]", services.iter().any(|service| !service.hosts.is_empty())),
+            ("`region` of [[service]]", services.iter().any(|service| service.region.is_some())),
+        ];
+        declared.into_iter().filter(|(_, is)| *is).map(|(what, _)| what).collect()
+    }
+}
+
+/// What every policy says, whatever engines there are.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Basics {
+    /// Whether the pages are for everybody.
+    pub publication: Publication,
     /// The journal.
     pub journal: Journal,
     /// The pages.
     pub pages: Pages,
 }
 
-impl Shared {
-    /// Takes its tables out of the document. `None` only after a mistake was reported; the mistakes of single entries
-    /// leave them out of the result, and [`Document::finish`] has them all.
+impl Basics {
+    /// Takes its tables out of the document. `None` only after a mistake was reported.
     pub fn read(document: &mut Document) -> Option<Self> {
         let publication = document.top::<Publication>();
-        let regions = document.tables("region");
-        let hosts = document.tables("host");
-        let services = places::services(document);
-        let people = document.tables("person");
-        let maintenance = document.tables("maintenance");
-        let observers = places::observers(document);
         let journal = journal::journal(document);
         let pages = publication::pages(document, publication.as_ref());
-        Some(Self {
-            publication: publication?,
-            regions,
-            hosts,
-            services,
-            people,
-            maintenance,
-            observers,
-            journal: journal?,
-            pages: pages?,
-        })
+        Some(Self { publication: publication?, journal: journal?, pages: pages? })
     }
 
     /// The chapters of `docs/policy.md` about these tables.
@@ -82,12 +124,15 @@ impl Shared {
             SectionDoc::top::<Publication>(),
             SectionDoc::of::<Journal>("journal", false),
             SectionDoc::of::<Pages>("pages", false),
-            SectionDoc::of::<Region>("region", true),
-            SectionDoc::of::<Host>("host", true),
-            SectionDoc::of::<Service>("service", true),
-            SectionDoc::of::<Maintenance>("maintenance", true),
-            SectionDoc::of::<Observer>("observer", true),
-            SectionDoc::of::<Person>("person", true),
+        ]
+    }
+
+    /// Keys that are read at the start only; see [`crate::Part::fixed`].
+    pub fn fixed(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("name in [journal]", self.journal.name.to_string()),
+            ("listen in [pages]", self.pages.listen.to_string()),
+            ("public in [pages]", self.pages.public.map(|address| address.to_string()).unwrap_or_default()),
         ]
     }
 }

@@ -7,60 +7,60 @@ mod sample;
 use event::policy::{Agreement, Text};
 use event::{Interval, Ppb, Span, Time};
 
-use crate::{Channel, Document, Mistakes, SectionDoc, Shared, reference};
+use crate::{Basics, Channel, Document, Mistakes, Nouns, SectionDoc, reference};
 use sample::{Availability, Probe, Promise};
 
 /// Everything in a policy.
-type All = (Shared, Vec<Probe>, Vec<Promise>);
+type All = ((Nouns, Basics), Vec<Probe>, Vec<Promise>);
 
 fn read(text: &str) -> Result<All, Mistakes> {
     read_document(Document::from_text("garant.toml", text))
 }
 
 fn read_document(mut document: Document) -> Result<All, Mistakes> {
-    let shared = Shared::read(&mut document);
+    let (nouns, basics) = (Nouns::read(&mut document), Basics::read(&mut document));
     let probes = document.tables::<Probe>("probe.http");
     let promises = document.tables::<Promise>("promise");
     document.finish()?;
-    Ok((shared.expect("no mistake, so it was read"), probes, promises))
+    Ok(((nouns, basics.expect("no mistake, so it was read")), probes, promises))
 }
 
 #[test]
 fn every_key_of_a_sound_policy_is_read() {
-    let (shared, probes, promises) = read(sample::POLICY).expect("a sound policy");
-    assert!(shared.publication.publish);
-    assert_eq!(shared.journal.name.as_str(), "shop.example");
-    assert_eq!(shared.journal.remember, [std::path::PathBuf::from("/mnt/elsewhere/garant.head")]);
-    assert_eq!(shared.journal.witnesses[0].name, "friend");
-    assert_eq!(shared.journal.witnesses[0].url.to_string(), "https://witness.example/");
-    assert_eq!(shared.journal.retention.of(event::Retention::Evidence), Some(Span::from_days(1100)));
-    assert_eq!(shared.pages.listen.to_string(), "127.0.0.1:8480");
-    assert_eq!(shared.pages.public.map(|public| public.port()), Some(8443));
-    assert_eq!(shared.regions[0].provider, "ovh");
-    assert_eq!(shared.hosts[0].region.as_ref().map(event::RegionId::as_str), Some("gravelines"));
-    let [database, shop] = shared.services.as_slice() else { panic!("{:?}", shared.services) };
+    let ((nouns, basics), probes, promises) = read(sample::POLICY).expect("a sound policy");
+    assert!(basics.publication.publish);
+    assert_eq!(basics.journal.name.as_str(), "shop.example");
+    assert_eq!(basics.journal.remember, [std::path::PathBuf::from("/mnt/elsewhere/garant.head")]);
+    assert_eq!(basics.journal.witnesses[0].name, "friend");
+    assert_eq!(basics.journal.witnesses[0].url.to_string(), "https://witness.example/");
+    assert_eq!(basics.journal.retention.of(event::Retention::Evidence), Some(Span::from_days(1100)));
+    assert_eq!(basics.pages.listen.to_string(), "127.0.0.1:8480");
+    assert_eq!(basics.pages.public.map(|public| public.port()), Some(8443));
+    assert_eq!(nouns.regions[0].provider, "ovh");
+    assert_eq!(nouns.hosts[0].region.as_ref().map(event::RegionId::as_str), Some("gravelines"));
+    let [database, shop] = nouns.services.as_slice() else { panic!("{:?}", nouns.services) };
     assert_eq!(
         database.title,
         Text { fr: "database".into(), en: "database".into() },
         "the name when there is no title"
     );
-    assert_eq!(database.hosts, [shared.hosts[0].id.clone()]);
-    assert_eq!(database.region, shared.hosts[0].region);
-    assert_eq!(shared.hosts[0].groups.iter().map(crate::HostGroup::as_str).collect::<Vec<_>>(), ["web", "paris"]);
+    assert_eq!(database.hosts, [nouns.hosts[0].id.clone()]);
+    assert_eq!(database.region, nouns.hosts[0].region);
+    assert_eq!(nouns.hosts[0].groups.iter().map(crate::HostGroup::as_str).collect::<Vec<_>>(), ["web", "paris"]);
     assert_eq!(shop.title.fr, "La boutique");
     assert_eq!(shop.depends_on[0].value, database.id);
-    assert_eq!(shared.observers[0].id.as_str(), "gravelines");
-    assert_eq!(shared.people[0].name.as_str(), "Léa");
-    assert_eq!(shared.people[0].channels[1], Channel::Sms("+33600000000".into()));
+    assert_eq!(nouns.observers[0].id.as_str(), "gravelines");
+    assert_eq!(nouns.people[0].name.as_str(), "Léa");
+    assert_eq!(nouns.people[0].channels[1], Channel::Sms("+33600000000".into()));
     let [from, to] = ["2026-12-01T01:00:00Z", "2026-12-01T03:00:00Z"].map(|t| Time::parse_rfc3339(t).expect("a time"));
-    assert_eq!(shared.maintenance[0].interval, Interval::new(from, to), "a TOML date and a text read alike");
-    assert_eq!(shared.maintenance[0].services, std::slice::from_ref(&shop.id), "a single value needs no brackets");
+    assert_eq!(nouns.maintenance[0].interval, Interval::new(from, to), "a TOML date and a text read alike");
+    assert_eq!(nouns.maintenance[0].services, std::slice::from_ref(&shop.id), "a single value needs no brackets");
 
     let probe = &probes[0];
     assert_eq!((probe.id.as_str(), probe.service.as_str()), ("shop-health", "shop"));
     assert_eq!(probe.url.target(), "/health?deep=1");
     assert_eq!((probe.every, &probe.statuses[..]), (Span::from_secs(10), &[200, 204][..]));
-    assert_eq!((&probe.from[0], probe.agreement), (&shared.observers[0].id, Some(Agreement::Any)));
+    assert_eq!((&probe.from[0], probe.agreement), (&nouns.observers[0].id, Some(Agreement::Any)));
     let over = vec![Span::from_days(180), Span::from_days(365)];
     assert_eq!(promises[0].id.as_str(), "AV-1");
     assert_eq!(promises[0].text.en, "The service is available 99.99 % of the time.");
@@ -70,15 +70,15 @@ fn every_key_of_a_sound_policy_is_read() {
 
 #[test]
 fn defaults_make_most_keys_unnecessary() {
-    let (shared, probes, promises) = read(
+    let ((nouns, basics), probes, promises) = read(
         "[journal]\nname = 'shop.example'\n[[service]]\nname = 'shop'\n\
          [[probe.http]]\nservice = 'shop'\nurl = 'http://shop.example'\nfrom = 'local'\n",
     )
     .expect("a sound policy");
-    assert!(!shared.publication.publish, "nothing is published until the policy says so");
-    assert_eq!(shared.pages, crate::Pages::default());
-    assert_eq!(shared.journal.retention, crate::RetentionPeriods::default());
-    assert_eq!(shared.observers[0].id.as_str(), "local", "there is always an observer");
+    assert!(!basics.publication.publish, "nothing is published until the policy says so");
+    assert_eq!(basics.pages, crate::Pages::default());
+    assert_eq!(basics.journal.retention, crate::RetentionPeriods::default());
+    assert_eq!(nouns.observers[0].id.as_str(), "local", "there is always an observer");
     assert_eq!(probes[0].id.as_str(), "shop-http", "a name made from others");
     assert_eq!(probes[0].every, Span::from_secs(10));
     assert!(promises.is_empty());
@@ -101,7 +101,7 @@ fn examples_read_and_references_are_complete() {
     SectionDoc::check::<crate::Maintenance>("maintenance", true).expect("the example of a maintenance");
     SectionDoc::check::<crate::Observer>("observer", true).expect("the example of an observer");
     SectionDoc::check::<crate::Person>("person", true).expect("the example of a person");
-    assert_eq!(Shared::reference().len(), 9, "a chapter for each of these and for the top of the file");
+    assert_eq!(Nouns::reference().len() + Basics::reference().len(), 9, "a chapter for each of these and for the top");
 }
 
 /// JO-2: what is private is in no record, whatever way it was written, and a change of it can be told by who knows it.
@@ -124,7 +124,7 @@ provider = "ovh"
 url = "https://trust.shop.example/path?token=s3cret"
 "#;
     let mut document = Document::from_text("garant.toml", policy);
-    drop(Shared::read(&mut document));
+    drop((Nouns::read(&mut document), Basics::read(&mut document)));
     let mistakes = document.finish().expect_err("a name with `#`, on purpose: no comment");
     assert_eq!(mistakes.count(), 1, "{mistakes}");
     let mut told = Vec::new();
@@ -153,7 +153,7 @@ url = "https://trust.shop.example/path?…12"
 
     // An escape may hide where the public part ends, so nothing of such a value is public.
     let mut document = Document::from_text("garant.toml", r#"pages = { url = "https://x.example/\u003Ftoken" }"#);
-    drop(Shared::read(&mut document));
+    drop((Nouns::read(&mut document), Basics::read(&mut document)));
     let sources = document.finish().expect_err("no journal").sources().clone();
     assert_eq!(sources.redacted(|_| "…".into())[0].1, r#"pages = { url = "…" }"#);
 }

@@ -68,7 +68,7 @@ pub use in_effect::{InEffect, VerdictInEffect};
 pub use judge::Judge;
 pub use line::agreed;
 pub use parts::NotAFold;
-pub use section::PromiseSection;
+pub use section::{PromiseSection, Promises};
 pub use steps::Condition;
 
 /// Version of the rules. A verdict names the version it was computed by; a release that changes a rule keeps the rules

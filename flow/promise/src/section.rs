@@ -1,7 +1,8 @@
 //! `[[promise]]` of the policy.
 
-use event::policy::{Clause, Objective, Promise, Text};
-use policy::{Section, Table};
+use event::Span;
+use event::policy::{Applied, Clause, Objective, Promise, Text};
+use policy::{Document, Nouns, Part, Section, SectionDoc, Table};
 
 use crate::absence::Absence;
 use crate::availability::Availability;
@@ -19,6 +20,34 @@ pub(crate) const OBJECTIVES_MAX: usize = 64;
 pub struct PromiseSection {
     /// In its public form, revision included.
     pub promise: Promise,
+}
+
+/// All promises of the policy.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Promises {
+    /// In the order of the files.
+    pub promises: Vec<Promise>,
+}
+
+impl Part for Promises {
+    fn read(document: &mut Document, _nouns: &Nouns) -> Self {
+        let sections: Vec<PromiseSection> = document.tables("promise");
+        Self { promises: sections.into_iter().map(|section| section.promise).collect() }
+    }
+
+    fn reference() -> Vec<SectionDoc> {
+        vec![SectionDoc::of::<PromiseSection>("promise", true)]
+    }
+
+    fn publish(&self, public: &mut Applied) {
+        public.promises.extend_from_slice(&self.promises);
+    }
+
+    /// The longest window of any objective.
+    fn looks_back(&self) -> Option<Span> {
+        let objectives = self.promises.iter().flat_map(|promise| &promise.objectives).filter_map(Clause::read);
+        objectives.map(|objective| objective.over()).max()
+    }
 }
 
 fn terms<T: Terms>(table: &mut Table<'_>, key: &'static str, doc: &'static str) -> Vec<Objective> {

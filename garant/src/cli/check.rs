@@ -7,6 +7,7 @@ use clap::Args;
 use crate::cli::PolicyArgument;
 use crate::configuration::Configuration;
 use crate::failure::{Failure, USAGE};
+use crate::registry::Registry;
 use crate::terminal::{Look, Terminal, counted};
 
 #[derive(Args, Debug)]
@@ -20,8 +21,8 @@ pub(crate) struct Check {
 }
 
 impl Check {
-    pub(crate) fn run(self, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
-        match Configuration::load(&self.policy.policy) {
+    pub(crate) fn run(self, registry: &Registry, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
+        match Configuration::load(&self.policy.policy, registry) {
             Ok(configuration) if self.json => {
                 let revision = &configuration.applied.revision;
                 let notes = notes(&configuration);
@@ -62,5 +63,5 @@ impl Check {
 fn notes(configuration: &Configuration) -> Vec<String> {
     let unused = configuration.unused();
     let note = || format!("declared, but without effect in this release: {}", unused.join(", "));
-    (!unused.is_empty()).then(note).into_iter().chain(configuration.watch.warnings()).collect()
+    (!unused.is_empty()).then(note).into_iter().chain(configuration.warnings()).collect()
 }

@@ -10,6 +10,7 @@ use policy::{Scheme, Url};
 
 use crate::configuration::Configuration;
 use crate::failure::{Failure, USAGE};
+use crate::registry::Registry;
 use crate::terminal::Terminal;
 
 #[derive(Args, Debug)]
@@ -31,7 +32,7 @@ pub(crate) struct Init {
 }
 
 impl Init {
-    pub(crate) fn run(self, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
+    pub(crate) fn run(self, registry: &Registry, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
         let url = self.url.parse::<Url>().map_err(|error| {
             Failure::new(format!("`{}` is not the URL of a site", self.url))
                 .because(&error)
@@ -64,7 +65,7 @@ impl Init {
             }
         })?;
         // What this command writes, the others accept: a template that does not pass `check` must not leave the house.
-        let configuration = Configuration::load(&self.output).map_err(|mistakes| {
+        let configuration = Configuration::load(&self.output, registry).map_err(|mistakes| {
             Failure::new(format!("the starting policy has mistakes:\n{}", mistakes.render(terminal.err_coloured())))
         })?;
         if self.json {

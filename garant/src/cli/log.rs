@@ -18,6 +18,7 @@ use crate::cli::{DataArgument, PolicyArgument, runtime};
 use crate::configuration::Configuration;
 use crate::data::Running;
 use crate::failure::{Failure, USAGE};
+use crate::registry::Registry;
 use crate::terminal::Terminal;
 
 #[derive(Subcommand, Debug)]
@@ -64,13 +65,13 @@ pub(crate) struct Moving {
 }
 
 impl Log {
-    pub(crate) fn run(self, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
+    pub(crate) fn run(self, registry: &Registry, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
         match self {
             Self::Export(command) => command.run(terminal)?,
             Self::Head(command) => command.run(terminal)?,
             Self::Proof(command) => command.run(terminal)?,
-            Self::Rotate(command) => runtime()?.block_on(command.run(terminal))?,
-            Self::Continue(command) => runtime()?.block_on(command.run(terminal))?,
+            Self::Rotate(command) => runtime()?.block_on(command.run(registry, terminal))?,
+            Self::Continue(command) => runtime()?.block_on(command.run(registry, terminal))?,
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -108,9 +109,9 @@ impl Moving {
     }
 
     /// The policy, and who remembers the log as it says.
-    fn configuration(&self) -> Result<(Configuration, Memory), Failure> {
+    fn configuration(&self, registry: &Registry) -> Result<(Configuration, Memory), Failure> {
         let policy = &self.policy.policy;
-        let configuration = Configuration::load(policy).map_err(|mistakes| {
+        let configuration = Configuration::load(policy, registry).map_err(|mistakes| {
             Failure::new(format!(
                 "the policy says where the head of the log is remembered, and {} can't be used:\n{}",
                 policy.display(),
@@ -119,7 +120,7 @@ impl Moving {
             .remedy("name the policy that `garant up` runs with, with --policy")
             .code(USAGE)
         })?;
-        let memory = Memory::of(&self.data.data, &configuration.shared.journal);
+        let memory = Memory::of(&self.data.data, &configuration.basics.journal);
         Ok((configuration, memory))
     }
 }

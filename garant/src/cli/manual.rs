@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory, Subcommand};
+use clap::{Args, Subcommand};
 use clap_complete::Shell;
 
-use crate::cli::Arguments;
+use crate::cli;
 use crate::configuration;
 use crate::failure::Failure;
+use crate::registry::Registry;
 use crate::terminal::Terminal;
 
 #[derive(Args, Debug)]
@@ -18,9 +19,9 @@ pub(crate) struct Completions {
 }
 
 impl Completions {
-    pub(crate) fn run(self, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
+    pub(crate) fn run(self, registry: &Registry, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
         let mut script = Vec::new();
-        clap_complete::generate(self.shell, &mut Arguments::command(), "garant", &mut script);
+        clap_complete::generate(self.shell, &mut cli::command_line(registry), "garant", &mut script);
         terminal.raw(&script);
         Ok(ExitCode::SUCCESS)
     }
@@ -33,12 +34,12 @@ pub(crate) struct Man {
 }
 
 impl Man {
-    pub(crate) fn run(self, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
+    pub(crate) fn run(self, registry: &Registry, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
         let failed = |error: std::io::Error| {
             Failure::new(format!("the manual pages can't be written into {}", self.directory.display())).because(&error)
         };
         std::fs::create_dir_all(&self.directory).map_err(failed)?;
-        clap_mangen::generate_to(Arguments::command(), &self.directory).map_err(failed)?;
+        clap_mangen::generate_to(cli::command_line(registry), &self.directory).map_err(failed)?;
         terminal.note(format!("manual pages are in {}; read one with `man -l FILE`", self.directory.display()));
         Ok(ExitCode::SUCCESS)
     }
@@ -51,9 +52,9 @@ pub(crate) enum Policy {
 }
 
 impl Policy {
-    pub(crate) fn run(self, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
+    pub(crate) fn run(self, registry: &Registry, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
         match self {
-            Self::Reference => terminal.raw(configuration::reference().as_bytes()),
+            Self::Reference => terminal.raw(configuration::reference(registry).as_bytes()),
         }
         Ok(ExitCode::SUCCESS)
     }

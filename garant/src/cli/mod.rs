@@ -13,9 +13,10 @@ mod witness;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::failure::Failure;
+use crate::registry::Registry;
 use crate::terminal::{Colour, Terminal};
 
 /// Keeps the promises of a security page, and proves that it does.
@@ -81,20 +82,64 @@ pub(crate) struct DataArgument {
     pub(crate) data: PathBuf,
 }
 
-/// Runs the command.
-pub(crate) fn run(arguments: Arguments, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
-    match arguments.command {
-        Command::Init(command) => command.run(terminal),
-        Command::Check(command) => command.run(terminal),
-        Command::Up(command) => command.run(terminal),
-        Command::Reload(command) => command.run(terminal),
-        Command::Status(command) => command.run(terminal),
-        Command::Verify(command) => command.run(terminal),
-        Command::Log(command) => command.run(terminal),
-        Command::Witness(command) => command.run(terminal),
-        Command::Policy(command) => command.run(terminal),
-        Command::Completions(command) => command.run(terminal),
-        Command::Man(command) => command.run(terminal),
+/// The whole command line: garant's own commands, and those of its engines.
+pub(crate) fn command_line(registry: &Registry) -> clap::Command {
+    Arguments::command().subcommands(registry.commands().map(|command| command.arguments))
+}
+
+/// What was asked for.
+pub(crate) enum Asked {
+    /// A command of garant.
+    Own(Arguments),
+    /// A command of an engine.
+    Engine { colour: Colour, command: engine::Command, arguments: ArgMatches },
+}
+
+impl Asked {
+    /// Reads the arguments of the process; ends it, with a message, when they are wrong.
+    pub(crate) fn parse(registry: &Registry) -> Self {
+        let mut matches = command_line(registry).get_matches();
+        let colour = matches.get_one("colour").copied().unwrap_or_default();
+        let named = |command: &engine::Command| matches.subcommand_name() == Some(command.arguments.get_name());
+        if let Some(command) = registry.commands().find(named)
+            && let Some((_, arguments)) = matches.remove_subcommand()
+        {
+            return Self::Engine { colour, command, arguments };
+        }
+        Self::Own(Arguments::from_arg_matches_mut(&mut matches).unwrap_or_else(|error| error.exit()))
+    }
+
+    pub(crate) const fn colour(&self) -> Colour {
+        match self {
+            Self::Own(arguments) => arguments.colour,
+            Self::Engine { colour, .. } => *colour,
+        }
+    }
+
+    /// Runs the command.
+    pub(crate) fn run(self, registry: &Registry, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
+        let arguments = match self {
+            Self::Own(arguments) => arguments,
+            Self::Engine { command, arguments, .. } => {
+                let mut out = Vec::new();
+                let code = (command.run)(&arguments, &mut out)?;
+                terminal.raw(&out);
+                return Ok(ExitCode::from(code));
+            }
+        };
+        match arguments.command {
+            Command::Init(command) => command.run(registry, terminal),
+            Command::Check(command) => command.run(registry, terminal),
+            Command::Up(command) => command.run(registry, terminal),
+            Command::Reload(command) => command.run(registry, terminal),
+            Command::Status(command) => command.run(terminal),
+            Command::Verify(command) => command.run(terminal),
+            Command::Log(command) => command.run(registry, terminal),
+            Command::Witness(command) => command.run(terminal),
+            Command::Policy(command) => command.run(registry, terminal),
+            Command::Completions(command) => command.run(registry, terminal),
+            Command::Man(command) => command.run(registry, terminal),
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use crate::cli::{DataArgument, runtime};
 use crate::configuration::Configuration;
 use crate::data::Running;
 use crate::failure::{Failure, USAGE};
+use crate::registry::Registry;
 use crate::roles::up::RELOAD;
 use crate::terminal::{Look, Terminal};
 
@@ -35,10 +36,10 @@ pub(crate) struct Reload {
 }
 
 impl Reload {
-    pub(crate) fn run(self, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
+    pub(crate) fn run(self, registry: &Registry, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
         let before = Running::read(&self.data.data)?;
         // The mistakes are shown here, where somebody reads them, before the running process is disturbed.
-        let now = match Configuration::load(&before.policy) {
+        let now = match Configuration::load(&before.policy, registry) {
             Ok(now) => now,
             Err(mistakes) => {
                 if self.json {
@@ -81,7 +82,7 @@ impl Reload {
         if let Some(key) = restart {
             let refused = terminal.painted(Look::Bad, "would be refused");
             terminal.line(format!("{refused}: `{key}` can't change while garant runs; restart it to change that"));
-        } else if let Some(shown) = shown(running.publish, now.shared.publication.publish) {
+        } else if let Some(shown) = shown(running.publish, now.basics.publication.publish) {
             terminal.line(format!("would be applied: revision {revision}, {shown}"));
         } else if *revision == running.revision {
             terminal.line(format!("would be applied: revision {revision}, nothing public changes"));

@@ -8,7 +8,8 @@ use tracing_subscriber::EnvFilter;
 use crate::cli::{DataArgument, PolicyArgument};
 use crate::configuration::Configuration;
 use crate::failure::{Failure, USAGE};
-use crate::roles::up::{Settings, Up as Role};
+use crate::registry::Registry;
+use crate::roles::up::{self, Settings};
 use crate::runtime::Runtimes;
 use crate::terminal::{Terminal, counted};
 
@@ -26,8 +27,8 @@ pub(crate) struct Up {
 }
 
 impl Up {
-    pub(crate) fn run(self, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
-        let configuration = match Configuration::load(&self.policy.policy) {
+    pub(crate) fn run(self, registry: &Registry, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
+        let configuration = match Configuration::load(&self.policy.policy, registry) {
             Ok(configuration) => configuration,
             Err(mistakes) => {
                 terminal.note(mistakes.render(terminal.err_coloured()));
@@ -37,13 +38,12 @@ impl Up {
         log_to_stderr(terminal);
         let settings = Settings { policy: self.policy.policy, data: self.data.data };
         let promises = configuration.applied.promises.len();
-        let publishes = configuration.shared.publication.publish;
-        let runtimes = Runtimes::start()
+        let publishes = configuration.basics.publication.publish;
+        let runtimes = Runtimes::start(registry.own_threads())
             .map_err(|error| Failure::new("the asynchronous runtime can't be started").because(&error))?;
         let handles = runtimes.handles();
         let ended = runtimes.run(async {
-            let up = Role::prepare(&settings, configuration, &handles).await?;
-            up.run(|running, key| {
+            up::up(&settings, configuration, registry, &handles, |running, key| {
                 if self.json {
                     terminal.json(&serde_json::json!({
                         "ready": true,

@@ -41,7 +41,7 @@ fn observers_agree_as_the_probe_says() {
         at: NOW,
         took: Span::ZERO,
         value: None,
-        phases: crate::Phases::default(),
+        phases: engine::standing::Phases::default(),
         certificate_expires: None,
         text: String::new(),
     };

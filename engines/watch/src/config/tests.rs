@@ -9,9 +9,9 @@ fn read(text: &str) -> (Config, Result<(), String>) {
         "[journal]\nname = \"shop.example\"\n[[service]]\nname = \"shop\"\ntitle.fr = \"La boutique\"\ntitle.en = \"The shop\"\n{text}"
     );
     let mut document = Document::from_text("garant.toml", &text);
-    let shared = policy::Shared::read(&mut document);
-    let observers = shared.map(|shared| shared.observers).unwrap_or_default();
-    let config = Config::read(&mut document, &observers);
+    drop(policy::Basics::read(&mut document));
+    let nouns = Nouns::read(&mut document);
+    let config = Config::read(&mut document, &nouns);
     (config, document.finish().map(drop).map_err(|mistakes| mistakes.render(false)))
 }
 
@@ -147,14 +147,14 @@ fn services_that_lag_are_warned_of() {
         probe("mail", "mail", "10 min"),
     ];
     let mut document = Document::from_text("test", &text.concat());
-    let config = Config::read(&mut document, &[policy::Observer::named("local".parse().expect("a name"))]);
+    let config = Config::of_observers(&mut document, &[policy::Observer::named("local".parse().expect("a name"))]);
     let warnings = config.warnings();
     let [warning] = &warnings[..] else { panic!("{warnings:?}") };
     assert!(warning.starts_with("service `shop`: its probe `deeper` is asked every 2 h"), "{warning}");
 
     let text = "[[probe.host]]\nname = \"machine\"\nservice = \"shop\"\ndisks = [\"/proc\", \"/\"]\n";
     let mut document = Document::from_text("test", text);
-    let config = Config::read(&mut document, &[policy::Observer::named("local".parse().expect("a name"))]);
+    let config = Config::of_observers(&mut document, &[policy::Observer::named("local".parse().expect("a name"))]);
     let warnings = config.warnings();
     let of_disks: Vec<_> = warnings.iter().filter(|warning| warning.contains("disk of")).collect();
     assert!(matches!(of_disks[..], [warning] if warning.contains("/proc can't be looked at")), "{warnings:?}");

@@ -16,9 +16,10 @@ const UUID: &str = "6ba7b810-9dad-41d1-80b4-00c04fd430c8";
 fn config(text: &str, revision: &str) -> Arc<Config> {
     let mut document = Document::from_text("test", text);
     let observers = [policy::Observer::named("local".parse().expect("a name"))];
-    let config = Config::read(&mut document, &observers);
+    let mut config = Config::of_observers(&mut document, &observers);
     assert!(!config.probes.is_empty(), "{text}");
-    Arc::new(config.of_revision(revision))
+    revision.clone_into(&mut config.revision);
+    Arc::new(config)
 }
 
 fn http(name: &str, address: std::net::SocketAddr) -> String {

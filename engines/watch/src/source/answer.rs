@@ -136,6 +136,14 @@ impl Phases {
         let connection = Self::of_connection(dns, connect, tls);
         Self { first_byte: compact(first_byte), body: compact(body), ..connection }
     }
+
+    /// As the pages take them.
+    pub(crate) fn spans(self) -> engine::standing::Phases {
+        let Self { dns, connect, tls, first_byte, body } = self;
+        let [dns, connect, tls, first_byte, body] =
+            [dns, connect, tls, first_byte, body].map(|micros| Span::from_micros(i64::from(micros)));
+        engine::standing::Phases { dns, connect, tls, first_byte, body }
+    }
 }
 
 fn compact(span: Span) -> u32 {

@@ -25,7 +25,7 @@ pub(crate) const NOW: Time = Time::from_secs(1_795_388_400);
 pub(crate) async fn ask(net: &Net, kind: &str, table: &str) -> Answer {
     let text = format!("[[probe.{kind}]]\nname = \"it\"\nservice = \"shop\"\n{table}\n");
     let mut document = Document::from_text("test", &text);
-    let config = Config::read(&mut document, &[policy::Observer::named("local".parse().expect("a name"))]);
+    let config = Config::of_observers(&mut document, &[policy::Observer::named("local".parse().expect("a name"))]);
     document.provide::<event::ServiceId>(&"shop".parse().expect("a name"));
     document.provide::<event::VantageId>(&"local".parse().expect("a name"));
     if let Err(mistakes) = document.finish() {

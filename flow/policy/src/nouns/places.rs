@@ -67,7 +67,9 @@ groups = ["web"]
         let region = table.optional("region", "where it is");
         let groups: Vec<HostGroup> = table.list("groups", "the groups of hosts that it belongs to");
         // A group is there as soon as a host belongs to it.
-        groups.iter().for_each(|group| table.provide(group));
+        for group in &groups {
+            table.provide(group);
+        }
         Some(Self { id: id?, region, groups })
     }
 }

@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::{read, read_document, sample};
-use crate::{Document, Located, Mistakes, Shared};
+use crate::{Basics, Document, Located, Mistakes, Nouns};
 
 /// Reasons, places and remedies in short: `line:column reason | remedy`.
 pub(super) fn brief(mistakes: &Mistakes) -> Vec<String> {
@@ -237,11 +237,12 @@ fn a_policy_names_its_journal_and_the_place_of_its_pages() {
 fn evidence_outlives_the_longest_window() {
     let check = |days: i64| {
         let mut document = Document::from_text("garant.toml", sample::POLICY);
-        let shared = Shared::read(&mut document).expect("a sound policy");
+        drop(Nouns::read(&mut document));
+        let basics = Basics::read(&mut document).expect("a sound policy");
         drop(document.tables::<super::Probe>("probe.http"));
         drop(document.tables::<super::Promise>("promise"));
         let longest = Located { value: event::Span::from_days(days), place: document.place_of("promise") };
-        shared.journal.check_retention(&mut document, longest);
+        basics.journal.check_retention(&mut document, longest);
         document.finish().err().map(|mistakes| brief(&mistakes))
     };
     assert_eq!(check(1096), None);
@@ -264,10 +265,10 @@ fn files_beside_the_policy_are_united_with_it() {
     fs::write(more.join("a.toml"), "[[service]]\nname = \"dns\"\n[journal]\nremember = \"/a\"\n").expect("written");
     fs::write(more.join(".hidden.toml"), "no TOML").expect("written");
     fs::write(more.join("readme.txt"), "no TOML").expect("written");
-    let (shared, ..) = read_document(Document::load(&main).expect("readable")).expect("sound");
-    let names: Vec<_> = shared.services.iter().map(|service| service.id.as_str()).collect();
+    let ((nouns, basics), ..) = read_document(Document::load(&main).expect("readable")).expect("sound");
+    let names: Vec<_> = nouns.services.iter().map(|service| service.id.as_str()).collect();
     assert_eq!(names, ["shop", "dns", "mail"], "the file itself, then the others in alphabetical order");
-    assert_eq!(shared.journal.remember.len(), 1, "one table may be spread over files");
+    assert_eq!(basics.journal.remember.len(), 1, "one table may be spread over files");
 
     fs::write(more.join("c.toml"), "[[service]]\nname = \"shop\"\n[journal]\nname = \"other.example\"\n")
         .expect("written");

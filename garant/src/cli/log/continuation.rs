@@ -16,6 +16,7 @@ use store::{OpenError, Read as _};
 
 use super::{Moving, unreadable};
 use crate::failure::Failure;
+use crate::registry::Registry;
 use crate::terminal::Terminal;
 
 #[derive(Args, Debug)]
@@ -64,11 +65,11 @@ struct Plan {
 }
 
 impl Continue {
-    pub(super) async fn run(&self, terminal: &mut Terminal) -> Result<(), Failure> {
+    pub(super) async fn run(&self, registry: &Registry, terminal: &mut Terminal) -> Result<(), Failure> {
         let data = self.moving.data()?;
         keys::refuse_credential(data, "continue --reason …")?;
-        let (configuration, memory) = self.moving.configuration()?;
-        let plan = plan(data, configuration.shared.journal.name.as_str(), &memory).await?;
+        let (configuration, memory) = self.moving.configuration(registry)?;
+        let plan = plan(data, configuration.basics.journal.name.as_str(), &memory).await?;
         memory.refuse_unwritable()?;
         if self.moving.dry_run {
             self.tell(&plan, None, &memory, terminal);

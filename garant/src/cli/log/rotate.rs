@@ -25,6 +25,7 @@ use store::{Proofs as _, Read as _};
 use super::{Moving, open_to_read, unreadable};
 use crate::configuration::Configuration;
 use crate::failure::Failure;
+use crate::registry::Registry;
 use crate::step;
 use crate::terminal::Terminal;
 
@@ -39,10 +40,10 @@ pub(crate) struct Rotate {
 }
 
 impl Rotate {
-    pub(super) async fn run(&self, terminal: &mut Terminal) -> Result<(), Failure> {
+    pub(super) async fn run(&self, registry: &Registry, terminal: &mut Terminal) -> Result<(), Failure> {
         let data = self.moving.data()?;
         keys::refuse_credential(data, if self.finish { "rotate --finish" } else { "rotate" })?;
-        let (configuration, memory) = self.moving.configuration()?;
+        let (configuration, memory) = self.moving.configuration(registry)?;
         let Some(signers) = keys::load(data)? else {
             return Err(keys::missing(data, open_to_read(data)?.origin()));
         };

@@ -1,0 +1,59 @@
+//! What is known of each probe at the moment, for pages and status: never for a verdict.
+//!
+//! The engine that looks fills it and the pages show it; neither knows the other.
+
+use std::sync::Arc;
+
+use event::{ObserverId, ProbeId, Span, Time};
+use serde::{Deserialize, Serialize};
+
+/// What an engine that looks at probes knows of them now. Answers at once.
+pub type Probes = Arc<dyn Fn() -> Vec<ProbeStanding> + Send + Sync>;
+
+/// What one observer says of one probe at the moment: for the team, never for a verdict.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ProbeStanding {
+    /// Which probe.
+    pub probe: ProbeId,
+    /// Who says so.
+    pub observer: ObserverId,
+    /// Its state and since when; `None` until it is known.
+    pub state: Option<(event::evidence::State, Time)>,
+    /// When it was last asked.
+    pub at: Time,
+    /// How long the answer took.
+    pub took: Span,
+    /// Its figure, in the unit of its kind.
+    pub value: Option<i64>,
+    /// Where the time went.
+    pub phases: Phases,
+    /// When the certificate that was shown expires, over TLS.
+    pub certificate_expires: Option<Time>,
+    /// What it said, in words; empty while all is well.
+    pub text: String,
+}
+
+/// Where the time of an answer went; nothing for what it did not go through.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, Debug)]
+pub struct Phases {
+    /// Resolving the name.
+    pub dns: Span,
+    /// Opening the TCP connection.
+    pub connect: Span,
+    /// The TLS handshake.
+    pub tls: Span,
+    /// From the connection being ready to the head of the answer.
+    pub first_byte: Span,
+    /// From the head of the answer to its end.
+    pub body: Span,
+}
+
+impl Phases {
+    /// Those that it went through, each with its word.
+    pub fn each(&self) -> impl Iterator<Item = (&'static str, Span)> {
+        let Self { dns, connect, tls, first_byte, body } = *self;
+        [("dns", dns), ("connect", connect), ("tls", tls), ("first_byte", first_byte), ("body", body)]
+            .into_iter()
+            .filter(|(_, span)| *span > Span::ZERO)
+    }
+}

@@ -1,0 +1,108 @@
+//! The list of engines, and who is given what.
+//!
+//! An engine gets what its constructor asks for: a right to a store that it does not ask for is one that it does not have.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use engine::Failure;
+use engine::clock::timekeeper;
+use engine::heartbeat::Pings;
+use event::Time;
+use journal::note::VerifierKey;
+use journal::published::Published;
+use notary::remembered::Memory;
+use notary::witnessing::Peer;
+use policy::{Part, RetentionPeriods};
+use promise::InEffect;
+use store::sqlite::Sqlite;
+use tokio::sync::watch::{Receiver, Sender};
+
+use crate::registry::{Channel, EngineEntry, Made};
+
+/// Started in this order.
+pub(crate) const ENGINES: &[EngineEntry] = &[
+    EngineEntry { name: "timekeeper", make: |_| Ok(Made::new(timekeeper())), ..QUIET },
+    EngineEntry { name: "publisher", make: publisher, ..QUIET },
+    EngineEntry { name: "retention", make: retention, ..QUIET },
+    EngineEntry { name: "judge", make: judge, ..QUIET },
+    EngineEntry { name: watch::NAME, kinds: &[], own_thread: true, command: None, make: watch },
+];
+
+/// An engine without kinds, commands and a thread of its own.
+const QUIET: EngineEntry = EngineEntry {
+    name: "",
+    kinds: &[],
+    own_thread: false,
+    command: None,
+    make: |_| Err(Failure::new("an engine of the list has no constructor")),
+};
+
+/// What there is to give to engines.
+pub struct Given {
+    pub(crate) store: Arc<Sqlite>,
+    pub(crate) keys: Vec<VerifierKey>,
+    /// When the newest entry from before the start was recorded.
+    pub(crate) newest_before: Option<Time>,
+    pub(crate) parts: Arc<[Box<dyn Channel>]>,
+    pub(crate) memory: Receiver<Arc<Memory>>,
+    pub(crate) witnesses: Receiver<Arc<Vec<Peer>>>,
+    pub(crate) retention: Receiver<RetentionPeriods>,
+    pub(crate) in_effect: Sender<Arc<InEffect>>,
+    pub(crate) published: Sender<Option<Arc<Published>>>,
+    pub(crate) pings: Pings,
+}
+
+impl Given {
+    /// A part of the policy, now and after each reload.
+    ///
+    /// # Errors
+    /// No part of the list is read as this type.
+    pub fn part<P: Part>(&self) -> Result<Receiver<Arc<P>>, Failure> {
+        let sender = self.parts.iter().find_map(|channel| {
+            let channel: &dyn Any = channel.as_ref();
+            channel.downcast_ref::<Sender<Arc<P>>>()
+        });
+        sender.map(Sender::subscribe).ok_or_else(|| {
+            Failure::new(format!("no part of the policy is read as {}", std::any::type_name::<P>()))
+                .remedy("add it to the list of parts")
+        })
+    }
+
+    /// The journal, to be read.
+    pub fn journal(&self) -> Arc<dyn store::Read> {
+        Arc::clone(&self.store) as _
+    }
+
+    /// What an engine keeps from one run to the next, in one transaction with what it journals.
+    pub fn consumers(&self) -> Arc<dyn store::Consumers> {
+        Arc::clone(&self.store) as _
+    }
+
+    /// The time series.
+    pub fn samples(&self) -> Arc<dyn store::Samples> {
+        Arc::clone(&self.store) as _
+    }
+}
+
+fn publisher(given: &Given) -> Result<Made, Failure> {
+    let (memory, witnesses) = (given.memory.clone(), given.witnesses.clone());
+    let publish = Arc::clone(&given.store) as _;
+    Ok(Made::new(notary::publisher::publisher(publish, given.keys.clone(), memory, witnesses, given.published.clone())))
+}
+
+fn retention(given: &Given) -> Result<Made, Failure> {
+    let (retain, samples) = (Arc::clone(&given.store) as _, Arc::clone(&given.store) as _);
+    Ok(Made::new(notary::retention::retention(retain, samples, given.retention.clone(), given.newest_before)))
+}
+
+fn judge(given: &Given) -> Result<Made, Failure> {
+    Ok(Made::new(judge::judge(given.journal(), given.consumers(), given.in_effect.clone())))
+}
+
+fn watch(given: &Given) -> Result<Made, Failure> {
+    let (samples, consumers) = (Arc::clone(&given.store) as _, Arc::clone(&given.store) as _);
+    let watch = Arc::new(watch::Watch::new(given.part()?, given.pings.clone(), samples, consumers));
+    let figures = watch.figures();
+    Ok(Made::of(watch).probes(figures.probes()).figures(figures))
+}

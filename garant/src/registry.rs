@@ -1,0 +1,179 @@
+//! What garant is made of: the parts of its policy and its engines, in two lists.
+//!
+//! Whatever garant does with parts and engines (reading the policy, its reference, metrics, commands, the kinds of events) it
+//! does with all entries of these lists alike, and names none of them. So an engine is added by its crate in Cargo.toml, an
+//! entry in [`crate::parts`] and an entry in [`crate::engines`].
+
+use std::any::Any;
+use std::sync::Arc;
+
+use engine::metrics::Source;
+use engine::standing::Probes;
+use engine::{Command, Engine, Failure};
+use event::Kind;
+use policy::{Document, Nouns, Part, SectionDoc};
+use tokio::sync::watch;
+
+use crate::engines::Given;
+
+/// The two lists.
+#[derive(Clone)]
+pub struct Registry {
+    /// What is read of the policy, in the order of its reference.
+    pub parts: Vec<PolicyPart>,
+    /// What runs, in the order in which it is started.
+    pub engines: Vec<EngineEntry>,
+}
+
+impl Registry {
+    /// That of this release.
+    pub fn garant() -> Self {
+        Self { parts: crate::parts::PARTS.to_vec(), engines: crate::engines::ENGINES.to_vec() }
+    }
+
+    /// The kinds of events that this garant writes.
+    pub fn kinds(&self) -> impl Iterator<Item = &'static Kind> {
+        event::kinds().iter().chain(self.engines.iter().flat_map(|entry| entry.kinds))
+    }
+
+    /// Who has a thread of its own: the pages, and the engines that ask for one.
+    pub(crate) fn own_threads(&self) -> impl Iterator<Item = &'static str> {
+        let engines = self.engines.iter().filter(|entry| entry.own_thread).map(|entry| entry.name);
+        engines.chain([crate::roles::up::PAGES])
+    }
+
+    /// The commands of the engines.
+    pub(crate) fn commands(&self) -> impl Iterator<Item = Command> {
+        self.engines.iter().filter_map(|entry| entry.command).map(|command| command())
+    }
+}
+
+/// A part of the policy: an entry of the first list.
+#[derive(Clone, Copy)]
+pub struct PolicyPart {
+    pub(crate) read: fn(&mut Document, &Nouns) -> Box<dyn Part>,
+    pub(crate) reference: fn() -> Vec<SectionDoc>,
+    channel: fn(&Arc<dyn Part>) -> Option<Box<dyn Channel>>,
+}
+
+impl PolicyPart {
+    /// The part that is read as this type.
+    pub const fn of<P: Part>() -> Self {
+        Self {
+            read: |document, nouns| Box::new(P::read(document, nouns)),
+            reference: P::reference,
+            channel: |part| Some(Box::new(watch::Sender::new(typed::<P>(part)?))),
+        }
+    }
+
+    /// The channel of the part, filled with it.
+    pub(crate) fn channel(&self, part: &Arc<dyn Part>) -> Result<Box<dyn Channel>, Failure> {
+        (self.channel)(part).ok_or_else(|| Failure::new("a part of the policy was read as another type than its own"))
+    }
+}
+
+/// The part as what it is.
+pub(crate) fn typed<P: Part>(part: &Arc<dyn Part>) -> Option<Arc<P>> {
+    let any: Arc<dyn Any + Send + Sync> = Arc::<dyn Part>::clone(part);
+    any.downcast().ok()
+}
+
+/// Where a part of the policy in effect is to be had, whatever its type.
+pub(crate) trait Channel: Any + Send + Sync {
+    /// Fills it anew. Nothing happens with a part of another type: lists do not change while garant runs.
+    fn replace(&self, part: &Arc<dyn Part>);
+}
+
+impl<P: Part> Channel for watch::Sender<Arc<P>> {
+    fn replace(&self, part: &Arc<dyn Part>) {
+        if let Some(part) = typed(part) {
+            self.send_replace(part);
+        }
+    }
+}
+
+/// An engine: an entry of the second list.
+#[derive(Clone, Copy)]
+pub struct EngineEntry {
+    /// Its name, as people see it.
+    pub name: &'static str,
+    /// What it writes into the journal for the team, beside the public evidence that is in `event`.
+    pub kinds: &'static [Kind],
+    /// Whether it must not be kept waiting by others: it gets a thread of its own.
+    pub own_thread: bool,
+    /// `garant <engine> …`.
+    pub command: Option<fn() -> Command>,
+    /// Makes it of its part of the policy and of what it may have.
+    pub make: fn(&Given) -> Result<Made, Failure>,
+}
+
+/// An engine, ready to run, and what it shows.
+pub struct Made {
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) figures: Option<Arc<dyn Source>>,
+    pub(crate) probes: Option<Probes>,
+}
+
+impl Made {
+    /// An engine that shows nothing.
+    pub fn new(engine: impl Engine + 'static) -> Self {
+        Self::of(Arc::new(engine))
+    }
+
+    /// The same of one that is shared already.
+    pub fn of(engine: Arc<dyn Engine>) -> Self {
+        Self { engine, figures: None, probes: None }
+    }
+
+    /// It has figures for `/metrics`.
+    #[must_use]
+    pub fn figures(self, figures: Arc<dyn Source>) -> Self {
+        Self { figures: Some(figures), ..self }
+    }
+
+    /// It looks at probes, and says what it knows of them.
+    #[must_use]
+    pub fn probes(self, probes: Probes) -> Self {
+        Self { probes: Some(probes), ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use event::{Audience, Retention};
+
+    use super::*;
+
+    const LOG: &str = include_str!("../../docs/log.md");
+
+    #[test]
+    fn kinds_are_distinct_and_documented() {
+        let registry = Registry::garant();
+        let names: Vec<&str> = registry.kinds().map(|kind| kind.name).collect();
+        assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len(), "{names:?}");
+        for name in names {
+            assert!(LOG.contains(&format!("`{name}`")), "docs/log.md does not name {name}");
+        }
+    }
+
+    /// What verdicts rest on, and what a stranger must be able to read, is in `event`: a verifier knows no engine.
+    #[test]
+    fn engines_write_for_the_team_under_their_own_name() {
+        for entry in Registry::garant().engines {
+            for kind in entry.kinds {
+                assert_eq!(kind.audience, Audience::Team, "{}", kind.name);
+                assert!(!matches!(kind.retention, Retention::Evidence | Retention::Permanent), "{}", kind.name);
+                assert!(kind.name.starts_with(&format!("{}.", entry.name)), "{} of {}", kind.name, entry.name);
+            }
+        }
+    }
+
+    #[test]
+    fn engines_have_distinct_names() {
+        let registry = Registry::garant();
+        let names: BTreeSet<&str> = registry.engines.iter().map(|entry| entry.name).collect();
+        assert_eq!(names.len(), registry.engines.len());
+    }
+}

@@ -1,0 +1,169 @@
+//! The first step: what must be there before anything runs.
+//!
+//! The data directory is locked and the log proved before a port is bound: a second process, or a copy of an older
+//! directory, must be found out before anybody can ask it anything.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use engine::clock::SystemClock;
+use engine::net::Net;
+use engine::random::SystemRandom;
+use engine::{CancellationToken, Clock, Context, Progress, Random, Recorder};
+use event::{BootId, Time};
+use journal::note::{SigningKey, VerifierKey};
+use notary::remembered::{self, Memory};
+use notary::{keys, log, witnessing};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use store::Read as _;
+use store::sqlite::{Options, Sqlite};
+
+use super::Settings;
+use super::policy::{Followed, InForce};
+use crate::configuration::{Configuration, Network};
+use crate::data::{self, Running};
+use crate::failure::Failure;
+use crate::registry::Registry;
+
+/// What is open and proved.
+pub(super) struct Opened {
+    pub(super) context: Context,
+    pub(super) store: Arc<Sqlite>,
+    pub(super) data: PathBuf,
+    /// The keys that sign the log, the current one first.
+    pub(super) keys: Vec<VerifierKey>,
+    /// When the newest entry from before this start was recorded.
+    pub(super) newest_before: Option<Time>,
+    /// The listener for the team.
+    pub(super) team: TcpListener,
+    /// The listener for everybody, if the policy has one.
+    pub(super) public: Option<TcpListener>,
+    pub(super) running: Running,
+    pub(super) policy: InForce,
+}
+
+/// Opens, proves, binds.
+pub(super) async fn open(
+    settings: &Settings,
+    configuration: Configuration,
+    registry: &Registry,
+) -> Result<Opened, Failure> {
+    raise_descriptors();
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let random: Arc<dyn Random> = Arc::new(SystemRandom);
+    let data = settings.data.clone();
+    log::make_private(&data)?;
+
+    let basics = &configuration.basics;
+    let memory = Memory::of(&data, &basics.journal);
+    warn_if_nothing_remembers(&data, &memory).await?;
+    let signers = keys::load_or_create(&data, basics.journal.name.as_str(), &memory, random.as_ref())?;
+    let keys: Vec<VerifierKey> = signers.iter().map(SigningKey::vkey).collect();
+    let options = Options {
+        dir: data.clone(),
+        origin: keys::origin(&signers)?,
+        observer: log::server_observer("store")?,
+        signers,
+        remembered: memory.of_log(&data, &keys).await?,
+        continues: None,
+        clock: Arc::clone(&clock),
+    };
+    let store = Sqlite::open(options).map_err(|error| log::refused(&data, &error))?;
+    let newest_before = log::last_recorded(store.as_ref()).await?;
+
+    let team = bind(basics.pages.listen, "listen")?;
+    let public = basics.pages.public.map(|address| bind(address, "public")).transpose()?;
+    let team_url = base_url(&team)?;
+    let public_url = public.as_ref().map(base_url).transpose()?;
+
+    let network = configuration.part::<Network>().unwrap_or_default();
+    let net = Net::new(&network.options(), Arc::clone(&clock)).map_err(|error| {
+        Failure::new("the certificates that this machine trusts can't be read")
+            .because(&error)
+            .remedy("install the package ca-certificates, or correct `authorities` in [network]")
+    })?;
+    let listening = public_url.as_deref().unwrap_or(&team_url);
+    let followed = Followed::of(configuration, &keys, &data, listening)?;
+    witnessing::refuse_a_fork(&net, store.as_ref(), &keys, &followed.witnesses, &followed.memory).await?;
+
+    let mut boot = [0; 16];
+    random.fill(&mut boot);
+    let observer = log::server_observer("supervisor")?;
+    let recorder = Recorder::new(Arc::clone(&store) as _, observer, BootId::from_bytes(boot), Arc::clone(&clock));
+    let context = Context {
+        clock,
+        random,
+        net: Arc::new(net),
+        recorder,
+        progress: Progress::default(),
+        stop: CancellationToken::new(),
+    };
+    let pid = rustix::process::getpid().as_raw_nonzero().get();
+    let started = data::started(pid).unwrap_or_else(|error| {
+        tracing::warn!(%error, "other commands will not find this process");
+        String::new()
+    });
+    let running = Running {
+        pid,
+        started,
+        policy: std::path::absolute(&settings.policy).unwrap_or_else(|_| settings.policy.clone()),
+        team: team_url,
+        public: public_url,
+        reloads: 0,
+        reload_error: None,
+        revision: followed.configuration.applied.revision.clone(),
+        publish: followed.configuration.basics.publication.publish,
+        fixed: followed.configuration.fixed(),
+    };
+    let policy = InForce::new(followed, &registry.parts)?;
+    Ok(Opened { context, store, data, keys, newest_before, team, public, running, policy })
+}
+
+/// Takes as many file descriptors as the system allows: the low limit that most start with is for programs that use
+/// `select`, and a thousand is not enough when every probe waits for an answer.
+fn raise_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, ..limit };
+    if raised.current != limit.current
+        && let Err(error) = setrlimit(Resource::Nofile, raised)
+    {
+        tracing::warn!(%error, "the limit of file descriptors can't be raised; going on with {:?}", limit.current);
+    }
+}
+
+/// Says so when an older copy of the data directory could not be told from the newest. What was never published contradicts
+/// nobody, as after a start that found its port taken.
+async fn warn_if_nothing_remembers(data: &std::path::Path, memory: &Memory) -> Result<(), Failure> {
+    let has_a_past = match Sqlite::open_read_only(data) {
+        Ok(store) => store.published().await.is_ok_and(|published| published.is_some()),
+        Err(_) => data.join(keys::KEY).exists(),
+    };
+    if has_a_past && memory.read()?.is_empty() {
+        tracing::warn!(
+            "nothing remembers the head of the log in {}: whether this is an older copy of it can't be told. If it is, \
+             stop now and put the newest data back, with its {}: what is signed from here on would contradict what was \
+             signed before",
+            data.display(),
+            remembered::remembered_beside(data).display()
+        );
+    }
+    Ok(())
+}
+
+fn bind(address: SocketAddr, key: &str) -> Result<TcpListener, Failure> {
+    let refused = |error: std::io::Error| {
+        Failure::new(format!("nothing can listen on {address}"))
+            .because(&error)
+            .remedy(format!("stop what uses that port, or name another in `{key}` of [pages]"))
+    };
+    #[expect(clippy::disallowed_methods, reason = "this is where garant starts")]
+    let listener = TcpListener::bind(address).map_err(refused)?;
+    listener.set_nonblocking(true).map_err(refused)?;
+    Ok(listener)
+}
+
+fn base_url(listener: &TcpListener) -> Result<String, Failure> {
+    let address = listener.local_addr().map_err(|error| Failure::new("the listener has no address").because(&error))?;
+    Ok(format!("http://{address}/"))
+}

@@ -1,0 +1,120 @@
+//! The policy in effect, for whoever follows it.
+//!
+//! What depends on the policy is worked out once, whole ([`Followed`]), and handed over once ([`InForce::replace`]): at the
+//! start and at each reload alike.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use journal::note::{KeyType, VerifierKey};
+use notary::remembered::Memory;
+use notary::witnessing::{self, Peer};
+use policy::RetentionPeriods;
+use tokio::sync::watch;
+use web::{Identity, Policy};
+
+use crate::configuration::Configuration;
+use crate::failure::Failure;
+use crate::registry::{Channel, PolicyPart};
+
+/// A policy, and what follows from it.
+pub(super) struct Followed {
+    pub(super) configuration: Arc<Configuration>,
+    pub(super) memory: Arc<Memory>,
+    pub(super) witnesses: Arc<Vec<Peer>>,
+    pub(super) identity: Arc<Identity>,
+}
+
+impl Followed {
+    /// Of this policy, for the log with these keys in `data`, whose pages are found at `listening` unless the policy says
+    /// where.
+    pub(super) fn of(
+        configuration: Configuration,
+        keys: &[VerifierKey],
+        data: &Path,
+        listening: &str,
+    ) -> Result<Self, Failure> {
+        let witnesses = peers(&configuration)?;
+        let identity = identity(&configuration, keys, &witnesses, listening)?;
+        Ok(Self {
+            memory: Arc::new(Memory::of(data, &configuration.basics.journal)),
+            configuration: Arc::new(configuration),
+            witnesses: Arc::new(witnesses),
+            identity: Arc::new(identity),
+        })
+    }
+
+    fn shown(&self) -> Arc<Policy> {
+        let Configuration { applied, basics, .. } = self.configuration.as_ref();
+        Arc::new(Policy { applied: Some(Arc::clone(applied)), publish: basics.publication.publish })
+    }
+}
+
+/// The channels through which it is followed.
+pub(super) struct InForce {
+    pub(super) configuration: watch::Sender<Arc<Configuration>>,
+    pub(super) memory: watch::Sender<Arc<Memory>>,
+    pub(super) witnesses: watch::Sender<Arc<Vec<Peer>>>,
+    pub(super) identity: watch::Sender<Arc<Identity>>,
+    pub(super) shown: watch::Sender<Arc<Policy>>,
+    pub(super) retention: watch::Sender<RetentionPeriods>,
+    /// One for each part of the list.
+    pub(super) parts: Arc<[Box<dyn Channel>]>,
+}
+
+impl InForce {
+    /// Filled with what holds at the start.
+    pub(super) fn new(followed: Followed, parts: &[PolicyPart]) -> Result<Self, Failure> {
+        let shown = followed.shown();
+        let Followed { configuration, memory, witnesses, identity } = followed;
+        Ok(Self {
+            memory: watch::Sender::new(memory),
+            witnesses: watch::Sender::new(witnesses),
+            identity: watch::Sender::new(identity),
+            shown: watch::Sender::new(shown),
+            retention: watch::Sender::new(configuration.basics.journal.retention),
+            parts: configuration.channels(parts)?.into(),
+            configuration: watch::Sender::new(configuration),
+        })
+    }
+
+    /// Has everybody follow another policy.
+    pub(super) fn replace(&self, followed: Followed) {
+        let shown = followed.shown();
+        let Followed { configuration, memory, witnesses, identity } = followed;
+        self.memory.send_replace(memory);
+        self.witnesses.send_replace(witnesses);
+        self.retention.send_replace(configuration.basics.journal.retention);
+        self.identity.send_replace(identity);
+        configuration.fill(&self.parts);
+        self.shown.send_replace(shown);
+        self.configuration.send_replace(configuration);
+    }
+}
+
+fn peers(configuration: &Configuration) -> Result<Vec<Peer>, Failure> {
+    let peer = |witness: &policy::Witness| {
+        let url = witness.url.to_string();
+        let failed = || Failure::new(format!("the key of the witness {} can't be used", witness.name));
+        let vkey: VerifierKey =
+            witness.vkey.as_str().parse().map_err(|error: journal::note::BadKey| failed().because(&error))?;
+        if vkey.key_type() != KeyType::Cosignature {
+            return Err(failed().remedy("it is the key of a log: give the one that `garant witness init` printed"));
+        }
+        let url = if url.ends_with('/') { url } else { format!("{url}/") };
+        Ok(Peer { name: witness.name.clone(), url, vkey })
+    };
+    configuration.basics.journal.witnesses.iter().map(peer).collect()
+}
+
+fn identity(
+    configuration: &Configuration,
+    keys: &[VerifierKey],
+    witnesses: &[Peer],
+    listening: &str,
+) -> Result<Identity, Failure> {
+    let key = keys.first().ok_or_else(|| Failure::new("the log has no key"))?;
+    let url = configuration.basics.pages.url.as_ref().map_or_else(|| listening.to_owned(), ToString::to_string);
+    let policy = witnessing::proposed_policy(key, &format!("{}/log/", url.trim_end_matches('/')), witnesses);
+    Ok(Identity::new(key, url, policy))
+}

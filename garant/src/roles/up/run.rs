@@ -1,0 +1,217 @@
+//! The third step: signals, reloads, and an orderly end.
+
+use std::path::{Path, PathBuf};
+
+use engine::{CancellationToken, Context};
+use event::Span;
+use journal::note::VerifierKey;
+use notary::{log, witnessing};
+use store::Consumers as _;
+use store::sqlite::Sqlite;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use web::Identity;
+
+use super::RELOAD;
+use super::policy::{Followed, InForce};
+use super::wire::Wired;
+use crate::changes::{self, Journaled, Trigger};
+use crate::configuration::Configuration;
+use crate::data::Running;
+use crate::failure::Failure;
+use crate::registry::Registry;
+use crate::step;
+use crate::terminal::counted;
+
+/// How long events that the store refused may take to be written on the way out.
+const FLUSH: Span = Span::from_secs(3);
+/// How long the first start of every engine may take before the ready line says so without them.
+const READY_WITHIN: Span = Span::from_secs(20);
+
+/// Journals the policy, runs everything, and returns when it was told to stop.
+pub(super) async fn run(
+    wired: Wired,
+    registry: &Registry,
+    ready: impl FnOnce(&Running, &VerifierKey),
+) -> Result<(), Failure> {
+    let Wired { context, store, supervisor, data, mut running, keys, policy } = wired;
+    let stop = CancellationToken::new();
+    let signals =
+        |kind: SignalKind| signal(kind).map_err(|error| Failure::new("signals can't be received").because(&error));
+    let (terminate, interrupt) = (signals(SignalKind::terminate())?, signals(SignalKind::interrupt())?);
+    let (mut hang_up, mut asked) = (signals(SignalKind::hangup())?, signals(RELOAD)?);
+
+    let configuration = policy.configuration.borrow().clone();
+    // What waits for room on the disk is written in its turn.
+    step::tell(&context.recorder, context.clock.as_ref(), store.as_ref(), &configuration.applied).await?;
+    apply(&context, store.as_ref(), &configuration, None, Trigger::Start).await?;
+    drop(configuration);
+    propose(&policy.identity.borrow(), &data);
+    // Listens until the very end: closing the store waits for the disk, and somebody may not want to.
+    drop(tokio::spawn(stop_on_a_signal(stop.clone(), data.clone(), terminate, interrupt)));
+    let mut engines = supervisor.board();
+    let supervised = tokio::spawn(supervisor.run(stop.clone()));
+    tokio::pin!(supervised);
+    drop(tokio::time::timeout(READY_WITHIN.to_std(), engines.wait_ready()).await);
+    write_running(&running, &data);
+    notify(&[sd_notify::NotifyState::Ready]);
+    if let Some(key) = keys.first() {
+        ready(&running, key);
+    }
+
+    let ended = loop {
+        let trigger = tokio::select! {
+            ended = &mut supervised => break ended,
+            _ = hang_up.recv() => Trigger::Signal,
+            _ = asked.recv() => Trigger::Reload,
+        };
+        notify(&[sd_notify::NotifyState::Reloading]);
+        let outcome =
+            reload(&context, &store, &policy, &Log { data: &data, keys: &keys }, &running, registry, trigger).await;
+        running.reloads += 1;
+        running.revision.clone_from(&policy.configuration.borrow().applied.revision);
+        running.publish = policy.shown.borrow().publish;
+        running.reload_error = outcome.err().map(|failure| failure.to_string());
+        if let Some(error) = &running.reload_error {
+            tracing::error!(%error, "the policy was not taken; the one from before stays in effect");
+        }
+        write_running(&running, &data);
+        notify(&[sd_notify::NotifyState::Ready]);
+    };
+    Running::remove(&data);
+    let lost = context.recorder.flush(FLUSH).await;
+    if lost > 0 {
+        tracing::error!(events = lost, "the store took no more: these events are lost");
+    }
+    drop((context, policy, store));
+    let ended = ended.map_err(|error| Failure::new("the supervisor failed").because(&error))?;
+    for engine in &ended.missed {
+        tracing::warn!(engine, "did not stop in time and was cut off");
+    }
+    match ended.failure {
+        None => Ok(()),
+        Some((engine, reason)) => Err(Failure::new(format!("{engine} failed, and nothing works without it: {reason}"))
+            .remedy("look at what it says; the process manager will start garant again")),
+    }
+}
+
+/// The first signal stops in order. The second says that somebody has no patience left: the process ends there and then,
+/// whatever it waits for. What was acknowledged is on the disk, as after a crash.
+async fn stop_on_a_signal(stop: CancellationToken, data: PathBuf, mut terminate: Signal, mut interrupt: Signal) {
+    let mut stopping = false;
+    loop {
+        let kind = tokio::select! {
+            _ = terminate.recv() => SignalKind::terminate(),
+            _ = interrupt.recv() => SignalKind::interrupt(),
+        };
+        if stopping {
+            Running::remove(&data);
+            tracing::warn!("a second signal: stopping at once");
+            #[expect(clippy::exit, reason = "an orderly end would wait for what somebody has no patience for")]
+            std::process::exit(128 + kind.as_raw_value());
+        }
+        stopping = true;
+        notify(&[sd_notify::NotifyState::Stopping]);
+        stop.cancel();
+    }
+}
+
+fn notify(state: &[sd_notify::NotifyState<'_>]) {
+    // Without systemd there is nobody to tell.
+    drop(sd_notify::notify(state));
+}
+
+fn write_running(running: &Running, data: &Path) {
+    if let Err(error) = running.write(data) {
+        tracing::warn!(%error, "other commands will not find this process: {} can't be written", data.display());
+    }
+}
+
+/// Leaves the proposed trust policy for `garant log export`.
+fn propose(identity: &Identity, data: &Path) {
+    if let Err(error) = witnessing::write_proposed_policy(data, &identity.tlog_policy) {
+        tracing::warn!(%error, "exports will propose no witnesses: the data directory takes no file");
+    }
+}
+
+/// Journals the policy in effect, as far as it is another than what the journal says: the public projection for
+/// everybody, the diff of the files for the team.
+async fn apply(
+    context: &Context,
+    store: &Sqlite,
+    configuration: &Configuration,
+    before: Option<&Configuration>,
+    trigger: Trigger,
+) -> Result<(), Failure> {
+    let failed =
+        |error: &(dyn std::error::Error + 'static)| Failure::new("the policy can't be journaled").because(error);
+    let applied = &configuration.applied;
+    let is_new = match before {
+        Some(before) => before.applied != *applied,
+        None => log::last_applied(store).await?.as_ref() != Some(applied.as_ref()),
+    };
+    let journaled = Journaled::load(store).await.map_err(|error| failed(&error))?;
+    let diff = journaled.diff(configuration.sources());
+    let now = context.clock.now();
+    let mut events = Vec::new();
+    if is_new {
+        events.push(context.recorder.seal(applied.as_ref(), now).map_err(|error| failed(&error))?);
+    }
+    if let Some(diff) = diff {
+        let changed = changes::changed(&applied.revision, diff, trigger);
+        events.push(context.recorder.seal(&changed, now).map_err(|error| failed(&error))?);
+        // What waits for room on the disk comes first.
+        if context.recorder.health().waiting == 0 {
+            let step = journaled.step(events.clone(), configuration.sources(), context.random.as_ref());
+            match store.step(step).await {
+                Ok(_) => return Ok(()),
+                Err(error) => {
+                    tracing::warn!(%error, "the next change of the policy will be journaled together with this one");
+                }
+            }
+        }
+    }
+    context.recorder.send(events).await.map_err(|error| failed(&error))?;
+    Ok(())
+}
+
+/// Takes the policy again: whole, or not at all. Nothing is written or followed before the journal has it.
+async fn reload(
+    context: &Context,
+    store: &Sqlite,
+    policy: &InForce,
+    log: &Log<'_>,
+    running: &Running,
+    registry: &Registry,
+    trigger: Trigger,
+) -> Result<(), Failure> {
+    let before = policy.configuration.borrow().clone();
+    let now =
+        Configuration::load(&running.policy, registry).map_err(|mistakes| mistaken(&mistakes, &running.policy))?;
+    if let Some(key) = now.needs_a_restart(&running.fixed) {
+        return Err(
+            Failure::new(format!("`{key}` can't change while garant runs")).remedy("restart garant to change it")
+        );
+    }
+    let listening = running.public.as_deref().unwrap_or(&running.team);
+    let followed = Followed::of(now, log.keys, log.data, listening)?;
+    apply(context, store, &followed.configuration, Some(&before), trigger).await?;
+    propose(&followed.identity, log.data);
+    policy.replace(followed);
+    Ok(())
+}
+
+/// The log as the policy bears on it.
+struct Log<'a> {
+    data: &'a Path,
+    keys: &'a [VerifierKey],
+}
+
+/// A policy that was not taken, without a line of it: this ends up in the log of the machine, and lines of a policy hold
+/// names and numbers of people.
+fn mistaken(mistakes: &policy::Mistakes, policy: &Path) -> Failure {
+    let first = mistakes.list().first().map(policy::Mistake::place).unwrap_or_default();
+    let file = mistakes.sources().files().get(first.file_index()).map_or("the policy", policy::Source::name);
+    let line = mistakes.sources().position(first).0.line;
+    Failure::new(format!("the policy has {}, the first in line {line} of {file}", counted(mistakes.count(), "mistake")))
+        .remedy(format!("`garant check --policy {}` shows them", policy.display()))
+}

@@ -1,0 +1,101 @@
+//! The second step: who is given what.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use engine::heartbeat::Pings;
+use engine::standing::Probes;
+use engine::{Context, Supervisor};
+use event::Span;
+use journal::note::VerifierKey;
+use journal::published::Published;
+use promise::InEffect;
+use store::sqlite::Sqlite;
+use tokio::sync::watch;
+
+use super::open::Opened;
+use super::policy::InForce;
+use crate::data::Running;
+use crate::engines::Given;
+use crate::failure::Failure;
+use crate::registry::{Made, Registry};
+use crate::roles::pages::Pages;
+use crate::runtime::Handles;
+
+/// How long the engines of one stop order may take to stop.
+const STOP_DEADLINE: Span = Span::from_secs(5);
+
+/// The name of the runtime of the pages.
+pub(crate) const PAGES: &str = "pages";
+
+/// Everything, ready to run.
+pub(super) struct Wired {
+    pub(super) context: Context,
+    pub(super) store: Arc<Sqlite>,
+    pub(super) supervisor: Supervisor,
+    pub(super) data: PathBuf,
+    pub(super) running: Running,
+    pub(super) keys: Vec<VerifierKey>,
+    pub(super) policy: InForce,
+}
+
+/// Makes every engine of the list, and the pages over all of them.
+pub(super) fn wire(opened: Opened, registry: &Registry, runtimes: &Handles) -> Result<Wired, Failure> {
+    let Opened { context, store, data, keys, newest_before, team, public, running, policy } = opened;
+    let in_effect = watch::Sender::new(Arc::new(InEffect::default()));
+    let published = watch::Sender::new(None::<Arc<Published>>);
+    let given = Given {
+        store: Arc::clone(&store),
+        keys: keys.clone(),
+        newest_before,
+        parts: Arc::clone(&policy.parts),
+        memory: policy.memory.subscribe(),
+        witnesses: policy.witnesses.subscribe(),
+        retention: policy.retention.subscribe(),
+        in_effect: in_effect.clone(),
+        published: published.clone(),
+        pings: Pings::new(),
+    };
+    let mut supervisor = Supervisor::new(context.clone()).stop_deadline(STOP_DEADLINE);
+    let (mut figures, mut probes) = (Vec::new(), Vec::new());
+    for entry in &registry.engines {
+        let made: Made = (entry.make)(&given)?;
+        debug_assert_eq!(made.engine.name(), entry.name, "an engine is listed under its own name");
+        figures.extend(made.figures);
+        probes.extend(made.probes);
+        supervisor = match runtimes.get(entry.name) {
+            Some(runtime) => supervisor.add_on(runtime, made.engine),
+            None => supervisor.add(made.engine),
+        };
+    }
+
+    let state = Arc::new(web::State {
+        journal: Arc::clone(&store) as _,
+        pings: given.pings,
+        engines: supervisor.board(),
+        policy: policy.shown.subscribe(),
+        in_effect: in_effect.subscribe(),
+        published: published.subscribe(),
+        identity: policy.identity.subscribe(),
+        clock: Arc::clone(&context.clock),
+        budget: web::Budget::default(),
+        probes: together(probes),
+        figures,
+    });
+    let listeners =
+        [("pages", Some(team), web::team(Arc::clone(&state))), ("public-pages", public, web::public(state))];
+    for (name, listener, router) in listeners {
+        let Some(listener) = listener else { continue };
+        let pages = Arc::new(Pages { name, listener, router });
+        supervisor = match runtimes.get(PAGES) {
+            Some(runtime) => supervisor.add_on(runtime, pages),
+            None => supervisor.add(pages),
+        };
+    }
+    Ok(Wired { context, store, supervisor, data, running, keys, policy })
+}
+
+/// What all of them know.
+fn together(probes: Vec<Probes>) -> Probes {
+    Arc::new(move || probes.iter().flat_map(|probes| probes()).collect())
+}
