@@ -74,6 +74,8 @@ fn payloads(data: &Path) -> Vec<(u64, String)> {
         let class = match columns.next()? {
             "1" => "evidence",
             "2" => "audit",
+            "4" => "records",
+            "5" => "traces",
             _ => "permanent",
         };
         let day = event::Day::from_days(columns.next()?.parse().ok()?);

@@ -26,7 +26,7 @@ use saved::Saved;
 /// How often verdicts are computed while nothing is journaled.
 const EVALUATE_EVERY: Span = Span::from_secs(10);
 /// How often they are computed at most; an outage becomes a verdict within this and the time of its confirmation.
-const EVALUATE_SPACING: Span = Span::from_secs(1);
+const EVALUATE_SPACING: Span = Span::from_secs(2);
 /// How often the policy in effect is journaled again.
 const REJOURNAL_POLICY_EVERY: Span = Span::from_days(1);
 /// So much more unobserved time is worth a verdict of its own, unless there was ten times as much before.
@@ -165,17 +165,16 @@ impl Reconcile for Judge {
 
     fn activate<'a>(&'a mut self, context: &'a Context) -> BoxFuture<'a, Result<(), EngineError>> {
         Box::pin(async move {
-            let now = context.clock.monotonic();
-            let folding = match &mut self.folding {
-                Some(folding) => folding,
-                None => {
-                    let begun = Folding::begin(Arc::clone(&self.journal), Arc::clone(&self.consumers), now).await?;
-                    self.folding.insert(begun)
-                }
-            };
+            if self.folding.is_none() {
+                let (journal, consumers) = (Arc::clone(&self.journal), Arc::clone(&self.consumers));
+                self.folding = Some(Folding::begin(journal, consumers, context.clock.monotonic()).await?);
+            }
+            let Some(folding) = &mut self.folding else { return Ok(()) };
             folding.read(context).await?;
             folding.remember(&self.journal, context).await?;
             write(context, &mut folding.knowledge).await?;
+            // A verdict is in effect once it is an entry, and what was journaled just now is.
+            folding.read(context).await?;
             folding.knowledge.in_effect.evaluated_at = Some(context.clock.now());
             self.in_effect.send_replace(Arc::new(folding.knowledge.in_effect.clone()));
             folding.forget(context);

@@ -1,4 +1,4 @@
-//! New entries of the journal, for whoever consumes them.
+//! New entries of the journal, read once by one consumer.
 //!
 //! A consumer that asks the journal once a second costs a machine something while nothing happens, and a second when
 //! something does. A [`Feed`] is woken by the journal itself. That is a hint and no more: another process may append too,

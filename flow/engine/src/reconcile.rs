@@ -67,7 +67,9 @@ impl<R: Reconcile, F: Fn() -> R + Send + Sync> Driver<F> {
         loop {
             let stopping = context.stop.is_cancelled();
             // Before the activation, so that what changes during it is not missed.
-            wakes.iter_mut().for_each(|wake| wake.see());
+            for wake in &mut wakes {
+                wake.see();
+            }
             let spacing = tokio::time::sleep(work.spacing().to_std());
             work.activate(context).await?;
             context.progress.tick();

@@ -116,14 +116,8 @@ struct Streams {
 }
 
 impl Streams {
-    fn of(&self, observer: &ObserverId) -> Arc<Stream> {
-        let mut all = lock(&self.of);
-        if let Some(known) = all.get(observer) {
-            return known.clone();
-        }
-        let stream = Stream::of(observer.clone());
-        all.insert(observer.clone(), stream.clone());
-        stream
+    fn of(&self, observer: ObserverId) -> Arc<Stream> {
+        lock(&self.of).entry(observer).or_insert_with_key(|observer| Stream::of(observer.clone())).clone()
     }
 }
 
@@ -175,14 +169,14 @@ impl Recorder {
     pub fn new(sink: Arc<dyn Sink>, observer: ObserverId, boot: BootId, clock: Arc<dyn Clock>) -> Self {
         let streams = Arc::new(Streams { boot, of: Mutex::default() });
         let spool = Arc::new(Spool::new(sink.clone(), clock.clone(), streams.clone()));
-        let stream = streams.of(&observer);
+        let stream = streams.of(observer);
         Self { shared: Arc::new(Shared { sink, clock, streams, spool }), stream }
     }
 
     /// The recorder of another observer in this process; the same sequence each time it is asked for.
     #[must_use]
     pub fn for_observer(&self, observer: ObserverId) -> Self {
-        let stream = self.shared.streams.of(&observer);
+        let stream = self.shared.streams.of(observer);
         Self { shared: self.shared.clone(), stream }
     }
 

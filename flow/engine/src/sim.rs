@@ -110,7 +110,7 @@ struct JournalState {
 }
 
 impl JournalState {
-    fn entry(&self, sequence: u64, event: &Observed, payload: bool) -> Entry {
+    fn entry(sequence: u64, event: &Observed, payload: bool) -> Entry {
         let recorded_at = event.observed_at;
         let (salt, coarse) = ([0; 32], event.coarse.clone());
         let bytes = event.clone().record(InstallationId::from_bytes([1; 16]), SIM_LOG, recorded_at).encode();
@@ -243,7 +243,7 @@ impl store::Read for MemoryJournal {
     async fn leaves(&self, range: Range<u64>) -> Result<Vec<Vec<u8>>, StoreError> {
         let state = lock(&self.inner);
         let numbered = (0u64..).zip(&state.events).filter(|(sequence, _)| range.contains(sequence));
-        Ok(numbered.map(|(sequence, event)| state.entry(sequence, event, false).leaf).collect())
+        Ok(numbered.map(|(sequence, event)| JournalState::entry(sequence, event, false).leaf).collect())
     }
 
     async fn select(&self, range: Range<u64>, select: &Select) -> Result<Selected, StoreError> {
@@ -254,9 +254,9 @@ impl store::Read for MemoryJournal {
         for (sequence, event) in
             (0u64..).zip(&state.events).filter(|(sequence, _)| (range.start..end).contains(sequence))
         {
-            let leaf = state.entry(sequence, event, false);
+            let leaf = JournalState::entry(sequence, event, false);
             if select.wants(&leaf.leaf) {
-                entries.push(state.entry(sequence, event, !state.destroyed.contains(&sequence)));
+                entries.push(JournalState::entry(sequence, event, !state.destroyed.contains(&sequence)));
             }
         }
         state.opened.extend(entries.iter().map(|entry| entry.sequence));

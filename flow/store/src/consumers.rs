@@ -1,4 +1,4 @@
-//! The state of whoever consumes the journal: a cursor and keyed rows, changed together with the journal.
+//! The durable state of a consumer of the journal: a cursor and keyed rows, changed together with the journal.
 
 use async_trait::async_trait;
 use event::Observed;
@@ -110,8 +110,8 @@ pub trait Rows: Send + Sync {
 /// * **Whole.** Cursor, rows and events of a [`Step`] change in one transaction: after a crash, a row exists if and only if
 ///   the event of its step does.
 /// * **Compared.** A step is made if the stored cursor is the one it starts `from`; otherwise it is a
-///   [`StoreError::Conflict`] and nothing of it is kept. Of two consumers that both believe to be the only one, the second is
-///   told so; it loads its state again. So does whoever was cancelled during a step: it may or may not have happened.
+///   [`StoreError::Conflict`] and nothing of it is kept. Of two consumers that both believe to be the only one, the second gets
+///   that error, and reads its rows again. So does a consumer that was cancelled during a step: it may or may not have happened.
 /// * **Bounded** per step by [`ROWS_MAX`], [`KEY_BYTES_MAX`], [`VALUE_BYTES_MAX`] and 64 MiB in all. How many rows it keeps
 ///   is up to the consumer.
 /// * **Ordered.** Rows are read in the order of the bytes of their keys.
@@ -139,7 +139,9 @@ impl LongValue {
             let Some((key, _)) = some.last() else { return Ok(value) };
             last = Some(key.clone());
             value.pieces += some.len();
-            some.into_iter().for_each(|(_, piece)| value.bytes.extend(piece));
+            for (_, piece) in some {
+                value.bytes.extend(piece);
+            }
         }
     }
 

@@ -176,7 +176,7 @@ pub trait Read: Send + Sync {
     /// entries: a reader of a log of that size can't follow others, and is not to see them.
     async fn rotations(&self, size: u64) -> Result<Vec<String>, StoreError>;
 
-    /// Tells the size of the log after each commit of this process. It is a hint: whoever must not miss what another process
+    /// The size of the log, updated after each commit of this process. A hint: a reader that must not miss what another process
     /// appends looks at the [`head`](Self::head) now and then.
     fn size_watch(&self) -> watch::Receiver<u64>;
 

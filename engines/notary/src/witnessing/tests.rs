@@ -113,7 +113,7 @@ async fn answers(mut answer: impl FnMut(Result<&str, &str>) -> Line + Send + 'st
             };
             let (head, body) = text.split_once("\r\n\r\n").expect("whole");
             let path = head.strip_prefix("GET /").and_then(|rest| rest.split_once(' ')).map(|(path, _)| path);
-            let (status, content_type, body) = answer(path.map_or(Err(body), Ok));
+            let (status, content_type, body) = answer(path.ok_or(body));
             let length = body.len();
             let answer = format!(
                 "HTTP/1.1 {status} x\r\ncontent-type: {content_type}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"

@@ -245,7 +245,9 @@ impl Spool {
             Handed::Unfit if batch.len() > 1 => queue.put_back(batch),
             Handed::Unfit => {
                 queue.under_way = 0;
-                batch.into_iter().for_each(|group| queue.lose(group));
+                for group in batch {
+                    queue.lose(group);
+                }
             }
             Handed::Over | Handed::Nothing => queue.under_way = 0,
         }
@@ -271,7 +273,7 @@ impl Spool {
 
     fn blind(&self, observer: &ObserverId, interval: Interval) -> Option<Observed> {
         let body = Blind { engine: EVERY_ENGINE.to_owned(), interval, cause: BlindCause::Storage };
-        let number = self.streams.of(observer).take_number();
+        let number = self.streams.of(observer.clone()).take_number();
         // Three plain fields always serialise.
         Observed::new(&body, observer.clone(), self.streams.boot, number, self.clock.now()).ok()
     }

@@ -126,7 +126,7 @@ pub async fn a_step_too_large_is_refused_whole(subject: &Subject) {
 
     // What is just not too large: a read is cut after 16 MiB, and goes on from there.
     let full = || vec![b'v'; VALUE_BYTES_MAX];
-    let puts = (0..300).map(|n| Row::Put { key: format!("{n:0width$}", width = KEY_BYTES_MAX), value: full() });
+    let puts = (0..300).map(|n| Row::Put { key: format!("{n:0KEY_BYTES_MAX$}"), value: full() });
     consumers.step(Step { rows: puts.collect(), ..Step::new("judge", None, 1) }).await.expect("made");
     let some = consumers.rows("judge", "", None, usize::MAX).await.expect("readable");
     assert_eq!(some.len(), 16 * 1024 * 1024 / VALUE_BYTES_MAX);

@@ -14,7 +14,7 @@ const READERS: usize = 4;
 
 pub(super) struct Readers {
     shared: Arc<Shared>,
-    room: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
 }
 
 struct Shared {
@@ -35,7 +35,7 @@ impl Shared {
 
 impl Readers {
     pub(super) fn new(path: PathBuf) -> Self {
-        Self { shared: Arc::new(Shared { path, idle: Mutex::default() }), room: Arc::new(Semaphore::new(READERS)) }
+        Self { shared: Arc::new(Shared { path, idle: Mutex::default() }), permits: Arc::new(Semaphore::new(READERS)) }
     }
 
     /// Runs `read` within one read transaction, so that all it sees is of one instant.
@@ -44,10 +44,10 @@ impl Readers {
         what: &'static str,
         read: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let room = Arc::clone(&self.room).acquire_owned().await.map_err(|_| StoreError::Closed)?;
+        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| StoreError::Closed)?;
         let shared = Arc::clone(&self.shared);
         let task = tokio::task::spawn_blocking(move || {
-            let _room = room;
+            let _permit = permit;
             let conn = shared.take()?;
             let result = {
                 let instant = conn.unchecked_transaction().map_err(database::unreadable(what))?;

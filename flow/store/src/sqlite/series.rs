@@ -151,10 +151,10 @@ impl Series {
             return Err(StoreError::TooLarge { what: "an interval of single samples, in seconds,", size, max });
         }
         let unreadable = |reason: String| StoreError::Read { what: "a time series", reason };
-        let room = Arc::clone(&self.readers).acquire_owned().await.map_err(|_| StoreError::Closed)?;
+        let permit = Arc::clone(&self.readers).acquire_owned().await.map_err(|_| StoreError::Closed)?;
         let dir = self.dir.clone();
         let task = tokio::task::spawn_blocking(move || {
-            let _room = room;
+            let _permit = permit;
             Query::new(&dir, &probe, observer.as_ref()).and_then(|query| query.range(interval, resolution))
         });
         let buckets = task.await.map_err(|error| unreadable(error.to_string()))?;

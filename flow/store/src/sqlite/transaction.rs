@@ -54,13 +54,14 @@ impl Log {
                 Work::Append { events, reply } => {
                     reply.set(Ok(appending.append(&mut draft, &mut self.runs, take(events))?));
                 }
-                Work::Step { step, reply } => match conflict(&tx, step)? {
-                    Some(conflict) => reply.set(Err(conflict)),
-                    None => {
-                        write_step(&tx, step)?;
-                        reply.set(Ok(appending.append(&mut draft, &mut self.runs, take(&mut step.events))?));
+                Work::Step { step, reply } => {
+                    if let Some(conflict) = conflict(&tx, step)? {
+                        reply.set(Err(conflict));
+                        continue;
                     }
-                },
+                    write_step(&tx, step)?;
+                    reply.set(Ok(appending.append(&mut draft, &mut self.runs, take(&mut step.events))?));
+                }
                 Work::Publish { note, size, reply } => reply.set(publish(&tx, note, *size)?),
                 Work::Sign { signers, reply } => {
                     let refused = refuse_keys(&self.signers, signers, &self.identity.origin);

@@ -33,7 +33,7 @@ const RETRY_EVERY: Duration = Duration::from_secs(1);
 /// A job, and its share of the queue.
 struct Queued {
     job: Job,
-    room: OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
 }
 
 enum Message {
@@ -70,7 +70,7 @@ impl Health {
 /// The writer as its callers see it.
 pub(super) struct Writer {
     jobs: Sender<Message>,
-    room: Arc<Semaphore>,
+    queue_kib: Arc<Semaphore>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -97,7 +97,7 @@ impl Writer {
         };
         thread.prepare_reserve();
         let thread = std::thread::Builder::new().name("journal-writer".to_owned()).spawn(move || thread.run())?;
-        Ok(Self { jobs, room: Arc::new(Semaphore::new(QUEUE_KIB as usize)), thread: Some(thread) })
+        Ok(Self { jobs, queue_kib: Arc::new(Semaphore::new(QUEUE_KIB as usize)), thread: Some(thread) })
     }
 
     /// Hands work over and waits until it is durable or refused.
@@ -109,8 +109,8 @@ impl Writer {
             let (size, max) = (u64::from(kib) * 1024, u64::from(QUEUE_KIB) * 1024);
             return Err(StoreError::TooLarge { what: "a call", size, max });
         }
-        let room = Arc::clone(&self.room).acquire_many_owned(kib).await.map_err(|_| StoreError::Closed)?;
-        self.jobs.send(Message::Job(Queued { job, room })).map_err(|_| StoreError::Closed)?;
+        let permit = Arc::clone(&self.queue_kib).acquire_many_owned(kib).await.map_err(|_| StoreError::Closed)?;
+        self.jobs.send(Message::Job(Queued { job, permit })).map_err(|_| StoreError::Closed)?;
         answer.await.unwrap_or(Err(StoreError::Closed))
     }
 }
@@ -196,11 +196,11 @@ impl Thread {
         let mut works = Vec::with_capacity(jobs.len());
         // Held until the callers are answered, so that the bound of the queue counts what is being written.
         let mut held = Vec::with_capacity(jobs.len());
-        for Queued { job, room } in jobs {
+        for Queued { job, permit } in jobs {
             match job {
                 Job::Commit(work) => {
                     works.push(work);
-                    held.push(room);
+                    held.push(permit);
                 }
                 Job::Intend { class, day, reply } => self.intend(class, day, reply),
                 Job::Destroy { class, day, reply } => self.begin_destruction(class, day, reply),
