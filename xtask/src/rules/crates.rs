@@ -15,6 +15,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("garant-web", ENGINES),
     ("garant", 5),
     ("garant-tests", OUTSIDE),
+    ("garant-toy", OUTSIDE),
     ("garant-bench", OUTSIDE),
     ("xtask", OUTSIDE),
 ];

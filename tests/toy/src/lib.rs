@@ -1,0 +1,174 @@
+//! The smallest engine: a greeter, with everything that an engine may bring along.
+//!
+//! It has a table in the policy, a kind of event for the team, public evidence, a finding with its title, a figure in
+//! `/metrics` and a command. Nothing outside this crate knows any of it: `main.rs` puts it into the lists.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use clap::{Arg, ArgMatches};
+use engine::metrics::{Source, Text};
+use engine::{BoxFuture, Command, Context, Engine, EngineError, Failure};
+use event::evidence::Found;
+use event::policy::{Agreement, Applied, Detector};
+use event::{Body, Family, FindingId, Kind, ObserverId, ProbeId, ServiceId, Span};
+use policy::{Document, Nouns, Part, Section, SectionDoc, Table};
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch::Receiver;
+
+/// The name of the engine.
+pub const NAME: &str = "toy";
+/// What it writes for the team.
+pub const KINDS: &[Kind] = &[Greeted::KIND];
+/// What it looks for: somebody whom nobody greets.
+const UNGREETED: &str = "toy-ungreeted";
+const EVERY: Span = Span::from_secs(60);
+
+/// Somebody was greeted.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct Greeted {
+    /// What was said.
+    pub words: String,
+}
+
+impl Body for Greeted {
+    const KIND: Kind = Kind::team("toy.greeted", Family::Debugging);
+}
+
+/// `[[toy]]`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Toy {
+    probe: ProbeId,
+    service: ServiceId,
+    words: String,
+}
+
+impl Section for Toy {
+    const ABOUT: &'static str = "Somebody to greet.";
+    const EXAMPLE: &'static str = "[[toy]]\nname = \"world\"\nservice = \"shop\"\nwords = \"hello, world\"\n";
+
+    fn read(table: &mut Table<'_>) -> Option<Self> {
+        let probe = table.declare("name", "whom to greet");
+        let service = table.required("service", "on whose behalf");
+        let words = table.required("words", "what to say");
+        Some(Self { probe: probe?, service: service?, words: words? })
+    }
+}
+
+/// What the policy says to it.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Config {
+    toys: Vec<Toy>,
+}
+
+impl Part for Config {
+    fn read(document: &mut Document, _nouns: &Nouns) -> Self {
+        let toys: Vec<Toy> = document.tables("toy");
+        if let (false, Ok(finding)) = (toys.is_empty(), UNGREETED.parse::<FindingId>()) {
+            document.provide(&finding);
+        }
+        Self { toys }
+    }
+
+    fn reference() -> Vec<SectionDoc> {
+        vec![SectionDoc::of::<Toy>("toy", true)]
+    }
+
+    fn publish(&self, public: &mut Applied) {
+        let Ok(observer) = "server.toy".parse::<ObserverId>() else { return };
+        public.probes.extend(self.toys.iter().map(|toy| event::policy::Probe {
+            id: toy.probe.clone(),
+            kind: NAME.to_owned(),
+            service: toy.service.clone(),
+            every: EVERY,
+            observers: vec![observer.clone()],
+            agreement: Agreement::default(),
+        }));
+        if let (false, Ok(finding)) = (self.toys.is_empty(), UNGREETED.parse()) {
+            let title =
+                event::policy::Text { fr: "Personne non saluée".to_owned(), en: "Nobody said hello".to_owned() };
+            let probes = self.toys.iter().map(|toy| toy.probe.clone()).collect();
+            public.findings.push(Detector { finding, title, probes });
+        }
+    }
+}
+
+/// The engine.
+pub struct Greeter {
+    config: Receiver<Arc<Config>>,
+    figures: Arc<Figures>,
+}
+
+/// Its figures.
+#[derive(Default)]
+pub struct Figures {
+    greeted: AtomicU64,
+}
+
+impl Source for Figures {
+    fn write(&self, text: &mut Text) {
+        let greeted = self.greeted.load(Ordering::Relaxed);
+        text.counter("garant_toy_greeted", "", "Greetings since the start.").sample(&[], greeted);
+    }
+}
+
+impl Greeter {
+    /// Greets whom the policy names.
+    pub fn new(config: Receiver<Arc<Config>>) -> Self {
+        Self { config, figures: Arc::default() }
+    }
+
+    /// Its figures.
+    pub fn figures(&self) -> Arc<Figures> {
+        Arc::clone(&self.figures)
+    }
+
+    async fn greet(&self, context: Context) -> Result<(), EngineError> {
+        let mut config = self.config.clone();
+        loop {
+            let toys = config.borrow_and_update().toys.clone();
+            for toy in toys {
+                let now = context.clock.now();
+                let finding = UNGREETED.parse()?;
+                let found = Found { finding, probe: toy.probe, open: false, after: now, by: now };
+                // What is public and what the team is told of it are one transaction.
+                let greeted = context.recorder.seal(&Greeted { words: toy.words }, now)?;
+                context.recorder.send(vec![context.recorder.seal(&found, now)?, greeted]).await?;
+                self.figures.greeted.fetch_add(1, Ordering::Relaxed);
+            }
+            context.progress.tick();
+            tokio::select! {
+                () = context.stop.cancelled() => return Ok(()),
+                () = tokio::time::sleep(Span::from_secs(10).to_std()) => {}
+                Ok(()) = config.changed() => {}
+            }
+        }
+    }
+}
+
+impl Engine for Greeter {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn stop_order(&self) -> u8 {
+        4
+    }
+
+    fn run(&self, context: Context) -> BoxFuture<'_, Result<(), EngineError>> {
+        Box::pin(self.greet(context))
+    }
+}
+
+/// `garant toy`: says hello.
+pub fn command() -> Command {
+    let somebody = Arg::new("somebody").required(true).help("Whom to greet");
+    Command { arguments: clap::Command::new(NAME).about("Greet somebody").arg(somebody), run: say_hello }
+}
+
+fn say_hello(arguments: &ArgMatches, out: &mut dyn Write) -> Result<u8, Failure> {
+    let somebody = arguments.get_one::<String>("somebody").map_or("", String::as_str);
+    writeln!(out, "hello, {somebody}").map_err(|error| Failure::new("nothing can be said").because(&error))?;
+    Ok(0)
+}

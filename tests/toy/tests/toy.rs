@@ -1,0 +1,119 @@
+//! A garant with the toy in its lists: its table is read and documented, its finding has its title on the page, its figure is
+//! in `/metrics`, its command runs, its event is journaled and readable.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use event::{Body, Envelope};
+use garant_toy::Greeted;
+use serde_json::Value;
+use store::Read as _;
+use store::sqlite::Sqlite;
+
+const POLICY: &str = r#"
+[journal]
+name = "shop.example"
+[pages]
+listen = "127.0.0.1:0"
+[[service]]
+name = "shop"
+[[toy]]
+name = "world"
+service = "shop"
+words = "hello, world"
+[[promise]]
+id = "TO-1"
+text.fr = "Chacun est salué."
+text.en = "Everybody is greeted."
+absence = { finding = "toy-ungreeted", over = "1 d" }
+"#;
+
+#[expect(clippy::disallowed_methods, reason = "the test runs the program")]
+fn program(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_garant-toy"));
+    command.current_dir(folder).env_remove("GARANT_POLICY").env_remove("GARANT_DATA").stdin(Stdio::null());
+    command
+}
+
+fn run(folder: &Path, arguments: &[&str]) -> (i32, String) {
+    let Output { status, stdout, stderr } = program(folder).args(arguments).output().expect("it runs");
+    let said = [stdout, stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    (status.code().expect("it ends by itself"), said)
+}
+
+fn get(team: &str, path: &str) -> String {
+    let host = team.trim_start_matches("http://").trim_end_matches('/');
+    #[expect(clippy::disallowed_methods, reason = "the test is a reader of the pages")]
+    let mut stream = std::net::TcpStream::connect(host).expect("it listens");
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").expect("asked");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("answered");
+    answer
+}
+
+/// Killed when a test fails.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+fn entries(data: &Path) -> Vec<Envelope> {
+    let store = Sqlite::open_read_only(data).expect("the store");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let read = async {
+        let size = store.head().await.expect("a head").size;
+        store.entries(0..size).await.expect("entries")
+    };
+    let payloads = runtime.block_on(read).into_iter().filter_map(|entry| entry.payload);
+    payloads.map(|payload| Envelope::decode(&payload.bytes).expect("an envelope")).collect()
+}
+
+#[test]
+fn an_engine_in_the_lists_is_an_engine_of_the_house() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (folder, policy) = (folder.path(), folder.path().join("garant.toml"));
+
+    fs::write(&policy, POLICY.replace("words =", "wrods =")).expect("written");
+    let (code, said) = run(folder, &["check"]);
+    assert!(
+        code == 2 && said.contains("[[toy]] has no key `wrods`") && said.contains("did you mean `words`?"),
+        "{said}"
+    );
+    fs::write(&policy, POLICY).expect("written");
+    let (code, said) = run(folder, &["check"]);
+    assert!(code == 0 && said.contains("1 probe"), "{said}");
+    assert!(run(folder, &["policy", "reference"]).1.contains("## `[[toy]]`"));
+
+    assert_eq!(run(folder, &["toy", "you"]), (0, "hello, you\n".to_owned()));
+    assert!(run(folder, &["--help"]).1.contains("Greet somebody"));
+    assert!(run(folder, &["completions", "bash"]).1.contains("garant__subcmd__toy"));
+
+    let mut up =
+        program(folder).args(["up", "--json"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("up");
+    let mut ready = String::new();
+    BufReader::new(up.stdout.take().expect("piped")).read_line(&mut ready).expect("it says that it is ready");
+    let mut up = Running(up);
+    let ready: Value = serde_json::from_str(&ready).expect("JSON");
+    let team = ready["team"].as_str().expect("where it listens");
+    let metrics = get(team, "/metrics");
+    assert!(metrics.contains("\ngarant_toy_greeted_total 1\n"), "{metrics}");
+    assert!(metrics.contains("engine=\"toy\""), "{metrics}");
+    assert!(get(team, "/en").contains("Nobody said hello"), "{}", get(team, "/en"));
+    assert!(get(team, "/fr").contains("Personne non saluée"));
+
+    let pid = up.0.id().to_string();
+    #[expect(clippy::disallowed_methods, reason = "the test stops the program")]
+    let told = Command::new("kill").args(["-TERM", &pid]).status().expect("kill");
+    assert!(told.success() && up.0.wait().expect("it ends").success());
+
+    let greeted = entries(&folder.join("garant-data")).into_iter().find(|entry| entry.kind == Greeted::KIND.name);
+    let greeted = greeted.expect("it is journaled");
+    assert_eq!(greeted.observer.as_str(), "server.toy");
+    assert_eq!(greeted.body::<Greeted>().expect("its kind").expect("readable").words, "hello, world");
+}
