@@ -1,6 +1,6 @@
 //! Benchmarks beside the peers of each engine, one command each:
 //!
-//! `cargo run --release -p garant-bench -- appends|audit|probes|idle`
+//! `cargo run --release -p garant-bench -- appends|audit|judge|probes|idle`
 //!
 //! A figure that a noisy machine could bend is printed as a ratio to a peer measured in the same run. Each command prints
 //! the Markdown rows that `bench/RESULTS.md` holds.
@@ -8,6 +8,7 @@
 mod appends;
 mod audit;
 mod idle;
+mod judge;
 mod probes;
 mod process;
 
@@ -18,9 +19,10 @@ fn main() -> ExitCode {
     let result = match std::env::args().nth(1).as_deref() {
         Some("appends") => appends::run(),
         Some("audit") => audit::run(),
+        Some("judge") => judge::run(),
         Some("probes") => probes::run(),
         Some("idle") => idle::run(),
-        _ => Err("usage: garant-bench appends | audit | probes | idle".into()),
+        _ => Err("usage: garant-bench appends | audit | judge | probes | idle".into()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

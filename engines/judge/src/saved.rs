@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use promise::InEffect;
+use promise::{ChangedRow, InEffect};
 use serde::{Deserialize, Serialize};
 use store::{Consumers, LongValue, ROWS_MAX, Row, Step, StoreError};
 
@@ -134,7 +134,7 @@ async fn fold(consumers: &dyn Consumers) -> Result<BTreeMap<String, Vec<u8>>, St
 }
 
 /// The rows of the fold that changed, and what is kept beside them.
-type Written = (Vec<(String, Option<Vec<u8>>)>, Vec<u8>);
+type Written = (Vec<ChangedRow>, Vec<u8>);
 
 fn write(knowledge: &mut Knowledge) -> Result<Written, serde_json::Error> {
     let Knowledge { judge, in_effect, policy_journaled_at } = knowledge;

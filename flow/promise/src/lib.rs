@@ -67,7 +67,7 @@ pub use due::{DAILY, due};
 pub use in_effect::{InEffect, VerdictInEffect};
 pub use judge::Judge;
 pub use line::agreed;
-pub use parts::NotAFold;
+pub use parts::{ChangedRow, NotAFold};
 pub use section::{PromiseSection, Promises};
 pub use steps::Condition;
 

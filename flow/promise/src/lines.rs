@@ -84,30 +84,6 @@ impl Lines {
         }
         &known.state
     }
-
-    /// The outage that was going on at `time`, from there until the service is up again, as far as `until`. `Err` when that can't
-    /// be said because what was before `since` is forgotten.
-    pub(crate) fn outage_at(
-        &mut self,
-        evidence: Evidence<'_>,
-        service: &Subject,
-        time: Time,
-        until: Time,
-        since: Time,
-    ) -> Result<Option<Interval>, Forgotten> {
-        if last_known(evidence, service, time, since)?.is_none_or(|(_, was_up)| was_up) {
-            return Ok(None);
-        }
-        let (mut from, mut length) = (time, LOOK_BACK);
-        while from < until {
-            let next = Interval::new(from, until.min(from + length));
-            if let Some(up) = evidence.state(service, next).line.up.intervals().first() {
-                return Ok(Some(Interval::new(time, up.start)));
-            }
-            (from, length) = (next.end, length + length);
-        }
-        Ok(Some(Interval::new(time, Time::from_micros(i64::MAX))))
-    }
 }
 
 /// What was before an instant is forgotten, and an answer needs it.
@@ -140,4 +116,27 @@ pub(crate) fn last_known(
         (end, length) = (within.start, length + length);
     }
     Ok(None)
+}
+
+/// The outage that was going on at `time`, from there until the service is up again, as far as `until`. `Err` when that can't
+/// be said because what was before `since` is forgotten.
+pub(crate) fn outage_at(
+    evidence: Evidence<'_>,
+    service: &Subject,
+    time: Time,
+    until: Time,
+    since: Time,
+) -> Result<Option<Interval>, Forgotten> {
+    if last_known(evidence, service, time, since)?.is_none_or(|(_, was_up)| was_up) {
+        return Ok(None);
+    }
+    let (mut from, mut length) = (time, LOOK_BACK);
+    while from < until {
+        let next = Interval::new(from, until.min(from + length));
+        if let Some(up) = evidence.state(service, next).line.up.intervals().first() {
+            return Ok(Some(Interval::new(time, up.start)));
+        }
+        (from, length) = (next.end, length + length);
+    }
+    Ok(Some(Interval::new(time, Time::from_micros(i64::MAX))))
 }

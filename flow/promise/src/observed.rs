@@ -111,12 +111,11 @@ impl Observed {
         let of =
             |((revision, every), _): &&mut (Class, Spans)| (revision, every) == (&coverage.revision, &coverage.every);
         // The newest come last, and are asked for most.
-        match observer.reports.stretches.iter_mut().rev().find(of) {
-            Some((_, spans)) => spans.add(interval),
-            None => {
-                let class = (coverage.revision.clone(), coverage.every);
-                observer.reports.stretches.push((class, [interval].into_iter().collect()));
-            }
+        if let Some((_, spans)) = observer.reports.stretches.iter_mut().rev().find(of) {
+            spans.add(interval);
+        } else {
+            let class = (coverage.revision.clone(), coverage.every);
+            observer.reports.stretches.push((class, [interval].into_iter().collect()));
         }
         for gap in &coverage.gaps {
             // A gap wins over whatever another record says of the same time: two records that overlap are one too many.

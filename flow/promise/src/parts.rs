@@ -33,6 +33,9 @@ const BUCKETS: u64 = 256;
 /// The row that says how far the others go.
 const HEAD: &str = "judge";
 
+/// A row that changed: its key and its value, or none when it is no longer there.
+pub type ChangedRow = (String, Option<Vec<u8>>);
+
 /// What changed since the rows were handed out.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Unsaved {
@@ -98,7 +101,7 @@ impl Judge {
     /// # Errors
     ///
     /// Something can't be written as JSON, which no fold comes to.
-    pub fn changed_parts(&mut self) -> Result<Vec<(String, Option<Vec<u8>>)>, serde_json::Error> {
+    pub fn changed_parts(&mut self) -> Result<Vec<ChangedRow>, serde_json::Error> {
         let mut changed = Vec::new();
         let Self { next, since, declared, observed, unsaved, .. } = self;
         if std::mem::take(&mut unsaved.declared) {
@@ -178,7 +181,7 @@ fn read<T: DeserializeOwned>(key: &str, bytes: &[u8]) -> Result<T, NotAFold> {
 }
 
 /// The rows of a part that differ from those handed out before; a part without bytes has none.
-fn put(changed: &mut Vec<(String, Option<Vec<u8>>)>, rows: &mut BTreeMap<String, u64>, part: &str, bytes: &[u8]) {
+fn put(changed: &mut Vec<ChangedRow>, rows: &mut BTreeMap<String, u64>, part: &str, bytes: &[u8]) {
     let mut count = 0;
     for (number, row) in bytes.chunks(ROW_BYTES_MAX).enumerate() {
         let key = format!("{part}/{number:05}");

@@ -6,7 +6,7 @@ use event::promise::{Figure, Outcome, Reason, Unit};
 use event::{Interval, ObserverId, Ppb, ProbeId, ServiceId, Span, Spans, Time};
 
 use crate::line::{Evidence, Worst};
-use crate::lines::{Lines, Subject};
+use crate::lines::{Lines, Subject, outage_at};
 use crate::maintenance;
 
 /// Most entries that a verdict names.
@@ -73,11 +73,11 @@ impl Case<'_> {
     }
 
     /// What of the window is set apart for maintenance of the service.
-    pub(crate) fn apart(&mut self, service: &ServiceId) -> Spans {
+    pub(crate) fn apart(&self, service: &ServiceId) -> Spans {
         let Some(windows) = self.evidence.declared.maintenance(service) else { return Spans::new() };
         let subject = Subject::Service(service.clone());
-        let Self { evidence, lines, window, since, .. } = self;
-        let outage_at = |time| lines.outage_at(*evidence, &subject, time, window.end, *since);
+        let Self { evidence, window, since, .. } = self;
+        let outage_at = |time| outage_at(*evidence, &subject, time, window.end, *since);
         // Whoever forgot something asks first whether it is needed.
         maintenance::set_apart(windows, *window, outage_at).unwrap_or_default()
     }

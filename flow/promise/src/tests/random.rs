@@ -309,12 +309,12 @@ fn what_is_forgotten_or_kept_from_before_changes_no_verdict() {
             }
             let back = if draws.chance(80) { 0 } else { draws.below(3 * HOUR) };
             let at = entry.recorded_at + s(draws.below(300)) - s(back);
-            if !judge.remembers(at) {
-                refused += 1;
-            } else {
+            if judge.remembers(at) {
                 let expected = Scene::of(&entries[..=sequence]).judge.verdicts(at);
                 assert_eq!(judge.verdicts(at), expected, "seed {seed}, entry {sequence}");
                 asked += 1;
+            } else {
+                refused += 1;
             }
             if draws.chance(50) {
                 let before = judge.since;
