@@ -32,6 +32,7 @@ use slots::{Slot, Slots};
 
 /// The bounds of a listener.
 #[derive(Clone, Copy)]
+#[expect(clippy::struct_field_names, reason = "each is a maximum, and says so where it is used")]
 struct Limits {
     /// Connections at a time. At the bound, the one that moved nothing for the longest time is closed for a new one; while
     /// all have a request that is being worked on, new ones wait.

@@ -54,7 +54,7 @@ fn credential() -> Option<PathBuf> {
     credential.filter(|path| path.exists())
 }
 
-/// For whoever is about to replace the key: not while it is a credential.
+/// Refuses to replace the key while it is a credential. Called first by each command that replaces it.
 pub fn refuse_credential(data: &Path, command: &str) -> Result<(), Failure> {
     let Some(credential) = credential() else { return Ok(()) };
     let own = data.join(KEY);
@@ -74,9 +74,9 @@ pub fn refuse_credential(data: &Path, command: &str) -> Result<(), Failure> {
     )))
 }
 
-/// For a key in a directory of ours: nobody but its owner.
+/// Rights that a key in the data directory must not have: any for others than its owner.
 const OWN_RIGHTS: u32 = 0o077;
-/// For a credential: systemd lets the user of the unit read it through an access control list, and the mask of that list
+/// Rights that a credential must not have. systemd lets the user of the unit read it through an access control list, and the mask of that list
 /// stands where the rights of the group do.
 const CREDENTIAL_RIGHTS: u32 = 0o037;
 

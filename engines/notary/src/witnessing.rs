@@ -1,6 +1,6 @@
 //! A witness, as the log sees it: asked over HTTP to cosign each checkpoint (C2SP tlog-witness).
 //!
-//! **Problem.** A machine is set back to a snapshot, the memory beside the data directory included. Nothing on it knows that
+//! **Problem.** A machine is set back to a snapshot, the memory beside the data directory included. NoAnswer on it knows that
 //! the log was longer once, and it signs a second history. A witness knows. But a witness can be broken, or lie, and the
 //! watch of a team must not stand still at the word of any server on the internet.
 //!
@@ -70,7 +70,7 @@ pub struct Peer {
 pub enum Answer {
     /// Its cosignature, verified.
     Cosigned(Signature),
-    /// Nothing usable.
+    /// NoAnswer usable.
     Failed {
         /// Why.
         why: String,
@@ -133,8 +133,8 @@ impl Contradiction {
     }
 }
 
-/// What a witness said to one request.
-enum Said {
+/// The answer of a witness to one request.
+enum Reply {
     Cosigned(Signature),
     /// It stands at this size.
     Stands(u64),
@@ -142,20 +142,20 @@ enum Said {
     Refuses(String),
 }
 
-/// Why nothing came of asking.
-struct Nothing {
+/// A question without a usable answer: why, and the size that the witness says it knows.
+struct NoAnswer {
     why: String,
     known: Option<u64>,
 }
 
-impl From<StoreError> for Nothing {
+impl From<StoreError> for NoAnswer {
     fn from(error: StoreError) -> Self {
         Self { why: error.to_string(), known: None }
     }
 }
 
-fn nothing(why: impl Into<String>) -> Nothing {
-    Nothing { why: why.into(), known: None }
+fn no_answer(why: impl Into<String>) -> NoAnswer {
+    NoAnswer { why: why.into(), known: None }
 }
 
 /// What a witness is asked about.
@@ -178,42 +178,42 @@ impl Peer {
     pub async fn ask(&self, about: &About<'_>, known: Option<u64>) -> Answer {
         match tokio::time::timeout(ALL_WITHIN.to_std(), self.converse(about, known)).await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(Nothing { why, known })) => Answer::Failed { why, known },
+            Ok(Err(NoAnswer { why, known })) => Answer::Failed { why, known },
             Err(_elapsed) => Answer::Failed { why: format!("no whole answer within {ALL_WITHIN}"), known: None },
         }
     }
 
-    async fn converse(&self, about: &About<'_>, known: Option<u64>) -> Result<Answer, Nothing> {
+    async fn converse(&self, about: &About<'_>, known: Option<u64>) -> Result<Answer, NoAnswer> {
         let own = about.head.size;
         let mut old = known.filter(|known| *known <= own).unwrap_or(0);
         // From which size it refused a proof that holds, and whether it claimed to have seen more than there is.
         let (mut refused_from, mut beyond) = (None, false);
         for _ in 0..REQUESTS_MAX {
             match self.submit(about, old).await? {
-                Said::Cosigned(signature) => return Ok(Answer::Cosigned(signature)),
-                Said::Stands(at) if at > own => {
+                Reply::Cosigned(signature) => return Ok(Answer::Cosigned(signature)),
+                Reply::Stands(at) if at > own => {
                     if about.log.head().await?.size >= at {
-                        return Err(Nothing { why: "it was shown a newer checkpoint".to_owned(), known: Some(at) });
+                        return Err(NoAnswer { why: "it was shown a newer checkpoint".to_owned(), known: Some(at) });
                     }
                     if beyond {
                         return self.contradiction(about, at).await;
                     }
                     (beyond, old) = (true, 0);
                 }
-                Said::Stands(at) if refused_from == Some(at) => return self.contradiction(about, at).await,
-                Said::Stands(at) if at == old => return Err(nothing("it refuses the very size that it stands at")),
-                Said::Stands(at) => old = at,
+                Reply::Stands(at) if refused_from == Some(at) => return self.contradiction(about, at).await,
+                Reply::Stands(at) if at == old => return Err(no_answer("it refuses the very size that it stands at")),
+                Reply::Stands(at) => old = at,
                 // Any tree continues the empty one: there is nothing to refuse.
-                Said::Refuses(why) if old == 0 || refused_from == Some(old) => return Err(nothing(why)),
+                Reply::Refuses(why) if old == 0 || refused_from == Some(old) => return Err(no_answer(why)),
                 // Does it stand there at all? It says so to whoever begins at nothing.
-                Said::Refuses(_) => (refused_from, old) = (Some(old), 0),
+                Reply::Refuses(_) => (refused_from, old) = (Some(old), 0),
             }
         }
-        Err(nothing("it changes its mind about what it has seen"))
+        Err(no_answer("it changes its mind about what it has seen"))
     }
 
     /// One request, with the proof from `old`.
-    async fn submit(&self, about: &About<'_>, old: u64) -> Result<Said, Nothing> {
+    async fn submit(&self, about: &About<'_>, old: u64) -> Result<Reply, NoAnswer> {
         let Head { size, root, .. } = about.head;
         // A consistency proof between equal trees, or from the empty one, is empty.
         let proof = about.log.consistency(old, *size).await?;
@@ -223,25 +223,25 @@ impl Peer {
         let content_type = response.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
         if response.status == 200 {
             let accepted = accept_answer(about.note, &text, &self.vkey);
-            return accepted.map(|(line, _)| Said::Cosigned(line)).map_err(|error| nothing(error.to_string()));
+            return accepted.map(|(line, _)| Reply::Cosigned(line)).map_err(|error| no_answer(error.to_string()));
         }
         if let Some(at) = Refusal::known_size(response.status, content_type.unwrap_or_default(), &text) {
-            return Ok(Said::Stands(at));
+            return Ok(Reply::Stands(at));
         }
         let why = format!("{} {}", response.status, text.lines().next().unwrap_or_default());
         // Between equal sizes 1.0.0 of the specification says 409 and drafts after it say 422.
         if response.status != 422 && (response.status != 409 || old != *size) {
-            return Err(nothing(why));
+            return Err(no_answer(why));
         }
         let own = about.log.root_at(old).await?;
         match tree::verify_consistency(old, &own, *size, root, &proof) {
-            Ok(()) => Ok(Said::Refuses(why)),
-            Err(error) => Err(nothing(format!("the proof for it does not hold here either: {error}"))),
+            Ok(()) => Ok(Reply::Refuses(why)),
+            Err(error) => Err(no_answer(format!("the proof for it does not hold here either: {error}"))),
         }
     }
 
-    /// It says that it has seen another history of `seen` entries: what does it show?
-    async fn contradiction(&self, about: &About<'_>, seen: u64) -> Result<Answer, Nothing> {
+    /// Puts to the test that the witness has seen another history, of `seen` entries: asks for the checkpoint that it has.
+    async fn contradiction(&self, about: &About<'_>, seen: u64) -> Result<Answer, NoAnswer> {
         let mut contradiction = Contradiction { witness: self.name.clone(), seen, own: about.head.size, proof: None };
         if let Some(shown) = self.shown(about).await {
             let size = shown.checkpoint.size;
@@ -252,7 +252,7 @@ impl Peer {
                 contradiction.proof = Some(shown.note.to_string());
             } else if size == seen {
                 let why = "it contradicts this log, but what it shows agrees: the witness is broken, tell its operator";
-                return Err(nothing(why));
+                return Err(no_answer(why));
             }
         }
         Ok(Answer::Contradicts(contradiction))
@@ -268,9 +268,9 @@ impl Peer {
         (response.status == 200 && opened.checkpoint.origin == origin).then_some(opened)
     }
 
-    async fn send(&self, net: &Net, request: Request) -> Result<Response, Nothing> {
+    async fn send(&self, net: &Net, request: Request) -> Result<Response, NoAnswer> {
         let request = request.within(WITHIN).body_bytes_max(ANSWER_BYTES_MAX);
-        request.send(net).await.map_err(|error| nothing(error.to_string()))
+        request.send(net).await.map_err(|error| no_answer(error.to_string()))
     }
 }
 

@@ -99,7 +99,7 @@ async fn an_unchanged_page_is_not_sent_again() {
     assert_eq!((again.status, again.body.len()), (StatusCode::NOT_MODIFIED, 0));
     assert_eq!(again.header("etag"), tag);
     fixture.in_effect.send_modify(|in_effect| {
-        Arc::make_mut(in_effect).evaluated_at = Some(crate::fake::NOW + event::Span::from_secs(60))
+        Arc::make_mut(in_effect).evaluated_at = Some(crate::fake::NOW + event::Span::from_secs(60));
     });
     let changed = ask(fixture.public(), Method::GET, "/en", &[("if-none-match", &tag)], Body::empty()).await;
     assert_eq!(changed.status, StatusCode::OK);
