@@ -51,9 +51,13 @@ impl Configuration {
             promises: Vec::new(),
         };
         nouns.publish(&mut applied);
-        parts.iter().for_each(|part| part.publish(&mut applied));
+        for part in &parts {
+            part.publish(&mut applied);
+        }
         applied.revision = promise::revision::of_policy(&applied);
-        parts.iter_mut().for_each(|part| part.set_revision(&applied.revision));
+        for part in &mut parts {
+            part.set_revision(&applied.revision);
+        }
         let parts = parts.into_iter().map(Arc::from).collect();
         Ok(Self { basics, nouns, parts, applied: Arc::new(applied), sources })
     }

@@ -48,12 +48,15 @@ impl Registry {
     }
 }
 
+/// Makes the channel of a part, filled with it; nothing for a part of another type.
+type MakeChannel = fn(&Arc<dyn Part>) -> Option<Box<dyn Channel>>;
+
 /// A part of the policy: an entry of the first list.
 #[derive(Clone, Copy)]
 pub struct PolicyPart {
     pub(crate) read: fn(&mut Document, &Nouns) -> Box<dyn Part>,
     pub(crate) reference: fn() -> Vec<SectionDoc>,
-    channel: fn(&Arc<dyn Part>) -> Option<Box<dyn Channel>>,
+    channel: MakeChannel,
 }
 
 impl PolicyPart {

@@ -90,7 +90,7 @@ pub(crate) fn command_line(registry: &Registry) -> clap::Command {
 /// What was asked for.
 pub(crate) enum Asked {
     /// A command of garant.
-    Own(Arguments),
+    Own(Box<Arguments>),
     /// A command of an engine.
     Engine { colour: Colour, command: engine::Command, arguments: ArgMatches },
 }
@@ -106,7 +106,7 @@ impl Asked {
         {
             return Self::Engine { colour, command, arguments };
         }
-        Self::Own(Arguments::from_arg_matches_mut(&mut matches).unwrap_or_else(|error| error.exit()))
+        Self::Own(Box::new(Arguments::from_arg_matches_mut(&mut matches).unwrap_or_else(|error| error.exit())))
     }
 
     pub(crate) const fn colour(&self) -> Colour {
