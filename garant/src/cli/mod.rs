@@ -92,7 +92,7 @@ pub(crate) enum Asked {
     /// A command of garant.
     Own(Box<Arguments>),
     /// A command of an engine.
-    Engine { colour: Colour, command: engine::Command, arguments: ArgMatches },
+    Engine { colour: Colour, command: Box<engine::Command>, arguments: ArgMatches },
 }
 
 impl Asked {
@@ -104,7 +104,7 @@ impl Asked {
         if let Some(command) = registry.commands().find(named)
             && let Some((_, arguments)) = matches.remove_subcommand()
         {
-            return Self::Engine { colour, command, arguments };
+            return Self::Engine { colour, command: Box::new(command), arguments };
         }
         Self::Own(Box::new(Arguments::from_arg_matches_mut(&mut matches).unwrap_or_else(|error| error.exit())))
     }
