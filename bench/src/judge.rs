@@ -164,7 +164,7 @@ impl Log {
                 }
             } else {
                 let number = minute / 2 * 7 % SERVICES;
-                say(self, number, "http", if minute % 2 == 0 { State::Down } else { State::Up })?;
+                say(self, number, "http", if minute.is_multiple_of(2) { State::Down } else { State::Up })?;
             }
             if minute % 1000 == 500 || minute % 1000 == 510 {
                 let (after, by) = (at - Span::from_secs(9), at);
@@ -174,7 +174,7 @@ impl Log {
             let (interval, revision) = (Interval::new(from, to), policy.revision.clone());
             self.write(&Covered { interval, revision, every: None, gaps: Vec::new() }, &observer, to)?;
         }
-        for number in (0..SERVICES).filter(|number| (minute + number) % 15 == 0) {
+        for number in (0..SERVICES).filter(|number| (minute + number).is_multiple_of(15)) {
             let succeeded = Succeeded { probe: format!("job-{number}").parse()?, at: from };
             self.write(&succeeded, &OBSERVERS[0].parse()?, to)?;
         }

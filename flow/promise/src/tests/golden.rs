@@ -62,7 +62,7 @@ fn probe(id: &str, kind: &str, service: &str, every: i64, observers: &[&str], ag
     Probe { id: name(id), kind: kind.to_owned(), service: name(service), every: s(every), observers, agreement }
 }
 
-fn promise(id: &str, sentence: Text, objectives: Vec<Objective>) -> Promise {
+fn promise(id: &str, sentence: Text, objectives: &[Objective]) -> Promise {
     let objectives = objectives.iter().map(Clause::from).collect();
     let mut promise = Promise { revision: String::new(), id: name(id), text: sentence, objectives };
     promise.revision = revision::of_promise(&promise);
@@ -78,31 +78,27 @@ fn policy(announced: bool, coverage: &str) -> Applied {
         promise(
             "AV-1",
             text("La boutique est disponible 99,9 % du temps.", "The shop is available 99.9 % of the time."),
-            vec![availability("99.9 %"), availability("80 %")],
+            &[availability("99.9 %"), availability("80 %")],
         ),
         promise(
             "WA-1",
             text("La boutique est surveillée sans cesse.", "The shop is watched all the time."),
-            vec![Objective::Coverage { service: name("shop"), at_least: percent(coverage), over: half_an_hour }],
+            &[Objective::Coverage { service: name("shop"), at_least: percent(coverage), over: half_an_hour }],
         ),
         promise(
             "WA-2.disk",
             text("Aucun disque n'est plein.", "No disk is full."),
-            vec![Objective::Absence { finding: name("disk-usage"), observed: percent("90 %"), over: half_an_hour }],
+            &[Objective::Absence { finding: name("disk-usage"), observed: percent("90 %"), over: half_an_hour }],
         ),
         promise(
             "ED-1",
             text("Le certificat est toujours valable.", "The certificate is always valid."),
-            vec![Objective::Configuration {
-                probe: name("certificate"),
-                observed: percent("90 %"),
-                over: half_an_hour,
-            }],
+            &[Objective::Configuration { probe: name("certificate"), observed: percent("90 %"), over: half_an_hour }],
         ),
         promise(
             "BK-1",
             text("Une sauvegarde toutes les 10 minutes.", "A backup every 10 minutes."),
-            vec![Objective::Freshness { probe: name("backup"), at_most: s(10 * MINUTE), over: half_an_hour }],
+            &[Objective::Freshness { probe: name("backup"), at_most: s(10 * MINUTE), over: half_an_hour }],
         ),
     ];
     let both = [GRAVELINES, STRASBOURG];
