@@ -45,7 +45,7 @@ pub(crate) fn run() -> Outcome {
     let promises = policy.promises.len();
     let what = format!("the first turn: {} verdicts on {promises} promises", verdicts.len());
     row(&what, &format!("{first:.0} ms"), "–");
-    let mut slowest: f64 = 0.0;
+    let mut turns: Vec<f64> = Vec::new();
     for _ in 0..30 {
         log.minute(&policy, start, minute)?;
         log.fold()?;
@@ -53,12 +53,15 @@ pub(crate) fn run() -> Outcome {
         let begun = now();
         let remembered = log.judge.remembers(end(minute)?);
         let judged = log.judge.verdicts(end(minute)?).len();
-        slowest = slowest.max(begun.elapsed().as_secs_f64() * 1000.0);
+        turns.push(begun.elapsed().as_secs_f64() * 1000.0);
         if !remembered || judged != verdicts.len() {
             return Err("the judge forgot what it needs".into());
         }
     }
-    row("a turn after a minute of entries, the slowest of 30", &format!("{slowest:.1} ms"), "≤ 50 ms");
+    turns.sort_by(f64::total_cmp);
+    let (median, slowest) = (turns[turns.len() / 2], turns[turns.len() - 1]);
+    let figure = format!("{slowest:.1} ms (median {median:.1} ms)");
+    row("a turn after a minute of entries, the slowest of 30", &figure, "≤ 50 ms");
     let resident = resident()? - before;
     row("resident, above that of the empty process", &format!("{resident:.0} MB"), "≤ 60 MB");
     let size = |rows: &[promise::ChangedRow]| {

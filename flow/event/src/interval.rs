@@ -81,9 +81,21 @@ impl Spans {
     /// The instants in either.
     #[must_use]
     pub fn union(&self, other: &Self) -> Self {
-        let mut all: Vec<Interval> = self.0.iter().chain(&other.0).copied().collect();
-        all.sort_unstable();
-        all.into_iter().collect()
+        if self.0.is_empty() || other.0.is_empty() {
+            return if self.0.is_empty() { other.clone() } else { self.clone() };
+        }
+        let (mut i, mut j) = (0, 0);
+        let mut out = Self(Vec::with_capacity(self.0.len() + other.0.len()));
+        loop {
+            let next = match (self.0.get(i), other.0.get(j)) {
+                (None, None) => return out,
+                (Some(a), Some(b)) if a.start <= b.start => (*a, &mut i),
+                (Some(a), None) => (*a, &mut i),
+                (_, Some(b)) => (*b, &mut j),
+            };
+            out.add(next.0);
+            *next.1 += 1;
+        }
     }
 
     /// The instants in both.
@@ -118,11 +130,19 @@ impl Spans {
     /// The instants of this set that are not in `other`.
     #[must_use]
     pub fn minus(&self, other: &Self) -> Self {
+        if other.0.is_empty() {
+            return self.clone();
+        }
         let mut out = Self::new();
+        let mut others = &other.0[..];
         for interval in &self.0 {
-            for rest in other.complement(*interval).0 {
-                out.add(rest);
+            let mut from = interval.start;
+            others = &others[others.iter().take_while(|o| o.end <= from).count()..];
+            for other in others.iter().take_while(|o| o.start < interval.end) {
+                out.add(Interval::new(from, other.start));
+                from = other.end;
             }
+            out.add(Interval::new(from, interval.end));
         }
         out
     }
@@ -130,8 +150,21 @@ impl Spans {
     /// The part of this set inside `within`.
     #[must_use]
     pub fn clip(&self, within: Interval) -> Self {
+        let mut clipped = Self(self.touching(within).to_vec());
+        clipped.cut(within);
+        clipped
+    }
+
+    /// What of each interval is inside `within`, without a set of its own.
+    pub fn inside(&self, within: Interval) -> impl Iterator<Item = Interval> {
+        self.touching(within).iter().map(move |i| i.intersect(within))
+    }
+
+    /// The intervals of which a part is inside `within`, whole.
+    fn touching(&self, within: Interval) -> &[Interval] {
         let first = self.0.partition_point(|i| i.end <= within.start);
-        self.0[first..].iter().take_while(|i| i.start < within.end).map(|i| i.intersect(within)).collect()
+        let after = self.0.partition_point(|i| i.start < within.end);
+        &self.0[first.min(after)..after]
     }
 
     /// Removes what is not inside `within`.
@@ -204,6 +237,8 @@ mod tests {
                 assert_eq!(as_bits(&sa.union(&sb)), a | b);
                 assert_eq!(as_bits(&sa.intersect(&sb)), a & b);
                 assert_eq!(as_bits(&sa.minus(&sb)), a & !b);
+                assert_eq!(sa.minus(&sb), as_spans(a & !b));
+                assert_eq!(sa.union(&sb), as_spans(a | b));
                 for window in sa.union(&sb).intervals().windows(2) {
                     assert!(window[0].end < window[1].start, "disjoint and not touching");
                 }
@@ -221,6 +256,8 @@ mod tests {
             let mut cut = s.clone();
             cut.cut(within);
             assert_eq!(cut, s.clip(within), "{within:?}");
+            assert_eq!(cut, s.inside(within).collect(), "{within:?}");
+            assert_eq!(cut, s.intersect(&[within].into_iter().collect()), "{within:?}");
         }
     }
 }

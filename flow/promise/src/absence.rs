@@ -49,6 +49,9 @@ pub(crate) fn rule(case: &mut Case<'_>, finding: &FindingId, observed: Ppb) -> R
     let probes: BTreeSet<_> = eras.flat_map(|(_, probes)| probes).collect();
     let mut cited = case.cite(probes.iter().copied());
     for open in longest_first(&worst.line.down) {
+        if cited.is_full() {
+            break;
+        }
         for probe in &probes {
             let observers = evidence.declared.observers(probe).into_iter();
             for steps in observers.filter_map(|o| evidence.observed.finding_steps(o, probe, finding)) {

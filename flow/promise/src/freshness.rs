@@ -72,7 +72,7 @@ pub(crate) fn rule(case: &mut Case<'_>, probe: &ProbeId, at_most: Span) -> Rulin
         let start = if i == 0 { window.start } else { heard[i - 1].at };
         Interval::new(start, heard.get(i).map_or(window.end, |success| success.at))
     };
-    let low = (0..=heard.len()).map(|i| longest(&listened.clip(gap(i)))).max().unwrap_or(Span::ZERO);
+    let low = (0..=heard.len()).map(|i| longest(&listened, gap(i))).max().unwrap_or(Span::ZERO);
     let possible = |i: usize| gap(i).length() + touched(&doubtful, gap(i));
     let (worst, high) =
         (0..=heard.len()).map(|i| (i, possible(i))).max_by_key(|(i, length)| (*length, *i)).unwrap_or_default();
@@ -95,8 +95,9 @@ pub(crate) fn rule(case: &mut Case<'_>, probe: &ProbeId, at_most: Span) -> Rulin
     Ruling { outcome, figure: Some(figure), reasons, cited }
 }
 
-fn longest(spans: &Spans) -> Span {
-    spans.intervals().iter().map(|interval| interval.length()).max().unwrap_or(Span::ZERO)
+/// The longest of these spans inside `gap`.
+fn longest(spans: &Spans, gap: Interval) -> Span {
+    spans.inside(gap).map(Interval::length).max().unwrap_or(Span::ZERO)
 }
 
 /// The whole length of those spans that touch `gap`.

@@ -1,6 +1,7 @@
 //! What every objective shares: its case, its ruling, and how shares are rounded.
 
-use std::collections::BTreeSet;
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap};
 
 use event::promise::{Figure, Outcome, Reason, Unit};
 use event::{Interval, ObserverId, Ppb, ProbeId, ServiceId, Span, Spans, Time};
@@ -55,9 +56,14 @@ pub(crate) struct Cited(BTreeSet<u64>);
 
 impl Cited {
     pub(crate) fn cite(&mut self, sequence: Option<u64>) {
-        if self.0.len() < CITED_MAX {
+        if !self.is_full() {
             self.0.extend(sequence);
         }
+    }
+
+    /// Whether nothing more is taken.
+    pub(crate) fn is_full(&self) -> bool {
+        self.0.len() >= CITED_MAX
     }
 
     /// In the order of the log.
@@ -97,7 +103,10 @@ impl Case<'_> {
     /// The changes that bound the longest of these outages, as each observer of these probes saw them.
     pub(crate) fn cite_outages(&self, cited: &mut Cited, probes: &BTreeSet<&ProbeId>, outages: &Spans) {
         let Evidence { declared, observed } = self.evidence;
-        for outage in longest_first(outages).into_iter().take(CITED_MAX) {
+        for outage in longest_first(outages).take(CITED_MAX) {
+            if cited.is_full() {
+                return;
+            }
             for probe in probes {
                 for steps in declared.observers(probe).into_iter().filter_map(|o| observed.steps(o, probe)) {
                     steps.bounding(outage, self.window).into_iter().for_each(|sequence| cited.cite(Some(sequence)));
@@ -113,11 +122,12 @@ impl Case<'_> {
     }
 }
 
-/// The intervals of a set, longest first; of equals, the earlier first.
-pub(crate) fn longest_first(spans: &Spans) -> Vec<Interval> {
-    let mut intervals = spans.intervals().to_vec();
-    intervals.sort_by_key(|interval| (std::cmp::Reverse(interval.length()), interval.start));
-    intervals
+/// The intervals of a set, longest first; of equals, the earlier first. Sorted as far as they are asked for: a year may have
+/// thousands, and a verdict names few.
+pub(crate) fn longest_first(spans: &Spans) -> impl Iterator<Item = Interval> {
+    let intervals = spans.intervals().iter();
+    let mut left: BinaryHeap<_> = intervals.map(|i| (i.length(), Reverse(i.start), i.end)).collect();
+    std::iter::from_fn(move || left.pop().map(|(_, Reverse(start), end)| Interval::new(start, end)))
 }
 
 /// `part / whole` rounded down, and rounded up: the truth is between. `None` when the whole is nothing.
