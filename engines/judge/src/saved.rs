@@ -3,6 +3,9 @@
 //! The fold hands out the rows that changed since it was asked before, so a save writes what some minutes brought, and not the
 //! whole. A copy counts only whole and of this form: that of the fold, and [`FORMAT`], which is to be raised with each change
 //! of what else is serialised. The release does not matter: one that changes a comment need not read the journal again.
+//!
+//! A save that is longer than one transaction of the store takes several, and is no copy until the last of them: the first
+//! removes the head of the fold, the last writes it. What stops in between is read again from the journal.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,6 +22,10 @@ const CONSUMER: &str = "judge";
 const FORMAT: u32 = 2;
 /// What the keys of the rows of the fold start with.
 const FOLD: &str = "fold/";
+/// The row of the fold without which the others are nothing.
+const HEAD: &str = "judge";
+/// What one transaction of a save holds of the fold at most: a quarter of what a store takes.
+const STEP_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// The name of what is kept beside the fold.
 const BESIDE: &str = "beside";
 
@@ -72,7 +79,7 @@ impl Saved {
     /// Saves, unless nothing was read since. A failure is a warning: this is a cache.
     pub(crate) async fn save(&mut self, knowledge: &mut Knowledge) {
         let next = knowledge.judge.next();
-        if self.position == Some(next) {
+        if self.position == Some(next) && self.waiting.is_empty() {
             return;
         }
         // A first copy may take longer than a thread may be blocked.
@@ -95,30 +102,56 @@ impl Saved {
         self.waiting.extend(std::mem::take(&mut self.replaced).into_iter().map(|key| (key, None)));
         self.waiting.extend(changed);
         let mut beside = LongValue::from(beside);
-        let mut rows = beside.rows(BESIDE, &self.beside);
-        rows.extend(self.waiting.iter().map(|(key, value)| {
-            let key = format!("{FOLD}{key}");
-            value.as_ref().map_or_else(
-                || Row::Delete { key: key.clone() },
-                |value| Row::Put { key: key.clone(), value: value.clone() },
-            )
-        }));
+        let mut last = beside.rows(BESIDE, &self.beside);
         beside.bytes = Vec::new();
-        let step = Step { rows, ..Step::new(CONSUMER, self.position, next) };
-        match self.consumers.step(step).await {
-            Ok(_) => {
-                (self.position, self.beside) = (Some(next), beside);
-                self.waiting.clear();
-            }
-            Err(error) => {
-                tracing::warn!(%error, "the state of the judge was not saved; tried again in some minutes");
-                // An earlier attempt was saved after all, or another process judges, too: this copy is as good as that one.
-                if let StoreError::Conflict { found, .. } = error {
-                    self.position = found;
+        let mut rows = Vec::new();
+        for (key, value) in &self.waiting {
+            let is_head = key == HEAD;
+            let key = format!("{FOLD}{key}");
+            let row = match value {
+                Some(value) => Row::Put { key, value: value.clone() },
+                None => Row::Delete { key },
+            };
+            if is_head { last.push(row) } else { rows.push(row) }
+        }
+        for rows in in_steps(rows, last, STEP_BYTES_MAX) {
+            let step = Step { rows, ..Step::new(CONSUMER, self.position, next) };
+            match self.consumers.step(step).await {
+                Ok(_) => self.position = Some(next),
+                Err(error) => {
+                    tracing::warn!(%error, "the state of the judge was not saved; tried again in some minutes");
+                    // An earlier attempt was saved after all, or another process judges, too: this copy is as good as that.
+                    if let StoreError::Conflict { found, .. } = error {
+                        self.position = found;
+                    }
+                    return;
                 }
             }
         }
+        self.beside = beside;
+        self.waiting.clear();
     }
+}
+
+/// Steps that write these rows and then, with the last of them, those of `last`. Of several, the first removes the head.
+pub(crate) fn in_steps(rows: Vec<Row>, last: Vec<Row>, bytes_max: usize) -> Vec<Vec<Row>> {
+    let rows_max = ROWS_MAX.saturating_sub(last.len() + 1);
+    let (mut steps, mut step, mut size) = (Vec::new(), Vec::new(), 0);
+    for row in rows {
+        let length = if let Row::Put { value, .. } = &row { value.len() } else { 0 };
+        if !step.is_empty() && (size + length > bytes_max || step.len() >= rows_max) {
+            steps.push(std::mem::take(&mut step));
+            size = 0;
+        }
+        size += length;
+        step.push(row);
+    }
+    if let Some(first) = steps.first_mut() {
+        first.push(Row::Delete { key: format!("{FOLD}{HEAD}") });
+    }
+    step.extend(last);
+    steps.push(step);
+    steps
 }
 
 /// The rows of the fold.

@@ -196,7 +196,7 @@ async fn it_is_woken_by_the_journal_and_goes_on_from_its_copy() {
     assert_eq!(opened, [1, 2, 3], "once each, and not the entry for the team");
     let world = running.stop().await;
     let form = Running::form(&world);
-    assert!(form.contains(&format!("\"evaluator\":{},\"format\":1", promise::EVALUATOR)), "{form}");
+    assert!(form.contains(&format!("\"evaluator\":{},\"format\":2", promise::EVALUATOR)), "{form}");
     world.journal.take_opened();
 
     let running = Running::start(world.restarted(Span::from_secs(60)));
@@ -259,4 +259,42 @@ async fn a_long_copy_is_cut_into_rows() {
         saved = again;
     }
     assert!(sizes[0] > 3 && sizes[1] < sizes[0] && sizes[2] > sizes[0], "{sizes:?}");
+}
+
+/// What one transaction does not hold takes several, and what stops in between is no copy.
+#[tokio::test]
+async fn a_save_of_several_steps_counts_only_whole() {
+    let world = World::at(NOW);
+    let (mut saved, _) = Saved::load(world.journal.clone()).await.expect("readable");
+    let mut knowledge = Knowledge::default();
+    knowledge.judge.apply_policy(0, NOW, &policy());
+    saved.save(&mut knowledge).await;
+    assert!(Saved::load(world.journal.clone()).await.expect("readable").1.is_some());
+
+    let put = |key: &str| store::Row::Put { key: format!("fold/{key}"), value: vec![b'x'; 10] };
+    let rows: Vec<_> = (0..5000).map(|n| put(&format!("tracks/00/{n:05}"))).collect();
+    for (bytes_max, expected) in [(usize::MAX, 2), (10_000, 5), (1, 5000)] {
+        let steps = saved::in_steps(rows.clone(), vec![put("judge")], bytes_max);
+        assert_eq!(steps.len(), expected, "{bytes_max}");
+        let keys: Vec<_> = steps.iter().flatten().map(store::Row::key).collect();
+        assert_eq!(keys.iter().filter(|key| **key == "fold/judge").count(), 2, "removed, and written at last");
+        assert_eq!(keys.last(), Some(&"fold/judge"));
+        assert_eq!(keys.len(), rows.len() + 2, "nothing is left out");
+        assert!(steps.iter().all(|rows| rows.len() <= store::ROWS_MAX));
+    }
+    let one = saved::in_steps(rows[..4000].to_vec(), vec![put("judge")], usize::MAX);
+    assert_eq!((one.len(), one[0].len()), (1, 4001), "a single one removes nothing");
+
+    let first = saved::in_steps(rows, vec![put("judge")], 10_000).swap_remove(0);
+    let step = store::Step { rows: first, ..store::Step::new("judge", Some(1), 2) };
+    store::Consumers::step(&*world.journal, step).await.expect("made");
+    let (mut saved, knowledge) = Saved::load(world.journal.clone()).await.expect("readable");
+    assert!(knowledge.is_none(), "half of a save");
+    let mut knowledge = Knowledge::default();
+    knowledge.judge.apply_policy(0, NOW, &policy());
+    knowledge.judge.skip(7);
+    saved.save(&mut knowledge).await;
+    let (_, again) = Saved::load(world.journal.clone()).await.expect("readable");
+    assert_eq!(again.expect("a copy").judge.policy(), Some(&policy()));
+    assert!(world.journal.rows_of("judge").keys().all(|key| !key.contains("tracks/00")), "the half is gone");
 }

@@ -44,6 +44,7 @@ mod availability;
 mod configuration;
 mod coverage;
 mod declared;
+mod deltas;
 mod due;
 mod eras;
 mod fact;

@@ -10,6 +10,7 @@ use event::{FindingId, Interval, ObserverId, ProbeId, Span, Spans, Time};
 use serde::{Deserialize, Serialize};
 
 use crate::declared::Declared;
+use crate::deltas::{self, Row};
 use crate::steps::{Condition, Steps};
 
 /// How far the clock of an observer may be ahead of that of the sequencer.
@@ -19,7 +20,7 @@ pub(crate) const SKEW: Span = Span::from_secs(5);
 pub(crate) const LATE: Span = Span::from_secs(120);
 
 /// A success of a job.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct Success {
     /// When it arrived.
     pub at: Time,
@@ -27,11 +28,22 @@ pub(crate) struct Success {
     pub sequence: u64,
 }
 
+impl Row<2> for Success {
+    fn numbers(&self) -> [i64; 2] {
+        [self.at.micros(), self.sequence.cast_signed()]
+    }
+
+    fn of([at, sequence]: [i64; 2]) -> Option<Self> {
+        Some(Self { at: Time::from_micros(at), sequence: sequence.cast_unsigned() })
+    }
+}
+
 /// What one observer said of one probe.
 #[derive(Clone, Serialize, Deserialize, Debug, Default)]
 pub(crate) struct Track {
     steps: Steps,
     gaps: Spans,
+    #[serde(with = "deltas")]
     successes: Vec<Success>,
     findings: BTreeMap<FindingId, Seeking>,
 }

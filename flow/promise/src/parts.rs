@@ -22,7 +22,7 @@ use crate::observed::{Observed, Reports, Track};
 use crate::{EVALUATOR, declared};
 
 /// Version of the rows, raised whenever a type in them changes.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Longest row, in bytes.
 const ROW_BYTES_MAX: usize = 64 * 1024;

@@ -12,11 +12,13 @@
 use event::{Interval, Span, Time};
 use serde::{Deserialize, Serialize};
 
+use crate::deltas::{self, Row};
+
 /// How far back what was told is compared with what is told anew.
 pub(crate) const REVISED_MAX: Span = Span::from_days(1);
 
 /// What is known of an instant that was observed.
-#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Condition {
     /// Up, conforming, or no finding open.
     Up,
@@ -44,7 +46,7 @@ impl From<event::evidence::State> for Condition {
 }
 
 /// From `from` on, until the next step.
-#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Step {
     /// First instant.
     pub from: Time,
@@ -54,10 +56,32 @@ pub(crate) struct Step {
     pub sequence: Option<u64>,
 }
 
+impl Row<3> for Step {
+    fn numbers(&self) -> [i64; 3] {
+        let condition = match self.condition {
+            Condition::Up => 0,
+            Condition::Down => 1,
+            Condition::Undecided => 2,
+        };
+        [self.from.micros(), condition, self.sequence.map_or(-1, u64::cast_signed)]
+    }
+
+    fn of([from, condition, sequence]: [i64; 3]) -> Option<Self> {
+        let condition = match condition {
+            0 => Condition::Up,
+            1 => Condition::Down,
+            2 => Condition::Undecided,
+            _ => return None,
+        };
+        Some(Self { from: Time::from_micros(from), condition, sequence: u64::try_from(sequence).ok() })
+    }
+}
+
 /// A condition for every instant from the first step on. Before the first step, nothing is known. Each step differs from
 /// the one before.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug, Default)]
 pub(crate) struct Steps {
+    #[serde(with = "deltas")]
     steps: Vec<Step>,
     /// `by` of the newest change, whether or not it made a step.
     since: Option<Time>,
