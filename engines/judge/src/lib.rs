@@ -5,7 +5,7 @@
 //! time lost from sight.
 //!
 //! **How.** It follows the public entries of the journal, is woken by it, and looks at the time now and then: what nobody reports
-//! must be noticed, too. Verdicts of one turn are one transaction. The fold forgets what no window reaches, and is
+//! must be noticed, too. Verdicts of one turn are one transaction, but for more than `EVENTS_MAX` of them. The fold forgets what no window reaches, and is
 //! [saved](saved) now and then. That copy is a cache: without it, or with one of another form, the journal is read again from
 //! its first entry, and a copy that can't be made is worth a warning.
 
@@ -91,7 +91,7 @@ impl Knowledge {
         if let Some(Ok(verdict)) = envelope.body::<Verdict>() {
             self.in_effect.take(sequence, verdict);
         }
-        // What can't be read counts for nothing, as it does for whoever verifies.
+        // What can't be read counts for nothing, as it does in `garant verify`.
         if self.judge.apply(sequence, envelope).is_err() {
             self.judge.skip(sequence);
         }
@@ -184,7 +184,7 @@ impl Reconcile for Judge {
     }
 }
 
-/// Journals the verdicts that changed or are due, all of them in one transaction. Nothing while entries wait for the journal:
+/// Journals the verdicts that changed or are due, `EVENTS_MAX` in a transaction. Nothing while entries wait for the journal:
 /// what waits is not folded, so every verdict would seem as due as before, a turn later and again, until the verdicts push
 /// the evidence out of the queue that they are judged from.
 async fn write(context: &Context, knowledge: &mut Knowledge) -> Result<(), EngineError> {

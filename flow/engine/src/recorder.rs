@@ -66,7 +66,7 @@ pub enum RecordError {
         /// Length of its body.
         bytes: usize,
     },
-    /// They will never be taken.
+    /// The journal will never take these events.
     #[error("a `{kind}` was refused by the journal: {source}")]
     Refused {
         /// Kind of the first of them.
