@@ -101,7 +101,7 @@ fn judge(given: &Given) -> Result<Made, Failure> {
 }
 
 fn watch(given: &Given) -> Result<Made, Failure> {
-    let (samples, consumers) = (Arc::clone(&given.store) as _, Arc::clone(&given.store) as _);
+    let (samples, consumers) = (given.samples(), given.consumers());
     let watch = Arc::new(watch::Watch::new(given.part()?, given.pings.clone(), samples, consumers));
     let figures = watch.figures();
     Ok(Made::of(watch).probes(figures.probes()).figures(figures))

@@ -36,7 +36,7 @@ impl Registry {
         event::kinds().iter().chain(self.engines.iter().flat_map(|entry| entry.kinds))
     }
 
-    /// Who has a thread of its own: the pages, and the engines that ask for one.
+    /// The names of what has a thread of its own: the pages, and the engines that ask for one.
     pub(crate) fn own_threads(&self) -> impl Iterator<Item = &'static str> {
         let engines = self.engines.iter().filter(|entry| entry.own_thread).map(|entry| entry.name);
         engines.chain([crate::roles::up::PAGES])
