@@ -9,6 +9,7 @@ use event::promise::{Outcome, Reason};
 use event::{Ppb, ServiceId, Span, Spans};
 use policy::{Section, Table};
 
+use crate::line::Line;
 use crate::lines::Subject;
 use crate::ruling::{Budget, Case, Ruling, share};
 use crate::terms::{Terms, windows};
@@ -41,10 +42,9 @@ impl Terms for Availability {
 
 pub(crate) fn rule(case: &mut Case<'_>, service: &ServiceId, target: Ppb) -> Ruling {
     let window = case.window;
-    let line = case.state(&Subject::Service(service.clone())).line;
     let apart = case.apart(service);
+    let Line { up, down, undecided, lone } = case.line(&Subject::Service(service.clone()), &apart);
     let counted: Spans = apart.complement(window);
-    let [up, down, undecided] = [&line.up, &line.down, &line.undecided].map(|spans| spans.minus(&apart));
     let whole = counted.length();
     let observed = up.length() + down.length() + undecided.length();
     let unobserved = whole - observed;
@@ -71,7 +71,7 @@ pub(crate) fn rule(case: &mut Case<'_>, service: &ServiceId, target: Ppb) -> Rul
     if !apart.is_empty() {
         reasons.push(Reason::Maintenance { length: apart.length() });
     }
-    let unconfirmed = line.lone.minus(&apart).length();
+    let unconfirmed = lone.length();
     if unconfirmed + unconfirmed > observed {
         reasons.push(Reason::LoneObserver);
     }

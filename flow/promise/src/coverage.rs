@@ -39,7 +39,7 @@ impl Terms for Coverage {
 
 pub(crate) fn rule(case: &mut Case<'_>, service: &ServiceId, target: Ppb) -> Ruling {
     let window = case.window;
-    let blind = case.state(&Subject::Service(service.clone())).blind;
+    let blind = case.blind(&Subject::Service(service.clone()));
     let whole = window.length();
     let missed = blind.length();
     let budget = Budget { used_at_least: missed, used_at_most: missed, of: Budget::of(target, case.over, Span::ZERO) };

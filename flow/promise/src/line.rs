@@ -50,6 +50,16 @@ impl Line {
         }
     }
 
+    /// The part that is not inside `apart`.
+    pub(crate) fn without(mut self, apart: &Spans) -> Self {
+        if !apart.is_empty() {
+            for spans in [&mut self.up, &mut self.down, &mut self.undecided, &mut self.lone] {
+                *spans = spans.minus(apart);
+            }
+        }
+        self
+    }
+
     fn cut(&mut self, within: Interval) {
         for spans in [&mut self.up, &mut self.down, &mut self.undecided, &mut self.lone] {
             spans.cut(within);

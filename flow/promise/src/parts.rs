@@ -24,8 +24,9 @@ use crate::{EVALUATOR, declared};
 /// Version of the rows, raised whenever a type in them changes.
 const FORMAT: u32 = 2;
 
-/// Longest row, in bytes.
-const ROW_BYTES_MAX: usize = 64 * 1024;
+/// Longest row, in bytes: a quarter of what a store takes. What is saved each few minutes is mostly the last row of each long list,
+/// and shorter rows make less of it.
+const ROW_BYTES_MAX: usize = 16 * 1024;
 
 /// Pairs of observer and probe are kept in so many buckets.
 const BUCKETS: u64 = 256;
@@ -96,7 +97,7 @@ pub struct NotAFold(String);
 
 impl Judge {
     /// The rows that changed since this was last called, each with its new value, or none when it is no longer there. All of
-    /// them are to be saved together, with [`next`](Self::next) as the cursor. None is longer than 64 KiB.
+    /// them are to be saved together, with [`next`](Self::next) as the cursor. None is longer than 16 KiB.
     ///
     /// # Errors
     ///

@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, BinaryHeap};
 use event::promise::{Figure, Outcome, Reason, Unit};
 use event::{Interval, ObserverId, Ppb, ProbeId, ServiceId, Span, Spans, Time};
 
-use crate::line::{Evidence, Worst};
+use crate::line::{Evidence, Line, Worst};
 use crate::lines::{Lines, Subject, outage_at};
 use crate::maintenance;
 
@@ -76,6 +76,16 @@ impl Case<'_> {
     /// The state of the subject over the window.
     pub(crate) fn state(&mut self, subject: &Subject) -> Worst {
         self.lines.state(self.evidence, subject, self.window).clip(self.window)
+    }
+
+    /// What holds of the subject over that part of the window which is not set apart.
+    pub(crate) fn line(&mut self, subject: &Subject, apart: &Spans) -> Line {
+        self.lines.state(self.evidence, subject, self.window).line.clip(self.window).without(apart)
+    }
+
+    /// When at least one part of the subject was not observed, in the window.
+    pub(crate) fn blind(&mut self, subject: &Subject) -> Spans {
+        self.lines.state(self.evidence, subject, self.window).blind.clip(self.window)
     }
 
     /// What of the window is set apart for maintenance of the service.

@@ -167,7 +167,7 @@ impl Scene {
 /// A judge that was saved and read again.
 pub(super) fn reopened(judge: &mut Judge, rows: &mut BTreeMap<String, Vec<u8>>) -> Judge {
     for (key, value) in judge.changed_parts().expect("JSON") {
-        assert!(value.as_ref().is_none_or(|value| value.len() <= 64 * 1024), "{key}");
+        assert!(value.as_ref().is_none_or(|value| value.len() <= 16 * 1024), "{key}");
         match value {
             Some(value) => rows.insert(key, value),
             None => rows.remove(&key),
