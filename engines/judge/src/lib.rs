@@ -200,11 +200,7 @@ async fn write(context: &Context, knowledge: &mut Knowledge) -> Result<(), Engin
         events.push(context.recorder.seal(policy, now)?);
     }
     for verdict in knowledge.judge.verdicts(now) {
-        let before = knowledge
-            .in_effect
-            .all()
-            .map(|found| &found.verdict)
-            .find(|before| before.promise == verdict.promise && before.objective == verdict.objective);
+        let before = knowledge.in_effect.latest(&verdict.promise, verdict.objective).map(|found| &found.verdict);
         if promise::due(before, &verdict) || before.is_some_and(|before| is_news(before, &verdict)) {
             events.push(context.recorder.seal(&verdict, now)?);
         }

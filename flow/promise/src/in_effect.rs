@@ -58,10 +58,14 @@ impl InEffect {
         self.verdicts.iter()
     }
 
+    /// The latest verdict on an objective, of whatever revision of its promise.
+    pub fn latest(&self, promise: &PromiseId, objective: u32) -> Option<&VerdictInEffect> {
+        self.verdicts.get(self.find(promise, objective).ok()?)
+    }
+
     /// The verdict in effect on an objective; `None` when it was not judged since this revision of the promise was declared.
     pub fn of(&self, promise: &Promise, objective: u32) -> Option<&VerdictInEffect> {
-        let found = &self.verdicts[self.find(&promise.id, objective).ok()?];
-        (found.verdict.revision == promise.revision).then_some(found)
+        self.latest(&promise.id, objective).filter(|found| found.verdict.revision == promise.revision)
     }
 
     /// The outcome of a promise: broken when any objective is, kept when all are, else unproven.
