@@ -355,7 +355,7 @@ fn tell(report: &Report, rechecked: &Rechecked, terminal: &mut Terminal) {
             Recomputed::Faulty => "; wrong, see below".to_owned(),
         };
         let effect = if *in_effect { "" } else { "; no longer in effect" };
-        let at = verdict.as_ref().map_or_else(String::new, |verdict| format!(", as of {}", verdict.at));
+        let at = verdict.as_ref().map_or_else(String::new, |verdict| format!(", as of {}", verdict.window.end));
         terminal.line(format!("  {word}  {promise} ({objective}), entry {sequence}{at}{worth}{effect}"));
     }
     if !report.unknown_kinds.is_empty() {
