@@ -47,6 +47,8 @@ pub(crate) struct Saved {
     waiting: BTreeMap<String, Option<Vec<u8>>>,
     /// Rows of a fold that the next one takes the place of.
     replaced: BTreeSet<String>,
+    /// The fold could not be serialised: what changed since is no longer known, so nothing more is saved in this run.
+    is_over: bool,
 }
 
 impl Saved {
@@ -66,7 +68,7 @@ impl Saved {
                 .ok(),
         };
         let replaced = if knowledge.is_some() { BTreeSet::new() } else { keys };
-        Ok((Self { consumers, position, beside, waiting: BTreeMap::new(), replaced }, knowledge))
+        Ok((Self { consumers, position, beside, waiting: BTreeMap::new(), replaced, is_over: false }, knowledge))
     }
 
     /// The next fold that is saved was not read from this copy.
@@ -79,7 +81,7 @@ impl Saved {
     /// Saves, unless nothing was read since. A failure is a warning: this is a cache.
     pub(crate) async fn save(&mut self, knowledge: &mut Knowledge) {
         let next = knowledge.judge.next();
-        if self.position == Some(next) && self.waiting.is_empty() {
+        if self.is_over || self.position == Some(next) && self.waiting.is_empty() {
             return;
         }
         // A first copy may take longer than a thread may be blocked.
@@ -95,7 +97,8 @@ impl Saved {
         let (changed, beside) = match written {
             Ok(written) => written,
             Err(error) => {
-                tracing::warn!(%error, "the state of the judge can't be saved: the next start reads the journal again");
+                tracing::warn!(%error, "the state of the judge can't be saved any more: the next start reads what comes from now on again");
+                self.is_over = true;
                 return;
             }
         };

@@ -145,7 +145,7 @@ impl Unsettled<'_> {
 
 impl Drop for Unsettled<'_> {
     fn drop(&mut self) {
-        self.keep("whoever recorded it was aborted meanwhile");
+        self.keep("the engine that recorded it was aborted meanwhile");
     }
 }
 

@@ -60,7 +60,10 @@ pub(super) fn wire(opened: Opened, registry: &Registry, runtimes: &Handles) -> R
     let (mut figures, mut probes) = (Vec::new(), Vec::new());
     for entry in &registry.engines {
         let made: Made = (entry.make)(&given)?;
-        debug_assert_eq!(made.engine.name(), entry.name, "an engine is listed under its own name");
+        if made.engine.name() != entry.name {
+            return Err(Failure::new(format!("the engine {} is listed as {}", made.engine.name(), entry.name))
+                .remedy("name it alike in the list of engines"));
+        }
         figures.extend(made.figures);
         probes.extend(made.probes);
         supervisor = match runtimes.get(entry.name) {
