@@ -154,6 +154,7 @@ impl Fixture {
             identity: identity.subscribe(),
             clock: Arc::new(Stopped),
             budget: Budget::default(),
+            team_kinds: vec!["watch.detail"],
             figures: Vec::new(),
         };
         Self { state: Arc::new(state), log, journal, policy, in_effect, published, identity, pings }

@@ -91,14 +91,14 @@ async fn take(state: &State, uuid: &str, action: &str, query: Option<&str>, body
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Meaning {
     /// A sign of life.
-    Sign(event::watch::Ping),
+    Sign(engine::heartbeat::Said),
     /// Output of the job, which changes no state.
     Output,
 }
 
 /// What the end of the address means; `None` when it means nothing.
 fn meaning(action: &str) -> Option<Meaning> {
-    use event::watch::Ping::{Fail, Start, Success};
+    use engine::heartbeat::Said::{Fail, Start, Success};
     match action {
         "" => Some(Meaning::Sign(Success)),
         "start" => Some(Meaning::Sign(Start)),

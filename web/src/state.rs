@@ -41,6 +41,8 @@ pub struct State {
     pub clock: Arc<dyn Clock>,
     /// How much memory the answers of all listeners may take together.
     pub budget: Budget,
+    /// The names of the kinds that are for the team: never disclosed, whatever a leaf says.
+    pub team_kinds: Vec<&'static str>,
     /// Figures that only their owners know, for `/metrics`.
     pub figures: Vec<Arc<dyn Source>>,
 }

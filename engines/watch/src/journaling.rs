@@ -241,9 +241,9 @@ impl Kept {
 
 #[cfg(test)]
 mod tests {
+    use crate::events::Detail;
     use engine::sim::World;
     use event::evidence::{Changed, State};
-    use event::watch::Detail;
 
     use super::*;
 

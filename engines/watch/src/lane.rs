@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::events::Detail;
 use event::evidence::{Changed, Found, State};
-use event::watch::Detail;
 use event::{FindingId, Monotonic, ObserverId, Span, Time};
 use store::{Reading, Sample};
 

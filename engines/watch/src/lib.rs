@@ -14,7 +14,7 @@
 //! The flow through the code: [`Config`] is read from the policy; [`Watch`] runs as an engine; its task ([`run`]) only
 //! carries things between the world and [`rounds`], which decides everything and knows no world; [`source`] asks.
 //!
-//! What is public knows no host: changes, coverage, pings and findings are public, their [`event::watch::Detail`] is for the
+//! What is public knows no host: changes, coverage, pings and findings are public, their [`Detail`](events::Detail) is for the
 //! team.
 //!
 //! Observers are vantage points of this process for now. Each has its own lanes, states, coverage and sequence, and shares
@@ -22,6 +22,7 @@
 
 mod config;
 mod coverage;
+mod events;
 mod figures;
 mod finding;
 mod in_flight;
@@ -37,6 +38,7 @@ pub mod source;
 mod uplink;
 
 pub use config::{Config, Options};
+pub use events::EVENT_KINDS;
 pub use figures::{Counts, Figures, Standing};
 pub use run::Watch;
 pub use source::{Common, Declared, Expiry, KINDS, Kind, Phases};

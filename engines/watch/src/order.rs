@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use event::engine::{Blind, ClockStepped};
 use event::evidence::{Changed, Covered, Found, Succeeded};
-use event::watch::{Detail, Pinged};
 use event::{ObserverId, Span};
 use store::{Reading, Sample};
 
+use crate::events::{Detail, Pinged};
 use crate::moment::Moment;
 use crate::source::{Answer, Probe};
 

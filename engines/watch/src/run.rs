@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use crate::events::Pinged;
 use engine::clock::{ClockWatch, Oddity};
+use engine::heartbeat::Said;
 use engine::heartbeat::{Delivery, Pings};
 use engine::net::Net;
 use engine::{BoxFuture, Context, Engine, EngineError};
 use event::engine::{Blind, BlindCause};
 use event::evidence::Succeeded;
-use event::watch::{Ping, Pinged};
 use event::{Clock, Interval, ObserverId, Span, Time};
 use rustix::process::{Resource, getrlimit};
 use tokio::sync::watch;
@@ -238,12 +239,12 @@ impl Run {
         let journal = heartbeat.hear(ping, delivery.ping.run.as_deref(), at);
         self.memory.note(&id, heartbeat);
         if journal {
-            if ping == Ping::Success {
+            if ping == Said::Success {
                 self.rounds.succeeded(&id, at);
             }
             let entry = match ping {
-                Ping::Success => Entry::Succeeded(Succeeded { probe: id, at }),
-                Ping::Start | Ping::Fail => Entry::Pinged(Pinged { probe: id, at, ping }),
+                Said::Success => Entry::Succeeded(Succeeded { probe: id, at }),
+                Said::Start | Said::Fail => Entry::Pinged(Pinged { probe: id, at, ping }),
             };
             self.journaling.send_ping(observer, &entry, at, delivery, self.memory.take_changed());
         } else {

@@ -132,9 +132,10 @@ pub trait Body: Serialize + DeserializeOwned + Send {
     const KIND: Kind;
 }
 
-/// Every kind that this release writes, in the order of the modules.
+/// Every kind that is not of one engine alone, in the order of the modules: all public kinds, and those of the team that
+/// several crates write. The rest are in the crates of their engines.
 pub fn kinds() -> &'static [Kind] {
-    use crate::{engine, evidence, journal, policy, promise, watch};
+    use crate::{engine, evidence, journal, policy, promise};
     const KINDS: &[Kind] = &[
         engine::Started::KIND,
         engine::Failed::KIND,
@@ -155,13 +156,11 @@ pub fn kinds() -> &'static [Kind] {
         policy::Applied::KIND,
         policy::Changed::KIND,
         promise::Verdict::KIND,
-        watch::Detail::KIND,
-        watch::Pinged::KIND,
     ];
     KINDS
 }
 
-/// The kind of that name, if this release knows it.
+/// The kind of that name among [`kinds`].
 pub fn kind_named(name: &str) -> Option<&'static Kind> {
     kinds().iter().find(|kind| kind.name == name)
 }

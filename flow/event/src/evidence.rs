@@ -100,7 +100,7 @@ impl Body for Succeeded {
     const KIND: Kind = Kind::public("evidence.succeeded", Family::Monitoring);
 }
 
-/// A detector found something, or what it had found is over. Names no host: that is in [`crate::watch::Detail`].
+/// A detector found something, or what it had found is over. Names no host: the detail is for the team, in an event of its engine.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
 pub struct Found {
     /// What was looked for.

@@ -6,7 +6,7 @@
 //!
 //! The main flow through it:
 //!
-//! 1. an engine makes a [`Body`], one of the structs of [`engine`], [`evidence`], [`journal`], [`policy`], [`promise`], [`watch`];
+//! 1. an engine makes a [`Body`], one of the structs of [`engine`], [`evidence`], [`journal`], [`policy`], [`promise`], or one of its own;
 //! 2. an [`Envelope`] says who observed it and when;
 //! 3. [`Envelope::encode`] gives the exact bytes that are committed to the log, once and for ever;
 //! 4. a reader gets an [`Envelope`] back, and [`Envelope::body`] the typed body. An unknown type is kept, never fatal.
@@ -24,7 +24,6 @@ pub mod evidence;
 pub mod journal;
 pub mod policy;
 pub mod promise;
-pub mod watch;
 
 pub use body::{Audience, Body, Family, Kind, Retention, kind_named, kinds};
 pub use envelope::{Envelope, Observed, PAYLOAD_BYTES_MAX, Unreadable};

@@ -1,6 +1,6 @@
 //! Which files a log has, and how each is made.
 
-use event::{Audience, Envelope};
+use event::Envelope;
 use journal::disclosure::Disclosure;
 use journal::export;
 use journal::leaf::Leaf;
@@ -121,7 +121,7 @@ async fn payloads(state: &State, published: &Published, id: BundleId) -> Result<
             return Err(FileError::Short);
         }
         for entry in &entries {
-            if let Some(disclosure) = disclosed(entry) {
+            if let Some(disclosure) = disclosed(entry, &state.team_kinds) {
                 disclosure.write_line(&mut bytes);
             }
             if bytes.len() > PAYLOAD_BUNDLE_BYTES_MAX {
@@ -145,7 +145,7 @@ async fn proof(state: &State, published: &Published, index: u64) -> Result<Optio
     let entry = entries.first().ok_or(FileError::Short)?;
     let proof = state.journal.inclusion(index, published.size).await?;
     let proof = TlogProof { index, proof, checkpoint_note: published.note.clone(), extra: None }
-        .with_evidence(&entry.leaf, disclosed(entry).as_ref());
+        .with_evidence(&entry.leaf, disclosed(entry, &state.team_kinds).as_ref());
     let bytes = proof.to_text().into_bytes();
     Ok(Some(File { content_type: TEXT, caching: Caching::Revalidate, bytes, share: state.budget.share() }))
 }
@@ -158,12 +158,11 @@ fn within(index: u64, width: u16, count: u64) -> bool {
 
 /// What everybody may read of an entry. The committed leaf decides; the payload must say the same, so that a mistake of the
 /// sequencer, or a kind that was public by error, discloses nothing.
-pub(crate) fn disclosed(entry: &Entry) -> Option<Disclosure<'_>> {
+pub(crate) fn disclosed<'a>(entry: &'a Entry, team_kinds: &[&str]) -> Option<Disclosure<'a>> {
     let payload = entry.payload.as_ref()?;
     let leaf = Leaf::parse(&entry.leaf).ok().filter(Leaf::is_public)?;
     let kind = Envelope::decode(&payload.bytes).ok()?.kind;
-    let for_the_team = event::kind_named(&kind).is_some_and(|known| known.audience == Audience::Team);
-    if kind != leaf.coarse || for_the_team {
+    if kind != leaf.coarse || team_kinds.contains(&kind.as_str()) {
         tracing::error!(sequence = entry.sequence, leaf = leaf.coarse, %kind, "leaf and payload disagree on who may read it");
         return None;
     }

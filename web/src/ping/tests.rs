@@ -1,5 +1,5 @@
 use axum::http::Method;
-use event::watch::Ping as Said;
+use engine::heartbeat::Said;
 
 use super::*;
 use crate::fake::{Answer, Fixture, UUID, ask};

@@ -870,7 +870,7 @@ fn a_stepped_clock_makes_no_job_late() {
     for step in [2 * 3600 * S, -2 * 3600 * S] {
         let (job, heartbeat) = hourly();
         let mut simulation = Simulation::new(&config(vec![job]), nothing());
-        heartbeat.hear(event::watch::Ping::Success, None, simulation.moment().wall);
+        heartbeat.hear(engine::heartbeat::Said::Success, None, simulation.moment().wall);
         simulation.run(600);
         simulation.hands.step(step);
         simulation.run(3_000);
@@ -887,7 +887,7 @@ fn a_job_that_could_not_be_heard_is_not_late() {
     for stood_still in [true, false] {
         let (job, heartbeat) = hourly();
         let mut simulation = Simulation::new(&config(vec![job]), nothing());
-        heartbeat.hear(event::watch::Ping::Success, None, simulation.moment().wall);
+        heartbeat.hear(engine::heartbeat::Said::Success, None, simulation.moment().wall);
         simulation.run(3_600);
         if stood_still {
             simulation.hands.pass(1_200 * S);

@@ -112,7 +112,7 @@ async fn heartbeats_are_heard_and_remembered() {
     until("the watch listens", || running.figures.counts().lanes == 1).await;
     let ping = |uuid: &str, world: &World| Ping {
         uuid: uuid.to_owned(),
-        ping: event::watch::Ping::Success,
+        ping: engine::heartbeat::Said::Success,
         run: None,
         at: world.now(),
         body_bytes: 0,

@@ -24,7 +24,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use event::watch::Ping;
+use engine::heartbeat::Said;
 use event::{ProbeId, Span, Time};
 use policy::{Section, Table};
 use serde::{Deserialize, Serialize};
@@ -145,21 +145,21 @@ pub struct Heard {
 }
 
 impl Heard {
-    fn hear(&mut self, ping: Ping, run: Option<&str>, at: Time, grace: Span) {
+    fn hear(&mut self, ping: Said, run: Option<&str>, at: Time, grace: Span) {
         match (ping, run) {
-            (Ping::Start, None) => self.running_since = Some(at),
-            (Ping::Start, Some(run)) => {
+            (Said::Start, None) => self.running_since = Some(at),
+            (Said::Start, Some(run)) => {
                 if self.runs.len() < RUNS_MAX || self.runs.contains_key(run) {
                     self.runs.insert(run.to_owned(), at);
                 }
             }
-            (Ping::Success | Ping::Fail, None) => self.running_since = None,
-            (Ping::Success | Ping::Fail, Some(run)) => drop(self.runs.remove(run)),
+            (Said::Success | Said::Fail, None) => self.running_since = None,
+            (Said::Success | Said::Fail, Some(run)) => drop(self.runs.remove(run)),
         }
         match ping {
-            Ping::Start => {}
-            Ping::Fail => self.failed = true,
-            Ping::Success => {
+            Said::Start => {}
+            Said::Fail => self.failed = true,
+            Said::Success => {
                 (self.success, self.failed) = (Some(at), false);
                 let in_time = |start: Time| at.since(start) <= grace;
                 self.runs.retain(|_, start| in_time(*start));
@@ -286,7 +286,7 @@ impl Heartbeat {
     }
 
     /// A ping of this run of the job arrived. Whether it is to be journaled.
-    pub fn hear(&self, ping: Ping, run: Option<&str>, at: Time) -> bool {
+    pub fn hear(&self, ping: Said, run: Option<&str>, at: Time) -> bool {
         let refill = REFILL.min(Span::from_micros(self.expected.every.micros() / 2));
         let mut inner = self.lock();
         inner.heard.hear(ping, run, at, self.expected.grace);
@@ -457,8 +457,8 @@ mod tests {
     /// BK-1's measure: what a heartbeat says at minute `now`, after these pings.
     #[test]
     fn silence_is_down_and_so_is_a_job_that_says_so() {
-        use Ping::{Fail, Start, Success};
-        type Case<'a> = (&'a [(Ping, i64)], i64, Reading);
+        use Said::{Fail, Start, Success};
+        type Case<'a> = (&'a [(Said, i64)], i64, Reading);
         let cases: &[Case<'_>] = &[
             (&[], 10, Reading::Unknown),
             (&[], 71, Reading::Down),
@@ -488,8 +488,8 @@ mod tests {
     /// longer.
     #[test]
     fn runs_that_overlap_are_told_apart() {
-        use Ping::{Fail, Start, Success};
-        type Case<'a> = (&'a [(Ping, Option<&'a str>, i64)], i64, Reading);
+        use Said::{Fail, Start, Success};
+        type Case<'a> = (&'a [(Said, Option<&'a str>, i64)], i64, Reading);
         let (a, b) = (Some("a"), Some("b"));
         let cases: &[Case<'_>] = &[
             (&[(Success, None, 0), (Start, a, 5), (Start, b, 6), (Success, b, 8)], 15, Reading::Up),
@@ -544,7 +544,7 @@ mod tests {
         for (since, until, expect) in cases {
             let uuid = "6ba7b810-9dad-41d1-80b4-00c04fd430c8".parse().expect("a UUID");
             let heartbeat = Heartbeat::new(uuid, HOURLY.every, HOURLY.grace);
-            heartbeat.hear(Ping::Success, None, at(5));
+            heartbeat.hear(Said::Success, None, at(5));
             heartbeat.was_absent(Absence { since: since.map(at), until: at(*until) });
             for &(minute, reading) in *expect {
                 assert_eq!(heartbeat.read(at(minute)).reading, reading, "{since:?} to {until}, at {minute}");
@@ -557,7 +557,7 @@ mod tests {
         // Absent twice, the second time before the job had its time.
         let uuid = "6ba7b810-9dad-41d1-80b4-00c04fd430c8".parse().expect("a UUID");
         let heartbeat = Heartbeat::new(uuid, HOURLY.every, HOURLY.grace);
-        heartbeat.hear(Ping::Success, None, at(5));
+        heartbeat.hear(Said::Success, None, at(5));
         heartbeat.was_absent(Absence { since: None, until: at(80) });
         heartbeat.was_absent(Absence { since: Some(at(85)), until: at(86) });
         assert_eq!([90, 96, 97].map(|minute| heartbeat.read(at(minute)).reading), [Unknown, Unknown, Down]);
@@ -569,10 +569,10 @@ mod tests {
         let heartbeat = Heartbeat::new(uuid, Span::from_secs(3600), Span::from_secs(60));
         assert_eq!(heartbeat.uuid().as_str(), "6ba7b810-9dad-41d1-80b4-00c04fd430c8");
         let journaled =
-            (0..6000).filter(|i| heartbeat.hear(Ping::Success, None, Time::from_micros(i * 10_000))).count();
+            (0..6000).filter(|i| heartbeat.hear(Said::Success, None, Time::from_micros(i * 10_000))).count();
         assert_eq!(journaled, 10 + 5, "a minute of a hundred pings a second: the burst, and one per ten seconds");
         assert_eq!(heartbeat.heard().success, Some(Time::from_micros(5999 * 10_000)), "all are heard");
-        assert!(heartbeat.hear(Ping::Success, None, at(60)), "and the budget comes back");
+        assert!(heartbeat.hear(Said::Success, None, at(60)), "and the budget comes back");
     }
 
     #[test]

@@ -113,7 +113,9 @@ impl History {
                 if leaf.retention() == Retention::Evidence {
                     *self.shown.entry(Day::of_hour(leaf.hour)).or_default() += 1;
                 }
-                stepped_back = self.learn(leaf.sequence, envelope).map_err(|finding| at(leaf.sequence, finding))?;
+                stepped_back = self
+                    .learn(leaf.sequence, leaf.is_public(), envelope)
+                    .map_err(|finding| at(leaf.sequence, finding))?;
             }
             None if leaf.retention() == Retention::Permanent => {
                 return Err(at(leaf.sequence, hidden(&leaf.coarse, leaf.hour)));
@@ -145,9 +147,11 @@ impl History {
     }
 
     /// Takes in what bears on the audit itself; returns by how much a clock was set back.
-    fn learn(&mut self, sequence: u64, envelope: &Envelope) -> Result<Option<Span>, Finding> {
+    fn learn(&mut self, sequence: u64, is_public: bool, envelope: &Envelope) -> Result<Option<Span>, Finding> {
         self.listing.take(sequence, envelope);
-        if kind_named(&envelope.kind).is_none_or(|kind| envelope.version > kind.version) {
+        // What an engine tells the team is named in the engine's crate: not to be known here is nothing to report.
+        let unknown = kind_named(&envelope.kind).map_or(is_public, |kind| envelope.version > kind.version);
+        if unknown {
             if self.unknown_kinds.len() < UNKNOWN_KINDS_MAX || self.unknown_kinds.contains_key(&envelope.kind) {
                 *self.unknown_kinds.entry(envelope.kind.clone()).or_default() += 1;
             }

@@ -19,15 +19,61 @@ use event::evidence::{Changed, Covered, Found, Gap, State, Succeeded};
 use event::journal::{DestructionIntended, KeyAnnounced, KeyRetired};
 use event::policy::{Agreement, Applied, Clause, Detector, Maintenance, Objective, Probe, Promise, Service, Text};
 use event::promise::{Outcome, Reason, Verdict};
-use event::watch::{Detail, Ping, Pinged};
-use event::{Body, BootId, Day, InstallationId, Interval, Observed, ObserverId, Retention, Span, Time};
+use event::{
+    Body, BootId, Day, Family, InstallationId, Interval, Kind, Observed, ObserverId, ProbeId, Retention, Span, Time,
+};
 use journal::audit::{AuditError, Directory, Report, Source, Standing, Trust, audit};
 use journal::export::Sink;
 use journal::testing::{Files, Log, test_key};
+use serde::{Deserialize, Serialize};
 
 use super::scene::{name, percent, s};
 use crate::audit::{Fault, Recheck, Rechecked};
 use crate::{Judge, due, revision};
+
+// What the watch tells the team, as stored: its crate stands above this one.
+
+/// What a job said.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Debug)]
+#[serde(rename_all = "snake_case")]
+enum Ping {
+    /// The job started.
+    Start,
+    /// The job succeeded.
+    Success,
+    /// The job failed.
+    Fail,
+}
+
+/// A sign of life that is no success arrived: a job started, or failed.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+struct Pinged {
+    /// The heartbeat.
+    probe: ProbeId,
+    /// When it arrived.
+    at: Time,
+    /// What it said.
+    ping: Ping,
+}
+
+impl Body for Pinged {
+    const KIND: Kind = Kind::team("watch.pinged", Family::Monitoring);
+}
+
+/// What the team needs to know about a change or a finding, and nobody else.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+struct Detail {
+    /// The probe.
+    probe: ProbeId,
+    /// What was seen, in words: status, error, figure and threshold.
+    text: String,
+    /// How long the sample took.
+    took: Span,
+}
+
+impl Body for Detail {
+    const KIND: Kind = Kind::team("watch.detail", Family::Monitoring);
+}
 
 const SERVER: &str = "server.supervisor";
 const GRAVELINES: &str = "gravelines.watch";

@@ -21,6 +21,7 @@ use crate::failure::Failure;
 use crate::registry::{Made, Registry};
 use crate::roles::pages::Pages;
 use crate::runtime::Handles;
+use event::Audience;
 
 /// How long the engines of one stop order may take to stop.
 const STOP_DEADLINE: Span = Span::from_secs(5);
@@ -83,6 +84,7 @@ pub(super) fn wire(opened: Opened, registry: &Registry, runtimes: &Handles) -> R
         clock: Arc::clone(&context.clock),
         budget: web::Budget::default(),
         probes: together(probes),
+        team_kinds: registry.kinds().filter(|kind| kind.audience == Audience::Team).map(|kind| kind.name).collect(),
         figures,
     });
     let listeners =

@@ -1,30 +1,21 @@
 //! What the watch tells the team beside the evidence that it gives.
 
+use engine::heartbeat::Said;
+use event::{Body, Family, Kind, ProbeId, Span, Time};
 use serde::{Deserialize, Serialize};
 
-use crate::{Body, Family, Kind, ProbeId, Span, Time};
-
-/// What a job said.
-#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Debug)]
-#[serde(rename_all = "snake_case")]
-pub enum Ping {
-    /// The job started.
-    Start,
-    /// The job succeeded.
-    Success,
-    /// The job failed.
-    Fail,
-}
+/// The kinds of events that the watch alone writes.
+pub const EVENT_KINDS: &[Kind] = &[Detail::KIND, Pinged::KIND];
 
 /// A sign of life that is no success arrived: a job started, or failed.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
-pub struct Pinged {
+pub(crate) struct Pinged {
     /// The heartbeat.
-    pub probe: ProbeId,
+    pub(crate) probe: ProbeId,
     /// When it arrived.
-    pub at: Time,
+    pub(crate) at: Time,
     /// What it said.
-    pub ping: Ping,
+    pub(crate) ping: Said,
 }
 
 impl Body for Pinged {
@@ -33,13 +24,13 @@ impl Body for Pinged {
 
 /// What the team needs to know about a change or a finding, and nobody else.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
-pub struct Detail {
+pub(crate) struct Detail {
     /// The probe.
-    pub probe: ProbeId,
+    pub(crate) probe: ProbeId,
     /// What was seen, in words: status, error, figure and threshold.
-    pub text: String,
+    pub(crate) text: String,
     /// How long the sample took.
-    pub took: Span,
+    pub(crate) took: Span,
 }
 
 impl Body for Detail {
