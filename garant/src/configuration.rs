@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use engine::Failure;
-use event::policy::Applied;
+use event::policy::{Applied, Clause, Objective};
+use event::{Ppb, Span};
 use policy::{Basics, Document, Located, Mistakes, Nouns, Part, Section, SectionDoc, Sources, Table};
 
 use crate::registry::{Channel, PolicyPart, Registry, typed};
@@ -103,8 +104,32 @@ impl Configuration {
 
     /// What is sound and may still surprise.
     pub(crate) fn warnings(&self) -> Vec<String> {
-        self.parts.iter().flat_map(|part| part.warnings()).collect()
+        let of_parts = self.parts.iter().flat_map(|part| part.warnings());
+        of_parts.chain(finer_than_seen(&self.applied)).collect()
     }
+}
+
+/// The promises of availability that an outage may break without being seen: it is shorter than the longest time between two
+/// looks at a probe of the service.
+fn finer_than_seen(applied: &Applied) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for promise in &applied.promises {
+        for objective in promise.objectives.iter().filter_map(Clause::read) {
+            let Objective::Availability { service, at_least, over } = objective else { continue };
+            let of_service = applied.probes.iter().filter(|probe| probe.service == service);
+            let Some(slowest) = of_service.max_by_key(|probe| probe.every) else { continue };
+            let missing = i128::from(Ppb::ONE.parts() - at_least.parts()) * i128::from(over.micros());
+            let budget = Span::from_micros(i64::try_from(missing / i128::from(Ppb::ONE.parts())).unwrap_or(i64::MAX));
+            if budget < slowest.every {
+                warnings.push(format!(
+                    "promise `{}`: over {over} it may be missed for {budget}, and an outage shorter than {} may pass unseen, for so \
+                     seldom is `{}` asked: ask it more often, or judge over a longer window",
+                    promise.id, slowest.every, slowest.id
+                ));
+            }
+        }
+    }
+    warnings
 }
 
 /// `docs/policy.md`.
@@ -181,6 +206,21 @@ mod tests {
 
     fn unused(more: &str) -> Vec<&'static str> {
         with(more).unused()
+    }
+
+    /// 99.9 % of ten minutes is 600 ms, which a probe of five minutes can't see; of 30 days it is 43 min 12 s.
+    #[test]
+    fn a_promise_finer_than_its_probes_is_named() {
+        let promise = |over: &str| {
+            let declared = "[[service]]\nname = \"shop\"\n[[probe.tcp]]\nname = \"front\"\nservice = \"shop\"\n\
+                address = \"192.0.2.1:443\"\nevery = \"5 min\"\n[[promise]]\nid = \"AV-1\"\ntext.fr = \"Oui.\"\ntext.en = \"Yes.\"\n";
+            let objective =
+                format!("availability = {{ service = \"shop\", at_least = \"99.9 %\", over = \"{over}\" }}\n");
+            finer_than_seen(&with(&format!("{declared}{objective}")).applied)
+        };
+        let [warning] = &promise("10 min")[..] else { panic!("one promise") };
+        assert!(warning.contains("`AV-1`") && warning.contains("600 ms") && warning.contains("`front`"), "{warning}");
+        assert!(promise("30 d").is_empty());
     }
 
     #[test]
