@@ -182,6 +182,22 @@ impl Language {
         }
     }
 
+    /// What may pass unseen between two looks at each service that are this far apart.
+    pub(crate) fn resolution(self, services: &[(String, Span)]) -> String {
+        let (start, colon) = match self {
+            Self::French => ("Une coupure plus brève que l’écart entre deux contrôles peut nous échapper", " : "),
+            Self::English => ("An outage shorter than the time between two looks may pass unseen", ": "),
+        };
+        let each: Vec<String> =
+            services.iter().map(|(service, every)| format!("{service}{colon}{}", self.span(*every))).collect();
+        match services {
+            [(_, every), others @ ..] if others.iter().all(|(_, other)| other == every) => {
+                format!("{start} ({}).", self.span(*every))
+            }
+            _ => format!("{start} ({}).", each.join(", ")),
+        }
+    }
+
     /// Since when an outcome holds; without the day when that is today.
     pub(crate) fn since(self, time: Time, now: Time) -> String {
         match (self, time.day() == now.day()) {

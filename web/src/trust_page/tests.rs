@@ -36,6 +36,7 @@ async fn what_the_page_says() {
         "au moins 99,99 % La boutique : disponibilité sur 365 jours entre 99,989 % et 99,9899999 % arrêté à 22 h 58 ✗ rompue",
         "fenêtre : 12 jours sur 365 marge : entre 41 min et 46 min sur 52 min 33 s consommées en panne pendant 41 min, en 2 interruptions sans observation pendant 5 min entrée 302",
         "au plus 15 min La boutique (nightly) : plus longue durée entre deux succès sur 30 jours rien encore arrêté à 22 h 58 ? non prouvée",
+        "Une coupure plus brève que l’écart entre deux contrôles peut nous échapper (",
         "Maintenances annoncées La boutique La boutique sera en lecture seule. du 23 novembre 2026, 23 h 00 UTC au \
          24 novembre 2026, 00 h 00 UTC",
         "Nom shop.example/1 Entrées 304 Point de contrôle du 22 novembre 2026, 23 h 00 UTC",
@@ -55,6 +56,7 @@ async fn what_the_page_says() {
         "window: 12 of 365 days margin: between 41 min and 46 min of 52 min 33 s used 41 min down in 2 outages not observed for 5 min entry 302",
         "at most 15 min The shop (nightly): longest time between two successes over 30 days nothing yet as of 22:58 ? unproven",
         "nothing in the log bears on it yet",
+        "An outage shorter than the time between two looks may pass unseen (",
         "Name shop.example/1 Entries 304 Checkpoint of 22 November 2026, 23:00 UTC",
         "Cosigned by witness.example, 22 November 2026, 23:00 UTC",
         &format!("garant verify https://trust.shop.example/log/ --vkey '{vkey}'"),

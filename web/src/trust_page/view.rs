@@ -1,10 +1,11 @@
 //! What the page shows, in the words of one language.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
 use askama::Template;
-use event::policy::{Applied, Objective, Promise};
+use event::policy::{Applied, Clause, Objective, Promise};
 use event::promise::Outcome;
 use event::{ServiceId, Time};
 use journal::published::Published;
@@ -16,6 +17,8 @@ use crate::state::State;
 
 /// Announced windows that are shown; more than a few are a calendar, not a warning.
 const MAINTENANCE_MAX: usize = 10;
+/// Services whose resolution is shown: those that are looked at least often.
+const RESOLUTIONS_MAX: usize = 10;
 
 #[derive(Template)]
 #[template(path = "trust_page.html")]
@@ -27,6 +30,7 @@ pub(super) struct TrustPage {
     name: String,
     summary: [OutcomeView; 3],
     evaluated: Option<String>,
+    resolution: Option<String>,
     promises: Vec<PromiseView>,
     maintenance: Vec<MaintenanceView>,
     log: Option<LogView>,
@@ -127,6 +131,7 @@ impl TrustPage {
                 OutcomeView::new(Outcome::Broken, broken),
                 OutcomeView::new(Outcome::Unproven, unproven),
             ],
+            resolution: policy.applied.as_ref().and_then(|applied| resolution(applied, language)),
             evaluated: in_effect.evaluated_at.map(|at| language.evaluated(at)),
             maintenance: policy
                 .applied
@@ -237,6 +242,26 @@ impl Composer<'_> {
 fn title(applied: &Applied, language: Language, id: &ServiceId) -> String {
     let declared = applied.services.iter().find(|service| service.id == *id);
     declared.map_or_else(|| id.to_string(), |service| language.of(&service.title).to_owned())
+}
+
+/// What may pass unseen of the services that are promised to be available: outages shorter than the longest `every` of their
+/// probes.
+fn resolution(applied: &Applied, language: Language) -> Option<String> {
+    let objectives = applied.promises.iter().flat_map(|promise| &promise.objectives).filter_map(Clause::read);
+    let promised: BTreeSet<ServiceId> = objectives
+        .filter_map(|objective| match objective {
+            Objective::Availability { service, .. } => Some(service),
+            _ => None,
+        })
+        .collect();
+    let slowest = promised.iter().filter_map(|service| {
+        let probes = applied.probes.iter().filter(|probe| probe.service == *service);
+        probes.map(|probe| probe.every).max().map(|every| (title(applied, language, service), every))
+    });
+    let mut services: Vec<_> = slowest.collect();
+    services.sort_by_key(|(_, every)| std::cmp::Reverse(*every));
+    services.truncate(RESOLUTIONS_MAX);
+    (!services.is_empty()).then(|| language.resolution(&services))
 }
 
 /// Maintenance that is under way or to come, soonest first.
