@@ -11,7 +11,7 @@ use engine::heartbeat::Pings;
 use event::Time;
 use journal::note::VerifierKey;
 use journal::published::Published;
-use notary::remembered::Memory;
+use notary::remembered::RememberedHeads;
 use notary::witnessing::Peer;
 use policy::{Part, RetentionPeriods};
 use promise::InEffect;
@@ -45,7 +45,7 @@ pub struct Given {
     /// When the newest entry from before the start was recorded.
     pub(crate) newest_before: Option<Time>,
     pub(crate) parts: Arc<[Box<dyn Channel>]>,
-    pub(crate) memory: Receiver<Arc<Memory>>,
+    pub(crate) heads: Receiver<Arc<RememberedHeads>>,
     pub(crate) witnesses: Receiver<Arc<Vec<Peer>>>,
     pub(crate) retention: Receiver<RetentionPeriods>,
     pub(crate) in_effect: Sender<Arc<InEffect>>,
@@ -86,9 +86,9 @@ impl Given {
 }
 
 fn publisher(given: &Given) -> Result<Made, Failure> {
-    let (memory, witnesses) = (given.memory.clone(), given.witnesses.clone());
+    let (heads, witnesses) = (given.heads.clone(), given.witnesses.clone());
     let publish = Arc::clone(&given.store) as _;
-    Ok(Made::new(notary::publisher::publisher(publish, given.keys.clone(), memory, witnesses, given.published.clone())))
+    Ok(Made::new(notary::publisher::publisher(publish, given.keys.clone(), heads, witnesses, given.published.clone())))
 }
 
 fn retention(given: &Given) -> Result<Made, Failure> {

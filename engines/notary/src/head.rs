@@ -7,7 +7,7 @@ use journal::checkpoint::Checkpoint;
 use journal::note::{SigningKey, VerifierKey};
 use store::{Head, Read};
 
-use crate::remembered::{Memory, unreadable_journal};
+use crate::remembered::{RememberedHeads, unreadable_journal};
 use crate::{keys, log};
 
 /// The head that may be given to others: the published one. When nothing runs on the directory and the log is larger, as
@@ -27,9 +27,9 @@ pub async fn handed_out(store: &dyn Read, data: &Path) -> Result<Head, Failure> 
 async fn publish_the_rest(data: &Path) -> Result<Head, Failure> {
     let signers = keys::load(data)?.ok_or_else(|| Failure::new(format!("{} has no key", data.display())))?;
     let verifiers: Vec<VerifierKey> = signers.iter().map(SigningKey::vkey).collect();
-    let memory = Memory::beside(data);
-    let remembered = memory.of_log(data, &verifiers).await?;
-    memory.publish_head(log::open(data, signers, remembered)?.as_ref()).await
+    let heads = RememberedHeads::beside(data);
+    let remembered = heads.of_log(data, &verifiers).await?;
+    heads.publish_head(log::open(data, signers, remembered)?.as_ref()).await
 }
 
 fn head_of(note: String) -> Result<Head, Failure> {

@@ -18,7 +18,7 @@ use journal::note::SigningKey;
 use store::sqlite::Sqlite;
 
 use crate::files;
-use crate::remembered::Memory;
+use crate::remembered::RememberedHeads;
 
 /// The key that signs.
 pub const KEY: &str = "log.key";
@@ -84,7 +84,7 @@ const CREDENTIAL_RIGHTS: u32 = 0o037;
 pub fn load_or_create(
     data: &Path,
     name: &str,
-    memory: &Memory,
+    heads: &RememberedHeads,
     random: &dyn Random,
 ) -> Result<Vec<SigningKey>, Failure> {
     if let Some(signers) = load(data)? {
@@ -102,7 +102,7 @@ pub fn load_or_create(
     if let Ok(store) = Sqlite::open_read_only(data) {
         return Err(missing(data, store.origin()));
     }
-    if let Some(remembered) = memory.read()?.first() {
+    if let Some(remembered) = heads.read()?.first() {
         let path = remembered.path.display();
         return Err(Failure::new(format!(
             "{} has no log, but {path} remembers one: {}",
@@ -217,11 +217,11 @@ mod tests {
     fn of_two_that_make_the_first_key_both_go_on_with_one() {
         for round in 0..50 {
             let data = tempfile::tempdir().expect("a directory");
-            let memory = Memory::at(vec![data.path().join("no head")]);
+            let heads = RememberedHeads::at(vec![data.path().join("no head")]);
             let together = Barrier::new(4);
             let start = || {
                 together.wait();
-                let signers = load_or_create(data.path(), "shop.example", &memory, &SystemRandom).expect("a key");
+                let signers = load_or_create(data.path(), "shop.example", &heads, &SystemRandom).expect("a key");
                 signers[0].vkey()
             };
             let vkeys = std::thread::scope(|scope| {

@@ -31,7 +31,7 @@ use store::{Head, Publish};
 use tokio::sync::watch;
 
 use crate::listed::Listed;
-use crate::remembered::Memory;
+use crate::remembered::RememberedHeads;
 use crate::witnessing::{About, Answer, Peer};
 
 /// The least time between two checkpoints that are published.
@@ -45,12 +45,12 @@ const LEAVE_ALONE: Span = Span::from_secs(30);
 /// How long witnesses may take on the way out.
 const LAST_WITHIN: Span = Span::from_secs(3);
 
-/// The engine that publishes the checkpoints of `journal`, signed by `keys`. `memory` and `witnesses` are as the policy says;
+/// The engine that publishes the checkpoints of `journal`, signed by `keys`. `heads` and `witnesses` are as the policy says;
 /// what is published goes to `published`.
 pub fn publisher(
     journal: Arc<dyn Publish>,
     keys: Vec<VerifierKey>,
-    memory: watch::Receiver<Arc<Memory>>,
+    heads: watch::Receiver<Arc<RememberedHeads>>,
     witnesses: watch::Receiver<Arc<Vec<Peer>>>,
     published: watch::Sender<Option<Arc<Published>>>,
 ) -> impl Engine {
@@ -58,7 +58,7 @@ pub fn publisher(
     let start = move || Publisher {
         journal: Arc::clone(&journal),
         keys: keys.clone(),
-        memory: memory.clone(),
+        heads: heads.clone(),
         witnesses: witnesses.clone(),
         published: published.clone(),
         round: Round::default(),
@@ -74,7 +74,7 @@ struct Publisher {
     /// Keys of the log.
     keys: Vec<VerifierKey>,
     /// What is outside the data directory.
-    memory: watch::Receiver<Arc<Memory>>,
+    heads: watch::Receiver<Arc<RememberedHeads>>,
     /// Who else is to see each checkpoint.
     witnesses: watch::Receiver<Arc<Vec<Peer>>>,
     /// For the pages.
@@ -169,8 +169,8 @@ impl Publisher {
         peers: &[Peer],
         now: Monotonic,
     ) -> Result<(), EngineError> {
-        let memory = Arc::clone(&self.memory.borrow());
-        memory.write(head.note.clone()).await.map_err(|failure| {
+        let heads = Arc::clone(&self.heads.borrow());
+        heads.write(head.note.clone()).await.map_err(|failure| {
             let remedy = failure.what_to_do().unwrap_or_default();
             EngineError::new(format!("{failure}; {remedy}"))
         })?;
@@ -199,7 +199,7 @@ impl Publisher {
         peers: &[Peer],
         now: Monotonic,
     ) -> Result<(), EngineError> {
-        let (stopping, memory) = (context.stop.is_cancelled(), Arc::clone(&self.memory.borrow()));
+        let (stopping, heads) = (context.stop.is_cancelled(), Arc::clone(&self.heads.borrow()));
         let lacking: Vec<&Peer> = peers
             .iter()
             .filter(|peer| self.round.lacks(peer, head.size, if stopping { Monotonic(i64::MAX) } else { now }))
@@ -227,7 +227,7 @@ impl Publisher {
                     Asked { vkey: peer.vkey.clone(), size, again_at, line: None }
                 }
                 Answer::Contradicts(contradiction) => {
-                    contradiction.keep(&memory).await;
+                    contradiction.keep(&heads).await;
                     // A fork is not survived by trying again.
                     return Err(EngineError::fatal(format!("{contradiction}: {}", contradiction.remedy())));
                 }

@@ -6,7 +6,7 @@
 //! nobody whom a command prints it for. Every way out of this machine goes through this module.
 //!
 //! One file always remembers: `<data>.head`, beside the data directory. `remember` in the policy names more, best on other
-//! machines. **All of them are one memory**: who opens the log asks every file and believes the highest, who moves the
+//! machines. **All of them count as one**: who opens the log asks every file and believes the highest, who moves the
 //! head on writes every file. A command that knew only some would leave a stale head in the others, and the next start
 //! would refuse a log that is in order.
 //!
@@ -38,12 +38,12 @@ use crate::files;
 
 /// The files that remember the head of one log.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Memory {
+pub struct RememberedHeads {
     paths: Vec<PathBuf>,
 }
 
 /// Where the highest published checkpoint is remembered when the policy names no other place: beside the data directory,
-/// not in it, so that an old copy of the directory put back does not bring its own memory along.
+/// not in it, so that an old copy of the directory put back does not bring its own remembered head along.
 pub fn remembered_beside(data: &Path) -> PathBuf {
     let absolute = std::path::absolute(data).unwrap_or_else(|_| data.to_owned());
     let mut name = absolute.file_name().unwrap_or_default().to_owned();
@@ -62,7 +62,7 @@ pub struct Remembered {
     pub checkpoint: Checkpoint,
 }
 
-impl Memory {
+impl RememberedHeads {
     /// The file beside `data`, and those that the policy names.
     pub fn of(data: &Path, journal: &policy::Journal) -> Self {
         let named = journal.remember.iter().cloned();

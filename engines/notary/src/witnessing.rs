@@ -1,6 +1,6 @@
 //! A witness, as the log sees it: asked over HTTP to cosign each checkpoint (C2SP tlog-witness).
 //!
-//! **Problem.** A machine is set back to a snapshot, the memory beside the data directory included. NoAnswer on it knows that
+//! **Problem.** A machine is set back to a snapshot, the remembered head beside the data directory included. Nothing on it knows that
 //! the log was longer once, and it signs a second history. A witness knows. But a witness can be broken, or lie, and the
 //! watch of a team must not stand still at the word of any server on the internet.
 //!
@@ -43,7 +43,7 @@ use journal::witness::{Refusal, accept_answer, checkpoint_path, encode_request};
 use store::{Head, StoreError};
 
 use crate::files;
-use crate::remembered::Memory;
+use crate::remembered::RememberedHeads;
 
 /// How long one request may take.
 const WITHIN: Span = Span::from_secs(3);
@@ -125,9 +125,9 @@ impl Contradiction {
     }
 
     /// Remembers what proves it, like any checkpoint that others have: what this machine said since is worth nothing.
-    pub async fn keep(&self, memory: &Memory) {
+    pub async fn keep(&self, heads: &RememberedHeads) {
         let Some(proof) = &self.proof else { return };
-        if let Err(error) = memory.write(proof.clone()).await {
+        if let Err(error) = heads.write(proof.clone()).await {
             tracing::error!(%error, "the checkpoint that contradicts this log can't be remembered");
         }
     }
@@ -311,7 +311,7 @@ pub async fn refuse_a_fork(
     log: &dyn store::Proofs,
     keys: &[VerifierKey],
     peers: &[Peer],
-    memory: &Memory,
+    heads: &RememberedHeads,
 ) -> Result<(), Failure> {
     if peers.is_empty() {
         return Ok(());
@@ -320,14 +320,14 @@ pub async fn refuse_a_fork(
     let head = log.head().await.map_err(|error| failed(&error))?;
     let note = Note::parse(&head.note).map_err(|error| failed(&error))?;
     // A crash may have come between signing and remembering, and nobody gets what is not remembered.
-    if let Err(error) = memory.write(head.note.clone()).await {
+    if let Err(error) = heads.write(head.note.clone()).await {
         tracing::warn!(%error, "the witnesses were not asked at the start");
         return Ok(());
     }
     let about = About { net, log, keys, head: &head, note: &note };
     for answer in join_all(peers.iter().map(|peer| peer.ask(&about, Some(head.size)))).await {
         if let Answer::Contradicts(contradiction) = answer {
-            contradiction.keep(memory).await;
+            contradiction.keep(heads).await;
             return Err(Failure::new(contradiction.to_string()).remedy(contradiction.remedy()));
         }
     }

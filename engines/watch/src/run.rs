@@ -23,7 +23,7 @@ use crate::moment::Moment;
 use crate::order::{Done, Effect, Entry, Order, Outcome};
 use crate::rounds::{LOOK_EVERY, Rounds, clock_watch};
 use crate::source::Asking;
-use crate::source::heartbeat::Memory;
+use crate::source::heartbeat::SavedHeartbeats;
 
 /// How much longer than its timeout a probe is waited for, so that the reason it gives itself is the one told.
 const LAST_WORD: Span = Span::from_millis(20);
@@ -71,9 +71,9 @@ impl Engine for Watch {
     /// States are rebuilt: after a restart nothing is known, and the first sample of each probe journals its state again.
     fn run(&self, context: Context) -> BoxFuture<'_, Result<(), EngineError>> {
         Box::pin(async move {
-            let memory = Memory::load(&*self.state).await?;
+            let heartbeats = SavedHeartbeats::load(&*self.state).await?;
             let observed_until = observed_until(&*self.state).await?;
-            Run::begin(self, context, memory, observed_until).run(self.config.clone()).await
+            Run::begin(self, context, heartbeats, observed_until).run(self.config.clone()).await
         })
     }
 }
@@ -90,7 +90,7 @@ struct Run {
     samples: Vec<store::Sample>,
     series: Arc<dyn store::Samples>,
     journaling: Journaling,
-    memory: Memory,
+    heartbeats: SavedHeartbeats,
     /// Of observers that have not looked yet in this run: up to when they had recorded what they observed.
     observed_until: BTreeMap<ObserverId, Time>,
     pings: Pings,
@@ -99,7 +99,12 @@ struct Run {
 }
 
 impl Run {
-    fn begin(watch: &Watch, context: Context, memory: Memory, observed_until: BTreeMap<ObserverId, Time>) -> Self {
+    fn begin(
+        watch: &Watch,
+        context: Context,
+        heartbeats: SavedHeartbeats,
+        observed_until: BTreeMap<ObserverId, Time>,
+    ) -> Self {
         let now = Moment::of(&*context.clock);
         let descriptors = getrlimit(Resource::Nofile).current;
         Self {
@@ -117,7 +122,7 @@ impl Run {
             samples: Vec::new(),
             journaling: Journaling::start(context.recorder.clone(), Arc::clone(&watch.state)),
             series: Arc::clone(&watch.samples),
-            memory,
+            heartbeats,
             observed_until,
             pings: watch.pings.clone(),
             lost: context.recorder.health().lost,
@@ -175,8 +180,8 @@ impl Run {
         self.rounds.look(now, &oddities, &mut self.effects);
         for oddity in oddities {
             if let Oddity::Stepped(step) = oddity {
-                self.memory.step(step.to.since(step.from));
-                self.journaling.keep(self.memory.take_changed());
+                self.heartbeats.step(step.to.since(step.from));
+                self.journaling.keep(self.heartbeats.take_changed());
             }
         }
     }
@@ -184,10 +189,10 @@ impl Run {
     fn apply(&mut self, config: &Config) {
         let now = self.now();
         let declared: HashSet<_> = config.probes.iter().map(|declared| &declared.id).collect();
-        self.memory.keep_only(|probe| declared.contains(probe));
+        self.heartbeats.keep_only(|probe| declared.contains(probe));
         for declared in &config.probes {
             if let Some(heartbeat) = declared.probe.heartbeat() {
-                self.memory.remind(&declared.id, heartbeat);
+                self.heartbeats.remind(&declared.id, heartbeat);
             }
         }
         for observer in &config.observers {
@@ -237,7 +242,7 @@ impl Run {
         let Some((observer, probe)) = self.rounds.hear(&id, now) else { return };
         let Some(heartbeat) = probe.heartbeat() else { return };
         let journal = heartbeat.hear(ping, delivery.ping.run.as_deref(), at);
-        self.memory.note(&id, heartbeat);
+        self.heartbeats.note(&id, heartbeat);
         if journal {
             if ping == Said::Success {
                 self.rounds.succeeded(&id, at);
@@ -246,7 +251,7 @@ impl Run {
                 Said::Success => Entry::Succeeded(Succeeded { probe: id, at }),
                 Said::Start | Said::Fail => Entry::Pinged(Pinged { probe: id, at, ping }),
             };
-            self.journaling.send_ping(observer, &entry, at, delivery, self.memory.take_changed());
+            self.journaling.send_ping(observer, &entry, at, delivery, self.heartbeats.take_changed());
         } else {
             // One of too many to journal each: see `source::heartbeat`.
             delivery.acknowledge();

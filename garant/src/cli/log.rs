@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
-use notary::remembered::Memory;
+use notary::remembered::RememberedHeads;
 use notary::{head, log};
 use store::sqlite::{Sqlite, SqliteReader};
 
@@ -109,7 +109,7 @@ impl Moving {
     }
 
     /// The policy, and who remembers the log as it says.
-    fn configuration(&self, registry: &Registry) -> Result<(Configuration, Memory), Failure> {
+    fn configuration(&self, registry: &Registry) -> Result<(Configuration, RememberedHeads), Failure> {
         let policy = &self.policy.policy;
         let configuration = Configuration::load(policy, registry).map_err(|mistakes| {
             Failure::new(format!(
@@ -120,8 +120,8 @@ impl Moving {
             .remedy("name the policy that `garant up` runs with, with --policy")
             .code(USAGE)
         })?;
-        let memory = Memory::of(&self.data.data, &configuration.basics.journal);
-        Ok((configuration, memory))
+        let heads = RememberedHeads::of(&self.data.data, &configuration.basics.journal);
+        Ok((configuration, heads))
     }
 }
 

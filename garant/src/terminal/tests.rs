@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use notary::remembered::Memory;
+use notary::remembered::RememberedHeads;
 use notary::{keys, log};
 
 use super::*;
@@ -58,8 +58,8 @@ fn keys_that_wont_do() {
     let mode = |mode| std::fs::set_permissions(&key, std::fs::Permissions::from_mode(mode)).expect("its owner");
     let random = engine::random::SystemRandom;
 
-    keys::load_or_create(data, "shop.example", &Memory::at(Vec::new()), &random).expect("a first key");
-    let renamed = keys::load_or_create(data, "other.example", &Memory::at(Vec::new()), &random);
+    keys::load_or_create(data, "shop.example", &RememberedHeads::at(Vec::new()), &random).expect("a first key");
+    let renamed = keys::load_or_create(data, "other.example", &RememberedHeads::at(Vec::new()), &random);
     check("another_name", data, &renamed.expect_err("the log has a name"));
     mode(0o644);
     check("others_read_the_key", data, &keys::load(data).expect_err("not private"));
@@ -70,7 +70,7 @@ fn keys_that_wont_do() {
     std::fs::remove_file(&key).expect("removed");
     let head = data.join("remembered");
     std::fs::write(&head, "garbage").expect("written");
-    let remembered = Memory::at(vec![head.clone()]);
+    let remembered = RememberedHeads::at(vec![head.clone()]);
     let garbage = keys::load_or_create(data, "shop.example", &remembered, &random);
     check("the_head_is_garbage", data, &garbage.expect_err("no note"));
     let note = format!("shop.example/1\n7\n{}=\n\n\u{2014} shop.example/1 AAAAAAA=\n", "A".repeat(43));

@@ -10,14 +10,14 @@ use super::*;
 use crate::fake::{Answer, NOW, Stopped, ask, log_with};
 
 #[derive(Default)]
-struct Memory {
+struct InMemory {
     kept: Blocking<Option<witness::State>>,
     evidence: Blocking<Vec<String>>,
     writes: AtomicUsize,
     broken: AtomicBool,
 }
 
-impl Persist for Memory {
+impl Persist for InMemory {
     fn persist(&self, state: &witness::State) -> io::Result<()> {
         if self.broken.load(Ordering::Relaxed) {
             return Err(io::Error::other("the disk is full"));
@@ -33,10 +33,10 @@ impl Persist for Memory {
     }
 }
 
-fn witness_of(log: &Log) -> (Arc<Witness>, Arc<Memory>) {
+fn witness_of(log: &Log) -> (Arc<Witness>, Arc<InMemory>) {
     let mut state = witness::State::default();
     state.trust(log.keys[0].vkey());
-    let memory = Arc::new(Memory::default());
+    let memory = Arc::new(InMemory::default());
     let clock = Arc::new(Stopped);
     let witness = Witness::new(test_key(9, "witness.example"), state, memory.clone(), clock);
     (Arc::new(witness), memory)

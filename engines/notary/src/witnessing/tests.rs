@@ -216,20 +216,20 @@ async fn a_start_is_refused_and_its_reason_kept() {
     assert!(matches!(true_log.ask(&witness, None).await, Answer::Cosigned(_)));
     let fork = Log::of("another", 35).await;
     let data = fork.folder.path().join("data");
-    let memory = Memory::beside(&data);
+    let heads = RememberedHeads::beside(&data);
     let peers = [witness];
-    let refused = refuse_a_fork(&fork.net, fork.store.as_ref(), &fork.keys, &peers, &memory).await;
+    let refused = refuse_a_fork(&fork.net, fork.store.as_ref(), &fork.keys, &peers, &heads).await;
     let refused = refused.expect_err("another history");
     assert!(refused.to_string().contains("friend contradicts this log"), "{refused}");
     assert!(refused.what_to_do().is_some_and(|remedy| remedy.contains("garant log continue")));
-    let kept = memory.of_log(&data, &fork.keys).await.expect("a checkpoint of this log");
+    let kept = heads.of_log(&data, &fork.keys).await.expect("a checkpoint of this log");
     assert_eq!((kept[0].size, kept[0].root), (21, true_log.store.root_at(21).await.expect("a root")));
 
     let data = true_log.folder.path().join("data");
-    let memory = Memory::beside(&data);
-    let allowed = refuse_a_fork(&true_log.net, true_log.store.as_ref(), &true_log.keys, &peers, &memory).await;
+    let heads = RememberedHeads::beside(&data);
+    let allowed = refuse_a_fork(&true_log.net, true_log.store.as_ref(), &true_log.keys, &peers, &heads).await;
     allowed.expect("the true history");
-    let kept = memory.of_log(&data, &true_log.keys).await.expect("a checkpoint");
+    let kept = heads.of_log(&data, &true_log.keys).await.expect("a checkpoint");
     assert_eq!(kept[0].size, 21, "what was shown to the witness was remembered before");
 }
 

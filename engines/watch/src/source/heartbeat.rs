@@ -353,13 +353,13 @@ const PREFIX: &str = "heartbeat/";
 /// What all heartbeats have said, kept over restarts: a job that runs once a day must not be given a new day by each
 /// restart of garant.
 #[derive(Debug, Default)]
-pub(crate) struct Memory {
+pub(crate) struct SavedHeartbeats {
     heard: BTreeMap<ProbeId, Heard>,
     /// What has changed since it was last taken to be kept.
     changed: BTreeSet<ProbeId>,
 }
 
-impl Memory {
+impl SavedHeartbeats {
     /// What an earlier run has kept, in the rows of `state`.
     pub(crate) async fn load(state: &dyn store::Rows) -> Result<Self, store::StoreError> {
         let mut heard = BTreeMap::new();

@@ -9,7 +9,7 @@ use engine::random::SystemRandom;
 use event::journal::Continued;
 use journal::checkpoint::Checkpoint;
 use journal::note::SigningKey;
-use notary::remembered::Memory;
+use notary::remembered::RememberedHeads;
 use notary::{keys, log};
 use store::sqlite::{Options, Sqlite};
 use store::{OpenError, Read as _};
@@ -68,11 +68,11 @@ impl Continue {
     pub(super) async fn run(&self, registry: &Registry, terminal: &mut Terminal) -> Result<(), Failure> {
         let data = self.moving.data()?;
         keys::refuse_credential(data, "continue --reason …")?;
-        let (configuration, memory) = self.moving.configuration(registry)?;
-        let plan = plan(data, configuration.basics.journal.name.as_str(), &memory).await?;
-        memory.refuse_unwritable()?;
+        let (configuration, heads) = self.moving.configuration(registry)?;
+        let plan = plan(data, configuration.basics.journal.name.as_str(), &heads).await?;
+        heads.refuse_unwritable()?;
         if self.moving.dry_run {
-            self.tell(&plan, None, &memory, terminal);
+            self.tell(&plan, None, &heads, terminal);
             return Ok(());
         }
         if let Some(kept) = &plan.kept {
@@ -86,14 +86,14 @@ impl Continue {
             Some(key) if key.name() == plan.origin => key,
             _ => keys::create(&data.join(keys::KEY), &plan.origin, &SystemRandom)?,
         };
-        self.open(data, &plan, &memory, key, terminal).await
+        self.open(data, &plan, &heads, key, terminal).await
     }
 
     async fn open(
         &self,
         data: &Path,
         plan: &Plan,
-        memory: &Memory,
+        heads: &RememberedHeads,
         key: SigningKey,
         terminal: &mut Terminal,
     ) -> Result<(), Failure> {
@@ -114,13 +114,13 @@ impl Continue {
             clock: Arc::new(SystemClock),
         };
         let store = Sqlite::open(options).map_err(|error| log::refused(data, &error))?;
-        memory.publish_head(store.as_ref()).await?;
-        self.tell(plan, Some(&vkey), memory, terminal);
+        heads.publish_head(store.as_ref()).await?;
+        self.tell(plan, Some(&vkey), heads, terminal);
         Ok(())
     }
 
     /// What was done, under the key `vkey`; without one, what would be.
-    fn tell(&self, plan: &Plan, vkey: Option<&str>, memory: &Memory, terminal: &mut Terminal) {
+    fn tell(&self, plan: &Plan, vkey: Option<&str>, heads: &RememberedHeads, terminal: &mut Terminal) {
         let Plan { old, at_hand, origin, kept, .. } = plan;
         if self.moving.json {
             terminal.json(&serde_json::json!({
@@ -131,7 +131,7 @@ impl Continue {
                 "cites": { "size": old.size, "root": old.root.to_string() },
                 "entries_at_hand": at_hand,
                 "kept": kept,
-                "remembered_in": memory.paths(),
+                "remembered_in": heads.paths(),
             }));
             return;
         }
@@ -141,7 +141,7 @@ impl Continue {
             if let Some(kept) = kept {
                 terminal.line(format!("would keep the old data as {}", kept.display()));
             }
-            for path in memory.paths() {
+            for path in heads.paths() {
                 terminal.line(format!("would remember the new head in {}", path.display()));
             }
             terminal.note("nothing was changed");
@@ -155,10 +155,10 @@ impl Continue {
 }
 
 /// Finds the old log: the newest of this name, at its highest known head, wherever that is known.
-async fn plan(data: &Path, name: &str, memory: &Memory) -> Result<Plan, Failure> {
+async fn plan(data: &Path, name: &str, heads: &RememberedHeads) -> Result<Plan, Failure> {
     let found = look(data).await?;
     let mut known: Vec<(String, Checkpoint)> =
-        memory.read()?.into_iter().map(|remembered| (remembered.note, remembered.checkpoint)).collect();
+        heads.read()?.into_iter().map(|remembered| (remembered.note, remembered.checkpoint)).collect();
     // What is remembered was shown to others. What only the directory says counts where nothing is remembered of its log.
     if let Found::Log { note, checkpoint } = &found
         && !known.iter().any(|(_, known)| known.origin == checkpoint.origin)
@@ -182,7 +182,7 @@ async fn plan(data: &Path, name: &str, memory: &Memory) -> Result<Plan, Failure>
         candidates.push(((number, checkpoint.size), note, checkpoint));
     }
     let Some(((number, _), old_checkpoint, old)) = candidates.into_iter().max_by_key(|(rank, ..)| *rank) else {
-        let paths: Vec<String> = memory.paths().iter().map(|path| path.display().to_string()).collect();
+        let paths: Vec<String> = heads.paths().iter().map(|path| path.display().to_string()).collect();
         return Err(Failure::new(format!(
             "there is no log in {} and none is remembered in {}",
             data.display(),

@@ -17,7 +17,7 @@ use event::journal::{KeyAnnounced, KeyRetired};
 use event::{Body, BootId};
 use journal::checkpoint::Checkpoint;
 use journal::note::{SigningKey, VerifierKey};
-use notary::remembered::{History, Memory};
+use notary::remembered::{History, RememberedHeads};
 use notary::{keys, log};
 use store::sqlite::Sqlite;
 use store::{Proofs as _, Read as _};
@@ -43,7 +43,7 @@ impl Rotate {
     pub(super) async fn run(&self, registry: &Registry, terminal: &mut Terminal) -> Result<(), Failure> {
         let data = self.moving.data()?;
         keys::refuse_credential(data, if self.finish { "rotate --finish" } else { "rotate" })?;
-        let (configuration, memory) = self.moving.configuration(registry)?;
+        let (configuration, heads) = self.moving.configuration(registry)?;
         let Some(signers) = keys::load(data)? else {
             return Err(keys::missing(data, open_to_read(data)?.origin()));
         };
@@ -67,11 +67,11 @@ impl Rotate {
             }
             _ => {}
         }
-        let remembered = memory.of_log(data, &keys).await?;
-        memory.refuse_unwritable()?;
+        let remembered = heads.of_log(data, &keys).await?;
+        heads.refuse_unwritable()?;
         if self.moving.dry_run {
             refuse_rolled_back(data, &remembered).await?;
-            self.tell_plan(&old, next.as_ref(), &memory, terminal);
+            self.tell_plan(&old, next.as_ref(), &heads, terminal);
             return Ok(());
         }
         if let (true, Some(next)) = (self.finish, &next) {
@@ -80,18 +80,18 @@ impl Rotate {
             if !history.retires(&old) {
                 record(&recorder(&store)?, &KeyRetired { vkey: old.to_string() }).await?;
             }
-            return self.finish(&store, &memory, &old, next, terminal).await;
+            return self.finish(&store, &heads, &old, next, terminal).await;
         }
         // A key that a rotation left behind when it was cut off signs nothing before it is announced.
         let store = log::open(data, signers.into_iter().take(1).collect(), remembered)?;
         tell_of_a_step(&store, &configuration).await?;
-        self.begin(&store, &memory, &old, next, terminal).await
+        self.begin(&store, &heads, &old, next, terminal).await
     }
 
     async fn begin(
         &self,
         store: &Arc<Sqlite>,
-        memory: &Memory,
+        heads: &RememberedHeads,
         old: &VerifierKey,
         left_behind: Option<VerifierKey>,
         terminal: &mut Terminal,
@@ -105,7 +105,7 @@ impl Rotate {
         record(&recorder(store)?, &KeyAnnounced { vkey: next.to_string(), replaces: old.to_string() }).await?;
         let both = keys::load(data)?.ok_or_else(|| Failure::new("the keys are gone"))?;
         store.sign_with(both).await.map_err(|error| unwritten(&error))?;
-        memory.publish_head(store.as_ref()).await?;
+        heads.publish_head(store.as_ref()).await?;
         if self.moving.json {
             terminal.json(&serde_json::json!({ "announced": next.to_string(), "replaces": old.to_string() }));
             return Ok(());
@@ -121,7 +121,7 @@ impl Rotate {
     async fn finish(
         &self,
         store: &Arc<Sqlite>,
-        memory: &Memory,
+        heads: &RememberedHeads,
         old: &VerifierKey,
         next: &VerifierKey,
         terminal: &mut Terminal,
@@ -131,7 +131,7 @@ impl Rotate {
             .and_then(|mut signers| signers.pop())
             .ok_or_else(|| Failure::new("the new key is gone"))?;
         store.sign_with(vec![next_key]).await.map_err(|error| unwritten(&error))?;
-        memory.publish_head(store.as_ref()).await?;
+        heads.publish_head(store.as_ref()).await?;
         keys::promote_next(data)?;
         if self.moving.json {
             terminal.json(&serde_json::json!({ "retired": old.to_string(), "signs": next.to_string() }));
@@ -141,14 +141,20 @@ impl Rotate {
         Ok(())
     }
 
-    fn tell_plan(&self, old: &VerifierKey, next: Option<&VerifierKey>, memory: &Memory, terminal: &mut Terminal) {
+    fn tell_plan(
+        &self,
+        old: &VerifierKey,
+        next: Option<&VerifierKey>,
+        heads: &RememberedHeads,
+        terminal: &mut Terminal,
+    ) {
         if self.moving.json {
             terminal.json(&serde_json::json!({
                 "dry_run": true,
                 "would": if self.finish { "finish" } else { "begin" },
                 "signs_now": old.to_string(),
                 "would_sign": next.map(ToString::to_string),
-                "remembered_in": memory.paths(),
+                "remembered_in": heads.paths(),
             }));
             return;
         }
@@ -161,7 +167,7 @@ impl Rotate {
             )),
             None => terminal.line(format!("would make a key, announce it in the log, and sign with it beside {old}")),
         }
-        for path in memory.paths() {
+        for path in heads.paths() {
             terminal.line(format!("would remember the new head in {}", path.display()));
         }
         terminal.note("nothing was changed");

@@ -13,7 +13,7 @@ use engine::random::SystemRandom;
 use engine::{CancellationToken, Clock, Context, Progress, Random, Recorder};
 use event::{BootId, Time};
 use journal::note::{SigningKey, VerifierKey};
-use notary::remembered::{self, Memory};
+use notary::remembered::{self, RememberedHeads};
 use notary::{keys, log, witnessing};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use store::Read as _;
@@ -56,16 +56,16 @@ pub(super) async fn open(
     log::make_private(&data)?;
 
     let basics = &configuration.basics;
-    let memory = Memory::of(&data, &basics.journal);
-    warn_if_nothing_remembers(&data, &memory).await?;
-    let signers = keys::load_or_create(&data, basics.journal.name.as_str(), &memory, random.as_ref())?;
+    let heads = RememberedHeads::of(&data, &basics.journal);
+    warn_if_nothing_remembers(&data, &heads).await?;
+    let signers = keys::load_or_create(&data, basics.journal.name.as_str(), &heads, random.as_ref())?;
     let keys: Vec<VerifierKey> = signers.iter().map(SigningKey::vkey).collect();
     let options = Options {
         dir: data.clone(),
         origin: keys::origin(&signers)?,
         observer: log::server_observer("store")?,
         signers,
-        remembered: memory.of_log(&data, &keys).await?,
+        remembered: heads.of_log(&data, &keys).await?,
         continues: None,
         clock: Arc::clone(&clock),
     };
@@ -85,7 +85,7 @@ pub(super) async fn open(
     })?;
     let listening = public_url.as_deref().unwrap_or(&team_url);
     let followed = Followed::of(configuration, &keys, &data, listening)?;
-    witnessing::refuse_a_fork(&net, store.as_ref(), &keys, &followed.witnesses, &followed.memory).await?;
+    witnessing::refuse_a_fork(&net, store.as_ref(), &keys, &followed.witnesses, &followed.heads).await?;
 
     let mut boot = [0; 16];
     random.fill(&mut boot);
@@ -134,12 +134,12 @@ fn raise_descriptors() {
 
 /// Says so when an older copy of the data directory could not be told from the newest. What was never published contradicts
 /// nobody, as after a start that found its port taken.
-async fn warn_if_nothing_remembers(data: &std::path::Path, memory: &Memory) -> Result<(), Failure> {
+async fn warn_if_nothing_remembers(data: &std::path::Path, heads: &RememberedHeads) -> Result<(), Failure> {
     let has_a_past = match Sqlite::open_read_only(data) {
         Ok(store) => store.published().await.is_ok_and(|published| published.is_some()),
         Err(_) => data.join(keys::KEY).exists(),
     };
-    if has_a_past && memory.read()?.is_empty() {
+    if has_a_past && heads.read()?.is_empty() {
         tracing::warn!(
             "nothing remembers the head of the log in {}: whether this is an older copy of it can't be told. If it is, \
              stop now and put the newest data back, with its {}: what is signed from here on would contradict what was \

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use journal::note::{KeyType, VerifierKey};
-use notary::remembered::Memory;
+use notary::remembered::RememberedHeads;
 use notary::witnessing::{self, Peer};
 use policy::RetentionPeriods;
 use tokio::sync::watch;
@@ -20,7 +20,7 @@ use crate::registry::{Channel, PolicyPart};
 /// A policy, and what follows from it.
 pub(super) struct Followed {
     pub(super) configuration: Arc<Configuration>,
-    pub(super) memory: Arc<Memory>,
+    pub(super) heads: Arc<RememberedHeads>,
     pub(super) witnesses: Arc<Vec<Peer>>,
     pub(super) identity: Arc<Identity>,
 }
@@ -37,7 +37,7 @@ impl Followed {
         let witnesses = peers(&configuration)?;
         let identity = identity(&configuration, keys, &witnesses, listening)?;
         Ok(Self {
-            memory: Arc::new(Memory::of(data, &configuration.basics.journal)),
+            heads: Arc::new(RememberedHeads::of(data, &configuration.basics.journal)),
             configuration: Arc::new(configuration),
             witnesses: Arc::new(witnesses),
             identity: Arc::new(identity),
@@ -53,7 +53,7 @@ impl Followed {
 /// The channels through which it is followed.
 pub(super) struct InForce {
     pub(super) configuration: watch::Sender<Arc<Configuration>>,
-    pub(super) memory: watch::Sender<Arc<Memory>>,
+    pub(super) heads: watch::Sender<Arc<RememberedHeads>>,
     pub(super) witnesses: watch::Sender<Arc<Vec<Peer>>>,
     pub(super) identity: watch::Sender<Arc<Identity>>,
     pub(super) shown: watch::Sender<Arc<Policy>>,
@@ -66,9 +66,9 @@ impl InForce {
     /// Filled with what holds at the start.
     pub(super) fn new(followed: Followed, parts: &[PolicyPart]) -> Result<Self, Failure> {
         let shown = followed.shown();
-        let Followed { configuration, memory, witnesses, identity } = followed;
+        let Followed { configuration, heads, witnesses, identity } = followed;
         Ok(Self {
-            memory: watch::Sender::new(memory),
+            heads: watch::Sender::new(heads),
             witnesses: watch::Sender::new(witnesses),
             identity: watch::Sender::new(identity),
             shown: watch::Sender::new(shown),
@@ -81,8 +81,8 @@ impl InForce {
     /// Has everybody follow another policy.
     pub(super) fn replace(&self, followed: Followed) {
         let shown = followed.shown();
-        let Followed { configuration, memory, witnesses, identity } = followed;
-        self.memory.send_replace(memory);
+        let Followed { configuration, heads, witnesses, identity } = followed;
+        self.heads.send_replace(heads);
         self.witnesses.send_replace(witnesses);
         self.retention.send_replace(configuration.basics.journal.retention);
         self.identity.send_replace(identity);

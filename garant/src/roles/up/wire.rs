@@ -50,7 +50,7 @@ pub(super) fn wire(opened: Opened, registry: &Registry, runtimes: &Handles) -> R
         keys: keys.clone(),
         newest_before,
         parts: Arc::clone(&policy.parts),
-        memory: policy.memory.subscribe(),
+        heads: policy.heads.subscribe(),
         witnesses: policy.witnesses.subscribe(),
         retention: policy.retention.subscribe(),
         in_effect: in_effect.clone(),
