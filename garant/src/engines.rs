@@ -26,7 +26,7 @@ pub(crate) const ENGINES: &[EngineEntry] = &[
     EngineEntry { name: "publisher", make: publisher, ..QUIET },
     EngineEntry { name: "retention", make: retention, ..QUIET },
     EngineEntry { name: "judge", make: judge, ..QUIET },
-    EngineEntry { name: watch::NAME, kinds: watch::EVENT_KINDS, own_thread: true, command: None, make: watch },
+    EngineEntry { name: watch::NAME, kinds: watch::KINDS, own_thread: true, command: None, make: watch },
 ];
 
 /// An engine without kinds, commands and a thread of its own.

@@ -8,7 +8,7 @@ use event::{FindingId, ObserverId, ProbeId, ServiceId, Span};
 use policy::{Document, Nouns, Part, Section, SectionDoc, Table};
 
 use crate::source::canary::Canary;
-use crate::source::{Declared, KINDS};
+use crate::source::{Declared, PROBE_KINDS};
 
 /// A service whose probes are asked less often than this is warned of: its verdicts lag by as much.
 const LAG_MAX: Span = Span::from_secs(600);
@@ -64,7 +64,7 @@ impl Config {
     pub(crate) fn of_observers(document: &mut Document, declared: &[policy::Observer]) -> Self {
         let options = document.table("watch").unwrap_or_default();
         let observers: Arc<[ObserverId]> = declared.iter().map(|declared| crate::observer(&declared.id)).collect();
-        let probes = KINDS.iter().flat_map(|kind| (kind.read)(document, &observers)).map(Arc::new).collect();
+        let probes = PROBE_KINDS.iter().flat_map(|kind| (kind.read)(document, &observers)).map(Arc::new).collect();
         let canaries = declared
             .iter()
             .filter_map(|declared| Some((crate::observer(&declared.id), Arc::new(Canary::new(&declared.canaries)?))))
@@ -117,7 +117,7 @@ impl Part for Config {
     }
 
     fn reference() -> Vec<SectionDoc> {
-        let kinds = KINDS.iter().map(|kind| (kind.reference)());
+        let kinds = PROBE_KINDS.iter().map(|kind| (kind.reference)());
         [SectionDoc::of::<Options>("watch", false)].into_iter().chain(kinds).collect()
     }
 

@@ -5,7 +5,7 @@ use event::{Body, Family, Kind, ProbeId, Span, Time};
 use serde::{Deserialize, Serialize};
 
 /// The kinds of events that the watch alone writes.
-pub const EVENT_KINDS: &[Kind] = &[Detail::KIND, Pinged::KIND];
+pub const KINDS: &[Kind] = &[Detail::KIND, Pinged::KIND];
 
 /// A sign of life that is no success arrived: a job started, or failed.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]

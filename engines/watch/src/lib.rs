@@ -38,10 +38,10 @@ pub mod source;
 mod uplink;
 
 pub use config::{Config, Options};
-pub use events::EVENT_KINDS;
+pub use events::KINDS;
 pub use figures::{Counts, Figures, Standing};
 pub use run::Watch;
-pub use source::{Common, Declared, Expiry, KINDS, Kind, Phases};
+pub use source::{Common, Declared, Expiry, PROBE_KINDS, Phases, ProbeKind};
 
 /// The name of the engine.
 pub const NAME: &str = "watch";

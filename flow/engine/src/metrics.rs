@@ -19,14 +19,14 @@ pub trait Source: Send + Sync {
 
 /// What a family counts, and so how its samples end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Kind {
+enum MetricType {
     Gauge,
     Counter,
     Info,
     StateSet,
 }
 
-impl Kind {
+impl MetricType {
     const fn as_str(self) -> &'static str {
         match self {
             Self::Gauge => "gauge",
@@ -101,7 +101,7 @@ pub struct Family<'t> {
     /// whole.
     out: Option<&'t mut String>,
     name: String,
-    kind: Kind,
+    kind: MetricType,
 }
 
 impl Text {
@@ -115,25 +115,25 @@ impl Text {
 
     /// A figure that goes up and down. `unit` is `""`, or what the name ends with: `seconds`, `bytes`, `ratio`.
     pub fn gauge(&mut self, name: &str, unit: &str, help: &str) -> Family<'_> {
-        self.family(Kind::Gauge, name, unit, help)
+        self.family(MetricType::Gauge, name, unit, help)
     }
 
     /// A figure that only goes up, until the process starts anew. The name is given without `_total`.
     pub fn counter(&mut self, name: &str, unit: &str, help: &str) -> Family<'_> {
-        self.family(Kind::Counter, name, unit, help)
+        self.family(MetricType::Counter, name, unit, help)
     }
 
     /// Labels that describe something. The name is given without `_info`.
     pub fn info(&mut self, name: &str, help: &str) -> Family<'_> {
-        self.family(Kind::Info, name, "", help)
+        self.family(MetricType::Info, name, "", help)
     }
 
     /// Which of some states something is in.
     pub fn state_set(&mut self, name: &str, help: &str) -> Family<'_> {
-        self.family(Kind::StateSet, name, "", help)
+        self.family(MetricType::StateSet, name, "", help)
     }
 
-    fn family(&mut self, kind: Kind, name: &str, unit: &str, help: &str) -> Family<'_> {
+    fn family(&mut self, kind: MetricType, name: &str, unit: &str, help: &str) -> Family<'_> {
         debug_assert!(is_metric_name(name), "`{name}` is not the name of a metric");
         debug_assert!(unit.is_empty() || name.ends_with(&format!("_{unit}")), "`{name}` does not end with its unit");
         debug_assert!(!name.ends_with("_total") && !name.ends_with("_info"), "`{name}` has the suffix of its samples");

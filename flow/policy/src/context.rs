@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::mistake::{Found, Kind, Mistake};
+use crate::mistake::{Found, Mistake, MistakeKind};
 use crate::name::{Name, Noun};
 use crate::place::Place;
 use crate::redact::Hidden;
@@ -190,7 +190,7 @@ impl Asked {
                 format!("it knows {}", known.join(", "))
             };
             let mistake = Mistake::new(place, format!("{label} has no key `{key}`"), remedy);
-            mistakes.push(mistake.kind(Kind::UnknownKey(key.clone())));
+            mistakes.push(mistake.kind(MistakeKind::UnknownKey(key.clone())));
         }
         mistakes
     }

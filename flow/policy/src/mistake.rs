@@ -20,12 +20,12 @@ pub struct Mistake {
     remedy: Cow<'static, str>,
     /// A second place that belongs to it, and why.
     also: Option<(Place, Cow<'static, str>)>,
-    kind: Kind,
+    kind: MistakeKind,
 }
 
 /// What kind of mistake it is, as far as it changes what is said of others.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Kind {
+pub(crate) enum MistakeKind {
     /// Of the grammar: other mistakes on the same line follow from it.
     Syntax,
     /// Of the grammar: all that comes after it in the file was swallowed.
@@ -38,7 +38,7 @@ pub(crate) enum Kind {
 impl Mistake {
     /// At `place`, `reason` is wrong; `remedy` says what to write instead. Both are one line, without a full stop.
     pub fn new(place: Place, reason: impl Into<Cow<'static, str>>, remedy: impl Into<Cow<'static, str>>) -> Self {
-        Self { place, reason: reason.into(), remedy: remedy.into(), also: None, kind: Kind::Other }
+        Self { place, reason: reason.into(), remedy: remedy.into(), also: None, kind: MistakeKind::Other }
     }
 
     /// Points at a second place, and says what it has to do with the mistake.
@@ -48,12 +48,12 @@ impl Mistake {
         self
     }
 
-    pub(crate) fn kind(mut self, kind: Kind) -> Self {
+    pub(crate) fn kind(mut self, kind: MistakeKind) -> Self {
         self.kind = kind;
         self
     }
 
-    pub(crate) fn is(&self, kind: &Kind) -> bool {
+    pub(crate) fn is(&self, kind: &MistakeKind) -> bool {
         self.kind == *kind
     }
 
@@ -92,7 +92,7 @@ impl Found {
     /// Gives a key that nobody asked for a better remedy.
     pub(crate) fn explain_unknown(&mut self, better: impl Fn(&str) -> Option<String>) {
         for mistake in &mut self.kept {
-            if let Kind::UnknownKey(key) = &mistake.kind
+            if let MistakeKind::UnknownKey(key) = &mistake.kind
                 && let Some(remedy) = better(key)
             {
                 mistake.remedy = remedy.into();
@@ -120,13 +120,13 @@ impl Found {
     /// that is never closed.
     fn tidied(mut self, sources: &Sources) -> Self {
         let line = |place: Place| (place.file, sources.position(place).0.line);
-        let places = |kind: Kind| self.kept.iter().filter(move |m| m.kind == kind).map(|m| m.place);
-        let broken_lines: Vec<_> = places(Kind::Syntax).chain(places(Kind::Unclosed)).map(line).collect();
-        let unclosed: Vec<Place> = places(Kind::Unclosed).collect();
+        let places = |kind: MistakeKind| self.kept.iter().filter(move |m| m.kind == kind).map(|m| m.place);
+        let broken_lines: Vec<_> = places(MistakeKind::Syntax).chain(places(MistakeKind::Unclosed)).map(line).collect();
+        let unclosed: Vec<Place> = places(MistakeKind::Unclosed).collect();
         self.kept.retain(|mistake| {
             let swallowed =
                 unclosed.iter().any(|open| open.file == mistake.place.file && open.start < mistake.place.start);
-            let grammar = matches!(mistake.kind, Kind::Syntax | Kind::Unclosed);
+            let grammar = matches!(mistake.kind, MistakeKind::Syntax | MistakeKind::Unclosed);
             !swallowed && (grammar || !broken_lines.contains(&line(mistake.place)))
         });
         self.kept.sort_by_key(|mistake| mistake.place);

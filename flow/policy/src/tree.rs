@@ -10,7 +10,7 @@ use std::ops::Range;
 use toml::de::{DeTable, DeValue};
 use toml_parser::lexer::TokenKind;
 
-use crate::mistake::{Kind, Mistake};
+use crate::mistake::{Mistake, MistakeKind};
 use crate::place::Place;
 
 /// Deepest nesting of brackets, and most dots in one key. The grammar allows any depth; a tree of half a million levels
@@ -88,11 +88,11 @@ pub(crate) fn parse(file: u32, text: &str) -> Parsed {
             format!("nested deeper than {DEPTH_MAX} levels"),
             "no table of the policy is nested deeper than three: look for a bracket that is never closed",
         );
-        return Parsed { entries: Entries::new(), mistakes: vec![mistake.kind(Kind::Syntax)], lossy: true };
+        return Parsed { entries: Entries::new(), mistakes: vec![mistake.kind(MistakeKind::Syntax)], lossy: true };
     }
     let (table, errors) = DeTable::parse_recoverable(text);
     let mut mistakes: Vec<_> = errors.iter().map(|error| syntax(file, text, error, brackets.open.as_ref())).collect();
-    let unclosed = mistakes.iter().filter(|m| m.is(&Kind::Unclosed)).map(Mistake::place).min();
+    let unclosed = mistakes.iter().filter(|m| m.is(&MistakeKind::Unclosed)).map(Mistake::place).min();
     if let Some(unclosed) = unclosed {
         mistakes.retain(|mistake| mistake.place() <= unclosed);
     }
@@ -146,12 +146,12 @@ fn syntax(file: u32, text: &str, error: &toml::de::Error, open: Option<&Range<us
     let span = error.span().unwrap_or(0..0);
     if error.message().starts_with("unclosed table") {
         let remedy = "close it: [name] or [[name]] on a line of its own";
-        return Mistake::new(place(file, &span), "a header that is never closed", remedy).kind(Kind::Unclosed);
+        return Mistake::new(place(file, &span), "a header that is never closed", remedy).kind(MistakeKind::Unclosed);
     }
     if error.message().starts_with("unclosed array,") || error.message().starts_with("unclosed inline table") {
         let span = open.cloned().unwrap_or(span);
         let remedy = "add the closing bracket, and look for a missing comma or quote before it";
-        return Mistake::new(place(file, &span), "a bracket that is never closed", remedy).kind(Kind::Unclosed);
+        return Mistake::new(place(file, &span), "a bracket that is never closed", remedy).kind(MistakeKind::Unclosed);
     }
     let (message, written) = (error.message(), text.get(span.clone()).unwrap_or_default());
     let (reason, remedy) = if message.starts_with("duplicate key") {
@@ -168,7 +168,7 @@ fn syntax(file: u32, text: &str, error: &toml::de::Error, open: Option<&Range<us
             "texts stand in quotes, lists have commas, tables start with [name] or [[name]] on a line of their own";
         (message.to_owned(), remedy.to_owned())
     };
-    Mistake::new(place(file, &span), reason, remedy).kind(Kind::Syntax)
+    Mistake::new(place(file, &span), reason, remedy).kind(MistakeKind::Syntax)
 }
 
 fn place(file: u32, span: &Range<usize>) -> Place {

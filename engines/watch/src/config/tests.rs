@@ -31,7 +31,7 @@ fn examples_are_sound() {
     ] {
         assert!(checked.is_ok(), "{}", checked.err().map(|mistakes| mistakes.render(false)).unwrap_or_default());
     }
-    assert_eq!(Config::reference().len(), KINDS.len() + 1);
+    assert_eq!(Config::reference().len(), PROBE_KINDS.len() + 1);
 }
 
 #[test]

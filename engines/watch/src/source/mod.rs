@@ -23,7 +23,7 @@ mod shared_keys;
 pub(crate) mod testing;
 
 /// A kind of probe: where the policy declares it, and who reads it there.
-pub struct Kind {
+pub struct ProbeKind {
     /// `http`, as in `[[probe.http]]` and in the public policy.
     pub name: &'static str,
     pub(crate) read: fn(&mut Document, &Arc<[ObserverId]>) -> Vec<Declared>,
@@ -36,8 +36,8 @@ macro_rules! kinds {
         $(pub mod $name;)*
 
         /// All kinds, in the order of `docs/policy.md`.
-        pub const KINDS: &[Kind] = &[$(
-            Kind {
+        pub const PROBE_KINDS: &[ProbeKind] = &[$(
+            ProbeKind {
                 name: stringify!($name),
                 read: |document, observers| {
                     let settings = document.tables::<$name::$settings>(concat!("probe.", stringify!($name)));
