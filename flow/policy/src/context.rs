@@ -13,7 +13,7 @@ const NAMES_SHOWN_MAX: usize = 8;
 
 /// Mistakes, declared names and references, collected across all tables.
 #[derive(Debug, Default)]
-pub(crate) struct Context {
+pub(crate) struct ReadContext {
     pub(crate) found: Found,
     /// How often a value was passed over because a syntax error had said enough.
     pub(crate) passed_over: usize,
@@ -56,7 +56,7 @@ struct Reference {
     place: Place,
 }
 
-impl Context {
+impl ReadContext {
     pub(crate) fn mistake(&mut self, mistake: Mistake) {
         self.found.push(mistake);
     }

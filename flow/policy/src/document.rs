@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Slotted;
 use std::path::Path;
 
-use crate::context::Context;
+use crate::context::ReadContext;
 use crate::load;
 use crate::mistake::{Mistake, Mistakes};
 use crate::name::Name;
@@ -19,7 +19,7 @@ use crate::tree::{self, Data, Entries, Entry, Parsed};
 pub struct Document {
     sources: Sources,
     root: Entries,
-    context: Context,
+    context: ReadContext,
     /// The tables asked for: path, and whether there may be many.
     tables: BTreeMap<&'static str, bool>,
     /// The keys asked for at the top of the files.
@@ -274,7 +274,7 @@ fn find<'r>(root: &'r Entries, path: &str) -> Option<&'r Entry> {
 
 /// Adds what a further file says: tables are united key by key, `[[tables]]` follow each other, and nothing else may be
 /// said twice.
-fn merge(into: &mut Entries, from: Entries, context: &mut Context) {
+fn merge(into: &mut Entries, from: Entries, context: &mut ReadContext) {
     for (key, entry) in from {
         match into.entry(key) {
             Slotted::Vacant(vacant) => {

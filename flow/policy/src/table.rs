@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::RangeInclusive;
 
-use crate::context::{Asked, Context};
+use crate::context::{Asked, ReadContext};
 use crate::mistake::Mistake;
 use crate::name::Name;
 use crate::place::Place;
@@ -43,14 +43,14 @@ struct Reading<'a> {
     label: &'a str,
     place: Place,
     entries: &'a Entries,
-    context: &'a mut Context,
+    context: &'a mut ReadContext,
     asked: Vec<&'static str>,
     /// Keys that are needed and not there, with the remedy.
     missing: BTreeMap<&'static str, String>,
 }
 
-/// Reads a section out of a table. What no reader asked for is reported after the last one, by [`Context::report_keys`].
-pub(crate) fn read<S: Section>(label: &str, place: Place, entries: &Entries, context: &mut Context) -> Option<S> {
+/// Reads a section out of a table. What no reader asked for is reported after the last one, by [`ReadContext::report_keys`].
+pub(crate) fn read<S: Section>(label: &str, place: Place, entries: &Entries, context: &mut ReadContext) -> Option<S> {
     let reasons_before = context.reasons();
     let mode = Reading { label, place, entries, context, asked: Vec::new(), missing: BTreeMap::new() };
     let mut table = Table(Mode::Reading(mode));
@@ -74,7 +74,7 @@ pub(crate) fn read<S: Section>(label: &str, place: Place, entries: &Entries, con
 }
 
 /// Reads keys at the top of the file: what is not asked for may still be a table, and is looked at later.
-pub(crate) fn read_top<S: Section>(entries: &Entries, context: &mut Context) -> (Option<S>, Vec<&'static str>) {
+pub(crate) fn read_top<S: Section>(entries: &Entries, context: &mut ReadContext) -> (Option<S>, Vec<&'static str>) {
     let label = "the top of the file";
     let mode =
         Reading { label, place: Place::default(), entries, context, asked: Vec::new(), missing: BTreeMap::new() };

@@ -6,7 +6,7 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-use crate::context::Context;
+use crate::context::ReadContext;
 use crate::mistake::Mistake;
 use crate::name::Name;
 use crate::place::Place;
@@ -106,7 +106,7 @@ impl<V: Value> Value for Private<V> {
 pub struct Slot<'a> {
     pub(crate) key: &'a str,
     pub(crate) node: &'a Node,
-    pub(crate) context: &'a mut Context,
+    pub(crate) context: &'a mut ReadContext,
 }
 
 impl<'a> Slot<'a> {
