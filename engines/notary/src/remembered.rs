@@ -64,7 +64,7 @@ pub struct Remembered {
 
 impl RememberedHeads {
     /// The file beside `data`, and those that the policy names.
-    pub fn of(data: &Path, journal: &policy::Journal) -> Self {
+    pub fn of(data: &Path, journal: &policy::JournalSettings) -> Self {
         let named = journal.remember.iter().cloned();
         Self { paths: std::iter::once(remembered_beside(data)).chain(named).collect() }
     }

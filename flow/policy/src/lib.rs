@@ -56,7 +56,7 @@ pub use document::Document;
 pub use mistake::{Mistake, Mistakes};
 pub use name::{HostGroup, Name, Noun, PersonName};
 pub use nouns::{
-    Basics, Channel, Host, Journal, Maintenance, Nouns, Observer, Origin, Pages, Person, Publication, Region,
+    Basics, Channel, Host, JournalSettings, Maintenance, Nouns, Observer, Origin, Pages, Person, Publication, Region,
     RetentionPeriods, Service, VerifierKey, Witness,
 };
 pub use part::Part;

@@ -7,7 +7,7 @@ mod publication;
 
 use event::policy::{Applied, Text};
 
-pub use journal::{Journal, Origin, RetentionPeriods, VerifierKey, Witness};
+pub use journal::{JournalSettings, Origin, RetentionPeriods, VerifierKey, Witness};
 pub use people::{Channel, Person};
 pub use places::{Host, Maintenance, Observer, Region, Service};
 pub use publication::{Pages, Publication};
@@ -104,7 +104,7 @@ pub struct Basics {
     /// Whether the pages are for everybody.
     pub publication: Publication,
     /// The journal.
-    pub journal: Journal,
+    pub journal: JournalSettings,
     /// The pages.
     pub pages: Pages,
 }
@@ -122,7 +122,7 @@ impl Basics {
     pub fn reference() -> Vec<SectionDoc> {
         vec![
             SectionDoc::top::<Publication>(),
-            SectionDoc::of::<Journal>("journal", false),
+            SectionDoc::of::<JournalSettings>("journal", false),
             SectionDoc::of::<Pages>("pages", false),
         ]
     }

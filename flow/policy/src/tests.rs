@@ -93,7 +93,7 @@ fn lines_that_move_change_nothing() {
 fn examples_read_and_references_are_complete() {
     SectionDoc::check::<Probe>("probe.http", true).expect("the example of a probe");
     SectionDoc::check::<Promise>("promise", true).expect("the example of a promise");
-    SectionDoc::check::<crate::Journal>("journal", false).expect("the example of the journal");
+    SectionDoc::check::<crate::JournalSettings>("journal", false).expect("the example of the journal");
     SectionDoc::check::<crate::Pages>("pages", false).expect("the example of the pages");
     SectionDoc::check::<crate::Region>("region", true).expect("the example of a region");
     SectionDoc::check::<crate::Host>("host", true).expect("the example of a host");

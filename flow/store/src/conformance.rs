@@ -17,14 +17,14 @@ pub mod journal_cases;
 pub mod sample_cases;
 
 /// Every right to a journal at once. One struct implements them all, and only these cases need more than one.
-pub trait Journal: Append + Publish + Retain {}
+pub trait WholeJournal: Append + Publish + Retain {}
 
-impl<J: Append + Publish + Retain> Journal for J {}
+impl<J: Append + Publish + Retain> WholeJournal for J {}
 
 /// An open store with nothing in it but its first entry.
 pub struct Subject {
     /// Its journal.
-    pub journal: Arc<dyn Journal>,
+    pub journal: Arc<dyn WholeJournal>,
     /// Its consumers.
     pub consumers: Arc<dyn Consumers>,
     /// Its samples.

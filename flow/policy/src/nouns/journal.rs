@@ -187,7 +187,7 @@ impl Section for RetentionPeriods {
 
 /// The journal.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Journal {
+pub struct JournalSettings {
     /// Its name.
     pub name: Origin,
     /// Files outside the data directory that remember the newest checkpoint, beside the one that always does.
@@ -198,7 +198,7 @@ pub struct Journal {
     pub retention: RetentionPeriods,
 }
 
-impl Section for Journal {
+impl Section for JournalSettings {
     const ABOUT: &'static str = "The append-only log that everything is recorded in. Its name is part of every signature and can't be \
         changed afterwards: take a domain that is yours.";
     const EXAMPLE: &'static str = r#"
@@ -224,7 +224,7 @@ witness = [
     }
 }
 
-impl Journal {
+impl JournalSettings {
     /// Evidence must outlive the longest window of any objective by some days, or the verdict on it could no longer be
     /// computed again.
     /// Call this with that window, before the document is finished.
@@ -245,7 +245,7 @@ impl Journal {
 }
 
 /// The journal, which every policy must name.
-pub(super) fn journal(document: &mut Document) -> Option<Journal> {
+pub(super) fn journal(document: &mut Document) -> Option<JournalSettings> {
     let journal = document.table("journal");
     if !document.has("journal") && !document.is_broken() {
         let remedy = "add [journal] with name = \"shop.example\", a domain of yours: it is part of every signature";
