@@ -19,7 +19,7 @@ use promise::{InEffect, VerdictInEffect};
 
 use crate::answer;
 use crate::state::State;
-use crate::status::{self, Reading};
+use crate::status::{self, CurrentState};
 
 pub(crate) fn routes() -> Router<Arc<State>> {
     Router::new().route("/metrics", get(metrics))
@@ -157,8 +157,8 @@ fn probes(state: &State, text: &mut Text) {
     let mut family = text.state_set("garant_probe_state", "What an observer says of a probe.");
     for row in &standings {
         let labels = [("probe", row.probe.as_str()), ("observer", row.observer.as_str())];
-        let current = Reading::of(row.state.map(|(state, _since)| state));
-        family.state(&labels, &Reading::WORDS, Some(current.as_str()));
+        let current = CurrentState::of(row.state.map(|(state, _since)| state));
+        family.state(&labels, &CurrentState::WORDS, Some(current.as_str()));
     }
     let mut family = text.gauge("garant_probe_duration_seconds", "seconds", "How long the last answer took.");
     for row in &standings {
@@ -190,7 +190,7 @@ fn probes(state: &State, text: &mut Text) {
     }
     let mut family = text.state_set("garant_service_state", "What the observers together say of a service.");
     for service in status::services(state, &standings) {
-        family.state(&[("service", service.service.as_str())], &Reading::WORDS, Some(service.state.as_str()));
+        family.state(&[("service", service.service.as_str())], &CurrentState::WORDS, Some(service.state.as_str()));
     }
 }
 

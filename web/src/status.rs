@@ -74,7 +74,7 @@ pub struct ServiceStatus {
     /// What customers call it.
     pub title: Text,
     /// What its observers say together.
-    pub state: Reading,
+    pub state: CurrentState,
     /// Since when, as far as the observers agree.
     pub since: Option<Time>,
     /// What observers that see trouble say, each once.
@@ -89,7 +89,7 @@ pub struct ProbeStatus {
     /// Who says so.
     pub observer: ObserverId,
     /// What it says.
-    pub state: Reading,
+    pub state: CurrentState,
     /// Since when.
     pub since: Option<Time>,
     /// When it was last asked.
@@ -158,7 +158,7 @@ pub struct EngineStatus {
 /// What observers say of a service or a probe now.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Debug)]
 #[serde(rename_all = "snake_case")]
-pub enum Reading {
+pub enum CurrentState {
     /// The condition holds.
     Up,
     /// It holds, but more slowly than it should.
@@ -171,7 +171,7 @@ pub enum Reading {
     Down,
 }
 
-impl Reading {
+impl CurrentState {
     /// All words, from best to worst.
     pub const WORDS: [&'static str; 5] = ["up", "degraded", "unknown", "undecided", "down"];
 
@@ -228,7 +228,7 @@ fn of(state: &State) -> Status {
 
 fn probe(row: ProbeStanding) -> ProbeStatus {
     let ProbeStanding { probe, observer, state, at, took, phases, certificate_expires, value: _, text: _ } = row;
-    let (since, state) = (state.map(|(_, since)| since), Reading::of(state.map(|(state, _)| state)));
+    let (since, state) = (state.map(|(_, since)| since), CurrentState::of(state.map(|(state, _)| state)));
     ProbeStatus { probe, observer, state, since, at, took, phases, certificate_expires }
 }
 
@@ -267,7 +267,7 @@ pub(crate) fn services(state: &State, standings: &[ProbeStanding]) -> Vec<Servic
     let probes = grouped(&applied.probes, |probe| &probe.service);
     let service = |service: &event::policy::Service| {
         let probes = probes.get(&service.id).map(Vec::as_slice).unwrap_or_default();
-        let seen: Vec<(Reading, Vec<&ProbeStanding>)> = probes
+        let seen: Vec<(CurrentState, Vec<&ProbeStanding>)> = probes
             .iter()
             .map(|probe| {
                 let rows = standings.get(&probe.id).map(Vec::as_slice).unwrap_or_default();
@@ -275,9 +275,9 @@ pub(crate) fn services(state: &State, standings: &[ProbeStanding]) -> Vec<Servic
                 (agreed(probe.agreement, &fresh), fresh)
             })
             .collect();
-        let worst = seen.iter().map(|(reading, _)| *reading).max().unwrap_or(Reading::Unknown);
+        let worst = seen.iter().map(|(state, _)| *state).max().unwrap_or(CurrentState::Unknown);
         let rows = || seen.iter().flat_map(|(_, rows)| rows);
-        let changes = rows().filter_map(|row| row.state).filter(|(state, _)| Reading::of(Some(*state)) == worst);
+        let changes = rows().filter_map(|row| row.state).filter(|(state, _)| CurrentState::of(Some(*state)) == worst);
         let mut details: Vec<String> = rows().map(|row| row.text.clone()).filter(|text| !text.is_empty()).collect();
         details.sort_unstable();
         details.dedup();
@@ -306,14 +306,16 @@ fn is_fresh(probe: &Probe, row: &ProbeStanding, now: Time) -> bool {
 }
 
 /// What the observers of a probe say together, by the rule of verdicts. Up is degraded when one of them says so.
-fn agreed(agreement: Agreement, rows: &[&ProbeStanding]) -> Reading {
+fn agreed(agreement: Agreement, rows: &[&ProbeStanding]) -> CurrentState {
     let states = || rows.iter().filter_map(|row| row.state).map(|(state, _)| state);
     match promise::agreed(agreement, states().map(Condition::from)) {
-        None => Reading::Unknown,
-        Some(Condition::Down) => Reading::Down,
-        Some(Condition::Undecided) => Reading::Undecided,
-        Some(Condition::Up) if states().any(|state| state == event::evidence::State::Degraded) => Reading::Degraded,
-        Some(Condition::Up) => Reading::Up,
+        None => CurrentState::Unknown,
+        Some(Condition::Down) => CurrentState::Down,
+        Some(Condition::Undecided) => CurrentState::Undecided,
+        Some(Condition::Up) if states().any(|state| state == event::evidence::State::Degraded) => {
+            CurrentState::Degraded
+        }
+        Some(Condition::Up) => CurrentState::Up,
     }
 }
 

@@ -70,7 +70,7 @@ pub struct Peer {
 pub enum Answer {
     /// Its cosignature, verified.
     Cosigned(Signature),
-    /// NoAnswer usable.
+    /// No answer that is usable.
     Failed {
         /// Why.
         why: String,

@@ -34,11 +34,12 @@ pub trait Section: Sized {
 pub struct Table<'a>(Mode<'a>);
 
 enum Mode<'a> {
-    Reading(Reading<'a>),
+    Reading(TableReader<'a>),
     Recording(&'a mut Vec<KeyDoc>),
 }
 
-struct Reading<'a> {
+/// A table of the file, and what was asked of it so far.
+struct TableReader<'a> {
     /// `[[probe.http]]`, or the key of an inner table.
     label: &'a str,
     place: Place,
@@ -52,7 +53,7 @@ struct Reading<'a> {
 /// Reads a section out of a table. What no reader asked for is reported after the last one, by [`ReadContext::report_keys`].
 pub(crate) fn read<S: Section>(label: &str, place: Place, entries: &Entries, context: &mut ReadContext) -> Option<S> {
     let reasons_before = context.reasons();
-    let mode = Reading { label, place, entries, context, asked: Vec::new(), missing: BTreeMap::new() };
+    let mode = TableReader { label, place, entries, context, asked: Vec::new(), missing: BTreeMap::new() };
     let mut table = Table(Mode::Reading(mode));
     let section = S::read(&mut table);
     let asked = table.close();
@@ -77,7 +78,7 @@ pub(crate) fn read<S: Section>(label: &str, place: Place, entries: &Entries, con
 pub(crate) fn read_top<S: Section>(entries: &Entries, context: &mut ReadContext) -> (Option<S>, Vec<&'static str>) {
     let label = "the top of the file";
     let mode =
-        Reading { label, place: Place::default(), entries, context, asked: Vec::new(), missing: BTreeMap::new() };
+        TableReader { label, place: Place::default(), entries, context, asked: Vec::new(), missing: BTreeMap::new() };
     let mut table = Table(Mode::Reading(mode));
     let section = S::read(&mut table);
     let Mode::Reading(reading) = table.0 else { return (section, Vec::new()) };
@@ -283,7 +284,7 @@ impl Table<'_> {
 
     /// Hands over what was asked, to be compared with what is written once all readers are done.
     fn close(self) -> Vec<&'static str> {
-        let Mode::Reading(Reading { label, place, entries, context, asked, missing }) = self.0 else {
+        let Mode::Reading(TableReader { label, place, entries, context, asked, missing }) = self.0 else {
             return Vec::new();
         };
         let written = entries.iter().map(|(key, entry)| {

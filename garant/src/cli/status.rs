@@ -10,7 +10,7 @@ use engine::net::Net;
 use event::promise::Outcome;
 use event::{ProbeId, Span, Time};
 use web::Language;
-use web::status::Reading;
+use web::status::CurrentState;
 
 use crate::cli::{DataArgument, runtime};
 use crate::data::Running;
@@ -76,13 +76,13 @@ fn lines(
 ) -> Vec<String> {
     let published = if status.publish { "published" } else { "not published" };
     let mut lines = vec![format!("garant {}, process {pid}, {published}", status.version)];
-    let state = |reading: Reading| {
-        let look = match reading {
-            Reading::Up => Look::Good,
-            Reading::Down => Look::Bad,
-            Reading::Degraded | Reading::Unknown | Reading::Undecided => Look::Doubtful,
+    let state = |current: CurrentState| {
+        let look = match current {
+            CurrentState::Up => Look::Good,
+            CurrentState::Down => Look::Bad,
+            CurrentState::Degraded | CurrentState::Unknown | CurrentState::Undecided => Look::Doubtful,
         };
-        painted(look, format!("{:10}", reading.as_str()))
+        painted(look, format!("{:10}", current.as_str()))
     };
     let since = |since: Option<Time>| since.map(|since| format!(" since {since}")).unwrap_or_default();
     for service in &status.services {

@@ -16,12 +16,12 @@ async fn the_contract_with_the_command() {
     assert_eq!((status.journal.size, status.journal.published_size), (24, Some(24)));
     assert_eq!(status.journal.witnesses, ["witness.example"]);
     let [service] = status.services.as_slice() else { panic!("{:?}", status.services) };
-    assert_eq!((service.service.as_str(), service.state), ("shop", Reading::Undecided));
+    assert_eq!((service.service.as_str(), service.state), ("shop", CurrentState::Undecided));
     assert_eq!(service.details, ["status 502, \"200\" expected\\\n"]);
     let [first, second] = status.probes.as_slice() else { panic!("{:?}", status.probes) };
-    assert_eq!((first.observer.as_str(), first.state), ("gravelines", Reading::Up));
+    assert_eq!((first.observer.as_str(), first.state), ("gravelines", CurrentState::Up));
     assert_eq!(first.phases.each().map(|(phase, _)| phase).collect::<Vec<_>>().len(), 5);
-    assert_eq!((second.state, second.phases.body), (Reading::Down, Span::ZERO));
+    assert_eq!((second.state, second.phases.body), (CurrentState::Down, Span::ZERO));
     assert_eq!(second.certificate_expires, Some(NOW + Span::from_days(8)));
     let outcomes: Vec<_> =
         status.promises.iter().map(|p| (p.promise.as_str(), p.outcome, p.objectives.len())).collect();
@@ -46,22 +46,22 @@ fn observers_agree_as_the_probe_says() {
         text: String::new(),
     };
     for (agreement, states, expected) in [
-        (Agreement::Majority, &[][..], Reading::Unknown),
-        (Agreement::Majority, &[None, None], Reading::Unknown),
-        (Agreement::Majority, &[Some(Up), None], Reading::Up),
-        (Agreement::Majority, &[Some(Up), Some(Degraded)], Reading::Degraded),
-        (Agreement::Majority, &[Some(Up), Some(Down)], Reading::Undecided),
-        (Agreement::Majority, &[Some(Up), Some(Down), Some(Down)], Reading::Down),
-        (Agreement::Majority, &[Some(Up), Some(Up), Some(Down)], Reading::Up),
-        (Agreement::Majority, &[Some(Up), Some(Flapping), Some(Up)], Reading::Up),
-        (Agreement::Majority, &[Some(Up), Some(Flapping)], Reading::Undecided),
-        (Agreement::Majority, &[Some(Up), Some(Flapping), Some(Degraded)], Reading::Degraded),
-        (Agreement::Any, &[Some(Up), Some(Flapping)], Reading::Undecided),
-        (Agreement::All, &[Some(Up), Some(Flapping)], Reading::Up),
-        (Agreement::All, &[Some(Down), Some(Flapping)], Reading::Undecided),
-        (Agreement::Any, &[Some(Up), Some(Up), Some(Down)], Reading::Down),
-        (Agreement::All, &[Some(Up), Some(Down), Some(Down)], Reading::Up),
-        (Agreement::All, &[Some(Down), None], Reading::Down),
+        (Agreement::Majority, &[][..], CurrentState::Unknown),
+        (Agreement::Majority, &[None, None], CurrentState::Unknown),
+        (Agreement::Majority, &[Some(Up), None], CurrentState::Up),
+        (Agreement::Majority, &[Some(Up), Some(Degraded)], CurrentState::Degraded),
+        (Agreement::Majority, &[Some(Up), Some(Down)], CurrentState::Undecided),
+        (Agreement::Majority, &[Some(Up), Some(Down), Some(Down)], CurrentState::Down),
+        (Agreement::Majority, &[Some(Up), Some(Up), Some(Down)], CurrentState::Up),
+        (Agreement::Majority, &[Some(Up), Some(Flapping), Some(Up)], CurrentState::Up),
+        (Agreement::Majority, &[Some(Up), Some(Flapping)], CurrentState::Undecided),
+        (Agreement::Majority, &[Some(Up), Some(Flapping), Some(Degraded)], CurrentState::Degraded),
+        (Agreement::Any, &[Some(Up), Some(Flapping)], CurrentState::Undecided),
+        (Agreement::All, &[Some(Up), Some(Flapping)], CurrentState::Up),
+        (Agreement::All, &[Some(Down), Some(Flapping)], CurrentState::Undecided),
+        (Agreement::Any, &[Some(Up), Some(Up), Some(Down)], CurrentState::Down),
+        (Agreement::All, &[Some(Up), Some(Down), Some(Down)], CurrentState::Up),
+        (Agreement::All, &[Some(Down), None], CurrentState::Down),
     ] {
         let rows: Vec<_> = states.iter().map(|state| row(*state)).collect();
         assert_eq!(agreed(agreement, &rows.iter().collect::<Vec<_>>()), expected, "{agreement:?} {states:?}");

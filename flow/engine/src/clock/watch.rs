@@ -31,15 +31,15 @@ pub enum Oddity {
     StoodStill(Interval, BlindCause),
 }
 
-/// Readings of all clocks at one look.
+/// What all clocks showed at one look.
 #[derive(Clone, Copy)]
-struct Reading {
+struct ClockReading {
     wall: Time,
     monotonic: Monotonic,
     asleep: Span,
 }
 
-impl Reading {
+impl ClockReading {
     fn of(clock: &dyn Clock) -> Self {
         Self { wall: clock.now(), monotonic: clock.monotonic(), asleep: clock.asleep() }
     }
@@ -51,15 +51,15 @@ pub struct ClockWatch {
     every: Span,
     lateness_max: Span,
     /// At the first look, or after the last step.
-    right: Reading,
+    right: ClockReading,
     /// At the last look.
-    last: Reading,
+    last: ClockReading,
 }
 
 impl ClockWatch {
     /// Starts to watch `clock`, with a look promised `every` so often.
     pub fn new(clock: Arc<dyn Clock>, every: Span) -> Self {
-        let reading = Reading::of(&*clock);
+        let reading = ClockReading::of(&*clock);
         Self { clock, every, lateness_max: LATENESS_MAX, right: reading, last: reading }
     }
 
@@ -71,7 +71,7 @@ impl ClockWatch {
 
     /// Looks. Both oddities may be seen at once: clocks are often set when a machine wakes.
     pub fn look(&mut self) -> Vec<Oddity> {
-        let now = Reading::of(&*self.clock);
+        let now = ClockReading::of(&*self.clock);
         let mut seen = Vec::new();
         let passed = now.monotonic.since(self.last.monotonic);
         if passed > self.every + self.lateness_max {
@@ -91,7 +91,7 @@ impl ClockWatch {
     /// Goes on after something else was waited for: that nobody looked meanwhile is no standstill. A step is still seen by
     /// the next look.
     pub fn resume(&mut self) {
-        self.last = Reading::of(&*self.clock);
+        self.last = ClockReading::of(&*self.clock);
     }
 }
 
