@@ -40,7 +40,7 @@ mod tests;
 use std::sync::Arc;
 
 pub use axum::Router;
-use axum::extract::{Request, State as Shared};
+use axum::extract::{Request, State as FromState};
 use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::Response;
@@ -71,6 +71,6 @@ pub fn public(state: Arc<State>) -> Router {
     answer::finish(shown.merge(ping::routes()).with_state(state))
 }
 
-async fn when_published(Shared(state): Shared<Arc<State>>, request: Request, next: Next) -> Response {
+async fn when_published(FromState(state): FromState<Arc<State>>, request: Request, next: Next) -> Response {
     if state.policy.borrow().publish { next.run(request).await } else { answer::refusal(StatusCode::NOT_FOUND) }
 }

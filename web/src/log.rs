@@ -12,7 +12,7 @@ pub(crate) mod files;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::State as Shared;
+use axum::extract::State as FromState;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::Response;
 use axum::routing::get;
@@ -25,7 +25,7 @@ pub(crate) fn routes() -> Router<Arc<State>> {
     Router::new().route("/log/{*path}", get(file))
 }
 
-async fn file(Shared(state): Shared<Arc<State>>, uri: Uri, headers: HeaderMap) -> Response {
+async fn file(FromState(state): FromState<Arc<State>>, uri: Uri, headers: HeaderMap) -> Response {
     // The path as it was sent: every file has one spelling, and none of them needs percent-encoding.
     let path = uri.path().strip_prefix("/log/").unwrap_or_default();
     match files::read(&state, path).await {

@@ -8,7 +8,7 @@ mod process;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::State as Shared;
+use axum::extract::State as FromState;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -25,7 +25,7 @@ pub(crate) fn routes() -> Router<Arc<State>> {
     Router::new().route("/metrics", get(metrics))
 }
 
-async fn metrics(Shared(state): Shared<Arc<State>>) -> Response {
+async fn metrics(FromState(state): FromState<Arc<State>>) -> Response {
     answer::off_the_way(move || ([(header::CONTENT_TYPE, Text::CONTENT_TYPE)], expose(&state)).into_response()).await
 }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Path, RawQuery, State as Shared};
+use axum::extract::{Path, RawQuery, State as FromState};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -38,7 +38,7 @@ pub(crate) fn routes() -> Router<Arc<State>> {
 }
 
 async fn plain(
-    Shared(state): Shared<Arc<State>>,
+    FromState(state): FromState<Arc<State>>,
     Path(uuid): Path<String>,
     RawQuery(query): RawQuery,
     body: Body,
@@ -47,7 +47,7 @@ async fn plain(
 }
 
 async fn with_action(
-    Shared(state): Shared<Arc<State>>,
+    FromState(state): FromState<Arc<State>>,
     Path((uuid, action)): Path<(String, String)>,
     RawQuery(query): RawQuery,
     body: Body,

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::State as Shared;
+use axum::extract::State as FromState;
 use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::get;
@@ -31,7 +31,7 @@ pub(crate) fn routes() -> Router<Arc<State>> {
     Router::new().route("/ready", get(ready))
 }
 
-async fn ready(Shared(state): Shared<Arc<State>>) -> Response {
+async fn ready(FromState(state): FromState<Arc<State>>) -> Response {
     let engines = status::engines(&state);
     let fault = state.journal.health().fault.map(|fault| fault.reason);
     let ready = fault.is_none() && engines.iter().all(|engine| engine.healthy);

@@ -7,7 +7,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::State as Shared;
+use axum::extract::State as FromState;
 use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::get;
@@ -196,7 +196,7 @@ pub(crate) fn routes() -> Router<Arc<State>> {
     Router::new().route("/api/status.json", get(status))
 }
 
-async fn status(Shared(state): Shared<Arc<State>>) -> Response {
+async fn status(FromState(state): FromState<Arc<State>>) -> Response {
     answer::off_the_way(move || answer::json(StatusCode::OK, &of(&state))).await
 }
 

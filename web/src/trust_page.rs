@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use askama::Template;
 use axum::Router;
-use axum::extract::State as Shared;
+use axum::extract::State as FromState;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use axum::routing::get;
@@ -37,7 +37,7 @@ pub(crate) fn routes(reader: Reader) -> Router<Arc<State>> {
     Router::new()
         .route(
             "/",
-            get(move |Shared(state): Shared<Arc<State>>, headers: HeaderMap| async move {
+            get(move |FromState(state): FromState<Arc<State>>, headers: HeaderMap| async move {
                 let accepted = headers.get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
                 let language = Language::preferred(accepted);
                 let mut response = answer_with(&state, language, reader, &headers);
@@ -55,7 +55,7 @@ pub(crate) fn routes(reader: Reader) -> Router<Arc<State>> {
 }
 
 fn in_language(language: Language, reader: Reader) -> axum::routing::MethodRouter<Arc<State>> {
-    get(move |Shared(state): Shared<Arc<State>>, headers: HeaderMap| async move {
+    get(move |FromState(state): FromState<Arc<State>>, headers: HeaderMap| async move {
         answer_with(&state, language, reader, &headers)
     })
 }

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{self, Body};
-use axum::extract::{Path, State as Shared};
+use axum::extract::{Path, State as FromState};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -77,7 +77,7 @@ pub fn router(witness: Arc<Witness>) -> Router {
 }
 
 /// The latest checkpoint that was cosigned, for whoever compares what the log shows to others.
-async fn latest(Shared(witness): Shared<Arc<Witness>>, Path(origin_hash): Path<String>) -> Response {
+async fn latest(FromState(witness): FromState<Arc<Witness>>, Path(origin_hash): Path<String>) -> Response {
     let known = witness.known.lock().await;
     match known.state.checkpoint_at(&format!("{origin_hash}/checkpoint")) {
         Some(note) => ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], note.to_owned()).into_response(),
@@ -101,7 +101,7 @@ impl Known {
     }
 }
 
-async fn add_checkpoint(Shared(witness): Shared<Arc<Witness>>, body: Body) -> Response {
+async fn add_checkpoint(FromState(witness): FromState<Arc<Witness>>, body: Body) -> Response {
     let Ok(Ok(body)) = tokio::time::timeout(BODY_TIME_MAX, body::to_bytes(body, REQUEST_BYTES_MAX)).await else {
         return answer::line(StatusCode::PAYLOAD_TOO_LARGE, "the request is too large, or came too slowly\n");
     };

@@ -10,10 +10,10 @@ use tokio::sync::Notify;
 /// The rule: tick when something was achieved or when there was nothing to do, never from a timer beside the work: a timer
 /// goes on while the work hangs.
 #[derive(Clone, Default, Debug)]
-pub struct Progress(Arc<Shared>);
+pub struct Progress(Arc<Ticks>);
 
 #[derive(Default, Debug)]
-struct Shared {
+struct Ticks {
     ticks: AtomicU64,
     first: Notify,
 }

@@ -13,16 +13,16 @@ use crate::StoreError;
 const READERS: usize = 4;
 
 pub(super) struct Readers {
-    shared: Arc<Shared>,
+    connections: Arc<IdleConnections>,
     permits: Arc<Semaphore>,
 }
 
-struct Shared {
+struct IdleConnections {
     path: PathBuf,
     idle: Mutex<Vec<Connection>>,
 }
 
-impl Shared {
+impl IdleConnections {
     fn take(&self) -> Result<Connection, StoreError> {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         idle.map_or_else(|| database::open_reader(&self.path).map_err(database::unreadable("the database")), Ok)
@@ -35,7 +35,10 @@ impl Shared {
 
 impl Readers {
     pub(super) fn new(path: PathBuf) -> Self {
-        Self { shared: Arc::new(Shared { path, idle: Mutex::default() }), permits: Arc::new(Semaphore::new(READERS)) }
+        Self {
+            connections: Arc::new(IdleConnections { path, idle: Mutex::default() }),
+            permits: Arc::new(Semaphore::new(READERS)),
+        }
     }
 
     /// Runs `read` within one read transaction, so that all it sees is of one instant.
@@ -45,17 +48,17 @@ impl Readers {
         read: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| StoreError::Closed)?;
-        let shared = Arc::clone(&self.shared);
+        let connections = Arc::clone(&self.connections);
         let task = tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            let conn = shared.take()?;
+            let conn = connections.take()?;
             let result = {
                 let instant = conn.unchecked_transaction().map_err(database::unreadable(what))?;
                 read(&instant)
             };
             // After an error the connection is closed instead: the next one starts with a fresh view of the file.
             if result.is_ok() {
-                shared.give_back(conn);
+                connections.give_back(conn);
             }
             result
         });
