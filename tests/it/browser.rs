@@ -1,7 +1,7 @@
 //! The trust page in a real browser, and before checkers that we did not write: Chromium shows it, the checker of the W3C
 //! parses it, axe looks for what keeps people out. Promises CO-7, BX-1, BX-5.
 //!
-//! What Chromium wants of its maker goes nowhere: no name but this machine's is found.
+//! Chromium has no way to its maker's servers: no name but this machine's is found.
 
 use std::path::{Path, PathBuf};
 
@@ -46,7 +46,7 @@ fn policy() -> String {
     .concat()
 }
 
-/// How Chromium is to look.
+/// The screen that Chromium is given.
 #[derive(Clone, Copy, Debug)]
 struct Screen {
     width: u32,
@@ -56,17 +56,17 @@ struct Screen {
 const SCREENS: [Screen; 3] =
     [Screen { width: 1280, dark: false }, Screen { width: 1280, dark: true }, Screen { width: 360, dark: false }];
 
-/// What a browser made of a document.
+/// What a browser made of a document: its text after scripts ran, messages of the console, and requests.
 struct Seen {
-    /// The document after it was shown.
+    /// The document after the browser has shown it.
     html: String,
-    /// What the console said: errors, and what the policy of the document forbade.
+    /// Messages of the console: errors, and what the policy of the document forbade.
     console: Vec<String>,
-    /// What the document asked for, itself included.
+    /// Addresses that the document asked for, its own included.
     asked: Vec<String>,
 }
 
-/// Shows a document in a browser that has never been used.
+/// Loads a document in a browser with a fresh profile.
 fn show(url: &str, screen: Screen) -> Seen {
     let folder = TempDir::new().expect("a temporary folder");
     let network = folder.path().join("network.json");
@@ -75,7 +75,7 @@ fn show(url: &str, screen: Screen) -> Seen {
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"])
         .args(["--disable-component-update", "--disable-sync", "--disable-extensions", "--disable-dev-shm-usage"])
         .args(["--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1", "--enable-logging=stderr", "--lang=en"])
-        // What is promised to be done is waited for; ten seconds of the document's own time.
+        // Ten seconds of the document's own time: what it does with a delay is part of what is shown.
         .args(["--virtual-time-budget=10000", "--dump-dom"])
         .arg(format!("--user-data-dir={}", folder.path().join("profile").display()))
         .arg(format!("--log-net-log={}", network.display()))
@@ -89,7 +89,7 @@ fn show(url: &str, screen: Screen) -> Seen {
     let events = log["events"].as_array().expect("events").iter();
     let asked = events.filter_map(|event| {
         let of_the_browser = event["params"]["initiator"] == "not an origin";
-        // A document is asked for by nobody's document, as are the browser's own errands, which have another scheme or host.
+        // Requests without a document are those of the browser itself, with another scheme or host.
         let url = event["params"]["url"].as_str()?;
         (!of_the_browser && event["params"]["initiator"].is_string() || url.starts_with("http://127.0.0.1:"))
             .then(|| url.to_owned())
@@ -107,7 +107,7 @@ fn tool(path: &str) -> PathBuf {
     tool
 }
 
-/// What the W3C's checker of HTML, CSS and ARIA has against a document.
+/// Mistakes that the W3C's checker of HTML, CSS and ARIA finds in a document.
 fn faults(html: &[u8]) -> Vec<Value> {
     let file = tempfile::Builder::new().suffix(".html").tempfile().expect("a file");
     std::fs::write(file.path(), html).expect("written");
@@ -119,8 +119,8 @@ fn faults(html: &[u8]) -> Vec<Value> {
     report["messages"].as_array().expect("messages").clone()
 }
 
-/// What keeps people out of a document, as axe sees it on that screen (WCAG 2.2, A and AA, and good practice), each with
-/// its place; and how many rules it held.
+/// Barriers that axe finds in a document on that screen (WCAG 2.2, A and AA, and good practice), each with its place; and
+/// how many rules the document kept.
 fn barriers(html: &str, screen: Screen) -> (Vec<String>, usize) {
     let axe = std::fs::read_to_string(tool("axe-core/axe.min.js")).expect("axe");
     let run = "axe.run().then(found => document.body.append(document.createComment('axe:' + JSON.stringify({\
@@ -171,7 +171,7 @@ fn the_trust_page_in_a_browser() {
     assert_eq!((refused.0, faults(&refused.2)), (404, Vec::new()));
 }
 
-/// The witnesses of the test above can speak.
+/// Both checkers find something in a document that is wrong: silence means that nothing is.
 #[test]
 fn a_bad_document_is_noticed() {
     let elsewhere = format!("http://127.0.0.1:{}/x.png", free_port());

@@ -153,7 +153,7 @@ fn the_data_of_another_user_is_refused() {
     assert_eq!(refused.status.code(), Some(1), "{said}");
     assert!(said.contains("65534") || said.contains("nobody"), "the owner is named: {said}");
 
-    // Nothing is done to it either, which its owner could not use afterwards.
+    // The directory stays as it was: its owner could not use it afterwards.
     let path = data.to_str().expect("UTF-8");
     let policy = folder.path().join("garant.toml");
     let policy = policy.to_str().expect("UTF-8");
@@ -170,7 +170,7 @@ fn the_data_of_another_user_is_refused() {
     assert_eq!(std::fs::read_dir(&data).expect("a folder").count(), 0, "nothing was written there");
 }
 
-/// Whoever can't hear it is watched all the same: a full disk under the log of the service costs lines only.
+/// A garant whose standard error is refused goes on watching: a full disk under the log of the service costs lines only.
 #[test]
 fn nobody_hears_it() {
     let probe = "[[service]]\nname = \"shop\"\ntitle.fr = \"La boutique\"\ntitle.en = \"The shop\"\n\
@@ -184,7 +184,7 @@ fn nobody_hears_it() {
     up.stop();
 }
 
-/// A result that did not get out whole is no success; a reader that has seen enough is no failure.
+/// A result that could not be written whole is an error; a reader that closes the pipe is none.
 #[test]
 fn a_result_that_cant_be_written() {
     let folder = folder_with(QUIET);
@@ -201,7 +201,7 @@ fn a_result_that_cant_be_written() {
     assert!(reference.wait().expect("it ends").success());
 }
 
-/// An export goes nowhere where something else is.
+/// An export is refused into a folder that holds something else.
 #[test]
 fn an_export_spares_what_is_there() {
     let folder = Up::start(QUIET).stop();
@@ -230,7 +230,7 @@ fn an_export_spares_what_is_there() {
     assert!(!data.join("checkpoint").exists());
 }
 
-/// A copy of the data without what remembers its head: nobody can tell whether it is the newest, and that is said.
+/// A copy of the data directory without its remembered head: a warning says that it may not be the newest.
 #[test]
 fn a_log_that_nothing_remembers() {
     let folder = Up::start(QUIET).stop();
@@ -241,7 +241,7 @@ fn a_log_that_nothing_remembers() {
     assert!(!up.errors().contains("nothing remembers"), "once: {}", up.errors());
 }
 
-/// Who sees it is what a reload says first.
+/// A reload that makes the pages public, or no longer so, says it; `--dry-run` does too.
 #[test]
 fn a_reload_that_publishes_says_so() {
     let private = format!("{QUIET}public = \"127.0.0.1:0\"\nurl = \"http://127.0.0.1/\"\n");
@@ -258,7 +258,7 @@ fn a_reload_that_publishes_says_so() {
     assert!(reload(&[]).contains("nothing is shown to everybody any more"));
 }
 
-/// A change is applied whole or not at all, and both are told.
+/// A reload applies the whole policy or nothing, and says which.
 #[test]
 fn reload_is_whole_or_nothing() {
     let up = Up::start(QUIET);
@@ -279,7 +279,7 @@ fn reload_is_whole_or_nothing() {
     assert_ne!(up.status()["revision"], before, "the new policy is in effect");
 }
 
-/// After a crash, the number of its process may be another's: who is not garant is not told to reload, which would kill it.
+/// After a crash, another process may have the number of garant's: `reload` sends it no signal, which would kill it.
 #[test]
 fn another_process_of_that_number_is_left_alone() {
     let folder = Up::start(QUIET).crash();

@@ -1,4 +1,4 @@
-//! Witnesses: what one has cosigned can be required, and what one remembers can't be taken back. Ours cosign for others and
+//! Witnesses: what one has cosigned can be required, and what one remembers can't be taken back. Ours cosigns for others and
 //! others cosign for us: the counterpart, aics-witness, shares no code with garant. Promises BX-2, BX-4.
 
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use crate::harness::{
 use crate::proof::{copy_folder, text, verify};
 use crate::shadow::policy;
 
-/// A witness of ours, not yet serving.
+/// A `garant witness` that was initialised and does not serve yet.
 struct Witness {
     folder: tempfile::TempDir,
     port: u16,
@@ -60,7 +60,7 @@ fn log_with_key(nginx: &Nginx, witnesses: &[(u16, &str)]) -> (tempfile::TempDir,
     (folder, vkey)
 }
 
-/// The published checkpoint, as soon as that witness has cosigned it.
+/// Waits for the published checkpoint to have the cosignature of that witness.
 fn cosigned(up: &Up, witness: &str) -> String {
     let public = up.ready["public"].as_str().expect("a public URL").to_owned();
     let line = format!("— {witness} ");
@@ -70,8 +70,8 @@ fn cosigned(up: &Up, witness: &str) -> String {
     })
 }
 
-/// An export whose checkpoint that witness has cosigned. The newest checkpoint is shown to it within a second or two, so a
-/// moment without a new entry is waited for.
+/// Exports the log at a checkpoint that the witness has cosigned. The witness gets the newest checkpoint within a second or
+/// two, so this waits for a moment without a new entry.
 fn cosigned_export(up: &Up, witness: &str) -> PathBuf {
     let to = up.path("export");
     let line = format!("— {witness} ");
@@ -82,7 +82,7 @@ fn cosigned_export(up: &Up, witness: &str) -> PathBuf {
     to
 }
 
-/// What `garant verify` says of an export when that quorum is required.
+/// Exit code of `garant verify` on an export when that quorum is required.
 fn verified_with(export: &Path, vkey: &str, witnesses: &[(&str, &str)], quorum: &str) -> Option<i32> {
     let witnesses: String = witnesses.iter().flat_map(|(name, key)| ["witness ", name, " ", key, "\n"]).collect();
     let file = export.with_extension("tlog-policy");
@@ -91,8 +91,8 @@ fn verified_with(export: &Path, vkey: &str, witnesses: &[(&str, &str)], quorum: 
     verify(&[export, "--vkey", vkey, "--tlog-policy", file]).status.code()
 }
 
-/// A witness cosigns, its signature is collected, published and exported; and whoever requires it gets it, while whoever
-/// requires another is told that it is missing.
+/// The cosignature of a witness is collected, published and exported. A verifier that requires it accepts the export; one
+/// that requires another witness rejects it.
 #[test]
 fn a_witness_is_required_by_who_asks_for_it() {
     let nginx = Nginx::start();
@@ -125,7 +125,7 @@ fn a_witness_is_required_by_who_asks_for_it() {
     }
 }
 
-/// A witness that comes later than the log delays nothing, and is asked again.
+/// A witness that starts later than the log delays nothing, and is asked again.
 #[test]
 fn a_witness_may_come_late() {
     let nginx = Nginx::start();
@@ -138,8 +138,8 @@ fn a_witness_may_come_late() {
     cosigned(&up, "witness.example");
 }
 
-/// The operator puts an old copy back and removes his own memory of the newer one; the witness has its own. Nothing is
-/// signed, and the way out is named.
+/// The operator puts an old copy back and removes the remembered head. The witness remembers the newer one: nothing is
+/// signed, and the message says how to go on.
 #[test]
 fn a_witness_remembers_what_the_operator_forgets() {
     let nginx = Nginx::start();
@@ -151,10 +151,10 @@ fn a_witness_remembers_what_the_operator_forgets() {
     let folder = up.stop();
     let (data, early) = (folder.path().join("data"), folder.path().join("early"));
     copy_folder(&data, &early);
-    // As the store has it, published or not.
+    // The size in the store, published or not.
     let size = |data: &Path| all_envelopes(data).len() as u64;
 
-    // The log goes on, and the witness sees it: what is journaled at each start is enough.
+    // The log grows, and the witness cosigns it: the entries of each start are enough.
     let up = Up::start_in(folder);
     let later = eventually("a later cosignature", || {
         let note = cosigned(&up, "witness.example");
@@ -164,14 +164,14 @@ fn a_witness_remembers_what_the_operator_forgets() {
     let newest = size(&data);
     let remembered = std::fs::read_to_string(witness.folder.path().join("state")).expect("the witness has a state");
 
-    // Back to the early copy, and the head beside it is gone: only the witness knows.
+    // The early copy is put back, without the remembered head: only the witness knows of more.
     std::fs::remove_dir_all(&data).expect("removed");
     copy_folder(&early, &data);
     std::fs::remove_file(folder.path().join("data.head")).expect("the remembered head is beside the data");
     let refused = crate::harness::up_refused(folder.path());
     let said = transcript(&refused);
     assert_eq!(refused.status.code(), Some(1), "{said}");
-    // What was journaled last, while stopping, the witness may not have seen.
+    // The witness may not have seen the last entries, journaled while garant stopped.
     let seen = said.split_once("it has seen ").and_then(|(_, rest)| rest.split(' ').next()?.parse::<u64>().ok());
     assert!(said.contains("witness.example"), "who knows better: {said}");
     assert!(seen.is_some_and(|seen| (later..=newest).contains(&seen)), "and what: {later}, {newest}: {said}");
@@ -179,13 +179,13 @@ fn a_witness_remembers_what_the_operator_forgets() {
     assert_eq!(size(&data), size(&early), "nothing was signed, not even for a moment");
     let after = std::fs::read_to_string(witness.folder.path().join("state")).expect("the witness has a state");
     assert_eq!(after, remembered, "the witness has cosigned nothing more");
-    // What it said is remembered again: from now on the log is refused without it too.
+    // The head that the witness named is remembered again: from now on the log is refused without the witness too.
     drop(served);
     let refused = crate::harness::up_refused(folder.path());
     assert_eq!(refused.status.code(), Some(1), "{}", transcript(&refused));
 }
 
-/// A witness of somebody else: aics-witness.
+/// A witness that shares no code with ours: aics-witness.
 struct Stranger {
     python: PathBuf,
     folder: tempfile::TempDir,
@@ -220,7 +220,7 @@ impl Stranger {
     }
 }
 
-/// Somebody else's witness cosigns our log, and is required.
+/// The foreign witness cosigns our log, and a verifier may require it.
 #[test]
 fn a_strangers_witness_cosigns_our_log() {
     let Some(python) = python() else { return };
@@ -230,7 +230,7 @@ fn a_strangers_witness_cosigns_our_log() {
     let _served = stranger.serve("shop.example/1", &vkey);
     let up = Up::start_in(folder);
     cosigned(&up, "stranger.example/w1");
-    // More than one checkpoint, so that a proof of consistency from us was accepted by them.
+    // More than one checkpoint, so that a proof of consistency of ours was accepted.
     let size_of = |note: &str| note.lines().nth(1).and_then(|size| size.parse::<u64>().ok()).expect("a size");
     let first = size_of(&cosigned(&up, "stranger.example/w1"));
     eventually("a second cosignature", || (size_of(&cosigned(&up, "stranger.example/w1")) > first).then_some(()));
@@ -242,7 +242,7 @@ fn a_strangers_witness_cosigns_our_log() {
     assert!(checked.status.success(), "{}", transcript(&checked));
 }
 
-/// Our witness cosigns a log that is made, signed and fed by somebody else's code, and refuses its forks.
+/// Our witness cosigns a log that foreign code makes, signs and submits, and refuses its forks.
 #[test]
 fn our_witness_cosigns_a_strangers_log() {
     let Some(python) = python() else { return };

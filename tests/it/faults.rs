@@ -16,7 +16,7 @@ use crate::harness::{
 };
 use crate::shadow::policy;
 
-/// Exports the log and verifies it, also against each of the checkpoints that were remembered. The export, and its key.
+/// Exports the log and verifies it, also against each of the remembered checkpoints. Returns the export and its key.
 fn verified(folder: &Path, remembered: &[Vec<u8>]) -> (PathBuf, String) {
     let to = folder.join("verified-export");
     drop(std::fs::remove_dir_all(&to));
@@ -36,11 +36,11 @@ fn verified(folder: &Path, remembered: &[Vec<u8>]) -> (PathBuf, String) {
     (to, vkey)
 }
 
-/// How often one log is killed before the next is begun: what is verified grows with each.
+/// Kills of one log before the next log is begun: each verification takes longer as the log grows.
 const ROUNDS: u64 = 6;
 
-/// Killed at drawn instants, before it is ready and at work, it starts again, and whatever had been published is still
-/// there and still consistent. `scripts/campaign kill N` draws another seed, and N instants.
+/// Killed at drawn instants, while it starts and at work, garant starts again, and every checkpoint that was published is
+/// still there and still consistent. `scripts/campaign kill N` draws another seed, and N instants.
 #[test]
 fn killed_at_any_instant() {
     let mut draws = Draws::from_environment();
@@ -53,7 +53,7 @@ fn killed_at_any_instant() {
         let folder = folder_with(&policy(&nginx));
         let mut published = Vec::new();
         for round in 0..rounds {
-            // Every third dies while it starts, the others at work.
+            // Every third kill falls into the start, the others into work.
             let at_work = round % 3 != 2;
             let life = Duration::from_micros(draws.below(if at_work { 4_000_000 } else { 300_000 }));
             let last = killed_after(folder.path(), life, at_work);
@@ -71,7 +71,7 @@ fn killed_at_any_instant() {
     assert!(seen >= kills / 2, "only {seen} of {kills} published something: the test shows little");
 }
 
-/// Coverage of `observer` that the log tells, within that span of labels, in µs.
+/// Time that records of coverage of `observer` cover within that span of labels, in µs.
 fn covered_us(entries: &[Value], from: i64, to: i64) -> i64 {
     let length = |interval: &Value| {
         let (start, end) = (interval["start"].as_i64().expect("start"), interval["end"].as_i64().expect("end"));
@@ -90,8 +90,8 @@ fn states_but_up(entries: &[Value]) -> Vec<&Value> {
     changes.filter(|change| change["state"] != "up" && change["state"] != "degraded").collect()
 }
 
-/// An observer that stands still sees nothing: that time is unproven, and nobody is accused. Twenty seconds show it; five
-/// minutes are simulated, in `watch`.
+/// The time in which the observer is stopped is unproven, and no service is down. Here for twenty seconds; five minutes are
+/// simulated, in `watch`.
 #[test]
 fn a_stopped_observer_accuses_nobody() {
     let nginx = Nginx::start();
@@ -123,8 +123,8 @@ fn a_stopped_observer_accuses_nobody() {
     assert!(blind, "and the log says why");
 }
 
-/// The wall clock of the process steps an hour ahead, and later back: no false alarm, the steps are told to everybody, what
-/// lies between is unproven, and the log still verifies.
+/// The wall clock of the process steps an hour ahead, and later back: no service is down, the steps are public entries, the
+/// time between is unproven, and the log still verifies.
 #[test]
 fn a_stepped_clock_accuses_nobody() {
     const HOUR: i64 = 3_600_000_000;
@@ -183,14 +183,14 @@ fn a_stepped_clock_accuses_nobody() {
     assert_eq!(covered_us(&entries, ahead + 5_000_000, back - 5_000_000), 0, "the skipped labels prove nothing");
 }
 
-/// A step, all at once for whoever reads the file.
+/// Sets the file of the offset at once, so that no reader sees half of it.
 fn step(offset: &Path, by: &str) {
     let new = offset.with_extension("new");
     std::fs::write(&new, format!("{by}\n")).expect("written");
     std::fs::rename(&new, offset).expect("renamed");
 }
 
-/// Every envelope of a log, for the team too, as the store has them: read, not verified.
+/// Every envelope of a log, those for the team too, read from the store without verification.
 pub(crate) fn all_envelopes(data: &Path) -> Vec<Envelope> {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
@@ -210,7 +210,7 @@ pub(crate) fn all_envelopes(data: &Path) -> Vec<Envelope> {
     })
 }
 
-/// The disk fills up: the fault itself is journaled, nothing acknowledged is lost, and it goes on when there is room.
+/// The disk fills up: the fault itself is journaled, nothing acknowledged is lost, and garant goes on when there is room.
 #[test]
 fn a_full_disk() {
     let nginx = Nginx::start();
@@ -232,7 +232,7 @@ fn a_full_disk() {
         let line = metrics.lines().find(|line| line.starts_with(&format!("{name} ")))?;
         line.rsplit(' ').next()?.parse::<u64>().ok()
     };
-    // Somebody else takes all the room, again and again: the reserve pays for the entry about it, and is taken too.
+    // Another program takes all the room, again and again: the reserve pays for the entry about it, and is filled too.
     let ballast = data.join("ballast");
     eventually("the journal to refuse", || {
         let fill = format!("of={}", ballast.display());
@@ -248,7 +248,7 @@ fn a_full_disk() {
     });
     let folder = up.stop();
     verified(folder.path(), &[remembered]);
-    // For the team, the log says from when to when it took nothing, and why.
+    // An entry for the team says from when to when nothing was recorded, and why.
     let envelopes = all_envelopes(&folder.path().join("data"));
     assert!(envelopes.len() as u64 > acknowledged, "what was acknowledged is there, and can be read");
     let faults: Vec<StorageFault> =

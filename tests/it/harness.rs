@@ -1,4 +1,4 @@
-//! Starting and stopping real programs, and asking them things.
+//! Real programs for the tests: starting, asking and stopping them.
 
 use std::ffi::OsStr;
 use std::fmt::Write as _;
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// How long anything may take before a test gives up on it. Generous: the machine may be busy.
+/// Longest wait before a test fails. Generous: the machine may be busy.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
 
 /// The binary under test: the one named in `GARANT_BINARY`, else built once from this very tree.
@@ -60,7 +60,7 @@ pub(crate) fn garant<S: AsRef<OsStr>>(arguments: &[S]) -> Output {
     command(binary()).args(arguments).output().expect("garant starts")
 }
 
-/// What a program wrote, and how it ended.
+/// Exit status and output of a program, for the message of a failed assertion.
 pub(crate) fn transcript(output: &Output) -> String {
     format!(
         "exit {:?}\n--- stdout\n{}--- stderr\n{}",
@@ -70,12 +70,12 @@ pub(crate) fn transcript(output: &Output) -> String {
     )
 }
 
-/// Asks until the answer is there.
+/// Calls `ask` again until it returns something, within [`PATIENCE`].
 pub(crate) fn eventually<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
     eventually_within(PATIENCE, what, ask)
 }
 
-/// The same, for what takes longer than most.
+/// The same with another limit.
 pub(crate) fn eventually_within<T>(patience: Duration, what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let end = now() + patience;
     loop {
@@ -93,25 +93,25 @@ pub(crate) fn pause(seconds: f64) {
     thread::sleep(Duration::from_secs_f64(seconds));
 }
 
-/// A port that was free a moment ago.
+/// A port that was free just now.
 #[expect(clippy::disallowed_methods, reason = "tests need free ports")]
 pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port()
 }
 
-/// A number from the environment.
+/// A number from the environment, or `otherwise`.
 pub(crate) fn number(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).map_or(otherwise, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
 }
 
-/// Says something to whoever reads the output of a test: shown when it fails, and with `--nocapture`.
+/// Prints a line of a test: shown when the test fails, and with `--nocapture`.
 #[expect(clippy::print_stdout, reason = "what the harness of the tests captures")]
 pub(crate) fn report(text: &str) {
     println!("{text}");
 }
 
-/// The Python that has what tests/verify-python/requirements.txt names. `scripts/test` says where it is when the machine
-/// has one that is new enough, and then it must work; on other machines what needs it is left out, and said.
+/// The Python that has what tests/verify-python/requirements.txt names. `scripts/test` names one in the environment, and
+/// then it must work; on other machines the tests that need it are skipped, with a message.
 pub(crate) fn python() -> Option<PathBuf> {
     if let Some(given) = std::env::var_os("GARANT_TEST_PYTHON") {
         let given = PathBuf::from(given);
@@ -129,17 +129,17 @@ pub(crate) fn python() -> Option<PathBuf> {
     None
 }
 
-/// A program of ours in Python, with these arguments.
+/// Runs a Python script of tests/ with these arguments.
 pub(crate) fn python_script<S: AsRef<OsStr>>(python: &Path, name: &str, arguments: &[S]) -> Output {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("verify-python").join(name);
     command(python).arg(script).args(arguments).output().expect("Python starts")
 }
 
-/// A program that serves something on a port of ours until it is dropped.
+/// A program that listens on a port until it is dropped.
 pub(crate) struct Service(Child);
 
 impl Service {
-    /// Starts it, and waits until somebody listens.
+    /// Starts the program, and waits until it listens.
     pub(crate) fn start(command: &mut Command, port: u16) -> Self {
         let child = command.stdout(Stdio::null()).spawn().expect("it starts; scripts/test installs what is needed");
         let mut service = Self(child);
@@ -161,7 +161,7 @@ impl Drop for Service {
     }
 }
 
-/// One HTTP/1.1 exchange without any library of ours.
+/// One HTTP/1.1 exchange, without any library of ours.
 pub(crate) fn http(method: &str, url: &str, headers: &[(&str, &str)], body: &[u8]) -> Option<(u16, String, Vec<u8>)> {
     let rest = url.strip_prefix("http://")?;
     let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
@@ -201,7 +201,7 @@ fn dechunk(mut raw: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
-/// A GET that must answer 200.
+/// The body of a GET that answers 200; `None` for any other answer.
 pub(crate) fn get(url: &str) -> Option<Vec<u8>> {
     http("GET", url, &[], b"").filter(|(status, ..)| *status == 200).map(|(_, _, body)| body)
 }
@@ -216,7 +216,7 @@ pub(crate) struct Up {
     pub(crate) ready: Value,
 }
 
-/// Writes the policy into a fresh folder.
+/// A fresh folder with this policy in it.
 pub(crate) fn folder_with(policy: &str) -> TempDir {
     let folder = tempfile::Builder::new().prefix("garant-it-").tempdir().expect("a temporary folder");
     std::fs::write(folder.path().join("garant.toml"), policy).expect("the policy is written");
@@ -229,7 +229,7 @@ fn up_command(folder: &Path) -> Command {
     up
 }
 
-/// Runs `garant up` where it is expected to refuse.
+/// Runs `garant up` in a folder where it must refuse to start.
 pub(crate) fn up_refused(folder: &Path) -> Output {
     let mut child = up_command(folder).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("garant starts");
     let end = now() + PATIENCE;
@@ -247,8 +247,8 @@ pub(crate) fn up_refused(folder: &Path) -> Output {
     child.wait_with_output().expect("output")
 }
 
-/// Starts `garant up` and kills it that long after its start, wherever it is by then, or after its ready line when
-/// `at_work`. What it published meanwhile: the last checkpoint that anybody could have fetched.
+/// Starts `garant up` and kills it that long after its start, wherever it is by then, or that long after its ready line when
+/// `at_work`. Returns the last checkpoint that it published.
 pub(crate) fn killed_after(folder: &Path, life: Duration, at_work: bool) -> Option<Vec<u8>> {
     let mut child = up_command(folder).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("garant starts");
     let mut published = None;
@@ -295,12 +295,12 @@ pub(crate) fn disclosed(export: &Path) -> Vec<Value> {
         }
     }
     lines.sort_by_key(|(place, _)| *place);
-    // An export that was brought up to date may still have the partial bundle of before.
+    // An export that was brought up to date may still have an earlier partial bundle.
     lines.dedup_by_key(|(place, _)| *place);
     lines.into_iter().map(|(_, envelope)| envelope).collect()
 }
 
-/// The library that puts another wall clock between a process and the machine.
+/// The library libfaketime, which shows a process another wall clock.
 pub(crate) fn faketime() -> PathBuf {
     let places = std::fs::read_dir("/usr/lib").expect("/usr/lib").filter_map(Result::ok);
     let found = places.map(|place| place.path().join("faketime/libfaketimeMT.so.1")).find(|path| path.exists());
@@ -313,7 +313,7 @@ impl Up {
         Self::start_in(folder_with(policy))
     }
 
-    /// Starts it in a folder that is there.
+    /// Starts `garant up` in an existing folder and waits for its ready line.
     pub(crate) fn start_in(folder: TempDir) -> Self {
         let command = up_command(folder.path());
         Self::start_by(command, folder)
@@ -326,7 +326,7 @@ impl Up {
         Self::start_by(command, folder)
     }
 
-    /// Starts it where whatever it says on standard error is refused, as by a disk that is full.
+    /// Starts `garant up` with a standard error that refuses every write, as on a full disk.
     pub(crate) fn start_unheard(policy: &str) -> Self {
         let folder = folder_with(policy);
         std::os::unix::fs::symlink("/dev/full", folder.path().join("stderr.log")).expect("a link");
@@ -377,14 +377,14 @@ impl Up {
         all.into_iter().map(|v| v["verdict"].clone()).filter(|v| v["promise"] == promise).collect()
     }
 
-    /// Kills it as a crash would, and keeps its folder.
+    /// Kills the process as a crash would, and keeps its folder.
     pub(crate) fn crash(mut self) -> TempDir {
         self.child.kill().expect("it can be killed");
         self.child.wait().expect("it ends");
         self.into_folder()
     }
 
-    /// Asks it to stop, waits for the end, and keeps its folder.
+    /// Sends the signal to stop, waits for the end, and keeps the folder.
     pub(crate) fn stop(mut self) -> TempDir {
         self.signal("TERM");
         let status = eventually("the end of garant up", || self.child.try_wait().expect("it can be waited for"));
@@ -392,13 +392,13 @@ impl Up {
         self.into_folder()
     }
 
-    /// Waits until it ends by itself: its exit code, what it said, and its folder.
+    /// Waits until the process ends by itself. Returns its exit code, its standard error, and its folder.
     pub(crate) fn ended(mut self) -> (Option<i32>, String, TempDir) {
         let status = eventually("garant up to end", || self.child.try_wait().expect("it can be waited for"));
         (status.code(), self.errors(), self.into_folder())
     }
 
-    /// How it ended, if it has.
+    /// The exit status, once the process has ended.
     pub(crate) fn exit(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("it can be waited for")
     }
@@ -434,7 +434,7 @@ pub(crate) struct Nginx {
     pub(crate) https: u16,
 }
 
-/// A file long enough that a slow server pauses within it.
+/// Size of a file long enough that a slow server pauses within it.
 const SLOW_BYTES: usize = 6000;
 
 /// Which certificate nginx shows.
@@ -453,7 +453,7 @@ impl Nginx {
         nginx
     }
 
-    /// The authority that signed the certificate, for whoever must trust it.
+    /// The certificate of the authority that signed nginx's.
     pub(crate) fn authority(&self) -> PathBuf {
         self.folder.path().join("ca.pem")
     }
@@ -484,14 +484,14 @@ impl Nginx {
         self.reload();
     }
 
-    /// Makes the plain server take its time: it answers at once, and well, and then sends 4 KiB in 0.4 s. Or no longer.
+    /// Makes the plain server slow or fast again: slow, its head comes at once and then 4 KiB in 0.4 s.
     pub(crate) fn slow(&mut self, slow: bool) {
         self.slow = slow;
         self.configure();
         self.reload();
     }
 
-    /// Tells the server, if it runs, to read its configuration and certificate again.
+    /// Has the server, if it runs, read its configuration and certificate again.
     fn reload(&self) {
         if let Some(child) = &self.child {
             let sent = command("kill").args(["-HUP", &child.id().to_string()]).status().expect("kill runs");
@@ -535,10 +535,10 @@ impl Nginx {
         eventually("nginx to answer", || get(&format!("http://127.0.0.1:{http}/")));
     }
 
-    /// Stops it at once, as a crash of the machine would.
+    /// Kills the server at once, as a crash of the machine would.
     pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
-            // The workers are children of the master: take the whole family, the master first so that none comes back.
+            // The workers are children of the master: all are killed, the master first so that it starts no others.
             let workers = command("pgrep").args(["-P", &child.id().to_string()]).output().expect("pgrep runs").stdout;
             child.kill().expect("nginx can be killed");
             child.wait().expect("nginx ends");
@@ -548,7 +548,7 @@ impl Nginx {
         }
     }
 
-    /// Freezes or wakes the workers: connections are taken and nothing is answered.
+    /// Stops or continues the workers: while stopped, connections are accepted and nothing is answered.
     pub(crate) fn freeze(&self, frozen: bool) {
         let master = self.child.as_ref().expect("nginx runs").id().to_string();
         let signal = if frozen { "-STOP" } else { "-CONT" };

@@ -1,5 +1,5 @@
-//! The keys of the log, what is remembered of it outside, and what is written down of the policy: what an operator does
-//! once a year, and must not be left alone with. Promises BX-2, JO-1, JO-2, JO-3.
+//! The keys of the log, the heads remembered outside it, and the record of changes of the policy: what an operator does once
+//! a year and must find explained. Promises BX-2, JO-1, JO-2, JO-3.
 
 use std::fs;
 use std::io::{BufRead as _, Write as _};
@@ -16,7 +16,7 @@ use crate::harness::{
     Up, binary, command, eventually, folder_with, free_port, garant, get, http, pause, transcript, up_refused,
 };
 
-/// A log that two files elsewhere remember, and the one beside the data directory.
+/// A policy whose `remember` names two files elsewhere, beside the one next to the data directory.
 fn policy(elsewhere: &Path) -> String {
     let [more, far] = ["more.head", "far.head"].map(|name| elsewhere.join(name).display().to_string());
     format!(
@@ -63,7 +63,7 @@ fn verified_of_age(folder: &Path, name: &str, max_age: &str) -> Value {
     json(&garant(&["verify", "--json", export, "--vkey", vkey, "--max-age", max_age]))
 }
 
-/// All payloads that the data directory can open, whoever may see them: sequence and text.
+/// All payloads that the data directory can open, of every audience: sequence and text.
 fn payloads(data: &Path) -> Vec<(u64, String)> {
     let sql = "SELECT sequence, class, day, hex(sealed) FROM payload ORDER BY sequence";
     let rows = command("sqlite3").arg(data.join("garant.db")).arg(sql).output().expect("sqlite3 runs");
@@ -102,7 +102,7 @@ fn changes(data: &Path) -> Vec<Value> {
     bodies.collect()
 }
 
-/// A short life with `remember` set: all three files know the head.
+/// Runs garant for a moment with `remember` set: all three files know the head.
 fn lived() -> (TempDir, TempDir) {
     let elsewhere = tempfile::tempdir().expect("a folder");
     let up = Up::start(&policy(elsewhere.path()));
@@ -120,7 +120,7 @@ fn all_alike(heads: &[PathBuf; 3]) -> String {
     first
 }
 
-/// A whole rotation without a start in between, and every file learns of it; the next start finds all in order.
+/// A whole rotation without a start in between: every file gets the new head, and the next start succeeds.
 #[test]
 fn a_rotation_is_remembered_everywhere() {
     let (folder, elsewhere) = lived();
@@ -139,7 +139,7 @@ fn a_rotation_is_remembered_everywhere() {
         done(&log(folder.path(), &["rotate", "--finish", "--dry-run"])).contains("would retire"),
         "the plan in words"
     );
-    // One of the files misses the end of the rotation: its disk was away.
+    // One of the files misses the end of the rotation, as when its disk is not mounted.
     fs::remove_file(&heads[0]).expect("removed");
     let retired = json(&log(folder.path(), &["rotate", "--finish", "--json"]));
     assert_eq!(retired["signs"], announced["announced"], "{retired}");
@@ -157,8 +157,8 @@ fn a_rotation_is_remembered_everywhere() {
     all_alike(&heads);
 }
 
-/// A rotation that was cut off before it announced its key is not finished, for nobody could follow the log: it begins
-/// again, with the key that is there.
+/// A rotation that was cut off before it announced its key can't be finished, for nobody could follow the log: the next
+/// `rotate` begins again, with the key that is there.
 #[test]
 fn a_rotation_that_was_cut_off_begins_again() {
     let (folder, elsewhere) = lived();
@@ -185,7 +185,7 @@ fn a_rotation_that_was_cut_off_begins_again() {
     assert_eq!(verified(folder.path(), "rotated")["outcome"], "authenticated");
 }
 
-/// An old copy is found by any of the files, by `up` and by whatever else signs.
+/// An old copy is refused as soon as one file remembers more, by `up` and by every other command that signs.
 #[test]
 fn an_old_copy_is_refused_by_what_one_file_remembers() {
     let (folder, elsewhere) = lived();
@@ -216,7 +216,8 @@ fn an_old_copy_is_refused_by_what_one_file_remembers() {
     assert!(!folder.path().join("data/log.key.next").exists(), "nothing was signed");
 }
 
-/// The highest head that any file remembers is cited, and every file learns of the new log, so that it starts.
+/// A continuation cites the highest head of all files, and writes the head of the new log into every file, so that it
+/// starts.
 #[test]
 fn a_continuation_is_remembered_everywhere() {
     let (folder, elsewhere) = lived();
@@ -242,7 +243,7 @@ fn a_continuation_is_remembered_everywhere() {
     let head = all_alike(&heads);
     assert!(head.starts_with("shop.example/2\n"), "{head}");
 
-    // A file that was away still remembers the old log: it is cited, so it says nothing new.
+    // A file that was not mounted still remembers the old log. It is cited, so nothing is contradicted.
     fs::write(&heads[1], &high).expect("written");
     fs::write(&heads[2], &low).expect("written");
     let up = Up::start_in(folder);
@@ -256,7 +257,7 @@ fn a_continuation_is_remembered_everywhere() {
     let folder = up.stop();
     assert_eq!(verified(folder.path(), "second")["outcome"], "authenticated");
 
-    // What nothing cites is not waved through.
+    // A remembered log that nothing cites is refused.
     fs::write(&heads[1], high.replace("shop.example/1", "shop.example/7")).expect("written");
     let refused = up_refused(folder.path());
     let said = transcript(&refused);
@@ -264,7 +265,7 @@ fn a_continuation_is_remembered_everywhere() {
     assert!(said.contains("more.head") && said.contains("shop.example/7"), "{said}");
 }
 
-/// A key that comes from systemd can't be replaced from here, and nothing is half done.
+/// A key out of a systemd credential can't be rotated from here, and nothing is half done.
 #[test]
 fn a_key_that_is_a_credential_is_not_rotated() {
     let (folder, elsewhere) = lived();
@@ -293,7 +294,7 @@ fn a_key_that_is_a_credential_is_not_rotated() {
     let refused = up_refused(folder.path());
     assert!(transcript(&refused).contains("not its signing key"), "{}", transcript(&refused));
     assert!(!own.exists(), "no second key is made beside a log");
-    // Whoever exports need not have the key.
+    // An export needs no signing key.
     assert_eq!(verified(folder.path(), "without-key")["outcome"], "authenticated");
     let up = Up::start_with(folder, &[("CREDENTIALS_DIRECTORY", credentials.path().as_os_str())]);
     let folder = up.stop();
@@ -332,7 +333,7 @@ fn a_key_that_others_can_read_is_refused() {
 
 const QUIET: &str = "[journal]\nname = \"shop.example\"\n[pages]\nlisten = \"127.0.0.1:0\"\n";
 
-/// JO-3: every change of the policy is told as what it was, and on whose word, also one made while nothing ran.
+/// JO-3: every change of the policy is journaled as a diff, with who triggered it, also a change made while nothing ran.
 #[test]
 fn every_change_of_the_policy_is_journaled() {
     let region = |name: &str| format!("[[region]]\nname = \"{name}\"\nprovider = \"p\"\n");
@@ -342,7 +343,7 @@ fn every_change_of_the_policy_is_journaled() {
         fs::write(folder.join("garant.toml"), text).expect("written");
     };
     let folder = Up::start_in(folder).stop();
-    // A region is nobody's business but the team's: the public projection stays as it is.
+    // A region is not public: the public projection stays as it is.
     edit(folder.path(), &["one"]);
     let folder = Up::start_in(folder).stop();
     let up = Up::start_in(folder);
@@ -368,7 +369,7 @@ fn every_change_of_the_policy_is_journaled() {
     assert_eq!(applied["revision"], applied["before"], "nothing public changed: {applied}");
     done(&garant(&["reload".as_ref(), "--data".as_ref(), data.as_os_str()]));
 
-    // What can't be taken is not journaled, and nothing is written on the way.
+    // A policy with mistakes is not journaled, and no file is written on the way.
     let proposed = fs::read(data.join("tlog-policy")).expect("the proposed policy");
     fs::write(up.path("garant.toml"), QUIET.replace("127.0.0.1:0", "127.0.0.1:1")).expect("written");
     let refused = garant(&["reload".as_ref(), "--data".as_ref(), data.as_os_str()]);
@@ -390,7 +391,7 @@ fn every_change_of_the_policy_is_journaled() {
     }
 }
 
-/// JO-2: whatever the policy knows of people, and whatever opens doors, is in no entry of any class, nor on standard error.
+/// JO-2: no entry of any class, and no line on standard error, holds what the policy knows of people or any secret.
 #[test]
 fn no_entry_holds_a_person_or_a_secret() {
     let secrets = [
@@ -440,7 +441,7 @@ timeout = "500 ms"
     up.signal("HUP");
     let data = up.path("data");
     eventually("the other number to be journaled", || (changes(&data).len() == 2).then_some(()));
-    // A mistake in the number is told without the number.
+    // The message about a mistake in a number does not quote the number.
     fs::write(up.path("garant.toml"), policy("0033600000001x")).expect("written");
     up.signal("HUP");
     eventually("the refusal", || up.errors().contains("was not taken").then_some(()));
@@ -457,18 +458,18 @@ timeout = "500 ms"
     drop(up.stop());
 }
 
-/// Whoever has no patience left is heard: the second signal ends it at once, and a program can tell.
+/// A second signal ends the process at once, and the exit code tells it from the first.
 #[test]
 fn a_second_signal_exits_at_once() {
     for (name, code) in [("TERM", 143), ("INT", 130)] {
         let mut up = Up::start(QUIET);
-        // Somebody asks, and asks, and never reads: the answers fill every buffer, and the stop waits for them.
+        // A client asks and never reads: the answers fill every buffer, and the stop waits for them.
         let host = up.team.trim_start_matches("http://").trim_end_matches('/').to_owned();
         #[expect(clippy::disallowed_methods, reason = "a test asks over the network")]
         let mut stream = std::net::TcpStream::connect(&host).expect("connected");
         stream.set_write_timeout(Some(std::time::Duration::from_secs(1))).expect("set");
         let request = format!("GET /metrics HTTP/1.1\r\nHost: {host}\r\n\r\n");
-        // Three seconds without room for a byte: a busy server is slow, a full one takes nothing.
+        // Three seconds without room for a byte: a server that is only busy still takes some.
         let (mut sent, mut refused) = (0, 0);
         while refused < 3 {
             match stream.write(&request.as_bytes()[sent..]) {
@@ -483,13 +484,13 @@ fn a_second_signal_exits_at_once() {
         let status = eventually("the end", || up.exit());
         assert_eq!(status.code(), Some(code), "{}", up.errors());
         assert!(!up.path("data/running.json").exists(), "nothing says that it runs");
-        // What was acknowledged is there.
+        // Everything acknowledged is there.
         let folder = std::mem::replace(&mut up.folder, tempfile::tempdir().expect("a folder"));
         drop(Up::start_in(folder).stop());
     }
 }
 
-/// The log as it stands, one entry, and what it continues: each as text and as JSON, while garant runs.
+/// The head of a live log, a proof of one entry, and a proof of consistency: each as text and as JSON.
 #[test]
 fn heads_and_proofs_of_a_live_log() {
     let up = Up::start(QUIET);
@@ -532,7 +533,7 @@ fn heads_and_proofs_of_a_live_log() {
         assert_eq!(log(folder, wrong).status.code(), Some(2), "{wrong:?}");
     }
 
-    // The log grows; a program that is not ours sees that what it was is the beginning of what it is.
+    // The log grows; the foreign verifier accepts that its older state is the beginning of the newer one.
     grow("one");
     let middle = keep("middle");
     grow("two");
@@ -557,7 +558,7 @@ fn heads_and_proofs_of_a_live_log() {
         fs::write(folder.join(name), &proof).expect("written");
         let verified = go(name, "old");
         assert!(done(&verified).contains(&format!("continue the {old} that were kept")), "{}", transcript(&verified));
-        // One hash of another, or another checkpoint, and it proves nothing.
+        // With one hash of another tree, or another checkpoint, the proof is rejected.
         let other = proof.lines().nth(1).map(|hash| proof.replacen(hash, &"A".repeat(43).add("="), 1)).expect("a hash");
         fs::write(folder.join("forged"), other).expect("written");
         assert_eq!(go("forged", "old").status.code(), Some(1));
@@ -572,7 +573,7 @@ fn heads_and_proofs_of_a_live_log() {
     assert!(transcript(&refused).contains("evidence"), "{}", transcript(&refused));
 }
 
-/// What a person sees of a running garant, and what a program does.
+/// Status of a running garant, for people and as JSON.
 #[test]
 fn the_status_of_a_live_garant() {
     let uuid = "0b1c7a52-6f6c-4e0e-9d57-1c3c1a6f2f10";
@@ -605,7 +606,7 @@ fn the_status_of_a_live_garant() {
     assert_eq!(stopped.status.code(), Some(1), "{}", transcript(&stopped));
 }
 
-/// Colours on a terminal, and not for whoever asked for none.
+/// Colours on a terminal, and none when they are switched off.
 #[test]
 fn a_terminal_gets_colours() {
     let folder = folder_with(QUIET);
@@ -626,7 +627,7 @@ fn a_terminal_gets_colours() {
     }
 }
 
-/// What begins something, or stands by, tells a program what it made.
+/// With `--json`, commands that create something or start to serve print what they made.
 #[test]
 fn beginnings_in_json() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -663,7 +664,7 @@ impl Drop for Dns {
     }
 }
 
-/// The key's fingerprint out of the DNS: found, beside another, wrong, and not there.
+/// Fingerprints of a key in the DNS: the right one, the right one beside another, a wrong one, and none.
 #[test]
 fn the_fingerprint_of_a_key_out_of_the_dns() {
     let (folder, _elsewhere) = lived();

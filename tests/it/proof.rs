@@ -1,4 +1,4 @@
-//! A stranger checks the log with a program we did not write, and every kind of tampering is found.
+//! An independent program verifies the log, and every kind of tampering is found.
 //! Promises BX-2, BX-4, JO-1, JO-2.
 
 use std::path::{Path, PathBuf};
@@ -74,7 +74,7 @@ fn a_stranger_verifies_an_export() {
         assert!(checked.status.success(), "{}", transcript(&checked));
     }
 
-    // No payload of the team's, in any file.
+    // No file holds a payload of the team.
     for file in files(&export) {
         let bytes = std::fs::read(&file).expect("read");
         for secret in [&b"engine.started"[..], b"watch.detail", b"policy.changed"] {
@@ -88,8 +88,8 @@ fn a_stranger_verifies_an_export() {
     }
 }
 
-/// The golden log of release 0.1: whoever pinned its first key finds everything in order, verdicts included, and so does
-/// the program that was written from the documents.
+/// The golden log of release 0.1 verifies with its first key, verdicts included, here and with the program that was written
+/// from the documents.
 #[test]
 fn the_golden_log_verifies() {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../flow/journal/golden/0.1");
@@ -107,8 +107,8 @@ fn the_golden_log_verifies() {
     assert!(go.status.success() && said.contains("figures: "), "{said}");
 }
 
-/// The log of tomorrow: what a later release wrote is passed over and counted, and no verdict that was not computed again is
-/// called confirmed. The same by the program that was written from the documents.
+/// The log of tomorrow: what a later release wrote is skipped and counted, and no verdict that was not computed again is
+/// called confirmed; here and with the program that was written from the documents.
 #[test]
 fn the_log_of_tomorrow_is_neither_blamed_nor_confirmed() {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../flow/journal/golden/tomorrow");
@@ -213,7 +213,7 @@ fn what_a_remembered_checkpoint_finds() {
     assert_eq!(refused.status.code(), Some(1), "{said}");
     assert!(said.contains("log continue"), "the way out is named: {said}");
 
-    // A dishonest operator removes the memory too.
+    // A dishonest operator removes the remembered head too.
     std::fs::remove_file(folder.path().join("data.head")).expect("the remembered head is beside the data");
     let forked = Up::start_in(folder);
     pause(6.0);
@@ -233,7 +233,7 @@ pub(crate) fn copy_folder(from: &Path, to: &Path) {
     assert!(copied.success());
 }
 
-/// A key is rotated inside the log, and who pinned the old one follows.
+/// A key is rotated inside the log: a verifier that pinned the old one follows.
 #[test]
 fn the_key_rotates_inside_the_log() {
     let (folder, _, old) = exported();
@@ -275,7 +275,7 @@ fn the_key_rotates_inside_the_log() {
     assert_eq!(by_new.status.code(), Some(0), "{}", transcript(&by_new));
 }
 
-/// Data that can't be brought back is not forged: a new log is opened, and says what is known of the old one.
+/// A log whose data is lost is continued in a new one, which cites what is known of the old.
 #[test]
 fn a_lost_log_is_continued() {
     let (folder, _, old) = exported();
@@ -292,7 +292,7 @@ fn a_lost_log_is_continued() {
         |reason: &str| garant(&["log", "continue", "--data", data, "--policy", &policy_file, "--reason", reason]);
     let continued = go_on("the disk of 2026-11-23 is lost");
     assert!(continued.status.success(), "{}", transcript(&continued));
-    // The server that was watched is gone, and with it the authority that the policy names.
+    // The server that was watched is gone, with the authority that the policy names.
     let policy = text(&folder.path().join("garant.toml"));
     let policy: String =
         policy.lines().filter(|line| !line.starts_with("authorities")).flat_map(|l| [l, "\n"]).collect();
@@ -310,7 +310,7 @@ fn a_lost_log_is_continued() {
     let new = text(&Path::new(second).join("vkey"));
     assert_eq!(verify(&[second, "--vkey", new.trim()]).status.code(), Some(0));
     assert_eq!(verify(&[second, "--vkey", &old]).status.code(), Some(1), "the old key does not speak for the new log");
-    // Everybody can read where it comes from, and why.
+    // The first entries of the new log say which log they continue, and why.
     let payloads = text(
         &Path::new(second)
             .join("payload/000.p")

@@ -1,4 +1,5 @@
-//! What has been kept for as long as the policy says is destroyed, and nobody is misled meanwhile. Promises BX-2, JO-1, JO-2.
+//! Payloads older than the policy keeps them are announced, then destroyed, and every copy still verifies. Promises BX-2,
+//! JO-1, JO-2.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -12,7 +13,8 @@ use crate::harness::{
 };
 use crate::proof::{go_verifier, verify};
 
-/// How long an hour of garant's may take: a minute, but it begins anew whenever a busy machine makes it stand still.
+/// Longest wait for an hour of garant's: it takes a minute, but begins anew whenever a busy machine makes garant stand
+/// still.
 const HOURS_MAX: Duration = Duration::from_mins(5);
 
 fn policy(nginx: &Nginx) -> String {
@@ -46,40 +48,40 @@ availability = {{ service = "shop", at_least = "99 %", over = "1 d" }}
     )
 }
 
-/// Starts garant with clocks, all of them, that libfaketime sets.
+/// Starts garant with all its clocks set by libfaketime.
 fn up_at(folder: tempfile::TempDir, clocks: &str) -> Up {
     let library = faketime();
     let environment = [
         ("LD_PRELOAD", library.as_os_str()),
         ("FAKETIME", OsStr::new(clocks)),
-        // Files keep the times of the machine.
+        // File times stay those of the machine.
         ("NO_FAKE_STAT", OsStr::new("1")),
     ];
     Up::start_with(folder, &environment)
 }
 
-/// The days of a class that can still be read.
+/// The days of a class whose payloads can still be read.
 fn days(data: &Path, class: &str) -> BTreeSet<String> {
     let keys = std::fs::read_dir(data.join("keys").join(class)).expect("a folder of keys");
     keys.map(|key| key.expect("an entry").file_name().into_string().expect("UTF-8")).collect()
 }
 
-/// How often the log says that.
+/// Number of entries of the type `what`.
 fn said(entries: &[Value], what: &str) -> usize {
     entries.iter().filter(|entry| entry["type"] == what).count()
 }
 
 /// Evidence from six days ago, some from the days since, and only five days are kept. Announced after an hour of a clock
 /// that does not step, destroyed an hour after that: here a minute each, because garant's clocks run sixty times as fast.
-/// Whoever copied the log before, between or after can verify his copy, also with a program that is not ours, and each of
-/// them is consistent with those before.
+/// Copies made before, between and after verify, also with the independent program, and each is consistent with those
+/// before.
 #[test]
 fn a_day_that_is_over_is_announced_and_destroyed() {
     let nginx = Nginx::start();
     let mut folder = folder_with(&policy(&nginx));
     let data = folder.path().join("data");
     let mut old = Vec::new();
-    // Policy and states are told again within two days: what is younger must not need what is destroyed.
+    // Policy and states are journaled again within two days: younger entries must not need what is destroyed.
     for ago in ["-156h x20", "-120h x20", "-84h x20", "-48h x20"] {
         let up = up_at(folder, ago);
         eventually("the shop to be up", || (up.status()["services"][0]["state"] == "up").then_some(()));
@@ -90,10 +92,10 @@ fn a_day_that_is_over_is_announced_and_destroyed() {
         }
     }
 
-    // Half a day behind, so that the log is never ahead of whoever verifies it.
+    // Half a day behind the machine, so that the log is never ahead of its verifier.
     let up = up_at(folder, "-12h x60");
-    // What is late by 5 s of its own time has stood still, and then the hour begins anew. That is 83 ms of ours: a busy
-    // machine would be late by as much.
+    // A look that is 5 s late by garant's clock counts as standing still, and the hour begins anew. That is 83 ms of the
+    // machine's: a busy machine would be late by as much.
     let threads = std::fs::read_dir(format!("/proc/{}/task", up.pid())).expect("threads");
     let threads = threads.map(|thread| thread.expect("a thread").file_name());
     assert!(command("renice").args(["-n", "-20", "-p"]).args(threads).output().expect("renice runs").status.success());

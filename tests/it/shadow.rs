@@ -1,9 +1,9 @@
-//! Shadow mode: a real nginx is watched, stopped, slowed, given a bad certificate and brought back, and what is published
-//! is compared with the truth. Promises AV-1, WA-1, IN-4, CO-7, BX-1, BX-5.
+//! Shadow mode: a real nginx is watched, stopped, slowed, given a bad certificate and brought back, and the published
+//! figures are compared with the truth. Promises AV-1, WA-1, IN-4, CO-7, BX-1, BX-5.
 
 use crate::harness::{Certificate, Nginx, Up, eventually, get, http, pause, wall_micros};
 
-/// Everything at a second, so that a minute of test shows what a month of life would.
+/// A policy with every interval at a second, so that a minute of test shows what a month would.
 pub(crate) fn policy(nginx: &Nginx) -> String {
     format!(
         r#"
@@ -76,8 +76,8 @@ fn wait_for(up: &Up, service: &str, wanted: &str) {
     eventually(&format!("{service} to be {wanted}"), || (state(up, service) == wanted).then_some(()));
 }
 
-/// When a service was down, as far as whoever breaks it can know: from before breaking to after mending at the most, from
-/// after breaking to before mending at the least. In µs of the wall clock.
+/// An outage, as exactly as the test that causes it can know: from before breaking to after mending at the most, from after
+/// breaking to before mending at the least. In µs of the wall clock.
 struct Outage {
     before: i64,
     from: i64,
@@ -85,7 +85,7 @@ struct Outage {
     after: i64,
 }
 
-/// Breaks something, waits until that was `noticed`, and mends it.
+/// Breaks something, waits until `noticed` says so, and mends it.
 fn outage(
     truths: &mut [&mut Vec<Outage>],
     nginx: &mut Nginx,
@@ -105,7 +105,7 @@ fn outage(
     }
 }
 
-/// Demands a verdict that has seen those outages and no other, and that its figure brackets the truth, closely.
+/// Waits for a verdict that has seen those outages and no other, and checks that its figure brackets the truth closely.
 fn is_told(up: &Up, promise: &str, truth: &[Outage]) -> serde_json::Value {
     let outages = |verdict: &serde_json::Value| {
         let reasons = verdict["reasons"].as_array()?;
@@ -127,15 +127,14 @@ fn is_told(up: &Up, promise: &str, truth: &[Outage]) -> serde_json::Value {
         i128::from(low) <= best && worst <= i128::from(high),
         "the truth, [{worst}, {best}], must lie in [{low}, {high}]: {verdict}"
     );
-    // And the bracket is worth something: at a probe a second each outage leaves a few seconds of doubt, and so does the
-    // start.
+    // The bracket is narrow: at a probe a second each outage leaves a few seconds of doubt, and so does the start.
     let doubt_us = i128::from(high - low) * i128::from(end - start) / 1_000_000_000;
     let doubts = i128::try_from(truth.len()).expect("few") + 1;
     assert!(doubt_us < 5_000_000 * doubts, "[{low}, {high}] leaves {doubt_us} µs open: {verdict}");
     verdict
 }
 
-/// What the published figure must bracket: the share of time the service was really up since the promise was declared.
+/// The published figure brackets the share of time the service was really up since the promise was declared.
 #[test]
 fn what_is_published_is_what_happened() {
     let mut nginx = Nginx::start();
@@ -144,7 +143,7 @@ fn what_is_published_is_what_happened() {
     wait_for(&up, "secure", "up");
     let (mut shop, mut secure) = (Vec::new(), Vec::new());
 
-    // Answers in time, but slower than the policy likes: degraded, which is up.
+    // Answers in time, but slower than the policy allows: degraded, which counts as up.
     nginx.slow(true);
     wait_for(&up, "shop", "degraded");
     for _ in 0..30 {
@@ -166,7 +165,7 @@ fn what_is_published_is_what_happened() {
     wait_for(&up, "shop", "up");
     wait_for(&up, "secure", "up");
 
-    // Connections taken and nothing answered, for five seconds: a server that does not answer in time is down.
+    // Connections are accepted and nothing is answered, for five seconds: no answer in time is down.
     let both_down = || {
         wait_for(&up, "shop", "down");
         wait_for(&up, "secure", "down");
@@ -177,7 +176,7 @@ fn what_is_published_is_what_happened() {
     wait_for(&up, "shop", "up");
     wait_for(&up, "secure", "up");
 
-    // A certificate that expired in 2021 concerns only the encrypted service.
+    // A certificate that expired in 2021 puts down the encrypted service alone.
     let secure_down = || {
         wait_for(&up, "secure", "down");
         assert_eq!(state(&up, "shop"), "up", "the plain service does not suffer from a certificate");
@@ -185,7 +184,7 @@ fn what_is_published_is_what_happened() {
     };
     let renew = |nginx: &mut Nginx| {
         nginx.certificate(Certificate::Good);
-        // nginx takes a new certificate when its new workers are there.
+        // nginx shows a new certificate when its new workers run.
         wait_for(&up, "secure", "up");
     };
     outage(&mut [&mut secure], &mut nginx, |nginx| nginx.certificate(Certificate::Expired), secure_down, renew);
@@ -203,7 +202,7 @@ fn what_is_published_is_what_happened() {
     let verdict = is_told(&up, "AV-1.secure", &secure);
     assert_ne!(verdict["outcome"], "kept", "{verdict}");
 
-    // The page says the same, in both languages, to everybody, since the policy says `publish = true`.
+    // The trust page says the same, in both languages, on the public listener, since the policy says `publish = true`.
     let public = up.ready["public"].as_str().expect("a public URL").to_owned();
     for (language, sentence, outcome) in
         [("fr", "La boutique est disponible 99,99", "rompu"), ("en", "The shop is available 99.99", "broken")]
@@ -218,14 +217,14 @@ fn what_is_published_is_what_happened() {
         assert!(trust_page.len() < 50_000, "{} bytes", trust_page.len());
     }
 
-    // Metrics are there for the team and for nobody else.
+    // Metrics are on the team's listener only.
     let metrics = String::from_utf8(get(&up.url("metrics")).expect("metrics")).expect("UTF-8");
     assert!(metrics.ends_with("# EOF\n"), "OpenMetrics ends with # EOF");
     assert_eq!(http("GET", &format!("{public}metrics"), &[], b"").map(|a| a.0), Some(404));
     up.stop();
 }
 
-/// Nothing leaves the team's listener until the policy says so.
+/// Nothing is on the public listener until the policy says `publish = true`.
 #[test]
 fn nothing_is_published_before_it_is_said() {
     let nginx = Nginx::start();
@@ -243,7 +242,7 @@ fn nothing_is_published_before_it_is_said() {
     eventually("publication", || get(&format!("{public}en")));
 }
 
-/// A sign of life, as curl sends it to Healthchecks.
+/// A heartbeat sent with curl, as Healthchecks documents it, and its absence.
 #[test]
 fn heartbeats_are_waited_for() {
     let uuid = "0b1c7a52-6f6c-4e0e-9d57-1c3c1a6f2f10";

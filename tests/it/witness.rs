@@ -1,4 +1,4 @@
-//! A log and its witness, each a real process: what happens when they disagree, and what the command says to people.
+//! A log and its witness, each a real process: what happens when they disagree, and which messages people get.
 //! Promises BX-4, JO-2.
 
 use std::io::{BufRead as _, BufReader};
@@ -14,7 +14,7 @@ use crate::harness::{
     Up, binary, command, eventually, folder_with, free_port, garant, get, http, pause, transcript, up_refused,
 };
 
-/// A policy without probes: the log moves when the test says so.
+/// A policy without probes: the log grows only when the test makes it.
 fn policy(more: &str) -> String {
     format!(
         "publish = true\n[journal]\nname = \"shop.example\"\n{more}\n[pages]\nlisten = \"127.0.0.1:0\"\npublic = \
@@ -23,7 +23,7 @@ fn policy(more: &str) -> String {
     )
 }
 
-/// `garant witness`, with a state file of its own.
+/// A `garant witness` with a state file of its own.
 struct Witness {
     folder: TempDir,
     port: u16,
@@ -70,7 +70,7 @@ impl Witness {
         self.child = Some(child);
     }
 
-    /// The same where it is expected to refuse.
+    /// Runs the witness where it must refuse to start, and returns its message.
     fn refused(&self, more: &[&str]) -> Output {
         let mut arguments = vec!["witness", "serve", "--state"];
         let state = self.state();
@@ -88,7 +88,7 @@ impl Witness {
         }
     }
 
-    /// Its lines for `[journal]`.
+    /// The lines of `[journal]` that name this witness.
     fn named(&self) -> String {
         format!("witness = {{ name = \"friend\", url = \"http://127.0.0.1:{}\", vkey = \"{}\" }}", self.port, self.vkey)
     }
@@ -118,8 +118,8 @@ fn copy(from: &Path, to: &Path) {
     assert!(command("cp").arg("-a").arg(from).arg(to).status().expect("cp runs").success());
 }
 
-/// A machine is set back to a snapshot, the memory beside the data included, while the witness is away. Nothing on it can
-/// know; the witness does. It stops the log that runs, it stops each start, and what it showed stays known without it.
+/// A machine is set back to a snapshot, its remembered head included, while the witness is away. Only the witness can know:
+/// it stops the running log and each start, and the note that it showed is remembered without it.
 #[test]
 fn a_witness_stops_a_log_that_forgot() {
     let mut witness = Witness::new();
@@ -138,7 +138,7 @@ fn a_witness_stops_a_log_that_forgot() {
     let seen = witness.seen();
     assert!(seen > checkpoint(&text(&head_then)).size, "the witness saw the log go on");
 
-    // The snapshot, with nobody there who remembers: it starts, publishes, and grows beyond what the witness saw.
+    // The snapshot, with no witness: garant starts, publishes, and grows beyond what the witness saw.
     witness.kill();
     copy(&data_then, &data);
     copy(&head_then, &head);
@@ -152,7 +152,7 @@ fn a_witness_stops_a_log_that_forgot() {
         folder = up.stop();
     };
 
-    // It comes back, and the log that runs stops by itself.
+    // The witness comes back, and the running log stops by itself.
     witness.serve(&[]);
     let (status, errors, folder) = up.ended();
     assert_eq!(status, Some(1), "{errors}");
@@ -170,7 +170,7 @@ fn a_witness_stops_a_log_that_forgot() {
         assert_eq!(text(path).matches("\n— shop.example/1 ").count(), 2, "two checkpoints, each signed by the log");
     }
 
-    // So does each start, whether or not this machine remembers why.
+    // Each start is refused, whether or not this machine remembers why.
     let remembered = text(&head);
     assert_eq!(checkpoint(&remembered).size, seen, "what the witness showed is remembered");
     copy(&head_then, &head);
@@ -186,7 +186,7 @@ fn a_witness_stops_a_log_that_forgot() {
         assert_eq!(checkpoint(&text(&head)).size, seen);
     }
 
-    // The way out cites what the witness had.
+    // The continuation cites the head that the witness had.
     let policy_file = folder.path().join("garant.toml");
     let done = garant(&[
         "log",
@@ -210,7 +210,7 @@ fn a_witness_stops_a_log_that_forgot() {
 /// A witness that is broken, slow or absent is no reason to stop: only a contradiction is.
 #[test]
 fn a_witness_that_answers_nonsense_stops_nothing() {
-    // Whatever listens there answers every request with 422 and nothing else.
+    // A server that answers every request with 422 and nothing else.
     #[expect(clippy::disallowed_methods, reason = "the test is the other side")]
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = listener.local_addr().expect("an address").port();
@@ -234,7 +234,8 @@ fn a_witness_that_answers_nonsense_stops_nothing() {
     up.stop();
 }
 
-/// With a witness in the policy, checkpoints are published at its pace; what is signed in between is nobody's yet.
+/// With a witness in the policy, checkpoints are published at the pace of the witness; those signed in between are shown to
+/// nobody.
 #[test]
 fn nobody_gets_what_is_not_remembered() {
     let witness = Witness::new();
@@ -249,7 +250,7 @@ fn nobody_gets_what_is_not_remembered() {
     };
     let size = |up: &Up| up.status()["journal"]["size"].as_u64().expect("a size");
     let known = || checkpoint(&text(&remembered)).size;
-    // Right after one checkpoint was published, the next has to wait; the log does not.
+    // Right after one checkpoint was published, the next has to wait; the log itself does not.
     let before = known();
     let policy_file = up.path("garant.toml");
     let mut round = 0;
@@ -268,7 +269,7 @@ fn nobody_gets_what_is_not_remembered() {
     assert!(exported.status.success(), "{}", transcript(&exported));
     assert!(checkpoint(&text(&export.join("checkpoint"))).size <= known());
 
-    // After a crash nobody else publishes the rest: whoever asks for it does, and it is remembered first.
+    // After a crash, a command that asks for the head publishes the rest, and remembers it first.
     let folder = up.crash();
     let given = head();
     assert!(given >= beyond, "{given} of at least {beyond}");
@@ -278,7 +279,7 @@ fn nobody_gets_what_is_not_remembered() {
     drop(folder);
 }
 
-/// What people meet who run a witness for the first time.
+/// Messages for people who run a witness for the first time.
 #[test]
 fn the_command_says_what_to_do() {
     let mut witness = Witness::new();
@@ -333,7 +334,7 @@ fn the_command_says_what_to_do() {
     witness.serve(&["--forget", "shop.example/1"]);
     assert_eq!(submit(&witness, 2), 404);
 
-    // Ctrl-C ends it, and well.
+    // Ctrl-C ends the witness, with exit code 0.
     let mut child = witness.child.take().expect("it runs");
     assert!(command("kill").args(["-INT", &child.id().to_string()]).status().expect("kill runs").success());
     let status = eventually("the end of the witness", || child.try_wait().expect("it can be waited for"));
@@ -345,7 +346,7 @@ fn set_mode(path: &Path, mode: u32) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("its mode can be set");
 }
 
-/// A policy that names the key of a log as its witness, or nothing that exists, is refused with a reason.
+/// A policy that gives the key of a log for that of a witness is refused with a reason.
 #[test]
 fn a_witness_has_the_key_of_a_witness() {
     let key = SigningKey::generate([1; 32], "w.example").expect("a name").vkey();

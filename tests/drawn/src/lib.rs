@@ -1,11 +1,11 @@
-//! Drawn numbers for tests, that can be drawn again: a failure says its seed.
+//! Random numbers for tests, reproducible from a seed that a failing test prints.
 
 /// A sequence of numbers that is the same on every machine (SplitMix64; Vigna, splitmix64.c).
 #[derive(Clone, Debug)]
 pub struct Draws(u64);
 
 impl Draws {
-    /// The sequence of this seed.
+    /// The sequence of the given seed.
     pub const fn of(seed: u64) -> Self {
         Self(seed)
     }
@@ -36,16 +36,16 @@ impl Draws {
         }
     }
 
-    /// True so many times of a hundred.
+    /// True with a probability of `percent`.
     pub fn chance(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
 
-    /// One of these.
+    /// One element of `of`, drawn.
     ///
     /// # Panics
     ///
-    /// When there is none.
+    /// When `of` is empty.
     pub fn pick<T: Clone>(&mut self, of: &[T]) -> T {
         of[self.below(of.len())].clone()
     }

@@ -19,16 +19,16 @@ use tokio::sync::watch::Receiver;
 
 /// The name of the engine.
 pub const NAME: &str = "toy";
-/// What it writes for the team.
+/// Kinds of events that the engine writes for the team.
 pub const KINDS: &[Kind] = &[Greeted::KIND];
-/// What it looks for: somebody whom nobody greets.
+/// The finding: a person whom nobody greeted.
 const UNGREETED: &str = "toy-ungreeted";
 const EVERY: Span = Span::from_secs(60);
 
-/// Somebody was greeted.
+/// The event that a person was greeted.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
 pub struct Greeted {
-    /// What was said.
+    /// The words of the greeting.
     pub words: String,
 }
 
@@ -56,7 +56,7 @@ impl Section for Toy {
     }
 }
 
-/// What the policy says to it.
+/// The part of the policy that the engine reads.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Config {
     toys: Vec<Toy>,
@@ -100,7 +100,7 @@ pub struct Greeter {
     figures: Arc<Figures>,
 }
 
-/// Its figures.
+/// Figures of the engine, for `/metrics`.
 #[derive(Default)]
 pub struct Figures {
     greeted: AtomicU64,
@@ -114,12 +114,12 @@ impl Source for Figures {
 }
 
 impl Greeter {
-    /// Greets whom the policy names.
+    /// An engine that greets the people whom the policy names.
     pub fn new(config: Receiver<Arc<Config>>) -> Self {
         Self { config, figures: Arc::default() }
     }
 
-    /// Its figures.
+    /// The figures, to be put into `/metrics`.
     pub fn figures(&self) -> Arc<Figures> {
         Arc::clone(&self.figures)
     }
@@ -132,7 +132,7 @@ impl Greeter {
                 let now = context.clock.now();
                 let finding = UNGREETED.parse()?;
                 let found = Found { finding, probe: toy.probe, open: false, after: now, by: now };
-                // What is public and what the team is told of it are one transaction.
+                // The public evidence and the team's event are one transaction.
                 let greeted = context.recorder.seal(&Greeted { words: toy.words }, now)?;
                 context.recorder.send(vec![context.recorder.seal(&found, now)?, greeted]).await?;
                 self.figures.greeted.fetch_add(1, Ordering::Relaxed);
@@ -161,7 +161,7 @@ impl Engine for Greeter {
     }
 }
 
-/// `garant toy`: says hello.
+/// The command `garant toy`: says hello.
 pub fn command() -> Command {
     let somebody = Arg::new("somebody").required(true).help("Whom to greet");
     Command { arguments: clap::Command::new(NAME).about("Greet somebody").arg(somebody), run: say_hello }

@@ -53,7 +53,7 @@ fn get(team: &str, path: &str) -> String {
     answer
 }
 
-/// Killed when a test fails.
+/// A child process that is killed when a test fails.
 struct Running(Child);
 
 impl Drop for Running {
