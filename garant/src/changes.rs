@@ -19,9 +19,9 @@ use serde::{Deserialize, Serialize};
 use similar::TextDiff;
 use store::{LongValue, Rows, Step, StoreError};
 
-/// Under this name the store keeps what was journaled last.
+/// Consumer name of the rows that hold what was journaled last.
 const CONSUMER: &str = "policy.changed";
-/// The name of the text among its rows.
+/// Key of the row that holds the text.
 const TEXT: &str = "text";
 /// Lines of context around a change.
 const CONTEXT: usize = 2;
@@ -44,7 +44,7 @@ pub(crate) enum Trigger {
 }
 
 impl Trigger {
-    /// As it is journaled.
+    /// The word that is journaled.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Start => "start",
@@ -79,17 +79,18 @@ impl Text {
     }
 }
 
-/// What was journaled of the policy.
+/// The policy as it was journaled last, with private values replaced by marks. Loaded at the start; decides whether a start
+/// or a reload has changed anything.
 #[derive(Debug, Default)]
 pub(crate) struct Journaled {
-    /// How many changes there were.
+    /// Sequence of the last `policy.changed`; `None` before the first.
     position: Option<u64>,
     stored: LongValue,
     text: Option<Text>,
 }
 
 impl Journaled {
-    /// What the last `policy.changed` left in effect; nothing in a new log.
+    /// Reads what the last `policy.changed` left in the rows; empty in a new log.
     pub(crate) async fn load(store: &dyn Rows) -> Result<Self, StoreError> {
         let Some(position) = store.position(CONSUMER).await? else { return Ok(Self::default()) };
         let stored = LongValue::read(store, CONSUMER, TEXT).await?;
@@ -100,7 +101,7 @@ impl Journaled {
         Ok(Self { position: Some(position), stored, text })
     }
 
-    /// What `sources` say that was not journaled yet, as a unified diff; `None` when there is nothing.
+    /// The difference between what was journaled and `sources`, as a unified diff; `None` when they are equal.
     pub(crate) fn diff(&self, sources: &Sources) -> Option<String> {
         let Some(before) = &self.text else {
             return Some(diff("", &Text::of(sources, [0; 16]).marked));
@@ -109,7 +110,7 @@ impl Journaled {
         (now.marked != before.marked).then(|| diff(&before.marked, &now.marked))
     }
 
-    /// The transaction that journals `events`, among them the change, and keeps `sources` as what was journaled.
+    /// The transaction that journals `events`, the change among them, and keeps `sources` as what was journaled last.
     pub(crate) fn step(&self, events: Vec<Observed>, sources: &Sources, random: &dyn Random) -> Step {
         let mut salt = [0; 16];
         random.fill(&mut salt);
@@ -119,7 +120,7 @@ impl Journaled {
     }
 }
 
-/// The entry about a change.
+/// The body of the entry that tells the team of a change.
 pub(crate) fn changed(revision: &str, diff: String, trigger: Trigger) -> Changed {
     Changed { revision: revision.to_owned(), diff, trigger: trigger.as_str().to_owned() }
 }

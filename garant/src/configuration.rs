@@ -1,4 +1,4 @@
-//! The whole policy: what every part reads of it, put together, and its public form.
+//! The whole policy: what each part read of it, and its public form.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -15,16 +15,16 @@ use crate::registry::{Channel, PolicyPart, Registry, typed};
 /// Keys that are read at the start only, with what they say.
 pub(crate) type Fixed = BTreeMap<String, String>;
 
-/// A sound policy.
+/// A policy without mistakes.
 #[derive(Debug)]
 pub(crate) struct Configuration {
-    /// What every policy says, whatever engines there are.
+    /// The tables that every policy has, whatever engines there are.
     pub(crate) basics: Basics,
-    /// What there is.
+    /// The declared services, hosts, people and other nouns.
     nouns: Nouns,
-    /// What each part of the list read, in its order.
+    /// What each part of [`crate::parts`] read, in their order.
     parts: Vec<Arc<dyn Part>>,
-    /// What everybody may see of it, as it is journaled.
+    /// The public form of the policy, as it is journaled.
     pub(crate) applied: Arc<Applied>,
     /// The files, for the team's record of changes.
     sources: Sources,
@@ -95,14 +95,14 @@ impl Configuration {
         &self.sources
     }
 
-    /// What the policy declares and this release does nothing with: read and checked, so that it is ready when it is used.
-    /// Whoever wrote it should not believe that somebody is alerted.
+    /// Tables that are read and checked but have no effect in this release, so that their author does not believe that
+    /// somebody is alerted.
     pub(crate) fn unused(&self) -> Vec<&'static str> {
         let of_parts = self.parts.iter().flat_map(|part| part.unused());
         self.nouns.unused().into_iter().chain(of_parts).collect()
     }
 
-    /// What is sound and may still surprise.
+    /// Warnings: what is sound and may still surprise.
     pub(crate) fn warnings(&self) -> Vec<String> {
         let of_parts = self.parts.iter().flat_map(|part| part.warnings());
         of_parts.chain(finer_than_seen(&self.applied)).collect()
@@ -139,7 +139,7 @@ pub(crate) fn reference(registry: &Registry) -> String {
     policy::reference(&sections)
 }
 
-/// `[network]`: what garant asks names of, and which certificates it trusts.
+/// `[network]`: the name servers and the certificates that garant trusts.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub(crate) struct Network {
     name_servers: Vec<SocketAddr>,

@@ -12,35 +12,35 @@ use serde::{Deserialize, Serialize};
 use crate::configuration::Fixed;
 use crate::failure::Failure;
 
-/// What a running `garant up` says of itself.
+/// The process that runs on a data directory, as `running.json` describes it for the other commands.
 #[derive(Clone, Serialize, Deserialize, Debug)]
 pub(crate) struct Running {
-    /// Its process.
+    /// Number of the process.
     pub(crate) pid: i32,
-    /// When that started, see [`started`]: the number alone may be another's by now.
+    /// When that process started, see [`started`]: its number alone may have been given to another one since.
     pub(crate) started: String,
-    /// The policy file that it reads, absolute.
+    /// The policy file of the process, absolute.
     pub(crate) policy: PathBuf,
     /// Base URL of the team's listener.
     pub(crate) team: String,
     /// Base URL of the public listener, if there is one.
     pub(crate) public: Option<String>,
-    /// How often it was asked to take its policy again.
+    /// How often the process has been asked to reload its policy.
     pub(crate) reloads: u64,
-    /// What came of the last time: nothing when it went well.
+    /// Why the last reload failed; `None` after one that succeeded.
     pub(crate) reload_error: Option<String>,
     /// Revision of the policy in effect.
     pub(crate) revision: String,
-    /// Whether it publishes.
+    /// Whether the policy in effect publishes.
     pub(crate) publish: bool,
-    /// What it read at its start and can't take again.
+    /// Keys of the policy that are read at the start only, with what they said then.
     pub(crate) fixed: Fixed,
 }
 
 const RUNNING: &str = "running.json";
 
 impl Running {
-    /// Reads what runs on this directory.
+    /// Reads which process runs on `data`. A file whose process is gone counts as none.
     pub(crate) fn read(data: &Path) -> Result<Self, Failure> {
         let path = data.join(RUNNING);
         let nothing = || Failure::new(format!("no garant runs on the data directory {}", data.display()));
@@ -60,20 +60,21 @@ impl Running {
         if alive { Ok(running) } else { Err(nothing().remedy(remedy)) }
     }
 
-    /// Writes it, whole or not at all.
+    /// Writes `running.json`, whole or not at all.
     pub(crate) fn write(&self, data: &Path) -> io::Result<()> {
         write_whole(&data.join(RUNNING), &serde_json::to_vec(self)?, 0o644)
     }
 
-    /// Forgets it.
+    /// Removes `running.json`, at a clean stop.
     pub(crate) fn remove(data: &Path) {
-        // A file that stays is recognised by its process being gone, or another.
+        // A file that could not be removed does no harm: its process is gone, or another has its number.
         drop(fs::remove_file(data.join(RUNNING)));
     }
 }
 
-/// When a process started: the boot, and the kernel's ticks since then (proc_pid_stat(5), field 22). Numbers of processes are
-/// given again, at the latest after the next boot, and whoever has that number then may die of the signal to reload.
+/// When a process started: the boot, and the kernel's ticks since then (proc_pid_stat(5), field 22). The number alone does
+/// not do: the kernel gives it again, at the latest after the next boot, and the signal to reload may end the process that
+/// has it then.
 pub(crate) fn started(pid: i32) -> io::Result<String> {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
     let stat = fs::read(format!("/proc/{pid}/stat"))?;

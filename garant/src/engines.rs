@@ -1,4 +1,4 @@
-//! The list of engines, and who is given what.
+//! The list of engines, and what each is given.
 //!
 //! An engine gets what its constructor asks for: a right to a store that it does not ask for is one that it does not have.
 
@@ -20,7 +20,7 @@ use tokio::sync::watch::{Receiver, Sender};
 
 use crate::registry::{Channel, EngineEntry, Made};
 
-/// Started in this order.
+/// Every engine of this release. They are started in this order.
 pub(crate) const ENGINES: &[EngineEntry] = &[
     EngineEntry { name: "timekeeper", make: |_| Ok(Made::new(timekeeper())), ..QUIET },
     EngineEntry { name: "publisher", make: publisher, ..QUIET },
@@ -38,7 +38,7 @@ const QUIET: EngineEntry = EngineEntry {
     make: |_| Err(Failure::new("an engine of the list has no constructor")),
 };
 
-/// What there is to give to engines.
+/// What engines can be given: each constructor asks for its part of the policy and the rights that it needs.
 pub struct Given {
     pub(crate) store: Arc<Sqlite>,
     pub(crate) keys: Vec<VerifierKey>,
@@ -54,7 +54,7 @@ pub struct Given {
 }
 
 impl Given {
-    /// A part of the policy, now and after each reload.
+    /// The part of the policy of this type, now and after each reload.
     ///
     /// # Errors
     /// No part of the list is read as this type.
@@ -69,12 +69,12 @@ impl Given {
         })
     }
 
-    /// The journal, to be read.
+    /// The right to read the journal.
     pub fn journal(&self) -> Arc<dyn store::Read> {
         Arc::clone(&self.store) as _
     }
 
-    /// What an engine keeps from one run to the next, in one transaction with what it journals.
+    /// The right to keep rows from one run to the next, in one transaction with what is journaled.
     pub fn consumers(&self) -> Arc<dyn store::Consumers> {
         Arc::clone(&self.store) as _
     }

@@ -8,6 +8,7 @@
 
 mod changes;
 mod cli;
+mod clock_set_back;
 mod configuration;
 mod data;
 mod engines;
@@ -16,7 +17,6 @@ mod parts;
 mod registry;
 mod roles;
 mod runtime;
-mod step;
 mod terminal;
 
 use std::process::ExitCode;

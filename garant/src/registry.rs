@@ -1,4 +1,4 @@
-//! What garant is made of: the parts of its policy and its engines, in two lists.
+//! The registry: the parts of the policy and the engines that garant is made of, in two lists.
 //!
 //! Whatever garant does with parts and engines (reading the policy, its reference, metrics, commands, the kinds of events) it
 //! does with all entries of these lists alike, and names none of them. So an engine is added by its crate in Cargo.toml, an
@@ -19,24 +19,24 @@ use crate::engines::Given;
 /// The two lists.
 #[derive(Clone)]
 pub struct Registry {
-    /// What is read of the policy, in the order of its reference.
+    /// Parts of the policy, in the order of its reference.
     pub parts: Vec<PolicyPart>,
-    /// What runs, in the order in which it is started.
+    /// Engines, in the order in which they are started.
     pub engines: Vec<EngineEntry>,
 }
 
 impl Registry {
-    /// That of this release.
+    /// The registry of this release.
     pub fn garant() -> Self {
         Self { parts: crate::parts::PARTS.to_vec(), engines: crate::engines::ENGINES.to_vec() }
     }
 
-    /// The kinds of events that this garant writes.
+    /// The kinds of events that this garant can write: those of `event`, and those of its engines for the team.
     pub fn kinds(&self) -> impl Iterator<Item = &'static Kind> {
         event::kinds().iter().chain(self.engines.iter().flat_map(|entry| entry.kinds))
     }
 
-    /// The names of what has a thread of its own: the pages, and the engines that ask for one.
+    /// Names of the threads of one owner: the pages, and the engines that ask for one.
     pub(crate) fn own_threads(&self) -> impl Iterator<Item = &'static str> {
         let engines = self.engines.iter().filter(|entry| entry.own_thread).map(|entry| entry.name);
         engines.chain([crate::roles::up::PAGES])
@@ -75,15 +75,15 @@ impl PolicyPart {
     }
 }
 
-/// The part as what it is.
+/// The part as its own type.
 pub(crate) fn typed<P: Part>(part: &Arc<dyn Part>) -> Option<Arc<P>> {
     let any: Arc<dyn Any + Send + Sync> = Arc::<dyn Part>::clone(part);
     any.downcast().ok()
 }
 
-/// Where a part of the policy in effect is to be had, whatever its type.
+/// The channel of one part of the policy, whatever its type.
 pub(crate) trait Channel: Any + Send + Sync {
-    /// Fills it anew. Nothing happens with a part of another type: lists do not change while garant runs.
+    /// Sends a new value. A part of another type changes nothing; lists do not change while garant runs, so none comes.
     fn replace(&self, part: &Arc<dyn Part>);
 }
 
@@ -95,22 +95,22 @@ impl<P: Part> Channel for watch::Sender<Arc<P>> {
     }
 }
 
-/// An engine: an entry of the second list.
+/// An engine of the registry: its name, what it declares, and how it is made.
 #[derive(Clone, Copy)]
 pub struct EngineEntry {
     /// Its name, as people see it.
     pub name: &'static str,
-    /// What it writes into the journal for the team, beside the public evidence that is in `event`.
+    /// Kinds of events that it writes for the team, beside the public evidence that is in `event`.
     pub kinds: &'static [Kind],
-    /// Whether it must not be kept waiting by others: it gets a thread of its own.
+    /// Whether the engine gets a thread of its own, because it must not wait for others.
     pub own_thread: bool,
-    /// `garant <engine> …`.
+    /// The command of the engine, `garant <engine> …`.
     pub command: Option<fn() -> Command>,
-    /// Makes it of its part of the policy and of what it may have.
+    /// Makes the engine of its part of the policy and of what it may have.
     pub make: fn(&Given) -> Result<Made, Failure>,
 }
 
-/// An engine, ready to run, and what it shows.
+/// An engine ready to run, with its figures and its view of probes, if it has them.
 pub struct Made {
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) figures: Option<Arc<dyn Source>>,
@@ -118,23 +118,23 @@ pub struct Made {
 }
 
 impl Made {
-    /// An engine that shows nothing.
+    /// An engine without figures and probes.
     pub fn new(engine: impl Engine + 'static) -> Self {
         Self::of(Arc::new(engine))
     }
 
-    /// The same of one that is shared already.
+    /// The same for an engine that is shared already.
     pub fn of(engine: Arc<dyn Engine>) -> Self {
         Self { engine, figures: None, probes: None }
     }
 
-    /// It has figures for `/metrics`.
+    /// Adds the figures of the engine, for `/metrics`.
     #[must_use]
     pub fn figures(self, figures: Arc<dyn Source>) -> Self {
         Self { figures: Some(figures), ..self }
     }
 
-    /// It looks at probes, and says what it knows of them.
+    /// Adds what the engine knows of its probes, for the status page.
     #[must_use]
     pub fn probes(self, probes: Probes) -> Self {
         Self { probes: Some(probes), ..self }

@@ -22,7 +22,7 @@ pub(crate) struct Runtimes {
     own: BTreeMap<&'static str, Runtime>,
 }
 
-/// The runtimes of one thread, by the name of who has it.
+/// Handles of the runtimes with one thread, by the name of their owner.
 pub(crate) type Handles = BTreeMap<&'static str, Handle>;
 
 impl Runtimes {
@@ -35,7 +35,7 @@ impl Runtimes {
         Ok(Self { shared: with("garant", 2)?, own: own.collect::<io::Result<_>>()? })
     }
 
-    /// Where to start what has a runtime of its own.
+    /// Handles of the runtimes with one thread.
     pub(crate) fn handles(&self) -> Handles {
         self.own.iter().map(|(name, runtime)| (*name, runtime.handle().clone())).collect()
     }

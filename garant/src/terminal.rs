@@ -1,4 +1,4 @@
-//! Where a command speaks: results on standard output, everything else on standard error, colours only for people.
+//! Output of the commands: results on standard output, everything else on standard error, colours only for people.
 
 use std::ffi::OsStr;
 use std::fmt::Display;
@@ -32,7 +32,7 @@ impl Colour {
     }
 }
 
-/// The looks that text can have.
+/// Colours and weights of text, by meaning.
 #[derive(Clone, Copy)]
 pub(crate) enum Look {
     Good,
@@ -64,7 +64,7 @@ pub(crate) struct Terminal {
     colours: Colours,
     draws_bars: bool,
     out_closed: bool,
-    /// Why the result did not get out, unless its reader went away by himself.
+    /// Why the result could not be written, unless its reader closed the pipe.
     lost: Option<io::Error>,
 }
 
@@ -88,7 +88,7 @@ impl Terminal {
         }
     }
 
-    /// A line of the result. A reader that went away (`| head`) is no error: the rest goes nowhere.
+    /// Prints a line of the result. A reader that went away (`| head`) is no error: the rest is dropped.
     pub(crate) fn line(&mut self, text: impl Display) {
         if !self.out_closed {
             let mut out = io::stdout().lock();
@@ -97,7 +97,7 @@ impl Terminal {
         }
     }
 
-    /// The result as it is, without a newline of its own.
+    /// Prints the result as it is, and adds no newline.
     pub(crate) fn raw(&mut self, bytes: &[u8]) {
         if !self.out_closed {
             let mut out = io::stdout().lock();
@@ -113,13 +113,13 @@ impl Terminal {
         }
     }
 
-    /// Whether all of the result got out: half a proof on a full disk must not look like one.
+    /// Fails when a part of the result could not be written: half a proof on a full disk must not look like one.
     pub(crate) fn finish(&mut self) -> Result<(), Failure> {
         let lost = self.lost.take();
         lost.map_or(Ok(()), |error| Err(Failure::new("the result can't be written to standard output").because(&error)))
     }
 
-    /// A result for programs, on one line.
+    /// Prints a result for programs, on one line.
     pub(crate) fn json(&mut self, value: &impl serde::Serialize) {
         match serde_json::to_string(value) {
             Ok(text) => self.line(text),
@@ -127,19 +127,19 @@ impl Terminal {
         }
     }
 
-    /// A word on what is being done, for whoever watches.
-    #[expect(clippy::unused_self, reason = "whoever speaks has been given the terminal")]
+    /// Prints a line on standard error: progress, warnings, what to do next.
+    #[expect(clippy::unused_self, reason = "only what was given the terminal may print")]
     pub(crate) fn note(&self, text: impl Display) {
-        // Nobody is left to be told that standard error is closed.
+        // An error here means that standard error is closed: there is nowhere left to report it.
         drop(writeln!(io::stderr().lock(), "{text}"));
     }
 
-    /// What failed, why, what to do.
+    /// Prints a failure on standard error: what failed, why, what to do.
     pub(crate) fn failure(&self, failure: &Failure) {
         self.note(rendered(failure, self.colours.err));
     }
 
-    /// Text for standard output with a look, where looks are wanted.
+    /// `text` for standard output, in the given look when colours are wanted there.
     pub(crate) fn painted(&self, look: Look, text: impl Display) -> String {
         paint(self.colours.out, look, text)
     }
@@ -148,7 +148,7 @@ impl Terminal {
         self.colours.err
     }
 
-    /// A bar for long work, drawn on standard error when that is a terminal.
+    /// A progress bar, drawn on standard error when that is a terminal.
     pub(crate) fn progress(&self, what: &'static str, length: u64) -> ProgressBar {
         let target = if self.draws_bars { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(Some(length), target);
@@ -159,7 +159,7 @@ impl Terminal {
     }
 }
 
-/// What failed, why, what to do, a line each.
+/// The text of a failure: what failed, why and what to do, a line each.
 pub(crate) fn rendered(failure: &Failure, coloured: bool) -> String {
     let mut lines = vec![format!("{} {}", paint(coloured, Look::Bad, "error:"), failure.what())];
     lines.extend(failure.why().iter().map(|cause| format!("  {} {cause}", paint(coloured, Look::Faint, "because:"))));

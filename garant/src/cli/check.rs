@@ -59,7 +59,7 @@ impl Check {
     }
 }
 
-/// What its author might believe to have an effect, and what else is no mistake and worth knowing.
+/// Notes on a policy without mistakes: what its author might believe to have an effect, and what else is worth knowing.
 fn notes(configuration: &Configuration) -> Vec<String> {
     let unused = configuration.unused();
     let note = || format!("declared, but without effect in this release: {}", unused.join(", "));

@@ -64,7 +64,7 @@ impl Init {
                 failure
             }
         })?;
-        // What this command writes, the others accept: a template that does not pass `check` must not leave the house.
+        // What this command writes must pass `check`, or nothing is written.
         let configuration = Configuration::load(&self.output, registry).map_err(|mistakes| {
             Failure::new(format!("the starting policy has mistakes:\n{}", mistakes.render(terminal.err_coloured())))
         })?;
@@ -87,7 +87,7 @@ impl Init {
     }
 }
 
-/// The starting policy, with everything that can be told from a URL.
+/// The text of the starting policy, with everything that follows from the URL filled in.
 fn starting_policy(url: &Url) -> String {
     let host = url.host().to_string();
     let secure = url.scheme() == Scheme::Https;

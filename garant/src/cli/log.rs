@@ -45,7 +45,7 @@ pub(crate) struct Head {
     json: bool,
 }
 
-/// What the commands that move the head on have in common.
+/// Arguments of the commands that add entries to the log: `rotate` and `continue`.
 #[derive(Args, Debug)]
 pub(crate) struct Moving {
     #[command(flatten)]
@@ -108,7 +108,7 @@ impl Moving {
         }
     }
 
-    /// The policy, and who remembers the log as it says.
+    /// The policy, and the files that it names to remember the head of the log.
     fn configuration(&self, registry: &Registry) -> Result<(Configuration, RememberedHeads), Failure> {
         let policy = &self.policy.policy;
         let configuration = Configuration::load(policy, registry).map_err(|mistakes| {

@@ -87,7 +87,7 @@ pub(crate) fn command_line(registry: &Registry) -> clap::Command {
     Arguments::command().subcommands(registry.commands().map(|command| command.arguments))
 }
 
-/// What was asked for.
+/// The command that the arguments name.
 pub(crate) enum Asked {
     /// A command of garant.
     Own(Box<Arguments>),

@@ -59,7 +59,7 @@ impl Reload {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// What would change.
+    /// Prints what would change.
     fn show(&self, now: &Configuration, running: &Running, terminal: &mut Terminal) -> Result<(), Failure> {
         let data = &self.data.data;
         let store = Sqlite::open_read_only(data).map_err(|error| log::refused(data, &error))?;
@@ -92,7 +92,7 @@ impl Reload {
         Ok(())
     }
 
-    /// Has the running process take it, and waits for what comes of it.
+    /// Sends the signal to the running process, and waits for the outcome.
     fn apply(&self, before: &Running, terminal: &mut Terminal) -> Result<(), Failure> {
         let data = &self.data.data;
         let signal = rustix::process::Signal::from_named_raw(RELOAD.as_raw_value());

@@ -19,7 +19,7 @@ use crate::terminal::{Look, Terminal, counted};
 
 const WITHIN: Span = Span::from_secs(5);
 
-/// A certificate that expires sooner than this is worth a line: who renews by himself does it with a month to go.
+/// Certificates that expire sooner than this get a line: automatic renewal happens a month before.
 const EXPIRES_SOON: Span = Span::from_days(21);
 
 #[derive(Args, Debug)]
@@ -67,7 +67,7 @@ impl Status {
     }
 }
 
-/// The same for people.
+/// Prints the status for people.
 fn lines(
     status: &web::status::Status,
     pid: i32,

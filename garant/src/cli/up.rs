@@ -74,7 +74,7 @@ impl Up {
     }
 }
 
-/// What garant itself has to say goes to standard error, for the journal of the machine. `RUST_LOG` chooses how much.
+/// Sends the log of the process to standard error, for the journal of the machine. `RUST_LOG` chooses how much.
 fn log_to_stderr(terminal: &Terminal) {
     let filter = EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| EnvFilter::new("info,hickory_proto=off,hickory_resolver=off"));
@@ -83,8 +83,8 @@ fn log_to_stderr(terminal: &Terminal) {
         .with_writer(std::io::stderr)
         .with_ansi(terminal.err_coloured())
         .with_target(false)
-        // It would say so on the stream that failed, and panic when that fails too: a full disk under the log of the service
-        // costs lines, and nothing else.
+        // Otherwise the subscriber reports its own errors on the stream that failed, and panics when that fails too. A full
+        // disk under the log of the service costs lines, and nothing else.
         .log_internal_errors(false);
     // A second call in one process would only find the first one's subscriber in place.
     drop(subscriber.try_init());

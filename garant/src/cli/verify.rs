@@ -25,10 +25,10 @@ use crate::terminal::{Look, Terminal};
 /// How long the DNS may take.
 const DNS_WITHIN: Span = Span::from_secs(10);
 
-/// Exit code when everything holds together but nobody said whose key it should be.
+/// Exit code when everything is consistent but no key was given to compare the log's with.
 const SELF_CONSISTENT: u8 = 3;
 
-/// Exit code when a verdict in effect is only what the log says, because it was not computed again.
+/// Exit code when a verdict in effect was not computed again: it is then only what the log says.
 const UNCONFIRMED: u8 = 4;
 
 #[derive(Args, Debug)]
@@ -164,7 +164,7 @@ impl Verify {
         if self.json {
             terminal.json(&as_json(&report, &rechecked));
         } else {
-            tell(&report, &rechecked, terminal);
+            print(&report, &rechecked, terminal);
         }
         Ok(match Outcome::of(&report, &rechecked) {
             Outcome::Failed => ExitCode::FAILURE,
@@ -208,7 +208,7 @@ fn examine(
     Ok((report, rechecked))
 }
 
-/// What came of it all.
+/// The outcome of a verification, and its exit code.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Outcome {
     Failed,
@@ -240,7 +240,7 @@ impl Outcome {
     }
 }
 
-/// Why not everything is confirmed, in words; nothing when it is.
+/// The reasons why not every verdict is confirmed, in words; empty when each is.
 fn doubts(rechecked: &Rechecked) -> Vec<&'static str> {
     let any = |of: fn(Recomputed) -> bool| rechecked.unconfirmed().any(|latest| of(latest.standing));
     [
@@ -314,7 +314,7 @@ fn as_json(report: &Report, rechecked: &Rechecked) -> serde_json::Value {
     })
 }
 
-fn tell(report: &Report, rechecked: &Rechecked, terminal: &mut Terminal) {
+fn print(report: &Report, rechecked: &Rechecked, terminal: &mut Terminal) {
     let time = |time: Option<Time>| time.map_or_else(|| "unknown".to_owned(), |time| time.to_string());
     terminal.line(format!("log         {}, {} entries, newest {}", report.origin, report.size, time(report.newest)));
     terminal.line(format!("root        {}", report.root));
@@ -524,7 +524,7 @@ mod tests {
         }
     }
 
-    /// Nobody hides a verdict behind a version or an evaluator that is not computed, nor behind a policy that can't be read.
+    /// No verdict is confirmed whose version or evaluator can't be computed, nor one under a policy that can't be read.
     #[test]
     fn what_was_not_judged_is_not_confirmed() {
         let kept = |log: &Log, evaluator| {

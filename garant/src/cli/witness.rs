@@ -77,7 +77,7 @@ pub(crate) struct Serve {
     json: bool,
 }
 
-/// The state file.
+/// Contents of the state file: the key of the witness, and what it cosigned.
 #[derive(Serialize, Deserialize)]
 struct File {
     key: String,
@@ -183,7 +183,7 @@ impl Serve {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Two processes on one state would forget for each other.
+    /// Locks the state: two processes on it would each forget what the other cosigned.
     fn lock(&self) -> Result<fs::File, Failure> {
         let path = beside(&self.state, ".lock");
         let failed = || Failure::new(format!("{} can't be locked", path.display()));
@@ -234,7 +234,7 @@ impl Serve {
         let witness = web::witness::Witness::new(key, file.state, Arc::new(keeper), Arc::new(SystemClock));
         let router = web::witness::router(Arc::new(witness));
         let stop = CancellationToken::new();
-        // The first signal lets answers under way end; the second says that somebody has no patience left.
+        // The first signal lets answers under way end; the second ends the process at once.
         let signals = async {
             tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
             stop.cancel();
@@ -258,14 +258,14 @@ fn log_key(text: &str) -> Result<VerifierKey, Failure> {
     }
 }
 
-/// `path` with something behind its name.
+/// `path` with `suffix` behind its name.
 fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(suffix);
     path.with_file_name(name)
 }
 
-/// Keeps the state in its file, and evidence beside it.
+/// Persists the state of the witness in its file, and evidence beside it.
 struct Keeper {
     path: PathBuf,
     key: String,
@@ -277,8 +277,8 @@ impl Persist for Keeper {
         file.write(&self.path).map_err(|failure| io::Error::other(failure.to_string()))
     }
 
-    /// A few files for each log: the first fork convicts, and a log that goes on forking must not fill the disk nor take the
-    /// place of the evidence against another.
+    /// Writes the evidence beside the state, a few files for each log: the first fork convicts, and a log that goes on
+    /// forking must not fill the disk nor take the place of the evidence against another.
     fn accuse(&self, fork: &Fork) -> io::Result<()> {
         let text = fork.to_string();
         let log = checkpoint_path(&fork.origin).get(..16).unwrap_or_default().to_owned();

@@ -1,4 +1,4 @@
-//! What runs for long.
+//! The roles: what runs until it is told to stop. In this release there is one, `up`.
 
 mod pages;
 pub(crate) mod up;

@@ -32,7 +32,7 @@ pub(crate) struct Continue {
 /// Longest reason, in characters.
 const REASON_CHARS_MAX: usize = 500;
 
-/// What can stand in a log for ever.
+/// Parses the reason: one line, not empty, of at most [`REASON_CHARS_MAX`] characters.
 fn sentence(text: &str) -> Result<String, String> {
     let text = text.trim();
     match () {
@@ -43,7 +43,7 @@ fn sentence(text: &str) -> Result<String, String> {
     }
 }
 
-/// What there is in a data directory.
+/// What was found in a data directory.
 enum Found {
     /// A log, with its newest checkpoint.
     Log { note: String, checkpoint: Checkpoint },
@@ -53,7 +53,7 @@ enum Found {
     Nothing,
 }
 
-/// What is to be done.
+/// The plan of a continuation, worked out before anything is changed.
 struct Plan {
     old_checkpoint: String,
     old: Checkpoint,
@@ -72,7 +72,7 @@ impl Continue {
         let plan = plan(data, configuration.basics.journal.name.as_str(), &heads).await?;
         heads.refuse_unwritable()?;
         if self.moving.dry_run {
-            self.tell(&plan, None, &heads, terminal);
+            self.print(&plan, None, &heads, terminal);
             return Ok(());
         }
         if let Some(kept) = &plan.kept {
@@ -115,12 +115,12 @@ impl Continue {
         };
         let store = Sqlite::open(options).map_err(|error| log::refused(data, &error))?;
         heads.publish_head(store.as_ref()).await?;
-        self.tell(plan, Some(&vkey), heads, terminal);
+        self.print(plan, Some(&vkey), heads, terminal);
         Ok(())
     }
 
-    /// What was done, under the key `vkey`; without one, what would be.
-    fn tell(&self, plan: &Plan, vkey: Option<&str>, heads: &RememberedHeads, terminal: &mut Terminal) {
+    /// Prints what was done, under the key `vkey`; without one, what would be done.
+    fn print(&self, plan: &Plan, vkey: Option<&str>, heads: &RememberedHeads, terminal: &mut Terminal) {
         let Plan { old, at_hand, origin, kept, .. } = plan;
         if self.moving.json {
             terminal.json(&serde_json::json!({

@@ -23,10 +23,10 @@ use store::sqlite::Sqlite;
 use store::{Proofs as _, Read as _};
 
 use super::{Moving, open_to_read, unreadable};
+use crate::clock_set_back;
 use crate::configuration::Configuration;
 use crate::failure::Failure;
 use crate::registry::Registry;
-use crate::step;
 use crate::terminal::Terminal;
 
 #[derive(Args, Debug)]
@@ -71,12 +71,12 @@ impl Rotate {
         heads.refuse_unwritable()?;
         if self.moving.dry_run {
             refuse_rolled_back(data, &remembered).await?;
-            self.tell_plan(&old, next.as_ref(), &heads, terminal);
+            self.print_plan(&old, next.as_ref(), &heads, terminal);
             return Ok(());
         }
         if let (true, Some(next)) = (self.finish, &next) {
             let store = log::open(data, signers, remembered)?;
-            tell_of_a_step(&store, &configuration).await?;
+            journal_clock_set_back(&store, &configuration).await?;
             if !history.retires(&old) {
                 record(&recorder(&store)?, &KeyRetired { vkey: old.to_string() }).await?;
             }
@@ -84,7 +84,7 @@ impl Rotate {
         }
         // A key that a rotation left behind when it was cut off signs nothing before it is announced.
         let store = log::open(data, signers.into_iter().take(1).collect(), remembered)?;
-        tell_of_a_step(&store, &configuration).await?;
+        journal_clock_set_back(&store, &configuration).await?;
         self.begin(&store, &heads, &old, next, terminal).await
     }
 
@@ -141,7 +141,7 @@ impl Rotate {
         Ok(())
     }
 
-    fn tell_plan(
+    fn print_plan(
         &self,
         old: &VerifierKey,
         next: Option<&VerifierKey>,
@@ -202,15 +202,16 @@ fn recorder(store: &Arc<Sqlite>) -> Result<Recorder, Failure> {
     ))
 }
 
-/// Before anything is recorded: afterwards the last entry is the one of this command, and says nothing of the clock.
-async fn tell_of_a_step(store: &Arc<Sqlite>, configuration: &Configuration) -> Result<(), Failure> {
-    if step::tell(&recorder(store)?, &SystemClock, store.as_ref(), &configuration.applied).await? {
+/// Journals that the clock was set back, before anything else is recorded: afterwards the last entry is the one of this
+/// command, and says nothing of the clock.
+async fn journal_clock_set_back(store: &Arc<Sqlite>, configuration: &Configuration) -> Result<(), Failure> {
+    if clock_set_back::journal(&recorder(store)?, &SystemClock, store.as_ref(), &configuration.applied).await? {
         return Ok(());
     }
     Err(waits(ClockStepped::KIND.name))
 }
 
-/// Records, or fails: what only waits in memory for room on the disk is gone when this command ends.
+/// Records `body`, or fails: what only waits in memory for room on the disk is gone when this command ends.
 async fn record<B: Body>(recorder: &Recorder, body: &B) -> Result<(), Failure> {
     let recorded = recorder.record(body).await.map_err(|error| unwritten(&error))?;
     if recorded.is_durable() { Ok(()) } else { Err(waits(B::KIND.name)) }

@@ -9,7 +9,7 @@
 //! 3. [`run`]: the policy is journaled, everything runs, signals are heard, the policy is taken again on demand, until it is
 //!    all stopped in order.
 //!
-//! [`policy`] is what the steps share: the policy in effect, for whoever follows it.
+//! [`policy`] is what the steps share: the policy in effect, and its channels.
 
 mod open;
 mod policy;
@@ -32,7 +32,7 @@ pub(crate) use wire::PAGES;
 /// of the two it was.
 pub(crate) const RELOAD: SignalKind = SignalKind::user_defined1();
 
-/// What `garant up` was told.
+/// The arguments of `garant up`.
 pub(crate) struct Settings {
     pub(crate) policy: PathBuf,
     pub(crate) data: PathBuf,

@@ -26,7 +26,7 @@ use crate::data::{self, Running};
 use crate::failure::Failure;
 use crate::registry::Registry;
 
-/// What is open and proved.
+/// The open stores and listeners, with the policy: the result of the first step.
 pub(super) struct Opened {
     pub(super) context: Context,
     pub(super) store: Arc<Sqlite>,
@@ -43,7 +43,7 @@ pub(super) struct Opened {
     pub(super) policy: InForce,
 }
 
-/// Opens, proves, binds.
+/// Opens the data directory, proves the log, binds the ports. Fails without having changed anything that is public.
 pub(super) async fn open(
     settings: &Settings,
     configuration: Configuration,
@@ -132,8 +132,8 @@ fn raise_descriptors() {
     }
 }
 
-/// Says so when an older copy of the data directory could not be told from the newest. What was never published contradicts
-/// nobody, as after a start that found its port taken.
+/// Warns when an older copy of the data directory could not be told from the newest. A log of which nothing was ever
+/// published contradicts nobody: as after a start that found its port taken.
 async fn warn_if_nothing_remembers(data: &std::path::Path, heads: &RememberedHeads) -> Result<(), Failure> {
     let has_a_past = match Sqlite::open_read_only(data) {
         Ok(store) => store.published().await.is_ok_and(|published| published.is_some()),

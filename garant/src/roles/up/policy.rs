@@ -1,4 +1,4 @@
-//! The policy in effect, for whoever follows it.
+//! The policy in effect, and the channels on which everything that depends on it is told of another.
 //!
 //! What depends on the policy is worked out once, whole ([`Followed`]), and handed over once ([`InForce::replace`]): at the
 //! start and at each reload alike.
@@ -17,7 +17,7 @@ use crate::configuration::Configuration;
 use crate::failure::Failure;
 use crate::registry::{Channel, PolicyPart};
 
-/// A policy, and what follows from it.
+/// A policy, with everything that is worked out from it.
 pub(super) struct Followed {
     pub(super) configuration: Arc<Configuration>,
     pub(super) heads: Arc<RememberedHeads>,
@@ -26,8 +26,8 @@ pub(super) struct Followed {
 }
 
 impl Followed {
-    /// Of this policy, for the log with these keys in `data`, whose pages are found at `listening` unless the policy says
-    /// where.
+    /// Works out what follows from this policy, for the log with these keys in `data`. Its pages are found at `listening`
+    /// unless the policy says where.
     pub(super) fn of(
         configuration: Configuration,
         keys: &[VerifierKey],
@@ -50,7 +50,7 @@ impl Followed {
     }
 }
 
-/// The channels through which it is followed.
+/// The channels of the policy in effect: one for each thing that depends on it.
 pub(super) struct InForce {
     pub(super) configuration: watch::Sender<Arc<Configuration>>,
     pub(super) heads: watch::Sender<Arc<RememberedHeads>>,
@@ -58,12 +58,12 @@ pub(super) struct InForce {
     pub(super) identity: watch::Sender<Arc<Identity>>,
     pub(super) shown: watch::Sender<Arc<Policy>>,
     pub(super) retention: watch::Sender<RetentionPeriods>,
-    /// One for each part of the list.
+    /// A channel for each part of the policy, in the order of the list.
     pub(super) parts: Arc<[Box<dyn Channel>]>,
 }
 
 impl InForce {
-    /// Filled with what holds at the start.
+    /// Channels that hold the policy of the start.
     pub(super) fn new(followed: Followed, parts: &[PolicyPart]) -> Result<Self, Failure> {
         let shown = followed.shown();
         let Followed { configuration, heads, witnesses, identity } = followed;
@@ -78,7 +78,7 @@ impl InForce {
         })
     }
 
-    /// Has everybody follow another policy.
+    /// Sends another policy on every channel.
     pub(super) fn replace(&self, followed: Followed) {
         let shown = followed.shown();
         let Followed { configuration, heads, witnesses, identity } = followed;

@@ -15,11 +15,11 @@ use super::RELOAD;
 use super::policy::{Followed, InForce};
 use super::wire::Wired;
 use crate::changes::{self, Journaled, Trigger};
+use crate::clock_set_back;
 use crate::configuration::Configuration;
 use crate::data::Running;
 use crate::failure::Failure;
 use crate::registry::Registry;
-use crate::step;
 use crate::terminal::counted;
 
 /// How long events that the store refused may take to be written on the way out.
@@ -42,7 +42,7 @@ pub(super) async fn run(
 
     let configuration = policy.configuration.borrow().clone();
     // What waits for room on the disk is written in its turn.
-    step::tell(&context.recorder, context.clock.as_ref(), store.as_ref(), &configuration.applied).await?;
+    clock_set_back::journal(&context.recorder, context.clock.as_ref(), store.as_ref(), &configuration.applied).await?;
     apply(&context, store.as_ref(), &configuration, None, Trigger::Start).await?;
     drop(configuration);
     propose(&policy.identity.borrow(), &data);
@@ -94,8 +94,8 @@ pub(super) async fn run(
     }
 }
 
-/// The first signal stops in order. The second says that somebody has no patience left: the process ends there and then,
-/// whatever it waits for. What was acknowledged is on the disk, as after a crash.
+/// Stops everything in order at the first signal. At the second the process ends at once, whatever it waits for; what was
+/// acknowledged is on the disk, as after a crash.
 async fn stop_on_a_signal(stop: CancellationToken, data: PathBuf, mut terminate: Signal, mut interrupt: Signal) {
     let mut stopping = false;
     loop {
@@ -126,15 +126,15 @@ fn write_running(running: &Running, data: &Path) {
     }
 }
 
-/// Leaves the proposed trust policy for `garant log export`.
+/// Writes the proposed trust policy into the data directory, for `garant log export`.
 fn propose(identity: &Identity, data: &Path) {
     if let Err(error) = witnessing::write_proposed_policy(data, &identity.tlog_policy) {
         tracing::warn!(%error, "exports will propose no witnesses: the data directory takes no file");
     }
 }
 
-/// Journals the policy in effect, as far as it is another than what the journal says: the public projection for
-/// everybody, the diff of the files for the team.
+/// Journals the policy in effect where it differs from what the journal says: the public projection for everybody, the diff
+/// of the files for the team.
 async fn apply(
     context: &Context,
     store: &Sqlite,
@@ -174,7 +174,7 @@ async fn apply(
     Ok(())
 }
 
-/// Takes the policy again: whole, or not at all. Nothing is written or followed before the journal has it.
+/// Reloads the policy: whole, or not at all. Nothing is written or followed before it is in the journal.
 async fn reload(
     context: &Context,
     store: &Sqlite,
@@ -200,13 +200,13 @@ async fn reload(
     Ok(())
 }
 
-/// The log as the policy bears on it.
+/// The log of this run, where the policy bears on it.
 struct Log<'a> {
     data: &'a Path,
     keys: &'a [VerifierKey],
 }
 
-/// A policy that was not taken, without a line of it: this ends up in the log of the machine, and lines of a policy hold
+/// The failure of a reload, without a line of the policy: it ends up in the log of the machine, and lines of a policy hold
 /// names and numbers of people.
 fn mistaken(mistakes: &policy::Mistakes, policy: &Path) -> Failure {
     let first = mistakes.list().first().map(policy::Mistake::place).unwrap_or_default();

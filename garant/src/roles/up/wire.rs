@@ -1,4 +1,4 @@
-//! The second step: who is given what.
+//! The second step: every engine is made, and given what it may have.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ const STOP_DEADLINE: Span = Span::from_secs(5);
 /// The name of the runtime of the pages.
 pub(crate) const PAGES: &str = "pages";
 
-/// Everything, ready to run.
+/// The engines and pages, ready to run: the result of the second step.
 pub(super) struct Wired {
     pub(super) context: Context,
     pub(super) store: Arc<Sqlite>,
@@ -100,7 +100,7 @@ pub(super) fn wire(opened: Opened, registry: &Registry, runtimes: &Handles) -> R
     Ok(Wired { context, store, supervisor, data, running, keys, policy })
 }
 
-/// What all of them know.
+/// What all engines know of their probes, as one list.
 fn together(probes: Vec<Probes>) -> Probes {
     Arc::new(move || probes.iter().flat_map(|probes| probes()).collect())
 }

@@ -1,8 +1,9 @@
-//! A clock that was set back while nothing ran has no witness but the last entry.
+//! The entries that say, before any other of a run, that the clock was set back while nothing ran.
 //!
-//! Whoever records next must say so first: the log would seem to be dated backwards, and the time between would be told
-//! twice, once of them by nobody who looked. So it is said **for every vantage point here**, those of the observers of the
-//! policy in effect and of the one before, and not for that of the process alone: what was observed is judged for each.
+//! Called by `garant up` and `garant log rotate` before they record anything. The last entry is the only evidence of the step:
+//! behind another one, the log would be dated backwards for no reason, and the same time would be covered twice, once by an
+//! observer that did not look. So there is an entry **for every vantage point here**, those of the observers of the policy
+//! in effect and of the one before, and not for that of the process alone: evidence is judged for each vantage point.
 
 use std::collections::BTreeSet;
 
@@ -15,9 +16,9 @@ use store::Read;
 
 use crate::failure::Failure;
 
-/// Journals it, if the clock stands before the last entry; `applied` is the policy about to be in effect. Says whether all
-/// of it is in the journal.
-pub(crate) async fn tell(
+/// Journals the step if the clock stands before the last entry; `applied` is the policy about to be in effect. Returns
+/// whether all of it is durable.
+pub(crate) async fn journal(
     recorder: &Recorder,
     clock: &dyn Clock,
     store: &dyn Read,
@@ -74,7 +75,7 @@ mod tests {
         Applied { revision: vantage.to_string(), services, probes: vec![probe], findings, maintenance, promises }
     }
 
-    /// An hour back, told by all who look, before and after; the same hour forward is nothing.
+    /// An hour back is journaled for every vantage point of both policies; an hour forward for none.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn every_vantage_point_says_so() {
         let folder = tempfile::tempdir().expect("a folder");
@@ -96,18 +97,18 @@ mod tests {
         recorder.record(&seen_by("before")).await.expect("recorded");
         let (size, now) = (store.head().await.expect("a head").size, clock.now());
         let later = ManualClock::at(now + Span::from_secs(3600));
-        assert!(tell(&recorder, later.as_ref(), store.as_ref(), &seen_by("local")).await.expect("told"));
+        assert!(journal(&recorder, later.as_ref(), store.as_ref(), &seen_by("local")).await.expect("journaled"));
         assert_eq!(store.head().await.expect("a head").size, size, "no step back");
 
         let earlier = ManualClock::at(now - Span::from_secs(3600));
-        assert!(tell(&recorder, earlier.as_ref(), store.as_ref(), &seen_by("local")).await.expect("told"));
+        assert!(journal(&recorder, earlier.as_ref(), store.as_ref(), &seen_by("local")).await.expect("journaled"));
         let entries = store.entries(size..size + 9).await.expect("entries");
-        let told: BTreeSet<String> = entries
+        let journaled: BTreeSet<String> = entries
             .into_iter()
             .map(|entry| Envelope::decode(&entry.payload.expect("a payload").bytes).expect("an envelope"))
             .filter(|envelope| envelope.body::<ClockStepped>().is_some_and(|body| body.is_ok_and(|s| s.from == now)))
             .map(|envelope| envelope.observer.to_string())
             .collect();
-        assert_eq!(told, ["before.guard", "local.guard", "server.supervisor"].map(str::to_owned).into());
+        assert_eq!(journaled, ["before.guard", "local.guard", "server.supervisor"].map(str::to_owned).into());
     }
 }
