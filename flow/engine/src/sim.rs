@@ -13,8 +13,8 @@ use event::{Body, BootId, Clock, InstallationId, Interval, Observed, ObserverId,
 use journal::leaf::Leaf;
 use journal::{seal, tree};
 use store::{
-    Bucket, Entry, Expired, Head, Payload, RANGE_MAX, Resolution, Row, Sample, Select, Selected, Step, StorageHealth,
-    StoreError,
+    Bucket, Entry, Expired, Head, Numbers, Payload, RANGE_MAX, Resolution, Row, Sample, Select, Selected, Step,
+    StorageHealth, StoreError,
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -98,7 +98,7 @@ pub struct MemoryJournal {
 #[derive(Default)]
 struct JournalState {
     events: Vec<Observed>,
-    known: HashMap<(ObserverId, BootId, u64), u64>,
+    known: HashMap<(ObserverId, BootId), Numbers>,
     refuse: Option<StoreError>,
     stall: bool,
     choke_on: Option<u64>,
@@ -145,12 +145,10 @@ impl JournalState {
         }
         let mut places = Vec::with_capacity(events.len());
         for event in events {
-            let next = self.events.len() as u64;
-            let place = *self.known.entry((event.observer.clone(), event.boot, event.sequence)).or_insert(next);
-            if place == next {
+            if self.known.entry((event.observer.clone(), event.boot)).or_default().take(event.sequence) {
+                places.push(self.events.len() as u64);
                 self.events.push(event);
             }
-            places.push(place);
         }
         Ok(places)
     }
@@ -354,5 +352,15 @@ impl store::Samples for MemorySamples {
 
     async fn expire(&self, _: Time) -> Result<Expired, StoreError> {
         Ok(Expired::default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn no_event_is_appended_twice() {
+        store::conformance::journal_cases::check_numbers(&MemoryJournal::default()).await;
     }
 }

@@ -110,6 +110,7 @@ macro_rules! conformance_tests {
             $open,
             journal_cases: entries_read_back_as_they_were_appended,
             a_spool_sent_again_changes_nothing,
+            no_event_is_appended_twice,
             many_callers_get_places_without_gaps,
             proofs_hold_at_every_size,
             ranges_end_where_the_log_ends,

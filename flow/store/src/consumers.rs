@@ -117,7 +117,7 @@ pub trait Rows: Send + Sync {
 /// * **Ordered.** Rows are read in the order of the bytes of their keys.
 #[async_trait]
 pub trait Consumers: Rows {
-    /// Makes the step. Returns the place of each of its events.
+    /// Makes the step. Returns the places of those of its events that were not in the journal yet.
     async fn step(&self, step: Step) -> Result<Vec<u64>, StoreError>;
 }
 

@@ -25,6 +25,7 @@ mod error;
 mod keys;
 mod lock;
 mod log;
+mod numbers;
 mod random;
 mod reserve;
 mod samples;
@@ -43,6 +44,7 @@ pub use log::{
     Append, EVENTS_MAX, Entry, Fault, Head, Payload, Proofs, Publish, RANGE_MAX, Read, Retain, Retained, Select,
     Selected, StorageHealth,
 };
+pub use numbers::{HOLES_MAX, Numbers};
 pub use samples::{
     Bucket, Expired, HOURS_KEPT, Histogram, MINUTES_KEPT, RAW_INTERVAL_MAX, RAW_KEPT, Reading, Resolution, Sample,
     Samples, Tally,

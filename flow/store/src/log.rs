@@ -124,14 +124,16 @@ pub struct Selected {
 /// * **Whole.** Leaves, sealed payloads, stored hashes, the head and its signed checkpoint change in one transaction. After
 ///   `kill -9` at any instant, [`head`](Read::head) is the root of exactly the entries that are there.
 /// * **Durable.** When [`append`](Self::append) returns `Ok`, a power loss does not lose the entries.
-/// * **Idempotent.** An event is known by (observer, boot, sequence). One that is there already is not appended again: its
-///   first place is returned, whatever else the second copy says. An observer may so send its spool again after a doubt.
+/// * **Idempotent.** An event is known by (observer, boot, sequence). One that is there already is not appended again,
+///   whatever else the second copy says, and has no place in the answer. An observer may so send its spool again after a
+///   doubt. Of each (observer, boot) the [`Numbers`](crate::Numbers) are kept, in a space that does not grow with the log.
 /// * **Bounded.** At most [`EVENTS_MAX`] events and 64 MiB per call, and a bounded number in all calls under way: at
 ///   that bound `append` waits. A range longer than [`RANGE_MAX`] is cut there.
 /// * **Cancelled** calls may or may not have happened; the idempotence above makes it safe to ask again.
 #[async_trait]
 pub trait Append: Send + Sync {
-    /// Appends events in the given order and returns the place of each. All of them are kept or none is.
+    /// Appends events in the given order and returns the places of those that were not there yet. All of them are kept or
+    /// none is.
     async fn append(&self, events: Vec<Observed>) -> Result<Vec<u64>, StoreError>;
 }
 

@@ -8,7 +8,7 @@ use crate::{Append, StoreError};
 /// What became of events that a [`Sink`] has taken. They are durable in both cases.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Taken {
-    /// They are in the journal, at these places.
+    /// They are in the journal; at these places those that were not there before.
     Logged(Vec<u64>),
     /// They are in a spool, on their way to the journal, which has yet to give them their places.
     Spooled,

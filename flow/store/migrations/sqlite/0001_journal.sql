@@ -45,18 +45,12 @@ CREATE TABLE tile_root (
     PRIMARY KEY (level, place)
 ) STRICT, WITHOUT ROWID;
 
--- What was seen already, so that a spool sent twice changes nothing.
+-- What was taken already, so that a spool sent twice changes nothing.
 CREATE TABLE run (
-    id       INTEGER PRIMARY KEY,
     observer TEXT NOT NULL,
     boot     BLOB NOT NULL,
-    UNIQUE (observer, boot)
-) STRICT;
-CREATE TABLE seen (
-    run      INTEGER NOT NULL,
-    sequence INTEGER NOT NULL,                -- the observer's own
-    entry    INTEGER NOT NULL,                -- sequence in the log
-    PRIMARY KEY (run, sequence)
+    taken    BLOB NOT NULL,                   -- its numbers, as ranges
+    PRIMARY KEY (observer, boot)
 ) STRICT, WITHOUT ROWID;
 
 -- The checkpoint of each set of two or more keys that leads from one to the other: the first after the announcement.

@@ -142,8 +142,9 @@ pub async fn a_step_sent_again_journals_nothing_twice(subject: &Subject) {
     let step = || Step { rows: vec![put("a", "1")], events: events(1, 0..3), ..Step::new("judge", Some(4), 4) };
     consumers.step(Step::new("judge", None, 4)).await.expect("made");
     let places = consumers.step(step()).await.expect("made");
-    assert_eq!(consumers.step(step()).await.expect("made again"), places, "events are known by their numbers");
-    assert_eq!(subject.journal.append(events(1, 0..3)).await.expect("known"), places);
+    assert_eq!(places, [1, 2, 3]);
+    assert_eq!(consumers.step(step()).await.expect("made again"), [0; 0], "events are known by their numbers");
+    assert_eq!(subject.journal.append(events(1, 0..3)).await.expect("known"), [0; 0]);
     assert_eq!(subject.journal.head().await.expect("a head").size, 4);
 }
 

@@ -1,6 +1,7 @@
 //! One commit: everything that was waiting, whole.
 
 use std::collections::HashMap;
+use std::io;
 use std::mem::take;
 use std::sync::Arc;
 
@@ -15,10 +16,10 @@ use super::database::{Failure, class_number};
 use super::work::{Mark, Work};
 use crate::keys::KeyRing;
 use crate::sequence::{self, Draft, Identity, Row};
-use crate::{Row as ConsumerRow, Step, StoreError};
+use crate::{Numbers, Row as ConsumerRow, Step, StoreError};
 
-/// Runs of observers whose place is remembered; beyond, all are forgotten and looked up again.
-const RUNS_REMEMBERED_MAX: usize = 4096;
+/// Runs of observers whose numbers are remembered; beyond, all are forgotten and looked up again.
+const RUNS_REMEMBERED_MAX: usize = 1024;
 
 /// The log as its only writer knows it.
 pub(super) struct Log {
@@ -79,6 +80,7 @@ impl Log {
         }
         let announced = appending.announced;
         appending.finish()?;
+        self.runs.store(&tx)?;
         let grown = draft.checkpoint().size > self.frontier.size();
         if grown || new_signers.is_some() {
             store_head(&tx, &draft, new_signers.as_ref().unwrap_or(&self.signers), &self.identity, announced)?;
@@ -111,19 +113,16 @@ struct Used {
 }
 
 impl Appending<'_> {
+    /// Appends those that are new. Returns their places.
     fn append(&mut self, draft: &mut Draft<'_>, runs: &mut Runs, events: Vec<Observed>) -> Result<Vec<u64>, Failure> {
         let mut places = Vec::with_capacity(events.len());
         let mut insert = self.tx.prepare_cached("INSERT INTO entry (sequence, leaf) VALUES (?1, ?2)")?;
         let mut insert_payload =
             self.tx.prepare_cached("INSERT INTO payload (sequence, class, day, sealed) VALUES (?1, ?2, ?3, ?4)")?;
-        let mut insert_seen = self.tx.prepare_cached("INSERT INTO seen (run, sequence, entry) VALUES (?1, ?2, ?3)")?;
         for event in events {
-            let (run, seen) = runs.place(self.tx, &event.observer, event.boot, event.sequence)?;
-            if let Some(first) = seen {
-                places.push(first);
+            if !runs.take(self.tx, &event)? {
                 continue;
             }
-            let observed = event.sequence.cast_signed();
             let announces = event.kind == KeyAnnounced::KIND.name;
             let Row { sequence, leaf, class, day, sealed } = match self.used.get_mut(&event.retention) {
                 Some(used) => {
@@ -137,7 +136,6 @@ impl Appending<'_> {
             let place = sequence.cast_signed();
             insert.execute(params![place, leaf])?;
             insert_payload.execute(params![place, class_number(class), day.days(), sealed])?;
-            insert_seen.execute(params![run, observed, place])?;
             places.push(sequence);
             if announces {
                 self.announced = Some(sequence);
@@ -274,17 +272,19 @@ fn refuse_keys(current: &[SigningKey], wanted: &[SigningKey], origin: &str) -> O
     })
 }
 
-/// How far each run of each observer was seen, so that what is surely new is not looked up.
+/// Which numbers of each run of each observer were taken; what is remembered of it here is as stored, but for what the
+/// transaction under way has changed.
 #[derive(Default)]
 pub(super) struct Runs {
-    known: HashMap<BootId, Vec<(ObserverId, Run)>>,
+    known: HashMap<BootId, Vec<Run>>,
     count: usize,
 }
 
 struct Run {
-    id: i64,
-    /// Every sequence seen is below.
-    next: u64,
+    observer: ObserverId,
+    taken: Numbers,
+    /// Whether it is to be stored.
+    changed: bool,
 }
 
 impl Runs {
@@ -292,53 +292,50 @@ impl Runs {
         *self = Self::default();
     }
 
-    /// The number of the run, and the place in the log when this sequence was seen before. When it was not, the caller appends it.
-    fn place(
-        &mut self,
-        tx: &Transaction<'_>,
-        observer: &ObserverId,
-        boot: BootId,
-        sequence: u64,
-    ) -> rusqlite::Result<(i64, Option<u64>)> {
+    /// Whether the event is new; from now on it is not.
+    fn take(&mut self, tx: &Transaction<'_>, event: &Observed) -> Result<bool, Failure> {
         if self.count >= RUNS_REMEMBERED_MAX {
+            self.store(tx)?;
             self.forget();
         }
-        let of_boot = self.known.entry(boot).or_default();
-        let position = if let Some(known) = of_boot.iter().position(|(known, _)| known == observer) {
+        let of_boot = self.known.entry(event.boot).or_default();
+        let position = if let Some(known) = of_boot.iter().position(|run| run.observer == event.observer) {
             known
         } else {
-            of_boot.push((observer.clone(), Run::find(tx, observer, boot)?));
+            of_boot.push(Run::find(tx, &event.observer, event.boot)?);
             self.count += 1;
             of_boot.len() - 1
         };
-        let run = &mut of_boot[position].1;
-        if sequence >= run.next {
-            run.next = sequence.saturating_add(1);
-            return Ok((run.id, None));
+        let run = &mut of_boot[position];
+        let is_new = run.taken.take(event.sequence);
+        run.changed |= is_new;
+        Ok(is_new)
+    }
+
+    /// Stores what has changed.
+    fn store(&mut self, tx: &Transaction<'_>) -> rusqlite::Result<()> {
+        let mut insert = tx.prepare_cached(
+            "INSERT INTO run (observer, boot, taken) VALUES (?1, ?2, ?3)
+             ON CONFLICT (observer, boot) DO UPDATE SET taken = excluded.taken",
+        )?;
+        for (boot, runs) in &mut self.known {
+            for run in runs.iter_mut().filter(|run| run.changed) {
+                insert.execute(params![run.observer.as_str(), boot.bytes(), run.taken.encode()])?;
+                run.changed = false;
+            }
         }
-        let entry: Option<i64> = tx
-            .prepare_cached("SELECT entry FROM seen WHERE run = ?1 AND sequence = ?2")?
-            .query_row([run.id, sequence.cast_signed()], |row| row.get(0))
-            .optional()?;
-        Ok((run.id, entry.map(i64::cast_unsigned)))
+        Ok(())
     }
 }
 
 impl Run {
-    fn find(tx: &Transaction<'_>, observer: &ObserverId, boot: BootId) -> rusqlite::Result<Self> {
-        let known: Option<i64> = tx
-            .query_row(
-                "SELECT id FROM run WHERE observer = ?1 AND boot = ?2",
-                params![observer.as_str(), boot.bytes()],
-                |row| row.get(0),
-            )
+    fn find(tx: &Transaction<'_>, observer: &ObserverId, boot: BootId) -> Result<Self, Failure> {
+        let stored: Option<Vec<u8>> = tx
+            .prepare_cached("SELECT taken FROM run WHERE observer = ?1 AND boot = ?2")?
+            .query_row(params![observer.as_str(), boot.bytes()], |row| row.get(0))
             .optional()?;
-        let Some(id) = known else {
-            tx.execute("INSERT INTO run (observer, boot) VALUES (?1, ?2)", params![observer.as_str(), boot.bytes()])?;
-            return Ok(Self { id: tx.last_insert_rowid(), next: 0 });
-        };
-        let last: Option<i64> =
-            tx.query_row("SELECT max(sequence) FROM seen WHERE run = ?1", [id], |row| row.get(0))?;
-        Ok(Self { id, next: last.map_or(0, |last| last.cast_unsigned().saturating_add(1)) })
+        let taken = stored.map_or_else(|| Some(Numbers::default()), |bytes| Numbers::decode(&bytes));
+        let damaged = || io::Error::other(format!("which events of `{observer}` are recorded can't be read"));
+        Ok(Self { observer: observer.clone(), taken: taken.ok_or_else(damaged)?, changed: false })
     }
 }
