@@ -8,18 +8,20 @@
 //! rounds then count as mute: what they saw meanwhile is no evidence, and is journaled anew afterwards. Dropping only what
 //! does not fit would be worse: a change of state might be lost between two that are kept.
 //!
-//! The same task keeps the rows of the watch, after the events that they follow from: of each heartbeat what it has said, and of
-//! each observer up to when it recorded what it observed. From that the next start tells how long nobody looked.
+//! The same task keeps the rows of the watch: of each heartbeat what it has said, and of each observer up to when it recorded
+//! what it observed. From that the next start tells how long nobody looked. A row is kept in the transaction of the events that
+//! it follows from, so that a crash loses both or neither; when the journal refused them for a while, after them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use engine::Recorder;
+use async_trait::async_trait;
 use engine::heartbeat::Delivery;
+use engine::{Recorded, Recorder};
 use event::evidence::Covered;
 use event::{Observed, ObserverId, Span, Time};
-use store::{Consumers, ROWS_MAX, Row, Step, StoreError};
+use store::{Consumers, EVENTS_MAX, ROWS_MAX, Row, Sink, Step, StoreError, Taken};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -30,6 +32,8 @@ use crate::source::heartbeat::CONSUMER;
 const QUEUE_MAX: usize = 32 * 1024;
 /// Before the name of an observer in the key of its row.
 const OBSERVED: &str = "observed/";
+/// How long the last rows wait for the events that wait for the journal.
+const FLUSH_WITHIN: Span = Span::from_secs(4);
 /// Events after which a transaction takes no more items of the queue.
 const BATCH_MAX: usize = 256;
 
@@ -96,7 +100,7 @@ impl Journaling {
         self.put(Item { events, ping: Some(ping), rows });
     }
 
-    /// Keeps what heartbeats have said. What finds no room is made up for by the next ping.
+    /// Keeps what heartbeats have said. What finds no room in the queue is made up for by the next ping.
     pub(crate) fn keep(&mut self, rows: Vec<Row>) {
         self.put(Item { rows, ..Item::default() });
     }
@@ -158,7 +162,7 @@ async fn empty(
     state: Arc<dyn Consumers>,
     waiting: Arc<AtomicUsize>,
 ) {
-    let mut kept = Kept { state, position: None };
+    let mut kept = Kept { state, rows: BTreeMap::new() };
     while let Some(first) = items.recv().await {
         let mut batch = vec![first];
         let mut events = batch[0].events.len();
@@ -172,34 +176,54 @@ async fn empty(
         hand_over(batch, &recorder, &mut kept).await;
         waiting.fetch_sub(size, Ordering::Relaxed);
     }
+    if !kept.rows.is_empty() {
+        recorder.flush(FLUSH_WITHIN).await;
+        kept.keep_alone(&recorder).await;
+    }
 }
 
+/// A batch is one transaction; but one of tens of thousands of events takes several.
 async fn hand_over(batch: Vec<Item>, recorder: &Recorder, kept: &mut Kept) {
-    let (mut events, mut pings, mut rows) = (Vec::new(), Vec::new(), Vec::new());
+    let counts = batch.iter().map(|item| (item.events.len(), item.rows.len()));
+    let (events, rows) = counts.fold((0, 0), |(events, rows), item| (events + item.0, rows + item.1));
+    if events <= EVENTS_MAX && rows <= ROWS_MAX {
+        return hand_over_together(batch, recorder, kept).await;
+    }
+    for mut item in batch {
+        // Its rows follow from its events, so they come last.
+        while item.events.len() > EVENTS_MAX {
+            let events = item.events.drain(..EVENTS_MAX).collect();
+            hand_over_together(vec![Item { events, ..Item::default() }], recorder, kept).await;
+        }
+        hand_over_together(vec![item], recorder, kept).await;
+    }
+}
+
+async fn hand_over_together(batch: Vec<Item>, recorder: &Recorder, kept: &mut Kept) {
+    let (mut events, mut pings) = (Vec::new(), Vec::new());
     for item in batch {
         events.extend(item.events);
         pings.extend(item.ping);
-        rows.extend(item.rows);
+        kept.rows.extend(item.rows.into_iter().map(|row| (row.key().to_owned(), row)));
     }
-    let mut durable = true;
-    while !events.is_empty() {
-        // As many as there are but for tens of thousands at once, which no transaction takes.
-        let rest = events.split_off(events.len().min(store::EVENTS_MAX));
-        match recorder.send(std::mem::replace(&mut events, rest)).await {
-            Ok(recorded) => durable &= recorded.is_durable(),
-            Err(error) => {
-                tracing::error!(%error, "entries of the watch are lost");
-                durable = false;
-            }
+    if events.is_empty() {
+        return kept.keep_alone(recorder).await;
+    }
+    let sent = if kept.rows.is_empty() {
+        recorder.send(events).await
+    } else {
+        let together = WithRows { state: &*kept.state, rows: kept.first_rows() };
+        let sent = recorder.send_to(&together, events).await;
+        if matches!(sent, Ok(Recorded::Logged(_))) {
+            kept.forget(together.rows);
         }
-    }
-    // What merely waits for the journal is not recorded: the job is told to try again.
-    if durable {
-        pings.into_iter().for_each(Delivery::acknowledge);
-    }
-    while !rows.is_empty() {
-        let rest = rows.split_off(rows.len().min(ROWS_MAX));
-        kept.keep(std::mem::replace(&mut rows, rest)).await;
+        sent
+    };
+    match sent {
+        // What merely waits for the journal is not recorded: the job is told to try again.
+        Ok(recorded) if recorded.is_durable() => pings.into_iter().for_each(Delivery::acknowledge),
+        Ok(_) => {}
+        Err(error) => tracing::error!(%error, "entries of the watch are lost"),
     }
 }
 
@@ -212,38 +236,64 @@ pub(crate) async fn observed_until(state: &dyn Consumers) -> Result<BTreeMap<Obs
     Ok(rows.into_iter().filter_map(read).collect())
 }
 
-/// The rows of the watch. This is their only writer, and counts its steps.
+/// The rows of the watch that have changed, by key, until they are kept. None is kept while events wait for the journal: what
+/// it follows from may be among them.
 struct Kept {
     state: Arc<dyn Consumers>,
-    /// `None`: not known, or none yet.
-    position: Option<u64>,
+    rows: BTreeMap<String, Row>,
 }
 
 impl Kept {
-    /// What can't be kept is logged: the events are in the journal all the same.
-    async fn keep(&mut self, rows: Vec<Row>) {
-        if let Err(error) = self.try_keep(rows).await {
-            self.position = None;
-            tracing::error!(%error, "what heartbeats said, and up to when was observed, can't be kept over a restart");
+    /// As many as one transaction takes.
+    fn first_rows(&self) -> Vec<Row> {
+        self.rows.values().take(ROWS_MAX).cloned().collect()
+    }
+
+    fn forget(&mut self, rows: Vec<Row>) {
+        for row in rows {
+            self.rows.remove(row.key());
         }
     }
 
-    async fn try_keep(&mut self, rows: Vec<Row>) -> Result<(), StoreError> {
-        if self.position.is_none() {
-            self.position = self.state.position(CONSUMER).await?;
+    /// Keeps rows that no new event goes with. What can't be kept now is kept with what comes next.
+    async fn keep_alone(&mut self, recorder: &Recorder) {
+        while !self.rows.is_empty() && recorder.health().waiting == 0 {
+            let together = WithRows { state: &*self.state, rows: self.first_rows() };
+            match together.take(Vec::new()).await {
+                Ok(_) => self.forget(together.rows),
+                Err(error) => {
+                    tracing::error!(%error, "what heartbeats said, and up to when was observed, can't be kept for now");
+                    return;
+                }
+            }
         }
-        let to = self.position.map_or(0, |position| position + 1);
-        self.state.step(Step { rows, ..Step::new(CONSUMER, self.position, to) }).await?;
-        self.position = Some(to);
-        Ok(())
+    }
+}
+
+/// Takes events together with rows of the watch, in one transaction. The watch is the only writer of its rows, and counts its
+/// steps.
+struct WithRows<'a> {
+    state: &'a dyn Consumers,
+    rows: Vec<Row>,
+}
+
+#[async_trait]
+impl Sink for WithRows<'_> {
+    async fn take(&self, events: Vec<Observed>) -> Result<Taken, StoreError> {
+        let from = self.state.position(CONSUMER).await?;
+        let to = from.map_or(0, |position| position + 1);
+        let step = Step { rows: self.rows.clone(), events, ..Step::new(CONSUMER, from, to) };
+        self.state.step(step).await.map(Taken::Logged)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use crate::events::Detail;
+    use engine::heartbeat::{Ping, Pings, Receipt, Said};
     use engine::sim::World;
-    use event::evidence::{Changed, State};
+    use event::evidence::{Changed, State, Succeeded};
+    use tokio::task::JoinHandle;
 
     use super::*;
 
@@ -293,6 +343,125 @@ mod tests {
         journaling.send(vec![changed("paris.watch"), (observer, detail)], NOW);
         assert!(journaling.finish(Span::from_secs(1)).await);
         assert!(world.journal.events().is_empty(), "a change without its detail is not there");
+    }
+
+    /// A ping of a job, with the row of its heartbeat; whether it was acknowledged.
+    async fn ping(journaling: &mut Journaling, pings: &Pings, minute: i64) -> JoinHandle<Receipt> {
+        let at = NOW + Span::from_secs(60 * minute);
+        let ping = Ping { uuid: "1234".to_owned(), ping: Said::Success, run: None, at, body_bytes: 0 };
+        let job = tokio::spawn({
+            let pings = pings.clone();
+            async move { pings.deliver(ping).await }
+        });
+        let delivery = pings.clone().listen().await.next().await;
+        let entry = Entry::Succeeded(Succeeded { probe: delivery.probe.clone(), at });
+        let row = Row::Put { key: "heartbeat/nightly".to_owned(), value: minute.to_string().into_bytes() };
+        journaling.send_ping("here.watch".parse().expect("a name"), &entry, at, delivery, vec![row]);
+        job
+    }
+
+    /// The minutes of the pings that are journaled, and that of the row.
+    fn kept(world: &World) -> (Vec<i64>, Option<i64>) {
+        let minutes = world.journal.of::<Succeeded>().into_iter().map(|said| said.at.since(NOW).secs() / 60).collect();
+        let row = world.journal.rows_of(CONSUMER).remove("heartbeat/nightly");
+        (minutes, row.map(|value| String::from_utf8(value).expect("text").parse().expect("a minute")))
+    }
+
+    fn hub() -> Pings {
+        let pings = Pings::new();
+        pings.know([("1234".to_owned(), "nightly".parse().expect("a name"))].into());
+        pings
+    }
+
+    /// At whatever await the process is killed: a ping is in the journal if and only if its heartbeat has heard it.
+    #[tokio::test(start_paused = true)]
+    async fn a_crash_keeps_a_ping_and_its_row_or_neither() {
+        let (world, pings) = (World::at(NOW), hub());
+        let mut journaling = start(&world);
+        let job = ping(&mut journaling, &pings, 0).await;
+        assert_eq!(job.await.expect("no panic"), Receipt::Known);
+        assert_eq!(kept(&world), (vec![0], Some(0)));
+        // Killed before the store answers: what it was given first is there, and nothing that would have come after.
+        world.journal.stall(true);
+        let job = ping(&mut journaling, &pings, 1).await;
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        drop(journaling);
+        assert_eq!(kept(&world), (vec![0, 1], Some(1)));
+        assert_eq!(job.await.expect("no panic"), Receipt::Busy, "in doubt the job calls again");
+
+        // Killed before it takes anything.
+        let (world, pings) = (World::at(NOW), hub());
+        let mut journaling = start(&world);
+        let full = || store::StoreError::Full { since: NOW, reason: "no space left on device".to_owned() };
+        world.journal.refuse(Some(full()));
+        let job = ping(&mut journaling, &pings, 0).await;
+        assert_eq!(job.await.expect("no panic"), Receipt::Busy);
+        journaling.keep(vec![Row::Put { key: "heartbeat/other".to_owned(), value: vec![] }]);
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        assert_eq!((kept(&world), world.journal.rows_of(CONSUMER).len()), ((vec![], None), 0));
+        drop(journaling);
+        assert_eq!(kept(&world), (vec![], None));
+    }
+
+    /// What the journal refused for a while comes first; then the rows, without being asked for again.
+    #[tokio::test(start_paused = true)]
+    async fn rows_follow_the_events_that_had_to_wait() {
+        let (world, pings) = (World::at(NOW), hub());
+        let mut journaling = start(&world);
+        world.journal.refuse(Some(store::StoreError::Full { since: NOW, reason: "full".to_owned() }));
+        drop(ping(&mut journaling, &pings, 0).await);
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        world.journal.refuse(None);
+        journaling.send(vec![changed("here.watch")], NOW);
+        tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+        assert_eq!(kept(&world).0, [0]);
+        journaling.send(vec![changed("here.watch")], NOW);
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        assert_eq!(kept(&world), (vec![0], Some(0)));
+        assert_eq!(world.journal.of::<Changed>().len(), 2);
+
+        // Nor are they lost when nothing comes any more.
+        world.journal.refuse(Some(store::StoreError::Full { since: NOW, reason: "full".to_owned() }));
+        drop(ping(&mut journaling, &pings, 1).await);
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        world.journal.refuse(None);
+        assert!(journaling.finish(Span::from_secs(5)).await);
+        assert_eq!(kept(&world), (vec![0, 1], Some(1)));
+    }
+
+    /// A writer that was aborted may leave a step behind that is made later: the count of steps is read anew.
+    #[tokio::test(start_paused = true)]
+    async fn a_step_of_another_writer_is_survived() {
+        let (world, pings) = (World::at(NOW), hub());
+        let mut journaling = start(&world);
+        for minute in 0..3 {
+            let position = store::Rows::position(&*world.journal, CONSUMER).await.expect("readable");
+            let step = Step::new(CONSUMER, position, position.map_or(0, |position| position + 1));
+            world.journal.step(step).await.expect("made");
+            let job = ping(&mut journaling, &pings, minute).await;
+            assert_eq!(job.await.expect("no panic"), Receipt::Known);
+        }
+        assert_eq!(kept(&world), (vec![0, 1, 2], Some(2)));
+    }
+
+    /// More than one transaction takes: all of it comes, rows last.
+    #[tokio::test(start_paused = true)]
+    async fn what_no_transaction_takes_is_several() {
+        let world = World::at(NOW);
+        let mut journaling = start(&world);
+        let covered = Covered {
+            interval: event::Interval::new(NOW, NOW + Span::from_secs(60)),
+            revision: "r1".to_owned(),
+            every: None,
+            gaps: vec![],
+        };
+        let mut entries = vec![changed("here.watch"); 2 * EVENTS_MAX + 1];
+        entries.push(("here.watch".parse().expect("a name"), Entry::Covered(covered)));
+        journaling.send(entries, NOW);
+        journaling.keep((0..=ROWS_MAX).map(|n| Row::Put { key: n.to_string(), value: vec![] }).collect());
+        assert!(journaling.finish(Span::from_secs(5)).await);
+        assert_eq!(world.journal.events().len(), 2 * EVENTS_MAX + 2);
+        assert_eq!(world.journal.rows_of(CONSUMER).len(), ROWS_MAX + 2);
     }
 
     /// At the bound all is dropped until the queue is empty, and it says so.

@@ -32,7 +32,7 @@ const TAKE_LIMIT: Duration = Duration::from_secs(10);
 /// What became of events that were sent together.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Recorded {
-    /// They are in the journal, at these places, and survive a power loss.
+    /// They are in the journal, at these places those that were not there before, and survive a power loss.
     Logged(Vec<u64>),
     /// They are in a spool, on their way to the journal, and survive a power loss.
     Spooled,
@@ -211,6 +211,13 @@ impl Recorder {
     /// refusal for good, of all of them; what was sealed is refused only when there are more than
     /// [`store::EVENTS_MAX`] or some tens of megabytes of it.
     pub async fn send(&self, events: Vec<Observed>) -> Result<Recorded, RecordError> {
+        self.send_to(&*self.shared.sink, events).await
+    }
+
+    /// As [`send`](Self::send), with a sink of the caller's that makes the events part of a larger transaction, the rows of
+    /// a consumer say. What it does not take waits as everything does, and comes to the recorder's own sink, without the
+    /// rest of that transaction.
+    pub async fn send_to(&self, sink: &dyn Sink, events: Vec<Observed>) -> Result<Recorded, RecordError> {
         let spool = &self.shared.spool;
         let Some(kind) = events.first().map(|event| event.kind.clone()) else {
             return Ok(Recorded::Logged(Vec::new()));
@@ -219,7 +226,7 @@ impl Recorder {
 
         let copy = group.0.clone();
         let mut unsettled = Unsettled { spool, group: Some(group) };
-        let reason = match tokio::time::timeout(TAKE_LIMIT, self.shared.sink.take(copy)).await {
+        let reason = match tokio::time::timeout(TAKE_LIMIT, sink.take(copy)).await {
             Ok(Ok(taken)) => {
                 unsettled.group = None;
                 return Ok(match taken {
