@@ -4,7 +4,7 @@
 use std::process::Stdio;
 
 use event::evidence::{Changed, Covered, State};
-use event::policy::{Applied, Clause, Objective, Probe, Promise, Service, Text};
+use event::policy::{Applied, Clause, Probe, Promise, Service, Text};
 use event::{Body, BootId, InstallationId, Interval, Observed, ObserverId, Ppb, Span, Time};
 use journal::Hash;
 use journal::audit::Directory;
@@ -16,6 +16,7 @@ use journal::note::SigningKey;
 use journal::seal::commitment;
 use journal::tlog_proof::TlogProof;
 use journal::tree::{Frontier, HashSource, leaf_hash};
+use promise::objective::{Availability, Objective};
 use tlog_tiles::tlog;
 
 use crate::process::{Process, garant, now};
@@ -130,11 +131,11 @@ fn write_export(folder: &std::path::Path) -> Result<Export, Box<dyn std::error::
         id: "AV-1".parse()?,
         revision: String::new(),
         text: text("available"),
-        objectives: vec![Clause::from(&Objective::Availability {
+        objectives: vec![Clause::from(&Objective::Availability(Availability {
             service: "shop".parse()?,
             at_least: Ppb::new(999_900_000),
             over: Span::from_days(365),
-        })],
+        }))],
     };
     promise.revision = promise::revision::of_promise(&promise);
     let mut policy = Applied {

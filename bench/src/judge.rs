@@ -3,9 +3,10 @@
 //! There is no peer: nobody else computes verdicts from a log. The figures are against what the project asks of itself.
 
 use event::evidence::{Changed, Covered, Found, State, Succeeded};
-use event::policy::{Agreement, Applied, Clause, Detector, Objective, Probe, Promise, Service, Text};
+use event::policy::{Agreement, Applied, Clause, Detector, Probe, Promise, Service, Text};
 use event::{Body, BootId, Envelope, InstallationId, Interval, Observed, ObserverId, Ppb, Span, Time};
 use promise::Judge;
+use promise::objective::{Absence, Availability, Configuration, Coverage, Freshness, Objective};
 
 use crate::process::{now, resident_mb};
 use crate::{Outcome, row};
@@ -100,15 +101,16 @@ fn policy() -> Result<Applied, Box<dyn std::error::Error>> {
             let (service, observers, agreement) = (service.clone(), observers.clone(), Agreement::Majority);
             probes.push(Probe { id, kind, service, every, observers, agreement });
         }
-        let availability =
-            |over| Objective::Availability { service: service.clone(), at_least: target, over: days(over) };
+        let availability = |over| {
+            Objective::Availability(Availability { service: service.clone(), at_least: target, over: days(over) })
+        };
         let (tls, job) = (format!("tls-{number}").parse()?, format!("job-{number}").parse()?);
         let of = [
             vec![availability(30), availability(90), availability(365)],
-            vec![Objective::Coverage { service: service.clone(), at_least: target, over: days(90) }],
-            vec![Objective::Configuration { probe: tls, observed: target, over: days(90) }],
-            vec![Objective::Absence { finding: "disk-usage".parse()?, observed: target, over: days(30) }],
-            vec![Objective::Freshness { probe: job, at_most: Span::from_secs(3600), over: days(365) }],
+            vec![Objective::Coverage(Coverage { service: service.clone(), at_least: target, over: days(90) })],
+            vec![Objective::Configuration(Configuration { probe: tls, observed: target, over: days(90) })],
+            vec![Objective::Absence(Absence { finding: "disk-usage".parse()?, observed: target, over: days(30) })],
+            vec![Objective::Freshness(Freshness { probe: job, at_most: Span::from_secs(3600), over: days(365) })],
         ];
         for (place, objectives) in of.into_iter().enumerate() {
             let objectives = objectives.iter().map(Clause::from).collect();

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use engine::Failure;
-use event::policy::{Applied, Clause, Objective};
+use event::policy::Applied;
 use event::{Ppb, Span};
 use policy::{Basics, Document, Located, Mistakes, Nouns, Part, Section, SectionDoc, Sources, Table};
+use promise::objective::{Availability, Objective};
 
 use crate::registry::{Channel, PolicyPart, Registry, typed};
 
@@ -114,8 +115,8 @@ impl Configuration {
 fn finer_than_seen(applied: &Applied) -> Vec<String> {
     let mut warnings = Vec::new();
     for promise in &applied.promises {
-        for objective in promise.objectives.iter().filter_map(Clause::read) {
-            let Objective::Availability { service, at_least, over } = objective else { continue };
+        for objective in promise.objectives.iter().filter_map(Objective::of) {
+            let Objective::Availability(Availability { service, at_least, over }) = objective else { continue };
             let of_service = applied.probes.iter().filter(|probe| probe.service == service);
             let Some(slowest) = of_service.max_by_key(|probe| probe.every) else { continue };
             let missing = i128::from(Ppb::ONE.parts() - at_least.parts()) * i128::from(over.micros());

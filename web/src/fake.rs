@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, Method, Request, StatusCode};
 use engine::heartbeat::Pings;
 use engine::sim::World;
 use engine::{BoxFuture, Context, Engine, EngineError, Supervisor};
-use event::policy::{Agreement, Applied, Clause, Maintenance, Objective, Probe, Promise, Service, Text};
+use event::policy::{Agreement, Applied, Clause, Maintenance, Probe, Promise, Service, Text};
 use event::promise::{Figure, Outcome, Reason, Unit, Verdict};
 use event::{Clock, Interval, Monotonic, Ppb, Span, Time};
 use http_body_util::BodyExt as _;
@@ -22,6 +22,7 @@ use journal::testing::{Log, TEAM_NOTE, test_key};
 use journal::tile::TileId;
 use journal::tree;
 use promise::InEffect;
+use promise::objective::{Availability, Freshness, Objective};
 use store::{Entry, Fault, Head, Payload, Select, Selected, StorageHealth, StoreError};
 use tokio::sync::watch;
 use tower::ServiceExt as _;
@@ -222,10 +223,12 @@ pub(crate) fn contradict(log: &mut Log, coarse: &str, kind: &str) -> u64 {
 /// Two promises, one with two windows, on one service and one heartbeat.
 pub(crate) fn applied() -> Applied {
     let text = |fr: &str, en: &str| Text { fr: fr.to_owned(), en: en.to_owned() };
-    let service = |at_least, days| Objective::Availability {
-        service: "shop".parse().expect("a name"),
-        at_least: Ppb::new(at_least),
-        over: Span::from_days(days),
+    let service = |at_least, days| {
+        Objective::Availability(Availability {
+            service: "shop".parse().expect("a name"),
+            at_least: Ppb::new(at_least),
+            over: Span::from_days(days),
+        })
     };
     let promise = |id: &str, text, objectives: &[Objective]| Promise {
         id: id.parse().expect("a name"),
@@ -261,11 +264,11 @@ pub(crate) fn applied() -> Applied {
             promise(
                 "BK-1",
                 text("Sauvegarde toutes les 15 minutes.", "Backups every 15 minutes."),
-                &[Objective::Freshness {
+                &[Objective::Freshness(Freshness {
                     probe: "nightly".parse().expect("a name"),
                     at_most: Span::from_secs(900),
                     over: Span::from_days(30),
-                }],
+                })],
             ),
         ],
     }
@@ -300,7 +303,7 @@ pub(crate) fn verdicts(applied: &Applied) -> Vec<Verdict> {
             ),
             _ => (Outcome::Unproven, None, vec![Reason::NoEvidence]),
         };
-        let figure = figure.filter(|_| !matches!(clause.read(), Some(Objective::Freshness { .. })));
+        let figure = figure.filter(|_| !matches!(Objective::of(clause), Some(Objective::Freshness(_))));
         Verdict {
             promise: promise.id.clone(),
             revision: promise.revision.clone(),

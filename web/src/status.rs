@@ -14,7 +14,7 @@ use axum::routing::get;
 use event::policy::{Agreement, Applied, Probe, Text};
 use event::promise::{Figure, Outcome, Reason};
 use event::{Interval, ObserverId, ProbeId, PromiseId, ServiceId, Span, Time};
-use promise::Condition;
+use promise::{Condition, Objective};
 use serde::{Deserialize, Serialize};
 
 use crate::answer;
@@ -240,7 +240,7 @@ fn promises(state: &State, applied: &Applied) -> Vec<PromiseStatus> {
         outcome: in_effect.outcome(promise),
         objectives: (0..)
             .zip(&promise.objectives)
-            .filter_map(|(number, clause)| Some((clause.read()?, in_effect.of(promise, number)?)))
+            .filter_map(|(number, clause)| Some((Objective::of(clause)?, in_effect.of(promise, number)?)))
             .map(|(objective, standing)| ObjectiveStatus {
                 objective: standing.verdict.objective,
                 measure: Text { fr: Language::French.measure(&objective), en: Language::English.measure(&objective) },

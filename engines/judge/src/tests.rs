@@ -2,10 +2,11 @@
 
 use engine::sim::World;
 use event::evidence::Covered;
-use event::policy::{Agreement, Clause, Objective, Probe, Promise, Service, Text};
+use event::policy::{Agreement, Clause, Probe, Promise, Service, Text};
 use event::{BootId, InstallationId, Observed, Ppb};
 
 use super::*;
+use promise::objective::{Availability, Objective};
 
 fn applied() -> Applied {
     let service = Service { id: "shop".parse().expect("a name"), title: Text::default() };
@@ -56,10 +57,12 @@ const NOW: Time = Time::from_secs(1_795_388_400);
 /// A promise with two windows, on a probe that nobody has asked yet.
 fn policy() -> Applied {
     let text = Text { fr: "x".to_owned(), en: "x".to_owned() };
-    let over = |days| Objective::Availability {
-        service: "shop".parse().expect("a name"),
-        at_least: Ppb::new(999_900_000),
-        over: Span::from_days(days),
+    let over = |days| {
+        Objective::Availability(Availability {
+            service: "shop".parse().expect("a name"),
+            at_least: Ppb::new(999_900_000),
+            over: Span::from_days(days),
+        })
     };
     Applied {
         revision: "fedcba9876543210".to_owned(),

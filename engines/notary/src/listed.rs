@@ -117,9 +117,9 @@ impl Search {
 
 #[cfg(test)]
 mod tests {
-    use event::policy::{Applied, Clause, Objective, Promise, Text};
+    use event::policy::{Applied, Clause, Promise, Text};
     use event::promise::Outcome;
-    use event::{Body, BootId, Interval, Observed, Ppb, Retention, Span};
+    use event::{Body, BootId, Interval, Observed, Retention};
     use store::Append as _;
     use store::conformance::{ManualClock, ORIGIN, START, event, signing_key};
     use store::sqlite::{Options, Sqlite};
@@ -127,16 +127,13 @@ mod tests {
     use super::*;
 
     fn policy(revision: &str) -> Applied {
-        let objective = Objective::Coverage {
-            service: "shop".parse().expect("a name"),
-            at_least: Ppb::ONE,
-            over: Span::from_days(1),
-        };
+        let coverage = r#"{"objective":"coverage","service":"shop","at_least":1000000000,"over":86400000000}"#;
+        let coverage: Clause = serde_json::from_str(coverage).expect("JSON");
         let promise = |id: &str| Promise {
             id: id.parse().expect("a name"),
             revision: revision.to_owned(),
             text: Text::default(),
-            objectives: vec![Clause::from(&objective)],
+            objectives: vec![coverage.clone()],
         };
         let (services, probes, findings, maintenance) = (vec![], vec![], vec![], vec![]);
         let promises = vec![promise("AV-1"), promise("BK-1")];

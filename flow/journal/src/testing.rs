@@ -6,9 +6,9 @@ use std::io;
 
 use serde_json::Value;
 
-use event::policy::{Applied, Clause, Objective, Promise, Text};
+use event::policy::{Applied, Clause, Promise, Text};
 use event::promise::{Outcome, Verdict};
-use event::{Body, BootId, Envelope, InstallationId, Interval, Kind, Observed, ObserverId, Ppb, Span, Time};
+use event::{Body, BootId, Envelope, InstallationId, Interval, Kind, Observed, ObserverId, Span, Time};
 
 use crate::audit::Source;
 use crate::checkpoint::Checkpoint;
@@ -301,13 +301,13 @@ impl Log {
 /// A policy with these promises: id, revision, and how many objectives.
 #[expect(clippy::unwrap_used, reason = "test support; the names are given by tests")]
 pub fn policy_of(promises: &[(&str, &str, usize)]) -> Applied {
-    let objective =
-        || Objective::Coverage { service: "shop".parse().unwrap(), at_least: Ppb::ONE, over: Span::from_days(1) };
+    let coverage = r#"{"objective":"coverage","service":"shop","at_least":1000000000,"over":86400000000}"#;
+    let coverage: Clause = serde_json::from_str(coverage).unwrap();
     let promises = promises.iter().map(|(id, revision, objectives)| Promise {
         id: id.parse().unwrap(),
         revision: (*revision).to_owned(),
         text: Text::default(),
-        objectives: (0..*objectives).map(|_| Clause::from(&objective())).collect(),
+        objectives: vec![coverage.clone(); *objectives],
     });
     let (services, probes, findings, maintenance) = (vec![], vec![], vec![], vec![]);
     Applied { revision: "a".to_owned(), services, probes, findings, maintenance, promises: promises.collect() }

@@ -30,6 +30,7 @@ use serde_json::value::RawValue;
 use crate::EVALUATOR;
 use crate::fact::Fact;
 use crate::judge::Judge;
+use crate::objective::Objective;
 use crate::observed::SKEW;
 use crate::revision::Revision;
 
@@ -501,7 +502,8 @@ impl Recheck {
     /// Whether a verdict that can't be computed again may rest on destroyed evidence. The window is the one that is
     /// declared: what the verdict says of it is no excuse.
     fn rests_on_destroyed(&self, verdict: &Verdict) -> bool {
-        let objective = self.judge.clause(&verdict.promise, verdict.objective).and_then(|(_, clause)| clause.read());
+        let objective =
+            self.judge.clause(&verdict.promise, verdict.objective).and_then(|(_, clause)| Objective::of(clause));
         let over = objective.map_or(Span::ZERO, |objective| objective.over());
         let untold = self.untold_since.is_some_and(|since| self.clock - since <= RETOLD_WITHIN);
         untold || self.reach.is_some_and(|reach| verdict.at - over < reach)

@@ -2,7 +2,7 @@
 
 use event::engine::ClockStepped;
 use event::evidence::{Changed, Covered, Found, Succeeded};
-use event::policy::{Applied, Clause, Objective, Promise};
+use event::policy::{Applied, Clause, Promise};
 use event::promise::{Reason, Verdict};
 use event::{Envelope, Interval, ObserverId, ProbeId, PromiseId, Span, Time, Unreadable};
 
@@ -12,11 +12,11 @@ use crate::eras::Eras;
 use crate::fact::Fact;
 use crate::line::Evidence;
 use crate::lines::{self, Lines, Subject};
-use crate::maintenance;
+use crate::objective::Objective;
 use crate::observed::{LATE, Observed};
 use crate::parts::Unsaved;
 use crate::ruling::Case;
-use crate::{EVALUATOR, absence, availability, configuration, coverage, freshness};
+use crate::{EVALUATOR, maintenance};
 
 /// What the entries below [`next`](Judge::next) say, in the form that verdicts are computed from.
 ///
@@ -175,7 +175,7 @@ impl Judge {
         let clauses = promises.iter().flat_map(|promise| (0u32..).zip(&promise.objectives).map(move |c| (promise, c)));
         let mut judging = Judging { evidence, lines, since: *since, next: *next, at };
         let judged = |(promise, (index, clause)): (&Promise, (u32, &Clause))| {
-            Some(judging.verdict(promise, index, &clause.read()?))
+            Some(judging.verdict(promise, index, &Objective::of(clause)?))
         };
         clauses.filter_map(judged).collect()
     }
@@ -191,8 +191,8 @@ impl Judge {
         let mut objectives =
             promises.flat_map(|promise| promise.objectives.iter().map(move |clause| (promise, clause)));
         objectives.all(|(promise, clause)| {
-            let Some(objective) = clause.read() else { return true };
-            let reach = evidence.reach(evidence.concerned(&objective), at);
+            let Some(objective) = Objective::of(clause) else { return true };
+            let reach = evidence.reach(evidence.concerned(&objective.subject()), at);
             let window = self.declared.window(promise, objective.over(), reach);
             window.start.min(reach) >= self.since && self.knows_outages(&objective, window)
         })
@@ -200,9 +200,12 @@ impl Judge {
 
     /// Whether it can be said if an outage was going on when the maintenance inside `window` was announced.
     fn knows_outages(&self, objective: &Objective, window: Interval) -> bool {
-        let Objective::Availability { service, .. } = objective else { return true };
+        let subject = objective.subject();
+        let Subject::Service(service) = &subject else { return true };
+        if !objective.sets_maintenance_apart() {
+            return true;
+        }
         let eras = self.declared.maintenance(service).map(Eras::all).unwrap_or_default();
-        let subject = Subject::Service(service.clone());
         eras.iter()
             .filter(|era| !maintenance::ahead(era, window).is_empty())
             .all(|era| lines::last_known(self.evidence(), &subject, era.from, self.since).is_ok())
@@ -213,7 +216,7 @@ impl Judge {
     pub fn verdict(&mut self, promise: &PromiseId, objective: u32, at: Time) -> Option<Verdict> {
         let Self { next, since, declared, observed, lines, .. } = self;
         let promise = declared.policy()?.promises.iter().find(|p| p.id == *promise)?;
-        let rule = promise.objectives.get(usize::try_from(objective).ok()?)?.read()?;
+        let rule = Objective::of(promise.objectives.get(usize::try_from(objective).ok()?)?)?;
         let evidence = Evidence { declared, observed };
         Some(Judging { evidence, lines, since: *since, next: *next, at }.verdict(promise, objective, &rule))
     }
@@ -234,8 +237,9 @@ impl Judge {
         let policy = self.policy()?;
         let mut from = at;
         for promise in &policy.promises {
-            for objective in promise.objectives.iter().filter_map(Clause::read) {
-                let asked = evidence.concerned(&objective).iter().filter_map(|probe| self.declared.asked(probe));
+            for objective in promise.objectives.iter().filter_map(Objective::of) {
+                let subject = objective.subject();
+                let asked = evidence.concerned(&subject).iter().filter_map(|probe| self.declared.asked(probe));
                 let every = asked.map(|asked| asked.every).max().unwrap_or(Span::ZERO).max(Span::ZERO);
                 let reach = at - every - LATE;
                 from = from.min(reach).min(self.declared.window(promise, objective.over(), reach).start);
@@ -283,19 +287,17 @@ impl Evidence<'_> {
 }
 
 impl<'e> Evidence<'e> {
-    /// The probes that an objective rests on by the policy in effect.
-    fn concerned<'o>(&self, objective: &'o Objective) -> &'o [ProbeId]
+    /// The probes that tell the state of the subject by the policy in effect.
+    fn concerned<'s>(&self, subject: &'s Subject) -> &'s [ProbeId]
     where
-        'e: 'o,
+        'e: 's,
     {
         let declared: &'e Declared = self.declared;
         let last = |eras: Option<&'e Eras<Vec<ProbeId>>>| eras.and_then(Eras::last).map_or(&[][..], Vec::as_slice);
-        match objective {
-            Objective::Availability { service, .. } | Objective::Coverage { service, .. } => {
-                last(declared.service(service))
-            }
-            Objective::Absence { finding, .. } => last(declared.finding(finding)),
-            Objective::Configuration { probe, .. } | Objective::Freshness { probe, .. } => std::slice::from_ref(probe),
+        match subject {
+            Subject::Service(service) => last(declared.service(service)),
+            Subject::Finding(finding) => last(declared.finding(finding)),
+            Subject::Probe(probe) => std::slice::from_ref(probe),
         }
     }
 }
@@ -313,15 +315,9 @@ impl Judging<'_> {
     fn verdict(&mut self, promise: &Promise, index: u32, objective: &Objective) -> Verdict {
         let &mut Self { evidence, ref mut lines, since, next, at } = self;
         let over = objective.over();
-        let window = evidence.declared.window(promise, over, evidence.reach(evidence.concerned(objective), at));
-        let mut case = Case { evidence, lines, window, since, over };
-        let ruling = match objective {
-            Objective::Availability { service, at_least, .. } => availability::rule(&mut case, service, *at_least),
-            Objective::Freshness { probe, at_most, .. } => freshness::rule(&mut case, probe, *at_most),
-            Objective::Coverage { service, at_least, .. } => coverage::rule(&mut case, service, *at_least),
-            Objective::Configuration { probe, observed, .. } => configuration::rule(&mut case, probe, *observed),
-            Objective::Absence { finding, observed, .. } => absence::rule(&mut case, finding, *observed),
-        };
+        let reach = evidence.reach(evidence.concerned(&objective.subject()), at);
+        let window = evidence.declared.window(promise, over, reach);
+        let ruling = objective.judge(&mut Case { evidence, lines, window, since, over });
         let elapsed = window.length();
         let filling = (elapsed < over).then_some(Reason::WindowFilling { elapsed, length: over });
         Verdict {

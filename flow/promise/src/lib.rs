@@ -39,16 +39,11 @@
 //!
 //! A sample stands for the time since the one before it, so an outage shorter than the time between two may go unseen.
 
-mod absence;
-mod availability;
-mod configuration;
-mod coverage;
 mod declared;
 mod deltas;
 mod due;
 mod eras;
 mod fact;
-mod freshness;
 mod in_effect;
 mod judge;
 mod line;
@@ -59,15 +54,17 @@ mod parts;
 mod ruling;
 mod section;
 mod steps;
-mod terms;
 
 pub mod audit;
+pub mod objective;
 pub mod revision;
 
 pub use due::{DAILY, due};
 pub use in_effect::{InEffect, VerdictInEffect};
 pub use judge::Judge;
 pub use line::agreed;
+pub use lines::Subject;
+pub use objective::Objective;
 pub use parts::{ChangedRow, NotAFold};
 pub use section::{PromiseSection, Promises};
 pub use steps::Condition;

@@ -10,11 +10,14 @@ use event::{FindingId, Interval, ProbeId, ServiceId, Span, Time};
 
 use crate::line::{Evidence, Worst};
 
-/// What has a state.
+/// What has a state over time, by which objectives are judged.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) enum Subject {
+pub enum Subject {
+    /// A service: the worst of its probes.
     Service(ServiceId),
+    /// One probe.
     Probe(ProbeId),
+    /// A finding, in all probes in which it is looked for.
     Finding(FindingId),
 }
 

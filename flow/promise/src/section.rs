@@ -1,16 +1,11 @@
 //! `[[promise]]` of the policy.
 
 use event::Span;
-use event::policy::{Applied, Clause, Objective, Promise, Text};
+use event::policy::{Applied, Clause, Promise, Text};
 use policy::{Document, Nouns, Part, Section, SectionDoc, Table};
 
-use crate::absence::Absence;
-use crate::availability::Availability;
-use crate::configuration::Configuration;
-use crate::coverage::Coverage;
-use crate::freshness::Freshness;
+use crate::objective::{self, Objective};
 use crate::revision;
-use crate::terms::Terms;
 
 /// Most objectives of one promise, windows multiplied out.
 pub(crate) const OBJECTIVES_MAX: usize = 64;
@@ -45,16 +40,9 @@ impl Part for Promises {
 
     /// The longest window of any objective.
     fn looks_back(&self) -> Option<Span> {
-        let objectives = self.promises.iter().flat_map(|promise| &promise.objectives).filter_map(Clause::read);
+        let objectives = self.promises.iter().flat_map(|promise| &promise.objectives).filter_map(Objective::of);
         objectives.map(|objective| objective.over()).max()
     }
-}
-
-fn terms<T: Terms>(table: &mut Table<'_>, key: &'static str, doc: &'static str) -> Vec<Objective> {
-    // An empty list is a mistake, an absent one is not.
-    let given =
-        if table.has(key) { table.required_list::<T>(key, doc).unwrap_or_default() } else { table.list(key, doc) };
-    given.into_iter().flat_map(T::objectives).collect()
 }
 
 impl Section for PromiseSection {
@@ -73,18 +61,11 @@ availability = { service = "shop", at_least = "99.99 %", over = ["180 d", "365 d
     fn read(table: &mut Table<'_>) -> Option<Self> {
         let id = table.declare("id", "its name on the pages and in the journal, such as `AV-1`");
         let text: Option<Text> = table.required("text", "the sentence it keeps");
-        let kinds = ["availability", "freshness", "coverage", "configuration", "absence"];
-        let given = kinds.iter().any(|kind| table.has(kind));
-        let doc = "a service is up for so much of the time, announced maintenance set apart";
-        let availability = terms::<Availability>(table, "availability", doc);
-        let freshness = terms::<Freshness>(table, "freshness", "a heartbeat succeeds at least so often");
-        let coverage = terms::<Coverage>(table, "coverage", "a service is observed for so much of the time");
-        let configuration = terms::<Configuration>(table, "configuration", "a probe always conforms");
-        let absence = terms::<Absence>(table, "absence", "a finding is never open");
-        let objectives = [availability, freshness, coverage, configuration, absence].concat();
+        let given = objective::KEYS.iter().any(|(key, _)| table.has(key));
+        let objectives = objective::read(table);
         if !given {
-            let remedy = "add what would prove it, such as \
-                          availability = { service = \"shop\", at_least = \"99.9 %\", over = \"30 d\" }";
+            let such_as = objective::KEYS.first().map(|(key, example)| format!(", such as {key} = {example}"));
+            let remedy = format!("add what would prove it{}", such_as.unwrap_or_default());
             table.mistake("", "a promise without an objective can't be proved", remedy);
         }
         if objectives.len() > OBJECTIVES_MAX {

@@ -416,10 +416,11 @@ fn conclusion(report: &Report, rechecked: &Rechecked) -> (Look, String) {
 #[cfg(test)]
 mod tests {
     use event::evidence::{Changed, Covered, State};
-    use event::policy::{Agreement, Applied, Clause, Objective, Probe, Promise, Service, Text};
+    use event::policy::{Agreement, Applied, Clause, Probe, Promise, Service, Text};
     use event::promise::{Outcome as Said, Verdict};
     use event::{Interval, Ppb, Retention};
     use journal::testing::Log;
+    use promise::objective::{Availability, Objective};
 
     use super::*;
 
@@ -427,7 +428,7 @@ mod tests {
 
     fn policy() -> Applied {
         let (service, observers) = ("shop".parse().expect("a name"), vec!["here".parse().expect("a name")]);
-        let objective = Objective::Availability { service, at_least: Ppb::new(990_000_000), over: DAY };
+        let objective = Objective::Availability(Availability { service, at_least: Ppb::new(990_000_000), over: DAY });
         let mut promise = Promise {
             id: "AV-1".parse().expect("a name"),
             revision: String::new(),

@@ -1,8 +1,8 @@
 //! Sentences with figures in them: what an objective measures, what it promises, what was found, and why.
 
-use event::policy::Objective;
 use event::promise::{Figure, Reason, Unit};
 use event::{Ppb, Span, Time};
+use promise::objective::{Objective, Promised};
 
 use super::{Language, NARROW, Precision};
 
@@ -19,60 +19,33 @@ impl Language {
 
     /// What is measured, over which window.
     pub(crate) fn measure(self, objective: &Objective) -> String {
-        use Objective::{Absence, Availability, Configuration, Coverage, Freshness};
-        let (Availability { over, .. }
-        | Freshness { over, .. }
-        | Coverage { over, .. }
-        | Configuration { over, .. }
-        | Absence { over, .. }) = objective;
-        let what = match (self, objective) {
-            (Self::French, Availability { .. }) => "disponibilité",
-            (Self::English, Availability { .. }) => "availability",
-            (Self::French, Freshness { .. }) => "plus longue durée entre deux succès",
-            (Self::English, Freshness { .. }) => "longest time between two successes",
-            (Self::French, Coverage { .. }) => "part du temps observée",
-            (Self::English, Coverage { .. }) => "share of the time observed",
-            (Self::French, Configuration { .. }) => "conformité à chaque observation",
-            (Self::English, Configuration { .. }) => "conformity at every observation",
-            (Self::French, Absence { .. }) => "absence constatée",
-            (Self::English, Absence { .. }) => "absence observed",
-        };
+        let [french, english] = objective.measure();
+        let over = self.window(objective.over());
         match self {
-            Self::French => format!("{what} sur {}", self.window(*over)),
-            Self::English => format!("{what} over {}", self.window(*over)),
+            Self::French => format!("{french} sur {over}"),
+            Self::English => format!("{english} over {over}"),
         }
     }
 
     /// What figure is promised.
-    pub(crate) fn promised(self, objective: &Objective) -> String {
-        match objective {
-            Objective::Availability { at_least, .. } | Objective::Coverage { at_least, .. } => {
-                let share = self.percent(*at_least, Precision::Exact);
-                match self {
-                    Self::French => format!("au moins {share}"),
-                    Self::English => format!("at least {share}"),
-                }
+    pub(crate) fn promised(self, promised: Promised) -> String {
+        let share = |share| self.percent(share, Precision::Exact);
+        match (self, promised) {
+            (Self::French, Promised::AtLeast(least)) => format!("au moins {}", share(least)),
+            (Self::English, Promised::AtLeast(least)) => format!("at least {}", share(least)),
+            (Self::French, Promised::AtMost(most)) => format!("au plus {}", self.span(most)),
+            (Self::English, Promised::AtMost(most)) => format!("at most {}", self.span(most)),
+            (Self::French, Promised::Always(observed)) => {
+                format!("sans exception, avec au moins {} du temps observé", share(observed))
             }
-            Objective::Freshness { at_most, .. } => {
-                let span = self.span(*at_most);
-                match self {
-                    Self::French => format!("au plus {span}"),
-                    Self::English => format!("at most {span}"),
-                }
+            (Self::English, Promised::Always(observed)) => {
+                format!("without exception, with at least {} of the time observed", share(observed))
             }
-            Objective::Configuration { observed, .. } => {
-                let share = self.percent(*observed, Precision::Exact);
-                match self {
-                    Self::French => format!("sans exception, avec au moins {share} du temps observé"),
-                    Self::English => format!("without exception, with at least {share} of the time observed"),
-                }
+            (Self::French, Promised::Never(observed)) => {
+                format!("jamais, avec au moins {} du temps observé", share(observed))
             }
-            Objective::Absence { observed, .. } => {
-                let share = self.percent(*observed, Precision::Exact);
-                match self {
-                    Self::French => format!("jamais, avec au moins {share} du temps observé"),
-                    Self::English => format!("never, with at least {share} of the time observed"),
-                }
+            (Self::English, Promised::Never(observed)) => {
+                format!("never, with at least {} of the time observed", share(observed))
             }
         }
     }

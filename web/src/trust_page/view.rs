@@ -5,10 +5,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use askama::Template;
-use event::policy::{Applied, Clause, Objective, Promise};
+use event::policy::{Applied, Promise};
 use event::promise::Outcome;
 use event::{ServiceId, Time};
 use journal::published::Published;
+use promise::Subject;
+use promise::objective::{Availability, Objective};
 use promise::{InEffect, VerdictInEffect};
 
 use crate::answer::STYLE;
@@ -171,7 +173,7 @@ impl Composer<'_> {
                 .zip(&promise.objectives)
                 // The policy is the one that this process applied: it knows all of its objectives.
                 .filter_map(|(number, clause)| {
-                    Some(self.objective(&clause.read()?, self.in_effect.of(promise, number)))
+                    Some(self.objective(&Objective::of(clause)?, self.in_effect.of(promise, number)))
                 })
                 .collect(),
         }
@@ -186,8 +188,8 @@ impl Composer<'_> {
             reasons.push(self.words.not_judged.to_owned());
         }
         ObjectiveView {
-            measure: self.language.objective(objective, &self.subject(objective)),
-            promised: self.language.promised(objective),
+            measure: self.language.objective(objective, &self.subject(&objective.subject())),
+            promised: self.language.promised(objective.promised()),
             as_of: verdict.map(|verdict| self.language.as_of(verdict.window.end, self.now)),
             measured: figure
                 .map_or_else(|| self.words.nothing_measured.to_owned(), |figure| self.language.figure(figure)),
@@ -210,14 +212,14 @@ impl Composer<'_> {
 
     /// What customers call what is measured. A probe has no title of its own: it is told by its service, and beside others
     /// of the same service by its name, which is public.
-    fn subject(&self, objective: &Objective) -> String {
-        match objective {
-            Objective::Availability { service, .. } | Objective::Coverage { service, .. } => self.title(service),
-            Objective::Freshness { probe, .. } | Objective::Configuration { probe, .. } => {
+    fn subject(&self, subject: &Subject) -> String {
+        match subject {
+            Subject::Service(service) => self.title(service),
+            Subject::Probe(probe) => {
                 let declared = self.applied.probes.iter().find(|declared| declared.id == *probe);
                 declared.map_or_else(|| probe.to_string(), |row| format!("{} ({probe})", self.title(&row.service)))
             }
-            Objective::Absence { finding, .. } => {
+            Subject::Finding(finding) => {
                 let declared = self.applied.findings.iter().find(|declared| declared.finding == *finding);
                 declared.map_or_else(|| finding.to_string(), |row| self.language.of(&row.title).to_owned())
             }
@@ -247,10 +249,10 @@ fn title(applied: &Applied, language: Language, id: &ServiceId) -> String {
 /// What may pass unseen of the services that are promised to be available: outages shorter than the longest `every` of their
 /// probes.
 fn resolution(applied: &Applied, language: Language) -> Option<String> {
-    let objectives = applied.promises.iter().flat_map(|promise| &promise.objectives).filter_map(Clause::read);
+    let objectives = applied.promises.iter().flat_map(|promise| &promise.objectives).filter_map(Objective::of);
     let promised: BTreeSet<ServiceId> = objectives
         .filter_map(|objective| match objective {
-            Objective::Availability { service, .. } => Some(service),
+            Objective::Availability(Availability { service, .. }) => Some(service),
             _ => None,
         })
         .collect();

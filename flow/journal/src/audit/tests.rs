@@ -19,13 +19,13 @@ const MINUTE: Span = Span::from_secs(60);
 
 fn applied(revision: &str) -> Applied {
     let service = event::policy::Service { id: "shop".parse().expect("a name"), title: Text::default() };
-    let (at_least, over) = (event::Ppb::ONE, Span::from_days(1));
-    let coverage = event::policy::Objective::Coverage { service: service.id.clone(), at_least, over };
+    let coverage = r#"{"objective":"coverage","service":"shop","at_least":1000000000,"over":86400000000}"#;
+    let coverage: event::policy::Clause = serde_json::from_str(coverage).expect("JSON");
     let promise = event::policy::Promise {
         id: "AV-1".parse().expect("a name"),
         revision: "0123456789abcdef".to_owned(),
         text: Text::default(),
-        objectives: [&coverage, &coverage].map(event::policy::Clause::from).into(),
+        objectives: vec![coverage; 2],
     };
     Applied {
         revision: revision.to_owned(),

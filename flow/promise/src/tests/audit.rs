@@ -2,12 +2,13 @@
 
 use event::engine::ClockStepped;
 use event::evidence::{Changed, Covered, Found, State};
-use event::policy::{Clause, Objective};
+use event::policy::Clause;
 use event::promise::{Outcome, Verdict};
 use event::{Body, BootId, Envelope, InstallationId, Observed, Span, Time};
 
 use super::scene::*;
 use crate::audit::{Fault, NotJudged, Recheck, Rechecked, Standing};
+use crate::objective::{Absence, Objective};
 use crate::{EVALUATOR, Judge, due, revision};
 
 const HOUR: i64 = 3600;
@@ -185,11 +186,11 @@ fn silence_is_no_lapse() {
 fn verdicts_outlive_the_first_telling() {
     let story = |first_day_destroyed: bool, silent: bool| {
         let mut declared = simple(&["a", "gone"], availability("50 %", 2 * HOUR));
-        declared.promises[0].objectives.push(Clause::from(&Objective::Absence {
+        declared.promises[0].objectives.push(Clause::from(&Objective::Absence(Absence {
             finding: name("disk-usage"),
             observed: percent("50 %"),
             over: s(2 * HOUR),
-        }));
+        })));
         declared.promises[0].revision = revision::of_promise(&declared.promises[0]);
         declared.revision = revision::of_policy(&declared);
         let mut log = Log::default();

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use event::evidence::{Covered, State, Succeeded};
-use event::policy::Objective;
 use event::promise::Outcome;
 use event::{BootId, Envelope, InstallationId, Observed, ObserverId, Time};
 
 use super::scene::*;
 use crate::Judge;
+use crate::objective::{Freshness, Objective};
 
 const MINUTES: i64 = 525_600;
 
@@ -59,7 +59,8 @@ fn a_year_without_a_change_is_small() {
 /// What is long takes several rows, and gives them back.
 #[test]
 fn a_long_part_is_cut_into_rows() {
-    let declared = simple(&["a"], Objective::Freshness { probe: name("http"), at_most: s(10), over: s(3600) });
+    let declared =
+        simple(&["a"], Objective::Freshness(Freshness { probe: name("http"), at_most: s(10), over: s(3600) }));
     let mut judge = Judge::new();
     judge.apply_policy(0, t(0), &declared);
     for second in 1..=20_000 {

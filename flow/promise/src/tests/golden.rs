@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use event::engine::{Blind, BlindCause, ClockStepped, Started};
 use event::evidence::{Changed, Covered, Found, Gap, State, Succeeded};
 use event::journal::{DestructionIntended, KeyAnnounced, KeyRetired};
-use event::policy::{Agreement, Applied, Clause, Detector, Maintenance, Objective, Probe, Promise, Service, Text};
+use event::policy::{Agreement, Applied, Clause, Detector, Maintenance, Probe, Promise, Service, Text};
 use event::promise::{Outcome, Reason, Verdict};
 use event::{
     Body, BootId, Day, Family, InstallationId, Interval, Kind, Observed, ObserverId, ProbeId, Retention, Span, Time,
@@ -29,6 +29,7 @@ use serde::{Deserialize, Serialize};
 
 use super::scene::{name, percent, s};
 use crate::audit::{Fault, Recheck, Rechecked};
+use crate::objective::{Absence, Availability, Configuration, Coverage, Freshness, Objective};
 use crate::{Judge, due, revision};
 
 // What the watch tells the team, as stored: its crate stands above this one.
@@ -118,8 +119,9 @@ fn promise(id: &str, sentence: Text, objectives: &[Objective]) -> Promise {
 /// The policy of the first days; the last day announces a maintenance and then promises more coverage.
 fn policy(announced: bool, coverage: &str) -> Applied {
     let half_an_hour = s(30 * MINUTE);
-    let availability =
-        |target| Objective::Availability { service: name("shop"), at_least: percent(target), over: half_an_hour };
+    let availability = |target| {
+        Objective::Availability(Availability { service: name("shop"), at_least: percent(target), over: half_an_hour })
+    };
     let promises = vec![
         promise(
             "AV-1",
@@ -129,22 +131,30 @@ fn policy(announced: bool, coverage: &str) -> Applied {
         promise(
             "WA-1",
             text("La boutique est surveillée sans cesse.", "The shop is watched all the time."),
-            &[Objective::Coverage { service: name("shop"), at_least: percent(coverage), over: half_an_hour }],
+            &[Objective::Coverage(Coverage { service: name("shop"), at_least: percent(coverage), over: half_an_hour })],
         ),
         promise(
             "WA-2.disk",
             text("Aucun disque n'est plein.", "No disk is full."),
-            &[Objective::Absence { finding: name("disk-usage"), observed: percent("90 %"), over: half_an_hour }],
+            &[Objective::Absence(Absence {
+                finding: name("disk-usage"),
+                observed: percent("90 %"),
+                over: half_an_hour,
+            })],
         ),
         promise(
             "ED-1",
             text("Le certificat est toujours valable.", "The certificate is always valid."),
-            &[Objective::Configuration { probe: name("certificate"), observed: percent("90 %"), over: half_an_hour }],
+            &[Objective::Configuration(Configuration {
+                probe: name("certificate"),
+                observed: percent("90 %"),
+                over: half_an_hour,
+            })],
         ),
         promise(
             "BK-1",
             text("Une sauvegarde toutes les 10 minutes.", "A backup every 10 minutes."),
-            &[Objective::Freshness { probe: name("backup"), at_most: s(10 * MINUTE), over: half_an_hour }],
+            &[Objective::Freshness(Freshness { probe: name("backup"), at_most: s(10 * MINUTE), over: half_an_hour })],
         ),
     ];
     let both = [GRAVELINES, STRASBOURG];

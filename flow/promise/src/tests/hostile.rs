@@ -2,7 +2,7 @@
 
 use event::engine::ClockStepped;
 use event::evidence::{Changed, Covered, Found, Gap, State, Succeeded};
-use event::policy::{Agreement, Objective};
+use event::policy::Agreement;
 use event::promise::Verdict;
 use event::{Body, BootId, Envelope, InstallationId, Observed, Ppb};
 use journal::testing::spoiled;
@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 
 use super::scene::*;
 use crate::audit::Recheck;
+use crate::objective::{Absence, Availability, Configuration, Coverage, Freshness, Objective};
 use crate::{Judge, revision};
 
 const HOUR: i64 = 3600;
@@ -29,11 +30,11 @@ fn short_log() -> Vec<Envelope> {
     let at_least = Ppb::new(990_000_000);
     let (service, probe_id, finding) = (name(SHOP), name("http"), name("disk-usage"));
     let objectives = [
-        Objective::Availability { service, at_least, over },
-        Objective::Freshness { probe: probe_id, at_most: s(60), over },
-        Objective::Coverage { service: name(SHOP), at_least, over },
-        Objective::Configuration { probe: name("http"), observed: at_least, over },
-        Objective::Absence { finding, observed: at_least, over },
+        Objective::Availability(Availability { service, at_least, over }),
+        Objective::Freshness(Freshness { probe: probe_id, at_most: s(60), over }),
+        Objective::Coverage(Coverage { service: name(SHOP), at_least, over }),
+        Objective::Configuration(Configuration { probe: name("http"), observed: at_least, over }),
+        Objective::Absence(Absence { finding, observed: at_least, over }),
     ];
     let window = maintenance(START + 600, START + 700);
     let probes = vec![probe("http", SHOP, &["a", "b"], Agreement::Any)];

@@ -1,12 +1,13 @@
 //! One story per rule.
 
 use event::evidence::{Changed, Covered, State};
-use event::policy::{Agreement, Objective};
+use event::policy::Agreement;
 use event::promise::{Outcome, Reason, Verdict};
 use event::{Interval, Span, Time};
 
 use super::scene::*;
 use crate::fact::Fact;
+use crate::objective::{Absence, Configuration, Coverage, Freshness, Objective};
 
 const DAY: i64 = 86_400;
 
@@ -257,7 +258,8 @@ fn probes_count_while_they_are_declared() {
 
 #[test]
 fn coverage_is_what_was_seen_of_every_probe() {
-    let objective = |at_least| Objective::Coverage { service: name(SHOP), at_least: percent(at_least), over: s(1000) };
+    let objective =
+        |at_least| Objective::Coverage(Coverage { service: name(SHOP), at_least: percent(at_least), over: s(1000) });
     let mut scene = Scene::default();
     scene.policy(0, &simple(&["a"], objective("95 %"))).changed("a", State::Up, 0, 0);
     let verdict = scene.verdict(60);
@@ -276,7 +278,7 @@ type Silence<'a> = (&'a str, &'a [i64], &'a [(i64, i64)], (i64, i64), Outcome);
 
 #[test]
 fn a_heartbeat_is_as_fresh_as_its_longest_gap() {
-    let objective = Objective::Freshness { probe: name("http"), at_most: s(100), over: s(1000) };
+    let objective = Objective::Freshness(Freshness { probe: name("http"), at_most: s(100), over: s(1000) });
     let every_90 = [90, 180, 270, 360, 450, 540, 630, 720, 810, 900, 990];
     let without_450 = [90, 180, 270, 360, 540, 630, 720, 810, 900, 990];
     let cases: [Silence<'_>; 6] = [
@@ -326,8 +328,9 @@ fn nobody_tells_the_future() {
 
 #[test]
 fn configuration_and_absence_must_hold_at_every_moment() {
-    let probe = Objective::Configuration { probe: name("http"), observed: percent("90 %"), over: s(1000) };
-    let finding = Objective::Absence { finding: name("disk-usage"), observed: percent("90 %"), over: s(1000) };
+    let probe =
+        Objective::Configuration(Configuration { probe: name("http"), observed: percent("90 %"), over: s(1000) });
+    let finding = Objective::Absence(Absence { finding: name("disk-usage"), observed: percent("90 %"), over: s(1000) });
     // Bad from, until; bracket; gap; what it comes to.
     let cases = [
         ("always well", None, 0, 0, Outcome::Kept),
@@ -455,7 +458,8 @@ fn maintenance_makes_the_budget_smaller() {
 #[test]
 fn the_first_two_minutes_prove_nothing_and_break_nothing() {
     let days = |days: i64| days * DAY;
-    let coverage = |over| Objective::Coverage { service: name(SHOP), at_least: percent("99 %"), over: s(over) };
+    let coverage =
+        |over| Objective::Coverage(Coverage { service: name(SHOP), at_least: percent("99 %"), over: s(over) });
     let objectives: Vec<Objective> = [30, 180, 365].map(|over| availability("99.9 %", days(over))).into();
     let objectives = [objectives, vec![coverage(days(30))]].concat();
     let http = probe("http", SHOP, &["here.watch"], Agreement::Majority);
@@ -503,7 +507,8 @@ fn the_first_two_minutes_prove_nothing_and_break_nothing() {
 /// One finding that could not be looked for is a gap of that finding: the probe was observed, and so were the others.
 #[test]
 fn a_gap_of_a_finding_is_not_a_gap_of_its_probe() {
-    let absence = |finding| Objective::Absence { finding: name(finding), observed: percent("90 %"), over: s(1000) };
+    let absence =
+        |finding| Objective::Absence(Absence { finding: name(finding), observed: percent("90 %"), over: s(1000) });
     let http = probe("http", SHOP, &["a"], Agreement::Majority);
     let objectives = [absence("disk-usage"), absence("raid-degraded"), availability("99 %", 1000)];
     let mut applied = policy(vec![http], vec![], vec![promise(&objectives)]);

@@ -2,7 +2,7 @@
 
 use drawn::Draws;
 use event::evidence::{Changed, Covered, Found, Gap, State, Succeeded};
-use event::policy::{Agreement, Applied, Objective};
+use event::policy::{Agreement, Applied};
 use event::promise::{Outcome, Reason, Verdict};
 use event::{Interval, ObserverId, Ppb, ProbeId, Span, Time};
 
@@ -10,6 +10,7 @@ use super::model::{Model, Second, share};
 use super::scene::*;
 use crate::Judge;
 use crate::fact::Fact;
+use crate::objective::{Absence, Availability, Configuration, Coverage, Freshness, Objective};
 
 const SECONDS: i64 = 240;
 /// The first two are of one vantage, and share a clock.
@@ -28,11 +29,11 @@ fn objectives(over: i64) -> Vec<Objective> {
     let target = percent("80 %");
     let (service, probe) = (name(SHOP), name("beat"));
     vec![
-        Objective::Availability { service, at_least: target, over },
-        Objective::Coverage { service: name(SHOP), at_least: target, over },
-        Objective::Configuration { probe: name("http"), observed: target, over },
-        Objective::Absence { finding: name("disk-usage"), observed: target, over },
-        Objective::Freshness { probe, at_most: s(40), over },
+        Objective::Availability(Availability { service, at_least: target, over }),
+        Objective::Coverage(Coverage { service: name(SHOP), at_least: target, over }),
+        Objective::Configuration(Configuration { probe: name("http"), observed: target, over }),
+        Objective::Absence(Absence { finding: name("disk-usage"), observed: target, over }),
+        Objective::Freshness(Freshness { probe, at_most: s(40), over }),
     ]
 }
 
@@ -163,7 +164,8 @@ fn check(seed: u64) -> Option<(Outcome, bool)> {
     let what = |name: &str| format!("seed {seed}: {name}");
     // What is told of later seconds is in the log already, but the window is what the verdict speaks of.
     let model = Model::of(&scene.entries, SECONDS + 1);
-    let over = scene.judge.policy().expect("a policy").promises[0].objectives[0].read().expect("known").over().secs();
+    let clause = &scene.judge.policy().expect("a policy").promises[0].objectives[0];
+    let over = Objective::of(clause).expect("known").over().secs();
     let (of_service, of_finding) = model.probes_of(&name(SHOP), &name("disk-usage"));
     let window = |verdict: &Verdict, probes: &[ProbeId]| {
         let reach = model.reach(probes, at);
@@ -251,13 +253,15 @@ fn stretched(entry: &Entry, by: i64) -> Entry {
         Fact::Applied(applied) => {
             for promise in &mut applied.promises {
                 for clause in &mut promise.objectives {
-                    let mut objective = clause.read().expect("known");
+                    let mut objective = Objective::of(clause).expect("known");
                     match &mut objective {
-                        Objective::Freshness { at_most, over, .. } => (*at_most, *over) = (span(*at_most), span(*over)),
-                        Objective::Availability { over, .. }
-                        | Objective::Coverage { over, .. }
-                        | Objective::Configuration { over, .. }
-                        | Objective::Absence { over, .. } => *over = span(*over),
+                        Objective::Freshness(Freshness { at_most, over, .. }) => {
+                            (*at_most, *over) = (span(*at_most), span(*over));
+                        }
+                        Objective::Availability(Availability { over, .. })
+                        | Objective::Coverage(Coverage { over, .. })
+                        | Objective::Configuration(Configuration { over, .. })
+                        | Objective::Absence(Absence { over, .. }) => *over = span(*over),
                     }
                     *clause = (&objective).into();
                 }

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use event::engine::ClockStepped;
 use event::evidence::{Changed, Covered, Found, Gap, State, Succeeded};
-use event::policy::{Agreement, Applied, Clause, Detector, Maintenance, Objective, Probe, Promise, Service, Text};
+use event::policy::{Agreement, Applied, Clause, Detector, Maintenance, Probe, Promise, Service, Text};
 use event::promise::{Reason, Verdict};
 use event::{Interval, ObserverId, Ppb, ProbeId, ServiceId, Span, Time};
 
 use crate::fact::Fact;
+use crate::objective::{Availability, Objective};
 use crate::{Judge, revision};
 
 /// The service that most stories are about.
@@ -50,7 +51,7 @@ pub(super) fn promise(objectives: &[Objective]) -> Promise {
 }
 
 pub(super) fn availability(at_least: &str, over: i64) -> Objective {
-    Objective::Availability { service: name(SHOP), at_least: percent(at_least), over: s(over) }
+    Objective::Availability(Availability { service: name(SHOP), at_least: percent(at_least), over: s(over) })
 }
 
 pub(super) fn percent(text: &str) -> Ppb {

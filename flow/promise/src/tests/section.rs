@@ -1,8 +1,9 @@
 use event::Span;
-use event::policy::{Clause, Objective};
+use event::policy::Clause;
 use policy::{Document, SectionDoc};
 
 use super::scene::{self, percent};
+use crate::objective::{Absence, Availability, Configuration, Coverage, Freshness, Objective};
 use crate::{PromiseSection, revision};
 
 #[test]
@@ -13,10 +14,12 @@ fn the_example_reads() {
     let mut document = Document::from_text("garant.toml", <PromiseSection as policy::Section>::EXAMPLE);
     let promise = document.tables::<PromiseSection>("promise").pop().expect("reads").promise;
     assert_eq!(promise.objectives.len(), 2, "one objective for each window");
-    let expected = |days| Objective::Availability {
-        service: scene::name("shop"),
-        at_least: percent("99.99 %"),
-        over: Span::from_days(days),
+    let expected = |days| {
+        Objective::Availability(Availability {
+            service: scene::name("shop"),
+            at_least: percent("99.99 %"),
+            over: Span::from_days(days),
+        })
     };
     assert_eq!(promise.objectives, [180, 365].map(|days| Clause::from(&expected(days))));
     assert_eq!(promise.revision, revision::of_promise(&promise));
@@ -31,23 +34,23 @@ fn every_kind_reads() {
     let cases = [
         (
             "availability = { service = \"shop\", at_least = \"95 %\", over = \"30 d\" }",
-            Objective::Availability { service: scene::name("shop"), at_least, over },
+            Objective::Availability(Availability { service: scene::name("shop"), at_least, over }),
         ),
         (
             "coverage = { service = \"shop\", at_least = \"95 %\", over = \"30 d\" }",
-            Objective::Coverage { service, at_least, over },
+            Objective::Coverage(Coverage { service, at_least, over }),
         ),
         (
             "freshness = { probe = \"dump\", at_most = \"26 h\", over = \"30 d\" }",
-            Objective::Freshness { probe: scene::name("dump"), at_most: Span::from_secs(26 * 3600), over },
+            Objective::Freshness(Freshness { probe: scene::name("dump"), at_most: Span::from_secs(26 * 3600), over }),
         ),
         (
             "configuration = { probe = \"dump\", over = \"30 d\" }",
-            Objective::Configuration { probe, observed: percent("99 %"), over },
+            Objective::Configuration(Configuration { probe, observed: percent("99 %"), over }),
         ),
         (
             "absence = { finding = \"disk\", observed = \"95 %\", over = \"30 d\" }",
-            Objective::Absence { finding, observed: percent("95 %"), over },
+            Objective::Absence(Absence { finding, observed: percent("95 %"), over }),
         ),
     ];
     for (objective, expected) in cases {
@@ -83,5 +86,29 @@ fn mistakes_say_what_is_wrong() {
         drop(document.tables::<PromiseSection>("promise"));
         let mistakes = document.finish().expect_err(objective).render(false);
         assert!(mistakes.contains(reason), "{objective}:\n{mistakes}");
+    }
+}
+
+/// What a later release may write of a kind that is known, and of one that is not.
+#[test]
+fn an_objective_of_a_later_release_is_not_read() {
+    let coverage = r#"{"objective":"coverage","service":"shop","at_least":1000000000,"over":86400000000"#;
+    let read = |text: &str| Objective::of(&serde_json::from_str(text).expect("JSON"));
+    let over = Span::from_days(1);
+    let known = Objective::Coverage(Coverage { service: scene::name("shop"), at_least: event::Ppb::ONE, over });
+    assert_eq!(Clause::from(&known).json(), format!("{coverage}}}"), "its word first, its keys in order");
+    assert_eq!(read(&format!("{coverage}}}")), Some(known.clone()));
+    let reordered = r#"{"service":"shop","over":86400000000,"objective":"coverage","at_least":1000000000}"#;
+    assert_eq!(read(reordered), Some(known));
+    for later in [
+        r#"{"objective":"restore","backup":"shop-db","at_most":1}"#.to_owned(),
+        format!(r#"{coverage},"except":["night"]}}"#),
+        format!(r#"{coverage},"service":"mail"}}"#),
+        format!(r#"{coverage},"objective":"coverage"}}"#),
+        coverage.replace("86400000000", "\"1 d\"}"),
+        coverage.replace(r#""objective":"coverage","#, "") + "}",
+        "7".to_owned(),
+    ] {
+        assert_eq!(read(&later), None, "{later}");
     }
 }

@@ -5,14 +5,16 @@ use std::collections::BTreeSet;
 use event::engine::{Blind, BlindCause, ClockStepped};
 use event::evidence::{self, Changed, Covered, Found, Gap, State};
 use event::journal::{Continued, Destroyed, DestructionIntended, KeyAnnounced, KeyRetired, Opened};
-use event::policy::{Agreement, Objective};
+use event::policy::Agreement;
 use event::promise::{Figure, Outcome, Reason, Unit, Verdict};
 use event::{Audience, Body, BootId, Day, InstallationId, Observed, Time};
 use serde::Serialize;
 use serde_json::Value;
 
 use super::scene::*;
-use crate::{EVALUATOR, audit, due, observed, revision, ruling, section, steps, terms};
+use crate::objective::Objective;
+use crate::{EVALUATOR, PromiseSection, audit, due, objective, observed, revision, ruling, section, steps};
+use policy::Document;
 
 const LOG: &str = include_str!("../../../../docs/log.md");
 const EVALUATOR_MD: &str = include_str!("../../../../docs/evaluator.md");
@@ -70,16 +72,17 @@ fn samples() -> Vec<(&'static str, Value)> {
     ]
 }
 
-fn objectives() -> [Objective; 5] {
-    let (service, probe, finding) = (|| name(SHOP), || name("http"), name("disk-usage"));
-    let (at_least, observed, over) = (percent("9 %"), percent("9 %"), s(1));
-    [
-        Objective::Availability { service: service(), at_least, over },
-        Objective::Freshness { probe: probe(), at_most: s(1), over },
-        Objective::Coverage { service: service(), at_least, over },
-        Objective::Configuration { probe: probe(), observed, over },
-        Objective::Absence { finding, observed, over },
-    ]
+/// One of each kind, as its example in the policy reads.
+fn objectives() -> Vec<Objective> {
+    let read = |(key, example): &(&str, &str)| {
+        let text = format!("[[promise]]\nid = \"AV-1\"\ntext = {{ fr = \"oui\", en = \"yes\" }}\n{key} = {example}\n");
+        let promise = Document::from_text("garant.toml", &text).tables::<PromiseSection>("promise").pop();
+        let clause = promise.expect("the example reads").promise.objectives.pop().expect("one");
+        let objective = Objective::of(&clause).expect("known");
+        assert_eq!(value(&objective)["objective"], **key, "the word in the journal is the key in the policy");
+        objective
+    };
+    objective::KEYS.iter().map(read).collect()
 }
 
 fn reasons() -> Vec<Reason> {
@@ -114,7 +117,6 @@ macro_rules! every {
 fn words() -> Vec<Value> {
     listed!(Reason: WindowFilling, Budget, Unobserved, Down, Maintenance, LoneObserver, NoEvidence, AtRisk);
     listed!(Agreement: Majority, Any, All, Other);
-    listed!(Objective: Availability, Freshness, Coverage, Configuration, Absence);
     let plain = [
         every!(State: Up, Degraded, Down, Flapping),
         value(&[Agreement::Majority, Agreement::Any, Agreement::All]),
@@ -199,9 +201,9 @@ fn the_specification_names_every_constant() {
         ("RETOLD_WITHIN", audit::RETOLD_WITHIN.to_string()),
         ("FAULTS_MAX", audit::FAULTS_MAX.to_string()),
         ("DAILY", due::DAILY.to_string()),
-        ("ENOUGH", terms::ENOUGH.to_string()),
-        ("WINDOW_MIN", terms::WINDOW_MIN.to_string()),
-        ("WINDOW_MAX", terms::WINDOW_MAX.to_string()),
+        ("ENOUGH", objective::ENOUGH.to_string()),
+        ("WINDOW_MIN", objective::WINDOW_MIN.to_string()),
+        ("WINDOW_MAX", objective::WINDOW_MAX.to_string()),
         ("OBJECTIVES_MAX", section::OBJECTIVES_MAX.to_string()),
     ];
     for (name, value) in &named {
@@ -214,7 +216,8 @@ fn the_specification_names_every_constant() {
         .map(|(name, _)| *name)
         .chain(["BEGINNING", "END", "LOOK_BACK", "FORMAT", "ROW_BYTES_MAX", "BUCKETS", "HEAD"])
         .collect();
-    for file in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src")).expect("a folder") {
+    let folders = [concat!(env!("CARGO_MANIFEST_DIR"), "/src"), concat!(env!("CARGO_MANIFEST_DIR"), "/src/objective")];
+    for file in folders.into_iter().flat_map(|folder| std::fs::read_dir(folder).expect("a folder")) {
         let path = file.expect("an entry").path();
         let Ok(source) = std::fs::read_to_string(&path) else { continue };
         let declared = source.lines().filter_map(|line| {

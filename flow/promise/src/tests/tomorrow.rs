@@ -8,7 +8,7 @@
 //! ```
 
 use event::evidence::{Changed, Covered, State};
-use event::policy::{Agreement, Applied, Clause, Objective, Probe, Promise, Service, Text};
+use event::policy::{Agreement, Applied, Clause, Probe, Promise, Service, Text};
 use event::promise::{Outcome, Verdict};
 use event::{Body as _, Day, Span, Time};
 use journal::testing::{Files, Log};
@@ -16,6 +16,7 @@ use journal::testing::{Files, Log};
 use super::golden::{folder, same_as_golden, trust, verify};
 use super::scene::{name, percent, s};
 use crate::audit::{NotJudged, Standing};
+use crate::objective::{Availability, Objective};
 use crate::revision::Revision;
 use crate::{EVALUATOR, Judge};
 
@@ -50,7 +51,7 @@ fn policy() -> String {
     };
     let over = s(1800);
     let availability = |service: &str| {
-        Clause::from(&Objective::Availability { service: name(service), at_least: percent("50 %"), over })
+        Clause::from(&Objective::Availability(Availability { service: name(service), at_least: percent("50 %"), over }))
     };
     let promise = |id: &str, objectives: Vec<Clause>| {
         let text = Text { fr: id.to_owned(), en: id.to_owned() };

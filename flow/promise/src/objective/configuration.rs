@@ -4,47 +4,62 @@
 //! One instant of certain non-conformity breaks the promise, however long the rest conformed. Undecided time, or too
 //! little observed, leaves it unproven. The figure is the share of the observed time that conformed.
 
-use event::policy::Objective;
 use event::promise::{Figure, Outcome, Reason, Unit};
 use event::{Interval, Ppb, ProbeId, Span, Spans};
-use policy::{Section, Table};
+use policy::Table;
+use serde::{Deserialize, Serialize};
 
 use crate::line::{Line, Worst};
 use crate::lines::Subject;
+use crate::objective::{ENOUGH, Kind, Promised, Rule, windows};
 use crate::ruling::{Case, Cited, Ruling, share};
-use crate::terms::{ENOUGH, Terms, windows};
 
-/// `configuration = { … }` of a promise.
-pub(crate) struct Configuration {
-    probe: ProbeId,
-    observed: Ppb,
-    over: Vec<Span>,
+/// Every observation of the probe conformed.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+#[serde(deny_unknown_fields)]
+pub struct Configuration {
+    /// Which probe.
+    pub probe: ProbeId,
+    /// The share of the window that must have been observed for "every" to mean anything.
+    pub observed: Ppb,
+    /// Length of the window.
+    pub over: Span,
 }
 
-impl Section for Configuration {
+impl Kind for Configuration {
     const ABOUT: &'static str = "Every observation of a probe conforms.";
-    const EXAMPLE: &'static str = "";
+    const EXAMPLE: &'static str = r#"{ probe = "shop-tls", over = "30 d" }"#;
+    const DOC: &'static str = "a probe always conforms";
+    const MEASURE: [&'static str; 2] = ["conformité à chaque observation", "conformity at every observation"];
 
-    fn read(table: &mut Table<'_>) -> Option<Self> {
-        let probe = table.required("probe", "which probe");
+    fn read(table: &mut Table<'_>) -> Option<Vec<Self>> {
+        let probe: Option<ProbeId> = table.required("probe", "which probe");
         let observed = table.or("observed", ENOUGH, "the share of the window that must have been observed");
         let over = windows(table);
-        Some(Self { probe: probe?, observed, over: over? })
+        let probe = probe?;
+        Some(over?.into_iter().map(|over| Self { probe: probe.clone(), observed, over }).collect())
     }
 }
 
-impl Terms for Configuration {
-    fn objectives(self) -> Vec<Objective> {
-        let Self { probe, observed, over } = self;
-        over.into_iter().map(|over| Objective::Configuration { probe: probe.clone(), observed, over }).collect()
+impl Rule for Configuration {
+    fn over(&self) -> Span {
+        self.over
     }
-}
 
-pub(crate) fn rule(case: &mut Case<'_>, probe: &ProbeId, observed: Ppb) -> Ruling {
-    let Worst { line, blind } = case.state(&Subject::Probe(probe.clone()));
-    let mut cited = case.cite([probe]);
-    case.cite_outages(&mut cited, &[probe].into(), &line.down);
-    never(case.window, &line, &blind, observed, cited)
+    fn subject(&self) -> Subject {
+        Subject::Probe(self.probe.clone())
+    }
+
+    fn promised(&self) -> Promised {
+        Promised::Always(self.observed)
+    }
+
+    fn judge(&self, case: &mut Case<'_>) -> Ruling {
+        let Worst { line, blind } = case.state(&self.subject());
+        let mut cited = case.cite([&self.probe]);
+        case.cite_outages(&mut cited, &[&self.probe].into(), &line.down);
+        never(case.window, &line, &blind, self.observed, cited)
+    }
 }
 
 /// The rule for whatever must never be so, given when it was and when nobody looked.

@@ -1,0 +1,126 @@
+//! Freshness: two successful pings of a heartbeat are never further apart than promised.
+//!
+//! The figure is the longest gap inside the window, from its start to the first success and from the last success to
+//! its end included: a job that stopped must not look fresh because it once was. Where nobody listened, a ping may have been
+//! missed. So `low` is the longest stretch that was listened to without hearing a success, `high` the longest between
+//! two successes. Where the clock of a listener stepped, `high` also counts the labels that mean nothing, because a
+//! clock that is put back makes two pings look closer than they were.
+
+use event::promise::{Figure, Outcome, Reason, Unit};
+use event::{Interval, ProbeId, Span, Spans};
+use policy::Table;
+use serde::{Deserialize, Serialize};
+
+use crate::line::Evidence;
+use crate::lines::Subject;
+use crate::objective::{Kind, Promised, Rule, windows};
+use crate::observed::{Aspect, Success};
+use crate::ruling::{Case, Ruling};
+
+/// Two successful pings of a heartbeat are never further apart than this.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+#[serde(deny_unknown_fields)]
+pub struct Freshness {
+    /// Which heartbeat.
+    pub probe: ProbeId,
+    /// The longest time allowed between two successes.
+    pub at_most: Span,
+    /// Length of the window.
+    pub over: Span,
+}
+
+impl Kind for Freshness {
+    const ABOUT: &'static str = "Two successful pings of a heartbeat are never further apart than this.";
+    const EXAMPLE: &'static str = r#"{ probe = "shop-db-dump", at_most = "26 h", over = "30 d" }"#;
+    const DOC: &'static str = "a heartbeat succeeds at least so often";
+    const MEASURE: [&'static str; 2] = ["plus longue durée entre deux succès", "longest time between two successes"];
+
+    fn read(table: &mut Table<'_>) -> Option<Vec<Self>> {
+        let probe: Option<ProbeId> = table.required("probe", "which heartbeat");
+        let at_most: Option<Span> = table.required("at_most", "the longest time between two successes");
+        let over = windows(table);
+        let (at_most, over) = (at_most?, over?);
+        if let Some(short) = over.iter().find(|over| **over <= at_most) {
+            let reason = format!("a gap of more than {at_most} can't be seen in a window of {short}");
+            table.mistake("at_most", reason, "make it shorter than every window in `over`");
+            return None;
+        }
+        let probe = probe?;
+        Some(over.into_iter().map(|over| Self { probe: probe.clone(), at_most, over }).collect())
+    }
+}
+
+impl Rule for Freshness {
+    fn over(&self) -> Span {
+        self.over
+    }
+
+    fn subject(&self) -> Subject {
+        Subject::Probe(self.probe.clone())
+    }
+
+    fn promised(&self) -> Promised {
+        Promised::AtMost(self.at_most)
+    }
+
+    fn judge(&self, case: &mut Case<'_>) -> Ruling {
+        let Self { probe, at_most, .. } = self;
+        let at_most = *at_most;
+        let window = case.window;
+        let Evidence { declared, observed } = case.evidence;
+        let mut heard: Vec<Success> = Vec::new();
+        let mut listened = Spans::new();
+        let mut doubtful = Spans::new();
+        for observer in declared.observers(probe) {
+            heard.extend_from_slice(observed.successes(observer, probe, window));
+            listened = listened.union(&observed.covered(declared, observer, probe, Aspect::State, window));
+            if let Some(spans) = observed.doubtful(observer) {
+                doubtful = doubtful.union(spans);
+            }
+        }
+        heard.sort_unstable();
+        let missed = window.length() - listened.length();
+        let mut cited = case.cite([probe]);
+        if window.is_empty() || heard.is_empty() && listened.is_empty() {
+            return Ruling::no_evidence(missed, cited);
+        }
+
+        let gap = |i: usize| {
+            let start = if i == 0 { window.start } else { heard[i - 1].at };
+            Interval::new(start, heard.get(i).map_or(window.end, |success| success.at))
+        };
+        let low = (0..=heard.len()).map(|i| longest(&listened, gap(i))).max().unwrap_or(Span::ZERO);
+        let possible = |i: usize| gap(i).length() + touched(&doubtful, gap(i));
+        let (worst, high) =
+            (0..=heard.len()).map(|i| (i, possible(i))).max_by_key(|(i, length)| (*length, *i)).unwrap_or_default();
+        let bounds = [worst.checked_sub(1), Some(worst)];
+        bounds.into_iter().flatten().for_each(|i| cited.cite(heard.get(i).map(|success| success.sequence)));
+
+        let outcome = match () {
+            () if low > at_most => Outcome::Broken,
+            () if high <= at_most && !heard.is_empty() => Outcome::Kept,
+            () => Outcome::Unproven,
+        };
+        let mut reasons = Vec::new();
+        if heard.is_empty() && outcome != Outcome::Broken {
+            reasons.push(Reason::NoEvidence);
+        }
+        if missed > Span::ZERO {
+            reasons.push(Reason::Unobserved { length: missed });
+        }
+        let figure = Figure { unit: Unit::Micros, low: low.micros(), high: high.micros(), target: at_most.micros() };
+        Ruling { outcome, figure: Some(figure), reasons, cited }
+    }
+}
+
+/// The longest of these spans inside `gap`.
+fn longest(spans: &Spans, gap: Interval) -> Span {
+    spans.inside(gap).map(Interval::length).max().unwrap_or(Span::ZERO)
+}
+
+/// The whole length of those spans that touch `gap`.
+fn touched(spans: &Spans, gap: Interval) -> Span {
+    let first = spans.intervals().partition_point(|span| span.end < gap.start);
+    let touching = spans.intervals()[first..].iter().take_while(|span| span.start <= gap.end);
+    touching.fold(Span::ZERO, |sum, span| sum + span.length())
+}
