@@ -104,7 +104,8 @@ pub enum StoreError {
         /// The day.
         day: Day,
     },
-    /// Nobody outside knows yet that they will be destroyed: whoever reads the log now would take them for hidden.
+    /// No published checkpoint announces the destruction yet: a reader of the log would take the missing payloads for
+    /// hidden.
     #[error(
         "the {} payloads of {day} can't be destroyed yet: no published checkpoint holds an entry that says they will be",
         class.as_str()
@@ -141,7 +142,7 @@ pub enum OpenError {
         /// Process id and start time as the holder wrote them.
         holder: String,
     },
-    /// It belongs to another user.
+    /// The data directory belongs to another user.
     #[error(
         "the data directory {dir} belongs to user {owner}, and this process runs as user {us}: run garant as that user, or \
          give the directory to this one with `chown -R {us} {dir}`"
@@ -154,7 +155,7 @@ pub enum OpenError {
         /// User id of this process.
         us: u32,
     },
-    /// It is older than what was remembered of it elsewhere: a copy was put back.
+    /// The log is older than a checkpoint of it that is remembered elsewhere: an older copy was put back.
     #[error(
         "the log in {dir} has {own} entries, but {remembered} are remembered outside of it: an older copy was put back. \
          Nothing is signed. Recover the missing entries, or open a new log that cites the old one with `garant log continue`"
@@ -167,7 +168,7 @@ pub enum OpenError {
         /// Size of the log found.
         own: u64,
     },
-    /// It holds another history than what was remembered of it elsewhere.
+    /// The log does not continue a checkpoint of it that is remembered elsewhere.
     #[error(
         "the first {size} entries of the log in {dir} are not those that are remembered outside of it: the history was \
          rewritten. Nothing is signed. Put the true copy back, or open a new log with `garant log continue`"
@@ -178,7 +179,7 @@ pub enum OpenError {
         /// Size of the checkpoint remembered outside.
         size: u64,
     },
-    /// It holds the log of somebody else.
+    /// The directory holds a log of another origin.
     #[error(
         "the data directory {dir} holds the log `{found}`, but the log `{expected}` was asked for: check `[journal] name` and the path"
     )]
@@ -215,7 +216,7 @@ pub enum OpenError {
         /// What is wrong with the keys.
         reason: String,
     },
-    /// Written by a newer release.
+    /// The directory was written by a newer release.
     #[error(
         "the data directory {dir} was written by a newer garant (schema {found}, this release knows {known}): install that release"
     )]

@@ -22,16 +22,16 @@ use crate::random;
 
 type Cache = HashMap<(Retention, Day), DayKey>;
 
-/// All keys of a data directory.
+/// The day keys of one data directory.
 #[derive(Debug)]
 pub(crate) struct KeyRing {
     dir: PathBuf,
-    /// Keys used before; as many as there are files at most.
+    /// Keys used before; at most one for each file.
     cache: Mutex<Cache>,
 }
 
 impl KeyRing {
-    /// The keys in `keys/` of the data directory; nothing is created before the first key is.
+    /// The key ring of a data directory. No folder is made before the first key is.
     pub(crate) fn new(data_dir: &Path) -> Self {
         Self { dir: data_dir.join("keys"), cache: Mutex::default() }
     }

@@ -15,8 +15,8 @@ use crate::OpenError;
 
 const FILE: &str = "garant.lock";
 
-/// Refuses the data directory of another user. For whoever writes there before the database is opened, too: what root leaves
-/// in it, its owner can't use.
+/// Refuses the data directory of another user. Also called before anything else is written there: files that root leaves in
+/// it are of no use to its owner.
 ///
 /// # Errors
 ///
@@ -27,7 +27,7 @@ pub fn refuse_of_another(dir: &Path) -> Result<(), OpenError> {
     if owner == us { Ok(()) } else { Err(OpenError::OtherOwner { dir: dir.to_owned(), owner, us }) }
 }
 
-/// Held as long as it lives.
+/// The lock of a data directory, held until this is dropped.
 #[derive(Debug)]
 pub(crate) struct DirLock {
     _file: File,
@@ -55,7 +55,7 @@ impl DirLock {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
-                // Whoever holds it may not have written yet: then its name is missing, not the refusal.
+                // A holder that just started may not have written its number yet: then the message lacks it.
                 let read = file.read_to_string(&mut holder);
                 let named = read.is_ok() && !holder.trim().is_empty();
                 let holder = if named { holder.trim().to_owned() } else { "it has not yet said who it is".to_owned() };

@@ -14,7 +14,7 @@ use crate::random;
 /// Bytes kept back: the write-ahead log at its usual size, twice.
 pub(crate) const RESERVE_BYTES: u64 = 8 * 1024 * 1024;
 
-/// The file.
+/// The file that keeps the space.
 #[derive(Debug)]
 pub(crate) struct Reserve {
     path: PathBuf,
@@ -25,7 +25,7 @@ impl Reserve {
         Self { path: dir.join("reserve") }
     }
 
-    /// Makes sure that the space is allocated. On an error nothing is kept back.
+    /// Allocates the space. After an error nothing is kept back.
     pub(crate) fn fill(&self) -> io::Result<()> {
         let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&self.path)?;
         let result = allocate(&file);
@@ -36,8 +36,8 @@ impl Reserve {
         result
     }
 
-    /// Whether there is room for the write-ahead log beside the reserve: without it, the next append would need the
-    /// reserve again.
+    /// Whether there is room for the write-ahead log beside the reserve: otherwise the next append would need the reserve
+    /// again.
     pub(crate) fn has_room_beside(&self) -> io::Result<bool> {
         let free = rustix::fs::statvfs(&self.path)?;
         Ok(free.f_bavail.saturating_mul(free.f_frsize) >= RESERVE_BYTES / 2)

@@ -24,14 +24,14 @@ pub const HOURS_KEPT: Span = Span::from_days(400);
 /// costs as much as all samples of the interval.
 pub const RAW_INTERVAL_MAX: Span = Span::from_secs(6 * 3600);
 
-/// What a sample showed.
+/// The state of a target, as one sample showed it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Reading {
     /// The condition holds.
     Up,
-    /// It holds, but more slowly than it should.
+    /// The condition holds, but more slowly than it should.
     Degraded,
-    /// It does not hold.
+    /// The condition does not hold.
     Down,
     /// The sample says nothing: it came too late, or the observer itself was in trouble.
     Unknown,
@@ -42,24 +42,25 @@ impl Reading {
     pub const ALL: [Self; 4] = [Self::Up, Self::Degraded, Self::Down, Self::Unknown];
 }
 
-/// One question asked once.
+/// A sample: one answer of one probe.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Sample {
     /// Which probe.
     pub probe: ProbeId,
-    /// Who asked.
+    /// Which observer asked.
     pub observer: ObserverId,
-    /// When it started; stored to the millisecond. A second sample of the same probe, observer and millisecond is ignored.
+    /// When the question was asked; stored to the millisecond. A second sample of the same probe, observer and millisecond
+    /// is ignored.
     pub at: Time,
-    /// How long it took, in µs; stored from 0 to 2⁴⁰ µs (12 days).
+    /// How long the answer took, in µs; stored from 0 to 2⁴⁰ µs (12 days).
     pub took: Span,
-    /// What it showed.
+    /// The state that it showed.
     pub reading: Reading,
     /// A figure, in the unit of the probe: percent × 100, days, bytes.
     pub value: Option<i64>,
 }
 
-/// How fine.
+/// The length of time that one bucket stands for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Resolution {
     /// One bucket per sample.
@@ -70,10 +71,10 @@ pub enum Resolution {
     Hour,
 }
 
-/// Count, sum and extremes of some figures.
+/// Count, sum and extremes of a set of figures.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Tally {
-    /// How many.
+    /// How many figures.
     pub count: u64,
     /// Their sum; saturates.
     pub sum: i64,
@@ -110,7 +111,7 @@ impl Tally {
     }
 }
 
-/// The samples of one stretch of time, of one observer or of all that were asked for.
+/// The samples of one stretch of time, merged: of one observer, or of all.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Bucket {
     /// Start of the sample, of the minute or of the hour.
@@ -119,9 +120,9 @@ pub struct Bucket {
     pub readings: [u64; 4],
     /// How long they took, in µs.
     pub took: Tally,
-    /// How their lengths spread.
+    /// Distribution of those lengths.
     pub spread: Histogram,
-    /// Their figures, where they have one.
+    /// Figures of the samples that have one.
     pub value: Tally,
 }
 
@@ -151,7 +152,7 @@ impl Bucket {
         }
     }
 
-    /// Counts those of another bucket.
+    /// Adds the samples of another bucket.
     pub fn merge(&mut self, other: &Self) {
         for (mine, theirs) in self.readings.iter_mut().zip(other.readings) {
             *mine = mine.saturating_add(theirs);
@@ -162,7 +163,7 @@ impl Bucket {
     }
 }
 
-/// What [`Samples::expire`] did.
+/// Outcome of [`Samples::expire`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Expired {
     /// Partitions dropped.

@@ -18,14 +18,14 @@ const ENVELOPE_BYTES_MAX: usize = 4096;
 /// Longest coarse kind.
 const COARSE_BYTES_MAX: usize = 128;
 
-/// Whose log it is.
+/// What identifies the log in each envelope: the installation and the origin.
 #[derive(Clone, Debug)]
 pub(crate) struct Identity {
     pub(crate) installation: InstallationId,
     pub(crate) origin: String,
 }
 
-/// What is stored of one entry.
+/// The columns of one entry.
 pub(crate) struct Row {
     pub(crate) sequence: u64,
     pub(crate) leaf: Vec<u8>,
@@ -57,7 +57,7 @@ impl Randoms {
     }
 }
 
-/// What one transaction adds to the log.
+/// The additions of one transaction to the log.
 pub(crate) struct Draft<'a> {
     identity: &'a Identity,
     recorded_at: Time,
@@ -89,7 +89,7 @@ impl<'a> Draft<'a> {
         self.recorded_at.day()
     }
 
-    /// Makes the next entry of an event, sealed with the key of its class and of [`day`](Self::day).
+    /// Appends an event: its envelope, sealed with the key of its class and of [`day`](Self::day), its leaf, its hashes.
     pub(crate) fn add(&mut self, event: Observed, key: &DayKey) -> std::io::Result<Row> {
         let sequence = self.frontier.size();
         let class = event.retention;
@@ -119,7 +119,7 @@ impl<'a> Draft<'a> {
     }
 }
 
-/// Refuses what could not be stored or exported, before it is queued.
+/// Refuses an event that could not be stored or exported, before it is queued.
 pub(crate) fn admit(event: &Observed) -> Result<(), StoreError> {
     let payload_bytes = event.body.get().len() + ENVELOPE_BYTES_MAX;
     if payload_bytes > event::PAYLOAD_BYTES_MAX {

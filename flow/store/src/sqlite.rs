@@ -57,13 +57,13 @@ use series::Series;
 use work::{Job, Reply, Work};
 use writer::Writer;
 
-/// How to open a data directory for writing.
+/// Options for opening a data directory to write.
 pub struct Options {
     /// The data directory; made when it is missing.
     pub dir: PathBuf,
     /// Origin of the log: `shop.example/1`.
     pub origin: String,
-    /// Under which name the store itself records what happens to it: that the log was opened, that the disk was full.
+    /// Observer of the events that the store itself records: that the log was opened, that the disk was full.
     pub observer: ObserverId,
     /// Keys that sign checkpoints: one, or two while one replaces the other. Their name is the origin.
     pub signers: Vec<SigningKey>,
@@ -75,7 +75,7 @@ pub struct Options {
     pub clock: Arc<dyn Clock>,
 }
 
-/// A data directory, open: for writing unless it says otherwise.
+/// An open data directory, for writing unless its type says otherwise.
 pub struct Sqlite<Access = Writable> {
     identity: Identity,
     readers: Readers,
@@ -88,15 +88,15 @@ pub struct Sqlite<Access = Writable> {
 /// A data directory, open for reading beside the process that writes to it.
 pub type SqliteReader = Sqlite<ReadOnly>;
 
-/// The right to read, and no more.
+/// Marks a store that can only read.
 #[derive(Clone, Copy, Debug)]
 pub struct ReadOnly;
 
-/// The right to write: there is one in each directory. Dropping it finishes what was handed over and stops its threads.
+/// Marks the store that writes: one in each directory. Dropping it finishes what was handed over and stops its threads.
 pub struct Writable {
     series: Series,
     writer: Writer,
-    /// Dropped last.
+    /// Dropped last: the directory stays locked until the threads have ended.
     _lock: DirLock,
 }
 
@@ -228,7 +228,7 @@ impl Retain for Sqlite {
     }
 }
 
-/// Refuses what could not be stored, before it is queued.
+/// Refuses events that could not be stored, before they are queued.
 fn admit(events: &[Observed]) -> Result<(), StoreError> {
     if events.len() > EVENTS_MAX {
         let (size, max) = (events.len() as u64, EVENTS_MAX as u64);

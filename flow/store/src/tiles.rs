@@ -1,4 +1,4 @@
-//! Subtree hashes out of stored tiles.
+//! Hashes of subtrees, computed from stored tiles.
 //!
 //! A database keeps leaves and the roots of complete tiles; every hash between is computed again when asked for. That costs a
 //! few hundred hashes for a proof, and saves storing twice as many hashes as there are entries.
@@ -17,14 +17,14 @@ use crate::StoreError;
 const HEIGHT: u8 = 8;
 const WIDTH: u64 = TILE_WIDTH as u64;
 
-/// The tree of a database, for one call: each tile is loaded once.
+/// The tree of a database during one call: each tile is loaded once.
 pub(crate) struct Tiles<L> {
     load: L,
     loaded: RefCell<HashMap<(u8, u64), Vec<Hash>>>,
 }
 
 impl<L: Fn(u8, u64) -> Result<Vec<Hash>, StoreError>> Tiles<L> {
-    /// `load` gives the hashes, as far as there are any, of the tile of that level (0: leaf hashes) and index.
+    /// `load` returns the hashes, as far as there are any, of the tile of that level (0: leaf hashes) and index.
     pub(crate) fn new(load: L) -> Self {
         Self { load, loaded: RefCell::default() }
     }

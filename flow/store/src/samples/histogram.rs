@@ -22,7 +22,7 @@ impl Histogram {
         *count = count.saturating_add(1);
     }
 
-    /// Counts those of another.
+    /// Adds the counts of another histogram.
     pub fn merge(&mut self, other: &Self) {
         for (mine, theirs) in self.0.iter_mut().zip(other.0) {
             *mine = mine.saturating_add(theirs);

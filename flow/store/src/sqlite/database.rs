@@ -10,12 +10,12 @@ use crate::{OpenError, StoreError};
 
 /// Each step brings a database from one schema version to the next; steps are never edited once released.
 const MIGRATIONS: [&str; 1] = [include_str!("../../migrations/sqlite/0001_journal.sql")];
-/// In the header of the file, so that `file garant.db` and a careful program know whose it is: "grnt".
+/// Stored in the header of the file, so that `file garant.db` and a careful program recognise it: "grnt".
 const APPLICATION_ID: i32 = 0x6772_6e74;
 /// Most of the database that the writer holds in memory, in KiB. A commit touches some hundred kilobytes of it; with four times
 /// as much, appends were no faster.
 const WRITER_CACHE_KIB: u32 = 2048;
-/// Most that each reader holds.
+/// The same for each reader.
 const READER_CACHE_KIB: u32 = 512;
 /// Pages of the write-ahead log after which a commit copies them into the database, in front of whoever waits for it. With
 /// SQLite's own 1,000, more than one acknowledgement in a hundred waited for that under full load, so that it was the 99th
@@ -78,7 +78,7 @@ fn migrate(conn: &mut Connection, dir: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// Why the storage refused something.
+/// An error of the storage: of the database, of a file, or of what was read.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
     #[error("{0}")]

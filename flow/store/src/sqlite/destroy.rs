@@ -1,4 +1,4 @@
-//! Forgetting a day.
+//! Destruction of the payloads of one class and day, in steps that survive a crash.
 //!
 //! A destruction that half happened must neither look like one that did not, nor like payloads kept back. So it has three
 //! steps, each of them durable before the next, and a crash anywhere leaves a row of `retained` that says what is left to do:
@@ -23,7 +23,7 @@ const STEP: i64 = 4096;
 /// How often truncating the write-ahead log is tried, half a second each, while readers hold it.
 const TRUNCATIONS_MAX: u32 = 10;
 
-/// What is known of the payloads of a class and day.
+/// The row of `retained` of a class and day.
 struct Found {
     entries: i64,
     first: i64,
@@ -66,7 +66,7 @@ pub(super) fn intend(
     own.append_marking(log, &OwnEvent::Intended(intended), Mark::Intended { class, day }).map(Ok)
 }
 
-/// The destruction of one class and day under way.
+/// A destruction under way: which entries are left.
 pub(super) struct Destruction {
     class: Retention,
     day: Day,
@@ -77,7 +77,7 @@ pub(super) struct Destruction {
 }
 
 impl Destruction {
-    /// `None` when there is nothing to destroy (any more).
+    /// Starts the destruction; `None` when there is nothing to destroy (any more).
     pub(super) fn begin(log: &Log, class: Retention, day: Day) -> Result<Result<Option<Self>, StoreError>, Failure> {
         if let Some(refusal) = refuse(log, class, day) {
             return Ok(Err(refusal));
@@ -90,7 +90,7 @@ impl Destruction {
         Ok(Ok(Some(Self { class, day, entries, next: first, last, truncations: 0 })))
     }
 
-    /// Does some of it; returns how many entries it concerned when all is done.
+    /// Destroys some of the payloads. Returns how many entries the whole destruction concerned once all are destroyed.
     pub(super) fn step(&mut self, log: &mut Log, own: &mut OwnEvents) -> Result<Option<u64>, Failure> {
         let (class, day) = (self.class, self.day);
         if self.next <= self.last {

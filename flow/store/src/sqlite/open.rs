@@ -1,4 +1,4 @@
-//! Opening a data directory, and the reasons not to.
+//! Opening a data directory: the order of checks, and the reasons to refuse.
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -123,7 +123,7 @@ fn create_private(path: &Path) -> Result<(), OpenError> {
         .map_err(OpenError::io("creating the database", path))
 }
 
-/// The edge of the stored tree, if it is that of the head, and if the head was signed by one of the keys.
+/// The frontier of the stored tree, if it is that of the head, and if the head was signed by one of the keys.
 fn prove(
     conn: &Connection,
     head: &Head,

@@ -1,4 +1,4 @@
-//! What the store records of itself, through the same door as everybody.
+//! Events that the store records of itself, appended as those of any other observer.
 
 use std::io;
 
@@ -17,7 +17,7 @@ pub(super) struct OwnEvents {
 }
 
 impl OwnEvents {
-    /// Appends what the store has to say of itself. Its sequence goes on only when this is in the log: what is said
+    /// Appends events of the store. The sequence of the store moves on only after the commit: an event that is appended
     /// again after a doubt is found to be there.
     pub(super) fn append(&mut self, log: &mut Log, bodies: &[OwnEvent]) -> Result<(), Failure> {
         let at = log.clock.now();
@@ -31,7 +31,7 @@ impl OwnEvents {
         outcome
     }
 
-    /// Appends one of these and notes what it says of a retained day, in one transaction. Returns its place.
+    /// Appends one event and notes in the row of the retained day what it says, in one transaction. Returns its place.
     pub(super) fn append_marking(
         &mut self,
         log: &mut Log,
@@ -39,7 +39,7 @@ impl OwnEvents {
         mark: Mark,
     ) -> Result<Option<u64>, Failure> {
         let event = body.observed(self, self.next, log.clock.now()).map_err(io::Error::other)?;
-        // After a doubt the next of these says something else: a number is never used twice.
+        // After a doubt the next event has another body: a number is never used twice.
         self.next += 1;
         let mut works = [Work::Mark { event: Box::new(event), mark, reply: Reply::unasked() }];
         log.commit(&mut works)?;
@@ -48,7 +48,7 @@ impl OwnEvents {
     }
 }
 
-/// What the store has to say of itself.
+/// An event that the store records of itself.
 pub(super) enum OwnEvent {
     Opened(event::journal::Opened),
     Continued(event::journal::Continued),

@@ -1,4 +1,4 @@
-//! What readers ask of the journal tables, each within one read transaction.
+//! The queries of readers, each within one read transaction.
 
 use std::ops::Range;
 
@@ -75,7 +75,7 @@ pub(super) fn leaves(conn: &Connection, range: Range<u64>) -> Result<Vec<Vec<u8>
     without_gap(start, read().map_err(unreadable("the leaves"))?)
 }
 
-/// The values of rows that are numbered from `start` on. A row that is missing must not make others take its place.
+/// The values of rows that are numbered from `start` on. A missing row is an error: the next must not take its place.
 fn without_gap<T>(start: i64, rows: Vec<(i64, T)>) -> Result<Vec<T>, StoreError> {
     let numbered = rows.into_iter().zip(start..);
     let values = numbered.map(|((place, value), expected)| if place == expected { Ok(value) } else { Err(expected) });

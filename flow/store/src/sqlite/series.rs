@@ -69,7 +69,7 @@ impl Queue {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for something to do, and long enough to do it in one go.
+    /// Waits for requests, and a little longer, so that several are served together.
     fn next(&self) -> Waiting {
         let idle = |waiting: &mut Waiting| waiting.samples.is_empty() && waiting.requests.is_empty() && !waiting.closed;
         let (waiting, _) =
@@ -162,7 +162,7 @@ impl Series {
     }
 }
 
-/// Does what was waiting; returns whether it was the last.
+/// Serves the requests; returns whether the last of them was to stop.
 fn serve(keeper: &mut Keeper, waiting: Waiting) -> bool {
     let Waiting { samples, requests, closed } = waiting;
     if !samples.is_empty() {
@@ -190,7 +190,7 @@ impl Drop for SeriesWriter {
         self.queue.lock().closed = true;
         self.queue.changed.notify_one();
         if let Some(thread) = self.thread.take() {
-            // A panic of it was already reported by its hook.
+            // The hook has already reported a panic of the thread.
             thread.join().unwrap_or_default();
         }
     }

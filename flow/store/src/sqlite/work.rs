@@ -1,4 +1,4 @@
-//! What waits for the writer: one value per transaction that a caller asks for, with the way to answer it.
+//! Work that waits for the writer: one value per transaction that a caller asks for, with the way to answer it.
 //!
 //! A leaf of this folder: the thread that writes, the transaction and the destruction of a day all speak in these types.
 
@@ -8,13 +8,13 @@ use tokio::sync::oneshot;
 
 use crate::{Row, Step, StoreError};
 
-/// Something the writer was asked to do.
+/// A job for the writer.
 pub(super) enum Job {
-    /// As part of the next commit.
+    /// Work to be part of the next commit.
     Commit(Work),
-    /// At the writer's own pace, see [`super::destroy`].
+    /// Journals that a day will be destroyed, between commits; see [`super::destroy`].
     Intend { class: Retention, day: Day, reply: Reply<Option<u64>> },
-    /// At the writer's own pace, see [`super::destroy`].
+    /// Destroys a day, a step at a time between commits; see [`super::destroy`].
     Destroy { class: Retention, day: Day, reply: Reply<u64> },
 }
 
@@ -37,7 +37,7 @@ pub(super) enum Work {
         signers: Vec<SigningKey>,
         reply: Reply<()>,
     },
-    /// An entry of the store itself, with what it says of a retained day.
+    /// An entry of the store itself, and what it says of a retained day.
     Mark {
         event: Box<Observed>,
         mark: Mark,
@@ -48,15 +48,15 @@ pub(super) enum Work {
 /// What an entry of the store itself says of the payloads of a class and day.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Mark {
-    /// They will be destroyed.
+    /// The payloads will be destroyed.
     Intended { class: Retention, day: Day },
-    /// They are.
+    /// The payloads are destroyed.
     Destroyed { class: Retention, day: Day },
 }
 
 /// The answer to a caller. It is set while the transaction is written, and sent once that is committed or refused.
 pub(super) struct Reply<T> {
-    /// `None`: the store asked itself.
+    /// The caller that waits; `None` when the store itself asked.
     caller: Option<oneshot::Sender<Result<T, StoreError>>>,
     outcome: Result<T, StoreError>,
 }
@@ -73,7 +73,7 @@ impl<T> Reply<T> {
         Self { caller: None, outcome: Err(StoreError::Closed) }
     }
 
-    /// What to answer once the transaction is committed. A refusal concerns this caller alone.
+    /// Sets the answer that is sent once the transaction is committed. A refusal concerns this caller alone.
     pub(super) fn set(&mut self, outcome: Result<T, StoreError>) {
         self.outcome = outcome;
     }
@@ -83,19 +83,19 @@ impl<T> Reply<T> {
         self.outcome.is_ok()
     }
 
-    /// Answers. A caller that gave up meanwhile gets nothing.
+    /// Sends an answer. A caller that gave up meanwhile gets nothing.
     pub(super) fn answer(self, outcome: Result<T, StoreError>) {
         if let Some(caller) = self.caller {
             caller.send(outcome).map_or_else(drop, |()| ());
         }
     }
 
-    /// What was set.
+    /// The answer that was set.
     pub(super) fn into_outcome(self) -> Result<T, StoreError> {
         self.outcome
     }
 
-    /// Answers what was set, or else that all was refused.
+    /// Sends the answer that was set, or the refusal of the whole commit.
     fn finish(mut self, refused: Option<&StoreError>) {
         let outcome = std::mem::replace(&mut self.outcome, Err(StoreError::Closed));
         self.answer(refused.map_or(outcome, |refusal| Err(refusal.clone())));
@@ -103,7 +103,7 @@ impl<T> Reply<T> {
 }
 
 impl Work {
-    /// How many events it appends.
+    /// Number of events that this appends.
     pub(super) fn events(&self) -> usize {
         match self {
             Self::Append { events, .. } => events.len(),
@@ -113,7 +113,7 @@ impl Work {
         }
     }
 
-    /// Answers its caller: what was set while the commit was written, or the refusal of all of it.
+    /// Sends the answer that was set while the commit was written, or the refusal of all of it.
     pub(super) fn finish(self, refused: Option<&StoreError>) {
         match self {
             Self::Append { reply, .. } | Self::Step { reply, .. } => reply.finish(refused),
@@ -124,7 +124,7 @@ impl Work {
 }
 
 impl Job {
-    /// How many events it appends.
+    /// Number of events that this appends.
     pub(super) fn events(&self) -> usize {
         match self {
             Self::Commit(work) => work.events(),
@@ -132,7 +132,7 @@ impl Job {
         }
     }
 
-    /// Roughly what it holds in memory.
+    /// Memory that this holds, roughly, in KiB.
     pub(super) fn kib(&self) -> usize {
         let events_kib =
             |events: &[Observed]| events.iter().map(|event| 1 + event.body.get().len() / 1024).sum::<usize>();
@@ -151,7 +151,7 @@ impl Job {
         }
     }
 
-    /// Refuses it.
+    /// Refuses the job: its caller gets `refusal`.
     pub(super) fn refuse(self, refusal: &StoreError) {
         match self {
             Self::Commit(work) => work.finish(Some(refusal)),

@@ -1,4 +1,4 @@
-//! The thread that writes: what waits for it, and how much of that one commit takes.
+//! The thread that writes, its queue, and how much of the queue one commit takes.
 
 mod outage;
 
@@ -41,7 +41,7 @@ enum Message {
     Stop,
 }
 
-/// How the storage is doing, told by the threads, asked by anybody.
+/// Condition of the storage, written by the threads and read by [`Read::health`](crate::Read::health).
 #[derive(Default)]
 pub(super) struct Health {
     fault: Mutex<Option<Fault>>,
@@ -67,7 +67,7 @@ impl Health {
     }
 }
 
-/// The writer as its callers see it.
+/// The callers' side of the writer thread.
 pub(super) struct Writer {
     jobs: Sender<Message>,
     queue_kib: Arc<Semaphore>,
@@ -75,7 +75,7 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Starts the thread.
+    /// Starts the thread and returns the callers' side of it.
     pub(super) fn start(
         log: Log,
         reserve: Reserve,
@@ -100,7 +100,7 @@ impl Writer {
         Ok(Self { jobs, queue_kib: Arc::new(Semaphore::new(QUEUE_KIB as usize)), thread: Some(thread) })
     }
 
-    /// Hands work over and waits until it is durable or refused.
+    /// Queues a job and waits until it is durable or refused.
     pub(super) async fn run<T>(&self, job: impl FnOnce(Reply<T>) -> Job) -> Result<T, StoreError> {
         let (reply, answer) = Reply::new();
         let job = job(reply);
@@ -117,7 +117,7 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        // A thread that ended by itself needs no telling, and a panic of it was already reported by its hook.
+        // A thread that has ended by itself needs no message, and its panic was already reported by the hook.
         let told = self.jobs.send(Message::Stop);
         if let (Ok(()), Some(thread)) = (told, self.thread.take()) {
             thread.join().unwrap_or_default();
@@ -157,7 +157,8 @@ impl Thread {
         }
     }
 
-    /// What is waiting, as far as one commit takes it; waits when nothing is and there is nothing else to do.
+    /// The jobs of the next commit, at most as many as one commit takes; waits when there are none and no destruction is
+    /// under way.
     fn next_jobs(&mut self) -> Vec<Queued> {
         let first = if self.outage.is_some() {
             self.queue.recv_timeout(RETRY_EVERY)
@@ -214,14 +215,14 @@ impl Thread {
         if refusal.is_some() {
             self.count_refused(events);
         } else {
-            self.tell_size();
+            self.send_size();
         }
         for work in works {
             work.finish(refusal.as_ref());
         }
     }
 
-    fn tell_size(&self) {
+    fn send_size(&self) {
         let size = self.log.frontier.size();
         self.size.send_if_modified(|told| std::mem::replace(told, size) != size);
     }
@@ -233,7 +234,7 @@ impl Thread {
     fn intend(&mut self, class: Retention, day: Day, reply: Reply<Option<u64>>) {
         match destroy::intend(&mut self.log, &mut self.own, class, day) {
             Ok(outcome) => {
-                self.tell_size();
+                self.send_size();
                 reply.answer(outcome);
             }
             Err(failure) => reply.answer(Err(self.begin_outage(&failure))),
@@ -249,13 +250,13 @@ impl Thread {
         }
     }
 
-    /// One step of the oldest destruction, so that entries need not wait for all of it.
+    /// Does one step of the oldest destruction, so that entries need not wait for all of it.
     fn destroy_some(&mut self) {
         let Some((mut destruction, reply)) = self.destructions.pop_front() else { return };
         match destruction.step(&mut self.log, &mut self.own) {
             Ok(None) => self.destructions.push_front((destruction, reply)),
             Ok(Some(entries)) => {
-                self.tell_size();
+                self.send_size();
                 reply.answer(Ok(entries));
             }
             Err(failure) => reply.answer(Err(self.begin_outage(&failure))),

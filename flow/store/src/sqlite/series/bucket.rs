@@ -1,4 +1,4 @@
-//! Buckets as rows, and buckets out of finer ones.
+//! Buckets as rows of the database, and how one is computed from finer ones.
 
 use std::collections::BTreeMap;
 
@@ -26,8 +26,8 @@ pub(super) fn only(series: &[i64]) -> String {
     format!("id & 16777215 IN ({})", numbers.join(","))
 }
 
-/// Gives every sample of the places `[from, to)` that satisfies the condition, in order of time, as place, series and a
-/// bucket of one.
+/// Calls `give` for every sample of the places `[from, to)` that satisfies the condition, in order of time, with place,
+/// series, reading, length and figure.
 pub(super) fn each_sample(
     conn: &Connection,
     partition: &Partition,
@@ -103,7 +103,7 @@ pub(super) const SELECT: &str = "SELECT id, up, degraded, down, unknown, took_su
                                  value_sum, value_min, value_max FROM bucket";
 
 pub(super) fn read(partition: &Partition, row: &Row<'_>) -> rusqlite::Result<Bucket> {
-    // A negative count was never written: what is left of it is at least no overflow.
+    // A negative count was never written by this program: zero keeps it from overflowing.
     let count = |column: usize| Ok::<_, rusqlite::Error>(row.get::<_, i64>(column)?.max(0).cast_unsigned());
     let readings = [count(1)?, count(2)?, count(3)?, count(4)?];
     let (place, _) = partition.split(row.get(0)?);

@@ -1,4 +1,4 @@
-//! Dropping what is not kept any longer.
+//! Expiry: dropping partitions that are older than what is kept.
 //!
 //! A disk that is full because of old samples must get room again by itself. So nothing that needs room stands before an
 //! unlink that makes some, and one file that can't be removed keeps no other.
@@ -15,20 +15,20 @@ use crate::Expired;
 const ROOM_MIN_BYTES: u64 = 4 * 1024 * 1024;
 
 impl Keeper {
-    /// Whether something of it is still to be computed into a coarser file.
-    fn owes(&mut self, partition: &Partition) -> bool {
+    /// Whether a coarser file still has to be computed from it.
+    fn has_stale(&mut self, partition: &Partition) -> bool {
         let Some(coarser) = partition.grain.coarser() else { return false };
         let due = self.stale(coarser).iter().any(|place| partition.holds(coarser.start(*place)));
         due || self.unread.contains(partition)
     }
 
-    /// Drops the partitions of which nothing is kept any longer. First those that owe nothing, since it needs no room and
-    /// makes some; then what is due of the others is done, and they go too. While the disk is full they go in any case: a
-    /// disk must not stay full because of what nobody keeps.
+    /// Drops the partitions that are too old. First those from which nothing is still to be computed, since that needs no
+    /// room and makes some; then the others are computed into coarser files, and go too. While the disk is full they go in
+    /// any case: it must not stay full because of what is not kept any longer.
     pub(super) fn expire(&mut self, now: Time) -> Result<Expired, Failure> {
         let mut dropping = Dropping::default();
         for partition in over(Partition::all(&self.dir)?, now) {
-            if !self.owes(&partition) {
+            if !self.has_stale(&partition) {
                 self.drop_partition(&partition, &mut dropping);
             }
         }
@@ -36,18 +36,18 @@ impl Keeper {
             dropping.count(partition.unlink_set_aside(&self.dir));
         }
         let mut all = usize::MAX;
-        self.trouble.end_rests();
+        self.trouble.end_waits();
         self.read_what_is_due();
         for coarse in [Grain::Minute, Grain::Hour] {
             self.roll_up_due(coarse, &mut all, |below| below.is_over(now));
         }
         let full = self.is_full();
         for partition in over(Partition::all(&self.dir)?, now) {
-            let owes = self.owes(&partition);
-            if owes && (full || partition.is_long_over(now)) {
+            let has_stale = self.has_stale(&partition);
+            if has_stale && (full || partition.is_long_over(now)) {
                 let file = partition.path(&self.dir);
                 tracing::warn!(file = %file.display(), full, "samples are dropped before they could be rolled up");
-            } else if owes {
+            } else if has_stale {
                 continue;
             }
             self.drop_partition(&partition, &mut dropping);
@@ -73,7 +73,7 @@ fn over(partitions: Vec<Partition>, now: Time) -> impl Iterator<Item = Partition
     partitions.into_iter().filter(move |partition| partition.is_over(now))
 }
 
-/// What was dropped, and the first thing that could not be.
+/// The running result of an expiry: what was dropped, and the first failure.
 #[derive(Default)]
 struct Dropping {
     expired: Expired,

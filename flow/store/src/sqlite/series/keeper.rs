@@ -1,12 +1,13 @@
 //! The thread that writes samples and makes coarser buckets of them.
 //!
-//! What is due is in the files themselves: a file of samples lists the minutes that have samples which their bucket does not
-//! count, a file of minutes the hours. The buckets of a place are always made anew from all that is below it, written durably,
-//! and only then struck from the list. So it does not matter when the process died, or how late a sample came.
+//! The files themselves say what is still to be computed: a file of samples lists the minutes whose bucket does not count
+//! all their samples, a file of minutes the hours. The buckets of a place are always computed anew from all that is below
+//! it, written durably, and only then struck from the list. So it does not matter when the process died, or how late a
+//! sample came.
 //!
-//! **No file stops the others.** Samples are not evidence, so nothing here may stop the watch, and a file that fails stops
-//! nothing but itself: when it is damaged it is set aside, and what was computed into it is computed again as far as the
-//! finer file is there; when it fails otherwise it is left alone for a while, and longer each time.
+//! **No file stops the others.** Samples are not evidence, so a file that fails must not stop the watch or other files: a
+//! damaged file is set aside, and what was computed into it is computed again from the finer file, as far as that is there;
+//! a file that fails otherwise is not tried for a while, and longer each time.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -27,7 +28,7 @@ use crate::{RAW_KEPT, Sample};
 
 /// How long after its end a minute or an hour is first rolled up: most samples of it have come by then.
 const GRACE: Span = Span::from_secs(60);
-/// Samples further ahead of the clock than this are not believed.
+/// Samples further ahead of the clock than this are dropped.
 const AHEAD_MAX: Span = Span::from_days(1);
 /// Files of samples kept open.
 const OPEN_MAX: usize = 3;
@@ -41,20 +42,20 @@ pub(super) struct Keeper {
     pub(super) dir: PathBuf,
     clock: Arc<dyn Clock>,
     health: Arc<Health>,
-    /// `None` while they can't be read.
+    /// The numbers of series; `None` while they can't be read.
     numbers: Option<Numbers>,
     pub(super) open: HashMap<Partition, Connection>,
     stale_minutes: BTreeSet<i64>,
     stale_hours: BTreeSet<i64>,
-    /// Files of which it is not known yet what is due.
+    /// Files whose list of stale places has not been read yet.
     pub(super) unread: BTreeSet<Partition>,
     pub(super) trouble: Trouble,
-    /// Whether samples are being dropped for want of a number.
+    /// Whether samples are being dropped because no number is left for their series.
     dropping: bool,
 }
 
 impl Keeper {
-    /// Finds out what is due, as far as the files can be read.
+    /// Opens the folder and reads the lists of stale places, as far as the files can be read.
     pub(super) fn new(dir: PathBuf, clock: Arc<dyn Clock>, health: Arc<Health>) -> Result<Self, Failure> {
         let mut keeper = Self {
             dir,
@@ -101,7 +102,7 @@ impl Keeper {
 
     fn set_all_aside(&mut self, reason: &str) -> Result<(), Failure> {
         for partition in Partition::all(&self.dir)? {
-            self.put_away(&partition, reason)?;
+            self.set_file_aside(&partition, reason)?;
         }
         Ok(())
     }
@@ -129,7 +130,8 @@ impl Keeper {
 
     pub(super) fn read_what_is_due(&mut self) {
         let now = self.clock.monotonic();
-        let readable: Vec<_> = self.unread.iter().filter(|unread| !self.trouble.rests(unread, now)).cloned().collect();
+        let readable: Vec<_> =
+            self.unread.iter().filter(|unread| !self.trouble.must_wait(unread, now)).cloned().collect();
         for partition in readable {
             match self.connection(&partition).and_then(|conn| bucket::stale(conn).map_err(trouble::of(&partition))) {
                 Ok(places) => {
@@ -137,40 +139,40 @@ impl Keeper {
                         self.stale(coarser).extend(places);
                     }
                     self.unread.remove(&partition);
-                    self.done_with(&partition);
+                    self.note_success(&partition);
                 }
-                Err(fault) => self.blame(fault),
+                Err(fault) => self.handle(fault),
             }
         }
     }
 
-    /// It worked. Only files of samples stay open: the others are needed once a minute or once an hour.
-    fn done_with(&mut self, partition: &Partition) {
-        self.trouble.over(partition);
+    /// Notes that a file works. Only files of samples stay open: the others are needed once a minute or once an hour.
+    fn note_success(&mut self, partition: &Partition) {
+        self.trouble.forget(partition);
         if partition.grain != Grain::Sample {
             self.open.remove(partition);
         }
     }
 
-    /// A file failed: sets it aside if it is damaged, else leaves it alone for a while.
-    fn blame(&mut self, Fault { partition, failure }: Fault) {
+    /// Handles a failure of a file: a damaged one is set aside, another is not tried for a while.
+    fn handle(&mut self, Fault { partition, failure }: Fault) {
         self.open.remove(&partition);
         let failure = if failure.is_damage() {
-            match self.put_away(&partition, &failure.to_string()) {
-                Ok(()) => return self.make_again(&partition),
+            match self.set_file_aside(&partition, &failure.to_string()) {
+                Ok(()) => return self.mark_lost_as_stale(&partition),
                 Err(failure) => failure,
             }
         } else {
             failure
         };
-        if self.trouble.note(&partition, self.clock.monotonic()) {
+        if self.trouble.failed(&partition, self.clock.monotonic()) {
             let file = partition.path(&self.dir);
             tracing::warn!(file = %file.display(), error = %failure, "a file of samples fails; it is tried again later");
         }
     }
 
-    /// Sets a file aside, and forgets what was due of it.
-    fn put_away(&mut self, partition: &Partition, reason: &str) -> Result<(), Failure> {
+    /// Sets a file aside, and forgets its stale places.
+    fn set_file_aside(&mut self, partition: &Partition, reason: &str) -> Result<(), Failure> {
         self.open.remove(partition);
         let aside = partition::set_aside(&partition.path(&self.dir))?;
         self.forget(partition);
@@ -183,14 +185,14 @@ impl Keeper {
     pub(super) fn forget(&mut self, partition: &Partition) {
         self.open.remove(partition);
         self.unread.remove(partition);
-        self.trouble.over(partition);
+        self.trouble.forget(partition);
         if let Some(coarser) = partition.grain.coarser() {
             self.stale(coarser).retain(|place| !partition.holds(coarser.start(*place)));
         }
     }
 
-    /// What a lost file of buckets held is due again, as far as what it was made of is there.
-    fn make_again(&mut self, lost: &Partition) {
+    /// Marks as stale what a lost file of buckets held, as far as the finer file is there.
+    fn mark_lost_as_stale(&mut self, lost: &Partition) {
         let Some(finer) = lost.grain.finer() else { return };
         for partition in Partition::all(&self.dir).unwrap_or_default() {
             if partition.grain != finer || !lost.holds(partition.interval().start) {
@@ -202,7 +204,7 @@ impl Keeper {
             match marked {
                 Ok(places) => {
                     self.stale(lost.grain).extend(places);
-                    self.done_with(&partition);
+                    self.note_success(&partition);
                 }
                 Err(Fault { failure, .. }) => {
                     self.open.remove(&partition);
@@ -213,7 +215,7 @@ impl Keeper {
         }
     }
 
-    /// Keeps a batch; what can't be kept is dropped and counted.
+    /// Writes a batch of samples; those that can't be written are dropped and counted.
     pub(super) fn keep(&mut self, samples: Vec<Sample>) {
         let now = self.clock.now();
         let believable = |at: Time| at > now - RAW_KEPT && at <= now + AHEAD_MAX;
@@ -246,10 +248,10 @@ impl Keeper {
             // In order of time, so that the file grows at its end.
             rows.sort_unstable();
             match self.insert(&partition, &rows) {
-                Ok(()) => self.trouble.over(&partition),
+                Ok(()) => self.trouble.forget(&partition),
                 Err(fault) => {
                     dropped += rows.len();
-                    self.blame(fault);
+                    self.handle(fault);
                 }
             }
         }
@@ -291,7 +293,7 @@ impl Keeper {
         result
     }
 
-    /// Rolls up what is due, some of it in one go. What fails stays due.
+    /// Computes some of the stale buckets. A failure leaves them stale.
     pub(super) fn roll_up(&mut self) {
         self.read_what_is_due();
         let mut left = ROLLS_MAX;
@@ -300,7 +302,7 @@ impl Keeper {
         }
     }
 
-    /// Rolls up `left` places at most, of the files that are wanted.
+    /// Computes at most `left` stale places of grain `coarse`, of the files that `wanted` selects.
     pub(super) fn roll_up_due(&mut self, coarse: Grain, left: &mut usize, wanted: impl Fn(&Partition) -> bool) {
         let (now, monotonic) = (self.clock.now(), self.clock.monotonic());
         let Some(fine) = coarse.finer() else { return };
@@ -308,8 +310,8 @@ impl Keeper {
         let places: Vec<i64> = self.stale(coarse).iter().copied().take_while(due).collect();
         for place in places {
             let (below, above) = (Partition::of(fine, coarse.start(place)), Partition::of(coarse, coarse.start(place)));
-            // A file that fails is left alone; the places of the others are not.
-            if [&below, &above].iter().any(|file| self.trouble.rests(file, monotonic)) || !wanted(&below) {
+            // A file that failed lately is skipped; the places of the others are not.
+            if [&below, &above].iter().any(|file| self.trouble.must_wait(file, monotonic)) || !wanted(&below) {
                 continue;
             }
             // Setting a file aside changes what is due.
@@ -318,13 +320,13 @@ impl Keeper {
             }
             *left -= 1;
             match self.roll(&below, &above, place) {
-                Ok(()) => [&below, &above].into_iter().for_each(|file| self.done_with(file)),
-                Err(fault) => self.blame(fault),
+                Ok(()) => [&below, &above].into_iter().for_each(|file| self.note_success(file)),
+                Err(fault) => self.handle(fault),
             }
         }
     }
 
-    /// Makes the buckets of one place.
+    /// Computes the buckets of one place.
     fn roll(&mut self, below: &Partition, above: &Partition, place: i64) -> Result<(), Fault> {
         let numbers = self.numbers.as_ref().map_or(SERIES_MAX, |numbers| numbers.next);
         let at_once = SERIES_AT_ONCE.max(numbers / PARTS_MAX + 1);

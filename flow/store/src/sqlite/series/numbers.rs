@@ -9,14 +9,14 @@ use rusqlite::{Connection, params};
 use super::super::database::Failure;
 use super::partition::{self, SERIES_MAX};
 
-/// Where the numbers are.
+/// Name of the file with the numbers.
 pub(super) const NUMBERS: &str = "series.db";
 
 /// The number of each (probe, observer). A number, once given, means the same for ever.
 pub(super) struct Numbers {
     conn: Connection,
     known: HashMap<ProbeId, Vec<(ObserverId, i64)>>,
-    /// The first that is not given yet.
+    /// The first number that is not given yet.
     pub(super) next: i64,
 }
 
@@ -40,7 +40,7 @@ impl Numbers {
         Ok(Self { conn, known, next })
     }
 
-    /// `None` when there are no numbers left.
+    /// The number of that series, given now if it had none; `None` when no numbers are left.
     pub(super) fn of(&mut self, probe: &ProbeId, observer: &ObserverId) -> rusqlite::Result<Option<i64>> {
         let known = self.known.get(probe).and_then(|known| known.iter().find(|(name, _)| name == observer));
         if let Some((_, number)) = known {
@@ -54,7 +54,7 @@ impl Numbers {
             "INSERT INTO series (id, probe, observer) VALUES (?1, ?2, ?3)",
             params![next, probe.as_str(), observer.as_str()],
         )?;
-        // Most probes have one observer: no room for more is taken beforehand.
+        // Most probes have one observer.
         self.known.entry(probe.clone()).or_insert_with(|| Vec::with_capacity(1)).push((observer.clone(), next));
         self.next += 1;
         Ok(Some(next))

@@ -1,4 +1,4 @@
-//! Files that each hold a stretch of time, and go as a whole.
+//! Partitions: files that each hold one stretch of time, and are dropped as a whole.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,20 +10,20 @@ use crate::{HOURS_KEPT, MINUTES_KEPT, RAW_KEPT};
 
 /// Bits of a row's id that hold the number of its series.
 const SERIES_BITS: u32 = 24;
-/// Numbers of series there are.
+/// Number of series that the bits can tell apart.
 pub(super) const SERIES_MAX: i64 = 1 << SERIES_BITS;
 
-/// What the name of a damaged file ends with, once it is set aside.
+/// End of the name of a damaged file that was set aside.
 const SET_ASIDE: &str = ".damaged";
 
 /// Most of a file that one connection holds in memory: samples are written at the end and read in order, so a large cache
 /// would only hold what was just written.
 const CACHE_KIB: u32 = 512;
 
-/// How long a file that is over may wait for what is still due of it.
+/// How long a file that is too old may wait until everything is computed from it.
 const OVERTIME: Span = Span::from_days(1);
 
-/// What a partition holds.
+/// The grain of a partition: what its rows stand for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(super) enum Grain {
     Sample,
@@ -40,7 +40,7 @@ impl Grain {
         }
     }
 
-    /// The one that is made of it.
+    /// The grain that is computed from this one.
     pub(super) const fn coarser(self) -> Option<Self> {
         match self {
             Self::Sample => Some(Self::Minute),
@@ -49,7 +49,7 @@ impl Grain {
         }
     }
 
-    /// The one that it is made of.
+    /// The grain that this one is computed from.
     pub(super) const fn finer(self) -> Option<Self> {
         match self {
             Self::Sample => None,
@@ -106,7 +106,7 @@ impl Grain {
     }
 }
 
-/// One file.
+/// One partition: a file of that grain, from `start` on.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(super) struct Partition {
     pub(super) grain: Grain,
@@ -115,7 +115,7 @@ pub(super) struct Partition {
 }
 
 impl Partition {
-    /// The one that holds that time.
+    /// The partition that holds `time`.
     pub(super) fn of(grain: Grain, time: Time) -> Self {
         let day = time.day();
         let start = match grain {
@@ -125,7 +125,7 @@ impl Partition {
         Self { grain, start }
     }
 
-    /// The one after it.
+    /// End of the stretch of time, excluded.
     fn end(&self) -> Time {
         match self.grain {
             Grain::Sample | Grain::Minute => self.start + Span::from_days(1),
@@ -141,12 +141,12 @@ impl Partition {
         Interval::new(self.start, self.end())
     }
 
-    /// Whether nothing in it is kept any longer.
+    /// Whether everything in it is older than what is kept.
     pub(super) fn is_over(&self, now: Time) -> bool {
         self.end() + self.grain.kept() <= now
     }
 
-    /// Whether it is over for so long that it goes even if what was due of it is not done.
+    /// Whether it is so old that it is dropped even if a coarser file is not computed from it.
     pub(super) fn is_long_over(&self, now: Time) -> bool {
         self.is_over(now - OVERTIME)
     }
@@ -169,7 +169,7 @@ impl Partition {
         Some(Self { grain, start })
     }
 
-    /// All that there are, in order of grain and time. A directory that is not there has none.
+    /// All partitions of the folder, in order of grain and time; none when there is no folder.
     pub(super) fn all(dir: &Path) -> io::Result<Vec<Self>> {
         Self::all_named(dir, Self::named)
     }
@@ -191,22 +191,22 @@ impl Partition {
         open(&self.path(dir), self.grain.synchronous(), self.grain.schema())
     }
 
-    /// For reading; `None` when it is not there (any more), or not yet made.
+    /// Opens the file for reading; `None` when there is none.
     pub(super) fn open_read_only(&self, dir: &Path) -> rusqlite::Result<Option<Connection>> {
         open_read_only(&self.path(dir))
     }
 
-    /// Removes its files; returns how many bytes that gives back.
+    /// Removes the file; returns how many bytes that gives back.
     pub(super) fn unlink(&self, dir: &Path) -> io::Result<u64> {
         unlink(&self.path(dir))
     }
 
-    /// Those that were set aside, as [`all`](Self::all).
+    /// The partitions whose files were set aside, in the same order as [`all`](Self::all).
     pub(super) fn all_set_aside(dir: &Path) -> io::Result<Vec<Self>> {
         Self::all_named(dir, |name| Self::named(name.strip_suffix(SET_ASIDE)?))
     }
 
-    /// Removes what was set aside of it; returns how many bytes that gives back.
+    /// Removes the file that was set aside; returns how many bytes that gives back.
     pub(super) fn unlink_set_aside(&self, dir: &Path) -> io::Result<u64> {
         unlink(&with_suffix(&self.path(dir), SET_ASIDE))
     }
@@ -232,7 +232,7 @@ impl Partition {
 fn month_start(day: Day) -> Time {
     let text = day.to_string();
     let first = text.get(..7).and_then(|month| Time::parse_rfc3339(&format!("{month}-01T00:00:00Z")));
-    // Only a day outside of the calendar has no month; it is its own then.
+    // Only a day outside of the calendar has no month: it then stands for itself.
     first.unwrap_or_else(|| day.start())
 }
 
@@ -242,10 +242,10 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// Removes a database and what belongs to it; returns how many bytes that gives back.
+/// Removes a database with its write-ahead log; returns how many bytes that gives back.
 fn unlink(path: &Path) -> io::Result<u64> {
     let mut bytes = 0;
-    // The database last: what is left after a crash is found again by its name.
+    // The database goes last: after a crash, what is left is found again by its name.
     for suffix in ["-wal", "-shm", ""] {
         let path = with_suffix(path, suffix);
         match std::fs::symlink_metadata(&path) {
@@ -260,8 +260,8 @@ fn unlink(path: &Path) -> io::Result<u64> {
     Ok(bytes)
 }
 
-/// Gives a damaged database another name, so that somebody may look at it and nothing here does. What was set aside under
-/// that name before is replaced: damage that comes again does not fill the disk.
+/// Renames a damaged database, so that a person can look at it and the program does not. A file that was set aside under
+/// that name before is replaced: repeated damage does not fill the disk.
 pub(super) fn set_aside(path: &Path) -> io::Result<PathBuf> {
     let aside = with_suffix(path, SET_ASIDE);
     unlink(&aside)?;
@@ -292,7 +292,7 @@ pub(super) fn open_read_only(path: &Path) -> rusqlite::Result<Option<Connection>
         Err(error) => return Err(error),
     };
     conn.busy_timeout(std::time::Duration::from_secs(5))?;
-    // Between the creation of a file and that of its tables, it has nothing to say.
+    // Between the creation of a file and that of its tables, there is nothing in it.
     let tables: i64 =
         conn.query_row("SELECT count(*) FROM sqlite_schema WHERE type = 'table'", [], |row| row.get(0))?;
     Ok((tables > 0).then_some(conn))

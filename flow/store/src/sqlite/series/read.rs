@@ -1,4 +1,4 @@
-//! Reading buckets, also of minutes and hours that are not rolled up yet.
+//! Reading buckets, including minutes and hours that are not rolled up yet.
 //!
 //! The list of what is stale is always read before the buckets: whatever is rolled up between the two reads is then either
 //! computed from what is below it, or found rolled up. Both are the same figure.
@@ -22,7 +22,7 @@ type Buckets = BTreeMap<Time, Bucket>;
 pub(super) struct Query<'a> {
     pub(super) dir: &'a Path,
     pub(super) series: Vec<i64>,
-    /// All files that there are.
+    /// All partitions of the folder.
     pub(super) partitions: Vec<Partition>,
 }
 
@@ -50,7 +50,7 @@ impl<'a> Query<'a> {
         }
     }
 
-    /// The files of that grain with something of the interval, and which part.
+    /// The partitions of that grain that overlap the interval, and the part of it in each.
     fn partitions(&self, grain: Grain, interval: Interval) -> impl Iterator<Item = (&Partition, Interval)> {
         let of_grain = self.partitions.iter().filter(move |partition| partition.grain == grain);
         of_grain

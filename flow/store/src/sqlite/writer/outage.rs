@@ -1,8 +1,9 @@
-//! What the writer does while the storage takes nothing.
+//! The writer during an outage of the storage.
 //!
-//! It has just told the callers of a commit that nothing of it was kept. It gives the reserve up, which pays for the entry
-//! that says so, and then refuses at once whatever comes: a queue that only grows helps nobody, and an observer keeps what it
-//! could not hand over. Recovery is the same path whether the disk was full or failed: try, and believe a durable entry only.
+//! At its start, the callers of the failed commit were told that nothing of it was kept. The writer releases the reserve,
+//! which pays for the entry about the outage, and then refuses every further job at once: a queue that only grows helps
+//! nobody, and an observer keeps what it could not hand over. Recovery is the same whether the disk was full or failed: the
+//! outage ends when an entry is durable again.
 
 use std::sync::atomic::Ordering;
 
@@ -17,10 +18,10 @@ use crate::{Fault, StoreError};
 /// How often the storage is tried again when callers ask.
 const RETRY_WHEN_ASKED_EVERY: Span = Span::from_millis(100);
 
-/// The storage does not take anything at the moment.
+/// An outage under way.
 pub(super) struct Outage {
     fault: Fault,
-    /// Whether the journal says so.
+    /// Whether an entry about the outage is in the journal.
     recorded: bool,
     tried: Monotonic,
 }
@@ -37,7 +38,7 @@ impl Outage {
 }
 
 impl Thread {
-    /// Makes sure that the reserve is there before it is needed.
+    /// Allocates the reserve before it is needed.
     pub(super) fn prepare_reserve(&mut self) {
         match self.reserve.fill() {
             Ok(()) => self.health.reserve_ready.store(true, Ordering::Relaxed),
@@ -47,7 +48,7 @@ impl Thread {
         }
     }
 
-    /// Gives the reserve up, and journals the fault with it.
+    /// Releases the reserve, and journals the outage in its space.
     pub(super) fn begin_outage(&mut self, failure: &Failure) -> StoreError {
         let fault = Fault { since: self.log.clock.now(), full: failure.is_full(), reason: failure.to_string() };
         tracing::error!(reason = %fault.reason, full = fault.full, "the storage refuses: entries are refused until it works again");
@@ -55,14 +56,14 @@ impl Thread {
         self.release_reserve();
         outage.recorded = self.own.append(&mut self.log, &[outage.event(false)]).is_ok();
         self.health.set_fault(Some(outage.fault.clone()));
-        self.tell_size();
+        self.send_size();
         let refusal = outage.refusal();
         self.outage = Some(outage);
         refusal
     }
 
-    /// Looks whether the storage works again: it does when the reserve can be made anew, there is room beside it, and the
-    /// entry that says so is in the log.
+    /// Ends the outage if the storage works again: the reserve can be allocated, there is room beside it, and the entry
+    /// about the end is durable.
     pub(super) fn recover(&mut self, asked: bool) {
         let Some(mut outage) = self.outage.take() else { return };
         let now = self.log.clock.monotonic();
@@ -85,7 +86,7 @@ impl Thread {
             self.release_reserve();
             self.outage = Some(outage);
         }
-        self.tell_size();
+        self.send_size();
     }
 
     fn release_reserve(&self) {
