@@ -401,10 +401,15 @@ fn no_entry_holds_a_person_or_a_secret() {
         "33611111112",
         "0b1c7a52",
         "t0ken",
+        "tr4ce",
         "s3cret-body",
         "qu3ry",
         "mobile of",
     ];
+    let kept = tempfile::tempdir().expect("a folder");
+    let token = kept.path().join("token");
+    fs::write(&token, "Bearer t0ken\n").expect("written");
+    fs::set_permissions(&token, fs::Permissions::from_mode(0o600)).expect("set");
     let policy = |sms: &str| {
         format!(
             r#"{QUIET}
@@ -425,12 +430,13 @@ uuid = "0b1c7a52-6f6c-4e0e-9d57-1c3c1a6f2f10"
 name = "answers"
 service = "shop"
 url = "http://127.0.0.1:1/health?key=qu3ry"
-headers = ["Accept: */*", "Authorization: Bearer t0ken"]
+headers = {{ Accept = "*/*", X-Trace = "tr4ce", Authorization = {{ file = "{}" }} }}
 method = "POST"
 send = "s3cret-body"
 every = "1 s"
 timeout = "500 ms"
-"#
+"#,
+            token.display()
         )
     };
     let up = Up::start(&policy("+33600000001"));

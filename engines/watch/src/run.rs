@@ -8,7 +8,7 @@ use engine::clock::{ClockWatch, Oddity};
 use engine::heartbeat::Said;
 use engine::heartbeat::{Delivery, Pings};
 use engine::net::Net;
-use engine::{BoxFuture, Context, Engine, EngineError};
+use engine::{BoxFuture, Context, Engine, EngineError, Secrets};
 use event::engine::{Blind, BlindCause};
 use event::evidence::Succeeded;
 use event::{Clock, Interval, ObserverId, Span, Time};
@@ -265,7 +265,10 @@ impl Run {
             match effect {
                 Effect::Ask(order) => {
                     let number = order.number;
-                    let asked = ask(Arc::clone(&self.context.net), Arc::clone(&self.context.clock), order);
+                    let asked = {
+                        let Context { net, secrets, clock, .. } = &self.context;
+                        ask(Arc::clone(net), Arc::clone(secrets), Arc::clone(clock), order)
+                    };
                     self.orders.insert(self.asks.spawn(asked).id(), number);
                 }
                 Effect::Journal(observer, entry) => entries.push((observer, entry)),
@@ -293,10 +296,10 @@ impl Run {
     }
 }
 
-async fn ask(net: Arc<Net>, clock: Arc<dyn Clock>, order: Order) -> Done {
+async fn ask(net: Arc<Net>, secrets: Arc<Secrets>, clock: Arc<dyn Clock>, order: Order) -> Done {
     let Order { number, probe, timeout } = order;
     let started = Moment::of(&*clock);
-    let asking = Asking { net: &net, clock: &*clock, timeout };
+    let asking = Asking { net: &net, secrets: &secrets, clock: &*clock, timeout };
     let answered = tokio::time::timeout((timeout + LAST_WORD).to_std(), probe.ask(&asking)).await;
     let outcome = answered.map_or(Outcome::TimedOut, Outcome::Answered);
     Done { number, started, ended: Moment::of(&*clock), outcome }

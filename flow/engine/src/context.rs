@@ -9,7 +9,7 @@ use event::{Clock, Span};
 use tokio_util::sync::CancellationToken;
 
 use crate::net::Net;
-use crate::{Progress, Random, Recorder};
+use crate::{Progress, Random, Recorder, Secrets};
 
 /// A future on the heap.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -27,6 +27,8 @@ pub struct Context {
     pub random: Arc<dyn Random>,
     /// Names, connections, TLS.
     pub net: Arc<Net>,
+    /// Opens the secrets that the policy keeps elsewhere.
+    pub secrets: Arc<Secrets>,
     /// Puts events into the journal.
     pub recorder: Recorder,
     /// The sign of life of this attempt.

@@ -8,6 +8,7 @@
 //! The connection is driven by the very future that waits for the answer. Nothing is spawned, so dropping the future ends
 //! it all, and a thousand requests a second cost a thousand connections and no task.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -47,13 +48,26 @@ pub struct Request {
 }
 
 /// What few requests have.
-#[derive(Clone, Default, Debug)]
+#[derive(Clone, Default)]
 struct Extra {
     headers: HeaderMap,
     body: Bytes,
     addresses: Vec<IpAddr>,
     /// The first header that can't be one.
     bad_header: Option<String>,
+}
+
+impl fmt::Debug for Extra {
+    /// Names only: any value may be a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { headers, body, addresses, bad_header } = self;
+        f.debug_struct("Extra")
+            .field("headers", &headers.keys())
+            .field("body_bytes", &body.len())
+            .field("addresses", addresses)
+            .field("bad_header", bad_header)
+            .finish()
+    }
 }
 
 /// How long each phase took. Over redirects, the sum of all hops.
@@ -131,11 +145,15 @@ impl Request {
     }
 
     /// Sets a header field; the last value counts. `Host`, `Connection` and `Content-Length` are set by the client, but a
-    /// `Host` given here is used instead.
+    /// `Host` given here is used instead. Another origin that the request is redirected to gets none of them but `Accept`
+    /// and its like, nor the body.
     #[must_use]
-    pub fn header(mut self, name: &str, value: &str) -> Self {
-        match (name.parse::<HeaderName>(), HeaderValue::from_str(value)) {
-            (Ok(name), Ok(value)) => drop(self.extra_mut().headers.insert(name, value)),
+    pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        match (name.parse::<HeaderName>(), HeaderValue::from_bytes(value.as_ref())) {
+            (Ok(name), Ok(mut value)) => {
+                value.set_sensitive(true);
+                self.extra_mut().headers.insert(name, value);
+            }
             // The value may be a secret: the error shows the name only.
             _ => drop(self.extra_mut().bad_header.get_or_insert_with(|| name.to_owned())),
         }

@@ -5,7 +5,7 @@
 //! passes.
 //!
 //! **Principle.** An [`Engine`] is a function from a [`Context`] to a future. The context holds everything outside of it:
-//! [`clock`], [`random`]ness, [`net`]work and the [`Recorder`]. The [`Supervisor`] runs each
+//! [`clock`], [`random`]ness, [`net`]work, [`Secrets`] and the [`Recorder`]. The [`Supervisor`] runs each
 //! attempt as a task of its own, turns a panic into a value, takes silence for failure, restarts with a growing delay, and
 //! writes all of it into the journal: what the engine did not see while it was away is *unproven*, and the journal says why.
 //!
@@ -18,7 +18,7 @@
 //! The main flow: a role makes a [`Context`], adds its engines to a [`Supervisor`], runs it until the stop token is
 //! cancelled, then [flushes](Recorder::flush) the recorder. [`sim`] makes the same context without an outside world.
 //!
-//! What this crate does not know: any engine, the policy, promises, how to serve HTTP.
+//! What this crate does not know: any engine, what the policy says, promises, how to serve HTTP.
 
 pub mod clock;
 mod command;
@@ -33,6 +33,7 @@ mod progress;
 pub mod random;
 mod reconcile;
 pub mod recorder;
+mod secrets;
 pub mod sim;
 pub mod standing;
 pub mod supervisor;
@@ -46,5 +47,6 @@ pub use progress::Progress;
 pub use random::Random;
 pub use reconcile::{Driver, Reconcile};
 pub use recorder::{RecordError, Recorded, Recorder};
+pub use secrets::{Opened, SecretError, Secrets};
 pub use supervisor::{Board, Ended, Health, State, Supervisor};
 pub use tokio_util::sync::CancellationToken;

@@ -82,6 +82,7 @@ impl World {
             clock: self.clock.clone(),
             random: Arc::new(SeededRandom::new(1)),
             net: Arc::new(net),
+            secrets: Arc::default(),
             recorder: self.recorder(observer),
             progress: Progress::default(),
             stop: self.stop.clone(),

@@ -2,8 +2,9 @@
 //!
 //! The policy is read by many, kept in repositories and copied between machines, and a change of it is journaled. A token
 //! that stands in it is known to all of them. So a key that needs one is read as a [`Secret`], which says where it lies;
-//! `engine::Secrets` opens it when it is used, so that a new one is taken without a reload.
+//! `engine::Secrets` opens it at each use, so that a new one is taken without a reload.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use crate::table::{Section, Table};
@@ -21,6 +22,16 @@ pub enum Secret {
     /// In the credential of this name: `LoadCredential=` or `SetCredentialEncrypted=` of the unit that runs garant
     /// (systemd.exec(5)).
     Credential(String),
+}
+
+impl fmt::Display for Secret {
+    /// To follow "the secret in": where it is kept, never what it is.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Credential(name) => write!(f, "the credential `{name}`"),
+        }
+    }
 }
 
 impl Value for Secret {

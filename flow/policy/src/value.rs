@@ -85,8 +85,14 @@ impl<V: Value> Value for Located<V> {
 
 /// A value that no record may hold: a name, an address of a person, a token. It is read as any other, and
 /// [`crate::Sources::redacted`] leaves it out. A key is declared private by its type, so it can't be read and forgotten.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Private<V>(pub V);
+
+impl<V> fmt::Debug for Private<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
+}
 
 impl<V: Value> Value for Private<V> {
     const SHAPE: &'static str = V::SHAPE;
@@ -128,6 +134,16 @@ impl<'a> Slot<'a> {
     /// Keeps what follows the first `mark` out of every record: the query of a URL, the value of a header field.
     pub fn hide_after(&mut self, mark: char) {
         self.context.hide(Hidden { place: self.node.place, after: Some(mark) });
+    }
+
+    /// Keeps the value out of every record, as that of [`Private`]: for a table some of whose values are.
+    pub fn hide(&mut self) {
+        self.context.hide(Hidden { place: self.node.place, after: None });
+    }
+
+    /// Whether the value is written as a text.
+    pub const fn is_text(&self) -> bool {
+        matches!(self.node.data, Data::Text(_))
     }
 
     /// The text of a value that is written as one.
@@ -195,6 +211,19 @@ impl<'a> Slot<'a> {
     pub fn table<S: Section>(mut self) -> Option<S> {
         let Data::Table(entries) = &self.node.data else { return self.wrong_type::<S, _>() };
         table::read(&format!("`{}`", self.key), self.node.place, entries, self.context)
+    }
+
+    /// A table whose keys are names that the user chose, `V` by name: [`Slot::key`] of each value is its name. All are read,
+    /// whatever is wrong with one.
+    pub fn named<T: Value, V: Value>(mut self) -> Option<Vec<(String, V)>> {
+        let Data::Table(entries) = &self.node.data else { return self.wrong_type::<T, _>() };
+        let context = self.context;
+        let read = |(name, entry): (&String, &'a crate::tree::Entry)| {
+            let slot = Slot { key: name, node: &entry.node, context: &mut *context };
+            V::read(slot).map(|value| (name.clone(), value))
+        };
+        let values: Vec<Option<_>> = entries.iter().map(read).collect();
+        values.into_iter().collect()
     }
 
     /// One value, or a list of them. All are read, whatever is wrong with one.
@@ -280,7 +309,9 @@ impl<'a> Slot<'a> {
             Data::Text(text) if bare && (text.parse::<i64>().is_ok() || text.parse::<bool>().is_ok()) => {
                 format!("remove the quotes: {text}")
             }
-            Data::List { .. } => format!("write a single one, such as {} = {}", self.key, V::EXAMPLE),
+            Data::List { .. } if !V::EXAMPLE.starts_with('{') => {
+                format!("write a single one, such as {} = {}", self.key, V::EXAMPLE)
+            }
             _ => format!("write it like {} = {}", self.key, V::EXAMPLE),
         };
         let reason = format!("`{}` is {}, and should be {}", self.key, self.node.data.describe(), V::SHAPE);

@@ -84,6 +84,7 @@ fn contradictions_are_mistakes() {
             "[[probe.heartbeat]]\nname = \"{name}\"\nservice = \"shop\"\nuuid = \"6ba7b810-9dad-41d1-80b4-00c04fd430c8\"\n"
         )
     };
+    let many_fields: Vec<String> = (0..33).map(|n| format!("X-{n} = \"a\"")).collect();
     let cases = [
         (http("every = \"10 s\"\ntimeout = \"10 s\""), "`timeout` is 10 s, not shorter than `every`, 10 s"),
         (http("slower_than = \"10 s\""), "`slower_than` is 10 s, not shorter than the timeout"),
@@ -92,7 +93,18 @@ fn contradictions_are_mistakes() {
         (http("from = [\"local\", \"local\"]"), "an observer is named twice"),
         (http("agreement = \"most\""), "agreement"),
         (http("status = [\"900\"]"), "`900` is not a status of HTTP"),
-        (http("headers = [\"Accept\"]"), "a header field without a value"),
+        (http("headers = [\"Accept: text/html\"]"), "`headers` is a list, and should be a table of header fields"),
+        (http("headers = { Accept = \"\" }"), "the value of `Accept` is empty"),
+        (http("headers = { X-Trace = \"a\\nb\" }"), "the value of `X-Trace` holds a line break"),
+        (http("headers = { X-Trace = \"a\\u0000b\" }"), "the value of `X-Trace` holds a line break"),
+        (http("headers = { X-Trace = \"café\" }"), "another character that a header field can't"),
+        (http("headers = { X-Trace = \" a\" }"), "starts or ends with a blank"),
+        (http(&format!("headers = {{ X-Trace = \"{}\" }}", "x".repeat(8193))), "longer than 8 KiB"),
+        (http("headers = { \"X Trace\" = \"a\" }"), "`X Trace` is not the name of a header field"),
+        (http("headers = { X-Trace = \"a\", x-trace = \"b\" }"), "`x-trace` is there twice"),
+        (http(&format!("headers = {{ {} }}", many_fields.join(", "))), "more than 32 header fields"),
+        (http("headers = { X-Trace = 7 }"), "`X-Trace` is a whole number, and should be where a secret is kept"),
+        (http("headers = { Authorization = { file = \"token\" } }"), "not an absolute path"),
         (http("evry = \"10 s\""), "did you mean `every`?"),
         (format!("{}{}", http(""), http("")), "p"),
         (format!("{}{}", heartbeat("a"), heartbeat("b")), "6ba7b810-9dad-41d1-80b4-00c04fd430c8"),
@@ -116,6 +128,24 @@ fn contradictions_are_mistakes() {
         let told = mistakes.expect_err(&text);
         assert!(told.contains(expect), "`{expect}` in:\n{told}");
     }
+}
+
+/// What can't be opened on the machine that checks is said before the first question; a credential only where systemd has
+/// handed over any.
+#[test]
+fn secrets_that_are_not_there_are_warned_of() {
+    let text = "[[probe.http]]\nname = \"front\"\nservice = \"shop\"\nurl = \"http://shop.example/\"\n\
+        headers = { X-Api-Key = { file = \"/nowhere/token\" }, Cookie = { credential = \"door\" } }\n";
+    let mut document = Document::from_text("test", text);
+    let config = Config::of_observers(&mut document, &[policy::Observer::named("local".parse().expect("a name"))]);
+    let warnings = config.warnings();
+    let [warning] = &warnings[..] else { panic!("{warnings:?}") };
+    assert!(
+        warning.starts_with(
+            "probe `front`, on this machine: it can't ask, for the secret in /nowhere/token can't be used"
+        ),
+        "{warning}"
+    );
 }
 
 /// A reload keeps the state of what says the same.

@@ -58,7 +58,12 @@ mod tests {
     async fn ask(targets: &[&str]) -> Reading {
         let targets: Vec<HostPort> = targets.iter().map(|target| target.parse().expect("a host and a port")).collect();
         let net = Net::new(&Options::default(), Arc::new(SystemClock)).expect("a network");
-        let asking = Asking { net: &net, clock: &SystemClock, timeout: Span::from_secs(3) };
+        let asking = Asking {
+            net: &net,
+            secrets: &engine::Secrets::default(),
+            clock: &SystemClock,
+            timeout: Span::from_secs(3),
+        };
         Canary::new(&targets).expect("there are some").ask(&asking).await.reading
     }
 

@@ -6,11 +6,15 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use engine::Secrets;
 use engine::http::{Failure, HeaderName, HeaderValue, HttpError, Method, Phases, Request, Response};
-use policy::{Private, Section, Slot, Table, Url, Value};
+use policy::{Private, Secret, Section, Slot, Table, Url, Value};
 
+use self::sent::Fields;
 use super::tls::{DAYS, Required, Version};
 use crate::source::{self, Answer, Asking, Common, Probe, Settings, reason};
+
+mod sent;
 
 const BODY_BYTES_MAX: u32 = 1024 * 1024;
 
@@ -70,19 +74,6 @@ impl Value for Field {
     }
 }
 
-/// A field that is sent: its value is often a token.
-struct Sent(Field);
-
-impl Value for Sent {
-    const SHAPE: &'static str = Field::SHAPE;
-    const EXAMPLE: &'static str = Field::EXAMPLE;
-
-    fn read(mut slot: Slot<'_>) -> Option<Self> {
-        slot.hide_after(':');
-        Field::read(slot).map(Self)
-    }
-}
-
 /// How it is asked.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Verb(Method);
@@ -110,8 +101,8 @@ pub struct Http {
     common: Common,
     url: Url,
     method: Verb,
-    send_headers: Vec<Field>,
-    send: Option<String>,
+    sent: Fields,
+    send: Option<Private<String>>,
     redirects: u16,
     body_bytes_max: u32,
     expected: Expected,
@@ -132,14 +123,19 @@ impl Section for Http {
         there is no answer, or any of what is required does not hold.";
     const EXAMPLE: &'static str = "[[probe.http]]\nname = \"shop-front\"\nservice = \"shop\"\n\
         url = \"https://shop.example/health\"\nevery = \"10 s\"\ncontains = \"in stock\"\nslower_than = \"2 s\"\n\
+        headers = { Accept = \"text/html\", X-Api-Key = { file = \"/etc/garant/shop-key\" } }\n\
         certificate_days = 14\nrequire_headers = [\"Strict-Transport-Security\", \"X-Frame-Options: DENY\"]\n";
 
     fn read(table: &mut Table<'_>) -> Option<Self> {
         let common = Common::read_asked(table);
         let url = table.required("url", "What to fetch.");
         let method = table.or("method", Verb(Method::GET), "How to ask.");
-        let send_headers: Vec<Sent> = table.list("headers", "Header fields to send, each with its value.");
-        let send: Option<Private<String>> = table.optional("send", "Text to send as the body.");
+        let about = "Header fields to send, by name: each a text, or `{ file = … }` or `{ credential = … }`, which is opened at \
+            each question. A secret, such as `Authorization` or a cookie, must be kept so. Texts are *never \
+            journaled*. A redirect to another origin gets none of them but `Accept` and its like.";
+        let sent: Fields = table.optional("headers", about).unwrap_or_default();
+        let send: Option<Private<String>> =
+            table.optional("send", "Text to send as the body. A redirect to another origin does not get it.");
         let status = table.list("status", "Statuses that are good. By default \"200-299\".");
         let contains = table.list("contains", "Texts that must all be in the body.");
         let contains_not = table.list("contains_not", "Texts of which none may be in the body.");
@@ -151,11 +147,7 @@ impl Section for Http {
             table.or_in("body_bytes_max", BODY_BYTES_MAX, &range, "Longest body. A longer one is a failure.");
         let days = table.or_in("certificate_days", 0, &(0..=3650), DAYS);
         let version = table.or("tls_at_least", Version::Tls12, "Oldest version of TLS that may be agreed upon.");
-        let send_headers: Vec<Field> = send_headers.into_iter().map(|sent| sent.0).collect();
-        let send = send.map(|send| send.0);
-        if send_headers.iter().any(|field| field.value.is_none()) {
-            table.mistake("headers", "a header field without a value", "write it as \"Name: value\"");
-        }
+        sent.check(table);
         if let Some(url) = url.as_ref().filter(|url: &&Url| url.scheme() == policy::Scheme::Http && redirects == 0)
             && days > 0
         {
@@ -166,7 +158,7 @@ impl Section for Http {
         let expected = Expected { status, contains, contains_not, headers };
         let tls = Required { days, version };
         tls.provide(table);
-        Some(Self { common: common?, url: url?, method, send_headers, send, redirects, body_bytes_max, expected, tls })
+        Some(Self { common: common?, url: url?, method, sent, send, redirects, body_bytes_max, expected, tls })
     }
 }
 
@@ -179,14 +171,12 @@ impl Settings for Http {
         let mut request = Request::new(self.method.0, self.url.to_string())
             .body_bytes_max(usize::try_from(self.body_bytes_max).unwrap_or(usize::MAX))
             .redirects_max(u8::try_from(self.redirects).unwrap_or(u8::MAX));
-        for field in &self.send_headers {
-            request = request.header(field.name.as_str(), field.value.as_deref().unwrap_or_default());
-        }
         if let Some(text) = self.send {
-            request = request.body(text);
+            request = request.body(text.0);
         }
+        let (request, kept) = self.sent.apart(request);
         let target = format!("{}:{}", self.url.host(), self.url.port());
-        Arc::new(Fetch { target, request, expected: self.expected, tls: self.tls })
+        Arc::new(Fetch { target, request, kept, expected: self.expected, tls: self.tls })
     }
 }
 
@@ -194,6 +184,8 @@ impl Settings for Http {
 struct Fetch {
     target: String,
     request: Request,
+    /// Header fields to send that are kept elsewhere.
+    kept: Vec<(HeaderName, Secret)>,
     expected: Expected,
     tls: Required,
 }
@@ -265,7 +257,12 @@ fn failed(error: &HttpError) -> Answer {
 #[async_trait]
 impl Probe for Fetch {
     async fn ask(&self, asking: &Asking<'_>) -> Answer {
-        let response = match self.request.clone().within(asking.timeout).send(asking.net).await {
+        let request = self.request.clone().within(asking.timeout);
+        let request = match sent::opened(request, &self.kept, asking.secrets).await {
+            Ok(request) => request,
+            Err(error) => return Answer::unknown(error.to_string()),
+        };
+        let response = match request.send(asking.net).await {
             Ok(response) => response,
             Err(error) => return failed(&error),
         };
@@ -293,6 +290,10 @@ impl Probe for Fetch {
 
     fn findings(&self) -> Vec<source::Finding> {
         self.tls.finding().into_iter().collect()
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        sent::warnings(&self.kept, &Secrets::of_system())
     }
 }
 

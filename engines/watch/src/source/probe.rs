@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use engine::Secrets;
 use engine::net::Net;
 use event::policy::Text;
 use event::{Clock, FindingId, Span};
@@ -15,6 +16,8 @@ use super::shared_keys::Common;
 pub struct Asking<'a> {
     /// The way out: names, connections, certificates.
     pub net: &'a Net,
+    /// Opens the secrets that the policy keeps elsewhere.
+    pub secrets: &'a Secrets,
     /// Both clocks.
     pub clock: &'a dyn Clock,
     /// How long the answer may take. The caller stops waiting then, whatever the probe does; a probe may give it to what

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use engine::Secrets;
 use engine::clock::SimClock;
 use engine::net::{Net, Options};
 use event::{Span, Time};
@@ -33,7 +34,7 @@ pub(crate) async fn ask(net: &Net, kind: &str, table: &str) -> Answer {
     }
     let [declared] = &config.probes[..] else { panic!("one probe") };
     let clock = SimClock::starting_at(NOW);
-    let asking = Asking { net, clock: &clock, timeout: Span::from_secs(5) };
+    let asking = Asking { net, secrets: &Secrets::default(), clock: &clock, timeout: Span::from_secs(5) };
     declared.probe.ask(&asking).await
 }
 

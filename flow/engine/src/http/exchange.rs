@@ -16,8 +16,10 @@ use crate::net::{Deadline, Net, Phase, Stopwatch, Target};
 /// Longest head of an answer, in bytes.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 
-/// Fields that are for one server only.
-const SECRETS: [header::HeaderName; 3] = [header::AUTHORIZATION, header::COOKIE, header::PROXY_AUTHORIZATION];
+/// Fields that say what is understood, and so may go to any server. Every other one was meant for the origin that the request
+/// names: nobody can tell by its name which is a token.
+const FOR_ANYBODY: [header::HeaderName; 5] =
+    [header::ACCEPT, header::ACCEPT_LANGUAGE, header::ACCEPT_ENCODING, header::ACCEPT_CHARSET, header::USER_AGENT];
 
 /// A request with its address taken apart, and how many redirects are left.
 pub(super) struct Hop {
@@ -69,6 +71,12 @@ impl Hop {
         };
         let addresses = self.request.extra.as_ref().map(|extra| extra.addresses.clone()).unwrap_or_default();
         Target { addresses, ..target }
+    }
+
+    /// Scheme, host and port (RFC 6454).
+    fn origin(&self) -> (bool, String, u16) {
+        let port = self.authority.port_u16().unwrap_or(if self.secure { 443 } else { 80 });
+        (self.secure, self.authority.host().to_ascii_lowercase(), port)
     }
 
     /// The head and body to send.
@@ -159,16 +167,15 @@ impl Hop {
             extra.body = Bytes::new();
             extra.headers.remove(header::CONTENT_TYPE);
         }
-        if url.authority() != Some(&self.authority) {
-            let extra = request.extra_mut();
-            extra.addresses.clear();
-            extra.headers.remove(header::HOST);
-            for secret in SECRETS {
-                extra.headers.remove(secret);
-            }
-        }
         let mut next =
             Self::to(request, url).map_err(|(url, _)| Failure::Redirect(format!("it redirects to {url}")))?;
+        if next.origin() != self.origin() {
+            let extra = next.request.extra_mut();
+            extra.addresses.clear();
+            extra.body = Bytes::new();
+            let kept = FOR_ANYBODY.into_iter().filter_map(|name| Some((name.clone(), extra.headers.remove(name)?)));
+            extra.headers = kept.collect();
+        }
         if self.secure && !next.secure {
             return Err(Failure::Redirect(format!("it redirects from https to http ({}): not followed", next.url)));
         }

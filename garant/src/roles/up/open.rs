@@ -10,7 +10,7 @@ use std::sync::Arc;
 use engine::clock::SystemClock;
 use engine::net::Net;
 use engine::random::SystemRandom;
-use engine::{CancellationToken, Clock, Context, Progress, Random, Recorder};
+use engine::{CancellationToken, Clock, Context, Progress, Random, Recorder, Secrets};
 use event::{BootId, Time};
 use journal::note::{SigningKey, VerifierKey};
 use notary::remembered::{self, RememberedHeads};
@@ -95,6 +95,7 @@ pub(super) async fn open(
         clock,
         random,
         net: Arc::new(net),
+        secrets: Arc::new(Secrets::of_system()),
         recorder,
         progress: Progress::default(),
         stop: CancellationToken::new(),

@@ -116,7 +116,7 @@ async fn a_look_that_hangs_is_not_repeated() {
     let machine = machine();
     machine.reading.store(true, Ordering::Release);
     let (net, clock) = (plain(), engine::clock::SimClock::starting_at(event::Time::from_secs(0)));
-    let asking = Asking { net: &net, clock: &clock, timeout: Span::from_secs(1) };
+    let asking = Asking { net: &net, secrets: &engine::Secrets::default(), clock: &clock, timeout: Span::from_secs(1) };
     let answer = machine.ask(&asking).await;
     assert_eq!(answer.reading, Reading::Degraded, "{}", answer.text);
     assert!(answer.text.contains("a disk does not answer"), "{}", answer.text);

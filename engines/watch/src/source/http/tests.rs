@@ -1,3 +1,9 @@
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
 use store::Reading;
 
 use crate::source::testing::{Authority, ask, closed_port, plain, serve};
@@ -113,11 +119,144 @@ async fn the_request_is_as_declared() {
         String::from_utf8_lossy(&heard).to_ascii_lowercase()
     });
     let table = format!(
-        "url = \"http://{address}/health?a=b\"\nmethod = \"POST\"\nsend = \"ping=1\"\nheaders = [\"X-Probe: garant\"]"
+        "url = \"http://{address}/health?a=b\"\nmethod = \"POST\"\nsend = \"ping=1\"\nheaders = {{ X-Probe = \"garant\" }}"
     );
     let answer = ask(&plain(), "http", &table).await;
     assert_eq!(answer.reading, Reading::Up, "{}", answer.text);
     let heard = server.await.expect("no panic");
     assert!(heard.starts_with("post /health?a=b http/1.1\r\n"), "{heard}");
     assert!(heard.contains("\r\nx-probe: garant\r\n"), "{heard}");
+}
+
+/// A server that keeps what it is asked, and answers what `answer` says of it.
+async fn listen(answer: impl Fn(&str) -> String + Send + 'static) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    #[expect(clippy::disallowed_methods, reason = "the test is the other side")]
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("bound");
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let kept = Arc::clone(&heard);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut head = Vec::new();
+            while !head.windows(4).any(|end| end == b"\r\n\r\n")
+                && stream.read_buf(&mut head).await.is_ok_and(|n| n > 0)
+            {}
+            let head = String::from_utf8_lossy(&head).into_owned();
+            let said = answer(&head);
+            kept.lock().expect("not poisoned").push(head);
+            drop(stream.write_all(said.as_bytes()).await);
+        }
+    });
+    (address, heard)
+}
+
+fn keep(path: &Path, secret: &str, mode: u32) {
+    fs::write(path, secret).expect("written");
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("set");
+}
+
+/// A secret is what its file holds at that question; one that can't be opened is our trouble and not their outage, and the
+/// file is named with what to do.
+#[tokio::test]
+async fn secrets_are_opened_at_each_question() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("token");
+    let (address, heard) = listen(|_| reply("200 OK", "", "")).await;
+    let table = format!(
+        "url = \"http://{address}/\"\nheaders = {{ Accept = \"text/html\", Authorization = {{ file = \"{}\" }} }}",
+        path.display()
+    );
+    for token in ["Bearer f1rst", "Bearer sec0nd"] {
+        keep(&path, &format!("{token}\n"), 0o600);
+        let answer = ask(&plain(), "http", &table).await;
+        assert_eq!(answer.reading, Reading::Up, "{}", answer.text);
+        let heard = heard.lock().expect("not poisoned").pop().expect("asked").to_ascii_lowercase();
+        assert!(heard.contains(&format!("\r\nauthorization: {}\r\n", token.to_ascii_lowercase())), "{heard}");
+        assert!(heard.contains("\r\naccept: text/html\r\n") && !heard.contains("*/*"), "{heard}");
+    }
+    for (secret, mode, reason) in [
+        ("Bearer s3cret", 0o644, "others than its owner may read or change it"),
+        ("Bearer s3cret\r\nHost: other.example", 0o600, "it holds a line break"),
+        ("Bearer s3cr\u{e9}t", 0o600, "another character that a header field can't"),
+        ("", 0o600, "it is empty"),
+        (&"s3cret".repeat(8192 / 6 + 1), 0o600, "longer than 8 KiB"),
+        (&"s3cret".repeat(20_000), 0o600, "longer than 64 KiB"),
+    ] {
+        keep(&path, secret, mode);
+        let answer = ask(&plain(), "http", &table).await;
+        assert_eq!(answer.reading, Reading::Unknown, "{reason}: {}", answer.text);
+        assert!(answer.text.contains(reason) && answer.text.contains(&path.display().to_string()), "{}", answer.text);
+        assert!(!answer.text.contains("s3cr"), "{}", answer.text);
+    }
+    fs::remove_file(&path).expect("removed");
+    let answer = ask(&plain(), "http", &table).await;
+    assert_eq!(answer.reading, Reading::Unknown);
+    assert!(answer.text.contains("it is not there; write it"), "{}", answer.text);
+    assert!(heard.lock().expect("not poisoned").is_empty(), "nothing is asked without the secret");
+}
+
+/// What the policy declares is for the origin that it names; another one that it redirects to gets nothing of it.
+#[tokio::test]
+async fn another_origin_gets_nothing_that_the_policy_declared() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("token");
+    keep(&path, "s3cret-token", 0o600);
+    let (elsewhere, heard_elsewhere) = listen(|_| reply("200 OK", "", "")).await;
+    let (address, heard_here) = listen(move |head| {
+        let to = if head.starts_with("POST /here ") { format!("http://{elsewhere}/there") } else { "/here".to_owned() };
+        reply("307 Look", &format!("Location: {to}\r\n"), "")
+    })
+    .await;
+    let table = format!(
+        "url = \"http://{address}/\"\nredirects = 3\nmethod = \"POST\"\nsend = \"s3cret-body\"\n\
+         headers = {{ Accept = \"text/html\", Content-Type = \"text/plain\", X-Trace = \"s3cret-plain\", \
+         Private-Token = {{ file = \"{}\" }} }}",
+        path.display()
+    );
+    let answer = ask(&plain(), "http", &table).await;
+    assert_eq!(answer.reading, Reading::Up, "{}", answer.text);
+    let here = heard_here.lock().expect("not poisoned").clone();
+    assert_eq!(here.len(), 2);
+    assert!(here.iter().all(|head| head.contains("s3cret-token") && head.contains("s3cret-plain")), "{here:?}");
+    let elsewhere = heard_elsewhere.lock().expect("not poisoned").join("\n").to_ascii_lowercase();
+    assert!(elsewhere.contains("\r\naccept: text/html\r\n"), "{elsewhere}");
+    assert!(!elsewhere.contains("s3cret") && !elsewhere.contains("content-type"), "{elsewhere}");
+}
+
+/// The policy holds no secret, in no letter case and under no usual name, and does not meddle with the connection.
+#[test]
+fn secrets_and_fields_of_the_client_are_refused_in_the_policy() {
+    let told = |name: &str| {
+        let text = format!(
+            "[[probe.http]]\nname = \"it\"\nservice = \"shop\"\nurl = \"http://shop.example/\"\nheaders = {{ {name} = \"s\" }}\n"
+        );
+        let mut document = policy::Document::from_text("test", &text);
+        let local = policy::Observer::named("local".parse().expect("a name"));
+        drop(crate::Config::of_observers(&mut document, &[local]));
+        document.provide::<event::ServiceId>(&"shop".parse().expect("a name"));
+        document.finish().err().map(|mistakes| mistakes.render(false))
+    };
+    for name in [
+        "Authorization",
+        "authorization",
+        "Cookie",
+        "PROXY-AUTHORIZATION",
+        "X-Api-Key",
+        "x_api_key",
+        "PRIVATE-TOKEN",
+        "X-Auth-Token",
+        "Ocp-Apim-Subscription-Key",
+        "CF-Access-Client-Secret",
+    ] {
+        let told = told(name).unwrap_or_else(|| panic!("{name} is taken"));
+        assert!(told.contains("holds a secret") && told.contains(&format!("{name} = {{ file = ")), "{told}");
+    }
+    for name in ["Host", "Content-Length", "transfer-encoding", "Connection", "Upgrade", "TE", "Expect"] {
+        let told = told(name).unwrap_or_else(|| panic!("{name} is taken"));
+        assert!(told.contains("not for a policy to set"), "{told}");
+    }
+    for name in ["Accept", "User-Agent", "X-Request-Id", "Idempotency-Key", "Referer", "X-Author"] {
+        assert_eq!(told(name), None, "{name}");
+    }
 }

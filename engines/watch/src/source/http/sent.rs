@@ -1,0 +1,203 @@
+//! The header fields that a probe sends: each a plain text, or a secret that is opened at each question.
+
+use std::fmt;
+
+use engine::http::{HeaderName, Request};
+use engine::{SecretError, Secrets};
+use policy::{Secret, Slot, Table, Value};
+
+/// Longest value of a field, in bytes: servers refuse longer ones.
+const VALUE_BYTES_MAX: usize = 8 * 1024;
+/// Most fields of a probe.
+const FIELDS_MAX: usize = 32;
+
+/// Fields that are about the connection or the length of what is sent, or that name the server: the client sets them (RFC
+/// 9110, section 7.6.1, and RFC 9112, section 6).
+const OF_THE_CLIENT: [&str; 12] = [
+    "connection",
+    "content-length",
+    "expect",
+    "host",
+    "http2-settings",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "trailers",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// Words in the name of a field that say that its value is a secret.
+const SECRET_WORDS: [&str; 13] = [
+    "apikey",
+    "auth",
+    "authentication",
+    "authorization",
+    "cookie",
+    "credential",
+    "credentials",
+    "jwt",
+    "key",
+    "password",
+    "secret",
+    "session",
+    "token",
+];
+/// Names that have such a word, and are none.
+const NO_SECRETS: [&str; 4] = ["cache-key", "idempotency-key", "surrogate-key", "x-cache-key"];
+
+/// `headers` of a probe.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub(super) struct Fields(Vec<(HeaderName, Field)>);
+
+/// What is sent in one field.
+#[derive(Clone, PartialEq, Eq)]
+enum Field {
+    Plain(String),
+    Kept(Secret),
+}
+
+impl fmt::Debug for Field {
+    /// A plain value may be a token under an innocent name.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Plain(_) => f.write_str("…"),
+            Self::Kept(secret) => fmt::Debug::fmt(secret, f),
+        }
+    }
+}
+
+impl Value for Fields {
+    const SHAPE: &'static str = "a table of header fields, each a text or where a secret is kept";
+    const EXAMPLE: &'static str = "{ Accept = \"text/html\", X-Api-Key = { file = \"/etc/garant/key\" } }";
+
+    fn read(slot: Slot<'_>) -> Option<Self> {
+        let named = slot.named::<Self, Named>()?;
+        Some(Self(named.into_iter().map(|(_, Named(name, field))| (name, field)).collect()))
+    }
+}
+
+/// A field that knows its name.
+struct Named(HeaderName, Field);
+
+impl Value for Named {
+    const SHAPE: &'static str = "a text, or where a secret is kept";
+    const EXAMPLE: &'static str = "\"text/html\"";
+
+    fn read(mut slot: Slot<'_>) -> Option<Self> {
+        let key = slot.key().to_owned();
+        if slot.is_text() {
+            slot.hide();
+        }
+        let Ok(name) = key.parse::<HeaderName>() else {
+            let reason = format!("`{}` is not the name of a header field", key.escape_debug());
+            slot.wrong(reason, "use letters, digits and `-`, such as X-Request-Source");
+            return None;
+        };
+        if OF_THE_CLIENT.contains(&name.as_str()) {
+            let remedy = "remove it: garant sets it for the request that it sends";
+            slot.wrong(format!("`{key}` is not for a policy to set"), remedy);
+            return None;
+        }
+        if !slot.is_text() {
+            return Secret::read(slot).map(|secret| Self(name, Field::Kept(secret)));
+        }
+        if is_secret(name.as_str()) {
+            let remedy = format!(
+                "write the value into a file that only garant's user may read, and name it here: \
+                 {key} = {{ file = \"/etc/garant/{}\" }}, or {{ credential = \"…\" }} for a credential of systemd",
+                name.as_str()
+            );
+            slot.wrong(format!("`{key}` holds a secret, and the policy must hold none"), remedy);
+            return None;
+        }
+        let text = slot.text::<Self>()?;
+        match unsendable(text.as_bytes()) {
+            None => Some(Self(name, Field::Plain(text.to_owned()))),
+            Some(reason) => {
+                slot.wrong(format!("the value of `{key}` {reason}"), "write one line of ASCII, 8 KiB at most");
+                None
+            }
+        }
+    }
+}
+
+/// Whether the value of a field of this name, in lower case, is a secret.
+fn is_secret(name: &str) -> bool {
+    !NO_SECRETS.contains(&name) && name.split(['-', '_']).any(|word| SECRET_WORDS.contains(&word))
+}
+
+/// Why HTTP can't carry this value: visible ASCII with single spaces and tabs inside (RFC 9110, section 5.5).
+fn unsendable(value: &[u8]) -> Option<&'static str> {
+    let blank = |byte: Option<&u8>| byte.is_some_and(|byte| matches!(byte, b' ' | b'\t'));
+    if value.is_empty() {
+        Some("is empty")
+    } else if value.len() > VALUE_BYTES_MAX {
+        Some("is longer than 8 KiB")
+    } else if !value.iter().all(|byte| matches!(byte, b'\t' | b' '..=b'~')) {
+        Some("holds a line break or another character that a header field can't")
+    } else if blank(value.first()) || blank(value.last()) {
+        Some("starts or ends with a blank")
+    } else {
+        None
+    }
+}
+
+impl Fields {
+    /// Reports what is wrong with the table as a whole.
+    pub(super) fn check(&self, table: &mut Table<'_>) {
+        let names: Vec<_> = self.0.iter().map(|(name, _)| name).collect();
+        if let Some((_, twice)) = names.iter().enumerate().find(|(index, name)| names[..*index].contains(name)) {
+            let reason = format!("`{twice}` is there twice: upper and lower case make no difference");
+            table.mistake("headers", reason, "remove one of the two");
+        }
+        if names.len() > FIELDS_MAX {
+            table.mistake("headers", format!("more than {FIELDS_MAX} header fields"), "send fewer");
+        }
+    }
+
+    /// The request with its plain fields, and the fields that have to be opened first.
+    pub(super) fn apart(self, mut request: Request) -> (Request, Vec<(HeaderName, Secret)>) {
+        let mut kept = Vec::new();
+        for (name, field) in self.0 {
+            match field {
+                Field::Plain(value) => request = request.header(name.as_str(), value),
+                Field::Kept(secret) => kept.push((name, secret)),
+            }
+        }
+        (request, kept)
+    }
+}
+
+/// The request with what is kept elsewhere, opened now.
+pub(super) async fn opened(
+    mut request: Request,
+    kept: &[(HeaderName, Secret)],
+    secrets: &Secrets,
+) -> Result<Request, SecretError> {
+    for (name, secret) in kept {
+        let value = secrets.open(secret).await?;
+        if let Some(error) = useless(name, secret, value.bytes()) {
+            return Err(error);
+        }
+        request = request.header(name.as_str(), value.bytes());
+    }
+    Ok(request)
+}
+
+fn useless(name: &HeaderName, secret: &Secret, value: &[u8]) -> Option<SecretError> {
+    let reason = unsendable(value)?;
+    let remedy = format!("keep one line of ASCII in it, which is sent as `{name}`");
+    Some(SecretError::useless(secret, format!("it {reason}"), remedy))
+}
+
+/// What can't be opened on this machine. Credentials are passed over where systemd has handed over none, such as in a shell.
+pub(super) fn warnings(kept: &[(HeaderName, Secret)], secrets: &Secrets) -> Vec<String> {
+    let here = kept.iter().filter(|(_, secret)| matches!(secret, Secret::File(_)) || secrets.has_credentials());
+    let failed = |(name, secret): &(HeaderName, Secret)| match secrets.open_now(secret) {
+        Ok(value) => useless(name, secret, value.bytes()),
+        Err(error) => Some(error),
+    };
+    here.filter_map(failed).map(|error| format!("it can't ask, for {error}")).collect()
+}
