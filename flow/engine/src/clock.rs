@@ -1,4 +1,4 @@
-//! The clocks: the machine's, and one that a test sets.
+//! Clocks: that of the machine, and one that a test sets.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -11,9 +11,9 @@ mod watch;
 
 pub use watch::{ClockWatch, Oddity, STEP_MIN, timekeeper};
 
-/// The clocks of the machine: `CLOCK_REALTIME` for labels, `CLOCK_BOOTTIME` for lengths, because it goes on counting
-/// while the machine is suspended. Both are asked through the C library, where a test of the whole process can put other
-/// clocks in between.
+/// The clocks of the machine: `CLOCK_REALTIME` for labels, `CLOCK_BOOTTIME` for lengths, because that goes on counting while
+/// the machine is suspended. Both are read through the C library, where a test of the whole process can put other clocks in
+/// between.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct SystemClock;
 
@@ -30,19 +30,19 @@ impl Clock for SystemClock {
         Monotonic(reading.tv_sec * 1_000_000 + reading.tv_nsec / 1000)
     }
 
-    /// What `CLOCK_BOOTTIME` counted and `CLOCK_MONOTONIC` did not.
+    /// Time that `CLOCK_BOOTTIME` counted and `CLOCK_MONOTONIC` did not.
     fn asleep(&self) -> Span {
         let awake = clock_gettime(ClockId::Monotonic);
         self.monotonic().since(Monotonic(awake.tv_sec * 1_000_000 + awake.tv_nsec / 1000))
     }
 }
 
-/// A clock for tests. It passes with tokio's clock, so under paused time a simulated hour lasts as long as its events;
-/// its wall clock can be set and stepped like a real one, and the machine it belongs to can be suspended.
+/// A clock for tests. Time passes with tokio's clock, so under paused time a simulated hour lasts as long as its events; the
+/// wall clock can be set and stepped like a real one, and the machine can be suspended.
 #[derive(Debug)]
 pub struct SimClock {
     origin: Instant,
-    /// What the wall clock said at `origin`, corrected by every step since, in µs.
+    /// The wall clock at `origin`, corrected by every step since, in µs.
     wall: AtomicI64,
     /// How long the machine was suspended altogether, in µs.
     suspended: AtomicI64,
@@ -51,7 +51,7 @@ pub struct SimClock {
 }
 
 impl SimClock {
-    /// A clock whose wall clock says `now`.
+    /// A clock whose wall clock starts at `now`.
     #[expect(clippy::disallowed_methods, reason = "the simulated clock goes with the paused timers of tokio")]
     pub fn starting_at(now: Time) -> Self {
         Self {
@@ -77,7 +77,7 @@ impl SimClock {
         self.suspended.fetch_add(length.micros(), Ordering::Relaxed);
     }
 
-    /// Stops the process, as SIGSTOP does: the same, but the machine did not sleep.
+    /// Stops the process, as SIGSTOP does: as [`suspend`](Self::suspend), but the machine did not sleep.
     pub fn stop(&self, length: Span) {
         self.stopped.fetch_add(length.micros(), Ordering::Relaxed);
     }

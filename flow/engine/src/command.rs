@@ -4,11 +4,11 @@ use std::io::Write;
 
 use crate::Failure;
 
-/// A command of an engine: `garant <engine> …`. It stands beside those of garant in help, completions and manual pages.
+/// A command of an engine: `garant <engine> …`, in help, completions and manual pages beside garant's own.
 pub struct Command {
-    /// Its name, what it is for, its arguments and its own subcommands.
+    /// Name, description, arguments and subcommands.
     pub arguments: clap::Command,
-    /// Runs it: writes the result to where it is told, and gives the exit code. It runs in a process of its own, beside
-    /// `garant up` or without it, so what it shares with the engine is the data directory.
+    /// Runs the command: writes its result to the given stream and returns the exit code. The process is its own, beside
+    /// `garant up` or without it, so what the command shares with the engine is the data directory.
     pub run: fn(&clap::ArgMatches, &mut dyn Write) -> Result<u8, Failure>,
 }

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-/// What failed, its causes, and the remedy. Commands print it and end with its exit code; an engine that fails with it
-/// has it in the journal, in one line.
+/// A failure for a person to read: what failed, its causes, and the remedy. Commands print it and end with its exit code; an
+/// engine that fails with it has it in the journal, in one line.
 #[derive(Debug)]
 pub struct Failure {
     what: String,
@@ -16,7 +16,7 @@ pub struct Failure {
 const FAILED: u8 = 1;
 
 impl Failure {
-    /// Says what failed.
+    /// A failure of `what`.
     pub fn new(what: impl Into<String>) -> Self {
         Self { what: what.into(), why: Vec::new(), remedy: None, exit_code: FAILED }
     }
@@ -36,21 +36,21 @@ impl Failure {
         self
     }
 
-    /// Says what to do about it.
+    /// Sets the remedy: what the reader should do.
     #[must_use]
     pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
         self.remedy = Some(remedy.into());
         self
     }
 
-    /// Has the command end with this code instead of 1.
+    /// Sets the exit code of the command, which is 1 otherwise.
     #[must_use]
     pub fn code(mut self, exit_code: u8) -> Self {
         self.exit_code = exit_code;
         self
     }
 
-    /// The code that the command ends with.
+    /// Exit code of the command.
     pub fn exit_code(&self) -> u8 {
         self.exit_code
     }
@@ -60,7 +60,7 @@ impl Failure {
         &self.what
     }
 
-    /// Its causes, the nearest first.
+    /// The causes, the nearest first.
     pub fn why(&self) -> &[String] {
         &self.why
     }

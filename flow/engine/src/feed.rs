@@ -1,4 +1,4 @@
-//! New entries of the journal, read once by one consumer.
+//! The feed of one consumer: new entries of the journal, each read and decoded once.
 //!
 //! A consumer that asks the journal once a second costs a machine something while nothing happens, and a second when
 //! something does. A [`Feed`] is woken by the journal itself. That is a hint and no more: another process may append too,
@@ -16,22 +16,22 @@ use tokio::sync::watch;
 
 use crate::Progress;
 
-/// How often the journal is looked at without having been told to. Shorter than any engine's patience.
+/// How often the journal is read without a wake-up. Shorter than any engine's patience.
 const POLL_EVERY: Duration = Duration::from_secs(10);
 
-/// An entry as a consumer gets it.
+/// An entry of the journal, decoded.
 #[derive(Clone, Debug)]
 pub struct Entry {
     /// Its place in the log.
     pub sequence: u64,
-    /// What it says; `None` when its payload is destroyed, or is no envelope.
+    /// The decoded payload; `None` when it is destroyed, or is no envelope.
     pub envelope: Option<Envelope>,
 }
 
-/// Some entries, and how far the log is read with them.
+/// Entries read together, and the cursor after them.
 #[derive(Clone, Debug)]
 pub struct Batch {
-    /// Those selected, in their order; may be none.
+    /// The selected entries, in their order; may be none.
     pub entries: Vec<Entry>,
     /// Entries below this place need not be read again: the cursor for the consumer's next [`store::Step`].
     pub to: u64,
@@ -77,10 +77,10 @@ impl Feed {
         Ok(Some(Batch { entries, to: self.cursor }))
     }
 
-    /// The next entries, as soon as there are any. Ticks `progress` also while it waits. Cancelled, it has read nothing.
+    /// Waits for the next entries and returns them. Ticks `progress` also while it waits. A cancelled call has read nothing.
     pub async fn next(&mut self, progress: &Progress) -> Result<Batch, StoreError> {
         loop {
-            // Before the look, so that what comes during it is not missed.
+            // Marked as seen before the read, so that an append during it wakes the feed again.
             self.size.borrow_and_update();
             if let Some(batch) = self.read(progress).await? {
                 return Ok(batch);
@@ -150,7 +150,7 @@ mod tests {
         assert!(batch.entries[0].envelope.is_some() && batch.entries[1].envelope.is_none());
     }
 
-    /// It comes at once, although no poll is due; and it shows that it lives while nothing comes.
+    /// An append wakes the feed at once, although no poll is due; while nothing comes, the feed ticks.
     #[tokio::test(start_paused = true)]
     async fn it_is_woken_by_the_journal() {
         let world = World::at(START);

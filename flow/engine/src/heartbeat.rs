@@ -1,9 +1,9 @@
-//! The way of a heartbeat from the web to the watch.
+//! Heartbeats on their way from the web to the watch.
 //!
-//! **Problem.** `200 OK` to a backup job's ping is a promise: the team will not be woken for it. It must not be given for a
-//! ping that is lost a moment later. **Principle.** The web hands a ping over and waits for its [`Delivery`] to be
-//! acknowledged, which the watch does once the ping is in the journal. A queue that is full, a watch that is being
-//! restarted, an answer that takes too long: all are [`Receipt::Busy`], and the job tries again.
+//! **Problem.** `200 OK` to a backup job's ping is a promise: the team will not be alerted for it. It must not be given for
+//! a ping that is lost a moment later. **Principle.** The web hands a ping over and waits for its [`Delivery`] to be
+//! acknowledged, which the watch does once the ping is in the journal. When the queue is full, when the watch is being
+//! restarted, when the answer takes too long, the answer is [`Receipt::Busy`], and the job tries again.
 //!
 //! The hub belongs to neither engine. Which uuids are known survives a restart of the watch, and so do queued pings.
 
@@ -18,10 +18,10 @@ use tokio::sync::{Mutex, OwnedMutexGuard, mpsc, oneshot, watch};
 /// Most pings that wait for the watch.
 const QUEUE_MAX: usize = 1024;
 
-/// How long a job waits for its receipt.
+/// Longest wait for a receipt.
 const RECEIPT_LIMIT: Duration = Duration::from_secs(5);
 
-/// What a job said.
+/// The message of a ping.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Debug)]
 #[serde(rename_all = "snake_case")]
 pub enum Said {
@@ -33,34 +33,33 @@ pub enum Said {
     Fail,
 }
 
-/// A sign of life, as it arrived.
+/// A ping: a message of a job, as it arrived.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Ping {
     /// The secret of the heartbeat, as in the address that was asked for.
     pub uuid: String,
-    /// What it says.
+    /// The message.
     pub ping: Said,
-    /// Which run of the job says it, when the job tells its runs apart: a UUID in lower case. Nothing public.
+    /// The run of the job that the message belongs to, when the job tells its runs apart: a UUID in lower case. Not public.
     pub run: Option<String>,
-    /// When it arrived.
+    /// When the ping arrived.
     pub at: Time,
     /// Length of the body that came with it; the body itself is not kept.
     pub body_bytes: u64,
 }
 
-/// What the job is told.
+/// The answer to a job.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Receipt {
-    /// The ping was taken and is recorded.
+    /// The ping is recorded.
     Known,
     /// No heartbeat has this uuid.
     Unknown,
-    /// It could not be recorded now: try again.
+    /// The ping could not be recorded now: the job should try again.
     Busy,
 }
 
-/// A ping for the watch, and its receipt. Dropped without [`acknowledge`](Self::acknowledge), it tells the job to try
-/// again.
+/// A ping for the watch, with its receipt. Dropped without [`acknowledge`](Self::acknowledge), it answers [`Receipt::Busy`].
 #[derive(Debug)]
 pub struct Delivery {
     /// Which heartbeat.
@@ -71,7 +70,7 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// Tells the job that its ping is recorded.
+    /// Answers the job that its ping is recorded.
     pub fn acknowledge(self) {
         if self.receipt.send(()).is_err() {
             tracing::debug!(probe = %self.probe, "the job did not wait for its receipt");
@@ -79,7 +78,7 @@ impl Delivery {
     }
 }
 
-/// The hub. Clones are the same hub.
+/// The queue between web and watch, and the known heartbeats. Clones share both.
 #[derive(Clone)]
 pub struct Pings {
     known: watch::Sender<Arc<HashMap<String, ProbeId>>>,
@@ -94,13 +93,13 @@ impl Default for Pings {
 }
 
 impl Pings {
-    /// A hub that knows no heartbeat.
+    /// A queue without known heartbeats.
     pub fn new() -> Self {
         let (queue, listener) = mpsc::channel(QUEUE_MAX);
         Self { known: watch::Sender::new(Arc::default()), queue, listener: Arc::new(Mutex::new(listener)) }
     }
 
-    /// Replaces the heartbeats that are known: their uuids and their probes.
+    /// Replaces the known heartbeats: their uuids and their probes.
     pub fn know(&self, heartbeats: HashMap<String, ProbeId>) {
         self.known.send_replace(Arc::new(heartbeats));
     }
@@ -110,7 +109,7 @@ impl Pings {
         self.known.borrow().contains_key(uuid)
     }
 
-    /// Hands a ping over. Takes five seconds at most.
+    /// Hands a ping over and waits for its receipt, five seconds at most.
     pub async fn deliver(&self, ping: Ping) -> Receipt {
         let known = self.known.borrow().get(&ping.uuid).cloned();
         let Some(probe) = known else { return Receipt::Unknown };
@@ -124,23 +123,23 @@ impl Pings {
         }
     }
 
-    /// The receiving end. There is one; whoever asks second waits until the first has dropped it.
+    /// The receiving end. There is one; a second caller waits until the first has dropped it.
     pub async fn listen(&self) -> Listener {
         Listener(self.listener.clone().lock_owned().await)
     }
 }
 
-/// The receiving end of the hub.
+/// The receiving end of the queue.
 pub struct Listener(OwnedMutexGuard<mpsc::Receiver<Delivery>>);
 
 impl Listener {
-    /// The next ping. Pings whose job has stopped waiting are left out: it was told to try again.
+    /// The next ping. Pings whose sender has stopped waiting are skipped: it was answered [`Receipt::Busy`].
     pub async fn next(&mut self) -> Delivery {
         loop {
             match self.0.recv().await {
                 Some(delivery) if delivery.receipt.is_closed() => {}
                 Some(delivery) => return delivery,
-                // Every sender is gone; with them, everybody who could ping.
+                // Every sender is dropped: no ping can come any more.
                 None => std::future::pending().await,
             }
         }
@@ -189,7 +188,7 @@ mod tests {
         });
         assert_eq!(pings.deliver(ping("1234")).await, Receipt::Busy);
         assert!(watch.await.is_err());
-        // Its successor gets the end that the panic dropped, and only pings that somebody still waits for.
+        // The next attempt gets the receiving end that the panic dropped, and only pings whose sender still waits.
         assert_eq!(pings.deliver(ping("1234")).await, Receipt::Busy, "nobody listens");
         let mut listener = pings.listen().await;
         let (receipt, ()) = tokio::join!(pings.deliver(ping("1234")), async { listener.next().await.acknowledge() });

@@ -17,7 +17,7 @@ pub trait Source: Send + Sync {
     fn write(&self, text: &mut Text);
 }
 
-/// What a family counts, and so how its samples end.
+/// The type of a family (OpenMetrics), which decides how its samples end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum MetricType {
     Gauge,
@@ -45,19 +45,19 @@ impl MetricType {
     }
 }
 
-/// A figure, exact.
+/// An exact figure.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Value {
     /// A whole number.
     Whole(i64),
-    /// So many millionths: microseconds as seconds.
+    /// A number of millionths: microseconds as seconds.
     Millionths(i64),
-    /// So many thousand-millionths: parts per billion as a ratio.
+    /// A number of thousand-millionths: parts per billion as a ratio.
     Billionths(i64),
 }
 
 impl From<u64> for Value {
-    /// A count; beyond 2⁶³ it stays there.
+    /// A count, cut at 2⁶³ − 1.
     fn from(count: u64) -> Self {
         Self::Whole(i64::try_from(count).unwrap_or(i64::MAX))
     }
@@ -86,19 +86,19 @@ impl std::fmt::Display for Value {
     }
 }
 
-/// An exposition in the making.
+/// The text of an exposition, built family by family.
 #[derive(Debug, Default)]
 pub struct Text {
     out: String,
-    /// A family may be written once.
+    /// Names of the families written so far: each may be written once.
     families: BTreeSet<String>,
 }
 
-/// One family in the making.
+/// One family, open for samples.
 #[derive(Debug)]
 pub struct Family<'t> {
-    /// `None` for a second family of a name, which is left out: half an exposition is worth more than one that is refused
-    /// whole.
+    /// The text; `None` for a second family of the same name, which is left out: an exposition that lacks a family is worth
+    /// more than one that is refused whole.
     out: Option<&'t mut String>,
     name: String,
     kind: MetricType,
@@ -108,7 +108,7 @@ impl Text {
     /// The content type to serve it with.
     pub const CONTENT_TYPE: &'static str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-    /// An empty one.
+    /// An empty exposition.
     pub fn new() -> Self {
         Self::default()
     }
@@ -123,12 +123,12 @@ impl Text {
         self.family(MetricType::Counter, name, unit, help)
     }
 
-    /// Labels that describe something. The name is given without `_info`.
+    /// Labels that describe the owner. The name is given without `_info`.
     pub fn info(&mut self, name: &str, help: &str) -> Family<'_> {
         self.family(MetricType::Info, name, "", help)
     }
 
-    /// Which of some states something is in.
+    /// The current one of several states.
     pub fn state_set(&mut self, name: &str, help: &str) -> Family<'_> {
         self.family(MetricType::StateSet, name, "", help)
     }
@@ -154,7 +154,7 @@ impl Text {
         Family { out: Some(&mut self.out), name, kind }
     }
 
-    /// The whole exposition.
+    /// The whole text, closed with `# EOF`.
     pub fn finish(mut self) -> String {
         self.out.push_str("# EOF\n");
         self.out

@@ -1,11 +1,11 @@
-//! The sign of life of an engine.
+//! The sign of life of an engine: ticks, counted by the engine and checked by the supervisor.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::Notify;
 
-/// How an engine shows that it gets on. A tick costs one atomic addition, so a loop may tick at every turn.
+/// The ticks of an engine. A tick costs one atomic addition, so a loop may tick at every turn.
 ///
 /// The rule: tick when something was achieved or when there was nothing to do, never from a timer beside the work: a timer
 /// goes on while the work hangs.
@@ -19,7 +19,7 @@ struct Ticks {
 }
 
 impl Progress {
-    /// Says: I get on. The first tick says: I am ready.
+    /// Counts a tick. The first one means that the engine is ready.
     pub fn tick(&self) {
         if self.0.ticks.fetch_add(1, Ordering::Relaxed) == 0 {
             self.0.first.notify_one();

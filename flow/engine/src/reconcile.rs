@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use crate::{BoxFuture, Context, Engine, EngineError};
 
-/// How often a driver that waits shows that it lives. Shorter than any engine's patience.
+/// How often a driver ticks while it waits. Shorter than any engine's patience.
 const SIGN_OF_LIFE_EVERY: Duration = Duration::from_secs(10);
 
 /// Periodic, idempotent work.
@@ -36,7 +36,7 @@ pub trait Reconcile: Send {
         Span::ZERO
     }
 
-    /// Brings things nearer to how they should be.
+    /// Brings the state nearer to what it should be.
     fn activate<'a>(&'a mut self, context: &'a Context) -> BoxFuture<'a, Result<(), EngineError>>;
 }
 
@@ -49,12 +49,13 @@ pub struct Driver<F> {
 }
 
 impl<R: Reconcile, F: Fn() -> R + Send + Sync> Driver<F> {
-    /// An engine of that name and [stop order](Engine::stop_order).
+    /// A driver with this name and [stop order](Engine::stop_order).
     pub fn new(name: &'static str, stop_order: u8, start: F) -> Self {
         Self { name, stop_order, start, wakes: Vec::new() }
     }
 
-    /// Activates also when this changes: a value of the policy, or the size of the journal ([`store::Read::size_watch`]).
+    /// Adds a wake-up: the driver activates also when this value changes, such as a value of the policy, or the size of the
+    /// journal ([`store::Read::size_watch`]).
     #[must_use]
     pub fn woken_by<T: Send + Sync + 'static>(mut self, changes: watch::Receiver<T>) -> Self {
         self.wakes.push(Box::new(changes));
@@ -66,7 +67,7 @@ impl<R: Reconcile, F: Fn() -> R + Send + Sync> Driver<F> {
         let mut wakes: Vec<Box<dyn Wake>> = self.wakes.iter().map(|wake| wake.copy()).collect();
         loop {
             let stopping = context.stop.is_cancelled();
-            // Before the activation, so that what changes during it is not missed.
+            // Marked as seen before the activation, so that a change during it wakes the driver again.
             for wake in &mut wakes {
                 wake.see();
             }
@@ -110,13 +111,13 @@ impl<R: Reconcile, F: Fn() -> R + Send + Sync> Engine for Driver<F> {
     }
 }
 
-/// Something whose changes wake a driver, of whatever type.
+/// A value whose changes wake a driver, of whatever type.
 trait Wake: Send + Sync {
-    /// The same for another attempt.
+    /// A receiver of the same value, for another attempt.
     fn copy(&self) -> Box<dyn Wake>;
-    /// Takes what it is now for seen.
+    /// Marks the current value as seen.
     fn see(&mut self);
-    /// Waits for what is not seen yet; for ever, once nothing can change any more.
+    /// Waits for a value that is not marked as seen; for ever once no change can come.
     fn changed(&mut self) -> BoxFuture<'_, ()>;
 }
 
@@ -158,13 +159,13 @@ mod tests {
 
     const START: Time = Time::from_secs(1_800_000_000);
 
-    /// Notes when it was activated, in seconds since the start.
+    /// A test subject that notes when it was activated, in seconds since the start.
     struct Noting {
         activated: Arc<Mutex<Vec<i64>>>,
         every: Span,
         spacing: Span,
         takes: Span,
-        /// Which activation fails.
+        /// The activation that fails.
         fails: Option<usize>,
     }
 
@@ -198,7 +199,7 @@ mod tests {
     }
 
     impl Test {
-        /// Drives one that is due every `every` seconds, and at most every `spacing`.
+        /// Starts a driver that activates every `every` seconds, and no more often than every `spacing`.
         fn start(every: i64, spacing: i64, takes: i64, wake: watch::Receiver<u64>) -> Self {
             let world = World::at(START);
             let context = world.context("server".parse().expect("a name")).expect("a network");
@@ -221,7 +222,7 @@ mod tests {
             tokio::time::sleep(wait.to_std()).await;
         }
 
-        /// Stops it, and says when it was activated.
+        /// Stops the driver, and returns when it activated.
         async fn stop(self) -> Vec<i64> {
             self.world.stop.cancel();
             self.task.await.expect("no panic").expect("no error");
@@ -248,8 +249,8 @@ mod tests {
             test.at(second).await;
             wake.send_modify(|value| *value += 1);
         }
-        // At 101 during an activation, at 103 and later while it waits for its pace: all are one. At 120 the pace of 110 is
-        // just over.
+        // At 101 during an activation, at 103 and later within the spacing: one activation for all. At 120 the spacing after
+        // 110 is over.
         test.at(3000).await;
         assert_eq!(test.stop().await, [0, 100, 110, 120, 200, 3000]);
     }

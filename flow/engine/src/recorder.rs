@@ -29,28 +29,28 @@ pub use spool::{SPOOL_BYTES_MAX, SPOOL_EVENTS_MAX, SpoolHealth};
 /// How long the sink may take before events count as refused. A commit takes milliseconds.
 const TAKE_LIMIT: Duration = Duration::from_secs(10);
 
-/// What became of events that were sent together.
+/// Outcome for events that were sent together.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Recorded {
-    /// They are in the journal, at these places those that were not there before, and survive a power loss.
+    /// The events are in the journal, those that were new at these places, and survive a power loss.
     Logged(Vec<u64>),
-    /// They are in a spool, on their way to the journal, and survive a power loss.
+    /// The events are in a spool, on their way to the journal, and survive a power loss.
     Spooled,
-    /// The sink takes nothing at the moment: they wait in memory and will be handed over in their turn.
+    /// The sink refuses at the moment: the events wait in memory and are handed over in their turn.
     Waiting,
 }
 
 impl Recorded {
-    /// Whether they survive a power loss.
+    /// Whether the events survive a power loss.
     pub const fn is_durable(&self) -> bool {
         matches!(self, Self::Logged(_) | Self::Spooled)
     }
 }
 
-/// Why an event can't be recorded, now or ever.
+/// An event that can't be recorded, now or ever, and why.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
-    /// Its body does not serialise.
+    /// The body does not serialise.
     #[error("a `{kind}` can't be recorded, its body does not serialise: {source}")]
     Body {
         /// Kind of the event.
@@ -58,7 +58,7 @@ pub enum RecordError {
         /// Why.
         source: serde_json::Error,
     },
-    /// Its body is too long.
+    /// The body is too long.
     #[error("a `{kind}` of {bytes} bytes can't be recorded: {PAYLOAD_BYTES_MAX} is the most")]
     TooLarge {
         /// Kind of the event.
@@ -76,7 +76,7 @@ pub enum RecordError {
     },
 }
 
-/// Journals what one observer sees. Clones share its sequence.
+/// The recorder of one observer: seals what it observes into events and sends them to the sink. Clones share its sequence.
 #[derive(Clone)]
 pub struct Recorder {
     shared: Arc<Shared>,
@@ -128,8 +128,8 @@ struct Shared {
     spool: Arc<Spool>,
 }
 
-/// Events under way to the sink. When their writer is aborted meanwhile, nobody knows whether they arrived: they are handed
-/// over again.
+/// Events that are being handed to the sink. Dropped unsettled, because their writer was aborted, they are queued again:
+/// nobody knows whether they arrived.
 struct Unsettled<'a> {
     spool: &'a Arc<Spool>,
     group: Option<Group>,
@@ -149,17 +149,17 @@ impl Drop for Unsettled<'_> {
     }
 }
 
-/// Whether the sink will refuse the same events again, however often it is asked.
+/// Whether the sink would refuse the same events every time.
 fn is_final(refused: &StoreError) -> bool {
     matches!(refused, StoreError::TooLarge { .. } | StoreError::Malformed { .. })
 }
 
-/// Why events wait when the sink has not answered.
+/// The reason why events wait when the sink has not answered in time.
 fn late() -> String {
     format!("the journal did not answer within {} s", TAKE_LIMIT.as_secs())
 }
 
-/// Locks. No code of an engine runs while one of these locks is held, so a panic can't leave anything half done.
+/// Locks a mutex. No code of an engine runs while one of these locks is held, so a panic can't leave anything half done.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -186,7 +186,7 @@ impl Recorder {
         self.for_observer(self.stream.observer.beside(name))
     }
 
-    /// Who it is that sees.
+    /// The observer of this recorder.
     pub fn observer(&self) -> &ObserverId {
         &self.stream.observer
     }

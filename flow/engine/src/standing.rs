@@ -1,35 +1,35 @@
-//! What is known of each probe at the moment, for pages and status: never for a verdict.
+//! The current state of each probe, for pages and status: never for a verdict.
 //!
-//! The engine that looks fills it and the pages show it; neither knows the other.
+//! The watching engine provides it and the pages show it; neither knows the other.
 
 use std::sync::Arc;
 
 use event::{ObserverId, ProbeId, Span, Time};
 use serde::{Deserialize, Serialize};
 
-/// What an engine that looks at probes knows of them now. Answers at once.
+/// Returns the current state of every probe of an engine, at once.
 pub type Probes = Arc<dyn Fn() -> Vec<ProbeStanding> + Send + Sync>;
 
-/// What one observer says of one probe at the moment: for the team, never for a verdict.
+/// The current state of one probe, as one observer sees it: for the team, never for a verdict.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ProbeStanding {
     /// Which probe.
     pub probe: ProbeId,
-    /// Who says so.
+    /// Which observer.
     pub observer: ObserverId,
-    /// Its state and since when; `None` until it is known.
+    /// The state and since when; `None` until it is known.
     pub state: Option<(event::evidence::State, Time)>,
-    /// When it was last asked.
+    /// When the probe was last asked.
     pub at: Time,
     /// How long the answer took.
     pub took: Span,
-    /// Its figure, in the unit of its kind.
+    /// The figure of the probe, in the unit of its kind.
     pub value: Option<i64>,
-    /// Where the time went.
+    /// Where the time of the last answer went.
     pub phases: Phases,
     /// When the certificate that was shown expires, over TLS.
     pub certificate_expires: Option<Time>,
-    /// What it said, in words; empty while all is well.
+    /// The last answer in words; empty while all is well.
     pub text: String,
 }
 
@@ -49,7 +49,7 @@ pub struct Phases {
 }
 
 impl Phases {
-    /// Those that it went through, each with its word.
+    /// The phases that took any time, each with its word.
     pub fn each(&self) -> impl Iterator<Item = (&'static str, Span)> {
         let Self { dns, connect, tls, first_byte, body } = *self;
         [("dns", dns), ("connect", connect), ("tls", tls), ("first_byte", first_byte), ("body", body)]

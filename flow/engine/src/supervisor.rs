@@ -6,7 +6,7 @@
 //! **Principle.** Each attempt of an engine is a task of its own; a *keeper* per engine watches it. An error, a panic, an
 //! early end and a missing sign of life are all failures. After a failure the keeper waits (one second, doubling up to a
 //! minute, a little shortened at random so that many engines do not come back in step), journals the blind interval, and
-//! starts the engine again. Whoever keeps well for two minutes starts from one second again.
+//! starts the engine again. After two minutes without a failure, the wait is one second again.
 //!
 //! Patience is counted in checks of the keeper, one a second, not on a clock: when the whole process stands still for five
 //! minutes, that is one check, and nobody is blamed for it. [`crate::clock::timekeeper`] journals it.
@@ -15,9 +15,8 @@
 //! So an engine may be given a runtime of its own ([`Supervisor::add_on`]); keepers stay on the supervisor's, where no
 //! engine can hold them up.
 //!
-//! Order of stopping: the highest [`Engine::stop_order`] first, with a deadline for the engines of each. Whoever misses it is
-//! aborted and named in [`Ended`].
-//! Acting on a second signal is up to the role.
+//! Order of stopping: the highest [`Engine::stop_order`] first, with a deadline for the engines of each. An engine that
+//! misses it is aborted and named in [`Ended`]. Acting on a second signal is up to the role.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -43,42 +42,42 @@ use keeper::{Fatal, Keeper};
 /// How long the engines of one stop order may take to stop, unless the role says otherwise.
 const STOP_DEADLINE: Span = Span::from_secs(5);
 
-/// How an engine is doing.
+/// State of an engine.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Debug)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    /// It was started and has not ticked yet.
+    /// Started, and has not ticked yet.
     Starting,
-    /// It has ticked.
+    /// Started, and has ticked.
     Running,
-    /// It failed and will be started again.
+    /// Failed, and will be started again.
     Restarting,
-    /// It was told to stop.
+    /// Told to stop, and still running.
     Stopping,
-    /// It has stopped.
+    /// Stopped.
     Stopped,
-    /// It failed, and the process stops because of it.
+    /// Failed in such a way that the process stops.
     Failed,
 }
 
-/// One line of the health board.
+/// State of one engine, with its last failure.
 #[derive(Clone, PartialEq, Eq, Serialize, Debug)]
 pub struct Health {
     /// Name of the engine.
     pub engine: &'static str,
-    /// How it is doing.
+    /// The state.
     pub state: State,
-    /// How often it was started.
+    /// Number of attempts so far.
     pub attempts: u32,
-    /// How often it failed in a row.
+    /// Number of failures in a row.
     pub failures: u32,
-    /// Why it failed last.
+    /// Reason of the last failure.
     pub last_error: Option<String>,
-    /// Since when it is in this state.
+    /// Since when the engine is in this state.
     pub since: Time,
 }
 
-/// How all engines are doing; for `/ready`, `garant status` and metrics.
+/// States of all engines; for `/ready`, `garant status` and metrics.
 #[derive(Clone, Debug)]
 pub struct Board(watch::Receiver<Vec<Health>>);
 
@@ -102,7 +101,7 @@ impl Board {
     }
 }
 
-/// How it ended.
+/// How the supervisor ended.
 #[derive(Clone, PartialEq, Eq, Serialize, Debug)]
 pub struct Ended {
     /// The engine that took the process down, and why; `None` when the stop was asked for.
@@ -111,7 +110,7 @@ pub struct Ended {
     pub missed: Vec<&'static str>,
 }
 
-/// Starts engines, keeps them running, stops them.
+/// Runs engines: starts them, restarts those that fail, stops them in order.
 pub struct Supervisor {
     context: Context,
     engines: Vec<(Arc<dyn Engine>, Option<Handle>)>,
@@ -215,7 +214,7 @@ impl Supervisor {
     }
 }
 
-/// Records what happened to an engine. When that is impossible there is nobody left to tell but the log.
+/// Records an event of the supervisor. When that is impossible, only the log of the process is left to say so.
 async fn record<B: Body>(recorder: &Recorder, body: &B) {
     if let Err(error) = recorder.record(body).await {
         tracing::error!(%error, "an event about an engine could not be recorded");
@@ -235,7 +234,7 @@ impl Keepers {
         self.running.insert(task.id(), (index, task));
     }
 
-    /// Which of these still run.
+    /// Which of these engines still run.
     fn running(&self, engines: &BTreeSet<usize>) -> BTreeSet<usize> {
         self.running.values().map(|(index, _)| *index).filter(|index| engines.contains(index)).collect()
     }
@@ -282,7 +281,7 @@ impl Keepers {
     }
 }
 
-/// The line of one engine on the board. Only its keeper writes it.
+/// The entry of one engine on the board. Only its keeper writes it.
 pub(super) struct Slot {
     board: Arc<watch::Sender<Vec<Health>>>,
     index: usize,

@@ -1,4 +1,4 @@
-//! Noticing that a clock has stepped, or that everything has stood still.
+//! Detection of steps of the wall clock, and of times in which the process stood still.
 //!
 //! **Problem.** Entries are labelled by the wall clock. When it steps, or when the machine sleeps, the labels around that
 //! moment say something about the clock and nothing about the world.
@@ -17,21 +17,21 @@ use crate::{BoxFuture, Context, Driver, Engine, EngineError, Reconcile};
 /// A step up to this length is ignored: leap seconds, and clocks that are set by hand to the second.
 pub const STEP_MIN: Span = Span::from_secs(2);
 
-/// How much too late a look is to count as having stood still, unless [`ClockWatch::with_lateness_max`] says otherwise. A busy
-/// machine is late by less.
+/// How late a look must be to count as a standstill, unless [`ClockWatch::with_lateness_max`] says otherwise. A busy machine
+/// is late by less.
 const LATENESS_MAX: Span = Span::from_secs(5);
 
-/// What a look at the clocks showed.
+/// A finding of one look at the clocks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Oddity {
     /// The wall clock stepped by more than [`STEP_MIN`] since it was last right.
     Stepped(ClockStepped),
-    /// Nobody looked during this interval: the process was [stopped](BlindCause::Stopped), or the machine
+    /// The process did not run during this interval: it was [stopped](BlindCause::Stopped), or the machine
     /// [suspended](BlindCause::Suspended). Labelled as if the clock had not stepped meanwhile.
     StoodStill(Interval, BlindCause),
 }
 
-/// What all clocks showed at one look.
+/// The values of all clocks at one look.
 #[derive(Clone, Copy)]
 struct ClockReading {
     wall: Time,
@@ -50,26 +50,26 @@ pub struct ClockWatch {
     clock: Arc<dyn Clock>,
     every: Span,
     lateness_max: Span,
-    /// At the first look, or after the last step.
+    /// Values at the first look, or after the last step.
     right: ClockReading,
-    /// At the last look.
+    /// Values at the last look.
     last: ClockReading,
 }
 
 impl ClockWatch {
-    /// Starts to watch `clock`, with a look promised `every` so often.
+    /// A watch on `clock`, whose owner promises to look once per `every`.
     pub fn new(clock: Arc<dyn Clock>, every: Span) -> Self {
         let reading = ClockReading::of(&*clock);
         Self { clock, every, lateness_max: LATENESS_MAX, right: reading, last: reading }
     }
 
-    /// The same, to which a look that is this much too late is a standstill.
+    /// The same with another limit: a look that is this much too late is a standstill.
     #[must_use]
     pub fn with_lateness_max(self, lateness_max: Span) -> Self {
         Self { lateness_max, ..self }
     }
 
-    /// Looks. Both oddities may be seen at once: clocks are often set when a machine wakes.
+    /// Compares the clocks with the last look. Both findings may be made at once: clocks are often set when a machine wakes.
     pub fn look(&mut self) -> Vec<Oddity> {
         let now = ClockReading::of(&*self.clock);
         let mut seen = Vec::new();
@@ -88,8 +88,8 @@ impl ClockWatch {
         seen
     }
 
-    /// Goes on after something else was waited for: that nobody looked meanwhile is no standstill. A step is still seen by
-    /// the next look.
+    /// Starts a new period after a wait for something else, which is no standstill. A step meanwhile is still found by the
+    /// next look.
     pub fn resume(&mut self) {
         self.last = ClockReading::of(&*self.clock);
     }
@@ -98,7 +98,7 @@ impl ClockWatch {
 /// How often the timekeeper looks.
 const LOOK_EVERY: Span = Span::from_secs(1);
 
-/// The name under which a standstill is journaled: it blinded every engine of the process.
+/// The engine name in the entry of a standstill: every engine of the process was blind.
 const EVERY_ENGINE: &str = "all";
 
 /// The engine that looks at the clocks every second and journals what it sees: steps, and standstills of two seconds or more.
@@ -108,7 +108,7 @@ pub fn timekeeper() -> impl Engine {
 
 #[derive(Default)]
 struct Timekeeper {
-    /// `None` before the first turn.
+    /// The watch; `None` before the first activation.
     watch: Option<ClockWatch>,
 }
 
@@ -134,7 +134,7 @@ impl Reconcile for Timekeeper {
                     }
                 };
             }
-            // A store that took its time over these entries is not a process that stood still.
+            // A store that took long to take these entries is no standstill.
             watch.resume();
             Ok(())
         })

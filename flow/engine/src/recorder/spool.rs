@@ -1,4 +1,4 @@
-//! The events that the sink has not taken yet.
+//! The queue of events that the sink has not taken yet.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -30,16 +30,16 @@ const RETRY_MAX: Duration = Duration::from_secs(30);
 /// The name under which lost events are journaled: they may be of any engine of that observer.
 const EVERY_ENGINE: &str = "all";
 
-/// How the queue before the journal is doing.
+/// State of the queue before the journal.
 #[derive(Clone, PartialEq, Eq, Serialize, Default, Debug)]
 pub struct SpoolHealth {
-    /// Events that wait.
+    /// Number of waiting events.
     pub waiting: usize,
     /// Events lost at the bound of the queue since the process started.
     pub lost: u64,
-    /// Since when events have been waiting.
+    /// When the oldest of them began to wait.
     pub since: Option<Time>,
-    /// Why, in the words of the last refusal.
+    /// Why they wait, in the words of the last refusal.
     pub reason: Option<String>,
 }
 
@@ -62,25 +62,25 @@ struct Queue {
     events: usize,
     /// Bytes of their bodies.
     bytes: usize,
-    /// Events that the task has taken out and is handing over.
+    /// Number of events that the task has taken out and is handing over.
     under_way: usize,
-    /// Whether there is a task.
+    /// Whether the task exists.
     draining: bool,
-    /// What was lost since the last blind interval was journaled.
+    /// Intervals in which events were lost, since the last blind interval was journaled.
     gaps: BTreeMap<ObserverId, Interval>,
     lost: u64,
     fault: Option<(Time, String)>,
 }
 
-/// What became of a batch.
+/// Outcome of handing over one batch.
 enum Handed {
-    /// It is durable.
+    /// The batch is durable.
     Over,
-    /// There was nothing to hand over.
+    /// There was no batch to hand over.
     Nothing,
-    /// Not now, for this reason.
+    /// The sink refuses at the moment, for this reason.
     Refused(String),
-    /// Never.
+    /// The sink will never take this batch.
     Unfit,
 }
 
@@ -95,7 +95,7 @@ impl Queue {
         self.make_room();
     }
 
-    /// Puts back what was taken out and refused, in front.
+    /// Puts groups that were taken out and refused back in front.
     fn put_back(&mut self, groups: Vec<Group>) {
         self.under_way = 0;
         for group in groups.into_iter().rev() {
@@ -117,7 +117,7 @@ impl Queue {
         Some(group)
     }
 
-    /// Takes out whole groups, so that each is part of one transaction.
+    /// Takes out whole groups, so that each stays within one transaction.
     fn take_batch(&mut self, groups_max: usize) -> Vec<Group> {
         let (mut batch, mut events, mut bytes) = (Vec::new(), 0, 0);
         while let Some(next) = self.groups.front() {
@@ -132,7 +132,8 @@ impl Queue {
         batch
     }
 
-    /// At the bound, the oldest group goes: it is the one that other sources most likely have too.
+    /// Drops the oldest groups while the queue is beyond its bound: their events are the ones that another observer most
+    /// likely saw too.
     fn make_room(&mut self) {
         while self.events > SPOOL_EVENTS_MAX || self.bytes > SPOOL_BYTES_MAX {
             let Some(group) = self.pop() else { break };
@@ -171,7 +172,7 @@ impl Spool {
         SpoolHealth { waiting: queue.events + queue.under_way, lost: queue.lost, since, reason }
     }
 
-    /// Takes the events when others are waiting, so that order is kept; otherwise hands them back, to be sent at once.
+    /// Queues the group when others are waiting, so that order is kept; otherwise returns it, to be sent at once.
     pub(super) fn queue_behind_others(self: &Arc<Self>, group: Group) -> Option<Group> {
         let queue = lock(&self.queue);
         if queue.is_idle() {
@@ -181,7 +182,7 @@ impl Spool {
         None
     }
 
-    /// Takes events that the sink has not taken.
+    /// Queues a group that the sink has refused.
     pub(super) fn keep(self: &Arc<Self>, group: Group, reason: &str) {
         let mut queue = lock(&self.queue);
         queue.blame(reason, &*self.clock);
@@ -206,7 +207,7 @@ impl Spool {
         loop {
             match self.hand_over(groups_max).await {
                 Handed::Over => (delay, groups_max) = (RETRY_MIN, BATCH_EVENTS_MAX),
-                // One of them is the culprit: one by one, it will be found.
+                // One group in it is unfit: sent one by one, it is found.
                 Handed::Unfit => groups_max = 1,
                 Handed::Refused(reason) => {
                     tracing::warn!(reason, "the journal takes no events; they wait in memory");
@@ -254,7 +255,7 @@ impl Spool {
         handed
     }
 
-    /// Journals what was lost. It is forgotten only once that is durable.
+    /// Journals the intervals in which events were lost, and forgets them once that is durable.
     async fn hand_over_gaps(&self) -> Handed {
         let gaps = std::mem::take(&mut lock(&self.queue).gaps);
         if gaps.is_empty() {

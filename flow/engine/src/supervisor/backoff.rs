@@ -1,16 +1,16 @@
-//! How long to wait before the next attempt.
+//! The delay before the next attempt of an engine.
 
 use event::Span;
 
 use crate::Random;
 
-/// After the first failure.
+/// Delay after the first failure.
 const FIRST: Span = Span::from_secs(1);
 
-/// At most.
+/// Longest delay.
 const MAX: Span = Span::from_secs(60);
 
-/// Whoever ran for this long was well: the next failure counts as the first.
+/// An engine that ran for this long was well: its next failure counts as the first.
 pub(super) const HEALTHY_AFTER: Span = Span::from_secs(120);
 
 /// The delay after `failures` failures in a row, shortened by up to a fifth at random.

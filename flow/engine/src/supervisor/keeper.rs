@@ -1,4 +1,4 @@
-//! Keeps one engine running.
+//! The keeper: runs one engine, attempt after attempt.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -16,46 +16,46 @@ use super::backoff::{HEALTHY_AFTER, delay};
 use super::{Slot, State, record};
 use crate::{Context, Engine, EngineError, Progress};
 
-/// How often the sign of life is looked for.
+/// How often the ticks of the engine are checked.
 const CHECK: Duration = Duration::from_secs(1);
 
-/// How long an aborted engine may take to be gone. It is gone at its next `await`.
+/// How long an aborted engine may take to end. It ends at its next `await`.
 const ABORT_LIMIT: Duration = Duration::from_secs(3);
 
-/// Why the whole process has to stop.
+/// A failure for which the whole process has to stop.
 pub(super) struct Fatal {
     pub(super) reason: String,
 }
 
 impl Fatal {
-    /// The keeper itself did not come to its end.
+    /// The keeper itself panicked or was cancelled.
     pub(super) fn unexpected(error: JoinError) -> Self {
         Self { reason: format!("its keeper ended: {}", panic_message(error)) }
     }
 }
 
-/// Keeps one engine running.
+/// The keeper of one engine.
 pub(super) struct Keeper {
     pub(super) engine: Arc<dyn Engine>,
-    /// Where it runs, if not here.
+    /// The runtime of the engine, if it is not that of the supervisor.
     pub(super) runtime: Option<Handle>,
     pub(super) context: Context,
     pub(super) stop: CancellationToken,
     pub(super) slot: Slot,
 }
 
-/// How an attempt ended.
+/// A failed attempt.
 struct Failure {
     reason: String,
     cause: BlindCause,
-    /// Since when the engine saw nothing.
+    /// Since when the engine has observed nothing.
     since: (Time, Monotonic),
-    /// Whether starting it again would not help: it said so, or its task could not be ended.
+    /// Whether another attempt would not help: the engine said so, or its task could not be ended.
     fatal: bool,
 }
 
 impl Keeper {
-    /// Attempt after attempt, until it is to stop.
+    /// Makes one attempt after the other, until the engine is to stop.
     pub(super) async fn keep(self) -> Result<(), Fatal> {
         let mut failures = 0;
         let mut attempt = 0;
@@ -98,7 +98,8 @@ impl Keeper {
         self.engine.name().to_owned()
     }
 
-    /// The end is counted on the monotonic clock: a step meanwhile neither hides nor invents blindness.
+    /// Journals the blind interval. Its end is counted on the monotonic clock: a step meanwhile neither hides nor invents
+    /// blindness.
     async fn record_blind(&self, failure: &Failure) {
         let (start, since) = failure.since;
         let interval = Interval::new(start, start + self.context.clock.monotonic().since(since));
@@ -109,7 +110,7 @@ impl Keeper {
         (self.context.clock.now(), self.context.clock.monotonic())
     }
 
-    /// One attempt; `None` when it ended because it was told to.
+    /// Makes one attempt; `None` when it ended because the engine was to stop.
     async fn attempt(&self) -> Option<Failure> {
         let progress = Progress::default();
         let stop = self.stop.child_token();
@@ -150,7 +151,7 @@ impl Keeper {
                     } else {
                         (ticks, idle, sign_of_life) = (now, 0, self.now());
                     }
-                    // While it stops, the deadline for stopping counts.
+                    // While the engine stops, the deadline for stopping counts instead.
                     if idle >= patience && !stopping {
                         break;
                     }
@@ -166,7 +167,7 @@ impl Keeper {
         Some(Failure { reason, cause: BlindCause::Frozen, since: sign_of_life, fatal: stuck })
     }
 
-    /// What the end of the task means.
+    /// What the end of the task means: a stop, or which failure.
     fn judge(&self, ended: Result<Result<(), EngineError>, JoinError>) -> Option<Failure> {
         let (reason, fatal) = match ended {
             Ok(Ok(())) if self.stop.is_cancelled() => return None,
@@ -183,7 +184,7 @@ impl Keeper {
     }
 }
 
-/// How many checks a patience is, rounded up.
+/// A patience as a number of checks, rounded up.
 fn checks_of(patience: Span) -> u64 {
     u64::try_from(patience.micros()).unwrap_or(0).div_ceil(1_000_000).max(1)
 }
