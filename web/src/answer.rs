@@ -1,11 +1,11 @@
-//! Answers: what every one of them carries, and the pages that say no.
+//! Answers: the headers that each carries, and the pages for refusals.
 //!
-//! A page that shows figures to strangers is worth attacking: framed, scripted, sniffed into something it is not. So every
-//! answer, also one that says no, forbids all of it; the only thing a page may load is its own style, named by its hash.
-//! Nothing says which software answered.
+//! A page that shows figures to strangers is worth attacking: it can be framed, scripted, or sniffed into another type. So
+//! every answer, a refusal too, forbids all of that; a page may load nothing but its own style, named by its hash. No header
+//! names the software.
 //!
-//! Strict-Transport-Security is not among it: without TLS it must not be sent (RFC 6797, section 7.2), and whoever speaks
-//! TLS in front of us knows for which names it may be. With it, the grader of Mozilla gives A+.
+//! Strict-Transport-Security is not among the headers: without TLS it must not be sent (RFC 6797, section 7.2), and the
+//! proxy that speaks TLS knows for which names it may be. With it, the grader of Mozilla gives A+.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -35,8 +35,8 @@ static CONTENT_SECURITY_POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
     HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static("default-src 'none'"))
 });
 
-/// Adds what every answer carries: pages for unknown addresses and methods, a bound on the time, and the headers that
-/// forbid everything.
+/// Adds what every answer has: pages for unknown addresses and methods, a bound on the time, and the headers that forbid
+/// everything.
 pub(crate) fn finish(router: Router) -> Router {
     router
         .fallback(|| async { refusal(StatusCode::NOT_FOUND) })
@@ -65,16 +65,16 @@ async fn guard(request: Request, next: Next) -> Response {
     response
 }
 
-/// How long a copy may be shown by others.
+/// The rule for copies of an answer in caches.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Caching {
     /// The bytes at this address never change.
     Immutable,
-    /// They change every minute or so.
+    /// The bytes change every minute or so.
     Short,
-    /// Each reader asks again; unchanged bytes are not sent again.
+    /// A cache asks again each time; unchanged bytes are not sent again.
     Revalidate,
-    /// Nobody keeps a copy.
+    /// No copy is kept.
     Never,
 }
 
@@ -115,7 +115,7 @@ pub(crate) fn bytes(
     response
 }
 
-/// Too many large answers are under way.
+/// The answer while too many large answers are under way: 503.
 pub(crate) fn busy() -> Response {
     let retry = [(header::RETRY_AFTER, HeaderValue::from_static("5"))];
     (retry, refusal(StatusCode::SERVICE_UNAVAILABLE)).into_response()
@@ -132,8 +132,8 @@ fn matches(value: &[u8], tag: &[u8]) -> bool {
     })
 }
 
-/// Makes an answer on a thread for work that takes a while: figures of ten thousand probes are megabytes of text, and the
-/// threads that serve connections also ask the probes, on time.
+/// Makes an answer on a thread for long work: figures of ten thousand probes are megabytes of text, and the threads that
+/// serve connections also ask the probes, on time.
 pub(crate) async fn off_the_way(make: impl FnOnce() -> Response + Send + 'static) -> Response {
     tokio::task::spawn_blocking(make).await.unwrap_or_else(|error| {
         tracing::error!(%error, "an answer can't be made");
@@ -171,8 +171,8 @@ struct Part {
     why: &'static str,
 }
 
-/// A page that says no in both languages: whoever made the mistake, the reader may speak either. It says nothing of what
-/// is or isn't there, nor why.
+/// The page of a refusal, in both languages, since the reader may speak either. It gives no reason, and does not tell what
+/// exists.
 pub(crate) fn refusal(status: StatusCode) -> Response {
     let said = |words: &Words| match status {
         StatusCode::NOT_FOUND => (words.not_found, words.not_found_why),

@@ -1,4 +1,4 @@
-//! How much memory the answers under way take together.
+//! The budget of memory that all large answers under way share.
 //!
 //! Large answers share a budget of memory. Their bytes count from when an answer is made until the last of them is with the
 //! kernel, or the connection ended. At the bound the answer is 503 and says when to try again. Small answers are not
@@ -21,7 +21,7 @@ const SMALL_BYTES: usize = 64 * 1024;
 /// read of the store, twenty megabytes at most.
 const MAKING_MAX: usize = 2;
 
-/// The budget. Clones are the same budget.
+/// The budget. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Budget {
     kib: Arc<Semaphore>,
@@ -35,24 +35,24 @@ impl Default for Budget {
 }
 
 impl Budget {
-    /// A budget of so many bytes.
+    /// A budget of this many bytes.
     pub fn of(bytes: usize) -> Self {
         Self { kib: Arc::new(Semaphore::new(bytes / 1024)), making: Arc::new(Semaphore::new(MAKING_MAX)) }
     }
 
-    /// The share of one answer, with nothing in it yet.
+    /// An empty share of the budget, for one answer.
     pub(crate) fn share(&self) -> Share {
         Share { budget: Arc::clone(&self.kib), room: None }
     }
 
-    /// Waits for its turn to make a large answer. The turn ends when this is dropped.
+    /// Waits until a large answer may be made. The next may be made when this is dropped.
     pub(crate) async fn turn(&self) -> Option<OwnedSemaphorePermit> {
         // The semaphore is never closed.
         Arc::clone(&self.making).acquire_owned().await.ok()
     }
 }
 
-/// The share of one answer; given back when it is dropped.
+/// The share of one answer, returned to the budget when dropped.
 #[derive(Debug)]
 pub(crate) struct Share {
     budget: Arc<Semaphore>,
@@ -60,7 +60,7 @@ pub(crate) struct Share {
 }
 
 impl Share {
-    /// Makes sure that there is room for an answer of so many bytes; `false` at the bound.
+    /// Takes room for an answer of this many bytes; `false` at the bound.
     pub(crate) fn covers(&mut self, bytes: usize) -> bool {
         if bytes <= SMALL_BYTES {
             return true;
@@ -77,8 +77,8 @@ impl Share {
         true
     }
 
-    /// The bytes of the answer, which keep the share until the last part of them is gone. Room that they turned out not to
-    /// need is given back.
+    /// The bytes of the answer, which keep the share until the last of them is dropped. Room beyond their length is returned
+    /// at once.
     pub(crate) fn hold(mut self, mut bytes: Vec<u8>) -> Bytes {
         if let Some(room) = &mut self.room {
             bytes.shrink_to_fit();

@@ -1,4 +1,4 @@
-//! A state without a server behind it, for the tests of this crate.
+//! A state whose channels a test fills, with a journal in memory.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -30,12 +30,12 @@ use tower::ServiceExt as _;
 use crate::{Budget, Identity, Policy, State};
 use engine::standing::{Phases, ProbeStanding};
 
-/// When all tests happen.
+/// The time in all tests.
 pub(crate) const NOW: Time = Time::from_secs(1_795_388_400);
-/// What only the team may know.
+/// A text for the team alone, which no public answer may contain.
 pub(crate) const SECRET: &str = "db-07.internal refused root";
 
-/// A journal that holds what a test put there.
+/// A journal with the entries that a test gave it.
 pub(crate) struct FakeJournal {
     log: Log,
     health: Mutex<StorageHealth>,
@@ -186,7 +186,7 @@ impl Fixture {
     }
 }
 
-/// The heartbeat that is known.
+/// The uuid of the one known heartbeat.
 pub(crate) const UUID: &str = "0b1c7a52-6f6c-4e0e-9d57-1c3c1a6f2f10";
 
 fn published(log: &Log, size: usize) -> Published {
@@ -377,7 +377,7 @@ fn engine_board(names: &[&'static str]) -> engine::Board {
     names.iter().fold(Supervisor::new(context), |supervisor, name| supervisor.add(Arc::new(Idle(name)))).board()
 }
 
-/// An answer, whole.
+/// A whole answer: status, headers, body.
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
@@ -394,7 +394,7 @@ impl Answer {
     }
 }
 
-/// Asks a router.
+/// Sends a request to a router and reads the answer.
 pub(crate) async fn ask(router: Router, method: Method, path: &str, headers: &[(&str, &str)], body: Body) -> Answer {
     let mut request = Request::builder().method(method).uri(path);
     for (name, value) in headers {

@@ -1,9 +1,9 @@
 //! French and English (promise BX-5).
 //!
-//! Two languages, chosen by two people who read both, need no catalogue and no translation engine: every sentence of the
-//! house is here, side by side, and the compiler sees to it that none is missing in either. What depends on figures is a
-//! function, since the two languages differ in more than words: French writes a comma in a decimal number, and a narrow
-//! space that may not break before `; ! ? %`.
+//! Two languages, chosen by two people who read both, need no catalogue and no translation engine: every sentence is here in
+//! both, and the compiler refuses one that is missing in either. Sentences with figures are functions, since the two
+//! languages differ in more than words: French writes a comma in a decimal number, and a narrow space that may not break
+//! before `; ! ? %`.
 
 mod figures;
 mod sentences;
@@ -12,7 +12,7 @@ mod words;
 pub use figures::Precision;
 pub(crate) use words::Words;
 
-/// A language of the house.
+/// A language of the pages.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Language {
     /// Français.
@@ -36,7 +36,7 @@ impl Language {
         }
     }
 
-    /// Its sentences.
+    /// The fixed sentences of this language.
     pub(crate) const fn words(self) -> &'static Words {
         match self {
             Self::French => &words::FRENCH,
@@ -44,7 +44,7 @@ impl Language {
         }
     }
 
-    /// Which text of two.
+    /// The text of `text` in this language.
     pub(crate) fn of(self, text: &event::policy::Text) -> &str {
         match self {
             Self::French => &text.fr,
@@ -52,10 +52,10 @@ impl Language {
         }
     }
 
-    /// What the reader prefers, from `Accept-Language` (RFC 9110, section 12.5.4). English when the header says nothing of
-    /// either, or can't be read: no header is a reason to refuse a page.
+    /// The language that the reader prefers, from `Accept-Language` (RFC 9110, section 12.5.4). English when the header
+    /// names neither or can't be read: no header is a reason to refuse a page.
     pub fn preferred(accept_language: Option<&str>) -> Self {
-        // A header has a few ranges; whoever sends more is not choosing a language.
+        // A header has a few ranges; more are not read.
         const RANGES_MAX: usize = 32;
         let (mut french, mut english, mut any) = (None, None, 0);
         for range in accept_language.unwrap_or("").split(',').take(RANGES_MAX) {
@@ -73,7 +73,7 @@ impl Language {
     }
 }
 
-/// `q=0.8` is 800. What can't be read weighs nothing.
+/// A quality in thousandths: `q=0.8` is 800. What can't be read weighs nothing.
 fn weight_in_thousandths(parameter: &str) -> u32 {
     let Some((_, value)) = parameter.split_once('=') else { return 1000 };
     let (whole, decimals) = value.trim().split_once('.').unwrap_or((value.trim(), ""));

@@ -1,11 +1,11 @@
-//! The log over HTTP, for whoever wants to check it (promises BX-2, BX-4; format: `docs/log.md`, C2SP tlog-tiles).
+//! The log over HTTP, for its verifiers (promises BX-2, BX-4; format: `docs/log.md`, C2SP tlog-tiles).
 //!
 //! The files are those of `garant log export`, at the same paths under `/log/`; here they are made when they are asked for.
 //!
 //! **What may never happen**: that a reader gets the payload of an entry for the team, or anything beyond the published
 //! checkpoint. The first is decided in one place, [`files::disclosed`], from the committed leaf and once more from the
-//! payload itself. The second matters because a head that no witness has seen may still be lost in a crash: somebody who
-//! got hold of it would have evidence of a fork that never was.
+//! payload itself. The second matters because a head that no witness has seen may still be lost in a crash: its reader would
+//! have evidence of a fork that never was.
 
 pub(crate) mod files;
 

@@ -1,4 +1,4 @@
-//! `/metrics`: garant's own figures in OpenMetrics, for the team's own monitoring (promise WA-1 watches the watcher).
+//! `/metrics`: figures of garant itself in OpenMetrics, for the team's own monitoring (promise WA-1).
 //!
 //! Nothing here is evidence: figures of the process begin at its start, and a verdict never reads them. Figures that only
 //! an engine knows come through [`engine::metrics::Source`]: a new one is a file of its engine's, not an edit here.
@@ -88,7 +88,7 @@ fn promises(state: &State, text: &mut Text) {
         outcomes.state(&[("promise", promise.id.as_str())], &OUTCOMES, Some(word(in_effect.outcome(promise))));
     }
     budgets(&in_effect, text);
-    // One family a unit: figures of one family can be compared.
+    // One family for each unit: the figures of one family can be compared.
     for (unit, name, suffix, help) in [
         (Unit::Ppb, "garant_objective_ratio", "ratio", "Share measured, between low and high, and the target."),
         (Unit::Micros, "garant_objective_seconds", "seconds", "Time measured, between low and high, and the target."),
@@ -111,7 +111,7 @@ fn promises(state: &State, text: &mut Text) {
     }
 }
 
-/// What of its budget and of its window each verdict in effect has used, and up to when it speaks.
+/// Families of verdicts in effect: used budget, elapsed window, and the time up to which each speaks.
 fn budgets(in_effect: &InEffect, text: &mut Text) {
     let lengths = |family: &mut Family<'_>, verdict: &Verdict, ends: &[(&str, Span)]| {
         let objective = verdict.objective.to_string();

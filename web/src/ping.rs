@@ -1,9 +1,9 @@
-//! Signs of life, with the addresses of Healthchecks: `/ping/<uuid>`, `…/start`, `…/fail`, `…/log`, `…/<exit status>`, by
+//! Intake of pings, at the addresses of Healthchecks: `/ping/<uuid>`, `…/start`, `…/fail`, `…/log`, `…/<exit status>`, by
 //! GET, HEAD or POST. A job that reports there needs a new host name and nothing else. `?rid=<uuid>` names a run of the job,
 //! for runs that overlap.
 //!
-//! `200 OK` is said once the ping is recorded, not before: the job may then forget about it. While it can't be recorded the
-//! answer is 503, and `curl --retry`, which the documentation of Healthchecks recommends, comes again.
+//! `200 OK` is answered once the ping is recorded, not before: the job may then forget about it. While it can't be recorded
+//! the answer is 503, and `curl --retry`, which the documentation of Healthchecks recommends, comes again.
 //!
 //! A body is read so that its sender gets an answer, and thrown away: the output of a job is full of names and addresses,
 //! and no promise needs it. So `…/log`, which carries output and changes no state, is answered and leaves nothing behind.
@@ -27,7 +27,7 @@ use crate::state::State;
 /// 100 kB of one; we keep nothing. What is beyond is not read, and the connection is closed after the answer.
 const BODY_BYTES_MAX: u64 = 1_000_000;
 
-/// How long a body may take. What has not arrived by then is not waited for.
+/// Longest time in which a body is read.
 const BODY_TIME_MAX: Duration = Duration::from_secs(10);
 
 pub(crate) fn routes() -> Router<Arc<State>> {
@@ -63,7 +63,7 @@ async fn take(state: &State, uuid: &str, action: &str, query: Option<&str>, body
     let Ok(run) = run(query) else {
         return answer::line(StatusCode::BAD_REQUEST, "invalid uuid format: write rid=<uuid>\n");
     };
-    // A stranger's body is not waited for.
+    // The body of a ping with an unknown uuid is not read.
     if !state.pings.knows(&uuid) {
         return answer::line(StatusCode::NOT_FOUND, "not found\n");
     }
@@ -87,16 +87,16 @@ async fn take(state: &State, uuid: &str, action: &str, query: Option<&str>, body
     response
 }
 
-/// What the end of an address means.
+/// The message of a ping, from the end of its address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Meaning {
-    /// A sign of life.
+    /// A message that changes the state of the heartbeat.
     Sign(engine::heartbeat::Said),
     /// Output of the job, which changes no state.
     Output,
 }
 
-/// What the end of the address means; `None` when it means nothing.
+/// The message that the end of the address stands for; `None` for an unknown one.
 fn meaning(action: &str) -> Option<Meaning> {
     use engine::heartbeat::Said::{Fail, Start, Success};
     match action {
@@ -113,7 +113,7 @@ fn meaning(action: &str) -> Option<Meaning> {
     }
 }
 
-/// The run that is named in a query, `rid=<uuid>`, the last one if there are several.
+/// The run that the query names, `rid=<uuid>`; the last one if there are several.
 fn run(query: Option<&str>) -> Result<Option<String>, ()> {
     let named = query.unwrap_or_default().split('&').filter_map(|pair| pair.strip_prefix("rid=")).next_back();
     match named {
@@ -122,7 +122,7 @@ fn run(query: Option<&str>) -> Result<Option<String>, ()> {
     }
 }
 
-/// The one spelling of a UUID (RFC 9562, section 4): 8-4-4-4-12 hexadecimal digits, lower case.
+/// The canonical spelling of a UUID (RFC 9562, section 4): 8-4-4-4-12 hexadecimal digits, lower case.
 fn canonical(uuid: &str) -> Option<String> {
     let right = uuid.len() == 36
         && uuid.bytes().enumerate().all(|(place, byte)| match place {
@@ -132,7 +132,7 @@ fn canonical(uuid: &str) -> Option<String> {
     right.then(|| uuid.to_ascii_lowercase())
 }
 
-/// Reads a body and forgets it: how long it was, and whether all of it was read.
+/// Reads a body and drops it: its length, and whether all of it was read.
 async fn discard(mut body: Body) -> (u64, bool) {
     let mut bytes = 0;
     let read_to_end = tokio::time::timeout(BODY_TIME_MAX, async {

@@ -1,7 +1,8 @@
-//! `/ready`: whether garant does its work, for whoever restarts processes or routes to them. 200 when every engine runs and
-//! the journal takes entries, else 503; the body says what is wrong.
+//! `/ready`: whether garant does its work, for process managers and load balancers. 200 when every engine runs and the
+//! journal takes entries, else 503; the body says what is wrong.
 //!
-//! It says nothing about the services that are watched: a server must not be restarted because a customer's site is down.
+//! The answer does not depend on the services that are watched: a server must not be restarted because a customer's site is
+//! down.
 
 use std::sync::Arc;
 

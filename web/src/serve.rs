@@ -73,7 +73,7 @@ const REFUSED_PAUSE: Duration = Duration::from_millis(200);
 /// How often a connection without progress is looked for again: one that worked a moment ago may be idle now.
 const ROOM_PAUSE: Duration = Duration::from_millis(100);
 
-/// Where connections come from: a listener, or a test.
+/// Source of connections: a listener, or a test.
 trait Incoming: Send {
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 
@@ -152,7 +152,7 @@ async fn find_room(room: &Arc<Semaphore>, slots: &Slots, newcomer: &Slot) -> Opt
     }
 }
 
-/// Whether the peer is to blame, and the next connection may be fine.
+/// Whether the error concerns one connection, and the next may be fine.
 fn is_of_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
@@ -203,7 +203,7 @@ async fn connection(
 
 fn log_end(ended: Result<(), hyper::Error>) {
     if let Err(error) = ended {
-        // A peer that hangs up, sends nonsense or is too slow. Its business, not ours.
+        // The peer hung up, sent no HTTP, or was too slow: nothing to report.
         tracing::debug!(%error, "a connection ended early");
     }
 }

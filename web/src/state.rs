@@ -1,9 +1,9 @@
-//! What the pages show, and who fills it.
+//! The state behind the pages: channels that the roles fill and requests read.
 //!
 //! A page must answer at once, whatever the judge, the publisher or the watch are doing. So nothing is computed for a
-//! reader: each role leaves what it last knew in a `watch` channel, whole, and a request reads the latest. Two reads of
-//! one request may straddle a change by milliseconds; nothing on a page is wrong because of it, since every verdict
-//! carries the log size that it was computed from.
+//! reader: each role sends its latest result through a `watch` channel, whole, and a request reads the latest. Two reads of
+//! one request may straddle a change by milliseconds; nothing on a page is wrong because of it, since every verdict carries
+//! the log size that it was computed from.
 
 use std::sync::Arc;
 
@@ -19,47 +19,47 @@ use tokio::sync::watch;
 
 use crate::budget::Budget;
 
-/// Everything the routers need. Shared by all of them.
+/// The state that all routers share.
 pub struct State {
-    /// The log. Readers get what is below the published checkpoint.
+    /// The journal. Readers get entries below the published checkpoint.
     pub journal: Arc<dyn store::Proofs>,
-    /// Where heartbeats are handed over.
+    /// The queue that pings are handed to.
     pub pings: Pings,
-    /// How the engines are doing.
+    /// States of the engines.
     pub engines: engine::Board,
-    /// What the watch knows of its probes at the moment.
+    /// Current states of all probes.
     pub probes: Probes,
-    /// Filled at start and at each reload.
+    /// The policy in effect; sent at the start and at each reload.
     pub policy: watch::Receiver<Arc<Policy>>,
-    /// Filled by the judge at each evaluation.
+    /// The verdicts in effect; sent by the judge at each evaluation.
     pub in_effect: watch::Receiver<Arc<InEffect>>,
-    /// Filled by the publisher with each checkpoint that it published.
+    /// The published checkpoint; sent by the publisher with each one.
     pub published: watch::Receiver<Option<Arc<Published>>>,
-    /// Filled at start, at a reload, and when the log's key changes.
+    /// Name, address and key of the log; sent at the start, at a reload, and when the key changes.
     pub identity: watch::Receiver<Arc<Identity>>,
-    /// What time it is.
+    /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// How much memory the answers of all listeners may take together.
+    /// The memory that answers of all listeners may take together.
     pub budget: Budget,
-    /// The names of the kinds that are for the team: never disclosed, whatever a leaf says.
+    /// Names of the kinds that are for the team: never disclosed, whatever a leaf says.
     pub team_kinds: Vec<&'static str>,
-    /// Figures that only their owners know, for `/metrics`.
+    /// Sources of figures for `/metrics`.
     pub figures: Vec<Arc<dyn Source>>,
 }
 
-/// The policy in effect, as far as the pages need it.
+/// The parts of the policy in effect that the pages need.
 #[derive(Clone, Default, Debug)]
 pub struct Policy {
     /// Its public form; `None` until a first policy was applied.
     pub applied: Option<Arc<Applied>>,
-    /// Whether the public may see anything.
+    /// Whether the public listener shows anything.
     pub publish: bool,
 }
 
-/// Who speaks: the log's key and the address of the pages.
+/// Name, address and key under which the pages speak.
 #[derive(Clone, Default, Debug)]
 pub struct Identity {
-    /// What the page calls itself: the name of the log without its number.
+    /// Name that the page shows: the origin of the log without its number.
     pub name: String,
     /// Address of the public pages as customers write it, with the final `/`.
     pub url: String,

@@ -22,15 +22,15 @@ use crate::lang::Language;
 use crate::state::State;
 use engine::standing::{Phases, ProbeStanding};
 
-/// How long beyond three turns a standing may be old before it says nothing.
+/// How old beyond three turns the state of a probe may be before it counts as unknown.
 const STALE_AFTER: Span = Span::from_secs(60);
 
-/// Everything.
+/// The body of the answer.
 #[derive(Clone, Serialize, Deserialize, Debug)]
 pub struct Status {
     /// Release of the server.
     pub version: String,
-    /// As of when.
+    /// When this was true.
     pub at: Time,
     /// Whether the public pages are open.
     pub publish: bool,
@@ -40,7 +40,7 @@ pub struct Status {
     pub journal: JournalStatus,
     /// Services, in the order of the policy.
     pub services: Vec<ServiceStatus>,
-    /// What each observer says of each probe, by probe and observer.
+    /// Probes, by probe and observer.
     #[serde(default)]
     pub probes: Vec<ProbeStatus>,
     /// Promises, in the order of the policy.
@@ -73,30 +73,30 @@ pub struct ServiceStatus {
     pub service: ServiceId,
     /// What customers call it.
     pub title: Text,
-    /// What its observers say together.
+    /// The state by the rule of agreement.
     pub state: CurrentState,
     /// Since when, as far as the observers agree.
     pub since: Option<Time>,
-    /// What observers that see trouble say, each once.
+    /// Texts of observers that see trouble, each once.
     pub details: Vec<String>,
 }
 
-/// What one observer says of one probe.
+/// The current state of one probe, as one observer sees it.
 #[derive(Clone, Serialize, Deserialize, Debug)]
 pub struct ProbeStatus {
-    /// Which one.
+    /// Which probe.
     pub probe: ProbeId,
-    /// Who says so.
+    /// Which observer.
     pub observer: ObserverId,
-    /// What it says.
+    /// The state.
     pub state: CurrentState,
-    /// Since when.
+    /// Since when it has been in this state.
     pub since: Option<Time>,
-    /// When it was last asked.
+    /// When the probe was last asked.
     pub at: Time,
     /// How long the answer took.
     pub took: Span,
-    /// Where that time went.
+    /// Where the time of that answer went.
     pub phases: Phases,
     /// When the certificate that was shown expires.
     pub certificate_expires: Option<Time>,
@@ -105,7 +105,7 @@ pub struct ProbeStatus {
 /// A promise.
 #[derive(Clone, Serialize, Deserialize, Debug)]
 pub struct PromiseStatus {
-    /// Which one.
+    /// Which promise.
     pub promise: PromiseId,
     /// Its sentence.
     pub text: Text,
@@ -118,23 +118,23 @@ pub struct PromiseStatus {
 /// The verdict in effect on an objective.
 #[derive(Clone, Serialize, Deserialize, Debug)]
 pub struct ObjectiveStatus {
-    /// Which one, from 0.
+    /// Number of the objective in its promise, from 0.
     pub objective: u32,
-    /// What it measures, over which window.
+    /// The measure and its window, in words.
     pub measure: Text,
     /// The verdict.
     pub outcome: Outcome,
-    /// What was measured.
+    /// The measured figure.
     pub figure: Option<Figure>,
-    /// Why.
+    /// The reasons of the outcome.
     pub reasons: Vec<Reason>,
     /// The window; the verdict speaks up to its end.
     pub window: Interval,
-    /// Since when the outcome holds.
+    /// Since when the outcome has been the same.
     pub since: Time,
     /// When it was judged.
     pub at: Time,
-    /// Entry of the log.
+    /// Sequence of the entry that holds the verdict.
     pub sequence: u64,
 }
 
@@ -143,31 +143,31 @@ pub struct ObjectiveStatus {
 pub struct EngineStatus {
     /// Its name.
     pub engine: String,
-    /// Whether it runs as it should.
+    /// Whether it is running.
     pub healthy: bool,
-    /// What it is doing, in a word.
+    /// Its state, in a word.
     pub state: String,
-    /// How often it was started.
+    /// Number of attempts so far.
     pub attempts: u32,
-    /// Why it failed last.
+    /// Reason of its last failure.
     pub last_error: Option<String>,
-    /// Since when it is in this state.
+    /// Since when it has been in this state.
     pub since: Time,
 }
 
-/// What observers say of a service or a probe now.
+/// The current state of a service or a probe.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Debug)]
 #[serde(rename_all = "snake_case")]
 pub enum CurrentState {
     /// The condition holds.
     Up,
-    /// It holds, but more slowly than it should.
+    /// The condition holds, but more slowly than it should.
     Degraded,
-    /// Nobody knows.
+    /// No observer can tell.
     Unknown,
-    /// It changes too often to say, or exactly half of the observers say so.
+    /// The state changes too often to tell, or exactly half of the observers say so.
     Undecided,
-    /// It does not hold.
+    /// The condition does not hold.
     Down,
 }
 
@@ -175,7 +175,7 @@ impl CurrentState {
     /// All words, from best to worst.
     pub const WORDS: [&'static str; 5] = ["up", "degraded", "unknown", "undecided", "down"];
 
-    /// Its word.
+    /// The word of the state, in JSON, metrics and on the command line.
     pub const fn as_str(self) -> &'static str {
         Self::WORDS[self as usize]
     }
@@ -257,8 +257,8 @@ fn promises(state: &State, applied: &Applied) -> Vec<PromiseStatus> {
     applied.promises.iter().map(promise).collect()
 }
 
-/// What the observers say of each service together: of a probe by the rule of verdicts, of a service what is worst of its
-/// probes; of this instant, and without a memory.
+/// The current state of each service, by the rule of verdicts for each probe: the worst of its probes, without regard to the
+/// past.
 pub(crate) fn services(state: &State, standings: &[ProbeStanding]) -> Vec<ServiceStatus> {
     let policy = Arc::clone(&state.policy.borrow());
     let Some(applied) = policy.applied.as_ref() else { return Vec::new() };
@@ -292,7 +292,7 @@ pub(crate) fn services(state: &State, standings: &[ProbeStanding]) -> Vec<Servic
     applied.services.iter().map(service).collect()
 }
 
-/// The rows of each key, in their order: a policy may have ten thousand probes, and nothing is looked for twice.
+/// The rows by key, in their order: a policy may have ten thousand probes, so they are not searched one by one.
 fn grouped<T, K: Eq + Hash>(rows: &[T], key: impl Fn(&T) -> &K) -> HashMap<&K, Vec<&T>> {
     let mut groups: HashMap<&K, Vec<&T>> = HashMap::new();
     for row in rows {
@@ -305,7 +305,7 @@ fn is_fresh(probe: &Probe, row: &ProbeStanding, now: Time) -> bool {
     now.since(row.at) <= probe.every + probe.every + probe.every + STALE_AFTER
 }
 
-/// What the observers of a probe say together, by the rule of verdicts. Up is degraded when one of them says so.
+/// The state on which the observers of a probe agree, by the rule of verdicts. Up becomes degraded when one of them says so.
 fn agreed(agreement: Agreement, rows: &[&ProbeStanding]) -> CurrentState {
     let states = || rows.iter().filter_map(|row| row.state).map(|(state, _)| state);
     match promise::agreed(agreement, states().map(Condition::from)) {
@@ -319,7 +319,7 @@ fn agreed(agreement: Agreement, rows: &[&ProbeStanding]) -> CurrentState {
     }
 }
 
-/// How the engines are doing.
+/// States of the engines.
 pub(crate) fn engines(state: &State) -> Vec<EngineStatus> {
     let status = |health: engine::Health| EngineStatus {
         engine: health.engine.to_owned(),

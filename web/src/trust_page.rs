@@ -24,12 +24,12 @@ use crate::answer::{self, Caching};
 use crate::lang::Language;
 use crate::state::State;
 
-/// Whether the reader is the team, who see the page before it is public.
+/// The listener that a page is made for: the team sees it before it is public.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Reader {
-    /// Somebody at the team's own listener.
+    /// The team's listener.
     Team,
-    /// Anybody.
+    /// The public listener.
     Public,
 }
 

@@ -6,9 +6,9 @@
 //! at a time (one file holds all logs, and a cosignature takes microseconds), and when the state can't be persisted the
 //! answer is 503 and nothing changed.
 //!
-//! Nobody is asked who he is, so everything that a stranger can send is cheap: one signature is checked, and a checkpoint
-//! that is known already is cosigned again without a write. What costs a write, a step forward, only the log itself can
-//! ask for, at the pace of [`STEP_EVERY`].
+//! Requests carry no identity, so everything that a stranger can send is cheap: one signature is checked, and a checkpoint
+//! that is known already is cosigned again without a write. A write, for a step forward, needs a signature of the log
+//! itself, and happens at the pace of [`STEP_EVERY`].
 
 use std::collections::BTreeMap;
 use std::io;
@@ -35,19 +35,19 @@ const STEP_EVERY: Span = Span::from_secs(1);
 /// How many steps may be taken at once after a quiet time. At the bound the answer is 429.
 const STEPS_AT_ONCE: i64 = 16;
 
-/// Where a witness keeps what it knows.
+/// Storage of what a witness remembers.
 pub trait Persist: Send + Sync {
     /// Replaces the state, whole or not at all, and returns once it survives a power loss. May block.
     fn persist(&self, state: &witness::State) -> io::Result<()>;
 
-    /// Keeps the proof that a log signed two histories, within a bound of the keeper's own. May block.
+    /// Keeps the proof that a log signed two histories, within a bound of its own. May block.
     fn accuse(&self, fork: &Fork) -> io::Result<()>;
 }
 
-/// What all requests share.
+/// State that all requests share.
 struct Known {
     state: witness::State,
-    /// Until when the steps of each log are used up. Of logs in the state only, so as many as there.
+    /// Until when each log has used up its steps. Only of logs in the state, so there are as many as there.
     used_until: BTreeMap<String, Monotonic>,
 }
 
@@ -60,7 +60,7 @@ pub struct Witness {
 }
 
 impl Witness {
-    /// A witness that continues from `state`, as `keeper` last kept it.
+    /// A witness that continues from `state`, the last that `keeper` persisted.
     pub fn new(key: SigningKey, state: witness::State, keeper: Arc<dyn Persist>, clock: Arc<dyn Clock>) -> Self {
         let known = Mutex::new(Known { state, used_until: BTreeMap::new() });
         Self { key, known, keeper, clock }
@@ -76,7 +76,7 @@ pub fn router(witness: Arc<Witness>) -> Router {
     answer::finish(routes)
 }
 
-/// The latest checkpoint that was cosigned, for whoever compares what the log shows to others.
+/// The latest cosigned checkpoint of a log, to be compared with what the log shows to others.
 async fn latest(FromState(witness): FromState<Arc<Witness>>, Path(origin_hash): Path<String>) -> Response {
     let known = witness.known.lock().await;
     match known.state.checkpoint_at(&format!("{origin_hash}/checkpoint")) {
@@ -86,8 +86,8 @@ async fn latest(FromState(witness): FromState<Arc<Witness>>, Path(origin_hash): 
 }
 
 impl Known {
-    /// Takes one step of the log that is ahead in `next`; `false` when it has none left. Nothing is used up by a log that
-    /// does not move.
+    /// Takes one step for the log that is ahead in `next`; `false` when it has none left. A log that does not move uses up
+    /// none.
     fn step(&mut self, next: &witness::State, now: Monotonic) -> bool {
         let moved = next.logs.iter().find(|(origin, log)| self.state.logs.get(*origin) != Some(log));
         let Some((origin, _)) = moved else { return true };
@@ -108,7 +108,7 @@ async fn add_checkpoint(FromState(witness): FromState<Arc<Witness>>, body: Body)
     let Ok(request) = String::from_utf8(body.into()) else {
         return answer::line(StatusCode::BAD_REQUEST, "the request is not UTF-8\n");
     };
-    // A task of its own: a peer that hangs up does not end it between persisting and remembering.
+    // The work is a task of its own: a peer that hangs up must not end it between persisting and remembering.
     let granted = tokio::spawn(async move { grant(&witness, request).await }).await;
     granted.unwrap_or_else(|error| {
         tracing::error!(%error, "a request for a cosignature failed");
@@ -161,7 +161,7 @@ async fn refuse(witness: &Witness, refusal: Refusal) -> Response {
             Err(error) => tracing::error!(%error, "keeping the evidence failed"),
         }
     } else if refusal.status == 422 {
-        // Anybody can send a checkpoint with a proof of something else: worth a look, and no more.
+        // A stranger can send a checkpoint with a proof of something else: worth a line in the log, and no more.
         tracing::warn!(reason = refusal.body.trim_end(), "a checkpoint was not cosigned");
     }
     let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::BAD_REQUEST);

@@ -1,8 +1,8 @@
-//! Figures as people write them.
+//! Figures as the pages write them, in both languages.
 //!
-//! The one thing that may not go wrong: a measured figure that misses its target must never be rounded until it looks like
-//! it. So the low end is rounded down, the high end up, and decimals are added for as long as a figure on one side of the
-//! target would be shown as the target itself.
+//! A measured figure that misses its target must never be rounded until it looks like it. So the low end is rounded down,
+//! the high end up, and decimals are added for as long as a figure on one side of the target would be shown as the target
+//! itself.
 
 use std::fmt::Write as _;
 
@@ -16,10 +16,10 @@ const DECIMALS_MAX: u32 = 7;
 const DECIMALS_USUAL: u32 = 3;
 const SECOND: i64 = 1_000_000;
 
-/// Which way a figure may be rounded without flattering anybody.
+/// How a figure may be rounded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Precision {
-    /// Every decimal it has.
+    /// Every decimal is shown.
     Exact,
     /// Rounded down; distinguishable from the target unless it is equal to it.
     Down(Ppb),
@@ -229,7 +229,7 @@ mod tests {
             assert_eq!(plain(&Language::English.percent(share, Precision::Down(target))), down, "{parts} down");
             assert_eq!(plain(&Language::English.percent(share, Precision::Up(target))), up, "{parts} up");
         }
-        // All of a neighbourhood: what is shown stands to the target as the figure does.
+        // Every figure near the target is shown on the same side of it, or as the target only when it is equal.
         for parts in 999_899_000..999_901_000 {
             for precision in [Precision::Down(target), Precision::Up(target)] {
                 let shown = Language::English.percent(Ppb::new(parts), precision);
@@ -271,7 +271,7 @@ mod tests {
         let time = Time::parse_rfc3339("2026-08-01T05:07:09Z").expect("a date");
         assert_eq!(Language::English.instant(time), "1 August 2026, 05:07 UTC");
         assert_eq!(plain(&Language::French.instant(time)), "1er août 2026, 05 h 07 UTC");
-        // A clock gone mad is no reason for a page to fail.
+        // A clock that is wrong by any amount must not make a page fail.
         assert!(!Language::French.instant(Time::from_micros(i64::MIN)).is_empty());
     }
 }

@@ -1,4 +1,4 @@
-//! Which files a log has, and how each is made.
+//! The files of a log, and how each is made.
 
 use event::Envelope;
 use journal::disclosure::Disclosure;
@@ -17,23 +17,23 @@ const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 const BINARY: &str = "application/octet-stream";
 
-/// Entries read at once for a bundle of payloads: what is read is in memory beside what was made of it.
+/// Entries read at once for a bundle of payloads: they are in memory beside what was made of them.
 const READ_AT_ONCE: u64 = 16;
 
 /// Most bytes of payload in one bundle. 256 entries hold a hundred kilobytes or so; only hundreds of huge policies in a row
 /// come near. At the bound the answer is 503, and `garant log export` still writes the file.
 const PAYLOAD_BUNDLE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// A file, whole.
+/// A whole file.
 pub(crate) struct File {
     pub(crate) content_type: &'static str,
     pub(crate) caching: Caching,
     pub(crate) bytes: Vec<u8>,
-    /// Of the budget that all answers share.
+    /// Share of the budget that all answers have together.
     pub(crate) share: Share,
 }
 
-/// Why a file that the log has can't be made.
+/// The reason why a file of the log can't be made.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FileError {
     #[error(transparent)]
@@ -156,8 +156,8 @@ fn within(index: u64, width: u16, count: u64) -> bool {
     end.is_some_and(|end| end <= count)
 }
 
-/// What everybody may read of an entry. The committed leaf decides; the payload must say the same, so that a mistake of the
-/// sequencer, or a kind that was public by error, discloses nothing.
+/// The part of an entry that everybody may read. The committed leaf decides; the payload must say the same, so that a
+/// mistake of the sequencer, or a kind that was public by error, discloses nothing.
 pub(crate) fn disclosed<'a>(entry: &'a Entry, team_kinds: &[&str]) -> Option<Disclosure<'a>> {
     let payload = entry.payload.as_ref()?;
     let leaf = Leaf::parse(&entry.leaf).ok().filter(Leaf::is_public)?;

@@ -1,4 +1,4 @@
-//! What the process itself uses, under the names that every collector knows (`process_…`).
+//! Figures of the process, under the names that every collector knows (`process_…`).
 
 use std::fs;
 
@@ -8,7 +8,7 @@ pub(super) fn write(text: &mut Text) {
     let cpu = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     text.counter("process_cpu_seconds", "seconds", "Processor time used, of the system included.")
         .sample(&[], Value::Millionths(cpu.tv_sec * 1_000_000 + cpu.tv_nsec / 1000));
-    // Where /proc is not mounted the figure is left out: none is better than a wrong one.
+    // Where /proc is not mounted the figure is left out.
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     if let Some(kibibytes) = resident_kibibytes(&status) {
         text.gauge("process_resident_memory_bytes", "bytes", "Memory in use that is not swapped out.")

@@ -17,10 +17,10 @@ use super::slots::Slot;
 /// Longest piece.
 const PIECE_BYTES: usize = 64 * 1024;
 
-/// See the top of this module.
+/// A body that is handed on in pieces of at most [`PIECE_BYTES`] and reports each; see the top of this module.
 pub(super) struct ProgressBody {
     body: Body,
-    /// Of the last piece of the body, what was not handed on yet.
+    /// The part of the last piece that is still to be handed on.
     rest: Bytes,
     slot: Arc<Slot>,
 }

@@ -5,8 +5,8 @@
 //! next request, one that is slow with its first, one that does not read its answer. A connection whose request is being
 //! worked on keeps its slot; the bound on the time of an answer ends that. One address has a bounded number of slots.
 //!
-//! Why not simply refuse the newest: the same listener takes the heartbeats of the team's jobs, and whoever fills it with
-//! silent connections would keep them out, and the team would be woken for backups that were made.
+//! Refusing the newest connection instead would do harm: the same listener takes the heartbeats of the team's jobs, a client
+//! that fills it with silent connections would keep them out, and the team would be alerted for backups that were made.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
@@ -21,9 +21,9 @@ pub(super) struct Slots(Arc<Mutex<Table>>);
 #[derive(Default)]
 struct Table {
     by_address: HashMap<IpAddr, u32>,
-    /// By number, which is the order of arrival.
+    /// Connections by number, in the order of arrival.
     all: BTreeMap<u64, Connection>,
-    /// Counts arrivals and progress: what has the smaller number happened before.
+    /// Number of arrivals and of progress so far; a smaller number is earlier.
     events: u64,
 }
 
@@ -35,12 +35,12 @@ impl Table {
 }
 
 struct Connection {
-    /// When it last made progress; `None` while its request is being worked on.
+    /// Number of its last progress; `None` while its request is being worked on.
     progressed: Option<u64>,
     leave: CancellationToken,
 }
 
-/// A connection's slot, free again when it is dropped.
+/// The slot of a connection, free again when dropped.
 pub(super) struct Slot {
     slots: Slots,
     address: IpAddr,
@@ -50,7 +50,7 @@ pub(super) struct Slot {
 }
 
 impl Slots {
-    /// `None` when the address has `max` slots already.
+    /// A slot for a connection; `None` when the address has `max` already.
     pub(super) fn take(&self, peer: IpAddr, max: u32) -> Option<Slot> {
         let address = customer_of(peer);
         let mut table = self.lock();

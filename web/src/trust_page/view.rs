@@ -1,4 +1,4 @@
-//! What the page shows, in the words of one language.
+//! The view of the trust page in one language: every text that the template shows.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -19,7 +19,7 @@ use crate::state::State;
 
 /// Announced windows that are shown; more than a few are a calendar, not a warning.
 const MAINTENANCE_MAX: usize = 10;
-/// Services whose resolution is shown: those that are looked at least often.
+/// Most services whose resolution is shown: those asked least often.
 const RESOLUTIONS_MAX: usize = 10;
 
 #[derive(Template)]
@@ -63,7 +63,7 @@ struct ObjectiveView {
     proof: Proof,
 }
 
-/// An outcome as a class, a sign and a word, perhaps with a count: markup of ours, nothing of the policy in it.
+/// An outcome as a class, a sign and a word, perhaps with a count: markup without any text of the policy.
 struct OutcomeView {
     class: &'static str,
     sign: &'static str,
@@ -171,7 +171,7 @@ impl Composer<'_> {
             verdict: self.outcome(self.in_effect.outcome(promise)),
             objectives: (0..)
                 .zip(&promise.objectives)
-                // The policy is the one that this process applied: it knows all of its objectives.
+                // The policy is the one that this process applied, so it has all of these objectives.
                 .filter_map(|(number, clause)| {
                     Some(self.objective(&Objective::of(clause)?, self.in_effect.of(promise, number)))
                 })
@@ -210,8 +210,8 @@ impl Composer<'_> {
         }
     }
 
-    /// What customers call what is measured. A probe has no title of its own: it is told by its service, and beside others
-    /// of the same service by its name, which is public.
+    /// The name that customers know the subject by. A probe has no title: it is named by its service, and where that has
+    /// several, by the probe's own name, which is public.
     fn subject(&self, subject: &Subject) -> String {
         match subject {
             Subject::Service(service) => self.title(service),
@@ -240,14 +240,14 @@ impl Composer<'_> {
     }
 }
 
-/// What customers call a service.
+/// The name that customers know a service by.
 fn title(applied: &Applied, language: Language, id: &ServiceId) -> String {
     let declared = applied.services.iter().find(|service| service.id == *id);
     declared.map_or_else(|| id.to_string(), |service| language.of(&service.title).to_owned())
 }
 
-/// What may pass unseen of the services that are promised to be available: outages shorter than the longest `every` of their
-/// probes.
+/// Sentences on the resolution of services with a promise of availability: outages shorter than the longest `every` of their
+/// probes may pass unseen.
 fn resolution(applied: &Applied, language: Language) -> Option<String> {
     let objectives = applied.promises.iter().flat_map(|promise| &promise.objectives).filter_map(Objective::of);
     let promised: BTreeSet<ServiceId> = objectives
@@ -266,7 +266,7 @@ fn resolution(applied: &Applied, language: Language) -> Option<String> {
     (!services.is_empty()).then(|| language.resolution(&services))
 }
 
-/// Maintenance that is under way or to come, soonest first.
+/// Maintenance under way or to come, soonest first.
 fn announced(applied: &Applied, language: Language, now: Time) -> Vec<MaintenanceView> {
     let mut windows: Vec<_> = applied.maintenance.iter().filter(|window| window.interval.end > now).collect();
     windows.sort_by_key(|window| window.interval.start);
