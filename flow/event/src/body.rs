@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Who may read the payloads of a kind.
+/// The readers of a kind's payloads.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Audience {
     /// Everybody. Holds no name, address, host detail or secret. Every entry of a public kind is disclosed in an export,
@@ -16,13 +16,13 @@ pub enum Audience {
 /// The four families of an audit log (promise JO-1). Of a team entry, the family is all that a stranger learns.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Family {
-    /// Who did what, and what was attempted.
+    /// Access and authority: what somebody did, and what was attempted.
     Security,
-    /// What was up, down, or not observed.
+    /// States of what is watched: up, down, not observed.
     Monitoring,
     /// Figures and verdicts.
     Statistics,
-    /// What helps to find a fault in garant itself.
+    /// Traces that help to find a fault in garant itself.
     Debugging,
 }
 
@@ -44,14 +44,15 @@ impl Family {
 pub enum Retention {
     /// What verdicts rest on: outlives the longest window of any objective.
     Evidence,
-    /// What the team must be able to show for years: who changed, approved or was let in to what.
+    /// Records that the team must be able to show for years: changes, approvals, access.
     Records,
-    /// What the team needs for forensics.
+    /// Events that the team needs for forensics.
     Audit,
-    /// What helps to find a fault in garant itself, for days.
+    /// Events that help to find a fault in garant itself, kept for days.
     Traces,
-    /// What the log says of itself: kept as long as the log. Without its keys, its clock and its destructions, nobody could
-    /// follow from an old key to a new one, or tell what is destroyed from what is hidden. Few, small, of nobody.
+    /// Entries of the log about itself: kept as long as the log. Without its keys, its clock and its destructions, no reader
+    /// could follow from an old key to a new one, or tell what is destroyed from what is hidden. Few, small, without
+    /// personal data.
     Permanent,
 }
 
@@ -83,7 +84,7 @@ pub struct Kind {
     pub name: &'static str,
     /// Version of the body. A reader of version n reads every version up to n.
     pub version: u16,
-    /// Who may read it.
+    /// The readers of its payloads.
     pub audience: Audience,
     /// Its family in the audit log.
     pub family: Family,
@@ -126,9 +127,9 @@ impl Kind {
     }
 }
 
-/// What happened, typed. Serialised as a JSON object without floats.
+/// The body of an event, typed. Serialised as a JSON object without floats.
 pub trait Body: Serialize + DeserializeOwned + Send {
-    /// Its kind.
+    /// The kind that this type is the body of.
     const KIND: Kind;
 }
 
@@ -179,7 +180,7 @@ mod tests {
         assert_eq!(before, names.len(), "two kinds share a name");
     }
 
-    /// A stranger who follows the keys, the clock and the destructions of a log needs every one of them.
+    /// A stranger who follows the keys, the clock and the destructions of a log needs each of these entries.
     #[test]
     fn what_the_log_says_of_itself_is_kept_as_long_as_the_log() {
         for kind in kinds() {

@@ -1,4 +1,4 @@
-//! What happens to garant's own engines.
+//! Events about garant's own engines.
 
 use serde::{Deserialize, Serialize};
 
@@ -45,33 +45,33 @@ impl Body for Stopped {
     const KIND: Kind = Kind::trace("engine.stopped");
 }
 
-/// Why an engine saw nothing for a while.
+/// The reason why an engine observed nothing for a while.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Debug)]
 #[serde(rename_all = "snake_case")]
 pub enum BlindCause {
-    /// It was not running: it had failed and was waiting to be started again, or its process had ended.
+    /// The engine was not running: it had failed and was waiting to be started again, or its process had ended.
     Restart,
-    /// It was there but did nothing.
+    /// The engine was running, and did nothing.
     Frozen,
     /// The process did not run: it was stopped, or got no processor.
     Stopped,
-    /// The machine slept.
+    /// The machine was suspended.
     Suspended,
-    /// Its observations could not be recorded.
+    /// The observations of the engine could not be recorded.
     Storage,
-    /// Its own way to the network was dead: nothing that everybody can reach answered either.
+    /// The network of the observer was dead: nothing that everybody can reach answered either.
     Uplink,
 }
 
-/// An engine saw nothing during an interval. What needed it is unproven there: coverage records have the gap, this entry
-/// says why.
+/// An engine observed nothing during an interval. What depended on it is unproven there: coverage records have the gap, this
+/// entry gives the reason.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
 pub struct Blind {
     /// Name of the engine.
     pub engine: String,
-    /// When.
+    /// The interval.
     pub interval: Interval,
-    /// Why.
+    /// The reason.
     pub cause: BlindCause,
 }
 
@@ -85,7 +85,7 @@ impl Body for Blind {
 pub struct ClockStepped {
     /// What the clock would have said without the step.
     pub from: Time,
-    /// What it said.
+    /// What the clock showed.
     pub to: Time,
 }
 
@@ -105,9 +105,9 @@ impl Body for ClockStepped {
 pub struct StorageFault {
     /// Since when writes were refused.
     pub since: Time,
-    /// What the storage said.
+    /// The storage's own message.
     pub reason: String,
-    /// Whether it works again.
+    /// Whether the storage works again.
     pub over: bool,
 }
 

@@ -24,9 +24,9 @@ pub struct Observed {
     pub coarse: String,
     /// Class of its payload; see [`crate::Kind::retention`].
     pub retention: crate::Retention,
-    /// Who saw it.
+    /// The observer that saw it.
     pub observer: ObserverId,
-    /// In which run of its process.
+    /// The run of the observer's process.
     pub boot: BootId,
     /// How many events this run had handed over before: a spool that is sent again changes nothing.
     pub sequence: u64,
@@ -93,9 +93,9 @@ pub struct Envelope {
     pub installation: InstallationId,
     /// Which log: the origin of its checkpoints.
     pub log: String,
-    /// Who saw it.
+    /// The observer that saw it.
     pub observer: ObserverId,
-    /// In which run of its process.
+    /// The run of the observer's process.
     pub boot: BootId,
     /// The observer's own count within that run, from 0.
     pub sequence: u64,
@@ -110,7 +110,7 @@ pub struct Envelope {
     pub body: Box<RawValue>,
 }
 
-/// Why the bytes of a payload are not an envelope, or its body is not of the type asked for.
+/// The error about bytes that are not an envelope, or a body that is not of the type asked for.
 #[derive(Debug)]
 pub struct Unreadable {
     what: String,

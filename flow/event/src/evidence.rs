@@ -1,4 +1,4 @@
-//! What verdicts rest on, whoever observed it: a probe, a backup, a scan, the gate.
+//! Evidence: the public events that verdicts rest on, whichever engine observed them.
 //!
 //! The evaluator reads these kinds and knows no engine. An engine observes under a name of its own, `<vantage>.<engine>`, so
 //! that what one engine covered never stands for what another was to look at.
@@ -7,17 +7,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Body, Family, FindingId, Interval, Kind, ProbeId, ServiceId, Span, Time};
 
-/// What one observer says of one probe.
+/// The state of a probe, as one observer sees it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Debug)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// The condition holds.
     Up,
-    /// It holds, but more slowly than it should. Counts as up.
+    /// The condition holds, but more slowly than it should. Counts as up.
     Degraded,
-    /// It does not hold.
+    /// The condition does not hold.
     Down,
-    /// It changes too often to say: time that counts as down in the low figure and as up in the high one. A word of a later
+    /// The state changes too often to tell: time that counts as down in the low figure and as up in the high one. A word of
+    /// a
     /// release is taken for this one.
     #[serde(other)]
     Flapping,
@@ -26,11 +27,11 @@ pub enum State {
 /// The state of a probe changed, as one observer sees it. The change happened somewhere in `[after, by]`.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
 pub struct Changed {
-    /// Which probe.
+    /// The probe.
     pub probe: ProbeId,
-    /// Of which service.
+    /// The service that the probe belongs to.
     pub service: ServiceId,
-    /// What it is now.
+    /// The new state.
     pub state: State,
     /// Start of the last sample that showed the state before; the same as `by` when there was none before.
     pub after: Time,
@@ -45,12 +46,12 @@ impl Body for Changed {
 /// One interval during which a probe was not observed, or during which it was, but one of its findings could not be looked for.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
 pub struct Gap {
-    /// Which probe.
+    /// The probe.
     pub probe: ProbeId,
-    /// Which of its findings; the probe and all its findings when there is none.
+    /// The finding that could not be looked for; without one, the probe and all its findings were not observed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finding: Option<FindingId>,
-    /// When.
+    /// The interval.
     pub interval: Interval,
 }
 
@@ -61,14 +62,14 @@ pub struct Gap {
 /// is longer, is the record's.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
 pub struct Covered {
-    /// Which stretch.
+    /// The stretch of time.
     pub interval: Interval,
     /// Revision of the policy (as in [`crate::policy::Applied`]) that names the probes of this observer.
     pub revision: String,
     /// The record's `every`, which is the most that its stretch is long; a minute when there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub every: Option<Span>,
-    /// What of it was not observed.
+    /// The gaps in it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gaps: Vec<Gap>,
 }
@@ -90,9 +91,9 @@ impl Body for Covered {
 /// A job succeeded: a heartbeat arrived, a backup was made, a scan ran to its end.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
 pub struct Succeeded {
-    /// The probe that waits for it.
+    /// The probe that waits for this success.
     pub probe: ProbeId,
-    /// When.
+    /// When the job succeeded.
     pub at: Time,
 }
 
@@ -103,11 +104,11 @@ impl Body for Succeeded {
 /// A detector found something, or what it had found is over. Names no host: the detail is for the team, in an event of its engine.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
 pub struct Found {
-    /// What was looked for.
+    /// The finding.
     pub finding: FindingId,
     /// The probe whose samples were read.
     pub probe: ProbeId,
-    /// Whether it is there now.
+    /// Whether the finding is there now.
     pub open: bool,
     /// Start of the last sample that showed the opposite; the same as `by` when there was none before.
     pub after: Time,

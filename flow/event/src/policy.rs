@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use crate::{Body, Family, FindingId, Interval, Kind, ObserverId, ProbeId, PromiseId, ServiceId, Span};
 
-/// A text in the two languages of the house.
+/// A text in French and English.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug, Default)]
 pub struct Text {
     /// French.
@@ -24,11 +24,11 @@ pub enum Agreement {
     /// More than half. Exactly half is undecided: down in the low figure, up in the high one.
     #[default]
     Majority,
-    /// One is enough.
+    /// One observer is enough.
     Any,
-    /// All of them.
+    /// All observers.
     All,
-    /// A word of a later release: whatever they say, it is undecided.
+    /// A word of a later release: whatever the observers see, the probe is undecided.
     #[serde(other)]
     Other,
 }
@@ -40,13 +40,13 @@ pub struct Probe {
     pub id: ProbeId,
     /// `http`, `tcp`, `tls`, `dns`, `heartbeat`, `host`…
     pub kind: String,
-    /// The service whose state it tells.
+    /// The service whose state the probe shows.
     pub service: ServiceId,
-    /// How often.
+    /// Longest time between two questions.
     pub every: Span,
-    /// Who asks.
+    /// The observers that ask.
     pub observers: Vec<ObserverId>,
-    /// When it counts as down.
+    /// The agreement at which the probe counts as down.
     pub agreement: Agreement,
 }
 
@@ -142,7 +142,7 @@ impl Body for Applied {
     const KIND: Kind = Kind::public("policy.applied", Family::Security);
 }
 
-/// Who changed what in the policy: for the team (promise JO-3).
+/// A change of the policy, for the team (promise JO-3).
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
 pub struct Changed {
     /// Revision now in effect.

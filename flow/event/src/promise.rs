@@ -1,4 +1,4 @@
-//! What was judged.
+//! Verdicts: the results of judging a promise.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +12,7 @@ pub enum Outcome {
     Kept,
     /// The high figure does not.
     Broken,
-    /// Neither can be said.
+    /// The target lies between the two figures, or there is no evidence.
     Unproven,
 }
 
@@ -28,21 +28,21 @@ pub enum Unit {
     Count,
 }
 
-/// What was measured: the truth lies in `[low, high]`. "Low" is the pessimistic end for a share, the optimistic one for a
+/// A measured figure: the truth lies in `[low, high]`. "Low" is the pessimistic end for a share, the optimistic one for a
 /// length or a count.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Debug)]
 pub struct Figure {
-    /// In which unit.
+    /// The unit of all three numbers.
     pub unit: Unit,
     /// Lower end.
     pub low: i64,
     /// Upper end.
     pub high: i64,
-    /// What is promised, in the same unit.
+    /// The promised figure.
     pub target: i64,
 }
 
-/// Why, or what to know beside it.
+/// A reason of a verdict, or a note beside it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
 #[serde(tag = "reason", rename_all = "snake_case")]
 pub enum Reason {
@@ -62,21 +62,21 @@ pub enum Reason {
         /// What may go wrong before the promise is broken.
         of: Span,
     },
-    /// So much of the window was observed by nobody.
+    /// A part of the window was observed by nobody.
     Unobserved {
-        /// How long in all.
+        /// Length of that part in all.
         length: Span,
     },
-    /// So much of the window was down for certain.
+    /// A part of the window was down for certain.
     Down {
-        /// How long in all.
+        /// Length of that part in all.
         length: Span,
-        /// In how many outages.
+        /// Number of outages.
         outages: u64,
     },
-    /// So much of the window was announced maintenance and set apart.
+    /// A part of the window was announced maintenance and set apart.
     Maintenance {
-        /// How long in all.
+        /// Length of that part in all.
         length: Span,
     },
     /// Only one observer: nobody else can confirm what it says.
@@ -90,17 +90,17 @@ pub enum Reason {
 /// One objective of one promise was judged at `at`, from the first `tree_size` entries of the log.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
 pub struct Verdict {
-    /// Which promise.
+    /// The promise.
     pub promise: PromiseId,
-    /// Which revision of it.
+    /// The revision of the promise.
     pub revision: String,
-    /// Which of its objectives, counted from 0.
+    /// The number of the objective, counted from 0.
     pub objective: u32,
     /// Version of the evaluator: a later release recomputes with the rules of this one.
     pub evaluator: u32,
     /// Entries that were read: those with a sequence below this.
     pub tree_size: u64,
-    /// When it was computed.
+    /// When the verdict was computed.
     pub at: Time,
     /// The window that was looked at, at most as long as the objective says. It ends where the observers' records do: the
     /// verdict speaks up to there.
@@ -110,7 +110,7 @@ pub struct Verdict {
     /// The figure, when anything could be measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub figure: Option<Figure>,
-    /// Why.
+    /// The reasons.
     pub reasons: Vec<Reason>,
     /// Sequences of up to sixteen entries that weigh most.
     pub evidence: Vec<u64>,

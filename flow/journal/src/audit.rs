@@ -1,4 +1,4 @@
-//! Verifying a log from its files alone: what `garant verify` does, offline.
+//! Verification of a log from its files alone, offline: the work of `garant verify`.
 //!
 //! Three people may want to deceive a reader of the log, and each is found in another way.
 //!
@@ -47,14 +47,14 @@ use keys::Keys;
 /// How far apart two clocks may be before it is worth a word.
 const SKEW: Span = Span::from_secs(600);
 
-/// Gives the files of a log by path, from a directory or over HTTP.
+/// The source of a log's files: a directory, or a server.
 pub trait Source {
     /// The bytes at `path`, a relative path with `/` between its parts; `None` when there is no such file. An
     /// implementation bounds the size of what it reads.
     fn read(&self, path: &str) -> io::Result<Option<Vec<u8>>>;
 }
 
-/// What the reader knows and the log can't change.
+/// The knowledge of the reader that the log can't change.
 #[derive(Clone, Debug, Default)]
 pub struct Trust {
     /// The log's key, from elsewhere than the log.
@@ -65,14 +65,14 @@ pub struct Trust {
     pub since: Option<String>,
     /// The witnesses that the reader relies on. Logs named in it count as pinned keys.
     pub policy: Option<TlogPolicy>,
-    /// What time it is. The audit has no clock of its own; without this, age is not judged.
+    /// The current time. The audit has no clock of its own; without this, age is not judged.
     pub at: Option<Time>,
     /// How old the newest entry may be at that time. With this, it may not be ahead of that time either, by more than ten
     /// minutes.
     pub max_age: Option<Span>,
 }
 
-/// One entry that holds.
+/// A verified entry.
 #[derive(Debug)]
 pub struct Audited {
     /// Its place in the log.
@@ -83,7 +83,7 @@ pub struct Audited {
     pub envelope: Option<Envelope>,
 }
 
-/// How much a report is worth.
+/// How far the signature of a log can be relied on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Standing {
     /// Signed by a key that the reader pinned, or that this key led to.
@@ -92,7 +92,7 @@ pub enum Standing {
     SelfConsistent,
 }
 
-/// A witness that vouches for the head.
+/// A cosignature of the head by a witness.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Cosigned {
     /// Its name in the policy that names it.
@@ -118,16 +118,16 @@ pub struct DestroyedDay {
     pub sequence: u64,
 }
 
-/// What was verified.
+/// The result of an audit without a fault.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Report {
-    /// Which log.
+    /// Origin of the log.
     pub origin: String,
-    /// How many entries.
+    /// Number of entries.
     pub size: u64,
     /// The recomputed root over them, equal to the signed one.
     pub root: Hash,
-    /// What the signature is worth.
+    /// How far the signature can be relied on.
     pub standing: Standing,
     /// Keys of the log that signed the head.
     pub signed_by: Vec<VerifierKey>,
@@ -143,13 +143,13 @@ pub struct Report {
     pub withheld: u64,
     /// Public entries whose payload is gone, each covered by a destruction in the log.
     pub destroyed: u64,
-    /// The destructions that the log tells of.
+    /// The destructions that the log records.
     pub destroyed_days: Vec<DestroyedDay>,
     /// Disclosed entries of kinds or versions that this release does not know, by kind.
     pub unknown_kinds: BTreeMap<String, u64>,
     /// Verdicts listed beside the log, each found in it and proved by its tlog-proof.
     pub verdicts: u64,
-    /// What does not disprove anything but should be known.
+    /// Observations that disprove nothing but should be known.
     pub remarks: Vec<String>,
 }
 
@@ -227,7 +227,7 @@ pub fn audit(
     })
 }
 
-/// The signed head as it lies there.
+/// The signed head, as the source has it.
 struct Head {
     note: Note,
     checkpoint: Checkpoint,
@@ -279,7 +279,8 @@ fn proposed_policy(source: &dyn Source, remarks: &mut Vec<String>) -> Result<Opt
     Ok(policy.map_err(remark).ok())
 }
 
-/// Who vouches for the head: by the reader's policy, whose quorum must be met, and by the one that the log proposes.
+/// The cosignatures of the head: by the witnesses of the reader's policy, whose quorum must be met, and by those that the
+/// log proposes.
 fn cosigned_by(
     note: &Note,
     trusted: Option<&TlogPolicy>,
@@ -323,7 +324,7 @@ fn judge_age(
     if let (Some(at), Some(newest)) = (trust.at, newest)
         && newest > at + SKEW
     {
-        // Dated ahead, it would look fresh for as long as one likes.
+        // A log dated ahead would look fresh for as long as its owner likes.
         if trust.max_age.is_some() {
             return Err(AuditError::at(export::CHECKPOINT, Finding::Ahead { newest, at }));
         }

@@ -9,21 +9,21 @@ use crate::tile::parse_decimal;
 /// The head of a log.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Checkpoint {
-    /// Which log.
+    /// Origin of the log.
     pub origin: String,
-    /// How many entries.
+    /// Number of entries.
     pub size: u64,
     /// The root over them.
     pub root: Hash,
 }
 
-/// Why a note is not a checkpoint to rely on.
+/// The reason why a note can't be relied on as a checkpoint.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum CheckpointError {
-    /// The note is not one, or not signed by whom it should.
+    /// The note has no valid form, or lacks the signature asked for.
     #[error(transparent)]
     Note(#[from] NoteError),
-    /// Its text is not that of a checkpoint.
+    /// The text is not that of a checkpoint.
     #[error("not a checkpoint: {0}")]
     Form(&'static str),
 }
@@ -35,7 +35,7 @@ pub struct Opened {
     pub checkpoint: Checkpoint,
     /// The note that carries it, with all its lines.
     pub note: Note,
-    /// Who of the keys asked for signed it.
+    /// The keys asked for that signed it.
     pub signers: Vec<VerifierKey>,
 }
 
@@ -60,7 +60,7 @@ impl Checkpoint {
         Ok(Self { origin: origin.to_owned(), size, root })
     }
 
-    /// What a signed note says. **Nothing is verified**: that is [`open`].
+    /// The checkpoint in a signed note. **Nothing is verified**: that is [`open`].
     pub fn of_note(note: &str) -> Result<Self, CheckpointError> {
         Self::parse(&Note::parse(note)?.text)
     }

@@ -7,16 +7,16 @@ use crate::note::{KeyType, Note, Signature, SigningKey, VerifierKey};
 
 const TIME_BYTES: usize = 8;
 
-/// Why a signature line is no cosignature of a text.
+/// The reason why a signature line is no cosignature of a text.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum CosignatureError {
-    /// Another kind of key.
+    /// The key is not one for cosignatures.
     #[error("the key of {0} is not that of a witness (type 0x04)")]
     KeyType(String),
     /// The line does not come from this key.
     #[error("the line is not by {0}")]
     OtherKey(String),
-    /// It does, but does not verify.
+    /// The line comes from this key, but does not verify.
     #[error("the cosignature by {0} does not verify")]
     Refused(String),
 }

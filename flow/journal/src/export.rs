@@ -1,4 +1,4 @@
-//! Writing a log as files: what `garant log export DIR` leaves, and what any web server can then serve.
+//! Export of a log as files: the output of `garant log export DIR`, which any web server can serve.
 //!
 //! Entries go in one after another and come out as tiles, entry bundles and payload bundles as soon as these are full, so
 //! the size of the log does not matter. The checkpoint is written last, once all else is on the disk: whoever reads while we
@@ -35,12 +35,12 @@ pub const VERDICTS: &str = "verdicts.json";
 /// Checkpoints signed by two keys of the log, each the next of the other.
 pub const ROTATIONS: &str = "rotations";
 
-/// Where the proof of entry `sequence` is.
+/// Path of the proof of entry `sequence`.
 pub fn proof_path(sequence: u64) -> String {
     format!("proof/{sequence}.tlog-proof")
 }
 
-/// Takes the files of an export.
+/// The destination of an export.
 pub trait Sink {
     /// Writes `bytes` at `path`, a relative path with `/` between its parts, in place of what was there.
     fn write(&mut self, path: &str, bytes: &[u8]) -> io::Result<()>;
@@ -58,7 +58,7 @@ pub trait Sink {
     fn sync(&mut self) -> io::Result<()>;
 }
 
-/// What a file is called while it is being written.
+/// Suffix of a file that is being written.
 pub(crate) const UNFINISHED: &str = ".tmp";
 
 /// Whether an export may have a file at this path, or may have left one there while it was being written.
@@ -69,7 +69,7 @@ pub fn is_of_an_export(path: &str) -> bool {
         || proof_of(path).is_some()
 }
 
-/// Which entry the proof at this path is of.
+/// Sequence of the entry whose proof is at this path.
 fn proof_of(path: &str) -> Option<u64> {
     let number = path.strip_prefix("proof/")?.strip_suffix(".tlog-proof")?;
     tile::parse_decimal(number)
@@ -79,13 +79,13 @@ fn proof_of(path: &str) -> Option<u64> {
 #[derive(Clone, Serialize, Deserialize, Debug)]
 #[serde(deny_unknown_fields)]
 pub struct ListedVerdict {
-    /// Which entry says so.
+    /// Sequence of the entry that holds the verdict.
     pub sequence: u64,
     /// The body of that entry.
     pub verdict: Box<RawValue>,
 }
 
-/// What goes beside the tree.
+/// The files beside the tree.
 #[derive(Clone, Copy, Debug)]
 pub struct Extras<'a> {
     /// The signed checkpoint over exactly the entries that were pushed.
@@ -104,7 +104,7 @@ pub struct Extras<'a> {
     pub proofs: &'a [(u64, String)],
 }
 
-/// Why an export is not complete. Files written so far stay; the checkpoint is not among them.
+/// The reason why an export is not complete. Files written so far stay; the checkpoint is not among them.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
     /// A file could not be written.
@@ -160,7 +160,7 @@ impl std::fmt::Display for Head {
     }
 }
 
-/// An export in the making.
+/// An export under way.
 pub struct Writer<'s> {
     sink: &'s mut dyn Sink,
     tiler: Tiler,
@@ -175,12 +175,12 @@ fn write(sink: &mut dyn Sink, path: &str, bytes: &[u8]) -> Result<(), ExportErro
 }
 
 impl<'s> Writer<'s> {
-    /// Starts with the first entry of the log.
+    /// An export from the first entry of the log on.
     pub fn new(sink: &'s mut dyn Sink) -> Self {
         Self { sink, tiler: Tiler::new(), leaves: Vec::new(), payloads: Vec::new() }
     }
 
-    /// The next entry: its leaf and, when it is disclosed, salt and payload.
+    /// Takes the next entry: its leaf and, when it is disclosed, salt and payload.
     pub fn push(&mut self, leaf: &[u8], disclosed: Option<(&Salt, &[u8])>) -> Result<(), ExportError> {
         if let Some((salt, payload)) = disclosed {
             let sequence = self.tiler.frontier().size();
@@ -251,7 +251,7 @@ impl<'s> Writer<'s> {
     }
 }
 
-/// What an earlier export left and this one does not have. Where there was none, nothing.
+/// The files that an earlier export left and this one does not have.
 fn stale(sink: &dyn Sink, size: u64, extras: &Extras<'_>) -> Result<Vec<String>, ExportError> {
     let unlisted = |source| ExportError::Remove { path: CHECKPOINT.to_owned(), source };
     let before = sink.checkpoint().map_err(unlisted)?.and_then(|bytes| String::from_utf8(bytes).ok());

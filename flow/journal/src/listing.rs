@@ -18,19 +18,19 @@ use serde_json::value::RawValue;
 
 use crate::export::ListedVerdict;
 
-/// The policy that the log applied last.
+/// The last applied policy of the log.
 #[derive(Clone, Debug, Default)]
 pub enum Policy {
-    /// There never was one.
+    /// No policy was ever applied.
     #[default]
     Never,
-    /// Its payload is destroyed.
+    /// The payload of its entry is destroyed.
     Destroyed,
     /// Its body, exactly as it is in the log.
     Applied(Box<RawValue>),
 }
 
-/// What every version of a verdict is taken to say.
+/// The fields that a verdict of any version is taken to have.
 #[derive(Deserialize)]
 struct Subject {
     promise: PromiseId,
@@ -46,7 +46,7 @@ struct Latest {
     body: Box<RawValue>,
 }
 
-/// The fold, as of the entries taken so far.
+/// The list, as of the entries taken so far.
 #[derive(Clone, Debug, Default)]
 pub struct Listing {
     policy: Policy,
@@ -58,7 +58,7 @@ pub struct Listing {
 }
 
 impl Listing {
-    /// Of an empty log.
+    /// The list of an empty log.
     pub fn new() -> Self {
         Self::default()
     }
@@ -66,12 +66,12 @@ impl Listing {
     /// The kinds of the entries that bear on the list.
     pub const KINDS: [Kind; 2] = [Applied::KIND, Verdict::KIND];
 
-    /// Whether an entry whose leaf says this kind bears on the list.
+    /// Whether an entry whose leaf names this kind concerns the list.
     pub fn concerns(coarse: &str) -> bool {
         Self::KINDS.iter().any(|kind| kind.name == coarse)
     }
 
-    /// The entry `sequence`, in the order of the log. Entries that it does not concern may be left out.
+    /// Takes the entry `sequence`, in the order of the log. Entries of other kinds may be left out.
     pub fn take(&mut self, sequence: u64, envelope: &Envelope) {
         if envelope.kind == Verdict::KIND.name {
             match serde_json::from_str(envelope.body.get()) {
@@ -86,7 +86,7 @@ impl Listing {
         } else if let Some(applied) = envelope.body::<Applied>() {
             self.newer_policy = false;
             self.policy = Policy::Applied(envelope.body.clone());
-            // One that can't be read puts nothing into effect.
+            // A policy that can't be read puts nothing into effect.
             let promises = applied.map(|applied| applied.promises).unwrap_or_default().into_iter();
             self.promises = promises
                 .map(|promise| {
@@ -97,7 +97,7 @@ impl Listing {
         }
     }
 
-    /// The payload of the next entry is destroyed.
+    /// Takes the next entry when its payload is destroyed.
     pub fn lose(&mut self, coarse: &str) {
         if coarse == Applied::KIND.name {
             self.policy = Policy::Destroyed;
@@ -110,7 +110,7 @@ impl Listing {
         &self.policy
     }
 
-    /// The same, as it lies beside the log.
+    /// The body of the policy in effect, as it lies beside the log.
     pub fn policy_body(&self) -> Option<&RawValue> {
         match &self.policy {
             Policy::Applied(body) => Some(body),
@@ -131,7 +131,7 @@ impl Listing {
             .flat_map(|(promise, (_, objectives))| (0..*objectives).map(move |number| (promise, number)))
     }
 
-    /// What is listed, by promise and objective.
+    /// The listed verdicts, by promise and objective.
     pub fn verdicts(&self) -> Vec<ListedVerdict> {
         let in_effect = self.latest.iter().filter(|((promise, objective), latest)| {
             let declared = self.promises.get(promise);

@@ -1,4 +1,4 @@
-//! Signed notes (C2SP signed-note): a text and who signs it.
+//! Signed notes (C2SP signed-note): a text and its signatures.
 //!
 //! ```text
 //! text, any number of lines
@@ -41,13 +41,13 @@ pub struct Signature {
 /// A text and its signatures, none of them verified yet.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Note {
-    /// What is signed, its final newline included.
+    /// The signed text, its final newline included.
     pub text: String,
-    /// Who signs, in the order of the lines.
+    /// The signatures, in the order of the lines.
     pub signatures: Vec<Signature>,
 }
 
-/// Why a text is not a signed note, or not one to trust.
+/// The reason why a text is not a signed note, or not one to trust.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum NoteError {
     /// Too long, or too many signatures.

@@ -1,4 +1,4 @@
-//! The published checkpoint with what lies beside its tree, as readers get it.
+//! The published checkpoint with the files beside its tree, as readers get them.
 
 use event::Time;
 
@@ -13,18 +13,18 @@ use crate::note::VerifierKey;
 pub struct Published {
     /// The signed note, cosignatures included.
     pub note: String,
-    /// Origin in it.
+    /// Origin in the checkpoint.
     pub origin: String,
-    /// Size in it.
+    /// Size in the checkpoint.
     pub size: u64,
-    /// Root in it.
+    /// Root in the checkpoint.
     pub root: Hash,
-    /// When it was published.
+    /// When the checkpoint was published.
     pub at: Time,
     /// Cosignatures of witnesses, verified.
     pub cosignatures: Vec<Cosigned>,
-    /// What lies beside the tree of exactly this size. It is not taken from the board, which runs ahead of what is
-    /// published, or behind: a verifier would take the difference for a forgery.
+    /// The files beside the tree of exactly this size. They are not those of the verdicts in effect, which may be ahead of
+    /// the published checkpoint, or behind: a verifier would take the difference for a forgery.
     pub beside: Beside,
 }
 
@@ -45,10 +45,10 @@ impl Beside {
     }
 }
 
-/// A witness vouches for a checkpoint.
+/// A cosignature of a checkpoint, verified.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Cosigned {
-    /// Name of its key.
+    /// Name of the witness's key.
     pub witness: String,
     /// When it cosigned.
     pub at: Time,
@@ -79,16 +79,16 @@ impl Published {
     }
 }
 
-/// A note that can't be shown as the published checkpoint.
+/// The reason why a note can't be shown as the published checkpoint.
 #[derive(Debug, thiserror::Error)]
 pub enum NotPublishable {
-    /// It is not a checkpoint of this log.
+    /// The note is not a checkpoint of this log.
     #[error("the note is not a checkpoint signed by the log: {0}")]
     Checkpoint(#[from] CheckpointError),
-    /// A line claims to come from a witness and does not.
+    /// A line claims to come from a witness and does not verify.
     #[error("a cosignature does not verify: {0}")]
     Cosignature(#[from] cosignature::CosignatureError),
-    /// What lies beside it can't be written.
+    /// The files beside the tree can't be written.
     #[error("the verdicts can't be written as JSON: {0}")]
     Json(#[from] serde_json::Error),
 }

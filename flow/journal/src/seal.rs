@@ -41,7 +41,7 @@ impl DayKey {
         Self(bytes)
     }
 
-    /// What its file holds.
+    /// The 32 bytes, for the file of the key.
     pub const fn bytes(&self) -> &[u8; 32] {
         &self.0
     }
@@ -53,7 +53,7 @@ impl std::fmt::Debug for DayKey {
     }
 }
 
-/// Why a sealed payload does not open.
+/// The reason why a sealed payload does not open.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum SealError {
     /// The cipher refuses: a payload of 64 GiB and more.

@@ -91,7 +91,7 @@ pub enum EvaluationError {
     Cosignature(#[from] CosignatureError),
 }
 
-/// Who vouches for a note, by a policy.
+/// The signatures on a note that count by a policy.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Evaluation {
     /// Witnesses of the policy that cosigned, with the time of their cosignature.

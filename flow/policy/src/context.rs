@@ -1,4 +1,4 @@
-//! What is known of the whole policy while its tables are read.
+//! The state of reading a policy, over all its tables.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,25 +8,26 @@ use crate::place::Place;
 use crate::redact::Hidden;
 use crate::suggest::nearest;
 
-/// How many declared names are listed to somebody who used another.
+/// Most declared names that are listed in a mistake about another.
 const NAMES_SHOWN_MAX: usize = 8;
 
 /// Mistakes, declared names and references, collected across all tables.
 #[derive(Debug, Default)]
 pub(crate) struct ReadContext {
     pub(crate) found: Found,
-    /// How often a value was passed over because a syntax error had said enough.
+    /// Number of values skipped because a syntax error had been reported for them.
     pub(crate) passed_over: usize,
-    /// One section alone: names are declared nowhere, and what it asks must be what its reference says.
+    /// Whether a single section is read, as an example: names are declared nowhere, and what it asks must be what its
+    /// reference says.
     pub(crate) is_example: bool,
     /// Files with syntax errors: what seems to be missing there may only be unreadable.
     broken: BTreeSet<u32>,
-    /// Where each name is declared; `None` when garant itself provides it.
+    /// The place where each name is declared; `None` when garant itself provides it.
     declared: BTreeMap<Noun, BTreeMap<String, Option<Place>>>,
     references: Vec<Reference>,
     /// Nouns of which a declaration could not be read: a reference to them proves nothing.
     incomplete: BTreeSet<Noun>,
-    /// What no record may hold.
+    /// Private values, which no record may hold.
     hidden: Vec<Hidden>,
     /// What was asked of each table, by the place of its header: a table may have several readers, and a key is unknown only
     /// when none of them asked for it.
@@ -35,7 +36,7 @@ pub(crate) struct ReadContext {
     missing: usize,
 }
 
-/// What all readers of one table asked it for.
+/// The keys that all readers of one table asked for.
 #[derive(Debug, Default)]
 pub(crate) struct Asked {
     /// `[[probe.http]]`, or the key of an inner table.
@@ -61,7 +62,7 @@ impl ReadContext {
         self.found.push(mistake);
     }
 
-    /// No record may hold this.
+    /// Notes a private value.
     pub(crate) fn hide(&mut self, hidden: Hidden) {
         self.hidden.push(hidden);
     }
@@ -70,12 +71,12 @@ impl ReadContext {
         std::mem::take(&mut self.hidden)
     }
 
-    /// Grows whenever there is a reason for a section to return nothing.
+    /// Number of reasons so far for a section to return nothing.
     pub(crate) const fn reasons(&self) -> usize {
         self.found.count() + self.passed_over + self.missing
     }
 
-    /// A reader of the table at `place` is done with it.
+    /// Adds what one reader of the table at `place` asked for.
     pub(crate) fn asked(&mut self, place: Place, asked: Asked) {
         self.missing += asked.missing.len();
         let Asked { label, written, keys, missing } = asked;
@@ -119,7 +120,7 @@ impl ReadContext {
         !self.broken.is_empty()
     }
 
-    /// A table defines this name. The second of two that define the same one is a mistake.
+    /// Declares a name. A second declaration of it is a mistake.
     pub(crate) fn declare(&mut self, noun: Noun, name: &str, place: Place, remedy: &'static str) {
         let names = self.declared.entry(noun).or_default();
         match names.get(name).copied().flatten() {
@@ -135,7 +136,7 @@ impl ReadContext {
         }
     }
 
-    /// garant defines this name by itself.
+    /// Declares a name that garant provides by itself.
     pub(crate) fn provide(&mut self, noun: Noun, name: String) {
         self.declared.entry(noun).or_default().entry(name).or_insert(None);
     }
@@ -145,7 +146,7 @@ impl ReadContext {
         self.incomplete.insert(noun);
     }
 
-    /// Something is said of this name: it must be declared, before or after.
+    /// Refers to a name, which must be declared, before or after.
     pub(crate) fn refer<N: Name>(&mut self, name: &str, place: Place) {
         let (noun, declared_by) = (N::NOUN, N::DECLARED_BY);
         self.references.push(Reference { noun, declared_by, name: name.to_owned(), place });
@@ -174,7 +175,7 @@ impl ReadContext {
 }
 
 impl Asked {
-    /// The keys that nobody asked for.
+    /// Mistakes about the keys that no reader asked for.
     fn unknown(&mut self) -> Vec<Mistake> {
         let Self { label, written, keys, missing } = self;
         let mut mistakes = Vec::new();

@@ -230,7 +230,7 @@ impl Document {
     }
 }
 
-/// What to say of something at the top of a file that nobody took.
+/// The mistake about a table or key at the top of a file that no reader took.
 fn unknown(
     place: Place,
     key: &str,

@@ -12,7 +12,7 @@ use crate::source::Sources;
 /// reads a thousand.
 pub(crate) const MISTAKES_MAX: usize = 100;
 
-/// What is wrong, where, and what to write instead.
+/// A mistake: what is wrong, where, and what to write instead.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Mistake {
     place: Place,
@@ -23,14 +23,14 @@ pub struct Mistake {
     kind: MistakeKind,
 }
 
-/// What kind of mistake it is, as far as it changes what is said of others.
+/// The kind of a mistake, where it changes how others are reported.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum MistakeKind {
-    /// Of the grammar: other mistakes on the same line follow from it.
+    /// A mistake of the grammar: other mistakes on the same line follow from it.
     Syntax,
-    /// Of the grammar: all that comes after it in the file was swallowed.
+    /// A mistake of the grammar that swallowed the rest of the file.
     Unclosed,
-    /// A key that nobody asked for.
+    /// A key that no reader asked for.
     UnknownKey(String),
     Other,
 }
@@ -57,7 +57,7 @@ impl Mistake {
         self.kind == *kind
     }
 
-    /// Where it is.
+    /// The place of the mistake.
     pub const fn place(&self) -> Place {
         self.place
     }
@@ -89,7 +89,7 @@ impl Found {
         self.kept.len() + self.left_out
     }
 
-    /// Gives a key that nobody asked for a better remedy.
+    /// Gives a better remedy to mistakes about unknown keys.
     pub(crate) fn explain_unknown(&mut self, better: impl Fn(&str) -> Option<String>) {
         for mistake in &mut self.kept {
             if let MistakeKind::UnknownKey(key) = &mistake.kind

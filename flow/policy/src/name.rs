@@ -10,18 +10,18 @@ use event::{FindingId, HostId, ProbeId, PromiseId, RegionId, ServiceId, VantageI
 
 use crate::value::{Slot, Value};
 
-/// What a name is the name of: `service`, `probe`… Each noun has its own names.
+/// The noun that a name belongs to: `service`, `probe`… Each noun has its own names.
 pub type Noun = &'static str;
 
 /// A name that is declared once and may be referred to.
 pub trait Name: FromStr + fmt::Display {
-    /// Of what.
+    /// The noun.
     const NOUN: Noun;
     /// The table to add when a name is missing, such as `[[service]]`.
     const DECLARED_BY: &'static str;
-    /// What the reference says that the key of a declaration holds.
+    /// What the reference says about the key of a declaration.
     const NEW: &'static str = "a new name";
-    /// What may be written.
+    /// The rule for the spelling of the name.
     const RULE: &'static str = "use 1 to 64 of the characters a-z A-Z 0-9 - _ . and start with a letter or a digit";
 }
 

@@ -27,7 +27,7 @@ impl Section for Text {
     }
 }
 
-/// What there is: the nouns that all parts of a policy speak of.
+/// The nouns that all parts of a policy refer to.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Nouns {
     /// Regions.
@@ -82,7 +82,7 @@ impl Nouns {
         public.maintenance.extend(self.maintenance.iter().map(window));
     }
 
-    /// What is declared here and has no effect in this release.
+    /// The declared tables that have no effect in this release.
     pub fn unused(&self) -> Vec<&'static str> {
         let Self { regions, hosts, services, people, observers, maintenance: _ } = self;
         let declared = [
@@ -98,10 +98,10 @@ impl Nouns {
     }
 }
 
-/// What every policy says, whatever engines there are.
+/// The tables that every policy has, whatever engines there are.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Basics {
-    /// Whether the pages are for everybody.
+    /// Whether the pages are public.
     pub publication: Publication,
     /// The journal.
     pub journal: JournalSettings,

@@ -1,4 +1,4 @@
-//! What one crate makes of the policy.
+//! A part of the policy: the tables that one crate reads.
 
 use std::any::Any;
 use std::fmt::Debug;
@@ -33,7 +33,7 @@ pub trait Part: Any + Debug + Send + Sync {
     /// promises. No host, no address, no person.
     fn publish(&self, _public: &mut Applied) {}
 
-    /// The policy is sound, and this is its revision. Called once, before anybody sees the part.
+    /// Sets the revision of the sound policy. Called once, before the part is used.
     fn set_revision(&mut self, _revision: &str) {}
 
     /// Keys that are read at the start only, each as people would say it (`listen in [pages]`), with its value.

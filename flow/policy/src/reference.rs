@@ -11,9 +11,9 @@ use crate::value::{Value, as_toml};
 /// Whether a key must be there.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Need {
-    /// It must.
+    /// The key must be given.
     Required,
-    /// It may be absent.
+    /// The key may be absent.
     Optional,
     /// This holds when it is absent, as one would write it.
     Default(String),

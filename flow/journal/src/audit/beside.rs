@@ -1,5 +1,5 @@
-//! What lies beside the tree: the policy in effect, the latest verdicts, and a proof of each. All of it is in the log as
-//! well; here it must say the same, byte for byte, and no less: see [`listing`](crate::listing).
+//! The files beside the tree: the policy in effect, the latest verdicts, and a proof of each. All of it is in the log as
+//! well; here it must be the same, byte for byte, and no less: see [`listing`](crate::listing).
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ use crate::listing::{Listing, Policy};
 use crate::note::VerifierKey;
 use crate::tlog_proof::{TlogProof, TlogProofError};
 
-/// A verdict that is listed, and what the log says at its place.
+/// A listed verdict, and the entry of the log at its place.
 struct Listed {
     verdict: Box<RawValue>,
     path: String,
@@ -87,7 +87,7 @@ impl Beside {
         self.all().map(|(_, listed)| listed.proof_head.size)
     }
 
-    /// The next entry of the log.
+    /// Takes the next entry of the log.
     pub(super) fn entry(&mut self, seen: &Seen<'_>) {
         let listed = self.listed.as_mut().and_then(|listed| listed.get_mut(&seen.leaf.sequence));
         if let Some(listed) = listed {
@@ -97,7 +97,7 @@ impl Beside {
         }
     }
 
-    /// After the last entry: does it all agree? Returns how many verdicts do.
+    /// Compares everything after the last entry. Returns how many verdicts agree.
     pub(super) fn settle(
         &self,
         head: &Checkpoint,
@@ -149,7 +149,7 @@ impl Beside {
         }
     }
 
-    /// Exactly those that belong there.
+    /// Checks that the list has exactly the verdicts that belong into it.
     fn latest(&self, in_the_log: &Listing) -> Result<(), AuditError> {
         let expected: BTreeMap<u64, ListedVerdict> =
             in_the_log.verdicts().into_iter().map(|listed| (listed.sequence, listed)).collect();

@@ -1,4 +1,4 @@
-//! Does the log's clock run forward?
+//! Check that the log's clock runs forward.
 //!
 //! The order of entries is certain, their times are claims. A time that goes back is how a back-dated entry shows, and
 //! also how an honest clock that was set back shows. The honest one is followed at once by an `engine.clock_stepped`
@@ -8,19 +8,19 @@ use event::{Span, Time};
 
 use super::error::Finding;
 
-/// Clocks are disciplined by small steps all the time; `engine.clock_stepped` tells of those above this.
+/// Steps up to this need not be reported: clocks are disciplined by small steps all the time.
 const UNREPORTED: Span = Span::from_secs(2);
 /// How long after the step, by the clock that stepped, it must have been reported.
 const REPORTED_WITHIN: Span = Span::from_secs(120);
 
-/// A step back that nothing has explained yet.
+/// A step back that is not explained yet.
 struct Back {
     sequence: u64,
     from: Time,
     to: Time,
 }
 
-/// Follows the times of the entries.
+/// The times of the entries so far.
 #[derive(Default)]
 pub(super) struct ClockTrace {
     last: Option<Time>,
@@ -33,8 +33,8 @@ impl ClockTrace {
         self.last
     }
 
-    /// The next entry was recorded between `earliest` and `latest` (the same instant when its payload is disclosed), and
-    /// says that a clock was set back by `stepped_back`. An error names the entry at which time went back.
+    /// Takes the next entry, recorded between `earliest` and `latest` (the same instant when its payload is disclosed),
+    /// which reports that a clock was set back by `stepped_back`. An error names the entry at which time went back.
     pub(super) fn entry(
         &mut self,
         sequence: u64,
@@ -63,7 +63,7 @@ impl ClockTrace {
         }
     }
 
-    /// Where time went back just before the end of the log, too recently to be explained.
+    /// The entry where time went back just before the end of the log, too recently to be explained.
     pub(super) fn unexplained(&self) -> Option<u64> {
         self.back.as_ref().map(|back| back.sequence)
     }

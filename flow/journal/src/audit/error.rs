@@ -1,4 +1,4 @@
-//! What an audit may find, where, and what it means.
+//! Findings of an audit: where, and what each means.
 
 use std::fmt;
 
@@ -6,12 +6,12 @@ use event::{Day, Span, Time};
 
 use crate::Hash;
 
-/// Where something was found.
+/// The place of a finding.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Place {
     /// The file.
     pub path: String,
-    /// The entry, when it concerns one.
+    /// The entry, when the finding concerns one.
     pub sequence: Option<u64>,
 }
 
@@ -24,10 +24,10 @@ impl fmt::Display for Place {
     }
 }
 
-/// Who can have done it.
+/// The meaning of a finding: which attack, or accident, explains it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Meaning {
-    /// The files could not be read: nothing is shown either way.
+    /// The files could not be read: nothing is shown.
     Unread,
     /// Attacker A, or damage.
     AlteredWithoutKey,
@@ -37,9 +37,9 @@ pub enum Meaning {
     RewrittenByKeyHolder,
     /// Not the key that the reader pinned.
     OtherKey,
-    /// Nobody outside vouches that others see the same log.
+    /// No outside witness confirms that others see the same log.
     NotWitnessed,
-    /// The times of the log are not of this world.
+    /// The times of the log can't be right.
     WrongClock,
 }
 
@@ -57,7 +57,7 @@ impl fmt::Display for Meaning {
     }
 }
 
-/// What was found.
+/// A finding.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Finding {
     /// Reading failed.
@@ -72,59 +72,59 @@ pub enum Finding {
     /// Bytes of a form that nothing of garant writes.
     #[error("{what}")]
     Malformed {
-        /// What is wrong.
+        /// The fault of form.
         what: String,
     },
     /// A signature that does not verify.
     #[error("{error}")]
     BadSignature {
-        /// Whose.
+        /// The error of the verification, with the key.
         error: String,
     },
     /// Signed, but not by a key that the reader trusts, nor by one that such a key announced.
     #[error("it is signed by {found}; you trust {trusted}, and no announcement in the log leads from there to here")]
     WrongKey {
-        /// Who signed.
+        /// The keys that signed.
         found: String,
-        /// Who should have.
+        /// The keys that should have signed.
         trusted: String,
     },
     /// Signed only by a key that the log retired before.
     #[error("it is signed only by {key}, which entry {retired_at} of this log retired")]
     RetiredKey {
-        /// Which key.
+        /// The retired key.
         key: String,
-        /// By which entry.
+        /// The entry that retired it.
         retired_at: u64,
     },
     /// Of another log.
     #[error("it is about the log `{found}`, not `{expected}`")]
     WrongOrigin {
-        /// Which log it is about.
+        /// The origin found.
         found: String,
-        /// Which it should be about.
+        /// The origin expected.
         expected: String,
     },
-    /// An entry of another log.
+    /// The entry belongs to another log.
     #[error("it is an entry of the log `{found}`")]
     Foreign {
-        /// Of which one.
+        /// The log that it names.
         found: String,
     },
-    /// A leaf says another place than the one it has.
+    /// The leaf names another sequence than its place.
     #[error("its leaf says that it is entry {found}")]
     WrongSequence {
-        /// What it says.
+        /// The sequence in the leaf.
         found: u64,
     },
     /// The entries make another root than the one signed.
     #[error("the {size} entries make the root {computed}, but the log signed {signed}")]
     WrongRoot {
-        /// Over how many entries.
+        /// Number of entries.
         size: u64,
-        /// What they make.
+        /// Root of the entries.
         computed: Hash,
-        /// What was signed.
+        /// Root in the checkpoint.
         signed: Hash,
     },
     /// A tile that the entries do not make.
@@ -138,17 +138,17 @@ pub enum Finding {
         /// Commitment in the leaf.
         committed: Hash,
     },
-    /// Leaf and envelope disagree.
+    /// Leaf and envelope contradict each other.
     #[error("leaf and payload disagree about its {what}: `{leaf}` and `{payload}`")]
     Disagree {
-        /// About what.
+        /// The field in question.
         what: &'static str,
-        /// What the leaf says.
+        /// Value in the leaf.
         leaf: String,
-        /// What the payload says.
+        /// Value in the payload.
         payload: String,
     },
-    /// A public entry without payload and without excuse.
+    /// A public entry has no payload, and no destruction explains it.
     #[error("a public entry (`{coarse}`, {day}) is not disclosed, and no destruction in the log covers it")]
     Hidden {
         /// Its kind.
@@ -174,10 +174,10 @@ pub enum Finding {
         /// Latest time that the entry can have.
         to: Time,
     },
-    /// A file beside the log that does not say what the log says.
+    /// A file beside the log differs from the log.
     #[error("it differs from the log: {what}")]
     Differs {
-        /// How.
+        /// The difference.
         what: String,
     },
     /// A proof that proves nothing.
@@ -189,9 +189,9 @@ pub enum Finding {
     /// The remembered checkpoint is beyond the log.
     #[error("you remember {remembered} entries, this log has {size}")]
     Shorter {
-        /// Size that is remembered.
+        /// Remembered size.
         remembered: u64,
-        /// Size that is here.
+        /// Size of this log.
         size: u64,
     },
     /// The log signed two trees of the same size.
@@ -209,7 +209,7 @@ pub enum Finding {
     Unwitnessed {
         /// The quorum.
         quorum: String,
-        /// Who cosigned.
+        /// The witnesses that cosigned.
         by: Vec<String>,
     },
     /// Nothing new for too long.
@@ -217,23 +217,23 @@ pub enum Finding {
     Stale {
         /// Time of the newest entry.
         newest: Option<Time>,
-        /// What time it is.
+        /// The current time.
         at: Time,
-        /// How old it may be.
+        /// Highest age allowed.
         max_age: Span,
     },
-    /// Newer than now, so that its age says nothing.
+    /// The newest entry is later than now, so that its age means nothing.
     #[error("the newest entry is dated {newest}, and it is {at}: how old it is can't be told")]
     Ahead {
         /// Time of the newest entry.
         newest: Time,
-        /// What time it is.
+        /// The current time.
         at: Time,
     },
 }
 
 impl Finding {
-    /// Who can have done it.
+    /// The meaning of this finding.
     pub const fn meaning(&self) -> Meaning {
         match self {
             Self::Unreadable { .. } => Meaning::Unread,
@@ -259,28 +259,28 @@ impl Finding {
     }
 }
 
-/// Why a log does not verify: what was found, where, and what it means.
+/// The error of a log that does not verify: what was found, where, and what it means.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{place}: {finding}. That means: {}.", finding.meaning())]
 pub struct AuditError {
-    /// Where.
+    /// The place.
     pub place: Place,
-    /// What. Boxed, because an error is rare and a result is not.
+    /// The finding. Boxed, because an error is rare and a result is not.
     pub finding: Box<Finding>,
 }
 
 impl AuditError {
-    /// About a file.
+    /// An error about a file.
     pub(super) fn at(path: &str, finding: Finding) -> Self {
         Self { place: Place { path: path.to_owned(), sequence: None }, finding: Box::new(finding) }
     }
 
-    /// About an entry, in a file.
+    /// An error about an entry, in a file.
     pub(super) fn of_entry(path: &str, sequence: u64, finding: Finding) -> Self {
         Self { place: Place { path: path.to_owned(), sequence: Some(sequence) }, finding: Box::new(finding) }
     }
 
-    /// Who can have done it.
+    /// The meaning of the finding.
     pub fn meaning(&self) -> Meaning {
         self.finding.meaning()
     }

@@ -1,4 +1,4 @@
-//! What the entries say, in their order: are leaf and payload of one mind, is anything kept back, does time run forward.
+//! The content of the entries, in their order: leaf and payload agree, nothing is withheld, time runs forward.
 
 use std::collections::BTreeMap;
 
@@ -24,10 +24,10 @@ const UNKNOWN_KINDS_MAX: usize = 1000;
 /// An hour, less the last microsecond.
 const REST_OF_HOUR: Span = Span::from_micros(3_599_999_999);
 
-/// What the log says of its own keys.
+/// The entries of the log about its own keys.
 #[derive(Default)]
 pub(super) struct KeyEvents {
-    /// The key it began with.
+    /// The key that the log began with.
     pub(super) opened: Option<VerifierKey>,
     /// (sequence, new key, key that it replaces)
     pub(super) announced: Vec<(u64, VerifierKey, VerifierKey)>,
@@ -43,7 +43,7 @@ struct Missing {
     path: String,
 }
 
-/// How many public payloads of one day the log says are gone.
+/// Public payloads of one day that the log says are destroyed.
 #[derive(Default)]
 struct Covered {
     /// Those that are destroyed, by all destructions of the day together: a clock that was set back may have written to it
@@ -55,7 +55,7 @@ struct Covered {
     intended: Option<(u64, u64)>,
 }
 
-/// The fold over all entries.
+/// The state of the check, over all entries so far.
 pub(super) struct History {
     origin: String,
     clock: ClockTrace,
@@ -99,7 +99,7 @@ impl History {
         self.clock.last()
     }
 
-    /// The next entry.
+    /// Takes the next entry.
     pub(super) fn entry(&mut self, seen: &Seen<'_>) -> Result<(), AuditError> {
         let leaf = &seen.leaf;
         let at = |sequence, finding| AuditError::of_entry(seen.payload_path, sequence, finding);
@@ -127,7 +127,7 @@ impl History {
         in_order.map_err(|(sequence, finding)| at(sequence, finding))
     }
 
-    /// Whether leaf and envelope say the same.
+    /// Checks that leaf and envelope agree.
     fn agree(&self, leaf: &Leaf, envelope: &Envelope) -> Result<(), Finding> {
         if envelope.log != self.origin {
             return Err(Finding::Foreign { found: envelope.log.clone() });
@@ -146,7 +146,7 @@ impl History {
         if coarse == leaf.coarse { Ok(()) } else { disagree("kind", leaf.coarse.clone(), coarse) }
     }
 
-    /// Takes in what bears on the audit itself; returns by how much a clock was set back.
+    /// Takes in entries that concern the audit itself; returns by how much a clock was set back.
     fn learn(&mut self, sequence: u64, is_public: bool, envelope: &Envelope) -> Result<Option<Span>, Finding> {
         self.listing.take(sequence, envelope);
         // What an engine tells the team is named in the engine's crate: not to be known here is nothing to report.
@@ -193,8 +193,8 @@ impl History {
         if self.remarks.len() < REMARKS_MAX { self.remarks.push(remark) } else { self.more_remarks += 1 }
     }
 
-    /// The body, if it is a `B`. One that can't be read is a fault of the writer that no reader can mend: it is remarked
-    /// upon, and counts as not said.
+    /// The body, if it is a `B`. One that can't be read is a fault of the writer that no reader can mend: it becomes a
+    /// remark, and has no effect.
     fn body<B: Body>(&mut self, sequence: u64, envelope: &Envelope) -> Option<B> {
         envelope.body::<B>()?.map_err(|error| self.remark(format!("entry {sequence}: {error}"))).ok()
     }
@@ -215,8 +215,8 @@ impl History {
         missing.count += 1;
     }
 
-    /// After the last entry: is everything that is missing covered by a destruction, done or announced? Whoever copied the
-    /// log while it was under way has the announcement, and not all payloads.
+    /// Checks, after the last entry, that a destruction, done or announced, covers everything that is missing. A copy of the
+    /// log made during a destruction has the announcement, and not all payloads.
     pub(super) fn finish(&mut self) -> Result<(), AuditError> {
         let mut remarks = Vec::new();
         for (day, missing) in &self.missing {
@@ -266,7 +266,7 @@ fn may_be_public(class: &str) -> bool {
     Retention::named(class).is_none_or(|class| class == Retention::Evidence)
 }
 
-/// A public entry that is not disclosed.
+/// The finding about a public entry that is not disclosed.
 fn hidden(coarse: &str, hour: i64) -> Finding {
     Finding::Hidden { coarse: coarse.to_owned(), day: Day::of_hour(hour) }
 }

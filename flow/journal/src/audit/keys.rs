@@ -1,4 +1,4 @@
-//! Whose signature is on it, and does the reader trust that key?
+//! The keys of a log: which signed the head, and how the reader comes to trust one of them.
 
 use std::collections::BTreeMap;
 
@@ -11,10 +11,10 @@ use crate::export;
 use crate::note::{BadKey, Fingerprint, Note, NoteError, VerifierKey};
 use crate::tlog_policy::TlogPolicy;
 
-/// What errors about the reader's remembered checkpoint call it.
+/// Name of the reader's remembered checkpoint in errors.
 const SINCE: &str = "the checkpoint that you remember";
 
-/// The keys, and what is signed with them.
+/// The keys of the log and of the reader, and the notes signed with them.
 pub(super) struct Keys {
     /// Keys that the reader pinned, in full.
     pinned: Vec<VerifierKey>,
@@ -109,7 +109,7 @@ impl Keys {
         &self.own
     }
 
-    /// Once all entries are read: follows the rotations from what the reader trusts to who signed the head.
+    /// Follows the rotations, once all entries are read, from a key that the reader trusts to one that signed the head.
     pub(super) fn settle(
         &mut self,
         head: &Head,
@@ -126,7 +126,7 @@ impl Keys {
         }
         let matches = |key: &VerifierKey| self.fingerprints.contains(&key.fingerprint());
         for key in beside {
-            // Anybody can add a signature to a note: the key beside the log must be one that the log or the reader knows.
+            // A stranger can add a signature to a note: the key beside the log must be one that the log or the reader knows.
             if self.own.contains(&key) {
                 continue;
             }
@@ -181,8 +181,8 @@ impl Keys {
         Err(AuditError::at(export::CHECKPOINT, finding))
     }
 
-    /// Whether the log continues what the reader remembers; the size of that. The remembered checkpoint must be signed by
-    /// a key that is or was the log's.
+    /// Checks that the log continues the checkpoint that the reader remembers; returns its size. That checkpoint must be
+    /// signed by a key that is or was the log's.
     pub(super) fn since(&self, head: &Checkpoint, roots: &BTreeMap<u64, Hash>) -> Result<Option<u64>, AuditError> {
         let Some((note, checkpoint)) = &self.since else { return Ok(None) };
         match note.signed_by(&self.own) {
@@ -199,8 +199,8 @@ impl Keys {
     }
 }
 
-/// What is odd about a head that only the old key of an announcement signed. Whoever holds a key that the log has retired
-/// can go on from before that, and readers who never saw the new key can't tell; but this much of it shows.
+/// A remark about a head that only the old key of an announcement signed. The holder of a retired key can go on from before
+/// its retirement, and readers who never saw the new key can't tell; but this much of it shows.
 fn forsaken((sequence, new, old): &(u64, VerifierKey, VerifierKey), signers: &[VerifierKey]) -> Option<String> {
     let by_old_alone = signers.contains(old) && !signers.contains(new);
     by_old_alone.then(|| {

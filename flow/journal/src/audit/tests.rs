@@ -251,7 +251,7 @@ fn destroy_all(log: &mut Log) {
 /// Its keys, its clock and its destructions are what the log can be checked by: they are kept as long as the log.
 #[test]
 fn what_the_log_says_of_itself_outlives_retention() {
-    // Who pinned the old key follows the announcement, and a genuine checkpoint of the old key is still one.
+    // A reader who pinned the old key follows the announcement, and a genuine checkpoint of the old key is still one.
     let (during, mut after) = rotated();
     destroy_all(&mut after);
     let old = Trust { vkey: Some(test_key(1, ORIGIN).vkey()), ..Trust::default() };
@@ -318,7 +318,7 @@ fn rotated() -> (Log, Log) {
     (during, log)
 }
 
-/// Who pinned the first key follows the log to the second.
+/// A reader who pinned the first key follows the log to the second.
 #[test]
 fn a_rotated_key_is_followed() {
     let (during, after) = rotated();

@@ -1,4 +1,4 @@
-//! From the first entry to the last: every bundle hashed, every tile compared, every payload opened.
+//! The walk from the first entry to the last: every bundle hashed, every tile compared, every payload opened.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Keys: what signs a note, and what verifies it.
+//! Keys that sign notes, and keys that verify them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,12 +10,12 @@ use ed25519_dalek::{Signer as _, VerifyingKey};
 use super::Signature;
 use crate::Hash;
 
-/// What a key does; the number is its byte in a vkey.
+/// The use of a key; the number is its byte in a vkey.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum KeyType {
-    /// 0x01: an Ed25519 signature of the text of a note. A log's.
+    /// 0x01: an Ed25519 signature of the text of a note, by a log.
     Ed25519,
-    /// 0x04: an Ed25519 cosignature/v1 with its time. A witness's.
+    /// 0x04: an Ed25519 cosignature/v1 with its time, by a witness.
     Cosignature,
 }
 
@@ -28,7 +28,7 @@ impl KeyType {
     }
 }
 
-/// Why a text is not a key.
+/// The reason why a text is not a key.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum BadKey {
     /// Not of the form.
@@ -56,9 +56,9 @@ pub enum BadKey {
     Id {
         /// Name of the key.
         name: String,
-        /// What is written.
+        /// The id in the text.
         written: String,
-        /// What it should be.
+        /// The id that belongs to name and key.
         computed: String,
     },
     /// Not a fingerprint.
@@ -91,12 +91,12 @@ pub struct VerifierKey {
 }
 
 impl VerifierKey {
-    /// Its name: of a log, the origin.
+    /// Name of the key: for a log, its origin.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// What it verifies.
+    /// The use of the key.
     pub const fn key_type(&self) -> KeyType {
         self.key_type
     }
@@ -267,7 +267,7 @@ impl SigningKey {
         format!("PRIVATE+KEY+{}+{}+{}", self.name, self.vkey().key_id_hex(), STANDARD.encode(material))
     }
 
-    /// Its name.
+    /// Name of the key.
     pub fn name(&self) -> &str {
         &self.name
     }

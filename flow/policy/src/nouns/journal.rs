@@ -1,4 +1,4 @@
-//! The journal: its name, who remembers it, how long its payloads are kept.
+//! `[journal]`: the name of the log, who remembers its head, how long payloads are kept.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -13,13 +13,13 @@ use crate::place::Place;
 use crate::table::{Section, Table};
 use crate::value::{Located, Slot, Value};
 
-/// What verdicts rest on is kept for three years when the policy does not say otherwise.
+/// How long evidence is kept when the policy does not say.
 const EVIDENCE_DEFAULT: Span = Span::from_days(1100);
-/// What the team must be able to show is kept for five years.
+/// How long records are kept when the policy does not say.
 const RECORDS_DEFAULT: Span = Span::from_days(1830);
-/// What helps to find a fault in garant itself is kept for two weeks.
+/// How long traces are kept when the policy does not say.
 const TRACES_DEFAULT: Span = Span::from_days(14);
-/// What the team needs for forensics is kept for three months.
+/// How long events for forensics are kept when the policy does not say.
 const AUDIT_DEFAULT: Span = Span::from_days(90);
 /// By how much evidence must outlive a window. After a day is destroyed it takes two days until everything known before is
 /// told again, and the verdict in effect may be a day old: with less, it could not always be computed again.
@@ -104,7 +104,7 @@ impl Value for VerifierKey {
     }
 }
 
-/// Somebody else who remembers the checkpoints of the log, and signs that they are consistent (C2SP tlog-witness).
+/// A witness: remembers the checkpoints of the log, and signs that they are consistent (C2SP tlog-witness).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Witness {
     /// What the team calls it: the name in its key when not given.
@@ -133,13 +133,13 @@ impl Section for Witness {
 /// of another class, which is kept as long as the log and has no key here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RetentionPeriods {
-    /// What verdicts rest on.
+    /// Evidence, which verdicts rest on.
     pub evidence: Span,
-    /// Who changed, approved or was let in to what.
+    /// Records: changes, approvals, access.
     pub records: Span,
-    /// What the team needs for forensics.
+    /// Events for forensics.
     pub audit: Span,
-    /// What helps to find a fault in garant itself.
+    /// Traces for finding faults in garant itself.
     pub traces: Span,
 }
 
@@ -185,14 +185,14 @@ impl Section for RetentionPeriods {
     }
 }
 
-/// The journal.
+/// The settings of the journal.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct JournalSettings {
-    /// Its name.
+    /// Name of the log.
     pub name: Origin,
     /// Files outside the data directory that remember the newest checkpoint, beside the one that always does.
     pub remember: Vec<PathBuf>,
-    /// Who else remembers it.
+    /// The witnesses.
     pub witnesses: Vec<Witness>,
     /// How long payloads are kept.
     pub retention: RetentionPeriods,

@@ -1,10 +1,10 @@
-//! Who is told.
+//! People, and the channels on which they are reached.
 
 use crate::name::PersonName;
 use crate::table::{Section, Table};
 use crate::value::Private;
 
-/// Somebody of the team.
+/// A person of the team.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Person {
     /// What the team calls them.
@@ -29,7 +29,7 @@ channel = [{ mail = "lea@shop.example" }, { sms = "+33600000000" }]
     }
 }
 
-/// One way to reach somebody.
+/// A way to reach a person.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Channel {
     /// By mail, at this address.

@@ -1,4 +1,4 @@
-//! What there is, where it runs, and from where it is seen.
+//! Regions, hosts, services, maintenance, and the vantage points of observers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,7 +21,7 @@ const CANARIES_MAX: usize = 8;
 pub struct Region {
     /// Its name.
     pub id: RegionId,
-    /// Whose it is.
+    /// Name of the provider.
     pub provider: String,
 }
 
@@ -46,7 +46,7 @@ provider = "ovh"
 pub struct Host {
     /// Its name.
     pub id: HostId,
-    /// Where it is.
+    /// The region that the host is in.
     pub region: Option<RegionId>,
     /// The groups that it belongs to.
     pub groups: Vec<HostGroup>,
@@ -81,11 +81,11 @@ pub struct Service {
     pub id: ServiceId,
     /// What customers call it.
     pub title: Text,
-    /// What it can't do without, each with the place where that is said.
+    /// The services that it can't do without, each with the place where the policy says so.
     pub depends_on: Vec<Located<ServiceId>>,
     /// The hosts that it runs on.
     pub hosts: Vec<HostId>,
-    /// Where it runs, when no host says so.
+    /// The region that it runs in, when no host names one.
     pub region: Option<RegionId>,
 }
 
@@ -201,14 +201,14 @@ text.en = "Database upgrade: payment is interrupted."
 pub struct Observer {
     /// Its name: public, so it names a place or a role, never a host.
     pub id: VantageId,
-    /// Where it is.
+    /// The region that it is in.
     pub region: Option<RegionId>,
-    /// What it can reach for as long as its own way out works.
+    /// Targets that answer for as long as its own network works.
     pub canaries: Vec<HostPort>,
 }
 
 impl Observer {
-    /// One of which nothing but its name is known.
+    /// A vantage point of which nothing but its name is known.
     pub const fn named(id: VantageId) -> Self {
         Self { id, region: None, canaries: Vec::new() }
     }

@@ -1,4 +1,4 @@
-//! Who may look, and where.
+//! Publication: whether the pages are public, and where they are served.
 
 use std::net::SocketAddr;
 
@@ -10,7 +10,7 @@ use crate::table::{Section, Table};
 /// Whether the promises are shown to everybody. A team looks at them in private first.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Publication {
-    /// It is.
+    /// Whether they are.
     pub publish: bool,
 }
 
@@ -28,11 +28,11 @@ impl Section for Publication {
 /// Where the pages are served.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Pages {
-    /// For the team, on this machine only.
+    /// Address of the team's listener, on this machine only.
     pub listen: SocketAddr,
-    /// For everybody.
+    /// Address of the public listener.
     pub public: Option<SocketAddr>,
-    /// Where everybody finds them: stands in the commands that check a proof.
+    /// URL of the public pages, which stands in the commands that check a proof.
     pub url: Option<Url>,
 }
 
