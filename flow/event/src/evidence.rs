@@ -18,8 +18,7 @@ pub enum State {
     /// The condition does not hold.
     Down,
     /// The state changes too often to tell: time that counts as down in the low figure and as up in the high one. A word of
-    /// a
-    /// release is taken for this one.
+    /// a later release is taken for this one.
     #[serde(other)]
     Flapping,
 }
