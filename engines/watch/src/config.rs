@@ -1,4 +1,4 @@
-//! What the policy says to watch; what it says of a probe is read by [`crate::source`].
+//! The part of the policy that the watch reads; the tables of probes are read by [`crate::source`].
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use crate::source::{Declared, PROBE_KINDS};
 /// A service whose probes are asked less often than this is warned of: its verdicts lag by as much.
 const LAG_MAX: Span = Span::from_secs(600);
 
-/// `[watch]`: how much is under way at once.
+/// `[watch]`: how many questions may be under way at once.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Options {
-    /// Questions under way at once, over all; as many as the probes may need, if it does not say.
+    /// Questions under way at once, over all targets; by default as many as the probes may need.
     pub in_flight_max: Option<usize>,
     /// Questions under way at once to one host and port.
     pub per_target_max: u32,
@@ -44,18 +44,18 @@ impl Section for Options {
     }
 }
 
-/// Everything there is to watch.
+/// The part of the policy for the watch: observers, canaries, probes, options.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
-    /// Revision of the policy that says so, as in [`event::policy::Applied`]; empty until the whole policy is read.
+    /// Revision of the policy, as in [`event::policy::Applied`]; empty until the whole policy is read.
     pub revision: String,
-    /// Who looks.
+    /// Observers of the policy.
     pub observers: Vec<ObserverId>,
-    /// What each of them can reach while its own way out works; nothing for one that was given no canary.
+    /// Canary of each observer that has one.
     pub canaries: BTreeMap<ObserverId, Arc<Canary>>,
     /// Probes.
     pub probes: Vec<Arc<Declared>>,
-    /// How much at once.
+    /// Limits of what is under way at once.
     pub options: Options,
 }
 
@@ -72,7 +72,7 @@ impl Config {
         Self { revision: String::new(), observers: observers.to_vec(), canaries, probes, options }
     }
 
-    /// The probes as everybody may know them.
+    /// The public form of the probes.
     pub(crate) fn public_probes(&self) -> Vec<event::policy::Probe> {
         let public = |declared: &Arc<Declared>| event::policy::Probe {
             id: declared.id.clone(),
@@ -85,7 +85,7 @@ impl Config {
         self.probes.iter().map(public).collect()
     }
 
-    /// The findings as everybody may know them, by name.
+    /// The public form of the findings, by name.
     pub(crate) fn detectors(&self) -> Vec<Detector> {
         let mut detectors: BTreeMap<FindingId, Detector> = BTreeMap::new();
         for declared in &self.probes {
@@ -98,7 +98,7 @@ impl Config {
         detectors.into_values().collect()
     }
 
-    /// Where heartbeats arrive.
+    /// The known heartbeats, by uuid.
     pub(crate) fn heartbeats(&self) -> HashMap<String, ProbeId> {
         let heartbeat = |declared: &Arc<Declared>| {
             declared.probe.heartbeat().map(|heartbeat| (heartbeat.uuid().to_string(), declared.id.clone()))
@@ -130,8 +130,8 @@ impl Part for Config {
         revision.clone_into(&mut self.revision);
     }
 
-    /// What its author should know of a policy that is no mistake: services of which verdicts lag, and what could not be looked
-    /// at on this machine. Looks at this machine, and asks nobody.
+    /// Warnings about a policy without mistakes: services whose verdicts lag, and what could not be looked at on this
+    /// machine. Looks at this machine, and asks nothing over the network.
     fn warnings(&self) -> Vec<String> {
         let mut slowest: BTreeMap<&ServiceId, &Declared> = BTreeMap::new();
         for declared in &self.probes {

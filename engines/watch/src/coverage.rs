@@ -36,12 +36,12 @@ const GAPS_MAX: usize = 20_000;
 /// Most stretches of a class that wait to be written. At the bound, what is open in them becomes a gap.
 const STRETCHES_MAX: usize = 64;
 
-/// What one look showed.
+/// One look at a probe.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Look {
     /// When it began.
     pub(crate) start: Time,
-    /// Whether it says something of the probe.
+    /// Whether the look showed the state of the probe.
     pub(crate) known: bool,
     /// Findings that could not be looked for.
     pub(crate) blind: BTreeSet<FindingId>,
@@ -54,22 +54,22 @@ struct Row {
     every: Span,
     /// From when on it is observed: it is in no record of a stretch that began before.
     since: Time,
-    /// When it was removed.
+    /// When the probe was removed.
     removed_at: Option<Time>,
-    /// Before this instant it is decided what was observed.
+    /// Up to this instant it is decided what was observed.
     until: Time,
-    /// The last look, if it showed something.
+    /// The last look, if it showed the state.
     last: Option<Look>,
-    /// Looks since the failure, included, that nobody has confirmed yet.
+    /// Looks since an unconfirmed failure, that one included.
     in_doubt: Vec<Look>,
     /// Unobserved time that is in no record yet.
     gaps: Vec<Interval>,
-    /// The same of single findings, while the probe itself was observed.
+    /// Unobserved time of single findings, while the probe itself was observed.
     finding_gaps: Vec<(FindingId, Interval)>,
 }
 
 impl Row {
-    /// How far apart two looks may be for the second to cover the time in between.
+    /// Longest time between two looks for the second to cover the time in between.
     fn reach(&self) -> Span {
         self.every + lateness_max(self.every)
     }
@@ -88,7 +88,7 @@ impl Row {
         self.last = look.known.then_some(look);
     }
 
-    /// Nothing will cover what is open before `end`.
+    /// Turns open time before `end` into a gap, since no look came.
     fn missed(&mut self, end: Time) {
         if self.until < end {
             self.gaps.push(Interval::new(self.until, end));
@@ -96,14 +96,14 @@ impl Row {
         }
     }
 
-    /// Nothing will cover what is open before `end`, whatever is seen later.
+    /// Turns open time before `end` into a gap, whatever later looks show.
     fn give_up(&mut self, end: Time) {
         self.in_doubt.clear();
         self.last = None;
         self.missed(end);
     }
 
-    /// Starts again at `now`, with nothing seen.
+    /// Starts again at `now`, without a look.
     fn restart(&mut self, now: Time) {
         (self.since, self.until, self.last) = (now, now, None);
         self.in_doubt.clear();
@@ -130,7 +130,7 @@ struct Class {
     every: Option<Span>,
     /// Oldest first; only the last has no end.
     stretches: VecDeque<Stretch>,
-    /// When the oldest of what would be lost with the process was seen.
+    /// When the oldest observation was made that would be lost with the process.
     at_risk: Option<Time>,
 }
 
@@ -154,7 +154,7 @@ impl Class {
     }
 }
 
-/// What one observer did observe.
+/// The coverage of one observer: looks in, records out.
 #[derive(Debug)]
 pub(crate) struct Coverage {
     revision: String,
@@ -166,13 +166,13 @@ pub(crate) struct Coverage {
 }
 
 impl Coverage {
-    /// Of no probe.
+    /// The coverage of an observer without probes.
     pub(crate) const fn new(now: Time) -> Self {
         let revision = String::new();
         Self { revision, rows: BTreeMap::new(), removed: Vec::new(), classes: Vec::new(), next_review: now }
     }
 
-    /// From `now` on the policy is another one. To be called before probes are added and removed.
+    /// Notes that another policy is in effect from `now` on. Called before probes are added and removed.
     pub(crate) fn revise(&mut self, revision: &str, now: Time) {
         revision.clone_into(&mut self.revision);
         for class in &mut self.classes {
@@ -181,7 +181,7 @@ impl Coverage {
         self.bound(now);
     }
 
-    /// Takes a probe in. It is unobserved until its first look.
+    /// Adds a probe, unobserved until its first look.
     pub(crate) fn add(&mut self, lane: LaneId, probe: ProbeId, every: Span, now: Time) {
         let row = Row {
             probe,
@@ -202,7 +202,7 @@ impl Coverage {
         }
     }
 
-    /// Takes a probe out.
+    /// Removes a probe.
     pub(crate) fn remove(&mut self, lane: LaneId, now: Time) {
         if let Some(mut row) = self.rows.remove(&lane) {
             row.give_up(now);
@@ -211,8 +211,8 @@ impl Coverage {
         }
     }
 
-    /// A look is over. `in_doubt`: it is a failure that nobody has confirmed, or one of the looks after it that did not settle
-    /// what it was.
+    /// Takes a look that is over. `in_doubt`: the look is an unconfirmed failure, or one of the looks after it that did not
+    /// settle what it was.
     pub(crate) fn looked(&mut self, lane: LaneId, look: Look, in_doubt: bool) {
         let Some(row) = self.rows.get_mut(&lane) else { return };
         if !in_doubt {
@@ -221,14 +221,14 @@ impl Coverage {
             }
             return row.take(look);
         }
-        // Of looks in a row that showed nothing, the last says it all.
+        // Of successive looks that showed nothing, the last is enough.
         if row.in_doubt.last().is_some_and(|last| !last.known) && !look.known {
             row.in_doubt.pop();
         }
         row.in_doubt.push(look);
     }
 
-    /// The failure that nobody confirmed says nothing of the probe after all.
+    /// Takes back an unconfirmed failure: it showed nothing of the probe.
     pub(crate) fn retract(&mut self, lane: LaneId) {
         let Some(row) = self.rows.get_mut(&lane) else { return };
         for look in std::mem::take(&mut row.in_doubt) {
@@ -236,7 +236,7 @@ impl Coverage {
         }
     }
 
-    /// During this time nobody could have seen anything of these probes: what is open of it is a gap.
+    /// Notes that these probes could not be looked at during `interval`: open time in it becomes a gap.
     pub(crate) fn could_not_look(&mut self, lanes: impl Iterator<Item = LaneId>, interval: Interval) {
         for lane in lanes {
             let Some(row) = self.rows.get_mut(&lane) else { continue };
@@ -246,7 +246,7 @@ impl Coverage {
         }
     }
 
-    /// Something was seen, at `seen`, that would be lost with the process: its record is written soon.
+    /// Notes that something was observed at `seen` that would be lost with the process: its record is written soon.
     pub(crate) fn hurry(&mut self, lane: LaneId, seen: Time) {
         let Some(row) = self.rows.get(&lane) else { return };
         let every = Covered::class(row.every);
@@ -255,7 +255,7 @@ impl Coverage {
         }
     }
 
-    /// The process stood still. What was open before is closed by the next looks, as far as they reach.
+    /// Notes that the process stood still. Time that was open before is closed by the next looks, as far as they reach.
     pub(crate) fn stood_still(&mut self, interval: Interval) {
         for class in &mut self.classes {
             class.cut(interval.start, interval.end, &self.revision);
@@ -272,7 +272,7 @@ impl Coverage {
         }
     }
 
-    /// The records that are complete. To be called at every turn of the loop: it looks once a second.
+    /// The records that are complete. Called at every turn of the loop; works once a second.
     pub(crate) fn complete(&mut self, now: Time) -> Vec<Covered> {
         if now < self.next_review {
             return Vec::new();
@@ -286,7 +286,7 @@ impl Coverage {
         self.write(now, false)
     }
 
-    /// Ends at `end`, the last instant that was certainly lived; what is open is unobserved.
+    /// The last records, up to `end`, the last instant at which the process certainly ran; open time is unobserved.
     pub(crate) fn finish(&mut self, end: Time) -> Vec<Covered> {
         let mut records = self.write(end, true);
         self.rows.values_mut().for_each(|row| row.give_up(end));
@@ -306,7 +306,7 @@ impl Coverage {
         }
     }
 
-    /// Writes what is decided: up to where its stretch is full, or `all` of it.
+    /// Writes records up to where stretches are full and decided, or all of them.
     fn write(&mut self, now: Time, all: bool) -> Vec<Covered> {
         let mut records = Vec::new();
         let Self { rows, removed, classes, .. } = self;
@@ -322,7 +322,7 @@ impl Coverage {
                 let mut concerned: Vec<&mut Row> =
                     rows.values_mut().chain(&mut *removed).filter(|row| row.is_in(class.every, start)).collect();
                 let Some(decided) = concerned.iter().map(|row| row.until).min() else {
-                    // Nobody is asked.
+                    // No probe is asked in this stretch.
                     if stretch.end.is_none() {
                         break;
                     }
@@ -349,7 +349,7 @@ impl Coverage {
     }
 }
 
-/// One record, with what of it was not observed.
+/// One record, with its gaps.
 fn record(rows: &mut [&mut Row], interval: Interval, revision: &str, every: Option<Span>) -> Option<Covered> {
     let mut gaps = Vec::new();
     for row in rows {

@@ -1,4 +1,4 @@
-//! What the watch knows of itself and of its probes now: for metrics, status and pages. Never for a verdict.
+//! Figures of the watch and the current state of its probes: for metrics, status and pages, never for a verdict.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
@@ -12,24 +12,24 @@ use store::Reading;
 
 use crate::source::{Answer, Expiry, Phases};
 
-/// What one observer says of one probe at the moment.
+/// The current state of one probe, as one observer sees it, in as few bytes as possible.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Standing {
-    /// Its state and since when, once it is known.
+    /// The state and since when, once it is known.
     pub state: Option<(State, Time)>,
     /// The last reading.
     pub reading: Reading,
-    /// When that was asked.
+    /// When the last answer was asked for.
     pub at: Time,
     /// How long the answer took.
     pub took: Span,
-    /// Its figure, in the unit of the kind.
+    /// The figure, in the unit of the kind.
     pub value: Option<i64>,
-    /// Where the time went; nothing of kinds that open no connection.
+    /// Where the time of the answer went; zero for kinds that open no connection.
     pub phases: Phases,
     /// When the certificate that was shown expires, over TLS.
     pub certificate: Option<Expiry>,
-    /// What it said, in words, for the team; empty while all is well.
+    /// The answer in words, for the team; empty while all is well.
     pub text: String,
 }
 
@@ -46,11 +46,11 @@ pub struct Counts {
     pub lateness_max: Span,
     /// Starts that were more than 100 ms late.
     pub late_starts: u64,
-    /// Observers whose own way out is dead.
+    /// Observers whose uplink is dead.
     pub cut_off: usize,
 }
 
-/// Shared by the watch and whoever shows it. Each method takes a lock or an atomic for microseconds.
+/// The figures, written by the watch and read by pages and metrics. Each method takes a lock or an atomic for microseconds.
 #[derive(Default, Debug)]
 pub struct Figures {
     lanes: AtomicUsize,
@@ -75,7 +75,7 @@ impl Figures {
         }
     }
 
-    /// What is known of every probe, by probe and observer.
+    /// The current state of every probe, by probe and observer.
     pub fn standings(&self) -> Vec<((ProbeId, ObserverId), Standing)> {
         self.board().iter().map(|(key, standing)| (key.clone(), standing.clone())).collect()
     }
@@ -126,7 +126,7 @@ impl Figures {
         self.board().insert((probe.clone(), observer.clone()), standing);
     }
 
-    /// What the pages ask.
+    /// The current state of every probe, for pages and metrics.
     pub fn probes(self: &Arc<Self>) -> Probes {
         let figures = Arc::clone(self);
         let shown = |((probe, observer), standing): ((ProbeId, ObserverId), Standing)| ProbeStanding {

@@ -22,10 +22,10 @@ pub(crate) struct Turn {
     pub(crate) by: Time,
 }
 
-/// What is known of one finding.
+/// The state of one finding, from the samples so far.
 #[derive(Clone, Default, Debug)]
 pub(crate) struct Hysteresis {
-    /// Unknown until the first clear figure.
+    /// Whether the finding is there; unknown until the first clear figure.
     open: Option<bool>,
     /// Start of the last sample.
     last: Option<Time>,
@@ -33,7 +33,7 @@ pub(crate) struct Hysteresis {
     contrary_since: Option<Time>,
     /// End of the sample that showed the last turn; none before the first.
     turned_by: Option<Time>,
-    /// What the team was told of since it opened.
+    /// The subjects that the team was notified of since the finding opened.
     told_of: BTreeSet<String>,
 }
 
@@ -43,20 +43,20 @@ impl Hysteresis {
         self.open
     }
 
-    /// The figure is not known now: whatever it showed so far does not last.
+    /// Notes that the figure is not known now: what it showed so far does not count as lasting.
     pub(crate) const fn interrupt(&mut self) {
         self.contrary_since = None;
     }
 
-    /// The same when the last figure is older than that.
+    /// The same when the last figure is older than `than`.
     pub(crate) fn interrupt_if_older(&mut self, now: Time, than: Span) {
         if self.last.is_some_and(|last| now.since(last) > than) {
             self.interrupt();
         }
     }
 
-    /// What is over the threshold now; whether something joined what the team was told of. Each is told once until the
-    /// finding is over, however often it comes and goes.
+    /// Takes the subjects over the threshold now; returns whether one of them is new to the team. Each is reported once
+    /// until the finding is over, however often it comes and goes.
     pub(crate) fn take_subjects(&mut self, about: &[String]) -> bool {
         if self.open != Some(true) {
             self.told_of.clear();
@@ -67,8 +67,8 @@ impl Hysteresis {
         self.told_of.len() > before
     }
 
-    /// Takes the figure of the sample from `start` to `end`; says when the finding opened or ended, or what it is when
-    /// that was not known before. A figure that was always low needs no waiting to be known as such.
+    /// Takes the figure of the sample from `start` to `end`; returns a turn when the finding opened or ended, or when it was
+    /// not known before. A figure that was always low is known to be so at once.
     pub(crate) fn take(&mut self, level: Level, lasting: Span, start: Time, end: Time) -> Option<Turn> {
         if level == Level::Unread {
             self.interrupt();

@@ -1,4 +1,4 @@
-//! The limits of how many questions are under way at once, over all and to one target.
+//! Limits on the number of questions under way, over all and to one target.
 //!
 //! [`crate::rounds`] asks before each start. The limit is made for the worst day, when nobody answers: a question that is
 //! answered takes milliseconds, one that is not takes its whole timeout. With a smaller one, six thousand probes of a network
@@ -99,7 +99,7 @@ fn needed(probes: impl Iterator<Item = (Span, Span)>) -> usize {
         parts += i64::try_from(busy * i128::from(WHOLE) / i128::from(every)).unwrap_or(WHOLE);
     }
     let at_once = usize::try_from(parts / WHOLE + 1).unwrap_or(usize::MAX);
-    // Nobody is asked twice at once.
+    // Each lane has one question under way at most.
     (at_once + at_once / 10).min(lanes).max(MIN)
 }
 

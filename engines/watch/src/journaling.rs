@@ -1,4 +1,4 @@
-//! From the rounds to the journal, without making them wait.
+//! The queue from [`crate::rounds`] to the journal.
 //!
 //! A commit takes milliseconds, and seconds on a bad day; the rounds must go on. So events go into a queue that a task of its
 //! own empties, many at a time and in their order. What is sent together, a change and its detail say, is in the journal in
@@ -41,14 +41,14 @@ const BATCH_MAX: usize = 256;
 #[derive(Default)]
 struct Item {
     events: Vec<Observed>,
-    /// The ping whose event this is: who waits for its receipt.
+    /// The ping whose event this is; acknowledged once the event is recorded.
     ping: Option<Delivery>,
     /// Rows that changed.
     rows: Vec<Row>,
 }
 
 impl Item {
-    /// Its share of the queue.
+    /// Number of events and rows, for the bound of the queue.
     fn size(&self) -> usize {
         self.events.len() + self.rows.len()
     }
@@ -148,7 +148,7 @@ impl Journaling {
         dropped
     }
 
-    /// Waits until all is handed over, for `within` at most; says whether it was.
+    /// Waits until the queue is empty, for `within` at most; returns whether it is.
     pub(crate) async fn finish(self, within: Span) -> bool {
         let Self { queue, mut task, .. } = self;
         drop(queue);

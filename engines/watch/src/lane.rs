@@ -1,4 +1,4 @@
-//! One probe as one observer sees it, and the entries that say so.
+//! A lane: one probe as one observer sees it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,29 +13,29 @@ use crate::observe::{Change, Observe, Seen};
 use crate::order::{Effect, Entry};
 use crate::source::{Answer, Declared, Level};
 
-/// One probe as one observer sees it.
+/// A lane: one probe as one observer sees it, with its state and findings.
 pub(crate) struct Lane {
     pub(crate) declared: Arc<Declared>,
     pub(crate) observer: ObserverId,
     pub(crate) observe: Observe,
     pub(crate) findings: BTreeMap<FindingId, Hysteresis>,
     pub(crate) state: Option<(State, Time)>,
-    /// When all that is known of it was last journaled.
+    /// When the whole state was last journaled.
     pub(crate) journaled_at: Monotonic,
-    /// When the failure began that nobody has confirmed yet.
+    /// When the unconfirmed failure began, if there is one.
     pub(crate) doubted: Option<Monotonic>,
-    /// What the last failing answer said: the good one that ends a blip does not tell what was wrong.
+    /// Text of the last failing answer: the good one that ends a blip does not tell what was wrong.
     pub(crate) failure: String,
     pub(crate) asking: bool,
     /// When the question under way, or the last one, began.
     pub(crate) asked_at: Monotonic,
-    /// Its turn came while a question was under way.
+    /// Whether a turn came while a question was under way.
     pub(crate) turn_missed: bool,
     pub(crate) called: bool,
 }
 
 impl Lane {
-    /// What it is becomes unknown; the next sample journals it anew.
+    /// Forgets the state; the next sample journals it anew.
     pub(crate) fn forget(&mut self) {
         self.observe = Observe::new(self.declared.asked_every, self.declared.probe.confirm());
         self.doubted = None;
@@ -43,7 +43,7 @@ impl Lane {
         self.state = None;
     }
 
-    /// A failure that nobody confirmed says nothing.
+    /// Drops an unconfirmed failure.
     pub(crate) fn drop_doubt(&mut self) {
         self.observe.drop_doubt();
         self.doubted = None;
@@ -63,7 +63,7 @@ impl Lane {
         effects.push(Effect::Journal(self.observer.clone(), Entry::Detail(detail)));
     }
 
-    /// Journals what is known and has not changed.
+    /// Journals the state and the findings again, though they have not changed.
     pub(crate) fn journal_again(&self, at: Time, effects: &mut Vec<Effect>) {
         let (probe, service) = (self.declared.id.clone(), self.declared.service.clone());
         let state = self.state.map(|(state, _)| Entry::Changed(Changed { probe, service, state, after: at, by: at }));
@@ -83,7 +83,7 @@ impl Lane {
         self.declared.findings.iter().filter(|finding| !looked(finding)).cloned().collect()
     }
 
-    /// Takes what the answer shows to detectors; says whether a finding began or ended.
+    /// Hands the answer to the detectors of findings; returns whether a finding began or ended.
     pub(crate) fn find(&mut self, answer: &Answer, seen: Seen, took: Span, effects: &mut Vec<Effect>) -> bool {
         let mut turned = false;
         // A figure that was not read does not last.

@@ -1,13 +1,13 @@
-//! Both clocks at once.
+//! Wall clock and monotonic clock, read together.
 
 use event::{Clock, Monotonic, Time};
 
-/// A moment of both clocks, read together.
+/// An instant on both clocks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Moment {
-    /// For labels.
+    /// Wall clock, for labels.
     pub(crate) wall: Time,
-    /// For lengths.
+    /// Monotonic clock, for lengths.
     pub(crate) monotonic: Monotonic,
 }
 

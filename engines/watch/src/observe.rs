@@ -57,16 +57,16 @@ pub(crate) struct Change {
     pub(crate) by: Time,
 }
 
-/// A failure that nobody has confirmed yet.
+/// An unconfirmed failure.
 #[derive(Clone, Copy, Debug)]
 struct Doubt {
     /// Start of the last sample before it.
     after: Option<Time>,
-    /// Its own end.
+    /// End of the failing sample.
     by: Time,
 }
 
-/// The same answer several times in a row.
+/// A row of equal answers.
 #[derive(Clone, Copy, Debug)]
 struct Run {
     good: bool,
@@ -82,7 +82,7 @@ struct Drift {
     by: Time,
 }
 
-/// What is known of one probe by one observer.
+/// The state machine of one lane: samples in, changes of state out.
 #[derive(Debug)]
 pub(crate) struct Observe {
     every: Span,
@@ -97,7 +97,7 @@ pub(crate) struct Observe {
 }
 
 impl Observe {
-    /// Nothing is known yet. Without `confirm`, one failing sample is enough: for probes that ask nobody.
+    /// A lane without a sample. Without `confirm`, one failing sample is enough: for probes that only read this machine.
     pub(crate) const fn new(every: Span, confirm: bool) -> Self {
         Self {
             every,

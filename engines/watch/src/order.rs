@@ -1,4 +1,4 @@
-//! What [`crate::rounds`] asks for, and what becomes of it.
+//! Orders and effects: the questions and entries that [`crate::rounds`] returns, and the outcome of a question.
 
 use std::sync::Arc;
 
@@ -11,14 +11,14 @@ use crate::events::{Detail, Pinged};
 use crate::moment::Moment;
 use crate::source::{Answer, Probe};
 
-/// A question to ask now.
+/// A question to be asked now.
 pub(crate) struct Order {
     pub(crate) number: u64,
     pub(crate) probe: Arc<dyn Probe>,
     pub(crate) timeout: Span,
 }
 
-/// What became of an order.
+/// An order that is done.
 pub(crate) struct Done {
     pub(crate) number: u64,
     pub(crate) started: Moment,
@@ -26,18 +26,18 @@ pub(crate) struct Done {
     pub(crate) outcome: Outcome,
 }
 
-/// How it ended.
+/// The outcome of an order.
 pub(crate) enum Outcome {
     /// The probe answered.
     Answered(Answer),
-    /// It did not, in its time.
+    /// The probe did not answer in its time.
     TimedOut,
-    /// It panicked: our fault.
+    /// The probe panicked: a defect of garant.
     Failed,
 }
 
 impl Outcome {
-    /// Whether it says that the other side failed.
+    /// Whether the target failed.
     pub(crate) fn is_failure(&self) -> bool {
         match self {
             Self::Answered(answer) => answer.reading == Reading::Down,
@@ -46,18 +46,18 @@ impl Outcome {
         }
     }
 
-    /// Whether it is a failure that may as well be of our own way out.
+    /// Whether the failure may be of the observer's own network.
     pub(crate) fn may_be_ours(&self) -> bool {
         matches!(self, Self::Answered(answer) if answer.may_be_ours)
     }
 
-    /// Whether the other side answered as it should.
+    /// Whether the target answered as it should.
     pub(crate) fn is_good(&self) -> bool {
         matches!(self, Self::Answered(answer) if answer.reading == Reading::Up)
     }
 }
 
-/// An entry for the journal.
+/// An event to journal.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) enum Entry {
     Changed(Changed),
@@ -70,7 +70,7 @@ pub(crate) enum Entry {
     Blind(Blind),
 }
 
-/// What to do, in this order.
+/// An effect to be carried out, in the order of the list.
 pub(crate) enum Effect {
     Ask(Order),
     Journal(ObserverId, Entry),

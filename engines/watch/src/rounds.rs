@@ -1,4 +1,4 @@
-//! The rounds of the watch, without the world: clocks and answers go in, questions and entries come out.
+//! The rounds of the watch, without I/O: clocks and answers go in, questions and entries come out.
 //!
 //! Everything that decides is here, and nothing that waits: [`Rounds`] is told the time and what was answered, and says
 //! whom to ask and what to journal. So a year of outages, a suspended process or a clock that jumps is a test of some
@@ -54,7 +54,7 @@ const LONG_STANDSTILL: Span = Span::from_secs(5);
 /// Least pause before a start that was not admitted is tried again.
 const ADMISSION_PAUSE_MIN: Span = Span::from_millis(5);
 
-/// The watch over the clocks that [`Rounds::look`] is to be told of.
+/// The clock watch whose findings [`Rounds::look`] takes.
 pub(crate) fn clock_watch(clock: Arc<dyn Clock>) -> ClockWatch {
     ClockWatch::new(clock, LOOK_EVERY).with_lateness_max(LOOK_LATENESS_MAX)
 }
@@ -64,11 +64,11 @@ struct Flight {
     lane: LaneId,
     declared: Arc<Declared>,
     scheduled: Monotonic,
-    /// The process stood still or the clock stepped meanwhile.
+    /// Whether the process stood still or the clock stepped meanwhile.
     disturbed: bool,
 }
 
-/// All rounds of all local observers.
+/// The lanes of all local observers, and when each is asked.
 pub(crate) struct Rounds {
     process: ObserverId,
     /// File descriptors that the process may have.
@@ -86,7 +86,7 @@ pub(crate) struct Rounds {
     next_lane: u32,
     next_number: u64,
     last_look: Moment,
-    /// When nobody could listen to heartbeats last.
+    /// The last time in which heartbeats could not arrive.
     absence: Absence,
     /// Since when nothing can be journaled.
     mute_since: Option<Time>,
@@ -94,8 +94,8 @@ pub(crate) struct Rounds {
 }
 
 impl Rounds {
-    /// No probe yet; see [`apply`](Self::apply). `process` is the observer that the process itself is, `descriptors` how many
-    /// files and sockets it may have open, `None` for as many as it likes.
+    /// Without lanes; see [`apply`](Self::apply). `process` is the observer of the process itself, `descriptors` the number
+    /// of files and sockets it may have open, `None` without a limit.
     pub(crate) fn new(
         now: Moment,
         process: ObserverId,
@@ -124,8 +124,8 @@ impl Rounds {
         }
     }
 
-    /// Puts a policy into effect: what is unchanged keeps its state, what is new starts, what is gone stops. Each
-    /// record of coverage ends here, so that it speaks of one revision.
+    /// Puts a policy into effect: unchanged probes keep their state, new ones start, removed ones stop. Each record of
+    /// coverage ends here, so that it speaks of one revision.
     pub(crate) fn apply(&mut self, config: &Config, now: Moment, effects: &mut Vec<Effect>) {
         self.coverage.retain(|observer, coverage| {
             let stays = config.observers.contains(observer);
@@ -172,7 +172,7 @@ impl Rounds {
         self.figures.set_lanes(lanes);
     }
 
-    /// A new pair: asked within `rush` for the first time, and on its turns from then on.
+    /// Adds a lane: asked within `rush` for the first time, and on its turns from then on.
     fn add(&mut self, declared: &Arc<Declared>, observer: &ObserverId, now: Moment, rush: Span) {
         let id = LaneId(self.next_lane);
         self.next_lane += 1;
@@ -217,7 +217,7 @@ impl Rounds {
         // Flights and turns of a lane that is gone are recognised when they come back.
     }
 
-    /// Who has a canary, from now on. What waits for one that goes is unknown.
+    /// Sets the canaries. Failures that wait for a canary that is removed are unknown.
     fn apply_canaries(&mut self, config: &Config, now: Moment, effects: &mut Vec<Effect>) {
         let gone: Vec<ObserverId> = self
             .uplinks
@@ -239,18 +239,18 @@ impl Rounds {
         self.figures.set_cut_off(self.cut_off());
     }
 
-    /// Observers whose way out is dead.
+    /// Number of observers whose uplink is dead.
     fn cut_off(&self) -> usize {
         self.uplinks.values().filter(|uplink| uplink.dead_since().is_some()).count()
     }
 
-    /// When to look again at the latest, but for answers.
+    /// When to look again at the latest, if no answer comes before.
     pub(crate) fn next(&self) -> Option<Monotonic> {
         self.schedule.next().into_iter().chain(self.uplinks.values().filter_map(Uplink::due)).min()
     }
 
-    /// Looks at the clocks: notices disturbances, starts what is due, journals the records that are complete. To be called
-    /// every [`LOOK_EVERY`] at least, and before every answer.
+    /// Looks at the clocks: notices disturbances, starts the questions that are due, journals the records that are complete.
+    /// Called every [`LOOK_EVERY`] at least, and before every answer.
     pub(crate) fn look(&mut self, now: Moment, oddities: &[Oddity], effects: &mut Vec<Effect>) {
         self.notice(now, oddities, effects);
         while let Some(due) = self.schedule.pop(now.monotonic) {
@@ -320,7 +320,7 @@ impl Rounds {
         self.take_out(Interval::new(last.wall, now.wall.max(last.wall)));
     }
 
-    /// Nobody looked during this time.
+    /// Notes in all coverage that the process stood still.
     fn take_out(&mut self, interval: Interval) {
         self.coverage.values_mut().for_each(|coverage| coverage.stood_still(interval));
     }
@@ -337,7 +337,7 @@ impl Rounds {
         }
     }
 
-    /// What is under way says nothing: not of those who are asked, and not of the way out.
+    /// Makes every question under way unknown, those to canaries too.
     fn disturb(&mut self, now: Moment) {
         for flight in self.flights.values_mut() {
             flight.disturbed = true;
@@ -349,13 +349,13 @@ impl Rounds {
         }
     }
 
-    /// Heartbeats, of one observer or of all.
+    /// The heartbeats of one observer, or of all.
     fn heartbeats<'a>(&'a self, of: Option<&'a ObserverId>) -> impl Iterator<Item = &'a Heartbeat> {
         let lanes = self.lanes.values().filter(move |lane| of.is_none_or(|observer| lane.observer == *observer));
         lanes.filter_map(|lane| lane.declared.probe.heartbeat())
     }
 
-    /// Nobody could listen meanwhile.
+    /// Tells the heartbeats that no ping could arrive during this time.
     fn was_absent(&mut self, since: Time, until: Time) {
         self.absence = Absence { since: Some(since), until };
         self.heartbeats(None).for_each(|heartbeat| heartbeat.was_absent(self.absence));
@@ -365,7 +365,7 @@ impl Rounds {
         let Some(lane) = self.lanes.get_mut(&due.lane) else { return };
         let is_turn = due.cause == Cause::Turn && !due.again();
         if lane.asking {
-            // What is under way answers this one too; the next turn is drawn once it is over.
+            // The question under way answers this turn too; the next turn is drawn once it is over.
             lane.turn_missed |= is_turn;
             lane.called &= due.cause != Cause::Call;
             return;
@@ -373,7 +373,7 @@ impl Rounds {
         let behind = now.monotonic.since(due.scheduled);
         let lateness_max = lateness_max(lane.declared.asked_every);
         if is_turn {
-            // Turns that passed while we stood still are not made up for.
+            // Turns that passed while the process stood still are not made up for.
             let turn = if behind > lateness_max { now.monotonic } else { due.scheduled };
             self.schedule.plan(due.lane, turn_after(turn, lane.declared.asked_every, &*self.random), Cause::Turn);
         }
@@ -429,7 +429,7 @@ impl Rounds {
         }
     }
 
-    /// Asks the canaries that somebody waits for.
+    /// Asks the canaries for which failures wait.
     fn ask_canaries(&mut self, now: Moment, effects: &mut Vec<Effect>) {
         for (observer, uplink) in &mut self.uplinks {
             if uplink.due().is_some_and(|due| due <= now.monotonic) {
@@ -442,7 +442,7 @@ impl Rounds {
         }
     }
 
-    /// A canary answered, or did not: whose the failures are that waited for it is known.
+    /// Takes the answer of a canary, or its absence, and settles the failures that waited for it.
     fn canary_answered(&mut self, observer: &ObserverId, done: &Done, now: Moment, effects: &mut Vec<Effect>) {
         let Some(uplink) = self.uplinks.get_mut(observer) else { return };
         let was_alive = uplink.dead_since().is_none();
@@ -474,7 +474,7 @@ impl Rounds {
         self.figures.set_cut_off(self.cut_off());
     }
 
-    /// Journals a time during which the uplink of the observer was dead: nobody could have seen anything over it.
+    /// Journals a time during which the uplink of the observer was dead: nothing could be observed over it.
     fn uplink_was_dead(&mut self, observer: &ObserverId, since: Option<Time>, end: Time, effects: &mut Vec<Effect>) {
         let Some(since) = since.filter(|&since| since < end) else { return };
         let interval = Interval::new(since, end);
@@ -489,7 +489,7 @@ impl Rounds {
         }
     }
 
-    /// Takes an answer of which it is known whose fault it is, if it is a failure: ours, unless `believed`.
+    /// Takes an answer whose fault is decided: a failure is the observer's own unless `believed`.
     fn settle(&mut self, done: Done, believed: bool, now: Moment, effects: &mut Vec<Effect>) {
         let Some(flight) = self.flights.remove(&done.number) else { return };
         self.in_flight.end(flight.declared.probe.target());
@@ -508,7 +508,7 @@ impl Rounds {
             Outcome::TimedOut if lane.declared.probe.reaches_out() => {
                 Answer::down(format!("no answer within {}", lane.declared.timeout))
             }
-            // Nobody else was asked: a disk of this machine that hangs, or the machine itself.
+            // The probe only reads this machine: one of its disks hangs, or the machine itself.
             Outcome::TimedOut => Answer::unknown(format!("no answer within {}", lane.declared.timeout)),
             Outcome::Failed => Answer::unknown("the probe itself failed: this is a defect of garant"),
         };
@@ -580,8 +580,8 @@ impl Rounds {
         }
     }
 
-    /// A sign of life arrives for this probe: who hears it, and what. The probe is asked at once what it makes of it.
-    /// `None` while nothing can be journaled, and when there is no such probe.
+    /// The observer and the probe that a ping is for; the probe is asked again at once. `None` while nothing can be
+    /// journaled, and when there is no such probe.
     pub(crate) fn hear(&mut self, probe: &ProbeId, now: Moment) -> Option<(ObserverId, Arc<dyn Probe>)> {
         let id = *self.by_probe.get(probe)?.first()?;
         if self.mute_since.is_some() {
@@ -591,7 +591,7 @@ impl Rounds {
         self.lanes.get(&id).map(|lane| (lane.observer.clone(), Arc::clone(&lane.declared.probe)))
     }
 
-    /// A success of this probe was journaled: its record is not to wait.
+    /// Notes that a success of this probe was journaled: its record is written soon.
     pub(crate) fn succeeded(&mut self, probe: &ProbeId, at: Time) {
         let Some(&id) = self.by_probe.get(probe).and_then(|lanes| lanes.first()) else { return };
         let coverage = self.lanes.get(&id).and_then(|lane| self.coverage.get_mut(&lane.observer));
@@ -600,8 +600,8 @@ impl Rounds {
         }
     }
 
-    /// The journal takes nothing any more. From now on nothing is evidence: coverage is dropped unwritten, states are
-    /// forgotten, and the first samples afterwards journal them anew.
+    /// Notes that the journal takes nothing any more. From now on nothing is evidence: coverage is dropped unwritten, states
+    /// are forgotten, and the first samples afterwards journal them anew.
     pub(crate) fn mute(&mut self, now: Moment) {
         if self.mute_since.is_some() {
             return;
@@ -612,11 +612,11 @@ impl Rounds {
         }
     }
 
-    /// The journal works again.
+    /// Notes that the journal works again.
     pub(crate) fn unmute(&mut self, now: Moment, effects: &mut Vec<Effect>) {
         let Some(since) = self.mute_since.take() else { return };
         self.was_absent(since, now.wall);
-        // What was seen while mute is in no entry.
+        // What was observed meanwhile is in no entry.
         for lane in self.lanes.values_mut() {
             lane.forget();
         }
@@ -628,7 +628,7 @@ impl Rounds {
         }
     }
 
-    /// Journals what was observed until now. What is under way is not waited for.
+    /// Journals everything observed until now, without waiting for questions under way.
     pub(crate) fn stop(&mut self, now: Moment, effects: &mut Vec<Effect>) {
         let dead: Vec<_> =
             self.uplinks.iter().map(|(observer, uplink)| (observer.clone(), uplink.dead_since())).collect();

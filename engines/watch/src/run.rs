@@ -1,4 +1,4 @@
-//! The task that makes the rounds: it carries things between the world and [`Rounds`], and decides nothing.
+//! The task of the watch: carries clocks, answers and effects between the world and [`Rounds`], and decides nothing.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -25,9 +25,9 @@ use crate::rounds::{LOOK_EVERY, Rounds, clock_watch};
 use crate::source::Asking;
 use crate::source::heartbeat::SavedHeartbeats;
 
-/// How much longer than its timeout a probe is waited for, so that the reason it gives itself is the one told.
+/// Time beyond its timeout that a probe is waited for, so that its own reason is the one reported.
 const LAST_WORD: Span = Span::from_millis(20);
-/// How long a ping may have waited to be heard.
+/// Longest wait of a ping before it is taken as having arrived now.
 const WAITING_MAX: Span = Span::from_secs(10);
 /// How long the journal may take for the entries of the end.
 const FINISH_WITHIN: Span = Span::from_secs(5);
@@ -53,7 +53,7 @@ impl Watch {
         Self { config, pings, samples, state, figures: Arc::default() }
     }
 
-    /// What it knows of itself and of its probes.
+    /// Figures of the watch and the current state of its probes.
     pub fn figures(&self) -> Arc<Figures> {
         Arc::clone(&self.figures)
     }
@@ -85,16 +85,16 @@ struct Run {
     rounds: Rounds,
     effects: Vec<Effect>,
     asks: JoinSet<Done>,
-    /// Which order a task has, for the case that it panics.
+    /// Number of the order of each task, for the case that it panics.
     orders: HashMap<Id, u64>,
     samples: Vec<store::Sample>,
     series: Arc<dyn store::Samples>,
     journaling: Journaling,
     heartbeats: SavedHeartbeats,
-    /// Of observers that have not looked yet in this run: up to when they had recorded what they observed.
+    /// Up to when observers that have not looked yet in this run had recorded what they observed.
     observed_until: BTreeMap<ObserverId, Time>,
     pings: Pings,
-    /// Entries that the recorder had lost when we last looked.
+    /// Entries that the recorder had lost at the last look.
     lost: u64,
 }
 
@@ -165,7 +165,7 @@ impl Run {
         next.min(LOOK_EVERY).max(Span::ZERO)
     }
 
-    /// Looks at the clocks and at the way to the journal; starts what is due.
+    /// Looks at the clocks and at the queue to the journal; starts the questions that are due.
     fn look(&mut self) {
         let oddities = self.clocks.look();
         let now = self.now();
@@ -208,7 +208,7 @@ impl Run {
         tracing::info!(probes = config.probes.len(), revision = %config.revision, "watching");
     }
 
-    /// Takes an answer, and all others that are there already.
+    /// Takes an answer, and all others that have arrived.
     fn take(&mut self, first: Result<(Id, Done), JoinError>) {
         self.look();
         let mut next = Some(first);
@@ -231,7 +231,7 @@ impl Run {
         }
     }
 
-    /// Takes a ping. Dropped instead of acknowledged, it tells the job to try again.
+    /// Takes a ping. Dropped instead of acknowledged, it makes the job try again.
     fn hear(&mut self, delivery: Delivery) {
         self.look();
         let now = self.now();
@@ -253,7 +253,7 @@ impl Run {
             };
             self.journaling.send_ping(observer, &entry, at, delivery, self.heartbeats.take_changed());
         } else {
-            // One of too many to journal each: see `source::heartbeat`.
+            // Too many to journal each: see `source::heartbeat`.
             delivery.acknowledge();
         }
     }
@@ -276,13 +276,13 @@ impl Run {
             }
         }
         self.journaling.send(entries, observed_at);
-        // The store takes them without waiting, and writes them together.
+        // The store takes samples without waiting, and writes them together.
         if !self.samples.is_empty() {
             self.series.record(std::mem::take(&mut self.samples));
         }
     }
 
-    /// Journals what was observed until now.
+    /// Journals everything observed until now.
     async fn finish(mut self) {
         self.look();
         let now = self.now();

@@ -35,33 +35,33 @@ pub(crate) struct Uplink {
     canary: Arc<Canary>,
     asking: bool,
     asked_at: Option<Monotonic>,
-    /// The latest instant at which it was seen to work.
+    /// When the uplink was last seen to work.
     good_at: Option<Monotonic>,
-    /// Since when it is known not to.
+    /// Since when the uplink is known to be dead.
     dead_since: Option<Time>,
-    /// When it was last seen to work again: a failure that began before is the observer's own.
+    /// When the uplink was seen to work again: a failure that began before is the observer's own.
     back_at: Option<Monotonic>,
     held: Vec<Done>,
 }
 
-/// Whose failure it is.
+/// The party at fault for a failure.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Blame {
-    /// The other side's.
+    /// The target.
     Target,
-    /// The observer's own.
+    /// The observer's own network.
     Ourselves,
-    /// Nobody knows before a canary has answered.
+    /// Not known before a canary has answered.
     AskCanaryFirst,
 }
 
 /// What a canary's answer means for what was held back.
 pub(crate) struct Verdict {
-    /// Failures that waited for it.
+    /// Failures that waited for the answer.
     pub(crate) held: Vec<Done>,
-    /// Whether they are to be believed.
+    /// Whether they count as failures of the target.
     pub(crate) believed: bool,
-    /// Since when the way out was dead, when it is over.
+    /// Start of the outage of the uplink that is over now, if one is.
     pub(crate) dead_since: Option<Time>,
 }
 
@@ -78,7 +78,7 @@ impl Uplink {
         self.dead_since
     }
 
-    /// Whose a failure is that began at `began`. `doubt`: when the failure began that it confirms.
+    /// The party at fault for a failure that began at `began`. `doubt`: when the failure began that this one confirms.
     pub(crate) fn blame(&self, began: Monotonic, doubt: Option<Monotonic>) -> Blame {
         if self.back_at.is_some_and(|back_at| began < back_at) {
             return Blame::Ourselves;
@@ -102,12 +102,13 @@ impl Uplink {
         Some(self.asked_at.map_or(Monotonic(i64::MIN), |asked_at| Monotonic(asked_at.0 + pause.micros())))
     }
 
-    /// A canary is asked now.
+    /// Notes that a canary is asked now.
     pub(crate) fn asked(&mut self, now: Monotonic) {
         (self.asking, self.asked_at) = (true, Some(now));
     }
 
-    /// The canary answered at `now`, or did not: `None` when that says nothing, because the process stood still meanwhile.
+    /// Takes the answer of a canary at `now`, or its absence; `None` when neither means anything, because the process stood
+    /// still.
     pub(crate) fn answered(&mut self, good: Option<bool>, now: Monotonic, wall: Time) -> Verdict {
         self.asking = false;
         let mut verdict = Verdict { held: Vec::new(), believed: false, dead_since: None };

@@ -1,4 +1,4 @@
-//! What can be asked: one file per kind of probe.
+//! The kinds of probe, one file each.
 //!
 //! A new kind is one file here and one line in `kinds!`.
 
@@ -22,7 +22,7 @@ mod shared_keys;
 #[cfg(test)]
 pub(crate) mod testing;
 
-/// A kind of probe: where the policy declares it, and who reads it there.
+/// A kind of probe: its table in the policy, and the function that reads it.
 pub struct ProbeKind {
     /// `http`, as in `[[probe.http]]` and in the public policy.
     pub name: &'static str,

@@ -1,4 +1,4 @@
-//! What a kind of probe has to be able to do.
+//! The contract of a kind of probe.
 
 use std::sync::Arc;
 
@@ -12,9 +12,9 @@ use super::answer::Answer;
 use super::heartbeat::Heartbeat;
 use super::shared_keys::Common;
 
-/// What a probe gets to ask with.
+/// The means of a probe to ask: network, secrets, clock.
 pub struct Asking<'a> {
-    /// The way out: names, connections, certificates.
+    /// Names, connections, certificates.
     pub net: &'a Net,
     /// Opens the secrets that the policy keeps elsewhere.
     pub secrets: &'a Secrets,
@@ -25,7 +25,7 @@ pub struct Asking<'a> {
     pub timeout: Span,
 }
 
-/// What a detector looks for: a name for the journal, and a title for customers in the two languages of the pages.
+/// A finding that a detector looks for: a name for the journal, and a title for customers in both languages.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Finding {
     /// Its name, by the rule of [`FindingId`].
@@ -37,7 +37,7 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// Its name, typed; always there, since every one of them is declared in a test.
+    /// The typed name; always there, since a test checks every declared one.
     pub fn id(&self) -> Option<FindingId> {
         self.name.parse().ok()
     }
@@ -64,32 +64,34 @@ pub trait Probe: Send + Sync {
     /// Asks once.
     async fn ask(&self, asking: &Asking<'_>) -> Answer;
 
-    /// Whom it asks, `host:port`: the number of questions under way to one target is bounded. `None` when it asks nobody.
+    /// The target, `host:port`: the number of questions under way to one target is bounded. `None` for a probe that only
+    /// reads this machine.
     fn target(&self) -> Option<&str> {
         None
     }
 
-    /// Whether its answers come over the network, so that a dead way out looks like a failure.
+    /// Whether answers come over the network, so that a dead uplink looks like a failure.
     fn reaches_out(&self) -> bool {
         true
     }
 
-    /// Whether a first failure needs confirmation; not so for what is merely read here.
+    /// Whether a first failure needs confirmation; not for what is merely read on this machine.
     fn confirm(&self) -> bool {
         true
     }
 
-    /// What detectors look for in its answers. One of which an answer says nothing could not be looked for then.
+    /// The findings looked for in its answers. An answer that says nothing of one of them could not look for it.
     fn findings(&self) -> Vec<Finding> {
         Vec::new()
     }
 
-    /// What whoever checks the policy on this machine should know: what could not be looked at, were it asked now. Asks nobody.
+    /// Warnings for `garant check` on this machine: what could not be looked at, were the probe asked now. Asks nothing over
+    /// the network.
     fn warnings(&self) -> Vec<String> {
         Vec::new()
     }
 
-    /// Where signs of life arrive, for a kind that waits for them.
+    /// The heartbeat, for the kind that waits for pings.
     fn heartbeat(&self) -> Option<&Heartbeat> {
         None
     }
@@ -99,7 +101,7 @@ pub trait Probe: Send + Sync {
 pub trait Settings: policy::Section + Clone + PartialEq + Send + Sync + 'static {
     /// The keys that all kinds share.
     fn common(&self) -> &Common;
-    /// Ready to ask.
+    /// The probe of these settings.
     fn into_probe(self) -> Arc<dyn Probe>;
     /// How often the probe is asked; for a kind that waits, more often than a sign of life is due.
     fn asked_every(&self) -> Span {

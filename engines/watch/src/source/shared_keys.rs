@@ -24,26 +24,26 @@ const OBSERVERS_MAX: usize = 16;
 pub struct Common {
     /// Its name.
     pub id: ProbeId,
-    /// The service whose state it tells.
+    /// The service whose state the probe shows.
     pub service: ServiceId,
-    /// The host that it tells of.
+    /// The host that the probe concerns.
     pub host: Option<HostId>,
-    /// How often it is asked, or a sign of life is due.
+    /// How often the probe is asked, or a ping is due.
     pub every: Span,
     /// How long an answer may take.
     pub timeout: Span,
     /// An answer that takes longer than this is degraded.
     pub slower_than: Option<Span>,
-    /// Who looks; nobody named means everybody, or the first for what can only be seen in one place.
+    /// Observers that look; by default all of them, or the first for what can only be seen in one place.
     pub from: Vec<VantageId>,
-    /// When it counts as down.
+    /// The agreement at which the probe counts as down.
     pub agreement: Agreement,
     /// Whether it can only be seen in one place.
     pub here: bool,
 }
 
 impl Common {
-    /// For a kind that asks somebody.
+    /// The keys of a kind that asks over the network.
     pub fn read_asked(table: &mut Table<'_>) -> Option<Self> {
         let (id, service, host) = (name(table), service(table), host(table));
         let every = table.or_in("every", EVERY_USUAL, &EVERY, ASKED_EVERY);
@@ -67,7 +67,7 @@ impl Common {
         Some(Self { id: id?, service: service?, host, every, timeout, slower_than, from, agreement, here: false })
     }
 
-    /// For a kind that asks nobody, and can only be seen in one place.
+    /// The keys of a kind that only reads this machine, or waits, and can only be seen in one place.
     pub fn read_here(table: &mut Table<'_>, range: RangeInclusive<Span>, usual: Span) -> Option<Self> {
         let (id, service, host) = (name(table), service(table), host(table));
         let every = table.or_in("every", usual, &range, "How often.");

@@ -1,4 +1,4 @@
-//! TCP: something listens, and says what it should.
+//! The kind `tcp`: a port is open, and greets as it should.
 
 use std::sync::Arc;
 
