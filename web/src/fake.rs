@@ -372,7 +372,7 @@ impl Engine for Idle {
 }
 
 /// The health board of engines that have not started.
-fn engine_board(names: &[&'static str]) -> engine::Board {
+fn engine_board(names: &[&'static str]) -> engine::HealthBoard {
     let context = World::at(NOW).context("here".parse().expect("a name")).expect("a network");
     names.iter().fold(Supervisor::new(context), |supervisor, name| supervisor.add(Arc::new(Idle(name)))).board()
 }

@@ -26,7 +26,7 @@ pub struct State {
     /// The queue that pings are handed to.
     pub pings: Pings,
     /// States of the engines.
-    pub engines: engine::Board,
+    pub engines: engine::HealthBoard,
     /// Current states of all probes.
     pub probes: Probes,
     /// The policy in effect; sent at the start and at each reload.

@@ -321,9 +321,9 @@ fn agreed(agreement: Agreement, rows: &[&ProbeStanding]) -> CurrentState {
 
 /// States of the engines.
 pub(crate) fn engines(state: &State) -> Vec<EngineStatus> {
-    let status = |health: engine::Health| EngineStatus {
+    let status = |health: engine::EngineHealth| EngineStatus {
         engine: health.engine.to_owned(),
-        healthy: health.state == engine::State::Running,
+        healthy: health.state == engine::EngineState::Running,
         state: word(health.state).to_owned(),
         attempts: health.attempts,
         last_error: health.last_error,
@@ -332,14 +332,14 @@ pub(crate) fn engines(state: &State) -> Vec<EngineStatus> {
     state.engines.read().into_iter().map(status).collect()
 }
 
-const fn word(state: engine::State) -> &'static str {
+const fn word(state: engine::EngineState) -> &'static str {
     match state {
-        engine::State::Starting => "starting",
-        engine::State::Running => "running",
-        engine::State::Restarting => "restarting",
-        engine::State::Stopping => "stopping",
-        engine::State::Stopped => "stopped",
-        engine::State::Failed => "failed",
+        engine::EngineState::Starting => "starting",
+        engine::EngineState::Running => "running",
+        engine::EngineState::Restarting => "restarting",
+        engine::EngineState::Stopping => "stopping",
+        engine::EngineState::Stopped => "stopped",
+        engine::EngineState::Failed => "failed",
     }
 }
 

@@ -32,7 +32,7 @@ use tokio::sync::watch;
 
 use crate::listed::Listed;
 use crate::remembered::RememberedHeads;
-use crate::witnessing::{About, Answer, Peer};
+use crate::witnessing::{About, Peer, WitnessAnswer};
 
 /// The least time between two checkpoints that are published.
 const PUBLISH_SPACING: Span = Span::from_secs(1);
@@ -215,18 +215,18 @@ impl Publisher {
         };
         for (peer, answer) in lacking.iter().zip(answers) {
             let asked = match answer {
-                Answer::Cosigned(line) => Asked {
+                WitnessAnswer::Cosigned(line) => Asked {
                     vkey: peer.vkey.clone(),
                     size: head.size,
                     again_at: later(now, WITNESS_EVERY),
                     line: Some(line),
                 },
-                Answer::Failed { why, known } => {
+                WitnessAnswer::Failed { why, known } => {
                     tracing::warn!(witness = peer.name, %why, "a witness did not cosign");
                     let (size, again_at) = (known.unwrap_or(0), later(now, LEAVE_ALONE));
                     Asked { vkey: peer.vkey.clone(), size, again_at, line: None }
                 }
-                Answer::Contradicts(contradiction) => {
+                WitnessAnswer::Contradicts(contradiction) => {
                     contradiction.keep(&heads).await;
                     // A fork is not survived by trying again.
                     return Err(EngineError::fatal(format!("{contradiction}: {}", contradiction.remedy())));

@@ -65,9 +65,9 @@ pub struct Peer {
     pub vkey: VerifierKey,
 }
 
-/// What came of asking.
+/// The outcome of asking a witness.
 #[derive(Debug)]
-pub enum Answer {
+pub enum WitnessAnswer {
     /// Its cosignature, verified.
     Cosigned(Signature),
     /// No answer that is usable.
@@ -175,22 +175,22 @@ pub struct About<'a> {
 impl Peer {
     /// Asks for a cosignature. `known` is the size that the witness is believed to know; when it knows another, it says so
     /// and is asked again.
-    pub async fn ask(&self, about: &About<'_>, known: Option<u64>) -> Answer {
+    pub async fn ask(&self, about: &About<'_>, known: Option<u64>) -> WitnessAnswer {
         match tokio::time::timeout(ALL_WITHIN.to_std(), self.converse(about, known)).await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(NoAnswer { why, known })) => Answer::Failed { why, known },
-            Err(_elapsed) => Answer::Failed { why: format!("no whole answer within {ALL_WITHIN}"), known: None },
+            Ok(Err(NoAnswer { why, known })) => WitnessAnswer::Failed { why, known },
+            Err(_elapsed) => WitnessAnswer::Failed { why: format!("no whole answer within {ALL_WITHIN}"), known: None },
         }
     }
 
-    async fn converse(&self, about: &About<'_>, known: Option<u64>) -> Result<Answer, NoAnswer> {
+    async fn converse(&self, about: &About<'_>, known: Option<u64>) -> Result<WitnessAnswer, NoAnswer> {
         let own = about.head.size;
         let mut old = known.filter(|known| *known <= own).unwrap_or(0);
         // From which size it refused a proof that holds, and whether it claimed to have seen more than there is.
         let (mut refused_from, mut beyond) = (None, false);
         for _ in 0..REQUESTS_MAX {
             match self.submit(about, old).await? {
-                Reply::Cosigned(signature) => return Ok(Answer::Cosigned(signature)),
+                Reply::Cosigned(signature) => return Ok(WitnessAnswer::Cosigned(signature)),
                 Reply::Stands(at) if at > own => {
                     if about.log.head().await?.size >= at {
                         return Err(NoAnswer { why: "it was shown a newer checkpoint".to_owned(), known: Some(at) });
@@ -241,7 +241,7 @@ impl Peer {
     }
 
     /// Puts to the test that the witness has seen another history, of `seen` entries: asks for the checkpoint that it has.
-    async fn contradiction(&self, about: &About<'_>, seen: u64) -> Result<Answer, NoAnswer> {
+    async fn contradiction(&self, about: &About<'_>, seen: u64) -> Result<WitnessAnswer, NoAnswer> {
         let mut contradiction = Contradiction { witness: self.name.clone(), seen, own: about.head.size, proof: None };
         if let Some(shown) = self.shown(about).await {
             let size = shown.checkpoint.size;
@@ -255,7 +255,7 @@ impl Peer {
                 return Err(no_answer(why));
             }
         }
-        Ok(Answer::Contradicts(contradiction))
+        Ok(WitnessAnswer::Contradicts(contradiction))
     }
 
     /// The latest checkpoint of this log that it cosigned, if it shows one that a key of the log signed. It may be older than
@@ -326,7 +326,7 @@ pub async fn refuse_a_fork(
     }
     let about = About { net, log, keys, head: &head, note: &note };
     for answer in join_all(peers.iter().map(|peer| peer.ask(&about, Some(head.size)))).await {
-        if let Answer::Contradicts(contradiction) = answer {
+        if let WitnessAnswer::Contradicts(contradiction) = answer {
             contradiction.keep(heads).await;
             return Err(Failure::new(contradiction.to_string()).remedy(contradiction.remedy()));
         }

@@ -14,7 +14,7 @@ use crate::source::{Answer, Expiry, Phases};
 
 /// The current state of one probe, as one observer sees it, in as few bytes as possible.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Standing {
+pub struct CompactStanding {
     /// The state and since when, once it is known.
     pub state: Option<(State, Time)>,
     /// The last reading.
@@ -59,7 +59,7 @@ pub struct Figures {
     lateness_max: AtomicI64,
     late_starts: AtomicU64,
     cut_off: AtomicUsize,
-    standings: Mutex<BTreeMap<(ProbeId, ObserverId), Standing>>,
+    standings: Mutex<BTreeMap<(ProbeId, ObserverId), CompactStanding>>,
 }
 
 impl Figures {
@@ -76,12 +76,12 @@ impl Figures {
     }
 
     /// The current state of every probe, by probe and observer.
-    pub fn standings(&self) -> Vec<((ProbeId, ObserverId), Standing)> {
-        self.board().iter().map(|(key, standing)| (key.clone(), standing.clone())).collect()
+    pub fn standings(&self) -> Vec<((ProbeId, ObserverId), CompactStanding)> {
+        self.lock().iter().map(|(key, standing)| (key.clone(), standing.clone())).collect()
     }
 
     pub(crate) fn set_lanes<'a>(&self, lanes: impl Iterator<Item = (&'a ProbeId, &'a ObserverId)>) {
-        let mut board = self.board();
+        let mut board = self.lock();
         let mut before = std::mem::take(&mut *board);
         let mut count = 0;
         for (probe, observer) in lanes {
@@ -122,14 +122,14 @@ impl Figures {
     ) {
         let text = if answer.reading == Reading::Up { String::new() } else { answer.text.clone() };
         let Answer { reading, value, phases, certificate, .. } = *answer;
-        let standing = Standing { state, reading, at, took, value, phases, certificate, text };
-        self.board().insert((probe.clone(), observer.clone()), standing);
+        let standing = CompactStanding { state, reading, at, took, value, phases, certificate, text };
+        self.lock().insert((probe.clone(), observer.clone()), standing);
     }
 
     /// The current state of every probe, for pages and metrics.
     pub fn probes(self: &Arc<Self>) -> Probes {
         let figures = Arc::clone(self);
-        let shown = |((probe, observer), standing): ((ProbeId, ObserverId), Standing)| ProbeStanding {
+        let shown = |((probe, observer), standing): ((ProbeId, ObserverId), CompactStanding)| ProbeStanding {
             probe,
             observer,
             state: standing.state,
@@ -143,7 +143,7 @@ impl Figures {
         Arc::new(move || figures.standings().into_iter().map(shown).collect())
     }
 
-    fn board(&self) -> MutexGuard<'_, BTreeMap<(ProbeId, ObserverId), Standing>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<(ProbeId, ObserverId), CompactStanding>> {
         // Nothing that can panic runs under this lock.
         self.standings.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -177,6 +177,6 @@ mod tests {
     /// Ten thousand probes of two observers: each byte here is 20 kB.
     #[test]
     fn a_standing_is_small() {
-        assert!(size_of::<Standing>() <= 104, "{} bytes", size_of::<Standing>());
+        assert!(size_of::<CompactStanding>() <= 104, "{} bytes", size_of::<CompactStanding>());
     }
 }

@@ -39,7 +39,7 @@ mod uplink;
 
 pub use config::{Config, Options};
 pub use events::KINDS;
-pub use figures::{Counts, Figures, Standing};
+pub use figures::{CompactStanding, Counts, Figures};
 pub use run::Watch;
 pub use source::{Common, Declared, Expiry, PROBE_KINDS, Phases, ProbeKind};
 

@@ -48,5 +48,5 @@ pub use random::Random;
 pub use reconcile::{Driver, Reconcile};
 pub use recorder::{RecordError, Recorded, Recorder};
 pub use secrets::{Opened, SecretError, Secrets};
-pub use supervisor::{Board, Ended, Health, State, Supervisor};
+pub use supervisor::{Ended, EngineHealth, EngineState, HealthBoard, Supervisor};
 pub use tokio_util::sync::CancellationToken;

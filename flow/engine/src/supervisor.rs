@@ -45,7 +45,7 @@ const STOP_DEADLINE: Span = Span::from_secs(5);
 /// State of an engine.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Debug)]
 #[serde(rename_all = "snake_case")]
-pub enum State {
+pub enum EngineState {
     /// Started, and has not ticked yet.
     Starting,
     /// Started, and has ticked.
@@ -62,11 +62,11 @@ pub enum State {
 
 /// State of one engine, with its last failure.
 #[derive(Clone, PartialEq, Eq, Serialize, Debug)]
-pub struct Health {
+pub struct EngineHealth {
     /// Name of the engine.
     pub engine: &'static str,
     /// The state.
-    pub state: State,
+    pub state: EngineState,
     /// Number of attempts so far.
     pub attempts: u32,
     /// Number of failures in a row.
@@ -79,22 +79,22 @@ pub struct Health {
 
 /// States of all engines; for `/ready`, `garant status` and metrics.
 #[derive(Clone, Debug)]
-pub struct Board(watch::Receiver<Vec<Health>>);
+pub struct HealthBoard(watch::Receiver<Vec<EngineHealth>>);
 
-impl Board {
+impl HealthBoard {
     /// All engines, in the order in which they were added.
-    pub fn read(&self) -> Vec<Health> {
+    pub fn read(&self) -> Vec<EngineHealth> {
         self.0.borrow().clone()
     }
 
     /// Whether every engine is running.
     pub fn ready(&self) -> bool {
-        self.0.borrow().iter().all(|health| health.state == State::Running)
+        self.0.borrow().iter().all(|health| health.state == EngineState::Running)
     }
 
     /// Waits until every engine is running; never, once the supervisor is gone.
     pub async fn wait_ready(&mut self) {
-        let all_running = |board: &Vec<Health>| board.iter().all(|health| health.state == State::Running);
+        let all_running = |board: &Vec<EngineHealth>| board.iter().all(|health| health.state == EngineState::Running);
         if self.0.wait_for(all_running).await.is_err() {
             std::future::pending::<()>().await;
         }
@@ -114,7 +114,7 @@ pub struct Ended {
 pub struct Supervisor {
     context: Context,
     engines: Vec<(Arc<dyn Engine>, Option<Handle>)>,
-    board: Arc<watch::Sender<Vec<Health>>>,
+    board: Arc<watch::Sender<Vec<EngineHealth>>>,
     stop_deadline: Span,
 }
 
@@ -152,9 +152,9 @@ impl Supervisor {
     }
 
     fn with(mut self, engine: Arc<dyn Engine>, runtime: Option<Handle>) -> Self {
-        let health = Health {
+        let health = EngineHealth {
             engine: engine.name(),
-            state: State::Starting,
+            state: EngineState::Starting,
             attempts: 0,
             failures: 0,
             last_error: None,
@@ -166,8 +166,8 @@ impl Supervisor {
     }
 
     /// The health board. It also shows engines added later.
-    pub fn board(&self) -> Board {
-        Board(self.board.subscribe())
+    pub fn board(&self) -> HealthBoard {
+        HealthBoard(self.board.subscribe())
     }
 
     /// Starts all engines and keeps them running until `stop` is cancelled, or until one fails that the others can't do
@@ -207,7 +207,7 @@ impl Supervisor {
                     ended.missed.push(engine);
                 }
                 record(&self.context.recorder, &Stopped { engine: engine.to_owned(), in_time }).await;
-                self.board.send_modify(|board| board[index].state = State::Stopped);
+                self.board.send_modify(|board| board[index].state = EngineState::Stopped);
             }
         }
         ended
@@ -283,13 +283,13 @@ impl Keepers {
 
 /// The entry of one engine on the board. Only its keeper writes it.
 pub(super) struct Slot {
-    board: Arc<watch::Sender<Vec<Health>>>,
+    board: Arc<watch::Sender<Vec<EngineHealth>>>,
     index: usize,
     clock: Arc<dyn event::Clock>,
 }
 
 impl Slot {
-    fn set(&self, change: impl FnOnce(&mut Health)) {
+    fn set(&self, change: impl FnOnce(&mut EngineHealth)) {
         let now = self.clock.now();
         self.board.send_modify(|board| {
             if let Some(health) = board.get_mut(self.index) {

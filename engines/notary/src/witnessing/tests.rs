@@ -68,12 +68,12 @@ impl Log {
         }
     }
 
-    async fn ask(&self, peer: &Peer, known: Option<u64>) -> Answer {
+    async fn ask(&self, peer: &Peer, known: Option<u64>) -> WitnessAnswer {
         let head = self.store.head().await.expect("a head");
         self.ask_about(peer, &head, known).await
     }
 
-    async fn ask_about(&self, peer: &Peer, head: &Head, known: Option<u64>) -> Answer {
+    async fn ask_about(&self, peer: &Peer, head: &Head, known: Option<u64>) -> WitnessAnswer {
         let note = Note::parse(&head.note).expect("a note");
         let log = self.store.as_ref();
         peer.ask(&About { net: &self.net, log, keys: &self.keys, head, note: &note }, known).await
@@ -165,16 +165,16 @@ fn refuses() -> Line {
     (422, "text/plain", "no\n".to_owned())
 }
 
-fn contradicts(what: &str, answer: Answer) -> Contradiction {
+fn contradicts(what: &str, answer: WitnessAnswer) -> Contradiction {
     match answer {
-        Answer::Contradicts(contradiction) => contradiction,
+        WitnessAnswer::Contradicts(contradiction) => contradiction,
         other => panic!("{what}: {other:?}"),
     }
 }
 
-fn fails(what: &str, answer: Answer) -> String {
+fn fails(what: &str, answer: WitnessAnswer) -> String {
     match answer {
-        Answer::Failed { why, .. } => why,
+        WitnessAnswer::Failed { why, .. } => why,
         other => panic!("{what}: {other:?}"),
     }
 }
@@ -185,7 +185,7 @@ async fn a_log_that_grows_is_cosigned() {
     for (size, known) in [(5, None), (9, Some(5)), (9, None), (40, Some(3))] {
         log.grow("leaf", size).await;
         let answer = log.ask(&witness, known).await;
-        assert!(matches!(answer, Answer::Cosigned(_)), "{size}: {answer:?}");
+        assert!(matches!(answer, WitnessAnswer::Cosigned(_)), "{size}: {answer:?}");
     }
 }
 
@@ -193,7 +193,7 @@ async fn a_log_that_grows_is_cosigned() {
 #[tokio::test]
 async fn a_second_history_is_found_and_proved() {
     let (true_log, witness) = (Log::of("leaf", 21).await, witness().await);
-    assert!(matches!(true_log.ask(&witness, None).await, Answer::Cosigned(_)));
+    assert!(matches!(true_log.ask(&witness, None).await, WitnessAnswer::Cosigned(_)));
     let fork = Log::of("another", 10).await;
     for (size, known) in
         [(10, Some(10)), (10, None), (21, Some(21)), (21, None), (35, Some(21)), (35, Some(35)), (35, None)]
@@ -206,14 +206,14 @@ async fn a_second_history_is_found_and_proved() {
         let proof = checkpoint::open(proof, &[log_key().vkey()]).expect("signed by the log").checkpoint;
         assert_eq!(proof.root, true_log.store.root_at(21).await.expect("a root"), "{what}");
     }
-    assert!(matches!(true_log.ask(&witness, None).await, Answer::Cosigned(_)), "the true one goes on");
+    assert!(matches!(true_log.ask(&witness, None).await, WitnessAnswer::Cosigned(_)), "the true one goes on");
 }
 
 /// At the start the proof is remembered, and keeps the next start from signing even when the witness is silent.
 #[tokio::test]
 async fn a_start_is_refused_and_its_reason_kept() {
     let (true_log, witness) = (Log::of("leaf", 21).await, witness().await);
-    assert!(matches!(true_log.ask(&witness, None).await, Answer::Cosigned(_)));
+    assert!(matches!(true_log.ask(&witness, None).await, WitnessAnswer::Cosigned(_)));
     let fork = Log::of("another", 35).await;
     let data = fork.folder.path().join("data");
     let heads = RememberedHeads::beside(&data);
@@ -310,7 +310,7 @@ async fn a_log_may_grow_meanwhile() {
     let head = log.store.head().await.expect("a head");
     log.grow("leaf", 25).await;
     let (peer, _) = scripted(vec![stands(25)], None).await;
-    assert!(matches!(log.ask_about(&peer, &head, None).await, Answer::Failed { known: Some(25), .. }));
+    assert!(matches!(log.ask_about(&peer, &head, None).await, WitnessAnswer::Failed { known: Some(25), .. }));
 }
 
 /// What is proposed to readers, they can read, whatever the team calls its witnesses.

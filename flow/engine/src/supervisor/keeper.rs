@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::backoff::{HEALTHY_AFTER, delay};
-use super::{Slot, State, record};
+use super::{EngineState, Slot, record};
 use crate::{Context, Engine, EngineError, Progress};
 
 /// How often the ticks of the engine are checked.
@@ -62,7 +62,7 @@ impl Keeper {
         loop {
             attempt += 1;
             self.slot.set(|health| {
-                health.state = State::Starting;
+                health.state = EngineState::Starting;
                 health.attempts = attempt;
             });
             record(&self.context.recorder, &Started { engine: self.name(), attempt }).await;
@@ -74,7 +74,7 @@ impl Keeper {
             let restart_in = if failure.fatal { Span::ZERO } else { delay(failures, &*self.context.random) };
             tracing::warn!(engine = self.engine.name(), reason = failure.reason, %restart_in, "engine failed");
             self.slot.set(|health| {
-                health.state = if failure.fatal { State::Failed } else { State::Restarting };
+                health.state = if failure.fatal { EngineState::Failed } else { EngineState::Restarting };
                 health.failures = failures;
                 health.last_error = Some(failure.reason.clone());
             });
@@ -136,12 +136,12 @@ impl Keeper {
                 ended = &mut task => return self.judge(ended),
                 () = self.stop.cancelled(), if !stopping => {
                     stopping = true;
-                    self.slot.set(|health| health.state = State::Stopping);
+                    self.slot.set(|health| health.state = EngineState::Stopping);
                 }
                 () = progress.first(), if !ready => {
                     ready = true;
                     if !stopping {
-                        self.slot.set(|health| health.state = State::Running);
+                        self.slot.set(|health| health.state = EngineState::Running);
                     }
                 }
                 _ = checks.tick() => {

@@ -6,7 +6,7 @@ use event::engine::{Blind, BlindCause, Failed, Started, Stopped};
 use event::{Span, Spans, Time};
 use tokio::task::JoinHandle;
 
-use super::{Ended, State, Supervisor};
+use super::{Ended, EngineState, Supervisor};
 use crate::sim::World;
 use crate::{BoxFuture, Context, Engine, EngineError};
 
@@ -141,9 +141,9 @@ async fn a_panicking_engine_leaves_its_neighbour_alone() {
     let failures = health[0].failures;
     // 1 + 2 + … + 32 s, then once a minute or up to a fifth sooner.
     assert!((64..=82).contains(&failures), "{failures} failures in an hour");
-    assert_eq!(health[0].state, State::Restarting);
+    assert_eq!(health[0].state, EngineState::Restarting);
     assert_eq!((health[0].attempts, health[0].last_error.as_deref()), (failures, Some("panicked: boom")));
-    assert_eq!((health[1].state, health[1].attempts, health[1].since), (State::Running, 1, START));
+    assert_eq!((health[1].state, health[1].attempts, health[1].since), (EngineState::Running, 1, START));
     assert!(turns.load(Ordering::Relaxed) >= 3599, "{turns:?} turns of 3600");
     assert!(!board.ready());
 
@@ -199,7 +199,7 @@ async fn silence_and_an_early_end_are_failures() {
     let board = supervisor.board();
     let running = start(&world, supervisor);
     tokio::time::sleep(Duration::from_millis(90_500)).await;
-    assert_eq!(board.read()[0].state, State::Running);
+    assert_eq!(board.read()[0].state, EngineState::Running);
     tokio::time::sleep(Duration::from_secs(30)).await;
     stop(&world, running).await;
 
@@ -268,7 +268,7 @@ async fn the_highest_order_stops_first_and_a_deaf_engine_stops_nobody_else() {
     let stopped: Vec<_> = world.journal.of::<Stopped>().into_iter().map(|s| (s.engine, s.in_time)).collect();
     let expected = [("pages", true), ("drill", true), ("watch", true), ("guard", false), ("journal", true)];
     assert_eq!(stopped, expected.map(|(name, in_time)| (name.to_owned(), in_time)));
-    assert!(board.read().iter().all(|health| health.state == State::Stopped), "{:?}", board.read());
+    assert!(board.read().iter().all(|health| health.state == EngineState::Stopped), "{:?}", board.read());
 }
 
 #[tokio::test(start_paused = true)]
@@ -284,7 +284,7 @@ async fn an_engine_that_nobody_can_do_without_stops_the_process() {
     let ended = start(&world, supervisor).await.expect("no panic");
     assert_eq!(ended.failure, Some(("judge".to_owned(), "the store is damaged".to_owned())));
     assert_eq!(ended.missed, Vec::<&str>::new());
-    assert_eq!((board.read()[0].state, board.read()[1].state), (State::Failed, State::Stopped));
+    assert_eq!((board.read()[0].state, board.read()[1].state), (EngineState::Failed, EngineState::Stopped));
     assert_eq!(world.journal.of::<Failed>()[0].restart_in, Span::ZERO);
     assert_eq!(world.journal.of::<Stopped>(), [Stopped { engine: "watch".to_owned(), in_time: true }]);
 }
