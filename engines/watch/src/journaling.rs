@@ -25,7 +25,7 @@ use store::{Consumers, EVENTS_MAX, ROWS_MAX, Row, Sink, Step, StoreError, Taken}
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::order::Entry;
+use crate::order::WatchEvent;
 use crate::source::heartbeat::CONSUMER;
 
 /// Most events that wait: ten thousand probes may all change at once, each with its detail.
@@ -76,10 +76,10 @@ impl Journaling {
     }
 
     /// Journals entries, each seen by its observer at `observed_at`, in one transaction.
-    pub(crate) fn send(&mut self, entries: Vec<(ObserverId, Entry)>, observed_at: Time) {
+    pub(crate) fn send(&mut self, entries: Vec<(ObserverId, WatchEvent)>, observed_at: Time) {
         let mut observed_until = BTreeMap::new();
         for (observer, entry) in &entries {
-            if let Entry::Covered(Covered { interval, .. }) = entry {
+            if let WatchEvent::Covered(Covered { interval, .. }) = entry {
                 let until = observed_until.entry(observer).or_insert(interval.end);
                 *until = interval.end.max(*until);
             }
@@ -95,7 +95,14 @@ impl Journaling {
     }
 
     /// Journals a ping, keeps what the heartbeats have said with it, and acknowledges it once it is recorded.
-    pub(crate) fn send_ping(&mut self, observer: ObserverId, entry: &Entry, at: Time, ping: Delivery, rows: Vec<Row>) {
+    pub(crate) fn send_ping(
+        &mut self,
+        observer: ObserverId,
+        entry: &WatchEvent,
+        at: Time,
+        ping: Delivery,
+        rows: Vec<Row>,
+    ) {
         let events = self.seal(observer, entry, at).into_iter().collect();
         self.put(Item { events, ping: Some(ping), rows });
     }
@@ -105,18 +112,18 @@ impl Journaling {
         self.put(Item { rows, ..Item::default() });
     }
 
-    fn seal(&mut self, observer: ObserverId, entry: &Entry, at: Time) -> Option<Observed> {
+    fn seal(&mut self, observer: ObserverId, entry: &WatchEvent, at: Time) -> Option<Observed> {
         let own = &self.own;
         let recorder = self.recorders.entry(observer).or_insert_with_key(|observer| own.for_observer(observer.clone()));
         let sealed = match entry {
-            Entry::Changed(body) => recorder.seal(body, at),
-            Entry::Detail(body) => recorder.seal(body, at),
-            Entry::Covered(body) => recorder.seal(body, at),
-            Entry::Found(body) => recorder.seal(body, at),
-            Entry::Succeeded(body) => recorder.seal(body, at),
-            Entry::Pinged(body) => recorder.seal(body, at),
-            Entry::ClockStepped(body) => recorder.seal(body, at),
-            Entry::Blind(body) => recorder.seal(body, at),
+            WatchEvent::Changed(body) => recorder.seal(body, at),
+            WatchEvent::Detail(body) => recorder.seal(body, at),
+            WatchEvent::Covered(body) => recorder.seal(body, at),
+            WatchEvent::Found(body) => recorder.seal(body, at),
+            WatchEvent::Succeeded(body) => recorder.seal(body, at),
+            WatchEvent::Pinged(body) => recorder.seal(body, at),
+            WatchEvent::ClockStepped(body) => recorder.seal(body, at),
+            WatchEvent::Blind(body) => recorder.seal(body, at),
         };
         sealed
             .inspect_err(|error| {
@@ -299,10 +306,10 @@ mod tests {
 
     const NOW: Time = Time::from_secs(1_800_000_000);
 
-    fn changed(observer: &str) -> (ObserverId, Entry) {
+    fn changed(observer: &str) -> (ObserverId, WatchEvent) {
         let (probe, service) = ("front".parse().expect("a name"), "shop".parse().expect("a name"));
         let changed = Changed { probe, service, state: State::Up, after: NOW, by: NOW };
-        (observer.parse().expect("a name"), Entry::Changed(changed))
+        (observer.parse().expect("a name"), WatchEvent::Changed(changed))
     }
 
     fn start(world: &World) -> Journaling {
@@ -333,7 +340,7 @@ mod tests {
     async fn what_is_sent_together_is_one_transaction() {
         let world = World::at(NOW);
         let mut journaling = start(&world);
-        let detail = Entry::Detail(Detail {
+        let detail = WatchEvent::Detail(Detail {
             probe: "front".parse().expect("a name"),
             text: "refused".to_owned(),
             took: Span::ZERO,
@@ -354,7 +361,7 @@ mod tests {
             async move { pings.deliver(ping).await }
         });
         let delivery = pings.clone().listen().await.next().await;
-        let entry = Entry::Succeeded(Succeeded { probe: delivery.probe.clone(), at });
+        let entry = WatchEvent::Succeeded(Succeeded { probe: delivery.probe.clone(), at });
         let row = Row::Put { key: "heartbeat/nightly".to_owned(), value: minute.to_string().into_bytes() };
         journaling.send_ping("here.watch".parse().expect("a name"), &entry, at, delivery, vec![row]);
         job
@@ -456,7 +463,7 @@ mod tests {
             gaps: vec![],
         };
         let mut entries = vec![changed("here.watch"); 2 * EVENTS_MAX + 1];
-        entries.push(("here.watch".parse().expect("a name"), Entry::Covered(covered)));
+        entries.push(("here.watch".parse().expect("a name"), WatchEvent::Covered(covered)));
         journaling.send(entries, NOW);
         journaling.keep((0..=ROWS_MAX).map(|n| Row::Put { key: n.to_string(), value: vec![] }).collect());
         assert!(journaling.finish(Span::from_secs(5)).await);

@@ -10,7 +10,7 @@ use store::{Reading, Sample};
 
 use crate::finding::Hysteresis;
 use crate::observe::{Change, Observe, Seen};
-use crate::order::{Effect, Entry};
+use crate::order::{Effect, WatchEvent};
 use crate::source::{Answer, Declared, Level};
 
 /// A lane: one probe as one observer sees it, with its state and findings.
@@ -56,20 +56,21 @@ impl Lane {
     pub(crate) fn journal_change(&self, change: &Change, text: &str, took: Span, effects: &mut Vec<Effect>) {
         let &Change { state, after, by } = change;
         let (probe, service) = (self.declared.id.clone(), self.declared.service.clone());
-        let entry = Entry::Changed(Changed { probe, service, state, after, by });
+        let entry = WatchEvent::Changed(Changed { probe, service, state, after, by });
         effects.push(Effect::Journal(self.observer.clone(), entry));
         let text = if matches!(state, State::Down | State::Flapping) { &self.failure } else { text };
         let detail = Detail { probe: self.declared.id.clone(), text: text.to_owned(), took };
-        effects.push(Effect::Journal(self.observer.clone(), Entry::Detail(detail)));
+        effects.push(Effect::Journal(self.observer.clone(), WatchEvent::Detail(detail)));
     }
 
     /// Journals the state and the findings again, though they have not changed.
     pub(crate) fn journal_again(&self, at: Time, effects: &mut Vec<Effect>) {
         let (probe, service) = (self.declared.id.clone(), self.declared.service.clone());
-        let state = self.state.map(|(state, _)| Entry::Changed(Changed { probe, service, state, after: at, by: at }));
+        let state =
+            self.state.map(|(state, _)| WatchEvent::Changed(Changed { probe, service, state, after: at, by: at }));
         let findings = self.findings.iter().filter_map(|(finding, hysteresis)| {
             let (finding, probe, open) = (finding.clone(), self.declared.id.clone(), hysteresis.open()?);
-            Some(Entry::Found(Found { finding, probe, open, after: at, by: at }))
+            Some(WatchEvent::Found(Found { finding, probe, open, after: at, by: at }))
         });
         effects.extend(state.into_iter().chain(findings).map(|entry| Effect::Journal(self.observer.clone(), entry)));
     }
@@ -102,11 +103,11 @@ impl Lane {
                 turned = true;
                 let (finding, probe) = (symptom.finding.clone(), self.declared.id.clone());
                 let entry = Found { finding, probe, open: turn.open, after: turn.after, by: turn.by };
-                effects.push(Effect::Journal(self.observer.clone(), Entry::Found(entry)));
+                effects.push(Effect::Journal(self.observer.clone(), WatchEvent::Found(entry)));
             }
             if turn.is_some() || joined {
                 let detail = Detail { probe: self.declared.id.clone(), text: symptom.text.clone(), took };
-                effects.push(Effect::Journal(self.observer.clone(), Entry::Detail(detail)));
+                effects.push(Effect::Journal(self.observer.clone(), WatchEvent::Detail(detail)));
             }
         }
         turned

@@ -57,9 +57,9 @@ impl Outcome {
     }
 }
 
-/// An event to journal.
+/// An event of the watch, to be journaled.
 #[derive(Clone, PartialEq, Debug)]
-pub(crate) enum Entry {
+pub(crate) enum WatchEvent {
     Changed(Changed),
     Detail(Detail),
     Covered(Covered),
@@ -73,6 +73,6 @@ pub(crate) enum Entry {
 /// An effect to be carried out, in the order of the list.
 pub(crate) enum Effect {
     Ask(Order),
-    Journal(ObserverId, Entry),
+    Journal(ObserverId, WatchEvent),
     Sample(Sample),
 }

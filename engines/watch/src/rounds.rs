@@ -31,7 +31,7 @@ use crate::in_flight::InFlight;
 use crate::lane::Lane;
 use crate::moment::Moment;
 use crate::observe::{Observe, Seen};
-use crate::order::{Done, Effect, Entry, Order, Outcome};
+use crate::order::{Done, Effect, Order, Outcome, WatchEvent};
 use crate::schedule::{Cause, Due, LaneId, Schedule, first_turn, lateness_max, turn_after};
 use crate::source::heartbeat::{Absence, Heartbeat};
 use crate::source::{Answer, Declared, Probe};
@@ -304,7 +304,7 @@ impl Rounds {
             self.begin_anew(last.wall, now.wall, effects);
             // The engine's own timekeeper journals it for the vantage point that the process is.
             for observer in self.coverage.keys().filter(|observer| observer.vantage() != self.process.vantage()) {
-                effects.push(Effect::Journal(observer.clone(), Entry::ClockStepped(step)));
+                effects.push(Effect::Journal(observer.clone(), WatchEvent::ClockStepped(step)));
             }
             return;
         }
@@ -485,7 +485,7 @@ impl Rounds {
         }
         if self.mute_since.is_none() {
             let blind = Blind { engine: crate::NAME.to_owned(), interval, cause: BlindCause::Uplink };
-            effects.push(Effect::Journal(observer.clone(), Entry::Blind(blind)));
+            effects.push(Effect::Journal(observer.clone(), WatchEvent::Blind(blind)));
         }
     }
 
@@ -624,7 +624,7 @@ impl Rounds {
             coverage.restart(now.wall);
             let interval = Interval::new(since, now.wall);
             let blind = Blind { engine: crate::NAME.to_owned(), interval, cause: BlindCause::Storage };
-            effects.push(Effect::Journal(observer.clone(), Entry::Blind(blind)));
+            effects.push(Effect::Journal(observer.clone(), WatchEvent::Blind(blind)));
         }
     }
 
@@ -645,7 +645,7 @@ impl Rounds {
 }
 
 fn records(observer: &ObserverId, records: Vec<Covered>) -> impl Iterator<Item = Effect> {
-    records.into_iter().map(|record| Effect::Journal(observer.clone(), Entry::Covered(record)))
+    records.into_iter().map(|record| Effect::Journal(observer.clone(), WatchEvent::Covered(record)))
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use crate::config::Config;
 use crate::figures::Figures;
 use crate::journaling::{Journaling, observed_until};
 use crate::moment::Moment;
-use crate::order::{Done, Effect, Entry, Order, Outcome};
+use crate::order::{Done, Effect, Order, Outcome, WatchEvent};
 use crate::rounds::{LOOK_EVERY, Rounds, clock_watch};
 use crate::source::Asking;
 use crate::source::heartbeat::SavedHeartbeats;
@@ -200,7 +200,7 @@ impl Run {
             if let Some(since) = since {
                 let interval = Interval::new(since, now.wall);
                 let blind = Blind { engine: crate::NAME.to_owned(), interval, cause: BlindCause::Restart };
-                self.effects.push(Effect::Journal(observer.clone(), Entry::Blind(blind)));
+                self.effects.push(Effect::Journal(observer.clone(), WatchEvent::Blind(blind)));
             }
         }
         self.rounds.apply(config, now, &mut self.effects);
@@ -248,8 +248,8 @@ impl Run {
                 self.rounds.succeeded(&id, at);
             }
             let entry = match ping {
-                Said::Success => Entry::Succeeded(Succeeded { probe: id, at }),
-                Said::Start | Said::Fail => Entry::Pinged(Pinged { probe: id, at, ping }),
+                Said::Success => WatchEvent::Succeeded(Succeeded { probe: id, at }),
+                Said::Start | Said::Fail => WatchEvent::Pinged(Pinged { probe: id, at, ping }),
             };
             self.journaling.send_ping(observer, &entry, at, delivery, self.heartbeats.take_changed());
         } else {

@@ -21,7 +21,7 @@ const POLL_EVERY: Duration = Duration::from_secs(10);
 
 /// An entry of the journal, decoded.
 #[derive(Clone, Debug)]
-pub struct Entry {
+pub struct FeedEntry {
     /// Its place in the log.
     pub sequence: u64,
     /// The decoded payload; `None` when it is destroyed, or is no envelope.
@@ -32,7 +32,7 @@ pub struct Entry {
 #[derive(Clone, Debug)]
 pub struct Batch {
     /// The selected entries, in their order; may be none.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<FeedEntry>,
     /// Entries below this place need not be read again: the cursor for the consumer's next [`store::Step`].
     pub to: u64,
 }
@@ -63,12 +63,12 @@ impl Feed {
             return Ok(None);
         }
         self.cursor = selected.to;
-        let decoded = selected.entries.into_iter().map(|entry| Entry {
+        let decoded = selected.entries.into_iter().map(|entry| FeedEntry {
             sequence: entry.sequence,
             envelope: entry.payload.and_then(|payload| Envelope::decode(&payload.bytes).ok()),
         });
         // A leaf names the family of a team kind only: which kind it is, the envelope knows.
-        let wanted = |entry: &Entry| match (&self.select, &entry.envelope) {
+        let wanted = |entry: &FeedEntry| match (&self.select, &entry.envelope) {
             (Select::Kinds(kinds), Some(envelope)) => kinds.iter().any(|kind| kind.name == envelope.kind),
             _ => true,
         };

@@ -42,7 +42,7 @@ pub use command::Command;
 pub use context::{BoxFuture, Context, Engine, EngineError};
 pub use event::Clock;
 pub use failure::Failure;
-pub use feed::{Batch, Entry, Feed};
+pub use feed::{Batch, Feed, FeedEntry};
 pub use progress::Progress;
 pub use random::Random;
 pub use reconcile::{Driver, Reconcile};

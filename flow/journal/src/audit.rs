@@ -13,7 +13,7 @@
 //!   makes of every unobserved moment an *unproven* one.
 //!
 //! And a log is only as good as the key it is checked with. Checked against the key that lies beside it, it is
-//! [`Standing::SelfConsistent`]: whoever replaced the log could have replaced the key.
+//! [`Authenticity::SelfConsistent`]: whoever replaced the log could have replaced the key.
 //!
 //! The audit is one pass in the order of the entries, holding one bundle and one open tile per level. It hands each entry
 //! to a callback, so that verdicts can be recomputed in the same pass; what the callback has made of them counts only
@@ -85,7 +85,7 @@ pub struct Audited {
 
 /// How far the signature of a log can be relied on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Standing {
+pub enum Authenticity {
     /// Signed by a key that the reader pinned, or that this key led to.
     Authenticated,
     /// Signed by the key that lies beside the log. Whoever replaced the one could replace the other.
@@ -128,7 +128,7 @@ pub struct Report {
     /// The recomputed root over them, equal to the signed one.
     pub root: Hash,
     /// How far the signature can be relied on.
-    pub standing: Standing,
+    pub authenticity: Authenticity,
     /// Keys of the log that signed the head.
     pub signed_by: Vec<VerifierKey>,
     /// Witnesses that cosigned the head.
@@ -183,7 +183,7 @@ pub fn audit(
     )?;
     history.finish()?;
 
-    let standing = keys.settle(&head, &history.keys, &roots)?;
+    let authenticity = keys.settle(&head, &history.keys, &roots)?;
     let continues = keys.since(&head.checkpoint, &roots)?;
     let verdicts = beside.settle(&head.checkpoint, keys.of_the_log(), &roots, &history.listing)?;
     let cosigned_by = cosigned_by(&head.note, trust.policy.as_ref(), proposed.as_ref())?;
@@ -212,7 +212,7 @@ pub fn audit(
         origin: head.checkpoint.origin,
         size: head.checkpoint.size,
         root: head.checkpoint.root,
-        standing,
+        authenticity,
         signed_by: keys.signers,
         cosigned_by,
         continues,

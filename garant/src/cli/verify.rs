@@ -11,12 +11,12 @@ use engine::Clock;
 use engine::clock::SystemClock;
 use engine::net::{Deadline, Resolver};
 use event::{Span, Time};
-use journal::audit::{self, AuditError, Audited, Directory, Report, Source, Standing, Trust};
+use journal::audit::{self, AuditError, Audited, Authenticity, Directory, Report, Source, Trust};
 use journal::checkpoint::Checkpoint;
 use journal::note::{Fingerprint, VerifierKey};
 use journal::tlog_policy::TlogPolicy;
 use notary::mirror;
-use promise::audit::{Latest, Recheck, Rechecked, Standing as Recomputed};
+use promise::audit::{Latest, Recheck, Rechecked, Standing};
 
 use crate::cli::runtime;
 use crate::failure::{Failure, USAGE};
@@ -223,7 +223,7 @@ impl Outcome {
             Self::Failed
         } else if !rechecked.is_confirmed() {
             Self::Unconfirmed
-        } else if report.standing == Standing::SelfConsistent {
+        } else if report.authenticity == Authenticity::SelfConsistent {
             Self::SelfConsistent
         } else {
             Self::Authenticated
@@ -242,12 +242,12 @@ impl Outcome {
 
 /// The reasons why not every verdict is confirmed, in words; empty when each is.
 fn doubts(rechecked: &Rechecked) -> Vec<&'static str> {
-    let any = |of: fn(Recomputed) -> bool| rechecked.unconfirmed().any(|latest| of(latest.standing));
+    let any = |of: fn(Standing) -> bool| rechecked.unconfirmed().any(|latest| of(latest.standing));
     [
         (!rechecked.policy_is_known, "no policy in effect can be read, so that nothing says what is promised"),
-        (any(|standing| standing == Recomputed::OutOfReach), "a verdict in effect rests on evidence that is destroyed"),
+        (any(|standing| standing == Standing::OutOfReach), "a verdict in effect rests on evidence that is destroyed"),
         (
-            rechecked.has_unknown || any(|standing| matches!(standing, Recomputed::NotJudged(_))),
+            rechecked.has_unknown || any(|standing| matches!(standing, Standing::NotJudged(_))),
             "a verdict in effect was not judged, because a later release wrote it: verify with that",
         ),
     ]
@@ -277,7 +277,7 @@ async fn fingerprints_of(domain: &str, name_server: Option<SocketAddr>) -> Resul
 fn as_json(report: &Report, rechecked: &Rechecked) -> serde_json::Value {
     serde_json::json!({
         "outcome": Outcome::of(report, rechecked).as_str(),
-        "authenticated": report.standing == Standing::Authenticated,
+        "authenticated": report.authenticity == Authenticity::Authenticated,
         "origin": report.origin,
         "size": report.size,
         "root": report.root.to_string(),
@@ -301,14 +301,14 @@ fn as_json(report: &Report, rechecked: &Rechecked) -> serde_json::Value {
         "promises": rechecked.latest.iter().map(|latest| {
             let verdict = latest.verdict.as_ref();
             let not_judged = match latest.standing {
-                Recomputed::NotJudged(why) => Some(why.to_string()),
-                Recomputed::Confirmed | Recomputed::OutOfReach | Recomputed::Faulty => None,
+                Standing::NotJudged(why) => Some(why.to_string()),
+                Standing::Confirmed | Standing::OutOfReach | Standing::Faulty => None,
             };
             serde_json::json!({
                 "sequence": latest.sequence, "promise": latest.promise, "objective": latest.objective,
                 "outcome": verdict.map(|verdict| verdict.outcome), "figure": verdict.and_then(|verdict| verdict.figure),
                 "at": verdict.map(|verdict| verdict.at.to_string()), "not_judged": not_judged,
-                "recomputed": latest.standing == Recomputed::Confirmed, "in_effect": latest.in_effect,
+                "recomputed": latest.standing == Standing::Confirmed, "in_effect": latest.in_effect,
             })
         }).collect::<Vec<_>>(),
     })
@@ -346,13 +346,13 @@ fn print(report: &Report, rechecked: &Rechecked, terminal: &mut Terminal) {
             Some(event::promise::Outcome::Unproven) => (Look::Doubtful, "unproven"),
             None => (Look::Doubtful, "?"),
         };
-        let look = if *standing == Recomputed::Confirmed { look } else { Look::Doubtful };
+        let look = if *standing == Standing::Confirmed { look } else { Look::Doubtful };
         let word = terminal.painted(look, format!("{word:8}"));
         let worth = match standing {
-            Recomputed::Confirmed => String::new(),
-            Recomputed::OutOfReach => "; NOT recomputed: only what the log says".to_owned(),
-            Recomputed::NotJudged(why) => format!("; NOT recomputed: {why}"),
-            Recomputed::Faulty => "; wrong, see below".to_owned(),
+            Standing::Confirmed => String::new(),
+            Standing::OutOfReach => "; NOT recomputed: only what the log says".to_owned(),
+            Standing::NotJudged(why) => format!("; NOT recomputed: {why}"),
+            Standing::Faulty => "; wrong, see below".to_owned(),
         };
         let effect = if *in_effect { "" } else { "; no longer in effect" };
         let at = verdict.as_ref().map_or_else(String::new, |verdict| format!(", as of {}", verdict.window.end));
@@ -384,7 +384,7 @@ fn conclusion(report: &Report, rechecked: &Rechecked) -> (Look, String) {
         0 => "what was recorded holds, and there is no verdict yet",
         _ => "everything holds",
     };
-    match (Outcome::of(report, rechecked), report.standing) {
+    match (Outcome::of(report, rechecked), report.authenticity) {
         (Outcome::Authenticated, _) => {
             (Look::Good, format!("authenticated: {everything}, under the key that you named"))
         }
@@ -397,10 +397,10 @@ fn conclusion(report: &Report, rechecked: &Rechecked) -> (Look, String) {
         ),
         (Outcome::Unconfirmed, standing) => {
             let signed = match standing {
-                Standing::Authenticated => {
+                Authenticity::Authenticated => {
                     "unconfirmed: signed by the key that you named and nothing contradicts itself"
                 }
-                Standing::SelfConsistent => {
+                Authenticity::SelfConsistent => {
                     "unconfirmed, not authenticated: nothing contradicts itself under the key that lies beside the log"
                 }
             };
@@ -508,7 +508,7 @@ mod tests {
             for pinned in [true, false] {
                 let (outcome, rechecked) = outcome(&log, pinned);
                 assert_eq!(outcome, Outcome::Unconfirmed);
-                assert_eq!(rechecked.latest[0].standing, Recomputed::OutOfReach);
+                assert_eq!(rechecked.latest[0].standing, Standing::OutOfReach);
             }
         }
         // Once it lies far enough behind the window, its destruction changes nothing.

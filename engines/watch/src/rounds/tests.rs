@@ -103,7 +103,7 @@ struct Simulation {
     figures: Arc<Figures>,
     world: World,
     under_way: BinaryHeap<Reverse<UnderWay>>,
-    entries: Vec<(ObserverId, Entry)>,
+    entries: Vec<(ObserverId, WatchEvent)>,
     samples: Vec<Sample>,
     /// What the answers of these probes show to detectors.
     symptoms: HashMap<&'static str, Symptom>,
@@ -241,8 +241,8 @@ impl Simulation {
 
     fn changes(&self) -> Vec<(&str, State, i64, i64)> {
         let seconds = |time: Time| (time.micros() - START * S) / S;
-        let changed = |(observer, entry): &'_ (ObserverId, Entry)| match entry {
-            Entry::Changed(changed) => {
+        let changed = |(observer, entry): &'_ (ObserverId, WatchEvent)| match entry {
+            WatchEvent::Changed(changed) => {
                 Some((changed.state, seconds(changed.after), seconds(changed.by), observer.clone()))
             }
             _ => None,
@@ -256,7 +256,7 @@ impl Simulation {
     fn coverage(&self, of: &str) -> event::Spans {
         let mut covered = event::Spans::new();
         for (observer, entry) in &self.entries {
-            if let Entry::Covered(coverage) = entry
+            if let WatchEvent::Covered(coverage) = entry
                 && observer.as_str() == of
             {
                 let gaps: event::Spans = coverage.gaps.iter().map(|gap| gap.interval).collect();
@@ -292,7 +292,7 @@ fn an_outage_is_told_as_it_was() {
     let covered = simulation.coverage("local");
     assert!(covered.clip(Interval::new(wall(20), wall(360))).length() == Span::from_secs(340), "{covered:?}");
     // Every change is explained to the team.
-    let details = simulation.entries.iter().filter(|(_, entry)| matches!(entry, Entry::Detail(_))).count();
+    let details = simulation.entries.iter().filter(|(_, entry)| matches!(entry, WatchEvent::Detail(_))).count();
     assert_eq!(details, changes.len());
 }
 
@@ -368,7 +368,7 @@ fn a_lost_packet_is_a_blip_and_no_outage() {
     let (_, _, from, _) = simulation.changes()[1];
     let (_, _, _, to) = simulation.changes()[2];
     let told = simulation.entries.iter().filter_map(|(_, entry)| match entry {
-        Entry::Detail(detail) => Some(detail.text.as_str()),
+        WatchEvent::Detail(detail) => Some(detail.text.as_str()),
         _ => None,
     });
     assert_eq!(told.collect::<Vec<_>>(), ["Up", "Down", "Up"], "what was wrong is told, not what was good again");
@@ -535,7 +535,7 @@ fn a_finding_lasts_only_while_it_is_seen() {
         simulation.hands.pass(asleep * S);
         simulation.run(awake);
         let open = |simulation: &Simulation| {
-            simulation.entries.iter().any(|(_, entry)| matches!(entry, Entry::Found(finding) if finding.open))
+            simulation.entries.iter().any(|(_, entry)| matches!(entry, WatchEvent::Found(finding) if finding.open))
         };
         assert_eq!(open(&simulation), way == "seen", "{way}");
         simulation.run(170);
@@ -563,7 +563,7 @@ fn what_joins_a_finding_is_told() {
         .entries
         .iter()
         .filter_map(|(_, entry)| match entry {
-            Entry::Detail(detail) if detail.text.starts_with('/') => Some(detail.text.as_str()),
+            WatchEvent::Detail(detail) if detail.text.starts_with('/') => Some(detail.text.as_str()),
             _ => None,
         })
         .collect();
@@ -585,7 +585,7 @@ fn a_dropped_doubt_proves_nothing() {
     simulation.hands.pass(8 * S);
     simulation.run(300);
     let down = simulation.entries.iter().find_map(|(_, entry)| match entry {
-        Entry::Changed(changed) if changed.state == State::Down => Some(changed.clone()),
+        WatchEvent::Changed(changed) if changed.state == State::Down => Some(changed.clone()),
         _ => None,
     });
     let down = down.expect("it is down");
@@ -649,7 +649,7 @@ fn a_dead_uplink_is_no_outage() {
             .entries
             .iter()
             .filter_map(|(observer, entry)| match entry {
-                Entry::Blind(blind) => Some((observer.as_str(), blind.cause, blind.interval)),
+                WatchEvent::Blind(blind) => Some((observer.as_str(), blind.cause, blind.interval)),
                 _ => None,
             })
             .collect();
@@ -810,7 +810,7 @@ fn a_stepped_clock_starts_a_new_book() {
             .entries
             .iter()
             .filter_map(|(observer, entry)| match entry {
-                Entry::ClockStepped(stepped) => Some((observer.as_str(), *stepped)),
+                WatchEvent::ClockStepped(stepped) => Some((observer.as_str(), *stepped)),
                 _ => None,
             })
             .collect();
@@ -821,12 +821,12 @@ fn a_stepped_clock_starts_a_new_book() {
         let mut states = 0;
         for (_, entry) in &simulation.entries {
             match entry {
-                Entry::Changed(changed) => {
+                WatchEvent::Changed(changed) => {
                     states += 1;
                     assert_eq!(changed.state, State::Up);
                     assert!(changed.after <= changed.by, "{changed:?}");
                 }
-                Entry::Covered(coverage) => {
+                WatchEvent::Covered(coverage) => {
                     let doubtful = coverage.interval.intersect(stepped.doubtful());
                     // Going back, the same labels are lived a second time; the step says that they are doubtful.
                     assert!(doubtful.is_empty() || step < 0, "{coverage:?}");
@@ -927,14 +927,14 @@ fn a_reload_keeps_unchanged_probes() {
         .entries
         .iter()
         .filter_map(|(_, entry)| match entry {
-            Entry::Changed(changed) => Some(changed.probe.as_str()),
+            WatchEvent::Changed(changed) => Some(changed.probe.as_str()),
             _ => None,
         })
         .collect();
     assert_eq!(told.iter().filter(|probe| **probe == "stays").count(), 1, "its state went on: {told:?}");
     assert!(told.contains(&"changes"));
     for (_, entry) in &simulation.entries {
-        let Entry::Covered(coverage) = entry else { continue };
+        let WatchEvent::Covered(coverage) = entry else { continue };
         let expect = if coverage.interval.start < wall(90) { "r1" } else { "r2" };
         assert_eq!(coverage.revision, expect, "{:?}", coverage.interval);
         assert!(coverage.interval.end <= wall(90) || coverage.interval.start >= wall(90));
@@ -955,7 +955,10 @@ fn what_can_not_be_journaled_is_no_evidence() {
     simulation.rounds.mute(now);
     simulation.entries.clear();
     simulation.run(120);
-    assert!(!simulation.entries.iter().any(|(_, entry)| matches!(entry, Entry::Covered(_))), "no evidence while mute");
+    assert!(
+        !simulation.entries.iter().any(|(_, entry)| matches!(entry, WatchEvent::Covered(_))),
+        "no evidence while mute"
+    );
     let (now, mut effects) = (simulation.moment(), Vec::new());
     simulation.entries.clear();
     simulation.rounds.unmute(now, &mut effects);
@@ -964,7 +967,7 @@ fn what_can_not_be_journaled_is_no_evidence() {
     assert_eq!(simulation.changes().len(), 1, "told anew");
     assert_eq!(simulation.coverage("local").clip(Interval::new(wall(120), wall(250))).length(), Span::ZERO);
     let blind = simulation.entries.iter().find_map(|(_, entry)| match entry {
-        Entry::Blind(blind) => Some((blind.cause, blind.interval)),
+        WatchEvent::Blind(blind) => Some((blind.cause, blind.interval)),
         _ => None,
     });
     assert_eq!(blind, Some((BlindCause::Storage, Interval::new(wall(130), wall(250)))));
@@ -1118,15 +1121,15 @@ fn what_does_not_change_is_told_each_day() {
     let mut told: BTreeMap<(&str, &str), Vec<i64>> = BTreeMap::new();
     for (observer, entry) in &simulation.entries {
         match entry {
-            Entry::Changed(changed) => {
+            WatchEvent::Changed(changed) => {
                 assert_eq!((changed.state, changed.after), (State::Up, changed.by), "{changed:?}");
                 told.entry((observer.as_str(), changed.probe.as_str())).or_default().push(seconds(changed.by));
             }
-            Entry::Found(finding) => {
+            WatchEvent::Found(finding) => {
                 assert!(finding.open && finding.after == finding.by, "{finding:?}");
                 told.entry((observer.as_str(), finding.finding.as_str())).or_default().push(seconds(finding.by));
             }
-            Entry::Detail(detail) => panic!("nothing new is explained: {detail:?}"),
+            WatchEvent::Detail(detail) => panic!("nothing new is explained: {detail:?}"),
             _ => {}
         }
     }

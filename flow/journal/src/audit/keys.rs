@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::error::{AuditError, Finding};
 use super::history::KeyEvents;
-use super::{Head, Source, Standing, Trust, optional_text, required_text};
+use super::{Authenticity, Head, Source, Trust, optional_text, required_text};
 use crate::Hash;
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::export;
@@ -115,7 +115,7 @@ impl Keys {
         head: &Head,
         events: &KeyEvents,
         roots: &BTreeMap<u64, Hash>,
-    ) -> Result<Standing, AuditError> {
+    ) -> Result<Authenticity, AuditError> {
         let unpinned = self.pinned.is_empty() && self.fingerprints.is_empty();
         let beside = std::mem::take(&mut self.own);
         let told = events.announced.iter().flat_map(|(_, new, old)| [new, old]).chain(&events.opened);
@@ -165,7 +165,7 @@ impl Keys {
         let by_trusted: Vec<_> = self.signers.iter().filter(|key| trusted.contains(key)).collect();
         if by_trusted.iter().any(|key| retired_at(key).is_none()) {
             self.remarks.extend(events.announced.iter().filter_map(|announced| forsaken(announced, &self.signers)));
-            return Ok(if unpinned { Standing::SelfConsistent } else { Standing::Authenticated });
+            return Ok(if unpinned { Authenticity::SelfConsistent } else { Authenticity::Authenticated });
         }
         let retired = by_trusted.iter().find_map(|key| Some((key, retired_at(key)?)));
         let finding = if let Some((key, retired_at)) = retired {

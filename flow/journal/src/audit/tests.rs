@@ -107,7 +107,7 @@ fn an_honest_log_verifies() {
     let report =
         audit(&files, &pinned(&log), &mut |entry| entries.push(entry), &mut |done, all| steps.push((done, all)));
     let report = report.expect("honest");
-    assert_eq!(report.standing, Standing::Authenticated);
+    assert_eq!(report.authenticity, Authenticity::Authenticated);
     assert_eq!((report.size, report.root), (604, log.head(604).root));
     assert_eq!((report.disclosed, report.withheld, report.destroyed), (304, 300, 0));
     assert_eq!((report.verdicts, report.continues), (1, None), "the latest verdict of the one objective");
@@ -138,12 +138,12 @@ fn every_size_verifies() {
 fn the_key_decides_what_a_report_is_worth() {
     let log = log();
     let files = log.export();
-    assert_eq!(run(&files, &Trust::default()).map(|r| r.standing), Ok(Standing::SelfConsistent));
+    assert_eq!(run(&files, &Trust::default()).map(|r| r.authenticity), Ok(Authenticity::SelfConsistent));
     let fingerprints = vec![log.keys[0].vkey().fingerprint()];
     let by_fingerprint = Trust { fingerprints, ..Trust::default() };
-    assert_eq!(run(&files, &by_fingerprint).map(|r| r.standing), Ok(Standing::Authenticated));
+    assert_eq!(run(&files, &by_fingerprint).map(|r| r.authenticity), Ok(Authenticity::Authenticated));
     let by_policy = Trust { policy: Some(log.tlog_policy()), ..Trust::default() };
-    assert_eq!(run(&files, &by_policy).map(|r| r.standing), Ok(Standing::Authenticated));
+    assert_eq!(run(&files, &by_policy).map(|r| r.authenticity), Ok(Authenticity::Authenticated));
     // A whole other log of the same name, with its own key beside it.
     let forger = Log { keys: vec![test_key(66, ORIGIN)], ..log.clone() };
     let words = ["checkpoint", "it is another log, or somebody else's"];
@@ -154,7 +154,7 @@ fn the_key_decides_what_a_report_is_worth() {
         found("another key", &forger.export(), &trust, Meaning::OtherKey, &["vkey"]);
     }
     found("a key that the log does not know", &forger.export(), &Trust::default(), Meaning::OtherKey, &["vkey"]);
-    assert_eq!(run(&own.export(), &Trust::default()).map(|r| r.standing), Ok(Standing::SelfConsistent));
+    assert_eq!(run(&own.export(), &Trust::default()).map(|r| r.authenticity), Ok(Authenticity::SelfConsistent));
     let other_origin = Trust { vkey: Some(test_key(1, "other.example/1").vkey()), ..Trust::default() };
     found("another origin", &files, &other_origin, Meaning::OtherKey, &["`shop.example/1`, not `other.example/1`"]);
 }
@@ -259,7 +259,7 @@ fn what_the_log_says_of_itself_outlives_retention() {
     let since = Trust { since: Some(log().checkpoint(604)), ..new };
     for trust in [&old, &since] {
         let report = run(&after.export(), trust).expect("rotated as announced");
-        assert_eq!(report.standing, Standing::Authenticated);
+        assert_eq!(report.authenticity, Authenticity::Authenticated);
         assert!(report.destroyed > 300, "{}", report.destroyed);
     }
     // The retired key stays retired.
@@ -326,7 +326,7 @@ fn a_rotated_key_is_followed() {
     let new = Trust { vkey: Some(test_key(2, ORIGIN).vkey()), ..Trust::default() };
     for (log, trust) in [(&during, &old), (&during, &new), (&after, &old), (&after, &new)] {
         let report = run(&log.export(), trust).expect("rotated as announced");
-        assert_eq!(report.standing, Standing::Authenticated);
+        assert_eq!(report.authenticity, Authenticity::Authenticated);
     }
     assert_eq!(run(&during.export(), &old).map(|report| report.signed_by.len()), Ok(2));
     // A checkpoint remembered from before the rotation is still good.

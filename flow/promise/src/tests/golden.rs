@@ -22,7 +22,7 @@ use event::promise::{Outcome, Reason, Verdict};
 use event::{
     Body, BootId, Day, Family, InstallationId, Interval, Kind, Observed, ObserverId, ProbeId, Retention, Span, Time,
 };
-use journal::audit::{AuditError, Directory, Report, Source, Standing, Trust, audit};
+use journal::audit::{AuditError, Authenticity, Directory, Report, Source, Trust, audit};
 use journal::export::Sink;
 use journal::testing::{Files, Log, test_key};
 use serde::{Deserialize, Serialize};
@@ -510,7 +510,7 @@ fn the_golden_log_is_what_the_story_makes() {
 fn the_golden_log_of_0_1_still_verifies() {
     let golden = Directory::new(folder("0.1"));
     let (report, rechecked) = verify(&golden, &trust(PINNED)).expect("golden");
-    assert_eq!(report.standing, Standing::Authenticated);
+    assert_eq!(report.authenticity, Authenticity::Authenticated);
     assert_eq!(report.remarks, Vec::<String>::new());
     assert_eq!(report.cosigned_by.len(), 1);
     assert_eq!(report.destroyed_days.len(), 1);
@@ -545,7 +545,7 @@ fn one_verdict_flipped_in_it_is_found() {
     let files: Files = story.log.export();
     let key = story.log.keys[0].vkey().to_string();
     let (report, rechecked) = verify(&files, &trust(&key)).expect("the tree holds");
-    assert_eq!(report.standing, Standing::Authenticated);
+    assert_eq!(report.authenticity, Authenticity::Authenticated);
     assert!(
         matches!(&rechecked.faults[..], [Fault::Mismatch { sequence, .. }] if *sequence == flipped),
         "{:?}",

@@ -29,7 +29,7 @@ impl Simulation {
         let class = Covered::class(lane.declared.asked_every);
         let mut observed = Spans::new();
         for (_, entry) in &self.entries {
-            let Entry::Covered(record) = entry else { continue };
+            let WatchEvent::Covered(record) = entry else { continue };
             if record.every != class {
                 continue;
             }
@@ -45,7 +45,7 @@ impl Simulation {
     fn figure(&self, probe: &str, window: Interval) -> (i64, i64) {
         let observed = self.observed(probe).clip(window);
         let changed = self.entries.iter().filter_map(|(_, entry)| match entry {
-            Entry::Changed(changed) if changed.probe.as_str() == probe => Some(changed),
+            WatchEvent::Changed(changed) if changed.probe.as_str() == probe => Some(changed),
             _ => None,
         });
         let changes: Vec<_> = changed.collect();
@@ -187,7 +187,7 @@ fn nothing_is_claimed_while_the_uplink_is_dead() {
     let mut simulation = Simulation::new(&with_canary(probes, &["local"]), world);
     simulation.run(8_000);
     let blind = simulation.entries.iter().find_map(|(_, entry)| match entry {
-        Entry::Blind(blind) => Some(blind.interval),
+        WatchEvent::Blind(blind) => Some(blind.interval),
         _ => None,
     });
     let blind = blind.expect("it says that it is blind");
@@ -218,7 +218,7 @@ fn what_a_detector_does_not_say_is_a_gap_of_the_finding() {
     }
     let mut missing: BTreeMap<&str, Spans> = BTreeMap::new();
     for (_, entry) in &simulation.entries {
-        let Entry::Covered(record) = entry else { continue };
+        let WatchEvent::Covered(record) = entry else { continue };
         for gap in &record.gaps {
             missing.entry(gap.finding.as_ref().map_or("", FindingId::as_str)).or_default().add(gap.interval);
         }
@@ -234,7 +234,7 @@ fn what_a_detector_does_not_say_is_a_gap_of_the_finding() {
         .entries
         .iter()
         .filter_map(|(_, entry)| match entry {
-            Entry::Found(found) => Some(found.open),
+            WatchEvent::Found(found) => Some(found.open),
             _ => None,
         })
         .collect();
