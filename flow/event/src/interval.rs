@@ -182,6 +182,12 @@ impl Spans {
         }
     }
 
+    /// Removes each interval that is neither the first nor reaches `before`; the others stay whole.
+    pub fn drain_between_first_and(&mut self, before: Time) {
+        let reaching = self.0.partition_point(|i| i.end < before);
+        self.0.drain(1.min(reaching)..reaching);
+    }
+
     /// Whether the instant is inside.
     pub fn contains(&self, time: Time) -> bool {
         let after = self.0.partition_point(|i| i.start <= time);

@@ -46,6 +46,11 @@ impl<T: PartialEq + Default> Eras<T> {
         &self.0
     }
 
+    /// The eras that reach `from` or later.
+    pub(crate) fn since(&self, from: Time) -> &[Era<T>] {
+        &self.0[self.0.partition_point(|era| era.from <= from).saturating_sub(1)..]
+    }
+
     /// What the newest policy declares.
     pub(crate) fn last(&self) -> Option<&T> {
         self.0.last().map(|era| &era.value)

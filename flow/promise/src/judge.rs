@@ -48,6 +48,10 @@ impl Default for Judge {
 }
 
 impl Judge {
+    /// What `since` is once an entry made something matter again that was forgotten: no answer is right until the log is read
+    /// again.
+    const NOT_REMEMBERED: Time = Time::from_micros(i64::MAX);
+
     /// A judge that has read nothing.
     pub fn new() -> Self {
         Self::default()
@@ -85,6 +89,12 @@ impl Judge {
     /// A policy was recorded.
     pub fn apply_policy(&mut self, sequence: u64, recorded_at: Time, applied: &Applied) {
         if self.is_new(sequence) {
+            let findings = applied.findings.iter().flat_map(|declared| &declared.probes);
+            let mut probes = applied.probes.iter().map(|probe| &probe.id).chain(findings);
+            if probes.any(|probe| self.declared.is_removed(probe, self.since)) {
+                // What was said of it before may be forgotten.
+                self.since = Self::NOT_REMEMBERED;
+            }
             self.declared.apply(sequence, recorded_at, applied);
             self.lines.forget_all();
             self.unsaved.declared();
@@ -130,7 +140,9 @@ impl Judge {
     /// The clock of `observer` stepped.
     pub fn apply_clock_stepped(&mut self, sequence: u64, observer: &ObserverId, stepped: &ClockStepped) {
         if self.is_new(sequence) {
-            self.observed.clock_stepped(observer, stepped.doubtful());
+            if !self.observed.clock_stepped(observer, stepped.doubtful(), self.since) {
+                self.since = Self::NOT_REMEMBERED;
+            }
             self.lines.changed_from(stepped.doubtful().start);
             self.unsaved.vantage(observer);
         }
@@ -180,8 +192,9 @@ impl Judge {
         clauses.filter_map(judged).collect()
     }
 
-    /// Whether verdicts at `at` need nothing of what was [forgotten](Self::forget). They may when a clock was set back, or when
-    /// somebody tells anew of long ago; whoever judges then reads the log again from its first entry.
+    /// Whether verdicts at `at` need nothing of what was [forgotten](Self::forget). They may when a clock was set back, when
+    /// somebody tells anew of long ago, or when a probe that was removed is declared again; whoever judges then reads the log
+    /// again from its first entry.
     pub fn remembers(&self, at: Time) -> bool {
         if self.since == Time::from_micros(i64::MIN) {
             return true;
@@ -226,9 +239,10 @@ impl Judge {
     pub fn forget(&mut self, now: Time) {
         let Some(before) = self.needed_from(now - OLD_MAX).filter(|before| *before > self.since) else { return };
         self.since = before;
-        self.observed.forget(before);
-        self.lines.forget_before(before);
+        // Before it goes, so that its rows go too.
         self.unsaved.all_observed(&self.observed);
+        self.observed.forget(before, |probe| self.declared.is_removed(probe, before));
+        self.lines.forget_before(before);
     }
 
     /// The first instant that a verdict at `at` or later may need to know of; `None` when that can't be said.

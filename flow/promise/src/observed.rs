@@ -56,6 +56,15 @@ struct Seeking {
     gaps: Spans,
 }
 
+impl Track {
+    /// Whether nothing was said of `from` and later but that all goes on as it was.
+    fn is_over(&self, from: Time) -> bool {
+        let over = |steps: &Steps, gaps: &Spans| steps.is_constant_from(from) && gaps.is_empty();
+        let found = self.findings.values().all(|seeking| over(&seeking.steps, &seeking.gaps));
+        over(&self.steps, &self.gaps) && self.successes.is_empty() && found
+    }
+}
+
 impl Default for Seeking {
     fn default() -> Self {
         Self { steps: Steps::clear(), gaps: Spans::new() }
@@ -158,8 +167,12 @@ impl Observed {
         seeking.steps.change(after, by, condition, sequence);
     }
 
-    /// Drops what no instant from `before` on needs. The time of stepped clocks stays: it counts whole, however long ago it began.
-    pub(crate) fn forget(&mut self, before: Time) {
+    /// Drops what no instant from `before` on needs, and what is left of a track when `is_removed` says that nobody is asked
+    /// to look at its probe from then on.
+    ///
+    /// A time of doubtful labels counts whole, however long ago it began, so it stays whole while it reaches `before`. The first
+    /// one of all stays too: see [`clock_stepped`](Self::clock_stepped).
+    pub(crate) fn forget(&mut self, before: Time, is_removed: impl Fn(&ProbeId) -> bool) {
         let rest = Interval::new(before, Time::from_micros(i64::MAX));
         for observer in self.observers.values_mut() {
             observer.reports.stretches.iter_mut().for_each(|(_, spans)| spans.cut(rest));
@@ -173,7 +186,13 @@ impl Observed {
                     seeking.gaps.cut(rest);
                 }
             }
+            observer.tracks.retain(|probe, track| !track.is_over(before) || !is_removed(probe));
         }
+        self.observers.retain(|_, said| {
+            let Reports { stretches, newest } = &said.reports;
+            !said.tracks.is_empty() || !stretches.is_empty() || newest.is_some_and(|(_, end)| end > before)
+        });
+        self.doubtful.values_mut().for_each(|spans| spans.drain_between_first_and(before));
     }
 
     /// What each observer reported, and what it said of each probe.
@@ -187,6 +206,10 @@ impl Observed {
 
     pub(crate) fn tracks(&self) -> impl Iterator<Item = (&ObserverId, &ProbeId, &Track)> {
         self.observers.iter().flat_map(|(observer, said)| said.tracks.iter().map(move |(p, t)| (observer, p, t)))
+    }
+
+    pub(crate) fn vantages(&self) -> impl Iterator<Item = &String> {
+        self.doubtful.keys()
     }
 
     pub(crate) fn stepped(&self, vantage: &str) -> Option<&Spans> {
@@ -205,8 +228,15 @@ impl Observed {
         self.doubtful.insert(vantage.to_owned(), doubtful);
     }
 
-    pub(crate) fn clock_stepped(&mut self, observer: &ObserverId, doubtful: Interval) {
-        self.doubtful.entry(observer.vantage().to_owned()).or_default().add(doubtful);
+    /// The clock of the vantage stepped. Whether it is known how long its labels meant nothing, when what was before `since`
+    /// is forgotten: not if this began before, and may have been one with others that were forgotten. It may not if it reaches
+    /// from the first of all, or from before that, over all of them.
+    pub(crate) fn clock_stepped(&mut self, observer: &ObserverId, doubtful: Interval, since: Time) -> bool {
+        let known = self.doubtful.entry(observer.vantage().to_owned()).or_default();
+        let first = known.intervals().first().copied();
+        known.add(doubtful);
+        let reaches_over_all = |first: Interval| doubtful.start <= first.end && doubtful.end >= since;
+        doubtful.is_empty() || doubtful.start >= since || first.is_none_or(reaches_over_all)
     }
 
     /// The stretches of the records of this observer that count for this probe.

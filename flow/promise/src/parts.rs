@@ -69,6 +69,7 @@ impl Unsaved {
 
     pub(crate) fn all_observed(&mut self, observed: &Observed) {
         self.observers.extend(observed.reports().map(|(observer, _)| observer.clone()));
+        self.vantages.extend(observed.vantages().cloned());
         self.buckets.extend(0..BUCKETS);
     }
 }
@@ -110,11 +111,13 @@ impl Judge {
         }
         for observer in std::mem::take(&mut unsaved.observers) {
             let key = format!("observer/{observer}");
-            put(&mut changed, &mut unsaved.rows, &key, &serde_json::to_vec(&observed.reports_of(&observer))?);
+            let bytes = observed.reports_of(&observer).map(serde_json::to_vec).transpose()?.unwrap_or_default();
+            put(&mut changed, &mut unsaved.rows, &key, &bytes);
         }
         for vantage in std::mem::take(&mut unsaved.vantages) {
             let key = format!("vantage/{vantage}");
-            put(&mut changed, &mut unsaved.rows, &key, &serde_json::to_vec(&observed.stepped(&vantage))?);
+            let bytes = observed.stepped(&vantage).map(serde_json::to_vec).transpose()?.unwrap_or_default();
+            put(&mut changed, &mut unsaved.rows, &key, &bytes);
         }
         let wanted = std::mem::take(&mut unsaved.buckets);
         let mut buckets: BTreeMap<u64, Vec<(&ObserverId, &ProbeId, &Track)>> =

@@ -122,6 +122,11 @@ impl Steps {
         self.steps.drain(..after.saturating_sub(1));
     }
 
+    /// Whether it is the same at `from` and ever after.
+    pub(crate) fn is_constant_from(&self, from: Time) -> bool {
+        self.steps.last().is_none_or(|last| last.from <= from)
+    }
+
     fn push(&mut self, from: Time, condition: Condition, sequence: u64) {
         self.steps.pop_if(|last| last.from == from);
         if self.steps.is_empty() {

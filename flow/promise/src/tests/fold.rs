@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use event::evidence::{Covered, State, Succeeded};
+use event::evidence::{Changed, Covered, State, Succeeded};
+use event::policy::Agreement;
 use event::promise::Outcome;
-use event::{BootId, Envelope, InstallationId, Observed, ObserverId, Time};
+use event::{BootId, Envelope, InstallationId, Observed, ObserverId, ProbeId, Time};
 
 use super::scene::*;
 use crate::Judge;
@@ -85,6 +86,69 @@ fn a_long_part_is_cut_into_rows() {
     rows.insert(first.replace("00000", "00002"), rows[&first].clone());
     rows.remove(&first);
     assert!(Judge::from_parts(judge.next(), rows).is_err());
+}
+
+/// Years of probes that come and go, of observers that do, and of a clock that steps each day: what is kept of them is what
+/// the window holds.
+#[test]
+fn what_was_removed_and_steps_of_clocks_are_forgotten() {
+    const DAY: i64 = 86_400;
+    let objective = || Objective::Freshness(Freshness { probe: name("http"), at_most: s(10), over: s(30 * DAY) });
+    let declared = |day: i64| {
+        let mut probes = vec![probe("http", "shop", &["a"], Agreement::Any)];
+        probes.push(probe(&format!("probe-{day}"), "shop", &[&format!("o{day}.watch")], Agreement::Any));
+        policy(probes, vec![], vec![promise(&[objective()])])
+    };
+    let mut judge = Judge::new();
+    let (mut whole, mut rows) = (Judge::new(), BTreeMap::new());
+    let mut sizes = Vec::new();
+    let mut sequence = 0;
+    for day in 0..200 {
+        let (at, observer) = (day * DAY, name::<ObserverId>(&format!("o{day}.watch")));
+        let (applied, probe) = (declared(day), name::<ProbeId>(&format!("probe-{day}")));
+        let state = |state, second| Changed {
+            probe: probe.clone(),
+            service: name("shop"),
+            state,
+            after: t(at + second),
+            by: t(at + second + 1),
+        };
+        let stepped = event::engine::ClockStepped { from: t(at + 100), to: t(at + 110) };
+        let interval = between(at, at + DAY);
+        let covered = Covered { interval, revision: applied.revision.clone(), every: None, gaps: vec![] };
+        for judge in [&mut judge, &mut whole] {
+            judge.apply_policy(sequence, t(at), &applied);
+            judge.apply_changed(sequence + 1, &observer, t(at + 2), &state(State::Up, 1));
+            judge.apply_changed(sequence + 2, &observer, t(at + 2), &state(State::Down, 50));
+            judge.apply_clock_stepped(sequence + 3, &name("a"), &stepped);
+            judge.apply_covered(sequence + 4, &observer, t(at + DAY), &covered);
+        }
+        sequence += 5;
+        judge.forget(t(at + DAY));
+        assert!(judge.remembers(t(at + DAY)));
+        assert_eq!(judge.verdicts(t(at + DAY)), whole.verdicts(t(at + DAY)), "day {day}");
+        judge = reopened(&mut judge, &mut rows);
+        let spans = judge.observed.stepped("a").map_or(0, |spans| spans.intervals().len());
+        sizes.push((judge.observed.tracks().count(), judge.observed.reports().count(), spans));
+        let observers = rows.keys().filter(|key| key.starts_with("observer/")).count();
+        assert_eq!(observers, judge.observed.reports().count(), "no row is left behind");
+    }
+    assert_eq!(sizes[100], sizes[199], "no growth beyond the window");
+    assert!(sizes[199].0 < 40 && sizes[199].1 < 40 && sizes[199].2 < 40, "{:?}", sizes[199]);
+
+    // What is declared again may need what is gone: the log is to be read again.
+    let now = t(200 * DAY);
+    let mut again = judge.clone();
+    again.apply_policy(sequence, now, &declared(3));
+    assert!(!again.remembers(now));
+    assert!(!reopened(&mut again, &mut BTreeMap::new()).remembers(now), "not known after a restart either");
+    // And a step from far back is one with others that are gone, unless it reaches over all of them.
+    for (from, remembered) in [(199 * DAY, true), (3 * DAY, false), (100, true), (-5, true)] {
+        let stepped = event::engine::ClockStepped { from: t(from), to: now };
+        let mut again = judge.clone();
+        again.apply_clock_stepped(sequence, &name("a"), &stepped);
+        assert_eq!(again.remembers(now), remembered, "from {from}");
+    }
 }
 
 /// Stopped anywhere and taken up again from its serialised state, entries told twice: the same verdicts.

@@ -285,7 +285,7 @@ fn stretched(entry: &Entry, by: i64) -> Entry {
 #[test]
 fn what_is_forgotten_or_kept_from_before_changes_no_verdict() {
     const HOUR: i64 = 3600;
-    let (mut asked, mut forgot, mut refused) = (0, 0, 0);
+    let (mut asked, mut forgot, mut refused, mut again, mut removed) = (0, 0, 0, 0, 0);
     for seed in 0..400 {
         let mut draws = Draws::of(77_000 + seed);
         let scene = some_log(&mut draws);
@@ -319,11 +319,15 @@ fn what_is_forgotten_or_kept_from_before_changes_no_verdict() {
                 asked += 1;
             } else {
                 refused += 1;
+                again += i32::from(judge.since == Time::from_micros(i64::MAX));
+                judge = Scene::of(&entries[..=sequence]).judge;
+                rows.clear();
             }
             if draws.chance(50) {
-                let before = judge.since;
+                let (before, tracks) = (judge.since, judge.observed.tracks().count());
                 judge.forget(entry.recorded_at);
                 forgot += i32::from(judge.since > before);
+                removed += tracks - judge.observed.tracks().count();
             }
             if draws.chance(30) {
                 judge = reopened(&mut judge, &mut rows);
@@ -332,6 +336,10 @@ fn what_is_forgotten_or_kept_from_before_changes_no_verdict() {
     }
     // The draws must reach all of it, and refusals must be few.
     assert!(asked > 3000 && forgot > 300 && refused < asked / 10, "{asked} asked, {forgot} forgot, {refused} refused");
+    assert!(
+        again > 10 && removed > 10,
+        "{again} times something forgotten mattered again, {removed} tracks were removed"
+    );
 }
 
 #[test]
