@@ -1,23 +1,15 @@
 //! The feed of one consumer: new entries of the journal, each read and decoded once.
 //!
-//! A consumer that asks the journal once a second costs a machine something while nothing happens, and a second when
-//! something does. A [`Feed`] is woken by the journal itself. That is a hint and no more: another process may append too,
-//! so the journal is looked at every [`POLL_EVERY`] all the same.
-//!
-//! Most entries do not concern most consumers, and the leaf of an entry tells whether it does. So a feed leaves out what was
-//! not [selected](Select) before anything is unsealed, and decodes the rest once.
+//! Most entries do not concern most consumers, and the leaf of an entry tells whether it does. So a [`Feed`] leaves out what was
+//! not [selected](Select) before anything is unsealed, and decodes the rest once. It is read when the
+//! [`Driver`](crate::Driver) of the consumer is woken by the journal, or its period is over.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use event::Envelope;
 use store::{Read, Select, StoreError};
-use tokio::sync::watch;
 
 use crate::Progress;
-
-/// How often the journal is read without a wake-up. Shorter than any engine's patience.
-const POLL_EVERY: Duration = Duration::from_secs(10);
 
 /// An entry of the journal, decoded.
 #[derive(Clone, Debug)]
@@ -40,7 +32,6 @@ pub struct Batch {
 /// Reads the selected entries from a cursor on, once each, for one consumer.
 pub struct Feed {
     journal: Arc<dyn Read>,
-    size: watch::Receiver<u64>,
     select: Select,
     cursor: u64,
 }
@@ -48,12 +39,7 @@ pub struct Feed {
 impl Feed {
     /// A feed of the entries from `cursor` on.
     pub fn new(journal: Arc<dyn Read>, cursor: u64, select: Select) -> Self {
-        Self { size: journal.size_watch(), journal, select, cursor }
-    }
-
-    /// The first entry that has not been read.
-    pub const fn cursor(&self) -> u64 {
-        self.cursor
+        Self { journal, select, cursor }
     }
 
     /// The next entries that are there already; `None` when all have been read. Ticks `progress` when it has read some.
@@ -75,21 +61,6 @@ impl Feed {
         let entries = decoded.filter(wanted).collect();
         progress.tick();
         Ok(Some(Batch { entries, to: self.cursor }))
-    }
-
-    /// Waits for the next entries and returns them. Ticks `progress` also while it waits. A cancelled call has read nothing.
-    pub async fn next(&mut self, progress: &Progress) -> Result<Batch, StoreError> {
-        loop {
-            // Marked as seen before the read, so that an append during it wakes the feed again.
-            self.size.borrow_and_update();
-            if let Some(batch) = self.read(progress).await? {
-                return Ok(batch);
-            }
-            tokio::select! {
-                Ok(()) = self.size.changed() => {}
-                () = tokio::time::sleep(POLL_EVERY) => progress.tick(),
-            }
-        }
     }
 }
 
@@ -134,7 +105,7 @@ mod tests {
             let mut feed = Feed::new(world.journal.clone(), 0, select.clone());
             let batch = feed.read(&progress).await.expect("readable").expect("there are entries");
             assert_eq!((world.journal.take_opened(), places(&batch)), (opened, yielded), "{select:?}");
-            assert_eq!((batch.to, feed.cursor(), progress.ticks()), (3, 3, 1));
+            assert_eq!((batch.to, progress.ticks()), (3, 1));
             assert!(feed.read(&progress).await.expect("readable").is_none(), "all is read");
         }
     }
@@ -145,27 +116,9 @@ mod tests {
         record_some(&world.recorder("paris".parse().expect("a name"))).await;
         world.journal.destroy(2);
         let mut feed = Feed::new(world.journal.clone(), 1, Select::All);
-        let batch = feed.next(&Progress::default()).await.expect("readable");
+        let batch = feed.read(&Progress::default()).await.expect("readable").expect("there are entries");
         assert_eq!(places(&batch), [1, 2]);
         assert!(batch.entries[0].envelope.is_some() && batch.entries[1].envelope.is_none());
-    }
-
-    /// An append wakes the feed at once, although no poll is due; while nothing comes, the feed ticks.
-    #[tokio::test(start_paused = true)]
-    async fn it_is_woken_by_the_journal() {
-        let world = World::at(START);
-        let recorder = world.recorder("paris".parse().expect("a name"));
-        let (mut feed, progress) = (Feed::new(world.journal.clone(), 0, Select::All), Progress::default());
-        let waiting = tokio::time::timeout(Duration::from_secs(61), feed.next(&progress)).await;
-        assert!(waiting.is_err() && progress.ticks() == 6, "{} ticks", progress.ticks());
-
-        let before = world.now();
-        let (batch, ()) = tokio::join!(feed.next(&progress), async {
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            record_some(&recorder).await;
-        });
-        assert_eq!(world.now().since(before), Span::from_secs(1));
-        assert_eq!(batch.expect("readable").entries[0].sequence, 0);
     }
 
     /// More than one read of the store takes.
