@@ -67,13 +67,14 @@ fn set_all<K: Ord + Clone, T: PartialEq + Default>(
 
 impl Declared {
     /// Entry `sequence`, recorded at `recorded_at`, put `applied` into effect. The same policy again changes nothing but
-    /// the entry that holds it: the first telling will be destroyed one day, and evidence is what can still be read.
-    pub(crate) fn apply(&mut self, sequence: u64, recorded_at: Time, applied: &Applied) {
+    /// the entry that holds it: the first telling will be destroyed one day, and evidence is what can still be read. Returns
+    /// from when on something is declared otherwise, if it is.
+    pub(crate) fn apply(&mut self, sequence: u64, recorded_at: Time, applied: &Applied) -> Option<Time> {
         if let Some((told, current)) = &mut self.current
             && current == applied
         {
             *told = sequence;
-            return;
+            return None;
         }
         let before = self.applied.unwrap_or(Interval::new(recorded_at, recorded_at));
         let (from, policy) = (recorded_at.max(before.end), self.count);
@@ -111,6 +112,12 @@ impl Declared {
             .map(|p| Declaration { promise: p.id.clone(), revision: p.revision.clone(), since: since(p) })
             .collect();
         self.current = Some((sequence, applied.clone()));
+        Some(from)
+    }
+
+    /// Whether a policy of this revision was applied.
+    pub(crate) fn knows(&self, revision: &str) -> bool {
+        self.revisions.contains_key(revision)
     }
 
     /// The policy in effect.

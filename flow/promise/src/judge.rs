@@ -95,8 +95,17 @@ impl Judge {
                 // What was said of it before may be forgotten.
                 self.since = Self::NOT_REMEMBERED;
             }
-            self.declared.apply(sequence, recorded_at, applied);
-            self.lines.forget_all();
+            let is_known = self.declared.knows(&applied.revision);
+            match self.declared.apply(sequence, recorded_at, applied) {
+                None => {}
+                // Records of the past that follow it may count otherwise.
+                Some(_) if is_known => self.lines.forget_all(),
+                Some(from) => {
+                    self.lines.changed_from(from);
+                    // Records that were ahead of their policy count from now on.
+                    self.observed.first_under(&applied.revision).into_iter().for_each(|at| self.lines.changed_from(at));
+                }
+            }
             self.unsaved.declared();
         }
     }

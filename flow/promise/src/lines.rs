@@ -44,7 +44,7 @@ impl Lines {
         self.stale_from = Some(self.stale_from.map_or(from, |stale| stale.min(from)));
     }
 
-    /// A policy was applied: who is asked, and whose past records count, may be different for all time.
+    /// Whose past records count may be different for all time.
     pub(crate) fn forget_all(&mut self) {
         self.known.clear();
     }

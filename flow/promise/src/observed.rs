@@ -208,6 +208,13 @@ impl Observed {
         self.observers.iter().flat_map(|(observer, said)| said.tracks.iter().map(move |(p, t)| (observer, p, t)))
     }
 
+    /// The first instant that a record under this revision speaks of.
+    pub(crate) fn first_under(&self, revision: &str) -> Option<Time> {
+        let stretches = self.observers.values().flat_map(|said| &said.reports.stretches);
+        let starts = stretches.filter(|((of, _), _)| of == revision).filter_map(|(_, spans)| spans.intervals().first());
+        starts.map(|interval| interval.start).min()
+    }
+
     pub(crate) fn vantages(&self) -> impl Iterator<Item = &String> {
         self.doubtful.keys()
     }
