@@ -121,8 +121,8 @@ mod tests {
     use event::promise::Outcome;
     use event::{Body, BootId, Interval, Observed, Retention};
     use store::Append as _;
-    use store::conformance::{ManualClock, ORIGIN, START, event, signing_key};
-    use store::sqlite::{Options, Sqlite};
+    use store::conformance::{self, ManualClock, START, event};
+    use store::sqlite::Sqlite;
 
     use super::*;
 
@@ -165,16 +165,8 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn the_way_to_a_size_does_not_matter() {
         let folder = tempfile::tempdir().expect("a folder");
-        let store = Sqlite::open(Options {
-            dir: folder.path().to_owned(),
-            origin: ORIGIN.to_owned(),
-            observer: "server".parse().expect("a name"),
-            signers: vec![signing_key(1)],
-            remembered: Vec::new(),
-            continues: None,
-            clock: ManualClock::at(START),
-        })
-        .expect("a new directory");
+        let store =
+            Sqlite::open(conformance::options(folder.path(), &ManualClock::at(START))).expect("a new directory");
         store.append((0..5000).map(|n| event(1, n, Retention::Audit, "x")).collect()).await.expect_err("too many");
         for part in [0..4000, 4000..8000] {
             store.append(part.map(|n| event(1, n, Retention::Audit, "x")).collect()).await.expect("appended");

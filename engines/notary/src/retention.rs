@@ -144,8 +144,8 @@ async fn was_announced(journal: &dyn Retain, place: u64, now: Time) -> Result<bo
 #[cfg(test)]
 mod tests {
     use event::Clock as _;
-    use store::conformance::{ManualClock, ORIGIN, START, event, signing_key};
-    use store::sqlite::{Options, Sqlite};
+    use store::conformance::{self, ManualClock, START, event};
+    use store::sqlite::Sqlite;
     use store::{Append as _, Publish as _, Read as _};
 
     use super::*;
@@ -165,20 +165,6 @@ mod tests {
         store.head().await.expect("a head").size
     }
 
-    /// A new log.
-    fn store(folder: &tempfile::TempDir, clock: &Arc<ManualClock>) -> Arc<Sqlite> {
-        let options = Options {
-            dir: folder.path().to_owned(),
-            origin: ORIGIN.to_owned(),
-            observer: "server".parse().expect("a name"),
-            signers: vec![signing_key(1)],
-            remembered: Vec::new(),
-            continues: None,
-            clock: Arc::clone(clock) as _,
-        };
-        Sqlite::open(options).expect("a new directory")
-    }
-
     async fn is_there(store: &Sqlite) -> bool {
         store.entries(1..2).await.expect("readable")[0].payload.is_some()
     }
@@ -189,7 +175,7 @@ mod tests {
         for published_at_once in [true, false] {
             let folder = tempfile::tempdir().expect("a folder");
             let clock = ManualClock::at(START);
-            let store = store(&folder, &clock);
+            let store = Sqlite::open(conformance::options(folder.path(), &clock)).expect("a new directory");
             store.append(vec![event(1, 0, Class::Evidence, "evidence")]).await.expect("appended");
             publish(&store).await;
             clock.advance(Span::from_days(10));

@@ -160,6 +160,7 @@ mod tests {
     const START: Time = Time::from_secs(1_800_000_000);
 
     /// A test subject that notes when it was activated, in seconds since the start.
+    #[derive(Clone)]
     struct Noting {
         activated: Arc<Mutex<Vec<i64>>>,
         every: Span,
@@ -167,6 +168,13 @@ mod tests {
         takes: Span,
         /// The activation that fails.
         fails: Option<usize>,
+    }
+
+    impl Noting {
+        fn every(seconds: i64) -> Self {
+            let every = Span::from_secs(seconds);
+            Self { activated: Arc::default(), every, spacing: Span::ZERO, takes: Span::ZERO, fails: None }
+        }
     }
 
     impl Reconcile for Noting {
@@ -203,16 +211,10 @@ mod tests {
         fn start(every: i64, spacing: i64, takes: i64, wake: watch::Receiver<u64>) -> Self {
             let world = World::at(START);
             let context = world.context("server".parse().expect("a name")).expect("a network");
-            let activated = Arc::<Mutex<Vec<i64>>>::default();
-            let (noted, span) = (activated.clone(), Span::from_secs);
-            let start = move || Noting {
-                activated: noted.clone(),
-                every: span(every),
-                spacing: span(spacing),
-                takes: span(takes),
-                fails: None,
-            };
-            let driver = Driver::new("noting", 3, start).woken_by(wake);
+            let noting = Noting::every(every);
+            let noting = Noting { spacing: Span::from_secs(spacing), takes: Span::from_secs(takes), ..noting };
+            let activated = Arc::clone(&noting.activated);
+            let driver = Driver::new("noting", 3, move || noting.clone()).woken_by(wake);
             let given = context.clone();
             Self { world, activated, context, task: tokio::spawn(async move { driver.run(given).await }) }
         }
@@ -277,16 +279,9 @@ mod tests {
     async fn each_attempt_starts_anew_and_a_failure_is_one_of_the_engine() {
         let world = World::at(START);
         let context = world.context("server".parse().expect("a name")).expect("a network");
-        let activated = Arc::<Mutex<Vec<i64>>>::default();
-        let (noted, span) = (activated.clone(), Span::from_secs);
-        let start = move || Noting {
-            activated: noted.clone(),
-            every: span(60),
-            spacing: Span::ZERO,
-            takes: Span::ZERO,
-            fails: Some(2),
-        };
-        let driver = Driver::new("noting", 3, start);
+        let noting = Noting { fails: Some(2), ..Noting::every(60) };
+        let activated = Arc::clone(&noting.activated);
+        let driver = Driver::new("noting", 3, move || noting.clone());
         assert_eq!((driver.name(), driver.stop_order()), ("noting", 3));
         assert!(driver.run(context.clone()).await.is_err());
         let second = driver.run(context);

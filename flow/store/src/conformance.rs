@@ -4,12 +4,14 @@
 //! broken; [`conformance_tests!`](crate::conformance_tests) makes a test of each, so that a new case is one function and one
 //! line, for all databases.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use event::{BootId, Clock, Family, Kind, Monotonic, Observed, Retention, Span, Time};
 use journal::note::{SigningKey, VerifierKey};
 
+use crate::sqlite::Options;
 use crate::{Append, Consumers, Publish, Retain, Samples};
 
 pub mod consumer_cases;
@@ -65,6 +67,19 @@ impl Clock for ManualClock {
 
     fn monotonic(&self) -> Monotonic {
         Monotonic(self.0.load(Ordering::SeqCst))
+    }
+}
+
+/// How to open a data directory for a log under test, signed by the first key.
+pub fn options(dir: &Path, clock: &Arc<ManualClock>) -> Options {
+    Options {
+        dir: dir.to_owned(),
+        origin: ORIGIN.to_owned(),
+        observer: "garant".parse().expect("a name"),
+        signers: vec![signing_key(1)],
+        remembered: Vec::new(),
+        continues: None,
+        clock: Arc::clone(clock) as _,
     }
 }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use tempfile::TempDir;
 
-use super::{Options, Sqlite};
-use crate::conformance::{ManualClock, ORIGIN, START, Subject, signing_key};
+use super::Sqlite;
+use crate::conformance::{ManualClock, START, Subject, options, signing_key};
 use crate::{OpenError, Samples as _};
 
 mod disk_full;
@@ -17,18 +17,6 @@ mod samples;
 mod size;
 
 crate::conformance_tests!(fresh);
-
-fn options(dir: &Path, clock: &Arc<ManualClock>) -> Options {
-    Options {
-        dir: dir.to_owned(),
-        origin: ORIGIN.to_owned(),
-        observer: "garant".parse().expect("a name"),
-        signers: vec![signing_key(1)],
-        remembered: Vec::new(),
-        continues: None,
-        clock: Arc::clone(clock) as _,
-    }
-}
 
 fn temporary() -> TempDir {
     tempfile::tempdir().expect("temporary directory")
