@@ -1,4 +1,4 @@
-//! The two halves of the contract: what an engine is given, and what it must be.
+//! The contract of an engine: the context that it is given, and the trait that it implements.
 
 use std::error::Error;
 use std::fmt;
@@ -14,14 +14,14 @@ use crate::{Progress, Random, Recorder, Secrets};
 /// A future on the heap.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// Everything an engine knows of the world, the same on a server, on a host and at a gate. A test hands over one that has no
-/// world; see [`crate::sim`].
+/// The means of an engine, the same on a server, on a host and at a gate: clocks, randomness, network, secrets, recorder. A
+/// test gives one without an outside world; see [`crate::sim`].
 ///
-/// There is no store in it: what an engine needs of one is an argument of its `new`, and so a matter of its type. An engine
-/// that was not given the right to destroy a day can't.
+/// No store is in it: a right to a store is an argument of the engine's `new`, and so a matter of its type. An engine that
+/// was not given the right to destroy a day can't.
 #[derive(Clone)]
 pub struct Context {
-    /// What time it is.
+    /// Wall clock and monotonic clock.
     pub clock: Arc<dyn Clock>,
     /// Random bytes.
     pub random: Arc<dyn Random>,
@@ -31,7 +31,7 @@ pub struct Context {
     pub secrets: Arc<Secrets>,
     /// Puts events into the journal.
     pub recorder: Recorder,
-    /// The sign of life of this attempt.
+    /// Ticks of this attempt, the sign of life of the engine.
     pub progress: Progress,
     /// Cancelled when this engine is to stop.
     pub stop: CancellationToken,
@@ -52,36 +52,36 @@ pub struct Context {
 /// * It shares no lock with another engine. They meet through events.
 /// * What it keeps for the next attempt is in `self`; the rest dies with the attempt.
 pub trait Engine: Send + Sync {
-    /// Its name, as people see it.
+    /// Name of the engine, as people see it.
     fn name(&self) -> &'static str;
 
-    /// When it is stopped: engines with the highest number first, so an engine may rely on those with a lower one until its
-    /// end.
+    /// Place in the order of stopping: the highest number stops first, so an engine may rely on those with a lower one until
+    /// its end.
     fn stop_order(&self) -> u8;
 
-    /// How long it may go without a tick; rounded up to whole seconds.
+    /// Longest time without a tick; rounded up to whole seconds.
     fn patience(&self) -> Span {
         Span::from_secs(30)
     }
 
-    /// Runs until it is told to stop. Called again for each attempt.
+    /// Runs until [`Context::stop`] is cancelled. Called again for each attempt.
     fn run(&self, context: Context) -> BoxFuture<'_, Result<(), EngineError>>;
 }
 
-/// Why an engine gave up, with all causes. Made by `?` from any error.
+/// The error of a failed attempt, with all causes. Made by `?` from any error.
 pub struct EngineError {
     cause: Box<dyn Error + Send + Sync>,
     fatal: bool,
 }
 
 impl EngineError {
-    /// With a message for the team: what failed, on what, why, what to do.
+    /// An error with a message for the team: what failed, on what, why, what to do.
     pub fn new(message: impl Into<String>) -> Self {
         Self { cause: message.into().into(), fatal: false }
     }
 
-    /// With a message, for what starting the engine again would not mend: everything stops. The process manager (systemd)
-    /// starts a fresh process.
+    /// An error that starting the engine again would not mend: everything stops. The process manager (systemd) starts a
+    /// fresh process.
     pub fn fatal(message: impl Into<String>) -> Self {
         Self { fatal: true, ..Self::new(message) }
     }

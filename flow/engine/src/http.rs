@@ -1,4 +1,4 @@
-//! A client for HTTP/1.1 that can say where the time went.
+//! A client for HTTP/1.1 that measures each phase.
 //!
 //! **Problem.** A client made for convenience follows redirects, reuses connections, waits for ever and reads whatever it
 //! is sent. As a probe it then measures the wrong server over an old connection, and one hostile answer fills the memory.
@@ -32,10 +32,11 @@ const WITHIN: Span = Span::from_secs(10);
 /// Longest answer unless the request says otherwise, in bytes.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
 
-/// Who asks, unless the request says otherwise.
+/// The `User-Agent`, unless the request sets one.
 const USER_AGENT: &str = concat!("garant/", env!("CARGO_PKG_VERSION"));
 
-/// A request in the making. There may be ten thousand of them at rest, so what few have is apart, and a clone shares it.
+/// A request, built field by field. There may be ten thousand of them at rest, so the fields that few have are apart, and
+/// clones share them.
 #[derive(Clone, Debug)]
 pub struct Request {
     method: Method,
@@ -47,13 +48,13 @@ pub struct Request {
     extra: Option<Arc<Extra>>,
 }
 
-/// What few requests have.
+/// The fields that few requests have.
 #[derive(Clone, Default)]
 struct Extra {
     headers: HeaderMap,
     body: Bytes,
     addresses: Vec<IpAddr>,
-    /// The first header that can't be one.
+    /// Name of the first header field that is not valid.
     bad_header: Option<String>,
 }
 
@@ -94,9 +95,9 @@ pub struct Response {
     pub headers: HeaderMap,
     /// The whole body.
     pub body: Bytes,
-    /// How long it took.
+    /// How long each phase took.
     pub phases: Phases,
-    /// Who answered, over TLS.
+    /// The TLS peer and its certificates; `None` without TLS.
     pub peer: Option<Peer>,
     /// The address that answered.
     pub remote: SocketAddr,
@@ -202,7 +203,7 @@ impl Request {
         self
     }
 
-    /// Sends it and reads the whole answer.
+    /// Sends the request and reads the whole answer.
     pub async fn send(self, net: &Net) -> Result<Response, HttpError> {
         let watch = Stopwatch::start();
         let deadline = Deadline::within(self.within);

@@ -31,7 +31,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Everything that an engine sees, to be looked at and tampered with.
+/// A simulated world: clock, journal and samples of an engine, to be read and manipulated by its test.
 pub struct World {
     /// Its clock.
     pub clock: Arc<SimClock>,
@@ -39,13 +39,13 @@ pub struct World {
     pub journal: Arc<MemoryJournal>,
     /// Its samples.
     pub samples: Arc<MemorySamples>,
-    /// Stops its engines.
+    /// Stops the engines.
     pub stop: CancellationToken,
     boot: u8,
 }
 
 impl World {
-    /// A world in which it is `now`.
+    /// A world in which the time is `now`.
     pub fn at(now: Time) -> Self {
         let (journal, samples) = (Arc::default(), Arc::default());
         let clock = Arc::new(SimClock::starting_at(now));
@@ -60,7 +60,7 @@ impl World {
         Self { clock, journal, samples, stop: CancellationToken::new(), boot: boot.wrapping_add(1) }
     }
 
-    /// What time it is.
+    /// The time of the wall clock.
     pub fn now(&self) -> Time {
         self.clock.now()
     }
@@ -162,7 +162,7 @@ impl Default for MemoryJournal {
 }
 
 impl MemoryJournal {
-    /// Makes a change, tells its size, and then stalls if it was told to.
+    /// Makes a change, sends the size, and then stalls if the test has asked for it.
     async fn change<T>(
         &self,
         change: impl FnOnce(&mut JournalState) -> Result<T, StoreError>,
@@ -179,17 +179,17 @@ impl MemoryJournal {
         changed
     }
 
-    /// Refuses everything from now on, as a full disk does, until it is given `None`.
+    /// Refuses everything from now on, as a full disk does; `None` ends that.
     pub fn refuse(&self, error: Option<StoreError>) {
         lock(&self.inner).refuse = error;
     }
 
-    /// Finds the event of that number of its observer too large, and whatever is handed over together with it.
+    /// Refuses the event of that number of its observer as too large, and everything handed over with it.
     pub fn choke_on(&self, sequence: u64) {
         lock(&self.inner).choke_on = Some(sequence);
     }
 
-    /// Takes what it is given but does not answer, until it is told otherwise.
+    /// Takes events without answering, until it is called with `false`.
     pub fn stall(&self, stall: bool) {
         lock(&self.inner).stall = stall;
     }
@@ -199,7 +199,7 @@ impl MemoryJournal {
         lock(&self.inner).destroyed.push(sequence);
     }
 
-    /// Which entries were opened for readers since this was last asked.
+    /// Entries opened for readers since the last call.
     pub fn take_opened(&self) -> Vec<u64> {
         std::mem::take(&mut lock(&self.inner).opened)
     }
@@ -234,7 +234,7 @@ impl store::Append for MemoryJournal {
 
 #[async_trait]
 impl store::Read for MemoryJournal {
-    /// Of the right size, and of no tree.
+    /// The head, with the right size and an empty root.
     async fn head(&self) -> Result<Head, StoreError> {
         Ok(Head { size: lock(&self.inner).events.len() as u64, root: tree::EMPTY_ROOT, note: String::new() })
     }

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use crate::StoreError;
 
-/// Where the log stands.
+/// The head of the log: size, root and signed checkpoint.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Head {
     /// Entries.
@@ -22,7 +22,7 @@ pub struct Head {
     pub note: String,
 }
 
-/// What an entry says, and the salt of its commitment.
+/// A payload, with the salt of its commitment.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Payload {
     /// The 32 random bytes that hide the payload behind its commitment.
@@ -38,7 +38,7 @@ pub struct Entry {
     pub sequence: u64,
     /// Its leaf, see [`journal::leaf`].
     pub leaf: Vec<u8>,
-    /// What it says; `None` once its day was destroyed.
+    /// The payload; `None` once its day was destroyed.
     pub payload: Option<Payload>,
 }
 
@@ -47,7 +47,7 @@ pub struct Entry {
 pub struct Retained {
     /// The UTC day of their recording.
     pub day: Day,
-    /// How many entries.
+    /// Number of entries with a payload.
     pub entries: u64,
     /// The entry that says that they will be destroyed, once there is one.
     pub intended: Option<u64>,
@@ -58,13 +58,13 @@ pub struct Retained {
 pub struct Fault {
     /// Since when.
     pub since: Time,
-    /// Whether want of room is the cause.
+    /// Whether the storage is full.
     pub full: bool,
-    /// What the storage said.
+    /// The storage's own message.
     pub reason: String,
 }
 
-/// How the storage is doing.
+/// Condition of the storage.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct StorageHealth {
     /// Set while entries are refused.
@@ -79,12 +79,12 @@ pub struct StorageHealth {
     pub reserve_ready: bool,
 }
 
-/// Which entries a reader wants. The leaf decides, before anything is unsealed.
+/// A selection of entries. The leaf decides, before anything is unsealed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Select {
     /// Every entry.
     All,
-    /// What everybody may read: what a verdict may rest on.
+    /// The public entries, which verdicts may rest on.
     Public,
     /// Those of these kinds. A leaf names a public kind, but only the family of a team kind, so entries of other team kinds of
     /// that family may be among them.
@@ -92,7 +92,7 @@ pub enum Select {
 }
 
 impl Select {
-    /// Whether the reader wants the entry with this leaf. One that is no leaf of this format is wanted: the reader finds out.
+    /// Whether the entry with this leaf is selected. A leaf of another format is, and its reader finds out.
     pub fn wants(&self, leaf: &[u8]) -> bool {
         if *self == Self::All {
             return true;
@@ -105,7 +105,7 @@ impl Select {
     }
 }
 
-/// What a selection found.
+/// The result of a selection.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Selected {
     /// The entries wanted, in their order.
@@ -118,7 +118,7 @@ pub struct Selected {
 ///
 /// # Contract
 ///
-/// Of the whole journal, whichever of [`Append`], [`Read`], [`Proofs`], [`Publish`] and [`Retain`] somebody was given:
+/// Of the whole journal, whichever of [`Append`], [`Read`], [`Proofs`], [`Publish`] and [`Retain`] is given:
 ///
 /// * **Order.** Sequences are given from 0 without gap. Entries are never changed, reordered or removed; only payloads go.
 /// * **Whole.** Leaves, sealed payloads, stored hashes, the head and its signed checkpoint change in one transaction. After
@@ -182,7 +182,7 @@ pub trait Read: Send + Sync {
     /// appends looks at the [`head`](Self::head) now and then.
     fn size_watch(&self) -> watch::Receiver<u64>;
 
-    /// How the storage is doing; never waits.
+    /// The condition of the storage; never waits.
     fn health(&self) -> StorageHealth;
 }
 

@@ -1,4 +1,4 @@
-//! Which numbers of one run of an observer were taken, in a space that does not grow with them.
+//! The numbers taken in one run of an observer, in a space that does not grow with them.
 //!
 //! An observer counts its events, so nearly all of them are one range. What makes another is a hole: a number on its way, one
 //! that was given to an event and never sent, or one that was lost at the bound of a queue.
@@ -15,7 +15,7 @@ pub struct Numbers {
 }
 
 impl Numbers {
-    /// Takes a number. Whether it was there to be taken: not taken before, nor in a hole that was given up.
+    /// Takes a number. Returns whether it is new: not taken before, nor in a hole that was given up.
     pub fn take(&mut self, number: u64) -> bool {
         // Ranges before this place begin at or below the number.
         let place = self.ranges.partition_point(|(first, _)| *first <= number);
@@ -41,12 +41,12 @@ impl Numbers {
         true
     }
 
-    /// The bytes to keep: of each range the first and the last, little-endian.
+    /// The bytes to store: first and last of each range, little-endian.
     pub(crate) fn encode(&self) -> Vec<u8> {
         self.ranges.iter().flat_map(|(first, last)| [first.to_le_bytes(), last.to_le_bytes()]).flatten().collect()
     }
 
-    /// What was kept; `None` when it is damaged.
+    /// The numbers from stored bytes; `None` when they are damaged.
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let (numbers, rest) = bytes.as_chunks::<8>();
         let (pairs, odd) = numbers.as_chunks::<2>();

@@ -1,16 +1,16 @@
-//! Where an observer leaves its events.
+//! The destination of an observer's events.
 
 use async_trait::async_trait;
 use event::Observed;
 
 use crate::{Append, StoreError};
 
-/// What became of events that a [`Sink`] has taken. They are durable in both cases.
+/// Outcome for events that a [`Sink`] has taken. They are durable in both cases.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Taken {
-    /// They are in the journal; at these places those that were not there before.
+    /// The events are in the journal, those that were new at these places.
     Logged(Vec<u64>),
-    /// They are in a spool, on their way to the journal, which has yet to give them their places.
+    /// The events are in a spool, on their way to the journal, which has yet to give them their places.
     Spooled,
 }
 

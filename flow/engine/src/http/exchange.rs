@@ -21,7 +21,7 @@ const HEAD_BYTES_MAX: usize = 64 * 1024;
 const FOR_ANYBODY: [header::HeaderName; 5] =
     [header::ACCEPT, header::ACCEPT_LANGUAGE, header::ACCEPT_ENCODING, header::ACCEPT_CHARSET, header::USER_AGENT];
 
-/// A request with its address taken apart, and how many redirects are left.
+/// A request to one address, and how many redirects led to it.
 pub(super) struct Hop {
     request: Request,
     pub(super) url: Uri,
@@ -53,7 +53,7 @@ impl Hop {
         };
         match url.authority().cloned() {
             Some(authority) if authority.as_str().contains('@') => {
-                // Shown without them: this text ends up in logs.
+                // Shown without name and password: this text ends up in logs.
                 let reason = "its address must not hold a name and password: use an `Authorization` header";
                 Err((format!("//{}{}", authority.host(), url.path()), Failure::Request(reason.to_owned())))
             }
@@ -97,7 +97,7 @@ impl Hop {
         Ok(message)
     }
 
-    /// Connects, asks, reads. Adds to `phases` whatever was reached.
+    /// Connects, sends the request, reads the answer. Adds each phase that was reached to `phases`.
     pub(super) async fn send(&self, net: &Net, deadline: Deadline, phases: &mut Phases) -> Result<Response, Failure> {
         let message = self.message()?;
         let mut watch = Stopwatch::start();
@@ -161,7 +161,7 @@ impl Hop {
         };
         let mut request = self.request.clone();
         if response.status == 303 || (matches!(response.status, 301 | 302) && request.method == Method::POST) {
-            // RFC 9110, sections 15.4.2 to 15.4.4: the answer is to be had with a GET.
+            // RFC 9110, sections 15.4.2 to 15.4.4: the answer is fetched with a GET.
             request.method = Method::GET;
             let extra = request.extra_mut();
             extra.body = Bytes::new();
@@ -212,7 +212,7 @@ fn broken(phase: Phase) -> impl Fn(hyper::Error) -> Failure {
 /// Reads the body, `max` bytes at most.
 async fn read(mut body: Incoming, max: usize) -> Result<Bytes, Failure> {
     let too_large = Failure::BodyTooLarge { limit_bytes: max };
-    // Announced is enough; what is announced too small is counted below all the same.
+    // A length that is announced is enough to refuse; one that is announced too small is counted below all the same.
     if body.size_hint().lower() > u64::try_from(max).unwrap_or(u64::MAX) {
         return Err(too_large);
     }

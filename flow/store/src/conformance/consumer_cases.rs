@@ -1,4 +1,4 @@
-//! What every store of consumers must do.
+//! Cases for stores of consumers.
 
 use std::sync::Arc;
 

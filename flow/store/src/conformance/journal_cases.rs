@@ -1,4 +1,4 @@
-//! What every journal must do.
+//! Cases for journals.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -232,7 +232,7 @@ pub async fn ranges_end_where_the_log_ends(subject: &Subject) {
     out_of_range(journal.consistency(6, 5).await.map(drop));
 }
 
-/// The leaf decides: what is not wanted is not opened, and the way to the next one is not lost.
+/// The leaf decides: an entry that is not selected is not opened, and those after it are found all the same.
 pub async fn what_is_not_wanted_is_left_out(subject: &Subject) {
     let journal = &subject.journal;
     let (evidence, audit) = (Retention::Evidence, Retention::Audit);
@@ -328,7 +328,7 @@ pub async fn a_destroyed_day_keeps_its_proofs(subject: &Subject) {
     assert_eq!(journal.days_before(Retention::Audit, tomorrow).await.expect("days"), [retained(today, 10)]);
     assert_eq!(journal.days_before(Retention::Audit, today).await.expect("days"), []);
 
-    // Nobody outside may be left to guess: the intention is published before anything goes.
+    // The intention is published before anything is destroyed: no outside reader is left to guess.
     for announced in [false, true] {
         let refused = journal.destroy(Retention::Audit, today).await;
         assert!(matches!(refused, Err(StoreError::NotAnnounced { .. })), "{announced} {refused:?}");

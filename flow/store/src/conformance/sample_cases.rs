@@ -1,4 +1,4 @@
-//! What every time series store must do.
+//! Cases for time series.
 
 use std::collections::BTreeMap;
 
@@ -37,7 +37,7 @@ impl Numbers {
     }
 }
 
-/// What the samples add up to, by definition.
+/// The buckets of the samples, computed from their definition.
 fn model(
     samples: &[Sample],
     probe: &ProbeId,

@@ -1,4 +1,4 @@
-//! One commit: everything that was waiting, whole.
+//! One commit: everything that waits, in one transaction.
 
 use std::collections::HashMap;
 use std::io;
@@ -21,7 +21,7 @@ use crate::{Numbers, Row as ConsumerRow, Step, StoreError};
 /// Runs of observers whose numbers are remembered; beyond, all are forgotten and looked up again.
 const RUNS_REMEMBERED_MAX: usize = 1024;
 
-/// The log as its only writer knows it.
+/// The log, as its only writer holds it.
 pub(super) struct Log {
     pub(super) conn: Connection,
     pub(super) identity: Identity,
@@ -33,12 +33,12 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// Commits all of it or nothing, and sets the answer of each; an answer may itself be a refusal (a conflict of cursors),
+    /// Commits all the work or nothing, and sets each answer; an answer may itself be a refusal (a conflict of cursors),
     /// which leaves the rest of the commit as it is.
     pub(super) fn commit(&mut self, works: &mut [Work]) -> Result<(), Failure> {
         let committed = self.try_commit(works);
         if committed.is_err() {
-            // It remembers rows that are not there.
+            // The cache holds rows that were rolled back.
             self.runs.forget();
         }
         committed
@@ -103,7 +103,7 @@ struct Appending<'a> {
     announced: Option<u64>,
 }
 
-/// A key in use, and which entries it sealed.
+/// A key in use, and the entries that it sealed.
 struct Used {
     key: DayKey,
     day: Day,
@@ -113,7 +113,7 @@ struct Used {
 }
 
 impl Appending<'_> {
-    /// Appends those that are new. Returns their places.
+    /// Appends the events that are new. Returns their places.
     fn append(&mut self, draft: &mut Draft<'_>, runs: &mut Runs, events: Vec<Observed>) -> Result<Vec<u64>, Failure> {
         let mut places = Vec::with_capacity(events.len());
         let mut insert = self.tx.prepare_cached("INSERT INTO entry (sequence, leaf) VALUES (?1, ?2)")?;
@@ -144,7 +144,7 @@ impl Appending<'_> {
         Ok(places)
     }
 
-    /// The first entry of its class in this commit: gets the key, which is durable before the entry is.
+    /// Appends the first entry of its class in this commit, with a key that is durable before the entry is.
     fn add_first(&mut self, draft: &mut Draft<'_>, event: Observed) -> Result<Row, Failure> {
         let key = self.keys.get_or_create(event.retention, draft.day())?;
         let row = draft.add(event, &key)?;
@@ -166,7 +166,7 @@ impl Appending<'_> {
     }
 }
 
-/// What an entry of the store itself says of a retained day.
+/// Notes in the row of a retained day what an entry of the store says of it.
 fn note_mark(tx: &Transaction<'_>, mark: Mark, place: Option<u64>) -> Result<(), Failure> {
     match mark {
         Mark::Intended { class, day } => tx.execute(
@@ -209,8 +209,8 @@ fn store_head(
     ])?;
     if signers.len() > 1 {
         let vkeys: Vec<_> = signers.iter().map(|key| key.vkey().to_string()).collect();
-        // One that has the announcement among its entries stays. A later one proves no more, and would always be ahead of
-        // what is published.
+        // A checkpoint that has the announcement among its entries stays. A later one proves no more, and would always be
+        // ahead of the published one.
         tx.prepare_cached(
             "INSERT INTO rotation (vkeys, size, note) VALUES (?1, ?2, ?3)
              ON CONFLICT (vkeys) DO UPDATE SET size = excluded.size, note = excluded.note
@@ -221,7 +221,7 @@ fn store_head(
     Ok(())
 }
 
-/// Why the step can't be made, if the cursor is not where it starts.
+/// The conflict, if the cursor is not where the step starts.
 fn conflict(tx: &Transaction<'_>, step: &Step) -> Result<Option<StoreError>, Failure> {
     let found: Option<i64> = tx
         .prepare_cached("SELECT cursor FROM consumer WHERE name = ?1")?
@@ -231,7 +231,7 @@ fn conflict(tx: &Transaction<'_>, step: &Step) -> Result<Option<StoreError>, Fai
     Ok((found != expected).then(|| StoreError::Conflict { name: step.consumer.to_owned(), expected, found }))
 }
 
-/// The cursor and the rows of a step.
+/// Writes the cursor and the rows of a step.
 fn write_step(tx: &Transaction<'_>, step: &Step) -> Result<(), Failure> {
     tx.prepare_cached(
         "INSERT INTO consumer (name, cursor) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET cursor = excluded.cursor",
@@ -272,8 +272,7 @@ fn refuse_keys(current: &[SigningKey], wanted: &[SigningKey], origin: &str) -> O
     })
 }
 
-/// Which numbers of each run of each observer were taken; what is remembered of it here is as stored, but for what the
-/// transaction under way has changed.
+/// The numbers taken in each run of each observer: as stored, but for the changes of the transaction under way.
 #[derive(Default)]
 pub(super) struct Runs {
     known: HashMap<BootId, Vec<Run>>,
@@ -283,7 +282,7 @@ pub(super) struct Runs {
 struct Run {
     observer: ObserverId,
     taken: Numbers,
-    /// Whether it is to be stored.
+    /// Whether the transaction under way has changed it.
     changed: bool,
 }
 
@@ -292,7 +291,7 @@ impl Runs {
         *self = Self::default();
     }
 
-    /// Whether the event is new; from now on it is not.
+    /// Takes the number of an event. Returns whether the event is new.
     fn take(&mut self, tx: &Transaction<'_>, event: &Observed) -> Result<bool, Failure> {
         if self.count >= RUNS_REMEMBERED_MAX {
             self.store(tx)?;
@@ -312,7 +311,7 @@ impl Runs {
         Ok(is_new)
     }
 
-    /// Stores what has changed.
+    /// Stores the numbers that have changed.
     fn store(&mut self, tx: &Transaction<'_>) -> rusqlite::Result<()> {
         let mut insert = tx.prepare_cached(
             "INSERT INTO run (observer, boot, taken) VALUES (?1, ?2, ?3)

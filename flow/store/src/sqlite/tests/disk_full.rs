@@ -39,7 +39,7 @@ impl SmallDisk {
         self.0.path().join("filler")
     }
 
-    /// Takes all that is left.
+    /// Fills the file system.
     fn fill(&self) {
         let mut file = std::fs::File::create(self.filler()).expect("made");
         for block in [1 << 20, 1 << 16, 1 << 12] {
@@ -66,7 +66,7 @@ fn sample(second: i64) -> Sample {
     }
 }
 
-/// Faults in the log, as whether each says that it is over.
+/// The faults in the log: of each, whether it is over.
 async fn faults(store: &Sqlite) -> Vec<StorageFault> {
     let entries = journal_cases::everything(store).await;
     let payloads = entries.into_iter().filter_map(|entry| entry.payload);
@@ -144,7 +144,7 @@ async fn the_reserve_pays_for_the_entry_that_says_so() {
     journal_cases::check_whole_log(&subject).await;
 }
 
-/// The commit that is refused would have made the first event of a run known: it must not be believed to be recorded.
+/// A commit that is refused would have been the first of a run: its events must not be taken for recorded.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_run_whose_first_commit_was_refused_is_not_taken_for_another() {
     let disk = SmallDisk::mount();
@@ -190,7 +190,7 @@ async fn it_recovers_without_being_asked_and_samples_are_counted_meanwhile() {
     assert!(faults(&store).await.last().is_some_and(|fault| fault.over));
 }
 
-/// A disk that is full because of what nobody keeps any longer gets room again, although nothing can be rolled up.
+/// A disk that is full of expired samples gets room again, although nothing can be rolled up.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_over_goes_also_when_nothing_can_be_written() {
     let disk = SmallDisk::mount();

@@ -41,7 +41,7 @@ fn sealed(dir: &Path, class: i64) -> Vec<Vec<u8>> {
     pieces.collect::<Result<_, _>>().expect("blobs")
 }
 
-/// Says that the first day will be destroyed, and publishes that.
+/// Announces that the first day will be destroyed, and publishes the announcement.
 async fn announce(store: &Sqlite, class: Retention) -> u64 {
     let intended = store.intend(class, START.day()).await.expect("recorded").expect("there is something to destroy");
     let head = store.head().await.expect("a head");
@@ -114,13 +114,13 @@ async fn exported(store: &Sqlite) -> Files {
     files
 }
 
-/// Everybody can verify it; how many payloads are gone.
+/// Verifies the log as an outside reader would.
 async fn verified(store: &Sqlite) -> audit::Report {
     let trust = Trust { vkey: Some(signing_key(1).vkey()), ..Trust::default() };
     audit::audit(&exported(store).await, &trust, &mut |_| (), &mut |_, _| ()).expect("verifies")
 }
 
-/// Where a process may die while it destroys a day. Each is made from the one before.
+/// An instant at which a process may die while it destroys a day. Each is made from the one before.
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Crash {
     BeforeAnyRow,
@@ -130,7 +130,7 @@ enum Crash {
 }
 
 impl Crash {
-    /// Leaves the directory as it is when the process dies there.
+    /// Leaves the directory as the process leaves it when it dies there.
     fn happen(self, dir: &Path) {
         let conn = rusqlite::Connection::open(dir.join("garant.db")).expect("a database");
         let delete = |most: u32| {

@@ -23,16 +23,16 @@ const DIR: &str = "GARANT_STORE_TEST_DIR";
 const ROUND: &str = "GARANT_STORE_TEST_ROUND";
 const KILLS: &str = "GARANT_KILLS";
 const WRITERS: u8 = 8;
-/// Above the runs of all writers.
+/// Boot of the consumer that steps: above the runs of all writers.
 const STEPPING_BOOT: u8 = 200;
-/// As often one directory is killed before the next is begun: what is checked grows with each.
+/// Kills of one directory before the next is begun: what is checked grows with each.
 const ROUNDS: u8 = 10;
-/// From before the log is open to the first entries.
+/// Latest kill while the log is being opened, in µs: from before it is open to the first entries.
 const OPENING_US: u64 = 40_000;
-/// And far into appending.
+/// Latest kill while entries are appended, in µs.
 const INSTANTS_US: u64 = 400_000;
 
-/// What a child was told; `None` in the test itself.
+/// The directory and the round of a child; `None` in the test itself.
 fn told() -> Option<(PathBuf, u8)> {
     let round = std::env::var(ROUND).ok()?.parse().expect("a number");
     Some((std::env::var_os(DIR).expect("a directory").into(), round))
@@ -43,7 +43,7 @@ fn number(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).map_or(otherwise, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
 }
 
-/// The life of a child: appends, steps, and says so, until it is killed.
+/// The work of a child: appends and steps, and prints what was acknowledged, until it is killed.
 async fn append_for_ever(dir: &Path, round: u8) {
     let store = match open(dir) {
         Ok(store) => store,
@@ -126,7 +126,7 @@ async fn nothing_acknowledged_is_lost() {
     assert!(acknowledged > 5 * kills, "only {acknowledged} entries were acknowledged: the test shows little");
 }
 
-/// What the children of one directory said.
+/// The acknowledgements of all children of one directory.
 #[derive(Default)]
 struct Life {
     acknowledged: BTreeMap<u64, String>,
@@ -134,7 +134,7 @@ struct Life {
 }
 
 impl Life {
-    /// Kills the child at that instant after its start, and hears what it said.
+    /// Kills the child at that instant after its start, and reads its acknowledgements.
     fn end(&mut self, mut child: Child, instant: Duration) {
         let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
         let reader = std::thread::spawn(move || lines.map_while(Result::ok).collect::<Vec<_>>());

@@ -1,4 +1,4 @@
-//! Reasons not to open a directory, and what is found in one that opens.
+//! Reasons to refuse a directory, and the contents of one that opens.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Files of samples that are damaged, that fail, that are gone: none of it is evidence, and none of it stops the others.
+//! Files of samples that are damaged, that fail, that are gone: samples are no evidence, and no file stops the others.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -89,7 +89,7 @@ async fn noise_in_a_file_of_samples_does_not_stop_the_start() {
     assert_eq!(count(&store, "shop", Resolution::Minute).await, 2, "yesterday's, and the new one");
     drop(store);
 
-    // It happens again: what was set aside is replaced, and goes when its time has come.
+    // The file is damaged again: the one set aside before is replaced, and expires in its time.
     place.make_noise("2026-11-22.db");
     let store = place.open();
     assert_eq!(store.health().sample_files_damaged, 1);
@@ -153,7 +153,7 @@ async fn lost_minutes_and_hours_are_made_again_from_what_is_finer() {
     }
 }
 
-/// A number means one probe for ever: files whose list of numbers is lost say nothing any more.
+/// A number means one probe for ever: files without the list of numbers can't be read any more.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_their_numbers_files_are_set_aside() {
     for damage in [true, false] {

@@ -1,4 +1,4 @@
-//! What a sample costs on disk.
+//! The size of a sample on disk.
 
 use event::Span;
 
