@@ -33,7 +33,12 @@ impl Registry {
 
     /// The kinds of events that this garant can write: those of `event`, and those of its engines for the team.
     pub fn kinds(&self) -> impl Iterator<Item = &'static Kind> {
-        event::kinds().iter().chain(self.engines.iter().flat_map(|entry| entry.kinds))
+        event::kinds().iter().chain(self.team_kinds())
+    }
+
+    /// The kinds of events that only one of its engines writes, for the team.
+    pub(crate) fn team_kinds(&self) -> impl Iterator<Item = &'static Kind> {
+        self.engines.iter().flat_map(|entry| entry.kinds)
     }
 
     /// Names of the threads of one owner: the pages, and the engines that ask for one.

@@ -29,7 +29,7 @@ mod walk;
 use std::collections::BTreeMap;
 use std::io;
 
-use event::{Envelope, Span, Time};
+use event::{Envelope, Kind, Span, Time};
 
 pub use crate::files::Directory;
 pub use error::{AuditError, Finding, Meaning, Place};
@@ -67,6 +67,9 @@ pub struct Trust {
     pub policy: Option<TlogPolicy>,
     /// The current time. The audit has no clock of its own; without this, age is not judged.
     pub at: Option<Time>,
+    /// Kinds that the reader knows beside those of `event`: what engines tell the team. Of another kind for the team it can't
+    /// be said whether it is in the right family.
+    pub team_kinds: Vec<Kind>,
     /// How old the newest entry may be at that time. With this, it may not be ahead of that time either, by more than ten
     /// minutes.
     pub max_age: Option<Span>,
@@ -167,7 +170,7 @@ pub fn audit(
     let mut policy_remarks = Vec::new();
     let proposed = proposed_policy(source, &mut policy_remarks)?;
 
-    let mut history = History::new(&head.checkpoint.origin);
+    let mut history = History::new(&head.checkpoint.origin, &trust.team_kinds);
     let wanted: Vec<u64> = keys.sizes().chain(beside.sizes()).collect();
     let roots = walk::walk(
         source,

@@ -266,14 +266,24 @@ impl Log {
         if self.export_to(&mut files) { files } else { Files::default() }
     }
 
-    /// The same into a place where there may be an earlier export; whether it succeeded.
+    /// The same with the payloads of `team:` kinds, as the team has them.
+    pub fn export_for_the_team(&self) -> Files {
+        let mut files = Files::default();
+        if self.export_disclosing(&mut files, |_| true) { files } else { Files::default() }
+    }
+
+    /// The whole log into a place where there may be an earlier export; whether it succeeded.
     pub fn export_to(&self, sink: &mut dyn Sink) -> bool {
+        self.export_disclosing(sink, Leaf::is_public)
+    }
+
+    fn export_disclosing(&self, sink: &mut dyn Sink, is_disclosed: impl Fn(&Leaf) -> bool) -> bool {
         let note = self.checkpoint(self.entries.len());
         let tree = self.tree(self.entries.len());
         let (listing, mut proofs) = (self.listing(self.entries.len()), Vec::new());
         let mut writer = Writer::new(sink);
         for entry in &self.entries {
-            let disclosed = entry.payload.as_deref().filter(|_| entry.leaf.is_public());
+            let disclosed = entry.payload.as_deref().filter(|_| is_disclosed(&entry.leaf));
             writer.push(&entry.leaf.encode(), disclosed.map(|payload| (&entry.salt, payload))).unwrap_or_default();
         }
         let verdicts = listing.verdicts();

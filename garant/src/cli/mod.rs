@@ -133,7 +133,7 @@ impl Asked {
             Command::Up(command) => command.run(registry, terminal),
             Command::Reload(command) => command.run(registry, terminal),
             Command::Status(command) => command.run(terminal),
-            Command::Verify(command) => command.run(terminal),
+            Command::Verify(command) => command.run(registry, terminal),
             Command::Log(command) => command.run(registry, terminal),
             Command::Witness(command) => command.run(terminal),
             Command::Policy(command) => command.run(registry, terminal),

@@ -20,6 +20,7 @@ use promise::audit::{Latest, Recheck, Rechecked, Standing};
 
 use crate::cli::runtime;
 use crate::failure::{Failure, USAGE};
+use crate::registry::Registry;
 use crate::terminal::{Look, Terminal};
 
 /// How long the DNS may take.
@@ -84,8 +85,8 @@ pub(crate) struct Verify {
 }
 
 impl Verify {
-    pub(crate) fn run(self, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
-        let trust = self.trust()?;
+    pub(crate) fn run(self, registry: &Registry, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
+        let trust = Trust { team_kinds: registry.team_kinds().copied().collect(), ..self.trust()? };
         if self.source.starts_with("http://") || self.source.starts_with("https://") {
             let copy =
                 tempfile::tempdir().map_err(|error| Failure::new("no temporary folder can be made").because(&error))?;
@@ -143,7 +144,7 @@ impl Verify {
         if let Some(since) = &since {
             Checkpoint::of_note(since).map_err(|error| wrong("--since", &error))?;
         }
-        Ok(Trust { vkey, fingerprints, since, policy, at: Some(SystemClock.now()), max_age })
+        Ok(Trust { vkey, fingerprints, since, policy, at: Some(SystemClock.now()), max_age, ..Trust::default() })
     }
 
     fn verify(&self, folder: &Path, trust: &Trust, terminal: &mut Terminal) -> Result<ExitCode, Failure> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use event::engine::ClockStepped;
 use event::journal::{Destroyed, DestructionIntended, KeyAnnounced, KeyRetired, Opened};
-use event::{Body, Day, Envelope, Retention, Span, Time, kind_named};
+use event::{Body, Day, Envelope, Kind, Retention, Span, Time, kind_named};
 
 use super::DestroyedDay;
 use super::clock::ClockTrace;
@@ -56,8 +56,10 @@ struct Covered {
 }
 
 /// The state of the check, over all entries so far.
-pub(super) struct History {
+pub(super) struct History<'a> {
     origin: String,
+    /// Kinds that are known beside those of `event`.
+    team_kinds: &'a [Kind],
     clock: ClockTrace,
     pub(super) keys: KeyEvents,
     pub(super) listing: Listing,
@@ -74,10 +76,11 @@ pub(super) struct History {
     more_remarks: u64,
 }
 
-impl History {
-    pub(super) fn new(origin: &str) -> Self {
+impl<'a> History<'a> {
+    pub(super) fn new(origin: &str, team_kinds: &'a [Kind]) -> Self {
         Self {
             origin: origin.to_owned(),
+            team_kinds,
             clock: ClockTrace::default(),
             keys: KeyEvents::default(),
             listing: Listing::new(),
@@ -138,7 +141,7 @@ impl History {
             return disagree("hour", leaf.hour.to_string(), hour.to_string());
         }
         // Of a kind that is not known here, all that can be asked is that a public leaf names it.
-        let coarse = match kind_named(&envelope.kind) {
+        let coarse = match self.kind(&envelope.kind) {
             Some(kind) => kind.coarse(),
             None if leaf.is_public() => envelope.kind.clone(),
             None => leaf.coarse.clone(),
@@ -149,8 +152,8 @@ impl History {
     /// Takes in entries that concern the audit itself; returns by how much a clock was set back.
     fn learn(&mut self, sequence: u64, is_public: bool, envelope: &Envelope) -> Result<Option<Span>, Finding> {
         self.listing.take(sequence, envelope);
-        // What an engine tells the team is named in the engine's crate: not to be known here is nothing to report.
-        let unknown = kind_named(&envelope.kind).map_or(is_public, |kind| envelope.version > kind.version);
+        // What an engine of another garant tells the team is nothing to report.
+        let unknown = self.kind(&envelope.kind).map_or(is_public, |kind| envelope.version > kind.version);
         if unknown {
             if self.unknown_kinds.len() < UNKNOWN_KINDS_MAX || self.unknown_kinds.contains_key(&envelope.kind) {
                 *self.unknown_kinds.entry(envelope.kind.clone()).or_default() += 1;
@@ -187,6 +190,11 @@ impl History {
             return Err(Finding::Malformed { what: format!("it is about one key more than the {KEYS_MAX} of a log") });
         }
         Ok(None)
+    }
+
+    /// The kind of that name, if it is known.
+    fn kind(&self, name: &str) -> Option<&'a Kind> {
+        kind_named(name).or_else(|| self.team_kinds.iter().find(|kind| kind.name == name))
     }
 
     fn remark(&mut self, remark: String) {

@@ -9,7 +9,7 @@ use event::evidence::Covered;
 use event::journal::{DestructionIntended, KeyAnnounced};
 use event::policy::{Applied, Text};
 use event::promise::{Figure, Outcome, Unit, Verdict};
-use event::{Interval, Retention, Span};
+use event::{Family, Interval, Kind, Retention, Span};
 
 use super::*;
 use crate::testing::{Files, Log, TEAM_NOTE, test_key};
@@ -169,6 +169,40 @@ fn unknown_kinds_are_kept() {
     let report = run(&log.export(), &pinned(&log)).expect("never fatal");
     let unknown: Vec<_> = report.unknown_kinds.iter().map(|(kind, count)| (kind.as_str(), *count)).collect();
     assert_eq!(unknown, [("evidence.covered", 1), ("guard.banned", 2)]);
+}
+
+/// What an engine tells the team is in its family, as far as the reader knows the kind.
+#[test]
+fn a_known_team_kind_is_in_its_family() {
+    let kind = Kind::team("guard.secret", Family::Security);
+    for (coarse, is_known, holds) in [
+        ("team:security", true, true),
+        ("team:debugging", true, false),
+        ("guard.secret", true, false),
+        ("team:debugging", false, true),
+        ("guard.secret", false, true),
+    ] {
+        let mut log = log();
+        let sequence = log.append_text("guard.secret", 1, coarse, "{}");
+        let team_kinds = if is_known { vec![kind] } else { vec![] };
+        let report = run(&log.export_for_the_team(), &Trust { team_kinds, ..pinned(&log) });
+        let what = format!("{coarse}, known: {is_known}");
+        match report {
+            Ok(report) => {
+                assert!(holds, "{what}");
+                assert_eq!(report.unknown_kinds.len(), usize::from(coarse == "guard.secret"), "{what}");
+            }
+            Err(error) => {
+                assert!(!holds, "{what}: {error}");
+                let text = error.to_string();
+                assert!(text.contains(&format!("entry {sequence}")) && text.contains("team:security"), "{text}");
+            }
+        }
+    }
+    let mut log = log();
+    log.append_text("guard.secret", 2, "team:security", "{}");
+    let report = run(&log.export_for_the_team(), &Trust { team_kinds: vec![kind], ..pinned(&log) });
+    assert_eq!(report.expect("never fatal").unknown_kinds.len(), 1, "a later version");
 }
 
 /// Retention: what is destroyed and said to be is no fault; the tree does not notice.
