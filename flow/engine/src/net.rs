@@ -19,6 +19,7 @@ use event::{Clock, Span};
 use tokio::time::Instant;
 
 mod certificate;
+mod chain;
 mod dial;
 mod resolver;
 mod stream;
@@ -27,13 +28,15 @@ pub(crate) mod test_server;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod tls_words;
 
-pub use certificate::{Certificate, KeyKind};
+pub use certificate::{Certificate, KeyKind, printable};
+pub use chain::{CertificateFault, Link, Shown, Step};
 pub use dial::{DialError, Dialed};
 pub use hickory_resolver::proto::rr::RecordType;
-pub use resolver::{ResolveError, ResolveFailure, Resolver};
-pub use stream::Stream;
-pub use tls::{CertificateFault, Peer, TlsFailure, Verify};
+pub use resolver::{Found, ResolveError, ResolveFailure, Resolver};
+pub use stream::{FirstBytes, Stream};
+pub use tls::{Peer, TlsFailure, Verify};
 
 /// What a [`Net`] is made of.
 #[derive(Clone, Default, Debug)]
@@ -63,7 +66,7 @@ pub enum SetupError {
     },
     /// The cryptographic library refuses its own defaults.
     #[error("TLS can't be set up: {0}")]
-    Tls(#[from] rustls::Error),
+    Tls(String),
     /// The resolver refuses its configuration.
     #[error("the resolver can't be set up: {0}")]
     Resolver(String),

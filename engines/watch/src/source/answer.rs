@@ -49,7 +49,7 @@ pub struct Answer {
     pub value: Option<i64>,
     /// Where the time went, as far as it got.
     pub phases: Phases,
-    /// When the certificate that was shown expires.
+    /// When the first certificate expires of the chain that was shown.
     pub certificate: Option<Expiry>,
     /// For detectors: one for each of [`Probe::findings`](super::Probe::findings) that could be looked for.
     pub symptoms: Vec<Symptom>,
@@ -97,11 +97,10 @@ impl Answer {
         self
     }
 
-    /// The same with where the time went and, over TLS, whose certificate was shown.
-    pub(crate) fn with_connection(mut self, phases: Phases, peer: Option<&engine::net::Peer>) -> Self {
+    /// The same with where the time went and, over TLS, the certificates that were shown.
+    pub(crate) fn with_connection(mut self, phases: Phases, shown: Option<&engine::net::Shown>) -> Self {
         self.phases = phases;
-        self.certificate =
-            peer.and_then(|peer| peer.certificate.as_ref()).map(|certificate| Expiry::at(certificate.not_after));
+        self.certificate = shown.and_then(|shown| shown.first_to_end.as_ref()).map(|first| Expiry::at(first.until));
         self
     }
 }

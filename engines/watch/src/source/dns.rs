@@ -1,13 +1,20 @@
 //! DNS: a name has the records it should have. Its figure is the number of records.
+//!
+//! A name server that the policy names is what is watched. That it answers with an alias (CNAME) for a name in the zone of
+//! somebody else is an answer, and a good one unless the policy expects records: it is not followed to servers that the policy
+//! does not name.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
-use engine::net::{Deadline, RecordType, ResolveFailure, Resolver};
+use engine::net::{Deadline, Found, RecordType, ResolveFailure, Resolver, printable};
 use policy::{Address, Section, Slot, Table, Value};
 
 use crate::source::{Answer, Asking, Common, Probe, Settings, reason};
+
+/// Most records that a message tells.
+const RECORDS_TOLD_MAX: usize = 8;
 
 /// Which records.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -146,20 +153,42 @@ struct Name {
     resolver: OnceLock<Result<Resolver, String>>,
 }
 
+impl Name {
+    /// Who answered what.
+    fn says(&self, found: &Found) -> String {
+        let who = found.server.map_or_else(|| "the answer is".to_owned(), |server| format!("{server} answers"));
+        match &found.alias {
+            Some(alias) => format!(
+                "{who} NOERROR: `{}` is an alias (CNAME) for `{}`, and no {} record",
+                self.domain,
+                printable(alias),
+                self.records
+            ),
+            None => {
+                let told = found.records.iter().take(RECORDS_TOLD_MAX).map(|record| printable(record));
+                let more = if found.records.len() > RECORDS_TOLD_MAX { ", …" } else { "" };
+                let told = told.collect::<Vec<_>>().join(", ");
+                let (count, plural) = (found.records.len(), if found.records.len() == 1 { "" } else { "s" });
+                format!("{who} NOERROR, {count} {} record{plural}: {told}{more}", self.records)
+            }
+        }
+    }
+}
+
 #[async_trait]
 impl Probe for Name {
     async fn ask(&self, asking: &Asking<'_>) -> Answer {
         let resolver = if self.servers.is_empty() {
             asking.net.resolver()
         } else {
-            let made = || Resolver::without_cache(&self.servers).map_err(|error| error.to_string());
+            let made = || Resolver::watching(&self.servers).map_err(|error| error.to_string());
             match self.resolver.get_or_init(made) {
                 Ok(resolver) => resolver,
                 Err(reason) => return Answer::unknown(format!("the name servers can't be asked: {reason}")),
             }
         };
-        let records = match resolver.records(&self.domain, self.records, Deadline::within(asking.timeout)).await {
-            Ok(records) => records,
+        let found = match resolver.records(&self.domain, self.records, Deadline::within(asking.timeout)).await {
+            Ok(found) => found,
             // A server that is named here is what is watched: its silence is its outage.
             Err(error) if matches!(error.failure, ResolveFailure::Unreachable(_)) && !self.servers.is_empty() => {
                 return Answer::down(error.to_string());
@@ -169,19 +198,15 @@ impl Probe for Name {
         let missing: Vec<String> = self
             .expect
             .iter()
-            .filter(|expected| !records.iter().any(|record| expected.is_in(record)))
+            .filter(|expected| !found.records.iter().any(|record| expected.is_in(record)))
             .map(ToString::to_string)
             .collect();
-        let count = i64::try_from(records.len()).unwrap_or(i64::MAX);
+        let count = i64::try_from(found.records.len()).unwrap_or(i64::MAX);
+        let says = self.says(&found);
         let answer = if missing.is_empty() {
-            Answer::up(format!("{count} {} records", self.records))
+            Answer::up(says)
         } else {
-            Answer::down(format!(
-                "no {} record holds {}; there are: {}",
-                self.records,
-                missing.join(", "),
-                records.join(", ")
-            ))
+            Answer::down(format!("no {} record holds {}; {says}", self.records, missing.join(", ")))
         };
         answer.with_value(count)
     }

@@ -12,7 +12,7 @@ use policy::{Private, Secret, Section, Slot, Table, Url, Value};
 
 use self::sent::Fields;
 use super::tls::{DAYS, Required, Version};
-use crate::source::{self, Answer, Asking, Common, Probe, Settings, reason};
+use crate::source::{self, Answer, Asking, Common, Probe, Settings};
 
 mod sent;
 
@@ -239,9 +239,10 @@ fn phases(phases: &Phases) -> String {
     )
 }
 
-fn failed(error: &HttpError) -> Answer {
+fn failed(error: &HttpError, tls: Required, now: event::Time) -> Answer {
+    let phases_so_far = source::Phases::of_request(&error.phases, false);
     let answer = match &error.failure {
-        Failure::Dial(dial) => reason::no_connection(dial),
+        Failure::Dial(dial) => return tls.refused(dial, phases_so_far, now),
         Failure::Request(reason) => Answer::unknown(format!("the request can't be sent: {reason}")),
         // Where it leads may hold a token of the session: not told.
         Failure::Redirect(_) => Answer::down("it redirects too often, from https to http, or to what is no URL"),
@@ -251,7 +252,7 @@ fn failed(error: &HttpError) -> Answer {
             Answer::down(format!("{} ({})", without_url.unwrap_or(&text), phases(&error.phases)))
         }
     };
-    answer.with_connection(source::Phases::of_request(&error.phases, false), None)
+    answer.with_connection(phases_so_far, None)
 }
 
 #[async_trait]
@@ -264,22 +265,23 @@ impl Probe for Fetch {
         };
         let response = match request.send(asking.net).await {
             Ok(response) => response,
-            Err(error) => return failed(&error),
+            Err(error) => return failed(&error, self.tls, asking.clock.now()),
         };
         let mut faults = self.expected.faults(&response);
         if let Some(peer) = &response.peer {
-            faults.extend(self.tls.faults(peer));
+            faults.extend(self.tls.faults(&peer.shown, peer.version));
         }
         let answer = if faults.is_empty() {
             Answer::up(format!("status {} ({})", response.status, phases(&response.phases)))
         } else {
             Answer::down(format!("{} ({})", faults.join("; "), phases(&response.phases)))
         };
-        let answer = answer
-            .with_value(i64::from(response.status))
-            .with_connection(source::Phases::of_request(&response.phases, true), response.peer.as_ref());
+        let answer = answer.with_value(i64::from(response.status)).with_connection(
+            source::Phases::of_request(&response.phases, true),
+            response.peer.as_ref().map(|p| &p.shown),
+        );
         match &response.peer {
-            Some(peer) => self.tls.with_expiry(answer, peer, asking.clock.now()),
+            Some(peer) => self.tls.with_expiry(answer, &peer.shown, asking.clock.now()),
             None => answer,
         }
     }

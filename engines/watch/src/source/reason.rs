@@ -39,7 +39,7 @@ mod tests {
     fn our_own_trouble_is_not_their_outage() {
         let address = ([192, 0, 2, 1], 80).into();
         let reason = || "what the system said".to_owned();
-        let name = |failure| DialError::Dns(ResolveError { name: "shop.example".to_owned(), failure });
+        let name = |failure| DialError::Dns(ResolveError { name: "shop.example".to_owned(), failure, server: None });
         for (error, reading, may_be_ours) in [
             (DialError::NotAsked { address, reason: reason() }, Reading::Unknown, false),
             (DialError::NoWay { address, reason: reason() }, Reading::Down, true),
@@ -49,7 +49,7 @@ mod tests {
             (name(ResolveFailure::NotAsked(reason())), Reading::Unknown, false),
             (name(ResolveFailure::Unreachable(vec![address.ip()])), Reading::Unknown, false),
             (name(ResolveFailure::NoSuchName), Reading::Down, false),
-            (name(ResolveFailure::Refused("Server Failure".to_owned())), Reading::Down, false),
+            (name(ResolveFailure::Refused("SERVFAIL".to_owned())), Reading::Down, false),
             (name(ResolveFailure::Timeout), Reading::Down, false),
         ] {
             let answer = no_connection(&error);

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
+use std::process::Stdio;
 use std::sync::Arc;
 
 use engine::Secrets;
@@ -24,6 +25,11 @@ pub(crate) const NOW: Time = Time::from_secs(1_795_388_400);
 
 /// The probe of one table of the policy, asked once; `table` is what follows `name` and `service`.
 pub(crate) async fn ask(net: &Net, kind: &str, table: &str) -> Answer {
+    ask_by(&SimClock::starting_at(NOW), net, kind, table).await
+}
+
+/// The same by another clock.
+pub(crate) async fn ask_by(clock: &dyn event::Clock, net: &Net, kind: &str, table: &str) -> Answer {
     let text = format!("[[probe.{kind}]]\nname = \"it\"\nservice = \"shop\"\n{table}\n");
     let mut document = Document::from_text("test", &text);
     let config = Config::of_observers(&mut document, &[policy::Observer::named("local".parse().expect("a name"))]);
@@ -33,9 +39,49 @@ pub(crate) async fn ask(net: &Net, kind: &str, table: &str) -> Answer {
         panic!("{}", mistakes.render(false));
     }
     let [declared] = &config.probes[..] else { panic!("one probe") };
-    let clock = SimClock::starting_at(NOW);
-    let asking = Asking { net, secrets: &Secrets::default(), clock: &clock, timeout: Span::from_secs(5) };
+    let asking = Asking { net, secrets: &Secrets::default(), clock, timeout: Span::from_secs(5) };
     declared.probe.ask(&asking).await
+}
+
+/// A real server, until it is dropped.
+pub(crate) struct Program(std::process::Child);
+
+impl Program {
+    /// Starts it; it may take a moment before it listens.
+    pub(crate) fn start(program: &str, arguments: &[&str]) -> Self {
+        #[expect(clippy::disallowed_methods, reason = "tests start real programs")]
+        let mut command = std::process::Command::new(program);
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Self(command.spawn().unwrap_or_else(|error| panic!("{program}: {error}; scripts/test installs it")))
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+/// Runs a program to its end, which must be a good one.
+pub(crate) fn run(program: &str, arguments: &[&str]) {
+    #[expect(clippy::disallowed_methods, reason = "tests start real programs")]
+    let output = std::process::Command::new(program).args(arguments).output();
+    let output = output.unwrap_or_else(|error| panic!("{program}: {error}; scripts/test installs it"));
+    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Waits until somebody listens there.
+pub(crate) async fn listening(address: SocketAddr) {
+    for _ in 0..1000 {
+        #[expect(clippy::disallowed_methods, reason = "the test waits for the other side")]
+        let connected = tokio::net::TcpStream::connect(address).await;
+        if connected.is_ok() {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("nobody listens on {address}");
 }
 
 /// A certificate authority.

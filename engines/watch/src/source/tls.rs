@@ -2,14 +2,16 @@
 //!
 //! All that is wrong is told in one answer: an expired certificate for the wrong name is two things to mend. One that is
 //! about to expire is work for the team and nothing to a customer, who still connects: it is degraded, and a finding,
-//! `certificate-expiring`. Its figure is the number of whole days until the certificate expires.
+//! `certificate-expiring`. Its figure is the number of whole days until the first certificate expires of the chain that
+//! clients use: an intermediate that ends locks them out as well.
 //!
-//! What it can't say: that the server *refuses* older versions. We speak no TLS older than 1.2 ourselves.
+//! A server that asks its clients for a certificate has shown its own, which is what is watched here. What can't be said: that
+//! a server *refuses* older versions. We speak no TLS older than 1.2 ourselves.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use engine::net::{Deadline, Peer, Target, Verify};
+use engine::net::{Deadline, DialError, Link, Shown, Target, TlsFailure, Verify};
 use event::{Span, Time};
 use policy::{Address, HostPort, Section, Slot, Table, Value};
 
@@ -48,8 +50,8 @@ impl std::fmt::Display for Version {
 }
 
 /// About the key `certificate_days`.
-pub(super) const DAYS: &str = "Days that the certificate must still be valid for. With fewer left it is degraded, which \
-    counts as up, and found: `certificate-expiring`. 0 looks for nothing.";
+pub(super) const DAYS: &str = "Days that the certificate, and those that it rests on, must still be valid for. With fewer left \
+    it is degraded, which counts as up, and found: `certificate-expiring`. 0 looks for nothing.";
 
 /// What is required of a TLS server; shared with HTTPS.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -60,24 +62,25 @@ pub(super) struct Required {
 
 impl Required {
     /// All that is not as required; empty when all is well.
-    pub(super) fn faults(self, peer: &Peer) -> Vec<String> {
-        let mut faults: Vec<String> = peer.faults.iter().map(|fault| format!("certificate: {fault}")).collect();
-        if self.version == Version::Tls13 && peer.version != "TLSv1.3" {
-            faults.push(format!("{} was agreed upon, at least TLS {} is required", peer.version, self.version));
+    pub(super) fn faults(self, shown: &Shown, version: &str) -> Vec<String> {
+        let mut faults: Vec<String> = shown.faults.iter().map(|fault| format!("certificate: {fault}")).collect();
+        if self.version == Version::Tls13 && version != "TLSv1.3" {
+            faults.push(format!("{version} was agreed upon, at least TLS {} is required", self.version));
         }
         faults
     }
 
     /// The answer with what there is to say of a certificate that is about to expire.
-    pub(super) fn with_expiry(self, mut answer: Answer, peer: &Peer, now: Time) -> Answer {
-        let (Some(left), Some(finding)) = (days_left(peer, now), self.finding().and_then(|finding| finding.id()))
-        else {
-            return answer;
-        };
-        let (level, text) = if left < i64::from(self.days) {
-            (Level::High, format!("certificate: it expires in {left} days, less than {}", self.days))
-        } else {
-            (Level::Low, format!("certificate: it expires in {left} days"))
+    pub(super) fn with_expiry(self, mut answer: Answer, shown: &Shown, now: Time) -> Answer {
+        let Some(finding) = self.finding().and_then(|finding| finding.id()) else { return answer };
+        let (Some(left), Some(first)) = (days_left(shown, now), &shown.first_to_end) else { return answer };
+        let (level, text) = match &first.link {
+            link if left < 0 => (Level::High, format!("certificate: {link} expired on {}", first.until)),
+            link => {
+                let text = format!("certificate: {link} expires in {left} days, on {}", first.until);
+                let days = i64::from(self.days);
+                if left < days { (Level::High, format!("{text}, less than {days} days")) } else { (Level::Low, text) }
+            }
         };
         // That one *has* expired is told already.
         if level == Level::High && left >= 0 {
@@ -86,8 +89,24 @@ impl Required {
             }
             answer.text = format!("{text}; {}", answer.text);
         }
-        answer.symptoms.push(Symptom { finding, level, lasting: Span::ZERO, about: Vec::new(), text });
+        // Renewing the one leaves the other about to expire: the team is told of each.
+        let about = match &first.link {
+            Link::Own => Vec::new(),
+            Link::Intermediate(subject) | Link::Root(subject) => vec![subject.clone()],
+        };
+        answer.symptoms.push(Symptom { finding, level, lasting: Span::ZERO, about, text });
         answer
+    }
+
+    /// The answer of a probe that got no connection; what it was shown of certificates meanwhile is told all the same.
+    pub(super) fn refused(self, error: &DialError, phases: Phases, now: Time) -> Answer {
+        let answer = reason::no_connection(error);
+        match error {
+            DialError::Tls { shown: Some(shown), .. } => {
+                self.with_expiry(answer.with_connection(phases, Some(shown)), shown, now)
+            }
+            _ => answer.with_connection(phases, None),
+        }
     }
 
     /// Declares the name of what is looked for, for promises that speak of it.
@@ -101,9 +120,9 @@ impl Required {
     }
 }
 
-/// Whole days until the certificate expires.
-pub(super) fn days_left(peer: &Peer, now: Time) -> Option<i64> {
-    peer.certificate.as_ref().map(|certificate| certificate.left(now).secs().div_euclid(SECONDS_PER_DAY))
+/// Whole days until the first certificate of the chain expires.
+pub(super) fn days_left(shown: &Shown, now: Time) -> Option<i64> {
+    shown.first_to_end.as_ref().map(|first| first.until.since(now).secs().div_euclid(SECONDS_PER_DAY))
 }
 
 /// `[[probe.tls]]`.
@@ -159,24 +178,30 @@ struct Server {
 #[async_trait]
 impl Probe for Server {
     async fn ask(&self, asking: &Asking<'_>) -> Answer {
-        let dialed = match asking.net.dial(&self.target, Deadline::within(asking.timeout)).await {
-            Ok(dialed) => dialed,
-            Err(error) => return reason::no_connection(&error),
-        };
-        let Some(peer) = dialed.peer else {
-            return Answer::unknown("connected without TLS: this is a defect of garant");
-        };
         let now = asking.clock.now();
-        let faults = self.required.faults(&peer);
+        let (phases, shown, version, asks_client) =
+            match asking.net.dial(&self.target, Deadline::within(asking.timeout)).await {
+                Ok(dialed) => match dialed.peer {
+                    Some(peer) => (dialed.phases, peer.shown, peer.version, peer.asks_client),
+                    None => return Answer::unknown("connected without TLS: this is a defect of garant"),
+                },
+                // Up to TLS 1.2, who has no certificate is turned away within the handshake. The server's is shown before.
+                Err(DialError::Tls { failure: TlsFailure::ClientCertificate, shown: Some(shown), .. }) => {
+                    (engine::net::Phases::default(), *shown, "TLSv1.2", true)
+                }
+                Err(error) => return self.required.refused(&error, Phases::default(), now),
+            };
+        let faults = self.required.faults(&shown, version);
         let answer = if faults.is_empty() {
-            Answer::up(format!("{} with a valid certificate", peer.version))
+            let asks = if asks_client { "; it asks for a certificate of the client" } else { "" };
+            Answer::up(format!("{version} with a valid certificate{asks}"))
         } else {
             Answer::down(faults.join("; "))
         };
-        let engine::net::Phases { dns, connect, tls, .. } = dialed.phases;
-        let answer = answer.with_connection(Phases::of_connection(dns, connect, tls), Some(&peer));
-        let answer = self.required.with_expiry(answer, &peer, now);
-        match days_left(&peer, now) {
+        let engine::net::Phases { dns, connect, tls, .. } = phases;
+        let answer = answer.with_connection(Phases::of_connection(dns, connect, tls), Some(&shown));
+        let answer = self.required.with_expiry(answer, &shown, now);
+        match days_left(&shown, now) {
             Some(days) => answer.with_value(days),
             None => answer,
         }

@@ -67,13 +67,13 @@ async fn over_tls_the_certificate_counts() {
     };
     let response = request(good).send(&net).await.expect("an answer");
     assert_eq!((&*response.text(), response.phases.tls > Span::ZERO), ("safe", true));
-    assert!(response.peer.expect("a peer").faults.is_empty());
+    assert!(response.peer.expect("a peer").shown.faults.is_empty());
 
     let error = request(bad).send(&net).await.expect_err("refused");
     assert!(matches!(error.failure, Failure::Dial(DialError::Tls { failure: TlsFailure::Certificate(_), .. })));
     assert!(error.to_string().contains("its issuer is not trusted"), "{error}");
     let told = request(bad).verify(Verify::Record).send(&net).await.expect("recorded");
-    assert_eq!(told.peer.expect("a peer").faults.len(), 1);
+    assert_eq!(told.peer.expect("a peer").shown.faults.len(), 1);
 }
 
 #[tokio::test]

@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use event::{Span, Time};
-use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+use event::Time;
+use x509_parser::prelude::{GeneralName, X509Certificate};
 use x509_parser::public_key::PublicKey;
 
 /// Kind of a public key.
@@ -44,9 +44,7 @@ pub struct Certificate {
 const ED25519: &str = "1.3.101.112";
 
 impl Certificate {
-    /// Reads the DER encoding; `None` when it is none.
-    pub fn parse(der: &[u8]) -> Option<Self> {
-        let (_, certificate) = X509Certificate::from_der(der).ok()?;
+    pub(super) fn of(certificate: &X509Certificate<'_>) -> Self {
         let validity = certificate.validity();
         let (key, key_bits) = match certificate.public_key().parsed() {
             Ok(PublicKey::RSA(rsa)) => (KeyKind::Rsa, rsa.key_size()),
@@ -59,32 +57,68 @@ impl Certificate {
             Ok(Some(extension)) => extension.value.general_names.iter().filter_map(name).collect(),
             _ => Vec::new(),
         };
-        Some(Self {
+        Self {
             not_before: Time::from_secs(validity.not_before.timestamp()),
             not_after: Time::from_secs(validity.not_after.timestamp()),
-            subject: certificate.subject().to_string(),
-            issuer: certificate.issuer().to_string(),
+            subject: printable(&certificate.subject().to_string()),
+            issuer: printable(&certificate.issuer().to_string()),
             names,
             serial: certificate.raw_serial_as_string(),
             key,
             key_bits,
-        })
+        }
     }
+}
 
-    /// How long it is still valid; negative once it expired.
-    pub fn left(&self, now: Time) -> Span {
-        self.not_after.since(now)
+/// Longest text of strangers that is told, in characters.
+const NAME_CHARS_MAX: usize = 120;
+
+/// What a certificate or a record of the DNS says, for people: its text is of strangers, and a terminal takes some of it for
+/// commands. Controls, and what changes the direction of a text or hides in it, are escaped; what is too long is cut.
+pub fn printable(text: &str) -> String {
+    let mut told = String::new();
+    for (count, c) in text.chars().enumerate() {
+        if count == NAME_CHARS_MAX {
+            told.push('…');
+            break;
+        }
+        // Format characters (Unicode, general category Cf) and the separators of lines.
+        let hidden = matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}');
+        if c.is_control() || hidden {
+            told.extend(c.escape_unicode());
+        } else {
+            told.push(c);
+        }
     }
+    told
 }
 
 fn name(name: &GeneralName<'_>) -> Option<String> {
     match name {
-        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        GeneralName::DNSName(name) => Some(printable(name)),
         GeneralName::IPAddress(bytes) => {
             let address = <[u8; 4]>::try_from(*bytes).map(IpAddr::from);
             let address = address.or_else(|_| <[u8; 16]>::try_from(*bytes).map(IpAddr::from));
             address.ok().map(|address| address.to_string())
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_of_strangers_is_told_as_text() {
+        for (text, told) in [
+            ("CN=Société, O=Müller", "CN=Société, O=Müller"),
+            ("CN=\u{1b}[31mred", "CN=\\u{1b}[31mred"),
+            ("CN=a\u{202e}b\u{200b}\n", "CN=a\\u{202e}b\\u{200b}\\u{a}"),
+        ] {
+            assert_eq!(printable(text), told);
+        }
+        assert_eq!(printable(&"x".repeat(10_000)).chars().count(), NAME_CHARS_MAX + 1);
     }
 }

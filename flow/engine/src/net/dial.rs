@@ -10,7 +10,11 @@ use rustix::io::Errno;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use super::{Deadline, Net, Peer, Phase, Phases, ResolveError, ResolveFailure, Stopwatch, Stream, Target, TlsFailure};
+use super::tls::Refused;
+use super::{
+    Deadline, Net, Peer, Phase, Phases, ResolveError, ResolveFailure, Shown, Stopwatch, Stream, Target, Tls,
+    TlsFailure, Verify,
+};
 
 /// How long an address may be silent before the next is tried beside it (RFC 8305, section 5).
 const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
@@ -68,6 +72,8 @@ pub enum DialError {
         address: SocketAddr,
         /// Why.
         failure: TlsFailure,
+        /// The certificates that it showed before.
+        shown: Option<Box<Shown>>,
     },
     /// The deadline passed.
     Timeout {
@@ -107,7 +113,7 @@ impl fmt::Display for DialError {
                 write!(f, "{address} can't be asked: {reason}; this machine has run out of it")
             }
             Self::NoWay { address, reason } => write!(f, "there is no way to {address}: {reason}"),
-            Self::Tls { address, failure } => write!(f, "{address} answers, but {failure}"),
+            Self::Tls { address, failure, .. } => write!(f, "{address} answers, but {failure}"),
             Self::Timeout { phase, within } => write!(f, "not done after {within}, while {phase}"),
         }
     }
@@ -145,10 +151,26 @@ impl Net {
             return Ok(Dialed { stream: Stream::Tcp(stream), remote, phases, peer: None });
         };
         let agreed = deadline.run(self.tls.connect(stream, &target.host, options)).await;
-        let (stream, peer) =
-            agreed.ok_or_else(|| late(Phase::Tls))?.map_err(|failure| DialError::Tls { address: remote, failure })?;
+        let (stream, peer) = match agreed.ok_or_else(|| late(Phase::Tls))? {
+            Ok(agreed) => agreed,
+            Err(Refused { failure: failure @ TlsFailure::Protocol(_), shown: None }) => {
+                let shown = deadline.run(self.look(remote, &target.host, options)).await.flatten();
+                return Err(DialError::Tls { address: remote, failure, shown });
+            }
+            Err(Refused { failure, shown }) => return Err(DialError::Tls { address: remote, failure, shown }),
+        };
         phases.tls = watch.lap();
         Ok(Dialed { stream: Stream::Tls(Box::new(stream)), remote, phases, peer: Some(peer) })
+    }
+
+    /// The certificates of a server that shows them only to who offers another application protocol, or none.
+    async fn look(&self, remote: SocketAddr, host: &str, options: &Tls) -> Option<Box<Shown>> {
+        let (stream, _) = open(remote).await.ok()?;
+        let options = Tls { alpn: Vec::new(), verify: Verify::Record, ..options.clone() };
+        match self.tls.connect(stream, host, &options).await {
+            Ok((_, peer)) => Some(Box::new(peer.shown)),
+            Err(refused) => refused.shown,
+        }
     }
 }
 
@@ -156,7 +178,8 @@ impl Net {
 async fn connect(addresses: &[IpAddr], port: u16) -> Result<(TcpStream, SocketAddr), DialError> {
     let mut addresses = interleaved(addresses).map(|ip| SocketAddr::new(ip, port));
     let Some(first) = addresses.next() else {
-        return Err(DialError::Dns(ResolveError { name: String::new(), failure: ResolveFailure::NoRecords }));
+        let failure = ResolveFailure::NoRecords;
+        return Err(DialError::Dns(ResolveError { name: String::new(), failure, server: None }));
     };
     let mut rest = addresses.peekable();
     if rest.peek().is_none() {

@@ -5,6 +5,10 @@
 //! known of any name. So while a question stays unanswered, ours is asked for something that every name server can answer,
 //! the name servers of the root. Any answer, even a refusal, shows that it is there.
 //!
+//! **Who answered what.** A resolver follows an alias (CNAME) from one server to the next, and calls a server silent that
+//! answered with an alias into the zone of somebody else. Whoever watches name servers names them, and is told what they
+//! said: each is asked on its own, and nothing is followed.
+//!
 //! **The machine's own configuration** changes under a process that runs for months: a DHCP lease, a VPN, a new name server.
 //! `/etc/resolv.conf` and `/etc/hosts` are read again when they have changed, which costs two `stat` every few seconds.
 
@@ -18,12 +22,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use event::Span;
-use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::xfer::{DnsHandle, FirstAnswer, RetryDnsHandle};
 use hickory_resolver::net::{DnsError, NetError};
-use hickory_resolver::proto::op::ResponseCode;
-use hickory_resolver::proto::rr::{Name, RData};
+use hickory_resolver::proto::op::{DnsRequestOptions, DnsResponse, Query, ResponseCode};
+use hickory_resolver::proto::rr::{Name, RData, Record};
+use hickory_resolver::{NameServerPool, PoolContext, TlsConfig, TokioResolver};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::dial::Local;
@@ -51,6 +57,9 @@ const PATIENCE: Span = Span::from_secs(1);
 
 /// How often the machine's configuration is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// Why no resolver can be had, which should not happen.
+const NO_DEFAULTS: &str = "the library that asks refuses its own defaults";
 
 /// Asks name servers.
 pub struct Resolver {
@@ -104,10 +113,13 @@ impl Files {
     fn read(&self) -> Result<Servers, String> {
         let text = std::fs::read(&self.resolv_conf).map_err(|error| error.to_string())?;
         let (config, options) =
-            hickory_resolver::system_conf::parse_resolv_conf(text).map_err(|error| error.to_string())?;
+            hickory_resolver::system_conf::parse_resolv_conf(text).map_err(|_| "it is not as resolv.conf(5) says")?;
         Servers::new(&config, options, CACHE_NAMES_MAX).map_err(|error| error.to_string())
     }
 }
+
+/// A name server that is asked on its own.
+type OneServer = RetryDnsHandle<NameServerPool<TokioRuntimeProvider>>;
 
 /// Some name servers.
 struct Servers {
@@ -116,6 +128,20 @@ struct Servers {
     names: TokioResolver,
     /// Asks the same servers, and remembers nothing.
     afresh: TokioResolver,
+    /// The same servers, each on its own; none unless they are what is watched.
+    watched: Vec<(SocketAddr, OneServer)>,
+}
+
+/// What was found out about a name.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Found {
+    /// Which server said so, of those that are watched.
+    pub server: Option<SocketAddr>,
+    /// The records, as zone files write them, sorted.
+    pub records: Vec<String>,
+    /// The name that it is an alias for (CNAME), when that is all that the server says of it: the records are in a zone that
+    /// it does not serve.
+    pub alias: Option<String>,
 }
 
 /// Why a name has no answer.
@@ -125,6 +151,8 @@ pub struct ResolveError {
     pub name: String,
     /// What went wrong.
     pub failure: ResolveFailure,
+    /// Which server said so, of those that are watched.
+    pub server: Option<SocketAddr>,
 }
 
 /// What can go wrong with a question to the DNS.
@@ -136,7 +164,7 @@ pub enum ResolveFailure {
     NoSuchName,
     /// The name exists, but has no record of that type.
     NoRecords,
-    /// The server refuses or fails: the response code, as in RFC 2136 section 2.2.
+    /// The server answers that it fails, or that it will not: the response code as `dig` writes it (RFC 6895, section 2.3).
     Refused(String),
     /// No answer came in time, from a name server that answers other questions: it looked, and found nobody to ask.
     Timeout,
@@ -151,18 +179,27 @@ pub enum ResolveFailure {
 impl fmt::Display for ResolveError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = &self.name;
+        let server = self.server.map(|server| format!(" {server}")).unwrap_or_default();
+        let says = self.server.map(|server| format!(", says {server}")).unwrap_or_default();
         match &self.failure {
             ResolveFailure::BadName => write!(f, "`{name}` is not a host name"),
-            ResolveFailure::NoSuchName => write!(f, "the name `{name}` does not exist (NXDOMAIN)"),
-            ResolveFailure::NoRecords => write!(f, "the name `{name}` has no record of this type"),
-            ResolveFailure::Refused(code) => write!(f, "the name server does not answer for `{name}`: {code}"),
+            ResolveFailure::NoSuchName => write!(f, "the name `{name}` does not exist (NXDOMAIN){says}"),
+            ResolveFailure::NoRecords => write!(f, "the name `{name}` has no record of this type (NOERROR){says}"),
+            ResolveFailure::Refused(code) => {
+                let about = match code.as_str() {
+                    "SERVFAIL" => ": it fails, or gets no answer from those that serve it",
+                    "REFUSED" => ": it does not serve it, or not to us",
+                    _ => "",
+                };
+                write!(f, "the name server{server} answers {code} for `{name}`{about}")
+            }
             ResolveFailure::Timeout => write!(f, "no name server answered for `{name}` in time"),
             ResolveFailure::Unreachable(servers) => {
                 let servers: Vec<String> = servers.iter().map(ToString::to_string).collect();
                 write!(f, "`{name}` can't be resolved: no name server answers anything ({})", servers.join(", "))
             }
             ResolveFailure::NotAsked(reason) => write!(f, "`{name}` can't be asked for from this machine: {reason}"),
-            ResolveFailure::Other(reason) => write!(f, "the name `{name}` can't be resolved: {reason}"),
+            ResolveFailure::Other(reason) => write!(f, "the name `{name}` can't be resolved: {reason}{says}"),
         }
     }
 }
@@ -199,9 +236,11 @@ impl Resolver {
         Self::new(&servers(addresses), without_hosts(), CACHE_NAMES_MAX)
     }
 
-    /// Asks these name servers only, every time: for whoever watches them.
-    pub fn without_cache(addresses: &[SocketAddr]) -> Result<Self, SetupError> {
-        Self::new(&servers(addresses), without_hosts(), 0)
+    /// Asks these name servers only, every time, and each on its own: for whoever watches them.
+    pub fn watching(addresses: &[SocketAddr]) -> Result<Self, SetupError> {
+        let mut asked = Servers::new(&servers(addresses), without_hosts(), 0)?;
+        asked.watched = each(addresses)?;
+        Ok(Self { current: Mutex::new(Current { servers: Arc::new(asked), files: None }) })
     }
 
     fn new(config: &ResolverConfig, options: ResolverOpts, cached: u64) -> Result<Self, SetupError> {
@@ -231,7 +270,7 @@ impl Resolver {
         if let Ok(address) = host.parse() {
             return Ok(vec![address]);
         }
-        let failed = |failure| ResolveError { name: host.to_owned(), failure };
+        let failed = |failure| ResolveError { name: host.to_owned(), failure, server: None };
         let mut name = Name::from_str(host).map_err(|_| failed(ResolveFailure::BadName))?;
         if host.contains('.') {
             name.set_fqdn(true);
@@ -246,16 +285,16 @@ impl Resolver {
         Ok(addresses)
     }
 
-    /// The records of one type of a fully qualified name, as zone files write them, sorted. Never out of the cache.
+    /// The records of one type of a fully qualified name. Never out of the cache.
     pub async fn records(
         &self,
         name: &str,
         record_type: RecordType,
         deadline: Deadline,
-    ) -> Result<Vec<String>, ResolveError> {
-        let mut records = self.data(name, record_type, deadline, |data| Some(data.to_string())).await?;
-        records.sort_unstable();
-        Ok(records)
+    ) -> Result<Found, ResolveError> {
+        let mut found = self.data(name, record_type, deadline, |data| Some(data.to_string())).await?;
+        found.records.sort_unstable();
+        Ok(found)
     }
 
     /// The TXT records of a fully qualified name, each as one text: the strings that it is made of, without anything
@@ -265,7 +304,7 @@ impl Resolver {
             RData::TXT(txt) => String::from_utf8(txt.txt_data.concat()).ok(),
             _ => None,
         };
-        self.data(name, RecordType::TXT, deadline, text).await
+        self.data(name, RecordType::TXT, deadline, text).await.map(|found| found.records)
     }
 
     async fn data(
@@ -274,16 +313,52 @@ impl Resolver {
         record_type: RecordType,
         deadline: Deadline,
         read: impl Fn(&RData) -> Option<String>,
-    ) -> Result<Vec<String>, ResolveError> {
-        let failed = |failure| ResolveError { name: name.to_owned(), failure };
-        let mut asked = Name::from_str(name).map_err(|_| failed(ResolveFailure::BadName))?;
+    ) -> Result<Found, ResolveError> {
+        let failed = |server, failure| ResolveError { name: name.to_owned(), failure, server };
+        let mut asked = Name::from_str(name).map_err(|_| failed(None, ResolveFailure::BadName))?;
         asked.set_fqdn(true);
         let servers = self.servers();
-        let found = servers.answer(servers.afresh.lookup(asked, record_type), deadline).await.map_err(failed)?;
-        let of_type = found.answers().iter().filter(|record| record.record_type() == record_type);
-        let records: Vec<String> = of_type.filter_map(|record| read(&record.data)).collect();
-        if records.is_empty() { Err(failed(ResolveFailure::NoRecords)) } else { Ok(records) }
+        let of_type = |records: &[Record]| -> Vec<String> {
+            let of_type = records.iter().filter(|record| record.record_type() == record_type);
+            of_type.filter_map(|record| read(&record.data)).collect()
+        };
+        if servers.watched.is_empty() {
+            let found = servers.answer(servers.afresh.lookup(asked, record_type), deadline).await;
+            let records = of_type(found.map_err(|failure| failed(None, failure))?.answers());
+            if records.is_empty() {
+                return Err(failed(None, ResolveFailure::NoRecords));
+            }
+            return Ok(Found { server: None, records, alias: None });
+        }
+        let question = servers.ask_each(Query::query(asked, record_type));
+        let (server, said) = servers.answer(question, deadline).await.map_err(|failure| failed(None, failure))?;
+        let response = said.map_err(|failure| failed(Some(server), failure))?;
+        let records = of_type(&response.answers);
+        let alias = response.answers.iter().rev().find_map(|record| match &record.data {
+            RData::CNAME(name) => Some(name.to_string()),
+            _ => None,
+        });
+        match (records.is_empty(), response.response_code, alias) {
+            (true, ResponseCode::NXDomain, _) => Err(failed(Some(server), ResolveFailure::NoSuchName)),
+            (true, _, None) => Err(failed(Some(server), ResolveFailure::NoRecords)),
+            (empty, _, alias) => Ok(Found { server: Some(server), records, alias: alias.filter(|_| empty) }),
+        }
     }
+}
+
+/// These name servers, each to be asked on its own.
+fn each(addresses: &[SocketAddr]) -> Result<Vec<(SocketAddr, OneServer)>, SetupError> {
+    let mut options = without_hosts();
+    options.timeout = options.timeout.min(SERVER_LIMIT);
+    let attempts = options.attempts;
+    let tls = TlsConfig::new().map_err(|_| SetupError::Resolver(NO_DEFAULTS.to_owned()))?;
+    let context = Arc::new(PoolContext::new(options, tls));
+    let one = |address: &SocketAddr| {
+        let pool =
+            NameServerPool::from_config([server(address)], Arc::clone(&context), TokioRuntimeProvider::default());
+        (*address, RetryDnsHandle::new(pool, attempts))
+    };
+    Ok(addresses.iter().map(one).collect())
 }
 
 impl Servers {
@@ -298,9 +373,37 @@ impl Servers {
             let mut builder = TokioResolver::builder_with_config(config.clone(), TokioRuntimeProvider::default());
             *builder.options_mut() = options.clone();
             builder.options_mut().cache_size = cached;
-            builder.build().map_err(|error| SetupError::Resolver(error.to_string()))
+            builder.build().map_err(|_| SetupError::Resolver(NO_DEFAULTS.to_owned()))
         };
-        Ok(Self { addresses, names: build(cached)?, afresh: build(0)? })
+        Ok(Self { addresses, names: build(cached)?, afresh: build(0)?, watched: Vec::new() })
+    }
+
+    /// Asks all that are watched at once. The first that knows the name, or that there is none, decides; of the others, what
+    /// the last of them said. An error is silence of all.
+    async fn ask_each(&self, query: Query) -> Result<(SocketAddr, Result<DnsResponse, ResolveFailure>), NetError> {
+        let mut options = DnsRequestOptions::default();
+        options.use_edns = ResolverOpts::default().edns0;
+        let mut asked = JoinSet::new();
+        for (address, server) in &self.watched {
+            let (address, answer) = (*address, server.lookup(query.clone(), options).first_answer());
+            asked.spawn(async move { (address, answer.await) });
+        }
+        let (mut said, mut silence) = (None, NetError::NoConnections);
+        while let Some(answered) = asked.join_next().await {
+            match answered {
+                Ok((address, Ok(response))) => return Ok((address, Ok(response))),
+                Ok((address, Err(error))) => match failure(&error) {
+                    Failure::Told(failure @ (ResolveFailure::NoSuchName | ResolveFailure::NoRecords)) => {
+                        return Ok((address, Err(failure)));
+                    }
+                    // That this machine could not ask is nothing that a server said.
+                    Failure::Told(ResolveFailure::NotAsked(_)) | Failure::Silence(_) => silence = error,
+                    Failure::Told(failure) => said = Some((address, Err(failure))),
+                },
+                Err(_aborted) => {}
+            }
+        }
+        said.ok_or(silence)
     }
 
     /// Waits for the answer to a question, and finds out what its silence means.
@@ -352,14 +455,15 @@ fn without_hosts() -> ResolverOpts {
 }
 
 fn servers(addresses: &[SocketAddr]) -> ResolverConfig {
-    let server = |address: &SocketAddr| {
-        let mut server = NameServerConfig::udp_and_tcp(address.ip());
-        for connection in &mut server.connections {
-            connection.port = address.port();
-        }
-        server
-    };
     ResolverConfig::from_name_servers(addresses.iter().map(server).collect())
+}
+
+fn server(address: &SocketAddr) -> NameServerConfig {
+    let mut server = NameServerConfig::udp_and_tcp(address.ip());
+    for connection in &mut server.connections {
+        connection.port = address.port();
+    }
+    server
 }
 
 /// What an error says.
@@ -382,11 +486,52 @@ fn failure(error: &NetError) -> Failure {
         NetError::Dns(DnsError::NoRecordsFound(none)) => match none.response_code {
             ResponseCode::NXDomain => ResolveFailure::NoSuchName,
             ResponseCode::NoError => ResolveFailure::NoRecords,
-            code => ResolveFailure::Refused(code.to_string()),
+            code => ResolveFailure::Refused(code_word(code)),
         },
-        NetError::Dns(DnsError::ResponseCode(code)) => ResolveFailure::Refused(code.to_string()),
-        other => ResolveFailure::Other(other.to_string()),
+        NetError::Dns(DnsError::ResponseCode(code)) => ResolveFailure::Refused(code_word(*code)),
+        other => ResolveFailure::Other(words(other).to_owned()),
     })
+}
+
+/// What else the library of the DNS can say, and what we say.
+fn words(error: &NetError) -> &'static str {
+    match error {
+        NetError::QueryCaseMismatch => "the answer is to another question",
+        NetError::Proto(_) => "the answer is not well-formed",
+        NetError::Dns(_) => "the answer says nothing of it",
+        NetError::Message(_) | NetError::Msg(_) | NetError::ParseInt(_) => {
+            "the name server was not asked, or not understood"
+        }
+        _ => "no answer that can be used",
+    }
+}
+
+/// A response code as `dig` writes it: the names of the registry "DNS RCODEs" of IANA, in capitals.
+fn code_word(code: ResponseCode) -> String {
+    let word = match code {
+        ResponseCode::NoError => "NOERROR",
+        ResponseCode::FormErr => "FORMERR",
+        ResponseCode::ServFail => "SERVFAIL",
+        ResponseCode::NXDomain => "NXDOMAIN",
+        ResponseCode::NotImp => "NOTIMP",
+        ResponseCode::Refused => "REFUSED",
+        ResponseCode::YXDomain => "YXDOMAIN",
+        ResponseCode::YXRRSet => "YXRRSET",
+        ResponseCode::NXRRSet => "NXRRSET",
+        ResponseCode::NotAuth => "NOTAUTH",
+        ResponseCode::NotZone => "NOTZONE",
+        // One number for two: the other is an answer to a signed question, and ours are not signed.
+        ResponseCode::BADVERS | ResponseCode::BADSIG => "BADVERS",
+        ResponseCode::BADKEY => "BADKEY",
+        ResponseCode::BADTIME => "BADTIME",
+        ResponseCode::BADMODE => "BADMODE",
+        ResponseCode::BADNAME => "BADNAME",
+        ResponseCode::BADALG => "BADALG",
+        ResponseCode::BADTRUNC => "BADTRUNC",
+        ResponseCode::BADCOOKIE => "BADCOOKIE",
+        ResponseCode::Unknown(number) => return format!("RCODE {number}"),
+    };
+    word.to_owned()
 }
 
 #[cfg(test)]

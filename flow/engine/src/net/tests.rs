@@ -8,8 +8,8 @@ use tokio::net::UdpSocket;
 
 use super::test_server::{Authority, NOW, VALID, closed_port, serve};
 use super::{
-    CertificateFault, Deadline, DialError, KeyKind, Net, Options, Phase, ResolveFailure, Resolver, Stream, Target,
-    TlsFailure, Verify,
+    CertificateFault, Deadline, DialError, KeyKind, Link, Net, Options, Phase, ResolveFailure, Resolver, Stream,
+    Target, TlsFailure, Verify,
 };
 use crate::clock::SimClock;
 
@@ -28,35 +28,44 @@ async fn certificate_faults_are_told_apart() {
     // Bears the name of the authority that is trusted, but has another key.
     let impostor = Authority::new();
     let net = known.net();
-    let expired = || CertificateFault::Expired { since: Time::parse_rfc3339("2026-01-01T00:00:00Z").expect("a time") };
-    let early = || CertificateFault::NotYetValid { from: Time::parse_rfc3339("2027-01-01T00:00:00Z").expect("a time") };
+    let expired = || CertificateFault::Expired {
+        link: Link::Own,
+        since: Time::parse_rfc3339("2026-01-01T00:00:00Z").expect("a time"),
+    };
+    let early = || CertificateFault::NotYetValid {
+        link: Link::Own,
+        from: Time::parse_rfc3339("2027-01-01T00:00:00Z").expect("a time"),
+    };
     let other = || CertificateFault::WrongName {
         expected: "shop.example".to_owned(),
         presented: vec!["other.example".to_owned()],
     };
+    let unknown = || CertificateFault::UnknownIssuer { issuer: "CN=Stranger".to_owned() };
     for (authority, name, years, faults) in [
         (&known, "shop.example", VALID, vec![]),
         (&known, "shop.example", (2025, 2026), vec![expired()]),
         (&known, "shop.example", (2027, 2028), vec![early()]),
         (&known, "other.example", VALID, vec![other()]),
-        (&stranger, "shop.example", VALID, vec![CertificateFault::UnknownIssuer]),
+        (&stranger, "shop.example", VALID, vec![unknown()]),
         (&impostor, "shop.example", VALID, vec![CertificateFault::BadSignature]),
         (&known, "other.example", (2025, 2026), vec![expired(), other()]),
-        (&stranger, "other.example", (2025, 2026), vec![expired(), CertificateFault::UnknownIssuer, other()]),
+        (&stranger, "other.example", (2025, 2026), vec![expired(), unknown(), other()]),
     ] {
         let address = serve(Some(authority.tls(name, years)), |_| None).await;
         let dialed = net.dial(&tls_target(address, Verify::Record), second()).await.expect("recorded, not refused");
         let peer = dialed.peer.expect("a peer");
-        assert_eq!(peer.faults, faults, "{name} {years:?}");
-        let certificate = peer.certificate.expect("a certificate");
+        assert_eq!(peer.shown.faults, faults, "{name} {years:?}");
+        let certificate = peer.shown.certificate.expect("a certificate");
         assert_eq!(certificate.names, [name]);
 
         let required = net.dial(&tls_target(address, Verify::Require), second()).await;
         match required {
             Ok(dialed) => assert!(faults.is_empty(), "{name} {years:?} accepted: {dialed:?}"),
             Err(error) => {
-                assert_eq!(error, DialError::Tls { address, failure: TlsFailure::Certificate(faults) });
                 assert_eq!(error.phase(), Phase::Tls);
+                let DialError::Tls { failure, shown: Some(shown), .. } = error else { panic!("{error}") };
+                assert_eq!(failure, TlsFailure::Certificate(faults));
+                assert_eq!(shown.certificate, Some(certificate), "what was shown is told with the failure");
             }
         }
     }
@@ -72,11 +81,11 @@ async fn the_peer_is_described_and_never_remembered() {
         let dialed = net.dial(&tls_target(address, Verify::Require), second()).await.expect("connected");
         assert_eq!(dialed.remote, address);
         let peer = dialed.peer.expect("a peer");
-        assert_eq!((peer.version.as_str(), peer.alpn.as_deref()), ("TLSv1.3", Some("http/1.1")));
+        assert_eq!((peer.version, peer.alpn.as_deref()), ("TLSv1.3", Some("http/1.1")));
         assert_eq!(peer.cipher_suite, "TLS13_AES_256_GCM_SHA384");
-        let certificate = peer.certificate.expect("a certificate");
+        let certificate = peer.shown.certificate.expect("a certificate");
         assert_eq!(certificate.not_after, Time::parse_rfc3339("2028-01-01T00:00:00Z").expect("a time"));
-        assert_eq!(certificate.left(NOW), certificate.not_after.since(NOW));
+        assert_eq!(peer.shown.first_to_end.map(|first| first.until), Some(certificate.not_after));
         assert_eq!((certificate.key, certificate.key_bits), (KeyKind::Ecdsa, 256));
         assert!(certificate.issuer.contains("CN=Test Authority"), "{}", certificate.issuer);
         assert!(!certificate.serial.is_empty());
@@ -102,7 +111,9 @@ async fn failures_name_their_phase() {
     let ancient = raw_server(&[0x15, 0x03, 0x01, 0x00, 0x02, 0x02, 0x46]).await;
     let plain = raw_server(b"SSH-2.0-OpenSSH_9.2\r\n").await;
     let hangs_up = raw_server(b"").await;
-    for (address, expected) in [(ancient, "ProtocolVersion"), (plain, "corrupt"), (hangs_up, "eof")] {
+    for (address, expected) in
+        [(ancient, "neither TLS 1.2 nor TLS 1.3"), (plain, "speaks SSH, not TLS"), (hangs_up, "ends it without a word")]
+    {
         let error = net.dial(&tls_target(address, Verify::Record), second()).await.expect_err("no TLS");
         assert_eq!(error.phase(), Phase::Tls);
         assert!(error.to_string().contains(expected), "{error}");
@@ -193,7 +204,7 @@ async fn name_server() -> SocketAddr {
 #[tokio::test]
 async fn names_are_resolved_and_their_failures_told_apart() {
     let server = name_server().await;
-    let resolver = Resolver::without_cache(&[server]).expect("a resolver");
+    let resolver = Resolver::watching(&[server]).expect("a resolver");
     let addresses = resolver.addresses("shop.example", second()).await.expect("resolves");
     assert_eq!(addresses, ["2001:db8::7", "192.0.2.7"].map(|ip| ip.parse::<IpAddr>().expect("an ip")), "IPv6 first");
     let literal = Deadline::within(Span::from_millis(1));
@@ -202,11 +213,14 @@ async fn names_are_resolved_and_their_failures_told_apart() {
         ["::1".parse::<IpAddr>().expect("an ip")]
     );
     let mail = resolver.records("shop.example", RecordType::MX, second()).await.expect("resolves");
-    assert_eq!(mail, ["10 a.example.", "20 b.example."]);
+    assert_eq!(
+        (mail.records, mail.server),
+        (["10 a.example.", "20 b.example."].map(str::to_owned).to_vec(), Some(server))
+    );
 
     for (name, failure) in [
         ("gone.example", ResolveFailure::NoSuchName),
-        ("refused.example", ResolveFailure::Refused("Query Refused".to_owned())),
+        ("refused.example", ResolveFailure::Refused("REFUSED".to_owned())),
         ("silent.example", ResolveFailure::Timeout),
         ("not a name!..", ResolveFailure::BadName),
     ] {
@@ -214,7 +228,7 @@ async fn names_are_resolved_and_their_failures_told_apart() {
         assert_eq!(error.expect_err("no answer").failure, failure, "{name}");
     }
     let none = resolver.records("shop.example", RecordType::TXT, second()).await.expect_err("no such record");
-    assert_eq!(none.failure, ResolveFailure::NoRecords);
+    assert_eq!((none.failure, none.server), (ResolveFailure::NoRecords, Some(server)));
 }
 
 #[tokio::test]
@@ -230,12 +244,17 @@ async fn a_network_asks_the_servers_it_was_given() {
 #[test]
 fn unusable_roots_are_refused() {
     let clock = Arc::new(SimClock::starting_at(NOW));
-    for text in ["", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
+    for (text, words) in [
+        ("", "no certificate that can be a root"),
+        ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "number 1 is not well encoded"),
+        ("-----BEGIN CERTIFICATE-----\nAAAA\n", "a block lacks its line"),
+        ("-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n", "not written in base64"),
+    ] {
         let file = tempfile::NamedTempFile::new().expect("a file");
         std::fs::write(file.path(), text).expect("written");
         let options = Options { name_servers: vec![], extra_roots: Some(file.path().to_owned()) };
         let error = Net::new(&options, clock.clone()).expect_err("no root in it").to_string();
-        assert!(error.contains("no certificate that can be a root"), "{error}");
+        assert!(error.contains(words), "{error}");
     }
     let options = Options { name_servers: vec![], extra_roots: Some("/nonexistent/ca.pem".into()) };
     let error = Net::new(&options, clock).expect_err("no file").to_string();

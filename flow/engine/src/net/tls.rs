@@ -1,30 +1,33 @@
 //! TLS towards servers, and what is wrong with their certificates.
 //!
-//! A verifier that stops at the first error says "expired" and hides that the name is wrong too. This one asks for each
-//! thing on its own, writes all answers down, and only then decides, so that who watches a certificate learns everything
-//! in one handshake. [`Verify::Require`] breaks the handshake off, and the peer gets the alert; [`Verify::Record`] goes
-//! on, for probes that report on a certificate and send no secret.
+//! The verifier writes down all that is wrong ([`chain`](super::chain)), and only then decides, so that who watches a
+//! certificate learns everything in one handshake. [`Verify::Require`] breaks the handshake off, and the peer gets the alert;
+//! [`Verify::Record`] goes on, for probes that report on a certificate and send no secret. What a server wants of its clients,
+//! such as a certificate of theirs, may end the handshake; what it has shown by then is told with the failure.
 
 use std::fmt;
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use event::{Clock, Time};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{Resumption, verify_server_cert_signed_by_trust_anchor, verify_server_name};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject;
+use rustls::client::{ResolvesClientCert, Resumption};
+use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::server::ParsedCertificate;
+use rustls::sign::CertifiedKey;
 use rustls::time_provider::TimeProvider;
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, SignatureScheme};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::{Certificate, SetupError};
+use super::chain::{CertificateFault, Roots, Shown};
+use super::stream::FirstBytes;
+use super::{SetupError, tls_words};
 
 /// What to do about a certificate that can't be trusted.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -36,54 +39,6 @@ pub enum Verify {
     Record,
 }
 
-/// What is wrong with a certificate.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum CertificateFault {
-    /// It is no longer valid.
-    Expired {
-        /// Since when.
-        since: Time,
-    },
-    /// It is not valid yet.
-    NotYetValid {
-        /// From when on.
-        from: Time,
-    },
-    /// It is for others.
-    WrongName {
-        /// Name it should be for.
-        expected: String,
-        /// Names it is for.
-        presented: Vec<String>,
-    },
-    /// Nobody whom we trust has issued it, or the server does not send the certificates in between.
-    UnknownIssuer,
-    /// It bears the name of an issuer that has not signed it.
-    BadSignature,
-    /// Something else, in the words of the verifier.
-    Other(String),
-}
-
-impl fmt::Display for CertificateFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Expired { since } => write!(f, "it expired on {since}"),
-            Self::NotYetValid { from } => write!(f, "it is not valid before {from}"),
-            Self::WrongName { expected, presented } if presented.is_empty() => {
-                write!(f, "it names no host, so not `{expected}`")
-            }
-            Self::WrongName { expected, presented } => {
-                write!(f, "it is not for `{expected}` but for {}", presented.join(", "))
-            }
-            Self::UnknownIssuer => {
-                f.write_str("its issuer is not trusted, or an intermediate certificate is not sent along")
-            }
-            Self::BadSignature => f.write_str("the issuer that it names has not signed it"),
-            Self::Other(reason) => f.write_str(reason),
-        }
-    }
-}
-
 /// Why there is no TLS connection.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum TlsFailure {
@@ -91,6 +46,12 @@ pub enum TlsFailure {
     BadName(String),
     /// The certificate is not to be trusted: all that is wrong with it.
     Certificate(Vec<CertificateFault>),
+    /// The server asks for a certificate of the client, and goes no further without one.
+    ClientCertificate,
+    /// The server speaks none of the application protocols that were offered (ALPN).
+    Protocol(Vec<String>),
+    /// It does not speak TLS there, but something else.
+    NoTls(&'static str),
     /// The two can't agree, such as on a version of TLS: 1.2 is the oldest we speak.
     Handshake(String),
     /// The connection broke meanwhile.
@@ -105,27 +66,36 @@ impl fmt::Display for TlsFailure {
                 let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
                 write!(f, "the certificate is refused: {}", faults.join("; "))
             }
-            Self::Handshake(reason) => write!(f, "the handshake failed: {reason}"),
-            Self::Broken(reason) => write!(f, "the connection broke during the handshake: {reason}"),
+            Self::ClientCertificate => f.write_str("it wants a certificate of the client, and there is none"),
+            Self::Protocol(offered) => {
+                write!(f, "it does not speak {} (ALPN), such as a server for HTTP/2 only", offered.join(" or "))
+            }
+            Self::NoTls(what) => f.write_str(what),
+            Self::Handshake(reason) => write!(f, "the TLS handshake failed: {reason}"),
+            Self::Broken(reason) => write!(f, "the connection broke during the TLS handshake: {reason}"),
         }
     }
+}
+
+/// A connection without TLS, and the certificates that were shown all the same.
+pub(super) struct Refused {
+    pub(super) failure: TlsFailure,
+    pub(super) shown: Option<Box<Shown>>,
 }
 
 /// Who answered.
 #[derive(Clone, Debug)]
 pub struct Peer {
-    /// The certificates as sent, DER, its own first.
-    pub chain: Vec<CertificateDer<'static>>,
-    /// What its own says; `None` when it can't be read.
-    pub certificate: Option<Certificate>,
-    /// What is wrong with it; empty when it is trusted.
-    pub faults: Vec<CertificateFault>,
+    /// The certificates that it showed.
+    pub shown: Shown,
     /// Version agreed upon: `TLSv1.2` or `TLSv1.3`.
-    pub version: String,
+    pub version: &'static str,
     /// Cipher suite agreed upon.
     pub cipher_suite: String,
     /// Application protocol agreed upon.
     pub alpn: Option<String>,
+    /// Whether it asked for a certificate of the client.
+    pub asks_client: bool,
 }
 
 /// The clock of the context, for rustls.
@@ -146,24 +116,26 @@ impl TimeProvider for ContextTime {
 
 /// The set-up that all connections share.
 pub(super) struct Tls {
-    provider: Arc<CryptoProvider>,
-    roots: Arc<RootCertStore>,
+    algorithms: WebPkiSupportedAlgorithms,
+    roots: Arc<Roots>,
     /// Each connection clones it and puts its own verifier in, which is some reference counts.
     config: ClientConfig,
 }
 
 impl Tls {
     pub(super) fn new(extra_roots: Option<&Path>, clock: Arc<dyn Clock>) -> Result<Self, SetupError> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        let algorithms = provider.signature_verification_algorithms;
         let roots = Arc::new(load_roots(extra_roots)?);
-        let nobody = Verifier::new(Verify::Require, roots.clone(), provider.clone());
-        let mut config = ClientConfig::builder_with_details(provider.clone(), Arc::new(ContextTime(clock)))
-            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
+        let nobody = Verifier::new(Verify::Require, roots.clone(), algorithms);
+        let mut config = ClientConfig::builder_with_details(Arc::new(provider), Arc::new(ContextTime(clock)))
+            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+            .map_err(|error| SetupError::Tls(tls_words::tls(&error)))?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(nobody))
             .with_no_client_auth();
         config.resumption = Resumption::disabled();
-        Ok(Self { provider, roots, config })
+        Ok(Self { algorithms, roots, config })
     }
 
     pub(super) fn roots(&self) -> usize {
@@ -176,79 +148,124 @@ impl Tls {
         stream: TcpStream,
         host: &str,
         options: &super::Tls,
-    ) -> Result<(TlsStream<TcpStream>, Peer), TlsFailure> {
+    ) -> Result<(TlsStream<FirstBytes>, Peer), Refused> {
         let name = options.server_name.as_deref().unwrap_or(host);
-        let server_name = ServerName::try_from(name.to_owned()).map_err(|_| TlsFailure::BadName(name.to_owned()))?;
-        let verifier = Arc::new(Verifier::new(options.verify, self.roots.clone(), self.provider.clone()));
+        let server_name = ServerName::try_from(name.to_owned())
+            .map_err(|_| Refused { failure: TlsFailure::BadName(name.to_owned()), shown: None })?;
+        let verifier = Arc::new(Verifier::new(options.verify, self.roots.clone(), self.algorithms));
         let mut config = self.config.clone();
         config.dangerous().set_certificate_verifier(verifier.clone());
+        config.client_auth_cert_resolver = verifier.clone();
         config.alpn_protocols = options.alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
 
-        let connected = TlsConnector::from(Arc::new(config)).connect(server_name, stream).await;
-        let faults = verifier.faults();
-        let stream = connected.map_err(|error| failure(&error, faults.clone()))?;
-        let peer = peer(&stream, faults);
-        Ok((stream, peer))
+        let connector = TlsConnector::from(Arc::new(config));
+        let connected = connector.connect(server_name, FirstBytes::of(stream)).into_fallible().await;
+        let (shown, asks_client) = verifier.seen();
+        match connected {
+            Ok(stream) => {
+                let peer = peer(&stream, shown.unwrap_or_default(), asks_client);
+                Ok((stream, peer))
+            }
+            Err((error, stream)) => {
+                let faults = shown.as_ref().map(|shown| shown.faults.clone()).unwrap_or_default();
+                let failure = match failure(&error, faults, stream.first()) {
+                    // What a server says that lacks a certificate of the client differs; that it asked for one does not.
+                    TlsFailure::Handshake(_) | TlsFailure::Broken(_) if asks_client => TlsFailure::ClientCertificate,
+                    TlsFailure::Protocol(_) => TlsFailure::Protocol(options.alpn.clone()),
+                    other => other,
+                };
+                Err(Refused { failure, shown: shown.map(Box::new) })
+            }
+        }
     }
 }
 
-fn peer(stream: &TlsStream<TcpStream>, faults: Vec<CertificateFault>) -> Peer {
+fn peer(stream: &TlsStream<FirstBytes>, shown: Shown, asks_client: bool) -> Peer {
     let (_, session) = stream.get_ref();
-    let chain: Vec<_> =
-        session.peer_certificates().unwrap_or_default().iter().map(|c| c.clone().into_owned()).collect();
     let version = match session.protocol_version() {
-        Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3".to_owned(),
-        Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2".to_owned(),
-        other => format!("{other:?}"),
+        Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3",
+        // No other is offered.
+        _ => "TLSv1.2",
     };
     Peer {
-        certificate: chain.first().and_then(|der| Certificate::parse(der)),
-        chain,
-        faults,
+        shown,
         version,
         cipher_suite: session.negotiated_cipher_suite().map(|s| format!("{:?}", s.suite())).unwrap_or_default(),
         alpn: session.alpn_protocol().map(|protocol| String::from_utf8_lossy(protocol).into_owned()),
+        asks_client,
     }
 }
 
-fn failure(error: &io::Error, faults: Vec<CertificateFault>) -> TlsFailure {
+fn failure(error: &io::Error, faults: Vec<CertificateFault>, first: &[u8]) -> TlsFailure {
+    if let Some(what) = tls_words::no_tls(first) {
+        return TlsFailure::NoTls(what);
+    }
     match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        Some(rustls::Error::InvalidCertificate(_)) if !faults.is_empty() => TlsFailure::Certificate(faults),
-        Some(error) => TlsFailure::Handshake(error.to_string()),
+        Some(rustls::Error::InvalidCertificate(reason))
+            if !faults.is_empty() && *reason != CertificateError::BadSignature =>
+        {
+            TlsFailure::Certificate(faults)
+        }
+        Some(rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol)) => TlsFailure::Protocol(Vec::new()),
+        Some(error) => TlsFailure::Handshake(tls_words::tls(error)),
+        None if error.kind() == io::ErrorKind::UnexpectedEof => TlsFailure::Broken(
+            "the server ends it without a word, as one does that speaks no TLS on this port".to_owned(),
+        ),
         None => TlsFailure::Broken(error.to_string()),
     }
 }
 
-fn load_roots(extra: Option<&Path>) -> Result<RootCertStore, SetupError> {
+fn load_roots(extra: Option<&Path>) -> Result<Roots, SetupError> {
     let native = rustls_native_certs::load_native_certs();
     for error in &native.errors {
         tracing::warn!(%error, "some roots of the system can't be read");
     }
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(native.certs);
+    let mut roots = Roots::none();
+    for der in &native.certs {
+        if !roots.add(der) {
+            tracing::debug!("a root of the system is not well encoded: it is left out");
+        }
+    }
     if let Some(path) = extra {
-        let unreadable = |error: rustls::pki_types::pem::Error| SetupError::Roots {
-            path: path.to_owned(),
-            reason: error.to_string(),
-        };
-        let certificates: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).map_err(unreadable)?.collect();
-        let (added, _) = roots.add_parsable_certificates(certificates.map_err(unreadable)?);
+        let unreadable = |reason: String| SetupError::Roots { path: path.to_owned(), reason };
+        let bytes = std::fs::read(path).map_err(|error| unreadable(error.to_string()))?;
+        let mut added = 0_usize;
+        for der in CertificateDer::pem_slice_iter(&bytes) {
+            let der = der.map_err(|error| unreadable(pem_words(&error).to_owned()))?;
+            added += 1;
+            if !roots.add(&der) {
+                return Err(unreadable(format!("its certificate number {added} is not well encoded")));
+            }
+        }
         if added == 0 {
             return Err(SetupError::NoRoot { path: path.to_owned() });
         }
     }
-    if roots.is_empty() {
+    if roots.len() == 0 {
         tracing::warn!("no root certificate is trusted: install the package `ca-certificates`");
     }
     Ok(roots)
 }
 
-/// Judges one certificate, once.
+/// Why a file is no PEM.
+fn pem_words(error: &pem::Error) -> &'static str {
+    match error {
+        pem::Error::MissingSectionEnd { .. } => "a block lacks its line `-----END …-----`",
+        pem::Error::IllegalSectionStart { .. } => "a line that begins a block is not well written",
+        pem::Error::Base64Decode(_) => "a block is not written in base64",
+        pem::Error::Io(_) => "reading failed",
+        pem::Error::SectionTooLarge => "a block is too long",
+        _ => "it is not written as PEM",
+    }
+}
+
+/// Judges the certificates of one connection, once, and remembers what the server wanted of us.
 struct Verifier {
     verify: Verify,
-    roots: Arc<RootCertStore>,
-    provider: Arc<CryptoProvider>,
-    faults: Mutex<Vec<CertificateFault>>,
+    roots: Arc<Roots>,
+    algorithms: WebPkiSupportedAlgorithms,
+    shown: Mutex<Option<Shown>>,
+    asks_client: AtomicBool,
 }
 
 impl fmt::Debug for Verifier {
@@ -258,54 +275,14 @@ impl fmt::Debug for Verifier {
 }
 
 impl Verifier {
-    fn new(verify: Verify, roots: Arc<RootCertStore>, provider: Arc<CryptoProvider>) -> Self {
-        Self { verify, roots, provider, faults: Mutex::default() }
+    fn new(verify: Verify, roots: Arc<Roots>, algorithms: WebPkiSupportedAlgorithms) -> Self {
+        Self { verify, roots, algorithms, shown: Mutex::default(), asks_client: AtomicBool::new(false) }
     }
 
-    fn faults(&self) -> Vec<CertificateFault> {
-        self.faults.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Every fault, each found on its own.
-    fn judge(
-        &self,
-        der: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        now: UnixTime,
-    ) -> Vec<CertificateFault> {
-        let (parsed, says) = match (ParsedCertificate::try_from(der), Certificate::parse(der)) {
-            (Ok(parsed), Some(says)) => (parsed, says),
-            (Err(error), _) => return vec![CertificateFault::Other(error.to_string())],
-            (Ok(_), None) => return vec![CertificateFault::Other("it is not well encoded".to_owned())],
-        };
-        let mut faults = Vec::new();
-        let now_s = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-        let (first_s, last_s) = (says.not_before.micros() / 1_000_000, says.not_after.micros() / 1_000_000);
-        if now_s > last_s {
-            faults.push(CertificateFault::Expired { since: says.not_after });
-        }
-        if now_s < first_s {
-            faults.push(CertificateFault::NotYetValid { from: says.not_before });
-        }
-        // The verifier looks no further once it has seen the wrong time, so it is asked about the nearest right one.
-        let nearest_s = u64::try_from(now_s.min(last_s).max(first_s)).unwrap_or(0);
-        let nearest = UnixTime::since_unix_epoch(Duration::from_secs(nearest_s));
-        let algorithms = self.provider.signature_verification_algorithms.all;
-        match verify_server_cert_signed_by_trust_anchor(&parsed, &self.roots, intermediates, nearest, algorithms) {
-            Ok(()) => {}
-            Err(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
-                faults.push(CertificateFault::UnknownIssuer);
-            }
-            Err(rustls::Error::InvalidCertificate(CertificateError::BadSignature)) => {
-                faults.push(CertificateFault::BadSignature);
-            }
-            Err(other) => faults.push(CertificateFault::Other(other.to_string())),
-        }
-        if verify_server_name(&parsed, name).is_err() {
-            faults.push(CertificateFault::WrongName { expected: name.to_str().into_owned(), presented: says.names });
-        }
-        faults
+    /// What was shown, and whether the server asked for a certificate of the client.
+    fn seen(&self) -> (Option<Shown>, bool) {
+        let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner).take();
+        (shown, self.asks_client.load(Ordering::Acquire))
     }
 }
 
@@ -315,9 +292,22 @@ fn alert(fault: &CertificateFault) -> CertificateError {
         CertificateFault::Expired { .. } => CertificateError::Expired,
         CertificateFault::NotYetValid { .. } => CertificateError::NotValidYet,
         CertificateFault::WrongName { .. } => CertificateError::NotValidForName,
-        CertificateFault::UnknownIssuer => CertificateError::UnknownIssuer,
-        CertificateFault::BadSignature => CertificateError::BadSignature,
+        CertificateFault::SelfSigned
+        | CertificateFault::UnknownRoot { .. }
+        | CertificateFault::UnknownIssuer { .. }
+        | CertificateFault::BadSignature => CertificateError::UnknownIssuer,
         CertificateFault::Other(_) => CertificateError::ApplicationVerificationFailure,
+    }
+}
+
+impl ResolvesClientCert for Verifier {
+    fn resolve(&self, _issuers: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.asks_client.store(true, Ordering::Release);
+        None
+    }
+
+    fn has_certs(&self) -> bool {
+        false
     }
 }
 
@@ -330,9 +320,10 @@ impl ServerCertVerifier for Verifier {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let faults = self.judge(end_entity, intermediates, server_name, now);
-        let refused = faults.first().filter(|_| self.verify == Verify::Require).map(alert);
-        *self.faults.lock().unwrap_or_else(PoisonError::into_inner) = faults;
+        let now = Time::from_secs(i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
+        let shown = self.roots.judge(end_entity, intermediates, server_name, now, self.algorithms);
+        let refused = shown.faults.first().filter(|_| self.verify == Verify::Require).map(alert);
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = Some(shown);
         match refused {
             Some(error) => Err(rustls::Error::InvalidCertificate(error)),
             None => Ok(ServerCertVerified::assertion()),
@@ -345,7 +336,7 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+        verify_tls12_signature(message, cert, dss, &self.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -354,10 +345,10 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+        verify_tls13_signature(message, cert, dss, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        self.algorithms.supported_schemes()
     }
 }

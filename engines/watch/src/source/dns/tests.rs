@@ -3,7 +3,7 @@ use std::net::SocketAddr;
 use store::Reading;
 use tokio::net::UdpSocket;
 
-use crate::source::testing::{ask, plain};
+use crate::source::testing::{Program, ask, closed_port, listening, plain};
 
 /// A name server for one question at a time (RFC 1035, section 4): `shop.example` has two A records, an MX and a TXT;
 /// nothing else exists; `broken.example` makes it fail.
@@ -54,7 +54,7 @@ async fn records_are_looked_at() {
     let net = plain();
     let server = name_server().await;
     let cases = [
-        ("domain = \"shop.example\"", Reading::Up, Some(2), "2 A records"),
+        ("domain = \"shop.example\"", Reading::Up, Some(2), "answers NOERROR, 2 A records: 192.0.2.1, 192.0.2.2"),
         ("domain = \"shop.example\"\nexpect = [\"192.0.2.1\", \"192.0.2.2\"]", Reading::Up, Some(2), ""),
         (
             "domain = \"shop.example\"\nexpect = \"198.51.100.1\"",
@@ -65,14 +65,24 @@ async fn records_are_looked_at() {
         ("domain = \"shop.example\"\ntype = \"MX\"\nexpect = \"mx.shop.example.\"", Reading::Up, Some(1), ""),
         // A whole value, in any spelling of it.
         ("domain = \"shop.example\"\nexpect = \"192.0.2.20\"", Reading::Down, Some(2), "holds 192.0.2.20"),
-        ("domain = \"longer.shop.example\"\nexpect = \"192.0.2.1\"", Reading::Down, Some(1), "there are: 192.0.2.10"),
+        (
+            "domain = \"longer.shop.example\"\nexpect = \"192.0.2.1\"",
+            Reading::Down,
+            Some(1),
+            "answers NOERROR, 1 A record: 192.0.2.10",
+        ),
         ("domain = \"shop.example\"\ntype = \"MX\"\nexpect = \"MX.shop.example\"", Reading::Up, Some(1), ""),
         ("domain = \"shop.example\"\ntype = \"MX\"\nexpect = \"10 mx.shop.example.\"", Reading::Up, Some(1), ""),
         ("domain = \"shop.example\"\ntype = \"MX\"\nexpect = \"shop.example.\"", Reading::Down, Some(1), ""),
         ("domain = \"shop.example\"\ntype = \"TXT\"\nexpect = \"v=spf1\"", Reading::Up, Some(1), ""),
-        ("domain = \"shop.example\"\ntype = \"AAAA\"", Reading::Down, None, "no record of this type"),
-        ("domain = \"nobody.example\"", Reading::Down, None, "NXDOMAIN"),
-        ("domain = \"broken.example\"", Reading::Down, None, "broken.example"),
+        (
+            "domain = \"shop.example\"\ntype = \"AAAA\"",
+            Reading::Down,
+            None,
+            "no record of this type (NOERROR), says 127.0.0.1:",
+        ),
+        ("domain = \"nobody.example\"", Reading::Down, None, "(NXDOMAIN), says 127.0.0.1:"),
+        ("domain = \"broken.example\"", Reading::Down, None, "answers SERVFAIL for `broken.example`"),
     ];
     for (table, reading, value, text) in cases {
         let answer = ask(&net, "dns", &format!("{table}\nserver = \"{server}\"")).await;
@@ -106,4 +116,72 @@ async fn a_watched_name_server_that_is_silent_is_down() {
         assert_eq!(answer.reading, Reading::Unknown, "{}", answer.text);
         assert!(answer.text.contains(silent), "{}", answer.text);
     }
+}
+
+/// An authoritative server that answers with an alias into the zone of somebody else has answered; what it is asked for
+/// beyond its zone, it refuses.
+#[tokio::test]
+async fn an_alias_out_of_the_zone_is_an_answer() {
+    let address = closed_port().await;
+    let port = format!("--port={}", address.port());
+    let _server = Program::start(
+        "dnsmasq",
+        &[
+            "--no-daemon",
+            "--conf-file=/dev/null",
+            "--no-resolv",
+            "--no-hosts",
+            "--user=root",
+            "--bind-interfaces",
+            "--listen-address=127.0.0.1",
+            &port,
+            "--auth-server=ns.shop.example,127.0.0.1",
+            "--auth-zone=shop.example",
+            "--host-record=shop.example,192.0.2.1",
+            "--cname=www.shop.example,cdn.other.example",
+        ],
+    );
+    listening(address).await;
+    let net = plain();
+    let alias = format!("{address} answers NOERROR: `www.shop.example` is an alias (CNAME) for `cdn.other.example.`");
+    let cases = [
+        ("domain = \"www.shop.example\"", Reading::Up, Some(0), alias.clone()),
+        ("domain = \"www.shop.example\"\nexpect = \"192.0.2.1\"", Reading::Down, Some(0), alias),
+        (
+            "domain = \"www.shop.example\"\ntype = \"CNAME\"\nexpect = \"cdn.other.example\"",
+            Reading::Up,
+            Some(1),
+            format!("{address} answers NOERROR, 1 CNAME record: cdn.other.example."),
+        ),
+        (
+            "domain = \"shop.example\"",
+            Reading::Up,
+            Some(1),
+            format!("{address} answers NOERROR, 1 A record: 192.0.2.1"),
+        ),
+        (
+            "domain = \"none.shop.example\"",
+            Reading::Down,
+            None,
+            format!("the name `none.shop.example` does not exist (NXDOMAIN), says {address}"),
+        ),
+        (
+            "domain = \"cdn.other.example\"",
+            Reading::Down,
+            None,
+            format!("the name server {address} answers REFUSED for `cdn.other.example`"),
+        ),
+    ];
+    for (table, reading, value, text) in cases {
+        let answer = ask(&net, "dns", &format!("{table}\nserver = \"{address}\"")).await;
+        assert_eq!((answer.reading, answer.value), (reading, value), "{table}: {}", answer.text);
+        assert!(answer.text.contains(&text), "{table}: `{text}` in: {}", answer.text);
+    }
+    // Beside one that is silent, the other's word counts.
+    #[expect(clippy::disallowed_methods, reason = "the test needs a port on which nobody answers")]
+    let silent = UdpSocket::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("bound");
+    let both = format!("domain = \"shop.example\"\nserver = [\"{silent}\", \"{address}\"]");
+    let answer = ask(&net, "dns", &both).await;
+    assert_eq!(answer.reading, Reading::Up, "{}", answer.text);
+    assert!(answer.text.starts_with(&address.to_string()), "{}", answer.text);
 }

@@ -1,7 +1,16 @@
-use store::Reading;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
 
-use crate::source::Level;
-use crate::source::testing::{Authority, NOW, ask, serve};
+use engine::clock::{SimClock, SystemClock};
+use engine::net::{Net, Options};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
+use store::Reading;
+use tempfile::TempDir;
+
+use crate::source::testing::{Authority, NOW, Program, ask, ask_by, closed_port, listening, run, serve};
+use crate::source::{Answer, Level};
 
 const TLS12: &[&rustls::SupportedProtocolVersion] = &[&rustls::version::TLS12];
 
@@ -19,23 +28,35 @@ async fn certificates_are_judged_whole() {
     let plain = serve(None, false, "HTTP/1.1 400 Bad Request\r\n\r\n").await;
     let cases = [
         (good, "", Reading::Up, Some(190), vec!["TLSv1.3"]),
-        (good, "certificate_days = 365", Reading::Degraded, Some(190), vec!["expires in 190 days, less than 365"]),
+        (
+            good,
+            "certificate_days = 365",
+            Reading::Degraded,
+            Some(190),
+            vec!["it expires in 190 days, on 2027-06-01T00:00:00Z, less than 365 days"],
+        ),
         (good, "server_name = \"shop.example\"", Reading::Down, Some(190), vec!["not for `shop.example`"]),
         // Its customers still connect.
-        (soon, "", Reading::Degraded, Some(8), vec!["expires in 8 days, less than 14"]),
+        (
+            soon,
+            "",
+            Reading::Degraded,
+            Some(8),
+            vec!["it expires in 8 days, on 2026-12-01T00:00:00Z, less than 14 days"],
+        ),
         (
             soon,
             "server_name = \"shop.example\"",
             Reading::Down,
             Some(8),
-            vec!["expires in 8 days, less than 14", "not for `shop.example`"],
+            vec!["it expires in 8 days, on 2026-12-01T00:00:00Z, less than 14 days", "not for `shop.example`"],
         ),
         (soon, "certificate_days = 7", Reading::Up, Some(8), vec![]),
         (late, "", Reading::Down, Some(-22), vec!["it expired on 2026-11-01", "not for `127.0.0.1`"]),
         (old, "", Reading::Up, Some(190), vec!["TLSv1.2"]),
         (old, "at_least = \"1.3\"", Reading::Down, Some(190), vec!["TLSv1.2 was agreed upon, at least TLS 1.3"]),
         (strange, "", Reading::Down, Some(190), vec!["has not signed it"]),
-        (plain, "", Reading::Down, None, vec!["handshake"]),
+        (plain, "", Reading::Down, None, vec!["this port speaks plain HTTP, not HTTPS"]),
     ];
     for (address, keys, reading, days, texts) in cases {
         let answer = ask(&net, "tls", &format!("address = \"{address}\"\n{keys}")).await;
@@ -67,5 +88,260 @@ async fn a_certificate_that_expires_soon_is_a_finding() {
         let answer = ask(&net, "tls", &format!("address = \"{address}\"\n{keys}")).await;
         let found = answer.symptoms.iter().find(|symptom| symptom.finding.as_str() == "certificate-expiring");
         assert_eq!(found.map(|symptom| symptom.level), expect, "{keys}: {}", answer.text);
+    }
+}
+
+/// A day: year, month, day.
+type Day = (i32, u8, u8);
+
+const LONG_AGO: Day = (2020, 1, 1);
+const FAR: Day = (2040, 1, 1);
+/// 299 days from [`NOW`].
+const LEAF_END: Day = (2027, 9, 18);
+
+/// Certificates in files, as OpenSSL serves them.
+struct Shelf(TempDir);
+
+fn params(subject: &str, (from, until): (Day, Day), authority: bool) -> CertificateParams {
+    let names = if authority { Vec::new() } else { vec!["127.0.0.1".to_owned()] };
+    let mut params = CertificateParams::new(names).expect("names");
+    params.distinguished_name.push(DnType::CommonName, subject);
+    if authority {
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    }
+    let day = |(year, month, day): Day| date_time_ymd(year, month, day);
+    (params.not_before, params.not_after) = (day(from), day(until));
+    params
+}
+
+type Signer = CertifiedIssuer<'static, KeyPair>;
+
+fn key() -> KeyPair {
+    KeyPair::generate().expect("a key")
+}
+
+fn root(subject: &str, until: Day) -> Signer {
+    CertifiedIssuer::self_signed(params(subject, (LONG_AGO, until), true), key()).expect("a root")
+}
+
+fn intermediate(subject: &str, until: Day, key: KeyPair, issuer: &Issuer<'_, KeyPair>) -> Signer {
+    CertifiedIssuer::signed_by(params(subject, (LONG_AGO, until), true), key, issuer).expect("an intermediate")
+}
+
+impl Shelf {
+    fn new() -> Self {
+        Self(tempfile::tempdir().expect("a directory"))
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.path().join(name).display().to_string()
+    }
+
+    /// Puts a chain there: a certificate for 127.0.0.1, then what is sent along.
+    fn put(&self, name: &str, valid: (Day, Day), issuer: &Issuer<'_, KeyPair>, sent: &[&Signer]) {
+        let key = key();
+        let leaf = params("leaf", valid, false).signed_by(&key, issuer).expect("a certificate");
+        fs::write(self.path(&format!("{name}.key")), key.serialize_pem()).expect("written");
+        fs::write(self.path(&format!("{name}.pem")), leaf.pem()).expect("written");
+        let sent: String = sent.iter().map(|signer| signer.pem()).collect();
+        fs::write(self.path(&format!("{name}.chain")), sent).expect("written");
+    }
+
+    /// Serves it with OpenSSL.
+    async fn serve(&self, name: &str, options: &[&str]) -> (SocketAddr, Program) {
+        let address = closed_port().await;
+        let (pem, key, chain) =
+            (self.path(&format!("{name}.pem")), self.path(&format!("{name}.key")), self.path(&format!("{name}.chain")));
+        let at = address.to_string();
+        let mut arguments = vec!["s_server", "-accept", &at, "-cert", &pem, "-key", &key, "-www"];
+        if fs::metadata(&chain).is_ok_and(|file| file.len() > 0) {
+            arguments.extend(["-cert_chain", &chain]);
+        }
+        arguments.extend(options);
+        let server = Program::start("openssl", &arguments);
+        listening(address).await;
+        (address, server)
+    }
+
+    /// A network that trusts this, in which it is [`NOW`].
+    fn net(&self, trusted: &[&Signer]) -> Net {
+        let path = self.path("trusted");
+        fs::write(&path, trusted.iter().map(|signer| signer.pem()).collect::<String>()).expect("written");
+        let options = Options { name_servers: Vec::new(), extra_roots: Some(PathBuf::from(path)) };
+        Net::new(&options, Arc::new(SimClock::starting_at(NOW))).expect("a network")
+    }
+}
+
+fn level(answer: &Answer) -> Option<Level> {
+    let found = answer.symptoms.iter().find(|symptom| symptom.finding.as_str() == "certificate-expiring");
+    found.map(|symptom| symptom.level)
+}
+
+/// What locks the clients out is the first end of the chain that they use, whichever certificate it is; and it is named.
+#[tokio::test]
+async fn the_chain_lasts_as_long_as_its_clients_can_use_it() {
+    let shelf = Shelf::new();
+    let authority = root("Root", FAR);
+    let strange = root("Strange root", FAR);
+    let stale = root("Stale root", (2026, 11, 1));
+    let soon = intermediate("Soon", (2026, 11, 27), key(), &authority);
+    let over = intermediate("Over", (2026, 11, 20), key(), &authority);
+    let between = intermediate("Between", FAR, key(), &authority);
+    let hostile = intermediate("\u{1b}[31mred\u{202e}", (2026, 11, 27), key(), &authority);
+    // The same authority with two certificates for its one key, as after its renewal.
+    let pem = key().serialize_pem();
+    let again = || KeyPair::from_pem(&pem).expect("a key");
+    let old = intermediate("Renewed", (2026, 11, 27), again(), &authority);
+    let new = intermediate("Renewed", FAR, again(), &authority);
+    let year = (LONG_AGO, LEAF_END);
+    shelf.put("good", year, &between, &[&between]);
+    shelf.put("soon", year, &soon, &[&soon]);
+    shelf.put("over", year, &over, &[&over]);
+    // Issued after the end of what vouches for it: at no instant were both valid.
+    shelf.put("never", ((2026, 11, 21), LEAF_END), &over, &[&over]);
+    shelf.put("both-over", (LONG_AGO, (2026, 11, 1)), &over, &[&over]);
+    shelf.put("renewed", year, &old, &[&old, &new]);
+    shelf.put("stale", year, &stale, &[]);
+    shelf.put("strange", year, &strange, &[&strange]);
+    shelf.put("missing", year, &between, &[]);
+    shelf.put("hostile", year, &hostile, &[&hostile]);
+    let net = shelf.net(&[&authority, &stale]);
+    let cases = [
+        ("good", Reading::Up, Some(299), Some(Level::Low), "TLSv1.3 with a valid certificate"),
+        (
+            "soon",
+            Reading::Degraded,
+            Some(4),
+            Some(Level::High),
+            "certificate: the intermediate certificate `CN=Soon` of its chain expires in 4 days, on 2026-11-27T00:00:00Z, \
+             less than 30 days",
+        ),
+        (
+            "over",
+            Reading::Down,
+            Some(-3),
+            Some(Level::High),
+            "certificate: the intermediate certificate `CN=Over` of its chain expired on 2026-11-20T00:00:00Z",
+        ),
+        ("never", Reading::Down, Some(-3), Some(Level::High), "`CN=Over` of its chain expired on 2026-11-20T00:00:00Z"),
+        (
+            "both-over",
+            Reading::Down,
+            Some(-22),
+            Some(Level::High),
+            "certificate: it expired on 2026-11-01T00:00:00Z; certificate: the intermediate certificate `CN=Over` of",
+        ),
+        ("renewed", Reading::Up, Some(299), Some(Level::Low), "with a valid certificate"),
+        (
+            "stale",
+            Reading::Down,
+            Some(-22),
+            Some(Level::High),
+            "the root certificate `CN=Stale root` of its chain expired",
+        ),
+        ("strange", Reading::Down, Some(299), Some(Level::Low), "leads to `CN=Strange root`, which is not trusted"),
+        (
+            "missing",
+            Reading::Down,
+            Some(299),
+            Some(Level::Low),
+            "the certificate of `CN=Between` is neither sent along",
+        ),
+        ("hostile", Reading::Degraded, Some(4), Some(Level::High), "`CN=\\u{1b}[31mred\\u{202e}` of its chain expires"),
+    ];
+    for (name, reading, days, found, text) in cases {
+        let (address, _server) = shelf.serve(name, &[]).await;
+        let answer = ask(&net, "tls", &format!("address = \"{address}\"\ncertificate_days = 30")).await;
+        assert_eq!((answer.reading, answer.value), (reading, days), "{name}: {}", answer.text);
+        assert_eq!(level(&answer), found, "{name}: {}", answer.text);
+        assert!(answer.text.contains(text), "{name}: `{text}` in: {}", answer.text);
+        assert!(!answer.text.chars().any(char::is_control), "{name}: {:?}", answer.text);
+        let page = ask(&net, "http", &format!("url = \"https://{address}/\"\ncertificate_days = 30")).await;
+        assert_eq!((page.reading, level(&page)), (reading, found), "{name}: {}", page.text);
+        assert_eq!(page.certificate, answer.certificate, "{name}");
+    }
+}
+
+/// What a server wants of its clients hides nothing of its certificate.
+#[tokio::test]
+async fn demanding_servers_show_their_certificate() {
+    let shelf = Shelf::new();
+    let authority = root("Root", FAR);
+    shelf.put("good", (LONG_AGO, LEAF_END), &authority, &[]);
+    shelf.put("soon", (LONG_AGO, (2026, 11, 27)), &authority, &[]);
+    shelf.put("over", (LONG_AGO, (2026, 11, 20)), &authority, &[]);
+    let net = shelf.net(&[&authority]);
+    let (client, http2) = (["-Verify", "1"].as_slice(), ["-alpn", "h2"].as_slice());
+    let old_client = ["-Verify", "1", "-tls1_2"].as_slice();
+    let wants = "it asks for a certificate of the client";
+    let cases = [
+        ("good", client, Reading::Up, Some(Level::Low), wants),
+        ("good", old_client, Reading::Up, Some(Level::Low), wants),
+        ("soon", old_client, Reading::Degraded, Some(Level::High), wants),
+        ("over", client, Reading::Down, Some(Level::High), "it expired on 2026-11-20T00:00:00Z"),
+        ("over", old_client, Reading::Down, Some(Level::High), "it expired on 2026-11-20T00:00:00Z"),
+        ("good", http2, Reading::Up, Some(Level::Low), "with a valid certificate"),
+    ];
+    for (name, options, reading, found, text) in cases {
+        let (address, _server) = shelf.serve(name, options).await;
+        let answer = ask(&net, "tls", &format!("address = \"{address}\"")).await;
+        assert_eq!((answer.reading, level(&answer)), (reading, found), "{name} {options:?}: {}", answer.text);
+        assert!(answer.text.contains(text), "{name} {options:?}: {}", answer.text);
+    }
+    let cases = [
+        ("good", client, Some(Level::Low), "it wants a certificate of the client (alert certificate_required)"),
+        ("soon", old_client, Some(Level::High), "it wants a certificate of the client, and there is none"),
+        ("good", http2, Some(Level::Low), "it does not speak http/1.1 (ALPN), such as a server for HTTP/2 only"),
+        ("over", http2, Some(Level::High), "it does not speak http/1.1"),
+    ];
+    for (name, options, found, text) in cases {
+        let (address, _server) = shelf.serve(name, options).await;
+        let table = format!("url = \"https://{address}/\"\ncertificate_days = 14");
+        let answer = ask(&net, "http", &table).await;
+        assert_eq!(answer.reading, Reading::Down, "{name} {options:?}: {}", answer.text);
+        assert!(answer.text.contains(text), "{name} {options:?}: {}", answer.text);
+        // Over TLS 1.3 the connection is there before the server says that it wants more.
+        let is_told = options == client || level(&answer) == found;
+        assert!(is_told, "{name} {options:?}: {:?}", answer.symptoms);
+    }
+    let ancient = ["-tls1_1", "-cipher", "ALL:@SECLEVEL=0"];
+    let (address, _server) = shelf.serve("good", &ancient).await;
+    let answer = ask(&net, "tls", &format!("address = \"{address}\"")).await;
+    assert_eq!((answer.reading, level(&answer)), (Reading::Down, None), "nothing is known of it: {}", answer.text);
+    assert!(answer.text.contains("it speaks neither TLS 1.2 nor TLS 1.3"), "{}", answer.text);
+}
+
+/// The certificate that `openssl req -x509` makes of its own accord is one of an authority (CA:TRUE). Who puts it into
+/// `authorities` trusts it, as `curl --cacert` does.
+#[tokio::test]
+async fn a_self_signed_certificate_is_called_so_and_can_be_trusted() {
+    let shelf = Shelf::new();
+    let clock = SystemClock;
+    for (name, extra) in [("authority", "basicConstraints=critical,CA:TRUE"), ("server", "basicConstraints=CA:FALSE")] {
+        let (key, pem) = (shelf.path(&format!("{name}.key")), shelf.path(&format!("{name}.pem")));
+        let arguments =
+            ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", &key, "-out", &pem, "-days", "300"];
+        let subject = ["-subj", "/CN=self.example", "-addext", "subjectAltName=IP:127.0.0.1"];
+        let extra: &[&str] = if name == "authority" { &[] } else { &["-addext", extra] };
+        run("openssl", &[&arguments, subject.as_slice(), extra].concat());
+        let net = |extra_roots: Option<&str>| {
+            let options = Options { name_servers: Vec::new(), extra_roots: extra_roots.map(PathBuf::from) };
+            Net::new(&options, Arc::new(clock)).expect("a network")
+        };
+        let (address, _server) = shelf.serve(name, &[]).await;
+        for (trusted, reading, text) in [
+            (None, Reading::Down, "certificate: it is self-signed, so nobody vouches for it"),
+            (Some(pem.as_str()), Reading::Up, "with a valid certificate"),
+        ] {
+            let net = net(trusted);
+            let answer = ask_by(&clock, &net, "tls", &format!("address = \"{address}\"")).await;
+            assert_eq!((answer.reading, answer.value), (reading, Some(299)), "{name}: {}", answer.text);
+            assert!(answer.text.contains(text), "{name}: {}", answer.text);
+            let page = ask_by(&clock, &net, "http", &format!("url = \"https://{address}/\"")).await;
+            assert_eq!(page.reading, reading, "{name}: {}", page.text);
+            let wrong =
+                ask_by(&clock, &net, "tls", &format!("address = \"{address}\"\nserver_name = \"b.example\"")).await;
+            assert!(wrong.text.contains("it is not for `b.example` but for 127.0.0.1"), "{name}: {}", wrong.text);
+        }
     }
 }

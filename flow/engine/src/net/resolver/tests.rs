@@ -140,3 +140,24 @@ async fn a_changed_configuration_is_followed() {
     let none = Resolver::of_file(&directory.path().join("none")).expect("a resolver");
     assert_eq!(none.servers().addresses, [IpAddr::from([127, 0, 0, 1])]);
 }
+
+/// Whoever is asked, and whatever the library says, people read what they could look up.
+#[test]
+fn answers_have_their_standard_names() {
+    for number in 0..4096_u16 {
+        let [high, low] = [u8::try_from(number >> 4).expect("12 bits"), u8::try_from(number & 15).expect("4 bits")];
+        let word = code_word(ResponseCode::from(high, low));
+        let known = word.chars().all(|c| c.is_ascii_uppercase());
+        assert!(known || word == format!("RCODE {number}"), "{number}: {word}");
+    }
+    let plain = |text: &str| !text.contains("::") && !text.contains(['{', '(', '"']);
+    for error in [
+        NetError::QueryCaseMismatch,
+        NetError::from(hickory_resolver::proto::ProtoError::from("of a library")),
+        NetError::from("of a library"),
+        NetError::from("of a library".to_owned()),
+        NetError::Dns(DnsError::DnssecBogus),
+    ] {
+        assert!(plain(words(&error)) && !words(&error).contains("library"), "{error:?}");
+    }
+}
