@@ -43,7 +43,7 @@ impl Document {
     /// A policy of one file that is already in memory.
     pub fn from_text(name: &str, text: &str) -> Self {
         let mut document = Self::default();
-        if text.len() > load::FILE_BYTES_MAX {
+        if text.len() > load::POLICY_BYTES_MAX {
             let file = document.sources.add(name.to_owned(), None);
             document.context.set_broken(file);
             document.context.mistake(load::too_large(file));

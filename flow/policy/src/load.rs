@@ -7,12 +7,11 @@ use std::path::{Path, PathBuf};
 use crate::mistake::{Mistake, Mistakes};
 use crate::place::Place;
 
-/// Largest file read. A policy for a thousand hosts is a fifth of it.
-pub(crate) const FILE_BYTES_MAX: usize = 1 << 20;
+/// Most bytes read, in one file or in all together. Ten thousand services, each with a probe and a promise, are a third of it;
+/// it is there for what is no policy at all.
+pub(crate) const POLICY_BYTES_MAX: usize = 16 << 20;
 /// Most files read.
 const FILES_MAX: usize = 100;
-/// Most bytes read in all files together.
-const TOTAL_BYTES_MAX: usize = 8 << 20;
 
 /// Name and text of `path`, then of `conf.d/*.toml` beside it.
 pub(crate) fn files(path: &Path) -> Result<Vec<(String, String)>, Mistakes> {
@@ -22,8 +21,8 @@ pub(crate) fn files(path: &Path) -> Result<Vec<(String, String)>, Mistakes> {
     for path in beside(path)? {
         let text = read(&path).map_err(|trouble| trouble.explain(&path, false))?;
         total += text.len();
-        if total > TOTAL_BYTES_MAX {
-            let reason = format!("the policy is larger than {} MiB in all", TOTAL_BYTES_MAX >> 20);
+        if total > POLICY_BYTES_MAX {
+            let reason = format!("the policy is larger than {} MiB in all", POLICY_BYTES_MAX >> 20);
             return Err(Mistakes::unreadable(shown(&path), reason, "remove files from conf.d".to_owned()));
         }
         files.push((shown(&path), text));
@@ -76,9 +75,9 @@ fn read(path: &Path) -> Result<String, Trouble> {
         return Err(Trouble::NotAFile);
     }
     let mut bytes = Vec::new();
-    let bound = u64::try_from(FILE_BYTES_MAX).unwrap_or(u64::MAX).saturating_add(1);
+    let bound = u64::try_from(POLICY_BYTES_MAX).unwrap_or(u64::MAX).saturating_add(1);
     File::open(path).and_then(|file| file.take(bound).read_to_end(&mut bytes)).map_err(Trouble::Io)?;
-    if bytes.len() > FILE_BYTES_MAX {
+    if bytes.len() > POLICY_BYTES_MAX {
         return Err(Trouble::TooLarge);
     }
     String::from_utf8(bytes).map_err(|error| {
@@ -116,10 +115,11 @@ impl Trouble {
     }
 }
 
-const TOO_LARGE_REMEDY: &str = "split it into files of the directory conf.d, or check that it is a policy at all";
+const TOO_LARGE_REMEDY: &str =
+    "check that it is a policy at all; what is larger is for two of garant, each with its policy";
 
 fn too_large_reason() -> String {
-    format!("larger than {} MiB", FILE_BYTES_MAX >> 20)
+    format!("larger than {} MiB", POLICY_BYTES_MAX >> 20)
 }
 
 pub(crate) fn too_large(file: u32) -> Mistake {

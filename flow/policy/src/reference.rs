@@ -138,7 +138,8 @@ const HEAD: &str = "\
 
 The policy is `garant.toml` and every `*.toml` of the directory `conf.d` beside it, read in alphabetical order as if they
 were one file. It is [TOML](https://toml.io). `garant check` shows every mistake of it at once; a policy with a mistake is
-not used at all. A key or a table that is not on this page is a mistake.
+not used at all. A key or a table that is not on this page is a mistake. A policy may be 16 MiB long, in one file or in a
+hundred.
 
 A length of time is a whole number and a unit (`ms`, `s`, `min`, `h`, `d`, `w`), a share is a percentage, and where a list
 is possible a single value may stand without brackets. A change of the policy is journaled for the team as a diff, without

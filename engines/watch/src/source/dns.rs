@@ -157,21 +157,15 @@ impl Name {
     /// Who answered what.
     fn says(&self, found: &Found) -> String {
         let who = found.server.map_or_else(|| "the answer is".to_owned(), |server| format!("{server} answers"));
-        match &found.alias {
-            Some(alias) => format!(
-                "{who} NOERROR: `{}` is an alias (CNAME) for `{}`, and no {} record",
-                self.domain,
-                printable(alias),
-                self.records
-            ),
-            None => {
-                let told = found.records.iter().take(RECORDS_TOLD_MAX).map(|record| printable(record));
-                let more = if found.records.len() > RECORDS_TOLD_MAX { ", …" } else { "" };
-                let told = told.collect::<Vec<_>>().join(", ");
-                let (count, plural) = (found.records.len(), if found.records.len() == 1 { "" } else { "s" });
-                format!("{who} NOERROR, {count} {} record{plural}: {told}{more}", self.records)
-            }
+        if let Some(alias) = &found.alias {
+            let (domain, alias, records) = (&self.domain, printable(alias), self.records);
+            return format!("{who} NOERROR: `{domain}` is an alias (CNAME) for `{alias}`, and no {records} record");
         }
+        let told = found.records.iter().take(RECORDS_TOLD_MAX).map(|record| printable(record));
+        let more = if found.records.len() > RECORDS_TOLD_MAX { ", …" } else { "" };
+        let told = told.collect::<Vec<_>>().join(", ");
+        let (count, plural) = (found.records.len(), if found.records.len() == 1 { "" } else { "s" });
+        format!("{who} NOERROR, {count} {} record{plural}: {told}{more}", self.records)
     }
 }
 

@@ -294,9 +294,10 @@ fn files_that_cannot_be_read() {
         "line 2 is not UTF-8",
         "save the file as UTF-8: with `iconv -f latin1 -t utf-8`, or in the settings of the editor",
     ]);
-    fs::write(&path, "#".repeat((1 << 20) + 1)).expect("written");
-    refuse(["larger than 1 MiB", "split it into files of the directory conf.d, or check that it is a policy at all"]);
-    fs::write(&path, "#".repeat(1 << 20)).expect("written");
+    fs::write(&path, "#".repeat((16 << 20) + 1)).expect("written");
+    let remedy = "check that it is a policy at all; what is larger is for two of garant, each with its policy";
+    refuse(["larger than 16 MiB", remedy]);
+    fs::write(&path, "#".repeat(16 << 20)).expect("written");
     assert!(Document::load(&path).is_ok(), "the limit itself is allowed");
     fs::remove_file(&path).expect("removed");
     fs::create_dir(&path).expect("created");

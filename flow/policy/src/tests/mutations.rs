@@ -176,7 +176,7 @@ fn hostile_depth_and_size_are_bounded() {
         format!("a = {}", "[{a.b.c=".repeat(1 << 16)),
         "a".repeat(1 << 20),
         "=\n".repeat(1 << 15),
-        "#".repeat((1 << 20) + 1),
+        "#".repeat((16 << 20) + 1),
     ] {
         points_into_the_file(&text, &read(&text).expect_err("no policy"));
     }

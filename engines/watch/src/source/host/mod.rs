@@ -4,13 +4,13 @@
 //! full disk is a finding (`disk-usage`), not an outage. Each figure stands for itself: a disk that can't be looked at, or
 //! that hangs, makes the machine degraded, which shows, and hides neither the other disks nor a broken RAID. Nobody knows
 //! how full that disk is, so as long as no other is too full either, `disk-usage` could not be looked for. Nor could it where
-//! no disk is seen at all. A disk that was written to and can't be any more is looked at as before, and found:
-//! `disk-read-only`. Its figure is the use of the processors in hundredths of a percent.
+//! no disk is seen at all. A disk that takes no more writes is full in another sense: one whose inodes are used up, one that an
+//! error or an operator made read-only. The first counts as full; the second is looked at as before, and found,
+//! `disk-read-only`, unless the policy says that it is to be so. Its figure is the use of the processors in hundredths of a percent.
 
 mod mdstat;
 mod proc;
 
-use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,7 +20,7 @@ use async_trait::async_trait;
 use event::{FindingId, Ppb, Span};
 use policy::{Section, Table};
 
-use self::proc::{Access, CpuTicks};
+use self::proc::{CpuTicks, Mounted};
 use crate::source::{Answer, Asking, Common, Finding, Level, Probe, Settings, Symptom};
 
 /// A finding ends when its figure is this far under its threshold, in hundredths of a percent.
@@ -31,7 +31,7 @@ const FINDINGS: [Finding; 5] = [
     Finding { name: "cpu-usage", fr: "Processeurs trop chargés", en: "Processors too busy" },
     Finding { name: "memory-usage", fr: "Mémoire trop remplie", en: "Memory too full" },
     Finding { name: "disk-usage", fr: "Disque trop plein", en: "Disk too full" },
-    Finding { name: "disk-read-only", fr: "Disque passé en lecture seule", en: "Disk turned read-only" },
+    Finding { name: "disk-read-only", fr: "Disque en lecture seule", en: "Read-only disk" },
     Finding { name: "raid-degraded", fr: "Grappe RAID dégradée", en: "Degraded RAID array" },
 ];
 /// How long `garant check` waits for the disks.
@@ -43,6 +43,7 @@ pub struct Host {
     common: Common,
     limits: Limits,
     disks: Vec<PathBuf>,
+    read_only: Vec<PathBuf>,
 }
 
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -56,7 +57,7 @@ struct Limits {
 impl Section for Host {
     const ABOUT: &'static str = "The machine on which garant runs. Findings: `cpu-usage`, `memory-usage` and `disk-usage` when \
         the figure stays over its threshold, `raid-degraded` as soon as an array of `/proc/mdstat` lacks a member, \
-        `disk-read-only` as soon as a disk that was written to can only be read.";
+        `disk-read-only` as soon as a disk can only be read that the policy does not name as such.";
     const EXAMPLE: &'static str = "[[probe.host]]\nname = \"machine\"\nservice = \"shop\"\ndisk = \"90 %\"\n";
 
     fn read(table: &mut Table<'_>) -> Option<Self> {
@@ -68,13 +69,16 @@ impl Section for Host {
         let range = Span::ZERO..=Span::from_days(1);
         let about = "How long it must last; so long it must then be five points under the threshold to be over.";
         let lasting = table.or_in("for", Span::from_secs(300), &range, about);
-        let about = "Directories whose disks are looked at. By default every disk of the machine that can be written to, but \
-             network file systems.";
+        let about =
+            "Directories whose disks are looked at. By default every disk of the machine, but network file systems.";
         let disks = table.list("disks", about);
+        let about = "Directories whose disks are meant to be read-only, such as an image. Their use is looked at only if `disks` \
+             names them.";
+        let read_only = table.list("read_only", about);
         for finding in FINDINGS.iter().filter_map(Finding::id) {
             table.provide(&finding);
         }
-        Some(Self { common: common?, limits: Limits { cpu, memory, disk, lasting }, disks })
+        Some(Self { common: common?, limits: Limits { cpu, memory, disk, lasting }, disks, read_only })
     }
 }
 
@@ -84,20 +88,27 @@ impl Settings for Host {
     }
 
     fn into_probe(self) -> Arc<dyn Probe> {
-        Arc::new(Machine::new(self.limits, self.disks))
+        Arc::new(Machine::new(self.limits, Watched { disks: self.disks, read_only: self.read_only }))
     }
 }
 
 /// The machine, ready to be looked at.
 struct Machine {
     limits: Limits,
-    disks: Vec<PathBuf>,
+    watched: Watched,
     /// Of the look before: use of the processors is a difference.
     ticks: Mutex<Option<CpuTicks>>,
     /// A look at the disks is under way; a file system that hangs makes it last.
     reading: Arc<AtomicBool>,
-    /// Directories whose disks could be written to at an earlier look.
-    written: Arc<Mutex<BTreeSet<PathBuf>>>,
+}
+
+/// Which disks are looked at.
+#[derive(Clone, Default, Debug)]
+struct Watched {
+    /// Directories of these; of all disks when there is none.
+    disks: Vec<PathBuf>,
+    /// Directories of those that are meant to be read-only.
+    read_only: Vec<PathBuf>,
 }
 
 /// The look at the disks is over when this is dropped, however it ended.
@@ -154,82 +165,94 @@ fn read(proc: &Path, name: &str) -> Result<String, String> {
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 struct Disks {
     /// How full each is.
-    shares: Vec<(i64, String)>,
-    /// Those that were written to and can only be read now.
+    uses: Vec<Use>,
+    /// Those that can only be read, and are not meant to.
     read_only: Vec<String>,
     /// What could not be looked at, and why.
     troubles: Vec<String>,
 }
 
-/// Looks at these directories, or at every disk of the machine that can be written to, or could at an earlier look. Blocks,
-/// for as long as a hanging file system does.
-fn look_at_disks(proc: &Path, named: &[PathBuf], written: &mut BTreeSet<PathBuf>) -> Disks {
-    let is_named = !named.is_empty();
-    let directories = if is_named {
-        named.iter().map(|directory| (directory.clone(), Access::Written)).collect()
+/// How full a disk is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Use {
+    directory: String,
+    /// For those who may not use the reserve of root, as `df` says it, in hundredths of a percent.
+    share: i64,
+    /// Whether that is the share of its inodes, which may be used up while there is room.
+    of_inodes: bool,
+}
+
+/// Looks at the disks. Blocks, for as long as a hanging file system does.
+fn look_at_disks(proc: &Path, watched: &Watched) -> Disks {
+    let mounts = match mounts(proc) {
+        Ok(mounts) => mounts,
+        Err(trouble) => return Disks { troubles: vec![trouble], ..Disks::default() },
+    };
+    let is_named = !watched.disks.is_empty();
+    let directories: Vec<(PathBuf, bool)> = if is_named {
+        let read_only = |directory: &PathBuf| {
+            // One that can't be followed can't be looked at either, which is told below.
+            let whole = directory.canonicalize().unwrap_or_else(|_| directory.clone());
+            proc::mount_of(&mounts, &whole).is_some_and(|mounted| mounted.read_only)
+        };
+        watched.disks.iter().map(|directory| (directory.clone(), read_only(directory))).collect()
     } else {
-        match mounted(proc) {
-            Ok(directories) => directories,
-            Err(trouble) => return Disks { troubles: vec![trouble], ..Disks::default() },
-        }
+        let disks = proc::disks(&mounts).into_iter();
+        disks.map(|disk| (PathBuf::from(&disk.directory), disk.read_only)).collect()
     };
     let mut disks = Disks::default();
-    for (directory, access) in directories {
-        let before = written.contains(&directory);
-        if access == Access::ReadOnly && !before {
+    for (directory, read_only) in directories {
+        let is_meant = watched.read_only.contains(&directory);
+        if is_meant && !is_named {
             continue;
         }
         match disk(&directory, is_named) {
-            Ok(Some(Disk { share, read_only })) => {
-                disks.shares.push((share, directory.display().to_string()));
-                if !read_only {
-                    written.insert(directory);
-                } else if before || access == Access::TurnedReadOnly {
-                    disks.read_only.push(directory.display().to_string());
+            Ok(Some(found)) => {
+                if read_only && !is_meant {
+                    disks.read_only.push(found.directory.clone());
                 }
+                disks.uses.push(found);
             }
             Ok(None) => {}
             Err(trouble) => disks.troubles.push(trouble),
         }
     }
-    if disks.shares.is_empty() && disks.troubles.is_empty() {
+    if disks.uses.is_empty() && disks.troubles.is_empty() {
         let reason = "no disk of this machine is seen here, as in a container: name directories in `disks`";
         disks.troubles.push(reason.to_owned());
     }
     disks
 }
 
-/// The directories of all disks.
-fn mounted(proc: &Path) -> Result<Vec<(PathBuf, Access)>, String> {
+fn mounts(proc: &Path) -> Result<Vec<Mounted>, String> {
     let text = read(proc, "self/mountinfo")?;
-    let disks = proc::disks(&text);
-    let disks = disks.ok_or_else(|| format!("{}/self/mountinfo is not as Linux writes it", proc.display()))?;
-    Ok(disks.into_iter().map(|disk| (PathBuf::from(disk.directory), disk.access)).collect())
-}
-
-/// One disk.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Disk {
-    /// How full it is for those who may not use the reserve of root, as `df` says it, in hundredths of a percent.
-    share: i64,
-    read_only: bool,
+    proc::mounts(&text).ok_or_else(|| format!("{}/self/mountinfo is not as Linux writes it", proc.display()))
 }
 
 /// Looks at the disk of a directory. `None`, unless the policy names it: it has no size, or another mount hides it.
-fn disk(directory: &Path, named: bool) -> Result<Option<Disk>, String> {
+fn disk(directory: &Path, named: bool) -> Result<Option<Use>, String> {
     let failed =
         |reason: &dyn std::fmt::Display| format!("the disk of {} can't be looked at: {reason}", directory.display());
-    match rustix::fs::statvfs(directory) {
-        Ok(stat) => {
-            let used = stat.f_blocks.saturating_sub(stat.f_bfree);
-            let read_only = stat.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY);
-            match proc::share(used, used + stat.f_bavail) {
-                None if named => Err(failed(&"it has no size, so it is no disk")),
-                share => Ok(share.map(|share| Disk { share, read_only })),
-            }
+    let stat = match rustix::fs::statvfs(directory) {
+        Ok(stat) => stat,
+        Err(rustix::io::Errno::NOENT) if !named => return Ok(None),
+        Err(error) => return Err(failed(&error)),
+    };
+    let share = |all: u64, free: u64, available: u64| {
+        let used = all.saturating_sub(free);
+        proc::share(used, used.saturating_add(available))
+    };
+    let of_room = share(stat.f_blocks, stat.f_bfree, stat.f_bavail);
+    // A file system without a table of them, such as Btrfs, says that it has none.
+    let of_inodes = share(stat.f_files, stat.f_ffree, stat.f_favail);
+    match of_room {
+        None if named => Err(failed(&"it has no size, so it is no disk")),
+        None => Ok(None),
+        Some(room) => {
+            let inodes = of_inodes.filter(|inodes| *inodes > room);
+            let directory = directory.display().to_string();
+            Ok(Some(Use { directory, share: inodes.unwrap_or(room), of_inodes: inodes.is_some() }))
         }
-        Err(rustix::io::Errno::NOENT) if !named => Ok(None),
-        Err(error) => Err(failed(&error)),
     }
 }
 
@@ -238,8 +261,8 @@ fn finding(name: &'static str) -> Option<FindingId> {
 }
 
 impl Machine {
-    fn new(limits: Limits, disks: Vec<PathBuf>) -> Self {
-        Self { limits, disks, ticks: Mutex::new(None), reading: Arc::default(), written: Arc::default() }
+    fn new(limits: Limits, watched: Watched) -> Self {
+        Self { limits, watched, ticks: Mutex::new(None), reading: Arc::default() }
     }
 
     /// The disks, as far as they answer within half of the time.
@@ -251,11 +274,9 @@ impl Machine {
         if self.reading.swap(true, Ordering::AcqRel) {
             return silent();
         }
-        let (disks, over) = (self.disks.clone(), Over(Arc::clone(&self.reading)));
-        let written = Arc::clone(&self.written);
+        let (watched, over) = (self.watched.clone(), Over(Arc::clone(&self.reading)));
         let looked = tokio::task::spawn_blocking(move || {
-            let mut written = written.lock().unwrap_or_else(PoisonError::into_inner);
-            let looked = look_at_disks(Path::new(PROC), &disks, &mut written);
+            let looked = look_at_disks(Path::new(PROC), &watched);
             drop(over);
             looked
         });
@@ -306,18 +327,21 @@ impl Machine {
     /// One finding for all disks, which names each that is too full.
     fn disk_usage(&self, disks: &Disks) -> Option<Symptom> {
         let Limits { disk: limit, lasting, .. } = self.limits;
-        let (most, fullest) = disks.shares.iter().max_by_key(|(share, _)| *share)?;
-        let level = level(*most, limit);
+        let fullest = disks.uses.iter().max_by_key(|found| found.share)?;
+        let level = level(fullest.share, limit);
         if level != Level::High && !disks.troubles.is_empty() {
             return None;
         }
-        let full: Vec<_> = disks.shares.iter().filter(|(share, _)| self::level(*share, limit) == Level::High).collect();
-        let line = |share: i64, directory: &str| used(&format!("disk of {directory}"), share, limit);
-        let text = match full.as_slice() {
-            [] => line(*most, fullest),
-            full => full.iter().map(|(share, directory)| line(*share, directory)).collect::<Vec<_>>().join("; "),
+        let full: Vec<_> = disks.uses.iter().filter(|found| self::level(found.share, limit) == Level::High).collect();
+        let line = |found: &Use| {
+            let what = if found.of_inodes { "inodes of the disk of" } else { "disk of" };
+            used(&format!("{what} {}", found.directory), found.share, limit)
         };
-        let about = full.into_iter().map(|(_, directory)| directory.clone()).collect();
+        let text = match full.as_slice() {
+            [] => line(fullest),
+            full => full.iter().map(|found| line(found)).collect::<Vec<_>>().join("; "),
+        };
+        let about = full.into_iter().map(|found| found.directory.clone()).collect();
         Some(Symptom { finding: finding("disk-usage")?, level, lasting, about, text })
     }
 }
@@ -325,9 +349,9 @@ impl Machine {
 /// One finding for all disks that refuse writes.
 fn read_only(disks: &Disks) -> Option<Symptom> {
     let (level, text) = match disks.read_only.as_slice() {
-        [] if disks.shares.is_empty() || !disks.troubles.is_empty() => return None,
-        [] => (Level::Low, "no disk has turned read-only".to_owned()),
-        directories => (Level::High, format!("disk of {}: it can't be written to any more", directories.join(", "))),
+        [] if disks.uses.is_empty() || !disks.troubles.is_empty() => return None,
+        [] => (Level::Low, "every disk can be written to".to_owned()),
+        directories => (Level::High, format!("disk of {}: it can only be read", directories.join(", "))),
     };
     let about = disks.read_only.clone();
     Some(Symptom { finding: finding("disk-read-only")?, level, lasting: Span::ZERO, about, text })
@@ -376,11 +400,16 @@ impl Probe for Machine {
 
     fn warnings(&self) -> Vec<String> {
         let (sender, looked) = std::sync::mpsc::channel();
-        let disks = self.disks.clone();
+        let watched = self.watched.clone();
         // A file system that hangs must not hold whoever checks a policy.
         std::thread::spawn(move || {
             let mut troubles = look(Path::new(PROC)).troubles;
-            troubles.extend(look_at_disks(Path::new(PROC), &disks, &mut BTreeSet::new()).troubles);
+            let disks = look_at_disks(Path::new(PROC), &watched);
+            troubles.extend(disks.troubles);
+            let meant = |directory| {
+                format!("the disk of {directory} can only be read: if it is meant to, name it in `read_only`")
+            };
+            troubles.extend(disks.read_only.into_iter().map(meant));
             sender.send(troubles).ok();
         });
         looked.recv_timeout(CHECKED_WITHIN).unwrap_or_else(|_| vec!["a disk does not answer".to_owned()])

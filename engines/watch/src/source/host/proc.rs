@@ -1,5 +1,7 @@
 //! What Linux says of itself in `/proc`, read from text: proc(5).
 
+use std::path::Path;
+
 /// Time that all processors together spent since the machine started, in clock ticks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct CpuTicks {
@@ -47,57 +49,56 @@ const NOT_DISKS: [&str; 15] = [
     "smb3", "ceph", "9p",
 ];
 
-/// A disk of this machine that is mounted.
+/// What is mounted somewhere.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Mounted {
     /// What is mounted: `/dev/md1`.
     pub(super) device: String,
     /// Where.
     pub(super) directory: String,
-    pub(super) access: Access,
+    /// Kind of its file system.
+    kind: String,
+    /// Whether the file system takes no writes: mounted so, or turned so by an error. What is only shown read-only at this
+    /// place, as to a service under systemd's `ProtectSystem=`, is written to elsewhere.
+    pub(super) read_only: bool,
 }
 
-/// How a disk is mounted.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Access {
-    Written,
-    /// It was mounted to be read only, such as an image, which is always full.
-    ReadOnly,
-    /// It was mounted to be written to, and the file system refuses writes: what ext4 does after an error.
-    TurnedReadOnly,
-}
-
-/// The disks of this machine in `/proc/self/mountinfo` (proc_pid_mountinfo(5)), each once. `None` when the text is not as
-/// Linux writes it.
-pub(super) fn disks(mountinfo: &str) -> Option<Vec<Mounted>> {
-    let mut disks: Vec<Mounted> = Vec::new();
-    for line in mountinfo.lines() {
+/// All that is mounted, out of `/proc/self/mountinfo` (proc_pid_mountinfo(5)). `None` when the text is not as Linux writes it.
+pub(super) fn mounts(mountinfo: &str) -> Option<Vec<Mounted>> {
+    let mounted = |line: &str| {
         // 36 35 98:0 /root /directory rw,noatime master:1 - ext4 /dev/root rw,errors=continue
         let (mount, file_system) = line.split_once(" - ")?;
         let mut mount = mount.split(' ').skip(4);
-        let (directory, of_mount) = (mount.next()?, mount.next()?);
+        let (directory, _of_mount) = (mount.next()?, mount.next()?);
         let mut file_system = file_system.split(' ');
         let (kind, device, of_disk) = (file_system.next()?, file_system.next()?, file_system.next()?);
-        let read_only = |options: &str| options.split(',').any(|option| option == "ro");
-        let access = match (read_only(of_mount), read_only(of_disk)) {
-            (true, _) => Access::ReadOnly,
-            (false, true) => Access::TurnedReadOnly,
-            (false, false) => Access::Written,
-        };
-        let is_disk = device.starts_with('/') || ["zfs", "btrfs", "bcachefs"].contains(&kind);
-        if !is_disk || NOT_DISKS.contains(&kind) || kind.starts_with("fuse") {
-            continue;
-        }
-        // The same device mounted twice (a bind mount) is one disk, and the first mount is the one people know; but a place
-        // where it can only be read hides none where it is written.
-        let (device, directory) = (unescape(device), unescape(directory));
-        match disks.iter_mut().find(|disk| disk.device == device) {
-            Some(known) if known.access == Access::ReadOnly => *known = Mounted { device, directory, access },
-            Some(_) => {}
-            None => disks.push(Mounted { device, directory, access }),
+        // ext4 says `ro` after an error, and from Linux 6.15 on `emergency_ro` or `shutdown`.
+        let read_only = of_disk.split(',').any(|option| ["ro", "emergency_ro", "shutdown"].contains(&option));
+        Some(Mounted { device: unescape(device), directory: unescape(directory), kind: kind.to_owned(), read_only })
+    };
+    mountinfo.lines().map(mounted).collect()
+}
+
+/// The disks of this machine, each once.
+pub(super) fn disks(mounts: &[Mounted]) -> Vec<&Mounted> {
+    let mut disks: Vec<&Mounted> = Vec::new();
+    for mounted in mounts {
+        let kind = mounted.kind.as_str();
+        let is_disk = mounted.device.starts_with('/') || ["zfs", "btrfs", "bcachefs"].contains(&kind);
+        // The same device mounted twice (a bind mount) is one disk, and the first mount is the one people know.
+        let known = disks.iter().any(|disk| disk.device == mounted.device);
+        if is_disk && !known && !NOT_DISKS.contains(&kind) && !kind.starts_with("fuse") {
+            disks.push(mounted);
         }
     }
-    Some(disks)
+    disks
+}
+
+/// What a directory is on, when that is mounted; the directory has no `..` and no links in it.
+pub(super) fn mount_of<'a>(mounts: &'a [Mounted], directory: &Path) -> Option<&'a Mounted> {
+    // Of two at one place, the later hides the other.
+    let over = mounts.iter().filter(|mounted| directory.starts_with(&mounted.directory));
+    over.max_by_key(|mounted| mounted.directory.len())
 }
 
 /// Spaces and the like are written as `\040`.
@@ -145,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn mounts() {
+    fn what_is_mounted() {
         let mountinfo = "22 1 0:20 / /proc rw - proc proc rw\n\
             23 1 9:1 / / rw,relatime shared:1 - ext4 /dev/md1 rw\n\
             24 23 0:21 / /run rw - tmpfs tmpfs rw\n\
@@ -160,20 +161,26 @@ mod tests {
             33 23 8:49 /etc /jail/etc ro - ext4 /dev/sdd1 rw\n\
             34 23 8:49 / /jail rw - ext4 /dev/sdd1 rw\n\
             35 23 11:0 / /media/dvd rw - udf /dev/sr0 rw\n\
-            36 23 7:4 / /opt/image rw - erofs /dev/loop4 rw\n";
-        let disks = disks(mountinfo).expect("as Linux writes it");
-        let seen: Vec<_> = disks.iter().map(|disk| (disk.directory.as_str(), disk.access)).collect();
+            36 23 7:4 / /opt/image rw - erofs /dev/loop4 rw\n\
+            37 23 8:65 / /srv/new rw - ext4 /dev/sde1 rw,emergency_ro\n";
+        let mounts = mounts(mountinfo).expect("as Linux writes it");
+        let seen: Vec<_> = disks(&mounts).iter().map(|disk| (disk.directory.as_str(), disk.read_only)).collect();
         let expect = [
-            ("/", Access::Written),
-            ("/srv/my data", Access::Written),
-            ("/home", Access::Written),
-            ("/mnt/image", Access::ReadOnly),
-            ("/srv/rows", Access::TurnedReadOnly),
-            ("/jail", Access::Written),
+            ("/", false),
+            ("/srv/my data", false),
+            ("/home", false),
+            ("/mnt/image", true),
+            ("/srv/rows", true),
+            ("/jail/etc", false),
+            ("/srv/new", true),
         ];
-        assert_eq!(seen, expect);
+        assert_eq!(seen, expect, "shown read-only at one place is not read-only");
+        let device = |directory: &str| mount_of(&mounts, Path::new(directory)).map(|mounted| mounted.device.as_str());
+        assert_eq!(device("/srv/my data/base"), Some("/dev/md2"));
+        assert_eq!(device("/srv/my dat"), Some("/dev/md1"));
+        assert_eq!(device("/mnt/image"), Some("/dev/sdb1"));
         for bad in ["/dev/md1 / ext4 rw,relatime 0 0\n", "23 1 9:1 / / - ext4\n", "broken\n"] {
-            assert_eq!(super::disks(bad), None, "{bad}");
+            assert_eq!(super::mounts(bad), None, "{bad}");
         }
     }
 }

@@ -14,14 +14,29 @@ fn look_at(busy: u64, memory: u64, mdstat: Option<&str>) -> Look {
     if let Some(text) = mdstat {
         fs::write(proc.path().join("mdstat"), text).expect("written");
     }
-    let disks = look_at_disks(proc.path(), &[PathBuf::from("/")], &mut BTreeSet::new());
+    mounted(proc.path(), "1 0 8:1 / / rw - ext4 /dev/sda1 rw\n");
+    let disks = look_at_disks(proc.path(), &named(&["/"]));
     Look { disks, ..look(proc.path()) }
+}
+
+/// Makes a `/proc` say that this is mounted.
+fn mounted(proc: &Path, mountinfo: &str) {
+    fs::create_dir_all(proc.join("self")).expect("made");
+    fs::write(proc.join("self/mountinfo"), mountinfo).expect("written");
+}
+
+fn named(directories: &[&str]) -> Watched {
+    Watched { disks: directories.iter().map(PathBuf::from).collect(), ..Watched::default() }
+}
+
+fn disk_used(share: i64, directory: &str) -> Use {
+    Use { directory: directory.to_owned(), share, of_inodes: false }
 }
 
 fn machine() -> Machine {
     let limit = Ppb::new(800_000_000);
     let limits = Limits { cpu: limit, memory: limit, disk: limit, lasting: Span::from_secs(300) };
-    Machine::new(limits, Vec::new())
+    Machine::new(limits, Watched::default())
 }
 
 fn level_of(answer: &Answer, finding: &str) -> Option<Level> {
@@ -75,9 +90,9 @@ fn one_failing_disk_hides_nothing() {
     fs::write(proc.path().join("stat"), "cpu  0 0 0 100 0 0 0 0 0 0\n").expect("written");
     fs::write(proc.path().join("meminfo"), "MemTotal: 100 kB\nMemAvailable: 1 kB\n").expect("written");
     fs::write(proc.path().join("mdstat"), include_str!("fixtures/mdstat-degraded")).expect("written");
-    let named = [PathBuf::from("/nonexistent/garant"), PathBuf::from("/")];
-    let disks = look_at_disks(proc.path(), &named, &mut BTreeSet::new());
-    assert_eq!(disks.shares.len(), 1);
+    mounted(proc.path(), "1 0 8:1 / / rw - ext4 /dev/sda1 rw\n");
+    let disks = look_at_disks(proc.path(), &named(&["/nonexistent/garant", "/"]));
+    assert_eq!(disks.uses.len(), 1);
     let look = Look { disks, ..look(proc.path()) };
     let answer = machine().answer(&look);
     assert_eq!(answer.reading, Reading::Degraded, "{}", answer.text);
@@ -85,8 +100,8 @@ fn one_failing_disk_hides_nothing() {
     assert_eq!(level_of(&answer, "memory-usage"), Some(Level::High));
     assert_eq!(level_of(&answer, "raid-degraded"), Some(Level::High));
     for (share, expect) in [(9_000, Some(Level::High)), (1_000, None)] {
-        let (shares, troubles) = (vec![(share, "/".to_owned())], vec!["the other can't be looked at".to_owned()]);
-        let look = Look { disks: Disks { shares, troubles, ..Disks::default() }, ..Look::default() };
+        let (uses, troubles) = (vec![disk_used(share, "/")], vec!["the other can't be looked at".to_owned()]);
+        let look = Look { disks: Disks { uses, troubles, ..Disks::default() }, ..Look::default() };
         assert_eq!(level_of(&machine().answer(&look), "disk-usage"), expect, "{share}: the other may be full");
     }
 }
@@ -94,12 +109,15 @@ fn one_failing_disk_hides_nothing() {
 /// Each disk that is too full is told, whichever is the fullest.
 #[test]
 fn every_full_disk_is_named() {
-    let disks = [(9_500, "/"), (1_000, "/boot"), (8_000, "/srv")].map(|(share, name)| (share, name.to_owned()));
-    let disks = Disks { shares: disks.to_vec(), ..Disks::default() };
+    let uses = [(9_500, "/"), (1_000, "/boot"), (8_000, "/srv")].map(|(share, name)| disk_used(share, name));
+    let disks = Disks { uses: uses.to_vec(), ..Disks::default() };
     let symptom = machine().disk_usage(&disks).expect("a figure");
     assert_eq!((symptom.level, symptom.about), (Level::High, vec!["/".to_owned(), "/srv".to_owned()]));
     assert!(symptom.text.contains("disk of / 95.00 %") && symptom.text.contains("disk of /srv 80.00 %"));
     assert!(!symptom.text.contains("/boot"), "{}", symptom.text);
+    let uses = vec![Use { of_inodes: true, ..disk_used(10_000, "/srv") }];
+    let symptom = machine().disk_usage(&Disks { uses, ..Disks::default() }).expect("a figure");
+    assert!(symptom.text.contains("inodes of the disk of /srv 100.00 %"), "{}", symptom.text);
 }
 
 #[tokio::test]
@@ -130,49 +148,57 @@ async fn a_look_that_hangs_is_not_repeated() {
 #[test]
 fn no_disk_at_all_is_no_empty_disk() {
     let proc = tempfile::tempdir().expect("a directory");
-    fs::create_dir(proc.path().join("self")).expect("made");
-    let mounts = |text: &str| fs::write(proc.path().join("self/mountinfo"), text).expect("written");
-    let look_at = |named: &[PathBuf]| look_at_disks(proc.path(), named, &mut BTreeSet::new());
     let container = "1 0 0:50 / / rw - overlay overlay rw\n2 1 0:51 / /tmp rw - tmpfs tmpfs rw\n";
-    for (mountinfo, named, expect) in [
-        (container, None, "no disk of this machine is seen here"),
-        ("", None, "no disk of this machine is seen here"),
-        ("/dev/md1 / ext4 rw 0 0\n", None, "self/mountinfo is not as Linux writes it"),
-        ("1 0 8:1 / / rw - ext4 /dev/sda1 rw\n", Some("/proc"), "it has no size"),
+    let disk = "1 0 8:1 / / rw - ext4 /dev/sda1 rw\n";
+    for (mountinfo, directories, expect) in [
+        (container, vec![], "no disk of this machine is seen here"),
+        ("", vec![], "no disk of this machine is seen here"),
+        ("/dev/md1 / ext4 rw 0 0\n", vec![], "self/mountinfo is not as Linux writes it"),
+        ("/dev/md1 / ext4 rw 0 0\n", vec!["/"], "self/mountinfo is not as Linux writes it"),
+        (disk, vec!["/proc"], "it has no size"),
+        (disk, vec!["/nonexistent/garant"], "the disk of /nonexistent/garant can't be looked at"),
+        (disk, vec!["/proc/self/exe/inside"], "the disk of /proc/self/exe/inside can't be looked at"),
     ] {
-        mounts(mountinfo);
-        let disks = look_at(&named.map(PathBuf::from).into_iter().collect::<Vec<_>>());
+        mounted(proc.path(), mountinfo);
+        let disks = look_at_disks(proc.path(), &named(&directories));
         assert!(disks.troubles.iter().any(|trouble| trouble.contains(expect)), "{mountinfo}: {disks:?}");
         let answer = machine().answer(&Look { disks, memory: Some(100), ..Look::default() });
         assert_eq!((level_of(&answer, "disk-usage"), level_of(&answer, "disk-read-only")), (None, None), "{mountinfo}");
         assert_eq!(answer.reading, Reading::Degraded, "it shows: {}", answer.text);
     }
-    mounts("1 0 8:1 / / rw - ext4 /dev/sda1 rw\n");
-    assert_eq!(look_at(&[]).shares.len(), 1);
+    mounted(proc.path(), disk);
+    assert_eq!(look_at_disks(proc.path(), &Watched::default()).uses.len(), 1);
 }
 
-/// A full disk that is remounted read-only stays full, and is one that can't be written to; one that always was read-only,
-/// such as an image, is neither.
+/// A full disk that turns read-only stays full, and is one that can't be written to, also for a garant that starts later. One
+/// that is meant to be read-only, such as an image, is neither.
 #[test]
-fn a_disk_that_turns_read_only_is_found() {
+fn a_read_only_disk_is_found_unless_it_is_meant() {
     let proc = tempfile::tempdir().expect("a directory");
-    fs::create_dir(proc.path().join("self")).expect("made");
-    let look_at = |of_mount: &str, of_disk: &str, written: &mut BTreeSet<PathBuf>| {
-        let line = format!("1 0 8:1 / / {of_mount} - ext4 /dev/sda1 {of_disk}\n");
-        fs::write(proc.path().join("self/mountinfo"), line).expect("written");
-        look_at_disks(proc.path(), &[], written)
-    };
+    let meant = Watched { read_only: vec![PathBuf::from("/")], ..Watched::default() };
+    let both = Watched { read_only: vec![PathBuf::from("/")], ..named(&["/"]) };
     // This machine's `/` can be written to, whatever the table says: what is seen is that it is looked at.
-    let mut written = BTreeSet::new();
-    assert!(look_at("ro", "ro", &mut written).shares.is_empty(), "an image");
-    assert_eq!(look_at("rw", "ro", &mut written).shares.len(), 1, "after an error");
-    assert!(written.contains(Path::new("/")));
-    assert_eq!(look_at("ro", "ro", &mut written).shares.len(), 1, "remounted: still looked at");
-
-    let disks =
-        Disks { shares: vec![(10_000, "/srv".to_owned())], read_only: vec!["/srv".to_owned()], ..Disks::default() };
+    for (of_mount, of_disk, watched, looked_at, found) in [
+        ("rw", "rw", Watched::default(), true, false),
+        ("rw", "ro,errors=remount-ro", Watched::default(), true, true),
+        ("rw", "rw,emergency_ro", Watched::default(), true, true),
+        ("ro", "ro", Watched::default(), true, true),
+        // How systemd shows the disks to a service that it protects.
+        ("ro", "rw", Watched::default(), true, false),
+        ("rw", "ro", named(&["/"]), true, true),
+        ("rw", "ro", named(&["/etc"]), true, true),
+        ("ro", "ro", meant, false, false),
+        ("ro", "ro", both, true, false),
+    ] {
+        mounted(proc.path(), &format!("1 0 8:1 / / {of_mount} - ext4 /dev/sda1 {of_disk}\n"));
+        let disks = look_at_disks(proc.path(), &watched);
+        let seen = (!disks.uses.is_empty(), !disks.read_only.is_empty());
+        assert_eq!(seen, (looked_at, found), "{of_mount} {of_disk} {watched:?}");
+    }
+    let uses = vec![disk_used(10_000, "/srv")];
+    let disks = Disks { uses, read_only: vec!["/srv".to_owned()], ..Disks::default() };
     let answer = machine().answer(&Look { disks, ..Look::default() });
     assert_eq!(level_of(&answer, "disk-usage"), Some(Level::High));
     assert_eq!(level_of(&answer, "disk-read-only"), Some(Level::High));
-    assert!(answer.text.contains("disk of /srv: it can't be written to any more"), "{}", answer.text);
+    assert!(answer.text.contains("disk of /srv: it can only be read"), "{}", answer.text);
 }
