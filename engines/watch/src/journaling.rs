@@ -420,7 +420,7 @@ mod tests {
         tokio::time::sleep(std::time::Duration::from_secs(1)).await;
         world.journal.refuse(None);
         journaling.send(vec![changed("here.watch")], NOW);
-        tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+        tokio::time::sleep(std::time::Duration::from_mins(1)).await;
         assert_eq!(kept(&world).0, [0]);
         journaling.send(vec![changed("here.watch")], NOW);
         tokio::time::sleep(std::time::Duration::from_secs(1)).await;
