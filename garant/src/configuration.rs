@@ -1,14 +1,16 @@
 //! The whole policy: what each part read of it, and its public form.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::Arc;
 
 use engine::Failure;
+use engine::net::IpNet;
 use event::policy::Applied;
 use event::{Ppb, Span};
-use policy::{Basics, Document, Located, Mistakes, Nouns, Part, Section, SectionDoc, Sources, Table};
+use policy::{Basics, Document, Located, Mistakes, Nouns, Part, Section, SectionDoc, Slot, Sources, Table, Value};
 use promise::objective::{Availability, Objective};
 
 use crate::registry::{Channel, PolicyPart, Registry, typed};
@@ -145,12 +147,40 @@ pub(crate) fn reference(registry: &Registry) -> String {
 pub(crate) struct Network {
     name_servers: Vec<SocketAddr>,
     authorities: Option<PathBuf>,
+    redirects_may_reach: Vec<Range>,
+}
+
+/// A range of addresses.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Range(IpNet);
+
+impl FromStr for Range {
+    type Err = ();
+
+    /// Also a single address. One whose bits go beyond its length is a slip: nobody can tell which of the two is meant.
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let range = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).map_err(|_| ())?;
+        if range == range.trunc() { Ok(Self(range)) } else { Err(()) }
+    }
+}
+
+impl Value for Range {
+    const SHAPE: &'static str = "a range of addresses";
+    const EXAMPLE: &'static str = "\"10.1.0.0/16\"";
+
+    fn read(slot: Slot<'_>) -> Option<Self> {
+        slot.parse()
+    }
 }
 
 impl Network {
     /// What the network is made with.
     pub(crate) fn options(&self) -> engine::net::Options {
-        engine::net::Options { name_servers: self.name_servers.clone(), extra_roots: self.authorities.clone() }
+        engine::net::Options {
+            name_servers: self.name_servers.clone(),
+            extra_roots: self.authorities.clone(),
+            redirects_may_reach: self.redirects_may_reach.iter().map(|range| range.0).collect(),
+        }
     }
 }
 
@@ -166,7 +196,12 @@ impl Part for Network {
     fn fixed(&self) -> Vec<(&'static str, String)> {
         let servers: Vec<String> = self.name_servers.iter().map(ToString::to_string).collect();
         let authorities = self.authorities.as_deref().unwrap_or(Path::new("")).display();
-        vec![("name_servers in [network]", servers.join(", ")), ("authorities in [network]", authorities.to_string())]
+        let ranges: Vec<String> = self.redirects_may_reach.iter().map(|range| range.0.to_string()).collect();
+        vec![
+            ("name_servers in [network]", servers.join(", ")),
+            ("authorities in [network]", authorities.to_string()),
+            ("redirects_may_reach in [network]", ranges.join(", ")),
+        ]
     }
 }
 
@@ -178,6 +213,7 @@ How garant itself uses the network: probes, witnesses. Read at the start; a chan
 [network]
 name_servers = ["192.0.2.53:53"]
 authorities = "/etc/garant/internal-ca.pem"
+redirects_may_reach = ["10.1.0.0/16"]
 "#;
 
     fn read(table: &mut Table<'_>) -> Option<Self> {
@@ -186,7 +222,12 @@ authorities = "/etc/garant/internal-ca.pem"
             "authorities",
             "a file of certificates, in PEM, of authorities to trust beside those of the machine",
         );
-        Some(Self { name_servers, authorities })
+        let redirects_may_reach = table.list(
+            "redirects_may_reach",
+            "Addresses inside (private, loopback, link-local and the like) that a redirect from a public address may lead to; others \
+             are not followed. What a probe names is asked as it is written, wherever it is",
+        );
+        Some(Self { name_servers, authorities, redirects_may_reach })
     }
 }
 
@@ -259,6 +300,7 @@ mod tests {
             ("[pages]\npublic = \"127.0.0.1:1\"\n", Some("public in [pages]")),
             ("[network]\nname_servers = \"192.0.2.1:53\"\n", Some("name_servers in [network]")),
             ("[network]\nauthorities = \"/ca.pem\"\n", Some("authorities in [network]")),
+            ("[network]\nredirects_may_reach = \"10.0.0.0/8\"\n", Some("redirects_may_reach in [network]")),
         ] {
             let changed = with(change);
             assert_eq!(changed.needs_a_restart(&running).as_deref(), expected, "{change}");

@@ -3,7 +3,9 @@
 //! **Problem.** A client made for convenience follows redirects, reuses connections, waits for ever and reads whatever it
 //! is sent. As a probe it then measures the wrong server over an old connection, and one hostile answer fills the memory.
 //! **Principle.** One request, one new connection, one deadline over everything, a limit on the answer; what went wrong is
-//! told by phase. Nothing is retried and, unless asked for, nothing is followed: that is for whoever asks to decide.
+//! told by phase. Nothing is retried and, unless asked for, nothing is followed: that is for whoever asks to decide. What is
+//! followed is followed as browsers do it, with cookies for as long as the request lasts, but never to an address that is not
+//! public from one that is: see [`crate::net`].
 //!
 //! The connection is driven by the very future that waits for the answer. Nothing is spawned, so dropping the future ends
 //! it all, and a thousand requests a second cost a thousand connections and no task.
@@ -14,7 +16,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use event::Span;
-pub use hyper::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
+pub use hyper::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
 use crate::net::{Deadline, Net, Peer, Stopwatch, Verify};
 
@@ -25,6 +27,7 @@ mod redirect;
 mod tests;
 
 pub use error::{Failure, HttpError};
+pub use redirect::RedirectFault;
 
 /// How long a request may take unless it says otherwise.
 const WITHIN: Span = Span::from_secs(10);
@@ -47,6 +50,9 @@ pub struct Request {
     verify: Verify,
     extra: Option<Arc<Extra>>,
 }
+
+/// Says of the status, the header fields and the body as far as it has come whether that is all that is needed.
+pub type Enough<'a> = dyn FnMut(u16, &HeaderMap, &[u8]) -> bool + Send + 'a;
 
 /// The fields that few requests have.
 #[derive(Clone, Default)]
@@ -95,6 +101,8 @@ pub struct Response {
     pub headers: HeaderMap,
     /// The whole body.
     pub body: Bytes,
+    /// Whether nothing but the end of the TLS connection, without the goodbye of TLS, says that the body is whole.
+    pub close_notify_missing: bool,
     /// How long each phase took.
     pub phases: Phases,
     /// The TLS peer and its certificates; `None` without TLS.
@@ -102,7 +110,7 @@ pub struct Response {
     /// The address that answered.
     pub remote: SocketAddr,
     /// The address asked for, after redirects.
-    pub url: Uri,
+    pub url: String,
 }
 
 impl Response {
@@ -205,12 +213,17 @@ impl Request {
 
     /// Sends the request and reads the whole answer.
     pub async fn send(self, net: &Net) -> Result<Response, HttpError> {
+        self.send_until(net, &mut |_, _, _| false).await
+    }
+
+    /// Sends the request and reads the answer to its end, or until `enough` of it is there, for an answer that may have none.
+    pub async fn send_until(self, net: &Net, enough: &mut Enough<'_>) -> Result<Response, HttpError> {
         let watch = Stopwatch::start();
         let deadline = Deadline::within(self.within);
         let mut phases = Phases::default();
         let mut hop = exchange::Hop::first(self).map_err(|(url, failure)| HttpError { url, failure, phases })?;
         loop {
-            let sent = hop.send(net, deadline, &mut phases).await;
+            let sent = hop.send(net, deadline, &mut phases, enough).await;
             phases.total = watch.read();
             let failed = |hop: &exchange::Hop, failure| HttpError { url: hop.url.to_string(), failure, phases };
             let response = match sent {

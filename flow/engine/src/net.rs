@@ -8,7 +8,8 @@
 //! TLS sessions are never resumed: a resumed one shows the certificate of the day before, and an expired one would not be
 //! noticed for as long as the server's tickets live.
 //!
-//! Who answers is not restricted here: a policy may well watch an address of the local network.
+//! Who answers is not restricted: a policy may well watch an address of the local network. Only where a redirect leads is:
+//! see [`Target::led_by`].
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -21,6 +22,7 @@ use tokio::time::Instant;
 mod certificate;
 mod chain;
 mod dial;
+mod reach;
 mod resolver;
 mod stream;
 #[cfg(test)]
@@ -34,6 +36,7 @@ pub use certificate::{Certificate, KeyKind, printable};
 pub use chain::{CertificateFault, Link, Shown, Step};
 pub use dial::{DialError, Dialed};
 pub use hickory_resolver::proto::rr::RecordType;
+pub use reach::IpNet;
 pub use resolver::{Found, ResolveError, ResolveFailure, Resolver};
 pub use stream::{FirstBytes, Stream};
 pub use tls::{Peer, TlsFailure, Verify};
@@ -45,6 +48,8 @@ pub struct Options {
     pub name_servers: Vec<SocketAddr>,
     /// A file of PEM certificates to trust beside the roots of the system.
     pub extra_roots: Option<PathBuf>,
+    /// Addresses that redirects may lead to beside public ones.
+    pub redirects_may_reach: Vec<IpNet>,
 }
 
 /// Why there is no network to be had.
@@ -76,6 +81,7 @@ pub enum SetupError {
 pub struct Net {
     resolver: Resolver,
     tls: tls::Tls,
+    pub(crate) reach: reach::Reach,
 }
 
 impl Net {
@@ -86,7 +92,8 @@ impl Net {
         } else {
             Resolver::asking(&options.name_servers)?
         };
-        Ok(Self { resolver, tls: tls::Tls::new(options.extra_roots.as_deref(), clock)? })
+        let reach = reach::Reach { allowed: options.redirects_may_reach.clone(), ..reach::Reach::default() };
+        Ok(Self { resolver, tls: tls::Tls::new(options.extra_roots.as_deref(), clock)?, reach })
     }
 
     /// The resolver that [`dial`](Self::dial) uses.
@@ -115,6 +122,9 @@ pub struct Target {
     pub port: u16,
     /// Connects to these addresses instead of asking for the name; the name is still the one for TLS.
     pub addresses: Vec<IpAddr>,
+    /// Of the target of a redirect: the address that led there. From a public one only public addresses are connected to, and
+    /// those that [`Options::redirects_may_reach`] names.
+    pub led_by: Option<IpAddr>,
     /// Speaks TLS, if set.
     pub tls: Option<Tls>,
 }
@@ -135,7 +145,7 @@ impl Target {
     pub fn tcp(host: impl Into<String>, port: u16) -> Self {
         let host = host.into();
         let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).map(str::to_owned);
-        Self { host: bare.unwrap_or(host), port, addresses: Vec::new(), tls: None }
+        Self { host: bare.unwrap_or(host), port, addresses: Vec::new(), led_by: None, tls: None }
     }
 
     /// TLS to `host`, offering `http/1.1`.

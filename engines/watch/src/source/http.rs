@@ -156,6 +156,7 @@ impl Section for Http {
         }
         let status = if status.is_empty() { vec![Statuses { first: 200, last: 299 }] } else { status };
         let expected = Expected { status, contains, contains_not, headers };
+        expected.check(&method.0, body_bytes_max, table);
         let tls = Required { days, version };
         tls.provide(table);
         Some(Self { common: common?, url: url?, method, sent, send, redirects, body_bytes_max, expected, tls })
@@ -191,6 +192,34 @@ struct Fetch {
 }
 
 impl Expected {
+    /// Reports what no answer can fulfil.
+    fn check(&self, method: &Method, body_bytes_max: u32, table: &mut Table<'_>) {
+        let bodiless =
+            |range: &Statuses| range.last < 200 || (range.first == range.last && matches!(range.first, 204 | 304));
+        let no_body = match method {
+            &Method::HEAD => Some("an answer to HEAD has no body"),
+            _ if self.status.iter().all(bodiless) => Some("an answer of this `status` has no body"),
+            _ => None,
+        };
+        for (key, texts) in [("contains", &self.contains), ("contains_not", &self.contains_not)] {
+            if let Some(reason) = no_body.filter(|_| !texts.is_empty()) {
+                let remedy =
+                    format!("ask with GET for another `status`, or remove `{key}`: nothing could ever be in it");
+                table.mistake(key, reason, remedy);
+            }
+        }
+        let longest = usize::try_from(body_bytes_max).unwrap_or(usize::MAX);
+        if let Some(text) = self.contains.iter().find(|text| text.len() > longest) {
+            let reason = format!("a text of {} bytes, and the body may have {body_bytes_max}", text.len());
+            table.mistake("contains", reason, "no answer could hold it: shorten it, or raise `body_bytes_max`");
+        }
+        let within = |text: &&String| self.contains.iter().any(|wanted| wanted.contains(text.as_str()));
+        if let Some(text) = self.contains_not.iter().find(within) {
+            let reason = format!("\"{text}\" must not be in the body, and is in a text of `contains`");
+            table.mistake("contains_not", reason, "no answer could fulfil both: remove one of the two");
+        }
+    }
+
     /// All that is not as expected.
     fn faults(&self, response: &Response) -> Vec<String> {
         let mut faults = Vec::new();
@@ -244,8 +273,7 @@ fn failed(error: &HttpError, tls: Required, now: event::Time) -> Answer {
     let answer = match &error.failure {
         Failure::Dial(dial) => return tls.refused(dial, phases_so_far, now),
         Failure::Request(reason) => Answer::unknown(format!("the request can't be sent: {reason}")),
-        // Where it leads may hold a token of the session: not told.
-        Failure::Redirect(_) => Answer::down("it redirects too often, from https to http, or to what is no URL"),
+        Failure::Redirect(fault) => Answer::down(fault.to_string()),
         _ => {
             let text = error.to_string();
             let without_url = text.strip_prefix(&error.url).and_then(|text| text.strip_prefix(": "));

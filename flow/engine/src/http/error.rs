@@ -4,7 +4,7 @@ use std::fmt;
 
 use event::Span;
 
-use super::Phases;
+use super::{Phases, RedirectFault};
 use crate::net::{DialError, Phase};
 
 /// A request without a whole answer.
@@ -44,8 +44,8 @@ pub enum Failure {
         /// The most it might be, in bytes.
         limit_bytes: usize,
     },
-    /// It redirects too often, or to where nobody should follow.
-    Redirect(String),
+    /// It redirects to where nobody should follow.
+    Redirect(RedirectFault),
 }
 
 impl HttpError {
@@ -74,7 +74,7 @@ impl fmt::Display for HttpError {
             Failure::Protocol { phase, reason } => write!(f, "no valid HTTP answer, while {phase}: {reason}"),
             Failure::Timeout { phase, within } => write!(f, "not done after {within}, while {phase}"),
             Failure::BodyTooLarge { limit_bytes } => write!(f, "the answer is longer than {limit_bytes} bytes"),
-            Failure::Redirect(reason) => f.write_str(reason),
+            Failure::Redirect(fault) => write!(f, "{fault}"),
         }
     }
 }

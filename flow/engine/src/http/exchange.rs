@@ -1,104 +1,107 @@
 //! One request over one connection.
 
-use std::pin::pin;
+use std::io;
+use std::net::IpAddr;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1;
-use hyper::http::uri::Authority;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use url::{Position, Url};
 
-use super::redirect::join;
-use super::{Failure, HeaderValue, Method, Phases, Request, Response, USER_AGENT, Uri, header};
-use crate::net::{Deadline, Net, Phase, Stopwatch, Target};
+use super::redirect::{Jar, RedirectFault, location};
+use super::{Enough, Failure, HeaderMap, HeaderValue, Method, Phases, Request, Response, USER_AGENT, header};
+use crate::net::{Deadline, Net, Phase, Stopwatch, Stream, Target};
 
 /// Longest head of an answer, in bytes.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Most fields of the head of an answer.
+const HEADERS_MAX: usize = 300;
 
 /// Fields that say what is understood, and so may go to any server. Every other one was meant for the origin that the request
 /// names: nobody can tell by its name which is a token.
 const FOR_ANYBODY: [header::HeaderName; 5] =
     [header::ACCEPT, header::ACCEPT_LANGUAGE, header::ACCEPT_ENCODING, header::ACCEPT_CHARSET, header::USER_AGENT];
 
-/// A request to one address, and how many redirects led to it.
+/// A request, where it goes now, and what it has met on its way.
 pub(super) struct Hop {
     request: Request,
-    pub(super) url: Uri,
-    authority: Authority,
-    secure: bool,
+    pub(super) url: Url,
+    jar: Jar,
+    /// Of a redirect: who answered before.
+    led_by: Option<IpAddr>,
     followed: u8,
 }
 
 impl Hop {
     pub(super) fn first(request: Request) -> Result<Self, (String, Failure)> {
+        let failed = |url: &str, reason: String| Err((url.to_owned(), Failure::Request(reason)));
         if let Some(name) = request.extra.as_ref().and_then(|extra| extra.bad_header.as_ref()) {
             let reason = format!("the header field `{name}` has a name or a value that HTTP does not allow");
-            return Err((request.url.to_string(), Failure::Request(reason)));
+            return failed(&request.url, reason);
         }
-        match request.url.parse::<Uri>() {
-            Ok(url) => Self::to(request, url),
-            Err(error) => {
-                Err((request.url.to_string(), Failure::Request(format!("its address is not a URL: {error}"))))
-            }
+        let url = match request.url.parse::<Url>() {
+            Ok(url) => url,
+            Err(error) => return failed(&request.url, format!("its address is not a URL: {error}")),
+        };
+        if !matches!(url.scheme(), "http" | "https") {
+            return failed(&request.url, "its address must start with http:// or https://".to_owned());
         }
+        if !url.username().is_empty() || url.password().is_some() {
+            // Shown without name and password: this text ends up in logs.
+            let reason = "its address must not hold a name and password: use an `Authorization` header";
+            let shown = format!("//{}{}", url.host_str().unwrap_or_default(), url.path());
+            return failed(&shown, reason.to_owned());
+        }
+        Ok(Self { request, url, jar: Jar::default(), led_by: None, followed: 0 })
     }
 
-    fn to(request: Request, url: Uri) -> Result<Self, (String, Failure)> {
-        let failed = |reason: &str| Err((url.to_string(), Failure::Request(reason.to_owned())));
-        let secure = match url.scheme_str() {
-            Some("https") => true,
-            Some("http") => false,
-            _ => return failed("its address must start with http:// or https://"),
-        };
-        match url.authority().cloned() {
-            Some(authority) if authority.as_str().contains('@') => {
-                // Shown without name and password: this text ends up in logs.
-                let reason = "its address must not hold a name and password: use an `Authorization` header";
-                Err((format!("//{}{}", authority.host(), url.path()), Failure::Request(reason.to_owned())))
-            }
-            Some(authority) => Ok(Self { request, url, authority, secure, followed: 0 }),
-            None => failed("its address has no host"),
-        }
+    fn secure(&self) -> bool {
+        self.url.scheme() == "https"
     }
 
     fn target(&self) -> Target {
-        let host = self.authority.host();
-        let target = if self.secure {
-            Target::tls(host, self.authority.port_u16().unwrap_or(443), self.request.verify)
-        } else {
-            Target::tcp(host, self.authority.port_u16().unwrap_or(80))
-        };
+        let (host, port) = (self.url.host_str().unwrap_or_default(), self.url.port_or_known_default().unwrap_or(80));
+        let target = if self.secure() { Target::tls(host, port, self.request.verify) } else { Target::tcp(host, port) };
         let addresses = self.request.extra.as_ref().map(|extra| extra.addresses.clone()).unwrap_or_default();
-        Target { addresses, ..target }
-    }
-
-    /// Scheme, host and port (RFC 6454).
-    fn origin(&self) -> (bool, String, u16) {
-        let port = self.authority.port_u16().unwrap_or(if self.secure { 443 } else { 80 });
-        (self.secure, self.authority.host().to_ascii_lowercase(), port)
+        Target { addresses, led_by: self.led_by, ..target }
     }
 
     /// The head and body to send.
     fn message(&self) -> Result<hyper::Request<Full<Bytes>>, Failure> {
         let request = &self.request;
-        let path = self.url.path_and_query().map_or("/", |path| path.as_str());
+        let path = &self.url[Position::BeforePath..Position::AfterQuery];
         let body = request.extra.as_ref().map(|extra| extra.body.clone()).unwrap_or_default();
         let mut message = hyper::Request::new(Full::new(body));
         *message.method_mut() = request.method.clone();
         *message.uri_mut() = path.parse().map_err(|error| Failure::Request(format!("its path is no path: {error}")))?;
         let headers = message.headers_mut();
-        let host = HeaderValue::from_str(self.authority.as_str());
+        let host = HeaderValue::from_str(&self.url[Position::BeforeHost..Position::BeforePath]);
         headers.insert(header::HOST, host.map_err(|error| Failure::Request(error.to_string()))?);
         headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
         headers.insert(header::ACCEPT, HeaderValue::from_static("*/*"));
         headers.extend(request.extra.as_ref().map(|extra| extra.headers.clone()).unwrap_or_default());
+        if let Some(cookies) = self.jar.value(&self.url, headers.get(header::COOKIE)) {
+            headers.insert(header::COOKIE, cookies);
+        }
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         Ok(message)
     }
 
-    /// Connects, sends the request, reads the answer. Adds each phase that was reached to `phases`.
-    pub(super) async fn send(&self, net: &Net, deadline: Deadline, phases: &mut Phases) -> Result<Response, Failure> {
+    /// Connects, asks, reads until the answer ends or `enough` of it is there; of a redirect that is followed the head only.
+    /// Adds to `phases` whatever was reached.
+    pub(super) async fn send(
+        &self,
+        net: &Net,
+        deadline: Deadline,
+        phases: &mut Phases,
+        enough: &mut Enough<'_>,
+    ) -> Result<Response, Failure> {
         let message = self.message()?;
         let mut watch = Stopwatch::start();
         let dialed = match net.dial(&self.target(), deadline).await {
@@ -119,17 +122,24 @@ impl Hop {
 
         let (remote, peer) = (dialed.remote, dialed.peer);
         let mut phase = Phase::FirstByte;
+        let cut_off = AtomicBool::new(false);
         let exchange = async {
-            let io = TokioIo::new(dialed.stream);
-            let (mut sender, connection) =
-                http1::Builder::new().max_buf_size(HEAD_BYTES_MAX).handshake(io).await.map_err(broken(phase))?;
+            let io = TokioIo::new(Lenient { stream: dialed.stream, cut_off: &cut_off });
+            let (mut sender, connection) = client().handshake(io).await.map_err(head_broken)?;
             watch.lap();
             let work = async {
-                let answer = sender.send_request(message).await.map_err(broken(phase))?;
+                let answer = sender.send_request(message).await.map_err(head_broken)?;
                 phases.first_byte = phases.first_byte + watch.lap();
                 phase = Phase::Body;
                 let (head, body) = answer.into_parts();
-                Ok((head, read(body, self.request.body_bytes_max).await?))
+                let status = head.status.as_u16();
+                let read = if self.leads(status, &head.headers).is_some() {
+                    Bytes::new()
+                } else {
+                    let mut enough = |body: &[u8]| enough(status, &head.headers, body);
+                    read(body, self.request.body_bytes_max, &mut enough).await?
+                };
+                Ok((head, read))
             };
             driven(connection, work).await
         };
@@ -139,48 +149,101 @@ impl Hop {
             status: head.status.as_u16(),
             headers: head.headers,
             body,
+            close_notify_missing: cut_off.into_inner(),
             phases: *phases,
             peer,
             remote,
-            url: self.url.clone(),
+            url: self.url.to_string(),
         })
+    }
+
+    /// Where an answer leads that the request follows.
+    fn leads(&self, status: u16, headers: &HeaderMap) -> Option<Result<Url, RedirectFault>> {
+        let asks = matches!(status, 301 | 302 | 303 | 307 | 308) && self.request.redirects_max > 0;
+        asks.then(|| location(&self.url, headers)).flatten()
     }
 
     /// The next hop, if the response asks for one and the request allows it.
     pub(super) fn follow(&self, response: &Response) -> Result<Option<Self>, Failure> {
-        let asks = matches!(response.status, 301 | 302 | 303 | 307 | 308);
-        let location = response.headers.get(header::LOCATION).and_then(|value| value.to_str().ok());
-        let Some(location) = location.filter(|_| asks && self.request.redirects_max > 0) else {
-            return Ok(None);
-        };
+        let Some(led) = self.leads(response.status, &response.headers) else { return Ok(None) };
         if self.followed == self.request.redirects_max {
-            return Err(Failure::Redirect(format!("it redirects more than {} times", self.followed)));
+            return Err(Failure::Redirect(RedirectFault::TooOften(self.followed)));
         }
-        let Some(url) = join(&self.url, location) else {
-            return Err(Failure::Redirect(format!("it redirects to `{location}`, which is not a URL")));
-        };
+        let url = led.map_err(Failure::Redirect)?;
+        if self.secure() && url.scheme() != "https" {
+            return Err(Failure::Redirect(RedirectFault::Downgrade));
+        }
         let mut request = self.request.clone();
-        if response.status == 303 || (matches!(response.status, 301 | 302) && request.method == Method::POST) {
-            // RFC 9110, sections 15.4.2 to 15.4.4: the answer is fetched with a GET.
+        // Fetch, section 4.4: the answer is to be had with a GET.
+        let get = match response.status {
+            303 => !matches!(request.method, Method::GET | Method::HEAD),
+            301 | 302 => request.method == Method::POST,
+            _ => false,
+        };
+        if get {
             request.method = Method::GET;
             let extra = request.extra_mut();
             extra.body = Bytes::new();
             extra.headers.remove(header::CONTENT_TYPE);
         }
-        let mut next =
-            Self::to(request, url).map_err(|(url, _)| Failure::Redirect(format!("it redirects to {url}")))?;
-        if next.origin() != self.origin() {
-            let extra = next.request.extra_mut();
+        let mut led_by = self.led_by;
+        if url.origin() != self.url.origin() {
+            let extra = request.extra_mut();
             extra.addresses.clear();
             extra.body = Bytes::new();
             let kept = FOR_ANYBODY.into_iter().filter_map(|name| Some((name.clone(), extra.headers.remove(name)?)));
             extra.headers = kept.collect();
+            led_by = Some(response.remote.ip());
         }
-        if self.secure && !next.secure {
-            return Err(Failure::Redirect(format!("it redirects from https to http ({}): not followed", next.url)));
+        let mut jar = self.jar.clone();
+        jar.keep(&self.url, &response.headers);
+        Ok(Some(Self { request, url, jar, led_by, followed: self.followed + 1 }))
+    }
+}
+
+/// What reads an answer: as much of it as browsers and curl forgive is forgiven.
+fn client() -> http1::Builder {
+    let mut client = http1::Builder::new();
+    client
+        .max_buf_size(HEAD_BYTES_MAX)
+        .max_headers(HEADERS_MAX)
+        .allow_spaces_after_header_name_in_responses(true)
+        .allow_obsolete_multiline_headers_in_responses(true)
+        .ignore_invalid_headers_in_responses(true);
+    client
+}
+
+/// A connection on which the other side may leave without saying so. Many servers close TLS by closing TCP; whether that cuts an
+/// answer short, its length or its last chunk says. Of an answer without either nobody can tell, and it is taken as whole, as
+/// browsers do, with a note.
+struct Lenient<'a> {
+    stream: Stream,
+    cut_off: &'a AtomicBool,
+}
+
+impl AsyncRead for Lenient<'_> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match Pin::new(&mut self.stream).poll_read(cx, buf) {
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                self.cut_off.store(true, Ordering::Relaxed);
+                Poll::Ready(Ok(()))
+            }
+            other => other,
         }
-        next.followed = self.followed + 1;
-        Ok(Some(next))
+    }
+}
+
+impl AsyncWrite for Lenient<'_> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 
@@ -199,26 +262,72 @@ async fn driven<T>(connection: impl Future<Output = hyper::Result<()>>, work: im
     }
 }
 
-fn broken(phase: Phase) -> impl Fn(hyper::Error) -> Failure {
-    move |error| {
-        let mut reason = error.to_string();
-        if let Some(cause) = std::error::Error::source(&error) {
-            reason = format!("{reason}: {cause}");
-        }
-        Failure::Protocol { phase, reason }
-    }
+/// What went wrong before the head was whole, in our words.
+#[expect(clippy::needless_pass_by_value, reason = "it is given to `map_err`")]
+fn head_broken(error: hyper::Error) -> Failure {
+    let reason = if error.is_parse_version_h2() {
+        "it answers in HTTP/2, which was not asked for".to_owned()
+    } else if error.is_parse() {
+        let longest = HEAD_BYTES_MAX / 1024;
+        format!("what it sends is no head of HTTP/1, or one of more than {longest} KiB or {HEADERS_MAX} fields")
+    } else if error.is_incomplete_message() {
+        "it closed the connection before the head of its answer was whole".to_owned()
+    } else {
+        connection_broken(&error)
+    };
+    Failure::Protocol { phase: Phase::FirstByte, reason }
 }
 
-/// Reads the body, `max` bytes at most.
-async fn read(mut body: Incoming, max: usize) -> Result<Bytes, Failure> {
+/// What went wrong with the body, of which so many bytes had come.
+fn body_broken(error: &hyper::Error, came: usize, announced: Option<u64>) -> Failure {
+    let reason = match (io_kind(error), announced) {
+        (Some(io::ErrorKind::UnexpectedEof), Some(announced)) => {
+            format!("the connection ended after {came} of {announced} bytes")
+        }
+        (Some(io::ErrorKind::UnexpectedEof), None) => {
+            format!("the connection ended after {came} bytes, before the last chunk")
+        }
+        (Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData), _) => {
+            format!("after {came} bytes comes what is no chunk of HTTP/1")
+        }
+        _ => connection_broken(error),
+    };
+    Failure::Protocol { phase: Phase::Body, reason }
+}
+
+fn io_kind(error: &hyper::Error) -> Option<io::ErrorKind> {
+    let source = std::error::Error::source(error)?;
+    Some(source.downcast_ref::<io::Error>()?.kind())
+}
+
+fn connection_broken(error: &hyper::Error) -> String {
+    match io_kind(error) {
+        Some(io::ErrorKind::ConnectionReset) => "it reset the connection",
+        Some(io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionAborted) => "it closed the connection",
+        Some(io::ErrorKind::TimedOut) => "the connection went dead",
+        Some(io::ErrorKind::InvalidData) => "the TLS connection broke off",
+        _ => "the connection broke off",
+    }
+    .to_owned()
+}
+
+/// Reads the body, `max` bytes at most, until it ends or `enough` of it is there.
+async fn read(
+    mut body: Incoming,
+    max: usize,
+    enough: &mut (dyn FnMut(&[u8]) -> bool + Send),
+) -> Result<Bytes, Failure> {
     let too_large = Failure::BodyTooLarge { limit_bytes: max };
     // A length that is announced is enough to refuse; one that is announced too small is counted below all the same.
-    if body.size_hint().lower() > u64::try_from(max).unwrap_or(u64::MAX) {
+    let announced = body.size_hint().exact();
+    if announced.is_some_and(|announced| announced > u64::try_from(max).unwrap_or(u64::MAX)) {
         return Err(too_large);
     }
     let mut whole = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(broken(Phase::Body))?.into_data() else { continue };
+    while !enough(&whole) {
+        let Some(frame) = body.frame().await else { break };
+        let frame = frame.map_err(|error| body_broken(&error, whole.len(), announced))?;
+        let Ok(data) = frame.into_data() else { continue };
         if whole.len() + data.len() > max {
             return Err(too_large);
         }

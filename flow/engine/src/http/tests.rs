@@ -3,7 +3,7 @@ use std::sync::{Arc, Mutex};
 
 use event::Span;
 
-use super::{Failure, HttpError, Request, Response};
+use super::{Failure, HttpError, RedirectFault, Request, Response};
 use crate::net::test_server::{Authority, VALID, closed_port, serve};
 use crate::net::{DialError, Net, Phase, TlsFailure, Verify};
 
@@ -186,10 +186,9 @@ async fn redirects_are_followed_only_when_asked_for_and_never_with_secrets() {
         let answer = Request::post(url(path), "x").redirects_max(1).send(&net).await.expect("an answer");
         assert_eq!(answer.text(), method, "{path}");
     }
-    for (path, reason) in [("/loop", "it redirects more than 3 times"), ("/odd", "it redirects to ftp://shop.example/")]
-    {
+    for (path, fault) in [("/loop", RedirectFault::TooOften(3)), ("/odd", RedirectFault::NoUrl)] {
         let error = Request::get(url(path)).redirects_max(3).send(&net).await.expect_err(path);
-        assert_eq!(error.failure, Failure::Redirect(reason.to_owned()));
+        assert_eq!(error.failure, Failure::Redirect(fault));
     }
 
     let authority = Authority::new();
@@ -206,7 +205,7 @@ async fn requests_that_make_no_sense_are_not_sent() {
     let net = net();
     for (request, reason) in [
         (Request::get("shop.example/health"), "not a URL"),
-        (Request::get("/health"), "must start with http:// or https://"),
+        (Request::get("/health"), "not a URL"),
         (Request::get("gopher://shop.example/"), "must start with http:// or https://"),
         (Request::get("http://me:s3cret@shop.example/"), "must not hold a name and password"),
         (Request::get("http://shop.example/").header("X-Key", "s3cret\r\nX: y"), "`X-Key`"),
@@ -216,4 +215,79 @@ async fn requests_that_make_no_sense_are_not_sent() {
         assert!(error.phase().is_none());
         assert!(!format!("{error:?} {error}").contains("s3cret"), "a secret is shown: {error}");
     }
+}
+
+/// A page that sets a cookie and redirects to itself is up, as in a browser; the cookies of one request are not those of the next.
+#[tokio::test]
+async fn cookies_live_for_one_request() {
+    let net = net();
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let noted = asked.clone();
+    let address = serve(None, move |request| {
+        noted.lock().expect("not poisoned").push(request.to_ascii_lowercase());
+        Some(if request.to_ascii_lowercase().contains("seen=1") {
+            ok("welcome")
+        } else {
+            b"HTTP/1.1 302 Look\r\nLocation: /\r\nSet-Cookie: seen=1; Path=/\r\nContent-Length: 0\r\n\r\n".to_vec()
+        })
+    })
+    .await;
+    for _ in 0..2 {
+        let response = Request::get(format!("http://{address}/")).redirects_max(5).send(&net).await.expect("an answer");
+        assert_eq!(response.text(), "welcome");
+    }
+    let asked = asked.lock().expect("not poisoned");
+    let with: Vec<bool> = asked.iter().map(|request| request.contains("\r\ncookie: seen=1\r\n")).collect();
+    assert_eq!(with, [false, true, false, true]);
+}
+
+/// Who is public can't lead us inside; what the request names is asked as it is written, and so is where it is led from inside.
+#[tokio::test]
+async fn a_public_address_leads_to_no_private_one() {
+    #[expect(clippy::disallowed_methods, reason = "the test is the other side")]
+    let listener = tokio::net::TcpListener::bind("127.0.0.2:0").await.expect("a port");
+    let public = listener.local_addr().expect("an address");
+    let inside = serve(None, |_| Some(ok("inside"))).await;
+    tokio::spawn(async move {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut heard = [0; 1024];
+            if stream.read(&mut heard).await.is_ok() {
+                drop(stream.write_all(&redirect(302, &format!("http://{inside}/"))).await);
+            }
+        }
+    });
+    let ask = async |net: &Net| Request::get(format!("http://{public}/")).redirects_max(3).send(net).await;
+    let mut net = net();
+    assert_eq!(ask(&net).await.expect("from inside").text(), "inside");
+    net.reach.public_in_tests = vec![public.ip()];
+    let error = ask(&net).await.expect_err("not followed");
+    assert_eq!(error.failure, Failure::Dial(DialError::Forbidden { address: inside.ip() }));
+    assert!(error.to_string().contains("add it to `redirects_may_reach` in [network]"), "{error}");
+    net.reach.allowed = vec!["127.0.0.1/32".parse().expect("a range")];
+    assert_eq!(ask(&net).await.expect("allowed").text(), "inside");
+}
+
+/// An answer that never ends is left when enough of it is there, and the body of a redirect that is followed is not waited for.
+#[tokio::test]
+async fn enough_is_enough() {
+    #[expect(clippy::disallowed_methods, reason = "the test is the other side")]
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let mut open = Vec::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut heard = vec![0; 1024];
+            let read = stream.read(&mut heard).await.expect("a request");
+            let moved = String::from_utf8_lossy(&heard[..read]).starts_with("GET /moved ");
+            let head = if moved { "302 Look\r\nLocation: /\r\nContent-Length: 100" } else { "200 OK" };
+            stream.write_all(format!("HTTP/1.1 {head}\r\n\r\ndata: hello\n\n").as_bytes()).await.expect("written");
+            open.push(stream);
+        }
+    });
+    let request = Request::get(format!("http://{address}/moved")).redirects_max(1);
+    let mut seen = |status: u16, _: &super::HeaderMap, body: &[u8]| status == 200 && body.ends_with(b"hello\n\n");
+    let response = request.send_until(&net(), &mut seen).await.expect("enough");
+    assert_eq!((response.status, &*response.text()), (200, "data: hello\n\n"));
 }

@@ -59,6 +59,11 @@ pub enum DialError {
         /// What the system said.
         reason: String,
     },
+    /// A redirect from a public address leads to none that is public or allowed.
+    Forbidden {
+        /// The first address of the name.
+        address: IpAddr,
+    },
     /// There is no way to that network, said by this machine or by a router: its end or ours.
     NoWay {
         /// The last address tried.
@@ -89,7 +94,11 @@ impl DialError {
     pub fn phase(&self) -> Phase {
         match self {
             Self::Dns(_) => Phase::Dns,
-            Self::Refused { .. } | Self::Connect { .. } | Self::NotAsked { .. } | Self::NoWay { .. } => Phase::Connect,
+            Self::Forbidden { .. }
+            | Self::Refused { .. }
+            | Self::Connect { .. }
+            | Self::NotAsked { .. }
+            | Self::NoWay { .. } => Phase::Connect,
             Self::Tls { .. } => Phase::Tls,
             Self::Timeout { phase, .. } => *phase,
         }
@@ -112,6 +121,11 @@ impl fmt::Display for DialError {
             Self::NotAsked { address, reason } => {
                 write!(f, "{address} can't be asked: {reason}; this machine has run out of it")
             }
+            Self::Forbidden { address } => write!(
+                f,
+                "a public address redirects to {address}, which is not public: add it to `redirects_may_reach` in [network] if \
+                 it may be asked"
+            ),
             Self::NoWay { address, reason } => write!(f, "there is no way to {address}: {reason}"),
             Self::Tls { address, failure, .. } => write!(f, "{address} answers, but {failure}"),
             Self::Timeout { phase, within } => write!(f, "not done after {within}, while {phase}"),
@@ -128,7 +142,7 @@ impl Net {
         let mut phases = Phases::default();
         let late = |phase| DialError::Timeout { phase, within: deadline.span() };
 
-        let addresses = if target.addresses.is_empty() {
+        let mut addresses = if target.addresses.is_empty() {
             match self.resolver().addresses(&target.host, deadline).await {
                 Ok(addresses) => addresses,
                 Err(ResolveError { failure: ResolveFailure::Timeout, .. }) => return Err(late(Phase::Dns)),
@@ -138,6 +152,12 @@ impl Net {
             target.addresses.clone()
         };
         phases.dns = watch.lap();
+        if let (Some(&address), Some(true)) = (addresses.first(), target.led_by.map(|by| self.reach.is_public(by))) {
+            addresses.retain(|&address| self.reach.allows(address));
+            if addresses.is_empty() {
+                return Err(DialError::Forbidden { address });
+            }
+        }
 
         let connected = deadline.run(connect(&addresses, target.port)).await;
         let (stream, remote) = connected.ok_or_else(|| late(Phase::Connect))??;

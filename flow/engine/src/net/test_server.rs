@@ -45,7 +45,7 @@ impl Authority {
     pub(crate) fn net(&self) -> Net {
         let mut file = NamedTempFile::new().expect("a file");
         file.write_all(self.0.pem().as_bytes()).expect("written");
-        let options = Options { name_servers: Vec::new(), extra_roots: Some(file.path().to_owned()) };
+        let options = Options { extra_roots: Some(file.path().to_owned()), ..Options::default() };
         Net::new(&options, Arc::new(SimClock::starting_at(NOW))).expect("a network")
     }
 

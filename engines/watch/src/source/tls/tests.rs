@@ -167,7 +167,7 @@ impl Shelf {
     fn net(&self, trusted: &[&Signer]) -> Net {
         let path = self.path("trusted");
         fs::write(&path, trusted.iter().map(|signer| signer.pem()).collect::<String>()).expect("written");
-        let options = Options { name_servers: Vec::new(), extra_roots: Some(PathBuf::from(path)) };
+        let options = Options { extra_roots: Some(PathBuf::from(path)), ..Options::default() };
         Net::new(&options, Arc::new(SimClock::starting_at(NOW))).expect("a network")
     }
 }
@@ -325,7 +325,7 @@ async fn a_self_signed_certificate_is_called_so_and_can_be_trusted() {
         let extra: &[&str] = if name == "authority" { &[] } else { &["-addext", extra] };
         run("openssl", &[&arguments, subject.as_slice(), extra].concat());
         let net = |extra_roots: Option<&str>| {
-            let options = Options { name_servers: Vec::new(), extra_roots: extra_roots.map(PathBuf::from) };
+            let options = Options { extra_roots: extra_roots.map(PathBuf::from), ..Options::default() };
             Net::new(&options, Arc::new(clock)).expect("a network")
         };
         let (address, _server) = shelf.serve(name, &[]).await;

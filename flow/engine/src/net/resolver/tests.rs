@@ -66,7 +66,7 @@ async fn the_silence_of_a_name_is_told_from_that_of_a_server() {
 #[tokio::test]
 async fn a_connection_tells_them_apart_too() {
     let net = |server| {
-        let options = Options { name_servers: vec![server], extra_roots: None };
+        let options = Options { name_servers: vec![server], ..Options::default() };
         Net::new(&options, Arc::new(SimClock::starting_at(Time::from_secs(0)))).expect("a network")
     };
     let target = Target::tcp("shop.example", 80);
