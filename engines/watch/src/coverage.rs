@@ -368,6 +368,9 @@ fn record(rows: &mut [&mut Row], interval: Interval, revision: &str, every: Opti
         }
         row.gaps.retain(|gap| gap.end > interval.end);
         row.finding_gaps.retain(|(_, gap)| gap.end > interval.end);
+        // Every probe has a gap before its first look, and most have none for a long time after it: no room is kept.
+        row.gaps.shrink_to_fit();
+        row.finding_gaps.shrink_to_fit();
     }
     let record = Covered { interval, revision: revision.to_owned(), every, gaps };
     (record.gaps.len() <= GAPS_MAX).then_some(record)

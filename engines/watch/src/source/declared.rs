@@ -64,7 +64,8 @@ impl Declared {
             (true, false) => Arc::clone(all),
             (true, true) => all.iter().take(1).cloned().collect(),
         };
-        let probe = settings.clone().into_probe();
+        let settings = Arc::new(settings);
+        let probe = Arc::clone(&settings).into_probe();
         let findings = probe.findings().iter().filter_map(Finding::id).collect();
         Self {
             id,
@@ -78,7 +79,7 @@ impl Declared {
             observers,
             agreement,
             findings,
-            settings: Arc::new(settings),
+            settings,
             probe,
         }
     }

@@ -81,14 +81,16 @@ impl Settings for Dns {
         &self.common
     }
 
-    fn into_probe(self) -> Arc<dyn Probe> {
-        let target = self.servers.first().map(ToString::to_string);
-        let expect = self.expect.iter().filter_map(|expected| Expected::read(expected, self.records.0)).collect();
+    fn into_probe(self: Arc<Self>) -> Arc<dyn Probe> {
+        let settings = Arc::unwrap_or_clone(self);
+        let target = settings.servers.first().map(ToString::to_string);
+        let expect =
+            settings.expect.iter().filter_map(|expected| Expected::read(expected, settings.records.0)).collect();
         Arc::new(Name {
             target,
-            domain: self.domain.to_string(),
-            records: self.records.0,
-            servers: self.servers,
+            domain: settings.domain.to_string(),
+            records: settings.records.0,
+            servers: settings.servers,
             expect,
             resolver: OnceLock::new(),
         })

@@ -121,8 +121,9 @@ impl Settings for Expected {
         &self.common
     }
 
-    fn into_probe(self) -> Arc<dyn Probe> {
-        Arc::new(Heartbeat::new(self.uuid, self.common.every, self.grace))
+    fn into_probe(self: Arc<Self>) -> Arc<dyn Probe> {
+        let settings = Arc::unwrap_or_clone(self);
+        Arc::new(Heartbeat::new(settings.uuid, settings.common.every, settings.grace))
     }
 
     fn asked_every(&self) -> Span {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use engine::Secrets;
 use engine::http::{Failure, HeaderName, HeaderValue, HttpError, Method, Phases, Request, Response};
-use policy::{Private, Secret, Section, Slot, Table, Url, Value};
+use policy::{Private, Section, Slot, Table, Url, Value};
 
 use self::sent::Fields;
 use super::tls::{DAYS, Required, Version};
@@ -168,27 +168,30 @@ impl Settings for Http {
         &self.common
     }
 
-    fn into_probe(self) -> Arc<dyn Probe> {
-        let mut request = Request::new(self.method.0, self.url.to_string())
+    fn into_probe(self: Arc<Self>) -> Arc<dyn Probe> {
+        let target = format!("{}:{}", self.url.host(), self.url.port()).into();
+        Arc::new(Fetch { target, settings: self })
+    }
+}
+
+impl Http {
+    /// The request, without the header fields to send. It is made for each question: kept, it would cost each of ten thousand
+    /// probes some hundred bytes.
+    fn request(&self) -> Request {
+        let request = Request::new(self.method.0.clone(), self.url.to_string())
             .body_bytes_max(usize::try_from(self.body_bytes_max).unwrap_or(usize::MAX))
             .redirects_max(u8::try_from(self.redirects).unwrap_or(u8::MAX));
-        if let Some(text) = self.send {
-            request = request.body(text.0);
+        match &self.send {
+            Some(text) => request.body(text.0.clone()),
+            None => request,
         }
-        let (request, kept) = self.sent.apart(request);
-        let target = format!("{}:{}", self.url.host(), self.url.port());
-        Arc::new(Fetch { target, request, kept, expected: self.expected, tls: self.tls })
     }
 }
 
 /// A page to fetch.
 struct Fetch {
-    target: String,
-    request: Request,
-    /// Header fields to send that are kept elsewhere.
-    kept: Vec<(HeaderName, Secret)>,
-    expected: Expected,
-    tls: Required,
+    target: Box<str>,
+    settings: Arc<Http>,
 }
 
 impl Expected {
@@ -286,18 +289,19 @@ fn failed(error: &HttpError, tls: Required, now: event::Time) -> Answer {
 #[async_trait]
 impl Probe for Fetch {
     async fn ask(&self, asking: &Asking<'_>) -> Answer {
-        let request = self.request.clone().within(asking.timeout);
-        let request = match sent::opened(request, &self.kept, asking.secrets).await {
+        let Http { sent, expected, tls, .. } = &*self.settings;
+        let request = self.settings.request().within(asking.timeout);
+        let request = match sent.added_to(request, asking.secrets).await {
             Ok(request) => request,
             Err(error) => return Answer::unknown(error.to_string()),
         };
         let response = match request.send(asking.net).await {
             Ok(response) => response,
-            Err(error) => return failed(&error, self.tls, asking.clock.now()),
+            Err(error) => return failed(&error, *tls, asking.clock.now()),
         };
-        let mut faults = self.expected.faults(&response);
+        let mut faults = expected.faults(&response);
         if let Some(peer) = &response.peer {
-            faults.extend(self.tls.faults(&peer.shown, peer.version));
+            faults.extend(tls.faults(&peer.shown, peer.version));
         }
         let answer = if faults.is_empty() {
             Answer::up(format!("status {} ({})", response.status, phases(&response.phases)))
@@ -309,7 +313,7 @@ impl Probe for Fetch {
             response.peer.as_ref().map(|p| &p.shown),
         );
         match &response.peer {
-            Some(peer) => self.tls.with_expiry(answer, &peer.shown, asking.clock.now()),
+            Some(peer) => tls.with_expiry(answer, &peer.shown, asking.clock.now()),
             None => answer,
         }
     }
@@ -319,11 +323,11 @@ impl Probe for Fetch {
     }
 
     fn findings(&self) -> Vec<source::Finding> {
-        self.tls.finding().into_iter().collect()
+        self.settings.tls.finding().into_iter().collect()
     }
 
     fn warnings(&self) -> Vec<String> {
-        sent::warnings(&self.kept, &Secrets::of_system())
+        self.settings.sent.warnings(&Secrets::of_system())
     }
 }
 

@@ -101,8 +101,9 @@ pub trait Probe: Send + Sync {
 pub trait Settings: policy::Section + Clone + PartialEq + Send + Sync + 'static {
     /// The keys that all kinds share.
     fn common(&self) -> &Common;
-    /// The probe of these settings.
-    fn into_probe(self) -> Arc<dyn Probe>;
+    /// The probe of these settings. They are kept as long as the probe is, so a kind of which there may be thousands shares
+    /// them.
+    fn into_probe(self: Arc<Self>) -> Arc<dyn Probe>;
     /// How often the probe is asked; for a kind that waits, more often than a sign of life is due.
     fn asked_every(&self) -> Span {
         self.common().every

@@ -42,13 +42,14 @@ impl Settings for Tcp {
         &self.common
     }
 
-    fn into_probe(self) -> Arc<dyn Probe> {
-        let target = Target::tcp(self.address.host.to_string(), self.address.port);
+    fn into_probe(self: Arc<Self>) -> Arc<dyn Probe> {
+        let settings = Arc::unwrap_or_clone(self);
+        let target = Target::tcp(settings.address.host.to_string(), settings.address.port);
         Arc::new(Port {
             name: target.to_string(),
             target,
-            send: self.send.map(|text| text.replace('\n', "\r\n")),
-            expect: self.expect,
+            send: settings.send.map(|text| text.replace('\n', "\r\n")),
+            expect: settings.expect,
         })
     }
 }

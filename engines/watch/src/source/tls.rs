@@ -158,14 +158,15 @@ impl Settings for Tls {
         &self.common
     }
 
-    fn into_probe(self) -> Arc<dyn Probe> {
+    fn into_probe(self: Arc<Self>) -> Arc<dyn Probe> {
+        let settings = Arc::unwrap_or_clone(self);
         // Recorded, not required, so that one answer tells everything that is wrong. Nothing is sent.
-        let mut target = Target::tls(self.address.host.to_string(), self.address.port, Verify::Record);
+        let mut target = Target::tls(settings.address.host.to_string(), settings.address.port, Verify::Record);
         if let Some(tls) = &mut target.tls {
-            tls.server_name = self.server_name.as_ref().map(ToString::to_string);
+            tls.server_name = settings.server_name.as_ref().map(ToString::to_string);
             tls.alpn.clear();
         }
-        Arc::new(Server { name: target.to_string(), target, required: self.required })
+        Arc::new(Server { name: target.to_string(), target, required: settings.required })
     }
 }
 

@@ -87,8 +87,9 @@ impl Settings for Host {
         &self.common
     }
 
-    fn into_probe(self) -> Arc<dyn Probe> {
-        Arc::new(Machine::new(self.limits, Watched { disks: self.disks, read_only: self.read_only }))
+    fn into_probe(self: Arc<Self>) -> Arc<dyn Probe> {
+        let Self { limits, disks, read_only, .. } = Arc::unwrap_or_clone(self);
+        Arc::new(Machine::new(limits, Watched { disks, read_only }))
     }
 }
 

@@ -157,47 +157,41 @@ impl Fields {
         }
     }
 
-    /// The request with its plain fields, and the fields that have to be opened first.
-    pub(super) fn apart(self, mut request: Request) -> (Request, Vec<(HeaderName, Secret)>) {
-        let mut kept = Vec::new();
-        for (name, field) in self.0 {
-            match field {
-                Field::Plain(value) => request = request.header(name.as_str(), value),
-                Field::Kept(secret) => kept.push((name, secret)),
-            }
+    /// The request with these fields; what is kept elsewhere is opened now.
+    pub(super) async fn added_to(&self, mut request: Request, secrets: &Secrets) -> Result<Request, SecretError> {
+        for (name, field) in &self.0 {
+            request = match field {
+                Field::Plain(value) => request.header(name.as_str(), value.as_bytes()),
+                Field::Kept(secret) => {
+                    let value = secrets.open(secret).await?;
+                    if let Some(error) = useless(name, secret, value.bytes()) {
+                        return Err(error);
+                    }
+                    request.header(name.as_str(), value.bytes())
+                }
+            };
         }
-        (request, kept)
+        Ok(request)
     }
-}
 
-/// The request with what is kept elsewhere, opened now.
-pub(super) async fn opened(
-    mut request: Request,
-    kept: &[(HeaderName, Secret)],
-    secrets: &Secrets,
-) -> Result<Request, SecretError> {
-    for (name, secret) in kept {
-        let value = secrets.open(secret).await?;
-        if let Some(error) = useless(name, secret, value.bytes()) {
-            return Err(error);
-        }
-        request = request.header(name.as_str(), value.bytes());
+    /// What can't be opened on this machine. Credentials are passed over where systemd has handed over none, such as in a
+    /// shell.
+    pub(super) fn warnings(&self, secrets: &Secrets) -> Vec<String> {
+        let kept = self.0.iter().filter_map(|(name, field)| match field {
+            Field::Kept(secret) => Some((name, secret)),
+            Field::Plain(_) => None,
+        });
+        let here = kept.filter(|(_, secret)| matches!(secret, Secret::File(_)) || secrets.has_credentials());
+        let failed = |(name, secret): (&HeaderName, &Secret)| match secrets.open_now(secret) {
+            Ok(value) => useless(name, secret, value.bytes()),
+            Err(error) => Some(error),
+        };
+        here.filter_map(failed).map(|error| format!("it can't ask, for {error}")).collect()
     }
-    Ok(request)
 }
 
 fn useless(name: &HeaderName, secret: &Secret, value: &[u8]) -> Option<SecretError> {
     let reason = unsendable(value)?;
     let remedy = format!("keep one line of ASCII in it, which is sent as `{name}`");
     Some(SecretError::useless(secret, format!("it {reason}"), remedy))
-}
-
-/// What can't be opened on this machine. Credentials are passed over where systemd has handed over none, such as in a shell.
-pub(super) fn warnings(kept: &[(HeaderName, Secret)], secrets: &Secrets) -> Vec<String> {
-    let here = kept.iter().filter(|(_, secret)| matches!(secret, Secret::File(_)) || secrets.has_credentials());
-    let failed = |(name, secret): &(HeaderName, Secret)| match secrets.open_now(secret) {
-        Ok(value) => useless(name, secret, value.bytes()),
-        Err(error) => Some(error),
-    };
-    here.filter_map(failed).map(|error| format!("it can't ask, for {error}")).collect()
 }
