@@ -3,7 +3,7 @@ use std::fs;
 use store::Reading;
 
 use super::*;
-use crate::source::testing::{ask, plain};
+use crate::source::testing::{ask, plain, run};
 
 /// A `/proc` in which the processors were busy for so many of a hundred ticks, and the memory is used by so many percent.
 fn look_at(busy: u64, memory: u64, mdstat: Option<&str>) -> Look {
@@ -201,4 +201,77 @@ fn a_read_only_disk_is_found_unless_it_is_meant() {
     assert_eq!(level_of(&answer, "disk-usage"), Some(Level::High));
     assert_eq!(level_of(&answer, "disk-read-only"), Some(Level::High));
     assert!(answer.text.contains("disk of /srv: it can only be read"), "{}", answer.text);
+}
+
+/// The name of the variable that says where the disk of the test below is, in the process that may mount it.
+const DISK_IN: &str = "GARANT_TEST_DISK_IN";
+
+/// A real disk that fills up, turns read-only, and runs out of inodes. The test runs itself again where nobody else sees what
+/// it mounts.
+#[test]
+fn a_real_disk_is_told_as_it_is() {
+    let done = |folder: &Path| folder.join("done");
+    let Some(folder) = std::env::var_os(DISK_IN) else {
+        let folder = tempfile::tempdir().expect("a directory");
+        let told = format!("{DISK_IN}={}", folder.path().display());
+        let me = std::env::current_exe().expect("a test knows its own path").display().to_string();
+        let name = "source::host::tests::a_real_disk_is_told_as_it_is";
+        run("unshare", &["--mount", "env", &told, &me, "--exact", name, "--nocapture"]);
+        assert!(done(folder.path()).exists(), "the test of that name did run");
+        return;
+    };
+    let folder = PathBuf::from(folder);
+    let (image, disk) = (folder.join("image"), folder.join("disk"));
+    fs::create_dir(&disk).expect("made");
+    fs::File::create(&image).and_then(|file| file.set_len(8 << 20)).expect("written");
+    let (image, at) = (image.display().to_string(), disk.display().to_string());
+    run("mkfs.ext4", &["-q", &image]);
+    run("mount", &["-o", "loop", &image, &at]);
+
+    let look = |watched: &Watched| {
+        let disks = look_at_disks(Path::new(PROC), watched);
+        let seen = disks.uses.iter().any(|found| found.directory == at);
+        let answer = machine().answer(&Look { disks, ..Look::default() });
+        let of = |finding: &str| {
+            let symptom = answer.symptoms.iter().find(|symptom| symptom.finding.as_str() == finding);
+            let symptom = symptom.unwrap_or_else(|| panic!("{finding} in {}", answer.text));
+            symptom.about.contains(&at).then(|| symptom.text.clone())
+        };
+        (seen, of("disk-usage"), of("disk-read-only"))
+    };
+    let by_name = named(&[&at]);
+    let expect = |watched: &Watched, full: Option<&str>, read_only: bool, about: &str| {
+        let (seen, usage, turned) = look(watched);
+        assert!(seen, "{about}: it is looked at");
+        let told = usage.as_deref().zip(full).is_some_and(|(usage, full)| usage.contains(&format!("{full} {at} ")));
+        assert!(usage.is_some() == full.is_some() && (told || full.is_none()), "{about}: {usage:?}");
+        assert_eq!(turned.is_some(), read_only, "{about}: {turned:?}");
+    };
+    for watched in [&by_name, &Watched::default()] {
+        expect(watched, None, false, "a new disk");
+    }
+    fs::write(disk.join("all"), vec![0; 16 << 20]).expect_err("there is no room for it");
+    for watched in [&by_name, &Watched::default()] {
+        expect(watched, Some("disk of"), false, "full");
+    }
+    run("mount", &["-o", "remount,ro", &at]);
+    for watched in [&by_name, &Watched::default()] {
+        expect(watched, Some("disk of"), true, "full, then read-only");
+    }
+    let meant = Watched { read_only: vec![disk.clone()], ..Watched::default() };
+    let disks = look_at_disks(Path::new(PROC), &meant);
+    assert!(!disks.uses.iter().any(|found| found.directory == at) && !disks.read_only.contains(&at), "{disks:?}");
+    expect(&Watched { disks: vec![disk.clone()], ..meant }, Some("disk of"), false, "meant, and named");
+
+    run("mount", &["-o", "remount,rw", &at]);
+    fs::remove_file(disk.join("all")).expect("removed");
+    expect(&by_name, None, false, "emptied");
+    run("mount", &["-o", "remount,bind,ro", &at]);
+    expect(&by_name, None, false, "written to elsewhere, and shown read-only here");
+    run("mount", &["-o", "remount,bind,rw", &at]);
+    let error =
+        (0..).find_map(|number| fs::File::create(disk.join(format!("{number}"))).err()).expect("there is an end");
+    assert_eq!(error.kind(), io::ErrorKind::StorageFull, "no inode is left");
+    expect(&by_name, Some("inodes of the disk of"), false, "room without inodes");
+    fs::write(done(&folder), "").expect("written");
 }
