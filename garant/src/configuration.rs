@@ -220,7 +220,7 @@ redirects_may_reach = ["10.1.0.0/16"]
         let name_servers = table.list("name_servers", "name servers to ask, instead of those of the machine");
         let authorities = table.optional(
             "authorities",
-            "a file of certificates, in PEM, of authorities to trust beside those of the machine",
+            "a file of certificates, in PEM, to trust beside those of the machine: of authorities, or self-signed ones of servers",
         );
         let redirects_may_reach = table.list(
             "redirects_may_reach",

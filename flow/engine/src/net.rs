@@ -46,7 +46,7 @@ pub use tls::{Peer, TlsFailure, Verify};
 pub struct Options {
     /// Name servers to ask; those of the system when there is none.
     pub name_servers: Vec<SocketAddr>,
-    /// A file of PEM certificates to trust beside the roots of the system.
+    /// A file of PEM certificates to trust beside the roots of the system: of authorities, or of servers themselves.
     pub extra_roots: Option<PathBuf>,
     /// Addresses that redirects may lead to beside public ones.
     pub redirects_may_reach: Vec<IpNet>,

@@ -55,6 +55,9 @@ const SERVER_LIMIT: Duration = Duration::from_secs(2);
 /// shorter.
 const PATIENCE: Span = Span::from_secs(1);
 
+/// How long before the deadline the servers that are watched have had their time.
+const LAST_WORD: Duration = Duration::from_millis(50);
+
 /// How often the machine's configuration is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
@@ -330,7 +333,7 @@ impl Resolver {
             }
             return Ok(Found { server: None, records, alias: None });
         }
-        let question = servers.ask_each(Query::query(asked, record_type));
+        let question = servers.ask_each(Query::query(asked, record_type), deadline);
         let (server, said) = servers.answer(question, deadline).await.map_err(|failure| failed(None, failure))?;
         let response = said.map_err(|failure| failed(Some(server), failure))?;
         let records = of_type(&response.answers);
@@ -380,7 +383,11 @@ impl Servers {
 
     /// Asks all that are watched at once. The first that knows the name, or that there is none, decides; of the others, what
     /// the last of them said. An error is silence of all.
-    async fn ask_each(&self, query: Query) -> Result<(SocketAddr, Result<DnsResponse, ResolveFailure>), NetError> {
+    async fn ask_each(
+        &self,
+        query: Query,
+        deadline: Deadline,
+    ) -> Result<(SocketAddr, Result<DnsResponse, ResolveFailure>), NetError> {
         let mut options = DnsRequestOptions::default();
         options.use_edns = ResolverOpts::default().edns0;
         let mut asked = JoinSet::new();
@@ -389,7 +396,9 @@ impl Servers {
             asked.spawn(async move { (address, answer.await) });
         }
         let (mut said, mut silence) = (None, NetError::NoConnections);
-        while let Some(answered) = asked.join_next().await {
+        // Whoever is silent takes the whole time, and must not hide what another said.
+        let end = deadline.at - LAST_WORD.min(deadline.span().to_std() / 10);
+        while let Ok(Some(answered)) = tokio::time::timeout_at(end, asked.join_next()).await {
             match answered {
                 Ok((address, Ok(response))) => return Ok((address, Ok(response))),
                 Ok((address, Err(error))) => match failure(&error) {

@@ -35,7 +35,7 @@ pub enum Verify {
     /// Refuse the connection.
     #[default]
     Require,
-    /// Connect all the same, and tell; see [`Peer::faults`]. Send no secret over such a connection.
+    /// Connect all the same, and tell; see [`Peer::shown`]. Send no secret over such a connection.
     Record,
 }
 

@@ -161,3 +161,20 @@ fn answers_have_their_standard_names() {
         assert!(plain(words(&error)) && !words(&error).contains("library"), "{error:?}");
     }
 }
+
+/// Of several that are watched, the silence of one does not hide what another said.
+#[tokio::test]
+async fn what_one_server_says_counts_beside_the_silence_of_another() {
+    let (silent, _) = name_server(|_| None).await;
+    let (refusing, _) = name_server(|_| Some(ResponseCode::Refused)).await;
+    let (knowing, _) = name_server(|_| Some(ResponseCode::NXDomain)).await;
+    for (asked, failure, server) in [
+        (vec![silent, refusing], ResolveFailure::Refused("REFUSED".to_owned()), Some(refusing)),
+        (vec![silent, refusing, knowing], ResolveFailure::NoSuchName, Some(knowing)),
+        (vec![silent], ResolveFailure::Unreachable(vec![silent.ip()]), None),
+    ] {
+        let resolver = Resolver::watching(&asked).expect("a resolver");
+        let error = resolver.records("shop.example", RecordType::A, soon()).await.expect_err("no record");
+        assert_eq!((error.failure, error.server), (failure, server), "{asked:?}");
+    }
+}
