@@ -256,9 +256,9 @@ async fn the_chain_lasts_as_long_as_its_clients_can_use_it() {
         assert_eq!(level(&answer), found, "{name}: {}", answer.text);
         assert!(answer.text.contains(text), "{name}: `{text}` in: {}", answer.text);
         assert!(!answer.text.chars().any(char::is_control), "{name}: {:?}", answer.text);
-        let page = ask(&net, "http", &format!("url = \"https://{address}/\"\ncertificate_days = 30")).await;
-        assert_eq!((page.reading, level(&page)), (reading, found), "{name}: {}", page.text);
-        assert_eq!(page.certificate, answer.certificate, "{name}");
+        let fetched = ask(&net, "http", &format!("url = \"https://{address}/\"\ncertificate_days = 30")).await;
+        assert_eq!((fetched.reading, level(&fetched)), (reading, found), "{name}: {}", fetched.text);
+        assert_eq!(fetched.certificate, answer.certificate, "{name}");
     }
 }
 
@@ -337,8 +337,8 @@ async fn a_self_signed_certificate_is_called_so_and_can_be_trusted() {
             let answer = ask_by(&clock, &net, "tls", &format!("address = \"{address}\"")).await;
             assert_eq!((answer.reading, answer.value), (reading, Some(299)), "{name}: {}", answer.text);
             assert!(answer.text.contains(text), "{name}: {}", answer.text);
-            let page = ask_by(&clock, &net, "http", &format!("url = \"https://{address}/\"")).await;
-            assert_eq!(page.reading, reading, "{name}: {}", page.text);
+            let fetched = ask_by(&clock, &net, "http", &format!("url = \"https://{address}/\"")).await;
+            assert_eq!(fetched.reading, reading, "{name}: {}", fetched.text);
             let wrong =
                 ask_by(&clock, &net, "tls", &format!("address = \"{address}\"\nserver_name = \"b.example\"")).await;
             assert!(wrong.text.contains("it is not for `b.example` but for 127.0.0.1"), "{name}: {}", wrong.text);
