@@ -4,9 +4,8 @@
 // and on the standard library; what it knows of garant is what docs/log.md and docs/evaluator.md say. It exists so that "an outsider can
 // verify it with tools we did not write" is a test and not a sentence.
 //
-// Of verdicts it computes again what docs/evaluator.md says of availability and coverage: window, figure and outcome; of the
-// other objectives the window. Their figures, and reasons and evidence, are left to `garant verify`. What the documents pass
-// over, it passes over, and says so: a verdict of a later release is not judged, and then it ends with 4.
+// It checks what the two documents say can be checked, and computes every verdict again, every member of it. What the
+// documents pass over, it passes over, and says so: a verdict of a later release is not judged, and then it ends with 4.
 package main
 
 import (
@@ -26,6 +25,7 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
@@ -38,6 +38,7 @@ const (
 	teamPrefix  = "team:"
 	microsHour  = int64(3600 * 1e6)
 	hoursPerDay = 24
+	hoursMax    = 10000000
 )
 
 type list []string
@@ -50,15 +51,17 @@ func main() {
 	flag.Var(&witnesses, "witness", "verifier `key` of a witness whose cosignature must be there; may be repeated")
 	since := flag.String("since", "", "an older checkpoint of this log, in a `file` kept from an earlier look")
 	proof := flag.String("consistency", "", "instead of an export: a proof, as `garant log proof --from` writes it, in a `file`")
+	maxAge := flag.Duration("max-age", 0, "how old the newest entry may be; not asked without it")
 	flag.Usage = func() {
 		fmt.Fprint(flag.CommandLine.Output(), `usage: verify-go [-witness KEY]… [-since FILE] DIRECTORY [KEY]…
        verify-go -consistency FILE -since FILE KEY…
 
-KEY is the verifier key of the log, known from elsewhere; more than one while a key is being replaced. It is not followed
-from an old key to the new one: give the one that signs now. Without it the key in the export is used, which says nothing
-about who signed.
+KEY is the verifier key of the log, known from elsewhere; it is followed over the rotations of the log to the one that signs
+now. A proof of consistency has no rotations: there, give the keys that signed. Without a key the one in the export is used,
+which says nothing about who signed.
 
-Ends with 0 if every check passed, 4 if a verdict in effect was not judged, because a later release wrote it, 1 if a check failed.
+Ends with 0 if every check passed, 4 if a verdict in effect was not computed again, because a later release wrote it or what it
+rests on is destroyed, 1 if a check failed.
 
 `)
 		flag.PrintDefaults()
@@ -75,7 +78,7 @@ Ends with 0 if every check passed, 4 if a verdict in effect was not judged, beca
 		flag.Usage()
 		os.Exit(2)
 	}
-	a := &audit{dir: flag.Arg(0)}
+	a := &audit{dir: flag.Arg(0), maxAge: *maxAge}
 	if err := a.run(flag.Args()[1:], witnesses, *since); err != nil {
 		fmt.Fprintf(os.Stderr, "FAILED: %v\n", err)
 		os.Exit(1)
@@ -89,20 +92,24 @@ Ends with 0 if every check passed, 4 if a verdict in effect was not judged, beca
 
 // An audit is one look at one export.
 type audit struct {
-	dir     string
-	vkeys   []note.Verifier
-	origin  string
-	tree    tlog.Tree
-	leaves  []leaf
-	hashes  []tlog.Hash // of the leaves
-	stored  store
-	public  int
-	private int
-	gone    int
-	payload map[int64]envelope // disclosed
-	doubts  []string           // what was not judged
-
-	inEffect map[int64]bool // the verdicts that are listed
+	dir        string
+	maxAge     time.Duration
+	vkey       string   // the key in the export
+	known      []string // keys that are or were the log's, and those of the reader
+	self       selves
+	newest     *int64
+	origin     string
+	checkpoint []byte
+	tree       tlog.Tree
+	leaves     []leaf
+	hashes     []tlog.Hash // of the leaves
+	stored     store
+	public     int
+	private    int
+	gone       int
+	payload    map[int64]envelope // disclosed
+	lines      map[int64]string   // as they are in the payload bundles
+	doubts     []string           // what was not judged
 }
 
 // permanent are the kinds that are kept as long as the log.
@@ -125,14 +132,19 @@ type leaf struct {
 	commitment [32]byte
 }
 
-// An envelope is what a disclosed payload says, as far as this program reads it.
+// An envelope is what a disclosed payload says.
 type envelope struct {
-	Type       string          `json:"type"`
-	Version    int64           `json:"version"`
-	Observer   string          `json:"observer"`
-	Log        string          `json:"log"`
-	RecordedAt int64           `json:"recorded_at"`
-	Body       json.RawMessage `json:"body"`
+	Type         string
+	Version      int64
+	Installation string
+	Log          string
+	Observer     name
+	Boot         string
+	Sequence     int64
+	ObservedAt   int64 `key:"observed_at"`
+	RecordedAt   int64 `key:"recorded_at"`
+	Signature    *string
+	Body         json.RawMessage
 }
 
 // store keeps the hashes of the whole tree, in the order that tlog gives them.
@@ -151,28 +163,22 @@ func (s store) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
 
 func (a *audit) run(vkeys, witnesses []string, since string) error {
 	standing := "authenticated"
-	if len(vkeys) == 0 {
-		own, err := a.read("vkey")
-		if err != nil {
-			return err
-		}
-		vkeys = []string{strings.TrimSpace(string(own))}
-		standing = "self-consistent, not authenticated (no key given)"
-	}
-	for _, text := range vkeys {
-		verifier, err := note.NewVerifier(text)
-		if err != nil {
-			return fmt.Errorf("vkey %q: %w", text, err)
-		}
-		a.vkeys = append(a.vkeys, verifier)
-	}
-	checkpoint, err := a.read("checkpoint")
+	own, err := a.read("vkey")
 	if err != nil {
 		return err
 	}
-	if a.origin, a.tree, err = openCheckpoint(checkpoint, a.vkeys); err != nil {
+	a.vkey = strings.TrimSuffix(string(own), "\n")
+	if len(vkeys) == 0 {
+		standing = "self-consistent, not authenticated (no key given)"
+	}
+	if a.checkpoint, err = a.read("checkpoint"); err != nil {
+		return err
+	}
+	// By the key beside it; whether that is to be trusted is settled once the log has been read.
+	if a.origin, a.tree, err = openCheckpoint(a.checkpoint, []string{a.vkey}); err != nil {
 		return fmt.Errorf("checkpoint: %w", err)
 	}
+	checkpoint := a.checkpoint
 	fmt.Printf("checkpoint: %s, %d entries, %s\n", a.origin, a.tree.N, standing)
 	for _, text := range witnesses {
 		at, err := cosigned(checkpoint, text)
@@ -189,13 +195,21 @@ func (a *audit) run(vkeys, witnesses []string, since string) error {
 		{"tiles", a.checkTiles},
 		{"payloads", a.checkPayloads},
 		{"completeness", a.checkComplete},
+		{"entries about the log", a.checkSelf},
+		{"keys", func() error { return a.checkKeys(vkeys) }},
+		{"clock", a.checkClock},
 		{"proofs", a.checkProofs},
 		{"verdicts.json", a.checkVerdicts},
 		{"policy.json", a.checkPolicy},
-		{"figures", a.checkFigures},
+		{"verdicts", a.checkFigures},
 	} {
 		if err := step.check(); err != nil {
 			return fmt.Errorf("%s: %w", step.name, err)
+		}
+	}
+	if a.maxAge > 0 {
+		if err := a.checkAge(a.maxAge, time.Now()); err != nil {
+			return fmt.Errorf("age: %w", err)
 		}
 	}
 	if since != "" {
@@ -210,28 +224,48 @@ func (a *audit) read(path string) ([]byte, error) {
 	return os.ReadFile(filepath.Join(a.dir, filepath.FromSlash(path)))
 }
 
-// openCheckpoint verifies a note and reads the tree head in it.
-func openCheckpoint(text []byte, verifiers []note.Verifier) (string, tlog.Tree, error) {
-	var tree tlog.Tree
-	opened, err := note.Open(text, note.VerifierList(verifiers...))
+// openCheckpoint verifies that one of the keys signed a note, and reads the tree head in it.
+func openCheckpoint(text []byte, vkeys []string) (string, tlog.Tree, error) {
+	signers, err := signersOf(text, vkeys)
+	if err == nil && len(signers) == 0 {
+		err = errors.New("none of the keys signed it")
+	}
+	if err != nil {
+		return "", tlog.Tree{}, err
+	}
+	head, _, _ := strings.Cut(string(text), "\n\n")
+	tree, origin, err := readHead(head + "\n")
 	if err != nil {
 		return "", tree, err
 	}
-	lines := strings.Split(opened.Text, "\n")
-	if len(lines) < 4 || lines[3] != "" {
-		return "", tree, fmt.Errorf("a tree head has three lines, this text has %d", len(lines)-1)
-	}
-	origin := lines[0]
-	if opened.Sigs[0].Name != origin {
-		return "", tree, fmt.Errorf("signed by %q, but the origin is %q", opened.Sigs[0].Name, origin)
-	}
-	if tree.N, err = strconv.ParseInt(lines[1], 10, 64); err != nil || strconv.FormatInt(tree.N, 10) != lines[1] || tree.N < 0 {
-		return "", tree, fmt.Errorf("%q is not a size", lines[1])
-	}
-	if tree.Hash, err = tlog.ParseHash(lines[2]); err != nil {
-		return "", tree, fmt.Errorf("root: %w", err)
+	for _, signer := range signers {
+		if !strings.HasPrefix(signer, origin+"+") {
+			return "", tree, fmt.Errorf("signed by %q, but the origin is %q", signer, origin)
+		}
 	}
 	return origin, tree, nil
+}
+
+// readHead reads the text of a checkpoint.
+func readHead(text string) (tree tlog.Tree, origin string, err error) {
+	lines := strings.Split(text, "\n")
+	if len(lines) != 4 || lines[3] != "" || lines[0] == "" {
+		return tree, "", errors.New("a tree head has three lines")
+	}
+	if tree.N, err = strconv.ParseInt(lines[1], 10, 64); err != nil || strconv.FormatInt(tree.N, 10) != lines[1] || tree.N < 0 {
+		return tree, "", fmt.Errorf("%q is not a size", lines[1])
+	}
+	tree.Hash, err = parseHash(lines[2])
+	return tree, lines[0], err
+}
+
+func parseHash(text string) (hash tlog.Hash, err error) {
+	decoded, err := fromBase64(text)
+	if err == nil && len(decoded) != len(hash) {
+		err = errors.New("not a hash")
+	}
+	copy(hash[:], decoded)
+	return hash, err
 }
 
 // cosigned verifies a tlog-cosignature (type 0x04) by the witness with that key, and says when it was made.
@@ -376,6 +410,13 @@ func parseLeaf(text string) (leaf, error) {
 	}
 	copy(l.commitment[:], commitment)
 	l.coarse = fields[0]
+	isGraphic := func(r rune) bool { return r > ' ' && r < 0x7f }
+	isCoarse := l.coarse != "" && strings.TrimFunc(l.coarse, isGraphic) == ""
+	// There is one spelling.
+	spelled := fmt.Sprintf("%s%s %d %d %x", leafPrefix, l.coarse, l.sequence, l.hour, l.commitment)
+	if !isCoarse || spelled != text || l.hour > hoursMax || l.hour < -hoursMax {
+		return l, fmt.Errorf("%q is not a leaf", text)
+	}
 	return l, nil
 }
 
@@ -408,10 +449,11 @@ func (a *audit) checkTiles() error {
 // checkPayloads compares every disclosed payload with the commitment in its leaf.
 func (a *audit) checkPayloads() error {
 	a.payload = make(map[int64]envelope)
+	a.lines = make(map[int64]string)
 	return a.bundles(func(suffix string, first, width int64) error {
 		path := "payload/" + suffix
 		data, err := a.read(path)
-		if err != nil {
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 		last := first - 1
@@ -424,11 +466,12 @@ func (a *audit) checkPayloads() error {
 				return fmt.Errorf("%s: %.60q is not a line of a payload bundle", path, line)
 			}
 			n, err := strconv.ParseInt(fields[0], 10, 64)
-			if err != nil || n <= last || n >= first+width {
+			if err != nil || n <= last || n >= first+width || strconv.FormatInt(n, 10) != fields[0] {
 				return fmt.Errorf("%s: %q is not the next sequence", path, fields[0])
 			}
 			last = n
-			salt, err := base64.StdEncoding.DecodeString(fields[1])
+			a.lines[n] = line
+			salt, err := fromBase64(fields[1])
 			if err != nil || len(salt) != 32 {
 				return fmt.Errorf("%s, entry %d: %q is not a salt", path, n, fields[1])
 			}
@@ -446,7 +489,10 @@ func (a *audit) disclose(n int64, salt, payload []byte) error {
 		return errors.New("the payload is not the one that the log commits to")
 	}
 	var e envelope
-	if err := json.Unmarshal(payload, &e); err != nil {
+	if err := decode(payload, &e); err != nil {
+		return err
+	}
+	if err := e.checkForm(); err != nil {
 		return err
 	}
 	if !strings.HasPrefix(l.coarse, teamPrefix) && e.Type != l.coarse {
@@ -498,8 +544,8 @@ func (a *audit) checkComplete() error {
 			Day     int64 // since 1970-01-01
 			Entries int64
 		}
-		if err := json.Unmarshal(e.Body, &body); err != nil {
-			return fmt.Errorf("entry %d: %w", n, err)
+		if err := decode(e.Body, &body); err != nil || body.Entries < 0 {
+			return fmt.Errorf("entry %d: %v", n, err)
 		}
 		switch {
 		case teamClasses[body.Class]:
@@ -565,18 +611,18 @@ func (a *audit) checkProof(text string) (int64, error) {
 		return 0, errors.New("it has no index")
 	}
 	n, err := strconv.ParseInt(strings.TrimPrefix(lines[0], "index "), 10, 64)
-	if err != nil || n < 0 || n >= a.tree.N {
+	if err != nil || n < 0 || n >= a.tree.N || lines[0] != fmt.Sprintf("index %d", n) {
 		return 0, fmt.Errorf("%q is not an entry of this tree", lines[0])
 	}
 	var proof tlog.RecordProof
 	for _, line := range lines[1:] {
-		hash, err := tlog.ParseHash(line)
+		hash, err := parseHash(line)
 		if err != nil {
 			return 0, err
 		}
 		proof = append(proof, hash)
 	}
-	origin, tree, err := openCheckpoint([]byte(checkpoint), a.vkeys)
+	origin, tree, err := openCheckpoint([]byte(checkpoint), a.known)
 	if err != nil {
 		return 0, err
 	}
@@ -592,31 +638,20 @@ func (a *audit) checkProof(text string) (int64, error) {
 	return n, a.checkPrefix(tree)
 }
 
-// checkExtra demands that what a proof file carries along is the leaf that it proves, and the line that opens it.
+// checkExtra demands that what a proof file carries along is the whole entry: the leaf, and the line that opens it.
 func (a *audit) checkExtra(n int64, extra string) error {
-	if extra == "" {
-		return nil
-	}
-	text, err := base64.StdEncoding.DecodeString(extra)
+	text, err := fromBase64(extra)
 	if err != nil {
 		return err
 	}
-	entry, opening, _ := bytes.Cut(text, []byte("\n"))
-	if tlog.RecordHash(entry) != a.hashes[n] {
+	entry, opening, found := bytes.Cut(text, []byte("\n"))
+	if !found || tlog.RecordHash(entry) != a.hashes[n] {
 		return errors.New("its extra line is not the leaf that it proves")
 	}
-	if len(opening) == 0 {
-		return nil
+	if string(opening) != a.lines[n] {
+		return errors.New("its extra line is not the one that discloses the entry")
 	}
-	fields := strings.SplitN(strings.TrimSuffix(string(opening), "\n"), " ", 3)
-	if len(fields) != 3 || fields[0] != strconv.FormatInt(n, 10) {
-		return errors.New("its extra line does not open the entry that it proves")
-	}
-	salt, err := base64.StdEncoding.DecodeString(fields[1])
-	if err != nil {
-		return err
-	}
-	return a.disclose(n, salt, []byte(fields[2]))
+	return nil
 }
 
 // checkPrefix demands that an older tree head is one that this tree had.
@@ -642,7 +677,11 @@ func (a *audit) checkSince(path string) error {
 	if err != nil {
 		return err
 	}
-	origin, tree, err := openCheckpoint(text, a.vkeys)
+	head, _, _ := strings.Cut(string(text), "\n\n")
+	if _, origin, err := readHead(head + "\n"); err == nil && origin == a.self.before {
+		return fmt.Errorf("it is of the log %q, which this one continues: they can't be compared, and nothing is said against either", origin)
+	}
+	origin, tree, err := openCheckpoint(text, a.known)
 	if err != nil {
 		return err
 	}
@@ -659,19 +698,11 @@ func (a *audit) checkSince(path string) error {
 // checkConsistency demands that the checkpoint in a proof continues the one that was kept, both signed by the log. The
 // proof is what C2SP tlog-witness sends to a witness: the old size, the hashes, an empty line, the new checkpoint.
 func checkConsistency(proofPath, sincePath string, vkeys []string) error {
-	var verifiers []note.Verifier
-	for _, text := range vkeys {
-		verifier, err := note.NewVerifier(text)
-		if err != nil {
-			return fmt.Errorf("vkey %q: %w", text, err)
-		}
-		verifiers = append(verifiers, verifier)
-	}
 	kept, err := os.ReadFile(sincePath)
 	if err != nil {
 		return err
 	}
-	origin, old, err := openCheckpoint(kept, verifiers)
+	origin, old, err := openCheckpoint(kept, vkeys)
 	if err != nil {
 		return fmt.Errorf("%s: %w", sincePath, err)
 	}
@@ -686,13 +717,13 @@ func checkConsistency(proofPath, sincePath string, vkeys []string) error {
 	}
 	var proof tlog.TreeProof
 	for _, line := range lines[1:] {
-		hash, err := tlog.ParseHash(line)
+		hash, err := parseHash(line)
 		if err != nil {
 			return err
 		}
 		proof = append(proof, hash)
 	}
-	newOrigin, tree, err := openCheckpoint([]byte(checkpoint), verifiers)
+	newOrigin, tree, err := openCheckpoint([]byte(checkpoint), vkeys)
 	if err != nil {
 		return fmt.Errorf("%s: %w", proofPath, err)
 	}
@@ -708,8 +739,8 @@ func checkConsistency(proofPath, sincePath string, vkeys []string) error {
 
 // objective is one objective of one promise.
 type objective struct {
-	Promise   string
-	Objective int
+	Promise   name
+	Objective int64
 }
 
 // errLater is what can't be checked because a later release wrote it.
@@ -739,28 +770,28 @@ func (a *audit) listed() (policy int64, verdicts map[int64]bool, err error) {
 			}
 			var body struct {
 				Promises []struct {
-					Id         string
+					ID         name
 					Revision   string
 					Objectives []json.RawMessage
 				}
 			}
-			if err := json.Unmarshal(e.Body, &body); err != nil {
+			if err := decode(e.Body, &body); err != nil {
 				return 0, nil, fmt.Errorf("entry %d: %w", n, err)
 			}
 			policy = n
 			for _, p := range body.Promises {
 				for number := range p.Objectives {
-					inEffect[objective{p.Id, number}] = p.Revision
+					inEffect[objective{p.ID, int64(number)}] = p.Revision
 				}
 			}
 		case l.coarse == "promise.verdict" && disclosed:
 			var body struct {
-				Promise   string
-				Objective int
+				Promise   name
+				Objective int64
 				Revision  string
 			}
-			err := json.Unmarshal(e.Body, &body)
-			if e.Version > version && (err != nil || body.Promise == "" || body.Revision == "") {
+			err := decode(e.Body, &body)
+			if e.Version > version && err != nil {
 				laterVerdict = true
 				continue
 			}
@@ -786,8 +817,8 @@ func (a *audit) listed() (policy int64, verdicts map[int64]bool, err error) {
 // other.
 func (a *audit) checkVerdicts() error {
 	var verdicts []struct {
-		Sequence int64           `json:"sequence"`
-		Verdict  json.RawMessage `json:"verdict"`
+		Sequence int64
+		Verdict  json.RawMessage
 	}
 	if _, err := a.readJSON("verdicts.json", &verdicts); err != nil {
 		return err
@@ -800,10 +831,6 @@ func (a *audit) checkVerdicts() error {
 	if err != nil {
 		return err
 	}
-	a.inEffect = make(map[int64]bool)
-	for n := range wanted {
-		a.inEffect[n] = true
-	}
 	for _, v := range verdicts {
 		if !wanted[v.Sequence] {
 			return fmt.Errorf("entry %d is not the latest verdict on an objective in effect, or is listed twice", v.Sequence)
@@ -812,6 +839,9 @@ func (a *audit) checkVerdicts() error {
 			return fmt.Errorf("entry %d says something else", v.Sequence)
 		}
 		delete(wanted, v.Sequence)
+		if _, err := a.read(fmt.Sprintf("proof/%d.tlog-proof", v.Sequence)); err != nil {
+			return err
+		}
 	}
 	for n := range wanted {
 		return fmt.Errorf("the verdict of entry %d is left out", n)
@@ -854,7 +884,7 @@ func (a *audit) readJSON(path string, into interface{}) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	return true, json.Unmarshal(data, into)
+	return true, decode(data, into)
 }
 
 // sameJSON compares values, not spelling; numbers by their digits, so that none is rounded.

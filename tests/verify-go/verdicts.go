@@ -1,13 +1,16 @@
 package main
 
-// Verdicts on availability and coverage, computed again by docs/evaluator.md. The document was all that this file was
-// written from: it is the proof that the document suffices. It holds the state of the world at each of the instants at
-// which anything changes, and adds up what lies between them.
+// What observers said, folded by docs/evaluator.md: lines, covering, agreement, services, findings, maintenance, the window.
+// The document was all that this file and objectives.go were written from: they are the proof that it suffices. The state of
+// a thing is held at each of the instants at which anything changes.
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
-	"fmt"
+	"errors"
 	"math"
+	"math/big"
 	"math/bits"
 	"sort"
 	"strings"
@@ -19,39 +22,65 @@ const (
 	late          = int64(120e6)
 	revisedMax    = int64(86400e6)
 	minute        = int64(60e6)
-	retoldWithin  = int64(2 * 86400e6)
+	citedMax      = 16
+	coverageMax   = 5
 	partsPerWhole = 1000000000
 )
 
 type interval struct{ Start, End int64 }
 
+// A words is a text in two languages.
+type words struct{ Fr, En string }
+
+// A policy is the body of policy.applied.
 type policy struct {
 	Revision string
-	Probes   []struct {
-		ID, Service, Agreement string
-		Every                  int64
-		Observers              []string
+	Services []struct {
+		ID    name
+		Title words
+	}
+	Probes []struct {
+		ID        name
+		Kind      string
+		Service   name
+		Every     int64
+		Observers []name
+		Agreement string
 	}
 	Findings []struct {
-		Finding string
-		Probes  []string
+		Finding name
+		Title   words
+		Probes  []name
 	}
 	Maintenance []struct {
-		Services []string
+		Services []name
 		Interval interval
+		Text     words
 	}
-	Promises []struct {
-		ID, Revision string
-		Objectives   []json.RawMessage
-	}
-	from int64 // when it took effect
-	body json.RawMessage
+	Promises []promise
+
+	from     int64 // when it took effect
+	body     json.RawMessage
+	sequence int64 // the newest entry that holds it
+}
+
+type promise struct {
+	Revision   string
+	ID         name
+	Text       words
+	Objectives []json.RawMessage
 }
 
 type clause struct {
-	Objective, Service, Probe, Finding string
-	AtLeast                            int64 `json:"at_least"`
-	Over                               int64
+	Objective               string
+	Service, Probe, Finding *name
+	AtLeast                 *int64 `key:"at_least"`
+	AtMost                  *int64 `key:"at_most"`
+	Observed                *int64
+	Over                    *int64
+	service, probe, finding name
+	atLeast, atMost, seen   int64
+	over                    int64
 }
 
 // clauseKeys are the keys of each objective.
@@ -66,45 +95,31 @@ var clauseKeys = map[string][]string{
 // readClause reads an objective. One that is not known, or has a key more or less, is of another release.
 func readClause(raw json.RawMessage) (clause, bool) {
 	var c clause
-	var members map[string]json.RawMessage
-	if json.Unmarshal(raw, &members) != nil || json.Unmarshal(raw, &c) != nil {
+	members, err := object(raw)
+	if err != nil || decode(raw, &c) != nil {
 		return c, false
 	}
 	keys := clauseKeys[c.Objective]
 	known := keys != nil && len(members) == len(keys)+1
 	for _, key := range keys {
-		_, has := members[key]
-		known = known && has
+		known = known && members[key] != nil && string(members[key]) != "null"
+	}
+	for _, given := range []struct {
+		from *name
+		to   *name
+	}{{c.Service, &c.service}, {c.Probe, &c.probe}, {c.Finding, &c.finding}} {
+		if given.from != nil {
+			*given.to = *given.from
+		}
+	}
+	for _, given := range []struct{ from, to *int64 }{
+		{c.AtLeast, &c.atLeast}, {c.AtMost, &c.atMost}, {c.Observed, &c.seen}, {c.Over, &c.over},
+	} {
+		if given.from != nil {
+			*given.to = *given.from
+		}
 	}
 	return c, known
-}
-
-type verdict struct {
-	Promise, Revision, Outcome string
-	Objective                  int
-	Evaluator                  int
-	TreeSize                   int64 `json:"tree_size"`
-	At                         int64
-	Window                     interval
-	Figure                     *figure
-	Reasons                    []reason
-}
-
-// A reason is read only as far as it tells the budget.
-type reason struct {
-	Reason string
-	budget
-}
-
-type budget struct {
-	UsedAtLeast int64 `json:"used_at_least"`
-	UsedAtMost  int64 `json:"used_at_most"`
-	Of          int64
-}
-
-type figure struct {
-	Unit              string
-	Low, High, Target int64
 }
 
 const (
@@ -116,6 +131,7 @@ const (
 type step struct {
 	from     int64
 	standing int
+	sequence int64
 }
 
 // A line is what one observer says of one probe.
@@ -132,24 +148,24 @@ func (l *line) at(t int64) int {
 	return l.steps[after-1].standing
 }
 
-func (l *line) add(from int64, standing int) {
+func (l *line) add(from int64, standing int, sequence int64) {
 	if n := len(l.steps); n > 0 && l.steps[n-1].from == from {
 		l.steps = l.steps[:n-1]
 	}
 	if n := len(l.steps); n == 0 || l.steps[n-1].standing != standing {
-		l.steps = append(l.steps, step{from, standing})
+		l.steps = append(l.steps, step{from, standing, sequence})
 	}
 }
 
-func (l *line) change(after, by int64, standing int) {
+func (l *line) change(after, by int64, standing int, sequence int64) {
 	by = max(by, after)
 	if len(l.steps) == 0 {
-		l.add(by, standing)
+		l.add(by, standing, sequence)
 		l.told = by
 		return
 	}
 	until := max(by, l.told)
-	differs := l.steps[len(l.steps)-1].standing != standing || after < l.told-revisedMax
+	differs := l.steps[len(l.steps)-1].standing != standing || after < minus(l.told, revisedMax)
 	for i, s := range l.steps {
 		end := l.told
 		if i+1 < len(l.steps) {
@@ -161,9 +177,9 @@ func (l *line) change(after, by int64, standing int) {
 	if differs {
 		keep := sort.Search(len(l.steps), func(i int) bool { return l.steps[i].from >= after })
 		l.steps = l.steps[:keep]
-		l.add(after, undecided)
+		l.add(after, undecided, sequence)
 	}
-	l.add(until, standing)
+	l.add(until, standing, sequence)
 	l.told = until
 }
 
@@ -174,7 +190,35 @@ func max(a, b int64) int64 {
 	return b
 }
 
-func min(a, b int64) int64 { return -max(-a, -b) }
+func min(a, b int64) int64 {
+	if a < b {
+		return a
+	}
+	return b
+}
+
+// plus and minus stop at the ends of the range.
+func plus(a, b int64) int64 {
+	sum := a + b
+	switch {
+	case a > 0 && b > 0 && sum < 0:
+		return math.MaxInt64
+	case a < 0 && b < 0 && sum >= 0:
+		return math.MinInt64
+	}
+	return sum
+}
+
+func minus(a, b int64) int64 {
+	difference := a - b
+	switch {
+	case a >= 0 && b < 0 && difference < 0:
+		return math.MaxInt64
+	case a < 0 && b > 0 && difference >= 0:
+		return math.MinInt64
+	}
+	return difference
+}
 
 // A set is sorted, and its intervals neither meet nor overlap.
 type set []interval
@@ -199,13 +243,65 @@ func (s set) contains(t int64) bool {
 	return next > 0 && t < s[next-1].End
 }
 
-type pair struct{ observer, probe string }
+func (s set) length() int64 {
+	total := int64(0)
+	for _, i := range s {
+		total = plus(total, minus(i.End, i.Start))
+	}
+	return total
+}
+
+// cut is what of the set lies in the interval.
+func (s set) cut(i interval) set {
+	var out set
+	for _, own := range s {
+		if own = (interval{max(own.Start, i.Start), min(own.End, i.End)}); own.Start < own.End {
+			out = append(out, own)
+		}
+	}
+	return out
+}
+
+// less is what of the set is in none of these.
+func (s set) less(other set) set {
+	var out set
+	for _, own := range s {
+		for _, o := range other {
+			if o.End <= own.Start || o.Start >= own.End {
+				continue
+			}
+			if o.Start > own.Start {
+				out = append(out, interval{own.Start, o.Start})
+			}
+			own.Start = min(o.End, own.End)
+		}
+		if own.Start < own.End {
+			out = append(out, own)
+		}
+	}
+	return out
+}
+
+// A look is what is said of a probe by an observer; of a finding there when it has one.
+type look struct {
+	observer       string
+	probe, finding name
+}
 
 // A class is what makes a record count for a probe, beside its observer: its revision, and its every, 0 when it has none.
 type class struct {
 	observer, revision string
 	every              int64
 }
+
+// A success is one of a job.
+type success struct {
+	at, recordedAt, sequence int64
+	observer                 string
+}
+
+// A record is the newest one of an observer.
+type record struct{ sequence, end int64 }
 
 func classOf(every int64) int64 {
 	if every > minute {
@@ -224,53 +320,59 @@ func vantage(observer string) string {
 
 // The world is what the entries read so far say.
 type world struct {
-	next     int64
-	policies []policy
-	lines    map[pair]*line
-	reports  map[class][]interval
-	gaps     map[pair][]interval
-	doubtful map[string][]interval // by vantage
-	reach    int64                 // windows that start before rest on destroyed evidence
-	untold   bool                  // no policy was told since
-	lost     bool                  // the policy in effect is destroyed
+	next      int64
+	policies  []policy
+	lines     map[look]*line
+	reports   map[class][]interval
+	gaps      map[look][]interval
+	doubtful  map[string][]interval // by vantage
+	successes map[name][]success
+	newest    map[string]record
 }
 
-func (w *world) apply(e envelope) error {
-	if e.Version > version {
-		return nil
+func newWorld() *world {
+	return &world{
+		lines: make(map[look]*line), reports: make(map[class][]interval), gaps: make(map[look][]interval),
+		doubtful: make(map[string][]interval), successes: make(map[name][]success), newest: make(map[string]record),
 	}
+}
+
+// facts are the kinds that verdicts rest on.
+var facts = map[string]bool{
+	"policy.applied": true, "evidence.changed": true, "evidence.covered": true, "evidence.succeeded": true,
+	"evidence.found": true, "engine.clock_stepped": true,
+}
+
+func (w *world) apply(n int64, e envelope) error {
+	latest := plus(e.RecordedAt, skew)
 	var err error
 	read := func(into interface{}) bool {
-		if err == nil {
-			err = json.Unmarshal(e.Body, into)
-		}
+		err = decode(e.Body, into)
 		return err == nil
 	}
 	switch e.Type {
 	case "policy.applied":
-		p := policy{from: e.RecordedAt, body: e.Body}
+		p := policy{from: e.RecordedAt, body: e.Body, sequence: n}
 		if !read(&p) {
 			break
 		}
-		if w.untold {
-			w.reach, w.untold = max(w.reach, e.RecordedAt), false
-		}
-		w.lost = false
-		if n := len(w.policies); n > 0 {
-			if sameJSON(w.policies[n-1].body, e.Body) {
+		if last := len(w.policies) - 1; last >= 0 {
+			if sameJSON(w.policies[last].body, e.Body) {
+				w.policies[last].sequence = n
 				break
 			}
-			p.from = max(p.from, w.policies[n-1].from)
+			p.from = max(p.from, w.policies[last].from)
 		}
 		w.policies = append(w.policies, p)
 	case "evidence.changed":
 		var c struct {
-			Probe, State string
-			After, By    int64
+			Probe, Service name
+			State          string
+			After, By      int64
 		}
 		standing := map[string]int{"up": up, "degraded": up, "down": down, "flapping": undecided}
 		if read(&c) {
-			key := pair{e.Observer, c.Probe}
+			key := look{observer: string(e.Observer), probe: c.Probe}
 			if w.lines[key] == nil {
 				w.lines[key] = &line{}
 			}
@@ -278,7 +380,32 @@ func (w *world) apply(e envelope) error {
 			if !known {
 				now = undecided
 			}
-			w.lines[key].change(min(c.After, e.RecordedAt+skew), min(c.By, e.RecordedAt+skew), now)
+			w.lines[key].change(min(c.After, latest), min(c.By, latest), now, n)
+		}
+	case "evidence.found":
+		var c struct {
+			Finding, Probe name
+			Open           bool
+			After, By      int64
+		}
+		if read(&c) {
+			key := look{string(e.Observer), c.Probe, c.Finding}
+			if w.lines[key] == nil {
+				w.lines[key] = neverFound()
+			}
+			now := up
+			if c.Open {
+				now = down
+			}
+			w.lines[key].change(min(c.After, latest), min(c.By, latest), now, n)
+		}
+	case "evidence.succeeded":
+		var c struct {
+			Probe name
+			At    int64
+		}
+		if read(&c) {
+			w.successes[c.Probe] = append(w.successes[c.Probe], success{c.At, e.RecordedAt, n, string(e.Observer)})
 		}
 	case "evidence.covered":
 		var c struct {
@@ -286,52 +413,58 @@ func (w *world) apply(e envelope) error {
 			Revision string
 			Every    *int64
 			Gaps     []struct {
-				Probe    string
-				Finding  *string
+				Probe    name
+				Finding  *name
 				Interval interval
-			}
+			} `absent:"yes"`
 		}
 		if read(&c) {
-			i := interval{c.Interval.Start, min(c.Interval.End, e.RecordedAt+skew)}
-			key := class{e.Observer, c.Revision, 0}
+			i := interval{c.Interval.Start, min(c.Interval.End, latest)}
+			key := class{string(e.Observer), c.Revision, 0}
 			if c.Every != nil {
 				key.every = *c.Every
 			}
+			w.newest[string(e.Observer)] = record{n, i.End}
 			if i.Start < i.End {
 				w.reports[key] = append(w.reports[key], i)
 			}
 			for _, g := range c.Gaps {
+				gap := look{observer: string(e.Observer), probe: g.Probe}
 				if g.Finding != nil {
-					continue // the probe was observed
+					gap.finding = *g.Finding
 				}
-				gap := interval{max(g.Interval.Start, i.Start), min(g.Interval.End, i.End)}
-				w.gaps[pair{e.Observer, g.Probe}] = append(w.gaps[pair{e.Observer, g.Probe}], gap)
+				w.gaps[gap] = append(w.gaps[gap], interval{max(g.Interval.Start, i.Start), min(g.Interval.End, i.End)})
 			}
 		}
 	case "engine.clock_stepped":
 		var c struct{ From, To int64 }
 		if read(&c) {
-			at := vantage(e.Observer)
+			at := vantage(string(e.Observer))
 			w.doubtful[at] = append(w.doubtful[at], interval{min(c.From, c.To), max(c.From, c.To)})
 		}
 	}
 	return err
 }
 
+// neverFound is the line of a finding of which nobody said a word.
+func neverFound() *line {
+	return &line{steps: []step{{math.MinInt64, up, -1}}, told: math.MinInt64}
+}
+
 // A voter is an observer that was ever asked to ask a probe.
 type voter struct {
-	line             *line
-	covered, without set
+	line    *line
+	covered set
 }
 
 // counting gives the stretches of the records that count for a probe, by observer. Whoever was ever asked is in it.
-func (w *world) counting(probe string) map[string][]interval {
+func (w *world) counting(probe name) map[string][]interval {
 	asked := make(map[class]bool)
 	for _, p := range w.policies {
 		for _, declared := range p.Probes {
 			for _, observer := range declared.Observers {
 				if declared.ID == probe {
-					asked[class{observer, p.Revision, classOf(declared.Every)}] = true
+					asked[class{string(observer), p.Revision, classOf(declared.Every)}] = true
 				}
 			}
 		}
@@ -343,8 +476,18 @@ func (w *world) counting(probe string) map[string][]interval {
 	return byObserver
 }
 
-// reach is up to where a verdict at `at` speaks that rests on these probes of the policy in effect.
-func (w *world) reaches(concerned map[string]bool, at int64) int64 {
+// observers are those that were ever asked to ask the probe, in the order of their names.
+func (w *world) observers(probe name) []string {
+	var observers []string
+	for observer := range w.counting(probe) {
+		observers = append(observers, observer)
+	}
+	sort.Strings(observers)
+	return observers
+}
+
+// reaches is up to where a verdict at `at` speaks that rests on these probes of the policy in effect.
+func (w *world) reaches(concerned map[name]bool, at int64) int64 {
 	reach := at
 	for _, probe := range w.policies[len(w.policies)-1].Probes {
 		if !concerned[probe.ID] {
@@ -352,8 +495,8 @@ func (w *world) reaches(concerned map[string]bool, at int64) int64 {
 		}
 		byObserver := w.counting(probe.ID)
 		for _, observer := range probe.Observers {
-			until := at - probe.Every - late
-			for _, stretch := range byObserver[observer] {
+			until := minus(minus(at, probe.Every), late)
+			for _, stretch := range byObserver[string(observer)] {
 				until = max(until, stretch.End)
 			}
 			reach = min(reach, until)
@@ -362,23 +505,38 @@ func (w *world) reaches(concerned map[string]bool, at int64) int64 {
 	return reach
 }
 
-func (w *world) voters(probe string) []voter {
+// covers is when an observer covers a probe, by its stretches that count.
+func (w *world) covers(observer string, probe name, stretches []interval) set {
+	without := append(append([]interval{}, w.gaps[look{observer: observer, probe: probe}]...), w.doubtful[vantage(observer)]...)
+	return join(stretches).less(join(without))
+}
+
+// voters are those who may vote on a probe, or on a finding in it.
+func (w *world) voters(probe, finding name) []voter {
 	var voters []voter
 	for observer, stretches := range w.counting(probe) {
-		key := pair{observer, probe}
-		without := append(append([]interval{}, w.gaps[key]...), w.doubtful[vantage(observer)]...)
-		if w.lines[key] != nil {
-			voters = append(voters, voter{w.lines[key], join(stretches), join(without)})
+		line := w.lines[look{observer, probe, finding}]
+		if line == nil && finding != "" {
+			line = neverFound()
 		}
+		if line == nil {
+			continue
+		}
+		covered := w.covers(observer, probe, stretches)
+		if finding != "" {
+			covered = covered.less(join(append([]interval{}, w.gaps[look{observer, probe, finding}]...)))
+		}
+		voters = append(voters, voter{line: line, covered: covered})
 	}
 	return voters
 }
 
-func agree(agreement string, voters []voter, t int64) int {
+// agree is what the voters make of a probe at an instant, and how many they are.
+func agree(agreement string, voters []voter, t int64) (int, int) {
 	var votes [undecided + 1]int
 	n := 0
 	for _, v := range voters {
-		if standing := v.line.at(t); standing != 0 && v.covered.contains(t) && !v.without.contains(t) {
+		if standing := v.line.at(t); standing != 0 && v.covered.contains(t) {
 			votes[standing]++
 			n++
 		}
@@ -394,42 +552,70 @@ func agree(agreement string, voters []voter, t int64) int {
 	}
 	switch {
 	case n == 0:
-		return 0
+		return 0, n
 	case isDown:
-		return down
+		return down, n
 	case isUp:
-		return up
+		return up, n
 	}
-	return undecided
+	return undecided, n
 }
 
-// A piece of time during which a service is one thing.
+// A piece of time during which a subject is one thing.
 type piece struct {
 	interval
-	state        int
-	blind, apart bool
+	state              int
+	blind, lone, apart bool
 }
 
-// service says what a service was from the first policy until `at`, in pieces.
-func (w *world) service(service string, at int64) []piece {
+// A subject is what an objective is about: a service, a probe, or a finding.
+type subject struct{ service, probe, finding name }
+
+func (c *clause) subject() subject { return subject{c.service, c.probe, c.finding} }
+
+// A part is a probe that makes up a subject under a policy.
+type part struct {
+	probe     name
+	agreement string
+}
+
+func (s subject) parts(p *policy) []part {
+	var parts []part
+	for _, probe := range p.Probes {
+		if s.service != "" && probe.Service == s.service || s.probe != "" && probe.ID == s.probe {
+			parts = append(parts, part{probe.ID, probe.Agreement})
+		}
+	}
+	for _, detector := range p.Findings {
+		if s.finding != "" && detector.Finding == s.finding {
+			for _, probe := range detector.Probes {
+				parts = append(parts, part{probe, "any"})
+			}
+		}
+	}
+	return parts
+}
+
+// pieces says what a subject was from the first policy until `at`.
+func (w *world) pieces(s subject, at int64) []piece {
 	edges := []int64{at}
 	edge := func(intervals []interval) {
 		for _, i := range intervals {
 			edges = append(edges, i.Start, i.End)
 		}
 	}
-	voters := make(map[string][]voter)
-	for _, p := range w.policies {
+	voters := make(map[name][]voter)
+	for i := range w.policies {
+		p := &w.policies[i]
 		edges = append(edges, p.from)
-		edge(p.windows(service))
-		for _, probe := range p.Probes {
-			if _, known := voters[probe.ID]; known || probe.Service != service {
+		edge(p.windows(s.service))
+		for _, part := range s.parts(p) {
+			if _, known := voters[part.probe]; known {
 				continue
 			}
-			voters[probe.ID] = w.voters(probe.ID)
-			for _, v := range voters[probe.ID] {
+			voters[part.probe] = w.voters(part.probe, s.finding)
+			for _, v := range voters[part.probe] {
 				edge(v.covered)
-				edge(v.without)
 				for _, s := range v.line.steps {
 					edges = append(edges, s.from)
 				}
@@ -437,6 +623,10 @@ func (w *world) service(service string, at int64) []piece {
 		}
 	}
 	sort.Slice(edges, func(i, j int) bool { return edges[i] < edges[j] })
+	parts := make([][]part, len(w.policies))
+	for i := range w.policies {
+		parts[i] = s.parts(&w.policies[i])
+	}
 	var pieces []piece
 	for i, start := range edges[:len(edges)-1] {
 		p := w.policyAt(start)
@@ -445,29 +635,28 @@ func (w *world) service(service string, at int64) []piece {
 		}
 		next := piece{interval: interval{start, edges[i+1]}, state: up}
 		badness := map[int]int{up: 0, 0: 1, undecided: 2, down: 3}
-		any := false
-		for _, probe := range w.policies[p].Probes {
-			if probe.Service != service {
-				continue
-			}
-			any = true
-			state := agree(probe.Agreement, voters[probe.ID], start)
+		for _, part := range parts[p] {
+			state, n := agree(part.agreement, voters[part.probe], start)
 			next.blind = next.blind || state == 0
+			next.lone = next.lone || n == 1
 			if badness[state] > badness[next.state] {
 				next.state = state
 			}
 		}
-		if !any {
+		if len(parts[p]) == 0 {
 			next.state, next.blind = 0, true
 		}
 		pieces = append(pieces, next)
+	}
+	if s.service == "" {
+		return pieces
 	}
 	outages := make([]interval, len(w.policies))
 	for i, p := range w.policies {
 		outages[i] = outage(pieces, p.from)
 	}
 	for i := range pieces {
-		pieces[i].apart = w.apart(service, pieces[i].Start, outages)
+		pieces[i].apart = w.apart(s.service, pieces[i].Start, outages)
 	}
 	return pieces
 }
@@ -477,7 +666,7 @@ func (w *world) policyAt(t int64) int {
 	return sort.Search(len(w.policies), func(i int) bool { return w.policies[i].from > t }) - 1
 }
 
-func (p *policy) windows(service string) []interval {
+func (p *policy) windows(service name) []interval {
 	var windows []interval
 	for _, m := range p.Maintenance {
 		for _, s := range m.Services {
@@ -513,7 +702,7 @@ func outage(pieces []piece, t int64) interval {
 	return out
 }
 
-func (w *world) apart(service string, t int64, outages []interval) bool {
+func (w *world) apart(service name, t int64, outages []interval) bool {
 	inside := func(i interval) bool { return i.Start <= t && t < i.End }
 	for i := range w.policies {
 		announced := false
@@ -543,109 +732,17 @@ func share(part, whole int64) (int64, int64) {
 	return int64(quotient), int64(quotient)
 }
 
-// allowed is what a target leaves to go wrong in `whole`.
+// allowed is what a target leaves to go wrong in `whole`, rounded down.
 func allowed(target, whole int64) int64 {
-	high, low := bits.Mul64(uint64(partsPerWhole-target), uint64(whole))
-	quotient, _ := bits.Div64(high, low, partsPerWhole)
-	return int64(quotient)
-}
-
-// budgetOf is what a verdict says of its budget.
-func budgetOf(v verdict) budget {
-	for _, r := range v.Reasons {
-		if r.Reason == "budget" {
-			return r.budget
-		}
+	of := new(big.Int).Mul(big.NewInt(partsPerWhole-target), big.NewInt(whole))
+	if of.Div(of, big.NewInt(partsPerWhole)).IsInt64() {
+		return of.Int64()
 	}
-	return budget{-1, -1, -1}
+	return math.MaxInt64
 }
 
-// compute fills in window, outcome and figure of a verdict, from its promise, objective and at. It says which kind of
-// objective it is, and how long its window should be.
-func (w *world) compute(v verdict) (verdict, string, int64) {
-	now := w.policies[len(w.policies)-1]
-	for _, p := range now.Promises {
-		if p.ID != v.Promise || v.Objective >= len(p.Objectives) {
-			continue
-		}
-		o, known := readClause(p.Objectives[v.Objective])
-		if !known {
-			return verdict{Revision: p.Revision}, "?", 0
-		}
-		since := w.declaredSince(p.ID, p.Revision)
-		out := verdict{Promise: p.ID, Revision: p.Revision, Objective: v.Objective, At: v.At, Outcome: "unproven"}
-		concerned := map[string]bool{o.Probe: true}
-		for _, probe := range now.Probes {
-			concerned[probe.ID] = concerned[probe.ID] || o.Service != "" && probe.Service == o.Service
-		}
-		for _, detector := range now.Findings {
-			for _, probe := range detector.Probes {
-				concerned[probe] = concerned[probe] || o.Finding != "" && detector.Finding == o.Finding
-			}
-		}
-		reach := w.reaches(concerned, v.At)
-		out.Window.Start = max(since, reach-o.Over)
-		out.Window.End = max(reach, out.Window.Start)
-		if o.Objective != "availability" && o.Objective != "coverage" {
-			return out, o.Objective, o.Over
-		}
-		var seen, isUp, isDown, whole, blind int64
-		for _, piece := range w.service(o.Service, out.Window.End) {
-			start, end := max(piece.Start, out.Window.Start), min(piece.End, out.Window.End)
-			if start >= end {
-				continue
-			}
-			length := end - start
-			if piece.blind {
-				blind += length
-			}
-			if piece.apart {
-				continue
-			}
-			whole += length
-			if piece.state != 0 {
-				seen += length
-			}
-			if piece.state == up {
-				isUp += length
-			}
-			if piece.state == down {
-				isDown += length
-			}
-		}
-		f := figure{Unit: "ppb", Target: o.AtLeast}
-		elapsed := out.Window.End - out.Window.Start
-		b := budget{isDown, whole - isUp, allowed(o.AtLeast, o.Over-(elapsed-whole))}
-		if o.Objective == "coverage" {
-			b = budget{blind, blind, allowed(o.AtLeast, o.Over)}
-		}
-		out.Reasons = []reason{{"budget", b}}
-		if o.Objective == "availability" {
-			if seen == 0 || whole == 0 {
-				return out, o.Objective, o.Over
-			}
-			f.Low, _ = share(isUp, whole)
-			_, f.High = share(whole-isDown, whole)
-		} else {
-			if elapsed == 0 {
-				return out, o.Objective, o.Over
-			}
-			f.Low, _ = share(elapsed-blind, elapsed)
-			f.High = f.Low
-		}
-		out.Figure = &f
-		young := elapsed < o.Over
-		if f.Low >= f.Target {
-			out.Outcome = "kept"
-		} else if young && b.UsedAtLeast > b.Of || !young && f.High < f.Target {
-			out.Outcome = "broken"
-		}
-		return out, o.Objective, o.Over
-	}
-	return verdict{}, "", 0
-}
-
-func (w *world) declaredSince(id, revision string) int64 {
+// declaredSince is when the policy took effect that first held this revision, if every one since then held it too.
+func (w *world) declaredSince(id name, revision string) int64 {
 	var since int64
 	for i := len(w.policies) - 1; i >= 0; i-- {
 		found := false
@@ -660,83 +757,15 @@ func (w *world) declaredSince(id, revision string) int64 {
 	return since
 }
 
-// checkFigures computes window, outcome and figure of every verdict on availability and coverage again.
-func (a *audit) checkFigures() error {
-	w := &world{
-		lines: make(map[pair]*line), reports: make(map[class][]interval), gaps: make(map[pair][]interval),
-		doubtful: make(map[string][]interval), reach: math.MinInt64,
+// checkRevision demands that a revision comes first and is the digest of the rest.
+func checkRevision(raw json.RawMessage, claimed string) error {
+	first := `{"revision":"` + claimed + `",`
+	if !strings.HasPrefix(string(raw), first) {
+		return errors.New("its revision does not come first")
 	}
-	checked, unreachable, others, passedOver, doubtful := 0, 0, 0, 0, 0
-	notJudged := func(n int64) {
-		passedOver++
-		if a.inEffect[n] {
-			doubtful++
-		}
-	}
-	for n := int64(0); n < a.tree.N; n++ {
-		e, disclosed := a.payload[n]
-		if !disclosed || e.Type != "promise.verdict" {
-			continue
-		}
-		var by struct{ Evaluator *int64 }
-		if err := json.Unmarshal(e.Body, &by); e.Version > version || err == nil && by.Evaluator != nil && *by.Evaluator != evaluator {
-			notJudged(n)
-			continue
-		}
-		var v verdict
-		if err := json.Unmarshal(e.Body, &v); err != nil {
-			return fmt.Errorf("entry %d: %w", n, err)
-		}
-		if v.TreeSize > n || v.TreeSize < w.next {
-			return fmt.Errorf("entry %d: from %d entries, where %d were read before", n, v.TreeSize, w.next)
-		}
-		for ; w.next < v.TreeSize; w.next++ {
-			fact, disclosed := a.payload[w.next]
-			if l := a.leaves[w.next]; !disclosed && !strings.HasPrefix(l.coarse, teamPrefix) {
-				w.reach, w.untold = max(w.reach, (l.hour+1)*microsHour+retoldWithin), true
-				w.lost = w.lost || l.coarse == "policy.applied"
-			} else if err := w.apply(fact); err != nil {
-				return fmt.Errorf("entry %d: %w", w.next, err)
-			}
-		}
-		if len(w.policies) == 0 {
-			if w.untold {
-				unreachable++
-				continue
-			}
-			return fmt.Errorf("entry %d: a verdict before any policy", n)
-		}
-		computed, objective, over := w.compute(v)
-		// What a policy that can be read says, no destruction excuses.
-		if objective == "" && !w.lost {
-			return fmt.Errorf("entry %d: %s has no objective %d in the policy in effect", n, v.Promise, v.Objective)
-		}
-		if objective == "?" && computed.Revision == v.Revision {
-			notJudged(n)
-			continue
-		}
-		same := computed.Revision == v.Revision && computed.Window == v.Window
-		if objective == "availability" || objective == "coverage" {
-			same = same && computed.Outcome == v.Outcome && (computed.Figure == nil) == (v.Figure == nil)
-			same = same && budgetOf(computed) == budgetOf(v)
-			same = same && (v.Figure == nil || *v.Figure == *computed.Figure)
-		}
-		switch {
-		case !same && (w.untold || v.At-over < w.reach) && (w.lost || computed.Revision == v.Revision):
-			unreachable++
-		case !same:
-			return fmt.Errorf("entry %d says %s is %s %+v over %v, the entries make it %s %+v over %v",
-				n, v.Promise, v.Outcome, v.Figure, v.Window, computed.Outcome, computed.Figure, computed.Window)
-		case objective == "availability" || objective == "coverage":
-			checked++
-		default:
-			others++
-		}
-	}
-	fmt.Printf("figures: %d verdicts on availability and coverage computed again, %d out of reach, %d not judged; of %d others, the window\n",
-		checked, unreachable, passedOver, others)
-	if doubtful > 0 {
-		a.doubts = append(a.doubts, fmt.Sprintf("%d verdicts in effect were not judged: a later release wrote them", doubtful))
+	sum := sha256.Sum256([]byte("{" + string(raw[len(first):])))
+	if hex.EncodeToString(sum[:])[:16] != claimed {
+		return errors.New("its revision is not the digest of the rest")
 	}
 	return nil
 }

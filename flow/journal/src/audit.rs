@@ -187,7 +187,7 @@ pub fn audit(
     history.finish()?;
 
     let authenticity = keys.settle(&head, &history.keys, &roots)?;
-    let continues = keys.since(&head.checkpoint, &roots)?;
+    let continues = keys.since(&head.checkpoint, history.continues.as_ref(), &roots)?;
     let verdicts = beside.settle(&head.checkpoint, keys.of_the_log(), &roots, &history.listing)?;
     let cosigned_by = cosigned_by(&head.note, trust.policy.as_ref(), proposed.as_ref())?;
     let newest = history.newest();

@@ -25,9 +25,15 @@ pub struct Disclosure<'a> {
 
 /// A line that is no disclosure.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("`{found}` does not start with `<sequence> <salt, base64> `")]
+#[error("`{found}` is not `<sequence> <salt, base64> <payload>`, ended by a newline")]
 pub struct BadDisclosure {
     found: String,
+}
+
+impl BadDisclosure {
+    fn of(line: &[u8]) -> Self {
+        Self { found: String::from_utf8_lossy(&line[..line.len().min(80)]).into_owned() }
+    }
 }
 
 impl<'a> Disclosure<'a> {
@@ -46,15 +52,15 @@ impl<'a> Disclosure<'a> {
             let salt = STANDARD.decode(words.next()?).ok()?.try_into().ok()?;
             Some(Self { sequence, salt, payload: words.next()? })
         };
-        parts()
-            .ok_or_else(|| BadDisclosure { found: String::from_utf8_lossy(&line[..line.len().min(80)]).into_owned() })
+        parts().ok_or_else(|| BadDisclosure::of(line))
     }
 
-    /// The lines of a payload bundle.
+    /// The lines of a payload bundle. Each ends with a newline, the last one too.
     pub fn parse_bundle(bytes: &'a [u8]) -> impl Iterator<Item = Result<Self, BadDisclosure>> {
-        let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
-        let lines = (!bytes.is_empty()).then(|| bytes.split(|byte| *byte == b'\n'));
-        lines.into_iter().flatten().map(Self::parse)
+        bytes.split_inclusive(|byte| *byte == b'\n').map(|line| match line.strip_suffix(b"\n") {
+            Some(line) => Self::parse(line),
+            None => Err(BadDisclosure::of(line)),
+        })
     }
 }
 
@@ -72,6 +78,11 @@ mod tests {
         assert!(bytes.starts_with(b"256 BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc= {\"type\":\"a b\"}\n258 "));
         assert_eq!(Disclosure::parse_bundle(&bytes).collect::<Vec<_>>(), [Ok(one), Ok(two)]);
         assert_eq!(Disclosure::parse_bundle(b"").count(), 0);
+        let unfinished = &bytes[..bytes.len() - 1];
+        assert!(
+            Disclosure::parse_bundle(unfinished).last().is_some_and(|line| line.is_err()),
+            "the last line ends too"
+        );
     }
 
     #[test]

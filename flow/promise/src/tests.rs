@@ -10,5 +10,6 @@ mod random;
 mod scene;
 mod section;
 mod specification;
+mod stranger;
 mod tomorrow;
 mod truth;

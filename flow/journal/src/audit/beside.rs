@@ -120,8 +120,10 @@ impl Beside {
             };
             let leaf = listed.leaf.as_deref().unwrap_or_default();
             listed.proof.verify(leaf, keys).map_err(refused)?;
-            if listed.proof.extra.is_some() {
-                listed.proof.verify_evidence(keys).map_err(refused)?;
+            let (_, evidence) = listed.proof.verify_evidence(keys).map_err(refused)?;
+            if evidence.leaf != leaf || evidence.disclosure.is_none() {
+                let what = "it has to be the leaf and the line of the payload bundle, and is less";
+                return Err(refused(TlogProofError::Evidence { index: *sequence, what }));
             }
             // A proof made on demand may be a moment newer than the checkpoint; it stands by its own signature.
             if listed.proof_head.size <= head.size {

@@ -37,6 +37,8 @@ pub enum Meaning {
     RewrittenByKeyHolder,
     /// Not the key that the reader pinned.
     OtherKey,
+    /// Of the log before this one: nothing is shown about it here.
+    NotCompared,
     /// No outside witness confirms that others see the same log.
     NotWitnessed,
     /// The times of the log can't be right.
@@ -52,6 +54,7 @@ impl fmt::Display for Meaning {
             Self::RewrittenByKeyHolder => "the log contradicts itself, or what it signed before: only the holder of its key can have done that",
             Self::OtherKey => "the log is not signed by the key that you trust: it is another log, or somebody else's",
             Self::WrongClock => "your clock is wrong, or the log's is, or the log is dated ahead so that it still looks fresh when it is old",
+            Self::NotCompared => "nothing here speaks against either log; verify what is left of the one before with --since, and keep a checkpoint of this one from now on",
             Self::NotWitnessed => "the witnesses you rely on do not vouch for it: a history shown only to you can't be ruled out",
         })
     }
@@ -104,6 +107,23 @@ pub enum Finding {
         found: String,
         /// The origin expected.
         expected: String,
+    },
+    /// The remembered checkpoint is of the log that this one continues.
+    #[error(
+        "it is of the log `{old}`, which `{origin}` continues since it began, as its entry 1 says: the entries of the old log \
+         are not in this one, so the two can't be compared"
+    )]
+    OfTheLogBefore {
+        /// The log before.
+        old: String,
+        /// This log.
+        origin: String,
+    },
+    /// What an entry says of the log can't be, where it stands.
+    #[error("{what}")]
+    Contradiction {
+        /// What can't be, and why.
+        what: String,
     },
     /// The entry belongs to another log.
     #[error("it is an entry of the log `{found}`")]
@@ -251,7 +271,10 @@ impl Finding {
             | Self::Differs { .. }
             | Self::Proof { .. } => Meaning::AlteredWithoutKey,
             Self::WrongKey { .. } | Self::RetiredKey { .. } | Self::WrongOrigin { .. } => Meaning::OtherKey,
-            Self::ClockWentBack { .. } | Self::Forked { .. } => Meaning::RewrittenByKeyHolder,
+            Self::OfTheLogBefore { .. } => Meaning::NotCompared,
+            Self::ClockWentBack { .. } | Self::Forked { .. } | Self::Contradiction { .. } => {
+                Meaning::RewrittenByKeyHolder
+            }
             Self::Shorter { .. } | Self::Stale { .. } => Meaning::OlderSnapshot,
             Self::Unwitnessed { .. } => Meaning::NotWitnessed,
             Self::Ahead { .. } => Meaning::WrongClock,

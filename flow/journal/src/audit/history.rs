@@ -3,18 +3,19 @@
 use std::collections::BTreeMap;
 
 use event::engine::ClockStepped;
-use event::journal::{Destroyed, DestructionIntended, KeyAnnounced, KeyRetired, Opened};
+use event::journal::{Continued, Destroyed, DestructionIntended, KeyAnnounced, KeyRetired, Opened};
 use event::{Body, Day, Envelope, Kind, Retention, Span, Time, kind_named};
 
 use super::DestroyedDay;
 use super::clock::ClockTrace;
 use super::error::{AuditError, Finding};
 use super::walk::Seen;
+use crate::checkpoint::Checkpoint;
 use crate::leaf::Leaf;
 use crate::listing::Listing;
 use crate::note::VerifierKey;
 
-/// Keys that a log may announce, and retire: each is compared with all others. At the bound the log is refused.
+/// Keys that a log may announce: each is compared with all others. At the bound the log is refused.
 const KEYS_MAX: usize = 256;
 /// Remarks that are kept; further ones are counted.
 const REMARKS_MAX: usize = 100;
@@ -33,6 +34,18 @@ pub(super) struct KeyEvents {
     pub(super) announced: Vec<(u64, VerifierKey, VerifierKey)>,
     /// (sequence, key)
     pub(super) retired: Vec<(u64, VerifierKey)>,
+}
+
+impl KeyEvents {
+    /// Whether the key was ever one of the log's.
+    fn knows(&self, key: &VerifierKey) -> bool {
+        self.opened.as_ref() == Some(key) || self.announced.iter().any(|(_, new, _)| new == key)
+    }
+
+    /// Whether the key signs at this point of the log.
+    fn in_use(&self, key: &VerifierKey) -> bool {
+        self.knows(key) && !self.retired.iter().any(|(_, retired)| retired == key)
+    }
 }
 
 /// Public entries of one day without payload.
@@ -62,6 +75,8 @@ pub(super) struct History<'a> {
     team_kinds: &'a [Kind],
     clock: ClockTrace,
     pub(super) keys: KeyEvents,
+    /// The head of the log before, when this one continues it.
+    pub(super) continues: Option<Checkpoint>,
     pub(super) listing: Listing,
     missing: BTreeMap<Day, Missing>,
     covered: BTreeMap<Day, Covered>,
@@ -83,6 +98,7 @@ impl<'a> History<'a> {
             team_kinds,
             clock: ClockTrace::default(),
             keys: KeyEvents::default(),
+            continues: None,
             listing: Listing::new(),
             missing: BTreeMap::new(),
             covered: BTreeMap::new(),
@@ -108,6 +124,7 @@ impl<'a> History<'a> {
         let at = |sequence, finding| AuditError::of_entry(seen.payload_path, sequence, finding);
         let hour_start = Time::from_secs(leaf.hour * 3600);
         let (mut earliest, mut latest, mut stepped_back) = (hour_start, hour_start + REST_OF_HOUR, None);
+        in_its_place(leaf).map_err(|finding| at(leaf.sequence, finding))?;
         match &seen.envelope {
             Some(envelope) => {
                 self.agree(leaf, envelope).map_err(|finding| at(leaf.sequence, finding))?;
@@ -160,9 +177,9 @@ impl<'a> History<'a> {
             }
             return Ok(None);
         }
-        if let Some(stepped) = self.body::<ClockStepped>(sequence, envelope) {
+        if let Some(stepped) = body::<ClockStepped>(envelope)? {
             return Ok(Some(stepped.from.since(stepped.to)));
-        } else if let Some(Destroyed { class, day, entries }) = self.body(sequence, envelope) {
+        } else if let Some(Destroyed { class, day, entries }) = body(envelope)? {
             if may_be_public(&class) {
                 let covered = self.covered.entry(day).or_default();
                 covered.destroyed = covered.destroyed.saturating_add(entries);
@@ -170,24 +187,12 @@ impl<'a> History<'a> {
                 covered.intended = None;
             }
             self.destroyed_days.push(DestroyedDay { class, day, entries, sequence });
-        } else if let Some(DestructionIntended { class, day, entries }) = self.body(sequence, envelope) {
+        } else if let Some(DestructionIntended { class, day, entries }) = body(envelope)? {
             if may_be_public(&class) {
                 self.covered.entry(day).or_default().intended = Some((sequence, entries));
             }
-        } else if let Some(opened) = self.body::<Opened>(sequence, envelope) {
-            // Later ones open nothing: the key that a log begins with can't be said anew.
-            if sequence == 0 {
-                self.keys.opened = self.key(sequence, &opened.vkey);
-            }
-        } else if let Some(announced) = self.body::<KeyAnnounced>(sequence, envelope) {
-            let keys = self.key(sequence, &announced.vkey).zip(self.key(sequence, &announced.replaces));
-            self.keys.announced.extend(keys.map(|(new, old)| (sequence, new, old)));
-        } else if let Some(retired) = self.body::<KeyRetired>(sequence, envelope) {
-            let key = self.key(sequence, &retired.vkey);
-            self.keys.retired.extend(key.map(|key| (sequence, key)));
-        }
-        if self.keys.announced.len().max(self.keys.retired.len()) > KEYS_MAX {
-            return Err(Finding::Malformed { what: format!("it is about one key more than the {KEYS_MAX} of a log") });
+        } else {
+            self.learn_of_keys(sequence, envelope)?;
         }
         Ok(None)
     }
@@ -197,18 +202,60 @@ impl<'a> History<'a> {
         kind_named(name).or_else(|| self.team_kinds.iter().find(|kind| kind.name == name))
     }
 
+    /// Takes in what the log says of its keys, and of the log before it. Its keys form a chain: each but the first was
+    /// announced once, in the place of one that was in use, and what is retired was to be replaced and is not retired twice.
+    fn learn_of_keys(&mut self, sequence: u64, envelope: &Envelope) -> Result<(), Finding> {
+        if let Some(Opened { origin, vkey }) = body(envelope)? {
+            if origin != self.origin {
+                return contradicts(format!("it opens the log `{origin}`"));
+            }
+            self.keys.opened = Some(self.key(&vkey)?);
+        } else if let Some(Continued { old_origin, old_checkpoint, .. }) = body(envelope)? {
+            let cited = Checkpoint::of_note(&old_checkpoint)
+                .map_err(|error| Finding::Contradiction { what: format!("what it cites is no checkpoint: {error}") })?;
+            if old_origin == self.origin || cited.origin != old_origin {
+                return contradicts(format!(
+                    "it continues `{old_origin}` and cites a checkpoint of `{}`",
+                    cited.origin
+                ));
+            }
+            self.continues = Some(cited);
+        } else if let Some(KeyAnnounced { vkey, replaces }) = body(envelope)? {
+            let (new, old) = (self.key(&vkey)?, self.key(&replaces)?);
+            if self.keys.knows(&new) || !self.keys.in_use(&old) {
+                return contradicts(format!(
+                    "it announces {new} in the place of {old}: the one must be new, the other in use"
+                ));
+            }
+            self.keys.announced.push((sequence, new, old));
+            if self.keys.announced.len() > KEYS_MAX {
+                return Err(Finding::Malformed {
+                    what: format!("it is about one key more than the {KEYS_MAX} of a log"),
+                });
+            }
+        } else if let Some(KeyRetired { vkey }) = body(envelope)? {
+            let key = self.key(&vkey)?;
+            if !self.keys.in_use(&key) || !self.keys.announced.iter().any(|(_, _, old)| *old == key) {
+                return contradicts(format!(
+                    "it retires {key}, which is not in use, or which no key was announced to replace"
+                ));
+            }
+            self.keys.retired.push((sequence, key));
+        }
+        Ok(())
+    }
+
+    /// A key of this log.
+    fn key(&self, text: &str) -> Result<VerifierKey, Finding> {
+        match text.parse::<VerifierKey>() {
+            Ok(key) if key.name() == self.origin => Ok(key),
+            Ok(key) => contradicts(format!("{key} is no key of the log `{}`", self.origin)),
+            Err(error) => contradicts(error.to_string()),
+        }
+    }
+
     fn remark(&mut self, remark: String) {
         if self.remarks.len() < REMARKS_MAX { self.remarks.push(remark) } else { self.more_remarks += 1 }
-    }
-
-    /// The body, if it is a `B`. One that can't be read is a fault of the writer that no reader can mend: it becomes a
-    /// remark, and has no effect.
-    fn body<B: Body>(&mut self, sequence: u64, envelope: &Envelope) -> Option<B> {
-        envelope.body::<B>()?.map_err(|error| self.remark(format!("entry {sequence}: {error}"))).ok()
-    }
-
-    fn key(&mut self, sequence: u64, text: &str) -> Option<VerifierKey> {
-        text.parse().map_err(|error| self.remark(format!("entry {sequence}: {error}"))).ok()
     }
 
     fn miss(&mut self, leaf: &Leaf, path: &str) {
@@ -272,6 +319,26 @@ impl<'a> History<'a> {
 /// Whether public entries may be of this class: those that can be destroyed are evidence, or of a class of a later release.
 fn may_be_public(class: &str) -> bool {
     Retention::named(class).is_none_or(|class| class == Retention::Evidence)
+}
+
+/// The body, if it is a `B`.
+fn body<B: Body>(envelope: &Envelope) -> Result<Option<B>, Finding> {
+    envelope.body::<B>().transpose().map_err(|error| Finding::Contradiction { what: error.to_string() })
+}
+
+fn contradicts<T>(what: String) -> Result<T, Finding> {
+    Err(Finding::Contradiction { what })
+}
+
+/// Checks that a log is opened by its first entry and continues another in its second, and nowhere else.
+fn in_its_place(leaf: &Leaf) -> Result<(), Finding> {
+    let opens = leaf.coarse == Opened::KIND.name;
+    if opens != (leaf.sequence == 0) || leaf.coarse == Continued::KIND.name && leaf.sequence != 1 {
+        let what =
+            "a log begins with `journal.opened` and has it once; `journal.continued` is its second entry or nowhere";
+        return contradicts(format!("the entry is a `{}`: {what}", leaf.coarse));
+    }
+    Ok(())
 }
 
 /// The finding about a public entry that is not disclosed.

@@ -92,9 +92,6 @@ impl Keys {
             parse(SINCE, Note::parse(note).map_err(malformed)?)
         });
         let since = since.transpose()?;
-        if let Some((_, checkpoint)) = &since {
-            of_origin(SINCE, &checkpoint.origin, origin)?;
-        }
         let (fingerprints, remarks) = (trust.fingerprints.clone(), Vec::new());
         Ok(Self { pinned, fingerprints, own: vec![vkey], signers, rotations, since, remarks })
     }
@@ -145,20 +142,34 @@ impl Keys {
         if unpinned {
             trusted.clone_from(&self.own);
         }
+        let mut shown = Vec::new();
         for (note, checkpoint) in &self.rotations {
             let signers = note.signers(&self.own).map_err(bad_signature(export::ROTATIONS))?;
-            if signers.is_empty() {
-                continue;
+            if !signers.is_empty() {
+                continues(export::ROTATIONS, checkpoint, &head.checkpoint, roots)?;
             }
-            continues(export::ROTATIONS, checkpoint, &head.checkpoint, roots)?;
-            if signers.iter().any(|key| trusted.contains(key)) {
-                let announced = events.announced.iter().filter(|(sequence, ..)| *sequence < checkpoint.size);
-                for (_, new, old) in announced {
-                    if trusted.contains(old) && signers.contains(&old) && signers.contains(&new) {
-                        trusted.push(new.clone());
-                    }
+            let announced = events.announced.iter().filter(|(sequence, new, old)| {
+                *sequence < checkpoint.size && signers.contains(&old) && signers.contains(&new)
+            });
+            let mut is_of_an_announcement = false;
+            for (sequence, new, old) in announced {
+                is_of_an_announcement = true;
+                shown.push(*sequence);
+                if trusted.contains(old) {
+                    trusted.push(new.clone());
                 }
             }
+            if !is_of_an_announcement {
+                let what =
+                    "a note in it is not signed by both keys of an announcement that is among its entries".to_owned();
+                return Err(AuditError::at(export::ROTATIONS, Finding::Differs { what }));
+            }
+        }
+        let is_retired = |key: &VerifierKey| events.retired.iter().any(|(_, retired)| retired == key);
+        let mut retired = events.announced.iter().filter(|(_, _, old)| is_retired(old));
+        if let Some((sequence, ..)) = retired.find(|(sequence, ..)| !shown.contains(sequence)) {
+            let what = format!("no note in it is signed by both keys of entry {sequence}, whose old key is retired");
+            return Err(AuditError::at(export::ROTATIONS, Finding::Differs { what }));
         }
         let retired_at =
             |key: &VerifierKey| events.retired.iter().find(|(_, retired)| retired == key).map(|(at, _)| *at);
@@ -182,9 +193,20 @@ impl Keys {
     }
 
     /// Checks that the log continues the checkpoint that the reader remembers; returns its size. That checkpoint must be
-    /// signed by a key that is or was the log's.
-    pub(super) fn since(&self, head: &Checkpoint, roots: &BTreeMap<u64, Hash>) -> Result<Option<u64>, AuditError> {
+    /// signed by a key that is or was the log's. One of the log that this one took the place of, whose head was `before`, can't
+    /// be compared with it, and is no fault of either.
+    pub(super) fn since(
+        &self,
+        head: &Checkpoint,
+        before: Option<&Checkpoint>,
+        roots: &BTreeMap<u64, Hash>,
+    ) -> Result<Option<u64>, AuditError> {
         let Some((note, checkpoint)) = &self.since else { return Ok(None) };
+        if before.is_some_and(|before| before.origin == checkpoint.origin) {
+            let (old, origin) = (checkpoint.origin.clone(), head.origin.clone());
+            return Err(AuditError::at(SINCE, Finding::OfTheLogBefore { old, origin }));
+        }
+        of_origin(SINCE, &checkpoint.origin, &head.origin)?;
         match note.signed_by(&self.own) {
             Ok(_) => {}
             Err(error @ NoteError::BadSignature { .. }) => return Err(bad_signature(SINCE)(error)),

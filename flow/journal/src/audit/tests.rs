@@ -383,17 +383,20 @@ fn a_key_without_announcement_is_not_followed() {
     let old = Trust { vkey: Some(test_key(1, ORIGIN).vkey()), ..Trust::default() };
     let mut silent = after.export();
     silent.0.remove("rotations");
-    found("rotations left out", &silent, &old, Meaning::OtherKey, &["no announcement"]);
+    let altered = Meaning::AlteredWithoutKey;
+    for trust in [&old, &Trust { vkey: Some(test_key(2, ORIGIN).vkey()), ..Trust::default() }] {
+        found("rotations left out", &silent, trust, altered, &["rotations", "both keys of entry 604"]);
+    }
     let by_old_alone = Log { keys: vec![test_key(1, ORIGIN)], ..during.clone() };
     let new_alone = Log { keys: vec![test_key(2, ORIGIN)], ..during.clone() };
     for (what, signed_by) in [("not by the new key", &by_old_alone), ("not by the old key", &new_alone)] {
         let mut files = after.export();
         files.0.insert("rotations".to_owned(), signed_by.checkpoint(during.entries.len()).into_bytes());
-        found(what, &files, &old, Meaning::OtherKey, &["no announcement"]);
+        found(what, &files, &old, altered, &["rotations", "not signed by both keys"]);
     }
     let mut early = after.export();
     early.0.insert("rotations".to_owned(), during.checkpoint(604).into_bytes());
-    found("signed before the announcement", &early, &old, Meaning::OtherKey, &["no announcement"]);
+    found("signed before the announcement", &early, &old, altered, &["rotations", "not signed by both keys"]);
     let mut broken = after.export();
     let note = during.checkpoint(during.entries.len());
     broken.0.insert("rotations".to_owned(), note.replacen("shop.example/1\n", "shop.example/2\n", 1).into_bytes());
@@ -401,6 +404,108 @@ fn a_key_without_announcement_is_not_followed() {
     // A thief of the retired key signs on with it.
     let thief = Log { keys: vec![test_key(1, ORIGIN)], ..after };
     found("retired", &thief.export(), &old, Meaning::OtherKey, &["only by", "entry 615"]);
+}
+
+/// What a log says of itself holds together, or it is refused.
+#[test]
+fn a_log_that_contradicts_itself_is_refused() {
+    let vkey = |seed: u8| test_key(seed, ORIGIN).vkey().to_string();
+    let announced = |new: u8, old: u8| KeyAnnounced { vkey: vkey(new), replaces: vkey(old) };
+    let refused = |what: &str, log: &Log, words: &[&str]| {
+        found(what, &log.export(), &Trust::default(), Meaning::RewrittenByKeyHolder, words);
+    };
+    let with = |change: &dyn Fn(&mut Log)| {
+        let mut log = log();
+        change(&mut log);
+        log
+    };
+    let mut not_opened = Log { entries: Vec::new(), ..log() };
+    not_opened.append(&applied("a"));
+    refused("not opened", &not_opened, &["entry 0", "begins with `journal.opened`"]);
+    let mut foreign = Log { entries: Vec::new(), ..log() };
+    foreign.append(&event::journal::Opened { origin: "other.example/1".to_owned(), vkey: vkey(1) });
+    refused("another origin", &foreign, &["entry 0", "other.example/1"]);
+    let mut foreign = Log { entries: Vec::new(), ..log() };
+    let other = test_key(1, "other.example/1").vkey().to_string();
+    foreign.append(&event::journal::Opened { origin: ORIGIN.to_owned(), vkey: other });
+    refused("another key", &foreign, &["entry 0", "no key of the log"]);
+
+    let never_used = with(&|log| {
+        log.append(&announced(2, 3));
+    });
+    refused("an unknown key is replaced", &never_used, &["entry 604", "in use"]);
+    let known = with(&|log| {
+        log.append(&announced(1, 1));
+    });
+    refused("a key is not new", &known, &["entry 604", "must be new"]);
+    let (_, retired) = rotated();
+    let mut again = retired.clone();
+    again.append(&announced(3, 1));
+    refused("a retired key is replaced", &again, &["in use"]);
+    let mut twice = retired;
+    twice.append(&event::journal::KeyRetired { vkey: vkey(1) });
+    refused("retired twice", &twice, &["not in use"]);
+    let last = with(&|log| {
+        log.append(&event::journal::KeyRetired { vkey: vkey(1) });
+    });
+    refused("the last key is retired", &last, &["no key was announced"]);
+    let unreadable = with(&|log| {
+        log.append_text("journal.destroyed", 1, "journal.destroyed", "{}");
+    });
+    refused("no body", &unreadable, &["entry 604", "can't be read"]);
+}
+
+/// A log that continues another says so in its second entry; a checkpoint of the other is compared with nothing.
+#[test]
+fn a_log_that_continues_another_accuses_nobody() {
+    let old = log();
+    let continued = || event::journal::Continued {
+        old_origin: ORIGIN.to_owned(),
+        old_checkpoint: old.checkpoint(604),
+        old_size_at_hand: 604,
+        reason: "the disk is lost".to_owned(),
+    };
+    let mut new = Log::new("shop.example/2", 5);
+    new.append(&continued());
+    grow(&mut new, 3);
+    assert!(run(&new.export(), &pinned(&new)).is_ok());
+    let since = Trust { since: Some(old.checkpoint(300)), ..pinned(&new) };
+    found("the log before", &new.export(), &since, Meaning::NotCompared, &["`shop.example/1`", "continues"]);
+    let stranger = Log::new("stranger.example/1", 6);
+    let since = Trust { since: Some(stranger.checkpoint(1)), ..pinned(&new) };
+    found("of a stranger", &new.export(), &since, Meaning::OtherKey, &["stranger.example/1"]);
+
+    let altered = Meaning::RewrittenByKeyHolder;
+    new.append(&continued());
+    found("in mid-log", &new.export(), &pinned(&new), altered, &["its second entry or nowhere"]);
+    for (origin, cited) in
+        [("shop.example/2", old.checkpoint(3)), ("shop.example/0", old.checkpoint(3)), (ORIGIN, String::new())]
+    {
+        let mut new = Log::new("shop.example/2", 5);
+        let (old_origin, old_checkpoint) = (origin.to_owned(), cited);
+        new.append(&event::journal::Continued { old_origin, old_checkpoint, ..continued() });
+        found("cites another", &new.export(), &pinned(&new), altered, &["entry 1"]);
+    }
+}
+
+/// A proof carries its whole entry.
+#[test]
+fn a_proof_without_its_entry_is_refused() {
+    let log = log();
+    let honest = log.export();
+    let path = "proof/403.tlog-proof";
+    let proof = std::str::from_utf8(&honest.0[path]).expect("text");
+    let whole = crate::tlog_proof::TlogProof::parse(proof).expect("a proof");
+    let leaf = log.entries[403].leaf.encode();
+    for proof in [
+        crate::tlog_proof::TlogProof { extra: None, ..whole.clone() },
+        whole.clone().with_evidence(&leaf, None),
+        crate::tlog_proof::TlogProof { extra: Some(b"x\n".to_vec()), ..whole },
+    ] {
+        let mut files = honest.clone();
+        files.0.insert(path.to_owned(), proof.to_text().into_bytes());
+        found("less", &files, &pinned(&log), Meaning::AlteredWithoutKey, &[path]);
+    }
 }
 
 /// A thief of the retired key goes on from before its end: who still pins that key is told what can be told.

@@ -541,7 +541,6 @@ fn one_verdict_flipped_in_it_is_found() {
             story.log.entries.push(entry);
         }
     }
-    story.log.rotations.clear();
     let files: Files = story.log.export();
     let key = story.log.keys[0].vkey().to_string();
     let (report, rechecked) = verify(&files, &trust(&key)).expect("the tree holds");

@@ -12,7 +12,7 @@ use crate::Judge;
 use crate::fact::Fact;
 use crate::objective::{Absence, Availability, Configuration, Coverage, Freshness, Objective};
 
-const SECONDS: i64 = 240;
+pub(super) const SECONDS: i64 = 240;
 /// The first two are of one vantage, and share a clock.
 const OBSERVERS: [&str; 3] = ["a.watch", "a.guard", "b"];
 /// How often probes are asked. What is asked less than once a minute has records of its own.
@@ -92,7 +92,7 @@ fn some_fact(draws: &mut Draws, policies: &[Applied]) -> Fact {
 }
 
 /// Up to five policies, and a hundred facts in no order at all.
-fn some_log(draws: &mut Draws) -> Scene {
+pub(super) fn some_log(draws: &mut Draws) -> Scene {
     let count = 1 + draws.below(5);
     let policies: Vec<Applied> = (1..=count).map(|i| some_policy(draws, i == count)).collect();
     let mut scene = Scene::default();

@@ -117,17 +117,22 @@ fn an_hour_at_the_end_of_the_numbers_is_refused() {
 #[test]
 fn what_a_log_says_too_often_has_a_bound() {
     let mut log = log();
-    for n in 0..150 {
-        log.append_text("journal.key_retired", 1, "journal.key_retired", &format!("{{\"vkey\":\"none {n}\"}}"));
+    for _ in 0..150 {
+        log.advance(Span::from_days(1));
+        let (day, gone) = (log.now.day(), log.append_text("future.kind", 1, "future.kind", "{}"));
         log.append_text("future.kind", 1, "future.kind", "{}");
+        log.append(&DestructionIntended { class: "evidence".to_owned(), day, entries: 1 });
+        log.entries[usize::try_from(gone).expect("small")].payload = None;
     }
     let report = run(&log.export(), &pinned(&log)).expect("it holds");
     assert_eq!((report.remarks.len(), report.remarks[100].as_str()), (101, "and 50 more remarks"));
     assert_eq!(report.unknown_kinds.get("future.kind"), Some(&150));
-    for seed in 0..=255 {
-        log.append(&KeyRetired { vkey: test_key(seed, ORIGIN).vkey().to_string() });
+    let replaces = test_key(1, ORIGIN).vkey().to_string();
+    for number in 0..=256_u16 {
+        let seed = [[7; 30].as_slice(), &number.to_be_bytes()].concat().try_into().expect("32 bytes");
+        let vkey = crate::note::SigningKey::generate(seed, ORIGIN).expect("a key").vkey().to_string();
+        log.append(&KeyAnnounced { vkey, replaces: replaces.clone() });
     }
-    log.append(&KeyRetired { vkey: test_key(7, ORIGIN).vkey().to_string() });
     found("keys", &log.export(), &pinned(&log), Meaning::AlteredWithoutKey, &["one key more"]);
 }
 
@@ -140,6 +145,6 @@ fn a_log_is_opened_once() {
     let trust = pinned(&log);
     log.keys = vec![thief];
     for trust in [trust, Trust::default()] {
-        found("opened again", &log.export(), &trust, Meaning::OtherKey, &["vkey"]);
+        found("opened again", &log.export(), &trust, Meaning::RewrittenByKeyHolder, &["entry 604", "begins with"]);
     }
 }
