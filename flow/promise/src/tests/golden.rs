@@ -23,6 +23,7 @@ use event::{
     Body, BootId, Day, Family, InstallationId, Interval, Kind, Observed, ObserverId, ProbeId, Retention, Span, Time,
 };
 use journal::audit::{AuditError, Authenticity, Directory, Report, Source, Trust, audit};
+use journal::checkpoint::Checkpoint;
 use journal::export::Sink;
 use journal::testing::{Files, Log, test_key};
 use serde::{Deserialize, Serialize};
@@ -541,6 +542,10 @@ fn one_verdict_flipped_in_it_is_found() {
             story.log.entries.push(entry);
         }
     }
+    // Whoever has the keys signs the note of the rotation anew, too.
+    let size = Checkpoint::of_note(&story.log.rotations[0]).expect("a checkpoint").size;
+    let both = Log { keys: vec![test_key(42, ORIGIN), test_key(43, ORIGIN)], ..story.log.clone() };
+    story.log.rotations = vec![both.checkpoint(usize::try_from(size).expect("small"))];
     let files: Files = story.log.export();
     let key = story.log.keys[0].vkey().to_string();
     let (report, rechecked) = verify(&files, &trust(&key)).expect("the tree holds");
