@@ -101,10 +101,14 @@ fn the_golden_log_verifies() {
     assert_eq!(said["outcome"], "authenticated");
     assert_eq!((&said["verdicts_recomputed"], &said["verdicts_out_of_reach"]), (&27.into(), &6.into()));
 
-    let key = text(&golden.join("vkey"));
-    let go = command(go_verifier()).args([at, key.trim()]).output().expect("the Go verifier starts");
-    let said = transcript(&go);
-    assert!(go.status.success() && said.contains("figures: "), "{said}");
+    for key in [text(&golden.join("vkey")).trim(), first_key] {
+        let go = command(go_verifier()).args([at, key]).output().expect("the Go verifier starts");
+        let said = transcript(&go);
+        assert!(
+            go.status.success() && said.contains("27 computed again, every member of them; 6 out of reach"),
+            "{said}"
+        );
+    }
 }
 
 /// The log of tomorrow: what a later release wrote is skipped and counted, and no verdict that was not computed again is
@@ -134,7 +138,10 @@ fn the_log_of_tomorrow_is_neither_blamed_nor_confirmed() {
     let go = command(go_verifier()).args([at, key.trim()]).output().expect("the Go verifier starts");
     let said = transcript(&go);
     assert_eq!(go.status.code(), Some(4), "{said}");
-    assert!(said.contains("2 verdicts") && said.contains("5 not judged") && !said.contains("OK: every"), "{said}");
+    assert!(
+        said.contains("verdicts: 2 computed again") && said.contains("5 not judged") && !said.contains("OK: every"),
+        "{said}"
+    );
 }
 
 pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
@@ -273,6 +280,10 @@ fn the_key_rotates_inside_the_log() {
     );
     let by_new = verify(&[after.to_str().expect("UTF-8"), "--vkey", &new]);
     assert_eq!(by_new.status.code(), Some(0), "{}", transcript(&by_new));
+    for export in [&both, &after] {
+        let go = command(go_verifier()).arg(export).arg(&old).output().expect("the Go verifier starts");
+        assert!(go.status.success(), "so does a stranger: {}", transcript(&go));
+    }
 }
 
 /// A log whose data is lost is continued in a new one, which cites what is known of the old.
@@ -310,6 +321,18 @@ fn a_lost_log_is_continued() {
     let new = text(&Path::new(second).join("vkey"));
     assert_eq!(verify(&[second, "--vkey", new.trim()]).status.code(), Some(0));
     assert_eq!(verify(&[second, "--vkey", &old]).status.code(), Some(1), "the old key does not speak for the new log");
+    // Who kept a checkpoint of the old log asks for what can't be shown, and nobody is accused of anything.
+    let kept = folder.path().join("kept");
+    std::fs::write(&kept, &checkpoint).expect("written");
+    let kept = kept.to_str().expect("UTF-8");
+    let since = verify(&[second, "--vkey", new.trim(), "--since", kept]);
+    let said = transcript(&since);
+    assert_eq!(since.status.code(), Some(1), "{said}");
+    assert!(said.contains("`shop.example/2` continues") && said.contains("nothing here speaks against"), "{said}");
+    let arguments = ["-since", kept, second, new.trim()];
+    let go = command(go_verifier()).args(arguments).output().expect("the Go verifier starts");
+    assert!(!go.status.success() && transcript(&go).contains("nothing is said against either"), "{}", transcript(&go));
+
     // The first entries of the new log say which log they continue, and why.
     let payloads = text(
         &Path::new(second)
