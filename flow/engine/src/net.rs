@@ -38,6 +38,7 @@ pub use dial::{DialError, Dialed};
 pub use hickory_resolver::proto::rr::RecordType;
 pub use reach::IpNet;
 pub use resolver::{Found, ResolveError, ResolveFailure, Resolver};
+pub(crate) use stream::TlsBroken;
 pub use stream::{FirstBytes, Stream};
 pub use tls::{Peer, TlsFailure, Verify};
 

@@ -16,7 +16,7 @@ use url::{Position, Url};
 
 use super::redirect::{Jar, RedirectFault, location};
 use super::{Enough, Failure, HeaderMap, HeaderValue, Method, Phases, Request, Response, USER_AGENT, header};
-use crate::net::{Deadline, Net, Phase, Stopwatch, Stream, Target};
+use crate::net::{Deadline, Net, Phase, Stopwatch, Stream, Target, TlsBroken};
 
 /// Longest head of an answer, in bytes.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -281,6 +281,7 @@ fn head_broken(error: hyper::Error) -> Failure {
 /// What went wrong with the body, of which so many bytes had come.
 fn body_broken(error: &hyper::Error, came: usize, announced: Option<u64>) -> Failure {
     let reason = match (io_kind(error), announced) {
+        (Some(io::ErrorKind::InvalidData), _) if tls_said(error).is_some() => connection_broken(error),
         (Some(io::ErrorKind::UnexpectedEof), Some(announced)) => {
             format!("the connection ended after {came} of {announced} bytes")
         }
@@ -300,12 +301,20 @@ fn io_kind(error: &hyper::Error) -> Option<io::ErrorKind> {
     Some(source.downcast_ref::<io::Error>()?.kind())
 }
 
+/// What the other side said in TLS as it broke off, such as that it wants a certificate of the client.
+fn tls_said(error: &hyper::Error) -> Option<String> {
+    let source = std::error::Error::source(error)?.downcast_ref::<io::Error>()?.get_ref()?;
+    source.downcast_ref::<TlsBroken>().map(ToString::to_string)
+}
+
 fn connection_broken(error: &hyper::Error) -> String {
+    if let Some(said) = tls_said(error) {
+        return said;
+    }
     match io_kind(error) {
         Some(io::ErrorKind::ConnectionReset) => "it reset the connection",
         Some(io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionAborted) => "it closed the connection",
         Some(io::ErrorKind::TimedOut) => "the connection went dead",
-        Some(io::ErrorKind::InvalidData) => "the TLS connection broke off",
         _ => "the connection broke off",
     }
     .to_owned()

@@ -64,8 +64,13 @@ fn in_our_words(error: io::Error) -> io::Error {
         }
         None => return error,
     };
-    io::Error::new(error.kind(), text)
+    io::Error::new(error.kind(), TlsBroken(text))
 }
+
+/// Why TLS ended after the connection was there, in our words.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct TlsBroken(String);
 
 /// How much of what the other side sends first is kept.
 const FIRST_BYTES: usize = 8;
