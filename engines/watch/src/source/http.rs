@@ -7,14 +7,19 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use engine::Secrets;
-use engine::http::{Failure, HeaderName, HeaderValue, HttpError, Method, Phases, Request, Response};
+use engine::http::{Failure, HeaderMap, HeaderName, HeaderValue, HttpError, Method, Phases, Request, Response};
 use policy::{Private, Section, Slot, Table, Url, Value};
 
+use self::body::Watching;
 use self::sent::Fields;
 use super::tls::{DAYS, Required, Version};
 use crate::source::{self, Answer, Asking, Common, Probe, Settings};
 
+mod body;
 mod sent;
+
+/// A note on an answer that has no length of its own.
+const ENDED_WITHOUT_CLOSE_NOTIFY: &str = "; the TLS connection ended without close_notify, so it may have been cut off";
 
 const BODY_BYTES_MAX: u32 = 1024 * 1024;
 
@@ -104,7 +109,6 @@ pub struct Http {
     sent: Fields,
     send: Option<Private<String>>,
     redirects: u16,
-    body_bytes_max: u32,
     expected: Expected,
     tls: Required,
 }
@@ -116,6 +120,8 @@ struct Expected {
     contains: Vec<String>,
     contains_not: Vec<String>,
     headers: Vec<Field>,
+    /// Longest body, packed or not.
+    body_bytes_max: usize,
 }
 
 impl Section for Http {
@@ -137,14 +143,19 @@ impl Section for Http {
         let send: Option<Private<String>> =
             table.optional("send", "Text to send as the body. A redirect to another origin does not get it.");
         let status = table.list("status", "Statuses that are good. By default \"200-299\".");
-        let contains = table.list("contains", "Texts that must all be in the body.");
+        let contains = table.list("contains", "Texts that must all be in the body, as a browser shows it: unpacked (gzip, deflate, br) and in its charset. Of an \
+            answer that never ends (server-sent events, a camera, a radio) nothing more is waited for than these.");
         let contains_not = table.list("contains_not", "Texts of which none may be in the body.");
         let about = "Header fields that the answer must have; with a value, one that the field must hold somewhere.";
         let headers = table.list("require_headers", about);
         let redirects = table.or_in("redirects", 0, &(0..=10), "How many redirects to follow.");
         let range = 1..=16 * 1024 * 1024;
-        let body_bytes_max =
-            table.or_in("body_bytes_max", BODY_BYTES_MAX, &range, "Longest body. A longer one is a failure.");
+        let body_bytes_max = table.or_in(
+            "body_bytes_max",
+            BODY_BYTES_MAX,
+            &range,
+            "Longest body, packed or unpacked. A longer one is a failure.",
+        );
         let days = table.or_in("certificate_days", 0, &(0..=3650), DAYS);
         let version = table.or("tls_at_least", Version::Tls12, "Oldest version of TLS that may be agreed upon.");
         sent.check(table);
@@ -155,11 +166,12 @@ impl Section for Http {
             table.mistake("certificate_days", reason, "write an https URL, or remove `certificate_days`");
         }
         let status = if status.is_empty() { vec![Statuses { first: 200, last: 299 }] } else { status };
-        let expected = Expected { status, contains, contains_not, headers };
-        expected.check(&method.0, body_bytes_max, table);
+        let body_bytes_max = usize::try_from(body_bytes_max).unwrap_or(usize::MAX);
+        let expected = Expected { status, contains, contains_not, headers, body_bytes_max };
+        expected.check(&method.0, table);
         let tls = Required { days, version };
         tls.provide(table);
-        Some(Self { common: common?, url: url?, method, sent, send, redirects, body_bytes_max, expected, tls })
+        Some(Self { common: common?, url: url?, method, sent, send, redirects, expected, tls })
     }
 }
 
@@ -179,7 +191,7 @@ impl Http {
     /// probes some hundred bytes.
     fn request(&self) -> Request {
         let request = Request::new(self.method.0.clone(), self.url.to_string())
-            .body_bytes_max(usize::try_from(self.body_bytes_max).unwrap_or(usize::MAX))
+            .body_bytes_max(self.expected.body_bytes_max)
             .redirects_max(u8::try_from(self.redirects).unwrap_or(u8::MAX));
         match &self.send {
             Some(text) => request.body(text.0.clone()),
@@ -196,7 +208,7 @@ struct Fetch {
 
 impl Expected {
     /// Reports what no answer can fulfil.
-    fn check(&self, method: &Method, body_bytes_max: u32, table: &mut Table<'_>) {
+    fn check(&self, method: &Method, table: &mut Table<'_>) {
         let bodiless =
             |range: &Statuses| range.last < 200 || (range.first == range.last && matches!(range.first, 204 | 304));
         let no_body = match method {
@@ -211,9 +223,8 @@ impl Expected {
                 table.mistake(key, reason, remedy);
             }
         }
-        let longest = usize::try_from(body_bytes_max).unwrap_or(usize::MAX);
-        if let Some(text) = self.contains.iter().find(|text| text.len() > longest) {
-            let reason = format!("a text of {} bytes, and the body may have {body_bytes_max}", text.len());
+        if let Some(text) = self.contains.iter().find(|text| text.len() > self.body_bytes_max) {
+            let reason = format!("a text of {} bytes, and the body may have {}", text.len(), self.body_bytes_max);
             table.mistake("contains", reason, "no answer could hold it: shorten it, or raise `body_bytes_max`");
         }
         let within = |text: &&String| self.contains.iter().any(|wanted| wanted.contains(text.as_str()));
@@ -229,15 +240,7 @@ impl Expected {
         if !self.status.iter().any(|range| (range.first..=range.last).contains(&response.status)) {
             faults.push(format!("status {}", response.status));
         }
-        let holds = |text: &str| {
-            let text = text.as_bytes();
-            text.is_empty() || response.body.windows(text.len()).any(|window| window == text)
-        };
-        faults
-            .extend(self.contains.iter().filter(|text| !holds(text)).map(|text| format!("the body lacks \"{text}\"")));
-        faults.extend(
-            self.contains_not.iter().filter(|text| holds(text)).map(|text| format!("the body holds \"{text}\"")),
-        );
+        faults.extend(self.faults_of_body(response));
         for Field { name, value } in &self.headers {
             let mut values =
                 response.headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
@@ -250,6 +253,24 @@ impl Expected {
             }
         }
         faults
+    }
+}
+
+impl Expected {
+    /// The texts that the body lacks or must not hold; the body is unpacked and decoded for them only.
+    fn faults_of_body(&self, response: &Response) -> Vec<String> {
+        if self.contains.is_empty() && self.contains_not.is_empty() {
+            return Vec::new();
+        }
+        let read = match body::readable(&response.headers, &response.body, self.body_bytes_max) {
+            Ok(read) => read,
+            Err(fault) => return vec![fault],
+        };
+        let holds = |text: &&String| body::holds(&read, text);
+        let lacking = self.contains.iter().filter(|text| !holds(text));
+        let held = self.contains_not.iter().filter(holds);
+        let lacking = lacking.map(|text| format!("the body lacks \"{text}\""));
+        lacking.chain(held.map(|text| format!("the body holds \"{text}\""))).collect()
     }
 }
 
@@ -295,7 +316,9 @@ impl Probe for Fetch {
             Ok(request) => request,
             Err(error) => return Answer::unknown(error.to_string()),
         };
-        let response = match request.send(asking.net).await {
+        let mut watching = Watching::new(&expected.contains, !expected.contains_not.is_empty());
+        let mut enough = |_, headers: &HeaderMap, body: &[u8]| watching.enough(headers, body);
+        let response = match request.send_until(asking.net, &mut enough).await {
             Ok(response) => response,
             Err(error) => return failed(&error, *tls, asking.clock.now()),
         };
@@ -304,7 +327,8 @@ impl Probe for Fetch {
             faults.extend(tls.faults(&peer.shown, peer.version));
         }
         let answer = if faults.is_empty() {
-            Answer::up(format!("status {} ({})", response.status, phases(&response.phases)))
+            let note = if response.close_notify_missing { ENDED_WITHOUT_CLOSE_NOTIFY } else { "" };
+            Answer::up(format!("status {}{note} ({})", response.status, phases(&response.phases)))
         } else {
             Answer::down(format!("{} ({})", faults.join("; "), phases(&response.phases)))
         };

@@ -124,7 +124,7 @@ impl Hop {
         let mut phase = Phase::FirstByte;
         let cut_off = AtomicBool::new(false);
         let exchange = async {
-            let io = TokioIo::new(Lenient { stream: dialed.stream, cut_off: &cut_off });
+            let io = TokioIo::new(Lenient { stream: dialed.stream, cut_off: &cut_off, begun: false });
             let (mut sender, connection) = client().handshake(io).await.map_err(head_broken)?;
             watch.lap();
             let work = async {
@@ -216,14 +216,24 @@ fn client() -> http1::Builder {
 /// A connection on which the other side may leave without saying so. Many servers close TLS by closing TCP; whether that cuts an
 /// answer short, its length or its last chunk says. Of an answer without either nobody can tell, and it is taken as whole, as
 /// browsers do, with a note.
+///
+/// A status line that curl reads and hyper does not is put straight before hyper sees it.
 struct Lenient<'a> {
     stream: Stream,
     cut_off: &'a AtomicBool,
+    /// Whether anything has been read.
+    begun: bool,
 }
 
 impl AsyncRead for Lenient<'_> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
         match Pin::new(&mut self.stream).poll_read(cx, buf) {
+            Poll::Ready(Ok(())) if !self.begun => {
+                self.begun = true;
+                straighten(buf.filled_mut().get_mut(before..).unwrap_or_default());
+                Poll::Ready(Ok(()))
+            }
             Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 self.cut_off.store(true, Ordering::Relaxed);
                 Poll::Ready(Ok(()))
@@ -259,6 +269,29 @@ async fn driven<T>(connection: impl Future<Output = hyper::Result<()>>, work: im
             }
             work.await
         }
+    }
+}
+
+/// Puts a status line straight whose version is in lower case, whose status has two spaces before it or a letter right after
+/// it; and says HTTP/1.1 for HTTP/1.0, whose chunks hyper refuses. Only one that came in one piece, as all of them do.
+fn straighten(start: &mut [u8]) {
+    let Some(line) = start.split_mut(|&byte| byte == b'\n').next() else { return };
+    let Some((version, rest)) = line.split_at_mut_checked(8) else { return };
+    if !version.eq_ignore_ascii_case(b"HTTP/1.0") && !version.eq_ignore_ascii_case(b"HTTP/1.1") {
+        return;
+    }
+    version.copy_from_slice(b"HTTP/1.1");
+    if let Some(digit) = rest.iter().position(|&byte| byte != b' ').filter(|&digit| digit > 1) {
+        // The spaces too many go behind the status.
+        if let Some(status) = rest.get_mut(1..digit + 3) {
+            status.rotate_left(digit - 1);
+        }
+    }
+    if let [b' ', a, b, c, after, ..] = rest
+        && [&*a, b, c].iter().all(|digit| digit.is_ascii_digit())
+        && after.is_ascii_alphabetic()
+    {
+        *after = b' ';
     }
 }
 

@@ -173,7 +173,7 @@ async fn redirects_are_followed_only_when_asked_for_and_never_with_secrets() {
     let secret = Request::get(url("/away")).header("X-Api-Key", "s3cret").header("Accept", "text/html");
     assert!(!format!("{secret:?}").contains("s3cret"), "{secret:?}");
     let followed = secret.redirects_max(3).send(&net).await.expect("an answer");
-    assert_eq!((&*followed.text(), followed.url.to_string()), ("elsewhere", format!("http://{elsewhere}/new")));
+    assert_eq!((&*followed.text(), followed.url.clone()), ("elsewhere", format!("http://{elsewhere}/new")));
     let asked = asked.lock().expect("not poisoned").remove(0);
     assert!(
         asked.contains(&format!("host: {elsewhere}"))
@@ -260,7 +260,7 @@ async fn a_public_address_leads_to_no_private_one() {
     let ask = async |net: &Net| Request::get(format!("http://{public}/")).redirects_max(3).send(net).await;
     let mut net = net();
     assert_eq!(ask(&net).await.expect("from inside").text(), "inside");
-    net.reach.public_in_tests = vec![public.ip()];
+    net.reach.taken_for_public = vec![public.ip()];
     let error = ask(&net).await.expect_err("not followed");
     assert_eq!(error.failure, Failure::Dial(DialError::Forbidden { address: inside.ip() }));
     assert!(error.to_string().contains("add it to `redirects_may_reach` in [network]"), "{error}");

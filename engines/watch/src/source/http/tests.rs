@@ -261,3 +261,121 @@ fn secrets_and_fields_of_the_client_are_refused_in_the_policy() {
         assert_eq!(told(name), None, "{name}");
     }
 }
+
+/// Responses of `tests/responses` that are judged otherwise than by curl, and why.
+const NOT_AS_CURL: [(&str, &str); 5] = [
+    ("blank-lines-first", "RFC 9112, section 2.2, has clients skip them"),
+    ("chunked-with-line-feeds", "RFC 9112, section 7.1, wants CR LF around a chunk"),
+    ("field-without-colon", "browsers pass it over"),
+    ("length-with-plus", "RFC 9110, section 8.6: digits"),
+    ("transfer-unknown", "browsers read on to the end of the connection"),
+];
+
+/// Responses as servers send them, well and badly: each of `tests/responses` is judged as the installed curl judges it, which
+/// is asked beside the probe. What curl takes and finds the text in is up; all else is down, but for [`NOT_AS_CURL`].
+#[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "curl is the reference")]
+async fn responses_are_judged_as_curl_judges_them() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/responses");
+    let mut files: Vec<_> =
+        fs::read_dir(&folder).expect("a folder").map(|entry| entry.expect("an entry").path()).collect();
+    files.sort_unstable();
+    let net = plain();
+    let mut differing = Vec::new();
+    let mut up = 0;
+    for file in &files {
+        let address = serve(None, false, fs::read(file).expect("a response")).await;
+        let url = format!("http://{address}/");
+        let mut curl = std::process::Command::new("curl");
+        curl.args(["-q", "--silent", "--http1.1", "--compressed", "--max-time", "20", "--noproxy", "*", &url]);
+        let curl =
+            tokio::task::spawn_blocking(move || curl.output()).await.expect("no panic").expect("curl is installed");
+        let found = curl.status.success() && String::from_utf8_lossy(&curl.stdout).contains("welcome");
+        let answer = ask(&net, "http", &format!("url = \"{url}\"\nstatus = \"100-599\"\ncontains = \"welcome\"")).await;
+        let name = file.file_stem().unwrap_or_default().display().to_string();
+        let alike = !NOT_AS_CURL.iter().any(|(known, _)| *known == name);
+        if ((answer.reading == Reading::Up) == found) != alike {
+            let code = curl.status.code();
+            differing
+                .push(format!("{name}: curl exits with {code:?}, found: {found}; the probe says: {}", answer.text));
+        }
+        up += usize::from(found);
+    }
+    assert!(differing.is_empty(), "{}", differing.join("\n"));
+    assert!(up >= 30 && files.len() - up >= 15, "{up} of {}", files.len());
+}
+
+/// The charset and the coding of a page make no difference to what it says.
+#[tokio::test]
+async fn texts_are_found_as_a_reader_sees_them() {
+    let latin = |content_type: &str| {
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\nContent-Length: 9\r\n\r\n");
+        [head.as_bytes(), b"Verf\xfcgbar"].concat()
+    };
+    for (body, contains, reading) in [
+        (latin("text/html; charset=ISO-8859-1"), "Verfügbar", Reading::Up),
+        (latin("text/html"), "Verfügbar", Reading::Up),
+        (latin("text/html; charset=utf-8"), "Verfügbar", Reading::Down),
+        (latin("text/html; charset=ISO-8859-1"), "Vergriffen", Reading::Down),
+    ] {
+        let address = serve(None, false, body).await;
+        let answer = ask(&plain(), "http", &format!("url = \"http://{address}/\"\ncontains = \"{contains}\"")).await;
+        assert_eq!(answer.reading, reading, "{contains}: {}", answer.text);
+    }
+}
+
+/// Many servers end TLS by ending TCP. An answer with a length or chunks says by itself whether it is whole; one without is up,
+/// as in a browser, with a note.
+#[tokio::test]
+async fn a_missing_close_notify_is_told_from_an_answer_that_was_cut_off() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let authority = Authority::new();
+    let net = authority.net();
+    for (head, reading, text) in [
+        ("Content-Length: 7", Reading::Up, "status 200 ("),
+        ("X-Length: none", Reading::Up, "status 200; the TLS connection ended without close_notify"),
+        ("Content-Length: 70", Reading::Down, "the connection ended after 7 of 70 bytes"),
+        ("Transfer-Encoding: chunked", Reading::Down, "before the last chunk"),
+    ] {
+        let body = if head.starts_with("Transfer") { "7\r\nwelcome\r\n" } else { "welcome" };
+        let said = format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n{body}");
+        let server = authority.server("127.0.0.1", (2026, 12, 1), rustls::ALL_VERSIONS);
+        #[expect(clippy::disallowed_methods, reason = "the test is the other side")]
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("bound");
+        tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.expect("a connection");
+            let mut stream = tokio_rustls::TlsAcceptor::from(server).accept(stream).await.expect("TLS");
+            let mut heard = [0; 4096];
+            assert!(stream.read(&mut heard).await.is_ok_and(|read| read > 0));
+            stream.write_all(said.as_bytes()).await.expect("written");
+            stream.flush().await.expect("written");
+            stream.get_mut().0.shutdown().await.expect("ended");
+        });
+        let answer = ask(&net, "http", &format!("url = \"https://{address}/\"\ncontains = \"welcome\"")).await;
+        assert_eq!(answer.reading, reading, "{head}: {}", answer.text);
+        assert!(answer.text.contains(text), "`{text}` in: {}", answer.text);
+        assert!(!answer.text.contains("http"), "{}", answer.text);
+    }
+}
+
+/// Server-sent events have no end to wait for.
+#[tokio::test]
+async fn an_endless_answer_is_up_once_the_text_is_there() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    #[expect(clippy::disallowed_methods, reason = "the test is the other side")]
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("bound");
+    tokio::spawn(async move {
+        let mut open = Vec::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut heard = [0; 4096];
+            assert!(stream.read(&mut heard).await.is_ok_and(|read| read > 0));
+            let said = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: alive\n\n";
+            stream.write_all(said.as_bytes()).await.expect("written");
+            open.push(stream);
+        }
+    });
+    let answer = ask(&plain(), "http", &format!("url = \"http://{address}/\"\ncontains = \"alive\"")).await;
+    assert_eq!(answer.reading, Reading::Up, "{}", answer.text);
+}
