@@ -129,15 +129,19 @@ impl Fixture {
     /// With this policy, this log, and engines that have not started.
     pub(crate) fn with(applied: Applied, mut log: Log, engines: &[&'static str]) -> Self {
         let mut in_effect = InEffect::default();
-        in_effect.evaluated_at = Some(NOW);
         log.append(&applied);
         for verdict in verdicts(&applied) {
             in_effect.take(log.append(&verdict), verdict);
         }
+        in_effect.evaluate(NOW, verdicts(&applied));
         let key = log.keys[0].vkey();
         let published = published(&log, log.entries.len());
         let identity = Identity::new(&key, "https://trust.shop.example".to_owned(), log.tlog_policy().to_text());
-        let policy = watch::Sender::new(Arc::new(Policy { applied: Some(Arc::new(applied)), publish: true }));
+        let policy = watch::Sender::new(Arc::new(Policy {
+            applied: Some(Arc::new(applied)),
+            publish: true,
+            reload_error: None,
+        }));
         let in_effect = watch::Sender::new(Arc::new(in_effect));
         let published = watch::Sender::new(Some(Arc::new(published)));
         let identity = watch::Sender::new(Arc::new(identity));
@@ -335,6 +339,7 @@ fn standings() -> Vec<ProbeStanding> {
         phases,
         certificate_expires: Some(NOW + Span::from_days(8)),
         text: text.to_owned(),
+        findings: Vec::new(),
     };
     vec![
         row("gravelines", Up, Phases { first_byte: ms(3), body: ms(1), ..connected }, ""),

@@ -13,9 +13,10 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use engine::metrics::{Family, Text, Value};
+use engine::standing::ProbeStanding;
 use event::Span;
 use event::promise::{Outcome, Reason, Unit, Verdict};
-use promise::{InEffect, VerdictInEffect};
+use promise::{EvaluatedVerdict, InEffect, VerdictInEffect};
 
 use crate::answer;
 use crate::state::State;
@@ -69,16 +70,22 @@ fn journal(state: &State, text: &mut Text) {
     }
 }
 
-fn promises(state: &State, text: &mut Text) {
-    const OUTCOMES: [&str; 3] = ["kept", "broken", "unproven"];
-    let word = |outcome| match outcome {
+const OUTCOMES: [&str; 3] = ["kept", "broken", "unproven"];
+
+const fn word(outcome: Outcome) -> &'static str {
+    match outcome {
         Outcome::Kept => "kept",
         Outcome::Broken => "broken",
         Outcome::Unproven => "unproven",
-    };
+    }
+}
+
+fn promises(state: &State, text: &mut Text) {
     let policy = Arc::clone(&state.policy.borrow());
     let in_effect = Arc::clone(&state.in_effect.borrow());
-    if let Some(at) = in_effect.evaluated_at {
+    text.gauge("garant_policy_reload_refused", "", "Whether the last reload of the policy was refused.")
+        .sample(&[], policy.reload_error.is_some());
+    if let Some(at) = in_effect.evaluated_at() {
         text.gauge("garant_promises_evaluated_timestamp_seconds", "seconds", "When all promises were last evaluated.")
             .sample(&[], Value::Millionths(at.micros()));
     }
@@ -87,6 +94,7 @@ fn promises(state: &State, text: &mut Text) {
     for promise in promises {
         outcomes.state(&[("promise", promise.id.as_str())], &OUTCOMES, Some(word(in_effect.outcome(promise))));
     }
+    journaled(&in_effect, text);
     budgets(&in_effect, text);
     // One family for each unit: the figures of one family can be compared.
     for (unit, name, suffix, help) in [
@@ -95,7 +103,7 @@ fn promises(state: &State, text: &mut Text) {
         (Unit::Count, "garant_objective_occurrences", "", "Occurrences counted, between low and high, and the target."),
     ] {
         let mut family = text.gauge(name, suffix, help);
-        for standing in in_effect.all() {
+        for standing in in_effect.evaluated() {
             let Some(figure) = standing.verdict.figure.filter(|figure| figure.unit == unit) else { continue };
             let objective = standing.verdict.objective.to_string();
             for (end, value) in [("low", figure.low), ("high", figure.high), ("target", figure.target)] {
@@ -111,7 +119,34 @@ fn promises(state: &State, text: &mut Text) {
     }
 }
 
-/// Families of verdicts in effect: used budget, elapsed window, and the time up to which each speaks.
+/// Families of the outcome of each objective at the last evaluation, and of the last verdict on it in the journal.
+fn journaled(in_effect: &InEffect, text: &mut Text) {
+    let mut family = text.state_set("garant_objective_outcome", "Whether an objective is kept.");
+    for EvaluatedVerdict { verdict, .. } in in_effect.evaluated() {
+        let labels = [("promise", verdict.promise.as_str()), ("objective", &verdict.objective.to_string())];
+        family.state(&labels, &OUTCOMES, Some(word(verdict.outcome)));
+    }
+    let help = "Whether an objective is kept by the last verdict on it in the journal.";
+    let mut family = text.state_set("garant_objective_journaled_outcome", help);
+    for VerdictInEffect { verdict, .. } in in_effect.all() {
+        let labels = [("promise", verdict.promise.as_str()), ("objective", &verdict.objective.to_string())];
+        family.state(&labels, &OUTCOMES, Some(word(verdict.outcome)));
+    }
+    let help = "The number of the entry that holds the last verdict in the journal.";
+    let mut family = text.gauge("garant_objective_journaled_entry", "", help);
+    for VerdictInEffect { verdict, sequence, .. } in in_effect.all() {
+        let labels = [("promise", verdict.promise.as_str()), ("objective", &verdict.objective.to_string())];
+        family.sample(&labels, *sequence);
+    }
+    let help = "When the last verdict in the journal was judged.";
+    let mut family = text.gauge("garant_objective_journaled_timestamp_seconds", "seconds", help);
+    for VerdictInEffect { verdict, .. } in in_effect.all() {
+        let labels = [("promise", verdict.promise.as_str()), ("objective", &verdict.objective.to_string())];
+        family.sample(&labels, Value::Millionths(verdict.at.micros()));
+    }
+}
+
+/// Families of the last evaluation: used budget, elapsed window, and the time up to which each speaks.
 fn budgets(in_effect: &InEffect, text: &mut Text) {
     let lengths = |family: &mut Family<'_>, verdict: &Verdict, ends: &[(&str, Span)]| {
         let objective = verdict.objective.to_string();
@@ -125,7 +160,7 @@ fn budgets(in_effect: &InEffect, text: &mut Text) {
         "seconds",
         "What may go wrong over the whole window, and what of it has: the truth is between the two uses.",
     );
-    for VerdictInEffect { verdict, .. } in in_effect.all() {
+    for EvaluatedVerdict { verdict, .. } in in_effect.evaluated() {
         for reason in &verdict.reasons {
             if let Reason::Budget { used_at_least, used_at_most, of } = reason {
                 let ends = [("used_at_least", *used_at_least), ("used_at_most", *used_at_most), ("of", *of)];
@@ -135,7 +170,7 @@ fn budgets(in_effect: &InEffect, text: &mut Text) {
     }
     let help = "How much of the window has passed, and its length.";
     let mut family = text.gauge("garant_objective_window_seconds", "seconds", help);
-    for VerdictInEffect { verdict, .. } in in_effect.all() {
+    for EvaluatedVerdict { verdict, .. } in in_effect.evaluated() {
         let elapsed = verdict.window.length();
         let length = verdict.reasons.iter().find_map(|reason| match reason {
             Reason::WindowFilling { length, .. } => Some(*length),
@@ -144,9 +179,9 @@ fn budgets(in_effect: &InEffect, text: &mut Text) {
         let ends = [("elapsed", elapsed), ("of", length.unwrap_or(elapsed))];
         lengths(&mut family, verdict, &ends);
     }
-    let help = "Up to when the verdict in effect speaks.";
+    let help = "Up to when the last evaluation speaks.";
     let mut family = text.gauge("garant_objective_as_of_timestamp_seconds", "seconds", help);
-    for VerdictInEffect { verdict, .. } in in_effect.all() {
+    for EvaluatedVerdict { verdict, .. } in in_effect.evaluated() {
         let labels = [("promise", verdict.promise.as_str()), ("objective", &verdict.objective.to_string())];
         family.sample(&labels, Value::Millionths(verdict.window.end.micros()));
     }
@@ -188,9 +223,43 @@ fn probes(state: &State, text: &mut Text) {
         let labels = [("probe", row.probe.as_str()), ("observer", row.observer.as_str())];
         family.sample(&labels, Value::Millionths(row.at.micros()));
     }
+    findings(state, &standings, text);
+    let services = status::services(state, &standings);
     let mut family = text.state_set("garant_service_state", "What the observers together say of a service.");
-    for service in status::services(state, &standings) {
+    for service in &services {
         family.state(&[("service", service.service.as_str())], &CurrentState::WORDS, Some(service.state.as_str()));
+    }
+    let mut family =
+        text.gauge("garant_service_since_timestamp_seconds", "seconds", "When a service last changed its state.");
+    for service in &services {
+        let Some(since) = service.since else { continue };
+        family.sample(&[("service", service.service.as_str())], Value::Millionths(since.micros()));
+    }
+    let help = "Until when an announced maintenance under way lasts.";
+    let mut family = text.gauge("garant_service_maintenance_until_timestamp_seconds", "seconds", help);
+    for service in &services {
+        let Some(maintenance) = &service.maintenance else { continue };
+        family.sample(&[("service", service.service.as_str())], Value::Millionths(maintenance.until.micros()));
+    }
+}
+
+/// Families of the findings that are open. There are few, so the words of a finding may be a label.
+fn findings(state: &State, standings: &[ProbeStanding], text: &mut Text) {
+    let in_effect = Arc::clone(&state.in_effect.borrow());
+    let open = || standings.iter().flat_map(|row| status::findings(&in_effect, row).into_iter().map(move |f| (row, f)));
+    let help = "A finding that is open: on what, the figure and the threshold.";
+    let mut family = text.gauge("garant_finding_open", "", help);
+    for (row, finding) in open() {
+        let (probe, observer) = (row.probe.as_str(), row.observer.as_str());
+        let labels = [("finding", finding.finding.as_str()), ("probe", probe), ("observer", observer)];
+        family.sample(&[labels.as_slice(), &[("text", finding.text.as_str())]].concat(), 1_u64);
+    }
+    let help = "Since when a finding has been open.";
+    let mut family = text.gauge("garant_finding_since_timestamp_seconds", "seconds", help);
+    for (row, finding) in open() {
+        let (probe, observer) = (row.probe.as_str(), row.observer.as_str());
+        let labels = [("finding", finding.finding.as_str()), ("probe", probe), ("observer", observer)];
+        family.sample(&labels, Value::Millionths(finding.since.micros()));
     }
 }
 

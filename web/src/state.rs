@@ -54,6 +54,8 @@ pub struct Policy {
     pub applied: Option<Arc<Applied>>,
     /// Whether the public listener shows anything.
     pub publish: bool,
+    /// Why the last reload was refused; nothing after one that was taken.
+    pub reload_error: Option<String>,
 }
 
 /// Name, address and key under which the pages speak.

@@ -11,16 +11,16 @@ use axum::extract::State as FromState;
 use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::get;
-use event::policy::{Agreement, Applied, Probe, Text};
+use event::policy::{Agreement, Applied, Maintenance, Probe, Text};
 use event::promise::{Figure, Outcome, Reason};
-use event::{Interval, ObserverId, ProbeId, PromiseId, ServiceId, Span, Time};
-use promise::{Condition, Objective};
+use event::{FindingId, Interval, ObserverId, ProbeId, PromiseId, ServiceId, Span, Time};
+use promise::{InEffect, Objective};
 use serde::{Deserialize, Serialize};
 
 use crate::answer;
 use crate::lang::Language;
 use crate::state::State;
-use engine::standing::{Phases, ProbeStanding};
+use engine::standing::{OpenFinding, Phases, ProbeStanding};
 
 /// How old beyond three turns the state of a probe may be before it counts as unknown.
 const STALE_AFTER: Span = Span::from_secs(60);
@@ -36,6 +36,9 @@ pub struct Status {
     pub publish: bool,
     /// Revision of the policy in effect.
     pub revision: Option<String>,
+    /// Why the last reload of the policy was refused; nothing after one that was taken.
+    #[serde(default)]
+    pub reload_error: Option<String>,
     /// The log.
     pub journal: JournalStatus,
     /// Services, in the order of the policy.
@@ -43,7 +46,10 @@ pub struct Status {
     /// Probes, by probe and observer.
     #[serde(default)]
     pub probes: Vec<ProbeStatus>,
-    /// Promises, in the order of the policy.
+    /// When all promises were last evaluated.
+    #[serde(default)]
+    pub evaluated_at: Option<Time>,
+    /// Promises as of then, in the order of the policy.
     pub promises: Vec<PromiseStatus>,
     /// Engines.
     pub engines: Vec<EngineStatus>,
@@ -75,10 +81,44 @@ pub struct ServiceStatus {
     pub title: Text,
     /// The state by the rule of agreement.
     pub state: CurrentState,
-    /// Since when, as far as the observers agree.
+    /// When the service last changed to it, whichever of its probes tells; nothing while that is not known.
     pub since: Option<Time>,
-    /// Texts of observers that see trouble, each once.
-    pub details: Vec<String>,
+    /// What observers that see trouble say.
+    pub details: Vec<DetailStatus>,
+    /// The announced maintenance under way.
+    #[serde(default)]
+    pub maintenance: Option<MaintenanceStatus>,
+}
+
+/// What observers of a probe say of trouble.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct DetailStatus {
+    /// The probe.
+    pub probe: ProbeId,
+    /// Who says so.
+    pub observers: Vec<ObserverId>,
+    /// In words.
+    pub text: String,
+}
+
+/// An announced maintenance under way.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct MaintenanceStatus {
+    /// Until when.
+    pub until: Time,
+    /// What customers are told.
+    pub text: Text,
+}
+
+/// A finding that is open in a probe.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct FindingStatus {
+    /// What was found.
+    pub finding: FindingId,
+    /// In words, by the last look that could tell: on what, the figure and the threshold.
+    pub text: String,
+    /// Since when.
+    pub since: Time,
 }
 
 /// The current state of one probe, as one observer sees it.
@@ -100,6 +140,9 @@ pub struct ProbeStatus {
     pub phases: Phases,
     /// When the certificate that was shown expires.
     pub certificate_expires: Option<Time>,
+    /// Findings that are open.
+    #[serde(default)]
+    pub findings: Vec<FindingStatus>,
 }
 
 /// A promise.
@@ -111,11 +154,11 @@ pub struct PromiseStatus {
     pub text: Text,
     /// Whether it is kept.
     pub outcome: Outcome,
-    /// The verdicts in effect; an objective that was not judged yet is missing.
+    /// Its objectives; one that was not judged yet is missing.
     pub objectives: Vec<ObjectiveStatus>,
 }
 
-/// The verdict in effect on an objective.
+/// An objective as of the last evaluation.
 #[derive(Clone, Serialize, Deserialize, Debug)]
 pub struct ObjectiveStatus {
     /// Number of the objective in its promise, from 0.
@@ -134,8 +177,19 @@ pub struct ObjectiveStatus {
     pub since: Time,
     /// When it was judged.
     pub at: Time,
-    /// Sequence of the entry that holds the verdict.
+    /// The last verdict in the journal; nothing while there is none.
+    pub journaled: Option<JournaledStatus>,
+}
+
+/// The last verdict in the journal on an objective.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct JournaledStatus {
+    /// Sequence of the entry that holds it.
     pub sequence: u64,
+    /// When it was judged.
+    pub at: Time,
+    /// What it says.
+    pub outcome: Outcome,
 }
 
 /// An engine.
@@ -219,17 +273,34 @@ fn of(state: &State) -> Status {
             witnesses: published.iter().flat_map(|p| &p.cosignatures).map(|c| c.witness.clone()).collect(),
             fault: health.fault.map(|fault| fault.reason),
         },
+        reload_error: policy.reload_error.clone(),
         services: services(state, &standings),
-        probes: standings.into_iter().map(probe).collect(),
+        probes: probes(state, standings),
+        evaluated_at: state.in_effect.borrow().evaluated_at(),
         promises: policy.applied.as_ref().map(|applied| promises(state, applied)).unwrap_or_default(),
         engines: engines(state),
     }
 }
 
-fn probe(row: ProbeStanding) -> ProbeStatus {
-    let ProbeStanding { probe, observer, state, at, took, phases, certificate_expires, value: _, text: _ } = row;
-    let (since, state) = (state.map(|(_, since)| since), CurrentState::of(state.map(|(state, _)| state)));
-    ProbeStatus { probe, observer, state, since, at, took, phases, certificate_expires }
+fn probes(state: &State, standings: Vec<ProbeStanding>) -> Vec<ProbeStatus> {
+    let in_effect = Arc::clone(&state.in_effect.borrow());
+    let status = |row: ProbeStanding| {
+        let findings = findings(&in_effect, &row);
+        let ProbeStanding { probe, observer, state, at, took, phases, certificate_expires, .. } = row;
+        let (since, state) = (state.map(|(_, since)| since), CurrentState::of(state.map(|(state, _)| state)));
+        ProbeStatus { probe, observer, state, since, at, took, phases, certificate_expires, findings }
+    };
+    standings.into_iter().map(status).collect()
+}
+
+/// The findings that are open in a probe. Since when is in the journal, which knows it from before the start of the process.
+pub(crate) fn findings(in_effect: &InEffect, row: &ProbeStanding) -> Vec<FindingStatus> {
+    let status = |open: &OpenFinding| {
+        let key = (open.finding.clone(), row.probe.clone(), row.observer.clone());
+        let since = in_effect.open_findings.get(&key).map_or(open.since, |since| open.since.min(*since));
+        FindingStatus { finding: open.finding.clone(), text: open.text.clone(), since }
+    };
+    row.findings.iter().map(status).collect()
 }
 
 fn promises(state: &State, applied: &Applied) -> Vec<PromiseStatus> {
@@ -240,8 +311,8 @@ fn promises(state: &State, applied: &Applied) -> Vec<PromiseStatus> {
         outcome: in_effect.outcome(promise),
         objectives: (0..)
             .zip(&promise.objectives)
-            .filter_map(|(number, clause)| Some((Objective::of(clause)?, in_effect.of(promise, number)?)))
-            .map(|(objective, standing)| ObjectiveStatus {
+            .filter_map(|(number, clause)| Some((Objective::of(clause)?, number, in_effect.now(promise, number)?)))
+            .map(|(objective, number, standing)| ObjectiveStatus {
                 objective: standing.verdict.objective,
                 measure: Text { fr: Language::French.measure(&objective), en: Language::English.measure(&objective) },
                 outcome: standing.verdict.outcome,
@@ -250,7 +321,11 @@ fn promises(state: &State, applied: &Applied) -> Vec<PromiseStatus> {
                 window: standing.verdict.window,
                 since: standing.since,
                 at: standing.verdict.at,
-                sequence: standing.sequence,
+                journaled: in_effect.of(promise, number).map(|found| JournaledStatus {
+                    sequence: found.sequence,
+                    at: found.verdict.at,
+                    outcome: found.verdict.outcome,
+                }),
             })
             .collect(),
     };
@@ -258,11 +333,14 @@ fn promises(state: &State, applied: &Applied) -> Vec<PromiseStatus> {
 }
 
 /// The current state of each service, by the rule of verdicts for each probe: the worst of its probes, without regard to the
-/// past.
+/// past. Since when is the matter of the journal, whose reader is some seconds behind: until it has the same state, the
+/// service changed when the last of its probes did. After a start nothing is said of it until the journal was read.
 pub(crate) fn services(state: &State, standings: &[ProbeStanding]) -> Vec<ServiceStatus> {
     let policy = Arc::clone(&state.policy.borrow());
     let Some(applied) = policy.applied.as_ref() else { return Vec::new() };
     let now = state.clock.now();
+    let in_effect = Arc::clone(&state.in_effect.borrow());
+    let maintenance = under_way(applied, now);
     let standings = grouped(standings, |row| &row.probe);
     let probes = grouped(&applied.probes, |probe| &probe.service);
     let service = |service: &event::policy::Service| {
@@ -277,19 +355,47 @@ pub(crate) fn services(state: &State, standings: &[ProbeStanding]) -> Vec<Servic
             .collect();
         let worst = seen.iter().map(|(state, _)| *state).max().unwrap_or(CurrentState::Unknown);
         let rows = || seen.iter().flat_map(|(_, rows)| rows);
-        let changes = rows().filter_map(|row| row.state).filter(|(state, _)| CurrentState::of(Some(*state)) == worst);
-        let mut details: Vec<String> = rows().map(|row| row.text.clone()).filter(|text| !text.is_empty()).collect();
-        details.sort_unstable();
-        details.dedup();
+        let journaled = in_effect.services.get(&service.id).filter(|known| CurrentState::of(known.state) == worst);
+        let changes = rows().filter_map(|row| row.state).map(|(_, since)| since);
+        let is_known = worst != CurrentState::Unknown && in_effect.evaluated_at().is_some();
+        let changed = || changes.max().filter(|_| is_known);
+        let mut details: Vec<DetailStatus> = Vec::new();
+        for row in rows().filter(|row| !row.text.is_empty()) {
+            // The rows of a probe follow one another.
+            let same = details.iter_mut().rev().take_while(|detail| detail.probe == row.probe);
+            match same.into_iter().find(|detail| detail.text == row.text) {
+                Some(detail) => detail.observers.push(row.observer.clone()),
+                None => details.push(DetailStatus {
+                    probe: row.probe.clone(),
+                    observers: vec![row.observer.clone()],
+                    text: row.text.clone(),
+                }),
+            }
+        }
         ServiceStatus {
             service: service.id.clone(),
             title: service.title.clone(),
             state: worst,
-            since: changes.map(|(_, since)| since).min(),
+            since: journaled.map(|known| known.since).or_else(changed),
             details,
+            maintenance: maintenance.get(&service.id).cloned(),
         }
     };
     applied.services.iter().map(service).collect()
+}
+
+/// The announced maintenance under way, by service; of several the one that ends last.
+fn under_way(applied: &Applied, now: Time) -> HashMap<&ServiceId, MaintenanceStatus> {
+    let mut windows: Vec<_> =
+        applied.maintenance.iter().filter(|w| w.interval.start <= now && now < w.interval.end).collect();
+    windows.sort_by_key(|window| window.interval.end);
+    let status = |window: &Maintenance| MaintenanceStatus { until: window.interval.end, text: window.text.clone() };
+
+    let mut by_service = HashMap::new();
+    for window in windows {
+        by_service.extend(window.services.iter().map(|service| (service, status(window))));
+    }
+    by_service
 }
 
 /// The rows by key, in their order: a policy may have ten thousand probes, so they are not searched one by one.
@@ -307,16 +413,8 @@ fn is_fresh(probe: &Probe, row: &ProbeStanding, now: Time) -> bool {
 
 /// The state on which the observers of a probe agree, by the rule of verdicts. Up becomes degraded when one of them says so.
 fn agreed(agreement: Agreement, rows: &[&ProbeStanding]) -> CurrentState {
-    let states = || rows.iter().filter_map(|row| row.state).map(|(state, _)| state);
-    match promise::agreed(agreement, states().map(Condition::from)) {
-        None => CurrentState::Unknown,
-        Some(Condition::Down) => CurrentState::Down,
-        Some(Condition::Undecided) => CurrentState::Undecided,
-        Some(Condition::Up) if states().any(|state| state == event::evidence::State::Degraded) => {
-            CurrentState::Degraded
-        }
-        Some(Condition::Up) => CurrentState::Up,
-    }
+    let states = rows.iter().filter_map(|row| row.state).map(|(state, _)| state);
+    CurrentState::of(promise::agreed_state(agreement, states))
 }
 
 /// States of the engines.

@@ -38,8 +38,8 @@ const FORGET_EVERY: Span = Span::from_secs(6 * 3600);
 /// Most events of one transaction.
 const EVENTS_MAX: usize = 1024;
 
-/// The engine that judges what is in `journal`, and hands the verdicts in effect to `in_effect` at each evaluation. It saves
-/// its fold in `consumers`.
+/// The engine that judges what is in `journal`, and hands the verdicts in effect to `in_effect` at each evaluation: those that
+/// were journaled, and beside them what the evaluation says, which is what people are shown. It saves its fold in `consumers`.
 pub fn judge(
     journal: Arc<dyn Read>,
     consumers: Arc<dyn Consumers>,
@@ -172,10 +172,15 @@ impl Reconcile for Judge {
             let Some(folding) = &mut self.folding else { return Ok(()) };
             folding.read(context).await?;
             folding.remember(&self.journal, context).await?;
-            write(context, &mut folding.knowledge).await?;
+            let now = context.clock.now();
+            let verdicts = folding.knowledge.judge.verdicts(now);
+            write(context, &mut folding.knowledge, &verdicts, now).await?;
             // A verdict is in effect once it is an entry, and what was journaled just now is.
             folding.read(context).await?;
-            folding.knowledge.in_effect.evaluated_at = Some(context.clock.now());
+            let Knowledge { judge, in_effect, .. } = &mut folding.knowledge;
+            in_effect.services = Arc::clone(judge.services());
+            in_effect.open_findings = Arc::clone(judge.open_findings());
+            in_effect.evaluate(now, verdicts);
             self.in_effect.send_replace(Arc::new(folding.knowledge.in_effect.clone()));
             folding.forget(context);
             folding.save(context, context.stop.is_cancelled()).await;
@@ -187,11 +192,15 @@ impl Reconcile for Judge {
 /// Journals the verdicts that changed or are due, `EVENTS_MAX` in a transaction. Nothing while entries wait for the journal:
 /// what waits is not folded, so every verdict would seem as due as before, a turn later and again, until the verdicts push
 /// the evidence out of the queue that they are judged from.
-async fn write(context: &Context, knowledge: &mut Knowledge) -> Result<(), EngineError> {
+async fn write(
+    context: &Context,
+    knowledge: &mut Knowledge,
+    verdicts: &[Verdict],
+    now: Time,
+) -> Result<(), EngineError> {
     if context.recorder.health().waiting > 0 {
         return Ok(());
     }
-    let now = context.clock.now();
     let mut events = Vec::new();
     // Payloads are destroyed with their day: what a verdict is judged against must be found in younger entries.
     if let (Some(policy), Some(at)) = (knowledge.judge.policy(), knowledge.policy_journaled_at)
@@ -199,10 +208,10 @@ async fn write(context: &Context, knowledge: &mut Knowledge) -> Result<(), Engin
     {
         events.push(context.recorder.seal(policy, now)?);
     }
-    for verdict in knowledge.judge.verdicts(now) {
+    for verdict in verdicts {
         let before = knowledge.in_effect.latest(&verdict.promise, verdict.objective).map(|found| &found.verdict);
-        if promise::due(before, &verdict) || before.is_some_and(|before| is_news(before, &verdict)) {
-            events.push(context.recorder.seal(&verdict, now)?);
+        if promise::due(before, verdict) || before.is_some_and(|before| is_news(before, verdict)) {
+            events.push(context.recorder.seal(verdict, now)?);
         }
     }
     let mut events = events.into_iter();

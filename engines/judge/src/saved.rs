@@ -19,7 +19,7 @@ use crate::Knowledge;
 /// Under this name the rows are kept.
 const CONSUMER: &str = "judge";
 /// Of what is serialised in [`Beside`].
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 /// What the keys of the rows of the fold start with.
 const FOLD: &str = "fold/";
 /// The row of the fold without which the others are nothing.

@@ -28,6 +28,13 @@ fn fold(knowledge: &mut Knowledge, world: &World, from: usize) {
     }
 }
 
+/// Judges and writes, as a turn of the judge does.
+async fn turn(context: &Context, knowledge: &mut Knowledge) -> Result<(), EngineError> {
+    let now = context.clock.now();
+    let verdicts = knowledge.judge.verdicts(now);
+    write(context, knowledge, &verdicts, now).await
+}
+
 /// What a verdict is judged against is found in entries that are younger than a day, whether or not the policy changed:
 /// their payloads are destroyed with their day.
 #[tokio::test]
@@ -35,18 +42,18 @@ async fn the_policy_is_journaled_again_each_day() {
     let world = World::at(Time::from_secs(1_800_000_000));
     let context = world.context("server".parse().expect("a name")).expect("a network");
     let mut knowledge = Knowledge::default();
-    write(&context, &mut knowledge).await.expect("written");
+    turn(&context, &mut knowledge).await.expect("written");
     assert_eq!(world.journal.events().len(), 0, "before the first policy there is none to tell");
 
     context.recorder.record(&applied()).await.expect("recorded");
     fold(&mut knowledge, &world, 0);
     for day in 1..=3 {
         for hour in 0..24 {
-            write(&context, &mut knowledge).await.expect("written");
+            turn(&context, &mut knowledge).await.expect("written");
             assert_eq!(world.journal.events().len(), day, "hour {hour} of day {day}: told already");
             world.clock.step(Span::from_secs(3600));
         }
-        write(&context, &mut knowledge).await.expect("written");
+        turn(&context, &mut knowledge).await.expect("written");
         assert_eq!(world.journal.of::<Applied>(), vec![applied(); day + 1], "the same again, after a day");
         fold(&mut knowledge, &world, day);
     }
@@ -101,7 +108,7 @@ async fn nothing_is_judged_into_a_journal_that_takes_nothing() {
     let full = store::StoreError::Full { since: NOW, reason: "no space left on device".to_owned() };
     world.journal.refuse(Some(full));
     for _ in 0..20 {
-        write(&context, &mut knowledge).await.expect("nothing failed");
+        turn(&context, &mut knowledge).await.expect("nothing failed");
     }
     assert_eq!(context.recorder.health().waiting, 3, "the policy and a verdict for each window, once");
     world.journal.refuse(None);
@@ -123,7 +130,7 @@ async fn the_first_figure_is_told_at_once() {
         world.journal.of::<Verdict>().iter().map(|verdict| verdict.figure.is_some()).collect()
     };
     world.clock.step(Span::from_secs(50));
-    write(&context, &mut knowledge).await.expect("written");
+    turn(&context, &mut knowledge).await.expect("written");
     fold(&mut knowledge, &world, 1);
     assert_eq!(told(&world), [false, false], "nobody has looked yet");
 
@@ -148,7 +155,7 @@ async fn the_first_figure_is_told_at_once() {
     fold(&mut knowledge, &world, before);
     for _ in 0..2 {
         let before = world.journal.events().len();
-        write(&context, &mut knowledge).await.expect("written");
+        turn(&context, &mut knowledge).await.expect("written");
         fold(&mut knowledge, &world, before);
         assert_eq!(told(&world), [false, false, true, true], "once each");
     }
@@ -199,7 +206,7 @@ async fn it_is_woken_by_the_journal_and_goes_on_from_its_copy() {
     assert_eq!(opened, [1, 2, 3], "once each, and not the entry for the team");
     let world = running.stop().await;
     let form = Running::form(&world);
-    assert!(form.contains(&format!("\"evaluator\":{},\"format\":2", promise::EVALUATOR)), "{form}");
+    assert!(form.contains(&format!("\"evaluator\":{},\"format\":3", promise::EVALUATOR)), "{form}");
     world.journal.take_opened();
 
     let running = Running::start(world.restarted(Span::from_secs(60)));
@@ -208,6 +215,32 @@ async fn it_is_woken_by_the_journal_and_goes_on_from_its_copy() {
     let world = running.stop().await;
     assert!(world.journal.take_opened().iter().all(|place| *place > 3), "only what is new");
     assert_eq!(world.journal.of::<Verdict>().len(), 2, "nothing to say anew");
+}
+
+/// The figures that are handed over are of the last evaluation, also between two verdicts that are worth an entry, and also
+/// while the journal takes nothing.
+#[tokio::test(start_paused = true)]
+async fn figures_are_those_of_the_last_evaluation() {
+    let running = Running::start(World::at(NOW));
+    running.world.recorder("here".parse().expect("a name")).record(&policy()).await.expect("recorded");
+    let mut in_effect = running.in_effect.clone();
+    in_effect.wait_for(|in_effect| in_effect.all().count() == 2).await.expect("it runs");
+    for full in [false, true] {
+        let error = store::StoreError::Full { since: NOW, reason: "no space left on device".to_owned() };
+        running.world.journal.refuse(full.then_some(error));
+        tokio::time::sleep(std::time::Duration::from_mins(10)).await;
+        let handed_over = Arc::clone(&in_effect.borrow_and_update());
+        let at = handed_over.evaluated_at().expect("evaluated");
+        assert!(running.world.now().since(at) <= EVALUATE_EVERY, "{at}");
+        let policy = policy();
+        for number in [0, 1] {
+            let now = handed_over.now(&policy.promises[0], number).expect("evaluated");
+            assert_eq!(now.verdict.at, at);
+            let journaled = handed_over.of(&policy.promises[0], number).expect("journaled");
+            assert!(journaled.verdict.at < at && journaled.sequence > 0, "not worth an entry");
+        }
+    }
+    running.stop().await;
 }
 
 /// A copy is a cache: one that can't be made or read costs time, never the engine.

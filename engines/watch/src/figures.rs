@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use engine::metrics::{Source, Text, Value};
-use engine::standing::{ProbeStanding, Probes};
+use engine::standing::{OpenFinding, ProbeStanding, Probes};
 use event::evidence::State;
 use event::{ObserverId, ProbeId, Span, Time};
 use store::Reading;
@@ -60,6 +60,8 @@ pub struct Figures {
     late_starts: AtomicU64,
     cut_off: AtomicUsize,
     standings: Mutex<BTreeMap<(ProbeId, ObserverId), CompactStanding>>,
+    /// Of the few lanes that have any.
+    findings: Mutex<BTreeMap<(ProbeId, ObserverId), Vec<OpenFinding>>>,
 }
 
 impl Figures {
@@ -91,7 +93,17 @@ impl Figures {
                 board.insert(key, standing);
             }
         }
+        self.lock_findings().retain(|key, _| board.contains_key(key));
         self.lanes.store(count, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_findings(&self, probe: &ProbeId, observer: &ObserverId, open: Vec<OpenFinding>) {
+        let mut findings = self.lock_findings();
+        if !open.is_empty() {
+            findings.insert((probe.clone(), observer.clone()), open);
+        } else if !findings.is_empty() {
+            findings.remove(&(probe.clone(), observer.clone()));
+        }
     }
 
     pub(crate) fn set_cut_off(&self, observers: usize) {
@@ -129,18 +141,27 @@ impl Figures {
     /// The current state of every probe, for pages and metrics.
     pub fn probes(self: &Arc<Self>) -> Probes {
         let figures = Arc::clone(self);
-        let shown = |((probe, observer), standing): ((ProbeId, ObserverId), CompactStanding)| ProbeStanding {
-            probe,
-            observer,
-            state: standing.state,
-            at: standing.at,
-            took: standing.took,
-            value: standing.value,
-            phases: standing.phases.spans(),
-            certificate_expires: standing.certificate.map(Expiry::time),
-            text: standing.text,
-        };
-        Arc::new(move || figures.standings().into_iter().map(shown).collect())
+        Arc::new(move || {
+            let mut findings = figures.lock_findings().clone();
+            let shown = |(key, standing): ((ProbeId, ObserverId), CompactStanding)| ProbeStanding {
+                findings: findings.remove(&key).unwrap_or_default(),
+                probe: key.0,
+                observer: key.1,
+                state: standing.state,
+                at: standing.at,
+                took: standing.took,
+                value: standing.value,
+                phases: standing.phases.spans(),
+                certificate_expires: standing.certificate.map(Expiry::time),
+                text: standing.text,
+            };
+            figures.standings().into_iter().map(shown).collect()
+        })
+    }
+
+    fn lock_findings(&self) -> MutexGuard<'_, BTreeMap<(ProbeId, ObserverId), Vec<OpenFinding>>> {
+        // Nothing that can panic runs under this lock.
+        self.findings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<(ProbeId, ObserverId), CompactStanding>> {

@@ -33,6 +33,8 @@ pub(crate) struct Hysteresis {
     contrary_since: Option<Time>,
     /// End of the sample that showed the last turn; none before the first.
     turned_by: Option<Time>,
+    /// The figure in words, by the last look that could tell.
+    text: String,
     /// The subjects that the team was notified of since the finding opened.
     told_of: BTreeSet<String>,
 }
@@ -41,6 +43,23 @@ impl Hysteresis {
     /// Whether the finding is there; `None` until that is known.
     pub(crate) const fn open(&self) -> Option<bool> {
         self.open
+    }
+
+    /// Since when the finding has been there; `None` while it is not.
+    pub(crate) fn open_since(&self) -> Option<Time> {
+        self.turned_by.filter(|_| self.open == Some(true))
+    }
+
+    /// The figure in words, by the last look that could tell.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Takes the figure in words, unless it was not read.
+    pub(crate) fn take_text(&mut self, level: Level, text: &str) {
+        if level != Level::Unread && self.text != text {
+            text.clone_into(&mut self.text);
+        }
     }
 
     /// Notes that the figure is not known now: what it showed so far does not count as lasting.

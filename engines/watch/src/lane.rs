@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::events::Detail;
+use engine::standing::OpenFinding;
 use event::evidence::{Changed, Found, State};
 use event::{FindingId, Monotonic, ObserverId, Span, Time};
 use store::{Reading, Sample};
@@ -84,6 +85,15 @@ impl Lane {
         self.declared.findings.iter().filter(|finding| !looked(finding)).cloned().collect()
     }
 
+    /// The findings that are open.
+    pub(crate) fn open_findings(&self) -> Vec<OpenFinding> {
+        let open = |(finding, hysteresis): (&FindingId, &Hysteresis)| {
+            let (finding, text) = (finding.clone(), hysteresis.text().to_owned());
+            Some(OpenFinding { finding, text, since: hysteresis.open_since()? })
+        };
+        self.findings.iter().filter_map(open).collect()
+    }
+
     /// Hands the answer to the detectors of findings; returns whether a finding began or ended.
     pub(crate) fn find(&mut self, answer: &Answer, seen: Seen, took: Span, effects: &mut Vec<Effect>) -> bool {
         let mut turned = false;
@@ -98,6 +108,7 @@ impl Lane {
             let hysteresis = self.findings.entry(symptom.finding.clone()).or_default();
             hysteresis.interrupt_if_older(seen.start, stale);
             let turn = hysteresis.take(symptom.level, symptom.lasting, seen.start, seen.end);
+            hysteresis.take_text(symptom.level, &symptom.text);
             let joined = hysteresis.take_subjects(&symptom.about);
             if let Some(turn) = turn {
                 turned = true;

@@ -553,6 +553,7 @@ impl Rounds {
             }
         }
         self.figures.stand(&lane.declared.id, &lane.observer, lane.state, &answer, seen.start, took);
+        self.figures.set_findings(&lane.declared.id, &lane.observer, lane.open_findings());
         if in_doubt && !was_in_doubt {
             self.confirm(flight.lane, now);
         }

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use event::{ObserverId, ProbeId, Span, Time};
+use event::{FindingId, ObserverId, ProbeId, Span, Time};
 use serde::{Deserialize, Serialize};
 
 /// Returns the current state of every probe of an engine, at once.
@@ -31,21 +31,45 @@ pub struct ProbeStanding {
     pub certificate_expires: Option<Time>,
     /// The last answer in words; empty while all is well.
     pub text: String,
+    /// The findings that are open in it.
+    pub findings: Vec<OpenFinding>,
 }
 
-/// Where the time of an answer went; nothing for what it did not go through.
+/// A finding that is open in a probe, as one observer sees it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OpenFinding {
+    /// What was found.
+    pub finding: FindingId,
+    /// In words, by the last look that could tell: on what, the figure and the threshold.
+    pub text: String,
+    /// Since when this run has known of it.
+    pub since: Time,
+}
+
+/// Where the time of an answer went; zero, and not written, for what it did not go through.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, Debug)]
+#[serde(default)]
 pub struct Phases {
     /// Resolving the name.
+    #[serde(skip_serializing_if = "is_zero")]
     pub dns: Span,
     /// Opening the TCP connection.
+    #[serde(skip_serializing_if = "is_zero")]
     pub connect: Span,
     /// The TLS handshake.
+    #[serde(skip_serializing_if = "is_zero")]
     pub tls: Span,
     /// From the connection being ready to the head of the answer.
+    #[serde(skip_serializing_if = "is_zero")]
     pub first_byte: Span,
     /// From the head of the answer to its end.
+    #[serde(skip_serializing_if = "is_zero")]
     pub body: Span,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(span: &Span) -> bool {
+    *span == Span::ZERO
 }
 
 impl Phases {

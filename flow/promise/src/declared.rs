@@ -125,6 +125,11 @@ impl Declared {
         self.current.as_ref().map(|(_, applied)| applied)
     }
 
+    /// When it came into effect.
+    pub(crate) fn newest(&self) -> Option<Time> {
+        self.applied.map(|applied| applied.end)
+    }
+
     /// The newest entry that holds it.
     pub(crate) fn sequence(&self) -> Option<u64> {
         self.current.as_ref().map(|(sequence, _)| *sequence)

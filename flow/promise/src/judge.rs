@@ -13,9 +13,10 @@ use crate::fact::Fact;
 use crate::line::Evidence;
 use crate::lines::{self, Lines, Subject};
 use crate::objective::Objective;
-use crate::observed::{LATE, Observed};
+use crate::observed::{LATE, Observed, SKEW};
 use crate::parts::Unsaved;
 use crate::ruling::Case;
+use crate::services::{OpenFindings, Services, Standings};
 use crate::{EVALUATOR, maintenance};
 
 /// What the entries below [`next`](Judge::next) say, in the form that verdicts are computed from.
@@ -36,6 +37,7 @@ pub struct Judge {
     pub(crate) declared: Declared,
     pub(crate) observed: Observed,
     lines: Lines,
+    pub(crate) standings: Standings,
     pub(crate) unsaved: Unsaved,
 }
 
@@ -43,7 +45,8 @@ impl Default for Judge {
     fn default() -> Self {
         let (declared, observed) = (Declared::default(), Observed::default());
         let since = Time::from_micros(i64::MIN);
-        Self { next: 0, since, declared, observed, lines: Lines::default(), unsaved: Unsaved::default() }
+        let (lines, standings, unsaved) = (Lines::default(), Standings::default(), Unsaved::default());
+        Self { next: 0, since, declared, observed, lines, standings, unsaved }
     }
 }
 
@@ -96,7 +99,11 @@ impl Judge {
                 self.since = Self::NOT_REMEMBERED;
             }
             let is_known = self.declared.knows(&applied.revision);
-            match self.declared.apply(sequence, recorded_at, applied) {
+            let from = self.declared.apply(sequence, recorded_at, applied);
+            if let Some(from) = from {
+                self.standings.apply(applied, &self.declared, &self.observed, from);
+            }
+            match from {
                 None => {}
                 // Records of the past that follow it may count otherwise.
                 Some(_) if is_known => self.lines.forget_all(),
@@ -116,6 +123,8 @@ impl Judge {
             self.observed.changed(sequence, observer, recorded_at, changed);
             self.lines.changed_from(changed.after.min(changed.by).min(recorded_at));
             self.unsaved.track(observer, &changed.probe);
+            let at = changed.by.min(recorded_at + SKEW);
+            self.standings.changed(&changed.probe, &self.declared, &self.observed, at);
         }
     }
 
@@ -143,6 +152,7 @@ impl Judge {
             self.observed.found(sequence, observer, recorded_at, found);
             self.lines.changed_from(found.after.min(found.by).min(recorded_at));
             self.unsaved.track(observer, &found.probe);
+            self.standings.found(observer, found, found.by.min(recorded_at + SKEW));
         }
     }
 
@@ -176,6 +186,16 @@ impl Judge {
 
     pub(crate) const fn evidence(&self) -> Evidence<'_> {
         Evidence { declared: &self.declared, observed: &self.observed }
+    }
+
+    /// The state of each service of the policy in effect by what was folded last, and since when. No verdict rests on it.
+    pub fn services(&self) -> &Services {
+        self.standings.services()
+    }
+
+    /// The findings that are open by what was folded, and since when.
+    pub fn open_findings(&self) -> &OpenFindings {
+        self.standings.findings()
     }
 
     /// The policy in effect.

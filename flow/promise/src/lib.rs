@@ -53,6 +53,7 @@ mod observed;
 mod parts;
 mod ruling;
 mod section;
+mod services;
 mod steps;
 
 pub mod audit;
@@ -60,13 +61,13 @@ pub mod objective;
 pub mod revision;
 
 pub use due::{DAILY, due};
-pub use in_effect::{InEffect, VerdictInEffect};
+pub use in_effect::{EvaluatedVerdict, InEffect, VerdictInEffect};
 pub use judge::Judge;
-pub use line::agreed;
 pub use lines::Subject;
 pub use objective::Objective;
 pub use parts::{ChangedRow, NotAFold};
 pub use section::{PromiseSection, Promises};
+pub use services::{OpenFindings, ServiceStanding, Services, agreed_state};
 pub use steps::Condition;
 
 /// Version of the rules. A verdict names the version it was computed by; a release that changes a rule keeps the rules

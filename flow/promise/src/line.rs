@@ -154,7 +154,7 @@ impl Votes {
 
 /// What those who look at a probe make of it together, at one instant; `None` when nobody does. A page that shows the state of
 /// now and a verdict that counts it agree because both come here.
-pub fn agreed(agreement: Agreement, votes: impl IntoIterator<Item = Condition>) -> Option<Condition> {
+pub(crate) fn agreed(agreement: Agreement, votes: impl IntoIterator<Item = Condition>) -> Option<Condition> {
     let mut counted = Votes::default();
     votes.into_iter().for_each(|vote| counted.count(vote, 1));
     counted.tally(agreement)

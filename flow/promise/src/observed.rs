@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use event::evidence::{Changed, Covered, Found, Succeeded};
+use event::evidence::{Changed, Covered, Found, State, Succeeded};
 use event::{FindingId, Interval, ObserverId, ProbeId, Span, Spans, Time};
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +41,9 @@ impl Row<2> for Success {
 /// What one observer said of one probe.
 #[derive(Clone, Serialize, Deserialize, Debug, Default)]
 pub(crate) struct Track {
+    /// What it said last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    state: Option<State>,
     steps: Steps,
     gaps: Spans,
     #[serde(with = "deltas")]
@@ -122,7 +125,9 @@ impl Observed {
     pub(crate) fn changed(&mut self, sequence: u64, observer: &ObserverId, recorded_at: Time, changed: &Changed) {
         let condition = Condition::from(changed.state);
         let (after, by) = not_before_it_happens(changed.after, changed.by, recorded_at);
-        self.track(observer, &changed.probe).steps.change(after, by, condition, sequence);
+        let track = self.track(observer, &changed.probe);
+        track.state = Some(changed.state);
+        track.steps.change(after, by, condition, sequence);
     }
 
     pub(crate) fn coverage(&mut self, sequence: u64, observer: &ObserverId, recorded_at: Time, coverage: &Covered) {
@@ -287,6 +292,11 @@ impl Observed {
 
     fn track_of(&self, observer: &ObserverId, probe: &ProbeId) -> Option<&Track> {
         self.observers.get(observer)?.tracks.get(probe)
+    }
+
+    /// What this observer said last of the state of this probe.
+    pub(crate) fn last_state(&self, observer: &ObserverId, probe: &ProbeId) -> Option<State> {
+        self.track_of(observer, probe)?.state
     }
 
     /// What this observer says of the state of this probe.

@@ -6,6 +6,7 @@
 //! | `declared/…` | what the policies declared |
 //! | `observer/<name>/…` | stretches reported by an observer |
 //! | `vantage/<name>/…` | when the clock of a vantage stepped |
+//! | `services/…` | since when each service has been in its state, and each finding open |
 //! | `tracks/<bucket>/…` | what observers said of probes; pairs are spread over a fixed number of buckets |
 //!
 //! What is longer than a row takes several, numbered. Only rows whose bytes differ from those handed out before are handed out.
@@ -19,10 +20,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::judge::Judge;
 use crate::observed::{Observed, Reports, Track};
+use crate::services::{Kept, Standings};
 use crate::{EVALUATOR, declared};
 
 /// Version of the rows, raised whenever a type in them changes.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// Longest row, in bytes: a quarter of what a store takes. What is saved each few minutes is mostly the last row of each long list,
 /// and shorter rows make less of it.
@@ -105,7 +107,8 @@ impl Judge {
     /// Something can't be written as JSON, which no fold comes to.
     pub fn changed_parts(&mut self) -> Result<Vec<ChangedRow>, serde_json::Error> {
         let mut changed = Vec::new();
-        let Self { next, since, declared, observed, unsaved, .. } = self;
+        let Self { next, since, declared, observed, standings, unsaved, .. } = self;
+        put(&mut changed, &mut unsaved.rows, "services", &standings.to_json()?);
         if std::mem::take(&mut unsaved.declared) {
             put(&mut changed, &mut unsaved.rows, "declared", &serde_json::to_vec(declared)?);
         }
@@ -160,9 +163,11 @@ impl Judge {
             }
             part.extend_from_slice(value);
         }
+        let mut kept = Kept::default();
         for (key, bytes) in parts {
             match key.split_once('/') {
                 None if key == "declared" => judge.declared = read::<declared::Declared>(key, &bytes)?,
+                None if key == "services" => kept = read::<Kept>(key, &bytes)?,
                 Some(("observer", observer)) => {
                     let observer = observer.parse().map_err(|error| NotAFold(format!("{error}")))?;
                     judge.observed.restore_reports(observer, read::<Reports>(key, &bytes)?);
@@ -176,6 +181,7 @@ impl Judge {
                 _ => return Err(NotAFold(format!("it has a row `{key}`"))),
             }
         }
+        judge.standings = Standings::restore(&judge.declared, &judge.observed, kept);
         Ok(judge)
     }
 }

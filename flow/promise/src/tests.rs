@@ -9,6 +9,7 @@ mod objectives;
 mod random;
 mod scene;
 mod section;
+mod services;
 mod specification;
 mod stranger;
 mod tomorrow;

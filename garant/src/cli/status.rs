@@ -8,7 +8,7 @@ use engine::clock::SystemClock;
 use engine::http::Request;
 use engine::net::Net;
 use event::promise::Outcome;
-use event::{ProbeId, Span, Time};
+use event::{ObserverId, ProbeId, Span, Time};
 use web::Language;
 use web::status::CurrentState;
 
@@ -18,6 +18,8 @@ use crate::failure::Failure;
 use crate::terminal::{Look, Terminal, counted};
 
 const WITHIN: Span = Span::from_secs(5);
+/// What an answer must take to be shown when nothing is known of where the time went.
+const NOTEWORTHY: Span = Span::from_millis(1);
 
 /// Certificates that expire sooner than this get a line: automatic renewal happens a month before.
 const EXPIRES_SOON: Span = Span::from_days(21);
@@ -86,8 +88,14 @@ fn lines(
     };
     let since = |since: Option<Time>| since.map(|since| format!(" since {since}")).unwrap_or_default();
     for service in &status.services {
-        lines.push(format!("  {} {}{}", state(service.state), service.service, since(service.since)));
-        lines.extend(service.details.iter().map(|detail| format!("             {detail}")));
+        let maintenance = service.maintenance.as_ref();
+        let maintenance = maintenance.map(|window| format!(" (announced maintenance until {})", window.until));
+        let maintenance = maintenance.unwrap_or_default();
+        lines.push(format!("  {} {}{}{maintenance}", state(service.state), service.service, since(service.since)));
+        lines.extend(service.details.iter().map(|detail| {
+            let observers: Vec<&str> = detail.observers.iter().map(ObserverId::vantage).collect();
+            format!("             {} from {}: {}", detail.probe, observers.join(", "), detail.text)
+        }));
     }
     for (probe, left) in expiring(status) {
         let days = left.micros().div_euclid(Span::from_days(1).micros());
@@ -101,22 +109,32 @@ fn lines(
             )
         });
     }
+    for probe in &status.probes {
+        for finding in &probe.findings {
+            let word = painted(Look::Bad, format!("{:10}", "found"));
+            lines.push(format!("  {word} {} in {} since {}", finding.finding, probe.probe, finding.since));
+            lines.push(format!("             {}", finding.text));
+        }
+    }
     for probe in status.probes.iter().filter(|_| each_probe) {
         let word = state(probe.state);
         lines.push(format!("  {word} {} from {}{}", probe.probe, probe.observer.vantage(), since(probe.since)));
         let phases: Vec<String> =
             probe.phases.each().map(|(phase, took)| format!("{} {}", phase.replace('_', " "), short(took))).collect();
         let of_it = if phases.is_empty() { String::new() } else { format!(": {}", phases.join(", ")) };
-        lines.push(format!("             {}{of_it}", short(probe.took)));
+        // A probe that only reads this machine, or waits, takes no time that says anything.
+        if probe.took >= NOTEWORTHY || !phases.is_empty() {
+            lines.push(format!("             {}{of_it}", short(probe.took)));
+        }
         lines.extend(probe.certificate_expires.map(|at| format!("             certificate until {at}")));
     }
     for promise in &status.promises {
-        let (look, word) = match promise.outcome {
-            Outcome::Kept => (Look::Good, "kept"),
-            Outcome::Broken => (Look::Bad, "broken"),
-            Outcome::Unproven => (Look::Doubtful, "unproven"),
+        let look = match promise.outcome {
+            Outcome::Kept => Look::Good,
+            Outcome::Broken => Look::Bad,
+            Outcome::Unproven => Look::Doubtful,
         };
-        let word = painted(look, format!("{word:10}"));
+        let word = painted(look, format!("{:10}", outcome_word(promise.outcome)));
         lines.push(format!("  {word} {}  {}", promise.promise, promise.text.en));
         lines.extend(promise.objectives.iter().flat_map(|objective| objective_lines(objective, status.at)));
     }
@@ -124,6 +142,13 @@ fn lines(
         let word = painted(Look::Bad, format!("{:10}", engine.state));
         let why = engine.last_error.as_deref().unwrap_or_default();
         lines.push(format!("  {word} engine {} (start {}) {why}", engine.engine, engine.attempts));
+    }
+    if let Some(at) = status.evaluated_at.filter(|_| !status.promises.is_empty()) {
+        lines.push(format!("  evaluated  {at}"));
+    }
+    if let Some(error) = &status.reload_error {
+        let word = painted(Look::Bad, format!("{:10}", "refused"));
+        lines.push(format!("  {word} the last reload; the policy from before stays in effect: {error}"));
     }
     let journal = &status.journal;
     let shown = journal.published_size.map_or_else(|| "none published".to_owned(), |size| format!("{size} published"));
@@ -135,15 +160,29 @@ fn lines(
     lines
 }
 
+const fn outcome_word(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Kept => "kept",
+        Outcome::Broken => "broken",
+        Outcome::Unproven => "unproven",
+    }
+}
+
 /// The figure of an objective and up to when it holds, and what to know beside it.
 fn objective_lines(objective: &web::status::ObjectiveStatus, now: Time) -> Vec<String> {
     let english = Language::English;
     let figure = objective.figure.map_or_else(|| "nothing yet".to_owned(), |figure| english.figure(&figure));
     let as_of = english.as_of(objective.window.end, now);
     let reasons: Vec<String> = objective.reasons.iter().map(|reason| english.reason(reason)).collect();
-    let first = format!("             {}: {figure}, {as_of}", objective.measure.en);
+    let outcome = outcome_word(objective.outcome);
+    let first = format!("             {outcome:8} {}: {figure}, {as_of}", objective.measure.en);
     let second = (!reasons.is_empty()).then(|| format!("               {}", reasons.join("; ")));
-    [Some(first), second].into_iter().flatten().map(|line| line.replace('\u{202f}', " ")).collect()
+    let third = objective.journaled.as_ref().map(|journaled| {
+        let other = (journaled.outcome != objective.outcome).then(|| format!(", {}", outcome_word(journaled.outcome)));
+        let other = other.unwrap_or_default();
+        format!("               last in the log: entry {}, {}{other}", journaled.sequence, journaled.at)
+    });
+    [Some(first), second, third].into_iter().flatten().map(|line| line.replace('\u{202f}', " ")).collect()
 }
 
 /// The certificates that expire soon, by probe, the soonest first; what observers see apart counts once.
@@ -186,13 +225,15 @@ mod tests {
 
     const SAMPLE: &str = r#"{
         "version": "0.1.0", "at": 1795388400000000, "publish": false, "revision": "fedcba9876543210",
+        "reload_error": "the policy has 2 mistakes, the first in line 7 of garant.toml", "evaluated_at": 1795388398000000,
         "journal": {
             "vkey": "shop.example/1+8a3c21f0+AX", "size": 304, "published_size": 302, "published_at": null,
             "witnesses": [], "fault": "no space left on device"
         },
         "services": [
             { "service": "shop", "title": { "fr": "La boutique", "en": "The shop" }, "state": "undecided",
-              "since": 1795388340000000, "details": ["status 502"] },
+              "since": 1795388340000000, "maintenance": { "until": 1795392000000000, "text": { "fr": "x", "en": "x" } },
+              "details": [{ "probe": "shop-front", "observers": ["strasbourg.watch"], "text": "status 502" }] },
             { "service": "mail", "title": { "fr": "Le courrier", "en": "Mail" }, "state": "unknown", "since": null,
               "details": [] }
         ],
@@ -203,11 +244,13 @@ mod tests {
               "certificate_expires": 1796079600000000 },
             { "probe": "shop-front", "observer": "strasbourg.watch", "state": "down", "since": 1795388340000000,
               "at": 1795388395000000, "took": 1204000,
-              "phases": { "dns": 950, "connect": 0, "tls": 0, "first_byte": 0, "body": 0 },
+              "phases": { "dns": 950 },
               "certificate_expires": null },
             { "probe": "old", "observer": "gravelines.watch", "state": "down", "since": null, "at": 1795388395000000,
               "took": 2000, "phases": { "dns": 0, "connect": 0, "tls": 0, "first_byte": 0, "body": 0 },
-              "certificate_expires": 1795384800000000 },
+              "certificate_expires": 1795384800000000,
+              "findings": [{ "finding": "disk-usage", "text": "disk of /srv 97.00 % used, threshold 90 %",
+                             "since": 1795384800000000 }] },
             { "probe": "far", "observer": "gravelines.watch", "state": "up", "since": null, "at": 1795388395000000,
               "took": 2000, "phases": { "dns": 0, "connect": 0, "tls": 0, "first_byte": 0, "body": 0 },
               "certificate_expires": 1826924400000000 }
@@ -222,11 +265,13 @@ mod tests {
                     { "reason": "budget", "used_at_least": 1900000, "used_at_most": 9900000, "of": 2592000000 }
                   ],
                   "window": { "start": 1795388160000000, "end": 1795388280000000 },
-                  "since": 1795388340000000, "at": 1795388340000000, "sequence": 301 },
+                  "since": 1795388340000000, "at": 1795388340000000,
+                  "journaled": { "sequence": 301, "at": 1795388340000000, "outcome": "kept" } },
                 { "objective": 1, "measure": { "fr": "disponibilité sur 1 jour", "en": "availability over 1 day" },
                   "outcome": "broken", "figure": null, "reasons": [],
                   "window": { "start": 1795200000000000, "end": 1795286400000000 },
-                  "since": 1795388340000000, "at": 1795388340000000, "sequence": 302 }
+                  "since": 1795388340000000, "at": 1795388340000000,
+                  "journaled": { "sequence": 302, "at": 1795388340000000, "outcome": "broken" } }
               ] }
         ],
         "engines": [

@@ -1,4 +1,5 @@
 //! The roles: what runs until it is told to stop. In this release there is one, `up`.
 
+mod announcer;
 mod pages;
 pub(crate) mod up;

@@ -95,11 +95,11 @@ impl Language {
             (Self::English, Reason::Unobserved { length }) => format!("not observed for {}", self.about(*length)),
             (Self::French, Reason::Down { length, outages }) => {
                 let outages_word = if *outages > 1 { "interruptions" } else { "interruption" };
-                format!("en panne pendant {}, en {} {outages_word}", self.about(*length), self.count(*outages))
+                format!("en panne pendant au moins {}, en {} {outages_word}", self.about(*length), self.count(*outages))
             }
             (Self::English, Reason::Down { length, outages }) => {
                 let outages_word = if *outages == 1 { "outage" } else { "outages" };
-                format!("{} down in {} {outages_word}", self.about(*length), self.count(*outages))
+                format!("down for at least {}, in {} {outages_word}", self.about(*length), self.count(*outages))
             }
             (Self::French, Reason::Maintenance { length }) => {
                 format!("{} de maintenance annoncée, non comptée", self.about(*length))
@@ -178,6 +178,16 @@ impl Language {
             (Self::French, false) => format!("depuis le {}", self.instant(time)),
             (Self::English, true) => format!("since {}", self.time_of_day(time)),
             (Self::English, false) => format!("since {}", self.instant(time)),
+        }
+    }
+
+    /// When an entry of the log was judged, and the outcome of which it speaks if that is no longer so.
+    pub(crate) fn recorded(self, time: Time, now: Time, other_outcome: Option<&str>) -> String {
+        let when = if time.day() == now.day() { self.time_of_day(time) } else { self.instant(time) };
+        match (self, other_outcome) {
+            (_, None) => when,
+            (Self::French, Some(outcome)) => format!("{when}\u{a0}: {outcome}"),
+            (Self::English, Some(outcome)) => format!("{when}: {outcome}"),
         }
     }
 

@@ -17,7 +17,12 @@ async fn the_contract_with_the_command() {
     assert_eq!(status.journal.witnesses, ["witness.example"]);
     let [service] = status.services.as_slice() else { panic!("{:?}", status.services) };
     assert_eq!((service.service.as_str(), service.state), ("shop", CurrentState::Undecided));
-    assert_eq!(service.details, ["status 502, \"200\" expected\\\n"]);
+    let detail = DetailStatus {
+        probe: "shop-answers".parse().expect("a name"),
+        observers: vec!["strasbourg".parse().expect("a name")],
+        text: "status 502, \"200\" expected\\\n".to_owned(),
+    };
+    assert_eq!(service.details, [detail]);
     let [first, second] = status.probes.as_slice() else { panic!("{:?}", status.probes) };
     assert_eq!((first.observer.as_str(), first.state), ("gravelines", CurrentState::Up));
     assert_eq!(first.phases.each().map(|(phase, _)| phase).collect::<Vec<_>>().len(), 5);
@@ -44,6 +49,7 @@ fn observers_agree_as_the_probe_says() {
         phases: engine::standing::Phases::default(),
         certificate_expires: None,
         text: String::new(),
+        findings: Vec::new(),
     };
     for (agreement, states, expected) in [
         (Agreement::Majority, &[][..], CurrentState::Unknown),
@@ -66,6 +72,77 @@ fn observers_agree_as_the_probe_says() {
         let rows: Vec<_> = states.iter().map(|state| row(*state)).collect();
         assert_eq!(agreed(agreement, &rows.iter().collect::<Vec<_>>()), expected, "{agreement:?} {states:?}");
     }
+}
+
+/// The journal knows since when, also from before a restart; until its reader has heard of a change, the change is that of the
+/// last probe.
+#[test]
+fn since_when_is_the_services_own() {
+    let fixture = Fixture::new();
+    let id: ServiceId = "shop".parse().expect("a name");
+    let since = || services(&fixture.state, &(fixture.state.probes)())[0].since;
+    let minute_ago = NOW - Span::from_secs(60);
+    assert_eq!(since(), Some(minute_ago), "the journal says nothing yet");
+    for (state, at, expected) in [
+        (Some(event::evidence::State::Flapping), NOW - Span::from_days(2), NOW - Span::from_days(2)),
+        (Some(event::evidence::State::Up), NOW - Span::from_days(2), minute_ago),
+    ] {
+        let standing = promise::ServiceStanding { state, since: at };
+        fixture.in_effect.send_modify(|in_effect| {
+            Arc::make_mut(in_effect).services = Arc::new([(id.clone(), standing)].into());
+        });
+        assert_eq!(since(), Some(expected), "{state:?}");
+    }
+    // After a start, before the journal was read, the first look of this run is no change.
+    fixture.in_effect.send_replace(Arc::default());
+    assert_eq!(since(), None);
+}
+
+/// A maintenance under way is said, one to come is not.
+#[test]
+fn maintenance_under_way_is_said() {
+    let fixture = Fixture::new();
+    let shown = || services(&fixture.state, &[])[0].maintenance.clone().map(|window| window.until);
+    assert_eq!(shown(), None);
+    let end = NOW + Span::from_secs(600);
+    fixture.policy.send_modify(|policy| {
+        let applied = Arc::make_mut(Arc::make_mut(policy).applied.as_mut().expect("a policy"));
+        applied.maintenance[0].interval = Interval::new(NOW - Span::from_secs(60), end);
+    });
+    assert_eq!(shown(), Some(end));
+}
+
+/// A finding shows its figure and since when; a refused reload its reason.
+#[tokio::test]
+async fn open_findings_and_refused_reloads_are_said() {
+    let mut fixture = Fixture::new();
+    let mut row = (fixture.state.probes)().remove(0);
+    let finding: FindingId = "disk-usage".parse().expect("a name");
+    let text = "disk of /srv 97.00 % used, threshold 90 %".to_owned();
+    row.findings = vec![OpenFinding { finding: finding.clone(), text: text.clone(), since: NOW }];
+    let key = (finding.clone(), row.probe.clone(), row.observer.clone());
+    Arc::get_mut(&mut fixture.state).expect("nobody else has it").probes = Arc::new(move || vec![row.clone()]);
+    let since = NOW - Span::from_days(1);
+    fixture.in_effect.send_modify(|in_effect| {
+        Arc::make_mut(in_effect).open_findings = Arc::new([(key, since)].into());
+    });
+    let reason = "the policy has 1 mistake, the first in line 7 of garant.toml".to_owned();
+    fixture.policy.send_modify(|policy| Arc::make_mut(policy).reload_error = Some(reason.clone()));
+    let answer = get(fixture.team(), "/api/status.json").await;
+    let status: Status = serde_json::from_slice(&answer.body).expect("a status");
+    assert_eq!(status.probes[0].findings, [FindingStatus { finding, text, since }]);
+    assert_eq!(status.reload_error, Some(reason));
+    let metrics = get(fixture.team(), "/metrics").await;
+    for line in [
+        "garant_finding_open{finding=\"disk-usage\",probe=\"shop-answers\",observer=\"gravelines\",text=\"disk of /srv 97.00 % \
+         used, threshold 90 %\"} 1\n",
+        "garant_finding_since_timestamp_seconds{finding=\"disk-usage\",probe=\"shop-answers\",observer=\"gravelines\"} 1795302000",
+        "garant_policy_reload_refused 1\n",
+    ] {
+        assert!(metrics.text().contains(line), "{line} is missing in\n{}", metrics.text());
+    }
+    let public = get(fixture.public(), "/en").await;
+    assert!(!public.text().contains("/srv") && !public.text().contains("line 7"));
 }
 
 #[test]

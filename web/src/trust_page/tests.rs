@@ -34,7 +34,7 @@ async fn what_the_page_says() {
         "au moins 99,99 % La boutique : disponibilité sur 180 jours entre 99,991 % et 99,995 % arrêté à 22 h 58 ✓ tenue \
          depuis 22 h 59 marge : entre 1 min et 1 min 30 s sur 52 min 33 s consommées observé depuis un seul point entrée 301 au moins",
         "au moins 99,99 % La boutique : disponibilité sur 365 jours entre 99,989 % et 99,9899999 % arrêté à 22 h 58 ✗ rompue",
-        "fenêtre : 12 jours sur 365 marge : entre 41 min et 46 min sur 52 min 33 s consommées en panne pendant 41 min, en 2 interruptions sans observation pendant 5 min entrée 302",
+        "fenêtre : 12 jours sur 365 marge : entre 41 min et 46 min sur 52 min 33 s consommées en panne pendant au moins 41 min, en 2 interruptions sans observation pendant 5 min entrée 302",
         "au plus 15 min La boutique (nightly) : plus longue durée entre deux succès sur 30 jours rien encore arrêté à 22 h 58 ? non prouvée",
         "Une coupure plus brève que l’écart entre deux contrôles peut nous échapper (",
         "Maintenances annoncées La boutique La boutique sera en lecture seule. du 23 novembre 2026, 23 h 00 UTC au \
@@ -53,7 +53,7 @@ async fn what_the_page_says() {
         "The shop is available 99.99 % of the time. AV-1 ✗ broken at least 99.99 %",
         "at least 99.99 % The shop: availability over 180 days between 99.991 % and 99.995 % as of 22:58 ✓ kept \
          since 22:59 margin: between 1 min and 1 min 30 s of 52 min 33 s used observed by one point only entry 301",
-        "window: 12 of 365 days margin: between 41 min and 46 min of 52 min 33 s used 41 min down in 2 outages not observed for 5 min entry 302",
+        "window: 12 of 365 days margin: between 41 min and 46 min of 52 min 33 s used down for at least 41 min, in 2 outages not observed for 5 min entry 302",
         "at most 15 min The shop (nightly): longest time between two successes over 30 days nothing yet as of 22:58 ? unproven",
         "nothing in the log bears on it yet",
         "An outage shorter than the time between two looks may pass unseen (",
@@ -101,11 +101,35 @@ async fn an_unchanged_page_is_not_sent_again() {
     assert_eq!((again.status, again.body.len()), (StatusCode::NOT_MODIFIED, 0));
     assert_eq!(again.header("etag"), tag);
     fixture.in_effect.send_modify(|in_effect| {
-        Arc::make_mut(in_effect).evaluated_at = Some(crate::fake::NOW + event::Span::from_secs(60));
+        let verdicts = crate::fake::verdicts(&applied());
+        Arc::make_mut(in_effect).evaluate(crate::fake::NOW + event::Span::from_secs(60), verdicts);
     });
     let changed = ask(fixture.public(), Method::GET, "/en", &[("if-none-match", &tag)], Body::empty()).await;
     assert_eq!(changed.status, StatusCode::OK);
     assert_ne!(changed.header("etag"), tag);
+}
+
+/// The page shows the last evaluation, and says which verdict of the log its proof is of.
+#[tokio::test]
+async fn the_figures_are_of_now_and_the_proof_of_the_log() {
+    let fixture = Fixture::new();
+    let mut verdicts = crate::fake::verdicts(&applied());
+    for verdict in &mut verdicts {
+        verdict.at = crate::fake::NOW;
+        verdict.outcome = event::promise::Outcome::Unproven;
+        verdict.window.end = crate::fake::NOW - event::Span::from_secs(5);
+        verdict.figure = verdict.figure.map(|figure| event::promise::Figure { low: 500_000_000, ..figure });
+    }
+    fixture.in_effect.send_modify(|in_effect| Arc::make_mut(in_effect).evaluate(crate::fake::NOW, verdicts));
+    for (path, expected) in [
+        ("/fr", "entre 50 % et 99,995 % arrêté à 22 h 59 ? non prouvée depuis 23 h 00"),
+        ("/fr", "entrée 301 , 22 h 59 : tenue"),
+        ("/en", "between 50 % and 99.995 % as of 22:59 ? unproven since 23:00"),
+        ("/en", "entry 302 , 22:59: broken"),
+    ] {
+        let text = text_of(get(fixture.public(), path).await.text());
+        assert!(text.contains(expected), "`{expected}` is missing in:\n{text}");
+    }
 }
 
 /// Only the team sees the page before `publish = true`, and is told so.

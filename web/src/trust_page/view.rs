@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use askama::Template;
 use event::policy::{Applied, Promise};
-use event::promise::Outcome;
+use event::promise::{Outcome, Verdict};
 use event::{ServiceId, Time};
 use journal::published::Published;
 use promise::Subject;
@@ -60,6 +60,8 @@ struct ObjectiveView {
     verdict: OutcomeView,
     since: Option<String>,
     reasons: Vec<String>,
+    /// When the last verdict in the log was judged, unless that is since when it holds.
+    recorded: Option<String>,
     proof: Proof,
 }
 
@@ -134,7 +136,7 @@ impl TrustPage {
                 OutcomeView::new(Outcome::Unproven, unproven),
             ],
             resolution: policy.applied.as_ref().and_then(|applied| resolution(applied, language)),
-            evaluated: in_effect.evaluated_at.map(|at| language.evaluated(at)),
+            evaluated: in_effect.evaluated_at().map(|at| language.evaluated(at)),
             maintenance: policy
                 .applied
                 .as_ref()
@@ -172,14 +174,14 @@ impl Composer<'_> {
             objectives: (0..)
                 .zip(&promise.objectives)
                 // The policy is the one that this process applied, so it has all of these objectives.
-                .filter_map(|(number, clause)| {
-                    Some(self.objective(&Objective::of(clause)?, self.in_effect.of(promise, number)))
-                })
+                .filter_map(|(number, clause)| Some(self.objective(&Objective::of(clause)?, promise, number)))
                 .collect(),
         }
     }
 
-    fn objective(&self, objective: &Objective, found: Option<&VerdictInEffect>) -> ObjectiveView {
+    fn objective(&self, objective: &Objective, promise: &Promise, number: u32) -> ObjectiveView {
+        let found = self.in_effect.now(promise, number);
+        let journaled = self.in_effect.of(promise, number);
         let verdict = found.map(|found| &found.verdict);
         let figure = verdict.and_then(|verdict| verdict.figure.as_ref());
         let mut reasons: Vec<String> =
@@ -196,7 +198,13 @@ impl Composer<'_> {
             verdict: self.outcome(verdict.map_or(Outcome::Unproven, |verdict| verdict.outcome)),
             since: found.map(|found| self.language.since(found.since, self.now)),
             reasons,
-            proof: self.proof(found),
+            recorded: journaled.and_then(|journaled| {
+                let Verdict { outcome, at, .. } = journaled.verdict;
+                let other = verdict.is_some_and(|verdict| verdict.outcome != outcome);
+                let is_told = !other && found.is_some_and(|found| found.since == at);
+                (!is_told).then(|| self.language.recorded(at, self.now, other.then(|| self.word(outcome))))
+            }),
+            proof: self.proof(journaled),
         }
     }
 
@@ -231,12 +239,15 @@ impl Composer<'_> {
     }
 
     fn outcome(&self, outcome: Outcome) -> OutcomeView {
-        let word = match outcome {
+        OutcomeView::new(outcome, self.word(outcome))
+    }
+
+    const fn word(&self, outcome: Outcome) -> &'static str {
+        match outcome {
             Outcome::Kept => self.words.kept,
             Outcome::Broken => self.words.broken,
             Outcome::Unproven => self.words.unproven,
-        };
-        OutcomeView::new(outcome, word)
+        }
     }
 }
 

@@ -189,7 +189,11 @@ impl Heard {
         } else if finish.is_some_and(|finish| missed(finish) && !excused(finish)) {
             Answer::down(format!("the job started and did not finish within {grace}"))
         } else if missed(sign) && !excused(sign) {
-            Answer::down(format!("no sign of life for {every} and {grace}"))
+            let last = match self.success {
+                Some(success) => format!("no sign of life since {success}"),
+                None => format!("no sign of life yet, waited for since {waiting_since}"),
+            };
+            Answer::down(format!("{last}: one is due every {every}, and {grace} late at most"))
         } else if missed(sign) || finish.is_some_and(missed) {
             Answer::unknown("it was due while nobody could listen; it is given some time to call again")
         } else if self.success.is_some() {

@@ -46,7 +46,7 @@ impl Followed {
 
     fn shown(&self) -> Arc<Policy> {
         let Configuration { applied, basics, .. } = self.configuration.as_ref();
-        Arc::new(Policy { applied: Some(Arc::clone(applied)), publish: basics.publication.publish })
+        Arc::new(Policy { applied: Some(Arc::clone(applied)), publish: basics.publication.publish, reload_error: None })
     }
 }
 

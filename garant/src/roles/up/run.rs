@@ -1,6 +1,7 @@
 //! The third step: signals, reloads, and an orderly end.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use engine::{CancellationToken, Context};
 use event::Span;
@@ -74,6 +75,7 @@ pub(super) async fn run(
         if let Some(error) = &running.reload_error {
             tracing::error!(%error, "the policy was not taken; the one from before stays in effect");
         }
+        policy.shown.send_modify(|shown| Arc::make_mut(shown).reload_error.clone_from(&running.reload_error));
         write_running(&running, &data);
         notify(&[sd_notify::NotifyState::Ready]);
     };

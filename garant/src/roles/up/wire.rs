@@ -19,6 +19,7 @@ use crate::data::Running;
 use crate::engines::Given;
 use crate::failure::Failure;
 use crate::registry::{Made, Registry};
+use crate::roles::announcer::Announcer;
 use crate::roles::pages::Pages;
 use crate::runtime::Handles;
 use event::Audience;
@@ -87,6 +88,7 @@ pub(super) fn wire(opened: Opened, registry: &Registry, runtimes: &Handles) -> R
         team_kinds: registry.kinds().filter(|kind| kind.audience == Audience::Team).map(|kind| kind.name).collect(),
         figures,
     });
+    supervisor = supervisor.add(Arc::new(Announcer { state: Arc::clone(&state) }));
     let listeners =
         [("pages", Some(team), web::team(Arc::clone(&state))), ("public-pages", public, web::public(state))];
     for (name, listener, router) in listeners {

@@ -27,13 +27,13 @@ fn reasons_are_said_in_both_languages() {
         (Reason::Unobserved { length: minutes(5) }, "sans observation pendant 5 min", "not observed for 5 min"),
         (
             Reason::Down { length: minutes(41), outages: 2 },
-            "en panne pendant 41 min, en 2 interruptions",
-            "41 min down in 2 outages",
+            "en panne pendant au moins 41 min, en 2 interruptions",
+            "down for at least 41 min, in 2 outages",
         ),
         (
             Reason::Down { length: Span::from_secs(30), outages: 1 },
-            "en panne pendant 30 s, en 1 interruption",
-            "30 s down in 1 outage",
+            "en panne pendant au moins 30 s, en 1 interruption",
+            "down for at least 30 s, in 1 outage",
         ),
         (
             Reason::Maintenance { length: minutes(90) },

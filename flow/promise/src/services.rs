@@ -1,0 +1,173 @@
+//! The state of each service by the newest entries, the findings that are open, and since when: for people, never for a verdict.
+//!
+//! A verdict asks what held at each instant of a window, as far as records reach. People ask what is now, and since when it
+//! has been so. A service is as bad as the worst of its probes, and a probe is what its observers agree on, by what each said
+//! last. So a service is down without interruption while one of its probes hands over to another, and what it was before a
+//! restart of the watch it still is after it, when the first looks find it the same.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use event::evidence::{Found, State};
+use event::policy::{Agreement, Applied};
+use event::{FindingId, ObserverId, ProbeId, ServiceId, Time};
+use serde::{Deserialize, Serialize};
+
+use crate::declared::Declared;
+use crate::line::agreed;
+use crate::observed::Observed;
+use crate::steps::Condition;
+
+/// The current state of every service of the policy in effect.
+pub type Services = Arc<BTreeMap<ServiceId, ServiceStanding>>;
+
+/// The findings that are open, each in a probe for an observer, and since when.
+pub type OpenFindings = Arc<BTreeMap<(FindingId, ProbeId, ObserverId), Time>>;
+
+/// The state of a service, and since when.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct ServiceStanding {
+    /// The state; flapping when it can't be told, `None` while nobody said anything of one of its probes.
+    pub state: Option<State>,
+    /// When it last became so.
+    pub since: Time,
+}
+
+/// The state on which the observers of a probe agree, by the rule of verdicts; flapping where they do not. Up becomes degraded
+/// when one of them says so.
+pub fn agreed_state(agreement: Agreement, mut states: impl Iterator<Item = State> + Clone) -> Option<State> {
+    match agreed(agreement, states.clone().map(Condition::from))? {
+        Condition::Down => Some(State::Down),
+        Condition::Undecided => Some(State::Flapping),
+        Condition::Up if states.any(|state| state == State::Degraded) => Some(State::Degraded),
+        Condition::Up => Some(State::Up),
+    }
+}
+
+/// How many probes of a service are in each state, from best to worst.
+type Counts = [usize; 5];
+
+const fn rank(state: Option<State>) -> usize {
+    match state {
+        Some(State::Up) => 0,
+        Some(State::Degraded) => 1,
+        None => 2,
+        Some(State::Flapping) => 3,
+        Some(State::Down) => 4,
+    }
+}
+
+fn worst(counts: &Counts) -> Option<State> {
+    match counts.iter().rposition(|count| *count > 0)? {
+        0 => Some(State::Up),
+        1 => Some(State::Degraded),
+        3 => Some(State::Flapping),
+        4 => Some(State::Down),
+        _ => None,
+    }
+}
+
+/// What is kept of the states.
+pub(crate) type Kept = (BTreeMap<ServiceId, ServiceStanding>, Vec<((FindingId, ProbeId, ObserverId), Time)>);
+
+/// A probe of the policy in effect.
+#[derive(Clone, Debug)]
+struct Part {
+    service: ServiceId,
+    state: Option<State>,
+}
+
+/// The states, as they follow from what is folded.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Standings {
+    parts: BTreeMap<ProbeId, Part>,
+    counts: BTreeMap<ServiceId, Counts>,
+    services: Services,
+    findings: OpenFindings,
+}
+
+impl Standings {
+    pub(crate) fn services(&self) -> &Services {
+        &self.services
+    }
+
+    pub(crate) fn findings(&self) -> &OpenFindings {
+        &self.findings
+    }
+
+    /// A policy came into effect at `from`; `declared` has it.
+    pub(crate) fn apply(&mut self, applied: &Applied, declared: &Declared, observed: &Observed, from: Time) {
+        let before = Arc::clone(&self.services);
+        self.parts.clear();
+        self.counts = applied.services.iter().map(|service| (service.id.clone(), Counts::default())).collect();
+        for probe in &applied.probes {
+            let state = state(&probe.id, declared, observed);
+            if let Some(counts) = self.counts.get_mut(&probe.service) {
+                counts[rank(state)] += 1;
+            }
+            self.parts.insert(probe.id.clone(), Part { service: probe.service.clone(), state });
+        }
+        let standing = |(service, counts): (&ServiceId, &Counts)| {
+            let now = ServiceStanding { state: worst(counts), since: from };
+            let same = before.get(service).filter(|before| before.state == now.state);
+            (service.clone(), *same.unwrap_or(&now))
+        };
+        self.services = Arc::new(self.counts.iter().map(standing).collect());
+        let gone = |probe: &ProbeId| !self.parts.contains_key(probe);
+        if self.findings.keys().any(|(_, probe, _)| gone(probe)) {
+            Arc::make_mut(&mut self.findings).retain(|(_, probe, _), _| !gone(probe));
+        }
+    }
+
+    /// An observer said something of the state of this probe, by `at`; `observed` has it.
+    pub(crate) fn changed(&mut self, probe: &ProbeId, declared: &Declared, observed: &Observed, at: Time) {
+        let Some(part) = self.parts.get_mut(probe) else { return };
+        let state = state(probe, declared, observed);
+        let before = std::mem::replace(&mut part.state, state);
+        if before == state {
+            return;
+        }
+        let Some(counts) = self.counts.get_mut(&part.service) else { return };
+        counts[rank(before)] = counts[rank(before)].saturating_sub(1);
+        counts[rank(state)] += 1;
+        let state = worst(counts);
+        if self.services.get(&part.service).is_some_and(|before| before.state != state) {
+            Arc::make_mut(&mut self.services).insert(part.service.clone(), ServiceStanding { state, since: at });
+        }
+    }
+
+    /// An observer found, or no longer finds, by `at`.
+    pub(crate) fn found(&mut self, observer: &ObserverId, found: &Found, at: Time) {
+        let key = (found.finding.clone(), found.probe.clone(), observer.clone());
+        if found.open != self.findings.contains_key(&key) {
+            let findings = Arc::make_mut(&mut self.findings);
+            if found.open {
+                findings.insert(key, at)
+            } else {
+                findings.remove(&key)
+            };
+        }
+    }
+
+    /// The times at which what is now began, to be kept.
+    pub(crate) fn to_json(&self) -> Result<Vec<u8>, serde_json::Error> {
+        serde_json::to_vec(&(self.services.as_ref(), self.findings.iter().collect::<Vec<_>>()))
+    }
+
+    /// The states that follow from what was folded, with the times that were kept.
+    pub(crate) fn restore(declared: &Declared, observed: &Observed, kept: Kept) -> Self {
+        let (services, findings) = kept;
+        let findings = Arc::new(findings.into_iter().collect());
+        let mut standings = Self { services: Arc::new(services), findings, ..Self::default() };
+        if let Some((applied, since)) = declared.policy().zip(declared.newest()) {
+            standings.apply(applied, declared, observed, since);
+        }
+        standings
+    }
+}
+
+fn state(probe: &ProbeId, declared: &Declared, observed: &Observed) -> Option<State> {
+    let asked = declared.asked(probe)?;
+    let said = asked.observers.iter().filter_map(|observer| observed.last_state(observer, probe));
+    agreed_state(asked.agreement, said)
+}

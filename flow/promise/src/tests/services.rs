@@ -1,0 +1,131 @@
+//! The state of a service and since when, as people are told it.
+
+use event::evidence::{Changed, Found, State};
+use event::policy::{Agreement, Applied, Service, Text};
+use event::{ObserverId, ServiceId};
+
+use super::scene::*;
+use crate::Judge;
+
+/// A service with two probes, and one with none.
+fn policy(revision: &str) -> Applied {
+    let services = [SHOP, "empty"].map(|id| Service { id: name(id), title: Text::default() });
+    Applied {
+        revision: revision.to_owned(),
+        services: services.into(),
+        probes: ["front", "back"].map(|id| probe(id, SHOP, &["a", "b"], Agreement::Majority)).into(),
+        findings: vec![],
+        maintenance: vec![],
+        promises: vec![],
+    }
+}
+
+struct Story {
+    judge: Judge,
+    next: u64,
+}
+
+impl Story {
+    fn new() -> Self {
+        let mut judge = Judge::new();
+        judge.apply_policy(0, t(0), &policy("r1"));
+        Self { judge, next: 1 }
+    }
+
+    fn says(&mut self, observer: &str, probe: &str, state: State, by: i64) {
+        let changed = Changed { probe: name(probe), service: name(SHOP), state, after: t(by), by: t(by) };
+        self.judge.apply_changed(self.next, &name::<ObserverId>(observer), t(by), &changed);
+        self.next += 1;
+    }
+
+    fn finds(&mut self, open: bool, by: i64) {
+        let found = Found { finding: name("disk-usage"), probe: name("front"), open, after: t(by), by: t(by) };
+        self.judge.apply_found(self.next, &name::<ObserverId>("a"), t(by), &found);
+        self.next += 1;
+    }
+
+    /// The state of the shop and since when; the same after a restart that goes on from what is kept.
+    fn shop(&mut self) -> (Option<State>, i64) {
+        let rows = self.judge.clone().changed_parts().expect("JSON");
+        let again = Judge::from_parts(self.next, rows.into_iter().filter_map(|(key, value)| Some((key, value?))));
+        let again = again.expect("what was kept");
+        assert_eq!(again.services(), self.judge.services());
+        assert_eq!(again.open_findings(), self.judge.open_findings());
+        let standing = self.judge.services()[&name::<ServiceId>(SHOP)];
+        (standing.state, standing.since.since(t(0)).secs())
+    }
+}
+
+/// One probe of two fails for a while: the service is up since that was over, not since the other probe was first asked.
+#[test]
+fn a_service_is_up_since_all_of_it_is() {
+    let mut story = Story::new();
+    assert_eq!(story.shop(), (None, 0), "nobody has looked");
+    for observer in ["a", "b"] {
+        story.says(observer, "front", State::Up, 10);
+        story.says(observer, "back", State::Up, 11);
+    }
+    assert_eq!(story.shop(), (Some(State::Up), 11));
+    story.says("a", "back", State::Down, 100);
+    assert_eq!(story.shop(), (Some(State::Flapping), 100), "half of the observers");
+    story.says("b", "back", State::Down, 101);
+    assert_eq!(story.shop(), (Some(State::Down), 101));
+    story.says("a", "back", State::Up, 108);
+    story.says("b", "back", State::Up, 109);
+    assert_eq!(story.shop(), (Some(State::Up), 109));
+    story.says("a", "front", State::Degraded, 200);
+    assert_eq!(story.shop(), (Some(State::Degraded), 200));
+    story.says("a", "front", State::Up, 300);
+    assert_eq!(story.shop(), (Some(State::Up), 300));
+    let empty = story.judge.services()[&name::<ServiceId>("empty")];
+    assert_eq!(empty.state, None, "without probes nothing is known");
+}
+
+/// An outage that is handed over from one probe to another is one; a restart of the watch, which tells every state anew, and
+/// a policy that changes nothing of the service are no change.
+#[test]
+fn an_outage_is_as_long_as_the_service_is_down() {
+    let mut story = Story::new();
+    for (probe, state, by) in [
+        ("front", State::Up, 10),
+        ("back", State::Up, 10),
+        ("front", State::Down, 100),
+        ("back", State::Down, 150),
+        ("front", State::Up, 160),
+        ("back", State::Down, 170),
+        ("front", State::Up, 170),
+    ] {
+        story.says("a", probe, state, by);
+        story.says("b", probe, state, by);
+    }
+    assert_eq!(story.shop(), (Some(State::Down), 100));
+    story.judge.apply_policy(story.next, t(200), &policy("r2"));
+    story.next += 1;
+    assert_eq!(story.shop(), (Some(State::Down), 100));
+    let mut without_back = policy("r3");
+    without_back.probes.pop();
+    story.judge.apply_policy(story.next, t(300), &without_back);
+    story.next += 1;
+    assert_eq!(story.shop(), (Some(State::Up), 300), "by the policy, the rest is up");
+}
+
+/// A finding that the watch tells again, after a restart or after a day, has been open since it was found first.
+#[test]
+fn a_finding_is_open_since_it_was_found() {
+    let mut story = Story::new();
+    let since = |story: &mut Story| {
+        story.shop();
+        story.judge.open_findings().values().map(|since| since.since(t(0)).secs()).collect::<Vec<_>>()
+    };
+    for (open, by, expected) in
+        [(false, 10, &[][..]), (true, 100, &[100]), (true, 500, &[100]), (false, 600, &[]), (true, 700, &[700])]
+    {
+        story.finds(open, by);
+        assert_eq!(since(&mut story), expected, "by {by}");
+    }
+    let mut without = policy("r2");
+    without.probes.clear();
+    story.judge.apply_policy(story.next, t(800), &without);
+    story.next += 1;
+    assert!(since(&mut story).is_empty(), "nobody looks for it");
+}

@@ -1,0 +1,365 @@
+//! The announcer: one line on standard error for each change of a service, a finding, a verdict.
+//!
+//! Whoever looks at the log of the machine must find an outage there, whether or not anything notifies anybody. So this compares
+//! each evaluation of the judge with the one before, and says what differs; what is worse than before is a warning. A start is
+//! no change: what is the same as before it is not told again.
+//!
+//! Ten thousand services may change at once, and a log that is flooded is not read: [`LINES_MAX`] lines are written in a
+//! [`PERIOD`], the others are counted.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use engine::standing::ProbeStanding;
+use engine::{BoxFuture, Context, Engine, EngineError};
+use event::evidence::State;
+use event::promise::Outcome;
+use event::{FindingId, Monotonic, ObserverId, ProbeId, PromiseId, ServiceId, Span, Time};
+use promise::InEffect;
+use web::Language;
+
+/// Most lines of a [`PERIOD`].
+const LINES_MAX: usize = 50;
+/// How long the lines that were left out are counted before that is told.
+const PERIOD: Span = Span::from_secs(10);
+/// How often a sign of life is given.
+const LOOK_EVERY: Span = Span::from_secs(5);
+/// Most observations that one line names.
+const DETAILS_MAX: usize = 3;
+
+/// The engine that announces what `state` is sent.
+pub(crate) struct Announcer {
+    pub(crate) state: Arc<web::State>,
+}
+
+impl Engine for Announcer {
+    fn name(&self) -> &'static str {
+        "announcer"
+    }
+
+    fn stop_order(&self) -> u8 {
+        5
+    }
+
+    fn run(&self, context: Context) -> BoxFuture<'_, Result<(), EngineError>> {
+        Box::pin(self.announce(context))
+    }
+}
+
+impl Announcer {
+    async fn announce(&self, context: Context) -> Result<(), EngineError> {
+        let mut evaluations = self.state.in_effect.clone();
+        let mut room = Room::new(context.clock.monotonic());
+        let mut before: Option<Arc<InEffect>> = None;
+        loop {
+            context.progress.tick();
+            tokio::select! {
+                () = context.stop.cancelled() => return Ok(()),
+                () = tokio::time::sleep(LOOK_EVERY.to_std()) => {}
+                changed = evaluations.changed() => if changed.is_err() { return Ok(()) },
+            }
+            if let Some(left_out) = room.next(context.clock.monotonic()) {
+                tracing::warn!(left_out, "more changed than is listed here: `garant status` shows what is now");
+            }
+            let now = Arc::clone(&evaluations.borrow_and_update());
+            if now.evaluated_at().is_none() || before.as_ref().is_some_and(|before| Arc::ptr_eq(before, &now)) {
+                continue;
+            }
+            let changes = changes(before.as_deref(), &now);
+            before = Some(now);
+            if changes.is_empty() {
+                continue;
+            }
+            let standings = (self.state.probes)();
+            let policy = Arc::clone(&self.state.policy.borrow());
+            let probes = policy.applied.as_ref().map(|applied| applied.probes.as_slice()).unwrap_or_default();
+            for change in changes {
+                if room.take() {
+                    change.tell(&standings, probes);
+                }
+            }
+        }
+    }
+}
+
+/// The lines that may still be written.
+struct Room {
+    since: Monotonic,
+    lines: usize,
+    left_out: usize,
+}
+
+impl Room {
+    const fn new(since: Monotonic) -> Self {
+        Self { since, lines: LINES_MAX, left_out: 0 }
+    }
+
+    /// Begins the next period, if it is time; returns how many lines the last one left out, if any.
+    fn next(&mut self, now: Monotonic) -> Option<usize> {
+        if now.since(self.since) < PERIOD {
+            return None;
+        }
+        let left_out = self.left_out;
+        *self = Self::new(now);
+        (left_out > 0).then_some(left_out)
+    }
+
+    /// Whether one more line may be written; it is counted if not.
+    const fn take(&mut self) -> bool {
+        if self.lines == 0 {
+            self.left_out += 1;
+            return false;
+        }
+        self.lines -= 1;
+        true
+    }
+}
+
+/// A change that is worth a line.
+#[derive(Clone, PartialEq, Debug)]
+enum Change {
+    Service { service: ServiceId, before: Option<State>, now: Option<State>, since: Time },
+    Found { finding: FindingId, probe: ProbeId, observer: ObserverId, since: Option<Time> },
+    Judged { promise: PromiseId, objective: u32, before: Option<Outcome>, now: Outcome, figure: String },
+}
+
+/// What differs between two evaluations. Without one before, only the verdicts whose outcome is new with this one.
+fn changes(before: Option<&InEffect>, now: &InEffect) -> Vec<Change> {
+    let mut changes = Vec::new();
+    if let Some(before) = before {
+        if !Arc::ptr_eq(&before.services, &now.services) {
+            for (service, standing) in now.services.iter() {
+                let (was, now) = (before.services.get(service).and_then(|was| was.state), standing.state);
+                if was != now {
+                    changes.push(Change::Service { service: service.clone(), before: was, now, since: standing.since });
+                }
+            }
+        }
+        if !Arc::ptr_eq(&before.open_findings, &now.open_findings) {
+            let keys: BTreeSet<_> = before.open_findings.keys().chain(now.open_findings.keys()).collect();
+            for key in keys {
+                let (was, since) = (before.open_findings.get(key), now.open_findings.get(key).copied());
+                if was.is_some() != since.is_some() {
+                    let (finding, probe, observer) = key.clone();
+                    changes.push(Change::Found { finding, probe, observer, since });
+                }
+            }
+        }
+    }
+    for evaluated in now.evaluated() {
+        let verdict = &evaluated.verdict;
+        let same = |other: &event::promise::Verdict| {
+            (&other.promise, other.objective) == (&verdict.promise, verdict.objective)
+        };
+        let was = before.and_then(|before| before.evaluated().iter().find(|other| same(&other.verdict)));
+        let was = was.map(|was| was.verdict.outcome);
+        let is_new = if before.is_some() { was != Some(verdict.outcome) } else { evaluated.since == verdict.at };
+        if is_new {
+            let english = Language::English;
+            let figure = verdict.figure.map_or_else(|| "nothing yet".to_owned(), |figure| english.figure(&figure));
+            changes.push(Change::Judged {
+                promise: verdict.promise.clone(),
+                objective: verdict.objective,
+                before: was,
+                now: verdict.outcome,
+                figure: figure.replace('\u{202f}', " "),
+            });
+        }
+    }
+    changes
+}
+
+const fn state_word(state: Option<State>) -> &'static str {
+    match state {
+        Some(State::Up) => "up",
+        Some(State::Degraded) => "degraded",
+        Some(State::Down) => "down",
+        Some(State::Flapping) => "undecided",
+        None => "unknown",
+    }
+}
+
+const fn outcome_word(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Kept => "kept",
+        Outcome::Broken => "broken",
+        Outcome::Unproven => "unproven",
+    }
+}
+
+impl Change {
+    /// Whether somebody should look.
+    const fn is_bad(&self) -> bool {
+        match self {
+            Self::Service { now, .. } => matches!(now, Some(State::Down | State::Flapping | State::Degraded)),
+            Self::Found { since, .. } => since.is_some(),
+            Self::Judged { before, now, .. } => {
+                matches!((before, now), (_, Outcome::Broken) | (Some(Outcome::Kept), Outcome::Unproven))
+            }
+        }
+    }
+
+    /// Writes the line.
+    fn tell(&self, standings: &[ProbeStanding], probes: &[event::policy::Probe]) {
+        macro_rules! line {
+            ($($line:tt)*) => {
+                if self.is_bad() { tracing::warn!($($line)*) } else { tracing::info!($($line)*) }
+            };
+        }
+        match self {
+            Self::Service { service, before, now, since } => {
+                let why = if self.is_bad() { details(service, standings, probes) } else { String::new() };
+                let (state, before) = (state_word(*now), state_word(*before));
+                let (service, why) = (service.as_str(), (!why.is_empty()).then_some(why.as_str()));
+                line!(service, state, before, %since, why, "a service changed its state");
+            }
+            Self::Found { finding, probe, observer, since } => {
+                let row = standings.iter().find(|row| row.probe == *probe && row.observer == *observer);
+                let open = row.and_then(|row| row.findings.iter().find(|open| open.finding == *finding));
+                let (what, finding, probe) = (open.map(|open| open.text.as_str()), finding.as_str(), probe.as_str());
+                let observer = observer.as_str();
+                match since {
+                    Some(since) => line!(finding, probe, observer, %since, what, "a finding is open"),
+                    None => line!(finding, probe, observer, "a finding is over"),
+                }
+            }
+            Self::Judged { promise, objective, before, now, figure } => {
+                let (outcome, before) = (outcome_word(*now), before.map(outcome_word));
+                let promise = promise.as_str();
+                line!(promise, objective, outcome, before, figure, "an objective was judged otherwise than before");
+            }
+        }
+    }
+}
+
+/// What observers see of the trouble of a service, in few words.
+fn details(service: &ServiceId, standings: &[ProbeStanding], probes: &[event::policy::Probe]) -> String {
+    let probes: BTreeSet<&ProbeId> =
+        probes.iter().filter(|probe| probe.service == *service).map(|probe| &probe.id).collect();
+    let rows: Vec<_> = standings.iter().filter(|row| !row.text.is_empty() && probes.contains(&row.probe)).collect();
+    let mut text = String::new();
+    for row in rows.iter().take(DETAILS_MAX) {
+        let gap = if text.is_empty() { "" } else { "; " };
+        // Writing to a String can't fail.
+        let _infallible = write!(text, "{gap}{} from {}: {}", row.probe, row.observer.vantage(), row.text);
+    }
+    if rows.len() > DETAILS_MAX {
+        let _infallible = write!(text, "; {} more", rows.len() - DETAILS_MAX);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use event::Interval;
+    use event::promise::Verdict;
+    use promise::ServiceStanding;
+
+    use super::*;
+
+    fn verdict(at: i64, outcome: Outcome) -> Verdict {
+        let at = Time::from_secs(at);
+        Verdict {
+            promise: "AV-1".parse().expect("a name"),
+            revision: "r1".to_owned(),
+            objective: 0,
+            evaluator: promise::EVALUATOR,
+            tree_size: 1,
+            at,
+            window: Interval::new(at, at),
+            outcome,
+            figure: None,
+            reasons: vec![],
+            evidence: vec![],
+        }
+    }
+
+    fn evaluation(
+        at: i64,
+        state: Option<State>,
+        found: bool,
+        outcome: Outcome,
+        journaled: Option<Outcome>,
+    ) -> InEffect {
+        let mut in_effect = InEffect::default();
+        if let Some(journaled) = journaled {
+            in_effect.take(7, verdict(1, journaled));
+        }
+        in_effect.evaluate(Time::from_secs(at), [verdict(at, outcome)]);
+        let since = Time::from_secs(at);
+        in_effect.services = Arc::new([("shop".parse().expect("a name"), ServiceStanding { state, since })].into());
+        let key = ["disk-usage", "machine", "here.watch"];
+        let key = (key[0].parse().expect("a name"), key[1].parse().expect("a name"), key[2].parse().expect("a name"));
+        in_effect.open_findings = Arc::new(found.then_some((key, since)).into_iter().collect());
+        in_effect
+    }
+
+    /// A line for each change and none for what stays; after a start only for what the start changed.
+    #[test]
+    fn each_change_is_a_line() {
+        use Outcome::{Broken, Kept, Unproven};
+        let told = |before: Option<&InEffect>, now: &InEffect| -> Vec<(String, bool)> {
+            let word = |change: &Change| match change {
+                Change::Service { before, now, .. } => format!("{} {}", state_word(*before), state_word(*now)),
+                Change::Found { since, .. } => format!("found {}", since.is_some()),
+                Change::Judged { before, now, .. } => format!("{:?} {now:?}", *before),
+            };
+            changes(before, now).iter().map(|change| (word(change), change.is_bad())).collect()
+        };
+        let line = |text: &str, bad| (text.to_owned(), bad);
+        let up = evaluation(10, Some(State::Up), false, Kept, Some(Kept));
+        assert_eq!(told(None, &up), [], "as before the start");
+        assert_eq!(told(Some(&up), &up), []);
+        let down = evaluation(20, Some(State::Down), true, Broken, Some(Kept));
+        assert_eq!(told(None, &down), [line("None Broken", true)]);
+        let expected = [line("up down", true), line("found true", true), line("Some(Kept) Broken", true)];
+        assert_eq!(told(Some(&up), &down), expected);
+        let expected = [line("down up", false), line("found false", false), line("Some(Broken) Kept", false)];
+        assert_eq!(told(Some(&down), &up), expected);
+        let lost = evaluation(30, None, false, Unproven, Some(Kept));
+        assert_eq!(told(Some(&up), &lost), [line("up unknown", false), line("Some(Kept) Unproven", true)]);
+    }
+
+    /// Whatever changes, the log of the machine gets so many lines in so long, and the number of the others.
+    #[test]
+    fn lines_have_a_bound() {
+        let mut room = Room::new(Monotonic::default());
+        assert_eq!((0..10_000).filter(|_| room.take()).count(), LINES_MAX);
+        assert_eq!(room.next(Monotonic(PERIOD.micros() - 1)), None);
+        assert_eq!(room.next(Monotonic(PERIOD.micros())), Some(10_000 - LINES_MAX));
+        assert!(room.take());
+        assert_eq!(room.next(Monotonic(2 * PERIOD.micros())), None);
+    }
+
+    /// A line says which probe saw what, of few.
+    #[test]
+    fn a_line_names_the_probe() {
+        let row = |probe: &str, text: &str| ProbeStanding {
+            probe: probe.parse().expect("a name"),
+            observer: "paris.watch".parse().expect("a name"),
+            state: None,
+            at: Time::from_secs(0),
+            took: Span::ZERO,
+            value: None,
+            phases: engine::standing::Phases::default(),
+            certificate_expires: None,
+            text: text.to_owned(),
+            findings: vec![],
+        };
+        let probe = |id: &str, service: &str| event::policy::Probe {
+            id: id.parse().expect("a name"),
+            kind: "http".to_owned(),
+            service: service.parse().expect("a name"),
+            every: Span::from_secs(10),
+            observers: vec![],
+            agreement: event::policy::Agreement::Majority,
+        };
+        let probes = [probe("front", "shop"), probe("mx", "mail"), probe("api", "shop")];
+        let rows = [row("api", ""), row("front", "status 502"), row("mx", "refused")];
+        let shop = "shop".parse().expect("a name");
+        assert_eq!(details(&shop, &rows, &probes), "front from paris: status 502");
+        let many: Vec<_> = (0..5).map(|_| row("front", "no")).collect();
+        assert!(details(&shop, &many, &probes).ends_with("; 2 more"));
+    }
+}
