@@ -106,6 +106,11 @@ impl Terminal {
         }
     }
 
+    /// Whether somebody may still read the result.
+    pub(crate) const fn is_read(&self) -> bool {
+        !self.out_closed
+    }
+
     fn note_written(&mut self, written: io::Result<()>) {
         if let Err(error) = written {
             self.out_closed = true;

@@ -4,6 +4,7 @@ mod continuation;
 mod export;
 mod proof;
 mod rotate;
+mod show;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -27,6 +28,8 @@ pub(crate) enum Log {
     Export(export::Export),
     /// Show where the log stands
     Head(Head),
+    /// Show what the entries say
+    Show(show::Show),
     /// Write the proof that one entry is in the log (c2sp.org/tlog-proof), or that it continues an older state
     Proof(proof::Proof),
     /// Replace the key that signs, announced inside the log; stop `garant up` first
@@ -69,6 +72,7 @@ impl Log {
         match self {
             Self::Export(command) => command.run(terminal)?,
             Self::Head(command) => command.run(terminal)?,
+            Self::Show(command) => command.run(terminal)?,
             Self::Proof(command) => command.run(terminal)?,
             Self::Rotate(command) => runtime()?.block_on(command.run(registry, terminal))?,
             Self::Continue(command) => runtime()?.block_on(command.run(registry, terminal))?,
