@@ -9,7 +9,7 @@ use std::sync::Arc;
 use engine::Failure;
 use engine::net::IpNet;
 use event::policy::Applied;
-use event::{Ppb, Span};
+use event::{Interval, Ppb, Span, Time};
 use policy::{Basics, Document, Located, Mistakes, Nouns, Part, Section, SectionDoc, Slot, Sources, Table, Value};
 use promise::objective::{Availability, Objective};
 
@@ -105,11 +105,25 @@ impl Configuration {
         self.nouns.unused().into_iter().chain(of_parts).collect()
     }
 
-    /// Warnings: what is sound and may still surprise.
-    pub(crate) fn warnings(&self) -> Vec<String> {
+    /// Warnings: what is sound and may still surprise at this time.
+    pub(crate) fn warnings(&self, now: Time) -> Vec<String> {
         let of_parts = self.parts.iter().flat_map(|part| part.warnings());
-        of_parts.chain(finer_than_seen(&self.applied)).collect()
+        of_parts.chain(finer_than_seen(&self.applied)).chain(over(&self.applied, now)).collect()
     }
+}
+
+/// Maintenance that excuses nothing any more unless an earlier policy announced it: it began before this policy.
+fn over(applied: &Applied, now: Time) -> impl Iterator<Item = String> {
+    let begun = applied.maintenance.iter().filter(move |maintenance| maintenance.interval.start <= now);
+    begun.map(move |maintenance| {
+        let Interval { start, end } = maintenance.interval;
+        let services: Vec<_> = maintenance.services.iter().map(|service| format!("`{service}`")).collect();
+        let (services, tense) = (services.join(", "), if end <= now { "is over" } else { "has begun" });
+        format!(
+            "the maintenance of {services} from {start} to {end} {tense}: it excuses an outage only if the policy in effect \
+             announced it before it began"
+        )
+    })
 }
 
 /// The promises of availability that an outage may break without being seen: it is shorter than the longest time between two

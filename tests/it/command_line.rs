@@ -20,10 +20,22 @@ fn init_check_up() {
     let again = garant(&["init", "https://127.0.0.1:1/", "--output", file]);
     assert_eq!(again.status.code(), Some(1), "an existing policy is not overwritten");
     assert!(transcript(&again).contains("--force"), "{}", transcript(&again));
-    for url in ["https://shop.example/", "http://[::1]:8080/health?deep=1", "https://shop.example:8443"] {
+    for (url, log) in [
+        ("https://shop.example/", "shop.example"),
+        ("http://[::1]:8080/health?deep=1", "site"),
+        ("http://localhost/", "site"),
+        ("http://127.0.0.1/", "site"),
+        ("https://shop.example:8443", "shop.example"),
+    ] {
         let init = garant(&["init", url, "--force", "--output", file]);
         assert!(init.status.success(), "{url}: {}", transcript(&init));
+        assert!(transcript(&init).contains(&format!("called `{log}` for good")), "{url}: {}", transcript(&init));
+        let text = std::fs::read_to_string(file).expect("read");
+        assert!(text.contains(&format!("\nname = \"{log}\" ")), "{text}");
     }
+    let named = |name| garant(&["init", "http://[::1]/", "--force", "--output", file, "--log-name", name]);
+    assert_eq!(named("Shop").status.code(), Some(2), "{}", transcript(&named("Shop")));
+    assert!(transcript(&named("shop.example/internal")).contains("called `shop.example/internal` for good"));
     let check = garant(&["check", "--policy", file]);
     assert!(check.status.success(), "{}", transcript(&check));
     let text = std::fs::read_to_string(file).expect("read").replace("127.0.0.1:8480", "127.0.0.1:0");

@@ -471,7 +471,7 @@ impl Nginx {
         }
         let authority_key = KeyPair::from_pem(&std::fs::read_to_string(at("ca.key")).expect("read")).expect("a key");
         let issuer = Issuer::new(authority, authority_key);
-        let mut leaf = CertificateParams::new(vec!["localhost".to_owned()]).expect("parameters");
+        let mut leaf = CertificateParams::new(["localhost", "trust.shop.example"].map(str::to_owned)).expect("parameters");
         leaf.subject_alt_names.push(rcgen::SanType::IpAddress([127, 0, 0, 1].into()));
         if matches!(which, Certificate::Expired) {
             leaf.not_before = rcgen::date_time_ymd(2020, 1, 1);

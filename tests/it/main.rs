@@ -13,5 +13,6 @@ mod keys;
 mod metrics;
 mod proof;
 mod retention;
+mod samples;
 mod shadow;
 mod witness;

@@ -7,7 +7,9 @@
 //! |---|---|---|
 //! | `/`, `/fr`, `/en` — the trust page | once the policy says `publish = true` | always |
 //! | `/log/…` — the log, as files ([`journal::export`]) | once the policy says so | always |
+//! | `/robots.txt`, `/favicon.ico` | once the policy says so | always |
 //! | `/ping/<uuid>` — heartbeats | always | always |
+//! | `/healthz` — the process answers | always | always |
 //! | `/metrics`, `/ready`, `/api/status.json` | never | always |
 //!
 //! The team's listener belongs on loopback: it asks nobody for a password. The payloads of entries for the team are on
@@ -30,6 +32,7 @@ mod serve;
 mod state;
 pub mod status;
 mod trust_page;
+mod usual;
 pub mod witness;
 
 #[cfg(test)]
@@ -59,16 +62,18 @@ pub fn team(state: Arc<State>) -> Router {
         .merge(ping::routes())
         .merge(metrics::routes())
         .merge(ready::routes())
-        .merge(status::routes());
+        .merge(status::routes())
+        .merge(usual::team())
+        .merge(usual::health());
     answer::finish(routes.with_state(state))
 }
 
 /// What everybody may see, and only once the policy says `publish = true`; until then it looks as if there were nothing.
 /// Heartbeats are taken in any case: their addresses are secrets of the team's own jobs.
 pub fn public(state: Arc<State>) -> Router {
-    let shown = trust_page::routes(Reader::Public).merge(log::routes());
+    let shown = trust_page::routes(Reader::Public).merge(log::routes()).merge(usual::public());
     let shown = shown.layer(middleware::from_fn_with_state(Arc::clone(&state), when_published));
-    answer::finish(shown.merge(ping::routes()).with_state(state))
+    answer::finish(shown.merge(ping::routes()).merge(usual::health()).with_state(state))
 }
 
 async fn when_published(FromState(state): FromState<Arc<State>>, request: Request, next: Next) -> Response {

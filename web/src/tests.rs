@@ -5,7 +5,7 @@ use axum::http::{Method, StatusCode};
 
 use crate::fake::{Fixture, UUID, ask, get};
 
-const SHOWN: [&str; 9] = [
+const SHOWN: [&str; 10] = [
     "/",
     "/fr",
     "/en",
@@ -15,6 +15,7 @@ const SHOWN: [&str; 9] = [
     "/log/policy.json",
     "/log/verdicts.json",
     "/log/tile/0/000",
+    "/robots.txt",
 ];
 const FOR_THE_TEAM: [&str; 3] = ["/metrics", "/ready", "/api/status.json"];
 
@@ -35,6 +36,30 @@ async fn who_may_see_what() {
             assert_eq!(get(fixture.team(), path).await.status, StatusCode::OK, "{path}");
         }
     }
+}
+
+/// What a browser, a robot and a load balancer ask any site for has an answer.
+#[tokio::test]
+async fn the_usual_addresses_answer() {
+    let fixture = Fixture::new();
+    fixture.set_publish(true);
+    for (path, status, says) in [
+        ("/healthz", StatusCode::OK, "ok"),
+        ("/robots.txt", StatusCode::OK, "Disallow: /log/"),
+        ("/favicon.ico", StatusCode::NO_CONTENT, ""),
+        ("/log/", StatusCode::SEE_OTHER, ""),
+        ("/log", StatusCode::SEE_OTHER, ""),
+    ] {
+        let answer = get(fixture.public(), path).await;
+        assert_eq!(answer.status, status, "{path}");
+        assert!(answer.text().contains(says), "{path}: {}", answer.text());
+    }
+    assert_eq!(get(fixture.public(), "/log/").await.header("location"), "/", "the page says what to do with it");
+    assert_eq!(get(fixture.team(), "/api/").await.header("location"), "/api/status.json");
+    assert!(get(fixture.team(), "/robots.txt").await.text().ends_with("Disallow: /\n"), "nothing is for robots");
+    fixture.set_publish(false);
+    assert_eq!(get(fixture.public(), "/healthz").await.status, StatusCode::OK, "it says nothing of what is there");
+    assert_eq!(get(fixture.public(), "/log/").await.status, StatusCode::NOT_FOUND);
 }
 
 /// Unpublished looks like absent: the answers can't be told apart.

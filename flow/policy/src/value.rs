@@ -2,6 +2,7 @@
 
 mod plain;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
@@ -11,7 +12,7 @@ use crate::mistake::Mistake;
 use crate::name::Name;
 use crate::place::Place;
 use crate::redact::Hidden;
-use crate::reference::KeyDoc;
+use crate::reference::{KeyDoc, Need};
 use crate::suggest::nearest;
 use crate::table::{self, Section};
 use crate::tree::{Data, Node};
@@ -312,12 +313,22 @@ impl<'a> Slot<'a> {
             Data::List { .. } if !V::EXAMPLE.starts_with('{') => {
                 format!("write a single one, such as {} = {}", self.key, V::EXAMPLE)
             }
-            _ => format!("write it like {} = {}", self.key, V::EXAMPLE),
+            _ => format!("write it like {} = {}", self.key, written::<V>()),
         };
         let reason = format!("`{}` is {}, and should be {}", self.key, self.node.data.describe(), V::SHAPE);
         self.wrong(reason, remedy);
         None
     }
+}
+
+/// How a value of this kind is written: a table with the keys that it needs, all else by its example.
+fn written<V: Value>() -> Cow<'static, str> {
+    let needed: Vec<_> = V::keys().into_iter().filter(|key| key.need == Need::Required).collect();
+    if needed.is_empty() || !V::EXAMPLE.starts_with('{') {
+        return V::EXAMPLE.into();
+    }
+    let needed: Vec<_> = needed.iter().map(|key| format!("{} = …", key.name)).collect();
+    format!("{{ {} }}", needed.join(", ")).into()
 }
 
 /// The value as one writes it in the policy: in quotes if its kind is.

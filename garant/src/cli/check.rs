@@ -3,6 +3,8 @@
 use std::process::ExitCode;
 
 use clap::Args;
+use engine::clock::SystemClock;
+use event::Clock as _;
 
 use crate::cli::PolicyArgument;
 use crate::configuration::Configuration;
@@ -63,5 +65,5 @@ impl Check {
 fn notes(configuration: &Configuration) -> Vec<String> {
     let unused = configuration.unused();
     let note = || format!("declared, but without effect in this release: {}", unused.join(", "));
-    (!unused.is_empty()).then(note).into_iter().chain(configuration.warnings()).collect()
+    (!unused.is_empty()).then(note).into_iter().chain(configuration.warnings(SystemClock.now())).collect()
 }

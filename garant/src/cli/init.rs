@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use policy::{Scheme, Url};
+use policy::{Origin, Scheme, Url, Value as _};
 
 use crate::configuration::Configuration;
 use crate::failure::{Failure, USAGE};
@@ -26,6 +26,10 @@ pub(crate) struct Init {
     #[arg(long)]
     force: bool,
 
+    /// Name of the log, for good: the host of the site, or `site` where that is no name
+    #[arg(long, value_name = "NAME")]
+    log_name: Option<String>,
+
     /// Write the result as JSON
     #[arg(long)]
     json: bool,
@@ -39,7 +43,16 @@ impl Init {
                 .remedy("write the whole address, such as https://shop.example/")
                 .code(USAGE)
         })?;
-        let policy = starting_policy(&url);
+        let log_name = match self.log_name {
+            None => log_name(&url),
+            Some(name) if name.parse::<Origin>().is_ok() => name,
+            Some(name) => {
+                return Err(Failure::new(format!("`{name}` is not {}", Origin::SHAPE))
+                    .remedy(format!("write it like --log-name {}", Origin::EXAMPLE.trim_matches('"')))
+                    .code(USAGE));
+            }
+        };
+        let policy = starting_policy(&url, &log_name);
         if self.output.as_os_str() == "-" {
             if self.json {
                 terminal.json(&serde_json::json!({ "watched": url.to_string(), "policy": null, "text": policy }));
@@ -72,6 +85,7 @@ impl Init {
             terminal.json(&serde_json::json!({
                 "watched": url.to_string(),
                 "policy": self.output,
+                "log": log_name,
                 "revision": configuration.applied.revision,
                 "promises": configuration.applied.promises.len(),
             }));
@@ -79,7 +93,8 @@ impl Init {
         }
         terminal.note(format!(
             "{file} is written: {} is watched, four promises are judged, nothing is published.\n\
-             Read it, then run:\n\n    garant up --policy {file}\n",
+             Read it, then run:\n\n    garant up --policy {file}\n\n\
+             Then the log is called `{log_name}` for good; --log-name gives it another name while it has none.",
             url,
             file = self.output.display()
         ));
@@ -87,14 +102,23 @@ impl Init {
     }
 }
 
+/// Whether the host is a domain, and neither an address nor a name that every machine has.
+fn is_domain(host: &str) -> bool {
+    host.trim_matches(['[', ']']).parse::<IpAddr>().is_err() && host.contains('.')
+}
+
+/// The name of the log of a site: its domain. An address says nothing of whose log it is, and may be somebody else's tomorrow.
+fn log_name(url: &Url) -> String {
+    let host = url.host().to_string();
+    if is_domain(&host) { host } else { "site".to_owned() }
+}
+
 /// The text of the starting policy, with everything that follows from the URL filled in.
-fn starting_policy(url: &Url) -> String {
+fn starting_policy(url: &Url, name: &str) -> String {
     let host = url.host().to_string();
     let secure = url.scheme() == Scheme::Https;
-    let is_name = host.trim_matches(['[', ']']).parse::<IpAddr>().is_err() && host.contains('.');
-    // An IPv6 address is no name, and no address has a page of its own.
-    let name = if host.contains(':') { "site".to_owned() } else { host.clone() };
-    let home = if is_name { &name } else { "your.domain" };
+    let is_name = is_domain(&host);
+    let home = if is_name { &host } else { "your.domain" };
     let certificate =
         if secure { "\ncertificate_days = 14            # fewer left: degraded, and a finding" } else { "" };
     let answers = format!(
@@ -151,7 +175,7 @@ name = "{name}"                  # name of the log: its checkpoints are signed a
 
 [pages]
 listen = "127.0.0.1:8480"        # the team: pages, /metrics, /api. Loopback only, for it asks for no password
-# public = "0.0.0.0:8481"        # everybody: trust page and log, once `publish = true`
+# public = "127.0.0.1:8481"      # everybody: trust page and log, once `publish = true`; plain HTTP, so behind a proxy with TLS
 # url = "https://trust.{home}/"  # how customers reach it
 
 # From where garant looks: here. Name two or three hosts of others that always answer. When none of them does, our own

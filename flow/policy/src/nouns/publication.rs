@@ -43,18 +43,19 @@ impl Default for Pages {
 }
 
 impl Section for Pages {
-    const ABOUT: &'static str = "Where the pages are served. The team's listener has no login, so it stays on the machine itself; the \
-        public one answers only once `publish = true`.";
+    const ABOUT: &'static str = "Where the pages are served, both over plain HTTP. The team's listener has no login, so it stays on the \
+        machine itself; the public one answers only once `publish = true`, and belongs behind a proxy that speaks TLS \
+        (`docs/running.md` has samples).";
     const EXAMPLE: &'static str = r#"
 [pages]
 listen = "127.0.0.1:8480"
-public = "0.0.0.0:8443"
+public = "127.0.0.1:8481"
 url = "https://trust.shop.example"
 "#;
 
     fn read(table: &mut Table<'_>) -> Option<Self> {
         let listen = table.or("listen", Self::default().listen, "the team's listener, on a loopback address");
-        let public = table.optional("public", "the public listener");
+        let public = table.optional("public", "the public listener, plain HTTP: the proxy in front of it speaks TLS");
         let url = table.optional("url", "where everybody finds the pages: stands in the commands that check a proof");
         if !listen.ip().is_loopback() {
             let remedy = "write \"127.0.0.1:8480\" or \"[::1]:8480\", and reach it through an SSH tunnel";

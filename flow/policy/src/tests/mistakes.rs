@@ -174,6 +174,14 @@ fn values_of_the_wrong_type() {
 }
 
 #[test]
+fn a_text_in_one_language_is_asked_for_in_two() {
+    check(
+        "[[service]]\nname = \"mail\"\ntitle = \"Mail\"\n",
+        &["7:9 `title` is a text, and should be a table | write it like title = { fr = …, en = … }"],
+    );
+}
+
+#[test]
 fn names_made_from_others_may_collide_too() {
     let probe = "[[probe.http]]\nservice = \"shop\"\nurl = \"http://shop.example\"\n";
     check(&format!("{probe}{probe}"), &["8:1 two probes are called `shop-http` | give this one a `name` of its own"]);

@@ -1,0 +1,80 @@
+//! The samples of `docs/running.md`, as the programs read them that they are for.
+
+use std::process::Stdio;
+
+use crate::harness::{Nginx, Up, binary, command, eventually, free_port, transcript};
+
+fn sample(name: &str) -> String {
+    let path = format!("{}/../docs/samples/{name}", env!("CARGO_MANIFEST_DIR"));
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// systemd finds no unknown key in the unit, and nothing that it can't do.
+#[test]
+fn systemd_takes_the_unit() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let unit = folder.path().join("garant.service");
+    let program = binary().display().to_string();
+    std::fs::write(&unit, sample("garant.service").replace("/usr/local/bin/garant", &program)).expect("written");
+    let verified = command("systemd-analyze").arg("verify").arg(&unit).output().expect("scripts/test installs systemd");
+    assert!(verified.status.success() && transcript(&verified).trim().is_empty(), "{}", transcript(&verified));
+}
+
+/// The page over TLS, through nginx as the sample has it: nothing is changed on the way, and the two headers are there that
+/// only the proxy may add and only garant can.
+#[test]
+fn the_page_behind_nginx() {
+    let up = Up::start(
+        "publish = true\n[journal]\nname = \"shop.example\"\n[pages]\nlisten = \"127.0.0.1:0\"\npublic = \"127.0.0.1:0\"\n\
+         url = \"https://trust.shop.example/\"\n",
+    );
+    let public = up.ready["public"].as_str().expect("a public listener").trim_end_matches('/').to_owned();
+    // Another one, for its certificate.
+    let other = Nginx::start();
+    let at = |name: &str| other.authority().with_file_name(name).display().to_string();
+    let port = free_port();
+    let site = sample("nginx.conf")
+        .replace("http://127.0.0.1:8481", &public)
+        .replace("listen 443 ssl", &format!("listen 127.0.0.1:{port} ssl"))
+        .replace("    listen [::]:443 ssl;\n", "")
+        .replace("/etc/ssl/trust.shop.example/fullchain.pem", &at("leaf.pem"))
+        .replace("/etc/ssl/trust.shop.example/privkey.pem", &at("leaf.key"));
+    let folder = tempfile::tempdir().expect("a folder");
+    let here = folder.path().display();
+    let whole = format!(
+        "daemon off; pid {here}/pid; error_log {here}/error.log;\nevents {{}}\nhttp {{ access_log off;\n\
+         client_body_temp_path {here}/b; proxy_temp_path {here}/p; fastcgi_temp_path {here}/f; uwsgi_temp_path {here}/u; \
+         scgi_temp_path {here}/s;\n{site}}}\n"
+    );
+    let configuration = folder.path().join("nginx.conf");
+    std::fs::write(&configuration, whole).expect("written");
+    let mut child = command("nginx")
+        .arg("-c")
+        .arg(&configuration)
+        .arg("-p")
+        .arg(folder.path())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("nginx starts; scripts/test installs it");
+    let asked = |path: &str| {
+        let to = format!("trust.shop.example:{port}:127.0.0.1");
+        let url = format!("https://trust.shop.example:{port}{path}");
+        let answer = command("curl")
+            .args(["-sS", "-i", "--http1.1", "--resolve", &to, "--cacert"])
+            .arg(other.authority())
+            .arg(url)
+            .output()
+            .expect("curl runs");
+        answer.status.success().then(|| String::from_utf8_lossy(&answer.stdout).into_owned())
+    };
+    let page = eventually("nginx to answer", || asked("/en"));
+    assert!(page.starts_with("HTTP/1.1 200"), "{page}");
+    for header in ["Strict-Transport-Security: max-age=31536000", "content-security-policy: default-src 'none'"] {
+        assert!(page.to_lowercase().contains(&header.to_lowercase()), "{header}: {page}");
+    }
+    let key = asked("/log/vkey").expect("an answer");
+    assert!(key.contains("shop.example/1+"), "{key}");
+    child.kill().expect("nginx can be killed");
+    child.wait().expect("nginx ends");
+    up.stop();
+}
