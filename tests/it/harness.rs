@@ -471,7 +471,8 @@ impl Nginx {
         }
         let authority_key = KeyPair::from_pem(&std::fs::read_to_string(at("ca.key")).expect("read")).expect("a key");
         let issuer = Issuer::new(authority, authority_key);
-        let mut leaf = CertificateParams::new(["localhost", "trust.shop.example"].map(str::to_owned)).expect("parameters");
+        let mut leaf =
+            CertificateParams::new(["localhost", "trust.shop.example"].map(str::to_owned)).expect("parameters");
         leaf.subject_alt_names.push(rcgen::SanType::IpAddress([127, 0, 0, 1].into()));
         // Not the name that the library gives, which the authority has too: a subject that is its own issuer is self-signed.
         leaf.distinguished_name = rcgen::DistinguishedName::new();
