@@ -40,6 +40,12 @@ pub(crate) fn try_write(path: &Path) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".try");
     let beside = path.with_file_name(name);
-    fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+    // Left behind by a crash, or a link that somebody else put there: removed, and not written through.
+    if let Err(error) = fs::remove_file(&beside)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        return Err(error);
+    }
+    fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
     fs::remove_file(&beside)
 }

@@ -155,6 +155,26 @@ pub enum OpenError {
         /// User id of this process.
         us: u32,
     },
+    /// Others than its owner can write to the directory.
+    #[error(
+        "others than its owner can write to the data directory {dir} (mode {mode:04o}), and could put files and links of their \
+         own in it: close it with `chmod 700 {dir}`, and look for what does not belong there"
+    )]
+    OthersWrite {
+        /// The directory.
+        dir: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// A link stands in the place of a file of the store.
+    #[error(
+        "{link} is a link, and no link is followed in a data directory: put what it leads to in its place. What is to lie on \
+         another disk is mounted there"
+    )]
+    Link {
+        /// The link.
+        link: PathBuf,
+    },
     /// The log is older than a checkpoint of it that is remembered elsewhere: an older copy was put back.
     #[error(
         "the log in {dir} has {own} entries, but {remembered} are remembered outside of it: an older copy was put back. \

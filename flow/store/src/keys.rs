@@ -10,7 +10,7 @@
 
 use std::collections::HashMap;
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -18,7 +18,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use event::{Day, Retention};
 use journal::seal::DayKey;
 
+use crate::lock::no_follow;
 use crate::random;
+
+/// Most bytes that are read of a key: one of 32 is right, and any other is said how long it is.
+const KEY_FILE_BYTES_MAX: u64 = 1024;
 
 type Cache = HashMap<(Retention, Day), DayKey>;
 
@@ -50,7 +54,7 @@ impl KeyRing {
             return Ok(Some(key.clone()));
         }
         let path = self.path(class, day);
-        let bytes = match std::fs::read(&path) {
+        let bytes = match read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
@@ -76,7 +80,13 @@ impl KeyRing {
         let unfinished = path.with_extension("new");
         let key = DayKey::new(random::bytes()?);
         let write = || {
-            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
+            let mut file = OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .custom_flags(no_follow())
+                .open(&unfinished)?;
             file.write_all(key.bytes())?;
             file.sync_all()?;
             std::fs::rename(&unfinished, &path)?;
@@ -94,7 +104,7 @@ impl KeyRing {
     pub(crate) fn destroy(&self, class: Retention, day: Day) -> io::Result<bool> {
         self.cache().remove(&(class, day));
         let path = self.path(class, day);
-        let mut file = match OpenOptions::new().write(true).open(&path) {
+        let mut file = match OpenOptions::new().write(true).custom_flags(no_follow()).open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(error),
@@ -105,6 +115,14 @@ impl KeyRing {
         File::open(self.dir.join(class.as_str()))?.sync_all()?;
         Ok(true)
     }
+}
+
+/// Reads a key, and follows no link.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let file = OpenOptions::new().read(true).custom_flags(no_follow()).open(path)?;
+    file.take(KEY_FILE_BYTES_MAX).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -143,6 +161,19 @@ mod tests {
         assert!(!reopened.destroy(Retention::Audit, DAY).expect("nothing left is no error"));
         assert!(reopened.get(Retention::Audit, DAY).expect("readable").is_none());
         assert!(reopened.get(Retention::Evidence, DAY).expect("readable").is_some());
+    }
+
+    #[test]
+    fn a_link_is_no_key() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let ring = KeyRing::new(dir.path());
+        ring.get_or_create(Retention::Audit, DAY).expect("made");
+        let (path, elsewhere) = (dir.path().join("keys/audit/2024-10-04.key"), dir.path().join("elsewhere"));
+        std::fs::rename(&path, &elsewhere).expect("moved");
+        std::os::unix::fs::symlink(&elsewhere, &path).expect("linked");
+        KeyRing::new(dir.path()).get(Retention::Audit, DAY).expect_err("not followed to be read");
+        KeyRing::new(dir.path()).destroy(Retention::Audit, DAY).expect_err("nor to be overwritten");
+        assert_ne!(std::fs::read(&elsewhere).expect("there"), [0; 32]);
     }
 
     #[test]

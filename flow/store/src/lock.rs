@@ -5,9 +5,10 @@
 //! lives and not an instant longer, however it ends.
 
 use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
 use std::io::{Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use event::Time;
 
@@ -15,16 +16,70 @@ use crate::OpenError;
 
 const FILE: &str = "garant.lock";
 
-/// Refuses the data directory of another user. Also called before anything else is written there: files that root leaves in
-/// it are of no use to its owner.
+/// Rights of a data directory that nobody but its owner may have: whoever can write there can put another file, or a link to
+/// one, in the place of each.
+const OTHERS_WRITE: u32 = 0o022;
+
+/// Refuses the data directory of another user, one that others can write to, and links in it. Also called before anything
+/// else is written there: files that root leaves in it are of no use to its owner.
 ///
 /// # Errors
 ///
-/// [`OpenError::OtherOwner`], and [`OpenError::Io`] when there is no such directory.
+/// [`OpenError::OtherOwner`], [`OpenError::OthersWrite`], [`OpenError::Link`]; [`OpenError::Io`] when there is no such
+/// directory.
 pub fn refuse_of_another(dir: &Path) -> Result<(), OpenError> {
-    let owner = std::fs::metadata(dir).map_err(OpenError::io("looking at the data directory", dir))?.uid();
-    let us = rustix::process::geteuid().as_raw();
-    if owner == us { Ok(()) } else { Err(OpenError::OtherOwner { dir: dir.to_owned(), owner, us }) }
+    let metadata = std::fs::metadata(dir).map_err(OpenError::io("looking at the data directory", dir))?;
+    let (owner, us) = (metadata.uid(), rustix::process::geteuid().as_raw());
+    if owner != us {
+        return Err(OpenError::OtherOwner { dir: dir.to_owned(), owner, us });
+    }
+    if metadata.mode() & OTHERS_WRITE != 0 {
+        return Err(OpenError::OthersWrite { dir: dir.to_owned(), mode: metadata.mode() & 0o7777 });
+    }
+    match link_in(dir).map_err(OpenError::io("looking through the data directory", dir))? {
+        None => Ok(()),
+        Some(link) => Err(OpenError::Link { link }),
+    }
+}
+
+/// A link in the place of a file or folder of the store, if there is one. The signing key and what the operator put there
+/// are not looked at.
+fn link_in(dir: &Path) -> io::Result<Option<PathBuf>> {
+    const OURS: [&str; 8] =
+        [FILE, "garant.db", "garant.db-wal", "garant.db-shm", "reserve", "running.json", "samples", "keys"];
+    for name in OURS {
+        let path = dir.join(name);
+        match std::fs::symlink_metadata(&path) {
+            Ok(metadata) if metadata.is_symlink() => return Ok(Some(path)),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let mut folders = vec![dir.join("samples"), dir.join("keys")];
+    while let Some(folder) = folders.pop() {
+        let entries = match std::fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => continue,
+            Err(error) => return Err(error),
+        };
+        for entry in entries {
+            let entry = entry?;
+            let kind = entry.file_type()?;
+            if kind.is_symlink() {
+                return Ok(Some(entry.path()));
+            }
+            if kind.is_dir() {
+                folders.push(entry.path());
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// For [`OpenOptionsExt::custom_flags`]: a link in the place of the file is an error.
+pub(crate) fn no_follow() -> i32 {
+    i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or_default()
 }
 
 /// The lock of a data directory, held until this is dropped.
@@ -49,6 +104,7 @@ impl DirLock {
             .create(true)
             .truncate(false)
             .mode(0o600)
+            .custom_flags(no_follow())
             .open(&path)
             .map_err(OpenError::io("opening the lock file", &path))?;
         match file.try_lock() {
@@ -66,9 +122,10 @@ impl DirLock {
             }
         }
         let line = format!("process {} since {now}\n", std::process::id());
-        file.set_len(0)
-            .and_then(|()| file.rewind())
+        // Not emptied first: on a full disk the room of the old line is what the new one takes.
+        file.rewind()
             .and_then(|()| file.write_all(line.as_bytes()))
+            .and_then(|()| file.set_len(line.len() as u64))
             .map_err(OpenError::io("writing the lock file", &path))?;
         Ok(Self { _file: file })
     }

@@ -9,6 +9,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use crate::lock::no_follow;
 use crate::random;
 
 /// Bytes kept back: the write-ahead log at its usual size, twice.
@@ -27,13 +28,29 @@ impl Reserve {
 
     /// Allocates the space. After an error nothing is kept back.
     pub(crate) fn fill(&self) -> io::Result<()> {
-        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&self.path)?;
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(no_follow())
+            .open(&self.path)?;
         let result = allocate(&file);
         if result.is_err() {
             drop(file);
             self.release()?;
         }
         result
+    }
+
+    /// Gives the space back when there is no room without it to open the database: the reserve of the run before pays for a
+    /// start on a full disk, and for the entry that says so.
+    pub(crate) fn make_room(&self) -> io::Result<()> {
+        if self.path.try_exists()? && !self.has_room_beside()? {
+            tracing::warn!("the disk is full: the reserve is given up for this start");
+            self.release()?;
+        }
+        Ok(())
     }
 
     /// Whether there is room for the write-ahead log beside the reserve: otherwise the next append would need the reserve
@@ -74,6 +91,17 @@ mod tests {
     use std::os::unix::fs::MetadataExt as _;
 
     use super::*;
+
+    /// A link in its place is refused, and what it leads to is left alone.
+    #[test]
+    fn a_link_is_not_followed() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let victim = dir.path().join("victim");
+        std::fs::write(&victim, "mine").expect("written");
+        std::os::unix::fs::symlink(&victim, dir.path().join("reserve")).expect("linked");
+        Reserve::new(dir.path()).fill().expect_err("a link");
+        assert_eq!(std::fs::read(&victim).expect("there"), b"mine");
+    }
 
     #[test]
     fn the_space_is_really_allocated() {

@@ -20,7 +20,7 @@ use super::transaction::{Log, Runs};
 use super::writer::{Health, Writer};
 use super::{Options, ReadOnly, Sqlite, SqliteReader, Writable, database, queries};
 use crate::keys::KeyRing;
-use crate::lock::DirLock;
+use crate::lock::{DirLock, no_follow};
 use crate::reserve::Reserve;
 use crate::sequence::{self, Identity};
 use crate::{Head, OpenError, StoreError, random};
@@ -31,6 +31,8 @@ pub(super) fn open(options: Options) -> Result<Arc<Sqlite>, OpenError> {
         return Err(OpenError::NoKey { origin, reason });
     }
     let lock = DirLock::take(&dir, clock.now())?;
+    let reserve = Reserve::new(&dir);
+    reserve.make_room().map_err(OpenError::io("giving up the reserve in", &dir))?;
     create_private(&database::path(&dir))?;
     let conn = database::open_writer(&dir)?;
     let found = queries::log(&conn).map_err(damaged(&dir))?;
@@ -75,7 +77,7 @@ pub(super) fn open(options: Options) -> Result<Arc<Sqlite>, OpenError> {
     let (size_sender, size) = watch::channel(log.frontier.size());
     let threads = OpenError::io("starting the writing threads for", &dir);
     let series = Series::open(dir.join("samples"), clock, Arc::clone(&health))?;
-    let writer = Writer::start(log, Reserve::new(&dir), Arc::clone(&health), size_sender, own).map_err(threads)?;
+    let writer = Writer::start(log, reserve, Arc::clone(&health), size_sender, own).map_err(threads)?;
     let readers = Readers::new(database::path(&dir));
     let access = Writable { series, writer, _lock: lock };
     Ok(Arc::new(Sqlite { identity, readers, keys, health, size, access }))
@@ -118,6 +120,7 @@ fn create_private(path: &Path) -> Result<(), OpenError> {
         .append(true)
         .create(true)
         .mode(0o600)
+        .custom_flags(no_follow())
         .open(path)
         .map(drop)
         .map_err(OpenError::io("creating the database", path))

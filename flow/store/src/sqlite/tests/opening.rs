@@ -72,6 +72,49 @@ async fn a_log_goes_on_where_it_ended() {
     assert_eq!(opened, Opened { origin: ORIGIN.to_owned(), vkey: signing_key(1).vkey().to_string() });
 }
 
+/// Whoever can write to the directory could put a link in the place of any file.
+#[tokio::test]
+async fn what_others_can_write_to_is_not_opened() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = temporary();
+    drop(open(dir.path()).expect("a new directory"));
+    for (mode, opens) in [(0o770, false), (0o702, false), (0o1777, false), (0o755, true), (0o700, true)] {
+        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(mode)).expect("ours");
+        match open(dir.path()) {
+            Ok(_) => assert!(opens, "{mode:o}"),
+            Err(error) => {
+                assert!(!opens && matches!(error, OpenError::OthersWrite { .. }), "{mode:o}: {error}");
+                assert!(error.to_string().contains("chmod 700"), "{error}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_link_is_followed() {
+    let (dir, elsewhere) = (temporary(), temporary());
+    let store = open(dir.path()).expect("a new directory");
+    store.append(events(1, 0..3)).await.expect("appended");
+    drop(store);
+    let victim = elsewhere.path().join("victim");
+    for name in
+        ["garant.lock", "garant.db", "garant.db-wal", "garant.db-shm", "reserve", "samples", "keys", "keys/permanent"]
+    {
+        let (place, aside) = (dir.path().join(name), elsewhere.path().join("aside"));
+        let was_there = std::fs::rename(&place, &aside).is_ok();
+        std::fs::write(&victim, "mine").expect("written");
+        std::os::unix::fs::symlink(&victim, &place).expect("linked");
+        let error = open(dir.path()).map(drop).expect_err(name);
+        assert!(matches!(&error, OpenError::Link { link } if *link == place), "{name}: {error}");
+        assert_eq!(std::fs::read(&victim).expect("there"), b"mine", "{name}");
+        std::fs::remove_file(&place).expect("a link");
+        if was_there {
+            std::fs::rename(&aside, &place).expect("put back");
+        }
+    }
+    drop(open(dir.path()).expect("all is as it was"));
+}
+
 #[tokio::test]
 async fn an_older_copy_put_back_is_not_opened() {
     let (dir, older, emptied) = (temporary(), temporary(), temporary());
