@@ -23,12 +23,14 @@
 pub mod clock;
 mod command;
 mod context;
+pub mod descriptors;
 mod failure;
 mod feed;
 pub mod heartbeat;
 pub mod http;
 pub mod metrics;
 pub mod net;
+pub mod printable;
 mod progress;
 pub mod random;
 mod reconcile;
