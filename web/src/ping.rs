@@ -2,8 +2,9 @@
 //! GET, HEAD or POST. A job that reports there needs a new host name and nothing else. `?rid=<uuid>` names a run of the job,
 //! for runs that overlap.
 //!
-//! `200 OK` is answered once the ping is recorded, not before: the job may then forget about it. While it can't be recorded
-//! the answer is 503, and `curl --retry`, which the documentation of Healthchecks recommends, comes again.
+//! `200 OK` is answered once the ping is recorded on the disk, not before: the job may then forget about it. While it can't be
+//! recorded the answer is 503, beyond a few pings a second of one heartbeat it is 429, and nothing is kept of the ping;
+//! `curl --retry`, which the documentation of Healthchecks recommends, comes again.
 //!
 //! A body is read so that its sender gets an answer, and thrown away: the output of a job is full of names and addresses,
 //! and no promise needs it. So `…/log`, which carries output and changes no state, is answered and leaves nothing behind.
@@ -76,6 +77,11 @@ async fn take(state: &State, uuid: &str, action: &str, query: Option<&str>, body
     let mut response = match receipt {
         Receipt::Known => answer::line(StatusCode::OK, "OK"),
         Receipt::Unknown => answer::line(StatusCode::NOT_FOUND, "not found\n"),
+        Receipt::TooMany => {
+            let retry = [(header::RETRY_AFTER, HeaderValue::from_static("1"))];
+            (retry, answer::line(StatusCode::TOO_MANY_REQUESTS, "too many pings: this one is not recorded\n"))
+                .into_response()
+        }
         Receipt::Busy => {
             let retry = [(header::RETRY_AFTER, HeaderValue::from_static("5"))];
             (retry, answer::line(StatusCode::SERVICE_UNAVAILABLE, "busy, try again\n")).into_response()

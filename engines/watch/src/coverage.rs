@@ -174,6 +174,9 @@ impl Coverage {
 
     /// Notes that another policy is in effect from `now` on. Called before probes are added and removed.
     pub(crate) fn revise(&mut self, revision: &str, now: Time) {
+        if self.revision == revision {
+            return;
+        }
         revision.clone_into(&mut self.revision);
         for class in &mut self.classes {
             class.cut(now, now, revision);

@@ -3,11 +3,12 @@
 //! [`crate::rounds`] asks before each start. The limit is made for the worst day, when nobody answers: a question that is
 //! answered takes milliseconds, one that is not takes its whole timeout. With a smaller one, six thousand probes of a network
 //! that is gone would leave no slot for those of healthy services, whose time would be unproven while nothing is wrong with
-//! them. It is bounded by the file descriptors that the process may have; a quarter is kept for confirmations, which must not
+//! them. It is bounded by their share of the file descriptors that the process may have; a quarter is kept for confirmations, which must not
 //! wait behind those who only take their turn.
 
 use std::collections::HashMap;
 
+use engine::descriptors;
 use event::Span;
 
 use crate::config::Options;
@@ -15,10 +16,6 @@ use crate::schedule::Cause;
 
 /// The least limit, whatever the probes need.
 const MIN: usize = 100;
-/// Descriptors that are not for questions: the store, the web, and what else the process has open.
-const DESCRIPTORS_KEPT: u64 = 256;
-/// Descriptors of a question: its connection, and one to a name server or to another address of the name.
-const DESCRIPTORS_EACH: u64 = 2;
 /// Of all slots, this part is for confirmations only.
 const KEPT_PART: usize = 4;
 
@@ -45,7 +42,7 @@ impl InFlight {
     ) {
         self.target_max = usize::try_from(options.per_target_max).unwrap_or(usize::MAX);
         self.all_max = options.in_flight_max.unwrap_or_else(|| {
-            let (needed, affordable) = (needed(probes), affordable(descriptors));
+            let (needed, affordable) = (needed(probes), descriptors::questions(descriptors));
             if needed > affordable {
                 tracing::warn!(
                     needed,
@@ -103,12 +100,6 @@ fn needed(probes: impl Iterator<Item = (Span, Span)>) -> usize {
     (at_once + at_once / 10).min(lanes).max(MIN)
 }
 
-fn affordable(descriptors: Option<u64>) -> usize {
-    let Some(descriptors) = descriptors else { return usize::MAX };
-    let questions = descriptors.saturating_sub(DESCRIPTORS_KEPT) / DESCRIPTORS_EACH;
-    usize::try_from(questions).unwrap_or(usize::MAX).max(1)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -128,7 +119,7 @@ mod tests {
             (10_000, 5, 10, None, 10_000),
             (10_000, 10, 60, None, 4_889),
             (10_000, 10, 60, Some(524_288), 4_889),
-            (10_000, 10, 60, Some(1_024), 384),
+            (10_000, 10, 60, Some(1_024), 320),
             (10, 10, 60, Some(100), 1),
         ] {
             assert_eq!(limit(usual, probes, timeout, every, descriptors), expect, "{probes} probes, {descriptors:?}");

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::events::Detail;
+use engine::printable;
 use engine::standing::OpenFinding;
 use event::evidence::{Changed, Found, State};
 use event::{FindingId, Monotonic, ObserverId, Span, Time};
@@ -60,7 +61,8 @@ impl Lane {
         let entry = WatchEvent::Changed(Changed { probe, service, state, after, by });
         effects.push(Effect::Journal(self.observer.clone(), entry));
         let text = if matches!(state, State::Down | State::Flapping) { &self.failure } else { text };
-        let detail = Detail { probe: self.declared.id.clone(), text: text.to_owned(), took };
+        let text = printable::text(text).into_owned();
+        let detail = Detail { probe: self.declared.id.clone(), text, took };
         effects.push(Effect::Journal(self.observer.clone(), WatchEvent::Detail(detail)));
     }
 
@@ -117,7 +119,8 @@ impl Lane {
                 effects.push(Effect::Journal(self.observer.clone(), WatchEvent::Found(entry)));
             }
             if turn.is_some() || joined {
-                let detail = Detail { probe: self.declared.id.clone(), text: symptom.text.clone(), took };
+                let text = printable::text(&symptom.text).into_owned();
+                let detail = Detail { probe: self.declared.id.clone(), text, took };
                 effects.push(Effect::Journal(self.observer.clone(), WatchEvent::Detail(detail)));
             }
         }

@@ -581,15 +581,20 @@ impl Rounds {
         }
     }
 
-    /// The observer and the probe that a ping is for; the probe is asked again at once. `None` while nothing can be
-    /// journaled, and when there is no such probe.
-    pub(crate) fn hear(&mut self, probe: &ProbeId, now: Moment) -> Option<(ObserverId, Arc<dyn Probe>)> {
-        let id = *self.by_probe.get(probe)?.first()?;
+    /// The heartbeat that takes a ping, with its observer. `None` while nothing is evidence, and of a probe that there is not.
+    pub(crate) fn hearer(&self, probe: &ProbeId) -> Option<(ObserverId, Arc<dyn Probe>)> {
+        let id = self.by_probe.get(probe)?.first()?;
         if self.mute_since.is_some() {
             return None;
         }
-        self.call(id, now.monotonic);
-        self.lanes.get(&id).map(|lane| (lane.observer.clone(), Arc::clone(&lane.declared.probe)))
+        self.lanes.get(id).map(|lane| (lane.observer.clone(), Arc::clone(&lane.declared.probe)))
+    }
+
+    /// Has a heartbeat looked at soon, for a ping was taken.
+    pub(crate) fn call_probe(&mut self, probe: &ProbeId, now: Moment) {
+        if let Some(&id) = self.by_probe.get(probe).and_then(|lanes| lanes.first()) {
+            self.call(id, now.monotonic);
+        }
     }
 
     /// Notes that a success of this probe was journaled: its record is written soon.

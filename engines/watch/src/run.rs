@@ -12,7 +12,6 @@ use engine::{BoxFuture, Context, Engine, EngineError, Secrets};
 use event::engine::{Blind, BlindCause};
 use event::evidence::Succeeded;
 use event::{Clock, Interval, ObserverId, Span, Time};
-use rustix::process::{Resource, getrlimit};
 use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
 
@@ -23,7 +22,7 @@ use crate::moment::Moment;
 use crate::order::{Done, Effect, Order, Outcome, WatchEvent};
 use crate::rounds::{LOOK_EVERY, Rounds, clock_watch};
 use crate::source::Asking;
-use crate::source::heartbeat::SavedHeartbeats;
+use crate::source::heartbeat::{Hearing, SavedHeartbeats};
 
 /// Time beyond its timeout that a probe is waited for, so that its own reason is the one reported.
 const LAST_WORD: Span = Span::from_millis(20);
@@ -106,7 +105,7 @@ impl Run {
         observed_until: BTreeMap<ObserverId, Time>,
     ) -> Self {
         let now = Moment::of(&*context.clock);
-        let descriptors = getrlimit(Resource::Nofile).current;
+        let descriptors = engine::descriptors::limit();
         Self {
             clocks: clock_watch(Arc::clone(&context.clock)),
             rounds: Rounds::new(
@@ -231,7 +230,7 @@ impl Run {
         }
     }
 
-    /// Takes a ping. Dropped instead of acknowledged, it makes the job try again.
+    /// Takes a ping. It is acknowledged once it is durable; dropped instead, it makes the job try again.
     fn hear(&mut self, delivery: Delivery) {
         self.look();
         let now = self.now();
@@ -239,23 +238,26 @@ impl Run {
         // A label from before a step is of another clock. No job waits this long for its receipt.
         let waited = now.wall.since(delivery.ping.at);
         let at = if (Span::ZERO..=WAITING_MAX).contains(&waited) { delivery.ping.at } else { now.wall };
-        let Some((observer, probe)) = self.rounds.hear(&id, now) else { return };
+        let Some((observer, probe)) = self.rounds.hearer(&id) else { return };
         let Some(heartbeat) = probe.heartbeat() else { return };
-        let journal = heartbeat.hear(ping, delivery.ping.run.as_deref(), at);
-        self.heartbeats.note(&id, heartbeat);
-        if journal {
-            if ping == Said::Success {
-                self.rounds.succeeded(&id, at);
-            }
-            let entry = match ping {
-                Said::Success => WatchEvent::Succeeded(Succeeded { probe: id, at }),
-                Said::Start | Said::Fail => WatchEvent::Pinged(Pinged { probe: id, at, ping }),
-            };
-            self.journaling.send_ping(observer, &entry, at, delivery, self.heartbeats.take_changed());
-        } else {
-            // Too many to journal each: see `source::heartbeat`.
-            delivery.acknowledge();
+        let hearing = heartbeat.hear(ping, delivery.ping.run.as_deref(), at);
+        if hearing == Hearing::TooMany {
+            return delivery.refuse();
         }
+        self.rounds.call_probe(&id, now);
+        self.heartbeats.note(&id, heartbeat);
+        let rows = self.heartbeats.take_changed();
+        if hearing == Hearing::Keep {
+            return self.journaling.keep_ping(delivery, rows);
+        }
+        if ping == Said::Success {
+            self.rounds.succeeded(&id, at);
+        }
+        let entry = match ping {
+            Said::Success => WatchEvent::Succeeded(Succeeded { probe: id, at }),
+            Said::Start | Said::Fail => WatchEvent::Pinged(Pinged { probe: id, at, ping }),
+        };
+        self.journaling.send_ping(observer, &entry, at, delivery, rows);
     }
 
     fn perform(&mut self) {

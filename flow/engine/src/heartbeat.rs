@@ -57,6 +57,8 @@ pub enum Receipt {
     Unknown,
     /// The ping could not be recorded now: the job should try again.
     Busy,
+    /// The job sends more pings than are taken: this one was not recorded.
+    TooMany,
 }
 
 /// A ping for the watch, with its receipt. Dropped without [`acknowledge`](Self::acknowledge), it answers [`Receipt::Busy`].
@@ -66,13 +68,22 @@ pub struct Delivery {
     pub probe: ProbeId,
     /// What arrived.
     pub ping: Ping,
-    receipt: oneshot::Sender<()>,
+    receipt: oneshot::Sender<Receipt>,
 }
 
 impl Delivery {
     /// Answers the job that its ping is recorded.
     pub fn acknowledge(self) {
-        if self.receipt.send(()).is_err() {
+        self.answer(Receipt::Known);
+    }
+
+    /// Answers the job that it sends too many.
+    pub fn refuse(self) {
+        self.answer(Receipt::TooMany);
+    }
+
+    fn answer(self, receipt: Receipt) {
+        if self.receipt.send(receipt).is_err() {
             tracing::debug!(probe = %self.probe, "the job did not wait for its receipt");
         }
     }
@@ -118,7 +129,7 @@ impl Pings {
             return Receipt::Busy;
         }
         match tokio::time::timeout(RECEIPT_LIMIT, recorded).await {
-            Ok(Ok(())) => Receipt::Known,
+            Ok(Ok(receipt)) => receipt,
             Ok(Err(_)) | Err(_) => Receipt::Busy,
         }
     }

@@ -23,6 +23,11 @@ pub trait Name: FromStr + fmt::Display {
     const NEW: &'static str = "a new name";
     /// The rule for the spelling of the name.
     const RULE: &'static str = "use 1 to 64 of the characters a-z A-Z 0-9 - _ . and start with a letter or a digit";
+
+    /// The rule, for a remedy.
+    fn rule() -> String {
+        Self::RULE.to_owned()
+    }
 }
 
 /// Name of a person as people write it: spaces and accents welcome.

@@ -218,6 +218,11 @@ impl Table<'_> {
         }
     }
 
+    /// Whether what is read is the example of the reference, and nobody's policy.
+    pub fn is_example(&self) -> bool {
+        matches!(&self.0, Mode::Reading(reading) if reading.context.is_example)
+    }
+
     /// The header of the table, or the key that holds it.
     pub fn place(&self) -> Place {
         match &self.0 {
@@ -258,7 +263,7 @@ impl Table<'_> {
                 reading.asked.push(doc.name);
                 let Some(entry) = reading.entries.get(doc.name) else {
                     if matches!(doc.need, Need::Required) {
-                        let remedy = format!("add {} = {}: {}", doc.name, V::EXAMPLE, doc.about);
+                        let remedy = format!("add {} = {}: {}", doc.name, V::proposal(), doc.about);
                         reading.missing.insert(doc.name, remedy);
                     }
                     return None;

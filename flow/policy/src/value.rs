@@ -28,6 +28,11 @@ pub trait Value: Sized {
     /// Whether it is nobody's business but the team's and garant's: see [`Private`].
     const PRIVATE: bool = false;
 
+    /// What a remedy proposes, in TOML: the example, unless that must be another one each time.
+    fn proposal() -> String {
+        Self::EXAMPLE.to_owned()
+    }
+
     /// Reads it; `None` only after a mistake was reported, as every function of the slot does.
     fn read(slot: Slot<'_>) -> Option<Self>;
 
@@ -294,7 +299,7 @@ impl<'a> Slot<'a> {
         let text = self.text::<N>()?;
         let name = text.parse().ok();
         if name.is_none() {
-            self.wrong(format!("`{}` is not a name", short(text)), N::RULE);
+            self.wrong(format!("`{}` is not a name", short(text)), N::rule());
         }
         name
     }

@@ -65,12 +65,12 @@ fn defaults_make_most_keys_unnecessary() {
 fn everybody_asks_and_one_listens() {
     let (config, mistakes) = read(&format!(
         "{TWO_OBSERVERS}[[probe.tcp]]\nname = \"db\"\nservice = \"shop\"\naddress = \"db.shop.example:3306\"\n\
-         [[probe.heartbeat]]\nname = \"job\"\nservice = \"shop\"\nuuid = \"6BA7B810-9dad-41d1-80b4-00c04fd430c8\"\n"
+         [[probe.heartbeat]]\nname = \"job\"\nservice = \"shop\"\nuuid = \"0B1C7A52-6f6c-4e0e-9d57-1c3c1a6f2f10\"\n"
     ));
     assert_eq!(mistakes, Ok(()));
     assert_eq!(config.probes.iter().map(|probe| probe.observers.len()).collect::<Vec<_>>(), [2, 1]);
     let heartbeats = config.heartbeats();
-    assert_eq!(heartbeats["6ba7b810-9dad-41d1-80b4-00c04fd430c8"].as_str(), "job");
+    assert_eq!(heartbeats["0b1c7a52-6f6c-4e0e-9d57-1c3c1a6f2f10"].as_str(), "job");
     assert_eq!(config.probes[1].asked_every, Span::from_secs(30), "silence is told within half a minute");
 }
 
@@ -81,11 +81,15 @@ fn contradictions_are_mistakes() {
         |keys: &str| format!("[[probe.http]]\nname = \"p\"\nservice = \"shop\"\nurl = \"http://a.example/\"\n{keys}\n");
     let heartbeat = |name: &str| {
         format!(
-            "[[probe.heartbeat]]\nname = \"{name}\"\nservice = \"shop\"\nuuid = \"6ba7b810-9dad-41d1-80b4-00c04fd430c8\"\n"
+            "[[probe.heartbeat]]\nname = \"{name}\"\nservice = \"shop\"\nuuid = \"0b1c7a52-6f6c-4e0e-9d57-1c3c1a6f2f10\"\n"
         )
     };
     let many_fields: Vec<String> = (0..33).map(|n| format!("X-{n} = \"a\"")).collect();
     let cases = [
+        (
+            heartbeat("job").replace("0b1c7a52-6f6c-4e0e-9d57-1c3c1a6f2f10", "6ba7b810-9dad-41d1-80b4-00c04fd430c8"),
+            "`uuid` is an address that others know",
+        ),
         (http("every = \"10 s\"\ntimeout = \"10 s\""), "`timeout` is 10 s, not shorter than `every`, 10 s"),
         (http("slower_than = \"10 s\""), "`slower_than` is 10 s, not shorter than the timeout"),
         (http("every = \"10 ms\""), "out of range"),
@@ -112,7 +116,7 @@ fn contradictions_are_mistakes() {
         (http("contains = \"in stock\"\ncontains_not = \"stock\""), "is in a text of `contains`"),
         (http("evry = \"10 s\""), "did you mean `every`?"),
         (format!("{}{}", http(""), http("")), "p"),
-        (format!("{}{}", heartbeat("a"), heartbeat("b")), "6ba7b810-9dad-41d1-80b4-00c04fd430c8"),
+        (format!("{}{}", heartbeat("a"), heartbeat("b")), "0b1c7a52-6f6c-4e0e-9d57-1c3c1a6f2f10"),
         (
             format!("{TWO_OBSERVERS}{}from = [\"gravelines\", \"strasbourg\"]\n", heartbeat("a")),
             "only be seen by one observer",

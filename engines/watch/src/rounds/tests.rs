@@ -945,6 +945,28 @@ fn a_reload_keeps_unchanged_probes() {
     assert_eq!(goes, 0);
 }
 
+/// A reload that changes nothing leaves nothing in the journal: a record of coverage ends with its minute, whatever signals
+/// come.
+#[test]
+fn a_reload_without_a_change_journals_nothing() {
+    let world = || -> World { Box::new(|_, _, _| (Reading::Up, 100_000)) };
+    let config = config(vec![declared("stays", 10, 5, &["local"], None)]);
+    let entries = |reloads: usize| {
+        let mut simulation = Simulation::new(&config, world());
+        for _ in 0..100 {
+            simulation.run(3);
+            for _ in 0..reloads {
+                let (now, mut effects) = (simulation.moment(), Vec::new());
+                simulation.rounds.apply(&config, now, &mut effects);
+                assert!(effects.iter().all(|effect| !matches!(effect, Effect::Journal(..))), "at {now:?}");
+                simulation.perform(effects);
+            }
+        }
+        simulation.entries.len()
+    };
+    assert_eq!(entries(2), entries(0));
+}
+
 /// A storage that refuses makes everything unproven, and states are told anew afterwards.
 #[test]
 fn what_can_not_be_journaled_is_no_evidence() {

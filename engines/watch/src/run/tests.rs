@@ -11,7 +11,7 @@ use policy::Document;
 use super::*;
 use crate::source::testing::{closed_port, plain, serve};
 
-const UUID: &str = "6ba7b810-9dad-41d1-80b4-00c04fd430c8";
+const UUID: &str = "0b1c7a52-6f6c-4e0e-9d57-1c3c1a6f2f10";
 
 fn config(text: &str, revision: &str) -> Arc<Config> {
     let mut document = Document::from_text("test", text);
@@ -122,9 +122,20 @@ async fn heartbeats_are_heard_and_remembered() {
     assert_eq!(running.world.journal.of::<Succeeded>().len(), 1, "in the journal before the receipt");
     until("the job is up", || running.states("job") == [State::Up]).await;
 
+    // Beyond what is journaled, a ping is acknowledged once its row is kept; and beyond what is taken, it leaves nothing.
+    for _ in 0..15 {
+        assert_eq!(running.pings.deliver(ping(UUID, &running.world)).await, Receipt::Known);
+    }
+    assert_eq!(running.world.journal.of::<Succeeded>().len(), 10, "not each is an entry");
+
     running.world.journal.refuse(Some(store::StoreError::Read { what: "a test", reason: "refused".to_owned() }));
     assert_eq!(running.pings.deliver(ping(UUID, &running.world)).await, Receipt::Busy, "200 OK is a promise");
     running.world.journal.refuse(None);
+    let mut receipts = Vec::new();
+    for _ in 0..100 {
+        receipts.push(running.pings.deliver(ping(UUID, &running.world)).await);
+    }
+    assert!(receipts.contains(&Receipt::TooMany), "a flood is refused: {receipts:?}");
     let world = running.stop().await;
 
     // The next run knows what the last one heard, and that it is too long ago.

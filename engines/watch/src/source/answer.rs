@@ -1,5 +1,6 @@
 //! What comes back from a probe.
 
+use std::borrow::Cow;
 use std::num::NonZeroU32;
 
 use event::{FindingId, Span, Time};
@@ -59,9 +60,13 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// An answer without figure.
+    /// An answer without figure. What others may have put into the text is escaped, see [`engine::printable`].
     pub fn new(reading: Reading, text: impl Into<String>) -> Self {
-        let mut text = text.into();
+        let text = text.into();
+        let mut text = match engine::printable::text(&text) {
+            Cow::Borrowed(_) => text,
+            Cow::Owned(escaped) => escaped,
+        };
         if text.len() > TEXT_BYTES_MAX {
             let end = (0..=TEXT_BYTES_MAX).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0);
             text.truncate(end);
@@ -169,6 +174,15 @@ impl Expiry {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A server's certificate, a name server, a mount point: whoever wrote it, it does not reach a terminal raw.
+    #[test]
+    fn text_of_others_is_escaped() {
+        let answer = Answer::down("certificate of CN=\u{1b}]0;owned\u{7}\u{202e}moc.elpmaxe\nup: all is well");
+        assert_eq!(answer.text, "certificate of CN=\\u{1b}]0;owned\\u{7}\\u{202e}moc.elpmaxe\\nup: all is well");
+        let long = Answer::down("\u{1b}".repeat(TEXT_BYTES_MAX));
+        assert!(long.text.len() <= TEXT_BYTES_MAX);
+    }
 
     #[test]
     fn figures_stay_within_their_four_bytes() {

@@ -16,15 +16,18 @@
 //!
 //! Its figure is the number of seconds since the last success.
 //!
-//! Every ping changes the state; not every one becomes an entry, or a job in a loop could fill the journal. Each
-//! heartbeat may journal ten pings in a row and then one per ten seconds (per half of `every`, if that is shorter), so
-//! two journaled successes are never further apart than the real ones by more than that.
+//! Not every ping becomes an entry, or a job in a loop could fill the journal. Each heartbeat may journal ten pings in a row
+//! and then one per ten seconds (per half of `every`, if that is shorter), so two journaled successes are never further apart
+//! than the real ones by more than that. Of the others twenty in a row and then four a second change what is known of the
+//! job, durably; what is beyond leaves nothing behind, no sample either, and is answered 429: whoever has the address of a
+//! heartbeat can't fill the disk with it, and no job is told that a ping counted which did not.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use engine::heartbeat::Said;
+use engine::random::{Random as _, SystemRandom};
 use event::{ProbeId, Span, Time};
 use policy::{Section, Table};
 use serde::{Deserialize, Serialize};
@@ -36,11 +39,25 @@ const EVERY_MIN: Span = Span::from_secs(10);
 /// Longest time between two looks at a heartbeat: how late its lateness may be told.
 const LOOK_EVERY_MAX: Span = Span::from_secs(30);
 /// How many pings in a row are journaled.
-const BURST: i64 = 10;
+const JOURNALED_BURST: i64 = 10;
+/// How many pings in a row are taken.
+const TAKEN_BURST: i64 = 20;
+/// After that burst, one per this.
+const TAKEN_REFILL: Span = Span::from_millis(250);
 /// How many runs that have a name are timed at once.
 const RUNS_MAX: usize = 16;
 /// After the burst, one per this.
 const REFILL: Span = Span::from_secs(10);
+
+/// UUIDs of documentations of ours and of others, and of standards.
+const KNOWN: [&str; 4] = [
+    "6ba7b810-9dad-41d1-80b4-00c04fd430c8",
+    "550e8400-e29b-41d4-a716-446655440000",
+    "f47ac10b-58cc-4372-a567-0e02b2c3d479",
+    "919108f7-52d1-4320-9bac-f847db4148a8",
+];
+/// Hexadecimal digits that are not alike in a random UUID: with fewer it is one in millions, or made by hand.
+const DISTINCT_DIGITS_MIN: usize = 8;
 
 /// The address of a heartbeat, in `/ping/<uuid>`. Whoever knows it can ping, so it is random.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -50,6 +67,34 @@ impl PingId {
     /// As text, in lower case.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Draws a random one (RFC 9562, section 5.4).
+    fn draw() -> Self {
+        let mut bytes = [0; 16];
+        // The policy is read without a context, and no verdict depends on what a message proposes.
+        SystemRandom.fill(&mut bytes);
+        let bits = u128::from_be_bytes(bytes) & !(0xf << 76) & !(0x3 << 62) | 0x4 << 76 | 0x2 << 62;
+        let digits = format!("{bits:032x}");
+        let groups = [0..8, 8..12, 12..16, 16..20, 20..32].map(|range| digits.get(range).unwrap_or_default());
+        Self(groups.join("-"))
+    }
+
+    /// Why others may know or guess it; `None` when it looks random.
+    fn guessable(&self) -> Option<&'static str> {
+        let digits: Vec<u8> = self.0.bytes().filter(|byte| *byte != b'-').collect();
+        let distinct: BTreeSet<&u8> = digits.iter().collect();
+        let random =
+            matches!(digits.get(12), Some(b'4' | b'7')) && matches!(digits.get(16), Some(b'8' | b'9' | b'a' | b'b'));
+        if KNOWN.contains(&self.as_str()) {
+            Some("it stands in a documentation, where anybody reads it")
+        } else if distinct.len() < DISTINCT_DIGITS_MIN {
+            Some("it is not random, and can be guessed")
+        } else if !random {
+            Some("it is no random UUID (version 4 or 7 of RFC 9562), and can be guessed")
+        } else {
+            None
+        }
     }
 }
 
@@ -74,12 +119,20 @@ impl policy::Name for PingId {
     const DECLARED_BY: &'static str = "[[probe.heartbeat]]";
     const NEW: &'static str = "a random UUID of its own";
     const RULE: &'static str = "write a random UUID of your own, such as `uuidgen -r` prints";
+
+    fn rule() -> String {
+        format!("write a random UUID of your own, such as {}, which was drawn just now", PingId::draw())
+    }
 }
 
 impl policy::Value for PingId {
     const SHAPE: &'static str = "a random UUID";
     const EXAMPLE: &'static str = "\"6ba7b810-9dad-41d1-80b4-00c04fd430c8\"";
     const PRIVATE: bool = true;
+
+    fn proposal() -> String {
+        format!("\"{}\"", Self::draw())
+    }
 
     fn read(slot: policy::Slot<'_>) -> Option<Self> {
         slot.parse()
@@ -105,6 +158,11 @@ impl Section for Expected {
         let common = Common::read_here(table, EVERY_MIN..=Span::from_days(366), Span::from_days(1));
         let uuid =
             table.declare("uuid", "The address of the heartbeat. Whoever knows it can ping: keep it to yourself.");
+        let guessable = uuid.as_ref().and_then(PingId::guessable).filter(|_| !table.is_example());
+        if let Some(reason) = guessable {
+            let remedy = format!("whoever knows it can ping: write {}, which was drawn just now", PingId::draw());
+            table.mistake("uuid", format!("`uuid` is an address that others know: {reason}"), remedy);
+        }
         let range = Span::from_secs(1)..=Span::from_days(31);
         let grace = table.or_in(
             "grace",
@@ -238,19 +296,35 @@ impl Absence {
     }
 }
 
-/// A bucket of tokens: how many pings may be journaled.
+/// What becomes of a ping.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Hearing {
+    /// It changes what is known of the job, and is journaled.
+    Journal,
+    /// It changes what is known of the job.
+    Keep,
+    /// Too many came before it: it changes nothing.
+    TooMany,
+}
+
+/// A bucket of tokens: how many pings may be journaled, or taken.
 #[derive(Clone, Copy, Debug)]
 struct Budget {
     tokens: i64,
+    burst: i64,
     filled_at: Option<Time>,
 }
 
 impl Budget {
+    const fn full(burst: i64) -> Self {
+        Self { tokens: burst, burst, filled_at: None }
+    }
+
     fn take(&mut self, refill: Span, now: Time) -> bool {
         let filled_at = *self.filled_at.get_or_insert(now);
         let earned = now.since(filled_at).micros() / refill.micros().max(1);
         if earned > 0 || now < filled_at {
-            self.tokens = (self.tokens + earned.max(0)).min(BURST);
+            self.tokens = self.tokens.saturating_add(earned.max(0)).min(self.burst);
             self.filled_at = Some(now);
         }
         if self.tokens == 0 {
@@ -264,7 +338,8 @@ impl Budget {
 #[derive(Debug)]
 struct Inner {
     heard: Heard,
-    budget: Budget,
+    journaled: Budget,
+    taken: Budget,
     waiting_since: Option<Time>,
     absence: Option<Absence>,
 }
@@ -280,8 +355,8 @@ pub struct Heartbeat {
 impl Heartbeat {
     /// Nothing was heard yet.
     pub fn new(uuid: PingId, every: Span, grace: Span) -> Self {
-        let budget = Budget { tokens: BURST, filled_at: None };
-        let inner = Inner { heard: Heard::default(), budget, waiting_since: None, absence: None };
+        let (journaled, taken) = (Budget::full(JOURNALED_BURST), Budget::full(TAKEN_BURST));
+        let inner = Inner { heard: Heard::default(), journaled, taken, waiting_since: None, absence: None };
         Self { uuid, expected: Expectation { every, grace }, inner: Mutex::new(inner) }
     }
 
@@ -290,12 +365,15 @@ impl Heartbeat {
         &self.uuid
     }
 
-    /// A ping of this run of the job arrived. Whether it is to be journaled.
-    pub fn hear(&self, ping: Said, run: Option<&str>, at: Time) -> bool {
+    /// A ping of this run of the job arrived.
+    pub fn hear(&self, ping: Said, run: Option<&str>, at: Time) -> Hearing {
         let refill = REFILL.min(Span::from_micros(self.expected.every.micros() / 2));
         let mut inner = self.lock();
+        if !inner.taken.take(TAKEN_REFILL, at) {
+            return Hearing::TooMany;
+        }
         inner.heard.hear(ping, run, at, self.expected.grace);
-        inner.budget.take(refill, at)
+        if inner.journaled.take(refill, at) { Hearing::Journal } else { Hearing::Keep }
     }
 
     /// What was heard, to keep.
@@ -327,7 +405,8 @@ impl Heartbeat {
     pub(crate) fn step(&self, by: Span) {
         let inner = &mut *self.lock();
         inner.heard.step(by);
-        for time in inner.waiting_since.iter_mut().chain(&mut inner.budget.filled_at) {
+        let filled_at = inner.journaled.filled_at.iter_mut().chain(&mut inner.taken.filled_at);
+        for time in inner.waiting_since.iter_mut().chain(filled_at) {
             *time = *time + by;
         }
         if let Some(Absence { since, until }) = &mut inner.absence {
@@ -573,11 +652,41 @@ mod tests {
         let uuid = "6BA7B810-9dad-41d1-80b4-00c04fd430c8".parse().expect("a UUID");
         let heartbeat = Heartbeat::new(uuid, Span::from_secs(3600), Span::from_secs(60));
         assert_eq!(heartbeat.uuid().as_str(), "6ba7b810-9dad-41d1-80b4-00c04fd430c8");
-        let journaled =
-            (0..6000).filter(|i| heartbeat.hear(Said::Success, None, Time::from_micros(i * 10_000))).count();
-        assert_eq!(journaled, 10 + 5, "a minute of a hundred pings a second: the burst, and one per ten seconds");
-        assert_eq!(heartbeat.heard().success, Some(Time::from_micros(5999 * 10_000)), "all are heard");
-        assert!(heartbeat.hear(Said::Success, None, at(60)), "and the budget comes back");
+        let minute: Vec<Hearing> =
+            (0..6000).map(|i| heartbeat.hear(Said::Success, None, Time::from_micros(i * 10_000))).collect();
+        let count = |hearing| minute.iter().filter(|heard| **heard == hearing).count();
+        assert_eq!(
+            count(Hearing::Journal),
+            10 + 5,
+            "a minute of a hundred pings a second: the burst, and one per ten seconds"
+        );
+        assert_eq!(count(Hearing::Keep), 20 + 239 - 15, "the burst, and four a second");
+        assert_eq!(heartbeat.heard().success, Some(Time::from_micros(59_750_000)), "the last one that was taken");
+        assert_eq!(heartbeat.hear(Said::Success, None, at(60)), Hearing::Journal, "and the budget comes back");
+    }
+
+    #[test]
+    fn what_others_know_is_no_address() {
+        for known in [
+            "6BA7B810-9dad-41d1-80b4-00c04fd430c8",
+            "6ba7b810-9dad-11d1-80b4-00c04fd430c8",
+            "550e8400-e29b-41d4-a716-446655440000",
+            "00000000-0000-0000-0000-000000000000",
+            "ffffffff-ffff-ffff-ffff-ffffffffffff",
+            "00000000-0000-4000-8000-000000000001",
+            "11112222-3333-4444-8555-666611112222",
+            "123e4567-e89b-12d3-a456-426614174000",
+            "0b1c7a52-6f6c-4e0e-1d57-1c3c1a6f2f10",
+        ] {
+            let id: PingId = known.parse().expect("a UUID");
+            assert!(id.guessable().is_some(), "{known}");
+        }
+        let drawn: BTreeSet<PingId> = (0..1000).map(|_| PingId::draw()).collect();
+        assert_eq!(drawn.len(), 1000);
+        for id in drawn {
+            assert_eq!(id.to_string().parse(), Ok(id.clone()));
+            assert_eq!(id.guessable(), None, "{id}");
+        }
     }
 
     #[test]
