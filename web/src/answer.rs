@@ -7,7 +7,7 @@
 //! Strict-Transport-Security is not among the headers: without TLS it must not be sent (RFC 6797, section 7.2), and the
 //! proxy that speaks TLS knows for which names it may be. With it, the grader of Mozilla gives A+.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use askama::Template;
@@ -19,7 +19,9 @@ use axum::response::{IntoResponse, Response};
 use journal::Hash;
 
 use crate::budget::Share;
+use crate::host;
 use crate::lang::{Language, Words};
+use crate::state::State;
 
 /// The style of every page, in the page itself: it is one request, and can be kept as one file.
 pub(crate) const STYLE: &str = include_str!("../templates/style.css");
@@ -36,12 +38,16 @@ static CONTENT_SECURITY_POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
 });
 
 /// Adds what every answer has: pages for unknown addresses and methods, a bound on the time, and the headers that forbid
-/// everything.
-pub(crate) fn finish(router: Router) -> Router {
-    router
+/// everything. With the state of the `team`, only its hosts are answered.
+pub(crate) fn finish(router: Router, team: Option<Arc<State>>) -> Router {
+    let router = router
         .fallback(|| async { refusal(StatusCode::NOT_FOUND) })
-        .method_not_allowed_fallback(|| async { refusal(StatusCode::METHOD_NOT_ALLOWED) })
-        .layer(middleware::from_fn(guard))
+        .method_not_allowed_fallback(|| async { refusal(StatusCode::METHOD_NOT_ALLOWED) });
+    let router = match team {
+        Some(state) => router.layer(middleware::from_fn_with_state(state, host::of_the_team)),
+        None => router,
+    };
+    router.layer(middleware::from_fn(guard))
 }
 
 async fn guard(request: Request, next: Next) -> Response {
@@ -179,6 +185,7 @@ pub(crate) fn refusal(status: StatusCode) -> Response {
         StatusCode::METHOD_NOT_ALLOWED => (words.not_allowed, words.not_allowed_why),
         StatusCode::PAYLOAD_TOO_LARGE => (words.too_large, words.too_large_why),
         StatusCode::BAD_REQUEST => (words.bad_request, words.bad_request_why),
+        StatusCode::MISDIRECTED_REQUEST => (words.misdirected, words.misdirected_why),
         _ => (words.unavailable, words.unavailable_why),
     };
     let parts = Language::ALL.map(|language| {

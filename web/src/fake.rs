@@ -140,7 +140,7 @@ impl Fixture {
         let policy = watch::Sender::new(Arc::new(Policy {
             applied: Some(Arc::new(applied)),
             publish: true,
-            reload_error: None,
+            ..Policy::default()
         }));
         let in_effect = watch::Sender::new(Arc::new(in_effect));
         let published = watch::Sender::new(Some(Arc::new(published)));
@@ -402,6 +402,9 @@ impl Answer {
 /// Sends a request to a router and reads the answer.
 pub(crate) async fn ask(router: Router, method: Method, path: &str, headers: &[(&str, &str)], body: Body) -> Answer {
     let mut request = Request::builder().method(method).uri(path);
+    if !headers.iter().any(|(name, _)| *name == "host") {
+        request = request.header("host", "localhost");
+    }
     for (name, value) in headers {
         request = request.header(*name, *value);
     }

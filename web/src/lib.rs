@@ -8,11 +8,12 @@
 //! | `/`, `/fr`, `/en` — the trust page | once the policy says `publish = true` | always |
 //! | `/log/…` — the log, as files ([`journal::export`]) | once the policy says so | always |
 //! | `/robots.txt`, `/favicon.ico` | once the policy says so | always |
-//! | `/ping/<uuid>` — heartbeats | always | always |
+//! | `/ping/<uuid>` — heartbeats | once the policy says `publish = true` or `pings = true` | always |
 //! | `/healthz` — the process answers | always | always |
 //! | `/metrics`, `/ready`, `/api/status.json` | never | always |
 //!
-//! The team's listener belongs on loopback: it asks nobody for a password. The payloads of entries for the team are on
+//! The team's listener belongs on loopback: it asks nobody for a password, and answers only to the hosts of the team
+//! ([`host`]). The payloads of entries for the team are on
 //! neither, since nothing here needs them.
 //!
 //! A request computes nothing: the judge, the publisher and the watch leave what they know in [`State`], and a page shows
@@ -23,6 +24,7 @@
 
 mod answer;
 mod budget;
+mod host;
 mod lang;
 mod log;
 mod metrics;
@@ -65,15 +67,26 @@ pub fn team(state: Arc<State>) -> Router {
         .merge(status::routes())
         .merge(usual::team())
         .merge(usual::health());
-    answer::finish(routes.with_state(state))
+    let routes = routes.with_state(Arc::clone(&state));
+    answer::finish(routes, Some(state))
 }
 
 /// What everybody may see, and only once the policy says `publish = true`; until then it looks as if there were nothing.
-/// Heartbeats are taken in any case: their addresses are secrets of the team's own jobs.
+/// Heartbeats are taken from then on, or earlier where the policy says `pings = true`.
 pub fn public(state: Arc<State>) -> Router {
     let shown = trust_page::routes(Reader::Public).merge(log::routes()).merge(usual::public());
     let shown = shown.layer(middleware::from_fn_with_state(Arc::clone(&state), when_published));
-    answer::finish(shown.merge(ping::routes()).merge(usual::health()).with_state(state))
+    let pings = ping::routes().layer(middleware::from_fn_with_state(Arc::clone(&state), when_taken));
+    answer::finish(shown.merge(pings).merge(usual::health()).with_state(state), None)
+}
+
+/// Pings are taken once the policy publishes, or says `pings = true` before that.
+async fn when_taken(FromState(state): FromState<Arc<State>>, request: Request, next: Next) -> Response {
+    let taken = {
+        let policy = state.policy.borrow();
+        policy.publish || policy.public_pings
+    };
+    if taken { next.run(request).await } else { answer::refusal(StatusCode::NOT_FOUND) }
 }
 
 async fn when_published(FromState(state): FromState<Arc<State>>, request: Request, next: Next) -> Response {

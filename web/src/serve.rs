@@ -54,11 +54,12 @@ struct Limits {
     closing_time_max: Duration,
 }
 
-impl Default for Limits {
-    fn default() -> Self {
+impl Limits {
+    /// The bounds of a listener with a share of the file descriptors of the process.
+    fn with(connections_max: usize) -> Self {
         Self {
-            connections_max: 1024,
-            per_address_max: 64,
+            connections_max: connections_max.max(1),
+            per_address_max: u32::try_from(connections_max / 4).unwrap_or(u32::MAX).clamp(1, 64),
             header_time_max: Duration::from_secs(10),
             header_bytes_max: 16 * 1024,
             connection_time_max: Duration::from_mins(5),
@@ -93,10 +94,10 @@ impl Incoming for TcpListener {
     }
 }
 
-/// Serves the router until `stop`, then lets answers under way end, within three seconds. Dropped before that, it takes its
-/// connections along.
-pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
-    serve_within(listener, router, stop, Limits::default()).await;
+/// Serves the router until `stop`, then lets answers under way end, within three seconds. At most `connections_max` are
+/// served at a time, a quarter of them from one address. Dropped before that, it takes its connections along.
+pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken, connections_max: usize) {
+    serve_within(listener, router, stop, Limits::with(connections_max)).await;
 }
 
 async fn serve_within(mut incoming: impl Incoming, router: Router, stop: CancellationToken, limits: Limits) {

@@ -56,6 +56,10 @@ pub struct Policy {
     pub publish: bool,
     /// Why the last reload was refused; nothing after one that was taken.
     pub reload_error: Option<String>,
+    /// Whether the public listener takes pings before it shows anything.
+    pub public_pings: bool,
+    /// Hosts that the team's listener answers to beside those of loopback, as in a URL.
+    pub team_hosts: Vec<String>,
 }
 
 /// Name, address and key under which the pages speak.

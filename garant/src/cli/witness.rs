@@ -7,6 +7,7 @@
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -187,7 +188,11 @@ impl Serve {
     fn lock(&self) -> Result<fs::File, Failure> {
         let path = beside(&self.state, ".lock");
         let failed = || Failure::new(format!("{} can't be locked", path.display()));
-        let file = fs::File::create(&path).map_err(|error| {
+        let mut options = fs::OpenOptions::new();
+        // A link that somebody put there is not followed, and nothing is emptied.
+        let no_follow = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or_default();
+        options.write(true).create(true).truncate(false).mode(0o600).custom_flags(no_follow);
+        let file = options.open(&path).map_err(|error| {
             failed().because(&error).remedy("run garant as the user that owns the state file and may write beside it")
         })?;
         match file.try_lock() {
@@ -233,6 +238,7 @@ impl Serve {
         let keeper = Keeper { path: self.state.clone(), key: file.key };
         let witness = web::witness::Witness::new(key, file.state, Arc::new(keeper), Arc::new(SystemClock));
         let router = web::witness::router(Arc::new(witness));
+        let connections = engine::descriptors::public_connections(engine::descriptors::limit());
         let stop = CancellationToken::new();
         // The first signal lets answers under way end; the second ends the process at once.
         let signals = async {
@@ -241,7 +247,7 @@ impl Serve {
             tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
         };
         tokio::select! {
-            () = web::serve(listener, router, stop.clone()) => {}
+            () = web::serve(listener, router, stop.clone(), connections) => {}
             () = signals => {}
         }
         Ok(())

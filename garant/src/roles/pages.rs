@@ -12,12 +12,14 @@ pub(crate) struct Pages {
     pub(crate) name: &'static str,
     pub(crate) listener: TcpListener,
     pub(crate) router: Router,
+    /// Connections at a time: its share of the file descriptors of the process.
+    pub(crate) connections_max: usize,
 }
 
 impl Pages {
     async fn serve(&self, context: Context) -> Result<(), EngineError> {
         let listener = tokio::net::TcpListener::from_std(self.listener.try_clone()?)?;
-        let serving = web::serve(listener, self.router.clone(), context.stop.clone());
+        let serving = web::serve(listener, self.router.clone(), context.stop.clone(), self.connections_max);
         tokio::pin!(serving);
         loop {
             context.progress.tick();

@@ -58,6 +58,8 @@ pub(crate) struct Words {
     pub(crate) too_large_why: &'static str,
     pub(crate) bad_request: &'static str,
     pub(crate) bad_request_why: &'static str,
+    pub(crate) misdirected: &'static str,
+    pub(crate) misdirected_why: &'static str,
 }
 
 pub(super) const FRENCH: Words = Words {
@@ -122,6 +124,8 @@ pub(super) const FRENCH: Words = Words {
     too_large_why: "Le corps de la requête dépasse ce que cette adresse accepte.",
     bad_request: "Requête illisible",
     bad_request_why: "La requête n’a pas la forme que cette adresse attend.",
+    misdirected: "Nom d’hôte inconnu",
+    misdirected_why: "Ces pages ne répondent que sous un nom de cette machine\u{202f}; d’autres se déclarent par team_hosts dans [pages].",
 };
 
 pub(super) const ENGLISH: Words = Words {
@@ -184,4 +188,6 @@ pub(super) const ENGLISH: Words = Words {
     too_large_why: "The body of the request is longer than this address takes.",
     bad_request: "Unreadable request",
     bad_request_why: "The request does not have the form that this address expects.",
+    misdirected: "Unknown host name",
+    misdirected_why: "These pages answer only under a name of this machine; others are declared by team_hosts in [pages].",
 };

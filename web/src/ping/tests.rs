@@ -52,9 +52,7 @@ async fn ping(fixture: &Fixture, method: Method, path: &str, body: Body) -> (Ans
 
 #[tokio::test]
 async fn a_ping_is_handed_over_before_ok_is_said() {
-    // Also before anything is published: the jobs are the team's own.
     let fixture = Fixture::new();
-    fixture.set_publish(false);
     for (method, suffix, said) in [
         (Method::GET, "", Said::Success),
         (Method::HEAD, "", Said::Success),
@@ -71,6 +69,37 @@ async fn a_ping_is_handed_over_before_ok_is_said() {
         let taken = taken.expect("it was handed over");
         assert_eq!((taken.ping, taken.uuid.as_str(), taken.body_bytes), (said, UUID, 17));
     }
+}
+
+/// Before anything is published the public listener takes pings only where the policy says so; the team's always does.
+#[tokio::test]
+async fn where_pings_are_taken() {
+    let fixture = Fixture::new();
+    let path = format!("/ping/{UUID}/log");
+    for (publish, pings, taken) in [(false, false, false), (false, true, true), (true, false, true), (true, true, true)]
+    {
+        fixture.set_publish(publish);
+        fixture.policy.send_modify(|policy| std::sync::Arc::make_mut(policy).public_pings = pings);
+        let public = ask(fixture.public(), Method::GET, &path, &[], Body::empty()).await;
+        let expected = if taken { StatusCode::OK } else { StatusCode::NOT_FOUND };
+        assert_eq!(public.status, expected, "publish {publish}, pings {pings}");
+        if !taken {
+            let absent = ask(fixture.public(), Method::GET, "/no/such/page", &[], Body::empty()).await;
+            assert_eq!((&public.headers, &public.body), (&absent.headers, &absent.body), "as if there were nothing");
+        }
+        assert_eq!(ask(fixture.team(), Method::GET, &path, &[], Body::empty()).await.status, StatusCode::OK);
+    }
+}
+
+#[tokio::test]
+async fn a_flood_is_told_so() {
+    let fixture = Fixture::new();
+    let pings = fixture.pings.clone();
+    let watch = tokio::spawn(async move { pings.listen().await.next().await.refuse() });
+    let answer = ask(fixture.public(), Method::GET, &format!("/ping/{UUID}"), &[], Body::empty()).await;
+    assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(answer.header("retry-after"), "1");
+    watch.await.expect("no panic");
 }
 
 /// As with Healthchecks: `rid` names the run, and a slash at the end is no other address.

@@ -46,7 +46,7 @@ fn router() -> Router {
             }),
         )
         .route("/endless", get(|| async { vec![b'x'; 64 * 1024 * 1024] }));
-    crate::answer::finish(router)
+    crate::answer::finish(router, None)
 }
 
 fn start(limits: Limits) -> Server {
@@ -105,7 +105,7 @@ async fn read_to_end(stream: &mut (impl AsyncRead + Unpin)) -> String {
 async fn a_listener_is_served() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
-    let serving = tokio::spawn(serve(listener, router(), CancellationToken::new()));
+    let serving = tokio::spawn(serve(listener, router(), CancellationToken::new(), 16));
     let exchange = async |request: &[u8]| {
         let mut stream = TcpStream::connect(address).await.expect("connected");
         stream.write_all(request).await.expect("sent");
@@ -194,7 +194,7 @@ async fn more_connections_than_there_is_room_for() {
 /// An engine that is aborted is started again with the room of a new one: nothing of the old one may stay.
 #[tokio::test(start_paused = true)]
 async fn connections_end_with_the_server_that_has_them() {
-    let server = start(Limits::default());
+    let server = start(Limits::with(1024));
     let mut reader = connect(&server);
     reader.write_all(b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("sent");
     settle().await;

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::address::Url;
+use crate::address::{Address, Url};
 use crate::document::Document;
 use crate::mistake::Mistake;
 use crate::table::{Section, Table};
@@ -34,18 +34,29 @@ pub struct Pages {
     pub public: Option<SocketAddr>,
     /// URL of the public pages, which stands in the commands that check a proof.
     pub url: Option<Url>,
+    /// Hosts under which the team's listener answers, beside those of this machine.
+    pub team_hosts: Vec<Address>,
+    /// Whether the public listener takes heartbeats before anything is published.
+    pub pings: bool,
 }
 
 impl Default for Pages {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8480)), public: None, url: None }
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8480)),
+            public: None,
+            url: None,
+            team_hosts: Vec::new(),
+            pings: false,
+        }
     }
 }
 
 impl Section for Pages {
     const ABOUT: &'static str = "Where the pages are served, both over plain HTTP. The team's listener has no login, so it stays on the \
-        machine itself; the public one answers only once `publish = true`, and belongs behind a proxy that speaks TLS \
-        (`docs/running.md` has samples).";
+        machine itself, and answers a request when the host that it names is `localhost`, a loopback address, or listed in \
+        `team_hosts`: a page of the internet whose name was made to lead here is not. The public one answers only once \
+        `publish = true`, and belongs behind a proxy that speaks TLS (`docs/running.md` has samples).";
     const EXAMPLE: &'static str = r#"
 [pages]
 listen = "127.0.0.1:8480"
@@ -57,6 +68,16 @@ url = "https://trust.shop.example"
         let listen = table.or("listen", Self::default().listen, "the team's listener, on a loopback address");
         let public = table.optional("public", "the public listener, plain HTTP: the proxy in front of it speaks TLS");
         let url = table.optional("url", "where everybody finds the pages: stands in the commands that check a proof");
+        let team_hosts = table.list(
+            "team_hosts",
+            "names and addresses under which the team's listener answers, beside `localhost` and the loopback addresses: such as \
+             the name in a tunnel",
+        );
+        let pings = table.or(
+            "pings",
+            false,
+            "whether the public listener takes heartbeats while `publish` is false; once it is true, it does in any case",
+        );
         if !listen.ip().is_loopback() {
             let remedy = "write \"127.0.0.1:8480\" or \"[::1]:8480\", and reach it through an SSH tunnel";
             table.mistake(
@@ -68,7 +89,7 @@ url = "https://trust.shop.example"
         if public.is_some_and(|public: SocketAddr| collide(listen, public)) {
             table.mistake("public", "the same address as the team's listener", "give it another port");
         }
-        Some(Self { listen, public, url })
+        Some(Self { listen, public, url, team_hosts, pings })
     }
 }
 

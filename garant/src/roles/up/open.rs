@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use engine::clock::SystemClock;
+use engine::descriptors;
 use engine::net::Net;
 use engine::random::SystemRandom;
 use engine::{CancellationToken, Clock, Context, Progress, Random, Recorder, Secrets};
@@ -130,6 +131,16 @@ fn raise_descriptors() {
         && let Err(error) = setrlimit(Resource::Nofile, raised)
     {
         tracing::warn!(%error, "the limit of file descriptors can't be raised; going on with {:?}", limit.current);
+    }
+    if let Some(limit) = descriptors::limit().filter(|limit| *limit < descriptors::ENOUGH) {
+        tracing::warn!(
+            "this process may open {limit} files and sockets only: {} connections to the public listener, {} to the team's and \
+             {} questions of probes at a time. Raise the limit to {} or more (LimitNOFILE of systemd, `ulimit -Hn`)",
+            descriptors::public_connections(Some(limit)),
+            descriptors::team_connections(Some(limit)),
+            descriptors::questions(Some(limit)),
+            descriptors::ENOUGH,
+        );
     }
 }
 

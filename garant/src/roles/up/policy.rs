@@ -46,7 +46,13 @@ impl Followed {
 
     fn shown(&self) -> Arc<Policy> {
         let Configuration { applied, basics, .. } = self.configuration.as_ref();
-        Arc::new(Policy { applied: Some(Arc::clone(applied)), publish: basics.publication.publish, reload_error: None })
+        Arc::new(Policy {
+            applied: Some(Arc::clone(applied)),
+            publish: basics.publication.publish,
+            public_pings: basics.pages.pings,
+            team_hosts: basics.pages.team_hosts.iter().map(ToString::to_string).collect(),
+            reload_error: None,
+        })
     }
 }
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use engine::descriptors;
 use engine::heartbeat::Pings;
 use engine::standing::Probes;
 use engine::{Context, Supervisor};
@@ -89,11 +90,14 @@ pub(super) fn wire(opened: Opened, registry: &Registry, runtimes: &Handles) -> R
         figures,
     });
     supervisor = supervisor.add(Arc::new(Announcer { state: Arc::clone(&state) }));
-    let listeners =
-        [("pages", Some(team), web::team(Arc::clone(&state))), ("public-pages", public, web::public(state))];
-    for (name, listener, router) in listeners {
+    let limit = descriptors::limit();
+    let listeners = [
+        ("pages", Some(team), web::team(Arc::clone(&state)), descriptors::team_connections(limit)),
+        ("public-pages", public, web::public(state), descriptors::public_connections(limit)),
+    ];
+    for (name, listener, router, connections_max) in listeners {
         let Some(listener) = listener else { continue };
-        let pages = Arc::new(Pages { name, listener, router });
+        let pages = Arc::new(Pages { name, listener, router, connections_max });
         supervisor = match runtimes.get(PAGES) {
             Some(runtime) => supervisor.add_on(runtime, pages),
             None => supervisor.add(pages),
