@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -108,7 +109,31 @@ impl Configuration {
     /// Warnings: what is sound and may still surprise at this time.
     pub(crate) fn warnings(&self, now: Time) -> Vec<String> {
         let of_parts = self.parts.iter().flat_map(|part| part.warnings());
-        of_parts.chain(finer_than_seen(&self.applied)).chain(over(&self.applied, now)).collect()
+        let warnings = of_parts.chain(finer_than_seen(&self.applied)).chain(over(&self.applied, now));
+        warnings.chain(self.unheard_heartbeats()).chain(self.exposed_files()).collect()
+    }
+
+    /// Heartbeats that jobs elsewhere may expect the public listener to take.
+    fn unheard_heartbeats(&self) -> Option<String> {
+        let Basics { publication, pages, .. } = &self.basics;
+        let unheard = pages.public.is_some() && !publication.publish && !pages.pings;
+        (unheard && self.applied.probes.iter().any(|probe| probe.kind == "heartbeat")).then(|| {
+            "the public listener takes no heartbeats while `publish` is false: have the jobs ping the team's listener, or write \
+             `pings = true` in [pages]"
+                .to_owned()
+        })
+    }
+
+    /// The files of the policy that hold something private, and that everybody on this machine can read.
+    pub(crate) fn exposed_files(&self) -> Vec<String> {
+        let exposed = self.sources.private_files().into_iter().filter(|name| everybody_reads(Path::new(name)));
+        let warning = |name: &str| {
+            format!(
+                "{name} can be read by every user of this machine, and holds what is nobody else's business (addresses of \
+                 heartbeats, header fields, people): close it with `chmod o-r {name}`"
+            )
+        };
+        exposed.map(warning).collect()
     }
 }
 
@@ -147,6 +172,13 @@ fn finer_than_seen(applied: &Applied) -> Vec<String> {
         }
     }
     warnings
+}
+
+/// Whether every user of the machine can read the file: its own rights say so, and those of each folder above it.
+fn everybody_reads(path: &Path) -> bool {
+    let allows = |path: &Path, right: u32| std::fs::metadata(path).is_ok_and(|metadata| metadata.mode() & right != 0);
+    let Ok(path) = path.canonicalize() else { return false };
+    allows(&path, 0o004) && path.ancestors().skip(1).all(|folder| allows(folder, 0o001))
 }
 
 /// `docs/policy.md`.
@@ -301,6 +333,47 @@ mod tests {
                 "`host` of a probe"
             ]
         );
+    }
+
+    /// A folder that is closed hides what is in it, whatever the rights of the file.
+    #[test]
+    fn a_private_policy_that_everybody_reads_is_named() {
+        use std::fs::Permissions;
+        use std::os::unix::fs::PermissionsExt as _;
+        let (open, closed) = (Permissions::from_mode(0o755), Permissions::from_mode(0o700));
+        let heartbeat = "[[service]]\nname = \"shop\"\n[[probe.heartbeat]]\nname = \"job\"\nservice = \"shop\"\n\
+            uuid = \"0b1c7a52-6f6c-4e0e-9d57-1c3c1a6f2f10\"\n";
+        let plain = "[[service]]\nname = \"shop\"\n";
+        for (text, mode, folder_rights, named) in [
+            (heartbeat, 0o644, &open, true),
+            (heartbeat, 0o640, &open, false),
+            (heartbeat, 0o600, &open, false),
+            (heartbeat, 0o644, &closed, false),
+            (plain, 0o644, &open, false),
+        ] {
+            let folder = tempfile::tempdir().expect("a folder");
+            std::fs::set_permissions(folder.path(), folder_rights.clone()).expect("ours");
+            let path = folder.path().join("garant.toml");
+            std::fs::write(&path, format!("[journal]\nname = \"shop.example\"\n{text}")).expect("written");
+            std::fs::set_permissions(&path, Permissions::from_mode(mode)).expect("ours");
+            let policy = Configuration::load(&path, &Registry::garant()).expect("a policy");
+            let warnings = policy.warnings(Time::from_secs(0));
+            assert_eq!(warnings.iter().any(|warning| warning.contains("chmod o-r")), named, "{mode:o}: {warnings:?}");
+        }
+    }
+
+    #[test]
+    fn heartbeats_that_the_public_listener_does_not_take_are_named() {
+        let heartbeat = "[[service]]\nname = \"shop\"\n[[probe.heartbeat]]\nname = \"job\"\nservice = \"shop\"\n\
+            uuid = \"0b1c7a52-6f6c-4e0e-9d57-1c3c1a6f2f10\"\n";
+        for (pages, named) in [
+            ("", false),
+            ("[pages]\npublic = \"127.0.0.1:1\"\n", true),
+            ("[pages]\npublic = \"127.0.0.1:1\"\npings = true\n", false),
+        ] {
+            let warnings = with(&format!("{pages}{heartbeat}")).warnings(Time::from_secs(0));
+            assert_eq!(warnings.iter().any(|warning| warning.contains("`pings = true`")), named, "{pages}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! `running.json` is written by `garant up` for the other commands; it holds nothing secret and is removed at a clean stop.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use notary::write_whole;
@@ -60,9 +60,13 @@ impl Running {
         if alive { Ok(running) } else { Err(nothing().remedy(remedy)) }
     }
 
-    /// Writes `running.json`, whole or not at all.
+    /// Writes `running.json`, whole or not at all; on a full disk over that of a run before, which a crash has left.
     pub(crate) fn write(&self, data: &Path) -> io::Result<()> {
-        write_whole(&data.join(RUNNING), &serde_json::to_vec(self)?, 0o644)
+        let (path, text) = (data.join(RUNNING), serde_json::to_vec(self)?);
+        write_whole(&path, &text, 0o644).or_else(|error| match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => write_over(&path, &text).map_err(|_| error),
+            _ => Err(error),
+        })
     }
 
     /// Removes `running.json`, at a clean stop.
@@ -70,6 +74,13 @@ impl Running {
         // A file that could not be removed does no harm: its process is gone, or another has its number.
         drop(fs::remove_file(data.join(RUNNING)));
     }
+}
+
+/// Writes into the room that the file has. A reader may see half of it: it then asks again, or says that it can't be read.
+fn write_over(path: &Path, text: &[u8]) -> io::Result<()> {
+    let mut file = fs::OpenOptions::new().write(true).open(path)?;
+    file.write_all(text)?;
+    file.set_len(text.len() as u64)
 }
 
 /// When a process started: the boot, and the kernel's ticks since then (proc_pid_stat(5), field 22). The number alone does

@@ -1,10 +1,15 @@
 //! Output of the commands: results on standard output, everything else on standard error, colours only for people.
+//!
+//! What is printed may hold text of others, which a terminal must not obey: [`shown`] lets through lines and the colours that
+//! garant itself uses, and writes every other control character as its escape (see [`engine::printable`]). The log on
+//! standard error goes through [`LogLines`], which lets no newline through either: a line of the log is one event.
 
 use std::ffi::OsStr;
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 
 use clap::ValueEnum;
+use engine::printable;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::failure::Failure;
@@ -92,7 +97,7 @@ impl Terminal {
     pub(crate) fn line(&mut self, text: impl Display) {
         if !self.out_closed {
             let mut out = io::stdout().lock();
-            let written = writeln!(out, "{text}").and_then(|()| out.flush());
+            let written = writeln!(out, "{}", shown(&text.to_string(), self.colours.out)).and_then(|()| out.flush());
             self.note_written(written);
         }
     }
@@ -127,16 +132,15 @@ impl Terminal {
     /// Prints a result for programs, on one line.
     pub(crate) fn json(&mut self, value: &impl serde::Serialize) {
         match serde_json::to_string(value) {
-            Ok(text) => self.line(text),
+            Ok(text) => self.line(ascii_escaped(&text)),
             Err(error) => self.note(format!("the result can't be written as JSON: {error}")),
         }
     }
 
     /// Prints a line on standard error: progress, warnings, what to do next.
-    #[expect(clippy::unused_self, reason = "only what was given the terminal may print")]
     pub(crate) fn note(&self, text: impl Display) {
         // An error here means that standard error is closed: there is nowhere left to report it.
-        drop(writeln!(io::stderr().lock(), "{text}"));
+        drop(writeln!(io::stderr().lock(), "{}", shown(&text.to_string(), self.colours.err)));
     }
 
     /// Prints a failure on standard error: what failed, why, what to do.
@@ -170,6 +174,80 @@ pub(crate) fn rendered(failure: &Failure, coloured: bool) -> String {
     lines.extend(failure.why().iter().map(|cause| format!("  {} {cause}", paint(coloured, Look::Faint, "because:"))));
     lines.extend(failure.what_to_do().map(|remedy| format!("  {} {remedy}", paint(coloured, Look::Strong, "do:"))));
     lines.join("\n")
+}
+
+/// The text as it may be printed: its lines as they are, the looks of [`Look`] and of the mistakes of a policy where colours
+/// are wanted, and an escape for whatever else a terminal would obey or hide.
+fn shown(text: &str, coloured: bool) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        if let Some(look) = look_at_start(rest).filter(|_| coloured) {
+            out.push_str(look);
+            rest = rest.get(look.len()..).unwrap_or_default();
+            continue;
+        }
+        match c {
+            '\n' => out.push('\n'),
+            c => printable::push(&mut out, c),
+        }
+        rest = rest.get(c.len_utf8()..).unwrap_or_default();
+    }
+    out
+}
+
+/// The SGR sequence (ECMA-48, 8.3.117) at the start of the text, if it sets nothing but a foreground colour or a weight: text
+/// can be hidden by others.
+fn look_at_start(text: &str) -> Option<&str> {
+    let parameters = text.strip_prefix("\x1b[")?;
+    let parameters = parameters.get(..parameters.find(|c: char| !c.is_ascii_digit() && c != ';')?)?;
+    let end = "\x1b[".len() + parameters.len();
+    let harmless = |parameter: &str| {
+        parameter.is_empty()
+            || parameter.parse::<u8>().is_ok_and(|number| matches!(number, 0..=4 | 22..=24 | 30..=37 | 39 | 90..=97))
+    };
+    let is_look = parameters
+        .strip_prefix("38;5;")
+        .map_or_else(|| parameters.split(';').all(harmless), |colour| colour.parse::<u8>().is_ok());
+    (text.get(end..)?.starts_with('m') && is_look).then(|| text.get(..=end))?
+}
+
+/// JSON in which every character that a terminal would obey or hide is written as JSON escapes it (RFC 8259, section 7). Such
+/// characters stand in its strings only.
+fn ascii_escaped(json: &str) -> String {
+    use std::fmt::Write as _;
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        if printable::is_shown(c) {
+            out.push(c);
+        } else {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                // A String takes everything.
+                write!(out, "\\u{unit:04x}").unwrap_or_default();
+            }
+        }
+    }
+    out
+}
+
+/// Where the log of the process goes: standard error, a line for each event whatever is in it.
+#[derive(Clone, Copy)]
+pub(crate) struct LogLines {
+    pub(crate) coloured: bool,
+}
+
+impl Write for LogLines {
+    /// Takes one event, as the subscriber hands them over.
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(event);
+        let line = text.strip_suffix('\n').unwrap_or(&text).replace('\n', "\\n");
+        writeln!(io::stderr().lock(), "{}", shown(&line, self.coloured))?;
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().lock().flush()
+    }
 }
 
 fn paint(coloured: bool, look: Look, text: impl Display) -> String {

@@ -54,6 +54,16 @@ impl Sources {
         self.hidden = hidden;
     }
 
+    /// Names of the files in which a value stands that no record may hold: an address of a heartbeat, a header field, a
+    /// person.
+    pub fn private_files(&self) -> Vec<&str> {
+        let is_private = |(index, file): &(usize, &Source)| {
+            let here = self.hidden.iter().filter(|hidden| usize::try_from(hidden.place.file) == Ok(*index));
+            here.map(|hidden| hidden.within(file.text(), self.bytes(hidden.place))).any(|secret| secret.is_some())
+        };
+        self.files.iter().enumerate().filter(is_private).map(|(_, file)| file.name()).collect()
+    }
+
     /// The text of each file, under its name, for a record that is kept: every value that is [`crate::Private`] is what
     /// `shown` makes of it, in quotes, and a comment is `# …`. What else stands there stands as it was written.
     ///

@@ -43,6 +43,16 @@ impl Init {
                 .remedy("write the whole address, such as https://shop.example/")
                 .code(USAGE)
         })?;
+        let url = match url.target().split_once('?') {
+            None => url,
+            Some((_, query)) => {
+                terminal.note(format!(
+                    "left out of the policy: `?{}`, for a policy is no place for a token. If it is none, add it to `url`.",
+                    if query.is_empty() { "" } else { "…" }
+                ));
+                without_query(&url)?
+            }
+        };
         let log_name = match self.log_name {
             None => log_name(&url),
             Some(name) if name.parse::<Origin>().is_ok() => name,
@@ -111,6 +121,13 @@ fn is_domain(host: &str) -> bool {
 fn log_name(url: &Url) -> String {
     let host = url.host().to_string();
     if is_domain(&host) { host } else { "site".to_owned() }
+}
+
+/// The URL up to its query, in which people put tokens.
+fn without_query(url: &Url) -> Result<Url, Failure> {
+    let whole = url.to_string();
+    let bare = whole.split('?').next().unwrap_or(&whole);
+    bare.parse().map_err(|error| Failure::new(format!("`{bare}` is not the URL of a site")).because(&error))
 }
 
 /// The text of the starting policy, with everything that follows from the URL filled in.

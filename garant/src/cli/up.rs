@@ -11,7 +11,7 @@ use crate::failure::{Failure, USAGE};
 use crate::registry::Registry;
 use crate::roles::up::{self, Settings};
 use crate::runtime::Runtimes;
-use crate::terminal::{Terminal, counted};
+use crate::terminal::{LogLines, Terminal, counted};
 
 #[derive(Args, Debug)]
 pub(crate) struct Up {
@@ -36,6 +36,9 @@ impl Up {
             }
         };
         log_to_stderr(terminal);
+        for warning in configuration.exposed_files() {
+            tracing::warn!("{warning}");
+        }
         let settings = Settings { policy: self.policy.policy, data: self.data.data };
         let promises = configuration.applied.promises.len();
         let publishes = configuration.basics.publication.publish;
@@ -78,10 +81,11 @@ impl Up {
 fn log_to_stderr(terminal: &Terminal) {
     let filter = EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| EnvFilter::new("info,hickory_proto=off,hickory_resolver=off"));
+    let coloured = terminal.err_coloured();
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(terminal.err_coloured())
+        .with_writer(move || LogLines { coloured })
+        .with_ansi(coloured)
         .with_target(false)
         // Otherwise the subscriber reports its own errors on the stream that failed, and panics when that fails too. A full
         // disk under the log of the service costs lines, and nothing else.

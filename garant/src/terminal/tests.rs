@@ -79,6 +79,33 @@ fn keys_that_wont_do() {
     check("a_log_is_remembered_and_gone", data, &lost.expect_err("a second history"));
 }
 
+/// Certificate names, server answers, file names: whoever wrote them, a terminal shows them and obeys nothing of them.
+#[test]
+fn a_terminal_obeys_nobody_else() {
+    let hostile = "CN=\x1b]0;owned\x07\x1b[2J\u{9b}1A\u{202e}gpj\u{200b}\r\x1b[8mhidden\x1b[38;2;0;0;0mx\x1b[1";
+    let harmless = "CN=\\u{1b}]0;owned\\u{7}\\u{1b}[2J\\u{9b}1A\\u{202e}gpj\\u{200b}\\r\\u{1b}[8mhidden\
+        \\u{1b}[38;2;0;0;0mx\\u{1b}[1";
+    for coloured in [false, true] {
+        assert_eq!(shown(hostile, coloured), harmless, "coloured {coloured}");
+        let failure = Failure::new(hostile).because(&Caused { text: "\x1b[5mcause", source: None }).remedy("\u{2066}");
+        let text = shown(&rendered(&failure, coloured), coloured);
+        assert!(!text.contains("\x1b[5m") && !text.contains("\u{2066}") && !text.contains("\x1b]"), "{text:?}");
+        assert_eq!(text.lines().count(), 3, "a line each: {text:?}");
+    }
+    let looks = [Look::Good, Look::Bad, Look::Doubtful, Look::Strong, Look::Faint].map(|look| paint(true, look, "é"));
+    for look in looks {
+        assert_eq!(shown(&look, true), look, "our own looks are kept");
+        assert!(!shown(&look, false).contains('\x1b'), "where colours are wanted");
+    }
+    let json = serde_json::json!({ "text": hostile, "tag": "\u{e0041}é" });
+    let text = ascii_escaped(&json.to_string());
+    assert!(
+        text.chars().all(printable::is_shown) && text.contains("\\u202e") && text.contains("\\udb40\\udc41é"),
+        "{text}"
+    );
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&text).expect("still JSON"), json);
+}
+
 #[test]
 fn colours_are_for_people_who_want_them() {
     for (colour, is_terminal, no_color, wanted) in [

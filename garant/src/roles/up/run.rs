@@ -27,6 +27,8 @@ use crate::terminal::counted;
 const FLUSH: Span = Span::from_secs(3);
 /// How long the first start of every engine may take before the ready line says so without them.
 const READY_WITHIN: Span = Span::from_secs(20);
+/// How soon `running.json` is tried again when the disk was full.
+const WRITTEN_AGAIN: Span = Span::from_secs(5);
 
 /// Journals the policy, runs everything, and returns when it was told to stop.
 pub(super) async fn run(
@@ -53,7 +55,7 @@ pub(super) async fn run(
     let supervised = tokio::spawn(supervisor.run(stop.clone()));
     tokio::pin!(supervised);
     drop(tokio::time::timeout(READY_WITHIN.to_std(), engines.wait_ready()).await);
-    write_running(&running, &data);
+    let mut is_written = write_running(&running, &data);
     notify(&[sd_notify::NotifyState::Ready]);
     if let Some(key) = keys.first() {
         ready(&running, key);
@@ -62,6 +64,10 @@ pub(super) async fn run(
     let ended = loop {
         let trigger = tokio::select! {
             ended = &mut supervised => break ended,
+            () = tokio::time::sleep(WRITTEN_AGAIN.to_std()), if !is_written => {
+                is_written = write_running(&running, &data);
+                continue;
+            }
             _ = hang_up.recv() => Trigger::Signal,
             _ = asked.recv() => Trigger::Reload,
         };
@@ -76,7 +82,7 @@ pub(super) async fn run(
             tracing::error!(%error, "the policy was not taken; the one from before stays in effect");
         }
         policy.shown.send_modify(|shown| Arc::make_mut(shown).reload_error.clone_from(&running.reload_error));
-        write_running(&running, &data);
+        is_written = write_running(&running, &data);
         notify(&[sd_notify::NotifyState::Ready]);
     };
     Running::remove(&data);
@@ -122,10 +128,17 @@ fn notify(state: &[sd_notify::NotifyState<'_>]) {
     drop(sd_notify::notify(state));
 }
 
-fn write_running(running: &Running, data: &Path) {
-    if let Err(error) = running.write(data) {
-        tracing::warn!(%error, "other commands will not find this process: {} can't be written", data.display());
+/// Tells the other commands of this process; returns whether they can find it.
+fn write_running(running: &Running, data: &Path) -> bool {
+    let written = running.write(data);
+    if let Err(error) = &written {
+        tracing::warn!(
+            %error,
+            "other commands do not find this process, for {} can't be written; trying again every {WRITTEN_AGAIN}",
+            data.display()
+        );
     }
+    written.is_ok()
 }
 
 /// Writes the proposed trust policy into the data directory, for `garant log export`.
@@ -193,6 +206,9 @@ async fn reload(
         return Err(
             Failure::new(format!("`{key}` can't change while garant runs")).remedy("restart garant to change it")
         );
+    }
+    for warning in now.exposed_files() {
+        tracing::warn!("{warning}");
     }
     let listening = running.public.as_deref().unwrap_or(&running.team);
     let followed = Followed::of(now, log.keys, log.data, listening)?;
