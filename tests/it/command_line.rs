@@ -36,6 +36,12 @@ fn init_check_up() {
     let named = |name| garant(&["init", "http://[::1]/", "--force", "--output", file, "--log-name", name]);
     assert_eq!(named("Shop").status.code(), Some(2), "{}", transcript(&named("Shop")));
     assert!(transcript(&named("shop.example/internal")).contains("called `shop.example/internal` for good"));
+    // What may be a token stays out of the policy, and of the message about it.
+    let init = garant(&["init", "https://shop.example/health?token=s3cret", "--force", "--output", file]);
+    assert!(init.status.success() && transcript(&init).contains("left out"), "{}", transcript(&init));
+    let text = std::fs::read_to_string(file).expect("read");
+    assert!(text.contains("https://shop.example/health\"") && !text.contains("s3cret"), "{text}");
+    assert!(!transcript(&init).contains("s3cret"), "{}", transcript(&init));
     let check = garant(&["check", "--policy", file]);
     assert!(check.status.success(), "{}", transcript(&check));
     let text = std::fs::read_to_string(file).expect("read").replace("127.0.0.1:8480", "127.0.0.1:0");

@@ -265,7 +265,8 @@ fn a_full_disk() {
     drop(unmount);
 }
 
-struct Unmount(std::path::PathBuf);
+/// Unmounts the folder when it is dropped.
+pub(crate) struct Unmount(pub(crate) PathBuf);
 
 impl Drop for Unmount {
     fn drop(&mut self) {

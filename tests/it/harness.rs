@@ -326,6 +326,15 @@ impl Up {
         Self::start_by(command, folder)
     }
 
+    /// Starts `garant up` with a hard limit of file descriptors.
+    pub(crate) fn start_limited(folder: TempDir, descriptors: u32) -> Self {
+        let unlimited = up_command(folder.path());
+        let mut limited = command("prlimit");
+        limited.arg(format!("--nofile={descriptors}:{descriptors}")).arg(unlimited.get_program());
+        limited.args(unlimited.get_args()).current_dir(folder.path());
+        Self::start_by(limited, folder)
+    }
+
     /// Starts `garant up` with a standard error that refuses every write, as on a full disk.
     pub(crate) fn start_unheard(policy: &str) -> Self {
         let folder = folder_with(policy);

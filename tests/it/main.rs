@@ -14,5 +14,6 @@ mod metrics;
 mod proof;
 mod retention;
 mod samples;
+mod security;
 mod shadow;
 mod witness;

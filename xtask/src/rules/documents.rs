@@ -167,6 +167,27 @@ pub(super) fn links_lead_somewhere(workspace: &Workspace) -> Vec<Breach> {
     breaches
 }
 
+/// The tests that SECURITY.md names: words in the last column of the table under its heading, each with its line.
+fn named_tests(document: &File) -> impl Iterator<Item = (usize, &str)> {
+    let lines = document.text.lines().enumerate().skip_while(|(_, line)| *line != "## Which test shows it").skip(1);
+    let rows = lines.take_while(|(_, line)| !line.starts_with("## ")).filter(|(_, line)| line.starts_with("| "));
+    rows.flat_map(|(at, line)| {
+        let cell = line.trim_end_matches([' ', '|']).rsplit('|').next().unwrap_or_default();
+        cell.split('`').skip(1).step_by(2).map(move |name| (at + 1, name))
+    })
+}
+
+pub(super) fn attacks_tested(workspace: &Workspace) -> Vec<Breach> {
+    const PLACE: &str = "SECURITY.md";
+    let Some(document) = workspace.file(PLACE) else { return missing(PLACE) };
+    let is_there = |name: &str| workspace.rust().any(|file| file.text.contains(&format!("fn {name}(")));
+    let (found, gone): (Vec<_>, Vec<_>) = named_tests(document).partition(|(_, name)| is_there(name));
+    if found.is_empty() && gone.is_empty() {
+        return vec![Breach::new(PLACE, "names no test under `## Which test shows it`")];
+    }
+    gone.into_iter().map(|(line, name)| Breach::at(PLACE, line, format!("there is no test `{name}`"))).collect()
+}
+
 pub(super) fn map_complete(workspace: &Workspace) -> Vec<Breach> {
     const PLACE: &str = "ARCHITECTURE.md";
     let Some(map) = workspace.file(PLACE) else { return missing(PLACE) };

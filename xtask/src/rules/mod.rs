@@ -196,6 +196,12 @@ pub(crate) const ALL: &[Rule] = &[
         broken: documents::links_lead_somewhere,
     },
     Rule {
+        name: "attacks-tested",
+        why: "SECURITY.md says which test shows what: a test that is not there shows nothing",
+        instead: "name the test as it is called now, under the heading `Which test shows it`; or write it",
+        broken: documents::attacks_tested,
+    },
+    Rule {
         name: "map-complete",
         why: "ARCHITECTURE.md is the map: a crate that is not on it is found by accident",
         instead: "say in the code map what the crate does and what it knows nothing about",

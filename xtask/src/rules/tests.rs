@@ -44,6 +44,10 @@ fn sound() -> Workspace {
         ("Cargo.toml", "[workspace.package]\nversion = \"0.1.0\"\n"),
         ("ARCHITECTURE.md", map.as_str()),
         ("CHANGELOG.md", "# Changes\n\n## 0.1.0\n"),
+        (
+            "SECURITY.md",
+            "## Which test shows it\n\n| attack | test |\n|---|---|\n| `x` | `status_page` |\n\n## Then\n| `y` |\n",
+        ),
         ("README.md", "# One\n\nA [map](ARCHITECTURE.md).\n\n```sh\nrun it  # now\n```\n"),
         ("README.fr.md", "# Un\n\n```sh\nrun it  # maintenant\n```\n"),
         ("docs/log.md", "`evidence.changed`: a change. See [promises](promises.md#ids).\n"),
@@ -142,6 +146,9 @@ const CHANGES: &[(&str, &str, Change)] = &[
     ("readme-mirrored", "README.fr.md", |h| write(h, "README.fr.md", "# Un\n\n```sh\nrun it\n```\n\n## Deux\n")),
     ("change-log", "CHANGELOG.md", |h| write(h, "CHANGELOG.md", "# Changes\n\n## 0.0.9\n")),
     ("links-lead-somewhere", "docs/x.md:1", |h| write(h, "docs/x.md", "[a](../README.md) [b](gone.md)\n")),
+    ("attacks-tested", "SECURITY.md:4", |h| {
+        write(h, "SECURITY.md", "## Which test shows it\n|---|\n| a | `status_page` |\n| a | `gone` |\n")
+    }),
     ("map-complete", "ARCHITECTURE.md", |h| write(h, "ARCHITECTURE.md", "# Map\n")),
 ];
 
