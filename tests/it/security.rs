@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::harness::{Nginx, Up, command, eventually, folder_with, garant, get, http, transcript, up_refused};
 use crate::shadow::policy;
 
-/// Sends these bytes, and reads the status of the answer and the whole of it.
+/// Sends these bytes, and reads the status of the answer and the whole of it; 0 when it is closed without one.
 fn exchange(url: &str, request: &str) -> (u16, String) {
     let address: SocketAddr = url.trim_start_matches("http://").trim_end_matches('/').parse().expect("an address");
     #[expect(clippy::disallowed_methods, reason = "a test asks over the network")]
@@ -19,7 +19,7 @@ fn exchange(url: &str, request: &str) -> (u16, String) {
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).expect("answered");
     let answer = String::from_utf8_lossy(&answer).into_owned();
-    (answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_else(|| panic!("{answer}")), answer)
+    (answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0), answer)
 }
 
 /// A page of the internet whose name was made to resolve to this machine gets nothing of the team's, and the public listener
@@ -77,7 +77,7 @@ fn requests_that_mean_two_things() {
             .to_owned(),
     ] {
         let (status, answer) = exchange(&public, &request);
-        assert!(matches!(status, 400 | 404 | 405 | 501 | 505), "{request}\n{answer}");
+        assert!(matches!(status, 0 | 400 | 404 | 405 | 501 | 505), "{request}\n{answer}");
         assert!(!answer.contains("garant_") && !answer.contains(" 101 "), "{request}\n{answer}");
     }
     for path in [

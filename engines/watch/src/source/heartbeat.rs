@@ -157,7 +157,7 @@ impl Section for Expected {
     fn read(table: &mut Table<'_>) -> Option<Self> {
         let common = Common::read_here(table, EVERY_MIN..=Span::from_days(366), Span::from_days(1));
         let uuid =
-            table.declare("uuid", "The address of the heartbeat. Whoever knows it can ping: keep it to yourself.");
+            table.declare("uuid", "The address of the heartbeat. Whoever knows it can ping: keep it to yourself. One that is not random is refused, and so is that of the example: `uuidgen -r` draws one.");
         let guessable = uuid.as_ref().and_then(PingId::guessable).filter(|_| !table.is_example());
         if let Some(reason) = guessable {
             let remedy = format!("whoever knows it can ping: write {}, which was drawn just now", PingId::draw());
