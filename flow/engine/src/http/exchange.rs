@@ -321,7 +321,7 @@ fn body_broken(error: &hyper::Error, came: usize, announced: Option<u64>) -> Fai
         (Some(io::ErrorKind::UnexpectedEof), None) => {
             format!("the connection ended after {came} bytes, before the last chunk")
         }
-        (Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData), _) => {
+        (Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData), _) if tls_said(error).is_none() => {
             format!("after {came} bytes comes what is no chunk of HTTP/1")
         }
         _ => connection_broken(error),
