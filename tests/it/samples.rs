@@ -68,10 +68,10 @@ fn the_page_behind_nginx() {
             .expect("curl runs");
         answer.status.success().then(|| String::from_utf8_lossy(&answer.stdout).into_owned())
     };
-    let page = eventually("nginx to answer", || asked("/en"));
-    assert!(page.starts_with("HTTP/1.1 200"), "{page}");
+    let trust_page = eventually("nginx to answer", || asked("/en"));
+    assert!(trust_page.starts_with("HTTP/1.1 200"), "{trust_page}");
     for header in ["Strict-Transport-Security: max-age=31536000", "content-security-policy: default-src 'none'"] {
-        assert!(page.to_lowercase().contains(&header.to_lowercase()), "{header}: {page}");
+        assert!(trust_page.to_lowercase().contains(&header.to_lowercase()), "{header}: {trust_page}");
     }
     let key = asked("/log/vkey").expect("an answer");
     assert!(key.contains("shop.example/1+"), "{key}");

@@ -11,7 +11,7 @@ const SKIPPED: [&str; 4] = ["garant-data", "target", "node_modules", "__pycache_
 /// Hidden folders that do.
 const HIDDEN: [&str; 3] = [".cargo", ".ci", ".config"];
 /// Endings of the files that rules read; a file without an ending is read when it starts with `#!`.
-const ENDINGS: [&str; 11] = ["rs", "toml", "md", "sh", "go", "py", "html", "css", "txt", "yml", "service"];
+const ENDINGS: [&str; 12] = ["rs", "toml", "md", "sh", "go", "py", "html", "css", "txt", "yml", "service", "conf"];
 /// Where the cost of a rule's input is bounded: nothing written by hand is longer.
 const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
