@@ -374,8 +374,8 @@ func (e *envelope) checkForm() error {
 	if !hex32(e.Installation) || !hex32(e.Boot) {
 		return errors.New("installation and boot are 32 hexadecimal digits")
 	}
-	if e.Version < 0 || e.Version > 65535 || e.Sequence < 0 {
-		return errors.New("version or sequence is out of range")
+	if e.Version < 0 || e.Version > 65535 {
+		return errors.New("version is out of range")
 	}
 	return nil
 }

@@ -140,7 +140,7 @@ type envelope struct {
 	Log          string
 	Observer     name
 	Boot         string
-	Sequence     int64
+	Sequence     uint64
 	ObservedAt   int64 `key:"observed_at"`
 	RecordedAt   int64 `key:"recorded_at"`
 	Signature    *string

@@ -9,7 +9,7 @@ use event::evidence::Covered;
 use event::promise::Verdict;
 use event::{Body, BootId, InstallationId, Observed, ObserverId, Time};
 use journal::audit::Directory;
-use journal::testing::{Files, Log};
+use journal::testing::{Files, Log, spoiled};
 use serde_json::Value;
 
 use super::golden::{trust, verify};
@@ -141,22 +141,73 @@ fn forged(honest: &Log, draws: &mut Draws) -> Log {
     log
 }
 
-#[test]
-fn a_stranger_computes_the_same_verdicts() {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/verify-go");
-    let folder = tempfile::tempdir().expect("a folder");
-    let program: PathBuf = folder.path().join("verify-go");
-    let built = run(Path::new("go"), &["build", "-o", program.to_str().expect("UTF-8"), "."], &source);
-    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-    let stranger = |log: &Log, what: &str| {
-        let to = folder.path().join(what);
+/// The verifier in Go, built in a folder of its own.
+struct Stranger {
+    folder: tempfile::TempDir,
+    program: PathBuf,
+}
+
+impl Stranger {
+    fn build() -> Self {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/verify-go");
+        let folder = tempfile::tempdir().expect("a folder");
+        let program = folder.path().join("verify-go");
+        let built = run(Path::new("go"), &["build", "-o", program.to_str().expect("UTF-8"), "."], &source);
+        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+        Self { folder, program }
+    }
+
+    /// Its exit code on this log, and what it says.
+    fn verify(&self, log: &Log) -> (Option<i32>, String) {
+        let to = self.folder.path().join("export");
         assert!(log.export_to(&mut Directory::new(&to)), "exported");
         let key = log.keys[0].vkey().to_string();
-        let said = run(&program, &[to.to_str().expect("UTF-8"), &key], folder.path());
+        let said = run(&self.program, &[to.to_str().expect("UTF-8"), &key], self.folder.path());
         std::fs::remove_dir_all(&to).expect("removed");
         let text = [said.stdout, said.stderr].concat();
         (said.status.code(), String::from_utf8_lossy(&text).into_owned())
-    };
+    }
+}
+
+/// The holder of the key commits to what he wants, in any field of any entry: both programs make the same of it.
+#[test]
+fn a_stranger_refuses_the_same_logs() {
+    let stranger = Stranger::build();
+    let mut codes = std::collections::BTreeMap::<i32, usize>::new();
+    for seed in 0..2 * drawn_logs() {
+        let mut draws = Draws::of(900_000 + seed);
+        let (mut log, _) = some_judged_log(&mut draws);
+        let place = draws.below(log.entries.len());
+        let entry = &mut log.entries[place];
+        let payload = entry.payload.take().expect("there");
+        let envelope: Value = serde_json::from_slice(&payload).expect("JSON");
+        let ways = spoiled(&envelope);
+        let envelope = ways[draws.below(ways.len())].clone();
+        let payload = envelope.to_string().into_bytes();
+        entry.leaf.commitment = journal::seal::commitment(&entry.salt, &payload);
+        let recorded_at = envelope["recorded_at"].as_i64();
+        entry.leaf.hour = recorded_at.map_or(entry.leaf.hour, |micros| Time::from_micros(micros).hour());
+        entry.payload = Some(payload);
+        let what = format!("seed {seed}, entry {place}: {envelope}");
+
+        let (code, said) = stranger.verify(&log);
+        let ours = verify(&log.export(), &trust(&log.keys[0].vkey().to_string()));
+        let (expect, why) = match &ours {
+            Err(error) => (1, error.to_string()),
+            Ok((_, rechecked)) if !rechecked.faults.is_empty() => (1, format!("{:?}", rechecked.faults[0])),
+            Ok((_, rechecked)) if rechecked.is_confirmed() => (0, String::new()),
+            Ok((report, _)) => (4, format!("{report:?}")),
+        };
+        assert_eq!(code, Some(expect), "{what}\nhere: {why}\nthere: {said}");
+        *codes.entry(expect).or_default() += 1;
+    }
+    println!("{codes:?}");
+    assert!(codes[&1] > 10 && codes[&0] > 0, "{codes:?}: the draws reach too little");
+}
+
+#[test]
+fn a_stranger_computes_the_same_verdicts() {
+    let stranger = Stranger::build();
     let (mut computed, mut covered) = (0, 0);
     for seed in 0..drawn_logs() {
         let mut draws = Draws::of(500_000 + seed);
@@ -166,7 +217,7 @@ fn a_stranger_computes_the_same_verdicts() {
         let (_, rechecked) = verify(&files, &key).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
         assert_eq!(rechecked.faults, [], "seed {seed}");
         assert_eq!(rechecked.verdicts, verdicts as u64, "seed {seed}");
-        let (code, said) = stranger(&log, "honest");
+        let (code, said) = stranger.verify(&log);
         assert_eq!(code, Some(0), "seed {seed}: {said}");
         assert!(said.contains(&format!("verdicts: {verdicts} computed again")), "seed {seed}: {said}");
         computed += verdicts;
@@ -175,7 +226,7 @@ fn a_stranger_computes_the_same_verdicts() {
         let forged = forged(&log, &mut draws);
         let (_, rechecked) = verify(&forged.export(), &key).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
         assert!(!rechecked.faults.is_empty(), "seed {seed}: a forged verdict passes here");
-        let (code, said) = stranger(&forged, "forged");
+        let (code, said) = stranger.verify(&forged);
         assert_eq!(code, Some(1), "seed {seed}: a forged verdict passes there: {said}");
     }
     println!("{computed} verdicts computed again by both, over {covered} records");
