@@ -159,6 +159,7 @@ impl Fixture {
             identity: identity.subscribe(),
             clock: Arc::new(Stopped),
             budget: Budget::default(),
+            present: crate::status::Present::default(),
             team_kinds: vec!["watch.detail"],
             figures: Vec::new(),
         };

@@ -16,8 +16,8 @@
 //! ([`host`]). The payloads of entries for the team are on
 //! neither, since nothing here needs them.
 //!
-//! A request computes nothing: the judge, the publisher and the watch leave what they know in [`State`], and a page shows
-//! the latest of it. [`serve`] puts limits on everything that a peer can stretch; every answer carries the headers that
+//! A request computes nothing that grows with the log: the judge, the publisher and the watch leave what they know in [`State`], and a
+//! page shows the latest of it. Figures and outcomes are of the judge's last evaluation, a proof is of the last verdict in the log. [`serve`] puts limits on everything that a peer can stretch; every answer carries the headers that
 //! keep a browser from doing anything but showing it.
 //!
 //! What this crate does not know: how a verdict comes about, who asks the probes, where anything is stored.

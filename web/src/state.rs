@@ -18,6 +18,7 @@ use promise::InEffect;
 use tokio::sync::watch;
 
 use crate::budget::Budget;
+use crate::status::Present;
 
 /// The state that all routers share.
 pub struct State {
@@ -43,6 +44,8 @@ pub struct State {
     pub budget: Budget,
     /// Names of the kinds that are for the team: never disclosed, whatever a leaf says.
     pub team_kinds: Vec<&'static str>,
+    /// The state of the services that pages show.
+    pub present: Present,
     /// Sources of figures for `/metrics`.
     pub figures: Vec<Arc<dyn Source>>,
 }

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
 use axum::extract::State as FromState;
@@ -13,7 +13,7 @@ use axum::response::Response;
 use axum::routing::get;
 use event::policy::{Agreement, Applied, Maintenance, Probe, Text};
 use event::promise::{Figure, Outcome, Reason};
-use event::{FindingId, Interval, ObserverId, ProbeId, PromiseId, ServiceId, Span, Time};
+use event::{FindingId, Interval, Monotonic, ObserverId, ProbeId, PromiseId, ServiceId, Span, Time};
 use promise::{InEffect, Objective};
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +24,8 @@ use engine::standing::{OpenFinding, Phases, ProbeStanding};
 
 /// How old beyond three turns the state of a probe may be before it counts as unknown.
 const STALE_AFTER: Span = Span::from_secs(60);
+/// For how long the state of the services is shown before it is reckoned again.
+const PRESENT_FOR: Span = Span::from_secs(1);
 
 /// The body of the answer.
 #[derive(Clone, Serialize, Deserialize, Debug)]
@@ -382,6 +384,27 @@ pub(crate) fn services(state: &State, standings: &[ProbeStanding]) -> Vec<Servic
         }
     };
     applied.services.iter().map(service).collect()
+}
+
+/// The services as they were at most [`PRESENT_FOR`] ago: a page is asked for by strangers, as often as they like, and a policy may
+/// have ten thousand probes.
+#[derive(Default)]
+pub struct Present(Mutex<Option<Reckoned>>);
+
+/// The services, and when that was reckoned.
+type Reckoned = (Monotonic, Arc<Vec<ServiceStatus>>);
+
+impl Present {
+    pub(crate) fn services(&self, state: &State) -> Arc<Vec<ServiceStatus>> {
+        let now = state.clock.monotonic();
+        let mut reckoned = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, services)) = reckoned.as_ref().filter(|(at, _)| now.since(*at) < PRESENT_FOR) {
+            return Arc::clone(services);
+        }
+        let services = Arc::new(services(state, &(state.probes)()));
+        *reckoned = Some((now, Arc::clone(&services)));
+        services
+    }
 }
 
 /// The announced maintenance under way, by service; of several the one that ends last.

@@ -5,7 +5,7 @@
 //! read by nobody. **Principle.** One page, made by the server from the policy in effect and the verdicts in the log,
 //! without scripts, readable without its style, small enough for a telephone on a bad line. Each figure says its
 //! uncertainty, each verdict its reasons, and each has a link to a file that proves it to somebody who trusts neither the
-//! page nor us. An outcome is told by a word and a sign, never by colour alone.
+//! page nor us. The figures are of the last evaluation; the proof is of the last verdict in the log, which the page names. An outcome is told by a word and a sign, never by colour alone.
 //!
 //! The page holds nothing that is not public; what the team sees in private is the same page with a banner.
 

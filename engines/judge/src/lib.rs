@@ -2,7 +2,8 @@
 //!
 //! A verdict must be the same for everybody who has the entries, so this engine adds nothing to [`promise::Judge`] but
 //! one decision: *when to write it down*. When a reader would act on it: what [`promise::due`] says, each new outage, and
-//! time lost from sight.
+//! time lost from sight. What people are shown is not that: every evaluation is handed over whole, and with it, beside each
+//! objective, the last verdict that was written down.
 //!
 //! **How.** It follows the public entries of the journal, is woken by it, and looks at the time now and then: what nobody reports
 //! must be noticed, too. Verdicts of one turn are one transaction, but for more than `EVENTS_MAX` of them. The fold forgets what no window reaches, and is

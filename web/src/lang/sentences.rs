@@ -27,6 +27,33 @@ impl Language {
         }
     }
 
+    /// What is measured of what, over whichever window.
+    pub(crate) fn any_window(self, objective: &Objective, subject: &str) -> String {
+        let [french, english] = objective.measure();
+        match self {
+            Self::French => format!("{subject}\u{a0}: {french}"),
+            Self::English => format!("{subject}: {english}"),
+        }
+    }
+
+    /// Until when an announced maintenance under way lasts.
+    pub(crate) fn maintained(self, until: Time) -> String {
+        match self {
+            Self::French => format!("maintenance annoncée jusqu’au {}", self.instant(until)),
+            Self::English => format!("announced maintenance until {}", self.instant(until)),
+        }
+    }
+
+    /// How many services are up that are not listed.
+    pub(crate) fn others_up(self, count: usize) -> String {
+        match (self, count) {
+            (Self::French, 1) => "et un autre en service".to_owned(),
+            (Self::French, _) => format!("et {count} autres en service"),
+            (Self::English, 1) => "and one other that is up".to_owned(),
+            (Self::English, _) => format!("and {count} others that are up"),
+        }
+    }
+
     /// What figure is promised.
     pub(crate) fn promised(self, promised: Promised) -> String {
         let share = |share| self.percent(share, Precision::Exact);

@@ -16,9 +16,12 @@ use promise::{InEffect, VerdictInEffect};
 use crate::answer::STYLE;
 use crate::lang::{Language, Words};
 use crate::state::State;
+use crate::status::{CurrentState, ServiceStatus};
 
 /// Announced windows that are shown; more than a few are a calendar, not a warning.
 const MAINTENANCE_MAX: usize = 10;
+/// Most services whose present state is shown.
+const SERVICES_MAX: usize = 20;
 /// Most services whose resolution is shown: those asked least often.
 const RESOLUTIONS_MAX: usize = 10;
 
@@ -31,6 +34,8 @@ pub(super) struct TrustPage {
     public: bool,
     name: String,
     summary: [OutcomeView; 3],
+    services: Vec<ServiceView>,
+    others_up: Option<String>,
     evaluated: Option<String>,
     resolution: Option<String>,
     promises: Vec<PromiseView>,
@@ -45,16 +50,32 @@ struct MaintenanceView {
     when: String,
 }
 
+struct ServiceView {
+    title: String,
+    state: OutcomeView,
+    since: Option<String>,
+    maintenance: Option<String>,
+}
+
 struct PromiseView {
     id: String,
     sentence: String,
-    verdict: OutcomeView,
-    objectives: Vec<ObjectiveView>,
+    /// Its outcome, where its objectives have one each.
+    verdict: Option<OutcomeView>,
+    class: &'static str,
+    rows: Vec<RowView>,
 }
 
-struct ObjectiveView {
+/// Objectives that differ in their window only.
+struct RowView {
     measure: String,
     promised: String,
+    windows: Vec<WindowView>,
+}
+
+struct WindowView {
+    /// The length of the window, where there are several.
+    name: Option<String>,
     measured: String,
     as_of: Option<String>,
     verdict: OutcomeView,
@@ -122,7 +143,8 @@ impl TrustPage {
             applied.promises.iter().map(|promise| composer.promise(promise)).collect::<Vec<_>>()
         });
         let promises = promises.unwrap_or_default();
-        let with = |class| promises.iter().filter(|promise| promise.verdict.class == class).count();
+        let with = |class| promises.iter().filter(|promise| promise.class == class).count();
+        let (services, others_up) = present(&state.present.services(state), language, now);
         let [kept, broken, unproven] = language.summary(with("k"), with("b"), with("u"));
         Self {
             style: STYLE,
@@ -135,6 +157,8 @@ impl TrustPage {
                 OutcomeView::new(Outcome::Broken, broken),
                 OutcomeView::new(Outcome::Unproven, unproven),
             ],
+            services,
+            others_up: (others_up > 0).then(|| language.others_up(others_up)),
             resolution: policy.applied.as_ref().and_then(|applied| resolution(applied, language)),
             evaluated: in_effect.evaluated_at().map(|at| language.evaluated(at)),
             maintenance: policy
@@ -167,19 +191,43 @@ struct Composer<'a> {
 
 impl Composer<'_> {
     fn promise(&self, promise: &Promise) -> PromiseView {
+        // The policy is the one that this process applied, so it has all of these objectives.
+        let objectives = (0..).zip(&promise.objectives).filter_map(|(number, clause)| {
+            let objective = Objective::of(clause)?;
+            let key = (objective.measure(), objective.subject(), self.language.promised(objective.promised()));
+            Some((key, objective, number))
+        });
+        let objectives: Vec<_> = objectives.collect();
+        let outcome = self.outcome(self.in_effect.outcome(promise));
+        let rows = objectives.chunk_by(|(one, ..), (other, ..)| one == other).map(|same| self.row(promise, same));
         PromiseView {
             id: promise.id.to_string(),
             sentence: Language::set(self.language.of(&promise.text)),
-            verdict: self.outcome(self.in_effect.outcome(promise)),
-            objectives: (0..)
-                .zip(&promise.objectives)
-                // The policy is the one that this process applied, so it has all of these objectives.
-                .filter_map(|(number, clause)| Some(self.objective(&Objective::of(clause)?, promise, number)))
-                .collect(),
+            class: outcome.class,
+            rows: rows.collect(),
+            verdict: (objectives.len() > 1).then_some(outcome),
         }
     }
 
-    fn objective(&self, objective: &Objective, promise: &Promise, number: u32) -> ObjectiveView {
+    /// The row of objectives that differ in their window only.
+    fn row<K>(&self, promise: &Promise, same: &[(K, Objective, u32)]) -> RowView {
+        let mut row = RowView { measure: String::new(), promised: String::new(), windows: Vec::new() };
+        for (_, objective, number) in same {
+            let subject = self.subject(&objective.subject());
+            let is_alone = same.len() == 1;
+            row.measure = if is_alone {
+                self.language.objective(objective, &subject)
+            } else {
+                self.language.any_window(objective, &subject)
+            };
+            row.promised = self.language.promised(objective.promised());
+            let name = (!is_alone).then(|| self.language.window(objective.over()));
+            row.windows.push(self.window(name, promise, *number));
+        }
+        row
+    }
+
+    fn window(&self, name: Option<String>, promise: &Promise, number: u32) -> WindowView {
         let found = self.in_effect.now(promise, number);
         let journaled = self.in_effect.of(promise, number);
         let verdict = found.map(|found| &found.verdict);
@@ -189,9 +237,8 @@ impl Composer<'_> {
         if verdict.is_none() {
             reasons.push(self.words.not_judged.to_owned());
         }
-        ObjectiveView {
-            measure: self.language.objective(objective, &self.subject(&objective.subject())),
-            promised: self.language.promised(objective.promised()),
+        WindowView {
+            name,
             as_of: verdict.map(|verdict| self.language.as_of(verdict.window.end, self.now)),
             measured: figure
                 .map_or_else(|| self.words.nothing_measured.to_owned(), |figure| self.language.figure(figure)),
@@ -249,6 +296,28 @@ impl Composer<'_> {
             Outcome::Unproven => self.words.unproven,
         }
     }
+}
+
+/// The services as they are now: first those that are not up, then the others, as far as there is room; and how many more are up.
+fn present(services: &[ServiceStatus], language: Language, now: Time) -> (Vec<ServiceView>, usize) {
+    let mut services: Vec<_> = services.iter().collect();
+    services.sort_by_key(|service| service.state == CurrentState::Up);
+    let left_out = services.split_off(services.len().min(SERVICES_MAX));
+    let view = |service: &&ServiceStatus| {
+        let outcome = match service.state {
+            CurrentState::Up => Outcome::Kept,
+            CurrentState::Down => Outcome::Broken,
+            CurrentState::Degraded | CurrentState::Unknown | CurrentState::Undecided => Outcome::Unproven,
+        };
+        ServiceView {
+            title: language.of(&service.title).to_owned(),
+            state: OutcomeView::new(outcome, language.words().states[service.state as usize]),
+            since: service.since.map(|since| language.since(since, now)),
+            maintenance: service.maintenance.as_ref().map(|window| language.maintained(window.until)),
+        }
+    };
+    let others_up = left_out.iter().filter(|service| service.state == CurrentState::Up).count();
+    (services.iter().map(view).collect(), others_up)
 }
 
 /// The name that customers know a service by.

@@ -85,6 +85,7 @@ pub(super) fn wire(opened: Opened, registry: &Registry, runtimes: &Handles) -> R
         identity: policy.identity.subscribe(),
         clock: Arc::clone(&context.clock),
         budget: web::Budget::default(),
+        present: web::status::Present::default(),
         probes: together(probes),
         team_kinds: registry.kinds().filter(|kind| kind.audience == Audience::Team).map(|kind| kind.name).collect(),
         figures,
