@@ -10,7 +10,7 @@ use event::evidence::State;
 use event::{ObserverId, ProbeId, Span, Time};
 use store::Reading;
 
-use crate::source::{Answer, Expiry, Phases};
+use crate::source::{Answer, CompactPhases, Expiry};
 
 /// The current state of one probe, as one observer sees it, in as few bytes as possible.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -26,7 +26,7 @@ pub struct CompactStanding {
     /// The figure, in the unit of the kind.
     pub value: Option<i64>,
     /// Where the time of the answer went; zero for kinds that open no connection.
-    pub phases: Phases,
+    pub phases: CompactPhases,
     /// When the certificate that was shown expires, over TLS.
     pub certificate: Option<Expiry>,
     /// The answer in words, for the team; empty while all is well.

@@ -41,7 +41,7 @@ pub use config::{Config, Options};
 pub use events::KINDS;
 pub use figures::{CompactStanding, Counts, Figures};
 pub use run::Watch;
-pub use source::{Common, Declared, Expiry, PROBE_KINDS, Phases, ProbeKind};
+pub use source::{Common, CompactPhases, Declared, Expiry, PROBE_KINDS, ProbeKind};
 
 /// The name of the engine.
 pub const NAME: &str = "watch";

@@ -79,7 +79,7 @@ impl fmt::Debug for Extra {
 
 /// How long each phase took. Over redirects, the sum of all hops.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Phases {
+pub struct RequestPhases {
     /// Resolving the name.
     pub dns: Span,
     /// Opening the TCP connection.
@@ -104,7 +104,7 @@ pub struct Response {
     /// Whether nothing but the end of the TLS connection, without the goodbye of TLS, says that the body is whole.
     pub close_notify_missing: bool,
     /// How long each phase took.
-    pub phases: Phases,
+    pub phases: RequestPhases,
     /// The TLS peer and its certificates; `None` without TLS.
     pub peer: Option<Peer>,
     /// The address that answered.
@@ -220,7 +220,7 @@ impl Request {
     pub async fn send_until(self, net: &Net, enough: &mut Enough<'_>) -> Result<Response, HttpError> {
         let watch = Stopwatch::start();
         let deadline = Deadline::within(self.within);
-        let mut phases = Phases::default();
+        let mut phases = RequestPhases::default();
         let mut hop = exchange::Hop::first(self).map_err(|(url, failure)| HttpError { url, failure, phases })?;
         loop {
             let sent = hop.send(net, deadline, &mut phases, enough).await;

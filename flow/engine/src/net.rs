@@ -209,7 +209,7 @@ impl fmt::Display for Phase {
 
 /// How long the phases of a connection took; zero for a phase that it did not need.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Phases {
+pub struct DialPhases {
     /// Resolving the name.
     pub dns: Span,
     /// Opening the TCP connection.

@@ -13,7 +13,7 @@ use crate::fact::Fact;
 use crate::line::Evidence;
 use crate::lines::{self, Lines, Subject};
 use crate::objective::Objective;
-use crate::observed::{LATE, Observed, SKEW};
+use crate::observed::{LATE, Observations, SKEW};
 use crate::parts::Unsaved;
 use crate::ruling::Case;
 use crate::services::{OpenFindings, Services, Standings};
@@ -35,7 +35,7 @@ pub struct Judge {
     /// What was before this instant may be forgotten.
     pub(crate) since: Time,
     pub(crate) declared: Declared,
-    pub(crate) observed: Observed,
+    pub(crate) observed: Observations,
     lines: Lines,
     pub(crate) standings: Standings,
     pub(crate) unsaved: Unsaved,
@@ -43,7 +43,7 @@ pub struct Judge {
 
 impl Default for Judge {
     fn default() -> Self {
-        let (declared, observed) = (Declared::default(), Observed::default());
+        let (declared, observed) = (Declared::default(), Observations::default());
         let since = Time::from_micros(i64::MIN);
         let (lines, standings, unsaved) = (Lines::default(), Standings::default(), Unsaved::default());
         Self { next: 0, since, declared, observed, lines, standings, unsaved }

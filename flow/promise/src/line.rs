@@ -9,7 +9,7 @@ use event::{FindingId, Interval, ProbeId, ServiceId, Spans, Time};
 
 use crate::declared::Declared;
 use crate::lines::Subject;
-use crate::observed::{Aspect, Observed};
+use crate::observed::{Aspect, Observations};
 use crate::steps::{Condition, Steps};
 
 /// What holds over a window. The three sets are disjoint; the rest of the window is unknown.
@@ -204,7 +204,7 @@ fn worst(within: Interval, parts: &[Line]) -> Worst {
 #[derive(Clone, Copy)]
 pub(crate) struct Evidence<'a> {
     pub declared: &'a Declared,
-    pub observed: &'a Observed,
+    pub observed: &'a Observations,
 }
 
 impl Evidence<'_> {

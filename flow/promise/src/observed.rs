@@ -111,13 +111,13 @@ fn not_before_it_happens(after: Time, by: Time, recorded_at: Time) -> (Time, Tim
 
 /// All observers.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Observed {
+pub(crate) struct Observations {
     observers: BTreeMap<ObserverId, Observer>,
     /// Stretches during which the labels of the clock of a vantage mean nothing.
     doubtful: BTreeMap<String, Spans>,
 }
 
-impl Observed {
+impl Observations {
     fn track(&mut self, observer: &ObserverId, probe: &ProbeId) -> &mut Track {
         self.observers.entry(observer.clone()).or_default().tracks.entry(probe.clone()).or_default()
     }

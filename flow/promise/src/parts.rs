@@ -19,7 +19,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::judge::Judge;
-use crate::observed::{Observed, Reports, Track};
+use crate::observed::{Observations, Reports, Track};
 use crate::services::{Kept, Standings};
 use crate::{EVALUATOR, declared};
 
@@ -69,7 +69,7 @@ impl Unsaved {
         self.buckets.insert(bucket(observer, probe));
     }
 
-    pub(crate) fn all_observed(&mut self, observed: &Observed) {
+    pub(crate) fn all_observed(&mut self, observed: &Observations) {
         self.observers.extend(observed.reports().map(|(observer, _)| observer.clone()));
         self.vantages.extend(observed.vantages().cloned());
         self.buckets.extend(0..BUCKETS);

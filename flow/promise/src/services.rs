@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::declared::Declared;
 use crate::line::agreed;
-use crate::observed::Observed;
+use crate::observed::Observations;
 use crate::steps::Condition;
 
 /// The current state of every service of the policy in effect.
@@ -96,7 +96,7 @@ impl Standings {
     }
 
     /// A policy came into effect at `from`; `declared` has it.
-    pub(crate) fn apply(&mut self, applied: &Applied, declared: &Declared, observed: &Observed, from: Time) {
+    pub(crate) fn apply(&mut self, applied: &Applied, declared: &Declared, observed: &Observations, from: Time) {
         let before = Arc::clone(&self.services);
         self.parts.clear();
         self.counts = applied.services.iter().map(|service| (service.id.clone(), Counts::default())).collect();
@@ -120,7 +120,7 @@ impl Standings {
     }
 
     /// An observer said something of the state of this probe, by `at`; `observed` has it.
-    pub(crate) fn changed(&mut self, probe: &ProbeId, declared: &Declared, observed: &Observed, at: Time) {
+    pub(crate) fn changed(&mut self, probe: &ProbeId, declared: &Declared, observed: &Observations, at: Time) {
         let Some(part) = self.parts.get_mut(probe) else { return };
         let state = state(probe, declared, observed);
         let before = std::mem::replace(&mut part.state, state);
@@ -155,7 +155,7 @@ impl Standings {
     }
 
     /// The states that follow from what was folded, with the times that were kept.
-    pub(crate) fn restore(declared: &Declared, observed: &Observed, kept: Kept) -> Self {
+    pub(crate) fn restore(declared: &Declared, observed: &Observations, kept: Kept) -> Self {
         let (services, findings) = kept;
         let findings = Arc::new(findings.into_iter().collect());
         let mut standings = Self { services: Arc::new(services), findings, ..Self::default() };
@@ -166,7 +166,7 @@ impl Standings {
     }
 }
 
-fn state(probe: &ProbeId, declared: &Declared, observed: &Observed) -> Option<State> {
+fn state(probe: &ProbeId, declared: &Declared, observed: &Observations) -> Option<State> {
     let asked = declared.asked(probe)?;
     let said = asked.observers.iter().filter_map(|observer| observed.last_state(observer, probe));
     agreed_state(asked.agreement, said)

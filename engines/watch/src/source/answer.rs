@@ -49,7 +49,7 @@ pub struct Answer {
     /// A figure in the unit of the kind; see the kind.
     pub value: Option<i64>,
     /// Where the time went, as far as it got.
-    pub phases: Phases,
+    pub phases: CompactPhases,
     /// When the first certificate expires of the chain that was shown.
     pub certificate: Option<Expiry>,
     /// For detectors: one for each of [`Probe::findings`](super::Probe::findings) that could be looked for.
@@ -71,7 +71,7 @@ impl Answer {
             let end = (0..=TEXT_BYTES_MAX).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0);
             text.truncate(end);
         }
-        let (phases, symptoms) = (Phases::default(), Vec::new());
+        let (phases, symptoms) = (CompactPhases::default(), Vec::new());
         Self { reading, text, value: None, phases, certificate: None, symptoms, may_be_ours: false }
     }
 
@@ -103,7 +103,7 @@ impl Answer {
     }
 
     /// The same with where the time went and, over TLS, the certificates that were shown.
-    pub(crate) fn with_connection(mut self, phases: Phases, shown: Option<&engine::net::Shown>) -> Self {
+    pub(crate) fn with_connection(mut self, phases: CompactPhases, shown: Option<&engine::net::Shown>) -> Self {
         self.phases = phases;
         self.certificate = shown.and_then(|shown| shown.first_to_end.as_ref()).map(|first| Expiry::at(first.until));
         self
@@ -113,7 +113,7 @@ impl Answer {
 /// Where the time of an answer went, in microseconds; 0 for what it did not go through. A phase of more than an hour, which
 /// no timeout allows, is shown as one: there are tens of thousands of these.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Phases {
+pub struct CompactPhases {
     /// Resolving the name.
     pub dns: u32,
     /// Opening the TCP connection.
@@ -126,15 +126,15 @@ pub struct Phases {
     pub body: u32,
 }
 
-impl Phases {
+impl CompactPhases {
     /// Of a connection that got this far; nothing was asked over it.
     pub(crate) fn of_connection(dns: Span, connect: Span, tls: Span) -> Self {
         Self { dns: compact(dns), connect: compact(connect), tls: compact(tls), ..Self::default() }
     }
 
     /// Of a request.
-    pub(crate) fn of_request(phases: &engine::http::Phases, whole: bool) -> Self {
-        let engine::http::Phases { dns, connect, tls, first_byte, total } = *phases;
+    pub(crate) fn of_request(phases: &engine::http::RequestPhases, whole: bool) -> Self {
+        let engine::http::RequestPhases { dns, connect, tls, first_byte, total } = *phases;
         // What a failed request leaves over was spent in the phase that failed, whichever that was.
         let body = if whole { total - (dns + connect + tls + first_byte) } else { Span::ZERO };
         let connection = Self::of_connection(dns, connect, tls);
@@ -188,14 +188,14 @@ mod tests {
     fn figures_stay_within_their_four_bytes() {
         let of = |phases: [i64; 5]| {
             let [dns, connect, tls, first_byte, total] = phases.map(Span::from_micros);
-            engine::http::Phases { dns, connect, tls, first_byte, total }
+            engine::http::RequestPhases { dns, connect, tls, first_byte, total }
         };
-        let whole = Phases::of_request(&of([1, 20, 300, 4_000, 54_321]), true);
-        assert_eq!(whole, Phases { dns: 1, connect: 20, tls: 300, first_byte: 4_000, body: 50_000 });
+        let whole = CompactPhases::of_request(&of([1, 20, 300, 4_000, 54_321]), true);
+        assert_eq!(whole, CompactPhases { dns: 1, connect: 20, tls: 300, first_byte: 4_000, body: 50_000 });
         // It failed while it waited for the answer: that is not the time of a body.
-        let failed = Phases::of_request(&of([1, 20, 300, 0, 9_000_000]), false);
-        assert_eq!(failed, Phases { dns: 1, connect: 20, tls: 300, first_byte: 0, body: 0 });
-        let absurd = Phases::of_request(&of([i64::MAX, -1, 0, 0, 0]), false);
+        let failed = CompactPhases::of_request(&of([1, 20, 300, 0, 9_000_000]), false);
+        assert_eq!(failed, CompactPhases { dns: 1, connect: 20, tls: 300, first_byte: 0, body: 0 });
+        let absurd = CompactPhases::of_request(&of([i64::MAX, -1, 0, 0, 0]), false);
         assert_eq!((absurd.dns, absurd.connect), (u32::MAX, 0));
         for (secs, shown) in [(1_796_083_200, 1_796_083_200), (-5, 1), (0, 1), (9_999_999_999, i64::from(u32::MAX))] {
             assert_eq!(Expiry::at(Time::from_secs(secs)).time(), Time::from_secs(shown), "{secs}");

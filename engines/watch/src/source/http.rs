@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use engine::Secrets;
-use engine::http::{Failure, HeaderMap, HeaderName, HeaderValue, HttpError, Method, Phases, Request, Response};
+use engine::http::{Failure, HeaderMap, HeaderName, HeaderValue, HttpError, Method, Request, RequestPhases, Response};
 use policy::{Private, Section, Slot, Table, Url, Value};
 
 use self::body::Watching;
@@ -279,8 +279,8 @@ fn holds_ignoring_case(text: &str, wanted: &str) -> bool {
     text.to_ascii_lowercase().contains(&wanted.to_ascii_lowercase())
 }
 
-fn phases(phases: &Phases) -> String {
-    let Phases { dns, connect, tls, first_byte, total } = phases;
+fn phases(phases: &RequestPhases) -> String {
+    let RequestPhases { dns, connect, tls, first_byte, total } = phases;
     let ms = |span: &event::Span| span.micros() / 1000;
     format!(
         "name {} ms, connection {} ms, TLS {} ms, first byte {} ms, all {} ms",
@@ -293,7 +293,7 @@ fn phases(phases: &Phases) -> String {
 }
 
 fn failed(error: &HttpError, tls: Required, now: event::Time) -> Answer {
-    let phases_so_far = source::Phases::of_request(&error.phases, false);
+    let phases_so_far = source::CompactPhases::of_request(&error.phases, false);
     let answer = match &error.failure {
         Failure::Dial(dial) => return tls.refused(dial, phases_so_far, now),
         Failure::Request(reason) => Answer::unknown(format!("the request can't be sent: {reason}")),
@@ -333,7 +333,7 @@ impl Probe for Fetch {
             Answer::down(format!("{} ({})", faults.join("; "), phases(&response.phases)))
         };
         let answer = answer.with_value(i64::from(response.status)).with_connection(
-            source::Phases::of_request(&response.phases, true),
+            source::CompactPhases::of_request(&response.phases, true),
             response.peer.as_ref().map(|p| &p.shown),
         );
         match &response.peer {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use event::ObserverId;
 use policy::{Document, SectionDoc};
 
-pub use answer::{Answer, Expiry, Level, Phases, Symptom, TEXT_BYTES_MAX};
+pub use answer::{Answer, CompactPhases, Expiry, Level, Symptom, TEXT_BYTES_MAX};
 pub use declared::Declared;
 pub use probe::{Asking, Finding, Probe, Settings};
 pub use shared_keys::Common;

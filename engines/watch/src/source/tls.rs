@@ -15,7 +15,7 @@ use engine::net::{Deadline, DialError, Link, Shown, Target, TlsFailure, Verify};
 use event::{Span, Time};
 use policy::{Address, HostPort, Section, Slot, Table, Value};
 
-use crate::source::{Answer, Asking, Common, Finding, Level, Phases, Probe, Reading, Settings, Symptom, reason};
+use crate::source::{Answer, Asking, Common, CompactPhases, Finding, Level, Probe, Reading, Settings, Symptom, reason};
 
 const SECONDS_PER_DAY: i64 = 86_400;
 /// What it looks for.
@@ -99,7 +99,7 @@ impl Required {
     }
 
     /// The answer of a probe that got no connection; what it was shown of certificates meanwhile is told all the same.
-    pub(super) fn refused(self, error: &DialError, phases: Phases, now: Time) -> Answer {
+    pub(super) fn refused(self, error: &DialError, phases: CompactPhases, now: Time) -> Answer {
         let answer = reason::no_connection(error);
         match error {
             DialError::Tls { shown: Some(shown), .. } => {
@@ -188,9 +188,9 @@ impl Probe for Server {
                 },
                 // Up to TLS 1.2, who has no certificate is turned away within the handshake. The server's is shown before.
                 Err(DialError::Tls { failure: TlsFailure::ClientCertificate, shown: Some(shown), .. }) => {
-                    (engine::net::Phases::default(), *shown, "TLSv1.2", true)
+                    (engine::net::DialPhases::default(), *shown, "TLSv1.2", true)
                 }
-                Err(error) => return self.required.refused(&error, Phases::default(), now),
+                Err(error) => return self.required.refused(&error, CompactPhases::default(), now),
             };
         let faults = self.required.faults(&shown, version);
         let answer = if faults.is_empty() {
@@ -199,8 +199,8 @@ impl Probe for Server {
         } else {
             Answer::down(faults.join("; "))
         };
-        let engine::net::Phases { dns, connect, tls, .. } = phases;
-        let answer = answer.with_connection(Phases::of_connection(dns, connect, tls), Some(&shown));
+        let engine::net::DialPhases { dns, connect, tls, .. } = phases;
+        let answer = answer.with_connection(CompactPhases::of_connection(dns, connect, tls), Some(&shown));
         let answer = self.required.with_expiry(answer, &shown, now);
         match days_left(&shown, now) {
             Some(days) => answer.with_value(days),

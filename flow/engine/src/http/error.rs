@@ -4,7 +4,7 @@ use std::fmt;
 
 use event::Span;
 
-use super::{Phases, RedirectFault};
+use super::{RedirectFault, RequestPhases};
 use crate::net::{DialError, Phase};
 
 /// A request without a whole answer.
@@ -15,7 +15,7 @@ pub struct HttpError {
     /// What went wrong.
     pub failure: Failure,
     /// How long the phases before took.
-    pub phases: Phases,
+    pub phases: RequestPhases,
 }
 
 /// What went wrong.

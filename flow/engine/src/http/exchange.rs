@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use url::{Position, Url};
 
 use super::redirect::{Jar, RedirectFault, location};
-use super::{Enough, Failure, HeaderMap, HeaderValue, Method, Phases, Request, Response, USER_AGENT, header};
+use super::{Enough, Failure, HeaderMap, HeaderValue, Method, Request, RequestPhases, Response, USER_AGENT, header};
 use crate::net::{Deadline, Net, Phase, Stopwatch, Stream, Target, TlsBroken};
 
 /// Longest head of an answer, in bytes.
@@ -99,7 +99,7 @@ impl Hop {
         &self,
         net: &Net,
         deadline: Deadline,
-        phases: &mut Phases,
+        phases: &mut RequestPhases,
         enough: &mut Enough<'_>,
     ) -> Result<Response, Failure> {
         let message = self.message()?;

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use super::tls::Refused;
 use super::{
-    Deadline, Net, Peer, Phase, Phases, ResolveError, ResolveFailure, Shown, Stopwatch, Stream, Target, Tls,
+    Deadline, DialPhases, Net, Peer, Phase, ResolveError, ResolveFailure, Shown, Stopwatch, Stream, Target, Tls,
     TlsFailure, Verify,
 };
 
@@ -30,7 +30,7 @@ pub struct Dialed {
     /// Who answered.
     pub remote: SocketAddr,
     /// How long it took.
-    pub phases: Phases,
+    pub phases: DialPhases,
     /// Who answered, over TLS.
     pub peer: Option<Peer>,
 }
@@ -139,7 +139,7 @@ impl Net {
     /// Opens a connection to `target`, all of it by `deadline`.
     pub async fn dial(&self, target: &Target, deadline: Deadline) -> Result<Dialed, DialError> {
         let mut watch = Stopwatch::start();
-        let mut phases = Phases::default();
+        let mut phases = DialPhases::default();
         let late = |phase| DialError::Timeout { phase, within: deadline.span() };
 
         let mut addresses = if target.addresses.is_empty() {
