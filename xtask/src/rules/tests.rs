@@ -147,7 +147,7 @@ const CHANGES: &[(&str, &str, Change)] = &[
     ("change-log", "CHANGELOG.md", |h| write(h, "CHANGELOG.md", "# Changes\n\n## 0.0.9\n")),
     ("links-lead-somewhere", "docs/x.md:1", |h| write(h, "docs/x.md", "[a](../README.md) [b](gone.md)\n")),
     ("attacks-tested", "SECURITY.md:4", |h| {
-        write(h, "SECURITY.md", "## Which test shows it\n|---|\n| a | `status_page` |\n| a | `gone` |\n")
+        write(h, "SECURITY.md", "## Which test shows it\n|---|\n| a | `status_page` |\n| a | `gone` |\n");
     }),
     ("map-complete", "ARCHITECTURE.md", |h| write(h, "ARCHITECTURE.md", "# Map\n")),
 ];
