@@ -225,9 +225,20 @@ impl Change {
                 }
             }
             Self::Judged { promise, objective, before, now, figure } => {
-                let (outcome, before) = (outcome_word(*now), before.map(outcome_word));
-                let promise = promise.as_str();
-                line!(promise, objective, outcome, before, figure, "an objective was judged otherwise than before");
+                let (outcome, promise) = (outcome_word(*now), promise.as_str());
+                match before.map(outcome_word) {
+                    Some(before) => {
+                        line!(
+                            promise,
+                            objective,
+                            outcome,
+                            before,
+                            figure,
+                            "an objective was judged otherwise than before"
+                        );
+                    }
+                    None => line!(promise, objective, outcome, figure, "an objective was judged for the first time"),
+                }
             }
         }
     }
