@@ -43,7 +43,7 @@ fn the_page_behind_nginx() {
     let folder = tempfile::tempdir().expect("a folder");
     let here = folder.path().display();
     let whole = format!(
-        "daemon off; pid {here}/pid; error_log {here}/error.log;\nevents {{}}\nhttp {{ access_log off;\n\
+        "daemon off; master_process off; pid {here}/pid; error_log {here}/error.log;\nevents {{}}\nhttp {{ access_log off;\n\
          client_body_temp_path {here}/b; proxy_temp_path {here}/p; fastcgi_temp_path {here}/f; uwsgi_temp_path {here}/u; \
          scgi_temp_path {here}/s;\n{site}}}\n"
     );
@@ -54,6 +54,7 @@ fn the_page_behind_nginx() {
         .arg(&configuration)
         .arg("-p")
         .arg(folder.path())
+        .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
         .expect("nginx starts; scripts/test installs it");
