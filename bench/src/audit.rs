@@ -4,6 +4,7 @@
 use std::process::Stdio;
 
 use event::evidence::{Changed, Covered, State};
+use event::journal::Opened;
 use event::policy::{Applied, Clause, Probe, Promise, Service, Text};
 use event::{Body, BootId, InstallationId, Interval, Observed, ObserverId, Ppb, Span, Time};
 use journal::Hash;
@@ -157,6 +158,8 @@ fn write_export(folder: &std::path::Path) -> Result<Export, Box<dyn std::error::
 
     let mut log = Log { judge: promise::Judge::new(), leaves: Vec::new(), payloads: Vec::new(), verdict: None };
     let start = Time::from_secs(1_700_000_000).minute_start();
+    let opened = Opened { origin: ORIGIN.to_owned(), vkey: key.vkey().to_string() };
+    log.push(&opened, &observers[0], start)?;
     log.push(&policy, &observers[0], start)?;
     let mut minute = 0;
     while (log.leaves.len() as u64) < ENTRIES {

@@ -70,7 +70,7 @@ fn nginx(folder: &Path, port: u16) -> Result<Process, Box<dyn std::error::Error>
     std::fs::write(
         folder.join("nginx.conf"),
         format!(
-            "daemon off; worker_processes 1; pid {dir}/nginx.pid; error_log {dir}/error.log;\n\
+            "daemon off; master_process off; pid {dir}/nginx.pid; error_log {dir}/error.log;\n\
              events {{ worker_connections 8192; }}\n\
              http {{ access_log off; client_body_temp_path {dir}/b; proxy_temp_path {dir}/p; fastcgi_temp_path {dir}/f;\n\
              uwsgi_temp_path {dir}/u; scgi_temp_path {dir}/s;\n\

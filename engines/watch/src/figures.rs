@@ -147,7 +147,8 @@ impl Figures {
                 findings: findings.remove(&key).unwrap_or_default(),
                 probe: key.0,
                 observer: key.1,
-                state: standing.state,
+                // Whoever could not look does not know, whatever was seen before.
+                state: standing.state.filter(|_| standing.reading != Reading::Unknown),
                 at: standing.at,
                 took: standing.took,
                 value: standing.value,
