@@ -334,3 +334,24 @@ fn documents_are_current() {
         assert!(!garant(&["completions", shell]).stdout.is_empty(), "{shell}");
     }
 }
+
+/// JO-3: the team reads the journal with and without a running garant, and is told when nothing is what it asked for.
+#[test]
+fn the_journal_is_shown() {
+    let up = Up::start(QUIET);
+    let data = up.folder.path().join("data");
+    let data = data.to_str().expect("UTF-8");
+    let show = |arguments: &[&str]| garant(&[&["log", "show", "--data", data], arguments].concat());
+    let opened = show(&["--kind", "journal.opened", "--json"]);
+    let entry: Value = serde_json::from_slice(&opened.stdout).expect("one line of JSON");
+    assert_eq!((&entry["sequence"], &entry["kind"]), (&0.into(), &"journal.opened".into()), "{}", transcript(&opened));
+    let people = show(&["--kind", "journal", "--kind", "policy"]);
+    assert!(transcript(&people).contains("policy.changed") && people.status.success(), "{}", transcript(&people));
+    let none = show(&["--kind", "nope"]);
+    assert!(none.stdout.is_empty() && transcript(&none).contains("none of the"), "{}", transcript(&none));
+    assert_eq!(show(&["--since", "yesterday"]).status.code(), Some(2), "a time that is none");
+    let folder = up.stop();
+    let stopped = show(&["--kind", "engine", "-n", "3"]);
+    assert!(stopped.status.success() && !stopped.stdout.is_empty(), "{}", transcript(&stopped));
+    drop(folder);
+}

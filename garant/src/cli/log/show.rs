@@ -99,8 +99,13 @@ impl Show {
     async fn show(&self, store: &SqliteReader, terminal: &mut Terminal) -> Result<(), Failure> {
         let filter = self.filter(store).await?;
         let mut next = store.head().await.map_err(|error| unreadable(&error))?.size;
-        for shown in self.last(store, &filter, next).await? {
-            self.print(&shown, terminal);
+        let last = self.last(store, &filter, next).await?;
+        for shown in &last {
+            self.print(shown, terminal);
+        }
+        if last.is_empty() && self.last > 0 {
+            // Silence would look the same for a misspelt kind or probe and for nothing that happened.
+            terminal.note(format!("none of the {next} entries is one that was asked for"));
         }
         while self.follow && terminal.is_read() {
             tokio::time::sleep(LOOK_EVERY.to_std()).await;
