@@ -95,11 +95,12 @@ fn tlog_root(leaves: &[Vec<u8>]) -> Result<([u8; 32], f64), Box<dyn std::error::
     }
     let start = now();
     let mut stored = Stored(Vec::new());
+    let stored_leaves = leaves.len() as u64;
     for (number, leaf) in (0..).zip(leaves) {
         let hashes = tlog::stored_hashes(number, leaf, &stored).map_err(|error| format!("{error:?}"))?;
         stored.0.extend(hashes);
     }
-    let root = tlog::tree_hash(ENTRIES, &stored).map_err(|error| format!("{error:?}"))?;
+    let root = tlog::tree_hash(stored_leaves, &stored).map_err(|error| format!("{error:?}"))?;
     Ok((root.0, start.elapsed().as_secs_f64()))
 }
 

@@ -289,12 +289,14 @@ fn reload_is_whole_or_nothing() {
     assert_eq!(refused.status.code(), Some(2), "{}", transcript(&refused));
     assert!(transcript(&refused).contains("nme"), "{}", transcript(&refused));
     assert_eq!(up.status()["revision"], before, "the policy in effect is the old one");
+    assert!(up.status()["reload_error"].is_string(), "and whoever did not see the refusal is told: {}", up.status());
 
     let more = "[[service]]\nname = \"shop\"\ntitle.fr = \"La boutique\"\ntitle.en = \"The shop\"\n";
     std::fs::write(up.path("garant.toml"), format!("{QUIET}{more}")).expect("written");
     let applied = reload();
     assert!(applied.status.success(), "{}", transcript(&applied));
     assert_ne!(up.status()["revision"], before, "the new policy is in effect");
+    assert!(up.status()["reload_error"].is_null(), "and the refusal is over: {}", up.status());
 }
 
 /// After a crash, another process may have the number of garant's: `reload` sends it no signal, which would kill it.

@@ -38,7 +38,8 @@ pub(crate) struct Reload {
 impl Reload {
     pub(crate) fn run(self, registry: &Registry, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
         let before = Running::read(&self.data.data)?;
-        // The mistakes are shown here, where somebody reads them, before the running process is disturbed.
+        // The mistakes are shown here, where somebody reads them. The process is told all the same: it refuses the policy too,
+        // and `garant status` says so to whoever did not see this.
         let now = match Configuration::load(&before.policy, registry) {
             Ok(now) => now,
             Err(mistakes) => {
@@ -47,6 +48,9 @@ impl Reload {
                 } else {
                     terminal.note(mistakes.render(terminal.err_coloured()));
                     terminal.note("nothing was changed: the policy in effect is the one from before");
+                }
+                if !self.dry_run {
+                    self.tell(&before)?;
                 }
                 return Ok(ExitCode::from(USAGE));
             }
@@ -92,8 +96,31 @@ impl Reload {
         Ok(())
     }
 
-    /// Sends the signal to the running process, and waits for the outcome.
+    /// Has the running process take its policy again, and prints the outcome.
     fn apply(&self, before: &Running, terminal: &mut Terminal) -> Result<(), Failure> {
+        let now = self.tell(before)?;
+        if let Some(error) = now.reload_error {
+            return Err(Failure::new(format!("the policy was not taken: {error}")));
+        }
+        let revision = now.revision;
+        if self.json {
+            let publish = now.publish;
+            terminal.json(&serde_json::json!({ "revision": revision, "before": before.revision, "publish": publish }));
+            return Ok(());
+        }
+        let applied = terminal.painted(Look::Good, "applied");
+        terminal.line(if let Some(shown) = shown(before.publish, now.publish) {
+            format!("{applied}: revision {revision}, {shown}")
+        } else if revision == before.revision {
+            format!("{applied}: revision {revision}, nothing public changed")
+        } else {
+            format!("{applied}: revision {revision}, before {}", before.revision)
+        });
+        Ok(())
+    }
+
+    /// Sends the signal to the running process, and waits until it has taken or refused its policy.
+    fn tell(&self, before: &Running) -> Result<Running, Failure> {
         let data = &self.data.data;
         let signal = rustix::process::Signal::from_named_raw(RELOAD.as_raw_value());
         let target = rustix::process::Pid::from_raw(before.pid).zip(signal);
@@ -115,28 +142,9 @@ impl Reload {
             std::thread::sleep(LOOK_EVERY);
             left = rest;
             let now = Running::read(data)?;
-            if now.reloads == before.reloads {
-                continue;
+            if now.reloads != before.reloads {
+                return Ok(now);
             }
-            if let Some(error) = now.reload_error {
-                return Err(Failure::new(format!("the policy was not taken: {error}")));
-            }
-            let revision = now.revision;
-            if self.json {
-                let publish = now.publish;
-                terminal
-                    .json(&serde_json::json!({ "revision": revision, "before": before.revision, "publish": publish }));
-                return Ok(());
-            }
-            let applied = terminal.painted(Look::Good, "applied");
-            terminal.line(if let Some(shown) = shown(before.publish, now.publish) {
-                format!("{applied}: revision {revision}, {shown}")
-            } else if revision == before.revision {
-                format!("{applied}: revision {revision}, nothing public changed")
-            } else {
-                format!("{applied}: revision {revision}, before {}", before.revision)
-            });
-            return Ok(());
         }
         Err(Failure::new(format!("process {} did not answer within {} s", before.pid, PATIENCE.as_secs()))
             .remedy("look at its log, and at `garant status`"))
