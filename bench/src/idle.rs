@@ -1,4 +1,5 @@
-//! What an idle garant costs: one machine, the starting policy, nothing happening.
+//! An idle `garant up`: resident memory and processor time in the first minute, with the policy of `garant init` and one probe
+//! that is refused.
 
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
@@ -7,7 +8,8 @@ use std::time::Duration;
 use crate::process::{Process, cpu_s, garant, now, pause, resident_mb};
 use crate::{Outcome, row};
 
-const SETTLE: Duration = Duration::from_mins(1);
+/// How long the process is measured.
+const MEASURED: Duration = Duration::from_mins(1);
 
 pub(crate) fn run() -> Outcome {
     let binary = garant()?;
@@ -33,7 +35,7 @@ pub(crate) fn run() -> Outcome {
     let mut ready = String::new();
     BufReader::new(up.child().stdout.take().ok_or("no output")?).read_line(&mut ready)?;
     let (start, before) = (now(), cpu_s(up.id()).ok_or("no processor time")?);
-    pause(SETTLE);
+    pause(MEASURED);
     let share = (cpu_s(up.id()).ok_or("no processor time")? - before) / start.elapsed().as_secs_f64();
     let memory = resident_mb(up.id()).ok_or("no memory figure")?;
     row("idle: resident memory after a minute", &format!("{memory:.1} MB"), "≤ 50 MB");

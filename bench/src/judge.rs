@@ -1,6 +1,7 @@
-//! Judging a log of a million entries with a hundred promises: folding it, a turn, what is saved, what stays in memory.
+//! The judge on a log of a million entries with a hundred promises: time to fold it, time of a turn, size of what is saved,
+//! resident memory.
 //!
-//! There is no peer: nobody else computes verdicts from a log. The figures are against what the project asks of itself.
+//! There is no peer: no other program computes verdicts from a log. The limits are the project's own.
 
 use event::evidence::{Changed, Covered, Found, State, Succeeded};
 use event::policy::{Agreement, Applied, Clause, Detector, Probe, Promise, Service, Text};
@@ -134,16 +135,18 @@ fn policy() -> Result<Applied, Box<dyn std::error::Error>> {
 
 const OBSERVERS: [&str; 3] = ["gravelines.watch", "strasbourg.watch", "witness.watch"];
 
+/// A drawn-up log, folded in batches while it is made.
 struct Log {
     judge: Judge,
     next: u64,
-    /// What folding took, but for making the entries.
+    /// Time spent folding, without making the entries.
     spent: std::time::Duration,
     batch: Vec<(u64, Vec<u8>)>,
 }
 
 impl Log {
-    /// A minute: who looked, jobs each quarter of an hour, and somewhere an outage of a minute, every other minute.
+    /// Writes the entries of one minute: coverage of each observer, a success of each job every 15 minutes, and, every other
+    /// minute, an outage of one service that lasts a minute.
     fn minute(&mut self, policy: &Applied, start: Time, minute: u64) -> Outcome {
         let from = start + Span::from_secs(60 * i64::try_from(minute)?);
         let to = from + Span::from_secs(60);

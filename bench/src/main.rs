@@ -1,9 +1,9 @@
-//! Benchmarks beside the peers of each engine, one command each:
+//! Benchmarks, one command each, beside a peer where there is one:
 //!
 //! `cargo run --release -p garant-bench -- appends|audit|judge|probes|idle`
 //!
-//! A figure that a noisy machine could bend is printed as a ratio to a peer measured in the same run. Each command prints
-//! the Markdown rows that `bench/RESULTS.md` holds.
+//! Each command prints Markdown rows for `bench/RESULTS.md`: what was measured, the figure, the figure wanted. Where the load
+//! of the machine would change a figure, a peer is measured in the same run and their ratio is printed.
 
 mod appends;
 mod audit;
@@ -14,7 +14,7 @@ mod process;
 
 use std::process::ExitCode;
 
-#[expect(clippy::print_stderr, reason = "a benchmark speaks to the person who runs it")]
+#[expect(clippy::print_stderr, reason = "a command prints its error")]
 fn main() -> ExitCode {
     let result = match std::env::args().nth(1).as_deref() {
         Some("appends") => appends::run(),
@@ -33,10 +33,10 @@ fn main() -> ExitCode {
     }
 }
 
-/// What a benchmark can fail with: anything, told to the person who runs it.
+/// The result of a benchmark; `main` prints the error.
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
-/// A row of the result.
+/// Prints a row of the result: what was measured, the figure, the figure wanted (`–`: none).
 #[expect(clippy::print_stdout, reason = "the result of a benchmark")]
 fn row(what: &str, figure: &str, wanted: &str) {
     println!("| {what} | {figure} | {wanted} |");

@@ -1,7 +1,7 @@
 //! HTTP probes: `garant up` beside Prometheus with its blackbox exporter, against the same nginx, in the same run.
 //!
-//! The figure that compares is probes per processor second: (probes made) / (user + system time of all processes of the
-//! system under test). Both sides open a new connection for each probe. nginx's own cost counts for nobody.
+//! The figure compared is probes per core second: requests that nginx counted / (user + system time of all processes of the
+//! system under test). Both systems open a new connection for each probe. The processor time of nginx is not counted.
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -48,14 +48,19 @@ pub(crate) fn run() -> Outcome {
     Ok(())
 }
 
+/// The cost of one system under test.
 struct Cost {
+    /// Probes per second.
     rate: f64,
+    /// Probes per second of processor time.
     per_core_s: f64,
+    /// Resident, in MB (10^6 bytes).
     memory_mb: f64,
+    /// Longest delay of a probe behind its schedule, in ms; 0 for the peer, which does not say it.
     latest_start_ms: f64,
 }
 
-/// Targets spread over 127.0.0.0/8: as many hosts as probes.
+/// The URL of target `number`: each has an address of 127.0.0.0/8 of its own.
 fn target(number: u32, port: u16) -> String {
     format!("http://127.{}.{}.{}:{port}/", 1 + number / 62_500, (number / 250) % 250, 1 + number % 250)
 }
@@ -65,6 +70,7 @@ fn free_port() -> std::io::Result<u16> {
     Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
+/// Starts nginx on `port`, with its counter at `/count`.
 fn nginx(folder: &Path, port: u16) -> Result<Process, Box<dyn std::error::Error>> {
     let dir = folder.display();
     std::fs::write(
@@ -83,7 +89,8 @@ fn nginx(folder: &Path, port: u16) -> Result<Process, Box<dyn std::error::Error>
     Ok(nginx)
 }
 
-#[expect(clippy::disallowed_methods, reason = "a benchmark asks over the network")]
+#[expect(clippy::disallowed_methods, reason = "reads the counters of nginx and of garant")]
+/// The answer of `address`, `host:port`, to a GET: head and body.
 fn get(address: &str, path: &str) -> Result<String, Box<dyn std::error::Error>> {
     let mut stream = TcpStream::connect(address)?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
@@ -99,6 +106,7 @@ fn requests(port: u16) -> Result<f64, Box<dyn std::error::Error>> {
     Ok(line.split_whitespace().nth(2).ok_or("no count")?.parse()?)
 }
 
+/// The cost of `processes` once they have run for [`WARM_UP`].
 fn measure(processes: &[&Process], port: u16) -> Result<Cost, Box<dyn std::error::Error>> {
     pause(WARM_UP);
     let cpu = || -> f64 { processes.iter().filter_map(|p| cpu_s(p.id())).sum() };
@@ -113,6 +121,7 @@ fn measure(processes: &[&Process], port: u16) -> Result<Cost, Box<dyn std::error
     })
 }
 
+/// The cost of Prometheus and its blackbox exporter.
 fn prometheus(folder: &Path, port: u16) -> Result<Cost, Box<dyn std::error::Error>> {
     let (blackbox_port, prometheus_port) = (free_port()?, free_port()?);
     std::fs::write(folder.join("blackbox.yml"), "modules:\n  http_2xx:\n    prober: http\n    timeout: 4s\n")?;
@@ -145,6 +154,7 @@ fn prometheus(folder: &Path, port: u16) -> Result<Cost, Box<dyn std::error::Erro
     measure(&[&blackbox, &prometheus], port)
 }
 
+/// The cost of `garant up`.
 fn ours(folder: &Path, port: u16) -> Result<Cost, Box<dyn std::error::Error>> {
     let binary = garant()?;
     let mut policy = String::from(

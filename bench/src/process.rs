@@ -1,11 +1,11 @@
-//! Real processes, what they cost, and how long things take.
+//! Child processes, their processor time and memory from `/proc`, and real time.
 
 use std::ffi::OsStr;
 use std::fs;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-/// A process that ends with its handle.
+/// A child process, killed when this is dropped.
 pub(crate) struct Process(Child);
 
 impl Process {
@@ -52,7 +52,7 @@ pub(crate) fn resident_mb(pid: u32) -> Option<f64> {
     Some(kib * 1024.0 / 1e6)
 }
 
-/// Now, on the monotonic clock.
+/// The monotonic clock of the machine.
 #[expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 pub(crate) fn now() -> Instant {
     Instant::now()
@@ -63,7 +63,7 @@ pub(crate) fn pause(length: Duration) {
     std::thread::sleep(length);
 }
 
-/// The binary under test, built for release.
+/// Builds `garant` for release; returns its path.
 pub(crate) fn garant() -> Result<std::path::PathBuf, Box<dyn std::error::Error>> {
     // Together with the benchmarks, as scripts/bench does: alone, its dependencies would be built with other features.
     let packages = ["build", "--release", "--quiet", "--package", "garant", "--package", "garant-bench"];

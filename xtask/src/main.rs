@@ -1,8 +1,8 @@
-//! `cargo xtask`: the rules of the house, checked.
+//! `cargo xtask`: checks the rules of the workspace.
 //!
-//! A rule that nobody checks is a wish. DESIGN and ARCHITECTURE say who may know whom; this program reads the same facts
-//! from `cargo metadata` and from the sources, and says which rule is broken, where, why the rule exists and what to do
-//! instead. It changes nothing.
+//! The invariants of ARCHITECTURE.md that are marked ✓, and some rules of CONTRIBUTING.md. The program reads `cargo metadata`
+//! and the sources, and says which rule is broken, where, why the rule exists and what to do instead. It changes nothing.
+//! `scripts/test` runs it. Exit code 0: every rule holds; 1: one is broken; 2: the workspace can't be read.
 //!
 //! - [`workspace`] reads a workspace into one plain value;
 //! - [`rules`] is the list: a rule is a name, a reason, a remedy and a function over that value;
@@ -19,7 +19,7 @@ use std::process::ExitCode;
 use workspace::Workspace;
 
 const USAGE: &str = "\
-usage: cargo xtask tidy           check the rules of the house
+usage: cargo xtask tidy           check the rules of the workspace
        cargo xtask tidy --list    say what they are";
 
 fn main() -> ExitCode {
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// The workspace that this program was started from: cargo names our own folder, one below the root.
+/// The root of the workspace: the parent of this crate's folder, which cargo puts into `CARGO_MANIFEST_DIR`.
 fn workspace_root() -> Result<PathBuf, String> {
     let here = std::env::var_os("CARGO_MANIFEST_DIR")
         .ok_or("start it with `cargo xtask`: cargo says where the workspace is")?;
@@ -50,13 +50,14 @@ fn workspace_root() -> Result<PathBuf, String> {
     Ok(root)
 }
 
-/// Prints every breach; true when there is none.
+/// Writes the report of all rules to `out`; true when none is broken.
 fn tidy(workspace: &Workspace, out: &mut impl Write) -> Result<bool, String> {
     let report = rules::report(workspace);
     out.write_all(report.text.as_bytes()).map_err(|error| format!("the report can't be written: {error}"))?;
     Ok(report.breaches == 0)
 }
 
+/// Writes the name, the reason and the remedy of every rule to `out`.
 fn list(out: &mut impl Write) -> Result<(), String> {
     rules::ALL
         .iter()

@@ -1,17 +1,17 @@
-//! Tells the code of a Rust source from its comments and its strings.
+//! Separates the code of a Rust source from its comments and its strings.
 //!
-//! A rule that forbids a word must not trip over a comment that explains the ban, nor over the string that names it. A
-//! search in the raw text does both. Positions are kept: what is not wanted becomes spaces, so that a line number found
-//! in the masked text is the one in the file.
+//! A rule that forbids a word must find it neither in a comment that explains the ban nor in the string that names it. What
+//! is masked becomes spaces, so a line number in the masked text is the one in the file.
 
-/// The two halves of a source.
+/// A source twice: its code alone, and its comments alone.
 pub(crate) struct Masked {
-    /// Code, with the contents of comments, strings and characters blanked.
+    /// The code; comments, strings and character literals are spaces.
     pub(crate) code: String,
-    /// Comments, with everything else blanked.
+    /// The comments; everything else is spaces.
     pub(crate) comments: String,
 }
 
+/// What a character of a source belongs to.
 #[derive(Clone, Copy, PartialEq)]
 enum Part {
     Code,
@@ -19,7 +19,7 @@ enum Part {
     Quoted,
 }
 
-/// Splits `text`. A source that does not lex (an open string at its end) is split as far as it goes.
+/// Splits `text`. A comment or string that is still open at the end of the text reaches to that end.
 pub(crate) fn mask(text: &str) -> Masked {
     let chars: Vec<char> = text.chars().collect();
     let mut masked = Masked { code: String::with_capacity(text.len()), comments: String::new() };
@@ -36,7 +36,7 @@ pub(crate) fn mask(text: &str) -> Masked {
     masked
 }
 
-/// What starts at `at`, and how many characters it takes.
+/// The part that starts at `at`, and its length in characters.
 fn next(chars: &[char], at: usize) -> (Part, usize) {
     let rest = &chars[at..];
     match rest {
@@ -50,6 +50,7 @@ fn next(chars: &[char], at: usize) -> (Part, usize) {
     }
 }
 
+/// Length of the block comment, with the comments nested in it, at the start of `rest`.
 fn block_comment(rest: &[char]) -> usize {
     let (mut depth, mut at) = (0_usize, 0);
     while at < rest.len() {
@@ -63,6 +64,7 @@ fn block_comment(rest: &[char]) -> usize {
     rest.len()
 }
 
+/// Length of the literal at the start of `rest` that ends with an unescaped `quote`.
 fn quoted(rest: &[char], quote: char) -> usize {
     let mut at = 1;
     while at < rest.len() {
@@ -96,7 +98,7 @@ fn raw_string(chars: &[char], at: usize) -> Option<usize> {
     Some((1 + hashes + 1 + end + 1 + hashes).min(chars.len() - at))
 }
 
-/// Lines (from 1) that hold `word` not as a part of a longer one.
+/// Numbers (from 1) of the lines that hold `word`, and not only as a part of a longer word.
 pub(crate) fn lines_with_word(text: &str, word: &str) -> Vec<usize> {
     let part = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
     let whole = |line: &str| {

@@ -6,19 +6,20 @@ use std::process::Command;
 
 use serde::Deserialize;
 
-/// Folders that hold nothing written by hand; the first is where `garant up` keeps its data when it is tried out here.
+/// Names of folders that are not read, since nothing in them was written by hand. `garant-data` is the default data directory
+/// of `garant up`.
 const SKIPPED: [&str; 4] = ["garant-data", "target", "node_modules", "__pycache__"];
-/// Hidden folders that do.
+/// Hidden folders that are read; all others are not.
 const HIDDEN: [&str; 3] = [".cargo", ".ci", ".config"];
-/// Endings of the files that rules read; a file without an ending is read when it starts with `#!`.
+/// Endings of the files that are read; a file without an ending is read when it starts with `#!`.
 const ENDINGS: [&str; 12] = ["rs", "toml", "md", "sh", "go", "py", "html", "css", "txt", "yml", "service", "conf"];
-/// Where the cost of a rule's input is bounded: nothing written by hand is longer.
+/// Largest file that is read, in bytes: longer ones were not written by hand.
 const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
-/// Everything that rules look at.
+/// The crates and the texts of a workspace: all that a rule sees.
 #[derive(Clone, Default)]
 pub(crate) struct Workspace {
-    /// The folder it was read from; empty for a workspace made by a test.
+    /// Absolute path of the folder that was read; empty in most tests.
     pub(crate) root: String,
     /// Crates of the workspace.
     pub(crate) crates: Vec<Crate>,
@@ -33,9 +34,9 @@ pub(crate) struct Crate {
     pub(crate) name: String,
     /// Its folder, relative to the root.
     pub(crate) folder: String,
-    /// What its manifest names.
+    /// Dependencies that its manifest names.
     pub(crate) uses: Vec<Use>,
-    /// Names of all packages that a normal build of it compiles in, itself included.
+    /// Names of all packages that a build of the crate without its tests compiles, itself included.
     pub(crate) tree: BTreeSet<String>,
 }
 
@@ -44,33 +45,33 @@ pub(crate) struct Crate {
 pub(crate) struct Use {
     /// Package name.
     pub(crate) package: String,
-    /// Whether only tests use it.
+    /// Whether it is a dev-dependency, which only tests use.
     pub(crate) dev: bool,
-    /// Features asked for.
+    /// Features that the manifest turns on.
     pub(crate) features: Vec<String>,
 }
 
-/// A text file.
+/// A text file of the workspace.
 #[derive(Clone)]
 pub(crate) struct File {
-    /// Relative to the root, with `/`.
+    /// Path relative to the root, with `/`.
     pub(crate) path: String,
-    /// Its text.
+    /// The whole content.
     pub(crate) text: String,
 }
 
 impl File {
-    /// Whether it is Rust.
+    /// Whether this is a Rust source.
     pub(crate) fn is_rust(&self) -> bool {
         self.ends_in("rs")
     }
 
-    /// Whether its ending is this one.
+    /// Whether the path has the extension `ending`, without the dot.
     pub(crate) fn ends_in(&self, ending: &str) -> bool {
         Path::new(&self.path).extension().is_some_and(|found| found == ending)
     }
 
-    /// Whether it holds tests only.
+    /// Whether the file holds nothing but tests, by its path.
     pub(crate) fn is_test(&self) -> bool {
         let path = &self.path;
         path.starts_with("tests/") || path.contains("/tests/") || path.ends_with("/tests.rs")
@@ -78,7 +79,7 @@ impl File {
 }
 
 impl Workspace {
-    /// Reads the workspace at `root`.
+    /// Asks cargo for the crates of the workspace at `root` and reads its files; fails when cargo does.
     pub(crate) fn load(root: &Path) -> Result<Self, String> {
         let metadata = metadata(root)?;
         let mut workspace = Self { root: root.display().to_string(), ..Self::default() };
@@ -98,22 +99,24 @@ impl Workspace {
         Ok(workspace)
     }
 
-    /// The file at that path.
+    /// The file at `path`, relative to the root.
     pub(crate) fn file(&self, path: &str) -> Option<&File> {
         self.files.iter().find(|file| file.path == path)
     }
 
-    /// The Rust sources.
+    /// All Rust sources.
     pub(crate) fn rust(&self) -> impl Iterator<Item = &File> {
         self.files.iter().filter(|file| file.is_rust())
     }
 }
 
+/// The folder of a manifest, relative to the root.
 fn folder_of(manifest: &str, root: &str) -> String {
     let inside = manifest.strip_prefix(root).unwrap_or(manifest);
     inside.trim_start_matches('/').trim_end_matches("Cargo.toml").trim_end_matches('/').to_owned()
 }
 
+/// Adds every text file under `root`/`below` to `files`.
 fn collect(root: &Path, below: &str, files: &mut Vec<File>) -> Result<(), String> {
     let folder = root.join(below);
     let unreadable = |error: std::io::Error| format!("{} can't be read: {error}", folder.display());
@@ -141,6 +144,7 @@ fn collect(root: &Path, below: &str, files: &mut Vec<File>) -> Result<(), String
     Ok(())
 }
 
+/// Runs `cargo metadata` for the platform that we release for.
 fn metadata(root: &Path) -> Result<Metadata, String> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     #[expect(clippy::disallowed_methods, reason = "asking cargo is what this program is for; it ends by itself")]
@@ -155,7 +159,7 @@ fn metadata(root: &Path) -> Result<Metadata, String> {
     serde_json::from_slice(&output.stdout).map_err(|error| format!("`cargo metadata` can't be understood: {error}"))
 }
 
-/// What we read of `cargo metadata --format-version 1`.
+/// The part that is used of the answer of `cargo metadata --format-version 1`.
 #[derive(Deserialize)]
 struct Metadata {
     packages: Vec<PackageJson>,
@@ -209,7 +213,7 @@ struct EdgeKind {
 }
 
 impl Metadata {
-    /// Names of everything that a normal build of `id` compiles in.
+    /// Names of all packages that a build of the package `id` without its tests compiles, itself included.
     fn tree(&self, id: &str) -> BTreeSet<String> {
         let nodes: BTreeMap<&str, &Node> = self.resolve.nodes.iter().map(|node| (node.id.as_str(), node)).collect();
         let names: BTreeMap<&str, &str> = self.packages.iter().map(|p| (p.id.as_str(), p.name.as_str())).collect();

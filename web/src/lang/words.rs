@@ -1,6 +1,6 @@
 //! The fixed sentences of the pages, side by side.
 //!
-//! The French words for the things of the house, here as in README.fr.md: la politique (policy), le journal (log), le point
+//! French terms, the same here and in README.fr.md: la politique (policy), le journal (log), le point
 //! de contrôle (checkpoint), la preuve, le témoin, cosigner, consigner (to record), la sonde, le signe de vie (heartbeat),
 //! l’observateur. A promise is feminine: tenue, rompue, non prouvée.
 //!

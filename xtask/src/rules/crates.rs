@@ -1,9 +1,10 @@
-//! Who may know whom: rules over the graph of crates.
+//! Rules over the dependencies of the crates: which crate may use which.
 
 use super::Breach;
 use crate::workspace::{Crate, Use, Workspace};
 
-/// The floor of each crate. What is not here has none, and that is a breach: a new crate is put on the map first.
+/// The floor of each crate, as in ARCHITECTURE.md; engines are found by their folder. A crate without a floor is a breach of
+/// [`floors`].
 const FLOORS: &[(&str, u8)] = &[
     ("garant-event", 0),
     ("garant-drawn", 0),
@@ -21,12 +22,12 @@ const FLOORS: &[(&str, u8)] = &[
 ];
 /// The floor of everything in `engines/`, and of `web`.
 const ENGINES: u8 = 4;
-/// Tests, benchmarks and this program look at the whole workspace; nothing looks at them.
+/// The floor of tests, benchmarks and this program: they may use every crate, and none may use them.
 const OUTSIDE: u8 = 6;
 
-/// Crates on which a verifier rests.
+/// Crates that `garant verify` rests on.
 const PURE: [&str; 4] = ["garant-event", "garant-journal", "garant-policy", "garant-promise"];
-/// What must not be in their trees: network, databases, runtimes, TLS.
+/// Packages that must not be in the trees of the [`PURE`] crates: network, databases, runtimes, TLS.
 const IMPURE: &[&str] = &[
     "async-std",
     "axum",
@@ -54,6 +55,8 @@ const SQL: &[&str] = &["diesel", "libsqlite3-sys", "rusqlite", "sea-orm", "sqlx"
 const TOML: &[&str] = &["basic-toml", "toml", "toml_edit", "toml_parser"];
 const HTTP_SERVERS: &[&str] = &["actix-web", "axum", "axum-server", "poem", "rocket", "warp"];
 const HTTP_CLIENTS: &[&str] = &["attohttpc", "isahc", "reqwest", "ureq"];
+
+/// The floor of a package; `None` for a crate that has none, and for those of others.
 fn floor(workspace: &Workspace, package: &str) -> Option<u8> {
     let listed = FLOORS.iter().find(|(name, _)| *name == package).map(|&(_, floor)| floor);
     let is_engine = || workspace.crates.iter().any(|c| c.name == package && is_engine(c));
@@ -68,7 +71,7 @@ fn manifest(found: &Crate) -> String {
     format!("{}/Cargo.toml", found.folder)
 }
 
-/// Every dependency that one crate of the workspace names of the workspace, with both floors.
+/// Every dependency of a crate of the workspace on another of them, with the floors of both.
 fn pairs(workspace: &Workspace) -> impl Iterator<Item = (&Crate, &Use, Option<u8>, Option<u8>)> {
     workspace.crates.iter().flat_map(move |user| {
         let inside = |used: &&Use| workspace.crates.iter().any(|found| found.name == used.package);
@@ -108,7 +111,7 @@ pub(super) fn pure_spine(workspace: &Workspace) -> Vec<Breach> {
         .collect()
 }
 
-/// Dependencies that any crate but `owner`, and those that stand outside the workspace, names and that `forbidden` refuses.
+/// Normal dependencies that are `forbidden`, in every crate but `owner` and those of the floor [`OUTSIDE`].
 fn named_elsewhere(workspace: &Workspace, owner: &str, forbidden: impl Fn(&Use) -> bool) -> Vec<Breach> {
     let others =
         workspace.crates.iter().filter(|found| found.name != owner && floor(workspace, &found.name) != Some(OUTSIDE));
@@ -124,7 +127,7 @@ fn named_elsewhere(workspace: &Workspace, owner: &str, forbidden: impl Fn(&Use) 
         .collect()
 }
 
-/// Whether a use of hyper or hyper-util asks for that side of a connection.
+/// Whether a use of hyper or hyper-util turns on a feature of that side of a connection, `client` or `server`.
 fn hyper_side(used: &Use, side: &str) -> bool {
     let asks = |feature: &String| feature.starts_with(side) || feature == "full";
     matches!(used.package.as_str(), "hyper" | "hyper-util") && used.features.iter().any(asks)

@@ -1,11 +1,11 @@
-//! Rules over what people read.
+//! Rules over the documents, and over what they say of the code.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Breach;
 use crate::workspace::{File, Workspace};
 
-/// Names that no document of ours may hold, as FNV-1a hashes, so that this list doesn't hold them either.
+/// FNV-1a hashes of the lower-case names that no document may hold; hashes, so that this file holds none of them either.
 const NAMES: [u64; 9] = [
     0xf924_3410_cd9f_5190,
     0x4c4e_5ab9_2dba_9123,
@@ -18,6 +18,7 @@ const NAMES: [u64; 9] = [
     0x0d71_9736_878e_440f,
 ];
 
+/// The breach of a rule whose document does not exist.
 fn missing(path: &str) -> Vec<Breach> {
     vec![Breach::new(path, "is not there")]
 }
@@ -47,7 +48,7 @@ pub(super) fn kinds_documented(workspace: &Workspace) -> Vec<Breach> {
     silent.map(|kind| Breach::new(PLACE, format!("says nothing of `{kind}`"))).collect()
 }
 
-/// The ids in the first column of the tables, with their lines.
+/// The promise ids (`AV-1`) in the first column of the tables, with their line numbers.
 fn promise_rows(document: &File) -> impl Iterator<Item = (usize, &str)> {
     document.text.lines().enumerate().filter_map(|(at, line)| {
         let id = line.strip_prefix("| ")?.split(" |").next()?;
@@ -73,6 +74,7 @@ pub(super) fn promise_ids(workspace: &Workspace) -> Vec<Breach> {
     breaches
 }
 
+/// FNV-1a, 64 bits.
 fn fnv(word: &str) -> u64 {
     word.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
@@ -89,7 +91,7 @@ pub(super) fn our_own_words(workspace: &Workspace) -> Vec<Breach> {
     breaches
 }
 
-/// What the two languages must share: levels of headings, and code blocks without their comments.
+/// The part of a README that its translation shares: the levels of its headings, and its code without comments.
 fn skeleton(text: &str) -> Vec<String> {
     let mut bones = Vec::new();
     let mut in_code = false;
@@ -136,7 +138,7 @@ pub(super) fn change_log(workspace: &Workspace) -> Vec<Breach> {
     vec![Breach::new(PLACE, format!("has no heading for {version}, and none for what is unreleased"))]
 }
 
-/// `folder/../x` without the dots.
+/// The path, relative to the root, of a relative `link` in the file `from`.
 fn resolve(from: &str, link: &str) -> String {
     let mut parts: Vec<&str> = from.split('/').collect();
     parts.pop();
@@ -167,7 +169,8 @@ pub(super) fn links_lead_somewhere(workspace: &Workspace) -> Vec<Breach> {
     breaches
 }
 
-/// The tests that SECURITY.md names: words in the last column of the table under its heading, each with its line.
+/// The tests that SECURITY.md names, with their line numbers: the words in backquotes in the last column of the table under
+/// `Which test shows it`.
 fn named_tests(document: &File) -> impl Iterator<Item = (usize, &str)> {
     let lines = document.text.lines().enumerate().skip_while(|(_, line)| *line != "## Which test shows it").skip(1);
     let rows = lines.take_while(|(_, line)| !line.starts_with("## ")).filter(|(_, line)| line.starts_with("| "));

@@ -1,8 +1,8 @@
-//! The rules of the house, as data.
+//! The rules of the workspace, as data.
 //!
-//! A rule says its name, why it exists and what to do instead, because whoever breaks it reads the message and not this
-//! file. Adding a rule is one function and one line of [`ALL`]; the test of this module demands that somebody shows it
-//! being broken.
+//! Each rule has a name, the reason why it exists and a remedy, which are printed where it is broken: its reader sees the
+//! message and not this file. A new rule is a function and its entry in [`ALL`]; the tests of this module fail until one of
+//! their changes to a sound workspace breaks it.
 
 mod crates;
 mod documents;
@@ -12,24 +12,24 @@ use std::fmt::Write;
 
 use crate::workspace::Workspace;
 
-/// One rule.
+/// A rule of the workspace and the function that checks it.
 pub(crate) struct Rule {
-    /// Its name.
+    /// The heading of its breaches in the report.
     pub(crate) name: &'static str,
-    /// What goes wrong without it.
+    /// What goes wrong without the rule.
     pub(crate) why: &'static str,
-    /// What to do.
+    /// What to do in place of what it forbids.
     pub(crate) instead: &'static str,
-    /// Where it is broken.
+    /// Every place where the rule is broken.
     broken: fn(&Workspace) -> Vec<Breach>,
 }
 
 /// One place where a rule is broken.
 #[derive(Debug)]
 pub(crate) struct Breach {
-    /// `path`, `path:line`, or the manifest of a crate.
+    /// `path` or `path:line`, relative to the root; the manifest of the crate for a rule over crates.
     pub(crate) place: String,
-    /// What is there.
+    /// What stands there.
     pub(crate) what: String,
 }
 
@@ -89,7 +89,7 @@ pub(crate) const ALL: &[Rule] = &[
     },
     Rule {
         name: "lints-inherited",
-        why: "a crate without `[lints] workspace = true` is checked by no lint of the house, silently",
+        why: "a crate without `[lints] workspace = true` is checked by no lint of the workspace, silently",
         instead: "add the two lines to its Cargo.toml",
         broken: crates::lints_inherited,
     },
@@ -209,15 +209,15 @@ pub(crate) const ALL: &[Rule] = &[
     },
 ];
 
-/// What to print, and how many breaches there are.
+/// The outcome of all rules on one workspace.
 pub(crate) struct Report {
-    /// The text.
+    /// The lines for the terminal: the broken rules with their places, then one line that sums up.
     pub(crate) text: String,
-    /// Breaches of all rules.
+    /// Number of breaches, of all rules together.
     pub(crate) breaches: usize,
 }
 
-/// Checks every rule.
+/// Checks every rule of [`ALL`].
 pub(crate) fn report(workspace: &Workspace) -> Report {
     let mut report = Report { text: String::new(), breaches: 0 };
     let mut broken = 0;

@@ -1,18 +1,18 @@
-//! Rules over the text of files.
+//! Rules over the text of sources and other files.
 
 use super::Breach;
 use crate::rust::{lines_with_word, mask};
 use crate::workspace::{File, Workspace};
 
-/// Macros that stand for code that was not written, or was written to look at something once.
+/// Macros of unfinished code, and of code that was written to look at something once.
 const UNFINISHED: [&str; 3] = ["todo!", "unimplemented!", "dbg!"];
-/// Words by which comments promise work.
+/// Words that mark unfinished work in comments.
 const PROMISES_OF_WORK: [&str; 3] = ["TODO", "FIXME", "XXX"];
-/// Names of modules that say nothing.
+/// Names of files and folders that do not say what is in them.
 const EMPTY_NAMES: [&str; 7] = ["common", "helper", "helpers", "misc", "shared", "util", "utils"];
-/// Where entries are made, kept and judged: nothing there may round.
+/// Folders whose sources may hold no float: entries are made, kept and judged there.
 const WHOLE_NUMBERS: [&str; 3] = ["flow/event/", "flow/journal/", "flow/promise/"];
-/// The ways around `engine::Context` that clippy.toml must close.
+/// Functions that clippy.toml must ban, since `engine::Context` provides what they do.
 pub(super) const BANNED: [&str; 15] = [
     "std::time::SystemTime::now",
     "std::time::Instant::now",
@@ -30,9 +30,10 @@ pub(super) const BANNED: [&str; 15] = [
     "std::net::UdpSocket::bind",
     "tokio::net::UdpSocket::bind",
 ];
+/// Longest source, but for tests, in lines.
 const LINES_MAX: usize = 1500;
 
-/// Breaches for each line of `text` that holds one of `words`.
+/// A breach for each line of `text` (of `file`, or masked) that holds one of `words`.
 fn words(file: &File, text: &str, words: &[&str]) -> Vec<Breach> {
     let found = |word: &&str| {
         lines_with_word(text, word).into_iter().map(|line| (line, (*word).to_owned())).collect::<Vec<_>>()
@@ -75,7 +76,7 @@ pub(super) fn expect_not_allow(workspace: &Workspace) -> Vec<Breach> {
     breaches
 }
 
-/// Whether a line of code holds a literal such as `0.5`. `pair.0.1` and `1..2` are none.
+/// Whether a line of code holds a literal such as `0.5`; `pair.0.1` and `1..2` hold none.
 fn holds_a_float(line: &str) -> bool {
     let bytes = line.as_bytes();
     let digit = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_digit);
@@ -86,7 +87,7 @@ fn holds_a_float(line: &str) -> bool {
     })
 }
 
-/// Fenced blocks in documentation that rustdoc would compile.
+/// Fenced blocks in documentation that rustdoc would take for code.
 pub(super) fn doc_examples(workspace: &Workspace) -> Vec<Breach> {
     let mut breaches = Vec::new();
     for file in workspace.rust() {

@@ -1,4 +1,4 @@
-//! Every rule is shown being broken: a sound workspace of a few lines, one change at a time.
+//! Each rule is broken once: a sound workspace of a few lines, and one change to it at a time.
 
 use super::*;
 use crate::workspace::{Crate, File, Use, Workspace};
@@ -20,7 +20,7 @@ fn write(workspace: &mut Workspace, path: &str, text: &str) {
 
 /// A workspace in which every rule holds.
 fn sound() -> Workspace {
-    let mut workspace = Workspace { root: "/home/somebody/house".to_owned(), ..Workspace::default() };
+    let mut workspace = Workspace { root: "/home/somebody/garant".to_owned(), ..Workspace::default() };
     workspace.crates = vec![
         build("garant-event", "flow/event", vec![uses("serde", &[])]),
         build("garant-journal", "flow/journal", vec![uses("garant-event", &[])]),
@@ -119,7 +119,7 @@ const CHANGES: &[(&str, &str, Change)] = &[
     ("clean-text", "web/src/lib.rs", |h| write(h, "web/src/lib.rs", "fn a() {}")),
     ("clean-text", "web/src/lib.rs", |h| write(h, "web/src/lib.rs", "fn a() {}\n\n")),
     ("clean-text", "a.txt:1", |h| write(h, "a.txt", "a\r\nb\n")),
-    ("no-place-names", "a.txt:2", |h| write(h, "a.txt", "see\n/home/somebody/house/web\n")),
+    ("no-place-names", "a.txt:2", |h| write(h, "a.txt", "see\n/home/somebody/garant/web\n")),
     ("bans-say-why", "clippy.toml:1", |h| {
         let bans = h.file("clippy.toml").expect("the bans").text.clone();
         write(h, "clippy.toml", &format!("x = [{{ path = \"a::b\" }}]\n{bans}"));
@@ -189,7 +189,7 @@ fn every_rule_is_shown_being_broken() {
     }
 }
 
-/// The same through cargo and the file system: a workspace whose vocabulary crate has got a runtime, two steps away.
+/// The same through cargo and the file system: a workspace in which `event` compiles in a runtime, through another crate.
 #[test]
 fn a_broken_workspace_on_disk_is_reported() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -219,14 +219,14 @@ fn a_broken_workspace_on_disk_is_reported() {
     ] {
         assert!(text.contains(line), "`{line}` is missing in\n{text}");
     }
-    assert!(!text.contains("target/"), "what was generated is nobody's to tidy:\n{text}");
+    assert!(!text.contains("target/"), "what was generated is not read:\n{text}");
 
     let mut written = Vec::new();
     assert_eq!(crate::tidy(&workspace, &mut written), Ok(false), "the program fails");
     assert_eq!(String::from_utf8(written).expect("text"), text);
 }
 
-/// A call of everything that is banned, and the least that has to be there for it.
+/// Arguments for a call of each banned function.
 const CALLS: [(&str, &str); sources::BANNED.len()] = [
     ("std::time::SystemTime::now", "()"),
     ("std::time::Instant::now", "()"),
@@ -245,10 +245,10 @@ const CALLS: [(&str, &str); sources::BANNED.len()] = [
     ("tokio::net::UdpSocket::bind", "()"),
 ];
 
-/// clippy itself, with our clippy.toml, on a crate that calls everything that is banned: each ban bites. The crates of
-/// others are stand-ins with the same paths, since a ban knows no more of them.
+/// clippy, with our clippy.toml, refuses each banned function in a crate that calls them all. The crates of others are
+/// stand-ins with the same paths: a ban knows no more of them.
 #[test]
-fn every_ban_bites() {
+fn clippy_refuses_every_banned_function() {
     let folder = tempfile::tempdir().expect("a folder");
     let put = |path: &str, text: &str| {
         let path = folder.path().join(path);
