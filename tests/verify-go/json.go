@@ -20,31 +20,76 @@ type name string
 
 var isName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}$`)
 
-// object gives the members of an object, and refuses a key that is there twice.
+// object gives the members of an object in valid JSON, and refuses a key that is there twice.
 func object(raw json.RawMessage) (map[string]json.RawMessage, error) {
-	if !utf8.Valid(raw) || !json.Valid(raw) {
-		return nil, errors.New("not JSON")
-	}
-	decoder := json.NewDecoder(bytes.NewReader(raw))
-	if token, err := decoder.Token(); err != nil || token != json.Delim('{') {
+	if len(raw) == 0 || raw[0] != '{' {
 		return nil, errors.New("not an object")
 	}
 	members := make(map[string]json.RawMessage)
-	for decoder.More() {
-		key, err := decoder.Token()
-		if err != nil {
+	for _, member := range split(raw) {
+		end := valueEnd(member)
+		var key string
+		if err := json.Unmarshal(member[:end], &key); err != nil {
 			return nil, err
 		}
-		var member json.RawMessage
-		if err := decoder.Decode(&member); err != nil {
-			return nil, err
-		}
-		if _, twice := members[key.(string)]; twice {
+		if _, twice := members[key]; twice {
 			return nil, fmt.Errorf("the key %q is there twice", key)
 		}
-		members[key.(string)] = member
+		value := bytes.TrimLeft(member[end:], space)
+		members[key] = bytes.Trim(value[1:], space) // after the colon
 	}
 	return members, nil
+}
+
+const space = " \t\r\n"
+
+// split gives what stands between the commas of an object or an array in valid JSON.
+func split(raw json.RawMessage) []json.RawMessage {
+	var parts []json.RawMessage
+	for rest := bytes.TrimLeft(raw[1:], space); rest[0] != '}' && rest[0] != ']'; {
+		end := valueEnd(rest)
+		for rest[end] != ',' && rest[end] != '}' && rest[end] != ']' {
+			if rest[end] == ':' {
+				end += 1 + len(rest[end+1:]) - len(bytes.TrimLeft(rest[end+1:], space))
+				end += valueEnd(rest[end:])
+			} else {
+				end++ // white space
+			}
+		}
+		parts = append(parts, bytes.TrimRight(rest[:end], space))
+		if rest[end] == ',' {
+			end++
+		}
+		rest = bytes.TrimLeft(rest[end:], space)
+	}
+	return parts
+}
+
+// valueEnd is the length of the value that valid JSON begins with.
+func valueEnd(raw json.RawMessage) int {
+	depth, inString := 0, false
+	for i := 0; i < len(raw); i++ {
+		switch c := raw[i]; {
+		case inString && c == '\\':
+			i++
+		case c == '"':
+			inString = !inString
+			if !inString && depth == 0 {
+				return i + 1
+			}
+		case inString:
+		case c == '{' || c == '[':
+			depth++
+		case depth > 0 && (c == '}' || c == ']'):
+			depth--
+			if depth == 0 {
+				return i + 1
+			}
+		case depth == 0 && strings.IndexByte(",:}]"+space, c) >= 0:
+			return i
+		}
+	}
+	return len(raw)
 }
 
 // decode reads raw into what `into` points to. The keys of a struct are the names of its fields in snake case; those that
@@ -53,7 +98,7 @@ func decode(raw json.RawMessage, into interface{}) error {
 	if !utf8.Valid(raw) || !json.Valid(raw) {
 		return errors.New("not JSON")
 	}
-	return decodeValue(raw, reflect.ValueOf(into).Elem())
+	return decodeValue(bytes.Trim(raw, space), reflect.ValueOf(into).Elem())
 }
 
 func decodeValue(raw json.RawMessage, v reflect.Value) error {
@@ -73,10 +118,10 @@ func decodeValue(raw json.RawMessage, v reflect.Value) error {
 	case v.Kind() == reflect.Struct:
 		return decodeStruct(raw, v)
 	case v.Kind() == reflect.Slice:
-		var items []json.RawMessage
-		if err := json.Unmarshal(raw, &items); err != nil {
-			return err
+		if raw[0] != '[' {
+			return errors.New("not an array")
 		}
+		items := split(raw)
 		v.Set(reflect.MakeSlice(v.Type(), len(items), len(items)))
 		for i, item := range items {
 			if err := decodeValue(item, v.Index(i)); err != nil {

@@ -73,8 +73,8 @@ func (a *audit) checkSelf() error {
 		if (l.coarse == "journal.opened") != (n == 0) || l.coarse == "journal.continued" && n != 1 {
 			return fmt.Errorf("entry %d is a %s, and can't be one there", n, l.coarse)
 		}
-		e, disclosed := a.payload[n]
-		if !disclosed {
+		e := a.payload[n]
+		if e == nil {
 			continue
 		}
 		if e.Version > version {
@@ -98,7 +98,7 @@ func (a *audit) key(text string) (string, error) {
 	return text, nil
 }
 
-func (a *audit) learn(n int64, e envelope) error {
+func (a *audit) learn(n int64, e *envelope) error {
 	var body struct {
 		Origin, Vkey, Replaces *string
 		OldOrigin              *string `key:"old_origin"`
@@ -312,10 +312,10 @@ func (a *audit) checkClock() error {
 	var last *int64
 	for i, l := range a.leaves {
 		n := int64(i)
-		e, disclosed := a.payload[n]
+		e := a.payload[n]
 		earliest, latest := l.hour*microsHour, (l.hour+1)*microsHour-1
 		var steppedBack *int64
-		if disclosed {
+		if e != nil {
 			earliest, latest = e.RecordedAt, e.RecordedAt
 			if e.Type == "engine.clock_stepped" && e.Version <= version {
 				var body struct{ From, To int64 }

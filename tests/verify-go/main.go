@@ -107,9 +107,8 @@ type audit struct {
 	public     int
 	private    int
 	gone       int
-	payload    map[int64]envelope // disclosed
-	lines      map[int64]string   // as they are in the payload bundles
-	doubts     []string           // what was not judged
+	payload    []*envelope // nil where it is not disclosed
+	doubts     []string    // what was not judged
 }
 
 // permanent are the kinds that are kept as long as the log.
@@ -448,8 +447,7 @@ func (a *audit) checkTiles() error {
 
 // checkPayloads compares every disclosed payload with the commitment in its leaf.
 func (a *audit) checkPayloads() error {
-	a.payload = make(map[int64]envelope)
-	a.lines = make(map[int64]string)
+	a.payload = make([]*envelope, len(a.leaves))
 	return a.bundles(func(suffix string, first, width int64) error {
 		path := "payload/" + suffix
 		data, err := a.read(path)
@@ -470,7 +468,6 @@ func (a *audit) checkPayloads() error {
 				return fmt.Errorf("%s: %q is not the next sequence", path, fields[0])
 			}
 			last = n
-			a.lines[n] = line
 			salt, err := fromBase64(fields[1])
 			if err != nil || len(salt) != 32 {
 				return fmt.Errorf("%s, entry %d: %q is not a salt", path, n, fields[1])
@@ -504,7 +501,7 @@ func (a *audit) disclose(n int64, salt, payload []byte) error {
 	if floorDiv(e.RecordedAt, microsHour) != l.hour {
 		return fmt.Errorf("recorded at %d µs, the leaf says hour %d", e.RecordedAt, l.hour)
 	}
-	a.payload[n] = e
+	a.payload[n] = &e
 	return nil
 }
 
@@ -523,14 +520,14 @@ func (a *audit) checkComplete() error {
 	intended := make(map[int64]int64)  // day → how many more, by an announcement that is not yet done
 	missing := make(map[int64]int64)   // day → how many
 	for n, l := range a.leaves {
-		e, disclosed := a.payload[int64(n)]
+		e := a.payload[int64(n)]
 		switch {
 		case strings.HasPrefix(l.coarse, teamPrefix):
 			a.private++
 			continue
-		case !disclosed && permanent[l.coarse]:
+		case e == nil && permanent[l.coarse]:
 			return fmt.Errorf("entry %d (%s) is held back; such entries are kept as long as the log", n, l.coarse)
-		case !disclosed:
+		case e == nil:
 			a.gone++
 			missing[floorDiv(l.hour, hoursPerDay)]++
 			continue
@@ -648,10 +645,29 @@ func (a *audit) checkExtra(n int64, extra string) error {
 	if !found || tlog.RecordHash(entry) != a.hashes[n] {
 		return errors.New("its extra line is not the leaf that it proves")
 	}
-	if string(opening) != a.lines[n] {
-		return errors.New("its extra line is not the one that discloses the entry")
+	line, err := a.line(n)
+	if err == nil && string(opening) != line {
+		err = errors.New("its extra line is not the one that discloses the entry")
 	}
-	return nil
+	return err
+}
+
+// line is the one of a payload bundle that discloses an entry; empty when none does.
+func (a *audit) line(n int64) (string, error) {
+	if a.payload[n] == nil {
+		return "", nil
+	}
+	first := n - n%bundleWidth
+	data, err := a.read("payload/" + numberPath(n/bundleWidth) + partial(min(a.tree.N-first, bundleWidth)))
+	if err != nil {
+		return "", err
+	}
+	for _, line := range strings.SplitAfter(string(data), "\n") {
+		if strings.HasPrefix(line, fmt.Sprintf("%d ", n)) {
+			return line, nil
+		}
+	}
+	return "", fmt.Errorf("the line of entry %d is gone", n)
 }
 
 // checkPrefix demands that an older tree head is one that this tree had.
@@ -759,13 +775,13 @@ func (a *audit) listed() (policy int64, verdicts map[int64]bool, err error) {
 	latest := make(map[objective]word)
 	for n, l := range a.leaves {
 		n := int64(n)
-		e, disclosed := a.payload[n]
+		e := a.payload[n]
 		switch {
 		case l.coarse == "policy.applied":
 			policy = -1
 			inEffect = make(map[objective]string)
-			laterPolicy = disclosed && e.Version > version
-			if !disclosed || laterPolicy {
+			laterPolicy = e != nil && e.Version > version
+			if e == nil || laterPolicy {
 				continue
 			}
 			var body struct {
@@ -784,7 +800,7 @@ func (a *audit) listed() (policy int64, verdicts map[int64]bool, err error) {
 					inEffect[objective{p.ID, int64(number)}] = p.Revision
 				}
 			}
-		case l.coarse == "promise.verdict" && disclosed:
+		case l.coarse == "promise.verdict" && e != nil:
 			var body struct {
 				Promise   name
 				Objective int64

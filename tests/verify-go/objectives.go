@@ -471,13 +471,13 @@ func (a *audit) checkFigures() error {
 		reach: math.MinInt64, policyLost: -1, verdictLost: -1,
 	}
 	for n := int64(0); n < a.tree.N; n++ {
-		e, disclosed := a.payload[n]
+		e := a.payload[n]
 		l := a.leaves[n]
 		switch {
-		case !disclosed && !strings.HasPrefix(l.coarse, teamPrefix):
+		case e == nil && !strings.HasPrefix(l.coarse, teamPrefix):
 			r.destroyed(n, l)
 			continue
-		case !disclosed:
+		case e == nil:
 			continue
 		}
 		if err := r.advance(n, e.RecordedAt); err != nil {
@@ -544,7 +544,7 @@ func (r *recheck) advance(n, recordedAt int64) error {
 	return nil
 }
 
-func (r *recheck) fact(n int64, e envelope) error {
+func (r *recheck) fact(n int64, e *envelope) error {
 	if e.Type == "policy.applied" {
 		if err := r.declared(e); err != nil {
 			return err
@@ -560,7 +560,7 @@ func (r *recheck) fact(n int64, e envelope) error {
 	return nil
 }
 
-func (r *recheck) declared(e envelope) error {
+func (r *recheck) declared(e *envelope) error {
 	var p policy
 	if err := decode(e.Body, &p); err != nil {
 		return err
@@ -611,7 +611,7 @@ func (r *recheck) knowsPolicy() bool {
 	return len(policies) > 0 && r.policyLost < policies[len(policies)-1].sequence
 }
 
-func (r *recheck) verdict(n int64, e envelope) error {
+func (r *recheck) verdict(n int64, e *envelope) error {
 	var header struct {
 		Promise   name
 		Revision  string
@@ -642,7 +642,7 @@ func (r *recheck) verdict(n int64, e envelope) error {
 	return nil
 }
 
-func (r *recheck) judge(n int64, e envelope) (int, error) {
+func (r *recheck) judge(n int64, e *envelope) (int, error) {
 	var v verdict
 	if err := decode(e.Body, &v); err != nil {
 		return 0, err

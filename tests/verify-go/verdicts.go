@@ -238,6 +238,26 @@ func join(intervals []interval) set {
 	return out
 }
 
+// add puts an interval into the set.
+func (s set) add(i interval) set {
+	if i.End <= i.Start {
+		return s
+	}
+	first := sort.Search(len(s), func(k int) bool { return s[k].End >= i.Start })
+	next := first
+	for ; next < len(s) && s[next].Start <= i.End; next++ {
+		i = interval{min(i.Start, s[next].Start), max(i.End, s[next].End)}
+	}
+	if first == next {
+		s = append(s, interval{})
+		copy(s[first+1:], s[first:])
+	} else {
+		s = append(s[:first+1], s[next:]...)
+	}
+	s[first] = i
+	return s
+}
+
 func (s set) contains(t int64) bool {
 	next := sort.Search(len(s), func(i int) bool { return s[i].Start > t })
 	return next > 0 && t < s[next-1].End
@@ -323,17 +343,17 @@ type world struct {
 	next      int64
 	policies  []policy
 	lines     map[look]*line
-	reports   map[class][]interval
-	gaps      map[look][]interval
-	doubtful  map[string][]interval // by vantage
+	reports   map[class]set
+	gaps      map[look]set
+	doubtful  map[string]set // by vantage
 	successes map[name][]success
 	newest    map[string]record
 }
 
 func newWorld() *world {
 	return &world{
-		lines: make(map[look]*line), reports: make(map[class][]interval), gaps: make(map[look][]interval),
-		doubtful: make(map[string][]interval), successes: make(map[name][]success), newest: make(map[string]record),
+		lines: make(map[look]*line), reports: make(map[class]set), gaps: make(map[look]set),
+		doubtful: make(map[string]set), successes: make(map[name][]success), newest: make(map[string]record),
 	}
 }
 
@@ -343,7 +363,7 @@ var facts = map[string]bool{
 	"evidence.found": true, "engine.clock_stepped": true,
 }
 
-func (w *world) apply(n int64, e envelope) error {
+func (w *world) apply(n int64, e *envelope) error {
 	latest := plus(e.RecordedAt, skew)
 	var err error
 	read := func(into interface{}) bool {
@@ -425,22 +445,20 @@ func (w *world) apply(n int64, e envelope) error {
 				key.every = *c.Every
 			}
 			w.newest[string(e.Observer)] = record{n, i.End}
-			if i.Start < i.End {
-				w.reports[key] = append(w.reports[key], i)
-			}
+			w.reports[key] = w.reports[key].add(i)
 			for _, g := range c.Gaps {
 				gap := look{observer: string(e.Observer), probe: g.Probe}
 				if g.Finding != nil {
 					gap.finding = *g.Finding
 				}
-				w.gaps[gap] = append(w.gaps[gap], interval{max(g.Interval.Start, i.Start), min(g.Interval.End, i.End)})
+				w.gaps[gap] = w.gaps[gap].add(interval{max(g.Interval.Start, i.Start), min(g.Interval.End, i.End)})
 			}
 		}
 	case "engine.clock_stepped":
 		var c struct{ From, To int64 }
 		if read(&c) {
 			at := vantage(string(e.Observer))
-			w.doubtful[at] = append(w.doubtful[at], interval{min(c.From, c.To), max(c.From, c.To)})
+			w.doubtful[at] = w.doubtful[at].add(interval{min(c.From, c.To), max(c.From, c.To)})
 		}
 	}
 	return err
@@ -524,7 +542,7 @@ func (w *world) voters(probe, finding name) []voter {
 		}
 		covered := w.covers(observer, probe, stretches)
 		if finding != "" {
-			covered = covered.less(join(append([]interval{}, w.gaps[look{observer, probe, finding}]...)))
+			covered = covered.less(w.gaps[look{observer, probe, finding}])
 		}
 		voters = append(voters, voter{line: line, covered: covered})
 	}
