@@ -1,4 +1,4 @@
-//! Judging the judge: every journaled verdict is computed again, from exactly the entries that it says it read (BX-4).
+//! Computes every journaled verdict again, from exactly the entries that it says it read (BX-4): the core of `garant verify`.
 //!
 //! A verdict reads the entries below its `tree_size`, and is itself written a little later. So entries are kept aside
 //! until the next verdict says how far to fold. The wait is bounded: a verdict that reads the log as it was more than
@@ -37,25 +37,25 @@ use crate::revision::Revision;
 /// How many entries that verdicts rest on may come between those that a verdict read and the verdict.
 pub const BEHIND_MAX: usize = 65_536;
 
-/// How old the instant as of which a verdict was computed may be when it is recorded.
+/// Longest time between the instant as of which a verdict was computed and its recording.
 pub const OLD_MAX: Span = Span::from_secs(2 * 3600);
 
-/// How long a promise may be without a verdict, in log time: a day and an hour of grace.
+/// Longest time that an objective in effect may be without a verdict, in log time: a day and an hour of grace.
 pub const LAPSE: Span = Span::from_secs(25 * 3600);
 
-/// What a silence of the log counts for, at most.
+/// The most that a silence of the log counts for, in log time.
 pub const SILENCE_MAX: Span = Span::from_secs(300);
 
 /// What was known before evidence was destroyed is told again within this time: policies in effect, and states of probes.
 pub const RETOLD_WITHIN: Span = Span::from_days(2);
 
-/// How many faults are described; further ones are counted.
+/// Most faults that are described; further ones are counted.
 pub const FAULTS_MAX: usize = 1000;
 
 /// How often lapses are looked for, in log time.
 pub(crate) const LOOK_EVERY: Span = Span::from_secs(600);
 
-/// What is wrong with a journaled verdict, or with what it rests on.
+/// A fault of a journaled verdict, or of an entry that verdicts rest on.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Fault {
     /// The verdict does not follow from the entries.
@@ -194,14 +194,14 @@ pub enum NotJudged {
     Version(u16),
 }
 
-/// What computing a verdict again said of it.
+/// The result of computing a verdict again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Standing {
     /// It follows from the entries.
     Confirmed,
-    /// What it rests on, or a later verdict, is destroyed: it is what the log said once, and no more.
+    /// Entries that it rests on, or a later verdict, are destroyed: it is what the log said once, and no more.
     OutOfReach,
-    /// This release does not know the rules: it is what the log says, and a later release may tell whether it holds.
+    /// This release does not know its rules. Another release may tell whether it holds.
     NotJudged(NotJudged),
     /// It is wrong.
     Faulty,
@@ -216,51 +216,50 @@ pub struct Latest {
     pub objective: u32,
     /// Its entry.
     pub sequence: u64,
-    /// What it says; `None` when this release can't read it.
+    /// The verdict; `None` when this release can't read it.
     pub verdict: Option<Verdict>,
-    /// What that is worth.
+    /// The result of computing it again.
     pub standing: Standing,
-    /// Whether the promise is in effect at the end of the log, as far as anybody can tell.
+    /// Whether this revision of the promise is in effect at the end of the log; true when that can't be told.
     pub in_effect: bool,
 }
 
-/// What came of it.
+/// The result of a [`Recheck`].
 #[derive(Clone, Debug)]
 pub struct Rechecked {
-    /// How many journaled verdicts were computed again, or refused.
+    /// Number of journaled verdicts that were computed again, or refused.
     pub verdicts: u64,
-    /// How many could not be, because what they rest on is destroyed.
+    /// Number of those out of reach, because what they rest on is destroyed.
     pub out_of_reach: u64,
-    /// How many this release did not judge.
+    /// Number of those that this release did not judge.
     pub not_judged: u64,
-    /// Whether one of these was on nobody knows what: perhaps on an objective in effect that has no other verdict.
+    /// Whether the objective of one of these can't be told, and one in effect has no other verdict.
     pub has_unknown: bool,
     /// Whether the policy in effect at the end of the log can be read.
     pub policy_is_known: bool,
-    /// What is wrong, in the order of the log; the first [`FAULTS_MAX`].
+    /// The first [`FAULTS_MAX`] faults, in the order of the log.
     pub faults: Vec<Fault>,
-    /// How many more faults there are.
+    /// Number of further faults.
     pub more_faults: u64,
-    /// The last verdict on each objective of each promise.
+    /// The last verdict on each objective.
     pub latest: Vec<Latest>,
-    /// Everything folded: what the log says today.
+    /// The fold of the whole log.
     pub judge: Judge,
 }
 
 impl Rechecked {
-    /// The verdicts in effect that are only what the log says, and were not confirmed.
+    /// The verdicts in effect that were not confirmed.
     pub fn unconfirmed(&self) -> impl Iterator<Item = &Latest> {
         self.latest.iter().filter(|latest| latest.in_effect && latest.standing != Standing::Confirmed)
     }
 
-    /// Whether nothing is left that is only what the log says: the policy in effect can be read, and every verdict in effect
-    /// was computed again.
+    /// Whether the policy in effect can be read, and every verdict in effect was computed again and is right.
     pub fn is_confirmed(&self) -> bool {
         self.policy_is_known && !self.has_unknown && self.unconfirmed().next().is_none()
     }
 }
 
-/// What every version of a verdict is taken to say.
+/// The members that every version of a verdict has.
 #[derive(Clone, Deserialize)]
 struct Header {
     promise: PromiseId,
@@ -269,9 +268,9 @@ struct Header {
     evaluator: u32,
 }
 
-/// The bytes of the promises of a policy.
+/// A policy of which the promises are left as bytes.
 #[derive(Deserialize)]
-struct Promises<'a> {
+struct RawPromises<'a> {
     #[serde(borrow)]
     promises: Vec<&'a RawValue>,
 }
@@ -284,6 +283,7 @@ struct Last {
     standing: Standing,
 }
 
+/// An entry that is not folded yet.
 struct Waiting {
     sequence: u64,
     observer: ObserverId,
@@ -303,11 +303,11 @@ pub struct Recheck {
     not_judged: u64,
     /// Windows that start before this rest on destroyed evidence.
     reach: Option<Time>,
-    /// Log time of the newest destroyed entry, until a policy is told after it.
+    /// Log time of the newest destroyed entry; `None` once a policy comes after it.
     untold_since: Option<Span>,
     /// The newest `policy.applied` without payload, or of a later version.
     policy_lost: Option<u64>,
-    /// The newest verdict of which nothing can be told, not even what it is on, and what earlier ones are worth after it.
+    /// The newest verdict that can't be read at all, not even its objective, and the standing that earlier verdicts have since.
     verdict_lost: Option<(u64, Standing)>,
     faults: Vec<Fault>,
     more_faults: u64,
@@ -321,13 +321,13 @@ pub struct Recheck {
 }
 
 impl Recheck {
-    /// Nothing read yet.
+    /// A recheck that has read nothing.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The payload of the public entry `sequence`, of the kind `coarse` and recorded in this hour since the epoch, is
-    /// destroyed. That its destruction was recorded is for the caller to see to. Call it in the place of
+    /// Takes the public entry `sequence` without its payload, which is destroyed. The leaf has its kind `coarse` and the `hour`
+    /// since the epoch in which it was recorded. The caller checks that the destruction was recorded, and calls this in place of
     /// [`entry`](Self::entry).
     pub fn destroyed(&mut self, sequence: u64, coarse: &str, hour: i64) {
         self.reach = self.reach.max(Some(Time::from_secs(hour.saturating_add(1).saturating_mul(3600)) + RETOLD_WITHIN));
@@ -339,7 +339,7 @@ impl Recheck {
         }
     }
 
-    /// A verdict on nobody knows what.
+    /// Takes a verdict whose objective can't be told.
     fn lose_verdict(&mut self, sequence: u64, standing: Standing) {
         self.verdict_lost = Some((sequence, standing));
         // Whichever objective it was on was not left out.
@@ -347,7 +347,7 @@ impl Recheck {
         self.expected.values_mut().for_each(|seen| *seen = clock);
     }
 
-    /// The entry `sequence`, in the order of the log; `None` when its payload is not for us.
+    /// Takes the entry `sequence`, in the order of the log; `None` for an entry of a team kind.
     pub fn entry(&mut self, sequence: u64, envelope: Option<&Envelope>) {
         let Some(envelope) = envelope else { return };
         self.advance(sequence, envelope.recorded_at);
@@ -355,7 +355,7 @@ impl Recheck {
             return self.verdict(sequence, envelope);
         }
         if envelope.kind == Applied::KIND.name && envelope.version > Applied::KIND.version {
-            // What is in effect from here on, nobody can tell who does not know the version.
+            // What is in effect from here on can't be told without knowing that version.
             self.policy_lost = Some(sequence);
             self.expected.clear();
         }
@@ -380,7 +380,7 @@ impl Recheck {
         }
     }
 
-    /// No entry follows.
+    /// Ends the recheck: the log has `size` entries.
     pub fn finish(mut self, size: u64) -> Rechecked {
         self.fold_below(size);
         let policy_is_known = self.policy_is_known();
@@ -460,7 +460,7 @@ impl Recheck {
         self.judge.policy_sequence().is_some_and(|known| self.policy_lost.is_none_or(|lost| lost < known))
     }
 
-    /// Whether destroyed evidence could explain it. What a policy that can be read says needs no other evidence.
+    /// Whether destroyed evidence could explain the fault. What a policy that can be read declares needs no other evidence.
     fn excuses(&self, fault: &Fault) -> bool {
         match fault {
             Fault::NotDeclared { .. } => !self.policy_is_known(),
@@ -521,8 +521,8 @@ impl Recheck {
     }
 
     fn declared(&mut self, sequence: u64, applied: &Applied, body: &str) {
-        // Of the bytes as they are: whoever does not know all keys gets the same.
-        let raw: Promises<'_> = serde_json::from_str(body).unwrap_or(Promises { promises: Vec::new() });
+        // From the bytes, so that a release that does not know all keys gets the same.
+        let raw: RawPromises<'_> = serde_json::from_str(body).unwrap_or(RawPromises { promises: Vec::new() });
         let promises = applied.promises.iter().zip(raw.promises);
         let promises = promises.map(|(p, raw)| (format!("promise {}", p.id), &p.revision, raw.get()));
         for (what, claimed, json) in promises.chain([("the policy".to_owned(), &applied.revision, body)]) {

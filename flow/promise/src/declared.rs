@@ -1,4 +1,4 @@
-//! What was declared, and when: the fold of `policy.applied`.
+//! The declarations of all policies as functions of time: the fold of `policy.applied`.
 //!
 //! A policy is in effect from the moment it was recorded until the next one is. Verdicts look back over months, during
 //! which probes come and go; so every declaration is kept as a function of time. Recorded times that go back, because
@@ -13,12 +13,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::eras::Eras;
 
-/// What matters of the declaration of a probe.
+/// The declaration of a probe, as far as verdicts read it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
-pub(crate) struct Asked {
-    /// Who asks.
+pub(crate) struct ProbeDeclaration {
+    /// The observers that ask.
     pub observers: Vec<ObserverId>,
-    /// When it counts as down.
+    /// How many of them must see the probe down.
     pub agreement: Agreement,
     /// The longest time between two looks.
     pub every: Span,
@@ -32,25 +32,25 @@ struct Declaration {
     since: Time,
 }
 
-/// All that was ever declared.
+/// The fold of all policies.
 #[derive(Clone, Serialize, Deserialize, Debug, Default)]
-pub(crate) struct Declared {
-    /// How many policies were applied, each different from the one before.
+pub(crate) struct Declarations {
+    /// Number of policies applied, each different from the one before.
     count: u32,
-    /// When the first was, and the newest.
+    /// Times at which the first and the newest were applied.
     applied: Option<Interval>,
-    /// The newest, and the entry that holds it.
+    /// The policy in effect, and the newest entry that holds it.
     current: Option<(u64, Applied)>,
-    /// Which policy a revision is.
+    /// The number of the policy with that revision.
     revisions: BTreeMap<String, u32>,
-    probes: BTreeMap<ProbeId, Eras<Option<Asked>>>,
+    probes: BTreeMap<ProbeId, Eras<Option<ProbeDeclaration>>>,
     services: BTreeMap<ServiceId, Eras<Vec<ProbeId>>>,
     findings: BTreeMap<FindingId, Eras<Vec<ProbeId>>>,
     maintenance: BTreeMap<ServiceId, Eras<Vec<Interval>>>,
     promises: Vec<Declaration>,
 }
 
-/// From now on, each name has the value given, and every name that has none any longer the default.
+/// Sets each name to its value from `from` on, and every other name to the default.
 fn set_all<K: Ord + Clone, T: PartialEq + Default>(
     eras: &mut BTreeMap<K, Eras<T>>,
     mut values: BTreeMap<K, T>,
@@ -65,10 +65,10 @@ fn set_all<K: Ord + Clone, T: PartialEq + Default>(
     }
 }
 
-impl Declared {
-    /// Entry `sequence`, recorded at `recorded_at`, put `applied` into effect. The same policy again changes nothing but
-    /// the entry that holds it: the first telling will be destroyed one day, and evidence is what can still be read. Returns
-    /// from when on something is declared otherwise, if it is.
+impl Declarations {
+    /// Folds entry `sequence`, which put `applied` into effect. Returns the instant from which on something is declared
+    /// otherwise, if anything is. The same policy again changes nothing but the entry that verdicts cite for it, since the
+    /// payload of the first one is destroyed one day.
     pub(crate) fn apply(&mut self, sequence: u64, recorded_at: Time, applied: &Applied) -> Option<Time> {
         if let Some((told, current)) = &mut self.current
             && current == applied
@@ -87,7 +87,7 @@ impl Declared {
         for probe in &applied.probes {
             services.entry(probe.service.clone()).or_default().push(probe.id.clone());
             let (observers, agreement, every) = (probe.observers.clone(), probe.agreement, probe.every);
-            let asked = Asked { observers, agreement, every };
+            let asked = ProbeDeclaration { observers, agreement, every };
             probes.insert(probe.id.clone(), Some(asked));
         }
         let findings = applied.findings.iter().map(|d| (d.finding.clone(), d.probes.clone())).collect();
@@ -125,17 +125,17 @@ impl Declared {
         self.current.as_ref().map(|(_, applied)| applied)
     }
 
-    /// When it came into effect.
+    /// The instant at which the policy in effect came into effect.
     pub(crate) fn newest(&self) -> Option<Time> {
         self.applied.map(|applied| applied.end)
     }
 
-    /// The newest entry that holds it.
+    /// The newest entry that holds the policy in effect.
     pub(crate) fn sequence(&self) -> Option<u64> {
         self.current.as_ref().map(|(sequence, _)| *sequence)
     }
 
-    /// When the first policy was applied.
+    /// The instant at which the first policy was applied.
     pub(crate) fn beginning(&self) -> Option<Time> {
         self.applied.map(|applied| applied.start)
     }
@@ -155,17 +155,17 @@ impl Declared {
         asked.is_some_and(|asked| Covered::class(asked.every) == every && asked.observers.contains(observer))
     }
 
-    /// How the policy in effect has this probe asked.
-    pub(crate) fn asked(&self, probe: &ProbeId) -> Option<&Asked> {
+    /// The declaration of a probe in the policy in effect.
+    pub(crate) fn asked(&self, probe: &ProbeId) -> Option<&ProbeDeclaration> {
         self.probes.get(probe)?.last()?.as_ref()
     }
 
-    /// How a probe was asked over time.
-    pub(crate) fn probe(&self, probe: &ProbeId) -> Option<&Eras<Option<Asked>>> {
+    /// The declarations of a probe over time.
+    pub(crate) fn probe(&self, probe: &ProbeId) -> Option<&Eras<Option<ProbeDeclaration>>> {
         self.probes.get(probe)
     }
 
-    /// Every observer that was ever asked to ask this probe.
+    /// Every observer that any policy had ask this probe.
     pub(crate) fn observers(&self, probe: &ProbeId) -> BTreeSet<&ObserverId> {
         let eras = self.probes.get(probe).map(Eras::all).unwrap_or_default();
         eras.iter().filter_map(|era| era.value.as_ref()).flat_map(|asked| &asked.observers).collect()
@@ -184,7 +184,7 @@ impl Declared {
         self.services.get(service)
     }
 
-    /// Where a finding was looked for over time.
+    /// The probes in which a finding was looked for, over time.
     pub(crate) fn finding(&self, finding: &FindingId) -> Option<&Eras<Vec<ProbeId>>> {
         self.findings.get(finding)
     }

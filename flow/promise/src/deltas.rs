@@ -1,15 +1,16 @@
-//! Long lists in the saved fold, as plain numbers: each as its difference from the one in the same place of the row before.
+//! A serde format of long lists, for `#[serde(with = "deltas")]`: a flat list of integers, each the difference from the one in the
+//! same place of the row before.
 //!
 //! A year of a state is some hundred thousand steps, and the fold is saved every few minutes: names of fields and times since
-//! 1970 would be four fifths of what is written. For `#[serde(with = "deltas")]`.
+//! 1970 would be four fifths of what is written.
 
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serializer};
 
-/// What can be written as `N` numbers.
+/// An element of such a list: `N` integers.
 pub(crate) trait Row<const N: usize>: Sized {
     fn numbers(&self) -> [i64; N];
-    /// What [`numbers`](Self::numbers) wrote; `None` when they are of nothing.
+    /// The element with these [`numbers`](Self::numbers); `None` when none has them.
     fn of(numbers: [i64; N]) -> Option<Self>;
 }
 

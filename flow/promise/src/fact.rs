@@ -1,11 +1,11 @@
-//! The entries that verdicts rest on, typed. Every other entry is passed over.
+//! The entries that verdicts rest on, typed.
 
 use event::engine::ClockStepped;
 use event::evidence::{Changed, Covered, Found, Succeeded};
 use event::policy::Applied;
 use event::{Body, Envelope, Unreadable};
 
-/// One entry that a verdict may rest on. All are of public kinds, so whoever has an export has them all.
+/// The body of an entry that a verdict may rest on. All are of public kinds, so every export has them.
 #[derive(Clone, Debug)]
 pub(crate) enum Fact {
     Applied(Box<Applied>),
@@ -21,7 +21,7 @@ fn read<B: Body>(envelope: &Envelope, fact: impl Fn(B) -> Fact) -> Result<Option
 }
 
 impl Fact {
-    /// Reads what `envelope` holds; `None` when no verdict rests on its kind, or when a later release wrote it.
+    /// Reads the body of `envelope`; `None` when no verdict rests on its kind, or when its version is a later one.
     pub(crate) fn read(envelope: &Envelope) -> Result<Option<Self>, Unreadable> {
         match envelope.kind.as_str() {
             name if name == Covered::KIND.name => read(envelope, Self::Covered),

@@ -1,4 +1,4 @@
-//! The verdicts in effect, and what the last evaluation says beside them.
+//! The verdicts in effect, and beside each the verdict of the last evaluation.
 
 use event::policy::Promise;
 use event::promise::{Outcome, Verdict};
@@ -7,22 +7,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::services::{OpenFindings, Services};
 
-/// Verdicts in effect: the latest journaled one of each objective, and the one of the last evaluation, which moves with every
-/// second. People are shown the second; the first is what there is a proof of.
+/// The verdicts in effect: of each objective the latest journaled one, which there is a proof of, and the one of the last
+/// evaluation, which people are shown. The judge hands it to the pages after each evaluation.
 #[derive(Clone, Default, Serialize, Deserialize, Debug)]
 pub struct InEffect {
-    /// When everything was last evaluated, whether or not that was worth a new verdict.
+    /// The time of the last evaluation, whether or not a verdict of it was journaled.
     #[serde(skip)]
     evaluated_at: Option<Time>,
-    /// By promise and objective.
+    /// Sorted by promise and objective.
     verdicts: Vec<VerdictInEffect>,
-    /// By promise and objective.
+    /// Sorted by promise and objective.
     #[serde(skip)]
     evaluated: Vec<EvaluatedVerdict>,
     /// The state of each service by the entries that the evaluation read.
     #[serde(skip)]
     pub services: Services,
-    /// The findings that are open by the same.
+    /// The open findings by the same entries.
     #[serde(skip)]
     pub open_findings: OpenFindings,
 }
@@ -32,7 +32,7 @@ pub struct InEffect {
 pub struct EvaluatedVerdict {
     /// The verdict, without the entries that it cites.
     pub verdict: Verdict,
-    /// Since when its outcome is what it is, for this revision of the promise.
+    /// The time from which on the outcome has been the same, for this revision of the promise.
     pub since: Time,
 }
 
@@ -41,9 +41,9 @@ pub struct EvaluatedVerdict {
 pub struct VerdictInEffect {
     /// The verdict.
     pub verdict: Verdict,
-    /// Which entry of the log says so.
+    /// The entry that holds it.
     pub sequence: u64,
-    /// Since when its outcome is what it is, for this revision of the promise.
+    /// The time from which on the outcome has been the same, for this revision of the promise.
     pub since: Time,
 }
 
@@ -52,7 +52,7 @@ impl InEffect {
         self.verdicts.binary_search_by(|row| key(&row.verdict).cmp(&(promise, objective)))
     }
 
-    /// Takes a verdict that entry `sequence` of the log holds. To be called in the order of the log.
+    /// Adds the verdict of entry `sequence`. Called in the order of the log.
     pub fn take(&mut self, sequence: u64, verdict: Verdict) {
         match self.find(&verdict.promise, verdict.objective) {
             Ok(place) => {
@@ -68,7 +68,7 @@ impl InEffect {
         }
     }
 
-    /// Takes what an evaluation at `at` says. To be called once the verdicts of it that were journaled are [taken](Self::take).
+    /// Sets the verdicts of the evaluation at `at`. Called once those of them that were journaled are [taken](Self::take).
     pub fn evaluate(&mut self, at: Time, verdicts: impl IntoIterator<Item = Verdict>) {
         let before = std::mem::take(&mut self.evaluated);
         let evaluated = |verdict: Verdict| {
@@ -90,17 +90,17 @@ impl InEffect {
         self.evaluated_at = Some(at);
     }
 
-    /// When everything was last evaluated, whether or not that was worth a new verdict.
+    /// The time of the last evaluation, whether or not a verdict of it was journaled.
     pub fn evaluated_at(&self) -> Option<Time> {
         self.evaluated_at
     }
 
-    /// All that the last evaluation says, by promise and objective.
+    /// The verdicts of the last evaluation, by promise and objective.
     pub fn evaluated(&self) -> &[EvaluatedVerdict] {
         &self.evaluated
     }
 
-    /// What the last evaluation says of an objective; `None` when it was not judged since this revision of the promise was
+    /// The verdict of the last evaluation on an objective; `None` when it was not judged since this revision of the promise was
     /// declared.
     pub fn now(&self, promise: &Promise, objective: u32) -> Option<&EvaluatedVerdict> {
         let place = self.evaluated.binary_search_by(|row| key(&row.verdict).cmp(&(&promise.id, objective))).ok()?;
@@ -114,7 +114,7 @@ impl InEffect {
         });
     }
 
-    /// All that are journaled, by promise and objective.
+    /// The journaled verdicts in effect, by promise and objective.
     pub fn all(&self) -> impl Iterator<Item = &VerdictInEffect> {
         self.verdicts.iter()
     }

@@ -1,4 +1,4 @@
-//! The fold, and the questions that may be asked of it.
+//! The judge: the fold of all entries, and the verdicts that follow from it.
 
 use event::engine::ClockStepped;
 use event::evidence::{Changed, Covered, Found, Succeeded};
@@ -7,7 +7,7 @@ use event::promise::{Reason, Verdict};
 use event::{Envelope, Interval, ObserverId, ProbeId, PromiseId, Span, Time, Unreadable};
 
 use crate::audit::OLD_MAX;
-use crate::declared::Declared;
+use crate::declared::Declarations;
 use crate::eras::Eras;
 use crate::fact::Fact;
 use crate::line::Evidence;
@@ -19,22 +19,22 @@ use crate::ruling::Case;
 use crate::services::{OpenFindings, Services, Standings};
 use crate::{EVALUATOR, maintenance};
 
-/// What the entries below [`next`](Judge::next) say, in the form that verdicts are computed from.
+/// The fold of the entries below [`next`](Judge::next), in the form that verdicts are computed from.
 ///
 /// Two judges that folded the same entries are equal in every answer, on every machine: there is no clock, no float and
-/// no order of a hash map in here. It is kept in [parts](Judge::changed_parts), so that it can go on where it stopped.
+/// no order of a hash map in here. It is saved in [parts](Judge::changed_parts), from which a restart goes on.
 ///
-/// # What it remembers
+/// # Memory
 ///
-/// Everything, until it is told to [forget](Judge::forget): then what any verdict may still need. That grows with what changes
-/// within the longest window, by some 24 bytes a step of a state, gap of a record or success of a job; with policies that
+/// A judge remembers everything until it is told to [forget](Judge::forget): then what any verdict may still need. That grows with
+/// what changes within the longest window, by some 24 bytes a step of a state, gap of a record or success of a job; with policies that
 /// differ from the one before; and with steps of clocks. An engine bounds how often it journals a change of state.
 #[derive(Clone, Debug)]
 pub struct Judge {
     pub(crate) next: u64,
-    /// What was before this instant may be forgotten.
+    /// The instant from which on nothing is forgotten.
     pub(crate) since: Time,
-    pub(crate) declared: Declared,
+    pub(crate) declared: Declarations,
     pub(crate) observed: Observations,
     lines: Lines,
     pub(crate) standings: Standings,
@@ -43,7 +43,7 @@ pub struct Judge {
 
 impl Default for Judge {
     fn default() -> Self {
-        let (declared, observed) = (Declared::default(), Observations::default());
+        let (declared, observed) = (Declarations::default(), Observations::default());
         let since = Time::from_micros(i64::MIN);
         let (lines, standings, unsaved) = (Lines::default(), Standings::default(), Unsaved::default());
         Self { next: 0, since, declared, observed, lines, standings, unsaved }
@@ -51,7 +51,7 @@ impl Default for Judge {
 }
 
 impl Judge {
-    /// What `since` is once an entry made something matter again that was forgotten: no answer is right until the log is read
+    /// The value of `since` once an entry made something matter again that was forgotten: no answer is right until the log is read
     /// again.
     const NOT_REMEMBERED: Time = Time::from_micros(i64::MAX);
 
@@ -65,7 +65,7 @@ impl Judge {
         self.next
     }
 
-    /// The entry `sequence`, and those before it that were not shown, bear on nothing: they are of team kinds.
+    /// Passes over the entry `sequence` and those before it that were not folded: no verdict rests on them.
     pub fn skip(&mut self, sequence: u64) {
         self.next = self.next.max(sequence + 1);
     }
@@ -89,13 +89,13 @@ impl Judge {
         Ok(())
     }
 
-    /// A policy was recorded.
+    /// Folds a policy.
     pub fn apply_policy(&mut self, sequence: u64, recorded_at: Time, applied: &Applied) {
         if self.is_new(sequence) {
             let findings = applied.findings.iter().flat_map(|declared| &declared.probes);
             let mut probes = applied.probes.iter().map(|probe| &probe.id).chain(findings);
             if probes.any(|probe| self.declared.is_removed(probe, self.since)) {
-                // What was said of it before may be forgotten.
+                // A probe comes back, and what was said of it before may be forgotten.
                 self.since = Self::NOT_REMEMBERED;
             }
             let is_known = self.declared.knows(&applied.revision);
@@ -117,7 +117,7 @@ impl Judge {
         }
     }
 
-    /// The state of a probe changed for `observer`.
+    /// Folds a change of state that `observer` saw.
     pub fn apply_changed(&mut self, sequence: u64, observer: &ObserverId, recorded_at: Time, changed: &Changed) {
         if self.is_new(sequence) {
             self.observed.changed(sequence, observer, recorded_at, changed);
@@ -128,7 +128,7 @@ impl Judge {
         }
     }
 
-    /// `observer` reported what it observed.
+    /// Folds a coverage record of `observer`.
     pub fn apply_covered(&mut self, sequence: u64, observer: &ObserverId, recorded_at: Time, coverage: &Covered) {
         if self.is_new(sequence) {
             self.observed.coverage(sequence, observer, recorded_at, coverage);
@@ -138,7 +138,7 @@ impl Judge {
         }
     }
 
-    /// A sign of life arrived at `observer`.
+    /// Folds a success that `observer` heard of.
     pub fn apply_succeeded(&mut self, sequence: u64, observer: &ObserverId, recorded_at: Time, succeeded: &Succeeded) {
         if self.is_new(sequence) {
             self.observed.succeeded(sequence, observer, recorded_at, succeeded);
@@ -146,7 +146,7 @@ impl Judge {
         }
     }
 
-    /// A finding opened or closed for `observer`.
+    /// Folds a finding that opened or closed for `observer`.
     pub fn apply_found(&mut self, sequence: u64, observer: &ObserverId, recorded_at: Time, found: &Found) {
         if self.is_new(sequence) {
             self.observed.found(sequence, observer, recorded_at, found);
@@ -156,7 +156,7 @@ impl Judge {
         }
     }
 
-    /// The clock of `observer` stepped.
+    /// Folds a step of the clock of `observer`.
     pub fn apply_clock_stepped(&mut self, sequence: u64, observer: &ObserverId, stepped: &ClockStepped) {
         if self.is_new(sequence) {
             if !self.observed.clock_stepped(observer, stepped.doubtful(), self.since) {
@@ -188,12 +188,12 @@ impl Judge {
         Evidence { declared: &self.declared, observed: &self.observed }
     }
 
-    /// The state of each service of the policy in effect by what was folded last, and since when. No verdict rests on it.
+    /// The current state of each service of the policy in effect. No verdict rests on it.
     pub fn services(&self) -> &Services {
         self.standings.services()
     }
 
-    /// The findings that are open by what was folded, and since when.
+    /// The open findings. No verdict rests on them.
     pub fn open_findings(&self) -> &OpenFindings {
         self.standings.findings()
     }
@@ -203,7 +203,7 @@ impl Judge {
         self.declared.policy()
     }
 
-    /// The newest entry that holds it.
+    /// The newest entry that holds the policy in effect.
     pub fn policy_sequence(&self) -> Option<u64> {
         self.declared.sequence()
     }
@@ -221,9 +221,9 @@ impl Judge {
         clauses.filter_map(judged).collect()
     }
 
-    /// Whether verdicts at `at` need nothing of what was [forgotten](Self::forget). They may when a clock was set back, when
-    /// somebody tells anew of long ago, or when a probe that was removed is declared again; whoever judges then reads the log
-    /// again from its first entry.
+    /// Whether verdicts at `at` need nothing of what was [forgotten](Self::forget). The caller asks before each evaluation, and reads
+    /// the log again from its first entry when this is false: after a clock was set back, an entry about long ago, or the return
+    /// of a probe that was removed.
     pub fn remembers(&self, at: Time) -> bool {
         if self.since == Time::from_micros(i64::MIN) {
             return true;
@@ -240,7 +240,7 @@ impl Judge {
         })
     }
 
-    /// Whether it can be said if an outage was going on when the maintenance inside `window` was announced.
+    /// Whether enough is remembered to say if an outage was going on when the maintenance inside `window` was announced.
     fn knows_outages(&self, objective: &Objective, window: Interval) -> bool {
         let subject = objective.subject();
         let Subject::Service(service) = &subject else { return true };
@@ -263,8 +263,8 @@ impl Judge {
         Some(Judging { evidence, lines, since: *since, next: *next, at }.verdict(promise, objective, &rule))
     }
 
-    /// Drops what no verdict at `now` or later needs, nor one at up to [`OLD_MAX`] before, as verdicts may be dated. No verdict
-    /// changes because of it, unless [`remembers`](Self::remembers) says no.
+    /// Drops what no verdict as of `now` − [`OLD_MAX`] or later needs. No such verdict changes, unless
+    /// [`remembers`](Self::remembers) is false.
     pub fn forget(&mut self, now: Time) {
         let Some(before) = self.needed_from(now - OLD_MAX).filter(|before| *before > self.since) else { return };
         self.since = before;
@@ -274,7 +274,7 @@ impl Judge {
         self.lines.forget_before(before);
     }
 
-    /// The first instant that a verdict at `at` or later may need to know of; `None` when that can't be said.
+    /// The first instant that a verdict as of `at` or later may need; `None` when that can't be told.
     fn needed_from(&self, at: Time) -> Option<Time> {
         let evidence = self.evidence();
         let policy = self.policy()?;
@@ -306,7 +306,7 @@ impl Judge {
         }
     }
 
-    /// An objective, counted from 0, of a promise in effect, as it was written.
+    /// The clause of an objective, counted from 0, of a promise in effect.
     pub(crate) fn clause(&self, promise: &PromiseId, objective: u32) -> Option<(&Promise, &Clause)> {
         let promise = self.policy()?.promises.iter().find(|p| p.id == *promise)?;
         Some((promise, promise.objectives.get(usize::try_from(objective).ok()?)?))
@@ -314,8 +314,8 @@ impl Judge {
 }
 
 impl Evidence<'_> {
-    /// Up to when a verdict at `at` can speak of these probes: as far as the records of all who look at them reach. An observer
-    /// that is silent is waited for until [`LATE`] after its next look was due, and then missed.
+    /// The end of the window of a verdict as of `at` on these probes: the instant up to which the records of all their observers
+    /// reach. A silent observer is waited for until [`LATE`] after its next look was due; then the window goes on without it.
     fn reach(&self, probes: &[ProbeId], at: Time) -> Time {
         let reach = |probe: &ProbeId| {
             let asked = self.declared.asked(probe)?;
@@ -330,12 +330,12 @@ impl Evidence<'_> {
 }
 
 impl<'e> Evidence<'e> {
-    /// The probes that tell the state of the subject by the policy in effect.
+    /// The probes of the subject in the policy in effect.
     fn concerned<'s>(&self, subject: &'s Subject) -> &'s [ProbeId]
     where
         'e: 's,
     {
-        let declared: &'e Declared = self.declared;
+        let declared: &'e Declarations = self.declared;
         let last = |eras: Option<&'e Eras<Vec<ProbeId>>>| eras.and_then(Eras::last).map_or(&[][..], Vec::as_slice);
         match subject {
             Subject::Service(service) => last(declared.service(service)),
@@ -345,7 +345,7 @@ impl<'e> Evidence<'e> {
     }
 }
 
-/// The parts of a judge that is asked as of one instant.
+/// The parts of a judge that verdicts as of one instant are computed from.
 struct Judging<'a> {
     evidence: Evidence<'a>,
     lines: &'a mut Lines,

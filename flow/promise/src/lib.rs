@@ -70,8 +70,8 @@ pub use section::{PromiseSection, Promises};
 pub use services::{OpenFindings, ServiceStanding, Services, agreed_state};
 pub use steps::Condition;
 
-/// Version of the rules. A verdict names the version it was computed by; a release that changes a rule keeps the rules
-/// before, or says that it can't check them.
+/// Version of the rules. Each verdict names the version by which it was computed; a release that changes a rule keeps the old ones,
+/// or says that it does not judge their verdicts.
 pub const EVALUATOR: u32 = 2;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! From what each observer says to what holds: the observers of a probe agree or don't, the probes of a service add up.
+//! The state of probes, services and findings, from what each observer says: observers vote, probes add up.
 //!
 //! At each instant, the observers that cover the probe and know its state have a vote; [`Agreement`] says how many must
 //! see it down. One observer so covers for another's restart; two that disagree leave the instant undecided; none at
@@ -7,25 +7,25 @@
 use event::policy::Agreement;
 use event::{FindingId, Interval, ProbeId, ServiceId, Spans, Time};
 
-use crate::declared::Declared;
+use crate::declared::Declarations;
 use crate::lines::Subject;
 use crate::observed::{Aspect, Observations};
 use crate::steps::{Condition, Steps};
 
-/// What holds over a window. The three sets are disjoint; the rest of the window is unknown.
+/// The state of something over a window. The first three sets are disjoint; the rest of the window is unknown.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Line {
     /// Up for certain.
     pub up: Spans,
     /// Down for certain.
     pub down: Spans,
-    /// Observed, but not said.
+    /// Observed, and neither for certain.
     pub undecided: Spans,
-    /// Of all these, what rests on the word of a single observer.
+    /// The part of all these for which there was a single observer.
     pub lone: Spans,
 }
 
-/// What holds of several probes together.
+/// The state of several probes together.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Worst {
     /// As bad as the worst of them.
@@ -114,7 +114,7 @@ impl Worst {
     }
 }
 
-/// How many observers say what, at one instant.
+/// The votes of the observers of a probe at one instant.
 #[derive(Clone, Copy, Default)]
 struct Votes {
     up: i32,
@@ -152,15 +152,15 @@ impl Votes {
     }
 }
 
-/// What those who look at a probe make of it together, at one instant; `None` when nobody does. A page that shows the state of
-/// now and a verdict that counts it agree because both come here.
+/// The condition on which the observers of a probe agree at one instant; `None` without observers. Called for verdicts and for the
+/// current state alike, so that the two can't differ.
 pub(crate) fn agreed(agreement: Agreement, votes: impl IntoIterator<Item = Condition>) -> Option<Condition> {
     let mut counted = Votes::default();
     votes.into_iter().for_each(|vote| counted.count(vote, 1));
     counted.tally(agreement)
 }
 
-/// What these observers, each with the time during which it observed, make of `within`.
+/// The state over `within` by these observers, each given with the time during which it observed.
 fn agree(agreement: Agreement, within: Interval, observers: &[(&Steps, Spans)]) -> Line {
     let mut edges: Vec<(Time, Condition, i32)> = Vec::new();
     for (steps, covered) in observers {
@@ -200,10 +200,10 @@ fn worst(within: Interval, parts: &[Line]) -> Worst {
     all
 }
 
-/// Declarations and observations, read together.
+/// All that was declared and observed.
 #[derive(Clone, Copy)]
 pub(crate) struct Evidence<'a> {
-    pub declared: &'a Declared,
+    pub declared: &'a Declarations,
     pub observed: &'a Observations,
 }
 

@@ -1,8 +1,8 @@
-//! States that objectives share, worked out once and kept from one evaluation to the next.
+//! A cache of the states of subjects over time, shared by objectives and kept from one evaluation to the next.
 //!
-//! An evaluation follows another within seconds, and a year of a service does not change meanwhile. So what was worked out is
-//! kept, cut where an entry that was folded since may have changed it, and only the rest is worked out again. What is kept is
-//! a cache: nothing of it is saved, and a verdict is the same without it.
+//! An evaluation follows another within seconds, and a year of a service does not change meanwhile. So computed states are kept,
+//! cut where an entry that was folded since may have changed them, and only the rest is computed again. Nothing of it is saved,
+//! and a verdict is the same without it.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use event::{FindingId, Interval, ProbeId, ServiceId, Span, Time};
 
 use crate::line::{Evidence, Worst};
 
-/// What has a state over time, by which objectives are judged.
+/// A thing with a state over time, which objectives are judged by.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Subject {
     /// A service: the worst of its probes.
@@ -21,11 +21,11 @@ pub enum Subject {
     Finding(FindingId),
 }
 
-/// The states that were worked out.
+/// The cached states.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Lines {
     known: BTreeMap<Subject, Known>,
-    /// What is known of this instant and later ones may have changed.
+    /// States at this instant and later may have changed.
     stale_from: Option<Time>,
 }
 
@@ -39,17 +39,17 @@ struct Known {
 const LOOK_BACK: Span = Span::from_secs(3600);
 
 impl Lines {
-    /// An entry said something of `from` or later.
+    /// Called when an entry that was folded bears on `from` or later.
     pub(crate) fn changed_from(&mut self, from: Time) {
         self.stale_from = Some(self.stale_from.map_or(from, |stale| stale.min(from)));
     }
 
-    /// Whose past records count may be different for all time.
+    /// Empties the cache: called when other records may count now, at any time of the past.
     pub(crate) fn forget_all(&mut self) {
         self.known.clear();
     }
 
-    /// Nobody asks for the time before `from` any more.
+    /// Drops the states before `from`.
     pub(crate) fn forget_before(&mut self, from: Time) {
         for known in self.known.values_mut() {
             known.within.start = known.within.start.max(from);
@@ -89,7 +89,7 @@ impl Lines {
     }
 }
 
-/// What was before an instant is forgotten, and an answer needs it.
+/// An error: the answer needs what was [forgotten](crate::Judge::forget).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Forgotten;
 

@@ -1,4 +1,4 @@
-//! Which announced maintenance is set apart.
+//! The rule of which maintenance is set apart from availability.
 //!
 //! An outage must not be excused after the fact, and the journal proves the order. So a window counts only when
 //!
@@ -16,8 +16,8 @@ use crate::eras::{Era, Eras};
 const BEGINNING: Time = Time::from_micros(i64::MIN);
 const END: Time = Time::from_micros(i64::MAX);
 
-/// The instants of `within` that maintenance sets apart, given the windows as they were declared over time and the outage that
-/// was going on at an instant.
+/// The instants of `within` that are set apart, of the maintenance `windows` as they were declared over time. `outage_at` is the
+/// outage that was going on at an instant, if any.
 pub(crate) fn set_apart<E>(
     windows: &Eras<Vec<Interval>>,
     within: Interval,

@@ -1,36 +1,33 @@
-//! What may be promised: one file per kind of objective.
+//! The kinds of objectives: one file each.
 //!
-//! A new kind is one file here and one line in `objectives!`, and its rule in `docs/evaluator.md`. The policy, the fold, the
-//! pages and `verify` get from here what they need to know of it.
+//! A new kind is one file here and one line in `objectives!`, and its rule in `docs/evaluator.md`. The policy and its reference,
+//! the fold, the pages and `verify` get what they need of it from the traits [`Rule`] and [`ObjectiveKind`].
 
 use std::collections::BTreeSet;
 
 use event::policy::Clause;
-use event::{Ppb, Span};
+use event::{Ppb, ServiceId, Span};
 use policy::{Section, Table};
 use serde::{Deserialize, Serialize};
 
 use crate::lines::Subject;
 use crate::ruling::{Case, Ruling};
 
-/// How much of the window must have been observed for "never" or "always" to mean something, when the policy does not say.
+/// Share of the window that must have been observed for "never" or "always" to be kept, where the policy names none.
 pub(crate) const ENOUGH: Ppb = Ppb::new(990_000_000);
 
-/// Windows shorter than this say nothing: coverage comes by the minute.
+/// Shortest window: coverage is recorded by the minute.
 pub(crate) const WINDOW_MIN: Span = Span::from_secs(60);
 
-/// Windows longer than this outlive the evidence they would rest on.
+/// Longest window: by default, evidence is kept for as long.
 pub(crate) const WINDOW_MAX: Span = Span::from_days(1100);
 
-/// One objective of a promise: what is measured, over which window, and what figure is promised.
+/// The rule by which an objective is judged. Called by the fold, for each objective in effect.
 pub(crate) trait Rule {
-    /// Length of the window that it is judged over.
-    fn over(&self) -> Span;
-
-    /// Whose evidence it is judged by. The window ends where the records of these probes end.
+    /// The service, probe or finding whose evidence is judged. The window ends where the records of its probes end.
     fn subject(&self) -> Subject;
 
-    /// What is promised of the figure.
+    /// The promise on the figure, for people.
     fn promised(&self) -> Promised;
 
     /// Whether announced maintenance of the subject does not count.
@@ -38,34 +35,35 @@ pub(crate) trait Rule {
         false
     }
 
-    /// The verdict on it in this case.
+    /// The ruling on this objective: a function of the case alone.
     fn judge(&self, case: &mut Case<'_>) -> Ruling;
 }
 
-/// A kind of objective: how the policy writes it, and what it is called.
+/// A kind of objective: how the policy writes it, and its names in both languages.
 ///
-/// In the journal it is its fields after a member `objective` that names the kind, integers and names only. A key more or less
-/// makes it an objective of another release, so each denies unknown fields.
-pub(crate) trait Kind: Rule + Sized {
-    /// What it promises, in a sentence of Markdown for the reference of the policy.
+/// In the journal an objective is an object: a member `objective` that names the kind, then its fields, integers and names only.
+/// One more key, or one less, is an objective of another release, so each struct denies unknown fields. Each has a field `over`,
+/// the length of its window.
+pub(crate) trait ObjectiveKind: Rule + Sized {
+    /// The promise in a sentence of Markdown, for the reference of the policy.
     const ABOUT: &'static str;
     /// The same in a few words, where it stands as a key of a promise.
     const DOC: &'static str;
-    /// A value of that key.
+    /// A value of that key, in TOML.
     const EXAMPLE: &'static str;
-    /// What the figure is, in French and in English, as it begins "… over 30 days".
+    /// The name of the figure in French and in English, the beginning of "… over 30 days".
     const MEASURE: [&'static str; 2];
 
-    /// Reads the table of it, one objective for each [window](windows).
+    /// Reads the value of the key: an objective for each of its [windows]. `None` after a mistake, which `table` has.
     fn read(table: &mut Table<'_>) -> Option<Vec<Self>>;
 }
 
-/// What is promised of a figure, for whoever puts it into words.
+/// The promise on the figure of an objective, for pages and messages.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Promised {
-    /// A share of the time, or more.
+    /// The figure is this share of the time, or more.
     AtLeast(Ppb),
-    /// A length of time, or less.
+    /// The figure is this length of time, or less.
     AtMost(Span),
     /// Without exception, with at least this share of the time observed.
     Always(Ppb),
@@ -73,7 +71,8 @@ pub enum Promised {
     Never(Ppb),
 }
 
-/// Each kind is the name of its file, which is its key in a promise and its word in the journal, and its type.
+/// Makes the enum `Objective` of a list of `name: Type`. The name is that of the file, the key in a `[[promise]]` and the value of
+/// the member `objective` in the journal.
 macro_rules! objectives {
     ($($name:ident: $kind:ident;)*) => {
         $(
@@ -94,7 +93,12 @@ macro_rules! objectives {
                 match self {$(Self::$kind(objective) => objective,)*}
             }
 
-            /// What the figure is, in French and in English, as it begins "… over 30 days".
+            /// The length of the window that is judged.
+            pub const fn over(&self) -> Span {
+                match self {$(Self::$kind(objective) => objective.over,)*}
+            }
+
+            /// The name of the figure in French and in English, the beginning of "… over 30 days".
             pub const fn measure(&self) -> [&'static str; 2] {
                 match self {$(Self::$kind(_) => $kind::MEASURE,)*}
             }
@@ -126,23 +130,18 @@ objectives! {
 }
 
 impl Objective {
-    /// The objective that a clause of a public policy is; `None` when this release does not know it, or one of its keys: then
-    /// it can't judge it.
+    /// Reads a clause of a public policy; `None` when this release does not know its kind or one of its keys, and so can't judge
+    /// it.
     pub fn of(clause: &Clause) -> Option<Self> {
         serde_json::from_str(clause.json()).ok()
     }
 
-    /// Length of the window that it is judged over.
-    pub fn over(&self) -> Span {
-        self.rule().over()
-    }
-
-    /// Whose evidence it is judged by.
+    /// The service, probe or finding whose evidence is judged.
     pub fn subject(&self) -> Subject {
         self.rule().subject()
     }
 
-    /// What is promised of the figure.
+    /// The promise on the figure.
     pub fn promised(&self) -> Promised {
         self.rule().promised()
     }
@@ -162,10 +161,10 @@ impl From<&Objective> for Clause {
     }
 }
 
-/// The windows of one table of a promise: each of them is an objective of its own.
+/// The objectives of one table of a promise: one for each of its windows.
 struct Windows<K>(Vec<K>);
 
-impl<K: Kind> Section for Windows<K> {
+impl<K: ObjectiveKind> Section for Windows<K> {
     const ABOUT: &'static str = K::ABOUT;
     const EXAMPLE: &'static str = "";
 
@@ -174,7 +173,8 @@ impl<K: Kind> Section for Windows<K> {
     }
 }
 
-fn read_kind<K: Kind + Into<Objective>>(table: &mut Table<'_>, key: &'static str) -> Vec<Objective> {
+/// Reads all objectives of one kind, which is the key `key` of a promise: a table, or a list of tables.
+fn read_kind<K: ObjectiveKind + Into<Objective>>(table: &mut Table<'_>, key: &'static str) -> Vec<Objective> {
     // An empty list is a mistake, an absent one is not.
     let given = if table.has(key) {
         table.required_list::<Windows<K>>(key, K::DOC).unwrap_or_default()
@@ -184,7 +184,20 @@ fn read_kind<K: Kind + Into<Objective>>(table: &mut Table<'_>, key: &'static str
     given.into_iter().flat_map(|Windows(objectives)| objectives).map(Into::into).collect()
 }
 
-/// The windows of an objective, each given once.
+/// Reads a table that promises a share of the time of a service: `service`, `at_least` (documented by `at_least_doc`) and `over`.
+fn read_share<K>(
+    table: &mut Table<'_>,
+    at_least_doc: &'static str,
+    objective: impl Fn(ServiceId, Ppb, Span) -> K,
+) -> Option<Vec<K>> {
+    let service: Option<ServiceId> = table.required("service", "which service");
+    let at_least = table.required("at_least", at_least_doc);
+    let over = windows(table);
+    let (service, at_least) = (service?, at_least?);
+    Some(over?.into_iter().map(|over| objective(service.clone(), at_least, over)).collect())
+}
+
+/// Reads `over`: the lengths of the windows of an objective, no two the same.
 fn windows(table: &mut Table<'_>) -> Option<Vec<Span>> {
     let doc = "the length of the window that is looked back over; of a list, each is judged by itself";
     let windows = table.required_list_in("over", &(WINDOW_MIN..=WINDOW_MAX), doc)?;

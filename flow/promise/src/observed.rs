@@ -1,7 +1,7 @@
-//! What observers said: the fold of `evidence.*` and `engine.clock_stepped`.
+//! The observations of all observers: the fold of `evidence.*` and `engine.clock_stepped`.
 //!
-//! Everything is kept per observer, as spans that merge: a year of unbroken coverage is one interval. Nobody observes
-//! before it happens, so what an entry says of a time after its own recording counts for nothing.
+//! Everything is kept per observer, as spans that merge: a year of unbroken coverage is one interval. What an entry says of a
+//! time after its own recording counts for nothing, since it can't have been observed.
 
 use std::collections::BTreeMap;
 
@@ -9,11 +9,11 @@ use event::evidence::{Changed, Covered, Found, State, Succeeded};
 use event::{FindingId, Interval, ObserverId, ProbeId, Span, Spans, Time};
 use serde::{Deserialize, Serialize};
 
-use crate::declared::Declared;
+use crate::declared::Declarations;
 use crate::deltas::{self, Row};
 use crate::steps::{Condition, Steps};
 
-/// How far the clock of an observer may be ahead of that of the sequencer.
+/// How far the clock of an observer may be ahead of that of the server that records.
 pub(crate) const SKEW: Span = Span::from_secs(5);
 
 /// How long after the time between two looks a coverage record may come before the time without one counts as not observed.
@@ -22,9 +22,9 @@ pub(crate) const LATE: Span = Span::from_secs(120);
 /// A success of a job.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct Success {
-    /// When it arrived.
+    /// The time of its ping.
     pub at: Time,
-    /// The entry that says so.
+    /// The entry that reports it.
     pub sequence: u64,
 }
 
@@ -38,10 +38,10 @@ impl Row<2> for Success {
     }
 }
 
-/// What one observer said of one probe.
+/// All that one observer said of one probe.
 #[derive(Clone, Serialize, Deserialize, Debug, Default)]
 pub(crate) struct Track {
-    /// What it said last.
+    /// The state that it reported last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     state: Option<State>,
     steps: Steps,
@@ -51,16 +51,16 @@ pub(crate) struct Track {
     findings: BTreeMap<FindingId, Seeking>,
 }
 
-/// What one observer said of one finding in one probe.
+/// All that one observer said of one finding in one probe.
 #[derive(Clone, Serialize, Deserialize, Debug)]
 struct Seeking {
     steps: Steps,
-    /// When it could not be looked for, although the probe was observed.
+    /// The time during which the finding could not be looked for, although the probe was observed.
     gaps: Spans,
 }
 
 impl Track {
-    /// Whether nothing was said of `from` and later but that all goes on as it was.
+    /// Whether everything at `from` goes on for ever: no step, gap or success is later.
     fn is_over(&self, from: Time) -> bool {
         let over = |steps: &Steps, gaps: &Spans| steps.is_constant_from(from) && gaps.is_empty();
         let found = self.findings.values().all(|seeking| over(&seeking.steps, &seeking.gaps));
@@ -74,26 +74,26 @@ impl Default for Seeking {
     }
 }
 
-/// What makes a coverage record count for a probe: the revision of the policy that it follows, and the record's `every`.
-type Class = (String, Option<Span>);
+/// The properties of a coverage record that decide for which probes it counts: the revision of its policy, and its `every`.
+type RecordClass = (String, Option<Span>);
 
-/// What one observer reported of what it looked at.
+/// The coverage records of one observer.
 #[derive(Clone, Serialize, Deserialize, Debug, Default)]
 pub(crate) struct Reports {
-    /// Stretches that its records speak of.
-    stretches: Vec<(Class, Spans)>,
-    /// Its newest record: the entry and the end of the stretch.
+    /// The time that its records cover, by class.
+    stretches: Vec<(RecordClass, Spans)>,
+    /// Its newest record: the entry, and the end of the time that it covers.
     newest: Option<(u64, Time)>,
 }
 
-/// What one observer said.
+/// All that one observer said.
 #[derive(Clone, Debug, Default)]
-struct Observer {
+struct ObserverHistory {
     reports: Reports,
     tracks: BTreeMap<ProbeId, Track>,
 }
 
-/// What is looked at in a probe.
+/// The part of a probe that an observer looks at.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Aspect<'a> {
     /// Its own state.
@@ -102,18 +102,18 @@ pub(crate) enum Aspect<'a> {
     Finding(&'a FindingId),
 }
 
-/// The bracket of a change, as far as it can have been seen when it was recorded. Else a clock that was a year ahead for an
+/// The bracket of a change, cut to what can have been seen when it was recorded. Otherwise a clock that was a year ahead for an
 /// hour would leave a year of which nothing can be said.
 fn not_before_it_happens(after: Time, by: Time, recorded_at: Time) -> (Time, Time) {
     let latest = recorded_at + SKEW;
     (after.min(latest), by.min(latest))
 }
 
-/// All observers.
+/// The fold of all observers.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Observations {
-    observers: BTreeMap<ObserverId, Observer>,
-    /// Stretches during which the labels of the clock of a vantage mean nothing.
+    observers: BTreeMap<ObserverId, ObserverHistory>,
+    /// Time during which the labels of the clock of a vantage mean nothing.
     doubtful: BTreeMap<String, Spans>,
 }
 
@@ -134,8 +134,9 @@ impl Observations {
         let observer = self.observers.entry(observer.clone()).or_default();
         let Interval { start, end } = coverage.interval;
         let interval = Interval::new(start, end.min(recorded_at + SKEW));
-        let of =
-            |((revision, every), _): &&mut (Class, Spans)| (revision, every) == (&coverage.revision, &coverage.every);
+        let of = |((revision, every), _): &&mut (RecordClass, Spans)| {
+            (revision, every) == (&coverage.revision, &coverage.every)
+        };
         // The newest come last, and are asked for most.
         if let Some((_, spans)) = observer.reports.stretches.iter_mut().rev().find(of) {
             spans.add(interval);
@@ -200,7 +201,7 @@ impl Observations {
         self.doubtful.values_mut().for_each(|spans| spans.drain_between_first_and(before));
     }
 
-    /// What each observer reported, and what it said of each probe.
+    /// The coverage records of each observer.
     pub(crate) fn reports(&self) -> impl Iterator<Item = (&ObserverId, &Reports)> {
         self.observers.iter().map(|(observer, said)| (observer, &said.reports))
     }
@@ -213,7 +214,7 @@ impl Observations {
         self.observers.iter().flat_map(|(observer, said)| said.tracks.iter().map(move |(p, t)| (observer, p, t)))
     }
 
-    /// The first instant that a record under this revision speaks of.
+    /// The first instant that a coverage record under this revision covers.
     pub(crate) fn first_under(&self, revision: &str) -> Option<Time> {
         let stretches = self.observers.values().flat_map(|said| &said.reports.stretches);
         let starts = stretches.filter(|((of, _), _)| of == revision).filter_map(|(_, spans)| spans.intervals().first());
@@ -240,9 +241,9 @@ impl Observations {
         self.doubtful.insert(vantage.to_owned(), doubtful);
     }
 
-    /// The clock of the vantage stepped. Whether it is known how long its labels meant nothing, when what was before `since`
-    /// is forgotten: not if this began before, and may have been one with others that were forgotten. It may not if it reaches
-    /// from the first of all, or from before that, over all of them.
+    /// Folds a step of the clock of a vantage. False when what was before `since` is forgotten and it can't be told how long labels
+    /// meant nothing: the `doubtful` time began before `since`, and may have touched others that were forgotten. It touched them
+    /// all if it reaches from the first of them, or from before that, to `since`.
     pub(crate) fn clock_stepped(&mut self, observer: &ObserverId, doubtful: Interval, since: Time) -> bool {
         let known = self.doubtful.entry(observer.vantage().to_owned()).or_default();
         let first = known.intervals().first().copied();
@@ -251,10 +252,10 @@ impl Observations {
         doubtful.is_empty() || doubtful.start >= since || first.is_none_or(reaches_over_all)
     }
 
-    /// The stretches of the records of this observer that count for this probe.
+    /// The time covered by those records of this observer that count for this probe, by class.
     fn stretches<'a>(
         &'a self,
-        declared: &'a Declared,
+        declared: &'a Declarations,
         observer: &'a ObserverId,
         probe: &'a ProbeId,
     ) -> impl Iterator<Item = &'a Spans> {
@@ -262,10 +263,10 @@ impl Observations {
         all.filter(move |((revision, every), _)| declared.counts(revision, *every, probe, observer)).map(|(_, s)| s)
     }
 
-    /// When this observer looked at this aspect of this probe, inside `within`.
+    /// The time inside `within` during which this observer looked at this aspect of this probe.
     pub(crate) fn covered(
         &self,
-        declared: &Declared,
+        declared: &Declarations,
         observer: &ObserverId,
         probe: &ProbeId,
         aspect: Aspect<'_>,
@@ -286,7 +287,12 @@ impl Observations {
     }
 
     /// The largest end of the records of this observer that count for this probe.
-    pub(crate) fn reported_until(&self, declared: &Declared, observer: &ObserverId, probe: &ProbeId) -> Option<Time> {
+    pub(crate) fn reported_until(
+        &self,
+        declared: &Declarations,
+        observer: &ObserverId,
+        probe: &ProbeId,
+    ) -> Option<Time> {
         self.stretches(declared, observer, probe).filter_map(|spans| Some(spans.intervals().last()?.end)).max()
     }
 
@@ -294,22 +300,22 @@ impl Observations {
         self.observers.get(observer)?.tracks.get(probe)
     }
 
-    /// What this observer said last of the state of this probe.
+    /// The state of this probe that this observer reported last.
     pub(crate) fn last_state(&self, observer: &ObserverId, probe: &ProbeId) -> Option<State> {
         self.track_of(observer, probe)?.state
     }
 
-    /// What this observer says of the state of this probe.
+    /// The state of this probe over time, by this observer.
     pub(crate) fn steps(&self, observer: &ObserverId, probe: &ProbeId) -> Option<&Steps> {
         self.track_of(observer, probe).map(|track| &track.steps)
     }
 
-    /// What this observer says of this finding; none when it never said anything, which is good news where it looked.
+    /// The finding over time, by this observer; `None` when it never reported any, so that it was never open where it looked.
     pub(crate) fn finding_steps(&self, observer: &ObserverId, probe: &ProbeId, finding: &FindingId) -> Option<&Steps> {
         self.track_of(observer, probe)?.findings.get(finding).map(|seeking| &seeking.steps)
     }
 
-    /// Its successes inside `within`, by time.
+    /// The successes that this observer heard inside `within`, by time.
     pub(crate) fn successes(&self, observer: &ObserverId, probe: &ProbeId, within: Interval) -> &[Success] {
         let all = self.track_of(observer, probe).map_or(&[][..], |track| &track.successes);
         let first = all.partition_point(|s| s.at < within.start);
@@ -317,12 +323,12 @@ impl Observations {
         &all[first.min(after)..after]
     }
 
-    /// When the labels of its clock meant nothing: every engine at a vantage point has the same clock.
+    /// The time during which the labels of this observer's clock mean nothing. All engines of a vantage share its clock.
     pub(crate) fn doubtful(&self, observer: &ObserverId) -> Option<&Spans> {
         self.doubtful.get(observer.vantage())
     }
 
-    /// Its newest coverage record, if that reaches beyond `start`.
+    /// The newest coverage record of this observer, if it reaches beyond `start`.
     pub(crate) fn newest_coverage(&self, observer: &ObserverId, start: Time) -> Option<u64> {
         let newest = self.observers.get(observer)?.reports.newest.filter(|(_, end)| *end > start);
         newest.map(|(sequence, _)| sequence)

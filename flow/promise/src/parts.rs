@@ -1,4 +1,4 @@
-//! The fold as rows under keys: what a consumer of the journal keeps, so that a restart goes on where it stopped.
+//! The saved form of the fold: rows under keys, from which a restart goes on.
 //!
 //! | key | holds |
 //! |---|---|
@@ -9,8 +9,8 @@
 //! | `services/…` | since when each service has been in its state, and each finding open |
 //! | `tracks/<bucket>/…` | what observers said of probes; pairs are spread over a fixed number of buckets |
 //!
-//! What is longer than a row takes several, numbered. Only rows whose bytes differ from those handed out before are handed out.
-//! The format is that of this release: rows of another are no fault, and the log is read again from its first entry.
+//! A part that is longer than a row takes several, numbered. Only rows whose bytes changed are handed out. Rows of another format
+//! are no fault: the log is read again from its first entry.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,26 +20,26 @@ use serde::{Deserialize, Serialize};
 
 use crate::judge::Judge;
 use crate::observed::{Observations, Reports, Track};
-use crate::services::{Kept, Standings};
+use crate::services::{SavedStandings, Standings};
 use crate::{EVALUATOR, declared};
 
 /// Version of the rows, raised whenever a type in them changes.
 const FORMAT: u32 = 3;
 
-/// Longest row, in bytes: a quarter of what a store takes. What is saved each few minutes is mostly the last row of each long list,
-/// and shorter rows make less of it.
+/// Longest row, in bytes: a quarter of what a store takes. A save writes mostly the last row of each long list, so shorter rows make
+/// it smaller.
 const ROW_BYTES_MAX: usize = 16 * 1024;
 
-/// Pairs of observer and probe are kept in so many buckets.
+/// Number of buckets over which the pairs of observer and probe are spread.
 const BUCKETS: u64 = 256;
 
-/// The row that says how far the others go.
+/// The key of the row without which the others are nothing: it has the version and the cursor.
 const HEAD: &str = "judge";
 
-/// A row that changed: its key and its value, or none when it is no longer there.
+/// A row that changed: its key, and its value or `None` when it is to be removed.
 pub type ChangedRow = (String, Option<Vec<u8>>);
 
-/// What changed since the rows were handed out.
+/// The parts of the fold that changed since rows were last handed out.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Unsaved {
     declared: bool,
@@ -85,22 +85,23 @@ fn bucket(observer: &ObserverId, probe: &ProbeId) -> u64 {
     digest(observer.as_str().as_bytes().iter().chain(b"/").chain(probe.as_str().as_bytes())) % BUCKETS
 }
 
+/// The row under [`HEAD`].
 #[derive(Serialize, Deserialize)]
-struct Head {
+struct HeadRow {
     evaluator: u32,
     format: u32,
     next: u64,
     since: Time,
 }
 
-/// Rows that are not a fold of this release, or not a whole one.
+/// An error: these rows are not a fold of this release, or not a whole one.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("the saved state of the judge can't be read: {0}; the log is read again from its first entry")]
 pub struct NotAFold(String);
 
 impl Judge {
-    /// The rows that changed since this was last called, each with its new value, or none when it is no longer there. All of
-    /// them are to be saved together, with [`next`](Self::next) as the cursor. None is longer than 16 KiB.
+    /// The rows that changed since this was last called. The caller saves all of them together, with [`next`](Self::next) as the
+    /// cursor. No value is longer than 16 KiB.
     ///
     /// # Errors
     ///
@@ -134,7 +135,7 @@ impl Judge {
             let bytes = if tracks.is_empty() { Vec::new() } else { serde_json::to_vec(&tracks)? };
             put(&mut changed, &mut unsaved.rows, &format!("tracks/{bucket:02x}"), &bytes);
         }
-        let head = Head { evaluator: EVALUATOR, format: FORMAT, next: *next, since: *since };
+        let head = HeadRow { evaluator: EVALUATOR, format: FORMAT, next: *next, since: *since };
         changed.push((HEAD.to_owned(), Some(serde_json::to_vec(&head)?)));
         Ok(changed)
     }
@@ -147,7 +148,7 @@ impl Judge {
     pub fn from_parts(next: u64, rows: impl IntoIterator<Item = (String, Vec<u8>)>) -> Result<Self, NotAFold> {
         let mut rows: BTreeMap<String, Vec<u8>> = rows.into_iter().collect();
         let head = rows.remove(HEAD).ok_or_else(|| NotAFold("it has no head".to_owned()))?;
-        let head: Head = read(HEAD, &head)?;
+        let head: HeadRow = read(HEAD, &head)?;
         if (head.evaluator, head.format, head.next) != (EVALUATOR, FORMAT, next) {
             return Err(NotAFold(format!("it is of evaluator {}, format {}", head.evaluator, head.format)));
         }
@@ -163,11 +164,11 @@ impl Judge {
             }
             part.extend_from_slice(value);
         }
-        let mut kept = Kept::default();
+        let mut standings = SavedStandings::default();
         for (key, bytes) in parts {
             match key.split_once('/') {
-                None if key == "declared" => judge.declared = read::<declared::Declared>(key, &bytes)?,
-                None if key == "services" => kept = read::<Kept>(key, &bytes)?,
+                None if key == "declared" => judge.declared = read::<declared::Declarations>(key, &bytes)?,
+                None if key == "services" => standings = read::<SavedStandings>(key, &bytes)?,
                 Some(("observer", observer)) => {
                     let observer = observer.parse().map_err(|error| NotAFold(format!("{error}")))?;
                     judge.observed.restore_reports(observer, read::<Reports>(key, &bytes)?);
@@ -181,7 +182,7 @@ impl Judge {
                 _ => return Err(NotAFold(format!("it has a row `{key}`"))),
             }
         }
-        judge.standings = Standings::restore(&judge.declared, &judge.observed, kept);
+        judge.standings = Standings::restore(&judge.declared, &judge.observed, standings);
         Ok(judge)
     }
 }

@@ -1,23 +1,23 @@
-//! Revisions: the name of a content is a digest of it, so that nothing is changed under an unchanged name.
+//! Revisions of policies and promises: digests of their content, so that nothing is changed under an unchanged name.
 //!
 //! A revision is the first 16 hexadecimal digits of the SHA-256 of bytes: those of a policy or a promise without its first
-//! member, which is the `revision`. Of bytes, so that a reader who does not know all keys computes the same.
+//! member, which is the `revision`. It is of bytes, so that a reader who does not know all keys computes the same.
 
 use event::policy::{Applied, Promise};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
-/// What a policy or a promise calls itself, and what its bytes make it.
+/// The revision that a policy or promise claims, and the one of its bytes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Revision {
-    /// The revision that it says.
+    /// The member `revision`.
     pub claimed: String,
     /// The digest of the rest.
     pub computed: String,
 }
 
 impl Revision {
-    /// Of this JSON; `None` when `revision` is not its first member.
+    /// The revisions of this JSON object; `None` when `revision` is not its first member.
     pub fn of(json: &str) -> Option<Self> {
         let (claimed, rest) = json.strip_prefix(r#"{"revision":""#)?.split_once("\",")?;
         let digest = Sha256::new().chain_update("{").chain_update(rest).finalize();
@@ -26,18 +26,18 @@ impl Revision {
         Some(Self { claimed: claimed.to_owned(), computed: digest.iter().take(8).flat_map(digits).collect() })
     }
 
-    /// Whether nothing was changed under it.
+    /// Whether the claim is right.
     pub fn holds(&self) -> bool {
         self.claimed == self.computed
     }
 }
 
-/// The revision that this promise must call itself; what it calls itself now does not matter.
+/// The revision of this promise; its field `revision` is not read.
 pub fn of_promise(promise: &Promise) -> String {
     of(promise)
 }
 
-/// The revision that this policy must call itself; what it calls itself now does not matter.
+/// The revision of this policy; its field `revision` is not read.
 pub fn of_policy(policy: &Applied) -> String {
     of(policy)
 }

@@ -1,4 +1,4 @@
-//! What every objective shares: its case, its ruling, and how shares are rounded.
+//! The input and the output of the rule of an objective, and what rules share: citations, shares and their rounding, budgets.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
@@ -13,21 +13,21 @@ use crate::maintenance;
 /// Most entries that a verdict names.
 pub(crate) const CITED_MAX: usize = 16;
 
-/// Most coverage records among them.
+/// Most coverage records among those entries.
 pub(crate) const COVERAGE_CITED_MAX: usize = 5;
 
-/// One objective, and what it is judged from.
+/// The input of a rule: the evidence and the window.
 pub(crate) struct Case<'a> {
     pub evidence: Evidence<'a>,
     pub lines: &'a mut Lines,
     pub window: Interval,
-    /// From when on everything is remembered.
+    /// The instant from which on nothing is forgotten.
     pub since: Time,
     /// Length of a whole window. That of a young promise is shorter.
     pub over: Span,
 }
 
-/// What an objective comes to.
+/// The output of a rule: a verdict without its header.
 pub(crate) struct Ruling {
     pub outcome: Outcome,
     pub figure: Option<Figure>,
@@ -36,12 +36,12 @@ pub(crate) struct Ruling {
 }
 
 impl Ruling {
-    /// Nothing bears on it: unproven, whatever is promised.
+    /// The ruling without any evidence: unproven, whatever is promised.
     pub(crate) fn no_evidence(unobserved: Span, cited: Cited) -> Self {
         Self::nothing(vec![Reason::NoEvidence], unobserved, cited)
     }
 
-    /// The same with reasons that come first.
+    /// The same, with `reasons` instead of [`Reason::NoEvidence`].
     pub(crate) fn nothing(mut reasons: Vec<Reason>, unobserved: Span, cited: Cited) -> Self {
         if unobserved > Span::ZERO {
             reasons.push(Reason::Unobserved { length: unobserved });
@@ -50,7 +50,7 @@ impl Ruling {
     }
 }
 
-/// The entries that a verdict names, in the order of their weight until there is room for no more.
+/// The entries that a verdict cites: the first [`CITED_MAX`] that a rule names, so it names the weightiest first.
 #[derive(Default)]
 pub(crate) struct Cited(BTreeSet<u64>);
 
@@ -61,12 +61,12 @@ impl Cited {
         }
     }
 
-    /// Whether nothing more is taken.
+    /// Whether no further entry is taken.
     pub(crate) fn is_full(&self) -> bool {
         self.0.len() >= CITED_MAX
     }
 
-    /// In the order of the log.
+    /// The entries in the order of the log.
     pub(crate) fn into_sequences(self) -> Vec<u64> {
         self.0.into_iter().collect()
     }
@@ -78,28 +78,28 @@ impl Case<'_> {
         self.lines.state(self.evidence, subject, self.window).clip(self.window)
     }
 
-    /// What holds of the subject over that part of the window which is not set apart.
+    /// The state of the subject over the part of the window that is not set apart.
     pub(crate) fn line(&mut self, subject: &Subject, apart: &Spans) -> Line {
         self.lines.state(self.evidence, subject, self.window).line.clip(self.window).without(apart)
     }
 
-    /// When at least one part of the subject was not observed, in the window.
+    /// The time of the window during which at least one probe of the subject was not observed.
     pub(crate) fn blind(&mut self, subject: &Subject) -> Spans {
         self.lines.state(self.evidence, subject, self.window).blind.clip(self.window)
     }
 
-    /// What of the window is set apart for maintenance of the service.
+    /// The time of the window that is set apart for maintenance of the service.
     pub(crate) fn apart(&self, service: &ServiceId) -> Spans {
         let Some(windows) = self.evidence.declared.maintenance(service) else { return Spans::new() };
         let subject = Subject::Service(service.clone());
         let Self { evidence, window, since, .. } = self;
         let outage_at = |time| outage_at(*evidence, &subject, time, window.end, *since);
-        // Whoever forgot something asks first whether it is needed.
+        // `Judge::remembers` is asked first whether something needed is forgotten.
         maintenance::set_apart(windows, *window, outage_at).unwrap_or_default()
     }
 
-    /// The policy in effect and the newest coverage records of those who observe these probes. An observer that fell
-    /// silent before the window is no evidence, and its last record may be destroyed.
+    /// Cites the policy in effect and the newest coverage records of the observers of these probes. An observer that fell silent
+    /// before the window is no evidence, and its last record may be destroyed.
     pub(crate) fn cite<'p>(&self, probes: impl IntoIterator<Item = &'p ProbeId>) -> Cited {
         let Evidence { declared, observed } = self.evidence;
         let mut cited = Cited::default();
@@ -110,7 +110,7 @@ impl Case<'_> {
         cited
     }
 
-    /// The changes that bound the longest of these outages, as each observer of these probes saw them.
+    /// Cites the changes that bound the longest of these outages, as each observer of these probes saw them.
     pub(crate) fn cite_outages(&self, cited: &mut Cited, probes: &BTreeSet<&ProbeId>, outages: &Spans) {
         let Evidence { declared, observed } = self.evidence;
         for outage in longest_first(outages).take(CITED_MAX) {
@@ -132,22 +132,22 @@ impl Case<'_> {
     }
 }
 
-/// The intervals of a set, longest first; of equals, the earlier first. Sorted as far as they are asked for: a year may have
-/// thousands, and a verdict names few.
+/// The intervals of a set, longest first, of equal ones the earlier first. They are sorted as far as they are asked for: a year
+/// may have thousands, and a verdict cites few.
 pub(crate) fn longest_first(spans: &Spans) -> impl Iterator<Item = Interval> {
     let intervals = spans.intervals().iter();
     let mut left: BinaryHeap<_> = intervals.map(|i| (i.length(), Reverse(i.start), i.end)).collect();
     std::iter::from_fn(move || left.pop().map(|(_, Reverse(start), end)| Interval::new(start, end)))
 }
 
-/// `part / whole` rounded down, and rounded up: the truth is between. `None` when the whole is nothing.
+/// `part / whole` in parts per billion, rounded down and rounded up. `None` when the whole is zero.
 pub(crate) fn share(part: Span, whole: Span) -> Option<(i64, i64)> {
     let low = Ppb::share(part, whole)?.parts();
     let exact = i128::from(low) * i128::from(whole.micros()) == i128::from(part.micros()) * 1_000_000_000;
     Some((low, low + i64::from(!exact)))
 }
 
-/// What may go wrong over a whole window, and what of it has.
+/// The time that may go wrong over a whole window (`of`), and bounds of what has gone wrong.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Budget {
     pub used_at_least: Span,
@@ -156,7 +156,7 @@ pub(crate) struct Budget {
 }
 
 impl Budget {
-    /// What `target` leaves to go wrong in `over`, of which `apart` does not count.
+    /// The time that may go wrong when `target` is promised over `over`, of which `apart` does not count; rounded down to a µs.
     pub(crate) fn of(target: Ppb, over: Span, apart: Span) -> Span {
         let counted = over.micros().saturating_sub(apart.micros());
         let missing = i128::from(Ppb::ONE.parts()) - i128::from(target.parts());
@@ -169,15 +169,15 @@ impl Budget {
         Reason::Budget { used_at_least, used_at_most, of }
     }
 
-    /// Whether a promise that is kept has used more than half of it.
+    /// Whether more than half of it is used for certain.
     pub(crate) fn is_at_risk(self) -> bool {
         2 * i128::from(self.used_at_least.micros()) > i128::from(self.of.micros())
     }
 }
 
 impl Case<'_> {
-    /// A share of which more is better, and what it comes to. A window that is still filling is not judged by its share but by
-    /// what went wrong for certain: only when that is more than may go wrong in a whole window is the promise broken.
+    /// The outcome and the figure of a promise of `target` or more, for the share `[low, high]`. In a window that is still filling
+    /// the promise is broken only when more went wrong for certain than may go wrong in a whole window.
     pub(crate) fn at_least(&self, low: i64, high: i64, target: Ppb, budget: Budget) -> (Outcome, Figure) {
         let target = target.parts();
         let is_lost = if self.window.length() < self.over { budget.used_at_least > budget.of } else { high < target };

@@ -1,4 +1,4 @@
-//! `[[promise]]` of the policy.
+//! `[[promise]]` of the policy: how promises are read and published.
 
 use event::Span;
 use event::policy::{Applied, Clause, Promise, Text};
@@ -10,17 +10,17 @@ use crate::revision;
 /// Most objectives of one promise, windows multiplied out.
 pub(crate) const OBJECTIVES_MAX: usize = 64;
 
-/// One promise of the policy: the sentence, and what would prove it.
+/// One `[[promise]]`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PromiseSection {
-    /// In its public form, revision included.
+    /// The promise in its public form, with its revision.
     pub promise: Promise,
 }
 
 /// All promises of the policy.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Promises {
-    /// In the order of the files.
+    /// The promises in the order of the files.
     pub promises: Vec<Promise>,
 }
 

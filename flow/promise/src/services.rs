@@ -1,4 +1,4 @@
-//! The state of each service by the newest entries, the findings that are open, and since when: for people, never for a verdict.
+//! The current state of each service and the open findings, each with its beginning: for people, never for a verdict.
 //!
 //! A verdict asks what held at each instant of a window, as far as records reach. People ask what is now, and since when it
 //! has been so. A service is as bad as the worst of its probes, and a probe is what its observers agree on, by what each said
@@ -13,7 +13,7 @@ use event::policy::{Agreement, Applied};
 use event::{FindingId, ObserverId, ProbeId, ServiceId, Time};
 use serde::{Deserialize, Serialize};
 
-use crate::declared::Declared;
+use crate::declared::Declarations;
 use crate::line::agreed;
 use crate::observed::Observations;
 use crate::steps::Condition;
@@ -21,15 +21,15 @@ use crate::steps::Condition;
 /// The current state of every service of the policy in effect.
 pub type Services = Arc<BTreeMap<ServiceId, ServiceStanding>>;
 
-/// The findings that are open, each in a probe for an observer, and since when.
+/// The open findings, by finding, probe and observer, each with the time at which it was found.
 pub type OpenFindings = Arc<BTreeMap<(FindingId, ProbeId, ObserverId), Time>>;
 
-/// The state of a service, and since when.
+/// The current state of a service.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Debug)]
 pub struct ServiceStanding {
-    /// The state; flapping when it can't be told, `None` while nobody said anything of one of its probes.
+    /// The state; flapping when observers do not agree, `None` while nothing was said of one of its probes.
     pub state: Option<State>,
-    /// When it last became so.
+    /// The time at which it became so.
     pub since: Time,
 }
 
@@ -44,7 +44,7 @@ pub fn agreed_state(agreement: Agreement, mut states: impl Iterator<Item = State
     }
 }
 
-/// How many probes of a service are in each state, from best to worst.
+/// The number of probes of a service in each state, from best to worst.
 type Counts = [usize; 5];
 
 const fn rank(state: Option<State>) -> usize {
@@ -67,20 +67,20 @@ fn worst(counts: &Counts) -> Option<State> {
     }
 }
 
-/// What is kept of the states.
-pub(crate) type Kept = (BTreeMap<ServiceId, ServiceStanding>, Vec<((FindingId, ProbeId, ObserverId), Time)>);
+/// The saved form of [`Standings`]: the beginnings, which do not follow from the rest of the fold.
+pub(crate) type SavedStandings = (BTreeMap<ServiceId, ServiceStanding>, Vec<((FindingId, ProbeId, ObserverId), Time)>);
 
-/// A probe of the policy in effect.
+/// The service and the state of a probe of the policy in effect.
 #[derive(Clone, Debug)]
-struct Part {
+struct ProbeState {
     service: ServiceId,
     state: Option<State>,
 }
 
-/// The states, as they follow from what is folded.
+/// The current states, kept up to date by the fold.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Standings {
-    parts: BTreeMap<ProbeId, Part>,
+    probes: BTreeMap<ProbeId, ProbeState>,
     counts: BTreeMap<ServiceId, Counts>,
     services: Services,
     findings: OpenFindings,
@@ -95,17 +95,17 @@ impl Standings {
         &self.findings
     }
 
-    /// A policy came into effect at `from`; `declared` has it.
-    pub(crate) fn apply(&mut self, applied: &Applied, declared: &Declared, observed: &Observations, from: Time) {
+    /// Called when a policy came into effect at `from`; `declared` has it.
+    pub(crate) fn apply(&mut self, applied: &Applied, declared: &Declarations, observed: &Observations, from: Time) {
         let before = Arc::clone(&self.services);
-        self.parts.clear();
+        self.probes.clear();
         self.counts = applied.services.iter().map(|service| (service.id.clone(), Counts::default())).collect();
         for probe in &applied.probes {
             let state = state(&probe.id, declared, observed);
             if let Some(counts) = self.counts.get_mut(&probe.service) {
                 counts[rank(state)] += 1;
             }
-            self.parts.insert(probe.id.clone(), Part { service: probe.service.clone(), state });
+            self.probes.insert(probe.id.clone(), ProbeState { service: probe.service.clone(), state });
         }
         let standing = |(service, counts): (&ServiceId, &Counts)| {
             let now = ServiceStanding { state: worst(counts), since: from };
@@ -113,30 +113,30 @@ impl Standings {
             (service.clone(), *same.unwrap_or(&now))
         };
         self.services = Arc::new(self.counts.iter().map(standing).collect());
-        let gone = |probe: &ProbeId| !self.parts.contains_key(probe);
+        let gone = |probe: &ProbeId| !self.probes.contains_key(probe);
         if self.findings.keys().any(|(_, probe, _)| gone(probe)) {
             Arc::make_mut(&mut self.findings).retain(|(_, probe, _), _| !gone(probe));
         }
     }
 
-    /// An observer said something of the state of this probe, by `at`; `observed` has it.
-    pub(crate) fn changed(&mut self, probe: &ProbeId, declared: &Declared, observed: &Observations, at: Time) {
-        let Some(part) = self.parts.get_mut(probe) else { return };
+    /// Called when an observer reported a state of this probe, by `at`; `observed` has it.
+    pub(crate) fn changed(&mut self, probe: &ProbeId, declared: &Declarations, observed: &Observations, at: Time) {
+        let Some(known) = self.probes.get_mut(probe) else { return };
         let state = state(probe, declared, observed);
-        let before = std::mem::replace(&mut part.state, state);
+        let before = std::mem::replace(&mut known.state, state);
         if before == state {
             return;
         }
-        let Some(counts) = self.counts.get_mut(&part.service) else { return };
+        let Some(counts) = self.counts.get_mut(&known.service) else { return };
         counts[rank(before)] = counts[rank(before)].saturating_sub(1);
         counts[rank(state)] += 1;
         let state = worst(counts);
-        if self.services.get(&part.service).is_some_and(|before| before.state != state) {
-            Arc::make_mut(&mut self.services).insert(part.service.clone(), ServiceStanding { state, since: at });
+        if self.services.get(&known.service).is_some_and(|before| before.state != state) {
+            Arc::make_mut(&mut self.services).insert(known.service.clone(), ServiceStanding { state, since: at });
         }
     }
 
-    /// An observer found, or no longer finds, by `at`.
+    /// Called when a finding opened or closed for an observer, by `at`.
     pub(crate) fn found(&mut self, observer: &ObserverId, found: &Found, at: Time) {
         let key = (found.finding.clone(), found.probe.clone(), observer.clone());
         if found.open != self.findings.contains_key(&key) {
@@ -149,14 +149,14 @@ impl Standings {
         }
     }
 
-    /// The times at which what is now began, to be kept.
+    /// The beginnings, as JSON of [`SavedStandings`].
     pub(crate) fn to_json(&self) -> Result<Vec<u8>, serde_json::Error> {
         serde_json::to_vec(&(self.services.as_ref(), self.findings.iter().collect::<Vec<_>>()))
     }
 
-    /// The states that follow from what was folded, with the times that were kept.
-    pub(crate) fn restore(declared: &Declared, observed: &Observations, kept: Kept) -> Self {
-        let (services, findings) = kept;
+    /// The states of a fold that was read back, with the saved beginnings.
+    pub(crate) fn restore(declared: &Declarations, observed: &Observations, saved: SavedStandings) -> Self {
+        let (services, findings) = saved;
         let findings = Arc::new(findings.into_iter().collect());
         let mut standings = Self { services: Arc::new(services), findings, ..Self::default() };
         if let Some((applied, since)) = declared.policy().zip(declared.newest()) {
@@ -166,7 +166,7 @@ impl Standings {
     }
 }
 
-fn state(probe: &ProbeId, declared: &Declared, observed: &Observations) -> Option<State> {
+fn state(probe: &ProbeId, declared: &Declarations, observed: &Observations) -> Option<State> {
     let asked = declared.asked(probe)?;
     let said = asked.observers.iter().filter_map(|observer| observed.last_state(observer, probe));
     agreed_state(asked.agreement, said)

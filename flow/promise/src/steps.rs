@@ -1,4 +1,4 @@
-//! What one observer says of one thing, as a function of time that changes at steps.
+//! A condition as a step function of time: what one observer says of one probe or finding.
 //!
 //! A change is known only as a bracket `[after, by]`: the start of the last sample that showed the state before, the end
 //! of the first that shows the new one. Between states that differ, the bracket is undecided. Up and degraded don't
@@ -6,18 +6,18 @@
 //!
 //! A change may begin before the one before it was over: by the length of a sample when a state lasted for a single one,
 //! by hours when a clock was put back, or when somebody tells the past anew. What was told once and is now told
-//! differently becomes undecided. A later entry can therefore make the past less certain, never better (BX-4). What was said
-//! more than [`REVISED_MAX`] before is not compared any more: all that is told anew of it is taken for a contradiction.
+//! differently becomes undecided. A later entry can therefore make the past less certain, never better (BX-4). Nothing is
+//! compared over more than [`REVISED_MAX`]: what is told anew of longer ago is taken for a contradiction.
 
 use event::{Interval, Span, Time};
 use serde::{Deserialize, Serialize};
 
 use crate::deltas::{self, Row};
 
-/// How far back what was told is compared with what is told anew.
+/// Longest time back over which a change is compared with what was told before.
 pub(crate) const REVISED_MAX: Span = Span::from_days(1);
 
-/// What is known of an instant that was observed.
+/// The condition of a probe or a finding at an instant that was observed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Condition {
     /// Up, conforming, or no finding open.
@@ -45,14 +45,14 @@ impl From<event::evidence::State> for Condition {
     }
 }
 
-/// From `from` on, until the next step.
+/// A condition and the instant from which on it holds, until that of the next step.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Step {
-    /// First instant.
+    /// The first instant.
     pub from: Time,
-    /// What holds.
+    /// The condition.
     pub condition: Condition,
-    /// The entry that says so; none for what holds without an entry.
+    /// The entry that says so; none for what holds without one.
     pub sequence: Option<u64>,
 }
 
@@ -77,8 +77,7 @@ impl Row<3> for Step {
     }
 }
 
-/// A condition for every instant from the first step on. Before the first step, nothing is known. Each step differs from
-/// the one before.
+/// The condition at every instant from the first step on; before it, nothing is known. Each step differs from the one before.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug, Default)]
 pub(crate) struct Steps {
     #[serde(with = "deltas")]
@@ -88,14 +87,14 @@ pub(crate) struct Steps {
 }
 
 impl Steps {
-    /// Up from the beginning: a finding is not there until a detector says that it is.
+    /// Up at all times: a finding is not open until a detector says that it is.
     pub(crate) fn clear() -> Self {
         let beginning = Time::from_micros(i64::MIN);
         let step = Step { from: beginning, condition: Condition::Up, sequence: None };
         Self { steps: vec![step], since: Some(beginning) }
     }
 
-    /// A change in `[after, by]`, told by entry `sequence`.
+    /// Adds a change to `condition` between `after` and `by`, told by entry `sequence`.
     pub(crate) fn change(&mut self, after: Time, by: Time, condition: Condition, sequence: u64) {
         let by = by.max(after);
         let Some(since) = self.since else {
@@ -114,7 +113,7 @@ impl Steps {
         self.since = Some(until);
     }
 
-    /// Drops what no instant from `before` on needs, nor a change that is still to be told.
+    /// Drops the steps that neither an instant from `before` on needs nor a change that comes later.
     pub(crate) fn forget(&mut self, before: Time) {
         let Some(since) = self.since else { return };
         let needed = before.min(since - REVISED_MAX);
@@ -122,7 +121,7 @@ impl Steps {
         self.steps.drain(..after.saturating_sub(1));
     }
 
-    /// Whether it is the same at `from` and ever after.
+    /// Whether the condition at `from` lasts for ever.
     pub(crate) fn is_constant_from(&self, from: Time) -> bool {
         self.steps.last().is_none_or(|last| last.from <= from)
     }
@@ -130,7 +129,7 @@ impl Steps {
     fn push(&mut self, from: Time, condition: Condition, sequence: u64) {
         self.steps.pop_if(|last| last.from == from);
         if self.steps.is_empty() {
-            // Most things never change: no room for more is taken beforehand.
+            // Most never change: a `Vec` would reserve four.
             self.steps.reserve_exact(1);
         }
         if self.steps.last().is_none_or(|last| last.condition != condition) {
@@ -156,8 +155,8 @@ impl Steps {
             .map(move |(step, end)| (Interval::new(step.from, end).intersect(within), step.condition))
     }
 
-    /// The entries that say when `outage` began and ended, if that was inside `window`: what happened before may be
-    /// destroyed while the window is still whole, and then nobody could name the same entries.
+    /// The entries that say when `outage` began and ended, as far as that is inside `window`. Earlier ones are not cited: they may
+    /// be destroyed while the window is still whole, and then nobody could name the same entries.
     pub(crate) fn bounding(&self, outage: Interval, window: Interval) -> Vec<u64> {
         let began = |step: &&Step| step.condition == Condition::Down && step.from >= window.start;
         let start = self.at(outage.start).filter(began);

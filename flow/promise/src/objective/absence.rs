@@ -1,8 +1,8 @@
 //! Absence: a finding was never open, and all the probes in which it is looked for were observed for long enough to say
 //! so (WA-2).
 //!
-//! A detector writes an entry only when it finds something. Silence is therefore good news, but only where its probes
-//! were observed: without coverage, it is no news.
+//! A detector writes an entry only when a finding opens or closes. So the absence of entries proves something only where the
+//! probes were covered.
 
 use std::collections::BTreeSet;
 
@@ -12,22 +12,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::lines::Subject;
 use crate::objective::configuration::never;
-use crate::objective::{ENOUGH, Kind, Promised, Rule, windows};
+use crate::objective::{ENOUGH, ObjectiveKind, Promised, Rule, windows};
 use crate::ruling::{Case, Ruling, longest_first};
 
 /// The finding was never open.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
 #[serde(deny_unknown_fields)]
 pub struct Absence {
-    /// Which finding.
+    /// The finding.
     pub finding: FindingId,
-    /// The share of the window during which all probes that look for it must have been observed.
+    /// Share of the window during which all probes in which it is looked for must have been observed for the promise to be kept.
     pub observed: Ppb,
     /// Length of the window.
     pub over: Span,
 }
 
-impl Kind for Absence {
+impl ObjectiveKind for Absence {
     const ABOUT: &'static str = "A finding is never open.";
     const EXAMPLE: &'static str = r#"{ finding = "disk-usage", over = "30 d" }"#;
     const DOC: &'static str = "a finding is never open";
@@ -44,10 +44,6 @@ impl Kind for Absence {
 }
 
 impl Rule for Absence {
-    fn over(&self) -> Span {
-        self.over
-    }
-
     fn subject(&self) -> Subject {
         Subject::Finding(self.finding.clone())
     }

@@ -11,41 +11,37 @@ use serde::{Deserialize, Serialize};
 
 use crate::line::Line;
 use crate::lines::Subject;
-use crate::objective::{Kind, Promised, Rule, windows};
+use crate::objective::{ObjectiveKind, Promised, Rule, read_share};
 use crate::ruling::{Budget, Case, Ruling, share};
 
 /// The service is up for at least this share of the window, announced maintenance set apart.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
 #[serde(deny_unknown_fields)]
 pub struct Availability {
-    /// Which service.
+    /// The service.
     pub service: ServiceId,
-    /// The share promised.
+    /// The promised share.
     pub at_least: Ppb,
     /// Length of the window.
     pub over: Span,
 }
 
-impl Kind for Availability {
+impl ObjectiveKind for Availability {
     const ABOUT: &'static str = "The share of the time during which a service is up, announced maintenance set apart.";
     const EXAMPLE: &'static str = r#"{ service = "shop", at_least = "99.9 %", over = "30 d" }"#;
     const DOC: &'static str = "a service is up for so much of the time, announced maintenance set apart";
     const MEASURE: [&'static str; 2] = ["disponibilité", "availability"];
 
     fn read(table: &mut Table<'_>) -> Option<Vec<Self>> {
-        let service: Option<ServiceId> = table.required("service", "which service");
-        let at_least = table.required("at_least", "the share of the window during which it is up");
-        let over = windows(table);
-        let (service, at_least) = (service?, at_least?);
-        Some(over?.into_iter().map(|over| Self { service: service.clone(), at_least, over }).collect())
+        read_share(table, "the share of the window during which it is up", |service, at_least, over| Self {
+            service,
+            at_least,
+            over,
+        })
     }
 }
 
 impl Rule for Availability {
-    fn over(&self) -> Span {
-        self.over
-    }
-
     fn subject(&self) -> Subject {
         Subject::Service(self.service.clone())
     }

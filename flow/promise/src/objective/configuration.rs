@@ -11,22 +11,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::line::{Line, Worst};
 use crate::lines::Subject;
-use crate::objective::{ENOUGH, Kind, Promised, Rule, windows};
+use crate::objective::{ENOUGH, ObjectiveKind, Promised, Rule, windows};
 use crate::ruling::{Case, Cited, Ruling, share};
 
 /// Every observation of the probe conformed.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
 #[serde(deny_unknown_fields)]
 pub struct Configuration {
-    /// Which probe.
+    /// The probe.
     pub probe: ProbeId,
-    /// The share of the window that must have been observed for "every" to mean anything.
+    /// Share of the window that must have been observed for the promise to be kept.
     pub observed: Ppb,
     /// Length of the window.
     pub over: Span,
 }
 
-impl Kind for Configuration {
+impl ObjectiveKind for Configuration {
     const ABOUT: &'static str = "Every observation of a probe conforms.";
     const EXAMPLE: &'static str = r#"{ probe = "shop-tls", over = "30 d" }"#;
     const DOC: &'static str = "a probe always conforms";
@@ -42,10 +42,6 @@ impl Kind for Configuration {
 }
 
 impl Rule for Configuration {
-    fn over(&self) -> Span {
-        self.over
-    }
-
     fn subject(&self) -> Subject {
         Subject::Probe(self.probe.clone())
     }
@@ -62,18 +58,19 @@ impl Rule for Configuration {
     }
 }
 
-/// The rule for whatever must never be so, given when it was and when nobody looked.
+/// The rule of [`Configuration`] and `Absence`: kept when the line was never down nor undecided and at least `required` of the
+/// window was observed; broken by any time down.
 pub(crate) fn never(window: Interval, line: &Line, unobserved: &Spans, required: Ppb, cited: Cited) -> Ruling {
     let missed = unobserved.length();
     let seen = window.length() - missed;
     let down = line.down.length();
-    // Of what was seen, and of the rest what was nevertheless seen to be wrong.
+    // Where several probes are looked at, one may be seen down while another is not observed.
     let judged = line.up.length() + down + line.undecided.length();
     let bounds = (share(line.up.length(), judged), share(judged - down, judged));
     let (Some((low, _)), Some((_, high))) = bounds else {
         return Ruling::no_evidence(missed, cited);
     };
-    // A moment too short for nine decimals is a moment all the same.
+    // Time down that is too short for nine decimals is time down all the same.
     let high = if down > Span::ZERO { high.min(Ppb::ONE.parts() - 1) } else { high };
     let enough = share(seen, window.length()).is_some_and(|(share, _)| share >= required.parts());
     let outcome = match () {

@@ -8,41 +8,37 @@ use policy::Table;
 use serde::{Deserialize, Serialize};
 
 use crate::lines::Subject;
-use crate::objective::{Kind, Promised, Rule, windows};
+use crate::objective::{ObjectiveKind, Promised, Rule, read_share};
 use crate::ruling::{Budget, Case, Ruling, share};
 
 /// The service was observed for at least this share of the window.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
 #[serde(deny_unknown_fields)]
 pub struct Coverage {
-    /// Which service.
+    /// The service.
     pub service: ServiceId,
-    /// The share promised.
+    /// The promised share.
     pub at_least: Ppb,
     /// Length of the window.
     pub over: Span,
 }
 
-impl Kind for Coverage {
+impl ObjectiveKind for Coverage {
     const ABOUT: &'static str = "The share of the time during which all probes of a service were observed.";
     const EXAMPLE: &'static str = r#"{ service = "shop", at_least = "99 %", over = "30 d" }"#;
     const DOC: &'static str = "a service is observed for so much of the time";
     const MEASURE: [&'static str; 2] = ["part du temps observée", "share of the time observed"];
 
     fn read(table: &mut Table<'_>) -> Option<Vec<Self>> {
-        let service: Option<ServiceId> = table.required("service", "which service");
-        let at_least = table.required("at_least", "the share of the window during which it is observed");
-        let over = windows(table);
-        let (service, at_least) = (service?, at_least?);
-        Some(over?.into_iter().map(|over| Self { service: service.clone(), at_least, over }).collect())
+        read_share(table, "the share of the window during which it is observed", |service, at_least, over| Self {
+            service,
+            at_least,
+            over,
+        })
     }
 }
 
 impl Rule for Coverage {
-    fn over(&self) -> Span {
-        self.over
-    }
-
     fn subject(&self) -> Subject {
         Subject::Service(self.service.clone())
     }
@@ -63,7 +59,7 @@ impl Rule for Coverage {
         let Some((low, _)) = share(whole - missed, whole) else {
             return Ruling::nothing(vec![budget.reason(), Reason::NoEvidence], missed, cited);
         };
-        // One figure: no rounding up of what is exactly known.
+        // The share is known exactly, so `low` is `high`.
         let (outcome, figure) = case.at_least(low, low, target, budget);
         let mut reasons = vec![budget.reason()];
         if missed == whole {

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::line::Evidence;
 use crate::lines::Subject;
-use crate::objective::{Kind, Promised, Rule, windows};
+use crate::objective::{ObjectiveKind, Promised, Rule, windows};
 use crate::observed::{Aspect, Success};
 use crate::ruling::{Case, Ruling};
 
@@ -21,15 +21,15 @@ use crate::ruling::{Case, Ruling};
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
 #[serde(deny_unknown_fields)]
 pub struct Freshness {
-    /// Which heartbeat.
+    /// The heartbeat.
     pub probe: ProbeId,
-    /// The longest time allowed between two successes.
+    /// Longest time allowed between two successes.
     pub at_most: Span,
     /// Length of the window.
     pub over: Span,
 }
 
-impl Kind for Freshness {
+impl ObjectiveKind for Freshness {
     const ABOUT: &'static str = "Two successful pings of a heartbeat are never further apart than this.";
     const EXAMPLE: &'static str = r#"{ probe = "shop-db-dump", at_most = "26 h", over = "30 d" }"#;
     const DOC: &'static str = "a heartbeat succeeds at least so often";
@@ -51,10 +51,6 @@ impl Kind for Freshness {
 }
 
 impl Rule for Freshness {
-    fn over(&self) -> Span {
-        self.over
-    }
-
     fn subject(&self) -> Subject {
         Subject::Probe(self.probe.clone())
     }
