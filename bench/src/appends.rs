@@ -12,7 +12,7 @@ use event::evidence::{Changed, State};
 use event::{BootId, Clock, Observed, Time};
 use journal::note::SigningKey;
 use store::Append as _;
-use store::sqlite::{Options, Sqlite};
+use store::sqlite::{Sqlite, SqliteOptions};
 
 use crate::process::now;
 use crate::{Outcome, row};
@@ -55,7 +55,7 @@ fn alone(folder: &std::path::Path) -> Result<f64, Box<dyn std::error::Error>> {
 /// Appends per second of the store, and the wait of each for its acknowledgement, in µs.
 async fn ours(folder: &std::path::Path) -> Result<(f64, Vec<u32>), Box<dyn std::error::Error>> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let store = Sqlite::open(Options {
+    let store = Sqlite::open(SqliteOptions {
         dir: folder.join("data"),
         origin: "bench.example/1".to_owned(),
         observer: "server".parse()?,

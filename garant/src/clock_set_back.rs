@@ -57,7 +57,7 @@ mod tests {
     use event::policy::{Agreement, Probe};
     use event::{BootId, Envelope, Span};
     use store::conformance::{ManualClock, ORIGIN, signing_key};
-    use store::sqlite::{Options, Sqlite};
+    use store::sqlite::{Sqlite, SqliteOptions};
 
     use super::*;
 
@@ -80,7 +80,7 @@ mod tests {
     async fn every_vantage_point_says_so() {
         let folder = tempfile::tempdir().expect("a folder");
         let clock = ManualClock::at(SystemClock.now());
-        let store = Sqlite::open(Options {
+        let store = Sqlite::open(SqliteOptions {
             dir: folder.path().to_owned(),
             origin: ORIGIN.to_owned(),
             observer: log::server_observer("store").expect("a name"),

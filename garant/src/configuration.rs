@@ -221,8 +221,8 @@ impl Value for Range {
 
 impl Network {
     /// What the network is made with.
-    pub(crate) fn options(&self) -> engine::net::Options {
-        engine::net::Options {
+    pub(crate) fn options(&self) -> engine::net::NetOptions {
+        engine::net::NetOptions {
             name_servers: self.name_servers.clone(),
             extra_roots: self.authorities.clone(),
             redirects_may_reach: self.redirects_may_reach.iter().map(|range| range.0).collect(),

@@ -12,7 +12,7 @@ use event::Time;
 use journal::note::VerifierKey;
 use journal::published::Published;
 use notary::remembered::RememberedHeads;
-use notary::witnessing::Peer;
+use notary::witnessing::RemoteWitness;
 use policy::{Part, RetentionPeriods};
 use promise::InEffect;
 use store::sqlite::Sqlite;
@@ -46,7 +46,7 @@ pub struct Given {
     pub(crate) newest_before: Option<Time>,
     pub(crate) parts: Arc<[Box<dyn Channel>]>,
     pub(crate) heads: Receiver<Arc<RememberedHeads>>,
-    pub(crate) witnesses: Receiver<Arc<Vec<Peer>>>,
+    pub(crate) witnesses: Receiver<Arc<Vec<RemoteWitness>>>,
     pub(crate) retention: Receiver<RetentionPeriods>,
     pub(crate) in_effect: Sender<Arc<InEffect>>,
     pub(crate) published: Sender<Option<Arc<Published>>>,

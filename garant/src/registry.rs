@@ -7,7 +7,7 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use engine::metrics::Source;
+use engine::metrics::MetricsSource;
 use engine::standing::Probes;
 use engine::{Command, Engine, Failure};
 use event::Kind;
@@ -118,7 +118,7 @@ pub struct EngineEntry {
 /// An engine ready to run, with its figures and its view of probes, if it has them.
 pub struct Made {
     pub(crate) engine: Arc<dyn Engine>,
-    pub(crate) figures: Option<Arc<dyn Source>>,
+    pub(crate) figures: Option<Arc<dyn MetricsSource>>,
     pub(crate) probes: Option<Probes>,
 }
 
@@ -135,7 +135,7 @@ impl Made {
 
     /// Adds the figures of the engine, for `/metrics`.
     #[must_use]
-    pub fn figures(self, figures: Arc<dyn Source>) -> Self {
+    pub fn figures(self, figures: Arc<dyn MetricsSource>) -> Self {
         Self { figures: Some(figures), ..self }
     }
 

@@ -23,11 +23,11 @@ use journal::tile::TileId;
 use journal::tree;
 use promise::InEffect;
 use promise::objective::{Availability, Freshness, Objective};
-use store::{Entry, Fault, Head, Payload, Select, Selected, StorageHealth, StoreError};
+use store::{AppendsRefused, Entry, Head, Payload, Select, Selected, StorageHealth, StoreError};
 use tokio::sync::watch;
 use tower::ServiceExt as _;
 
-use crate::{Budget, Identity, Policy, State};
+use crate::{Budget, Identity, ShownPolicy, State};
 use engine::standing::{Phases, ProbeStanding};
 
 /// The time in all tests.
@@ -113,7 +113,7 @@ pub(crate) struct Fixture {
     pub(crate) state: Arc<State>,
     pub(crate) log: Log,
     pub(crate) journal: Arc<FakeJournal>,
-    pub(crate) policy: watch::Sender<Arc<Policy>>,
+    pub(crate) policy: watch::Sender<Arc<ShownPolicy>>,
     pub(crate) in_effect: watch::Sender<Arc<InEffect>>,
     pub(crate) published: watch::Sender<Option<Arc<Published>>>,
     pub(crate) identity: watch::Sender<Arc<Identity>>,
@@ -137,10 +137,10 @@ impl Fixture {
         let key = log.keys[0].vkey();
         let published = published(&log, log.entries.len());
         let identity = Identity::new(&key, "https://trust.shop.example".to_owned(), log.tlog_policy().to_text());
-        let policy = watch::Sender::new(Arc::new(Policy {
+        let policy = watch::Sender::new(Arc::new(ShownPolicy {
             applied: Some(Arc::new(applied)),
             publish: true,
-            ..Policy::default()
+            ..ShownPolicy::default()
         }));
         let in_effect = watch::Sender::new(Arc::new(in_effect));
         let published = watch::Sender::new(Some(Arc::new(published)));
@@ -185,7 +185,7 @@ impl Fixture {
 
     /// Makes the journal refuse entries.
     pub(crate) fn break_storage(&self) {
-        let fault = Fault { since: NOW, full: true, reason: "no space left on device".to_owned() };
+        let fault = AppendsRefused { since: NOW, full: true, reason: "no space left on device".to_owned() };
         *self.journal.health.lock().expect("no panic") =
             StorageHealth { fault: Some(fault), ..StorageHealth::default() };
     }

@@ -53,7 +53,7 @@ use axum::response::Response;
 pub use budget::Budget;
 pub use lang::{Language, Precision};
 pub use serve::serve;
-pub use state::{Identity, Policy, State};
+pub use state::{Identity, ShownPolicy, State};
 
 use trust_page::Reader;
 

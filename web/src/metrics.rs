@@ -1,7 +1,7 @@
 //! `/metrics`: figures of garant itself in OpenMetrics, for the team's own monitoring (promise WA-1).
 //!
 //! Nothing here is evidence: figures of the process begin at its start, and a verdict never reads them. Figures that only
-//! an engine knows come through [`engine::metrics::Source`]: a new one is a file of its engine's, not an edit here.
+//! an engine knows come through [`engine::metrics::MetricsSource`]: a new one is a file of its engine's, not an edit here.
 
 mod process;
 
@@ -12,7 +12,7 @@ use axum::extract::State as FromState;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use engine::metrics::{Family, Text, Value};
+use engine::metrics::{MetricFamily, MetricValue, MetricsText};
 use engine::standing::ProbeStanding;
 use event::Span;
 use event::promise::{Outcome, Reason, Unit, Verdict};
@@ -27,11 +27,12 @@ pub(crate) fn routes() -> Router<Arc<State>> {
 }
 
 async fn metrics(FromState(state): FromState<Arc<State>>) -> Response {
-    answer::off_the_way(move || ([(header::CONTENT_TYPE, Text::CONTENT_TYPE)], expose(&state)).into_response()).await
+    answer::off_the_way(move || ([(header::CONTENT_TYPE, MetricsText::CONTENT_TYPE)], expose(&state)).into_response())
+        .await
 }
 
 fn expose(state: &State) -> String {
-    let mut text = Text::new();
+    let mut text = MetricsText::new();
     text.info("garant_build", "Which release this is.").sample(&[("version", env!("CARGO_PKG_VERSION"))], 1_u64);
     process::write(&mut text);
     journal(state, &mut text);
@@ -44,7 +45,7 @@ fn expose(state: &State) -> String {
     text.finish()
 }
 
-fn journal(state: &State, text: &mut Text) {
+fn journal(state: &State, text: &mut MetricsText) {
     let health = state.journal.health();
     let size = *state.journal.size_watch().borrow();
     text.counter("garant_journal_entries", "", "Entries of the log.").sample(&[], size);
@@ -64,7 +65,7 @@ fn journal(state: &State, text: &mut Text) {
         text.gauge("garant_log_published_entries", "", "Entries below the published checkpoint.")
             .sample(&[], published.size);
         text.gauge("garant_log_published_age_seconds", "seconds", "Time since a checkpoint was published.")
-            .sample(&[], Value::Millionths(age.micros()));
+            .sample(&[], MetricValue::Millionths(age.micros()));
         text.gauge("garant_log_cosignatures", "", "Witnesses that cosigned the published checkpoint.")
             .sample(&[], published.cosignatures.len() as u64);
     }
@@ -80,14 +81,14 @@ const fn word(outcome: Outcome) -> &'static str {
     }
 }
 
-fn promises(state: &State, text: &mut Text) {
+fn promises(state: &State, text: &mut MetricsText) {
     let policy = Arc::clone(&state.policy.borrow());
     let in_effect = Arc::clone(&state.in_effect.borrow());
     text.gauge("garant_policy_reload_refused", "", "Whether the last reload of the policy was refused.")
         .sample(&[], policy.reload_error.is_some());
     if let Some(at) = in_effect.evaluated_at() {
         text.gauge("garant_promises_evaluated_timestamp_seconds", "seconds", "When all promises were last evaluated.")
-            .sample(&[], Value::Millionths(at.micros()));
+            .sample(&[], MetricValue::Millionths(at.micros()));
     }
     let promises = policy.applied.as_ref().map(|applied| applied.promises.as_slice()).unwrap_or_default();
     let mut outcomes = text.state_set("garant_promise_outcome", "Whether a promise is kept.");
@@ -109,9 +110,9 @@ fn promises(state: &State, text: &mut Text) {
             for (end, value) in [("low", figure.low), ("high", figure.high), ("target", figure.target)] {
                 let labels = [("promise", standing.verdict.promise.as_str()), ("objective", &objective), ("end", end)];
                 let value = match unit {
-                    Unit::Ppb => Value::Billionths(value),
-                    Unit::Micros => Value::Millionths(value),
-                    Unit::Count => Value::Whole(value),
+                    Unit::Ppb => MetricValue::Billionths(value),
+                    Unit::Micros => MetricValue::Millionths(value),
+                    Unit::Count => MetricValue::Whole(value),
                 };
                 family.sample(&labels, value);
             }
@@ -120,7 +121,7 @@ fn promises(state: &State, text: &mut Text) {
 }
 
 /// Families of the outcome of each objective at the last evaluation, and of the last verdict on it in the journal.
-fn journaled(in_effect: &InEffect, text: &mut Text) {
+fn journaled(in_effect: &InEffect, text: &mut MetricsText) {
     let mut family = text.state_set("garant_objective_outcome", "Whether an objective is kept.");
     for EvaluatedVerdict { verdict, .. } in in_effect.evaluated() {
         let labels = [("promise", verdict.promise.as_str()), ("objective", &verdict.objective.to_string())];
@@ -142,17 +143,17 @@ fn journaled(in_effect: &InEffect, text: &mut Text) {
     let mut family = text.gauge("garant_objective_journaled_timestamp_seconds", "seconds", help);
     for VerdictInEffect { verdict, .. } in in_effect.all() {
         let labels = [("promise", verdict.promise.as_str()), ("objective", &verdict.objective.to_string())];
-        family.sample(&labels, Value::Millionths(verdict.at.micros()));
+        family.sample(&labels, MetricValue::Millionths(verdict.at.micros()));
     }
 }
 
 /// Families of the last evaluation: used budget, elapsed window, and the time up to which each speaks.
-fn budgets(in_effect: &InEffect, text: &mut Text) {
-    let lengths = |family: &mut Family<'_>, verdict: &Verdict, ends: &[(&str, Span)]| {
+fn budgets(in_effect: &InEffect, text: &mut MetricsText) {
+    let lengths = |family: &mut MetricFamily<'_>, verdict: &Verdict, ends: &[(&str, Span)]| {
         let objective = verdict.objective.to_string();
         for (end, span) in ends {
             let labels = [("promise", verdict.promise.as_str()), ("objective", &objective), ("end", *end)];
-            family.sample(&labels, Value::Millionths(span.micros()));
+            family.sample(&labels, MetricValue::Millionths(span.micros()));
         }
     };
     let mut family = text.gauge(
@@ -183,11 +184,11 @@ fn budgets(in_effect: &InEffect, text: &mut Text) {
     let mut family = text.gauge("garant_objective_as_of_timestamp_seconds", "seconds", help);
     for EvaluatedVerdict { verdict, .. } in in_effect.evaluated() {
         let labels = [("promise", verdict.promise.as_str()), ("objective", &verdict.objective.to_string())];
-        family.sample(&labels, Value::Millionths(verdict.window.end.micros()));
+        family.sample(&labels, MetricValue::Millionths(verdict.window.end.micros()));
     }
 }
 
-fn probes(state: &State, text: &mut Text) {
+fn probes(state: &State, text: &mut MetricsText) {
     let standings = (state.probes)();
     let mut family = text.state_set("garant_probe_state", "What an observer says of a probe.");
     for row in &standings {
@@ -198,14 +199,14 @@ fn probes(state: &State, text: &mut Text) {
     let mut family = text.gauge("garant_probe_duration_seconds", "seconds", "How long the last answer took.");
     for row in &standings {
         let labels = [("probe", row.probe.as_str()), ("observer", row.observer.as_str())];
-        family.sample(&labels, Value::Millionths(row.took.micros()));
+        family.sample(&labels, MetricValue::Millionths(row.took.micros()));
     }
     let mut family =
         text.gauge("garant_probe_phase_seconds", "seconds", "Where the time of the last answer went, by phase.");
     for row in &standings {
         for (phase, took) in row.phases.each() {
             let labels = [("probe", row.probe.as_str()), ("observer", row.observer.as_str()), ("phase", phase)];
-            family.sample(&labels, Value::Millionths(took.micros()));
+            family.sample(&labels, MetricValue::Millionths(took.micros()));
         }
     }
     let mut family = text.gauge(
@@ -216,12 +217,12 @@ fn probes(state: &State, text: &mut Text) {
     for row in &standings {
         let Some(expires) = row.certificate_expires else { continue };
         let labels = [("probe", row.probe.as_str()), ("observer", row.observer.as_str())];
-        family.sample(&labels, Value::Millionths(expires.micros()));
+        family.sample(&labels, MetricValue::Millionths(expires.micros()));
     }
     let mut family = text.gauge("garant_probe_asked_timestamp_seconds", "seconds", "When the probe was last asked.");
     for row in &standings {
         let labels = [("probe", row.probe.as_str()), ("observer", row.observer.as_str())];
-        family.sample(&labels, Value::Millionths(row.at.micros()));
+        family.sample(&labels, MetricValue::Millionths(row.at.micros()));
     }
     findings(state, &standings, text);
     let services = status::services(state, &standings);
@@ -233,18 +234,18 @@ fn probes(state: &State, text: &mut Text) {
         text.gauge("garant_service_since_timestamp_seconds", "seconds", "When a service last changed its state.");
     for service in &services {
         let Some(since) = service.since else { continue };
-        family.sample(&[("service", service.service.as_str())], Value::Millionths(since.micros()));
+        family.sample(&[("service", service.service.as_str())], MetricValue::Millionths(since.micros()));
     }
     let help = "Until when an announced maintenance under way lasts.";
     let mut family = text.gauge("garant_service_maintenance_until_timestamp_seconds", "seconds", help);
     for service in &services {
         let Some(maintenance) = &service.maintenance else { continue };
-        family.sample(&[("service", service.service.as_str())], Value::Millionths(maintenance.until.micros()));
+        family.sample(&[("service", service.service.as_str())], MetricValue::Millionths(maintenance.until.micros()));
     }
 }
 
 /// Families of the findings that are open. There are few, so the words of a finding may be a label.
-fn findings(state: &State, standings: &[ProbeStanding], text: &mut Text) {
+fn findings(state: &State, standings: &[ProbeStanding], text: &mut MetricsText) {
     let in_effect = Arc::clone(&state.in_effect.borrow());
     let open = || standings.iter().flat_map(|row| status::findings(&in_effect, row).into_iter().map(move |f| (row, f)));
     let help = "A finding that is open: on what, the figure and the threshold.";
@@ -259,11 +260,11 @@ fn findings(state: &State, standings: &[ProbeStanding], text: &mut Text) {
     for (row, finding) in open() {
         let (probe, observer) = (row.probe.as_str(), row.observer.as_str());
         let labels = [("finding", finding.finding.as_str()), ("probe", probe), ("observer", observer)];
-        family.sample(&labels, Value::Millionths(finding.since.micros()));
+        family.sample(&labels, MetricValue::Millionths(finding.since.micros()));
     }
 }
 
-fn engines(state: &State, text: &mut Text) {
+fn engines(state: &State, text: &mut MetricsText) {
     let engines = status::engines(state);
     let mut family = text.gauge("garant_engine_healthy", "", "Whether an engine runs as it should.");
     for engine in &engines {

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use engine::heartbeat::Pings;
-use engine::metrics::Source;
+use engine::metrics::MetricsSource;
 use engine::standing::Probes;
 use event::Clock;
 use event::policy::Applied;
@@ -31,7 +31,7 @@ pub struct State {
     /// Current states of all probes.
     pub probes: Probes,
     /// The policy in effect; sent at the start and at each reload.
-    pub policy: watch::Receiver<Arc<Policy>>,
+    pub policy: watch::Receiver<Arc<ShownPolicy>>,
     /// The verdicts in effect; sent by the judge at each evaluation.
     pub in_effect: watch::Receiver<Arc<InEffect>>,
     /// The published checkpoint; sent by the publisher with each one.
@@ -47,12 +47,12 @@ pub struct State {
     /// The state of the services that pages show.
     pub present: Present,
     /// Sources of figures for `/metrics`.
-    pub figures: Vec<Arc<dyn Source>>,
+    pub figures: Vec<Arc<dyn MetricsSource>>,
 }
 
 /// The parts of the policy in effect that the pages need.
 #[derive(Clone, Default, Debug)]
-pub struct Policy {
+pub struct ShownPolicy {
     /// Its public form; `None` until a first policy was applied.
     pub applied: Option<Arc<Applied>>,
     /// Whether the public listener shows anything.

@@ -38,7 +38,7 @@ const STEPS_AT_ONCE: i64 = 16;
 /// Storage of what a witness remembers.
 pub trait Persist: Send + Sync {
     /// Replaces the state, whole or not at all, and returns once it survives a power loss. May block.
-    fn persist(&self, state: &witness::State) -> io::Result<()>;
+    fn persist(&self, state: &witness::WitnessState) -> io::Result<()>;
 
     /// Keeps the proof that a log signed two histories, within a bound of its own. May block.
     fn accuse(&self, fork: &Fork) -> io::Result<()>;
@@ -46,7 +46,7 @@ pub trait Persist: Send + Sync {
 
 /// State that all requests share.
 struct Known {
-    state: witness::State,
+    state: witness::WitnessState,
     /// Until when each log has used up its steps. Only of logs in the state, so there are as many as there.
     used_until: BTreeMap<String, Monotonic>,
 }
@@ -61,7 +61,7 @@ pub struct Witness {
 
 impl Witness {
     /// A witness that continues from `state`, the last that `keeper` persisted.
-    pub fn new(key: SigningKey, state: witness::State, keeper: Arc<dyn Persist>, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(key: SigningKey, state: witness::WitnessState, keeper: Arc<dyn Persist>, clock: Arc<dyn Clock>) -> Self {
         let known = Mutex::new(Known { state, used_until: BTreeMap::new() });
         Self { key, known, keeper, clock }
     }
@@ -88,7 +88,7 @@ async fn latest(FromState(witness): FromState<Arc<Witness>>, Path(origin_hash): 
 impl Known {
     /// Takes one step for the log that is ahead in `next`; `false` when it has none left. A log that does not move uses up
     /// none.
-    fn step(&mut self, next: &witness::State, now: Monotonic) -> bool {
+    fn step(&mut self, next: &witness::WitnessState, now: Monotonic) -> bool {
         let moved = next.logs.iter().find(|(origin, log)| self.state.logs.get(*origin) != Some(log));
         let Some((origin, _)) = moved else { return true };
         let used_until = self.used_until.entry(origin.clone()).or_insert(now);

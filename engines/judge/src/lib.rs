@@ -1,14 +1,15 @@
-//! The judge: folds new entries, and journals a verdict when something changed and at least once a day.
+//! The judge: an engine that folds new entries, and journals a verdict when something changed and at least once a day.
 //!
-//! A verdict must be the same for everybody who has the entries, so this engine adds nothing to [`promise::Judge`] but
-//! one decision: *when to write it down*. When a reader would act on it: what [`promise::due`] says, each new outage, and
-//! time lost from sight. What people are shown is not that: every evaluation is handed over whole, and with it, beside each
-//! objective, the last verdict that was written down.
+//! A verdict must be the same for everybody who has the entries, so this engine adds nothing to [`promise::Judge`] but the
+//! decision when a verdict is journaled: when [`promise::due`] says so, at each new outage, and when noticeably more time is
+//! unobserved. The pages are not limited to that: every evaluation is handed to them whole, with the last journaled verdict
+//! beside each objective.
 //!
-//! **How.** It follows the public entries of the journal, is woken by it, and looks at the time now and then: what nobody reports
-//! must be noticed, too. Verdicts of one turn are one transaction, but for more than `EVENTS_MAX` of them. The fold forgets what no window reaches, and is
-//! [saved](saved) now and then. That copy is a cache: without it, or with one of another form, the journal is read again from
-//! its first entry, and a copy that can't be made is worth a warning.
+//! **How.** The judge reads the public entries of the journal, woken by each append, and evaluates every ten seconds also without
+//! one, since a silent observer must be noticed too. The verdicts of one turn are one transaction, unless there are more than
+//! `EVENTS_MAX`. The fold forgets what no window reaches, and is [saved](saved) every five minutes. That copy is a cache: without
+//! it, or with one of another format, the journal is read again from its first entry, and a copy that can't be written is a
+//! warning.
 
 use std::sync::Arc;
 
@@ -24,30 +25,30 @@ mod saved;
 
 use saved::Saved;
 
-/// How often verdicts are computed while nothing is journaled.
+/// Longest time between two evaluations, while nothing is journaled.
 const EVALUATE_EVERY: Span = Span::from_secs(10);
-/// How often they are computed at most; an outage becomes a verdict within this and the time of its confirmation.
+/// Shortest time between two evaluations.
 const EVALUATE_SPACING: Span = Span::from_secs(2);
-/// How often the policy in effect is journaled again.
+/// Time after which the policy in effect is journaled again: see [`write`].
 const REJOURNAL_POLICY_EVERY: Span = Span::from_days(1);
-/// So much more unobserved time is worth a verdict of its own, unless there was ten times as much before.
+/// Additional unobserved time that makes a verdict news, unless ten times as much was unobserved before.
 const UNOBSERVED_NEWS: Span = Span::from_secs(5);
-/// How often the fold is saved.
+/// Time between two saves of the fold.
 const SAVE_EVERY: Span = Span::from_secs(300);
-/// How often the fold forgets what no verdict needs any more.
+/// Time between two calls of [`promise::Judge::forget`].
 const FORGET_EVERY: Span = Span::from_secs(6 * 3600);
 /// Most events of one transaction.
 const EVENTS_MAX: usize = 1024;
 
-/// The engine that judges what is in `journal`, and hands the verdicts in effect to `in_effect` at each evaluation: those that
-/// were journaled, and beside them what the evaluation says, which is what people are shown. It saves its fold in `consumers`.
+/// The engine that judges the entries of `journal`, and sends the verdicts in effect to `in_effect` after each evaluation: the
+/// journaled ones, and beside them those of the evaluation, which people are shown. The fold is saved in `consumers`.
 pub fn judge(
     journal: Arc<dyn Read>,
     consumers: Arc<dyn Consumers>,
     in_effect: watch::Sender<Arc<InEffect>>,
 ) -> impl Engine {
     let size = journal.size_watch();
-    let start = move || Judge {
+    let start = move || JudgeEngine {
         journal: Arc::clone(&journal),
         consumers: Arc::clone(&consumers),
         in_effect: in_effect.clone(),
@@ -56,8 +57,8 @@ pub fn judge(
     Driver::new("judge", 3, start).woken_by(size)
 }
 
-/// Folds, judges, and hands the verdicts in effect over.
-struct Judge {
+/// The engine between its turns.
+struct JudgeEngine {
     journal: Arc<dyn Read>,
     consumers: Arc<dyn Consumers>,
     in_effect: watch::Sender<Arc<InEffect>>,
@@ -65,7 +66,7 @@ struct Judge {
     folding: Option<Folding>,
 }
 
-/// The fold, where its entries come from, and its copy.
+/// The fold, the feed that its entries come from, and its saved copy.
 struct Folding {
     knowledge: Knowledge,
     feed: Feed,
@@ -74,17 +75,17 @@ struct Folding {
     forgot_at: Monotonic,
 }
 
-/// Everything that the judge knows.
+/// All that follows from the entries read.
 #[derive(Default)]
 struct Knowledge {
     judge: promise::Judge,
     in_effect: InEffect,
-    /// When the policy in effect was last journaled.
+    /// The time at which the policy in effect was last journaled.
     policy_journaled_at: Option<Time>,
 }
 
 impl Knowledge {
-    /// One entry whose payload can be read.
+    /// Folds one entry.
     fn fold(&mut self, sequence: u64, envelope: &Envelope) {
         if envelope.kind == Applied::KIND.name {
             self.policy_journaled_at = Some(envelope.recorded_at);
@@ -92,7 +93,7 @@ impl Knowledge {
         if let Some(Ok(verdict)) = envelope.body::<Verdict>() {
             self.in_effect.take(sequence, verdict);
         }
-        // What can't be read counts for nothing, as it does in `garant verify`.
+        // A body that can't be read counts for nothing, as in `garant verify`.
         if self.judge.apply(sequence, envelope).is_err() {
             self.judge.skip(sequence);
         }
@@ -107,7 +108,7 @@ impl Folding {
         Ok(Self { knowledge, feed, saved, saved_at: now, forgot_at: now })
     }
 
-    /// Folds what is new.
+    /// Folds all new entries.
     async fn read(&mut self, context: &Context) -> Result<(), EngineError> {
         while let Some(batch) = self.feed.read(&context.progress).await? {
             for entry in &batch.entries {
@@ -123,7 +124,7 @@ impl Folding {
         Ok(())
     }
 
-    /// Reads everything again when verdicts need what was forgotten: a clock was set back, or somebody tells of long ago.
+    /// Reads the journal again from its first entry when verdicts need what was forgotten: see [`promise::Judge::remembers`].
     async fn remember(&mut self, journal: &Arc<dyn Read>, context: &Context) -> Result<(), EngineError> {
         if self.knowledge.judge.remembers(context.clock.now()) {
             return Ok(());
@@ -136,7 +137,7 @@ impl Folding {
         self.read(context).await
     }
 
-    /// Drops what no verdict needs any more, if it is time.
+    /// Drops what no verdict needs any more, every [`FORGET_EVERY`].
     fn forget(&mut self, context: &Context) {
         let now = context.clock.monotonic();
         if now.since(self.forgot_at) >= FORGET_EVERY {
@@ -145,7 +146,7 @@ impl Folding {
         }
     }
 
-    /// Saves the fold if it is time, or the `last` time. What can't be saved is read again at the next start.
+    /// Saves the fold, every [`SAVE_EVERY`] and at the `last` turn. What can't be saved is read again at the next start.
     async fn save(&mut self, context: &Context, last: bool) {
         let now = context.clock.monotonic();
         if last || now.since(self.saved_at) >= SAVE_EVERY {
@@ -155,7 +156,7 @@ impl Folding {
     }
 }
 
-impl Reconcile for Judge {
+impl Reconcile for JudgeEngine {
     fn every(&self) -> Span {
         EVALUATE_EVERY
     }
@@ -176,7 +177,7 @@ impl Reconcile for Judge {
             let now = context.clock.now();
             let verdicts = folding.knowledge.judge.verdicts(now);
             write(context, &mut folding.knowledge, &verdicts, now).await?;
-            // A verdict is in effect once it is an entry, and what was journaled just now is.
+            // A verdict is in effect once it is an entry: read those that were journaled just now.
             folding.read(context).await?;
             let Knowledge { judge, in_effect, .. } = &mut folding.knowledge;
             in_effect.services = Arc::clone(judge.services());
@@ -190,9 +191,9 @@ impl Reconcile for Judge {
     }
 }
 
-/// Journals the verdicts that changed or are due, `EVENTS_MAX` in a transaction. Nothing while entries wait for the journal:
-/// what waits is not folded, so every verdict would seem as due as before, a turn later and again, until the verdicts push
-/// the evidence out of the queue that they are judged from.
+/// Journals the verdicts that are due or news, at most `EVENTS_MAX` in a transaction, and the policy in effect once a day. Writes
+/// nothing while events wait in the recorder: what waits is not folded, so the same verdicts would be due at every turn, until
+/// they push the evidence out of that queue.
 async fn write(
     context: &Context,
     knowledge: &mut Knowledge,
@@ -203,7 +204,7 @@ async fn write(
         return Ok(());
     }
     let mut events = Vec::new();
-    // Payloads are destroyed with their day: what a verdict is judged against must be found in younger entries.
+    // Payloads are destroyed with their day: the policy that a verdict is judged by must be found in younger entries.
     if let (Some(policy), Some(at)) = (knowledge.judge.policy(), knowledge.policy_journaled_at)
         && now.since(at) >= REJOURNAL_POLICY_EVERY
     {
@@ -224,18 +225,18 @@ async fn write(
     }
 }
 
-/// Whether somebody who read `before` would want to read `now`, although the outcome is the same: a first figure where there
-/// was no evidence yet, another outage, or noticeably more time that nobody observed.
+/// Whether `now` is to be journaled after `before` although the outcome is the same: it has the first figure, another number of
+/// outages, or noticeably more unobserved time.
 fn is_news(before: &Verdict, now: &Verdict) -> bool {
-    let (outages_before, unobserved_before) = told(before);
-    let (outages, unobserved) = told(now);
+    let (outages_before, unobserved_before) = outages_and_unobserved(before);
+    let (outages, unobserved) = outages_and_unobserved(now);
     let noticeable = UNOBSERVED_NEWS.max(Span::from_micros(unobserved_before.micros() / 10));
     let first_figure = before.figure.is_none() && now.figure.is_some();
     now.at > before.at && (first_figure || outages != outages_before || unobserved - unobserved_before >= noticeable)
 }
 
-/// How many outages, and how long nobody looked.
-fn told(verdict: &Verdict) -> (u64, Span) {
+/// The number of outages and the unobserved time among the reasons of a verdict.
+fn outages_and_unobserved(verdict: &Verdict) -> (u64, Span) {
     verdict.reasons.iter().fold((0, Span::ZERO), |(outages, unobserved), reason| match reason {
         Reason::Down { outages, .. } => (*outages, unobserved),
         Reason::Unobserved { length } => (outages, *length),

@@ -1,11 +1,11 @@
-//! The copy of the fold in the rows of the judge.
+//! The saved copy of the fold: rows of the consumer `judge` in the store.
 //!
-//! The fold hands out the rows that changed since it was asked before, so a save writes what some minutes brought, and not the
-//! whole. A copy counts only whole and of this form: that of the fold, and [`FORMAT`], which is to be raised with each change
-//! of what else is serialised. The release does not matter: one that changes a comment need not read the journal again.
+//! [`promise::Judge::changed_parts`] gives the rows that changed since the last save, so a save writes the changes of some minutes.
+//! A copy counts only if it is whole and of this format: that of the fold, and [`FORMAT`] for the rest, which is raised with each
+//! change of [`SavedBeside`]. The release does not matter.
 //!
-//! A save that is longer than one transaction of the store takes several, and is no copy until the last of them: the first
-//! removes the head of the fold, the last writes it. What stops in between is read again from the journal.
+//! A save that is longer than one transaction of the store takes several: the first removes the head row of the fold, the last
+//! writes it. If the process ends in between, there is no copy, and the journal is read again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,43 +16,43 @@ use store::{Consumers, LongValue, ROWS_MAX, Row, Step, StoreError};
 
 use crate::Knowledge;
 
-/// Under this name the rows are kept.
+/// The name of the consumer.
 const CONSUMER: &str = "judge";
-/// Of what is serialised in [`Beside`].
+/// Version of [`SavedBeside`].
 const FORMAT: u32 = 3;
-/// What the keys of the rows of the fold start with.
+/// Prefix of the keys of the fold.
 const FOLD: &str = "fold/";
-/// The row of the fold without which the others are nothing.
+/// Key, after [`FOLD`], of the row without which the others are no copy.
 const HEAD: &str = "judge";
-/// What one transaction of a save holds of the fold at most: a quarter of what a store takes.
+/// Most bytes of the fold in one transaction of a save: a quarter of what a store takes.
 const STEP_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// The name of what is kept beside the fold.
+/// Key of the long value [`SavedBeside`].
 const BESIDE: &str = "beside";
 
-/// What is kept beside the fold.
+/// The part of [`Knowledge`] that is not the fold.
 #[derive(Serialize, Deserialize)]
-struct Beside {
+struct SavedBeside {
     format: u32,
     in_effect: InEffect,
     policy_journaled_at: Option<event::Time>,
 }
 
-/// Where the copy stands.
+/// The state of the copy.
 pub(crate) struct Saved {
     consumers: Arc<dyn Consumers>,
     position: Option<u64>,
-    /// What is stored beside the fold, but for its bytes.
+    /// The stored [`SavedBeside`], without its bytes.
     beside: LongValue,
-    /// Rows of the fold that are to be written or removed: those of attempts that failed, too.
+    /// Rows of the fold that are to be written or removed, those of failed attempts included.
     waiting: BTreeMap<String, Option<Vec<u8>>>,
-    /// Rows of a fold that the next one takes the place of.
+    /// Keys of an older copy, which the next save removes.
     replaced: BTreeSet<String>,
-    /// The fold could not be serialised: what changed since is no longer known, so nothing more is saved in this run.
+    /// Whether the fold could not be serialised: what changed since is no longer known, so nothing more is saved in this run.
     is_over: bool,
 }
 
 impl Saved {
-    /// The copy, if there is one of this form.
+    /// Reads the copy, if there is one of this format.
     pub(crate) async fn load(consumers: Arc<dyn Consumers>) -> Result<(Self, Option<Knowledge>), StoreError> {
         let position = consumers.position(CONSUMER).await?;
         let mut beside = LongValue::read(&*consumers, CONSUMER, BESIDE).await?;
@@ -71,20 +71,20 @@ impl Saved {
         Ok((Self { consumers, position, beside, waiting: BTreeMap::new(), replaced, is_over: false }, knowledge))
     }
 
-    /// The next fold that is saved was not read from this copy.
+    /// Called when the fold starts anew: the next save replaces the whole copy.
     pub(crate) async fn replace(&mut self) -> Result<(), StoreError> {
         self.replaced = fold(&*self.consumers).await?.into_keys().collect();
         self.waiting.clear();
         Ok(())
     }
 
-    /// Saves, unless nothing was read since. A failure is a warning: this is a cache.
+    /// Writes what changed, unless no entry was read since. A failure is a warning: the copy is a cache.
     pub(crate) async fn save(&mut self, knowledge: &mut Knowledge) {
         let next = knowledge.judge.next();
         if self.is_over || self.position == Some(next) && self.waiting.is_empty() {
             return;
         }
-        // A first copy may take longer than a thread may be blocked.
+        // The first save serialises the whole fold, which would block the runtime.
         let mut taken = std::mem::take(knowledge);
         let written = tokio::task::spawn_blocking(move || (write(&mut taken), taken)).await;
         let written = match written {
@@ -123,7 +123,7 @@ impl Saved {
                 Ok(_) => self.position = Some(next),
                 Err(error) => {
                     tracing::warn!(%error, "the state of the judge was not saved; tried again in some minutes");
-                    // An earlier attempt was saved after all, or another process judges, too: this copy is as good as that.
+                    // An earlier attempt was saved after all: the next save goes on from its cursor.
                     if let StoreError::Conflict { found, .. } = error {
                         self.position = found;
                     }
@@ -136,7 +136,8 @@ impl Saved {
     }
 }
 
-/// Steps that write these rows and then, with the last of them, those of `last`. Of several, the first removes the head.
+/// Cuts a save into steps of at most `bytes_max`: `rows` first, `last` with the last step. Of several, the first also removes the
+/// head.
 pub(crate) fn in_steps(rows: Vec<Row>, last: Vec<Row>, bytes_max: usize) -> Vec<Vec<Row>> {
     let rows_max = ROWS_MAX.saturating_sub(last.len() + 1);
     let (mut steps, mut step, mut size) = (Vec::new(), Vec::new(), 0);
@@ -157,7 +158,7 @@ pub(crate) fn in_steps(rows: Vec<Row>, last: Vec<Row>, bytes_max: usize) -> Vec<
     steps
 }
 
-/// The rows of the fold.
+/// Reads the rows of the fold; their keys without [`FOLD`].
 async fn fold(consumers: &dyn Consumers) -> Result<BTreeMap<String, Vec<u8>>, StoreError> {
     let mut rows = BTreeMap::new();
     let mut last: Option<String> = None;
@@ -169,12 +170,13 @@ async fn fold(consumers: &dyn Consumers) -> Result<BTreeMap<String, Vec<u8>>, St
     }
 }
 
-/// The rows of the fold that changed, and what is kept beside them.
+/// The changed rows of the fold, and [`SavedBeside`] as JSON.
 type Written = (Vec<ChangedRow>, Vec<u8>);
 
 fn write(knowledge: &mut Knowledge) -> Result<Written, serde_json::Error> {
     let Knowledge { judge, in_effect, policy_journaled_at } = knowledge;
-    let beside = Beside { format: FORMAT, in_effect: in_effect.clone(), policy_journaled_at: *policy_journaled_at };
+    let beside =
+        SavedBeside { format: FORMAT, in_effect: in_effect.clone(), policy_journaled_at: *policy_journaled_at };
     Ok((judge.changed_parts()?, serde_json::to_vec(&beside)?))
 }
 
@@ -183,7 +185,7 @@ fn read(
     beside: &[u8],
     rows: BTreeMap<String, Vec<u8>>,
 ) -> Result<Knowledge, Box<dyn std::error::Error>> {
-    let Beside { format, in_effect, policy_journaled_at } = serde_json::from_slice(beside)?;
+    let SavedBeside { format, in_effect, policy_journaled_at } = serde_json::from_slice(beside)?;
     if format != FORMAT {
         return Err(format!("it is of format {format}").into());
     }

@@ -1,4 +1,4 @@
-//! The decisions that the judge adds to the rules of `promise`: when to write.
+//! Tests of what the judge adds to the rules of `promise`: when verdicts are journaled, and the saved copy.
 
 use engine::sim::World;
 use event::evidence::Covered;
@@ -162,7 +162,7 @@ async fn the_first_figure_is_told_at_once() {
     assert!(world.journal.of::<Verdict>().iter().all(|verdict| verdict.outcome == event::promise::Outcome::Unproven));
 }
 
-/// An engine on a world, as long as the test lets it.
+/// The judge, running on a simulated world.
 struct Running {
     world: World,
     in_effect: watch::Receiver<Arc<InEffect>>,

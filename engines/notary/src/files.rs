@@ -1,11 +1,11 @@
-//! Files that a crash leaves whole: the old content or the new.
+//! Atomic replacement and creation of files: after a crash a file has the old content or the new.
 
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-/// Replaces a file so that a reader, or a crash, sees the old content or the new and nothing between.
+/// Replaces a file atomically and durably: a reader sees the old content or the new, also after a crash.
 pub fn write_whole(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
@@ -24,10 +24,10 @@ pub fn write_whole(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     fs::File::open(folder)?.sync_all()
 }
 
-/// Writes a file for its owner alone, whole or not at all; fails with `AlreadyExists` when there is one.
+/// Creates a file atomically and durably, with mode 0600. Fails with `AlreadyExists` when there is one.
 pub(crate) fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    // Under a name that no other process uses, 0600.
+    // The name is unique, the mode 0600.
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     file.write_all(content)?;
     file.as_file().sync_all()?;
@@ -35,7 +35,7 @@ pub(crate) fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
     fs::File::open(folder)?.sync_all()
 }
 
-/// Finds out whether [`write_whole`] could replace the file, without touching it.
+/// Fails if [`write_whole`] could not replace the file. The file itself is not touched.
 pub(crate) fn try_write(path: &Path) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".try");

@@ -1,4 +1,4 @@
-//! The head that commands hand out.
+//! The head that `garant log head`, `proof` and `export` hand out.
 
 use std::path::Path;
 
@@ -10,8 +10,8 @@ use store::{Head, Read};
 use crate::remembered::{RememberedHeads, unreadable_journal};
 use crate::{keys, log};
 
-/// The head that may be given to others: the published one. When nothing runs on the directory and the log is larger, as
-/// after a crash, the rest is remembered and published first; who may not write there gets what is published.
+/// The head that may be given to others: the published one. When the log is larger and no process runs on the directory, as after
+/// a crash, its head is remembered and published first; a caller that may not write there gets the published one.
 pub async fn handed_out(store: &dyn Read, data: &Path) -> Result<Head, Failure> {
     let size = store.head().await.map_err(|error| unreadable_journal(&error))?.size;
     let published = store.published().await.map_err(|error| unreadable_journal(&error))?.map(head_of).transpose()?;
@@ -24,6 +24,7 @@ pub async fn handed_out(store: &dyn Read, data: &Path) -> Result<Head, Failure> 
     }
 }
 
+/// Publishes the head of the log; fails while another process has the directory.
 async fn publish_the_rest(data: &Path) -> Result<Head, Failure> {
     let signers = keys::load(data)?.ok_or_else(|| Failure::new(format!("{} has no key", data.display())))?;
     let verifiers: Vec<VerifierKey> = signers.iter().map(SigningKey::vkey).collect();

@@ -1,4 +1,4 @@
-//! The keys of the log.
+//! The signing keys of the log.
 //!
 //! `log.key` (0600) holds the key that signs, in the form of Go's signed notes. systemd may hand it over as a credential of
 //! the same name instead, and then it never lies in the data directory. While a key is being rotated, `log.key.next` holds
@@ -20,12 +20,12 @@ use store::sqlite::Sqlite;
 use crate::files;
 use crate::remembered::RememberedHeads;
 
-/// The key that signs.
+/// File of the key that signs.
 pub const KEY: &str = "log.key";
-/// The key that will replace it.
+/// File of the key that will replace it, during a rotation.
 pub const NEXT_KEY: &str = "log.key.next";
 
-/// The signers of the log in this directory: the one in use first. `None` when there is no key yet.
+/// Reads the signing keys of the log in `data`: the one in use first. `None` when there is no key yet.
 pub fn load(data: &Path) -> Result<Option<Vec<SigningKey>>, Failure> {
     let own = data.join(KEY);
     let key = match credential() {
@@ -48,7 +48,7 @@ pub fn load(data: &Path) -> Result<Option<Vec<SigningKey>>, Failure> {
     Ok(Some(std::iter::once(key).chain(read(&data.join(NEXT_KEY), OWN_RIGHTS)?).collect()))
 }
 
-/// The key among systemd's credentials, if there is one.
+/// The path of the key among systemd's credentials, if it is one of them.
 fn credential() -> Option<PathBuf> {
     let credential = std::env::var_os("CREDENTIALS_DIRECTORY").map(|directory| Path::new(&directory).join(KEY));
     credential.filter(|path| path.exists())
@@ -74,13 +74,13 @@ pub fn refuse_credential(data: &Path, command: &str) -> Result<(), Failure> {
     )))
 }
 
-/// Rights that a key in the data directory must not have: any for others than its owner.
+/// Mode bits that a key in the data directory must not have: all of group and others.
 const OWN_RIGHTS: u32 = 0o077;
-/// Rights that a credential must not have. systemd lets the user of the unit read it through an access control list, and the mask of that list
-/// stands where the rights of the group do.
+/// Mode bits that a credential must not have. systemd lets the user of the unit read it through an access control list, whose mask
+/// is shown in place of the rights of the group.
 const CREDENTIAL_RIGHTS: u32 = 0o037;
 
-/// The same for a log called `name`; a first key is made if there is none.
+/// Reads the signing keys of the log `name` in `data`, as [`load`] does; makes the first one if there is no log yet.
 pub fn load_or_create(
     data: &Path,
     name: &str,
@@ -122,7 +122,7 @@ pub fn load_or_create(
     }
 }
 
-/// What to say when the log `origin` is there and its key is not.
+/// The message for a log `origin` whose signing key is missing.
 pub fn missing(data: &Path, origin: &str) -> Failure {
     Failure::new(format!("{} holds the log {origin}, but not its signing key", data.display())).remedy(format!(
         "put the key back as {}, or hand it over as the credential {KEY}, as the unit of garant does. If it is lost, open \
@@ -131,7 +131,7 @@ pub fn missing(data: &Path, origin: &str) -> Failure {
     ))
 }
 
-/// Makes a key called `name` and writes it to a file that must not be there.
+/// Makes a key called `name` and writes it to a new file; fails when the file exists.
 pub fn create(path: &Path, name: &str, random: &dyn Random) -> Result<SigningKey, Failure> {
     let failed = |error: &(dyn std::error::Error + 'static)| {
         Failure::new(format!("a key can't be made in {}", path.display())).because(error)
@@ -139,8 +139,8 @@ pub fn create(path: &Path, name: &str, random: &dyn Random) -> Result<SigningKey
     let mut seed = [0; 32];
     random.fill(&mut seed);
     let key = SigningKey::generate(seed, name).map_err(|error| failed(&error))?;
-    // Whoever comes second finds it there: two processes that start at once must not each sign with a key of its own, of which
-    // one file remains.
+    // Of two processes that start at once the second finds the file: each would sign with a key of its own otherwise, and one of
+    // the keys would be lost.
     match files::write_new(path, format!("{}\n", key.to_text()).as_bytes()) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             return Err(Failure::new(format!("{} is there already", path.display())));
@@ -150,7 +150,7 @@ pub fn create(path: &Path, name: &str, random: &dyn Random) -> Result<SigningKey
     Ok(key)
 }
 
-/// A key in a file, on which no right of `forbidden` is given.
+/// Reads a key; `None` when there is no file. Refuses a file with any mode bit of `forbidden`.
 fn read(path: &Path, forbidden: u32) -> Result<Option<SigningKey>, Failure> {
     use std::os::unix::fs::PermissionsExt as _;
     let failed = |what: &str| Failure::new(format!("the key {} {what}", path.display()));
@@ -174,13 +174,13 @@ fn read(path: &Path, forbidden: u32) -> Result<Option<SigningKey>, Failure> {
     Ok(Some(key))
 }
 
-/// The origin that the signers sign for.
+/// The origin of the log that these keys sign: their name.
 pub fn origin(signers: &[SigningKey]) -> Result<String, Failure> {
     signers.first().map(|key| key.name().to_owned()).ok_or_else(|| Failure::new("the log has no key"))
 }
 
-/// Ends a rotation: the next key takes the place of the old one, which is overwritten. In this order, for a crash in
-/// between must not leave a log without a key.
+/// Ends a rotation: replaces `log.key` by `log.key.next`, then overwrites the bytes of the old key. In this order, so that a crash in
+/// between leaves no log without a key.
 pub fn promote_next(data: &Path) -> Result<(), Failure> {
     let failed = |error: io::Error| {
         Failure::new("the old key can't be replaced by the new one")

@@ -1,10 +1,10 @@
-//! The log towards the outside: which of its heads may be seen, who signs it, who vouches for it, and what of it is
-//! destroyed when.
+//! The notary: publishes the log, has witnesses cosign it, keeps its signing keys, and destroys payloads at the end of their
+//! retention.
 //!
 //! Two engines run for as long as `garant up` does:
 //!
-//! - [`publisher`] makes the newest checkpoint public, once it is remembered outside and witnesses have seen it;
-//! - [`retention`] destroys what has been kept for long enough.
+//! - [`publisher`] publishes the newest checkpoint, once it is remembered outside and witnesses have seen it;
+//! - [`retention`] destroys payloads that were kept for as long as the policy says.
 //!
 //! The rest is called by them, by `garant up` at its start, and by the commands under `garant log`:
 //!

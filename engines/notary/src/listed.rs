@@ -1,8 +1,9 @@
-//! What lies beside the tree of a certain size, read out of the store: see [`journal::listing`].
+//! The policy and the verdicts that are published beside the tree of a certain size, read from the store: see
+//! [`journal::listing`].
 //!
-//! Most entries have nothing to do with it, and their leaves say so. Going forward, payloads are opened of the few that
-//! have. At the start we go backwards: the policy in effect is told again each day and so is every verdict, so the search
-//! ends within a day or two of the newest entry, whatever the age of the log.
+//! Only entries of a few kinds matter, and the leaves name the kind. Going forward, the payloads of those are opened. At the start
+//! the search goes backwards: the policy in effect is journaled again each day and so is every verdict, so it ends within a day
+//! or two of the newest entry, whatever the age of the log.
 
 use std::collections::BTreeSet;
 
@@ -13,22 +14,22 @@ use journal::leaf::Leaf;
 use journal::listing::Listing;
 use store::{RANGE_MAX, Read, Select, StoreError};
 
-/// A list and its size.
+/// The list beside the first `size` entries.
 #[derive(Default)]
 pub(crate) struct Listed {
     pub(crate) listing: Listing,
     size: u64,
 }
 
-/// An entry that bears on the list.
-struct Found {
+/// An entry of a kind that the list is made of.
+struct ListedEntry {
     sequence: u64,
     coarse: String,
     /// `None` when its payload is destroyed.
     envelope: Option<Envelope>,
 }
 
-impl Found {
+impl ListedEntry {
     fn tell(&self, listing: &mut Listing) {
         match &self.envelope {
             Some(envelope) => listing.take(self.sequence, envelope),
@@ -59,7 +60,7 @@ impl Listed {
         Ok(Self { listing, size })
     }
 
-    /// Goes on to `size` entries.
+    /// Advances the list to the first `size` entries.
     pub(crate) async fn advance(
         &mut self,
         journal: &dyn Read,
@@ -78,18 +79,18 @@ impl Listed {
     }
 }
 
-/// What of the entries from `start` to `end` bears on the list.
-async fn concerned(journal: &dyn Read, start: u64, end: u64) -> Result<Vec<Found>, StoreError> {
+/// The entries from `start` to `end` that the list is made of.
+async fn concerned(journal: &dyn Read, start: u64, end: u64) -> Result<Vec<ListedEntry>, StoreError> {
     let entries = journal.select_all(start..end, &Select::Kinds(Listing::KINDS.to_vec())).await?;
     let found = entries.into_iter().filter_map(|entry| {
         let coarse = Leaf::parse(&entry.leaf).ok()?.coarse;
         let envelope = entry.payload.and_then(|payload| Envelope::decode(&payload.bytes).ok());
-        Some(Found { sequence: entry.sequence, coarse, envelope })
+        Some(ListedEntry { sequence: entry.sequence, coarse, envelope })
     });
     Ok(found.collect())
 }
 
-/// What is still looked for, going backwards.
+/// The state of the search backwards.
 #[derive(Default)]
 struct Search {
     /// Objectives of the policy in effect, once it is found.
@@ -98,7 +99,7 @@ struct Search {
 }
 
 impl Search {
-    fn see(&mut self, found: &Found) {
+    fn see(&mut self, found: &ListedEntry) {
         if let Some(Ok(verdict)) = found.envelope.as_ref().and_then(Envelope::body::<Verdict>) {
             self.seen.insert((verdict.promise, verdict.objective));
             return;

@@ -1,4 +1,4 @@
-//! Opening the log in a data directory, and what its newest entries say.
+//! Opens the log in a data directory, and reads its newest entries.
 
 use std::fs;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -11,12 +11,12 @@ use event::policy::Applied;
 use event::{Body, ObserverId, Time, VantageId};
 use journal::checkpoint::Checkpoint;
 use journal::note::SigningKey;
-use store::sqlite::{Options, Sqlite};
+use store::sqlite::{Sqlite, SqliteOptions};
 use store::{OpenError, Read, Select};
 
 use crate::keys;
 
-/// Makes the directory for its owner alone, if it is missing.
+/// Makes the data directory with mode 0700 if it is missing; refuses one that others may write to.
 pub fn make_private(directory: &Path) -> Result<(), Failure> {
     if fs::metadata(directory).is_ok_and(|metadata| !metadata.is_dir()) {
         return Err(Failure::new(format!("{} is not a directory", directory.display()))
@@ -30,9 +30,9 @@ pub fn make_private(directory: &Path) -> Result<(), Failure> {
     store::refuse_of_another(directory).map_err(|error| refused(directory, &error))
 }
 
-/// The log in this directory, for writing, with these signers; refused when it contradicts what is remembered.
+/// Opens the log in `data` for writing, signed by `signers`. Refused when it contradicts a `remembered` checkpoint.
 pub fn open(data: &Path, signers: Vec<SigningKey>, remembered: Vec<Checkpoint>) -> Result<Arc<Sqlite>, Failure> {
-    let options = Options {
+    let options = SqliteOptions {
         dir: data.to_owned(),
         origin: keys::origin(&signers)?,
         observer: server_observer("store")?,
@@ -44,7 +44,7 @@ pub fn open(data: &Path, signers: Vec<SigningKey>, remembered: Vec<Checkpoint>) 
     Sqlite::open(options).map_err(|error| refused(data, &error))
 }
 
-/// Why a data directory is not opened, and the way out.
+/// The message for a data directory that can't be opened, with its remedy.
 pub fn refused(data: &Path, error: &OpenError) -> Failure {
     let failure = Failure::new(format!("the data directory {} can't be used", data.display())).because(error);
     match error {
@@ -56,7 +56,7 @@ pub fn refused(data: &Path, error: &OpenError) -> Failure {
     }
 }
 
-/// The policy that the log says is in effect.
+/// The newest policy in the log; `None` when there is none, or its payload can't be read.
 pub async fn last_applied(store: &dyn Read) -> Result<Option<Applied>, Failure> {
     let failed = |error: store::StoreError| Failure::new("the journal can't be read").because(&error);
     let select = Select::Kinds(vec![Applied::KIND]);
@@ -72,7 +72,7 @@ pub async fn last_applied(store: &dyn Read) -> Result<Option<Applied>, Failure> 
     Ok(None)
 }
 
-/// When the last entry was recorded; `None` when its payload is gone.
+/// The time at which the last entry was recorded; `None` for an empty log, or when its payload is destroyed.
 pub async fn last_recorded(store: &dyn Read) -> Result<Option<Time>, Failure> {
     let failed = |error: store::StoreError| Failure::new("the journal can't be read").because(&error);
     let Some(last) = store.head().await.map_err(failed)?.size.checked_sub(1) else { return Ok(None) };
@@ -82,7 +82,7 @@ pub async fn last_recorded(store: &dyn Read) -> Result<Option<Time>, Failure> {
     Ok(envelope.map(|envelope| envelope.recorded_at))
 }
 
-/// The observer that a part of the control plane is.
+/// The observer id of a `part` of the server: `server.<part>`.
 pub fn server_observer(part: &str) -> Result<ObserverId, Failure> {
     let server: Result<VantageId, event::BadName> = "server".parse();
     Ok(server.map_err(|error| Failure::new("the server has no name").because(&error))?.observer(part))

@@ -1,4 +1,4 @@
-//! A log over HTTP, copied into a folder so that it can be verified offline.
+//! Copies a log over HTTP into a folder, for `garant verify` of a URL.
 //!
 //! **What may go wrong.** The log grows while it is copied, and what lies beside its tree changes with it. And whoever
 //! answers may be no log at all, but somebody who wants a doubter kept busy or his disk filled.
@@ -14,47 +14,47 @@ use std::sync::Arc;
 use engine::Failure;
 use engine::clock::SystemClock;
 use engine::http::Request;
-use engine::net::{Net, Options};
+use engine::net::{Net, NetOptions};
 use event::Span;
 use futures_util::future::join_all;
 use futures_util::{StreamExt as _, stream};
 use journal::audit::{Directory, Trust};
 use journal::checkpoint::Checkpoint;
-use journal::export::{self, ListedVerdict, Sink as _};
+use journal::export::{self, ExportSink as _, ListedVerdict};
 use journal::note::{Note, VerifierKey};
 use journal::tile::{bundles_for, tiles_for};
 
-/// How long one file may take.
+/// Deadline of one file.
 const WITHIN: Span = Span::from_secs(60);
 const REDIRECTS_MAX: u8 = 3;
-/// Files that are fetched at the same time.
+/// Number of files that are fetched at the same time.
 const AT_ONCE: usize = 8;
-/// How often one state is tried for. A log that is published each second leaves a second for five small files.
+/// Attempts to read one state. A log that is published each second leaves a second for five small files.
 const STATES_MAX: u32 = 30;
 
-/// 256 leaves of the largest size, each after two bytes of its length.
+/// Largest entry bundle: 256 leaves of the largest size, each after two bytes of its length.
 const ENTRIES_BYTES_MAX: usize = 256 * 65_537;
-/// 256 hashes.
+/// Largest tile: 256 hashes.
 const TILE_BYTES_MAX: usize = 256 * 32;
-/// What our own server makes at most; `garant log export` writes larger ones.
+/// Largest payload bundle: what our own server serves at most; `garant log export` writes larger ones.
 const PAYLOADS_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// A checkpoint with its cosignatures, a key, a policy, rotations.
+/// Largest checkpoint with its cosignatures, key, trust policy, or list of rotations.
 const SMALL_BYTES_MAX: usize = 1024 * 1024;
-/// A policy, a list of verdicts, or a proof.
+/// Largest policy, list of verdicts, or proof.
 const JSON_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// All files together.
+/// Most bytes of all files together.
 const TOTAL_BYTES_MAX: u64 = 16 * 1024 * 1024 * 1024;
-/// Verdicts whose proofs are fetched.
+/// Most verdicts whose proofs are fetched.
 const PROOFS_MAX: usize = 65_536;
-/// What an entry takes at least: a leaf with its length.
+/// Least bytes of an entry: a leaf with its length.
 const ENTRY_BYTES_MIN: u64 = 90;
 
-/// Called with how many files were copied, and of how many.
-pub type Progress<'a> = &'a mut dyn FnMut(u64, u64);
+/// A callback with the number of files copied and the number of all.
+pub type CopyProgress<'a> = &'a mut dyn FnMut(u64, u64);
 
-/// Copies the log at `source` into `folder`.
-pub async fn copy(source: &str, folder: &Path, trust: &Trust, progress: Progress<'_>) -> Result<(), Failure> {
-    let net = Net::new(&Options::default(), Arc::new(SystemClock))
+/// Copies the log at the URL `source` into `folder`, if `trust` gives reason to: see [the module](self).
+pub async fn copy(source: &str, folder: &Path, trust: &Trust, progress: CopyProgress<'_>) -> Result<(), Failure> {
+    let net = Net::new(&NetOptions::default(), Arc::new(SystemClock))
         .map_err(|error| Failure::new("the certificates that this machine trusts can't be read").because(&error))?;
     let base = format!("{}/", source.trim_end_matches('/'));
     let mirror = Mirror { net, base, source, total_max: TOTAL_BYTES_MAX };
@@ -68,29 +68,29 @@ struct Mirror<'a> {
     total_max: u64,
 }
 
-/// A file below the checkpoint.
+/// A file to be fetched.
 struct Wanted {
     path: String,
     bytes_max: usize,
-    /// Whether a log of that size must have it.
+    /// Whether every log of that size has it.
     required: bool,
 }
 
-/// The files that are one state of the log.
-struct State {
+/// The checkpoint and the files beside the tree, all of one state of the log.
+struct LogState {
     note: Vec<u8>,
     checkpoint: Checkpoint,
     beside: Vec<(&'static str, Option<Vec<u8>>)>,
 }
 
-impl State {
+impl LogState {
     fn file(&self, path: &str) -> Option<&[u8]> {
         self.beside.iter().find(|(name, _)| *name == path)?.1.as_deref()
     }
 }
 
 impl Mirror<'_> {
-    async fn copy(&self, folder: &mut Directory, trust: &Trust, progress: Progress<'_>) -> Result<(), Failure> {
+    async fn copy(&self, folder: &mut Directory, trust: &Trust, progress: CopyProgress<'_>) -> Result<(), Failure> {
         let state = self.state().await?;
         self.trusted(&state, trust)?;
         let size = state.checkpoint.size;
@@ -143,8 +143,8 @@ impl Mirror<'_> {
         write(folder, export::CHECKPOINT, &state.note)
     }
 
-    /// The checkpoint, and what lies beside the tree at its size.
-    async fn state(&self) -> Result<State, Failure> {
+    /// Reads the checkpoint and the files beside the tree until the checkpoint is the same before and after them.
+    async fn state(&self) -> Result<LogState, Failure> {
         const BESIDE: [(&str, usize); 5] = [
             (export::VKEY, SMALL_BYTES_MAX),
             (export::TLOG_POLICY, SMALL_BYTES_MAX),
@@ -159,7 +159,7 @@ impl Mirror<'_> {
             let again = self.head().await?;
             if again.1 == head.1 {
                 let (note, checkpoint) = again;
-                return Ok(State {
+                return Ok(LogState {
                     note,
                     checkpoint,
                     beside: BESIDE.iter().map(|(path, _)| *path).zip(files).collect(),
@@ -184,9 +184,9 @@ impl Mirror<'_> {
         Ok((bytes, checkpoint))
     }
 
-    /// Whether the reader has reason to copy as much as the checkpoint says. The audit judges it again, with all that the
-    /// log says of its keys; this is against whoever has none of them.
-    fn trusted(&self, state: &State, trust: &Trust) -> Result<(), Failure> {
+    /// Fails unless the checkpoint is signed by a key that the reader named, or by a successor of one. The audit judges it again with
+    /// all entries about keys; this only keeps a stranger from making the reader copy as much as a false checkpoint says.
+    fn trusted(&self, state: &LogState, trust: &Trust) -> Result<(), Failure> {
         let origin = &state.checkpoint.origin;
         let beside: Option<VerifierKey> = state
             .file(export::VKEY)
@@ -339,7 +339,7 @@ mod tests {
     async fn copied_within(answer: Arc<Answer>, trust: &Trust, total_max: u64) -> Copied {
         let (base, asked) = serve(answer).await;
         let folder = tempfile::tempdir().expect("a folder");
-        let net = Net::new(&Options::default(), Arc::new(SystemClock)).expect("a network");
+        let net = Net::new(&NetOptions::default(), Arc::new(SystemClock)).expect("a network");
         let mirror = Mirror { net, base: base.clone(), source: &base, total_max };
         let outcome = mirror.copy(&mut Directory::new(folder.path()), trust, &mut |_, _| ()).await;
         Copied { outcome, folder, asked: asked.load(Ordering::Relaxed) }
@@ -358,7 +358,7 @@ mod tests {
         copied.outcome.expect("copied");
         let copy = Directory::new(copied.folder.path());
         for (path, bytes) in &files.0 {
-            let there = journal::audit::Source::read(&copy, path).expect("readable");
+            let there = journal::audit::ExportSource::read(&copy, path).expect("readable");
             assert_eq!(there.as_ref(), Some(bytes), "{path}");
         }
         audit(&copy, &trust, &mut |_| (), &mut |_, _| ()).expect("it holds");

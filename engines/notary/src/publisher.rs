@@ -1,11 +1,11 @@
-//! The publisher: makes the newest checkpoint public.
+//! The publisher: an engine that publishes the newest checkpoint.
 //!
-//! The order matters more than the speed. A checkpoint is first **remembered** in a file outside the data directory, then
+//! The order is what protects the log. A checkpoint is first **remembered** in a file outside the data directory, then
 //! shown to the **witnesses**, then **published**. So nobody ever holds a checkpoint that this machine has not remembered,
 //! and an old copy of the data directory that is put back is found at the next start, before anything is signed.
 //!
-//! A witness that does not answer delays nothing: the checkpoint is published without it, and again with its cosignature
-//! once it has come round. What a reader requires of witnesses is the reader's policy, not ours.
+//! A witness that does not answer holds nothing up for longer than its deadline: the checkpoint is published without it, and
+//! again with its cosignature once it answers again. What a reader requires of witnesses is the reader's policy, not ours.
 //!
 //! **A witness that contradicts the log stops the process** ([`crate::witnessing`] says when that is believed): a second
 //! history is the one thing that must not be published, and the next start finds the same.
@@ -32,17 +32,17 @@ use tokio::sync::watch;
 
 use crate::listed::Listed;
 use crate::remembered::RememberedHeads;
-use crate::witnessing::{About, Peer, WitnessAnswer};
+use crate::witnessing::{About, RemoteWitness, WitnessAnswer};
 
-/// The least time between two checkpoints that are published.
+/// Shortest time between two published checkpoints.
 const PUBLISH_SPACING: Span = Span::from_secs(1);
-/// How often to look for a newer checkpoint without having been told of one.
+/// Longest time between two turns, when the journal wakes none.
 const LOOK_EVERY: Span = Span::from_secs(30);
-/// How often witnesses are asked at most.
+/// Shortest time between two checkpoints that witnesses are asked to cosign.
 const WITNESS_EVERY: Span = Span::from_secs(10);
-/// How long a witness that failed is left alone.
+/// Pause after a failure of a witness.
 const LEAVE_ALONE: Span = Span::from_secs(30);
-/// How long witnesses may take on the way out.
+/// Deadline of all witnesses together while the process stops.
 const LAST_WITHIN: Span = Span::from_secs(3);
 
 /// The engine that publishes the checkpoints of `journal`, signed by `keys`. `heads` and `witnesses` are as the policy says;
@@ -51,7 +51,7 @@ pub fn publisher(
     journal: Arc<dyn Publish>,
     keys: Vec<VerifierKey>,
     heads: watch::Receiver<Arc<RememberedHeads>>,
-    witnesses: watch::Receiver<Arc<Vec<Peer>>>,
+    witnesses: watch::Receiver<Arc<Vec<RemoteWitness>>>,
     published: watch::Sender<Option<Arc<Published>>>,
 ) -> impl Engine {
     let (size, policy) = (journal.size_watch(), witnesses.clone());
@@ -68,26 +68,26 @@ pub fn publisher(
     Driver::new("publisher", 1, start).woken_by(size).woken_by(policy)
 }
 
-/// Publishes checkpoints.
+/// The state of the publisher between its turns.
 struct Publisher {
     journal: Arc<dyn Publish>,
     /// Keys of the log.
     keys: Vec<VerifierKey>,
-    /// What is outside the data directory.
+    /// The files outside the data directory that remember the head.
     heads: watch::Receiver<Arc<RememberedHeads>>,
-    /// Who else is to see each checkpoint.
-    witnesses: watch::Receiver<Arc<Vec<Peer>>>,
-    /// For the pages.
+    /// The witnesses of the policy.
+    witnesses: watch::Receiver<Arc<Vec<RemoteWitness>>>,
+    /// The latest published checkpoint, for the pages.
     published: watch::Sender<Option<Arc<Published>>>,
     round: Round,
-    /// What lies beside the published tree; `None` before the first turn.
+    /// The policy and verdicts listed beside the published tree; `None` before the first turn.
     listed: Option<Listed>,
     /// Whether the newest checkpoint, or a cosignature of it, is still to be published.
     is_behind: bool,
 }
 
 impl Reconcile for Publisher {
-    /// What is behind waits for its time, not for a change of the journal.
+    /// Shorter while something waits for its time rather than for an append.
     fn every(&self) -> Span {
         if self.is_behind { PUBLISH_SPACING } else { LOOK_EVERY }
     }
@@ -119,14 +119,14 @@ impl Publisher {
             .is_none_or(|published| published.size < head.size || self.is_resigned(published, &head));
         let due = self.round.is_due(&peers, moved.then_some(stopping), head.size, now);
         if due {
-            self.step(context, &head, &peers, now).await?;
+            self.publish_head(context, &head, &peers, now).await?;
         }
         let lacking = peers.iter().any(|peer| self.round.lacks(peer, head.size, Monotonic(i64::MAX)));
         self.is_behind = moved && !due || lacking;
         Ok(())
     }
 
-    /// Shows what was published before this start. Returns what lies beside it.
+    /// Shows the checkpoint that was published before this start. Returns the list beside it.
     async fn find_published(&mut self, context: &Context) -> Result<Listed, EngineError> {
         let Some(note) = self.journal.published().await? else { return Ok(Listed::default()) };
         let size = Checkpoint::of_note(&note)?.size;
@@ -136,8 +136,8 @@ impl Publisher {
         Ok(listed)
     }
 
-    /// What the note published before says of the witnesses: its lines are kept, and nobody is asked for them again.
-    fn cosigned_before(&self, note: &str, now: Monotonic) -> Vec<Asked> {
+    /// The cosignatures in the note that was published before this start: witnesses are not asked for them again.
+    fn cosigned_before(&self, note: &str, now: Monotonic) -> Vec<KnownWitness> {
         let Some((note, size)) = Note::parse(note).ok().zip(self.published.borrow().as_ref().map(|p| p.size)) else {
             return Vec::new();
         };
@@ -145,12 +145,12 @@ impl Publisher {
         let lines = peers.iter().filter_map(|peer| {
             let verifies = |line: &&Signature| cosignature::verify(&peer.vkey, &note.text, line).is_ok();
             let line = note.signatures.iter().find(verifies)?.clone();
-            Some(Asked { vkey: peer.vkey.clone(), size, again_at: now, line: Some(line) })
+            Some(KnownWitness { vkey: peer.vkey.clone(), size, again_at: now, line: Some(line) })
         });
         lines.collect()
     }
 
-    /// Whether the head is signed by other keys than what was published of the same size.
+    /// Whether the head has the published size and is signed by other keys, as after a rotation.
     fn is_resigned(&self, published: &Published, head: &Head) -> bool {
         let signers = |note: &str| {
             Note::parse(note).ok().map(|note| {
@@ -161,12 +161,12 @@ impl Publisher {
         published.size == head.size && signers(&published.note) != signers(&head.note)
     }
 
-    /// Remembers, has cosigned, publishes.
-    async fn step(
+    /// Remembers the head, asks the witnesses, publishes it.
+    async fn publish_head(
         &mut self,
         context: &Context,
         head: &Head,
-        peers: &[Peer],
+        peers: &[RemoteWitness],
         now: Monotonic,
     ) -> Result<(), EngineError> {
         let heads = Arc::clone(&self.heads.borrow());
@@ -177,7 +177,7 @@ impl Publisher {
 
         let mut note = Note::parse(&head.note)?;
         self.round.next_at = Some(later(now, WITNESS_EVERY));
-        self.witness(context, head, &note, peers, now).await?;
+        self.ask_witnesses(context, head, &note, peers, now).await?;
         let lines = self.round.asked.iter().filter(|asked| asked.size == head.size);
         note.signatures.extend(lines.filter_map(|asked| asked.line.clone()));
 
@@ -190,17 +190,17 @@ impl Publisher {
         Ok(())
     }
 
-    /// Asks those witnesses whose cosignature is missing and whose time has come.
-    async fn witness(
+    /// Asks those witnesses whose cosignature is missing and whose pause is over.
+    async fn ask_witnesses(
         &mut self,
         context: &Context,
         head: &Head,
         note: &Note,
-        peers: &[Peer],
+        peers: &[RemoteWitness],
         now: Monotonic,
     ) -> Result<(), EngineError> {
         let (stopping, heads) = (context.stop.is_cancelled(), Arc::clone(&self.heads.borrow()));
-        let lacking: Vec<&Peer> = peers
+        let lacking: Vec<&RemoteWitness> = peers
             .iter()
             .filter(|peer| self.round.lacks(peer, head.size, if stopping { Monotonic(i64::MAX) } else { now }))
             .collect();
@@ -208,14 +208,14 @@ impl Publisher {
         let about = About { net, log, keys: &self.keys, head, note };
         let answers = join_all(lacking.iter().map(|peer| peer.ask(&about, self.round.known(peer))));
         let answers = if stopping {
-            // Whoever is slow now is asked at the next start.
+            // A slow one is asked again at the next start.
             tokio::time::timeout(LAST_WITHIN.to_std(), answers).await.unwrap_or_default()
         } else {
             answers.await
         };
         for (peer, answer) in lacking.iter().zip(answers) {
             let asked = match answer {
-                WitnessAnswer::Cosigned(line) => Asked {
+                WitnessAnswer::Cosigned(line) => KnownWitness {
                     vkey: peer.vkey.clone(),
                     size: head.size,
                     again_at: later(now, WITNESS_EVERY),
@@ -224,7 +224,7 @@ impl Publisher {
                 WitnessAnswer::Failed { why, known } => {
                     tracing::warn!(witness = peer.name, %why, "a witness did not cosign");
                     let (size, again_at) = (known.unwrap_or(0), later(now, LEAVE_ALONE));
-                    Asked { vkey: peer.vkey.clone(), size, again_at, line: None }
+                    KnownWitness { vkey: peer.vkey.clone(), size, again_at, line: None }
                 }
                 WitnessAnswer::Contradicts(contradiction) => {
                     contradiction.keep(&heads).await;
@@ -238,6 +238,7 @@ impl Publisher {
         Ok(())
     }
 
+    /// Hands the published checkpoint to the pages.
     fn show(&self, note: &str, listing: &Listing, context: &Context) {
         let witnesses: Vec<VerifierKey> = self.witnesses.borrow().iter().map(|peer| peer.vkey.clone()).collect();
         match Published::read(note, &self.keys, &witnesses, context.clock.now(), listing) {
@@ -249,36 +250,37 @@ impl Publisher {
     }
 }
 
-/// What is known of the witnesses since this engine started.
+/// The witnesses as they answered since this engine started.
 #[derive(Default)]
 struct Round {
-    asked: Vec<Asked>,
-    /// When a newer checkpoint may be shown to them.
+    asked: Vec<KnownWitness>,
+    /// The earliest time at which they may be asked to cosign a newer checkpoint.
     next_at: Option<Monotonic>,
 }
 
-/// What is known of one.
-struct Asked {
+/// The last answer of a witness.
+struct KnownWitness {
     vkey: VerifierKey,
-    /// Size of the checkpoint that it cosigned last.
+    /// Size of the checkpoint that it cosigned last, or says that it knows.
     size: u64,
+    /// The earliest time at which it may be asked again.
     again_at: Monotonic,
-    /// Its cosignature of that size.
+    /// Its cosignature of the checkpoint of that size.
     line: Option<Signature>,
 }
 
 impl Round {
-    fn of(&self, peer: &Peer) -> Option<&Asked> {
+    fn of(&self, peer: &RemoteWitness) -> Option<&KnownWitness> {
         self.asked.iter().find(|asked| asked.vkey == peer.vkey)
     }
 
-    fn known(&self, peer: &Peer) -> Option<u64> {
+    fn known(&self, peer: &RemoteWitness) -> Option<u64> {
         self.of(peer).map(|asked| asked.size)
     }
 
-    /// Whether to publish: a head that `moved` since, or the same again with the cosignatures that were missing. `moved` says
-    /// whether this is the last look, for which nobody waits.
-    fn is_due(&self, peers: &[Peer], moved: Option<bool>, size: u64, now: Monotonic) -> bool {
+    /// Whether to publish now. `moved` is `None` when the published head is still the newest: then cosignatures may be missing that
+    /// can be had now. Otherwise it says whether this is the last turn, which waits for no pause.
+    fn is_due(&self, peers: &[RemoteWitness], moved: Option<bool>, size: u64, now: Monotonic) -> bool {
         match moved {
             Some(last) => last || peers.is_empty() || self.next_at.is_none_or(|at| at <= now),
             None => peers.iter().any(|peer| self.lacks(peer, size, now)),
@@ -286,7 +288,7 @@ impl Round {
     }
 
     /// Whether the peer has not cosigned the checkpoint of that size, and may be asked.
-    fn lacks(&self, peer: &Peer, size: u64, now: Monotonic) -> bool {
+    fn lacks(&self, peer: &RemoteWitness, size: u64, now: Monotonic) -> bool {
         self.of(peer).is_none_or(|asked| (asked.size != size || asked.line.is_none()) && asked.again_at <= now)
     }
 }

@@ -1,9 +1,9 @@
-//! What is remembered of the log outside its data directory: the guard against an old copy put back, and what the log after it
-//! cites when everything else is lost.
+//! Remembered heads: the highest checkpoint of the log, kept in files outside its data directory. They reveal an old copy of the
+//! directory that is put back, and are what the next log cites when everything else is lost.
 //!
 //! A data directory that is set back to an older copy brings nothing along that says so, and the log in it would sign a
 //! second history. So **nobody gets a checkpoint that is not first remembered here**: no witness, no reader of the log, and
-//! nobody whom a command prints it for. Every way out of this machine goes through this module.
+//! nobody whom a command prints it for. Every command and engine that hands a checkpoint out calls this module first.
 //!
 //! One file always remembers: `<data>.head`, beside the data directory. `remember` in the policy names more, best on other
 //! machines. **All of them count as one**: who opens the log asks every file and believes the highest, who moves the
@@ -42,8 +42,8 @@ pub struct RememberedHeads {
     paths: Vec<PathBuf>,
 }
 
-/// Where the highest published checkpoint is remembered when the policy names no other place: beside the data directory,
-/// not in it, so that an old copy of the directory put back does not bring its own remembered head along.
+/// The file that always remembers: `<data>.head` beside the data directory, so that an old copy of the directory that is put back
+/// does not bring an old head along.
 pub fn remembered_beside(data: &Path) -> PathBuf {
     let absolute = std::path::absolute(data).unwrap_or_else(|_| data.to_owned());
     let mut name = absolute.file_name().unwrap_or_default().to_owned();
@@ -51,14 +51,14 @@ pub fn remembered_beside(data: &Path) -> PathBuf {
     absolute.with_file_name(name)
 }
 
-/// A checkpoint in one of them, as it stands there.
+/// A checkpoint in one of these files, unverified.
 #[derive(Clone, Debug)]
 pub struct Remembered {
-    /// Where.
+    /// The file.
     pub path: PathBuf,
     /// The signed note.
     pub note: String,
-    /// What it says. Whoever wrote the file can have written anything.
+    /// The checkpoint in the note. Anybody who could write the file can have written it.
     pub checkpoint: Checkpoint,
 }
 
@@ -69,7 +69,7 @@ impl RememberedHeads {
         Self { paths: std::iter::once(remembered_beside(data)).chain(named).collect() }
     }
 
-    /// The file beside `data` alone, for whoever knows no policy.
+    /// The file beside `data` alone, for commands that read no policy.
     pub fn beside(data: &Path) -> Self {
         Self { paths: vec![remembered_beside(data)] }
     }
@@ -84,7 +84,7 @@ impl RememberedHeads {
         &self.paths
     }
 
-    /// What is in them, as far as they are there. Nothing of it is verified.
+    /// Reads the files that exist. No signature is verified.
     pub fn read(&self) -> Result<Vec<Remembered>, Failure> {
         let mut all = Vec::new();
         for path in &self.paths {
@@ -95,7 +95,8 @@ impl RememberedHeads {
         Ok(all)
     }
 
-    /// The checkpoints remembered of the log in `data` that `keys` sign now.
+    /// The remembered checkpoints of the log in `data` that `keys` sign now. Refuses a checkpoint that is neither of this log nor of
+    /// the one that it continues and cites.
     pub async fn of_log(&self, data: &Path, keys: &[VerifierKey]) -> Result<Vec<Checkpoint>, Failure> {
         let mut all = Vec::new();
         let mut history = None;
@@ -114,8 +115,8 @@ impl RememberedHeads {
                 Some(known) => known,
                 // No log yet, or none that can be read: then it has announced nothing.
                 None => match Sqlite::open_read_only(data) {
-                    Ok(store) => History::read(store.as_ref()).await?,
-                    Err(_) => History::default(),
+                    Ok(store) => KeyHistory::read(store.as_ref()).await?,
+                    Err(_) => KeyHistory::default(),
                 },
             };
             if let Ok(opened) = checkpoint::open(&note, &known.keys) {
@@ -128,8 +129,8 @@ impl RememberedHeads {
         Ok(all)
     }
 
-    /// Writes a checkpoint to every file; returns once all survive a power loss. All are tried; the first that failed is
-    /// told.
+    /// Writes a checkpoint to every file; returns once all of them survive a power loss. All are tried, and the first failure is
+    /// returned.
     pub async fn write(&self, note: String) -> Result<(), Failure> {
         let paths = self.paths.clone();
         let written = tokio::task::spawn_blocking(move || {
@@ -149,7 +150,7 @@ impl RememberedHeads {
         Ok(head)
     }
 
-    /// Finds out whether every file can be written, without touching any: for commands that must not stop half way.
+    /// Fails if a file can't be written; touches none. For commands that must not stop half way.
     pub fn refuse_unwritable(&self) -> Result<(), Failure> {
         for path in &self.paths {
             files::try_write(path).map_err(|error| cannot_remember(path, &error))?;
@@ -162,7 +163,7 @@ pub(crate) fn unreadable_journal(error: &(dyn std::error::Error + 'static)) -> F
     Failure::new("the journal can't be read").because(error)
 }
 
-/// What to do about a file that can't be written.
+/// The message for a file that can't be written.
 fn cannot_remember(path: &Path, error: &io::Error) -> Failure {
     Failure::new(format!("the checkpoint can't be remembered in {}", path.display())).because(error).remedy(
         "nothing is published until it can: make that file writable, or name another in `remember` of [journal]. A command \
@@ -170,6 +171,7 @@ fn cannot_remember(path: &Path, error: &io::Error) -> Failure {
     )
 }
 
+/// The remedy for a remembered checkpoint that is not of this log.
 fn remedy(path: &Path, found: &Checkpoint, keys: &[VerifierKey]) -> String {
     let origin = keys.first().map_or("", VerifierKey::name);
     if found.origin == origin {
@@ -201,25 +203,25 @@ fn read_note(path: &Path) -> Result<Option<Note>, Failure> {
     Note::parse(&text).map(Some).map_err(|error| unreadable(path).because(&error))
 }
 
-/// What the log says of its own keys, and of the log before it.
+/// The keys of the log, and the log that it continues, as its entries say.
 #[derive(Debug, Default)]
-pub struct History {
-    /// Every key that ever signed, the first one first.
+pub struct KeyHistory {
+    /// Every key that ever signed, in order.
     pub keys: Vec<VerifierKey>,
     announced: Vec<String>,
     retired: Vec<String>,
     continued: Option<Checkpoint>,
 }
 
-impl History {
-    /// Looks at all leaves: some seconds for millions of entries, so only when something needs an explanation.
+impl KeyHistory {
+    /// Reads the entries about keys. Goes through all leaves, some seconds for millions, so it is called only where a checkpoint is
+    /// not signed by the key in use.
     pub async fn read(store: &dyn Read) -> Result<Self, Failure> {
         let failed = |error: store::StoreError| unreadable_journal(&error);
         let mut history = Self::default();
         let select = Select::Kinds(vec![Opened::KIND, Continued::KIND, KeyAnnounced::KIND, KeyRetired::KIND]);
         let size = store.head().await.map_err(failed)?.size;
         for entry in store.select_all(0..size, &select).await.map_err(failed)? {
-            // One whose day was destroyed tells nothing any more.
             let envelope = entry.payload.and_then(|payload| event::Envelope::decode(&payload.bytes).ok());
             if let Some(envelope) = envelope {
                 history.hear(entry.sequence, &envelope);
@@ -245,22 +247,22 @@ impl History {
         }
     }
 
-    /// Whether readers were told, by an entry that they can read, that this very key will sign.
+    /// Whether an entry announces this very key.
     pub fn announces(&self, key: &VerifierKey) -> bool {
         self.announced.contains(&key.to_string())
     }
 
-    /// Whether readers were told that this key signs no more.
+    /// Whether an entry retires this key.
     pub fn retires(&self, key: &VerifierKey) -> bool {
         self.retired.contains(&key.to_string())
     }
 
-    /// The key in use, as readers are told it.
+    /// The key in use by the entries: the first that is not retired.
     pub fn key_in_use(&self) -> Option<&VerifierKey> {
         self.keys.iter().find(|key| !self.retired.contains(&key.to_string()))
     }
 
-    /// Whether this log says it follows one that had at least these entries.
+    /// Whether this log continues the one of the checkpoint `old`, from at least that size.
     fn cites(&self, old: &Checkpoint) -> bool {
         self.continued.as_ref().is_some_and(|cited| {
             cited.origin == old.origin && (old.size < cited.size || old.size == cited.size && old.root == cited.root)
@@ -278,7 +280,7 @@ mod tests {
     #[test]
     fn only_what_is_cited_is_set_aside() {
         let at = |origin: &str, size, root: &[u8]| Checkpoint { origin: origin.into(), size, root: Hash::of(&[root]) };
-        let history = History { continued: Some(at("a/1", 9, b"r")), ..History::default() };
+        let history = KeyHistory { continued: Some(at("a/1", 9, b"r")), ..KeyHistory::default() };
         for (old, cited) in [
             (at("a/1", 9, b"r"), true),
             (at("a/1", 8, b"x"), true),
@@ -287,14 +289,14 @@ mod tests {
             (at("b/1", 9, b"r"), false),
         ] {
             assert_eq!(history.cites(&old), cited, "{old:?}");
-            assert!(!History::default().cites(&old), "nothing is cited: {old:?}");
+            assert!(!KeyHistory::default().cites(&old), "nothing is cited: {old:?}");
         }
     }
 
     #[test]
     fn only_the_very_key_is_announced() {
         let key = |seed| SigningKey::generate([seed; 32], "a/1").expect("a name").vkey();
-        let history = History { announced: vec![key(2).to_string()], keys: vec![key(1)], ..History::default() };
+        let history = KeyHistory { announced: vec![key(2).to_string()], keys: vec![key(1)], ..KeyHistory::default() };
         assert!(history.announces(&key(2)));
         assert!(!history.announces(&key(3)) && !history.announces(&key(1)));
     }

@@ -1,7 +1,7 @@
-//! Destroys what has been kept for as long as the policy says (promise BK-6 for the journal's own payloads, JO-2).
+//! An engine that destroys payloads kept for as long as the policy says (JO-2, and BK-6 for the payloads of the journal).
 //!
-//! Whoever reads the log must be able to tell what is destroyed from what is kept from him, at every instant, and so must
-//! whoever copies it, which takes a while. So a destruction is announced in the log, the announcement is published, and only
+//! A reader of the log must be able to tell a destroyed payload from a withheld one at every instant, and so must somebody who
+//! copies it, which takes a while. So a destruction is announced in the log, the announcement is published, and only
 //! [`NOTICE`] later the payloads go: a copy begun before the announcement is finished by then. The store sees to it that
 //! intention, destruction and its entry survive a crash in between; here a day that was announced is simply found again,
 //! and destroyed even if the policy has changed its mind meanwhile.
@@ -11,7 +11,7 @@
 use std::sync::Arc;
 
 use engine::{BoxFuture, Context, Driver, Engine, EngineError, Reconcile};
-use event::{Envelope, Monotonic, Retention as Class, Span, Time};
+use event::{Envelope, Monotonic, Retention, Span, Time};
 use journal::checkpoint::Checkpoint;
 use policy::RetentionPeriods;
 use store::{Retain, Retained, Samples};
@@ -21,23 +21,23 @@ mod steady;
 
 use steady::Steady;
 
-/// How often to look. While the clock is steady, a day is announced within an hour of being due, and destroyed within two
-/// hours of that.
+/// Time between two searches for what is due. While the clock is steady, a day is announced within an hour of being due, and
+/// destroyed within two hours of that.
 const LOOK_EVERY: Span = Span::from_secs(3600);
-/// How often to look at the clock.
+/// Time between two looks at the clock.
 const STEP: Span = Span::from_secs(10);
-/// How long the announcement is in the log before anything goes.
+/// Time between the announcement in the log and the destruction.
 const NOTICE: Span = Span::from_secs(3600);
 
-/// The engine that destroys day keys that are due, by the `periods` of the policy, and drops old samples. `newest_before`: when
-/// the newest entry from before this start of the process was recorded.
+/// The engine that destroys the day keys that are due by the `periods` of the policy, and drops old samples. `newest_before` is the
+/// time at which the newest entry from before this start of the process was recorded.
 pub fn retention(
     journal: Arc<dyn Retain>,
     samples: Arc<dyn Samples>,
     periods: watch::Receiver<RetentionPeriods>,
     newest_before: Option<Time>,
 ) -> impl Engine {
-    let start = move || Retention {
+    let start = move || RetentionEngine {
         journal: Arc::clone(&journal),
         samples: Arc::clone(&samples),
         periods: periods.clone(),
@@ -48,19 +48,19 @@ pub fn retention(
     Driver::new("retention", 2, start)
 }
 
-/// Destroys day keys that are due.
-struct Retention {
+/// The state of the engine between its turns.
+struct RetentionEngine {
     journal: Arc<dyn Retain>,
     samples: Arc<dyn Samples>,
     periods: watch::Receiver<RetentionPeriods>,
     newest_before: Option<Time>,
     /// `None` before the first turn.
     steady: Option<Steady>,
-    /// When to look for what is due.
+    /// The time of the next search for what is due.
     look_at: Option<Monotonic>,
 }
 
-impl Reconcile for Retention {
+impl Reconcile for RetentionEngine {
     fn every(&self) -> Span {
         STEP
     }
@@ -74,7 +74,7 @@ impl Reconcile for Retention {
             let clock = &context.clock;
             let steady = self.steady.get_or_insert_with(|| Steady::new(Arc::clone(clock), STEP, self.newest_before));
             steady.look();
-            // Asked also when nothing is to be looked for yet: it warns.
+            // Called at each turn, since it warns.
             let may_destroy = steady.may_destroy();
             let now = clock.monotonic();
             if may_destroy && self.look_at.is_none_or(|at| at <= now) {
@@ -86,10 +86,10 @@ impl Reconcile for Retention {
     }
 }
 
-impl Retention {
+impl RetentionEngine {
     async fn look(&self, context: &Context) -> Result<(), EngineError> {
         let now = context.clock.now();
-        // First, and whatever becomes of the rest: on a full disk this makes the room that journaling the rest needs.
+        // First, and whatever the rest does: on a full disk this frees the space that journaling the rest needs.
         if let Err(error) = self.samples.expire(now).await {
             tracing::warn!(%error, "old samples can't be dropped; tried again within the hour");
         }
@@ -101,14 +101,14 @@ impl Retention {
     }
 }
 
-/// Announces what is due at `now`, and destroys what was announced for long enough.
+/// Announces each day that is due at `now`, and destroys each that was announced for [`NOTICE`].
 async fn destroy_what_is_due(
     journal: &dyn Retain,
     now: Time,
-    kept: impl Fn(Class) -> Option<Span>,
+    kept: impl Fn(Retention) -> Option<Span>,
     tick: impl Fn(),
 ) -> Result<(), EngineError> {
-    for class in Class::ALL {
+    for class in Retention::ALL {
         let Some(kept) = kept(class) else { continue };
         // A day is due once its last instant is older than what is kept.
         let first_kept = (now - kept).day();
@@ -128,7 +128,7 @@ async fn destroy_what_is_due(
     Ok(())
 }
 
-/// Whether everybody could read the entry `place` for long enough.
+/// Whether the announcement, the entry `place`, has been published, and was recorded [`NOTICE`] ago.
 async fn was_announced(journal: &dyn Retain, place: u64, now: Time) -> Result<bool, EngineError> {
     let Some(published) = journal.published().await? else { return Ok(false) };
     if Checkpoint::of_note(&published)?.size <= place {
@@ -152,7 +152,7 @@ mod tests {
 
     /// What retention does at the time of the clock, when everything is kept for ten days.
     async fn look(store: &Sqlite, clock: &ManualClock) {
-        let kept = |class| (class != Class::Permanent).then_some(Span::from_days(10));
+        let kept = |class| (class != Retention::Permanent).then_some(Span::from_days(10));
         destroy_what_is_due(store, clock.now(), kept, || ()).await.expect("nothing refuses");
     }
 
@@ -176,7 +176,7 @@ mod tests {
             let folder = tempfile::tempdir().expect("a folder");
             let clock = ManualClock::at(START);
             let store = Sqlite::open(conformance::options(folder.path(), &clock)).expect("a new directory");
-            store.append(vec![event(1, 0, Class::Evidence, "evidence")]).await.expect("appended");
+            store.append(vec![event(1, 0, Retention::Evidence, "evidence")]).await.expect("appended");
             publish(&store).await;
             clock.advance(Span::from_days(10));
             look(&store, &clock).await;

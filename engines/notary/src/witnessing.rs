@@ -45,18 +45,18 @@ use store::{Head, StoreError};
 use crate::files;
 use crate::remembered::RememberedHeads;
 
-/// How long one request may take.
+/// Deadline of one request.
 const WITHIN: Span = Span::from_secs(3);
-/// How long all that is asked of one witness at a time may take.
+/// Deadline of all requests to one witness for one cosignature.
 const ALL_WITHIN: Span = Span::from_secs(12);
-/// Requests for one cosignature: where it stands, a proof from there, and both again when it contradicts.
+/// Most requests for one cosignature: its size, a proof from there, and both again when it contradicts.
 const REQUESTS_MAX: u32 = 5;
 /// Longest answer: the cosignature lines of a witness with several keys, or a checkpoint.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 /// A witness and where to reach it.
 #[derive(Clone, Debug)]
-pub struct Peer {
+pub struct RemoteWitness {
     /// What the team calls it.
     pub name: String,
     /// Base URL, with the final `/`.
@@ -81,15 +81,15 @@ pub enum WitnessAnswer {
     Contradicts(Contradiction),
 }
 
-/// A witness has seen another history of this log.
+/// The finding that a witness has seen another history of this log.
 #[derive(Clone, Debug)]
 pub struct Contradiction {
     witness: String,
-    /// How many entries it has seen.
+    /// Number of entries that it has seen.
     seen: u64,
-    /// How many there are here.
+    /// Number of entries here.
     own: u64,
-    /// What it has seen, signed by this log.
+    /// The checkpoint that it has seen, signed by a key of this log.
     proof: Option<String>,
 }
 
@@ -110,7 +110,7 @@ impl fmt::Display for Contradiction {
 }
 
 impl Contradiction {
-    /// What to do about it.
+    /// The remedy, for the message.
     pub fn remedy(&self) -> String {
         let mut remedy = "nothing more is published. An older copy of the data was put back, or the log was continued \
             elsewhere: recover the true data. If it is lost, `garant log continue --reason …` opens a new log that cites \
@@ -124,7 +124,7 @@ impl Contradiction {
         remedy
     }
 
-    /// Remembers what proves it, like any checkpoint that others have: what this machine said since is worth nothing.
+    /// Writes the checkpoint that proves it to the remembered heads, so that this log stays stopped after a restart.
     pub async fn keep(&self, heads: &RememberedHeads) {
         let Some(proof) = &self.proof else { return };
         if let Err(error) = heads.write(proof.clone()).await {
@@ -136,13 +136,13 @@ impl Contradiction {
 /// The answer of a witness to one request.
 enum Reply {
     Cosigned(Signature),
-    /// It stands at this size.
+    /// The size that the witness knows.
     Stands(u64),
-    /// It does not take a proof that holds.
+    /// The witness refuses a proof that holds; with its reason.
     Refuses(String),
 }
 
-/// A question without a usable answer: why, and the size that the witness says it knows.
+/// An error: there is no usable answer. Has the reason, and the size that the witness says it knows.
 struct NoAnswer {
     why: String,
     known: Option<u64>,
@@ -158,23 +158,23 @@ fn no_answer(why: impl Into<String>) -> NoAnswer {
     NoAnswer { why: why.into(), known: None }
 }
 
-/// What a witness is asked about.
+/// The subject of a request to a witness.
 pub struct About<'a> {
-    /// The network.
+    /// The network to ask over.
     pub net: &'a Net,
     /// The log.
     pub log: &'a dyn store::Proofs,
     /// Keys of the log.
     pub keys: &'a [VerifierKey],
-    /// The checkpoint that it is to cosign.
+    /// The head to be cosigned.
     pub head: &'a Head,
-    /// The same, read.
+    /// The note of that head, parsed.
     pub note: &'a Note,
 }
 
-impl Peer {
-    /// Asks for a cosignature. `known` is the size that the witness is believed to know; when it knows another, it says so
-    /// and is asked again.
+impl RemoteWitness {
+    /// Asks for a cosignature of the head in `about`, within 12 s. `known` is the size that the witness is believed to know; when it
+    /// knows another, it says so and is asked again from there.
     pub async fn ask(&self, about: &About<'_>, known: Option<u64>) -> WitnessAnswer {
         match tokio::time::timeout(ALL_WITHIN.to_std(), self.converse(about, known)).await {
             Ok(Ok(answer)) => answer,
@@ -186,7 +186,7 @@ impl Peer {
     async fn converse(&self, about: &About<'_>, known: Option<u64>) -> Result<WitnessAnswer, NoAnswer> {
         let own = about.head.size;
         let mut old = known.filter(|known| *known <= own).unwrap_or(0);
-        // From which size it refused a proof that holds, and whether it claimed to have seen more than there is.
+        // The size from which it refused a proof that holds; whether it claimed to have seen more entries than there are.
         let (mut refused_from, mut beyond) = (None, false);
         for _ in 0..REQUESTS_MAX {
             match self.submit(about, old).await? {
@@ -205,14 +205,14 @@ impl Peer {
                 Reply::Stands(at) => old = at,
                 // Any tree continues the empty one: there is nothing to refuse.
                 Reply::Refuses(why) if old == 0 || refused_from == Some(old) => return Err(no_answer(why)),
-                // Does it stand there at all? It says so to whoever begins at nothing.
+                // A request from size 0 is answered with the size that it knows.
                 Reply::Refuses(_) => (refused_from, old) = (Some(old), 0),
             }
         }
         Err(no_answer("it changes its mind about what it has seen"))
     }
 
-    /// One request, with the proof from `old`.
+    /// Sends one add-checkpoint request, with the consistency proof from `old`.
     async fn submit(&self, about: &About<'_>, old: u64) -> Result<Reply, NoAnswer> {
         let Head { size, root, .. } = about.head;
         // A consistency proof between equal trees, or from the empty one, is empty.
@@ -240,7 +240,7 @@ impl Peer {
         }
     }
 
-    /// Puts to the test that the witness has seen another history, of `seen` entries: asks for the checkpoint that it has.
+    /// Asks the witness, which claims another history of `seen` entries, for the checkpoint that it has.
     async fn contradiction(&self, about: &About<'_>, seen: u64) -> Result<WitnessAnswer, NoAnswer> {
         let mut contradiction = Contradiction { witness: self.name.clone(), seen, own: about.head.size, proof: None };
         if let Some(shown) = self.shown(about).await {
@@ -258,9 +258,9 @@ impl Peer {
         Ok(WitnessAnswer::Contradicts(contradiction))
     }
 
-    /// The latest checkpoint of this log that it cosigned, if it shows one that a key of the log signed. It may be older than
-    /// what it stands at.
-    async fn shown(&self, about: &About<'_>) -> Option<checkpoint::Opened> {
+    /// The latest checkpoint of this log that the witness shows, if a key of the log signed it. It may be older than the one that it
+    /// cosigned last.
+    async fn shown(&self, about: &About<'_>) -> Option<checkpoint::VerifiedCheckpoint> {
         let origin = about.note.text.lines().next().unwrap_or_default();
         let url = format!("{}{}", self.url, checkpoint_path(origin));
         let response = self.send(about.net, Request::get(url)).await.ok()?;
@@ -274,8 +274,8 @@ impl Peer {
     }
 }
 
-/// What a reader may copy: this log, these witnesses, and a majority of them required.
-pub fn proposed_policy(log: &VerifierKey, url: &str, peers: &[Peer]) -> String {
+/// The trust policy that is proposed to readers: this log, these witnesses, and a majority of them required.
+pub fn proposed_policy(log: &VerifierKey, url: &str, peers: &[RemoteWitness]) -> String {
     let mut witnesses: Vec<tlog_policy::Witness> = Vec::new();
     for peer in peers {
         if witnesses.iter().any(|known| known.vkey.public_bytes() == peer.vkey.public_bytes()) {
@@ -290,8 +290,8 @@ pub fn proposed_policy(log: &VerifierKey, url: &str, peers: &[Peer]) -> String {
     TlogPolicy::of_log(log.clone(), Some(url.to_owned()), witnesses, majority).to_text()
 }
 
-/// What a witness can be called in a tlog-policy: one word, not `none`, not the name of the group that holds them all, and
-/// not one that `is_taken`.
+/// The name of a witness in a tlog-policy: one word, not `none`, not `witnesses`, the name of their group, and not one that
+/// `is_taken`.
 fn legal_name(name: &str, is_taken: impl Fn(&str) -> bool) -> String {
     let word = |c: char| if c.is_whitespace() || c.is_control() { '-' } else { c };
     let name: String = name.trim().chars().map(word).collect();
@@ -304,13 +304,14 @@ fn legal_name(name: &str, is_taken: impl Fn(&str) -> bool) -> String {
     numbered.unwrap_or(name)
 }
 
-/// Asks the witnesses, before anything more is signed, whether one of them has seen another history of this log. Silence is
-/// no answer: a network that is down must not keep the watch from starting. The publisher asks again.
+/// Asks the witnesses whether one of them has seen another history of this log; fails if one proves or insists on it. Called at
+/// the start, before anything is signed. Silence is no failure: a network that is down must not keep the watch from starting,
+/// and the publisher asks again.
 pub async fn refuse_a_fork(
     net: &Net,
     log: &dyn store::Proofs,
     keys: &[VerifierKey],
-    peers: &[Peer],
+    peers: &[RemoteWitness],
     heads: &RememberedHeads,
 ) -> Result<(), Failure> {
     if peers.is_empty() {
@@ -334,15 +335,15 @@ pub async fn refuse_a_fork(
     Ok(())
 }
 
-/// Where `garant up` leaves the trust policy that it proposes, for exports.
+/// File in the data directory with the proposed trust policy, for exports.
 const PROPOSED: &str = "tlog-policy";
 
-/// Leaves the trust policy that this log proposes to its readers.
+/// Writes the proposed trust policy of the log to its data directory.
 pub fn write_proposed_policy(data: &Path, policy: &str) -> io::Result<()> {
     files::write_whole(&data.join(PROPOSED), policy.as_bytes(), 0o644)
 }
 
-/// The trust policy that `garant up` proposed last.
+/// The trust policy that `garant up` wrote last.
 pub fn last_proposed(data: &Path) -> Option<String> {
     fs::read_to_string(data.join(PROPOSED)).ok()
 }

@@ -15,20 +15,20 @@ const LAG_MAX: Span = Span::from_secs(600);
 
 /// `[watch]`: how many questions may be under way at once.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Options {
+pub struct WatchOptions {
     /// Questions under way at once, over all targets; by default as many as the probes may need.
     pub in_flight_max: Option<usize>,
     /// Questions under way at once to one host and port.
     pub per_target_max: u32,
 }
 
-impl Default for Options {
+impl Default for WatchOptions {
     fn default() -> Self {
         Self { in_flight_max: None, per_target_max: 100 }
     }
 }
 
-impl Section for Options {
+impl Section for WatchOptions {
     const ABOUT: &'static str = "How much the watch has under way at once. A probe that finds no room waits for a tenth of its \
         interval; then its sample is unknown, not down. A quarter of the room is kept for asking again after a first failure.";
     const EXAMPLE: &'static str = "[watch]\nin_flight_max = 500\nper_target_max = 100\n";
@@ -56,7 +56,7 @@ pub struct Config {
     /// Probes.
     pub probes: Vec<Arc<Declared>>,
     /// Limits of what is under way at once.
-    pub options: Options,
+    pub options: WatchOptions,
 }
 
 impl Config {
@@ -118,7 +118,7 @@ impl Part for Config {
 
     fn reference() -> Vec<SectionDoc> {
         let kinds = PROBE_KINDS.iter().map(|kind| (kind.reference)());
-        [SectionDoc::of::<Options>("watch", false)].into_iter().chain(kinds).collect()
+        [SectionDoc::of::<WatchOptions>("watch", false)].into_iter().chain(kinds).collect()
     }
 
     fn publish(&self, public: &mut Applied) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use engine::metrics::{Source, Text, Value};
+use engine::metrics::{MetricValue, MetricsSource, MetricsText};
 use engine::standing::{OpenFinding, ProbeStanding, Probes};
 use event::evidence::State;
 use event::{ObserverId, ProbeId, Span, Time};
@@ -171,8 +171,8 @@ impl Figures {
     }
 }
 
-impl Source for Figures {
-    fn write(&self, text: &mut Text) {
+impl MetricsSource for Figures {
+    fn write(&self, text: &mut MetricsText) {
         let counts = self.counts();
         let lanes = u64::try_from(counts.lanes).unwrap_or(u64::MAX);
         text.gauge("garant_watch_lanes", "", "Pairs of probe and observer.").sample(&[], lanes);
@@ -188,7 +188,7 @@ impl Source for Figures {
         text.counter("garant_watch_late_starts", "", "Starts more than 100 ms behind their turn.")
             .sample(&[], counts.late_starts);
         text.gauge("garant_watch_start_delay_max_seconds", "seconds", "The latest start so far, against its turn.")
-            .sample(&[], Value::Millionths(counts.lateness_max.micros()));
+            .sample(&[], MetricValue::Millionths(counts.lateness_max.micros()));
     }
 }
 

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use engine::descriptors;
 use event::Span;
 
-use crate::config::Options;
+use crate::config::WatchOptions;
 use crate::schedule::Cause;
 
 /// The least limit, whatever the probes need.
@@ -36,7 +36,7 @@ impl InFlight {
     /// process may have open; `None` for as many as it likes.
     pub(crate) fn set_limits(
         &mut self,
-        options: &Options,
+        options: &WatchOptions,
         probes: impl Iterator<Item = (Span, Span)>,
         descriptors: Option<u64>,
     ) {
@@ -104,7 +104,7 @@ fn needed(probes: impl Iterator<Item = (Span, Span)>) -> usize {
 mod tests {
     use super::*;
 
-    fn limit(options: Options, probes: usize, timeout: i64, every: i64, descriptors: Option<u64>) -> usize {
+    fn limit(options: WatchOptions, probes: usize, timeout: i64, every: i64, descriptors: Option<u64>) -> usize {
         let mut in_flight = InFlight::new();
         let each = (Span::from_secs(timeout), Span::from_secs(every));
         in_flight.set_limits(&options, std::iter::repeat_n(each, probes), descriptors);
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn the_limit_is_made_for_the_worst_day() {
-        let usual = Options::default();
+        let usual = WatchOptions::default();
         for (probes, timeout, every, descriptors, expect) in [
             (10, 10, 60, None, 100),
             (10_000, 5, 10, None, 10_000),
@@ -124,14 +124,14 @@ mod tests {
         ] {
             assert_eq!(limit(usual, probes, timeout, every, descriptors), expect, "{probes} probes, {descriptors:?}");
         }
-        let said = Options { in_flight_max: Some(500), ..usual };
+        let said = WatchOptions { in_flight_max: Some(500), ..usual };
         assert_eq!(limit(said, 10_000, 5, 10, Some(1_024)), 500, "the policy has the last word");
     }
 
     #[test]
     fn a_quarter_is_kept_for_confirmations() {
         let mut in_flight = InFlight::new();
-        in_flight.set_limits(&Options { in_flight_max: Some(8), per_target_max: 4 }, std::iter::empty(), None);
+        in_flight.set_limits(&WatchOptions { in_flight_max: Some(8), per_target_max: 4 }, std::iter::empty(), None);
         let may = |in_flight: &InFlight, under_way, cause| in_flight.admits(under_way, Some("a:80"), cause);
         assert!(may(&in_flight, 5, Cause::Turn) && !may(&in_flight, 6, Cause::Turn));
         assert!(may(&in_flight, 7, Cause::Call) && !may(&in_flight, 8, Cause::Call));

@@ -37,7 +37,7 @@ mod schedule;
 pub mod source;
 mod uplink;
 
-pub use config::{Config, Options};
+pub use config::{Config, WatchOptions};
 pub use events::KINDS;
 pub use figures::{CompactStanding, Counts, Figures};
 pub use run::Watch;

@@ -56,7 +56,7 @@ pub(crate) enum Blame {
 }
 
 /// What a canary's answer means for what was held back.
-pub(crate) struct Verdict {
+pub(crate) struct CanaryVerdict {
     /// Failures that waited for the answer.
     pub(crate) held: Vec<Done>,
     /// Whether they count as failures of the target.
@@ -109,9 +109,9 @@ impl Uplink {
 
     /// Takes the answer of a canary at `now`, or its absence; `None` when neither means anything, because the process stood
     /// still.
-    pub(crate) fn answered(&mut self, good: Option<bool>, now: Monotonic, wall: Time) -> Verdict {
+    pub(crate) fn answered(&mut self, good: Option<bool>, now: Monotonic, wall: Time) -> CanaryVerdict {
         self.asking = false;
-        let mut verdict = Verdict { held: Vec::new(), believed: false, dead_since: None };
+        let mut verdict = CanaryVerdict { held: Vec::new(), believed: false, dead_since: None };
         match good {
             None => return verdict,
             Some(true) => {

@@ -26,7 +26,7 @@ mod redirect;
 #[cfg(test)]
 mod tests;
 
-pub use error::{Failure, HttpError};
+pub use error::{HttpError, HttpFailure};
 pub use redirect::RedirectFault;
 
 /// How long a request may take unless it says otherwise.

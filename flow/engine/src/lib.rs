@@ -49,6 +49,6 @@ pub use progress::Progress;
 pub use random::Random;
 pub use reconcile::{Driver, Reconcile};
 pub use recorder::{RecordError, Recorded, Recorder};
-pub use secrets::{Opened, SecretError, Secrets};
+pub use secrets::{OpenedSecret, SecretError, Secrets};
 pub use supervisor::{Ended, EngineHealth, EngineState, HealthBoard, Supervisor};
 pub use tokio_util::sync::CancellationToken;

@@ -3,7 +3,7 @@
 //!
 //! The format has rules that a `format!` forgets: a family is written once and in one piece, a counter's samples end in
 //! `_total`, a unit is the end of the name, label values have three characters to escape, and the text ends with `# EOF`.
-//! Here the types see to them: a [`Family`] borrows the [`Text`] until it is complete. Figures are integers or decimal
+//! Here the types see to them: a [`MetricFamily`] borrows the [`MetricsText`] until it is complete. Figures are integers or decimal
 //! fractions of integers; nothing is rounded.
 
 use std::borrow::Cow;
@@ -12,9 +12,9 @@ use std::fmt::Write as _;
 
 /// An engine, or another part of the process, that has figures to show. Figures begin at the start of the process and are
 /// no evidence: a verdict never reads them.
-pub trait Source: Send + Sync {
+pub trait MetricsSource: Send + Sync {
     /// Adds families. Called at each scrape; must neither wait nor fail. Names start with `garant_` and the owner's name.
-    fn write(&self, text: &mut Text);
+    fn write(&self, text: &mut MetricsText);
 }
 
 /// The type of a family (OpenMetrics), which decides how its samples end.
@@ -47,7 +47,7 @@ impl MetricType {
 
 /// An exact figure.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Value {
+pub enum MetricValue {
     /// A whole number.
     Whole(i64),
     /// A number of millionths: microseconds as seconds.
@@ -56,20 +56,20 @@ pub enum Value {
     Billionths(i64),
 }
 
-impl From<u64> for Value {
+impl From<u64> for MetricValue {
     /// A count, cut at 2⁶³ − 1.
     fn from(count: u64) -> Self {
         Self::Whole(i64::try_from(count).unwrap_or(i64::MAX))
     }
 }
 
-impl From<bool> for Value {
+impl From<bool> for MetricValue {
     fn from(yes: bool) -> Self {
         Self::Whole(i64::from(yes))
     }
 }
 
-impl std::fmt::Display for Value {
+impl std::fmt::Display for MetricValue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (figure, decimals) = match *self {
             Self::Whole(figure) => return write!(f, "{figure}"),
@@ -88,7 +88,7 @@ impl std::fmt::Display for Value {
 
 /// The text of an exposition, built family by family.
 #[derive(Debug, Default)]
-pub struct Text {
+pub struct MetricsText {
     out: String,
     /// Names of the families written so far: each may be written once.
     families: BTreeSet<String>,
@@ -96,7 +96,7 @@ pub struct Text {
 
 /// One family, open for samples.
 #[derive(Debug)]
-pub struct Family<'t> {
+pub struct MetricFamily<'t> {
     /// The text; `None` for a second family of the same name, which is left out: an exposition that lacks a family is worth
     /// more than one that is refused whole.
     out: Option<&'t mut String>,
@@ -104,7 +104,7 @@ pub struct Family<'t> {
     kind: MetricType,
 }
 
-impl Text {
+impl MetricsText {
     /// The content type to serve it with.
     pub const CONTENT_TYPE: &'static str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -114,33 +114,33 @@ impl Text {
     }
 
     /// A figure that goes up and down. `unit` is `""`, or what the name ends with: `seconds`, `bytes`, `ratio`.
-    pub fn gauge(&mut self, name: &str, unit: &str, help: &str) -> Family<'_> {
+    pub fn gauge(&mut self, name: &str, unit: &str, help: &str) -> MetricFamily<'_> {
         self.family(MetricType::Gauge, name, unit, help)
     }
 
     /// A figure that only goes up, until the process starts anew. The name is given without `_total`.
-    pub fn counter(&mut self, name: &str, unit: &str, help: &str) -> Family<'_> {
+    pub fn counter(&mut self, name: &str, unit: &str, help: &str) -> MetricFamily<'_> {
         self.family(MetricType::Counter, name, unit, help)
     }
 
     /// Labels that describe the owner. The name is given without `_info`.
-    pub fn info(&mut self, name: &str, help: &str) -> Family<'_> {
+    pub fn info(&mut self, name: &str, help: &str) -> MetricFamily<'_> {
         self.family(MetricType::Info, name, "", help)
     }
 
     /// The current one of several states.
-    pub fn state_set(&mut self, name: &str, help: &str) -> Family<'_> {
+    pub fn state_set(&mut self, name: &str, help: &str) -> MetricFamily<'_> {
         self.family(MetricType::StateSet, name, "", help)
     }
 
-    fn family(&mut self, kind: MetricType, name: &str, unit: &str, help: &str) -> Family<'_> {
+    fn family(&mut self, kind: MetricType, name: &str, unit: &str, help: &str) -> MetricFamily<'_> {
         debug_assert!(is_metric_name(name), "`{name}` is not the name of a metric");
         debug_assert!(unit.is_empty() || name.ends_with(&format!("_{unit}")), "`{name}` does not end with its unit");
         debug_assert!(!name.ends_with("_total") && !name.ends_with("_info"), "`{name}` has the suffix of its samples");
         let name = name.to_owned();
         if !self.families.insert(name.clone()) {
             tracing::error!(name, "two families of one name; the second is left out");
-            return Family { out: None, name, kind };
+            return MetricFamily { out: None, name, kind };
         }
         // Writing to a String can't fail.
         let mut line = |word: &str, text: &str| {
@@ -151,7 +151,7 @@ impl Text {
             line("UNIT", unit);
         }
         line("HELP", &escaped(help));
-        Family { out: Some(&mut self.out), name, kind }
+        MetricFamily { out: Some(&mut self.out), name, kind }
     }
 
     /// The whole text, closed with `# EOF`.
@@ -161,9 +161,9 @@ impl Text {
     }
 }
 
-impl Family<'_> {
+impl MetricFamily<'_> {
     /// One sample.
-    pub fn sample(&mut self, labels: &[(&str, &str)], value: impl Into<Value>) -> &mut Self {
+    pub fn sample(&mut self, labels: &[(&str, &str)], value: impl Into<MetricValue>) -> &mut Self {
         self.write(labels, None, value.into());
         self
     }
@@ -171,12 +171,12 @@ impl Family<'_> {
     /// The samples of a state set: 1 for the state it is in, 0 for the others.
     pub fn state(&mut self, labels: &[(&str, &str)], states: &[&str], current: Option<&str>) -> &mut Self {
         for state in states {
-            self.write(labels, Some(state), Value::from(current == Some(*state)));
+            self.write(labels, Some(state), MetricValue::from(current == Some(*state)));
         }
         self
     }
 
-    fn write(&mut self, labels: &[(&str, &str)], state: Option<&str>, value: Value) {
+    fn write(&mut self, labels: &[(&str, &str)], state: Option<&str>, value: MetricValue) {
         let Some(out) = self.out.as_deref_mut() else { return };
         out.push_str(&self.name);
         out.push_str(self.kind.suffix());

@@ -33,18 +33,18 @@ mod tls;
 mod tls_words;
 
 pub use certificate::{Certificate, KeyKind, printable};
-pub use chain::{CertificateFault, Link, Shown, Step};
+pub use chain::{CertificateFault, CertificateValidity, Link, Shown};
 pub use dial::{DialError, Dialed};
 pub use hickory_resolver::proto::rr::RecordType;
 pub use reach::IpNet;
-pub use resolver::{Found, ResolveError, ResolveFailure, Resolver};
+pub use resolver::{ResolveError, ResolveFailure, Resolved, Resolver};
 pub(crate) use stream::TlsBroken;
 pub use stream::{FirstBytes, Stream};
 pub use tls::{Peer, TlsFailure, Verify};
 
 /// What a [`Net`] is made of.
 #[derive(Clone, Default, Debug)]
-pub struct Options {
+pub struct NetOptions {
     /// Name servers to ask; those of the system when there is none.
     pub name_servers: Vec<SocketAddr>,
     /// A file of PEM certificates to trust beside the roots of the system: of authorities, or of servers themselves.
@@ -87,7 +87,7 @@ pub struct Net {
 
 impl Net {
     /// The network as the machine has it, with the roots that it trusts. Certificates are judged by `clock`.
-    pub fn new(options: &Options, clock: Arc<dyn Clock>) -> Result<Self, SetupError> {
+    pub fn new(options: &NetOptions, clock: Arc<dyn Clock>) -> Result<Self, SetupError> {
         let resolver = if options.name_servers.is_empty() {
             Resolver::system()?
         } else {
@@ -124,7 +124,7 @@ pub struct Target {
     /// Connects to these addresses instead of asking for the name; the name is still the one for TLS.
     pub addresses: Vec<IpAddr>,
     /// Of the target of a redirect: the address that led there. From a public one only public addresses are connected to, and
-    /// those that [`Options::redirects_may_reach`] names.
+    /// those that [`NetOptions::redirects_may_reach`] names.
     pub led_by: Option<IpAddr>,
     /// Speaks TLS, if set.
     pub tls: Option<Tls>,

@@ -79,7 +79,7 @@ pub enum RecordError {
 /// The recorder of one observer: seals what it observes into events and sends them to the sink. Clones share its sequence.
 #[derive(Clone)]
 pub struct Recorder {
-    shared: Arc<Shared>,
+    shared: Arc<RecorderState>,
     stream: Arc<Stream>,
 }
 
@@ -121,7 +121,8 @@ impl Streams {
     }
 }
 
-struct Shared {
+/// The parts of a recorder that all its clones share.
+struct RecorderState {
     sink: Arc<dyn Sink>,
     clock: Arc<dyn Clock>,
     streams: Arc<Streams>,
@@ -170,7 +171,7 @@ impl Recorder {
         let streams = Arc::new(Streams { boot, of: Mutex::default() });
         let spool = Arc::new(Spool::new(sink.clone(), clock.clone(), streams.clone()));
         let stream = streams.of(observer);
-        Self { shared: Arc::new(Shared { sink, clock, streams, spool }), stream }
+        Self { shared: Arc::new(RecorderState { sink, clock, streams, spool }), stream }
     }
 
     /// The recorder of another observer in this process; the same sequence each time it is asked for.

@@ -31,16 +31,16 @@ pub struct Secrets {
 }
 
 /// A secret that was opened. Wiped when it is dropped, and shown nowhere.
-pub struct Opened(Zeroizing<Vec<u8>>);
+pub struct OpenedSecret(Zeroizing<Vec<u8>>);
 
-impl Opened {
+impl OpenedSecret {
     /// Its bytes, without the end of the line that an editor leaves.
     pub fn bytes(&self) -> &[u8] {
         &self.0
     }
 }
 
-impl fmt::Debug for Opened {
+impl fmt::Debug for OpenedSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("…")
     }
@@ -80,14 +80,14 @@ impl Secrets {
     }
 
     /// Opens it on a thread that may wait for a disk.
-    pub async fn open(&self, secret: &Secret) -> Result<Opened, SecretError> {
+    pub async fn open(&self, secret: &Secret) -> Result<OpenedSecret, SecretError> {
         let (secrets, wanted) = (self.clone(), secret.clone());
         let opened = tokio::task::spawn_blocking(move || secrets.open_now(&wanted)).await;
         opened.unwrap_or_else(|_| Err(SecretError::useless(secret, "garant is stopping", "start it again")))
     }
 
     /// Opens it, waiting for the disk.
-    pub fn open_now(&self, secret: &Secret) -> Result<Opened, SecretError> {
+    pub fn open_now(&self, secret: &Secret) -> Result<OpenedSecret, SecretError> {
         let failed = |reason: String, remedy: String| Err(SecretError::useless(secret, reason, remedy));
         let (path, of_systemd) = match (secret, &self.credentials) {
             (Secret::File(path), _) => (path.clone(), false),
@@ -135,7 +135,7 @@ impl Secrets {
         if bytes.is_empty() {
             return failed("it is empty".to_owned(), "write the secret into it".to_owned());
         }
-        Ok(Opened(bytes))
+        Ok(OpenedSecret(bytes))
     }
 }
 
@@ -183,7 +183,7 @@ mod tests {
         Secret::File(path.to_owned())
     }
 
-    fn said(opened: Result<Opened, SecretError>) -> String {
+    fn said(opened: Result<OpenedSecret, SecretError>) -> String {
         opened.expect_err("refused").to_string()
     }
 

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::SimClock;
-use crate::net::{Net, Options, SetupError};
+use crate::net::{Net, NetOptions, SetupError};
 use crate::random::SeededRandom;
 use crate::{Context, Progress, Recorder};
 
@@ -72,7 +72,7 @@ impl World {
 
     /// The context of an engine, with the machine's real network.
     pub fn context(&self, observer: ObserverId) -> Result<Context, SetupError> {
-        let net = Net::new(&Options::default(), self.clock.clone())?;
+        let net = Net::new(&NetOptions::default(), self.clock.clone())?;
         Ok(self.context_with(observer, net))
     }
 

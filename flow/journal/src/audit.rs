@@ -32,7 +32,7 @@ use std::io;
 use event::{Envelope, Kind, Span, Time};
 
 pub use crate::files::Directory;
-pub use error::{AuditError, Finding, Meaning, Place};
+pub use error::{AuditError, AuditFault, FaultPlace, Meaning};
 
 use crate::Hash;
 use crate::checkpoint::Checkpoint;
@@ -48,7 +48,7 @@ use keys::Keys;
 const SKEW: Span = Span::from_secs(600);
 
 /// The source of a log's files: a directory, or a server.
-pub trait Source {
+pub trait ExportSource {
     /// The bytes at `path`, a relative path with `/` between its parts; `None` when there is no such file. An
     /// implementation bounds the size of what it reads.
     fn read(&self, path: &str) -> io::Result<Option<Vec<u8>>>;
@@ -159,12 +159,12 @@ pub struct Report {
 /// Verifies the whole log in `source`. Calls `entry` with every entry in order and `progress` with (entries verified,
 /// entries in all) after each bundle.
 pub fn audit(
-    source: &dyn Source,
+    source: &dyn ExportSource,
     trust: &Trust,
     entry: &mut dyn FnMut(Audited),
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Report, AuditError> {
-    let head = Head::read(source)?;
+    let head = SignedHead::read(source)?;
     let mut keys = Keys::read(source, trust, &head)?;
     let mut beside = Beside::read(source, &head.checkpoint)?;
     let mut policy_remarks = Vec::new();
@@ -230,17 +230,17 @@ pub fn audit(
     })
 }
 
-/// The signed head, as the source has it.
-struct Head {
+/// The checkpoint of an export, parsed and not verified.
+struct SignedHead {
     note: Note,
     checkpoint: Checkpoint,
 }
 
-impl Head {
-    fn read(source: &dyn Source) -> Result<Self, AuditError> {
+impl SignedHead {
+    fn read(source: &dyn ExportSource) -> Result<Self, AuditError> {
         let text = required_text(source, export::CHECKPOINT)?;
         let at = |error: &dyn std::fmt::Display| {
-            AuditError::at(export::CHECKPOINT, Finding::Malformed { what: error.to_string() })
+            AuditError::at(export::CHECKPOINT, AuditFault::Malformed { what: error.to_string() })
         };
         let note = Note::parse(&text).map_err(|error| at(&error))?;
         let checkpoint = Checkpoint::parse(&note.text).map_err(|error| at(&error))?;
@@ -248,30 +248,30 @@ impl Head {
     }
 }
 
-fn optional(source: &dyn Source, path: &str) -> Result<Option<Vec<u8>>, AuditError> {
-    source.read(path).map_err(|error| AuditError::at(path, Finding::Unreadable { error: error.to_string() }))
+fn optional(source: &dyn ExportSource, path: &str) -> Result<Option<Vec<u8>>, AuditError> {
+    source.read(path).map_err(|error| AuditError::at(path, AuditFault::Unreadable { error: error.to_string() }))
 }
 
-fn required(source: &dyn Source, path: &str) -> Result<Vec<u8>, AuditError> {
-    optional(source, path)?.ok_or_else(|| AuditError::at(path, Finding::Missing))
+fn required(source: &dyn ExportSource, path: &str) -> Result<Vec<u8>, AuditError> {
+    optional(source, path)?.ok_or_else(|| AuditError::at(path, AuditFault::Missing))
 }
 
 fn text(path: &str, bytes: Vec<u8>) -> Result<String, AuditError> {
     String::from_utf8(bytes)
-        .map_err(|_| AuditError::at(path, Finding::Malformed { what: "the file is not UTF-8".to_owned() }))
+        .map_err(|_| AuditError::at(path, AuditFault::Malformed { what: "the file is not UTF-8".to_owned() }))
 }
 
-fn optional_text(source: &dyn Source, path: &str) -> Result<Option<String>, AuditError> {
+fn optional_text(source: &dyn ExportSource, path: &str) -> Result<Option<String>, AuditError> {
     optional(source, path)?.map(|bytes| text(path, bytes)).transpose()
 }
 
-fn required_text(source: &dyn Source, path: &str) -> Result<String, AuditError> {
+fn required_text(source: &dyn ExportSource, path: &str) -> Result<String, AuditError> {
     text(path, required(source, path)?)
 }
 
 /// The policy that the log proposes. It is not signed, and no more than a proposal: one that can't be read takes nothing
 /// away from the log.
-fn proposed_policy(source: &dyn Source, remarks: &mut Vec<String>) -> Result<Option<TlogPolicy>, AuditError> {
+fn proposed_policy(source: &dyn ExportSource, remarks: &mut Vec<String>) -> Result<Option<TlogPolicy>, AuditError> {
     let Some(bytes) = optional(source, export::TLOG_POLICY)? else { return Ok(None) };
     let policy = match String::from_utf8(bytes) {
         Ok(text) => TlogPolicy::parse(&text).map_err(|error| error.to_string()),
@@ -291,7 +291,7 @@ fn cosigned_by(
 ) -> Result<Vec<Cosigned>, AuditError> {
     let count = |policy: &TlogPolicy| -> Result<Evaluation, AuditError> {
         let refused = |error: crate::cosignature::CosignatureError| {
-            AuditError::at(export::CHECKPOINT, Finding::BadSignature { error: error.to_string() })
+            AuditError::at(export::CHECKPOINT, AuditFault::BadSignature { error: error.to_string() })
         };
         policy.count(note).map_err(refused)
     };
@@ -307,7 +307,7 @@ fn cosigned_by(
         if is_trusted && !quorum_met {
             let by = all.iter().map(|cosigned| cosigned.name.clone()).collect();
             let quorum = policy.quorum.clone().unwrap_or_default();
-            return Err(AuditError::at(export::CHECKPOINT, Finding::Unwitnessed { quorum, by }));
+            return Err(AuditError::at(export::CHECKPOINT, AuditFault::Unwitnessed { quorum, by }));
         }
     }
     Ok(all)
@@ -322,14 +322,14 @@ fn judge_age(
     if let (Some(at), Some(max_age)) = (trust.at, trust.max_age)
         && newest.is_none_or(|newest| newest < at - max_age)
     {
-        return Err(AuditError::at(export::CHECKPOINT, Finding::Stale { newest, at, max_age }));
+        return Err(AuditError::at(export::CHECKPOINT, AuditFault::Stale { newest, at, max_age }));
     }
     if let (Some(at), Some(newest)) = (trust.at, newest)
         && newest > at + SKEW
     {
         // A log dated ahead would look fresh for as long as its owner likes.
         if trust.max_age.is_some() {
-            return Err(AuditError::at(export::CHECKPOINT, Finding::Ahead { newest, at }));
+            return Err(AuditError::at(export::CHECKPOINT, AuditFault::Ahead { newest, at }));
         }
         remarks.push(format!("the newest entry is dated {newest}, which is after now ({at}): a clock is wrong"));
     }

@@ -30,7 +30,7 @@ pub enum CheckpointError {
 
 /// A checkpoint with at least one verified signature of the log.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Opened {
+pub struct VerifiedCheckpoint {
     /// The head.
     pub checkpoint: Checkpoint,
     /// The note that carries it, with all its lines.
@@ -80,11 +80,11 @@ impl fmt::Display for Checkpoint {
 }
 
 /// Reads a signed checkpoint and verifies that one of `keys` signed it.
-pub fn open(note: &str, keys: &[VerifierKey]) -> Result<Opened, CheckpointError> {
+pub fn open(note: &str, keys: &[VerifierKey]) -> Result<VerifiedCheckpoint, CheckpointError> {
     let note = Note::parse(note)?;
     let checkpoint = Checkpoint::parse(&note.text)?;
     let signers = note.signed_by(keys)?.into_iter().cloned().collect();
-    Ok(Opened { checkpoint, note, signers })
+    Ok(VerifiedCheckpoint { checkpoint, note, signers })
 }
 
 #[cfg(test)]

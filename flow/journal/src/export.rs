@@ -41,7 +41,7 @@ pub fn proof_path(sequence: u64) -> String {
 }
 
 /// The destination of an export.
-pub trait Sink {
+pub trait ExportSink {
     /// Writes `bytes` at `path`, a relative path with `/` between its parts, in place of what was there.
     fn write(&mut self, path: &str, bytes: &[u8]) -> io::Result<()>;
 
@@ -139,22 +139,22 @@ pub enum ExportError {
     #[error("the entries make {made}, the checkpoint signs {signed}; nothing was published")]
     OtherTree {
         /// Head of what was pushed.
-        made: Head,
+        made: TreeHead,
         /// Head in the checkpoint.
-        signed: Head,
+        signed: TreeHead,
     },
 }
 
-/// Size and root, for a message.
+/// Size and root of a tree, for a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Head {
+pub struct TreeHead {
     /// How many entries.
     pub size: u64,
     /// The root over them.
     pub root: crate::Hash,
 }
 
-impl std::fmt::Display for Head {
+impl std::fmt::Display for TreeHead {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} entries with the root {}", self.size, self.root)
     }
@@ -162,7 +162,7 @@ impl std::fmt::Display for Head {
 
 /// An export under way.
 pub struct Writer<'s> {
-    sink: &'s mut dyn Sink,
+    sink: &'s mut dyn ExportSink,
     tiler: Tiler,
     /// Leaves of the bundle that is being filled.
     leaves: Vec<Vec<u8>>,
@@ -170,13 +170,13 @@ pub struct Writer<'s> {
     payloads: Vec<u8>,
 }
 
-fn write(sink: &mut dyn Sink, path: &str, bytes: &[u8]) -> Result<(), ExportError> {
+fn write(sink: &mut dyn ExportSink, path: &str, bytes: &[u8]) -> Result<(), ExportError> {
     sink.write(path, bytes).map_err(|source| ExportError::Write { path: path.to_owned(), source })
 }
 
 impl<'s> Writer<'s> {
     /// An export from the first entry of the log on.
-    pub fn new(sink: &'s mut dyn Sink) -> Self {
+    pub fn new(sink: &'s mut dyn ExportSink) -> Self {
         Self { sink, tiler: Tiler::new(), leaves: Vec::new(), payloads: Vec::new() }
     }
 
@@ -213,8 +213,8 @@ impl<'s> Writer<'s> {
         let note = Note::parse(extras.checkpoint_note).map_err(|error: NoteError| CheckpointError::from(error))?;
         let checkpoint = Checkpoint::parse(&note.text)?;
         let frontier = self.tiler.frontier();
-        let made = Head { size: frontier.size(), root: frontier.root() };
-        let signed = Head { size: checkpoint.size, root: checkpoint.root };
+        let made = TreeHead { size: frontier.size(), root: frontier.root() };
+        let signed = TreeHead { size: checkpoint.size, root: checkpoint.root };
         if made != signed {
             return Err(ExportError::OtherTree { made, signed });
         }
@@ -252,7 +252,7 @@ impl<'s> Writer<'s> {
 }
 
 /// The files that an earlier export left and this one does not have.
-fn stale(sink: &dyn Sink, size: u64, extras: &Extras<'_>) -> Result<Vec<String>, ExportError> {
+fn stale(sink: &dyn ExportSink, size: u64, extras: &Extras<'_>) -> Result<Vec<String>, ExportError> {
     let unlisted = |source| ExportError::Remove { path: CHECKPOINT.to_owned(), source };
     let before = sink.checkpoint().map_err(unlisted)?.and_then(|bytes| String::from_utf8(bytes).ok());
     let is_export = |text: String| Checkpoint::parse(&Note::parse(&text).ok()?.text).ok();
@@ -272,7 +272,7 @@ fn stale(sink: &dyn Sink, size: u64, extras: &Extras<'_>) -> Result<Vec<String>,
     Ok(paths.filter(|path| is_of_an_export(path) && !is_here(path)).collect())
 }
 
-fn remove(sink: &mut dyn Sink, paths: Vec<String>) -> Result<(), ExportError> {
+fn remove(sink: &mut dyn ExportSink, paths: Vec<String>) -> Result<(), ExportError> {
     paths.into_iter().try_for_each(|path| sink.remove(&path).map_err(|source| ExportError::Remove { path, source }))
 }
 

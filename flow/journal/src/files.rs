@@ -5,8 +5,8 @@ use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use crate::audit::Source;
-use crate::export::{self, Sink};
+use crate::audit::ExportSource;
+use crate::export::{self, ExportSink};
 
 /// Longest file that is read, in bytes. A payload bundle has 256 payloads, of a few hundred bytes each as a rule.
 pub(crate) const FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
@@ -19,7 +19,7 @@ const DEPTH_MAX: usize = 10;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Directory {
     path: PathBuf,
-    /// Written or changed since the last [`Sink::sync`]: files, and folders.
+    /// Written or changed since the last [`ExportSink::sync`]: files, and folders.
     unsynced: BTreeSet<PathBuf>,
 }
 
@@ -56,7 +56,7 @@ impl Directory {
     }
 }
 
-impl Source for Directory {
+impl ExportSource for Directory {
     fn read(&self, path: &str) -> io::Result<Option<Vec<u8>>> {
         let file = match fs::File::open(self.path.join(path)) {
             Ok(file) => file,
@@ -75,7 +75,7 @@ impl Source for Directory {
     }
 }
 
-impl Sink for Directory {
+impl ExportSink for Directory {
     /// Writes beside the file and renames over it, so that a reader sees the old bytes or the new ones. A file that has
     /// these bytes already is let alone.
     fn write(&mut self, path: &str, bytes: &[u8]) -> io::Result<()> {

@@ -20,7 +20,7 @@ use crate::export::ListedVerdict;
 
 /// The last applied policy of the log.
 #[derive(Clone, Debug, Default)]
-pub enum Policy {
+pub enum ListedPolicy {
     /// No policy was ever applied.
     #[default]
     Never,
@@ -49,7 +49,7 @@ struct Latest {
 /// The list, as of the entries taken so far.
 #[derive(Clone, Debug, Default)]
 pub struct Listing {
-    policy: Policy,
+    policy: ListedPolicy,
     /// Of each promise in effect, its revision and how many objectives it has.
     promises: BTreeMap<PromiseId, (String, u32)>,
     latest: BTreeMap<(PromiseId, u32), Latest>,
@@ -85,7 +85,7 @@ impl Listing {
             self.newer_policy = true;
         } else if let Some(applied) = envelope.body::<Applied>() {
             self.newer_policy = false;
-            self.policy = Policy::Applied(envelope.body.clone());
+            self.policy = ListedPolicy::Applied(envelope.body.clone());
             // A policy that can't be read puts nothing into effect.
             let promises = applied.map(|applied| applied.promises).unwrap_or_default().into_iter();
             self.promises = promises
@@ -100,21 +100,21 @@ impl Listing {
     /// Takes the next entry when its payload is destroyed.
     pub fn lose(&mut self, coarse: &str) {
         if coarse == Applied::KIND.name {
-            self.policy = Policy::Destroyed;
+            self.policy = ListedPolicy::Destroyed;
             self.promises.clear();
         }
     }
 
     /// The policy in effect.
-    pub const fn policy(&self) -> &Policy {
+    pub const fn policy(&self) -> &ListedPolicy {
         &self.policy
     }
 
     /// The body of the policy in effect, as it lies beside the log.
     pub fn policy_body(&self) -> Option<&RawValue> {
         match &self.policy {
-            Policy::Applied(body) => Some(body),
-            Policy::Never | Policy::Destroyed => None,
+            ListedPolicy::Applied(body) => Some(body),
+            ListedPolicy::Never | ListedPolicy::Destroyed => None,
         }
     }
 

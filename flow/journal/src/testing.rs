@@ -10,10 +10,10 @@ use event::policy::{Applied, Clause, Promise, Text};
 use event::promise::{Outcome, Verdict};
 use event::{Body, BootId, Envelope, InstallationId, Interval, Kind, Observed, ObserverId, Span, Time};
 
-use crate::audit::Source;
+use crate::audit::ExportSource;
 use crate::checkpoint::Checkpoint;
 use crate::disclosure::Disclosure;
-use crate::export::{Extras, ListedVerdict, Sink, Writer};
+use crate::export::{ExportSink, Extras, ListedVerdict, Writer};
 use crate::leaf::Leaf;
 use crate::listing::Listing;
 use crate::note::SigningKey;
@@ -27,13 +27,13 @@ use crate::{Hash, cosignature};
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Files(pub BTreeMap<String, Vec<u8>>);
 
-impl Source for Files {
+impl ExportSource for Files {
     fn read(&self, path: &str) -> io::Result<Option<Vec<u8>>> {
         Ok(self.0.get(path).cloned())
     }
 }
 
-impl Sink for Files {
+impl ExportSink for Files {
     fn write(&mut self, path: &str, bytes: &[u8]) -> io::Result<()> {
         self.0.insert(path.to_owned(), bytes.to_vec());
         Ok(())
@@ -273,11 +273,11 @@ impl Log {
     }
 
     /// The whole log into a place where there may be an earlier export; whether it succeeded.
-    pub fn export_to(&self, sink: &mut dyn Sink) -> bool {
+    pub fn export_to(&self, sink: &mut dyn ExportSink) -> bool {
         self.export_disclosing(sink, Leaf::is_public)
     }
 
-    fn export_disclosing(&self, sink: &mut dyn Sink, is_disclosed: impl Fn(&Leaf) -> bool) -> bool {
+    fn export_disclosing(&self, sink: &mut dyn ExportSink, is_disclosed: impl Fn(&Leaf) -> bool) -> bool {
         let note = self.checkpoint(self.entries.len());
         let tree = self.tree(self.entries.len());
         let (listing, mut proofs) = (self.listing(self.entries.len()), Vec::new());

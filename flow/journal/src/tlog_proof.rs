@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::Hash;
-use crate::checkpoint::{self, CheckpointError, Opened};
+use crate::checkpoint::{self, CheckpointError, VerifiedCheckpoint};
 use crate::disclosure::Disclosure;
 use crate::leaf::Leaf;
 use crate::note::VerifierKey;
@@ -145,7 +145,7 @@ impl TlogProof {
 
     /// Verifies that `leaf` is the entry, under a checkpoint that one of `keys` signed. Witnesses are for
     /// [`tlog_policy`](crate::tlog_policy) to judge, over the note that is returned.
-    pub fn verify(&self, leaf: &[u8], keys: &[VerifierKey]) -> Result<Opened, TlogProofError> {
+    pub fn verify(&self, leaf: &[u8], keys: &[VerifierKey]) -> Result<VerifiedCheckpoint, TlogProofError> {
         let opened = checkpoint::open(&self.checkpoint_note, keys)?;
         let head = &opened.checkpoint;
         tree::verify_inclusion(self.index, head.size, &tree::leaf_hash(leaf), &self.proof, &head.root)
@@ -154,7 +154,7 @@ impl TlogProof {
     }
 
     /// Verifies the entry in the extra data: the leaf is in the log, and opens to the disclosed payload.
-    pub fn verify_evidence(&self, keys: &[VerifierKey]) -> Result<(Opened, Evidence<'_>), TlogProofError> {
+    pub fn verify_evidence(&self, keys: &[VerifierKey]) -> Result<(VerifiedCheckpoint, Evidence<'_>), TlogProofError> {
         let wrong = |what| TlogProofError::Evidence { index: self.index, what };
         let evidence = self.evidence().ok_or_else(|| wrong("there is none in a form that is known"))?;
         let opened = self.verify(evidence.leaf, keys)?;

@@ -59,7 +59,7 @@ pub struct Known {
 
 /// What a witness remembers: the contents of its state file.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug, Default)]
-pub struct State {
+pub struct WitnessState {
     /// Logs by origin.
     pub logs: BTreeMap<String, Known>,
 }
@@ -121,7 +121,7 @@ impl Refusal {
 
 /// The body of `POST <prefix>/add-checkpoint`, taken apart.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Request {
+pub struct CheckpointRequest {
     /// Size that the log believes the witness to know.
     pub old_size: u64,
     /// Consistency proof from there to the checkpoint.
@@ -144,7 +144,7 @@ pub fn checkpoint_path(origin: &str) -> String {
 }
 
 /// Takes the body of a request apart; the refusal is a 400.
-pub fn parse_request(request: &str) -> Result<Request, Refusal> {
+pub fn parse_request(request: &str) -> Result<CheckpointRequest, Refusal> {
     let bad = |why: &str| Refusal::new(400, why);
     if request.len() > REQUEST_BYTES_MAX {
         return Err(bad("the request is too large"));
@@ -163,7 +163,7 @@ pub fn parse_request(request: &str) -> Result<Request, Refusal> {
     if old_size > checkpoint.size {
         return Err(bad("the old size is larger than the checkpoint"));
     }
-    Ok(Request { old_size, proof, checkpoint, note })
+    Ok(CheckpointRequest { old_size, proof, checkpoint, note })
 }
 
 impl Known {
@@ -174,7 +174,7 @@ impl Known {
     }
 }
 
-impl State {
+impl WitnessState {
     /// From now on checkpoints signed by `key` are accepted for the log that the key names. What is known of the log stays.
     pub fn trust(&mut self, key: VerifierKey) {
         if key.key_type() != KeyType::Ed25519 {
@@ -213,8 +213,8 @@ impl State {
 
 /// Grants or refuses a request: the witness's side. On success the body of the answer is returned, cosignature lines, and
 /// `state` knows the new checkpoint; it is unchanged when the checkpoint is the one it knows. On refusal it is unchanged.
-pub fn add_checkpoint(state: &mut State, key: &SigningKey, request: &str, now: Time) -> Result<String, Refusal> {
-    let Request { old_size, proof, checkpoint, note } = parse_request(request)?;
+pub fn add_checkpoint(state: &mut WitnessState, key: &SigningKey, request: &str, now: Time) -> Result<String, Refusal> {
+    let CheckpointRequest { old_size, proof, checkpoint, note } = parse_request(request)?;
     let Checkpoint { origin, size, root } = checkpoint;
     let log = state.logs.get_mut(&origin).filter(|log| !log.keys.is_empty());
     let log = log.ok_or_else(|| Refusal::new(404, format!("no log `{origin}` is known here")))?;

@@ -63,7 +63,7 @@ pub use part::Part;
 pub use place::Place;
 pub use reference::{KeyDoc, Need, SectionDoc, reference};
 pub use secret::Secret;
-pub use source::{Position, Source, Sources};
+pub use source::{Position, SourceFile, Sources};
 pub use table::{Section, Table};
 pub use value::{Located, Private, Slot, Value};
 

@@ -16,8 +16,8 @@ pub(crate) struct Hidden {
 
 impl Hidden {
     /// The bytes to leave out, of the value that stands at `start..end`; nothing if the character is not there.
-    pub(crate) fn within(&self, text: &str, (start, end): (usize, usize)) -> Option<Secret> {
-        let whole = Secret { bytes: start..end, quoted: true };
+    pub(crate) fn within(&self, text: &str, (start, end): (usize, usize)) -> Option<Redaction> {
+        let whole = Redaction { bytes: start..end, quoted: true };
         let Some(mark) = self.after else { return Some(whole) };
         let written = text.get(start..end)?;
         // An escape sequence may stand for the character, or hide the end of the text.
@@ -26,21 +26,21 @@ impl Hidden {
         }
         let quotes = written.bytes().take_while(|byte| matches!(byte, b'"' | b'\'')).count().min(3);
         let (from, to) = (start + written.find(mark)? + mark.len_utf8(), end.saturating_sub(quotes));
-        (from < to).then_some(Secret { bytes: from..to, quoted: false })
+        (from < to).then_some(Redaction { bytes: from..to, quoted: false })
     }
 }
 
 /// Bytes to leave out.
-pub(crate) struct Secret {
+pub(crate) struct Redaction {
     bytes: Range<usize>,
     /// Whether they are a whole value, so that a whole value has to stand for them.
     quoted: bool,
 }
 
 /// The text, with what `shown` makes of each secret, and without the words of its comments.
-pub(crate) fn text(text: &str, secrets: Vec<Secret>, shown: &mut impl FnMut(&str) -> String) -> String {
+pub(crate) fn text(text: &str, secrets: Vec<Redaction>, shown: &mut impl FnMut(&str) -> String) -> String {
     let mut cuts: Vec<(Range<usize>, String)> = Vec::new();
-    for Secret { bytes, quoted } in secrets {
+    for Redaction { bytes, quoted } in secrets {
         let mark = shown(text.get(bytes.clone()).unwrap_or_default());
         cuts.push((bytes, if quoted { format!("\"{mark}\"") } else { mark }));
     }

@@ -5,13 +5,13 @@ use crate::redact::{self, Hidden};
 
 /// One file.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Source {
+pub struct SourceFile {
     name: String,
     /// `None` when it could not be read.
     text: Option<String>,
 }
 
-impl Source {
+impl SourceFile {
     /// Its path, as given.
     pub fn name(&self) -> &str {
         &self.name
@@ -39,14 +39,14 @@ pub struct Position {
 /// The files of a policy, in the order in which they were read.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Sources {
-    files: Vec<Source>,
+    files: Vec<SourceFile>,
     /// What no record may hold.
     hidden: Vec<Hidden>,
 }
 
 impl Sources {
     /// The files.
-    pub fn files(&self) -> &[Source] {
+    pub fn files(&self) -> &[SourceFile] {
         &self.files
     }
 
@@ -57,7 +57,7 @@ impl Sources {
     /// Names of the files in which a value stands that no record may hold: an address of a heartbeat, a header field, a
     /// person.
     pub fn private_files(&self) -> Vec<&str> {
-        let is_private = |(index, file): &(usize, &Source)| {
+        let is_private = |(index, file): &(usize, &SourceFile)| {
             let here = self.hidden.iter().filter(|hidden| usize::try_from(hidden.place.file) == Ok(*index));
             here.map(|hidden| hidden.within(file.text(), self.bytes(hidden.place))).any(|secret| secret.is_some())
         };
@@ -69,29 +69,29 @@ impl Sources {
     ///
     /// Comments go because nobody can say what is in them: the person that was commented out has a name too.
     pub fn redacted(&self, mut shown: impl FnMut(&str) -> String) -> Vec<(&str, String)> {
-        let redact = |(index, file): (usize, &Source)| {
+        let redact = |(index, file): (usize, &SourceFile)| {
             let hidden: Vec<_> =
                 self.hidden.iter().filter(|hidden| usize::try_from(hidden.place.file) == Ok(index)).collect();
             let spans = hidden.iter().filter_map(|hidden| hidden.within(file.text(), self.bytes(hidden.place)));
             redact::text(file.text(), spans.collect(), &mut shown)
         };
         let texts: Vec<String> = self.files.iter().enumerate().map(redact).collect();
-        self.files.iter().map(Source::name).zip(texts).collect()
+        self.files.iter().map(SourceFile::name).zip(texts).collect()
     }
 
     pub(crate) fn add(&mut self, name: String, text: Option<String>) -> u32 {
         let index = u32::try_from(self.files.len()).unwrap_or(u32::MAX);
-        self.files.push(Source { name, text });
+        self.files.push(SourceFile { name, text });
         index
     }
 
-    pub(crate) fn source(&self, place: Place) -> Option<&Source> {
+    pub(crate) fn source(&self, place: Place) -> Option<&SourceFile> {
         self.files.get(usize::try_from(place.file).ok()?)
     }
 
     /// The bytes of the place, moved to the nearest boundaries of characters inside the text.
     pub(crate) fn bytes(&self, place: Place) -> (usize, usize) {
-        let text = self.source(place).map_or("", Source::text);
+        let text = self.source(place).map_or("", SourceFile::text);
         let inside = |offset: u32| text.floor_char_boundary(usize::try_from(offset).unwrap_or(usize::MAX));
         let start = inside(place.start);
         (start, inside(place.end).max(start))
@@ -99,7 +99,7 @@ impl Sources {
 
     /// Where the place starts and where it ends.
     pub fn position(&self, place: Place) -> (Position, Position) {
-        let text = self.source(place).map_or("", Source::text);
+        let text = self.source(place).map_or("", SourceFile::text);
         let (start, end) = self.bytes(place);
         (position(text, start), position(text, end))
     }

@@ -57,7 +57,7 @@ pub(crate) const LOOK_EVERY: Span = Span::from_secs(600);
 
 /// A fault of a journaled verdict, or of an entry that verdicts rest on.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum Fault {
+pub enum VerdictFault {
     /// The verdict does not follow from the entries.
     #[error(
         "entry {sequence}: the verdict on {promise} (objective {objective}) says {}, but the first {tree_size} entries \
@@ -238,7 +238,7 @@ pub struct Rechecked {
     /// Whether the policy in effect at the end of the log can be read.
     pub policy_is_known: bool,
     /// The first [`FAULTS_MAX`] faults, in the order of the log.
-    pub faults: Vec<Fault>,
+    pub faults: Vec<VerdictFault>,
     /// Number of further faults.
     pub more_faults: u64,
     /// The last verdict on each objective.
@@ -309,7 +309,7 @@ pub struct Recheck {
     policy_lost: Option<u64>,
     /// The newest verdict that can't be read at all, not even its objective, and the standing that earlier verdicts have since.
     verdict_lost: Option<(u64, Standing)>,
-    faults: Vec<Fault>,
+    faults: Vec<VerdictFault>,
     more_faults: u64,
     latest: BTreeMap<(PromiseId, u32), Last>,
     /// Log time so far, and when the newest entry was recorded.
@@ -461,27 +461,27 @@ impl Recheck {
     }
 
     /// Whether destroyed evidence could explain the fault. What a policy that can be read declares needs no other evidence.
-    fn excuses(&self, fault: &Fault) -> bool {
+    fn excuses(&self, fault: &VerdictFault) -> bool {
         match fault {
-            Fault::NotDeclared { .. } => !self.policy_is_known(),
-            Fault::Mismatch { journaled, computed, .. } => {
+            VerdictFault::NotDeclared { .. } => !self.policy_is_known(),
+            VerdictFault::Mismatch { journaled, computed, .. } => {
                 !self.policy_is_known() || journaled.revision == computed.revision
             }
             _ => false,
         }
     }
 
-    fn recompute(&mut self, sequence: u64, recorded_at: Time, verdict: &Verdict) -> Result<Standing, Fault> {
+    fn recompute(&mut self, sequence: u64, recorded_at: Time, verdict: &Verdict) -> Result<Standing, VerdictFault> {
         let &Verdict { objective, tree_size, at, .. } = verdict;
         let promise = verdict.promise.clone();
         if tree_size > sequence {
-            return Err(Fault::FromTheFuture { sequence, promise, tree_size });
+            return Err(VerdictFault::FromTheFuture { sequence, promise, tree_size });
         }
         if tree_size < self.least {
-            return Err(Fault::GoesBack { sequence, promise, tree_size, least: self.least });
+            return Err(VerdictFault::GoesBack { sequence, promise, tree_size, least: self.least });
         }
         if at > recorded_at + SKEW || at < recorded_at - OLD_MAX {
-            return Err(Fault::Dated { sequence, promise, at, recorded_at });
+            return Err(VerdictFault::Dated { sequence, promise, at, recorded_at });
         }
         self.fold_below(tree_size);
         match self.judge.verdict(&promise, objective, at) {
@@ -489,12 +489,12 @@ impl Recheck {
                 Some((declared, _)) if declared.revision == verdict.revision => {
                     Ok(Standing::NotJudged(NotJudged::Objective))
                 }
-                _ => Err(Fault::NotDeclared { sequence, promise, objective }),
+                _ => Err(VerdictFault::NotDeclared { sequence, promise, objective }),
             },
             Some(computed) if computed == *verdict => Ok(Standing::Confirmed),
             Some(computed) => {
                 let (journaled, computed) = (Box::new(verdict.clone()), Box::new(computed));
-                Err(Fault::Mismatch { sequence, promise, objective, tree_size, journaled, computed })
+                Err(VerdictFault::Mismatch { sequence, promise, objective, tree_size, journaled, computed })
             }
         }
     }
@@ -529,7 +529,7 @@ impl Recheck {
             let revision = Revision::of(json);
             if !revision.as_ref().is_some_and(Revision::holds) {
                 let computed = revision.map(|revision| revision.computed);
-                self.fault(Fault::Revision { sequence, what, claimed: claimed.clone(), computed });
+                self.fault(VerdictFault::Revision { sequence, what, claimed: claimed.clone(), computed });
             }
         }
         let mut before = std::mem::take(&mut self.expected);
@@ -556,7 +556,7 @@ impl Recheck {
         for ((promise, _, objective), seen) in lapsed {
             // Told once; again after as long a time without a verdict.
             *seen = clock;
-            faults.push(Fault::Lapsed { sequence, promise: promise.clone(), objective: *objective });
+            faults.push(VerdictFault::Lapsed { sequence, promise: promise.clone(), objective: *objective });
         }
         for fault in faults {
             self.fault(fault);
@@ -564,10 +564,10 @@ impl Recheck {
     }
 
     fn unreadable(&mut self, sequence: u64, unreadable: &dyn std::error::Error) {
-        self.fault(Fault::Unreadable { sequence, reason: unreadable.to_string() });
+        self.fault(VerdictFault::Unreadable { sequence, reason: unreadable.to_string() });
     }
 
-    fn fault(&mut self, fault: Fault) {
+    fn fault(&mut self, fault: VerdictFault) {
         if self.faults.len() < FAULTS_MAX { self.faults.push(fault) } else { self.more_faults += 1 }
     }
 }

@@ -24,13 +24,13 @@ pub enum Subject {
 /// The cached states.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Lines {
-    known: BTreeMap<Subject, Known>,
+    known: BTreeMap<Subject, CachedState>,
     /// States at this instant and later may have changed.
     stale_from: Option<Time>,
 }
 
 #[derive(Clone, Debug)]
-struct Known {
+struct CachedState {
     within: Interval,
     state: Worst,
 }
@@ -70,10 +70,10 @@ impl Lines {
         self.refresh();
         let known = self.known.entry(subject.clone()).or_insert_with(|| {
             let within = Interval::new(within.start, within.start);
-            Known { within, state: Worst::default() }
+            CachedState { within, state: Worst::default() }
         });
         if known.within.is_empty() || within.start > known.within.end {
-            *known = Known { within, state: evidence.state(subject, within) };
+            *known = CachedState { within, state: evidence.state(subject, within) };
         }
         if within.start < known.within.start {
             let mut state = evidence.state(subject, Interval::new(within.start, known.within.start));

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use event::{BootId, Clock, Family, Kind, Monotonic, Observed, Retention, Span, Time};
 use journal::note::{SigningKey, VerifierKey};
 
-use crate::sqlite::Options;
+use crate::sqlite::SqliteOptions;
 use crate::{Append, Consumers, Publish, Retain, Samples};
 
 pub mod consumer_cases;
@@ -71,8 +71,8 @@ impl Clock for ManualClock {
 }
 
 /// How to open a data directory for a log under test, signed by the first key.
-pub fn options(dir: &Path, clock: &Arc<ManualClock>) -> Options {
-    Options {
+pub fn options(dir: &Path, clock: &Arc<ManualClock>) -> SqliteOptions {
+    SqliteOptions {
         dir: dir.to_owned(),
         origin: ORIGIN.to_owned(),
         observer: "garant".parse().expect("a name"),

@@ -41,8 +41,8 @@ pub use consumers::{Consumers, KEY_BYTES_MAX, LongValue, ROWS_MAX, Row, Rows, St
 pub use error::{OpenError, StoreError};
 pub use lock::refuse_of_another;
 pub use log::{
-    Append, EVENTS_MAX, Entry, Fault, Head, Payload, Proofs, Publish, RANGE_MAX, Read, Retain, Retained, Select,
-    Selected, StorageHealth,
+    Append, AppendsRefused, EVENTS_MAX, Entry, Head, Payload, Proofs, Publish, RANGE_MAX, Read, Retain, Retained,
+    Select, Selected, StorageHealth,
 };
 pub use numbers::{HOLES_MAX, Numbers};
 pub use samples::{

@@ -55,7 +55,7 @@ pub struct Retained {
 
 /// The journal refuses entries at the moment.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Fault {
+pub struct AppendsRefused {
     /// Since when.
     pub since: Time,
     /// Whether the storage is full.
@@ -68,7 +68,7 @@ pub struct Fault {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct StorageHealth {
     /// Set while entries are refused.
-    pub fault: Option<Fault>,
+    pub fault: Option<AppendsRefused>,
     /// Entries refused since the store was opened.
     pub entries_refused: u64,
     /// Samples dropped since the store was opened: the queue was full, the storage failed, or their time was absurd.

@@ -20,13 +20,13 @@ const COARSE_BYTES_MAX: usize = 128;
 
 /// What identifies the log in each envelope: the installation and the origin.
 #[derive(Clone, Debug)]
-pub(crate) struct Identity {
+pub(crate) struct LogIdentity {
     pub(crate) installation: InstallationId,
     pub(crate) origin: String,
 }
 
-/// The columns of one entry.
-pub(crate) struct Row {
+/// The columns of the row of one entry.
+pub(crate) struct EntryRow {
     pub(crate) sequence: u64,
     pub(crate) leaf: Vec<u8>,
     pub(crate) class: Retention,
@@ -59,7 +59,7 @@ impl Randoms {
 
 /// The additions of one transaction to the log.
 pub(crate) struct Draft<'a> {
-    identity: &'a Identity,
+    identity: &'a LogIdentity,
     recorded_at: Time,
     frontier: Frontier,
     randoms: Randoms,
@@ -70,7 +70,7 @@ pub(crate) struct Draft<'a> {
 impl<'a> Draft<'a> {
     /// A draft of about `count` entries after those of `frontier`.
     pub(crate) fn new(
-        identity: &'a Identity,
+        identity: &'a LogIdentity,
         recorded_at: Time,
         frontier: &Frontier,
         count: usize,
@@ -90,7 +90,7 @@ impl<'a> Draft<'a> {
     }
 
     /// Appends an event: its envelope, sealed with the key of its class and of [`day`](Self::day), its leaf, its hashes.
-    pub(crate) fn add(&mut self, event: Observed, key: &DayKey) -> std::io::Result<Row> {
+    pub(crate) fn add(&mut self, event: Observed, key: &DayKey) -> std::io::Result<EntryRow> {
         let sequence = self.frontier.size();
         let class = event.retention;
         let coarse = event.coarse.clone();
@@ -105,7 +105,7 @@ impl<'a> Draft<'a> {
                 tile_roots.push((level, place, hash));
             }
         });
-        Ok(Row { sequence, leaf, class, day: self.day(), sealed })
+        Ok(EntryRow { sequence, leaf, class, day: self.day(), sealed })
     }
 
     /// The checkpoint after its last entry.

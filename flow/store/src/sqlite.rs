@@ -47,7 +47,7 @@ use tokio::sync::watch;
 
 use crate::keys::KeyRing;
 use crate::lock::DirLock;
-use crate::sequence::Identity;
+use crate::sequence::LogIdentity;
 use crate::{
     Append, Bucket, Consumers, EVENTS_MAX, Expired, Head, OpenError, Proofs, Publish, Read, Resolution, Retain,
     Retained, Rows, Sample, Samples, Select, Selected, Step, StorageHealth, StoreError,
@@ -57,8 +57,8 @@ use series::Series;
 use work::{Job, Reply, Work};
 use writer::Writer;
 
-/// Options for opening a data directory to write.
-pub struct Options {
+/// How to open a data directory for writing.
+pub struct SqliteOptions {
     /// The data directory; made when it is missing.
     pub dir: PathBuf,
     /// Origin of the log: `shop.example/1`.
@@ -77,7 +77,7 @@ pub struct Options {
 
 /// An open data directory, for writing unless its type says otherwise.
 pub struct Sqlite<Access = Writable> {
-    identity: Identity,
+    identity: LogIdentity,
     readers: Readers,
     keys: Arc<KeyRing>,
     health: Arc<writer::Health>,
@@ -109,7 +109,7 @@ impl<Access> std::fmt::Debug for Sqlite<Access> {
 impl Sqlite {
     /// Opens the directory for writing: locks it, brings the schema up to date, proves the log consistent with itself
     /// and with what was remembered of it, and, in a new directory, writes the first entry. Blocks for some milliseconds.
-    pub fn open(options: Options) -> Result<Arc<Self>, OpenError> {
+    pub fn open(options: SqliteOptions) -> Result<Arc<Self>, OpenError> {
         open::open(options)
     }
 

@@ -48,7 +48,7 @@ impl Status {
                 .remedy("look at what it says on its standard error")
         };
         let body = runtime()?.block_on(async {
-            let net = Net::new(&engine::net::Options::default(), std::sync::Arc::new(SystemClock))
+            let net = Net::new(&engine::net::NetOptions::default(), std::sync::Arc::new(SystemClock))
                 .map_err(|error| failed(&error))?;
             Request::get(url.clone())
                 .within(WITHIN)

@@ -11,7 +11,7 @@ use engine::Clock;
 use engine::clock::SystemClock;
 use engine::net::{Deadline, Resolver};
 use event::{Span, Time};
-use journal::audit::{self, AuditError, Audited, Authenticity, Directory, Report, Source, Trust};
+use journal::audit::{self, AuditError, Audited, Authenticity, Directory, ExportSource, Report, Trust};
 use journal::checkpoint::Checkpoint;
 use journal::note::{Fingerprint, VerifierKey};
 use journal::tlog_policy::TlogPolicy;
@@ -191,7 +191,7 @@ fn read_bounded(path: &Path) -> std::io::Result<String> {
 
 /// Audits the log and computes its verdicts again, in one pass.
 fn examine(
-    source: &dyn Source,
+    source: &dyn ExportSource,
     trust: &Trust,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<(Report, Rechecked), AuditError> {

@@ -17,7 +17,7 @@ use engine::clock::SystemClock;
 use engine::random::SystemRandom;
 use engine::{CancellationToken, Random as _};
 use journal::note::{KeyType, SigningKey, VerifierKey};
-use journal::witness::{Fork, State, checkpoint_path};
+use journal::witness::{Fork, WitnessState, checkpoint_path};
 use notary::write_whole;
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
@@ -83,7 +83,7 @@ pub(crate) struct Serve {
 struct File {
     key: String,
     #[serde(flatten)]
-    state: State,
+    state: WitnessState,
 }
 
 impl Witness {
@@ -109,7 +109,7 @@ impl Init {
             return Err(Failure::new(format!("{} is there already", self.state.display()))
                 .remedy("a witness must not forget: name another file for another witness"));
         }
-        File { key: key.to_text(), state: State::default() }
+        File { key: key.to_text(), state: WitnessState::default() }
             .write(&self.state)
             .map_err(|failure| failure.remedy("name a file in a directory that is there and that you may write"))?;
         if self.json {
@@ -278,7 +278,7 @@ struct Keeper {
 }
 
 impl Persist for Keeper {
-    fn persist(&self, state: &State) -> io::Result<()> {
+    fn persist(&self, state: &WitnessState) -> io::Result<()> {
         let file = File { key: self.key.clone(), state: state.clone() };
         file.write(&self.path).map_err(|failure| io::Error::other(failure.to_string()))
     }

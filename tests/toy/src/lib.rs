@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use clap::{Arg, ArgMatches};
-use engine::metrics::{Source, Text};
+use engine::metrics::{MetricsSource, MetricsText};
 use engine::{BoxFuture, Command, Context, Engine, EngineError, Failure};
 use event::evidence::Found;
 use event::policy::{Agreement, Applied, Detector};
@@ -106,8 +106,8 @@ pub struct Figures {
     greeted: AtomicU64,
 }
 
-impl Source for Figures {
-    fn write(&self, text: &mut Text) {
+impl MetricsSource for Figures {
+    fn write(&self, text: &mut MetricsText) {
         let greeted = self.greeted.load(Ordering::Relaxed);
         text.counter("garant_toy_greeted", "", "Greetings since the start.").sample(&[], greeted);
     }

@@ -2,12 +2,12 @@
 
 use std::fs;
 
-use engine::metrics::{Text, Value};
+use engine::metrics::{MetricValue, MetricsText};
 
-pub(super) fn write(text: &mut Text) {
+pub(super) fn write(text: &mut MetricsText) {
     let cpu = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     text.counter("process_cpu_seconds", "seconds", "Processor time used, of the system included.")
-        .sample(&[], Value::Millionths(cpu.tv_sec * 1_000_000 + cpu.tv_nsec / 1000));
+        .sample(&[], MetricValue::Millionths(cpu.tv_sec * 1_000_000 + cpu.tv_nsec / 1000));
     // Where /proc is not mounted the figure is left out.
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     if let Some(kibibytes) = resident_kibibytes(&status) {
@@ -35,7 +35,7 @@ mod tests {
 
     #[test]
     fn this_process_uses_something() {
-        let mut text = Text::new();
+        let mut text = MetricsText::new();
         write(&mut text);
         let text = text.finish();
         for name in ["process_cpu_seconds_total ", "process_resident_memory_bytes "] {

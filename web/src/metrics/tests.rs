@@ -2,7 +2,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use axum::http::StatusCode;
-use engine::metrics::Source;
+use engine::metrics::MetricsSource;
 
 use super::*;
 use crate::fake::{Fixture, applied, get, log_with};
@@ -119,8 +119,8 @@ async fn what_is_exposed() {
 #[tokio::test]
 async fn a_source_adds_its_own() {
     struct Dropped;
-    impl Source for Dropped {
-        fn write(&self, text: &mut Text) {
+    impl MetricsSource for Dropped {
+        fn write(&self, text: &mut MetricsText) {
             text.counter("garant_test_lost", "", "Lost.").sample(&[("why", "a \"quote\"\n")], 3_u64);
         }
     }

@@ -11,14 +11,14 @@ use crate::fake::{Answer, NOW, Stopped, ask, log_with};
 
 #[derive(Default)]
 struct InMemory {
-    kept: Blocking<Option<witness::State>>,
+    kept: Blocking<Option<witness::WitnessState>>,
     evidence: Blocking<Vec<String>>,
     writes: AtomicUsize,
     broken: AtomicBool,
 }
 
 impl Persist for InMemory {
-    fn persist(&self, state: &witness::State) -> io::Result<()> {
+    fn persist(&self, state: &witness::WitnessState) -> io::Result<()> {
         if self.broken.load(Ordering::Relaxed) {
             return Err(io::Error::other("the disk is full"));
         }
@@ -34,7 +34,7 @@ impl Persist for InMemory {
 }
 
 fn witness_of(log: &Log) -> (Arc<Witness>, Arc<InMemory>) {
-    let mut state = witness::State::default();
+    let mut state = witness::WitnessState::default();
     state.trust(log.keys[0].vkey());
     let memory = Arc::new(InMemory::default());
     let clock = Arc::new(Stopped);
@@ -182,7 +182,7 @@ impl Clock for Moved {
 async fn a_log_may_take_so_many_steps() {
     let log = log_with(40);
     let (_, memory) = witness_of(&log);
-    let mut state = witness::State::default();
+    let mut state = witness::WitnessState::default();
     state.trust(log.keys[0].vkey());
     let clock = Arc::new(Moved(AtomicI64::new(0)));
     let witness = Witness::new(test_key(9, "witness.example"), state, memory.clone(), clock.clone());

@@ -4,9 +4,9 @@ use journal::note::SigningKey;
 
 use super::*;
 
-fn peer(seed: u8) -> Peer {
+fn peer(seed: u8) -> RemoteWitness {
     let key = SigningKey::generate([seed; 32], "w.example").expect("a name");
-    Peer { name: "w".to_owned(), url: "https://w.example/".to_owned(), vkey: key.cosigner_vkey() }
+    RemoteWitness { name: "w".to_owned(), url: "https://w.example/".to_owned(), vkey: key.cosigner_vkey() }
 }
 
 fn second(second: i64) -> Monotonic {
@@ -14,7 +14,7 @@ fn second(second: i64) -> Monotonic {
 }
 
 /// A day of a log that moves every second: how often each of its witnesses is asked.
-fn requests(peers: &[Peer], answers: impl Fn(usize, i64) -> bool) -> Vec<usize> {
+fn requests(peers: &[RemoteWitness], answers: impl Fn(usize, i64) -> bool) -> Vec<usize> {
     let mut round = Round::default();
     let mut asked = vec![0; peers.len()];
     for at in 0..86_400 {
@@ -34,13 +34,13 @@ fn requests(peers: &[Peer], answers: impl Fn(usize, i64) -> bool) -> Vec<usize> 
     asked
 }
 
-fn cosigned(peer: &Peer, size: u64, now: Monotonic) -> Asked {
+fn cosigned(peer: &RemoteWitness, size: u64, now: Monotonic) -> KnownWitness {
     let line = Signature { name: "w.example".to_owned(), key_id: [0; 4], bytes: vec![1] };
-    Asked { vkey: peer.vkey.clone(), size, again_at: later(now, WITNESS_EVERY), line: Some(line) }
+    KnownWitness { vkey: peer.vkey.clone(), size, again_at: later(now, WITNESS_EVERY), line: Some(line) }
 }
 
-fn failed(peer: &Peer, now: Monotonic) -> Asked {
-    Asked { vkey: peer.vkey.clone(), size: 0, again_at: later(now, LEAVE_ALONE), line: None }
+fn failed(peer: &RemoteWitness, now: Monotonic) -> KnownWitness {
+    KnownWitness { vkey: peer.vkey.clone(), size: 0, again_at: later(now, LEAVE_ALONE), line: None }
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn a_witness_is_asked_every_ten_seconds_at_most() {
 fn what_is_due() {
     let peers = [peer(1)];
     let mut round = Round::default();
-    let check = |round: &Round, peers: &[Peer], moved, size, at, due, what: &str| {
+    let check = |round: &Round, peers: &[RemoteWitness], moved, size, at, due, what: &str| {
         assert_eq!(round.is_due(peers, moved, size, second(at)), due, "{what}");
     };
     check(&round, &peers, Some(false), 5, 0, true, "the first change is published at once");

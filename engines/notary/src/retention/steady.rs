@@ -1,6 +1,6 @@
-//! Whether the clock may be believed with what can't be undone.
+//! Decides whether the clock can be trusted with destruction, which can't be undone.
 //!
-//! **Problem.** What is over is over by the wall clock. A machine whose battery is empty, or whose image was resumed, may wake
+//! **Problem.** Retention ends by the wall clock. A machine whose battery is empty, or whose image was resumed, may wake
 //! years ahead, and NTP needs minutes to say so; a key that was destroyed meanwhile is gone for ever. **Principle.** Nothing
 //! is destroyed before the clock has run an hour without a step: NTP corrects a clock by stepping it soon after the start,
 //! or after the network is there. A clock that stands more than a week ahead of the newest entry from before this start is
@@ -13,15 +13,15 @@ use engine::Clock;
 use engine::clock::ClockWatch;
 use event::{Monotonic, Span, Time};
 
-/// How long a clock must have run without a step.
+/// Time that a clock must have run without a step.
 pub(super) const STEADY: Span = Span::from_secs(3600);
-/// How far ahead of the newest entry from before this start a clock may stand and still be an ordinary one: few are off for
-/// longer, and the clocks that are wrong are wrong by years.
+/// How far ahead of the newest entry from before this start a clock may stand without more doubt: few installations are off for
+/// longer, and wrong clocks are wrong by years.
 const AHEAD_MAX: Span = Span::from_days(7);
-/// How long a clock that stands further ahead must have run without a step.
+/// Time that a clock which stands further ahead must have run without a step.
 const STEADY_WHEN_AHEAD: Span = Span::from_days(1);
 
-/// Watches the clock since the engine started.
+/// A watch over the clock since the engine started.
 pub(super) struct Steady {
     clock: Arc<dyn Clock>,
     watch: ClockWatch,
@@ -32,20 +32,20 @@ pub(super) struct Steady {
 }
 
 impl Steady {
-    /// Starts to watch, with a look promised `every` so often.
+    /// Starts the watch; the caller [looks](Self::look) at least once in `every`.
     pub(super) fn new(clock: Arc<dyn Clock>, every: Span, newest_before: Option<Time>) -> Self {
         let (watch, since) = (ClockWatch::new(Arc::clone(&clock), every), clock.monotonic());
         Self { clock, watch, since, newest_before, warned: false }
     }
 
-    /// Looks. After a step, or after nobody looked for a while, the clock has to prove itself anew.
+    /// Reads the clock. After a step, or when this was not called for a while, the required time starts anew.
     pub(super) fn look(&mut self) {
         if !self.watch.look().is_empty() {
             (self.since, self.warned) = (self.clock.monotonic(), false);
         }
     }
 
-    /// Whether what is over by this clock may be destroyed.
+    /// Whether the clock has run for long enough. Warns once while it stands far ahead.
     pub(super) fn may_destroy(&mut self) -> bool {
         let now = self.clock.now();
         let newest = self.newest_before.filter(|newest| now.since(*newest) > AHEAD_MAX);

@@ -9,8 +9,8 @@ use engine::clock::SystemClock;
 use event::engine::Stopped;
 use event::{BootId, Clock};
 use journal::note::SigningKey;
-use journal::witness::{self, State};
-use store::sqlite::{Options, Sqlite};
+use journal::witness::{self, WitnessState};
+use store::sqlite::{Sqlite, SqliteOptions};
 use store::{Proofs as _, Read as _};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -42,7 +42,7 @@ impl Log {
         let folder = tempfile::tempdir().expect("a folder");
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let observer: event::ObserverId = "server".parse().expect("a name");
-        let options = Options {
+        let options = SqliteOptions {
             dir: folder.path().join("data"),
             origin: ORIGIN.to_owned(),
             observer: observer.clone(),
@@ -54,7 +54,7 @@ impl Log {
         let store = Sqlite::open(options).expect("a new log");
         let recorder =
             Recorder::new(Arc::clone(&store) as _, observer, BootId::from_bytes([7; 16]), Arc::clone(&clock));
-        let net = Net::new(&engine::net::Options::default(), clock).expect("a network");
+        let net = Net::new(&engine::net::NetOptions::default(), clock).expect("a network");
         let log = Self { store, recorder, net, keys: vec![log_key().vkey()], folder };
         log.grow(kind, entries).await;
         log
@@ -68,20 +68,20 @@ impl Log {
         }
     }
 
-    async fn ask(&self, peer: &Peer, known: Option<u64>) -> WitnessAnswer {
+    async fn ask(&self, peer: &RemoteWitness, known: Option<u64>) -> WitnessAnswer {
         let head = self.store.head().await.expect("a head");
         self.ask_about(peer, &head, known).await
     }
 
-    async fn ask_about(&self, peer: &Peer, head: &Head, known: Option<u64>) -> WitnessAnswer {
+    async fn ask_about(&self, peer: &RemoteWitness, head: &Head, known: Option<u64>) -> WitnessAnswer {
         let note = Note::parse(&head.note).expect("a note");
         let log = self.store.as_ref();
         peer.ask(&About { net: &self.net, log, keys: &self.keys, head, note: &note }, known).await
     }
 }
 
-fn peer_at(address: std::net::SocketAddr) -> Peer {
-    Peer { name: "friend".to_owned(), url: format!("http://{address}/"), vkey: witness_key().cosigner_vkey() }
+fn peer_at(address: std::net::SocketAddr) -> RemoteWitness {
+    RemoteWitness { name: "friend".to_owned(), url: format!("http://{address}/"), vkey: witness_key().cosigner_vkey() }
 }
 
 /// One scripted answer: status, content type, body.
@@ -91,7 +91,7 @@ type Line = (u16, &'static str, String);
 type Case = (&'static str, Vec<Line>, Option<u64>, Option<u64>);
 
 /// Somebody who answers requests, with the path of a GET or the body of a POST, by `answer`.
-async fn answers(mut answer: impl FnMut(Result<&str, &str>) -> Line + Send + 'static) -> Peer {
+async fn answers(mut answer: impl FnMut(Result<&str, &str>) -> Line + Send + 'static) -> RemoteWitness {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let peer = peer_at(listener.local_addr().expect("an address"));
     tokio::spawn(async move {
@@ -125,8 +125,8 @@ async fn answers(mut answer: impl FnMut(Result<&str, &str>) -> Line + Send + 'st
 }
 
 /// An honest witness of the log.
-async fn witness() -> Peer {
-    let mut state = State::default();
+async fn witness() -> RemoteWitness {
+    let mut state = WitnessState::default();
     state.trust(log_key().vkey());
     let key = witness_key();
     answers(move |request| match request {
@@ -142,7 +142,7 @@ async fn witness() -> Peer {
 }
 
 /// Somebody who answers each POST with the next line, the last for ever, and each GET with `shown`; and what was posted.
-async fn scripted(lines: Vec<Line>, shown: Option<String>) -> (Peer, Arc<Mutex<Vec<String>>>) {
+async fn scripted(lines: Vec<Line>, shown: Option<String>) -> (RemoteWitness, Arc<Mutex<Vec<String>>>) {
     let posted = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&posted);
     let peer = answers(move |request| match request {
@@ -317,8 +317,12 @@ async fn a_log_may_grow_meanwhile() {
 #[test]
 fn the_proposed_policy_is_one() {
     let key = |seed: u8| SigningKey::generate([seed; 32], "w.example/1").expect("a name").cosigner_vkey();
-    let peer = |name: &str, seed| Peer { name: name.to_owned(), url: "https://w.example/".to_owned(), vkey: key(seed) };
-    let check = |peers: &[Peer], names: &[&str], threshold: usize| {
+    let peer = |name: &str, seed| RemoteWitness {
+        name: name.to_owned(),
+        url: "https://w.example/".to_owned(),
+        vkey: key(seed),
+    };
+    let check = |peers: &[RemoteWitness], names: &[&str], threshold: usize| {
         let text = proposed_policy(&log_key().vkey(), "https://shop.example/log/", peers);
         let policy = TlogPolicy::parse(&text).unwrap_or_else(|error| panic!("{error}:\n{text}"));
         let found: Vec<_> = policy.witnesses.iter().map(|witness| witness.name.as_str()).collect();

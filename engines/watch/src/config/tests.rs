@@ -27,7 +27,7 @@ fn examples_are_sound() {
         SectionDoc::check::<dns::Dns>("probe.dns", true),
         SectionDoc::check::<heartbeat::Expected>("probe.heartbeat", true),
         SectionDoc::check::<host::Host>("probe.host", true),
-        SectionDoc::check::<Options>("watch", false),
+        SectionDoc::check::<WatchOptions>("watch", false),
     ] {
         assert!(checked.is_ok(), "{}", checked.err().map(|mistakes| mistakes.render(false)).unwrap_or_default());
     }

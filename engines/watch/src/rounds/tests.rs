@@ -11,7 +11,7 @@ use event::{Clock, FindingId};
 use store::Sample;
 
 use super::*;
-use crate::config::Options;
+use crate::config::WatchOptions;
 use crate::source::canary::Canary;
 use crate::source::{Asking, Level, Symptom};
 
@@ -86,7 +86,7 @@ fn config(probes: Vec<Declared>) -> Config {
     observers.dedup();
     let canaries = BTreeMap::new();
     let probes = probes.into_iter().map(Arc::new).collect();
-    Config { revision: "r1".to_owned(), observers, canaries, probes, options: Options::default() }
+    Config { revision: "r1".to_owned(), observers, canaries, probes, options: WatchOptions::default() }
 }
 
 /// What the world answers to a question asked at that instant of the monotonic clock: the reading, and after how many µs;
@@ -1026,7 +1026,7 @@ fn a_hanging_target_does_not_hold_the_others() {
         (0..40).map(|n| declared(&format!("hang{n}"), 10, 9, &["local"], Some("hanging:80"))).collect();
     probes.extend((0..40).map(|n| declared(&format!("fine{n}"), 10, 9, &["local"], Some("fine:80"))));
     let mut limited = config(probes);
-    limited.options = Options { in_flight_max: Some(1000), per_target_max: 5 };
+    limited.options = WatchOptions { in_flight_max: Some(1000), per_target_max: 5 };
     let mut simulation = Simulation::new(&limited, world);
     simulation.run(120);
     assert!(simulation.in_flight_most <= 10, "{}", simulation.in_flight_most);

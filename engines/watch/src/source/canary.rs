@@ -49,7 +49,7 @@ mod tests {
     use std::sync::Arc;
 
     use engine::clock::SystemClock;
-    use engine::net::{Net, Options};
+    use engine::net::{Net, NetOptions};
     use event::Span;
     use store::Reading;
 
@@ -57,7 +57,7 @@ mod tests {
 
     async fn ask(targets: &[&str]) -> Reading {
         let targets: Vec<HostPort> = targets.iter().map(|target| target.parse().expect("a host and a port")).collect();
-        let net = Net::new(&Options::default(), Arc::new(SystemClock)).expect("a network");
+        let net = Net::new(&NetOptions::default(), Arc::new(SystemClock)).expect("a network");
         let asking = Asking {
             net: &net,
             secrets: &engine::Secrets::default(),

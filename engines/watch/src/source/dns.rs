@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
-use engine::net::{Deadline, Found, RecordType, ResolveFailure, Resolver, printable};
+use engine::net::{Deadline, RecordType, ResolveFailure, Resolved, Resolver, printable};
 use policy::{Address, Section, Slot, Table, Value};
 
 use crate::source::{Answer, Asking, Common, Probe, Settings, reason};
@@ -157,7 +157,7 @@ struct Name {
 
 impl Name {
     /// Who answered what.
-    fn says(&self, found: &Found) -> String {
+    fn says(&self, found: &Resolved) -> String {
         let who = found.server.map_or_else(|| "the answer is".to_owned(), |server| format!("{server} answers"));
         if let Some(alias) = &found.alias {
             let (domain, alias, records) = (&self.domain, printable(alias), self.records);

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use engine::Secrets;
-use engine::http::{Failure, HeaderMap, HeaderName, HeaderValue, HttpError, Method, Request, RequestPhases, Response};
+use engine::http::{
+    HeaderMap, HeaderName, HeaderValue, HttpError, HttpFailure, Method, Request, RequestPhases, Response,
+};
 use policy::{Private, Section, Slot, Table, Url, Value};
 
 use self::body::Watching;
@@ -295,9 +297,9 @@ fn phases(phases: &RequestPhases) -> String {
 fn failed(error: &HttpError, tls: Required, now: event::Time) -> Answer {
     let phases_so_far = source::CompactPhases::of_request(&error.phases, false);
     let answer = match &error.failure {
-        Failure::Dial(dial) => return tls.refused(dial, phases_so_far, now),
-        Failure::Request(reason) => Answer::unknown(format!("the request can't be sent: {reason}")),
-        Failure::Redirect(fault) => Answer::down(fault.to_string()),
+        HttpFailure::Dial(dial) => return tls.refused(dial, phases_so_far, now),
+        HttpFailure::Request(reason) => Answer::unknown(format!("the request can't be sent: {reason}")),
+        HttpFailure::Redirect(fault) => Answer::down(fault.to_string()),
         _ => {
             let text = error.to_string();
             let without_url = text.strip_prefix(&error.url).and_then(|text| text.strip_prefix(": "));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use engine::Secrets;
 use engine::clock::SimClock;
-use engine::net::{Net, Options};
+use engine::net::{Net, NetOptions};
 use event::{Span, Time};
 use policy::Document;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
@@ -99,7 +99,7 @@ impl Authority {
     pub(crate) fn net(&self) -> Net {
         let mut file = tempfile::NamedTempFile::new().expect("a file");
         file.write_all(self.0.pem().as_bytes()).expect("written");
-        let options = Options { extra_roots: Some(file.path().to_owned()), ..Options::default() };
+        let options = NetOptions { extra_roots: Some(file.path().to_owned()), ..NetOptions::default() };
         Net::new(&options, Arc::new(SimClock::starting_at(NOW))).expect("a network")
     }
 
@@ -130,7 +130,7 @@ impl Authority {
 
 /// A network without TLS to speak of.
 pub(crate) fn plain() -> Net {
-    Net::new(&Options::default(), Arc::new(SimClock::starting_at(NOW))).expect("a network")
+    Net::new(&NetOptions::default(), Arc::new(SimClock::starting_at(NOW))).expect("a network")
 }
 
 /// A server that says `answer` to whatever comes, or at once when `greeting`.

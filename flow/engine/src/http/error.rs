@@ -13,14 +13,14 @@ pub struct HttpError {
     /// What was asked for, after redirects.
     pub url: String,
     /// What went wrong.
-    pub failure: Failure,
+    pub failure: HttpFailure,
     /// How long the phases before took.
     pub phases: RequestPhases,
 }
 
-/// What went wrong.
+/// The reason why a request has no whole answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Failure {
+pub enum HttpFailure {
     /// The request itself makes no sense; nothing was sent.
     Request(String),
     /// There was no connection.
@@ -52,16 +52,16 @@ impl HttpError {
     /// The phase that failed; `None` when it is the request that is wrong, or where it redirects to.
     pub fn phase(&self) -> Option<Phase> {
         match &self.failure {
-            Failure::Request(_) | Failure::Redirect(_) => None,
-            Failure::Dial(error) => Some(error.phase()),
-            Failure::Protocol { phase, .. } | Failure::Timeout { phase, .. } => Some(*phase),
-            Failure::BodyTooLarge { .. } => Some(Phase::Body),
+            HttpFailure::Request(_) | HttpFailure::Redirect(_) => None,
+            HttpFailure::Dial(error) => Some(error.phase()),
+            HttpFailure::Protocol { phase, .. } | HttpFailure::Timeout { phase, .. } => Some(*phase),
+            HttpFailure::BodyTooLarge { .. } => Some(Phase::Body),
         }
     }
 
     /// Whether it was the deadline.
     pub fn timed_out(&self) -> bool {
-        matches!(self.failure, Failure::Timeout { .. } | Failure::Dial(DialError::Timeout { .. }))
+        matches!(self.failure, HttpFailure::Timeout { .. } | HttpFailure::Dial(DialError::Timeout { .. }))
     }
 }
 
@@ -69,12 +69,12 @@ impl fmt::Display for HttpError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.url)?;
         match &self.failure {
-            Failure::Request(reason) => write!(f, "the request can't be sent: {reason}"),
-            Failure::Dial(error) => write!(f, "{error}"),
-            Failure::Protocol { phase, reason } => write!(f, "no valid HTTP answer, while {phase}: {reason}"),
-            Failure::Timeout { phase, within } => write!(f, "not done after {within}, while {phase}"),
-            Failure::BodyTooLarge { limit_bytes } => write!(f, "the answer is longer than {limit_bytes} bytes"),
-            Failure::Redirect(fault) => write!(f, "{fault}"),
+            HttpFailure::Request(reason) => write!(f, "the request can't be sent: {reason}"),
+            HttpFailure::Dial(error) => write!(f, "{error}"),
+            HttpFailure::Protocol { phase, reason } => write!(f, "no valid HTTP answer, while {phase}: {reason}"),
+            HttpFailure::Timeout { phase, within } => write!(f, "not done after {within}, while {phase}"),
+            HttpFailure::BodyTooLarge { limit_bytes } => write!(f, "the answer is longer than {limit_bytes} bytes"),
+            HttpFailure::Redirect(fault) => write!(f, "{fault}"),
         }
     }
 }

@@ -15,7 +15,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use url::{Position, Url};
 
 use super::redirect::{Jar, RedirectFault, location};
-use super::{Enough, Failure, HeaderMap, HeaderValue, Method, Request, RequestPhases, Response, USER_AGENT, header};
+use super::{
+    Enough, HeaderMap, HeaderValue, HttpFailure, Method, Request, RequestPhases, Response, USER_AGENT, header,
+};
 use crate::net::{Deadline, Net, Phase, Stopwatch, Stream, Target, TlsBroken};
 
 /// Longest head of an answer, in bytes.
@@ -39,8 +41,8 @@ pub(super) struct Hop {
 }
 
 impl Hop {
-    pub(super) fn first(request: Request) -> Result<Self, (String, Failure)> {
-        let failed = |url: &str, reason: String| Err((url.to_owned(), Failure::Request(reason)));
+    pub(super) fn first(request: Request) -> Result<Self, (String, HttpFailure)> {
+        let failed = |url: &str, reason: String| Err((url.to_owned(), HttpFailure::Request(reason)));
         if let Some(name) = request.extra.as_ref().and_then(|extra| extra.bad_header.as_ref()) {
             let reason = format!("the header field `{name}` has a name or a value that HTTP does not allow");
             return failed(&request.url, reason);
@@ -73,16 +75,17 @@ impl Hop {
     }
 
     /// The head and body to send.
-    fn message(&self) -> Result<hyper::Request<Full<Bytes>>, Failure> {
+    fn message(&self) -> Result<hyper::Request<Full<Bytes>>, HttpFailure> {
         let request = &self.request;
         let path = &self.url[Position::BeforePath..Position::AfterQuery];
         let body = request.extra.as_ref().map(|extra| extra.body.clone()).unwrap_or_default();
         let mut message = hyper::Request::new(Full::new(body));
         *message.method_mut() = request.method.clone();
-        *message.uri_mut() = path.parse().map_err(|error| Failure::Request(format!("its path is no path: {error}")))?;
+        *message.uri_mut() =
+            path.parse().map_err(|error| HttpFailure::Request(format!("its path is no path: {error}")))?;
         let headers = message.headers_mut();
         let host = HeaderValue::from_str(&self.url[Position::BeforeHost..Position::BeforePath]);
-        headers.insert(header::HOST, host.map_err(|error| Failure::Request(error.to_string()))?);
+        headers.insert(header::HOST, host.map_err(|error| HttpFailure::Request(error.to_string()))?);
         headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
         headers.insert(header::ACCEPT, HeaderValue::from_static("*/*"));
         headers.extend(request.extra.as_ref().map(|extra| extra.headers.clone()).unwrap_or_default());
@@ -101,7 +104,7 @@ impl Hop {
         deadline: Deadline,
         phases: &mut RequestPhases,
         enough: &mut Enough<'_>,
-    ) -> Result<Response, Failure> {
+    ) -> Result<Response, HttpFailure> {
         let message = self.message()?;
         let mut watch = Stopwatch::start();
         let dialed = match net.dial(&self.target(), deadline).await {
@@ -113,7 +116,7 @@ impl Hop {
                     Phase::Tls => phases.tls = phases.tls + spent,
                     _ => phases.connect = phases.connect + spent,
                 }
-                return Err(Failure::Dial(error));
+                return Err(HttpFailure::Dial(error));
             }
         };
         phases.dns = phases.dns + dialed.phases.dns;
@@ -143,8 +146,8 @@ impl Hop {
             };
             driven(connection, work).await
         };
-        let exchanged: Option<Result<_, Failure>> = deadline.run(exchange).await;
-        let (head, body) = exchanged.ok_or(Failure::Timeout { phase, within: deadline.span() })??;
+        let exchanged: Option<Result<_, HttpFailure>> = deadline.run(exchange).await;
+        let (head, body) = exchanged.ok_or(HttpFailure::Timeout { phase, within: deadline.span() })??;
         Ok(Response {
             status: head.status.as_u16(),
             headers: head.headers,
@@ -164,14 +167,14 @@ impl Hop {
     }
 
     /// The next hop, if the response asks for one and the request allows it.
-    pub(super) fn follow(&self, response: &Response) -> Result<Option<Self>, Failure> {
+    pub(super) fn follow(&self, response: &Response) -> Result<Option<Self>, HttpFailure> {
         let Some(led) = self.leads(response.status, &response.headers) else { return Ok(None) };
         if self.followed == self.request.redirects_max {
-            return Err(Failure::Redirect(RedirectFault::TooOften(self.followed)));
+            return Err(HttpFailure::Redirect(RedirectFault::TooOften(self.followed)));
         }
-        let url = led.map_err(Failure::Redirect)?;
+        let url = led.map_err(HttpFailure::Redirect)?;
         if self.secure() && url.scheme() != "https" {
-            return Err(Failure::Redirect(RedirectFault::Downgrade));
+            return Err(HttpFailure::Redirect(RedirectFault::Downgrade));
         }
         let mut request = self.request.clone();
         // Fetch, section 4.4: the answer is to be had with a GET.
@@ -297,7 +300,7 @@ fn straighten(start: &mut [u8]) {
 
 /// What went wrong before the head was whole, in our words.
 #[expect(clippy::needless_pass_by_value, reason = "it is given to `map_err`")]
-fn head_broken(error: hyper::Error) -> Failure {
+fn head_broken(error: hyper::Error) -> HttpFailure {
     let reason = if error.is_parse_version_h2() {
         "it answers in HTTP/2, which was not asked for".to_owned()
     } else if error.is_parse() {
@@ -308,11 +311,11 @@ fn head_broken(error: hyper::Error) -> Failure {
     } else {
         connection_broken(&error)
     };
-    Failure::Protocol { phase: Phase::FirstByte, reason }
+    HttpFailure::Protocol { phase: Phase::FirstByte, reason }
 }
 
 /// What went wrong with the body, of which so many bytes had come.
-fn body_broken(error: &hyper::Error, came: usize, announced: Option<u64>) -> Failure {
+fn body_broken(error: &hyper::Error, came: usize, announced: Option<u64>) -> HttpFailure {
     let reason = match (io_kind(error), announced) {
         (Some(io::ErrorKind::InvalidData), _) if tls_said(error).is_some() => connection_broken(error),
         (Some(io::ErrorKind::UnexpectedEof), Some(announced)) => {
@@ -326,7 +329,7 @@ fn body_broken(error: &hyper::Error, came: usize, announced: Option<u64>) -> Fai
         }
         _ => connection_broken(error),
     };
-    Failure::Protocol { phase: Phase::Body, reason }
+    HttpFailure::Protocol { phase: Phase::Body, reason }
 }
 
 fn io_kind(error: &hyper::Error) -> Option<io::ErrorKind> {
@@ -358,8 +361,8 @@ async fn read(
     mut body: Incoming,
     max: usize,
     enough: &mut (dyn FnMut(&[u8]) -> bool + Send),
-) -> Result<Bytes, Failure> {
-    let too_large = Failure::BodyTooLarge { limit_bytes: max };
+) -> Result<Bytes, HttpFailure> {
+    let too_large = HttpFailure::BodyTooLarge { limit_bytes: max };
     // A length that is announced is enough to refuse; one that is announced too small is counted below all the same.
     let announced = body.size_hint().exact();
     if announced.is_some_and(|announced| announced > u64::try_from(max).unwrap_or(u64::MAX)) {

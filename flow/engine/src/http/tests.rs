@@ -3,7 +3,7 @@ use std::sync::{Arc, Mutex};
 
 use event::Span;
 
-use super::{Failure, HttpError, RedirectFault, Request, Response};
+use super::{HttpError, HttpFailure, RedirectFault, Request, Response};
 use crate::net::test_server::{Authority, VALID, closed_port, serve};
 use crate::net::{DialError, Net, Phase, TlsFailure, Verify};
 
@@ -70,7 +70,7 @@ async fn over_tls_the_certificate_counts() {
     assert!(response.peer.expect("a peer").shown.faults.is_empty());
 
     let error = request(bad).send(&net).await.expect_err("refused");
-    assert!(matches!(error.failure, Failure::Dial(DialError::Tls { failure: TlsFailure::Certificate(_), .. })));
+    assert!(matches!(error.failure, HttpFailure::Dial(DialError::Tls { failure: TlsFailure::Certificate(_), .. })));
     assert!(error.to_string().contains("its issuer is not trusted"), "{error}");
     let told = request(bad).verify(Verify::Record).send(&net).await.expect("recorded");
     assert_eq!(told.peer.expect("a peer").shown.faults.len(), 1);
@@ -90,7 +90,7 @@ async fn broken_answers_are_told_by_phase() {
     ] {
         let address = serve(None, move |_| Some(answer.clone())).await;
         let error = get(&net(), address).await.expect_err(what);
-        assert!(matches!(error.failure, Failure::Protocol { .. }), "{what}: {error:?}");
+        assert!(matches!(error.failure, HttpFailure::Protocol { .. }), "{what}: {error:?}");
         assert_eq!(error.phase(), Some(phase), "{what}: {error}");
     }
     // Without a length the end of the connection is the end of the body.
@@ -107,19 +107,19 @@ async fn limits_are_kept() {
         let address = serve(None, move |_| Some(answer.clone())).await;
         let request = Request::get(format!("http://{address}/"));
         let error = request.clone().body_bytes_max(1999).send(&net).await.expect_err("too large");
-        assert_eq!(error.failure, Failure::BodyTooLarge { limit_bytes: 1999 });
+        assert_eq!(error.failure, HttpFailure::BodyTooLarge { limit_bytes: 1999 });
         assert_eq!(request.body_bytes_max(2000).send(&net).await.expect("just fits").body.len(), 2000);
     }
 
     let silent = serve(None, |_| None).await;
     let within = Span::from_millis(200);
     let error = Request::get(format!("http://{silent}/")).within(within).send(&net).await.expect_err("silent");
-    assert_eq!(error.failure, Failure::Timeout { phase: Phase::FirstByte, within });
+    assert_eq!(error.failure, HttpFailure::Timeout { phase: Phase::FirstByte, within });
     assert!(error.timed_out() && error.phases.total >= within && error.phases.total < Span::from_secs(3), "{error:?}");
 
     let closed = closed_port().await;
     let error = get(&net, closed).await.expect_err("closed");
-    assert_eq!(error.failure, Failure::Dial(DialError::Refused { address: closed }));
+    assert_eq!(error.failure, HttpFailure::Dial(DialError::Refused { address: closed }));
     assert_eq!(error.to_string(), format!("http://{closed}/: {closed} refuses the connection: nobody listens there"));
 }
 
@@ -139,7 +139,7 @@ async fn a_slow_body_does_not_outlive_the_deadline() {
     });
     let within = Span::from_millis(300);
     let error = Request::get(format!("http://{address}/")).within(within).send(&net()).await.expect_err("slow");
-    assert_eq!(error.failure, Failure::Timeout { phase: Phase::Body, within });
+    assert_eq!(error.failure, HttpFailure::Timeout { phase: Phase::Body, within });
     assert!(error.phases.first_byte > Span::ZERO);
 }
 
@@ -188,7 +188,7 @@ async fn redirects_are_followed_only_when_asked_for_and_never_with_secrets() {
     }
     for (path, fault) in [("/loop", RedirectFault::TooOften(3)), ("/odd", RedirectFault::NoUrl)] {
         let error = Request::get(url(path)).redirects_max(3).send(&net).await.expect_err(path);
-        assert_eq!(error.failure, Failure::Redirect(fault));
+        assert_eq!(error.failure, HttpFailure::Redirect(fault));
     }
 
     let authority = Authority::new();
@@ -211,7 +211,7 @@ async fn requests_that_make_no_sense_are_not_sent() {
         (Request::get("http://shop.example/").header("X-Key", "s3cret\r\nX: y"), "`X-Key`"),
     ] {
         let error = request.send(&net).await.expect_err(reason);
-        assert!(matches!(&error.failure, Failure::Request(said) if said.contains(reason)), "{error}");
+        assert!(matches!(&error.failure, HttpFailure::Request(said) if said.contains(reason)), "{error}");
         assert!(error.phase().is_none());
         assert!(!format!("{error:?} {error}").contains("s3cret"), "a secret is shown: {error}");
     }
@@ -262,7 +262,7 @@ async fn a_public_address_leads_to_no_private_one() {
     assert_eq!(ask(&net).await.expect("from inside").text(), "inside");
     net.reach.taken_for_public = vec![public.ip()];
     let error = ask(&net).await.expect_err("not followed");
-    assert_eq!(error.failure, Failure::Dial(DialError::Forbidden { address: inside.ip() }));
+    assert_eq!(error.failure, HttpFailure::Dial(DialError::Forbidden { address: inside.ip() }));
     assert!(error.to_string().contains("add it to `redirects_may_reach` in [network]"), "{error}");
     net.reach.allowed = vec!["127.0.0.1/32".parse().expect("a range")];
     assert_eq!(ask(&net).await.expect("allowed").text(), "inside");

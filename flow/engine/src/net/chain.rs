@@ -51,7 +51,7 @@ impl fmt::Display for Link {
 
 /// A certificate of a chain and when it is valid.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Step {
+pub struct CertificateValidity {
     /// Which one.
     pub link: Link,
     /// Valid from here on.
@@ -60,7 +60,7 @@ pub struct Step {
     pub until: Time,
 }
 
-impl Step {
+impl CertificateValidity {
     fn of(link: Link, certificate: &X509Certificate<'_>) -> Self {
         let validity = certificate.validity();
         let (from, until) = (validity.not_before.timestamp(), validity.not_after.timestamp());
@@ -168,7 +168,7 @@ pub struct Shown {
     /// What its own says; `None` when it can't be read.
     pub certificate: Option<Certificate>,
     /// The first of the chain to end, of the chain that clients will use: those who connect then can't any more.
-    pub first_to_end: Option<Step>,
+    pub first_to_end: Option<CertificateValidity>,
     /// What is wrong; empty when it is trusted.
     pub faults: Vec<CertificateFault>,
 }
@@ -177,7 +177,7 @@ pub struct Shown {
 pub(super) struct Roots {
     anchors: Vec<TrustAnchor<'static>>,
     /// When each is valid, in the same order; `None` where that can't be read.
-    steps: Vec<Option<Step>>,
+    steps: Vec<Option<CertificateValidity>>,
     /// The same as a whole: a server may show one of them as its own.
     whole: HashSet<CertificateDer<'static>>,
 }
@@ -194,9 +194,9 @@ impl Roots {
     /// Trusts this certificate; false when it can't be read as one.
     pub(super) fn add(&mut self, der: &CertificateDer<'_>) -> bool {
         let Ok(anchor) = webpki::anchor_from_trusted_cert(der) else { return false };
-        let step = X509Certificate::from_der(der)
-            .ok()
-            .map(|(_, certificate)| Step::of(Link::Root(printable(&certificate.subject().to_string())), &certificate));
+        let step = X509Certificate::from_der(der).ok().map(|(_, certificate)| {
+            CertificateValidity::of(Link::Root(printable(&certificate.subject().to_string())), &certificate)
+        });
         self.anchors.push(anchor.to_owned());
         self.steps.push(step);
         self.whole.insert(der.clone().into_owned());
@@ -224,7 +224,7 @@ impl Roots {
         let chain = Chain { roots: self, own: &parsed, sent, algorithms };
         let (mut faults, first_to_end) = if self.whole.contains(own) {
             // Trusted itself, as curl does with `--cacert`, whatever it says that it is for.
-            let step = Step::of(Link::Own, &certificate);
+            let step = CertificateValidity::of(Link::Own, &certificate);
             (step.fault(now).into_iter().collect(), Some(step))
         } else {
             chain.judge(&certificate, &sent_along, now)
@@ -252,8 +252,8 @@ impl Chain<'_> {
         own: &X509Certificate<'_>,
         sent: &[X509Certificate<'_>],
         now: Time,
-    ) -> (Vec<CertificateFault>, Option<Step>) {
-        let own_step = Step::of(Link::Own, own);
+    ) -> (Vec<CertificateFault>, Option<CertificateValidity>) {
+        let own_step = CertificateValidity::of(Link::Own, own);
         // The verifier looks no further once it has seen the wrong time: a chain that is not valid now is tried at the
         // nearest right time of the server's own certificate, and whenever one of the others began.
         let nearest = now.min(own_step.until).max(own_step.from);
@@ -293,7 +293,7 @@ impl Chain<'_> {
     }
 
     /// All ways to a root on which every certificate that was sent is valid at this time; there is one at least.
-    fn ways(&self, own: &Step, at: Time) -> Result<Vec<Vec<Step>>, webpki::Error> {
+    fn ways(&self, own: &CertificateValidity, at: Time) -> Result<Vec<Vec<CertificateValidity>>, webpki::Error> {
         let seconds = u64::try_from(at.micros().div_euclid(1_000_000)).unwrap_or(0);
         let ways = RefCell::new(Vec::new());
         let take = |path: &VerifiedPath<'_>| {
@@ -318,9 +318,9 @@ impl Chain<'_> {
         }
     }
 
-    fn way(&self, own: Step, path: &VerifiedPath<'_>) -> Vec<Step> {
+    fn way(&self, own: CertificateValidity, path: &VerifiedPath<'_>) -> Vec<CertificateValidity> {
         let intermediate = |der: &CertificateDer<'_>| {
-            X509Certificate::from_der(der).ok().map(|(_, certificate)| Step::intermediate(&certificate))
+            X509Certificate::from_der(der).ok().map(|(_, certificate)| CertificateValidity::intermediate(&certificate))
         };
         let root = self.roots.anchors.iter().position(|anchor| std::ptr::eq(anchor, path.anchor()));
         let root = root.and_then(|root| self.roots.steps.get(root).cloned().flatten());
@@ -332,7 +332,7 @@ impl Chain<'_> {
 /// The certificates that follow from one another by their names, from the server's own on. Nothing of it is verified.
 struct Walk {
     /// Those in between.
-    steps: Vec<Step>,
+    steps: Vec<CertificateValidity>,
     /// Where it ends, short of what is trusted.
     end: CertificateFault,
 }
@@ -354,7 +354,7 @@ impl Walk {
                 return Self { steps, end };
             };
             last = rest.swap_remove(next);
-            steps.push(Step::intermediate(last));
+            steps.push(CertificateValidity::intermediate(last));
         }
     }
 }

@@ -137,7 +137,7 @@ struct Servers {
 
 /// What was found out about a name.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Found {
+pub struct Resolved {
     /// Which server said so, of those that are watched.
     pub server: Option<SocketAddr>,
     /// The records, as zone files write them, sorted.
@@ -294,7 +294,7 @@ impl Resolver {
         name: &str,
         record_type: RecordType,
         deadline: Deadline,
-    ) -> Result<Found, ResolveError> {
+    ) -> Result<Resolved, ResolveError> {
         let mut found = self.data(name, record_type, deadline, |data| Some(data.to_string())).await?;
         found.records.sort_unstable();
         Ok(found)
@@ -316,7 +316,7 @@ impl Resolver {
         record_type: RecordType,
         deadline: Deadline,
         read: impl Fn(&RData) -> Option<String>,
-    ) -> Result<Found, ResolveError> {
+    ) -> Result<Resolved, ResolveError> {
         let failed = |server, failure| ResolveError { name: name.to_owned(), failure, server };
         let mut asked = Name::from_str(name).map_err(|_| failed(None, ResolveFailure::BadName))?;
         asked.set_fqdn(true);
@@ -331,7 +331,7 @@ impl Resolver {
             if records.is_empty() {
                 return Err(failed(None, ResolveFailure::NoRecords));
             }
-            return Ok(Found { server: None, records, alias: None });
+            return Ok(Resolved { server: None, records, alias: None });
         }
         let question = servers.ask_each(Query::query(asked, record_type), deadline);
         let (server, said) = servers.answer(question, deadline).await.map_err(|failure| failed(None, failure))?;
@@ -344,7 +344,7 @@ impl Resolver {
         match (records.is_empty(), response.response_code, alias) {
             (true, ResponseCode::NXDomain, _) => Err(failed(Some(server), ResolveFailure::NoSuchName)),
             (true, _, None) => Err(failed(Some(server), ResolveFailure::NoRecords)),
-            (empty, _, alias) => Ok(Found { server: Some(server), records, alias: alias.filter(|_| empty) }),
+            (empty, _, alias) => Ok(Resolved { server: Some(server), records, alias: alias.filter(|_| empty) }),
         }
     }
 }
@@ -402,12 +402,12 @@ impl Servers {
             match answered {
                 Ok((address, Ok(response))) => return Ok((address, Ok(response))),
                 Ok((address, Err(error))) => match failure(&error) {
-                    Failure::Told(failure @ (ResolveFailure::NoSuchName | ResolveFailure::NoRecords)) => {
+                    LookupFailure::Reason(failure @ (ResolveFailure::NoSuchName | ResolveFailure::NoRecords)) => {
                         return Ok((address, Err(failure)));
                     }
                     // That this machine could not ask is nothing that a server said.
-                    Failure::Told(ResolveFailure::NotAsked(_)) | Failure::Silence(_) => silence = error,
-                    Failure::Told(failure) => said = Some((address, Err(failure))),
+                    LookupFailure::Reason(ResolveFailure::NotAsked(_)) | LookupFailure::Silence(_) => silence = error,
+                    LookupFailure::Reason(failure) => said = Some((address, Err(failure))),
                 },
                 Err(_aborted) => {}
             }
@@ -430,8 +430,8 @@ impl Servers {
                 answer = &mut question, if silence.is_none() => match answer {
                     Ok(answer) => return Ok(answer),
                     Err(error) => match failure(&error) {
-                        Failure::Told(failure) => return Err(failure),
-                        Failure::Silence(reason) => silence = Some(reason),
+                        LookupFailure::Reason(failure) => return Err(failure),
+                        LookupFailure::Silence(reason) => silence = Some(reason),
                     }
                 },
                 there = &mut roll_call, if are_there.is_none() => are_there = Some(there),
@@ -475,21 +475,21 @@ fn server(address: &SocketAddr) -> NameServerConfig {
     server
 }
 
-/// What an error says.
-enum Failure {
-    /// Why there is no answer.
-    Told(ResolveFailure),
-    /// That nobody answered; and why nobody could, when this machine has no way to a name server.
+/// A failed question to one name server.
+enum LookupFailure {
+    /// The reason why there is no answer.
+    Reason(ResolveFailure),
+    /// Silence, with the reason when this machine has no way to the name server.
     Silence(Option<String>),
 }
 
-fn failure(error: &NetError) -> Failure {
-    Failure::Told(match error {
-        NetError::Timeout | NetError::NoConnections => return Failure::Silence(None),
+fn failure(error: &NetError) -> LookupFailure {
+    LookupFailure::Reason(match error {
+        NetError::Timeout | NetError::NoConnections => return LookupFailure::Silence(None),
         NetError::Io(error) => match Local::of(error) {
             Some(Local::Shortage) => ResolveFailure::NotAsked(error.to_string()),
-            Some(Local::NoWay) => return Failure::Silence(Some(error.to_string())),
-            None => return Failure::Silence(None),
+            Some(Local::NoWay) => return LookupFailure::Silence(Some(error.to_string())),
+            None => return LookupFailure::Silence(None),
         },
         NetError::Busy => ResolveFailure::NotAsked("too many questions are under way".to_owned()),
         NetError::Dns(DnsError::NoRecordsFound(none)) => match none.response_code {

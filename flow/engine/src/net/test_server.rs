@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-use super::{Net, Options};
+use super::{Net, NetOptions};
 use crate::clock::SimClock;
 
 /// 2026-11-22T23:00:00Z, the time in these tests.
@@ -45,7 +45,7 @@ impl Authority {
     pub(crate) fn net(&self) -> Net {
         let mut file = NamedTempFile::new().expect("a file");
         file.write_all(self.0.pem().as_bytes()).expect("written");
-        let options = Options { extra_roots: Some(file.path().to_owned()), ..Options::default() };
+        let options = NetOptions { extra_roots: Some(file.path().to_owned()), ..NetOptions::default() };
         Net::new(&options, Arc::new(SimClock::starting_at(NOW))).expect("a network")
     }
 

@@ -8,7 +8,7 @@ use tokio::net::UdpSocket;
 
 use super::test_server::{Authority, NOW, VALID, closed_port, serve};
 use super::{
-    CertificateFault, Deadline, DialError, KeyKind, Link, Net, Options, Phase, ResolveFailure, Resolver, Stream,
+    CertificateFault, Deadline, DialError, KeyKind, Link, Net, NetOptions, Phase, ResolveFailure, Resolver, Stream,
     Target, TlsFailure, Verify,
 };
 use crate::clock::SimClock;
@@ -233,7 +233,7 @@ async fn names_are_resolved_and_their_failures_told_apart() {
 
 #[tokio::test]
 async fn a_network_asks_the_servers_it_was_given() {
-    let options = Options { name_servers: vec![name_server().await], ..Options::default() };
+    let options = NetOptions { name_servers: vec![name_server().await], ..NetOptions::default() };
     let net = Net::new(&options, Arc::new(SimClock::starting_at(NOW))).expect("a network");
     let late = net.dial(&Target::tcp("silent.example", 80), Deadline::within(Span::from_millis(300))).await;
     assert_eq!(late.expect_err("silent"), DialError::Timeout { phase: Phase::Dns, within: Span::from_millis(300) });
@@ -252,11 +252,11 @@ fn unusable_roots_are_refused() {
     ] {
         let file = tempfile::NamedTempFile::new().expect("a file");
         std::fs::write(file.path(), text).expect("written");
-        let options = Options { extra_roots: Some(file.path().to_owned()), ..Options::default() };
+        let options = NetOptions { extra_roots: Some(file.path().to_owned()), ..NetOptions::default() };
         let error = Net::new(&options, clock.clone()).expect_err("no root in it").to_string();
         assert!(error.contains(words), "{error}");
     }
-    let options = Options { extra_roots: Some("/nonexistent/ca.pem".into()), ..Options::default() };
+    let options = NetOptions { extra_roots: Some("/nonexistent/ca.pem".into()), ..NetOptions::default() };
     let error = Net::new(&options, clock).expect_err("no file").to_string();
     assert!(error.contains("/nonexistent/ca.pem"), "{error}");
 }

@@ -45,7 +45,7 @@ pub(super) struct Keeper {
 }
 
 /// A failed attempt.
-struct Failure {
+struct FailedAttempt {
     reason: String,
     cause: BlindCause,
     /// Since when the engine has observed nothing.
@@ -100,7 +100,7 @@ impl Keeper {
 
     /// Journals the blind interval. Its end is counted on the monotonic clock: a step meanwhile neither hides nor invents
     /// blindness.
-    async fn record_blind(&self, failure: &Failure) {
+    async fn record_blind(&self, failure: &FailedAttempt) {
         let (start, since) = failure.since;
         let interval = Interval::new(start, start + self.context.clock.monotonic().since(since));
         record(&self.context.recorder, &Blind { engine: self.name(), interval, cause: failure.cause }).await;
@@ -111,7 +111,7 @@ impl Keeper {
     }
 
     /// Makes one attempt; `None` when it ended because the engine was to stop.
-    async fn attempt(&self) -> Option<Failure> {
+    async fn attempt(&self) -> Option<FailedAttempt> {
         let progress = Progress::default();
         let stop = self.stop.child_token();
         let recorder = self.context.recorder.for_engine(self.engine.name());
@@ -164,11 +164,11 @@ impl Keeper {
         if stuck {
             reason.push_str(", and it blocks its thread");
         }
-        Some(Failure { reason, cause: BlindCause::Frozen, since: sign_of_life, fatal: stuck })
+        Some(FailedAttempt { reason, cause: BlindCause::Frozen, since: sign_of_life, fatal: stuck })
     }
 
     /// What the end of the task means: a stop, or which failure.
-    fn judge(&self, ended: Result<Result<(), EngineError>, JoinError>) -> Option<Failure> {
+    fn judge(&self, ended: Result<Result<(), EngineError>, JoinError>) -> Option<FailedAttempt> {
         let (reason, fatal) = match ended {
             Ok(Ok(())) if self.stop.is_cancelled() => return None,
             Ok(Ok(())) => ("it ended without being told to".to_owned(), false),
@@ -180,7 +180,7 @@ impl Keeper {
             self.slot.set(|health| health.last_error = Some(reason));
             return None;
         }
-        Some(Failure { reason, cause: BlindCause::Restart, since: self.now(), fatal })
+        Some(FailedAttempt { reason, cause: BlindCause::Restart, since: self.now(), fatal })
     }
 }
 

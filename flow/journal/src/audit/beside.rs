@@ -7,14 +7,14 @@ use event::Body as _;
 use event::promise::Verdict;
 use serde_json::value::RawValue;
 
-use super::error::{AuditError, Finding};
+use super::error::{AuditError, AuditFault};
 use super::keys::continues;
 use super::walk::Seen;
-use super::{Source, optional_text, required_text};
+use super::{ExportSource, optional_text, required_text};
 use crate::Hash;
 use crate::checkpoint::Checkpoint;
 use crate::export::{self, ListedVerdict};
-use crate::listing::{Listing, Policy};
+use crate::listing::{ListedPolicy, Listing};
 use crate::note::VerifierKey;
 use crate::tlog_proof::{TlogProof, TlogProofError};
 
@@ -38,21 +38,21 @@ pub(super) struct Beside {
 }
 
 fn differs(path: &str, what: impl Into<String>) -> AuditError {
-    AuditError::at(path, Finding::Differs { what: what.into() })
+    AuditError::at(path, AuditFault::Differs { what: what.into() })
 }
 
 fn differs_at(path: &str, sequence: u64, what: impl Into<String>) -> AuditError {
-    AuditError::of_entry(path, sequence, Finding::Differs { what: what.into() })
+    AuditError::of_entry(path, sequence, AuditFault::Differs { what: what.into() })
 }
 
 impl Beside {
-    pub(super) fn read(source: &dyn Source, head: &Checkpoint) -> Result<Self, AuditError> {
+    pub(super) fn read(source: &dyn ExportSource, head: &Checkpoint) -> Result<Self, AuditError> {
         let policy = optional_text(source, export::POLICY)?;
         let Some(text) = optional_text(source, export::VERDICTS)? else { return Ok(Self { policy, listed: None }) };
         let verdicts: Vec<ListedVerdict> = serde_json::from_str(&text).map_err(|error| {
             AuditError::at(
                 export::VERDICTS,
-                Finding::Malformed { what: format!("it is not the JSON expected: {error}") },
+                AuditFault::Malformed { what: format!("it is not the JSON expected: {error}") },
             )
         })?;
         let mut listed = BTreeMap::new();
@@ -63,7 +63,7 @@ impl Beside {
             }
             let path = export::proof_path(sequence);
             let bad =
-                |error: &dyn std::fmt::Display| AuditError::at(&path, Finding::Proof { error: error.to_string() });
+                |error: &dyn std::fmt::Display| AuditError::at(&path, AuditFault::Proof { error: error.to_string() });
             let proof = TlogProof::parse(&required_text(source, &path)?).map_err(|error| bad(&error))?;
             let note = crate::note::Note::parse(&proof.checkpoint_note).map_err(|error| bad(&error))?;
             let proof_head = Checkpoint::parse(&note.text).map_err(|error| bad(&error))?;
@@ -116,7 +116,7 @@ impl Beside {
                 Some(_) => {}
             }
             let refused = |error: TlogProofError| {
-                AuditError::of_entry(&listed.path, *sequence, Finding::Proof { error: error.to_string() })
+                AuditError::of_entry(&listed.path, *sequence, AuditFault::Proof { error: error.to_string() })
             };
             let leaf = listed.leaf.as_deref().unwrap_or_default();
             listed.proof.verify(leaf, keys).map_err(refused)?;
@@ -137,14 +137,16 @@ impl Beside {
         Ok(self.all().count() as u64)
     }
 
-    fn policy_in_effect(&self, in_the_log: &Policy) -> Result<(), AuditError> {
+    fn policy_in_effect(&self, in_the_log: &ListedPolicy) -> Result<(), AuditError> {
         match (&self.policy, in_the_log) {
-            (None, Policy::Never | Policy::Destroyed) => Ok(()),
-            (None, Policy::Applied(_)) => Err(AuditError::at(export::POLICY, Finding::Missing)),
-            (Some(here), Policy::Applied(applied)) if here == applied.get() => Ok(()),
-            (Some(_), Policy::Applied(_)) => Err(differs(export::POLICY, "it is not the policy that was applied last")),
-            (Some(_), Policy::Never) => Err(differs(export::POLICY, "no policy was ever applied")),
-            (Some(_), Policy::Destroyed) => Err(differs(
+            (None, ListedPolicy::Never | ListedPolicy::Destroyed) => Ok(()),
+            (None, ListedPolicy::Applied(_)) => Err(AuditError::at(export::POLICY, AuditFault::Missing)),
+            (Some(here), ListedPolicy::Applied(applied)) if here == applied.get() => Ok(()),
+            (Some(_), ListedPolicy::Applied(_)) => {
+                Err(differs(export::POLICY, "it is not the policy that was applied last"))
+            }
+            (Some(_), ListedPolicy::Never) => Err(differs(export::POLICY, "no policy was ever applied")),
+            (Some(_), ListedPolicy::Destroyed) => Err(differs(
                 export::POLICY,
                 "the policy that was applied last is destroyed: nothing can be shown in its place",
             )),
@@ -156,7 +158,7 @@ impl Beside {
         let expected: BTreeMap<u64, ListedVerdict> =
             in_the_log.verdicts().into_iter().map(|listed| (listed.sequence, listed)).collect();
         if self.listed.is_none() && !expected.is_empty() {
-            return Err(AuditError::at(export::VERDICTS, Finding::Missing));
+            return Err(AuditError::at(export::VERDICTS, AuditFault::Missing));
         }
         if let Some((sequence, _)) = self.all().find(|(sequence, _)| !expected.contains_key(sequence)) {
             let what = "that verdict is not the latest on an objective of the policy in effect";

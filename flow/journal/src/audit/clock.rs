@@ -6,7 +6,7 @@
 
 use event::{Span, Time};
 
-use super::error::Finding;
+use super::error::AuditFault;
 
 /// Steps up to this need not be reported: clocks are disciplined by small steps all the time.
 const UNREPORTED: Span = Span::from_secs(2);
@@ -41,7 +41,7 @@ impl ClockTrace {
         earliest: Time,
         latest: Time,
         stepped_back: Option<Span>,
-    ) -> Result<(), (u64, Finding)> {
+    ) -> Result<(), (u64, AuditFault)> {
         if let Some(last) = self.last.filter(|last| latest + UNREPORTED < *last) {
             let back = self.back.get_or_insert(Back { sequence, from: last, to: latest });
             back.from = back.from.max(last);
@@ -52,7 +52,7 @@ impl ClockTrace {
         }
         match self.back.take() {
             Some(Back { sequence, from, to }) if earliest > to + REPORTED_WITHIN => {
-                Err((sequence, Finding::ClockWentBack { from, to }))
+                Err((sequence, AuditFault::ClockWentBack { from, to }))
             }
             back => {
                 let explained =

@@ -6,16 +6,16 @@ use event::{Day, Span, Time};
 
 use crate::Hash;
 
-/// The place of a finding.
+/// The place of a fault.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Place {
+pub struct FaultPlace {
     /// The file.
     pub path: String,
-    /// The entry, when the finding concerns one.
+    /// The entry, when the fault concerns one.
     pub sequence: Option<u64>,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for FaultPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.sequence {
             Some(sequence) => write!(f, "{}, entry {sequence}", self.path),
@@ -60,9 +60,9 @@ impl fmt::Display for Meaning {
     }
 }
 
-/// A finding.
+/// A fault of a log that the audit found.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum Finding {
+pub enum AuditFault {
     /// Reading failed.
     #[error("it can't be read: {error}")]
     Unreadable {
@@ -252,7 +252,7 @@ pub enum Finding {
     },
 }
 
-impl Finding {
+impl AuditFault {
     /// The meaning of this finding.
     pub const fn meaning(&self) -> Meaning {
         match self {
@@ -287,20 +287,20 @@ impl Finding {
 #[error("{place}: {finding}. That means: {}.", finding.meaning())]
 pub struct AuditError {
     /// The place.
-    pub place: Place,
+    pub place: FaultPlace,
     /// The finding. Boxed, because an error is rare and a result is not.
-    pub finding: Box<Finding>,
+    pub finding: Box<AuditFault>,
 }
 
 impl AuditError {
     /// An error about a file.
-    pub(super) fn at(path: &str, finding: Finding) -> Self {
-        Self { place: Place { path: path.to_owned(), sequence: None }, finding: Box::new(finding) }
+    pub(super) fn at(path: &str, finding: AuditFault) -> Self {
+        Self { place: FaultPlace { path: path.to_owned(), sequence: None }, finding: Box::new(finding) }
     }
 
     /// An error about an entry, in a file.
-    pub(super) fn of_entry(path: &str, sequence: u64, finding: Finding) -> Self {
-        Self { place: Place { path: path.to_owned(), sequence: Some(sequence) }, finding: Box::new(finding) }
+    pub(super) fn of_entry(path: &str, sequence: u64, finding: AuditFault) -> Self {
+        Self { place: FaultPlace { path: path.to_owned(), sequence: Some(sequence) }, finding: Box::new(finding) }
     }
 
     /// The meaning of the finding.

@@ -8,7 +8,7 @@ use event::{Body, Day, Envelope, Kind, Retention, Span, Time, kind_named};
 
 use super::DestroyedDay;
 use super::clock::ClockTrace;
-use super::error::{AuditError, Finding};
+use super::error::{AuditError, AuditFault};
 use super::walk::Seen;
 use crate::checkpoint::Checkpoint;
 use crate::leaf::Leaf;
@@ -148,11 +148,11 @@ impl<'a> History<'a> {
     }
 
     /// Checks that leaf and envelope agree.
-    fn agree(&self, leaf: &Leaf, envelope: &Envelope) -> Result<(), Finding> {
+    fn agree(&self, leaf: &Leaf, envelope: &Envelope) -> Result<(), AuditFault> {
         if envelope.log != self.origin {
-            return Err(Finding::Foreign { found: envelope.log.clone() });
+            return Err(AuditFault::Foreign { found: envelope.log.clone() });
         }
-        let disagree = |what, leaf: String, payload: String| Err(Finding::Disagree { what, leaf, payload });
+        let disagree = |what, leaf: String, payload: String| Err(AuditFault::Disagree { what, leaf, payload });
         let hour = envelope.recorded_at.hour();
         if hour != leaf.hour {
             return disagree("hour", leaf.hour.to_string(), hour.to_string());
@@ -167,7 +167,7 @@ impl<'a> History<'a> {
     }
 
     /// Takes in entries that concern the audit itself; returns by how much a clock was set back.
-    fn learn(&mut self, sequence: u64, is_public: bool, envelope: &Envelope) -> Result<Option<Span>, Finding> {
+    fn learn(&mut self, sequence: u64, is_public: bool, envelope: &Envelope) -> Result<Option<Span>, AuditFault> {
         self.listing.take(sequence, envelope);
         // What an engine of another garant tells the team is nothing to report.
         let unknown = self.kind(&envelope.kind).map_or(is_public, |kind| envelope.version > kind.version);
@@ -204,15 +204,16 @@ impl<'a> History<'a> {
 
     /// Takes in what the log says of its keys, and of the log before it. Its keys form a chain: each but the first was
     /// announced once, in the place of one that was in use, and what is retired was to be replaced and is not retired twice.
-    fn learn_of_keys(&mut self, sequence: u64, envelope: &Envelope) -> Result<(), Finding> {
+    fn learn_of_keys(&mut self, sequence: u64, envelope: &Envelope) -> Result<(), AuditFault> {
         if let Some(Opened { origin, vkey }) = body(envelope)? {
             if origin != self.origin {
                 return contradicts(format!("it opens the log `{origin}`"));
             }
             self.keys.opened = Some(self.key(&vkey)?);
         } else if let Some(Continued { old_origin, old_checkpoint, .. }) = body(envelope)? {
-            let cited = Checkpoint::of_note(&old_checkpoint)
-                .map_err(|error| Finding::Contradiction { what: format!("what it cites is no checkpoint: {error}") })?;
+            let cited = Checkpoint::of_note(&old_checkpoint).map_err(|error| AuditFault::Contradiction {
+                what: format!("what it cites is no checkpoint: {error}"),
+            })?;
             if old_origin == self.origin || cited.origin != old_origin {
                 return contradicts(format!(
                     "it continues `{old_origin}` and cites a checkpoint of `{}`",
@@ -229,7 +230,7 @@ impl<'a> History<'a> {
             }
             self.keys.announced.push((sequence, new, old));
             if self.keys.announced.len() > KEYS_MAX {
-                return Err(Finding::Malformed {
+                return Err(AuditFault::Malformed {
                     what: format!("it is about one key more than the {KEYS_MAX} of a log"),
                 });
             }
@@ -246,7 +247,7 @@ impl<'a> History<'a> {
     }
 
     /// A key of this log.
-    fn key(&self, text: &str) -> Result<VerifierKey, Finding> {
+    fn key(&self, text: &str) -> Result<VerifierKey, AuditFault> {
         match text.parse::<VerifierKey>() {
             Ok(key) if key.name() == self.origin => Ok(key),
             Ok(key) => contradicts(format!("{key} is no key of the log `{}`", self.origin)),
@@ -277,11 +278,11 @@ impl<'a> History<'a> {
         for (day, missing) in &self.missing {
             let at = |finding| AuditError::of_entry(&missing.path, missing.sequence, finding);
             let Some(Covered { destroyed, intended, .. }) = self.covered.get(day) else {
-                return Err(at(Finding::Hidden { coarse: missing.coarse.clone(), day: *day }));
+                return Err(at(AuditFault::Hidden { coarse: missing.coarse.clone(), day: *day }));
             };
             let covered = intended.map_or(*destroyed, |(_, entries)| destroyed.saturating_add(entries));
             if missing.count > covered {
-                return Err(at(Finding::HiddenBeyond { day: *day, missing: missing.count, destroyed: covered }));
+                return Err(at(AuditFault::HiddenBeyond { day: *day, missing: missing.count, destroyed: covered }));
             }
             if let Some((sequence, _)) = intended.filter(|_| missing.count > *destroyed) {
                 remarks.push(format!(
@@ -322,16 +323,16 @@ fn may_be_public(class: &str) -> bool {
 }
 
 /// The body, if it is a `B`.
-fn body<B: Body>(envelope: &Envelope) -> Result<Option<B>, Finding> {
-    envelope.body::<B>().transpose().map_err(|error| Finding::Contradiction { what: error.to_string() })
+fn body<B: Body>(envelope: &Envelope) -> Result<Option<B>, AuditFault> {
+    envelope.body::<B>().transpose().map_err(|error| AuditFault::Contradiction { what: error.to_string() })
 }
 
-fn contradicts<T>(what: String) -> Result<T, Finding> {
-    Err(Finding::Contradiction { what })
+fn contradicts<T>(what: String) -> Result<T, AuditFault> {
+    Err(AuditFault::Contradiction { what })
 }
 
 /// Checks that a log is opened by its first entry and continues another in its second, and nowhere else.
-fn in_its_place(leaf: &Leaf) -> Result<(), Finding> {
+fn in_its_place(leaf: &Leaf) -> Result<(), AuditFault> {
     let opens = leaf.coarse == Opened::KIND.name;
     if opens != (leaf.sequence == 0) || leaf.coarse == Continued::KIND.name && leaf.sequence != 1 {
         let what =
@@ -342,6 +343,6 @@ fn in_its_place(leaf: &Leaf) -> Result<(), Finding> {
 }
 
 /// The finding about a public entry that is not disclosed.
-fn hidden(coarse: &str, hour: i64) -> Finding {
-    Finding::Hidden { coarse: coarse.to_owned(), day: Day::of_hour(hour) }
+fn hidden(coarse: &str, hour: i64) -> AuditFault {
+    AuditFault::Hidden { coarse: coarse.to_owned(), day: Day::of_hour(hour) }
 }

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::error::{AuditError, Finding};
+use super::error::{AuditError, AuditFault};
 use super::history::KeyEvents;
-use super::{Authenticity, Head, Source, Trust, optional_text, required_text};
+use super::{Authenticity, ExportSource, SignedHead, Trust, optional_text, required_text};
 use crate::Hash;
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::export;
@@ -31,12 +31,12 @@ pub(super) struct Keys {
 
 fn parse(path: &str, note: Note) -> Result<(Note, Checkpoint), AuditError> {
     let checkpoint = Checkpoint::parse(&note.text);
-    let malformed = |error: CheckpointError| AuditError::at(path, Finding::Malformed { what: error.to_string() });
+    let malformed = |error: CheckpointError| AuditError::at(path, AuditFault::Malformed { what: error.to_string() });
     checkpoint.map(|checkpoint| (note, checkpoint)).map_err(malformed)
 }
 
 fn bad_signature(path: &str) -> impl Fn(NoteError) -> AuditError + '_ {
-    move |error| AuditError::at(path, Finding::BadSignature { error: error.to_string() })
+    move |error| AuditError::at(path, AuditFault::BadSignature { error: error.to_string() })
 }
 
 fn of_origin(path: &str, found: &str, expected: &str) -> Result<(), AuditError> {
@@ -44,7 +44,7 @@ fn of_origin(path: &str, found: &str, expected: &str) -> Result<(), AuditError> 
         return Ok(());
     }
     let (found, expected) = (found.to_owned(), expected.to_owned());
-    Err(AuditError::at(path, Finding::WrongOrigin { found, expected }))
+    Err(AuditError::at(path, AuditFault::WrongOrigin { found, expected }))
 }
 
 fn names<'k>(keys: impl IntoIterator<Item = &'k VerifierKey>) -> String {
@@ -55,11 +55,11 @@ fn names<'k>(keys: impl IntoIterator<Item = &'k VerifierKey>) -> String {
 impl Keys {
     /// Reads the key beside the log, the rotations and what the reader brought, and checks that the head is signed by
     /// the key beside it.
-    pub(super) fn read(source: &dyn Source, trust: &Trust, head: &Head) -> Result<Self, AuditError> {
+    pub(super) fn read(source: &dyn ExportSource, trust: &Trust, head: &SignedHead) -> Result<Self, AuditError> {
         let line = required_text(source, export::VKEY)?;
         let vkey: VerifierKey =
             line.strip_suffix('\n').unwrap_or(&line).parse().map_err(|error: BadKey| {
-                AuditError::at(export::VKEY, Finding::Malformed { what: error.to_string() })
+                AuditError::at(export::VKEY, AuditFault::Malformed { what: error.to_string() })
             })?;
         let origin = head.checkpoint.origin.as_str();
         of_origin(export::VKEY, vkey.name(), origin)?;
@@ -71,7 +71,7 @@ impl Keys {
         let logs: Vec<_> = trust.policy.iter().flat_map(TlogPolicy::log_keys).collect();
         let here: Vec<_> = logs.iter().filter(|key| key.name() == origin).cloned().collect();
         if !logs.is_empty() && here.is_empty() {
-            let finding = Finding::WrongKey { found: names([&vkey]), trusted: names(&logs) };
+            let finding = AuditFault::WrongKey { found: names([&vkey]), trusted: names(&logs) };
             return Err(AuditError::at(export::CHECKPOINT, finding));
         }
         pinned.extend(here);
@@ -80,7 +80,7 @@ impl Keys {
 
         let rotations = Note::parse_many(&optional_text(source, export::ROTATIONS)?.unwrap_or_default());
         let rotations = rotations
-            .map_err(|error| AuditError::at(export::ROTATIONS, Finding::Malformed { what: error.to_string() }))?
+            .map_err(|error| AuditError::at(export::ROTATIONS, AuditFault::Malformed { what: error.to_string() }))?
             .into_iter()
             .map(|note| parse(export::ROTATIONS, note))
             .collect::<Result<Vec<_>, _>>()?;
@@ -88,7 +88,7 @@ impl Keys {
             of_origin(export::ROTATIONS, &checkpoint.origin, origin)?;
         }
         let since = trust.since.as_deref().map(|note| {
-            let malformed = |error: NoteError| AuditError::at(SINCE, Finding::Malformed { what: error.to_string() });
+            let malformed = |error: NoteError| AuditError::at(SINCE, AuditFault::Malformed { what: error.to_string() });
             parse(SINCE, Note::parse(note).map_err(malformed)?)
         });
         let since = since.transpose()?;
@@ -109,7 +109,7 @@ impl Keys {
     /// Follows the rotations, once all entries are read, from a key that the reader trusts to one that signed the head.
     pub(super) fn settle(
         &mut self,
-        head: &Head,
+        head: &SignedHead,
         events: &KeyEvents,
         roots: &BTreeMap<u64, Hash>,
     ) -> Result<Authenticity, AuditError> {
@@ -131,7 +131,7 @@ impl Keys {
             if nothing_to_compare || matches(&key) {
                 self.own.push(key);
             } else {
-                let finding = Finding::WrongKey { found: names([&key]), trusted: names(&self.own) };
+                let finding = AuditFault::WrongKey { found: names([&key]), trusted: names(&self.own) };
                 return Err(AuditError::at(export::VKEY, finding));
             }
         }
@@ -162,14 +162,14 @@ impl Keys {
             if !is_of_an_announcement {
                 let what =
                     "a note in it is not signed by both keys of an announcement that is among its entries".to_owned();
-                return Err(AuditError::at(export::ROTATIONS, Finding::Differs { what }));
+                return Err(AuditError::at(export::ROTATIONS, AuditFault::Differs { what }));
             }
         }
         let is_retired = |key: &VerifierKey| events.retired.iter().any(|(_, retired)| retired == key);
         let mut retired = events.announced.iter().filter(|(_, _, old)| is_retired(old));
         if let Some((sequence, ..)) = retired.find(|(sequence, ..)| !shown.contains(sequence)) {
             let what = format!("no note in it is signed by both keys of entry {sequence}, whose old key is retired");
-            return Err(AuditError::at(export::ROTATIONS, Finding::Differs { what }));
+            return Err(AuditError::at(export::ROTATIONS, AuditFault::Differs { what }));
         }
         let retired_at =
             |key: &VerifierKey| events.retired.iter().find(|(_, retired)| retired == key).map(|(at, _)| *at);
@@ -180,14 +180,14 @@ impl Keys {
         }
         let retired = by_trusted.iter().find_map(|key| Some((key, retired_at(key)?)));
         let finding = if let Some((key, retired_at)) = retired {
-            Finding::RetiredKey { key: key.describe(), retired_at }
+            AuditFault::RetiredKey { key: key.describe(), retired_at }
         } else {
             let pins: Vec<_> = self.fingerprints.iter().map(ToString::to_string).collect();
             let trusted = match pins.as_slice() {
                 [] => names(&self.pinned),
                 pins => format!("the key with the fingerprint {}", pins.join(" or ")),
             };
-            Finding::WrongKey { found: names(&self.signers), trusted }
+            AuditFault::WrongKey { found: names(&self.signers), trusted }
         };
         Err(AuditError::at(export::CHECKPOINT, finding))
     }
@@ -204,7 +204,7 @@ impl Keys {
         let Some((note, checkpoint)) = &self.since else { return Ok(None) };
         if before.is_some_and(|before| before.origin == checkpoint.origin) {
             let (old, origin) = (checkpoint.origin.clone(), head.origin.clone());
-            return Err(AuditError::at(SINCE, Finding::OfTheLogBefore { old, origin }));
+            return Err(AuditError::at(SINCE, AuditFault::OfTheLogBefore { old, origin }));
         }
         of_origin(SINCE, &checkpoint.origin, &head.origin)?;
         match note.signed_by(&self.own) {
@@ -212,7 +212,7 @@ impl Keys {
             Err(error @ NoteError::BadSignature { .. }) => return Err(bad_signature(SINCE)(error)),
             Err(_) => {
                 let found = note.signatures.iter().map(|line| line.name.as_str()).collect::<Vec<_>>().join(", ");
-                let finding = Finding::WrongKey { found, trusted: names(&self.own) };
+                let finding = AuditFault::WrongKey { found, trusted: names(&self.own) };
                 return Err(AuditError::at(SINCE, finding));
             }
         }
@@ -250,9 +250,9 @@ pub(super) fn continues(
     match roots.get(&older.size) {
         Some(root) if *root == older.root => Ok(()),
         Some(root) => {
-            let finding = Finding::Forked { size: older.size, other: older.root, here: *root };
+            let finding = AuditFault::Forked { size: older.size, other: older.root, here: *root };
             Err(AuditError::at(path, finding))
         }
-        None => Err(AuditError::at(path, Finding::Shorter { remembered: older.size, size: head.size })),
+        None => Err(AuditError::at(path, AuditFault::Shorter { remembered: older.size, size: head.size })),
     }
 }

@@ -565,7 +565,7 @@ fn witnesses_are_counted_by_the_readers_policy() {
 #[test]
 fn what_cannot_be_read_is_not_called_altered() {
     struct Broken;
-    impl Source for Broken {
+    impl ExportSource for Broken {
         fn read(&self, path: &str) -> io::Result<Option<Vec<u8>>> {
             Err(io::Error::other(format!("no route to {path}")))
         }
@@ -574,7 +574,7 @@ fn what_cannot_be_read_is_not_called_altered() {
     assert_eq!(error.meaning(), Meaning::Unread);
     assert!(error.to_string().contains("no route to checkpoint"), "{error}");
     let empty = audit(&Files::default(), &Trust::default(), &mut |_| (), &mut |_, _| ()).expect_err("nothing there");
-    assert_eq!(*empty.finding, Finding::Missing);
+    assert_eq!(*empty.finding, AuditFault::Missing);
 }
 
 #[test]

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use event::Envelope;
 
-use super::error::{AuditError, Finding};
-use super::{Source, optional, required};
+use super::error::{AuditError, AuditFault};
+use super::{ExportSource, optional, required};
 use crate::Hash;
 use crate::checkpoint::Checkpoint;
 use crate::disclosure::Disclosure;
@@ -30,7 +30,7 @@ pub(super) struct Seen<'a> {
 /// Reads all entries under `head`, hands each to `entry`, compares root and tiles, and returns the roots of the trees of
 /// the `wanted` sizes (those up to the size of the log).
 pub(super) fn walk(
-    source: &dyn Source,
+    source: &dyn ExportSource,
     head: &Checkpoint,
     wanted: Vec<u64>,
     entry: &mut dyn FnMut(Seen<'_>) -> Result<(), AuditError>,
@@ -52,16 +52,17 @@ pub(super) fn walk(
     for bundle in tile::bundles_for(head.size) {
         let entries_path = bundle.entries_path();
         let bytes = required(source, &entries_path)?;
-        let malformed = |what: String| AuditError::at(&entries_path, Finding::Malformed { what });
+        let malformed = |what: String| AuditError::at(&entries_path, AuditFault::Malformed { what });
         let leaves = tile::decode_bundle(&bytes, bundle.width).map_err(|error| malformed(error.to_string()))?;
         let payload_path = bundle.payload_path();
         let payloads = optional(source, &payload_path)?.unwrap_or_default();
         let mut payloads = Payloads::new(&payload_path, &payloads, bundle)?;
         for (sequence, leaf_bytes) in (bundle.start()..).zip(leaves) {
             let at = |finding| AuditError::of_entry(&entries_path, sequence, finding);
-            let leaf = Leaf::parse(leaf_bytes).map_err(|error| at(Finding::Malformed { what: error.to_string() }))?;
+            let leaf =
+                Leaf::parse(leaf_bytes).map_err(|error| at(AuditFault::Malformed { what: error.to_string() }))?;
             if leaf.sequence != sequence {
-                return Err(at(Finding::WrongSequence { found: leaf.sequence }));
+                return Err(at(AuditFault::WrongSequence { found: leaf.sequence }));
             }
             tiler.push(tree::leaf_hash(leaf_bytes), |id, computed| compare(source, id, computed))?;
             note_root(&tiler);
@@ -73,7 +74,7 @@ pub(super) fn walk(
     }
     let computed = tiler.frontier().root();
     if computed != head.root {
-        let finding = Finding::WrongRoot { size: head.size, computed, signed: head.root };
+        let finding = AuditFault::WrongRoot { size: head.size, computed, signed: head.root };
         return Err(AuditError::at(export::CHECKPOINT, finding));
     }
     for (id, computed) in tiler.partial() {
@@ -83,9 +84,9 @@ pub(super) fn walk(
 }
 
 /// Whether the tile that lies there is the one that the entries make.
-fn compare(source: &dyn Source, id: TileId, computed: &[u8]) -> Result<(), AuditError> {
+fn compare(source: &dyn ExportSource, id: TileId, computed: &[u8]) -> Result<(), AuditError> {
     let path = id.path();
-    if required(source, &path)? == computed { Ok(()) } else { Err(AuditError::at(&path, Finding::WrongTile)) }
+    if required(source, &path)? == computed { Ok(()) } else { Err(AuditError::at(&path, AuditFault::WrongTile)) }
 }
 
 /// The disclosures of one bundle, in order.
@@ -96,7 +97,7 @@ struct Payloads<'a> {
 
 impl<'a> Payloads<'a> {
     fn new(path: &'a str, bytes: &'a [u8], bundle: BundleId) -> Result<Self, AuditError> {
-        let malformed = |what: String| AuditError::at(path, Finding::Malformed { what });
+        let malformed = |what: String| AuditError::at(path, AuditFault::Malformed { what });
         let mut lines: Vec<Disclosure<'_>> = Vec::new();
         for line in Disclosure::parse_bundle(bytes) {
             let line = line.map_err(|error| malformed(error.to_string()))?;
@@ -114,16 +115,16 @@ impl<'a> Payloads<'a> {
         let Some(line) = self.lines.next_if(|line| line.sequence == leaf.sequence) else { return Ok(None) };
         let computed = seal::commitment(&line.salt, line.payload);
         if computed != leaf.commitment {
-            return Err(at(Finding::WrongPayload { computed, committed: leaf.commitment }));
+            return Err(at(AuditFault::WrongPayload { computed, committed: leaf.commitment }));
         }
         let envelope = Envelope::decode(line.payload);
-        envelope.map(Some).map_err(|error| at(Finding::Malformed { what: error.to_string() }))
+        envelope.map(Some).map_err(|error| at(AuditFault::Malformed { what: error.to_string() }))
     }
 
     /// A line that is left over is about another bundle, out of order, or there twice.
     fn finish(mut self) -> Result<(), AuditError> {
         let Some(line) = self.lines.next() else { return Ok(()) };
         let what = "its line is out of order, there twice, or in the wrong bundle".to_owned();
-        Err(AuditError::of_entry(self.path, line.sequence, Finding::Malformed { what }))
+        Err(AuditError::of_entry(self.path, line.sequence, AuditFault::Malformed { what }))
     }
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::audit::Source as _;
+use crate::audit::ExportSource as _;
 use crate::testing::{Files, Log, policy_of, verdict};
 use event::Span;
 
@@ -41,7 +41,7 @@ struct Failing {
     refuse_at: usize,
 }
 
-impl Sink for Failing {
+impl ExportSink for Failing {
     fn write(&mut self, path: &str, bytes: &[u8]) -> io::Result<()> {
         if self.order.len() == self.refuse_at {
             return Err(io::Error::other("no space left"));

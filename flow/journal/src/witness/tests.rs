@@ -21,8 +21,8 @@ fn request(tree: &Tree, old: u64, new: u64) -> String {
     encode_request(old, &prove_consistency(old, new, tree).expect("a proof"), &signed(tree, new, 1))
 }
 
-fn fresh() -> State {
-    let mut state = State::default();
+fn fresh() -> WitnessState {
+    let mut state = WitnessState::default();
     state.trust(test_key(1, ORIGIN).vkey());
     state
 }
@@ -31,7 +31,7 @@ fn key() -> SigningKey {
     test_key(50, "witness.example/w1")
 }
 
-fn send(state: &mut State, request: &str) -> Result<String, Refusal> {
+fn send(state: &mut WitnessState, request: &str) -> Result<String, Refusal> {
     let before = state.clone();
     let answer = add_checkpoint(state, &key(), request, NOW);
     if answer.is_err() {
@@ -159,7 +159,7 @@ fn what_is_kept_of_a_checkpoint() {
     // The file of an earlier release has no note: then there is nothing to convict with, and all else goes on.
     let mut older = serde_json::to_value(&state).expect("JSON");
     older["logs"][ORIGIN].as_object_mut().expect("a log").remove("note").expect("a note");
-    let mut older: State = serde_json::from_value(older).expect("JSON");
+    let mut older: WitnessState = serde_json::from_value(older).expect("JSON");
     let refusal = send(&mut older, &encode_request(5, &[], &signed_other(5))).expect_err("another root");
     assert_eq!((refusal.status, refusal.fork), (409, None));
     send(&mut older, &request(&tree, 5, 5)).expect("the same again");

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::Mistake;
 use crate::place::Place;
-use crate::source::{Source, Sources};
+use crate::source::{SourceFile, Sources};
 
 /// Each mistake as a paragraph, then how many there are.
 pub(super) fn report(sources: &Sources, mistakes: &[Mistake], left_out: usize, colour: bool) -> String {
@@ -22,7 +22,7 @@ fn group<'a>(sources: &'a Sources, mistake: &'a Mistake) -> Group<'a> {
     let title = Group::with_title(Level::ERROR.primary_title(mistake.reason()));
     let primary = mistake.place;
     let Some(source) = sources.source(primary).filter(|source| source.is_readable()) else {
-        let name = sources.source(primary).map_or("", Source::name);
+        let name = sources.source(primary).map_or("", SourceFile::name);
         return title.element(Origin::path(name)).element(Level::HELP.message(mistake.remedy()));
     };
     let mut first = Window::new(sources, primary);
@@ -60,7 +60,7 @@ struct Window {
 
 impl Window {
     fn new(sources: &Sources, place: Place) -> Self {
-        let text = sources.source(place).map_or("", Source::text);
+        let text = sources.source(place).map_or("", SourceFile::text);
         let (start, end) = sources.bytes(place);
         let before = text.get(..start).unwrap_or_default();
         let start = before.rfind('\n').map_or(0, |newline| newline + 1);
@@ -81,7 +81,7 @@ impl Window {
         start.saturating_sub(self.start)..end.saturating_sub(self.start)
     }
 
-    fn snippet(self, source: &Source) -> Snippet<'_, annotate_snippets::Annotation<'_>> {
+    fn snippet(self, source: &SourceFile) -> Snippet<'_, annotate_snippets::Annotation<'_>> {
         let text = source.text().get(self.start..self.end).unwrap_or_default();
         Snippet::source(text).line_start(self.line).path(source.name())
     }
@@ -103,7 +103,7 @@ pub(super) fn json(sources: &Sources, mistake: &Mistake) -> Value {
 fn located(sources: &Sources, place: Place) -> Value {
     let (start, end) = sources.position(place);
     json!({
-        "file": sources.source(place).map_or("", Source::name),
+        "file": sources.source(place).map_or("", SourceFile::name),
         "line": start.line,
         "column": start.column,
         "end_line": end.line,

@@ -7,7 +7,7 @@ use event::promise::{Outcome, Verdict};
 use event::{Body, BootId, Envelope, InstallationId, Observed, Span, Time};
 
 use super::scene::*;
-use crate::audit::{Fault, NotJudged, Recheck, Rechecked, Standing};
+use crate::audit::{NotJudged, Recheck, Rechecked, Standing, VerdictFault};
 use crate::objective::{Absence, Objective};
 use crate::{EVALUATOR, Judge, due, revision};
 
@@ -103,20 +103,24 @@ fn an_honest_log_is_confirmed() {
 }
 
 type Alteration = fn(&mut Verdict);
-type Expected = fn(&Fault) -> bool;
+type Expected = fn(&VerdictFault) -> bool;
 
 #[test]
 fn an_altered_verdict_is_found() {
     let alterations: [(&str, Alteration, Expected); 9] = [
-        ("outcome", |v| v.outcome = Outcome::Kept, |f| matches!(f, Fault::Mismatch { .. })),
-        ("figure", |v| v.figure.as_mut().expect("measured").low += 1, |f| matches!(f, Fault::Mismatch { .. })),
-        ("reasons", |v| v.reasons.clear(), |f| matches!(f, Fault::Mismatch { .. })),
-        ("evidence", |v| v.evidence.truncate(1), |f| matches!(f, Fault::Mismatch { .. })),
-        ("window", |v| v.window.start = v.window.start + Span::from_secs(1), |f| matches!(f, Fault::Mismatch { .. })),
-        ("revision", |v| v.revision.replace_range(..1, "x"), |f| matches!(f, Fault::Mismatch { .. })),
-        ("promise", |v| v.promise = name("AV-2"), |f| matches!(f, Fault::NotDeclared { .. })),
-        ("what was read", |v| v.tree_size += 10, |f| matches!(f, Fault::FromTheFuture { .. })),
-        ("the instant", |v| v.at = v.at - Span::from_secs(2 * HOUR), |f| matches!(f, Fault::Dated { .. })),
+        ("outcome", |v| v.outcome = Outcome::Kept, |f| matches!(f, VerdictFault::Mismatch { .. })),
+        ("figure", |v| v.figure.as_mut().expect("measured").low += 1, |f| matches!(f, VerdictFault::Mismatch { .. })),
+        ("reasons", |v| v.reasons.clear(), |f| matches!(f, VerdictFault::Mismatch { .. })),
+        ("evidence", |v| v.evidence.truncate(1), |f| matches!(f, VerdictFault::Mismatch { .. })),
+        (
+            "window",
+            |v| v.window.start = v.window.start + Span::from_secs(1),
+            |f| matches!(f, VerdictFault::Mismatch { .. }),
+        ),
+        ("revision", |v| v.revision.replace_range(..1, "x"), |f| matches!(f, VerdictFault::Mismatch { .. })),
+        ("promise", |v| v.promise = name("AV-2"), |f| matches!(f, VerdictFault::NotDeclared { .. })),
+        ("what was read", |v| v.tree_size += 10, |f| matches!(f, VerdictFault::FromTheFuture { .. })),
+        ("the instant", |v| v.at = v.at - Span::from_secs(2 * HOUR), |f| matches!(f, VerdictFault::Dated { .. })),
     ];
     for (what, alter, expected) in alterations {
         let mut log = Log::three_days();
@@ -139,7 +143,7 @@ fn a_verdict_that_goes_back_is_found() {
     let [(_, first), .., (last, _)] = &verdicts[..] else { panic!("several verdicts") };
     let older = Verdict { tree_size: first.tree_size, ..verdicts[verdicts.len() - 1].1.clone() };
     log.forge(*last, &older);
-    assert!(matches!(log.recheck().faults[..], [Fault::GoesBack { .. }]));
+    assert!(matches!(log.recheck().faults[..], [VerdictFault::GoesBack { .. }]));
 }
 
 #[test]
@@ -162,7 +166,7 @@ fn verdicts_left_out_are_missed() {
     assert!(log.entries.len() < before);
     let faults = log.recheck().faults;
     assert_eq!(
-        faults.iter().filter(|f| matches!(f, Fault::Lapsed { .. })).count(),
+        faults.iter().filter(|f| matches!(f, VerdictFault::Lapsed { .. })).count(),
         2,
         "twice in three days: {faults:?}"
     );
@@ -275,7 +279,7 @@ fn a_verdict_that_nobody_can_compute_is_not_confirmed() {
     let (last, verdict) = log.verdicts().pop().expect("verdicts");
     let invented = Verdict { outcome: Outcome::Kept, reasons: vec![], ..verdict };
     log.forge(last, &invented);
-    assert!(matches!(log.recheck().faults[..], [Fault::Mismatch { .. }]));
+    assert!(matches!(log.recheck().faults[..], [VerdictFault::Mismatch { .. }]));
     // The outage is destroyed, and the policy told again.
     let retold = log.entries[0].clone();
     let place = log.entries.iter().position(|entry| entry.recorded_at > t(40 * HOUR)).expect("three days");
@@ -290,7 +294,7 @@ fn a_verdict_that_nobody_can_compute_is_not_confirmed() {
     // Evidence that is destroyed after a verdict was computed excuses nothing in it.
     let (last, _) = log.verdicts().pop().expect("verdicts");
     let after = |sequence: u64, _: &Envelope| sequence > last as u64;
-    assert!(matches!(without(&log, after).faults[..], [Fault::Mismatch { .. }]));
+    assert!(matches!(without(&log, after).faults[..], [VerdictFault::Mismatch { .. }]));
 }
 
 /// What a policy that can be read does not declare, or declares otherwise, no destruction excuses.
@@ -298,9 +302,9 @@ fn a_verdict_that_nobody_can_compute_is_not_confirmed() {
 fn no_destruction_excuses_what_a_policy_says() {
     let gone = |sequence: u64, entry: &Envelope| sequence > 0 && entry.recorded_at < t(24 * HOUR);
     let alterations: [(Alteration, Expected); 3] = [
-        (|v| v.promise = name("AV-2"), |f| matches!(f, Fault::NotDeclared { .. })),
-        (|v| v.objective = 7, |f| matches!(f, Fault::NotDeclared { .. })),
-        (|v| v.revision.replace_range(..1, "x"), |f| matches!(f, Fault::Mismatch { .. })),
+        (|v| v.promise = name("AV-2"), |f| matches!(f, VerdictFault::NotDeclared { .. })),
+        (|v| v.objective = 7, |f| matches!(f, VerdictFault::NotDeclared { .. })),
+        (|v| v.revision.replace_range(..1, "x"), |f| matches!(f, VerdictFault::Mismatch { .. })),
     ];
     for (alter, expected) in alterations {
         let mut log = Log::three_days();
@@ -335,7 +339,7 @@ fn altered_evidence_is_found() {
     let down = down.expect("an outage");
     let up = Changed { probe: name("http"), service: name(SHOP), state: State::Up, after: Time::default(), by: t(60) };
     log.entries[down] = envelope(30 * HOUR, &up);
-    assert!(log.recheck().faults.iter().any(|f| matches!(f, Fault::Mismatch { .. })));
+    assert!(log.recheck().faults.iter().any(|f| matches!(f, VerdictFault::Mismatch { .. })));
 }
 
 #[test]
@@ -345,7 +349,7 @@ fn an_unchanged_name_for_a_changed_promise_is_found() {
     let mut log = Log::default();
     log.write(0, &applied);
     let faults = log.recheck().faults;
-    assert!(matches!(&faults[..], [Fault::Revision { .. }, Fault::Revision { .. }]), "{faults:?}");
+    assert!(matches!(&faults[..], [VerdictFault::Revision { .. }, VerdictFault::Revision { .. }]), "{faults:?}");
 }
 
 /// A body as another release may write it.
@@ -431,18 +435,17 @@ fn a_policy_of_a_later_release_is_no_fault() {
     // Of another revision than the policy has, it is wrong whoever judges.
     let at = log.entries.len() - 1;
     log.forge(at, &Verdict { revision: "x".to_owned(), ..unknown });
-    assert!(matches!(log.recheck().faults[..], [Fault::NotDeclared { .. }]));
+    assert!(matches!(log.recheck().faults[..], [VerdictFault::NotDeclared { .. }]));
     log.entries.pop();
 
     // What this release does not know is part of the revision.
     log.entries[last] = raw(&log.entries[last], 1, &good.replace("shop-db", "shop-dc"));
-    let changed =
-        |fault: &Fault, of: &str| matches!(fault, Fault::Revision { what, computed: Some(_), .. } if what == of);
+    let changed = |fault: &VerdictFault, of: &str| matches!(fault, VerdictFault::Revision { what, computed: Some(_), .. } if what == of);
     let faults = log.recheck().faults;
     assert!(changed(&faults[0], "promise BK-2") && changed(&faults[1], "the policy"), "{faults:?}");
     let last_member = good.replacen(r#"{"revision""#, r#"{"zones":[],"revision""#, 1);
     log.entries[last] = raw(&log.entries[last], 1, &last_member);
-    assert!(matches!(&log.recheck().faults[..], [Fault::Revision { computed: None, .. }]));
+    assert!(matches!(&log.recheck().faults[..], [VerdictFault::Revision { computed: None, .. }]));
 
     // One of a later version: nobody can tell what is in effect, and no verdict on it has lapsed.
     log.entries[last] = raw(&log.entries[last], 2, "{}");

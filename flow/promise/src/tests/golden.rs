@@ -22,14 +22,14 @@ use event::promise::{Outcome, Reason, Verdict};
 use event::{
     Body, BootId, Day, Family, InstallationId, Interval, Kind, Observed, ObserverId, ProbeId, Retention, Span, Time,
 };
-use journal::audit::{AuditError, Authenticity, Directory, Report, Source, Trust, audit};
+use journal::audit::{AuditError, Authenticity, Directory, ExportSource, Report, Trust, audit};
 use journal::checkpoint::Checkpoint;
-use journal::export::Sink;
+use journal::export::ExportSink;
 use journal::testing::{Files, Log, test_key};
 use serde::{Deserialize, Serialize};
 
 use super::scene::{name, percent, s};
-use crate::audit::{Fault, Recheck, Rechecked};
+use crate::audit::{Recheck, Rechecked, VerdictFault};
 use crate::objective::{Absence, Availability, Configuration, Coverage, Freshness, Objective};
 use crate::{Judge, due, revision};
 
@@ -479,7 +479,7 @@ pub(super) fn trust(vkey: &str) -> Trust {
 }
 
 /// What `garant verify` does.
-pub(super) fn verify(source: &dyn Source, trust: &Trust) -> Result<(Report, Rechecked), AuditError> {
+pub(super) fn verify(source: &dyn ExportSource, trust: &Trust) -> Result<(Report, Rechecked), AuditError> {
     let mut recheck = Recheck::new();
     let mut entry = |entry: journal::audit::Audited| {
         if entry.envelope.is_none() && entry.leaf.is_public() {
@@ -551,7 +551,7 @@ fn one_verdict_flipped_in_it_is_found() {
     let (report, rechecked) = verify(&files, &trust(&key)).expect("the tree holds");
     assert_eq!(report.authenticity, Authenticity::Authenticated);
     assert!(
-        matches!(&rechecked.faults[..], [Fault::Mismatch { sequence, .. }] if *sequence == flipped),
+        matches!(&rechecked.faults[..], [VerdictFault::Mismatch { sequence, .. }] if *sequence == flipped),
         "{:?}",
         rechecked.faults
     );

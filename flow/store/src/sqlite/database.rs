@@ -80,14 +80,14 @@ fn migrate(conn: &mut Connection, dir: &Path) -> Result<(), OpenError> {
 
 /// An error of the storage: of the database, of a file, or of what was read.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
+pub(super) enum SqliteError {
     #[error("{0}")]
     Database(#[from] rusqlite::Error),
     #[error("{0}")]
     File(#[from] std::io::Error),
 }
 
-impl Failure {
+impl SqliteError {
     /// Whether the file itself is at fault, so that no later attempt does better.
     pub(super) fn is_damage(&self) -> bool {
         use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};

@@ -12,7 +12,7 @@ use event::journal::{Destroyed, DestructionIntended};
 use event::{Day, Retention};
 use rusqlite::{OptionalExtension as _, TransactionBehavior, params};
 
-use super::database::{Failure, class_number};
+use super::database::{SqliteError, class_number};
 use super::own::{OwnEvent, OwnEvents};
 use super::transaction::Log;
 use super::work::Mark;
@@ -31,7 +31,7 @@ struct Found {
     intended: Option<i64>,
 }
 
-fn find(log: &Log, class: Retention, day: Day) -> Result<Option<Found>, Failure> {
+fn find(log: &Log, class: Retention, day: Day) -> Result<Option<Found>, SqliteError> {
     let row = |row: &rusqlite::Row<'_>| {
         Ok(Found { entries: row.get(0)?, first: row.get(1)?, last: row.get(2)?, intended: row.get(3)? })
     };
@@ -53,7 +53,7 @@ pub(super) fn intend(
     own: &mut OwnEvents,
     class: Retention,
     day: Day,
-) -> Result<Result<Option<u64>, StoreError>, Failure> {
+) -> Result<Result<Option<u64>, StoreError>, SqliteError> {
     if let Some(refusal) = refuse(log, class, day) {
         return Ok(Err(refusal));
     }
@@ -78,7 +78,11 @@ pub(super) struct Destruction {
 
 impl Destruction {
     /// Starts the destruction; `None` when there is nothing to destroy (any more).
-    pub(super) fn begin(log: &Log, class: Retention, day: Day) -> Result<Result<Option<Self>, StoreError>, Failure> {
+    pub(super) fn begin(
+        log: &Log,
+        class: Retention,
+        day: Day,
+    ) -> Result<Result<Option<Self>, StoreError>, SqliteError> {
         if let Some(refusal) = refuse(log, class, day) {
             return Ok(Err(refusal));
         }
@@ -91,7 +95,7 @@ impl Destruction {
     }
 
     /// Destroys some of the payloads. Returns how many entries the whole destruction concerned once all are destroyed.
-    pub(super) fn step(&mut self, log: &mut Log, own: &mut OwnEvents) -> Result<Option<u64>, Failure> {
+    pub(super) fn step(&mut self, log: &mut Log, own: &mut OwnEvents) -> Result<Option<u64>, SqliteError> {
         let (class, day) = (self.class, self.day);
         if self.next <= self.last {
             let tx = log.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -117,7 +121,7 @@ impl Destruction {
 }
 
 /// Moves the write-ahead log into the database and cuts it to nothing; `false` while a reader needs it.
-fn truncate_log(log: &Log) -> Result<bool, Failure> {
+fn truncate_log(log: &Log) -> Result<bool, SqliteError> {
     log.conn.busy_timeout(std::time::Duration::from_millis(500))?;
     let busy = log.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
     log.conn.busy_timeout(super::database::BUSY_TIMEOUT)?;

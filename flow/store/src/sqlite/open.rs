@@ -18,15 +18,15 @@ use super::readers::Readers;
 use super::series::Series;
 use super::transaction::{Log, Runs};
 use super::writer::{Health, Writer};
-use super::{Options, ReadOnly, Sqlite, SqliteReader, Writable, database, queries};
+use super::{ReadOnly, Sqlite, SqliteOptions, SqliteReader, Writable, database, queries};
 use crate::keys::KeyRing;
 use crate::lock::{DirLock, no_follow};
 use crate::reserve::Reserve;
-use crate::sequence::{self, Identity};
+use crate::sequence::{self, LogIdentity};
 use crate::{Head, OpenError, StoreError, random};
 
-pub(super) fn open(options: Options) -> Result<Arc<Sqlite>, OpenError> {
-    let Options { dir, origin, observer, signers, remembered, continues, clock } = options;
+pub(super) fn open(options: SqliteOptions) -> Result<Arc<Sqlite>, OpenError> {
+    let SqliteOptions { dir, origin, observer, signers, remembered, continues, clock } = options;
     if let Some(reason) = sequence::refuse_signers(&signers, &origin) {
         return Err(OpenError::NoKey { origin, reason });
     }
@@ -40,14 +40,14 @@ pub(super) fn open(options: Options) -> Result<Arc<Sqlite>, OpenError> {
     let (identity, frontier) = match found {
         None => {
             let installation = InstallationId::from_bytes(random_id(&dir)?);
-            (Identity { installation, origin }, Frontier::new())
+            (LogIdentity { installation, origin }, Frontier::new())
         }
         Some((installation, found, head)) => {
             if found != origin {
                 return Err(OpenError::OtherLog { dir, found, expected: origin });
             }
             let frontier = prove(&conn, &head, &origin, &signers, &dir)?;
-            (Identity { installation: InstallationId::from_bytes(installation), origin }, frontier)
+            (LogIdentity { installation: InstallationId::from_bytes(installation), origin }, frontier)
         }
     };
     for checkpoint in &remembered {
@@ -97,7 +97,7 @@ pub(super) fn open_read_only(dir: &Path) -> Result<Arc<SqliteReader>, OpenError>
     let (installation, origin, head) = queries::log(&conn).map_err(damaged(dir))?.ok_or_else(missing)?;
     let (_, size) = watch::channel(head.size);
     Ok(Arc::new(Sqlite {
-        identity: Identity { installation: InstallationId::from_bytes(installation), origin },
+        identity: LogIdentity { installation: InstallationId::from_bytes(installation), origin },
         readers: Readers::new(path),
         keys: Arc::new(KeyRing::new(dir)),
         health: Arc::default(),
@@ -164,7 +164,7 @@ fn prove(
 fn compare(
     conn: &Connection,
     frontier: &Frontier,
-    identity: &Identity,
+    identity: &LogIdentity,
     remembered: &Checkpoint,
     dir: &Path,
 ) -> Result<(), OpenError> {

@@ -5,7 +5,7 @@ use std::io;
 use event::engine::StorageFault;
 use event::{BootId, Observed, ObserverId, Time};
 
-use super::database::Failure;
+use super::database::SqliteError;
 use super::transaction::Log;
 use super::work::{Mark, Reply, Work};
 
@@ -19,7 +19,7 @@ pub(super) struct OwnEvents {
 impl OwnEvents {
     /// Appends events of the store. The sequence of the store moves on only after the commit: an event that is appended
     /// again after a doubt is found to be there.
-    pub(super) fn append(&mut self, log: &mut Log, bodies: &[OwnEvent]) -> Result<(), Failure> {
+    pub(super) fn append(&mut self, log: &mut Log, bodies: &[OwnEvent]) -> Result<(), SqliteError> {
         let at = log.clock.now();
         let events = (self.next..).zip(bodies).map(|(sequence, body)| body.observed(self, sequence, at));
         let events: Vec<_> = events.collect::<Result<_, _>>().map_err(io::Error::other)?;
@@ -37,7 +37,7 @@ impl OwnEvents {
         log: &mut Log,
         body: &OwnEvent,
         mark: Mark,
-    ) -> Result<Option<u64>, Failure> {
+    ) -> Result<Option<u64>, SqliteError> {
         let event = body.observed(self, self.next, log.clock.now()).map_err(io::Error::other)?;
         // After a doubt the next event has another body: a number is never used twice.
         self.next += 1;

@@ -18,7 +18,7 @@ use std::time::Duration;
 use event::{Clock, Interval, ObserverId, ProbeId, Time};
 use tokio::sync::{Semaphore, oneshot};
 
-use super::database::Failure;
+use super::database::SqliteError;
 use super::writer::Health;
 use crate::{Bucket, Expired, OpenError, RAW_INTERVAL_MAX, Resolution, Sample, StoreError};
 use keeper::Keeper;
@@ -158,7 +158,7 @@ impl Series {
             Query::new(&dir, &probe, observer.as_ref()).and_then(|query| query.range(interval, resolution))
         });
         let buckets = task.await.map_err(|error| unreadable(error.to_string()))?;
-        buckets.map_err(|failure: Failure| unreadable(failure.to_string()))
+        buckets.map_err(|failure: SqliteError| unreadable(failure.to_string()))
     }
 }
 

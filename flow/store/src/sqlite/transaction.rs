@@ -12,11 +12,11 @@ use journal::seal::DayKey;
 use journal::tree::Frontier;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
 
-use super::database::{Failure, class_number};
+use super::database::{SqliteError, class_number};
 use super::work::{Mark, Work};
 use crate::keys::KeyRing;
-use crate::sequence::{self, Draft, Identity, Row};
-use crate::{Numbers, Row as ConsumerRow, Step, StoreError};
+use crate::sequence::{self, Draft, EntryRow, LogIdentity};
+use crate::{Numbers, Row, Step, StoreError};
 
 /// Runs of observers whose numbers are remembered; beyond, all are forgotten and looked up again.
 const RUNS_REMEMBERED_MAX: usize = 1024;
@@ -24,7 +24,7 @@ const RUNS_REMEMBERED_MAX: usize = 1024;
 /// The log, as its only writer holds it.
 pub(super) struct Log {
     pub(super) conn: Connection,
-    pub(super) identity: Identity,
+    pub(super) identity: LogIdentity,
     pub(super) keys: Arc<KeyRing>,
     pub(super) signers: Vec<SigningKey>,
     pub(super) clock: Arc<dyn Clock>,
@@ -35,7 +35,7 @@ pub(super) struct Log {
 impl Log {
     /// Commits all the work or nothing, and sets each answer; an answer may itself be a refusal (a conflict of cursors),
     /// which leaves the rest of the commit as it is.
-    pub(super) fn commit(&mut self, works: &mut [Work]) -> Result<(), Failure> {
+    pub(super) fn commit(&mut self, works: &mut [Work]) -> Result<(), SqliteError> {
         let committed = self.try_commit(works);
         if committed.is_err() {
             // The cache holds rows that were rolled back.
@@ -44,7 +44,7 @@ impl Log {
         committed
     }
 
-    fn try_commit(&mut self, works: &mut [Work]) -> Result<(), Failure> {
+    fn try_commit(&mut self, works: &mut [Work]) -> Result<(), SqliteError> {
         let count = works.iter().map(Work::events).sum();
         let mut draft = Draft::new(&self.identity, self.clock.now(), &self.frontier, count)?;
         let mut new_signers = None;
@@ -114,7 +114,12 @@ struct Used {
 
 impl Appending<'_> {
     /// Appends the events that are new. Returns their places.
-    fn append(&mut self, draft: &mut Draft<'_>, runs: &mut Runs, events: Vec<Observed>) -> Result<Vec<u64>, Failure> {
+    fn append(
+        &mut self,
+        draft: &mut Draft<'_>,
+        runs: &mut Runs,
+        events: Vec<Observed>,
+    ) -> Result<Vec<u64>, SqliteError> {
         let mut places = Vec::with_capacity(events.len());
         let mut insert = self.tx.prepare_cached("INSERT INTO entry (sequence, leaf) VALUES (?1, ?2)")?;
         let mut insert_payload =
@@ -124,7 +129,7 @@ impl Appending<'_> {
                 continue;
             }
             let announces = event.kind == KeyAnnounced::KIND.name;
-            let Row { sequence, leaf, class, day, sealed } = match self.used.get_mut(&event.retention) {
+            let EntryRow { sequence, leaf, class, day, sealed } = match self.used.get_mut(&event.retention) {
                 Some(used) => {
                     let row = draft.add(event, &used.key)?;
                     used.entries += 1;
@@ -145,7 +150,7 @@ impl Appending<'_> {
     }
 
     /// Appends the first entry of its class in this commit, with a key that is durable before the entry is.
-    fn add_first(&mut self, draft: &mut Draft<'_>, event: Observed) -> Result<Row, Failure> {
+    fn add_first(&mut self, draft: &mut Draft<'_>, event: Observed) -> Result<EntryRow, SqliteError> {
         let key = self.keys.get_or_create(event.retention, draft.day())?;
         let row = draft.add(event, &key)?;
         let place = row.sequence.cast_signed();
@@ -153,7 +158,7 @@ impl Appending<'_> {
         Ok(row)
     }
 
-    fn finish(self) -> Result<(), Failure> {
+    fn finish(self) -> Result<(), SqliteError> {
         let mut note = self.tx.prepare_cached(
             "INSERT INTO retained (class, day, entries, first, last) VALUES (?1, ?2, ?3, ?4, ?5)
              ON CONFLICT (class, day) DO UPDATE SET
@@ -167,7 +172,7 @@ impl Appending<'_> {
 }
 
 /// Notes in the row of a retained day what an entry of the store says of it.
-fn note_mark(tx: &Transaction<'_>, mark: Mark, place: Option<u64>) -> Result<(), Failure> {
+fn note_mark(tx: &Transaction<'_>, mark: Mark, place: Option<u64>) -> Result<(), SqliteError> {
     match mark {
         Mark::Intended { class, day } => tx.execute(
             "UPDATE retained SET intended = ?3 WHERE class = ?1 AND day = ?2",
@@ -184,9 +189,9 @@ fn store_head(
     tx: &Transaction<'_>,
     draft: &Draft<'_>,
     signers: &[SigningKey],
-    identity: &Identity,
+    identity: &LogIdentity,
     announced: Option<u64>,
-) -> Result<(), Failure> {
+) -> Result<(), SqliteError> {
     let mut insert = tx.prepare_cached("INSERT INTO tile_root (level, place, hash) VALUES (?1, ?2, ?3)")?;
     for (level, place, hash) in &draft.tile_roots {
         insert.execute(params![level, place.cast_signed(), hash.as_bytes()])?;
@@ -222,7 +227,7 @@ fn store_head(
 }
 
 /// The conflict, if the cursor is not where the step starts.
-fn conflict(tx: &Transaction<'_>, step: &Step) -> Result<Option<StoreError>, Failure> {
+fn conflict(tx: &Transaction<'_>, step: &Step) -> Result<Option<StoreError>, SqliteError> {
     let found: Option<i64> = tx
         .prepare_cached("SELECT cursor FROM consumer WHERE name = ?1")?
         .query_row([step.consumer], |row| row.get(0))
@@ -232,20 +237,20 @@ fn conflict(tx: &Transaction<'_>, step: &Step) -> Result<Option<StoreError>, Fai
 }
 
 /// Writes the cursor and the rows of a step.
-fn write_step(tx: &Transaction<'_>, step: &Step) -> Result<(), Failure> {
+fn write_step(tx: &Transaction<'_>, step: &Step) -> Result<(), SqliteError> {
     tx.prepare_cached(
         "INSERT INTO consumer (name, cursor) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET cursor = excluded.cursor",
     )?
     .execute(params![step.consumer, step.to.cast_signed()])?;
     for row in &step.rows {
         match row {
-            ConsumerRow::Put { key, value } => tx
+            Row::Put { key, value } => tx
                 .prepare_cached(
                     "INSERT INTO consumer_row (consumer, key, value) VALUES (?1, ?2, ?3)
                      ON CONFLICT (consumer, key) DO UPDATE SET value = excluded.value",
                 )?
                 .execute(params![step.consumer, key.as_bytes(), value])?,
-            ConsumerRow::Delete { key } => tx
+            Row::Delete { key } => tx
                 .prepare_cached("DELETE FROM consumer_row WHERE consumer = ?1 AND key = ?2")?
                 .execute(params![step.consumer, key.as_bytes()])?,
         };
@@ -253,7 +258,7 @@ fn write_step(tx: &Transaction<'_>, step: &Step) -> Result<(), Failure> {
     Ok(())
 }
 
-fn publish(tx: &Transaction<'_>, note: &str, size: u64) -> Result<Result<(), StoreError>, Failure> {
+fn publish(tx: &Transaction<'_>, note: &str, size: u64) -> Result<Result<(), StoreError>, SqliteError> {
     let own: i64 = tx.query_row("SELECT size FROM log", [], |row| row.get(0))?;
     let own = own.cast_unsigned();
     if size > own {
@@ -292,7 +297,7 @@ impl Runs {
     }
 
     /// Takes the number of an event. Returns whether the event is new.
-    fn take(&mut self, tx: &Transaction<'_>, event: &Observed) -> Result<bool, Failure> {
+    fn take(&mut self, tx: &Transaction<'_>, event: &Observed) -> Result<bool, SqliteError> {
         if self.count >= RUNS_REMEMBERED_MAX {
             self.store(tx)?;
             self.forget();
@@ -328,7 +333,7 @@ impl Runs {
 }
 
 impl Run {
-    fn find(tx: &Transaction<'_>, observer: &ObserverId, boot: BootId) -> Result<Self, Failure> {
+    fn find(tx: &Transaction<'_>, observer: &ObserverId, boot: BootId) -> Result<Self, SqliteError> {
         let stored: Option<Vec<u8>> = tx
             .prepare_cached("SELECT taken FROM run WHERE observer = ?1 AND boot = ?2")?
             .query_row(params![observer.as_str(), boot.bytes()], |row| row.get(0))

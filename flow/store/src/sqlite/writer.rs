@@ -18,7 +18,7 @@ use super::own::OwnEvents;
 use super::transaction::Log;
 use super::work::{Job, Reply, Work};
 use crate::reserve::Reserve;
-use crate::{Fault, StorageHealth, StoreError};
+use crate::{AppendsRefused, StorageHealth, StoreError};
 use outage::Outage;
 
 /// What may wait for the writer, in KiB; beyond, callers wait before they hand over.
@@ -44,7 +44,7 @@ enum Message {
 /// Condition of the storage, written by the threads and read by [`Read::health`](crate::Read::health).
 #[derive(Default)]
 pub(super) struct Health {
-    fault: Mutex<Option<Fault>>,
+    fault: Mutex<Option<AppendsRefused>>,
     entries_refused: AtomicU64,
     pub(super) samples_dropped: AtomicU64,
     pub(super) sample_files_damaged: AtomicU64,
@@ -62,7 +62,7 @@ impl Health {
         }
     }
 
-    fn set_fault(&self, fault: Option<Fault>) {
+    fn set_fault(&self, fault: Option<AppendsRefused>) {
         *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = fault;
     }
 }

@@ -11,7 +11,7 @@ use journal::checkpoint::Checkpoint;
 use journal::note::SigningKey;
 use notary::remembered::RememberedHeads;
 use notary::{keys, log};
-use store::sqlite::{Options, Sqlite};
+use store::sqlite::{Sqlite, SqliteOptions};
 use store::{OpenError, Read as _};
 
 use super::{Moving, unreadable};
@@ -104,7 +104,7 @@ impl Continue {
             old_size_at_hand: plan.at_hand,
             reason: self.reason.clone(),
         };
-        let options = Options {
+        let options = SqliteOptions {
             dir: data.to_owned(),
             origin: plan.origin.clone(),
             observer: log::server_observer("store")?,

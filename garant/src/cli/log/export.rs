@@ -10,7 +10,7 @@ use journal::export::{Extras, ListedVerdict, Writer};
 use journal::leaf::Leaf;
 use journal::listing::Listing;
 use journal::note::{SigningKey, VerifierKey};
-use notary::remembered::History;
+use notary::remembered::KeyHistory;
 use notary::{head, keys, witnessing};
 use store::Read as _;
 use store::sqlite::SqliteReader;
@@ -150,6 +150,6 @@ async fn vkey(store: &SqliteReader, data: &Path) -> Result<VerifierKey, Failure>
     if let Some(key) = keys::load(data)?.unwrap_or_default().first() {
         return Ok(SigningKey::vkey(key));
     }
-    let history = History::read(store).await?;
+    let history = KeyHistory::read(store).await?;
     history.key_in_use().cloned().ok_or_else(|| keys::missing(data, store.origin()))
 }

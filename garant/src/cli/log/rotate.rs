@@ -17,7 +17,7 @@ use event::journal::{KeyAnnounced, KeyRetired};
 use event::{Body, BootId};
 use journal::checkpoint::Checkpoint;
 use journal::note::{SigningKey, VerifierKey};
-use notary::remembered::{History, RememberedHeads};
+use notary::remembered::{KeyHistory, RememberedHeads};
 use notary::{keys, log};
 use store::sqlite::Sqlite;
 use store::{Proofs as _, Read as _};
@@ -50,7 +50,7 @@ impl Rotate {
         let keys: Vec<VerifierKey> = signers.iter().map(SigningKey::vkey).collect();
         let old = keys.first().ok_or_else(|| Failure::new("the log has no key"))?.clone();
         let next = keys.get(1).cloned();
-        let history = History::read(open_to_read(data)?.as_ref()).await?;
+        let history = KeyHistory::read(open_to_read(data)?.as_ref()).await?;
         match (self.finish, &next) {
             (true, None) => {
                 return Err(Failure::new("no rotation is under way").remedy("start one with `garant log rotate`"));

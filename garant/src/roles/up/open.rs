@@ -18,7 +18,7 @@ use notary::remembered::{self, RememberedHeads};
 use notary::{keys, log, witnessing};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use store::Read as _;
-use store::sqlite::{Options, Sqlite};
+use store::sqlite::{Sqlite, SqliteOptions};
 
 use super::Settings;
 use super::policy::{Followed, InForce};
@@ -61,7 +61,7 @@ pub(super) async fn open(
     warn_if_nothing_remembers(&data, &heads).await?;
     let signers = keys::load_or_create(&data, basics.journal.name.as_str(), &heads, random.as_ref())?;
     let keys: Vec<VerifierKey> = signers.iter().map(SigningKey::vkey).collect();
-    let options = Options {
+    let options = SqliteOptions {
         dir: data.clone(),
         origin: keys::origin(&signers)?,
         observer: log::server_observer("store")?,

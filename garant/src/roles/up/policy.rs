@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use journal::note::{KeyType, VerifierKey};
 use notary::remembered::RememberedHeads;
-use notary::witnessing::{self, Peer};
+use notary::witnessing::{self, RemoteWitness};
 use policy::RetentionPeriods;
 use tokio::sync::watch;
-use web::{Identity, Policy};
+use web::{Identity, ShownPolicy};
 
 use crate::configuration::Configuration;
 use crate::failure::Failure;
@@ -21,7 +21,7 @@ use crate::registry::{Channel, PolicyPart};
 pub(super) struct Followed {
     pub(super) configuration: Arc<Configuration>,
     pub(super) heads: Arc<RememberedHeads>,
-    pub(super) witnesses: Arc<Vec<Peer>>,
+    pub(super) witnesses: Arc<Vec<RemoteWitness>>,
     pub(super) identity: Arc<Identity>,
 }
 
@@ -44,9 +44,9 @@ impl Followed {
         })
     }
 
-    fn shown(&self) -> Arc<Policy> {
+    fn shown(&self) -> Arc<ShownPolicy> {
         let Configuration { applied, basics, .. } = self.configuration.as_ref();
-        Arc::new(Policy {
+        Arc::new(ShownPolicy {
             applied: Some(Arc::clone(applied)),
             publish: basics.publication.publish,
             public_pings: basics.pages.pings,
@@ -60,9 +60,9 @@ impl Followed {
 pub(super) struct InForce {
     pub(super) configuration: watch::Sender<Arc<Configuration>>,
     pub(super) heads: watch::Sender<Arc<RememberedHeads>>,
-    pub(super) witnesses: watch::Sender<Arc<Vec<Peer>>>,
+    pub(super) witnesses: watch::Sender<Arc<Vec<RemoteWitness>>>,
     pub(super) identity: watch::Sender<Arc<Identity>>,
-    pub(super) shown: watch::Sender<Arc<Policy>>,
+    pub(super) shown: watch::Sender<Arc<ShownPolicy>>,
     pub(super) retention: watch::Sender<RetentionPeriods>,
     /// A channel for each part of the policy, in the order of the list.
     pub(super) parts: Arc<[Box<dyn Channel>]>,
@@ -98,7 +98,7 @@ impl InForce {
     }
 }
 
-fn peers(configuration: &Configuration) -> Result<Vec<Peer>, Failure> {
+fn peers(configuration: &Configuration) -> Result<Vec<RemoteWitness>, Failure> {
     let peer = |witness: &policy::Witness| {
         let url = witness.url.to_string();
         let failed = || Failure::new(format!("the key of the witness {} can't be used", witness.name));
@@ -108,7 +108,7 @@ fn peers(configuration: &Configuration) -> Result<Vec<Peer>, Failure> {
             return Err(failed().remedy("it is the key of a log: give the one that `garant witness init` printed"));
         }
         let url = if url.ends_with('/') { url } else { format!("{url}/") };
-        Ok(Peer { name: witness.name.clone(), url, vkey })
+        Ok(RemoteWitness { name: witness.name.clone(), url, vkey })
     };
     configuration.basics.journal.witnesses.iter().map(peer).collect()
 }
@@ -116,7 +116,7 @@ fn peers(configuration: &Configuration) -> Result<Vec<Peer>, Failure> {
 fn identity(
     configuration: &Configuration,
     keys: &[VerifierKey],
-    witnesses: &[Peer],
+    witnesses: &[RemoteWitness],
     listening: &str,
 ) -> Result<Identity, Failure> {
     let key = keys.first().ok_or_else(|| Failure::new("the log has no key"))?;

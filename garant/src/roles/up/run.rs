@@ -228,7 +228,7 @@ struct Log<'a> {
 /// names and numbers of people.
 fn mistaken(mistakes: &policy::Mistakes, policy: &Path) -> Failure {
     let first = mistakes.list().first().map(policy::Mistake::place).unwrap_or_default();
-    let file = mistakes.sources().files().get(first.file_index()).map_or("the policy", policy::Source::name);
+    let file = mistakes.sources().files().get(first.file_index()).map_or("the policy", policy::SourceFile::name);
     let line = mistakes.sources().position(first).0.line;
     Failure::new(format!("the policy has {}, the first in line {line} of {file}", counted(mistakes.count(), "mistake")))
         .remedy(format!("`garant check --policy {}` shows them", policy.display()))

@@ -165,7 +165,7 @@ fn nothing_is_claimed_while_a_probe_is_not_admitted() {
     });
     let probes = vec![declared("hang", 10, 9, &["local"], None), declared("front", 10, 5, &["local"], None)];
     let mut limited = config(probes);
-    limited.options = Options { in_flight_max: Some(1), per_target_max: 1 };
+    limited.options = WatchOptions { in_flight_max: Some(1), per_target_max: 1 };
     let mut simulation = Simulation::new(&limited, world);
     simulation.run(600);
     let window = Interval::new(wall(0), wall(450));

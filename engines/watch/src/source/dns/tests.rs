@@ -97,7 +97,7 @@ async fn records_are_looked_at() {
 async fn a_watched_name_server_that_is_silent_is_down() {
     #[expect(clippy::disallowed_methods, reason = "the test is the other side")]
     let closed = UdpSocket::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("bound");
-    let options = engine::net::Options { name_servers: vec![closed], ..engine::net::Options::default() };
+    let options = engine::net::NetOptions { name_servers: vec![closed], ..engine::net::NetOptions::default() };
     let clock = engine::clock::SimClock::starting_at(crate::source::testing::NOW);
     let net = engine::net::Net::new(&options, std::sync::Arc::new(clock)).expect("a network");
     let watched = format!("domain = \"shop.example\"\nserver = \"{closed}\"");

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use engine::clock::{SimClock, SystemClock};
-use engine::net::{Net, Options};
+use engine::net::{Net, NetOptions};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use store::Reading;
 use tempfile::TempDir;
@@ -167,7 +167,7 @@ impl Shelf {
     fn net(&self, trusted: &[&Signer]) -> Net {
         let path = self.path("trusted");
         fs::write(&path, trusted.iter().map(|signer| signer.pem()).collect::<String>()).expect("written");
-        let options = Options { extra_roots: Some(PathBuf::from(path)), ..Options::default() };
+        let options = NetOptions { extra_roots: Some(PathBuf::from(path)), ..NetOptions::default() };
         Net::new(&options, Arc::new(SimClock::starting_at(NOW))).expect("a network")
     }
 }
@@ -325,7 +325,7 @@ async fn a_self_signed_certificate_is_called_so_and_can_be_trusted() {
         let extra: &[&str] = if name == "authority" { &[] } else { &["-addext", extra] };
         run("openssl", &[&arguments, subject.as_slice(), extra].concat());
         let net = |extra_roots: Option<&str>| {
-            let options = Options { extra_roots: extra_roots.map(PathBuf::from), ..Options::default() };
+            let options = NetOptions { extra_roots: extra_roots.map(PathBuf::from), ..NetOptions::default() };
             Net::new(&options, Arc::new(clock)).expect("a network")
         };
         let (address, _server) = shelf.serve(name, &[]).await;

@@ -3,7 +3,7 @@ use tokio::net::UdpSocket;
 
 use super::*;
 use crate::clock::SimClock;
-use crate::net::{DialError, Net, Options, Phase, Target};
+use crate::net::{DialError, Net, NetOptions, Phase, Target};
 
 /// What a name server does with a question, by the name in it.
 type Manner = fn(&str) -> Option<ResponseCode>;
@@ -66,7 +66,7 @@ async fn the_silence_of_a_name_is_told_from_that_of_a_server() {
 #[tokio::test]
 async fn a_connection_tells_them_apart_too() {
     let net = |server| {
-        let options = Options { name_servers: vec![server], ..Options::default() };
+        let options = NetOptions { name_servers: vec![server], ..NetOptions::default() };
         Net::new(&options, Arc::new(SimClock::starting_at(Time::from_secs(0)))).expect("a network")
     };
     let target = Target::tcp("shop.example", 80);
@@ -83,11 +83,14 @@ async fn a_connection_tells_them_apart_too() {
 #[test]
 fn our_own_shortage_is_not_asked() {
     let io = |errno: rustix::io::Errno| failure(&NetError::Io(Arc::new(errno.into())));
-    assert!(matches!(io(rustix::io::Errno::MFILE), Failure::Told(ResolveFailure::NotAsked(_))));
-    assert!(matches!(io(rustix::io::Errno::NETUNREACH), Failure::Silence(Some(_))), "another server may have a way");
-    assert!(matches!(io(rustix::io::Errno::CONNREFUSED), Failure::Silence(None)));
-    assert!(matches!(failure(&NetError::Busy), Failure::Told(ResolveFailure::NotAsked(_))));
-    assert!(matches!(failure(&NetError::NoConnections), Failure::Silence(None)));
+    assert!(matches!(io(rustix::io::Errno::MFILE), LookupFailure::Reason(ResolveFailure::NotAsked(_))));
+    assert!(
+        matches!(io(rustix::io::Errno::NETUNREACH), LookupFailure::Silence(Some(_))),
+        "another server may have a way"
+    );
+    assert!(matches!(io(rustix::io::Errno::CONNREFUSED), LookupFailure::Silence(None)));
+    assert!(matches!(failure(&NetError::Busy), LookupFailure::Reason(ResolveFailure::NotAsked(_))));
+    assert!(matches!(failure(&NetError::NoConnections), LookupFailure::Silence(None)));
 }
 
 /// A search domain must not answer for a name that is gone, as a wildcard of the provider would.

@@ -4,7 +4,7 @@ use super::*;
 use crate::checkpoint::Checkpoint;
 use crate::note::Note;
 use crate::tree::prove_consistency;
-use crate::witness::{self, State};
+use crate::witness::{self, WitnessState};
 
 /// Changes the payload of an entry, and its leaf with it.
 fn rewrite(log: &mut Log, sequence: usize, change: impl FnOnce(&str) -> String) {
@@ -141,12 +141,12 @@ fn contradictions_inside_the_log_are_found() {
 
 /// An honest witness with one small file.
 struct Witness {
-    state: State,
+    state: WitnessState,
 }
 
 impl Witness {
     fn new(log: &Log) -> Self {
-        let mut state = State::default();
+        let mut state = WitnessState::default();
         state.trust(log.keys[0].vkey());
         Self { state }
     }

@@ -5,7 +5,7 @@
 
 use event::Time;
 
-use super::super::database::Failure;
+use super::super::database::SqliteError;
 use super::keeper::Keeper;
 use super::partition::{Grain, Partition};
 use crate::Expired;
@@ -25,7 +25,7 @@ impl Keeper {
     /// Drops the partitions that are too old. First those from which nothing is still to be computed, since that needs no
     /// room and makes some; then the others are computed into coarser files, and go too. While the disk is full they go in
     /// any case: it must not stay full because of what is not kept any longer.
-    pub(super) fn expire(&mut self, now: Time) -> Result<Expired, Failure> {
+    pub(super) fn expire(&mut self, now: Time) -> Result<Expired, SqliteError> {
         let mut dropping = Dropping::default();
         for partition in over(Partition::all(&self.dir)?, now) {
             if !self.has_stale(&partition) {
@@ -93,7 +93,7 @@ impl Dropping {
         }
     }
 
-    fn outcome(self) -> Result<Expired, Failure> {
+    fn outcome(self) -> Result<Expired, SqliteError> {
         self.failure.map_or(Ok(self.expired), |error| Err(error.into()))
     }
 }

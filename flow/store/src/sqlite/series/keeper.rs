@@ -18,12 +18,12 @@ use std::sync::atomic::Ordering;
 use event::{Clock, Span, Time};
 use rusqlite::{Connection, params};
 
-use super::super::database::Failure;
+use super::super::database::SqliteError;
 use super::super::writer::Health;
 use super::bucket;
 use super::numbers::{NUMBERS, Numbers};
 use super::partition::{self, Grain, Partition, SERIES_MAX};
-use super::trouble::{self, Fault, Trouble};
+use super::trouble::{self, PartitionError, Trouble};
 use crate::{RAW_KEPT, Sample};
 
 /// How long after its end a minute or an hour is first rolled up: most samples of it have come by then.
@@ -56,7 +56,7 @@ pub(super) struct Keeper {
 
 impl Keeper {
     /// Opens the folder and reads the lists of stale places, as far as the files can be read.
-    pub(super) fn new(dir: PathBuf, clock: Arc<dyn Clock>, health: Arc<Health>) -> Result<Self, Failure> {
+    pub(super) fn new(dir: PathBuf, clock: Arc<dyn Clock>, health: Arc<Health>) -> Result<Self, SqliteError> {
         let mut keeper = Self {
             dir,
             clock,
@@ -79,7 +79,7 @@ impl Keeper {
 
     /// Reads the numbers of series. Without them no file says whose samples it holds: when they are damaged or gone, all
     /// files are set aside with them, for a number must never mean two things.
-    fn load_numbers(&mut self) -> Result<(), Failure> {
+    fn load_numbers(&mut self) -> Result<(), SqliteError> {
         let path = self.dir.join(NUMBERS);
         if path.try_exists()? {
             match Numbers::load(&self.dir) {
@@ -100,7 +100,7 @@ impl Keeper {
         Ok(())
     }
 
-    fn set_all_aside(&mut self, reason: &str) -> Result<(), Failure> {
+    fn set_all_aside(&mut self, reason: &str) -> Result<(), SqliteError> {
         for partition in Partition::all(&self.dir)? {
             self.set_file_aside(&partition, reason)?;
         }
@@ -111,7 +111,7 @@ impl Keeper {
         self.health.sample_files_damaged.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn connection(&mut self, partition: &Partition) -> Result<&mut Connection, Fault> {
+    fn connection(&mut self, partition: &Partition) -> Result<&mut Connection, PartitionError> {
         if self.open.len() >= OPEN_MAX && !self.open.contains_key(partition) {
             self.open.clear();
         }
@@ -155,7 +155,7 @@ impl Keeper {
     }
 
     /// Handles a failure of a file: a damaged one is set aside, another is not tried for a while.
-    fn handle(&mut self, Fault { partition, failure }: Fault) {
+    fn handle(&mut self, PartitionError { partition, failure }: PartitionError) {
         self.open.remove(&partition);
         let failure = if failure.is_damage() {
             match self.set_file_aside(&partition, &failure.to_string()) {
@@ -172,7 +172,7 @@ impl Keeper {
     }
 
     /// Sets a file aside, and forgets its stale places.
-    fn set_file_aside(&mut self, partition: &Partition, reason: &str) -> Result<(), Failure> {
+    fn set_file_aside(&mut self, partition: &Partition, reason: &str) -> Result<(), SqliteError> {
         self.open.remove(partition);
         let aside = partition::set_aside(&partition.path(&self.dir))?;
         self.forget(partition);
@@ -206,7 +206,7 @@ impl Keeper {
                     self.stale(lost.grain).extend(places);
                     self.note_success(&partition);
                 }
-                Err(Fault { failure, .. }) => {
+                Err(PartitionError { failure, .. }) => {
                     self.open.remove(&partition);
                     let file = partition.path(&self.dir);
                     tracing::warn!(file = %file.display(), error = %failure, "what was lost can't be made again from this file");
@@ -264,7 +264,7 @@ impl Keeper {
         self.health.samples_dropped.fetch_add(dropped as u64, Ordering::Relaxed);
     }
 
-    fn insert(&mut self, partition: &Partition, rows: &[(i64, i64, Option<i64>)]) -> Result<(), Fault> {
+    fn insert(&mut self, partition: &Partition, rows: &[(i64, i64, Option<i64>)]) -> Result<(), PartitionError> {
         let mut minutes = BTreeSet::new();
         let known_stale = std::mem::take(&mut self.stale_minutes);
         let result = self.connection(partition).and_then(|conn| {
@@ -327,7 +327,7 @@ impl Keeper {
     }
 
     /// Computes the buckets of one place.
-    fn roll(&mut self, below: &Partition, above: &Partition, place: i64) -> Result<(), Fault> {
+    fn roll(&mut self, below: &Partition, above: &Partition, place: i64) -> Result<(), PartitionError> {
         let numbers = self.numbers.as_ref().map_or(SERIES_MAX, |numbers| numbers.next);
         let at_once = SERIES_AT_ONCE.max(numbers / PARTS_MAX + 1);
         let hour = Grain::Hour.place(above.grain.start(place));

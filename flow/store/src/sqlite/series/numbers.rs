@@ -6,7 +6,7 @@ use std::path::Path;
 use event::{ObserverId, ProbeId};
 use rusqlite::{Connection, params};
 
-use super::super::database::Failure;
+use super::super::database::SqliteError;
 use super::partition::{self, SERIES_MAX};
 
 /// Name of the file with the numbers.
@@ -21,7 +21,7 @@ pub(super) struct Numbers {
 }
 
 impl Numbers {
-    pub(super) fn load(dir: &Path) -> Result<Self, Failure> {
+    pub(super) fn load(dir: &Path) -> Result<Self, SqliteError> {
         let schema = include_str!("../../../migrations/sqlite/series.sql");
         // FULL: samples must never be found under a number that a power loss has taken back.
         let conn = partition::open(&dir.join(NUMBERS), "FULL", schema)?;

@@ -14,7 +14,7 @@ use super::numbers::NUMBERS;
 use super::partition::{self, Grain, Partition};
 use crate::{Bucket, Resolution};
 
-type Error = super::super::database::Failure;
+type Error = super::super::database::SqliteError;
 
 /// The buckets of these series, by place.
 type Buckets = BTreeMap<Time, Bucket>;

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use event::{Monotonic, Span};
 
-use super::super::database::Failure;
+use super::super::database::SqliteError;
 use super::partition::Partition;
 
 /// How long a file is not tried after its first failure; doubles up to [`RETRY_MAX`].
@@ -15,14 +15,14 @@ const RETRY_MIN: Span = Span::from_secs(10);
 const RETRY_MAX: Span = Span::from_secs(3600);
 
 /// A failure, and the file that failed.
-pub(super) struct Fault {
+pub(super) struct PartitionError {
     pub(super) partition: Partition,
-    pub(super) failure: Failure,
+    pub(super) failure: SqliteError,
 }
 
 /// For `map_err` of an operation on one file.
-pub(super) fn of<E: Into<Failure>>(partition: &Partition) -> impl Fn(E) -> Fault {
-    |error| Fault { partition: partition.clone(), failure: error.into() }
+pub(super) fn of<E: Into<SqliteError>>(partition: &Partition) -> impl Fn(E) -> PartitionError {
+    |error| PartitionError { partition: partition.clone(), failure: error.into() }
 }
 
 #[derive(Default)]

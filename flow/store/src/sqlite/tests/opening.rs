@@ -10,10 +10,10 @@ use journal::note::SigningKey;
 
 use super::{open, options, temporary};
 use crate::conformance::{ManualClock, ORIGIN, START, events, journal_cases, signing_key};
-use crate::sqlite::{Options, Sqlite};
+use crate::sqlite::{Sqlite, SqliteOptions};
 use crate::{Append as _, OpenError, Read as _, Retain as _, StoreError};
 
-fn with(dir: &Path, change: impl FnOnce(&mut Options)) -> Result<Arc<Sqlite>, OpenError> {
+fn with(dir: &Path, change: impl FnOnce(&mut SqliteOptions)) -> Result<Arc<Sqlite>, OpenError> {
     let mut options = options(dir, &ManualClock::at(START));
     change(&mut options);
     Sqlite::open(options)

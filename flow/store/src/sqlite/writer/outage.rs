@@ -11,16 +11,16 @@ use event::engine::StorageFault;
 use event::{Monotonic, Span};
 
 use super::Thread;
-use crate::sqlite::database::Failure;
+use crate::sqlite::database::SqliteError;
 use crate::sqlite::own::OwnEvent;
-use crate::{Fault, StoreError};
+use crate::{AppendsRefused, StoreError};
 
 /// How often the storage is tried again when callers ask.
 const RETRY_WHEN_ASKED_EVERY: Span = Span::from_millis(100);
 
 /// An outage under way.
 pub(super) struct Outage {
-    fault: Fault,
+    fault: AppendsRefused,
     /// Whether an entry about the outage is in the journal.
     recorded: bool,
     tried: Monotonic,
@@ -32,7 +32,7 @@ impl Outage {
     }
 
     pub(super) fn refusal(&self) -> StoreError {
-        let Fault { since, full, reason } = self.fault.clone();
+        let AppendsRefused { since, full, reason } = self.fault.clone();
         if full { StoreError::Full { since, reason } } else { StoreError::Unavailable { since, reason } }
     }
 }
@@ -43,14 +43,15 @@ impl Thread {
         match self.reserve.fill() {
             Ok(()) => self.health.reserve_ready.store(true, Ordering::Relaxed),
             Err(error) => {
-                self.begin_outage(&Failure::File(error));
+                self.begin_outage(&SqliteError::File(error));
             }
         }
     }
 
     /// Releases the reserve, and journals the outage in its space.
-    pub(super) fn begin_outage(&mut self, failure: &Failure) -> StoreError {
-        let fault = Fault { since: self.log.clock.now(), full: failure.is_full(), reason: failure.to_string() };
+    pub(super) fn begin_outage(&mut self, failure: &SqliteError) -> StoreError {
+        let fault =
+            AppendsRefused { since: self.log.clock.now(), full: failure.is_full(), reason: failure.to_string() };
         tracing::error!(reason = %fault.reason, full = fault.full, "the storage refuses: entries are refused until it works again");
         let mut outage = Outage { fault, recorded: false, tried: self.log.clock.monotonic() };
         self.release_reserve();
