@@ -1,8 +1,8 @@
-//! The team's record of the policy: what changed in it, when, and on whose word (promise JO-3), and nothing that is
-//! nobody's business (promise JO-2).
+//! The entries `policy.changed`: the team's record of what changed in the policy, when, and on whose word (JO-3), without private
+//! values (JO-2).
 //!
-//! A diff needs to know what was said last. The files of a minute ago won't do: a policy is edited while garant is
-//! stopped, too. So what was journaled last is kept in the store, in the transaction of the `policy.changed` entry, and every
+//! A diff needs the text that was journaled last. The files of a minute ago won't do: a policy is edited while garant is
+//! stopped, too. So that text is kept in the store, in the transaction of the `policy.changed` entry, and every
 //! start and every reload is compared with that.
 //!
 //! Private values are out of the text before it gets here (`policy::Sources::redacted`). Two different secrets must
@@ -25,14 +25,14 @@ const CONSUMER: &str = "policy.changed";
 const TEXT: &str = "text";
 /// Lines of context around a change.
 const CONTEXT: usize = 2;
-/// Longest diff that is journaled; of a longer one the start, and how much is missing.
+/// Longest diff that is journaled, in bytes; of a longer one the start is, and how much is missing.
 const DIFF_BYTES_MAX: usize = 1024 * 1024;
-/// How long a search for the shortest diff may take; after that a longer one is good enough.
+/// Longest search for the shortest diff; after that a longer one is taken.
 const DIFF_WITHIN: std::time::Duration = std::time::Duration::from_secs(2);
-/// Around a mark. No policy has this character: TOML allows it nowhere.
+/// The character around a mark. TOML allows it nowhere, so no policy has it.
 const EDGE: char = '\u{1}';
 
-/// Why the policy is read.
+/// The cause of reading the policy.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Trigger {
     /// garant starts.
@@ -56,12 +56,12 @@ impl Trigger {
 
 /// The text of a policy as it may be kept, with a mark for each private value.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
-struct Text {
+struct MarkedText {
     salt: [u8; 16],
     marked: String,
 }
 
-impl Text {
+impl MarkedText {
     fn of(sources: &Sources, salt: [u8; 16]) -> Self {
         let mark = |secret: &str| {
             let hash = Hash::of(&[&salt, secret.as_bytes()]).to_string();
@@ -86,7 +86,7 @@ pub(crate) struct Journaled {
     /// Sequence of the last `policy.changed`; `None` before the first.
     position: Option<u64>,
     stored: LongValue,
-    text: Option<Text>,
+    text: Option<MarkedText>,
 }
 
 impl Journaled {
@@ -104,9 +104,9 @@ impl Journaled {
     /// The difference between what was journaled and `sources`, as a unified diff; `None` when they are equal.
     pub(crate) fn diff(&self, sources: &Sources) -> Option<String> {
         let Some(before) = &self.text else {
-            return Some(diff("", &Text::of(sources, [0; 16]).marked));
+            return Some(diff("", &MarkedText::of(sources, [0; 16]).marked));
         };
-        let now = Text::of(sources, before.salt);
+        let now = MarkedText::of(sources, before.salt);
         (now.marked != before.marked).then(|| diff(&before.marked, &now.marked))
     }
 
@@ -114,7 +114,7 @@ impl Journaled {
     pub(crate) fn step(&self, events: Vec<Observed>, sources: &Sources, random: &dyn Random) -> Step {
         let mut salt = [0; 16];
         random.fill(&mut salt);
-        let text = LongValue::from(serde_json::to_vec(&Text::of(sources, salt)).unwrap_or_default());
+        let text = LongValue::from(serde_json::to_vec(&MarkedText::of(sources, salt)).unwrap_or_default());
         let to = self.position.map_or(0, |position| position + 1);
         Step { rows: text.rows(TEXT, &self.stored), events, ..Step::new(CONSUMER, self.position, to) }
     }
@@ -166,7 +166,7 @@ mod tests {
     }
 
     fn journaled(text: &str) -> Journaled {
-        Journaled { text: Some(Text::of(&sources(text), [7; 16])), ..Journaled::default() }
+        Journaled { text: Some(MarkedText::of(&sources(text), [7; 16])), ..Journaled::default() }
     }
 
     const POLICY: &str =

@@ -1,7 +1,7 @@
-//! The entries that say, before any other of a run, that the clock was set back while nothing ran.
+//! Journals that the clock was set back while nothing ran.
 //!
-//! Called by `garant up` and `garant log rotate` before they record anything. The last entry is the only evidence of the step:
-//! behind another one, the log would be dated backwards for no reason, and the same time would be covered twice, once by an
+//! Called by `garant up` and `garant log rotate` before they record anything else. The last entry is the only evidence of the step:
+//! after another one, the log would be dated backwards for no reason, and the same time would be covered twice, once by an
 //! observer that did not look. So there is an entry **for every vantage point here**, those of the observers of the policy
 //! in effect and of the one before, and not for that of the process alone: evidence is judged for each vantage point.
 
@@ -16,8 +16,8 @@ use store::Read;
 
 use crate::failure::Failure;
 
-/// Journals the step if the clock stands before the last entry; `applied` is the policy about to be in effect. Returns
-/// whether all of it is durable.
+/// Journals the step if the clock stands before the last entry; `applied` is the policy about to be in effect. False when a part
+/// of it is not durable yet.
 pub(crate) async fn journal(
     recorder: &Recorder,
     clock: &dyn Clock,

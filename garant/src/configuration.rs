@@ -1,4 +1,4 @@
-//! The whole policy: what each part read of it, and its public form.
+//! The policy as garant reads it: nouns, parts and public form.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -14,19 +14,19 @@ use event::{Interval, Ppb, Span, Time};
 use policy::{Basics, Document, Located, Mistakes, Nouns, Part, Section, SectionDoc, Slot, Sources, Table, Value};
 use promise::objective::{Availability, Objective};
 
-use crate::registry::{Channel, PolicyPart, Registry, typed};
+use crate::registry::{PartChannel, PolicyPart, Registry, typed};
 
-/// Keys that are read at the start only, with what they say.
+/// Keys of the policy that are read at the start only, with their values.
 pub(crate) type Fixed = BTreeMap<String, String>;
 
-/// A policy without mistakes.
+/// A policy without mistakes: what `garant up` runs by.
 #[derive(Debug)]
 pub(crate) struct Configuration {
     /// The tables that every policy has, whatever engines there are.
     pub(crate) basics: Basics,
     /// The declared services, hosts, people and other nouns.
     nouns: Nouns,
-    /// What each part of [`crate::parts`] read, in their order.
+    /// The parts, in the order of [`crate::parts`].
     parts: Vec<Arc<dyn Part>>,
     /// The public form of the policy, as it is journaled.
     pub(crate) applied: Arc<Applied>,
@@ -67,22 +67,22 @@ impl Configuration {
         Ok(Self { basics, nouns, parts, applied: Arc::new(applied), sources })
     }
 
-    /// What the part of this type read; `None` when the list has none.
+    /// The part of this type; `None` when the list has none.
     pub(crate) fn part<P: Part>(&self) -> Option<Arc<P>> {
         self.parts.iter().find_map(typed)
     }
 
-    /// A channel for each part, filled with what it read.
-    pub(crate) fn channels(&self, parts: &[PolicyPart]) -> Result<Vec<Box<dyn Channel>>, Failure> {
+    /// A channel for each part, filled with it.
+    pub(crate) fn channels(&self, parts: &[PolicyPart]) -> Result<Vec<Box<dyn PartChannel>>, Failure> {
         parts.iter().zip(&self.parts).map(|(entry, part)| entry.channel(part)).collect()
     }
 
     /// Fills the channels that [`Self::channels`] made of the policy before.
-    pub(crate) fn fill(&self, channels: &[Box<dyn Channel>]) {
+    pub(crate) fn fill(&self, channels: &[Box<dyn PartChannel>]) {
         channels.iter().zip(&self.parts).for_each(|(channel, part)| channel.replace(part));
     }
 
-    /// What can't change while garant runs: the key, and what it says.
+    /// The keys that can't change while garant runs, with their values.
     pub(crate) fn fixed(&self) -> Fixed {
         let of_parts = self.parts.iter().flat_map(|part| part.fixed());
         self.basics.fixed().into_iter().chain(of_parts).map(|(key, value)| (key.to_owned(), value)).collect()
@@ -106,7 +106,7 @@ impl Configuration {
         self.nouns.unused().into_iter().chain(of_parts).collect()
     }
 
-    /// Warnings: what is sound and may still surprise at this time.
+    /// Warnings: what is correct and may still surprise its author, as of now.
     pub(crate) fn warnings(&self, now: Time) -> Vec<String> {
         let of_parts = self.parts.iter().flat_map(|part| part.warnings());
         let warnings = of_parts.chain(finer_than_seen(&self.applied)).chain(over(&self.applied, now));
@@ -203,7 +203,7 @@ struct Range(IpNet);
 impl FromStr for Range {
     type Err = ();
 
-    /// Also a single address. One whose bits go beyond its length is a slip: nobody can tell which of the two is meant.
+    /// A range or a single address. A range with address bits beyond its length is refused: which of the two is meant can't be told.
     fn from_str(text: &str) -> Result<Self, ()> {
         let range = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).map_err(|_| ())?;
         if range == range.trunc() { Ok(Self(range)) } else { Err(()) }
@@ -220,7 +220,7 @@ impl Value for Range {
 }
 
 impl Network {
-    /// What the network is made with.
+    /// The options that the network is made with.
     pub(crate) fn options(&self) -> engine::net::NetOptions {
         engine::net::NetOptions {
             name_servers: self.name_servers.clone(),

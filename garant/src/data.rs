@@ -1,6 +1,6 @@
-//! The data directory as the command line sees it: what runs on it.
+//! `running.json` in the data directory: which process runs on it.
 //!
-//! `running.json` is written by `garant up` for the other commands; it holds nothing secret and is removed at a clean stop.
+//! `garant up` writes it for the other commands; it holds nothing secret and is removed at a clean stop.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -17,7 +17,7 @@ use crate::failure::Failure;
 pub(crate) struct Running {
     /// Number of the process.
     pub(crate) pid: i32,
-    /// When that process started, see [`started`]: its number alone may have been given to another one since.
+    /// The start of that process, see [`started`]: its number alone may have been given to another one since.
     pub(crate) started: String,
     /// The policy file of the process, absolute.
     pub(crate) policy: PathBuf,
@@ -25,7 +25,7 @@ pub(crate) struct Running {
     pub(crate) team: String,
     /// Base URL of the public listener, if there is one.
     pub(crate) public: Option<String>,
-    /// How often the process has been asked to reload its policy.
+    /// Number of reloads that the process has tried.
     pub(crate) reloads: u64,
     /// Why the last reload failed; `None` after one that succeeded.
     pub(crate) reload_error: Option<String>,
@@ -33,7 +33,7 @@ pub(crate) struct Running {
     pub(crate) revision: String,
     /// Whether the policy in effect publishes.
     pub(crate) publish: bool,
-    /// Keys of the policy that are read at the start only, with what they said then.
+    /// Keys of the policy that are read at the start only, with their values.
     pub(crate) fixed: Fixed,
 }
 
@@ -76,16 +76,15 @@ impl Running {
     }
 }
 
-/// Writes into the room that the file has. A reader may see half of it: it then asks again, or says that it can't be read.
+/// Writes over the file in place, which needs no free space. A reader may see half of it, and fails or tries again.
 fn write_over(path: &Path, text: &[u8]) -> io::Result<()> {
     let mut file = fs::OpenOptions::new().write(true).open(path)?;
     file.write_all(text)?;
     file.set_len(text.len() as u64)
 }
 
-/// When a process started: the boot, and the kernel's ticks since then (proc_pid_stat(5), field 22). The number alone does
-/// not do: the kernel gives it again, at the latest after the next boot, and the signal to reload may end the process that
-/// has it then.
+/// The start of a process: the boot id, and the kernel's ticks from the boot to it (proc_pid_stat(5), field 22). With the number of
+/// the process it is unique; the number alone is given again, and the signal to reload may end the process that has it then.
 pub(crate) fn started(pid: i32) -> io::Result<String> {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
     let stat = fs::read(format!("/proc/{pid}/stat"))?;

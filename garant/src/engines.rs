@@ -1,6 +1,6 @@
-//! The list of engines, and what each is given.
+//! The list of engines, and the constructor call of each.
 //!
-//! An engine gets what its constructor asks for: a right to a store that it does not ask for is one that it does not have.
+//! An engine has only the rights to the store that its constructor asks for.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use promise::InEffect;
 use store::sqlite::Sqlite;
 use tokio::sync::watch::{Receiver, Sender};
 
-use crate::registry::{Channel, EngineEntry, Made};
+use crate::registry::{EngineEntry, Made, PartChannel};
 
 /// Every engine of this release. They are started in this order.
 pub(crate) const ENGINES: &[EngineEntry] = &[
@@ -38,13 +38,13 @@ const QUIET: EngineEntry = EngineEntry {
     make: |_| Err(Failure::new("an engine of the list has no constructor")),
 };
 
-/// What engines can be given: each constructor asks for its part of the policy and the rights that it needs.
+/// All that engines can be made from. A `make` function takes from it the part of the policy and the rights of its engine.
 pub struct Given {
     pub(crate) store: Arc<Sqlite>,
     pub(crate) keys: Vec<VerifierKey>,
-    /// When the newest entry from before the start was recorded.
+    /// The time at which the newest entry from before the start was recorded.
     pub(crate) newest_before: Option<Time>,
-    pub(crate) parts: Arc<[Box<dyn Channel>]>,
+    pub(crate) parts: Arc<[Box<dyn PartChannel>]>,
     pub(crate) heads: Receiver<Arc<RememberedHeads>>,
     pub(crate) witnesses: Receiver<Arc<Vec<RemoteWitness>>>,
     pub(crate) retention: Receiver<RetentionPeriods>,
@@ -74,12 +74,12 @@ impl Given {
         Arc::clone(&self.store) as _
     }
 
-    /// The right to keep rows from one run to the next, in one transaction with what is journaled.
+    /// The right to keep rows from one run to the next, written in one transaction with events.
     pub fn consumers(&self) -> Arc<dyn store::Consumers> {
         Arc::clone(&self.store) as _
     }
 
-    /// The time series.
+    /// The right to read and write the time series.
     pub fn samples(&self) -> Arc<dyn store::Samples> {
         Arc::clone(&self.store) as _
     }

@@ -1,6 +1,6 @@
-//! What a command says when it can't do what it was asked, and its exit code.
+//! The failure of a command, and the exit codes that several commands share.
 
 pub(crate) use engine::Failure;
 
-/// Exit code of a command that was called wrongly (as clap does), or whose policy has mistakes.
+/// Exit code for wrong arguments (that of clap) and for a policy with mistakes.
 pub(crate) const USAGE: u8 = 2;

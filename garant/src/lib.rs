@@ -1,10 +1,8 @@
-//! `garant` keeps the promises of a security page, and proves that it does.
+//! The program `garant` as a library: parses the command line and runs one command, whose outcome becomes an exit code.
 //!
-//! Everything starts here: the command line is read, one command is run, its outcome becomes an exit code. The commands
-//! are in [`cli`], one file each; what runs for long is in [`roles`]; what garant is made of, in [`registry`].
-//!
-//! It is a library so that a test can run garant with an engine more; the program is `main.rs`, with the lists of this
-//! release.
+//! The commands are in [`cli`], one file each; the long-running process is in [`roles`]; the lists of engines and parts of the
+//! policy are in [`registry`]. A library, so that a test can run garant with one more engine; `main.rs` calls it with the lists
+//! of this release.
 
 mod changes;
 mod cli;
@@ -24,12 +22,12 @@ use std::process::ExitCode;
 pub use engines::Given;
 pub use registry::{EngineEntry, Made, PolicyPart, Registry};
 
-/// The program, made of what is in `registry`.
+/// Runs the command that the arguments of the process name, with the engines and parts of `registry`.
 pub fn main(registry: &Registry) -> ExitCode {
     runtime::frugal_allocator();
-    let asked = cli::Asked::parse(registry);
-    let mut terminal = terminal::Terminal::new(asked.colour());
-    let outcome = asked.run(registry, &mut terminal);
+    let invocation = cli::Invocation::parse(registry);
+    let mut terminal = terminal::Terminal::new(invocation.colour());
+    let outcome = invocation.run(registry, &mut terminal);
     match outcome.and_then(|code| terminal.finish().map(|()| code)) {
         Ok(code) => code,
         Err(failure) => {

@@ -5,6 +5,6 @@ use promise::Promises;
 use crate::configuration::Network;
 use crate::registry::PolicyPart;
 
-/// Read and documented in this order.
+/// Every part of the policy, in the order in which they are read and documented.
 pub(crate) const PARTS: &[PolicyPart] =
     &[PolicyPart::of::<watch::Config>(), PolicyPart::of::<Promises>(), PolicyPart::of::<Network>()];

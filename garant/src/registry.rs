@@ -1,7 +1,7 @@
-//! The registry: the parts of the policy and the engines that garant is made of, in two lists.
+//! The registry: two lists, of the parts of the policy and of the engines.
 //!
-//! Whatever garant does with parts and engines (reading the policy, its reference, metrics, commands, the kinds of events) it
-//! does with all entries of these lists alike, and names none of them. So an engine is added by its crate in Cargo.toml, an
+//! Reading the policy, its reference, metrics, commands and the kinds of events treat all entries of these lists alike and name
+//! none of them. So an engine is added by its crate in Cargo.toml, an
 //! entry in [`crate::parts`] and an entry in [`crate::engines`].
 
 use std::any::Any;
@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use crate::engines::Given;
 
-/// The two lists.
+/// The parts of the policy and the engines of a garant.
 #[derive(Clone)]
 pub struct Registry {
     /// Parts of the policy, in the order of its reference.
@@ -36,7 +36,7 @@ impl Registry {
         event::kinds().iter().chain(self.team_kinds())
     }
 
-    /// The kinds of events that only one of its engines writes, for the team.
+    /// The kinds of events that its engines write for the team.
     pub(crate) fn team_kinds(&self) -> impl Iterator<Item = &'static Kind> {
         self.engines.iter().flat_map(|entry| entry.kinds)
     }
@@ -53,10 +53,10 @@ impl Registry {
     }
 }
 
-/// Makes the channel of a part, filled with it; nothing for a part of another type.
-type MakeChannel = fn(&Arc<dyn Part>) -> Option<Box<dyn Channel>>;
+/// Makes the channel of a part, filled with it; `None` for a part of another type.
+type MakeChannel = fn(&Arc<dyn Part>) -> Option<Box<dyn PartChannel>>;
 
-/// A part of the policy: an entry of the first list.
+/// An entry of the list of parts: how the part is read, documented and handed over.
 #[derive(Clone, Copy)]
 pub struct PolicyPart {
     pub(crate) read: fn(&mut Document, &Nouns) -> Box<dyn Part>,
@@ -65,7 +65,7 @@ pub struct PolicyPart {
 }
 
 impl PolicyPart {
-    /// The part that is read as this type.
+    /// The entry of a part of this type.
     pub const fn of<P: Part>() -> Self {
         Self {
             read: |document, nouns| Box::new(P::read(document, nouns)),
@@ -75,24 +75,24 @@ impl PolicyPart {
     }
 
     /// The channel of the part, filled with it.
-    pub(crate) fn channel(&self, part: &Arc<dyn Part>) -> Result<Box<dyn Channel>, Failure> {
+    pub(crate) fn channel(&self, part: &Arc<dyn Part>) -> Result<Box<dyn PartChannel>, Failure> {
         (self.channel)(part).ok_or_else(|| Failure::new("a part of the policy was read as another type than its own"))
     }
 }
 
-/// The part as its own type.
+/// Downcasts a part; `None` when it is of another type.
 pub(crate) fn typed<P: Part>(part: &Arc<dyn Part>) -> Option<Arc<P>> {
     let any: Arc<dyn Any + Send + Sync> = Arc::<dyn Part>::clone(part);
     any.downcast().ok()
 }
 
 /// The channel of one part of the policy, whatever its type.
-pub(crate) trait Channel: Any + Send + Sync {
+pub(crate) trait PartChannel: Any + Send + Sync {
     /// Sends a new value. A part of another type changes nothing; lists do not change while garant runs, so none comes.
     fn replace(&self, part: &Arc<dyn Part>);
 }
 
-impl<P: Part> Channel for watch::Sender<Arc<P>> {
+impl<P: Part> PartChannel for watch::Sender<Arc<P>> {
     fn replace(&self, part: &Arc<dyn Part>) {
         if let Some(part) = typed(part) {
             self.send_replace(part);
@@ -100,18 +100,18 @@ impl<P: Part> Channel for watch::Sender<Arc<P>> {
     }
 }
 
-/// An engine of the registry: its name, what it declares, and how it is made.
+/// An entry of the list of engines: the engine's name, what it declares, and its constructor.
 #[derive(Clone, Copy)]
 pub struct EngineEntry {
-    /// Its name, as people see it.
+    /// Name of the engine, as in events, status and metrics.
     pub name: &'static str,
-    /// Kinds of events that it writes for the team, beside the public evidence that is in `event`.
+    /// Kinds of events that the engine writes for the team, beside the public evidence that is in `event`.
     pub kinds: &'static [Kind],
     /// Whether the engine gets a thread of its own, because it must not wait for others.
     pub own_thread: bool,
     /// The command of the engine, `garant <engine> …`.
     pub command: Option<fn() -> Command>,
-    /// Makes the engine of its part of the policy and of what it may have.
+    /// Makes the engine from its part of the policy and the rights that it needs.
     pub make: fn(&Given) -> Result<Made, Failure>,
 }
 
@@ -128,7 +128,7 @@ impl Made {
         Self::of(Arc::new(engine))
     }
 
-    /// The same for an engine that is shared already.
+    /// An engine that is shared already, without figures and probes.
     pub fn of(engine: Arc<dyn Engine>) -> Self {
         Self { engine, figures: None, probes: None }
     }

@@ -1,11 +1,11 @@
-//! What the process takes of the machine: threads and memory.
+//! The threads and the allocator of the process.
 //!
-//! [`Runtimes`]: the pages have a thread of their own, so has each engine that asks for one, and the other engines share two. The
-//! supervisor runs on the shared ones, so an engine that blocks its thread is still noticed. On shared threads a trust page
-//! that is rendered for a thousand readers would make probes late, and late probes prove nothing.
+//! [`Runtimes`]: the pages and each engine that asks for it have a thread of their own; the other engines and the supervisor share
+//! two. So a trust page that is rendered for a thousand readers makes no probe late, and an engine that blocks its thread is
+//! still noticed.
 //!
-//! [`frugal_allocator`]: all threads share one arena. With one for each thread, what one frees no other uses, and twice the
-//! memory is resident.
+//! [`frugal_allocator`]: all threads share one arena. With one for each thread, memory that one frees is used by no other, and
+//! twice as much is resident.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle, Runtime};
 
-/// How long work that can't be cancelled, such as a write to a hung disk, is waited for at the end.
+/// Longest wait at the end for work that can't be cancelled, such as a write to a hung disk.
 const BLOCKING_MAX: Duration = Duration::from_secs(2);
 
 /// The runtimes of `garant up`.
@@ -22,7 +22,7 @@ pub(crate) struct Runtimes {
     own: BTreeMap<&'static str, Runtime>,
 }
 
-/// Handles of the runtimes with one thread, by the name of their owner.
+/// Handles of the runtimes with one thread, by the name of the engine, or `pages`.
 pub(crate) type Handles = BTreeMap<&'static str, Handle>;
 
 impl Runtimes {
@@ -40,7 +40,7 @@ impl Runtimes {
         self.own.iter().map(|(name, runtime)| (*name, runtime.handle().clone())).collect()
     }
 
-    /// Runs `work` to its end, then stops all threads. What blocks one is waited for, but not for ever.
+    /// Runs `work` to its end, then stops all threads. Waits at most [`BLOCKING_MAX`] for one that is blocked.
     pub(crate) fn run<T>(self, work: impl Future<Output = T>) -> T {
         let done = self.shared.block_on(work);
         for runtime in self.own.into_values().chain([self.shared]) {
@@ -50,13 +50,13 @@ impl Runtimes {
     }
 }
 
-/// Has the allocator of glibc keep one arena for all threads, and return what is freed; with 10,000 probes that halves what is
-/// resident. To be called before there is a second thread; does nothing with another allocator.
+/// Makes the allocator of glibc keep one arena for all threads and return freed memory; with 10,000 probes that halves resident
+/// memory. Called before there is a second thread; does nothing with another allocator.
 ///
 /// glibc raises its mmap threshold each time a large block is freed, and keeps later blocks below it: after one scrape of
 /// `/metrics`, 8 MB stayed resident. A fixed threshold returns them.
 pub(crate) fn frugal_allocator() {
-    /// A block of this size is mapped for itself and unmapped when it is freed; so much at the end of the heap is returned.
+    /// Blocks of this size are mapped apart and unmapped when they are freed; as much free memory at the end of the heap is returned.
     #[cfg(target_env = "gnu")]
     const LARGE_BYTES: libc::c_int = 256 * 1024;
     #[cfg(target_env = "gnu")]

@@ -1,4 +1,4 @@
-//! Output of the commands: results on standard output, everything else on standard error, colours only for people.
+//! Output of the commands: results on standard output, everything else on standard error, colours on terminals only.
 //!
 //! What is printed may hold text of others, which a terminal must not obey: [`shown`] lets through lines and the colours that
 //! garant itself uses, and writes every other control character as its escape (see [`engine::printable`]). The log on
@@ -14,7 +14,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::failure::Failure;
 
-/// When to colour.
+/// When output is coloured.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum, Debug, Default)]
 pub(crate) enum Colour {
     /// On a terminal, unless `NO_COLOR` is set.
@@ -39,7 +39,7 @@ impl Colour {
 
 /// Colours and weights of text, by meaning.
 #[derive(Clone, Copy)]
-pub(crate) enum Look {
+pub(crate) enum Style {
     Good,
     Bad,
     Doubtful,
@@ -47,7 +47,7 @@ pub(crate) enum Look {
     Faint,
 }
 
-impl Look {
+impl Style {
     const fn sgr(self) -> &'static str {
         match self {
             Self::Good => "32",
@@ -73,7 +73,7 @@ pub(crate) struct Terminal {
     lost: Option<io::Error>,
 }
 
-/// Which of the two streams gets colours.
+/// Which of the two streams is coloured.
 struct Colours {
     out: bool,
     err: bool,
@@ -148,9 +148,9 @@ impl Terminal {
         self.note(rendered(failure, self.colours.err));
     }
 
-    /// `text` for standard output, in the given look when colours are wanted there.
-    pub(crate) fn painted(&self, look: Look, text: impl Display) -> String {
-        paint(self.colours.out, look, text)
+    /// `text` for standard output, in the given style when colours are wanted there.
+    pub(crate) fn painted(&self, style: Style, text: impl Display) -> String {
+        paint(self.colours.out, style, text)
     }
 
     pub(crate) fn err_coloured(&self) -> bool {
@@ -170,21 +170,21 @@ impl Terminal {
 
 /// The text of a failure: what failed, why and what to do, a line each.
 pub(crate) fn rendered(failure: &Failure, coloured: bool) -> String {
-    let mut lines = vec![format!("{} {}", paint(coloured, Look::Bad, "error:"), failure.what())];
-    lines.extend(failure.why().iter().map(|cause| format!("  {} {cause}", paint(coloured, Look::Faint, "because:"))));
-    lines.extend(failure.what_to_do().map(|remedy| format!("  {} {remedy}", paint(coloured, Look::Strong, "do:"))));
+    let mut lines = vec![format!("{} {}", paint(coloured, Style::Bad, "error:"), failure.what())];
+    lines.extend(failure.why().iter().map(|cause| format!("  {} {cause}", paint(coloured, Style::Faint, "because:"))));
+    lines.extend(failure.what_to_do().map(|remedy| format!("  {} {remedy}", paint(coloured, Style::Strong, "do:"))));
     lines.join("\n")
 }
 
-/// The text as it may be printed: its lines as they are, the looks of [`Look`] and of the mistakes of a policy where colours
+/// The text as it may be printed: its lines as they are, the styles of [`Style`] and of the mistakes of a policy where colours
 /// are wanted, and an escape for whatever else a terminal would obey or hide.
 fn shown(text: &str, coloured: bool) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(c) = rest.chars().next() {
-        if let Some(look) = look_at_start(rest).filter(|_| coloured) {
-            out.push_str(look);
-            rest = rest.get(look.len()..).unwrap_or_default();
+        if let Some(style) = style_at_start(rest).filter(|_| coloured) {
+            out.push_str(style);
+            rest = rest.get(style.len()..).unwrap_or_default();
             continue;
         }
         match c {
@@ -198,7 +198,7 @@ fn shown(text: &str, coloured: bool) -> String {
 
 /// The SGR sequence (ECMA-48, 8.3.117) at the start of the text, if it sets nothing but a foreground colour or a weight: text
 /// can be hidden by others.
-fn look_at_start(text: &str) -> Option<&str> {
+fn style_at_start(text: &str) -> Option<&str> {
     let parameters = text.strip_prefix("\x1b[")?;
     let parameters = parameters.get(..parameters.find(|c: char| !c.is_ascii_digit() && c != ';')?)?;
     let end = "\x1b[".len() + parameters.len();
@@ -206,10 +206,10 @@ fn look_at_start(text: &str) -> Option<&str> {
         parameter.is_empty()
             || parameter.parse::<u8>().is_ok_and(|number| matches!(number, 0..=4 | 22..=24 | 30..=37 | 39 | 90..=97))
     };
-    let is_look = parameters
+    let is_style = parameters
         .strip_prefix("38;5;")
         .map_or_else(|| parameters.split(';').all(harmless), |colour| colour.parse::<u8>().is_ok());
-    (text.get(end..)?.starts_with('m') && is_look).then(|| text.get(..=end))?
+    (text.get(end..)?.starts_with('m') && is_style).then(|| text.get(..=end))?
 }
 
 /// JSON in which every character that a terminal would obey or hide is written as JSON escapes it (RFC 8259, section 7). Such
@@ -250,8 +250,8 @@ impl Write for LogLines {
     }
 }
 
-fn paint(coloured: bool, look: Look, text: impl Display) -> String {
-    if coloured { format!("\x1b[{}m{text}\x1b[0m", look.sgr()) } else { text.to_string() }
+fn paint(coloured: bool, style: Style, text: impl Display) -> String {
+    if coloured { format!("\x1b[{}m{text}\x1b[0m", style.sgr()) } else { text.to_string() }
 }
 
 #[cfg(test)]

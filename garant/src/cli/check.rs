@@ -1,4 +1,4 @@
-//! `garant check`: every mistake of a policy at once, in the user's own file.
+//! `garant check`: shows every mistake of a policy, in the user's own file.
 
 use std::process::ExitCode;
 
@@ -10,10 +10,10 @@ use crate::cli::PolicyArgument;
 use crate::configuration::Configuration;
 use crate::failure::{Failure, USAGE};
 use crate::registry::Registry;
-use crate::terminal::{Look, Terminal, counted};
+use crate::terminal::{Style, Terminal, counted};
 
 #[derive(Args, Debug)]
-pub(crate) struct Check {
+pub(crate) struct CheckCommand {
     #[command(flatten)]
     policy: PolicyArgument,
 
@@ -22,7 +22,7 @@ pub(crate) struct Check {
     json: bool,
 }
 
-impl Check {
+impl CheckCommand {
     pub(crate) fn run(self, registry: &Registry, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
         match Configuration::load(&self.policy.policy, registry) {
             Ok(configuration) if self.json => {
@@ -34,7 +34,7 @@ impl Check {
             }
             Ok(configuration) => {
                 let applied = &configuration.applied;
-                let good = terminal.painted(Look::Good, "no mistakes");
+                let good = terminal.painted(Style::Good, "no mistakes");
                 terminal.line(format!(
                     "{}: {good}; {}, {}, {}, revision {}",
                     self.policy.policy.display(),
@@ -44,7 +44,7 @@ impl Check {
                     applied.revision,
                 ));
                 for note in notes(&configuration) {
-                    let word = terminal.painted(Look::Doubtful, "note:");
+                    let word = terminal.painted(Style::Doubtful, "note:");
                     terminal.line(format!("{word} {note}"));
                 }
                 Ok(ExitCode::SUCCESS)

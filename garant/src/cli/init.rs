@@ -1,4 +1,4 @@
-//! `garant init`: a policy that starts, for the site at a URL, with a comment at every choice.
+//! `garant init`: writes a starting policy for the site at a URL, with a comment at every choice.
 
 use std::io::Write;
 use std::net::IpAddr;
@@ -14,7 +14,7 @@ use crate::registry::Registry;
 use crate::terminal::Terminal;
 
 #[derive(Args, Debug)]
-pub(crate) struct Init {
+pub(crate) struct InitCommand {
     /// The site to watch, such as https://shop.example/
     url: String,
 
@@ -35,7 +35,7 @@ pub(crate) struct Init {
     json: bool,
 }
 
-impl Init {
+impl InitCommand {
     pub(crate) fn run(self, registry: &Registry, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
         let url = self.url.parse::<Url>().map_err(|error| {
             Failure::new(format!("`{}` is not the URL of a site", self.url))

@@ -23,23 +23,23 @@ use crate::registry::Registry;
 use crate::terminal::Terminal;
 
 #[derive(Subcommand, Debug)]
-pub(crate) enum Log {
+pub(crate) enum LogCommand {
     /// Write the log as files: what any web server can serve and anybody can verify
-    Export(export::Export),
+    Export(export::ExportCommand),
     /// Show where the log stands
-    Head(Head),
+    Head(HeadCommand),
     /// Show what the entries say
-    Show(show::Show),
+    Show(show::ShowCommand),
     /// Write the proof that one entry is in the log (c2sp.org/tlog-proof), or that it continues an older state
-    Proof(proof::Proof),
+    Proof(proof::ProofCommand),
     /// Replace the key that signs, announced inside the log; stop `garant up` first
-    Rotate(rotate::Rotate),
+    Rotate(rotate::RotateCommand),
     /// Go on in a new log, which cites the one that can't be written to again; stop `garant up` first
-    Continue(continuation::Continue),
+    Continue(continuation::ContinueCommand),
 }
 
 #[derive(Args, Debug)]
-pub(crate) struct Head {
+pub(crate) struct HeadCommand {
     #[command(flatten)]
     data: DataArgument,
 
@@ -50,7 +50,7 @@ pub(crate) struct Head {
 
 /// Arguments of the commands that add entries to the log: `rotate` and `continue`.
 #[derive(Args, Debug)]
-pub(crate) struct Moving {
+pub(crate) struct AppendArguments {
     #[command(flatten)]
     data: DataArgument,
 
@@ -67,7 +67,7 @@ pub(crate) struct Moving {
     json: bool,
 }
 
-impl Log {
+impl LogCommand {
     pub(crate) fn run(self, registry: &Registry, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
         match self {
             Self::Export(command) => command.run(terminal)?,
@@ -81,7 +81,7 @@ impl Log {
     }
 }
 
-impl Head {
+impl HeadCommand {
     fn run(&self, terminal: &mut Terminal) -> Result<(), Failure> {
         let store = open_to_read(&self.data.data)?;
         let head = runtime()?.block_on(head::handed_out(store.as_ref(), &self.data.data))?;
@@ -96,7 +96,7 @@ impl Head {
     }
 }
 
-impl Moving {
+impl AppendArguments {
     /// The data directory, if nothing runs on it.
     fn data(&self) -> Result<&Path, Failure> {
         let data = &self.data.data;

@@ -1,4 +1,4 @@
-//! Completions, manual pages, and the reference of the policy file: all generated from the code.
+//! `garant completions`, `garant man`, `garant policy reference`: documents generated from the code.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -13,12 +13,12 @@ use crate::registry::Registry;
 use crate::terminal::Terminal;
 
 #[derive(Args, Debug)]
-pub(crate) struct Completions {
+pub(crate) struct CompletionsCommand {
     /// For which shell
     shell: Shell,
 }
 
-impl Completions {
+impl CompletionsCommand {
     pub(crate) fn run(self, registry: &Registry, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut cli::command_line(registry), "garant", &mut script);
@@ -28,12 +28,12 @@ impl Completions {
 }
 
 #[derive(Args, Debug)]
-pub(crate) struct Man {
+pub(crate) struct ManCommand {
     /// The directory, made if it is missing
     directory: PathBuf,
 }
 
-impl Man {
+impl ManCommand {
     pub(crate) fn run(self, registry: &Registry, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
         let failed = |error: std::io::Error| {
             Failure::new(format!("the manual pages can't be written into {}", self.directory.display())).because(&error)
@@ -46,12 +46,12 @@ impl Man {
 }
 
 #[derive(Subcommand, Debug)]
-pub(crate) enum Policy {
+pub(crate) enum PolicyCommand {
     /// Print the reference of every table and key, in Markdown (`docs/policy.md`)
     Reference,
 }
 
-impl Policy {
+impl PolicyCommand {
     pub(crate) fn run(self, registry: &Registry, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
         match self {
             Self::Reference => terminal.raw(configuration::reference(registry).as_bytes()),

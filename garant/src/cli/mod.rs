@@ -1,4 +1,4 @@
-//! The command line: one file a command.
+//! The command line: one file for each command.
 
 mod check;
 mod init;
@@ -40,30 +40,30 @@ pub(crate) struct Arguments {
 #[derive(Subcommand, Debug)]
 enum Command {
     /// Write a commented starting policy for a site
-    Init(init::Init),
+    Init(init::InitCommand),
     /// Check a policy and show every mistake, without running anything
-    Check(check::Check),
+    Check(check::CheckCommand),
     /// Run everything in one process: watch, judge, publish
-    Up(up::Up),
+    Up(up::UpCommand),
     /// Have the running `garant up` take its policy again, whole or not at all
-    Reload(reload::Reload),
+    Reload(reload::ReloadCommand),
     /// Show what is up, which promises are kept, and how garant itself is doing
-    Status(status::Status),
+    Status(status::StatusCommand),
     /// Verify a log offline, from a URL or a directory: signatures, tree, evidence, every verdict
-    Verify(verify::Verify),
+    Verify(verify::VerifyCommand),
     /// Work with the log: export, prove, rotate its key, or open the next one after a loss
     #[command(subcommand)]
-    Log(log::Log),
+    Log(log::LogCommand),
     /// Be a witness for other people's logs
     #[command(subcommand)]
-    Witness(witness::Witness),
+    Witness(witness::WitnessCommand),
     /// Reference of the policy file
     #[command(subcommand)]
-    Policy(manual::Policy),
+    Policy(manual::PolicyCommand),
     /// Print the completion script of a shell
-    Completions(manual::Completions),
+    Completions(manual::CompletionsCommand),
     /// Write the manual pages into a directory
-    Man(manual::Man),
+    Man(manual::ManCommand),
 }
 
 /// Which policy file.
@@ -87,15 +87,15 @@ pub(crate) fn command_line(registry: &Registry) -> clap::Command {
     Arguments::command().subcommands(registry.commands().map(|command| command.arguments))
 }
 
-/// The command that the arguments name.
-pub(crate) enum Asked {
+/// The command that the arguments of the process name.
+pub(crate) enum Invocation {
     /// A command of garant.
     Own(Box<Arguments>),
     /// A command of an engine.
     Engine { colour: Colour, command: Box<engine::Command>, arguments: ArgMatches },
 }
 
-impl Asked {
+impl Invocation {
     /// Reads the arguments of the process; ends it, with a message, when they are wrong.
     pub(crate) fn parse(registry: &Registry) -> Self {
         let mut matches = command_line(registry).get_matches();

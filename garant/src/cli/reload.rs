@@ -1,4 +1,4 @@
-//! `garant reload`: the policy again, whole or not at all.
+//! `garant reload`: has the running `garant up` take its policy again, whole or not at all.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -15,14 +15,14 @@ use crate::data::Running;
 use crate::failure::{Failure, USAGE};
 use crate::registry::Registry;
 use crate::roles::up::RELOAD;
-use crate::terminal::{Look, Terminal};
+use crate::terminal::{Style, Terminal};
 
-/// How long a running garant may take to answer.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Deadline of the running garant to answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 #[derive(Args, Debug)]
-pub(crate) struct Reload {
+pub(crate) struct ReloadCommand {
     #[command(flatten)]
     data: DataArgument,
 
@@ -35,11 +35,10 @@ pub(crate) struct Reload {
     json: bool,
 }
 
-impl Reload {
+impl ReloadCommand {
     pub(crate) fn run(self, registry: &Registry, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
         let before = Running::read(&self.data.data)?;
-        // The mistakes are shown here, where somebody reads them. The process is told all the same: it refuses the policy too,
-        // and `garant status` says so to whoever did not see this.
+        // The mistakes are shown here. The process is told all the same: it refuses the policy too, and `garant status` says so.
         let now = match Configuration::load(&before.policy, registry) {
             Ok(now) => now,
             Err(mistakes) => {
@@ -63,7 +62,7 @@ impl Reload {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Prints what would change.
+    /// Prints the change that a reload would make.
     fn show(&self, now: &Configuration, running: &Running, terminal: &mut Terminal) -> Result<(), Failure> {
         let data = &self.data.data;
         let store = Sqlite::open_read_only(data).map_err(|error| log::refused(data, &error))?;
@@ -84,7 +83,7 @@ impl Reload {
             None => terminal.line("nothing changed"),
         }
         if let Some(key) = restart {
-            let refused = terminal.painted(Look::Bad, "would be refused");
+            let refused = terminal.painted(Style::Bad, "would be refused");
             terminal.line(format!("{refused}: `{key}` can't change while garant runs; restart it to change that"));
         } else if let Some(shown) = shown(running.publish, now.basics.publication.publish) {
             terminal.line(format!("would be applied: revision {revision}, {shown}"));
@@ -108,7 +107,7 @@ impl Reload {
             terminal.json(&serde_json::json!({ "revision": revision, "before": before.revision, "publish": publish }));
             return Ok(());
         }
-        let applied = terminal.painted(Look::Good, "applied");
+        let applied = terminal.painted(Style::Good, "applied");
         terminal.line(if let Some(shown) = shown(before.publish, now.publish) {
             format!("{applied}: revision {revision}, {shown}")
         } else if revision == before.revision {
@@ -130,13 +129,13 @@ impl Reload {
                 .because(&std::io::Error::from(error))
                 .remedy("run this command as the user that runs garant")
         };
-        // Held first and looked at then, so that it can't have become another process by the time it is told.
+        // Held open before its start is compared, so that the signal can't reach another process with the same number.
         let process = pidfd_open(pid, PidfdFlags::empty()).map_err(refused)?;
         if Running::read(data)?.pid != before.pid {
             return Err(Failure::new("garant was started anew just now").remedy("it has read its policy"));
         }
         pidfd_send_signal(process, signal).map_err(refused)?;
-        let mut left = PATIENCE;
+        let mut left = ANSWER_WITHIN;
         while let Some(rest) = left.checked_sub(LOOK_EVERY) {
             #[expect(clippy::disallowed_methods, reason = "the command has nothing else to do, and no runtime")]
             std::thread::sleep(LOOK_EVERY);
@@ -146,12 +145,12 @@ impl Reload {
                 return Ok(now);
             }
         }
-        Err(Failure::new(format!("process {} did not answer within {} s", before.pid, PATIENCE.as_secs()))
+        Err(Failure::new(format!("process {} did not answer within {} s", before.pid, ANSWER_WITHIN.as_secs()))
             .remedy("look at its log, and at `garant status`"))
     }
 }
 
-/// What a change of `publish` means to everybody else.
+/// The effect of a change of `publish`, in words.
 const fn shown(before: bool, now: bool) -> Option<&'static str> {
     match (before, now) {
         (false, true) => Some("everything public is shown to everybody from now on"),

@@ -1,4 +1,4 @@
-//! `garant status`: what is up, which promises are kept, how garant itself is doing.
+//! `garant status`: prints the services, the promises and the state of the running garant.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -15,17 +15,17 @@ use web::status::CurrentState;
 use crate::cli::{DataArgument, runtime};
 use crate::data::Running;
 use crate::failure::Failure;
-use crate::terminal::{Look, Terminal, counted};
+use crate::terminal::{Style, Terminal, counted};
 
 const WITHIN: Span = Span::from_secs(5);
-/// What an answer must take to be shown when nothing is known of where the time went.
+/// Shortest answer whose time is shown when its phases are not known.
 const NOTEWORTHY: Span = Span::from_millis(1);
 
 /// Certificates that expire sooner than this get a line: automatic renewal happens a month before.
 const EXPIRES_SOON: Span = Span::from_days(21);
 
 #[derive(Args, Debug)]
-pub(crate) struct Status {
+pub(crate) struct StatusCommand {
     #[command(flatten)]
     data: DataArgument,
 
@@ -38,7 +38,7 @@ pub(crate) struct Status {
     json: bool,
 }
 
-impl Status {
+impl StatusCommand {
     pub(crate) fn run(self, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
         let running = Running::read(&self.data.data)?;
         let url = format!("{}api/status.json", running.team);
@@ -74,15 +74,15 @@ fn lines(
     status: &web::status::Status,
     pid: i32,
     each_probe: bool,
-    painted: impl Fn(Look, String) -> String,
+    painted: impl Fn(Style, String) -> String,
 ) -> Vec<String> {
     let published = if status.publish { "published" } else { "not published" };
     let mut lines = vec![format!("garant {}, process {pid}, {published}", status.version)];
     let state = |current: CurrentState| {
         let look = match current {
-            CurrentState::Up => Look::Good,
-            CurrentState::Down => Look::Bad,
-            CurrentState::Degraded | CurrentState::Unknown | CurrentState::Undecided => Look::Doubtful,
+            CurrentState::Up => Style::Good,
+            CurrentState::Down => Style::Bad,
+            CurrentState::Degraded | CurrentState::Unknown | CurrentState::Undecided => Style::Doubtful,
         };
         painted(look, format!("{:10}", current.as_str()))
     };
@@ -100,9 +100,9 @@ fn lines(
     for (probe, left) in expiring(status) {
         let days = left.micros().div_euclid(Span::from_days(1).micros());
         lines.push(if left < Span::ZERO {
-            format!("  {} certificate that {probe} is shown", painted(Look::Bad, format!("{:10}", "expired")))
+            format!("  {} certificate that {probe} is shown", painted(Style::Bad, format!("{:10}", "expired")))
         } else {
-            let word = painted(Look::Doubtful, format!("{:10}", "expires"));
+            let word = painted(Style::Doubtful, format!("{:10}", "expires"));
             format!(
                 "  {word} certificate that {probe} is shown, in {}",
                 counted(usize::try_from(days).unwrap_or_default(), "day")
@@ -111,7 +111,7 @@ fn lines(
     }
     for probe in &status.probes {
         for finding in &probe.findings {
-            let word = painted(Look::Bad, format!("{:10}", "found"));
+            let word = painted(Style::Bad, format!("{:10}", "found"));
             lines.push(format!("  {word} {} in {} since {}", finding.finding, probe.probe, finding.since));
             lines.push(format!("             {}", finding.text));
         }
@@ -130,16 +130,16 @@ fn lines(
     }
     for promise in &status.promises {
         let look = match promise.outcome {
-            Outcome::Kept => Look::Good,
-            Outcome::Broken => Look::Bad,
-            Outcome::Unproven => Look::Doubtful,
+            Outcome::Kept => Style::Good,
+            Outcome::Broken => Style::Bad,
+            Outcome::Unproven => Style::Doubtful,
         };
         let word = painted(look, format!("{:10}", outcome_word(promise.outcome)));
         lines.push(format!("  {word} {}  {}", promise.promise, promise.text.en));
         lines.extend(promise.objectives.iter().flat_map(|objective| objective_lines(objective, status.at)));
     }
     for engine in status.engines.iter().filter(|engine| !engine.healthy) {
-        let word = painted(Look::Bad, format!("{:10}", engine.state));
+        let word = painted(Style::Bad, format!("{:10}", engine.state));
         let why = engine.last_error.as_deref().unwrap_or_default();
         lines.push(format!("  {word} engine {} (start {}) {why}", engine.engine, engine.attempts));
     }
@@ -147,14 +147,14 @@ fn lines(
         lines.push(format!("  evaluated  {at}"));
     }
     if let Some(error) = &status.reload_error {
-        let word = painted(Look::Bad, format!("{:10}", "refused"));
+        let word = painted(Style::Bad, format!("{:10}", "refused"));
         lines.push(format!("  {word} the last reload; the policy from before stays in effect: {error}"));
     }
     let journal = &status.journal;
     let shown = journal.published_size.map_or_else(|| "none published".to_owned(), |size| format!("{size} published"));
     lines.push(format!("  log        {} entries, {shown}", journal.size));
     if let Some(fault) = &journal.fault {
-        let word = painted(Look::Bad, format!("{:10}", "refusing"));
+        let word = painted(Style::Bad, format!("{:10}", "refusing"));
         lines.push(format!("  {word} the journal takes no entries: {fault}"));
     }
     lines
@@ -200,7 +200,7 @@ fn expiring(status: &web::status::Status) -> Vec<(&ProbeId, Span)> {
     soonest
 }
 
-/// `12 ms`, `1.204 s`: as long as a question takes.
+/// The duration of a question: `12 ms`, `1.204 s`.
 fn short(took: Span) -> String {
     let micros = took.micros();
     if micros < 10_000 {

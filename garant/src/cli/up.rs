@@ -1,4 +1,4 @@
-//! `garant up`: everything in one process.
+//! `garant up`: reads the policy, starts the runtimes, and runs the role `up`.
 
 use std::process::ExitCode;
 
@@ -9,12 +9,12 @@ use crate::cli::{DataArgument, PolicyArgument};
 use crate::configuration::Configuration;
 use crate::failure::{Failure, USAGE};
 use crate::registry::Registry;
-use crate::roles::up::{self, Settings};
+use crate::roles::up::{self, UpSettings};
 use crate::runtime::Runtimes;
 use crate::terminal::{LogLines, Terminal, counted};
 
 #[derive(Args, Debug)]
-pub(crate) struct Up {
+pub(crate) struct UpCommand {
     #[command(flatten)]
     policy: PolicyArgument,
 
@@ -26,7 +26,7 @@ pub(crate) struct Up {
     json: bool,
 }
 
-impl Up {
+impl UpCommand {
     pub(crate) fn run(self, registry: &Registry, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
         let configuration = match Configuration::load(&self.policy.policy, registry) {
             Ok(configuration) => configuration,
@@ -39,7 +39,7 @@ impl Up {
         for warning in configuration.exposed_files() {
             tracing::warn!("{warning}");
         }
-        let settings = Settings { policy: self.policy.policy, data: self.data.data };
+        let settings = UpSettings { policy: self.policy.policy, data: self.data.data };
         let promises = configuration.applied.promises.len();
         let publishes = configuration.basics.publication.publish;
         let runtimes = Runtimes::start(registry.own_threads())
@@ -77,7 +77,7 @@ impl Up {
     }
 }
 
-/// Sends the log of the process to standard error, for the journal of the machine. `RUST_LOG` chooses how much.
+/// Sends the log of the process to standard error, where systemd picks it up. `RUST_LOG` sets the level.
 fn log_to_stderr(terminal: &Terminal) {
     let filter = EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| EnvFilter::new("info,hickory_proto=off,hickory_resolver=off"));

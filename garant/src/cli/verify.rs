@@ -1,4 +1,5 @@
-//! `garant verify`: what a customer who doubts runs against us. Offline: a URL is copied into a temporary folder first.
+//! `garant verify`: verifies a log and computes its verdicts again, for anybody who doubts. A URL is copied into a temporary folder
+//! first, and verified offline.
 
 use std::fs;
 use std::io::Read as _;
@@ -21,15 +22,15 @@ use promise::audit::{Latest, Recheck, Rechecked, Standing};
 use crate::cli::runtime;
 use crate::failure::{Failure, USAGE};
 use crate::registry::Registry;
-use crate::terminal::{Look, Terminal};
+use crate::terminal::{Style, Terminal};
 
-/// How long the DNS may take.
+/// Deadline of the DNS.
 const DNS_WITHIN: Span = Span::from_secs(10);
 
-/// Exit code when everything is consistent but no key was given to compare the log's with.
+/// Exit code when everything is consistent, but no key was given to authenticate the log with.
 const SELF_CONSISTENT: u8 = 3;
 
-/// Exit code when a verdict in effect was not computed again: it is then only what the log says.
+/// Exit code when a verdict in effect could not be computed again.
 const UNCONFIRMED: u8 = 4;
 
 #[derive(Args, Debug)]
@@ -46,7 +47,7 @@ Exit codes:
 
 What this can't tell: whether a probe told the truth, and whether something was never recorded. Time
 that nobody recorded is unproven, never kept. docs/log.md says what each check is worth.")]
-pub(crate) struct Verify {
+pub(crate) struct VerifyCommand {
     /// A folder made by `garant log export`, or the address of a log such as https://trust.example/log/
     #[arg(value_name = "URL|DIR")]
     source: String,
@@ -84,7 +85,7 @@ pub(crate) struct Verify {
     json: bool,
 }
 
-impl Verify {
+impl VerifyCommand {
     pub(crate) fn run(self, registry: &Registry, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
         let trust = Trust { team_kinds: registry.team_kinds().copied().collect(), ..self.trust()? };
         if self.source.starts_with("http://") || self.source.starts_with("https://") {
@@ -167,11 +168,11 @@ impl Verify {
         } else {
             print(&report, &rechecked, terminal);
         }
-        Ok(match Outcome::of(&report, &rechecked) {
-            Outcome::Failed => ExitCode::FAILURE,
-            Outcome::Unconfirmed => ExitCode::from(UNCONFIRMED),
-            Outcome::SelfConsistent => ExitCode::from(SELF_CONSISTENT),
-            Outcome::Authenticated => ExitCode::SUCCESS,
+        Ok(match Conclusion::of(&report, &rechecked) {
+            Conclusion::Failed => ExitCode::FAILURE,
+            Conclusion::Unconfirmed => ExitCode::from(UNCONFIRMED),
+            Conclusion::SelfConsistent => ExitCode::from(SELF_CONSISTENT),
+            Conclusion::Authenticated => ExitCode::SUCCESS,
         })
     }
 }
@@ -179,7 +180,7 @@ impl Verify {
 /// Longest file that is named on the command line, in bytes: a checkpoint, or a policy.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
-/// The text of a file, if it is not longer than such files are.
+/// Reads a file of at most [`FILE_BYTES_MAX`].
 fn read_bounded(path: &Path) -> std::io::Result<String> {
     let mut text = String::new();
     fs::File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
@@ -211,14 +212,14 @@ fn examine(
 
 /// The outcome of a verification, and its exit code.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Outcome {
+enum Conclusion {
     Failed,
     Unconfirmed,
     SelfConsistent,
     Authenticated,
 }
 
-impl Outcome {
+impl Conclusion {
     fn of(report: &Report, rechecked: &Rechecked) -> Self {
         if !rechecked.faults.is_empty() {
             Self::Failed
@@ -270,14 +271,14 @@ async fn fingerprints_of(domain: &str, name_server: Option<SocketAddr>) -> Resul
             .remedy("take the key from somewhere else and name it with --vkey or --fingerprint")
     };
     let texts = resolver.texts(&name, Deadline::within(DNS_WITHIN)).await.map_err(|error| none().because(&error))?;
-    // Other records may stand beside; whoever can add one could replace them all.
+    // Other records are passed over: somebody who can add one could replace them all.
     let fingerprints: Vec<Fingerprint> = texts.iter().filter_map(|text| text.trim().parse().ok()).collect();
     if fingerprints.is_empty() { Err(none()) } else { Ok(fingerprints) }
 }
 
 fn as_json(report: &Report, rechecked: &Rechecked) -> serde_json::Value {
     serde_json::json!({
-        "outcome": Outcome::of(report, rechecked).as_str(),
+        "outcome": Conclusion::of(report, rechecked).as_str(),
         "authenticated": report.authenticity == Authenticity::Authenticated,
         "origin": report.origin,
         "size": report.size,
@@ -342,12 +343,12 @@ fn print(report: &Report, rechecked: &Rechecked, terminal: &mut Terminal) {
     ));
     for Latest { promise, objective, sequence, verdict, standing, in_effect } in &rechecked.latest {
         let (look, word) = match verdict.as_ref().map(|verdict| verdict.outcome) {
-            Some(event::promise::Outcome::Kept) => (Look::Good, "kept"),
-            Some(event::promise::Outcome::Broken) => (Look::Bad, "broken"),
-            Some(event::promise::Outcome::Unproven) => (Look::Doubtful, "unproven"),
-            None => (Look::Doubtful, "?"),
+            Some(event::promise::Outcome::Kept) => (Style::Good, "kept"),
+            Some(event::promise::Outcome::Broken) => (Style::Bad, "broken"),
+            Some(event::promise::Outcome::Unproven) => (Style::Doubtful, "unproven"),
+            None => (Style::Doubtful, "?"),
         };
-        let look = if *standing == Standing::Confirmed { look } else { Look::Doubtful };
+        let look = if *standing == Standing::Confirmed { look } else { Style::Doubtful };
         let word = terminal.painted(look, format!("{word:8}"));
         let worth = match standing {
             Standing::Confirmed => String::new(),
@@ -368,7 +369,7 @@ fn print(report: &Report, rechecked: &Rechecked, terminal: &mut Terminal) {
         terminal.line(format!("note        {remark}"));
     }
     for fault in &rechecked.faults {
-        let word = terminal.painted(Look::Bad, "fault");
+        let word = terminal.painted(Style::Bad, "fault");
         terminal.line(format!("{word}       {fault}"));
     }
     if rechecked.more_faults > 0 {
@@ -379,24 +380,24 @@ fn print(report: &Report, rechecked: &Rechecked, terminal: &mut Terminal) {
     terminal.line(conclusion);
 }
 
-/// The last line: what it all comes to.
-fn conclusion(report: &Report, rechecked: &Rechecked) -> (Look, String) {
+/// The last line of the report: the conclusion.
+fn conclusion(report: &Report, rechecked: &Rechecked) -> (Style, String) {
     let everything = match rechecked.verdicts {
         0 => "what was recorded holds, and there is no verdict yet",
         _ => "everything holds",
     };
-    match (Outcome::of(report, rechecked), report.authenticity) {
-        (Outcome::Authenticated, _) => {
-            (Look::Good, format!("authenticated: {everything}, under the key that you named"))
+    match (Conclusion::of(report, rechecked), report.authenticity) {
+        (Conclusion::Authenticated, _) => {
+            (Style::Good, format!("authenticated: {everything}, under the key that you named"))
         }
-        (Outcome::SelfConsistent, _) => (
-            Look::Doubtful,
+        (Conclusion::SelfConsistent, _) => (
+            Style::Doubtful,
             format!(
                 "self-consistent, not authenticated: {everything}, under the key that lies beside the log. Name the key that \
                  you expect with --vkey, --fingerprint or --dns"
             ),
         ),
-        (Outcome::Unconfirmed, standing) => {
+        (Conclusion::Unconfirmed, standing) => {
             let signed = match standing {
                 Authenticity::Authenticated => {
                     "unconfirmed: signed by the key that you named and nothing contradicts itself"
@@ -406,11 +407,11 @@ fn conclusion(report: &Report, rechecked: &Rechecked) -> (Look, String) {
                 }
             };
             (
-                Look::Doubtful,
+                Style::Doubtful,
                 format!("{signed}, but {}. It is only what the log says", doubts(rechecked).join("; and ")),
             )
         }
-        (Outcome::Failed, _) => (Look::Bad, "failed: the verdicts do not follow from what was recorded".to_owned()),
+        (Conclusion::Failed, _) => (Style::Bad, "failed: the verdicts do not follow from what was recorded".to_owned()),
     }
 }
 
@@ -489,31 +490,31 @@ mod tests {
         log
     }
 
-    fn outcome(log: &Log, pinned: bool) -> (Outcome, Rechecked) {
+    fn outcome(log: &Log, pinned: bool) -> (Conclusion, Rechecked) {
         let trust = Trust { vkey: pinned.then(|| log.keys[0].vkey()), ..Trust::default() };
         let (report, rechecked) = examine(&log.export(), &trust, &mut |_, _| ()).expect("it holds");
-        (Outcome::of(&report, &rechecked), rechecked)
+        (Conclusion::of(&report, &rechecked), rechecked)
     }
 
     #[test]
     fn the_outcome_says_what_was_shown() {
         let honest = log(1, |_| ());
-        assert_eq!(outcome(&honest, true).0, Outcome::Authenticated);
-        assert_eq!(outcome(&honest, false).0, Outcome::SelfConsistent);
+        assert_eq!(outcome(&honest, true).0, Conclusion::Authenticated);
+        assert_eq!(outcome(&honest, false).0, Conclusion::SelfConsistent);
         let invented = log(1, |verdict| verdict.outcome = Said::Kept);
-        assert_eq!(outcome(&invented, true).0, Outcome::Failed);
+        assert_eq!(outcome(&invented, true).0, Conclusion::Failed);
         // The evidence is destroyed, and nobody can say that the verdict is invented, or that it is not.
         for mut log in [honest, invented] {
             let day = log.entries[1].leaf.hour.div_euclid(24);
             log.destroy(Retention::Evidence, event::Day::from_days(day));
             for pinned in [true, false] {
                 let (outcome, rechecked) = outcome(&log, pinned);
-                assert_eq!(outcome, Outcome::Unconfirmed);
+                assert_eq!(outcome, Conclusion::Unconfirmed);
                 assert_eq!(rechecked.latest[0].standing, Standing::OutOfReach);
             }
         }
         // Once it lies far enough behind the window, its destruction changes nothing.
-        for (forge, expected) in [(false, Outcome::Authenticated), (true, Outcome::Failed)] {
+        for (forge, expected) in [(false, Conclusion::Authenticated), (true, Conclusion::Failed)] {
             let mut log = log(5, |verdict| {
                 if forge {
                     verdict.outcome = Said::Broken;
@@ -540,7 +541,7 @@ mod tests {
             log.append_text("promise.verdict", version, "promise.verdict", &text);
             let trust = Trust { vkey: Some(log.keys[0].vkey()), ..Trust::default() };
             let (report, rechecked) = examine(&log.export(), &trust, &mut |_, _| ()).expect("it holds");
-            assert_eq!(Outcome::of(&report, &rechecked), Outcome::Unconfirmed, "{version} {evaluator}");
+            assert_eq!(Conclusion::of(&report, &rechecked), Conclusion::Unconfirmed, "{version} {evaluator}");
             let (_, said) = conclusion(&report, &rechecked);
             assert!(said.contains("was not judged") && !said.contains("everything holds"), "{said}");
             let json = as_json(&report, &rechecked);
@@ -549,6 +550,6 @@ mod tests {
         }
         let log = Log::new("shop.example/1", 1);
         let (outcome, _) = outcome(&log, true);
-        assert_eq!(outcome, Outcome::Unconfirmed, "no policy, no promise");
+        assert_eq!(outcome, Conclusion::Unconfirmed, "no policy, no promise");
     }
 }

@@ -1,4 +1,4 @@
-//! `garant witness`: remembers the checkpoints of other people's logs, and cosigns what continues them.
+//! `garant witness`: a witness of other people's logs, which remembers their checkpoints and cosigns those that continue them.
 //!
 //! One small file holds its key and, per log, the last checkpoint that it cosigned. It is written before each answer. A
 //! witness that forgets is worth nothing: never put an old copy of the file back; retire the witness and make another.
@@ -31,15 +31,15 @@ use crate::terminal::Terminal;
 const EVIDENCE_MAX: u32 = 4;
 
 #[derive(Subcommand, Debug)]
-pub(crate) enum Witness {
+pub(crate) enum WitnessCommand {
     /// Make a witness: its state file and its key. Prints the key that logs and readers need
-    Init(Init),
+    Init(WitnessInitCommand),
     /// Cosign the checkpoints of the logs that are given or known (C2SP tlog-witness)
-    Serve(Serve),
+    Serve(ServeCommand),
 }
 
 #[derive(Args, Debug)]
-pub(crate) struct Init {
+pub(crate) struct WitnessInitCommand {
     /// The state file to make
     #[arg(long, value_name = "FILE")]
     state: PathBuf,
@@ -54,7 +54,7 @@ pub(crate) struct Init {
 }
 
 #[derive(Args, Debug)]
-pub(crate) struct Serve {
+pub(crate) struct ServeCommand {
     /// The state file
     #[arg(long, value_name = "FILE")]
     state: PathBuf,
@@ -80,13 +80,13 @@ pub(crate) struct Serve {
 
 /// Contents of the state file: the key of the witness, and what it cosigned.
 #[derive(Serialize, Deserialize)]
-struct File {
+struct StateFileContent {
     key: String,
     #[serde(flatten)]
     state: WitnessState,
 }
 
-impl Witness {
+impl WitnessCommand {
     pub(crate) fn run(self, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
         match self {
             Self::Init(command) => command.run(terminal),
@@ -95,7 +95,7 @@ impl Witness {
     }
 }
 
-impl Init {
+impl WitnessInitCommand {
     fn run(self, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
         let mut seed = [0; 32];
         SystemRandom.fill(&mut seed);
@@ -109,7 +109,7 @@ impl Init {
             return Err(Failure::new(format!("{} is there already", self.state.display()))
                 .remedy("a witness must not forget: name another file for another witness"));
         }
-        File { key: key.to_text(), state: WitnessState::default() }
+        StateFileContent { key: key.to_text(), state: WitnessState::default() }
             .write(&self.state)
             .map_err(|failure| failure.remedy("name a file in a directory that is there and that you may write"))?;
         if self.json {
@@ -122,7 +122,7 @@ impl Init {
     }
 }
 
-impl File {
+impl StateFileContent {
     fn read(path: &Path) -> Result<Self, Failure> {
         use std::os::unix::fs::PermissionsExt as _;
         let failed = |error: &(dyn std::error::Error + 'static)| {
@@ -159,13 +159,13 @@ impl File {
     }
 }
 
-impl Serve {
+impl ServeCommand {
     fn run(self, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
         let keys: Vec<VerifierKey> = self.logs.iter().map(|log| log_key(log)).collect::<Result<_, _>>()?;
         // Before the lock: a path that was mistyped must leave nothing behind.
-        File::read(&self.state)?;
+        StateFileContent::read(&self.state)?;
         let lock = self.lock()?;
-        let mut file = File::read(&self.state)?;
+        let mut file = StateFileContent::read(&self.state)?;
         let key = SigningKey::from_text(&file.key)
             .map_err(|error| Failure::new("the key of the witness can't be read").because(&error))?;
         file.state.trust_only(&keys);
@@ -207,7 +207,7 @@ impl Serve {
         }
     }
 
-    async fn serve(&self, file: File, key: SigningKey, terminal: &mut Terminal) -> Result<(), Failure> {
+    async fn serve(&self, file: StateFileContent, key: SigningKey, terminal: &mut Terminal) -> Result<(), Failure> {
         let refused = |error: &(dyn std::error::Error + 'static)| {
             Failure::new(format!("nothing can listen on {}", self.listen))
                 .because(error)
@@ -235,7 +235,7 @@ impl Serve {
         } else {
             terminal.line(format!("{} cosigns for {count} logs at http://{address}/", key.cosigner_vkey()));
         }
-        let keeper = Keeper { path: self.state.clone(), key: file.key };
+        let keeper = StateFile { path: self.state.clone(), key: file.key };
         let witness = web::witness::Witness::new(key, file.state, Arc::new(keeper), Arc::new(SystemClock));
         let router = web::witness::router(Arc::new(witness));
         let connections = engine::descriptors::public_connections(engine::descriptors::limit());
@@ -272,14 +272,14 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 }
 
 /// Persists the state of the witness in its file, and evidence beside it.
-struct Keeper {
+struct StateFile {
     path: PathBuf,
     key: String,
 }
 
-impl Persist for Keeper {
+impl Persist for StateFile {
     fn persist(&self, state: &WitnessState) -> io::Result<()> {
-        let file = File { key: self.key.clone(), state: state.clone() };
+        let file = StateFileContent { key: self.key.clone(), state: state.clone() };
         file.write(&self.path).map_err(|failure| io::Error::other(failure.to_string()))
     }
 

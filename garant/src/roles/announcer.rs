@@ -1,11 +1,11 @@
-//! The announcer: one line on standard error for each change of a service, a finding, a verdict.
+//! The announcer: an engine that writes one line to standard error for each change of a service, a finding or a verdict.
 //!
-//! Whoever looks at the log of the machine must find an outage there, whether or not anything notifies anybody. So this compares
-//! each evaluation of the judge with the one before, and says what differs; what is worse than before is a warning. A start is
-//! no change: what is the same as before it is not told again.
+//! An outage must be in the log of the machine whether or not anything notifies anybody. So each evaluation of the judge is compared
+//! with the one before, and each difference is a line; a change for the worse is a warning. A start is no change: what is the same
+//! as before it is not written again.
 //!
-//! Ten thousand services may change at once, and a log that is flooded is not read: [`LINES_MAX`] lines are written in a
-//! [`PERIOD`], the others are counted.
+//! Ten thousand services may change at once, and a log that is flooded is not read: at most [`LINES_MAX`] lines are written in a
+//! [`PERIOD`], and the others are counted.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -21,14 +21,14 @@ use web::Language;
 
 /// Most lines of a [`PERIOD`].
 const LINES_MAX: usize = 50;
-/// How long the lines that were left out are counted before that is told.
+/// Time after which the number of lines left out is written.
 const PERIOD: Span = Span::from_secs(10);
-/// How often a sign of life is given.
+/// Longest time between two signs of life to the supervisor.
 const LOOK_EVERY: Span = Span::from_secs(5);
 /// Most observations that one line names.
 const DETAILS_MAX: usize = 3;
 
-/// The engine that announces what `state` is sent.
+/// The engine that announces the evaluations that `state` receives.
 pub(crate) struct Announcer {
     pub(crate) state: Arc<web::State>,
 }
@@ -50,7 +50,7 @@ impl Engine for Announcer {
 impl Announcer {
     async fn announce(&self, context: Context) -> Result<(), EngineError> {
         let mut evaluations = self.state.in_effect.clone();
-        let mut room = Room::new(context.clock.monotonic());
+        let mut budget = LineBudget::new(context.clock.monotonic());
         let mut before: Option<Arc<InEffect>> = None;
         loop {
             context.progress.tick();
@@ -59,7 +59,7 @@ impl Announcer {
                 () = tokio::time::sleep(LOOK_EVERY.to_std()) => {}
                 changed = evaluations.changed() => if changed.is_err() { return Ok(()) },
             }
-            if let Some(left_out) = room.next(context.clock.monotonic()) {
+            if let Some(left_out) = budget.next(context.clock.monotonic()) {
                 tracing::warn!(left_out, "more changed than is listed here: `garant status` shows what is now");
             }
             let now = Arc::clone(&evaluations.borrow_and_update());
@@ -75,27 +75,27 @@ impl Announcer {
             let policy = Arc::clone(&self.state.policy.borrow());
             let probes = policy.applied.as_ref().map(|applied| applied.probes.as_slice()).unwrap_or_default();
             for change in changes {
-                if room.take() {
-                    change.tell(&standings, probes);
+                if budget.take() {
+                    change.write(&standings, probes);
                 }
             }
         }
     }
 }
 
-/// The lines that may still be written.
-struct Room {
+/// The lines that may still be written in a period.
+struct LineBudget {
     since: Monotonic,
     lines: usize,
     left_out: usize,
 }
 
-impl Room {
+impl LineBudget {
     const fn new(since: Monotonic) -> Self {
         Self { since, lines: LINES_MAX, left_out: 0 }
     }
 
-    /// Begins the next period, if it is time; returns how many lines the last one left out, if any.
+    /// Begins the next period, if it is time; returns the number of lines that the last one left out, if any.
     fn next(&mut self, now: Monotonic) -> Option<usize> {
         if now.since(self.since) < PERIOD {
             return None;
@@ -105,7 +105,7 @@ impl Room {
         (left_out > 0).then_some(left_out)
     }
 
-    /// Whether one more line may be written; it is counted if not.
+    /// Takes one line; false, and counted, when none is left.
     const fn take(&mut self) -> bool {
         if self.lines == 0 {
             self.left_out += 1;
@@ -116,23 +116,28 @@ impl Room {
     }
 }
 
-/// A change that is worth a line.
+/// A change that is announced by a line.
 #[derive(Clone, PartialEq, Debug)]
-enum Change {
+enum Announcement {
     Service { service: ServiceId, before: Option<State>, now: Option<State>, since: Time },
     Found { finding: FindingId, probe: ProbeId, observer: ObserverId, since: Option<Time> },
     Judged { promise: PromiseId, objective: u32, before: Option<Outcome>, now: Outcome, figure: String },
 }
 
-/// What differs between two evaluations. Without one before, only the verdicts whose outcome is new with this one.
-fn changes(before: Option<&InEffect>, now: &InEffect) -> Vec<Change> {
+/// The changes between two evaluations. Without one before, only the verdicts whose outcome is new with this one.
+fn changes(before: Option<&InEffect>, now: &InEffect) -> Vec<Announcement> {
     let mut changes = Vec::new();
     if let Some(before) = before {
         if !Arc::ptr_eq(&before.services, &now.services) {
             for (service, standing) in now.services.iter() {
                 let (was, now) = (before.services.get(service).and_then(|was| was.state), standing.state);
                 if was != now {
-                    changes.push(Change::Service { service: service.clone(), before: was, now, since: standing.since });
+                    changes.push(Announcement::Service {
+                        service: service.clone(),
+                        before: was,
+                        now,
+                        since: standing.since,
+                    });
                 }
             }
         }
@@ -142,7 +147,7 @@ fn changes(before: Option<&InEffect>, now: &InEffect) -> Vec<Change> {
                 let (was, since) = (before.open_findings.get(key), now.open_findings.get(key).copied());
                 if was.is_some() != since.is_some() {
                     let (finding, probe, observer) = key.clone();
-                    changes.push(Change::Found { finding, probe, observer, since });
+                    changes.push(Announcement::Found { finding, probe, observer, since });
                 }
             }
         }
@@ -158,7 +163,7 @@ fn changes(before: Option<&InEffect>, now: &InEffect) -> Vec<Change> {
         if is_new {
             let english = Language::English;
             let figure = verdict.figure.map_or_else(|| "nothing yet".to_owned(), |figure| english.figure(&figure));
-            changes.push(Change::Judged {
+            changes.push(Announcement::Judged {
                 promise: verdict.promise.clone(),
                 objective: verdict.objective,
                 before: was,
@@ -188,8 +193,8 @@ const fn outcome_word(outcome: Outcome) -> &'static str {
     }
 }
 
-impl Change {
-    /// Whether somebody should look.
+impl Announcement {
+    /// Whether the change is for the worse: its line is a warning.
     const fn is_bad(&self) -> bool {
         match self {
             Self::Service { now, .. } => matches!(now, Some(State::Down | State::Flapping | State::Degraded)),
@@ -201,7 +206,7 @@ impl Change {
     }
 
     /// Writes the line.
-    fn tell(&self, standings: &[ProbeStanding], probes: &[event::policy::Probe]) {
+    fn write(&self, standings: &[ProbeStanding], probes: &[event::policy::Probe]) {
         macro_rules! line {
             ($($line:tt)*) => {
                 if self.is_bad() { tracing::warn!($($line)*) } else { tracing::info!($($line)*) }
@@ -244,7 +249,7 @@ impl Change {
     }
 }
 
-/// What observers see of the trouble of a service, in few words.
+/// The observations behind the state of a service: at most [`DETAILS_MAX`], each with its probe and vantage.
 fn details(service: &ServiceId, standings: &[ProbeStanding], probes: &[event::policy::Probe]) -> String {
     let probes: BTreeSet<&ProbeId> =
         probes.iter().filter(|probe| probe.service == *service).map(|probe| &probe.id).collect();
@@ -311,10 +316,10 @@ mod tests {
     fn each_change_is_a_line() {
         use Outcome::{Broken, Kept, Unproven};
         let told = |before: Option<&InEffect>, now: &InEffect| -> Vec<(String, bool)> {
-            let word = |change: &Change| match change {
-                Change::Service { before, now, .. } => format!("{} {}", state_word(*before), state_word(*now)),
-                Change::Found { since, .. } => format!("found {}", since.is_some()),
-                Change::Judged { before, now, .. } => format!("{:?} {now:?}", *before),
+            let word = |change: &Announcement| match change {
+                Announcement::Service { before, now, .. } => format!("{} {}", state_word(*before), state_word(*now)),
+                Announcement::Found { since, .. } => format!("found {}", since.is_some()),
+                Announcement::Judged { before, now, .. } => format!("{:?} {now:?}", *before),
             };
             changes(before, now).iter().map(|change| (word(change), change.is_bad())).collect()
         };
@@ -335,12 +340,12 @@ mod tests {
     /// Whatever changes, the log of the machine gets so many lines in so long, and the number of the others.
     #[test]
     fn lines_have_a_bound() {
-        let mut room = Room::new(Monotonic::default());
-        assert_eq!((0..10_000).filter(|_| room.take()).count(), LINES_MAX);
-        assert_eq!(room.next(Monotonic(PERIOD.micros() - 1)), None);
-        assert_eq!(room.next(Monotonic(PERIOD.micros())), Some(10_000 - LINES_MAX));
-        assert!(room.take());
-        assert_eq!(room.next(Monotonic(2 * PERIOD.micros())), None);
+        let mut budget = LineBudget::new(Monotonic::default());
+        assert_eq!((0..10_000).filter(|_| budget.take()).count(), LINES_MAX);
+        assert_eq!(budget.next(Monotonic(PERIOD.micros() - 1)), None);
+        assert_eq!(budget.next(Monotonic(PERIOD.micros())), Some(10_000 - LINES_MAX));
+        assert!(budget.take());
+        assert_eq!(budget.next(Monotonic(2 * PERIOD.micros())), None);
     }
 
     /// A line says which probe saw what, of few.

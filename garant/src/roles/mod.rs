@@ -1,4 +1,4 @@
-//! The roles: what runs until it is told to stop. In this release there is one, `up`.
+//! The roles: long-running processes. In this release there is one, `up`; the engines that belong to no other crate are here.
 
 mod announcer;
 mod pages;

@@ -1,4 +1,4 @@
-//! The pages: two listeners, one for the team and one for everybody.
+//! The engine that serves the pages on one listener; there are two, for the team and for everybody.
 
 use std::net::TcpListener;
 
@@ -6,17 +6,17 @@ use engine::{BoxFuture, Context, Engine, EngineError};
 use event::Span;
 use web::Router;
 
-/// A listener and what it serves. It is bound before anything starts, so that a taken port is told at once, and kept for
-/// the next attempt when the engine is started again.
-pub(crate) struct Pages {
+/// A listener and the router that it serves. The listener is bound before anything starts, so that a taken port fails the start,
+/// and kept for the next attempt when the engine is started again.
+pub(crate) struct PagesEngine {
     pub(crate) name: &'static str,
     pub(crate) listener: TcpListener,
     pub(crate) router: Router,
-    /// Connections at a time: its share of the file descriptors of the process.
+    /// Most connections at a time: the listener's share of the file descriptors of the process.
     pub(crate) connections_max: usize,
 }
 
-impl Pages {
+impl PagesEngine {
     async fn serve(&self, context: Context) -> Result<(), EngineError> {
         let listener = tokio::net::TcpListener::from_std(self.listener.try_clone()?)?;
         let serving = web::serve(listener, self.router.clone(), context.stop.clone(), self.connections_max);
@@ -31,7 +31,7 @@ impl Pages {
     }
 }
 
-impl Engine for Pages {
+impl Engine for PagesEngine {
     fn name(&self) -> &'static str {
         self.name
     }

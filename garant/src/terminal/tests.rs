@@ -92,7 +92,8 @@ fn a_terminal_obeys_nobody_else() {
         assert!(!text.contains("\x1b[5m") && !text.contains("\u{2066}") && !text.contains("\x1b]"), "{text:?}");
         assert_eq!(text.lines().count(), 3, "a line each: {text:?}");
     }
-    let looks = [Look::Good, Look::Bad, Look::Doubtful, Look::Strong, Look::Faint].map(|look| paint(true, look, "é"));
+    let looks =
+        [Style::Good, Style::Bad, Style::Doubtful, Style::Strong, Style::Faint].map(|look| paint(true, look, "é"));
     for look in looks {
         assert_eq!(shown(&look, true), look, "our own looks are kept");
         assert!(!shown(&look, false).contains('\x1b'), "where colours are wanted");
@@ -119,6 +120,6 @@ fn colours_are_for_people_who_want_them() {
         let said = colour.wanted(is_terminal, no_color.map(OsStr::new));
         assert_eq!(said, wanted, "{colour:?}, terminal {is_terminal}, NO_COLOR {no_color:?}");
     }
-    assert_eq!(paint(true, Look::Good, "x"), "\x1b[32mx\x1b[0m");
-    assert_eq!(paint(false, Look::Good, "x"), "x");
+    assert_eq!(paint(true, Style::Good, "x"), "\x1b[32mx\x1b[0m");
+    assert_eq!(paint(false, Style::Good, "x"), "x");
 }

@@ -1,4 +1,4 @@
-//! `garant log continue`: a new log in the place of one that can't be written to again, which says so for everybody to read.
+//! `garant log continue`: opens a new log in place of one that can't be written to again; its second entry cites the old one.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,15 +14,15 @@ use notary::{keys, log};
 use store::sqlite::{Sqlite, SqliteOptions};
 use store::{OpenError, Read as _};
 
-use super::{Moving, unreadable};
+use super::{AppendArguments, unreadable};
 use crate::failure::Failure;
 use crate::registry::Registry;
 use crate::terminal::Terminal;
 
 #[derive(Args, Debug)]
-pub(crate) struct Continue {
+pub(crate) struct ContinueCommand {
     #[command(flatten)]
-    moving: Moving,
+    arguments: AppendArguments,
 
     /// Why the old log can't be written to again, in a sentence; everybody will read it, for ever
     #[arg(long, value_parser = sentence)]
@@ -43,8 +43,8 @@ fn sentence(text: &str) -> Result<String, String> {
     }
 }
 
-/// What was found in a data directory.
-enum Found {
+/// The old log, as it was found in a data directory.
+enum OldLog {
     /// A log, with its newest checkpoint.
     Log { note: String, checkpoint: Checkpoint },
     /// Something that can't be read, which may be a log.
@@ -53,7 +53,7 @@ enum Found {
     Nothing,
 }
 
-/// The plan of a continuation, worked out before anything is changed.
+/// The plan of a continuation, made before anything is changed.
 struct Plan {
     old_checkpoint: String,
     old: Checkpoint,
@@ -64,14 +64,14 @@ struct Plan {
     kept: Option<PathBuf>,
 }
 
-impl Continue {
+impl ContinueCommand {
     pub(super) async fn run(&self, registry: &Registry, terminal: &mut Terminal) -> Result<(), Failure> {
-        let data = self.moving.data()?;
+        let data = self.arguments.data()?;
         keys::refuse_credential(data, "continue --reason …")?;
-        let (configuration, heads) = self.moving.configuration(registry)?;
+        let (configuration, heads) = self.arguments.configuration(registry)?;
         let plan = plan(data, configuration.basics.journal.name.as_str(), &heads).await?;
         heads.refuse_unwritable()?;
-        if self.moving.dry_run {
+        if self.arguments.dry_run {
             self.print(&plan, None, &heads, terminal);
             return Ok(());
         }
@@ -122,7 +122,7 @@ impl Continue {
     /// Prints what was done, under the key `vkey`; without one, what would be done.
     fn print(&self, plan: &Plan, vkey: Option<&str>, heads: &RememberedHeads, terminal: &mut Terminal) {
         let Plan { old, at_hand, origin, kept, .. } = plan;
-        if self.moving.json {
+        if self.arguments.json {
             terminal.json(&serde_json::json!({
                 "dry_run": vkey.is_none(),
                 "origin": origin,
@@ -160,7 +160,7 @@ async fn plan(data: &Path, name: &str, heads: &RememberedHeads) -> Result<Plan, 
     let mut known: Vec<(String, Checkpoint)> =
         heads.read()?.into_iter().map(|remembered| (remembered.note, remembered.checkpoint)).collect();
     // What is remembered was shown to others. What only the directory says counts where nothing is remembered of its log.
-    if let Found::Log { note, checkpoint } = &found
+    if let OldLog::Log { note, checkpoint } = &found
         && !known.iter().any(|(_, known)| known.origin == checkpoint.origin)
     {
         known.push((note.clone(), checkpoint.clone()));
@@ -193,12 +193,12 @@ async fn plan(data: &Path, name: &str, heads: &RememberedHeads) -> Result<Plan, 
 
     // The old data stays, under the number of its log: it is evidence.
     let kept = data.with_file_name(format!("{}.log-{number}", data.file_name().unwrap_or_default().to_string_lossy()));
-    let of_old = |found: &Found| match found {
-        Found::Log { checkpoint, .. } if checkpoint.origin == old.origin => checkpoint.size,
+    let of_old = |found: &OldLog| match found {
+        OldLog::Log { checkpoint, .. } if checkpoint.origin == old.origin => checkpoint.size,
         _ => 0,
     };
     // A continuation that was cut off has moved the data already, and put nothing in its place yet.
-    let moved = kept.exists() && matches!(found, Found::Nothing);
+    let moved = kept.exists() && matches!(found, OldLog::Nothing);
     let at_hand = if moved { of_old(&look(&kept).await?) } else { of_old(&found) };
     if kept.exists() && !moved {
         return Err(Failure::new(format!("{} is there already", kept.display())).remedy("move it elsewhere first"));
@@ -208,13 +208,13 @@ async fn plan(data: &Path, name: &str, heads: &RememberedHeads) -> Result<Plan, 
     Ok(Plan { old_checkpoint, old, at_hand, origin, kept })
 }
 
-async fn look(data: &Path) -> Result<Found, Failure> {
+async fn look(data: &Path) -> Result<OldLog, Failure> {
     let store = match Sqlite::open_read_only(data) {
         Ok(store) => store,
-        Err(OpenError::Missing { .. }) => return Ok(Found::Nothing),
-        Err(_) => return Ok(Found::Unreadable),
+        Err(OpenError::Missing { .. }) => return Ok(OldLog::Nothing),
+        Err(_) => return Ok(OldLog::Unreadable),
     };
     let note = store.head().await.map_err(|error| unreadable(&error))?.note;
     let checkpoint = Checkpoint::of_note(&note);
-    Ok(checkpoint.map_or(Found::Unreadable, |checkpoint| Found::Log { note, checkpoint }))
+    Ok(checkpoint.map_or(OldLog::Unreadable, |checkpoint| OldLog::Log { note, checkpoint }))
 }

@@ -1,4 +1,4 @@
-//! `garant log export`: the log as files.
+//! `garant log export`: writes the log as files.
 
 use std::path::{Path, PathBuf};
 
@@ -21,11 +21,11 @@ use crate::cli::{DataArgument, runtime};
 use crate::failure::Failure;
 use crate::terminal::Terminal;
 
-/// Entries are read in pieces of this many.
+/// Entries that are read at a time.
 const PIECE: u64 = 1024;
 
 #[derive(Args, Debug)]
-pub(crate) struct Export {
+pub(crate) struct ExportCommand {
     #[command(flatten)]
     data: DataArgument,
 
@@ -37,7 +37,7 @@ pub(crate) struct Export {
     json: bool,
 }
 
-impl Export {
+impl ExportCommand {
     pub(super) fn run(&self, terminal: &mut Terminal) -> Result<(), Failure> {
         let store = open_to_read(&self.data.data)?;
         runtime()?.block_on(self.export(&store, terminal))
@@ -137,7 +137,7 @@ fn refuse_what_is_there(directory: &Path, origin: &str, size: u64) -> Result<(),
     }
 }
 
-/// For a shell: as it is where that is safe, else in quotes.
+/// Quotes a text for a shell where that is needed.
 fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     let safe = |c: char| c.is_alphanumeric() || matches!(c, '/' | '.' | '_' | '-' | '+' | ':' | '@' | '%');

@@ -1,4 +1,4 @@
-//! `garant log proof`: that one entry is in the log, or that the log continues an older state of itself.
+//! `garant log proof`: writes the proof that an entry is in the log, or that the log continues an older state of itself.
 //!
 //! The second is a proof of consistency. C2SP's tlog-proof has no form for it; tlog-witness has one, the question that a
 //! log puts to its witnesses, and readers exist for it. So that is what `--from` writes: the older size, the hashes of
@@ -33,7 +33,7 @@ Two forms:
 
 To be convinced by the second, have a checkpoint of the older size that you kept. Who has the whole log
 needs no such file: `garant verify --since CHECKPOINT` computes the older root from the entries.")]
-pub(crate) struct Proof {
+pub(crate) struct ProofCommand {
     #[command(flatten)]
     data: DataArgument,
 
@@ -54,7 +54,7 @@ pub(crate) struct Proof {
     json: bool,
 }
 
-impl Proof {
+impl ProofCommand {
     pub(super) fn run(&self, terminal: &mut Terminal) -> Result<(), Failure> {
         let store = open_to_read(&self.data.data)?;
         let (what, text) = runtime()?.block_on(async {

@@ -1,4 +1,5 @@
-//! `garant log rotate`: another key, announced inside the log, so that whoever trusts the old one can follow.
+//! `garant log rotate`: replaces the signing key by one that is announced inside the log, so that readers who trust the old one can
+//! follow.
 //!
 //! Begun, both keys sign; finished, the new one alone. Each half may be cut off at any instant and is simply run again:
 //! the new key is on the disk before it is announced, and the old one goes last. So a key on the disk is not an announced
@@ -22,7 +23,7 @@ use notary::{keys, log};
 use store::sqlite::Sqlite;
 use store::{Proofs as _, Read as _};
 
-use super::{Moving, open_to_read, unreadable};
+use super::{AppendArguments, open_to_read, unreadable};
 use crate::clock_set_back;
 use crate::configuration::Configuration;
 use crate::failure::Failure;
@@ -30,20 +31,20 @@ use crate::registry::Registry;
 use crate::terminal::Terminal;
 
 #[derive(Args, Debug)]
-pub(crate) struct Rotate {
+pub(crate) struct RotateCommand {
     #[command(flatten)]
-    moving: Moving,
+    arguments: AppendArguments,
 
     /// End the rotation: the old key signs no more and is destroyed
     #[arg(long)]
     finish: bool,
 }
 
-impl Rotate {
+impl RotateCommand {
     pub(super) async fn run(&self, registry: &Registry, terminal: &mut Terminal) -> Result<(), Failure> {
-        let data = self.moving.data()?;
+        let data = self.arguments.data()?;
         keys::refuse_credential(data, if self.finish { "rotate --finish" } else { "rotate" })?;
-        let (configuration, heads) = self.moving.configuration(registry)?;
+        let (configuration, heads) = self.arguments.configuration(registry)?;
         let Some(signers) = keys::load(data)? else {
             return Err(keys::missing(data, open_to_read(data)?.origin()));
         };
@@ -69,7 +70,7 @@ impl Rotate {
         }
         let remembered = heads.of_log(data, &keys).await?;
         heads.refuse_unwritable()?;
-        if self.moving.dry_run {
+        if self.arguments.dry_run {
             refuse_rolled_back(data, &remembered).await?;
             self.print_plan(&old, next.as_ref(), &heads, terminal);
             return Ok(());
@@ -96,7 +97,7 @@ impl Rotate {
         left_behind: Option<VerifierKey>,
         terminal: &mut Terminal,
     ) -> Result<(), Failure> {
-        let data = &self.moving.data.data;
+        let data = &self.arguments.data.data;
         // On disk before it is announced: an announced key that is lost would be worth nothing.
         let next = match left_behind {
             Some(next) => next,
@@ -106,7 +107,7 @@ impl Rotate {
         let both = keys::load(data)?.ok_or_else(|| Failure::new("the keys are gone"))?;
         store.sign_with(both).await.map_err(|error| unwritten(&error))?;
         heads.publish_head(store.as_ref()).await?;
-        if self.moving.json {
+        if self.arguments.json {
             terminal.json(&serde_json::json!({ "announced": next.to_string(), "replaces": old.to_string() }));
             return Ok(());
         }
@@ -126,14 +127,14 @@ impl Rotate {
         next: &VerifierKey,
         terminal: &mut Terminal,
     ) -> Result<(), Failure> {
-        let data = &self.moving.data.data;
+        let data = &self.arguments.data.data;
         let next_key = keys::load(data)?
             .and_then(|mut signers| signers.pop())
             .ok_or_else(|| Failure::new("the new key is gone"))?;
         store.sign_with(vec![next_key]).await.map_err(|error| unwritten(&error))?;
         heads.publish_head(store.as_ref()).await?;
         keys::promote_next(data)?;
-        if self.moving.json {
+        if self.arguments.json {
             terminal.json(&serde_json::json!({ "retired": old.to_string(), "signs": next.to_string() }));
             return Ok(());
         }
@@ -148,7 +149,7 @@ impl Rotate {
         heads: &RememberedHeads,
         terminal: &mut Terminal,
     ) {
-        if self.moving.json {
+        if self.arguments.json {
             terminal.json(&serde_json::json!({
                 "dry_run": true,
                 "would": if self.finish { "finish" } else { "begin" },
@@ -174,7 +175,7 @@ impl Rotate {
     }
 }
 
-/// What opening the store for writing would refuse.
+/// Fails if opening the store for writing would.
 async fn refuse_rolled_back(data: &Path, remembered: &[Checkpoint]) -> Result<(), Failure> {
     let store = open_to_read(data)?;
     let own = store.head().await.map_err(|error| unreadable(&error))?.size;
@@ -211,7 +212,7 @@ async fn journal_clock_set_back(store: &Arc<Sqlite>, configuration: &Configurati
     Err(waits(ClockStepped::KIND.name))
 }
 
-/// Records `body`, or fails: what only waits in memory for room on the disk is gone when this command ends.
+/// Records `body` durably, or fails: an event that waits in memory for space on the disk is lost when this command ends.
 async fn record<B: Body>(recorder: &Recorder, body: &B) -> Result<(), Failure> {
     let recorded = recorder.record(body).await.map_err(|error| unwritten(&error))?;
     if recorded.is_durable() { Ok(()) } else { Err(waits(B::KIND.name)) }

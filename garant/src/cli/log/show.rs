@@ -1,4 +1,4 @@
-//! `garant log show`: what the entries say, for the team.
+//! `garant log show`: prints entries of the log, for the team.
 //!
 //! The journal is opened for reading only, so it works beside a running `garant up` and without one. An entry whose payload was
 //! destroyed says no more than what its leaf does.
@@ -21,19 +21,19 @@ use crate::cli::{DataArgument, runtime};
 use crate::failure::{Failure, USAGE};
 use crate::terminal::Terminal;
 
-/// How often the log is looked at for more, with `--follow`.
+/// Time between two looks for new entries, with `--follow`.
 const LOOK_EVERY: Span = Span::from_secs(1);
-/// Entries are read in pieces of this many.
+/// Entries that are read at a time.
 const PIECE: u64 = 1024;
-/// What most people don't want to read: one a minute and observer.
+/// The kind that is left out unless it is asked for: there is one a minute and observer.
 const RECORDS: &str = "evidence.covered";
 /// Keys of bodies that hold a time, in microseconds.
 const TIMES: [&str; 6] = ["at", "after", "by", "start", "end", "since"];
-/// Longest text of a line, in bytes; what is longer is cut, and whole with `--json`.
+/// Longest text of a line, in bytes; a longer one is cut, and is whole with `--json`.
 const TEXT_BYTES_MAX: usize = 400;
 
 #[derive(Args, Debug)]
-pub(crate) struct Show {
+pub(crate) struct ShowCommand {
     #[command(flatten)]
     data: DataArgument,
 
@@ -74,7 +74,7 @@ pub(crate) struct Show {
 /// The entries that are asked for.
 struct Filter {
     kinds: Vec<String>,
-    /// Those of one service, or one; none when any will do.
+    /// Probes of which one must be named: those of a service, or one; `None` for all entries.
     probes: Option<BTreeSet<String>>,
     service: Option<String>,
     since: Option<Time>,
@@ -82,7 +82,7 @@ struct Filter {
 }
 
 /// An entry to be shown.
-struct Shown {
+struct ShownEntry {
     sequence: u64,
     /// The kind, or what the leaf shows of it.
     kind: String,
@@ -90,7 +90,7 @@ struct Shown {
     payload: Option<(Envelope, Value, Vec<u8>)>,
 }
 
-impl Show {
+impl ShowCommand {
     pub(super) fn run(&self, terminal: &mut Terminal) -> Result<(), Failure> {
         let store = open_to_read(&self.data.data)?;
         runtime()?.block_on(self.show(&store, terminal))
@@ -104,7 +104,7 @@ impl Show {
             self.print(shown, terminal);
         }
         if last.is_empty() && self.last > 0 {
-            // Silence would look the same for a misspelt kind or probe and for nothing that happened.
+            // Without this line a misspelt kind would look as if nothing had happened.
             terminal.note(format!("none of the {next} entries is one that was asked for"));
         }
         while self.follow && terminal.is_read() {
@@ -113,7 +113,7 @@ impl Show {
                 let entries = store.entries(next..next + PIECE).await.map_err(|error| unreadable(&error))?;
                 let Some(last) = entries.last() else { break };
                 next = last.sequence + 1;
-                for shown in entries.into_iter().map(Shown::of).filter(|shown| filter.wants(shown)) {
+                for shown in entries.into_iter().map(ShownEntry::of).filter(|shown| filter.wants(shown)) {
                     self.print(&shown, terminal);
                 }
             }
@@ -142,8 +142,8 @@ impl Show {
         })
     }
 
-    /// The last entries below `size` that are wanted, in their order.
-    async fn last(&self, store: &SqliteReader, filter: &Filter, size: u64) -> Result<VecDeque<Shown>, Failure> {
+    /// The last entries below `size` that the filter wants, in their order.
+    async fn last(&self, store: &SqliteReader, filter: &Filter, size: u64) -> Result<VecDeque<ShownEntry>, Failure> {
         let (mut found, mut end) = (VecDeque::new(), size);
         while end > 0 && found.len() < self.last {
             let start = end.saturating_sub(PIECE);
@@ -154,7 +154,7 @@ impl Show {
                     return Err(Failure::new(format!("entry {next} of {size} can't be read")));
                 };
                 next = last.sequence + 1;
-                piece.extend(entries.into_iter().map(Shown::of));
+                piece.extend(entries.into_iter().map(ShownEntry::of));
             }
             end = start;
             let is_over = piece.first().is_some_and(|first| filter.is_before(first));
@@ -170,7 +170,7 @@ impl Show {
         Ok(found)
     }
 
-    fn print(&self, shown: &Shown, terminal: &mut Terminal) {
+    fn print(&self, shown: &ShownEntry, terminal: &mut Terminal) {
         if self.json {
             terminal.line(shown.json());
         } else {
@@ -179,7 +179,7 @@ impl Show {
     }
 }
 
-/// A time, or how long ago.
+/// Parses a time, or a span before now.
 fn when(text: &str, now: Time) -> Result<Time, Failure> {
     let ago = || Span::parse(text).ok().map(|ago| now - ago);
     Time::parse_rfc3339(text).or_else(ago).ok_or_else(|| {
@@ -190,7 +190,7 @@ fn when(text: &str, now: Time) -> Result<Time, Failure> {
 }
 
 impl Filter {
-    fn wants(&self, shown: &Shown) -> bool {
+    fn wants(&self, shown: &ShownEntry) -> bool {
         let of_kind = |kind: &String| {
             shown.kind.strip_prefix(kind.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
         };
@@ -215,17 +215,17 @@ impl Filter {
         by_service || named("probe").into_iter().chain(in_gaps).any(|probe| probes.contains(probe))
     }
 
-    /// Whether nothing before this entry is wanted: entries are in the order of their recording, but for a clock that steps.
-    fn is_before(&self, shown: &Shown) -> bool {
+    /// Whether no entry before this one is wanted: entries are in the order of their recording, but for steps of the clock.
+    fn is_before(&self, shown: &ShownEntry) -> bool {
         let recorded = shown.payload.as_ref().map(|(envelope, ..)| envelope.recorded_at);
         self.since.zip(recorded).is_some_and(|(since, recorded)| recorded + CLOCKS < since)
     }
 }
 
-/// How far recorded times are trusted to go back.
+/// The most that recorded times are taken to go back, by steps of the clock.
 const CLOCKS: Span = Span::from_secs(3600);
 
-impl Shown {
+impl ShownEntry {
     fn of(entry: store::Entry) -> Self {
         let payload = entry.payload.and_then(|payload| {
             let envelope = Envelope::decode(&payload.bytes).ok()?;
@@ -239,7 +239,7 @@ impl Shown {
         Self { sequence: entry.sequence, kind, payload }
     }
 
-    /// When, which entry, of what kind, seen by whom, and what it says.
+    /// The line: time, entry, kind, observer, body.
     fn line(&self) -> String {
         let Self { sequence, kind, payload } = self;
         let Some((envelope, body, _)) = payload else {
@@ -261,7 +261,7 @@ impl Shown {
     }
 }
 
-/// What a body says: its keys and values, without marks that only programs need.
+/// The keys and values of a body, without the punctuation of JSON.
 fn words(body: &Value) -> String {
     let mut text = String::new();
     let Some(members) = body.as_object() else { return body.to_string() };
@@ -283,7 +283,7 @@ fn words(body: &Value) -> String {
     text
 }
 
-/// The text without what a terminal acts on, or what turns the order of letters: others may have written it.
+/// The text without control characters and marks of writing direction: others may have written it.
 fn printable(text: &str) -> String {
     let acts = |c: char| {
         c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -304,13 +304,13 @@ mod tests {
 
     const NOW: Time = Time::from_secs(1_795_388_400);
 
-    fn shown(sequence: u64, body: &impl Body, recorded: Time) -> Shown {
+    fn shown(sequence: u64, body: &impl Body, recorded: Time) -> ShownEntry {
         let (observer, boot) = ("here.watch".parse().expect("a name"), BootId::from_bytes([1; 16]));
         let observed = Observed::new(body, observer, boot, 0, recorded).expect("JSON");
         let envelope = observed.record(InstallationId::from_bytes([1; 16]), "shop.example/1", recorded);
         let bytes = envelope.encode();
         let body = serde_json::from_str(envelope.body.get()).expect("JSON");
-        Shown { sequence, kind: envelope.kind.clone(), payload: Some((envelope, body, bytes)) }
+        ShownEntry { sequence, kind: envelope.kind.clone(), payload: Some((envelope, body, bytes)) }
     }
 
     fn changed(probe: &str) -> Changed {
@@ -331,7 +331,7 @@ mod tests {
     fn entries_are_chosen_by_kind_probe_service_and_time() {
         let entries = [shown(0, &changed("front"), NOW), shown(1, &changed("back"), NOW + Span::from_secs(60))];
         let record = shown(2, &covered("front"), NOW + Span::from_secs(120));
-        let destroyed = Shown { sequence: 3, kind: "team:monitoring".to_owned(), payload: None };
+        let destroyed = ShownEntry { sequence: 3, kind: "team:monitoring".to_owned(), payload: None };
         let all = || entries.iter().chain([&record, &destroyed]);
         let of = |filter: &Filter| all().filter(|shown| filter.wants(shown)).map(|s| s.sequence).collect::<Vec<_>>();
         assert_eq!(of(&any()), [0, 1, 3], "no records of coverage");

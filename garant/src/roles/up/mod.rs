@@ -1,15 +1,13 @@
-//! `garant up`: every role in one process, on the embedded store.
+//! The role `up`: every engine and the pages in one process, on the embedded store.
 //!
-//! Three steps, a file each. The order of the start is the order of the reasons not to start:
+//! Three steps, a file each, so that what can prevent the start comes first:
 //!
-//! 1. [`open`]: the policy has been judged; the data directory is locked, the log proved, the ports bound. Nothing runs yet,
-//!    and what fails here fails without a trace.
-//! 2. [`wire`]: each engine of the list is made of its part of the policy and of what it may have; the pages are given what
-//!    they show.
-//! 3. [`run`]: the policy is journaled, everything runs, signals are heard, the policy is taken again on demand, until it is
-//!    all stopped in order.
+//! 1. [`open`]: locks the data directory, verifies the log, binds the ports. The policy was read before. Nothing runs yet, and
+//!    nothing public was changed when this fails.
+//! 2. [`wire`]: makes each engine of the list from its part of the policy and the rights that it needs, and the pages.
+//! 3. [`run`]: journals the policy, runs everything, reloads the policy on a signal, and stops everything in order.
 //!
-//! [`policy`] is what the steps share: the policy in effect, and its channels.
+//! [`policy`] has the policy in effect and its channels, which the steps share.
 
 mod open;
 mod policy;
@@ -28,19 +26,19 @@ use crate::runtime::Handles;
 
 pub(crate) use wire::PAGES;
 
-/// What `garant reload` sends. SIGHUP does the same, and is what process managers send: the record of changes says which
-/// of the two it was.
+/// The signal of `garant reload`. SIGHUP, which process managers send, does the same; `policy.changed` says which of the two it
+/// was.
 pub(crate) const RELOAD: SignalKind = SignalKind::user_defined1();
 
 /// The arguments of `garant up`.
-pub(crate) struct Settings {
+pub(crate) struct UpSettings {
     pub(crate) policy: PathBuf,
     pub(crate) data: PathBuf,
 }
 
-/// Runs everything until it is told to stop. `ready` is called once all is up.
+/// Runs everything until a signal stops it. Calls `ready` once every engine has started, or 20 s have passed.
 pub(crate) async fn up(
-    settings: &Settings,
+    settings: &UpSettings,
     configuration: Configuration,
     registry: &Registry,
     runtimes: &Handles,

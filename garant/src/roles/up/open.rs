@@ -1,7 +1,6 @@
-//! The first step: what must be there before anything runs.
+//! The first step of `garant up`: opens the data directory, verifies the log, and binds the ports.
 //!
-//! The data directory is locked and the log proved before a port is bound: a second process, or a copy of an older
-//! directory, must be found out before anybody can ask it anything.
+//! In this order, so that a second process, or an older copy of the directory, is refused before anybody can connect to it.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -20,7 +19,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use store::Read as _;
 use store::sqlite::{Sqlite, SqliteOptions};
 
-use super::Settings;
+use super::UpSettings;
 use super::policy::{Followed, InForce};
 use crate::configuration::{Configuration, Network};
 use crate::data::{self, Running};
@@ -28,13 +27,13 @@ use crate::failure::Failure;
 use crate::registry::Registry;
 
 /// The open stores and listeners, with the policy: the result of the first step.
-pub(super) struct Opened {
+pub(super) struct OpenResources {
     pub(super) context: Context,
     pub(super) store: Arc<Sqlite>,
     pub(super) data: PathBuf,
     /// The keys that sign the log, the current one first.
     pub(super) keys: Vec<VerifierKey>,
-    /// When the newest entry from before this start was recorded.
+    /// The time at which the newest entry from before this start was recorded.
     pub(super) newest_before: Option<Time>,
     /// The listener for the team.
     pub(super) team: TcpListener,
@@ -44,12 +43,12 @@ pub(super) struct Opened {
     pub(super) policy: InForce,
 }
 
-/// Opens the data directory, proves the log, binds the ports. Fails without having changed anything that is public.
+/// Opens the data directory, verifies the log, binds the ports. Has changed nothing public when it fails.
 pub(super) async fn open(
-    settings: &Settings,
+    settings: &UpSettings,
     configuration: Configuration,
     registry: &Registry,
-) -> Result<Opened, Failure> {
+) -> Result<OpenResources, Failure> {
     raise_descriptors();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let random: Arc<dyn Random> = Arc::new(SystemRandom);
@@ -119,11 +118,11 @@ pub(super) async fn open(
         fixed: followed.configuration.fixed(),
     };
     let policy = InForce::new(followed, &registry.parts)?;
-    Ok(Opened { context, store, data, keys, newest_before, team, public, running, policy })
+    Ok(OpenResources { context, store, data, keys, newest_before, team, public, running, policy })
 }
 
-/// Takes as many file descriptors as the system allows: the low limit that most start with is for programs that use
-/// `select`, and a thousand is not enough when every probe waits for an answer.
+/// Raises the limit of file descriptors as far as the system allows: the usual soft limit of 1,024 is for programs that use
+/// `select`, and too low when every probe waits for an answer.
 fn raise_descriptors() {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, ..limit };
@@ -144,8 +143,8 @@ fn raise_descriptors() {
     }
 }
 
-/// Warns when an older copy of the data directory could not be told from the newest. A log of which nothing was ever
-/// published contradicts nobody: as after a start that found its port taken.
+/// Warns when nothing remembers the head of a log that was published: then an older copy of the data directory can't be told from
+/// the newest. A log that was never published, as after a start that found its port taken, contradicts nobody.
 async fn warn_if_nothing_remembers(data: &std::path::Path, heads: &RememberedHeads) -> Result<(), Failure> {
     let has_a_past = match Sqlite::open_read_only(data) {
         Ok(store) => store.published().await.is_ok_and(|published| published.is_some()),

@@ -1,7 +1,7 @@
-//! The policy in effect, and the channels on which everything that depends on it is told of another.
+//! The policy in effect, and the channels that hand it to everything that depends on it.
 //!
-//! What depends on the policy is worked out once, whole ([`Followed`]), and handed over once ([`InForce::replace`]): at the
-//! start and at each reload alike.
+//! What follows from a policy is derived whole ([`Followed`]) before any of it is sent ([`InForce::replace`]), at the start and at
+//! each reload alike.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,9 +15,9 @@ use web::{Identity, ShownPolicy};
 
 use crate::configuration::Configuration;
 use crate::failure::Failure;
-use crate::registry::{Channel, PolicyPart};
+use crate::registry::{PartChannel, PolicyPart};
 
-/// A policy, with everything that is worked out from it.
+/// A policy, with all that is derived from it.
 pub(super) struct Followed {
     pub(super) configuration: Arc<Configuration>,
     pub(super) heads: Arc<RememberedHeads>,
@@ -26,8 +26,7 @@ pub(super) struct Followed {
 }
 
 impl Followed {
-    /// Works out what follows from this policy, for the log with these keys in `data`. Its pages are found at `listening`
-    /// unless the policy says where.
+    /// Derives all of it, for the log with these keys in `data`. `listening` is the URL of its pages unless the policy names one.
     pub(super) fn of(
         configuration: Configuration,
         keys: &[VerifierKey],
@@ -65,7 +64,7 @@ pub(super) struct InForce {
     pub(super) shown: watch::Sender<Arc<ShownPolicy>>,
     pub(super) retention: watch::Sender<RetentionPeriods>,
     /// A channel for each part of the policy, in the order of the list.
-    pub(super) parts: Arc<[Box<dyn Channel>]>,
+    pub(super) parts: Arc<[Box<dyn PartChannel>]>,
 }
 
 impl InForce {

@@ -1,4 +1,4 @@
-//! The third step: signals, reloads, and an orderly end.
+//! The third step of `garant up`: runs the engines, handles signals and reloads, and stops in order.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,14 +23,14 @@ use crate::failure::Failure;
 use crate::registry::Registry;
 use crate::terminal::counted;
 
-/// How long events that the store refused may take to be written on the way out.
+/// Deadline at the stop for events that the store had refused.
 const FLUSH: Span = Span::from_secs(3);
-/// How long the first start of every engine may take before the ready line says so without them.
+/// Longest wait for the first start of every engine; then the ready line is written without it.
 const READY_WITHIN: Span = Span::from_secs(20);
-/// How soon `running.json` is tried again when the disk was full.
+/// Time after which `running.json` is written again when the disk was full.
 const WRITTEN_AGAIN: Span = Span::from_secs(5);
 
-/// Journals the policy, runs everything, and returns when it was told to stop.
+/// Journals the policy, runs everything, and returns once everything has stopped after a signal.
 pub(super) async fn run(
     wired: Wired,
     registry: &Registry,
@@ -44,12 +44,12 @@ pub(super) async fn run(
     let (mut hang_up, mut asked) = (signals(SignalKind::hangup())?, signals(RELOAD)?);
 
     let configuration = policy.configuration.borrow().clone();
-    // What waits for room on the disk is written in its turn.
+    // On a full disk these wait in the recorder, in this order.
     clock_set_back::journal(&context.recorder, context.clock.as_ref(), store.as_ref(), &configuration.applied).await?;
     apply(&context, store.as_ref(), &configuration, None, Trigger::Start).await?;
     drop(configuration);
     propose(&policy.identity.borrow(), &data);
-    // Listens until the very end: closing the store waits for the disk, and somebody may not want to.
+    // Runs to the end of the process, so that a second signal ends a close of the store that waits for the disk.
     drop(tokio::spawn(stop_on_a_signal(stop.clone(), data.clone(), terminate, interrupt)));
     let mut engines = supervisor.board();
     let supervised = tokio::spawn(supervisor.run(stop.clone()));
@@ -73,7 +73,7 @@ pub(super) async fn run(
         };
         notify(&[sd_notify::NotifyState::Reloading]);
         let outcome =
-            reload(&context, &store, &policy, &Log { data: &data, keys: &keys }, &running, registry, trigger).await;
+            reload(&context, &store, &policy, &OpenLog { data: &data, keys: &keys }, &running, registry, trigger).await;
         running.reloads += 1;
         running.revision.clone_from(&policy.configuration.borrow().applied.revision);
         running.publish = policy.shown.borrow().publish;
@@ -102,8 +102,8 @@ pub(super) async fn run(
     }
 }
 
-/// Stops everything in order at the first signal. At the second the process ends at once, whatever it waits for; what was
-/// acknowledged is on the disk, as after a crash.
+/// Stops everything in order at the first signal, and ends the process at the second. What was acknowledged is on the disk then,
+/// as after a crash.
 async fn stop_on_a_signal(stop: CancellationToken, data: PathBuf, mut terminate: Signal, mut interrupt: Signal) {
     let mut stopping = false;
     loop {
@@ -124,11 +124,11 @@ async fn stop_on_a_signal(stop: CancellationToken, data: PathBuf, mut terminate:
 }
 
 fn notify(state: &[sd_notify::NotifyState<'_>]) {
-    // Without systemd there is nobody to tell.
+    // Fails without systemd.
     drop(sd_notify::notify(state));
 }
 
-/// Tells the other commands of this process; returns whether they can find it.
+/// Writes `running.json`; false, with a warning, when it can't be written.
 fn write_running(running: &Running, data: &Path) -> bool {
     let written = running.write(data);
     if let Err(error) = &written {
@@ -174,7 +174,7 @@ async fn apply(
     if let Some(diff) = diff {
         let changed = changes::changed(&applied.revision, diff, trigger);
         events.push(context.recorder.seal(&changed, now).map_err(|error| failed(&error))?);
-        // What waits for room on the disk comes first.
+        // Events that wait for space on the disk come first.
         if context.recorder.health().waiting == 0 {
             let step = journaled.step(events.clone(), configuration.sources(), context.random.as_ref());
             match store.step(step).await {
@@ -189,12 +189,12 @@ async fn apply(
     Ok(())
 }
 
-/// Reloads the policy: whole, or not at all. Nothing is written or followed before it is in the journal.
+/// Reloads the policy, whole or not at all. It is journaled before any of it is followed.
 async fn reload(
     context: &Context,
     store: &Sqlite,
     policy: &InForce,
-    log: &Log<'_>,
+    log: &OpenLog<'_>,
     running: &Running,
     registry: &Registry,
     trigger: Trigger,
@@ -218,8 +218,8 @@ async fn reload(
     Ok(())
 }
 
-/// The log of this run, where the policy bears on it.
-struct Log<'a> {
+/// The parts of the open log that a reload needs.
+struct OpenLog<'a> {
     data: &'a Path,
     keys: &'a [VerifierKey],
 }

@@ -1,4 +1,4 @@
-//! The second step: every engine is made, and given what it may have.
+//! The second step of `garant up`: makes the engines and the pages.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,18 +14,18 @@ use promise::InEffect;
 use store::sqlite::Sqlite;
 use tokio::sync::watch;
 
-use super::open::Opened;
+use super::open::OpenResources;
 use super::policy::InForce;
 use crate::data::Running;
 use crate::engines::Given;
 use crate::failure::Failure;
 use crate::registry::{Made, Registry};
 use crate::roles::announcer::Announcer;
-use crate::roles::pages::Pages;
+use crate::roles::pages::PagesEngine;
 use crate::runtime::Handles;
 use event::Audience;
 
-/// How long the engines of one stop order may take to stop.
+/// Deadline of the engines of one stop order to stop.
 const STOP_DEADLINE: Span = Span::from_secs(5);
 
 /// The name of the runtime of the pages.
@@ -43,8 +43,8 @@ pub(super) struct Wired {
 }
 
 /// Makes every engine of the list, and the pages over all of them.
-pub(super) fn wire(opened: Opened, registry: &Registry, runtimes: &Handles) -> Result<Wired, Failure> {
-    let Opened { context, store, data, keys, newest_before, team, public, running, policy } = opened;
+pub(super) fn wire(opened: OpenResources, registry: &Registry, runtimes: &Handles) -> Result<Wired, Failure> {
+    let OpenResources { context, store, data, keys, newest_before, team, public, running, policy } = opened;
     let in_effect = watch::Sender::new(Arc::new(InEffect::default()));
     let published = watch::Sender::new(None::<Arc<Published>>);
     let given = Given {
@@ -98,7 +98,7 @@ pub(super) fn wire(opened: Opened, registry: &Registry, runtimes: &Handles) -> R
     ];
     for (name, listener, router, connections_max) in listeners {
         let Some(listener) = listener else { continue };
-        let pages = Arc::new(Pages { name, listener, router, connections_max });
+        let pages = Arc::new(PagesEngine { name, listener, router, connections_max });
         supervisor = match runtimes.get(PAGES) {
             Some(runtime) => supervisor.add_on(runtime, pages),
             None => supervisor.add(pages),
@@ -107,7 +107,7 @@ pub(super) fn wire(opened: Opened, registry: &Registry, runtimes: &Handles) -> R
     Ok(Wired { context, store, supervisor, data, running, keys, policy })
 }
 
-/// What all engines know of their probes, as one list.
+/// The probes of all engines as one list.
 fn together(probes: Vec<Probes>) -> Probes {
     Arc::new(move || probes.iter().flat_map(|probes| probes()).collect())
 }
