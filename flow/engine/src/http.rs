@@ -11,14 +11,14 @@
 //! it all, and a thousand requests a second cost a thousand connections and no task.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use event::Span;
 pub use hyper::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
-use crate::net::{Deadline, Net, Peer, Stopwatch, Verify};
+use crate::net::{Deadline, Family, Net, Peer, Stopwatch, Verify};
 
 mod error;
 mod exchange;
@@ -59,7 +59,9 @@ pub type Enough<'a> = dyn FnMut(u16, &HeaderMap, &[u8]) -> bool + Send + 'a;
 struct Extra {
     headers: HeaderMap,
     body: Bytes,
-    addresses: Vec<IpAddr>,
+    /// Host and port to connect to.
+    at: Option<(String, u16)>,
+    family: Option<Family>,
     /// Name of the first header field that is not valid.
     bad_header: Option<String>,
 }
@@ -67,11 +69,12 @@ struct Extra {
 impl fmt::Debug for Extra {
     /// Names only: any value may be a secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { headers, body, addresses, bad_header } = self;
+        let Self { headers, body, at, family, bad_header } = self;
         f.debug_struct("Extra")
             .field("headers", &headers.keys())
             .field("body_bytes", &body.len())
-            .field("addresses", addresses)
+            .field("at", at)
+            .field("family", family)
             .field("bad_header", bad_header)
             .finish()
     }
@@ -204,10 +207,18 @@ impl Request {
         self
     }
 
-    /// Connects to these addresses instead of those of the name. Redirects to other hosts are resolved as usual.
+    /// Connects to this host and port instead of those of the URL, which `Host` and TLS still name. Redirects to other origins
+    /// lead to where they say.
     #[must_use]
-    pub fn addresses(mut self, addresses: Vec<IpAddr>) -> Self {
-        self.extra_mut().addresses = addresses;
+    pub fn at(mut self, host: impl Into<String>, port: u16) -> Self {
+        self.extra_mut().at = Some((host.into(), port));
+        self
+    }
+
+    /// Connects over this family of addresses only, redirects included.
+    #[must_use]
+    pub fn family(mut self, family: Family) -> Self {
+        self.extra_mut().family = Some(family);
         self
     }
 
@@ -221,11 +232,13 @@ impl Request {
         let watch = Stopwatch::start();
         let deadline = Deadline::within(self.within);
         let mut phases = RequestPhases::default();
-        let mut hop = exchange::Hop::first(self).map_err(|(url, failure)| HttpError { url, failure, phases })?;
+        let mut hop =
+            exchange::Hop::first(self).map_err(|(url, failure)| HttpError { url, failure, phases, shown: None })?;
         loop {
-            let sent = hop.send(net, deadline, &mut phases, enough).await;
+            let mut shown = None;
+            let sent = hop.send(net, deadline, &mut phases, &mut shown, enough).await;
             phases.total = watch.read();
-            let failed = |hop: &exchange::Hop, failure| HttpError { url: hop.url.to_string(), failure, phases };
+            let failed = |hop: &exchange::Hop, failure| HttpError { url: hop.url.to_string(), failure, phases, shown };
             let response = match sent {
                 Ok(response) => response,
                 Err(failure) => return Err(failed(&hop, failure)),

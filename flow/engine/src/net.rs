@@ -22,6 +22,7 @@ use tokio::time::Instant;
 mod certificate;
 mod chain;
 mod dial;
+mod family;
 mod reach;
 mod resolver;
 mod stream;
@@ -35,6 +36,7 @@ mod tls_words;
 pub use certificate::{Certificate, KeyKind, printable};
 pub use chain::{CertificateFault, CertificateValidity, Link, Shown};
 pub use dial::{DialError, Dialed};
+pub use family::Family;
 pub use hickory_resolver::proto::rr::RecordType;
 pub use reach::IpNet;
 pub use resolver::{ResolveError, ResolveFailure, Resolved, Resolver};
@@ -123,6 +125,8 @@ pub struct Target {
     pub port: u16,
     /// Connects to these addresses instead of asking for the name; the name is still the one for TLS.
     pub addresses: Vec<IpAddr>,
+    /// Connects over this family of addresses only.
+    pub family: Option<Family>,
     /// Of the target of a redirect: the address that led there. From a public one only public addresses are connected to, and
     /// those that [`NetOptions::redirects_may_reach`] names.
     pub led_by: Option<IpAddr>,
@@ -146,7 +150,7 @@ impl Target {
     pub fn tcp(host: impl Into<String>, port: u16) -> Self {
         let host = host.into();
         let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).map(str::to_owned);
-        Self { host: bare.unwrap_or(host), port, addresses: Vec::new(), led_by: None, tls: None }
+        Self { host: bare.unwrap_or(host), port, addresses: Vec::new(), family: None, led_by: None, tls: None }
     }
 
     /// TLS to `host`, offering `http/1.1`.

@@ -114,6 +114,8 @@ fn contradictions_are_mistakes() {
         (http("status = [\"204\", \"304\"]\ncontains = \"a\""), "an answer of this `status` has no body"),
         (http("body_bytes_max = 3\ncontains = \"four\""), "a text of 4 bytes, and the body may have 3"),
         (http("contains = \"in stock\"\ncontains_not = \"stock\""), "is in a text of `contains`"),
+        (http("address = \"192.0.2.1:80\"\nfamily = \"ipv6\""), "192.0.2.1 is no address of IPv6"),
+        (http("family = \"ipv5\""), "`family` can't be \"ipv5\""),
         (http("evry = \"10 s\""), "did you mean `every`?"),
         (format!("{}{}", http(""), http("")), "p"),
         (format!("{}{}", heartbeat("a"), heartbeat("b")), "0b1c7a52-6f6c-4e0e-9d57-1c3c1a6f2f10"),

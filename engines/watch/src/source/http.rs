@@ -10,12 +10,13 @@ use engine::Secrets;
 use engine::http::{
     HeaderMap, HeaderName, HeaderValue, HttpError, HttpFailure, Method, Request, RequestPhases, Response,
 };
-use policy::{Private, Section, Slot, Table, Url, Value};
+use engine::net::Family;
+use policy::{Address, HostPort, Private, Section, Slot, Table, Url, Value};
 
 use self::body::Watching;
 use self::sent::Fields;
 use super::tls::{DAYS, Required, Version};
-use crate::source::{self, Answer, Asking, Common, Probe, Settings};
+use crate::source::{self, Answer, Asking, Common, Probe, Settings, family};
 
 mod body;
 mod sent;
@@ -107,6 +108,9 @@ impl std::fmt::Display for Verb {
 pub struct Http {
     common: Common,
     url: Url,
+    /// Where to connect to instead.
+    address: Option<Box<HostPort>>,
+    family: Option<Family>,
     method: Verb,
     sent: Fields,
     send: Option<Private<String>>,
@@ -136,7 +140,12 @@ impl Section for Http {
 
     fn read(table: &mut Table<'_>) -> Option<Self> {
         let common = Common::read_asked(table);
-        let url = table.required("url", "What to fetch.");
+        let url: Option<Url> = table.required("url", "What to fetch.");
+        let about = "Host and port to connect to instead of those of `url`, such as one server of several behind a name. The \
+            `Host` that is sent and the name in the certificate are still those of `url`.";
+        let address: Option<HostPort> = table.optional("address", about);
+        let host = address.as_ref().map(|address| &address.host).or(url.as_ref().map(Url::host));
+        let family = family::read(table, host);
         let method = table.or("method", Verb(Method::GET), "How to ask.");
         let about = "Header fields to send, by name: each a text, or `{ file = … }` or `{ credential = … }`, which is opened at \
             each question. A secret, such as `Authorization` or a cookie, must be kept so. Texts are *never \
@@ -173,7 +182,18 @@ impl Section for Http {
         expected.check(&method.0, table);
         let tls = Required { days, version };
         tls.provide(table);
-        Some(Self { common: common?, url: url?, method, sent, send, redirects, expected, tls })
+        Some(Self {
+            common: common?,
+            url: url?,
+            address: address.map(Box::new),
+            family,
+            method,
+            sent,
+            send,
+            redirects,
+            expected,
+            tls,
+        })
     }
 }
 
@@ -183,7 +203,10 @@ impl Settings for Http {
     }
 
     fn into_probe(self: Arc<Self>) -> Arc<dyn Probe> {
-        let target = format!("{}:{}", self.url.host(), self.url.port()).into();
+        let target = match &self.address {
+            Some(address) => address.to_string().into(),
+            None => format!("{}:{}", self.url.host(), self.url.port()).into(),
+        };
         Arc::new(Fetch { target, settings: self })
     }
 }
@@ -195,6 +218,14 @@ impl Http {
         let request = Request::new(self.method.0.clone(), self.url.to_string())
             .body_bytes_max(self.expected.body_bytes_max)
             .redirects_max(u8::try_from(self.redirects).unwrap_or(u8::MAX));
+        let request = match &self.address {
+            Some(address) => request.at(address.host.to_string(), address.port),
+            None => request,
+        };
+        let request = match self.family {
+            Some(family) => request.family(family),
+            None => request,
+        };
         match &self.send {
             Some(text) => request.body(text.0.clone()),
             None => request,
@@ -206,6 +237,17 @@ impl Http {
 struct Fetch {
     target: Box<str>,
     settings: Arc<Http>,
+}
+
+impl Fetch {
+    /// Over which family of addresses an answer came, where there was a choice.
+    fn over(&self, response: &Response) -> String {
+        let Http { url, address, .. } = &*self.settings;
+        match address.as_ref().map_or(url.host(), |address| &address.host) {
+            Address::Ip(_) => String::new(),
+            Address::Name(_) => format!("over {}, ", Family::of(response.remote.ip())),
+        }
+    }
 }
 
 impl Expected {
@@ -306,7 +348,12 @@ fn failed(error: &HttpError, tls: Required, now: event::Time) -> Answer {
             Answer::down(format!("{} ({})", without_url.unwrap_or(&text), phases(&error.phases)))
         }
     };
-    answer.with_connection(phases_so_far, None)
+    let shown = error.shown.as_deref();
+    let answer = answer.with_connection(phases_so_far, shown);
+    match shown {
+        Some(shown) => tls.with_expiry(answer, shown, now),
+        None => answer,
+    }
 }
 
 #[async_trait]
@@ -328,11 +375,12 @@ impl Probe for Fetch {
         if let Some(peer) = &response.peer {
             faults.extend(tls.faults(&peer.shown, peer.version));
         }
+        let over = self.over(&response);
         let answer = if faults.is_empty() {
             let note = if response.close_notify_missing { ENDED_WITHOUT_CLOSE_NOTIFY } else { "" };
-            Answer::up(format!("status {}{note} ({})", response.status, phases(&response.phases)))
+            Answer::up(format!("status {}{note} ({over}{})", response.status, phases(&response.phases)))
         } else {
-            Answer::down(format!("{} ({})", faults.join("; "), phases(&response.phases)))
+            Answer::down(format!("{} ({over}{})", faults.join("; "), phases(&response.phases)))
         };
         let answer = answer.with_value(i64::from(response.status)).with_connection(
             source::CompactPhases::of_request(&response.phases, true),

@@ -16,6 +16,7 @@ pub use store::Reading;
 mod answer;
 pub mod canary;
 mod declared;
+mod family;
 mod probe;
 mod reason;
 mod shared_keys;

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use engine::net::{Deadline, Target};
+use engine::net::{Deadline, Family, Target};
 use policy::{HostPort, Private, Section, Table};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::source::{Answer, Asking, Common, Probe, Settings, reason};
+use crate::source::{Answer, Asking, Common, Probe, Settings, family, reason};
 
 /// How much of what the other side says is read in search of the expected text.
 const READ_BYTES_MAX: usize = 4096;
@@ -17,6 +17,7 @@ const READ_BYTES_MAX: usize = 4096;
 pub struct Tcp {
     common: Common,
     address: HostPort,
+    family: Option<Family>,
     send: Option<String>,
     expect: Option<String>,
 }
@@ -29,11 +30,12 @@ impl Section for Tcp {
 
     fn read(table: &mut Table<'_>) -> Option<Self> {
         let common = Common::read_asked(table);
-        let address = table.required("address", "Host and port.");
+        let address: Option<HostPort> = table.required("address", "Host and port.");
+        let family = family::read(table, address.as_ref().map(|address| &address.host));
         let send: Option<Private<String>> =
             table.optional("send", "Text to send once connected; each end of a line, `\\n`, is sent as CR LF.");
         let expect = table.optional("expect", "Text that must be in the first 4096 bytes of the answer.");
-        Some(Self { common: common?, address: address?, send: send.map(|send| send.0), expect })
+        Some(Self { common: common?, address: address?, family, send: send.map(|send| send.0), expect })
     }
 }
 
@@ -45,6 +47,7 @@ impl Settings for Tcp {
     fn into_probe(self: Arc<Self>) -> Arc<dyn Probe> {
         let settings = Arc::unwrap_or_clone(self);
         let target = Target::tcp(settings.address.host.to_string(), settings.address.port);
+        let target = Target { family: settings.family, ..target };
         Arc::new(Port {
             name: target.to_string(),
             target,

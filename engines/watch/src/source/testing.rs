@@ -14,7 +14,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair,
 use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UdpSocket};
 use tokio_rustls::TlsAcceptor;
 
 use super::{Answer, Asking};
@@ -128,6 +128,12 @@ impl Authority {
     }
 }
 
+/// A network that asks this name server.
+pub(crate) fn asking(server: SocketAddr) -> Net {
+    let options = NetOptions { name_servers: vec![server], ..NetOptions::default() };
+    Net::new(&options, Arc::new(SimClock::starting_at(NOW))).expect("a network")
+}
+
 /// A network without TLS to speak of.
 pub(crate) fn plain() -> Net {
     Net::new(&NetOptions::default(), Arc::new(SimClock::starting_at(NOW))).expect("a network")
@@ -172,4 +178,50 @@ pub(crate) async fn closed_port() -> SocketAddr {
     #[expect(clippy::disallowed_methods, reason = "the test is the other side")]
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     listener.local_addr().expect("bound")
+}
+
+/// A name server for one question at a time (RFC 1035, section 4): `shop.example` has two A records, an MX and a TXT;
+/// `both.shop.example` is this machine, over IPv4 and IPv6; nothing else exists; `broken.example` makes it fail.
+pub(crate) async fn name_server() -> SocketAddr {
+    #[expect(clippy::disallowed_methods, reason = "the test is the other side")]
+    let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
+    let address = socket.local_addr().expect("bound");
+    tokio::spawn(async move {
+        let mut buffer = [0; 512];
+        while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
+            let question = &buffer[..length];
+            socket.send_to(&reply(question), from).await.expect("sent");
+        }
+    });
+    address
+}
+
+fn reply(query: &[u8]) -> Vec<u8> {
+    let name_length = query[12..].iter().position(|&byte| byte == 0).expect("a name") + 1;
+    let name = String::from_utf8_lossy(&query[12..12 + name_length]).to_ascii_lowercase();
+    let record_type = query[12 + name_length + 1];
+    let question = &query[12..12 + name_length + 4];
+    let records: Vec<Vec<u8>> = match (name.contains("shop"), record_type) {
+        (true, 1) if name.contains("longer") => vec![vec![192, 0, 2, 10]],
+        (true, 1) if name.contains("both") => vec![vec![127, 0, 0, 1]],
+        (true, 28) if name.contains("both") => vec![std::net::Ipv6Addr::LOCALHOST.octets().to_vec()],
+        (true, 1) => vec![vec![192, 0, 2, 1], vec![192, 0, 2, 2]],
+        // Preference 10, `mx`, then the name of the question.
+        (true, 15) => vec![vec![0, 10, 2, b'm', b'x', 0xc0, 12]],
+        (true, 16) => vec![[&[13], b"v=spf1 mx -al".as_slice()].concat()],
+        _ => Vec::new(),
+    };
+    let code = match (name.contains("shop"), name.contains("broken")) {
+        (true, _) => 0,
+        (_, true) => 2,
+        _ => 3,
+    };
+    let count = u8::try_from(records.len()).expect("few");
+    let mut reply = vec![query[0], query[1], 0x85, 0x80 | code, 0, 1, 0, count, 0, 0, 0, 0];
+    reply.extend(question);
+    for data in records {
+        reply.extend([0xc0, 12, 0, record_type, 0, 1, 0, 0, 0, 60, 0, u8::try_from(data.len()).expect("short")]);
+        reply.extend(data);
+    }
+    reply
 }

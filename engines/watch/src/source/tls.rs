@@ -11,11 +11,13 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use engine::net::{Deadline, DialError, Link, Shown, Target, TlsFailure, Verify};
+use engine::net::{Deadline, DialError, Family, Link, Shown, Target, TlsFailure, Verify};
 use event::{Span, Time};
 use policy::{Address, HostPort, Section, Slot, Table, Value};
 
-use crate::source::{Answer, Asking, Common, CompactPhases, Finding, Level, Probe, Reading, Settings, Symptom, reason};
+use crate::source::{
+    Answer, Asking, Common, CompactPhases, Finding, Level, Probe, Reading, Settings, Symptom, family, reason,
+};
 
 const SECONDS_PER_DAY: i64 = 86_400;
 /// What it looks for.
@@ -130,6 +132,7 @@ pub(super) fn days_left(shown: &Shown, now: Time) -> Option<i64> {
 pub struct Tls {
     common: Common,
     address: HostPort,
+    family: Option<Family>,
     server_name: Option<Address>,
     required: Required,
 }
@@ -142,14 +145,15 @@ impl Section for Tls {
 
     fn read(table: &mut Table<'_>) -> Option<Self> {
         let common = Common::read_asked(table);
-        let address = table.required("address", "Host and port.");
+        let address: Option<HostPort> = table.required("address", "Host and port.");
+        let family = family::read(table, address.as_ref().map(|address| &address.host));
         let server_name =
             table.optional("server_name", "Name to ask for and to find in the certificate, when it is not the host.");
         let days = table.or_in("certificate_days", 14, &(0..=3650), DAYS);
         let version = table.or("at_least", Version::Tls12, "Oldest version of TLS that may be agreed upon.");
         let required = Required { days, version };
         required.provide(table);
-        Some(Self { common: common?, address: address?, server_name, required })
+        Some(Self { common: common?, address: address?, family, server_name, required })
     }
 }
 
@@ -162,6 +166,7 @@ impl Settings for Tls {
         let settings = Arc::unwrap_or_clone(self);
         // Recorded, not required, so that one answer tells everything that is wrong. Nothing is sent.
         let mut target = Target::tls(settings.address.host.to_string(), settings.address.port, Verify::Record);
+        target.family = settings.family;
         if let Some(tls) = &mut target.tls {
             tls.server_name = settings.server_name.as_ref().map(ToString::to_string);
             tls.alpn.clear();

@@ -5,7 +5,7 @@ use std::fmt;
 use event::Span;
 
 use super::{RedirectFault, RequestPhases};
-use crate::net::{DialError, Phase};
+use crate::net::{DialError, Phase, Shown};
 
 /// A request without a whole answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -16,6 +16,8 @@ pub struct HttpError {
     pub failure: HttpFailure,
     /// How long the phases before took.
     pub phases: RequestPhases,
+    /// The certificates of a server with which TLS was agreed upon before; what a refused handshake showed is in `failure`.
+    pub shown: Option<Box<Shown>>,
 }
 
 /// The reason why a request has no whole answer.

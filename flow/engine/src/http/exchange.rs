@@ -18,10 +18,10 @@ use super::redirect::{Jar, RedirectFault, location};
 use super::{
     Enough, HeaderMap, HeaderValue, HttpFailure, Method, Request, RequestPhases, Response, USER_AGENT, header,
 };
-use crate::net::{Deadline, Net, Phase, Stopwatch, Stream, Target, TlsBroken};
+use crate::net::{Deadline, Net, Phase, Shown, Stopwatch, Stream, Target, TlsBroken};
 
 /// Longest head of an answer, in bytes.
-const HEAD_BYTES_MAX: usize = 64 * 1024;
+const HEAD_BYTES_MAX: usize = 256 * 1024;
 /// Most fields of the head of an answer.
 const HEADERS_MAX: usize = 300;
 
@@ -70,8 +70,18 @@ impl Hop {
     fn target(&self) -> Target {
         let (host, port) = (self.url.host_str().unwrap_or_default(), self.url.port_or_known_default().unwrap_or(80));
         let target = if self.secure() { Target::tls(host, port, self.request.verify) } else { Target::tcp(host, port) };
-        let addresses = self.request.extra.as_ref().map(|extra| extra.addresses.clone()).unwrap_or_default();
-        Target { addresses, led_by: self.led_by, ..target }
+        let mut target = Target { led_by: self.led_by, ..target };
+        if let Some(extra) = &self.request.extra {
+            target.family = extra.family;
+            if let Some((host, port)) = &extra.at {
+                if let Some(tls) = &mut target.tls {
+                    tls.server_name = Some(target.host.clone());
+                }
+                target.host.clone_from(host);
+                target.port = *port;
+            }
+        }
+        target
     }
 
     /// The head and body to send.
@@ -97,12 +107,13 @@ impl Hop {
     }
 
     /// Connects, asks, reads until the answer ends or `enough` of it is there; of a redirect that is followed the head only.
-    /// Adds to `phases` whatever was reached.
+    /// Adds to `phases` whatever was reached; a failure after TLS was agreed upon leaves the certificates in `shown`.
     pub(super) async fn send(
         &self,
         net: &Net,
         deadline: Deadline,
         phases: &mut RequestPhases,
+        shown: &mut Option<Box<Shown>>,
         enough: &mut Enough<'_>,
     ) -> Result<Response, HttpFailure> {
         let message = self.message()?;
@@ -147,7 +158,14 @@ impl Hop {
             driven(connection, work).await
         };
         let exchanged: Option<Result<_, HttpFailure>> = deadline.run(exchange).await;
-        let (head, body) = exchanged.ok_or(HttpFailure::Timeout { phase, within: deadline.span() })??;
+        let exchanged = exchanged.ok_or(HttpFailure::Timeout { phase, within: deadline.span() }).flatten();
+        let (head, body) = match exchanged {
+            Ok(answer) => answer,
+            Err(failure) => {
+                *shown = peer.map(|peer| Box::new(peer.shown));
+                return Err(failure);
+            }
+        };
         Ok(Response {
             status: head.status.as_u16(),
             headers: head.headers,
@@ -192,7 +210,7 @@ impl Hop {
         let mut led_by = self.led_by;
         if url.origin() != self.url.origin() {
             let extra = request.extra_mut();
-            extra.addresses.clear();
+            extra.at = None;
             extra.body = Bytes::new();
             let kept = FOR_ANYBODY.into_iter().filter_map(|name| Some((name.clone(), extra.headers.remove(name)?)));
             extra.headers = kept.collect();

@@ -63,7 +63,7 @@ async fn over_tls_the_certificate_counts() {
     let good = serve(Some(known.tls("shop.example", VALID)), |_| Some(ok("safe"))).await;
     let bad = serve(Some(stranger.tls("shop.example", VALID)), |_| Some(ok("unsafe"))).await;
     let request = |address: SocketAddr| {
-        Request::get(format!("https://shop.example:{}/", address.port())).addresses(vec![address.ip()])
+        Request::get(format!("https://shop.example:{}/", address.port())).at(address.ip().to_string(), address.port())
     };
     let response = request(good).send(&net).await.expect("an answer");
     assert_eq!((&*response.text(), response.phases.tls > Span::ZERO), ("safe", true));
@@ -93,6 +93,10 @@ async fn broken_answers_are_told_by_phase() {
         assert!(matches!(error.failure, HttpFailure::Protocol { .. }), "{what}: {error:?}");
         assert_eq!(error.phase(), Some(phase), "{what}: {error}");
     }
+    // As long as curl and browsers read it.
+    let long = [head.as_bytes(), b"X: ", "y".repeat(200_000).as_bytes(), b"\r\nContent-Length: 0\r\n\r\n"].concat();
+    let address = serve(None, move |_| Some(long.clone())).await;
+    assert_eq!(get(&net(), address).await.expect("an answer").headers["x"].len(), 200_000);
     // Without a length the end of the connection is the end of the body.
     let address = serve(None, |_| Some(b"HTTP/1.1 200 OK\r\n\r\nall of it".to_vec())).await;
     assert_eq!(get(&net(), address).await.expect("an answer").text(), "all of it");
@@ -195,7 +199,8 @@ async fn redirects_are_followed_only_when_asked_for_and_never_with_secrets() {
     let plain = address.port();
     let downgrade = move |_: &str| Some(redirect(301, &format!("http://127.0.0.1:{plain}/here")));
     let secure = serve(Some(authority.tls("shop.example", VALID)), downgrade).await;
-    let request = Request::get(format!("https://shop.example:{}/", secure.port())).addresses(vec![secure.ip()]);
+    let request =
+        Request::get(format!("https://shop.example:{}/", secure.port())).at(secure.ip().to_string(), secure.port());
     let error = request.redirects_max(3).send(&authority.net()).await.expect_err("not followed");
     assert!(error.to_string().contains("from https to http"), "{error}");
 }

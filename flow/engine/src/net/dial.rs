@@ -12,8 +12,8 @@ use tokio::task::JoinSet;
 
 use super::tls::Refused;
 use super::{
-    Deadline, DialPhases, Net, Peer, Phase, ResolveError, ResolveFailure, Shown, Stopwatch, Stream, Target, Tls,
-    TlsFailure, Verify,
+    Deadline, DialPhases, Family, Net, Peer, Phase, ResolveError, ResolveFailure, Shown, Stopwatch, Stream, Target,
+    Tls, TlsFailure, Verify,
 };
 
 /// How long an address may be silent before the next is tried beside it (RFC 8305, section 5).
@@ -40,6 +40,13 @@ pub struct Dialed {
 pub enum DialError {
     /// The name has no address.
     Dns(ResolveError),
+    /// The name has addresses, and none of the family that is wanted.
+    OtherFamily {
+        /// The host.
+        host: String,
+        /// The family that is wanted.
+        family: Family,
+    },
     /// Nobody listens there.
     Refused {
         /// The last address tried.
@@ -93,7 +100,7 @@ impl DialError {
     /// During which phase it failed.
     pub fn phase(&self) -> Phase {
         match self {
-            Self::Dns(_) => Phase::Dns,
+            Self::Dns(_) | Self::OtherFamily { .. } => Phase::Dns,
             Self::Forbidden { .. }
             | Self::Refused { .. }
             | Self::Connect { .. }
@@ -116,6 +123,7 @@ impl fmt::Display for DialError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Dns(error) => write!(f, "{error}"),
+            Self::OtherFamily { host, family } => write!(f, "the name `{host}` has no address of {family}"),
             Self::Refused { address } => write!(f, "{address} refuses the connection: nobody listens there"),
             Self::Connect { address, reason } => write!(f, "{address} can't be reached: {reason}"),
             Self::NotAsked { address, reason } => {
@@ -152,6 +160,12 @@ impl Net {
             target.addresses.clone()
         };
         phases.dns = watch.lap();
+        if let Some(family) = target.family {
+            addresses.retain(|&address| Family::of(address) == family);
+            if addresses.is_empty() {
+                return Err(DialError::OtherFamily { host: target.host.clone(), family });
+            }
+        }
         if let (Some(&address), Some(true)) = (addresses.first(), target.led_by.map(|by| self.reach.is_public(by))) {
             addresses.retain(|&address| self.reach.allows(address));
             if addresses.is_empty() {

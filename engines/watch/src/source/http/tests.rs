@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use store::Reading;
 
-use crate::source::testing::{Authority, ask, closed_port, plain, serve};
+use crate::source::testing::{Authority, ask, asking, closed_port, name_server, plain, serve};
 
 fn reply(status: &str, headers: &str, body: &str) -> String {
     format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n{headers}\r\n{body}", body.len())
@@ -100,6 +100,60 @@ async fn the_time_is_told_by_phase() {
         let phases = answer.phases;
         assert!(phases.connect > 0 || answer.reading == Reading::Down, "{url}: {phases:?}");
         assert_eq!((phases.tls > 0, phases.first_byte > 0), (tls, first_byte), "{url}: {phases:?}");
+    }
+}
+
+/// AV-1: a name with addresses of both families is up when one of them answers, which the answer says; each can be watched apart.
+#[tokio::test]
+async fn families_are_watched_apart() {
+    let net = asking(name_server().await);
+    let server = serve(None, false, reply("200 OK", "", "welcome")).await;
+    let address = format!("both.shop.example:{}", server.port());
+    let secure = Authority::new();
+    let tls = secure.server("both.shop.example", (2027, 6, 1), rustls::ALL_VERSIONS);
+    let tls = format!("both.shop.example:{}", serve(Some(tls), false, "").await.port());
+    for (kind, keys, reading, text) in [
+        ("http", format!("url = \"http://{address}/\""), Reading::Up, "status 200 (over IPv4, name "),
+        ("http", format!("url = \"http://{address}/\"\nfamily = \"ipv4\""), Reading::Up, "over IPv4"),
+        ("http", format!("url = \"http://{address}/\"\nfamily = \"ipv6\""), Reading::Down, "[::1]:"),
+        ("tcp", format!("address = \"{address}\""), Reading::Up, "127.0.0.1:"),
+        ("tcp", format!("address = \"{address}\"\nfamily = \"ipv6\""), Reading::Down, "[::1]:"),
+        ("tls", format!("address = \"{tls}\"\nfamily = \"ipv6\""), Reading::Down, "[::1]:"),
+        (
+            "tcp",
+            "address = \"shop.example:9\"\nfamily = \"ipv6\"".to_owned(),
+            Reading::Down,
+            "the name `shop.example` has no address of IPv6",
+        ),
+    ] {
+        let answer = ask(&net, kind, &keys).await;
+        assert_eq!(answer.reading, reading, "{kind} {keys}: {}", answer.text);
+        assert!(answer.text.contains(text), "{kind} {keys}: {}", answer.text);
+    }
+}
+
+/// AV-1: one server of several behind a name is asked at its own address, under that name.
+#[tokio::test]
+async fn a_server_behind_a_name_is_asked_at_its_address() {
+    let (address, heard) = listen(|_| reply("200 OK", "", "welcome")).await;
+    let keys = format!("url = \"http://shop.example/health\"\naddress = \"{address}\"");
+    let answer = ask(&plain(), "http", &keys).await;
+    assert_eq!(answer.reading, Reading::Up, "{}", answer.text);
+    let heard = heard.lock().expect("not poisoned").remove(0);
+    assert!(heard.starts_with("GET /health HTTP/1.1\r\nhost: shop.example\r\n"), "{heard}");
+
+    let authority = Authority::new();
+    let good = authority.server("shop.example", (2027, 6, 1), rustls::ALL_VERSIONS);
+    let other = authority.server("other.example", (2027, 6, 1), rustls::ALL_VERSIONS);
+    for (server, reading, text) in [
+        (good, Reading::Up, "status 200"),
+        (other, Reading::Down, "it is not for `shop.example` but for other.example"),
+    ] {
+        let address = serve(Some(server), false, reply("200 OK", "", "welcome")).await;
+        let keys = format!("url = \"https://shop.example/\"\naddress = \"{address}\"");
+        let answer = ask(&authority.net(), "http", &keys).await;
+        assert_eq!(answer.reading, reading, "{}", answer.text);
+        assert!(answer.text.contains(text), "{}", answer.text);
     }
 }
 
