@@ -18,6 +18,7 @@ mod envelope;
 mod id;
 mod interval;
 mod time;
+mod zone;
 
 pub mod engine;
 pub mod evidence;
@@ -32,3 +33,4 @@ pub use id::{
 };
 pub use interval::{Interval, Spans};
 pub use time::{BadSpan, Clock, Day, Monotonic, Ppb, Span, Time};
+pub use zone::{LocalTime, Zone};

@@ -2,26 +2,36 @@
 
 use std::net::SocketAddr;
 
+use event::Zone;
+
 use crate::address::{Address, Url};
 use crate::document::Document;
 use crate::mistake::Mistake;
 use crate::table::{Section, Table};
 
-/// Whether the promises are shown to everybody. A team looks at them in private first.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+/// Whether the promises are shown to everybody, and in which time zone people read times. A team looks at them in private first.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Publication {
-    /// Whether they are.
+    /// Whether the promises are public.
     pub publish: bool,
+    /// The zone of all times that people read.
+    pub zone: Zone,
 }
 
 impl Section for Publication {
-    const ABOUT: &'static str = "One key stands above all tables.";
-    const EXAMPLE: &'static str = "publish = true";
+    const ABOUT: &'static str = "Two keys stand above all tables.";
+    const EXAMPLE: &'static str = "publish = true\ntime_zone = \"Europe/Paris\"";
 
     fn read(table: &mut Table<'_>) -> Option<Self> {
         let publish =
             table.or("publish", false, "whether the public listener shows the promises, their verdicts and the log");
-        Some(Self { publish })
+        let zone = table.or(
+            "time_zone",
+            Zone::UTC,
+            "the time zone in which people read times: on the pages, in `garant status`, `check` and `log show`, on standard error; \
+             what programs read stays in UTC",
+        );
+        Some(Self { publish, zone })
     }
 }
 

@@ -125,6 +125,19 @@ fn tables_in_the_wrong_place() {
 }
 
 #[test]
+fn a_time_zone_that_nobody_knows() {
+    for (zone, remedy) in [
+        ("Europe/Pari", "did you mean \"Europe/Paris\"?"),
+        ("CEST", "did you mean \"CET\"?"),
+        ("UTC+1", "write a name of the IANA database, a continent and a city, such as \"Europe/Paris\""),
+    ] {
+        let text = format!("time_zone = \"{zone}\"\n[journal]\nname = \"shop.example\"\n");
+        let expect = format!("1:13 `{zone}` is not the name of a time zone | {remedy}");
+        assert_eq!(brief(&read(&text).expect_err("a mistake")), [expect]);
+    }
+}
+
+#[test]
 fn values_of_the_wrong_type() {
     let probe = |line: &str| format!("[[probe.http]]\nservice = \"shop\"\nurl = \"http://shop.example\"\n{line}\n");
     for (line, expect) in [

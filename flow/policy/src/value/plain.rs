@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use event::policy::Agreement;
-use event::{Ppb, Span, Time};
+use event::{Ppb, Span, Time, Zone};
 
 use super::{Slot, Value, short};
+use crate::suggest::nearest;
 
 impl Value for String {
     const SHAPE: &'static str = "a text";
@@ -115,6 +116,25 @@ impl Value for Time {
             );
         }
         time
+    }
+}
+
+impl Value for Zone {
+    const SHAPE: &'static str = "a time zone";
+    const EXAMPLE: &'static str = "\"Europe/Paris\"";
+
+    fn read(mut slot: Slot<'_>) -> Option<Self> {
+        let text = slot.text::<Self>()?;
+        let zone = Self::named(text);
+        if zone.is_none() {
+            let reason = format!("`{}` is not the name of a time zone", short(text));
+            let remedy = nearest(text, Self::names().iter().map(String::as_str)).map_or_else(
+                || "write a name of the IANA database, a continent and a city, such as \"Europe/Paris\"".to_owned(),
+                |meant| format!("did you mean \"{meant}\"?"),
+            );
+            slot.wrong(reason, remedy);
+        }
+        zone
     }
 }
 
