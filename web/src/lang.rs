@@ -7,9 +7,11 @@
 
 mod figures;
 mod sentences;
+mod times;
 mod words;
 
 pub use figures::Precision;
+pub use times::Times;
 pub(crate) use words::Words;
 
 /// A language of the pages.

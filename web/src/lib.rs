@@ -51,7 +51,7 @@ use axum::middleware::{self, Next};
 use axum::response::Response;
 
 pub use budget::Budget;
-pub use lang::{Language, Precision};
+pub use lang::{Language, Precision, Times};
 pub use serve::serve;
 pub use state::{Identity, ShownPolicy, State};
 

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use engine::heartbeat::Pings;
 use engine::metrics::MetricsSource;
 use engine::standing::Probes;
-use event::Clock;
 use event::policy::Applied;
+use event::{Clock, Zone};
 use journal::note::VerifierKey;
 use journal::published::Published;
 use promise::InEffect;
@@ -57,6 +57,8 @@ pub struct ShownPolicy {
     pub applied: Option<Arc<Applied>>,
     /// Whether the public listener shows anything.
     pub publish: bool,
+    /// The zone of all times that people read.
+    pub zone: Zone,
     /// Why the last reload was refused; nothing after one that was taken.
     pub reload_error: Option<String>,
     /// Whether the public listener takes pings before it shows anything.

@@ -34,6 +34,9 @@ pub struct Status {
     pub version: String,
     /// When this was true.
     pub at: Time,
+    /// The zone of the policy, in which people read the times.
+    #[serde(default)]
+    pub time_zone: String,
     /// Whether the public pages are open.
     pub publish: bool,
     /// Revision of the policy in effect.
@@ -265,6 +268,7 @@ fn of(state: &State) -> Status {
     Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         at: state.clock.now(),
+        time_zone: policy.zone.name().to_owned(),
         publish: policy.publish,
         revision: policy.applied.as_ref().map(|applied| applied.revision.clone()),
         journal: JournalStatus {

@@ -7,7 +7,8 @@
 //! uncertainty, each verdict its reasons, and each has a link to a file that proves it to somebody who trusts neither the
 //! page nor us. The figures are of the last evaluation; the proof is of the last verdict in the log, which the page names. An outcome is told by a word and a sign, never by colour alone.
 //!
-//! The page holds nothing that is not public; what the team sees in private is the same page with a banner.
+//! The page holds nothing that is not public; the team sees the same page, with a banner while it is not published, and with the
+//! findings that are open.
 
 mod view;
 
@@ -65,7 +66,7 @@ fn answer_with(state: &State, language: Language, reader: Reader, request: &Head
         Reader::Team => Caching::Revalidate,
         Reader::Public => Caching::Short,
     };
-    match view::TrustPage::new(state, language).render() {
+    match view::TrustPage::new(state, language, reader).render() {
         Ok(html) => {
             let mut response =
                 answer::bytes(request, "text/html; charset=utf-8", caching, html.into_bytes(), state.budget.share());

@@ -92,26 +92,28 @@ impl Zone {
         }
     }
 
-    /// `text` with each time in UTC to the second, as [`Time`] displays it, written as [`Self::rfc3339`] has it. Entries and
-    /// details hold such times within sentences.
+    /// `text` with each time in UTC (`2026-11-22T23:00:00Z`, also with a fraction of the second) written with the offset of the
+    /// zone, as [`Self::rfc3339`] does. Sentences of entries, details and lines of a log hold such times.
     pub fn of_text<'a>(&self, text: &'a str) -> Cow<'a, str> {
-        const SHAPE: &[u8] = b"0000-00-00T00:00:00Z";
-        let has_shape = |window: &[u8]| {
-            window.iter().zip(SHAPE).all(|(byte, of)| if *of == b'0' { byte.is_ascii_digit() } else { byte == of })
-        };
-        if *self == Self::UTC || text.len() < SHAPE.len() {
+        if *self == Self::UTC {
             return Cow::Borrowed(text);
         }
         let (mut shown, mut done, mut place) = (String::new(), 0, 0);
-        while let Some(window) = text.as_bytes().get(place..place + SHAPE.len()) {
-            let stamp = has_shape(window).then(|| text.get(place..place + SHAPE.len())).flatten();
-            let Some(time) = stamp.and_then(Time::parse_rfc3339) else {
+        while place + SHAPE.len() < text.len() {
+            let found = text.get(place..).and_then(|rest| Some((rest, utc_at_start(rest)?)));
+            let Some((rest, length)) = found else {
                 place += 1;
                 continue;
             };
-            shown.push_str(text.get(done..place).unwrap_or_default());
-            shown.push_str(&self.rfc3339(time));
-            place += SHAPE.len();
+            let (seconds, fraction) = rest.get(..length - 1).unwrap_or_default().split_at(SHAPE.len());
+            let Some(time) = Time::parse_rfc3339(&format!("{seconds}Z")) else {
+                place += length;
+                continue;
+            };
+            let local = self.rfc3339(time);
+            let (local, offset) = local.split_at_checked(SHAPE.len()).unwrap_or((&local, ""));
+            shown.extend([text.get(done..place).unwrap_or_default(), local, fraction, offset]);
+            place += length;
             done = place;
         }
         if done == 0 {
@@ -120,6 +122,19 @@ impl Zone {
         shown.push_str(text.get(done..).unwrap_or_default());
         Cow::Owned(shown)
     }
+}
+
+/// Date and time of RFC 3339, to the second.
+const SHAPE: &[u8] = b"0000-00-00T00:00:00";
+
+/// The length of the time in UTC that `text` starts with, its `Z` included.
+fn utc_at_start(text: &str) -> Option<usize> {
+    let (seconds, rest) = text.as_bytes().split_at_checked(SHAPE.len())?;
+    let is_time =
+        seconds.iter().zip(SHAPE).all(|(byte, of)| if *of == b'0' { byte.is_ascii_digit() } else { byte == of });
+    let digits = |rest: &[u8]| rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let fraction = rest.strip_prefix(b".").map_or(0, |rest| 1 + digits(rest));
+    (is_time && fraction != 1 && rest.get(fraction) == Some(&b'Z')).then_some(SHAPE.len() + fraction + 1)
 }
 
 impl fmt::Display for Zone {
@@ -217,6 +232,9 @@ mod tests {
                 "été, 2026-07-01T00:00:00Z to 2026-07-01T01:00:00Z é",
                 "été, 2026-07-01T02:00:00+02:00 to 2026-07-01T03:00:00+02:00 é",
             ),
+            ("2026-11-22T23:00:00.123456Z  INFO up", "2026-11-23T00:00:00.123456+01:00  INFO up"),
+            ("2026-11-22T23:00:00Z", "2026-11-23T00:00:00+01:00"),
+            ("2026-11-22T23:00:00.Z", "2026-11-22T23:00:00.Z"),
             ("2026-13-22T23:00:00Z", "2026-13-22T23:00:00Z"),
             ("2026-11-22T23:00:00+00:00", "2026-11-22T23:00:00+00:00"),
             ("", ""),

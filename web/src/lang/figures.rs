@@ -6,7 +6,7 @@
 
 use std::fmt::Write as _;
 
-use event::{Ppb, Span, Time};
+use event::{Ppb, Span};
 
 use super::{Language, NARROW};
 
@@ -138,57 +138,6 @@ impl Language {
         }
         text
     }
-
-    /// `22 November 2026, 23:00 UTC`, `22 novembre 2026, 23 h 00 UTC`.
-    pub fn instant(self, time: Time) -> String {
-        const FRENCH: [&str; 12] = [
-            "janvier",
-            "février",
-            "mars",
-            "avril",
-            "mai",
-            "juin",
-            "juillet",
-            "août",
-            "septembre",
-            "octobre",
-            "novembre",
-            "décembre",
-        ];
-        const ENGLISH: [&str; 12] = [
-            "January",
-            "February",
-            "March",
-            "April",
-            "May",
-            "June",
-            "July",
-            "August",
-            "September",
-            "October",
-            "November",
-            "December",
-        ];
-        // RFC 3339 has fixed places from the year 0 to 9999; a clock that is elsewhere is shown as it is.
-        let text = time.to_rfc3339();
-        let field = |from: usize, to: usize| text.get(from..to).and_then(|digits| digits.parse::<usize>().ok());
-        let fields = (field(0, 4), field(5, 7), field(8, 10), text.get(11..13), text.get(14..16));
-        let (Some(year), Some(month @ 1..=12), Some(day), Some(hour), Some(minute)) = fields else { return text };
-        match (self, day) {
-            (Self::French, 1) => format!("1er {} {year}, {hour}{NARROW}h{NARROW}{minute} UTC", FRENCH[month - 1]),
-            (Self::French, _) => format!("{day} {} {year}, {hour}{NARROW}h{NARROW}{minute} UTC", FRENCH[month - 1]),
-            (Self::English, _) => format!("{day} {} {year}, {hour}:{minute} UTC", ENGLISH[month - 1]),
-        }
-    }
-}
-
-impl Language {
-    /// `23:00`, `23 h 00`, of the day at Greenwich.
-    pub(super) fn time_of_day(self, time: Time) -> String {
-        let text = self.instant(time);
-        let (_day, time) = text.rsplit_once(", ").unwrap_or(("", &text));
-        time.trim_end_matches(" UTC").to_owned()
-    }
 }
 
 /// Rounds to the usual decimals, or to as many more as tell the figure from the target.
@@ -264,14 +213,9 @@ mod tests {
     }
 
     #[test]
-    fn counts_and_dates() {
+    fn counts() {
         assert_eq!(Language::English.count(1_234_567), "1,234,567");
         assert_eq!(plain(&Language::French.count(1_234_567)), "1 234 567");
         assert_eq!(Language::French.count(999), "999");
-        let time = Time::parse_rfc3339("2026-08-01T05:07:09Z").expect("a date");
-        assert_eq!(Language::English.instant(time), "1 August 2026, 05:07 UTC");
-        assert_eq!(plain(&Language::French.instant(time)), "1er août 2026, 05 h 07 UTC");
-        // A clock that is wrong by any amount must not make a page fail.
-        assert!(!Language::French.instant(Time::from_micros(i64::MIN)).is_empty());
     }
 }

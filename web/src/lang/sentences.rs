@@ -1,7 +1,7 @@
 //! Sentences with figures in them: what an objective measures, what it promises, what was found, and why.
 
 use event::promise::{Figure, Reason, Unit};
-use event::{Ppb, Span, Time};
+use event::{Ppb, Span};
 use promise::objective::{Objective, Promised};
 
 use super::{Language, NARROW, Precision};
@@ -33,14 +33,6 @@ impl Language {
         match self {
             Self::French => format!("{subject}\u{a0}: {french}"),
             Self::English => format!("{subject}: {english}"),
-        }
-    }
-
-    /// Until when an announced maintenance under way lasts.
-    pub(crate) fn maintained(self, until: Time) -> String {
-        match self {
-            Self::French => format!("maintenance annoncée jusqu’au {}", self.instant(until)),
-            Self::English => format!("announced maintenance until {}", self.instant(until)),
         }
     }
 
@@ -172,16 +164,6 @@ impl Language {
         }
     }
 
-    /// Up to when a verdict speaks; without the day when that is today.
-    pub fn as_of(self, time: Time, now: Time) -> String {
-        match (self, time.day() == now.day()) {
-            (Self::French, true) => format!("arrêté à {}", self.time_of_day(time)),
-            (Self::French, false) => format!("arrêté au {}", self.instant(time)),
-            (Self::English, true) => format!("as of {}", self.time_of_day(time)),
-            (Self::English, false) => format!("as of {}", self.instant(time)),
-        }
-    }
-
     /// What may pass unseen between two looks at each service that are this far apart.
     pub(crate) fn resolution(self, services: &[(String, Span)]) -> String {
         let (start, colon) = match self {
@@ -198,34 +180,6 @@ impl Language {
         }
     }
 
-    /// Since when an outcome holds; without the day when that is today.
-    pub(crate) fn since(self, time: Time, now: Time) -> String {
-        match (self, time.day() == now.day()) {
-            (Self::French, true) => format!("depuis {}", self.time_of_day(time)),
-            (Self::French, false) => format!("depuis le {}", self.instant(time)),
-            (Self::English, true) => format!("since {}", self.time_of_day(time)),
-            (Self::English, false) => format!("since {}", self.instant(time)),
-        }
-    }
-
-    /// When an entry of the log was judged, and the outcome of which it speaks if that is no longer so.
-    pub(crate) fn recorded(self, time: Time, now: Time, other_outcome: Option<&str>) -> String {
-        let when = if time.day() == now.day() { self.time_of_day(time) } else { self.instant(time) };
-        match (self, other_outcome) {
-            (_, None) => when,
-            (Self::French, Some(outcome)) => format!("{when}\u{a0}: {outcome}"),
-            (Self::English, Some(outcome)) => format!("{when}: {outcome}"),
-        }
-    }
-
-    /// When everything was last evaluated.
-    pub(crate) fn evaluated(self, time: Time) -> String {
-        match self {
-            Self::French => format!("Dernière évaluation\u{a0}: {}.", self.instant(time)),
-            Self::English => format!("Last evaluated: {}.", self.instant(time)),
-        }
-    }
-
     /// How many promises are kept, broken and unproven.
     pub(crate) fn summary(self, kept: usize, broken: usize, unproven: usize) -> [String; 3] {
         let plural = |count: usize, one: &'static str, more: &'static str| if count > 1 { more } else { one };
@@ -239,20 +193,21 @@ impl Language {
         }
     }
 
+    /// How many findings are open beside those that are listed.
+    pub(crate) fn other_findings(self, count: usize) -> String {
+        match (self, count) {
+            (Self::French, 1) => "et un autre".to_owned(),
+            (Self::French, _) => format!("et {count} autres"),
+            (Self::English, 1) => "and one more".to_owned(),
+            (Self::English, _) => format!("and {count} more"),
+        }
+    }
+
     /// The text of a link to the proof of an entry.
     pub(crate) fn entry(self, sequence: u64) -> String {
         match self {
             Self::French => format!("entrée {sequence}"),
             Self::English => format!("entry {sequence}"),
-        }
-    }
-
-    /// When a maintenance window begins and ends.
-    pub(crate) fn between(self, from: Time, to: Time) -> String {
-        let (from, to) = (self.instant(from), self.instant(to));
-        match self {
-            Self::French => format!("du {from} au {to}"),
-            Self::English => format!("from {from} to {to}"),
         }
     }
 
@@ -264,14 +219,6 @@ impl Language {
             set = set.replace(&format!(" {sign}"), &format!("{NARROW}{sign}"));
         }
         set
-    }
-
-    /// Who cosigned, and when.
-    pub(crate) fn cosigned(self, witness: &str, at: Time) -> String {
-        match self {
-            Self::French => format!("{witness}, le {}", self.instant(at)),
-            Self::English => format!("{witness}, {}", self.instant(at)),
-        }
     }
 }
 

@@ -28,22 +28,23 @@ async fn what_the_page_says() {
     let text = text_of(french.text());
     for expected in [
         "Nos promesses, preuves à l’appui",
-        "✓ 0 tenue ✗ 1 rompue ? 1 non prouvée Dernière évaluation : 22 novembre 2026, 23 h 00 UTC.",
+        "✓ 0 tenue ✗ 1 rompue ? 1 non prouvée Dernière évaluation : 22 novembre 2026, 23 h 00. \
+         Les heures sont en temps universel (UTC).",
         "La boutique est disponible 99,99 % du temps. AV-1 ✗ rompue au moins 99,99 %",
-        "Promesse Promis Mesuré Verdict Preuve",
-        "au moins 99,99 % La boutique : disponibilité 180 jours entre 99,991 % et 99,995 % arrêté à 22 h 58 \
-         365 jours entre 99,989 % et 99,9899999 % arrêté à 22 h 58 180 jours ✓ tenue depuis 22 h 59 \
-         marge : entre 1 min et 1 min 30 s sur 52 min 33 s consommées observé depuis un seul point \
-         365 jours ✗ rompue depuis 22 h 59 fenêtre : 12 jours sur 365 marge : entre 41 min et 46 min sur 52 min 33 s consommées \
-         en panne pendant au moins 41 min, en 2 interruptions sans observation pendant 5 min 180 jours entrée 301 365 jours entrée 302",
+        "Promesse Promis Mesuré Verdict Pourquoi Preuve",
+        "au moins 99,99 % La boutique : disponibilité 180 jours entre 99,991 % et 99,995 % arrêté à 22:58:00 \
+         ✓ tenue depuis 22 h 59 marge : entre 1 min et 1 min 30 s sur 52 min 33 s consommées observé depuis un seul point \
+         entrée 301 365 jours entre 99,989 % et 99,9899999 % arrêté à 22:58:00 ✗ rompue depuis 22 h 59 \
+         fenêtre : 12 jours sur 365 marge : entre 41 min et 46 min sur 52 min 33 s consommées \
+         en panne pendant au moins 41 min, en 2 interruptions sans observation pendant 5 min entrée 302",
         "shop.example Nos promesses",
         "En ce moment ? indécis La boutique depuis 22 h 59",
-        "au plus 15 min La boutique (nightly) : plus longue durée entre deux succès sur 30 jours rien encore arrêté à 22 h 58 ? non prouvée",
+        "au plus 15 min La boutique (nightly) : plus longue durée entre deux succès sur 30 jours rien encore arrêté à 22:58:00 ? non prouvée",
         "Une coupure plus brève que l’écart entre deux contrôles peut nous échapper (",
-        "Maintenances annoncées La boutique La boutique sera en lecture seule. du 23 novembre 2026, 23 h 00 UTC au \
-         24 novembre 2026, 00 h 00 UTC",
-        "Nom shop.example/1 Entrées 304 Point de contrôle du 22 novembre 2026, 23 h 00 UTC",
-        "Cosigné par witness.example, le 22 novembre 2026, 23 h 00 UTC",
+        "Maintenances annoncées La boutique La boutique sera en lecture seule. du 23 novembre 2026, 23 h 00 au \
+         24 novembre 2026, 00 h 00",
+        "Nom shop.example/1 Entrées 304 Point de contrôle du 22 novembre 2026, 23 h 00",
+        "Cosigné par witness.example, le 22 novembre 2026, 23 h 00",
         "Ce que vous pouvez vérifier, et ce que vous ne pouvez pas",
     ] {
         assert!(text.contains(expected), "`{expected}` is missing in:\n{text}");
@@ -52,19 +53,19 @@ async fn what_the_page_says() {
     let text = text_of(english.text());
     for expected in [
         "What we promise, and the proof",
-        "✓ 0 kept ✗ 1 broken ? 1 unproven Last evaluated: 22 November 2026, 23:00 UTC.",
+        "✓ 0 kept ✗ 1 broken ? 1 unproven Last evaluated: 22 November 2026, 23:00. All times are in UTC.",
         "The shop is available 99.99 % of the time. AV-1 ✗ broken at least 99.99 %",
-        "at least 99.99 % The shop: availability 180 days between 99.991 % and 99.995 % as of 22:58 \
-         365 days between 99.989 % and 99.9899999 % as of 22:58 180 days ✓ kept since 22:59 \
-         margin: between 1 min and 1 min 30 s of 52 min 33 s used observed by one point only \
-         365 days ✗ broken since 22:59 window: 12 of 365 days margin: between 41 min and 46 min of 52 min 33 s used \
-         down for at least 41 min, in 2 outages not observed for 5 min 180 days entry 301 365 days entry 302",
+        "at least 99.99 % The shop: availability 180 days between 99.991 % and 99.995 % as of 22:58:00 ✓ kept since 22:59 \
+         margin: between 1 min and 1 min 30 s of 52 min 33 s used observed by one point only entry 301 \
+         365 days between 99.989 % and 99.9899999 % as of 22:58:00 ✗ broken since 22:59 window: 12 of 365 days \
+         margin: between 41 min and 46 min of 52 min 33 s used down for at least 41 min, in 2 outages not observed for 5 min \
+         entry 302",
         "At present ? undecided The shop since 22:59",
-        "at most 15 min The shop (nightly): longest time between two successes over 30 days nothing yet as of 22:58 ? unproven",
+        "at most 15 min The shop (nightly): longest time between two successes over 30 days nothing yet as of 22:58:00 ? unproven",
         "nothing in the log bears on it yet",
         "An outage shorter than the time between two looks may pass unseen (",
-        "Name shop.example/1 Entries 304 Checkpoint of 22 November 2026, 23:00 UTC",
-        "Cosigned by witness.example, 22 November 2026, 23:00 UTC",
+        "Name shop.example/1 Entries 304 Checkpoint of 22 November 2026, 23:00",
+        "Cosigned by witness.example, 22 November 2026, 23:00",
         &format!("garant verify https://trust.shop.example/log/ --vkey '{vkey}'"),
         &vkey.fingerprint().to_string(),
         "What you can check, and what you can’t",
@@ -128,15 +129,68 @@ async fn the_figures_are_of_now_and_the_proof_of_the_log() {
     }
     fixture.in_effect.send_modify(|in_effect| Arc::make_mut(in_effect).evaluate(crate::fake::NOW, verdicts));
     for (path, expected) in [
-        ("/fr", "entre 50 % et 99,995 % arrêté à 22 h 59"),
+        ("/fr", "entre 50 % et 99,995 % arrêté à 22:59:55"),
         ("/fr", "? non prouvée depuis 23 h 00"),
         ("/fr", "entrée 301 , 22 h 59 : tenue"),
-        ("/en", "between 50 % and 99.995 % as of 22:59"),
+        ("/en", "between 50 % and 99.995 % as of 22:59:55"),
         ("/en", "? unproven since 23:00"),
         ("/en", "entry 302 , 22:59: broken"),
     ] {
         let text = text_of(get(fixture.public(), path).await.text());
         assert!(text.contains(expected), "`{expected}` is missing in:\n{text}");
+    }
+}
+
+/// The zone of the policy: said once, and every time follows it, with its day.
+#[tokio::test]
+async fn times_are_in_the_zone_of_the_policy() {
+    let fixture = Fixture::new();
+    fixture.policy.send_modify(|policy| {
+        Arc::make_mut(policy).zone = event::Zone::named("Europe/Paris").expect("a zone");
+    });
+    for (path, expected) in [
+        ("/en", "Last evaluated: 23 November 2026, 00:00. All times are in Europe/Paris, at present UTC+1."),
+        ("/en", "as of 22 November 2026, 23:58:00"),
+        ("/en", "24 November 2026, from 00:00 to 01:00"),
+        ("/fr", "Les heures sont celles de Europe/Paris, en ce moment UTC+1."),
+        ("/fr", "En ce moment ? indécis La boutique depuis le 22 novembre 2026, 23 h 59"),
+        ("/fr", "le 24 novembre 2026, de 00 h 00 à 01 h 00"),
+    ] {
+        let text = text_of(get(fixture.public(), path).await.text());
+        assert!(text.contains(expected), "`{expected}` is missing in:\n{text}");
+    }
+}
+
+/// What is found is the team's business: which disk, the figure and the threshold, since when.
+#[tokio::test]
+async fn the_team_sees_what_is_found() {
+    let mut fixture = Fixture::new();
+    let mut row = (fixture.state.probes)().remove(0);
+    let found = |number: i64| engine::standing::OpenFinding {
+        finding: "disk-usage".parse().expect("a name"),
+        text: format!("disk of /srv/{number} 97 % used, threshold 90 %, until 2026-11-22T22:00:00Z"),
+        since: crate::fake::NOW - event::Span::from_secs(number),
+    };
+    row.findings = (0..60).map(found).collect();
+    Arc::get_mut(&mut fixture.state).expect("no router yet").probes = Arc::new(move || vec![row.clone()]);
+    fixture.policy.send_modify(|policy| {
+        Arc::make_mut(policy).zone = event::Zone::named("Asia/Kathmandu").expect("a zone");
+    });
+    for (path, title, more) in
+        [("/fr", "Constats ouverts, pour l’équipe seule", "et 10 autres"), ("/en", "Open findings", "and 10 more")]
+    {
+        let answer = get(fixture.team(), path).await;
+        let text = text_of(answer.text());
+        for expected in [
+            title,
+            "disk-usage (shop-answers, gravelines) disk of /srv/0 97 % used, threshold 90 %, until 2026-11-23T03:45:00+05:45",
+            more,
+        ] {
+            assert!(text.contains(expected), "`{expected}` is missing in:\n{text}");
+        }
+        check_html(answer.text());
+        let public = get(fixture.public(), path).await;
+        assert!(!public.text().contains(title) && !public.text().contains("/srv"), "{path}");
     }
 }
 
@@ -183,7 +237,7 @@ async fn a_new_revision_starts_unproven() {
     });
     let text = text_of(get(fixture.public(), "/en").await.text());
     assert!(text.contains("✓ 0 kept ✗ 0 broken ? 2 unproven"), "{text}");
-    let expected = "180 days ? unproven not judged yet 365 days ? unproven not judged yet 180 days – 365 days –";
+    let expected = "180 days nothing yet ? unproven not judged yet – 365 days nothing yet ? unproven not judged yet –";
     assert!(text.contains(expected), "{text}");
 }
 
@@ -329,8 +383,8 @@ fn luminance(hex: &str) -> f64 {
 fn a_narrow_table_is_labelled() {
     for language in Language::ALL {
         let words = language.words();
-        for (place, word) in (1..).zip([words.promised, words.measured, words.outcome, words.proof]) {
-            let rule = format!("td:nth-of-type({place})::before{{content:\"{word}\"}}");
+        for (place, word) in (1..).zip([words.proof, words.why, words.outcome, words.measured, words.promised]) {
+            let rule = format!("td:nth-last-of-type({place})::before{{content:\"{word}\"}}");
             let rules: Vec<&str> = crate::answer::STYLE.lines().filter(|line| line.ends_with(&rule)).collect();
             let of_it = format!(":lang({}) ", language.code());
             assert!(rules.iter().any(|line| *line == rule || line.starts_with(&of_it)), "{rule} in {language:?}");

@@ -5,23 +5,26 @@ use std::fmt;
 use std::sync::Arc;
 
 use askama::Template;
+use event::ServiceId;
 use event::policy::{Applied, Promise};
 use event::promise::{Outcome, Verdict};
-use event::{ServiceId, Time};
 use journal::published::Published;
 use promise::Subject;
 use promise::objective::{Availability, Objective};
 use promise::{InEffect, VerdictInEffect};
 
+use super::Reader;
 use crate::answer::STYLE;
-use crate::lang::{Language, Words};
+use crate::lang::{Language, Times, Words};
 use crate::state::State;
-use crate::status::{CurrentState, ServiceStatus};
+use crate::status::{self, CurrentState, ServiceStatus};
 
 /// Announced windows that are shown; more than a few are a calendar, not a warning.
 const MAINTENANCE_MAX: usize = 10;
 /// Most services whose present state is shown.
 const SERVICES_MAX: usize = 20;
+/// Most open findings that the team's page lists.
+const FINDINGS_MAX: usize = 50;
 /// Most services whose resolution is shown: those asked least often.
 const RESOLUTIONS_MAX: usize = 10;
 
@@ -36,7 +39,10 @@ pub(super) struct TrustPage {
     summary: [OutcomeView; 3],
     services: Vec<ServiceView>,
     others_up: Option<String>,
+    findings: Vec<FindingView>,
+    other_findings: Option<String>,
     evaluated: Option<String>,
+    zone: String,
     resolution: Option<String>,
     promises: Vec<PromiseView>,
     maintenance: Vec<MaintenanceView>,
@@ -57,17 +63,29 @@ struct ServiceView {
     maintenance: Option<String>,
 }
 
+/// An open finding: shown to the team, whatever is published.
+struct FindingView {
+    title: String,
+    place: String,
+    text: String,
+    since: String,
+}
+
 struct PromiseView {
     id: String,
     sentence: String,
     /// Its outcome, where its objectives have one each.
     verdict: Option<OutcomeView>,
     class: &'static str,
+    /// How many windows its rows have together.
+    windows: usize,
     rows: Vec<RowView>,
 }
 
 /// Objectives that differ in their window only.
 struct RowView {
+    /// Whether this is the first of its promise.
+    is_first: bool,
     measure: String,
     promised: String,
     windows: Vec<WindowView>,
@@ -106,7 +124,7 @@ impl OutcomeView {
 
 impl fmt::Display for OutcomeView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "<b class=\"{}\"><i aria-hidden=\"true\">{}</i> {}</b>", self.class, self.sign, self.word)
+        write!(f, "<b class=\"{}\">{} {}</b>", self.class, self.sign, self.word)
     }
 }
 
@@ -129,22 +147,26 @@ struct LogView {
 }
 
 impl TrustPage {
-    pub(super) fn new(state: &State, language: Language) -> Self {
+    pub(super) fn new(state: &State, language: Language, reader: Reader) -> Self {
         let policy = Arc::clone(&state.policy.borrow());
         let in_effect = Arc::clone(&state.in_effect.borrow());
         let published = state.published.borrow().clone();
         let identity = Arc::clone(&state.identity.borrow());
         let words = language.words();
-        let now = state.clock.now();
+        let times = Times { language, zone: &policy.zone, now: state.clock.now() };
 
         let promises = policy.applied.as_ref().map(|applied| {
             let composer =
-                Composer { now, language, words, applied, in_effect: &in_effect, published: published.as_deref() };
+                Composer { times, language, words, applied, in_effect: &in_effect, published: published.as_deref() };
             applied.promises.iter().map(|promise| composer.promise(promise)).collect::<Vec<_>>()
         });
         let promises = promises.unwrap_or_default();
         let with = |class| promises.iter().filter(|promise| promise.class == class).count();
-        let (services, others_up) = present(&state.present.services(state), language, now);
+        let (services, others_up) = present(&state.present.services(state), times);
+        let (findings, left_out) = match (reader, policy.applied.as_deref()) {
+            (Reader::Team, Some(applied)) => found(state, applied, &in_effect, times),
+            _ => Default::default(),
+        };
         let [kept, broken, unproven] = language.summary(with("k"), with("b"), with("u"));
         Self {
             style: STYLE,
@@ -159,20 +181,19 @@ impl TrustPage {
             ],
             services,
             others_up: (others_up > 0).then(|| language.others_up(others_up)),
+            findings,
+            other_findings: (left_out > 0).then(|| language.other_findings(left_out)),
             resolution: policy.applied.as_ref().and_then(|applied| resolution(applied, language)),
-            evaluated: in_effect.evaluated_at().map(|at| language.evaluated(at)),
-            maintenance: policy
-                .applied
-                .as_ref()
-                .map(|applied| announced(applied, language, state.clock.now()))
-                .unwrap_or_default(),
+            evaluated: in_effect.evaluated_at().map(|at| times.evaluated(at)),
+            zone: times.zone(),
+            maintenance: policy.applied.as_ref().map(|applied| announced(applied, times)).unwrap_or_default(),
             log: published.as_deref().map(|published| LogView {
                 origin: published.origin.clone(),
                 size: language.count(published.size),
-                at: language.instant(published.at),
+                at: times.instant(published.at),
                 root: published.root.to_string(),
                 fingerprint: identity.fingerprint.clone(),
-                witnesses: published.cosignatures.iter().map(|c| language.cosigned(&c.witness, c.at)).collect(),
+                witnesses: published.cosignatures.iter().map(|c| times.cosigned(&c.witness, c.at)).collect(),
             }),
             command: format!("garant verify {}log/ --vkey '{}'", identity.url, identity.vkey),
             promises,
@@ -181,7 +202,7 @@ impl TrustPage {
 }
 
 struct Composer<'a> {
-    now: Time,
+    times: Times<'a>,
     language: Language,
     words: &'static Words,
     applied: &'a Applied,
@@ -200,18 +221,23 @@ impl Composer<'_> {
         let objectives: Vec<_> = objectives.collect();
         let outcome = self.outcome(self.in_effect.outcome(promise));
         let rows = objectives.chunk_by(|(one, ..), (other, ..)| one == other).map(|same| self.row(promise, same));
+        let mut rows: Vec<_> = rows.collect();
+        if let Some(first) = rows.first_mut() {
+            first.is_first = true;
+        }
         PromiseView {
             id: promise.id.to_string(),
             sentence: Language::set(self.language.of(&promise.text)),
             class: outcome.class,
-            rows: rows.collect(),
+            windows: objectives.len(),
+            rows,
             verdict: (objectives.len() > 1).then_some(outcome),
         }
     }
 
     /// The row of objectives that differ in their window only.
     fn row<K>(&self, promise: &Promise, same: &[(K, Objective, u32)]) -> RowView {
-        let mut row = RowView { measure: String::new(), promised: String::new(), windows: Vec::new() };
+        let mut row = RowView { is_first: false, measure: String::new(), promised: String::new(), windows: Vec::new() };
         for (_, objective, number) in same {
             let subject = self.subject(&objective.subject());
             let is_alone = same.len() == 1;
@@ -234,22 +260,26 @@ impl Composer<'_> {
         let figure = verdict.and_then(|verdict| verdict.figure.as_ref());
         let mut reasons: Vec<String> =
             verdict.iter().flat_map(|v| &v.reasons).map(|reason| self.language.reason(reason)).collect();
+        let is_other = |outcome| verdict.is_some_and(|verdict| verdict.outcome != outcome);
+        // The last verdict in the log, unless that says what is shown, since when that is so.
+        let told = journaled.filter(|journaled| {
+            is_other(journaled.verdict.outcome) || found.is_none_or(|found| found.since != journaled.verdict.at)
+        });
         if verdict.is_none() {
             reasons.push(self.words.not_judged.to_owned());
         }
         WindowView {
             name,
-            as_of: verdict.map(|verdict| self.language.as_of(verdict.window.end, self.now)),
+            as_of: verdict.map(|verdict| self.times.as_of(verdict.window.end)),
             measured: figure
                 .map_or_else(|| self.words.nothing_measured.to_owned(), |figure| self.language.figure(figure)),
             verdict: self.outcome(verdict.map_or(Outcome::Unproven, |verdict| verdict.outcome)),
-            since: found.map(|found| self.language.since(found.since, self.now)),
+            since: found.map(|found| self.times.beside(found.since, told.map(|journaled| journaled.verdict.at))),
             reasons,
-            recorded: journaled.and_then(|journaled| {
+            recorded: told.map(|journaled| {
                 let Verdict { outcome, at, .. } = journaled.verdict;
-                let other = verdict.is_some_and(|verdict| verdict.outcome != outcome);
-                let is_told = !other && found.is_some_and(|found| found.since == at);
-                (!is_told).then(|| self.language.recorded(at, self.now, other.then(|| self.word(outcome))))
+                let other = is_other(outcome).then(|| self.word(outcome));
+                self.times.recorded(at, found.map_or(at, |found| found.since), other)
             }),
             proof: self.proof(journaled),
         }
@@ -299,7 +329,8 @@ impl Composer<'_> {
 }
 
 /// The services as they are now: first those that are not up, then the others, as far as there is room; and how many more are up.
-fn present(services: &[ServiceStatus], language: Language, now: Time) -> (Vec<ServiceView>, usize) {
+fn present(services: &[ServiceStatus], times: Times<'_>) -> (Vec<ServiceView>, usize) {
+    let language = times.language;
     let mut services: Vec<_> = services.iter().collect();
     services.sort_by_key(|service| service.state == CurrentState::Up);
     let left_out = services.split_off(services.len().min(SERVICES_MAX));
@@ -312,12 +343,35 @@ fn present(services: &[ServiceStatus], language: Language, now: Time) -> (Vec<Se
         ServiceView {
             title: language.of(&service.title).to_owned(),
             state: OutcomeView::new(outcome, language.words().states[service.state as usize]),
-            since: service.since.map(|since| language.since(since, now)),
-            maintenance: service.maintenance.as_ref().map(|window| language.maintained(window.until)),
+            since: service.since.map(|since| times.since(since)),
+            maintenance: service.maintenance.as_ref().map(|window| times.maintained(window.until)),
         }
     };
     let others_up = left_out.iter().filter(|service| service.state == CurrentState::Up).count();
     (services.iter().map(view).collect(), others_up)
+}
+
+/// The findings that are open, as far as there is room, and how many more there are: on what, the figure and the threshold, and
+/// since when.
+fn found(state: &State, applied: &Applied, in_effect: &InEffect, times: Times<'_>) -> (Vec<FindingView>, usize) {
+    let (mut shown, mut left_out) = (Vec::new(), 0);
+    for row in (state.probes)() {
+        for open in status::findings(in_effect, &row) {
+            if shown.len() == FINDINGS_MAX {
+                left_out += 1;
+                continue;
+            }
+            let declared = applied.findings.iter().find(|declared| declared.finding == open.finding);
+            let title = declared.map(|declared| times.language.of(&declared.title).to_owned());
+            shown.push(FindingView {
+                title: title.unwrap_or_else(|| open.finding.to_string()),
+                place: format!("{}, {}", row.probe, row.observer.vantage()),
+                text: times.zone.of_text(&open.text).into_owned(),
+                since: times.since(open.since),
+            });
+        }
+    }
+    (shown, left_out)
 }
 
 /// The name that customers know a service by.
@@ -347,7 +401,8 @@ fn resolution(applied: &Applied, language: Language) -> Option<String> {
 }
 
 /// Maintenance under way or to come, soonest first.
-fn announced(applied: &Applied, language: Language, now: Time) -> Vec<MaintenanceView> {
+fn announced(applied: &Applied, times: Times<'_>) -> Vec<MaintenanceView> {
+    let Times { language, now, .. } = times;
     let mut windows: Vec<_> = applied.maintenance.iter().filter(|window| window.interval.end > now).collect();
     windows.sort_by_key(|window| window.interval.start);
     let view = |window: &event::policy::Maintenance| {
@@ -355,7 +410,7 @@ fn announced(applied: &Applied, language: Language, now: Time) -> Vec<Maintenanc
         MaintenanceView {
             services: services.join(", "),
             text: Language::set(language.of(&window.text)),
-            when: language.between(window.interval.start, window.interval.end),
+            when: times.between(window.interval.start, window.interval.end),
         }
     };
     windows.into_iter().take(MAINTENANCE_MAX).map(view).collect()
