@@ -11,8 +11,8 @@
 //! `# changed` where nothing else tells two lines apart.
 
 use engine::Random;
-use event::Observed;
 use event::policy::Changed;
+use event::{Observed, Zone};
 use journal::Hash;
 use policy::Sources;
 use serde::{Deserialize, Serialize};
@@ -110,6 +110,17 @@ impl Journaled {
         (now.marked != before.marked).then(|| diff(&before.marked, &now.marked))
     }
 
+    /// The time zone that this policy gives to people; UTC when it names none. The journal itself holds none: a log is the same
+    /// wherever it is read.
+    pub(crate) fn zone(&self) -> Zone {
+        let Some(text) = &self.text else { return Zone::UTC };
+        let value = |line: &str| {
+            let (key, value) = line.split_once('=')?;
+            (key.trim() == "time_zone").then(|| Zone::named(value.split(['"', '\'']).nth(1)?))?
+        };
+        text.marked.lines().find_map(value).unwrap_or_default()
+    }
+
     /// The transaction that journals `events`, the change among them, and keeps `sources` as what was journaled last.
     pub(crate) fn step(&self, events: Vec<Observed>, sources: &Sources, random: &dyn Random) -> Step {
         let mut salt = [0; 16];
@@ -190,6 +201,14 @@ mod tests {
             None,
             "its words are none"
         );
+    }
+
+    #[test]
+    fn the_zone_is_that_of_the_policy() {
+        assert_eq!(journaled(POLICY).zone(), Zone::UTC);
+        for line in ["time_zone = \"Asia/Kathmandu\" # ours\n", "time_zone='Asia/Kathmandu'\n"] {
+            assert_eq!(journaled(&format!("{line}{POLICY}")).zone().name(), "Asia/Kathmandu");
+        }
     }
 
     #[test]

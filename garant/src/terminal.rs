@@ -10,7 +10,9 @@ use std::io::{self, IsTerminal, Write};
 
 use clap::ValueEnum;
 use engine::printable;
+use event::Zone;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tokio::sync::watch;
 
 use crate::failure::Failure;
 
@@ -230,10 +232,12 @@ fn ascii_escaped(json: &str) -> String {
     out
 }
 
-/// Where the log of the process goes: standard error, a line for each event whatever is in it.
-#[derive(Clone, Copy)]
+/// Where the log of the process goes: standard error, a line for each event whatever is in it, its times in the zone of the
+/// policy.
+#[derive(Clone)]
 pub(crate) struct LogLines {
     pub(crate) coloured: bool,
+    pub(crate) zone: watch::Receiver<Zone>,
 }
 
 impl Write for LogLines {
@@ -241,6 +245,7 @@ impl Write for LogLines {
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(event);
         let line = text.strip_suffix('\n').unwrap_or(&text).replace('\n', "\\n");
+        let line = self.zone.borrow().of_text(&line).into_owned();
         writeln!(io::stderr().lock(), "{}", shown(&line, self.coloured))?;
         Ok(event.len())
     }

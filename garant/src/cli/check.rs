@@ -65,5 +65,6 @@ impl CheckCommand {
 fn notes(configuration: &Configuration) -> Vec<String> {
     let unused = configuration.unused();
     let note = || format!("declared, but without effect in this release: {}", unused.join(", "));
-    (!unused.is_empty()).then(note).into_iter().chain(configuration.warnings(SystemClock.now())).collect()
+    let notes = (!unused.is_empty()).then(note).into_iter().chain(configuration.warnings(SystemClock.now()));
+    notes.map(|note| configuration.basics.publication.zone.of_text(&note).into_owned()).collect()
 }

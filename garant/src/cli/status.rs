@@ -8,9 +8,9 @@ use engine::clock::SystemClock;
 use engine::http::Request;
 use engine::net::Net;
 use event::promise::Outcome;
-use event::{ObserverId, ProbeId, Span, Time};
-use web::Language;
+use event::{ObserverId, ProbeId, Span, Time, Zone};
 use web::status::CurrentState;
+use web::{Language, Times};
 
 use crate::cli::{DataArgument, runtime};
 use crate::data::Running;
@@ -77,7 +77,10 @@ fn lines(
     painted: impl Fn(Style, String) -> String,
 ) -> Vec<String> {
     let published = if status.publish { "published" } else { "not published" };
-    let mut lines = vec![format!("garant {}, process {pid}, {published}", status.version)];
+    // A name that this release does not know is shown in UTC, and said so.
+    let zone = Zone::named(&status.time_zone).unwrap_or_default();
+    let times = Times { language: Language::English, zone: &zone, now: status.at };
+    let mut lines = vec![format!("garant {}, process {pid}, {published}; times in {zone}", status.version)];
     let state = |current: CurrentState| {
         let look = match current {
             CurrentState::Up => Style::Good,
@@ -136,7 +139,7 @@ fn lines(
         };
         let word = painted(look, format!("{:10}", outcome_word(promise.outcome)));
         lines.push(format!("  {word} {}  {}", promise.promise, promise.text.en));
-        lines.extend(promise.objectives.iter().flat_map(|objective| objective_lines(objective, status.at)));
+        lines.extend(promise.objectives.iter().flat_map(|objective| objective_lines(objective, times)));
     }
     for engine in status.engines.iter().filter(|engine| !engine.healthy) {
         let word = painted(Style::Bad, format!("{:10}", engine.state));
@@ -157,7 +160,7 @@ fn lines(
         let word = painted(Style::Bad, format!("{:10}", "refusing"));
         lines.push(format!("  {word} the journal takes no entries: {fault}"));
     }
-    lines
+    lines.into_iter().map(|line| zone.of_text(&line).into_owned()).collect()
 }
 
 const fn outcome_word(outcome: Outcome) -> &'static str {
@@ -169,10 +172,10 @@ const fn outcome_word(outcome: Outcome) -> &'static str {
 }
 
 /// The figure of an objective and up to when it holds, and what to know beside it.
-fn objective_lines(objective: &web::status::ObjectiveStatus, now: Time) -> Vec<String> {
+fn objective_lines(objective: &web::status::ObjectiveStatus, times: Times<'_>) -> Vec<String> {
     let english = Language::English;
     let figure = objective.figure.map_or_else(|| "nothing yet".to_owned(), |figure| english.figure(&figure));
-    let as_of = english.as_of(objective.window.end, now);
+    let as_of = times.as_of(objective.window.end);
     let reasons: Vec<String> = objective.reasons.iter().map(|reason| english.reason(reason)).collect();
     let outcome = outcome_word(objective.outcome);
     let first = format!("             {outcome:8} {}: {figure}, {as_of}", objective.measure.en);
@@ -224,7 +227,7 @@ mod tests {
     }
 
     const SAMPLE: &str = r#"{
-        "version": "0.1.0", "at": 1795388400000000, "publish": false, "revision": "fedcba9876543210",
+        "version": "0.1.0", "at": 1795388400000000, "time_zone": "Europe/Paris", "publish": false, "revision": "fedcba9876543210",
         "reload_error": "the policy has 2 mistakes, the first in line 7 of garant.toml", "evaluated_at": 1795388398000000,
         "journal": {
             "vkey": "shop.example/1+8a3c21f0+AX", "size": 304, "published_size": 302, "published_at": null,

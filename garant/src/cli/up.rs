@@ -3,6 +3,8 @@
 use std::process::ExitCode;
 
 use clap::Args;
+use event::Zone;
+use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::{DataArgument, PolicyArgument};
@@ -35,11 +37,12 @@ impl UpCommand {
                 return Ok(ExitCode::from(USAGE));
             }
         };
-        log_to_stderr(terminal);
+        let zone = watch::Sender::new(configuration.basics.publication.zone.clone());
+        log_to_stderr(terminal, zone.subscribe());
         for warning in configuration.exposed_files() {
             tracing::warn!("{warning}");
         }
-        let settings = UpSettings { policy: self.policy.policy, data: self.data.data };
+        let settings = UpSettings { policy: self.policy.policy, data: self.data.data, log_zone: zone };
         let promises = configuration.applied.promises.len();
         let publishes = configuration.basics.publication.publish;
         let runtimes = Runtimes::start(registry.own_threads())
@@ -78,13 +81,13 @@ impl UpCommand {
 }
 
 /// Sends the log of the process to standard error, where systemd picks it up. `RUST_LOG` sets the level.
-fn log_to_stderr(terminal: &Terminal) {
+fn log_to_stderr(terminal: &Terminal, zone: watch::Receiver<Zone>) {
     let filter = EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| EnvFilter::new("info,hickory_proto=off,hickory_resolver=off"));
     let coloured = terminal.err_coloured();
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(move || LogLines { coloured })
+        .with_writer(move || LogLines { coloured, zone: zone.clone() })
         .with_ansi(coloured)
         .with_target(false)
         // Otherwise the subscriber reports its own errors on the stream that failed, and panics when that fails too. A full

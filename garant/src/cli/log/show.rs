@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 
 use clap::Args;
 use engine::clock::SystemClock;
-use event::{Clock as _, Envelope, ProbeId, ServiceId, Span, Time};
+use event::{Clock as _, Envelope, ProbeId, ServiceId, Span, Time, Zone};
 use journal::leaf::Leaf;
 use notary::log;
 use serde_json::Value;
@@ -17,6 +17,7 @@ use store::Read as _;
 use store::sqlite::SqliteReader;
 
 use super::{open_to_read, unreadable};
+use crate::changes::Journaled;
 use crate::cli::{DataArgument, runtime};
 use crate::failure::{Failure, USAGE};
 use crate::terminal::Terminal;
@@ -97,11 +98,13 @@ impl ShowCommand {
     }
 
     async fn show(&self, store: &SqliteReader, terminal: &mut Terminal) -> Result<(), Failure> {
+        let journaled = Journaled::load(store).await.map_err(|error| unreadable(&error))?;
+        let zone = journaled.zone();
         let filter = self.filter(store).await?;
         let mut next = store.head().await.map_err(|error| unreadable(&error))?.size;
         let last = self.last(store, &filter, next).await?;
         for shown in &last {
-            self.print(shown, terminal);
+            self.print(shown, &zone, terminal);
         }
         if last.is_empty() && self.last > 0 {
             // Without this line a misspelt kind would look as if nothing had happened.
@@ -114,7 +117,7 @@ impl ShowCommand {
                 let Some(last) = entries.last() else { break };
                 next = last.sequence + 1;
                 for shown in entries.into_iter().map(ShownEntry::of).filter(|shown| filter.wants(shown)) {
-                    self.print(&shown, terminal);
+                    self.print(&shown, &zone, terminal);
                 }
             }
         }
@@ -170,11 +173,11 @@ impl ShowCommand {
         Ok(found)
     }
 
-    fn print(&self, shown: &ShownEntry, terminal: &mut Terminal) {
+    fn print(&self, shown: &ShownEntry, zone: &Zone, terminal: &mut Terminal) {
         if self.json {
             terminal.line(shown.json());
         } else {
-            terminal.line(shown.line());
+            terminal.line(shown.line(zone));
         }
     }
 }
@@ -240,13 +243,13 @@ impl ShownEntry {
     }
 
     /// The line: time, entry, kind, observer, body.
-    fn line(&self) -> String {
+    fn line(&self, zone: &Zone) -> String {
         let Self { sequence, kind, payload } = self;
         let Some((envelope, body, _)) = payload else {
             return format!("{:27}  {sequence:>7}  {kind}: its payload was destroyed, or can't be read", "");
         };
-        let recorded = envelope.recorded_at.to_string();
-        printable(&format!("{recorded:27}  {sequence:>7}  {kind}  {}  {}", envelope.observer, words(body)))
+        let recorded = zone.rfc3339(envelope.recorded_at);
+        printable(&format!("{recorded:27}  {sequence:>7}  {kind}  {}  {}", envelope.observer, words(body, zone)))
     }
 
     fn json(&self) -> String {
@@ -261,18 +264,35 @@ impl ShownEntry {
     }
 }
 
+/// Replaces each time of a body, in microseconds or as text, by its text in `zone`.
+fn write_times(value: &mut Value, zone: &Zone) {
+    match value {
+        Value::Object(members) => {
+            for (key, member) in members.iter_mut() {
+                match member.as_i64().filter(|_| TIMES.contains(&key.as_str())) {
+                    Some(micros) => *member = zone.rfc3339(Time::from_micros(micros)).into(),
+                    None => write_times(member, zone),
+                }
+            }
+        }
+        Value::Array(members) => members.iter_mut().for_each(|member| write_times(member, zone)),
+        Value::String(text) => *text = zone.of_text(text).into_owned(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
 /// The keys and values of a body, without the punctuation of JSON.
-fn words(body: &Value) -> String {
+fn words(body: &Value, zone: &Zone) -> String {
     let mut text = String::new();
+    let mut body = body.clone();
+    write_times(&mut body, zone);
     let Some(members) = body.as_object() else { return body.to_string() };
     for (key, value) in members {
         let gap = if text.is_empty() { "" } else { " " };
-        let time = value.as_i64().filter(|_| TIMES.contains(&key.as_str()));
         // Writing to a String can't fail.
-        let _infallible = match (time, value) {
-            (Some(micros), _) => write!(text, "{gap}{key}={}", Time::from_micros(micros)),
-            (None, Value::String(said)) if !said.contains([' ', '"', '=']) => write!(text, "{gap}{key}={said}"),
-            (None, value) => write!(text, "{gap}{key}={value}"),
+        let _infallible = match value {
+            Value::String(said) if !said.contains([' ', '"', '=']) => write!(text, "{gap}{key}={said}"),
+            value => write!(text, "{gap}{key}={value}"),
         };
     }
     if text.len() > TEXT_BYTES_MAX {
@@ -352,7 +372,7 @@ mod tests {
 
     #[test]
     fn an_entry_is_one_line() {
-        let line = shown(7, &changed("front"), NOW).line();
+        let line = shown(7, &changed("front"), NOW).line(&Zone::UTC);
         assert_eq!(
             line,
             format!(
@@ -361,10 +381,18 @@ mod tests {
                 7
             )
         );
+        let paris = Zone::named("Europe/Paris").expect("a zone");
+        let line = shown(7, &changed("front"), NOW).line(&paris);
+        assert!(
+            line.starts_with("2026-11-23T00:00:00+01:00  ") && line.contains("by=2026-11-23T00:00:00+01:00"),
+            "{line}"
+        );
+        let line = shown(7, &covered("front"), NOW).line(&paris);
+        assert!(line.contains("interval={\"end\":\"2026-11-23T00:00:00+01:00\""), "{line}");
         let json: Value = serde_json::from_str(&shown(7, &changed("front"), NOW).json()).expect("JSON");
         assert_eq!((&json["sequence"], &json["entry"]["body"]["probe"]), (&7.into(), &"front".into()));
         assert_eq!(printable("a\u{1b}[31m\u{202e}b"), "a\\u{1b}[31m\\u{202e}b");
-        assert!(words(&serde_json::json!({ "text": "x".repeat(2000) })).len() < TEXT_BYTES_MAX + 10);
+        assert!(words(&serde_json::json!({ "text": "x".repeat(2000) }), &paris).len() < TEXT_BYTES_MAX + 10);
     }
 
     #[test]

@@ -16,7 +16,9 @@ mod wire;
 
 use std::path::PathBuf;
 
+use event::Zone;
 use tokio::signal::unix::SignalKind;
+use tokio::sync::watch;
 
 use crate::configuration::Configuration;
 use crate::data::Running;
@@ -34,6 +36,8 @@ pub(crate) const RELOAD: SignalKind = SignalKind::user_defined1();
 pub(crate) struct UpSettings {
     pub(crate) policy: PathBuf,
     pub(crate) data: PathBuf,
+    /// The time zone of the lines on standard error.
+    pub(crate) log_zone: watch::Sender<Zone>,
 }
 
 /// Runs everything until a signal stops it. Calls `ready` once every engine has started, or 20 s have passed.
@@ -46,5 +50,5 @@ pub(crate) async fn up(
 ) -> Result<(), Failure> {
     let opened = open::open(settings, configuration, registry).await?;
     let wired = wire::wire(opened, registry, runtimes)?;
-    run::run(wired, registry, ready).await
+    run::run(wired, registry, &settings.log_zone, ready).await
 }

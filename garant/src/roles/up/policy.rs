@@ -50,6 +50,7 @@ impl Followed {
             publish: basics.publication.publish,
             public_pings: basics.pages.pings,
             team_hosts: basics.pages.team_hosts.iter().map(ToString::to_string).collect(),
+            zone: basics.publication.zone.clone(),
             reload_error: None,
         })
     }

@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use engine::{CancellationToken, Context};
-use event::Span;
+use event::{Span, Zone};
 use journal::note::VerifierKey;
 use notary::{log, witnessing};
 use store::Consumers as _;
 use store::sqlite::Sqlite;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 use web::Identity;
 
 use super::RELOAD;
@@ -34,6 +35,7 @@ const WRITTEN_AGAIN: Span = Span::from_secs(5);
 pub(super) async fn run(
     wired: Wired,
     registry: &Registry,
+    log_zone: &watch::Sender<Zone>,
     ready: impl FnOnce(&Running, &VerifierKey),
 ) -> Result<(), Failure> {
     let Wired { context, store, supervisor, data, mut running, keys, policy } = wired;
@@ -77,6 +79,7 @@ pub(super) async fn run(
         running.reloads += 1;
         running.revision.clone_from(&policy.configuration.borrow().applied.revision);
         running.publish = policy.shown.borrow().publish;
+        log_zone.send_replace(policy.shown.borrow().zone.clone());
         running.reload_error = outcome.err().map(|failure| failure.to_string());
         if let Some(error) = &running.reload_error {
             tracing::error!(%error, "the policy was not taken; the one from before stays in effect");
