@@ -25,6 +25,12 @@ pub(crate) async fn journal(
     applied: &Applied,
 ) -> Result<bool, Failure> {
     let Some(stepped) = step(clock.now(), log::last_recorded(store).await?) else { return Ok(true) };
+    tracing::warn!(
+        "the clock was set back while nothing ran: it shows {}, and the last entry was recorded at {}. The time between is unproven; \
+         what began in it is shown as beginning now",
+        stepped.to,
+        stepped.from,
+    );
     let before = log::last_applied(store).await?;
     let mut durable = true;
     for observer in observers(recorder.observer(), [Some(applied), before.as_ref()]) {

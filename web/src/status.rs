@@ -24,6 +24,10 @@ use engine::standing::{OpenFinding, Phases, ProbeStanding};
 
 /// How old beyond three turns the state of a probe may be before it counts as unknown.
 const STALE_AFTER: Span = Span::from_secs(60);
+/// How long nothing must have looked to be told beside a state.
+const UNWATCHED_MIN: Span = Span::from_secs(60);
+/// By how much the clocks of those who record may differ.
+const CLOCKS: Span = Span::from_secs(5);
 /// For how long the state of the services is shown before it is reckoned again.
 const PRESENT_FOR: Span = Span::from_secs(1);
 
@@ -46,6 +50,9 @@ pub struct Status {
     pub reload_error: Option<String>,
     /// The log.
     pub journal: JournalStatus,
+    /// How far the clock stands behind what was recorded, once it was set back: times in the future are shown as now.
+    #[serde(default)]
+    pub clock_behind: Option<Span>,
     /// Services, in the order of the policy.
     pub services: Vec<ServiceStatus>,
     /// Probes, by probe and observer.
@@ -88,11 +95,23 @@ pub struct ServiceStatus {
     pub state: CurrentState,
     /// When the service last changed to it, whichever of its probes tells; nothing while that is not known.
     pub since: Option<Time>,
+    /// What of that time nothing looked, for it did not run.
+    #[serde(default)]
+    pub unwatched: Option<UnwatchedStatus>,
     /// What observers that see trouble say.
     pub details: Vec<DetailStatus>,
     /// The announced maintenance under way.
     #[serde(default)]
     pub maintenance: Option<MaintenanceStatus>,
+}
+
+/// Times in which nothing looked: garant did not run.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct UnwatchedStatus {
+    /// How long altogether.
+    pub length: Span,
+    /// The last of them.
+    pub last: Interval,
 }
 
 /// What observers of a probe say of trouble.
@@ -280,6 +299,7 @@ fn of(state: &State) -> Status {
             fault: health.fault.map(|fault| fault.reason),
         },
         reload_error: policy.reload_error.clone(),
+        clock_behind: clock_behind(&state.in_effect.borrow(), state.clock.now()),
         services: services(state, &standings),
         probes: probes(state, standings),
         evaluated_at: state.in_effect.borrow().evaluated_at(),
@@ -310,6 +330,7 @@ pub(crate) fn findings(in_effect: &InEffect, row: &ProbeStanding) -> Vec<Finding
 }
 
 fn promises(state: &State, applied: &Applied) -> Vec<PromiseStatus> {
+    let now = state.clock.now();
     let in_effect = Arc::clone(&state.in_effect.borrow());
     let promise = |promise: &event::policy::Promise| PromiseStatus {
         promise: promise.id.clone(),
@@ -325,7 +346,7 @@ fn promises(state: &State, applied: &Applied) -> Vec<PromiseStatus> {
                 figure: standing.verdict.figure,
                 reasons: standing.verdict.reasons.clone(),
                 window: standing.verdict.window,
-                since: standing.since,
+                since: standing.since.min(now),
                 at: standing.verdict.at,
                 journaled: in_effect.of(promise, number).map(|found| JournaledStatus {
                     sequence: found.sequence,
@@ -378,16 +399,35 @@ pub(crate) fn services(state: &State, standings: &[ProbeStanding]) -> Vec<Servic
                 }),
             }
         }
+        let since = journaled.map(|known| known.since).or_else(changed).map(|since| since.min(now));
         ServiceStatus {
             service: service.id.clone(),
             title: service.title.clone(),
             state: worst,
-            since: journaled.map(|known| known.since).or_else(changed),
+            since,
+            unwatched: since.and_then(|since| unwatched(&in_effect, Interval::new(since, now))),
             details,
             maintenance: maintenance.get(&service.id).cloned(),
         }
     };
     applied.services.iter().map(service).collect()
+}
+
+/// What of `within` nothing looked; breaks that are shorter than [`UNWATCHED_MIN`] are none.
+fn unwatched(in_effect: &InEffect, within: Interval) -> Option<UnwatchedStatus> {
+    let breaks = in_effect.unwatched.inside(within).filter(|interval| interval.length() >= UNWATCHED_MIN);
+    breaks.fold(None, |sum: Option<UnwatchedStatus>, last| {
+        let length = sum.map_or(Span::ZERO, |sum| sum.length) + last.length();
+        Some(UnwatchedStatus { length, last })
+    })
+}
+
+/// How far the newest of what is told lies in the future, if by more than clocks may differ: the clock was set back.
+fn clock_behind(in_effect: &InEffect, now: Time) -> Option<Span> {
+    let services = in_effect.services.values().map(|standing| standing.since);
+    let verdicts = in_effect.all().map(|journaled| journaled.verdict.at);
+    let newest = services.chain(verdicts).chain(in_effect.open_findings.values().copied()).max()?;
+    Some(newest.since(now)).filter(|behind| *behind > CLOCKS)
 }
 
 /// The services as they were at most [`PRESENT_FOR`] ago: a page is asked for by strangers, as often as they like, and a policy may

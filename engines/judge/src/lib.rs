@@ -182,6 +182,7 @@ impl Reconcile for JudgeEngine {
             let Knowledge { judge, in_effect, .. } = &mut folding.knowledge;
             in_effect.services = Arc::clone(judge.services());
             in_effect.open_findings = Arc::clone(judge.open_findings());
+            in_effect.unwatched = Arc::new(judge.unwatched());
             in_effect.evaluate(now, verdicts);
             self.in_effect.send_replace(Arc::new(folding.knowledge.in_effect.clone()));
             folding.forget(context);

@@ -1,8 +1,10 @@
 //! The verdicts in effect, and beside each the verdict of the last evaluation.
 
+use std::sync::Arc;
+
 use event::policy::Promise;
 use event::promise::{Outcome, Verdict};
-use event::{PromiseId, Time};
+use event::{PromiseId, Spans, Time};
 use serde::{Deserialize, Serialize};
 
 use crate::services::{OpenFindings, Services};
@@ -25,6 +27,9 @@ pub struct InEffect {
     /// The open findings by the same entries.
     #[serde(skip)]
     pub open_findings: OpenFindings,
+    /// When nothing looked at anything, by the same.
+    #[serde(skip)]
+    pub unwatched: Arc<Spans>,
 }
 
 /// A verdict of the last evaluation.

@@ -4,7 +4,7 @@ use event::engine::ClockStepped;
 use event::evidence::{Changed, Covered, Found, Succeeded};
 use event::policy::{Applied, Clause, Promise};
 use event::promise::{Reason, Verdict};
-use event::{Envelope, Interval, ObserverId, ProbeId, PromiseId, Span, Time, Unreadable};
+use event::{Envelope, Interval, ObserverId, ProbeId, PromiseId, Span, Spans, Time, Unreadable};
 
 use crate::audit::OLD_MAX;
 use crate::declared::Declarations;
@@ -196,6 +196,11 @@ impl Judge {
     /// The open findings. No verdict rests on them.
     pub fn open_findings(&self) -> &OpenFindings {
         self.standings.findings()
+    }
+
+    /// When no observer reported anything: a state that is said to hold since before was not watched then.
+    pub fn unwatched(&self) -> Spans {
+        self.observed.unwatched()
     }
 
     /// The policy in effect.

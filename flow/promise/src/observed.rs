@@ -263,6 +263,16 @@ impl Observations {
         all.filter(move |((revision, every), _)| declared.counts(revision, *every, probe, observer)).map(|(_, s)| s)
     }
 
+    /// When no observer reported anything, between the first report and the last of which something is remembered: nothing ran.
+    pub(crate) fn unwatched(&self) -> Spans {
+        let stretches = self.observers.values().flat_map(|said| &said.reports.stretches);
+        let mut reported: Vec<Interval> = stretches.flat_map(|(_, spans)| spans.intervals()).copied().collect();
+        reported.sort_unstable_by_key(|interval| interval.start);
+        let reported: Spans = reported.into_iter().collect();
+        let ends = reported.intervals().first().zip(reported.intervals().last());
+        ends.map(|(first, last)| reported.complement(Interval::new(first.start, last.end))).unwrap_or_default()
+    }
+
     /// The time inside `within` during which this observer looked at this aspect of this probe.
     pub(crate) fn covered(
         &self,

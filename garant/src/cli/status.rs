@@ -89,12 +89,21 @@ fn lines(
         };
         painted(look, format!("{:10}", current.as_str()))
     };
+    if let Some(behind) = status.clock_behind {
+        let word = painted(Style::Doubtful, format!("{:10}", "clock"));
+        let behind = Language::English.about(behind).replace('\u{202f}', " ");
+        lines.push(format!(
+            "  {word} it stands {behind} behind what was recorded before: it was set back. What began in its future is shown as now"
+        ));
+    }
     let since = |since: Option<Time>| since.map(|since| format!(" since {since}")).unwrap_or_default();
     for service in &status.services {
         let maintenance = service.maintenance.as_ref();
         let maintenance = maintenance.map(|window| format!(" (announced maintenance until {})", window.until));
         let maintenance = maintenance.unwrap_or_default();
-        lines.push(format!("  {} {}{}{maintenance}", state(service.state), service.service, since(service.since)));
+        let unwatched = service.unwatched.map(|breaks| not_watched(&breaks)).unwrap_or_default();
+        let since = since(service.since);
+        lines.push(format!("  {} {}{since}{unwatched}{maintenance}", state(service.state), service.service));
         lines.extend(service.details.iter().map(|detail| {
             let observers: Vec<&str> = detail.observers.iter().map(ObserverId::vantage).collect();
             format!("             {} from {}: {}", detail.probe, observers.join(", "), detail.text)
@@ -171,6 +180,17 @@ const fn outcome_word(outcome: Outcome) -> &'static str {
     }
 }
 
+/// `, not watched from … to …`: the breaks in the time since which a service is what it is.
+fn not_watched(breaks: &web::status::UnwatchedStatus) -> String {
+    let web::status::UnwatchedStatus { length, last } = breaks;
+    let several = if *length == last.length() {
+        String::new()
+    } else {
+        format!(" for {}, last", Language::English.about(*length).replace('\u{202f}', " "))
+    };
+    format!(", not watched{several} from {} to {}", last.start, last.end)
+}
+
 /// The figure of an objective and up to when it holds, and what to know beside it.
 fn objective_lines(objective: &web::status::ObjectiveStatus, times: Times<'_>) -> Vec<String> {
     let english = Language::English;
@@ -229,13 +249,15 @@ mod tests {
     const SAMPLE: &str = r#"{
         "version": "0.1.0", "at": 1795388400000000, "time_zone": "Europe/Paris", "publish": false, "revision": "fedcba9876543210",
         "reload_error": "the policy has 2 mistakes, the first in line 7 of garant.toml", "evaluated_at": 1795388398000000,
+        "clock_behind": 5400000000,
         "journal": {
             "vkey": "shop.example/1+8a3c21f0+AX", "size": 304, "published_size": 302, "published_at": null,
             "witnesses": [], "fault": "no space left on device"
         },
         "services": [
             { "service": "shop", "title": { "fr": "La boutique", "en": "The shop" }, "state": "undecided",
-              "since": 1795388340000000, "maintenance": { "until": 1795392000000000, "text": { "fr": "x", "en": "x" } },
+              "since": 1795384740000000,
+              "unwatched": { "length": 1200000000, "last": { "start": 1795386000000000, "end": 1795387200000000 } }, "maintenance": { "until": 1795392000000000, "text": { "fr": "x", "en": "x" } },
               "details": [{ "probe": "shop-front", "observers": ["strasbourg.watch"], "text": "status 502" }] },
             { "service": "mail", "title": { "fr": "Le courrier", "en": "Mail" }, "state": "unknown", "since": null,
               "details": [] }

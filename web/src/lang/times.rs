@@ -3,7 +3,7 @@
 //! The page says its zone once. A time has its day when that is not today, its seconds when they matter, and how far its clock
 //! is ahead of UTC when that clock shows the same hour twice.
 
-use event::{LocalTime, Time, Zone};
+use event::{Interval, LocalTime, Span, Time, Zone};
 
 use super::{Language, NARROW};
 
@@ -115,6 +115,27 @@ impl Times<'_> {
         self.beside(time, None)
     }
 
+    /// Of the time since which something holds, what was not watched: `length` altogether, `last` of it.
+    pub(crate) fn unwatched(&self, length: Span, last: Interval) -> String {
+        let between = self.between_unless_today(last);
+        match (self.language, length == last.length()) {
+            (Language::French, true) => format!("sans observation {between}"),
+            (Language::English, true) => format!("not watched {between}"),
+            (Language::French, false) => {
+                format!("sans observation pendant {}, la dernière fois {between}", self.language.about(length))
+            }
+            (Language::English, false) => format!("not watched for {}, last {between}", self.language.about(length)),
+        }
+    }
+
+    /// From when to when, to the minute where that tells the two apart; without the day when that is today.
+    fn between_unless_today(&self, interval: Interval) -> String {
+        let Interval { start, end } = interval;
+        let seconds = is_within_its_minute(start, end);
+        let is_today = self.is_same_day(start, self.now) && self.is_same_day(end, self.now);
+        self.range(start, end, seconds, is_today)
+    }
+
     /// Since when something holds, told apart from another time that is shown beside it.
     pub(crate) fn beside(&self, time: Time, other: Option<Time>) -> String {
         let seconds = other.is_some_and(|other| is_within_its_minute(time, other));
@@ -154,12 +175,17 @@ impl Times<'_> {
 
     /// When a maintenance window begins and ends.
     pub(crate) fn between(&self, from: Time, to: Time) -> String {
-        let seconds = has_seconds(from) || has_seconds(to);
+        self.range(from, to, has_seconds(from) || has_seconds(to), false)
+    }
+
+    /// From when to when: the day once when it is the same, and not at all `without_day`.
+    fn range(&self, from: Time, to: Time, seconds: bool, without_day: bool) -> String {
         let is_one_day = self.is_same_day(from, to);
         let (start, end) = (self.shown(from, seconds, !is_one_day), self.shown(to, seconds, !is_one_day));
-        let day = self.zone.at(from).filter(|_| is_one_day).map(|local| self.day(local));
+        let day = self.zone.at(from).filter(|_| is_one_day && !without_day).map(|local| self.day(local));
         match (self.language, day) {
             (Language::French, Some(day)) => format!("le {day}, de {start} à {end}"),
+            (Language::French, None) if is_one_day => format!("de {start} à {end}"),
             (Language::French, None) => format!("du {start} au {end}"),
             (Language::English, Some(day)) => format!("{day}, from {start} to {end}"),
             (Language::English, None) => format!("from {start} to {end}"),
@@ -247,6 +273,26 @@ mod tests {
             assert_eq!(english.since(time("2026-03-29T00:59:00Z")), "since 01:59");
             assert_eq!(english.since(time("2026-03-29T01:01:00Z")), "since 03:01");
             assert_eq!(english.zone(), "All times are in Europe/Paris, at present UTC+2.");
+        });
+    }
+
+    /// A state that is older than a break says so.
+    #[test]
+    fn what_nobody_watched_is_said() {
+        with("Europe/Paris", "2026-11-22T23:30:00Z", |french, english| {
+            let today = Interval::new(time("2026-11-22T23:00:10Z"), time("2026-11-22T23:20:00Z"));
+            let over_midnight = Interval::new(time("2026-11-22T22:50:00Z"), time("2026-11-22T23:20:00Z"));
+            let ten_min = Span::from_secs(600);
+            assert_eq!(english.unwatched(today.length(), today), "not watched from 00:00 to 00:20");
+            assert_eq!(plain(&french.unwatched(today.length(), today)), "sans observation de 00 h 00 à 00 h 20");
+            assert_eq!(
+                plain(&english.unwatched(over_midnight.length() + ten_min, over_midnight)),
+                "not watched for 40 min, last from 22 November 2026, 23:50 to 23 November 2026, 00:20"
+            );
+            assert_eq!(
+                plain(&french.unwatched(over_midnight.length(), over_midnight)),
+                "sans observation du 22 novembre 2026, 23 h 50 au 23 novembre 2026, 00 h 20"
+            );
         });
     }
 

@@ -98,6 +98,45 @@ fn since_when_is_the_services_own() {
     assert_eq!(since(), None);
 }
 
+/// What holds since before a break was not watched then; a break before that, or of seconds, is none of it.
+#[test]
+fn what_was_not_watched_is_told() {
+    let fixture = Fixture::new();
+    let ago = |seconds: i64| NOW - Span::from_secs(seconds);
+    let standing = promise::ServiceStanding { state: Some(event::evidence::State::Flapping), since: ago(3600) };
+    let told = |breaks: &[Interval]| {
+        fixture.in_effect.send_modify(|in_effect| {
+            let in_effect = Arc::make_mut(in_effect);
+            in_effect.services = Arc::new([("shop".parse().expect("a name"), standing)].into());
+            in_effect.unwatched = Arc::new(breaks.iter().copied().collect());
+        });
+        services(&fixture.state, &(fixture.state.probes)())[0].unwatched
+    };
+    let (before, short) = (Interval::new(ago(7200), ago(3700)), Interval::new(ago(3000), ago(2941)));
+    assert_eq!(told(&[before, short]), None);
+    let (one, other) = (Interval::new(ago(2400), ago(1800)), Interval::new(ago(1200), ago(600)));
+    assert_eq!(told(&[before, one]), Some(UnwatchedStatus { length: Span::from_secs(600), last: one }));
+    assert_eq!(told(&[one, short, other]), Some(UnwatchedStatus { length: Span::from_secs(1200), last: other }));
+}
+
+/// A clock that was set back: nothing holds since a time that is still to come, and that is said.
+#[tokio::test]
+async fn nothing_holds_since_the_future() {
+    let fixture = Fixture::new();
+    let status = || async {
+        let answer = get(fixture.team(), "/api/status.json").await;
+        serde_json::from_slice::<Status>(&answer.body).expect("a status")
+    };
+    assert_eq!(status().await.clock_behind, None);
+    let ahead = Span::from_secs(3600);
+    let standing = promise::ServiceStanding { state: Some(event::evidence::State::Flapping), since: NOW + ahead };
+    fixture.in_effect.send_modify(|in_effect| {
+        Arc::make_mut(in_effect).services = Arc::new([("shop".parse().expect("a name"), standing)].into());
+    });
+    let now = status().await;
+    assert_eq!((now.clock_behind, now.services[0].since, now.services[0].unwatched), (Some(ahead), Some(NOW), None));
+}
+
 /// A maintenance under way is said, one to come is not.
 #[test]
 fn maintenance_under_way_is_said() {

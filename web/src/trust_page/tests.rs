@@ -32,9 +32,9 @@ async fn what_the_page_says() {
          Les heures sont en temps universel (UTC).",
         "La boutique est disponible 99,99 % du temps. AV-1 ✗ rompue au moins 99,99 %",
         "Promesse Promis Mesuré Verdict Pourquoi Preuve",
-        "au moins 99,99 % La boutique : disponibilité 180 jours entre 99,991 % et 99,995 % arrêté à 22:58:00 \
+        "au moins 99,99 % La boutique : disponibilité entre 99,991 % et 99,995 % 180 jours, arrêté à 22:58:00 \
          ✓ tenue depuis 22 h 59 marge : entre 1 min et 1 min 30 s sur 52 min 33 s consommées observé depuis un seul point \
-         entrée 301 365 jours entre 99,989 % et 99,9899999 % arrêté à 22:58:00 ✗ rompue depuis 22 h 59 \
+         entrée 301 entre 99,989 % et 99,9899999 % 365 jours, arrêté à 22:58:00 ✗ rompue depuis 22 h 59 \
          fenêtre : 12 jours sur 365 marge : entre 41 min et 46 min sur 52 min 33 s consommées \
          en panne pendant au moins 41 min, en 2 interruptions sans observation pendant 5 min entrée 302",
         "shop.example Nos promesses",
@@ -55,9 +55,9 @@ async fn what_the_page_says() {
         "What we promise, and the proof",
         "✓ 0 kept ✗ 1 broken ? 1 unproven Last evaluated: 22 November 2026, 23:00. All times are in UTC.",
         "The shop is available 99.99 % of the time. AV-1 ✗ broken at least 99.99 %",
-        "at least 99.99 % The shop: availability 180 days between 99.991 % and 99.995 % as of 22:58:00 ✓ kept since 22:59 \
+        "at least 99.99 % The shop: availability between 99.991 % and 99.995 % 180 days, as of 22:58:00 ✓ kept since 22:59 \
          margin: between 1 min and 1 min 30 s of 52 min 33 s used observed by one point only entry 301 \
-         365 days between 99.989 % and 99.9899999 % as of 22:58:00 ✗ broken since 22:59 window: 12 of 365 days \
+         between 99.989 % and 99.9899999 % 365 days, as of 22:58:00 ✗ broken since 22:59 window: 12 of 365 days \
          margin: between 41 min and 46 min of 52 min 33 s used down for at least 41 min, in 2 outages not observed for 5 min \
          entry 302",
         "At present ? undecided The shop since 22:59",
@@ -129,10 +129,10 @@ async fn the_figures_are_of_now_and_the_proof_of_the_log() {
     }
     fixture.in_effect.send_modify(|in_effect| Arc::make_mut(in_effect).evaluate(crate::fake::NOW, verdicts));
     for (path, expected) in [
-        ("/fr", "entre 50 % et 99,995 % arrêté à 22:59:55"),
+        ("/fr", "entre 50 % et 99,995 % 180 jours, arrêté à 22:59:55"),
         ("/fr", "? non prouvée depuis 23 h 00"),
         ("/fr", "entrée 301 , 22 h 59 : tenue"),
-        ("/en", "between 50 % and 99.995 % as of 22:59:55"),
+        ("/en", "between 50 % and 99.995 % 180 days, as of 22:59:55"),
         ("/en", "? unproven since 23:00"),
         ("/en", "entry 302 , 22:59: broken"),
     ] {
@@ -237,7 +237,7 @@ async fn a_new_revision_starts_unproven() {
     });
     let text = text_of(get(fixture.public(), "/en").await.text());
     assert!(text.contains("✓ 0 kept ✗ 0 broken ? 2 unproven"), "{text}");
-    let expected = "180 days nothing yet ? unproven not judged yet – 365 days nothing yet ? unproven not judged yet –";
+    let expected = "nothing yet 180 days ? unproven not judged yet – nothing yet 365 days ? unproven not judged yet –";
     assert!(text.contains(expected), "{text}");
 }
 

@@ -60,6 +60,7 @@ struct ServiceView {
     title: String,
     state: OutcomeView,
     since: Option<String>,
+    unwatched: Option<String>,
     maintenance: Option<String>,
 }
 
@@ -92,10 +93,9 @@ struct RowView {
 }
 
 struct WindowView {
-    /// The length of the window, where there are several.
-    name: Option<String>,
     measured: String,
-    as_of: Option<String>,
+    /// The length of the window, where there are several, and up to when it speaks.
+    of: String,
     verdict: OutcomeView,
     since: Option<String>,
     reasons: Vec<String>,
@@ -268,13 +268,15 @@ impl Composer<'_> {
         if verdict.is_none() {
             reasons.push(self.words.not_judged.to_owned());
         }
+        let as_of = verdict.map(|verdict| self.times.as_of(verdict.window.end));
         WindowView {
-            name,
-            as_of: verdict.map(|verdict| self.times.as_of(verdict.window.end)),
+            of: [name, as_of].into_iter().flatten().collect::<Vec<_>>().join(", "),
             measured: figure
                 .map_or_else(|| self.words.nothing_measured.to_owned(), |figure| self.language.figure(figure)),
             verdict: self.outcome(verdict.map_or(Outcome::Unproven, |verdict| verdict.outcome)),
-            since: found.map(|found| self.times.beside(found.since, told.map(|journaled| journaled.verdict.at))),
+            since: found.map(|found| {
+                self.times.beside(found.since.min(self.times.now), told.map(|journaled| journaled.verdict.at))
+            }),
             reasons,
             recorded: told.map(|journaled| {
                 let Verdict { outcome, at, .. } = journaled.verdict;
@@ -344,6 +346,7 @@ fn present(services: &[ServiceStatus], times: Times<'_>) -> (Vec<ServiceView>, u
             title: language.of(&service.title).to_owned(),
             state: OutcomeView::new(outcome, language.words().states[service.state as usize]),
             since: service.since.map(|since| times.since(since)),
+            unwatched: service.unwatched.map(|breaks| times.unwatched(breaks.length, breaks.last)),
             maintenance: service.maintenance.as_ref().map(|window| times.maintained(window.until)),
         }
     };

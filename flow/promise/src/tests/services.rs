@@ -1,8 +1,8 @@
 //! The state of a service and since when, as people are told it.
 
-use event::evidence::{Changed, Found, State};
+use event::evidence::{Changed, Covered, Found, State};
 use event::policy::{Agreement, Applied, Service, Text};
-use event::{ObserverId, ServiceId};
+use event::{Interval, ObserverId, ServiceId};
 
 use super::scene::*;
 use crate::Judge;
@@ -79,6 +79,30 @@ fn a_service_is_up_since_all_of_it_is() {
     assert_eq!(story.shop(), (Some(State::Up), 300));
     let empty = story.judge.services()[&name::<ServiceId>("empty")];
     assert_eq!(empty.state, None, "without probes nothing is known");
+}
+
+/// A break is what no observer reported: another one that went on looking fills it.
+#[test]
+fn a_break_is_what_nobody_reported() {
+    let mut story = Story::new();
+    assert!(story.judge.unwatched().is_empty());
+    let mut covers = |observer: &str, start: i64, end: i64| {
+        let interval = Interval::new(t(start), t(end));
+        let covered = Covered { interval, revision: "r1".to_owned(), every: None, gaps: vec![] };
+        story.judge.apply_covered(story.next, &name::<ObserverId>(observer), t(end), &covered);
+        story.next += 1;
+        story
+            .judge
+            .unwatched()
+            .intervals()
+            .iter()
+            .map(|i| [i.start, i.end].map(|at| at.since(t(0)).secs()))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(covers("a", 0, 60), [[0; 2]; 0]);
+    assert_eq!(covers("a", 120, 180), [[60, 120]]);
+    assert_eq!(covers("a", 300, 360), [[60, 120], [180, 300]]);
+    assert_eq!(covers("b", 60, 200), [[200, 300]]);
 }
 
 /// An outage that is handed over from one probe to another is one; a restart of the watch, which tells every state anew, and
