@@ -11,7 +11,7 @@ use journal::Hash;
 use journal::audit::Directory;
 use journal::checkpoint::Checkpoint;
 use journal::disclosure::Disclosure;
-use journal::export::{Extras, ListedVerdict, Writer};
+use journal::export::{ExportWriter, Extras, ListedVerdict};
 use journal::leaf::Leaf;
 use journal::note::SigningKey;
 use journal::seal::commitment;
@@ -202,7 +202,7 @@ fn write_export(folder: &std::path::Path) -> Result<Export, Box<dyn std::error::
     }
     let note = Checkpoint { origin: ORIGIN.to_owned(), size, root: frontier.root() }.sign(&[&key]);
     let mut sink = Directory::new(folder.join("export"));
-    let mut writer = Writer::new(&mut sink);
+    let mut writer = ExportWriter::new(&mut sink);
     for (leaf, payload) in log.leaves.iter().zip(&log.payloads) {
         writer.push(leaf, Some((&[0x5a; 32], payload)))?;
     }

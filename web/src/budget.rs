@@ -21,20 +21,20 @@ const SMALL_BYTES: usize = 64 * 1024;
 /// read of the store, twenty megabytes at most.
 const MAKING_MAX: usize = 2;
 
-/// The budget. Clones share it.
+/// The memory that large answers may take at a time. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Budget {
+pub struct AnswerBudget {
     kib: Arc<Semaphore>,
     making: Arc<Semaphore>,
 }
 
-impl Default for Budget {
+impl Default for AnswerBudget {
     fn default() -> Self {
         Self::of(BYTES_MAX)
     }
 }
 
-impl Budget {
+impl AnswerBudget {
     /// A budget of this many bytes.
     pub fn of(bytes: usize) -> Self {
         Self { kib: Arc::new(Semaphore::new(bytes / 1024)), making: Arc::new(Semaphore::new(MAKING_MAX)) }
@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn room_is_held_as_long_as_any_part_of_the_answer() {
-        let budget = Budget::of(1 << 20);
+        let budget = AnswerBudget::of(1 << 20);
         let answer = |bytes: usize| {
             let mut share = budget.share();
             (share.covers(bytes / 2) && share.covers(bytes)).then(|| share.hold(vec![0; bytes]))

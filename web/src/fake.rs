@@ -27,7 +27,7 @@ use store::{AppendsRefused, Entry, Head, Payload, Select, Selected, StorageHealt
 use tokio::sync::watch;
 use tower::ServiceExt as _;
 
-use crate::{Budget, Identity, ShownPolicy, State};
+use crate::{AnswerBudget, Identity, ShownPolicy, State};
 use engine::standing::{Phases, ProbeStanding};
 
 /// The time in all tests.
@@ -158,7 +158,7 @@ impl Fixture {
             published: published.subscribe(),
             identity: identity.subscribe(),
             clock: Arc::new(Stopped),
-            budget: Budget::default(),
+            budget: AnswerBudget::default(),
             present: crate::status::Present::default(),
             team_kinds: vec!["watch.detail"],
             figures: Vec::new(),

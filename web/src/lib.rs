@@ -50,7 +50,7 @@ use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::Response;
 
-pub use budget::Budget;
+pub use budget::AnswerBudget;
 pub use lang::{Language, Precision, Times};
 pub use serve::serve;
 pub use state::{Identity, ShownPolicy, State};

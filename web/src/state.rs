@@ -17,7 +17,7 @@ use journal::published::Published;
 use promise::InEffect;
 use tokio::sync::watch;
 
-use crate::budget::Budget;
+use crate::budget::AnswerBudget;
 use crate::status::Present;
 
 /// The state that all routers share.
@@ -41,7 +41,7 @@ pub struct State {
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// The memory that answers of all listeners may take together.
-    pub budget: Budget,
+    pub budget: AnswerBudget,
     /// Names of the kinds that are for the team: never disclosed, whatever a leaf says.
     pub team_kinds: Vec<&'static str>,
     /// The state of the services that pages show.

@@ -1,6 +1,6 @@
 //! Coverage: which stretches of time each probe was observed in, and the records that say so.
 //!
-//! [`Coverage`] is kept per observer by [`crate::rounds`], which tells it of every look and every disturbance, and journals
+//! [`CoverageRecorder`] is kept per observer by [`crate::rounds`], which tells it of every look and every disturbance, and journals
 //! the records that it returns. What it guarantees: no record claims time that nobody looked at.
 //!
 //! * **A look covers back.** It covers the time from the look before it, if both showed something and are no further apart
@@ -156,7 +156,7 @@ impl Class {
 
 /// The coverage of one observer: looks in, records out.
 #[derive(Debug)]
-pub(crate) struct Coverage {
+pub(crate) struct CoverageRecorder {
     revision: String,
     rows: BTreeMap<LaneId, Row>,
     /// Rows of probes that were removed, and are in stretches that are not written yet.
@@ -165,7 +165,7 @@ pub(crate) struct Coverage {
     next_review: Time,
 }
 
-impl Coverage {
+impl CoverageRecorder {
     /// The coverage of an observer without probes.
     pub(crate) const fn new(now: Time) -> Self {
         let revision = String::new();

@@ -23,11 +23,11 @@ pub(crate) struct Done {
     pub(crate) number: u64,
     pub(crate) started: Moment,
     pub(crate) ended: Moment,
-    pub(crate) outcome: Outcome,
+    pub(crate) outcome: OrderOutcome,
 }
 
 /// The outcome of an order.
-pub(crate) enum Outcome {
+pub(crate) enum OrderOutcome {
     /// The probe answered.
     Answered(Answer),
     /// The probe did not answer in its time.
@@ -36,7 +36,7 @@ pub(crate) enum Outcome {
     Failed,
 }
 
-impl Outcome {
+impl OrderOutcome {
     /// Whether the target failed.
     pub(crate) fn is_failure(&self) -> bool {
         match self {

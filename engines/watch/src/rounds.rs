@@ -24,16 +24,16 @@ use event::{Clock, Interval, Monotonic, ObserverId, ProbeId, Span, Time};
 use store::Reading;
 
 use crate::config::Config;
-use crate::coverage::{self, Coverage};
+use crate::coverage::{self, CoverageRecorder};
 use crate::figures::Figures;
 use crate::finding::Hysteresis;
 use crate::in_flight::InFlight;
 use crate::lane::Lane;
 use crate::moment::Moment;
 use crate::observe::{Observe, Seen};
-use crate::order::{Done, Effect, Order, Outcome, WatchEvent};
+use crate::order::{Done, Effect, Order, OrderOutcome, WatchEvent};
 use crate::schedule::{Cause, Due, LaneId, Schedule, first_turn, lateness_max, turn_after};
-use crate::source::heartbeat::{Absence, Heartbeat};
+use crate::source::heartbeat::{Heartbeat, TimeUnheard};
 use crate::source::{Answer, Declared, Probe};
 use crate::uplink::{self, Blame, Uplink};
 
@@ -77,7 +77,7 @@ pub(crate) struct Rounds {
     in_flight: InFlight,
     lanes: BTreeMap<LaneId, Box<Lane>>,
     by_probe: HashMap<ProbeId, Vec<LaneId>>,
-    coverage: BTreeMap<ObserverId, Coverage>,
+    coverage: BTreeMap<ObserverId, CoverageRecorder>,
     uplinks: BTreeMap<ObserverId, Uplink>,
     schedule: Schedule,
     flights: HashMap<u64, Flight>,
@@ -87,7 +87,7 @@ pub(crate) struct Rounds {
     next_number: u64,
     last_look: Moment,
     /// The last time in which heartbeats could not arrive.
-    absence: Absence,
+    absence: TimeUnheard,
     /// Since when nothing can be journaled.
     mute_since: Option<Time>,
     figures: Arc<Figures>,
@@ -118,7 +118,7 @@ impl Rounds {
             next_lane: 0,
             next_number: 0,
             last_look: now,
-            absence: Absence { since: None, until: now.wall },
+            absence: TimeUnheard { since: None, until: now.wall },
             mute_since: None,
             figures,
         }
@@ -135,7 +135,7 @@ impl Rounds {
             stays
         });
         for observer in &config.observers {
-            let coverage = self.coverage.entry(observer.clone()).or_insert_with(|| Coverage::new(now.wall));
+            let coverage = self.coverage.entry(observer.clone()).or_insert_with(|| CoverageRecorder::new(now.wall));
             coverage.revise(&config.revision, now.wall);
         }
         let mut wanted: HashMap<(&ProbeId, &ObserverId), &Arc<Declared>> = HashMap::new();
@@ -286,7 +286,7 @@ impl Rounds {
             let by = step.to.since(step.from);
             self.heartbeats(None).for_each(|heartbeat| heartbeat.step(by));
             self.absence =
-                Absence { since: self.absence.since.map(|since| since + by), until: self.absence.until + by };
+                TimeUnheard { since: self.absence.since.map(|since| since + by), until: self.absence.until + by };
         }
         if long {
             // In labels of the clock as it is now.
@@ -357,7 +357,7 @@ impl Rounds {
 
     /// Tells the heartbeats that no ping could arrive during this time.
     fn was_absent(&mut self, since: Time, until: Time) {
-        self.absence = Absence { since: Some(since), until };
+        self.absence = TimeUnheard { since: Some(since), until };
         self.heartbeats(None).for_each(|heartbeat| heartbeat.was_absent(self.absence));
     }
 
@@ -455,7 +455,7 @@ impl Rounds {
         }
         self.uplink_was_dead(observer, verdict.dead_since, now.wall, effects);
         if let Some(since) = verdict.dead_since {
-            let absence = Absence { since: Some(since), until: now.wall };
+            let absence = TimeUnheard { since: Some(since), until: now.wall };
             self.heartbeats(Some(observer)).for_each(|heartbeat| heartbeat.was_absent(absence));
         }
         if !verdict.believed {
@@ -504,13 +504,13 @@ impl Rounds {
         let too_late = lateness > lateness_max(lane.declared.asked_every)
             || took > lane.declared.timeout + lateness_max(lane.declared.asked_every);
         let mut answer = match done.outcome {
-            Outcome::Answered(answer) => answer,
-            Outcome::TimedOut if lane.declared.probe.reaches_out() => {
+            OrderOutcome::Answered(answer) => answer,
+            OrderOutcome::TimedOut if lane.declared.probe.reaches_out() => {
                 Answer::down(format!("no answer within {}", lane.declared.timeout))
             }
             // The probe only reads this machine: one of its disks hangs, or the machine itself.
-            Outcome::TimedOut => Answer::unknown(format!("no answer within {}", lane.declared.timeout)),
-            Outcome::Failed => Answer::unknown("the probe itself failed: this is a defect of garant"),
+            OrderOutcome::TimedOut => Answer::unknown(format!("no answer within {}", lane.declared.timeout)),
+            OrderOutcome::Failed => Answer::unknown("the probe itself failed: this is a defect of garant"),
         };
         if let Some(slow) = lane.declared.slower_than.filter(|&slow| answer.reading == Reading::Up && took > slow) {
             answer.reading = Reading::Degraded;

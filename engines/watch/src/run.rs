@@ -19,7 +19,7 @@ use crate::config::Config;
 use crate::figures::Figures;
 use crate::journaling::{Journaling, observed_until};
 use crate::moment::Moment;
-use crate::order::{Done, Effect, Order, Outcome, WatchEvent};
+use crate::order::{Done, Effect, Order, OrderOutcome, WatchEvent};
 use crate::rounds::{LOOK_EVERY, Rounds, clock_watch};
 use crate::source::Asking;
 use crate::source::heartbeat::{Hearing, SavedHeartbeats};
@@ -221,7 +221,7 @@ impl Run {
                 Err(error) => {
                     tracing::error!(%error, "a probe panicked: its sample is unknown");
                     if let Some(number) = self.orders.remove(&error.id()) {
-                        let done = Done { number, started: now, ended: now, outcome: Outcome::Failed };
+                        let done = Done { number, started: now, ended: now, outcome: OrderOutcome::Failed };
                         self.rounds.answered(done, now, &mut self.effects);
                     }
                 }
@@ -303,7 +303,7 @@ async fn ask(net: Arc<Net>, secrets: Arc<Secrets>, clock: Arc<dyn Clock>, order:
     let started = Moment::of(&*clock);
     let asking = Asking { net: &net, secrets: &secrets, clock: &*clock, timeout };
     let answered = tokio::time::timeout((timeout + LAST_WORD).to_std(), probe.ask(&asking)).await;
-    let outcome = answered.map_or(Outcome::TimedOut, Outcome::Answered);
+    let outcome = answered.map_or(OrderOutcome::TimedOut, OrderOutcome::Answered);
     Done { number, started, ended: Moment::of(&*clock), outcome }
 }
 

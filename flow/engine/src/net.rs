@@ -83,7 +83,7 @@ pub enum SetupError {
 /// The network.
 pub struct Net {
     resolver: Resolver,
-    tls: tls::Tls,
+    tls: tls::TlsSetup,
     pub(crate) reach: reach::Reach,
 }
 
@@ -96,7 +96,7 @@ impl Net {
             Resolver::asking(&options.name_servers)?
         };
         let reach = reach::Reach { allowed: options.redirects_may_reach.clone(), ..reach::Reach::default() };
-        Ok(Self { resolver, tls: tls::Tls::new(options.extra_roots.as_deref(), clock)?, reach })
+        Ok(Self { resolver, tls: tls::TlsSetup::new(options.extra_roots.as_deref(), clock)?, reach })
     }
 
     /// The resolver that [`dial`](Self::dial) uses.

@@ -97,7 +97,7 @@ pub enum Authenticity {
 
 /// A cosignature of the head by a witness.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Cosigned {
+pub struct KnownCosignature {
     /// Its name in the policy that names it.
     pub name: String,
     /// Its key.
@@ -135,7 +135,7 @@ pub struct Report {
     /// Keys of the log that signed the head.
     pub signed_by: Vec<VerifierKey>,
     /// Witnesses that cosigned the head.
-    pub cosigned_by: Vec<Cosigned>,
+    pub cosigned_by: Vec<KnownCosignature>,
     /// Size of the remembered checkpoint that the log continues.
     pub continues: Option<u64>,
     /// When the newest entry was recorded: exact when it is disclosed, else the start of its hour at least.
@@ -288,20 +288,20 @@ fn cosigned_by(
     note: &Note,
     trusted: Option<&TlogPolicy>,
     proposed: Option<&TlogPolicy>,
-) -> Result<Vec<Cosigned>, AuditError> {
+) -> Result<Vec<KnownCosignature>, AuditError> {
     let count = |policy: &TlogPolicy| -> Result<Evaluation, AuditError> {
         let refused = |error: crate::cosignature::CosignatureError| {
             AuditError::at(export::CHECKPOINT, AuditFault::BadSignature { error: error.to_string() })
         };
         policy.count(note).map_err(refused)
     };
-    let mut all: Vec<Cosigned> = Vec::new();
+    let mut all: Vec<KnownCosignature> = Vec::new();
     for (policy, is_trusted) in [(trusted, true), (proposed, false)] {
         let Some(policy) = policy else { continue };
         let Evaluation { witnessed_by, quorum_met } = count(policy)?;
         for (witness, at) in witnessed_by {
             if !all.iter().any(|known| known.vkey == witness.vkey) {
-                all.push(Cosigned { name: witness.name, vkey: witness.vkey, at, trusted: is_trusted });
+                all.push(KnownCosignature { name: witness.name, vkey: witness.vkey, at, trusted: is_trusted });
             }
         }
         if is_trusted && !quorum_met {
@@ -316,7 +316,7 @@ fn cosigned_by(
 fn judge_age(
     trust: &Trust,
     newest: Option<Time>,
-    cosigned_by: &[Cosigned],
+    cosigned_by: &[KnownCosignature],
     remarks: &mut Vec<String>,
 ) -> Result<(), AuditError> {
     if let (Some(at), Some(max_age)) = (trust.at, trust.max_age)

@@ -161,7 +161,7 @@ impl std::fmt::Display for TreeHead {
 }
 
 /// An export under way.
-pub struct Writer<'s> {
+pub struct ExportWriter<'s> {
     sink: &'s mut dyn ExportSink,
     tiler: Tiler,
     /// Leaves of the bundle that is being filled.
@@ -174,7 +174,7 @@ fn write(sink: &mut dyn ExportSink, path: &str, bytes: &[u8]) -> Result<(), Expo
     sink.write(path, bytes).map_err(|source| ExportError::Write { path: path.to_owned(), source })
 }
 
-impl<'s> Writer<'s> {
+impl<'s> ExportWriter<'s> {
     /// An export from the first entry of the log on.
     pub fn new(sink: &'s mut dyn ExportSink) -> Self {
         Self { sink, tiler: Tiler::new(), leaves: Vec::new(), payloads: Vec::new() }

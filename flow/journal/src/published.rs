@@ -22,7 +22,7 @@ pub struct Published {
     /// When the checkpoint was published.
     pub at: Time,
     /// Cosignatures of witnesses, verified.
-    pub cosignatures: Vec<Cosigned>,
+    pub cosignatures: Vec<PublishedCosignature>,
     /// The files beside the tree of exactly this size. They are not those of the verdicts in effect, which may be ahead of
     /// the published checkpoint, or behind: a verifier would take the difference for a forgery.
     pub beside: Beside,
@@ -47,7 +47,7 @@ impl Beside {
 
 /// A cosignature of a checkpoint, verified.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Cosigned {
+pub struct PublishedCosignature {
     /// Name of the witness's key.
     pub witness: String,
     /// When it cosigned.
@@ -66,7 +66,7 @@ impl Published {
     ) -> Result<Self, NotPublishable> {
         let opened = checkpoint::open(note, log_keys)?;
         let cosigners = cosignature::cosigners(&opened.note, witnesses)?;
-        let cosigned = |(key, at): (&VerifierKey, Time)| Cosigned { witness: key.name().to_owned(), at };
+        let cosigned = |(key, at): (&VerifierKey, Time)| PublishedCosignature { witness: key.name().to_owned(), at };
         Ok(Self {
             note: note.to_owned(),
             origin: opened.checkpoint.origin,

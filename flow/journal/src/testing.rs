@@ -13,7 +13,7 @@ use event::{Body, BootId, Envelope, InstallationId, Interval, Kind, Observed, Ob
 use crate::audit::ExportSource;
 use crate::checkpoint::Checkpoint;
 use crate::disclosure::Disclosure;
-use crate::export::{ExportSink, Extras, ListedVerdict, Writer};
+use crate::export::{ExportSink, ExportWriter, Extras, ListedVerdict};
 use crate::leaf::Leaf;
 use crate::listing::Listing;
 use crate::note::SigningKey;
@@ -281,7 +281,7 @@ impl Log {
         let note = self.checkpoint(self.entries.len());
         let tree = self.tree(self.entries.len());
         let (listing, mut proofs) = (self.listing(self.entries.len()), Vec::new());
-        let mut writer = Writer::new(sink);
+        let mut writer = ExportWriter::new(sink);
         for entry in &self.entries {
             let disclosed = entry.payload.as_deref().filter(|_| is_disclosed(&entry.leaf));
             writer.push(&entry.leaf.encode(), disclosed.map(|payload| (&entry.salt, payload))).unwrap_or_default();

@@ -57,7 +57,7 @@ pub use mistake::{Mistake, Mistakes};
 pub use name::{HostGroup, Name, Noun, PersonName};
 pub use nouns::{
     Basics, Channel, Host, JournalSettings, Maintenance, Nouns, Observer, Origin, Pages, Person, Publication, Region,
-    RetentionPeriods, Service, VerifierKey, Witness,
+    RetentionPeriods, Service, VerifierKeyText, Witness,
 };
 pub use part::Part;
 pub use place::Place;

@@ -7,7 +7,7 @@ mod publication;
 
 use event::policy::{Applied, Text};
 
-pub use journal::{JournalSettings, Origin, RetentionPeriods, VerifierKey, Witness};
+pub use journal::{JournalSettings, Origin, RetentionPeriods, VerifierKeyText, Witness};
 pub use people::{Channel, Person};
 pub use places::{Host, Maintenance, Observer, Region, Service};
 pub use publication::{Pages, Publication};

@@ -8,13 +8,13 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serializer};
 
 /// An element of such a list: `N` integers.
-pub(crate) trait Row<const N: usize>: Sized {
+pub(crate) trait DeltaRow<const N: usize>: Sized {
     fn numbers(&self) -> [i64; N];
     /// The element with these [`numbers`](Self::numbers); `None` when none has them.
     fn of(numbers: [i64; N]) -> Option<Self>;
 }
 
-pub(crate) fn serialize<const N: usize, T: Row<N>, S: Serializer>(rows: &[T], to: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn serialize<const N: usize, T: DeltaRow<N>, S: Serializer>(rows: &[T], to: S) -> Result<S::Ok, S::Error> {
     let mut before = [0; N];
     to.collect_seq(rows.iter().flat_map(|row| {
         let row = row.numbers();
@@ -25,7 +25,7 @@ pub(crate) fn serialize<const N: usize, T: Row<N>, S: Serializer>(rows: &[T], to
 
 pub(crate) fn deserialize<'de, const N: usize, T, D, C>(from: D) -> Result<C, D::Error>
 where
-    T: Row<N>,
+    T: DeltaRow<N>,
     D: Deserializer<'de>,
     C: IntoIterator<Item = T> + FromIterator<T>,
 {
@@ -49,7 +49,7 @@ mod tests {
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
     struct Pair(i64, i64);
 
-    impl Row<2> for Pair {
+    impl DeltaRow<2> for Pair {
         fn numbers(&self) -> [i64; 2] {
             [self.0, self.1]
         }

@@ -10,7 +10,7 @@ use event::{FindingId, Interval, ObserverId, ProbeId, Span, Spans, Time};
 use serde::{Deserialize, Serialize};
 
 use crate::declared::Declarations;
-use crate::deltas::{self, Row};
+use crate::deltas::{self, DeltaRow};
 use crate::steps::{Condition, Steps};
 
 /// How far the clock of an observer may be ahead of that of the server that records.
@@ -28,7 +28,7 @@ pub(crate) struct Success {
     pub sequence: u64,
 }
 
-impl Row<2> for Success {
+impl DeltaRow<2> for Success {
     fn numbers(&self) -> [i64; 2] {
         [self.at.micros(), self.sequence.cast_signed()]
     }

@@ -45,7 +45,7 @@ pub fn agreed_state(agreement: Agreement, mut states: impl Iterator<Item = State
 }
 
 /// The number of probes of a service in each state, from best to worst.
-type Counts = [usize; 5];
+type StateCounts = [usize; 5];
 
 const fn rank(state: Option<State>) -> usize {
     match state {
@@ -57,7 +57,7 @@ const fn rank(state: Option<State>) -> usize {
     }
 }
 
-fn worst(counts: &Counts) -> Option<State> {
+fn worst(counts: &StateCounts) -> Option<State> {
     match counts.iter().rposition(|count| *count > 0)? {
         0 => Some(State::Up),
         1 => Some(State::Degraded),
@@ -81,7 +81,7 @@ struct ProbeState {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Standings {
     probes: BTreeMap<ProbeId, ProbeState>,
-    counts: BTreeMap<ServiceId, Counts>,
+    counts: BTreeMap<ServiceId, StateCounts>,
     services: Services,
     findings: OpenFindings,
 }
@@ -99,7 +99,7 @@ impl Standings {
     pub(crate) fn apply(&mut self, applied: &Applied, declared: &Declarations, observed: &Observations, from: Time) {
         let before = Arc::clone(&self.services);
         self.probes.clear();
-        self.counts = applied.services.iter().map(|service| (service.id.clone(), Counts::default())).collect();
+        self.counts = applied.services.iter().map(|service| (service.id.clone(), StateCounts::default())).collect();
         for probe in &applied.probes {
             let state = state(&probe.id, declared, observed);
             if let Some(counts) = self.counts.get_mut(&probe.service) {
@@ -107,7 +107,7 @@ impl Standings {
             }
             self.probes.insert(probe.id.clone(), ProbeState { service: probe.service.clone(), state });
         }
-        let standing = |(service, counts): (&ServiceId, &Counts)| {
+        let standing = |(service, counts): (&ServiceId, &StateCounts)| {
             let now = ServiceStanding { state: worst(counts), since: from };
             let same = before.get(service).filter(|before| before.state == now.state);
             (service.clone(), *same.unwrap_or(&now))

@@ -12,7 +12,7 @@
 use event::{Interval, Span, Time};
 use serde::{Deserialize, Serialize};
 
-use crate::deltas::{self, Row};
+use crate::deltas::{self, DeltaRow};
 
 /// Longest time back over which a change is compared with what was told before.
 pub(crate) const REVISED_MAX: Span = Span::from_days(1);
@@ -47,7 +47,7 @@ impl From<event::evidence::State> for Condition {
 
 /// A condition and the instant from which on it holds, until that of the next step.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Step {
+pub(crate) struct ConditionStep {
     /// The first instant.
     pub from: Time,
     /// The condition.
@@ -56,7 +56,7 @@ pub(crate) struct Step {
     pub sequence: Option<u64>,
 }
 
-impl Row<3> for Step {
+impl DeltaRow<3> for ConditionStep {
     fn numbers(&self) -> [i64; 3] {
         let condition = match self.condition {
             Condition::Up => 0,
@@ -81,7 +81,7 @@ impl Row<3> for Step {
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug, Default)]
 pub(crate) struct Steps {
     #[serde(with = "deltas")]
-    steps: Vec<Step>,
+    steps: Vec<ConditionStep>,
     /// `by` of the newest change, whether or not it made a step.
     since: Option<Time>,
 }
@@ -90,7 +90,7 @@ impl Steps {
     /// Up at all times: a finding is not open until a detector says that it is.
     pub(crate) fn clear() -> Self {
         let beginning = Time::from_micros(i64::MIN);
-        let step = Step { from: beginning, condition: Condition::Up, sequence: None };
+        let step = ConditionStep { from: beginning, condition: Condition::Up, sequence: None };
         Self { steps: vec![step], since: Some(beginning) }
     }
 
@@ -133,12 +133,12 @@ impl Steps {
             self.steps.reserve_exact(1);
         }
         if self.steps.last().is_none_or(|last| last.condition != condition) {
-            self.steps.push(Step { from, condition, sequence: Some(sequence) });
+            self.steps.push(ConditionStep { from, condition, sequence: Some(sequence) });
         }
     }
 
     /// The step that holds at `time`.
-    pub(crate) fn at(&self, time: Time) -> Option<&Step> {
+    pub(crate) fn at(&self, time: Time) -> Option<&ConditionStep> {
         let after = self.steps.partition_point(|step| step.from <= time);
         self.steps[..after].last()
     }
@@ -158,7 +158,7 @@ impl Steps {
     /// The entries that say when `outage` began and ended, as far as that is inside `window`. Earlier ones are not cited: they may
     /// be destroyed while the window is still whole, and then nobody could name the same entries.
     pub(crate) fn bounding(&self, outage: Interval, window: Interval) -> Vec<u64> {
-        let began = |step: &&Step| step.condition == Condition::Down && step.from >= window.start;
+        let began = |step: &&ConditionStep| step.condition == Condition::Down && step.from >= window.start;
         let start = self.at(outage.start).filter(began);
         let end = self.at(outage.end).filter(|step| step.from == outage.end);
         start.into_iter().chain(end).filter_map(|step| step.sequence).collect()

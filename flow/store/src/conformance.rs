@@ -1,6 +1,6 @@
 //! The tests that every implementation of the traits must pass.
 //!
-//! A contract in prose is worth what checks it. Each function here takes a fresh [`Subject`] and panics where the contract is
+//! A contract in prose is worth what checks it. Each function here takes a fresh [`ConformanceSubject`] and panics where the contract is
 //! broken; [`conformance_tests!`](crate::conformance_tests) makes a test of each, so that a new case is one function and one
 //! line, for all databases.
 
@@ -24,7 +24,7 @@ pub trait WholeJournal: Append + Publish + Retain {}
 impl<J: Append + Publish + Retain> WholeJournal for J {}
 
 /// An open store with nothing in it but its first entry.
-pub struct Subject {
+pub struct ConformanceSubject {
     /// Its journal.
     pub journal: Arc<dyn WholeJournal>,
     /// Its consumers.
@@ -117,7 +117,7 @@ pub fn events(boot: u8, range: std::ops::Range<u64>) -> Vec<Observed> {
     range.map(|sequence| event(boot, sequence, class(sequence), &format!("event {sequence} of run {boot}"))).collect()
 }
 
-/// Makes a test of each case. `$open` is an async function that gives a fresh [`Subject`].
+/// Makes a test of each case. `$open` is an async function that gives a fresh [`ConformanceSubject`].
 #[macro_export]
 macro_rules! conformance_tests {
     ($open:path) => {
@@ -161,7 +161,7 @@ macro_rules! conformance_tests {
     };
 }
 
-impl Subject {
+impl ConformanceSubject {
     /// The time of its clock.
     pub fn now(&self) -> Time {
         self.clock.now()

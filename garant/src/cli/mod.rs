@@ -34,11 +34,11 @@ pub(crate) struct Arguments {
     pub(crate) colour: Colour,
 
     #[command(subcommand)]
-    command: Command,
+    command: OwnCommand,
 }
 
 #[derive(Subcommand, Debug)]
-enum Command {
+enum OwnCommand {
     /// Write a commented starting policy for a site
     Init(init::InitCommand),
     /// Check a policy and show every mistake, without running anything
@@ -128,17 +128,17 @@ impl Invocation {
             }
         };
         match arguments.command {
-            Command::Init(command) => command.run(registry, terminal),
-            Command::Check(command) => command.run(registry, terminal),
-            Command::Up(command) => command.run(registry, terminal),
-            Command::Reload(command) => command.run(registry, terminal),
-            Command::Status(command) => command.run(terminal),
-            Command::Verify(command) => command.run(registry, terminal),
-            Command::Log(command) => command.run(registry, terminal),
-            Command::Witness(command) => command.run(terminal),
-            Command::Policy(command) => command.run(registry, terminal),
-            Command::Completions(command) => command.run(registry, terminal),
-            Command::Man(command) => command.run(registry, terminal),
+            OwnCommand::Init(command) => command.run(registry, terminal),
+            OwnCommand::Check(command) => command.run(registry, terminal),
+            OwnCommand::Up(command) => command.run(registry, terminal),
+            OwnCommand::Reload(command) => command.run(registry, terminal),
+            OwnCommand::Status(command) => command.run(terminal),
+            OwnCommand::Verify(command) => command.run(registry, terminal),
+            OwnCommand::Log(command) => command.run(registry, terminal),
+            OwnCommand::Witness(command) => command.run(terminal),
+            OwnCommand::Policy(command) => command.run(registry, terminal),
+            OwnCommand::Completions(command) => command.run(registry, terminal),
+            OwnCommand::Man(command) => command.run(registry, terminal),
         }
     }
 }

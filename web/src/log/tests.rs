@@ -7,7 +7,7 @@ use journal::tile::{bundles_for, tiles_for};
 use journal::tlog_proof::TlogProof;
 use tower::ServiceExt as _;
 
-use crate::Budget;
+use crate::AnswerBudget;
 use crate::fake::{Fixture, NOW, SECRET, applied, contradict, get, log_with};
 
 /// BX-2: over HTTP there are the same files as in an export, byte for byte, so one specification describes both.
@@ -249,7 +249,7 @@ async fn answers_that_nobody_reads_are_bounded() {
         log.append_text("some.future_kind", 1, "some.future_kind", &body);
     }
     let mut fixture = Fixture::with(applied(), log, &[]);
-    Arc::get_mut(&mut fixture.state).expect("nobody else has it").budget = Budget::of(1_600_000);
+    Arc::get_mut(&mut fixture.state).expect("nobody else has it").budget = AnswerBudget::of(1_600_000);
     let size = fixture.log.entries.len();
     let path = bundles_for(size as u64).map(|id| format!("/log/{}", id.payload_path())).last().expect("a bundle");
     let ask = async || {

@@ -16,8 +16,8 @@ fn between(start: i64, end: i64) -> Interval {
 }
 
 /// Coverage from 0 on, of lanes that are looked at this often.
-fn coverage(every: &[i64]) -> Coverage {
-    let mut coverage = Coverage::new(at(0));
+fn coverage(every: &[i64]) -> CoverageRecorder {
+    let mut coverage = CoverageRecorder::new(at(0));
     coverage.revise("r1", at(0));
     for (lane, &every) in (0..).zip(every) {
         coverage.add(LaneId(lane), format!("p{lane}").parse().expect("a name"), Span::from_secs(every), at(0));
@@ -29,7 +29,7 @@ fn look(start: i64, known: bool) -> Look {
     Look { start: at(start), known, blind: BTreeSet::new() }
 }
 
-fn see(coverage: &mut Coverage, lane: LaneId, starts: impl IntoIterator<Item = i64>) {
+fn see(coverage: &mut CoverageRecorder, lane: LaneId, starts: impl IntoIterator<Item = i64>) {
     for start in starts {
         coverage.looked(lane, look(start, true), false);
     }
@@ -286,7 +286,7 @@ fn after_a_step_of_the_clock_old_looks_cover_nothing() {
 
 #[test]
 fn nothing_to_observe_is_no_coverage() {
-    let mut coverage = Coverage::new(at(0));
+    let mut coverage = CoverageRecorder::new(at(0));
     coverage.revise("r1", at(0));
     assert_eq!(coverage.complete(at(120)), []);
     assert_eq!(coverage.finish(at(120)), []);

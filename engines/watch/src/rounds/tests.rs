@@ -224,14 +224,14 @@ impl Simulation {
             let ended = self.moment();
             let started = Moment { wall: Time::from_micros(wall), monotonic: Monotonic(monotonic) };
             let outcome = if reading == TIMED_OUT {
-                Outcome::TimedOut
+                OrderOutcome::TimedOut
             } else {
                 let reading = Reading::ALL[usize::from(reading)];
                 let lane = self.rounds.flights.get(&number).and_then(|flight| self.rounds.lanes.get(&flight.lane));
                 let shown = lane.and_then(|lane| self.symptoms.get(lane.declared.id.as_str()));
                 let symptoms = shown.filter(|_| reading != Reading::Unknown).cloned().into_iter().collect();
                 let text = format!("{reading:?}");
-                Outcome::Answered(Answer { may_be_ours: self.no_way, symptoms, ..Answer::new(reading, text) })
+                OrderOutcome::Answered(Answer { may_be_ours: self.no_way, symptoms, ..Answer::new(reading, text) })
             };
             let mut effects = Vec::new();
             self.rounds.answered(Done { number, started, ended, outcome }, ended, &mut effects);

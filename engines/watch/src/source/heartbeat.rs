@@ -235,7 +235,7 @@ impl Heard {
     }
 
     /// What it means at `now`, when waiting began at `waiting_since` and nobody listened during `absence`.
-    fn answer(&self, expected: Expectation, waiting_since: Time, absence: Option<Absence>, now: Time) -> Answer {
+    fn answer(&self, expected: Expectation, waiting_since: Time, absence: Option<TimeUnheard>, now: Time) -> Answer {
         let Expectation { every, grace } = expected;
         let starts = self.runs.values().copied().chain(self.running_since);
         let finish = starts.min().map(|start| start + grace);
@@ -282,14 +282,14 @@ impl Expectation {
 
 /// A time during which nobody could listen.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Absence {
+pub(crate) struct TimeUnheard {
     /// When it began; always, if that is not known.
     pub(crate) since: Option<Time>,
     /// When listening began again.
     pub(crate) until: Time,
 }
 
-impl Absence {
+impl TimeUnheard {
     fn excuses(self, deadline: Time, expected: Expectation, now: Time) -> bool {
         let during = self.since.is_none_or(|since| since <= deadline) && deadline <= self.until;
         during && now <= self.until + expected.patience()
@@ -309,13 +309,13 @@ pub enum Hearing {
 
 /// A bucket of tokens: how many pings may be journaled, or taken.
 #[derive(Clone, Copy, Debug)]
-struct Budget {
+struct TokenBucket {
     tokens: i64,
     burst: i64,
     filled_at: Option<Time>,
 }
 
-impl Budget {
+impl TokenBucket {
     const fn full(burst: i64) -> Self {
         Self { tokens: burst, burst, filled_at: None }
     }
@@ -338,10 +338,10 @@ impl Budget {
 #[derive(Debug)]
 struct Inner {
     heard: Heard,
-    journaled: Budget,
-    taken: Budget,
+    journaled: TokenBucket,
+    taken: TokenBucket,
     waiting_since: Option<Time>,
-    absence: Option<Absence>,
+    absence: Option<TimeUnheard>,
 }
 
 /// A job that is waited for.
@@ -355,7 +355,7 @@ pub struct Heartbeat {
 impl Heartbeat {
     /// Nothing was heard yet.
     pub fn new(uuid: PingId, every: Span, grace: Span) -> Self {
-        let (journaled, taken) = (Budget::full(JOURNALED_BURST), Budget::full(TAKEN_BURST));
+        let (journaled, taken) = (TokenBucket::full(JOURNALED_BURST), TokenBucket::full(TAKEN_BURST));
         let inner = Inner { heard: Heard::default(), journaled, taken, waiting_since: None, absence: None };
         Self { uuid, expected: Expectation { every, grace }, inner: Mutex::new(inner) }
     }
@@ -389,7 +389,7 @@ impl Heartbeat {
     }
 
     /// Nobody could listen during this time. One that follows another before a job had time to call again makes it longer.
-    pub(crate) fn was_absent(&self, absence: Absence) {
+    pub(crate) fn was_absent(&self, absence: TimeUnheard) {
         let mut inner = self.lock();
         let before = inner
             .absence
@@ -398,7 +398,7 @@ impl Heartbeat {
             Some(before) => before.since.and_then(|earlier| Some(earlier.min(absence.since?))),
             None => absence.since,
         };
-        inner.absence = Some(Absence { since, ..absence });
+        inner.absence = Some(TimeUnheard { since, ..absence });
     }
 
     /// The wall clock was set.
@@ -409,7 +409,7 @@ impl Heartbeat {
         for time in inner.waiting_since.iter_mut().chain(filled_at) {
             *time = *time + by;
         }
-        if let Some(Absence { since, until }) = &mut inner.absence {
+        if let Some(TimeUnheard { since, until }) = &mut inner.absence {
             *until = *until + by;
             *since = since.map(|since| since + by);
         }
@@ -629,7 +629,7 @@ mod tests {
             let uuid = "6ba7b810-9dad-41d1-80b4-00c04fd430c8".parse().expect("a UUID");
             let heartbeat = Heartbeat::new(uuid, HOURLY.every, HOURLY.grace);
             heartbeat.hear(Said::Success, None, at(5));
-            heartbeat.was_absent(Absence { since: since.map(at), until: at(*until) });
+            heartbeat.was_absent(TimeUnheard { since: since.map(at), until: at(*until) });
             for &(minute, reading) in *expect {
                 assert_eq!(heartbeat.read(at(minute)).reading, reading, "{since:?} to {until}, at {minute}");
             }
@@ -642,8 +642,8 @@ mod tests {
         let uuid = "6ba7b810-9dad-41d1-80b4-00c04fd430c8".parse().expect("a UUID");
         let heartbeat = Heartbeat::new(uuid, HOURLY.every, HOURLY.grace);
         heartbeat.hear(Said::Success, None, at(5));
-        heartbeat.was_absent(Absence { since: None, until: at(80) });
-        heartbeat.was_absent(Absence { since: Some(at(85)), until: at(86) });
+        heartbeat.was_absent(TimeUnheard { since: None, until: at(80) });
+        heartbeat.was_absent(TimeUnheard { since: Some(at(85)), until: at(86) });
         assert_eq!([90, 96, 97].map(|minute| heartbeat.read(at(minute)).reading), [Unknown, Unknown, Down]);
     }
 

@@ -115,14 +115,14 @@ impl TimeProvider for ContextTime {
 }
 
 /// The set-up that all connections share.
-pub(super) struct Tls {
+pub(super) struct TlsSetup {
     algorithms: WebPkiSupportedAlgorithms,
     roots: Arc<Roots>,
     /// Each connection clones it and puts its own verifier in, which is some reference counts.
     config: ClientConfig,
 }
 
-impl Tls {
+impl TlsSetup {
     pub(super) fn new(extra_roots: Option<&Path>, clock: Arc<dyn Clock>) -> Result<Self, SetupError> {
         let provider = rustls::crypto::aws_lc_rs::default_provider();
         let algorithms = provider.signature_verification_algorithms;

@@ -19,7 +19,7 @@ use crate::note::VerifierKey;
 use crate::tlog_proof::{TlogProof, TlogProofError};
 
 /// A listed verdict, and the entry of the log at its place.
-struct Listed {
+struct ListedEntry {
     verdict: Box<RawValue>,
     path: String,
     proof: TlogProof,
@@ -34,7 +34,7 @@ struct Listed {
 pub(super) struct Beside {
     policy: Option<String>,
     /// By sequence; `None` when there is no list.
-    listed: Option<BTreeMap<u64, Listed>>,
+    listed: Option<BTreeMap<u64, ListedEntry>>,
 }
 
 fn differs(path: &str, what: impl Into<String>) -> AuditError {
@@ -70,7 +70,7 @@ impl Beside {
             if proof.index != sequence {
                 return Err(bad(&format!("it is about entry {}", proof.index)));
             }
-            let new = Listed { verdict, path, proof, proof_head, leaf: None, body: None };
+            let new = ListedEntry { verdict, path, proof, proof_head, leaf: None, body: None };
             if listed.insert(sequence, new).is_some() {
                 return Err(differs_at(export::VERDICTS, sequence, "it is listed twice"));
             }
@@ -78,7 +78,7 @@ impl Beside {
         Ok(Self { policy, listed: Some(listed) })
     }
 
-    fn all(&self) -> impl Iterator<Item = (&u64, &Listed)> {
+    fn all(&self) -> impl Iterator<Item = (&u64, &ListedEntry)> {
         self.listed.iter().flatten()
     }
 

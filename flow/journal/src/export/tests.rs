@@ -70,7 +70,7 @@ impl ExportSink for Failing {
 
 fn write_all(log: &Log, note: &str, refuse_at: usize) -> (Failing, Result<Checkpoint, ExportError>) {
     let mut sink = Failing { files: Files::default(), order: Vec::new(), refuse_at };
-    let mut writer = Writer::new(&mut sink);
+    let mut writer = ExportWriter::new(&mut sink);
     let mut outcome = Ok(());
     for entry in &log.entries {
         outcome = outcome.and_then(|()| writer.push(&entry.leaf.encode(), None));

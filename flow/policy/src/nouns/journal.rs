@@ -66,16 +66,16 @@ impl Value for Origin {
 
 /// A public key as C2SP signed-note writes it, `name+hash+key`; whether it is one is for `journal` to say.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct VerifierKey(String);
+pub struct VerifierKeyText(String);
 
-impl VerifierKey {
+impl VerifierKeyText {
     /// As text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-impl FromStr for VerifierKey {
+impl FromStr for VerifierKeyText {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
@@ -89,13 +89,13 @@ impl FromStr for VerifierKey {
     }
 }
 
-impl fmt::Display for VerifierKey {
+impl fmt::Display for VerifierKeyText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl Value for VerifierKey {
+impl Value for VerifierKeyText {
     const SHAPE: &'static str = "a verifier key";
     const EXAMPLE: &'static str = "\"witness.example+4f2c1b0a+BHfQ6…\"";
 
@@ -112,7 +112,7 @@ pub struct Witness {
     /// Where it takes checkpoints: `add-checkpoint` is appended.
     pub url: Url,
     /// Its cosignature key.
-    pub vkey: VerifierKey,
+    pub vkey: VerifierKeyText,
 }
 
 impl Section for Witness {
@@ -122,7 +122,8 @@ impl Section for Witness {
     fn read(table: &mut Table<'_>) -> Option<Self> {
         let name = table.optional("name", "what the team calls it; the name in its key when absent");
         let url = table.required("url", "where it takes checkpoints, without the final `/add-checkpoint`");
-        let vkey: Option<VerifierKey> = table.required("vkey", "its cosignature key, as `garant witness` prints it");
+        let vkey: Option<VerifierKeyText> =
+            table.required("vkey", "its cosignature key, as `garant witness` prints it");
         let vkey = vkey?;
         let name = name.unwrap_or_else(|| vkey.as_str().split('+').next().unwrap_or_default().to_owned());
         Some(Self { name, url: url?, vkey })

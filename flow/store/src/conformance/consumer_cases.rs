@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use event::Retention;
 
-use super::{Subject, event, events, journal_cases};
+use super::{ConformanceSubject, event, events, journal_cases};
 use crate::{EVENTS_MAX, KEY_BYTES_MAX, LongValue, ROWS_MAX, Row, Step, StoreError, VALUE_BYTES_MAX};
 
 fn put(key: &str, value: &str) -> Row {
@@ -16,7 +16,7 @@ fn delete(key: &str) -> Row {
 }
 
 /// All rows of the consumer, as text.
-async fn rows(subject: &Subject, consumer: &str) -> Vec<(String, String)> {
+async fn rows(subject: &ConformanceSubject, consumer: &str) -> Vec<(String, String)> {
     let rows = subject.consumers.rows(consumer, "", None, usize::MAX).await.expect("readable");
     rows.into_iter().map(|(key, value)| (key, String::from_utf8(value).expect("text"))).collect()
 }
@@ -25,7 +25,7 @@ fn pairs(rows: &[(&str, &str)]) -> Vec<(String, String)> {
     rows.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
 }
 
-pub async fn a_step_is_whole(subject: &Subject) {
+pub async fn a_step_is_whole(subject: &ConformanceSubject) {
     let consumers = &subject.consumers;
     assert_eq!(consumers.position("judge").await.expect("readable"), None);
     let first =
@@ -58,7 +58,7 @@ pub async fn a_step_is_whole(subject: &Subject) {
     journal_cases::check_whole_log(subject).await;
 }
 
-pub async fn of_many_steps_from_one_cursor_one_is_made(subject: &Subject) {
+pub async fn of_many_steps_from_one_cursor_one_is_made(subject: &ConformanceSubject) {
     let tasks: Vec<_> = (0..16u8)
         .map(|consumer| {
             let consumers = Arc::clone(&subject.consumers);
@@ -80,7 +80,7 @@ pub async fn of_many_steps_from_one_cursor_one_is_made(subject: &Subject) {
     assert_eq!(subject.journal.head().await.expect("a head").size, 2, "only its event is in the journal");
 }
 
-pub async fn rows_are_read_in_order_and_by_prefix(subject: &Subject) {
+pub async fn rows_are_read_in_order_and_by_prefix(subject: &ConformanceSubject) {
     let consumers = &subject.consumers;
     let keys = ["z", "é/2", "a/10", "a/2", "a", "b/1", "a/2/x", "b", "a0", "ê/1", "\u{10ffff}"];
     let puts = keys.iter().map(|key| put(key, key)).collect();
@@ -105,7 +105,7 @@ pub async fn rows_are_read_in_order_and_by_prefix(subject: &Subject) {
     }
 }
 
-pub async fn a_step_too_large_is_refused_whole(subject: &Subject) {
+pub async fn a_step_too_large_is_refused_whole(subject: &ConformanceSubject) {
     let consumers = &subject.consumers;
     let head = subject.journal.head().await.expect("a head");
     let long = "x".repeat(VALUE_BYTES_MAX + 1);
@@ -137,7 +137,7 @@ pub async fn a_step_too_large_is_refused_whole(subject: &Subject) {
     assert_eq!(consumers.rows("many", "", None, usize::MAX).await.expect("readable").len(), ROWS_MAX);
 }
 
-pub async fn a_step_sent_again_journals_nothing_twice(subject: &Subject) {
+pub async fn a_step_sent_again_journals_nothing_twice(subject: &ConformanceSubject) {
     let consumers = &subject.consumers;
     let step = || Step { rows: vec![put("a", "1")], events: events(1, 0..3), ..Step::new("judge", Some(4), 4) };
     consumers.step(Step::new("judge", None, 4)).await.expect("made");
@@ -148,7 +148,7 @@ pub async fn a_step_sent_again_journals_nothing_twice(subject: &Subject) {
     assert_eq!(subject.journal.head().await.expect("a head").size, 4);
 }
 
-pub async fn a_long_value_is_read_as_it_was_written(subject: &Subject) {
+pub async fn a_long_value_is_read_as_it_was_written(subject: &ConformanceSubject) {
     let consumers = &subject.consumers;
     let mut before = LongValue::default();
     for (step, length) in (0u64..).zip([0, 1, 3 * VALUE_BYTES_MAX, VALUE_BYTES_MAX + 1, 40 * 1024 * 1024, 5, 0]) {

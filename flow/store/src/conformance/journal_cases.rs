@@ -10,7 +10,7 @@ use journal::tile::TileId;
 use journal::tree::{self, Frontier};
 use journal::{Hash, checkpoint, seal};
 
-use super::{ORIGIN, START, Subject, event, events};
+use super::{ConformanceSubject, ORIGIN, START, event, events};
 use crate::{Append, EVENTS_MAX, Entry, HOLES_MAX, Head, RANGE_MAX, Read, Retained, Select, StoreError};
 
 /// All entries, by as many reads as it takes.
@@ -34,7 +34,7 @@ fn root_of(entries: &[Entry]) -> Hash {
 }
 
 /// Checks every entry against its leaf, and all of them against the signed head; returns them.
-pub async fn check_whole_log(subject: &Subject) -> Vec<Entry> {
+pub async fn check_whole_log(subject: &ConformanceSubject) -> Vec<Entry> {
     let entries = everything(subject.journal.as_ref()).await;
     let Head { size, root, note } = subject.journal.head().await.expect("a head");
     assert_eq!(size, entries.len() as u64);
@@ -53,7 +53,7 @@ pub async fn check_whole_log(subject: &Subject) -> Vec<Entry> {
     entries
 }
 
-pub async fn entries_read_back_as_they_were_appended(subject: &Subject) {
+pub async fn entries_read_back_as_they_were_appended(subject: &ConformanceSubject) {
     let first = everything(subject.journal.as_ref()).await;
     assert_eq!(first.len(), 1, "a new log has one entry");
     let opened = first[0].payload.as_ref().map(|payload| Envelope::decode(&payload.bytes).expect("an envelope"));
@@ -84,7 +84,7 @@ pub async fn entries_read_back_as_they_were_appended(subject: &Subject) {
     assert!(subject.journal.append(Vec::new()).await.expect("nothing to append").is_empty());
 }
 
-pub async fn a_spool_sent_again_changes_nothing(subject: &Subject) {
+pub async fn a_spool_sent_again_changes_nothing(subject: &ConformanceSubject) {
     let journal = &subject.journal;
     journal.append(events(1, 0..20)).await.expect("appended");
     let head = journal.head().await.expect("a head");
@@ -108,7 +108,7 @@ pub async fn a_spool_sent_again_changes_nothing(subject: &Subject) {
 }
 
 /// However many events an observer sends: what is kept of their numbers is bounded, and no event is appended twice.
-pub async fn no_event_is_appended_twice(subject: &Subject) {
+pub async fn no_event_is_appended_twice(subject: &ConformanceSubject) {
     check_numbers(&*subject.journal).await;
     check_whole_log(subject).await;
 }
@@ -133,7 +133,7 @@ pub async fn check_numbers<J: Append + ?Sized>(journal: &J) {
     assert_eq!(appended(odd(holes..2 * holes)).await, 0);
 }
 
-pub async fn many_callers_get_places_without_gaps(subject: &Subject) {
+pub async fn many_callers_get_places_without_gaps(subject: &ConformanceSubject) {
     const CALLERS: u8 = 64;
     const CALLS: u64 = 12;
     let tasks: Vec<_> = (0..CALLERS)
@@ -165,7 +165,7 @@ pub async fn many_callers_get_places_without_gaps(subject: &Subject) {
     check_whole_log(subject).await;
 }
 
-pub async fn proofs_hold_at_every_size(subject: &Subject) {
+pub async fn proofs_hold_at_every_size(subject: &ConformanceSubject) {
     let journal = &subject.journal;
     // Past 256 and 512, so that complete tiles and their roots are among what is asked for.
     let mut heads = vec![journal.head().await.expect("a head")];
@@ -206,7 +206,7 @@ pub async fn proofs_hold_at_every_size(subject: &Subject) {
     }
 }
 
-pub async fn ranges_end_where_the_log_ends(subject: &Subject) {
+pub async fn ranges_end_where_the_log_ends(subject: &ConformanceSubject) {
     let journal = &subject.journal;
     journal.append(events(1, 0..9)).await.expect("appended");
     #[expect(clippy::reversed_empty_ranges, reason = "a caller may well ask so")]
@@ -233,7 +233,7 @@ pub async fn ranges_end_where_the_log_ends(subject: &Subject) {
 }
 
 /// The leaf decides: an entry that is not selected is not opened, and those after it are found all the same.
-pub async fn what_is_not_wanted_is_left_out(subject: &Subject) {
+pub async fn what_is_not_wanted_is_left_out(subject: &ConformanceSubject) {
     let journal = &subject.journal;
     let (evidence, audit) = (Retention::Evidence, Retention::Audit);
     let classes = [audit, evidence, evidence, audit, evidence, audit, audit];
@@ -264,7 +264,7 @@ pub async fn what_is_not_wanted_is_left_out(subject: &Subject) {
     assert_eq!((selected.entries.len(), selected.to), (3, 1 + RANGE_MAX), "cut although little was found");
 }
 
-pub async fn what_cant_be_kept_is_refused_whole(subject: &Subject) {
+pub async fn what_cant_be_kept_is_refused_whole(subject: &ConformanceSubject) {
     let journal = &subject.journal;
     let head = journal.head().await.expect("a head");
     let good = event(1, 0, Retention::Evidence, "good");
@@ -283,7 +283,7 @@ pub async fn what_cant_be_kept_is_refused_whole(subject: &Subject) {
     check_whole_log(subject).await;
 }
 
-pub async fn publishing_never_goes_back(subject: &Subject) {
+pub async fn publishing_never_goes_back(subject: &ConformanceSubject) {
     let journal = &subject.journal;
     assert_eq!(journal.published().await.expect("readable"), None);
     journal.append(events(1, 0..5)).await.expect("appended");
@@ -308,7 +308,7 @@ fn said(entry: &Entry) -> (String, event::Day, u64) {
     (envelope.kind, body.day, body.entries)
 }
 
-pub async fn a_destroyed_day_keeps_its_proofs(subject: &Subject) {
+pub async fn a_destroyed_day_keeps_its_proofs(subject: &ConformanceSubject) {
     let journal = &subject.journal;
     let today = START.day();
     journal.append(events(1, 0..30)).await.expect("appended");

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use event::{Interval, ObserverId, ProbeId, Span, Time};
 
-use super::{START, Subject};
+use super::{ConformanceSubject, START};
 use crate::{Bucket, HOURS_KEPT, MINUTES_KEPT, RAW_INTERVAL_MAX, RAW_KEPT, Reading, Resolution, Sample, StoreError};
 
 fn probe(number: u64) -> ProbeId {
@@ -60,7 +60,7 @@ fn model(
     buckets.into_values().collect()
 }
 
-async fn compare(subject: &Subject, samples: &[Sample], when: &str) {
+async fn compare(subject: &ConformanceSubject, samples: &[Sample], when: &str) {
     subject.samples.settle().await.expect("settled");
     let hour = Span::from_secs(3600);
     let wide = Interval::new(START - Span::from_days(3), START + Span::from_days(3));
@@ -83,11 +83,11 @@ async fn compare(subject: &Subject, samples: &[Sample], when: &str) {
     assert_eq!(found, expected, "{when}: single samples");
 }
 
-pub async fn buckets_equal_the_samples(subject: &Subject) {
+pub async fn buckets_equal_the_samples(subject: &ConformanceSubject) {
     let mut numbers = Numbers(1);
     let mut samples: Vec<Sample> = Vec::new();
     let mut known = std::collections::BTreeSet::new();
-    let mut record = |subject: &Subject, from: Time, over: Span, count: usize, samples: &mut Vec<Sample>| {
+    let mut record = |subject: &ConformanceSubject, from: Time, over: Span, count: usize, samples: &mut Vec<Sample>| {
         let mut fresh: Vec<_> = (0..count).map(|_| numbers.sample(from, over)).collect();
         fresh.retain(|sample| {
             known.insert((sample.probe.clone(), sample.observer.clone(), sample.at.micros().div_euclid(1000)))
@@ -114,7 +114,7 @@ pub async fn buckets_equal_the_samples(subject: &Subject) {
     assert_eq!(subject.journal.health().samples_dropped, 0);
 }
 
-pub async fn a_sample_sent_twice_counts_once(subject: &Subject) {
+pub async fn a_sample_sent_twice_counts_once(subject: &ConformanceSubject) {
     let sample = Numbers(2).sample(START, Span::from_secs(1));
     let again = Sample { reading: Reading::Unknown, took: Span::ZERO, ..sample.clone() };
     for _ in 0..2 {
@@ -132,7 +132,7 @@ pub async fn a_sample_sent_twice_counts_once(subject: &Subject) {
     }
 }
 
-pub async fn unbelievable_times_are_dropped_and_counted(subject: &Subject) {
+pub async fn unbelievable_times_are_dropped_and_counted(subject: &ConformanceSubject) {
     let now = subject.now();
     let day = Span::from_days(1);
     let at = |at: Time| Sample { at, ..Numbers(3).sample(START, Span::from_secs(1)) };
@@ -147,7 +147,7 @@ pub async fn unbelievable_times_are_dropped_and_counted(subject: &Subject) {
     assert!(matches!(refused, Err(StoreError::TooLarge { .. })), "more than {RAW_INTERVAL_MAX} of single samples");
 }
 
-pub async fn what_is_old_goes_as_a_whole(subject: &Subject) {
+pub async fn what_is_old_goes_as_a_whole(subject: &ConformanceSubject) {
     let sample = Numbers(4).sample(START, Span::from_secs(1));
     subject.samples.record(vec![sample.clone()]);
     subject.samples.settle().await.expect("settled");

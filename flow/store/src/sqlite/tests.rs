@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tempfile::TempDir;
 
 use super::Sqlite;
-use crate::conformance::{ManualClock, START, Subject, options, signing_key};
+use crate::conformance::{ConformanceSubject, ManualClock, START, options, signing_key};
 use crate::{OpenError, Samples as _};
 
 mod disk_full;
@@ -27,12 +27,12 @@ fn open(dir: &Path) -> Result<Arc<Sqlite>, OpenError> {
     Sqlite::open(options(dir, &ManualClock::at(START)))
 }
 
-async fn fresh() -> Subject {
+async fn fresh() -> ConformanceSubject {
     let dir = temporary();
     let clock = ManualClock::at(START);
     let store = Sqlite::open(options(dir.path(), &clock)).expect("a new directory");
     store.settle().await.expect("its threads run");
-    Subject {
+    ConformanceSubject {
         journal: Arc::clone(&store) as _,
         consumers: Arc::clone(&store) as _,
         samples: store,

@@ -6,7 +6,7 @@ use clap::Args;
 use event::Envelope;
 use journal::audit::Directory;
 use journal::checkpoint::Checkpoint;
-use journal::export::{Extras, ListedVerdict, Writer};
+use journal::export::{ExportWriter, Extras, ListedVerdict};
 use journal::leaf::Leaf;
 use journal::listing::Listing;
 use journal::note::{SigningKey, VerifierKey};
@@ -53,7 +53,7 @@ impl ExportCommand {
         refuse_what_is_there(directory, store.origin(), head.size)?;
 
         let mut sink = Directory::new(directory);
-        let mut writer = Writer::new(&mut sink);
+        let mut writer = ExportWriter::new(&mut sink);
         let mut listing = Listing::new();
         let bar = terminal.progress("exporting", head.size);
         let mut next = 0;

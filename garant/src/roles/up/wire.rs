@@ -84,7 +84,7 @@ pub(super) fn wire(opened: OpenResources, registry: &Registry, runtimes: &Handle
         published: published.subscribe(),
         identity: policy.identity.subscribe(),
         clock: Arc::clone(&context.clock),
-        budget: web::Budget::default(),
+        budget: web::AnswerBudget::default(),
         present: web::status::Present::default(),
         probes: together(probes),
         team_kinds: registry.kinds().filter(|kind| kind.audience == Audience::Team).map(|kind| kind.name).collect(),

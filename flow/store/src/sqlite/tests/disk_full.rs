@@ -10,7 +10,7 @@ use event::{Envelope, Retention, Span};
 use tempfile::TempDir;
 
 use super::{options, temporary};
-use crate::conformance::{ManualClock, START, Subject, event, journal_cases, signing_key};
+use crate::conformance::{ConformanceSubject, ManualClock, START, event, journal_cases, signing_key};
 use crate::sqlite::Sqlite;
 use crate::{Append as _, RAW_KEPT, Read as _, Reading, Sample, Samples as _, StoreError};
 
@@ -96,7 +96,7 @@ async fn the_reserve_pays_for_the_entry_that_says_so() {
     let dir = disk.data();
     let clock = ManualClock::at(START);
     let store = Sqlite::open(options(&dir, &clock)).expect("a new directory");
-    let subject = Subject {
+    let subject = ConformanceSubject {
         journal: Arc::clone(&store) as _,
         consumers: Arc::clone(&store) as _,
         samples: Arc::clone(&store) as _,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use event::evidence::Succeeded;
 use event::{BootId, Clock as _, Observed, Retention, Span};
 use journal::audit::{self, Trust};
-use journal::export::{Extras, Writer};
+use journal::export::{ExportWriter, Extras};
 use journal::leaf::Leaf;
 use journal::testing::Files;
 
@@ -99,7 +99,7 @@ async fn no_byte_is_left() {
 async fn exported(store: &Sqlite) -> Files {
     let head = store.head().await.expect("a head");
     let mut files = Files::default();
-    let mut writer = Writer::new(&mut files);
+    let mut writer = ExportWriter::new(&mut files);
     for entry in everything(store).await {
         let public = Leaf::parse(&entry.leaf).expect("a leaf").is_public();
         let payload = entry.payload.as_ref().filter(|_| public);

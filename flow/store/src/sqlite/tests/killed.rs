@@ -15,7 +15,7 @@ use drawn::Draws;
 use event::{Envelope, Retention};
 
 use super::{open, options, temporary};
-use crate::conformance::{self, ManualClock, START, Subject, journal_cases, signing_key};
+use crate::conformance::{self, ConformanceSubject, ManualClock, START, journal_cases, signing_key};
 use crate::sqlite::Sqlite;
 use crate::{Append as _, Consumers as _, Entry, Row, Rows as _, Step};
 
@@ -160,7 +160,7 @@ async fn check(dir: &Path, life: &Life) {
     let Life { acknowledged, stepped } = life;
     let clock = ManualClock::at(START);
     let store = Sqlite::open(options(dir, &clock)).expect("it opens after a kill: the tree is that of the head");
-    let subject = Subject {
+    let subject = ConformanceSubject {
         journal: Arc::clone(&store) as _,
         consumers: Arc::clone(&store) as _,
         samples: Arc::clone(&store) as _,
