@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::configuration::Fixed;
 use crate::failure::Failure;
+use crate::place::Place;
 
 /// The process that runs on a data directory, as `running.json` describes it for the other commands.
 #[derive(Clone, Serialize, Deserialize, Debug)]
@@ -19,6 +20,8 @@ pub(crate) struct Running {
     pub(crate) pid: i32,
     /// The start of that process, see [`started`]: its number alone may have been given to another one since.
     pub(crate) started: String,
+    /// The directory that it runs on: a copy of the directory has a copy of this file.
+    pub(crate) place: Place,
     /// The policy file of the process, absolute.
     pub(crate) policy: PathBuf,
     /// Base URL of the team's listener.
@@ -40,7 +43,8 @@ pub(crate) struct Running {
 const RUNNING: &str = "running.json";
 
 impl Running {
-    /// Reads which process runs on `data`. A file whose process is gone counts as none.
+    /// Reads which process runs on `data`. A file whose process is gone counts as none, and so does one that was copied here
+    /// from the directory on which its process runs.
     pub(crate) fn read(data: &Path) -> Result<Self, Failure> {
         let path = data.join(RUNNING);
         let nothing = || Failure::new(format!("no garant runs on the data directory {}", data.display()));
@@ -57,7 +61,17 @@ impl Running {
                 .remedy("start `garant up` anew: it writes the file again")
         })?;
         let alive = started(running.pid).is_ok_and(|started| started == running.started);
-        if alive { Ok(running) } else { Err(nothing().remedy(remedy)) }
+        if !alive {
+            return Err(nothing().remedy(remedy));
+        }
+        if !Place::of(data).is_ok_and(|here| here.is(&running.place)) {
+            let other = running.place.path.display();
+            let elsewhere = format!("its {RUNNING} was copied from {other}, on which process {} runs", running.pid);
+            return Err(nothing()
+                .because(&Failure::new(elsewhere))
+                .remedy(format!("name the directory of that process, --data {other}")));
+        }
+        Ok(running)
     }
 
     /// Writes `running.json`, whole or not at all; on a full disk over that of a run before, which a crash has left.

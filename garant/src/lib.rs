@@ -12,9 +12,11 @@ mod data;
 mod engines;
 mod failure;
 mod parts;
+mod place;
 mod registry;
 mod roles;
 mod runtime;
+mod signals;
 mod terminal;
 
 use std::process::ExitCode;

@@ -484,7 +484,9 @@ fn a_second_signal_exits_at_once() {
             }
         }
         up.signal(name);
-        pause(1.0);
+        // As timeout(1) does: once to the process, and at once to its group.
+        up.signal("TERM");
+        pause(1.5);
         assert_eq!(up.exit(), None, "it waits for the answers to be read");
         up.signal(name);
         let status = eventually("the end", || up.exit());

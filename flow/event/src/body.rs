@@ -144,6 +144,7 @@ pub fn kinds() -> &'static [Kind] {
         engine::Blind::KIND,
         engine::ClockStepped::KIND,
         engine::StorageFault::KIND,
+        engine::DataMoved::KIND,
         evidence::Changed::KIND,
         evidence::Covered::KIND,
         evidence::Succeeded::KIND,

@@ -114,3 +114,16 @@ pub struct StorageFault {
 impl Body for StorageFault {
     const KIND: Kind = Kind::team("engine.storage_fault", Family::Debugging);
 }
+
+/// The data directory is not where garant ran on it last: it was moved or restored, or it is a copy.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct DataMoved {
+    /// Where it was, in words.
+    pub from: String,
+    /// Where it is.
+    pub to: String,
+}
+
+impl Body for DataMoved {
+    const KIND: Kind = Kind::record("engine.data_moved", Family::Security);
+}

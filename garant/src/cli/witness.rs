@@ -20,11 +20,11 @@ use journal::note::{KeyType, SigningKey, VerifierKey};
 use journal::witness::{Fork, WitnessState, checkpoint_path};
 use notary::write_whole;
 use serde::{Deserialize, Serialize};
-use tokio::signal::unix::{SignalKind, signal};
 use web::witness::Persist;
 
 use crate::cli::runtime;
 use crate::failure::{Failure, USAGE};
+use crate::signals::StopSignals;
 use crate::terminal::Terminal;
 
 /// Most pieces of evidence kept against one log.
@@ -216,10 +216,7 @@ impl ServeCommand {
         #[expect(clippy::disallowed_methods, reason = "this is where the witness starts")]
         let listener = tokio::net::TcpListener::bind(self.listen).await.map_err(|error| refused(&error))?;
         let address = listener.local_addr().map_err(|error| refused(&error))?;
-        let failed =
-            |error: &(dyn std::error::Error + 'static)| Failure::new("signals can't be received").because(error);
-        let mut terminate = signal(SignalKind::terminate()).map_err(|error| failed(&error))?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| failed(&error))?;
+        let mut signals = StopSignals::taken(Arc::new(SystemClock))?;
         file.write(&self.state)?;
         for (origin, log) in &file.state.logs {
             let keys: Vec<_> = log.keys.iter().map(VerifierKey::key_id_hex).collect();
@@ -242,13 +239,13 @@ impl ServeCommand {
         let stop = CancellationToken::new();
         // The first signal lets answers under way end; the second ends the process at once.
         let signals = async {
-            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+            signals.next().await;
             stop.cancel();
-            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+            signals.next().await
         };
         tokio::select! {
             () = web::serve(listener, router, stop.clone(), connections) => {}
-            () = signals => {}
+            _ = signals => {}
         }
         Ok(())
     }

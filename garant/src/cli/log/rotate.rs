@@ -27,6 +27,7 @@ use super::{AppendArguments, open_to_read, unreadable};
 use crate::clock_set_back;
 use crate::configuration::Configuration;
 use crate::failure::Failure;
+use crate::place::LastRun;
 use crate::registry::Registry;
 use crate::terminal::Terminal;
 
@@ -76,17 +77,32 @@ impl RotateCommand {
             return Ok(());
         }
         if let (true, Some(next)) = (self.finish, &next) {
-            let store = log::open(data, signers, remembered)?;
-            journal_clock_set_back(&store, &configuration).await?;
+            let store = self.opened(signers, remembered, &configuration, terminal).await?;
             if !history.retires(&old) {
                 record(&recorder(&store)?, &KeyRetired { vkey: old.to_string() }).await?;
             }
             return self.finish(&store, &heads, &old, next, terminal).await;
         }
         // A key that a rotation left behind when it was cut off signs nothing before it is announced.
-        let store = log::open(data, signers.into_iter().take(1).collect(), remembered)?;
-        journal_clock_set_back(&store, &configuration).await?;
+        let store = self.opened(signers.into_iter().take(1).collect(), remembered, &configuration, terminal).await?;
         self.begin(&store, &heads, &old, next, terminal).await
+    }
+
+    /// The log, open for writing. What must be journaled or said before anything else is.
+    async fn opened(
+        &self,
+        signers: Vec<SigningKey>,
+        remembered: Vec<Checkpoint>,
+        configuration: &Configuration,
+        terminal: &mut Terminal,
+    ) -> Result<Arc<Sqlite>, Failure> {
+        let data = &self.arguments.data.data;
+        let store = log::open(data, signers, remembered)?;
+        if let Some(warning) = LastRun::look(&store, data).await?.warning() {
+            terminal.note(warning);
+        }
+        journal_clock_set_back(&store, configuration).await?;
+        Ok(store)
     }
 
     async fn begin(

@@ -2,7 +2,7 @@
 //!
 //! Three steps, a file each, so that what can prevent the start comes first:
 //!
-//! 1. [`open`]: locks the data directory, verifies the log, binds the ports. The policy was read before. Nothing runs yet, and
+//! 1. [`open`]: binds the ports, locks the data directory, verifies the log. The policy was read before. Nothing runs yet, and
 //!    nothing public was changed when this fails.
 //! 2. [`wire`]: makes each engine of the list from its part of the policy and the rights that it needs, and the pages.
 //! 3. [`run`]: journals the policy, runs everything, reloads the policy on a signal, and stops everything in order.

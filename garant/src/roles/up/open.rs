@@ -1,9 +1,10 @@
-//! The first step of `garant up`: opens the data directory, verifies the log, and binds the ports.
+//! The first step of `garant up`: binds the ports, opens the data directory, and verifies the log.
 //!
-//! In this order, so that a second process, or an older copy of the directory, is refused before anybody can connect to it.
+//! Whatever can fail without a log comes before there is one, so that a first start that fails leaves none behind. Ports are
+//! bound first, and answer nobody until everything runs; a second process, or a copy of the directory, is refused before.
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use engine::clock::SystemClock;
@@ -20,10 +21,11 @@ use store::Read as _;
 use store::sqlite::{Sqlite, SqliteOptions};
 
 use super::UpSettings;
-use super::policy::{Followed, InForce};
+use super::policy::{Followed, InForce, peers};
 use crate::configuration::{Configuration, Network};
 use crate::data::{self, Running};
 use crate::failure::Failure;
+use crate::place::LastRun;
 use crate::registry::Registry;
 
 /// The open stores and listeners, with the policy: the result of the first step.
@@ -40,10 +42,11 @@ pub(super) struct OpenResources {
     /// The listener for everybody, if the policy has one.
     pub(super) public: Option<TcpListener>,
     pub(super) running: Running,
+    pub(super) last_run: LastRun,
     pub(super) policy: InForce,
 }
 
-/// Opens the data directory, verifies the log, binds the ports. Has changed nothing public when it fails.
+/// Binds the ports, opens the data directory, verifies the log. Has changed nothing public when it fails.
 pub(super) async fn open(
     settings: &UpSettings,
     configuration: Configuration,
@@ -53,8 +56,21 @@ pub(super) async fn open(
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let random: Arc<dyn Random> = Arc::new(SystemRandom);
     let data = settings.data.clone();
-    log::make_private(&data)?;
 
+    let pages = &configuration.basics.pages;
+    let team = bind(pages.listen, "listen", &data)?;
+    let public = pages.public.map(|address| bind(address, "public", &data)).transpose()?;
+    let team_url = base_url(&team)?;
+    let public_url = public.as_ref().map(base_url).transpose()?;
+    let network = configuration.part::<Network>().unwrap_or_default();
+    let net = Net::new(&network.options(), Arc::clone(&clock)).map_err(|error| {
+        Failure::new("the certificates that this machine trusts can't be read")
+            .because(&error)
+            .remedy("install the package ca-certificates, or correct `authorities` in [network]")
+    })?;
+    let witnesses = peers(&configuration)?;
+
+    log::make_private(&data)?;
     let basics = &configuration.basics;
     let heads = RememberedHeads::of(&data, &basics.journal);
     warn_if_nothing_remembers(&data, &heads).await?;
@@ -70,21 +86,14 @@ pub(super) async fn open(
         clock: Arc::clone(&clock),
     };
     let store = Sqlite::open(options).map_err(|error| log::refused(&data, &error))?;
+    let last_run = LastRun::look(&store, &data).await?;
+    if let Some(warning) = last_run.warning() {
+        tracing::warn!("{warning}");
+    }
     let newest_before = log::last_recorded(store.as_ref()).await?;
 
-    let team = bind(basics.pages.listen, "listen")?;
-    let public = basics.pages.public.map(|address| bind(address, "public")).transpose()?;
-    let team_url = base_url(&team)?;
-    let public_url = public.as_ref().map(base_url).transpose()?;
-
-    let network = configuration.part::<Network>().unwrap_or_default();
-    let net = Net::new(&network.options(), Arc::clone(&clock)).map_err(|error| {
-        Failure::new("the certificates that this machine trusts can't be read")
-            .because(&error)
-            .remedy("install the package ca-certificates, or correct `authorities` in [network]")
-    })?;
     let listening = public_url.as_deref().unwrap_or(&team_url);
-    let followed = Followed::of(configuration, &keys, &data, listening)?;
+    let followed = Followed::of(configuration, witnesses, &keys, &data, listening)?;
     witnessing::refuse_a_fork(&net, store.as_ref(), &keys, &followed.witnesses, &followed.heads).await?;
 
     let mut boot = [0; 16];
@@ -108,6 +117,7 @@ pub(super) async fn open(
     let running = Running {
         pid,
         started,
+        place: last_run.now().clone(),
         policy: std::path::absolute(&settings.policy).unwrap_or_else(|_| settings.policy.clone()),
         team: team_url,
         public: public_url,
@@ -118,7 +128,7 @@ pub(super) async fn open(
         fixed: followed.configuration.fixed(),
     };
     let policy = InForce::new(followed, &registry.parts)?;
-    Ok(OpenResources { context, store, data, keys, newest_before, team, public, running, policy })
+    Ok(OpenResources { context, store, data, keys, newest_before, team, public, running, last_run, policy })
 }
 
 /// Raises the limit of file descriptors as far as the system allows: the usual soft limit of 1,024 is for programs that use
@@ -143,9 +153,9 @@ fn raise_descriptors() {
     }
 }
 
-/// Warns when nothing remembers the head of a log that was published: then an older copy of the data directory can't be told from
-/// the newest. A log that was never published, as after a start that found its port taken, contradicts nobody.
-async fn warn_if_nothing_remembers(data: &std::path::Path, heads: &RememberedHeads) -> Result<(), Failure> {
+/// Warns when an older copy of the data directory could not be told from the newest. A log of which nothing was ever
+/// published contradicts nobody: as after a first start that was killed.
+async fn warn_if_nothing_remembers(data: &Path, heads: &RememberedHeads) -> Result<(), Failure> {
     let has_a_past = match Sqlite::open_read_only(data) {
         Ok(store) => store.published().await.is_ok_and(|published| published.is_some()),
         Err(_) => data.join(keys::KEY).exists(),
@@ -162,8 +172,17 @@ async fn warn_if_nothing_remembers(data: &std::path::Path, heads: &RememberedHea
     Ok(())
 }
 
-fn bind(address: SocketAddr, key: &str) -> Result<TcpListener, Failure> {
+/// The listener of this key. When the port is taken by the garant that runs on `data`, that is what to say.
+fn bind(address: SocketAddr, key: &str, data: &Path) -> Result<TcpListener, Failure> {
     let refused = |error: std::io::Error| {
+        if let Ok(running) = Running::read(data) {
+            return Failure::new(format!(
+                "garant runs on the data directory {} already, as process {}",
+                data.display(),
+                running.pid
+            ))
+            .remedy("stop it first, or have it take its policy again with `garant reload`");
+        }
         Failure::new(format!("nothing can listen on {address}"))
             .because(&error)
             .remedy(format!("stop what uses that port, or name another in `{key}` of [pages]"))

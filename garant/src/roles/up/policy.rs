@@ -26,14 +26,15 @@ pub(super) struct Followed {
 }
 
 impl Followed {
-    /// Derives all of it, for the log with these keys in `data`. `listening` is the URL of its pages unless the policy names one.
+    /// Works out what follows from this policy and its [`peers`], for the log with these keys in `data`. Its pages are found at `listening`
+    /// unless the policy says where.
     pub(super) fn of(
         configuration: Configuration,
+        witnesses: Vec<RemoteWitness>,
         keys: &[VerifierKey],
         data: &Path,
         listening: &str,
     ) -> Result<Self, Failure> {
-        let witnesses = peers(&configuration)?;
         let identity = identity(&configuration, keys, &witnesses, listening)?;
         Ok(Self {
             heads: Arc::new(RememberedHeads::of(data, &configuration.basics.journal)),
@@ -98,7 +99,8 @@ impl InForce {
     }
 }
 
-fn peers(configuration: &Configuration) -> Result<Vec<RemoteWitness>, Failure> {
+/// The witnesses that the policy names.
+pub(super) fn peers(configuration: &Configuration) -> Result<Vec<RemoteWitness>, Failure> {
     let peer = |witness: &policy::Witness| {
         let url = witness.url.to_string();
         let failed = || Failure::new(format!("the key of the witness {} can't be used", witness.name));

@@ -9,12 +9,12 @@ use journal::note::VerifierKey;
 use notary::{log, witnessing};
 use store::Consumers as _;
 use store::sqlite::Sqlite;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::SignalKind;
 use tokio::sync::watch;
 use web::Identity;
 
 use super::RELOAD;
-use super::policy::{Followed, InForce};
+use super::policy::{Followed, InForce, peers};
 use super::wire::Wired;
 use crate::changes::{self, Journaled, Trigger};
 use crate::clock_set_back;
@@ -22,6 +22,7 @@ use crate::configuration::Configuration;
 use crate::data::Running;
 use crate::failure::Failure;
 use crate::registry::Registry;
+use crate::signals::{self, StopSignals};
 use crate::terminal::counted;
 
 /// Deadline at the stop for events that the store had refused.
@@ -38,21 +39,20 @@ pub(super) async fn run(
     log_zone: &watch::Sender<Zone>,
     ready: impl FnOnce(&Running, &VerifierKey),
 ) -> Result<(), Failure> {
-    let Wired { context, store, supervisor, data, mut running, keys, policy } = wired;
+    let Wired { context, store, supervisor, data, mut running, last_run, keys, policy } = wired;
     let stop = CancellationToken::new();
-    let signals =
-        |kind: SignalKind| signal(kind).map_err(|error| Failure::new("signals can't be received").because(&error));
-    let (terminate, interrupt) = (signals(SignalKind::terminate())?, signals(SignalKind::interrupt())?);
-    let (mut hang_up, mut asked) = (signals(SignalKind::hangup())?, signals(RELOAD)?);
+    let signals = StopSignals::taken(Arc::clone(&context.clock))?;
+    let (mut hang_up, mut asked) = (signals::taken(SignalKind::hangup())?, signals::taken(RELOAD)?);
 
     let configuration = policy.configuration.borrow().clone();
     // On a full disk these wait in the recorder, in this order.
     clock_set_back::journal(&context.recorder, context.clock.as_ref(), store.as_ref(), &configuration.applied).await?;
+    last_run.keep(&store, &context.recorder, context.clock.as_ref()).await;
     apply(&context, store.as_ref(), &configuration, None, Trigger::Start).await?;
     drop(configuration);
     propose(&policy.identity.borrow(), &data);
-    // Runs to the end of the process, so that a second signal ends a close of the store that waits for the disk.
-    drop(tokio::spawn(stop_on_a_signal(stop.clone(), data.clone(), terminate, interrupt)));
+    // Listens until the very end: closing the store waits for the disk, and somebody may not want to.
+    drop(tokio::spawn(stop_on_a_signal(stop.clone(), data.clone(), signals)));
     let mut engines = supervisor.board();
     let supervised = tokio::spawn(supervisor.run(stop.clone()));
     tokio::pin!(supervised);
@@ -105,25 +105,17 @@ pub(super) async fn run(
     }
 }
 
-/// Stops everything in order at the first signal, and ends the process at the second. What was acknowledged is on the disk then,
-/// as after a crash.
-async fn stop_on_a_signal(stop: CancellationToken, data: PathBuf, mut terminate: Signal, mut interrupt: Signal) {
-    let mut stopping = false;
-    loop {
-        let kind = tokio::select! {
-            _ = terminate.recv() => SignalKind::terminate(),
-            _ = interrupt.recv() => SignalKind::interrupt(),
-        };
-        if stopping {
-            Running::remove(&data);
-            tracing::warn!("a second signal: stopping at once");
-            #[expect(clippy::exit, reason = "an orderly end would wait for what somebody has no patience for")]
-            std::process::exit(128 + kind.as_raw_value());
-        }
-        stopping = true;
-        notify(&[sd_notify::NotifyState::Stopping]);
-        stop.cancel();
-    }
+/// Stops everything in order at the first signal. At another the process ends at once, whatever it waits for; what was
+/// acknowledged is on the disk, as after a crash.
+async fn stop_on_a_signal(stop: CancellationToken, data: PathBuf, mut signals: StopSignals) {
+    signals.next().await;
+    notify(&[sd_notify::NotifyState::Stopping]);
+    stop.cancel();
+    let kind = signals.next().await;
+    Running::remove(&data);
+    tracing::warn!("a second signal: stopping at once");
+    #[expect(clippy::exit, reason = "an orderly end would wait for what somebody has no patience for")]
+    std::process::exit(128 + kind.as_raw_value());
 }
 
 fn notify(state: &[sd_notify::NotifyState<'_>]) {
@@ -214,7 +206,8 @@ async fn reload(
         tracing::warn!("{warning}");
     }
     let listening = running.public.as_deref().unwrap_or(&running.team);
-    let followed = Followed::of(now, log.keys, log.data, listening)?;
+    let witnesses = peers(&now)?;
+    let followed = Followed::of(now, witnesses, log.keys, log.data, listening)?;
     apply(context, store, &followed.configuration, Some(&before), trigger).await?;
     propose(&followed.identity, log.data);
     policy.replace(followed);

@@ -19,6 +19,7 @@ use super::policy::InForce;
 use crate::data::Running;
 use crate::engines::Given;
 use crate::failure::Failure;
+use crate::place::LastRun;
 use crate::registry::{Made, Registry};
 use crate::roles::announcer::Announcer;
 use crate::roles::pages::PagesEngine;
@@ -38,13 +39,14 @@ pub(super) struct Wired {
     pub(super) supervisor: Supervisor,
     pub(super) data: PathBuf,
     pub(super) running: Running,
+    pub(super) last_run: LastRun,
     pub(super) keys: Vec<VerifierKey>,
     pub(super) policy: InForce,
 }
 
 /// Makes every engine of the list, and the pages over all of them.
 pub(super) fn wire(opened: OpenResources, registry: &Registry, runtimes: &Handles) -> Result<Wired, Failure> {
-    let OpenResources { context, store, data, keys, newest_before, team, public, running, policy } = opened;
+    let OpenResources { context, store, data, keys, newest_before, team, public, running, last_run, policy } = opened;
     let in_effect = watch::Sender::new(Arc::new(InEffect::default()));
     let published = watch::Sender::new(None::<Arc<Published>>);
     let given = Given {
@@ -104,7 +106,7 @@ pub(super) fn wire(opened: OpenResources, registry: &Registry, runtimes: &Handle
             None => supervisor.add(pages),
         };
     }
-    Ok(Wired { context, store, supervisor, data, running, keys, policy })
+    Ok(Wired { context, store, supervisor, data, running, last_run, keys, policy })
 }
 
 /// The probes of all engines as one list.
