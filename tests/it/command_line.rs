@@ -243,6 +243,13 @@ fn an_export_spares_what_is_there() {
         assert!(refused.status.code() == Some(1) && said.contains(words), "{there}: {said}");
         assert_eq!(std::fs::read_to_string(to.join("checkpoint")).expect("there"), *there, "nothing was written");
     }
+    let other = tempfile::tempdir().expect("a folder");
+    assert!(again(other.path()).status.success(), "an empty folder");
+    let other = tempfile::tempdir().expect("a folder");
+    std::fs::write(other.path().join("index.html"), "mine").expect("written");
+    let refused = again(other.path());
+    assert!(transcript(&refused).contains("holds other files"), "{}", transcript(&refused));
+    assert_eq!(std::fs::read_dir(other.path()).expect("listed").count(), 1, "nothing was written");
     let refused = again(&data);
     assert!(transcript(&refused).contains("data directory"), "{}", transcript(&refused));
     assert!(!data.join("checkpoint").exists());
@@ -257,6 +264,69 @@ fn a_log_that_nothing_remembers() {
     assert!(up.errors().contains("nothing remembers the head of the log"), "{}", up.errors());
     let up = Up::start_in(up.stop());
     assert!(!up.errors().contains("nothing remembers"), "once: {}", up.errors());
+}
+
+/// A copy of the data directory, with its head, of a garant that runs: commands find out that nothing runs on it, and no
+/// second process signs the log. Moved or restored, it starts, says so, and journals it.
+#[test]
+fn a_copy_of_a_running_garant() {
+    let up = Up::start(QUIET);
+    let pid = up.pid().to_string();
+    let copy = tempfile::tempdir().expect("a folder");
+    let copied = command("cp").args(["-a", "."]).arg(copy.path()).current_dir(up.folder.path()).status();
+    assert!(copied.expect("cp runs").success());
+    let data = copy.path().join("data");
+    for word in ["status", "reload"] {
+        let refused = garant(&[word.as_ref(), "--data".as_ref(), data.as_os_str()]);
+        let said = transcript(&refused);
+        assert_eq!(refused.status.code(), Some(1), "{word}: {said}");
+        assert!(said.contains("no garant runs") && said.contains(&format!("on which process {pid} runs")), "{said}");
+        assert!(said.contains(&up.path("data").display().to_string()), "{said}");
+    }
+    assert_eq!(up.status()["reload_error"], Value::Null);
+    let refused = transcript(&up_refused(copy.path()));
+    assert!(refused.contains("is a copy of") && refused.contains(&format!("process {pid} runs")), "{refused}");
+
+    let original = up.stop();
+    let restored = Up::start_in(copy);
+    let said = restored.errors();
+    assert!(said.contains("is not where garant ran on this log last") && said.contains("still there"), "{said}");
+    let restored = Up::start_in(restored.stop());
+    assert!(!restored.errors().contains("ran on this log last"), "once: {}", restored.errors());
+    let folder = restored.stop();
+    let moved = ["log", "show", "--kind", "engine.data_moved", "--data"];
+    let shown = garant(&[moved.map(AsRef::as_ref).as_slice(), &[folder.path().join("data").as_os_str()]].concat());
+    let shown = transcript(&shown);
+    assert_eq!(shown.matches("engine.data_moved").count(), 1, "{shown}");
+
+    let up = Up::start_in(original);
+    assert!(!up.errors().contains("ran on this log last"), "where it always ran: {}", up.errors());
+}
+
+/// A first start that fails leaves no log behind, and a second one on a running garant says what is so.
+#[test]
+fn a_start_that_fails_leaves_no_log() {
+    #[expect(clippy::disallowed_methods, reason = "a test takes a port")]
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("an address").port();
+    let at = |listen: &str| QUIET.replace("127.0.0.1:0", listen);
+    for (policy, why) in [
+        (at(&format!("127.0.0.1:{port}")), "nothing can listen"),
+        (at("127.0.0.1:0") + "public = \"192.0.2.1:80\"\nurl = \"http://192.0.2.1/\"\n", "nothing can listen"),
+        (at("127.0.0.1:0") + "[network]\nauthorities = \"/nonexistent/none.pem\"\n", "certificates"),
+    ] {
+        let folder = folder_with(&policy);
+        let said = transcript(&up_refused(folder.path()));
+        assert!(said.contains(why), "{said}");
+        let left: Vec<_> =
+            std::fs::read_dir(folder.path()).expect("listed").map(|e| e.expect("an entry").file_name()).collect();
+        assert_eq!(left, ["garant.toml"], "{said}");
+    }
+    let up = Up::start(&at("127.0.0.1:0"));
+    let port = up.team.trim_end_matches('/').rsplit(':').next().expect("a port").to_owned();
+    std::fs::write(up.path("garant.toml"), at(&format!("127.0.0.1:{port}"))).expect("written");
+    let said = transcript(&up_refused(up.folder.path()));
+    assert!(said.contains(&format!("already, as process {}", up.pid())), "{said}");
 }
 
 /// A reload that makes the pages public, or no longer so, says it; `--dry-run` does too.
@@ -352,6 +422,19 @@ fn the_journal_is_shown() {
     let none = show(&["--kind", "nope"]);
     assert!(none.stdout.is_empty() && transcript(&none).contains("none of the"), "{}", transcript(&none));
     assert_eq!(show(&["--since", "yesterday"]).status.code(), Some(2), "a time that is none");
+    let never = show(&["--since", "1 h", "--until", "2 h"]);
+    assert!(never.status.code() == Some(2) && transcript(&never).contains("is the later"), "{}", transcript(&never));
+    let empty = tempfile::tempdir().expect("a folder");
+    for (name, words) in [("", "there is no log in"), ("nowhere", "there is no log in")] {
+        let at = empty.path().join(name);
+        let none = garant(&["log".as_ref(), "show".as_ref(), "--data".as_ref(), at.as_os_str()]);
+        assert!(none.status.code() == Some(1) && transcript(&none).contains(words), "{}", transcript(&none));
+    }
+    std::fs::write(empty.path().join("garant.db"), "not a database, but longer than the head of one".repeat(9))
+        .expect("written");
+    let foreign = garant(&["log".as_ref(), "show".as_ref(), "--data".as_ref(), empty.path().as_os_str()]);
+    let said = transcript(&foreign);
+    assert!(foreign.status.code() == Some(1) && said.contains("is not a database of garant"), "{said}");
     let folder = up.stop();
     let stopped = show(&["--kind", "engine", "-n", "3"]);
     assert!(stopped.status.success() && !stopped.stdout.is_empty(), "{}", transcript(&stopped));

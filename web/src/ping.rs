@@ -20,6 +20,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use engine::heartbeat::{Ping, Receipt};
 use http_body_util::BodyExt as _;
+use store::AppendsRefused;
 
 use crate::answer;
 use crate::state::State;
@@ -84,7 +85,14 @@ async fn take(state: &State, uuid: &str, action: &str, query: Option<&str>, body
         }
         Receipt::Busy => {
             let retry = [(header::RETRY_AFTER, HeaderValue::from_static("5"))];
-            (retry, answer::line(StatusCode::SERVICE_UNAVAILABLE, "busy, try again\n")).into_response()
+            let why = match state.journal.health().fault {
+                Some(AppendsRefused { full: true, .. }) => {
+                    "the disk is full: nothing is recorded until there is room\n"
+                }
+                Some(_) => "the storage fails: nothing is recorded until it works again\n",
+                None => "busy, try again\n",
+            };
+            (retry, answer::line(StatusCode::SERVICE_UNAVAILABLE, why)).into_response()
         }
     };
     if !whole {

@@ -122,6 +122,13 @@ impl Response {
         String::from_utf8_lossy(&self.body)
     }
 
+    /// Whether the status asks for another address that is not there: `Location` is missing, empty, or not a header field of
+    /// HTTP, as one with control characters.
+    pub fn leads_nowhere(&self) -> bool {
+        let asks = matches!(self.status, 301 | 302 | 303 | 307 | 308);
+        asks && self.headers.get(header::LOCATION).is_none_or(HeaderValue::is_empty)
+    }
+
     /// Whether the status is 2xx.
     pub fn success(&self) -> bool {
         (200..300).contains(&self.status)

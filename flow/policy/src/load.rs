@@ -64,6 +64,7 @@ fn beside(path: &Path) -> Result<Vec<PathBuf>, Mistakes> {
 
 enum Trouble {
     Io(io::Error),
+    Directory,
     NotAFile,
     TooLarge,
     NotUtf8 { line: usize },
@@ -71,7 +72,11 @@ enum Trouble {
 
 fn read(path: &Path) -> Result<String, Trouble> {
     // Asked before the file is opened: opening a named pipe waits for ever.
-    if !fs::metadata(path).map_err(Trouble::Io)?.is_file() {
+    let metadata = fs::metadata(path).map_err(Trouble::Io)?;
+    if metadata.is_dir() {
+        return Err(Trouble::Directory);
+    }
+    if !metadata.is_file() {
         return Err(Trouble::NotAFile);
     }
     let mut bytes = Vec::new();
@@ -98,11 +103,15 @@ impl Trouble {
                 "give the user that runs garant the right to read it".to_owned(),
             ),
             Self::Io(error) => (format!("can't read the file: {error}"), "check the path and the disk".to_owned()),
-            Self::NotAFile if main => (
-                "this is not a file".to_owned(),
+            Self::Directory if main => (
+                "this is a directory, and not a file".to_owned(),
                 format!("name the file itself, such as {}", shown(&path.join("garant.toml"))),
             ),
-            Self::NotAFile => {
+            Self::NotAFile if main => (
+                "this is a device, a pipe or a socket, and a policy is read again at each reload".to_owned(),
+                "write the policy to a file, and name that".to_owned(),
+            ),
+            Self::Directory | Self::NotAFile => {
                 ("this is not a file".to_owned(), "remove it, or give it another ending than .toml".to_owned())
             }
             Self::TooLarge => (too_large_reason(), TOO_LARGE_REMEDY.to_owned()),

@@ -38,7 +38,7 @@ pub(crate) struct InitCommand {
 impl InitCommand {
     pub(crate) fn run(self, registry: &Registry, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
         let url = self.url.parse::<Url>().map_err(|error| {
-            Failure::new(format!("`{}` is not the URL of a site", self.url))
+            Failure::new(format!("`{}` is not the URL of a site", without_secrets(&self.url)))
                 .because(&error)
                 .remedy("write the whole address, such as https://shop.example/")
                 .code(USAGE)
@@ -121,6 +121,19 @@ fn is_domain(host: &str) -> bool {
 fn log_name(url: &Url) -> String {
     let host = url.host().to_string();
     if is_domain(&host) { host } else { "site".to_owned() }
+}
+
+/// The text without what may be a secret in it: what is before an `@`, and what follows a `?` or `#`.
+fn without_secrets(text: &str) -> String {
+    let whole = text.split_inclusive(['?', '#']).next().unwrap_or_default();
+    let cut = if whole.len() < text.len() { "…" } else { "" };
+    match whole.rsplit_once('@') {
+        None => format!("{whole}{cut}"),
+        Some((before, after)) => {
+            let scheme = before.split_once("://").map(|(scheme, _)| format!("{scheme}://")).unwrap_or_default();
+            format!("{scheme}…@{after}{cut}")
+        }
+    }
 }
 
 /// The URL up to its query, in which people put tokens.
@@ -244,4 +257,24 @@ text.en = "No disk array runs degraded."
 absence = {{ finding = "raid-degraded", over = "30 d" }}
 "#
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_secret_is_said_again() {
+        for (given, said) in [
+            ("https://me:s3cret@shop.example/x", "https://…@shop.example/x"),
+            ("me:s3cret@shop.example", "…@shop.example"),
+            ("https://me:s3:cr@et@shop.example/?token=1", "https://…@shop.example/?…"),
+            ("shop.example/?token=1", "shop.example/?…"),
+            ("shop.example#token", "shop.example#…"),
+            ("shop.example", "shop.example"),
+            ("", ""),
+        ] {
+            assert_eq!(without_secrets(given), said);
+        }
+    }
 }

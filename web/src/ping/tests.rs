@@ -152,7 +152,11 @@ async fn a_ping_that_nobody_records_is_not_acknowledged() {
     let fixture = Fixture::new();
     let answer = ask(fixture.public(), Method::GET, &format!("/ping/{UUID}"), &[], Body::empty()).await;
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(answer.header("retry-after"), "5");
+    assert_eq!((answer.header("retry-after"), answer.text()), ("5", "busy, try again\n"));
+    fixture.break_storage();
+    let answer = ask(fixture.public(), Method::GET, &format!("/ping/{UUID}"), &[], Body::empty()).await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(answer.text().contains("the disk is full"), "{}", answer.text());
 }
 
 #[tokio::test]

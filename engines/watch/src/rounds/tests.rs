@@ -660,6 +660,26 @@ fn a_dead_uplink_is_no_outage() {
     }
 }
 
+/// A site that dies together with the canary may be dead or not: that time is unproven. It is down from when the canary
+/// answers again and the site does not.
+#[test]
+fn a_site_that_dies_with_the_canary() {
+    let world: World = Box::new(|probe, _, now| {
+        let back = if probe.as_str() == "canary" { 400 } else { 700 };
+        if (203 * S..back * S).contains(&now) { (Reading::Down, 1_000) } else { (Reading::Up, 20_000) }
+    });
+    let probes = vec![declared("front", 10, 5, &["local"], None)];
+    let mut simulation = Simulation::new(&with_canary(probes, &["local"]), world);
+    simulation.run(900);
+    let changes = simulation.changes();
+    let states: Vec<_> = changes.iter().map(|change| change.1).collect();
+    assert_eq!(states, [State::Up, State::Down, State::Up], "{changes:?}");
+    let told = changes[1].3;
+    assert!((350..=375).contains(&told), "once the canary is back: {told}");
+    let covered = simulation.coverage("local");
+    assert!(!covered.contains(wall(300)) && covered.contains(wall(600)), "{covered:?}");
+}
+
 /// No way to a network is our end or theirs: a canary that answers says that it is theirs, and without one nobody knows.
 #[test]
 fn no_way_to_a_network_is_an_outage_only_when_a_canary_says_so() {

@@ -282,7 +282,9 @@ impl Expected {
     fn faults(&self, response: &Response) -> Vec<String> {
         let mut faults = Vec::new();
         if !self.status.iter().any(|range| (range.first..=range.last).contains(&response.status)) {
-            faults.push(format!("status {}", response.status));
+            let leads_nowhere =
+                if response.leads_nowhere() { ", which redirects to no address that can be read" } else { "" };
+            faults.push(format!("status {}{leads_nowhere}", response.status));
         }
         faults.extend(self.faults_of_body(response));
         for Field { name, value } in &self.headers {

@@ -323,7 +323,11 @@ fn files_that_cannot_be_read() {
     fs::remove_file(&path).expect("removed");
     fs::create_dir(&path).expect("created");
     let inner = format!("name the file itself, such as {}", path.join("garant.toml").display());
-    refuse(["this is not a file", &inner]);
+    refuse(["this is a directory, and not a file", &inner]);
+    fs::remove_dir(&path).expect("removed");
+    std::os::unix::fs::symlink("/dev/zero", &path).expect("linked");
+    let pipe = "this is a device, a pipe or a socket, and a policy is read again at each reload";
+    refuse([pipe, "write the policy to a file, and name that"]);
 
     let main = directory.path().join("main.toml");
     fs::write(&main, "").expect("written");

@@ -124,7 +124,17 @@ fn refuse_what_is_there(directory: &Path, origin: &str, size: u64) -> Result<(),
     }
     let there = match std::fs::read_to_string(directory.join("checkpoint")) {
         Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let mut there = match std::fs::read_dir(directory) {
+                Ok(there) => there,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+                Err(error) => return Err(refused("can't be looked at").because(&error)),
+            };
+            return match there.next() {
+                None => Ok(()),
+                Some(_) => Err(refused("holds other files, and no export that was finished")),
+            };
+        }
         Err(error) => return Err(refused("holds a `checkpoint` that can't be read").because(&error)),
     };
     match Checkpoint::of_note(&there) {

@@ -136,12 +136,21 @@ impl ShowCommand {
                 Some(wanted.map(|probe| probe.id.to_string()).collect())
             }
         };
+        let since = self.since.as_deref().map(|text| when(text, now)).transpose()?;
+        let until = self.until.as_deref().map(|text| when(text, now)).transpose()?;
+        if let (Some(since), Some(until)) = (since, until)
+            && until <= since
+        {
+            return Err(Failure::new(format!("nothing is both recorded since {since} and before {until}"))
+                .remedy("--until is the later of the two")
+                .code(USAGE));
+        }
         Ok(Filter {
             kinds: self.kind.clone(),
             probes,
             service: self.service.as_ref().filter(|_| self.probe.is_none()).map(ToString::to_string),
-            since: self.since.as_deref().map(|text| when(text, now)).transpose()?,
-            until: self.until.as_deref().map(|text| when(text, now)).transpose()?,
+            since,
+            until,
         })
     }
 

@@ -6,11 +6,13 @@
 //! how full that disk is, so as long as no other is too full either, `disk-usage` could not be looked for. Nor could it where
 //! no disk is seen at all. A disk that takes no more writes is full in another sense: one whose inodes are used up, one that an
 //! error or an operator made read-only. The first counts as full; the second is looked at as before, and found,
-//! `disk-read-only`, unless the policy says that it is to be so. Its figure is the use of the processors in hundredths of a percent.
+//! `disk-read-only`, unless the policy says that it is to be so. A directory of `disks` at which a disk was mounted, or should
+//! be by fstab(5), and at which none is any more, could not be looked at: what lies below it is another disk. Its figure is the use of the processors in hundredths of a percent.
 
 mod mdstat;
 mod proc;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,6 +28,7 @@ use crate::source::{Answer, Asking, Common, Finding, Level, Probe, Settings, Sym
 /// A finding ends when its figure is this far under its threshold, in hundredths of a percent.
 const UNDER: i64 = 500;
 const PROC: &str = "/proc";
+const FSTAB: &str = "/etc/fstab";
 /// What it looks for.
 const FINDINGS: [Finding; 5] = [
     Finding { name: "cpu-usage", fr: "Processeurs trop chargés", en: "Processors too busy" },
@@ -69,8 +72,8 @@ impl Section for Host {
         let range = Span::ZERO..=Span::from_days(1);
         let about = "How long it must last; so long it must then be five points under the threshold to be over.";
         let lasting = table.or_in("for", Span::from_secs(300), &range, about);
-        let about =
-            "Directories whose disks are looked at. By default every disk of the machine, but network file systems.";
+        let about = "Directories whose disks are looked at. By default every disk of the machine, but network file systems. One at which \
+             a disk was mounted, or is to be by `/etc/fstab`, can't be looked at while it is not.";
         let disks = table.list("disks", about);
         let about = "Directories whose disks are meant to be read-only, such as an image. Their use is looked at only if `disks` \
              names them.";
@@ -89,7 +92,7 @@ impl Settings for Host {
 
     fn into_probe(self: Arc<Self>) -> Arc<dyn Probe> {
         let Self { limits, disks, read_only, .. } = Arc::unwrap_or_clone(self);
-        Arc::new(Machine::new(limits, Watched { disks, read_only }))
+        Arc::new(Machine::new(limits, Watched { disks, read_only, fstab: FSTAB.into(), mounted: Arc::default() }))
     }
 }
 
@@ -110,6 +113,33 @@ struct Watched {
     disks: Vec<PathBuf>,
     /// Directories of those that are meant to be read-only.
     read_only: Vec<PathBuf>,
+    /// The file that says what is to be mounted.
+    fstab: PathBuf,
+    /// Directories of `disks` at which something was mounted at an earlier look.
+    mounted: Arc<Mutex<BTreeSet<PathBuf>>>,
+}
+
+impl Watched {
+    /// Why the disk that belongs at a directory can't be looked at; `None` when one is mounted there, or none ever was.
+    fn unmounted(&self, directory: &Path, mounts: &[Mounted], fstab: &[String]) -> Option<String> {
+        let whole = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
+        let mut mounted = self.mounted.lock().unwrap_or_else(PoisonError::into_inner);
+        if mounts.iter().any(|mount| Path::new(&mount.directory) == whole) {
+            mounted.insert(directory.to_owned());
+            return None;
+        }
+        let shown = directory.display();
+        if mounted.contains(directory) {
+            Some(format!("the disk of {shown} can't be looked at: it was mounted there, and is no more"))
+        } else if fstab.iter().any(|there| Path::new(there) == whole) {
+            Some(format!(
+                "the disk of {shown} can't be looked at: it is not mounted, and {} says it should be",
+                self.fstab.display()
+            ))
+        } else {
+            None
+        }
+    }
 }
 
 /// The look at the disks is over when this is dropped, however it ended.
@@ -201,8 +231,14 @@ fn look_at_disks(proc: &Path, watched: &Watched) -> Disks {
         let disks = proc::disks(&mounts).into_iter();
         disks.map(|disk| (PathBuf::from(&disk.directory), disk.read_only)).collect()
     };
+    // A machine without that file, such as a container, mounts by other means.
+    let fstab = std::fs::read_to_string(&watched.fstab).map(|text| proc::to_be_mounted(&text)).unwrap_or_default();
     let mut disks = Disks::default();
     for (directory, read_only) in directories {
+        if is_named && let Some(trouble) = watched.unmounted(&directory, &mounts, &fstab) {
+            disks.troubles.push(trouble);
+            continue;
+        }
         let is_meant = watched.read_only.contains(&directory);
         if is_meant && !is_named {
             continue;

@@ -79,6 +79,18 @@ pub(super) fn mounts(mountinfo: &str) -> Option<Vec<Mounted>> {
     mountinfo.lines().map(mounted).collect()
 }
 
+/// Where something is to be mounted when the machine starts, by the text of fstab(5).
+pub(super) fn to_be_mounted(fstab: &str) -> Vec<String> {
+    let entries = fstab.lines().filter(|line| !line.trim_start().starts_with('#'));
+    let directory = |line: &str| {
+        let mut fields = line.split_whitespace().skip(1);
+        let (directory, _kind, options) = (fields.next()?, fields.next()?, fields.next().unwrap_or_default());
+        let by_itself = !options.split(',').any(|option| option == "noauto");
+        (directory.starts_with('/') && by_itself).then(|| unescape(directory))
+    };
+    entries.filter_map(directory).collect()
+}
+
 /// The disks of this machine, each once.
 pub(super) fn disks(mounts: &[Mounted]) -> Vec<&Mounted> {
     let mut disks: Vec<&Mounted> = Vec::new();

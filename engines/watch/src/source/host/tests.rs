@@ -275,3 +275,33 @@ fn a_real_disk_is_told_as_it_is() {
     expect(&by_name, Some("inodes of the disk of"), false, "room without inodes");
     fs::write(done(&folder), "").expect("written");
 }
+
+/// Below a disk that is not mounted lies another one, of which nobody asked.
+#[test]
+fn a_disk_that_is_unmounted_is_not_looked_at() {
+    let proc = tempfile::tempdir().expect("a directory");
+    let place = tempfile::tempdir().expect("a directory");
+    let at = place.path().canonicalize().expect("there");
+    let directory = at.to_str().expect("UTF-8");
+    let root = "1 0 8:1 / / rw - ext4 /dev/sda1 rw\n";
+    let both = format!("{root}2 1 8:2 / {directory} rw - ext4 /dev/sdb1 rw\n");
+    let watched = named(&[directory]);
+    let look = |mountinfo: &str, watched: &Watched| {
+        mounted(proc.path(), mountinfo);
+        let disks = look_at_disks(proc.path(), watched);
+        (disks.uses.len(), disks.troubles.join("; "))
+    };
+    assert_eq!(look(root, &watched), (1, String::new()), "a directory of a disk, as it ever was");
+    assert_eq!(look(&both, &watched), (1, String::new()));
+    let (uses, troubles) = look(root, &watched.clone());
+    assert!(uses == 0 && troubles.contains("it was mounted there, and is no more"), "{troubles}");
+    assert_eq!(look(&both, &watched), (1, String::new()), "it is back");
+
+    let fstab = proc.path().join("fstab");
+    fs::write(&fstab, format!("# /dev/sdb1 /x ext4\n/dev/sdb1 {directory} ext4 defaults 0 2\n")).expect("written");
+    let new = Watched { fstab: fstab.clone(), ..named(&[directory]) };
+    let (uses, troubles) = look(root, &new);
+    assert!(uses == 0 && troubles.contains("it is not mounted"), "{troubles}");
+    fs::write(&fstab, format!("/dev/sdb1 {directory} ext4 noauto,user 0 2\n")).expect("written");
+    assert_eq!(look(root, &new), (1, String::new()), "nobody said that it is mounted");
+}

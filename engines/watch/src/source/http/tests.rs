@@ -19,6 +19,7 @@ async fn answers_are_judged_whole() {
     let good = serve(None, false, reply("200 OK", "X-Frame-Options: DENY\r\n", "welcome to the shop")).await;
     let broken = serve(None, false, reply("500 Oops", "", "stack trace")).await;
     let moved = serve(None, false, reply("302 Found", &format!("Location: http://{good}/\r\n"), "")).await;
+    let astray = serve(None, false, reply("302 Found", "Location: http://127.0.0.1/\u{1b}[31m\u{7}\r\n", "")).await;
     let cases = [
         (good, "", Reading::Up, Some(200), vec!["status 200 (name 0 ms, connection "]),
         (good, "contains = [\"welcome\", \"shop\"]", Reading::Up, Some(200), vec![]),
@@ -38,6 +39,13 @@ async fn answers_are_judged_whole() {
         (broken, "status = [\"200\", \"500\"]", Reading::Up, Some(500), vec![]),
         (moved, "", Reading::Down, Some(302), vec!["status 302"]),
         (moved, "redirects = 1\ncontains = \"shop\"", Reading::Up, Some(200), vec![]),
+        (
+            astray,
+            "redirects = 1",
+            Reading::Down,
+            Some(302),
+            vec!["status 302, which redirects to no address that can be read"],
+        ),
         (closed_port().await, "", Reading::Down, None, vec!["refuses the connection"]),
     ];
     for (address, keys, reading, value, texts) in cases {
