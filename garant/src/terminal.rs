@@ -181,8 +181,9 @@ pub(crate) fn rendered(failure: &Failure, coloured: bool) -> String {
 /// The text as it may be printed: its lines as they are, the styles of [`Style`] and of the mistakes of a policy where colours
 /// are wanted, and an escape for whatever else a terminal would obey or hide.
 fn shown(text: &str, coloured: bool) -> String {
+    let text = printable::in_words(text);
     let mut out = String::with_capacity(text.len());
-    let mut rest = text;
+    let mut rest = text.as_ref();
     while let Some(c) = rest.chars().next() {
         if let Some(style) = style_at_start(rest).filter(|_| coloured) {
             out.push_str(style);

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::printable::in_words;
+
 /// A failure for a person to read: what failed, its causes, and the remedy. Commands print it and end with its exit code; an
 /// engine that fails with it has it in the journal, in one line.
 #[derive(Debug)]
@@ -26,7 +28,7 @@ impl Failure {
     pub fn because(mut self, cause: &(dyn std::error::Error + 'static)) -> Self {
         let mut next = Some(cause);
         while let Some(error) = next {
-            let text = in_words(&error.to_string());
+            let text = in_words(&error.to_string()).into_owned();
             // Some errors repeat their source in their own text; a reader wants each fact once.
             if !self.why.last().is_some_and(|before| before.contains(&text)) {
                 self.why.push(text);
@@ -71,25 +73,6 @@ impl Failure {
     }
 }
 
-/// The text of an error without the numbers that the standard library puts behind those of the operating system: the words
-/// before them say the same, and a person reads them.
-fn in_words(text: &str) -> String {
-    let mut words = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once(" (os error ") {
-        let digits = after.bytes().take_while(|byte| byte.is_ascii_digit() || *byte == b'-').count();
-        words.push_str(before);
-        match after[digits..].strip_prefix(')') {
-            Some(after) if digits > 0 => rest = after,
-            _ => {
-                words.push_str(" (os error ");
-                rest = after;
-            }
-        }
-    }
-    words + rest
-}
-
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.what)?;
@@ -108,18 +91,6 @@ mod tests {
 
     #[test]
     fn numbers_of_the_system_are_left_out() {
-        for (text, words) in [
-            ("No such file or directory (os error 2)", "No such file or directory"),
-            (
-                "a: Permission denied (os error 13): b: Broken pipe (os error 32)",
-                "a: Permission denied: b: Broken pipe",
-            ),
-            ("Unknown error (os error -5)", "Unknown error"),
-            ("it says (os error two), (os error 2", "it says (os error two), (os error 2"),
-            ("", ""),
-        ] {
-            assert_eq!(in_words(text), words);
-        }
         let refused = std::io::Error::from_raw_os_error(13);
         let failure = Failure::new("garant.toml can't be read").because(&refused);
         assert_eq!(failure.to_string(), "garant.toml can't be read: Permission denied");

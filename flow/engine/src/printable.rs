@@ -5,19 +5,44 @@
 //! forge a line of their own (newlines), or that can't be seen at all. **Principle.** Such characters are written as their
 //! escape, `\u{1b}`. It is done twice, for either place can be forgotten: where a text becomes a detail ([`text`]), and where it
 //! is printed (`garant/src/terminal.rs`, for standard output and standard error alike). Text that was escaped once stays as
-//! it is the second time.
+//! it is the second time. The numbers of the operating system, which the standard library puts behind its words, are left out
+//! at the same places ([`in_words`]).
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
 /// The text on one line, with every character that is not simply shown written as its escape.
 pub fn text(text: &str) -> Cow<'_, str> {
+    let text = in_words(text);
     if text.chars().all(is_shown) {
-        return Cow::Borrowed(text);
+        return text;
     }
     let mut out = String::with_capacity(text.len() + 16);
     text.chars().for_each(|c| push(&mut out, c));
     Cow::Owned(out)
+}
+
+/// The text without the numbers of errors of the operating system: the words before them say the same, and a person reads
+/// them.
+pub fn in_words(text: &str) -> Cow<'_, str> {
+    const NUMBER: &str = " (os error ";
+    if !text.contains(NUMBER) {
+        return Cow::Borrowed(text);
+    }
+    let mut words = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once(NUMBER) {
+        let digits = after.bytes().take_while(|byte| byte.is_ascii_digit() || *byte == b'-').count();
+        words.push_str(before);
+        match after[digits..].strip_prefix(')') {
+            Some(after) if digits > 0 => rest = after,
+            _ => {
+                words.push_str(NUMBER);
+                rest = after;
+            }
+        }
+    }
+    Cow::Owned(words + rest)
 }
 
 /// Adds a character to a text that is shown.
@@ -80,6 +105,22 @@ mod tests {
         ] {
             assert_eq!(text(given), expected);
             assert_eq!(text(expected), expected, "once more changes nothing");
+        }
+    }
+
+    #[test]
+    fn numbers_of_the_system_are_left_out() {
+        for (given, words) in [
+            ("No such file or directory (os error 2)", "No such file or directory"),
+            (
+                "a: Permission denied (os error 13): b: Broken pipe (os error 32)",
+                "a: Permission denied: b: Broken pipe",
+            ),
+            ("Unknown error (os error -5)", "Unknown error"),
+            ("it says (os error two), (os error 2", "it says (os error two), (os error 2"),
+            ("", ""),
+        ] {
+            assert_eq!((in_words(given).as_ref(), text(given).as_ref()), (words, words));
         }
     }
 

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use event::{Day, Retention, Time};
 
+use crate::words;
+
 /// Why a transaction was refused. In every case nothing of it was kept.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
@@ -257,7 +259,7 @@ pub enum OpenError {
         reason: String,
     },
     /// The file system refused.
-    #[error("{what} {path} failed: {source}")]
+    #[error("{what} {path} failed: {}", words::io(source))]
     Io {
         /// What was tried, as the start of a sentence.
         what: &'static str,
@@ -277,6 +279,11 @@ pub enum OpenError {
 }
 
 impl OpenError {
+    /// For `map_err`: the database of the directory refused.
+    pub(crate) fn database(dir: &std::path::Path, error: &rusqlite::Error) -> Self {
+        Self::Database { dir: dir.to_owned(), reason: words::sqlite(error).to_owned() }
+    }
+
     /// For `map_err`: what was tried, and on which file.
     pub(crate) fn io(what: &'static str, path: &std::path::Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();

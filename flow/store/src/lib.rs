@@ -32,6 +32,7 @@ mod samples;
 mod sequence;
 mod sink;
 mod tiles;
+mod words;
 
 #[doc(hidden)]
 pub mod conformance;

@@ -124,6 +124,12 @@ pub(crate) const ALL: &[Rule] = &[
         broken: sources::word_page,
     },
     Rule {
+        name: "words-of-libraries",
+        why: "an error of a library names its types, its codes and its documentation, to somebody who was woken by it",
+        instead: "say it in our words: `store::words`, `tls_words`, `words` of the resolver; each is a table with a test",
+        broken: sources::words_of_libraries,
+    },
+    Rule {
         name: "short-files",
         why: "nobody reads a file of 1500 lines; the median here is under 240",
         instead: "split it where it has two subjects",

@@ -127,6 +127,29 @@ pub(super) fn word_page(workspace: &Workspace) -> Vec<Breach> {
     workspace.rust().flat_map(|file| words(file, &mask(&file.text).code, &["page", "Page"])).collect()
 }
 
+/// Errors of libraries, and how one is shown as it is: on the line that names its type, or on the next.
+const LIBRARY_ERRORS: [&str; 7] =
+    ["rusqlite::Error", "hyper::Error", "NetError", "rustls::Error", "webpki::Error", "pem::Error", "url::ParseError"];
+const SHOWN: [&str; 6] = [".to_string()", "{error}", "{error:?}", "%error", "?error", "\"{0}\""];
+
+pub(super) fn words_of_libraries(workspace: &Workspace) -> Vec<Breach> {
+    let mut breaches = Vec::new();
+    for file in workspace
+        .rust()
+        .filter(|file| !file.is_test() && !file.path.ends_with("words.rs") && !file.path.starts_with("xtask/"))
+    {
+        let lines: Vec<&str> = file.text.lines().collect();
+        for (at, line) in lines.iter().enumerate() {
+            let Some(name) = LIBRARY_ERRORS.iter().find(|name| line.contains(**name)) else { continue };
+            let around = lines.get(at.saturating_sub(1)..lines.len().min(at + 2)).unwrap_or_default();
+            if around.iter().any(|line| SHOWN.iter().any(|shown| line.contains(shown))) {
+                breaches.push(Breach::at(&file.path, at + 1, format!("a `{name}` in its own words")));
+            }
+        }
+    }
+    breaches
+}
+
 pub(super) fn short_files(workspace: &Workspace) -> Vec<Breach> {
     let long = workspace.rust().filter(|file| !file.is_test() && file.text.lines().count() > LINES_MAX);
     long.map(|file| Breach::new(&file.path, format!("{} lines", file.text.lines().count()))).collect()

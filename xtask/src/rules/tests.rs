@@ -114,6 +114,9 @@ const CHANGES: &[(&str, &str, Change)] = &[
     ("no-floats", "flow/promise/src/a.rs:1", |h| write(h, "flow/promise/src/a.rs", "let x = 3 as X * 99.9;\n")),
     ("no-common", "web/src/utils.rs", |h| write(h, "web/src/utils.rs", "\n")),
     ("no-common", "tests/common/mod.rs", |h| write(h, "tests/common/mod.rs", "\n")),
+    ("words-of-libraries", "flow/store/src/lib.rs:1", |h| {
+        write(h, "flow/store/src/lib.rs", "|error: rusqlite::Error| E {\n    reason: error.to_string(),\n};\n");
+    }),
     ("word-page", "web/src/lib.rs:1", |h| write(h, "web/src/lib.rs", "let page = 1;\n")),
     ("short-files", "web/src/lib.rs", |h| write(h, "web/src/lib.rs", &"a();\n".repeat(1501))),
     ("clean-text", "web/src/lib.rs", |h| write(h, "web/src/lib.rs", "fn a() {}")),

@@ -47,9 +47,8 @@ impl Hop {
             let reason = format!("the header field `{name}` has a name or a value that HTTP does not allow");
             return failed(&request.url, reason);
         }
-        let url = match request.url.parse::<Url>() {
-            Ok(url) => url,
-            Err(error) => return failed(&request.url, format!("its address is not a URL: {error}")),
+        let Ok(url) = request.url.parse::<Url>() else {
+            return failed(&request.url, "its address is not a URL".to_owned());
         };
         if !matches!(url.scheme(), "http" | "https") {
             return failed(&request.url, "its address must start with http:// or https://".to_owned());
@@ -91,11 +90,10 @@ impl Hop {
         let body = request.extra.as_ref().map(|extra| extra.body.clone()).unwrap_or_default();
         let mut message = hyper::Request::new(Full::new(body));
         *message.method_mut() = request.method.clone();
-        *message.uri_mut() =
-            path.parse().map_err(|error| HttpFailure::Request(format!("its path is no path: {error}")))?;
+        *message.uri_mut() = path.parse().map_err(|_| not_http("path"))?;
         let headers = message.headers_mut();
         let host = HeaderValue::from_str(&self.url[Position::BeforeHost..Position::BeforePath]);
-        headers.insert(header::HOST, host.map_err(|error| HttpFailure::Request(error.to_string()))?);
+        headers.insert(header::HOST, host.map_err(|_| not_http("host"))?);
         headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
         headers.insert(header::ACCEPT, HeaderValue::from_static("*/*"));
         headers.extend(request.extra.as_ref().map(|extra| extra.headers.clone()).unwrap_or_default());
@@ -314,6 +312,10 @@ fn straighten(start: &mut [u8]) {
     {
         *after = b' ';
     }
+}
+
+fn not_http(part: &str) -> HttpFailure {
+    HttpFailure::Request(format!("its {part} holds a character that HTTP does not allow"))
 }
 
 /// What went wrong before the head was whole, in our words.

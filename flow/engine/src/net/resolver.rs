@@ -34,6 +34,7 @@ use tokio::time::Instant;
 
 use super::dial::Local;
 use super::{Deadline, RecordType, SetupError};
+use crate::printable::in_words;
 
 /// Longest time that an address is remembered: a name that moved to the other region is followed within a minute,
 /// whatever its record says.
@@ -486,11 +487,7 @@ enum LookupFailure {
 fn failure(error: &NetError) -> LookupFailure {
     LookupFailure::Reason(match error {
         NetError::Timeout | NetError::NoConnections => return LookupFailure::Silence(None),
-        NetError::Io(error) => match Local::of(error) {
-            Some(Local::Shortage) => ResolveFailure::NotAsked(error.to_string()),
-            Some(Local::NoWay) => return LookupFailure::Silence(Some(error.to_string())),
-            None => return LookupFailure::Silence(None),
-        },
+        NetError::Io(error) => return of_system(error),
         NetError::Busy => ResolveFailure::NotAsked("too many questions are under way".to_owned()),
         NetError::Dns(DnsError::NoRecordsFound(none)) => match none.response_code {
             ResponseCode::NXDomain => ResolveFailure::NoSuchName,
@@ -502,12 +499,25 @@ fn failure(error: &NetError) -> LookupFailure {
     })
 }
 
+/// What an error of the system says of a question.
+fn of_system(error: &std::io::Error) -> LookupFailure {
+    let reason = in_words(&error.to_string()).into_owned();
+    match Local::of(error) {
+        Some(Local::Shortage) => LookupFailure::Reason(ResolveFailure::NotAsked(reason)),
+        Some(Local::NoWay) => LookupFailure::Silence(Some(reason)),
+        None => LookupFailure::Silence(None),
+    }
+}
+
 /// What else the library of the DNS can say, and what we say.
 fn words(error: &NetError) -> &'static str {
     match error {
-        NetError::QueryCaseMismatch => "the answer is to another question",
+        NetError::QueryCaseMismatch | NetError::ForeignClassRecord { .. } => "the answer is to another question",
         NetError::Proto(_) => "the answer is not well-formed",
+        NetError::Truncated => "the answer is cut short, and there is no longer one to be had over TCP",
         NetError::Dns(_) => "the answer says nothing of it",
+        NetError::Timeout | NetError::NoConnections | NetError::Io(_) => "no name server answers",
+        NetError::Busy => "too many questions are under way",
         NetError::Message(_) | NetError::Msg(_) | NetError::ParseInt(_) => {
             "the name server was not asked, or not understood"
         }

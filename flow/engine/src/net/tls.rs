@@ -218,7 +218,8 @@ fn failure(error: &io::Error, faults: Vec<CertificateFault>, first: &[u8]) -> Tl
 fn load_roots(extra: Option<&Path>) -> Result<Roots, SetupError> {
     let native = rustls_native_certs::load_native_certs();
     for error in &native.errors {
-        tracing::warn!(%error, "some roots of the system can't be read");
+        let reason = native_words(&error.kind);
+        tracing::warn!(reason, "some roots of the system can't be read");
     }
     let mut roots = Roots::none();
     for der in &native.certs {
@@ -245,6 +246,16 @@ fn load_roots(extra: Option<&Path>) -> Result<Roots, SetupError> {
         tracing::warn!("no root certificate is trusted: install the package `ca-certificates`");
     }
     Ok(roots)
+}
+
+/// Why a file of the system holds no roots that can be read.
+fn native_words(kind: &rustls_native_certs::ErrorKind) -> String {
+    use rustls_native_certs::ErrorKind;
+    match kind {
+        ErrorKind::Io { inner, path } => format!("{}: {inner}", path.display()),
+        ErrorKind::Pem(error) => pem_words(error).to_owned(),
+        _ => "the system does not hand them out".to_owned(),
+    }
 }
 
 /// Why a file is no PEM.

@@ -192,7 +192,7 @@ fn checks_of(patience: Span) -> u64 {
 fn panic_message(error: JoinError) -> String {
     match error.try_into_panic() {
         Ok(panic) => format!("panicked: {}", text_of(&*panic)),
-        Err(error) => error.to_string(),
+        Err(_) => "it was aborted".to_owned(),
     }
 }
 

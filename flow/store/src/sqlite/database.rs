@@ -6,7 +6,7 @@ use std::time::Duration;
 use event::Retention;
 use rusqlite::{Connection, OpenFlags};
 
-use crate::{OpenError, StoreError};
+use crate::{OpenError, StoreError, words};
 
 /// Each step brings a database from one schema version to the next; steps are never edited once released.
 const MIGRATIONS: [&str; 1] = [include_str!("../../migrations/sqlite/0001_journal.sql")];
@@ -31,7 +31,7 @@ pub(super) fn path(dir: &Path) -> PathBuf {
 
 /// The connection that writes. Every commit is on disk when it returns, and deleted bytes are overwritten.
 pub(super) fn open_writer(dir: &Path) -> Result<Connection, OpenError> {
-    let wrong = |error: rusqlite::Error| OpenError::Database { dir: dir.to_owned(), reason: error.to_string() };
+    let wrong = |error: rusqlite::Error| OpenError::database(dir, &error);
     let mut conn = Connection::open(path(dir)).map_err(wrong)?;
     conn.busy_timeout(BUSY_TIMEOUT).map_err(wrong)?;
     conn.set_prepared_statement_cache_capacity(64);
@@ -57,7 +57,7 @@ pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
 pub(super) fn schema_version(conn: &Connection, dir: &Path) -> Result<u32, OpenError> {
     let found: u32 = conn
         .pragma_query_value(None, "user_version", |row| row.get(0))
-        .map_err(|error| OpenError::Database { dir: dir.to_owned(), reason: error.to_string() })?;
+        .map_err(|error| OpenError::database(dir, &error))?;
     let known = u32::try_from(MIGRATIONS.len()).unwrap_or(u32::MAX);
     if found > known {
         return Err(OpenError::NewerSchema { dir: dir.to_owned(), found, known });
@@ -67,7 +67,7 @@ pub(super) fn schema_version(conn: &Connection, dir: &Path) -> Result<u32, OpenE
 
 fn migrate(conn: &mut Connection, dir: &Path) -> Result<(), OpenError> {
     let found = schema_version(conn, dir)?;
-    let wrong = |error: rusqlite::Error| OpenError::Database { dir: dir.to_owned(), reason: error.to_string() };
+    let wrong = |error: rusqlite::Error| OpenError::database(dir, &error);
     for (version, step) in (1u32..).zip(MIGRATIONS).skip(found as usize) {
         let tx = conn.transaction().map_err(wrong)?;
         tx.execute_batch(step).map_err(wrong)?;
@@ -81,9 +81,9 @@ fn migrate(conn: &mut Connection, dir: &Path) -> Result<(), OpenError> {
 /// An error of the storage: of the database, of a file, or of what was read.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SqliteError {
-    #[error("{0}")]
+    #[error("{}", words::sqlite(.0))]
     Database(#[from] rusqlite::Error),
-    #[error("{0}")]
+    #[error("{}", words::io(.0))]
     File(#[from] std::io::Error),
 }
 
@@ -110,7 +110,7 @@ impl SqliteError {
 
 /// For `map_err` of a read.
 pub(super) fn unreadable(what: &'static str) -> impl Fn(rusqlite::Error) -> StoreError {
-    move |error| StoreError::Read { what, reason: error.to_string() }
+    move |error| StoreError::Read { what, reason: words::sqlite(&error).to_owned() }
 }
 
 /// The number stored for a retention class; never changed.

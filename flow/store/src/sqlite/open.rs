@@ -89,8 +89,7 @@ pub(super) fn open_read_only(dir: &Path) -> Result<Arc<SqliteReader>, OpenError>
     if !path.try_exists().map_err(OpenError::io("looking for the database", &path))? {
         return Err(missing());
     }
-    let conn = database::open_reader(&path)
-        .map_err(|error| OpenError::Database { dir: dir.to_owned(), reason: error.to_string() })?;
+    let conn = database::open_reader(&path).map_err(|error| OpenError::database(dir, &error))?;
     if database::schema_version(&conn, dir)? == 0 {
         return Err(missing());
     }

@@ -62,6 +62,6 @@ impl Readers {
             }
             result
         });
-        task.await.unwrap_or_else(|error| Err(StoreError::Read { what, reason: error.to_string() }))
+        task.await.unwrap_or_else(|_| Err(StoreError::Read { what, reason: "it was abandoned".to_owned() }))
     }
 }

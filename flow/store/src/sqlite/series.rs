@@ -157,7 +157,7 @@ impl Series {
             let _permit = permit;
             Query::new(&dir, &probe, observer.as_ref()).and_then(|query| query.range(interval, resolution))
         });
-        let buckets = task.await.map_err(|error| unreadable(error.to_string()))?;
+        let buckets = task.await.map_err(|_| unreadable("it was abandoned".to_owned()))?;
         buckets.map_err(|failure: SqliteError| unreadable(failure.to_string()))
     }
 }

@@ -26,8 +26,8 @@ pub(super) struct Followed {
 }
 
 impl Followed {
-    /// Works out what follows from this policy and its [`peers`], for the log with these keys in `data`. Its pages are found at `listening`
-    /// unless the policy says where.
+    /// Derives all of it from the policy and its [`peers`], for the log with these keys in `data`. `listening` is the URL of its
+    /// pages unless the policy names one.
     pub(super) fn of(
         configuration: Configuration,
         witnesses: Vec<RemoteWitness>,

@@ -181,3 +181,39 @@ async fn what_one_server_says_counts_beside_the_silence_of_another() {
         assert_eq!((error.failure, error.server), (failure, server), "{asked:?}");
     }
 }
+
+/// All that the library can say: no name out of its code, and no text of its own.
+#[test]
+fn everything_that_the_library_says_has_words() {
+    use hickory_resolver::net::{DnsError, NetError};
+    use hickory_resolver::proto::ProtoError;
+    use hickory_resolver::proto::rr::DNSClass;
+    let io = std::io::Error::from_raw_os_error(5);
+    let record = NetError::ForeignClassRecord {
+        record_name: Name::root(),
+        record_class: DNSClass::CH,
+        record_type: RecordType::A,
+    };
+    for error in [
+        NetError::Busy,
+        NetError::Dns(DnsError::ResponseCode(ResponseCode::ServFail)),
+        NetError::Message("of the library"),
+        NetError::Msg("of the library".to_owned()),
+        NetError::ParseInt("x".parse::<u8>().expect_err("no number")),
+        NetError::NoConnections,
+        NetError::Proto(ProtoError::Message("of the library")),
+        NetError::Io(Arc::new(io)),
+        NetError::Timeout,
+        NetError::QueryCaseMismatch,
+        record,
+        NetError::Truncated,
+    ] {
+        let text = words(&error);
+        assert!(!text.contains("library") && !text.contains("::") && !text.contains("error"), "{error:?}: {text}");
+        assert_ne!(text, "no answer that can be used", "{error:?}");
+    }
+    for code in 0..=u16::MAX {
+        let word = code_word(code.into());
+        assert!(word.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == ' '), "{code}: {word}");
+    }
+}
