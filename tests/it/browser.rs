@@ -1,9 +1,11 @@
 //! The trust page in a real browser, and before checkers that we did not write: Chromium shows it, the checker of the W3C
 //! parses it, axe looks for what keeps people out. Promises CO-7, BX-1, BX-5.
 //!
-//! Chromium has no way to its maker's servers: no name but this machine's is found.
+//! Chromium has no way to its maker's servers: no name but this machine's is found. With `GARANT_PICTURE` in the environment,
+//! the file that it names becomes a picture of the top of the page: that of README.md is made so.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -66,21 +68,37 @@ struct Seen {
     asked: Vec<String>,
 }
 
-/// Loads a document in a browser with a fresh profile.
-fn show(url: &str, screen: Screen) -> Seen {
-    let folder = TempDir::new().expect("a temporary folder");
-    let network = folder.path().join("network.json");
+/// Chromium without a window, with a fresh profile in this folder.
+fn chromium(folder: &TempDir, screen: Screen, height: u32) -> Command {
     let mut chromium = command("chromium");
     chromium
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"])
         .args(["--disable-component-update", "--disable-sync", "--disable-extensions", "--disable-dev-shm-usage"])
         .args(["--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1", "--enable-logging=stderr", "--lang=en"])
+        .arg(format!("--user-data-dir={}", folder.path().join("profile").display()))
+        .arg(format!("--window-size={},{height}", screen.width))
+        .arg(format!("--blink-settings=preferredColorScheme={}", u8::from(!screen.dark)));
+    chromium
+}
+
+/// Takes a picture of the top of a document.
+fn picture(url: &str, screen: Screen, to: &Path) {
+    let folder = TempDir::new().expect("a temporary folder");
+    let mut chromium = chromium(&folder, screen, 860);
+    chromium.args(["--hide-scrollbars", "--virtual-time-budget=10000"]);
+    let taken = chromium.arg(format!("--screenshot={}", to.display())).arg(url).output().expect("chromium starts");
+    assert!(taken.status.success() && to.exists(), "{}", transcript(&taken));
+}
+
+/// Loads a document in a browser with a fresh profile.
+fn show(url: &str, screen: Screen) -> Seen {
+    let folder = TempDir::new().expect("a temporary folder");
+    let network = folder.path().join("network.json");
+    let mut chromium = chromium(&folder, screen, 900);
+    chromium
         // Ten seconds of the document's own time: what it does with a delay is part of what is shown.
         .args(["--virtual-time-budget=10000", "--dump-dom"])
-        .arg(format!("--user-data-dir={}", folder.path().join("profile").display()))
         .arg(format!("--log-net-log={}", network.display()))
-        .arg(format!("--window-size={},900", screen.width))
-        .arg(format!("--blink-settings=preferredColorScheme={}", u8::from(!screen.dark)))
         .arg(url);
     let shown = chromium.output().expect("chromium starts; scripts/test installs it");
     assert!(shown.status.success(), "{}", transcript(&shown));
@@ -166,6 +184,9 @@ fn the_trust_page_in_a_browser() {
             assert!(barriers.is_empty(), "{path} on {screen:?}: {barriers:#?}");
             assert!(held >= 15, "axe looked at little: {held} rules on {screen:?}");
         }
+    }
+    if let Some(to) = std::env::var_os("GARANT_PICTURE") {
+        picture(&format!("{public}en"), SCREENS[0], Path::new(&to));
     }
     let refused = crate::harness::http("GET", &format!("{public}nothing"), &[], b"").expect("an answer");
     assert_eq!((refused.0, faults(&refused.2)), (404, Vec::new()));

@@ -16,4 +16,5 @@ mod retention;
 mod samples;
 mod security;
 mod shadow;
+mod time_zone;
 mod witness;

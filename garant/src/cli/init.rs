@@ -197,6 +197,7 @@ every = "1 min"
 
 # Nothing leaves the team's own listener until this says true: look at your promises in private first.
 publish = false
+# time_zone = "Europe/Paris"      # in which people read times; UTC without it
 
 [journal]
 name = "{name}"                  # name of the log: its checkpoints are signed as "{name}/1"
