@@ -1,7 +1,7 @@
 //! Copies a log over HTTP into a folder, for `garant verify` of a URL.
 //!
-//! **What may go wrong.** The log grows while it is copied, and what lies beside its tree changes with it. And whoever
-//! answers may be no log at all, but somebody who wants a doubter kept busy or his disk filled.
+//! **Problem.** The log grows while it is copied, and the files beside its tree change with it. And the server may be none of a
+//! log at all, but one that wants to keep its reader busy or fill the disk.
 //!
 //! So first come the checkpoint and the files beside the tree, read between two readings of the same checkpoint: together
 //! they are one state. Then the checkpoint must be signed by a key that the reader named, before anything is copied because
@@ -99,7 +99,7 @@ impl Mirror<'_> {
         }
         let listed: Vec<ListedVerdict> =
             state.file(export::VERDICTS).and_then(|text| serde_json::from_slice(text).ok()).unwrap_or_default();
-        // What can't be read here, or is too much, is found and told by the audit.
+        // What can't be read here, or is too much, is a fault that the audit reports.
         let proofs = listed.iter().take(PROOFS_MAX).map(|verdict| Wanted {
             path: export::proof_path(verdict.sequence),
             bytes_max: JSON_BYTES_MAX,
@@ -204,7 +204,7 @@ impl Mirror<'_> {
         let parse = |bytes: &[u8]| Note::parse(&String::from_utf8_lossy(bytes)).ok();
         let Some(head) = parse(&state.note) else { return Err(self.strange()) };
         let by_pinned = signed(&head, &pinned);
-        // Who pinned a key that was replaced since is led on by notes that it signed with the next one.
+        // A reader who pinned a key that was replaced since follows the notes that both keys signed.
         let rotations = state.file(export::ROTATIONS).map(String::from_utf8_lossy).unwrap_or_default();
         let led_on = Note::parse_many(&rotations).unwrap_or_default().iter().any(|note| signed(note, &pinned));
         let by_next = beside.is_some_and(|key| signed(&head, &[key]));
@@ -423,7 +423,7 @@ mod tests {
         assert!(copied.message().contains("not signed"), "{}", copied.message());
     }
 
-    /// Who pinned the key before is led on.
+    /// A reader who pinned the key before follows the rotation to the new one.
     #[tokio::test]
     async fn a_replaced_key_is_followed() {
         let mut log = log(300);

@@ -15,7 +15,7 @@
 //! data directory is lost or old. The policy lies elsewhere, under version control if the team is wise. Commands that only
 //! hand out what is there (`log head`, `proof`, `export`) ask for no policy. After a crash they may have to remember a
 //! head first, and do so beside the directory alone: the other files then know a lower head of the same log, which is no
-//! contradiction, and the next `garant up` tells them.
+//! contradiction, and the next `garant up` writes them.
 //!
 //! A file may have missed a change: its disk was not mounted during a rotation, or a continuation. That is no dead end. A
 //! note signed by a key that the log itself has announced is believed, whoever signs now. A note of the log before this one

@@ -77,7 +77,7 @@ pub enum WitnessAnswer {
         /// Size that it says it knows, when it said so.
         known: Option<u64>,
     },
-    /// It has seen another history of this log.
+    /// The witness has seen another history of this log.
     Contradicts(Contradiction),
 }
 

@@ -6,10 +6,10 @@
 //!
 //! Evidence is destroyed when its time is over, and then the oldest verdicts can't be computed again. Those whose window
 //! reaches back to [`RETOLD_WITHIN`] after the destroyed days, or beyond, are *out of reach*; and so is, when the log was
-//! silent for longer than that, what reaches back beyond the first policy that is told afterwards. They are counted, not
-//! blamed, and not confirmed either, since whoever holds the log's key can destroy what contradicts him: whoever shows the
-//! latest verdicts shows with each what it is [worth](Standing). Later ones must be right, which takes that policies and
-//! states are told again in the meantime. And what a policy that can be read declares is never out of reach.
+//! silent for longer than that, what reaches back beyond the first policy that is journaled afterwards. They are counted as
+//! neither wrong nor confirmed, since the holder of the log's key can destroy what contradicts a verdict: the [`Standing`] of
+//! each latest verdict is shown with it. Later verdicts must be right, for policies and states are journaled again in the
+//! meantime. And what a policy that can be read declares is never out of reach.
 //!
 //! A log that a later release wrote is no fault. Every rule belongs to its evaluator, so a verdict of another evaluator, on an
 //! objective that this release does not know, or in a version that it can't read, is *not judged*: it is counted, and no more
@@ -46,7 +46,7 @@ pub const LAPSE: Span = Span::from_secs(25 * 3600);
 /// The most that a silence of the log counts for, in log time.
 pub const SILENCE_MAX: Span = Span::from_secs(300);
 
-/// What was known before evidence was destroyed is told again within this time: policies in effect, and states of probes.
+/// Time within which policies in effect and states of probes are journaled again, so that they outlive destroyed evidence.
 pub const RETOLD_WITHIN: Span = Span::from_days(2);
 
 /// Most faults that are described; further ones are counted.
@@ -91,7 +91,7 @@ pub enum VerdictFault {
         /// Which of its objectives.
         objective: u32,
     },
-    /// It says that it read entries that come after it.
+    /// The verdict says that it read entries that come after it.
     #[error("entry {sequence}: the verdict on {promise} says that it read {tree_size} entries, more than there were")]
     FromTheFuture {
         /// The verdict's own entry.
@@ -101,7 +101,7 @@ pub enum VerdictFault {
         /// Entries that it says it read.
         tree_size: u64,
     },
-    /// It read less than a verdict before it, or than what the bound allows.
+    /// The verdict read fewer entries than one before it, or than the bound allows.
     #[error(
         "entry {sequence}: the verdict on {promise} goes back: it read {tree_size} entries where at least {least} were \
          to be read, so it may leave out what had become known"
@@ -116,7 +116,7 @@ pub enum VerdictFault {
         /// Entries it had to read.
         least: u64,
     },
-    /// It was computed as of an instant that is not near its recording.
+    /// The verdict was computed as of an instant that is not near its recording.
     #[error(
         "entry {sequence}: the verdict on {promise} is as of {at} but was recorded at {recorded_at}: it is dated to suit"
     )]
@@ -183,10 +183,10 @@ fn said(verdict: &Verdict) -> String {
 /// Why this release does not judge a verdict.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum NotJudged {
-    /// It was computed by other rules.
+    /// The verdict was computed by other rules.
     #[error("computed by evaluator {0}; this release has evaluator {EVALUATOR}")]
     Evaluator(u32),
-    /// Its objective is of a kind that this release does not know, or has a key that it does not know.
+    /// The objective is of a kind that this release does not know, or has a key that it does not know.
     #[error("on an objective that this release does not know")]
     Objective,
     /// The entry is of a version that this release does not know.
@@ -197,13 +197,13 @@ pub enum NotJudged {
 /// The result of computing a verdict again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Standing {
-    /// It follows from the entries.
+    /// The verdict follows from the entries.
     Confirmed,
-    /// Entries that it rests on, or a later verdict, are destroyed: it is what the log said once, and no more.
+    /// Entries that the verdict rests on, or a later verdict, are destroyed: it can't be confirmed.
     OutOfReach,
-    /// This release does not know its rules. Another release may tell whether it holds.
+    /// This release does not know the rules of the verdict; another may tell whether it holds.
     NotJudged(NotJudged),
-    /// It is wrong.
+    /// The verdict is wrong.
     Faulty,
 }
 
@@ -366,7 +366,7 @@ impl Recheck {
         };
         if let Fact::Applied(applied) = &fact {
             self.declared(sequence, applied, envelope.body.get());
-            // After a long silence, states are told again as soon as the policy is: nobody was there to tell them before.
+            // After a long silence, states are journaled again as soon as the policy is.
             if self.untold_since.take().is_some() {
                 self.reach = self.reach.max(Some(envelope.recorded_at));
             }

@@ -171,8 +171,8 @@ impl Declarations {
         eras.iter().filter_map(|era| era.value.as_ref()).flat_map(|asked| &asked.observers).collect()
     }
 
-    /// Whether nobody is asked to look at this probe from `from` on, and no finding is looked for in it, unless a later policy
-    /// says so. A probe that was never declared is not removed.
+    /// Whether no policy so far has this probe asked, or a finding looked for in it, at `from` or later. A probe that was never
+    /// declared is not removed.
     pub(crate) fn is_removed(&self, probe: &ProbeId, from: Time) -> bool {
         let last = self.probes.get(probe).and_then(|eras| eras.all().last());
         let named = |eras: &Eras<Vec<ProbeId>>| eras.since(from).iter().any(|era| era.value.contains(probe));

@@ -173,8 +173,7 @@ impl Observations {
         seeking.steps.change(after, by, condition, sequence);
     }
 
-    /// Drops what no instant from `before` on needs, and what is left of a track when `is_removed` says that nobody is asked
-    /// to look at its probe from then on.
+    /// Drops what no instant from `before` on needs, and all that is left of the tracks of probes that `is_removed` names.
     ///
     /// A time of doubtful labels counts whole, however long ago it began, so it stays whole while it reaches `before`. The first
     /// one of all stays too: see [`clock_stepped`](Self::clock_stepped).

@@ -5,16 +5,16 @@
 //! differ: both are up.
 //!
 //! A change may begin before the one before it was over: by the length of a sample when a state lasted for a single one,
-//! by hours when a clock was put back, or when somebody tells the past anew. What was told once and is now told
+//! by hours when a clock was put back, or when an observer reports the past anew. What is reported twice and
 //! differently becomes undecided. A later entry can therefore make the past less certain, never better (BX-4). Nothing is
-//! compared over more than [`REVISED_MAX`]: what is told anew of longer ago is taken for a contradiction.
+//! compared over more than [`REVISED_MAX`]: a second report of longer ago is taken for a contradiction.
 
 use event::{Interval, Span, Time};
 use serde::{Deserialize, Serialize};
 
 use crate::deltas::{self, DeltaRow};
 
-/// Longest time back over which a change is compared with what was told before.
+/// Longest time back over which a change is compared with earlier reports.
 pub(crate) const REVISED_MAX: Span = Span::from_days(1);
 
 /// The condition of a probe or a finding at an instant that was observed.
@@ -24,7 +24,7 @@ pub enum Condition {
     Up,
     /// Down, not conforming, or a finding open.
     Down,
-    /// In a bracket, flapping, or told twice and differently.
+    /// In a bracket, flapping, or reported twice and differently.
     Undecided,
 }
 
@@ -94,7 +94,7 @@ impl Steps {
         Self { steps: vec![step], since: Some(beginning) }
     }
 
-    /// Adds a change to `condition` between `after` and `by`, told by entry `sequence`.
+    /// Adds a change to `condition` between `after` and `by`, which entry `sequence` reports.
     pub(crate) fn change(&mut self, after: Time, by: Time, condition: Condition, sequence: u64) {
         let by = by.max(after);
         let Some(since) = self.since else {

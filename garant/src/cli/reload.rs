@@ -38,7 +38,8 @@ pub(crate) struct ReloadCommand {
 impl ReloadCommand {
     pub(crate) fn run(self, registry: &Registry, terminal: &mut Terminal) -> Result<ExitCode, Failure> {
         let before = Running::read(&self.data.data)?;
-        // The mistakes are shown here. The process is told all the same: it refuses the policy too, and `garant status` says so.
+        // The mistakes are shown here. The signal is sent all the same: the process refuses the policy too, and `garant status`
+        // says so.
         let now = match Configuration::load(&before.policy, registry) {
             Ok(now) => now,
             Err(mistakes) => {

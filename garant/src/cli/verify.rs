@@ -503,7 +503,7 @@ mod tests {
         assert_eq!(outcome(&honest, false).0, Conclusion::SelfConsistent);
         let invented = log(1, |verdict| verdict.outcome = Said::Kept);
         assert_eq!(outcome(&invented, true).0, Conclusion::Failed);
-        // The evidence is destroyed, and nobody can say that the verdict is invented, or that it is not.
+        // The evidence is destroyed, so the verdict can be neither confirmed nor refuted.
         for mut log in [honest, invented] {
             let day = log.entries[1].leaf.hour.div_euclid(24);
             log.destroy(Retention::Evidence, event::Day::from_days(day));

@@ -272,7 +272,7 @@ fn destroyed_evidence_is_no_fault() {
     assert!(Log::three_days().recheck().is_confirmed());
 }
 
-/// Whoever destroys a day to be believed is not: what he says of the days after is only what he says.
+/// Destroying a day of evidence does not help a false verdict: later verdicts that rest on it are not confirmed either.
 #[test]
 fn a_verdict_that_nobody_can_compute_is_not_confirmed() {
     let mut log = Log::three_days();

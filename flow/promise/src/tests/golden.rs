@@ -542,7 +542,7 @@ fn one_verdict_flipped_in_it_is_found() {
             story.log.entries.push(entry);
         }
     }
-    // Whoever has the keys signs the note of the rotation anew, too.
+    // The holder of the keys signs the note of the rotation anew, too.
     let size = Checkpoint::of_note(&story.log.rotations[0]).expect("a checkpoint").size;
     let both = Log { keys: vec![test_key(42, ORIGIN), test_key(43, ORIGIN)], ..story.log.clone() };
     story.log.rotations = vec![both.checkpoint(usize::try_from(size).expect("small"))];

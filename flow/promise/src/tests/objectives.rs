@@ -63,7 +63,7 @@ fn what_nobody_observed_is_unproven() {
 
 #[test]
 fn observers_vote_and_a_draw_is_undecided() {
-    // Who sees it down; whether the majority, any and all of them make it up.
+    // Whether each observer sees it down; whether it is up by majority, any and all, `None` if undecided.
     let cases: [(&[bool], [Option<bool>; 3]); 4] = [
         (&[true, true, false], [Some(false), Some(false), Some(true)]),
         (&[true, false], [None, Some(false), Some(true)]),

@@ -1,6 +1,6 @@
 //! The log of tomorrow: what a later release may write, and this one must neither blame nor confirm.
 //!
-//! It has whatever may be added without a new format: keys, words, kinds, versions, classes, an objective, an evaluator. It
+//! The log has whatever may be added without a new format: keys, words, kinds, versions, classes, an objective, an evaluator. It
 //! stands among the golden logs, so that verifiers of all languages are shown it:
 //!
 //! ```sh

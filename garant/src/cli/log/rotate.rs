@@ -3,8 +3,8 @@
 //!
 //! Begun, both keys sign; finished, the new one alone. Each half may be cut off at any instant and is simply run again:
 //! the new key is on the disk before it is announced, and the old one goes last. So a key on the disk is not an announced
-//! one: **what counts is what the log says**. A log whose old key is retired before readers were told of the new one is
-//! dead, for nobody can follow it.
+//! one: **what counts is what the log says**. A log whose old key is retired before the new one is announced can't be
+//! followed by any reader.
 
 use std::path::Path;
 use std::sync::Arc;
