@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use serde_json::Value;
 
-use crate::harness::{Nginx, Service, Up, command, eventually, free_port, get, python, transcript};
+use crate::harness::{Nginx, Service, Up, command, eventually, free_port, get, http, python, transcript};
 use crate::shadow::policy;
 
 #[test]
@@ -56,6 +56,17 @@ fn prometheus_scrapes_us() {
     let metadata =
         get(&format!("http://127.0.0.1:{port}/api/v1/metadata?metric=garant_service_state")).expect("metadata");
     assert!(String::from_utf8_lossy(&metadata).contains("\"stateset\""), "read as OpenMetrics, not as the older text");
+
+    // What reads nothing newer, such as `promtool check metrics`, gets the older text.
+    let (status, fields, text) =
+        http("GET", &up.url("metrics"), &[("Accept", "text/plain;version=0.0.4")], b"").expect("metrics");
+    assert_eq!(status, 200, "{fields:?}");
+    let mut promtool = command("promtool");
+    promtool.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut promtool = promtool.spawn().expect("promtool starts");
+    promtool.stdin.take().expect("piped").write_all(&text).expect("written");
+    let read = promtool.wait_with_output().expect("it ends");
+    assert!(read.status.success(), "{}", transcript(&read));
 
     let Some(python) = python() else { return };
     let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("verify-python/openmetrics.py");

@@ -1,4 +1,4 @@
-//! `/metrics`: figures of garant itself in OpenMetrics, for the team's own monitoring (promise WA-1).
+//! `/metrics`: figures of garant itself in OpenMetrics, or in the older text of Prometheus for who prefers it, for the team's own monitoring (promise WA-1).
 //!
 //! Nothing here is evidence: figures of the process begin at its start, and a verdict never reads them. Figures that only
 //! an engine knows come through [`engine::metrics::MetricsSource`]: a new one is a file of its engine's, not an edit here.
@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State as FromState;
-use axum::http::header;
+use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use engine::metrics::{MetricFamily, MetricValue, MetricsText};
+use engine::metrics::{MetricFamily, MetricValue, MetricsFormat, MetricsText};
 use engine::standing::ProbeStanding;
 use event::Span;
 use event::promise::{Outcome, Reason, Unit, Verdict};
@@ -26,13 +26,15 @@ pub(crate) fn routes() -> Router<Arc<State>> {
     Router::new().route("/metrics", get(metrics))
 }
 
-async fn metrics(FromState(state): FromState<Arc<State>>) -> Response {
-    answer::off_the_way(move || ([(header::CONTENT_TYPE, MetricsText::CONTENT_TYPE)], expose(&state)).into_response())
-        .await
+async fn metrics(FromState(state): FromState<Arc<State>>, headers: HeaderMap) -> Response {
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    let format = MetricsFormat::preferred(accept);
+    let varying = [(header::CONTENT_TYPE, format.content_type()), (header::VARY, "Accept")];
+    answer::off_the_way(move || (varying, expose(&state, format)).into_response()).await
 }
 
-fn expose(state: &State) -> String {
-    let mut text = MetricsText::new();
+fn expose(state: &State, format: MetricsFormat) -> String {
+    let mut text = MetricsText::new(format);
     text.info("garant_build", "Which release this is.").sample(&[("version", env!("CARGO_PKG_VERSION"))], 1_u64);
     process::write(&mut text);
     journal(state, &mut text);

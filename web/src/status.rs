@@ -372,7 +372,7 @@ pub(crate) fn services(state: &State, standings: &[ProbeStanding]) -> Vec<Servic
     let probes = grouped(&applied.probes, |probe| &probe.service);
     let service = |service: &event::policy::Service| {
         let probes = probes.get(&service.id).map(Vec::as_slice).unwrap_or_default();
-        let seen: Vec<(CurrentState, Vec<&ProbeStanding>)> = probes
+        let mut seen: Vec<(CurrentState, Vec<&ProbeStanding>)> = probes
             .iter()
             .map(|probe| {
                 let rows = standings.get(&probe.id).map(Vec::as_slice).unwrap_or_default();
@@ -380,7 +380,9 @@ pub(crate) fn services(state: &State, standings: &[ProbeStanding]) -> Vec<Servic
                 (agreed(probe.agreement, &fresh), fresh)
             })
             .collect();
-        let worst = seen.iter().map(|(state, _)| *state).max().unwrap_or(CurrentState::Unknown);
+        // What is worst is told first.
+        seen.sort_by_key(|(state, _)| std::cmp::Reverse(*state));
+        let worst = seen.first().map_or(CurrentState::Unknown, |(state, _)| *state);
         let rows = || seen.iter().flat_map(|(_, rows)| rows);
         let journaled = in_effect.services.get(&service.id).filter(|known| CurrentState::of(known.state) == worst);
         let changes = rows().filter_map(|row| row.state).map(|(_, since)| since);

@@ -1,5 +1,6 @@
 //! Figures of engines for `/metrics`, as OpenMetrics text, version 1.0.0
-//! (<https://github.com/prometheus/OpenMetrics/blob/v1.0.0/specification/OpenMetrics.md>).
+//! (<https://github.com/prometheus/OpenMetrics/blob/v1.0.0/specification/OpenMetrics.md>), or in the text format of Prometheus,
+//! version 0.0.4 (<https://prometheus.io/docs/instrumenting/exposition_formats/>), for what reads nothing newer.
 //!
 //! The format has rules that a `format!` forgets: a family is written once and in one piece, a counter's samples end in
 //! `_total`, a unit is the end of the name, label values have three characters to escape, and the text ends with `# EOF`.
@@ -17,6 +18,59 @@ pub trait MetricsSource: Send + Sync {
     fn write(&self, text: &mut MetricsText);
 }
 
+/// The format of an exposition.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum MetricsFormat {
+    /// OpenMetrics 1.0.0.
+    #[default]
+    OpenMetrics,
+    /// The text format of Prometheus, version 0.0.4.
+    Text,
+}
+
+impl MetricsFormat {
+    /// The content type to serve it with.
+    pub const fn content_type(self) -> &'static str {
+        match self {
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Self::Text => "text/plain; version=0.0.4; charset=utf-8",
+        }
+    }
+
+    /// The one that a field `Accept` prefers (RFC 9110, section 12.5.1); OpenMetrics where it makes no difference or can't be
+    /// read.
+    pub fn preferred(accept: &str) -> Self {
+        let weight = |wanted: &str| {
+            let ranges = accept.split(',').filter_map(|range| {
+                let mut parts = range.split(';').map(str::trim);
+                let name = parts.next()?;
+                let (kind, _) = wanted.split_once('/')?;
+                let closeness = match name {
+                    _ if name.eq_ignore_ascii_case(wanted) => 2,
+                    _ if name.strip_suffix("/*").is_some_and(|name| name.eq_ignore_ascii_case(kind)) => 1,
+                    "*/*" => 0,
+                    _ => return None,
+                };
+                let weight = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
+                Some((closeness, thousandths(weight.unwrap_or("1"))?))
+            });
+            // The range that says most of it counts.
+            ranges.max().map_or(0, |(_, weight)| weight)
+        };
+        if weight("text/plain") > weight("application/openmetrics-text") { Self::Text } else { Self::OpenMetrics }
+    }
+}
+
+/// A weight of RFC 9110, section 12.4.2: `1`, `0.5`, `0.125`.
+fn thousandths(weight: &str) -> Option<u32> {
+    let (whole, fraction) = weight.split_once('.').unwrap_or((weight, ""));
+    let figure =
+        |digits: &str| digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse::<u32>().ok()).flatten();
+    let fraction = format!("{fraction:0<3}");
+    let thousandths = figure(whole)?.checked_mul(1000)? + figure(fraction.get(..3)?)?;
+    (thousandths <= 1000).then_some(thousandths)
+}
+
 /// The type of a family (OpenMetrics), which decides how its samples end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum MetricType {
@@ -27,12 +81,12 @@ enum MetricType {
 }
 
 impl MetricType {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Gauge => "gauge",
-            Self::Counter => "counter",
-            Self::Info => "info",
-            Self::StateSet => "stateset",
+    const fn as_str(self, format: MetricsFormat) -> &'static str {
+        match (self, format) {
+            (Self::Counter, _) => "counter",
+            (Self::Info, MetricsFormat::OpenMetrics) => "info",
+            (Self::StateSet, MetricsFormat::OpenMetrics) => "stateset",
+            (Self::Gauge | Self::Info | Self::StateSet, _) => "gauge",
         }
     }
 
@@ -89,6 +143,7 @@ impl std::fmt::Display for MetricValue {
 /// The text of an exposition, built family by family.
 #[derive(Debug, Default)]
 pub struct MetricsText {
+    format: MetricsFormat,
     out: String,
     /// Names of the families written so far: each may be written once.
     families: BTreeSet<String>,
@@ -105,12 +160,9 @@ pub struct MetricFamily<'t> {
 }
 
 impl MetricsText {
-    /// The content type to serve it with.
-    pub const CONTENT_TYPE: &'static str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
     /// An empty exposition.
-    pub fn new() -> Self {
-        Self::default()
+    pub fn new(format: MetricsFormat) -> Self {
+        Self { format, ..Self::default() }
     }
 
     /// A figure that goes up and down. `unit` is `""`, or what the name ends with: `seconds`, `bytes`, `ratio`.
@@ -142,21 +194,28 @@ impl MetricsText {
             tracing::error!(name, "two families of one name; the second is left out");
             return MetricFamily { out: None, name, kind };
         }
+        // In the text format a family has the name of its samples.
+        let (suffix, help) = match self.format {
+            MetricsFormat::OpenMetrics => ("", escaped(help)),
+            MetricsFormat::Text => (kind.suffix(), Cow::Owned(help.replace('\\', "\\\\").replace('\n', "\\n"))),
+        };
         // Writing to a String can't fail.
         let mut line = |word: &str, text: &str| {
-            let _infallible = writeln!(self.out, "# {word} {name} {text}");
+            let _infallible = writeln!(self.out, "# {word} {name}{suffix} {text}");
         };
-        line("TYPE", kind.as_str());
-        if !unit.is_empty() {
+        line("TYPE", kind.as_str(self.format));
+        if !unit.is_empty() && self.format == MetricsFormat::OpenMetrics {
             line("UNIT", unit);
         }
-        line("HELP", &escaped(help));
+        line("HELP", &help);
         MetricFamily { out: Some(&mut self.out), name, kind }
     }
 
-    /// The whole text, closed with `# EOF`.
+    /// The whole text; OpenMetrics is closed with `# EOF`.
     pub fn finish(mut self) -> String {
-        self.out.push_str("# EOF\n");
+        if self.format == MetricsFormat::OpenMetrics {
+            self.out.push_str("# EOF\n");
+        }
         self.out
     }
 }

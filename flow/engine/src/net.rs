@@ -39,7 +39,7 @@ pub use dial::{DialError, Dialed};
 pub use family::Family;
 pub use hickory_resolver::proto::rr::RecordType;
 pub use reach::IpNet;
-pub use resolver::{ResolveError, ResolveFailure, Resolved, Resolver};
+pub use resolver::{ResolveError, ResolveFailure, Resolved, Resolver, reverse_name};
 pub(crate) use stream::TlsBroken;
 pub use stream::{FirstBytes, Stream};
 pub use tls::{Peer, TlsFailure, Verify};

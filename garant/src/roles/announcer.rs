@@ -249,11 +249,13 @@ impl Announcement {
     }
 }
 
-/// The observations behind the state of a service: at most [`DETAILS_MAX`], each with its probe and vantage.
+/// The observations behind the state of a service: at most [`DETAILS_MAX`], each with its probe and vantage, those that are down
+/// first.
 fn details(service: &ServiceId, standings: &[ProbeStanding], probes: &[event::policy::Probe]) -> String {
     let probes: BTreeSet<&ProbeId> =
         probes.iter().filter(|probe| probe.service == *service).map(|probe| &probe.id).collect();
-    let rows: Vec<_> = standings.iter().filter(|row| !row.text.is_empty() && probes.contains(&row.probe)).collect();
+    let mut rows: Vec<_> = standings.iter().filter(|row| !row.text.is_empty() && probes.contains(&row.probe)).collect();
+    rows.sort_by_key(|row| row.state.is_none_or(|(state, _)| state != State::Down));
     let mut text = String::new();
     for row in rows.iter().take(DETAILS_MAX) {
         let gap = if text.is_empty() { "" } else { "; " };

@@ -24,6 +24,8 @@ fn resident_kibibytes(status: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use engine::metrics::MetricsFormat;
+
     use super::*;
 
     #[test]
@@ -35,7 +37,7 @@ mod tests {
 
     #[test]
     fn this_process_uses_something() {
-        let mut text = MetricsText::new();
+        let mut text = MetricsText::new(MetricsFormat::Text);
         write(&mut text);
         let text = text.finish();
         for name in ["process_cpu_seconds_total ", "process_resident_memory_bytes "] {

@@ -21,12 +21,12 @@ const RECORDS_TOLD_MAX: usize = 8;
 struct Type(RecordType);
 
 impl Value for Type {
-    const SHAPE: &'static str = "\"A\", \"AAAA\", \"CNAME\", \"MX\", \"TXT\" or \"NS\"";
+    const SHAPE: &'static str = "a type of DNS records, such as \"A\", \"AAAA\", \"CNAME\", \"MX\", \"TXT\", \"NS\", \"SOA\", \"SRV\", \"CAA\" or \"PTR\"";
     const EXAMPLE: &'static str = "\"MX\"";
 
     fn read(slot: Slot<'_>) -> Option<Self> {
-        let types =
-            [RecordType::A, RecordType::AAAA, RecordType::CNAME, RecordType::MX, RecordType::TXT, RecordType::NS];
+        use RecordType as R;
+        let types = [R::A, R::AAAA, R::CNAME, R::MX, R::TXT, R::NS, R::SOA, R::SRV, R::CAA, R::PTR];
         let names = types.map(|record_type| record_type.to_string());
         let words: Vec<_> =
             names.iter().zip(types).map(|(name, record_type)| (name.as_str(), Self(record_type))).collect();
@@ -61,15 +61,17 @@ impl Section for Dns {
         let records = table.or("type", Type(RecordType::A), "The type of its records.");
         let about = "Name servers to ask. By default those of the system.";
         let servers = table.list("server", about);
-        let about = "What must be among the records: addresses, names, the names of mail exchangers with or without their \
-            preference, each as a whole; for TXT, texts of which each must be part of some record.";
+        let about = "What must be among the records: addresses, names, those of mail exchangers (MX) and of servers (SRV) \
+            with or without the numbers before them, each as a whole; for TXT, CAA and SOA, texts of which each must be part of \
+            some record.";
         let expect: Vec<String> = table.list("expect", about);
         if let Some(wrong) = expect.iter().find(|expected| Expected::read(expected, records.0).is_none()) {
             let reason = format!("`{wrong}` can't be the value of a record of type {records}");
             table.mistake("expect", reason, "write the whole value: an address for A and AAAA");
         }
-        if matches!(domain, Some(Address::Ip(_))) {
-            table.mistake("domain", "an address has no records to ask for", "write a name, such as \"shop.example\"");
+        if matches!(domain, Some(Address::Ip(_))) && records.0 != RecordType::PTR {
+            let remedy = "write a name, such as \"shop.example\"; only PTR is asked of an address";
+            table.mistake("domain", "an address has no records to ask for", remedy);
             return None;
         }
         Some(Self { common: common?, domain: domain?, records, servers, expect })
@@ -88,7 +90,10 @@ impl Settings for Dns {
             settings.expect.iter().filter_map(|expected| Expected::read(expected, settings.records.0)).collect();
         Arc::new(Name {
             target,
-            domain: settings.domain.to_string(),
+            domain: match &settings.domain {
+                Address::Ip(address) => engine::net::reverse_name(*address),
+                Address::Name(name) => name.clone(),
+            },
             records: settings.records.0,
             servers: settings.servers,
             expect,
@@ -112,7 +117,7 @@ impl Expected {
         match records {
             RecordType::A => text.parse().ok().map(|address| Self::Address(IpAddr::V4(address))),
             RecordType::AAAA => text.parse().ok().map(|address| Self::Address(IpAddr::V6(address))),
-            RecordType::TXT => Some(Self::Part(text.to_owned())),
+            RecordType::TXT | RecordType::CAA | RecordType::SOA => Some(Self::Part(text.to_owned())),
             _ => Some(Self::Name(plain(text))),
         }
     }
@@ -121,10 +126,9 @@ impl Expected {
     fn is_in(&self, record: &str) -> bool {
         match self {
             Self::Address(address) => record.parse() == Ok(*address),
-            // Of a mail exchanger, `10 mx.shop.example.`, the preference may be left out.
+            // Of a mail exchanger, `10 mx.shop.example.`, the preference may be left out, and so may the numbers of a server.
             Self::Name(name) => {
-                let record = plain(record);
-                record == *name || record.split_once(' ').is_some_and(|(_, exchanger)| exchanger == name)
+                plain(record).strip_suffix(name.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with(' '))
             }
             Self::Part(part) => record.contains(part.as_str()),
         }

@@ -11,11 +11,12 @@ use engine::http::{
     HeaderMap, HeaderName, HeaderValue, HttpError, HttpFailure, Method, Request, RequestPhases, Response,
 };
 use engine::net::Family;
-use policy::{Address, HostPort, Private, Section, Slot, Table, Url, Value};
+use policy::{Address, HostPort, Section, Slot, Table, Url, Value};
 
 use self::body::Watching;
 use self::sent::Fields;
 use super::tls::{DAYS, Required, Version};
+use crate::source::sent::Sent;
 use crate::source::{self, Answer, Asking, Common, Probe, Settings, family};
 
 mod body;
@@ -113,7 +114,7 @@ pub struct Http {
     family: Option<Family>,
     method: Verb,
     sent: Fields,
-    send: Option<Private<String>>,
+    send: Option<Sent>,
     redirects: u16,
     expected: Expected,
     tls: Required,
@@ -151,8 +152,9 @@ impl Section for Http {
             each question. A secret, such as `Authorization` or a cookie, must be kept so. Texts are *never \
             journaled*. A redirect to another origin gets none of them but `Accept` and its like.";
         let sent: Fields = table.optional("headers", about).unwrap_or_default();
-        let send: Option<Private<String>> =
-            table.optional("send", "Text to send as the body. A redirect to another origin does not get it.");
+        let about = "Text to send as the body, or `{ file = … }` or `{ credential = … }` for one that holds a secret, such as a \
+            form with a password. A redirect to another origin does not get it.";
+        let send: Option<Sent> = table.optional("send", about);
         let status = table.list("status", "Statuses that are good. By default \"200-299\".");
         let contains = table.list("contains", "Texts that must all be in the body, as a browser shows it: unpacked (gzip, deflate, br) and in its charset. Of an \
             answer that never ends (server-sent events, a camera, a radio) nothing more is waited for than these.");
@@ -212,7 +214,7 @@ impl Settings for Http {
 }
 
 impl Http {
-    /// The request, without the header fields to send. It is made for each question: kept, it would cost each of ten thousand
+    /// The request, without the header fields and the body to send. It is made for each question: kept, it would cost each of ten thousand
     /// probes some hundred bytes.
     fn request(&self) -> Request {
         let request = Request::new(self.method.0.clone(), self.url.to_string())
@@ -222,12 +224,8 @@ impl Http {
             Some(address) => request.at(address.host.to_string(), address.port),
             None => request,
         };
-        let request = match self.family {
+        match self.family {
             Some(family) => request.family(family),
-            None => request,
-        };
-        match &self.send {
-            Some(text) => request.body(text.0.clone()),
             None => request,
         }
     }
@@ -361,11 +359,18 @@ fn failed(error: &HttpError, tls: Required, now: event::Time) -> Answer {
 #[async_trait]
 impl Probe for Fetch {
     async fn ask(&self, asking: &Asking<'_>) -> Answer {
-        let Http { sent, expected, tls, .. } = &*self.settings;
+        let Http { sent, send, expected, tls, .. } = &*self.settings;
         let request = self.settings.request().within(asking.timeout);
         let request = match sent.added_to(request, asking.secrets).await {
             Ok(request) => request,
             Err(error) => return Answer::unknown(error.to_string()),
+        };
+        let request = match send {
+            None => request,
+            Some(send) => match send.open(asking.secrets).await {
+                Ok(body) => request.body(body.to_vec()),
+                Err(error) => return Answer::unknown(error.to_string()),
+            },
         };
         let mut watching = Watching::new(&expected.contains, !expected.contains_not.is_empty());
         let mut enough = |_, headers: &HeaderMap, body: &[u8]| watching.enough(headers, body);
@@ -403,7 +408,10 @@ impl Probe for Fetch {
     }
 
     fn warnings(&self) -> Vec<String> {
-        self.settings.sent.warnings(&Secrets::of_system())
+        let secrets = Secrets::of_system();
+        let mut warnings = self.settings.sent.warnings(&secrets);
+        warnings.extend(self.settings.send.as_ref().and_then(|send| send.warning(&secrets)));
+        warnings
     }
 }
 

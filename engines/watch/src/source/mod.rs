@@ -19,6 +19,7 @@ mod declared;
 mod family;
 mod probe;
 mod reason;
+mod sent;
 mod shared_keys;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use engine::Secrets;
 use engine::net::{Deadline, Family, Target};
-use policy::{HostPort, Private, Section, Table};
+use policy::{HostPort, Section, Table};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use zeroize::Zeroizing;
 
+use crate::source::sent::Sent;
 use crate::source::{Answer, Asking, Common, Probe, Settings, family, reason};
 
 /// How much of what the other side says is read in search of the expected text.
@@ -18,7 +21,7 @@ pub struct Tcp {
     common: Common,
     address: HostPort,
     family: Option<Family>,
-    send: Option<String>,
+    send: Option<Sent>,
     expect: Option<String>,
 }
 
@@ -32,10 +35,11 @@ impl Section for Tcp {
         let common = Common::read_asked(table);
         let address: Option<HostPort> = table.required("address", "Host and port.");
         let family = family::read(table, address.as_ref().map(|address| &address.host));
-        let send: Option<Private<String>> =
-            table.optional("send", "Text to send once connected; each end of a line, `\\n`, is sent as CR LF.");
+        let about = "Text to send once connected, or `{ file = … }` or `{ credential = … }` for one that holds a secret; each end \
+            of a line, `\\n`, is sent as CR LF.";
+        let send = table.optional("send", about);
         let expect = table.optional("expect", "Text that must be in the first 4096 bytes of the answer.");
-        Some(Self { common: common?, address: address?, family, send: send.map(|send| send.0), expect })
+        Some(Self { common: common?, address: address?, family, send, expect })
     }
 }
 
@@ -48,26 +52,22 @@ impl Settings for Tcp {
         let settings = Arc::unwrap_or_clone(self);
         let target = Target::tcp(settings.address.host.to_string(), settings.address.port);
         let target = Target { family: settings.family, ..target };
-        Arc::new(Port {
-            name: target.to_string(),
-            target,
-            send: settings.send.map(|text| text.replace('\n', "\r\n")),
-            expect: settings.expect,
-        })
+        Arc::new(Port { name: target.to_string(), target, send: settings.send, expect: settings.expect })
     }
 }
 
 struct Port {
     name: String,
     target: Target,
-    send: Option<String>,
+    send: Option<Sent>,
     expect: Option<String>,
 }
 
 impl Port {
-    async fn talk(&self, stream: &mut engine::net::Stream) -> Result<(), String> {
-        if let Some(text) = &self.send {
-            stream.write_all(text.as_bytes()).await.map_err(|error| format!("nothing can be sent: {error}"))?;
+    /// Says what is to be sent, and listens for what is expected.
+    async fn talk(&self, stream: &mut engine::net::Stream, send: &[u8]) -> Result<(), String> {
+        if !send.is_empty() {
+            stream.write_all(send).await.map_err(|error| format!("nothing can be sent: {error}"))?;
         }
         let Some(expect) = &self.expect else { return Ok(()) };
         let mut heard = Vec::new();
@@ -92,11 +92,18 @@ impl Port {
 impl Probe for Port {
     async fn ask(&self, asking: &Asking<'_>) -> Answer {
         let deadline = Deadline::within(asking.timeout);
+        let send = match &self.send {
+            None => Zeroizing::default(),
+            Some(send) => match send.open(asking.secrets).await {
+                Ok(text) => with_crlf(&text),
+                Err(error) => return Answer::unknown(error.to_string()),
+            },
+        };
         let mut dialed = match asking.net.dial(&self.target, deadline).await {
             Ok(dialed) => dialed,
             Err(error) => return reason::no_connection(&error),
         };
-        match deadline.run(self.talk(&mut dialed.stream)).await {
+        match deadline.run(self.talk(&mut dialed.stream, &send)).await {
             Some(Ok(())) => Answer::up(format!("{} accepts connections", dialed.remote)),
             Some(Err(error)) => Answer::down(error),
             None => Answer::down(format!(
@@ -109,6 +116,23 @@ impl Probe for Port {
     fn target(&self) -> Option<&str> {
         Some(&self.name)
     }
+
+    fn warnings(&self) -> Vec<String> {
+        self.send.iter().filter_map(|send| send.warning(&Secrets::of_system())).collect()
+    }
+}
+
+/// A text with each end of a line as protocols of the internet write it.
+fn with_crlf(text: &[u8]) -> Zeroizing<Vec<u8>> {
+    // In one piece of memory: a buffer that grows leaves copies that nobody wipes.
+    let mut sent = Zeroizing::new(Vec::with_capacity(2 * text.len()));
+    for &byte in text {
+        if byte == b'\n' {
+            sent.push(b'\r');
+        }
+        sent.push(byte);
+    }
+    sent
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ fn figures_are_exact() {
 
 #[test]
 fn the_text_of_each_kind() {
-    let mut text = MetricsText::new();
+    let mut text = MetricsText::new(MetricsFormat::OpenMetrics);
     text.gauge("a_seconds", "seconds", "Some \"time\"\\\nlong.").sample(&[], MetricValue::Millionths(1_500_000));
     text.counter("b", "", "B.").sample(&[("path", "C:\\x\n\"y\"")], 2_u64).sample(&[("path", ""), ("q", "é")], 3_u64);
     text.info("c", "C.").sample(&[("version", "1")], 1_u64);
@@ -41,9 +41,44 @@ fn the_text_of_each_kind() {
 
 #[test]
 fn a_family_is_written_once() {
-    let mut text = MetricsText::new();
+    let mut text = MetricsText::new(MetricsFormat::OpenMetrics);
     text.gauge("a", "", "A.").sample(&[], 1_u64);
     text.gauge("b", "", "B.").sample(&[], 1_u64);
     text.gauge("a", "", "A.").sample(&[], 2_u64);
     assert_eq!(text.finish().matches("# TYPE a gauge").count(), 1);
+}
+
+#[test]
+fn the_older_text_says_the_same() {
+    let mut text = MetricsText::new(MetricsFormat::Text);
+    text.gauge("a_seconds", "seconds", "Some \"time\"\\\nlong.").sample(&[], MetricValue::Millionths(1_500_000));
+    text.counter("b", "", "B.").sample(&[("path", "\"y\"")], 2_u64);
+    text.info("c", "C.").sample(&[("version", "1")], 1_u64);
+    text.state_set("d", "D.").state(&[], &["up"], Some("up"));
+    assert_eq!(
+        text.finish(),
+        concat!(
+            "# TYPE a_seconds gauge\n# HELP a_seconds Some \"time\"\\\\\\nlong.\na_seconds 1.5\n",
+            "# TYPE b_total counter\n# HELP b_total B.\nb_total{path=\"\\\"y\\\"\"} 2\n",
+            "# TYPE c_info gauge\n# HELP c_info C.\nc_info{version=\"1\"} 1\n",
+            "# TYPE d gauge\n# HELP d D.\nd{d=\"up\"} 1\n",
+        )
+    );
+}
+
+#[test]
+fn the_format_is_the_one_that_is_preferred() {
+    let prometheus = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,\
+                      text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
+    for accept in
+        ["", "*/*", prometheus, "text/html,*/*;q=0.8", "text/plain, application/openmetrics-text", "text/plain;q=2"]
+    {
+        assert_eq!(MetricsFormat::preferred(accept), MetricsFormat::OpenMetrics, "{accept}");
+    }
+    let older = "text/plain;version=0.0.4;q=1,*/*;q=0.1";
+    for accept in
+        ["text/plain", "Text/*", older, "application/openmetrics-text;q=0.5,text/plain;q=0.501", "text/plain ; q=0.001"]
+    {
+        assert_eq!(MetricsFormat::preferred(accept), MetricsFormat::Text, "{accept}");
+    }
 }

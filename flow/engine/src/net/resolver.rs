@@ -136,6 +136,12 @@ struct Servers {
     watched: Vec<(SocketAddr, OneServer)>,
 }
 
+/// The name that records of type PTR for an address have (RFC 1035, section 3.5, and RFC 3596, section 2.5).
+pub fn reverse_name(address: IpAddr) -> String {
+    let name = Name::from(address).to_ascii();
+    name.strip_suffix('.').unwrap_or(&name).to_owned()
+}
+
 /// What was found out about a name.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Resolved {

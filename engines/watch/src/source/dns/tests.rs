@@ -93,6 +93,8 @@ async fn an_alias_out_of_the_zone_is_an_answer() {
             "--auth-zone=shop.example",
             "--host-record=shop.example,192.0.2.1",
             "--cname=www.shop.example,cdn.other.example",
+            "--srv-host=_sip._tcp.shop.example,sip.shop.example,5060,10,20",
+            "--caa-record=shop.example,0,issue,letsencrypt.org",
         ],
     );
     listening(address).await;
@@ -114,6 +116,30 @@ async fn an_alias_out_of_the_zone_is_an_answer() {
             format!("{address} answers NOERROR, 1 A record: 192.0.2.1"),
         ),
         (
+            "domain = \"_sip._tcp.shop.example\"\ntype = \"SRV\"\nexpect = \"sip.shop.example\"",
+            Reading::Up,
+            Some(1),
+            "1 SRV record: 10 20 5060 sip.shop.example.".to_owned(),
+        ),
+        (
+            "domain = \"_sip._tcp.shop.example\"\ntype = \"SRV\"\nexpect = [\"10 20 5060 sip.shop.example.\", \"shop.example\"]",
+            Reading::Down,
+            Some(1),
+            "no SRV record holds shop.example".to_owned(),
+        ),
+        (
+            "domain = \"shop.example\"\ntype = \"CAA\"\nexpect = \"letsencrypt.org\"",
+            Reading::Up,
+            Some(1),
+            "1 CAA record: 0 issue \"letsencrypt.org\"".to_owned(),
+        ),
+        (
+            "domain = \"shop.example\"\ntype = \"SOA\"\nexpect = \"ns.shop.example\"",
+            Reading::Up,
+            Some(1),
+            "1 SOA record: ns.shop.example. ".to_owned(),
+        ),
+        (
             "domain = \"none.shop.example\"",
             Reading::Down,
             None,
@@ -130,6 +156,30 @@ async fn an_alias_out_of_the_zone_is_an_answer() {
         let answer = ask(&net, "dns", &format!("{table}\nserver = \"{address}\"")).await;
         assert_eq!((answer.reading, answer.value), (reading, value), "{table}: {}", answer.text);
         assert!(answer.text.contains(&text), "{table}: `{text}` in: {}", answer.text);
+    }
+    // The name of an address, by the name server of everybody else.
+    let recursive = closed_port().await;
+    let port = format!("--port={}", recursive.port());
+    let _other = Program::start(
+        "dnsmasq",
+        &[
+            "--no-daemon",
+            "--conf-file=/dev/null",
+            "--no-resolv",
+            "--no-hosts",
+            "--user=root",
+            "--bind-interfaces",
+            "--listen-address=127.0.0.1",
+            &port,
+            "--ptr-record=7.2.0.192.in-addr.arpa,mx.shop.example",
+        ],
+    );
+    listening(recursive).await;
+    for domain in ["192.0.2.7", "7.2.0.192.in-addr.arpa"] {
+        let table =
+            format!("domain = \"{domain}\"\ntype = \"PTR\"\nserver = \"{recursive}\"\nexpect = \"mx.shop.example\"");
+        let answer = ask(&net, "dns", &table).await;
+        assert_eq!(answer.reading, Reading::Up, "{domain}: {}", answer.text);
     }
     // Beside one that is silent, the other's word counts.
     #[expect(clippy::disallowed_methods, reason = "the test needs a port on which nobody answers")]

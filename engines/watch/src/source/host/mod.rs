@@ -47,6 +47,8 @@ pub struct Host {
     limits: Limits,
     disks: Vec<PathBuf>,
     read_only: Vec<PathBuf>,
+    arrays: Vec<String>,
+    arrays_ignored: Vec<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -78,10 +80,25 @@ impl Section for Host {
         let about = "Directories whose disks are meant to be read-only, such as an image. Their use is looked at only if `disks` \
              names them.";
         let read_only = table.list("read_only", about);
+        let about = "RAID arrays of Linux, such as `md0`, that must be there: one that was not assembled is not listed by the kernel.";
+        let arrays: Vec<String> = table.list("arrays", about);
+        let about = "RAID arrays that are not looked at, such as one that is meant to run without all its members.";
+        let arrays_ignored: Vec<String> = table.list("arrays_ignored", about);
+        if let Some(both) = arrays.iter().find(|name| arrays_ignored.contains(name)) {
+            let reason = format!("`{both}` must be there, and is not looked at");
+            table.mistake("arrays_ignored", reason, "name it in one of the two");
+        }
         for finding in FINDINGS.iter().filter_map(Finding::id) {
             table.provide(&finding);
         }
-        Some(Self { common: common?, limits: Limits { cpu, memory, disk, lasting }, disks, read_only })
+        Some(Self {
+            common: common?,
+            limits: Limits { cpu, memory, disk, lasting },
+            disks,
+            read_only,
+            arrays,
+            arrays_ignored,
+        })
     }
 }
 
@@ -91,8 +108,9 @@ impl Settings for Host {
     }
 
     fn into_probe(self: Arc<Self>) -> Arc<dyn Probe> {
-        let Self { limits, disks, read_only, .. } = Arc::unwrap_or_clone(self);
-        Arc::new(Machine::new(limits, Watched { disks, read_only, fstab: FSTAB.into(), mounted: Arc::default() }))
+        let Self { limits, disks, read_only, arrays, arrays_ignored, .. } = Arc::unwrap_or_clone(self);
+        let (fstab, mounted) = (FSTAB.into(), Arc::default());
+        Arc::new(Machine::new(limits, Watched { disks, read_only, fstab, mounted, arrays, arrays_ignored }))
     }
 }
 
@@ -106,7 +124,7 @@ struct Machine {
     reading: Arc<AtomicBool>,
 }
 
-/// Which disks are looked at.
+/// Which disks and RAID arrays are looked at.
 #[derive(Clone, Default, Debug)]
 struct Watched {
     /// Directories of these; of all disks when there is none.
@@ -117,6 +135,10 @@ struct Watched {
     fstab: PathBuf,
     /// Directories of `disks` at which something was mounted at an earlier look.
     mounted: Arc<Mutex<BTreeSet<PathBuf>>>,
+    /// RAID arrays that must be there.
+    arrays: Vec<String>,
+    /// RAID arrays that are passed over.
+    arrays_ignored: Vec<String>,
 }
 
 impl Watched {
@@ -156,7 +178,7 @@ impl Drop for Over {
 struct Look {
     ticks: Option<CpuTicks>,
     memory: Option<i64>,
-    raid: Option<Vec<String>>,
+    raid: Option<Vec<mdstat::Array>>,
     disks: Disks,
     /// What could not be read, and why.
     troubles: Vec<String>,
@@ -177,7 +199,7 @@ fn look(proc: &Path) -> Look {
     }
     match std::fs::read_to_string(proc.join("mdstat")) {
         Ok(text) => match mdstat::parse(&text) {
-            Some(arrays) => look.raid = Some(arrays.iter().filter_map(mdstat::Array::trouble).collect()),
+            Some(arrays) => look.raid = Some(arrays),
             None => look.troubles.push(understood("mdstat")),
         },
         // A kernel without software RAID has no such file.
@@ -341,7 +363,8 @@ impl Machine {
         }
         symptoms.extend(self.disk_usage(&look.disks));
         symptoms.extend(read_only(&look.disks));
-        if let (Some(finding), Some(raid)) = (finding("raid-degraded"), &look.raid) {
+        if let (Some(finding), Some(arrays)) = (finding("raid-degraded"), &look.raid) {
+            let raid = self.raid_troubles(arrays);
             let (level, text) = match raid.as_slice() {
                 [] => (Level::Low, "all RAID arrays are complete".to_owned()),
                 troubles => (Level::High, troubles.join("; ")),
@@ -359,6 +382,15 @@ impl Machine {
             (false, false) => Answer::degraded(text),
         };
         Answer { value: cpu, symptoms, ..answer }
+    }
+
+    /// What is wrong with the arrays that are looked at.
+    fn raid_troubles(&self, arrays: &[mdstat::Array]) -> Vec<String> {
+        let Watched { arrays: wanted, arrays_ignored: ignored, .. } = &self.watched;
+        let missing = wanted.iter().filter(|name| !arrays.iter().any(|array| array.name == **name));
+        let missing = missing.map(|name| format!("RAID {name}: it is not there"));
+        let here = arrays.iter().filter(|array| !ignored.contains(&array.name));
+        missing.chain(here.filter_map(mdstat::Array::trouble)).collect()
     }
 
     /// One finding for all disks, which names each that is too full.

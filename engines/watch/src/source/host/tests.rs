@@ -57,6 +57,22 @@ fn figures_become_symptoms() {
     let healthy = machine().answer(&look_at(0, 0, Some(include_str!("fixtures/mdstat-healthy"))));
     assert_eq!(level_of(&healthy, "raid-degraded"), Some(Level::Low));
     assert!(level_of(&healthy, "disk-usage").is_some());
+
+    // By name: one that must be there is not, one that is broken may be so.
+    let limits = machine().limits;
+    let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+    for (arrays, arrays_ignored, mdstat, text) in [
+        (vec!["md0"], vec![], Some(include_str!("fixtures/mdstat-healthy")), "all RAID arrays are complete"),
+        (vec!["md0", "md7"], vec![], Some(include_str!("fixtures/mdstat-healthy")), "RAID md7: it is not there"),
+        (vec!["md0"], vec![], None, "RAID md0: it is not there"),
+        (vec!["md0"], vec!["md1"], Some(include_str!("fixtures/mdstat-degraded")), "all RAID arrays are complete"),
+    ] {
+        let watched = Watched { arrays: names(&arrays), arrays_ignored: names(&arrays_ignored), ..Watched::default() };
+        let answer = Machine::new(limits, watched).answer(&look_at(0, 0, mdstat));
+        assert!(answer.text.contains(text), "{arrays:?} {arrays_ignored:?}: {}", answer.text);
+        let level = if text.starts_with("all") { Level::Low } else { Level::High };
+        assert_eq!(level_of(&answer, "raid-degraded"), Some(level), "{arrays:?} {arrays_ignored:?}");
+    }
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! The header fields that a probe sends: each a plain text, or a secret that is opened at each question.
 
-use std::fmt;
-
 use engine::http::{HeaderName, Request};
 use engine::{SecretError, Secrets};
 use policy::{Secret, Slot, Table, Value};
+
+use crate::source::sent::Sent;
 
 /// Longest value of a field, in bytes: servers refuse longer ones.
 const VALUE_BYTES_MAX: usize = 8 * 1024;
@@ -49,24 +49,7 @@ const NO_SECRETS: [&str; 4] = ["cache-key", "idempotency-key", "surrogate-key", 
 
 /// `headers` of a probe.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub(super) struct Fields(Vec<(HeaderName, Field)>);
-
-/// What is sent in one field.
-#[derive(Clone, PartialEq, Eq)]
-enum Field {
-    Plain(String),
-    Kept(Secret),
-}
-
-impl fmt::Debug for Field {
-    /// A plain value may be a token under an innocent name.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Plain(_) => f.write_str("…"),
-            Self::Kept(secret) => fmt::Debug::fmt(secret, f),
-        }
-    }
-}
+pub(super) struct Fields(Vec<(HeaderName, Sent)>);
 
 impl Value for Fields {
     const SHAPE: &'static str = "a table of header fields, each a text or where a secret is kept";
@@ -79,7 +62,7 @@ impl Value for Fields {
 }
 
 /// A field that knows its name.
-struct Named(HeaderName, Field);
+struct Named(HeaderName, Sent);
 
 impl Value for Named {
     const SHAPE: &'static str = "a text, or where a secret is kept";
@@ -101,7 +84,7 @@ impl Value for Named {
             return None;
         }
         if !slot.is_text() {
-            return Secret::read(slot).map(|secret| Self(name, Field::Kept(secret)));
+            return Secret::read(slot).map(|secret| Self(name, Sent::Kept(secret)));
         }
         if is_secret(name.as_str()) {
             let remedy = format!(
@@ -114,7 +97,7 @@ impl Value for Named {
         }
         let text = slot.text::<Self>()?;
         match unsendable(text.as_bytes()) {
-            None => Some(Self(name, Field::Plain(text.to_owned()))),
+            None => Some(Self(name, Sent::Plain(text.to_owned()))),
             Some(reason) => {
                 slot.wrong(format!("the value of `{key}` {reason}"), "write one line of ASCII, 8 KiB at most");
                 None
@@ -161,8 +144,8 @@ impl Fields {
     pub(super) async fn added_to(&self, mut request: Request, secrets: &Secrets) -> Result<Request, SecretError> {
         for (name, field) in &self.0 {
             request = match field {
-                Field::Plain(value) => request.header(name.as_str(), value.as_bytes()),
-                Field::Kept(secret) => {
+                Sent::Plain(value) => request.header(name.as_str(), value.as_bytes()),
+                Sent::Kept(secret) => {
                     let value = secrets.open(secret).await?;
                     if let Some(error) = useless(name, secret, value.bytes()) {
                         return Err(error);
@@ -178,8 +161,8 @@ impl Fields {
     /// shell.
     pub(super) fn warnings(&self, secrets: &Secrets) -> Vec<String> {
         let kept = self.0.iter().filter_map(|(name, field)| match field {
-            Field::Kept(secret) => Some((name, secret)),
-            Field::Plain(_) => None,
+            Sent::Kept(secret) => Some((name, secret)),
+            Sent::Plain(_) => None,
         });
         let here = kept.filter(|(_, secret)| matches!(secret, Secret::File(_)) || secrets.has_credentials());
         let failed = |(name, secret): (&HeaderName, &Secret)| match secrets.open_now(secret) {

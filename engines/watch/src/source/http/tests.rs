@@ -259,6 +259,30 @@ async fn secrets_are_opened_at_each_question() {
     assert!(heard.lock().expect("not poisoned").is_empty(), "nothing is asked without the secret");
 }
 
+/// A body that holds a password is kept where it is safe, as header fields are.
+#[tokio::test]
+async fn a_body_may_be_a_secret() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("form");
+    keep(&path, "user=garant&password=s3cret\n", 0o600);
+    let (address, heard) = listen(|_| reply("200 OK", "", "welcome")).await;
+    let table = format!("url = \"http://{address}/\"\nmethod = \"POST\"\nsend = {{ file = \"{}\" }}", path.display());
+    let answer = ask(&plain(), "http", &table).await;
+    assert_eq!(answer.reading, Reading::Up, "{}", answer.text);
+    let asked = heard.lock().expect("not poisoned").pop().expect("asked");
+    assert!(asked.to_ascii_lowercase().contains("\r\ncontent-length: 27\r\n"), "{asked}");
+    keep(&path, "user=garant&password=s3cret", 0o644);
+    for (kind, table) in [
+        ("http", table.clone()),
+        ("tcp", format!("address = \"{address}\"\nsend = {{ file = \"{}\" }}", path.display())),
+    ] {
+        let answer = ask(&plain(), kind, &table).await;
+        assert_eq!(answer.reading, Reading::Unknown, "{kind}: {}", answer.text);
+        assert!(answer.text.contains("others than its owner may read"), "{kind}: {}", answer.text);
+    }
+    assert!(heard.lock().expect("not poisoned").is_empty(), "nothing is asked without the secret");
+}
+
 /// What the policy declares is for the origin that it names; another one that it redirects to gets nothing of it.
 #[tokio::test]
 async fn another_origin_gets_nothing_that_the_policy_declared() {

@@ -25,6 +25,29 @@ async fn what_a_port_says() {
     }
 }
 
+/// A password is kept in a file, and each end of a line is sent as protocols of the internet write it.
+#[tokio::test]
+async fn what_is_said_may_be_a_secret() {
+    use tokio::io::AsyncReadExt as _;
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("login");
+    std::fs::write(&path, "AUTH s3cret\nPING\n\n").expect("written");
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("set");
+    #[expect(clippy::disallowed_methods, reason = "the test is the other side")]
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("bound");
+    let server = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.expect("a connection");
+        let mut heard = String::new();
+        stream.read_to_string(&mut heard).await.expect("read");
+        heard
+    });
+    let answer =
+        ask(&plain(), "tcp", &format!("address = \"{address}\"\nsend = {{ file = \"{}\" }}", path.display())).await;
+    assert_eq!(answer.reading, Reading::Up, "{}", answer.text);
+    assert_eq!(server.await.expect("no panic"), "AUTH s3cret\r\nPING\r\n");
+}
+
 #[tokio::test]
 async fn an_endless_greeting_is_not_read_to_its_end() {
     let address = serve(None, true, vec![b'x'; 1024 * 1024]).await;
