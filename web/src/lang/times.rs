@@ -66,18 +66,16 @@ impl Times<'_> {
 
     fn shown(&self, time: Time, seconds: bool, day: bool) -> String {
         let Some(local) = self.zone.at(time).filter(|local| local.year > 0) else { return time.to_rfc3339() };
-        let mut text = if day { format!("{}, ", self.day(local)) } else { String::new() };
         let LocalTime { hour, minute, second, .. } = local;
-        text += &match (self.language, seconds) {
+        let clock = match (self.language, seconds) {
             (Language::French, false) => format!("{hour:02}{NARROW}h{NARROW}{minute:02}"),
             (Language::English, false) => format!("{hour:02}:{minute:02}"),
             // In French too: "22 h 58 min 07 s" would be a length.
             (_, true) => format!("{hour:02}:{minute:02}:{second:02}"),
         };
-        if local.is_repeated {
-            text = format!("{text} {}", local.ahead());
-        }
-        text
+        let day = if day { format!("{}, ", self.day(local)) } else { String::new() };
+        let ahead = if local.is_repeated { format!(" {}", local.ahead()) } else { String::new() };
+        format!("{day}{clock}{ahead}")
     }
 
     fn day(&self, local: LocalTime) -> String {
