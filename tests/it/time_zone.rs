@@ -56,11 +56,11 @@ fn every_output_follows_the_zone_of_the_policy() {
     let up = Up::start(&policy("time_zone = \"Asia/Kathmandu\"\n"));
     let status = status_with(&up, "AV-1  The shop answers.");
     assert!(status.contains("; times in Asia/Kathmandu\n") && all_have(&status, "+05:45"), "{status}");
-    let page = |path: &str| {
+    let trust_page = |path: &str| {
         let url = format!("{}{path}", up.ready["public"].as_str().expect("a public listener"));
         String::from_utf8(get(&url).expect("it is published")).expect("UTF-8")
     };
-    assert!(page("en").contains("All times are in Asia/Kathmandu, at present UTC+5:45."), "{}", page("en"));
+    assert!(trust_page("en").contains("All times are in Asia/Kathmandu, at present UTC+5:45."), "{}", trust_page("en"));
     let shown = eventually("evidence", || {
         Some(said(&up.folder, &["log", "show", "--kind", "evidence"])).filter(|shown| !shown.is_empty())
     });
@@ -85,7 +85,7 @@ fn every_output_follows_the_zone_of_the_policy() {
     said(&up.folder, &["reload"]);
     let status = status_with(&up, "; times in Europe/Paris\n");
     assert!(!status.contains("+05:45"), "{status}");
-    assert!(page("fr").contains("Les heures sont celles de Europe/Paris"), "{}", page("fr"));
+    assert!(trust_page("fr").contains("Les heures sont celles de Europe/Paris"), "{}", trust_page("fr"));
 
     // What programs read is in UTC, and an export does not say where its team lives.
     let json = said(&up.folder, &["status", "--json"]);
@@ -132,8 +132,12 @@ fn a_break_is_said() {
     let times: Vec<&str> = line.split([' ', ',']).filter(|word| word.ends_with('Z')).collect();
     let [since, from, to] = times[..] else { panic!("{line}") };
     assert!(since <= from && from < to, "{line}");
-    let page = get(&format!("{}en", up.team)).expect("a page");
-    assert!(String::from_utf8_lossy(&page).contains("not watched from "), "{}", String::from_utf8_lossy(&page));
+    let trust_page = get(&format!("{}en", up.team)).expect("a page");
+    assert!(
+        String::from_utf8_lossy(&trust_page).contains("not watched from "),
+        "{}",
+        String::from_utf8_lossy(&trust_page)
+    );
 }
 
 /// Set back by an hour while nothing ran: nothing holds since a time to come, and it is said why.

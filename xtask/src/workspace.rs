@@ -133,6 +133,11 @@ fn collect(root: &Path, below: &str, files: &mut Vec<File>) -> Result<(), String
         } else if kind.is_file() && entry.metadata().map_err(unreadable)?.len() <= FILE_BYTES_MAX {
             let ending = Path::new(&name).extension().map(|ending| ending.to_string_lossy().into_owned());
             let wanted = ending.as_ref().is_none_or(|ending| ENDINGS.contains(&ending.as_str()));
+            if ending.as_deref() == Some("png") {
+                // A link may lead to a picture; nothing in it is read.
+                files.push(File { path, text: String::new() });
+                continue;
+            }
             // What is not UTF-8 was not written by hand.
             if let Some(text) = wanted.then(|| std::fs::read_to_string(entry.path()).ok()).flatten()
                 && (ending.is_some() || text.starts_with("#!") || name.starts_with("LICENSE"))
