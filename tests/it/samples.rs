@@ -1,6 +1,6 @@
 //! The samples of `docs/running.md`, as the programs read them that they are for.
 
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use crate::harness::{Nginx, Up, binary, command, eventually, free_port, transcript};
 
@@ -21,15 +21,47 @@ fn systemd_takes_the_unit() {
     assert!(verified.status.success() && silent, "{}", transcript(&verified));
 }
 
-/// The page over TLS, through nginx as the sample has it: nothing is changed on the way, and the two headers are there that
-/// only the proxy may add and only garant can.
-#[test]
-fn the_page_behind_nginx() {
+/// A garant that publishes, for a proxy in front of it, and the URL of its public listener.
+fn published() -> (Up, String) {
     let up = Up::start(
         "publish = true\n[journal]\nname = \"shop.example\"\n[pages]\nlisten = \"127.0.0.1:0\"\npublic = \"127.0.0.1:0\"\n\
          url = \"https://trust.shop.example/\"\n",
     );
     let public = up.ready["public"].as_str().expect("a public listener").trim_end_matches('/').to_owned();
+    (up, public)
+}
+
+/// Runs a proxy, whose certificate is that of `other`, until the page came through it over TLS: nothing is changed on the
+/// way, and the two headers are there that only the proxy may add and only garant can.
+fn the_page_comes_through(proxy: &mut Command, port: u16, other: &Nginx) {
+    let started = proxy.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    let mut proxy = started.unwrap_or_else(|error| panic!("{proxy:?}: {error}; scripts/test installs it"));
+    let asked = |path: &str| {
+        let to = format!("trust.shop.example:{port}:127.0.0.1");
+        let url = format!("https://trust.shop.example:{port}{path}");
+        let answer = command("curl")
+            .args(["-sS", "-i", "--http1.1", "--resolve", &to, "--cacert"])
+            .arg(other.authority())
+            .arg(url)
+            .output()
+            .expect("curl runs");
+        answer.status.success().then(|| String::from_utf8_lossy(&answer.stdout).into_owned())
+    };
+    let trust_page = eventually("the proxy to answer", || asked("/en"));
+    assert!(trust_page.starts_with("HTTP/1.1 200"), "{trust_page}");
+    for header in ["Strict-Transport-Security: max-age=31536000", "content-security-policy: default-src 'none'"] {
+        assert!(trust_page.to_lowercase().contains(&header.to_lowercase()), "{header}: {trust_page}");
+    }
+    let key = asked("/log/vkey").expect("an answer");
+    assert!(key.contains("shop.example/1+"), "{key}");
+    proxy.kill().expect("the proxy can be killed");
+    proxy.wait().expect("the proxy ends");
+}
+
+/// The page through nginx as the sample has it.
+#[test]
+fn the_page_behind_nginx() {
+    let (up, public) = published();
     // Another one, for its certificate.
     let other = Nginx::start();
     let at = |name: &str| other.authority().with_file_name(name).display().to_string();
@@ -49,34 +81,37 @@ fn the_page_behind_nginx() {
     );
     let configuration = folder.path().join("nginx.conf");
     std::fs::write(&configuration, whole).expect("written");
-    let mut child = command("nginx")
-        .arg("-c")
-        .arg(&configuration)
-        .arg("-p")
-        .arg(folder.path())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("nginx starts; scripts/test installs it");
-    let asked = |path: &str| {
-        let to = format!("trust.shop.example:{port}:127.0.0.1");
-        let url = format!("https://trust.shop.example:{port}{path}");
-        let answer = command("curl")
-            .args(["-sS", "-i", "--http1.1", "--resolve", &to, "--cacert"])
-            .arg(other.authority())
-            .arg(url)
-            .output()
-            .expect("curl runs");
-        answer.status.success().then(|| String::from_utf8_lossy(&answer.stdout).into_owned())
-    };
-    let trust_page = eventually("nginx to answer", || asked("/en"));
-    assert!(trust_page.starts_with("HTTP/1.1 200"), "{trust_page}");
-    for header in ["Strict-Transport-Security: max-age=31536000", "content-security-policy: default-src 'none'"] {
-        assert!(trust_page.to_lowercase().contains(&header.to_lowercase()), "{header}: {trust_page}");
+    let mut nginx = command("nginx");
+    nginx.arg("-c").arg(&configuration).arg("-p").arg(folder.path());
+    the_page_comes_through(&mut nginx, port, &other);
+    up.stop();
+}
+
+/// The page through Caddy as the sample has it, but for the certificate, which it would get from outside.
+#[test]
+fn the_page_behind_caddy() {
+    let (up, public) = published();
+    let other = Nginx::start();
+    let at = |name: &str| other.authority().with_file_name(name).display().to_string();
+    let port = free_port();
+    let here = format!(
+        "https://trust.shop.example:{port} {{\n\tbind 127.0.0.1\n\ttls {} {}\n",
+        at("leaf.pem"),
+        at("leaf.key")
+    );
+    let site = sample("caddy.conf")
+        .replace("127.0.0.1:8481\n}", &format!("{}\n}}", public.trim_start_matches("http://")))
+        .replace("trust.shop.example {\n", &here);
+    assert!(site.contains(&here), "{site}");
+    let folder = tempfile::tempdir().expect("a folder");
+    let configuration = folder.path().join("Caddyfile");
+    std::fs::write(&configuration, format!("{{\n\tadmin off\n\tauto_https disable_redirects\n}}\n{site}"))
+        .expect("written");
+    let mut caddy = command("caddy");
+    caddy.args(["run", "--adapter", "caddyfile", "--config"]).arg(&configuration);
+    for home in ["HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME"] {
+        caddy.env(home, folder.path());
     }
-    let key = asked("/log/vkey").expect("an answer");
-    assert!(key.contains("shop.example/1+"), "{key}");
-    child.kill().expect("nginx can be killed");
-    child.wait().expect("nginx ends");
+    the_page_comes_through(&mut caddy, port, &other);
     up.stop();
 }

@@ -1,7 +1,8 @@
-//! Atomic replacement and creation of files: after a crash a file has the old content or the new.
+//! Atomic replacement and creation of files: after a crash a file has the old content or the new. Bounded reading of small
+//! ones.
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
@@ -22,6 +23,22 @@ pub fn write_whole(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     fs::rename(&new, path)?;
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::File::open(folder)?.sync_all()
+}
+
+/// Longest key or checkpoint, in bytes; each is some hundred.
+const TEXT_BYTES_MAX: u64 = 64 * 1024;
+
+/// The text of a key or a checkpoint; an error when it is no file, for a pipe or a device may have no end, or a longer one.
+pub(crate) fn read_text(path: &Path) -> io::Result<String> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is not a file"));
+    }
+    let mut text = String::new();
+    fs::File::open(path)?.take(TEXT_BYTES_MAX + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > TEXT_BYTES_MAX {
+        return Err(io::Error::other(format!("it is longer than {} KiB", TEXT_BYTES_MAX / 1024)));
+    }
+    Ok(text)
 }
 
 /// Creates a file atomically and durably, with mode 0600. Fails with `AlreadyExists` when there is one.

@@ -154,11 +154,15 @@ pub fn create(path: &Path, name: &str, random: &dyn Random) -> Result<SigningKey
 fn read(path: &Path, forbidden: u32) -> Result<Option<SigningKey>, Failure> {
     use std::os::unix::fs::PermissionsExt as _;
     let failed = |what: &str| Failure::new(format!("the key {} {what}", path.display()));
-    let text = match fs::read_to_string(path) {
+    let text = match files::read_text(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => {
-            return Err(failed("can't be read").because(&error).remedy("run garant as the user that owns it"));
+            let remedy = match error.kind() {
+                io::ErrorKind::PermissionDenied => "run garant as the user that owns it",
+                _ => "put the right file back",
+            };
+            return Err(failed("can't be read").because(&error).remedy(remedy));
         }
     };
     let mode = fs::metadata(path).map(|metadata| metadata.permissions().mode()).unwrap_or_default();
@@ -257,6 +261,19 @@ mod tests {
         assert!(!at(NEXT_KEY).exists());
         let old = fs::read(at("second name")).expect("there");
         assert!(!old.is_empty() && old.iter().all(|byte| *byte == 0), "the bytes themselves are gone: {old:?}");
+    }
+
+    #[test]
+    fn what_has_no_end_is_no_key() {
+        let data = tempfile::tempdir().expect("a folder");
+        let path = data.path().join(KEY);
+        std::os::unix::fs::symlink("/dev/zero", &path).expect("linked");
+        let refused = read(&path, OWN_RIGHTS).expect_err("a device").to_string();
+        assert!(refused.contains("is not a file"), "{refused}");
+        fs::remove_file(&path).expect("removed");
+        fs::write(&path, "x".repeat(1 << 20)).expect("written");
+        let refused = read(&path, OWN_RIGHTS).expect_err("too long").to_string();
+        assert!(refused.contains("longer than 64 KiB"), "{refused}");
     }
 
     /// A credential of systemd shows the mask of its access control list where the rights of a group are.

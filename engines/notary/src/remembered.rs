@@ -22,7 +22,6 @@
 //! is set aside if `journal.continued` cites a head of that log that is not below it: then it says nothing that is not said
 //! already. Everything else is refused, with the name of the file.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -195,7 +194,7 @@ fn unreadable(path: &Path) -> Failure {
 
 /// A note in a file; `None` when there is no file.
 fn read_note(path: &Path) -> Result<Option<Note>, Failure> {
-    let text = match fs::read_to_string(path) {
+    let text = match files::read_text(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(unreadable(path).because(&error)),

@@ -256,9 +256,11 @@ fn unusable_roots_are_refused() {
         let error = Net::new(&options, clock.clone()).expect_err("no root in it").to_string();
         assert!(error.contains(words), "{error}");
     }
-    let options = NetOptions { extra_roots: Some("/nonexistent/ca.pem".into()), ..NetOptions::default() };
-    let error = Net::new(&options, clock).expect_err("no file").to_string();
-    assert!(error.contains("/nonexistent/ca.pem"), "{error}");
+    for (path, words) in [("/nonexistent/ca.pem", "No such file"), ("/dev/zero", "not a file"), ("/", "not a file")] {
+        let options = NetOptions { extra_roots: Some(path.into()), ..NetOptions::default() };
+        let error = Net::new(&options, clock.clone()).expect_err("no file").to_string();
+        assert!(error.contains(path) && error.contains(words), "{error}");
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@
 //! such as a certificate of theirs, may end the handshake; what it has shown by then is told with the failure.
 
 use std::fmt;
-use std::io;
+use std::io::{self, Read as _};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -229,7 +229,7 @@ fn load_roots(extra: Option<&Path>) -> Result<Roots, SetupError> {
     }
     if let Some(path) = extra {
         let unreadable = |reason: String| SetupError::Roots { path: path.to_owned(), reason };
-        let bytes = std::fs::read(path).map_err(|error| unreadable(error.to_string()))?;
+        let bytes = read_roots(path).map_err(|error| unreadable(error.to_string()))?;
         let mut added = 0_usize;
         for der in CertificateDer::pem_slice_iter(&bytes) {
             let der = der.map_err(|error| unreadable(pem_words(&error).to_owned()))?;
@@ -246,6 +246,22 @@ fn load_roots(extra: Option<&Path>) -> Result<Roots, SetupError> {
         tracing::warn!("no root certificate is trusted: install the package `ca-certificates`");
     }
     Ok(roots)
+}
+
+/// Longest file of extra roots: all that browsers trust are a quarter of a megabyte.
+const ROOTS_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// The bytes of a file of roots; refused when it is no file, for a pipe or a device may have no end.
+fn read_roots(path: &Path) -> io::Result<Vec<u8>> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is not a file"));
+    }
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(ROOTS_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > ROOTS_BYTES_MAX {
+        return Err(io::Error::other(format!("it is larger than {} MiB", ROOTS_BYTES_MAX >> 20)));
+    }
+    Ok(bytes)
 }
 
 /// Why a file of the system holds no roots that can be read.

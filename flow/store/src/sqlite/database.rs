@@ -58,6 +58,13 @@ pub(super) fn schema_version(conn: &Connection, dir: &Path) -> Result<u32, OpenE
     let found: u32 = conn
         .pragma_query_value(None, "user_version", |row| row.get(0))
         .map_err(|error| OpenError::database(dir, &error))?;
+    let application: i32 = conn
+        .pragma_query_value(None, "application_id", |row| row.get(0))
+        .map_err(|error| OpenError::database(dir, &error))?;
+    if found > 0 && application != APPLICATION_ID {
+        let reason = "it is the database of another program".to_owned();
+        return Err(OpenError::Database { dir: dir.to_owned(), reason });
+    }
     let known = u32::try_from(MIGRATIONS.len()).unwrap_or(u32::MAX);
     if found > known {
         return Err(OpenError::NewerSchema { dir: dir.to_owned(), found, known });

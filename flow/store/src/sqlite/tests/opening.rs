@@ -197,6 +197,9 @@ async fn what_does_not_fit_is_refused() {
     assert!(matches!(refused, Err(OpenError::NewerSchema { found: 99, .. })), "{refused:?}");
     let refused = Sqlite::open_read_only(dir.path());
     assert!(matches!(refused, Err(OpenError::NewerSchema { found: 99, .. })), "{refused:?}");
+    sql(dir.path(), "PRAGMA application_id = 1");
+    let refused = Sqlite::open_read_only(dir.path()).map(drop).expect_err("of another program").to_string();
+    assert!(refused.contains("of another program"), "{refused}");
 }
 
 #[tokio::test]
