@@ -142,10 +142,10 @@ fn write_export(folder: &std::path::Path) -> Result<Export, Box<dyn std::error::
         services: vec![Service { id: "shop".parse()?, title: text("shop") }],
         probes: vec![Probe {
             id: "shop-answers".parse()?,
-            kind: "http".to_owned(),
+            kind: "http".into(),
             service: "shop".parse()?,
             every: Span::from_secs(10),
-            observers: observers.clone(),
+            observers: observers.clone().into(),
             agreement: event::policy::Agreement::Majority,
         }],
         findings: Vec::new(),

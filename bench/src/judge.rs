@@ -3,6 +3,8 @@
 //!
 //! There is no peer: no other program computes verdicts from a log. The limits are the project's own.
 
+use std::sync::Arc;
+
 use event::evidence::{Changed, Covered, Found, State, Succeeded};
 use event::policy::{Agreement, Applied, Clause, Detector, Probe, Promise, Service, Text};
 use event::{Body, BootId, Envelope, InstallationId, Interval, Observed, ObserverId, Ppb, Span, Time};
@@ -89,7 +91,7 @@ pub(crate) fn run() -> Outcome {
 /// Twenty services of three probes each, seen by three observers, with five promises each.
 fn policy() -> Result<Applied, Box<dyn std::error::Error>> {
     let text = |words: &str| Text { fr: words.to_owned(), en: words.to_owned() };
-    let observers: Vec<ObserverId> = OBSERVERS.iter().map(|name| name.parse()).collect::<Result<_, _>>()?;
+    let observers: Arc<[ObserverId]> = OBSERVERS.iter().map(|name| name.parse()).collect::<Result<_, _>>()?;
     let (mut services, mut probes, mut promises) = (Vec::new(), Vec::new(), Vec::new());
     let target = Ppb::new(999_000_000);
     let days = Span::from_days;
@@ -97,8 +99,7 @@ fn policy() -> Result<Applied, Box<dyn std::error::Error>> {
         let service: event::ServiceId = format!("service-{number}").parse()?;
         services.push(Service { id: service.clone(), title: text("x") });
         for (kind, every) in [("http", 10), ("tls", 60), ("job", 60)] {
-            let (kind, every) = (kind.to_owned(), Span::from_secs(every));
-            let id = format!("{kind}-{number}").parse()?;
+            let (id, kind, every) = (format!("{kind}-{number}").parse()?, kind.into(), Span::from_secs(every));
             let (service, observers, agreement) = (service.clone(), observers.clone(), Agreement::Majority);
             probes.push(Probe { id, kind, service, every, observers, agreement });
         }

@@ -51,7 +51,7 @@ fn step(now: Time, last: Option<Time>) -> Option<ClockStepped> {
 fn observers(process: &ObserverId, policies: [Option<&Applied>; 2]) -> Vec<ObserverId> {
     let probes = policies.into_iter().flatten().flat_map(|applied| &applied.probes);
     let mut vantages = BTreeSet::new();
-    let all = [process].into_iter().chain(probes.flat_map(|probe| &probe.observers));
+    let all = [process].into_iter().chain(probes.flat_map(|probe| probe.observers.iter()));
     all.filter(|observer| vantages.insert(observer.vantage())).cloned().collect()
 }
 
@@ -71,7 +71,7 @@ mod tests {
         let vantage: event::VantageId = vantage.parse().expect("a name");
         let probe = Probe {
             id: "front".parse().expect("a name"),
-            kind: "http".to_owned(),
+            kind: "http".into(),
             service: "shop".parse().expect("a name"),
             every: Span::from_secs(10),
             observers: ["guard", "watch"].map(|engine| vantage.observer(engine)).into(),

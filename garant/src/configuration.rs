@@ -117,7 +117,7 @@ impl Configuration {
     fn unheard_heartbeats(&self) -> Option<String> {
         let Basics { publication, pages, .. } = &self.basics;
         let unheard = pages.public.is_some() && !publication.publish && !pages.pings;
-        (unheard && self.applied.probes.iter().any(|probe| probe.kind == "heartbeat")).then(|| {
+        (unheard && self.applied.probes.iter().any(|probe| &*probe.kind == "heartbeat")).then(|| {
             "the public listener takes no heartbeats while `publish` is false: have the jobs ping the team's listener, or write \
              `pings = true` in [pages]"
                 .to_owned()

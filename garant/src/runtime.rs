@@ -5,7 +5,7 @@
 //! still noticed.
 //!
 //! [`frugal_allocator`]: all threads share one arena. With one for each thread, memory that one frees is used by no other, and
-//! twice as much is resident.
+//! twice as much is resident. [`give_back_memory`]: what reading a policy took is not kept for ever.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -67,5 +67,17 @@ pub(crate) fn frugal_allocator() {
         // SAFETY: mallopt only reads its two integers, and no other thread runs yet.
         let accepted = unsafe { libc::mallopt(parameter, value) } == 1;
         debug_assert!(accepted, "mallopt knows these since glibc 2.10");
+    }
+}
+
+/// Gives back to the system what was freed between blocks that live on; the allocator itself gives back its end only. Some
+/// milliseconds, during which no other thread gets memory; does nothing with another allocator.
+pub(crate) fn give_back_memory() {
+    #[cfg(target_env = "gnu")]
+    {
+        #[expect(unsafe_code, reason = "malloc_trim(3) has no safe face")]
+        // SAFETY: malloc_trim takes the locks of the allocator, and touches free memory only.
+        let gave = unsafe { libc::malloc_trim(0) } == 1;
+        tracing::debug!(gave, "memory was given back");
     }
 }

@@ -247,10 +247,10 @@ pub(crate) fn applied() -> Applied {
         probes: [("shop-answers", "http", 10), ("nightly", "heartbeat", 900)]
             .map(|(id, kind, every)| Probe {
                 id: id.parse().expect("a name"),
-                kind: kind.to_owned(),
+                kind: kind.into(),
                 service: "shop".parse().expect("a name"),
                 every: Span::from_secs(every),
-                observers: vec!["gravelines".parse().expect("a name"), "strasbourg".parse().expect("a name")],
+                observers: ["gravelines".parse().expect("a name"), "strasbourg".parse().expect("a name")].into(),
                 agreement: Agreement::Majority,
             })
             .to_vec(),

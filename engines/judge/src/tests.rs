@@ -76,10 +76,10 @@ fn policy() -> Applied {
         services: vec![Service { id: "shop".parse().expect("a name"), title: text.clone() }],
         probes: vec![Probe {
             id: "shop-answers".parse().expect("a name"),
-            kind: "http".to_owned(),
+            kind: "http".into(),
             service: "shop".parse().expect("a name"),
             every: Span::from_secs(10),
-            observers: vec!["here".parse().expect("a name")],
+            observers: ["here".parse().expect("a name")].into(),
             agreement: Agreement::Majority,
         }],
         findings: Vec::new(),

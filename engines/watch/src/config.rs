@@ -74,12 +74,13 @@ impl Config {
 
     /// The public form of the probes.
     pub(crate) fn public_probes(&self) -> Vec<event::policy::Probe> {
+        let kinds: HashMap<&str, Arc<str>> = PROBE_KINDS.iter().map(|kind| (kind.name, kind.name.into())).collect();
         let public = |declared: &Arc<Declared>| event::policy::Probe {
             id: declared.id.clone(),
-            kind: declared.kind.to_owned(),
+            kind: kinds.get(declared.kind).cloned().unwrap_or_else(|| declared.kind.into()),
             service: declared.service.clone(),
             every: declared.asked_every,
-            observers: declared.observers.to_vec(),
+            observers: Arc::clone(&declared.observers),
             agreement: declared.agreement,
         };
         self.probes.iter().map(public).collect()

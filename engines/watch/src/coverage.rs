@@ -158,7 +158,8 @@ impl Class {
 #[derive(Debug)]
 pub(crate) struct CoverageRecorder {
     revision: String,
-    rows: BTreeMap<LaneId, Row>,
+    /// Boxed: a tree to which is added in order stays half empty.
+    rows: BTreeMap<LaneId, Box<Row>>,
     /// Rows of probes that were removed, and are in stretches that are not written yet.
     removed: Vec<Row>,
     classes: Vec<Class>,
@@ -197,7 +198,7 @@ impl CoverageRecorder {
             gaps: Vec::new(),
             finding_gaps: Vec::new(),
         };
-        self.rows.insert(lane, row);
+        self.rows.insert(lane, Box::new(row));
         let every = Covered::class(every);
         if !self.classes.iter().any(|class| class.every == every) {
             let stretch = Stretch { start: now, end: None, revision: self.revision.clone() };
@@ -210,7 +211,7 @@ impl CoverageRecorder {
         if let Some(mut row) = self.rows.remove(&lane) {
             row.give_up(now);
             row.removed_at = Some(now);
-            self.removed.push(row);
+            self.removed.push(*row);
         }
     }
 
@@ -322,8 +323,8 @@ impl CoverageRecorder {
                 }
                 let open = stretch.end.unwrap_or(now).max(start);
                 let full = open.min(start + class.length());
-                let mut concerned: Vec<&mut Row> =
-                    rows.values_mut().chain(&mut *removed).filter(|row| row.is_in(class.every, start)).collect();
+                let rows = rows.values_mut().map(Box::as_mut).chain(&mut *removed);
+                let mut concerned: Vec<&mut Row> = rows.filter(|row| row.is_in(class.every, start)).collect();
                 let Some(decided) = concerned.iter().map(|row| row.until).min() else {
                     // No probe is asked in this stretch.
                     if stretch.end.is_none() {

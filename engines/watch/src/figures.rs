@@ -33,6 +33,9 @@ pub struct CompactStanding {
     pub text: String,
 }
 
+/// Probe and observer.
+type LaneName = (ProbeId, ObserverId);
+
 /// Counters since the process started.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Counts {
@@ -59,9 +62,10 @@ pub struct Figures {
     lateness_max: AtomicI64,
     late_starts: AtomicU64,
     cut_off: AtomicUsize,
-    standings: Mutex<BTreeMap<(ProbeId, ObserverId), CompactStanding>>,
+    /// Of each lane, sorted by its name; `None` before the first look. Without room to spare, as a tree would have.
+    standings: Mutex<Vec<(LaneName, Option<CompactStanding>)>>,
     /// Of the few lanes that have any.
-    findings: Mutex<BTreeMap<(ProbeId, ObserverId), Vec<OpenFinding>>>,
+    findings: Mutex<BTreeMap<LaneName, Vec<OpenFinding>>>,
 }
 
 impl Figures {
@@ -78,23 +82,23 @@ impl Figures {
     }
 
     /// The current state of every probe, by probe and observer.
-    pub fn standings(&self) -> Vec<((ProbeId, ObserverId), CompactStanding)> {
-        self.lock().iter().map(|(key, standing)| (key.clone(), standing.clone())).collect()
+    pub fn standings(&self) -> Vec<(LaneName, CompactStanding)> {
+        self.lock().iter().filter_map(|(name, standing)| Some((name.clone(), standing.clone()?))).collect()
     }
 
     pub(crate) fn set_lanes<'a>(&self, lanes: impl Iterator<Item = (&'a ProbeId, &'a ObserverId)>) {
         let mut board = self.lock();
-        let mut before = std::mem::take(&mut *board);
-        let mut count = 0;
-        for (probe, observer) in lanes {
-            count += 1;
-            let key = (probe.clone(), observer.clone());
-            if let Some(standing) = before.remove(&key) {
-                board.insert(key, standing);
+        let before = std::mem::take(&mut *board);
+        *board = lanes.map(|(probe, observer)| ((probe.clone(), observer.clone()), None)).collect();
+        board.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        board.shrink_to_fit();
+        for ((probe, observer), standing) in before {
+            if let Some(now) = place(&mut board, &probe, &observer) {
+                *now = standing;
             }
         }
-        self.lock_findings().retain(|key, _| board.contains_key(key));
-        self.lanes.store(count, Ordering::Relaxed);
+        self.lock_findings().retain(|(probe, observer), _| place(&mut board, probe, observer).is_some());
+        self.lanes.store(board.len(), Ordering::Relaxed);
     }
 
     pub(crate) fn set_findings(&self, probe: &ProbeId, observer: &ObserverId, open: Vec<OpenFinding>) {
@@ -135,7 +139,9 @@ impl Figures {
         let text = if answer.reading == Reading::Up { String::new() } else { answer.text.clone() };
         let Answer { reading, value, phases, certificate, .. } = *answer;
         let standing = CompactStanding { state, reading, at, took, value, phases, certificate, text };
-        self.lock().insert((probe.clone(), observer.clone()), standing);
+        if let Some(place) = place(&mut self.lock(), probe, observer) {
+            *place = Some(standing);
+        }
     }
 
     /// The current state of every probe, for pages and metrics.
@@ -143,7 +149,7 @@ impl Figures {
         let figures = Arc::clone(self);
         Arc::new(move || {
             let mut findings = figures.lock_findings().clone();
-            let shown = |(key, standing): ((ProbeId, ObserverId), CompactStanding)| ProbeStanding {
+            let shown = |(key, standing): (LaneName, CompactStanding)| ProbeStanding {
                 findings: findings.remove(&key).unwrap_or_default(),
                 probe: key.0,
                 observer: key.1,
@@ -160,15 +166,21 @@ impl Figures {
         })
     }
 
-    fn lock_findings(&self) -> MutexGuard<'_, BTreeMap<(ProbeId, ObserverId), Vec<OpenFinding>>> {
+    fn lock_findings(&self) -> MutexGuard<'_, BTreeMap<LaneName, Vec<OpenFinding>>> {
         // Nothing that can panic runs under this lock.
         self.findings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<(ProbeId, ObserverId), CompactStanding>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<(LaneName, Option<CompactStanding>)>> {
         // Nothing that can panic runs under this lock.
         self.standings.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The place of that lane on the board.
+fn place<'b, T>(board: &'b mut [(LaneName, T)], probe: &ProbeId, observer: &ObserverId) -> Option<&'b mut T> {
+    let at = board.binary_search_by(|((of, by), _)| (of, by).cmp(&(probe, observer))).ok()?;
+    board.get_mut(at).map(|(_, value)| value)
 }
 
 impl MetricsSource for Figures {
@@ -199,6 +211,7 @@ mod tests {
     /// Ten thousand probes of two observers: each byte here is 20 kB.
     #[test]
     fn a_standing_is_small() {
-        assert!(size_of::<CompactStanding>() <= 104, "{} bytes", size_of::<CompactStanding>());
+        let size = size_of::<(LaneName, Option<CompactStanding>)>();
+        assert!(size <= 136, "{size} bytes");
     }
 }

@@ -76,7 +76,8 @@ pub(crate) struct Rounds {
     random: Arc<dyn Random>,
     in_flight: InFlight,
     lanes: BTreeMap<LaneId, Box<Lane>>,
-    by_probe: HashMap<ProbeId, Vec<LaneId>>,
+    /// The lanes of each probe, sorted by its name, and the oldest first.
+    by_probe: Vec<(ProbeId, LaneId)>,
     coverage: BTreeMap<ObserverId, CoverageRecorder>,
     uplinks: BTreeMap<ObserverId, Uplink>,
     schedule: Schedule,
@@ -109,7 +110,7 @@ impl Rounds {
             random,
             in_flight: InFlight::new(),
             lanes: BTreeMap::new(),
-            by_probe: HashMap::new(),
+            by_probe: Vec::new(),
             coverage: BTreeMap::new(),
             uplinks: BTreeMap::new(),
             schedule: Schedule::default(),
@@ -166,6 +167,8 @@ impl Rounds {
                 }
             }
         }
+        self.by_probe = self.lanes.iter().map(|(&id, lane)| (lane.declared.id.clone(), id)).collect();
+        self.by_probe.sort_unstable();
         let asked = self.lanes.values().map(|lane| (lane.declared.timeout, lane.declared.asked_every));
         self.in_flight.set_limits(&config.options, asked, self.descriptors);
         let lanes = self.lanes.values().map(|lane| (&lane.declared.id, &lane.observer));
@@ -198,7 +201,6 @@ impl Rounds {
         if let Some(heartbeat) = declared.probe.heartbeat() {
             heartbeat.was_absent(self.absence);
         }
-        self.by_probe.entry(declared.id.clone()).or_default().push(id);
         self.lanes.insert(id, Box::new(lane));
         self.schedule.plan(id, first, Cause::Turn);
     }
@@ -207,12 +209,6 @@ impl Rounds {
         let Some(lane) = self.lanes.remove(&id) else { return };
         if let Some(coverage) = self.coverage.get_mut(&lane.observer) {
             coverage.remove(id, now.wall);
-        }
-        if let Some(lanes) = self.by_probe.get_mut(&lane.declared.id) {
-            lanes.retain(|&other| other != id);
-            if lanes.is_empty() {
-                self.by_probe.remove(&lane.declared.id);
-            }
         }
         // Flights and turns of a lane that is gone are recognised when they come back.
     }
@@ -563,7 +559,7 @@ impl Rounds {
     fn confirm(&mut self, id: LaneId, now: Moment) {
         let Some(lane) = self.lanes.get(&id) else { return };
         let pause = CONFIRM_PAUSE.min(Span::from_micros(lane.declared.timeout.micros() / 2));
-        let lanes = self.by_probe.get(&lane.declared.id).cloned().unwrap_or_default();
+        let lanes: Vec<LaneId> = self.lanes_of(&lane.declared.id).collect();
         for other in lanes {
             let at = if other == id { Monotonic(now.monotonic.0 + pause.micros()) } else { now.monotonic };
             self.call(other, at);
@@ -581,25 +577,32 @@ impl Rounds {
         }
     }
 
+    /// The lanes of a probe, the oldest first.
+    fn lanes_of<'a>(&'a self, probe: &'a ProbeId) -> impl Iterator<Item = LaneId> + 'a {
+        let first = self.by_probe.partition_point(|(of, _)| of < probe);
+        self.by_probe[first..].iter().take_while(move |(of, _)| of == probe).map(|(_, id)| *id)
+    }
+
     /// The heartbeat that takes a ping, with its observer. `None` while nothing is evidence, and of a probe that there is not.
     pub(crate) fn hearer(&self, probe: &ProbeId) -> Option<(ObserverId, Arc<dyn Probe>)> {
-        let id = self.by_probe.get(probe)?.first()?;
+        let id = self.lanes_of(probe).next()?;
         if self.mute_since.is_some() {
             return None;
         }
-        self.lanes.get(id).map(|lane| (lane.observer.clone(), Arc::clone(&lane.declared.probe)))
+        self.lanes.get(&id).map(|lane| (lane.observer.clone(), Arc::clone(&lane.declared.probe)))
     }
 
     /// Has a heartbeat looked at soon, for a ping was taken.
     pub(crate) fn call_probe(&mut self, probe: &ProbeId, now: Moment) {
-        if let Some(&id) = self.by_probe.get(probe).and_then(|lanes| lanes.first()) {
+        let first = self.lanes_of(probe).next();
+        if let Some(id) = first {
             self.call(id, now.monotonic);
         }
     }
 
     /// Notes that a success of this probe was journaled: its record is written soon.
     pub(crate) fn succeeded(&mut self, probe: &ProbeId, at: Time) {
-        let Some(&id) = self.by_probe.get(probe).and_then(|lanes| lanes.first()) else { return };
+        let Some(id) = self.lanes_of(probe).next() else { return };
         let coverage = self.lanes.get(&id).and_then(|lane| self.coverage.get_mut(&lane.observer));
         if let Some(coverage) = coverage {
             coverage.hurry(id, at);

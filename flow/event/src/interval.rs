@@ -63,7 +63,11 @@ impl Spans {
             return;
         }
         match self.0.last_mut() {
-            None => self.0.push(interval),
+            None => {
+                // Most sets have one interval: no room for more is taken beforehand.
+                self.0.reserve_exact(1);
+                self.0.push(interval);
+            }
             Some(last) if interval.start > last.end => self.0.push(interval),
             Some(last) if interval.start >= last.start => last.end = last.end.max(interval.end),
             Some(_) => self.add_inside(interval),

@@ -3,6 +3,8 @@
 //! A policy of a later release may hold keys, words and objectives that this one does not know. They are kept as they were
 //! written: a [`Clause`] is read only when somebody wants to judge it, and revisions are digests of bytes.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -39,15 +41,39 @@ pub struct Probe {
     /// Its name.
     pub id: ProbeId,
     /// `http`, `tcp`, `tls`, `dns`, `heartbeat`, `host`…
-    pub kind: String,
+    #[serde(with = "shared")]
+    pub kind: Arc<str>,
     /// The service whose state the probe shows.
     pub service: ServiceId,
     /// Longest time between two questions.
     pub every: Span,
     /// The observers that ask.
-    pub observers: Vec<ObserverId>,
+    #[serde(with = "shared")]
+    pub observers: Arc<[ObserverId]>,
     /// The agreement at which the probe counts as down.
     pub agreement: Agreement,
+}
+
+/// Serialisation of what many probes say alike: in memory it is shared, and it is written out for each.
+pub mod shared {
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    /// Writes the value.
+    pub fn serialize<T: Serialize + ?Sized, S: Serializer>(value: &Arc<T>, to: S) -> Result<S::Ok, S::Error> {
+        value.as_ref().serialize(to)
+    }
+
+    /// Reads a value of its own.
+    pub fn deserialize<'de, T, D>(from: D) -> Result<Arc<T>, D::Error>
+    where
+        T: ToOwned<Owned: Deserialize<'de>> + ?Sized,
+        Arc<T>: From<T::Owned>,
+        D: Deserializer<'de>,
+    {
+        T::Owned::deserialize(from).map(Arc::from)
+    }
 }
 
 /// A service.

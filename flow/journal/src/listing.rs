@@ -9,6 +9,7 @@
 //! no more is read than what it is on: it is listed whatever its version, and whoever computed it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use event::policy::Applied;
 use event::promise::Verdict;
@@ -26,8 +27,8 @@ pub enum ListedPolicy {
     Never,
     /// The payload of its entry is destroyed.
     Destroyed,
-    /// Its body, exactly as it is in the log.
-    Applied(Box<RawValue>),
+    /// Its body, exactly as it is in the log. Shared, not copied: of ten thousand probes it has a megabyte.
+    Applied(Arc<RawValue>),
 }
 
 /// The fields that a verdict of any version is taken to have.
@@ -85,7 +86,7 @@ impl Listing {
             self.newer_policy = true;
         } else if let Some(applied) = envelope.body::<Applied>() {
             self.newer_policy = false;
-            self.policy = ListedPolicy::Applied(envelope.body.clone());
+            self.policy = ListedPolicy::Applied(Arc::from(envelope.body.clone()));
             // A policy that can't be read puts nothing into effect.
             let promises = applied.map(|applied| applied.promises).unwrap_or_default().into_iter();
             self.promises = promises

@@ -1,11 +1,14 @@
 //! The published checkpoint with the files beside its tree, as readers get them.
 
+use std::sync::Arc;
+
 use event::Time;
+use serde_json::value::RawValue;
 
 use crate::Hash;
 use crate::checkpoint::{self, CheckpointError};
 use crate::cosignature;
-use crate::listing::Listing;
+use crate::listing::{ListedPolicy, Listing};
 use crate::note::VerifierKey;
 
 /// The published checkpoint: what is beyond it does not exist for readers.
@@ -29,10 +32,10 @@ pub struct Published {
 }
 
 /// The files beside a tree.
-#[derive(Clone, PartialEq, Eq, Default, Debug)]
+#[derive(Clone, Default, Debug)]
 pub struct Beside {
     /// `policy.json`, if a policy is in effect.
-    pub policy: Option<Vec<u8>>,
+    pub policy: Option<Arc<RawValue>>,
     /// `verdicts.json`.
     pub verdicts: Vec<u8>,
 }
@@ -40,7 +43,10 @@ pub struct Beside {
 impl Beside {
     /// The files of this list.
     pub fn of(listing: &Listing) -> Result<Self, serde_json::Error> {
-        let policy = listing.policy_body().map(|body| body.get().to_owned().into_bytes());
+        let policy = match listing.policy() {
+            ListedPolicy::Applied(body) => Some(Arc::clone(body)),
+            ListedPolicy::Never | ListedPolicy::Destroyed => None,
+        };
         Ok(Self { policy, verdicts: serde_json::to_vec(&listing.verdicts())? })
     }
 }

@@ -4,7 +4,9 @@
 //! which probes come and go; so every declaration is kept as a function of time. Recorded times that go back, because
 //! the clock of the sequencer did, are lifted to the one before: nothing is ever declared for the past.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::hash::Hash;
+use std::sync::Arc;
 
 use event::evidence::Covered;
 use event::policy::{Agreement, Applied, Promise};
@@ -17,7 +19,8 @@ use crate::eras::Eras;
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
 pub(crate) struct ProbeDeclaration {
     /// The observers that ask.
-    pub observers: Vec<ObserverId>,
+    #[serde(with = "event::policy::shared")]
+    pub observers: Arc<[ObserverId]>,
     /// How many of them must see the probe down.
     pub agreement: Agreement,
     /// The longest time between two looks.
@@ -60,8 +63,32 @@ fn set_all<K: Ord + Clone, T: PartialEq + Default>(
     for (name, eras) in &mut *eras {
         eras.set(from, policy, values.remove(name).unwrap_or_default());
     }
-    for (name, value) in values {
-        eras.entry(name).or_default().set(from, policy, value);
+    let begun = values.into_iter().map(|(name, value)| {
+        let mut eras = Eras::default();
+        eras.set(from, policy, value);
+        (name, eras)
+    });
+    // Together: a tree to which is added one by one, in order, stays half empty.
+    eras.append(&mut begun.collect());
+}
+
+/// Values of which equal ones are kept once.
+struct Alike<T>(HashSet<T>);
+
+impl<T: Clone + Eq + Hash> Alike<T> {
+    fn of<'a>(values: impl Iterator<Item = &'a T>) -> Self
+    where
+        T: 'a,
+    {
+        Self(values.cloned().collect())
+    }
+
+    /// Replaces `value` by the equal one that is kept.
+    fn share(&mut self, value: &mut T) {
+        match self.0.get(value) {
+            Some(kept) => value.clone_from(kept),
+            None => drop(self.0.insert(value.clone())),
+        }
     }
 }
 
@@ -112,7 +139,32 @@ impl Declarations {
             .map(|p| Declaration { promise: p.id.clone(), revision: p.revision.clone(), since: since(p) })
             .collect();
         self.current = Some((sequence, applied.clone()));
+        self.share();
         Some(from)
+    }
+
+    /// Keeps once in memory what is equal: ten thousand probes have a few observers, and each name stands in several places.
+    /// In what was
+    /// just read nothing is shared.
+    fn share(&mut self) {
+        let (mut probes, mut services) = (Alike::of(self.probes.keys()), Alike::of(self.services.keys()));
+        let (mut kinds, mut observers) = (Alike::of([].iter()), Alike::of([].iter()));
+        for probe in self.current.iter_mut().flat_map(|(_, applied)| &mut applied.probes) {
+            probes.share(&mut probe.id);
+            kinds.share(&mut probe.kind);
+            services.share(&mut probe.service);
+            observers.share(&mut probe.observers);
+        }
+        for asked in self.probes.values_mut().flat_map(Eras::values_mut).flatten() {
+            observers.share(&mut asked.observers);
+        }
+        self.services.values_mut().flat_map(Eras::values_mut).flatten().for_each(|probe| probes.share(probe));
+    }
+
+    /// What was read of what was saved.
+    pub(crate) fn shared(mut self) -> Self {
+        self.share();
+        self
     }
 
     /// Whether a policy of this revision was applied.
@@ -168,7 +220,7 @@ impl Declarations {
     /// Every observer that any policy had ask this probe.
     pub(crate) fn observers(&self, probe: &ProbeId) -> BTreeSet<&ObserverId> {
         let eras = self.probes.get(probe).map(Eras::all).unwrap_or_default();
-        eras.iter().filter_map(|era| era.value.as_ref()).flat_map(|asked| &asked.observers).collect()
+        eras.iter().filter_map(|era| era.value.as_ref()).flat_map(|asked| &*asked.observers).collect()
     }
 
     /// Whether no policy so far has this probe asked, or a finding looked for in it, at `from` or later. A probe that was never

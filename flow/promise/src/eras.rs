@@ -40,6 +40,11 @@ impl<T: PartialEq + Default> Eras<T> {
         }
     }
 
+    /// What was declared, in order, for whoever does not change what it says.
+    pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.0.iter_mut().map(|era| &mut era.value)
+    }
+
     /// All eras, in order.
     pub(crate) fn all(&self) -> &[Era<T>] {
         &self.0

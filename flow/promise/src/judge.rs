@@ -100,7 +100,7 @@ impl Judge {
             }
             let is_known = self.declared.knows(&applied.revision);
             let from = self.declared.apply(sequence, recorded_at, applied);
-            if let Some(from) = from {
+            if let Some((from, applied)) = from.zip(self.declared.policy()) {
                 self.standings.apply(applied, &self.declared, &self.observed, from);
             }
             match from {

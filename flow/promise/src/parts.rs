@@ -167,7 +167,7 @@ impl Judge {
         let mut standings = SavedStandings::default();
         for (key, bytes) in parts {
             match key.split_once('/') {
-                None if key == "declared" => judge.declared = read::<declared::Declarations>(key, &bytes)?,
+                None if key == "declared" => judge.declared = read::<declared::Declarations>(key, &bytes)?.shared(),
                 None if key == "services" => standings = read::<SavedStandings>(key, &bytes)?,
                 Some(("observer", observer)) => {
                     let observer = observer.parse().map_err(|error| NotAFold(format!("{error}")))?;

@@ -98,15 +98,16 @@ impl Standings {
     /// Called when a policy came into effect at `from`; `declared` has it.
     pub(crate) fn apply(&mut self, applied: &Applied, declared: &Declarations, observed: &Observations, from: Time) {
         let before = Arc::clone(&self.services);
-        self.probes.clear();
         self.counts = applied.services.iter().map(|service| (service.id.clone(), StateCounts::default())).collect();
-        for probe in &applied.probes {
+        let parts = applied.probes.iter().map(|probe| {
             let state = state(&probe.id, declared, observed);
             if let Some(counts) = self.counts.get_mut(&probe.service) {
                 counts[rank(state)] += 1;
             }
-            self.probes.insert(probe.id.clone(), ProbeState { service: probe.service.clone(), state });
-        }
+            (probe.id.clone(), ProbeState { service: probe.service.clone(), state })
+        });
+        // Made anew as a whole: a tree to which is added one by one, in order, stays half empty.
+        self.probes = parts.collect();
         let standing = |(service, counts): (&ServiceId, &StateCounts)| {
             let now = ServiceStanding { state: worst(counts), since: from };
             let same = before.get(service).filter(|before| before.state == now.state);

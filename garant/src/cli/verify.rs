@@ -443,10 +443,10 @@ mod tests {
             services: vec![Service { id: "shop".parse().expect("a name"), title: Text::default() }],
             probes: vec![Probe {
                 id: "http".parse().expect("a name"),
-                kind: "http".to_owned(),
+                kind: "http".into(),
                 service: "shop".parse().expect("a name"),
                 every: Span::from_secs(60),
-                observers,
+                observers: observers.into(),
                 agreement: Agreement::Any,
             }],
             findings: vec![],

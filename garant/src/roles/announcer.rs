@@ -367,10 +367,10 @@ mod tests {
         };
         let probe = |id: &str, service: &str| event::policy::Probe {
             id: id.parse().expect("a name"),
-            kind: "http".to_owned(),
+            kind: "http".into(),
             service: service.parse().expect("a name"),
             every: Span::from_secs(10),
-            observers: vec![],
+            observers: [].into(),
             agreement: event::policy::Agreement::Majority,
         };
         let probes = [probe("front", "shop"), probe("mx", "mail"), probe("api", "shop")];

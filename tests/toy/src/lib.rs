@@ -79,10 +79,10 @@ impl Part for Config {
         let Ok(observer) = "server.toy".parse::<ObserverId>() else { return };
         public.probes.extend(self.toys.iter().map(|toy| event::policy::Probe {
             id: toy.probe.clone(),
-            kind: NAME.to_owned(),
+            kind: NAME.into(),
             service: toy.service.clone(),
             every: EVERY,
-            observers: vec![observer.clone()],
+            observers: [observer.clone()].into(),
             agreement: Agreement::default(),
         }));
         if let (false, Ok(finding)) = (self.toys.is_empty(), UNGREETED.parse()) {

@@ -74,7 +74,7 @@ pub(crate) async fn read(state: &State, path: &str) -> Result<Option<File>, File
         export::CHECKPOINT => file(TEXT, published.note.clone().into_bytes()),
         export::VKEY => file(TEXT, format!("{}\n", state.identity.borrow().vkey).into_bytes()),
         export::TLOG_POLICY => file(TEXT, state.identity.borrow().tlog_policy.clone().into_bytes()),
-        export::POLICY => published.beside.policy.clone().and_then(|bytes| file(JSON, bytes)),
+        export::POLICY => published.beside.policy.as_ref().and_then(|body| file(JSON, body.get().as_bytes().to_vec())),
         export::VERDICTS => file(JSON, published.beside.verdicts.clone()),
         export::ROTATIONS => {
             let notes = state.journal.rotations(published.size).await?;

@@ -19,7 +19,7 @@ async fn the_contract_with_the_command() {
     assert_eq!((service.service.as_str(), service.state), ("shop", CurrentState::Undecided));
     let detail = DetailStatus {
         probe: "shop-answers".parse().expect("a name"),
-        observers: vec!["strasbourg".parse().expect("a name")],
+        observers: ["strasbourg".parse().expect("a name")].into(),
         text: "status 502, \"200\" expected\\\n".to_owned(),
     };
     assert_eq!(service.details, [detail]);

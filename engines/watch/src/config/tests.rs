@@ -58,7 +58,7 @@ fn defaults_make_most_keys_unnecessary() {
     let [expiring] = &config.detectors()[..] else { panic!("{:?}", config.detectors()) };
     assert_eq!((expiring.finding.as_str(), expiring.probes.len()), ("certificate-expiring", 2));
     let public = config.public_probes();
-    assert_eq!((public[0].kind.as_str(), public[0].service.as_str()), ("http", "shop"));
+    assert_eq!((&*public[0].kind, public[0].service.as_str()), ("http", "shop"));
 }
 
 #[test]

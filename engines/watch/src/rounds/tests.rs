@@ -74,7 +74,7 @@ fn declared(id: &str, every: i64, timeout: i64, observers: &[&str], target: Opti
         slower_than: Some(Span::from_millis(500)),
         observers: observers.iter().map(|name| observer(name)).collect(),
         agreement: event::policy::Agreement::Majority,
-        findings: Arc::default(),
+        findings: Box::default(),
         settings: Arc::new(every),
         probe: Arc::new(Stub(target)),
     }

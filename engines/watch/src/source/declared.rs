@@ -46,7 +46,7 @@ pub struct Declared {
     /// When it counts as down.
     pub agreement: Agreement,
     /// What detectors look for in its answers.
-    pub findings: Arc<[FindingId]>,
+    pub findings: Box<[FindingId]>,
     /// What the policy says of it, to be compared.
     pub(crate) settings: Arc<dyn Comparable>,
     /// The probe.

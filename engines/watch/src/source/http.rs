@@ -120,9 +120,13 @@ pub struct Http {
     tls: Required,
 }
 
+/// The statuses that are good unless the policy says otherwise.
+const GOOD: [Statuses; 1] = [Statuses { first: 200, last: 299 }];
+
 /// What a good answer is like.
 #[derive(Clone, PartialEq, Debug)]
 struct Expected {
+    /// None for [`GOOD`].
     status: Vec<Statuses>,
     contains: Vec<String>,
     contains_not: Vec<String>,
@@ -178,7 +182,6 @@ impl Section for Http {
             let reason = format!("nothing that {url} answers with has a certificate");
             table.mistake("certificate_days", reason, "write an https URL, or remove `certificate_days`");
         }
-        let status = if status.is_empty() { vec![Statuses { first: 200, last: 299 }] } else { status };
         let body_bytes_max = usize::try_from(body_bytes_max).unwrap_or(usize::MAX);
         let expected = Expected { status, contains, contains_not, headers, body_bytes_max };
         expected.check(&method.0, table);
@@ -249,13 +252,17 @@ impl Fetch {
 }
 
 impl Expected {
+    fn statuses(&self) -> &[Statuses] {
+        if self.status.is_empty() { &GOOD } else { &self.status }
+    }
+
     /// Reports what no answer can fulfil.
     fn check(&self, method: &Method, table: &mut Table<'_>) {
         let bodiless =
             |range: &Statuses| range.last < 200 || (range.first == range.last && matches!(range.first, 204 | 304));
         let no_body = match method {
             &Method::HEAD => Some("an answer to HEAD has no body"),
-            _ if self.status.iter().all(bodiless) => Some("an answer of this `status` has no body"),
+            _ if self.statuses().iter().all(bodiless) => Some("an answer of this `status` has no body"),
             _ => None,
         };
         for (key, texts) in [("contains", &self.contains), ("contains_not", &self.contains_not)] {
@@ -279,7 +286,7 @@ impl Expected {
     /// All that is not as expected.
     fn faults(&self, response: &Response) -> Vec<String> {
         let mut faults = Vec::new();
-        if !self.status.iter().any(|range| (range.first..=range.last).contains(&response.status)) {
+        if !self.statuses().iter().any(|range| (range.first..=range.last).contains(&response.status)) {
             let leads_nowhere =
                 if response.leads_nowhere() { ", which redirects to no address that can be read" } else { "" };
             faults.push(format!("status {}{leads_nowhere}", response.status));

@@ -107,7 +107,7 @@ fn text(fr: &str, en: &str) -> Text {
 
 fn probe(id: &str, kind: &str, service: &str, every: i64, observers: &[&str], agreement: Agreement) -> Probe {
     let observers = observers.iter().map(|observer| name(observer)).collect();
-    Probe { id: name(id), kind: kind.to_owned(), service: name(service), every: s(every), observers, agreement }
+    Probe { id: name(id), kind: kind.into(), service: name(service), every: s(every), observers, agreement }
 }
 
 fn promise(id: &str, sentence: Text, objectives: &[Objective]) -> Promise {
@@ -265,7 +265,7 @@ impl Story {
         let policy = self.policy.clone();
         self.write(seconds, SERVER, &policy);
         for probe in &policy.probes {
-            for observer in &probe.observers {
+            for observer in probe.observers.iter() {
                 self.changed(observer.as_str(), probe.id.as_str(), State::Up, seconds + 4, seconds + 4);
             }
         }

@@ -140,7 +140,7 @@ impl<'a> Model<'a> {
         let (_, policy) = self.policies.last().expect("a policy");
         let mut reach = at;
         for declared in policy.probes.iter().filter(|declared| probes.contains(&declared.id)) {
-            for observer in &declared.observers {
+            for observer in declared.observers.iter() {
                 let mut until = at - declared.every.secs() - LATE;
                 for entry in self.entries.iter().filter(|entry| entry.observer == *observer) {
                     if let Fact::Covered(coverage) = &entry.fact
@@ -204,7 +204,7 @@ impl<'a> Model<'a> {
 
     fn observers(&self, probe: &ProbeId) -> BTreeSet<ObserverId> {
         let probes = self.policies.iter().flat_map(|(_, policy)| &policy.probes);
-        probes.filter(|p| p.id == *probe).flat_map(|p| p.observers.clone()).collect()
+        probes.filter(|p| p.id == *probe).flat_map(|p| p.observers.to_vec()).collect()
     }
 
     /// What each observer says of the probe in each second, where it covers it.

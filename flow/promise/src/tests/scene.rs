@@ -34,7 +34,7 @@ pub(super) const fn s(seconds: i64) -> Span {
 pub(super) fn probe(id: &str, service: &str, observers: &[&str], agreement: Agreement) -> Probe {
     Probe {
         id: name(id),
-        kind: "http".to_owned(),
+        kind: "http".into(),
         service: name(service),
         every: s(10),
         observers: observers.iter().map(|o| name(o)).collect(),

@@ -43,10 +43,10 @@ fn renamed(json: &str) -> String {
 fn policy() -> String {
     let probe = |id: &str, service: &str| Probe {
         id: name(id),
-        kind: "http".to_owned(),
+        kind: "http".into(),
         service: name(service),
         every: s(60),
-        observers: vec![name("here")],
+        observers: [name("here")].into(),
         agreement: Agreement::Any,
     };
     let over = s(1800);

@@ -11,6 +11,8 @@ use crate::StoreError;
 
 /// Reads at a time; the others wait. More would only make the disk and the caches change hands.
 const READERS: usize = 4;
+/// Connections that are kept while nobody reads. Each holds some hundred kilobytes; one is opened in less than a millisecond.
+const IDLE_MAX: usize = 2;
 
 pub(super) struct Readers {
     connections: Arc<IdleConnections>,
@@ -28,8 +30,12 @@ impl IdleConnections {
         idle.map_or_else(|| database::open_reader(&self.path).map_err(database::unreadable("the database")), Ok)
     }
 
+    /// Keeps the connection, or closes it.
     fn give_back(&self, conn: Connection) {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(conn);
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < IDLE_MAX {
+            idle.push(conn);
+        }
     }
 }
 

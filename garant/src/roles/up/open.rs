@@ -43,6 +43,8 @@ pub(super) struct OpenResources {
     pub(super) public: Option<TcpListener>,
     pub(super) running: Running,
     pub(super) last_run: LastRun,
+    /// The policy of the start, with its files, until it is journaled.
+    pub(super) configuration: Arc<Configuration>,
     pub(super) policy: InForce,
 }
 
@@ -127,8 +129,9 @@ pub(super) async fn open(
         publish: followed.configuration.basics.publication.publish,
         fixed: followed.configuration.fixed(),
     };
+    let configuration = Arc::clone(&followed.configuration);
     let policy = InForce::new(followed, &registry.parts)?;
-    Ok(OpenResources { context, store, data, keys, newest_before, team, public, running, last_run, policy })
+    Ok(OpenResources { context, store, data, keys, newest_before, team, public, running, last_run, configuration, policy })
 }
 
 /// Raises the limit of file descriptors as far as the system allows: the usual soft limit of 1,024 is for programs that use

@@ -1,11 +1,12 @@
 //! The policy in effect, and the channels that hand it to everything that depends on it.
 //!
 //! What follows from a policy is derived whole ([`Followed`]) before any of it is sent ([`InForce::replace`]), at the start and at
-//! each reload alike.
+//! each reload alike. Its files are not kept: with ten thousand probes they are a megabyte.
 
 use std::path::Path;
 use std::sync::Arc;
 
+use event::policy::Applied;
 use journal::note::{KeyType, VerifierKey};
 use notary::remembered::RememberedHeads;
 use notary::witnessing::{self, RemoteWitness};
@@ -59,7 +60,7 @@ impl Followed {
 
 /// The channels of the policy in effect: one for each thing that depends on it.
 pub(super) struct InForce {
-    pub(super) configuration: watch::Sender<Arc<Configuration>>,
+    pub(super) applied: watch::Sender<Arc<Applied>>,
     pub(super) heads: watch::Sender<Arc<RememberedHeads>>,
     pub(super) witnesses: watch::Sender<Arc<Vec<RemoteWitness>>>,
     pub(super) identity: watch::Sender<Arc<Identity>>,
@@ -81,7 +82,7 @@ impl InForce {
             shown: watch::Sender::new(shown),
             retention: watch::Sender::new(configuration.basics.journal.retention),
             parts: configuration.channels(parts)?.into(),
-            configuration: watch::Sender::new(configuration),
+            applied: watch::Sender::new(Arc::clone(&configuration.applied)),
         })
     }
 
@@ -95,7 +96,7 @@ impl InForce {
         self.identity.send_replace(identity);
         configuration.fill(&self.parts);
         self.shown.send_replace(shown);
-        self.configuration.send_replace(configuration);
+        self.applied.send_replace(Arc::clone(&configuration.applied));
     }
 }
 

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use super::open::OpenResources;
 use super::policy::InForce;
+use crate::configuration::Configuration;
 use crate::data::Running;
 use crate::engines::Given;
 use crate::failure::Failure;
@@ -41,12 +42,13 @@ pub(super) struct Wired {
     pub(super) running: Running,
     pub(super) last_run: LastRun,
     pub(super) keys: Vec<VerifierKey>,
+    pub(super) configuration: Arc<Configuration>,
     pub(super) policy: InForce,
 }
 
 /// Makes every engine of the list, and the pages over all of them.
 pub(super) fn wire(opened: OpenResources, registry: &Registry, runtimes: &Handles) -> Result<Wired, Failure> {
-    let OpenResources { context, store, data, keys, newest_before, team, public, running, last_run, policy } = opened;
+    let OpenResources { context, store, data, keys, newest_before, team, public, running, last_run, configuration, policy } = opened;
     let in_effect = watch::Sender::new(Arc::new(InEffect::default()));
     let published = watch::Sender::new(None::<Arc<Published>>);
     let given = Given {
@@ -106,7 +108,7 @@ pub(super) fn wire(opened: OpenResources, registry: &Registry, runtimes: &Handle
             None => supervisor.add(pages),
         };
     }
-    Ok(Wired { context, store, supervisor, data, running, last_run, keys, policy })
+    Ok(Wired { context, store, supervisor, data, running, last_run, keys, configuration, policy })
 }
 
 /// The probes of all engines as one list.

@@ -203,7 +203,7 @@ fn nothing_is_claimed_while_the_uplink_is_dead() {
 fn what_a_detector_does_not_say_is_a_gap_of_the_finding() {
     let finding: FindingId = "disk-usage".parse().expect("a name");
     let mut machine = declared("machine", 10, 5, &["local"], None);
-    machine.findings = Arc::from([finding.clone(), "raid-degraded".parse().expect("a name")]);
+    machine.findings = Box::from([finding.clone(), "raid-degraded".parse().expect("a name")]);
     let mut simulation = Simulation::new(&config(vec![machine]), nothing());
     let symptom = |level| Symptom {
         finding: finding.clone(),

@@ -15,7 +15,7 @@ pub(super) const NUMBERS: &str = "series.db";
 /// The number of each (probe, observer). A number, once given, means the same for ever.
 pub(super) struct Numbers {
     conn: Connection,
-    known: HashMap<ProbeId, Vec<(ObserverId, i64)>>,
+    known: HashMap<(ProbeId, ObserverId), i64>,
     /// The first number that is not given yet.
     pub(super) next: i64,
 }
@@ -25,14 +25,14 @@ impl Numbers {
         let schema = include_str!("../../../migrations/sqlite/series.sql");
         // FULL: samples must never be found under a number that a power loss has taken back.
         let conn = partition::open(&dir.join(NUMBERS), "FULL", schema)?;
-        let mut known: HashMap<ProbeId, Vec<(ObserverId, i64)>> = HashMap::new();
+        let mut known = HashMap::new();
         {
             let mut statement = conn.prepare("SELECT probe, observer, id FROM series")?;
             let mut rows = statement.query([])?;
             while let Some(row) = rows.next()? {
                 let (probe, observer): (String, String) = (row.get(0)?, row.get(1)?);
                 if let (Ok(probe), Ok(observer)) = (probe.parse(), observer.parse()) {
-                    known.entry(probe).or_insert_with(|| Vec::with_capacity(1)).push((observer, row.get(2)?));
+                    known.insert((probe, observer), row.get(2)?);
                 }
             }
         }
@@ -42,8 +42,8 @@ impl Numbers {
 
     /// The number of that series, given now if it had none; `None` when no numbers are left.
     pub(super) fn of(&mut self, probe: &ProbeId, observer: &ObserverId) -> rusqlite::Result<Option<i64>> {
-        let known = self.known.get(probe).and_then(|known| known.iter().find(|(name, _)| name == observer));
-        if let Some((_, number)) = known {
+        let series = (probe.clone(), observer.clone());
+        if let Some(number) = self.known.get(&series) {
             return Ok(Some(*number));
         }
         let next = self.next;
@@ -54,8 +54,7 @@ impl Numbers {
             "INSERT INTO series (id, probe, observer) VALUES (?1, ?2, ?3)",
             params![next, probe.as_str(), observer.as_str()],
         )?;
-        // Most probes have one observer.
-        self.known.entry(probe.clone()).or_insert_with(|| Vec::with_capacity(1)).push((observer.clone(), next));
+        self.known.insert(series, next);
         self.next += 1;
         Ok(Some(next))
     }
