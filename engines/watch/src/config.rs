@@ -7,6 +7,7 @@ use event::policy::{Applied, Detector};
 use event::{FindingId, ObserverId, ProbeId, ServiceId, Span};
 use policy::{Document, Nouns, Part, Section, SectionDoc, Table};
 
+use crate::in_flight;
 use crate::source::canary::Canary;
 use crate::source::{Declared, PROBE_KINDS};
 
@@ -29,8 +30,8 @@ impl Default for WatchOptions {
 }
 
 impl Section for WatchOptions {
-    const ABOUT: &'static str = "How much the watch has under way at once. A probe that finds no room waits for a tenth of its \
-        interval; then its sample is unknown, not down. A quarter of the room is kept for asking again after a first failure.";
+    const ABOUT: &'static str = "How much the watch has under way at once. A probe that finds no room is asked in its turn \
+        once there is some; what it misses until then is unknown, not down. A quarter of the room is kept for asking again after a first failure.";
     const EXAMPLE: &'static str = "[watch]\nin_flight_max = 500\nper_target_max = 100\n";
 
     fn read(table: &mut Table<'_>) -> Option<Self> {
@@ -148,11 +149,17 @@ impl Part for Config {
                  that: ask it every {LAG_MAX} or more often, or give it a service of its own"
             )
         });
+        let lanes = self.probes.iter().flat_map(|declared| {
+            std::iter::repeat_n((declared.timeout, declared.asked_every), declared.observers.len())
+        });
+        let too_few = self.options.in_flight_max.and_then(|max| {
+            in_flight::too_few(max, lanes).map(|(_, warning)| warning)
+        });
         let here = self.probes.iter().flat_map(|declared| {
             let warnings = declared.probe.warnings().into_iter();
             warnings.map(move |warning| format!("probe `{}`, on this machine: {warning}", declared.id))
         });
-        lags.chain(here).collect()
+        too_few.into_iter().chain(lags).chain(here).collect()
     }
 
     fn unused(&self) -> Vec<&'static str> {

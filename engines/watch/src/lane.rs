@@ -29,6 +29,8 @@ pub(crate) struct Lane {
     /// Text of the last failing answer: the good one that ends a blip does not tell what was wrong.
     pub(crate) failure: String,
     pub(crate) asking: bool,
+    /// Whether it has a place in the queue for room.
+    pub(crate) waiting: bool,
     /// When the question under way, or the last one, began.
     pub(crate) asked_at: Monotonic,
     /// Whether a turn came while a question was under way.

@@ -27,7 +27,7 @@ use crate::config::Config;
 use crate::coverage::{self, CoverageRecorder};
 use crate::figures::Figures;
 use crate::finding::Hysteresis;
-use crate::in_flight::InFlight;
+use crate::in_flight::{InFlight, Waiting};
 use crate::lane::Lane;
 use crate::moment::Moment;
 use crate::observe::{Observe, Seen};
@@ -51,8 +51,6 @@ pub(crate) const LOOK_EVERY: Span = Span::from_millis(250);
 const LOOK_LATENESS_MAX: Span = Span::from_millis(250);
 /// From this length on, a standstill also ends what lasts: doubts, findings on their way, the patience with heartbeats.
 const LONG_STANDSTILL: Span = Span::from_secs(5);
-/// Least pause before a start that was not admitted is tried again.
-const ADMISSION_PAUSE_MIN: Span = Span::from_millis(5);
 
 /// The clock watch whose findings [`Rounds::look`] takes.
 pub(crate) fn clock_watch(clock: Arc<dyn Clock>) -> ClockWatch {
@@ -63,7 +61,9 @@ pub(crate) fn clock_watch(clock: Arc<dyn Clock>) -> ClockWatch {
 struct Flight {
     lane: LaneId,
     declared: Arc<Declared>,
-    scheduled: Monotonic,
+    /// When it was due, and when there was room for it.
+    due: Monotonic,
+    let_in: Monotonic,
     /// Whether the process stood still or the clock stepped meanwhile.
     disturbed: bool,
 }
@@ -191,6 +191,7 @@ impl Rounds {
             doubted: None,
             failure: String::new(),
             asking: false,
+            waiting: false,
             asked_at: now.monotonic,
             turn_missed: false,
             called: false,
@@ -249,6 +250,7 @@ impl Rounds {
     /// Called every [`LOOK_EVERY`] at least, and before every answer.
     pub(crate) fn look(&mut self, now: Moment, oddities: &[Oddity], effects: &mut Vec<Effect>) {
         self.notice(now, oddities, effects);
+        self.let_in(now, effects);
         while let Some(due) = self.schedule.pop(now.monotonic) {
             self.start(due, now, effects);
         }
@@ -359,24 +361,24 @@ impl Rounds {
 
     fn start(&mut self, due: Due, now: Moment, effects: &mut Vec<Effect>) {
         let Some(lane) = self.lanes.get_mut(&due.lane) else { return };
-        let is_turn = due.cause == Cause::Turn && !due.again();
+        let is_turn = due.cause == Cause::Turn;
         if lane.asking {
             // The question under way answers this turn too; the next turn is drawn once it is over.
             lane.turn_missed |= is_turn;
-            lane.called &= due.cause != Cause::Call;
+            lane.called &= is_turn;
             return;
         }
-        let behind = now.monotonic.since(due.scheduled);
+        let behind = now.monotonic.since(due.at);
         let lateness_max = lateness_max(lane.declared.asked_every);
         if is_turn {
             // Turns that passed while the process stood still are not made up for.
-            let turn = if behind > lateness_max { now.monotonic } else { due.scheduled };
+            let turn = if behind > lateness_max { now.monotonic } else { due.at };
             self.schedule.plan(due.lane, turn_after(turn, lane.declared.asked_every, &*self.random), Cause::Turn);
         }
-        let target = lane.declared.probe.target();
-        if behind > lateness_max {
-            lane.called &= due.cause != Cause::Call;
-            if due.cause == Cause::Turn {
+        // Whoever waits for room from its last turn on keeps its place.
+        if behind > lateness_max || is_turn && lane.waiting {
+            lane.called &= is_turn;
+            if is_turn {
                 self.figures.count_skipped();
                 if let Some(coverage) = self.coverage.get_mut(&lane.observer) {
                     let look = coverage::Look { start: now.wall, known: false, blind: BTreeSet::new() };
@@ -384,22 +386,40 @@ impl Rounds {
                 }
                 effects.push(Effect::Sample(lane.sample(now.wall, Span::ZERO, Reading::Unknown, None)));
             }
-        } else if self.in_flight.admits(self.flights.len(), target, due.cause) {
-            lane.called &= due.cause != Cause::Call;
-            lane.asking = true;
-            let number = self.next_number;
-            self.next_number += 1;
-            lane.asked_at = now.monotonic;
-            self.in_flight.begin(target);
-            let order = Order { number, probe: Arc::clone(&lane.declared.probe), timeout: lane.declared.timeout };
-            let declared = Arc::clone(&lane.declared);
-            let flight = Flight { lane: due.lane, declared, scheduled: due.scheduled, disturbed: false };
-            self.flights.insert(number, flight);
-            effects.push(Effect::Ask(order));
-        } else {
-            let pause = Span::from_micros(lateness_max.micros() / 4).max(ADMISSION_PAUSE_MIN);
-            self.schedule.postpone(due, now.monotonic, pause);
+            return;
         }
+        let target = lane.declared.probe.target();
+        if self.in_flight.admits(self.flights.len(), target, due.cause) {
+            self.ask(due, now, effects);
+        } else {
+            lane.waiting = true;
+            self.in_flight.wait(due.lane, due.cause, due.at, target);
+        }
+    }
+
+    /// Asks those who waited for room, in their order, as long as there is some.
+    fn let_in(&mut self, now: Moment, effects: &mut Vec<Effect>) {
+        while let Some(Waiting { lane, cause, due, .. }) = self.in_flight.next(self.flights.len()) {
+            // Whoever was called while it waited had two places.
+            if self.lanes.get(&lane).is_some_and(|lane| lane.waiting) {
+                self.ask(Due { at: due, lane, cause }, now, effects);
+            }
+        }
+    }
+
+    fn ask(&mut self, due: Due, now: Moment, effects: &mut Vec<Effect>) {
+        let Some(lane) = self.lanes.get_mut(&due.lane) else { return };
+        lane.called &= due.cause != Cause::Call;
+        (lane.asking, lane.waiting) = (true, false);
+        lane.asked_at = now.monotonic;
+        let number = self.next_number;
+        self.next_number += 1;
+        self.in_flight.begin(lane.declared.probe.target());
+        let order = Order { number, probe: Arc::clone(&lane.declared.probe), timeout: lane.declared.timeout };
+        let declared = Arc::clone(&lane.declared);
+        let flight = Flight { lane: due.lane, declared, due: due.at, let_in: now.monotonic, disturbed: false };
+        self.flights.insert(number, flight);
+        effects.push(Effect::Ask(order));
     }
 
     /// Takes an answer. [`look`](Self::look) has been called with the same `now`.
@@ -495,9 +515,10 @@ impl Rounds {
             let turn = turn_after(lane.asked_at, lane.declared.asked_every, &*self.random).max(now.monotonic);
             self.schedule.plan(flight.lane, turn, Cause::Turn);
         }
-        let lateness = done.started.monotonic.since(flight.scheduled);
+        let started_after = |instant: Monotonic| done.started.monotonic.since(instant);
         let took = done.ended.monotonic.since(done.started.monotonic);
-        let too_late = lateness > lateness_max(lane.declared.asked_every)
+        // To wait for room makes it late, but no less true.
+        let too_late = started_after(flight.let_in) > lateness_max(lane.declared.asked_every)
             || took > lane.declared.timeout + lateness_max(lane.declared.asked_every);
         let mut answer = match done.outcome {
             OrderOutcome::Answered(answer) => answer,
@@ -519,7 +540,7 @@ impl Rounds {
             answer.reading = Reading::Unknown;
             answer.symptoms.clear();
         }
-        self.figures.count_start(lateness, answer.reading);
+        self.figures.count_start(started_after(flight.due), answer.reading);
 
         let seen = Seen { start: done.started.wall, end: done.started.wall + took, reading: answer.reading };
         effects.push(Effect::Sample(lane.sample(seen.start, took, seen.reading, answer.value)));

@@ -34,21 +34,12 @@ pub(crate) enum Cause {
 /// A start that is due.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct Due {
-    /// When to look at it: later than `scheduled` once it found no room.
-    at: Monotonic,
+    /// When it should start.
+    pub(crate) at: Monotonic,
     /// Of which lane.
     pub(crate) lane: LaneId,
-    /// When it should have started.
-    pub(crate) scheduled: Monotonic,
     /// Why.
     pub(crate) cause: Cause,
-}
-
-impl Due {
-    /// Whether it was looked at before and found no room.
-    pub(crate) fn again(&self) -> bool {
-        self.at > self.scheduled
-    }
 }
 
 /// The least time by which a start may be late and still count.
@@ -86,12 +77,7 @@ pub(crate) struct Schedule {
 impl Schedule {
     /// Plans a start.
     pub(crate) fn plan(&mut self, lane: LaneId, at: Monotonic, cause: Cause) {
-        self.heap.push(Reverse(Due { at, lane, scheduled: at, cause }));
-    }
-
-    /// Looks at a start again after `pause`: it found no room.
-    pub(crate) fn postpone(&mut self, due: Due, now: Monotonic, pause: Span) {
-        self.heap.push(Reverse(Due { at: Monotonic(now.0 + pause.micros()), ..due }));
+        self.heap.push(Reverse(Due { at, lane, cause }));
     }
 
     /// The next start that is due at `now`.
@@ -160,11 +146,7 @@ mod tests {
         assert_eq!(schedule.pop(Monotonic(9)), None);
         let first = schedule.pop(Monotonic(25)).expect("due");
         assert_eq!(first.lane, LaneId(1));
-        schedule.postpone(first, Monotonic(25), Span::from_micros(10));
         assert_eq!(schedule.pop(Monotonic(25)).map(|due| due.lane), Some(LaneId(2)));
-        let late = schedule.pop(Monotonic(40)).expect("lane 0, then lane 1");
-        assert_eq!(late.lane, LaneId(0));
-        let late = schedule.pop(Monotonic(40)).expect("postponed to 35");
-        assert_eq!((late.lane, late.scheduled), (LaneId(1), Monotonic(10)), "it remembers when it was due");
+        assert_eq!(schedule.pop(Monotonic(40)).map(|due| (due.lane, due.at)), Some((LaneId(0), Monotonic(30))));
     }
 }

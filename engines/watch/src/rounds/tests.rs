@@ -1060,6 +1060,42 @@ fn a_hanging_target_does_not_hold_the_others() {
     assert!(of("hang", Reading::Down) > 10);
 }
 
+/// With room for two, three probes that hang and one that answers: each is asked in its turn, and what it waits for that is
+/// covered by nobody.
+#[test]
+fn without_room_each_is_asked_in_its_turn() {
+    let world: World = Box::new(|probe, _, _| {
+        if probe.as_str().starts_with("hang") { (Reading::Down, i64::MAX) } else { (Reading::Up, 10_000) }
+    });
+    let mut probes: Vec<Declared> =
+        (0..3).map(|n| declared(&format!("hang{n}"), 10, 9, &["hangs"], None)).collect();
+    probes.push(declared("fine", 10, 9, &["answers"], None));
+    let mut limited = config(probes);
+    limited.options = WatchOptions { in_flight_max: Some(2), per_target_max: 100 };
+    let mut simulation = Simulation::new(&limited, world);
+    simulation.run(600);
+    assert_eq!(simulation.in_flight_most, 2);
+    let seen = |of: &str| -> Vec<i64> {
+        let of_probe = simulation.samples.iter().filter(|s| s.probe.as_str() == of && s.reading != Reading::Unknown);
+        of_probe.map(|sample| (sample.at.micros() - START * S) / S).collect()
+    };
+    for probe in ["hang0", "hang1", "hang2", "fine"] {
+        let seen = seen(probe);
+        let longest = seen.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(i64::MAX);
+        // Two at a time, nine seconds each: before it are two that hang at most, and its own turn.
+        assert!(longest <= 10 + 2 * 9 && seen[0] <= 2 * 9, "{probe} was not seen for {longest} s: {seen:?}");
+    }
+    let (seen, covered) = (seen("fine"), simulation.coverage("answers"));
+    for pair in seen.windows(2).filter(|pair| pair[1] - pair[0] > 11) {
+        let waited = Interval::new(wall(pair[0] + 1), wall(pair[1] - 1));
+        assert!(covered.clip(waited).is_empty(), "{pair:?}");
+    }
+    assert!(seen.windows(2).any(|pair| pair[1] - pair[0] > 11), "it had to wait: {seen:?}");
+    let changes: Vec<_> = simulation.changes().into_iter().map(|change| (change.0, change.1)).collect();
+    assert_eq!(changes.iter().filter(|change| **change == ("hangs", State::Down)).count(), 3, "{changes:?}");
+    assert_eq!(changes.iter().filter(|change| change.0 == "answers").count(), 1, "{changes:?}");
+}
+
 /// Most of ten thousand probes are black-holed: each is confirmed to be down, and no other misses a turn.
 #[test]
 fn a_mass_outage_blinds_nobody_else() {
