@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use event::{Clock, Span};
+use futures_util::FutureExt as _;
 use tokio::time::Instant;
 
 mod certificate;
@@ -242,8 +243,10 @@ impl Deadline {
     }
 
     /// Runs `work` until the deadline; `None` when it was not done by then.
-    pub async fn run<T>(self, work: impl Future<Output = T>) -> Option<T> {
-        tokio::time::timeout_at(self.at, work).await.ok()
+    ///
+    /// Not an async function: that would have room for `work` twice, and ten thousand questions may be under way.
+    pub fn run<T>(self, work: impl Future<Output = T>) -> impl Future<Output = Option<T>> {
+        tokio::time::timeout_at(self.at, work).map(Result::ok)
     }
 }
 
