@@ -1,12 +1,13 @@
 //! Benchmarks, one command each, beside a peer where there is one:
 //!
-//! `cargo run --release -p garant-bench -- appends|audit|judge|probes|idle`
+//! `cargo run --release -p garant-bench -- appends|audit|judge|probes|hanging|idle`
 //!
 //! Each command prints Markdown rows for `bench/RESULTS.md`: what was measured, the figure, the figure wanted. Where the load
 //! of the machine would change a figure, a peer is measured in the same run and their ratio is printed.
 
 mod appends;
 mod audit;
+mod hanging;
 mod idle;
 mod judge;
 mod probes;
@@ -21,8 +22,9 @@ fn main() -> ExitCode {
         Some("audit") => audit::run(),
         Some("judge") => judge::run(),
         Some("probes") => probes::run(),
+        Some("hanging") => hanging::run(),
         Some("idle") => idle::run(),
-        _ => Err("usage: garant-bench appends | audit | judge | probes | idle".into()),
+        _ => Err("usage: garant-bench appends | audit | judge | probes | hanging | idle".into()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -61,7 +61,7 @@ struct Cost {
 }
 
 /// The URL of target `number`: each has an address of 127.0.0.0/8 of its own.
-fn target(number: u32, port: u16) -> String {
+pub(crate) fn target(number: u32, port: u16) -> String {
     format!("http://127.{}.{}.{}:{port}/", 1 + number / 62_500, (number / 250) % 250, 1 + number % 250)
 }
 
