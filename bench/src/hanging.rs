@@ -33,7 +33,8 @@ const MEASURED_S: u32 = 60;
 
 pub(crate) fn run() -> Outcome {
     let binary = garant()?;
-    let (folder, runtime, hang) = (tempfile::tempdir()?, tokio::runtime::Runtime::new()?, Arc::new(AtomicBool::new(false)));
+    let (folder, runtime, hang) =
+        (tempfile::tempdir()?, tokio::runtime::Runtime::new()?, Arc::new(AtomicBool::new(false)));
     let data = folder.path().join("garant-data");
     #[expect(clippy::disallowed_methods, reason = "a benchmark serves what is asked")]
     let listener = runtime.block_on(TcpListener::bind("0.0.0.0:0"))?;

@@ -152,9 +152,8 @@ impl Part for Config {
         let lanes = self.probes.iter().flat_map(|declared| {
             std::iter::repeat_n((declared.timeout, declared.asked_every), declared.observers.len())
         });
-        let too_few = self.options.in_flight_max.and_then(|max| {
-            in_flight::too_few(max, lanes).map(|(_, warning)| warning)
-        });
+        let too_few =
+            self.options.in_flight_max.and_then(|max| in_flight::too_few(max, lanes).map(|(_, warning)| warning));
         let here = self.probes.iter().flat_map(|declared| {
             let warnings = declared.probe.warnings().into_iter();
             warnings.map(move |warning| format!("probe `{}`, on this machine: {warning}", declared.id))

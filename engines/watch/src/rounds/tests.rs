@@ -1064,11 +1064,13 @@ fn a_hanging_target_does_not_hold_the_others() {
 /// covered by nobody.
 #[test]
 fn without_room_each_is_asked_in_its_turn() {
-    let world: World = Box::new(|probe, _, _| {
-        if probe.as_str().starts_with("hang") { (Reading::Down, i64::MAX) } else { (Reading::Up, 10_000) }
-    });
-    let mut probes: Vec<Declared> =
-        (0..3).map(|n| declared(&format!("hang{n}"), 10, 9, &["hangs"], None)).collect();
+    let world: World =
+        Box::new(
+            |probe, _, _| {
+                if probe.as_str().starts_with("hang") { (Reading::Down, i64::MAX) } else { (Reading::Up, 10_000) }
+            },
+        );
+    let mut probes: Vec<Declared> = (0..3).map(|n| declared(&format!("hang{n}"), 10, 9, &["hangs"], None)).collect();
     probes.push(declared("fine", 10, 9, &["answers"], None));
     let mut limited = config(probes);
     limited.options = WatchOptions { in_flight_max: Some(2), per_target_max: 100 };

@@ -131,7 +131,19 @@ pub(super) async fn open(
     };
     let configuration = Arc::clone(&followed.configuration);
     let policy = InForce::new(followed, &registry.parts)?;
-    Ok(OpenResources { context, store, data, keys, newest_before, team, public, running, last_run, configuration, policy })
+    Ok(OpenResources {
+        context,
+        store,
+        data,
+        keys,
+        newest_before,
+        team,
+        public,
+        running,
+        last_run,
+        configuration,
+        policy,
+    })
 }
 
 /// Raises the limit of file descriptors as far as the system allows: the usual soft limit of 1,024 is for programs that use

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use engine::{CancellationToken, Context};
-use event::{Span, Zone};
 use event::policy::Applied;
+use event::{Span, Zone};
 use journal::note::VerifierKey;
 use notary::{log, witnessing};
 use store::Consumers as _;

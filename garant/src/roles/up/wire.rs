@@ -48,7 +48,19 @@ pub(super) struct Wired {
 
 /// Makes every engine of the list, and the pages over all of them.
 pub(super) fn wire(opened: OpenResources, registry: &Registry, runtimes: &Handles) -> Result<Wired, Failure> {
-    let OpenResources { context, store, data, keys, newest_before, team, public, running, last_run, configuration, policy } = opened;
+    let OpenResources {
+        context,
+        store,
+        data,
+        keys,
+        newest_before,
+        team,
+        public,
+        running,
+        last_run,
+        configuration,
+        policy,
+    } = opened;
     let in_effect = watch::Sender::new(Arc::new(InEffect::default()));
     let published = watch::Sender::new(None::<Arc<Published>>);
     let given = Given {
