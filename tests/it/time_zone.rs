@@ -85,7 +85,7 @@ fn every_output_follows_the_zone_of_the_policy() {
     said(&up.folder, &["reload"]);
     let status = status_with(&up, "; times in Europe/Paris\n");
     assert!(!status.contains("+05:45"), "{status}");
-    assert!(trust_page("fr").contains("Les heures sont celles de Europe/Paris"), "{}", trust_page("fr"));
+    assert!(trust_page("fr").contains("Les heures sont celles du fuseau Europe/Paris"), "{}", trust_page("fr"));
 
     // What programs read is in UTC, and an export does not say where its team lives.
     let json = said(&up.folder, &["status", "--json"]);

@@ -93,7 +93,7 @@ impl Times<'_> {
         let ahead = self.zone.at(self.now).map(LocalTime::ahead).unwrap_or_default();
         match (self.language, *self.zone == Zone::UTC) {
             (Language::French, true) => "Les heures sont en temps universel (UTC).".to_owned(),
-            (Language::French, false) => format!("Les heures sont celles de {}, en ce moment {ahead}.", self.zone),
+            (Language::French, false) => format!("Les heures sont celles du fuseau {}, en ce moment {ahead}.", self.zone),
             (Language::English, true) => "All times are in UTC.".to_owned(),
             (Language::English, false) => format!("All times are in {}, at present {ahead}.", self.zone),
         }
@@ -265,7 +265,7 @@ mod tests {
             }
             let hour = french.between(time("2026-10-25T00:30:00Z"), time("2026-10-25T01:30:00Z"));
             assert_eq!(plain(&hour), "le 25 octobre 2026, de 02 h 30 UTC+2 à 02 h 30 UTC+1");
-            assert_eq!(plain(&french.zone()), "Les heures sont celles de Europe/Paris, en ce moment UTC+1.");
+            assert_eq!(plain(&french.zone()), "Les heures sont celles du fuseau Europe/Paris, en ce moment UTC+1.");
         });
         with("Europe/Paris", "2026-03-29T04:00:00Z", |_, english| {
             assert_eq!(english.since(time("2026-03-29T00:59:00Z")), "since 01:59");

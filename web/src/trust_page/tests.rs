@@ -152,7 +152,7 @@ async fn times_are_in_the_zone_of_the_policy() {
         ("/en", "Last evaluated: 23 November 2026, 00:00. All times are in Europe/Paris, at present UTC+1."),
         ("/en", "as of 22 November 2026, 23:58:00"),
         ("/en", "24 November 2026, from 00:00 to 01:00"),
-        ("/fr", "Les heures sont celles de Europe/Paris, en ce moment UTC+1."),
+        ("/fr", "Les heures sont celles du fuseau Europe/Paris, en ce moment UTC+1."),
         ("/fr", "En ce moment ? indécis La boutique depuis le 22 novembre 2026, 23 h 59"),
         ("/fr", "le 24 novembre 2026, de 00 h 00 à 01 h 00"),
     ] {
