@@ -93,7 +93,9 @@ impl Times<'_> {
         let ahead = self.zone.at(self.now).map(LocalTime::ahead).unwrap_or_default();
         match (self.language, *self.zone == Zone::UTC) {
             (Language::French, true) => "Les heures sont en temps universel (UTC).".to_owned(),
-            (Language::French, false) => format!("Les heures sont celles du fuseau {}, en ce moment {ahead}.", self.zone),
+            (Language::French, false) => {
+                format!("Les heures sont celles du fuseau {}, en ce moment {ahead}.", self.zone)
+            }
             (Language::English, true) => "All times are in UTC.".to_owned(),
             (Language::English, false) => format!("All times are in {}, at present {ahead}.", self.zone),
         }
