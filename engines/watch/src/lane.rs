@@ -15,6 +15,17 @@ use crate::observe::{Change, Observe, Seen};
 use crate::order::{Effect, WatchEvent};
 use crate::source::{Answer, Declared, Level};
 
+/// The question of a lane.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Question {
+    /// None until the next turn.
+    None,
+    /// It has a place in the queue for room.
+    Waiting,
+    /// It is under way.
+    Asked,
+}
+
 /// A lane: one probe as one observer sees it, with its state and findings.
 pub(crate) struct Lane {
     pub(crate) declared: Arc<Declared>,
@@ -28,9 +39,7 @@ pub(crate) struct Lane {
     pub(crate) doubted: Option<Monotonic>,
     /// Text of the last failing answer: the good one that ends a blip does not tell what was wrong.
     pub(crate) failure: String,
-    pub(crate) asking: bool,
-    /// Whether it has a place in the queue for room.
-    pub(crate) waiting: bool,
+    pub(crate) question: Question,
     /// When the question under way, or the last one, began.
     pub(crate) asked_at: Monotonic,
     /// Whether a turn came while a question was under way.

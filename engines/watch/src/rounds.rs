@@ -28,7 +28,7 @@ use crate::coverage::{self, CoverageRecorder};
 use crate::figures::Figures;
 use crate::finding::Hysteresis;
 use crate::in_flight::{InFlight, Waiting};
-use crate::lane::Lane;
+use crate::lane::{Lane, Question};
 use crate::moment::Moment;
 use crate::observe::{Observe, Seen};
 use crate::order::{Done, Effect, Order, OrderOutcome, WatchEvent};
@@ -190,8 +190,7 @@ impl Rounds {
             journaled_at: now.monotonic,
             doubted: None,
             failure: String::new(),
-            asking: false,
-            waiting: false,
+            question: Question::None,
             asked_at: now.monotonic,
             turn_missed: false,
             called: false,
@@ -362,7 +361,7 @@ impl Rounds {
     fn start(&mut self, due: Due, now: Moment, effects: &mut Vec<Effect>) {
         let Some(lane) = self.lanes.get_mut(&due.lane) else { return };
         let is_turn = due.cause == Cause::Turn;
-        if lane.asking {
+        if lane.question == Question::Asked {
             // The question under way answers this turn too; the next turn is drawn once it is over.
             lane.turn_missed |= is_turn;
             lane.called &= is_turn;
@@ -376,7 +375,7 @@ impl Rounds {
             self.schedule.plan(due.lane, turn_after(turn, lane.declared.asked_every, &*self.random), Cause::Turn);
         }
         // Whoever waits for room from its last turn on keeps its place.
-        if behind > lateness_max || is_turn && lane.waiting {
+        if behind > lateness_max || is_turn && lane.question == Question::Waiting {
             lane.called &= is_turn;
             if is_turn {
                 self.figures.count_skipped();
@@ -392,7 +391,7 @@ impl Rounds {
         if self.in_flight.admits(self.flights.len(), target, due.cause) {
             self.ask(due, now, effects);
         } else {
-            lane.waiting = true;
+            lane.question = Question::Waiting;
             self.in_flight.wait(due.lane, due.cause, due.at, target);
         }
     }
@@ -401,7 +400,7 @@ impl Rounds {
     fn let_in(&mut self, now: Moment, effects: &mut Vec<Effect>) {
         while let Some(Waiting { lane, cause, due, .. }) = self.in_flight.next(self.flights.len()) {
             // Whoever was called while it waited had two places.
-            if self.lanes.get(&lane).is_some_and(|lane| lane.waiting) {
+            if self.lanes.get(&lane).is_some_and(|lane| lane.question == Question::Waiting) {
                 self.ask(Due { at: due, lane, cause }, now, effects);
             }
         }
@@ -410,7 +409,7 @@ impl Rounds {
     fn ask(&mut self, due: Due, now: Moment, effects: &mut Vec<Effect>) {
         let Some(lane) = self.lanes.get_mut(&due.lane) else { return };
         lane.called &= due.cause != Cause::Call;
-        (lane.asking, lane.waiting) = (true, false);
+        lane.question = Question::Asked;
         lane.asked_at = now.monotonic;
         let number = self.next_number;
         self.next_number += 1;
@@ -510,7 +509,7 @@ impl Rounds {
         let Some(flight) = self.flights.remove(&done.number) else { return };
         self.in_flight.end(flight.declared.probe.target());
         let Some(lane) = self.lanes.get_mut(&flight.lane) else { return };
-        lane.asking = false;
+        lane.question = Question::None;
         if std::mem::take(&mut lane.turn_missed) {
             let turn = turn_after(lane.asked_at, lane.declared.asked_every, &*self.random).max(now.monotonic);
             self.schedule.plan(flight.lane, turn, Cause::Turn);
@@ -591,7 +590,7 @@ impl Rounds {
         // One call at a time: observers that call each other would never stop.
         if let Some(lane) = self.lanes.get_mut(&id)
             && !lane.called
-            && !lane.asking
+            && lane.question != Question::Asked
         {
             lane.called = true;
             self.schedule.plan(id, at, Cause::Call);
