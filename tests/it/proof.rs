@@ -39,8 +39,9 @@ pub(crate) fn verify(arguments: &[&str]) -> Output {
     garant(&all)
 }
 
-/// A log with some history, exported. The folder holds `export/` and `data/`.
-fn exported() -> (tempfile::TempDir, PathBuf, String) {
+/// A log with some history, exported, and the site that it watched, whose certificate the policy names. The folder holds
+/// `export/` and `data/`.
+fn exported() -> (tempfile::TempDir, PathBuf, String, Nginx) {
     let mut nginx = Nginx::start();
     let up = Up::start(&policy(&nginx));
     eventually("a first verdict", || up.verdicts("AV-1").pop());
@@ -51,12 +52,12 @@ fn exported() -> (tempfile::TempDir, PathBuf, String) {
     let folder = up.stop();
     let to = folder.path().join("export");
     let vkey = export(&folder.path().join("data"), &to);
-    (folder, to, vkey)
+    (folder, to, vkey, nginx)
 }
 
 #[test]
 fn a_stranger_verifies_an_export() {
-    let (_folder, export, vkey) = exported();
+    let (_folder, export, vkey, _) = exported();
     let at = export.to_str().expect("UTF-8");
 
     let pinned = verify(&[at, "--vkey", &vkey]);
@@ -157,7 +158,7 @@ pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
 /// One bit flipped in any file of an export is found by verification alone.
 #[test]
 fn no_bit_can_be_flipped() {
-    let (_folder, export, vkey) = exported();
+    let (_folder, export, vkey, _) = exported();
     let at = export.to_str().expect("UTF-8");
     let mut tried = 0;
     // What a log proposes as trust policy is not signed, and counts for nothing.
@@ -243,7 +244,7 @@ pub(crate) fn copy_folder(from: &Path, to: &Path) {
 /// A key is rotated inside the log: a verifier that pinned the old one follows.
 #[test]
 fn the_key_rotates_inside_the_log() {
-    let (folder, _, old) = exported();
+    let (folder, _, old, _nginx) = exported();
     let data = folder.path().join("data");
     let rotate = |more: &[&str]| {
         let policy = folder.path().join("garant.toml");
@@ -289,7 +290,7 @@ fn the_key_rotates_inside_the_log() {
 /// A log whose data is lost is continued in a new one, which cites what is known of the old.
 #[test]
 fn a_lost_log_is_continued() {
-    let (folder, _, old) = exported();
+    let (folder, _, old, _nginx) = exported();
     let checkpoint = text(&folder.path().join("data.head"));
     std::fs::remove_dir_all(folder.path().join("data")).expect("the disk is lost");
     let refused = crate::harness::up_refused(folder.path());
