@@ -227,7 +227,7 @@ fn probes(state: &State, text: &mut MetricsText) {
         family.sample(&labels, MetricValue::Millionths(row.at.micros()));
     }
     findings(state, &standings, text);
-    let services = status::services(state, &standings);
+    let services = status::services(state, &standings, state.clock.now());
     let mut family = text.state_set("garant_service_state", "What the observers together say of a service.");
     for service in &services {
         family.state(&[("service", service.service.as_str())], &CurrentState::WORDS, Some(service.state.as_str()));

@@ -284,9 +284,11 @@ fn of(state: &State) -> Status {
     let published = state.published.borrow().clone();
     let health = state.journal.health();
     let standings = (state.probes)();
+    // One instant for all of it: nothing holds since a later one.
+    let now = state.clock.now();
     Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        at: state.clock.now(),
+        at: now,
         time_zone: policy.zone.name().to_owned(),
         publish: policy.publish,
         revision: policy.applied.as_ref().map(|applied| applied.revision.clone()),
@@ -299,21 +301,21 @@ fn of(state: &State) -> Status {
             fault: health.fault.map(|fault| fault.reason),
         },
         reload_error: policy.reload_error.clone(),
-        clock_behind: clock_behind(&state.in_effect.borrow(), state.clock.now()),
-        services: services(state, &standings),
-        probes: probes(state, standings),
+        clock_behind: clock_behind(&state.in_effect.borrow(), now),
+        services: services(state, &standings, now),
+        probes: probes(state, standings, now),
         evaluated_at: state.in_effect.borrow().evaluated_at(),
-        promises: policy.applied.as_ref().map(|applied| promises(state, applied)).unwrap_or_default(),
+        promises: policy.applied.as_ref().map(|applied| promises(state, applied, now)).unwrap_or_default(),
         engines: engines(state),
     }
 }
 
-fn probes(state: &State, standings: Vec<ProbeStanding>) -> Vec<ProbeStatus> {
+fn probes(state: &State, standings: Vec<ProbeStanding>, now: Time) -> Vec<ProbeStatus> {
     let in_effect = Arc::clone(&state.in_effect.borrow());
     let status = |row: ProbeStanding| {
         let findings = findings(&in_effect, &row);
         let ProbeStanding { probe, observer, state, at, took, phases, certificate_expires, .. } = row;
-        let (since, state) = (state.map(|(_, since)| since), CurrentState::of(state.map(|(state, _)| state)));
+        let (since, state) = (state.map(|(_, since)| since.min(now)), CurrentState::of(state.map(|(state, _)| state)));
         ProbeStatus { probe, observer, state, since, at, took, phases, certificate_expires, findings }
     };
     standings.into_iter().map(status).collect()
@@ -329,8 +331,7 @@ pub(crate) fn findings(in_effect: &InEffect, row: &ProbeStanding) -> Vec<Finding
     row.findings.iter().map(status).collect()
 }
 
-fn promises(state: &State, applied: &Applied) -> Vec<PromiseStatus> {
-    let now = state.clock.now();
+fn promises(state: &State, applied: &Applied, now: Time) -> Vec<PromiseStatus> {
     let in_effect = Arc::clone(&state.in_effect.borrow());
     let promise = |promise: &event::policy::Promise| PromiseStatus {
         promise: promise.id.clone(),
@@ -362,10 +363,9 @@ fn promises(state: &State, applied: &Applied) -> Vec<PromiseStatus> {
 /// The current state of each service, by the rule of verdicts for each probe: the worst of its probes, without regard to the
 /// past. Since when is the matter of the journal, whose reader is some seconds behind: until it has the same state, the
 /// service changed when the last of its probes did. After a start nothing is said of it until the journal was read.
-pub(crate) fn services(state: &State, standings: &[ProbeStanding]) -> Vec<ServiceStatus> {
+pub(crate) fn services(state: &State, standings: &[ProbeStanding], now: Time) -> Vec<ServiceStatus> {
     let policy = Arc::clone(&state.policy.borrow());
     let Some(applied) = policy.applied.as_ref() else { return Vec::new() };
-    let now = state.clock.now();
     let in_effect = Arc::clone(&state.in_effect.borrow());
     let maintenance = under_way(applied, now);
     let standings = grouped(standings, |row| &row.probe);
@@ -447,7 +447,7 @@ impl Present {
         if let Some((_, services)) = reckoned.as_ref().filter(|(at, _)| now.since(*at) < PRESENT_FOR) {
             return Arc::clone(services);
         }
-        let services = Arc::new(services(state, &(state.probes)()));
+        let services = Arc::new(services(state, &(state.probes)(), state.clock.now()));
         *reckoned = Some((now, Arc::clone(&services)));
         services
     }

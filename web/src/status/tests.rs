@@ -80,7 +80,7 @@ fn observers_agree_as_the_probe_says() {
 fn since_when_is_the_services_own() {
     let fixture = Fixture::new();
     let id: ServiceId = "shop".parse().expect("a name");
-    let since = || services(&fixture.state, &(fixture.state.probes)())[0].since;
+    let since = || services(&fixture.state, &(fixture.state.probes)(), fixture.state.clock.now())[0].since;
     let minute_ago = NOW - Span::from_secs(60);
     assert_eq!(since(), Some(minute_ago), "the journal says nothing yet");
     for (state, at, expected) in [
@@ -110,7 +110,7 @@ fn what_was_not_watched_is_told() {
             in_effect.services = Arc::new([("shop".parse().expect("a name"), standing)].into());
             in_effect.unwatched = Arc::new(breaks.iter().copied().collect());
         });
-        services(&fixture.state, &(fixture.state.probes)())[0].unwatched
+        services(&fixture.state, &(fixture.state.probes)(), fixture.state.clock.now())[0].unwatched
     };
     let (before, short) = (Interval::new(ago(7200), ago(3700)), Interval::new(ago(3000), ago(2941)));
     assert_eq!(told(&[before, short]), None);
@@ -141,7 +141,8 @@ async fn nothing_holds_since_the_future() {
 #[test]
 fn maintenance_under_way_is_said() {
     let fixture = Fixture::new();
-    let shown = || services(&fixture.state, &[])[0].maintenance.clone().map(|window| window.until);
+    let shown =
+        || services(&fixture.state, &[], fixture.state.clock.now())[0].maintenance.clone().map(|window| window.until);
     assert_eq!(shown(), None);
     let end = NOW + Span::from_secs(600);
     fixture.policy.send_modify(|policy| {
