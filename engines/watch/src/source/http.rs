@@ -330,17 +330,13 @@ fn holds_ignoring_case(text: &str, wanted: &str) -> bool {
     text.to_ascii_lowercase().contains(&wanted.to_ascii_lowercase())
 }
 
+/// Where the time went: the phases that there were, and all of it.
 fn phases(phases: &RequestPhases) -> String {
     let RequestPhases { dns, connect, tls, first_byte, total } = phases;
-    let ms = |span: &event::Span| span.micros() / 1000;
-    format!(
-        "name {} ms, connection {} ms, TLS {} ms, first byte {} ms, all {} ms",
-        ms(dns),
-        ms(connect),
-        ms(tls),
-        ms(first_byte),
-        ms(total)
-    )
+    let reached = [("name", dns), ("connection", connect), ("TLS", tls), ("first byte", first_byte)];
+    let reached = reached.into_iter().filter(|(_, span)| span.micros() > 0);
+    let told = reached.chain([("all", total)]).map(|(phase, span)| format!("{phase} {} ms", span.micros() / 1000));
+    told.collect::<Vec<_>>().join(", ")
 }
 
 fn failed(error: &HttpError, tls: Required, now: event::Time) -> Answer {

@@ -52,6 +52,7 @@ async fn answers_are_judged_whole() {
         let answer = ask(&net, "http", &format!("url = \"http://{address}/?token=secret\"\n{keys}")).await;
         assert_eq!((answer.reading, answer.value), (reading, value), "{keys}: {}", answer.text);
         assert!(!answer.text.contains("secret") && !answer.text.contains("stack trace"), "{}", answer.text);
+        assert!(!answer.text.contains("TLS"), "a phase that there was not: {}", answer.text);
         for text in texts {
             assert!(answer.text.contains(text), "`{text}` in: {}", answer.text);
         }
