@@ -52,6 +52,9 @@ pub fn refused(data: &Path, error: &OpenError) -> Failure {
             "an older copy of the data was put back: recover the newer one. If it is lost, `garant log continue --reason …` \
              opens a new log that cites what is known of this one",
         ),
+        OpenError::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
+            failure.remedy("run this command as the user that runs garant")
+        }
         _ => failure,
     }
 }

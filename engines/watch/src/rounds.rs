@@ -278,7 +278,8 @@ impl Rounds {
             tracing::debug!(%stood_still, "the watch stood still: that time is unproven");
             return self.take_out(Interval::new(last.wall, now.wall.max(last.wall)));
         }
-        tracing::warn!(?oddities, "the watch stood still or its clock stepped: that time is unproven");
+        let what = oddities.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        tracing::warn!("{what}: that time is unproven");
         if let Some(step) = step {
             let by = step.to.since(step.from);
             self.heartbeats(None).for_each(|heartbeat| heartbeat.step(by));

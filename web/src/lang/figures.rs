@@ -69,6 +69,11 @@ impl Language {
         }
     }
 
+    /// A length of time after "at least": "less than 1 s" would say nothing there.
+    pub(super) fn bound(self, span: Span) -> String {
+        if span < Span::from_secs(1) { self.span(span) } else { self.about(span) }
+    }
+
     fn units(self, span: Span, most: usize) -> String {
         let micros = span.micros().max(0);
         if micros < 10 * SECOND {
@@ -205,6 +210,8 @@ mod tests {
             assert_eq!(plain(&Language::English.span(span)), exact);
             assert_eq!(plain(&Language::English.about(span)), about);
         }
+        assert_eq!(plain(&Language::English.bound(Span::from_millis(850))), "0.85 s");
+        assert_eq!(plain(&Language::English.bound(Span::from_millis(4_250))), "4 s");
         assert_eq!(plain(&Language::French.span(Span::from_days(2))), "2 j");
         assert_eq!(plain(&Language::French.span(Span::from_millis(4_250))), "4,25 s");
         assert_eq!(plain(&Language::French.window(Span::from_days(365))), "365 jours");

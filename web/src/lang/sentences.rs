@@ -114,11 +114,11 @@ impl Language {
             (Self::English, Reason::Unobserved { length }) => format!("not observed for {}", self.about(*length)),
             (Self::French, Reason::Down { length, outages }) => {
                 let outages_word = if *outages > 1 { "interruptions" } else { "interruption" };
-                format!("en panne pendant au moins {}, en {} {outages_word}", self.about(*length), self.count(*outages))
+                format!("en panne pendant au moins {}, en {} {outages_word}", self.bound(*length), self.count(*outages))
             }
             (Self::English, Reason::Down { length, outages }) => {
                 let outages_word = if *outages == 1 { "outage" } else { "outages" };
-                format!("down for at least {}, in {} {outages_word}", self.about(*length), self.count(*outages))
+                format!("down for at least {}, in {} {outages_word}", self.bound(*length), self.count(*outages))
             }
             (Self::French, Reason::Maintenance { length }) => {
                 format!("{} de maintenance annoncée, non comptée", self.about(*length))

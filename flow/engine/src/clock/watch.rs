@@ -31,6 +31,22 @@ pub enum Oddity {
     StoodStill(Interval, BlindCause),
 }
 
+impl std::fmt::Display for Oddity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Stepped(ClockStepped { from, to }) => write!(f, "the clock stepped from {from} to {to}"),
+            Self::StoodStill(Interval { start, end }, cause) => {
+                let what = if *cause == BlindCause::Suspended {
+                    "the machine was suspended"
+                } else {
+                    "the process stood still"
+                };
+                write!(f, "{what} from {start} to {end}")
+            }
+        }
+    }
+}
+
 /// The values of all clocks at one look.
 #[derive(Clone, Copy)]
 struct ClockReading {
