@@ -1,0 +1,1 @@
+//! Who is on call when, and in which order people are told.
