@@ -149,6 +149,7 @@ pub fn kinds() -> &'static [Kind] {
         evidence::Covered::KIND,
         evidence::Succeeded::KIND,
         evidence::Found::KIND,
+        evidence::Reacted::KIND,
         journal::Opened::KIND,
         journal::Continued::KIND,
         journal::KeyAnnounced::KIND,

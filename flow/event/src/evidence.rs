@@ -119,6 +119,56 @@ impl Body for Found {
     const KIND: Kind = Kind::public("evidence.found", Family::Monitoring);
 }
 
+/// What somebody was told of.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Debug)]
+#[serde(rename_all = "snake_case")]
+pub enum ReactedTo {
+    /// A change that needs somebody: a probe that is no longer up, or a finding that opened.
+    Failure,
+    /// A test message, which takes the way of any other.
+    Test,
+    /// A word of a later release: counts for nothing.
+    #[serde(other)]
+    Other,
+}
+
+/// Somebody was told: a channel accepted the first message about a failure, or a test message. Names nobody, and no channel.
+///
+/// One entry for each change that the message answers, so also for the failures of which it says that another is their cause.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct Reacted {
+    /// What the message was about.
+    pub to: ReactedTo,
+    /// Of a failure, the probe of the `evidence.changed` or `evidence.found` that the message answers; without one, an entry on
+    /// a failure counts for nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe: Option<ProbeId>,
+    /// Of a failure, the finding of the `evidence.found` that the message answers; absent for an `evidence.changed`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finding: Option<FindingId>,
+    /// The instant from which the reaction is counted: `by` of what it answers, or when the test message was put in the queue.
+    pub since: Time,
+    /// When a channel accepted the message, on the same clock where that is possible.
+    pub at: Time,
+}
+
+impl Reacted {
+    /// A channel accepted at `at` the first message about the change of `probe` (of `finding` in it, if there is one) that was
+    /// seen `by` then.
+    pub const fn to_failure(probe: ProbeId, finding: Option<FindingId>, by: Time, at: Time) -> Self {
+        Self { to: ReactedTo::Failure, probe: Some(probe), finding, since: by, at }
+    }
+
+    /// A channel accepted at `at` a test message that was put in the queue at `queued_at`.
+    pub const fn to_test(queued_at: Time, at: Time) -> Self {
+        Self { to: ReactedTo::Test, probe: None, finding: None, since: queued_at, at }
+    }
+}
+
+impl Body for Reacted {
+    const KIND: Kind = Kind::public("evidence.reacted", Family::Monitoring);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,5 +179,20 @@ mod tests {
             assert_eq!(serde_json::from_value::<State>(word.into()).expect("a word"), state, "{word}");
         }
         assert_eq!(serde_json::to_value(State::Flapping).expect("it serialises"), "flapping");
+    }
+
+    #[test]
+    fn a_reaction_says_what_is_known_of_it_and_no_more() {
+        let (by, at) = (Time::from_micros(1), Time::from_micros(2));
+        let failure = Reacted::to_failure("front".parse().expect("a name"), None, by, at);
+        for (reacted, json) in [
+            (failure, r#"{"to":"failure","probe":"front","since":1,"at":2}"#),
+            (Reacted::to_test(by, at), r#"{"to":"test","since":1,"at":2}"#),
+        ] {
+            assert_eq!(serde_json::to_string(&reacted).expect("it serialises"), json);
+            assert_eq!(serde_json::from_str::<Reacted>(json).expect("it is one"), reacted);
+        }
+        let later: Reacted = serde_json::from_str(r#"{"to":"drill","since":1,"at":2}"#).expect("of a later release");
+        assert_eq!(later.to, ReactedTo::Other);
     }
 }

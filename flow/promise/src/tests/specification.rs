@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use event::engine::{Blind, BlindCause, ClockStepped};
-use event::evidence::{self, Changed, Covered, Found, Gap, State};
+use event::evidence::{self, Changed, Covered, Found, Gap, Reacted, ReactedTo, State};
 use event::journal::{Continued, Destroyed, DestructionIntended, KeyAnnounced, KeyRetired, Opened};
 use event::policy::Agreement;
 use event::promise::{Figure, Outcome, Reason, Unit, Verdict};
@@ -61,6 +61,7 @@ fn samples() -> Vec<(&'static str, Value)> {
         sample(&Covered { interval, revision: text(), every: None, gaps }),
         sample(&evidence::Succeeded { probe: probe(), at }),
         sample(&finding),
+        sample(&Reacted::to_failure(probe(), Some(name("disk-usage")), at, at)),
         sample(&ClockStepped { from: at, to: at }),
         sample(&Blind { engine: text(), interval, cause: BlindCause::Restart }),
         sample(&Opened { origin: text(), vkey: text() }),
@@ -116,10 +117,12 @@ macro_rules! every {
 /// Every word that is a value.
 fn words() -> Vec<Value> {
     listed!(Reason: WindowFilling, Budget, Unobserved, Down, Maintenance, LoneObserver, NoEvidence, AtRisk);
+    listed!(ReactedTo: Failure, Test, Other);
     listed!(Agreement: Majority, Any, All, Other);
     let plain = [
         every!(State: Up, Degraded, Down, Flapping),
         value(&[Agreement::Majority, Agreement::Any, Agreement::All]),
+        value(&[ReactedTo::Failure, ReactedTo::Test]),
         every!(Outcome: Kept, Broken, Unproven),
         every!(Unit: Ppb, Micros, Count),
         every!(BlindCause: Restart, Frozen, Stopped, Suspended, Storage, Uplink),
