@@ -36,6 +36,9 @@ pub(crate) struct Running {
     pub(crate) revision: String,
     /// Whether the policy in effect publishes.
     pub(crate) publish: bool,
+    /// The zone of the policy in effect, in which people read times.
+    #[serde(default)]
+    pub(crate) time_zone: String,
     /// Keys of the policy that are read at the start only, with their values.
     pub(crate) fixed: Fixed,
 }

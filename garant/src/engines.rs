@@ -26,7 +26,7 @@ pub(crate) const ENGINES: &[EngineEntry] = &[
     EngineEntry { name: "publisher", make: publisher, ..QUIET },
     EngineEntry { name: "retention", make: retention, ..QUIET },
     EngineEntry { name: "judge", make: judge, ..QUIET },
-    EngineEntry { name: watch::NAME, kinds: watch::KINDS, own_thread: true, command: None, make: watch },
+    EngineEntry { name: watch::NAME, kinds: watch::KINDS, own_thread: true, make: watch, ..QUIET },
 ];
 
 /// An engine without kinds, commands and a thread of its own.
@@ -34,7 +34,7 @@ const QUIET: EngineEntry = EngineEntry {
     name: "",
     kinds: &[],
     own_thread: false,
-    command: None,
+    commands: Vec::new,
     make: |_| Err(Failure::new("an engine of the list has no constructor")),
 };
 

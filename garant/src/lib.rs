@@ -17,6 +17,7 @@ mod registry;
 mod roles;
 mod runtime;
 mod signals;
+mod team_token;
 mod terminal;
 
 use std::process::ExitCode;

@@ -7,6 +7,7 @@
 use std::any::Any;
 use std::sync::Arc;
 
+use engine::door::Door;
 use engine::metrics::MetricsSource;
 use engine::standing::Probes;
 use engine::{Command, Engine, Failure};
@@ -49,7 +50,7 @@ impl Registry {
 
     /// The commands of the engines.
     pub(crate) fn commands(&self) -> impl Iterator<Item = Command> {
-        self.engines.iter().filter_map(|entry| entry.command).map(|command| command())
+        self.engines.iter().flat_map(|entry| (entry.commands)())
     }
 }
 
@@ -109,28 +110,29 @@ pub struct EngineEntry {
     pub kinds: &'static [Kind],
     /// Whether the engine gets a thread of its own, because it must not wait for others.
     pub own_thread: bool,
-    /// The command of the engine, `garant <engine> …`.
-    pub command: Option<fn() -> Command>,
+    /// The commands of the engine, `garant <command> …`.
+    pub commands: fn() -> Vec<Command>,
     /// Makes the engine from its part of the policy and the rights that it needs.
     pub make: fn(&Given) -> Result<Made, Failure>,
 }
 
-/// An engine ready to run, with its figures and its view of probes, if it has them.
+/// An engine ready to run, with its figures, its view of probes and its door, if it has them.
 pub struct Made {
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) figures: Option<Arc<dyn MetricsSource>>,
     pub(crate) probes: Option<Probes>,
+    pub(crate) door: Option<Arc<dyn Door>>,
 }
 
 impl Made {
-    /// An engine without figures and probes.
+    /// An engine alone.
     pub fn new(engine: impl Engine + 'static) -> Self {
         Self::of(Arc::new(engine))
     }
 
-    /// An engine that is shared already, without figures and probes.
+    /// An engine alone that is shared already.
     pub fn of(engine: Arc<dyn Engine>) -> Self {
-        Self { engine, figures: None, probes: None }
+        Self { engine, figures: None, probes: None, door: None }
     }
 
     /// Adds the figures of the engine, for `/metrics`.
@@ -143,6 +145,12 @@ impl Made {
     #[must_use]
     pub fn probes(self, probes: Probes) -> Self {
         Self { probes: Some(probes), ..self }
+    }
+
+    /// Adds the door of the engine, at which people and programs outside reach it.
+    #[must_use]
+    pub fn door(self, door: Arc<dyn Door>) -> Self {
+        Self { door: Some(door), ..self }
     }
 }
 

@@ -9,6 +9,7 @@ use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 
 use clap::ValueEnum;
+pub(crate) use engine::Style;
 use engine::printable;
 use event::Zone;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -39,25 +40,14 @@ impl Colour {
     }
 }
 
-/// Colours and weights of text, by meaning.
-#[derive(Clone, Copy)]
-pub(crate) enum Style {
-    Good,
-    Bad,
-    Doubtful,
-    Strong,
-    Faint,
-}
-
-impl Style {
-    const fn sgr(self) -> &'static str {
-        match self {
-            Self::Good => "32",
-            Self::Bad => "1;31",
-            Self::Doubtful => "33",
-            Self::Strong => "1",
-            Self::Faint => "2",
-        }
+/// The SGR parameters of a style (ECMA-48, 8.3.117).
+const fn sgr(style: Style) -> &'static str {
+    match style {
+        Style::Good => "32",
+        Style::Bad => "1;31",
+        Style::Doubtful => "33",
+        Style::Strong => "1",
+        Style::Faint => "2",
     }
 }
 
@@ -257,7 +247,7 @@ impl Write for LogLines {
 }
 
 fn paint(coloured: bool, style: Style, text: impl Display) -> String {
-    if coloured { format!("\x1b[{}m{text}\x1b[0m", style.sgr()) } else { text.to_string() }
+    if coloured { format!("\x1b[{}m{text}\x1b[0m", sgr(style)) } else { text.to_string() }
 }
 
 #[cfg(test)]

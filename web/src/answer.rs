@@ -19,9 +19,9 @@ use axum::response::{IntoResponse, Response};
 use journal::Hash;
 
 use crate::budget::Share;
-use crate::host;
 use crate::lang::{Language, Words};
-use crate::state::State;
+use crate::state::{Listener, State};
+use crate::{door, host};
 
 /// The style of every page, in the page itself: it is one request, and can be kept as one file.
 pub(crate) const STYLE: &str = include_str!("../templates/style.css");
@@ -29,25 +29,42 @@ pub(crate) const STYLE: &str = include_str!("../templates/style.css");
 /// Longest time until an answer must be ready to be sent. At the bound the reader gets a 503.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(20);
 
-static CONTENT_SECURITY_POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
+static CONTENT_SECURITY_POLICY: LazyLock<HeaderValue> = LazyLock::new(|| content_security_policy("'none'"));
+
+/// The content security policy of a page that sends forms to this listener.
+pub(crate) static WITH_FORMS: LazyLock<HeaderValue> = LazyLock::new(|| content_security_policy("'self'"));
+
+/// What a page may load, frame and send: its own style, nothing, and forms to `form_action`.
+fn content_security_policy(form_action: &str) -> HeaderValue {
     let style = Hash::of(&[STYLE.as_bytes()]).to_base64();
     let policy = format!(
-        "default-src 'none'; style-src 'sha256-{style}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        "default-src 'none'; style-src 'sha256-{style}'; base-uri 'none'; form-action {form_action}; \
+         frame-ancestors 'none'"
     );
     HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static("default-src 'none'"))
-});
+}
+
+/// The router of a listener over the shared state: the routes, then the doors of engines, then what every answer has.
+pub(crate) fn listener(routes: Router<Arc<State>>, state: Arc<State>, listener: Listener) -> Router {
+    let doors = Arc::clone(&state);
+    let routes = routes
+        .fallback(move |request: Request| door::answer(Arc::clone(&doors), listener, request))
+        .method_not_allowed_fallback(|| async { refusal(StatusCode::METHOD_NOT_ALLOWED) })
+        .with_state(Arc::clone(&state));
+    let routes = match listener {
+        Listener::Team => routes.layer(middleware::from_fn_with_state(state, host::of_the_team)),
+        Listener::Public => routes,
+    };
+    routes.layer(middleware::from_fn(guard))
+}
 
 /// Adds what every answer has: pages for unknown addresses and methods, a bound on the time, and the headers that forbid
-/// everything. With the state of the `team`, only its hosts are answered.
-pub(crate) fn finish(router: Router, team: Option<Arc<State>>) -> Router {
-    let router = router
+/// everything.
+pub(crate) fn finish(router: Router) -> Router {
+    router
         .fallback(|| async { refusal(StatusCode::NOT_FOUND) })
-        .method_not_allowed_fallback(|| async { refusal(StatusCode::METHOD_NOT_ALLOWED) });
-    let router = match team {
-        Some(state) => router.layer(middleware::from_fn_with_state(state, host::of_the_team)),
-        None => router,
-    };
-    router.layer(middleware::from_fn(guard))
+        .method_not_allowed_fallback(|| async { refusal(StatusCode::METHOD_NOT_ALLOWED) })
+        .layer(middleware::from_fn(guard))
 }
 
 async fn guard(request: Request, next: Next) -> Response {
@@ -56,7 +73,9 @@ async fn guard(request: Request, next: Next) -> Response {
         Err(_elapsed) => refusal(StatusCode::SERVICE_UNAVAILABLE),
     };
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY.clone());
+    if !headers.contains_key(header::CONTENT_SECURITY_POLICY) {
+        headers.insert(header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY.clone());
+    }
     for (name, value) in [
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "no-referrer"),

@@ -27,7 +27,7 @@ use store::{AppendsRefused, Entry, Head, Payload, Select, Selected, StorageHealt
 use tokio::sync::watch;
 use tower::ServiceExt as _;
 
-use crate::{AnswerBudget, Identity, ShownPolicy, State};
+use crate::{AnswerBudget, Doors, Identity, ShownPolicy, State};
 use engine::standing::{Phases, ProbeStanding};
 
 /// The time in all tests.
@@ -162,6 +162,7 @@ impl Fixture {
             present: crate::status::Present::default(),
             team_kinds: vec!["watch.detail"],
             figures: Vec::new(),
+            doors: Doors::new(Vec::new(), Hash::of(&[])).expect("none"),
         };
         Self { state: Arc::new(state), log, journal, policy, in_effect, published, identity, pings }
     }

@@ -11,6 +11,7 @@
 //! | `/ping/<uuid>` — heartbeats | once the policy says `publish = true` or `pings = true` | always |
 //! | `/healthz` — the process answers | always | always |
 //! | `/metrics`, `/ready`, `/api/status.json` | never | always |
+//! | below the [`Mount`](engine::door::Mount)s of engines ([`Doors`]) | those for everybody, always | always |
 //!
 //! The team's listener belongs on loopback: it asks nobody for a password, and answers only to the hosts of the team
 //! ([`host`]). The payloads of entries for the team are on
@@ -24,6 +25,7 @@
 
 mod answer;
 mod budget;
+mod door;
 mod host;
 mod lang;
 mod log;
@@ -51,15 +53,16 @@ use axum::middleware::{self, Next};
 use axum::response::Response;
 
 pub use budget::AnswerBudget;
+pub use door::Doors;
 pub use lang::{Language, Precision, Times};
 pub use serve::serve;
 pub use state::{Identity, ShownPolicy, State};
 
-use trust_page::Reader;
+use state::Listener;
 
 /// Everything, always: for the team, on loopback.
 pub fn team(state: Arc<State>) -> Router {
-    let routes = trust_page::routes(Reader::Team)
+    let routes = trust_page::routes(Listener::Team)
         .merge(log::routes())
         .merge(ping::routes())
         .merge(metrics::routes())
@@ -67,17 +70,16 @@ pub fn team(state: Arc<State>) -> Router {
         .merge(status::routes())
         .merge(usual::team())
         .merge(usual::health());
-    let routes = routes.with_state(Arc::clone(&state));
-    answer::finish(routes, Some(state))
+    answer::listener(routes, state, Listener::Team)
 }
 
 /// What everybody may see, and only once the policy says `publish = true`; until then it looks as if there were nothing.
 /// Heartbeats are taken from then on, or earlier where the policy says `pings = true`.
 pub fn public(state: Arc<State>) -> Router {
-    let shown = trust_page::routes(Reader::Public).merge(log::routes()).merge(usual::public());
+    let shown = trust_page::routes(Listener::Public).merge(log::routes()).merge(usual::public());
     let shown = shown.layer(middleware::from_fn_with_state(Arc::clone(&state), when_published));
     let pings = ping::routes().layer(middleware::from_fn_with_state(Arc::clone(&state), when_taken));
-    answer::finish(shown.merge(pings).merge(usual::health()).with_state(state), None)
+    answer::listener(shown.merge(pings).merge(usual::health()), state, Listener::Public)
 }
 
 /// Pings are taken once the policy publishes, or says `pings = true` before that.

@@ -18,6 +18,7 @@ use promise::InEffect;
 use tokio::sync::watch;
 
 use crate::budget::AnswerBudget;
+use crate::door::Doors;
 use crate::status::Present;
 
 /// The state that all routers share.
@@ -48,6 +49,17 @@ pub struct State {
     pub present: Present,
     /// Sources of figures for `/metrics`.
     pub figures: Vec<Arc<dyn MetricsSource>>,
+    /// The doors of the engines.
+    pub doors: Doors,
+}
+
+/// The listener that an answer is for: the team sees what is not public, and everything before it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Listener {
+    /// The team's listener.
+    Team,
+    /// The public listener.
+    Public,
 }
 
 /// The parts of the policy in effect that the pages need.

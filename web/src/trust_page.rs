@@ -23,18 +23,9 @@ use axum::routing::get;
 
 use crate::answer::{self, Caching};
 use crate::lang::Language;
-use crate::state::State;
+use crate::state::{Listener, State};
 
-/// The listener that a page is made for: the team sees it before it is public.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Reader {
-    /// The team's listener.
-    Team,
-    /// The public listener.
-    Public,
-}
-
-pub(crate) fn routes(reader: Reader) -> Router<Arc<State>> {
+pub(crate) fn routes(reader: Listener) -> Router<Arc<State>> {
     Router::new()
         .route(
             "/",
@@ -55,16 +46,16 @@ pub(crate) fn routes(reader: Reader) -> Router<Arc<State>> {
         .route("/en", in_language(Language::English, reader))
 }
 
-fn in_language(language: Language, reader: Reader) -> axum::routing::MethodRouter<Arc<State>> {
+fn in_language(language: Language, reader: Listener) -> axum::routing::MethodRouter<Arc<State>> {
     get(move |FromState(state): FromState<Arc<State>>, headers: HeaderMap| async move {
         answer_with(&state, language, reader, &headers)
     })
 }
 
-fn answer_with(state: &State, language: Language, reader: Reader, request: &HeaderMap) -> Response {
+fn answer_with(state: &State, language: Language, reader: Listener, request: &HeaderMap) -> Response {
     let caching = match reader {
-        Reader::Team => Caching::Revalidate,
-        Reader::Public => Caching::Short,
+        Listener::Team => Caching::Revalidate,
+        Listener::Public => Caching::Short,
     };
     match view::TrustPage::new(state, language, reader).render() {
         Ok(html) => {

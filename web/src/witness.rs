@@ -73,7 +73,7 @@ pub fn router(witness: Arc<Witness>) -> Router {
         .route("/add-checkpoint", post(add_checkpoint))
         .route("/{origin_hash}/checkpoint", get(latest))
         .with_state(witness);
-    answer::finish(routes, None)
+    answer::finish(routes)
 }
 
 /// The latest cosigned checkpoint of a log, to be compared with what the log shows to others.

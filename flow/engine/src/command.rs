@@ -1,14 +1,189 @@
-//! A command that an engine adds to the command line.
+//! A command that an engine adds to the command line, and what it is given.
+//!
+//! A command is a process of its own beside `garant up`. What it wants of the engine it asks at the engine's
+//! [door](crate::door), with the team token from the data directory; [`CommandContext`] does so for it, and prints for it. A
+//! test gives one that calls a door without a process between.
 
-use std::io::Write;
+use bytes::Bytes;
+use event::{Time, Zone};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use url::form_urlencoded;
 
 use crate::Failure;
+use crate::door::Method;
 
-/// A command of an engine: `garant <engine> …`, in help, completions and manual pages beside garant's own.
+/// A command of an engine: `garant <command> …`, in help, completions and manual pages beside garant's own.
 pub struct Command {
-    /// Name, description, arguments and subcommands.
+    /// Name, description, arguments and subcommands. `--data` is added to it, for its subcommands too.
     pub arguments: clap::Command,
-    /// Runs the command: writes its result to the given stream and returns the exit code. The process is its own, beside
-    /// `garant up` or without it, so what the command shares with the engine is the data directory.
-    pub run: fn(&clap::ArgMatches, &mut dyn Write) -> Result<u8, Failure>,
+    /// Runs the command and returns the exit code.
+    pub run: fn(&clap::ArgMatches, &mut dyn CommandContext) -> Result<u8, Failure>,
+}
+
+/// The means of a command: the running garant, and the terminal.
+pub trait CommandContext {
+    /// Asks the garant that runs on the data directory, with the team token.
+    ///
+    /// # Errors
+    /// None runs there, it does not answer, or the token is not what it expects. An answer with a status of failure is no
+    /// error: see [`Answer::accepted`].
+    fn ask(&self, question: Question) -> Result<Answer, Failure>;
+
+    /// The zone in which the running garant shows times.
+    ///
+    /// # Errors
+    /// No garant runs on the data directory.
+    fn zone(&self) -> Result<Zone, Failure>;
+
+    /// The time.
+    fn now(&self) -> Time;
+
+    /// `text` in this style, where standard output is coloured.
+    fn painted(&self, style: Style, text: &str) -> String;
+
+    /// Prints a line of the result. What a terminal would obey is escaped, but for the colours of [`painted`](Self::painted).
+    fn line(&mut self, text: &str);
+
+    /// Prints a result for programs, as JSON on one line.
+    fn json(&mut self, value: &serde_json::Value);
+
+    /// Prints a line on standard error: a warning, what to do next.
+    fn note(&self, text: &str);
+}
+
+/// Colours and weights of text on a terminal, by meaning.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Style {
+    /// What is well.
+    Good,
+    /// What is wrong.
+    Bad,
+    /// What is not known, or may become wrong.
+    Doubtful,
+    /// What matters most.
+    Strong,
+    /// What matters least.
+    Faint,
+}
+
+/// A question of a command to a door.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Question {
+    /// The method.
+    pub method: Method,
+    /// The path, with its segments percent-encoded, and the query: `/api/v1/toy/a%20b?all=true`.
+    pub target: String,
+    /// JSON to send, or nothing.
+    pub body: Vec<u8>,
+}
+
+impl Question {
+    /// A question below the mount `prefix`.
+    pub fn new(method: Method, prefix: &str) -> Self {
+        Self { method, target: prefix.to_owned(), body: Vec::new() }
+    }
+
+    /// A question that reads.
+    pub fn get(prefix: &str) -> Self {
+        Self::new(Method::Get, prefix)
+    }
+
+    /// A question that changes something.
+    pub fn post(prefix: &str) -> Self {
+        Self::new(Method::Post, prefix)
+    }
+
+    /// Adds a segment to the path, whatever is in it. Comes before [`parameter`](Self::parameter).
+    #[must_use]
+    pub fn segment(mut self, segment: &str) -> Self {
+        self.target.push('/');
+        // The encoding of forms leaves letters, digits and `*-._`, all of which mean themselves in a path.
+        for part in form_urlencoded::byte_serialize(segment.as_bytes()) {
+            self.target.push_str(if part == "+" { "%20" } else { part });
+        }
+        self
+    }
+
+    /// Adds a parameter to the query.
+    #[must_use]
+    pub fn parameter(mut self, name: &str, value: &str) -> Self {
+        self.target.push(if self.target.contains('?') { '&' } else { '?' });
+        let pair = form_urlencoded::Serializer::new(String::new()).append_pair(name, value).finish();
+        self.target.push_str(&pair);
+        self
+    }
+
+    /// Sends this value as JSON.
+    ///
+    /// # Errors
+    /// The value can't be written as JSON.
+    pub fn json(mut self, value: &impl Serialize) -> Result<Self, Failure> {
+        self.body = serde_json::to_vec(value)
+            .map_err(|error| Failure::new("the question can't be written as JSON").because(&error))?;
+        Ok(self)
+    }
+}
+
+/// The answer of a door to a command.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Answer {
+    /// Status code.
+    pub status: u16,
+    /// The whole body.
+    pub body: Bytes,
+}
+
+impl Answer {
+    /// The answer when its status is 2xx.
+    ///
+    /// # Errors
+    /// A failure of `what` with the reason that the answer gives, as [`Reply::error`](crate::door::Reply::error) writes it.
+    pub fn accepted(self, what: &str) -> Result<Self, Failure> {
+        if (200..300).contains(&self.status) {
+            return Ok(self);
+        }
+        let said: Option<serde_json::Value> = serde_json::from_slice(&self.body).ok();
+        let why = said.and_then(|said| said.get("error")?.as_str().map(ToOwned::to_owned));
+        let why = why.unwrap_or_else(|| format!("the running garant answers with status {}", self.status));
+        Err(Failure::new(what).because(&Failure::new(why)))
+    }
+
+    /// The JSON of the body.
+    ///
+    /// # Errors
+    /// It is no such value: the running garant is of another release.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+        serde_json::from_slice(&self.body).map_err(|error| {
+            Failure::new("what the running garant answers can't be read")
+                .because(&error)
+                .remedy("run the command of the release that runs: this one may be another")
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_holds_whatever_it_is_about() {
+        let question = Question::get("/api/v1/toy").segment("a b/ü?#%..").segment("~").parameter("q", "1 & 2");
+        assert_eq!(question.target, "/api/v1/toy/a%20b%2F%C3%BC%3F%23%25../%7E?q=1+%26+2");
+        assert_eq!(question.parameter("é", "").target.rsplit_once('&').expect("two").1, "%C3%A9=");
+    }
+
+    #[test]
+    fn a_refusal_says_why() {
+        let answer = |status, body: &'static str| Answer { status, body: Bytes::from_static(body.as_bytes()) };
+        assert_eq!(answer(201, "[1]").accepted("it").expect("2xx").json::<Vec<u8>>().expect("a list"), [1]);
+        for (status, body, why) in [
+            (404, r#"{"error":"no alert is called x"}"#, "it: no alert is called x"),
+            (503, "busy", "it: the running garant answers with status 503"),
+            (302, r#"{"error":1}"#, "it: the running garant answers with status 302"),
+        ] {
+            assert_eq!(answer(status, body).accepted("it").expect_err("refused").to_string(), why);
+        }
+        assert!(answer(200, "{").json::<String>().expect_err("half").to_string().contains("can't be read"));
+    }
 }

@@ -12,6 +12,8 @@
 //! An engine that follows the journal reads a [`Feed`]; one that does the same again and again is a [`Reconcile`] in a
 //! [`Driver`].
 //!
+//! Somebody outside reaches an engine at its [`door`], which is served for it, and by its [`Command`]s.
+//!
 //! What happens otherwise: engines that share locks die together; engines that are only restarted, and never counted as
 //! blind, turn their own outages into the customer's good news.
 //!
@@ -21,9 +23,10 @@
 //! What this crate does not know: any engine, what the policy says, promises, how to serve HTTP.
 
 pub mod clock;
-mod command;
+pub mod command;
 mod context;
 pub mod descriptors;
+pub mod door;
 mod failure;
 mod feed;
 pub mod heartbeat;
@@ -40,7 +43,7 @@ pub mod sim;
 pub mod standing;
 pub mod supervisor;
 
-pub use command::Command;
+pub use command::{Command, CommandContext, Style};
 pub use context::{BoxFuture, Context, Engine, EngineError};
 pub use event::Clock;
 pub use failure::Failure;

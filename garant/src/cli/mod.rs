@@ -1,5 +1,6 @@
 //! The command line: one file for each command.
 
+mod ask;
 mod check;
 mod init;
 mod log;
@@ -15,6 +16,7 @@ use std::process::ExitCode;
 
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::cli::ask::Asking;
 use crate::failure::Failure;
 use crate::registry::Registry;
 use crate::terminal::{Colour, Terminal};
@@ -84,7 +86,14 @@ pub(crate) struct DataArgument {
 
 /// The whole command line: garant's own commands, and those of its engines.
 pub(crate) fn command_line(registry: &Registry) -> clap::Command {
-    Arguments::command().subcommands(registry.commands().map(|command| command.arguments))
+    Arguments::command().subcommands(registry.commands().map(|command| with_data(command.arguments)))
+}
+
+/// The command of an engine with `--data`, before or after its subcommands.
+fn with_data(command: clap::Command) -> clap::Command {
+    let data = DataArgument::augment_args(clap::Command::new(""));
+    let data: Vec<clap::Arg> = data.get_arguments().cloned().collect();
+    command.args(data.into_iter().map(|argument| argument.global(true)))
 }
 
 /// The command that the arguments of the process name.
@@ -121,10 +130,8 @@ impl Invocation {
         let arguments = match self {
             Self::Own(arguments) => arguments,
             Self::Engine { command, arguments, .. } => {
-                let mut out = Vec::new();
-                let code = (command.run)(&arguments, &mut out)?;
-                terminal.raw(&out);
-                return Ok(ExitCode::from(code));
+                let data = DataArgument::from_arg_matches(&arguments).unwrap_or_else(|error| error.exit());
+                return (command.run)(&arguments, &mut Asking::new(data.data, terminal)?).map(ExitCode::from);
             }
         };
         match arguments.command {

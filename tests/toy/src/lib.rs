@@ -1,13 +1,14 @@
 //! The smallest engine: a greeter, with everything that an engine may bring along.
 //!
 //! It has a table in the policy, a kind of event for the team, public evidence, a finding with its title, a figure in
-//! `/metrics` and a command. Nothing outside this crate knows any of it: `main.rs` puts it into the lists.
+//! `/metrics`, a door and a command that asks there. Nothing outside this crate knows any of it: `main.rs` puts it into the lists.
 
-use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use clap::{Arg, ArgMatches};
+use engine::command::{CommandContext, Question, Style};
+use engine::door::{self, Access, Call, Door, DoorPage, Listeners, Method, Mount, Reply};
 use engine::metrics::{MetricsSource, MetricsText};
 use engine::{BoxFuture, Command, Context, Engine, EngineError, Failure};
 use event::evidence::Found;
@@ -124,6 +125,11 @@ impl Greeter {
         Arc::clone(&self.figures)
     }
 
+    /// The door, to be mounted.
+    pub fn door(&self) -> Arc<ToyDoor> {
+        Arc::default()
+    }
+
     async fn greet(&self, context: Context) -> Result<(), EngineError> {
         let mut config = self.config.clone();
         loop {
@@ -161,14 +167,80 @@ impl Engine for Greeter {
     }
 }
 
-/// The command `garant toy`: says hello.
-pub fn command() -> Command {
-    let somebody = Arg::new("somebody").required(true).help("Whom to greet");
-    Command { arguments: clap::Command::new(NAME).about("Greet somebody").arg(somebody), run: say_hello }
+/// The mount of the team's commands.
+const API: &str = "/api/v1/toy";
+/// The mount of the page for everybody.
+const PAGE: &str = "/toy";
+/// What the last segment of the page's address must be. A real one is random, and kept as its hash.
+const LINK: &str = "not-so-secret";
+
+const MOUNTS: &[Mount] = &[
+    Mount {
+        prefix: API,
+        listeners: Listeners::Team,
+        access: Access::TeamToken,
+        methods: &[Method::Get, Method::Post],
+        body_bytes_max: 1024,
+    },
+    Mount {
+        prefix: PAGE,
+        listeners: Listeners::Everybody,
+        access: Access::OfTheEngine,
+        methods: &[Method::Get, Method::Post],
+        body_bytes_max: 64,
+    },
+];
+
+/// The door: counts greetings that were asked for, by the team or by a link.
+#[derive(Default)]
+pub struct ToyDoor {
+    asked: AtomicU64,
 }
 
-fn say_hello(arguments: &ArgMatches, out: &mut dyn Write) -> Result<u8, Failure> {
+impl Door for ToyDoor {
+    fn mounts(&self) -> &'static [Mount] {
+        MOUNTS
+    }
+
+    fn admit(&self, call: &Call) -> Result<(), Reply> {
+        if call.segments() == [LINK] { Ok(()) } else { Err(Reply::Refused(404)) }
+    }
+
+    fn call(&self, call: Call) -> BoxFuture<'_, Reply> {
+        Box::pin(async move {
+            let asked = match call.method {
+                Method::Get => self.asked.load(Ordering::Relaxed),
+                Method::Post | Method::Delete => self.asked.fetch_add(1, Ordering::Relaxed) + 1,
+            };
+            match (call.mount, &call.segments()[..]) {
+                (PAGE, _) => DoorPage::titled("Saluer", "Greet")
+                    .row(door::both("Salutations", "Greetings"), door::alike(asked.to_string()))
+                    .button(door::both("Saluer", "Greet"), "do", "greet")
+                    .reply(200),
+                (API, []) => Reply::json(&serde_json::json!({ "asked": asked })),
+                (API, [somebody]) => Reply::json(&serde_json::json!({ "words": format!("hello, {somebody}") })),
+                _ => Reply::error(404, "there is nobody of that name"),
+            }
+        })
+    }
+}
+
+/// The command `garant toy`: has the running garant say hello.
+pub fn commands() -> Vec<Command> {
+    let somebody = Arg::new("somebody").required(true).help("Whom to greet");
+    vec![Command { arguments: clap::Command::new(NAME).about("Greet somebody").arg(somebody), run: say_hello }]
+}
+
+fn say_hello(arguments: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, Failure> {
     let somebody = arguments.get_one::<String>("somebody").map_or("", String::as_str);
-    writeln!(out, "hello, {somebody}").map_err(|error| Failure::new("nothing can be said").because(&error))?;
+    let answer = context.ask(Question::post(API).segment(somebody))?.accepted("nobody was greeted")?;
+    let said: Said = answer.json()?;
+    context.line(&context.painted(Style::Good, &said.words));
     Ok(0)
+}
+
+/// What the door says to the command.
+#[derive(Deserialize)]
+struct Said {
+    words: String,
 }

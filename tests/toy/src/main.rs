@@ -13,11 +13,11 @@ fn main() -> ExitCode {
         name: garant_toy::NAME,
         kinds: garant_toy::KINDS,
         own_thread: false,
-        command: Some(garant_toy::command),
+        commands: garant_toy::commands,
         make: |given: &Given| {
             let greeter = garant_toy::Greeter::new(given.part()?);
-            let figures = greeter.figures();
-            Ok(Made::new(greeter).figures(figures))
+            let (figures, door) = (greeter.figures(), greeter.door());
+            Ok(Made::new(greeter).figures(figures).door(door))
         },
     });
     garant::main(&registry)

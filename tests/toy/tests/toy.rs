@@ -1,8 +1,9 @@
 //! A garant with the toy in its lists: its table is read and documented, its finding has its title on the page, its figure is
-//! in `/metrics`, its command runs, its event is journaled and readable.
+//! in `/metrics`, its command asks at its door, its event is journaled and readable.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
@@ -17,6 +18,7 @@ const POLICY: &str = r#"
 name = "shop.example"
 [pages]
 listen = "127.0.0.1:0"
+public = "127.0.0.1:0"
 [[service]]
 name = "shop"
 [[toy]]
@@ -90,7 +92,9 @@ fn an_engine_in_the_lists_is_an_engine_of_the_house() {
     assert!(code == 0 && said.contains("1 probe"), "{said}");
     assert!(run(folder, &["policy", "reference"]).1.contains("## `[[toy]]`"));
 
-    assert_eq!(run(folder, &["toy", "you"]), (0, "hello, you\n".to_owned()));
+    let (code, said) = run(folder, &["toy", "you"]);
+    assert!(code == 1 && said.contains("no garant runs on the data directory"), "{said}");
+    assert!(run(folder, &["toy", "--help"]).1.contains("--data"));
     assert!(run(folder, &["--help"]).1.contains("Greet somebody"));
     assert!(run(folder, &["completions", "bash"]).1.contains("garant__subcmd__toy"));
 
@@ -106,6 +110,33 @@ fn an_engine_in_the_lists_is_an_engine_of_the_house() {
     assert!(metrics.contains("engine=\"toy\""), "{metrics}");
     assert!(get(team, "/en").contains("Nobody said hello"), "{}", get(team, "/en"));
     assert!(get(team, "/fr").contains("Personne non saluée"));
+
+    assert_eq!(run(folder, &["toy", "a b/ü?"]), (0, "hello, a b/ü?\n".to_owned()));
+    assert_eq!(run(folder, &["--colour", "always", "toy", "you"]).1, "\u{1b}[32mhello, you\u{1b}[0m\n");
+    let hostile = run(folder, &["toy", "\u{202e}you"]).1;
+    assert!(!hostile.contains('\u{202e}') && hostile.starts_with("hello, "), "{hostile:?}");
+    assert!(get(team, "/api/v1/toy").starts_with("HTTP/1.1 401 "), "no token, no answer");
+    // The page of the door is there for everybody, though nothing is published.
+    let page = get(ready["public"].as_str().expect("where it listens"), "/toy/not-so-secret");
+    assert!(page.contains("content-security-policy: ") && page.contains("form-action 'self'"), "{page}");
+    assert!(page.contains("<dd>3</dd>") && page.contains("<button name=\"do\" value=\"greet\">Greet"), "{page}");
+
+    // The token is kept over restarts; a wrong one, or one that others may read, is told from an engine that fails.
+    let token = folder.join("garant-data/team.token");
+    let kept = fs::read(&token).expect("the token");
+    fs::set_permissions(&token, fs::Permissions::from_mode(0o644)).expect("set");
+    let (code, said) = run(folder, &["toy", "you"]);
+    assert!(code == 1 && said.contains("may be read or changed by others"), "{said}");
+    fs::write(&token, "A".repeat(43)).expect("written");
+    fs::set_permissions(&token, fs::Permissions::from_mode(0o600)).expect("set");
+    let (code, said) = run(folder, &["toy", "you"]);
+    assert!(code == 1 && said.contains("does not take the team token"), "{said}");
+    fs::write(&token, &kept).expect("written");
+    assert!(
+        !fs::read_to_string(folder.join("garant-data/running.json"))
+            .expect("there")
+            .contains(&*String::from_utf8_lossy(&kept[..43]))
+    );
 
     let pid = up.0.id().to_string();
     #[expect(clippy::disallowed_methods, reason = "the test stops the program")]

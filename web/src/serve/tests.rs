@@ -46,7 +46,7 @@ fn router() -> Router {
             }),
         )
         .route("/endless", get(|| async { vec![b'x'; 64 * 1024 * 1024] }));
-    crate::answer::finish(router, None)
+    crate::answer::finish(router)
 }
 
 fn start(limits: Limits) -> Server {

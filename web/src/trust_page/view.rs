@@ -13,10 +13,9 @@ use promise::Subject;
 use promise::objective::{Availability, Objective};
 use promise::{InEffect, VerdictInEffect};
 
-use super::Reader;
 use crate::answer::STYLE;
 use crate::lang::{Language, Times, Words};
-use crate::state::State;
+use crate::state::{Listener, State};
 use crate::status::{self, CurrentState, ServiceStatus};
 
 /// Announced windows that are shown; more than a few are a calendar, not a warning.
@@ -147,7 +146,7 @@ struct LogView {
 }
 
 impl TrustPage {
-    pub(super) fn new(state: &State, language: Language, reader: Reader) -> Self {
+    pub(super) fn new(state: &State, language: Language, reader: Listener) -> Self {
         let policy = Arc::clone(&state.policy.borrow());
         let in_effect = Arc::clone(&state.in_effect.borrow());
         let published = state.published.borrow().clone();
@@ -164,7 +163,7 @@ impl TrustPage {
         let with = |class| promises.iter().filter(|promise| promise.class == class).count();
         let (services, others_up) = present(&state.present.services(state), times);
         let (findings, left_out) = match (reader, policy.applied.as_deref()) {
-            (Reader::Team, Some(applied)) => found(state, applied, &in_effect, times),
+            (Listener::Team, Some(applied)) => found(state, applied, &in_effect, times),
             _ => Default::default(),
         };
         let [kept, broken, unproven] = language.summary(with("k"), with("b"), with("u"));

@@ -27,6 +27,7 @@ use crate::data::{self, Running};
 use crate::failure::Failure;
 use crate::place::LastRun;
 use crate::registry::Registry;
+use crate::team_token::TeamToken;
 
 /// The open stores and listeners, with the policy: the result of the first step.
 pub(super) struct OpenResources {
@@ -46,6 +47,8 @@ pub(super) struct OpenResources {
     /// The policy of the start, with its files, until it is journaled.
     pub(super) configuration: Arc<Configuration>,
     pub(super) policy: InForce,
+    /// What the team shows at the doors of engines.
+    pub(super) team_token: TeamToken,
 }
 
 /// Binds the ports, opens the data directory, verifies the log. Has changed nothing public when it fails.
@@ -92,6 +95,7 @@ pub(super) async fn open(
     if let Some(warning) = last_run.warning() {
         tracing::warn!("{warning}");
     }
+    let team_token = TeamToken::read_or_make(&data, random.as_ref())?;
     let newest_before = log::last_recorded(store.as_ref()).await?;
 
     let listening = public_url.as_deref().unwrap_or(&team_url);
@@ -127,6 +131,7 @@ pub(super) async fn open(
         reload_error: None,
         revision: followed.configuration.applied.revision.clone(),
         publish: followed.configuration.basics.publication.publish,
+        time_zone: followed.configuration.basics.publication.zone.name().to_owned(),
         fixed: followed.configuration.fixed(),
     };
     let configuration = Arc::clone(&followed.configuration);
@@ -143,6 +148,7 @@ pub(super) async fn open(
         last_run,
         configuration,
         policy,
+        team_token,
     })
 }
 

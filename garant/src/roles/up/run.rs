@@ -86,6 +86,7 @@ pub(super) async fn run(
         running.reloads += 1;
         running.revision.clone_from(&policy.applied.borrow().revision);
         running.publish = policy.shown.borrow().publish;
+        policy.shown.borrow().zone.name().clone_into(&mut running.time_zone);
         log_zone.send_replace(policy.shown.borrow().zone.clone());
         running.reload_error = outcome.err().map(|failure| failure.to_string());
         if let Some(error) = &running.reload_error {

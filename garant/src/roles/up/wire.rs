@@ -60,6 +60,7 @@ pub(super) fn wire(opened: OpenResources, registry: &Registry, runtimes: &Handle
         last_run,
         configuration,
         policy,
+        team_token,
     } = opened;
     let in_effect = watch::Sender::new(Arc::new(InEffect::default()));
     let published = watch::Sender::new(None::<Arc<Published>>);
@@ -76,7 +77,7 @@ pub(super) fn wire(opened: OpenResources, registry: &Registry, runtimes: &Handle
         pings: Pings::new(),
     };
     let mut supervisor = Supervisor::new(context.clone()).stop_deadline(STOP_DEADLINE);
-    let (mut figures, mut probes) = (Vec::new(), Vec::new());
+    let (mut figures, mut probes, mut doors) = (Vec::new(), Vec::new(), Vec::new());
     for entry in &registry.engines {
         let made: Made = (entry.make)(&given)?;
         if made.engine.name() != entry.name {
@@ -85,6 +86,7 @@ pub(super) fn wire(opened: OpenResources, registry: &Registry, runtimes: &Handle
         }
         figures.extend(made.figures);
         probes.extend(made.probes);
+        doors.extend(made.door.map(|door| (entry.name, door)));
         supervisor = match runtimes.get(entry.name) {
             Some(runtime) => supervisor.add_on(runtime, made.engine),
             None => supervisor.add(made.engine),
@@ -105,6 +107,7 @@ pub(super) fn wire(opened: OpenResources, registry: &Registry, runtimes: &Handle
         probes: together(probes),
         team_kinds: registry.kinds().filter(|kind| kind.audience == Audience::Team).map(|kind| kind.name).collect(),
         figures,
+        doors: web::Doors::new(doors, team_token.hash())?,
     });
     supervisor = supervisor.add(Arc::new(Announcer { state: Arc::clone(&state) }));
     let limit = descriptors::limit();

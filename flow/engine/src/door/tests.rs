@@ -1,0 +1,37 @@
+//! What engines read from a call, and write into a reply.
+
+use super::*;
+
+#[test]
+fn a_call_is_read() {
+    let mut call = Call::new(Method::Post, "/api/v1/toy", &["a/b", "ack"]);
+    let ["a/b", action] = call.segments()[..] else { panic!("{call:?}") };
+    assert_eq!(action, "ack");
+    call.query = vec![("state".to_owned(), "firing".to_owned()), ("state".to_owned(), "resolved".to_owned())];
+    assert_eq!((call.parameter("state"), call.parameter("State")), (Some("firing"), None));
+
+    assert_eq!(call.json::<Vec<u8>>().expect_err("no body").status(), 415);
+    call.body = CallBody::Form(Bytes::from_static(b"do=ack&why=%C3%A9t%C3%A9+1&do=hold"));
+    assert_eq!(call.json::<Vec<u8>>().expect_err("a form").status(), 415);
+    assert_eq!((call.field("do").as_deref(), call.field("why").as_deref()), (Some("ack"), Some("été 1")));
+    call.body = CallBody::Json(Bytes::from_static(b"[1,2]"));
+    assert_eq!(call.json::<Vec<u8>>().expect("a list"), [1, 2]);
+    assert_eq!(call.form(), []);
+    let Reply::Json(400, said) = call.json::<String>().expect_err("no text") else { panic!("a reply in JSON") };
+    let said: serde_json::Value = serde_json::from_slice(&said).expect("JSON");
+    assert!(said["error"].as_str().is_some_and(|text| text.contains("can't be read")), "{said}");
+}
+
+#[test]
+fn a_credential_is_shown_nowhere() {
+    let mut call = Call::new(Method::Get, "/toy", &[]);
+    for credential in [
+        Credential::Bearer(Zeroizing::new(b"s3cret".to_vec())),
+        Credential::Basic { user: "s3cret".to_owned(), password: Zeroizing::new(b"s3cret".to_vec()) },
+    ] {
+        assert_eq!(credential.secret(), b"s3cret");
+        call.credential = Some(credential);
+        assert!(!format!("{call:?}").contains("s3cret"), "{call:?}");
+        assert!(!format!("{:?}", call.credential).contains(&format!("{:?}", b"s3cret")));
+    }
+}

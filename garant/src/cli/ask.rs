@@ -1,0 +1,101 @@
+//! What a command of an engine is given: the running garant to ask, and the terminal.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use engine::clock::SystemClock;
+use engine::command::{Answer, CommandContext, Question, Style};
+use engine::http::{Method, Request, header};
+use engine::net::{Net, NetOptions};
+use engine::{Clock as _, door};
+use event::{Span, Time, Zone};
+
+use crate::cli::runtime;
+use crate::data::Running;
+use crate::failure::Failure;
+use crate::team_token::TeamToken;
+use crate::terminal::Terminal;
+
+/// Longest wait for an answer: a call may take [`door::CALL_TIME_MAX`].
+const WITHIN: Span = Span::from_secs(15);
+/// Longest answer, in bytes.
+const BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Status of an answer to somebody without the token.
+const UNAUTHORIZED: u16 = 401;
+
+/// The context of a command of an engine.
+pub(crate) struct Asking<'a> {
+    data: PathBuf,
+    runtime: tokio::runtime::Runtime,
+    terminal: &'a mut Terminal,
+}
+
+impl<'a> Asking<'a> {
+    /// The context of a command that asks the garant that runs on `data`.
+    pub(crate) fn new(data: PathBuf, terminal: &'a mut Terminal) -> Result<Self, Failure> {
+        Ok(Self { data, runtime: runtime()?, terminal })
+    }
+}
+
+impl CommandContext for Asking<'_> {
+    fn ask(&self, question: Question) -> Result<Answer, Failure> {
+        let running = Running::read(&self.data)?;
+        let token = TeamToken::read(&self.data)?;
+        let url = format!("{}{}", running.team.trim_end_matches('/'), question.target);
+        let failed = |error: &(dyn std::error::Error + 'static)| {
+            Failure::new(format!("process {} does not answer at {url}", running.pid))
+                .because(error)
+                .remedy("look at what it says on its standard error")
+        };
+        let method = match question.method {
+            door::Method::Get => Method::GET,
+            door::Method::Post => Method::POST,
+            door::Method::Delete => Method::DELETE,
+        };
+        let mut request = Request::new(method, url.clone())
+            .header(header::AUTHORIZATION.as_str(), token.authorization().as_bytes())
+            .within(WITHIN)
+            .body_bytes_max(BYTES_MAX);
+        if !question.body.is_empty() {
+            request = request.header(header::CONTENT_TYPE.as_str(), "application/json").body(question.body);
+        }
+        let response = self.runtime.block_on(async {
+            let net = Net::new(&NetOptions::default(), Arc::new(SystemClock)).map_err(|error| failed(&error))?;
+            request.send(&net).await.map_err(|error| failed(&error))
+        })?;
+        if response.status == UNAUTHORIZED {
+            return Err(Failure::new(format!(
+                "process {} does not take the team token in {}",
+                running.pid,
+                self.data.display()
+            ))
+            .remedy("restart garant: it reads its token at the start"));
+        }
+        Ok(Answer { status: response.status, body: response.body })
+    }
+
+    fn zone(&self) -> Result<Zone, Failure> {
+        // A name that this release does not know is shown in UTC, and said so by the zone itself.
+        Ok(Zone::named(&Running::read(&self.data)?.time_zone).unwrap_or_default())
+    }
+
+    fn now(&self) -> Time {
+        SystemClock.now()
+    }
+
+    fn painted(&self, style: Style, text: &str) -> String {
+        self.terminal.painted(style, text)
+    }
+
+    fn line(&mut self, text: &str) {
+        self.terminal.line(text);
+    }
+
+    fn json(&mut self, value: &serde_json::Value) {
+        self.terminal.json(value);
+    }
+
+    fn note(&self, text: &str) {
+        self.terminal.note(text);
+    }
+}
