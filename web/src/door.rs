@@ -311,7 +311,7 @@ fn rendered(state: &State, head: &Parts, reply: Reply) -> Response {
         Reply::Json(_, body) => ("application/json", body),
         Reply::Text(_, text) => ("text/plain; charset=utf-8", text.into_bytes()),
         Reply::Calendar(text) => ("text/calendar; charset=utf-8", text.into_bytes()),
-        Reply::Page(_, page) => return shown(state, &head.headers, status, &page),
+        Reply::DoorPage(_, shown) => return page_of(state, &head.headers, status, &shown),
         Reply::Refused(_) => return answer::refusal(status),
     };
     let mut share = state.budget.share();
@@ -323,7 +323,7 @@ fn rendered(state: &State, head: &Parts, reply: Reply) -> Response {
 
 #[derive(Template)]
 #[template(path = "door.html")]
-struct Page<'a> {
+struct DoorTemplate<'a> {
     style: &'a str,
     language: &'static str,
     name: &'a str,
@@ -333,24 +333,24 @@ struct Page<'a> {
     buttons: Vec<(&'a str, &'a str, &'a str)>,
 }
 
-fn shown(state: &State, headers: &HeaderMap, status: StatusCode, page: &DoorPage) -> Response {
+fn page_of(state: &State, headers: &HeaderMap, status: StatusCode, shown: &DoorPage) -> Response {
     let accepted = headers.get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
     let language = Language::preferred(accepted);
     let identity = Arc::clone(&state.identity.borrow());
-    let page = Page {
+    let template = DoorTemplate {
         style: answer::STYLE,
         language: language.code(),
         name: &identity.name,
-        title: language.of(&page.title),
-        paragraphs: page.paragraphs.iter().map(|text| language.of(text)).collect(),
-        rows: page.rows.iter().map(|(term, value)| (language.of(term), language.of(value))).collect(),
-        buttons: page
+        title: language.of(&shown.title),
+        paragraphs: shown.paragraphs.iter().map(|text| language.of(text)).collect(),
+        rows: shown.rows.iter().map(|(term, value)| (language.of(term), language.of(value))).collect(),
+        buttons: shown
             .buttons
             .iter()
             .map(|button| (language.of(&button.label), button.name, button.value.as_str()))
             .collect(),
     };
-    let Ok(html) = page.render() else { return answer::refusal(StatusCode::INTERNAL_SERVER_ERROR) };
+    let Ok(html) = template.render() else { return answer::refusal(StatusCode::INTERNAL_SERVER_ERROR) };
     let mut response = (status, [(header::CONTENT_TYPE, "text/html; charset=utf-8")], html).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_SECURITY_POLICY, answer::WITH_FORMS.clone());

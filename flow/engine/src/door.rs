@@ -226,7 +226,7 @@ pub enum Reply {
     /// A calendar (RFC 5545).
     Calendar(String),
     /// A page for people, with this status.
-    Page(u16, Box<DoorPage>),
+    DoorPage(u16, Box<DoorPage>),
     /// The page of all refusals with this status, which says nothing of what there is: 404 for a link that is none.
     Refused(u16),
 }
@@ -253,7 +253,9 @@ impl Reply {
     /// Its status.
     pub const fn status(&self) -> u16 {
         match self {
-            Self::Json(status, _) | Self::Text(status, _) | Self::Page(status, _) | Self::Refused(status) => *status,
+            Self::Json(status, _) | Self::Text(status, _) | Self::DoorPage(status, _) | Self::Refused(status) => {
+                *status
+            }
             Self::Calendar(_) => 200,
         }
     }
@@ -313,7 +315,7 @@ impl DoorPage {
 
     /// The page as a reply.
     pub fn reply(self, status: u16) -> Reply {
-        Reply::Page(status, Box::new(self))
+        Reply::DoorPage(status, Box::new(self))
     }
 }
 

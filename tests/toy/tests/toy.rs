@@ -117,9 +117,12 @@ fn an_engine_in_the_lists_is_an_engine_of_the_house() {
     assert!(!hostile.contains('\u{202e}') && hostile.starts_with("hello, "), "{hostile:?}");
     assert!(get(team, "/api/v1/toy").starts_with("HTTP/1.1 401 "), "no token, no answer");
     // The page of the door is there for everybody, though nothing is published.
-    let page = get(ready["public"].as_str().expect("where it listens"), "/toy/not-so-secret");
-    assert!(page.contains("content-security-policy: ") && page.contains("form-action 'self'"), "{page}");
-    assert!(page.contains("<dd>3</dd>") && page.contains("<button name=\"do\" value=\"greet\">Greet"), "{page}");
+    let door_page = get(ready["public"].as_str().expect("where it listens"), "/toy/not-so-secret");
+    assert!(door_page.contains("content-security-policy: ") && door_page.contains("form-action 'self'"), "{door_page}");
+    assert!(
+        door_page.contains("<dd>3</dd>") && door_page.contains("<button name=\"do\" value=\"greet\">Greet"),
+        "{door_page}"
+    );
 
     // The token is kept over restarts; a wrong one, or one that others may read, is told from an engine that fails.
     let token = folder.join("garant-data/team.token");
