@@ -115,7 +115,9 @@ pub(crate) fn report(text: &str) {
 pub(crate) fn python() -> Option<PathBuf> {
     if let Some(given) = std::env::var_os("GARANT_TEST_PYTHON") {
         let given = PathBuf::from(given);
-        let works = command(&given).args(["-c", "import aics_tlog, aics_witness, prometheus_client"]).output();
+        let works = command(&given)
+            .args(["-c", "import aics_tlog, aics_witness, icalendar, prometheus_client, tzdata"])
+            .output();
         let works =
             works.unwrap_or_else(|error| panic!("GARANT_TEST_PYTHON={} does not start: {error}", given.display()));
         assert!(works.status.success(), "GARANT_TEST_PYTHON={}: {}", given.display(), transcript(&works));

@@ -1,6 +1,6 @@
 //! Real servers, real processes: what a user of garant meets, end to end.
 //!
-//! Every test starts the real binary. Its counterparts are real too: nginx is stopped, slowed and given a bad
+//! Nearly every test starts the real binary; what has no process of its own yet is asked as a crate. Its counterparts are real too: nginx is stopped, slowed and given a bad
 //! certificate; an export is checked by a Go program on Go's own transparency-log packages; the trust page is shown by Chromium; faults are signals, full
 //! file systems and files put back. `scripts/test` installs what is needed.
 
@@ -14,6 +14,7 @@ mod metrics;
 mod proof;
 mod retention;
 mod samples;
+mod schedules;
 mod security;
 mod shadow;
 mod time_zone;

@@ -58,30 +58,42 @@ impl fmt::Display for PersonName {
     }
 }
 
-/// Name of a group of hosts, such as `web`: declared by the hosts that belong to it.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct HostGroup(HostId);
+macro_rules! spelled_like_hosts {
+    ($($(#[$doc:meta])* $name:ident;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+        pub struct $name(HostId);
 
-impl HostGroup {
-    /// The name as text.
-    pub fn as_str(&self) -> &str {
-        self.0.as_str()
-    }
+        impl $name {
+            /// The name as text.
+            pub fn as_str(&self) -> &str {
+                self.0.as_str()
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = event::BadName;
+
+            fn from_str(text: &str) -> Result<Self, event::BadName> {
+                text.parse().map(Self)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    )*};
 }
 
-impl FromStr for HostGroup {
-    type Err = event::BadName;
-
-    /// By the rule of host names: a group stands where a host may.
-    fn from_str(text: &str) -> Result<Self, event::BadName> {
-        text.parse().map(Self)
-    }
-}
-
-impl fmt::Display for HostGroup {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
+spelled_like_hosts! {
+    /// Name of a group of hosts, such as `web`: declared by the hosts that belong to it. A group stands where a host may.
+    HostGroup;
+    /// Name of an on-call schedule.
+    ScheduleName;
+    /// Name of an escalation policy.
+    EscalationName;
 }
 
 macro_rules! names {
@@ -113,6 +125,8 @@ names! {
     RegionId, "region", "[[region]]", "a";
     HostId, "host", "[[host]]", "a";
     HostGroup, "host group", "`groups` in a [[host]]", "a";
+    ScheduleName, "schedule", "[[schedule]]", "a";
+    EscalationName, "escalation", "[[escalation]]", "an";
     FindingId, "finding", "a probe that looks for it", "a";
     PersonName, "person", "[[person]]", "a", "write 1 to 100 bytes of text on one line", true;
 }

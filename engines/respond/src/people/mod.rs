@@ -1,1 +1,119 @@
 //! Who is on call when, and in which order people are told.
+//!
+//! Pure code: the time, the policy and the overrides are arguments. [`People`] is what the policy says; [`Schedule::on_call`]
+//! and [`Schedule::shifts`] say who is on call, [`Escalation::at`] how far an escalation has come, [`QuietHours`] whom not to
+//! disturb, and [`Calendar`] writes shifts for calendar programs.
+
+mod calendar;
+mod clock;
+mod escalation;
+pub mod names;
+mod quiet;
+mod schedule;
+mod shifts;
+mod window;
+
+#[cfg(test)]
+mod tests;
+
+use event::{Time, Zone};
+use policy::{Document, EscalationName, PersonName, ScheduleName, Section, SectionDoc, Table};
+
+pub use calendar::Calendar;
+pub use clock::Date;
+pub use escalation::{Escalation, EscalationState, EscalationStep};
+pub use quiet::{PersonHours, QuietHours};
+pub use schedule::{Layer, Schedule};
+pub use shifts::{HORIZON, Override, SHIFTS_MAX, Shift, ShiftSource};
+pub use window::Window;
+
+/// What the policy says of the people of the team.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct People {
+    /// Who is on call when.
+    pub schedules: Vec<Schedule>,
+    /// Who is told when nobody has acknowledged.
+    pub escalations: Vec<Escalation>,
+    /// When people are not to be disturbed: one for each person.
+    pub hours: Vec<PersonHours>,
+}
+
+/// Whom a step of an escalation tells at an instant.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Told {
+    /// Each once, in the order of the step.
+    pub people: Vec<PersonName>,
+    /// Schedules by which nobody is on call.
+    pub empty: Vec<ScheduleName>,
+}
+
+impl People {
+    /// Takes its tables out of the document. Where a table names no zone, the one at the top of the policy holds.
+    pub fn read(document: &mut Document) -> Self {
+        let zone = document.top::<TopZone>().map_or(Zone::UTC, |top| top.0);
+        Self {
+            schedules: document.tables("schedule").into_iter().map(|read: Schedule| read.or_in(&zone)).collect(),
+            escalations: document.tables("escalation"),
+            hours: document.tables("person").into_iter().map(|read: PersonHours| read.or_in(&zone)).collect(),
+        }
+    }
+
+    /// The chapters of `docs/policy.md` about these tables.
+    pub fn reference() -> Vec<SectionDoc> {
+        vec![
+            SectionDoc::of::<PersonHours>("person", true),
+            SectionDoc::of::<Schedule>("schedule", true),
+            SectionDoc::of::<Escalation>("escalation", true),
+        ]
+    }
+
+    /// The schedule of that name.
+    pub fn schedule(&self, name: &ScheduleName) -> Option<&Schedule> {
+        self.schedules.iter().find(|schedule| schedule.name == *name)
+    }
+
+    /// The escalation of that name.
+    pub fn escalation(&self, name: &EscalationName) -> Option<&Escalation> {
+        self.escalations.iter().find(|escalation| escalation.name == *name)
+    }
+
+    /// When the quiet hours end that the person is in; nothing when they may be disturbed.
+    pub fn quiet_until(&self, person: &PersonName, at: Time) -> Option<Time> {
+        self.hours.iter().find(|hours| hours.person == *person)?.quiet.ends(at)
+    }
+
+    /// Whom the step tells at the instant. An override may name somebody who has left the policy since: they are in no `hours`,
+    /// and are left out, as if the layers beneath were asked.
+    pub fn told(&self, step: &EscalationStep, at: Time, overrides: &[Override]) -> Told {
+        let known = |made: &&Override| self.hours.iter().any(|hours| hours.person == made.person);
+        let overrides: Vec<Override> = overrides.iter().filter(known).cloned().collect();
+        let mut told = Told::default();
+        let mut tell = |person: PersonName| {
+            if !told.people.contains(&person) {
+                told.people.push(person);
+            }
+        };
+        let mut empty = Vec::new();
+        for name in &step.schedules {
+            match self.schedule(name).and_then(|schedule| schedule.on_call(at, &overrides)) {
+                Some(shift) => tell(shift.person),
+                None => empty.push(name.clone()),
+            }
+        }
+        step.people.iter().cloned().for_each(tell);
+        told.empty = empty;
+        told
+    }
+}
+
+/// The zone at the top of the policy, which the pages read as well: a mistake in it is found by both, and shown once.
+struct TopZone(Zone);
+
+impl Section for TopZone {
+    const ABOUT: &'static str = "The zone at the top of the policy.";
+    const EXAMPLE: &'static str = "";
+
+    fn read(table: &mut Table<'_>) -> Option<Self> {
+        Some(Self(table.or("time_zone", Zone::UTC, "the time zone in which people read times")))
+    }
+}
