@@ -419,3 +419,17 @@ pub(crate) async fn ask(router: Router, method: Method, path: &str, headers: &[(
 pub(crate) async fn get(router: Router, path: &str) -> Answer {
     ask(router, Method::GET, path, &[], Body::empty()).await
 }
+
+/// A body that is announced and does not come.
+pub(crate) struct Never;
+
+impl hyper::body::Body for Never {
+    type Data = bytes::Bytes;
+    type Error = std::convert::Infallible;
+    fn poll_frame(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<hyper::body::Frame<bytes::Bytes>, Self::Error>>> {
+        std::task::Poll::Pending
+    }
+}

@@ -2,7 +2,7 @@ use axum::http::Method;
 use engine::heartbeat::Said;
 
 use super::*;
-use crate::fake::{Answer, Fixture, UUID, ask};
+use crate::fake::{Answer, Fixture, Never, UUID, ask};
 
 #[test]
 fn addresses_mean_what_they_mean_at_healthchecks() {
@@ -167,20 +167,6 @@ async fn a_long_body_is_not_read_to_its_end() {
     assert_eq!(answer.status, StatusCode::OK);
     assert_eq!(answer.header("connection"), "close");
     assert_eq!(taken.map(|ping| ping.body_bytes), Some(BODY_BYTES_MAX));
-}
-
-/// A body that is announced and does not come.
-struct Never;
-
-impl hyper::body::Body for Never {
-    type Data = bytes::Bytes;
-    type Error = std::convert::Infallible;
-    fn poll_frame(
-        self: std::pin::Pin<&mut Self>,
-        _: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<hyper::body::Frame<bytes::Bytes>, Self::Error>>> {
-        std::task::Poll::Pending
-    }
 }
 
 /// Whoever knows no address of the team's keeps nothing waiting for what does not come.
