@@ -148,9 +148,6 @@ pub(crate) async fn answer(state: Arc<State>, listener: Listener, request: Reque
         // What was not read of the body is in the way of the next request.
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    if head.method == HttpMethod::HEAD {
-        response = without_body(response);
-    }
     response
 }
 
@@ -166,8 +163,8 @@ async fn call(state: &State, mounted: &Mounted, rest: &str, head: &Parts, body: 
     }
     let query = head.uri.query().unwrap_or_default();
     let query = form_urlencoded::parse(query.as_bytes()).into_owned().take(QUERY_MAX).collect();
-    let credential = credential(&head.headers);
-    let mut call = Call { mount: mount.prefix, method, path, query, credential, body: CallBody::Empty };
+    let (credential, at) = (credential(&head.headers), state.clock.now());
+    let mut call = Call { mount: mount.prefix, method, path, query, credential, body: CallBody::Empty, at };
     match mount.access {
         Access::TeamToken if !state.doors.is_of_the_team(call.credential.as_ref()) => return no_token(),
         Access::TeamToken => {}
@@ -385,15 +382,6 @@ fn not_allowed(mount: &Mount) -> Response {
         response.headers_mut().insert(header::ALLOW, allowed);
     }
     response
-}
-
-/// The head of an answer, with the length that its body has.
-fn without_body(response: Response) -> Response {
-    let (mut head, body) = response.into_parts();
-    if let Some(length) = hyper::body::Body::size_hint(&body).exact() {
-        head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-    }
-    Response::from_parts(head, Body::empty())
 }
 
 #[cfg(test)]

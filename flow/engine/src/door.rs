@@ -21,8 +21,8 @@
 use std::fmt;
 
 use bytes::Bytes;
-use event::Span;
 use event::policy::Text;
+use event::{Span, Time};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use url::form_urlencoded;
@@ -135,6 +135,8 @@ pub struct Call {
     pub credential: Option<Credential>,
     /// The body.
     pub body: CallBody,
+    /// When it came.
+    pub at: Time,
 }
 
 /// The body of a call.
@@ -180,9 +182,9 @@ impl fmt::Debug for Credential {
 
 impl Call {
     /// A call without parameters, credential and body.
-    pub fn new(method: Method, mount: &'static str, path: &[&str]) -> Self {
+    pub fn new(method: Method, mount: &'static str, path: &[&str], at: Time) -> Self {
         let path = path.iter().map(ToString::to_string).collect();
-        Self { mount, method, path, query: Vec::new(), credential: None, body: CallBody::Empty }
+        Self { mount, method, path, query: Vec::new(), credential: None, body: CallBody::Empty, at }
     }
 
     /// The path after the prefix, to be matched.

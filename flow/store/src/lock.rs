@@ -45,8 +45,17 @@ pub fn refuse_of_another(dir: &Path) -> Result<(), OpenError> {
 /// A link in the place of a file or folder of the store, if there is one. The signing key and what the operator put there
 /// are not looked at.
 fn link_in(dir: &Path) -> io::Result<Option<PathBuf>> {
-    const OURS: [&str; 8] =
-        [FILE, "garant.db", "garant.db-wal", "garant.db-shm", "reserve", "running.json", "samples", "keys"];
+    const OURS: [&str; 9] = [
+        FILE,
+        "garant.db",
+        "garant.db-wal",
+        "garant.db-shm",
+        "reserve",
+        "running.json",
+        "team.token",
+        "samples",
+        "keys",
+    ];
     for name in OURS {
         let path = dir.join(name);
         match std::fs::symlink_metadata(&path) {

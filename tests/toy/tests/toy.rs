@@ -46,10 +46,14 @@ fn run(folder: &Path, arguments: &[&str]) -> (i32, String) {
 }
 
 fn get(team: &str, path: &str) -> String {
+    send(team, "GET", path, "")
+}
+
+fn send(team: &str, method: &str, path: &str, fields: &str) -> String {
     let host = team.trim_start_matches("http://").trim_end_matches('/');
     #[expect(clippy::disallowed_methods, reason = "the test is a reader of the pages")]
     let mut stream = std::net::TcpStream::connect(host).expect("it listens");
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").expect("asked");
+    write!(stream, "{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{fields}\r\n").expect("asked");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("answered");
     answer
@@ -116,6 +120,12 @@ fn an_engine_in_the_lists_is_an_engine_of_the_house() {
     let hostile = run(folder, &["toy", "\u{202e}you"]).1;
     assert!(!hostile.contains('\u{202e}') && hostile.starts_with("hello, "), "{hostile:?}");
     assert!(get(team, "/api/v1/toy").starts_with("HTTP/1.1 401 "), "no token, no answer");
+    // Nobody is asked for a body before they were let in (RFC 9110, section 10.1.1).
+    let with_body = |token: &str| {
+        let fields = "Content-Type: application/json\r\nContent-Length: 2\r\nExpect: 100-continue";
+        send(team, "POST", "/api/v1/toy", &format!("Authorization: Bearer {token}\r\n{fields}\r\n"))
+    };
+    assert!(with_body("wrong").starts_with("HTTP/1.1 401 "));
     // The page of the door is there for everybody, though nothing is published.
     let door_page = get(ready["public"].as_str().expect("where it listens"), "/toy/not-so-secret");
     assert!(door_page.contains("content-security-policy: ") && door_page.contains("form-action 'self'"), "{door_page}");

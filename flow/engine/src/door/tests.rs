@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn a_call_is_read() {
-    let mut call = Call::new(Method::Post, "/api/v1/toy", &["a/b", "ack"]);
+    let mut call = Call::new(Method::Post, "/api/v1/toy", &["a/b", "ack"], Time::from_secs(1));
     let ["a/b", action] = call.segments()[..] else { panic!("{call:?}") };
     assert_eq!(action, "ack");
     call.query = vec![("state".to_owned(), "firing".to_owned()), ("state".to_owned(), "resolved".to_owned())];
@@ -24,7 +24,7 @@ fn a_call_is_read() {
 
 #[test]
 fn a_credential_is_shown_nowhere() {
-    let mut call = Call::new(Method::Get, "/toy", &[]);
+    let mut call = Call::new(Method::Get, "/toy", &[], Time::from_secs(1));
     for credential in [
         Credential::Bearer(Zeroizing::new(b"s3cret".to_vec())),
         Credential::Basic { user: "s3cret".to_owned(), password: Zeroizing::new(b"s3cret".to_vec()) },
