@@ -194,6 +194,7 @@ pub(crate) struct Network {
     name_servers: Vec<SocketAddr>,
     authorities: Option<PathBuf>,
     redirects_may_reach: Vec<Range>,
+    notifications_may_reach: Vec<Range>,
 }
 
 /// A range of addresses.
@@ -226,6 +227,7 @@ impl Network {
             name_servers: self.name_servers.clone(),
             extra_roots: self.authorities.clone(),
             redirects_may_reach: self.redirects_may_reach.iter().map(|range| range.0).collect(),
+            notifications_may_reach: self.notifications_may_reach.iter().map(|range| range.0).collect(),
         }
     }
 }
@@ -242,24 +244,26 @@ impl Part for Network {
     fn fixed(&self) -> Vec<(&'static str, String)> {
         let servers: Vec<String> = self.name_servers.iter().map(ToString::to_string).collect();
         let authorities = self.authorities.as_deref().unwrap_or(Path::new("")).display();
-        let ranges: Vec<String> = self.redirects_may_reach.iter().map(|range| range.0.to_string()).collect();
+        let ranges = |ranges: &[Range]| ranges.iter().map(|range| range.0.to_string()).collect::<Vec<_>>().join(", ");
         vec![
             ("name_servers in [network]", servers.join(", ")),
             ("authorities in [network]", authorities.to_string()),
-            ("redirects_may_reach in [network]", ranges.join(", ")),
+            ("redirects_may_reach in [network]", ranges(&self.redirects_may_reach)),
+            ("notifications_may_reach in [network]", ranges(&self.notifications_may_reach)),
         ]
     }
 }
 
 impl Section for Network {
     const ABOUT: &'static str = "\
-How garant itself uses the network: probes, witnesses. Read at the start; a change needs a restart.";
+How garant itself uses the network: probes, witnesses, notifications. Read at the start; a change needs a restart.";
 
     const EXAMPLE: &'static str = r#"
 [network]
 name_servers = ["192.0.2.53:53"]
 authorities = "/etc/garant/internal-ca.pem"
 redirects_may_reach = ["10.1.0.0/16"]
+notifications_may_reach = ["10.2.0.7"]
 "#;
 
     fn read(table: &mut Table<'_>) -> Option<Self> {
@@ -273,7 +277,12 @@ redirects_may_reach = ["10.1.0.0/16"]
             "Addresses inside (private, loopback, link-local and the like) that a redirect from a public address may lead to; others \
              are not followed. What a probe names is asked as it is written, wherever it is",
         );
-        Some(Self { name_servers, authorities, redirects_may_reach })
+        let notifications_may_reach = table.list(
+            "notifications_may_reach",
+            "Addresses inside that webhooks, chats, ntfy and gateways for text messages may be on; notifications go to no others. The \
+             mail server of [mail] is asked wherever it is",
+        );
+        Some(Self { name_servers, authorities, redirects_may_reach, notifications_may_reach })
     }
 }
 
@@ -388,6 +397,7 @@ mod tests {
             ("[network]\nname_servers = \"192.0.2.1:53\"\n", Some("name_servers in [network]")),
             ("[network]\nauthorities = \"/ca.pem\"\n", Some("authorities in [network]")),
             ("[network]\nredirects_may_reach = \"10.0.0.0/8\"\n", Some("redirects_may_reach in [network]")),
+            ("[network]\nnotifications_may_reach = \"10.0.0.0/8\"\n", Some("notifications_may_reach in [network]")),
         ] {
             let changed = with(change);
             assert_eq!(changed.needs_a_restart(&running).as_deref(), expected, "{change}");

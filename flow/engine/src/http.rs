@@ -48,6 +48,7 @@ pub struct Request {
     body_bytes_max: usize,
     redirects_max: u8,
     verify: Verify,
+    public_only: bool,
     extra: Option<Arc<Extra>>,
 }
 
@@ -145,6 +146,7 @@ impl Request {
             body_bytes_max: BODY_BYTES_MAX,
             redirects_max: 0,
             verify: Verify::Require,
+            public_only: false,
             extra: None,
         }
     }
@@ -211,6 +213,13 @@ impl Request {
     #[must_use]
     pub fn verify(mut self, verify: Verify) -> Self {
         self.verify = verify;
+        self
+    }
+
+    /// Connects only to public addresses, and those that `notifications_may_reach` of [`crate::net::NetOptions`] names.
+    #[must_use]
+    pub fn public_only(mut self) -> Self {
+        self.public_only = true;
         self
     }
 

@@ -8,8 +8,8 @@
 //! TLS sessions are never resumed: a resumed one shows the certificate of the day before, and an expired one would not be
 //! noticed for as long as the server's tickets live.
 //!
-//! Who answers is not restricted: a policy may well watch an address of the local network. Only where a redirect leads is:
-//! see [`Target::led_by`].
+//! Who answers is not restricted: a policy may well watch an address of the local network. Only where a redirect leads is,
+//! and where a notification goes: see [`Target::led_by`] and [`Target::public_only`].
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -54,6 +54,8 @@ pub struct NetOptions {
     pub extra_roots: Option<PathBuf>,
     /// Addresses that redirects may lead to beside public ones.
     pub redirects_may_reach: Vec<IpNet>,
+    /// Addresses that notifications may go to beside public ones.
+    pub notifications_may_reach: Vec<IpNet>,
 }
 
 /// Why there is no network to be had.
@@ -96,7 +98,11 @@ impl Net {
         } else {
             Resolver::asking(&options.name_servers)?
         };
-        let reach = reach::Reach { allowed: options.redirects_may_reach.clone(), ..reach::Reach::default() };
+        let reach = reach::Reach {
+            redirects: options.redirects_may_reach.clone(),
+            notifications: options.notifications_may_reach.clone(),
+            ..reach::Reach::default()
+        };
         Ok(Self { resolver, tls: tls::TlsSetup::new(options.extra_roots.as_deref(), clock)?, reach })
     }
 
@@ -131,6 +137,8 @@ pub struct Target {
     /// Of the target of a redirect: the address that led there. From a public one only public addresses are connected to, and
     /// those that [`NetOptions::redirects_may_reach`] names.
     pub led_by: Option<IpAddr>,
+    /// Connects only to public addresses, and those that [`NetOptions::notifications_may_reach`] names.
+    pub public_only: bool,
     /// Speaks TLS, if set.
     pub tls: Option<Tls>,
 }
@@ -151,7 +159,8 @@ impl Target {
     pub fn tcp(host: impl Into<String>, port: u16) -> Self {
         let host = host.into();
         let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).map(str::to_owned);
-        Self { host: bare.unwrap_or(host), port, addresses: Vec::new(), family: None, led_by: None, tls: None }
+        let host = bare.unwrap_or(host);
+        Self { host, port, addresses: Vec::new(), family: None, led_by: None, public_only: false, tls: None }
     }
 
     /// TLS to `host`, offering `http/1.1`.

@@ -67,17 +67,23 @@ impl HttpError {
     }
 }
 
+impl fmt::Display for HttpFailure {
+    /// Without the URL, which may hold a token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Request(reason) => write!(f, "the request can't be sent: {reason}"),
+            Self::Dial(error) => write!(f, "{error}"),
+            Self::Protocol { phase, reason } => write!(f, "no valid HTTP answer, while {phase}: {reason}"),
+            Self::Timeout { phase, within } => write!(f, "not done after {within}, while {phase}"),
+            Self::BodyTooLarge { limit_bytes } => write!(f, "the answer is longer than {limit_bytes} bytes"),
+            Self::Redirect(fault) => write!(f, "{fault}"),
+        }
+    }
+}
+
 impl fmt::Display for HttpError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.url)?;
-        match &self.failure {
-            HttpFailure::Request(reason) => write!(f, "the request can't be sent: {reason}"),
-            HttpFailure::Dial(error) => write!(f, "{error}"),
-            HttpFailure::Protocol { phase, reason } => write!(f, "no valid HTTP answer, while {phase}: {reason}"),
-            HttpFailure::Timeout { phase, within } => write!(f, "not done after {within}, while {phase}"),
-            HttpFailure::BodyTooLarge { limit_bytes } => write!(f, "the answer is longer than {limit_bytes} bytes"),
-            HttpFailure::Redirect(fault) => write!(f, "{fault}"),
-        }
+        write!(f, "{}: {}", self.url, self.failure)
     }
 }
 

@@ -69,7 +69,7 @@ impl Hop {
     fn target(&self) -> Target {
         let (host, port) = (self.url.host_str().unwrap_or_default(), self.url.port_or_known_default().unwrap_or(80));
         let target = if self.secure() { Target::tls(host, port, self.request.verify) } else { Target::tcp(host, port) };
-        let mut target = Target { led_by: self.led_by, ..target };
+        let mut target = Target { led_by: self.led_by, public_only: self.request.public_only, ..target };
         if let Some(extra) = &self.request.extra {
             target.family = extra.family;
             if let Some((host, port)) = &extra.at {

@@ -269,7 +269,7 @@ async fn a_public_address_leads_to_no_private_one() {
     let error = ask(&net).await.expect_err("not followed");
     assert_eq!(error.failure, HttpFailure::Dial(DialError::Forbidden { address: inside.ip() }));
     assert!(error.to_string().contains("add it to `redirects_may_reach` in [network]"), "{error}");
-    net.reach.allowed = vec!["127.0.0.1/32".parse().expect("a range")];
+    net.reach.redirects = vec!["127.0.0.1/32".parse().expect("a range")];
     assert_eq!(ask(&net).await.expect("allowed").text(), "inside");
 }
 

@@ -71,6 +71,11 @@ pub enum DialError {
         /// The first address of the name.
         address: IpAddr,
     },
+    /// A notification would go to an address that is neither public nor allowed.
+    Inside {
+        /// The first address of the name.
+        address: IpAddr,
+    },
     /// There is no way to that network, said by this machine or by a router: its end or ours.
     NoWay {
         /// The last address tried.
@@ -102,6 +107,7 @@ impl DialError {
         match self {
             Self::Dns(_) | Self::OtherFamily { .. } => Phase::Dns,
             Self::Forbidden { .. }
+            | Self::Inside { .. }
             | Self::Refused { .. }
             | Self::Connect { .. }
             | Self::NotAsked { .. }
@@ -133,6 +139,10 @@ impl fmt::Display for DialError {
                 f,
                 "a public address redirects to {address}, which is not public: add it to `redirects_may_reach` in [network] if \
                  it may be asked"
+            ),
+            Self::Inside { address } => write!(
+                f,
+                "{address} is not public, and a notification goes there only if `notifications_may_reach` in [network] allows it"
             ),
             Self::NoWay { address, reason } => write!(f, "there is no way to {address}: {reason}"),
             Self::Tls { address, failure, .. } => write!(f, "{address} answers, but {failure}"),
@@ -167,9 +177,15 @@ impl Net {
             }
         }
         if let (Some(&address), Some(true)) = (addresses.first(), target.led_by.map(|by| self.reach.is_public(by))) {
-            addresses.retain(|&address| self.reach.allows(address));
+            addresses.retain(|&address| self.reach.allows_redirect(address));
             if addresses.is_empty() {
                 return Err(DialError::Forbidden { address });
+            }
+        }
+        if let (Some(&address), true) = (addresses.first(), target.public_only) {
+            addresses.retain(|&address| self.reach.allows_notification(address));
+            if addresses.is_empty() {
+                return Err(DialError::Inside { address });
             }
         }
 
@@ -195,6 +211,26 @@ impl Net {
         };
         phases.tls = watch.lap();
         Ok(Dialed { stream: Stream::Tls(Box::new(stream)), remote, phases, peer: Some(peer) })
+    }
+
+    /// Agrees on TLS over a connection that has begun in clear, as STARTTLS does, by `deadline`. Nothing that came before may be
+    /// waiting unread: it would be taken for part of the handshake.
+    pub async fn start_tls(
+        &self,
+        stream: TcpStream,
+        host: &str,
+        options: &Tls,
+        deadline: Deadline,
+    ) -> Result<(Stream, Peer), DialError> {
+        let address = stream.peer_addr().map_err(|error| {
+            let address = SocketAddr::from(([0, 0, 0, 0], 0));
+            DialError::Connect { address, reason: error.to_string() }
+        })?;
+        let agreed = deadline.run(self.tls.connect(stream, host, options)).await;
+        match agreed.ok_or(DialError::Timeout { phase: Phase::Tls, within: deadline.span() })? {
+            Ok((stream, peer)) => Ok((Stream::Tls(Box::new(stream)), peer)),
+            Err(Refused { failure, shown }) => Err(DialError::Tls { address, failure, shown }),
+        }
     }
 
     /// The certificates of a server that shows them only to who offers another application protocol, or none.

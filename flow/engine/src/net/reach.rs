@@ -1,9 +1,10 @@
-//! Which addresses a redirect may lead to.
+//! Which addresses a redirect may lead to, and a notification go to.
 //!
 //! **Problem.** Whoever controls a probed server chooses where a followed redirect leads: to the database port of the
 //! monitor's own network, to the metadata service of its cloud. **Principle.** What the policy names is asked as it is
 //! written. Where somebody else's answer leads, from a public address, must be public too, or be in a range that the policy
 //! allows. The addresses that a connection is opened to are judged, and not the name: a name may mean another one tomorrow.
+//! So is where a notification goes: whoever may enter a webhook is not thereby let into the network of the monitor.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -12,15 +13,23 @@ pub use ipnet::IpNet;
 /// What a policy allows beside public addresses.
 #[derive(Clone, Default, Debug)]
 pub(crate) struct Reach {
-    pub(crate) allowed: Vec<IpNet>,
+    /// To redirects.
+    pub(crate) redirects: Vec<IpNet>,
+    /// To notifications.
+    pub(crate) notifications: Vec<IpNet>,
     /// Taken for public ones: a test has no other server than its own machine.
     pub(crate) taken_for_public: Vec<IpAddr>,
 }
 
 impl Reach {
     /// Whether everybody may be led there.
-    pub(crate) fn allows(&self, address: IpAddr) -> bool {
-        self.is_public(address) || self.allowed.iter().any(|range| range.contains(&address.to_canonical()))
+    pub(crate) fn allows_redirect(&self, address: IpAddr) -> bool {
+        self.is_public(address) || within(&self.redirects, address)
+    }
+
+    /// Whether a notification may go there.
+    pub(crate) fn allows_notification(&self, address: IpAddr) -> bool {
+        self.is_public(address) || within(&self.notifications, address)
     }
 
     pub(crate) fn is_public(&self, address: IpAddr) -> bool {
@@ -30,6 +39,10 @@ impl Reach {
         };
         public || self.taken_for_public.contains(&address)
     }
+}
+
+fn within(ranges: &[IpNet], address: IpAddr) -> bool {
+    ranges.iter().any(|range| range.contains(&address.to_canonical()))
 }
 
 /// Whether it is globally reachable, by the registry of special-purpose addresses of IANA (RFC 6890); ranges for
@@ -73,7 +86,7 @@ mod tests {
     fn what_is_not_public_is_known() {
         let reach = Reach::default();
         for public in ["1.1.1.1", "100.63.255.255", "172.32.0.1", "198.20.0.1", "2606:4700::1111", "64:ff9b::101:101"] {
-            assert!(reach.allows(public.parse().expect("an address")), "{public}");
+            assert!(reach.allows_redirect(public.parse().expect("an address")), "{public}");
         }
         for inner in [
             "0.0.0.0",
@@ -106,14 +119,15 @@ mod tests {
             "fec0::1",
             "ff02::1",
         ] {
-            assert!(!reach.allows(inner.parse().expect("an address")), "{inner}");
+            assert!(!reach.allows_redirect(inner.parse().expect("an address")), "{inner}");
         }
-        let allowed = vec!["10.1.0.0/16".parse().expect("a range"), "::1/128".parse().expect("a range")];
-        let reach = Reach { allowed, ..Reach::default() };
+        let redirects = vec!["10.1.0.0/16".parse().expect("a range"), "::1/128".parse().expect("a range")];
+        let reach = Reach { redirects, ..Reach::default() };
         for (address, allowed) in
             [("10.1.2.3", true), ("::ffff:10.1.2.3", true), ("10.2.0.1", false), ("::1", true), ("127.0.0.1", false)]
         {
-            assert_eq!(reach.allows(address.parse().expect("an address")), allowed, "{address}");
+            assert_eq!(reach.allows_redirect(address.parse().expect("an address")), allowed, "{address}");
+            assert!(!reach.allows_notification(address.parse().expect("an address")), "{address}");
         }
     }
 }
