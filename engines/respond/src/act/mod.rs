@@ -1,11 +1,29 @@
 //! The channels on which people are told, one file each.
+//!
+//! **Problem.** A notification is sent while things are broken, to servers that others run: it waits for ever on one of them,
+//! is lost in another's error page, or says a token in the very log that it is about. **Principle.** A channel carries one
+//! composed message to one person and says which of three things has happened: accepted, not now, not this way. Time and
+//! answers are bounded, redirects are not followed, addresses inside are not reached unless the policy allows it, a secret is
+//! opened for one attempt, and what a server says is counted and never quoted. When to try again is for the caller to decide.
+//!
+//! A new channel is one file here and one line in `channels!`; the conformance suite (`conformance.rs`) then asks of it what it
+//! asks of all.
 
 use std::fmt;
+use std::sync::Arc;
 
 use engine::net::Net;
 use engine::{BoxFuture, Clock, Random, Secrets};
 use event::Span;
+use policy::{Document, Section, SectionDoc, Slot, Table, Value};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+mod compose;
+#[cfg(test)]
+mod conformance;
+mod hook;
+mod request;
 
 /// How much an alert matters.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Debug)]
@@ -17,6 +35,15 @@ pub enum Severity {
     Warning,
     /// To be looked at now, whatever the hour.
     Critical,
+}
+
+impl Value for Severity {
+    const SHAPE: &'static str = "\"info\", \"warning\" or \"critical\"";
+    const EXAMPLE: &'static str = "\"critical\"";
+
+    fn read(slot: Slot<'_>) -> Option<Self> {
+        slot.choose(&[("info", Self::Info), ("warning", Self::Warning), ("critical", Self::Critical)])
+    }
 }
 
 /// The language in which a person is told.
@@ -125,4 +152,176 @@ pub trait Channel: fmt::Debug + Send + Sync {
 
     /// Sends the message. `earlier` is the reference that the first message of the thread got.
     fn send<'a>(&'a self, message: &'a Message, earlier: Option<&'a str>, means: Means<'a>) -> BoxFuture<'a, Sent>;
+}
+
+/// What a kind of channel is to the policy.
+trait Kind: fmt::Debug + Clone + PartialEq + Sized {
+    /// Its name, and its key in an element of `channel`.
+    const NAME: &'static str;
+
+    /// Takes its keys out of an element of `channel`; nothing when its own key is not there, or after a mistake.
+    fn read(table: &mut Table<'_>) -> Option<Self>;
+
+    /// The table that says through whom it sends, if it needs one.
+    fn provider(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Where it leads: of two channels of a person that are the same, the same.
+    fn leads_to(&self) -> String;
+
+    /// Ready to send; nothing without the provider that it needs.
+    fn open(&self, providers: &Providers) -> Option<Arc<dyn Channel>>;
+
+    /// What is sound and may still surprise.
+    fn warnings(&self, _secrets: &Secrets) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// Each kind is the name of its file and the type of its keys in the policy.
+macro_rules! channels {
+    ($($module:ident: $kind:ident;)*) => {
+        $(pub mod $module;)*
+
+        /// A channel of any kind.
+        #[derive(Clone, PartialEq, Debug)]
+        enum Target {
+            $($kind($module::$kind),)*
+        }
+
+        /// The names of all kinds, in the order of `docs/policy.md`.
+        pub const CHANNEL_KINDS: &[&str] = &[$($module::$kind::NAME,)*];
+
+        impl Target {
+            /// Reads the keys of every kind: what is not asked for would be a mistake.
+            fn read(table: &mut Table<'_>) -> Option<Self> {
+                let mut target = None;
+                $(if let Some(read) = <$module::$kind as Kind>::read(table) { target = Some(Self::$kind(read)); })*
+                target
+            }
+
+            const fn kind(&self) -> &'static str {
+                match self { $(Self::$kind(_) => $module::$kind::NAME,)* }
+            }
+
+            fn provider(&self) -> Option<&'static str> {
+                match self { $(Self::$kind(kind) => kind.provider(),)* }
+            }
+
+            fn leads_to(&self) -> String {
+                match self { $(Self::$kind(kind) => kind.leads_to(),)* }
+            }
+
+            fn open(&self, providers: &Providers) -> Option<Arc<dyn Channel>> {
+                match self { $(Self::$kind(kind) => kind.open(providers),)* }
+            }
+
+            fn warnings(&self, secrets: &Secrets) -> Vec<String> {
+                match self { $(Self::$kind(kind) => kind.warnings(secrets),)* }
+            }
+        }
+    };
+}
+
+channels! {
+    mail: Mail;
+    webhook: Webhook;
+    slack: Slack;
+    mattermost: Mattermost;
+    ntfy: Ntfy;
+}
+
+/// One way to reach a person, as the policy writes it: an element of `channel` in `[[person]]`.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ChannelSettings {
+    target: Target,
+    severities: Vec<Severity>,
+}
+
+impl ChannelSettings {
+    /// The kind: `mail`, `sms`.
+    pub const fn kind(&self) -> &'static str {
+        self.target.kind()
+    }
+
+    /// A name for it that stays when others are added, moved or removed, and tells nobody where it leads: the kind, and a
+    /// digest of the address.
+    pub fn key(&self) -> String {
+        let digest = compose::hex(&Sha256::digest(self.target.leads_to().as_bytes()));
+        format!("{}-{}", self.kind(), &digest[..16])
+    }
+
+    /// Whether it is for messages of this severity.
+    pub fn takes(&self, severity: Severity) -> bool {
+        self.severities.is_empty() || self.severities.contains(&severity)
+    }
+
+    /// The table that must be in the policy for it, such as `mail`.
+    pub fn provider(&self) -> Option<&'static str> {
+        self.target.provider()
+    }
+
+    /// Ready to send; nothing if the table that it needs is not there.
+    pub fn open(&self, providers: &Providers) -> Option<Arc<dyn Channel>> {
+        self.target.open(providers)
+    }
+
+    /// What is sound and may still surprise, each in a sentence without a full stop.
+    pub fn warnings(&self, secrets: &Secrets) -> Vec<String> {
+        self.target.warnings(secrets)
+    }
+}
+
+impl Section for ChannelSettings {
+    const ABOUT: &'static str = "One way to reach somebody: a table with the key of exactly one kind of channel.";
+    const EXAMPLE: &'static str = "";
+
+    fn read(table: &mut Table<'_>) -> Option<Self> {
+        let target = Target::read(table);
+        let severities = table.list(
+            "severity",
+            "The severities that this channel is for; all, if absent. Of a person's channels every one that takes a severity is used",
+        );
+        let named: Vec<&str> = CHANNEL_KINDS.iter().copied().filter(|kind| table.has(kind)).collect();
+        match named[..] {
+            [] => {
+                let kinds: Vec<String> = CHANNEL_KINDS.iter().map(|kind| format!("`{kind}`")).collect();
+                let remedy = format!("write one of {}, such as {{ mail = \"lea@shop.example\" }}", kinds.join(", "));
+                table.mistake("", "a channel without an address", remedy);
+            }
+            [_] => {}
+            [first, second, ..] => {
+                let remedy = format!("write {{ {first} = … }}, {{ {second} = … }}");
+                table.mistake(second, "one channel with two addresses", remedy);
+                return None;
+            }
+        }
+        Some(Self { target: target?, severities })
+    }
+}
+
+/// Through whom garant sends: the tables `[mail]`, `[sms]` and `[slack]`.
+#[derive(Clone, PartialEq, Default, Debug)]
+pub struct Providers {
+    mail: Option<Arc<mail::Server>>,
+    slack: Option<Arc<slack::Workspace>>,
+}
+
+impl Providers {
+    /// Takes its tables out of the policy.
+    pub fn read(document: &mut Document) -> Self {
+        Self { mail: document.table("mail").map(Arc::new), slack: document.table("slack").map(Arc::new) }
+    }
+
+    /// Its chapters of `docs/policy.md`.
+    pub fn reference() -> Vec<SectionDoc> {
+        vec![SectionDoc::of::<mail::Server>("mail", false), SectionDoc::of::<slack::Workspace>("slack", false)]
+    }
+
+    /// What is sound and may still surprise, each in a sentence without a full stop.
+    pub fn warnings(&self, secrets: &Secrets) -> Vec<String> {
+        let mail = self.mail.iter().flat_map(|server| server.warnings(secrets));
+        mail.chain(self.slack.iter().flat_map(|workspace| workspace.warnings(secrets))).collect()
+    }
 }
