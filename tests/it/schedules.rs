@@ -176,7 +176,7 @@ fn who_is_on_call_is_what_python_says() {
     let mut draws = Draws::from_environment();
     let mut drawn = Vec::new();
     let mut input = Vec::new();
-    for round in 0..usize::try_from(number("GARANT_SCHEDULES", 300)).expect("a number") {
+    for round in 0..usize::try_from(number("GARANT_SCHEDULES", 150)).expect("a number") {
         let (zone, date) = DAYS[round % DAYS.len()];
         let noon = Time::parse_rfc3339(&format!("{date}T12:00:00Z")).expect("a day");
         let (policy, mut question) = schedule(&mut draws, zone, noon.day());

@@ -24,7 +24,7 @@ pub use clock::Date;
 pub use escalation::{Escalation, EscalationState, EscalationStep};
 pub use quiet::{PersonHours, QuietHours};
 pub use schedule::{Layer, Schedule};
-pub use shifts::{HORIZON, Override, SHIFTS_MAX, Shift, ShiftSource};
+pub use shifts::{HORIZON, OVERRIDES_MAX, Override, SHIFTS_MAX, Shift, ShiftSource};
 pub use window::Window;
 
 /// What the policy says of the people of the team.
@@ -46,6 +46,35 @@ pub struct Told {
     /// Schedules by which nobody is on call.
     pub empty: Vec<ScheduleName>,
 }
+
+/// Why an override is refused.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum RefusedOverride {
+    /// The policy has no such schedule.
+    #[error("no schedule is called `{0}`: the policy declares {1}")]
+    Schedule(ScheduleName, String),
+    /// The policy has no such person.
+    #[error("no person is called `{0}`: the policy declares {1}")]
+    Person(PersonName, String),
+    /// It ends before it begins.
+    #[error("the override ends at {0}, which is not after its start: write a later end")]
+    Empty(Time),
+    /// It is over already.
+    #[error("the override ended at {0}, which is past: what was is not changed by it")]
+    Past(Time),
+    /// It is longer than [`HORIZON`].
+    #[error("the override lasts longer than {HORIZON}: change the layers of the schedule in the policy instead")]
+    Long,
+    /// Its reason is too long.
+    #[error("the reason is longer than {REASON_BYTES_MAX} bytes: shorten it")]
+    Reason,
+    /// The schedule has [`OVERRIDES_MAX`].
+    #[error("the schedule `{0}` has {OVERRIDES_MAX} overrides: remove some first")]
+    Many(ScheduleName),
+}
+
+/// How long the reason of an override may be.
+pub const REASON_BYTES_MAX: usize = 500;
 
 impl People {
     /// Takes its tables out of the document. Where a table names no zone, the one at the top of the policy holds.
@@ -82,6 +111,55 @@ impl People {
         self.hours.iter().find(|hours| hours.person == *person)?.quiet.ends(at)
     }
 
+    /// Whether an override may be made at `now`, beside those that there are.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check_override(&self, made: &Override, now: Time, others: &[Override]) -> Result<(), RefusedOverride> {
+        let Override { schedule, person, interval, .. } = made;
+        if self.schedule(schedule).is_none() {
+            let known = self.schedules.iter().map(|schedule| schedule.name.as_str());
+            return Err(RefusedOverride::Schedule(schedule.clone(), listed(known)));
+        }
+        if self.hours.iter().all(|hours| hours.person != *person) {
+            let known = self.hours.iter().map(|hours| hours.person.as_str());
+            return Err(RefusedOverride::Person(person.clone(), listed(known)));
+        }
+        if interval.is_empty() {
+            return Err(RefusedOverride::Empty(interval.end));
+        }
+        if interval.end <= now {
+            return Err(RefusedOverride::Past(interval.end));
+        }
+        if interval.length() > HORIZON {
+            return Err(RefusedOverride::Long);
+        }
+        if made.reason.len() > REASON_BYTES_MAX {
+            return Err(RefusedOverride::Reason);
+        }
+        let of_this = others.iter().filter(|other| other.schedule == *schedule && other.id != made.id).count();
+        if of_this >= OVERRIDES_MAX {
+            return Err(RefusedOverride::Many(schedule.clone()));
+        }
+        Ok(())
+    }
+
+    /// What is sound and may still surprise, each in a sentence without a full stop.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        for schedule in &self.schedules {
+            let name = &schedule.name;
+            if let Some(at) = schedule.uncovered() {
+                warnings.push(format!("nobody is on call by the schedule `{name}` at {at}: no layer applies then"));
+            }
+            let mut steps = self.escalations.iter().flat_map(|escalation| &escalation.steps);
+            if !steps.any(|step| step.schedules.contains(name)) {
+                warnings.push(format!("no escalation names the schedule `{name}`: nobody is told by it"));
+            }
+        }
+        warnings
+    }
+
     /// Whom the step tells at the instant. An override may name somebody who has left the policy since: they are in no `hours`,
     /// and are left out, as if the layers beneath were asked.
     pub fn told(&self, step: &EscalationStep, at: Time, overrides: &[Override]) -> Told {
@@ -103,6 +181,17 @@ impl People {
         step.people.iter().cloned().for_each(tell);
         told.empty = empty;
         told
+    }
+}
+
+/// The first few names, for a message.
+fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    const SHOWN_MAX: usize = 8;
+    let names: Vec<String> = names.take(SHOWN_MAX + 1).map(|name| format!("`{name}`")).collect();
+    match names.get(..SHOWN_MAX) {
+        _ if names.is_empty() => "none".to_owned(),
+        Some(shown) if names.len() > SHOWN_MAX => format!("{} and others", shown.join(", ")),
+        _ => names.join(", "),
     }
 }
 

@@ -11,7 +11,7 @@ use event::{Time, Zone};
 use policy::{PersonName, ScheduleName, Section, Slot, Table, Value};
 
 use super::clock::{Date, WallClock, clock_text, minutes_of, weekday_named, weekday_word};
-use super::window::{Window, cover_the_week};
+use super::window::{Window, cover_the_week, missing_of_the_week};
 
 /// How many layers a schedule may have.
 const LAYERS_MAX: usize = 20;
@@ -63,6 +63,25 @@ impl Schedule {
     /// The zone of the clock by which people hand over.
     pub const fn zone(&self) -> &Zone {
         self.clock.zone()
+    }
+
+    /// The instant that somebody means who writes `2026-12-10 18:00`, by the clock of the schedule, or a time of RFC 3339.
+    pub fn time_of(&self, text: &str) -> Option<Time> {
+        if let Some((date, time)) = text.trim().split_once([' ', 'T'])
+            && let (Some(date), Some(minutes)) = (Date::parse(date), minutes_of(time))
+        {
+            return Some(self.clock.first(date, minutes));
+        }
+        Time::parse_rfc3339(text.trim())
+    }
+
+    /// A time of the week at which no layer applies, such as `Mon 07:00`, once all have begun; nothing when there is none.
+    pub fn uncovered(&self) -> Option<String> {
+        if self.layers.iter().any(|layer| layer.only.is_empty()) {
+            return None;
+        }
+        let windows: Vec<Window> = self.layers.iter().flat_map(|layer| layer.only.iter().cloned()).collect();
+        missing_of_the_week(&windows)
     }
 }
 

@@ -16,8 +16,11 @@ use super::window::spans;
 
 /// How far ahead shifts are computed in one go.
 pub const HORIZON: Span = Span::from_days(400);
-/// How many shifts are computed in one go; the rest is left out.
+/// How many shifts and gaps are computed in one go; the rest is left out.
 pub const SHIFTS_MAX: usize = 20_000;
+/// How many overrides one schedule may have; beyond, the oldest have no effect, and [`super::People::check_override`] refuses
+/// one more.
+pub const OVERRIDES_MAX: usize = 1000;
 /// How far around an interval windows are looked for, in days: they recur every week, and a zone may leave a day out.
 const AROUND_DAYS: i64 = 15;
 
@@ -128,6 +131,7 @@ impl<'a> Sources<'a> {
         // Of two that were made at the same instant, the one that comes later in the list.
         overrides.reverse();
         overrides.sort_by_key(|made| std::cmp::Reverse(made.made_at));
+        overrides.truncate(OVERRIDES_MAX);
         let applies = schedule.layers.iter().map(|layer| applies(schedule, layer, within)).collect();
         Self { schedule, applies, overrides }
     }

@@ -188,6 +188,140 @@ fn overrides_win_and_the_newest_of_them() {
     assert!(serde_json::from_str::<Override>(&row.replace("\"ops\"", "\"o p s\"")).is_err());
 }
 
+/// Two people who change places are two overrides.
+#[test]
+fn a_swap_is_two_overrides() {
+    let people = sound();
+    let ops = people.schedule(&schedule("ops")).expect("it is declared");
+    let at = |text: &str, overrides: &[Override]| ops.on_call(time(text), overrides).map(|shift| shift.person);
+    let (saturday, next) = ("2026-12-12T12:00:00Z", "2026-12-19T12:00:00Z");
+    assert_eq!((at(saturday, &[]), at(next, &[])), (Some(person("Léa")), Some(person("Max"))));
+    let swap = [
+        made("a", "Max", "2026-12-12T00:00:00Z", "2026-12-13T00:00:00Z", "2026-12-01T00:00:00Z"),
+        made("b", "Léa", "2026-12-19T00:00:00Z", "2026-12-20T00:00:00Z", "2026-12-01T00:00:00Z"),
+    ];
+    assert_eq!((at(saturday, &swap), at(next, &swap)), (Some(person("Max")), Some(person("Léa"))));
+}
+
+#[test]
+fn overrides_are_checked_before_they_are_kept() {
+    let people = sound();
+    let now = time("2026-12-09T00:00:00Z");
+    let sound = made("a", "Max", "2026-12-08T00:00:00Z", "2026-12-10T06:00:00Z", "2026-12-09T00:00:00Z");
+    let refused = |made: &Override, others: &[Override]| {
+        people.check_override(made, now, others).map_err(|refused| refused.to_string())
+    };
+    assert_eq!(refused(&sound, &[]), Ok(()), "one that has begun is sound");
+    let many: Vec<Override> =
+        (0..OVERRIDES_MAX).map(|index| Override { id: index.to_string(), ..sound.clone() }).collect();
+    assert_eq!(refused(&Override { id: "7".to_owned(), ..sound.clone() }, &many), Ok(()), "one that is changed");
+    for (made, others, message) in [
+        (
+            Override { schedule: schedule("op"), ..sound.clone() },
+            &[][..],
+            "no schedule is called `op`: the policy declares `ops`",
+        ),
+        (
+            Override { person: person("Lea"), ..sound.clone() },
+            &[],
+            "no person is called `Lea`: the policy declares `Léa`, `Max`, `Noé`",
+        ),
+        (
+            Override { interval: Interval::new(now, now), ..sound.clone() },
+            &[],
+            "the override ends at 2026-12-09T00:00:00Z, which is not after its start: write a later end",
+        ),
+        (
+            Override { interval: interval("2026-12-01T00:00:00Z", "2026-12-02T00:00:00Z"), ..sound.clone() },
+            &[],
+            "the override ended at 2026-12-02T00:00:00Z, which is past: what was is not changed by it",
+        ),
+        (
+            Override { interval: interval("2026-12-01T00:00:00Z", "2028-12-02T00:00:00Z"), ..sound.clone() },
+            &[],
+            "the override lasts longer than 400 d: change the layers of the schedule in the policy instead",
+        ),
+        (
+            Override { reason: "x".repeat(REASON_BYTES_MAX + 1), ..sound.clone() },
+            &[],
+            "the reason is longer than 500 bytes: shorten it",
+        ),
+        (sound.clone(), &many, "the schedule `ops` has 1000 overrides: remove some first"),
+    ] {
+        assert_eq!(refused(&made, others), Err(message.to_owned()));
+    }
+    assert_eq!(people.check_override(&sound, now, &many[1..]), Ok(()));
+    assert_eq!(
+        People::default().check_override(&sound, now, &[]).map_err(|refused| refused.to_string()),
+        Err("no schedule is called `ops`: the policy declares none".to_owned())
+    );
+}
+
+#[test]
+fn times_are_written_by_the_clock_of_the_schedule() {
+    let people = sound();
+    let ops = people.schedule(&schedule("ops")).expect("it is declared");
+    for (text, instant) in [
+        ("2026-12-10 18:00", Some("2026-12-10T17:00:00Z")),
+        ("2026-07-10T18:00", Some("2026-07-10T16:00:00Z")),
+        ("2026-12-10T18:00:00Z", Some("2026-12-10T18:00:00Z")),
+        ("2026-12-10T18:00:00+02:00", Some("2026-12-10T16:00:00Z")),
+        ("2026-03-29 02:30", Some("2026-03-29T01:00:00Z")),
+        ("tomorrow", None),
+        ("2026-12-10", None),
+        ("18:00", None),
+    ] {
+        assert_eq!(ops.time_of(text).map(Time::to_rfc3339).as_deref(), instant, "{text}");
+    }
+}
+
+#[test]
+fn what_may_surprise_is_said() {
+    assert_eq!(sound().warnings(), Vec::<String>::new());
+    let text = format!(
+        "{NAMES}[[schedule]]\nname = \"ops\"\nlayer = [{{ people = \"Léa\", every = \"day\", hand_over = \"08:00\", \
+         from = \"2026-12-07\", only = [\"Mon-Fri 08:00-18:00\", \"18:00-08:00\"] }}]\n"
+    );
+    assert_eq!(
+        read(&text).expect("a sound policy").warnings(),
+        [
+            "nobody is on call by the schedule `ops` at Sat 08:00: no layer applies then",
+            "no escalation names the schedule `ops`: nobody is told by it",
+        ]
+    );
+}
+
+/// A limit on everything: as many shifts as there may be, in a policy at all its limits, and no more.
+#[test]
+fn a_schedule_at_its_limits() {
+    let windows: Vec<String> = (0..20).map(|hour| format!("{hour:02}:10-{hour:02}:50")).collect();
+    let layer = |index: i64| {
+        let only: Vec<String> =
+            windows.iter().map(|window| window.replace(":10", &format!(":{}", 10 + index))).collect();
+        format!(
+            "{{ people = [\"Léa\", \"Max\"], every = \"day\", hand_over = \"00:00\", from = \"2026-12-07\", only = {only:?} }}"
+        )
+    };
+    let layers: Vec<String> = (0..20).map(layer).collect();
+    let people =
+        read(&format!("{NAMES}[[schedule]]\nname = \"ops\"\nlayer = [{}]\n", layers.join(","))).expect("sound");
+    let ops = &people.schedules[0];
+    let start = time("2027-01-01T00:00:00Z");
+    let overrides: Vec<Override> = (0..1000)
+        .map(|index| {
+            let from = start + Span::from_secs(600 * index);
+            let interval = Interval::new(from, from + Span::from_secs(300));
+            Override {
+                id: index.to_string(),
+                interval,
+                ..made("", "Noé", "2027-01-01T00:00:00Z", "2027-01-02T00:00:00Z", "2026-12-01T00:00:00Z")
+            }
+        })
+        .collect();
+    let shifts = ops.shifts(Interval::new(start, start + Span::from_days(800)), &overrides);
+    assert!(shifts.len() > 10_000 && shifts.len() <= SHIFTS_MAX, "{}", shifts.len());
+}
+
 /// A layer that begins later ends the long turns beneath it, however far away that is.
 #[test]
 fn a_layer_above_ends_a_long_turn() {
