@@ -25,8 +25,8 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::{Bytes, BytesMut};
 use engine::Failure;
 use engine::door::{
-    Access, CALL_TIME_MAX, CALLS_MAX, Call, CallBody, Credential, Door, DoorPage, Listeners, Method, Mount,
-    PATH_SEGMENTS_MAX, QUERY_MAX, Reply,
+    self, Access, CALL_TIME_MAX, CALLS_MAX, Call, CallBody, Credential, Door, DoorPage, Listeners, Method, Mount,
+    QUERY_MAX, Reply,
 };
 use http_body_util::BodyExt as _;
 use journal::Hash;
@@ -157,7 +157,7 @@ async fn call(state: &State, mounted: &Mounted, rest: &str, head: &Parts, body: 
     let Some(method) = method(&head.method).filter(|method| mount.methods.contains(method)) else {
         return not_allowed(mount);
     };
-    let Some(path) = segments(rest) else { return answer::refusal(StatusCode::NOT_FOUND) };
+    let Some(path) = door::segments(rest) else { return answer::refusal(StatusCode::NOT_FOUND) };
     if method != Method::Get && is_cross_site(&head.headers) {
         return error(403, "a page of another site may not send this");
     }
@@ -201,28 +201,6 @@ const fn method(method: &HttpMethod) -> Option<Method> {
         HttpMethod::DELETE => Some(Method::Delete),
         _ => None,
     }
-}
-
-/// The segments of a path after the prefix, decoded; `None` for a path that means nothing or may mean two things.
-fn segments(rest: &str) -> Option<Vec<String>> {
-    let Some(rest) = rest.strip_prefix('/').filter(|rest| !rest.is_empty()) else { return Some(Vec::new()) };
-    let rest = rest.strip_suffix('/').unwrap_or(rest);
-    let segments: Vec<String> =
-        rest.split('/').take(PATH_SEGMENTS_MAX + 1).map(percent_decoded).collect::<Option<_>>()?;
-    let plain =
-        |segment: &String| !matches!(segment.as_str(), "" | "." | "..") && !segment.chars().any(char::is_control);
-    (segments.len() <= PATH_SEGMENTS_MAX && segments.iter().all(plain)).then_some(segments)
-}
-
-/// The text that percent-encoding stands for (RFC 3986, section 2.1); `None` when it is broken or no UTF-8.
-fn percent_decoded(text: &str) -> Option<String> {
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
-        let mut digit = || char::from(bytes.next()?).to_digit(16);
-        decoded.push(if byte == b'%' { u8::try_from(digit()? * 16 + digit()?).ok()? } else { byte });
-    }
-    String::from_utf8(decoded).ok()
 }
 
 /// Whether a browser says that another site sent the request (Fetch Metadata, W3C). Clients that are no browsers say nothing.

@@ -332,5 +332,27 @@ pub fn alike(text: impl Into<String>) -> Text {
     Text { fr: text.clone(), en: text }
 }
 
+/// The segments of a path after the prefix of its mount, decoded; `None` for a path that means nothing or may mean two things.
+pub fn segments(rest: &str) -> Option<Vec<String>> {
+    let Some(rest) = rest.strip_prefix('/').filter(|rest| !rest.is_empty()) else { return Some(Vec::new()) };
+    let rest = rest.strip_suffix('/').unwrap_or(rest);
+    let segments: Vec<String> =
+        rest.split('/').take(PATH_SEGMENTS_MAX + 1).map(percent_decoded).collect::<Option<_>>()?;
+    let plain =
+        |segment: &String| !matches!(segment.as_str(), "" | "." | "..") && !segment.chars().any(char::is_control);
+    (segments.len() <= PATH_SEGMENTS_MAX && segments.iter().all(plain)).then_some(segments)
+}
+
+/// The text that percent-encoding stands for (RFC 3986, section 2.1); `None` when it is broken or no UTF-8.
+fn percent_decoded(text: &str) -> Option<String> {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        let mut digit = || char::from(bytes.next()?).to_digit(16);
+        decoded.push(if byte == b'%' { u8::try_from(digit()? * 16 + digit()?).ok()? } else { byte });
+    }
+    String::from_utf8(decoded).ok()
+}
+
 #[cfg(test)]
 mod tests;

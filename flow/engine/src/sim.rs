@@ -2,7 +2,7 @@
 //!
 //! A journal in memory that can be told to refuse, samples in memory, a clock that passes with tokio's paused one. With these
 //! a test is a year long and lasts some milliseconds. The real stores have threads of their own, which paused time does not
-//! wait for: they belong into tests on the running clock.
+//! wait for: they belong into tests on the running clock. A command is run by [`AtDoor`], without a process beside it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
@@ -23,6 +23,10 @@ use crate::clock::SimClock;
 use crate::net::{Net, NetOptions, SetupError};
 use crate::random::SeededRandom;
 use crate::{Context, Progress, Recorder};
+
+mod at_door;
+
+pub use at_door::AtDoor;
 
 /// Origin of the log of a [`MemoryJournal`].
 const SIM_LOG: &str = "shop.example/1";

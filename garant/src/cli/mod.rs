@@ -157,3 +157,32 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
         .build()
         .map_err(|error| Failure::new("the asynchronous runtime can't be started").because(&error))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `--data` belongs to every command of an engine, wherever it stands among its subcommands; the help is the engine's.
+    #[test]
+    fn commands_of_engines_have_a_data_directory() {
+        let command = clap::Command::new("notify").about("Tell somebody").subcommand(clap::Command::new("test"));
+        let command = with_data(command);
+        command.clone().debug_assert();
+        assert_eq!(command.get_about().map(ToString::to_string).as_deref(), Some("Tell somebody"));
+        for (arguments, expected) in [
+            (&["notify", "test", "--data", "there"][..], "there"),
+            (&["notify", "--data", "there", "test"], "there"),
+            (&["notify", "--data=there"], "there"),
+        ] {
+            let matches = command.clone().try_get_matches_from(arguments).expect("good");
+            let data = DataArgument::from_arg_matches(&matches).expect("it is there").data;
+            assert_eq!(data, PathBuf::from(expected), "{arguments:?}");
+        }
+    }
+
+    /// Two commands of one name, two arguments of one flag: clap says so in debug builds.
+    #[test]
+    fn the_command_line_is_consistent() {
+        command_line(&Registry::garant()).debug_assert();
+    }
+}

@@ -35,3 +35,38 @@ fn a_credential_is_shown_nowhere() {
         assert!(!format!("{:?}", call.credential).contains(&format!("{:?}", b"s3cret")));
     }
 }
+
+#[test]
+fn a_path_means_one_thing() {
+    let eight = "/x".repeat(PATH_SEGMENTS_MAX);
+    for (rest, expected) in [
+        ("", Some(&[][..])),
+        ("/", Some(&[])),
+        ("/x", Some(&["x"])),
+        ("/x/", Some(&["x"])),
+        ("/a%20b+c/%C3%A9%2F%25", Some(&["a b+c", "é/%"])),
+        ("/...", Some(&["..."])),
+        (&eight, Some(&["x"; PATH_SEGMENTS_MAX])),
+        (&format!("{eight}/"), Some(&["x"; PATH_SEGMENTS_MAX])),
+        (&format!("{eight}/x"), None),
+        ("//", None),
+        ("//x", None),
+        ("/x//", None),
+        ("/x//y", None),
+        ("/.", None),
+        ("/..", None),
+        ("/%2e%2E/x", None),
+        ("/x%00", None),
+        ("/x%0A", None),
+        ("/%1b[2J", None),
+        ("/%C2%85", None),
+        ("/%ff", None),
+        ("/%", None),
+        ("/%2", None),
+        ("/%2g", None),
+        ("/%+1", None),
+    ] {
+        let expected = expected.map(|segments| segments.iter().map(ToString::to_string).collect::<Vec<_>>());
+        assert_eq!(segments(rest), expected, "{rest}");
+    }
+}
