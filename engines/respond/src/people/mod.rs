@@ -160,11 +160,18 @@ impl People {
         warnings
     }
 
-    /// Whom the step tells at the instant. An override may name somebody who has left the policy since: they are in no `hours`,
-    /// and are left out, as if the layers beneath were asked.
+    /// The overrides that have an effect: those of schedules and people that the policy still declares. Whatever is shown or told
+    /// of who is on call rests on these.
+    pub fn in_effect(&self, overrides: &[Override]) -> Vec<Override> {
+        let known = |made: &&Override| {
+            self.schedule(&made.schedule).is_some() && self.hours.iter().any(|hours| hours.person == made.person)
+        };
+        overrides.iter().filter(known).cloned().collect()
+    }
+
+    /// Whom the step tells at the instant. An override that names somebody who has left the policy has no effect.
     pub fn told(&self, step: &EscalationStep, at: Time, overrides: &[Override]) -> Told {
-        let known = |made: &&Override| self.hours.iter().any(|hours| hours.person == made.person);
-        let overrides: Vec<Override> = overrides.iter().filter(known).cloned().collect();
+        let overrides = self.in_effect(overrides);
         let mut told = Told::default();
         let mut tell = |person: PersonName| {
             if !told.people.contains(&person) {

@@ -411,7 +411,9 @@ fn escalations_go_on_until_their_end() {
     assert_eq!(told(1, now, &[]).people, [person("Léa"), person("Max")]);
     let max = made("a", "Max", "2026-12-10T00:00:00Z", "2026-12-10T06:00:00Z", "2026-12-01T00:00:00Z");
     assert_eq!(told(1, now, std::slice::from_ref(&max)).people, [person("Max")], "each once");
-    let gone = Override { person: person("Zoé"), ..max };
+    let gone = Override { person: person("Zoé"), ..max.clone() };
+    let renamed = Override { schedule: schedule("managers"), ..max.clone() };
+    assert_eq!(people.in_effect(&[gone.clone(), max.clone(), renamed]), [max]);
     assert_eq!(told(0, now, &[gone]).people, [person("Léa")], "who has left is not told");
     let before = told(1, time("2026-12-01T00:00:00Z"), &[]);
     assert_eq!(before, Told { people: vec![person("Max")], empty: vec![schedule("ops")] });
