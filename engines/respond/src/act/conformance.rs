@@ -27,6 +27,11 @@ const NOW: Time = Time::from_secs(1_795_388_400);
 /// In every secret file, in every URL that is one, and in every address of a person.
 const SECRETS: [&str; 4] = ["s3cret", "hook-path", "lea@", "33612345678"];
 
+/// A message that fires, in French.
+pub(super) fn sample() -> Message {
+    message("m-1", Language::Fr)
+}
+
 /// A message of the shape that the desk composes.
 fn message(id: &str, language: Language) -> Message {
     let (subject, text) = match language {

@@ -226,6 +226,7 @@ macro_rules! channels {
 
 channels! {
     mail: Mail;
+    sms: Sms;
     webhook: Webhook;
     slack: Slack;
     mattermost: Mattermost;
@@ -305,23 +306,33 @@ impl Section for ChannelSettings {
 #[derive(Clone, PartialEq, Default, Debug)]
 pub struct Providers {
     mail: Option<Arc<mail::Server>>,
+    sms: Option<Arc<sms::Gateway>>,
     slack: Option<Arc<slack::Workspace>>,
 }
 
 impl Providers {
     /// Takes its tables out of the policy.
     pub fn read(document: &mut Document) -> Self {
-        Self { mail: document.table("mail").map(Arc::new), slack: document.table("slack").map(Arc::new) }
+        Self {
+            mail: document.table("mail").map(Arc::new),
+            sms: document.table("sms").map(Arc::new),
+            slack: document.table("slack").map(Arc::new),
+        }
     }
 
     /// Its chapters of `docs/policy.md`.
     pub fn reference() -> Vec<SectionDoc> {
-        vec![SectionDoc::of::<mail::Server>("mail", false), SectionDoc::of::<slack::Workspace>("slack", false)]
+        vec![
+            SectionDoc::of::<mail::Server>("mail", false),
+            SectionDoc::of::<sms::Gateway>("sms", false),
+            SectionDoc::of::<slack::Workspace>("slack", false),
+        ]
     }
 
     /// What is sound and may still surprise, each in a sentence without a full stop.
     pub fn warnings(&self, secrets: &Secrets) -> Vec<String> {
         let mail = self.mail.iter().flat_map(|server| server.warnings(secrets));
-        mail.chain(self.slack.iter().flat_map(|workspace| workspace.warnings(secrets))).collect()
+        let sms = self.sms.iter().flat_map(|gateway| gateway.warnings(secrets));
+        mail.chain(sms).chain(self.slack.iter().flat_map(|workspace| workspace.warnings(secrets))).collect()
     }
 }

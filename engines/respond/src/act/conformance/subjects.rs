@@ -25,7 +25,7 @@ pub(super) struct Subject {
 }
 
 /// All of them.
-pub(super) const SUBJECTS: &[Subject] = &[MAIL, WEBHOOK, SLACK, SLACK_INCOMING, MATTERMOST, NTFY];
+pub(super) const SUBJECTS: &[Subject] = &[MAIL, SMS, SMS_OF_ANOTHER, WEBHOOK, SLACK, SLACK_INCOMING, MATTERMOST, NTFY];
 
 /// The answer with which a server that got a request at this path accepts it.
 pub(super) fn accepted(path: &str) -> String {
@@ -33,6 +33,8 @@ pub(super) fn accepted(path: &str) -> String {
         "/hook-path" => "ok, said by the server".to_owned(),
         "/api/chat.postMessage" => r#"{"ok":true,"ts":"1503435956.000247","said by the server":1}"#.to_owned(),
         "/" => r#"{"id":"sPs71M8A2T","event":"message","said by the server":1}"#.to_owned(),
+        "/send" => r#"{"result":{"code":0},"id":"said by the server"}"#.to_owned(),
+        kannel if kannel.starts_with("/cgi-bin/sendsms?") => "0: Accepted for delivery".to_owned(),
         other => panic!("nobody asked for {other}"),
     }
 }
@@ -207,4 +209,63 @@ const NTFY: Subject = Subject {
     thread: Some(|recorded| recorded.json()["sequence_id"].as_str().map(str::to_owned)),
     labels: true,
     has_secret: true,
+};
+
+const SMS: Subject = Subject {
+    name: "sms over kannel",
+    kind: "sms",
+    speaks: Speaks::Http,
+    policy: |world, address| {
+        let password = world.keep("password", "s3cret+password");
+        person("{ sms = \"+33 6 12.34-56 78\" }")
+            + &format!(
+                "[sms]\npreset = \"kannel\"\nurl = \"http://{address}\"\nuser = \"garant\"\n\
+                 password = {password}\nsender = \"SHOP\"\n"
+            )
+    },
+    text: |recorded| {
+        assert_eq!(query(recorded, "to"), "+33612345678");
+        assert_eq!((&*query(recorded, "password"), &*query(recorded, "from")), ("s3cret+password", "SHOP"));
+        one_message(query(recorded, "text"))
+    },
+    identity: idempotency_key,
+    thread: None,
+    labels: false,
+    has_secret: true,
+};
+
+/// A parameter of the request line, as a server reads it.
+fn query(recorded: &Recorded, name: &str) -> String {
+    let target = recorded.head.split(' ').nth(1).expect("a target");
+    let url: url::Url = format!("http://x{target}").parse().expect("a URL");
+    url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned()).unwrap_or_default()
+}
+
+/// A text of 160 septets at most, by a count of the test's own: nothing in it but ASCII and what GSM-7 has beside it.
+fn one_message(text: String) -> String {
+    let septets = |c: char| if "^{}\\[~]|€".contains(c) { 2 } else { 1 };
+    assert!(text.chars().map(septets).sum::<usize>() <= 160, "{text}");
+    assert!(text.chars().all(|c| c.is_ascii() || "@£$¥èéùìòÇØøÅåΔΦΓΛΩΠΨΣΘΞÆæßÉ¤¡ÄÖÑÜ§¿äöñüà€".contains(c)), "{text}");
+    text
+}
+
+const SMS_OF_ANOTHER: Subject = Subject {
+    name: "sms over a template",
+    policy: |world, address| {
+        let password = world.keep("password", "s3cret\"password");
+        person("{ sms = \"+33612345678\" }")
+            + &format!(
+                "[sms]\nurl = \"http://{address}/send\"\nuser = \"garant\"\npassword = {password}\n\
+                 headers = {{ X-Key = \"{{password}}\" }}\nencoding = \"json\"\n\
+                 body = '{{\"to\": [\"{{to_digits}}\"], \"text\": \"{{text}}\", \"ref\": \"{{id}}\"}}'\n\
+                 success = {{ at = \"/result/code\", is = \"0\" }}\nid = \"/id\"\n"
+            )
+    },
+    text: |recorded| {
+        let json = recorded.json();
+        assert_eq!(recorded.header("X-Key").as_deref(), Some("s3cret\"password"));
+        assert_eq!((json["to"][0].as_str(), json["ref"].as_str()), (Some("33612345678"), Some("m-1")));
+        one_message(json["text"].as_str().expect("a text").to_owned())
+    },
+    ..SMS
 };
