@@ -197,6 +197,10 @@ impl Observations {
             let Reports { stretches, newest } = &said.reports;
             !said.tracks.is_empty() || !stretches.is_empty() || newest.is_some_and(|(_, end)| end > before)
         });
+        // Rules join the doubtful times of several vantages: what touches one that reaches `before` belongs to it.
+        let all = self.doubtful.values().fold(Spans::new(), |all, spans| all.union(spans));
+        let reaching = all.intervals().iter().find(|interval| interval.end >= before);
+        let before = reaching.map_or(before, |interval| interval.start.min(before));
         self.doubtful.values_mut().for_each(|spans| spans.drain_between_first_and(before));
     }
 
@@ -242,13 +246,12 @@ impl Observations {
 
     /// Folds a step of the clock of a vantage. False when what was before `since` is forgotten and it can't be told how long labels
     /// meant nothing: the `doubtful` time began before `since`, and may have touched others that were forgotten. It touched them
-    /// all if it reaches from the first of them, or from before that, to `since`.
+    /// all if it reaches from the first of each vantage, or from before that, to `since`.
     pub(crate) fn clock_stepped(&mut self, observer: &ObserverId, doubtful: Interval, since: Time) -> bool {
-        let known = self.doubtful.entry(observer.vantage().to_owned()).or_default();
-        let first = known.intervals().first().copied();
-        known.add(doubtful);
-        let reaches_over_all = |first: Interval| doubtful.start <= first.end && doubtful.end >= since;
-        doubtful.is_empty() || doubtful.start >= since || first.is_none_or(reaches_over_all)
+        let mut firsts = self.doubtful.values().filter_map(|spans| spans.intervals().first());
+        let reaches_over_all = firsts.all(|first| doubtful.start <= first.end && doubtful.end >= since);
+        self.doubtful.entry(observer.vantage().to_owned()).or_default().add(doubtful);
+        doubtful.is_empty() || doubtful.start >= since || reaches_over_all
     }
 
     /// The time covered by those records of this observer that count for this probe, by class.
