@@ -1,7 +1,7 @@
 package main
 
-// The five objectives, what a verdict names as its reasons and its evidence, and what must hold of the verdicts of a log:
-// docs/evaluator.md from "The five objectives" on.
+// The six objectives, what a verdict names as its reasons and its evidence, and what must hold of the verdicts of a log:
+// docs/evaluator.md from "The six objectives" on.
 
 import (
 	"encoding/json"
@@ -108,6 +108,8 @@ func (w *world) compute(v verdict) (out verdict, over int64, declared, known boo
 			c.coverage()
 		case "freshness":
 			c.freshness()
+		case "reaction":
+			c.reaction()
 		default:
 			c.never()
 		}
@@ -137,9 +139,11 @@ type times struct {
 	up, down, undecided, blind, lone, apart set
 }
 
-func (c *aCase) times(setApart bool) times {
+func (c *aCase) times(setApart bool) times { return c.timesOf(c.clause.subject(), setApart) }
+
+func (c *aCase) timesOf(s subject, setApart bool) times {
 	var t struct{ up, down, undecided, blind, lone, apart []interval }
-	for _, piece := range c.w.pieces(c.clause.subject(), c.window.End) {
+	for _, piece := range c.w.pieces(s, c.window.End) {
 		i := interval{max(piece.Start, c.window.Start), min(piece.End, c.window.End)}
 		if i.Start >= i.End {
 			continue
@@ -332,6 +336,217 @@ func (c *aCase) freshness() {
 	}
 }
 
+// A trouble is a time between two at which a service is up, at some of which it is not up for certain.
+type trouble struct {
+	interval
+	recovered int64 // when the time before it began, at which the service was up
+	starts    int64
+	down      *interval // of a failure: from there to where it is last down
+	told      *message
+	low, high int64
+	probes    []name
+}
+
+// least and most bound the time from one instant to another, between which clocks may have stepped.
+func least(doubtful set, from, to int64) int64 {
+	low, _ := lasted(doubtful, from, to)
+	return low
+}
+
+func most(doubtful set, from, to int64) int64 {
+	_, high := lasted(doubtful, from, to)
+	return high
+}
+
+func lasted(doubtful set, from, to int64) (int64, int64) {
+	to = max(to, from)
+	length, doubt := minus(to, from), int64(0)
+	for _, d := range doubtful {
+		if d.Start <= to && d.End >= from {
+			doubt = plus(doubt, minus(d.End, d.Start))
+		}
+	}
+	return max(minus(length, doubt), 0), plus(length, doubt)
+}
+
+func (c *aCase) reaction() {
+	services := []name{c.clause.service}
+	if c.clause.service == "" {
+		services = c.services()
+	}
+	var troubles []trouble
+	var apart []interval
+	downFor, outages := int64(0), int64(0)
+	for _, service := range services {
+		t := c.timesOf(subject{service: service}, true)
+		whole := c.timesOf(subject{service: service}, false)
+		troubles = append(troubles, c.troubles(service, whole.up, t)...)
+		apart = append(apart, t.apart...)
+		downFor, outages = plus(downFor, t.down.length()), outages+int64(len(t.down))
+	}
+	sort.SliceStable(troubles, func(i, j int) bool {
+		one, two := troubles[i], troubles[j]
+		return one.high > two.high || one.high == two.high && one.starts < two.starts
+	})
+	f := figure{Unit: "micros", Low: -1, High: -1, Target: c.clause.within}
+	isProved := false
+	for i, t := range troubles {
+		f.Low, f.High = max(f.Low, t.low), max(f.High, t.high)
+		isProved = isProved || t.down != nil
+		if i >= citedMax {
+			continue
+		}
+		if t.told != nil {
+			c.cite(t.told.sequence)
+		}
+		if t.down != nil {
+			c.citeSteps(*t.down, t.probes)
+		}
+	}
+	if !isProved {
+		isProved = c.tests(&f)
+	}
+	together := c.times(false)
+	missed := together.blind.length()
+	if f.High < 0 || c.elapsed() == 0 {
+		c.nothing(missed)
+		return
+	}
+	c.out.Figure = &f
+	enough, _ := share(c.elapsed()-missed, c.elapsed())
+	switch {
+	case f.Low > f.Target:
+		c.out.Outcome = "broken"
+	case isProved && f.High <= f.Target && enough >= c.clause.seen:
+		c.out.Outcome = "kept"
+	}
+	if outages > 0 {
+		c.because(reason{Reason: "down", Length: &downFor, Outages: &outages})
+	}
+	if !isProved {
+		c.because(reason{Reason: "no_evidence"})
+	}
+	c.becauseLength("unobserved", missed)
+	c.becauseLength("maintenance", join(apart).length())
+	if 2*together.lone.length() > c.elapsed()-missed {
+		c.because(reason{Reason: "lone_observer"})
+	}
+}
+
+// tests lets the test messages of the window bear on the figure, and says whether there are any.
+func (c *aCase) tests(f *figure) bool {
+	var tests []message
+	for _, m := range c.w.tests {
+		if c.window.Start <= min(m.since, m.at) && max(m.since, m.at) < c.window.End {
+			tests = append(tests, m)
+		}
+	}
+	sort.Slice(tests, func(i, j int) bool {
+		one, two := tests[i], tests[j]
+		a, b := max(minus(one.at, one.since), 0), max(minus(two.at, two.since), 0)
+		if a != b {
+			return a > b
+		}
+		return one.at < two.at || one.at == two.at && one.sequence < two.sequence
+	})
+	for _, m := range tests {
+		low, high := lasted(c.w.doubtful[vantage(m.observer)], m.since, m.at)
+		f.Low, f.High = max(f.Low, low), max(f.High, high)
+		c.cite(m.sequence)
+	}
+	return len(tests) > 0
+}
+
+// troubles are those of a service that bear on the figure. `up` is with what is set apart for maintenance, `t` is without.
+func (c *aCase) troubles(service name, up set, t times) []trouble {
+	var bearing []trouble
+	probes := c.concernedBy(subject{service: service})
+	for i, before := range up {
+		now := trouble{interval: interval{before.End, c.window.End}, recovered: before.Start, probes: probes}
+		if i+1 < len(up) {
+			now.End = up[i+1].Start
+		}
+		isDown, isUndecided := t.down.cut(now.interval), t.undecided.cut(now.interval)
+		switch {
+		case len(isDown) > 0:
+			now.starts = isDown[0].Start
+			now.down = &interval{now.starts, isDown[len(isDown)-1].End}
+		case len(isUndecided) > 0:
+			now.starts = isUndecided[0].Start
+		default:
+			continue
+		}
+		if c.bears(&now) {
+			bearing = append(bearing, now)
+		}
+	}
+	return bearing
+}
+
+// bears says whether a trouble bears on the figure, and how.
+func (c *aCase) bears(t *trouble) bool {
+	var doubtful []interval
+	for _, probe := range t.probes {
+		for _, observer := range c.w.observers(probe) {
+			doubtful = append(doubtful, c.w.doubtful[vantage(observer)]...)
+		}
+		for i := range c.w.messages[probe] {
+			m := &c.w.messages[probe][i]
+			if m.since < t.recovered || m.since >= t.End || m.since < t.Start && m.at < t.Start {
+				continue
+			}
+			if t.told == nil || m.at < t.told.at || m.at == t.told.at && m.sequence < t.told.sequence {
+				t.told = m
+			}
+		}
+	}
+	if t.told != nil {
+		doubtful = append(doubtful, c.w.doubtful[vantage(t.told.observer)]...)
+	}
+	q := join(doubtful)
+	within := c.clause.within
+	due := plus(t.starts, within)
+	switch {
+	case t.told != nil && t.told.at <= due:
+		t.low, t.high = lasted(q, t.starts, t.told.at)
+		return t.down != nil
+	case most(q, t.starts, t.End) <= within:
+		return false
+	case t.told != nil:
+		t.high = most(q, t.starts, t.told.at)
+	default:
+		t.high = most(q, t.starts, t.End)
+	}
+	if t.down != nil && least(q, t.starts, t.down.End) > within {
+		if t.told != nil {
+			t.low = least(q, t.starts, t.told.at)
+		} else if c.window.End >= plus(due, late) {
+			t.low = least(q, t.starts, t.down.End)
+		}
+	}
+	return true
+}
+
+// services are those that had a probe at some time of the window, in the order of their names.
+func (c *aCase) services() []name {
+	found := make(map[name]bool)
+	c.policiesOver(func(p *policy) {
+		for _, probe := range p.Probes {
+			found[probe.Service] = true
+		}
+	})
+	return sorted(found)
+}
+
+func sorted(found map[name]bool) []name {
+	var names []name
+	for one := range found {
+		names = append(names, one)
+	}
+	sort.Slice(names, func(i, j int) bool { return names[i] < names[j] })
+	return names
+}
+
 func (c *aCase) cite(sequence int64) {
 	for _, cited := range c.out.Evidence {
 		if cited == sequence {
@@ -349,25 +564,30 @@ func (c *aCase) concerned() []name {
 	if c.clause.probe != "" {
 		return []name{c.clause.probe}
 	}
+	return c.concernedBy(c.clause.subject())
+}
+
+func (c *aCase) concernedBy(s subject) []name {
 	found := make(map[name]bool)
+	c.policiesOver(func(p *policy) {
+		for _, part := range s.parts(p) {
+			found[part.probe] = true
+		}
+	})
+	return sorted(found)
+}
+
+// policiesOver gives each policy that was in effect at some time of the window.
+func (c *aCase) policiesOver(give func(*policy)) {
 	for i := range c.w.policies {
 		until := int64(math.MaxInt64)
 		if i+1 < len(c.w.policies) {
 			until = c.w.policies[i+1].from
 		}
-		if max(c.w.policies[i].from, c.window.Start) >= min(until, c.window.End) {
-			continue
-		}
-		for _, part := range c.clause.subject().parts(&c.w.policies[i]) {
-			found[part.probe] = true
+		if max(c.w.policies[i].from, c.window.Start) < min(until, c.window.End) {
+			give(&c.w.policies[i])
 		}
 	}
-	var probes []name
-	for probe := range found {
-		probes = append(probes, probe)
-	}
-	sort.Slice(probes, func(i, j int) bool { return probes[i] < probes[j] })
-	return probes
 }
 
 func (c *aCase) citeCoverage() {
@@ -401,20 +621,25 @@ func (c *aCase) citeOutages(outages set, most int) {
 		if i >= most {
 			break
 		}
-		for _, probe := range probes {
-			for _, observer := range c.w.observers(probe) {
-				line := c.w.lines[look{observer, probe, c.clause.finding}]
-				if line == nil {
-					continue
-				}
-				holds := sort.Search(len(line.steps), func(i int) bool { return line.steps[i].from > outage.Start }) - 1
-				if holds >= 0 && line.steps[holds].standing == down && line.steps[holds].from >= c.window.Start {
-					c.cite(line.steps[holds].sequence)
-				}
-				for _, step := range line.steps {
-					if step.from == outage.End {
-						c.cite(step.sequence)
-					}
+		c.citeSteps(outage, probes)
+	}
+}
+
+// citeSteps cites what bounds an outage, by each observer of these probes.
+func (c *aCase) citeSteps(outage interval, probes []name) {
+	for _, probe := range probes {
+		for _, observer := range c.w.observers(probe) {
+			line := c.w.lines[look{observer, probe, c.clause.finding}]
+			if line == nil {
+				continue
+			}
+			holds := sort.Search(len(line.steps), func(i int) bool { return line.steps[i].from > outage.Start }) - 1
+			if holds >= 0 && line.steps[holds].standing == down && line.steps[holds].from >= c.window.Start {
+				c.cite(line.steps[holds].sequence)
+			}
+			for _, step := range line.steps {
+				if step.from == outage.End {
+					c.cite(step.sequence)
 				}
 			}
 		}

@@ -76,10 +76,12 @@ type clause struct {
 	Service, Probe, Finding *name
 	AtLeast                 *int64 `key:"at_least"`
 	AtMost                  *int64 `key:"at_most"`
+	Within                  *int64
 	Observed                *int64
 	Over                    *int64
 	service, probe, finding name
 	atLeast, atMost, seen   int64
+	within                  int64
 	over                    int64
 }
 
@@ -90,7 +92,11 @@ var clauseKeys = map[string][]string{
 	"coverage":      {"service", "at_least", "over"},
 	"configuration": {"probe", "observed", "over"},
 	"absence":       {"finding", "observed", "over"},
+	"reaction":      {"within", "observed", "over"},
 }
+
+// absentKeys are the keys of an objective that may be absent.
+var absentKeys = map[string]string{"reaction": "service"}
 
 // readClause reads an objective. One that is not known, or has a key more or less, is of another release.
 func readClause(raw json.RawMessage) (clause, bool) {
@@ -100,7 +106,11 @@ func readClause(raw json.RawMessage) (clause, bool) {
 		return c, false
 	}
 	keys := clauseKeys[c.Objective]
-	known := keys != nil && len(members) == len(keys)+1
+	count := len(members)
+	if _, has := members[absentKeys[c.Objective]]; has {
+		count--
+	}
+	known := keys != nil && count == len(keys)+1
 	for _, key := range keys {
 		known = known && members[key] != nil && string(members[key]) != "null"
 	}
@@ -113,7 +123,7 @@ func readClause(raw json.RawMessage) (clause, bool) {
 		}
 	}
 	for _, given := range []struct{ from, to *int64 }{
-		{c.AtLeast, &c.atLeast}, {c.AtMost, &c.atMost}, {c.Observed, &c.seen}, {c.Over, &c.over},
+		{c.AtLeast, &c.atLeast}, {c.AtMost, &c.atMost}, {c.Within, &c.within}, {c.Observed, &c.seen}, {c.Over, &c.over},
 	} {
 		if given.from != nil {
 			*given.to = *given.from
@@ -320,6 +330,12 @@ type success struct {
 	observer                 string
 }
 
+// A message is one that a channel accepted: about a change of a probe, or a test.
+type message struct {
+	since, at, recordedAt, sequence int64
+	observer                        string
+}
+
 // A record is the newest one of an observer.
 type record struct{ sequence, end int64 }
 
@@ -347,20 +363,23 @@ type world struct {
 	gaps      map[look]set
 	doubtful  map[string]set // by vantage
 	successes map[name][]success
+	messages  map[name][]message
+	tests     []message
 	newest    map[string]record
 }
 
 func newWorld() *world {
 	return &world{
 		lines: make(map[look]*line), reports: make(map[class]set), gaps: make(map[look]set),
-		doubtful: make(map[string]set), successes: make(map[name][]success), newest: make(map[string]record),
+		doubtful: make(map[string]set), successes: make(map[name][]success), messages: make(map[name][]message),
+		newest: make(map[string]record),
 	}
 }
 
 // facts are the kinds that verdicts rest on.
 var facts = map[string]bool{
 	"policy.applied": true, "evidence.changed": true, "evidence.covered": true, "evidence.succeeded": true,
-	"evidence.found": true, "engine.clock_stepped": true,
+	"evidence.found": true, "evidence.reacted": true, "engine.clock_stepped": true,
 }
 
 func (w *world) apply(n int64, e *envelope) error {
@@ -426,6 +445,22 @@ func (w *world) apply(n int64, e *envelope) error {
 		}
 		if read(&c) {
 			w.successes[c.Probe] = append(w.successes[c.Probe], success{c.At, e.RecordedAt, n, string(e.Observer)})
+		}
+	case "evidence.reacted":
+		var c struct {
+			To             string
+			Probe, Finding *name
+			Since, At      int64
+		}
+		if !read(&c) || c.At > latest {
+			break
+		}
+		m := message{c.Since, c.At, e.RecordedAt, n, string(e.Observer)}
+		switch {
+		case c.To == "test":
+			w.tests = append(w.tests, m)
+		case c.To == "failure" && c.Probe != nil && c.Finding == nil:
+			w.messages[*c.Probe] = append(w.messages[*c.Probe], m)
 		}
 	case "evidence.covered":
 		var c struct {
@@ -586,7 +621,7 @@ type piece struct {
 	blind, lone, apart bool
 }
 
-// A subject is what an objective is about: a service, a probe, or a finding.
+// A subject is what an objective is about: a service, a probe, a finding; or all services, when it is none of these.
 type subject struct{ service, probe, finding name }
 
 func (c *clause) subject() subject { return subject{c.service, c.probe, c.finding} }
@@ -600,7 +635,7 @@ type part struct {
 func (s subject) parts(p *policy) []part {
 	var parts []part
 	for _, probe := range p.Probes {
-		if s.service != "" && probe.Service == s.service || s.probe != "" && probe.ID == s.probe {
+		if s == (subject{}) || s.service != "" && probe.Service == s.service || s.probe != "" && probe.ID == s.probe {
 			parts = append(parts, part{probe.ID, probe.Agreement})
 		}
 	}

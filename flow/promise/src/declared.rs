@@ -236,6 +236,12 @@ impl Declarations {
         self.services.get(service)
     }
 
+    /// The services that had a probe at some time of `window`, by name.
+    pub(crate) fn services_over(&self, window: Interval) -> Vec<&ServiceId> {
+        let had_probes = |eras: &Eras<Vec<ProbeId>>| eras.over(window).any(|(_, probes)| !probes.is_empty());
+        self.services.iter().filter(|(_, eras)| had_probes(eras)).map(|(service, _)| service).collect()
+    }
+
     /// The probes in which a finding was looked for, over time.
     pub(crate) fn finding(&self, finding: &FindingId) -> Option<&Eras<Vec<ProbeId>>> {
         self.findings.get(finding)

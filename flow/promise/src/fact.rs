@@ -1,7 +1,7 @@
 //! The entries that verdicts rest on, typed.
 
 use event::engine::ClockStepped;
-use event::evidence::{Changed, Covered, Found, Succeeded};
+use event::evidence::{Changed, Covered, Found, Reacted, Succeeded};
 use event::policy::Applied;
 use event::{Body, Envelope, Unreadable};
 
@@ -13,6 +13,7 @@ pub(crate) enum Fact {
     Covered(Covered),
     Succeeded(Succeeded),
     Found(Found),
+    Reacted(Reacted),
     ClockStepped(ClockStepped),
 }
 
@@ -28,6 +29,7 @@ impl Fact {
             name if name == Changed::KIND.name => read(envelope, Self::Changed),
             name if name == Succeeded::KIND.name => read(envelope, Self::Succeeded),
             name if name == Found::KIND.name => read(envelope, Self::Found),
+            name if name == Reacted::KIND.name => read(envelope, Self::Reacted),
             name if name == ClockStepped::KIND.name => read(envelope, Self::ClockStepped),
             name if name == Applied::KIND.name => read(envelope, |applied| Self::Applied(Box::new(applied))),
             _ => Ok(None),

@@ -1,10 +1,10 @@
 //! The judge: the fold of all entries, and the verdicts that follow from it.
 
 use event::engine::ClockStepped;
-use event::evidence::{Changed, Covered, Found, Succeeded};
+use event::evidence::{Changed, Covered, Found, Reacted, Succeeded};
 use event::policy::{Applied, Clause, Promise};
 use event::promise::{Reason, Verdict};
-use event::{Envelope, Interval, ObserverId, ProbeId, PromiseId, Span, Spans, Time, Unreadable};
+use event::{Envelope, Interval, ObserverId, ProbeId, PromiseId, ServiceId, Span, Spans, Time, Unreadable};
 
 use crate::audit::OLD_MAX;
 use crate::declared::Declarations;
@@ -156,6 +156,17 @@ impl Judge {
         }
     }
 
+    /// Folds a message about a failure, or a test message, that a channel accepted.
+    pub fn apply_reacted(&mut self, sequence: u64, observer: &ObserverId, recorded_at: Time, reacted: &Reacted) {
+        if self.is_new(sequence) {
+            self.observed.reacted(sequence, observer, recorded_at, reacted);
+            match &reacted.probe {
+                Some(probe) => self.unsaved.track(observer, probe),
+                None => self.unsaved.observer(observer),
+            }
+        }
+    }
+
     /// Folds a step of the clock of `observer`.
     pub fn apply_clock_stepped(&mut self, sequence: u64, observer: &ObserverId, stepped: &ClockStepped) {
         if self.is_new(sequence) {
@@ -173,6 +184,7 @@ impl Judge {
             Fact::Changed(changed) => self.apply_changed(sequence, observer, recorded_at, changed),
             Fact::Covered(coverage) => self.apply_covered(sequence, observer, recorded_at, coverage),
             Fact::Succeeded(succeeded) => self.apply_succeeded(sequence, observer, recorded_at, succeeded),
+            Fact::Reacted(reacted) => self.apply_reacted(sequence, observer, recorded_at, reacted),
             Fact::Found(found) => self.apply_found(sequence, observer, recorded_at, found),
             Fact::ClockStepped(stepped) => self.apply_clock_stepped(sequence, observer, stepped),
         }
@@ -247,15 +259,20 @@ impl Judge {
 
     /// Whether enough is remembered to say if an outage was going on when the maintenance inside `window` was announced.
     fn knows_outages(&self, objective: &Objective, window: Interval) -> bool {
-        let subject = objective.subject();
-        let Subject::Service(service) = &subject else { return true };
         if !objective.sets_maintenance_apart() {
             return true;
         }
-        let eras = self.declared.maintenance(service).map(Eras::all).unwrap_or_default();
-        eras.iter()
-            .filter(|era| !maintenance::ahead(era, window).is_empty())
-            .all(|era| lines::last_known(self.evidence(), &subject, era.from, self.since).is_ok())
+        let subject = objective.subject();
+        let is_concerned = |service: &ServiceId| match &subject {
+            Subject::Service(concerned) => service == concerned,
+            Subject::AllServices => true,
+            Subject::Probe(_) | Subject::Finding(_) => false,
+        };
+        self.declared.maintained().filter(|(service, _)| is_concerned(service)).all(|(service, eras)| {
+            let subject = Subject::Service(service.clone());
+            let mut ahead = eras.all().iter().filter(|era| !maintenance::ahead(era, window).is_empty());
+            ahead.all(|era| lines::last_known(self.evidence(), &subject, era.from, self.since).is_ok())
+        })
     }
 
     /// One objective, counted from 0, of a promise in effect, judged at `at`; `None` when there is none, or none that this
@@ -287,7 +304,7 @@ impl Judge {
         for promise in &policy.promises {
             for objective in promise.objectives.iter().filter_map(Objective::of) {
                 let subject = objective.subject();
-                let asked = evidence.concerned(&subject).iter().filter_map(|probe| self.declared.asked(probe));
+                let asked = evidence.concerned(&subject).filter_map(|probe| self.declared.asked(probe));
                 let every = asked.map(|asked| asked.every).max().unwrap_or(Span::ZERO).max(Span::ZERO);
                 let reach = at - every - LATE;
                 from = from.min(reach).min(self.declared.window(promise, objective.over(), reach).start);
@@ -321,7 +338,7 @@ impl Judge {
 impl Evidence<'_> {
     /// The end of the window of a verdict as of `at` on these probes: the instant up to which the records of all their observers
     /// reach. A silent observer is waited for until [`LATE`] after its next look was due; then the window goes on without it.
-    fn reach(&self, probes: &[ProbeId], at: Time) -> Time {
+    fn reach<'p>(&self, probes: impl IntoIterator<Item = &'p ProbeId>, at: Time) -> Time {
         let reach = |probe: &ProbeId| {
             let asked = self.declared.asked(probe)?;
             let latest = |observer| {
@@ -330,23 +347,25 @@ impl Evidence<'_> {
             };
             asked.observers.iter().map(latest).min()
         };
-        probes.iter().filter_map(reach).min().unwrap_or(at)
+        probes.into_iter().filter_map(reach).min().unwrap_or(at)
     }
 }
 
 impl<'e> Evidence<'e> {
     /// The probes of the subject in the policy in effect.
-    fn concerned<'s>(&self, subject: &'s Subject) -> &'s [ProbeId]
+    fn concerned<'s>(&self, subject: &'s Subject) -> impl Iterator<Item = &'s ProbeId>
     where
         'e: 's,
     {
         let declared: &'e Declarations = self.declared;
         let last = |eras: Option<&'e Eras<Vec<ProbeId>>>| eras.and_then(Eras::last).map_or(&[][..], Vec::as_slice);
-        match subject {
-            Subject::Service(service) => last(declared.service(service)),
-            Subject::Finding(finding) => last(declared.finding(finding)),
-            Subject::Probe(probe) => std::slice::from_ref(probe),
-        }
+        let (one, all) = match subject {
+            Subject::Service(service) => (last(declared.service(service)), None),
+            Subject::Finding(finding) => (last(declared.finding(finding)), None),
+            Subject::Probe(probe) => (std::slice::from_ref(probe), None),
+            Subject::AllServices => (&[][..], declared.policy()),
+        };
+        one.iter().chain(all.into_iter().flat_map(|policy| &policy.probes).map(|probe| &probe.id))
     }
 }
 

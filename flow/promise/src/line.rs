@@ -212,6 +212,7 @@ impl Evidence<'_> {
     pub(crate) fn state(&self, subject: &Subject, within: Interval) -> Worst {
         match subject {
             Subject::Service(service) => self.service(service, within),
+            Subject::AllServices => self.all_services(within),
             Subject::Finding(finding) => self.finding(finding, within),
             Subject::Probe(probe) => {
                 let line = self.probe(probe, within);
@@ -246,6 +247,31 @@ impl Evidence<'_> {
     pub(crate) fn service(&self, service: &ServiceId, within: Interval) -> Worst {
         let eras = self.declared.service(service).into_iter().flat_map(|eras| eras.over(within));
         several(eras, within, |probe, interval| self.probe(probe, interval))
+    }
+
+    /// The state of all services together, which is that of a service to which all probes belong.
+    fn all_services(&self, within: Interval) -> Worst {
+        let (mut down, mut undecided, mut lone, mut blind, mut asked) = (vec![], vec![], vec![], vec![], vec![]);
+        for service in self.declared.services_over(within) {
+            // A service is blind before it is declared; all of them together are not for that.
+            let eras = self.declared.service(service).into_iter().flat_map(|eras| eras.over(within));
+            let declared = eras.filter(|(_, probes)| !probes.is_empty()).map(|(interval, _)| interval);
+            let declared: Spans = declared.collect();
+            let of_service = self.service(service, within);
+            down.extend_from_slice(of_service.line.down.intervals());
+            undecided.extend_from_slice(of_service.line.undecided.intervals());
+            lone.extend_from_slice(of_service.line.lone.intervals());
+            blind.extend_from_slice(of_service.blind.intersect(&declared).intervals());
+            asked.extend_from_slice(declared.intervals());
+        }
+        // One after the other, each set would be copied as often as there are services.
+        let [down, undecided, lone, blind, asked] = [down, undecided, lone, blind, asked].map(|mut intervals| {
+            intervals.sort_unstable_by_key(|interval: &Interval| interval.start);
+            intervals.into_iter().collect::<Spans>()
+        });
+        let (blind, undecided) = (blind.union(&asked.complement(within)), undecided.minus(&down));
+        let up = down.union(&undecided).union(&blind).complement(within);
+        Worst { line: Line { up, down, undecided, lone }, blind }
     }
 
     /// Whether a finding was open. Nobody votes here: one observer that sees it is enough.

@@ -15,6 +15,8 @@ use crate::line::{Evidence, Worst};
 pub enum Subject {
     /// A service: the worst of its probes.
     Service(ServiceId),
+    /// All services together: the worst of all probes.
+    AllServices,
     /// One probe.
     Probe(ProbeId),
     /// A finding, in all probes in which it is looked for.

@@ -127,6 +127,7 @@ objectives! {
     coverage: Coverage;
     configuration: Configuration;
     absence: Absence;
+    reaction: Reaction;
 }
 
 impl Objective {

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use event::evidence::{Changed, Covered, Found, State, Succeeded};
+use event::evidence::{Changed, Covered, Found, Reacted, ReactedTo, State, Succeeded};
 use event::{FindingId, Interval, ObserverId, ProbeId, Span, Spans, Time};
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +38,28 @@ impl DeltaRow<2> for Success {
     }
 }
 
+/// A message about a failure, or a test message, that a channel accepted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Reaction {
+    /// When what it answers was seen, or when the test message was put in the queue.
+    pub since: Time,
+    /// When a channel accepted it.
+    pub at: Time,
+    /// The entry that says so.
+    pub sequence: u64,
+}
+
+impl DeltaRow<3> for Reaction {
+    fn numbers(&self) -> [i64; 3] {
+        [self.since.micros(), self.at.micros(), self.sequence.cast_signed()]
+    }
+
+    fn of([since, at, sequence]: [i64; 3]) -> Option<Self> {
+        let (since, at) = (Time::from_micros(since), Time::from_micros(at));
+        Some(Self { since, at, sequence: sequence.cast_unsigned() })
+    }
+}
+
 /// All that one observer said of one probe.
 #[derive(Clone, Serialize, Deserialize, Debug, Default)]
 pub(crate) struct Track {
@@ -49,6 +71,9 @@ pub(crate) struct Track {
     #[serde(with = "deltas")]
     successes: Vec<Success>,
     findings: BTreeMap<FindingId, Seeking>,
+    /// The messages about its changes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "deltas")]
+    reactions: Vec<Reaction>,
 }
 
 /// All that one observer said of one finding in one probe.
@@ -60,11 +85,11 @@ struct Seeking {
 }
 
 impl Track {
-    /// Whether everything at `from` goes on for ever: no step, gap or success is later.
+    /// Whether everything at `from` goes on for ever: no step, gap, success or message is later.
     fn is_over(&self, from: Time) -> bool {
         let over = |steps: &Steps, gaps: &Spans| steps.is_constant_from(from) && gaps.is_empty();
         let found = self.findings.values().all(|seeking| over(&seeking.steps, &seeking.gaps));
-        over(&self.steps, &self.gaps) && self.successes.is_empty() && found
+        over(&self.steps, &self.gaps) && self.successes.is_empty() && self.reactions.is_empty() && found
     }
 }
 
@@ -77,13 +102,16 @@ impl Default for Seeking {
 /// The properties of a coverage record that decide for which probes it counts: the revision of its policy, and its `every`.
 type RecordClass = (String, Option<Span>);
 
-/// The coverage records of one observer.
+/// The coverage records and the test messages of one observer.
 #[derive(Clone, Serialize, Deserialize, Debug, Default)]
 pub(crate) struct Reports {
     /// The time that its records cover, by class.
     stretches: Vec<(RecordClass, Spans)>,
     /// Its newest record: the entry, and the end of the time that it covers.
     newest: Option<(u64, Time)>,
+    /// The test messages that it sent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "deltas")]
+    tests: Vec<Reaction>,
 }
 
 /// All that one observer said.
@@ -165,6 +193,19 @@ impl Observations {
         successes.insert(place, Success { at: succeeded.at, sequence });
     }
 
+    /// Folds a message that a channel accepted. What is about a finding, or of a later release, counts for nothing.
+    pub(crate) fn reacted(&mut self, sequence: u64, observer: &ObserverId, recorded_at: Time, reacted: &Reacted) {
+        let message = Reaction { since: reacted.since, at: reacted.at, sequence };
+        if message.at > recorded_at + SKEW {
+            return;
+        }
+        match (reacted.to, &reacted.probe, &reacted.finding) {
+            (ReactedTo::Failure, Some(probe), None) => self.track(observer, probe).reactions.push(message),
+            (ReactedTo::Test, ..) => self.observers.entry(observer.clone()).or_default().reports.tests.push(message),
+            _ => {}
+        }
+    }
+
     pub(crate) fn found(&mut self, sequence: u64, observer: &ObserverId, recorded_at: Time, found: &Found) {
         let (after, by) = not_before_it_happens(found.after, found.by, recorded_at);
         let track = self.track(observer, &found.probe);
@@ -181,11 +222,13 @@ impl Observations {
         let rest = Interval::new(before, Time::from_micros(i64::MAX));
         for observer in self.observers.values_mut() {
             observer.reports.stretches.iter_mut().for_each(|(_, spans)| spans.cut(rest));
+            observer.reports.tests.retain(|test| test.at >= before);
             observer.reports.stretches.retain(|(_, spans)| !spans.is_empty());
             for track in observer.tracks.values_mut() {
                 track.steps.forget(before);
                 track.gaps.cut(rest);
                 track.successes.drain(..track.successes.partition_point(|success| success.at < before));
+                track.reactions.retain(|message| message.since.max(message.at) >= before);
                 for seeking in track.findings.values_mut() {
                     seeking.steps.forget(before);
                     seeking.gaps.cut(rest);
@@ -194,8 +237,9 @@ impl Observations {
             observer.tracks.retain(|probe, track| !track.is_over(before) || !is_removed(probe));
         }
         self.observers.retain(|_, said| {
-            let Reports { stretches, newest } = &said.reports;
-            !said.tracks.is_empty() || !stretches.is_empty() || newest.is_some_and(|(_, end)| end > before)
+            let Reports { stretches, newest, tests } = &said.reports;
+            let is_remembered = !said.tracks.is_empty() || !stretches.is_empty() || !tests.is_empty();
+            is_remembered || newest.is_some_and(|(_, end)| end > before)
         });
         // Rules join the doubtful times of several vantages: what touches one that reaches `before` belongs to it.
         let all = self.doubtful.values().fold(Spans::new(), |all, spans| all.union(spans));
@@ -333,6 +377,22 @@ impl Observations {
         let first = all.partition_point(|s| s.at < within.start);
         let after = all.partition_point(|s| s.at < within.end);
         &all[first.min(after)..after]
+    }
+
+    /// The messages about changes of this probe, each with the vantage from which it was sent.
+    pub(crate) fn reactions(&self, probe: &ProbeId) -> impl Iterator<Item = (&str, Reaction)> {
+        let told = self.observers.iter().filter_map(|(observer, said)| Some((observer, said.tracks.get(probe)?)));
+        told.flat_map(|(observer, track)| track.reactions.iter().map(|message| (observer.vantage(), *message)))
+    }
+
+    /// The test messages that were queued and accepted inside `within`, each with the vantage from which it was sent.
+    pub(crate) fn tests(&self, within: Interval) -> Vec<(&str, Reaction)> {
+        let sent = self
+            .observers
+            .iter()
+            .flat_map(|(observer, said)| said.reports.tests.iter().map(|test| (observer.vantage(), *test)));
+        let is_inside = |time: Time| within.start <= time && time < within.end;
+        sent.filter(|(_, test)| is_inside(test.since) && is_inside(test.at)).collect()
     }
 
     /// The time during which the labels of this observer's clock mean nothing. All engines of a vantage share its clock.

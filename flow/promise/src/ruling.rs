@@ -140,6 +140,13 @@ pub(crate) fn longest_first(spans: &Spans) -> impl Iterator<Item = Interval> {
     std::iter::from_fn(move || left.pop().map(|(_, Reverse(start), end)| Interval::new(start, end)))
 }
 
+/// The whole length of those spans that touch `gap`.
+pub(crate) fn touched(spans: &Spans, gap: Interval) -> Span {
+    let first = spans.intervals().partition_point(|span| span.end < gap.start);
+    let touching = spans.intervals()[first..].iter().take_while(|span| span.start <= gap.end);
+    touching.fold(Span::ZERO, |sum, span| sum + span.length())
+}
+
 /// `part / whole` in parts per billion, rounded down and rounded up. `None` when the whole is zero.
 pub(crate) fn share(part: Span, whole: Span) -> Option<(i64, i64)> {
     let low = Ppb::share(part, whole)?.parts();

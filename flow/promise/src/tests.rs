@@ -7,6 +7,7 @@ mod hostile;
 mod model;
 mod objectives;
 mod random;
+mod reaction;
 mod scene;
 mod section;
 mod services;

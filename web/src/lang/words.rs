@@ -19,6 +19,7 @@ pub(crate) struct Words {
     /// The states of a service, in the order of [`crate::status::CurrentState::WORDS`].
     pub(crate) states: [&'static str; 5],
     pub(crate) findings: &'static str,
+    pub(crate) all_services: &'static str,
     pub(crate) promises: &'static str,
     pub(crate) no_promise: &'static str,
     pub(crate) promise: &'static str,
@@ -79,6 +80,7 @@ pub(super) const FRENCH: Words = Words {
     present: "En ce moment",
     states: ["en service", "ralenti", "inconnu", "indécis", "en panne"],
     findings: "Constats ouverts, pour l’équipe seule",
+    all_services: "Tous les services",
     promises: "Promesses",
     no_promise: "La politique en vigueur ne déclare encore aucune promesse.",
     promise: "Promesse",
@@ -149,6 +151,7 @@ pub(super) const ENGLISH: Words = Words {
     present: "At present",
     states: ["up", "degraded", "unknown", "undecided", "down"],
     findings: "Open findings, for the team only",
+    all_services: "All services",
     promises: "Promises",
     no_promise: "The policy in effect declares no promise yet.",
     promise: "Promise",

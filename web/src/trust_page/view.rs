@@ -301,6 +301,7 @@ impl Composer<'_> {
     fn subject(&self, subject: &Subject) -> String {
         match subject {
             Subject::Service(service) => self.title(service),
+            Subject::AllServices => self.words.all_services.to_owned(),
             Subject::Probe(probe) => {
                 let declared = self.applied.probes.iter().find(|declared| declared.id == *probe);
                 declared.map_or_else(|| probe.to_string(), |row| format!("{} ({probe})", self.title(&row.service)))

@@ -15,7 +15,7 @@ use crate::line::Evidence;
 use crate::lines::Subject;
 use crate::objective::{ObjectiveKind, Promised, Rule, windows};
 use crate::observed::{Aspect, Success};
-use crate::ruling::{Case, Ruling};
+use crate::ruling::{Case, Ruling, touched};
 
 /// Two successful pings of a heartbeat are never further apart than this.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
@@ -112,11 +112,4 @@ impl Rule for Freshness {
 /// The longest of these spans inside `gap`.
 fn longest(spans: &Spans, gap: Interval) -> Span {
     spans.inside(gap).map(Interval::length).max().unwrap_or(Span::ZERO)
-}
-
-/// The whole length of those spans that touch `gap`.
-fn touched(spans: &Spans, gap: Interval) -> Span {
-    let first = spans.intervals().partition_point(|span| span.end < gap.start);
-    let touching = spans.intervals()[first..].iter().take_while(|span| span.start <= gap.end);
-    touching.fold(Span::ZERO, |sum, span| sum + span.length())
 }

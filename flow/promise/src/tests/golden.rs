@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use event::engine::{Blind, BlindCause, ClockStepped, Started};
-use event::evidence::{Changed, Covered, Found, Gap, State, Succeeded};
+use event::evidence::{Changed, Covered, Found, Gap, Reacted, State, Succeeded};
 use event::journal::{DestructionIntended, KeyAnnounced, KeyRetired};
 use event::policy::{Agreement, Applied, Clause, Detector, Maintenance, Probe, Promise, Service, Text};
 use event::promise::{Outcome, Reason, Verdict};
@@ -30,7 +30,7 @@ use serde::{Deserialize, Serialize};
 
 use super::scene::{name, percent, s};
 use crate::audit::{Recheck, Rechecked, VerdictFault};
-use crate::objective::{Absence, Availability, Configuration, Coverage, Freshness, Objective};
+use crate::objective::{Absence, Availability, Configuration, Coverage, Freshness, Objective, Reaction};
 use crate::{Judge, due, revision};
 
 // What the watch tells the team, as stored: its crate stands above this one.
@@ -79,6 +79,7 @@ impl Body for Detail {
 
 const SERVER: &str = "server.supervisor";
 const GRAVELINES: &str = "gravelines.watch";
+const RESPOND: &str = "gravelines.respond";
 const STRASBOURG: &str = "strasbourg.watch";
 const ORIGIN: &str = "golden.example/1";
 const MINUTE: i64 = 60;
@@ -117,13 +118,13 @@ fn promise(id: &str, sentence: Text, objectives: &[Objective]) -> Promise {
     promise
 }
 
-/// The policy of the first days; the last day announces a maintenance and then promises more coverage.
+/// The policy of the first days; the last day announces a maintenance and then promises more coverage, and a reaction.
 fn policy(announced: bool, coverage: &str) -> Applied {
     let half_an_hour = s(30 * MINUTE);
     let availability = |target| {
         Objective::Availability(Availability { service: name("shop"), at_least: percent(target), over: half_an_hour })
     };
-    let promises = vec![
+    let mut promises = vec![
         promise(
             "AV-1",
             text("La boutique est disponible 99,9 % du temps.", "The shop is available 99.9 % of the time."),
@@ -158,6 +159,14 @@ fn policy(announced: bool, coverage: &str) -> Applied {
             &[Objective::Freshness(Freshness { probe: name("backup"), at_most: s(10 * MINUTE), over: half_an_hour })],
         ),
     ];
+    if coverage == "99 %" {
+        let (service, within, observed) = (Some(name("shop")), s(MINUTE), percent("90 %"));
+        promises.push(promise(
+            "WA-3",
+            text("L'équipe est prévenue en une minute.", "The team is told within a minute."),
+            &[Objective::Reaction(Reaction { service, within, observed, over: half_an_hour })],
+        ));
+    }
     let both = [GRAVELINES, STRASBOURG];
     let probes = vec![
         probe("front", "http", "shop", 10, &both, Agreement::Majority),
@@ -247,6 +256,11 @@ impl Story {
             let text = "203.0.113.7: connection refused".to_owned();
             self.write(by + 1, observer, &Detail { probe: name(probe), text, took: Span::from_millis(3) });
         }
+    }
+
+    /// A channel accepted at `accepted` the message about the outage that strasbourg saw by `since`.
+    fn told(&mut self, since: i64, accepted: i64) {
+        self.write(accepted + 1, RESPOND, &Reacted::to_failure(name("front"), None, at(since), at(accepted)));
     }
 
     fn pinged(&mut self, seconds: i64, ping: Ping) {
@@ -350,10 +364,18 @@ fn happens(story: &mut Story, minute: i64) {
         9 => story.changed(GRAVELINES, "api", State::Up, now + 10, now + 21),
         // An outage of four minutes that both observers see, each in its own bracket; and the maintenance that was
         // announced, and used.
-        12 | 16 | 31 | 34 => {
-            let state = if minute == 12 || minute == 31 { State::Down } else { State::Up };
+        12 | 16 | 31 | 34 | 71 | 72 | 73 => {
+            let state = if [12, 31, 71, 73].contains(&minute) { State::Down } else { State::Up };
             story.changed(GRAVELINES, "front", state, now + 3, now + 14);
             story.changed(STRASBOURG, "front", state, now + 7, now + 18);
+            if minute == 71 {
+                story.told(now + 18, now + 21);
+            }
+        }
+        // The message about the last outage comes late.
+        74 => story.told(now - MINUTE + 18, now + 45),
+        75 => {
+            story.write(now + 6, RESPOND, &Reacted::to_test(at(now + 4), at(now + 5)));
         }
         22 => story.changed(GRAVELINES, "api", State::Degraded, now + 20, now + 31),
         23 => story.changed(GRAVELINES, "api", State::Up, now + 20, now + 31),
@@ -497,7 +519,7 @@ pub(super) fn verify(source: &dyn ExportSource, trust: &Trust) -> Result<(Report
 #[test]
 fn the_golden_log_is_what_the_story_makes() {
     let story = story();
-    let kinds = ["absence", "availability", "configuration", "coverage", "freshness"];
+    let kinds = ["absence", "availability", "configuration", "coverage", "freshness", "reaction"];
     for (kind, outcome) in
         kinds.iter().flat_map(|k| [Outcome::Kept, Outcome::Broken, Outcome::Unproven].map(|o| (k, o)))
     {
@@ -515,9 +537,9 @@ fn the_golden_log_of_0_1_still_verifies() {
     assert_eq!(report.remarks, Vec::<String>::new());
     assert_eq!(report.cosigned_by.len(), 1);
     assert_eq!(report.destroyed_days.len(), 1);
-    assert!(report.destroyed > 10 && report.withheld > 3 && report.verdicts == 6, "{report:?}");
+    assert!(report.destroyed > 10 && report.withheld > 3 && report.verdicts == 7, "{report:?}");
     assert_eq!(rechecked.faults, []);
-    assert_eq!((rechecked.verdicts, rechecked.out_of_reach), (27, 6), "those of the second day look back to the first");
+    assert_eq!((rechecked.verdicts, rechecked.out_of_reach), (33, 6), "those of the second day look back to the first");
     let of_another = trust(&test_key(1, ORIGIN).vkey().to_string());
     assert!(verify(&golden, &of_another).is_err());
 }

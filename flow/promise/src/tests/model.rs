@@ -4,8 +4,9 @@
 //! is one thing from its start to its end.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
-use event::evidence::{Covered, Gap, State};
+use event::evidence::{Covered, Gap, ReactedTo, State};
 use event::policy::{Agreement, Applied, Probe};
 use event::{FindingId, Interval, ObserverId, ProbeId, ServiceId, Span, Time};
 
@@ -25,6 +26,13 @@ use Second::{Down, Undecided, Unknown, Up};
 const DAY: i64 = 86_400;
 /// How long a record may be late.
 const LATE: i64 = 120;
+
+pub(super) struct LongestReaction {
+    /// Low and high.
+    pub figure: Option<(i64, i64)>,
+    /// Whether it is that of a failure or of a test message.
+    pub is_proved: bool,
+}
 
 pub(super) struct Model<'a> {
     entries: &'a [Entry],
@@ -164,6 +172,12 @@ impl<'a> Model<'a> {
         *since
     }
 
+    /// All probes of the newest policy.
+    pub(super) fn declared_probes(&self) -> Vec<ProbeId> {
+        let (_, policy) = self.policies.last().expect("a policy");
+        policy.probes.iter().map(|probe| probe.id.clone()).collect()
+    }
+
     /// The probes of a service, and those in which a finding is looked for, by the newest policy.
     pub(super) fn probes_of(&self, service: &ServiceId, finding: &FindingId) -> (Vec<ProbeId>, Vec<ProbeId>) {
         let (_, policy) = self.policies.last().expect("a policy");
@@ -274,6 +288,141 @@ impl<'a> Model<'a> {
             Self::worst(&parts)
         };
         (0..self.seconds).map(at).collect()
+    }
+
+    /// The same; of all services together, when none is given.
+    pub(super) fn together(&self, service: Option<&ServiceId>) -> Vec<(Second, bool)> {
+        if let Some(service) = service {
+            return self.service(service);
+        }
+        let lines: Vec<(ProbeId, Vec<Second>)> =
+            self.all_probes().into_iter().map(|p| (p.clone(), self.probe(&p))).collect();
+        let at = |second: i64| {
+            let declared = lines.iter().filter(|(p, _)| self.declared(p, second).is_some());
+            Self::worst(&declared.map(|(_, line)| line[index(second)]).collect::<Vec<_>>())
+        };
+        (0..self.seconds).map(at).collect()
+    }
+
+    /// Whether the clock of the vantage of one of these observers stepped over each second.
+    fn doubtful(&self, observers: &BTreeSet<ObserverId>) -> Vec<bool> {
+        let vantage = |observer: &ObserverId| observer.as_str().split('.').next().expect("a part").to_owned();
+        let vantages: BTreeSet<String> = observers.iter().map(vantage).collect();
+        let mut doubtful = vec![false; index(self.seconds)];
+        for entry in self.entries.iter().filter(|entry| vantages.contains(&vantage(&entry.observer))) {
+            if let Fact::ClockStepped(stepped) = &entry.fact {
+                for second in self.inside(stepped.doubtful()) {
+                    doubtful[index(second)] = true;
+                }
+            }
+        }
+        doubtful
+    }
+
+    /// The least and the most seconds from one second to another.
+    fn lasted(doubtful: &[bool], from: i64, to: i64) -> (i64, i64) {
+        let (first, last) = (from, from.max(to));
+        let mut doubt = 0;
+        let mut second = 0;
+        while index(second) < doubtful.len() {
+            let start = second;
+            while doubtful.get(index(second)) == Some(&true) {
+                second += 1;
+            }
+            if second > start && start <= last && second >= first {
+                doubt += second - start;
+            }
+            second += 1;
+        }
+        let length = (to - from).max(0);
+        ((length - doubt).max(0), length + doubt)
+    }
+
+    /// The longest reaction in the window, in seconds.
+    pub(super) fn reaction(&self, service: Option<&ServiceId>, within: i64, window: Range<i64>) -> LongestReaction {
+        let declared_in = |probe: &ProbeId| -> Vec<&Probe> {
+            window.clone().filter_map(|second| self.declared(probe, second)).collect()
+        };
+        let services: BTreeSet<ServiceId> = match service {
+            Some(service) => [service.clone()].into(),
+            None => self.all_probes().iter().flat_map(declared_in).map(|probe| probe.service.clone()).collect(),
+        };
+        let second = |time: Time| time.micros() / 1_000_000;
+        let sent = self.entries.iter().enumerate().filter_map(|(place, entry)| match &entry.fact {
+            Fact::Reacted(reacted) if reacted.at <= entry.recorded_at + Span::from_secs(5) => {
+                Some((place, entry, reacted))
+            }
+            _ => None,
+        });
+        let mut all: Vec<(i64, i64)> = Vec::new();
+        let mut is_proved = false;
+        for service in &services {
+            let states = &self.service(service)[..index(window.end)];
+            let apart = self.apart(service, states);
+            let probes: BTreeSet<ProbeId> = self.all_probes();
+            let belonged = |probe: &ProbeId| declared_in(probe).iter().any(|declared| declared.service == *service);
+            let probes: BTreeSet<&ProbeId> = probes.iter().filter(|probe| belonged(probe)).collect();
+            let observers: BTreeSet<ObserverId> = probes.iter().flat_map(|probe| self.observers(probe)).collect();
+            let mut recovered = None;
+            let mut now = window.start;
+            while now < window.end {
+                let begun = now;
+                let is_up = |second: i64| states[index(second)].0 == Up;
+                while now < window.end && is_up(now) == is_up(begun) {
+                    now += 1;
+                }
+                if is_up(begun) {
+                    recovered = Some(begun);
+                    continue;
+                }
+                let Some(recovered) = recovered else { continue };
+                let seconds = |wanted: Second| {
+                    (begun..now).filter(move |i| states[index(*i)].0 == wanted).filter(|i| !apart[index(*i)])
+                };
+                let Some(start) = seconds(Down).next().or_else(|| seconds(Undecided).next()) else { continue };
+                let is_failure = seconds(Down).next().is_some();
+                let about = sent.clone().filter(|(_, _, reacted)| {
+                    let (since, at) = (second(reacted.since), second(reacted.at));
+                    reacted.to == ReactedTo::Failure
+                        && reacted.finding.is_none()
+                        && reacted.probe.as_ref().is_some_and(|probe| probes.contains(probe))
+                        && (recovered..now).contains(&since)
+                        && (since >= begun || at >= begun)
+                });
+                let told = about.min_by_key(|(place, _, reacted)| (reacted.at, *place));
+                let mut clocks = observers.clone();
+                clocks.extend(told.map(|(_, entry, _)| entry.observer.clone()));
+                let doubtful = self.doubtful(&clocks);
+                let since_start = |until: i64| Self::lasted(&doubtful, start, until);
+                let told = told.map(|(_, _, reacted)| second(reacted.at));
+                let over = since_start(now).1 <= within;
+                let certain = seconds(Down).next_back().map_or(0, |last| since_start(last + 1).0);
+                let bears = match told {
+                    Some(at) if at <= start + within => is_failure.then(|| since_start(at)),
+                    _ if over => None,
+                    Some(at) if certain > within => Some(since_start(at)),
+                    Some(at) => Some((0, since_start(at).1)),
+                    None if certain > within && window.end >= start + within + LATE => {
+                        Some((certain, since_start(now).1))
+                    }
+                    None => Some((0, since_start(now).1)),
+                };
+                is_proved |= is_failure && bears.is_some();
+                all.extend(bears);
+            }
+        }
+        if !is_proved {
+            let tests = sent.filter(|(_, _, reacted)| reacted.to == ReactedTo::Test);
+            for (_, entry, test) in
+                tests.filter(|(_, _, test)| [test.since, test.at].iter().all(|time| window.contains(&second(*time))))
+            {
+                let doubtful = self.doubtful(&[entry.observer.clone()].into());
+                all.push(Self::lasted(&doubtful, second(test.since), second(test.at)));
+                is_proved = true;
+            }
+        }
+        let figure = all.iter().map(|(low, _)| *low).max().zip(all.iter().map(|(_, high)| *high).max());
+        LongestReaction { figure, is_proved }
     }
 
     /// Whether a finding was open in each second, and whether it was not looked for somewhere.

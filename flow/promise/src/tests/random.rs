@@ -1,7 +1,7 @@
 //! A thousand random logs, honest and not, against the model that counts seconds (AV-1, BX-1).
 
 use drawn::Draws;
-use event::evidence::{Changed, Covered, Found, Gap, State, Succeeded};
+use event::evidence::{Changed, Covered, Found, Gap, Reacted, State, Succeeded};
 use event::policy::{Agreement, Applied};
 use event::promise::{Outcome, Reason, Verdict};
 use event::{Interval, ObserverId, Ppb, ProbeId, Span, Time};
@@ -10,13 +10,15 @@ use super::model::{Model, Second, share};
 use super::scene::*;
 use crate::Judge;
 use crate::fact::Fact;
-use crate::objective::{Absence, Availability, Configuration, Coverage, Freshness, Objective};
+use crate::objective::{Absence, Availability, Configuration, Coverage, Freshness, Objective, Reaction};
 
 pub(super) const SECONDS: i64 = 240;
 /// The first two are of one vantage, and share a clock.
 const OBSERVERS: [&str; 3] = ["a.watch", "a.guard", "b"];
 /// How often probes are asked. What is asked less than once a minute has records of its own.
 const EVERY: [i64; 4] = [10, 10, 60, 90];
+/// The reaction that is promised, in seconds.
+const WITHIN: i64 = 10;
 const PROBES: [&str; 3] = ["http", "dns", "beat"];
 
 fn some_interval(draws: &mut Draws, seconds: i64, longest: i64) -> Interval {
@@ -34,6 +36,8 @@ fn objectives(over: i64) -> Vec<Objective> {
         Objective::Configuration(Configuration { probe: name("http"), observed: target, over }),
         Objective::Absence(Absence { finding: name("disk-usage"), observed: target, over }),
         Objective::Freshness(Freshness { probe, at_most: s(40), over }),
+        Objective::Reaction(Reaction { service: Some(name(SHOP)), within: s(WITHIN), observed: target, over }),
+        Objective::Reaction(Reaction { service: None, within: s(WITHIN), observed: target, over }),
     ]
 }
 
@@ -60,8 +64,8 @@ fn some_fact(draws: &mut Draws, policies: &[Applied]) -> Fact {
     let probe: ProbeId = name(draws.pick(&PROBES));
     let bracket = some_interval(draws, SECONDS, 30);
     let by = if draws.chance(50) { bracket.start } else { bracket.end };
-    match draws.below(20) {
-        0..8 => {
+    match draws.below(25) {
+        0..10 => {
             let interval = some_interval(draws, SECONDS, 120);
             let revision = draws.pick(policies).revision;
             let gaps = (0..draws.below(3)).map(|_| Gap {
@@ -73,15 +77,25 @@ fn some_fact(draws: &mut Draws, policies: &[Applied]) -> Fact {
             let every = Covered::class(s(draws.pick(&EVERY)));
             Fact::Covered(Covered { interval, revision, every, gaps })
         }
-        8..15 => {
+        10..17 => {
             let state = draws.pick(&[State::Up, State::Up, State::Up, State::Down, State::Degraded, State::Flapping]);
             Fact::Changed(Changed { probe, service: name(SHOP), state, after: bracket.start, by })
         }
-        15..17 => {
+        17..19 => {
             let open = draws.chance(50);
             Fact::Found(Found { finding: name("disk-usage"), probe, open, after: bracket.start, by })
         }
-        17..19 => Fact::Succeeded(Succeeded { probe: name("beat"), at: bracket.start }),
+        19..21 => Fact::Succeeded(Succeeded { probe: name("beat"), at: bracket.start }),
+        21..24 => {
+            let (since, at) = (bracket.start, if draws.chance(90) { bracket.end } else { bracket.start - s(5) });
+            let finding = draws.chance(10).then(|| name("disk-usage"));
+            let test = draws.chance(10);
+            Fact::Reacted(if test {
+                Reacted::to_test(since, at)
+            } else {
+                Reacted::to_failure(probe, finding, since, at)
+            })
+        }
         _ => {
             let doubtful = some_interval(draws, SECONDS, 20);
             let (from, to) =
@@ -100,7 +114,7 @@ pub(super) fn some_log(draws: &mut Draws) -> Scene {
     for (i, applied) in (0..).zip(&policies) {
         scene.policy(SECONDS * i / (count + 1), applied);
         known.push(applied.clone());
-        for _ in 0..draws.below(40) + 10 {
+        for _ in 0..draws.below(40) + 15 {
             let observer: ObserverId = name(draws.pick(&OBSERVERS));
             // Mostly recorded late, so that nothing is cut off; now and then, told before it happened.
             let recorded_at = if draws.chance(90) { SECONDS } else { draws.below(SECONDS) };
@@ -153,13 +167,16 @@ fn judged(verdict: &Verdict, used: (i64, i64), counted: i64, what: &str) -> Outc
     }
 }
 
-fn check(seed: u64) -> Option<(Outcome, bool)> {
+/// The outcomes that were drawn: of the availability, with whether its window is young; of the reactions.
+type Drawn = (Option<(Outcome, bool)>, Vec<Outcome>);
+
+fn check(seed: u64) -> Drawn {
     let mut draws = Draws::of(seed);
     let mut scene = some_log(&mut draws);
     let at = SECONDS - draws.below(30);
     let verdicts = scene.judge.verdicts(t(at));
-    let [availability, coverage, configuration, absence, freshness] = &verdicts[..] else {
-        panic!("seed {seed}: five objectives, {verdicts:?}");
+    let [availability, coverage, configuration, absence, freshness, of_shop, of_all] = &verdicts[..] else {
+        panic!("seed {seed}: seven objectives, {verdicts:?}");
     };
     let what = |name: &str| format!("seed {seed}: {name}");
     // What is told of later seconds is in the log already, but the window is what the verdict speaks of.
@@ -227,18 +244,44 @@ fn check(seed: u64) -> Option<(Outcome, bool)> {
         // A step of the clock makes the upper end larger than what the labels say, never smaller.
         assert!(figure.high >= s(high).micros(), "{}", what("freshness"));
     }
-    outcome
+    let mut reactions = Vec::new();
+    let shop = name(SHOP);
+    for (verdict, service, probes) in [(of_shop, Some(&shop), &of_service), (of_all, None, &model.declared_probes())] {
+        let what = what(if service.is_some() { "reaction" } else { "reaction of all services" });
+        if let Some(range) = window(verdict, probes) {
+            let states = &model.together(service)[range.clone()];
+            let found = model.reaction(service, WITHIN, length(range.start)..length(range.end));
+            let expected = found.figure.map(|(low, high)| (s(low).micros(), s(high).micros()));
+            assert_eq!(bounds(verdict), expected, "{what}: {verdict:?}");
+            let observed = states.iter().filter(|(_, blind)| !blind).count();
+            let outcome = match found.figure {
+                Some((low, _)) if low > WITHIN => Outcome::Broken,
+                Some((_, high)) if high <= WITHIN && found.is_proved && 100 * observed >= 80 * states.len() => {
+                    Outcome::Kept
+                }
+                _ => Outcome::Unproven,
+            };
+            assert_eq!(verdict.outcome, outcome, "{what}: {verdict:?}");
+            reactions.push(outcome);
+        } else {
+            empty(verdict);
+        }
+    }
+    (outcome, reactions)
 }
 
 #[test]
 fn a_thousand_logs_agree_with_the_model() {
-    let outcomes: Vec<Option<(Outcome, bool)>> = (0..1000).map(check).collect();
+    let (outcomes, reactions): (Vec<_>, Vec<_>) = (0..1000).map(check).unzip();
+    let reactions = reactions.concat();
     // What is drawn must reach every corner for this to mean anything.
     for outcome in [Outcome::Kept, Outcome::Broken, Outcome::Unproven] {
         for young in [true, false] {
             let count = outcomes.iter().filter(|o| **o == Some((outcome, young))).count();
             assert!(count > 10, "{outcome:?}, in a young window {young}: only {count} times");
         }
+        let count = reactions.iter().filter(|o| **o == outcome).count();
+        assert!(count > 10, "{outcome:?}, of a reaction: only {count} times");
     }
 }
 
@@ -262,6 +305,9 @@ fn stretched(entry: &Entry, by: i64) -> Entry {
                         | Objective::Coverage(Coverage { over, .. })
                         | Objective::Configuration(Configuration { over, .. })
                         | Objective::Absence(Absence { over, .. }) => *over = span(*over),
+                        Objective::Reaction(Reaction { within, over, .. }) => {
+                            (*within, *over) = (span(*within), span(*over));
+                        }
                     }
                     *clause = (&objective).into();
                 }
@@ -271,6 +317,7 @@ fn stretched(entry: &Entry, by: i64) -> Entry {
         Fact::Changed(changed) => (changed.after, changed.by) = (time(changed.after), time(changed.by)),
         Fact::Found(found) => (found.after, found.by) = (time(found.after), time(found.by)),
         Fact::Succeeded(succeeded) => succeeded.at = time(succeeded.at),
+        Fact::Reacted(reacted) => (reacted.since, reacted.at) = (time(reacted.since), time(reacted.at)),
         Fact::ClockStepped(stepped) => (stepped.from, stepped.to) = (time(stepped.from), time(stepped.to)),
         Fact::Covered(covered) => {
             covered.interval = interval(covered.interval);
@@ -297,6 +344,7 @@ fn what_is_forgotten_or_kept_from_before_changes_no_verdict() {
                 Fact::Changed(changed) => changed.by.max(changed.after),
                 Fact::Found(found) => found.by.max(found.after),
                 Fact::Succeeded(succeeded) => succeeded.at,
+                Fact::Reacted(reacted) => reacted.at,
                 Fact::ClockStepped(stepped) => stepped.from.max(stepped.to),
                 Fact::Covered(covered) => covered.interval.end,
             };

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use event::engine::ClockStepped;
-use event::evidence::{Changed, Covered, Found, Gap, State, Succeeded};
+use event::evidence::{Changed, Covered, Found, Gap, Reacted, State, Succeeded};
 use event::policy::{Agreement, Applied, Clause, Detector, Maintenance, Probe, Promise, Service, Text};
 use event::promise::{Reason, Verdict};
 use event::{Interval, ObserverId, Ppb, ProbeId, ServiceId, Span, Time};
@@ -153,6 +153,16 @@ impl Scene {
     pub(super) fn finding(&mut self, observer: &str, open: bool, after: i64, by: i64) -> &mut Self {
         let (finding, probe) = (name("disk-usage"), name("http"));
         self.add(by, observer, Fact::Found(Found { finding, probe, open, after: t(after), by: t(by) }))
+    }
+
+    /// A channel accepted at `at` the message about a change of `http` that was seen by `since`.
+    pub(super) fn told(&mut self, observer: &str, since: i64, at: i64) -> &mut Self {
+        self.add(at, observer, Fact::Reacted(Reacted::to_failure(name("http"), None, t(since), t(at))))
+    }
+
+    /// A channel accepted at `at` a test message that was put in the queue at `since`.
+    pub(super) fn tested(&mut self, observer: &str, since: i64, at: i64) -> &mut Self {
+        self.add(at, observer, Fact::Reacted(Reacted::to_test(t(since), t(at))))
     }
 
     pub(super) fn clock_stepped(&mut self, observer: &str, from: i64, to: i64) -> &mut Self {

@@ -3,7 +3,7 @@ use event::policy::Clause;
 use policy::{Document, SectionDoc};
 
 use super::scene::{self, percent};
-use crate::objective::{Absence, Availability, Configuration, Coverage, Freshness, Objective};
+use crate::objective::{Absence, Availability, Configuration, Coverage, Freshness, Objective, Reaction};
 use crate::{PromiseSection, revision};
 
 #[test]
@@ -52,6 +52,24 @@ fn every_kind_reads() {
             "absence = { finding = \"disk\", observed = \"95 %\", over = \"30 d\" }",
             Objective::Absence(Absence { finding, observed: percent("95 %"), over }),
         ),
+        (
+            "reaction = { service = \"shop\", within = \"3 min\", observed = \"95 %\", over = \"30 d\" }",
+            Objective::Reaction(Reaction {
+                service: Some(scene::name("shop")),
+                within: Span::from_secs(180),
+                observed: percent("95 %"),
+                over,
+            }),
+        ),
+        (
+            "reaction = { within = \"3 min\", over = \"30 d\" }",
+            Objective::Reaction(Reaction {
+                service: None,
+                within: Span::from_secs(180),
+                observed: percent("99 %"),
+                over,
+            }),
+        ),
     ];
     for (objective, expected) in cases {
         let text = format!("[[promise]]\nid = \"AV-1\"\ntext = {{ fr = \"oui\", en = \"yes\" }}\n{objective}\n");
@@ -78,6 +96,8 @@ fn mistakes_say_what_is_wrong() {
         ("freshness = { probe = \"dump\", at_most = \"30 d\", over = \"1 d\" }", "can't be seen in a window of 1 d"),
         ("configuration = { probe = \"tls\", over = \"30 d\" }", "no probe is called `tls`"),
         ("absence = { finding = \"disk\", over = \"30 d\" }", "no finding is called `disk`"),
+        ("reaction = { service = \"shp\", within = \"3 min\", over = \"30 d\" }", "no service is called `shp`"),
+        ("reaction = { within = \"30 d\", over = \"1 d\" }", "can't be seen in a window of 1 d"),
         ("availibility = { }", "no key `availibility`"),
     ];
     for (objective, reason) in cases {

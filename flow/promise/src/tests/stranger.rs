@@ -63,6 +63,7 @@ impl Writer {
             Fact::Covered(body) => self.append(body, observer, at),
             Fact::Succeeded(body) => self.append(body, observer, at),
             Fact::Found(body) => self.append(body, observer, at),
+            Fact::Reacted(body) => self.append(body, observer, at),
             Fact::ClockStepped(body) => self.append(body, observer, at),
         };
         self.judge.fold(sequence, observer, at, fact);

@@ -7,7 +7,7 @@
 //! GARANT_GOLDEN=write cargo test -p garant-promise tomorrow
 //! ```
 
-use event::evidence::{Changed, Covered, State};
+use event::evidence::{Changed, Covered, Reacted, State};
 use event::policy::{Agreement, Applied, Clause, Probe, Promise, Service, Text};
 use event::promise::{Outcome, Verdict};
 use event::{Body as _, Day, Span, Time};
@@ -146,6 +146,8 @@ fn story() -> Tomorrow {
     let now = tomorrow.log.now.micros();
     let blind = format!(r#"{{"engine":"watch","interval":{{"start":{now},"end":{now}}},"cause":"migrated"}}"#);
     tomorrow.write("engine.blind", 1, "engine.blind", &blind);
+    let reacted = format!(r#"{{"to":"drill","team":"night","since":{now},"at":{now}}}"#);
+    tomorrow.write(Reacted::KIND.name, 1, Reacted::KIND.name, &reacted);
     tomorrow.covered(2);
     tomorrow.changed("front", "up");
     tomorrow.covered(5);
