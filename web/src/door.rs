@@ -174,7 +174,10 @@ async fn call(state: &State, mounted: &Mounted, rest: &str, head: &Parts, body: 
             }
         }
     }
-    let Ok(_room) = mounted.calls.try_acquire() else { return answer::busy() };
+    let Ok(_room) = mounted.calls.try_acquire() else {
+        let retry = [(header::RETRY_AFTER, HeaderValue::from_static("5"))];
+        return (retry, error(503, "too many calls are under way: try again")).into_response();
+    };
     let mut asked = false;
     let answered = tokio::time::timeout(CALL_TIME_MAX.to_std(), async {
         call.body = match read(mount, &head.headers, body, whole).await {

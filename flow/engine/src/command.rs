@@ -94,10 +94,13 @@ impl Question {
         Self::new(Method::Post, prefix)
     }
 
-    /// Adds a segment to the path, whatever is in it. Comes before [`parameter`](Self::parameter).
+    /// Adds a segment to the path, whatever is in it. Comes before [`parameter`](Self::parameter). What no path can hold (`.`,
+    /// `..`, nothing) is sent as a segment that no door takes.
     #[must_use]
     pub fn segment(mut self, segment: &str) -> Self {
         self.target.push('/');
+        // However they are encoded, clients take them out of a path, and the segment before them too.
+        let segment = if matches!(segment, "" | "." | "..") { "\0" } else { segment };
         // The encoding of forms leaves letters, digits and `*-._`, all of which mean themselves in a path.
         for part in form_urlencoded::byte_serialize(segment.as_bytes()) {
             self.target.push_str(if part == "+" { "%20" } else { part });
@@ -170,6 +173,9 @@ mod tests {
     fn a_question_holds_whatever_it_is_about() {
         let question = Question::get("/api/v1/toy").segment("a b/ü?#%..").segment("~").parameter("q", "1 & 2");
         assert_eq!(question.target, "/api/v1/toy/a%20b%2F%C3%BC%3F%23%25../%7E?q=1+%26+2");
+        for nowhere in ["", ".", ".."] {
+            assert_eq!(Question::get("/x").segment(nowhere).segment("y").target, "/x/%00/y");
+        }
         assert_eq!(question.parameter("é", "").target.rsplit_once('&').expect("two").1, "%C3%A9=");
     }
 

@@ -288,6 +288,7 @@ async fn calls_under_way_are_bounded() {
     }
     let busy = by_team(team.clone(), HttpMethod::GET, "/api/v1/desk/x", Body::empty()).await;
     assert_eq!((busy.status, busy.header("retry-after")), (StatusCode::SERVICE_UNAVAILABLE, "5"));
+    assert_eq!(busy.text(), r#"{"error":"too many calls are under way: try again"}"#);
     assert_eq!(get(team.clone(), "/api/v1/desk/x").await.status, StatusCode::UNAUTHORIZED);
     assert_eq!(get(fixture.public(), "/a/link").await.status, StatusCode::OK);
     for call in under_way {

@@ -1,6 +1,9 @@
 //! What engines read from a call, and write into a reply.
 
+use drawn::Draws;
+
 use super::*;
+use crate::command::Question;
 
 #[test]
 fn a_call_is_read() {
@@ -68,5 +71,32 @@ fn a_path_means_one_thing() {
     ] {
         let expected = expected.map(|segments| segments.iter().map(ToString::to_string).collect::<Vec<_>>());
         assert_eq!(segments(rest), expected, "{rest}");
+    }
+}
+
+/// What a command asks about arrives as it was meant, or nowhere.
+#[test]
+fn what_is_asked_is_what_arrives() {
+    let mut draws = Draws::from_environment();
+    let alphabet: Vec<char> = "ab.%+/?#&=;:@~ -_*\\\"'<>\0\n\u{7f}\u{85}éœ\u{202e}\u{10ffff}2eEF".chars().collect();
+    let mut arrived = 0;
+    for _ in 0..20_000 {
+        let path: Vec<String> = (0..=draws.below(PATH_SEGMENTS_MAX + 1))
+            .map(|_| (0..draws.below(5)).map(|_| draws.pick(&alphabet)).collect())
+            .collect();
+        let question = path.iter().fold(Question::get("/x"), |question, segment| question.segment(segment));
+        let parsed = url::Url::parse(&format!("http://localhost{}", question.target)).expect("an address");
+        assert_eq!(parsed.path(), question.target, "no client writes it otherwise");
+        let fine =
+            |segment: &String| !matches!(segment.as_str(), "" | "." | "..") && !segment.chars().any(char::is_control);
+        let expected = (path.len() <= PATH_SEGMENTS_MAX && path.iter().all(fine)).then_some(path);
+        arrived += usize::from(expected.is_some());
+        assert_eq!(segments(&question.target["/x".len()..]), expected);
+    }
+    assert!((1_000..19_000).contains(&arrived), "{arrived} of both kinds");
+    // What nobody encoded never panics.
+    for _ in 0..20_000 {
+        let raw: String = (0..draws.below(20)).map(|_| draws.pick(&alphabet)).collect();
+        drop(segments(&raw));
     }
 }
