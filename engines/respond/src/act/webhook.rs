@@ -1,4 +1,5 @@
-//! The channel `webhook`: a message as JSON to an address of the team, signed if there is a secret for it.
+//! The channel `webhook`: a message as JSON to an address of the team, signed if there is a secret for it. What a receiver may
+//! rely on is in `docs/webhook.md`.
 
 use std::sync::Arc;
 
@@ -59,7 +60,7 @@ impl Kind for Webhook {
     }
 }
 
-/// What is sent. Keys are for ever.
+/// What is sent; see `docs/webhook.md`. Keys are for ever.
 #[derive(Serialize)]
 struct Body<'a> {
     version: u8,

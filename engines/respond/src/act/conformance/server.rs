@@ -184,10 +184,22 @@ async fn smtp(stream: TcpStream, shared: Shared) -> std::io::Result<()> {
         let line = line.trim_end();
         let (command, rest) = line.split_once([' ', ':']).unwrap_or((line, ""));
         let answer = match (command, shared.behaviour) {
+            ("EHLO", _) if rest == "old.shop.example" => "250-mx\r\n250 AUTH=LOGIN".to_owned(),
             ("EHLO", _) => {
                 "250-mx.shop.example\r\n250-SIZE 10000000\r\n250-AUTH LOGIN PLAIN\r\n250 8BITMIME".to_owned()
             }
             ("AUTH", _) if rest == format!("PLAIN {PLAIN}") => "235 2.7.0 said by the server".to_owned(),
+            ("AUTH", _) if rest == "LOGIN" => {
+                let mut said = Vec::new();
+                for question in ["VXNlcm5hbWU6", "UGFzc3dvcmQ6"] {
+                    stream.write_all(format!("334 {question}\r\n").as_bytes()).await?;
+                    let mut line = String::new();
+                    stream.read_line(&mut line).await?;
+                    said.push(line);
+                }
+                let good = said == ["Z2FyYW50\r\n", "czNjcmV0LXBhc3N3b3Jk\r\n"];
+                if good { "235 2.7.0 yes".to_owned() } else { format!("535 5.7.8 no: {said:?}") }
+            }
             ("AUTH", _) => format!("535 5.7.8 said by the server: {rest}"),
             ("MAIL", _) => {
                 rest.clone_into(&mut from);
