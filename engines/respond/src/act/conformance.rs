@@ -201,7 +201,7 @@ async fn refused_and_not_now_are_told_apart() {
 async fn a_server_that_hangs_or_breaks_off_is_tried_again() {
     for subject in SUBJECTS {
         let world = World::new();
-        for cut in [Behaviour::Cut, Behaviour::Nonsense] {
+        for cut in [Behaviour::Cut, Behaviour::Nonsense, Behaviour::Endless] {
             let (sent, _) = world.sent(subject, cut).await;
             assert!(matches!(sent, Sent::Again { .. }), "{} {cut:?}: {sent:?}", subject.name);
         }

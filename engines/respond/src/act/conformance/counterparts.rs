@@ -399,8 +399,8 @@ async fn kannel_hands_the_text_over() {
 /// The receiver that docs/webhook.md shows believes what is sent, and nothing that was changed or is old.
 #[tokio::test]
 async fn a_receiver_in_python_verifies() {
-    let page = include_str!("../../../../../docs/webhook.md");
-    let (_, code) = page.split_once("```python\n").expect("an example");
+    let document = include_str!("../../../../../docs/webhook.md");
+    let (_, code) = document.split_once("```python\n").expect("an example");
     let (code, _) = code.split_once("```").expect("an end");
     let world = World::new();
     let server = TestServer::start(Speaks::Http, Behaviour::Accept).await;
@@ -422,10 +422,10 @@ async fn a_receiver_in_python_verifies() {
     let header = recorded.header("X-Garant-Signature").expect("signed");
     let output = run("/usr/bin/python3", &["-c", &asks, &body.display().to_string(), &header]);
     assert_eq!(String::from_utf8_lossy(&output.stdout), "True False False False\n", "{output:?}");
-    // Every key is on the page.
+    // Every key is in it.
     let json = recorded.json();
     for key in json.as_object().expect("an object").keys() {
-        assert!(page.contains(&format!("| `{key}` | ")), "{key} is not in docs/webhook.md");
+        assert!(document.contains(&format!("| `{key}` | ")), "{key} is not in docs/webhook.md");
     }
 }
 

@@ -33,6 +33,8 @@ pub(super) enum Behaviour {
     Cut,
     /// Speaks no protocol.
     Nonsense,
+    /// Answers without an end.
+    Endless,
     /// Leads elsewhere.
     Redirect(SocketAddr),
 }
@@ -149,6 +151,10 @@ async fn http(stream: TcpStream, shared: Shared) -> std::io::Result<()> {
     let path = recorded.head.split(' ').nth(1).unwrap_or_default().to_owned();
     shared.record(recorded);
     let whole = |head: &str, body: &str| format!("HTTP/1.1 {head}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    if shared.behaviour == Behaviour::Endless {
+        stream.write_all(b"HTTP/1.1 500 Down\r\n\r\n").await?;
+        return endless(stream).await;
+    }
     let answer = match shared.behaviour {
         Behaviour::Accept => whole("200 OK", &super::subjects::accepted(&path)),
         Behaviour::Refuse => whole("403 No", &echo),
@@ -157,7 +163,7 @@ async fn http(stream: TcpStream, shared: Shared) -> std::io::Result<()> {
         Behaviour::Redirect(to) => whole(&format!("307 There\r\nLocation: http://{to}/hook-path"), ""),
         Behaviour::Cut => "HTTP/1.1 200 O".to_owned(),
         Behaviour::Nonsense => "220 mx.shop.example ESMTP said by the server\r\n".to_owned(),
-        Behaviour::Hang | Behaviour::HangAtOnce => {
+        Behaviour::Hang | Behaviour::HangAtOnce | Behaviour::Endless => {
             shared.hang().await;
             return Ok(());
         }
@@ -166,10 +172,18 @@ async fn http(stream: TcpStream, shared: Shared) -> std::io::Result<()> {
     stream.shutdown().await
 }
 
+/// Until nobody listens any more.
+async fn endless(mut stream: BufReader<TcpStream>) -> std::io::Result<()> {
+    loop {
+        stream.write_all(b"220-said by the server\r\n").await?;
+    }
+}
+
 async fn smtp(stream: TcpStream, shared: Shared) -> std::io::Result<()> {
     let mut stream = BufReader::new(stream);
     match shared.behaviour {
         Behaviour::HangAtOnce => shared.hang().await,
+        Behaviour::Endless => return endless(stream).await,
         Behaviour::Nonsense => return stream.write_all(b"HTTP/1.1 400 said by the server\r\n\r\n").await,
         _ => {}
     }
