@@ -168,11 +168,12 @@ fn without_marks(line: &str) -> (String, bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use policy::{Basics, Document, Nouns};
+    use policy::{Basics, Document, Nouns, Part as _};
 
     fn sources(text: &str) -> Sources {
         let mut document = Document::from_text("/etc/garant/garant.toml", text);
-        drop((Nouns::read(&mut document), Basics::read(&mut document)));
+        let nouns = Nouns::read(&mut document);
+        drop((Basics::read(&mut document), respond::Config::read(&mut document, &nouns)));
         document.finish().expect("a sound policy")
     }
 
@@ -180,14 +181,13 @@ mod tests {
         Journaled { text: Some(MarkedText::of(&sources(text), [7; 16])), ..Journaled::default() }
     }
 
-    const POLICY: &str =
-        "[journal]\nname = \"shop.example\"\n[[person]]\nname = \"Léa\"\nchannel = { sms = \"+33600000000\" }\n";
+    const POLICY: &str = "[journal]\nname = \"shop.example\"\n[[person]]\nname = \"Léa\"\nchannel = { webhook = \"https://example.com/+33600000000\" }\n";
 
     #[test]
     fn the_first_policy_is_journaled_whole() {
         let diff = Journaled::default().diff(&sources(POLICY)).expect("all of it");
         assert!(diff.contains("+# garant.toml\n+[journal]\n+name = \"shop.example\"\n"), "{diff}");
-        assert!(diff.ends_with("+name = \"…\"\n+channel = { sms = \"…\" }\n"), "{diff}");
+        assert!(diff.ends_with("+name = \"…\"\n+channel = { webhook = \"…\" }\n"), "{diff}");
         assert!(!diff.contains(EDGE) && !diff.contains("Léa") && !diff.contains("336"), "{diff}");
     }
 
@@ -215,7 +215,10 @@ mod tests {
     fn another_secret_is_a_change_that_shows() {
         let moved = POLICY.replace("33600000000", "33611111111");
         let diff = journaled(POLICY).diff(&sources(&moved)).expect("a change");
-        assert!(diff.ends_with("-channel = { sms = \"…\" }\n+channel = { sms = \"…\" }  # changed\n"), "{diff}");
+        assert!(
+            diff.ends_with("-channel = { webhook = \"…\" }\n+channel = { webhook = \"…\" }  # changed\n"),
+            "{diff}"
+        );
         assert!(!diff.contains("336") && !diff.contains(EDGE), "{diff}");
         assert!(!diff.contains("name = \"…\"  # changed"), "what did not change does not seem to: {diff}");
     }

@@ -9,6 +9,7 @@ use engine::Failure;
 use engine::clock::timekeeper;
 use engine::heartbeat::Pings;
 use event::Time;
+use event::policy::Applied;
 use journal::note::VerifierKey;
 use journal::published::Published;
 use notary::remembered::RememberedHeads;
@@ -26,6 +27,7 @@ pub(crate) const ENGINES: &[EngineEntry] = &[
     EngineEntry { name: "publisher", make: publisher, ..QUIET },
     EngineEntry { name: "retention", make: retention, ..QUIET },
     EngineEntry { name: "judge", make: judge, ..QUIET },
+    EngineEntry { name: respond::NAME, kinds: respond::KINDS, commands: respond::commands, make: respond, ..QUIET },
     EngineEntry { name: watch::NAME, kinds: watch::KINDS, own_thread: true, make: watch, ..QUIET },
 ];
 
@@ -48,6 +50,7 @@ pub struct Given {
     pub(crate) heads: Receiver<Arc<RememberedHeads>>,
     pub(crate) witnesses: Receiver<Arc<Vec<RemoteWitness>>>,
     pub(crate) retention: Receiver<RetentionPeriods>,
+    pub(crate) applied: Receiver<Arc<Applied>>,
     pub(crate) in_effect: Sender<Arc<InEffect>>,
     pub(crate) published: Sender<Option<Arc<Published>>>,
     pub(crate) pings: Pings,
@@ -105,4 +108,11 @@ fn watch(given: &Given) -> Result<Made, Failure> {
     let watch = Arc::new(watch::Watch::new(given.part()?, given.pings.clone(), samples, consumers));
     let figures = watch.figures();
     Ok(Made::of(watch).probes(figures.probes()).figures(figures))
+}
+
+fn respond(given: &Given) -> Result<Made, Failure> {
+    let (applied, in_effect) = (given.applied.clone(), given.in_effect.subscribe());
+    let respond = respond::Respond::new(given.part()?, applied, in_effect, given.journal(), given.consumers());
+    let door = Arc::new(respond.door());
+    Ok(Made::new(respond).door(door))
 }

@@ -6,5 +6,9 @@ use crate::configuration::Network;
 use crate::registry::PolicyPart;
 
 /// Every part of the policy, in the order in which they are read and documented.
-pub(crate) const PARTS: &[PolicyPart] =
-    &[PolicyPart::of::<watch::Config>(), PolicyPart::of::<Promises>(), PolicyPart::of::<Network>()];
+pub(crate) const PARTS: &[PolicyPart] = &[
+    PolicyPart::of::<watch::Config>(),
+    PolicyPart::of::<Promises>(),
+    PolicyPart::of::<respond::Config>(),
+    PolicyPart::of::<Network>(),
+];

@@ -843,8 +843,7 @@ func (r *recheck) verdict(n int64, e *envelope) error {
 		Objective int64
 		Evaluator int64
 	}
-	fits := func(n int64) bool { return 0 <= n && n <= math.MaxUint32 }
-	if err := decode(e.Body, &header); err != nil || !fits(header.Objective) || !fits(header.Evaluator) {
+	if err := decode(e.Body, &header); err != nil || header.Objective < 0 {
 		if e.Version <= version {
 			return fmt.Errorf("not a verdict: %v", err)
 		}

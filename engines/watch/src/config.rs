@@ -160,11 +160,6 @@ impl Part for Config {
         });
         too_few.into_iter().chain(lags).chain(here).collect()
     }
-
-    fn unused(&self) -> Vec<&'static str> {
-        let has_host = self.probes.iter().any(|probe| probe.host.is_some());
-        has_host.then_some("`host` of a probe").into_iter().collect()
-    }
 }
 
 #[cfg(test)]

@@ -83,40 +83,17 @@ impl Document {
     /// Reads every `[[path]]`; another reader may do so too, for other keys. Tables with mistakes are left out of the result, and reported by [`Self::finish`].
     pub fn tables<S: Section>(&mut self, path: &'static str) -> Vec<S> {
         self.tables.insert(path, true);
-        let Some(Entry { key, node }) = find(&self.root, path) else { return Vec::new() };
-        let label = format!("[[{path}]]");
-        match &node.data {
-            Data::List { items, .. } => {
-                let mut sections = Vec::new();
-                for item in items {
-                    match &item.data {
-                        Data::Table(entries) => {
-                            sections.extend(table::read(&label, item.place, entries, &mut self.context));
-                        }
-                        Data::Broken => {}
-                        other => {
-                            let reason = format!("{label} is {}, and should be a table", other.describe());
-                            self.context.mistake(Mistake::new(
-                                item.place,
-                                reason,
-                                format!("write {label} above its keys"),
-                            ));
-                        }
-                    }
-                }
-                return sections;
-            }
-            Data::Broken => {}
-            Data::Table(_) => {
-                let reason = format!("there may be several {label}");
-                self.context.mistake(Mistake::new(node.place, reason, format!("write {label}, with two brackets")));
-            }
-            other => {
-                let reason = format!("`{path}` is {}, and should be a table", other.describe());
-                self.context.mistake(Mistake::new(*key, reason, format!("write {label} above its keys")));
-            }
-        }
-        Vec::new()
+        let Some(entry) = find(&self.root, path) else { return Vec::new() };
+        read_all(path, entry, &mut self.context)
+    }
+
+    /// Reads every `[[parent.…]]`, whatever its second word, for keys that are the same in all of them: which tables there are
+    /// is for others to say, who read the rest of them.
+    pub fn tables_under<S: Section>(&mut self, parent: &str) -> Vec<S> {
+        let Some(Entry { node, .. }) = self.root.get(parent) else { return Vec::new() };
+        let Data::Table(kinds) = &node.data else { return Vec::new() };
+        let lists = kinds.iter().filter(|(_, entry)| matches!(entry.node.data, Data::List { .. }));
+        lists.flat_map(|(kind, entry)| read_all(&format!("{parent}.{kind}"), entry, &mut self.context)).collect()
     }
 
     /// Reads `[path]`, if it is there; another reader may do so too, for other keys.
@@ -228,6 +205,37 @@ impl Document {
             }
         }
     }
+}
+
+/// Reads every table of the list at `path`.
+fn read_all<S: Section>(path: &str, entry: &Entry, context: &mut ReadContext) -> Vec<S> {
+    let label = format!("[[{path}]]");
+    match &entry.node.data {
+        Data::List { items, .. } => {
+            let mut sections = Vec::new();
+            for item in items {
+                match &item.data {
+                    Data::Table(entries) => sections.extend(table::read(&label, item.place, entries, context)),
+                    Data::Broken => {}
+                    other => {
+                        let reason = format!("{label} is {}, and should be a table", other.describe());
+                        context.mistake(Mistake::new(item.place, reason, format!("write {label} above its keys")));
+                    }
+                }
+            }
+            return sections;
+        }
+        Data::Broken => {}
+        Data::Table(_) => {
+            let reason = format!("there may be several {label}");
+            context.mistake(Mistake::new(entry.node.place, reason, format!("write {label}, with two brackets")));
+        }
+        other => {
+            let reason = format!("`{path}` is {}, and should be a table", other.describe());
+            context.mistake(Mistake::new(entry.key, reason, format!("write {label} above its keys")));
+        }
+    }
+    Vec::new()
 }
 
 /// The mistake about a table or key at the top of a file that no reader took.

@@ -56,7 +56,7 @@ pub use document::Document;
 pub use mistake::{Mistake, Mistakes};
 pub use name::{EscalationName, HostGroup, Name, Noun, PersonName, ScheduleName};
 pub use nouns::{
-    Basics, Channel, Host, JournalSettings, Maintenance, Nouns, Observer, Origin, Pages, Person, Publication, Region,
+    Basics, Host, JournalSettings, Maintenance, Nouns, Observer, Origin, Pages, Person, Publication, Region,
     RetentionPeriods, Service, VerifierKeyText, Witness,
 };
 pub use part::Part;

@@ -8,7 +8,7 @@ mod publication;
 use event::policy::{Applied, Text};
 
 pub use journal::{JournalSettings, Origin, RetentionPeriods, VerifierKeyText, Witness};
-pub use people::{Channel, Person};
+pub use people::Person;
 pub use places::{Host, Maintenance, Observer, Region, Service};
 pub use publication::{Pages, Publication};
 
@@ -84,16 +84,7 @@ impl Nouns {
 
     /// The declared tables that have no effect in this release.
     pub fn unused(&self) -> Vec<&'static str> {
-        let Self { regions, hosts, services, people, observers, maintenance: _ } = self;
-        let declared = [
-            ("[[person]]", !people.is_empty()),
-            ("[[host]]", !hosts.is_empty()),
-            ("[[region]]", !regions.is_empty()),
-            ("`region` of [[observer]]", observers.iter().any(|observer| observer.region.is_some())),
-            ("`depends_on` of [[service]]", services.iter().any(|service| !service.depends_on.is_empty())),
-            ("`host` of [[service]]", services.iter().any(|service| !service.hosts.is_empty())),
-            ("`region` of [[service]]", services.iter().any(|service| service.region.is_some())),
-        ];
+        let declared = [("`region` of [[observer]]", self.observers.iter().any(|observer| observer.region.is_some()))];
         declared.into_iter().filter(|(_, is)| *is).map(|(what, _)| what).collect()
     }
 }

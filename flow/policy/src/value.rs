@@ -152,6 +152,11 @@ impl<'a> Slot<'a> {
         matches!(self.node.data, Data::Text(_))
     }
 
+    /// Whether the value is written as a table.
+    pub const fn is_table(&self) -> bool {
+        matches!(self.node.data, Data::Table(_))
+    }
+
     /// The text of a value that is written as one.
     pub fn text<V: Value>(&mut self) -> Option<&'a str> {
         match &self.node.data {

@@ -1,7 +1,7 @@
 //! What every channel is asked for, over real servers on this machine.
 //!
-//! A channel that is added has its [`Subject`] here, and every test below is about it too. Serves WA-3 and WA-5: a message is handed
-//! over, or it is known that it was not.
+//! A channel that is added has its [`Subject`] here, and every test below is about it too. Serves RE-1: a message is sent, or it is
+//! known that it was not.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,14 +11,13 @@ use engine::net::{Net, NetOptions};
 use engine::random::SeededRandom;
 use engine::{Clock as _, Secrets};
 use event::{Span, Time};
-use policy::{Document, Located, Section, Table};
+use policy::{Document, Section, Table};
 use serde_json::json;
 
 use super::{CHANNEL_KINDS, Channel, ChannelSettings, Language, Means, Message, Providers, Sent, Severity, What};
 use server::{Behaviour, Recorded, Speaks, TestServer};
 use subjects::{SUBJECTS, Subject};
 
-mod counterparts;
 mod server;
 mod subjects;
 
@@ -61,7 +60,7 @@ struct Person {
 }
 
 /// `channel` of a `[[person]]`, as the part of the policy reads it.
-struct Channels(Vec<Located<ChannelSettings>>);
+struct Channels(Vec<ChannelSettings>);
 
 impl Section for Channels {
     const ABOUT: &'static str = "";
@@ -76,12 +75,8 @@ fn read(text: &str) -> Result<(Vec<ChannelSettings>, Providers), String> {
     let mut document = Document::from_text("test", text);
     let people: Vec<Channels> = document.tables("person");
     let providers = Providers::read(&mut document);
-    let channels: Vec<_> = people.into_iter().flat_map(|person| person.0).collect();
-    for channel in &channels {
-        ChannelSettings::require_provider(channel, &mut document);
-    }
     document.finish().map_err(|mistakes| mistakes.render(false))?;
-    Ok((channels.into_iter().map(|channel| channel.value).collect(), providers))
+    Ok((people.into_iter().flat_map(|person| person.0).collect(), providers))
 }
 
 /// The world of one test.
@@ -201,7 +196,7 @@ async fn refused_and_not_now_are_told_apart() {
 async fn a_server_that_hangs_or_breaks_off_is_tried_again() {
     for subject in SUBJECTS {
         let world = World::new();
-        for cut in [Behaviour::Cut, Behaviour::Nonsense, Behaviour::Endless] {
+        for cut in [Behaviour::Cut, Behaviour::Nonsense] {
             let (sent, _) = world.sent(subject, cut).await;
             assert!(matches!(sent, Sent::Again { .. }), "{} {cut:?}: {sent:?}", subject.name);
         }
@@ -396,10 +391,6 @@ channel = [
   { mail = "tom@shop.example" },
   { webhook = "https://hooks.shop.example/a" },
 ]
-
-[mail]
-server = "localhost:25"
-from = "garant@shop.example"
 "#,
     )
     .expect("sound");
@@ -424,13 +415,6 @@ fn mistakes_say_what_to_write() {
         ("{ webhook = \"ftp://x.example\" }", "is not an HTTP URL"),
         ("{ webhook = \"https://x.example\", secret = \"s3cret\" }", "the policy must hold none"),
         ("{ mail = \"lea@shop.example\", severity = \"urgent\" }", "\"critical\""),
-        ("{ mail = \"lea@shop.example\" }", "a channel `mail` needs the table [mail]"),
-        ("{ slack = \"C0123456789\" }", "a channel `slack` needs the table [slack]"),
-        ("{ slack = \"#ops\" }", "not the identifier of a channel"),
-        ("{ slack = \"https://hooks.slack.com/services/s3cret\" }", "the policy must hold none"),
-        ("{ ntfy = \"https://ntfy.example\" }", "the address names no topic"),
-        ("{ webhook = \"https://x.example\", token = { file = \"/t\" } }", "`token` is for ntfy"),
-        ("{ sms = \"0612345678\" }", "not a telephone number"),
         ("{ mial = \"lea@shop.example\" }", "did you mean `mail`?"),
     ] {
         let mistakes = read(&format!("[[person]]\nchannel = [{channel}]\n")).map(drop).expect_err(channel);

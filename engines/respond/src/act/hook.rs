@@ -78,15 +78,9 @@ fn parsed(secret: &Secret, bytes: &[u8]) -> Result<Url, SecretError> {
         .ok_or_else(|| SecretError::useless(secret, "it holds no URL", "write the address of the webhook into it"))
 }
 
-/// That something is asked over a connection that others can read.
-pub(super) fn in_clear(what: &str, url: &Url) -> Option<String> {
+fn in_clear(what: &str, url: &Url) -> Option<String> {
     let clear = url.scheme() == Scheme::Http;
-    clear.then(|| {
-        format!(
-            "{what} on {} is asked without TLS: whoever is on the way can read what is sent, secrets too",
-            url.authority()
-        )
-    })
+    clear.then(|| format!("{what} on {} is asked without TLS: whoever is on the way can read it", url.authority()))
 }
 
 /// Opens a secret where it can be opened on this machine: credentials are passed over where systemd has handed over none.

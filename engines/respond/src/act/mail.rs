@@ -217,10 +217,7 @@ impl Server {
             let error = opened.and_then(|opened| private_key(&dkim.key, opened.bytes())).err()?;
             Some(format!("mail can't be signed, for {error}"))
         });
-        let clear = self.encryption == Encryption::None && !is_loopback(&self.address.host);
-        let clear =
-            clear.then(|| format!("mail goes to {} without TLS: whoever is on the way can read it", self.address));
-        password.into_iter().chain(key).chain(clear).collect()
+        password.into_iter().chain(key).collect()
     }
 
     /// The whole message in the form of RFC 5322, signed, and its `Message-ID`.

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use engine::net::Net;
 use engine::{BoxFuture, Clock, Random, Secrets};
 use event::Span;
-use policy::{Document, Located, Mistake, Section, SectionDoc, Slot, Table, Value};
+use policy::{Document, Section, SectionDoc, Slot, Table, Value};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -35,6 +35,20 @@ pub enum Severity {
     Warning,
     /// To be looked at now, whatever the hour.
     Critical,
+}
+
+impl Severity {
+    /// All of them, from the least.
+    pub const ALL: [Self; 3] = [Self::Info, Self::Warning, Self::Critical];
+
+    /// The word for it, as in the policy.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        }
+    }
 }
 
 impl Value for Severity {
@@ -261,19 +275,6 @@ impl ChannelSettings {
     /// The table that must be in the policy for it, such as `mail`.
     pub fn provider(&self) -> Option<&'static str> {
         self.target.provider()
-    }
-
-    /// Reports a channel whose table, such as `[mail]`, is not in the policy.
-    pub fn require_provider(channel: &Located<Self>, document: &mut Document) {
-        let Some(table) = channel.value.provider() else { return };
-        if !document.has(table) && !document.is_broken() {
-            let reason = format!("a channel `{}` needs the table [{table}]", channel.value.kind());
-            document.mistake(Mistake::new(
-                channel.place,
-                reason,
-                format!("add [{table}]: docs/policy.md has an example"),
-            ));
-        }
     }
 
     /// Ready to send; nothing if the table that it needs is not there.

@@ -8,7 +8,7 @@ use policy::{Secret, Section, Slot, Table, Url, Value};
 use serde_json::{Value as Json, json};
 use zeroize::Zeroizing;
 
-use super::hook::{HookUrl, in_clear, unopened};
+use super::hook::{HookUrl, unopened};
 use super::request::{Wanted, ask, failed, retry_after};
 use super::{Channel, Kind, Means, Message, Providers, Sent, What, compose};
 
@@ -45,7 +45,7 @@ token = { file = "/etc/garant/slack-token" }
 impl Workspace {
     /// What is sound and may still surprise.
     pub(super) fn warnings(&self, secrets: &Secrets) -> Vec<String> {
-        unopened("[slack]", &self.token, secrets).into_iter().chain(in_clear("[slack]", &self.api)).collect()
+        unopened("[slack]", &self.token, secrets).into_iter().collect()
     }
 }
 

@@ -11,7 +11,7 @@ use policy::{Private, Secret, Section, Slot, Table, Url, Value};
 use serde_json::Value as Json;
 use zeroize::Zeroizing;
 
-use super::hook::{in_clear, unopened};
+use super::hook::unopened;
 use super::request::{Wanted, ask, failed};
 use super::{Channel, Kind, Means, Message, Providers, Sent, compose};
 use presets::{PRESETS, Preset};
@@ -321,7 +321,8 @@ impl Gateway {
             table.mistake("sender", "not a sender", "write a name of 11 letters and digits at most, or a number");
             return false;
         }
-        let sample = sample();
+        let sample = |name| (name, Zeroizing::new("a\"b".to_owned()));
+        let sample = Values(FIELDS.map(|(name, _)| sample(name)).into());
         if let Err(bad) = self.template.url(&sample).parse::<Url>() {
             table.mistake(at, format!("the address {}", bad.reason), bad.remedy);
             return false;
@@ -340,8 +341,7 @@ impl Gateway {
     /// What is sound and may still surprise.
     pub(super) fn warnings(&self, secrets: &Secrets) -> Vec<String> {
         let password = self.password.as_ref().and_then(|password| unopened("[sms]", password, secrets));
-        let address = self.template.url(&sample()).parse::<Url>().ok();
-        password.into_iter().chain(address.and_then(|url| in_clear("[sms]", &url))).collect()
+        password.into_iter().collect()
     }
 
     async fn values(&self, to: &Telephone, message: &Message, secrets: &Secrets) -> Result<Values, SecretError> {
@@ -405,11 +405,6 @@ impl Gateway {
             |id: &String| id.len() <= ID_BYTES_MAX && !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_graphic());
         Sent::Accepted { reference: self.id.as_ref().and_then(at).filter(sound) }
     }
-}
-
-/// Values with which a template is tried.
-fn sample() -> Values {
-    Values(FIELDS.map(|(name, _)| (name, Zeroizing::new("a\"b".to_owned()))).into())
 }
 
 /// That a gateway has answered, and not taken the message over. It is not asked again: if it is the answer that is read wrongly,

@@ -1,5 +1,4 @@
-//! The channel `webhook`: a message as JSON to an address of the team, signed if there is a secret for it. What a receiver may
-//! rely on is in `docs/webhook.md`.
+//! The channel `webhook`: a message as JSON to an address of the team, signed if there is a secret for it.
 
 use std::sync::Arc;
 
@@ -60,7 +59,7 @@ impl Kind for Webhook {
     }
 }
 
-/// What is sent; see `docs/webhook.md`. Keys are for ever.
+/// What is sent. Keys are for ever.
 #[derive(Serialize)]
 struct Body<'a> {
     version: u8,

@@ -30,6 +30,8 @@ pub use window::Window;
 /// What the policy says of the people of the team.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct People {
+    /// The zone at the top of the policy.
+    pub zone: Zone,
     /// Who is on call when.
     pub schedules: Vec<Schedule>,
     /// Who is told when nobody has acknowledged.
@@ -81,6 +83,7 @@ impl People {
     pub fn read(document: &mut Document) -> Self {
         let zone = document.top::<TopZone>().map_or(Zone::UTC, |top| top.0);
         Self {
+            zone: zone.clone(),
             schedules: document.tables("schedule").into_iter().map(|read: Schedule| read.or_in(&zone)).collect(),
             escalations: document.tables("escalation"),
             hours: document.tables("person").into_iter().map(|read: PersonHours| read.or_in(&zone)).collect(),

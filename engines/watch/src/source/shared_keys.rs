@@ -90,7 +90,10 @@ fn service(table: &mut Table<'_>) -> Option<ServiceId> {
 }
 
 fn host(table: &mut Table<'_>) -> Option<HostId> {
-    table.optional("host", "The host that what it asks runs on. Never public. Used from the release with alerts on.")
+    table.optional(
+        "host",
+        "The host that what it asks runs on. Never public. Its failures are told together with others of that host.",
+    )
 }
 
 fn observers(table: &mut Table<'_>, about: &'static str) -> Vec<VantageId> {

@@ -26,8 +26,8 @@ pub struct Region {
 }
 
 impl Section for Region {
-    const ABOUT: &'static str = "A place where machines run, at one provider. Declared now: it is read and checked, and used from the \
-        release with remote observers on.";
+    const ABOUT: &'static str =
+        "A place where machines run, at one provider. Failures of one region are told as one: see [respond].";
     const EXAMPLE: &'static str = r#"
 [[region]]
 name = "gravelines"
@@ -53,8 +53,8 @@ pub struct Host {
 }
 
 impl Section for Host {
-    const ABOUT: &'static str = "A machine of the team. Never public. Declared now: it is read and checked, and used from the release with \
-        agents on.";
+    const ABOUT: &'static str =
+        "A machine of the team. Never public. Failures on one host are told as one: see [respond].";
     const EXAMPLE: &'static str = r#"
 [[host]]
 name = "web-1"
@@ -104,16 +104,10 @@ depends_on = ["database"]
         let title: Option<Text> = table.optional("title", "what customers call it; its name when absent");
         let depends_on = table.list(
             "depends_on",
-            "the services that it can't do without; declared now, used from the release with alerts on",
+            "the services that it can't do without: while one of them fails, nobody is told of this one by itself",
         );
-        let hosts = table.list(
-            "host",
-            "the hosts that it runs on; never public; declared now, used from the release with alerts on",
-        );
-        let region = table.optional(
-            "region",
-            "where it runs, when no host says so; declared now, used from the release with alerts on",
-        );
+        let hosts = table.list("host", "the hosts that it runs on; never public");
+        let region = table.optional("region", "where it runs, when no host says so");
         let id = id?;
         let title = title.unwrap_or_else(|| Text { fr: id.to_string(), en: id.to_string() });
         Some(Self { id, title, depends_on, hosts, region })

@@ -3,7 +3,7 @@
 use event::policy::{Agreement, Text};
 use event::{Ppb, ProbeId, PromiseId, ServiceId, Span, VantageId};
 
-use crate::{Section, Table, Url};
+use crate::{PersonName, Private, Section, Table, Url};
 
 #[derive(PartialEq, Debug)]
 pub(super) struct Probe {
@@ -81,6 +81,38 @@ impl Section for Availability {
         let at_least = table.required("at_least", "the share promised");
         let over = table.required_list("over", "the windows");
         Some(Self { service: service?, at_least: at_least?, over: over? })
+    }
+}
+
+/// How a person is reached: keys of a table that another reader has too.
+#[derive(Debug)]
+pub(super) struct Reached;
+
+impl Section for Reached {
+    const ABOUT: &'static str = "How a person is reached.";
+    const EXAMPLE: &'static str = "";
+
+    fn read(table: &mut Table<'_>) -> Option<Self> {
+        let name: Option<PersonName> = table.required("name", "who");
+        let channels: Option<Vec<Channel>> = table.required_list("channel", "how they are reached");
+        name.and(channels).map(|_| Self)
+    }
+}
+
+#[derive(Debug)]
+struct Channel;
+
+impl Section for Channel {
+    const ABOUT: &'static str = "One way.";
+    const EXAMPLE: &'static str = "";
+
+    fn read(table: &mut Table<'_>) -> Option<Self> {
+        let mail: Option<Private<String>> = table.optional("mail", "an address");
+        let sms: Option<Private<String>> = table.optional("sms", "a number");
+        if mail.is_none() && sms.is_none() && !table.has("mail") && !table.has("sms") {
+            table.mistake("", "a channel without an address", "write { mail = \"…\" } or { sms = \"…\" }");
+        }
+        mail.or(sms).map(|_| Self)
     }
 }
 

@@ -72,6 +72,7 @@ pub(super) fn wire(opened: OpenResources, registry: &Registry, runtimes: &Handle
         heads: policy.heads.subscribe(),
         witnesses: policy.witnesses.subscribe(),
         retention: policy.retention.subscribe(),
+        applied: policy.applied.subscribe(),
         in_effect: in_effect.clone(),
         published: published.clone(),
         pings: Pings::new(),

@@ -33,8 +33,6 @@ pub(super) enum Behaviour {
     Cut,
     /// Speaks no protocol.
     Nonsense,
-    /// Answers without an end.
-    Endless,
     /// Leads elsewhere.
     Redirect(SocketAddr),
 }
@@ -151,10 +149,6 @@ async fn http(stream: TcpStream, shared: Shared) -> std::io::Result<()> {
     let path = recorded.head.split(' ').nth(1).unwrap_or_default().to_owned();
     shared.record(recorded);
     let whole = |head: &str, body: &str| format!("HTTP/1.1 {head}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
-    if shared.behaviour == Behaviour::Endless {
-        stream.write_all(b"HTTP/1.1 500 Down\r\n\r\n").await?;
-        return endless(stream).await;
-    }
     let answer = match shared.behaviour {
         Behaviour::Accept => whole("200 OK", &super::subjects::accepted(&path)),
         Behaviour::Refuse => whole("403 No", &echo),
@@ -163,7 +157,7 @@ async fn http(stream: TcpStream, shared: Shared) -> std::io::Result<()> {
         Behaviour::Redirect(to) => whole(&format!("307 There\r\nLocation: http://{to}/hook-path"), ""),
         Behaviour::Cut => "HTTP/1.1 200 O".to_owned(),
         Behaviour::Nonsense => "220 mx.shop.example ESMTP said by the server\r\n".to_owned(),
-        Behaviour::Hang | Behaviour::HangAtOnce | Behaviour::Endless => {
+        Behaviour::Hang | Behaviour::HangAtOnce => {
             shared.hang().await;
             return Ok(());
         }
@@ -172,18 +166,10 @@ async fn http(stream: TcpStream, shared: Shared) -> std::io::Result<()> {
     stream.shutdown().await
 }
 
-/// Until nobody listens any more.
-async fn endless(mut stream: BufReader<TcpStream>) -> std::io::Result<()> {
-    loop {
-        stream.write_all(b"220-said by the server\r\n").await?;
-    }
-}
-
 async fn smtp(stream: TcpStream, shared: Shared) -> std::io::Result<()> {
     let mut stream = BufReader::new(stream);
     match shared.behaviour {
         Behaviour::HangAtOnce => shared.hang().await,
-        Behaviour::Endless => return endless(stream).await,
         Behaviour::Nonsense => return stream.write_all(b"HTTP/1.1 400 said by the server\r\n\r\n").await,
         _ => {}
     }
@@ -198,22 +184,10 @@ async fn smtp(stream: TcpStream, shared: Shared) -> std::io::Result<()> {
         let line = line.trim_end();
         let (command, rest) = line.split_once([' ', ':']).unwrap_or((line, ""));
         let answer = match (command, shared.behaviour) {
-            ("EHLO", _) if rest == "old.shop.example" => "250-mx\r\n250 AUTH=LOGIN".to_owned(),
             ("EHLO", _) => {
                 "250-mx.shop.example\r\n250-SIZE 10000000\r\n250-AUTH LOGIN PLAIN\r\n250 8BITMIME".to_owned()
             }
             ("AUTH", _) if rest == format!("PLAIN {PLAIN}") => "235 2.7.0 said by the server".to_owned(),
-            ("AUTH", _) if rest == "LOGIN" => {
-                let mut said = Vec::new();
-                for question in ["VXNlcm5hbWU6", "UGFzc3dvcmQ6"] {
-                    stream.write_all(format!("334 {question}\r\n").as_bytes()).await?;
-                    let mut line = String::new();
-                    stream.read_line(&mut line).await?;
-                    said.push(line);
-                }
-                let good = said == ["Z2FyYW50\r\n", "czNjcmV0LXBhc3N3b3Jk\r\n"];
-                if good { "235 2.7.0 yes".to_owned() } else { format!("535 5.7.8 no: {said:?}") }
-            }
             ("AUTH", _) => format!("535 5.7.8 said by the server: {rest}"),
             ("MAIL", _) => {
                 rest.clone_into(&mut from);

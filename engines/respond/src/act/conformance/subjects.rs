@@ -25,8 +25,7 @@ pub(super) struct Subject {
 }
 
 /// All of them.
-pub(super) const SUBJECTS: &[Subject] =
-    &[MAIL, MAIL_BY_LOGIN, SMS, SMS_OF_ANOTHER, WEBHOOK, SLACK, SLACK_INCOMING, MATTERMOST, NTFY];
+pub(super) const SUBJECTS: &[Subject] = &[MAIL, SMS, SMS_OF_ANOTHER, WEBHOOK, SLACK, SLACK_INCOMING, MATTERMOST, NTFY];
 
 /// The answer with which a server that got a request at this path accepts it.
 pub(super) fn accepted(path: &str) -> String {
@@ -78,17 +77,6 @@ const MAIL: Subject = Subject {
     }),
     labels: true,
     has_secret: true,
-};
-
-/// A server that knows only the older of two ways to log in: it offers it to who comes from `old.example`.
-const MAIL_BY_LOGIN: Subject = Subject {
-    name: "mail by LOGIN",
-    policy: |world, address| {
-        (MAIL.policy)(world, address)
-            .replace("from = \"garant@shop", "from = \"garant@old.shop")
-            .replace("dkim = {", "dkim = { domain = \"shop.example\",")
-    },
-    ..MAIL
 };
 
 /// The text of encoded words (RFC 2047), as far as we write them.

@@ -181,7 +181,7 @@ impl Session<'_> {
             return Sent::Again { reason, after: None };
         }
         let remedy = match (code, doing) {
-            (530, _) => "it wants TLS or a login: see `tls`, `user` and `password` of [mail]",
+            (530, _) => "it wants a login: add `user` and `password` to [mail]",
             (534 | 535, _) => "check `user` and `password` of [mail]",
             (552, _) => "the mailbox is full, or the mail too large for it",
             (_, "RCPT TO") => {

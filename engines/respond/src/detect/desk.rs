@@ -1,0 +1,765 @@
+//! The desk: decides which alerts there are, which of them have one cause, and who is owed which message.
+//!
+//! Nothing here does I/O: [`run`](crate::run) brings signals, requests, times and the results of channels, and carries rows, events
+//! and letters away. So a year of nights is a test of milliseconds, and a crash is the loss of a value.
+//!
+//! **One cause, one message.** The first alert of a place is told at once, but for a second in which others may come. Alerts that
+//! come soon after it, in the same region, are gathered; those that come later join when their host or region has failed as a
+//! whole, or when one service can't do without the other. All of them follow the first: nobody is told of them one by one, the
+//! scope is told as one update. What is in another region, or comes later without any of these, is a new cause, and told at once.
+//!
+//! **Told is a difference.** Each person and channel has a [`Thread`] per leading alert; see there.
+//!
+//! Two clocks: deadlines are compared with `steady`, which never steps while the process runs; what people read, schedules and
+//! silences are of the wall.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use event::policy::Text;
+use event::{Interval, RegionId, ServiceId, Span, Time};
+use serde::{Deserialize, Serialize};
+use store::Row;
+
+use super::alert::{Acknowledgement, Alert, AlertId, Lead, Opening, Scope, Signal, SignalState, Source};
+use super::places::Places;
+use super::silence::{ReadySilence, SILENCES_MAX, Silence};
+use super::thread::{Budget, Thread, ThreadKey, Told, pause};
+use crate::act::{Language, Sent, Severity, What};
+
+/// Most alerts that are kept; beyond it new ones are counted and told as one.
+pub const ALERTS_MAX: usize = 20_000;
+/// How long the first alert of a place waits for others before it is told.
+const FIRST_WAIT: Span = Span::from_secs(1);
+/// How long after the last alert of a group another one is gathered, whatever relates them besides their place.
+const GATHER: Span = Span::from_secs(30);
+/// Longest gathering.
+const GATHER_MAX: Span = Span::from_secs(120);
+/// How long a group must be over before it is told to be.
+const OVER_WAIT: Span = Span::from_secs(5);
+/// Time within which an alert that comes again continues the one before.
+const AGAIN_WITHIN: Span = Span::from_secs(600);
+/// An alert that opened so often in [`FLAP_WITHIN`] flaps.
+const FLAP_OPENINGS: usize = 3;
+const FLAP_WITHIN: Span = Span::from_secs(1800);
+/// How long one that flaps must be quiet to be over.
+const FLAP_QUIET: Span = Span::from_secs(600);
+/// How long alerts are kept after they are over.
+const KEPT: Span = Span::from_secs(86_400);
+/// Time between the first and the second update of a scope; four times as long to each further one.
+const UPDATE_EVERY: Span = Span::from_secs(60);
+const UPDATE_EVERY_MAX: Span = Span::from_secs(3600);
+/// How often the team is reminded of a hold.
+const HOLD_REMIND_EVERY: Span = Span::from_secs(3600);
+/// How long a message is tried before it is given up, with a line in the log.
+pub const GIVE_UP_AFTER: Span = Span::from_secs(86_400);
+
+/// The clocks of a turn.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Now {
+    /// Never steps while the process runs.
+    pub steady: Time,
+    /// What a clock on the wall shows.
+    pub wall: Time,
+}
+
+/// A channel of a person, without the means to send.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ChannelRule {
+    /// What tells it from the person's other channels: its kind, and a number from the second of a kind on.
+    pub id: String,
+    /// `mail`, `sms`.
+    pub kind: String,
+    /// The severities that it is for.
+    pub severities: BTreeSet<Severity>,
+}
+
+/// A person who is told.
+#[derive(Clone)]
+pub struct PersonRule {
+    /// The name in the policy.
+    pub name: String,
+    /// The language.
+    pub language: Language,
+    /// The channels, the first one first.
+    pub channels: Vec<ChannelRule>,
+    /// When a quiet hour that is under way at this time ends; `None` at other times.
+    pub quiet_until: Arc<dyn Fn(Time) -> Option<Time> + Send + Sync>,
+}
+
+/// One step of an escalation policy: who is told, and how long after the first message.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StepRule {
+    /// Persons and schedules.
+    pub targets: Vec<Target>,
+    /// Time after the step before.
+    pub after: Span,
+}
+
+/// Whom a step names.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Target {
+    /// A person.
+    Person(String),
+    /// Whoever is on call then.
+    Schedule(String),
+}
+
+/// An escalation policy.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct EscalationRule {
+    /// Its steps: at least one.
+    pub steps: Vec<StepRule>,
+    /// How often all of them are repeated.
+    pub repeat: u32,
+    /// Time between the last step and the first of the repetition.
+    pub repeat_after: Span,
+}
+
+/// Says who is on call by a schedule, at a time.
+pub type OnCall = Arc<dyn Fn(&str, Time) -> Vec<String> + Send + Sync>;
+
+/// All that the desk needs of the policy.
+#[derive(Clone)]
+pub struct Rules {
+    /// Where services run.
+    pub places: Places,
+    /// The people.
+    pub people: Vec<PersonRule>,
+    /// Escalation policies by name; the empty name is that of alerts that name none.
+    pub escalations: BTreeMap<String, EscalationRule>,
+    /// The escalation policy of services that name one.
+    pub escalation_of: BTreeMap<ServiceId, String>,
+    /// How long an alert of each severity must be open before anybody is told.
+    pub after: BTreeMap<Severity, Span>,
+    /// How often those who were told are reminded of what nobody took on.
+    pub remind_every: BTreeMap<Severity, Span>,
+    /// How long nobody acknowledges before the person's next channel is tried.
+    pub next_channel_after: Span,
+    /// How long an acknowledgement lasts.
+    pub acknowledged_for: Span,
+    /// Announced maintenance.
+    pub maintenance: Vec<(Vec<ServiceId>, Interval)>,
+    /// Who is on call by a schedule, at a time.
+    pub on_call: OnCall,
+    /// The time of the last weekly test that was due at a time; `None` when there is none.
+    pub test_due: Arc<dyn Fn(Time) -> Option<Time> + Send + Sync>,
+}
+
+/// What is journaled of the desk's decisions.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Note {
+    /// An alert that leads began, was acknowledged, changed its scope, or is over.
+    Alert(AlertId, &'static str),
+    /// A message was queued, handed over, or failed.
+    Notified {
+        /// The thread.
+        thread: ThreadKey,
+        /// `queued`, `handed_over`, `failed`, `acknowledged`.
+        state: &'static str,
+    },
+    /// Somebody was told of a failure, for the public: which alert.
+    Reacted {
+        /// The alert.
+        alert: AlertId,
+        /// When a channel accepted the message.
+        at: Time,
+    },
+    /// A test message was accepted.
+    Tested {
+        /// When it was asked for.
+        queued_at: Time,
+        /// When a channel accepted it.
+        at: Time,
+    },
+    /// A silence was made or ended.
+    Silenced(Box<Silence>),
+    /// What garant sends to customers is held, or no longer.
+    Held(bool, String, String),
+}
+
+/// A message that is due: the threads that it settles, all of one person and channel.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Letter {
+    /// The person, by name.
+    pub person: String,
+    /// The channel.
+    pub channel: String,
+    /// The threads, the most urgent first.
+    pub threads: Vec<LetterThread>,
+    /// The occasion.
+    pub what: What,
+    /// The time at which it was handed to the channel.
+    pub at: Time,
+}
+
+/// One thread of a letter, and what it will have told.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LetterThread {
+    /// The thread.
+    pub key: ThreadKey,
+    /// The occasion for this thread.
+    pub what: What,
+    /// The severity that is told.
+    pub severity: Severity,
+    /// Whether it is told to be over.
+    pub over: bool,
+    /// The alerts of the group at that time: as many as have joined it.
+    pub joined: u32,
+}
+
+/// The hold: what garant sends to customers is stopped.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct Hold {
+    /// Who.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+    /// Since when.
+    pub since: Time,
+}
+
+/// The desk.
+pub struct Desk {
+    pub(crate) rules: Arc<Rules>,
+    pub(crate) alerts: BTreeMap<AlertId, Alert>,
+    by_key: HashMap<String, AlertId>,
+    /// Alerts that fire, and that nobody decided about yet.
+    pending: BTreeSet<AlertId>,
+    /// Alerts that lead a group which is not settled.
+    leads: BTreeSet<AlertId>,
+    /// Members of each group, the leader included, in the order in which they joined.
+    pub(crate) members: BTreeMap<AlertId, Vec<AlertId>>,
+    /// The places of each group.
+    pub(crate) scopes: BTreeMap<AlertId, Scope>,
+    /// Groups of whose members nobody is told now: silenced, or under maintenance.
+    quieted: BTreeSet<AlertId>,
+    /// How many members of each group fire.
+    firing: BTreeMap<AlertId, usize>,
+    /// Groups by the region that they gather in; `None` is no declared region.
+    gathering: BTreeMap<Option<RegionId>, AlertId>,
+    /// The group in which a failure of this service is.
+    failed_service: HashMap<ServiceId, AlertId>,
+    pub(crate) threads: BTreeMap<ThreadKey, Thread>,
+    budgets: BTreeMap<(String, String), Budget>,
+    pub(crate) silences: BTreeMap<String, ReadySilence>,
+    pub(crate) hold: Option<Hold>,
+    /// Pseudonyms of people, by name.
+    pub(crate) pseudonyms: BTreeMap<String, String>,
+    pub(crate) memory: Memory,
+    in_flight: BTreeSet<(String, String)>,
+    dirty: BTreeSet<String>,
+    notes: Vec<Note>,
+    wakes: Option<Time>,
+}
+
+/// The numbers that outlive everything.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub(crate) struct Memory {
+    /// The next alert's number.
+    next: AlertId,
+    /// Sixteen hexadecimal digits that tell this installation's messages from all others.
+    pub(crate) name: String,
+    /// The key of one-time links, in base64.
+    pub(crate) link_key: String,
+    /// The last weekly test.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tested_at: Option<Time>,
+}
+
+const MEMORY: &str = "memory";
+const HOLD: &str = "hold";
+
+mod escalation;
+mod grouping;
+mod letters;
+mod requests;
+
+impl Desk {
+    /// A desk without alerts. `name` and `link_key` are drawn once for an installation.
+    pub fn new(rules: Arc<Rules>, name: String, link_key: String) -> Self {
+        let memory = Memory { next: 1, name, link_key, tested_at: None };
+        let mut desk = Self::empty(rules, memory);
+        desk.dirty.insert(MEMORY.to_owned());
+        desk
+    }
+
+    fn empty(rules: Arc<Rules>, memory: Memory) -> Self {
+        Self {
+            rules,
+            alerts: BTreeMap::new(),
+            by_key: HashMap::new(),
+            pending: BTreeSet::new(),
+            leads: BTreeSet::new(),
+            members: BTreeMap::new(),
+            scopes: BTreeMap::new(),
+            quieted: BTreeSet::new(),
+            firing: BTreeMap::new(),
+            gathering: BTreeMap::new(),
+            failed_service: HashMap::new(),
+            threads: BTreeMap::new(),
+            budgets: BTreeMap::new(),
+            silences: BTreeMap::new(),
+            hold: None,
+            pseudonyms: BTreeMap::new(),
+            memory,
+            in_flight: BTreeSet::new(),
+            dirty: BTreeSet::new(),
+            notes: Vec::new(),
+            wakes: None,
+        }
+    }
+
+    /// The desk of a run before, out of its rows; `None` when there was none. A row that can't be read is left out, with a line in
+    /// the log: one damaged alert must not silence all others.
+    pub fn restore(rules: Arc<Rules>, rows: impl IntoIterator<Item = (String, Vec<u8>)>, now: Now) -> Option<Self> {
+        let rows: BTreeMap<String, Vec<u8>> = rows.into_iter().collect();
+        let memory = serde_json::from_slice(rows.get(MEMORY)?).ok()?;
+        let mut desk = Self::empty(rules, memory);
+        for (key, value) in &rows {
+            if let Err(error) = desk.take_row(key, value) {
+                tracing::warn!(row = key, %error, "a row of the alerts can't be read: it is left out");
+            }
+        }
+        desk.bring_back(now.steady);
+        for alert in desk.alerts.values() {
+            desk.by_key.insert(alert.key.clone(), alert.id);
+            let group = alert.follows.unwrap_or(alert.id);
+            if alert.follows.is_some() || alert.lead.is_some() {
+                desk.members.entry(group).or_default().push(alert.id);
+                desk.scopes.entry(group).or_default().add(&alert.opening);
+                if alert.fires() {
+                    *desk.firing.entry(group).or_default() += 1;
+                }
+            } else if alert.fires() {
+                desk.pending.insert(alert.id);
+            }
+        }
+        for alert in desk.alerts.values() {
+            let Some(lead) = &alert.lead else { continue };
+            desk.leads.insert(alert.id);
+            let members = desk.members.entry(alert.id).or_default();
+            // The leader is the first that joined.
+            if let Some(place) = members.iter().position(|id| *id == alert.id) {
+                let leader = members.remove(place);
+                members.insert(0, leader);
+            }
+            if lead.over_at.is_none() {
+                desk.gathering.insert(alert.opening.region.clone(), alert.id);
+            }
+        }
+        let failed: Vec<_> = desk.alerts.values().filter(|alert| alert.fires()).map(|alert| alert.id).collect();
+        for id in failed {
+            desk.index_failure(id);
+        }
+        Some(desk)
+    }
+
+    /// Brings times of the run before that are in the future back to now: the clock was set back since, and nothing may wait for it
+    /// to come round.
+    fn bring_back(&mut self, now: Time) {
+        let back = |at: &mut Time| *at = (*at).min(now);
+        for alert in self.alerts.values_mut() {
+            back(&mut alert.opened_at);
+            alert.over_at.iter_mut().for_each(back);
+            alert.openings.iter_mut().for_each(back);
+            let Some(lead) = &mut alert.lead else { continue };
+            for at in [&mut lead.begun_at, &mut lead.gathers_until, &mut lead.next_update_at, &mut lead.step_at] {
+                back(at);
+            }
+            lead.over_at.iter_mut().for_each(back);
+            if let Some(acknowledged) = &mut lead.acknowledged {
+                acknowledged.until = acknowledged.until.min(now + self.rules.acknowledged_for);
+            }
+        }
+        for thread in self.threads.values_mut() {
+            back(&mut thread.queued_at);
+            back(&mut thread.next_try);
+            thread.failing_since.iter_mut().for_each(back);
+            if let Some(told) = &mut thread.told {
+                back(&mut told.at);
+            }
+        }
+    }
+
+    fn take_row(&mut self, key: &str, value: &[u8]) -> Result<(), serde_json::Error> {
+        match key.split_once('/') {
+            Some(("alert", _)) => {
+                let alert: Alert = serde_json::from_slice(value)?;
+                self.memory.next = self.memory.next.max(alert.id + 1);
+                self.alerts.insert(alert.id, alert);
+            }
+            Some(("thread", _)) => {
+                let thread: Thread = serde_json::from_slice(value)?;
+                self.threads.insert(thread.key.clone(), thread);
+            }
+            Some(("budget", rest)) => {
+                if let Some((person, channel)) = rest.split_once('/') {
+                    self.budgets.insert((person.to_owned(), channel.to_owned()), serde_json::from_slice(value)?);
+                }
+            }
+            Some(("silence", _)) => {
+                let silence: Silence = serde_json::from_slice(value)?;
+                if let Ok(ready) = ReadySilence::new(silence) {
+                    self.silences.insert(ready.silence.id.clone(), ready);
+                }
+            }
+            Some(("person", pseudonym)) => {
+                self.pseudonyms.insert(serde_json::from_slice(value)?, pseudonym.to_owned());
+            }
+            None if key == HOLD => self.hold = serde_json::from_slice(value)?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The rows that changed since the last call.
+    pub fn take_rows(&mut self) -> Vec<Row> {
+        let dirty = std::mem::take(&mut self.dirty);
+        dirty
+            .into_iter()
+            .map(|key| match self.row(&key) {
+                Some(value) => Row::Put { key, value },
+                None => Row::Delete { key },
+            })
+            .collect()
+    }
+
+    fn row(&self, key: &str) -> Option<Vec<u8>> {
+        let json = match key.split_once('/') {
+            Some(("alert", id)) => serde_json::to_vec(self.alerts.get(&id.parse().ok()?)?),
+            Some(("thread", rest)) => {
+                let mut parts = rest.splitn(3, '/');
+                let alert = parts.next()?.parse().ok()?;
+                let (person, channel) = (parts.next()?.to_owned(), parts.next()?.to_owned());
+                serde_json::to_vec(self.threads.get(&ThreadKey { alert, person, channel })?)
+            }
+            Some(("budget", rest)) => {
+                let (person, channel) = rest.split_once('/')?;
+                serde_json::to_vec(self.budgets.get(&(person.to_owned(), channel.to_owned()))?)
+            }
+            Some(("silence", id)) => serde_json::to_vec(&self.silences.get(id)?.silence),
+            Some(("person", pseudonym)) => {
+                serde_json::to_vec(self.pseudonyms.iter().find(|(_, found)| *found == pseudonym)?.0)
+            }
+            None if key == MEMORY => serde_json::to_vec(&self.memory),
+            None if key == HOLD => serde_json::to_vec(self.hold.as_ref()?),
+            _ => return None,
+        };
+        json.ok()
+    }
+
+    /// What is to be journaled since the last call.
+    pub fn take_notes(&mut self) -> Vec<Note> {
+        std::mem::take(&mut self.notes)
+    }
+
+    /// Whether anything changed that [`Self::take_rows`] and [`Self::take_notes`] would give.
+    pub fn has_changed(&self) -> bool {
+        !self.dirty.is_empty() || !self.notes.is_empty()
+    }
+
+    /// When the next turn is due at the latest.
+    pub fn wakes(&self) -> Option<Time> {
+        self.wakes
+    }
+
+    fn wake_at(&mut self, at: Time) {
+        self.wakes = Some(self.wakes.map_or(at, |before| before.min(at)));
+    }
+
+    fn mark(&mut self, id: AlertId) {
+        self.dirty.insert(format!("alert/{id:012}"));
+    }
+
+    fn mark_thread(&mut self, key: &ThreadKey) {
+        self.dirty.insert(format!("thread/{}/{}/{}", key.alert, key.person, key.channel));
+    }
+
+    /// Follows another policy. What a channel refused for good is tried again.
+    pub fn follow(&mut self, rules: Arc<Rules>) {
+        self.rules = rules;
+        let refused: Vec<_> =
+            self.threads.values().filter(|thread| thread.refused).map(|thread| thread.key.clone()).collect();
+        for key in refused {
+            if let Some(thread) = self.threads.get_mut(&key) {
+                thread.refused = false;
+                thread.attempts = 0;
+                self.mark_thread(&key);
+            }
+        }
+    }
+
+    /// The alert of this key.
+    pub fn find(&self, key: &str) -> Option<&Alert> {
+        self.alerts.get(self.by_key.get(key)?)
+    }
+
+    /// Whether an alert of this key fires.
+    pub fn fires(&self, key: &str) -> bool {
+        self.find(key).is_some_and(Alert::fires)
+    }
+
+    /// Keys of the alerts that fire and start with `prefix`.
+    pub fn firing_keys(&self, prefix: &str) -> Vec<String> {
+        let firing = self.alerts.values().filter(|alert| alert.fires() && alert.key.starts_with(prefix));
+        firing.map(|alert| alert.key.clone()).collect()
+    }
+
+    /// Takes a signal.
+    pub fn signal(&mut self, signal: Signal, now: Now) {
+        match signal.state {
+            SignalState::Open(opening) => self.open(signal.key, *opening, now),
+            SignalState::Over(_) => self.over(&signal.key, now),
+        }
+    }
+
+    fn open(&mut self, key: String, opening: Opening, now: Now) {
+        if let Some(id) = self.by_key.get(&key).copied() {
+            let Some(alert) = self.alerts.get_mut(&id) else { return };
+            let again = match alert.over_at {
+                None => false,
+                Some(over) if now.steady.since(over) <= AGAIN_WITHIN => true,
+                // Long ago: another alert, of the same key.
+                Some(_) => return self.open_new(key, opening, now),
+            };
+            if !again && alert.opening == opening {
+                return;
+            }
+            let since = if again { opening.since } else { alert.opening.since.min(opening.since) };
+            let shown_by = if again { opening.shown_by } else { alert.opening.shown_by.or(opening.shown_by) };
+            let severity_before = alert.opening.severity;
+            alert.opening = Opening { since, shown_by, ..opening };
+            if again {
+                alert.over_at = None;
+                alert.reacted = false;
+                alert.opened_at = now.steady;
+                alert.openings.retain(|at| now.steady.since(*at) < FLAP_WITHIN);
+                alert.openings.push(now.steady);
+                alert.flapping = alert.openings.len() >= FLAP_OPENINGS;
+                let group = if alert.lead.is_some() { Some(id) } else { alert.follows };
+                match group {
+                    Some(group) => self.fires_again(group, now),
+                    None => drop(self.pending.insert(id)),
+                }
+                self.index_failure(id);
+            }
+            let raised = self.alerts.get(&id).is_some_and(|alert| alert.opening.severity > severity_before);
+            if raised {
+                self.raise(id, now);
+            }
+            self.mark(id);
+            return;
+        }
+        self.open_new(key, opening, now);
+    }
+
+    fn open_new(&mut self, key: String, opening: Opening, now: Now) {
+        if self.alerts.len() >= ALERTS_MAX && !self.make_room() {
+            tracing::error!(key, most = ALERTS_MAX, "too many alerts fire at once: this one is told to nobody");
+            return;
+        }
+        let id = self.memory.next;
+        self.memory.next += 1;
+        self.dirty.insert(MEMORY.to_owned());
+        let alert = Alert {
+            id,
+            key: key.clone(),
+            opening,
+            opened_at: now.steady,
+            over_at: None,
+            openings: vec![now.steady],
+            flapping: false,
+            reacted: false,
+            follows: None,
+            lead: None,
+        };
+        self.alerts.insert(id, alert);
+        self.by_key.insert(key, id);
+        self.pending.insert(id);
+        self.index_failure(id);
+        self.mark(id);
+    }
+
+    /// Removes the alert that has been over for longest; false when all fire.
+    fn make_room(&mut self) -> bool {
+        let settled = self.alerts.values().filter(|alert| !alert.fires() && !self.leads.contains(&alert.id));
+        let oldest =
+            settled.filter(|alert| alert.follows.is_none()).min_by_key(|alert| alert.over_at).map(|alert| alert.id);
+        oldest.is_some_and(|id| {
+            self.remove(id);
+            true
+        })
+    }
+
+    fn index_failure(&mut self, id: AlertId) {
+        let Some(alert) = self.alerts.get(&id).filter(|alert| alert.fires() && alert.opening.source.is_failure())
+        else {
+            return;
+        };
+        let services: Vec<_> = alert.opening.services.iter().cloned().collect();
+        for service in services {
+            self.failed_service.insert(service, id);
+        }
+    }
+
+    fn fires_again(&mut self, group: AlertId, now: Now) {
+        *self.firing.entry(group).or_default() += 1;
+        let Some(lead) = self.alerts.get_mut(&group).and_then(|alert| alert.lead.as_mut()) else { return };
+        if lead.over_at.take().is_some() {
+            // Who was told that it is over is told that it is not.
+            lead.acknowledged = None;
+            (lead.step, lead.step_at, lead.begun_at) = (0, now.steady, now.steady);
+            self.leads.insert(group);
+            self.notes.push(Note::Alert(group, "firing"));
+        }
+        self.mark(group);
+    }
+
+    fn over(&mut self, key: &str, now: Now) {
+        let Some(id) = self.by_key.get(key).copied() else { return };
+        let Some(alert) = self.alerts.get_mut(&id).filter(|alert| alert.fires()) else { return };
+        alert.over_at = Some(now.steady);
+        let group = if alert.lead.is_some() { Some(id) } else { alert.follows };
+        for service in alert.opening.services.clone() {
+            if self.failed_service.get(&service) == Some(&id) {
+                self.failed_service.remove(&service);
+            }
+        }
+        self.mark(id);
+        if self.pending.remove(&id) {
+            // Nobody was to be told yet.
+            return;
+        }
+        let Some(group) = group else { return };
+        let left = self.firing.entry(group).or_default();
+        *left = left.saturating_sub(1);
+        if *left == 0
+            && let Some(lead) = self.alerts.get_mut(&group).and_then(|alert| alert.lead.as_mut())
+        {
+            lead.over_at = Some(now.steady);
+            self.mark(group);
+        }
+    }
+
+    /// Called when a member of a group matters more than before.
+    fn raise(&mut self, id: AlertId, now: Now) {
+        let Some(alert) = self.alerts.get(&id) else { return };
+        let (severity, group) = (alert.opening.severity, alert.follows.unwrap_or(id));
+        let Some(lead) = self.alerts.get_mut(&group).and_then(|alert| alert.lead.as_mut()) else { return };
+        if severity > lead.severity {
+            lead.severity = severity;
+            (lead.step, lead.step_at) = (0, now.steady);
+            self.mark(group);
+        }
+    }
+
+    /// The labels of an alert, by which silences find it.
+    pub fn labels(&self, alert: &Alert) -> BTreeMap<String, String> {
+        let opening = &alert.opening;
+        let mut labels = opening.labels.clone();
+        let mut set = |name: &str, value: Option<&str>| {
+            if let Some(value) = value {
+                labels.entry(name.to_owned()).or_insert_with(|| value.to_owned());
+            }
+        };
+        set("alertname", Some(&alert.key));
+        set("severity", Some(opening.severity.as_str()));
+        set("source", Some(opening.source.as_str()));
+        set("service", opening.services.first().map(ServiceId::as_str));
+        set("probe", opening.probe.as_ref().map(event::ProbeId::as_str));
+        set("host", opening.hosts.first().map(event::HostId::as_str));
+        set("region", opening.region.as_ref().map(RegionId::as_str));
+        labels
+    }
+
+    /// The silences that cover an alert now.
+    pub fn silenced_by(&self, alert: &Alert, wall: Time) -> Vec<&str> {
+        if self.silences.is_empty() {
+            return Vec::new();
+        }
+        let labels = self.labels(alert);
+        let holding = self.silences.values().filter(|ready| ready.holds_at(wall) && ready.matches(&labels));
+        holding.map(|ready| ready.silence.id.as_str()).collect()
+    }
+
+    /// Whether all services of an alert are under announced maintenance.
+    pub fn in_maintenance(&self, alert: &Alert, wall: Time) -> bool {
+        let services = &alert.opening.services;
+        let excused = |service: &ServiceId| {
+            let mut windows = self.rules.maintenance.iter();
+            windows
+                .any(|(services, interval)| interval.start <= wall && wall < interval.end && services.contains(service))
+        };
+        !services.is_empty() && services.iter().all(excused)
+    }
+
+    /// Decides all that is due at `now`. Letters to be sent come from [`Self::letters`].
+    pub fn turn(&mut self, now: Now) {
+        self.wakes = None;
+        self.expire(now);
+        self.place_pending(now);
+        let leads: Vec<AlertId> = self.leads.iter().copied().collect();
+        for lead in leads {
+            self.tend(lead, now);
+        }
+        self.test(now);
+    }
+
+    /// The pseudonym under which the journal knows a person. Derived from the installation and the name: the row that leads back
+    /// can be erased.
+    pub fn pseudonym(&mut self, name: &str) -> String {
+        if let Some(pseudonym) = self.pseudonyms.get(name) {
+            return pseudonym.clone();
+        }
+        let taken: BTreeSet<&String> = self.pseudonyms.values().collect();
+        let pseudonym = (0..u32::MAX)
+            .map(|round| {
+                let digest = crate::digest(&[self.memory.link_key.as_bytes(), name.as_bytes(), &round.to_be_bytes()]);
+                format!("p-{}", crate::hex(&digest[..4]))
+            })
+            .find(|candidate| !taken.contains(candidate))
+            .unwrap_or_default();
+        self.pseudonyms.insert(name.to_owned(), pseudonym.clone());
+        self.dirty.insert(format!("person/{pseudonym}"));
+        pseudonym
+    }
+
+    /// The name of a person, by pseudonym.
+    pub fn name_of(&self, pseudonym: &str) -> Option<&str> {
+        self.pseudonyms.iter().find(|(_, found)| *found == pseudonym).map(|(name, _)| name.as_str())
+    }
+}
+
+/// Shortest time between two steps of an escalation.
+const MIN_STEP: Span = Span::from_secs(60);
+
+/// Why a request about an alert is refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refusal {
+    /// No alert has this number.
+    NotThere,
+    /// It is over.
+    Over,
+    /// Nobody was told of it yet: it may be a blip, or it is silenced.
+    NotTold,
+    /// The policy names no such person.
+    NoSuchPerson,
+}
+
+fn held(hold: &Hold) -> Opening {
+    Opening {
+        title: Text {
+            fr: "Les messages aux clients sont suspendus".to_owned(),
+            en: "Messages to customers are held".to_owned(),
+        },
+        detail: format!("{}: {}", hold.by, hold.reason),
+        ..Opening::bare(Source::Hold, hold.since)
+    }
+}
+
+/// All threads of one alert.
+pub(crate) fn range_of(id: AlertId) -> std::ops::Range<ThreadKey> {
+    let first = |alert| ThreadKey { alert, person: String::new(), channel: String::new() };
+    first(id)..first(id + 1)
+}

@@ -1,0 +1,221 @@
+//! What is owed to whom, and what became of it.
+
+use super::{
+    BTreeMap, Desk, GIVE_UP_AFTER, Letter, LetterThread, Note, Now, Sent, Severity, Span, Thread, ThreadKey, Time,
+    Told, What, pause,
+};
+
+impl Desk {
+    /// What a thread is owed now, if anything.
+    pub(super) fn owed(&self, thread: &Thread, now: Now) -> Option<LetterThread> {
+        let key = thread.key.clone();
+        if thread.refused {
+            return None;
+        }
+        if key.alert == 0 {
+            let severity = Severity::Info;
+            let letter = LetterThread { key, what: What::Test, severity, over: false, joined: 0 };
+            return thread.test_at.map(|_| letter);
+        }
+        let alert = self.alerts.get(&key.alert)?;
+        let lead = alert.lead.as_ref()?;
+        // Over, and for long enough that it counts; in between nothing is told.
+        let over = match lead.over_at {
+            Some(over) if now.steady >= over + self.over_wait(key.alert) => true,
+            Some(_) => return None,
+            None => false,
+        };
+        if !over && self.quieted.contains(&key.alert) {
+            return None;
+        }
+        let what = match &thread.told {
+            // Who was never told of something that is over by now hears of both at once.
+            None if over => What::Resolved,
+            None => What::Firing,
+            Some(told) => match (told.over, over) {
+                (true, true) => return None,
+                (false, true) => What::Resolved,
+                (true, false) => What::Firing,
+                (false, false) if told.joined < lead.update_joined || told.severity < lead.severity => What::Update,
+                (false, false) => {
+                    let is_due = thread.remind_at.is_some_and(|at| at <= now.steady);
+                    if !is_due || lead.acknowledged.is_some() {
+                        return None;
+                    }
+                    What::Reminder
+                }
+            },
+        };
+        let joined = self.joined(key.alert);
+        Some(LetterThread { key, what, severity: lead.severity, over, joined })
+    }
+
+    /// The letters to be sent now, each under way until [`Self::sent`].
+    pub fn letters(&mut self, now: Now) -> Vec<Letter> {
+        let mut due: BTreeMap<(String, String), Vec<LetterThread>> = BTreeMap::new();
+        let mut wakes: Vec<Time> = Vec::new();
+        for thread in self.threads.values() {
+            let place = (thread.key.person.clone(), thread.key.channel.clone());
+            if self.in_flight.contains(&place) {
+                continue;
+            }
+            let Some(letter) = self.owed(thread, now) else { continue };
+            if thread.next_try > now.steady {
+                wakes.push(thread.next_try);
+                continue;
+            }
+            due.entry(place).or_default().push(letter);
+        }
+        let mut letters = Vec::new();
+        for ((pseudonym, channel), mut threads) in due {
+            let Some(person) = self.name_of(&pseudonym).map(str::to_owned) else { continue };
+            let Some(rule) = self.rules.people.iter().find(|rule| rule.name == person) else {
+                // No longer in the policy: nobody to be told.
+                self.forget_threads(&pseudonym, None);
+                continue;
+            };
+            if rule.channels.iter().all(|rule| rule.id != channel) {
+                self.forget_threads(&pseudonym, Some(&channel));
+                continue;
+            }
+            if let Some(until) = (rule.quiet_until)(now.wall) {
+                let waits = |thread: &LetterThread| {
+                    thread.what != What::Test && self.severity(thread.key.alert) < Severity::Critical
+                };
+                if threads.iter().any(waits) {
+                    wakes.push(now.steady + until.since(now.wall));
+                }
+                threads.retain(|thread| !waits(thread));
+                if threads.is_empty() {
+                    continue;
+                }
+            }
+            let urgent = |thread: &LetterThread| {
+                thread.what == What::Firing && self.severity(thread.key.alert) == Severity::Critical
+            };
+            let is_test = threads.iter().all(|thread| thread.what == What::Test);
+            let new_cause = threads.iter().any(urgent);
+            let place = (pseudonym.clone(), channel.clone());
+            let budget = self.budgets.entry(place.clone()).or_default();
+            let next = if is_test { now.steady } else { budget.next(now.steady, new_cause) };
+            if next > now.steady {
+                wakes.push(next);
+                continue;
+            }
+            threads.sort_by_key(|thread| {
+                let rank = match thread.what {
+                    What::Firing => 0,
+                    What::Update => 1,
+                    What::Reminder => 2,
+                    _ => 3,
+                };
+                (rank, std::cmp::Reverse(self.severity(thread.key.alert)), thread.key.alert)
+            });
+            let what = match threads.as_slice() {
+                [only] => only.what,
+                _ => What::Digest,
+            };
+            self.in_flight.insert(place);
+            for thread in &threads {
+                let lead = self.alerts.get_mut(&thread.key.alert).and_then(|alert| alert.lead.as_mut());
+                if let Some(lead) = lead.filter(|lead| lead.update_joined == 0) {
+                    lead.update_joined = thread.joined;
+                    self.mark(thread.key.alert);
+                }
+            }
+            letters.push(Letter { person, channel, threads, what, at: now.steady });
+        }
+        for wake in wakes {
+            self.wake_at(wake);
+        }
+        letters
+    }
+
+    pub(super) fn forget_threads(&mut self, person: &str, channel: Option<&str>) {
+        let gone: Vec<ThreadKey> = self
+            .threads
+            .keys()
+            .filter(|key| key.person == person && channel.is_none_or(|channel| key.channel == channel))
+            .cloned()
+            .collect();
+        for key in gone {
+            self.threads.remove(&key);
+            self.mark_thread(&key);
+        }
+    }
+
+    /// Takes the result of sending a letter. `random` draws the pause after a failure.
+    pub fn sent(&mut self, letter: &Letter, sent: &Sent, random: u64, now: Now) {
+        let pseudonym = self.pseudonym(&letter.person);
+        let place = (pseudonym, letter.channel.clone());
+        self.in_flight.remove(&place);
+        if matches!(sent, Sent::Accepted { .. }) && letter.what != What::Test {
+            self.budgets.entry(place.clone()).or_default().take(letter.at);
+            self.dirty.insert(format!("budget/{}/{}", place.0, place.1));
+        }
+        for told in &letter.threads {
+            self.settle(told, sent, random, now);
+        }
+    }
+
+    pub(super) fn settle(&mut self, letter: &LetterThread, sent: &Sent, random: u64, now: Now) {
+        let Some(thread) = self.threads.get_mut(&letter.key) else { return };
+        let key = letter.key.clone();
+        match sent {
+            Sent::Accepted { reference } => {
+                let earlier = thread.told.take().and_then(|told| told.reference);
+                let reference = earlier.or_else(|| reference.clone());
+                let LetterThread { joined, severity, over, .. } = *letter;
+                thread.told = Some(Told { joined, severity, over, at: now.steady, reference });
+                thread.count += 1;
+                (thread.attempts, thread.failing_since, thread.failure, thread.remind_at) = (0, None, None, None);
+                thread.next_try = now.steady;
+                let test_at = thread.test_at.take();
+                self.notes.push(Note::Notified { thread: key.clone(), state: "handed_over" });
+                if let Some(queued_at) = test_at {
+                    self.notes.push(Note::Tested { queued_at, at: now.wall });
+                }
+                self.reacted(letter, now);
+            }
+            Sent::Again { reason, after } => {
+                thread.attempts = thread.attempts.saturating_add(1);
+                thread.failing_since.get_or_insert(now.steady);
+                let first = thread.failure.is_none();
+                thread.failure = Some(reason.clone());
+                let wait = pause(thread.attempts, random).max(after.unwrap_or(Span::ZERO).min(Span::from_secs(3600)));
+                thread.next_try = now.steady + wait;
+                if now.steady.since(thread.queued_at) >= GIVE_UP_AFTER {
+                    thread.refused = true;
+                }
+                if first || thread.refused {
+                    self.notes.push(Note::Notified { thread: key.clone(), state: "failed" });
+                }
+            }
+            Sent::Refused { reason } => {
+                thread.attempts = thread.attempts.saturating_add(1);
+                thread.failing_since.get_or_insert(now.steady);
+                thread.failure = Some(reason.clone());
+                thread.refused = true;
+                thread.test_at = None;
+                self.notes.push(Note::Notified { thread: key.clone(), state: "failed" });
+            }
+        }
+        self.mark_thread(&key);
+    }
+
+    /// Notes for the public that somebody was told of each alert that this message speaks of and none did before.
+    pub(super) fn reacted(&mut self, letter: &LetterThread, now: Now) {
+        if !matches!(letter.what, What::Firing | What::Update | What::Resolved | What::Reminder) {
+            return;
+        }
+        let members = self.members.get(&letter.key.alert).cloned().unwrap_or_default();
+        for member in members.into_iter().take(usize::try_from(letter.joined).unwrap_or(usize::MAX)) {
+            let Some(alert) = self.alerts.get_mut(&member) else { continue };
+            if alert.opening.shown_by.is_some() && !alert.reacted {
+                alert.reacted = true;
+                self.notes.push(Note::Reacted { alert: member, at: now.wall });
+                self.mark(member);
+            }
+        }
+    }
+}

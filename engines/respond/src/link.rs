@@ -1,0 +1,49 @@
+//! One-time links: the address in a message by which its receiver acknowledges.
+//!
+//! The path names the alert, the person's pseudonym, the channel and the number of the message, and ends with a MAC over them by
+//! a key of this installation. So nothing is kept for a link until it is used, nobody can make one, and whoever has one can
+//! acknowledge this alert in this name and do nothing else. It works once: the next message has the next one.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha256;
+use subtle::ConstantTimeEq as _;
+
+use crate::detect::thread::ThreadKey;
+
+/// Bytes of the MAC that stand in a link: 16 can't be guessed.
+const MAC_BYTES: usize = 16;
+
+/// The path of the link of the message `count` of a thread, after `/a/`.
+pub(crate) fn path(link_key: &str, key: &ThreadKey, count: u32) -> String {
+    let said = format!("{}.{}.{}.{count}", key.alert, key.person, key.channel);
+    format!("{said}.{}", URL_SAFE_NO_PAD.encode(mac(link_key, &said)))
+}
+
+/// The thread and the number of its message, if the path was made by [`path`].
+pub(crate) fn read(link_key: &str, path: &str) -> Option<(ThreadKey, u32)> {
+    if path.len() > 200 {
+        return None;
+    }
+    let (said, shown) = path.rsplit_once('.')?;
+    let shown = URL_SAFE_NO_PAD.decode(shown).ok()?;
+    if !bool::from(mac(link_key, said).as_slice().ct_eq(&shown)) {
+        return None;
+    }
+    let mut parts = said.split('.');
+    let (alert, person, channel, count) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let key = ThreadKey { alert: alert.parse().ok()?, person: person.to_owned(), channel: channel.to_owned() };
+    Some((key, count.parse().ok()?))
+}
+
+fn mac(link_key: &str, said: &str) -> [u8; MAC_BYTES] {
+    let mut short = [0; MAC_BYTES];
+    // A key of any length is one for HMAC.
+    if let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(link_key.as_bytes()) {
+        mac.update(b"garant acknowledge 1\n");
+        mac.update(said.as_bytes());
+        short.copy_from_slice(&mac.finalize().into_bytes()[..MAC_BYTES]);
+    }
+    short
+}

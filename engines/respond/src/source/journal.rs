@@ -1,0 +1,498 @@
+//! Conditions out of the journal: probes, findings, promises, observers, engines, storage.
+//!
+//! A pure fold. It keeps what each observer said last of each probe, and gives a [`Signal`] for each entry that changes whether
+//! something is wrong. What differs from "all is well" is kept in rows, so that a restart finds what was open; an observer of whom
+//! nothing is kept is taken to see the probe up.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use event::engine::{Failed, StorageFault};
+use event::evidence::{Changed, Covered, Found, State};
+use event::policy::{Applied, Text};
+use event::promise::{Outcome, Verdict};
+use event::{Body, Envelope, Family, FindingId, Kind, ObserverId, ProbeId, ServiceId, Span, Time};
+use serde::{Deserialize, Serialize};
+use store::Row;
+
+use crate::act::Severity;
+use crate::config::Alerting;
+use crate::detect::alert::{Opening, Signal, SignalState, Source};
+
+/// Time without a coverage record after which an observer is silent, and no less than three records' `every`.
+const SILENT_AFTER: Span = Span::from_secs(180);
+/// Failures of an engine within [`FAILS_WITHIN`] that are a condition.
+const FAILURES: usize = 3;
+const FAILS_WITHIN: Span = Span::from_secs(600);
+
+/// The words of an observer for the team, as its engine journals them beside the public evidence: any event with these two fields.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+struct Words {
+    probe: ProbeId,
+    text: String,
+}
+
+impl Body for Words {
+    const KIND: Kind = Kind::team("watch.detail", Family::Monitoring);
+}
+
+/// What an observer said last of a probe.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Debug)]
+struct Said {
+    state: State,
+    after: Time,
+    by: Time,
+}
+
+/// A probe of the policy.
+#[derive(Clone, Debug)]
+struct Watched {
+    service: ServiceId,
+    is_job: bool,
+    agreement: event::policy::Agreement,
+    observers: Arc<[ObserverId]>,
+    every: Span,
+}
+
+/// The fold.
+#[derive(Default)]
+pub struct JournalFold {
+    watched: BTreeMap<ProbeId, Watched>,
+    titles: BTreeMap<FindingId, Text>,
+    said: BTreeMap<ProbeId, BTreeMap<ObserverId, Said>>,
+    found: BTreeMap<(FindingId, ProbeId), BTreeMap<ObserverId, Said>>,
+    words: BTreeMap<ProbeId, String>,
+    heard: BTreeMap<ObserverId, Heard>,
+    failures: BTreeMap<String, Vec<Time>>,
+    dirty: BTreeSet<String>,
+}
+
+/// When an observer was heard last, and how often it is to be.
+#[derive(Clone, Copy, Debug)]
+struct Heard {
+    at: Time,
+    every: Span,
+}
+
+impl JournalFold {
+    /// The kinds of entries that it reads.
+    pub fn kinds() -> Vec<Kind> {
+        vec![Changed::KIND, Found::KIND, Covered::KIND, Verdict::KIND, Words::KIND, Failed::KIND, StorageFault::KIND]
+    }
+
+    /// Takes a row of the run before; false for one that is not of the fold.
+    pub fn take_row(&mut self, key: &str, value: &[u8]) -> bool {
+        let mut parts = key.splitn(4, '/');
+        let parts = [(); 4].map(|()| parts.next().unwrap_or_default());
+        match parts {
+            ["said", probe, observer, ""] => {
+                if let (Ok(probe), Ok(observer), Ok(said)) =
+                    (probe.parse::<ProbeId>(), observer.parse(), serde_json::from_slice(value))
+                {
+                    self.said.entry(probe).or_default().insert(observer, said);
+                }
+                true
+            }
+            ["found", finding, probe, observer] => {
+                if let (Ok(finding), Ok(probe), Ok(observer), Ok(said)) =
+                    (finding.parse(), probe.parse(), observer.parse(), serde_json::from_slice(value))
+                {
+                    self.found.entry((finding, probe)).or_default().insert(observer, said);
+                }
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The rows that changed since the last call.
+    pub fn take_rows(&mut self) -> Vec<Row> {
+        let dirty = std::mem::take(&mut self.dirty);
+        let rows = dirty.into_iter().map(|key| match self.row(&key) {
+            Some(value) => Row::Put { key, value },
+            None => Row::Delete { key },
+        });
+        rows.collect()
+    }
+
+    fn row(&self, key: &str) -> Option<Vec<u8>> {
+        let mut parts = key.split('/');
+        let said = if parts.next()? == "said" {
+            self.said.get(&parts.next()?.parse().ok()?)?.get(&parts.next()?.parse().ok()?)?
+        } else {
+            let place = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+            self.found.get(&place)?.get(&parts.next()?.parse().ok()?)?
+        };
+        (said.state != State::Up).then(|| serde_json::to_vec(said).ok()).flatten()
+    }
+
+    /// Follows a policy: what it no longer watches is over, and what it watches otherwise is judged anew.
+    pub fn follow(&mut self, applied: &Applied, alerting: &Alerting, now: Time) -> Vec<Signal> {
+        let watched = |probe: &event::policy::Probe| {
+            let watched = Watched {
+                service: probe.service.clone(),
+                is_job: probe.kind.as_ref() == "heartbeat",
+                agreement: probe.agreement,
+                observers: Arc::clone(&probe.observers),
+                every: probe.every,
+            };
+            (probe.id.clone(), watched)
+        };
+        self.watched = applied.probes.iter().map(watched).collect();
+        self.titles =
+            applied.findings.iter().map(|detector| (detector.finding.clone(), detector.title.clone())).collect();
+        let mut signals = Vec::new();
+        let gone: Vec<ProbeId> = self.said.keys().filter(|probe| !self.watched.contains_key(*probe)).cloned().collect();
+        for probe in gone {
+            for observer in self.said.remove(&probe).into_iter().flatten().map(|(observer, _)| observer) {
+                self.dirty.insert(format!("said/{probe}/{observer}"));
+            }
+            signals.push(Signal { key: probe_key(&probe), state: SignalState::Over(now) });
+        }
+        let gone: Vec<(FindingId, ProbeId)> = self
+            .found
+            .keys()
+            .filter(|(finding, probe)| !self.watched.contains_key(probe) || !self.titles.contains_key(finding))
+            .cloned()
+            .collect();
+        for place in gone {
+            for observer in self.found.remove(&place).into_iter().flatten().map(|(observer, _)| observer) {
+                self.dirty.insert(format!("found/{}/{}/{observer}", place.0, place.1));
+            }
+            signals.push(Signal { key: finding_key(&place.0, &place.1), state: SignalState::Over(now) });
+        }
+        let mut every: BTreeMap<ObserverId, Span> = BTreeMap::new();
+        for watched in self.watched.values() {
+            for observer in watched.observers.iter() {
+                let shortest = every.entry(observer.clone()).or_insert(watched.every);
+                *shortest = (*shortest).min(watched.every);
+            }
+        }
+        let heard: BTreeMap<ObserverId, Heard> = every
+            .into_iter()
+            .map(|(observer, every)| {
+                let every = every.max(Covered::EVERY_MIN);
+                let at = self.heard.get(&observer).map_or(now, |heard| heard.at);
+                (observer, Heard { at, every })
+            })
+            .collect();
+        for gone in self.heard.keys().filter(|observer| !heard.contains_key(*observer)) {
+            signals.push(Signal { key: observer_key(gone), state: SignalState::Over(now) });
+        }
+        self.heard = heard;
+        let probes: Vec<ProbeId> = self.said.keys().cloned().collect();
+        signals.extend(probes.iter().filter_map(|probe| self.judge(probe, alerting)));
+        signals
+    }
+
+    /// Takes an entry.
+    pub fn take(&mut self, envelope: &Envelope, alerting: &Alerting, now: Time) -> Vec<Signal> {
+        let observer = &envelope.observer;
+        if let Some(Ok(words)) = envelope.body::<Words>() {
+            return self.spoken(words, alerting);
+        }
+        if let Some(Ok(changed)) = envelope.body::<Changed>() {
+            return self.changed(observer, &changed, alerting).into_iter().collect();
+        }
+        if let Some(Ok(found)) = envelope.body::<Found>() {
+            return self.found(observer, &found, alerting).into_iter().collect();
+        }
+        if let Some(Ok(covered)) = envelope.body::<Covered>() {
+            return self.covered(observer, &covered, alerting, now).into_iter().collect();
+        }
+        if let Some(Ok(verdict)) = envelope.body::<Verdict>() {
+            return vec![judged(&verdict, alerting)];
+        }
+        if let Some(Ok(failed)) = envelope.body::<Failed>() {
+            return self.failed(&failed, alerting, envelope.recorded_at).into_iter().collect();
+        }
+        if let Some(Ok(fault)) = envelope.body::<StorageFault>() {
+            return vec![storage(&fault, alerting, now)];
+        }
+        Vec::new()
+    }
+
+    /// The words come after the change that they are of: what is open gets them.
+    fn spoken(&mut self, words: Words, alerting: &Alerting) -> Vec<Signal> {
+        let Words { probe, text } = words;
+        if !self.watched.contains_key(&probe) {
+            return Vec::new();
+        }
+        self.words.insert(probe.clone(), text);
+        let is_open = self.said.get(&probe).is_some_and(|said| said.values().any(|said| said.state != State::Up));
+        let mut signals: Vec<Signal> =
+            if is_open { self.judge(&probe, alerting).into_iter().collect() } else { Vec::new() };
+        let findings: Vec<FindingId> =
+            self.found.keys().filter(|(_, of)| *of == probe).map(|(finding, _)| finding.clone()).collect();
+        signals.extend(findings.iter().filter_map(|finding| self.opened(finding, &probe, alerting)));
+        signals
+    }
+
+    fn changed(&mut self, observer: &ObserverId, changed: &Changed, alerting: &Alerting) -> Option<Signal> {
+        if !self.watched.get(&changed.probe)?.observers.contains(observer) {
+            return None;
+        }
+        let said = Said { state: changed.state, after: changed.after, by: changed.by };
+        self.said.entry(changed.probe.clone()).or_default().insert(observer.clone(), said);
+        self.dirty.insert(format!("said/{}/{observer}", changed.probe));
+        // Its words follow.
+        self.words.remove(&changed.probe);
+        self.judge(&changed.probe, alerting)
+    }
+
+    /// What the observers of a probe agree on.
+    fn judge(&self, probe: &ProbeId, alerting: &Alerting) -> Option<Signal> {
+        let watched = self.watched.get(probe)?;
+        let said = self.said.get(probe)?;
+        let of = |observer: &ObserverId| said.get(observer).map_or(State::Up, |said| said.state);
+        let agreed = promise::agreed_state(watched.agreement, watched.observers.iter().map(of))?;
+        // The end of the sample that made it so: the latest of those who say so.
+        let by = said.values().filter(|said| said.state != State::Up).map(|said| said.by).max();
+        let since = said.values().filter(|said| said.state != State::Up).map(|said| said.by).min();
+        let title = alerting.places.title(&watched.service);
+        let (source, title) = match agreed {
+            State::Up => {
+                let over = said.values().map(|said| said.by).max()?;
+                return Some(Signal { key: probe_key(probe), state: SignalState::Over(over) });
+            }
+            State::Down if watched.is_job => {
+                let (fr, en) =
+                    (format!("La tâche {probe} n’a pas donné signe de vie"), format!("The job {probe} did not report"));
+                (Source::Probe, Text { fr, en })
+            }
+            State::Down => {
+                (Source::Probe, Text { fr: format!("{} : en panne", title.fr), en: format!("{} is down", title.en) })
+            }
+            State::Degraded => (
+                Source::Degraded,
+                Text { fr: format!("{} : trop lent", title.fr), en: format!("{} is too slow", title.en) },
+            ),
+            State::Flapping => {
+                let (fr, en) =
+                    (format!("{} : état incertain", title.fr), format!("{}: its state is uncertain", title.en));
+                (Source::Undecided, Text { fr, en })
+            }
+        };
+        let observers: Vec<&str> =
+            said.iter().filter(|(_, said)| said.state != State::Up).map(|(observer, _)| observer.vantage()).collect();
+        let words = self.words.get(probe).map(String::as_str).unwrap_or_default();
+        let mut detail = format!("{probe} from {}", observers.join(", "));
+        if !words.is_empty() {
+            detail = format!("{detail}: {words}");
+        }
+        let hosts = alerting.places.hosts(&watched.service, Some(probe));
+        let opening = Opening {
+            severity: alerting.severity(source, Some(&watched.service), Some(probe), None, None),
+            title,
+            detail,
+            services: [watched.service.clone()].into(),
+            probe: Some(probe.clone()),
+            region: alerting.places.region(&watched.service, &hosts),
+            hosts,
+            shown_by: by,
+            runbook: alerting.runbook(Some(&watched.service), Some(probe), None, None),
+            ..Opening::bare(source, since?)
+        };
+        Some(Signal { key: probe_key(probe), state: SignalState::Open(Box::new(opening)) })
+    }
+
+    fn found(&mut self, observer: &ObserverId, found: &Found, alerting: &Alerting) -> Option<Signal> {
+        if !self.watched.contains_key(&found.probe) {
+            return None;
+        }
+        let place = (found.finding.clone(), found.probe.clone());
+        self.dirty.insert(format!("found/{}/{}/{observer}", place.0, place.1));
+        let observers = self.found.entry(place.clone()).or_default();
+        if found.open {
+            let said = Said { state: State::Down, after: found.after, by: found.by };
+            observers.insert(observer.clone(), said);
+            return self.opened(&found.finding, &found.probe, alerting);
+        }
+        observers.remove(observer);
+        if !observers.is_empty() {
+            return self.opened(&found.finding, &found.probe, alerting);
+        }
+        self.found.remove(&place);
+        Some(Signal { key: finding_key(&place.0, &place.1), state: SignalState::Over(found.by) })
+    }
+
+    fn opened(&self, finding: &FindingId, probe: &ProbeId, alerting: &Alerting) -> Option<Signal> {
+        let observers = self.found.get(&(finding.clone(), probe.clone()))?;
+        let watched = self.watched.get(probe)?;
+        let title = self
+            .titles
+            .get(finding)
+            .cloned()
+            .unwrap_or_else(|| Text { fr: finding.to_string(), en: finding.to_string() });
+        let hosts = alerting.places.hosts(&watched.service, Some(probe));
+        let words = self.words.get(probe).map(String::as_str).unwrap_or_default();
+        let opening = Opening {
+            severity: alerting.severity(Source::Finding, Some(&watched.service), Some(probe), Some(finding), None),
+            title: Text { fr: format!("{} ({probe})", title.fr), en: format!("{} ({probe})", title.en) },
+            detail: words.to_owned(),
+            services: [watched.service.clone()].into(),
+            probe: Some(probe.clone()),
+            finding: Some(finding.clone()),
+            region: alerting.places.region(&watched.service, &hosts),
+            hosts,
+            shown_by: observers.values().map(|said| said.by).min(),
+            runbook: alerting.runbook(Some(&watched.service), Some(probe), Some(finding), None),
+            ..Opening::bare(Source::Finding, observers.values().map(|said| said.by).min()?)
+        };
+        Some(Signal { key: finding_key(finding, probe), state: SignalState::Open(Box::new(opening)) })
+    }
+
+    /// A record of an observer says that it lives, and what it could not see.
+    fn covered(&mut self, observer: &ObserverId, covered: &Covered, alerting: &Alerting, now: Time) -> Option<Signal> {
+        let heard = self.heard.get_mut(observer)?;
+        heard.at = heard.at.max(now);
+        let class = covered.every;
+        let of_record =
+            |watched: &&Watched| watched.observers.contains(observer) && Covered::class(watched.every) == class;
+        let probes = self.watched.values().filter(of_record).count();
+        let blind: BTreeSet<&ProbeId> = covered
+            .gaps
+            .iter()
+            .filter(|gap| gap.finding.is_none() && gap.interval.intersect(covered.interval) == covered.interval)
+            .map(|gap| &gap.probe)
+            .collect();
+        let key = observer_key(observer);
+        if probes == 0 || 2 * blind.len() <= probes {
+            return Some(Signal { key, state: SignalState::Over(covered.interval.end) });
+        }
+        let name = observer.vantage();
+        let title = Text {
+            fr: format!("L’observateur {name} ne voit rien : son réseau ou lui-même est en cause"),
+            en: format!("The observer {name} sees nothing: its own network, or itself, is at fault"),
+        };
+        let opening = Opening {
+            severity: alerting.severity(Source::Observer, None, None, None, None),
+            title,
+            detail: format!("{} of {probes} probes could not be looked at", blind.len()),
+            ..Opening::bare(Source::Observer, covered.interval.start)
+        };
+        Some(Signal { key, state: SignalState::Open(Box::new(opening)) })
+    }
+
+    fn failed(&mut self, failed: &Failed, alerting: &Alerting, at: Time) -> Option<Signal> {
+        let failures = self.failures.entry(failed.engine.clone()).or_default();
+        failures.retain(|before| at.since(*before) < FAILS_WITHIN);
+        failures.push(at);
+        if failures.len() < FAILURES {
+            return None;
+        }
+        let engine = &failed.engine;
+        let opening = Opening {
+            severity: alerting.severity(Source::Engine, None, None, None, None),
+            title: Text {
+                fr: format!("Le moteur {engine} de garant s’arrête sans cesse"),
+                en: format!("garant's engine {engine} fails again and again"),
+            },
+            detail: failed.reason.clone(),
+            ..Opening::bare(Source::Engine, failures.first().copied().unwrap_or(at))
+        };
+        Some(Signal { key: format!("engine/{engine}"), state: SignalState::Open(Box::new(opening)) })
+    }
+
+    /// All that is open by what was read.
+    pub fn open(&self, alerting: &Alerting) -> Vec<Signal> {
+        let probes = self.said.keys().filter_map(|probe| self.judge(probe, alerting));
+        let findings = self.found.keys().filter_map(|(finding, probe)| self.opened(finding, probe, alerting));
+        let open = probes.chain(findings).filter(|signal| matches!(signal.state, SignalState::Open(_)));
+        open.collect()
+    }
+
+    /// What follows from time alone: observers that say nothing, engines that have run for a while.
+    pub fn look(&mut self, alerting: &Alerting, now: Time) -> Vec<Signal> {
+        let mut signals = Vec::new();
+        for (observer, heard) in &self.heard {
+            let limit = SILENT_AFTER.max(Span::from_micros(3 * heard.every.micros()));
+            if now.since(heard.at) < limit {
+                continue;
+            }
+            let name = observer.vantage();
+            let title = Text {
+                fr: format!("L’observateur {name} ne dit plus rien"),
+                en: format!("The observer {name} says nothing any more"),
+            };
+            let opening = Opening {
+                severity: alerting.severity(Source::Observer, None, None, None, None),
+                title,
+                ..Opening::bare(Source::Observer, heard.at)
+            };
+            signals.push(Signal { key: observer_key(observer), state: SignalState::Open(Box::new(opening)) });
+        }
+        self.failures.retain(|engine, failures| {
+            let last = failures.last().copied().unwrap_or(now);
+            let lasts = now.since(last) < FAILS_WITHIN;
+            if !lasts {
+                signals.push(Signal { key: format!("engine/{engine}"), state: SignalState::Over(now) });
+            }
+            lasts
+        });
+        signals
+    }
+}
+
+fn judged(verdict: &Verdict, alerting: &Alerting) -> Signal {
+    let key = format!("promise/{}/{}", verdict.promise, verdict.objective);
+    if verdict.outcome != Outcome::Broken {
+        return Signal { key, state: SignalState::Over(verdict.at) };
+    }
+    let promise = &verdict.promise;
+    let opening = Opening {
+        severity: alerting.severity(Source::Promise, None, None, None, Some(promise)),
+        title: Text {
+            fr: format!("La promesse {promise} n’est pas tenue"),
+            en: format!("The promise {promise} is broken"),
+        },
+        services: alerting.services_of(promise),
+        runbook: alerting.runbook(None, None, None, Some(promise)),
+        ..Opening::bare(Source::Promise, verdict.at)
+    };
+    Signal { key, state: SignalState::Open(Box::new(opening)) }
+}
+
+fn storage(fault: &StorageFault, alerting: &Alerting, now: Time) -> Signal {
+    let key = "storage".to_owned();
+    if fault.over {
+        return Signal { key, state: SignalState::Over(now) };
+    }
+    let opening = Opening {
+        severity: alerting.severity(Source::Storage, None, None, None, None),
+        title: Text {
+            fr: "Le journal ne peut plus être écrit".to_owned(),
+            en: "The journal can't be written".to_owned(),
+        },
+        detail: fault.reason.clone(),
+        ..Opening::bare(Source::Storage, fault.since)
+    };
+    Signal { key, state: SignalState::Open(Box::new(opening)) }
+}
+
+fn probe_key(probe: &ProbeId) -> String {
+    format!("probe/{probe}")
+}
+
+fn finding_key(finding: &FindingId, probe: &ProbeId) -> String {
+    format!("finding/{finding}/{probe}")
+}
+
+fn observer_key(observer: &ObserverId) -> String {
+    format!("observer/{observer}")
+}
+
+/// The severity of a condition when the policy names none.
+pub const fn default_severity(source: Source) -> Severity {
+    match source {
+        Source::Probe | Source::Observer | Source::Storage | Source::Burn => Severity::Critical,
+        Source::Undecided
+        | Source::Degraded
+        | Source::Finding
+        | Source::Promise
+        | Source::Engine
+        | Source::Witness
+        | Source::Hold
+        | Source::Outside => Severity::Warning,
+    }
+}

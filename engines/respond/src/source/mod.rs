@@ -1,0 +1,3 @@
+//! Where alerts come from: the journal, the judge's evaluation, and programs outside.
+
+pub mod journal;
