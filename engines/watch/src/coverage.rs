@@ -9,6 +9,7 @@
 //! * **What nothing closes is a gap**: at once when a look shows nothing, and after `every` and a patience when none comes.
 //!   A failure that nobody has confirmed closes nothing until it is settled what it was.
 //! * **Time in which the process stood still is in no record**, whatever was seen before and after.
+//! * **What a heartbeat was told and did not take is a gap**: at the instant of the ping that was refused.
 //! * **A finding that a look could not look for** is a gap of its own, back to the look before and on to the next one.
 //!
 //! Probes that are asked once a minute or more often share the records of at most a minute; others have records as long as
@@ -247,6 +248,19 @@ impl CoverageRecorder {
             if row.until < interval.end {
                 row.gaps.push(Interval::new(row.until.max(interval.start), interval.end));
             }
+        }
+    }
+
+    /// Notes that what this probe was told at `at` was not heard: that instant is a gap. Several between two looks are one
+    /// gap, from the first to the last.
+    pub(crate) fn not_heard(&mut self, lane: LaneId, at: Time) {
+        let Some(row) = self.rows.get_mut(&lane) else { return };
+        // What is decided may be written.
+        let at = at.max(row.until);
+        let end = at + Span::from_micros(1);
+        match row.gaps.last_mut() {
+            Some(open) if open.start >= row.until && open.start <= at => open.end = open.end.max(end),
+            _ => row.gaps.push(Interval::new(at, end)),
         }
     }
 

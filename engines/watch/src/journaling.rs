@@ -41,7 +41,7 @@ const BATCH_MAX: usize = 256;
 #[derive(Default)]
 struct Item {
     events: Vec<Observed>,
-    /// The ping that this follows from; acknowledged once its event is recorded, or once its rows are kept if it has none.
+    /// The ping that this follows from; acknowledged once its event is recorded.
     ping: Option<Delivery>,
     /// Rows that changed.
     rows: Vec<Row>,
@@ -103,13 +103,8 @@ impl Journaling {
         ping: Delivery,
         rows: Vec<Row>,
     ) {
-        let events = self.seal(observer, entry, at).into_iter().collect();
-        self.put(Item { events, ping: Some(ping), rows });
-    }
-
-    /// Keeps what the heartbeats have said with a ping that is not journaled, and acknowledges it once that is durable.
-    pub(crate) fn keep_ping(&mut self, ping: Delivery, rows: Vec<Row>) {
-        self.put(Item { events: Vec::new(), ping: Some(ping), rows });
+        let Some(event) = self.seal(observer, entry, at) else { return };
+        self.put(Item { events: vec![event], ping: Some(ping), rows });
     }
 
     /// Keeps what heartbeats have said. What finds no room in the queue is made up for by the next ping.
@@ -212,16 +207,14 @@ async fn hand_over(batch: Vec<Item>, recorder: &Recorder, kept: &mut Kept) {
 }
 
 async fn hand_over_together(batch: Vec<Item>, recorder: &Recorder, kept: &mut Kept) {
-    let (mut events, mut pings, mut pings_of_rows) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut events, mut pings) = (Vec::new(), Vec::new());
     for item in batch {
-        let acknowledged_with = if item.events.is_empty() { &mut pings_of_rows } else { &mut pings };
-        acknowledged_with.extend(item.ping);
+        pings.extend(item.ping);
         events.extend(item.events);
         kept.rows.extend(item.rows.into_iter().map(|row| (row.key().to_owned(), row)));
     }
     if events.is_empty() {
-        kept.keep_alone(recorder).await;
-        return kept.acknowledge(pings_of_rows);
+        return kept.keep_alone(recorder).await;
     }
     let sent = if kept.rows.is_empty() {
         recorder.send(events).await
@@ -239,7 +232,6 @@ async fn hand_over_together(batch: Vec<Item>, recorder: &Recorder, kept: &mut Ke
         Ok(_) => {}
         Err(error) => tracing::error!(%error, "entries of the watch are lost"),
     }
-    kept.acknowledge(pings_of_rows);
 }
 
 /// Up to when each observer had recorded what it observed, by an earlier run.
@@ -262,13 +254,6 @@ impl Kept {
     /// As many as one transaction takes.
     fn first_rows(&self) -> Vec<Row> {
         self.rows.values().take(ROWS_MAX).cloned().collect()
-    }
-
-    /// Answers the jobs whose pings are in the rows, when all rows are durable. The others are told to try again.
-    fn acknowledge(&self, pings: Vec<Delivery>) {
-        if self.rows.is_empty() {
-            pings.into_iter().for_each(Delivery::acknowledge);
-        }
     }
 
     fn forget(&mut self, rows: Vec<Row>) {

@@ -630,6 +630,17 @@ impl Rounds {
         }
     }
 
+    /// Notes that a ping of this heartbeat was refused at `at`: what it said was not heard.
+    pub(crate) fn not_heard(&mut self, probe: &ProbeId, at: Time) {
+        let lanes: Vec<LaneId> = self.lanes_of(probe).collect();
+        for id in lanes {
+            let coverage = self.lanes.get(&id).and_then(|lane| self.coverage.get_mut(&lane.observer));
+            if let Some(coverage) = coverage {
+                coverage.not_heard(id, at);
+            }
+        }
+    }
+
     /// Notes that the journal takes nothing any more. From now on nothing is evidence: coverage is dropped unwritten, states
     /// are forgotten, and the first samples afterwards journal them anew.
     pub(crate) fn mute(&mut self, now: Moment) {

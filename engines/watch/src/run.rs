@@ -242,14 +242,12 @@ impl Run {
         let Some(heartbeat) = probe.heartbeat() else { return };
         let hearing = heartbeat.hear(ping, delivery.ping.run.as_deref(), at);
         if hearing == Hearing::TooMany {
+            self.rounds.not_heard(&id, at);
             return delivery.refuse();
         }
         self.rounds.call_probe(&id, now);
         self.heartbeats.note(&id, heartbeat);
         let rows = self.heartbeats.take_changed();
-        if hearing == Hearing::Keep {
-            return self.journaling.keep_ping(delivery, rows);
-        }
         if ping == Said::Success {
             self.rounds.succeeded(&id, at);
         }

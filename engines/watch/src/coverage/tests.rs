@@ -69,6 +69,25 @@ fn a_look_covers_back_and_never_forward() {
     assert_eq!(told(coverage.complete(at(130))), [(60, 120, vec![])]);
 }
 
+/// What a heartbeat was told and did not take: a gap from the first to the last of it between two looks, and no more.
+#[test]
+fn what_was_not_heard_is_a_gap() {
+    let mut coverage = coverage(&[10, 10]);
+    let micro = Span::from_micros(1);
+    see(&mut coverage, LANE, [0]);
+    for second in [3, 5, 4] {
+        coverage.not_heard(LANE, at(second));
+    }
+    see(&mut coverage, LANE, [10, 20]);
+    // One that waited in the queue while a look was taken counts from there on: what is decided may be written.
+    coverage.not_heard(LANE, at(19));
+    see(&mut coverage, LANE, [30]);
+    see(&mut coverage, OTHER, (0..=30).step_by(10));
+    let records = coverage.finish(at(30));
+    let gaps: Vec<Interval> = records.iter().flat_map(|record| &record.gaps).map(|gap| gap.interval).collect();
+    assert_eq!(gaps, [Interval::new(at(3), at(5) + micro), Interval::new(at(20), at(20) + micro)], "{records:?}");
+}
+
 /// A turn may be late by a tenth; what is further apart is unobserved, all of it.
 #[test]
 fn looks_cover_what_lies_between_only_in_their_turn() {

@@ -16,11 +16,14 @@
 //!
 //! Its figure is the number of seconds since the last success.
 //!
-//! Not every ping becomes an entry, or a job in a loop could fill the journal. Each heartbeat may journal ten pings in a row
-//! and then one per ten seconds (per half of `every`, if that is shorter), so two journaled successes are never further apart
-//! than the real ones by more than that. Of the others twenty in a row and then four a second change what is known of the
-//! job, durably; what is beyond leaves nothing behind, no sample either, and is answered 429: whoever has the address of a
-//! heartbeat can't fill the disk with it, and no job is told that a ping counted which did not.
+//! Every ping that is answered 200 is an entry: a figure that rests on some of the successes only would be wrong, and a
+//! failure that is in no entry never happened. A job in a loop, or whoever has the address of a heartbeat, could fill the
+//! journal so; therefore there is a bound on what is taken, and what is beyond it leaves no entry and is answered 429. Of
+//! each message (success, start, failure) a heartbeat takes twenty in a row and then four a second, and over a longer time a
+//! thousand and then one every five seconds. Each has room of its own: a flood of successes takes none from a failure.
+//!
+//! A ping that is refused was called in vain, so at that instant garant did not listen: coverage has a gap there, and no
+//! promise is broken for want of a success that was refused.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -38,16 +41,12 @@ use crate::source::{Answer, Asking, Common, Probe, Settings};
 const EVERY_MIN: Span = Span::from_secs(10);
 /// Longest time between two looks at a heartbeat: how late its lateness may be told.
 const LOOK_EVERY_MAX: Span = Span::from_secs(30);
-/// How many pings in a row are journaled.
-const JOURNALED_BURST: i64 = 10;
-/// How many pings in a row are taken.
-const TAKEN_BURST: i64 = 20;
-/// After that burst, one per this.
-const TAKEN_REFILL: Span = Span::from_millis(250);
+/// How many pings of one message are taken in a row, and one per which time after that.
+const BURST: (i64, Span) = (20, Span::from_millis(250));
+/// The same over a longer time: what is taken is journaled, and the journal is kept for a year.
+const LASTING: (i64, Span) = (1000, Span::from_secs(5));
 /// How many runs that have a name are timed at once.
 const RUNS_MAX: usize = 16;
-/// After the burst, one per this.
-const REFILL: Span = Span::from_secs(10);
 
 /// UUIDs of documentations of ours and of others, and of standards.
 const KNOWN: [&str; 4] = [
@@ -299,47 +298,90 @@ impl TimeUnheard {
 /// What becomes of a ping.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Hearing {
-    /// It changes what is known of the job, and is journaled.
-    Journal,
-    /// It changes what is known of the job.
-    Keep,
+    /// It changes what is known of the job, and is to be journaled.
+    Taken,
     /// Too many came before it: it changes nothing.
     TooMany,
 }
 
-/// A bucket of tokens: how many pings may be journaled, or taken.
+/// A bucket of tokens: how many pings may be taken.
 #[derive(Clone, Copy, Debug)]
 struct TokenBucket {
     tokens: i64,
     burst: i64,
+    refill: Span,
     filled_at: Option<Time>,
 }
 
 impl TokenBucket {
-    const fn full(burst: i64) -> Self {
-        Self { tokens: burst, burst, filled_at: None }
+    const fn full((burst, refill): (i64, Span)) -> Self {
+        Self { tokens: burst, burst, refill, filled_at: None }
     }
 
-    fn take(&mut self, refill: Span, now: Time) -> bool {
+    /// Puts in what was earned since it was last filled; what is left of a refill counts for the next.
+    fn fill(&mut self, now: Time) {
         let filled_at = *self.filled_at.get_or_insert(now);
-        let earned = now.since(filled_at).micros() / refill.micros().max(1);
-        if earned > 0 || now < filled_at {
-            self.tokens = self.tokens.saturating_add(earned.max(0)).min(self.burst);
+        if now < filled_at {
             self.filled_at = Some(now);
+            return;
         }
-        if self.tokens == 0 {
-            return false;
+        let refill = self.refill.micros().max(1);
+        let earned = now.since(filled_at).micros() / refill;
+        self.tokens = self.tokens.saturating_add(earned).min(self.burst);
+        self.filled_at = Some(filled_at + Span::from_micros(earned * refill));
+    }
+}
+
+/// How many pings of one message are taken.
+#[derive(Clone, Copy, Debug)]
+struct Room([TokenBucket; 2]);
+
+impl Room {
+    const fn full() -> Self {
+        Self([TokenBucket::full(BURST), TokenBucket::full(LASTING)])
+    }
+
+    fn take(&mut self, now: Time) -> bool {
+        self.0.iter_mut().for_each(|bucket| bucket.fill(now));
+        let is_room = self.0.iter().all(|bucket| bucket.tokens > 0);
+        if is_room {
+            self.0.iter_mut().for_each(|bucket| bucket.tokens -= 1);
         }
-        self.tokens -= 1;
-        true
+        is_room
+    }
+}
+
+/// How many pings are taken, of each message.
+#[derive(Clone, Copy, Debug)]
+struct Rooms {
+    success: Room,
+    start: Room,
+    fail: Room,
+}
+
+impl Rooms {
+    const fn full() -> Self {
+        Self { success: Room::full(), start: Room::full(), fail: Room::full() }
+    }
+
+    const fn of(&mut self, said: Said) -> &mut Room {
+        match said {
+            Said::Success => &mut self.success,
+            Said::Start => &mut self.start,
+            Said::Fail => &mut self.fail,
+        }
+    }
+
+    fn filled_at(&mut self) -> impl Iterator<Item = &mut Time> {
+        let rooms = [&mut self.success, &mut self.start, &mut self.fail].into_iter();
+        rooms.flat_map(|room| &mut room.0).filter_map(|bucket| bucket.filled_at.as_mut())
     }
 }
 
 #[derive(Debug)]
 struct Inner {
     heard: Heard,
-    journaled: TokenBucket,
-    taken: TokenBucket,
+    rooms: Rooms,
     waiting_since: Option<Time>,
     absence: Option<TimeUnheard>,
 }
@@ -355,8 +397,7 @@ pub struct Heartbeat {
 impl Heartbeat {
     /// Nothing was heard yet.
     pub fn new(uuid: PingId, every: Span, grace: Span) -> Self {
-        let (journaled, taken) = (TokenBucket::full(JOURNALED_BURST), TokenBucket::full(TAKEN_BURST));
-        let inner = Inner { heard: Heard::default(), journaled, taken, waiting_since: None, absence: None };
+        let inner = Inner { heard: Heard::default(), rooms: Rooms::full(), waiting_since: None, absence: None };
         Self { uuid, expected: Expectation { every, grace }, inner: Mutex::new(inner) }
     }
 
@@ -367,13 +408,12 @@ impl Heartbeat {
 
     /// A ping of this run of the job arrived.
     pub fn hear(&self, ping: Said, run: Option<&str>, at: Time) -> Hearing {
-        let refill = REFILL.min(Span::from_micros(self.expected.every.micros() / 2));
         let mut inner = self.lock();
-        if !inner.taken.take(TAKEN_REFILL, at) {
+        if !inner.rooms.of(ping).take(at) {
             return Hearing::TooMany;
         }
         inner.heard.hear(ping, run, at, self.expected.grace);
-        if inner.journaled.take(refill, at) { Hearing::Journal } else { Hearing::Keep }
+        Hearing::Taken
     }
 
     /// What was heard, to keep.
@@ -405,8 +445,7 @@ impl Heartbeat {
     pub(crate) fn step(&self, by: Span) {
         let inner = &mut *self.lock();
         inner.heard.step(by);
-        let filled_at = inner.journaled.filled_at.iter_mut().chain(&mut inner.taken.filled_at);
-        for time in inner.waiting_since.iter_mut().chain(filled_at) {
+        for time in inner.waiting_since.iter_mut().chain(inner.rooms.filled_at()) {
             *time = *time + by;
         }
         if let Some(TimeUnheard { since, until }) = &mut inner.absence {
@@ -647,22 +686,49 @@ mod tests {
         assert_eq!([90, 96, 97].map(|minute| heartbeat.read(at(minute)).reading), [Unknown, Unknown, Down]);
     }
 
+    /// How many of the pings that come `apart` are taken within `length`.
+    fn taken(heartbeat: &Heartbeat, said: Said, from: Time, apart: Span, length: Span) -> i64 {
+        let pings = length.micros() / apart.micros();
+        let at = |i: i64| from + Span::from_micros(i * apart.micros());
+        (0..pings).map(|i| i64::from(heartbeat.hear(said, None, at(i)) == Hearing::Taken)).sum()
+    }
+
     #[test]
     fn a_job_in_a_loop_journals_little() {
-        let uuid = "6BA7B810-9dad-41d1-80b4-00c04fd430c8".parse().expect("a UUID");
-        let heartbeat = Heartbeat::new(uuid, Span::from_secs(3600), Span::from_secs(60));
-        assert_eq!(heartbeat.uuid().as_str(), "6ba7b810-9dad-41d1-80b4-00c04fd430c8");
-        let minute: Vec<Hearing> =
-            (0..6000).map(|i| heartbeat.hear(Said::Success, None, Time::from_micros(i * 10_000))).collect();
-        let count = |hearing| minute.iter().filter(|heard| **heard == hearing).count();
+        let heartbeat = || {
+            let uuid = "6BA7B810-9dad-41d1-80b4-00c04fd430c8".parse().expect("a UUID");
+            Heartbeat::new(uuid, Span::from_secs(3600), Span::from_secs(60))
+        };
+        let (minute, day) = (Span::from_secs(60), Span::from_days(1));
+        let flooded = heartbeat();
+        assert_eq!(flooded.uuid().as_str(), "6ba7b810-9dad-41d1-80b4-00c04fd430c8");
+        let hundred_a_second = Span::from_millis(10);
         assert_eq!(
-            count(Hearing::Journal),
-            10 + 5,
-            "a minute of a hundred pings a second: the burst, and one per ten seconds"
+            taken(&flooded, Said::Success, Time::from_micros(0), hundred_a_second, minute),
+            20 + 239,
+            "a minute of a hundred a second: twenty in a row, and four a second"
         );
-        assert_eq!(count(Hearing::Keep), 20 + 239 - 15, "the burst, and four a second");
-        assert_eq!(heartbeat.heard().success, Some(Time::from_micros(59_750_000)), "the last one that was taken");
-        assert_eq!(heartbeat.hear(Said::Success, None, at(60)), Hearing::Journal, "and the budget comes back");
+        assert_eq!(flooded.heard().success, Some(Time::from_micros(59_750_000)), "the last one that was taken");
+        // A flood of one message leaves room for the others.
+        for said in [Said::Fail, Said::Start] {
+            assert_eq!(flooded.hear(said, None, Time::from_micros(59_990_000)), Hearing::Taken, "{said:?}");
+        }
+        assert_eq!(
+            taken(&flooded, Said::Success, at(1), Span::from_millis(100), day),
+            (1000 - 259) + (24 * 3600 + 60) / 5 - 1,
+            "a day of ten a second: a thousand in a row, and one every five seconds"
+        );
+        // Four a second, whatever the rhythm: what is left of a refill is not lost.
+        for apart in [200, 170, 130] {
+            let (heartbeat, apart) = (heartbeat(), Span::from_millis(apart));
+            assert!((258..=260).contains(&taken(&heartbeat, Said::Success, at(0), apart, minute)), "{apart}");
+        }
+        // Nothing of what comes more slowly is refused.
+        for (apart, length) in [(250, minute), (460, Span::from_secs(300)), (5000, day)] {
+            let apart = Span::from_millis(apart);
+            let pings = length.micros() / apart.micros();
+            assert_eq!(taken(&heartbeat(), Said::Success, at(0), apart, length), pings, "{apart}");
+        }
     }
 
     #[test]
