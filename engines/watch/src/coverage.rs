@@ -6,11 +6,15 @@
 //! * **A look covers back.** It covers the time from the look before it, if both showed something and are no further apart
 //!   than `every` and the lateness that a turn may have. Nothing covers forward: what the last look has not closed is *open*,
 //!   and the record waits for it.
+//! * **The first look covers nothing**, nor does the first after a gap: the gap lasts until it was *answered*. A look shows the
+//!   state at some instant between its question and its answer, so while it is under way nobody knows the state yet, and what
+//!   was journaled before the gap would stand there as if it had been seen.
 //! * **What nothing closes is a gap**: at once when a look shows nothing, and after `every` and a patience when none comes.
 //!   A failure that nobody has confirmed closes nothing until it is settled what it was.
 //! * **Time in which the process stood still is in no record**, whatever was seen before and after.
 //! * **What a heartbeat was told and did not take is a gap**: at the instant of the ping that was refused.
-//! * **A finding that a look could not look for** is a gap of its own, back to the look before and on to the next one.
+//! * **A finding that a look could not look for** is a gap of its own, back to the look before and on to the answer of the next
+//!   one.
 //!
 //! Probes that are asked once a minute or more often share the records of at most a minute; others have records as long as
 //! their `every`. A record is written as soon as all that it speaks of is decided: when its stretch is full, when something in
@@ -42,6 +46,8 @@ const STRETCHES_MAX: usize = 64;
 pub(crate) struct Look {
     /// When it began.
     pub(crate) start: Time,
+    /// When it was answered.
+    pub(crate) end: Time,
     /// Whether the look showed the state of the probe.
     pub(crate) known: bool,
     /// Findings that could not be looked for.
@@ -78,12 +84,12 @@ impl Row {
     fn take(&mut self, look: Look) {
         match self.last.take().filter(|last| look.known && look.start.since(last.start) <= self.reach()) {
             Some(last) => {
-                let between = Interval::new(last.start, look.start.max(last.start));
                 for finding in last.blind.union(&look.blind) {
-                    self.finding_gaps.push((finding.clone(), between));
+                    let end = if last.blind.contains(finding) { look.end } else { look.start };
+                    self.finding_gaps.push((finding.clone(), Interval::new(last.start, end.max(last.start))));
                 }
             }
-            None => self.missed(look.start),
+            None => self.missed(if look.known { look.end } else { look.start }),
         }
         self.until = self.until.max(look.start);
         self.last = look.known.then_some(look);

@@ -89,11 +89,17 @@ impl Lane {
         effects.extend(state.into_iter().chain(findings).map(|entry| Effect::Journal(self.observer.clone(), entry)));
     }
 
-    /// Findings that this answer could not look for.
+    /// Findings that this answer could not look for, and those that are high since the first look and have not lasted yet: whether
+    /// they are open nobody knows before. [`find`](Self::find) has taken the answer.
     pub(crate) fn blind(&self, answer: &Answer) -> BTreeSet<FindingId> {
+        let is_settled = |finding: &FindingId| self.findings.get(finding).is_some_and(|known| known.open().is_some());
         let looked = |finding: &&FindingId| {
             let symptom = answer.symptoms.iter().find(|symptom| symptom.finding == **finding);
-            symptom.is_some_and(|symptom| symptom.level != Level::Unread)
+            symptom.is_some_and(|symptom| match symptom.level {
+                Level::Unread => false,
+                Level::High => is_settled(finding),
+                Level::Low | Level::Between => true,
+            })
         };
         self.declared.findings.iter().filter(|finding| !looked(finding)).cloned().collect()
     }

@@ -381,7 +381,7 @@ impl Rounds {
             if is_turn {
                 self.figures.count_skipped();
                 if let Some(coverage) = self.coverage.get_mut(&lane.observer) {
-                    let look = coverage::Look { start: now.wall, known: false, blind: BTreeSet::new() };
+                    let look = coverage::Look { start: now.wall, end: now.wall, known: false, blind: BTreeSet::new() };
                     coverage.looked(due.lane, look, lane.observe.in_doubt());
                 }
                 effects.push(Effect::Sample(lane.sample(now.wall, Span::ZERO, Reading::Unknown, None)));
@@ -564,9 +564,9 @@ impl Rounds {
         }
         if let Some(coverage) = self.coverage.get_mut(&lane.observer) {
             let blind = if known { lane.blind(&answer) } else { BTreeSet::new() };
-            coverage.looked(flight.lane, coverage::Look { start: seen.start, known, blind }, in_doubt);
+            coverage.looked(flight.lane, coverage::Look { start: seen.start, end: seen.end, known, blind }, in_doubt);
             if turned || !changes.is_empty() {
-                coverage.hurry(flight.lane, seen.start);
+                coverage.hurry(flight.lane, seen.end);
             }
         }
         self.figures.stand(&lane.declared.id, &lane.observer, lane.state, &answer, seen.start, took);

@@ -26,7 +26,11 @@ fn coverage(every: &[i64]) -> CoverageRecorder {
 }
 
 fn look(start: i64, known: bool) -> Look {
-    Look { start: at(start), known, blind: BTreeSet::new() }
+    looking(start, start, known)
+}
+
+fn looking(start: i64, end: i64, known: bool) -> Look {
+    Look { start: at(start), end: at(end), known, blind: BTreeSet::new() }
 }
 
 fn see(coverage: &mut CoverageRecorder, lane: LaneId, starts: impl IntoIterator<Item = i64>) {
@@ -86,6 +90,32 @@ fn what_was_not_heard_is_a_gap() {
     let records = coverage.finish(at(30));
     let gaps: Vec<Interval> = records.iter().flat_map(|record| &record.gaps).map(|gap| gap.interval).collect();
     assert_eq!(gaps, [Interval::new(at(3), at(5) + micro), Interval::new(at(20), at(20) + micro)], "{records:?}");
+}
+
+/// While the first answer is under way, and the first after a gap, nobody knows the state: the gap lasts until it was there.
+#[test]
+fn a_first_look_covers_nothing_before_its_answer() {
+    let mut coverage = coverage(&[10]);
+    coverage.looked(LANE, looking(3, 8, true), false);
+    coverage.looked(LANE, looking(13, 18, true), false);
+    coverage.looked(LANE, looking(23, 25, false), false);
+    coverage.looked(LANE, looking(33, 39, true), true);
+    coverage.looked(LANE, looking(40, 44, true), false);
+    coverage.looked(LANE, looking(50, 51, true), false);
+    coverage.looked(LANE, looking(60, 60, true), false);
+    assert_eq!(told(coverage.complete(at(61))), [(0, 60, vec![gap("p0", 0, 8), gap("p0", 13, 39)])]);
+}
+
+/// So is a finding: it is not known before the answer of the look that can tell.
+#[test]
+fn a_finding_is_not_known_before_the_answer_that_tells() {
+    let mut coverage = coverage(&[10]);
+    let blind = BTreeSet::from(["disk-usage".parse().expect("a name")]);
+    coverage.looked(LANE, Look { blind, ..looking(0, 2, true) }, false);
+    for start in [10, 20, 30, 40, 50, 60] {
+        coverage.looked(LANE, looking(start, start + 4, true), false);
+    }
+    assert_eq!(told(coverage.complete(at(64))), [(0, 60, vec![gap("p0", 0, 2), gap("p0 disk-usage", 2, 14)])]);
 }
 
 /// A turn may be late by a tenth; what is further apart is unobserved, all of it.

@@ -40,9 +40,8 @@ impl Simulation {
         observed
     }
 
-    /// The share of `window` for which the probe was certainly up, and that for which it was not certainly down, in millionths:
-    /// as a verdict on availability is computed.
-    fn figure(&self, probe: &str, window: Interval) -> (i64, i64) {
+    /// When the probe was up for certain, and when it was down for certain, as a verdict computes it.
+    fn certain(&self, probe: &str, window: Interval) -> (Spans, Spans) {
         let observed = self.observed(probe).clip(window);
         let changed = self.entries.iter().filter_map(|(_, entry)| match entry {
             WatchEvent::Changed(changed) if changed.probe.as_str() == probe => Some(changed),
@@ -58,11 +57,40 @@ impl Simulation {
                 State::Flapping => {}
             }
         }
+        (up.intersect(&observed), down.intersect(&observed))
+    }
+
+    /// The share of `window` for which the probe was certainly up, and that for which it was not certainly down, in millionths:
+    /// as a verdict on availability is computed.
+    fn figure(&self, probe: &str, window: Interval) -> (i64, i64) {
+        let (up, down) = self.certain(probe, window);
         let share = |spans: &Spans| {
             i64::try_from(i128::from(spans.length().micros()) * 1_000_000 / i128::from(window.length().micros()))
                 .expect("a share")
         };
-        (share(&up.intersect(&observed)), 1_000_000 - share(&down.intersect(&observed)))
+        (share(&up), 1_000_000 - share(&down))
+    }
+
+    /// The process ends, in good order or killed, and another one starts after so many microseconds.
+    fn start_again(&mut self, config: &Config, is_killed: bool, away: i64, seed: u64) {
+        if !is_killed {
+            let mut effects = Vec::new();
+            self.rounds.stop(self.moment(), &mut effects);
+            effects.retain(|effect| !matches!(effect, Effect::Ask(_)));
+            self.perform(effects);
+        }
+        self.under_way.clear();
+        self.hands.pass(away);
+        let (clock, random) = (self.hands.clone(), Arc::new(SeededRandom::new(seed)));
+        self.rounds = Rounds::new(self.moment(), observer("process"), Arc::clone(&self.figures), random, None);
+        self.clocks = ClockWatch::new(clock, Span::from_micros(self.look_every)).with_lateness_max(LOOK_LATENESS_MAX);
+        self.reload(config);
+    }
+
+    fn reload(&mut self, config: &Config) {
+        let mut effects = Vec::new();
+        self.rounds.apply(config, self.moment(), &mut effects);
+        self.perform(effects);
     }
 }
 
@@ -153,6 +181,137 @@ fn nothing_is_claimed_of_time_in_which_the_process_stood_still() {
         assert!(low > truth - 350_000, "and most of what was lived is proved: {low} of {truth}");
         assert!(simulation.changes().iter().all(|change| change.1 == State::Up), "nobody is accused");
     }
+}
+
+/// The watch starts again, is killed, or reloads the probe, or its storage comes back, and the first answer takes its time. The
+/// service changes meanwhile, sometimes twice, so that the first answer shows the state of before: nothing is claimed to have
+/// been up while it was down, or the reverse, at any instant. A target of long answers would otherwise be credited with the
+/// state that was journaled before.
+#[test]
+fn nothing_is_claimed_while_the_first_answer_is_under_way() {
+    for (every, timeout, rounds) in [(12, 10, 150), (60, 10, 100), (600, 30, 40)] {
+        let random = Arc::new(SeededRandom::new(11));
+        let drawn = {
+            let random = Arc::clone(&random);
+            move |from: i64, to: i64| {
+                from + i64::try_from(random.number() % u64::try_from(to - from).expect("positive")).expect("small")
+            }
+        };
+        // The instants at which the service changes, up at first; and until when it answers slowly.
+        let world = Arc::new(Mutex::new((Vec::<i64>::new(), 0_i64)));
+        let is_down = |flips: &[i64], at: i64| flips.partition_point(|&flip| flip <= at) % 2 == 1;
+        let answers: World = {
+            let (world, random) = (Arc::clone(&world), Arc::clone(&random));
+            Box::new(move |_, _, now| {
+                let (flips, slow_until) = &*world.lock().expect("not poisoned");
+                let draw = i64::try_from(random.number() % 1_000_000).expect("small");
+                let took = if now < *slow_until { timeout * S / 2 + draw * timeout * 2 / 5 } else { draw / 4 };
+                // The state at some instant while the question was under way.
+                let shown = now + took * i64::try_from(random.number() % 100).expect("small") / 100;
+                (if is_down(flips, shown) { Reading::Down } else { Reading::Up }, took)
+            })
+        };
+        let policy = |settings: i64| {
+            let mut front = declared("front", every, timeout, &["local"], None);
+            (front.slower_than, front.settings) = (None, Arc::new(settings));
+            Config { revision: format!("r{settings}"), ..config(vec![front]) }
+        };
+        let mut config = policy(0);
+        let mut simulation = Simulation::looking_every(every * S / 50, &config, answers);
+        simulation.run(3 * every + 30);
+        let begun = simulation.moment().wall;
+        for round in 0..rounds {
+            simulation.run(drawn(3 * every, 6 * every) + 30);
+            let (now, away) = (simulation.now(), drawn(S / 10, 3 * S));
+            {
+                let (flips, slow_until) = &mut *world.lock().expect("not poisoned");
+                let changes = drawn(0, 3);
+                if changes > 0 {
+                    flips.push(now - drawn(0, S / 10));
+                }
+                if changes > 1 {
+                    flips.push(now + away + drawn(0, timeout * S * 4 / 5));
+                }
+                *slow_until = now + away + 4 * S;
+            }
+            match drawn(0, 4) {
+                0 => simulation.start_again(&config, false, away, 100 + round),
+                1 => simulation.start_again(&config, true, away, 100 + round),
+                2 => {
+                    config = policy(i64::try_from(round).expect("small") + 1);
+                    simulation.reload(&config);
+                }
+                _ => {
+                    let now = simulation.moment();
+                    simulation.rounds.mute(now);
+                    simulation.run(away / S + 1);
+                    let mut effects = Vec::new();
+                    simulation.rounds.unmute(simulation.moment(), &mut effects);
+                    simulation.perform(effects);
+                }
+            }
+        }
+        simulation.run(2 * every + 130);
+        let window = Interval::new(begun, simulation.moment().wall);
+        let label = |monotonic: i64| Time::from_micros(START * S - 50 * S + monotonic);
+        let flips = world.lock().expect("not poisoned").0.clone();
+        let outages = flips.chunks(2).map(|flips| match *flips {
+            [start, end] => Interval::new(label(start), label(end)),
+            _ => Interval::new(label(flips[0]), window.end),
+        });
+        let truly_down: Spans = outages.collect();
+        let truly_down = truly_down.clip(window);
+        let (up, down) = simulation.certain("front", window);
+        // A state that is seen once holds for a microsecond at least, so that brackets follow one another.
+        let longer = |spans: Spans| -> Spans {
+            spans.intervals().iter().filter(|interval| interval.length().micros() > 1).copied().collect()
+        };
+        let (false_up, false_down) = (longer(up.intersect(&truly_down)), longer(down.minus(&truly_down)));
+        assert!(false_up.is_empty(), "every {every} s: up for certain, and was down: {false_up:?}");
+        assert!(false_down.is_empty(), "every {every} s: down for certain, and was up: {false_down:?}");
+        let certain = (up.length() + down.length()).micros();
+        assert!(certain > window.length().micros() / 2, "most is known all the same: {certain} of {window:?}");
+        assert!(!up.is_empty() && !down.is_empty());
+    }
+}
+
+/// A finding that is high since the first look is unknown until it has lasted, to the answer of the look that says so: what was
+/// journaled before the start says nothing of that time.
+#[test]
+fn a_finding_that_has_not_lasted_since_the_start_is_not_known() {
+    let finding: FindingId = "disk-usage".parse().expect("a name");
+    let mut machine = declared("machine", 10, 5, &["local"], None);
+    machine.findings = Box::from([finding.clone()]);
+    let config = config(vec![machine]);
+    let world: World = Box::new(|_, _, _| (Reading::Up, 3 * S));
+    let mut simulation = Simulation::new(&config, world);
+    let symptom = |level| Symptom {
+        finding: finding.clone(),
+        level,
+        lasting: Span::from_secs(60),
+        about: Vec::new(),
+        text: "disk".to_owned(),
+    };
+    simulation.symptoms.insert("machine", symptom(Level::Low));
+    simulation.run(120);
+    simulation.symptoms.insert("machine", symptom(Level::High));
+    simulation.start_again(&config, false, S, 7);
+    let started = simulation.moment().wall;
+    simulation.run(300);
+    let mut missing = Spans::new();
+    let mut opened = None;
+    for (_, entry) in &simulation.entries {
+        match entry {
+            WatchEvent::Covered(record) => record.gaps.iter().for_each(|gap| missing.add(gap.interval)),
+            WatchEvent::Found(found) if found.open => opened = Some(found.by),
+            _ => {}
+        }
+    }
+    let opened = opened.expect("it opens");
+    assert!(opened.since(started) > Span::from_secs(60), "after it lasted: {opened:?}");
+    let unknown = missing.clip(Interval::new(started, opened));
+    assert_eq!(unknown.length(), opened.since(started), "to the end of the look that shows it: {unknown:?}");
+    assert!(missing.clip(Interval::new(opened, opened + Span::from_secs(60))).is_empty(), "known from then on");
 }
 
 /// Another probe hangs and takes the only slot, so nobody asks this one, which is down.
