@@ -112,7 +112,8 @@ fn watch(given: &Given) -> Result<Made, Failure> {
 
 fn respond(given: &Given) -> Result<Made, Failure> {
     let (applied, in_effect) = (given.applied.clone(), given.in_effect.subscribe());
-    let respond = respond::Respond::new(given.part()?, applied, in_effect, given.journal(), given.consumers());
+    let (part, published) = (given.part()?, given.published.subscribe());
+    let respond = respond::Respond::new(part, applied, in_effect, published, given.journal(), given.consumers());
     let door = Arc::new(respond.door());
     Ok(Made::new(respond).door(door))
 }

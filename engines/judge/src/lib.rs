@@ -176,6 +176,7 @@ impl Reconcile for JudgeEngine {
             folding.remember(&self.journal, context).await?;
             let now = context.clock.now();
             let verdicts = folding.knowledge.judge.verdicts(now);
+            let burning = folding.knowledge.judge.burning(now);
             write(context, &mut folding.knowledge, &verdicts, now).await?;
             // A verdict is in effect once it is an entry: read those that were journaled just now.
             folding.read(context).await?;
@@ -183,6 +184,7 @@ impl Reconcile for JudgeEngine {
             in_effect.services = Arc::clone(judge.services());
             in_effect.open_findings = Arc::clone(judge.open_findings());
             in_effect.unwatched = Arc::new(judge.unwatched());
+            in_effect.burning = Arc::new(burning);
             in_effect.evaluate(now, verdicts);
             self.in_effect.send_replace(Arc::new(folding.knowledge.in_effect.clone()));
             folding.forget(context);

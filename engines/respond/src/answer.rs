@@ -1,5 +1,7 @@
 //! The answers at the door: alerts, silences, who is on call, tests, the hold, one-time links.
 
+use std::sync::Arc;
+
 use engine::Context;
 use engine::door::{Call, CallBody, DoorPage, Method, Reply, alike, both};
 use event::{Interval, Span, Time};
@@ -19,8 +21,6 @@ use crate::view;
 const LONGEST: Span = Span::from_days(31);
 /// Longest text that somebody may write.
 const TEXT_BYTES_MAX: usize = 1024;
-/// Most overrides that are kept.
-const OVERRIDES_MAX: usize = 1000;
 /// How far a calendar reaches.
 const CALENDAR: Span = Span::from_days(90);
 
@@ -236,7 +236,8 @@ impl State {
             (Method::Get, []) => {
                 let wanted = call.parameter("schedule");
                 let person = call.parameter("person");
-                let people = std::sync::Arc::clone(self.config.people());
+                let people = Arc::clone(self.config.people());
+                let overrides = people.in_effect(&overrides);
                 let schedules = people.schedules.iter().filter(|it| wanted.is_none_or(|name| it.name.as_str() == name));
                 if call.parameter("format") == Some("ics") {
                     let within = Interval::new(now.wall - Span::from_days(7), now.wall + CALENDAR);
@@ -301,33 +302,29 @@ impl State {
             (Method::Post, ["overrides"]) => {
                 let asked: NewOverride = call.json()?;
                 sound(&asked.by, "who says so")?;
-                if overrides.len() >= OVERRIDES_MAX {
-                    return Err(Reply::error(422, "there are too many overrides: take one back first"));
-                }
+                let people = Arc::clone(self.config.people());
+                let name = asked.schedule.parse().ok();
+                let schedule = name.as_ref().and_then(|name| people.schedule(name));
+                let schedule = schedule.ok_or_else(|| Reply::error(422, "the policy has no such [[schedule]]"))?;
                 let time = |text: &str| {
-                    Time::parse_rfc3339(text).ok_or_else(|| {
-                        Reply::error(422, "write times as in RFC 3339, such as \"2026-12-24T18:00:00+01:00\"")
-                    })
+                    let wrong =
+                        "write times such as \"2026-12-24 18:00\", by the clock of the schedule, or as in RFC 3339";
+                    schedule.time_of(text).ok_or_else(|| Reply::error(422, wrong))
                 };
                 let interval = Interval::new(time(&asked.from)?, time(&asked.to)?);
-                if interval.is_empty() || interval.end <= now.wall {
-                    return Err(Reply::error(422, "the override ends before it begins, or is over already"));
-                }
-                let schedule = asked.schedule.parse().ok();
-                let schedule = schedule.filter(|name| self.config.people().schedule(name).is_some());
-                let schedule = schedule.ok_or_else(|| Reply::error(422, "the policy has no such [[schedule]]"))?;
-                let known = self.config.names().any(|name| name == asked.person);
-                let person = asked.person.parse().ok().filter(|_| known);
-                let person = person.ok_or_else(|| refused(Refusal::NoSuchPerson))?;
+                let person = asked.person.parse().map_err(|()| refused(Refusal::NoSuchPerson))?;
                 let made = Override {
                     id: identifier(context),
-                    schedule,
+                    schedule: schedule.name.clone(),
                     person,
                     interval,
                     by: asked.by.clone(),
                     reason: asked.reason,
                     made_at: now.wall,
                 };
+                people
+                    .check_override(&made, now.wall, &overrides)
+                    .map_err(|why| Reply::error(422, &why.to_string()))?;
                 let reply = Reply::json(&json!({ "id": made.id }));
                 self.keep_override(made, false, &asked.by, context, now);
                 Ok(reply)
@@ -380,7 +377,7 @@ impl State {
     fn tests(&mut self, person: &str) -> Vec<Value> {
         let pseudonym = self.desk.pseudonym(person);
         let channels = self.config.channels(person);
-        let state = |(id, channel): &(String, std::sync::Arc<dyn crate::act::Channel>)| {
+        let state = |(id, channel): &(String, Arc<dyn crate::act::Channel>)| {
             let key = ThreadKey { alert: 0, person: pseudonym.clone(), channel: id.clone() };
             let thread = self.desk.threads.get(&key);
             let state = match thread {

@@ -329,7 +329,13 @@ fn on_call_arguments() -> clap::Command {
                 .about("Put a person on call instead of whom a schedule names; a swap is two of them")
                 .arg(Arg::new("schedule").required(true).value_name("SCHEDULE").help("The schedule"))
                 .arg(Arg::new("person").required(true).value_name("PERSON").help("Who is on call"))
-                .arg(Arg::new("from").long("from").required(true).value_name("TIME").help("From when, as in RFC 3339"))
+                .arg(
+                    Arg::new("from")
+                        .long("from")
+                        .required(true)
+                        .value_name("TIME")
+                        .help("From when: \"2026-12-24 18:00\" by the clock of the schedule, or as in RFC 3339"),
+                )
                 .arg(Arg::new("to").long("to").required(true).value_name("TIME").help("Until when"))
                 .arg(Arg::new("reason").long("reason").value_name("TEXT").help("Why"))
                 .arg(by_flag())

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use engine::Secrets;
 use event::policy::{Applied, Text};
 use event::{FindingId, HostId, ProbeId, PromiseId, ServiceId, Span, Time};
 use jiff::tz::TimeZone;
@@ -289,6 +290,19 @@ matters! {
     PromiseMatters, PromiseId, "id", "What an alert of a promise says.", "";
 }
 
+/// Whether a promise says how soon somebody is told.
+#[derive(Debug)]
+struct Reaction(bool);
+
+impl Section for Reaction {
+    const ABOUT: &'static str = "";
+    const EXAMPLE: &'static str = "";
+
+    fn read(table: &mut Table<'_>) -> Option<Self> {
+        Some(Self(table.has("reaction")))
+    }
+}
+
 /// The keys of `[[service]]` that say how its alerts are told.
 #[derive(Debug)]
 struct ServiceMatters {
@@ -360,6 +374,32 @@ impl Section for PagesUrl {
 
     fn read(table: &mut Table<'_>) -> Option<Self> {
         Some(Self(table.optional("url", "where everybody finds the pages")))
+    }
+}
+
+/// The names in `witness` of `[journal]`.
+#[derive(Debug)]
+struct Witnesses(Vec<WitnessName>);
+
+impl Section for Witnesses {
+    const ABOUT: &'static str = "";
+    const EXAMPLE: &'static str = "";
+
+    fn read(table: &mut Table<'_>) -> Option<Self> {
+        Some(Self(table.list("witness", "who cosigns the log")))
+    }
+}
+
+/// The name of one.
+#[derive(Debug)]
+struct WitnessName(String);
+
+impl Section for WitnessName {
+    const ABOUT: &'static str = "";
+    const EXAMPLE: &'static str = "";
+
+    fn read(table: &mut Table<'_>) -> Option<Self> {
+        table.required("name", "its name").map(Self)
     }
 }
 
@@ -490,6 +530,8 @@ pub struct Config {
     pub intakes: Vec<Intake>,
     zone: event::Zone,
     url: Option<Url>,
+    witnesses: Vec<String>,
+    promises_a_reaction: bool,
 }
 
 impl Part for Config {
@@ -502,6 +544,7 @@ impl Part for Config {
         let hosts: Vec<ProbeHost> = document.tables_under("probe");
         let findings: Vec<FindingMatters> = document.tables("finding");
         let promises: Vec<PromiseMatters> = document.tables("promise");
+        let promises_a_reaction = document.tables::<Reaction>("promise").iter().any(|it| it.0);
         let providers = Providers::read(document);
         let needed: BTreeSet<&str> =
             receivers.iter().flat_map(|receiver| &receiver.channels).filter_map(ChannelSettings::provider).collect();
@@ -513,6 +556,7 @@ impl Part for Config {
             document.mistake(Mistake::new(document.place_of("person"), reason, remedy));
         }
         let intakes = document.tables("intake");
+        let witnesses = document.table::<Witnesses>("journal").map(|it| it.0).unwrap_or_default();
         let url = document.table::<PagesUrl>("pages").and_then(|pages| pages.0);
         let probe_hosts = hosts.into_iter().filter_map(|probe| Some((probe.name, probe.host?))).collect();
         let mut alerting = Alerting { places: Places::new(nouns, probe_hosts), ..Alerting::default() };
@@ -543,7 +587,27 @@ impl Part for Config {
             providers: Arc::new(providers),
             intakes,
             url,
+            witnesses: witnesses.into_iter().map(|it| it.0).collect(),
+            promises_a_reaction,
         }
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let secrets = Secrets::of_system();
+        let channels = self.receivers.iter().flat_map(|receiver| &receiver.channels);
+        let mut warnings: Vec<String> = channels.flat_map(|channel| channel.warnings(&secrets)).collect();
+        warnings.extend(self.providers.warnings(&secrets));
+        warnings.extend(self.people.warnings());
+        for receiver in &self.receivers {
+            if receiver.channels.iter().all(|channel| !channel.takes(Severity::Critical)) {
+                warnings.push("a [[person]] has no channel for critical alerts, and is told of none".to_owned());
+            }
+        }
+        if self.receivers.is_empty() && self.promises_a_reaction {
+            let why = "a promise says how soon somebody is told, and the policy has no [[person]] to tell";
+            warnings.push(why.to_owned());
+        }
+        warnings
     }
 
     fn reference() -> Vec<SectionDoc> {
@@ -562,6 +626,11 @@ impl Config {
     /// Whether anybody is told of anything.
     pub fn tells_somebody(&self) -> bool {
         !self.receivers.is_empty()
+    }
+
+    /// The names of the witnesses that cosign the log.
+    pub fn witnesses(&self) -> impl Iterator<Item = &str> {
+        self.witnesses.iter().map(String::as_str)
     }
 
     /// The zone of all times that people read.
@@ -619,7 +688,8 @@ impl Config {
         let people = Arc::clone(&self.people);
         let on_call = move |schedule: &str, at: Time| {
             let Ok(name) = schedule.parse() else { return Vec::new() };
-            let shift = people.schedule(&name).and_then(|schedule| schedule.on_call(at, &overrides()));
+            let overrides = people.in_effect(&overrides());
+            let shift = people.schedule(&name).and_then(|schedule| schedule.on_call(at, &overrides));
             shift.map(|shift| shift.person.to_string()).into_iter().collect()
         };
         let zone = TimeZone::get(self.zone.name()).unwrap_or(TimeZone::UTC);

@@ -17,6 +17,7 @@ use engine::{BoxFuture, Context, Engine, EngineError, Feed};
 use event::evidence::Reacted;
 use event::policy::Applied;
 use event::{Body, Monotonic, Observed, Span, Time};
+use journal::published::Published;
 use promise::InEffect;
 use store::{Consumers, Read, Row, Select, Step, StoreError};
 use subtle::ConstantTimeEq as _;
@@ -30,6 +31,7 @@ use crate::detect::desk::{Desk, Letter, Note, Now};
 use crate::events::{AlertChanged, HoldChanged, Notified, OnCallChanged, Silenced};
 use crate::people::Override;
 use crate::source::journal::JournalFold;
+use crate::source::standing::Standing;
 
 /// Longest wait between two turns.
 const TURN_EVERY: Span = Span::from_secs(5);
@@ -87,6 +89,7 @@ pub struct Respond {
     config: watch::Receiver<Arc<Config>>,
     applied: watch::Receiver<Arc<Applied>>,
     in_effect: watch::Receiver<Arc<InEffect>>,
+    published: watch::Receiver<Option<Arc<Published>>>,
     journal: Arc<dyn Read>,
     consumers: Arc<dyn Consumers>,
     requests: mpsc::Sender<Request>,
@@ -101,6 +104,7 @@ impl Respond {
         config: watch::Receiver<Arc<Config>>,
         applied: watch::Receiver<Arc<Applied>>,
         in_effect: watch::Receiver<Arc<InEffect>>,
+        published: watch::Receiver<Option<Arc<Published>>>,
         journal: Arc<dyn Read>,
         consumers: Arc<dyn Consumers>,
     ) -> Self {
@@ -109,6 +113,7 @@ impl Respond {
             config,
             applied,
             in_effect,
+            published,
             journal,
             consumers,
             requests,
@@ -141,6 +146,7 @@ impl Respond {
             size.mark_unchanged();
             state.read(&context).await?;
             let now = state.now(&context);
+            state.stand(&self.in_effect.borrow(), self.published.borrow().as_deref(), now);
             state.desk.turn(now);
             let letters = state.desk.letters(now);
             state.write(&context, false).await?;
@@ -213,6 +219,7 @@ pub(crate) struct State {
     position: u64,
     pub(crate) config: Arc<Config>,
     alerting: Alerting,
+    standing: Standing,
     consumers: Arc<dyn Consumers>,
     pub(crate) overrides: Arc<RwLock<Vec<Override>>>,
     /// Rows of the last changes that the store has not taken yet.
@@ -269,6 +276,7 @@ impl State {
             position: cursor.unwrap_or(0),
             config,
             alerting,
+            standing: Standing::default(),
             consumers: Arc::clone(&respond.consumers),
             overrides,
             rows: BTreeMap::new(),
@@ -331,6 +339,16 @@ impl State {
             self.desk.signal(signal, now);
         }
         Ok(())
+    }
+
+    /// Compares what stands in no single entry with the alerts.
+    fn stand(&mut self, in_effect: &InEffect, published: Option<&Published>, now: Now) {
+        let mut signals = Standing::burning(in_effect, &self.desk, &self.alerting, now.wall);
+        let witnesses = self.config.witnesses();
+        signals.extend(self.standing.witnesses(published, witnesses, &self.desk, &self.alerting, now.steady));
+        for signal in signals {
+            self.desk.signal(signal, now);
+        }
     }
 
     /// Whether the store has refused something that is still to be written.

@@ -7,6 +7,7 @@ use event::promise::{Outcome, Verdict};
 use event::{PromiseId, Spans, Time};
 use serde::{Deserialize, Serialize};
 
+use crate::burn::Burning;
 use crate::services::{OpenFindings, Services};
 
 /// The verdicts in effect: of each objective the latest journaled one, which there is a proof of, and the one of the last
@@ -27,6 +28,9 @@ pub struct InEffect {
     /// The open findings by the same entries.
     #[serde(skip)]
     pub open_findings: OpenFindings,
+    /// The objectives whose budget is being used up too fast, by the same.
+    #[serde(skip)]
+    pub burning: Arc<Vec<Burning>>,
     /// When nothing looked at anything, by the same.
     #[serde(skip)]
     pub unwatched: Arc<Spans>,

@@ -7,6 +7,7 @@ use event::promise::{Reason, Verdict};
 use event::{Envelope, Interval, ObserverId, ProbeId, PromiseId, ServiceId, Span, Spans, Time, Unreadable};
 
 use crate::audit::OLD_MAX;
+use crate::burn::{self, Burning};
 use crate::declared::Declarations;
 use crate::eras::Eras;
 use crate::fact::Fact;
@@ -236,6 +237,13 @@ impl Judge {
             Some(judging.verdict(promise, index, &Objective::of(clause)?))
         };
         clauses.filter_map(judged).collect()
+    }
+
+    /// The objectives whose budget is being used up too fast at `at`. No verdict rests on it.
+    pub fn burning(&mut self, at: Time) -> Vec<Burning> {
+        let Self { declared, observed, lines, .. } = self;
+        let Some(policy) = declared.policy() else { return Vec::new() };
+        burn::burning(policy, Evidence { declared, observed }, lines, at)
     }
 
     /// Whether verdicts at `at` need nothing of what was [forgotten](Self::forget). The caller asks before each evaluation, and reads

@@ -39,6 +39,7 @@
 //!
 //! A sample stands for the time since the one before it, so an outage shorter than the time between two may go unseen.
 
+mod burn;
 mod declared;
 mod deltas;
 mod due;
@@ -60,6 +61,7 @@ pub mod audit;
 pub mod objective;
 pub mod revision;
 
+pub use burn::Burning;
 pub use due::{DAILY, due};
 pub use in_effect::{EvaluatedVerdict, InEffect, VerdictInEffect};
 pub use judge::Judge;

@@ -211,6 +211,9 @@ pub struct Lead {
     pub gathers_until: Time,
     /// The number of members of which the first message spoke, or the last update: more than that is news.
     pub update_joined: u32,
+    /// How often a member became something worse: slow, then down. News, as a member more is.
+    #[serde(default)]
+    pub worsened: u32,
     /// The updates so far.
     pub updates: u32,
     /// No update before this.

@@ -200,6 +200,8 @@ pub struct LetterThread {
     pub key: ThreadKey,
     /// The occasion for this thread.
     pub what: What,
+    /// How often a member has become worse by then.
+    pub worsened: u32,
     /// The severity that is told.
     pub severity: Severity,
     /// Whether it is told to be over.
@@ -526,8 +528,13 @@ impl Desk {
             if !again && alert.opening == opening {
                 return;
             }
+            // Slow, then down: another failure, which nobody was told of yet.
+            let worse = !again && opening.source.is_failure() && !alert.opening.source.is_failure();
             let since = if again { opening.since } else { alert.opening.since.min(opening.since) };
-            let shown_by = if again { opening.shown_by } else { alert.opening.shown_by.or(opening.shown_by) };
+            let shown_by = if again || worse { opening.shown_by } else { alert.opening.shown_by.or(opening.shown_by) };
+            if worse {
+                alert.reacted = false;
+            }
             let severity_before = alert.opening.severity;
             alert.opening = Opening { since, shown_by, ..opening };
             if again {
@@ -543,6 +550,14 @@ impl Desk {
                     None => drop(self.pending.insert(id)),
                 }
                 self.index_failure(id);
+            }
+            if worse {
+                self.index_failure(id);
+                let group = self.alerts.get(&id).and_then(|alert| alert.follows).unwrap_or(id);
+                if let Some(lead) = self.alerts.get_mut(&group).and_then(|alert| alert.lead.as_mut()) {
+                    lead.worsened += 1;
+                    self.mark(group);
+                }
             }
             let raised = self.alerts.get(&id).is_some_and(|alert| alert.opening.severity > severity_before);
             if raised {

@@ -67,6 +67,9 @@ pub struct Thread {
 pub struct Told {
     /// The members of the group at that time.
     pub joined: u32,
+    /// How often a member had become worse by that time.
+    #[serde(default)]
+    pub worsened: u32,
     /// The severity at that time.
     pub severity: Severity,
     /// Whether it said that all is over.

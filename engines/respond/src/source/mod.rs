@@ -1,3 +1,4 @@
 //! Where alerts come from: the journal, the judge's evaluation, and programs outside.
 
 pub mod journal;
+pub mod standing;

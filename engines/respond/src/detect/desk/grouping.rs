@@ -174,6 +174,7 @@ impl Desk {
             begun_at: now.steady,
             gathers_until: now.steady + gathers,
             update_joined: 0,
+            worsened: 0,
             updates: 0,
             next_update_at: now.steady,
             severity,

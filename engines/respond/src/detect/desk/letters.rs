@@ -14,7 +14,7 @@ impl Desk {
         }
         if key.alert == 0 {
             let severity = Severity::Info;
-            let letter = LetterThread { key, what: What::Test, severity, over: false, joined: 0 };
+            let letter = LetterThread { key, what: What::Test, worsened: 0, severity, over: false, joined: 0 };
             return thread.test_at.map(|_| letter);
         }
         let alert = self.alerts.get(&key.alert)?;
@@ -36,7 +36,13 @@ impl Desk {
                 (true, true) => return None,
                 (false, true) => What::Resolved,
                 (true, false) => What::Firing,
-                (false, false) if told.joined < lead.update_joined || told.severity < lead.severity => What::Update,
+                (false, false)
+                    if told.joined < lead.update_joined
+                        || told.worsened < lead.worsened
+                        || told.severity < lead.severity =>
+                {
+                    What::Update
+                }
                 (false, false) => {
                     let is_due = thread.remind_at.is_some_and(|at| at <= now.steady);
                     if !is_due || lead.acknowledged.is_some() {
@@ -47,7 +53,7 @@ impl Desk {
             },
         };
         let joined = self.joined(key.alert);
-        Some(LetterThread { key, what, severity: lead.severity, over, joined })
+        Some(LetterThread { key, what, worsened: lead.worsened, severity: lead.severity, over, joined })
     }
 
     /// The letters to be sent now, each under way until [`Self::sent`].
@@ -165,8 +171,8 @@ impl Desk {
             Sent::Accepted { reference } => {
                 let earlier = thread.told.take().and_then(|told| told.reference);
                 let reference = earlier.or_else(|| reference.clone());
-                let LetterThread { joined, severity, over, .. } = *letter;
-                thread.told = Some(Told { joined, severity, over, at: now.steady, reference });
+                let LetterThread { joined, worsened, severity, over, .. } = *letter;
+                thread.told = Some(Told { joined, worsened, severity, over, at: now.steady, reference });
                 thread.count += 1;
                 (thread.attempts, thread.failing_since, thread.failure, thread.remind_at) = (0, None, None, None);
                 thread.next_try = now.steady;
