@@ -613,6 +613,12 @@ impl Rounds {
         self.lanes.get(&id).map(|lane| (lane.observer.clone(), Arc::clone(&lane.declared.probe)))
     }
 
+    /// The probe of that name, if it is asked.
+    pub(crate) fn probe(&self, probe: &ProbeId) -> Option<Arc<dyn Probe>> {
+        let id = self.lanes_of(probe).next()?;
+        self.lanes.get(&id).map(|lane| Arc::clone(&lane.declared.probe))
+    }
+
     /// Has a heartbeat looked at soon, for a ping was taken.
     pub(crate) fn call_probe(&mut self, probe: &ProbeId, now: Moment) {
         let first = self.lanes_of(probe).next();

@@ -12,17 +12,17 @@ use engine::{BoxFuture, Context, Engine, EngineError, Secrets};
 use event::engine::{Blind, BlindCause};
 use event::evidence::Succeeded;
 use event::{Clock, Interval, ObserverId, Span, Time};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 
 use crate::config::Config;
 use crate::figures::Figures;
-use crate::journaling::{Journaling, observed_until};
+use crate::journaling::{Journaling, Settled, Told, observed_until};
 use crate::moment::Moment;
 use crate::order::{Done, Effect, Order, OrderOutcome, WatchEvent};
 use crate::rounds::{LOOK_EVERY, Rounds, clock_watch};
 use crate::source::Asking;
-use crate::source::heartbeat::{Hearing, SavedHeartbeats};
+use crate::source::heartbeat::SavedHeartbeats;
 
 /// Time beyond its timeout that a probe is waited for, so that its own reason is the one reported.
 const LAST_WORD: Span = Span::from_millis(20);
@@ -89,6 +89,8 @@ struct Run {
     samples: Vec<store::Sample>,
     series: Arc<dyn store::Samples>,
     journaling: Journaling,
+    /// What became of the pings that were handed to the journal.
+    settled: mpsc::UnboundedReceiver<Settled>,
     heartbeats: SavedHeartbeats,
     /// Up to when observers that have not looked yet in this run had recorded what they observed.
     observed_until: BTreeMap<ObserverId, Time>,
@@ -106,6 +108,8 @@ impl Run {
     ) -> Self {
         let now = Moment::of(&*context.clock);
         let descriptors = engine::descriptors::limit();
+        let (settle, settled) = mpsc::unbounded_channel();
+        let (recorder, state) = (context.recorder.clone(), Arc::clone(&watch.state));
         Self {
             clocks: clock_watch(Arc::clone(&context.clock)),
             rounds: Rounds::new(
@@ -119,7 +123,8 @@ impl Run {
             asks: JoinSet::new(),
             orders: HashMap::new(),
             samples: Vec::new(),
-            journaling: Journaling::start(context.recorder.clone(), Arc::clone(&watch.state)),
+            journaling: Journaling::start(recorder, state, heartbeats.clone(), settle),
+            settled,
             series: Arc::clone(&watch.samples),
             heartbeats,
             observed_until,
@@ -148,6 +153,7 @@ impl Run {
                 }
                 Some(joined) = self.asks.join_next_with_id() => self.take(joined),
                 delivery = listener.next() => self.hear(delivery),
+                Some(settled) = self.settled.recv() => self.settle(settled),
                 () = tokio::time::sleep(wake.to_std()) => {}
             }
         }
@@ -179,16 +185,19 @@ impl Run {
         self.rounds.look(now, &oddities, &mut self.effects);
         for oddity in oddities {
             if let Oddity::Stepped(step) = oddity {
-                self.heartbeats.step(step.to.since(step.from));
-                self.journaling.keep(self.heartbeats.take_changed());
+                let by = step.to.since(step.from);
+                self.heartbeats.step(by);
+                self.journaling.step(by);
             }
         }
     }
 
     fn apply(&mut self, config: &Config) {
         let now = self.now();
-        let declared: HashSet<_> = config.probes.iter().map(|declared| &declared.id).collect();
-        self.heartbeats.keep_only(|probe| declared.contains(probe));
+        let declared: HashSet<_> = config.probes.iter().map(|declared| declared.id.clone()).collect();
+        // Its rows are those of the journal's task.
+        drop(self.heartbeats.keep_only(|probe| declared.contains(probe)));
+        self.journaling.keep_only(declared);
         for declared in &config.probes {
             if let Some(heartbeat) = declared.probe.heartbeat() {
                 self.heartbeats.remind(&declared.id, heartbeat);
@@ -230,7 +239,7 @@ impl Run {
         }
     }
 
-    /// Takes a ping. It is acknowledged once it is durable; dropped instead, it makes the job try again.
+    /// Takes a ping. It is heard and acknowledged once it is durable; dropped instead, it makes the job try again.
     fn hear(&mut self, delivery: Delivery) {
         self.look();
         let now = self.now();
@@ -240,22 +249,33 @@ impl Run {
         let at = if (Span::ZERO..=WAITING_MAX).contains(&waited) { delivery.ping.at } else { now.wall };
         let Some((observer, probe)) = self.rounds.hearer(&id) else { return };
         let Some(heartbeat) = probe.heartbeat() else { return };
-        let hearing = heartbeat.hear(ping, delivery.ping.run.as_deref(), at);
-        if hearing == Hearing::TooMany {
+        if !heartbeat.takes(ping, at) {
             self.rounds.not_heard(&id, at);
             return delivery.refuse();
-        }
-        self.rounds.call_probe(&id, now);
-        self.heartbeats.note(&id, heartbeat);
-        let rows = self.heartbeats.take_changed();
-        if ping == Said::Success {
-            self.rounds.succeeded(&id, at);
         }
         let entry = match ping {
             Said::Success => WatchEvent::Succeeded(Succeeded { probe: id, at }),
             Said::Start | Said::Fail => WatchEvent::Pinged(Pinged { probe: id, at, ping }),
         };
-        self.journaling.send_ping(observer, &entry, at, delivery, rows);
+        self.journaling.send_ping(observer, &entry, Told { delivery, at, grace: heartbeat.grace() });
+    }
+
+    /// A ping is in the journal, and changes what is known of the job; or it was refused, and changes nothing.
+    fn settle(&mut self, settled: Settled) {
+        let Settled { probe: id, ping, run, at, is_recorded } = settled;
+        if !is_recorded {
+            return self.rounds.not_heard(&id, at);
+        }
+        self.look();
+        // Not waited for any more since.
+        let Some(probe) = self.rounds.probe(&id) else { return };
+        let Some(heartbeat) = probe.heartbeat() else { return };
+        heartbeat.hear(ping, run.as_deref(), at);
+        self.heartbeats.note(id.clone(), heartbeat.heard());
+        if ping == Said::Success {
+            self.rounds.succeeded(&id, at);
+        }
+        self.rounds.call_probe(&id, self.now());
     }
 
     fn perform(&mut self) {

@@ -82,6 +82,11 @@ impl Delivery {
         self.answer(Receipt::TooMany);
     }
 
+    /// Whether the job still waits for its receipt. One that does not was answered [`Receipt::Busy`].
+    pub fn is_awaited(&self) -> bool {
+        !self.receipt.is_closed()
+    }
+
     fn answer(self, receipt: Receipt) {
         if self.receipt.send(receipt).is_err() {
             tracing::debug!(probe = %self.probe, "the job did not wait for its receipt");

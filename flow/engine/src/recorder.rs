@@ -246,6 +246,31 @@ impl Recorder {
         Ok(Recorded::Waiting)
     }
 
+    /// As [`send_to`](Self::send_to), but nothing waits: what the sink does not take now, or what would have to wait behind
+    /// other events, is refused, and never handed over again. `None` says so. For what somebody will bring again when told
+    /// that it was not recorded. A sink that does not answer in time may have taken it all the same.
+    pub async fn offer_to(&self, sink: &dyn Sink, events: Vec<Observed>) -> Result<Option<Recorded>, RecordError> {
+        let Some(kind) = events.first().map(|event| event.kind.clone()) else {
+            return Ok(Some(Recorded::Logged(Vec::new())));
+        };
+        if !self.shared.spool.is_idle() {
+            return Ok(None);
+        }
+        match tokio::time::timeout(TAKE_LIMIT, sink.take(events)).await {
+            Ok(Ok(Taken::Logged(places))) => Ok(Some(Recorded::Logged(places))),
+            Ok(Ok(Taken::Spooled)) => Ok(Some(Recorded::Spooled)),
+            Ok(Err(source)) if is_final(&source) => Err(RecordError::Refused { kind, source }),
+            Ok(Err(reason)) => {
+                tracing::debug!(%reason, "the journal takes nothing: what was offered is refused");
+                Ok(None)
+            }
+            Err(_) => {
+                tracing::warn!(reason = late(), "what was offered is refused");
+                Ok(None)
+            }
+        }
+    }
+
     /// Records what is seen now: [`seal`](Self::seal) and [`send`](Self::send) of one event.
     pub async fn record<B: Body>(&self, body: &B) -> Result<Recorded, RecordError> {
         self.record_at(body, self.shared.clock.now()).await

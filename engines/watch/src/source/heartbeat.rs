@@ -203,7 +203,7 @@ pub struct Heard {
 }
 
 impl Heard {
-    fn hear(&mut self, ping: Said, run: Option<&str>, at: Time, grace: Span) {
+    pub(crate) fn hear(&mut self, ping: Said, run: Option<&str>, at: Time, grace: Span) {
         match (ping, run) {
             (Said::Start, None) => self.running_since = Some(at),
             (Said::Start, Some(run)) => {
@@ -293,15 +293,6 @@ impl TimeUnheard {
         let during = self.since.is_none_or(|since| since <= deadline) && deadline <= self.until;
         during && now <= self.until + expected.patience()
     }
-}
-
-/// What becomes of a ping.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Hearing {
-    /// It changes what is known of the job, and is to be journaled.
-    Taken,
-    /// Too many came before it: it changes nothing.
-    TooMany,
 }
 
 /// A bucket of tokens: how many pings may be taken.
@@ -406,14 +397,19 @@ impl Heartbeat {
         &self.uuid
     }
 
-    /// A ping of this run of the job arrived.
-    pub fn hear(&self, ping: Said, run: Option<&str>, at: Time) -> Hearing {
-        let mut inner = self.lock();
-        if !inner.rooms.of(ping).take(at) {
-            return Hearing::TooMany;
-        }
-        inner.heard.hear(ping, run, at, self.expected.grace);
-        Hearing::Taken
+    /// Whether a ping is taken: false when too many came before it.
+    pub fn takes(&self, said: Said, at: Time) -> bool {
+        self.lock().rooms.of(said).take(at)
+    }
+
+    /// A ping of this run of the job was taken and recorded: it changes what is known of the job.
+    pub fn hear(&self, ping: Said, run: Option<&str>, at: Time) {
+        self.lock().heard.hear(ping, run, at, self.expected.grace);
+    }
+
+    /// How long a job may take that said it started.
+    pub(crate) const fn grace(&self) -> Span {
+        self.expected.grace
     }
 
     /// What was heard, to keep.
@@ -475,11 +471,9 @@ const PREFIX: &str = "heartbeat/";
 
 /// What all heartbeats have said, kept over restarts: a job that runs once a day must not be given a new day by each
 /// restart of garant.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct SavedHeartbeats {
     heard: BTreeMap<ProbeId, Heard>,
-    /// What has changed since it was last taken to be kept.
-    changed: BTreeSet<ProbeId>,
 }
 
 impl SavedHeartbeats {
@@ -505,29 +499,23 @@ impl SavedHeartbeats {
                 }
             }
         }
-        Ok(Self { heard, changed: BTreeSet::new() })
+        Ok(Self { heard })
     }
 
-    /// What has changed since this was last called, to be kept.
-    pub(crate) fn take_changed(&mut self) -> Vec<store::Row> {
-        let row = |probe: ProbeId| {
-            let key = format!("{PREFIX}{probe}");
-            let Some(heard) = self.heard.get(&probe) else { return Some(store::Row::Delete { key }) };
-            Some(store::Row::Put { key, value: serde_json::to_vec(heard).ok()? })
-        };
-        std::mem::take(&mut self.changed).into_iter().filter_map(row).collect()
+    /// The rows in which this is kept.
+    pub(crate) fn rows(&self) -> Vec<store::Row> {
+        self.heard.iter().filter_map(|(probe, heard)| row(probe, heard)).collect()
     }
 
-    /// Forgets heartbeats that are not waited for any more.
-    pub(crate) fn keep_only(&mut self, is_declared: impl Fn(&ProbeId) -> bool) {
-        let changed = &mut self.changed;
-        self.heard.retain(|probe, _| {
-            let kept = is_declared(probe);
-            if !kept {
-                changed.insert(probe.clone());
-            }
-            kept
-        });
+    /// Forgets heartbeats that are not waited for any more; the changes of the rows.
+    pub(crate) fn keep_only(&mut self, is_declared: impl Fn(&ProbeId) -> bool) -> Vec<store::Row> {
+        let gone = self.heard.extract_if(.., |probe, _| !is_declared(probe));
+        gone.map(|(probe, _)| store::Row::Delete { key: key(&probe) }).collect()
+    }
+
+    /// What a heartbeat has heard.
+    pub(crate) fn heard(&self, probe: &ProbeId) -> Heard {
+        self.heard.get(probe).cloned().unwrap_or_default()
     }
 
     /// Tells a heartbeat what it had heard.
@@ -538,16 +526,24 @@ impl SavedHeartbeats {
     }
 
     /// Notes what a heartbeat has heard now.
-    pub(crate) fn note(&mut self, probe: &ProbeId, heartbeat: &Heartbeat) {
-        self.heard.insert(probe.clone(), heartbeat.heard());
-        self.changed.insert(probe.clone());
+    pub(crate) fn note(&mut self, probe: ProbeId, heard: Heard) {
+        self.heard.insert(probe, heard);
     }
 
     /// The wall clock was set.
     pub(crate) fn step(&mut self, by: Span) {
         self.heard.values_mut().for_each(|heard| heard.step(by));
-        self.changed.extend(self.heard.keys().cloned());
     }
+}
+
+fn key(probe: &ProbeId) -> String {
+    format!("{PREFIX}{probe}")
+}
+
+/// The row in which is kept what a heartbeat has heard.
+pub(crate) fn row(probe: &ProbeId, heard: &Heard) -> Option<store::Row> {
+    // Plain fields always serialise.
+    Some(store::Row::Put { key: key(probe), value: serde_json::to_vec(heard).ok()? })
 }
 
 #[async_trait]
@@ -690,7 +686,7 @@ mod tests {
     fn taken(heartbeat: &Heartbeat, said: Said, from: Time, apart: Span, length: Span) -> i64 {
         let pings = length.micros() / apart.micros();
         let at = |i: i64| from + Span::from_micros(i * apart.micros());
-        (0..pings).map(|i| i64::from(heartbeat.hear(said, None, at(i)) == Hearing::Taken)).sum()
+        (0..pings).map(|i| i64::from(heartbeat.takes(said, at(i)))).sum()
     }
 
     #[test]
@@ -708,10 +704,9 @@ mod tests {
             20 + 239,
             "a minute of a hundred a second: twenty in a row, and four a second"
         );
-        assert_eq!(flooded.heard().success, Some(Time::from_micros(59_750_000)), "the last one that was taken");
         // A flood of one message leaves room for the others.
         for said in [Said::Fail, Said::Start] {
-            assert_eq!(flooded.hear(said, None, Time::from_micros(59_990_000)), Hearing::Taken, "{said:?}");
+            assert!(flooded.takes(said, Time::from_micros(59_990_000)), "{said:?}");
         }
         assert_eq!(
             taken(&flooded, Said::Success, at(1), Span::from_millis(100), day),

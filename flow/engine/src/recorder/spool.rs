@@ -172,6 +172,11 @@ impl Spool {
         SpoolHealth { waiting: queue.events + queue.under_way, lost: queue.lost, since, reason }
     }
 
+    /// Whether nothing waits.
+    pub(super) fn is_idle(&self) -> bool {
+        lock(&self.queue).is_idle()
+    }
+
     /// Queues the group when others are waiting, so that order is kept; otherwise returns it, to be sent at once.
     pub(super) fn queue_behind_others(self: &Arc<Self>, group: Group) -> Option<Group> {
         let queue = lock(&self.queue);
