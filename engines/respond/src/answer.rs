@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use engine::Context;
 use engine::door::{Call, CallBody, DoorPage, Method, Reply, alike, both};
-use event::{Interval, Span, Time};
+use event::{Interval, Span};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
