@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use policy::{Origin, Scheme, Url, Value as _};
+use policy::{HostPort, Origin, Scheme, Url, Value as _};
 
 use crate::configuration::Configuration;
 use crate::failure::{Failure, USAGE};
 use crate::registry::Registry;
-use crate::terminal::Terminal;
+use crate::terminal::{Terminal, counted};
 
 #[derive(Args, Debug)]
 pub(crate) struct InitCommand {
@@ -29,6 +29,14 @@ pub(crate) struct InitCommand {
     /// Name of the log, for good: the host of the site, or `site` where that is no name
     #[arg(long, value_name = "NAME")]
     log_name: Option<String>,
+
+    /// Whom to tell when something is wrong: a mail address
+    #[arg(long, value_name = "ADDRESS")]
+    mail: Option<String>,
+
+    /// The server that takes the mail, host and port; spoken to over TLS unless it is on this machine
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:25", requires = "mail")]
+    mail_server: HostPort,
 
     /// Write the result as JSON
     #[arg(long)]
@@ -62,7 +70,17 @@ impl InitCommand {
                     .code(USAGE));
             }
         };
-        let policy = starting_policy(&url, &log_name);
+        let told = match &self.mail {
+            None => told_later(),
+            Some(mail) => {
+                let (name, domain) = mail.rsplit_once('@').filter(|(name, _)| !name.is_empty()).ok_or_else(|| {
+                    let failure = Failure::new(format!("`{}` is not a mail address", mail.escape_debug()));
+                    failure.remedy("write one like lea@shop.example").code(USAGE)
+                })?;
+                told_by_mail(mail, name, domain, &self.mail_server)
+            }
+        };
+        let policy = starting_policy(&url, &log_name, &told);
         if self.output.as_os_str() == "-" {
             if self.json {
                 terminal.json(&serde_json::json!({ "watched": url.to_string(), "policy": null, "text": policy }));
@@ -102,10 +120,12 @@ impl InitCommand {
             return Ok(ExitCode::SUCCESS);
         }
         terminal.note(format!(
-            "{file} is written: {} is watched, four promises are judged, nothing is published.\n\
+            "{file} is written: {} is watched, {} are judged, {}, nothing is published.\n\
              Read it, then run:\n\n    garant up --policy {file}\n\n\
              Then the log is called `{log_name}` for good; --log-name gives it another name while it has none.",
             url,
+            counted(configuration.applied.promises.len(), "promise"),
+            self.mail.map_or_else(|| "nobody is told".to_owned(), |mail| format!("{mail} is told")),
             file = self.output.display()
         ));
         Ok(ExitCode::SUCCESS)
@@ -143,8 +163,54 @@ fn without_query(url: &Url) -> Result<Url, Failure> {
     bare.parse().map_err(|error| Failure::new(format!("`{bare}` is not the URL of a site")).because(&error))
 }
 
-/// The text of the starting policy, with everything that follows from the URL filled in.
-fn starting_policy(url: &Url, name: &str) -> String {
+/// Who is told, as a comment to be filled in.
+fn told_later() -> String {
+    r#"
+# Who is told when something is wrong: one message for one cause. `garant notify test Léa` shows that it arrives.
+# [mail]
+# server = "127.0.0.1:25"         # the mail server of this machine; elsewhere: "smtp.shop.example:587", with user and password
+# tls = "none"
+# from = "garant@shop.example"
+#
+# [[person]]
+# name = "Léa"
+# language = "fr"
+# channel = [{ mail = "lea@shop.example" }]
+"#
+    .to_owned()
+}
+
+/// Who is told: one person, by mail. What the server says of this is the same for every person to come.
+fn told_by_mail(mail: &str, name: &str, domain: &str, server: &HostPort) -> String {
+    let here = server.host.to_string().parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+        || server.host.to_string() == "localhost";
+    let (tls, how) = if here { ("none", "on this machine") } else { ("starttls", "\"tls\" for port 465") };
+    format!(
+        r#"
+# Who is told when something is wrong: one message for one cause. `garant notify test {name}` shows that it arrives.
+[mail]
+server = "{server}"
+tls = "{tls}"                     # {how}
+from = "garant@{domain}"
+# user = "garant"                 # and its password, in a file that only garant may read:
+# password = {{ file = "/etc/garant/mail.password" }}
+
+[[person]]
+name = "{name}"
+language = "en"                  # or "fr"
+channel = [{{ mail = "{mail}" }}]
+
+[[promise]]
+id = "WA-3"
+text.fr = "Une panne est signalée à l'équipe en moins de 3 minutes."
+text.en = "The team is told of a failure within 3 minutes."
+reaction = {{ within = "3 min", over = "30 d" }}
+"#
+    )
+}
+
+/// The text of the starting policy, with everything that follows from the URL filled in, and who is `told`.
+fn starting_policy(url: &Url, name: &str, told: &str) -> String {
     let host = url.host().to_string();
     let secure = url.scheme() == Scheme::Https;
     let is_name = is_domain(&host);
@@ -256,7 +322,7 @@ id = "WA-2.raid"
 text.fr = "Aucune grappe de disques ne fonctionne en mode dégradé."
 text.en = "No disk array runs degraded."
 absence = {{ finding = "raid-degraded", over = "30 d" }}
-"#
+{told}"#
     )
 }
 
