@@ -269,7 +269,7 @@ impl Composer<'_> {
             (What::Update, Language::En) => format!("The scope has changed: {headline}, {since} ({zone})."),
             _ => format!("{headline}, {since} ({zone})."),
         }];
-        if alert.flapping {
+        if alert.flapping && thread.what != What::Resolved {
             lines.push(
                 say(
                     language,

@@ -5,7 +5,7 @@
 //! none is lost. While the storage takes nothing, what is to be written waits in memory and messages are sent all the same: a full
 //! disk must not silence the alert that says so.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -37,6 +37,8 @@ use crate::source::standing::Standing;
 const TURN_EVERY: Span = Span::from_secs(5);
 /// Longest time of one attempt to send.
 const SEND_WITHIN: Duration = Duration::from_secs(30);
+/// How long a stop waits for messages under way.
+const FINISH_WITHIN: Duration = Duration::from_secs(3);
 /// Most rows of one transaction.
 const ROWS_MAX: usize = 2000;
 /// Most events of one transaction.
@@ -134,7 +136,7 @@ impl Respond {
         let mut applied = self.applied.clone();
         let mut size = self.journal.size_watch();
         let mut state = State::load(self, &context).await?;
-        let mut sending: JoinSet<(Letter, Sent)> = JoinSet::new();
+        let mut sending = Sending::default();
         let mut heartbeat: JoinSet<()> = JoinSet::new();
         loop {
             context.progress.tick();
@@ -151,7 +153,7 @@ impl Respond {
             let letters = state.desk.letters(now);
             state.write(&context, false).await?;
             if context.stop.is_cancelled() {
-                return Ok(());
+                return state.finish(sending, &context).await;
             }
             for letter in letters {
                 state.send(letter, now, &context, &mut sending);
@@ -169,11 +171,7 @@ impl Respond {
                 Ok(()) = size.changed() => {}
                 Ok(()) = config.changed() => config.mark_changed(),
                 Ok(()) = applied.changed() => applied.mark_changed(),
-                Some(done) = sending.join_next(), if !sending.is_empty() => {
-                    if let Ok((letter, sent)) = done {
-                        state.sent(&letter, &sent, &context);
-                    }
-                }
+                Some((letter, sent)) = sending.next() => state.sent(&letter, &sent, &context),
                 Some(request) = listener.recv() => {
                     let now = state.now(&context);
                     let reply = state.answer(&request.call, now, &context);
@@ -186,10 +184,8 @@ impl Respond {
                 }
             }
             // Results that are there already are one turn.
-            while let Some(done) = sending.try_join_next() {
-                if let Ok((letter, sent)) = done {
-                    state.sent(&letter, &sent, &context);
-                }
+            while let Some((letter, sent)) = sending.next_already() {
+                state.sent(&letter, &sent, &context);
             }
             while heartbeat.try_join_next().is_some() {}
         }
@@ -207,6 +203,44 @@ impl Engine for Respond {
 
     fn run(&self, context: Context) -> BoxFuture<'_, Result<(), EngineError>> {
         Box::pin(self.respond(context))
+    }
+}
+
+/// The letters under way, each in a task of its own.
+#[derive(Default)]
+struct Sending {
+    tasks: JoinSet<Sent>,
+    letters: HashMap<tokio::task::Id, Letter>,
+}
+
+impl Sending {
+    fn spawn(&mut self, letter: Letter, send: impl Future<Output = Sent> + Send + 'static) {
+        let task = self.tasks.spawn(send);
+        self.letters.insert(task.id(), letter);
+    }
+
+    /// The next result; `None` when nothing is under way.
+    async fn next(&mut self) -> Option<(Letter, Sent)> {
+        let done = self.tasks.join_next_with_id().await?;
+        self.result(done)
+    }
+
+    /// A result that is there already.
+    fn next_already(&mut self) -> Option<(Letter, Sent)> {
+        let done = self.tasks.try_join_next_with_id()?;
+        self.result(done)
+    }
+
+    fn result(&mut self, done: Result<(tokio::task::Id, Sent), tokio::task::JoinError>) -> Option<(Letter, Sent)> {
+        let (id, sent) = match done {
+            Ok(done) => done,
+            // A channel that panics must not keep its place for ever.
+            Err(error) => {
+                let reason = "the channel failed in an unexpected way: see the log".to_owned();
+                (error.id(), Sent::Again { reason, after: None })
+            }
+        };
+        self.letters.remove(&id).map(|letter| (letter, sent))
     }
 }
 
@@ -286,7 +320,8 @@ impl State {
             beat_at: None,
             tokens_read_at: None,
         };
-        let signals = state.fold.follow(&applied, &state.alerting, now.steady);
+        let mut signals = state.fold.follow(&applied, &state.alerting, now.steady);
+        signals.extend(state.fold.reconcile(state.desk.firing_keys(""), &applied, now.steady));
         if cursor.is_none() {
             // The first start: what is wrong now counts, and not what once was.
             while let Some(batch) = state.feed.read(&context.progress).await? {
@@ -318,7 +353,9 @@ impl State {
         self.desk.follow(Arc::new(config.rules(reader(&self.overrides))));
         self.config = config;
         self.tokens_read_at = None;
-        for signal in self.fold.follow(applied, &self.alerting, now.steady) {
+        let mut signals = self.fold.follow(applied, &self.alerting, now.steady);
+        signals.extend(self.fold.reconcile(self.desk.firing_keys(""), applied, now.steady));
+        for signal in signals {
             self.desk.signal(signal, now);
         }
     }
@@ -512,8 +549,21 @@ impl State {
         self.rows.insert(key, row);
     }
 
+    /// Waits for the letters under way when the engine stops, so that the next start does not send them again.
+    async fn finish(&mut self, mut sending: Sending, context: &Context) -> Result<(), EngineError> {
+        let all = async {
+            while let Some((letter, sent)) = sending.next().await {
+                self.sent(&letter, &sent, context);
+            }
+        };
+        if tokio::time::timeout(FINISH_WITHIN, all).await.is_err() {
+            tracing::warn!("a message is still under way: it may be sent again after the next start");
+        }
+        self.write(context, true).await
+    }
+
     /// Sends a letter in a task of its own.
-    fn send(&self, letter: Letter, now: Now, context: &Context, sending: &mut JoinSet<(Letter, Sent)>) {
+    fn send(&self, letter: Letter, now: Now, context: &Context, sending: &mut Sending) {
         let rule = self.desk.rules.people.iter().find(|person| person.name == letter.person);
         let language = rule.map_or(Language::En, |person| person.language);
         let links = self.config.links();
@@ -524,11 +574,11 @@ impl State {
         let earlier = first.and_then(|thread| thread.told.as_ref()?.reference.clone());
         let (Some(message), Some(channel)) = (composer.message(&letter, language), channel) else {
             let reason = "the policy has no such channel any more".to_owned();
-            sending.spawn(async move { (letter, Sent::Refused { reason }) });
+            sending.spawn(letter, async move { Sent::Refused { reason } });
             return;
         };
         let context = context.clone();
-        sending.spawn(async move {
+        sending.spawn(letter, async move {
             let means = Means {
                 net: &context.net,
                 secrets: &context.secrets,
@@ -537,7 +587,7 @@ impl State {
             };
             let sent = tokio::time::timeout(SEND_WITHIN, channel.send(&message, earlier.as_deref(), means)).await;
             let late = || Sent::Again { reason: format!("no answer within {} s", SEND_WITHIN.as_secs()), after: None };
-            (letter, sent.unwrap_or_else(|_| late()))
+            sent.unwrap_or_else(|_| late())
         });
     }
 

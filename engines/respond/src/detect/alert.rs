@@ -230,6 +230,9 @@ pub struct Lead {
     /// When the last member was over; `None` while one fires.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub over_at: Option<Time>,
+    /// Whether it is over and everybody knows.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub settled: bool,
     /// The person whom it was handed over to: told instead of those of the escalation policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handed_to: Option<String>,

@@ -24,7 +24,7 @@ use store::Row;
 use super::alert::{Acknowledgement, Alert, AlertId, Lead, Opening, Scope, Signal, SignalState, Source};
 use super::places::Places;
 use super::silence::{ReadySilence, SILENCES_MAX, Silence};
-use super::thread::{Budget, Thread, ThreadKey, Told, pause};
+use super::thread::{Budget, NEXT_TRY_MAX, Thread, ThreadKey, Told, pause};
 use crate::act::{Language, Sent, Severity, What};
 
 /// Most alerts that are kept; beyond it new ones are counted and told as one.
@@ -35,6 +35,10 @@ const FIRST_WAIT: Span = Span::from_secs(1);
 const GATHER: Span = Span::from_secs(30);
 /// Longest gathering.
 const GATHER_MAX: Span = Span::from_secs(120);
+/// Longest gathering of as many alerts as [`MANY`].
+const GATHER_MANY_MAX: Span = Span::from_secs(900);
+/// So many alerts of one region that a further one has hardly another cause.
+const MANY: usize = 10;
 /// How long a group must be over before it is told to be.
 const OVER_WAIT: Span = Span::from_secs(5);
 /// Time within which an alert that comes again continues the one before.
@@ -51,7 +55,8 @@ const UPDATE_EVERY: Span = Span::from_secs(60);
 const UPDATE_EVERY_MAX: Span = Span::from_secs(3600);
 /// How often the team is reminded of a hold.
 const HOLD_REMIND_EVERY: Span = Span::from_secs(3600);
-/// How long a message is tried before it is given up, with a line in the log.
+/// How long a message about what is over is tried in vain before it is given up, with a line in the log. What fires is told of
+/// however long that takes.
 pub const GIVE_UP_AFTER: Span = Span::from_secs(86_400);
 
 /// The clocks of a turn.
@@ -240,8 +245,8 @@ pub struct Desk {
     firing: BTreeMap<AlertId, usize>,
     /// Groups by the region that they gather in; `None` is no declared region.
     gathering: BTreeMap<Option<RegionId>, AlertId>,
-    /// The group in which a failure of this service is.
-    failed_service: HashMap<ServiceId, AlertId>,
+    /// The failures of each service that fire.
+    failed_service: HashMap<ServiceId, BTreeSet<AlertId>>,
     pub(crate) threads: BTreeMap<ThreadKey, Thread>,
     budgets: BTreeMap<(String, String), Budget>,
     pub(crate) silences: BTreeMap<String, ReadySilence>,
@@ -250,6 +255,8 @@ pub struct Desk {
     pub(crate) pseudonyms: BTreeMap<String, String>,
     pub(crate) memory: Memory,
     in_flight: BTreeSet<(String, String)>,
+    /// Groups of which it was said that the policy leaves nobody to be told.
+    unheard: BTreeSet<AlertId>,
     dirty: BTreeSet<String>,
     notes: Vec<Note>,
     wakes: Option<Time>,
@@ -306,6 +313,7 @@ impl Desk {
             pseudonyms: BTreeMap::new(),
             memory,
             in_flight: BTreeSet::new(),
+            unheard: BTreeSet::new(),
             dirty: BTreeSet::new(),
             notes: Vec::new(),
             wakes: None,
@@ -339,14 +347,16 @@ impl Desk {
         }
         for alert in desk.alerts.values() {
             let Some(lead) = &alert.lead else { continue };
-            desk.leads.insert(alert.id);
+            if !lead.settled {
+                desk.leads.insert(alert.id);
+            }
             let members = desk.members.entry(alert.id).or_default();
             // The leader is the first that joined.
             if let Some(place) = members.iter().position(|id| *id == alert.id) {
                 let leader = members.remove(place);
                 members.insert(0, leader);
             }
-            if lead.over_at.is_none() {
+            if lead.over_at.is_none() && alert.opening.source.is_failure() {
                 desk.gathering.insert(alert.opening.region.clone(), alert.id);
             }
         }
@@ -366,9 +376,10 @@ impl Desk {
             alert.over_at.iter_mut().for_each(back);
             alert.openings.iter_mut().for_each(back);
             let Some(lead) = &mut alert.lead else { continue };
-            for at in [&mut lead.begun_at, &mut lead.gathers_until, &mut lead.next_update_at, &mut lead.step_at] {
-                back(at);
-            }
+            back(&mut lead.begun_at);
+            back(&mut lead.step_at);
+            lead.gathers_until = lead.gathers_until.min(now + GATHER);
+            lead.next_update_at = lead.next_update_at.min(now + UPDATE_EVERY_MAX);
             lead.over_at.iter_mut().for_each(back);
             if let Some(acknowledged) = &mut lead.acknowledged {
                 acknowledged.until = acknowledged.until.min(now + self.rules.acknowledged_for);
@@ -376,8 +387,12 @@ impl Desk {
         }
         for thread in self.threads.values_mut() {
             back(&mut thread.queued_at);
-            back(&mut thread.next_try);
+            thread.next_try = thread.next_try.min(now + NEXT_TRY_MAX);
             thread.failing_since.iter_mut().for_each(back);
+            thread.remind_at.iter_mut().for_each(back);
+            thread.test_at.iter_mut().for_each(back);
+            // The policy may be another one: what a channel refused is tried again.
+            thread.refused = false;
             if let Some(told) = &mut thread.told {
                 back(&mut told.at);
             }
@@ -512,7 +527,7 @@ impl Desk {
     pub fn signal(&mut self, signal: Signal, now: Now) {
         match signal.state {
             SignalState::Open(opening) => self.open(signal.key, *opening, now),
-            SignalState::Over(_) => self.over(&signal.key, now),
+            SignalState::Over(at) => self.over(&signal.key, at, now),
         }
     }
 
@@ -536,6 +551,7 @@ impl Desk {
                 alert.reacted = false;
             }
             let severity_before = alert.opening.severity;
+            let services_before = std::mem::take(&mut alert.opening.services);
             alert.opening = Opening { since, shown_by, ..opening };
             if again {
                 alert.over_at = None;
@@ -549,10 +565,10 @@ impl Desk {
                     Some(group) => self.fires_again(group, now),
                     None => drop(self.pending.insert(id)),
                 }
-                self.index_failure(id);
             }
+            self.unindex_failure(id, &services_before);
+            self.index_failure(id);
             if worse {
-                self.index_failure(id);
                 let group = self.alerts.get(&id).and_then(|alert| alert.follows).unwrap_or(id);
                 if let Some(lead) = self.alerts.get_mut(&group).and_then(|alert| alert.lead.as_mut()) {
                     lead.worsened += 1;
@@ -596,15 +612,20 @@ impl Desk {
         self.mark(id);
     }
 
-    /// Removes the alert that has been over for longest; false when all fire.
+    /// Removes what has been over for longest, a good part of it at once; false when all fire.
     fn make_room(&mut self) -> bool {
-        let settled = self.alerts.values().filter(|alert| !alert.fires() && !self.leads.contains(&alert.id));
-        let oldest =
-            settled.filter(|alert| alert.follows.is_none()).min_by_key(|alert| alert.over_at).map(|alert| alert.id);
-        oldest.is_some_and(|id| {
+        let settled = self.alerts.values().filter(|alert| {
+            !alert.fires() && alert.follows.is_none() && alert.lead.as_ref().is_none_or(|lead| lead.settled)
+        });
+        let mut oldest: Vec<_> = settled.map(|alert| (alert.over_at, alert.id)).collect();
+        oldest.sort_unstable();
+        for (_, id) in oldest {
             self.remove(id);
-            true
-        })
+            if self.alerts.len() <= ALERTS_MAX - ALERTS_MAX / 10 {
+                break;
+            }
+        }
+        self.alerts.len() < ALERTS_MAX
     }
 
     fn index_failure(&mut self, id: AlertId) {
@@ -612,35 +633,59 @@ impl Desk {
         else {
             return;
         };
-        let services: Vec<_> = alert.opening.services.iter().cloned().collect();
+        for service in &alert.opening.services {
+            self.failed_service.entry(service.clone()).or_default().insert(id);
+        }
+    }
+
+    /// Forgets that these services fail by this alert: others may show that they do.
+    fn unindex_failure(&mut self, id: AlertId, services: &BTreeSet<ServiceId>) {
         for service in services {
-            self.failed_service.insert(service, id);
+            if let Some(failures) = self.failed_service.get_mut(service) {
+                failures.remove(&id);
+                if failures.is_empty() {
+                    self.failed_service.remove(service);
+                }
+            }
         }
     }
 
     fn fires_again(&mut self, group: AlertId, now: Now) {
         *self.firing.entry(group).or_default() += 1;
-        let Some(lead) = self.alerts.get_mut(&group).and_then(|alert| alert.lead.as_mut()) else { return };
+        let Some(alert) = self.alerts.get_mut(&group) else { return };
+        let (region, is_failure) = (alert.opening.region.clone(), alert.opening.source.is_failure());
+        let Some(lead) = alert.lead.as_mut() else { return };
         if lead.over_at.take().is_some() {
             // Who was told that it is over is told that it is not.
             lead.acknowledged = None;
             (lead.step, lead.step_at, lead.begun_at) = (0, now.steady, now.steady);
+            lead.settled = false;
+            if is_failure {
+                // What fails with it this time has the same cause.
+                lead.gathers_until = now.steady + GATHER;
+                self.gathering.insert(region, group);
+            }
             self.leads.insert(group);
             self.notes.push(Note::Alert(group, "firing"));
         }
         self.mark(group);
     }
 
-    fn over(&mut self, key: &str, now: Now) {
+    fn over(&mut self, key: &str, at: Time, now: Now) {
         let Some(id) = self.by_key.get(key).copied() else { return };
-        let Some(alert) = self.alerts.get_mut(&id).filter(|alert| alert.fires()) else { return };
+        if self.alerts.get(&id).is_none_or(|alert| !alert.fires()) {
+            return;
+        }
+        if self.pending.contains(&id) && self.lasted(id, at, now) {
+            // Both ends come at once, after a time in which nobody read: it was no blip.
+            self.place(id, now);
+            self.tell_at_once(id, now);
+        }
+        let Some(alert) = self.alerts.get_mut(&id) else { return };
         alert.over_at = Some(now.steady);
         let group = if alert.lead.is_some() { Some(id) } else { alert.follows };
-        for service in alert.opening.services.clone() {
-            if self.failed_service.get(&service) == Some(&id) {
-                self.failed_service.remove(&service);
-            }
-        }
+        let services = alert.opening.services.clone();
+        self.unindex_failure(id, &services);
         self.mark(id);
         if self.pending.remove(&id) {
             // Nobody was to be told yet.
@@ -666,6 +711,7 @@ impl Desk {
             lead.severity = severity;
             (lead.step, lead.step_at) = (0, now.steady);
             self.mark(group);
+            self.tell_more(group, now);
         }
     }
 
@@ -746,6 +792,8 @@ impl Desk {
     }
 }
 
+/// Time after which those of the policy are told when whoever an alert was handed over to does not acknowledge.
+const AFTER_HAND_OVER: Span = Span::from_secs(900);
 /// Shortest time between two steps of an escalation.
 const MIN_STEP: Span = Span::from_secs(60);
 

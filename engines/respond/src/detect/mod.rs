@@ -5,3 +5,6 @@ pub mod desk;
 pub mod places;
 pub mod silence;
 pub mod thread;
+
+#[cfg(test)]
+mod tests;

@@ -123,6 +123,9 @@ pub const FAILS_AFTER: Span = Span::from_secs(30);
 /// Longest wait between two attempts.
 const PAUSE_MAX: Span = Span::from_secs(300);
 
+/// Longest wait that a channel can ask for.
+pub const NEXT_TRY_MAX: Span = Span::from_secs(3600);
+
 /// The wait after so many failed attempts: doubling from one second, drawn from the upper half, at most five minutes.
 pub fn pause(attempts: u32, random: u64) -> Span {
     let full = Span::from_secs(1_i64 << attempts.saturating_sub(1).min(9)).min(PAUSE_MAX).micros();

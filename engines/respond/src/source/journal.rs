@@ -185,6 +185,34 @@ impl JournalFold {
         signals
     }
 
+    /// What fires by these keys and can't be over by an entry any more: the policy has no such promise or observer now, or the
+    /// failures of an engine were counted by a run before.
+    pub fn reconcile(&mut self, firing: Vec<String>, applied: &Applied, now: Time) -> Vec<Signal> {
+        let mut signals = Vec::new();
+        for key in firing {
+            let gone = match key.split_once('/') {
+                Some(("promise", rest)) => !rest.rsplit_once('/').is_some_and(|(promise, objective)| {
+                    let objectives = |it: &&event::policy::Promise| it.id.as_str() == promise;
+                    let objectives = applied.promises.iter().find(objectives).map_or(0, |it| it.objectives.len());
+                    objective.parse::<usize>().is_ok_and(|objective| objective < objectives)
+                }),
+                Some(("observer", observer)) => {
+                    !observer.parse().is_ok_and(|observer| self.heard.contains_key::<ObserverId>(&observer))
+                }
+                Some(("engine", engine)) => {
+                    // Over when it does not fail for a while from here on.
+                    self.failures.entry(engine.to_owned()).or_insert_with(|| vec![now]);
+                    false
+                }
+                _ => false,
+            };
+            if gone {
+                signals.push(Signal { key, state: SignalState::Over(now) });
+            }
+        }
+        signals
+    }
+
     /// Takes an entry.
     pub fn take(&mut self, envelope: &Envelope, alerting: &Alerting, now: Time) -> Vec<Signal> {
         let observer = &envelope.observer;

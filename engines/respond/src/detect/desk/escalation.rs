@@ -1,8 +1,8 @@
 //! Who is told, in which order: the steps of the escalation, the channels of a person, reminders and tests.
 
 use super::{
-    Alert, AlertId, BTreeMap, BTreeSet, Desk, EscalationRule, FIRST_WAIT, HOLD_REMIND_EVERY, Lead, MEMORY, MIN_STEP,
-    Note, Now, Severity, Source, Span, StepRule, Target, Thread, ThreadKey, Time, range_of,
+    AFTER_HAND_OVER, Alert, AlertId, BTreeMap, BTreeSet, Desk, EscalationRule, FIRST_WAIT, HOLD_REMIND_EVERY, Lead,
+    MEMORY, MIN_STEP, Note, Now, Severity, Source, Span, StepRule, Target, Thread, ThreadKey, Time, range_of,
 };
 
 impl Desk {
@@ -13,7 +13,7 @@ impl Desk {
         lead.step_at = now.steady;
         self.notes.push(Note::Alert(id, "acknowledgement_expired"));
         self.mark(id);
-        let told: Vec<ThreadKey> = self.threads.keys().filter(|key| key.alert == id).cloned().collect();
+        let told: Vec<ThreadKey> = self.threads.range(range_of(id)).map(|(key, _)| key.clone()).collect();
         for key in told {
             if let Some(thread) = self.threads.get_mut(&key) {
                 thread.acknowledged_at = None;
@@ -65,22 +65,105 @@ impl Desk {
             (lead.step, lead.step_at) = (step, step_at);
             self.mark(id);
         }
-        let nobody = self.threads.range(range_of(id)).next().is_none();
-        if nobody {
-            self.tell_step(id, &rule, step % steps, false, now);
+        if self.threads.range(range_of(id)).next().is_none() {
+            self.tell_somebody(id, &rule, step % steps, now);
         }
         self.tell_next_channels(id, severity, now);
         self.remind(id, severity, now);
     }
 
     pub(super) fn escalation(&self, alert: &Alert, lead: &Lead) -> Option<EscalationRule> {
-        if let Some(target) = &lead.handed_to {
-            let steps = vec![StepRule { targets: vec![Target::Person(target.clone())], after: Span::ZERO }];
-            return Some(EscalationRule { steps, repeat: 0, repeat_after: Span::ZERO });
-        }
         let named = alert.opening.services.iter().find_map(|service| self.rules.escalation_of.get(service));
         let name = named.map_or("", String::as_str);
-        self.rules.escalations.get(name).or_else(|| self.rules.escalations.get("")).cloned()
+        let rule = self.rules.escalations.get(name).or_else(|| self.rules.escalations.get("")).cloned();
+        let known = |name: &&String| self.rules.people.iter().any(|person| person.name == **name);
+        let Some(target) = lead.handed_to.as_ref().filter(known) else { return rule };
+        // Whoever has it now comes first, and those of the policy after.
+        let mut steps = vec![StepRule { targets: vec![Target::Person(target.clone())], after: Span::ZERO }];
+        let (mut repeat, mut repeat_after) = (0, Span::ZERO);
+        if let Some(rule) = rule {
+            (repeat, repeat_after) = (rule.repeat, rule.repeat_after);
+            steps.extend(rule.steps);
+        }
+        if let Some(second) = steps.get_mut(1) {
+            second.after = second.after.max(AFTER_HAND_OVER);
+        }
+        Some(EscalationRule { steps, repeat, repeat_after })
+    }
+
+    /// Queues messages to those of a step, or of the next step that reaches anybody. What is critical is told to everybody where
+    /// none does.
+    pub(super) fn tell_somebody(&mut self, id: AlertId, rule: &EscalationRule, step: u32, now: Now) {
+        let steps = u32::try_from(rule.steps.len()).unwrap_or(u32::MAX);
+        for further in 0..steps {
+            let step = (step + further) % steps;
+            self.tell_step(id, rule, step, false, now);
+            if self.threads.range(range_of(id)).next().is_some() {
+                if further > 0
+                    && let Some(lead) = self.alerts.get_mut(&id).and_then(|alert| alert.lead.as_mut())
+                {
+                    (lead.step, lead.step_at) = (step, now.steady);
+                    self.mark(id);
+                }
+                self.unheard.remove(&id);
+                return;
+            }
+        }
+        if self.severity(id) == Severity::Critical {
+            self.tell_everybody(id, now);
+        }
+        if self.threads.range(range_of(id)).next().is_none() && self.unheard.insert(id) {
+            tracing::warn!(
+                alert = id,
+                "the policy names nobody who is told of this alert: see [[escalation]], [[person]]"
+            );
+        }
+    }
+
+    fn tell_everybody(&mut self, id: AlertId, now: Now) {
+        let names: Vec<String> = self.rules.people.iter().map(|person| person.name.clone()).collect();
+        for name in names {
+            self.tell(id, &name, false, now);
+        }
+    }
+
+    /// Queues messages to those of the first step who were not told: they have a channel for the severity of now.
+    pub(super) fn tell_more(&mut self, id: AlertId, now: Now) {
+        if self.threads.range(range_of(id)).next().is_none() {
+            return;
+        }
+        let Some(alert) = self.alerts.get(&id) else { return };
+        let Some(lead) = alert.lead.as_ref().filter(|lead| lead.acknowledged.is_none()) else { return };
+        if let Some(rule) = self.escalation(alert, lead) {
+            self.tell_step(id, &rule, 0, false, now);
+        }
+    }
+
+    /// Queues the first messages about the group of an alert without waiting for others.
+    pub(super) fn tell_at_once(&mut self, id: AlertId, now: Now) {
+        let group = self.alerts.get(&id).and_then(|alert| alert.follows).unwrap_or(id);
+        let Some(alert) = self.alerts.get(&group) else { return };
+        let Some(lead) = alert.lead.as_ref() else { return };
+        if self.threads.range(range_of(group)).next().is_some() {
+            return;
+        }
+        if let Some(rule) = self.escalation(alert, lead) {
+            self.tell_somebody(group, &rule, 0, now);
+        }
+    }
+
+    /// Sees to it that the end is told: to somebody, if nobody was told of the beginning, and on another channel where one fails.
+    pub(super) fn tell_the_end(&mut self, id: AlertId, over: Time, now: Now) {
+        let Some(alert) = self.alerts.get(&id) else { return };
+        let Some(lead) = alert.lead.as_ref() else { return };
+        let lasted = over.since(lead.begun_at) >= FIRST_WAIT;
+        if self.threads.range(range_of(id)).next().is_none() {
+            let Some(rule) = self.escalation(alert, lead).filter(|_| lasted) else { return };
+            self.tell_somebody(id, &rule, 0, now);
+            return;
+        }
+        let severity = lead.severity;
+        self.replace_failing(id, severity, false, now);
     }
 
     /// Queues the first channel of each person of a step.
@@ -93,7 +176,7 @@ impl Desk {
                 Target::Schedule(schedule) => names.extend((self.rules.on_call)(schedule, now.wall)),
             }
         }
-        if names.is_empty() {
+        if names.is_empty() && !self.unheard.contains(&id) {
             tracing::warn!(alert = id, "nobody is on call for this step of the escalation: the next step is told");
         }
         for name in names {
@@ -105,11 +188,10 @@ impl Desk {
     pub(super) fn tell(&mut self, id: AlertId, name: &str, again: bool, now: Now) {
         let severity = self.severity(id);
         let Some(channel) = self.channels(name, severity).into_iter().next() else {
-            tracing::warn!(
-                alert = id,
-                severity = severity.as_str(),
-                "a person of the escalation has no channel for this severity"
-            );
+            if !self.unheard.contains(&id) {
+                let severity = severity.as_str();
+                tracing::warn!(alert = id, severity, "a person of the escalation has no channel for this severity");
+            }
             return;
         };
         let key = ThreadKey { alert: id, person: self.pseudonym(name), channel };
@@ -143,6 +225,12 @@ impl Desk {
 
     /// Queues a person's next channel where the one before fails, or nobody acknowledges what was told there.
     pub(super) fn tell_next_channels(&mut self, id: AlertId, severity: Severity, now: Now) {
+        self.replace_failing(id, severity, severity == Severity::Critical, now);
+    }
+
+    /// Queues a person's next channel where those before fail, or where nobody acknowledges in time, if that is `awaited`. Goes on
+    /// to other people when nobody can be reached.
+    fn replace_failing(&mut self, id: AlertId, severity: Severity, awaited: bool, now: Now) {
         let mut by_person: BTreeMap<String, Vec<Thread>> = BTreeMap::new();
         for thread in self.threads.range(range_of(id)).map(|(_, thread)| thread) {
             by_person.entry(thread.key.person.clone()).or_default().push(thread.clone());
@@ -153,14 +241,12 @@ impl Desk {
             let Some(next) =
                 channels.iter().find(|channel| threads.iter().all(|thread| thread.key.channel != **channel))
             else {
-                self.next_person_when_all_fail(id, &threads, now);
                 continue;
             };
             let all_fail = threads.iter().all(|thread| thread.fails(now.steady));
             let told_at = threads.iter().filter_map(|thread| thread.told.as_ref()).map(|told| told.at).min();
-            let unheard = severity == Severity::Critical
-                && told_at.is_some_and(|at| now.steady.since(at) >= self.rules.next_channel_after);
-            if let (Severity::Critical, Some(at)) = (severity, told_at) {
+            let unheard = awaited && told_at.is_some_and(|at| now.steady.since(at) >= self.rules.next_channel_after);
+            if let (true, Some(at)) = (awaited, told_at) {
                 let due = at + self.rules.next_channel_after;
                 if due > now.steady {
                     self.wake_at(due);
@@ -171,23 +257,32 @@ impl Desk {
                 self.queue(key, now);
             }
         }
+        self.next_person_when_all_fail(id, now);
     }
 
-    /// Goes on to the next step at once when all channels of a person fail: nobody waits for somebody who can't be reached.
-    pub(super) fn next_person_when_all_fail(&mut self, id: AlertId, threads: &[Thread], now: Now) {
-        if threads.is_empty() || !threads.iter().all(|thread| thread.told.is_none() && thread.fails(now.steady)) {
+    /// Goes on to the next step at once when nobody was told and all channels fail: nobody waits for somebody who can't be reached.
+    fn next_person_when_all_fail(&mut self, id: AlertId, now: Now) {
+        let mut threads = self.threads.range(range_of(id)).map(|(_, thread)| thread);
+        if !threads.all(|thread| thread.told.is_none() && thread.fails(now.steady)) {
             return;
         }
         let Some(alert) = self.alerts.get(&id) else { return };
         let Some(lead) = alert.lead.as_ref() else { return };
         let Some(rule) = self.escalation(alert, lead) else { return };
-        let step = lead.step + 1;
-        if usize::try_from(step).is_ok_and(|step| step < rule.steps.len()) {
-            if let Some(lead) = self.alerts.get_mut(&id).and_then(|alert| alert.lead.as_mut()) {
-                (lead.step, lead.step_at) = (step, now.steady);
-            }
-            self.mark(id);
+        let steps = u32::try_from(rule.steps.len()).unwrap_or(u32::MAX).max(1);
+        let before = self.threads.range(range_of(id)).count();
+        for step in lead.step % steps + 1..steps {
             self.tell_step(id, &rule, step, false, now);
+            if self.threads.range(range_of(id)).count() > before {
+                if let Some(lead) = self.alerts.get_mut(&id).and_then(|alert| alert.lead.as_mut()) {
+                    (lead.step, lead.step_at) = (step, now.steady);
+                }
+                self.mark(id);
+                return;
+            }
+        }
+        if self.severity(id) == Severity::Critical {
+            self.tell_everybody(id, now);
         }
     }
 
@@ -222,6 +317,12 @@ impl Desk {
             self.dirty.insert(MEMORY.to_owned());
             return;
         };
+        if before > now.wall {
+            // The clock was wrong then: no test waits for that time to come round.
+            self.memory.tested_at = Some(due);
+            self.dirty.insert(MEMORY.to_owned());
+            return;
+        }
         if due <= before {
             return;
         }

@@ -1,21 +1,22 @@
 //! Which alerts have one cause: groups, their updates and their end.
 
 use super::{
-    AlertId, Desk, FLAP_QUIET, GATHER, GATHER_MAX, GIVE_UP_AFTER, KEPT, Lead, Note, Now, OVER_WAIT, Opening, Scope,
-    ServiceId, Silence, Source, Span, ThreadKey, Time, UPDATE_EVERY, UPDATE_EVERY_MAX, range_of,
+    Alert, AlertId, Desk, FIRST_WAIT, FLAP_QUIET, GATHER, GATHER_MANY_MAX, GATHER_MAX, KEPT, Lead, MANY, Note, Now,
+    OVER_WAIT, Opening, Scope, ServiceId, Silence, Source, Span, ThreadKey, Time, UPDATE_EVERY, UPDATE_EVERY_MAX,
+    range_of,
 };
 
 impl Desk {
     /// Ends what ends by itself.
     pub(super) fn expire(&mut self, now: Now) {
-        let ended: Vec<String> = self
+        let ended: Vec<(String, Time)> = self
             .alerts
             .values()
             .filter(|alert| alert.fires() && alert.opening.until.is_some_and(|until| until <= now.wall))
-            .map(|alert| alert.key.clone())
+            .map(|alert| (alert.key.clone(), alert.opening.until.unwrap_or(now.wall)))
             .collect();
-        for key in ended {
-            self.over(&key, now);
+        for (key, until) in ended {
+            self.over(&key, until, now);
         }
         if let Some(next) =
             self.alerts.values().filter(|alert| alert.fires()).filter_map(|alert| alert.opening.until).min()
@@ -49,6 +50,7 @@ impl Desk {
 
     /// Forgets a group that is settled, or an alert without one.
     pub(super) fn remove(&mut self, id: AlertId) {
+        self.gathers_no_more(id);
         let members = self.members.remove(&id).unwrap_or_else(|| vec![id]);
         for member in members {
             if let Some(alert) = self.alerts.remove(&member)
@@ -63,12 +65,44 @@ impl Desk {
         self.quieted.remove(&id);
         self.scopes.remove(&id);
         self.firing.remove(&id);
-        self.gathering.retain(|_, lead| *lead != id);
-        self.failed_service.retain(|_, alert| *alert != id);
-        let threads: Vec<ThreadKey> = self.threads.keys().filter(|key| key.alert == id).cloned().collect();
+        self.unheard.remove(&id);
+        let threads: Vec<ThreadKey> = self.threads.range(range_of(id)).map(|(key, _)| key.clone()).collect();
         for key in threads {
             self.threads.remove(&key);
             self.mark_thread(&key);
+        }
+    }
+
+    /// The region of a group gathers into it no longer.
+    fn gathers_no_more(&mut self, id: AlertId) {
+        let Some(region) = self.alerts.get(&id).map(|alert| &alert.opening.region) else { return };
+        if self.gathering.get(region) == Some(&id) {
+            let region = region.clone();
+            self.gathering.remove(&region);
+        }
+    }
+
+    /// Whether an alert that nobody was told of yet, and that is over since `at`, was to be told of by then.
+    pub(super) fn lasted(&self, id: AlertId, at: Time, now: Now) -> bool {
+        let Some(alert) = self.alerts.get(&id) else { return false };
+        let after = self.rules.after.get(&alert.opening.severity).copied().unwrap_or(Span::ZERO);
+        at.since(alert.opening.since) >= after.max(FIRST_WAIT) && !self.waits(alert, now)
+    }
+
+    /// Whether nobody is to be told of an alert for now: it is silenced, under maintenance, or a consequence.
+    fn waits(&self, alert: &Alert, now: Now) -> bool {
+        // A promise is broken because a service fails: whoever is told of the service need not be told of it yet.
+        let follows = matches!(alert.opening.source, Source::Promise | Source::Burn)
+            && alert.opening.services.iter().any(|service| self.failed_service.contains_key(service));
+        follows || self.in_maintenance(alert, now.wall) || !self.silenced_by(alert, now.wall).is_empty()
+    }
+
+    /// Lets an alert join a group, or begin one.
+    pub(super) fn place(&mut self, id: AlertId, now: Now) {
+        self.pending.remove(&id);
+        match self.related(id, now) {
+            Some(group) => self.join(id, group, now),
+            None => self.lead(id, now),
         }
     }
 
@@ -86,22 +120,11 @@ impl Desk {
                 self.wake_at(due);
                 continue;
             }
-            if self.in_maintenance(alert, now.wall) || !self.silenced_by(alert, now.wall).is_empty() {
+            if self.waits(alert, now) {
                 self.wake_at(now.steady + Span::from_secs(10));
                 continue;
             }
-            // A promise is broken because a service fails: whoever is told of the service need not be told of it yet.
-            if matches!(alert.opening.source, Source::Promise | Source::Burn)
-                && alert.opening.services.iter().any(|service| self.failed_service.contains_key(service))
-            {
-                self.wake_at(now.steady + Span::from_secs(10));
-                continue;
-            }
-            self.pending.remove(&id);
-            match self.related(id, now) {
-                Some(group) => self.join(id, group, now),
-                None => self.lead(id, now),
-            }
+            self.place(id, now);
         }
     }
 
@@ -118,22 +141,25 @@ impl Desk {
             let lead = self.alerts.get(&group)?.lead.as_ref()?;
             (lead.over_at.is_none() && self.leads.contains(&group)).then_some(group)
         };
+        let failures = |service: &ServiceId| {
+            self.failed_service.get(service).into_iter().flatten().copied().filter(|failed| *failed != id)
+        };
         // What it can't do without has failed; or something else of the same service.
         for service in &opening.services {
             let causes = [service].into_iter().chain(self.rules.places.depends_on(service));
             for cause in causes {
-                let failed = self.failed_service.get(cause).copied().filter(|failed| *failed != id);
-                if let Some(group) = failed.and_then(group_of) {
-                    return Some(group);
+                let group = failures(cause).find_map(group_of);
+                if group.is_some() {
+                    return group;
                 }
             }
         }
         // It is what a service that failed already can't do without.
         for service in &opening.services {
             for dependent in self.rules.places.dependents(service) {
-                let failed = self.failed_service.get(dependent).copied().filter(|failed| *failed != id);
-                if let Some(group) = failed.and_then(group_of) {
-                    return Some(group);
+                let group = failures(dependent).find_map(group_of);
+                if group.is_some() {
+                    return group;
                 }
             }
         }
@@ -146,7 +172,8 @@ impl Desk {
             return soon;
         }
         // Its host, or its region, has failed as a whole.
-        self.gathering.values().copied().find(|group| self.has_failed_as_a_whole(*group, opening))
+        let of_region = [&opening.region, &None].into_iter().filter_map(|region| self.gathering.get(region).copied());
+        of_region.into_iter().find(|group| self.has_failed_as_a_whole(*group, opening))
     }
 
     /// Whether the host or the region that a group extends over has failed as a whole, and this alert is of it.
@@ -182,6 +209,7 @@ impl Desk {
             step: 0,
             step_at: now.steady,
             over_at: None,
+            settled: false,
             handed_to: None,
             cause: None,
         });
@@ -211,10 +239,14 @@ impl Desk {
                 leader.opening.services.iter().any(depends)
             })
         };
-        self.members.entry(group).or_default().push(id);
+        let of_group = self.members.entry(group).or_default();
+        of_group.push(id);
+        let members = of_group.len();
         *self.firing.entry(group).or_default() += 1;
         if let Some(lead) = self.alerts.get_mut(&group).and_then(|alert| alert.lead.as_mut()) {
-            let latest = lead.begun_at + GATHER_MAX;
+            // Many of one region, one after the other: some probes ask once in ten minutes only.
+            let most = if members >= MANY { GATHER_MANY_MAX } else { GATHER_MAX };
+            let latest = lead.begun_at + most;
             lead.gathers_until = lead.gathers_until.max((now.steady + GATHER).min(latest));
             if is_cause {
                 lead.cause = Some(id);
@@ -268,13 +300,15 @@ impl Desk {
         if lead.update_joined == 0 || joined <= lead.update_joined {
             return;
         }
-        let due = lead.gathers_until.max(lead.next_update_at);
+        let due = lead.gathers_until.min(lead.begun_at + GATHER_MAX).max(lead.next_update_at);
         if now.steady < due {
             self.wake_at(due);
             return;
         }
         lead.update_joined = joined;
         let wait = Span::from_micros(UPDATE_EVERY.micros() << (2 * lead.updates.min(4))).min(UPDATE_EVERY_MAX);
+        // Whoever has taken it on looks at it.
+        let wait = if lead.acknowledged.is_some() { UPDATE_EVERY_MAX } else { wait };
         lead.updates += 1;
         lead.next_update_at = now.steady + wait;
         self.notes.push(Note::Alert(id, "scope"));
@@ -293,14 +327,19 @@ impl Desk {
             self.wake_at(over + wait);
             return;
         }
-        self.gathering.retain(|_, lead| *lead != id);
-        let owed = self.threads.range(range_of(id)).any(|(_, thread)| {
-            !thread.refused
-                && thread.told.as_ref().is_none_or(|told| !told.over)
-                && now.steady.since(thread.queued_at) < GIVE_UP_AFTER
-        });
+        self.gathers_no_more(id);
+        self.tell_the_end(id, over, now);
+        let owed = self
+            .threads
+            .range(range_of(id))
+            .any(|(_, thread)| !thread.refused && thread.told.as_ref().is_none_or(|told| !told.over));
         if !owed {
             self.leads.remove(&id);
+            self.unheard.remove(&id);
+            if let Some(lead) = self.alerts.get_mut(&id).and_then(|alert| alert.lead.as_mut()) {
+                lead.settled = true;
+                self.mark(id);
+            }
             self.notes.push(Note::Alert(id, "resolved"));
             // Members are kept for a day, to be shown, and to continue when it comes again.
             for member in self.members.get(&id).cloned().unwrap_or_default() {

@@ -1,8 +1,8 @@
 //! What is owed to whom, and what became of it.
 
 use super::{
-    BTreeMap, Desk, GIVE_UP_AFTER, Letter, LetterThread, Note, Now, Sent, Severity, Span, Thread, ThreadKey, Time,
-    Told, What, pause,
+    BTreeMap, Desk, GIVE_UP_AFTER, Letter, LetterThread, NEXT_TRY_MAX, Note, Now, Sent, Severity, Span, Thread,
+    ThreadKey, Time, Told, What, pause,
 };
 
 impl Desk {
@@ -58,7 +58,8 @@ impl Desk {
 
     /// The letters to be sent now, each under way until [`Self::sent`].
     pub fn letters(&mut self, now: Now) -> Vec<Letter> {
-        let mut due: BTreeMap<(String, String), Vec<LetterThread>> = BTreeMap::new();
+        // All that is owed to a person on a channel goes along once one of it is due: what waited for a dead receiver is one message.
+        let mut due: BTreeMap<(String, String), (Time, Vec<LetterThread>)> = BTreeMap::new();
         let mut wakes: Vec<Time> = Vec::new();
         for thread in self.threads.values() {
             let place = (thread.key.person.clone(), thread.key.channel.clone());
@@ -66,14 +67,16 @@ impl Desk {
                 continue;
             }
             let Some(letter) = self.owed(thread, now) else { continue };
-            if thread.next_try > now.steady {
-                wakes.push(thread.next_try);
-                continue;
-            }
-            due.entry(place).or_default().push(letter);
+            let (first, owed) = due.entry(place).or_insert((thread.next_try, Vec::new()));
+            *first = thread.next_try.min(*first);
+            owed.push(letter);
         }
         let mut letters = Vec::new();
-        for ((pseudonym, channel), mut threads) in due {
+        for ((pseudonym, channel), (first, mut threads)) in due {
+            if first > now.steady {
+                wakes.push(first);
+                continue;
+            }
             let Some(person) = self.name_of(&pseudonym).map(str::to_owned) else { continue };
             let Some(rule) = self.rules.people.iter().find(|rule| rule.name == person) else {
                 // No longer in the policy: nobody to be told.
@@ -81,8 +84,12 @@ impl Desk {
                 continue;
             };
             if rule.channels.iter().all(|rule| rule.id != channel) {
-                self.forget_threads(&pseudonym, Some(&channel));
+                self.move_threads(&pseudonym, &person, &channel, now);
                 continue;
+            }
+            // A test says that there is nothing to do: it is a message of its own, and comes later.
+            if threads.iter().any(|thread| thread.what != What::Test) {
+                threads.retain(|thread| thread.what != What::Test);
             }
             if let Some(until) = (rule.quiet_until)(now.wall) {
                 let waits = |thread: &LetterThread| {
@@ -137,6 +144,20 @@ impl Desk {
         letters
     }
 
+    /// A person has another address: what was still to be told there is told on the first channel that there is now.
+    fn move_threads(&mut self, pseudonym: &str, person: &str, channel: &str, now: Now) {
+        let of_channel = self.threads.keys().filter(|key| key.person == pseudonym && key.channel == channel);
+        let alerts: Vec<_> = of_channel.map(|key| key.alert).collect();
+        self.forget_threads(pseudonym, Some(channel));
+        for id in alerts {
+            let settled = self.alerts.get(&id).and_then(|alert| alert.lead.as_ref()).is_none_or(|lead| lead.settled);
+            if !settled {
+                self.tell(id, person, false, now);
+            }
+        }
+        self.wake_at(now.steady);
+    }
+
     pub(super) fn forget_threads(&mut self, person: &str, channel: Option<&str>) {
         let gone: Vec<ThreadKey> = self
             .threads
@@ -188,10 +209,15 @@ impl Desk {
                 thread.failing_since.get_or_insert(now.steady);
                 let first = thread.failure.is_none();
                 thread.failure = Some(reason.clone());
-                let wait = pause(thread.attempts, random).max(after.unwrap_or(Span::ZERO).min(Span::from_secs(3600)));
+                let wait = pause(thread.attempts, random).max(after.unwrap_or(Span::ZERO).min(NEXT_TRY_MAX));
                 thread.next_try = now.steady + wait;
-                if now.steady.since(thread.queued_at) >= GIVE_UP_AFTER {
+                // Counted from the first failure: how old the alert is does not matter. What fires is never given up.
+                let fires = self.alerts.get(&key.alert).and_then(|alert| alert.lead.as_ref());
+                let fires = fires.is_some_and(|lead| lead.over_at.is_none());
+                let failing = thread.failing_since.map_or(Span::ZERO, |since| now.steady.since(since));
+                if !fires && failing >= GIVE_UP_AFTER {
                     thread.refused = true;
+                    thread.test_at = None;
                 }
                 if first || thread.refused {
                     self.notes.push(Note::Notified { thread: key.clone(), state: "failed" });
