@@ -422,6 +422,7 @@ impl State {
         let (by, reason) = if changes { (hold.map(|it| &it.by), hold.map(|it| &it.reason)) } else { (None, None) };
         Ok(Reply::json(&json!({
             "hold": hold.is_some(),
+            "if_unreachable": if self.config.holds_if_unreachable() { "hold" } else { "send" },
             "since": hold.map(|it| self.config.zone().rfc3339(it.since)),
             "by": by,
             "reason": reason,

@@ -138,7 +138,7 @@ impl Composer<'_> {
         };
         let short = format!("{short}, {}", self.since(alert, lead, thread.over, language));
         let link = self.link(thread, alert, lead);
-        let runbook = alert.opening.runbook.as_ref().map(|text| pick(text, language).clone());
+        let runbook = alert.opening.runbook.as_ref().filter(|_| !thread.over).map(|text| pick(text, language).clone());
         Some(Message {
             id: self.identifier(thread),
             thread: self.thread(alert.id),

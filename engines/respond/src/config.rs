@@ -69,6 +69,7 @@ struct Options {
     links: Option<Url>,
     weekly_test: Option<WeeklyTest>,
     heartbeat: Option<Secret>,
+    hold_if_unreachable: bool,
 }
 
 impl Default for Options {
@@ -82,6 +83,7 @@ impl Default for Options {
             links: None,
             weekly_test: Some(WeeklyTest::default()),
             heartbeat: None,
+            hold_if_unreachable: false,
         }
     }
 }
@@ -137,6 +139,12 @@ heartbeat = { file = "/etc/garant/heartbeat.url" }
             "a secret URL that is asked for each minute while journal, judge and notifications work: a heartbeat of another garant, \
              or of Healthchecks, which alerts when this one is dead",
         );
+        let hold_if_unreachable = table.or(
+            "hold_if_unreachable",
+            false,
+            "what programs of the team are to do about messages to customers while they can't ask garant whether these are held: \
+             `true` is to hold them. They learn it with each answer, and keep it",
+        );
         Some(Self {
             after: after.unwrap_or_default(),
             remind_every: remind_every.unwrap_or_default(),
@@ -146,6 +154,7 @@ heartbeat = { file = "/etc/garant/heartbeat.url" }
             links,
             weekly_test: (!weekly_test.is_never()).then_some(weekly_test),
             heartbeat,
+            hold_if_unreachable,
         })
     }
 }
@@ -652,6 +661,11 @@ impl Config {
     /// The secret URL that is asked for while everything works.
     pub fn heartbeat(&self) -> Option<&Secret> {
         self.options.heartbeat.as_ref()
+    }
+
+    /// Whether programs of the team are to hold messages to customers while they can't ask.
+    pub fn holds_if_unreachable(&self) -> bool {
+        self.options.hold_if_unreachable
     }
 
     /// The names of the people.

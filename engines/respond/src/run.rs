@@ -35,6 +35,8 @@ use crate::source::standing::Standing;
 
 /// Longest wait between two turns.
 const TURN_EVERY: Span = Span::from_secs(5);
+/// Shortest time between two turns that entries of the journal ask for.
+const SPACING: Duration = Duration::from_millis(20);
 /// Longest time of one attempt to send.
 const SEND_WITHIN: Duration = Duration::from_secs(30);
 /// How long a stop waits for messages under way.
@@ -168,7 +170,7 @@ impl Respond {
             tokio::select! {
                 () = context.stop.cancelled() => {}
                 () = tokio::time::sleep(wait.max(Span::from_millis(10)).to_std()) => {}
-                Ok(()) = size.changed() => {}
+                Ok(()) = appended(&mut size) => {}
                 Ok(()) = config.changed() => config.mark_changed(),
                 Ok(()) = applied.changed() => applied.mark_changed(),
                 Some((letter, sent)) = sending.next() => state.sent(&letter, &sent, &context),
@@ -190,6 +192,12 @@ impl Respond {
             while heartbeat.try_join_next().is_some() {}
         }
     }
+}
+
+/// Waits for an entry, and no less than [`SPACING`]: a thousand entries a second are not a thousand turns.
+async fn appended(size: &mut watch::Receiver<u64>) -> Result<(), watch::error::RecvError> {
+    tokio::time::sleep(SPACING).await;
+    size.changed().await
 }
 
 impl Engine for Respond {
