@@ -86,10 +86,16 @@ impl Running {
         })
     }
 
-    /// Removes `running.json`, at a clean stop.
+    /// Removes the `running.json` of this process, at a clean stop. Where another process has the directory by now, because it was
+    /// replaced, that one's stays.
     pub(crate) fn remove(data: &Path) {
+        let path = data.join(RUNNING);
+        let written = fs::read(&path).ok().and_then(|text| serde_json::from_slice::<Self>(&text).ok());
+        if written.is_some_and(|written| written.pid != rustix::process::getpid().as_raw_nonzero().get()) {
+            return;
+        }
         // A file that could not be removed does no harm: its process is gone, or another has its number.
-        drop(fs::remove_file(data.join(RUNNING)));
+        drop(fs::remove_file(path));
     }
 }
 

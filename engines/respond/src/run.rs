@@ -446,7 +446,9 @@ impl State {
                         return Ok(());
                     }
                 }
-                Err(error @ (StoreError::Full { .. } | StoreError::Unavailable { .. })) => {
+                Err(
+                    error @ (StoreError::Full { .. } | StoreError::Unavailable { .. } | StoreError::Displaced { .. }),
+                ) => {
                     if self.failing_since.is_none() {
                         self.failing_since = Some(now.wall);
                         tracing::error!(%error, "the state of the alerts can't be written: people are told all the same");

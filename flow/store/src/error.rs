@@ -33,6 +33,14 @@ pub enum StoreError {
         /// What the storage said.
         reason: String,
     },
+    /// The files of the store are not in the data directory any more.
+    #[error("nothing is recorded since {since}: {reason}")]
+    Displaced {
+        /// Since when.
+        since: Time,
+        /// What happened to which file, and what to do.
+        reason: String,
+    },
     /// A read failed.
     #[error("{what} can't be read from the storage: {reason}")]
     Read {
@@ -176,6 +184,21 @@ pub enum OpenError {
     Link {
         /// The link.
         link: PathBuf,
+    },
+    /// Keys are missing under which payloads of the log are sealed.
+    #[error(
+        "{first} is missing{}, and entries of the log are sealed under it: put it back; the keys are outside the database, and a \
+         copy of the one is no copy of the other. Nothing was recorded. If it is lost, so is what it seals: `garant log \
+         continue --reason …` then opens a new log that cites this one, and keeps this one as it is",
+        match more { 0 => String::new(), more => format!(", and {more} more of {}", dir.join("keys").display()) }
+    )]
+    KeyMissing {
+        /// The directory.
+        dir: PathBuf,
+        /// The first missing file.
+        first: PathBuf,
+        /// How many others are missing.
+        more: usize,
     },
     /// The log is older than a checkpoint of it that is remembered elsewhere: an older copy was put back.
     #[error(

@@ -4,6 +4,10 @@
 //! it, and forgetting a day means destroying 32 bytes that were never in a copy: the keys are kept outside the database, and
 //! `docs/log.md` tells operators to leave `keys/` out of long-lived backups.
 //!
+//! **A key that is missing is made anew only for a day that has no payload yet.** Otherwise a restore without `keys/` would
+//! go on under new keys of the same names, and putting the true ones back would make what was recorded meanwhile unreadable.
+//! Who writes asks the database before [`KeyRing::create`].
+//!
 //! A key is on disk, with its directory, before the first payload sealed with it is: otherwise a crash could leave
 //! payloads that nobody can read. Overwriting before unlinking reaches the block on file systems that write in place; on others
 //! (copy-on-write, flash) it is the best a program can do, and the disk's own encryption has to do the rest.
@@ -40,7 +44,8 @@ impl KeyRing {
         Self { dir: data_dir.join("keys"), cache: Mutex::default() }
     }
 
-    fn path(&self, class: Retention, day: Day) -> PathBuf {
+    /// The file of that key.
+    pub(crate) fn path(&self, class: Retention, day: Day) -> PathBuf {
         self.dir.join(class.as_str()).join(format!("{day}.key"))
     }
 
@@ -66,11 +71,18 @@ impl KeyRing {
         Ok(Some(key))
     }
 
-    /// The key of that class and day, made and durable when there was none.
-    pub(crate) fn get_or_create(&self, class: Retention, day: Day) -> io::Result<DayKey> {
-        if let Some(key) = self.get(class, day)? {
-            return Ok(key);
+    /// Whether there is a file of that key.
+    pub(crate) fn is_there(&self, class: Retention, day: Day) -> io::Result<bool> {
+        match std::fs::symlink_metadata(self.path(class, day)) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
         }
+    }
+
+    /// Makes the key of that class and day, of which there is none, and of which no payload is sealed; durable when it
+    /// returns.
+    pub(crate) fn create(&self, class: Retention, day: Day) -> io::Result<DayKey> {
         let class_dir = self.dir.join(class.as_str());
         DirBuilder::new().recursive(true).mode(0o700).create(&class_dir)?;
         for dir in [self.dir.parent(), Some(self.dir.as_path())].into_iter().flatten() {
@@ -142,8 +154,8 @@ mod tests {
         let dir = tempfile::tempdir().expect("temporary directory");
         let ring = KeyRing::new(dir.path());
         assert!(ring.get(Retention::Audit, DAY).expect("readable").is_none());
-        let key = ring.get_or_create(Retention::Audit, DAY).expect("made");
-        let other = ring.get_or_create(Retention::Evidence, DAY).expect("made");
+        let key = ring.create(Retention::Audit, DAY).expect("made");
+        let other = ring.create(Retention::Evidence, DAY).expect("made");
         assert_ne!(key.bytes(), other.bytes());
 
         let reopened = KeyRing::new(dir.path());
@@ -167,7 +179,7 @@ mod tests {
     fn a_link_is_no_key() {
         let dir = tempfile::tempdir().expect("temporary directory");
         let ring = KeyRing::new(dir.path());
-        ring.get_or_create(Retention::Audit, DAY).expect("made");
+        ring.create(Retention::Audit, DAY).expect("made");
         let (path, elsewhere) = (dir.path().join("keys/audit/2024-10-04.key"), dir.path().join("elsewhere"));
         std::fs::rename(&path, &elsewhere).expect("moved");
         std::os::unix::fs::symlink(&elsewhere, &path).expect("linked");
@@ -180,9 +192,9 @@ mod tests {
     fn a_key_of_the_wrong_length_is_no_key() {
         let dir = tempfile::tempdir().expect("temporary directory");
         let ring = KeyRing::new(dir.path());
-        ring.get_or_create(Retention::Audit, DAY).expect("made");
+        ring.create(Retention::Audit, DAY).expect("made");
         std::fs::write(dir.path().join("keys/audit/2024-10-04.key"), [1; 31]).expect("written");
-        let refused = KeyRing::new(dir.path()).get_or_create(Retention::Audit, DAY).expect_err("not made anew");
+        let refused = KeyRing::new(dir.path()).get(Retention::Audit, DAY).expect_err("not made anew");
         assert!(refused.to_string().contains("31 bytes instead of 32"), "{refused}");
     }
 }

@@ -26,6 +26,7 @@ mod keys;
 mod lock;
 mod log;
 mod numbers;
+mod open_files;
 mod random;
 mod reserve;
 mod samples;

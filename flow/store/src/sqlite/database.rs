@@ -24,6 +24,9 @@ const CHECKPOINT_PAGES: u32 = 4000;
 /// How long a statement waits for another connection's lock.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The files of the database that hold what is committed, in the data directory.
+pub(super) const FILES: [&str; 2] = ["garant.db", "garant.db-wal"];
+
 /// The database of a data directory.
 pub(super) fn path(dir: &Path) -> PathBuf {
     dir.join("garant.db")

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use event::journal::Opened;
-use event::{BootId, InstallationId};
+use event::{BootId, Day, InstallationId, Retention};
 use journal::checkpoint::{self, Checkpoint};
 use journal::note::SigningKey;
 use journal::tree::{self, EMPTY_ROOT, Frontier};
@@ -21,6 +21,7 @@ use super::writer::{Health, Writer};
 use super::{ReadOnly, Sqlite, SqliteOptions, SqliteReader, Writable, database, queries};
 use crate::keys::KeyRing;
 use crate::lock::{DirLock, no_follow};
+use crate::open_files::OpenFiles;
 use crate::reserve::Reserve;
 use crate::sequence::{self, LogIdentity};
 use crate::{Head, OpenError, StoreError, random};
@@ -55,11 +56,13 @@ pub(super) fn open(options: SqliteOptions) -> Result<Arc<Sqlite>, OpenError> {
     }
 
     let keys = Arc::new(KeyRing::new(&dir));
+    refuse_missing_keys(&conn, &keys, clock.now().day(), &dir)?;
     let mut own = OwnEvents { observer, boot: BootId::from_bytes(random_id(&dir)?), next: 0 };
     let mut log = Log {
         conn,
         identity: identity.clone(),
         keys: Arc::clone(&keys),
+        files: open_files(&dir)?,
         signers,
         clock: Arc::clone(&clock),
         frontier,
@@ -73,6 +76,8 @@ pub(super) fn open(options: SqliteOptions) -> Result<Arc<Sqlite>, OpenError> {
             .map_err(|failure| OpenError::Database { dir: dir.clone(), reason: failure.to_string() })?;
     }
 
+    // The write-ahead log of a new database is there only now.
+    log.files = open_files(&dir)?;
     let health = Arc::new(Health::default());
     let (size_sender, size) = watch::channel(log.frontier.size());
     let threads = OpenError::io("starting the writing threads for", &dir);
@@ -103,6 +108,44 @@ pub(super) fn open_read_only(dir: &Path) -> Result<Arc<SqliteReader>, OpenError>
         size,
         access: ReadOnly,
     }))
+}
+
+fn open_files(dir: &Path) -> Result<OpenFiles, OpenError> {
+    OpenFiles::of(dir, &database::FILES).map_err(OpenError::io("looking at the database in", dir))
+}
+
+/// Refuses a log without the keys that it can't do without: those of `today`, under which it would go on, and those of what
+/// it says of itself, without which nobody can verify it. Of others it warns: what they seal is gone, and so are the verdicts
+/// that rest on it.
+fn refuse_missing_keys(conn: &Connection, keys: &KeyRing, today: Day, dir: &Path) -> Result<(), OpenError> {
+    let wrong = |error: rusqlite::Error| OpenError::database(dir, &error);
+    let (mut needed, mut others) = (Vec::new(), Vec::new());
+    for (number, day) in queries::retained(conn).map_err(wrong)? {
+        // A class of a later release has keys of its own.
+        let Some(class) = database::class_of(number) else { continue };
+        let path = keys.path(class, day);
+        let is_there = keys.is_there(class, day).map_err(OpenError::io("looking for the key", &path))?;
+        if !is_there && queries::has_payloads(conn, class, day).map_err(wrong)? {
+            let is_needed = day >= today || class == Retention::Permanent;
+            if is_needed { needed.push(path) } else { others.push(path) }
+        }
+    }
+    if let Some(first) = needed.first() {
+        let more = needed.len() + others.len() - 1;
+        return Err(OpenError::KeyMissing { dir: dir.to_owned(), first: first.clone(), more });
+    }
+    if let Some(first) = others.first() {
+        let more = match others.len() - 1 {
+            0 => String::new(),
+            more => format!(", and {more} more"),
+        };
+        tracing::warn!(
+            "{} is missing{more}: what is sealed under it can't be read, and verdicts that rest on it can't be recomputed. Put \
+             it back if there is a copy, while garant is stopped",
+            first.display()
+        );
+    }
+    Ok(())
 }
 
 fn damaged(dir: &Path) -> impl Fn(StoreError) -> OpenError {

@@ -57,6 +57,24 @@ fn within(conn: &Connection, what: &'static str, asked: u64) -> Result<(), Store
     if asked > size { Err(StoreError::OutOfRange { what, asked, size }) } else { Ok(()) }
 }
 
+/// Whether a payload of that class and day is stored. Days that are being destroyed have none, and still their row.
+pub(super) fn has_payloads(conn: &Connection, class: Retention, day: Day) -> rusqlite::Result<bool> {
+    conn.prepare_cached(
+        "SELECT EXISTS (SELECT 1 FROM retained JOIN payload
+            ON payload.sequence BETWEEN retained.first AND retained.last
+            AND payload.class = retained.class AND payload.day = retained.day
+         WHERE retained.class = ?1 AND retained.day = ?2)",
+    )?
+    .query_row(params![class_number(class), day.days()], |row| row.get(0))
+}
+
+/// The classes and days that have entries with payloads, or are being destroyed.
+pub(super) fn retained(conn: &Connection) -> rusqlite::Result<Vec<(i64, Day)>> {
+    conn.prepare("SELECT class, day FROM retained ORDER BY day, class")?
+        .query_map([], |row| Ok((row.get(0)?, Day::from_days(row.get(1)?))))?
+        .collect()
+}
+
 /// Bounds for SQL of a range, cut to [`RANGE_MAX`] and to what an integer of SQL holds.
 fn bounds(range: &Range<u64>) -> (i64, i64) {
     let end = range.end.min(range.start.saturating_add(RANGE_MAX));

@@ -10,6 +10,7 @@ use crate::conformance::{ConformanceSubject, ManualClock, START, options, signin
 use crate::{OpenError, Samples as _};
 
 mod disk_full;
+mod displaced;
 mod forgetting;
 mod killed;
 mod opening;

@@ -13,8 +13,10 @@ use journal::tree::Frontier;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
 
 use super::database::{SqliteError, class_number};
+use super::queries;
 use super::work::{Mark, Work};
 use crate::keys::KeyRing;
+use crate::open_files::OpenFiles;
 use crate::sequence::{self, Draft, EntryRow, LogIdentity};
 use crate::{Numbers, Row, Step, StoreError};
 
@@ -26,6 +28,7 @@ pub(super) struct Log {
     pub(super) conn: Connection,
     pub(super) identity: LogIdentity,
     pub(super) keys: Arc<KeyRing>,
+    pub(super) files: OpenFiles,
     pub(super) signers: Vec<SigningKey>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) frontier: Frontier,
@@ -151,7 +154,15 @@ impl Appending<'_> {
 
     /// Appends the first entry of its class in this commit, with a key that is durable before the entry is.
     fn add_first(&mut self, draft: &mut Draft<'_>, event: Observed) -> Result<EntryRow, SqliteError> {
-        let key = self.keys.get_or_create(event.retention, draft.day())?;
+        let (class, day) = (event.retention, draft.day());
+        let key = match self.keys.get(class, day)? {
+            Some(key) => key,
+            None if queries::has_payloads(self.tx, class, day)? => {
+                let path = self.keys.path(class, day);
+                return Err(io::Error::other(format!("{} is missing: put it back", path.display())).into());
+            }
+            None => self.keys.create(class, day)?,
+        };
         let row = draft.add(event, &key)?;
         let place = row.sequence.cast_signed();
         self.used.insert(row.class, Used { key, day: row.day, entries: 1, first: place, last: place });

@@ -29,6 +29,8 @@ const EVENTS_PER_COMMIT: usize = 1024;
 const KIB_PER_COMMIT: usize = 4 * 1024;
 /// How often a storage that failed is tried again without being asked.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
+/// How often is looked whether the files are still there while there is nothing to write.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// A job, and its share of the queue.
 struct Queued {
@@ -143,6 +145,8 @@ impl Thread {
             let jobs = self.next_jobs();
             if self.outage.is_some() {
                 self.recover(!jobs.is_empty());
+            } else if let Some(reason) = self.log.files.lost() {
+                self.begin_displacement(reason);
             }
             if let Some(outage) = &self.outage {
                 let refusal = outage.refusal();
@@ -163,7 +167,7 @@ impl Thread {
         let first = if self.outage.is_some() {
             self.queue.recv_timeout(RETRY_EVERY)
         } else if self.destructions.is_empty() {
-            self.queue.recv().map_err(RecvTimeoutError::from)
+            self.queue.recv_timeout(LOOK_EVERY)
         } else {
             self.queue.recv_timeout(Duration::ZERO)
         };

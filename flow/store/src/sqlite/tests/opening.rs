@@ -271,3 +271,49 @@ async fn a_log_that_follows_another_says_so_in_its_second_entry() {
     assert_eq!(body.expect("readable"), continued);
     assert_eq!(store.days_before(Retention::Audit, START.day()).await.expect("days"), []);
 }
+
+/// A restore without `keys/`, and a key that somebody removed: nothing goes on under a new key of that name.
+#[tokio::test]
+async fn a_missing_key_is_not_made_anew() {
+    let dir = temporary();
+    let store = open(dir.path()).expect("a new directory");
+    store.append(events(1, 0..3)).await.expect("appended");
+    let whole = journal_cases::everything(&*store).await;
+    drop(store);
+    let file = |class: Retention| dir.path().join(format!("keys/{}/{}.key", class.as_str(), START.day()));
+    for class in [Retention::Evidence, Retention::Audit, Retention::Permanent] {
+        let (path, kept) = (file(class), dir.path().join("kept"));
+        std::fs::rename(&path, &kept).expect("there");
+        let refused = open(dir.path()).expect_err("it is missing");
+        assert!(matches!(&refused, OpenError::KeyMissing { first, more: 0, .. } if *first == path), "{refused}");
+        let text = refused.to_string();
+        assert!(text.contains("put it back") && text.contains("garant log continue"), "{text}");
+        assert!(!path.exists(), "nothing was made in its place");
+        std::fs::rename(&kept, &path).expect("put back");
+    }
+    let store = open(dir.path()).expect("it opens again");
+    assert_eq!(journal_cases::everything(&*store).await, whole);
+    drop(store);
+
+    // All of them, on the next day: without those of what the log says of itself nobody can verify it.
+    let tomorrow = || {
+        let mut options = options(dir.path(), &ManualClock::at(START + event::Span::from_days(1)));
+        options.signers = vec![signing_key(1)];
+        Sqlite::open(options)
+    };
+    std::fs::rename(dir.path().join("keys"), dir.path().join("kept")).expect("there");
+    let refused = tomorrow().expect_err("they are missing");
+    assert!(matches!(&refused, OpenError::KeyMissing { more: 2, .. }), "{refused}");
+    assert!(refused.to_string().contains("and 2 more"), "{refused}");
+    std::fs::rename(dir.path().join("kept"), dir.path().join("keys")).expect("put back");
+    // Of a day that is over, what can be done without is warned of.
+    std::fs::remove_file(file(Retention::Evidence)).expect("there");
+    let store = tomorrow().expect("it opens");
+    store.append(events(2, 0..3)).await.expect("under keys of the new day");
+    drop(store);
+
+    // A day whose payloads are destroyed, and its key with them, as a crash leaves it before the entry that says so.
+    sql(dir.path(), "DELETE FROM payload WHERE class = 2");
+    std::fs::remove_file(file(Retention::Audit)).expect("there");
+    tomorrow().expect("it opens");
+}

@@ -4,6 +4,9 @@
 //! which pays for the entry about the outage, and then refuses every further job at once: a queue that only grows helps
 //! nobody, and an observer keeps what it could not hand over. Recovery is the same whether the disk was full or failed: the
 //! outage ends when an entry is durable again.
+//!
+//! When the files are not in the data directory any more, nothing is tried: whatever is in their place belongs to another run.
+//! That ends when they are back.
 
 use std::sync::atomic::Ordering;
 
@@ -21,6 +24,8 @@ const RETRY_WHEN_ASKED_EVERY: Span = Span::from_millis(100);
 /// An outage under way.
 pub(super) struct Outage {
     fault: AppendsRefused,
+    /// Whether the files are not where they were.
+    displaced: bool,
     /// Whether an entry about the outage is in the journal.
     recorded: bool,
     tried: Monotonic,
@@ -33,7 +38,13 @@ impl Outage {
 
     pub(super) fn refusal(&self) -> StoreError {
         let AppendsRefused { since, full, reason } = self.fault.clone();
-        if full { StoreError::Full { since, reason } } else { StoreError::Unavailable { since, reason } }
+        if self.displaced {
+            StoreError::Displaced { since, reason }
+        } else if full {
+            StoreError::Full { since, reason }
+        } else {
+            StoreError::Unavailable { since, reason }
+        }
     }
 }
 
@@ -52,12 +63,28 @@ impl Thread {
     pub(super) fn begin_outage(&mut self, failure: &SqliteError) -> StoreError {
         let fault =
             AppendsRefused { since: self.log.clock.now(), full: failure.is_full(), reason: failure.to_string() };
-        tracing::error!(reason = %fault.reason, full = fault.full, "the storage refuses: entries are refused until it works again");
-        let mut outage = Outage { fault, recorded: false, tried: self.log.clock.monotonic() };
+        if let Some(reason) = self.log.files.lost() {
+            return self.begin_displacement(reason);
+        }
+        let mut outage = Outage { fault, displaced: false, recorded: false, tried: self.log.clock.monotonic() };
+        let AppendsRefused { reason, full, .. } = &outage.fault;
+        tracing::error!(%reason, full, "the storage refuses: entries are refused until it works again");
         self.release_reserve();
         outage.recorded = self.own.append(&mut self.log, &[outage.event(false)]).is_ok();
         self.health.set_fault(Some(outage.fault.clone()));
         self.send_size();
+        let refusal = outage.refusal();
+        self.outage = Some(outage);
+        refusal
+    }
+
+    /// Begins an outage because the files are not in the data directory any more, for this `reason`.
+    pub(super) fn begin_displacement(&mut self, reason: String) -> StoreError {
+        tracing::error!(%reason, "nothing is recorded any more");
+        let fault = AppendsRefused { since: self.log.clock.now(), full: false, reason };
+        self.health.set_fault(Some(fault.clone()));
+        let tried = self.log.clock.monotonic();
+        let outage = Outage { fault, displaced: true, recorded: false, tried };
         let refusal = outage.refusal();
         self.outage = Some(outage);
         refusal
@@ -73,6 +100,13 @@ impl Thread {
             return;
         }
         outage.tried = now;
+        if let Some(reason) = self.log.files.lost() {
+            (outage.displaced, outage.fault.reason) = (true, reason);
+            self.health.set_fault(Some(outage.fault.clone()));
+            self.outage = Some(outage);
+            return;
+        }
+        outage.displaced = false;
         if !outage.recorded {
             outage.recorded = self.own.append(&mut self.log, &[outage.event(false)]).is_ok();
         }
