@@ -22,7 +22,9 @@ pub(super) fn no_name(error: &ResolveError) -> Answer {
             Answer::unknown(error.to_string())
         }
         ResolveFailure::NoSuchName
+        | ResolveFailure::NoSuchTarget(_)
         | ResolveFailure::NoRecords
+        | ResolveFailure::Referral(_)
         | ResolveFailure::Refused(_)
         | ResolveFailure::Timeout
         | ResolveFailure::Other(_) => Answer::down(error.to_string()),

@@ -34,11 +34,14 @@ use tokio::time::Instant;
 
 use super::dial::Local;
 use super::{Deadline, RecordType, SetupError};
-use crate::printable::in_words;
+use crate::printable::{in_words, text as printable};
 
 /// Longest time that an address is remembered: a name that moved to the other region is followed within a minute,
 /// whatever its record says.
 const TTL_MAX: Duration = Duration::from_mins(1);
+
+/// Most names that are followed in one answer, from alias to alias: more than any resolver follows.
+const ALIASES_MAX: usize = 32;
 
 /// Longest time that the absence of a name is remembered.
 const NEGATIVE_TTL_MAX: Duration = Duration::from_secs(5);
@@ -172,10 +175,14 @@ pub enum ResolveFailure {
     BadName,
     /// The name does not exist (NXDOMAIN).
     NoSuchName,
+    /// The name is an alias (CNAME), and the name that it leads to does not exist (NXDOMAIN).
+    NoSuchTarget(String),
     /// The name exists, but has no record of that type.
     NoRecords,
     /// The server answers that it fails, or that it will not: the response code as `dig` writes it (RFC 6895, section 2.3).
     Refused(String),
+    /// The server says nothing of the name but that others serve it: a referral to the name servers of this zone.
+    Referral(String),
     /// No answer came in time, from a name server that answers other questions: it looked, and found nobody to ask.
     Timeout,
     /// None of these name servers answers anything.
@@ -194,6 +201,17 @@ impl fmt::Display for ResolveError {
         match &self.failure {
             ResolveFailure::BadName => write!(f, "`{name}` is not a host name"),
             ResolveFailure::NoSuchName => write!(f, "the name `{name}` does not exist (NXDOMAIN){says}"),
+            ResolveFailure::NoSuchTarget(target) => {
+                let target = printable(target);
+                write!(f, "the name `{name}` is an alias (CNAME) for `{target}`, which does not exist (NXDOMAIN){says}")
+            }
+            ResolveFailure::Referral(zone) => {
+                let zone = printable(zone);
+                write!(
+                    f,
+                    "the name server{server} has no answer for `{name}`: it refers to the name servers of `{zone}`"
+                )
+            }
             ResolveFailure::NoRecords => write!(f, "the name `{name}` has no record of this type (NOERROR){says}"),
             ResolveFailure::Refused(code) => {
                 let about = match code.as_str() {
@@ -286,8 +304,15 @@ impl Resolver {
             name.set_fqdn(true);
         }
         let servers = self.servers();
-        let found = servers.answer(servers.names.lookup_ip(name), deadline).await.map_err(failed)?;
-        let mut addresses: Vec<IpAddr> = found.iter().collect();
+        let found = servers.answer(servers.names.lookup_ip(name.clone()), deadline).await.map_err(failed)?;
+        let message = found.as_lookup().message();
+        if let Some(failure) = said_by(message.response_code) {
+            return Err(failed(failure));
+        }
+        // What was asked for last is the end of the aliases, or the name in a search domain.
+        let said = Said::of(&[&name, found.query().name()], &message.answers);
+        let mut addresses: Vec<IpAddr> =
+            said.data(&[RecordType::AAAA, RecordType::A]).filter_map(RData::ip_addr).collect();
         if addresses.is_empty() {
             return Err(failed(ResolveFailure::NoRecords));
         }
@@ -328,32 +353,111 @@ impl Resolver {
         let mut asked = Name::from_str(name).map_err(|_| failed(None, ResolveFailure::BadName))?;
         asked.set_fqdn(true);
         let servers = self.servers();
-        let of_type = |records: &[Record]| -> Vec<String> {
-            let of_type = records.iter().filter(|record| record.record_type() == record_type);
-            of_type.filter_map(|record| read(&record.data)).collect()
-        };
         if servers.watched.is_empty() {
-            let found = servers.answer(servers.afresh.lookup(asked, record_type), deadline).await;
-            let records = of_type(found.map_err(|failure| failed(None, failure))?.answers());
+            let found = servers.answer(servers.afresh.lookup(asked.clone(), record_type), deadline).await;
+            let found = found.map_err(|failure| failed(None, failure))?;
+            if let Some(failure) = said_by(found.message().response_code) {
+                return Err(failed(None, failure));
+            }
+            let said = match record_type {
+                RecordType::CNAME => Said::of_one(&asked, found.answers()),
+                _ => Said::of(&[&asked, found.query().name()], found.answers()),
+            };
+            let records: Vec<String> = said.data(&[record_type]).filter_map(&read).collect();
             if records.is_empty() {
                 return Err(failed(None, ResolveFailure::NoRecords));
             }
             return Ok(Resolved { server: None, records, alias: None });
         }
-        let question = servers.ask_each(Query::query(asked, record_type), deadline);
+        let question = servers.ask_each(Query::query(asked.clone(), record_type), deadline);
         let (server, said) = servers.answer(question, deadline).await.map_err(|failure| failed(None, failure))?;
         let response = said.map_err(|failure| failed(Some(server), failure))?;
-        let records = of_type(&response.answers);
-        let alias = response.answers.iter().rev().find_map(|record| match &record.data {
-            RData::CNAME(name) => Some(name.to_string()),
-            _ => None,
-        });
-        match (records.is_empty(), response.response_code, alias) {
-            (true, ResponseCode::NXDomain, _) => Err(failed(Some(server), ResolveFailure::NoSuchName)),
-            (true, _, None) => Err(failed(Some(server), ResolveFailure::NoRecords)),
-            (empty, _, alias) => Ok(Resolved { server: Some(server), records, alias: alias.filter(|_| empty) }),
+        let failed = |failure| Err(failed(Some(server), failure));
+        let said = match record_type {
+            RecordType::CNAME => Said::of_one(&asked, &response.answers),
+            _ => Said::of(&[&asked], &response.answers),
+        };
+        let target = said.target();
+        match (said_by(response.response_code), target) {
+            (Some(ResolveFailure::NoSuchName), Some(target)) => {
+                return failed(ResolveFailure::NoSuchTarget(target.to_string()));
+            }
+            (Some(failure), _) => return failed(failure),
+            (None, _) => {}
+        }
+        let records: Vec<String> = said.data(&[record_type]).filter_map(read).collect();
+        match target {
+            _ if !records.is_empty() => Ok(Resolved { server: Some(server), records, alias: None }),
+            Some(_) if said.circle => failed(ResolveFailure::Other("its aliases (CNAME) lead back to it".to_owned())),
+            Some(target) => Ok(Resolved { server: Some(server), records, alias: Some(target.to_string()) }),
+            None => failed(referral(&response.authorities).unwrap_or(ResolveFailure::NoRecords)),
         }
     }
+}
+
+/// What the answer section of a message says of a name: the records of the name itself, and of those that it is an alias
+/// for (RFC 1034, section 3.6.2). What stands beside them, of other names, is no answer: whoever sends it may know nothing
+/// of them.
+struct Said<'a> {
+    /// The name, and the aliases (CNAME) from there on, as far as [`ALIASES_MAX`].
+    names: Vec<&'a Name>,
+    answers: &'a [Record],
+    /// An alias leads back to a name before it.
+    circle: bool,
+}
+
+impl<'a> Said<'a> {
+    fn of(asked: &[&'a Name], answers: &'a [Record]) -> Self {
+        let (mut names, mut circle, mut at) = (asked.to_vec(), false, 0);
+        while let Some(&name) = names.get(at) {
+            for record in answers.iter().filter(|record| record.name.eq_ignore_root(name)) {
+                let RData::CNAME(target) = &record.data else { continue };
+                match names.iter().position(|known| known.eq_ignore_root(target)) {
+                    Some(known) => circle |= known <= at,
+                    None if names.len() < ALIASES_MAX => names.push(target),
+                    None => {}
+                }
+            }
+            at += 1;
+        }
+        Self { names, answers, circle }
+    }
+
+    /// Without its aliases: who asks for one does not ask where it leads.
+    fn of_one(asked: &'a Name, answers: &'a [Record]) -> Self {
+        Self { names: vec![asked], answers, circle: false }
+    }
+
+    /// The last of the aliases, when the answer begins with one.
+    fn target(&self) -> Option<&'a Name> {
+        self.names.last().copied().filter(|_| self.names.len() > 1 || self.circle)
+    }
+
+    fn data(&self, types: &[RecordType]) -> impl Iterator<Item = &'a RData> {
+        let ours = |record: &&Record| self.names.iter().any(|name| record.name.eq_ignore_root(name));
+        self.answers
+            .iter()
+            .filter(ours)
+            .filter(|record| types.contains(&record.record_type()))
+            .map(|record| &record.data)
+    }
+}
+
+/// What a response code says, whatever else is in the answer.
+fn said_by(code: ResponseCode) -> Option<ResolveFailure> {
+    match code {
+        ResponseCode::NoError => None,
+        ResponseCode::NXDomain => Some(ResolveFailure::NoSuchName),
+        code => Some(ResolveFailure::Refused(code_word(code))),
+    }
+}
+
+/// The referral that an answer without records is: its authority section names the servers of a zone, and has no SOA with
+/// which the server would say itself that there is no such record (RFC 2308, section 2.2).
+fn referral(authorities: &[Record]) -> Option<ResolveFailure> {
+    let of_type = |record_type| authorities.iter().find(move |record| record.record_type() == record_type);
+    let servers = of_type(RecordType::NS).filter(|_| of_type(RecordType::SOA).is_none())?;
+    Some(ResolveFailure::Referral(servers.name.to_string()))
 }
 
 /// These name servers, each to be asked on its own.
@@ -407,7 +511,14 @@ impl Servers {
         let end = deadline.at - LAST_WORD.min(deadline.span().to_std() / 10);
         while let Ok(Some(answered)) = tokio::time::timeout_at(end, asked.join_next()).await {
             match answered {
-                Ok((address, Ok(response))) => return Ok((address, Ok(response))),
+                Ok((address, Ok(response))) => match said_by(response.response_code) {
+                    Some(failure @ ResolveFailure::Refused(_)) => said = Some((address, Err(failure))),
+                    _ if !response.answers.is_empty() => return Ok((address, Ok(response))),
+                    _ => match referral(&response.authorities) {
+                        Some(referral) => said = Some((address, Err(referral))),
+                        None => return Ok((address, Ok(response))),
+                    },
+                },
                 Ok((address, Err(error))) => match failure(&error) {
                     LookupFailure::Reason(failure @ (ResolveFailure::NoSuchName | ResolveFailure::NoRecords)) => {
                         return Ok((address, Err(failure)));
@@ -496,9 +607,10 @@ fn failure(error: &NetError) -> LookupFailure {
         NetError::Io(error) => return of_system(error),
         NetError::Busy => ResolveFailure::NotAsked("too many questions are under way".to_owned()),
         NetError::Dns(DnsError::NoRecordsFound(none)) => match none.response_code {
-            ResponseCode::NXDomain => ResolveFailure::NoSuchName,
-            ResponseCode::NoError => ResolveFailure::NoRecords,
-            code => ResolveFailure::Refused(code_word(code)),
+            ResponseCode::NoError => {
+                referral(none.authorities.as_deref().unwrap_or_default()).unwrap_or(ResolveFailure::NoRecords)
+            }
+            code => said_by(code).unwrap_or(ResolveFailure::NoRecords),
         },
         NetError::Dns(DnsError::ResponseCode(code)) => ResolveFailure::Refused(code_word(*code)),
         other => ResolveFailure::Other(words(other).to_owned()),

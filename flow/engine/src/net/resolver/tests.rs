@@ -41,6 +41,106 @@ async fn failure_of(server: SocketAddr, name: &str) -> ResolveFailure {
     resolver.addresses(name, soon()).await.expect_err("no answer").failure
 }
 
+/// A name server that answers each question with what `section` says of it: the response code, the answer section and the
+/// authority section, as zone files write them.
+async fn saying(section: fn(&str) -> (ResponseCode, &'static [&'static str], &'static [&'static str])) -> SocketAddr {
+    use hickory_resolver::proto::op::{Message, MessageType};
+    use hickory_resolver::proto::rr::rdata;
+    #[expect(clippy::disallowed_methods, reason = "the test is the other side")]
+    let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
+    let address = socket.local_addr().expect("an address");
+    let record = |line: &&str| {
+        let words: Vec<&str> = line.split(' ').collect();
+        let name = |word: &str| Name::from_ascii(word).expect("a name");
+        let data = match words[1] {
+            "A" => RData::A(rdata::A(words[2].parse().expect("an address"))),
+            "AAAA" => RData::AAAA(rdata::AAAA(words[2].parse().expect("an address"))),
+            "CNAME" => RData::CNAME(rdata::CNAME(name(words[2]))),
+            "NS" => RData::NS(rdata::NS(name(words[2]))),
+            "SOA" => RData::SOA(rdata::SOA::new(name("ns.t."), name("h.t."), 1, 1, 1, 1, 1)),
+            other => panic!("no records of type {other}"),
+        };
+        Record::from_rdata(name(words[0]), 5, data)
+    };
+    tokio::spawn(async move {
+        let mut buffer = [0; 1500];
+        while let Ok((length, peer)) = socket.recv_from(&mut buffer).await {
+            let question = Message::from_vec(&buffer[..length]).expect("a question");
+            let (code, answers, authorities) = section(&question.queries[0].name().to_string());
+            let mut answer = Message::new(question.metadata.id, MessageType::Response, question.metadata.op_code);
+            answer.add_query(question.queries[0].clone());
+            answer.metadata.response_code = code;
+            answer.add_answers(answers.iter().map(record));
+            answer.add_authorities(authorities.iter().map(record));
+            socket.send_to(&answer.to_vec().expect("encodes"), peer).await.expect("sent");
+        }
+    });
+    address
+}
+
+/// WA-2: what a name server says of another name is nothing about the one that was asked for, its response code counts
+/// whatever records stand beside it, and that others are to be asked is not that there is none.
+#[tokio::test]
+async fn an_answer_is_read_for_the_name_that_was_asked_for() {
+    use RecordType as R;
+    let server = saying(|name| match name {
+        "other.t." => (ResponseCode::NoError, &["evil.t. A 192.0.2.7"], &[]),
+        "both.t." => (ResponseCode::NoError, &["evil.t. A 192.0.2.7", "BOTH.t. A 192.0.2.8"], &[]),
+        "gone.t." => (ResponseCode::NXDomain, &["gone.t. A 192.0.2.7"], &[]),
+        "odd.t." => (ResponseCode::from(0, 11), &["odd.t. A 192.0.2.7"], &[]),
+        "alias.t." => (ResponseCode::NoError, &["end.t. A 192.0.2.9", "alias.t. CNAME end.t."], &[]),
+        "away.t." => (ResponseCode::NoError, &["evil.t. CNAME x.t.", "away.t. CNAME cdn.u."], &[]),
+        "dangling.t." => (ResponseCode::NXDomain, &["dangling.t. CNAME no.t."], &["t. SOA"]),
+        "circle.t." => (ResponseCode::NoError, &["circle.t. CNAME c.t.", "c.t. CNAME circle.t."], &[]),
+        "below.t." => (ResponseCode::NoError, &[], &["below.t. NS ns.below.t."]),
+        "none.t." => (ResponseCode::NoError, &[], &["t. NS ns.t.", "t. SOA"]),
+        _ => (ResponseCode::NXDomain, &[], &["t. SOA"]),
+    })
+    .await;
+    let watching = Resolver::watching(&[server]).expect("a resolver");
+    let ours = Resolver::asking(&[server]).expect("a resolver");
+    for (name, record_type, expected, of_ours) in [
+        ("other.t", R::A, "has no record of this type (NOERROR)", "has no record of this type (NOERROR)"),
+        ("both.t", R::A, "192.0.2.8", "192.0.2.8"),
+        ("gone.t", R::A, "the name `gone.t` does not exist (NXDOMAIN)", "the name `gone.t` does not exist (NXDOMAIN)"),
+        ("odd.t", R::A, "answers RCODE 11 for `odd.t`", "answers RCODE 11 for `odd.t`"),
+        ("alias.t", R::A, "192.0.2.9", "192.0.2.9"),
+        ("alias.t", R::CNAME, "end.t.", "end.t."),
+        ("away.t", R::A, "alias for cdn.u.", "does not exist (NXDOMAIN)"),
+        ("away.t", R::CNAME, "cdn.u.", "cdn.u."),
+        ("dangling.t", R::A, "is an alias (CNAME) for `no.t.`, which does not exist (NXDOMAIN)", "(NXDOMAIN)"),
+        ("circle.t", R::A, "its aliases (CNAME) lead back to it", ""),
+        ("below.t", R::A, "it refers to the name servers of `below.t.`", "it refers to the name servers of `below.t.`"),
+        ("below.t", R::NS, "it refers to the name servers of `below.t.`", "has no record of this type"),
+        ("none.t", R::A, "has no record of this type (NOERROR)", "has no record of this type (NOERROR)"),
+    ] {
+        let told = |found: Result<Resolved, ResolveError>| match found {
+            Ok(Resolved { alias: Some(alias), .. }) => format!("alias for {alias}"),
+            Ok(found) => found.records.join(" "),
+            Err(error) => error.to_string(),
+        };
+        let said = told(watching.records(name, record_type, soon()).await);
+        assert!(
+            said.contains(expected) && said.contains(' ') == expected.contains(' '),
+            "{name} {record_type}: {said}"
+        );
+        let said = told(ours.records(name, record_type, soon()).await);
+        assert!(said.contains(of_ours), "{name} {record_type}, not watched: {said}");
+        if record_type == R::A {
+            let said = ours.addresses(name, soon()).await;
+            let said = said.map_or_else(|error| error.to_string(), |found| format!("{found:?}"));
+            assert!(said.contains(of_ours) && !said.contains("192.0.2.7"), "{name}, its addresses: {said}");
+        }
+    }
+    // Of two that are watched, one that knows the name counts, and not the one that refers to others or says nonsense.
+    let (knowing, _) = name_server(|_| Some(ResponseCode::NXDomain)).await;
+    for name in ["below.t", "odd.t"] {
+        let watching = Resolver::watching(&[server, knowing]).expect("a resolver");
+        let error = watching.records(name, R::A, soon()).await.expect_err("no record");
+        assert_eq!((error.failure, error.server), (ResolveFailure::NoSuchName, Some(knowing)), "{name}");
+    }
+}
+
 /// Somebody's dead name servers are their outage; ours is not.
 #[tokio::test]
 async fn the_silence_of_a_name_is_told_from_that_of_a_server() {
