@@ -1,6 +1,6 @@
 //! The policy as garant reads it: nouns, parts and public form.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,8 @@ use engine::net::IpNet;
 use event::policy::Applied;
 use event::{Interval, Ppb, Span, Time};
 use policy::{Basics, Document, Located, Mistakes, Nouns, Part, Section, SectionDoc, Slot, Sources, Table, Value};
-use promise::objective::{Availability, Objective};
+use promise::Subject;
+use promise::objective::{Availability, Freshness, Objective};
 
 use crate::registry::{PartChannel, PolicyPart, Registry, typed};
 
@@ -46,7 +47,6 @@ impl Configuration {
             let place = document.place_of("promise");
             basics.journal.check_retention(&mut document, Located { value, place });
         }
-        let (basics, sources) = document.finish_with(basics)?;
         let mut applied = Applied {
             revision: String::new(),
             services: Vec::new(),
@@ -59,6 +59,8 @@ impl Configuration {
         for part in &parts {
             part.publish(&mut applied);
         }
+        document.check(&applied);
+        let (basics, sources) = document.finish_with(basics)?;
         applied.revision = promise::revision::of_policy(&applied);
         for part in &mut parts {
             part.set_revision(&applied.revision);
@@ -110,7 +112,29 @@ impl Configuration {
     pub(crate) fn warnings(&self, now: Time) -> Vec<String> {
         let of_parts = self.parts.iter().flat_map(|part| part.warnings());
         let warnings = of_parts.chain(finer_than_seen(&self.applied)).chain(over(&self.applied, now));
+        let warnings = warnings.chain(self.sooner_than_expected()).chain(never_proven(&self.applied));
         warnings.chain(self.unheard_heartbeats()).chain(self.exposed_files()).collect()
+    }
+
+    /// The promises that a heartbeat breaks while it is on time: it may be silent for longer than they promise.
+    fn sooner_than_expected(&self) -> BTreeSet<String> {
+        let Some(watched) = self.part::<watch::Config>() else { return BTreeSet::new() };
+        let mut warnings = BTreeSet::new();
+        for promise in &self.applied.promises {
+            for objective in promise.objectives.iter().filter_map(Objective::of) {
+                let Objective::Freshness(Freshness { probe, at_most, .. }) = objective else { continue };
+                let Some(heartbeat) = watched.probes.iter().find(|declared| declared.id == probe) else { continue };
+                let every = heartbeat.every;
+                if at_most <= every {
+                    warnings.insert(format!(
+                        "promise `{}`: at most {at_most} between two successes, and heartbeat `{probe}` expects one every {every}, \
+                         so a job that is on time breaks the promise: make `at_most` longer, or `every` shorter",
+                        promise.id
+                    ));
+                }
+            }
+        }
+        warnings
     }
 
     /// Heartbeats that jobs elsewhere may expect the public listener to take.
@@ -169,6 +193,24 @@ fn finer_than_seen(applied: &Applied) -> Vec<String> {
                     promise.id, slowest.every, slowest.id
                 ));
             }
+        }
+    }
+    warnings
+}
+
+/// The promises that stay unproven, because nothing looks at their service.
+fn never_proven(applied: &Applied) -> BTreeSet<String> {
+    let mut warnings = BTreeSet::new();
+    for promise in &applied.promises {
+        for objective in promise.objectives.iter().filter_map(Objective::of) {
+            let remedy = match objective.subject() {
+                Subject::Service(service) if applied.probes.iter().all(|probe| probe.service != service) => {
+                    format!("service `{service}` has no probe: add one with service = \"{service}\"")
+                }
+                Subject::AllServices if applied.probes.is_empty() => "no service has a probe: add one".to_owned(),
+                _ => continue,
+            };
+            warnings.insert(format!("promise `{}` stays unproven, for {remedy}", promise.id));
         }
     }
     warnings
@@ -318,6 +360,63 @@ mod tests {
         let [warning] = &promise("10 min")[..] else { panic!("one promise") };
         assert!(warning.contains("`AV-1`") && warning.contains("600 ms") && warning.contains("`front`"), "{warning}");
         assert!(promise("30 d").is_empty());
+    }
+
+    /// A service with a probe over HTTP and a heartbeat, a service without any probe, and a promise.
+    fn promising(objective: &str) -> String {
+        format!(
+            "[journal]\nname = \"shop.example\"\n[[service]]\nname = \"shop\"\n[[service]]\nname = \"empty\"\n\
+             [[probe.http]]\nname = \"front\"\nservice = \"shop\"\nurl = \"http://192.0.2.1/\"\n\
+             [[probe.heartbeat]]\nname = \"dump\"\nservice = \"shop\"\nuuid = \"9f8a1b3c-5d7e-4f60-8a2b-4c6d8e0f1a3b\"\n\
+             every = \"1 h\"\n[[promise]]\nid = \"P-1\"\ntext.fr = \"Oui.\"\ntext.en = \"Yes.\"\n{objective}\n"
+        )
+    }
+
+    /// WA-2: a promise that no evidence can ever prove is a mistake in its line, and no verdict that is broken for good.
+    #[test]
+    fn freshness_is_promised_of_heartbeats_only() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("garant.toml");
+        let load = |more: &str, probe: &str| {
+            let objective = format!("freshness = {{ probe = \"{probe}\", at_most = \"2 h\", over = \"1 d\" }}");
+            std::fs::write(&path, promising(&objective) + more).expect("written");
+            Configuration::load(&path, &Registry::garant()).map(drop).map_err(|mistakes| mistakes.render(false))
+        };
+        assert_eq!(load("", "dump"), Ok(()));
+        let mistakes = load("", "front").expect_err("no heartbeat");
+        for part in ["garant.toml:20:", "`front` is a [[probe.http]]", "name a [[probe.heartbeat]]", "service `shop`"] {
+            assert!(mistakes.contains(part), "{part} in {mistakes}");
+        }
+        // Beside other mistakes it is told, too, and of a probe that is not there only that.
+        let mistakes = load("[[probe.tcp]]\nname = \"broken\"\n", "front").expect_err("two mistakes");
+        assert!(mistakes.contains("`front` is a [[probe.http]]") && mistakes.contains("needs `service`"), "{mistakes}");
+        let mistakes = load("[[probe.tcp]]\nname = \"broken\"\n", "broken").expect_err("a mistake");
+        assert!(!mistakes.contains("freshness tells"), "{mistakes}");
+    }
+
+    #[test]
+    fn promises_that_nothing_can_keep_are_named() {
+        let warnings = |objective: &str| policy(&promising(objective)).warnings(Time::from_secs(0)).join("\n");
+        let freshness = |at_most: &str| {
+            warnings(&format!("freshness = {{ probe = \"dump\", at_most = \"{at_most}\", over = [\"2 d\", \"9 d\"] }}"))
+        };
+        for at_most in ["59 min", "1 h"] {
+            let warning = freshness(at_most);
+            assert!(warning.contains("`dump` expects one every 1 h") && warning.contains("`P-1`"), "{warning}");
+            assert_eq!(warning.matches("P-1").count(), 1, "once for all windows: {warning}");
+        }
+        assert!(!freshness("61 min").contains("P-1"));
+        for (objective, about) in [
+            ("availability = { service = \"empty\", at_least = \"99 %\", over = \"1 d\" }", "service = \"empty\""),
+            ("coverage = { service = \"empty\", at_least = \"99 %\", over = \"1 d\" }", "service `empty` has no probe"),
+            ("reaction = { service = \"empty\", within = \"1 min\", over = \"1 d\" }", "service `empty` has no probe"),
+            ("coverage = { service = \"shop\", at_least = \"99 %\", over = \"1 d\" }", ""),
+            ("reaction = { within = \"1 min\", over = \"1 d\" }", ""),
+        ] {
+            let warning = warnings(objective);
+            assert!(warning.contains(about), "{objective}: {warning}");
+            assert_eq!(warning.contains("stays unproven"), !about.is_empty(), "{objective}: {warning}");
+        }
     }
 
     #[test]

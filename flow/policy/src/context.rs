@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use event::policy::Applied;
+
 use crate::mistake::{Found, Mistake, MistakeKind};
 use crate::name::{Name, Noun};
 use crate::place::Place;
@@ -32,8 +34,25 @@ pub(crate) struct ReadContext {
     /// What was asked of each table, by the place of its header: a table may have several readers, and a key is unknown only
     /// when none of them asked for it.
     tables: BTreeMap<Place, Asked>,
+    /// What is checked once the whole policy is read.
+    later: Vec<Later>,
     /// How many required keys were found to be absent; [`Self::report_keys`] turns them into mistakes.
     missing: usize,
+}
+
+/// A value that can only be judged against what other parts of the policy declare.
+struct Later {
+    place: Place,
+    check: Check,
+}
+
+/// What is wrong with a value, and what to write instead; `None` when nothing is.
+pub(crate) type Check = Box<dyn FnOnce(&Applied) -> Option<(String, String)>>;
+
+impl std::fmt::Debug for Later {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Later").field("place", &self.place).finish_non_exhaustive()
+    }
 }
 
 /// The keys that all readers of one table asked for.
@@ -150,6 +169,20 @@ impl ReadContext {
     pub(crate) fn refer<N: Name>(&mut self, name: &str, place: Place) {
         let (noun, declared_by) = (N::NOUN, N::DECLARED_BY);
         self.references.push(Reference { noun, declared_by, name: name.to_owned(), place });
+    }
+
+    /// Checks the value at `place` once the whole policy is read.
+    pub(crate) fn check_later(&mut self, place: Place, check: Check) {
+        self.later.push(Later { place, check });
+    }
+
+    /// Checks what had to wait for the whole policy, in its public form as far as it could be read.
+    pub(crate) fn check(&mut self, applied: &Applied) {
+        for Later { place, check } in std::mem::take(&mut self.later) {
+            if let Some((reason, remedy)) = check(applied) {
+                self.mistake(Mistake::new(place, reason, remedy));
+            }
+        }
     }
 
     /// Finds the references that lead nowhere, once everything is declared.

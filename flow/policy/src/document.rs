@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Slotted;
 use std::path::Path;
 
+use event::policy::Applied;
+
 use crate::context::ReadContext;
 use crate::load;
 use crate::mistake::{Mistake, Mistakes};
@@ -138,6 +140,12 @@ impl Document {
     /// Reports a mistake found by comparing tables with each other.
     pub fn mistake(&mut self, mistake: Mistake) {
         self.context.mistake(mistake);
+    }
+
+    /// Checks what its readers left to be compared with the whole policy, by [`crate::Table::check_against`]. `applied` is its
+    /// public form, as far as it could be read.
+    pub fn check(&mut self, applied: &Applied) {
+        self.context.check(applied);
     }
 
     /// Whether a syntax error may hide part of the policy: then nothing that seems missing is worth reporting.

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::RangeInclusive;
 
+use event::policy::Applied;
+
 use crate::context::{Asked, ReadContext};
 use crate::mistake::Mistake;
 use crate::name::Name;
@@ -243,6 +245,15 @@ impl Table<'_> {
     pub fn mistake(&mut self, key: &str, reason: impl Into<String>, remedy: impl Into<String>) {
         let place = self.place_of(key);
         self.report(Mistake::new(place, reason.into(), remedy.into()));
+    }
+
+    /// Checks the value of `key` against the public form of the policy, once all parts are read: `check` says what is wrong and
+    /// what to write instead. Of tables with mistakes the public form has nothing, so what is absent from it proves nothing.
+    pub fn check_against(&mut self, key: &str, check: impl FnOnce(&Applied) -> Option<(String, String)> + 'static) {
+        let place = self.place_of(key);
+        if let Mode::Reading(reading) = &mut self.0 {
+            reading.context.check_later(place, Box::new(check));
+        }
     }
 
     /// Reports a mistake made elsewhere, such as one that points at two places.

@@ -195,7 +195,23 @@ fn read_share<K>(
     let at_least = table.required("at_least", at_least_doc);
     let over = windows(table);
     let (service, at_least) = (service?, at_least?);
+    above_zero(table, "at_least", at_least, "0 % is kept whatever happens, so nothing is promised")?;
     Some(over?.into_iter().map(|over| objective(service.clone(), at_least, over)).collect())
+}
+
+/// Reads `observed`: the share of the window without which no promise about it is kept.
+fn observed(table: &mut Table<'_>, doc: &'static str) -> Option<Ppb> {
+    let observed = table.or("observed", ENOUGH, doc);
+    above_zero(table, "observed", observed, "nothing would have to be observed, and what nobody observed is unproven")
+}
+
+/// A share that promises something; `reason` says what one of 0 % would mean.
+fn above_zero(table: &mut Table<'_>, key: &'static str, share: Ppb, reason: &'static str) -> Option<Ppb> {
+    if share == Ppb::ZERO {
+        table.mistake(key, reason, format!("write a share above 0 %, such as {key} = \"99 %\""));
+        return None;
+    }
+    Some(share)
 }
 
 /// Reads `over`: the lengths of the windows of an objective, no two the same.

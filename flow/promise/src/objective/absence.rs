@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::lines::Subject;
 use crate::objective::configuration::never;
-use crate::objective::{ENOUGH, ObjectiveKind, Promised, Rule, windows};
+use crate::objective::{ObjectiveKind, Promised, Rule, observed, windows};
 use crate::ruling::{Case, Ruling, longest_first};
 
 /// The finding was never open.
@@ -36,9 +36,9 @@ impl ObjectiveKind for Absence {
     fn read(table: &mut Table<'_>) -> Option<Vec<Self>> {
         let finding: Option<FindingId> = table.required("finding", "which finding");
         let doc = "the share of the window during which all probes that look for it must have been observed";
-        let observed = table.or("observed", ENOUGH, doc);
+        let observed = observed(table, doc);
         let over = windows(table);
-        let finding = finding?;
+        let (finding, observed) = (finding?, observed?);
         Some(over?.into_iter().map(|over| Self { finding: finding.clone(), observed, over }).collect())
     }
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::line::{Line, Worst};
 use crate::lines::Subject;
-use crate::objective::{ENOUGH, ObjectiveKind, Promised, Rule, windows};
+use crate::objective::{ObjectiveKind, Promised, Rule, observed, windows};
 use crate::ruling::{Case, Cited, Ruling, share};
 
 /// Every observation of the probe conformed.
@@ -34,9 +34,9 @@ impl ObjectiveKind for Configuration {
 
     fn read(table: &mut Table<'_>) -> Option<Vec<Self>> {
         let probe: Option<ProbeId> = table.required("probe", "which probe");
-        let observed = table.or("observed", ENOUGH, "the share of the window that must have been observed");
+        let observed = observed(table, "the share of the window that must have been observed");
         let over = windows(table);
-        let probe = probe?;
+        let (probe, observed) = (probe?, observed?);
         Some(over?.into_iter().map(|over| Self { probe: probe.clone(), observed, over }).collect())
     }
 }

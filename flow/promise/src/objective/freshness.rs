@@ -6,6 +6,7 @@
 //! two successes. Where the clock of a listener stepped, `high` also counts the labels that mean nothing, because a
 //! clock that is put back makes two pings look closer than they were.
 
+use event::policy::{Applied, Probe};
 use event::promise::{Figure, Outcome, Reason, Unit};
 use event::{Interval, ProbeId, Span, Spans};
 use policy::Table;
@@ -39,7 +40,15 @@ impl ObjectiveKind for Freshness {
         let probe: Option<ProbeId> = table.required("probe", "which heartbeat");
         let at_most: Option<Span> = table.required("at_most", "the longest time between two successes");
         let over = windows(table);
+        if let Some(probe) = probe.clone() {
+            table.check_against("probe", move |applied| is_a_heartbeat(&probe, applied));
+        }
         let (at_most, over) = (at_most?, over?);
+        if at_most == Span::ZERO {
+            let reason = "no two successes are at the same instant, so nobody can keep this promise";
+            table.mistake("at_most", reason, "write how long the data may go without a success, such as \"26 h\"");
+            return None;
+        }
         if let Some(short) = over.iter().find(|over| **over <= at_most) {
             let reason = format!("a gap of more than {at_most} can't be seen in a window of {short}");
             table.mistake("at_most", reason, "make it shorter than every window in `over`");
@@ -48,6 +57,22 @@ impl ObjectiveKind for Freshness {
         let probe = probe?;
         Some(over.into_iter().map(|over| Self { probe: probe.clone(), at_most, over }).collect())
     }
+}
+
+/// The kind of probe that counts successes.
+const HEARTBEAT: &str = "heartbeat";
+
+/// What is wrong with a probe that is none; one that is not there is reported as such.
+fn is_a_heartbeat(probe: &ProbeId, applied: &Applied) -> Option<(String, String)> {
+    let declared = applied.probes.iter().find(|declared| declared.id == *probe)?;
+    let Probe { kind, service, .. } = declared;
+    (&**kind != HEARTBEAT).then(|| {
+        let reason = format!("`{probe}` is a [[probe.{kind}]], and only heartbeats have successes of which freshness tells");
+        let remedy = format!(
+            "name a [[probe.heartbeat]], or promise the availability of service `{service}`, or the configuration of this probe"
+        );
+        (reason, remedy)
+    })
 }
 
 impl Rule for Freshness {

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::line::{Evidence, Line, Worst};
 use crate::lines::Subject;
-use crate::objective::{ENOUGH, ObjectiveKind, Promised, Rule, windows};
+use crate::objective::{ObjectiveKind, Promised, Rule, observed, windows};
 use crate::observed::{LATE, Reaction as Message};
 use crate::ruling::{CITED_MAX, Case, Cited, Ruling, share, touched};
 
@@ -53,9 +53,14 @@ how long the way is.";
             "the longest time from the first sample that shows a failure until a channel accepts the message about it",
         );
         let doc = "the share of the window during which all probes must have been observed";
-        let observed = table.or("observed", ENOUGH, doc);
+        let observed = observed(table, doc);
         let over = windows(table);
-        let (within, over) = (within?, over?);
+        let (within, over, observed) = (within?, over?, observed?);
+        if within == Span::ZERO {
+            let reason = "nobody can be told at the instant of a failure, so nobody can keep this promise";
+            table.mistake("within", reason, "write how long it may take, such as \"3 min\"");
+            return None;
+        }
         if let Some(short) = over.iter().find(|over| **over <= within) {
             let reason = format!("a reaction of more than {within} can't be seen in a window of {short}");
             table.mistake("within", reason, "make it shorter than every window in `over`");
