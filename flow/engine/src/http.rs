@@ -90,9 +90,9 @@ pub struct RequestPhases {
     pub connect: Span,
     /// The TLS handshake.
     pub tls: Span,
-    /// From the connection being ready to the head of the answer.
+    /// From the connection being ready to the first byte of the answer.
     pub first_byte: Span,
-    /// From the call to the last byte of the answer; what the phases leave over is the transfer of the body.
+    /// From the call to the last byte of the answer; what the phases leave over is the transfer of the rest.
     pub total: Span,
 }
 

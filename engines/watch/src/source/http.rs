@@ -25,6 +25,10 @@ mod sent;
 /// A note on an answer that has no length of its own.
 const ENDED_WITHOUT_CLOSE_NOTIFY: &str = "; the TLS connection ended without close_notify, so it may have been cut off";
 
+/// What a probe without `contains` is told of an answer that never ends.
+const NEVER_ENOUGH: &str = "; the answer goes on without an end, so nobody can say that no text of `contains_not` comes: name a text \
+    in `contains` up to which it is read";
+
 const BODY_BYTES_MAX: u32 = 1024 * 1024;
 
 /// A status, or a range of them, as `200-299`.
@@ -162,7 +166,7 @@ impl Section for Http {
         let status = table.list("status", "Statuses that are good. By default \"200-299\".");
         let contains = table.list("contains", "Texts that must all be in the body, as a browser shows it: unpacked (gzip, deflate, br) and in its charset. Of an \
             answer that never ends (server-sent events, a camera, a radio) nothing more is waited for than these.");
-        let contains_not = table.list("contains_not", "Texts of which none may be in the body.");
+        let contains_not = table.list("contains_not", "Texts of which none may be in the body; of an answer without an end (server-sent events, say), in what comes up to the texts of `contains`.");
         let about = "Header fields that the answer must have; with a value, one that the field must hold somewhere.";
         let headers = table.list("require_headers", about);
         let redirects = table.or_in("redirects", 0, &(0..=10), "How many redirects to follow.");
@@ -375,11 +379,17 @@ impl Probe for Fetch {
                 Err(error) => return Answer::unknown(error.to_string()),
             },
         };
-        let mut watching = Watching::new(&expected.contains, !expected.contains_not.is_empty());
+        let mut watching = Watching::new(&expected.contains, &expected.contains_not);
         let mut enough = |_, headers: &HeaderMap, body: &[u8]| watching.enough(headers, body);
         let response = match request.send_until(asking.net, &mut enough).await {
             Ok(response) => response,
-            Err(error) => return failed(&error, *tls, asking.clock.now()),
+            Err(error) => {
+                let mut answer = failed(&error, *tls, asking.clock.now());
+                if watching.never_enough() && error.timed_out() {
+                    answer.text.push_str(NEVER_ENOUGH);
+                }
+                return answer;
+            }
         };
         let mut faults = expected.faults(&response);
         if let Some(peer) = &response.peer {

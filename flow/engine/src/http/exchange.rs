@@ -3,10 +3,12 @@
 use std::io;
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
+use event::Span;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1;
@@ -22,6 +24,8 @@ use crate::net::{Deadline, Net, Phase, Shown, Stopwatch, Stream, Target, TlsBrok
 
 /// Longest head of an answer, in bytes.
 const HEAD_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of a field beside its name and its value: colon, space, end of the line.
+const FIELD_BYTES: usize = 4;
 /// Most fields of the head of an answer.
 const HEADERS_MAX: usize = 300;
 
@@ -133,17 +137,23 @@ impl Hop {
         phases.tls = phases.tls + dialed.phases.tls;
 
         let (remote, peer) = (dialed.remote, dialed.peer);
-        let mut phase = Phase::FirstByte;
         let cut_off = AtomicBool::new(false);
+        watch.lap();
+        let first_byte = FirstByte { asked: watch, came: OnceLock::new() };
         let exchange = async {
-            let io = TokioIo::new(Lenient { stream: dialed.stream, cut_off: &cut_off, begun: false });
+            let io = TokioIo::new(Lenient { stream: dialed.stream, cut_off: &cut_off, first_byte: &first_byte });
             let (mut sender, connection) = client().handshake(io).await.map_err(head_broken)?;
-            watch.lap();
             let work = async {
                 let answer = sender.send_request(message).await.map_err(head_broken)?;
-                phases.first_byte = phases.first_byte + watch.lap();
-                phase = Phase::Body;
                 let (head, body) = answer.into_parts();
+                let fields = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD_BYTES);
+                if fields.sum::<usize>() > HEAD_BYTES_MAX {
+                    // What reads it takes a longer one now and then, depending on how it is cut into packets.
+                    return Err(HttpFailure::Protocol {
+                        phase: Phase::FirstByte,
+                        reason: format!("its head is {}", too_long_a_head()),
+                    });
+                }
                 let status = head.status.as_u16();
                 let read = if self.leads(status, &head.headers).is_some() {
                     Bytes::new()
@@ -156,6 +166,9 @@ impl Hop {
             driven(connection, work).await
         };
         let exchanged: Option<Result<_, HttpFailure>> = deadline.run(exchange).await;
+        let came = first_byte.came.get().copied();
+        phases.first_byte = phases.first_byte + came.unwrap_or(Span::ZERO);
+        let phase = if came.is_some() { Phase::Body } else { Phase::FirstByte };
         let exchanged = exchanged.ok_or(HttpFailure::Timeout { phase, within: deadline.span() }).flatten();
         let (head, body) = match exchanged {
             Ok(answer) => answer,
@@ -240,16 +253,23 @@ fn client() -> http1::Builder {
 struct Lenient<'a> {
     stream: Stream,
     cut_off: &'a AtomicBool,
-    /// Whether anything has been read.
-    begun: bool,
+    first_byte: &'a FirstByte,
+}
+
+/// When the first byte of an answer came: before its head is whole, which a slow server may send for seconds.
+struct FirstByte {
+    /// Since when it is waited for.
+    asked: Stopwatch,
+    /// How long it took.
+    came: OnceLock<Span>,
 }
 
 impl AsyncRead for Lenient<'_> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         match Pin::new(&mut self.stream).poll_read(cx, buf) {
-            Poll::Ready(Ok(())) if !self.begun => {
-                self.begun = true;
+            Poll::Ready(Ok(())) if buf.filled().len() > before && self.first_byte.came.get().is_none() => {
+                self.first_byte.came.get_or_init(|| self.first_byte.asked.read());
                 straighten(buf.filled_mut().get_mut(before..).unwrap_or_default());
                 Poll::Ready(Ok(()))
             }
@@ -324,14 +344,17 @@ fn head_broken(error: hyper::Error) -> HttpFailure {
     let reason = if error.is_parse_version_h2() {
         "it answers in HTTP/2, which was not asked for".to_owned()
     } else if error.is_parse() {
-        let longest = HEAD_BYTES_MAX / 1024;
-        format!("what it sends is no head of HTTP/1, or one of more than {longest} KiB or {HEADERS_MAX} fields")
+        format!("what it sends is no head of HTTP/1, or {}", too_long_a_head())
     } else if error.is_incomplete_message() {
         "it closed the connection before the head of its answer was whole".to_owned()
     } else {
         connection_broken(&error)
     };
     HttpFailure::Protocol { phase: Phase::FirstByte, reason }
+}
+
+fn too_long_a_head() -> String {
+    format!("one of more than {} KiB or {HEADERS_MAX} fields", HEAD_BYTES_MAX / 1024)
 }
 
 /// What went wrong with the body, of which so many bytes had come.

@@ -97,6 +97,11 @@ async fn broken_answers_are_told_by_phase() {
     let long = [head.as_bytes(), b"X: ", "y".repeat(200_000).as_bytes(), b"\r\nContent-Length: 0\r\n\r\n"].concat();
     let address = serve(None, move |_| Some(long.clone())).await;
     assert_eq!(get(&net(), address).await.expect("an answer").headers["x"].len(), 200_000);
+    // The bound holds however it is cut into packets.
+    let longer = [head.as_bytes(), b"X: ", "y".repeat(263_000).as_bytes(), b"\r\nContent-Length: 0\r\n\r\n"].concat();
+    let address = serve(None, move |_| Some(longer.clone())).await;
+    let error = get(&net(), address).await.expect_err("too long a head").to_string();
+    assert!(error.contains("one of more than 256 KiB"), "{error}");
     // Without a length the end of the connection is the end of the body.
     let address = serve(None, |_| Some(b"HTTP/1.1 200 OK\r\n\r\nall of it".to_vec())).await;
     assert_eq!(get(&net(), address).await.expect("an answer").text(), "all of it");
@@ -125,6 +130,30 @@ async fn limits_are_kept() {
     let error = get(&net, closed).await.expect_err("closed");
     assert_eq!(error.failure, HttpFailure::Dial(DialError::Refused { address: closed }));
     assert_eq!(error.to_string(), format!("http://{closed}/: {closed} refuses the connection: nobody listens there"));
+}
+
+/// What a slow server sends of its head is no waiting for its first byte: that came long ago.
+#[tokio::test]
+async fn a_slow_head_has_begun_with_its_first_byte() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    for start in ["HTTP/1.1 2", "HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n"] {
+        #[expect(clippy::disallowed_methods, reason = "the test is the other side")]
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("a client");
+            stream.write_all(start.as_bytes()).await.expect("writable");
+            // The rest never comes.
+            let mut rest = Vec::new();
+            drop(stream.read_to_end(&mut rest).await);
+        });
+        let within = Span::from_millis(500);
+        let request = Request::get(format!("http://{address}/")).within(within);
+        let error = request.send(&net()).await.expect_err("slow");
+        assert_eq!(error.failure, HttpFailure::Timeout { phase: Phase::Body, within }, "{start}");
+        let phases = error.phases;
+        assert!(phases.first_byte > Span::ZERO && phases.first_byte < phases.total, "{phases:?}");
+    }
 }
 
 #[tokio::test]

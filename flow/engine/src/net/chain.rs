@@ -27,6 +27,9 @@ const NAMES_TOLD_MAX: usize = 8;
 /// Most instants at which a chain that is not valid now is tried.
 const INSTANTS_MAX: usize = 8;
 
+/// Most certificates sent along among which the signer of another is looked for.
+const SIGNERS_MAX: usize = 8;
+
 /// Which certificate of a chain.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Link {
@@ -120,8 +123,18 @@ pub enum CertificateFault {
         /// Whose certificate is neither trusted nor sent along.
         issuer: String,
     },
-    /// It bears the name of an issuer that has not signed it.
-    BadSignature,
+    /// One of the chain bears the name of an issuer that was sent along and has not signed it; or of itself.
+    BadSignature {
+        /// Which.
+        link: Link,
+    },
+    /// One of the chain bears the name of a trusted authority as its issuer, and is signed with another key.
+    OtherKey {
+        /// Which.
+        link: Link,
+        /// The name of that authority.
+        issuer: String,
+    },
     /// Something else.
     Other(&'static str),
 }
@@ -156,7 +169,12 @@ impl fmt::Display for CertificateFault {
                 "its issuer is not trusted: the certificate of `{issuer}` is neither sent along nor one of the trusted \
                  authorities"
             ),
-            Self::BadSignature => f.write_str("the issuer that it names has not signed it"),
+            Self::BadSignature { link } => write!(f, "{link} is not signed by the issuer that it names"),
+            Self::OtherKey { link, issuer } => write!(
+                f,
+                "{link} names the trusted authority `{issuer}` as its issuer, and is signed with another key than that one's: a new \
+                 certificate of the authority is neither sent along nor trusted"
+            ),
             Self::Other(reason) => f.write_str(reason),
         }
     }
@@ -285,11 +303,50 @@ impl Chain<'_> {
                 faults.push(CertificateFault::SelfSigned);
             }
             Some(webpki::Error::UnknownIssuer) | None => faults.push(walk.end),
-            Some(webpki::Error::InvalidSignatureForPublicKey) => faults.push(CertificateFault::BadSignature),
+            Some(webpki::Error::InvalidSignatureForPublicKey) => faults.push(self.unsigned(own, sent)),
             Some(error) => faults.push(CertificateFault::Other(tls_words::certificate(&error))),
         }
         let first_to_end = walk.steps.into_iter().chain([own_step]).min_by_key(|step| step.until);
         (faults, first_to_end)
+    }
+
+    /// What is wrong with a chain of which a verifier says that a signature is not that of a trusted authority. Another
+    /// certificate may have the name of that authority: the next one of a server that signs its own, or the next root.
+    fn unsigned(&self, own: &X509Certificate<'_>, sent: &[X509Certificate<'_>]) -> CertificateFault {
+        let mut rest: Vec<&X509Certificate<'_>> = sent.iter().take(SIGNERS_MAX).collect();
+        let (mut last, mut link) = (own, Link::Own);
+        loop {
+            if is_self_signed(last) {
+                return match link {
+                    _ if !self.signed(last, last) => CertificateFault::BadSignature { link },
+                    Link::Own => CertificateFault::SelfSigned,
+                    _ => CertificateFault::UnknownRoot { root: printable(&last.subject().to_string()) },
+                };
+            }
+            let named = |issuer: &&X509Certificate<'_>| issuer.subject().as_raw() == last.issuer().as_raw();
+            if !rest.iter().any(named) {
+                let issuer = printable(&last.issuer().to_string());
+                let trusted = self.roots.steps.iter().flatten().any(|root| root.link == Link::Root(issuer.clone()));
+                return if trusted {
+                    CertificateFault::OtherKey { link, issuer }
+                } else {
+                    CertificateFault::UnknownIssuer { issuer }
+                };
+            }
+            let Some(next) = rest.iter().position(|issuer| named(issuer) && self.signed(last, issuer)) else {
+                return CertificateFault::BadSignature { link };
+            };
+            last = rest.swap_remove(next);
+            link = Link::Intermediate(printable(&last.subject().to_string()));
+        }
+    }
+
+    /// Whether the key of `issuer` has signed a certificate.
+    fn signed(&self, certificate: &X509Certificate<'_>, issuer: &X509Certificate<'_>) -> bool {
+        let issuer = CertificateDer::from(issuer.as_raw());
+        let Ok(issuer) = EndEntityCert::try_from(&issuer) else { return false };
+        let (message, signature) = (certificate.tbs_certificate.as_ref(), &certificate.signature_value.data);
+        self.algorithms.all.iter().any(|algorithm| issuer.verify_signature(*algorithm, message, signature).is_ok())
     }
 
     /// All ways to a root on which every certificate that was sent is valid at this time; there is one at least.

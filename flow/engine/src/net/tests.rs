@@ -47,7 +47,12 @@ async fn certificate_faults_are_told_apart() {
         (&known, "shop.example", (2027, 2028), vec![early()]),
         (&known, "other.example", VALID, vec![other()]),
         (&stranger, "shop.example", VALID, vec![unknown()]),
-        (&impostor, "shop.example", VALID, vec![CertificateFault::BadSignature]),
+        (
+            &impostor,
+            "shop.example",
+            VALID,
+            vec![CertificateFault::OtherKey { link: Link::Own, issuer: "CN=Test Authority".to_owned() }],
+        ),
         (&known, "other.example", (2025, 2026), vec![expired(), other()]),
         (&stranger, "other.example", (2025, 2026), vec![expired(), unknown(), other()]),
     ] {

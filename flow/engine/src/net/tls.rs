@@ -322,7 +322,8 @@ fn alert(fault: &CertificateFault) -> CertificateError {
         CertificateFault::SelfSigned
         | CertificateFault::UnknownRoot { .. }
         | CertificateFault::UnknownIssuer { .. }
-        | CertificateFault::BadSignature => CertificateError::UnknownIssuer,
+        | CertificateFault::BadSignature { .. }
+        | CertificateFault::OtherKey { .. } => CertificateError::UnknownIssuer,
         CertificateFault::Other(_) => CertificateError::ApplicationVerificationFailure,
     }
 }

@@ -11,7 +11,7 @@ use std::io::Read;
 
 use encoding_rs::{Encoding, UTF_8, UTF_16BE, UTF_16LE, WINDOWS_1252};
 use engine::http::{HeaderMap, HeaderName, header};
-use flate2::read::{DeflateDecoder, GzDecoder, ZlibDecoder};
+use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 use memchr::memmem;
 
 /// How much of a page is looked through for its charset (WHATWG HTML, section 13.2.3.2).
@@ -23,6 +23,9 @@ const UNPACK_BYTES: usize = 4096;
 
 /// The body as UTF-8, or why it can't be read.
 pub(super) fn readable<'b>(headers: &HeaderMap, body: &'b [u8], bytes_max: usize) -> Result<Cow<'b, [u8]>, String> {
+    if let Some(coding) = transfer_coding(headers) {
+        return Err(format!("the body has the transfer coding {coding}, which was not asked for and can't be read"));
+    }
     let codings = codings(headers);
     if codings.len() > CODINGS_MAX {
         return Err(format!("the body is compressed more than {CODINGS_MAX} times"));
@@ -55,9 +58,21 @@ fn codings(headers: &HeaderMap) -> Vec<String> {
     codings.filter(|coding| !matches!(coding.as_str(), "" | "identity" | "none")).collect()
 }
 
+/// A transfer coding that packs the body (RFC 9112, section 7.2). One that is not known is passed over, as browsers do.
+fn transfer_coding(headers: &HeaderMap) -> Option<&'static str> {
+    let values = headers.get_all(header::TRANSFER_ENCODING).iter().filter_map(|value| value.to_str().ok());
+    let mut codings = values.flat_map(|value| value.split(',')).map(|coding| coding.trim().to_ascii_lowercase());
+    codings.find_map(|coding| match coding.as_str() {
+        "gzip" | "x-gzip" => Some("gzip"),
+        "deflate" => Some("deflate"),
+        "compress" | "x-compress" => Some("compress"),
+        _ => None,
+    })
+}
+
 fn unpacked(coding: &str, packed: &[u8], bytes_max: usize) -> Result<Vec<u8>, String> {
     let mut unpacker: Box<dyn Read + '_> = match coding {
-        "gzip" | "x-gzip" => Box::new(GzDecoder::new(packed)),
+        "gzip" | "x-gzip" => Box::new(MultiGzDecoder::new(packed)),
         "deflate" if is_zlib(packed) => Box::new(ZlibDecoder::new(packed)),
         // What some servers take `deflate` for.
         "deflate" => Box::new(DeflateDecoder::new(packed)),
@@ -132,6 +147,8 @@ fn label(attribute: &[u8]) -> Option<&'static Encoding> {
 /// Looks through an answer that never ends, such as server-sent events, as it comes.
 pub(super) struct Watching<'w> {
     wanted: &'w [String],
+    /// What must not come before them.
+    unwanted: &'w [String],
     /// Whether the end need not be waited for; known once the head is there.
     endless: Option<bool>,
     /// For each of the texts, whether it has come.
@@ -140,9 +157,15 @@ pub(super) struct Watching<'w> {
 }
 
 impl<'w> Watching<'w> {
-    /// For these texts; `open` when the end of the body may still say something else.
-    pub(super) fn new(wanted: &'w [String], open: bool) -> Self {
-        Self { wanted, endless: open.then_some(false), found: Vec::new(), searched: 0 }
+    /// For all of the texts that are wanted, or the first of the others. Where nothing is wanted but that others do not come,
+    /// there is no moment at which all of it was seen.
+    pub(super) const fn new(wanted: &'w [String], unwanted: &'w [String]) -> Self {
+        Self { wanted, unwanted, endless: None, found: Vec::new(), searched: 0 }
+    }
+
+    /// Whether it goes on for ever while it can't be said at any time that no text of those that must not be there comes.
+    pub(super) fn never_enough(&self) -> bool {
+        self.endless == Some(true) && self.wanted.is_empty() && !self.unwanted.is_empty()
     }
 
     /// Whether all has come that is waited for.
@@ -150,13 +173,14 @@ impl<'w> Watching<'w> {
         if !*self.endless.get_or_insert_with(|| is_endless(headers)) {
             return false;
         }
+        let searched = self.searched;
+        let comes = |text: &String| body.get(searched.saturating_sub(text.len())..).is_some_and(|new| holds(new, text));
         self.found.resize(self.wanted.len(), false);
         for (found, text) in self.found.iter_mut().zip(self.wanted).filter(|(found, _)| !**found) {
-            let from = self.searched.saturating_sub(text.len());
-            *found = body.get(from..).is_some_and(|new| holds(new, text));
+            *found = comes(text);
         }
         self.searched = body.len();
-        self.found.iter().all(|found| *found)
+        self.unwanted.iter().any(comes) || self.found.iter().all(|found| *found) && !self.never_enough()
     }
 }
 
@@ -238,6 +262,9 @@ mod tests {
             ("deflate", raw.finish().expect("packed")),
             ("br", brotli),
             ("gzip, gzip", gzip(&gzip(b"welcome"))),
+            // Two members are the one after the other (RFC 1952, section 2.2), and what is no third one is passed over.
+            ("gzip", [gzip(b"wel"), gzip(b"come")].concat()),
+            ("gzip", [gzip(b"welcome"), vec![0; 9]].concat()),
         ] {
             let read = readable(&packed(coding), &body, 100);
             assert_eq!(read.as_deref(), Ok(&b"welcome"[..]), "{coding}");
@@ -256,6 +283,11 @@ mod tests {
             let told = readable(&packed(coding), body, 1000).expect_err(coding);
             assert!(told.contains(reason), "{coding}: {told}");
         }
+        let transferred =
+            |coding| readable(&headers(&[(header::TRANSFER_ENCODING, coding)]), b"welcome", 100).map(drop);
+        let fault = transferred("gzip, chunked").expect_err("packed");
+        assert!(fault.contains("transfer coding gzip, which was not asked for"), "{fault}");
+        assert_eq!((transferred("Chunked"), transferred("s3cret, chunked")), (Ok(()), Ok(())));
         assert_eq!(readable(&packed("gzip"), b"", 100).as_deref(), Ok(&b""[..]), "no body, nothing to unpack");
     }
 
@@ -263,16 +295,27 @@ mod tests {
     fn an_endless_answer_is_searched_as_it_comes() {
         let wanted = ["alive".to_owned(), "well".to_owned()];
         let stream = typed("text/event-stream; charset=utf-8");
-        let mut watching = Watching::new(&wanted, false);
+        let unwanted = ["ERROR".to_owned()];
+        let mut watching = Watching::new(&wanted, &unwanted);
         let steps = [("", false), ("data: ali", false), ("data: alive, and w", false), ("data: alive, and well", true)];
         for (body, enough) in steps {
             assert_eq!(watching.enough(&stream, body.as_bytes()), enough, "{body}");
         }
         // Nothing is looked for in it: its head is enough. What has an end is waited for.
-        assert!(Watching::new(&[], false).enough(&stream, b""));
-        assert!(!Watching::new(&[], true).enough(&stream, b""));
-        assert!(!Watching::new(&[], false).enough(&typed("text/html"), b""));
+        assert!(Watching::new(&[], &[]).enough(&stream, b""));
+        assert!(!Watching::new(&[], &[]).enough(&typed("text/html"), b""));
+        // What must not be there is the end of it as soon as it comes, and never before.
+        let mut watching = Watching::new(&[], &unwanted);
+        for (body, enough) in [("", false), ("data: ok, ER", false), ("data: ok, ERROR", true)] {
+            assert_eq!(watching.enough(&stream, body.as_bytes()), enough, "{body}");
+        }
+        assert!(watching.never_enough() && !Watching::new(&[], &unwanted).never_enough(), "only of an endless answer");
+        let mut watching = Watching::new(&wanted, &unwanted);
+        for (body, enough) in [("alive", false), ("alive, ERROR", true)] {
+            assert_eq!(watching.enough(&stream, body.as_bytes()), enough, "{body}");
+        }
+        assert!(!watching.never_enough());
         let bounded = headers(&[(header::CONTENT_TYPE, "video/mp4"), (header::CONTENT_LENGTH, "9")]);
-        assert!(!Watching::new(&[], false).enough(&bounded, b""));
+        assert!(!Watching::new(&[], &[]).enough(&bounded, b""));
     }
 }

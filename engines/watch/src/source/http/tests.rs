@@ -463,6 +463,20 @@ async fn an_endless_answer_is_up_once_the_text_is_there() {
             open.push(stream);
         }
     });
-    let answer = ask(&plain(), "http", &format!("url = \"http://{address}/\"\ncontains = \"alive\"")).await;
-    assert_eq!(answer.reading, Reading::Up, "{}", answer.text);
+    // A text that must not come is told at once; that none comes can't be said without a text up to which it is read.
+    for (keys, reading, text) in [
+        ("contains = \"alive\"", Reading::Up, "status 200"),
+        ("contains_not = \"alive\"", Reading::Down, "the body holds \"alive\""),
+        ("contains = \"alive\"\ncontains_not = \"ERROR\"", Reading::Up, "status 200"),
+        ("contains = \"well\"\ncontains_not = \"alive\"", Reading::Down, "the body holds \"alive\""),
+        (
+            "contains_not = \"ERROR\"\ntimeout = \"1 s\"",
+            Reading::Down,
+            "name a text in `contains` up to which it is read",
+        ),
+    ] {
+        let answer = ask(&plain(), "http", &format!("url = \"http://{address}/\"\n{keys}")).await;
+        assert_eq!(answer.reading, reading, "{keys}: {}", answer.text);
+        assert!(answer.text.contains(text), "{keys}: {}", answer.text);
+    }
 }

@@ -55,7 +55,7 @@ async fn certificates_are_judged_whole() {
         (late, "", Reading::Down, Some(-22), vec!["it expired on 2026-11-01", "not for `127.0.0.1`"]),
         (old, "", Reading::Up, Some(190), vec!["TLSv1.2"]),
         (old, "at_least = \"1.3\"", Reading::Down, Some(190), vec!["TLSv1.2 was agreed upon, at least TLS 1.3"]),
-        (strange, "", Reading::Down, Some(190), vec!["has not signed it"]),
+        (strange, "", Reading::Down, Some(190), vec!["it is not signed by the issuer that it names"]),
         (plain, "", Reading::Down, None, vec!["this port speaks plain HTTP, not HTTPS"]),
     ];
     for (address, keys, reading, days, texts) in cases {
@@ -308,6 +308,48 @@ async fn demanding_servers_show_their_certificate() {
     let answer = ask(&net, "tls", &format!("address = \"{address}\"")).await;
     assert_eq!((answer.reading, level(&answer)), (Reading::Down, None), "nothing is known of it: {}", answer.text);
     assert!(answer.text.contains("it speaks neither TLS 1.2 nor TLS 1.3"), "{}", answer.text);
+}
+
+/// A certificate that replaces a trusted one of the same name is told as what it is: one that signed itself, one of an
+/// authority with a new key, or one that nobody of that name has signed.
+#[tokio::test]
+async fn a_renewed_certificate_is_told_from_a_forged_one() {
+    let shelf = Shelf::new();
+    // As `make-ssl-cert` of Debian makes them, and as `openssl req -x509` does.
+    for extra in ["basicConstraints=CA:FALSE", "basicConstraints=critical,CA:TRUE"] {
+        for name in ["old", "new"] {
+            let (key, pem) = (shelf.path(&format!("{name}.key")), shelf.path(&format!("{name}.pem")));
+            let arguments =
+                ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", &key, "-out", &pem, "-days", "300"];
+            let subject = ["-subj", "/CN=self.example", "-addext", "subjectAltName=IP:127.0.0.1", "-addext", extra];
+            run("openssl", &[arguments.as_slice(), subject.as_slice()].concat());
+        }
+        let options = NetOptions { extra_roots: Some(PathBuf::from(shelf.path("old.pem"))), ..NetOptions::default() };
+        let net = Net::new(&options, Arc::new(SystemClock)).expect("a network");
+        let (address, _server) = shelf.serve("new", &[]).await;
+        let answer = ask_by(&SystemClock, &net, "tls", &format!("address = \"{address}\"")).await;
+        assert_eq!(answer.reading, Reading::Down, "{extra}: {}", answer.text);
+        assert!(answer.text.contains("certificate: it is self-signed"), "{extra}: {}", answer.text);
+    }
+    let (old, new) = (root("Ours", FAR), root("Ours", FAR));
+    let between = intermediate("Between", FAR, key(), &new);
+    let valid = (LONG_AGO, LEAF_END);
+    shelf.put("alone", valid, &new, &[]);
+    shelf.put("sent", valid, &new, &[&new]);
+    shelf.put("below", valid, &between, &[&between]);
+    shelf.put("forged", valid, &new, &[&old]);
+    let net = shelf.net(&[&old]);
+    for (name, text) in [
+        ("alone", "it names the trusted authority `CN=Ours` as its issuer, and is signed with another key"),
+        ("sent", "its chain leads to `CN=Ours`, which is not trusted"),
+        ("below", "the intermediate certificate `CN=Between` of its chain names the trusted authority `CN=Ours`"),
+        ("forged", "it is not signed by the issuer that it names"),
+    ] {
+        let (address, _server) = shelf.serve(name, &[]).await;
+        let answer = ask(&net, "tls", &format!("address = \"{address}\"")).await;
+        assert_eq!(answer.reading, Reading::Down, "{name}: {}", answer.text);
+        assert!(answer.text.contains(text), "{name}: {}", answer.text);
+    }
 }
 
 /// The certificate that `openssl req -x509` makes of its own accord is one of an authority (CA:TRUE). Who puts it into

@@ -41,9 +41,11 @@ async fn failure_of(server: SocketAddr, name: &str) -> ResolveFailure {
     resolver.addresses(name, soon()).await.expect_err("no answer").failure
 }
 
-/// A name server that answers each question with what `section` says of it: the response code, the answer section and the
-/// authority section, as zone files write them.
-async fn saying(section: fn(&str) -> (ResponseCode, &'static [&'static str], &'static [&'static str])) -> SocketAddr {
+/// A response code, the answer section and the authority section.
+type Sections = (ResponseCode, &'static [&'static str], &'static [&'static str]);
+
+/// A name server that answers each question with what `message` says of it, as zone files write it.
+async fn saying(message: fn(&str) -> Sections) -> SocketAddr {
     use hickory_resolver::proto::op::{Message, MessageType};
     use hickory_resolver::proto::rr::rdata;
     #[expect(clippy::disallowed_methods, reason = "the test is the other side")]
@@ -66,7 +68,7 @@ async fn saying(section: fn(&str) -> (ResponseCode, &'static [&'static str], &'s
         let mut buffer = [0; 1500];
         while let Ok((length, peer)) = socket.recv_from(&mut buffer).await {
             let question = Message::from_vec(&buffer[..length]).expect("a question");
-            let (code, answers, authorities) = section(&question.queries[0].name().to_string());
+            let (code, answers, authorities) = message(&question.queries[0].name().to_string());
             let mut answer = Message::new(question.metadata.id, MessageType::Response, question.metadata.op_code);
             answer.add_query(question.queries[0].clone());
             answer.metadata.response_code = code;
