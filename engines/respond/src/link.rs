@@ -47,3 +47,30 @@ fn mac(link_key: &str, said: &str) -> [u8; MAC_BYTES] {
     }
     short
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A link can't be made, changed, or used for another alert, person, channel or message, without the key.
+    #[test]
+    fn a_link_is_made_by_nobody_else() {
+        let key = ThreadKey { alert: 12, person: "p-0a1b2c3d".to_owned(), channel: "mail-14462be76cd8248c".to_owned() };
+        let made = path("the key", &key, 3);
+        assert_eq!(read("the key", &made), Some((key.clone(), 3)));
+        assert_eq!(read("another key", &made), None);
+        let other = ThreadKey { alert: 13, ..key };
+        assert_ne!(made, path("the key", &other, 3));
+        for place in 0..made.len() {
+            let mut bytes = made.clone().into_bytes();
+            bytes[place] = if bytes[place] == b'1' { b'2' } else { b'1' };
+            let changed = String::from_utf8(bytes).expect("ASCII");
+            assert_eq!(read("the key", &changed), None, "{changed}");
+        }
+        let (said, mac) = made.rsplit_once('.').expect("a MAC");
+        for shown in [said.to_owned(), format!("{said}."), format!("{said}.{}", &mac[..mac.len() - 2]), "x".repeat(300)]
+        {
+            assert_eq!(read("the key", &shown), None, "{shown}");
+        }
+    }
+}
