@@ -114,6 +114,6 @@ fn respond(given: &Given) -> Result<Made, Failure> {
     let (applied, in_effect) = (given.applied.clone(), given.in_effect.subscribe());
     let (part, published) = (given.part()?, given.published.subscribe());
     let respond = respond::Respond::new(part, applied, in_effect, published, given.journal(), given.consumers());
-    let door = Arc::new(respond.door());
-    Ok(Made::new(respond).door(door))
+    let (door, figures) = (Arc::new(respond.door()), respond.figures());
+    Ok(Made::new(respond).door(door).figures(figures))
 }

@@ -8,6 +8,7 @@ pub mod config;
 pub mod detect;
 mod door;
 mod events;
+mod figures;
 mod link;
 pub mod people;
 mod run;
@@ -18,6 +19,7 @@ pub use commands::commands;
 pub use config::Config;
 pub use door::RespondDoor;
 pub use events::KINDS;
+pub use figures::Figures;
 pub use run::Respond;
 
 /// The name of the engine.

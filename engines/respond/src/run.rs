@@ -29,6 +29,7 @@ use crate::compose::Composer;
 use crate::config::{Alerting, Config};
 use crate::detect::desk::{Desk, Letter, Note, Now};
 use crate::events::{AlertChanged, HoldChanged, Notified, OnCallChanged, Silenced};
+use crate::figures::Figures;
 use crate::people::Override;
 use crate::source::journal::JournalFold;
 use crate::source::standing::Standing;
@@ -100,6 +101,7 @@ pub struct Respond {
     listener: Arc<Mutex<mpsc::Receiver<Request>>>,
     admission: watch::Sender<Arc<Admission>>,
     overrides: Arc<RwLock<Vec<Override>>>,
+    figures: Arc<Figures>,
 }
 
 impl Respond {
@@ -124,7 +126,13 @@ impl Respond {
             listener: Arc::new(Mutex::new(listener)),
             admission: watch::Sender::new(Arc::default()),
             overrides: Arc::default(),
+            figures: Arc::default(),
         }
+    }
+
+    /// The figures, to be put into `/metrics`.
+    pub fn figures(&self) -> Arc<Figures> {
+        Arc::clone(&self.figures)
     }
 
     /// The door at which people and programs ask.
@@ -153,6 +161,7 @@ impl Respond {
             state.stand(&self.in_effect.borrow(), self.published.borrow().as_deref(), now);
             state.desk.turn(now);
             let letters = state.desk.letters(now);
+            self.figures.stand(&state.desk);
             state.write(&context, false).await?;
             if context.stop.is_cancelled() {
                 return state.finish(sending, &context).await;
@@ -173,7 +182,10 @@ impl Respond {
                 Ok(()) = appended(&mut size) => {}
                 Ok(()) = config.changed() => config.mark_changed(),
                 Ok(()) = applied.changed() => applied.mark_changed(),
-                Some((letter, sent)) = sending.next() => state.sent(&letter, &sent, &context),
+                Some((letter, sent)) = sending.next() => {
+                    self.figures.sent(&letter.channel, &sent);
+                    state.sent(&letter, &sent, &context);
+                }
                 Some(request) = listener.recv() => {
                     let now = state.now(&context);
                     let reply = state.answer(&request.call, now, &context);
@@ -187,6 +199,7 @@ impl Respond {
             }
             // Results that are there already are one turn.
             while let Some((letter, sent)) = sending.next_already() {
+                self.figures.sent(&letter.channel, &sent);
                 state.sent(&letter, &sent, &context);
             }
             while heartbeat.try_join_next().is_some() {}
