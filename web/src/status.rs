@@ -24,8 +24,8 @@ use engine::standing::{OpenFinding, Phases, ProbeStanding};
 
 /// How old beyond three turns the state of a probe may be before it counts as unknown.
 const STALE_AFTER: Span = Span::from_secs(60);
-/// How long nothing must have looked to be told beside a state.
-const UNWATCHED_MIN: Span = Span::from_secs(60);
+/// How long nothing must have looked to be told beside a state: as long as a standstill that is journaled.
+const UNWATCHED_MIN: Span = Span::from_secs(2);
 /// By how much the clocks of those who record may differ.
 const CLOCKS: Span = Span::from_secs(5);
 /// For how long the state of the services is shown before it is reckoned again.
@@ -95,7 +95,10 @@ pub struct ServiceStatus {
     pub state: CurrentState,
     /// When the service last changed to it, whichever of its probes tells; nothing while that is not known.
     pub since: Option<Time>,
-    /// What of that time nothing looked, for it did not run.
+    /// When it was last known to be otherwise, if nobody looked between then and `since`: it changed at some time of that.
+    #[serde(default)]
+    pub began_after: Option<Time>,
+    /// What of the time since then nothing looked, for it did not run.
     #[serde(default)]
     pub unwatched: Option<UnwatchedStatus>,
     /// What observers that see trouble say.
@@ -143,6 +146,9 @@ pub struct FindingStatus {
     pub text: String,
     /// Since when.
     pub since: Time,
+    /// When it was last known not to be there, if nobody looked between then and `since`: it began at some time of that.
+    #[serde(default)]
+    pub began_after: Option<Time>,
 }
 
 /// The current state of one probe, as one observer sees it.
@@ -325,8 +331,10 @@ fn probes(state: &State, standings: Vec<ProbeStanding>, now: Time) -> Vec<ProbeS
 pub(crate) fn findings(in_effect: &InEffect, row: &ProbeStanding) -> Vec<FindingStatus> {
     let status = |open: &OpenFinding| {
         let key = (open.finding.clone(), row.probe.clone(), row.observer.clone());
-        let since = in_effect.open_findings.get(&key).map_or(open.since, |since| open.since.min(*since));
-        FindingStatus { finding: open.finding.clone(), text: open.text.clone(), since }
+        let known = in_effect.open_findings.get(&key).filter(|began| began.by <= open.since);
+        let since = known.map_or(open.since, |began| began.by);
+        let began_after = known.and_then(|began| began.after);
+        FindingStatus { finding: open.finding.clone(), text: open.text.clone(), since, began_after }
     };
     row.findings.iter().map(status).collect()
 }
@@ -407,6 +415,7 @@ pub(crate) fn services(state: &State, standings: &[ProbeStanding], now: Time) ->
             title: service.title.clone(),
             state: worst,
             since,
+            began_after: journaled.and_then(|known| known.began_after).filter(|after| Some(*after) < since),
             unwatched: since.and_then(|since| unwatched(&in_effect, Interval::new(since, now))),
             details,
             maintenance: maintenance.get(&service.id).cloned(),
@@ -428,7 +437,8 @@ fn unwatched(in_effect: &InEffect, within: Interval) -> Option<UnwatchedStatus> 
 fn clock_behind(in_effect: &InEffect, now: Time) -> Option<Span> {
     let services = in_effect.services.values().map(|standing| standing.since);
     let verdicts = in_effect.all().map(|journaled| journaled.verdict.at);
-    let newest = services.chain(verdicts).chain(in_effect.open_findings.values().copied()).max()?;
+    let findings = in_effect.open_findings.values().map(|began| began.by);
+    let newest = services.chain(verdicts).chain(findings).max()?;
     Some(newest.since(now)).filter(|behind| *behind > CLOCKS)
 }
 

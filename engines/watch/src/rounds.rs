@@ -569,6 +569,9 @@ impl Rounds {
                 coverage.hurry(flight.lane, seen.end);
             }
         }
+        if in_doubt && seen.reading == Reading::Down {
+            answer.text = format!("not confirmed yet: {}", answer.text);
+        }
         self.figures.stand(&lane.declared.id, &lane.observer, lane.state, &answer, seen.start, took);
         self.figures.set_findings(&lane.declared.id, &lane.observer, lane.open_findings());
         if in_doubt && !was_in_doubt {

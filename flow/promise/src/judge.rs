@@ -1,10 +1,10 @@
 //! The judge: the fold of all entries, and the verdicts that follow from it.
 
-use event::engine::ClockStepped;
+use event::engine::{Blind, ClockStepped};
 use event::evidence::{Changed, Covered, Found, Reacted, Succeeded};
 use event::policy::{Applied, Clause, Promise};
 use event::promise::{Reason, Verdict};
-use event::{Envelope, Interval, ObserverId, ProbeId, PromiseId, ServiceId, Span, Spans, Time, Unreadable};
+use event::{Body as _, Envelope, Interval, ObserverId, ProbeId, PromiseId, ServiceId, Span, Spans, Time, Unreadable};
 
 use crate::audit::OLD_MAX;
 use crate::burn::{self, Burning};
@@ -17,8 +17,12 @@ use crate::objective::Objective;
 use crate::observed::{LATE, Observations, SKEW};
 use crate::parts::Unsaved;
 use crate::ruling::Case;
-use crate::services::{OpenFindings, Services, Standings};
+use crate::services::{Began, OpenFindings, Services, Standings};
 use crate::{EVALUATOR, maintenance};
+
+/// By how much more than `every` the end of what was before may be away from what began for that to need no word: an answer takes
+/// its time.
+const BEGAN_WITHIN: Span = Span::from_secs(10);
 
 /// The fold of the entries below [`next`](Judge::next), in the form that verdicts are computed from.
 ///
@@ -81,6 +85,11 @@ impl Judge {
     pub fn apply(&mut self, sequence: u64, envelope: &Envelope) -> Result<(), Unreadable> {
         match Fact::read(envelope) {
             Ok(Some(fact)) => self.fold(sequence, &envelope.observer, envelope.recorded_at, &fact),
+            Ok(None) if envelope.kind == Blind::KIND.name => match envelope.body::<Blind>() {
+                Some(Ok(blind)) => self.apply_blind(sequence, &envelope.observer, &blind),
+                // No verdict rests on it.
+                None | Some(Err(_)) => self.skip(sequence),
+            },
             Ok(None) => self.skip(sequence),
             Err(unreadable) => {
                 self.skip(sequence);
@@ -102,6 +111,12 @@ impl Judge {
             let is_known = self.declared.knows(&applied.revision);
             let from = self.declared.apply(sequence, recorded_at, applied);
             if let Some((from, applied)) = from.zip(self.declared.policy()) {
+                let is_asked = |observer: &ObserverId, probe: &ProbeId| {
+                    self.declared.asked(probe).is_some_and(|asked| asked.observers.contains(observer))
+                };
+                for (observer, probe) in self.observed.forget_states_unless(is_asked) {
+                    self.unsaved.track(&observer, &probe);
+                }
                 self.standings.apply(applied, &self.declared, &self.observed, from);
             }
             match from {
@@ -121,11 +136,30 @@ impl Judge {
     /// Folds a change of state that `observer` saw.
     pub fn apply_changed(&mut self, sequence: u64, observer: &ObserverId, recorded_at: Time, changed: &Changed) {
         if self.is_new(sequence) {
+            let began = match self.observed.last_state(observer, &changed.probe) {
+                Some(_) => self.began(observer, &changed.probe, recorded_at, changed.after, changed.by),
+                None => Began { by: changed.by.min(recorded_at + SKEW), after: None },
+            };
             self.observed.changed(sequence, observer, recorded_at, changed);
             self.lines.changed_from(changed.after.min(changed.by).min(recorded_at));
             self.unsaved.track(observer, &changed.probe);
-            let at = changed.by.min(recorded_at + SKEW);
-            self.standings.changed(&changed.probe, &self.declared, &self.observed, at);
+            self.standings.changed(&changed.probe, &self.declared, &self.observed, began);
+        }
+    }
+
+    /// The beginning of what `observer` says to have begun in this probe between `after` and `by`. An observer that starts anew
+    /// does not know what was before: that was known up to where its records end.
+    fn began(&self, observer: &ObserverId, probe: &ProbeId, recorded_at: Time, after: Time, by: Time) -> Began {
+        let by = by.min(recorded_at + SKEW);
+        let known = if after < by { Some(after) } else { self.observed.recorded_until(observer) };
+        let every = self.declared.asked(probe).map_or(Span::ZERO, |asked| asked.every);
+        Began { by, after: known.filter(|known| by.since(*known) > every + BEGAN_WITHIN) }
+    }
+
+    /// Folds a time in which an engine of `observer` observed nothing. No verdict rests on it.
+    pub fn apply_blind(&mut self, sequence: u64, observer: &ObserverId, blind: &Blind) {
+        if self.is_new(sequence) && self.observed.blind(observer, blind) {
+            self.unsaved.observer(observer);
         }
     }
 
@@ -150,10 +184,14 @@ impl Judge {
     /// Folds a finding that opened or closed for `observer`.
     pub fn apply_found(&mut self, sequence: u64, observer: &ObserverId, recorded_at: Time, found: &Found) {
         if self.is_new(sequence) {
+            let began = match self.observed.finding_steps(observer, &found.probe, &found.finding) {
+                Some(_) => self.began(observer, &found.probe, recorded_at, found.after, found.by),
+                None => Began { by: found.by.min(recorded_at + SKEW), after: None },
+            };
             self.observed.found(sequence, observer, recorded_at, found);
             self.lines.changed_from(found.after.min(found.by).min(recorded_at));
             self.unsaved.track(observer, &found.probe);
-            self.standings.found(observer, found, found.by.min(recorded_at + SKEW));
+            self.standings.found(observer, found, began);
         }
     }
 
@@ -211,7 +249,7 @@ impl Judge {
         self.standings.findings()
     }
 
-    /// When no observer reported anything: a state that is said to hold since before was not watched then.
+    /// When no observer reported anything, or said that it could not: a state that is said to hold since before was not watched then.
     pub fn unwatched(&self) -> Spans {
         self.observed.unwatched()
     }

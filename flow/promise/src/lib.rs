@@ -69,7 +69,7 @@ pub use lines::Subject;
 pub use objective::Objective;
 pub use parts::{ChangedRow, NotAFold};
 pub use section::{PromiseSection, Promises};
-pub use services::{OpenFindings, ServiceStanding, Services, agreed_state};
+pub use services::{Began, OpenFindings, ServiceStanding, Services, agreed_state};
 pub use steps::Condition;
 
 /// Version of the rules. Each verdict names the version by which it was computed; a release that changes a rule keeps the old ones,

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use event::engine::{Blind, BlindCause};
 use event::evidence::{Changed, Covered, Found, Reacted, ReactedTo, State, Succeeded};
 use event::{FindingId, Interval, ObserverId, ProbeId, Span, Spans, Time};
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,13 @@ pub(crate) const SKEW: Span = Span::from_secs(5);
 
 /// How long after the time between two looks a coverage record may come before the time without one counts as not observed.
 pub(crate) const LATE: Span = Span::from_secs(120);
+
+/// The engine whose records they are.
+const WATCH: &str = "watch";
+
+/// For how long it is remembered that nothing was observed: records that begin after it come within two minutes and the `every` of
+/// their probes, which is a day at most.
+const BLIND_KEPT: Span = Span::from_days(2);
 
 /// A success of a job.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -112,6 +120,9 @@ pub(crate) struct Reports {
     /// The test messages that it sent.
     #[serde(default, skip_serializing_if = "Vec::is_empty", with = "deltas")]
     tests: Vec<Reaction>,
+    /// When it said that it observed nothing, which records say later.
+    #[serde(default, skip_serializing_if = "Spans::is_empty")]
+    blind: Spans,
 }
 
 /// All that one observer said.
@@ -223,6 +234,7 @@ impl Observations {
         for observer in self.observers.values_mut() {
             observer.reports.stretches.iter_mut().for_each(|(_, spans)| spans.cut(rest));
             observer.reports.tests.retain(|test| test.at >= before);
+            observer.reports.blind.cut(rest);
             observer.reports.stretches.retain(|(_, spans)| !spans.is_empty());
             for track in observer.tracks.values_mut() {
                 track.steps.forget(before);
@@ -237,8 +249,9 @@ impl Observations {
             observer.tracks.retain(|probe, track| !track.is_over(before) || !is_removed(probe));
         }
         self.observers.retain(|_, said| {
-            let Reports { stretches, newest, tests } = &said.reports;
-            let is_remembered = !said.tracks.is_empty() || !stretches.is_empty() || !tests.is_empty();
+            let Reports { stretches, newest, tests, blind } = &said.reports;
+            let is_remembered =
+                !said.tracks.is_empty() || !stretches.is_empty() || !tests.is_empty() || !blind.is_empty();
             is_remembered || newest.is_some_and(|(_, end)| end > before)
         });
         // Rules join the doubtful times of several vantages: what touches one that reaches `before` belongs to it.
@@ -309,14 +322,57 @@ impl Observations {
         all.filter(move |((revision, every), _)| declared.counts(revision, *every, probe, observer)).map(|(_, s)| s)
     }
 
-    /// When no observer reported anything, between the first report and the last of which something is remembered: nothing ran.
+    /// Folds a time in which an engine observed nothing; false when the watch did all the same.
+    pub(crate) fn blind(&mut self, observer: &ObserverId, blind: &Blind) -> bool {
+        let stood_still = match blind.cause {
+            BlindCause::Stopped | BlindCause::Suspended => true,
+            BlindCause::Restart | BlindCause::Frozen | BlindCause::Storage => blind.engine == WATCH,
+            // What does not reach out was watched.
+            BlindCause::Uplink => false,
+        };
+        if stood_still {
+            let spans = &mut self.observers.entry(observer.clone()).or_default().reports.blind;
+            spans.cut(Interval::new(blind.interval.start - BLIND_KEPT, Time::from_micros(i64::MAX)));
+            spans.add(blind.interval);
+        }
+        stood_still
+    }
+
+    /// Up to when records of this observer reach.
+    pub(crate) fn recorded_until(&self, observer: &ObserverId) -> Option<Time> {
+        self.observers.get(observer)?.reports.newest.map(|(_, end)| end)
+    }
+
+    /// Forgets the states of which `is_asked` says that nobody looks any more, for when it is looked again, it may be another. Returns
+    /// whose they were.
+    pub(crate) fn forget_states_unless(
+        &mut self,
+        is_asked: impl Fn(&ObserverId, &ProbeId) -> bool,
+    ) -> Vec<(ObserverId, ProbeId)> {
+        let mut forgotten = Vec::new();
+        for (observer, said) in &mut self.observers {
+            for (probe, track) in said.tracks.iter_mut().filter(|(_, track)| track.state.is_some()) {
+                if !is_asked(observer, probe) {
+                    track.state = None;
+                    forgotten.push((observer.clone(), probe.clone()));
+                }
+            }
+        }
+        forgotten
+    }
+
+    /// When no observer reported anything, from the first report of which something is remembered on: nothing ran. After the last
+    /// one, when an observer said so.
     pub(crate) fn unwatched(&self) -> Spans {
         let stretches = self.observers.values().flat_map(|said| &said.reports.stretches);
         let mut reported: Vec<Interval> = stretches.flat_map(|(_, spans)| spans.intervals()).copied().collect();
         reported.sort_unstable_by_key(|interval| interval.start);
         let reported: Spans = reported.into_iter().collect();
         let ends = reported.intervals().first().zip(reported.intervals().last());
-        ends.map(|(first, last)| reported.complement(Interval::new(first.start, last.end))).unwrap_or_default()
+        let Some((first, last)) = ends else { return Spans::new() };
+        let since_then = Interval::new(last.end, Time::from_micros(i64::MAX));
+        let blind = self.observers.values().map(|said| said.reports.blind.clip(since_then));
+        blind.fold(reported.complement(Interval::new(first.start, last.end)), |all, blind| all.union(&blind))
     }
 
     /// The time inside `within` during which this observer looked at this aspect of this probe.

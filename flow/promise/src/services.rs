@@ -21,16 +21,31 @@ use crate::steps::Condition;
 /// The current state of every service of the policy in effect.
 pub type Services = Arc<BTreeMap<ServiceId, ServiceStanding>>;
 
-/// The open findings, by finding, probe and observer, each with the time at which it was found.
-pub type OpenFindings = Arc<BTreeMap<(FindingId, ProbeId, ObserverId), Time>>;
+/// The open findings, by finding, probe and observer, each with its beginning.
+pub type OpenFindings = Arc<BTreeMap<(FindingId, ProbeId, ObserverId), Began>>;
+
+/// The beginning of something, as far as it was watched.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct Began {
+    /// The time by which it had begun.
+    pub by: Time,
+    /// When what was before it was last known, if that is longer ago than the time between two looks: it began at some time from
+    /// then to `by`, and nobody knows when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Time>,
+}
 
 /// The current state of a service.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Debug)]
 pub struct ServiceStanding {
     /// The state; flapping when observers do not agree, `None` while nothing was said of one of its probes.
     pub state: Option<State>,
-    /// The time at which it became so.
+    /// The time by which it had become so.
     pub since: Time,
+    /// When it was last known to be otherwise, if that is longer before `since` than the time between two looks: see
+    /// [`Began::after`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub began_after: Option<Time>,
 }
 
 /// The state on which the observers of a probe agree, by the rule of verdicts; flapping where they do not. Up becomes degraded
@@ -68,7 +83,7 @@ fn worst(counts: &StateCounts) -> Option<State> {
 }
 
 /// The saved form of [`Standings`]: the beginnings, which do not follow from the rest of the fold.
-pub(crate) type SavedStandings = (BTreeMap<ServiceId, ServiceStanding>, Vec<((FindingId, ProbeId, ObserverId), Time)>);
+pub(crate) type SavedStandings = (BTreeMap<ServiceId, ServiceStanding>, Vec<((FindingId, ProbeId, ObserverId), Began)>);
 
 /// The service and the state of a probe of the policy in effect.
 #[derive(Clone, Debug)]
@@ -109,7 +124,7 @@ impl Standings {
         // Made anew as a whole: a tree to which is added one by one, in order, stays half empty.
         self.probes = parts.collect();
         let standing = |(service, counts): (&ServiceId, &StateCounts)| {
-            let now = ServiceStanding { state: worst(counts), since: from };
+            let now = ServiceStanding { state: worst(counts), since: from, began_after: None };
             let same = before.get(service).filter(|before| before.state == now.state);
             (service.clone(), *same.unwrap_or(&now))
         };
@@ -120,8 +135,8 @@ impl Standings {
         }
     }
 
-    /// Called when an observer reported a state of this probe, by `at`; `observed` has it.
-    pub(crate) fn changed(&mut self, probe: &ProbeId, declared: &Declarations, observed: &Observations, at: Time) {
+    /// Called when an observer reported a state of this probe that began so; `observed` has it.
+    pub(crate) fn changed(&mut self, probe: &ProbeId, declared: &Declarations, observed: &Observations, began: Began) {
         let Some(known) = self.probes.get_mut(probe) else { return };
         let state = state(probe, declared, observed);
         let before = std::mem::replace(&mut known.state, state);
@@ -132,18 +147,19 @@ impl Standings {
         counts[rank(before)] = counts[rank(before)].saturating_sub(1);
         counts[rank(state)] += 1;
         let state = worst(counts);
+        let standing = ServiceStanding { state, since: began.by, began_after: began.after };
         if self.services.get(&known.service).is_some_and(|before| before.state != state) {
-            Arc::make_mut(&mut self.services).insert(known.service.clone(), ServiceStanding { state, since: at });
+            Arc::make_mut(&mut self.services).insert(known.service.clone(), standing);
         }
     }
 
-    /// Called when a finding opened or closed for an observer, by `at`.
-    pub(crate) fn found(&mut self, observer: &ObserverId, found: &Found, at: Time) {
+    /// Called when a finding opened or closed for an observer, and that began so.
+    pub(crate) fn found(&mut self, observer: &ObserverId, found: &Found, began: Began) {
         let key = (found.finding.clone(), found.probe.clone(), observer.clone());
         if found.open != self.findings.contains_key(&key) {
             let findings = Arc::make_mut(&mut self.findings);
             if found.open {
-                findings.insert(key, at)
+                findings.insert(key, began)
             } else {
                 findings.remove(&key)
             };

@@ -97,12 +97,17 @@ fn lines(
         ));
     }
     let since = |since: Option<Time>| since.map(|since| format!(" since {since}")).unwrap_or_default();
+    // What began while nobody looked.
+    let since_between = |after: Option<Time>, by: Time| match after {
+        Some(after) => format!(" since some time between {after} and {by}"),
+        None => format!(" since {by}"),
+    };
     for service in &status.services {
         let maintenance = service.maintenance.as_ref();
         let maintenance = maintenance.map(|window| format!(" (announced maintenance until {})", window.until));
         let maintenance = maintenance.unwrap_or_default();
         let unwatched = service.unwatched.map(|breaks| not_watched(&breaks)).unwrap_or_default();
-        let since = since(service.since);
+        let since = service.since.map(|since| since_between(service.began_after, since)).unwrap_or_default();
         lines.push(format!("  {} {}{since}{unwatched}{maintenance}", state(service.state), service.service));
         lines.extend(service.details.iter().map(|detail| {
             let observers: Vec<&str> = detail.observers.iter().map(ObserverId::vantage).collect();
@@ -124,7 +129,8 @@ fn lines(
     for probe in &status.probes {
         for finding in &probe.findings {
             let word = painted(Style::Bad, format!("{:10}", "found"));
-            lines.push(format!("  {word} {} in {} since {}", finding.finding, probe.probe, finding.since));
+            let since = since_between(finding.began_after, finding.since);
+            lines.push(format!("  {word} {} in {}{since}", finding.finding, probe.probe));
             lines.push(format!("             {}", finding.text));
         }
     }
@@ -256,7 +262,7 @@ mod tests {
         },
         "services": [
             { "service": "shop", "title": { "fr": "La boutique", "en": "The shop" }, "state": "undecided",
-              "since": 1795384740000000,
+              "since": 1795384740000000, "began_after": 1795384140000000,
               "unwatched": { "length": 1200000000, "last": { "start": 1795386000000000, "end": 1795387200000000 } }, "maintenance": { "until": 1795392000000000, "text": { "fr": "x", "en": "x" } },
               "details": [{ "probe": "shop-front", "observers": ["strasbourg.watch"], "text": "status 502" }] },
             { "service": "mail", "title": { "fr": "Le courrier", "en": "Mail" }, "state": "unknown", "since": null,

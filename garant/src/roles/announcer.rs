@@ -15,8 +15,9 @@ use engine::standing::ProbeStanding;
 use engine::{BoxFuture, Context, Engine, EngineError};
 use event::evidence::State;
 use event::promise::Outcome;
-use event::{FindingId, Monotonic, ObserverId, ProbeId, PromiseId, ServiceId, Span, Time};
-use promise::InEffect;
+use event::{FindingId, Monotonic, ObserverId, ProbeId, PromiseId, ServiceId, Span};
+use promise::{Began, InEffect};
+use tracing::field::display;
 use web::Language;
 
 /// Most lines of a [`PERIOD`].
@@ -119,8 +120,8 @@ impl LineBudget {
 /// A change that is announced by a line.
 #[derive(Clone, PartialEq, Debug)]
 enum Announcement {
-    Service { service: ServiceId, before: Option<State>, now: Option<State>, since: Time },
-    Found { finding: FindingId, probe: ProbeId, observer: ObserverId, since: Option<Time> },
+    Service { service: ServiceId, before: Option<State>, now: Option<State>, began: Began },
+    Found { finding: FindingId, probe: ProbeId, observer: ObserverId, began: Option<Began> },
     Judged { promise: PromiseId, objective: u32, before: Option<Outcome>, now: Outcome, figure: String },
 }
 
@@ -136,7 +137,7 @@ fn changes(before: Option<&InEffect>, now: &InEffect) -> Vec<Announcement> {
                         service: service.clone(),
                         before: was,
                         now,
-                        since: standing.since,
+                        began: Began { by: standing.since, after: standing.began_after },
                     });
                 }
             }
@@ -144,10 +145,10 @@ fn changes(before: Option<&InEffect>, now: &InEffect) -> Vec<Announcement> {
         if !Arc::ptr_eq(&before.open_findings, &now.open_findings) {
             let keys: BTreeSet<_> = before.open_findings.keys().chain(now.open_findings.keys()).collect();
             for key in keys {
-                let (was, since) = (before.open_findings.get(key), now.open_findings.get(key).copied());
-                if was.is_some() != since.is_some() {
+                let (was, began) = (before.open_findings.get(key), now.open_findings.get(key).copied());
+                if was.is_some() != began.is_some() {
                     let (finding, probe, observer) = key.clone();
-                    changes.push(Announcement::Found { finding, probe, observer, since });
+                    changes.push(Announcement::Found { finding, probe, observer, began });
                 }
             }
         }
@@ -198,7 +199,7 @@ impl Announcement {
     const fn is_bad(&self) -> bool {
         match self {
             Self::Service { now, .. } => matches!(now, Some(State::Down | State::Flapping | State::Degraded)),
-            Self::Found { since, .. } => since.is_some(),
+            Self::Found { began, .. } => began.is_some(),
             Self::Judged { before, now, .. } => {
                 matches!((before, now), (_, Outcome::Broken) | (Some(Outcome::Kept), Outcome::Unproven))
             }
@@ -213,19 +214,23 @@ impl Announcement {
             };
         }
         match self {
-            Self::Service { service, before, now, since } => {
+            Self::Service { service, before, now, began: Began { by: since, after } } => {
                 let why = if self.is_bad() { details(service, standings, probes) } else { String::new() };
                 let (state, before) = (state_word(*now), state_word(*before));
                 let (service, why) = (service.as_str(), (!why.is_empty()).then_some(why.as_str()));
-                line!(service, state, before, %since, why, "a service changed its state");
+                let began_after = after.map(display);
+                line!(service, state, before, %since, began_after, why, "a service changed its state");
             }
-            Self::Found { finding, probe, observer, since } => {
+            Self::Found { finding, probe, observer, began } => {
                 let row = standings.iter().find(|row| row.probe == *probe && row.observer == *observer);
                 let open = row.and_then(|row| row.findings.iter().find(|open| open.finding == *finding));
                 let (what, finding, probe) = (open.map(|open| open.text.as_str()), finding.as_str(), probe.as_str());
                 let observer = observer.as_str();
-                match since {
-                    Some(since) => line!(finding, probe, observer, %since, what, "a finding is open"),
+                match began {
+                    Some(Began { by: since, after }) => {
+                        let began_after = after.map(display);
+                        line!(finding, probe, observer, %since, began_after, what, "a finding is open");
+                    }
                     None => line!(finding, probe, observer, "a finding is over"),
                 }
             }
@@ -270,8 +275,8 @@ fn details(service: &ServiceId, standings: &[ProbeStanding], probes: &[event::po
 
 #[cfg(test)]
 mod tests {
-    use event::Interval;
     use event::promise::Verdict;
+    use event::{Interval, Time};
     use promise::ServiceStanding;
 
     use super::*;
@@ -306,10 +311,12 @@ mod tests {
         }
         in_effect.evaluate(Time::from_secs(at), [verdict(at, outcome)]);
         let since = Time::from_secs(at);
-        in_effect.services = Arc::new([("shop".parse().expect("a name"), ServiceStanding { state, since })].into());
+        in_effect.services =
+            Arc::new([("shop".parse().expect("a name"), ServiceStanding { state, since, began_after: None })].into());
         let key = ["disk-usage", "machine", "here.watch"];
         let key = (key[0].parse().expect("a name"), key[1].parse().expect("a name"), key[2].parse().expect("a name"));
-        in_effect.open_findings = Arc::new(found.then_some((key, since)).into_iter().collect());
+        in_effect.open_findings =
+            Arc::new(found.then_some((key, Began { by: since, after: None })).into_iter().collect());
         in_effect
     }
 
@@ -320,7 +327,7 @@ mod tests {
         let told = |before: Option<&InEffect>, now: &InEffect| -> Vec<(String, bool)> {
             let word = |change: &Announcement| match change {
                 Announcement::Service { before, now, .. } => format!("{} {}", state_word(*before), state_word(*now)),
-                Announcement::Found { since, .. } => format!("found {}", since.is_some()),
+                Announcement::Found { began, .. } => format!("found {}", began.is_some()),
                 Announcement::Judged { before, now, .. } => format!("{:?} {now:?}", *before),
             };
             changes(before, now).iter().map(|change| (word(change), change.is_bad())).collect()

@@ -115,6 +115,19 @@ impl Times<'_> {
         self.beside(time, None)
     }
 
+    /// Since when something holds that began at some time from `after` to `by`, when nobody looked.
+    pub(crate) fn since_between(&self, after: Option<Time>, by: Time) -> String {
+        let Some(after) = after else { return self.since(by) };
+        let seconds = is_within_its_minute(after, by);
+        let is_today = self.is_same_day(after, self.now) && self.is_same_day(by, self.now);
+        let [from, to] = [after, by].map(|time| self.shown(time, seconds, !is_today));
+        match (self.language, is_today) {
+            (Language::French, true) => format!("depuis un moment entre {from} et {to}"),
+            (Language::French, false) => format!("depuis un moment entre le {from} et le {to}"),
+            (Language::English, _) => format!("since some time between {from} and {to}"),
+        }
+    }
+
     /// Of the time since which something holds, what was not watched: `length` altogether, `last` of it.
     pub(crate) fn unwatched(&self, length: Span, last: Interval) -> String {
         let between = self.between_unless_today(last);
@@ -273,6 +286,28 @@ mod tests {
             assert_eq!(english.since(time("2026-03-29T00:59:00Z")), "since 01:59");
             assert_eq!(english.since(time("2026-03-29T01:01:00Z")), "since 03:01");
             assert_eq!(english.zone(), "All times are in Europe/Paris, at present UTC+2.");
+        });
+    }
+
+    /// What began while nobody looked has no beginning.
+    #[test]
+    fn what_began_unwatched_began_at_some_time() {
+        with("Europe/Paris", "2026-11-22T23:30:00Z", |french, english| {
+            let (after, by) = (time("2026-11-22T23:04:36Z"), time("2026-11-22T23:05:45Z"));
+            assert_eq!(english.since_between(None, by), "since 00:05");
+            assert_eq!(english.since_between(Some(after), by), "since some time between 00:04 and 00:05");
+            assert_eq!(plain(&french.since_between(Some(after), by)), "depuis un moment entre 00 h 04 et 00 h 05");
+            let within = time("2026-11-22T23:04:58Z");
+            assert_eq!(english.since_between(Some(after), within), "since some time between 00:04:36 and 00:04:58");
+            let evening = time("2026-11-22T19:00:00Z");
+            assert_eq!(
+                english.since_between(Some(evening), by),
+                "since some time between 22 November 2026, 20:00 and 23 November 2026, 00:05"
+            );
+            assert_eq!(
+                plain(&french.since_between(Some(evening), by)),
+                "depuis un moment entre le 22 novembre 2026, 20 h 00 et le 23 novembre 2026, 00 h 05"
+            );
         });
     }
 

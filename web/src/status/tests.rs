@@ -87,7 +87,7 @@ fn since_when_is_the_services_own() {
         (Some(event::evidence::State::Flapping), NOW - Span::from_days(2), NOW - Span::from_days(2)),
         (Some(event::evidence::State::Up), NOW - Span::from_days(2), minute_ago),
     ] {
-        let standing = promise::ServiceStanding { state, since: at };
+        let standing = promise::ServiceStanding { state, since: at, began_after: None };
         fixture.in_effect.send_modify(|in_effect| {
             Arc::make_mut(in_effect).services = Arc::new([(id.clone(), standing)].into());
         });
@@ -98,12 +98,13 @@ fn since_when_is_the_services_own() {
     assert_eq!(since(), None);
 }
 
-/// What holds since before a break was not watched then; a break before that, or of seconds, is none of it.
+/// What holds since before a break was not watched then; a break before that, or of less than two seconds, is none of it.
 #[test]
 fn what_was_not_watched_is_told() {
     let fixture = Fixture::new();
     let ago = |seconds: i64| NOW - Span::from_secs(seconds);
-    let standing = promise::ServiceStanding { state: Some(event::evidence::State::Flapping), since: ago(3600) };
+    let standing =
+        promise::ServiceStanding { state: Some(event::evidence::State::Flapping), since: ago(3600), began_after: None };
     let told = |breaks: &[Interval]| {
         fixture.in_effect.send_modify(|in_effect| {
             let in_effect = Arc::make_mut(in_effect);
@@ -112,11 +113,32 @@ fn what_was_not_watched_is_told() {
         });
         services(&fixture.state, &(fixture.state.probes)(), fixture.state.clock.now())[0].unwatched
     };
-    let (before, short) = (Interval::new(ago(7200), ago(3700)), Interval::new(ago(3000), ago(2941)));
+    let (before, short) =
+        (Interval::new(ago(7200), ago(3700)), Interval::new(ago(3000), ago(3000) + Span::from_millis(1900)));
     assert_eq!(told(&[before, short]), None);
     let (one, other) = (Interval::new(ago(2400), ago(1800)), Interval::new(ago(1200), ago(600)));
     assert_eq!(told(&[before, one]), Some(UnwatchedStatus { length: Span::from_secs(600), last: one }));
     assert_eq!(told(&[one, short, other]), Some(UnwatchedStatus { length: Span::from_secs(1200), last: other }));
+}
+
+/// What began while nobody looked is not said to have begun when somebody did again.
+#[tokio::test]
+async fn what_began_unwatched_is_said_to() {
+    let fixture = Fixture::new();
+    let state = Some(event::evidence::State::Flapping);
+    let (since, after) = (NOW - Span::from_secs(600), NOW - Span::from_secs(4200));
+    let standing = promise::ServiceStanding { state, since, began_after: Some(after) };
+    fixture.in_effect.send_modify(|in_effect| {
+        let in_effect = Arc::make_mut(in_effect);
+        in_effect.services = Arc::new([("shop".parse().expect("a name"), standing)].into());
+        in_effect.unwatched = Arc::new([Interval::new(after, since - Span::from_secs(2))].into_iter().collect());
+    });
+    let status = get(fixture.team(), "/api/status.json").await;
+    let status: Status = serde_json::from_slice(&status.body).expect("a status");
+    let shown = &status.services[0];
+    assert_eq!((shown.since, shown.began_after, shown.unwatched), (Some(since), Some(after), None));
+    let trust_page = get(fixture.team(), "/en").await;
+    assert!(trust_page.text().contains("since some time between "), "{}", trust_page.text());
 }
 
 /// A clock that was set back: nothing holds since a time that is still to come, and that is said.
@@ -129,7 +151,11 @@ async fn nothing_holds_since_the_future() {
     };
     assert_eq!(status().await.clock_behind, None);
     let ahead = Span::from_secs(3600);
-    let standing = promise::ServiceStanding { state: Some(event::evidence::State::Flapping), since: NOW + ahead };
+    let standing = promise::ServiceStanding {
+        state: Some(event::evidence::State::Flapping),
+        since: NOW + ahead,
+        began_after: None,
+    };
     fixture.in_effect.send_modify(|in_effect| {
         Arc::make_mut(in_effect).services = Arc::new([("shop".parse().expect("a name"), standing)].into());
     });
@@ -164,13 +190,17 @@ async fn open_findings_and_refused_reloads_are_said() {
     Arc::get_mut(&mut fixture.state).expect("nobody else has it").probes = Arc::new(move || vec![row.clone()]);
     let since = NOW - Span::from_days(1);
     fixture.in_effect.send_modify(|in_effect| {
-        Arc::make_mut(in_effect).open_findings = Arc::new([(key, since)].into());
+        Arc::make_mut(in_effect).open_findings =
+            Arc::new([(key, promise::Began { by: since, after: Some(since - Span::from_secs(66)) })].into());
     });
     let reason = "the policy has 1 mistake, the first in line 7 of garant.toml".to_owned();
     fixture.policy.send_modify(|policy| Arc::make_mut(policy).reload_error = Some(reason.clone()));
     let answer = get(fixture.team(), "/api/status.json").await;
     let status: Status = serde_json::from_slice(&answer.body).expect("a status");
-    assert_eq!(status.probes[0].findings, [FindingStatus { finding, text, since }]);
+    assert_eq!(
+        status.probes[0].findings,
+        [FindingStatus { finding, text, since, began_after: Some(since - Span::from_secs(66)) }]
+    );
     assert_eq!(status.reload_error, Some(reason));
     let metrics = get(fixture.team(), "/metrics").await;
     for line in [

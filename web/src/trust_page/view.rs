@@ -345,7 +345,7 @@ fn present(services: &[ServiceStatus], times: Times<'_>) -> (Vec<ServiceView>, u
         ServiceView {
             title: language.of(&service.title).to_owned(),
             state: OutcomeView::new(outcome, language.words().states[service.state as usize]),
-            since: service.since.map(|since| times.since(since)),
+            since: service.since.map(|since| times.since_between(service.began_after, since)),
             unwatched: service.unwatched.map(|breaks| times.unwatched(breaks.length, breaks.last)),
             maintenance: service.maintenance.as_ref().map(|window| times.maintained(window.until)),
         }
@@ -370,7 +370,7 @@ fn found(state: &State, applied: &Applied, in_effect: &InEffect, times: Times<'_
                 title: title.unwrap_or_else(|| open.finding.to_string()),
                 place: format!("{}, {}", row.probe, row.observer.vantage()),
                 text: times.zone.of_text(&open.text).into_owned(),
-                since: times.since(open.since),
+                since: times.since_between(open.began_after, open.since),
             });
         }
     }
