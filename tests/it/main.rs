@@ -12,6 +12,7 @@ mod harness;
 mod keys;
 mod metrics;
 mod proof;
+mod respond_alertmanager;
 mod retention;
 mod samples;
 mod schedules;

@@ -119,7 +119,8 @@ impl State {
             NOTIFY => self.notify(call, now),
             HOLDS | HOLD => self.hold(call, now),
             LINK => self.link(call, now),
-            INTAKE | ALERTMANAGER => Err(Reply::error(404, "there is nothing at this address")),
+            INTAKE => self.intake(call, now),
+            ALERTMANAGER => self.alertmanager(call, now, context),
             _ => Err(Reply::Refused(404)),
         };
         answered.unwrap_or_else(|refusal| refusal)

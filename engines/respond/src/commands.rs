@@ -7,6 +7,7 @@ use engine::command::{Answer, CommandContext, Question, Style};
 use engine::{Command, Failure};
 use serde_json::{Value, json};
 
+use crate::detect::silence::Matcher;
 use crate::door::{ALERTS, HOLDS, NOTIFY, ON_CALL, SILENCES};
 
 /// How long `garant notify test` waits for the channels, and how often it looks.
@@ -214,17 +215,11 @@ fn alert_arguments() -> clap::Command {
 
 /// Reads `name=value`, `name!=value`, `name=~expression`, `name!~expression`; the value may be quoted.
 fn matcher(text: &str) -> Result<Value, Failure> {
-    let wrong = || {
+    let found = Matcher::parse(text).ok_or_else(|| {
         Failure::new(format!("`{}` is not a matcher", text.escape_debug()))
             .remedy("write one like service=shop or region=~\"a|b\"")
-    };
-    let end = text.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).ok_or_else(wrong)?;
-    let (name, rest) = text.split_at(end);
-    let operators = [("=~", true, true), ("!~", true, false), ("!=", false, false), ("=", false, true)];
-    let found = operators.iter().find_map(|(sign, regex, equal)| Some((rest.strip_prefix(sign)?, *regex, *equal)));
-    let (value, is_regex, is_equal) = found.filter(|_| !name.is_empty()).ok_or_else(wrong)?;
-    let value = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value);
-    Ok(json!({ "name": name, "value": value, "isRegex": is_regex, "isEqual": is_equal }))
+    })?;
+    Ok(json!(found))
 }
 
 fn alert(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, Failure> {

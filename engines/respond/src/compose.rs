@@ -287,6 +287,9 @@ impl Composer<'_> {
                 cut(&self.zone.of_text(&opening.detail), DETAIL_MAX)
             ));
         }
+        if let Some(url) = &opening.url {
+            lines.push(format!("{}{c} {url}", say(language, "Voir", "See")));
+        }
         if let Some(cause) = lead.cause.and_then(|cause| self.desk.alerts.get(&cause)) {
             let title = pick(&cause.opening.title, language);
             lines.push(format!("{}{c} {title}", say(language, "Cause probable", "Likely cause")));

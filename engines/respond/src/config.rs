@@ -564,7 +564,15 @@ impl Part for Config {
             let reason = format!("somebody is to be told by {table}, and there is no [{table}]");
             document.mistake(Mistake::new(document.place_of("person"), reason, remedy));
         }
-        let intakes = document.tables("intake");
+        let intakes: Vec<Intake> = document.tables("intake");
+        let mut names = BTreeSet::new();
+        for intake in &intakes {
+            if !names.insert(intake.name.as_str()) {
+                let reason = format!("two [[intake]] are called `{}`", intake.name);
+                let remedy = "give one of them another name: it stands in the keys of its alerts";
+                document.mistake(Mistake::new(document.place_of("intake"), reason, remedy));
+            }
+        }
         let witnesses = document.table::<Witnesses>("journal").map(|it| it.0).unwrap_or_default();
         let url = document.table::<PagesUrl>("pages").and_then(|pages| pages.0);
         let probe_hosts = hosts.into_iter().filter_map(|probe| Some((probe.name, probe.host?))).collect();

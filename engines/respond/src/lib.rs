@@ -10,6 +10,7 @@ mod door;
 mod events;
 mod figures;
 mod link;
+mod outside;
 pub mod people;
 mod run;
 pub mod source;
@@ -34,6 +35,11 @@ pub(crate) fn digest(pieces: &[&[u8]]) -> [u8; 32] {
         hash.update(piece);
     }
     hash.finalize().into()
+}
+
+/// The first half of [`digest`], in hexadecimal digits.
+pub(crate) fn short_digest(pieces: &[&[u8]]) -> String {
+    hex(&digest(pieces)[..16])
 }
 
 /// Lower-case hexadecimal digits.

@@ -172,7 +172,8 @@ impl Respond {
             state.beat(&self.in_effect.borrow(), now, &context, &mut heartbeat);
             if state.tokens_read_at.is_none_or(|at| now.steady.since(at) >= TOKENS_EVERY) {
                 state.tokens_read_at = Some(now.steady);
-                self.admission.send_replace(Arc::new(state.admission(&context).await));
+                state.admitted = Arc::new(state.admission(&context).await);
+                self.admission.send_replace(Arc::clone(&state.admitted));
             }
             let wait = state.desk.wakes().map_or(TURN_EVERY, |at| at.since(now.steady)).min(TURN_EVERY);
             let wait = if state.waits_to_write() { wait.min(WRITE_AGAIN) } else { wait };
@@ -273,7 +274,9 @@ pub(crate) struct State {
     cursor: Option<u64>,
     position: u64,
     pub(crate) config: Arc<Config>,
-    alerting: Alerting,
+    pub(crate) alerting: Alerting,
+    /// Whom the door lets in.
+    pub(crate) admitted: Arc<Admission>,
     standing: Standing,
     consumers: Arc<dyn Consumers>,
     pub(crate) overrides: Arc<RwLock<Vec<Override>>>,
@@ -331,6 +334,7 @@ impl State {
             position: cursor.unwrap_or(0),
             config,
             alerting,
+            admitted: Arc::default(),
             standing: Standing::default(),
             consumers: Arc::clone(&respond.consumers),
             overrides,
@@ -359,7 +363,13 @@ impl State {
                 state.desk.signal(signal, now);
             }
         }
+        state.end_of_intakes(now);
         Ok(state)
+    }
+
+    /// When this attempt began.
+    pub(crate) const fn started_at(&self) -> Time {
+        self.base.0
     }
 
     /// The clocks. The steady one goes on from where the wall clock was at the start.
@@ -379,6 +389,7 @@ impl State {
         for signal in signals {
             self.desk.signal(signal, now);
         }
+        self.end_of_intakes(now);
     }
 
     /// Reads the new entries.

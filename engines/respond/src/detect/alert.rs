@@ -107,7 +107,10 @@ pub struct Opening {
     /// Annotations of an alert from outside, as it came.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
-    /// Time at which it counts as over when it is not told again, for sources that can vanish.
+    /// Where its source shows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// Time at which it counts as over when it is not told again, for sources that can vanish; by the clock that never steps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Time>,
 }
@@ -130,6 +133,7 @@ impl Opening {
             runbook: None,
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
+            url: None,
             until: None,
         }
     }

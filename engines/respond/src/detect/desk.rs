@@ -48,6 +48,10 @@ const FLAP_OPENINGS: usize = 3;
 const FLAP_WITHIN: Span = Span::from_secs(1800);
 /// How long one that flaps must be quiet to be over.
 const FLAP_QUIET: Span = Span::from_secs(600);
+/// How long after a start an alert lasts whose source may not have been heard meanwhile.
+const AFTER_START: Span = Span::from_secs(300);
+/// How far ahead an alert may end by itself.
+const UNTIL_MAX: Span = Span::from_days(31);
 /// How long alerts are kept after they are over.
 const KEPT: Span = Span::from_secs(86_400);
 /// Time between the first and the second update of a scope; four times as long to each further one.
@@ -373,6 +377,10 @@ impl Desk {
         let back = |at: &mut Time| *at = (*at).min(now);
         for alert in self.alerts.values_mut() {
             back(&mut alert.opened_at);
+            if let Some(until) = &mut alert.opening.until {
+                // While this was down its source could not tell it again.
+                *until = (*until).clamp(now + AFTER_START, now + UNTIL_MAX);
+            }
             alert.over_at.iter_mut().for_each(back);
             alert.openings.iter_mut().for_each(back);
             let Some(lead) = &mut alert.lead else { continue };

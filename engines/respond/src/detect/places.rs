@@ -10,6 +10,7 @@ use policy::Nouns;
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Places {
     services: BTreeMap<ServiceId, ServicePlace>,
+    regions: BTreeSet<RegionId>,
     hosts: BTreeMap<HostId, Option<RegionId>>,
     probe_hosts: BTreeMap<ProbeId, HostId>,
     services_of_host: BTreeMap<HostId, usize>,
@@ -38,7 +39,8 @@ impl Places {
             .iter()
             .map(|service| (&service.id, service.depends_on.iter().map(|on| &on.value).collect()))
             .collect();
-        let mut places = Self { hosts, probe_hosts, ..Self::default() };
+        let regions = nouns.regions.iter().map(|region| region.id.clone()).collect();
+        let mut places = Self { regions, hosts, probe_hosts, ..Self::default() };
         for service in &nouns.services {
             let of_hosts = service.hosts.iter().filter_map(|host| places.hosts.get(host).cloned().flatten());
             let mut regions: BTreeSet<RegionId> = of_hosts.collect();
@@ -91,6 +93,11 @@ impl Places {
     /// Whether the policy names this host.
     pub fn knows_host(&self, host: &HostId) -> bool {
         self.hosts.contains_key(host)
+    }
+
+    /// Whether the policy names this region.
+    pub fn knows_region(&self, region: &RegionId) -> bool {
+        self.regions.contains(region)
     }
 
     /// Whether the policy names this service.

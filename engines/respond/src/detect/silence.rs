@@ -19,6 +19,9 @@ pub const SILENCES_MAX: usize = 1000;
 /// Longest text of a name, a value or a comment, in bytes.
 pub const TEXT_BYTES_MAX: usize = 1024;
 
+/// Longest JSON of a silence.
+const SILENCE_BYTES_MAX: usize = 16 * 1024;
+
 /// A condition on one label.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
 pub struct Matcher {
@@ -57,6 +60,24 @@ impl Matcher {
         Self { name: name.to_owned(), value: value.to_owned(), is_regex: false, is_equal: true }
     }
 
+    /// Reads `name=value`, `name!=value`, `name=~expression`, `name!~expression`, as Alertmanager does: the value may be quoted,
+    /// with `\n`, `\"` and `\\` in the quotes. `None` for what is no matcher.
+    pub fn parse(text: &str) -> Option<Self> {
+        let text = text.trim();
+        let end = text.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == ':'))?;
+        let (name, rest) = text.split_at(end);
+        let rest = rest.trim_start();
+        let operators = [("=~", true, true), ("!~", true, false), ("!=", false, false), ("=", false, true)];
+        let (value, is_regex, is_equal) = operators
+            .iter()
+            .find_map(|(sign, regex, equal)| Some((rest.strip_prefix(sign)?.trim_start(), *regex, *equal)))?;
+        let value = match value.strip_prefix('"') {
+            Some(quoted) => unquoted(quoted)?,
+            None => value.to_owned(),
+        };
+        (!name.is_empty()).then(|| Self { name: name.to_owned(), value, is_regex, is_equal })
+    }
+
     fn expression(&self) -> Result<Regex, String> {
         RegexBuilder::new(&format!("^(?s:{})$", self.value))
             .size_limit(EXPRESSION_BYTES_MAX)
@@ -84,12 +105,56 @@ pub struct Silence {
     pub comment: String,
 }
 
+/// Matchers with their expressions compiled.
+#[derive(Clone, Debug)]
+pub struct Filter(Vec<(Matcher, Option<Regex>)>);
+
+impl Filter {
+    /// Compiles them.
+    ///
+    /// # Errors
+    /// What is wrong with a matcher, and what to do.
+    pub fn new(matchers: Vec<Matcher>) -> Result<Self, String> {
+        let ready = |matcher: Matcher| {
+            let expression = matcher.is_regex.then(|| matcher.expression()).transpose()?;
+            Ok((matcher, expression))
+        };
+        Ok(Self(matchers.into_iter().map(ready).collect::<Result<_, String>>()?))
+    }
+
+    /// Whether all of them hold for these labels. A missing label is an empty one.
+    pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
+        self.0.iter().all(|(matcher, expression)| {
+            let value = labels.get(&matcher.name).map_or("", String::as_str);
+            let found = expression.as_ref().map_or_else(|| matcher.value == value, |it| it.is_match(value));
+            found == matcher.is_equal
+        })
+    }
+}
+
+/// The text up to the quote that ends it, which must be the last character.
+fn unquoted(quoted: &str) -> Option<String> {
+    let mut value = String::new();
+    let mut chars = quoted.chars();
+    loop {
+        match chars.next()? {
+            '"' => return chars.next().is_none().then_some(value),
+            '\\' => match chars.next()? {
+                'n' => value.push('\n'),
+                c @ ('"' | '\\') => value.push(c),
+                c => value.extend(['\\', c]),
+            },
+            c => value.push(c),
+        }
+    }
+}
+
 /// A silence with its expressions compiled.
 #[derive(Clone, Debug)]
 pub struct ReadySilence {
     /// The silence.
     pub silence: Silence,
-    expressions: Vec<Option<Regex>>,
+    filter: Filter,
 }
 
 impl ReadySilence {
@@ -108,17 +173,18 @@ impl ReadySilence {
         if texts.chain([&silence.by, &silence.comment]).any(|text| text.len() > TEXT_BYTES_MAX) {
             return Err(format!("a text of the silence is longer than {TEXT_BYTES_MAX} bytes"));
         }
-        let expression = |matcher: &Matcher| matcher.is_regex.then(|| matcher.expression()).transpose();
-        let expressions: Vec<_> = silence.matchers.iter().map(expression).collect::<Result<_, _>>()?;
-        let matches_nothing = silence
-            .matchers
-            .iter()
-            .zip(&expressions)
-            .all(|(matcher, expression)| matches(matcher, expression.as_ref(), ""));
-        if matches_nothing {
+        if silence.matchers.iter().any(|matcher| matcher.name.is_empty()) {
+            return Err("a matcher names no label".to_owned());
+        }
+        // A row and an event hold it; a control character is six bytes there.
+        if serde_json::to_vec(&silence).is_ok_and(|json| json.len() > SILENCE_BYTES_MAX) {
+            return Err(format!("the silence is longer than {SILENCE_BYTES_MAX} bytes: use fewer or shorter matchers"));
+        }
+        let filter = Filter::new(silence.matchers.clone())?;
+        if filter.matches(&BTreeMap::new()) {
             return Err("every matcher holds for an alert without labels: name at least one value".to_owned());
         }
-        Ok(Self { silence, expressions })
+        Ok(Self { silence, filter })
     }
 
     /// Whether it is in effect.
@@ -128,16 +194,8 @@ impl ReadySilence {
 
     /// Whether an alert with these labels is silenced by it.
     pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
-        self.silence.matchers.iter().zip(&self.expressions).all(|(matcher, expression)| {
-            let value = labels.get(&matcher.name).map_or("", String::as_str);
-            matches(matcher, expression.as_ref(), value)
-        })
+        self.filter.matches(labels)
     }
-}
-
-fn matches(matcher: &Matcher, expression: Option<&Regex>, value: &str) -> bool {
-    let found = expression.map_or_else(|| matcher.value == value, |expression| expression.is_match(value));
-    found == matcher.is_equal
 }
 
 #[cfg(test)]
@@ -183,6 +241,23 @@ mod tests {
     }
 
     #[test]
+    fn matchers_are_read_as_alertmanager_reads_them() {
+        for (text, expected) in [
+            ("service=shop", matcher("service", "shop", false, true)),
+            ("  service = \"a b\" ", matcher("service", "a b", false, true)),
+            ("region!~\"a=b\"", matcher("region", "a=b", true, false)),
+            ("job:x=~a|b", matcher("job:x", "a|b", true, true)),
+            (r#"a="q\"n\nb\\w\d""#, matcher("a", "q\"n\nb\\w\\d", false, true)),
+            ("a!=", matcher("a", "", false, false)),
+        ] {
+            assert_eq!(Matcher::parse(text).as_ref(), Some(&expected), "{text}");
+        }
+        for text in ["", "service", "=shop", "ser vice=shop", "a=\"b", "a=\"b\"c", "{a=b}", "a~b"] {
+            assert_eq!(Matcher::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
     fn what_silences_everything_or_costs_too_much_is_refused() {
         for matchers in [
             vec![],
@@ -191,6 +266,9 @@ mod tests {
             vec![matcher("service", "(", true, true)],
             vec![matcher("service", "((a{100}){100}){100}", true, true)],
             vec![matcher("service", &"x".repeat(2000), false, true)],
+            vec![matcher("service", "shop", false, true), matcher("", "x", false, true)],
+            // More than a row takes, once control characters are written out.
+            vec![matcher("service", &"\u{1}".repeat(1000), false, true); 20],
         ] {
             assert!(silence(matchers.clone()).is_err(), "{matchers:?}");
         }

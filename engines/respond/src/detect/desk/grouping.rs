@@ -12,8 +12,9 @@ impl Desk {
         let ended: Vec<(String, Time)> = self
             .alerts
             .values()
-            .filter(|alert| alert.fires() && alert.opening.until.is_some_and(|until| until <= now.wall))
-            .map(|alert| (alert.key.clone(), alert.opening.until.unwrap_or(now.wall)))
+            .filter_map(|alert| Some((alert.key.clone(), alert.opening.until.filter(|_| alert.fires())?)))
+            .filter(|(_, until)| *until <= now.steady)
+            .map(|(key, until)| (key, now.wall - now.steady.since(until)))
             .collect();
         for (key, until) in ended {
             self.over(&key, until, now);
@@ -21,7 +22,7 @@ impl Desk {
         if let Some(next) =
             self.alerts.values().filter(|alert| alert.fires()).filter_map(|alert| alert.opening.until).min()
         {
-            self.wake_at(now.steady + next.since(now.wall));
+            self.wake_at(next);
         }
         let kept = |silence: &Silence| now.wall.since(silence.ends_at) < KEPT;
         let old: Vec<String> = self

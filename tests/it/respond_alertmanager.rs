@@ -1,0 +1,449 @@
+//! Alerts of programs outside: Debian's Prometheus and amtool take garant for an Alertmanager, and scripts tell it alerts.
+//! Promises WA-4, WA-5.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::process::Output;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::harness::{Service, Up, command, eventually, folder_with, free_port, garant, http, pause, transcript};
+
+const TOKEN: &str = "t0ken-of-the-prometheus";
+
+/// A garant with two intakes, and places that alerts can name.
+struct Site {
+    up: Up,
+    tokens: TempDir,
+}
+
+impl Site {
+    fn start() -> Self {
+        let tokens = tempfile::Builder::new().prefix("garant-tokens-").tempdir().expect("a temporary folder");
+        let token = |name: &str, token: &str| {
+            let path = tokens.path().join(name);
+            std::fs::write(&path, format!("{token}\n")).expect("written");
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("its mode");
+            path
+        };
+        let (first, second) = (token("prometheus.token", TOKEN), token("deploy.token", "another"));
+        let policy = format!(
+            r#"
+[journal]
+name = "shop.example"
+[pages]
+listen = "127.0.0.1:0"
+[respond]
+weekly_test = "never"
+[[region]]
+name = "gravelines"
+provider = "ovh"
+[[host]]
+name = "web1"
+region = "gravelines"
+[[service]]
+name = "shop"
+title.fr = "La boutique"
+title.en = "The shop"
+host = "web1"
+[[intake]]
+name = "prometheus"
+token = {{ file = "{}" }}
+[[intake]]
+name = "deploy"
+token = {{ file = "{}" }}
+"#,
+            first.display(),
+            second.display()
+        );
+        let site = Self { up: Up::start_in(folder_with(&policy)), tokens };
+        // Tokens are read once the engine runs.
+        eventually("the intake", || (site.ask("GET", "api/v2/status", b"").0 == 200).then_some(()));
+        site
+    }
+
+    fn ask_as(&self, token: &str, method: &str, path: &str, body: &[u8]) -> (u16, Value) {
+        let bearer = format!("Bearer {token}");
+        let mut headers = vec![("Content-Type", "application/json")];
+        if !token.is_empty() {
+            headers.push(("Authorization", &bearer));
+        }
+        let (status, _, body) = http(method, &self.up.url(path), &headers, body).expect("an answer");
+        (status, serde_json::from_slice(&body).unwrap_or(Value::Null))
+    }
+
+    fn ask(&self, method: &str, path: &str, body: &[u8]) -> (u16, Value) {
+        self.ask_as(TOKEN, method, path, body)
+    }
+
+    fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+        self.ask("POST", path, body.to_string().as_bytes())
+    }
+
+    /// The status for a POST whose body would be so long.
+    fn head(&self, path: &str, length: u64) -> u16 {
+        let address = self.up.team.trim_start_matches("http://").trim_end_matches('/');
+        #[expect(clippy::disallowed_methods, reason = "a test asks over the network")]
+        let mut stream = TcpStream::connect(address).expect("connected");
+        let head = format!(
+            "POST /{path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {TOKEN}\r\nContent-Type: application/json\r\n\
+             Content-Length: {length}\r\n\r\n["
+        );
+        stream.write_all(head.as_bytes()).expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("answered");
+        answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_default()
+    }
+
+    /// What `garant alerts --json` shows.
+    fn alerts(&self) -> Vec<Value> {
+        let data = self.up.path("data");
+        let shown =
+            garant(&["alerts".as_ref(), "--all".as_ref(), "--json".as_ref(), "--data".as_ref(), data.as_os_str()]);
+        // 1 while something fires.
+        assert!(matches!(shown.status.code(), Some(0 | 1)), "{}", transcript(&shown));
+        serde_json::from_slice(&shown.stdout).expect("JSON")
+    }
+
+    /// The alert of this title, once it is in this state.
+    fn alert(&self, title: &str, state: &str) -> Value {
+        eventually(&format!("{title}: {state}"), || {
+            self.alerts().into_iter().find(|it| it["title"]["en"] == title && it["state"] == state)
+        })
+    }
+
+    /// A file for the clients of Prometheus, with the token as the password of basic authentication.
+    fn client(&self, token: &str) -> PathBuf {
+        let file = self.tokens.path().join(format!("{token}.yml"));
+        std::fs::write(&file, format!("basic_auth:\n  username: prometheus\n  password: {token}\n")).expect("written");
+        file
+    }
+
+    fn amtool_as(&self, token: &str, arguments: &[&str]) -> Output {
+        let mut amtool = command("amtool");
+        amtool.arg(format!("--alertmanager.url={}", self.up.team));
+        amtool.arg(format!("--http.config.file={}", self.client(token).display()));
+        // No file of whoever runs the test.
+        amtool.env("HOME", self.tokens.path()).args(arguments);
+        amtool.output().expect("amtool starts; scripts/test installs prometheus-alertmanager")
+    }
+
+    fn amtool(&self, arguments: &[&str]) -> String {
+        let ran = self.amtool_as(TOKEN, arguments);
+        assert!(ran.status.success(), "amtool {arguments:?}: {}", transcript(&ran));
+        String::from_utf8_lossy(&ran.stdout).into_owned()
+    }
+
+    fn amtool_json(&self, arguments: &[&str]) -> Vec<Value> {
+        let arguments: Vec<&str> = arguments.iter().copied().chain(["--output=json"]).collect();
+        serde_json::from_str(&self.amtool(&arguments)).expect("JSON")
+    }
+}
+
+/// A rule fires in a real Prometheus: the alert comes with its words, at the place that the policy declares; it is over when the
+/// rule no longer fires, and when the Prometheus is gone.
+#[test]
+fn prometheus_sends_its_alerts() {
+    let site = Site::start();
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name);
+    let port = free_port();
+    let rule = |expression: &str| {
+        let rules = format!(
+            r#"
+groups:
+- name: site
+  interval: 1s
+  rules:
+  - alert: TargetDown
+    expr: {expression}
+    labels: {{ severity: page, service: shop, instance: "web1.gravelines.example:9100" }}
+    annotations:
+      summary: "The exporter of {{{{ $labels.job }}}} is gone"
+      description: "It has not answered since a minute"
+      runbook_url: "https://wiki.shop.example/exporter"
+  - alert: Elsewhere
+    expr: vector(1)
+    labels: {{ severity: none, host: unknown.example }}
+"#
+        );
+        std::fs::write(at("rules.yml"), rules).expect("written");
+    };
+    rule("up == 0");
+    let nothing = free_port();
+    let target = site.up.team.trim_start_matches("http://").trim_end_matches('/');
+    let configuration = format!(
+        r"
+global: {{ scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s }}
+rule_files: [rules.yml]
+scrape_configs: [{{ job_name: node, static_configs: [{{ targets: ['127.0.0.1:{nothing}'] }}] }}]
+alerting:
+  alertmanagers:
+  - static_configs: [{{ targets: ['{target}'] }}]
+    basic_auth: {{ username: prometheus, password: {TOKEN} }}
+"
+    );
+    std::fs::write(at("prometheus.yml"), configuration).expect("written");
+    let mut prometheus = command("prometheus");
+    prometheus.arg(format!("--config.file={}", at("prometheus.yml").display()));
+    prometheus.arg(format!("--storage.tsdb.path={}", at("tsdb").display()));
+    prometheus.args([&format!("--web.listen-address=127.0.0.1:{port}"), "--log.level=error", "--web.enable-lifecycle"]);
+    prometheus.arg("--rules.alert.resend-delay=5s");
+    let serving = Service::start(&mut prometheus, port);
+
+    let alert = site.alert("The exporter of node is gone", "firing");
+    assert_eq!(
+        (&alert["severity"], &alert["source"], &alert["detail"], &alert["runbook"]["en"]),
+        (
+            &json!("critical"),
+            &json!("outside"),
+            &json!("It has not answered since a minute"),
+            &json!("https://wiki.shop.example/exporter")
+        ),
+        "{alert}"
+    );
+    assert_eq!(alert["scope"]["services"], json!(["shop"]), "{alert}");
+    assert_eq!((&alert["scope"]["host"], &alert["scope"]["region"]), (&json!("web1"), &json!("gravelines")), "{alert}");
+    assert!(alert["key"].as_str().is_some_and(|key| key.starts_with("outside/prometheus/")), "{alert}");
+    let elsewhere = site.alert("Elsewhere (unknown.example)", "firing");
+    assert_eq!(elsewhere["severity"], "info");
+    assert_eq!((&elsewhere["scope"]["host"], &elsewhere["scope"]["region"]), (&Value::Null, &Value::Null));
+
+    // As its clients see it: with the labels that Prometheus sent, and no others.
+    let seen = site.amtool_json(&["alert", "query", "alertname=TargetDown"]);
+    let [seen] = &seen[..] else { panic!("{seen:?}") };
+    assert_eq!(seen["labels"]["job"], "node", "{seen}");
+    assert_eq!(seen["labels"]["severity"], "page", "{seen}");
+    assert!(seen["labels"]["source"].is_null(), "{seen}");
+    assert!(seen["generatorURL"].as_str().is_some_and(|url| url.starts_with("http://")), "{seen}");
+    assert_eq!(seen["status"]["state"], "active");
+
+    // Prometheus says that it is over.
+    rule("up == 17");
+    let reloaded = http("POST", &format!("http://127.0.0.1:{port}/-/reload"), &[], b"").expect("an answer");
+    assert_eq!(reloaded.0, 200);
+    site.alert("The exporter of node is gone", "resolved");
+    // And when it says nothing any more, all of its alerts end: at the end that it gave them last, four delays later.
+    site.alert("Elsewhere (unknown.example)", "firing");
+    drop(serving);
+    site.alert("Elsewhere (unknown.example)", "resolved");
+}
+
+/// amtool adds and lists alerts, and adds, finds, changes and ends silences.
+#[test]
+fn amtool_reads_and_silences() {
+    let site = Site::start();
+    site.amtool(&[
+        "alert",
+        "add",
+        "alertname=DiskFull",
+        "severity=critical",
+        "service=shop",
+        "--annotation=summary=The disk of the shop is full",
+        "--annotation=runbook_url=https://wiki.shop.example/disk",
+    ]);
+    site.amtool(&["alert", "add", "alertname=Backup", "severity=warning", "--annotation=summary=No backup"]);
+    site.alert("The disk of the shop is full", "firing");
+    let names = |arguments: &[&str]| {
+        let alerts = site.amtool_json(arguments);
+        let mut names: Vec<String> =
+            alerts.iter().map(|it| it["labels"]["alertname"].as_str().expect("a name").to_owned()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names(&["alert", "query"]), ["Backup", "DiskFull"]);
+    assert_eq!(names(&["alert", "query", "service=~sh.p"]), ["DiskFull"]);
+    assert_eq!(names(&["alert", "query", "alertname!=DiskFull", "severity=\"warning\""]), ["Backup"]);
+    assert_eq!(names(&["alert", "query", "--receiver=^other"]), Vec::<String>::new());
+    assert!(site.amtool(&["alert", "query", "--output=extended"]).contains("https://wiki.shop.example/disk"));
+
+    let id = site.amtool(&[
+        "silence",
+        "add",
+        "alertname=DiskFull",
+        "--author=Léa",
+        "--comment=A new disk comes",
+        "-d",
+        "2h",
+    ]);
+    let id = id.trim();
+    let silences = site.amtool_json(&["silence", "query"]);
+    let [silence] = &silences[..] else { panic!("{silences:?}") };
+    assert_eq!(
+        (silence["id"].as_str(), &silence["createdBy"], &silence["comment"], &silence["status"]["state"]),
+        (Some(id), &json!("Léa"), &json!("A new disk comes"), &json!("active"))
+    );
+    assert_eq!(names(&["alert", "query"]), ["Backup"], "what is silenced is not active");
+    assert_eq!(names(&["alert", "query", "--silenced"]), ["DiskFull"]);
+    let silenced = site.alert("The disk of the shop is full", "firing");
+    assert_eq!(silenced["silenced_by"], json!([id]));
+    assert_eq!(site.amtool(&["silence", "query", "alertname=Backup", "-q"]).trim(), "", "it is about another alert");
+    assert_eq!(site.amtool(&["silence", "query", "alertname=DiskFull", "-q"]).trim(), id);
+
+    // Changed in place while it is about the same alerts.
+    let changed = site.amtool(&["silence", "update", "-d", "30m", "--comment=It is there", id]);
+    assert!(changed.contains(id) && changed.contains("It is there"), "{changed}");
+    site.amtool(&["silence", "expire", id]);
+    assert_eq!(site.amtool(&["silence", "query", "-q"]).trim(), "");
+    assert_eq!(site.amtool(&["silence", "query", "--expired", "-q"]).trim(), id);
+    assert_eq!(names(&["alert", "query"]), ["Backup", "DiskFull"]);
+
+    // A silence that is over is not changed but made again, under another name.
+    let again = site.amtool_json(&["silence", "update", "-d", "1h", id]);
+    assert_ne!(again[0]["id"], id, "{again:?}");
+
+    assert!(site.amtool(&["config", "show"]).contains("receiver: garant"));
+    assert!(site.amtool(&["cluster", "show"]).contains("disabled"));
+    assert!(site.amtool(&["config", "routes", "test", "service=shop"]).contains("garant"));
+
+    for (arguments, why) in [
+        (&["silence", "add", "alertname=~.*", "--comment=x"][..], "every matcher holds"),
+        (&["silence", "add", "alertname=a", "--comment=x", "-d", "60d"][..], "31 days at most"),
+        (&["silence", "expire", "00000000-0000-4000-8000-000000000000"][..], "404"),
+    ] {
+        let refused = site.amtool_as(TOKEN, arguments);
+        assert!(!refused.status.success(), "{arguments:?}: {}", transcript(&refused));
+        assert!(transcript(&refused).contains(why), "{arguments:?}: {}", transcript(&refused));
+    }
+    let stranger = site.amtool_as("wrong", &["alert", "query"]);
+    assert!(!stranger.status.success() && transcript(&stranger).contains("401"), "{}", transcript(&stranger));
+}
+
+/// What an Alertmanager posts to a webhook: groups of alerts that fire and that are over.
+#[test]
+fn an_alertmanager_calls_the_webhook() {
+    let site = Site::start();
+    let webhook = |status: &str| {
+        json!({
+            "version": "4", "groupKey": "{}:{alertname=\"DiskFull\"}", "truncatedAlerts": 0, "status": status, "receiver": "garant",
+            "groupLabels": { "alertname": "DiskFull" }, "commonLabels": {}, "commonAnnotations": {}, "externalURL": "http://am:9093",
+            "alerts": [{
+                "status": status, "labels": { "alertname": "DiskFull", "service": "shop", "severity": "critical" },
+                "annotations": { "summary": "Full." }, "startsAt": "2026-01-01T00:00:00Z", "endsAt": "0001-01-01T00:00:00Z",
+                "generatorURL": "http://prometheus:9090/graph", "fingerprint": "8edf92e0b5bdbf22",
+            }],
+        })
+    };
+    assert_eq!(site.post("api/v1/intake/alertmanager", &webhook("firing")), (200, json!({ "alerts": 1 })));
+    let alert = site.alert("Full", "firing");
+    assert_eq!(alert["key"], "outside/prometheus/8edf92e0b5bdbf22");
+    assert!(alert["since"].as_str().is_some_and(|since| since.starts_with("2026-01-01T")), "{alert}");
+    assert_eq!(site.post("api/v1/intake/alertmanager", &webhook("resolved")).0, 200);
+    site.alert("Full", "resolved");
+    let mut old = webhook("firing");
+    old["version"] = json!("3");
+    let (status, why) = site.post("api/v1/intake/alertmanager", &old);
+    assert_eq!((status, why["error"].as_str()), (422, Some("this is not version 4 of Alertmanager's webhook")));
+}
+
+/// A script tells an alert by its key, and its end, and another intake can't end it.
+#[test]
+fn a_script_tells_an_alert() {
+    let site = Site::start();
+    let told = json!({
+        "key": "backup-db", "title": "The backup of db did not run", "detail": "exit 3\nat 02:00", "severity": "warning",
+        "service": "shop", "host": "web9", "runbook": "Look at the disk first",
+    });
+    let (status, answer) = site.post("api/v1/intake/alerts", &told);
+    assert_eq!((status, &answer["state"], &answer["key"]), (200, &json!("firing"), &json!("backup-db")), "{answer}");
+    assert!(answer["warnings"][0].as_str().is_some_and(|why| why.contains("declares no host `web9`")), "{answer}");
+    let alert = site.alert("The backup of db did not run", "firing");
+    assert_eq!((&alert["id"], &alert["detail"]), (&answer["id"], &json!("exit 3 at 02:00")), "{alert}");
+    // The same key is the same alert.
+    let (_, again) = site.post("api/v1/intake/alerts", &told);
+    assert_eq!(again["id"], answer["id"]);
+    let over = json!({ "key": "backup-db", "state": "resolved" });
+    let other = site.ask_as("another", "POST", "api/v1/intake/alerts", over.to_string().as_bytes());
+    assert_eq!(other.0, 200);
+    site.alert("The backup of db did not run", "firing");
+    assert_eq!(site.post("api/v1/intake/alerts", &over).0, 200);
+    site.alert("The backup of db did not run", "resolved");
+    // One that ends by itself.
+    let short = json!({ "key": "short", "title": "Something short", "expires_in": "3 s" });
+    assert_eq!(site.post("api/v1/intake/alerts", &short).0, 200);
+    site.alert("Something short", "firing");
+    site.alert("Something short", "resolved");
+}
+
+/// Nobody without a token of an intake, and nothing that is too long or odd, gets in; what is sound in a request with faults does.
+#[test]
+fn strangers_and_odd_bodies_are_refused() {
+    let site = Site::start();
+    let team = std::fs::read_to_string(site.up.path("data/team.token")).expect("the team token");
+    let sound = json!([{ "labels": { "alertname": "x" } }]).to_string();
+    for token in ["", "wrong", team.trim(), "t0ken-of-the-prometheu"] {
+        for path in ["api/v2/alerts", "api/v1/intake/alerts", "api/v1/intake/alertmanager", "api/v2/nothing"] {
+            let (status, _) = site.ask_as(token, "POST", path, sound.as_bytes());
+            assert_eq!(status, 401, "{token} {path}");
+        }
+    }
+    let labels = |count: usize| -> Value {
+        (0..count).map(|index| (format!("label{index}"), json!("v"))).collect::<serde_json::Map<_, _>>().into()
+    };
+    let many: Vec<Value> = (0..2001).map(|index| json!({ "labels": { "alertname": index.to_string() } })).collect();
+    for (path, body, expected) in [
+        ("api/v2/alerts", "{".to_owned(), 400),
+        ("api/v2/alerts", "null".to_owned(), 400),
+        ("api/v2/alerts", "[null]".to_owned(), 400),
+        ("api/v2/alerts", "[".repeat(100_000), 400),
+        ("api/v2/alerts", json!([{ "labels": { "alertname": 7 } }]).to_string(), 400),
+        ("api/v2/alerts", json!([{ "labels": {} }]).to_string(), 400),
+        ("api/v2/alerts", json!([{ "labels": { "alertname": "" } }]).to_string(), 400),
+        ("api/v2/alerts", json!([{ "labels": labels(65) }]).to_string(), 400),
+        ("api/v2/alerts", json!([{ "labels": { "a": "x".repeat(1025) } }]).to_string(), 400),
+        ("api/v2/alerts", json!([{ "labels": { "a\u{202e}b": "x" } }]).to_string(), 400),
+        ("api/v2/alerts", json!([{ "labels": { "a": "x" }, "startsAt": "yesterday" }]).to_string(), 400),
+        ("api/v2/alerts", Value::Array(many).to_string(), 400),
+        ("api/v2/silences", "{}".to_owned(), 400),
+        ("api/v1/intake/alerts", "[]".to_owned(), 400),
+        ("api/v1/intake/alerts", json!({ "key": "a" }).to_string(), 422),
+        ("api/v1/intake/alerts", json!({ "key": "", "title": "t" }).to_string(), 422),
+        ("api/v1/intake/alerts", json!({ "key": "a", "title": "t", "severity": "enormous" }).to_string(), 422),
+        ("api/v1/intake/alerts", json!({ "key": "a", "title": "t", "expires_in": "99 d" }).to_string(), 422),
+        ("api/v1/intake/alerts", json!({ "key": "a", "title": "t", "tilte": "t" }).to_string(), 400),
+        ("api/v1/intake/alerts", json!({ "key": "a", "title": "t", "state": "open" }).to_string(), 400),
+        ("api/v1/intake/alertmanager", json!({ "version": "4" }).to_string(), 400),
+        ("api/v1/intake/nothing", "{}".to_owned(), 404),
+    ] {
+        let (status, why) = site.ask("POST", path, body.as_bytes());
+        assert_eq!(status, expected, "{path} {body:.200}: {why}");
+        assert!(why.is_string() || why["error"].is_string(), "a reason for {path} {body:.200}: {why}");
+    }
+    for path in [
+        "api/v2/alerts?filter=%7Bx",
+        "api/v2/alerts?active=perhaps",
+        "api/v2/silences?filter=a=~(",
+        "api/v2/alerts?receiver=(",
+    ] {
+        assert_eq!(site.ask("GET", path, b"").0, 400, "{path}");
+    }
+    assert_eq!(site.head("api/v2/alerts", 4 * 1024 * 1024 + 1), 413);
+    assert_eq!(site.head("api/v1/intake/alerts", 1 << 40), 413);
+    assert_eq!(site.ask("DELETE", "api/v2/alerts", b"").0, 405);
+    assert!(site.alerts().is_empty(), "{:?}", site.alerts());
+
+    // Of a request with faults the rest is taken: one careless rule must not silence the others.
+    let mixed = json!([
+        { "labels": {} },
+        { "labels": { "alertname": "Sound" }, "annotations": { "summary": "A\u{1b}[31m sound one\r\nBcc: all@shop.example" } },
+        { "labels": { "alertname": "Cut" }, "annotations": { "summary": "x".repeat(10_000), "description": "\u{1}".repeat(60_000) } },
+    ]);
+    let (status, why) = site.post("api/v2/alerts", &mixed);
+    assert_eq!(status, 400);
+    assert!(
+        why.as_str().is_some_and(|why| why.starts_with("1 of 3 alerts were refused") && why.contains("alert 0")),
+        "{why}"
+    );
+    site.alert("A [31m sound one Bcc: all@shop.example", "firing");
+    let cut = format!("{}…", "x".repeat(200));
+    site.alert(&cut, "firing");
+
+    // It is all there after a crash, and not taken for over: nobody could say that it lasts.
+    let Site { up, tokens } = site;
+    let site = Site { up: Up::start_in(up.crash()), tokens };
+    pause(1.0);
+    site.alert(&cut, "firing");
+}
