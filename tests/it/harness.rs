@@ -337,6 +337,15 @@ impl Up {
         Self::start_by(limited, folder)
     }
 
+    /// Starts `garant up` inside a network namespace.
+    pub(crate) fn start_inside(folder: TempDir, namespace: &str) -> Self {
+        let outside = up_command(folder.path());
+        let mut inside = command("ip");
+        inside.args(["netns", "exec", namespace]).arg(outside.get_program());
+        inside.args(outside.get_args()).current_dir(folder.path());
+        Self::start_by(inside, folder)
+    }
+
     /// Starts `garant up` with a standard error that refuses every write, as on a full disk.
     pub(crate) fn start_unheard(policy: &str) -> Self {
         let folder = folder_with(policy);

@@ -11,6 +11,7 @@ mod faults;
 mod harness;
 mod keys;
 mod metrics;
+mod observer;
 mod proof;
 mod respond_alertmanager;
 mod retention;

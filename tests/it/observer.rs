@@ -1,0 +1,180 @@
+//! An observer at fault: no message about a service, and one about the observer. Promises WA-3, WA-4.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::process::Output;
+
+use serde_json::Value;
+
+use crate::harness::{Up, binary, command, eventually, folder_with, garant, pause, report, transcript};
+
+/// A network namespace with one link to this one, removed when it is dropped.
+struct Namespace {
+    name: String,
+    outside: String,
+    link: String,
+}
+
+impl Namespace {
+    /// A namespace of this process alone: the third byte of its addresses is drawn from the process number.
+    fn new() -> Self {
+        let number = std::process::id() % 250;
+        let (name, link) = (format!("garant-{number}"), format!("gar{number}"));
+        let outside = format!("10.213.{number}.1");
+        let namespace = Self { name, outside, link };
+        // What a test that was killed left behind.
+        drop(namespace.ip(&["netns", "del", &namespace.name]));
+        drop(namespace.ip(&["link", "del", &namespace.link]));
+        let (name, link, peer) = (&namespace.name, &namespace.link, format!("{}p", namespace.link));
+        for arguments in [
+            vec!["netns", "add", name],
+            vec!["link", "add", link, "type", "veth", "peer", "name", &peer, "netns", name],
+            vec!["addr", "add", &format!("{}/24", namespace.outside), "dev", link],
+            vec!["link", "set", link, "up"],
+            vec!["-n", name, "addr", "add", &format!("10.213.{number}.2/24"), "dev", &peer],
+            vec!["-n", name, "link", "set", &peer, "up"],
+            vec!["-n", name, "link", "set", "lo", "up"],
+        ] {
+            let made = namespace.ip(&arguments);
+            assert!(made.status.success(), "ip {arguments:?}: {}", transcript(&made));
+        }
+        namespace
+    }
+
+    fn ip(&self, arguments: &[&str]) -> Output {
+        command("ip").args(arguments).output().expect("ip runs")
+    }
+
+    /// Cuts the link, or joins it again.
+    fn cut(&self, cut: bool) {
+        let set = self.ip(&["link", "set", &self.link, if cut { "down" } else { "up" }]);
+        assert!(set.status.success(), "{}", transcript(&set));
+    }
+
+    /// Runs garant inside.
+    fn garant(&self, arguments: &[&str]) -> Output {
+        let mut inside = command("ip");
+        inside.args(["netns", "exec", &self.name]).arg(binary()).args(arguments);
+        inside.output().expect("garant runs inside")
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        drop(self.ip(&["netns", "del", &self.name]));
+        drop(self.ip(&["link", "del", &self.link]));
+    }
+}
+
+/// Serves `ok` for ever.
+#[expect(clippy::disallowed_methods, reason = "a test serves what is asked")]
+fn serve(address: &str) -> u16 {
+    let listener = TcpListener::bind((address, 0)).expect("the address of the link");
+    let port = listener.local_addr().expect("an address").port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { continue };
+            std::thread::spawn(move || {
+                let mut request = [0; 1024];
+                drop(stream.read(&mut request));
+                drop(stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\n\r\nok\n"));
+            });
+        }
+    });
+    port
+}
+
+/// The link of the observer is cut for as long as a record of coverage and more, and the process stands still: nobody is told
+/// that a service fails, for nobody knows; that the observer sees nothing is an alert, and is over once it sees again.
+#[test]
+fn an_observer_at_fault_tells_of_itself_alone() {
+    let namespace = Namespace::new();
+    let (service, canary) = (serve(&namespace.outside), serve(&namespace.outside));
+    let outside = &namespace.outside;
+    let mut policy = format!(
+        "[journal]\nname = \"observer.example\"\n[pages]\nlisten = \"127.0.0.1:0\"\n[respond]\nweekly_test = \"never\"\n\
+         [[observer]]\nname = \"local\"\ncanary = [\"{outside}:{canary}\"]\n\
+         [[person]]\nname = \"Léa\"\nchannel = [{{ ntfy = \"https://ntfy.invalid/garant\" }}]\n"
+    );
+    for number in 0..10 {
+        policy += &format!(
+            "[[service]]\nname = \"s{number}\"\n[[probe.http]]\nname = \"p{number}\"\nservice = \"s{number}\"\n\
+             url = \"http://{outside}:{service}/\"\nevery = \"2 s\"\ntimeout = \"1 s\"\n"
+        );
+    }
+    let up = Up::start_inside(folder_with(&policy), &namespace.name);
+    let data = up.path("data");
+    let data = data.to_str().expect("UTF-8");
+    let alerts = || -> Vec<Value> {
+        let listed = namespace.garant(&["alerts", "--all", "--json", "--data", data]);
+        serde_json::from_slice(&listed.stdout).unwrap_or_else(|_| panic!("no alerts: {}", transcript(&listed)))
+    };
+    let watched = || {
+        let status = namespace.garant(&["status", "--json", "--data", data]);
+        let status: Value = serde_json::from_slice(&status.stdout).unwrap_or_default();
+        let services = status["services"].as_array().cloned().unwrap_or_default();
+        services.len() == 10 && services.iter().all(|service| service["state"] == "up")
+    };
+    eventually("all services to be seen", || watched().then_some(()));
+    let nothing_of_services = || {
+        for alert in alerts() {
+            let key = alert["key"].as_str().unwrap_or_default().to_owned();
+            assert!(key.starts_with("observer/"), "an alert of what nobody saw: {alert}");
+        }
+    };
+
+    up.signal("STOP");
+    pause(12.0);
+    up.signal("CONT");
+    eventually("all services to be seen again", || watched().then_some(()));
+    nothing_of_services();
+
+    namespace.cut(true);
+    let observer =
+        |state: &'static str| move |alert: &Value| alert["key"] == "observer/local.watch" && alert["state"] == state;
+    let firing = eventually("the observer to tell of itself", || alerts().into_iter().find(observer("firing")));
+    report(&firing.to_string());
+    nothing_of_services();
+    namespace.cut(false);
+    eventually("the observer to see again", || alerts().into_iter().find(observer("resolved")));
+    eventually("all services to be seen once more", || watched().then_some(()));
+    nothing_of_services();
+}
+
+/// If garant dies, somebody hears: it pings a heartbeat of a second one each minute, which alerts once it no longer does, and
+/// ends the alert when it is back.
+#[test]
+fn somebody_hears_when_garant_is_dead() {
+    let uuid = std::fs::read_to_string("/proc/sys/kernel/random/uuid").expect("the kernel draws one");
+    let uuid = uuid.trim();
+    let start =
+        "[journal]\nname = \"dead.example\"\n[pages]\nlisten = \"127.0.0.1:0\"\n[[service]]\nname = \"garant\"\n";
+    let second = Up::start(&format!(
+        "{start}[[probe.heartbeat]]\nname = \"first\"\nservice = \"garant\"\nuuid = \"{uuid}\"\nevery = \"65 s\"\ngrace = \"5 s\"\n"
+    ));
+    let policy = format!(
+        "{start}[respond]\nheartbeat = {{ file = \"HERE/url\" }}\n[[promise]]\nid = \"AV-1\"\ntext.fr = \"a\"\ntext.en = \"b\"\n\
+         coverage = {{ service = \"garant\", at_least = \"1 %\", over = \"1 d\" }}\n[[probe.host]]\nname = \"host\"\nservice = \"garant\"\n"
+    );
+    let folder = folder_with("");
+    let here = folder.path().to_str().expect("UTF-8").to_owned();
+    std::fs::write(folder.path().join("garant.toml"), policy.replace("HERE", &here)).expect("written");
+    let url = folder.path().join("url");
+    std::fs::write(&url, second.url(&format!("ping/{uuid}"))).expect("written");
+    std::fs::set_permissions(&url, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("private");
+    let first = Up::start_in(folder);
+    let state = |second: &Up| {
+        let listed = garant(&["alerts", "--all", "--json", "--data", second.path("data").to_str().expect("UTF-8")]);
+        let listed: Vec<Value> = serde_json::from_slice(&listed.stdout).unwrap_or_default();
+        listed.iter().find(|alert| alert["key"] == "probe/first").map(|alert| alert["state"].clone())
+    };
+    eventually("the first sign of life", || {
+        let status = second.status();
+        status["services"][0]["state"].as_str().filter(|state| *state == "up").map(|_| ())
+    });
+    assert_eq!(state(&second), None);
+    let folder = first.crash();
+    eventually("the alert that it is dead", || state(&second).filter(|state| state == "firing"));
+    let _first = Up::start_in(folder);
+    eventually("the end of the alert", || state(&second).filter(|state| state == "resolved"));
+}
