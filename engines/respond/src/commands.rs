@@ -70,9 +70,12 @@ fn alerts_arguments() -> clap::Command {
         .about("List the alerts that fire, and who was told")
         .long_about(
             "List the alerts that fire, and who was told.\n\nAlerts with one cause are one line: the others follow it. `--all` lists these too, \
-             and what was over in the last day. Exits with 0 when nothing fires, and with 1 when something does.",
+             and what was over in the last day.",
         )
         .arg(Arg::new("all").long("all").action(ArgAction::SetTrue).help("Also those that follow others, and those that are over"))
+        .arg(
+            Arg::new("exit-code").long("exit-code").action(ArgAction::SetTrue).help("Exit with 1 when something fires"),
+        )
         .arg(json_flag())
 }
 
@@ -81,7 +84,7 @@ fn alerts(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, 
     let question = if matches.get_flag("all") { question.parameter("all", "true") } else { question };
     let answer = context.ask(question)?.accepted("the alerts can't be listed")?;
     let list: Vec<Value> = answer.json()?;
-    let firing = list.iter().any(|alert| text(alert, &["state"]) != "resolved");
+    let firing = matches.get_flag("exit-code") && list.iter().any(|alert| text(alert, &["state"]) != "resolved");
     if matches.get_flag("json") {
         context.json(&Value::Array(list));
         return Ok(u8::from(firing));
