@@ -35,6 +35,8 @@ pub(crate) struct Hysteresis {
     turned_by: Option<Time>,
     /// The figure in words, by the last look that could tell.
     text: String,
+    /// When that look began, if looks since then could not tell.
+    not_told_since: Option<Time>,
     /// The subjects that the team was notified of since the finding opened.
     told_of: BTreeSet<String>,
 }
@@ -50,19 +52,34 @@ impl Hysteresis {
         self.turned_by.filter(|_| self.open == Some(true))
     }
 
-    /// The figure in words, by the last look that could tell.
-    pub(crate) fn text(&self) -> &str {
-        &self.text
+    /// The figure in words, by the last look that could tell, and of when that is if it was not the last of all.
+    pub(crate) fn text(&self) -> String {
+        match self.not_told_since {
+            None => self.text.clone(),
+            Some(at) => format!("{}, as of {at}: looks since then could not tell", self.text),
+        }
     }
 
     /// Takes the figure in words, unless it was not read.
     pub(crate) fn take_text(&mut self, level: Level, text: &str) {
-        if level != Level::Unread && self.text != text {
+        if level == Level::Unread {
+            return self.not_told();
+        }
+        self.not_told_since = None;
+        if self.text != text {
             text.clone_into(&mut self.text);
         }
     }
 
-    /// Notes that the figure is not known now: what it showed so far does not count as lasting.
+    /// Notes that a look could not tell the figure: what it showed so far does not count as lasting, and is shown as what it was.
+    pub(crate) const fn not_told(&mut self) {
+        self.interrupt();
+        if self.not_told_since.is_none() {
+            self.not_told_since = self.last;
+        }
+    }
+
+    /// Notes that nobody looked for a while: what the figure showed so far does not count as lasting.
     pub(crate) const fn interrupt(&mut self) {
         self.contrary_since = None;
     }
@@ -140,6 +157,23 @@ mod tests {
             .map(|turn| (turn.open, turn.after.micros() / 1_000_000, turn.by.micros() / 1_000_000))
             .collect();
         assert_eq!(turns, expect, "{levels}");
+    }
+
+    /// A figure that was not read again is told as of when it was.
+    #[test]
+    fn an_old_figure_is_not_told_in_the_present() {
+        let mut hysteresis = Hysteresis::default();
+        let mut look = |minute: i64, level, text: &str| {
+            let start = Time::from_secs(1_800_000_000 + minute * 60);
+            hysteresis.take(level, Span::ZERO, start, start);
+            hysteresis.take_text(level, text);
+            hysteresis.text()
+        };
+        assert_eq!(look(0, Level::High, "94 % used"), "94 % used");
+        let expected = "94 % used, as of 2027-01-15T08:00:00Z: looks since then could not tell";
+        assert_eq!(look(1, Level::Unread, ""), expected);
+        assert_eq!(look(2, Level::Unread, ""), expected);
+        assert_eq!(look(3, Level::Between, "88 % used"), "88 % used");
     }
 
     #[test]

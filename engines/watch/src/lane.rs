@@ -107,7 +107,7 @@ impl Lane {
     /// The findings that are open.
     pub(crate) fn open_findings(&self) -> Vec<OpenFinding> {
         let open = |(finding, hysteresis): (&FindingId, &Hysteresis)| {
-            let (finding, text) = (finding.clone(), hysteresis.text().to_owned());
+            let (finding, text) = (finding.clone(), hysteresis.text());
             Some(OpenFinding { finding, text, since: hysteresis.open_since()? })
         };
         self.findings.iter().filter_map(open).collect()
@@ -119,7 +119,7 @@ impl Lane {
         // A figure that was not read does not last.
         for (finding, hysteresis) in &mut self.findings {
             if !answer.symptoms.iter().any(|symptom| symptom.finding == *finding) {
-                hysteresis.interrupt();
+                hysteresis.not_told();
             }
         }
         let stale = Span::from_micros(self.declared.asked_every.micros().saturating_mul(2));

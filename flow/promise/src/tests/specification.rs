@@ -213,11 +213,12 @@ fn the_specification_names_every_constant() {
         let row = format!("| `{name}` | {value} |");
         assert!(EVALUATOR_MD.contains(&row), "docs/evaluator.md has no row {row}");
     }
-    // The ends of time are no rule, nor is how a fold is kept.
+    // The ends of time are no rule, nor is how a fold is kept, nor when people are told that something began.
     let all: BTreeSet<&str> = named
         .iter()
         .map(|(name, _)| *name)
         .chain(["BEGINNING", "END", "LOOK_BACK", "FORMAT", "ROW_BYTES_MAX", "BUCKETS", "HEAD"])
+        .chain(["BEGAN_WITHIN", "BLIND_KEPT", "WATCH", "RULES", "HEARTBEAT"])
         .collect();
     let folders = [concat!(env!("CARGO_MANIFEST_DIR"), "/src"), concat!(env!("CARGO_MANIFEST_DIR"), "/src/objective")];
     for file in folders.into_iter().flat_map(|folder| std::fs::read_dir(folder).expect("a folder")) {

@@ -12,7 +12,7 @@
 mod mdstat;
 mod proc;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -133,8 +133,8 @@ struct Watched {
     read_only: Vec<PathBuf>,
     /// The file that says what is to be mounted.
     fstab: PathBuf,
-    /// Directories of `disks` at which something was mounted at an earlier look.
-    mounted: Arc<Mutex<BTreeSet<PathBuf>>>,
+    /// Directories of `disks` that led to something mounted at an earlier look, each with where that was: links may be in it.
+    mounted: Arc<Mutex<BTreeMap<PathBuf, PathBuf>>>,
     /// RAID arrays that must be there.
     arrays: Vec<String>,
     /// RAID arrays that are passed over.
@@ -147,12 +147,17 @@ impl Watched {
         let whole = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
         let mut mounted = self.mounted.lock().unwrap_or_else(PoisonError::into_inner);
         if mounts.iter().any(|mount| Path::new(&mount.directory) == whole) {
-            mounted.insert(directory.to_owned());
+            mounted.insert(directory.to_owned(), whole);
             return None;
         }
         let shown = directory.display();
-        if mounted.contains(directory) {
-            Some(format!("the disk of {shown} can't be looked at: it was mounted there, and is no more"))
+        if let Some(before) = mounted.get(directory) {
+            let is_link = before != directory && *before != whole;
+            Some(if is_link {
+                format!("the disk of {shown} can't be looked at: it led to {}, and does no more", before.display())
+            } else {
+                format!("the disk of {shown} can't be looked at: it was mounted there, and is no more")
+            })
         } else if fstab.iter().any(|there| Path::new(there) == whole) {
             Some(format!(
                 "the disk of {shown} can't be looked at: it is not mounted, and {} says it should be",
@@ -233,6 +238,23 @@ struct Use {
     share: i64,
     /// Whether that is the share of its inodes, which may be used up while there is room.
     of_inodes: bool,
+}
+
+impl Disks {
+    fn fullest(&self) -> Option<&Use> {
+        self.uses.iter().max_by_key(|found| found.share)
+    }
+}
+
+impl Use {
+    fn told(&self, limit: Ppb) -> String {
+        let what = if self.of_inodes { "inodes of the disk of" } else { "disk of" };
+        used(&format!("{what} {}", self.directory), self.share, limit)
+    }
+}
+
+fn is_disk_usage(symptom: &Symptom) -> bool {
+    symptom.finding.as_str() == "disk-usage"
 }
 
 /// Looks at the disks. Blocks, for as long as a hanging file system does.
@@ -373,7 +395,10 @@ impl Machine {
             let about = raid.iter().map(|trouble| trouble.split(':').next().unwrap_or(trouble).to_owned()).collect();
             symptoms.push(Symptom { finding, level, lasting: Span::ZERO, about, text });
         }
-        let told = symptoms.iter().map(|symptom| symptom.text.as_str());
+        // As far as disks can be looked at, people are told how full they are, though nobody knows whether the finding is there.
+        let fullest = look.disks.fullest().filter(|_| !symptoms.iter().any(|symptom| is_disk_usage(symptom)));
+        let fullest = fullest.map(|found| found.told(self.limits.disk));
+        let told = symptoms.iter().map(|symptom| symptom.text.as_str()).chain(fullest.as_deref());
         let troubles: Vec<_> = look.troubles.iter().chain(&look.disks.troubles).map(String::as_str).collect();
         let text = troubles.iter().copied().chain(told).collect::<Vec<_>>().join("; ");
         let answer = match (troubles.is_empty(), symptoms.is_empty()) {
@@ -396,19 +421,15 @@ impl Machine {
     /// One finding for all disks, which names each that is too full.
     fn disk_usage(&self, disks: &Disks) -> Option<Symptom> {
         let Limits { disk: limit, lasting, .. } = self.limits;
-        let fullest = disks.uses.iter().max_by_key(|found| found.share)?;
+        let fullest = disks.fullest()?;
         let level = level(fullest.share, limit);
         if level != Level::High && !disks.troubles.is_empty() {
             return None;
         }
         let full: Vec<_> = disks.uses.iter().filter(|found| self::level(found.share, limit) == Level::High).collect();
-        let line = |found: &Use| {
-            let what = if found.of_inodes { "inodes of the disk of" } else { "disk of" };
-            used(&format!("{what} {}", found.directory), found.share, limit)
-        };
         let text = match full.as_slice() {
-            [] => line(fullest),
-            full => full.iter().map(|found| line(found)).collect::<Vec<_>>().join("; "),
+            [] => fullest.told(limit),
+            full => full.iter().map(|found| found.told(limit)).collect::<Vec<_>>().join("; "),
         };
         let about = full.into_iter().map(|found| found.directory.clone()).collect();
         Some(Symptom { finding: finding("disk-usage")?, level, lasting, about, text })

@@ -118,7 +118,10 @@ fn one_failing_disk_hides_nothing() {
     for (share, expect) in [(9_000, Some(Level::High)), (1_000, None)] {
         let (uses, troubles) = (vec![disk_used(share, "/")], vec!["the other can't be looked at".to_owned()]);
         let look = Look { disks: Disks { uses, troubles, ..Disks::default() }, ..Look::default() };
-        assert_eq!(level_of(&machine().answer(&look), "disk-usage"), expect, "{share}: the other may be full");
+        let answer = machine().answer(&look);
+        assert_eq!(level_of(&answer, "disk-usage"), expect, "{share}: the other may be full");
+        let told = format!("disk of / {}.00 % used", share / 100);
+        assert!(answer.text.contains(&told), "what can be looked at is told: {}", answer.text);
     }
 }
 
@@ -312,6 +315,22 @@ fn a_disk_that_is_unmounted_is_not_looked_at() {
     let (uses, troubles) = look(root, &watched.clone());
     assert!(uses == 0 && troubles.contains("it was mounted there, and is no more"), "{troubles}");
     assert_eq!(look(&both, &watched), (1, String::new()), "it is back");
+
+    // A link that leads to a disk, and is taken away, or leads elsewhere: the disk is where it was.
+    let link = proc.path().join("link");
+    let watched = named(&[link.to_str().expect("UTF-8")]);
+    for elsewhere in [None, Some("/")] {
+        std::os::unix::fs::symlink(&at, &link).expect("made");
+        assert_eq!(look(&both, &watched), (1, String::new()));
+        fs::remove_file(&link).expect("removed");
+        if let Some(elsewhere) = elsewhere {
+            std::os::unix::fs::symlink(elsewhere, &link).expect("made");
+        }
+        let (uses, troubles) = look(&both.replace("/ / rw", "/ /nowhere rw"), &watched);
+        let expected = format!("it led to {directory}, and does no more");
+        assert!(uses == 0 && troubles.contains(&expected), "{troubles}");
+        fs::remove_file(&link).ok();
+    }
 
     let fstab = proc.path().join("fstab");
     fs::write(&fstab, format!("# /dev/sdb1 /x ext4\n/dev/sdb1 {directory} ext4 defaults 0 2\n")).expect("written");
