@@ -187,6 +187,7 @@ fn finer_than_seen(applied: &Applied) -> Vec<String> {
             let missing = i128::from(Ppb::ONE.parts() - at_least.parts()) * i128::from(over.micros());
             let budget = Span::from_micros(i64::try_from(missing / i128::from(Ppb::ONE.parts())).unwrap_or(i64::MAX));
             if budget < slowest.every {
+                let budget = web::Language::English.span(budget).replace('\u{202f}', " ");
                 warnings.push(format!(
                     "promise `{}`: over {over} it may be missed for {budget}, and an outage shorter than {} may pass unseen, for so \
                      seldom is `{}` asked: ask it more often, or judge over a longer window",

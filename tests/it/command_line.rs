@@ -421,6 +421,16 @@ fn the_journal_is_shown() {
     assert!(transcript(&people).contains("policy.changed") && people.status.success(), "{}", transcript(&people));
     let none = show(&["--kind", "nope"]);
     assert!(none.stdout.is_empty() && transcript(&none).contains("none of the"), "{}", transcript(&none));
+    for (arguments, told) in [
+        (["--kind", "evidnce"], "this garant knows no kind of entry `evidnce`; did you mean `evidence`?"),
+        (["--kind", "policy.changd"], "did you mean `policy.changed`?"),
+        (["--probe", "nope"], "the policy that was journaled last has no probe `nope`"),
+        (["--service", "nope"], "the policy that was journaled last has no service `nope`"),
+    ] {
+        let said = transcript(&show(&arguments));
+        assert!(said.contains(told), "{arguments:?}: {said}");
+    }
+    assert!(!transcript(&people).contains("knows no kind"), "{}", transcript(&people));
     assert_eq!(show(&["--since", "yesterday"]).status.code(), Some(2), "a time that is none");
     let never = show(&["--since", "1 h", "--until", "2 h"]);
     assert!(never.status.code() == Some(2) && transcript(&never).contains("is the later"), "{}", transcript(&never));

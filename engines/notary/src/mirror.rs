@@ -7,13 +7,17 @@
 //! they are one state. Then the checkpoint must be signed by a key that the reader named, before anything is copied because
 //! of the size in it. Then the tree below it, which never changes, several files at a time; the first one that is missing
 //! ends it. Each file has a bound, so has all of it, and it can be watched.
+//!
+//! Any web server may serve a log, and some answer with a page of their own where a file is not there, as if it were: a page
+//! (HTML) is no file of a log, and stands for none. Files are wanted as they are, not packed, and a server that packs them all
+//! the same is told from one that alters them.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use engine::Failure;
 use engine::clock::SystemClock;
-use engine::http::Request;
+use engine::http::{Request, Response, header};
 use engine::net::{Net, NetOptions};
 use event::Span;
 use futures_util::future::join_all;
@@ -233,17 +237,39 @@ impl Mirror<'_> {
     /// Fetches one file; `None` when there is none.
     async fn file(&self, path: &str, bytes_max: usize) -> Result<Option<Vec<u8>>, Failure> {
         let url = format!("{}{path}", self.base);
-        let request = Request::get(url.clone()).within(WITHIN).body_bytes_max(bytes_max).redirects_max(REDIRECTS_MAX);
+        let request = Request::get(url.clone())
+            .header("Accept-Encoding", "identity")
+            .within(WITHIN)
+            .body_bytes_max(bytes_max)
+            .redirects_max(REDIRECTS_MAX);
         let response = request
             .send(&self.net)
             .await
             .map_err(|error| Failure::new(format!("{url} can't be fetched")).because(&error))?;
         match response.status {
+            200 if is_packed(&response) => Err(Failure::new(format!(
+                "{url} comes packed (Content-Encoding), and was asked for as it is: nothing of the log is proved either way"
+            ))
+            .remedy("have the server send the files of the log without compression, or verify an export in a folder")),
+            200 if is_page(&response.body) => Ok(None),
             200 => Ok(Some(response.body.to_vec())),
             404 => Ok(None),
             status => Err(Failure::new(format!("{url} answers {status}"))),
         }
     }
+}
+
+/// Whether the bytes are not those of the file (RFC 9110, section 8.4).
+fn is_packed(response: &Response) -> bool {
+    let codings = response.headers.get_all(header::CONTENT_ENCODING).iter().map(|value| value.as_bytes().trim_ascii());
+    codings.into_iter().any(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity"))
+}
+
+/// Whether it is a web page: no file of a log begins so.
+fn is_page(body: &[u8]) -> bool {
+    let start = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body).trim_ascii_start();
+    let begins = |with: &[u8]| start.get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with));
+    [b"<!doctype".as_slice(), b"<html", b"<head", b"<!--"].into_iter().any(begins)
 }
 
 fn write(folder: &mut Directory, path: &str, bytes: &[u8]) -> Result<(), Failure> {
@@ -283,6 +309,9 @@ mod tests {
         Trust { vkey: Some(key.vkey()), ..Trust::default() }
     }
 
+    /// How a packed file begins (RFC 1952, section 2.3.1).
+    const GZIP: &[u8] = b"\x1f\x8b";
+
     /// What somebody answers.
     type Answer = dyn Fn(&str) -> Option<Vec<u8>> + Send + Sync;
 
@@ -309,9 +338,14 @@ mod tests {
                     let request = String::from_utf8_lossy(&request).into_owned();
                     let path =
                         request.split(' ').nth(1).and_then(|path| path.strip_prefix("/log/")).unwrap_or_default();
+                    // What is not asked for as it is comes packed.
+                    let as_it_is = request.to_ascii_lowercase().contains("\r\naccept-encoding: identity\r\n");
+                    let packed = if as_it_is { "" } else { "content-encoding: gzip\r\n" };
                     let (status, body) = answer(path).map_or(("404 Not Found", Vec::new()), |body| ("200 OK", body));
+                    let packed = if body.starts_with(GZIP) { "content-encoding: gzip\r\n" } else { packed };
+                    let length = body.len();
                     let head =
-                        format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+                        format!("HTTP/1.1 {status}\r\n{packed}content-length: {length}\r\nconnection: close\r\n\r\n");
                     // A reader that has enough goes away.
                     drop(stream.write_all(&[head.as_bytes(), &body].concat()).await);
                 });
@@ -362,6 +396,43 @@ mod tests {
             assert_eq!(there.as_ref(), Some(bytes), "{path}");
         }
         audit(&copy, &trust, &mut |_| (), &mut |_, _| ()).expect("it holds");
+    }
+
+    /// A host that has a page for whatever is not there, and says that it is (200), has a log all the same.
+    #[tokio::test]
+    async fn a_page_in_the_place_of_a_file_is_none() {
+        let log = log(10);
+        let (mut files, trust) = (log.export(), trust(&log.keys[0]));
+        assert!(files.0.remove(export::ROTATIONS).is_none(), "its key was never replaced");
+        let not_here =
+            |path: &str| format!("\n<!DOCTYPE html><html><title>{path} is not here</title></html>").into_bytes();
+        let served = files.clone();
+        let answer: Arc<Answer> =
+            Arc::new(move |path| Some(served.0.get(path).cloned().unwrap_or_else(|| not_here(path))));
+        let copied = copied(answer, &trust).await;
+        copied.outcome.expect("copied");
+        let copy = Directory::new(copied.folder.path());
+        audit(&copy, &trust, &mut |_| (), &mut |_, _| ()).expect("it holds");
+        // A log that lacks what it must have, and a host that has none.
+        let entries = files.0.keys().find(|path| path.contains("entries")).cloned().expect("a bundle");
+        files.0.remove(&entries);
+        let lacking: Arc<Answer> =
+            Arc::new(move |path| Some(files.0.get(path).cloned().unwrap_or_else(|| not_here(path))));
+        let told = super::tests::copied(lacking, &trust).await.message();
+        assert!(told.contains("is not there, and a log of that size has it"), "{told}");
+        let told = super::tests::copied(Arc::new(move |path| Some(not_here(path))), &trust).await.message();
+        assert!(told.contains("there is no log at"), "{told}");
+    }
+
+    /// A server that packs what was asked for as it is has altered nothing.
+    #[tokio::test]
+    async fn a_packed_file_is_called_so() {
+        let log = log(10);
+        let (files, trust) = (log.export(), trust(&log.keys[0]));
+        let answer: Arc<Answer> =
+            Arc::new(move |path| Some([GZIP, files.0.get(path).map(Vec::as_slice).unwrap_or_default()].concat()));
+        let told = copied(answer, &trust).await.message();
+        assert!(told.contains("comes packed (Content-Encoding)"), "{told}");
     }
 
     /// While it is copied, the log grows, another verdict is listed, and its key is being replaced.
@@ -456,7 +527,9 @@ mod tests {
         let huge = copied(serves(files(u64::MAX)), &Trust::default()).await;
         assert!(huge.message().contains("larger than"), "{}", huge.message());
         let absent = copied(serves(files(10_000_000)), &Trust::default()).await;
-        assert!(absent.message().contains("tile/entries/000 is not there"), "{}", absent.message());
+        // Whichever of those asked for at once is answered first.
+        assert!(absent.message().contains("/log/tile/entries/00"), "{}", absent.message());
+        assert!(absent.message().contains("is not there"), "{}", absent.message());
         assert!(absent.asked < 40, "{} requests", absent.asked);
 
         // Bundles as large as they may be, without an end.

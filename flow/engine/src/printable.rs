@@ -22,8 +22,11 @@ pub fn text(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
+/// What the system says when a disk is full, before its number, and what we say everywhere else.
+const FULL: (&str, &str) = ("No space left on device", "the disk is full");
+
 /// The text without the numbers of errors of the operating system: the words before them say the same, and a person reads
-/// them.
+/// them. A full disk is called so, whoever found it.
 pub fn in_words(text: &str) -> Cow<'_, str> {
     const NUMBER: &str = " (os error ";
     if !text.contains(NUMBER) {
@@ -33,7 +36,10 @@ pub fn in_words(text: &str) -> Cow<'_, str> {
     let mut rest = text;
     while let Some((before, after)) = rest.split_once(NUMBER) {
         let digits = after.bytes().take_while(|byte| byte.is_ascii_digit() || *byte == b'-').count();
-        words.push_str(before);
+        match before.strip_suffix(FULL.0) {
+            Some(before) if after.starts_with("28)") => words.extend([before, FULL.1]),
+            _ => words.push_str(before),
+        }
         match after[digits..].strip_prefix(')') {
             Some(after) if digits > 0 => rest = after,
             _ => {
@@ -117,6 +123,8 @@ mod tests {
                 "a: Permission denied: b: Broken pipe",
             ),
             ("Unknown error (os error -5)", "Unknown error"),
+            ("a: No space left on device (os error 28); b", "a: the disk is full; b"),
+            ("No space left on device", "No space left on device"),
             ("it says (os error two), (os error 2", "it says (os error two), (os error 2"),
             ("", ""),
         ] {

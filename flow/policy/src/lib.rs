@@ -64,6 +64,7 @@ pub use place::Place;
 pub use reference::{KeyDoc, Need, SectionDoc, reference};
 pub use secret::Secret;
 pub use source::{Position, SourceFile, Sources};
+pub use suggest::nearest;
 pub use table::{Section, Table};
 pub use value::{Located, Private, Slot, Value};
 

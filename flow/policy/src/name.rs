@@ -21,6 +21,8 @@ pub trait Name: FromStr + fmt::Display {
     const DECLARED_BY: &'static str;
     /// What the reference says about the key of a declaration.
     const NEW: &'static str = "a new name";
+    /// What it should be, with the article.
+    const WHAT: &'static str = "a name";
     /// The rule for the spelling of the name.
     const RULE: &'static str = "use 1 to 64 of the characters a-z A-Z 0-9 - _ . and start with a letter or a digit";
 

@@ -4,7 +4,7 @@
 const WORD_BYTES_MAX: usize = 64;
 
 /// The candidate that the user most likely meant: at most a third of the letters changed, swapped, added or left out.
-pub(crate) fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
+pub fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     if word.len() > WORD_BYTES_MAX {
         return None;
     }

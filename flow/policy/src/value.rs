@@ -304,7 +304,11 @@ impl<'a> Slot<'a> {
         let text = self.text::<N>()?;
         let name = text.parse().ok();
         if name.is_none() {
-            self.wrong(format!("`{}` is not a name", short(text)), N::rule());
+            let reason = match text {
+                "" => format!("`{}` is empty", self.key),
+                _ => format!("`{}` is not {}", short(text), N::WHAT),
+            };
+            self.wrong(reason, N::rule());
         }
         name
     }

@@ -86,6 +86,12 @@ fn disk(extended: i32) -> &'static str {
 
 /// What the operating system says, without its number.
 pub(crate) fn io(error: &io::Error) -> String {
+    match error.kind() {
+        // As SQLite is told of it.
+        io::ErrorKind::StorageFull => return "the disk is full".to_owned(),
+        io::ErrorKind::QuotaExceeded => return "the disk quota of this user is used up".to_owned(),
+        _ => {}
+    }
     let text = error.to_string();
     text.split(" (os error ").next().unwrap_or_default().to_owned()
 }
@@ -176,7 +182,7 @@ mod tests {
         ] {
             assert!(is_plain(sqlite(&error)), "{error:?}: {}", sqlite(&error));
         }
-        assert_eq!(io(&io::Error::from_raw_os_error(28)), "No space left on device");
+        assert_eq!(io(&io::Error::from_raw_os_error(28)), "the disk is full");
         assert_eq!(io(&io::Error::other("it is gone")), "it is gone");
     }
 }

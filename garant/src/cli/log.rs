@@ -72,7 +72,7 @@ impl LogCommand {
         match self {
             Self::Export(command) => command.run(terminal)?,
             Self::Head(command) => command.run(terminal)?,
-            Self::Show(command) => command.run(terminal)?,
+            Self::Show(command) => command.run(registry, terminal)?,
             Self::Proof(command) => command.run(terminal)?,
             Self::Rotate(command) => runtime()?.block_on(command.run(registry, terminal))?,
             Self::Continue(command) => runtime()?.block_on(command.run(registry, terminal))?,

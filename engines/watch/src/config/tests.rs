@@ -18,6 +18,18 @@ fn read(text: &str) -> (Config, Result<(), String>) {
 const TWO_OBSERVERS: &str = "[[observer]]\nname = \"gravelines\"\n[[observer]]\nname = \"strasbourg\"\n";
 
 /// The examples of the reference are read without a mistake, and every key is documented.
+/// What is no UUID is called so, and what is nothing at all.
+#[test]
+fn a_uuid_that_is_none_is_called_so() {
+    for (uuid, told) in [("", "`uuid` is empty"), ("9f8a1b3c", "`9f8a1b3c` is not a UUID")] {
+        let text = format!("[[probe.heartbeat]]\nname = \"ran\"\nservice = \"shop\"\nuuid = \"{uuid}\"\n");
+        let mut document = Document::from_text("test", &text);
+        drop(Config::of_observers(&mut document, &[]));
+        let mistakes = document.finish().expect_err("no UUID").render(false);
+        assert!(mistakes.contains(told) && mistakes.contains("which was drawn just now"), "{mistakes}");
+    }
+}
+
 #[test]
 fn examples_are_sound() {
     for checked in [

@@ -117,6 +117,7 @@ impl policy::Name for PingId {
     const NOUN: policy::Noun = "heartbeat address";
     const DECLARED_BY: &'static str = "[[probe.heartbeat]]";
     const NEW: &'static str = "a random UUID of its own";
+    const WHAT: &'static str = "a UUID";
     const RULE: &'static str = "write a random UUID of your own, such as `uuidgen -r` prints";
 
     fn rule() -> String {

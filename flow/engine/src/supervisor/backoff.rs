@@ -21,10 +21,26 @@ pub(super) fn delay(failures: u32, random: &dyn Random) -> Span {
     Span::from_micros(full - full / 5 * off / 1000)
 }
 
+/// A delay as a person reads it in a line of the log, to a tenth of a second.
+pub(super) fn in_seconds(delay: Span) -> String {
+    let tenths = (delay.micros() + 50_000) / 100_000;
+    match (tenths / 10, tenths % 10) {
+        (seconds, 0) => format!("{seconds} s"),
+        (seconds, tenth) => format!("{seconds}.{tenth} s"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::random::SeededRandom;
+
+    #[test]
+    fn a_delay_is_told_in_seconds() {
+        for (micros, told) in [(0, "0 s"), (7_966_400, "8 s"), (1_830_000, "1.8 s"), (60_000_000, "60 s")] {
+            assert_eq!(in_seconds(Span::from_micros(micros)), told);
+        }
+    }
 
     #[test]
     fn it_doubles_up_to_a_minute_and_is_never_the_same() {

@@ -12,7 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::backoff::{HEALTHY_AFTER, delay};
+use super::backoff::{HEALTHY_AFTER, delay, in_seconds};
 use super::{EngineState, Slot, record};
 use crate::{Context, Engine, EngineError, Progress};
 
@@ -72,7 +72,12 @@ impl Keeper {
             let healthy = self.context.clock.monotonic().since(started) >= HEALTHY_AFTER;
             failures = if healthy { 1 } else { failures + 1 };
             let restart_in = if failure.fatal { Span::ZERO } else { delay(failures, &*self.context.random) };
-            tracing::warn!(engine = self.engine.name(), reason = failure.reason, %restart_in, "engine failed");
+            tracing::warn!(
+                engine = self.engine.name(),
+                reason = failure.reason,
+                restart_in = in_seconds(restart_in),
+                "engine failed"
+            );
             self.slot.set(|health| {
                 health.state = if failure.fatal { EngineState::Failed } else { EngineState::Restarting };
                 health.failures = failures;

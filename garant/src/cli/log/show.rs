@@ -8,9 +8,11 @@ use std::fmt::Write as _;
 
 use clap::Args;
 use engine::clock::SystemClock;
+use event::policy::Applied;
 use event::{Clock as _, Envelope, ProbeId, ServiceId, Span, Time, Zone};
 use journal::leaf::Leaf;
 use notary::log;
+use policy::nearest;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use store::Read as _;
@@ -20,6 +22,7 @@ use super::{open_to_read, unreadable};
 use crate::changes::Journaled;
 use crate::cli::{DataArgument, runtime};
 use crate::failure::{Failure, USAGE};
+use crate::registry::Registry;
 use crate::terminal::Terminal;
 
 /// Time between two looks for new entries, with `--follow`.
@@ -92,12 +95,12 @@ struct ShownEntry {
 }
 
 impl ShowCommand {
-    pub(super) fn run(&self, terminal: &mut Terminal) -> Result<(), Failure> {
+    pub(super) fn run(&self, registry: &Registry, terminal: &mut Terminal) -> Result<(), Failure> {
         let store = open_to_read(&self.data.data)?;
-        runtime()?.block_on(self.show(&store, terminal))
+        runtime()?.block_on(self.show(&store, registry, terminal))
     }
 
-    async fn show(&self, store: &SqliteReader, terminal: &mut Terminal) -> Result<(), Failure> {
+    async fn show(&self, store: &SqliteReader, registry: &Registry, terminal: &mut Terminal) -> Result<(), Failure> {
         let journaled = Journaled::load(store).await.map_err(|error| unreadable(&error))?;
         let zone = journaled.zone();
         let filter = self.filter(store).await?;
@@ -109,6 +112,14 @@ impl ShowCommand {
         if last.is_empty() && self.last > 0 {
             // Without this line a misspelt kind would look as if nothing had happened.
             terminal.note(format!("none of the {next} entries is one that was asked for"));
+        }
+        let kinds: Vec<&str> = registry.kinds().map(|kind| kind.name).collect();
+        let declared = match (&self.probe, &self.service) {
+            (None, None) => None,
+            _ => log::last_applied(store).await?,
+        };
+        for unknown in self.unknown(&kinds, declared.as_ref()) {
+            terminal.note(unknown);
         }
         while self.follow && terminal.is_read() {
             tokio::time::sleep(LOOK_EVERY.to_std()).await;
@@ -122,6 +133,36 @@ impl ShowCommand {
             }
         }
         Ok(())
+    }
+
+    /// What was asked for under a name that nothing has: a slip of the finger, or what is no more.
+    fn unknown(&self, kinds: &[&str], declared: Option<&Applied>) -> Vec<String> {
+        let meant = |word: &str, known: &[&str]| match nearest(word, known.iter().copied()) {
+            Some(meant) => format!("; did you mean `{meant}`?"),
+            None => String::new(),
+        };
+        let begins = |kind: &&str, with: &str| kind.strip_prefix(with).is_some_and(|rest| rest.starts_with('.'));
+        // A kind may be meant by its beginning.
+        let mut words: Vec<&str> =
+            kinds.iter().filter_map(|kind| kind.split_once('.')).map(|(family, _)| family).collect();
+        words.dedup();
+        words.extend(kinds);
+        let is_unknown = |kind: &&String| !kinds.iter().any(|known| known == *kind || begins(known, kind));
+        let unknown = |kind: &String| format!("this garant knows no kind of entry `{kind}`{}", meant(kind, &words));
+        let of_kind = self.kind.iter().filter(is_unknown).map(unknown);
+        let of_name = |noun: &str, asked: Option<String>, known: Vec<&str>| {
+            let asked = asked.filter(|asked| !known.contains(&asked.as_str()))?;
+            Some(format!("the policy that was journaled last has no {noun} `{asked}`{}", meant(&asked, &known)))
+        };
+        let of_policy = declared.map(|declared| {
+            let probes = declared.probes.iter().map(|probe| probe.id.as_str()).collect();
+            let services = declared.services.iter().map(|service| service.id.as_str()).collect();
+            [
+                of_name("probe", self.probe.as_ref().map(ToString::to_string), probes),
+                of_name("service", self.service.as_ref().map(ToString::to_string), services),
+            ]
+        });
+        of_kind.chain(of_policy.into_iter().flatten().flatten()).collect()
     }
 
     async fn filter(&self, store: &SqliteReader) -> Result<Filter, Failure> {
