@@ -396,7 +396,7 @@ impl Machine {
             symptoms.push(Symptom { finding, level, lasting: Span::ZERO, about, text });
         }
         // As far as disks can be looked at, people are told how full they are, though nobody knows whether the finding is there.
-        let fullest = look.disks.fullest().filter(|_| !symptoms.iter().any(|symptom| is_disk_usage(symptom)));
+        let fullest = look.disks.fullest().filter(|_| !symptoms.iter().any(is_disk_usage));
         let fullest = fullest.map(|found| found.told(self.limits.disk));
         let told = symptoms.iter().map(|symptom| symptom.text.as_str()).chain(fullest.as_deref());
         let troubles: Vec<_> = look.troubles.iter().chain(&look.disks.troubles).map(String::as_str).collect();
