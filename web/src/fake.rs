@@ -332,6 +332,7 @@ fn standings() -> Vec<ProbeStanding> {
     let ms = Span::from_millis;
     let connected = Phases { dns: ms(1), connect: ms(2), tls: ms(5), ..Phases::default() };
     let row = |observer: &str, state, phases, text: &str| ProbeStanding {
+        or_before: false,
         probe: "shop-answers".parse().expect("a name"),
         observer: observer.parse().expect("a name"),
         state: Some((state, NOW - Span::from_secs(60))),

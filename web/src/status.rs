@@ -162,6 +162,9 @@ pub struct ProbeStatus {
     pub state: CurrentState,
     /// Since when it has been in this state.
     pub since: Option<Time>,
+    /// Whether it may have been so before, since the first look of this run already showed it.
+    #[serde(default)]
+    pub or_before: bool,
     /// When the probe was last asked.
     pub at: Time,
     /// How long the answer took.
@@ -320,9 +323,9 @@ fn probes(state: &State, standings: Vec<ProbeStanding>, now: Time) -> Vec<ProbeS
     let in_effect = Arc::clone(&state.in_effect.borrow());
     let status = |row: ProbeStanding| {
         let findings = findings(&in_effect, &row);
-        let ProbeStanding { probe, observer, state, at, took, phases, certificate_expires, .. } = row;
+        let ProbeStanding { probe, observer, state, or_before, at, took, phases, certificate_expires, .. } = row;
         let (since, state) = (state.map(|(_, since)| since.min(now)), CurrentState::of(state.map(|(state, _)| state)));
-        ProbeStatus { probe, observer, state, since, at, took, phases, certificate_expires, findings }
+        ProbeStatus { probe, observer, state, since, or_before, at, took, phases, certificate_expires, findings }
     };
     standings.into_iter().map(status).collect()
 }
@@ -393,9 +396,11 @@ pub(crate) fn services(state: &State, standings: &[ProbeStanding], now: Time) ->
         let worst = seen.first().map_or(CurrentState::Unknown, |(state, _)| *state);
         let rows = || seen.iter().flat_map(|(_, rows)| rows);
         let journaled = in_effect.services.get(&service.id).filter(|known| CurrentState::of(known.state) == worst);
-        let changes = rows().filter_map(|row| row.state).map(|(_, since)| since);
+        let changes = rows().filter_map(|row| Some((row.state?.1, row.or_before)));
         let is_known = worst != CurrentState::Unknown && in_effect.evaluated_at().is_some();
-        let changed = || changes.max().filter(|_| is_known);
+        // What the first look of a run showed may have been so before: the journal tells.
+        let last = changes.max().filter(|(_, or_before)| is_known && !or_before);
+        let changed = || last.map(|(since, _)| since);
         let mut details: Vec<DetailStatus> = Vec::new();
         for row in rows().filter(|row| !row.text.is_empty()) {
             // The rows of a probe follow one another.

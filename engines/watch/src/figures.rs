@@ -10,6 +10,7 @@ use event::evidence::State;
 use event::{ObserverId, ProbeId, Span, Time};
 use store::Reading;
 
+use crate::lane::LaneState;
 use crate::source::{Answer, CompactPhases, Expiry};
 
 /// The current state of one probe, as one observer sees it, in as few bytes as possible.
@@ -17,6 +18,8 @@ use crate::source::{Answer, CompactPhases, Expiry};
 pub struct CompactStanding {
     /// The state and since when, once it is known.
     pub state: Option<(State, Time)>,
+    /// Whether the first look showed that state: it may have been so before.
+    pub or_before: bool,
     /// The last reading.
     pub reading: Reading,
     /// When the last answer was asked for.
@@ -131,14 +134,16 @@ impl Figures {
         &self,
         probe: &ProbeId,
         observer: &ObserverId,
-        state: Option<(State, Time)>,
+        state: Option<LaneState>,
         answer: &Answer,
         at: Time,
         took: Span,
     ) {
         let text = if answer.reading == Reading::Up { String::new() } else { answer.text.clone() };
         let Answer { reading, value, phases, certificate, .. } = *answer;
-        let standing = CompactStanding { state, reading, at, took, value, phases, certificate, text };
+        let or_before = state.is_some_and(|state| state.or_before);
+        let state = state.map(|LaneState { state, since, .. }| (state, since));
+        let standing = CompactStanding { state, or_before, reading, at, took, value, phases, certificate, text };
         if let Some(place) = place(&mut self.lock(), probe, observer) {
             *place = Some(standing);
         }
@@ -155,6 +160,7 @@ impl Figures {
                 observer: key.1,
                 // Whoever could not look does not know, whatever was seen before.
                 state: standing.state.filter(|_| standing.reading != Reading::Unknown),
+                or_before: standing.or_before,
                 at: standing.at,
                 took: standing.took,
                 value: standing.value,

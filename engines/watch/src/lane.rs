@@ -26,13 +26,23 @@ pub(crate) enum Question {
     Asked,
 }
 
+/// The state of a lane.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct LaneState {
+    pub(crate) state: State,
+    /// By when it was so.
+    pub(crate) since: Time,
+    /// Whether it may have been so before: the first look showed it.
+    pub(crate) or_before: bool,
+}
+
 /// A lane: one probe as one observer sees it, with its state and findings.
 pub(crate) struct Lane {
     pub(crate) declared: Arc<Declared>,
     pub(crate) observer: ObserverId,
     pub(crate) observe: Observe,
     pub(crate) findings: BTreeMap<FindingId, Hysteresis>,
-    pub(crate) state: Option<(State, Time)>,
+    pub(crate) state: Option<LaneState>,
     /// When the whole state was last journaled.
     pub(crate) journaled_at: Monotonic,
     /// When the unconfirmed failure began, if there is one.
@@ -80,8 +90,9 @@ impl Lane {
     /// Journals the state and the findings again, though they have not changed.
     pub(crate) fn journal_again(&self, at: Time, effects: &mut Vec<Effect>) {
         let (probe, service) = (self.declared.id.clone(), self.declared.service.clone());
-        let state =
-            self.state.map(|(state, _)| WatchEvent::Changed(Changed { probe, service, state, after: at, by: at }));
+        let state = self
+            .state
+            .map(|LaneState { state, .. }| WatchEvent::Changed(Changed { probe, service, state, after: at, by: at }));
         let findings = self.findings.iter().filter_map(|(finding, hysteresis)| {
             let (finding, probe, open) = (finding.clone(), self.declared.id.clone(), hysteresis.open()?);
             Some(WatchEvent::Found(Found { finding, probe, open, after: at, by: at }))

@@ -28,9 +28,9 @@ use crate::coverage::{self, CoverageRecorder};
 use crate::figures::Figures;
 use crate::finding::Hysteresis;
 use crate::in_flight::{InFlight, Waiting};
-use crate::lane::{Lane, Question};
+use crate::lane::{Lane, LaneState, Question};
 use crate::moment::Moment;
-use crate::observe::{Observe, Seen};
+use crate::observe::{Change, Observe, Seen};
 use crate::order::{Done, Effect, Order, OrderOutcome, WatchEvent};
 use crate::schedule::{Cause, Due, LaneId, Schedule, first_turn, lateness_max, turn_after};
 use crate::source::heartbeat::{Heartbeat, TimeUnheard};
@@ -551,7 +551,8 @@ impl Rounds {
         let mut changes = Vec::new();
         lane.observe.take(seen, &mut changes);
         for &change in &changes {
-            lane.state = Some((change.state, change.by));
+            let Change { state, after, by } = change;
+            lane.state = Some(LaneState { state, since: by, or_before: after == by });
             lane.journal_change(&change, &answer.text, took, effects);
         }
         let turned = lane.find(&answer, seen, took, effects);

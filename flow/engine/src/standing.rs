@@ -19,6 +19,8 @@ pub struct ProbeStanding {
     pub observer: ObserverId,
     /// The state and since when; `None` until it is known.
     pub state: Option<(event::evidence::State, Time)>,
+    /// Whether it may have been so before, since the first look of this run already showed it.
+    pub or_before: bool,
     /// When the probe was last asked.
     pub at: Time,
     /// How long the answer took.

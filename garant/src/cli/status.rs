@@ -136,7 +136,9 @@ fn lines(
     }
     for probe in status.probes.iter().filter(|_| each_probe) {
         let word = state(probe.state);
-        lines.push(format!("  {word} {} from {}{}", probe.probe, probe.observer.vantage(), since(probe.since)));
+        let or_before = if probe.or_before && probe.since.is_some() { " or before" } else { "" };
+        let (vantage, since) = (probe.observer.vantage(), since(probe.since));
+        lines.push(format!("  {word} {} from {vantage}{since}{or_before}", probe.probe));
         let phases: Vec<String> =
             probe.phases.each().map(|(phase, took)| format!("{} {}", phase.replace('_', " "), short(took))).collect();
         let of_it = if phases.is_empty() { String::new() } else { format!(": {}", phases.join(", ")) };
@@ -269,7 +271,7 @@ mod tests {
               "details": [] }
         ],
         "probes": [
-            { "probe": "shop-front", "observer": "gravelines.watch", "state": "up", "since": 1795388340000000,
+            { "probe": "shop-front", "observer": "gravelines.watch", "state": "up", "since": 1795388340000000, "or_before": true,
               "at": 1795388395000000, "took": 61250,
               "phases": { "dns": 950, "connect": 2100, "tls": 15000, "first_byte": 40000, "body": 3200 },
               "certificate_expires": 1796079600000000 },

@@ -361,6 +361,7 @@ mod tests {
     #[test]
     fn a_line_names_the_probe() {
         let row = |probe: &str, text: &str| ProbeStanding {
+            or_before: false,
             probe: probe.parse().expect("a name"),
             observer: "paris.watch".parse().expect("a name"),
             state: None,

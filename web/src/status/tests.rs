@@ -40,6 +40,7 @@ async fn the_contract_with_the_command() {
 fn observers_agree_as_the_probe_says() {
     use event::evidence::State::{Degraded, Down, Flapping, Up};
     let row = |state: Option<event::evidence::State>| ProbeStanding {
+        or_before: false,
         probe: "p".parse().expect("a name"),
         observer: "o".parse().expect("a name"),
         state: state.map(|state| (state, NOW)),
@@ -93,9 +94,19 @@ fn since_when_is_the_services_own() {
         });
         assert_eq!(since(), Some(expected), "{state:?}");
     }
+    // What the first look of this run showed may have been so before.
+    let mut fixture = fixture;
+    let rows: Vec<_> =
+        (fixture.state.probes)().into_iter().map(|row| ProbeStanding { or_before: true, ..row }).collect();
+    let before = Arc::clone(&fixture.state.probes);
+    Arc::get_mut(&mut fixture.state).expect("nobody else has it").probes = Arc::new(move || rows.clone());
+    let of =
+        |fixture: &Fixture| services(&fixture.state, &(fixture.state.probes)(), fixture.state.clock.now())[0].since;
+    assert_eq!(of(&fixture), None);
+    Arc::get_mut(&mut fixture.state).expect("nobody else has it").probes = before;
     // After a start, before the journal was read, the first look of this run is no change.
     fixture.in_effect.send_replace(Arc::default());
-    assert_eq!(since(), None);
+    assert_eq!(of(&fixture), None);
 }
 
 /// What holds since before a break was not watched then; a break before that, or of less than two seconds, is none of it.

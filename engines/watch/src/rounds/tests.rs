@@ -282,7 +282,10 @@ fn an_outage_is_told_as_it_was() {
     let world: World =
         Box::new(move |_, _, now| if down.contains(&now) { (Reading::Down, 5_000) } else { (Reading::Up, 5_000) });
     let mut simulation = Simulation::new(&config(vec![declared("front", 10, 5, &["local"], None)]), world);
-    simulation.run(400);
+    simulation.run(60);
+    assert!(simulation.figures.standings()[0].1.or_before, "the first look shows what may have been so before");
+    simulation.run(340);
+    assert!(!simulation.figures.standings()[0].1.or_before, "it was seen to change");
     let changes = simulation.changes();
     let [(_, State::Up, ..), (_, State::Down, after, by), (_, State::Up, last_bad, back)] = changes[..] else {
         panic!("{changes:?}")
