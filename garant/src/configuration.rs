@@ -359,7 +359,7 @@ mod tests {
             finer_than_seen(&with(&format!("{declared}{objective}")).applied)
         };
         let [warning] = &promise("10 min")[..] else { panic!("one promise") };
-        assert!(warning.contains("`AV-1`") && warning.contains("600 ms") && warning.contains("`front`"), "{warning}");
+        assert!(warning.contains("`AV-1`") && warning.contains("0.6 s") && warning.contains("`front`"), "{warning}");
         assert!(promise("30 d").is_empty());
     }
 

@@ -196,6 +196,9 @@ pub struct PromiseStatus {
 pub struct ObjectiveStatus {
     /// Number of the objective in its promise, from 0.
     pub objective: u32,
+    /// What is promised: the key of the objective in the policy, such as `availability`.
+    #[serde(default)]
+    pub kind: String,
     /// The measure and its window, in words.
     pub measure: Text,
     /// The verdict.
@@ -353,6 +356,7 @@ fn promises(state: &State, applied: &Applied, now: Time) -> Vec<PromiseStatus> {
             .filter_map(|(number, clause)| Some((Objective::of(clause)?, number, in_effect.now(promise, number)?)))
             .map(|(objective, number, standing)| ObjectiveStatus {
                 objective: standing.verdict.objective,
+                kind: objective.key().to_owned(),
                 measure: Text { fr: Language::French.measure(&objective), en: Language::English.measure(&objective) },
                 outcome: standing.verdict.outcome,
                 figure: standing.verdict.figure,

@@ -98,6 +98,11 @@ macro_rules! objectives {
                 match self {$(Self::$kind(objective) => objective.over,)*}
             }
 
+            /// The key in a promise, `availability` say.
+            pub const fn key(&self) -> &'static str {
+                match self {$(Self::$kind(_) => stringify!($name),)*}
+            }
+
             /// The name of the figure in French and in English, the beginning of "… over 30 days".
             pub const fn measure(&self) -> [&'static str; 2] {
                 match self {$(Self::$kind(_) => $kind::MEASURE,)*}

@@ -204,7 +204,7 @@ fn objective_lines(objective: &web::status::ObjectiveStatus, times: Times<'_>) -
     let english = Language::English;
     let figure = objective.figure.map_or_else(|| "nothing yet".to_owned(), |figure| english.figure(&figure));
     let as_of = times.as_of(objective.window.end);
-    let reasons: Vec<String> = objective.reasons.iter().map(|reason| english.reason(reason)).collect();
+    let reasons: Vec<String> = objective.reasons.iter().map(|reason| english.reason(&objective.kind, reason)).collect();
     let outcome = outcome_word(objective.outcome);
     let first = format!("             {outcome:8} {}: {figure}, {as_of}", objective.measure.en);
     let second = (!reasons.is_empty()).then(|| format!("               {}", reasons.join("; ")));

@@ -15,6 +15,10 @@ const DECIMALS_MAX: u32 = 7;
 /// Decimals that a figure is shown with when its target needs fewer.
 const DECIMALS_USUAL: u32 = 3;
 const SECOND: i64 = 1_000_000;
+const MILLISECOND: i64 = 1000;
+const MINUTE: i64 = 60 * SECOND;
+const HOUR: i64 = 60 * MINUTE;
+const DAY: i64 = 24 * HOUR;
 
 /// How a figure may be rounded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -54,32 +58,64 @@ impl Language {
         text
     }
 
-    /// A length of time with everything down to the second: `1 h 2 min 5 s`, `3 j 4 h`. Below ten seconds, milliseconds are
-    /// shown.
+    /// A length of time to the nearest second: `1 h 2 min 5 s`, `3 j 4 h`. Below ten seconds, milliseconds are shown.
     pub fn span(self, span: Span) -> String {
-        self.units(span, usize::MAX)
+        let micros = span.micros().max(0);
+        self.units(Rounding::Nearest.to(usual(micros), micros))
+    }
+
+    /// A length of time that is compared with `target`: shown as the target only when it is equal to it, with as many decimals
+    /// as that takes.
+    pub(super) fn measured(self, span: Span, target: Span, rounding: Rounding) -> String {
+        let (micros, target) = (span.micros().max(0), target.micros());
+        let finer = [SECOND, MILLISECOND, 1].into_iter().filter(|step| *step <= usual(micros));
+        let rounded = finer.map(|step| rounding.to(step, micros));
+        let told_apart = rounded.into_iter().find(|shown| shown.cmp(&target) == micros.cmp(&target));
+        self.units(told_apart.unwrap_or(micros))
     }
 
     /// A length of time by its two largest units, for sentences: `41 min`, `3 d 4 h`. Nobody reads milliseconds there.
     pub fn about(self, span: Span) -> String {
-        match (self, span.micros()) {
-            (Self::French, 1..SECOND) => format!("moins de 1{NARROW}s"),
-            (Self::English, 1..SECOND) => format!("less than 1{NARROW}s"),
-            (_, micros) => self.units(Span::from_micros(micros - micros.rem_euclid(SECOND)), 2),
+        self.by_two_units(span, Rounding::Nearest)
+    }
+
+    /// A length of time after "at least": never more than it is, and "less than 1 s" would say nothing there.
+    pub(super) fn bound(self, span: Span) -> String {
+        match span.micros() {
+            micros @ 1..SECOND => self.units(Rounding::Down.to(MILLISECOND.min(micros), micros)),
+            _ => self.by_two_units(span, Rounding::Down),
         }
     }
 
-    /// A length of time after "at least": "less than 1 s" would say nothing there.
-    pub(super) fn bound(self, span: Span) -> String {
-        if span < Span::from_secs(1) { self.span(span) } else { self.about(span) }
+    /// How much of a window has passed: not all of it before it has.
+    pub(super) fn elapsed(self, span: Span) -> String {
+        self.by_two_units(span, Rounding::Down)
     }
 
-    fn units(self, span: Span, most: usize) -> String {
-        let micros = span.micros().max(0);
-        if micros < 10 * SECOND {
-            let mut text = (micros / SECOND).to_string();
-            let decimals = format!("{:03}", micros % SECOND / 1000);
-            let decimals = decimals.trim_end_matches('0');
+    fn by_two_units(self, span: Span, rounding: Rounding) -> String {
+        let micros = span.micros();
+        let step = match micros {
+            DAY.. => HOUR,
+            HOUR..DAY => MINUTE,
+            _ => SECOND,
+        };
+        match (self, micros) {
+            (Self::French, 1..SECOND) => format!("moins de 1{NARROW}s"),
+            (Self::English, 1..SECOND) => format!("less than 1{NARROW}s"),
+            _ => self.units(rounding.to(step, micros)),
+        }
+    }
+
+    fn units(self, micros: i64) -> String {
+        let micros = micros.max(0);
+        let decimals = format!("{:06}", micros % SECOND);
+        let decimals = decimals.trim_end_matches('0');
+        if micros < 10 * SECOND || !decimals.is_empty() {
+            let mut text = match micros / MINUTE {
+                0 => String::new(),
+                minutes => format!("{} ", self.units(minutes * MINUTE)),
+            };
+            text.push_str(&(micros % MINUTE / SECOND).to_string());
             if !decimals.is_empty() {
                 text.push(self.decimal_mark());
                 text.push_str(decimals);
@@ -93,14 +129,11 @@ impl Language {
         let mut rest = micros / SECOND;
         let mut parts = Vec::new();
         for (seconds, unit) in [(86_400, day), (3600, "h"), (60, "min"), (1, "s")] {
-            // Between the first unit and the last shown, one that is zero takes a place but no room.
-            if rest >= seconds || !parts.is_empty() {
-                parts.push((rest / seconds, unit));
-                rest %= seconds;
-            }
+            parts.push((rest / seconds, unit));
+            rest %= seconds;
         }
         let mut text = String::new();
-        for (count, unit) in parts.into_iter().take(most).filter(|(count, _)| *count > 0) {
+        for (count, unit) in parts.into_iter().filter(|(count, _)| *count > 0) {
             let gap = if text.is_empty() { "" } else { " " };
             // Writing to a String can't fail.
             let _infallible = write!(text, "{gap}{count}{NARROW}{unit}");
@@ -143,6 +176,31 @@ impl Language {
         }
         text
     }
+}
+
+/// How a length of time is rounded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Rounding {
+    Down,
+    Nearest,
+    Up,
+}
+
+impl Rounding {
+    /// To a multiple of `step`.
+    fn to(self, step: i64, micros: i64) -> i64 {
+        let more = match self {
+            Self::Down => 0,
+            Self::Nearest => step / 2,
+            Self::Up => step - 1,
+        };
+        micros.saturating_add(more).div_euclid(step) * step
+    }
+}
+
+/// The least that is shown of such a length.
+const fn usual(micros: i64) -> i64 {
+    if micros < 10 * SECOND { MILLISECOND } else { SECOND }
 }
 
 /// Rounds to the usual decimals, or to as many more as tell the figure from the target.
@@ -194,6 +252,27 @@ mod tests {
         assert_eq!(Language::French.percent(target, Precision::Exact), "99,99\u{202f}%");
     }
 
+    /// A length that misses its target by a millisecond is not shown as the target.
+    #[test]
+    fn a_length_is_shown_on_its_side_of_the_target() {
+        let minute = Span::from_secs(60);
+        for (micros, down, nearest, up) in [
+            (60_000_000, "1 min", "1 min", "1 min"),
+            (60_200_000, "1 min 0.2 s", "1 min 0.2 s", "1 min 1 s"),
+            (59_800_000, "59 s", "59.8 s", "59.8 s"),
+            (60_000_001, "1 min 0.000001 s", "1 min 0.000001 s", "1 min 1 s"),
+            (4_253_123, "4.253 s", "4.253 s", "4.254 s"),
+            (3_661_400_000, "1 h 1 min 1 s", "1 h 1 min 1 s", "1 h 1 min 2 s"),
+        ] {
+            for (rounding, shown) in [(Rounding::Down, down), (Rounding::Nearest, nearest), (Rounding::Up, up)] {
+                let measured = Language::English.measured(Span::from_micros(micros), minute, rounding);
+                assert_eq!(plain(&measured), shown, "{micros} {rounding:?}");
+            }
+        }
+        let french = Language::French.measured(Span::from_millis(60_200), minute, Rounding::Nearest);
+        assert_eq!(plain(&french), "1 min 0,2 s");
+    }
+
     #[test]
     fn lengths_read_well() {
         for (span, exact, about) in [
@@ -206,12 +285,20 @@ mod tests {
             (Span::from_secs(3605), "1 h 5 s", "1 h"),
             (Span::from_secs(3725), "1 h 2 min 5 s", "1 h 2 min"),
             (Span::from_secs(3 * 86_400 + 4 * 3600 + 59), "3 d 4 h 59 s", "3 d 4 h"),
+            // To the nearest, whatever the unit.
+            (Span::from_micros(1_678_432), "1.678 s", "2 s"),
+            (Span::from_micros(9_999_600), "10 s", "10 s"),
+            (Span::from_millis(59_700), "1 min", "1 min"),
+            (Span::from_secs(4 * 3600 - 10), "3 h 59 min 50 s", "4 h"),
+            (Span::from_secs(2 * 86_400 - 60), "1 d 23 h 59 min", "2 d"),
         ] {
             assert_eq!(plain(&Language::English.span(span)), exact);
             assert_eq!(plain(&Language::English.about(span)), about);
         }
         assert_eq!(plain(&Language::English.bound(Span::from_millis(850))), "0.85 s");
-        assert_eq!(plain(&Language::English.bound(Span::from_millis(4_250))), "4 s");
+        assert_eq!(plain(&Language::English.bound(Span::from_millis(4_950))), "4 s", "at least");
+        assert_eq!(plain(&Language::English.bound(Span::from_micros(7))), "0.000007 s");
+        assert_eq!(plain(&Language::English.elapsed(Span::from_millis(3_599_900))), "59 min 59 s", "not an hour yet");
         assert_eq!(plain(&Language::French.span(Span::from_days(2))), "2 j");
         assert_eq!(plain(&Language::French.span(Span::from_millis(4_250))), "4,25 s");
         assert_eq!(plain(&Language::French.window(Span::from_days(365))), "365 jours");

@@ -4,6 +4,7 @@ use event::promise::{Figure, Reason, Unit};
 use event::{Ppb, Span};
 use promise::objective::{Objective, Promised};
 
+use super::figures::Rounding;
 use super::{Language, NARROW, Precision};
 
 const DAY: i64 = 86_400_000_000;
@@ -79,7 +80,11 @@ impl Language {
                     self.percent(Ppb::new(figure.high), Precision::Up(target)),
                 )
             }
-            Unit::Micros => (self.span(Span::from_micros(figure.low)), self.span(Span::from_micros(figure.high))),
+            Unit::Micros => self.between(
+                Span::from_micros(figure.low),
+                Span::from_micros(figure.high),
+                Span::from_micros(figure.target),
+            ),
             Unit::Count if figure.low == figure.high => (self.times(figure.low), self.times(figure.high)),
             // "Between never and twice" is no way to count.
             Unit::Count => (self.count(figure.low.max(0).unsigned_abs()), self.times(figure.high)),
@@ -89,6 +94,16 @@ impl Language {
             _ if low == high => low,
             Self::French => format!("entre {low} et {high}"),
             Self::English => format!("between {low} and {high}"),
+        }
+    }
+
+    /// A length of time that lies between two, compared with what is promised: two that differ by less than what is shown are
+    /// shown as one.
+    fn between(self, low: Span, high: Span, target: Span) -> (String, String) {
+        let nearest = [low, high].map(|span| self.measured(span, target, Rounding::Nearest));
+        match nearest {
+            [low, high] if low == high => (low, high),
+            _ => (self.measured(low, target, Rounding::Down), self.measured(high, target, Rounding::Up)),
         }
     }
 
@@ -103,9 +118,23 @@ impl Language {
         }
     }
 
-    /// Why, or what to know beside it.
-    pub fn reason(self, reason: &Reason) -> String {
+    /// Why, or what to know beside it. `objective` is the key of the objective, which says what it is that was down.
+    pub fn reason(self, objective: &str, reason: &Reason) -> String {
         match (self, reason) {
+            (_, Reason::Down { length, outages }) if objective == "absence" => {
+                let count = self.times(i64::try_from(*outages).unwrap_or(i64::MAX));
+                match self {
+                    Self::French => format!("constaté pendant au moins {}, {count}", self.bound(*length)),
+                    Self::English => format!("found for at least {}, {count}", self.bound(*length)),
+                }
+            }
+            (_, Reason::Down { length, outages }) if objective == "configuration" => {
+                let count = self.times(i64::try_from(*outages).unwrap_or(i64::MAX));
+                match self {
+                    Self::French => format!("non conforme pendant au moins {}, {count}", self.bound(*length)),
+                    Self::English => format!("not as expected for at least {}, {count}", self.bound(*length)),
+                }
+            }
             (_, Reason::WindowFilling { elapsed, length }) => self.filling(*elapsed, *length),
             (_, Reason::Budget { used_at_least, used_at_most, of }) => self.budget(*used_at_least, *used_at_most, *of),
             (Self::French, Reason::Unobserved { length }) => {
@@ -137,7 +166,8 @@ impl Language {
 
     /// "margin: 4 min of 43 min 12 s used": what may go wrong, and how much of it has, or lies between which two.
     fn budget(self, used_at_least: Span, used_at_most: Span, of: Span) -> String {
-        let [least, most, of] = [used_at_least, used_at_most, of].map(|span| self.span(span));
+        let (least, most) = self.between(used_at_least, used_at_most, of);
+        let of = self.measured(of, used_at_least, Rounding::Down);
         match self {
             Self::French if least == most => format!("marge\u{a0}: {least} sur {of} consommées"),
             Self::French => format!("marge\u{a0}: entre {least} et {most} sur {of} consommées"),
@@ -156,10 +186,10 @@ impl Language {
             }
             (Self::English, true) => format!("window: {days_elapsed} of {}", self.days(days)),
             (Self::French, false) => {
-                format!("fenêtre\u{a0}: {} sur {}", self.about(elapsed), self.window(length))
+                format!("fenêtre\u{a0}: {} sur {}", self.elapsed(elapsed), self.window(length))
             }
             (Self::English, false) => {
-                format!("window: {} of {}", self.about(elapsed), self.window(length))
+                format!("window: {} of {}", self.elapsed(elapsed), self.window(length))
             }
         }
     }

@@ -28,7 +28,7 @@ async fn what_the_page_says() {
     let text = text_of(french.text());
     for expected in [
         "Nos promesses, preuves à l’appui",
-        "✓ 0 tenue ✗ 1 rompue ? 1 non prouvée Dernière évaluation : 22 novembre 2026, 23 h 00. \
+        "0 tenue ✗ 1 rompue ? 1 non prouvée Dernière évaluation : 22 novembre 2026, 23 h 00. \
          Les heures sont en temps universel (UTC).",
         "La boutique est disponible 99,99 % du temps. AV-1 ✗ rompue au moins 99,99 %",
         "Promesse Promis Mesuré Verdict Pourquoi Preuve",
@@ -53,7 +53,7 @@ async fn what_the_page_says() {
     let text = text_of(english.text());
     for expected in [
         "What we promise, and the proof",
-        "✓ 0 kept ✗ 1 broken ? 1 unproven Last evaluated: 22 November 2026, 23:00. All times are in UTC.",
+        "0 kept ✗ 1 broken ? 1 unproven Last evaluated: 22 November 2026, 23:00. All times are in UTC.",
         "The shop is available 99.99 % of the time. AV-1 ✗ broken at least 99.99 %",
         "at least 99.99 % The shop: availability between 99.991 % and 99.995 % 180 days, as of 22:58:00 ✓ kept since 22:59 \
          margin: between 1 min and 1 min 30 s of 52 min 33 s used observed by one point only entry 301 \
@@ -236,7 +236,7 @@ async fn a_new_revision_starts_unproven() {
         Arc::make_mut(policy.applied.as_mut().expect("a policy")).promises[0].revision = "1111111111111111".to_owned();
     });
     let text = text_of(get(fixture.public(), "/en").await.text());
-    assert!(text.contains("✓ 0 kept ✗ 0 broken ? 2 unproven"), "{text}");
+    assert!(text.contains("0 kept 0 broken ? 2 unproven"), "{text}");
     let expected = "nothing yet 180 days ? unproven not judged yet – nothing yet 365 days ? unproven not judged yet –";
     assert!(text.contains(expected), "{text}");
 }

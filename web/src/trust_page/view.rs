@@ -119,11 +119,18 @@ impl OutcomeView {
         };
         Self { class, sign, word: word.into() }
     }
+
+    /// So many of them; none has no sign, for "✓ 0 kept" would look like praise.
+    fn counted(outcome: Outcome, count: usize, word: String) -> Self {
+        let view = Self::new(outcome, word);
+        if count == 0 { Self { class: "", sign: "", ..view } } else { view }
+    }
 }
 
 impl fmt::Display for OutcomeView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "<b class=\"{}\">{} {}</b>", self.class, self.sign, self.word)
+        let gap = if self.sign.is_empty() { "" } else { " " };
+        write!(f, "<b class=\"{}\">{}{gap}{}</b>", self.class, self.sign, self.word)
     }
 }
 
@@ -166,18 +173,17 @@ impl TrustPage {
             (Listener::Team, Some(applied)) => found(state, applied, &in_effect, times),
             _ => Default::default(),
         };
-        let [kept, broken, unproven] = language.summary(with("k"), with("b"), with("u"));
+        let counts = [with("k"), with("b"), with("u")];
+        let words_of = language.summary(counts[0], counts[1], counts[2]);
+        let outcomes = [Outcome::Kept, Outcome::Broken, Outcome::Unproven];
+        let summary = [0, 1, 2].map(|i| OutcomeView::counted(outcomes[i], counts[i], words_of[i].clone()));
         Self {
             style: STYLE,
             w: words,
             language: language.code(),
             public: policy.publish,
             name: identity.name.clone(),
-            summary: [
-                OutcomeView::new(Outcome::Kept, kept),
-                OutcomeView::new(Outcome::Broken, broken),
-                OutcomeView::new(Outcome::Unproven, unproven),
-            ],
+            summary,
             services,
             others_up: (others_up > 0).then(|| language.others_up(others_up)),
             findings,
@@ -247,18 +253,18 @@ impl Composer<'_> {
             };
             row.promised = self.language.promised(objective.promised());
             let name = (!is_alone).then(|| self.language.window(objective.over()));
-            row.windows.push(self.window(name, promise, *number));
+            row.windows.push(self.window(name, promise, objective.key(), *number));
         }
         row
     }
 
-    fn window(&self, name: Option<String>, promise: &Promise, number: u32) -> WindowView {
+    fn window(&self, name: Option<String>, promise: &Promise, kind: &str, number: u32) -> WindowView {
         let found = self.in_effect.now(promise, number);
         let journaled = self.in_effect.of(promise, number);
         let verdict = found.map(|found| &found.verdict);
         let figure = verdict.and_then(|verdict| verdict.figure.as_ref());
         let mut reasons: Vec<String> =
-            verdict.iter().flat_map(|v| &v.reasons).map(|reason| self.language.reason(reason)).collect();
+            verdict.iter().flat_map(|v| &v.reasons).map(|reason| self.language.reason(kind, reason)).collect();
         let is_other = |outcome| verdict.is_some_and(|verdict| verdict.outcome != outcome);
         // The last verdict in the log, unless that says what is shown, since when that is so.
         let told = journaled.filter(|journaled| {

@@ -48,8 +48,17 @@ fn reasons_are_said_in_both_languages() {
             "at risk: more than half of what may go wrong has",
         ),
     ] {
-        assert_eq!(plain(&Language::French.reason(&reason)), french);
-        assert_eq!(plain(&Language::English.reason(&reason)), english);
+        assert_eq!(plain(&Language::French.reason("availability", &reason)), french);
+        assert_eq!(plain(&Language::English.reason("availability", &reason)), english);
+    }
+    // What is found, or not as it should be, is no outage.
+    let down = |outages| Reason::Down { length: Span::from_secs(3), outages };
+    for (objective, outages, french, english) in [
+        ("absence", 1, "constaté pendant au moins 3 s, 1 fois", "found for at least 3 s, once"),
+        ("configuration", 2, "non conforme pendant au moins 3 s, 2 fois", "not as expected for at least 3 s, 2 times"),
+    ] {
+        assert_eq!(plain(&Language::French.reason(objective, &down(outages))), french);
+        assert_eq!(plain(&Language::English.reason(objective, &down(outages))), english);
     }
 }
 

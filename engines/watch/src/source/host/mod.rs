@@ -388,6 +388,9 @@ impl Machine {
         if let (Some(finding), Some(arrays)) = (finding("raid-degraded"), &look.raid) {
             let raid = self.raid_troubles(arrays);
             let (level, text) = match raid.as_slice() {
+                [] if arrays.iter().all(|array| self.watched.arrays_ignored.contains(&array.name)) => {
+                    (Level::Low, "there is no RAID array to look at".to_owned())
+                }
                 [] => (Level::Low, "all RAID arrays are complete".to_owned()),
                 troubles => (Level::High, troubles.join("; ")),
             };
