@@ -541,6 +541,24 @@ pub struct Config {
     url: Option<Url>,
     witnesses: Vec<String>,
     promises_a_reaction: bool,
+    /// Channels without a network, for tests.
+    #[cfg(test)]
+    pub(crate) fake: Option<FakeChannels>,
+}
+
+#[cfg(test)]
+type MakeChannel = dyn Fn(&str, &'static str) -> Arc<dyn Channel> + Send + Sync;
+
+/// Makes the channel of a person, by its kind.
+#[cfg(test)]
+#[derive(Clone)]
+pub(crate) struct FakeChannels(pub(crate) Arc<MakeChannel>);
+
+#[cfg(test)]
+impl std::fmt::Debug for FakeChannels {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("FakeChannels")
+    }
 }
 
 impl Part for Config {
@@ -606,6 +624,8 @@ impl Part for Config {
             url,
             witnesses: witnesses.into_iter().map(|it| it.0).collect(),
             promises_a_reaction,
+            #[cfg(test)]
+            fake: None,
         }
     }
 
@@ -686,6 +706,10 @@ impl Config {
         let receiver = self.receivers.iter().find(|receiver| receiver.name.as_str() == person);
         let Some(receiver) = receiver else { return Vec::new() };
         let channels = receiver.channels.iter();
+        #[cfg(test)]
+        if let Some(fake) = &self.fake {
+            return channels.map(|settings| (settings.key(), (fake.0)(person, settings.kind()))).collect();
+        }
         channels.filter_map(|settings| Some((settings.key(), settings.open(&self.providers)?))).collect()
     }
 

@@ -24,6 +24,9 @@ use subtle::ConstantTimeEq as _;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
+#[cfg(test)]
+mod campaign;
+
 use crate::act::{Language, Means, Sent};
 use crate::compose::Composer;
 use crate::config::{Alerting, Config};
@@ -404,6 +407,10 @@ impl State {
             self.position = batch.to;
         }
         let now = self.now(context);
+        // While nothing can be written no observer is heard, and it is not their fault.
+        if self.waits_to_write() || self.desk.fires("storage") {
+            self.fold.excuse(now.steady);
+        }
         for signal in self.fold.look(&self.alerting, now.steady) {
             self.desk.signal(signal, now);
         }

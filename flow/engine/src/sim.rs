@@ -174,7 +174,8 @@ impl MemoryJournal {
         let (changed, stall) = {
             let mut state = lock(&self.inner);
             let changed = change(&mut state);
-            self.size.send_replace(state.events.len() as u64);
+            let size = state.events.len() as u64;
+            self.size.send_if_modified(|known| std::mem::replace(known, size) != size);
             (changed, state.stall)
         };
         if stall {

@@ -218,6 +218,9 @@ pub struct Lead {
     /// How often a member became something worse: slow, then down. News, as a member more is.
     #[serde(default)]
     pub worsened: u32,
+    /// How often it fired again after it was over.
+    #[serde(default)]
+    pub again: u32,
     /// The updates so far.
     pub updates: u32,
     /// No update before this.

@@ -61,7 +61,7 @@ const UPDATE_EVERY_MAX: Span = Span::from_secs(3600);
 const HOLD_REMIND_EVERY: Span = Span::from_secs(3600);
 /// How long a message about what is over is tried in vain before it is given up, with a line in the log. What fires is told of
 /// however long that takes.
-pub const GIVE_UP_AFTER: Span = Span::from_secs(86_400);
+pub const GIVE_UP_AFTER: Span = Span::from_days(7);
 
 /// The clocks of a turn.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -211,6 +211,8 @@ pub struct LetterThread {
     pub what: What,
     /// How often a member has become worse by then.
     pub worsened: u32,
+    /// How often the group has fired again by then.
+    pub again: u32,
     /// The severity that is told.
     pub severity: Severity,
     /// Whether it is told to be over.
@@ -349,6 +351,8 @@ impl Desk {
                 desk.pending.insert(alert.id);
             }
         }
+        // The policy may be another one.
+        desk.try_refused_again();
         for alert in desk.alerts.values() {
             let Some(lead) = &alert.lead else { continue };
             if !lead.settled {
@@ -399,8 +403,6 @@ impl Desk {
             thread.failing_since.iter_mut().for_each(back);
             thread.remind_at.iter_mut().for_each(back);
             thread.test_at.iter_mut().for_each(back);
-            // The policy may be another one: what a channel refused is tried again.
-            thread.refused = false;
             if let Some(told) = &mut thread.told {
                 back(&mut told.at);
             }
@@ -504,6 +506,11 @@ impl Desk {
     /// Follows another policy. What a channel refused for good is tried again.
     pub fn follow(&mut self, rules: Arc<Rules>) {
         self.rules = rules;
+        self.try_refused_again();
+    }
+
+    /// What a channel refused for good is owed again, also of what is over.
+    fn try_refused_again(&mut self) {
         let refused: Vec<_> =
             self.threads.values().filter(|thread| thread.refused).map(|thread| thread.key.clone()).collect();
         for key in refused {
@@ -511,6 +518,11 @@ impl Desk {
                 thread.refused = false;
                 thread.attempts = 0;
                 self.mark_thread(&key);
+            }
+            if let Some(lead) = self.alerts.get_mut(&key.alert).and_then(|alert| alert.lead.as_mut()) {
+                lead.settled = false;
+                self.leads.insert(key.alert);
+                self.mark(key.alert);
             }
         }
     }
@@ -668,6 +680,7 @@ impl Desk {
             lead.acknowledged = None;
             (lead.step, lead.step_at, lead.begun_at) = (0, now.steady, now.steady);
             lead.settled = false;
+            lead.again += 1;
             if is_failure {
                 // What fails with it this time has the same cause.
                 lead.gathers_until = now.steady + GATHER;

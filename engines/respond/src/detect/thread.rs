@@ -70,6 +70,9 @@ pub struct Told {
     /// How often a member had become worse by that time.
     #[serde(default)]
     pub worsened: u32,
+    /// How often it had fired again by then: an end that was told is that of this time.
+    #[serde(default)]
+    pub again: u32,
     /// The severity at that time.
     pub severity: Severity,
     /// Whether it said that all is over.

@@ -1,9 +1,9 @@
 //! Which alerts have one cause: groups, their updates and their end.
 
 use super::{
-    Alert, AlertId, Desk, FIRST_WAIT, FLAP_QUIET, GATHER, GATHER_MANY_MAX, GATHER_MAX, KEPT, Lead, MANY, Note, Now,
-    OVER_WAIT, Opening, Scope, ServiceId, Silence, Source, Span, ThreadKey, Time, UPDATE_EVERY, UPDATE_EVERY_MAX,
-    range_of,
+    Alert, AlertId, Desk, FIRST_WAIT, FLAP_QUIET, GATHER, GATHER_MANY_MAX, GATHER_MAX, GIVE_UP_AFTER, KEPT, Lead, MANY,
+    Note, Now, OVER_WAIT, Opening, Scope, ServiceId, Silence, Source, Span, ThreadKey, Time, UPDATE_EVERY,
+    UPDATE_EVERY_MAX, range_of,
 };
 
 impl Desk {
@@ -39,7 +39,10 @@ impl Desk {
             .alerts
             .values()
             .filter(|alert| {
-                let long_over = alert.over_at.is_some_and(|over| now.steady.since(over) >= KEPT);
+                let over = alert.over_at.map_or(Span::ZERO, |over| now.steady.since(over));
+                // What a channel refuses to take waits for somebody to mend the policy.
+                let refused = || self.threads.range(range_of(alert.id)).any(|(_, thread)| thread.refused);
+                let long_over = over >= KEPT && (over >= GIVE_UP_AFTER || !refused());
                 long_over && !self.leads.contains(&alert.id) && alert.follows.is_none()
             })
             .map(|alert| alert.id)
@@ -203,6 +206,7 @@ impl Desk {
             gathers_until: now.steady + gathers,
             update_joined: 0,
             worsened: 0,
+            again: 0,
             updates: 0,
             next_update_at: now.steady,
             severity,
@@ -330,10 +334,10 @@ impl Desk {
         }
         self.gathers_no_more(id);
         self.tell_the_end(id, over, now);
-        let owed = self
-            .threads
-            .range(range_of(id))
-            .any(|(_, thread)| !thread.refused && thread.told.as_ref().is_none_or(|told| !told.over));
+        let again = self.alerts.get(&id).and_then(|alert| alert.lead.as_ref()).map_or(0, |lead| lead.again);
+        let owed = self.threads.range(range_of(id)).any(|(_, thread)| {
+            !thread.refused && thread.told.as_ref().is_none_or(|told| !told.over || told.again != again)
+        });
         if !owed {
             self.leads.remove(&id);
             self.unheard.remove(&id);

@@ -1,7 +1,7 @@
 //! What is owed to whom, and what became of it.
 
 use super::{
-    BTreeMap, Desk, GIVE_UP_AFTER, Letter, LetterThread, NEXT_TRY_MAX, Note, Now, Sent, Severity, Span, Thread,
+    BTreeMap, Desk, GIVE_UP_AFTER, Lead, Letter, LetterThread, NEXT_TRY_MAX, Note, Now, Sent, Severity, Span, Thread,
     ThreadKey, Time, Told, What, pause,
 };
 
@@ -14,7 +14,8 @@ impl Desk {
         }
         if key.alert == 0 {
             let severity = Severity::Info;
-            let letter = LetterThread { key, what: What::Test, worsened: 0, severity, over: false, joined: 0 };
+            let letter =
+                LetterThread { key, what: What::Test, worsened: 0, again: 0, severity, over: false, joined: 0 };
             return thread.test_at.map(|_| letter);
         }
         let alert = self.alerts.get(&key.alert)?;
@@ -33,8 +34,9 @@ impl Desk {
             None if over => What::Resolved,
             None => What::Firing,
             Some(told) => match (told.over, over) {
-                (true, true) => return None,
-                (false, true) => What::Resolved,
+                (true, true) if told.again == lead.again => return None,
+                // Over for the first time, or after it fired once more.
+                (_, true) => What::Resolved,
                 (true, false) => What::Firing,
                 (false, false)
                     if told.joined < lead.update_joined
@@ -53,7 +55,8 @@ impl Desk {
             },
         };
         let joined = self.joined(key.alert);
-        Some(LetterThread { key, what, worsened: lead.worsened, severity: lead.severity, over, joined })
+        let Lead { worsened, again, severity, .. } = *lead;
+        Some(LetterThread { key, what, worsened, again, severity, over, joined })
     }
 
     /// The letters to be sent now, each under way until [`Self::sent`].
@@ -192,8 +195,8 @@ impl Desk {
             Sent::Accepted { reference } => {
                 let earlier = thread.told.take().and_then(|told| told.reference);
                 let reference = earlier.or_else(|| reference.clone());
-                let LetterThread { joined, worsened, severity, over, .. } = *letter;
-                thread.told = Some(Told { joined, worsened, severity, over, at: now.steady, reference });
+                let LetterThread { joined, worsened, again, severity, over, .. } = *letter;
+                thread.told = Some(Told { joined, worsened, again, severity, over, at: now.steady, reference });
                 thread.count += 1;
                 (thread.attempts, thread.failing_since, thread.failure, thread.remind_at) = (0, None, None, None);
                 thread.next_try = now.steady;

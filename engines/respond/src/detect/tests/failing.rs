@@ -143,3 +143,22 @@ fn an_attempt_keeps_the_identifier() {
     assert_eq!(team.inbox.len(), 2);
     assert_eq!(team.inbox[0].id, team.inbox[1].id);
 }
+
+/// Over is what was told; it fires again and is over again while the receiver is dead: the second time is told as well.
+#[test]
+fn an_outage_that_nobody_was_told_of_is_told_after_the_next_one_too() {
+    let mut team = Team::new();
+    team.down("shop");
+    team.seconds(60);
+    team.up("shop");
+    team.seconds(60);
+    assert_eq!(team.arrived(), ["Léa mail: Firing", "Léa mail: Resolved"]);
+    team.receiver("Léa mail", Receiver::Dead);
+    team.down("shop");
+    team.seconds(20);
+    team.up("shop");
+    team.seconds(7);
+    team.receiver("Léa mail", Receiver::Well);
+    team.seconds(60);
+    assert_eq!(team.arrived(), ["Léa mail: Resolved"]);
+}
