@@ -50,8 +50,20 @@ impl Running {
     /// from the directory on which its process runs.
     pub(crate) fn read(data: &Path) -> Result<Self, Failure> {
         let path = data.join(RUNNING);
-        let nothing = || Failure::new(format!("no garant runs on the data directory {}", data.display()));
-        let remedy = "start it with `garant up`, or name another directory with --data";
+        let holder = store::holder(data);
+        let nothing = || match holder {
+            Some(pid) => {
+                Failure::new(format!("process {pid} has the data directory {}, and is not up yet", data.display()))
+            }
+            None => Failure::new(format!("no garant runs on the data directory {}", data.display())),
+        };
+        let remedy = match holder {
+            Some(_) => {
+                "it starts, stops, or is another command of garant: try again in a moment, and look at what it says on \
+                        its standard error"
+            }
+            None => "start it with `garant up`, or name another directory with --data",
+        };
         let text = fs::read(&path).map_err(|error| match error.kind() {
             io::ErrorKind::PermissionDenied => Failure::new(format!("{} can't be read", path.display()))
                 .because(&error)

@@ -123,14 +123,18 @@ impl LastRun {
         } else {
             ""
         };
+        let place = if last.path == self.now.path && last.machine == self.now.machine {
+            "another directory of the same path, which this one has replaced".to_owned()
+        } else {
+            format!("{}{there}", last.seen_from(&self.now))
+        };
         Some(format!(
-            "the data directory {} is not where garant ran on this log last: that was {}{there}. If it was moved, or restored \
+            "the data directory {} is not where garant ran on this log last: that was {place}. If it was moved, or restored \
              from the newest backup, nothing is to be done, as long as garant never runs there again. If it is a copy, stop \
              garant now: two processes that sign one log contradict each other, and nobody can trust it again. A second \
              installation starts with an empty data directory, and with another `name` in [journal]; what to do after a loss \
              is in `garant log continue --help`",
             self.now.path.display(),
-            last.seen_from(&self.now)
         ))
     }
 
@@ -176,5 +180,16 @@ mod tests {
         let other_machine = Place { machine: Some("x".to_owned()), boot: "its own".to_owned(), ..other_device };
         assert!(!here.is(&other_machine), "of two roots of file systems");
         assert!(other_machine.seen_from(&here).ends_with("a on another machine"));
+
+        // Restored over itself: one path is not told twice.
+        let restored = Place { inode: here.inode + 1, ..here.clone() };
+        let warning = |last: &Place, now: &Place| {
+            LastRun { cursor: None, last: Some(last.clone()), now: now.clone() }.warning().expect("elsewhere")
+        };
+        let warned = warning(&here, &restored);
+        assert!(warned.contains("another directory of the same path"), "{warned}");
+        assert_eq!(warned.matches(&here.path.display().to_string()).count(), 1, "{warned}");
+        let warned = warning(&other_machine, &here);
+        assert!(warned.contains("a on another machine"), "{warned}");
     }
 }

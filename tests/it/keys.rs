@@ -185,6 +185,42 @@ fn a_rotation_that_was_cut_off_begins_again() {
     assert_eq!(verified(folder.path(), "rotated")["outcome"], "authenticated");
 }
 
+/// JO-1: what is answered 200 is in the data directory, or it is not answered 200. Here the directory is moved away and back,
+/// and then deleted, under a running garant.
+#[test]
+fn nothing_is_acknowledged_without_a_data_directory() {
+    let uuid = "0b1c7a52-6f6c-4e0e-9d57-1c3c1a6f2f10";
+    let up = Up::start(&format!(
+        "[journal]\nname = \"shop.example\"\n[pages]\nlisten = \"127.0.0.1:0\"\n[[service]]\nname = \"jobs\"\n\
+         [[probe.heartbeat]]\nname = \"job\"\nservice = \"jobs\"\nuuid = \"{uuid}\"\nevery = \"1 h\"\n"
+    ));
+    let ping = |suffix: &str| http("POST", &up.url(&format!("ping/{uuid}{suffix}")), &[], b"").map(|answer| answer.0);
+    let (data, away) = (up.folder.path().join("data"), up.folder.path().join("away"));
+    let said = |data: &Path| {
+        let kinds = ["--kind", "evidence.succeeded", "--kind", "watch.pinged", "--json", "-n", "1000"];
+        let shown = garant(&[&["log", "show", "--data", data.to_str().expect("UTF-8")][..], &kinds].concat());
+        String::from_utf8_lossy(&shown.stdout).lines().count()
+    };
+    for _ in 0..19 {
+        assert_eq!(ping(""), Some(200));
+    }
+    for suffix in ["/7", "/8", "/start", "/fail"] {
+        assert_eq!(ping(suffix), Some(200), "{suffix}");
+    }
+    assert_eq!(said(&data), 23, "each is an entry");
+    fs::rename(&data, &away).expect("moved away");
+    assert_eq!(ping("/9"), Some(503));
+    let (status, ready) =
+        http("GET", &up.url("ready"), &[], b"").map(|answer| (answer.0, answer.2)).expect("an answer");
+    let ready = String::from_utf8_lossy(&ready).into_owned();
+    assert!(status == 503 && ready.contains("was deleted or moved away"), "{ready}");
+    fs::rename(&away, &data).expect("moved back");
+    eventually("it goes on", || (ping("/10") == Some(200)).then_some(()));
+    assert_eq!(said(&data), 24, "and the one that was answered 503 is not there");
+    fs::remove_dir_all(&data).expect("deleted");
+    assert_eq!(ping("/11"), Some(503));
+}
+
 /// An old copy is refused as soon as one file remembers more, by `up` and by every other command that signs.
 #[test]
 fn an_old_copy_is_refused_by_what_one_file_remembers() {
@@ -214,6 +250,15 @@ fn an_old_copy_is_refused_by_what_one_file_remembers() {
         }
     }
     assert!(!folder.path().join("data/log.key.next").exists(), "nothing was signed");
+    // What only reads says so, and reads.
+    let data = folder.path().join("data");
+    let (data, export) = (data.to_str().expect("UTF-8"), folder.path().join("of-the-copy"));
+    for arguments in [&["head"][..], &["show"], &["export", export.to_str().expect("UTF-8")]] {
+        let read = garant(&[&["log"], arguments, &["--data", data]].concat());
+        let said = String::from_utf8_lossy(&read.stderr);
+        assert!(said.contains("is an older copy of the log") && said.contains("data.head"), "{}", transcript(&read));
+        assert_eq!(read.status.code(), Some(0), "{}", transcript(&read));
+    }
 }
 
 /// A continuation cites the highest head of all files, and writes the head of the new log into every file, so that it

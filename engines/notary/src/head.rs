@@ -5,9 +5,9 @@ use std::path::Path;
 use engine::Failure;
 use journal::checkpoint::Checkpoint;
 use journal::note::{SigningKey, VerifierKey};
-use store::{Head, Read};
+use store::{Head, Proofs, Read, StoreError};
 
-use crate::remembered::{RememberedHeads, unreadable_journal};
+use crate::remembered::{Remembered, RememberedHeads, remembered_beside, unreadable_journal};
 use crate::{keys, log};
 
 /// The head that may be given to others: the published one. When the log is larger and no process runs on the directory, as after
@@ -22,6 +22,31 @@ pub async fn handed_out(store: &dyn Read, data: &Path) -> Result<Head, Failure> 
         (Ok(head), _) | (Err(_), Some(head)) => Ok(head),
         (Err(failure), None) => Err(failure),
     }
+}
+
+/// What to know of a head of this log that is handed out: that a newer one, or another, is remembered beside the data
+/// directory, so that `garant up` refuses it. Where nothing is remembered nothing is said.
+pub async fn outdated(store: &dyn Proofs, data: &Path) -> Result<Option<String>, Failure> {
+    // Before the log is looked at: a process that runs appends first, and remembers then.
+    let remembered = RememberedHeads::beside(data).read()?;
+    let unreadable = |error: &StoreError| unreadable_journal(error);
+    let head = store.head().await.map_err(|error| unreadable(&error))?;
+    let origin = Checkpoint::of_note(&head.note).map(|own| own.origin).unwrap_or_default();
+    for Remembered { checkpoint, .. } in remembered.iter().filter(|remembered| remembered.checkpoint.origin == origin) {
+        let what = if checkpoint.size > head.size {
+            format!("is an older copy of the log: it has {} of the {} entries that are", head.size, checkpoint.size)
+        } else if store.root_at(checkpoint.size).await.map_err(|error| unreadable(&error))? != checkpoint.root {
+            format!("contradicts the log: its first {} entries are not those that are", checkpoint.size)
+        } else {
+            continue;
+        };
+        return Ok(Some(format!(
+            "{} {what} remembered in {}: `garant up` refuses it, and what is read here is not the newest state",
+            data.display(),
+            remembered_beside(data).display()
+        )));
+    }
+    Ok(None)
 }
 
 /// Publishes the head of the log; fails while another process has the directory.

@@ -41,7 +41,7 @@ pub mod sqlite;
 
 pub use consumers::{Consumers, KEY_BYTES_MAX, LongValue, ROWS_MAX, Row, Rows, Step, VALUE_BYTES_MAX};
 pub use error::{OpenError, StoreError};
-pub use lock::refuse_of_another;
+pub use lock::{holder, refuse_of_another};
 pub use log::{
     Append, AppendsRefused, EVENTS_MAX, Entry, Head, Payload, Proofs, Publish, RANGE_MAX, Read, Retain, Retained,
     Select, Selected, StorageHealth,

@@ -91,6 +91,25 @@ pub(crate) fn no_follow() -> i32 {
     i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or_default()
 }
 
+/// The process that has locked the data directory, if there is one that this one can see. Takes no lock itself, not for an
+/// instant, for a process that starts meanwhile would find the directory in use.
+pub fn holder(dir: &Path) -> Option<u32> {
+    let path = dir.join(FILE);
+    let line = std::fs::read_to_string(&path).ok()?;
+    let pid: u32 = line.strip_prefix("process ")?.split_whitespace().next()?.parse().ok()?;
+    let inode = std::fs::metadata(&path).ok()?.ino();
+    let locks = std::fs::read_to_string("/proc/locks").ok()?;
+    locks.lines().any(|lock| is_lock(lock, pid, inode)).then_some(pid)
+}
+
+/// Whether a line of `/proc/locks` (proc_locks(5)) is a lock of that process on that file: `1: FLOCK ADVISORY WRITE 4711
+/// fe:01:1839 0 EOF`. The device is not compared: that of some file systems is another there than in stat(2).
+fn is_lock(line: &str, pid: u32, inode: u64) -> bool {
+    let fields: Vec<&str> = line.split_whitespace().collect();
+    let [_, "FLOCK", _, _, holder, file, ..] = fields[..] else { return false };
+    holder.parse() == Ok(pid) && file.rsplit(':').next().and_then(|inode| inode.parse().ok()) == Some(inode)
+}
+
 /// The lock of a data directory, held until this is dropped.
 #[derive(Debug)]
 pub(crate) struct DirLock {
@@ -137,5 +156,35 @@ impl DirLock {
             .and_then(|()| file.set_len(line.len() as u64))
             .map_err(OpenError::io("writing the lock file", &path))?;
         Ok(Self { _file: file })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_holds_a_directory_is_seen() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        assert_eq!(holder(dir.path()), None, "there is no such file");
+        let lock = DirLock::take(dir.path(), Time::from_secs(1)).expect("free");
+        assert_eq!(holder(dir.path()), Some(std::process::id()));
+        let other = tempfile::tempdir().expect("temporary directory");
+        std::fs::copy(dir.path().join(FILE), other.path().join(FILE)).expect("copied");
+        assert_eq!(holder(other.path()), None, "a copy of the file is not locked");
+        drop(lock);
+        assert_eq!(holder(dir.path()), None, "its line is left, and says nothing");
+    }
+
+    #[test]
+    fn lines_of_locks_are_read() {
+        let line = "1: FLOCK  ADVISORY  WRITE 4711 fe:01:1839 0 EOF";
+        assert!(is_lock(line, 4711, 1839));
+        for (pid, inode) in [(4712, 1839), (4711, 839), (1, 1)] {
+            assert!(!is_lock(line, pid, inode), "{pid} {inode}");
+        }
+        assert!(!is_lock("1: POSIX  ADVISORY  WRITE 4711 fe:01:1839 0 EOF", 4711, 1839));
+        assert!(!is_lock("1: -> FLOCK  ADVISORY  WRITE 4711 fe:01:1839 0 EOF", 4711, 1839), "it waits");
+        assert!(!is_lock("", 4711, 1839));
     }
 }

@@ -84,6 +84,7 @@ impl LogCommand {
 impl HeadCommand {
     fn run(&self, terminal: &mut Terminal) -> Result<(), Failure> {
         let store = open_to_read(&self.data.data)?;
+        note_if_outdated(&store, &self.data.data, terminal)?;
         let head = runtime()?.block_on(head::handed_out(store.as_ref(), &self.data.data))?;
         if self.json {
             terminal.json(&serde_json::json!({
@@ -131,6 +132,14 @@ impl AppendArguments {
 
 fn open_to_read(data: &Path) -> Result<Arc<SqliteReader>, Failure> {
     Sqlite::open_read_only(data).map_err(|error| log::refused(data, &error))
+}
+
+/// Says on standard error when what is there is not the newest state of the log.
+fn note_if_outdated(store: &SqliteReader, data: &Path, terminal: &Terminal) -> Result<(), Failure> {
+    if let Some(warning) = runtime()?.block_on(head::outdated(store, data))? {
+        terminal.note(format!("warning: {warning}"));
+    }
+    Ok(())
 }
 
 fn unreadable(error: &(dyn std::error::Error + 'static)) -> Failure {

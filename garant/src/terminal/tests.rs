@@ -42,6 +42,21 @@ fn nothing_runs_there() {
     check("running_is_broken", data, &Running::read(data).expect_err("half of it"));
 }
 
+/// A garant that starts has its directory locked and no `running.json` yet: it is not said to be absent.
+#[test]
+fn a_start_is_told_from_nothing() {
+    let data = tempfile::tempdir().expect("a folder");
+    let data = data.path();
+    let path = data.join("garant.lock");
+    std::fs::write(&path, format!("process {} since 2026-11-29T08:00:00Z\n", std::process::id())).expect("written");
+    check("nothing_runs", data, &Running::read(data).expect_err("nobody holds the lock"));
+    let lock = std::fs::File::open(&path).expect("there");
+    lock.try_lock().expect("free");
+    let text = rendered(&Running::read(data).expect_err("not up yet"), false);
+    assert!(text.contains(&format!("process {} has the data directory", std::process::id())), "{text}");
+    assert!(text.contains("not up yet") && !text.contains("no garant runs"), "{text}");
+}
+
 #[test]
 fn a_directory_that_cant_be() {
     let folder = tempfile::tempdir().expect("a folder");

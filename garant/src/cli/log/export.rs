@@ -16,7 +16,7 @@ use store::Read as _;
 use store::sqlite::SqliteReader;
 
 use super::proof::tlog_proof;
-use super::{open_to_read, unreadable};
+use super::{note_if_outdated, open_to_read, unreadable};
 use crate::cli::{DataArgument, runtime};
 use crate::failure::Failure;
 use crate::terminal::Terminal;
@@ -40,6 +40,7 @@ pub(crate) struct ExportCommand {
 impl ExportCommand {
     pub(super) fn run(&self, terminal: &mut Terminal) -> Result<(), Failure> {
         let store = open_to_read(&self.data.data)?;
+        note_if_outdated(&store, &self.data.data, terminal)?;
         runtime()?.block_on(self.export(&store, terminal))
     }
 

@@ -19,7 +19,7 @@ use notary::head;
 use store::sqlite::SqliteReader;
 use store::{Proofs as _, Read as _};
 
-use super::{open_to_read, unreadable};
+use super::{note_if_outdated, open_to_read, unreadable};
 use crate::cli::{DataArgument, runtime};
 use crate::failure::{Failure, USAGE};
 use crate::terminal::Terminal;
@@ -57,6 +57,7 @@ pub(crate) struct ProofCommand {
 impl ProofCommand {
     pub(super) fn run(&self, terminal: &mut Terminal) -> Result<(), Failure> {
         let store = open_to_read(&self.data.data)?;
+        note_if_outdated(&store, &self.data.data, terminal)?;
         let (what, text) = runtime()?.block_on(async {
             match (self.from, self.sequence) {
                 (Some(old), _) => self.consistency(&store, old).await,

@@ -18,7 +18,7 @@ use serde_json::value::RawValue;
 use store::Read as _;
 use store::sqlite::SqliteReader;
 
-use super::{open_to_read, unreadable};
+use super::{note_if_outdated, open_to_read, unreadable};
 use crate::changes::Journaled;
 use crate::cli::{DataArgument, runtime};
 use crate::failure::{Failure, USAGE};
@@ -97,6 +97,7 @@ struct ShownEntry {
 impl ShowCommand {
     pub(super) fn run(&self, registry: &Registry, terminal: &mut Terminal) -> Result<(), Failure> {
         let store = open_to_read(&self.data.data)?;
+        note_if_outdated(&store, &self.data.data, terminal)?;
         runtime()?.block_on(self.show(&store, registry, terminal))
     }
 

@@ -61,8 +61,9 @@ pub(super) async fn run(
     let mut engines = supervisor.board();
     let supervised = tokio::spawn(supervisor.run(stop.clone()));
     tokio::pin!(supervised);
-    drop(tokio::time::timeout(READY_WITHIN.to_std(), engines.wait_ready()).await);
+    // The listeners are bound: whoever asks is answered, also while an engine fails to start.
     let mut is_written = write_running(&running, &data);
+    drop(tokio::time::timeout(READY_WITHIN.to_std(), engines.wait_ready()).await);
     notify(&[sd_notify::NotifyState::Ready]);
     if let Some(key) = keys.first() {
         ready(&running, key);
