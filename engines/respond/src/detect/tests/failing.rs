@@ -155,9 +155,9 @@ fn an_outage_that_nobody_was_told_of_is_told_after_the_next_one_too() {
     assert_eq!(team.arrived(), ["Léa mail: Firing", "Léa mail: Resolved"]);
     team.receiver("Léa mail", Receiver::Dead);
     team.down("shop");
-    team.seconds(20);
+    team.seconds(8);
     team.up("shop");
-    team.seconds(7);
+    team.seconds(6);
     team.receiver("Léa mail", Receiver::Well);
     team.seconds(60);
     assert_eq!(team.arrived(), ["Léa mail: Resolved"]);
