@@ -7,10 +7,13 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::Output;
 
+use event::{Span, Time};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::harness::{Service, Up, command, eventually, folder_with, free_port, garant, http, pause, transcript};
+use crate::harness::{
+    Service, Up, command, eventually, folder_with, free_port, garant, http, pause, transcript, wall_micros,
+};
 
 const TOKEN: &str = "t0ken-of-the-prometheus";
 
@@ -260,6 +263,13 @@ fn amtool_reads_and_silences() {
     assert_eq!(names(&["alert", "query", "--receiver=^other"]), Vec::<String>::new());
     assert!(site.amtool(&["alert", "query", "--output=extended"]).contains("https://wiki.shop.example/disk"));
 
+    let (status, groups) = site.ask("GET", "api/v2/alerts/groups?filter=service%3D%22shop%22", b"");
+    assert_eq!(status, 200);
+    let [group] = &groups.as_array().expect("groups")[..] else { panic!("{groups}") };
+    assert_eq!((&group["receiver"]["name"], &group["labels"]["alertname"]), (&json!("garant"), &json!("DiskFull")));
+    assert_eq!(group["alerts"][0]["annotations"]["summary"], "The disk of the shop is full");
+    assert_eq!(site.ask("GET", "api/v2/receivers", b""), (200, json!([{ "name": "garant" }])));
+
     let id = site.amtool(&[
         "silence",
         "add",
@@ -440,10 +450,111 @@ fn strangers_and_odd_bodies_are_refused() {
     site.alert("A [31m sound one Bcc: all@shop.example", "firing");
     let cut = format!("{}…", "x".repeat(200));
     site.alert(&cut, "firing");
+}
 
-    // It is all there after a crash, and not taken for over: nobody could say that it lasts.
+/// Nobody could say that an alert lasts while garant was dead: its end passes, and it is not over before it could be told again.
+#[test]
+fn alerts_outlast_a_crash() {
+    let site = Site::start();
+    let ends = Time::from_micros(wall_micros()) + Span::from_secs(4);
+    let told = json!([{
+        "labels": { "alertname": "Lasting", "severity": "critical" },
+        "annotations": { "summary": "It lasts" },
+        "endsAt": ends.to_rfc3339(),
+    }]);
+    assert_eq!(site.post("api/v2/alerts", &told).0, 200);
+    site.alert("It lasts", "firing");
     let Site { up, tokens } = site;
-    let site = Site { up: Up::start_in(up.crash()), tokens };
-    pause(1.0);
-    site.alert(&cut, "firing");
+    let folder = up.crash();
+    eventually("the end that it gave", || (wall_micros() > ends.micros()).then_some(()));
+    let site = Site { up: Up::start_in(folder), tokens };
+    // Five turns of the engine at least.
+    for _ in 0..5 {
+        site.alert("It lasts", "firing");
+        pause(0.3);
+    }
+    // Its source says that it is over.
+    let mut over = told;
+    over[0]["endsAt"] = json!((Time::from_micros(wall_micros()) - Span::from_secs(1)).to_rfc3339());
+    eventually("the intake", || (site.post("api/v2/alerts", &over).0 == 200).then_some(()));
+    site.alert("It lasts", "resolved");
+}
+
+/// Alerts of a program that the policy names no longer end: nobody could end them. Its token is worth nothing any more.
+#[test]
+fn an_intake_leaves_the_policy() {
+    let site = Site::start();
+    let told = |title: &str| json!({ "key": "k", "title": title, "severity": "critical" }).to_string();
+    let of_deploy = |title: &str| site.ask_as("another", "POST", "api/v1/intake/alerts", told(title).as_bytes()).0;
+    assert_eq!(of_deploy("Of the deploy"), 200);
+    assert_eq!(site.ask("POST", "api/v1/intake/alerts", told("Of another").as_bytes()).0, 200);
+    site.alert("Of the deploy", "firing");
+    let file = site.up.path("garant.toml");
+    let policy = std::fs::read_to_string(&file).expect("the policy");
+    let (kept, _) = policy.rsplit_once("[[intake]]").expect("the second intake");
+    std::fs::write(&file, kept).expect("written");
+    let data = site.up.path("data");
+    let reloaded = garant(&["reload".as_ref(), "--data".as_ref(), data.as_os_str()]);
+    assert!(reloaded.status.success(), "{}", transcript(&reloaded));
+    site.alert("Of the deploy", "resolved");
+    site.alert("Of another", "firing");
+    eventually("its token to be refused", || (of_deploy("Again") == 401).then_some(()));
+}
+
+/// The blocks of docs/respond.md in this language.
+fn blocks(language: &str) -> Vec<String> {
+    let path = format!("{}/../docs/respond.md", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(path).expect("docs/respond.md");
+    let mut blocks = Vec::new();
+    let mut rest = text.as_str();
+    while let Some((_, after)) = rest.split_once(&format!("```{language}\n")) {
+        let (block, after) = after.split_once("```").expect("a block ends");
+        blocks.push(block.to_owned());
+        rest = after;
+    }
+    blocks
+}
+
+/// What docs/respond.md shows is so: its policy has no mistake, its calls are taken, and Prometheus takes its configuration.
+#[test]
+fn the_document_is_true() {
+    let policy = blocks("toml").concat();
+    assert_eq!(blocks("toml").len(), 6);
+    let folder = folder_with(&format!("[journal]\nname = \"shop.example\"\n{policy}"));
+    let checked = garant(&["check".as_ref(), "--policy".as_ref(), folder.path().join("garant.toml").as_os_str()]);
+    assert!(checked.status.success(), "{}", transcript(&checked));
+
+    let site = Site::start();
+    let script = blocks("sh").pop().expect("a script");
+    let script = script.replace("http://127.0.0.1:8480/", &site.up.team);
+    let script = script.replace("/etc/garant", &site.tokens.path().display().to_string());
+    let (fires, ends) = script.split_at(script.rfind("curl ").expect("two calls"));
+    let sh = |script: &str| {
+        let ran = command("sh").args(["-ec", script]).output().expect("sh starts");
+        assert!(ran.status.success(), "{}", transcript(&ran));
+        serde_json::from_slice::<Value>(&ran.stdout).expect("JSON")
+    };
+    let fired = sh(fires);
+    assert_eq!((&fired["state"], &fired["warnings"]), (&json!("firing"), &json!([])));
+    let alert = site.alert("The backup of db failed", "firing");
+    assert_eq!((&alert["id"], &alert["scope"]["services"]), (&fired["id"], &json!(["shop"])));
+    sh(ends);
+    site.alert("The backup of db failed", "resolved");
+
+    let yaml = blocks("yaml");
+    let [prometheus, amtool, _] = &yaml[..] else { panic!("{yaml:?}") };
+    let here = |text: &str| {
+        let tokens = site.tokens.path().display().to_string();
+        text.replace("/etc/prometheus/garant.token", &format!("{tokens}/prometheus.token"))
+    };
+    let file = site.tokens.path().join("prometheus.yml");
+    std::fs::write(&file, here(prometheus)).expect("written");
+    let checked = command("promtool").args(["check", "config"]).arg(&file).output().expect("promtool starts");
+    assert!(checked.status.success(), "{}", transcript(&checked));
+    let file = site.tokens.path().join("garant.yml");
+    std::fs::write(&file, here(amtool)).expect("written");
+    let mut amtool = command("amtool");
+    amtool.arg(format!("--alertmanager.url={}", site.up.team)).arg(format!("--http.config.file={}", file.display()));
+    let queried = amtool.env("HOME", site.tokens.path()).args(["alert", "query"]).output().expect("amtool starts");
+    assert!(queried.status.success(), "{}", transcript(&queried));
 }
