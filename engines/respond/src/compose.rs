@@ -161,7 +161,13 @@ impl Composer<'_> {
         let Some(scope) = self.desk.scopes.get(&alert.id) else { return title.clone() };
         if joined < 2 || scope.services.len() < 2 {
             let flaps = if alert.flapping { say(language, " (état instable)", " (it flaps)") } else { "" };
-            return format!("{title}{flaps}");
+            let others = self.others(alert, joined).count();
+            let more = match (others, language) {
+                (0, _) => String::new(),
+                (_, Language::Fr) => format!(", et {others} de plus"),
+                (_, Language::En) => format!(", and {others} more"),
+            };
+            return format!("{title}{flaps}{more}");
         }
         let places = &self.desk.rules.places;
         let services = counted(scope.services.len(), "service", "services", language);
@@ -196,6 +202,13 @@ impl Composer<'_> {
             colon(language),
             self.names(alert.id, language)
         )
+    }
+
+    /// The alerts from outside that follow in a group, of which no name of a service speaks.
+    fn others(&self, alert: &Alert, joined: usize) -> impl Iterator<Item = &Alert> {
+        let members = self.desk.members.get(&alert.id).map_or(&[][..], Vec::as_slice).iter().take(joined);
+        let others = members.skip(1).filter_map(|id| self.desk.alerts.get(id));
+        others.filter(|other| other.opening.source == Source::Outside)
     }
 
     /// The names of the services of a group, the first ones.
@@ -294,8 +307,13 @@ impl Composer<'_> {
             let title = pick(&cause.opening.title, language);
             lines.push(format!("{}{c} {title}", say(language, "Cause probable", "Likely cause")));
         }
+        let joined = usize::try_from(thread.joined).unwrap_or(usize::MAX);
+        let others: Vec<&str> =
+            self.others(alert, joined).take(NAMES_MAX).map(|it| pick(&it.opening.title, language).as_str()).collect();
+        if !others.is_empty() {
+            lines.push(format!("{}{c} {}", say(language, "Aussi", "Also"), others.join(" ; ")));
+        }
         if let Some(scope) = self.desk.scopes.get(&alert.id) {
-            let joined = usize::try_from(thread.joined).unwrap_or(usize::MAX);
             if joined > 1 && !scope.services.is_empty() {
                 lines.push(format!("Services{c} {}", self.names(alert.id, language)));
             }

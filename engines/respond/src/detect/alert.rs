@@ -7,6 +7,7 @@ use event::{FindingId, HostId, ProbeId, RegionId, ServiceId, Time};
 use serde::{Deserialize, Serialize};
 
 use crate::act::Severity;
+use crate::source::intake::intake_of;
 
 /// Number of an alert, unique in an installation.
 pub type AlertId = u64;
@@ -200,10 +201,36 @@ pub struct Alert {
 }
 
 impl Alert {
+    /// What alerts are gathered by that come at about the same time. One from outside that is at no place of the policy has its
+    /// name alone: two of them have nothing to do with each other because of the time.
+    pub fn gathered_by(&self) -> GatheredBy {
+        let opening = &self.opening;
+        let is_nowhere = opening.services.is_empty() && opening.hosts.is_empty() && opening.region.is_none();
+        if opening.source != Source::Outside || !is_nowhere {
+            return GatheredBy::Region(opening.region.clone());
+        }
+        let intake = intake_of(&self.key).unwrap_or_default().to_owned();
+        GatheredBy::Name { intake, name: opening.labels.get("alertname").cloned().unwrap_or_default() }
+    }
+
     /// Whether its condition is open.
     pub const fn fires(&self) -> bool {
         self.over_at.is_none()
     }
+}
+
+/// See [`Alert::gathered_by`].
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum GatheredBy {
+    /// The region; `None` is no declared one.
+    Region(Option<RegionId>),
+    /// The name that a program gives to all of them.
+    Name {
+        /// The program.
+        intake: String,
+        /// The name.
+        name: String,
+    },
 }
 
 /// The group of an alert that is told of: the alert itself and its followers, which have one cause.

@@ -21,7 +21,7 @@ use event::{Interval, RegionId, ServiceId, Span, Time};
 use serde::{Deserialize, Serialize};
 use store::Row;
 
-use super::alert::{Acknowledgement, Alert, AlertId, Lead, Opening, Scope, Signal, SignalState, Source};
+use super::alert::{Acknowledgement, Alert, AlertId, GatheredBy, Lead, Opening, Scope, Signal, SignalState, Source};
 use super::places::Places;
 use super::silence::{ReadySilence, SILENCES_MAX, Silence};
 use super::thread::{Budget, NEXT_TRY_MAX, Thread, ThreadKey, Told, pause};
@@ -249,8 +249,8 @@ pub struct Desk {
     quieted: BTreeSet<AlertId>,
     /// How many members of each group fire.
     firing: BTreeMap<AlertId, usize>,
-    /// Groups by the region that they gather in; `None` is no declared region.
-    gathering: BTreeMap<Option<RegionId>, AlertId>,
+    /// Groups by what they gather.
+    gathering: BTreeMap<GatheredBy, AlertId>,
     /// The failures of each service that fire.
     failed_service: HashMap<ServiceId, BTreeSet<AlertId>>,
     pub(crate) threads: BTreeMap<ThreadKey, Thread>,
@@ -365,7 +365,7 @@ impl Desk {
                 members.insert(0, leader);
             }
             if lead.over_at.is_none() && alert.opening.source.is_failure() {
-                desk.gathering.insert(alert.opening.region.clone(), alert.id);
+                desk.gathering.insert(alert.gathered_by(), alert.id);
             }
         }
         let failed: Vec<_> = desk.alerts.values().filter(|alert| alert.fires()).map(|alert| alert.id).collect();
@@ -673,7 +673,7 @@ impl Desk {
     fn fires_again(&mut self, group: AlertId, now: Now) {
         *self.firing.entry(group).or_default() += 1;
         let Some(alert) = self.alerts.get_mut(&group) else { return };
-        let (region, is_failure) = (alert.opening.region.clone(), alert.opening.source.is_failure());
+        let (by, is_failure) = (alert.gathered_by(), alert.opening.source.is_failure());
         let Some(lead) = alert.lead.as_mut() else { return };
         if lead.over_at.take().is_some() {
             // Who was told that it is over is told that it is not.
@@ -684,7 +684,7 @@ impl Desk {
             if is_failure {
                 // What fails with it this time has the same cause.
                 lead.gathers_until = now.steady + GATHER;
-                self.gathering.insert(region, group);
+                self.gathering.insert(by, group);
             }
             self.leads.insert(group);
             self.notes.push(Note::Alert(group, "firing"));

@@ -14,6 +14,7 @@ use crate::config::Config;
 
 mod causes;
 mod failing;
+mod outside;
 mod people;
 mod restart;
 mod storm;

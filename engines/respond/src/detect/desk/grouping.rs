@@ -1,8 +1,8 @@
 //! Which alerts have one cause: groups, their updates and their end.
 
 use super::{
-    Alert, AlertId, Desk, FIRST_WAIT, FLAP_QUIET, GATHER, GATHER_MANY_MAX, GATHER_MAX, GIVE_UP_AFTER, KEPT, Lead, MANY,
-    Note, Now, OVER_WAIT, Opening, Scope, ServiceId, Silence, Source, Span, ThreadKey, Time, UPDATE_EVERY,
+    Alert, AlertId, Desk, FIRST_WAIT, FLAP_QUIET, GATHER, GATHER_MANY_MAX, GATHER_MAX, GIVE_UP_AFTER, GatheredBy, KEPT,
+    Lead, MANY, Note, Now, OVER_WAIT, Opening, Scope, ServiceId, Silence, Source, Span, ThreadKey, Time, UPDATE_EVERY,
     UPDATE_EVERY_MAX, range_of,
 };
 
@@ -79,10 +79,9 @@ impl Desk {
 
     /// The region of a group gathers into it no longer.
     fn gathers_no_more(&mut self, id: AlertId) {
-        let Some(region) = self.alerts.get(&id).map(|alert| &alert.opening.region) else { return };
-        if self.gathering.get(region) == Some(&id) {
-            let region = region.clone();
-            self.gathering.remove(&region);
+        let Some(by) = self.alerts.get(&id).map(Alert::gathered_by) else { return };
+        if self.gathering.get(&by) == Some(&id) {
+            self.gathering.remove(&by);
         }
     }
 
@@ -167,8 +166,8 @@ impl Desk {
                 }
             }
         }
-        // The same region, soon after.
-        let soon = self.gathering.get(&opening.region).copied().filter(|group| {
+        // The same region, or name, soon after.
+        let soon = self.gathering.get(&alert.gathered_by()).copied().filter(|group| {
             let lead = self.alerts.get(group).and_then(|alert| alert.lead.as_ref());
             lead.is_some_and(|lead| lead.over_at.is_none() && now.steady < lead.gathers_until)
         });
@@ -176,7 +175,8 @@ impl Desk {
             return soon;
         }
         // Its host, or its region, has failed as a whole.
-        let of_region = [&opening.region, &None].into_iter().filter_map(|region| self.gathering.get(region).copied());
+        let regions = [opening.region.clone(), None].map(GatheredBy::Region);
+        let of_region = regions.into_iter().filter_map(|region| self.gathering.get(&region).copied());
         of_region.into_iter().find(|group| self.has_failed_as_a_whole(*group, opening))
     }
 
@@ -218,13 +218,13 @@ impl Desk {
             handed_to: None,
             cause: None,
         });
-        let (region, is_failure) = (alert.opening.region.clone(), alert.opening.source.is_failure());
+        let (by, is_failure) = (alert.gathered_by(), alert.opening.source.is_failure());
         self.leads.insert(id);
         self.members.insert(id, vec![id]);
         self.scopes.insert(id, scope);
         self.firing.insert(id, 1);
         if is_failure {
-            self.gathering.insert(region, id);
+            self.gathering.insert(by, id);
         }
         self.notes.push(Note::Alert(id, "firing"));
         self.mark(id);
