@@ -38,9 +38,13 @@ impl Fault {
         if let Some(more) = faults.len().checked_sub(FAULTS_MAX).filter(|more| *more > 0) {
             told.push(format!("and {more} more"));
         }
+        let told = told.join("; ");
         Some((
             status,
-            format!("{} of {of} alerts were refused, the others were taken: {}", faults.len(), told.join("; ")),
+            match faults.len() {
+                refused if refused == of => format!("refused: {told}"),
+                refused => format!("{refused} of {of} alerts were refused, the others were taken: {told}"),
+            },
         ))
     }
 }
