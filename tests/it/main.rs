@@ -13,6 +13,7 @@ mod keys;
 mod metrics;
 mod observer;
 mod proof;
+mod respond;
 mod respond_alertmanager;
 mod retention;
 mod samples;
