@@ -1,6 +1,6 @@
 //! Benchmarks, one command each, beside a peer where there is one:
 //!
-//! `cargo run --release -p garant-bench -- appends|audit|judge|probes|hanging|idle|told`
+//! `cargo run --release -p garant-bench -- appends|audit|judge|respond|probes|hanging|idle|told`
 //!
 //! Each command prints Markdown rows for `bench/RESULTS.md`: what was measured, the figure, the figure wanted. Where the load
 //! of the machine would change a figure, a peer is measured in the same run and their ratio is printed.
@@ -12,6 +12,7 @@ mod idle;
 mod judge;
 mod probes;
 mod process;
+mod respond;
 mod told;
 
 use std::process::ExitCode;
@@ -22,11 +23,12 @@ fn main() -> ExitCode {
         Some("appends") => appends::run(),
         Some("audit") => audit::run(),
         Some("judge") => judge::run(),
+        Some("respond") => respond::run(),
         Some("probes") => probes::run(),
         Some("hanging") => hanging::run(),
         Some("idle") => idle::run(),
         Some("told") => told::run(),
-        _ => Err("usage: garant-bench appends | audit | judge | probes | hanging | idle | told".into()),
+        _ => Err("usage: garant-bench appends | audit | judge | respond | probes | hanging | idle | told".into()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

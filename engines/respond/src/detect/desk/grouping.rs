@@ -89,7 +89,9 @@ impl Desk {
     pub(super) fn lasted(&self, id: AlertId, at: Time, now: Now) -> bool {
         let Some(alert) = self.alerts.get(&id) else { return false };
         let after = self.rules.after.get(&alert.opening.severity).copied().unwrap_or(Span::ZERO);
-        at.since(alert.opening.since) >= after.max(FIRST_WAIT) && !self.waits(alert, now)
+        let length = at.since(alert.opening.since);
+        // An end before its beginning is one of a clock that was set back: it proves nothing, so people are told.
+        (length < Span::ZERO || length >= after.max(FIRST_WAIT)) && !self.waits(alert, now)
     }
 
     /// Whether nobody is to be told of an alert for now: it is silenced, under maintenance, or a consequence.

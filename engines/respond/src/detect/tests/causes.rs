@@ -223,3 +223,14 @@ fn an_outage_that_is_read_afterwards_is_told() {
     team.seconds(10);
     assert_eq!(team.arrived(), ["Léa mail: Resolved"]);
 }
+
+/// The same while the clock was set back in between: an end before its beginning proves nothing.
+#[test]
+fn an_outage_over_a_clock_that_was_set_back_is_told() {
+    let mut team = Team::new();
+    team.down("shop");
+    team.now.wall = team.now.wall - Span::from_days(1);
+    team.up("shop");
+    team.seconds(10);
+    assert_eq!(team.arrived(), ["Léa mail: Resolved"]);
+}
