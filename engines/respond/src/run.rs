@@ -407,6 +407,11 @@ impl State {
             self.position = batch.to;
         }
         let now = self.now(context);
+        if self.desk.has_room_again(now) {
+            for signal in self.fold.open(&self.alerting) {
+                self.desk.signal(signal, now);
+            }
+        }
         // While nothing can be written no observer is heard, and it is not their fault.
         if self.waits_to_write() || self.desk.fires("storage") {
             self.fold.excuse(now.steady);

@@ -284,6 +284,8 @@ pub(crate) struct Memory {
 
 const MEMORY: &str = "memory";
 const HOLD: &str = "hold";
+/// Key of the alert about alerts for which there is no room.
+const TOO_MANY: &str = "too-many-alerts";
 
 mod escalation;
 mod grouping;
@@ -606,8 +608,11 @@ impl Desk {
     }
 
     fn open_new(&mut self, key: String, opening: Opening, now: Now) {
-        if self.alerts.len() >= ALERTS_MAX && !self.make_room() {
+        if self.alerts.len() >= ALERTS_MAX && key != TOO_MANY && !self.make_room() {
             tracing::error!(key, most = ALERTS_MAX, "too many alerts fire at once: this one is told to nobody");
+            if !self.fires(TOO_MANY) {
+                self.open(TOO_MANY.to_owned(), too_many(now.wall), now);
+            }
             return;
         }
         let id = self.memory.next;
@@ -776,6 +781,16 @@ impl Desk {
         !services.is_empty() && services.iter().all(excused)
     }
 
+    /// Whether there is room again for alerts that were left out: they are to be told once more.
+    pub fn has_room_again(&mut self, now: Now) -> bool {
+        let firing = || self.alerts.values().filter(|alert| alert.fires()).count();
+        if !self.fires(TOO_MANY) || firing() > ALERTS_MAX - ALERTS_MAX / 10 {
+            return false;
+        }
+        self.over(TOO_MANY, now.wall, now);
+        true
+    }
+
     /// Decides all that is due at `now`. Letters to be sent come from [`Self::letters`].
     pub fn turn(&mut self, now: Now) {
         self.wakes = None;
@@ -829,6 +844,18 @@ pub enum Refusal {
     NotTold,
     /// The policy names no such person.
     NoSuchPerson,
+}
+
+/// What is told instead of alerts for which there is no room.
+fn too_many(since: Time) -> Opening {
+    Opening {
+        severity: Severity::Critical,
+        title: Text {
+            fr: format!("Plus de {ALERTS_MAX} alertes à la fois : les suivantes ne sont pas dites une à une"),
+            en: format!("More than {ALERTS_MAX} alerts at once: further ones are not told one by one"),
+        },
+        ..Opening::bare(Source::Engine, since)
+    }
 }
 
 fn held(hold: &Hold) -> Opening {

@@ -74,6 +74,28 @@ fn three_hundred_services_are_three_messages() {
     }
 }
 
+/// More alerts than are kept are told as one; when there is room again that is over.
+#[test]
+fn too_many_alerts_are_told_as_one() {
+    let mut team = Team::new();
+    let opened = |at| Opening { severity: Severity::Info, ..Opening::bare(Source::Finding, at) };
+    for number in 0..crate::detect::desk::ALERTS_MAX + 50 {
+        let state = SignalState::Open(Box::new(opened(team.now.wall)));
+        team.desk.signal(Signal { key: format!("finding/{number}"), state }, team.now);
+    }
+    team.seconds(3);
+    assert_eq!(team.inbox.len(), 1, "{:?}", team.inbox);
+    assert!(team.inbox[0].subject.contains("More than 20000 alerts"), "{:?}", team.inbox);
+    assert!(!team.desk.has_room_again(team.now));
+    for number in 0..5000 {
+        let state = SignalState::Over(team.now.wall);
+        team.desk.signal(Signal { key: format!("finding/{number}"), state }, team.now);
+    }
+    assert!(team.desk.has_room_again(team.now));
+    team.seconds(10);
+    assert_eq!(team.arrived(), ["Léa mail: Firing", "Léa mail: Resolved"]);
+}
+
 #[test]
 fn ten_thousand_services_are_three_messages() {
     storm(100, 10_000, 30);
