@@ -206,9 +206,20 @@ const fn method(method: &HttpMethod) -> Option<Method> {
     }
 }
 
-/// Whether a browser says that another site sent the request (Fetch Metadata, W3C). Clients that are no browsers say nothing.
+/// Whether a browser says that another site sent the request: by Fetch Metadata (W3C), and those that know none of it by `Origin`
+/// (RFC 6454), whose host is then not the one that is asked. Clients that are no browsers say nothing.
 fn is_cross_site(headers: &HeaderMap) -> bool {
-    headers.get_all("sec-fetch-site").iter().any(|site| site != "same-origin" && site != "none")
+    let mut said = headers.get_all("sec-fetch-site").iter().peekable();
+    if said.peek().is_some() {
+        return said.any(|site| site != "same-origin" && site != "none");
+    }
+    let host = headers.get(header::HOST).map(HeaderValue::as_bytes).unwrap_or_default();
+    let is_own = |origin: &HeaderValue| {
+        let origin = origin.as_bytes();
+        let authority = origin.strip_prefix(b"https://").or_else(|| origin.strip_prefix(b"http://"));
+        authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host))
+    };
+    !headers.get_all(header::ORIGIN).iter().all(is_own)
 }
 
 /// What the field `Authorization` holds; `None` for several fields, other schemes, and what can't be read.

@@ -127,7 +127,6 @@ impl State {
     }
 
     fn alerts(&mut self, call: &Call, now: Now) -> Result<Reply, Reply> {
-        let zone = self.config.zone().clone();
         match (call.method, call.segments().as_slice()) {
             (Method::Get, []) => {
                 let all = call.parameter("all") == Some("true");
@@ -138,12 +137,12 @@ impl State {
                     };
                     all || is_open && alert.follows.is_none()
                 });
-                let shown: Vec<Value> = shown.map(|alert| view::alert(&self.desk, alert, &zone, now)).collect();
+                let shown: Vec<Value> = shown.map(|alert| view::alert(&self.desk, alert, now)).collect();
                 Ok(Reply::json(&shown))
             }
             (Method::Get, [id]) => {
                 let alert = self.desk.alerts.get(&number(id)?).ok_or_else(|| refused(Refusal::NotThere))?;
-                let mut shown = view::alert(&self.desk, alert, &zone, now);
+                let mut shown = view::alert(&self.desk, alert, now);
                 let members = self.desk.members.get(&alert.id).map_or(&[][..], Vec::as_slice);
                 let followers = members.iter().filter(|id| **id != alert.id).filter_map(|id| self.desk.alerts.get(id));
                 let followers: Vec<Value> = followers
@@ -176,13 +175,12 @@ impl State {
     fn shown(&self, id: AlertId, now: Now) -> Reply {
         let group = self.desk.alerts.get(&id).and_then(|alert| alert.follows).unwrap_or(id);
         match self.desk.alerts.get(&group) {
-            Some(alert) => Reply::json(&view::alert(&self.desk, alert, self.config.zone(), now)),
+            Some(alert) => Reply::json(&view::alert(&self.desk, alert, now)),
             None => refused(Refusal::NotThere),
         }
     }
 
     fn silences(&mut self, call: &Call, now: Now, context: &Context) -> Result<Reply, Reply> {
-        let zone = self.config.zone().clone();
         let shown = |silence: &Silence| {
             let state = match () {
                 () if now.wall < silence.starts_at => "pending",
@@ -193,8 +191,8 @@ impl State {
                 "id": silence.id,
                 "state": state,
                 "matchers": silence.matchers.iter().map(ToString::to_string).collect::<Vec<_>>(),
-                "from": zone.rfc3339(silence.starts_at),
-                "to": zone.rfc3339(silence.ends_at),
+                "from": silence.starts_at.to_rfc3339(),
+                "to": silence.ends_at.to_rfc3339(),
                 "by": silence.by,
                 "comment": silence.comment,
             })
@@ -232,7 +230,6 @@ impl State {
 
     fn on_call(&mut self, call: &Call, now: Now, context: &Context) -> Result<Reply, Reply> {
         let overrides = self.overrides.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
-        let zone = self.config.zone().clone();
         match (call.method, call.segments().as_slice()) {
             (Method::Get, []) => {
                 let wanted = call.parameter("schedule");
@@ -269,8 +266,8 @@ impl State {
                         let shift = |shift: &crate::people::Shift| {
                             json!({
                                 "person": shift.person.as_str(),
-                                "from": zone.rfc3339(shift.interval.start),
-                                "to": zone.rfc3339(shift.interval.end),
+                                "from": shift.interval.start.to_rfc3339(),
+                                "to": shift.interval.end.to_rfc3339(),
                                 "override": matches!(shift.source, crate::people::ShiftSource::Override { .. }),
                             })
                         };
@@ -291,8 +288,8 @@ impl State {
                             "id": made.id,
                             "schedule": made.schedule.as_str(),
                             "person": made.person.as_str(),
-                            "from": zone.rfc3339(made.interval.start),
-                            "to": zone.rfc3339(made.interval.end),
+                            "from": made.interval.start.to_rfc3339(),
+                            "to": made.interval.end.to_rfc3339(),
                             "by": made.by,
                             "reason": made.reason,
                         })
@@ -424,7 +421,7 @@ impl State {
         Ok(Reply::json(&json!({
             "hold": hold.is_some(),
             "if_unreachable": if self.config.holds_if_unreachable() { "hold" } else { "send" },
-            "since": hold.map(|it| self.config.zone().rfc3339(it.since)),
+            "since": hold.map(|it| it.since.to_rfc3339()),
             "by": by,
             "reason": reason,
         })))
@@ -461,7 +458,7 @@ impl State {
             let answered = DoorPage::titled("C’est noté : vous vous en chargez", "Noted: you have taken it on");
             return Ok(answered.paragraph(title.fr, title.en).reply(200));
         }
-        let zone = self.config.zone();
+        let zone = self.config.people().zone_of(&person).clone();
         let answered = DoorPage::titled(title.fr, title.en)
             .row(both("Depuis", "Since"), alike(zone.rfc3339(alert.opening.since)))
             .row(both("Pour", "For"), alike(person))

@@ -49,6 +49,12 @@ fn required<'a>(matches: &'a ArgMatches, name: &str) -> &'a str {
     matches.get_one::<String>(name).map_or("", String::as_str)
 }
 
+/// Prints a line, with its times in the zone of the policy.
+fn say(context: &mut dyn CommandContext, text: &str) {
+    let zone = context.zone().unwrap_or_default();
+    context.line(&zone.of_text(text));
+}
+
 /// Asks, and prints the answer as JSON where that is wanted.
 fn ask(
     context: &mut dyn CommandContext,
@@ -91,11 +97,11 @@ fn alerts(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, 
     }
     if list.is_empty() {
         let line = context.painted(Style::Good, "no alert fires");
-        context.line(&line);
+        say(context, &line);
     }
     for alert in &list {
         for line in summary(alert, &|style, text| context.painted(style, text)) {
-            context.line(&line);
+            say(context, &line);
         }
     }
     Ok(u8::from(firing))
@@ -128,9 +134,12 @@ fn summary(alert: &Value, painted: &dyn Fn(Style, &str) -> String) -> Vec<String
         place.push(format!("{services} services"));
     }
     let place = if place.is_empty() { String::new() } else { format!(" ({})", place.join(", ")) };
-    let since = text(alert, &["since"]);
+    let since = match text(alert, &["until"]) {
+        until if state == "resolved" && !until.is_empty() => format!("from {} to {until}", text(alert, &["since"])),
+        _ => format!("since {}", text(alert, &["since"])),
+    };
     let mut lines =
-        vec![format!("{number:5}  {}  {}{place}, since {since}", painted(style, &word), text(alert, &["title", "en"]))];
+        vec![format!("{number:5}  {}  {}{place}, {since}", painted(style, &word), text(alert, &["title", "en"]))];
     let detail = text(alert, &["detail"]);
     if !detail.is_empty() {
         lines.push(format!("       {}", painted(Style::Faint, detail)));
@@ -232,26 +241,25 @@ fn alert(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, F
             let question = Question::get(ALERTS).segment(required(matches, "id"));
             let Some(value) = ask(context, question, "the alert can't be shown", matches)? else { return Ok(0) };
             for line in summary(&value, &|style, text| context.painted(style, text)) {
-                context.line(&line);
+                say(context, &line);
             }
             for (label, key) in [("services", "services"), ("hosts", "hosts"), ("regions", "regions")] {
                 let names = value.get("scope").and_then(|scope| scope.get(key)).and_then(Value::as_array);
                 let names: Vec<&str> = names.into_iter().flatten().filter_map(Value::as_str).collect();
                 if !names.is_empty() {
-                    context.line(&format!("       {label}: {}", names.join(", ")));
+                    say(context, &format!("       {label}: {}", names.join(", ")));
                 }
             }
             let runbook = text(&value, &["runbook", "en"]);
             if !runbook.is_empty() {
-                context.line(&format!("       what to do: {runbook}"));
+                say(context, &format!("       what to do: {runbook}"));
             }
             for follower in value.get("followers").and_then(Value::as_array).into_iter().flatten() {
                 let number = follower.get("id").and_then(Value::as_u64).unwrap_or_default();
-                context.line(&format!(
-                    "       + {number} {}: {}",
-                    text(follower, &["state"]),
-                    text(follower, &["title", "en"])
-                ));
+                say(
+                    context,
+                    &format!("       + {number} {}: {}", text(follower, &["state"]), text(follower, &["title", "en"])),
+                );
             }
         }
         "ack" => {
@@ -260,13 +268,13 @@ fn alert(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, F
             let Some(value) = ask(context, question, "the alert can't be acknowledged", matches)? else { return Ok(0) };
             let until = text(&value, &["acknowledged", "until"]);
             let title = text(&value, &["title", "en"]);
-            context.line(&format!("acknowledged by {} until {until}: {title}", text(&value, &["acknowledged", "by"])));
+            say(context, &format!("acknowledged by {} until {until}: {title}", text(&value, &["acknowledged", "by"])));
         }
         "hand-over" => {
             let body = json!({ "by": by(matches), "to": required(matches, "to") });
             let question = Question::post(ALERTS).segment(required(matches, "id")).segment("hand-over").json(&body)?;
             let Some(value) = ask(context, question, "the alert can't be handed over", matches)? else { return Ok(0) };
-            context.line(&format!("handed over to {}: {}", required(matches, "to"), text(&value, &["title", "en"])));
+            say(context, &format!("handed over to {}: {}", required(matches, "to"), text(&value, &["title", "en"])));
         }
         "silence" => {
             let texts = matches.get_many::<String>("matcher").into_iter().flatten();
@@ -279,7 +287,7 @@ fn alert(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, F
             });
             let question = Question::post(SILENCES).json(&body)?;
             let Some(value) = ask(context, question, "the alerts can't be silenced", matches)? else { return Ok(0) };
-            context.line(&format!("silenced until {}: {}", text(&value, &["to"]), text(&value, &["id"])));
+            say(context, &format!("silenced until {}: {}", text(&value, &["to"]), text(&value, &["id"])));
         }
         "silences" => {
             let Some(value) = ask(context, Question::get(SILENCES), "the silences can't be listed", matches)? else {
@@ -290,13 +298,13 @@ fn alert(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, F
                 let matchers: Vec<&str> = matchers.into_iter().flatten().filter_map(Value::as_str).collect();
                 let (id, state, to) = (text(silence, &["id"]), text(silence, &["state"]), text(silence, &["to"]));
                 let (by, comment) = (text(silence, &["by"]), text(silence, &["comment"]));
-                context.line(&format!("{id}  {state:8} until {to}, by {by}: {} {comment}", matchers.join(" ")));
+                say(context, &format!("{id}  {state:8} until {to}, by {by}: {} {comment}", matchers.join(" ")));
             }
         }
         _ => {
             let question = Question::new(engine::door::Method::Delete, SILENCES).segment(required(matches, "id"));
             let Some(value) = ask(context, question, "the silence can't be ended", matches)? else { return Ok(0) };
-            context.line(&format!("ended: {}", text(&value, &["id"])));
+            say(context, &format!("ended: {}", text(&value, &["id"])));
         }
     }
     Ok(0)
@@ -374,7 +382,7 @@ fn on_call(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8,
             let Some(value) = ask(context, question, "who is on call can't be shown", matches)? else { return Ok(0) };
             let schedules = value.as_array().map_or(&[][..], Vec::as_slice);
             if schedules.is_empty() {
-                context.line("the policy has no [[schedule]]: alerts are told to everybody");
+                say(context, "the policy has no [[schedule]]: alerts are told to everybody");
             }
             for schedule in schedules {
                 let name = context.painted(Style::Strong, text(schedule, &["schedule"]));
@@ -387,7 +395,7 @@ fn on_call(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8,
                     ),
                 };
                 let (now, next) = (shift("now"), shift("next"));
-                context.line(&format!("{name}: now {now}; next {next}"));
+                say(context, &format!("{name}: now {now}; next {next}"));
             }
         }
         Some(("override", matches)) => {
@@ -402,23 +410,26 @@ fn on_call(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8,
             let question = Question::post(ON_CALL).segment("overrides").json(&body)?;
             let Some(value) = ask(context, question, "the override can't be made", matches)? else { return Ok(0) };
             let (person, schedule) = (required(matches, "person"), required(matches, "schedule"));
-            context.line(&format!("{person} is on call for {schedule} then: override {}", text(&value, &["id"])));
+            say(context, &format!("{person} is on call for {schedule} then: override {}", text(&value, &["id"])));
         }
         Some(("overrides", matches)) => {
             let question = Question::get(ON_CALL).segment("overrides");
             let Some(value) = ask(context, question, "the overrides can't be listed", matches)? else { return Ok(0) };
             for made in value.as_array().into_iter().flatten() {
                 let field = |name: &str| text(made, &[name]).to_owned();
-                context.line(&format!(
-                    "{}  {}: {} from {} to {}, by {} {}",
-                    field("id"),
-                    field("schedule"),
-                    field("person"),
-                    field("from"),
-                    field("to"),
-                    field("by"),
-                    field("reason")
-                ));
+                say(
+                    context,
+                    &format!(
+                        "{}  {}: {} from {} to {}, by {} {}",
+                        field("id"),
+                        field("schedule"),
+                        field("person"),
+                        field("from"),
+                        field("to"),
+                        field("by"),
+                        field("reason")
+                    ),
+                );
             }
         }
         Some((_, matches)) => {
@@ -427,7 +438,7 @@ fn on_call(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8,
             let Some(value) = ask(context, question, "the override can't be taken back", matches)? else {
                 return Ok(0);
             };
-            context.line(&format!("taken back: {}", text(&value, &["id"])));
+            say(context, &format!("taken back: {}", text(&value, &["id"])));
         }
     }
     Ok(0)
@@ -481,7 +492,7 @@ fn notify(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, 
         let state = context.painted(style, &state.replace('_', " "));
         let failure = text(test, &["failure"]);
         let failure = if failure.is_empty() { String::new() } else { format!(": {failure}") };
-        context.line(&format!("{person} by {channel}: {state}{failure}"));
+        say(context, &format!("{person} by {channel}: {state}{failure}"));
     }
     Ok(u8::from(!good))
 }
@@ -508,9 +519,9 @@ fn hold(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, Fa
     if value.get("hold") == Some(&Value::Bool(true)) {
         let held = context.painted(Style::Doubtful, "held");
         let (since, by, reason) = (text(&value, &["since"]), text(&value, &["by"]), text(&value, &["reason"]));
-        context.line(&format!("messages to customers are {held} since {since}, by {by}: {reason}"));
+        say(context, &format!("messages to customers are {held} since {since}, by {by}: {reason}"));
     } else {
-        context.line("messages to customers are not held");
+        say(context, "messages to customers are not held");
     }
     Ok(0)
 }
@@ -522,7 +533,7 @@ fn release_arguments() -> clap::Command {
 fn release(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, Failure> {
     let question = Question::new(engine::door::Method::Delete, HOLDS).parameter("by", &by(matches));
     if ask(context, question, "messages to customers can't be released", matches)?.is_some() {
-        context.line("messages to customers go out again");
+        say(context, "messages to customers go out again");
     }
     Ok(0)
 }

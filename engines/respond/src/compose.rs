@@ -114,7 +114,7 @@ impl Composer<'_> {
             text: text.to_owned(),
             link: None,
             runbook: None,
-            fields: json!({ "what": "test", "at": self.zone.rfc3339(self.now.wall) }),
+            fields: json!({ "what": "test", "at": self.now.wall.to_rfc3339() }),
         }
     }
 
@@ -430,7 +430,7 @@ impl Composer<'_> {
 
     /// The alert for programs.
     fn fields(&self, alert: &Alert, lead: &Lead, thread: &LetterThread) -> serde_json::Value {
-        let mut fields = crate::view::alert(self.desk, alert, self.zone, self.now);
+        let mut fields = crate::view::alert(self.desk, alert, self.now);
         if let Some(fields) = fields.as_object_mut() {
             fields.remove("notified");
             fields.insert("what".to_owned(), json!(thread.what));

@@ -419,6 +419,8 @@ pub struct Intake {
     pub name: String,
     /// Its token.
     pub token: Secret,
+    /// Whether it may silence alerts.
+    pub silences: bool,
 }
 
 impl Section for Intake {
@@ -434,13 +436,18 @@ token = { file = "/etc/garant/prometheus.token" }
     fn read(table: &mut Table<'_>) -> Option<Self> {
         let name: Option<String> = table.required("name", "what its alerts are called after");
         let token = table.required("token", "the token that it sends");
+        let silences = table.or(
+            "silences",
+            false,
+            "whether it may silence alerts, all of them and not its own alone: for `amtool`, and not for a Prometheus",
+        );
         let name = name?;
         if name.is_empty() || name.len() > 64 || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
         {
             table.mistake("name", "not a name", "use 1 to 64 of the characters a-z A-Z 0-9 - _ .");
             return None;
         }
-        Some(Self { name, token: token? })
+        Some(Self { name, token: token?, silences })
     }
 }
 

@@ -164,6 +164,10 @@ impl State {
                 let silences: Vec<_> = silences.filter(|it| is_about(it, &wanted)).map(|it| silence(it, now)).collect();
                 Ok(Reply::json(&silences))
             }
+            (Method::Post, ["silences"]) | (Method::Delete, ["silence", _]) if !self.may_silence(&caller) => {
+                let why = "this token may tell alerts and not silence them: write `silences = true` in its [[intake]]";
+                Err(refusal(403, why))
+            }
             (Method::Post, ["silences"]) => self.put_silence(body(call).map_err(refused)?, &caller, now, context),
             (Method::Get, ["silence", id]) => {
                 let found = self.desk.silences.get(*id).ok_or_else(|| refusal(404, "there is no such silence"))?;
@@ -182,6 +186,10 @@ impl State {
             }
             _ => Err(refusal(404, "there is nothing at this address")),
         }
+    }
+
+    fn may_silence(&self, intake: &str) -> bool {
+        self.config.intakes.iter().any(|known| known.name == intake && known.silences)
     }
 
     /// Makes a silence, or changes one: one that is over, or that is about other alerts from now on, is another one.

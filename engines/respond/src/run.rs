@@ -613,7 +613,12 @@ impl State {
         let rule = self.desk.rules.people.iter().find(|person| person.name == letter.person);
         let language = rule.map_or(Language::En, |person| person.language);
         let links = self.config.links();
-        let composer = Composer { desk: &self.desk, zone: self.config.zone(), links: links.as_deref(), now };
+        let composer = Composer {
+            desk: &self.desk,
+            zone: self.config.people().zone_of(&letter.person),
+            links: links.as_deref(),
+            now,
+        };
         let channels = self.config.channels(&letter.person);
         let channel = channels.into_iter().find(|(id, _)| *id == letter.channel).map(|(_, channel)| channel);
         let first = letter.threads.first().and_then(|thread| self.desk.threads.get(&thread.key));

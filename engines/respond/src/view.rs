@@ -1,6 +1,6 @@
 //! Alerts as scripts see them: the JSON of `garant alerts`.
 
-use event::{Time, Zone};
+use event::Time;
 use serde_json::{Value, json};
 
 use crate::detect::alert::{Alert, Scope};
@@ -29,7 +29,7 @@ pub(crate) fn state(desk: &Desk, alert: &Alert) -> &'static str {
 }
 
 /// One alert.
-pub(crate) fn alert(desk: &Desk, alert: &Alert, zone: &Zone, now: Now) -> Value {
+pub(crate) fn alert(desk: &Desk, alert: &Alert, now: Now) -> Value {
     let alone = || {
         let mut scope = Scope::default();
         scope.add(&alert.opening);
@@ -39,7 +39,7 @@ pub(crate) fn alert(desk: &Desk, alert: &Alert, zone: &Zone, now: Now) -> Value 
         Some(_) => desk.scopes.get(&alert.id).cloned().unwrap_or_else(alone),
         None => alone(),
     };
-    let time = |at: Time| zone.rfc3339(at);
+    let time = Time::to_rfc3339;
     let members = desk.members.get(&alert.id).map_or(&[][..], Vec::as_slice);
     let since = members.iter().filter_map(|id| desk.alerts.get(id)).map(|member| member.opening.since).min();
     let group = alert.follows.unwrap_or(alert.id);
@@ -78,13 +78,28 @@ pub(crate) fn alert(desk: &Desk, alert: &Alert, zone: &Zone, now: Now) -> Value 
             "until": time(label(acknowledged.until, now)),
         })),
         "runbook": alert.opening.runbook,
-        "notified": notified(desk, alert, zone, now),
+        "notified": notified(desk, alert, now),
     })
 }
 
-/// Who was told of an alert, on which channel, and how far it came.
-fn notified(desk: &Desk, alert: &Alert, zone: &Zone, now: Now) -> Vec<Value> {
+/// Who was told of an alert, on which channel, and how far it came. Of one that follows another: by a message that spoke of as many as
+/// had joined by then, itself among them.
+fn notified(desk: &Desk, alert: &Alert, now: Now) -> Vec<Value> {
+    let group = alert.follows.unwrap_or(alert.id);
+    let place = desk.members.get(&group).and_then(|members| members.iter().position(|id| *id == alert.id)).unwrap_or(0);
     let told = |thread: &Thread| {
+        let knows =
+            thread.told.as_ref().is_some_and(|told| usize::try_from(told.joined).is_ok_and(|joined| joined > place));
+        if place > 0 && !knows {
+            return json!({
+                "person": desk.name_of(&thread.key.person),
+                "channel": thread.key.channel.split('-').next(),
+                "state": "queued",
+                "at": label(alert.opened_at, now).to_rfc3339(),
+                "messages": 0,
+                "failure": thread.failure,
+            });
+        }
         let at = match (&thread.acknowledged_at, &thread.told) {
             (Some(at), _) => *at,
             (None, Some(told)) => label(told.at, now),
@@ -95,10 +110,10 @@ fn notified(desk: &Desk, alert: &Alert, zone: &Zone, now: Now) -> Vec<Value> {
             "person": desk.name_of(&thread.key.person),
             "channel": kind,
             "state": thread.state(),
-            "at": zone.rfc3339(at),
+            "at": at.to_rfc3339(),
             "messages": thread.count,
             "failure": thread.failure,
         })
     };
-    desk.threads.range(range_of(alert.follows.unwrap_or(alert.id))).map(|(_, thread)| told(thread)).collect()
+    desk.threads.range(range_of(group)).map(|(_, thread)| told(thread)).collect()
 }

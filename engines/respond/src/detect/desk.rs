@@ -33,6 +33,8 @@ pub const ALERTS_MAX: usize = 20_000;
 const FIRST_WAIT: Span = Span::from_secs(1);
 /// How long after the last alert of a group another one is gathered, whatever relates them besides their place.
 const GATHER: Span = Span::from_secs(30);
+/// The same where the policy declares no region: that two services have one cause is then no more than likely.
+const GATHER_ANYWHERE: Span = Span::from_secs(15);
 /// Longest gathering.
 const GATHER_MAX: Span = Span::from_secs(120);
 /// Longest gathering of as many alerts as [`MANY`].
@@ -693,6 +695,13 @@ impl Desk {
             }
             self.leads.insert(group);
             self.notes.push(Note::Alert(group, "firing"));
+            let threads: Vec<ThreadKey> = self.threads.range(range_of(group)).map(|(key, _)| key.clone()).collect();
+            for key in threads {
+                if let Some(thread) = self.threads.get_mut(&key) {
+                    thread.acknowledged_at = None;
+                    self.mark_thread(&key);
+                }
+            }
         }
         self.mark(group);
     }

@@ -172,6 +172,12 @@ impl People {
         overrides.iter().filter(known).cloned().collect()
     }
 
+    /// The zone of the times that a person reads.
+    pub fn zone_of(&self, person: &str) -> &Zone {
+        let hours = self.hours.iter().find(|hours| hours.person.as_str() == person);
+        hours.map_or(&self.zone, PersonHours::zone)
+    }
+
     /// Whom the step tells at the instant. An override that names somebody who has left the policy has no effect.
     pub fn told(&self, step: &EscalationStep, at: Time, overrides: &[Override]) -> Told {
         let overrides = self.in_effect(overrides);

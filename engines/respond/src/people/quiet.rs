@@ -46,6 +46,11 @@ pub struct PersonHours {
 }
 
 impl PersonHours {
+    /// Where their clock is.
+    pub const fn zone(&self) -> &Zone {
+        self.quiet.clock.zone()
+    }
+
     /// The same by the clock of `zone`, unless the person has one of their own.
     #[must_use]
     pub fn or_in(mut self, zone: &Zone) -> Self {

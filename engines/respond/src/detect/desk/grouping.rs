@@ -1,9 +1,9 @@
 //! Which alerts have one cause: groups, their updates and their end.
 
 use super::{
-    Alert, AlertId, Desk, FIRST_WAIT, FLAP_QUIET, GATHER, GATHER_MANY_MAX, GATHER_MAX, GIVE_UP_AFTER, GatheredBy, KEPT,
-    Lead, MANY, Note, Now, OVER_WAIT, Opening, Scope, ServiceId, Silence, Source, Span, ThreadKey, Time, UPDATE_EVERY,
-    UPDATE_EVERY_MAX, range_of,
+    Alert, AlertId, Desk, FIRST_WAIT, FLAP_QUIET, GATHER, GATHER_ANYWHERE, GATHER_MANY_MAX, GATHER_MAX, GIVE_UP_AFTER,
+    GatheredBy, KEPT, Lead, MANY, Note, Now, OVER_WAIT, Opening, Scope, ServiceId, Silence, Source, Span, ThreadKey,
+    Time, UPDATE_EVERY, UPDATE_EVERY_MAX, range_of,
 };
 
 impl Desk {
@@ -202,7 +202,11 @@ impl Desk {
         let mut scope = Scope::default();
         scope.add(&alert.opening);
         let severity = alert.opening.severity;
-        let gathers = if alert.opening.source.is_failure() { GATHER } else { Span::ZERO };
+        let gathers = match (alert.opening.source.is_failure(), &alert.opening.region) {
+            (true, Some(_)) => GATHER,
+            (true, None) => GATHER_ANYWHERE,
+            (false, _) => Span::ZERO,
+        };
         alert.lead = Some(Lead {
             begun_at: now.steady,
             gathers_until: now.steady + gathers,
@@ -254,7 +258,10 @@ impl Desk {
             // Many of one region, one after the other: some probes ask once in ten minutes only.
             let most = if members >= MANY { GATHER_MANY_MAX } else { GATHER_MAX };
             let latest = lead.begun_at + most;
-            lead.gathers_until = lead.gathers_until.max((now.steady + GATHER).min(latest));
+            // Without a region, what goes on failing one by one is told one by one.
+            if opening.region.is_some() {
+                lead.gathers_until = lead.gathers_until.max((now.steady + GATHER).min(latest));
+            }
             if is_cause {
                 lead.cause = Some(id);
             }
