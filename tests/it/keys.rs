@@ -467,6 +467,13 @@ title.en = "The shop"
 [[person]]
 name = "Léa"
 channel = [{{ mail = "lea@shop.example" }}, {{ sms = "{sms}" }}]
+
+[mail]
+server = "mail.shop.example:587"
+from = "garant@shop.example"
+
+[sms]
+url = "https://sms.shop.example/send?to={{to}}&text={{text}}"
 [[probe.heartbeat]]
 name = "night-job"
 service = "shop"

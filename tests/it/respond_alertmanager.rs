@@ -55,6 +55,7 @@ host = "web1"
 [[intake]]
 name = "prometheus"
 token = {{ file = "{}" }}
+silences = true
 [[intake]]
 name = "deploy"
 token = {{ file = "{}" }}
@@ -382,6 +383,14 @@ fn a_script_tells_an_alert() {
 #[test]
 fn strangers_and_odd_bodies_are_refused() {
     let site = Site::start();
+    // A program that may tell alerts may not silence those of others.
+    let silence = serde_json::json!({
+        "matchers": [{ "name": "service", "value": "shop", "isRegex": false, "isEqual": true }],
+        "startsAt": "2026-01-01T00:00:00Z", "endsAt": "2036-01-01T00:00:00Z", "createdBy": "root", "comment": "hush",
+    });
+    let (status, why) = site.ask_as("another", "POST", "api/v2/silences", silence.to_string().as_bytes());
+    assert_eq!(status, 403, "{why}");
+    assert!(why.to_string().contains("silences = true"), "{why}");
     let team = std::fs::read_to_string(site.up.path("data/team.token")).expect("the team token");
     let sound = json!([{ "labels": { "alertname": "x" } }]).to_string();
     for token in ["", "wrong", team.trim(), "t0ken-of-the-prometheu"] {

@@ -399,7 +399,7 @@ impl Section for Witnesses {
     }
 }
 
-/// The name of one.
+/// The name in the key of one.
 #[derive(Debug)]
 struct WitnessName(String);
 
@@ -408,7 +408,9 @@ impl Section for WitnessName {
     const EXAMPLE: &'static str = "";
 
     fn read(table: &mut Table<'_>) -> Option<Self> {
-        table.required("name", "its name").map(Self)
+        // The name in its key is the one of its cosignatures.
+        let vkey: Option<String> = table.required("vkey", "its key");
+        vkey.map(|vkey| Self(vkey.split('+').next().unwrap_or_default().to_owned()))
     }
 }
 
