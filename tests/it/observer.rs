@@ -1,5 +1,6 @@
 //! An observer at fault: no message about a service, and one about the observer. Promises WA-3, WA-4.
 
+use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::process::Output;
@@ -23,8 +24,8 @@ impl Namespace {
         let outside = format!("10.213.{number}.1");
         let namespace = Self { name, outside, link };
         // What a test that was killed left behind.
-        drop(namespace.ip(&["netns", "del", &namespace.name]));
-        drop(namespace.ip(&["link", "del", &namespace.link]));
+        drop(Self::ip(&["netns", "del", &namespace.name]));
+        drop(Self::ip(&["link", "del", &namespace.link]));
         let (name, link, peer) = (&namespace.name, &namespace.link, format!("{}p", namespace.link));
         for arguments in [
             vec!["netns", "add", name],
@@ -35,19 +36,19 @@ impl Namespace {
             vec!["-n", name, "link", "set", &peer, "up"],
             vec!["-n", name, "link", "set", "lo", "up"],
         ] {
-            let made = namespace.ip(&arguments);
+            let made = Self::ip(&arguments);
             assert!(made.status.success(), "ip {arguments:?}: {}", transcript(&made));
         }
         namespace
     }
 
-    fn ip(&self, arguments: &[&str]) -> Output {
+    fn ip(arguments: &[&str]) -> Output {
         command("ip").args(arguments).output().expect("ip runs")
     }
 
     /// Cuts the link, or joins it again.
     fn cut(&self, cut: bool) {
-        let set = self.ip(&["link", "set", &self.link, if cut { "down" } else { "up" }]);
+        let set = Self::ip(&["link", "set", &self.link, if cut { "down" } else { "up" }]);
         assert!(set.status.success(), "{}", transcript(&set));
     }
 
@@ -61,8 +62,8 @@ impl Namespace {
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        drop(self.ip(&["netns", "del", &self.name]));
-        drop(self.ip(&["link", "del", &self.link]));
+        drop(Self::ip(&["netns", "del", &self.name]));
+        drop(Self::ip(&["link", "del", &self.link]));
     }
 }
 
@@ -97,10 +98,12 @@ fn an_observer_at_fault_tells_of_itself_alone() {
          [[person]]\nname = \"Léa\"\nchannel = [{{ ntfy = \"https://ntfy.invalid/garant\" }}]\n"
     );
     for number in 0..10 {
-        policy += &format!(
+        write!(
+            policy,
             "[[service]]\nname = \"s{number}\"\n[[probe.http]]\nname = \"p{number}\"\nservice = \"s{number}\"\n\
              url = \"http://{outside}:{service}/\"\nevery = \"2 s\"\ntimeout = \"1 s\"\n"
-        );
+        )
+        .expect("a string takes it");
     }
     let up = Up::start_inside(folder_with(&policy), &namespace.name);
     let data = up.path("data");

@@ -435,6 +435,8 @@ impl State {
         let (key, count) = read.ok_or(Reply::Refused(404))?;
         let thread = self.desk.threads.get(&key).cloned();
         let person = self.desk.name_of(&key.person).map(str::to_owned);
+        // Whoever has left the team takes nothing on.
+        let person = person.filter(|person| self.config.names().any(|name| name == person));
         let (Some(thread), Some(person)) = (thread, person) else { return Ok(gone()) };
         let Some(alert) = self.desk.alerts.get(&key.alert) else { return Ok(gone()) };
         let Some(lead) = alert.lead.clone() else { return Ok(gone()) };

@@ -374,9 +374,7 @@ fn on_call(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8,
             if matches.get_flag("ics") {
                 let answer =
                     context.ask(question.parameter("format", "ics"))?.accepted("the calendar can't be written")?;
-                for line in String::from_utf8_lossy(&answer.body).lines() {
-                    context.line(&format!("{line}\r"));
-                }
+                context.raw(&answer.body);
                 return Ok(0);
             }
             let Some(value) = ask(context, question, "who is on call can't be shown", matches)? else { return Ok(0) };

@@ -123,18 +123,24 @@ impl Composer<'_> {
         let lead = alert.lead.as_ref()?;
         let headline = self.headline(alert, thread, language);
         let mark = match thread.what {
+            What::Resolved if alert.gone => say(language, "plus surveillé", "no longer watched"),
             What::Resolved => say(language, "résolu", "resolved"),
             _ => severity_word(lead.severity, language),
         };
         let subject = cut(&format!("[{mark}] {headline}"), SUBJECT_MAX);
         let short = match thread.what {
+            What::Resolved if alert.gone => {
+                format!("{} : {headline}", say(language, "Plus surveillé", "No longer watched"))
+                    .replace(" :", colon(language))
+            }
             What::Resolved => {
                 format!("{} : {headline}", say(language, "Résolu", "Resolved")).replace(" :", colon(language))
             }
             What::Reminder => {
                 format!("{} : {headline}", say(language, "Rappel", "Reminder")).replace(" :", colon(language))
             }
-            _ => headline.clone(),
+            // What is cut off by a short channel is the end.
+            _ => format!("{} : {headline}", severity_word(lead.severity, language)).replace(" :", colon(language)),
         };
         let short = format!("{short}, {}", self.since(alert, lead, thread.over, language));
         let link = self.link(thread, alert, lead);
@@ -156,9 +162,9 @@ impl Composer<'_> {
 
     /// What is wrong, in a sentence without a full stop: the one thing, or the place and how much of it.
     pub(crate) fn headline(&self, alert: &Alert, thread: &LetterThread, language: Language) -> String {
-        let title = pick(&alert.opening.title, language);
+        let title = pick(&self.shown(alert, thread.over).opening.title, language);
         let joined = usize::try_from(thread.joined).unwrap_or(usize::MAX);
-        let Some(scope) = self.desk.scopes.get(&alert.id) else { return title.clone() };
+        let scope = self.desk.scope_now(alert.id);
         if joined < 2 || scope.services.len() < 2 {
             let flaps = if alert.flapping { say(language, " (état instable)", " (it flaps)") } else { "" };
             let others = self.others(alert, joined).count();
@@ -211,9 +217,16 @@ impl Composer<'_> {
         others.filter(|other| other.opening.source == Source::Outside)
     }
 
+    /// The alert of a group whose words are shown: the leader, or while it is over and others are not, the first of these.
+    fn shown<'b>(&'b self, alert: &'b Alert, over: bool) -> &'b Alert {
+        let members = self.desk.members.get(&alert.id).into_iter().flatten();
+        let firing = || members.filter_map(|id| self.desk.alerts.get(id)).find(|member| member.fires());
+        if over || alert.fires() { alert } else { firing().unwrap_or(alert) }
+    }
+
     /// The names of the services of a group, the first ones.
     fn names(&self, group: AlertId, language: Language) -> String {
-        let Some(scope) = self.desk.scopes.get(&group) else { return String::new() };
+        let scope = self.desk.scope_now(group);
         let mut names: Vec<String> = scope
             .services
             .iter()
@@ -231,7 +244,8 @@ impl Composer<'_> {
 
     fn since(&self, alert: &Alert, lead: &Lead, over: bool, language: Language) -> String {
         let since = self.desk.members.get(&alert.id).into_iter().flatten().filter_map(|id| self.desk.alerts.get(id));
-        let since = since.map(|alert| alert.opening.since).min().unwrap_or(alert.opening.since);
+        let since = since.filter(|alert| over || alert.fires()).map(|alert| alert.opening.since).min();
+        let since = since.unwrap_or(alert.opening.since);
         let from = self.clock(since);
         match (over, lead.over_at) {
             // The end was noted by the steady clock: what is shown is the wall's.
@@ -269,11 +283,19 @@ impl Composer<'_> {
         headline: &str,
         language: Language,
     ) -> Vec<String> {
-        let opening = &alert.opening;
+        let opening = &self.shown(alert, thread.over).opening;
         let c = colon(language);
         let since = self.since(alert, lead, thread.over, language);
         let zone = self.zone.name();
         let mut lines = vec![match (thread.what, language) {
+            (What::Resolved, Language::Fr) if alert.gone => {
+                format!(
+                    "La politique ne le surveille plus{c} {headline}, {since} ({zone}). Ce qu’il en est n’est pas connu."
+                )
+            }
+            (What::Resolved, Language::En) if alert.gone => {
+                format!("The policy no longer watches it: {headline}, {since} ({zone}). How it is now is not known.")
+            }
             (What::Resolved, Language::Fr) => format!("Terminé{c} {headline}, {since} ({zone})."),
             (What::Resolved, Language::En) => format!("Over: {headline}, {since} ({zone})."),
             (What::Reminder, Language::Fr) => format!("Toujours en cours{c} {headline}, {since} ({zone})."),
@@ -303,7 +325,7 @@ impl Composer<'_> {
         if let Some(url) = &opening.url {
             lines.push(format!("{}{c} {url}", say(language, "Voir", "See")));
         }
-        if let Some(cause) = lead.cause.and_then(|cause| self.desk.alerts.get(&cause)) {
+        if let Some(cause) = lead.cause.and_then(|cause| self.desk.alerts.get(&cause)).filter(|cause| cause.fires()) {
             let title = pick(&cause.opening.title, language);
             lines.push(format!("{}{c} {title}", say(language, "Cause probable", "Likely cause")));
         }
@@ -313,7 +335,8 @@ impl Composer<'_> {
         if !others.is_empty() {
             lines.push(format!("{}{c} {}", say(language, "Aussi", "Also"), others.join(" ; ")));
         }
-        if let Some(scope) = self.desk.scopes.get(&alert.id) {
+        {
+            let scope = self.desk.scope_now(alert.id);
             if joined > 1 && !scope.services.is_empty() {
                 lines.push(format!("Services{c} {}", self.names(alert.id, language)));
             }
@@ -350,7 +373,7 @@ impl Composer<'_> {
 
     /// The promises about services of this group that are broken, which nobody was told of while it fired.
     fn broken_promises(&self, alert: &Alert, language: Language) -> Option<String> {
-        let services = &self.desk.scopes.get(&alert.id)?.services;
+        let services = &self.desk.scope_now(alert.id).services;
         let broken = self.desk.alerts.values().filter(|other| {
             other.fires() && other.opening.source == Source::Promise && !other.opening.services.is_disjoint(services)
         });
@@ -413,6 +436,14 @@ impl Composer<'_> {
             .unwrap_or_default();
         let mark = if firing > 0 { severity_word(severity, language) } else { say(language, "résolu", "resolved") };
         let text = format!("{headline}{c}\n\n{}", lines.join("\n"));
+        // One that fires, among others that are over, is taken on as ever.
+        let mut open = threads.iter().filter(|thread| !thread.over);
+        let link = match (open.next(), open.next()) {
+            (Some(only), None) => {
+                self.desk.alerts.get(&only.key.alert).and_then(|alert| self.link(only, alert, alert.lead.as_ref()?))
+            }
+            _ => None,
+        };
         Some(Message {
             id: self.identifier(first),
             thread: self.thread(first.key.alert),
@@ -422,7 +453,7 @@ impl Composer<'_> {
             subject: cut(&format!("[{mark}] {headline}{c} {first_line}"), SUBJECT_MAX),
             short: format!("{headline}{c} {first_line}"),
             text,
-            link: None,
+            link,
             runbook: None,
             fields: json!({ "what": "digest", "alerts": fields }),
         })

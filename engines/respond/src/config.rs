@@ -644,11 +644,21 @@ impl Part for Config {
         let mut warnings: Vec<String> = channels.flat_map(|channel| channel.warnings(&secrets)).collect();
         warnings.extend(self.providers.warnings(&secrets));
         warnings.extend(self.people.warnings());
-        for receiver in &self.receivers {
-            if receiver.channels.iter().all(|channel| !channel.takes(Severity::Critical)) {
-                warnings.push("a [[person]] has no channel for critical alerts, and is told of none".to_owned());
+        let mut channels = self.receivers.iter().flat_map(|receiver| &receiver.channels).peekable();
+        if channels.peek().is_some() {
+            let channels: Vec<&ChannelSettings> = channels.collect();
+            for severity in Severity::ALL {
+                if channels.iter().all(|channel| !channel.takes(severity)) {
+                    let word = severity.as_str();
+                    warnings.push(format!(
+                        "no channel of a [[person]] takes the severity \"{word}\": nobody is told of such alerts"
+                    ));
+                }
             }
         }
+        let kept = self.intakes.iter().map(|intake| &intake.token).chain(self.options.heartbeat.as_ref());
+        let here = kept.filter(|secret| matches!(secret, Secret::File(_)) || secrets.has_credentials());
+        warnings.extend(here.filter_map(|secret| secrets.open_now(secret).err()).map(|error| error.to_string()));
         if self.receivers.is_empty() && self.promises_a_reaction {
             let why = "a promise says how soon somebody is told, and the policy has no [[person]] to tell";
             warnings.push(why.to_owned());

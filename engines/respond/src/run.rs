@@ -300,7 +300,7 @@ impl State {
         let base = (context.clock.now(), context.clock.monotonic());
         let overrides = Arc::clone(&respond.overrides);
         let cursor = respond.consumers.position(crate::NAME).await?;
-        let mut fold = JournalFold::default();
+        let mut fold = JournalFold::beginning_at(base.0);
         let mut rows = Vec::new();
         let mut last: Option<String> = None;
         loop {

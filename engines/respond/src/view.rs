@@ -36,7 +36,7 @@ pub(crate) fn alert(desk: &Desk, alert: &Alert, now: Now) -> Value {
         scope
     };
     let scope = match &alert.lead {
-        Some(_) => desk.scopes.get(&alert.id).cloned().unwrap_or_else(alone),
+        Some(_) => desk.scope_now(alert.id),
         None => alone(),
     };
     let time = Time::to_rfc3339;

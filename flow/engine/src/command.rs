@@ -48,6 +48,9 @@ pub trait CommandContext {
     /// Prints a result for programs, as JSON on one line.
     fn json(&mut self, value: &serde_json::Value);
 
+    /// Prints a result of another format as it is: a calendar.
+    fn raw(&mut self, bytes: &[u8]);
+
     /// Prints a line on standard error: a warning, what to do next.
     fn note(&self, text: &str);
 }

@@ -87,6 +87,10 @@ impl CommandContext for Asking<'_> {
         self.terminal.painted(style, text)
     }
 
+    fn raw(&mut self, bytes: &[u8]) {
+        self.terminal.raw(bytes);
+    }
+
     fn line(&mut self, text: &str) {
         self.terminal.line(text);
     }

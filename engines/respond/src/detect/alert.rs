@@ -156,6 +156,8 @@ pub enum SignalState {
     Open(Box<Opening>),
     /// It is over since this time.
     Over(Time),
+    /// Nobody looks any more since this time: the policy no longer asks for it.
+    Gone(Time),
 }
 
 /// Somebody has taken an alert on.
@@ -189,6 +191,9 @@ pub struct Alert {
     /// Whether it flaps: it is not over before it has been quiet for a while.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub flapping: bool,
+    /// Whether it ended because the policy no longer asks for it: how it is now is not known.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gone: bool,
     /// Whether somebody was told of it, and the journal says so.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub reacted: bool,

@@ -552,6 +552,13 @@ impl Desk {
         match signal.state {
             SignalState::Open(opening) => self.open(signal.key, *opening, now),
             SignalState::Over(at) => self.over(&signal.key, at, now),
+            SignalState::Gone(at) => {
+                let alert = self.by_key.get(&signal.key).and_then(|id| self.alerts.get_mut(id));
+                if let Some(alert) = alert.filter(|alert| alert.fires()) {
+                    alert.gone = true;
+                }
+                self.over(&signal.key, at, now);
+            }
         }
     }
 
@@ -579,7 +586,7 @@ impl Desk {
             alert.opening = Opening { since, shown_by, ..opening };
             if again {
                 alert.over_at = None;
-                alert.reacted = false;
+                (alert.reacted, alert.gone) = (false, false);
                 alert.opened_at = now.steady;
                 alert.openings.retain(|at| now.steady.since(*at) < FLAP_WITHIN);
                 alert.openings.push(now.steady);
@@ -628,6 +635,7 @@ impl Desk {
             over_at: None,
             openings: vec![now.steady],
             flapping: false,
+            gone: false,
             reacted: false,
             follows: None,
             lead: None,
@@ -748,6 +756,18 @@ impl Desk {
             self.mark(group);
             self.tell_more(group, now);
         }
+    }
+
+    /// The places of what fires in a group; of all that was in it once nothing does.
+    pub fn scope_now(&self, id: AlertId) -> Scope {
+        let members = self.members.get(&id).into_iter().flatten().filter_map(|member| self.alerts.get(member));
+        let mut scope = Scope::default();
+        let mut fires = false;
+        for alert in members.filter(|alert| alert.fires()) {
+            fires = true;
+            scope.add(&alert.opening);
+        }
+        if fires { scope } else { self.scopes.get(&id).cloned().unwrap_or_default() }
     }
 
     /// The labels of an alert, by which silences find it.

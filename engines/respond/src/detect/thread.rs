@@ -151,7 +151,7 @@ const SHORT: Span = Span::from_secs(600);
 const HOURLY: usize = 12;
 const LONG: Span = Span::from_secs(3600);
 /// Time between two messages that a new cause sends beyond the bound.
-const BREAK_THROUGH_EVERY: Span = Span::from_secs(300);
+const BREAK_THROUGH_EVERY: Span = Span::from_secs(60);
 
 impl Budget {
     /// When the next message may be sent: `now` or before when one may be sent at once. A new cause need not wait, but for
@@ -209,7 +209,7 @@ mod tests {
         assert_eq!(budget.next(at(10), false), at(600), "the first of the four is ten minutes old then");
         assert_eq!(budget.next(at(10), true), at(10), "a new cause");
         budget.take(at(10));
-        assert_eq!(budget.next(at(20), true), at(310), "and another one a while later");
+        assert_eq!(budget.next(at(20), true), at(70), "and another one a minute later");
         let mut sent = 5;
         for second in 20..3600 {
             if budget.next(at(second), false) <= at(second) {

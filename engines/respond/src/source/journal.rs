@@ -21,6 +21,8 @@ use crate::detect::alert::{Opening, Signal, SignalState, Source};
 
 /// Time without a coverage record after which an observer is silent, and no less than three records' `every`.
 const SILENT_AFTER: Span = Span::from_secs(180);
+/// Time for which an observer sees next to nothing before that is a condition: most of one record.
+const BLIND_AFTER: Span = Span::from_secs(50);
 /// Failures of an engine within [`FAILS_WITHIN`] that are a condition.
 const FAILURES: usize = 3;
 const FAILS_WITHIN: Span = Span::from_secs(600);
@@ -65,6 +67,8 @@ pub struct JournalFold {
     heard: BTreeMap<ObserverId, Heard>,
     failures: BTreeMap<String, Vec<Time>>,
     dirty: BTreeSet<String>,
+    /// The start of this process.
+    begun: Time,
 }
 
 /// When an observer was heard last, and how often it is to be.
@@ -72,9 +76,16 @@ pub struct JournalFold {
 struct Heard {
     at: Time,
     every: Span,
+    /// Since when it has seen next to nothing, record after record.
+    blind_since: Option<Time>,
 }
 
 impl JournalFold {
+    /// A fold that begins with nothing, at the start of the process.
+    pub fn beginning_at(begun: Time) -> Self {
+        Self { begun, ..Self::default() }
+    }
+
     /// The kinds of entries that it reads.
     pub fn kinds() -> Vec<Kind> {
         vec![Changed::KIND, Found::KIND, Covered::KIND, Verdict::KIND, Words::KIND, Failed::KIND, StorageFault::KIND]
@@ -147,7 +158,7 @@ impl JournalFold {
             for observer in self.said.remove(&probe).into_iter().flatten().map(|(observer, _)| observer) {
                 self.dirty.insert(format!("said/{probe}/{observer}"));
             }
-            signals.push(Signal { key: probe_key(&probe), state: SignalState::Over(now) });
+            signals.push(Signal { key: probe_key(&probe), state: SignalState::Gone(now) });
         }
         let gone: Vec<(FindingId, ProbeId)> = self
             .found
@@ -159,7 +170,7 @@ impl JournalFold {
             for observer in self.found.remove(&place).into_iter().flatten().map(|(observer, _)| observer) {
                 self.dirty.insert(format!("found/{}/{}/{observer}", place.0, place.1));
             }
-            signals.push(Signal { key: finding_key(&place.0, &place.1), state: SignalState::Over(now) });
+            signals.push(Signal { key: finding_key(&place.0, &place.1), state: SignalState::Gone(now) });
         }
         let mut every: BTreeMap<ObserverId, Span> = BTreeMap::new();
         for watched in self.watched.values() {
@@ -172,12 +183,13 @@ impl JournalFold {
             .into_iter()
             .map(|(observer, every)| {
                 let every = every.max(Covered::EVERY_MIN);
-                let at = self.heard.get(&observer).map_or(now, |heard| heard.at);
-                (observer, Heard { at, every })
+                let known = self.heard.get(&observer);
+                let (at, blind_since) = known.map_or((now, None), |heard| (heard.at, heard.blind_since));
+                (observer, Heard { at, every, blind_since })
             })
             .collect();
         for gone in self.heard.keys().filter(|observer| !heard.contains_key(*observer)) {
-            signals.push(Signal { key: observer_key(gone), state: SignalState::Over(now) });
+            signals.push(Signal { key: observer_key(gone), state: SignalState::Gone(now) });
         }
         self.heard = heard;
         let probes: Vec<ProbeId> = self.said.keys().cloned().collect();
@@ -370,23 +382,33 @@ impl JournalFold {
         Some(Signal { key: finding_key(finding, probe), state: SignalState::Open(Box::new(opening)) })
     }
 
-    /// A record of an observer says that it lives, and what it could not see.
+    /// A record of an observer says that it lives, and what it could not see. One that saw next to nothing for most of a minute is
+    /// blind. Time before the start of this process is no news, and a record that is short says little.
     fn covered(&mut self, observer: &ObserverId, covered: &Covered, alerting: &Alerting, now: Time) -> Option<Signal> {
         let heard = self.heard.get_mut(observer)?;
         heard.at = heard.at.max(now);
-        let class = covered.every;
+        let (class, interval) = (covered.every, covered.interval);
+        // Of several records with other periods the most frequent ones tell first.
+        if class != Covered::class(heard.every) || interval.start < self.begun {
+            return None;
+        }
         let of_record =
             |watched: &&Watched| watched.observers.contains(observer) && Covered::class(watched.every) == class;
         let probes = self.watched.values().filter(of_record).count();
         let blind: BTreeSet<&ProbeId> = covered
             .gaps
             .iter()
-            .filter(|gap| gap.finding.is_none() && gap.interval.intersect(covered.interval) == covered.interval)
+            .filter(|gap| gap.finding.is_none() && gap.interval.intersect(interval) == interval)
             .map(|gap| &gap.probe)
             .collect();
         let key = observer_key(observer);
         if probes == 0 || 2 * blind.len() <= probes {
-            return Some(Signal { key, state: SignalState::Over(covered.interval.end) });
+            heard.blind_since = None;
+            return Some(Signal { key, state: SignalState::Over(interval.end) });
+        }
+        let since = *heard.blind_since.get_or_insert(interval.start);
+        if interval.end.since(since) < BLIND_AFTER {
+            return None;
         }
         let name = observer.vantage();
         let title = Text {
@@ -397,7 +419,7 @@ impl JournalFold {
             severity: alerting.severity(Source::Observer, None, None, None, None),
             title,
             detail: format!("{} of {probes} probes could not be looked at", blind.len()),
-            ..Opening::bare(Source::Observer, covered.interval.start)
+            ..Opening::bare(Source::Observer, since)
         };
         Some(Signal { key, state: SignalState::Open(Box::new(opening)) })
     }
@@ -496,8 +518,8 @@ fn storage(fault: &StorageFault, alerting: &Alerting, now: Time) -> Signal {
     let opening = Opening {
         severity: alerting.severity(Source::Storage, None, None, None, None),
         title: Text {
-            fr: "Le journal ne peut plus être écrit".to_owned(),
-            en: "The journal can't be written".to_owned(),
+            fr: "Le journal ne peut plus être écrit : rien d’autre n’est signalé d’ici là".to_owned(),
+            en: "The journal can't be written: nothing else is told until it can".to_owned(),
         },
         detail: fault.reason.clone(),
         ..Opening::bare(Source::Storage, fault.since)

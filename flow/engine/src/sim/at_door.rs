@@ -101,6 +101,10 @@ impl CommandContext for AtDoor {
         self.lines.push(text.to_owned());
     }
 
+    fn raw(&mut self, bytes: &[u8]) {
+        self.lines.push(String::from_utf8_lossy(bytes).into_owned());
+    }
+
     fn json(&mut self, value: &serde_json::Value) {
         self.lines.push(value.to_string());
     }

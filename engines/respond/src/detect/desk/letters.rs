@@ -90,32 +90,31 @@ impl Desk {
                 self.move_threads(&pseudonym, &person, &channel, now);
                 continue;
             }
-            // A test says that there is nothing to do: it is a message of its own, and comes later.
-            if threads.iter().any(|thread| thread.what != What::Test) {
-                threads.retain(|thread| thread.what != What::Test);
-            }
+            // A test says that there is nothing to do: it is a message of its own, and comes when nothing else goes now.
+            let (tests, others): (Vec<_>, Vec<_>) = threads.into_iter().partition(|thread| thread.what == What::Test);
+            threads = others;
             if let Some(until) = (rule.quiet_until)(now.wall) {
-                let waits = |thread: &LetterThread| {
-                    thread.what != What::Test && self.severity(thread.key.alert) < Severity::Critical
-                };
+                let waits = |thread: &LetterThread| self.severity(thread.key.alert) < Severity::Critical;
                 if threads.iter().any(waits) {
                     wakes.push(now.steady + until.since(now.wall));
                 }
                 threads.retain(|thread| !waits(thread));
-                if threads.is_empty() {
-                    continue;
-                }
             }
             let urgent = |thread: &LetterThread| {
                 thread.what == What::Firing && self.severity(thread.key.alert) == Severity::Critical
             };
-            let is_test = threads.iter().all(|thread| thread.what == What::Test);
             let new_cause = threads.iter().any(urgent);
             let place = (pseudonym.clone(), channel.clone());
             let budget = self.budgets.entry(place.clone()).or_default();
-            let next = if is_test { now.steady } else { budget.next(now.steady, new_cause) };
-            if next > now.steady {
+            let next = budget.next(now.steady, new_cause);
+            if next > now.steady && !threads.is_empty() {
                 wakes.push(next);
+                threads.clear();
+            }
+            if threads.is_empty() {
+                threads = tests;
+            }
+            if threads.is_empty() {
                 continue;
             }
             threads.sort_by_key(|thread| {
@@ -129,6 +128,7 @@ impl Desk {
             });
             let what = match threads.as_slice() {
                 [only] => only.what,
+                several if several.iter().all(|thread| thread.what == What::Test) => What::Test,
                 _ => What::Digest,
             };
             self.in_flight.insert(place);
@@ -179,7 +179,8 @@ impl Desk {
         let pseudonym = self.pseudonym(&letter.person);
         let place = (pseudonym, letter.channel.clone());
         self.in_flight.remove(&place);
-        if matches!(sent, Sent::Accepted { .. }) && letter.what != What::Test {
+        // Who is told of an end was told of a beginning: that one counts.
+        if matches!(sent, Sent::Accepted { .. }) && !matches!(letter.what, What::Test | What::Resolved) {
             self.budgets.entry(place.clone()).or_default().take(letter.at);
             self.dirty.insert(format!("budget/{}/{}", place.0, place.1));
         }

@@ -11,7 +11,7 @@ fn posted(alert: Value) -> Result<Signal, String> {
 fn open(alert: Value) -> Opening {
     match posted(alert).expect("sound").state {
         SignalState::Open(opening) => *opening,
-        SignalState::Over(at) => panic!("over at {at}"),
+        SignalState::Over(at) | SignalState::Gone(at) => panic!("over at {at}"),
     }
 }
 

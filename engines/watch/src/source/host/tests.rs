@@ -77,7 +77,7 @@ fn figures_become_symptoms() {
         let watched = Watched { arrays: names(&arrays), arrays_ignored: names(&arrays_ignored), ..Watched::default() };
         let answer = Machine::new(limits, watched).answer(&look_at(0, 0, mdstat));
         assert!(answer.text.contains(text), "{arrays:?} {arrays_ignored:?}: {}", answer.text);
-        let level = if !text.starts_with("RAID") { Level::Low } else { Level::High };
+        let level = if text.starts_with("RAID") { Level::High } else { Level::Low };
         assert_eq!(level_of(&answer, "raid-degraded"), Some(level), "{arrays:?} {arrays_ignored:?}");
     }
 }
