@@ -14,6 +14,9 @@ use crate::door::{ALERTS, HOLDS, NOTIFY, ON_CALL, SILENCES};
 const TEST_LOOKS: u32 = 60;
 const TEST_LOOK_EVERY: Duration = Duration::from_millis(500);
 
+/// Exit code of `alerts --exit-code` when something fires: 1 is a failure of the command itself.
+const FIRES: u8 = 3;
+
 /// All of them.
 pub fn commands() -> Vec<Command> {
     vec![
@@ -80,7 +83,7 @@ fn alerts_arguments() -> clap::Command {
         )
         .arg(Arg::new("all").long("all").action(ArgAction::SetTrue).help("Also those that follow others, and those that are over"))
         .arg(
-            Arg::new("exit-code").long("exit-code").action(ArgAction::SetTrue).help("Exit with 1 when something fires"),
+            Arg::new("exit-code").long("exit-code").action(ArgAction::SetTrue).help("Exit with 3 when something fires"),
         )
         .arg(json_flag())
 }
@@ -93,7 +96,7 @@ fn alerts(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, 
     let firing = matches.get_flag("exit-code") && list.iter().any(|alert| text(alert, &["state"]) != "resolved");
     if matches.get_flag("json") {
         context.json(&Value::Array(list));
-        return Ok(u8::from(firing));
+        return Ok(if firing { FIRES } else { 0 });
     }
     if list.is_empty() {
         let line = context.painted(Style::Good, "no alert fires");
@@ -104,7 +107,7 @@ fn alerts(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, 
             say(context, &line);
         }
     }
-    Ok(u8::from(firing))
+    Ok(if firing { FIRES } else { 0 })
 }
 
 /// The lines about one alert.

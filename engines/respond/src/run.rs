@@ -622,7 +622,7 @@ impl State {
         let channels = self.config.channels(&letter.person);
         let channel = channels.into_iter().find(|(id, _)| *id == letter.channel).map(|(_, channel)| channel);
         let first = letter.threads.first().and_then(|thread| self.desk.threads.get(&thread.key));
-        let earlier = first.and_then(|thread| thread.told.as_ref()?.reference.clone());
+        let earlier = first.and_then(|thread| thread.refers_to().map(str::to_owned));
         let (Some(message), Some(channel)) = (composer.message(&letter, language), channel) else {
             let reason = "the policy has no such channel any more".to_owned();
             sending.spawn(letter, async move { Sent::Refused { reason } });

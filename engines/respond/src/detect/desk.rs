@@ -256,6 +256,8 @@ pub struct Desk {
     /// The failures of each service that fire.
     failed_service: HashMap<ServiceId, BTreeSet<AlertId>>,
     pub(crate) threads: BTreeMap<ThreadKey, Thread>,
+    /// Threads of outages that are over and told.
+    past: BTreeMap<ThreadKey, Thread>,
     budgets: BTreeMap<(String, String), Budget>,
     pub(crate) silences: BTreeMap<String, ReadySilence>,
     pub(crate) hold: Option<Hold>,
@@ -317,6 +319,7 @@ impl Desk {
             gathering: BTreeMap::new(),
             failed_service: HashMap::new(),
             threads: BTreeMap::new(),
+            past: BTreeMap::new(),
             budgets: BTreeMap::new(),
             silences: BTreeMap::new(),
             hold: None,
@@ -422,7 +425,8 @@ impl Desk {
             }
             Some(("thread", _)) => {
                 let thread: Thread = serde_json::from_slice(value)?;
-                self.threads.insert(thread.key.clone(), thread);
+                let threads = if thread.past { &mut self.past } else { &mut self.threads };
+                threads.insert(thread.key.clone(), thread);
             }
             Some(("budget", rest)) => {
                 if let Some((person, channel)) = rest.split_once('/') {
@@ -463,7 +467,8 @@ impl Desk {
                 let mut parts = rest.splitn(3, '/');
                 let alert = parts.next()?.parse().ok()?;
                 let (person, channel) = (parts.next()?.to_owned(), parts.next()?.to_owned());
-                serde_json::to_vec(self.threads.get(&ThreadKey { alert, person, channel })?)
+                let key = ThreadKey { alert, person, channel };
+                serde_json::to_vec(self.threads.get(&key).or_else(|| self.past.get(&key))?)
             }
             Some(("budget", rest)) => {
                 let (person, channel) = rest.split_once('/')?;
@@ -694,7 +699,7 @@ impl Desk {
             // Who was told that it is over is told that it is not.
             lead.acknowledged = None;
             (lead.step, lead.step_at, lead.begun_at) = (0, now.steady, now.steady);
-            lead.settled = false;
+            let was_settled = std::mem::take(&mut lead.settled);
             lead.again += 1;
             if is_failure {
                 // What fails with it this time has the same cause.
@@ -705,9 +710,12 @@ impl Desk {
             self.notes.push(Note::Alert(group, "firing"));
             let threads: Vec<ThreadKey> = self.threads.range(range_of(group)).map(|(key, _)| key.clone()).collect();
             for key in threads {
-                if let Some(thread) = self.threads.get_mut(&key) {
-                    thread.acknowledged_at = None;
-                    self.mark_thread(&key);
+                self.mark_thread(&key);
+                let Some(thread) = self.threads.get_mut(&key) else { continue };
+                thread.acknowledged_at = None;
+                // Everybody knows that it was over: who is told this time is whoever is on call now.
+                if was_settled && let Some(thread) = self.threads.remove(&key) {
+                    self.past.insert(key, Thread { past: true, ..thread });
                 }
             }
         }
@@ -719,9 +727,11 @@ impl Desk {
         if self.alerts.get(&id).is_none_or(|alert| !alert.fires()) {
             return;
         }
-        if self.pending.contains(&id) && self.lasted(id, at, now) {
-            // Both ends come at once, after a time in which nobody read: it was no blip.
-            self.place(id, now);
+        if self.lasted(id, at, now) {
+            // Both ends may come at once, after a time in which nobody read: it was no blip.
+            if self.pending.contains(&id) {
+                self.place(id, now);
+            }
             self.tell_at_once(id, now);
         }
         let Some(alert) = self.alerts.get_mut(&id) else { return };

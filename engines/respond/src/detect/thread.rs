@@ -57,6 +57,13 @@ pub struct Thread {
     /// The number of the last message whose link was used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link_used: Option<u32>,
+    /// What messages of the thread refer to since an earlier outage of the same alert.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
+    /// Whether it belongs to an outage that is over and told: kept for its number of messages, so that no identifier and no link is
+    /// used again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub past: bool,
     /// For a test: when the message was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test_at: Option<Time>,
@@ -100,8 +107,15 @@ impl Thread {
             remind_at: None,
             acknowledged_at: None,
             link_used: None,
+            reference: None,
+            past: false,
             test_at: None,
         }
+    }
+
+    /// What the next message of the thread refers to.
+    pub fn refers_to(&self) -> Option<&str> {
+        self.told.as_ref().and_then(|told| told.reference.as_deref()).or(self.reference.as_deref())
     }
 
     /// Whether the channel does not do its work: the next one is to be tried.

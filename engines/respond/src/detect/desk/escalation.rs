@@ -208,7 +208,12 @@ impl Desk {
     pub(super) fn queue(&mut self, key: ThreadKey, now: Now) {
         self.notes.push(Note::Notified { thread: key.clone(), state: "queued" });
         self.mark_thread(&key);
-        self.threads.insert(key.clone(), Thread::new(key, now.steady));
+        // What was said in an earlier outage is no part of this one, but for its numbers and what messages refer to.
+        let past = self.past.remove(&key);
+        let (count, link_used) = past.as_ref().map_or((0, None), |past| (past.count, past.link_used));
+        let reference = past.as_ref().and_then(Thread::refers_to).map(str::to_owned);
+        let thread = Thread { count, link_used, reference, ..Thread::new(key.clone(), now.steady) };
+        self.threads.insert(key, thread);
     }
 
     pub(super) fn severity(&self, id: AlertId) -> Severity {

@@ -71,8 +71,10 @@ impl Desk {
         self.firing.remove(&id);
         self.unheard.remove(&id);
         let threads: Vec<ThreadKey> = self.threads.range(range_of(id)).map(|(key, _)| key.clone()).collect();
-        for key in threads {
+        let past: Vec<ThreadKey> = self.past.range(range_of(id)).map(|(key, _)| key.clone()).collect();
+        for key in threads.into_iter().chain(past) {
             self.threads.remove(&key);
+            self.past.remove(&key);
             self.mark_thread(&key);
         }
     }

@@ -194,7 +194,7 @@ impl Desk {
         let key = letter.key.clone();
         match sent {
             Sent::Accepted { reference } => {
-                let earlier = thread.told.take().and_then(|told| told.reference);
+                let earlier = thread.refers_to().map(str::to_owned);
                 let reference = earlier.or_else(|| reference.clone());
                 let LetterThread { joined, worsened, again, severity, over, .. } = *letter;
                 thread.told = Some(Told { joined, worsened, again, severity, over, at: now.steady, reference });
