@@ -2,12 +2,19 @@
 
 use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::path::Path;
 use std::process::Output;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use drawn::Draws;
 use serde_json::Value;
 
-use crate::harness::{Up, binary, command, eventually, folder_with, garant, pause, report, transcript};
+use crate::harness::{
+    PATIENCE, Up, binary, command, eventually, eventually_within, folder_with, garant, number, pause, report,
+    transcript,
+};
 
 /// A network namespace with one link to this one, removed when it is dropped.
 struct Namespace {
@@ -27,6 +34,10 @@ impl Namespace {
         drop(Self::ip(&["netns", "del", &namespace.name]));
         drop(Self::ip(&["link", "del", &namespace.link]));
         let (name, link, peer) = (&namespace.name, &namespace.link, format!("{}p", namespace.link));
+        let names = Path::new("/etc/netns").join(name);
+        std::fs::create_dir_all(&names).expect("a folder for its resolv.conf");
+        let resolv = format!("nameserver {}\noptions timeout:1 attempts:1\n", namespace.outside);
+        std::fs::write(names.join("resolv.conf"), resolv).expect("its resolv.conf");
         for arguments in [
             vec!["netns", "add", name],
             vec!["link", "add", link, "type", "veth", "peer", "name", &peer, "netns", name],
@@ -64,6 +75,7 @@ impl Drop for Namespace {
     fn drop(&mut self) {
         drop(Self::ip(&["netns", "del", &self.name]));
         drop(Self::ip(&["link", "del", &self.link]));
+        drop(std::fs::remove_dir_all(Path::new("/etc/netns").join(&self.name)));
     }
 }
 
@@ -85,11 +97,67 @@ fn serve(address: &str) -> u16 {
     port
 }
 
-/// The link of the observer is cut for as long as a record of coverage and more, and the process stands still: nobody is told
-/// that a service fails, for nobody knows; that the observer sees nothing is an alert, and is over once it sees again.
+/// A name server that knows every name, and answers for as long as it is not `dead`.
+#[expect(clippy::disallowed_methods, reason = "a test serves what is asked")]
+fn name_server(address: &str, dead: Arc<AtomicBool>) {
+    let socket = UdpSocket::bind((address, 53)).expect("the port of the DNS on the address of the link");
+    let octets = address.parse::<Ipv4Addr>().expect("an address").octets();
+    std::thread::spawn(move || {
+        let mut packet = [0; 512];
+        while let Ok((length, from)) = socket.recv_from(&mut packet) {
+            if dead.load(Ordering::Relaxed) || length < 17 {
+                continue;
+            }
+            // The question ends after its name, its type and its class (RFC 1035, section 4.1.2).
+            let name = packet[12..length].iter().position(|byte| *byte == 0).expect("the end of the name");
+            let end = 12 + name + 5;
+            let is_a = packet[end - 4..end - 2] == [0, 1];
+            let mut answer = packet[..end].to_vec();
+            answer[2..4].copy_from_slice(&[0x85, 0x80]);
+            answer[6..12].copy_from_slice(&[0, u8::from(is_a), 0, 0, 0, 0]);
+            if is_a {
+                answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4]);
+                answer.extend(octets);
+            }
+            drop(socket.send_to(&answer, from));
+        }
+    });
+}
+
+/// What befalls an observer.
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    /// Its process stands still, for so many seconds.
+    Stopped(f64),
+    /// Its link is cut, for so many seconds.
+    Cut(f64),
+    /// Its link is cut until it tells of itself.
+    CutForLong,
+    /// Its name server is dead, for so many seconds.
+    Nameless(f64),
+}
+
+/// The link of the observer is cut, its process stands still, its name server is dead: nobody is told that a service fails, for
+/// nobody knows; that the observer sees nothing is an alert, and is over once it sees again. `scripts/campaign observer N` draws N
+/// faults.
 #[test]
 fn an_observer_at_fault_tells_of_itself_alone() {
+    let mut draws = Draws::from_environment();
+    let mut faults = vec![Fault::Stopped(12.0), Fault::Nameless(8.0), Fault::CutForLong];
+    if let Some(drawn) = number("GARANT_FAULTS", 0).checked_sub(3) {
+        faults.extend((0..drawn).map(|_| {
+            let seconds = 1.0 + f64::from(u32::try_from(draws.below(40)).expect("small"));
+            match draws.below(7) {
+                0 | 1 => Fault::Stopped(seconds),
+                2 | 3 => Fault::Cut(seconds),
+                4 | 5 => Fault::Nameless(seconds),
+                _ => Fault::CutForLong,
+            }
+        }));
+    }
+    let dead = Arc::new(AtomicBool::new(false));
     let namespace = Namespace::new();
+    name_server(&namespace.outside, Arc::clone(&dead));
     let (service, canary) = (serve(&namespace.outside), serve(&namespace.outside));
     let outside = &namespace.outside;
     let mut policy = format!(
@@ -98,10 +166,12 @@ fn an_observer_at_fault_tells_of_itself_alone() {
          [[person]]\nname = \"Léa\"\nchannel = [{{ ntfy = \"https://ntfy.invalid/garant\" }}]\n"
     );
     for number in 0..10 {
+        // Half of them by name.
+        let host = if number % 2 == 0 { outside.clone() } else { format!("s{number}.garant.test") };
         write!(
             policy,
             "[[service]]\nname = \"s{number}\"\n[[probe.http]]\nname = \"p{number}\"\nservice = \"s{number}\"\n\
-             url = \"http://{outside}:{service}/\"\nevery = \"2 s\"\ntimeout = \"1 s\"\n"
+             url = \"http://{host}:{service}/\"\nevery = \"2 s\"\ntimeout = \"1 s\"\n"
         )
         .expect("a string takes it");
     }
@@ -118,30 +188,47 @@ fn an_observer_at_fault_tells_of_itself_alone() {
         let services = status["services"].as_array().cloned().unwrap_or_default();
         services.len() == 10 && services.iter().all(|service| service["state"] == "up")
     };
-    eventually("all services to be seen", || watched().then_some(()));
-    let nothing_of_services = || {
-        for alert in alerts() {
-            let key = alert["key"].as_str().unwrap_or_default().to_owned();
-            assert!(key.starts_with("observer/"), "an alert of what nobody saw: {alert}");
-        }
-    };
-
-    up.signal("STOP");
-    pause(12.0);
-    up.signal("CONT");
-    eventually("all services to be seen again", || watched().then_some(()));
-    nothing_of_services();
-
-    namespace.cut(true);
     let observer =
         |state: &'static str| move |alert: &Value| alert["key"] == "observer/local.watch" && alert["state"] == state;
-    let firing = eventually("the observer to tell of itself", || alerts().into_iter().find(observer("firing")));
-    report(&firing.to_string());
-    nothing_of_services();
-    namespace.cut(false);
-    eventually("the observer to see again", || alerts().into_iter().find(observer("resolved")));
-    eventually("all services to be seen once more", || watched().then_some(()));
-    nothing_of_services();
+    eventually("all services to be seen", || watched().then_some(()));
+    for fault in faults {
+        report(&format!("{fault:?}"));
+        match fault {
+            Fault::Stopped(seconds) => {
+                up.signal("STOP");
+                pause(seconds);
+                up.signal("CONT");
+            }
+            Fault::Cut(seconds) => {
+                namespace.cut(true);
+                pause(seconds);
+                namespace.cut(false);
+            }
+            Fault::CutForLong => {
+                namespace.cut(true);
+                // A whole record of coverage, and the one that the cut fell into.
+                let firing = eventually_within(2 * PATIENCE, "the observer to tell of itself", || {
+                    alerts().into_iter().find(observer("firing"))
+                });
+                report(&firing.to_string());
+                namespace.cut(false);
+                eventually("the observer to see again", || alerts().into_iter().find(observer("resolved")));
+            }
+            Fault::Nameless(seconds) => {
+                dead.store(true, Ordering::Relaxed);
+                pause(seconds);
+                dead.store(false, Ordering::Relaxed);
+            }
+        }
+        eventually("all services to be seen again", || watched().then_some(()));
+        for alert in alerts() {
+            // A state that was uncertain for a moment is listed, and told to nobody.
+            let is_told = alert["notified"].as_array().is_some_and(|notified| !notified.is_empty());
+            let of_observer = alert["key"].as_str().is_some_and(|key| key.starts_with("observer/"));
+            assert!(of_observer || !is_told, "after {fault:?}, a message about what nobody saw: {alert}");
+            assert!(of_observer || alert["source"] != "probe", "after {fault:?}, an alert of what nobody saw: {alert}");
+        }
+    }
 }
 
 /// If garant dies, somebody hears: it pings a heartbeat of a second one each minute, which alerts once it no longer does, and

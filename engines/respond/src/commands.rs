@@ -55,7 +55,8 @@ fn required<'a>(matches: &'a ArgMatches, name: &str) -> &'a str {
 /// Prints a line, with its times in the zone of the policy.
 fn say(context: &mut dyn CommandContext, text: &str) {
     let zone = context.zone().unwrap_or_default();
-    context.line(&zone.of_text(text));
+    // Each is one line, whatever a title from outside holds.
+    context.line(&zone.of_text(&text.replace(['\n', '\r'], " ")));
 }
 
 /// Asks, and prints the answer as JSON where that is wanted.

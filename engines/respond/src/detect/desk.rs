@@ -24,7 +24,7 @@ use store::Row;
 use super::alert::{Acknowledgement, Alert, AlertId, GatheredBy, Lead, Opening, Scope, Signal, SignalState, Source};
 use super::places::Places;
 use super::silence::{ReadySilence, SILENCES_MAX, Silence};
-use super::thread::{Budget, NEXT_TRY_MAX, Thread, ThreadKey, Told, pause};
+use super::thread::{Budget, NEXT_TRY_MAX, REFUSALS_MAX, Thread, ThreadKey, Told, pause, pause_after_refusal};
 use crate::act::{Language, Sent, Severity, What};
 
 /// Most alerts that are kept; beyond it new ones are counted and told as one.
@@ -359,7 +359,7 @@ impl Desk {
             }
         }
         // The policy may be another one.
-        desk.try_refused_again();
+        desk.try_refused_again(|_| true);
         for alert in desk.alerts.values() {
             let Some(lead) = &alert.lead else { continue };
             if !lead.settled {
@@ -512,20 +512,20 @@ impl Desk {
         self.dirty.insert(format!("thread/{}/{}/{}", key.alert, key.person, key.channel));
     }
 
-    /// Follows another policy. What a channel refused for good is tried again.
+    /// Follows another policy. What a channel refused is tried again.
     pub fn follow(&mut self, rules: Arc<Rules>) {
         self.rules = rules;
-        self.try_refused_again();
+        self.try_refused_again(|_| true);
     }
 
-    /// What a channel refused for good is owed again, also of what is over.
-    fn try_refused_again(&mut self) {
-        let refused: Vec<_> =
-            self.threads.values().filter(|thread| thread.refused).map(|thread| thread.key.clone()).collect();
+    /// What a channel refused is owed again, also of what is over.
+    fn try_refused_again(&mut self, which: impl Fn(&Thread) -> bool) {
+        let refused = self.threads.values().filter(|thread| thread.refused && which(thread));
+        let refused: Vec<_> = refused.map(|thread| thread.key.clone()).collect();
         for key in refused {
             if let Some(thread) = self.threads.get_mut(&key) {
                 thread.refused = false;
-                thread.attempts = 0;
+                (thread.attempts, thread.next_try) = (0, thread.queued_at);
                 self.mark_thread(&key);
             }
             if let Some(lead) = self.alerts.get_mut(&key.alert).and_then(|alert| alert.lead.as_mut()) {
@@ -533,6 +533,19 @@ impl Desk {
                 self.leads.insert(key.alert);
                 self.mark(key.alert);
             }
+        }
+    }
+
+    /// Tries again what was refused a while ago, but not for ever.
+    fn try_refusals(&mut self, now: Now) {
+        let again = |thread: &&Thread| thread.refused && (1..REFUSALS_MAX).contains(&thread.refusals);
+        let next = self.threads.values().filter(again).map(|thread| thread.next_try).min();
+        match next {
+            Some(next) if next <= now.steady => {
+                self.try_refused_again(|thread| again(&thread) && thread.next_try <= now.steady);
+            }
+            Some(next) => self.wake_at(next),
+            None => {}
         }
     }
 
@@ -834,6 +847,7 @@ impl Desk {
     pub fn turn(&mut self, now: Now) {
         self.wakes = None;
         self.expire(now);
+        self.try_refusals(now);
         self.place_pending(now);
         let leads: Vec<AlertId> = self.leads.iter().copied().collect();
         for lead in leads {

@@ -48,6 +48,9 @@ pub struct Thread {
     /// Whether the channel refuses this message for good: tried again only when the policy changes.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub refused: bool,
+    /// How often in a row it refused: after so many it is left alone until the policy changes.
+    #[serde(default)]
+    pub refusals: u32,
     /// A reminder is owed from this time on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remind_at: Option<Time>,
@@ -104,6 +107,7 @@ impl Thread {
             failing_since: None,
             failure: None,
             refused: false,
+            refusals: 0,
             remind_at: None,
             acknowledged_at: None,
             link_used: None,
@@ -142,6 +146,14 @@ const PAUSE_MAX: Span = Span::from_secs(300);
 
 /// Longest wait that a channel can ask for.
 pub const NEXT_TRY_MAX: Span = Span::from_secs(3600);
+
+/// Refusals in a row after which a channel is left alone: each attempt may cost a text message.
+pub const REFUSALS_MAX: u32 = 4;
+
+/// The wait after so many refusals: ten minutes, and three times as long after each further one.
+pub fn pause_after_refusal(refusals: u32) -> Span {
+    Span::from_secs(600 * 3_i64.pow(refusals.saturating_sub(1).min(REFUSALS_MAX)))
+}
 
 /// The wait after so many failed attempts: doubling from one second, drawn from the upper half, at most five minutes.
 pub fn pause(attempts: u32, random: u64) -> Span {

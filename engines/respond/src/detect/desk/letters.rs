@@ -2,7 +2,7 @@
 
 use super::{
     BTreeMap, Desk, GIVE_UP_AFTER, Lead, Letter, LetterThread, NEXT_TRY_MAX, Note, Now, Sent, Severity, Span, Thread,
-    ThreadKey, Time, Told, What, pause,
+    ThreadKey, Time, Told, What, pause, pause_after_refusal,
 };
 
 impl Desk {
@@ -200,7 +200,7 @@ impl Desk {
                 thread.told = Some(Told { joined, worsened, again, severity, over, at: now.steady, reference });
                 thread.count += 1;
                 (thread.attempts, thread.failing_since, thread.failure, thread.remind_at) = (0, None, None, None);
-                thread.next_try = now.steady;
+                (thread.next_try, thread.refusals) = (now.steady, 0);
                 let test_at = thread.test_at.take();
                 self.notes.push(Note::Notified { thread: key.clone(), state: "handed_over" });
                 if let Some(queued_at) = test_at {
@@ -232,6 +232,9 @@ impl Desk {
                 thread.failing_since.get_or_insert(now.steady);
                 thread.failure = Some(reason.clone());
                 thread.refused = true;
+                // A server that refuses for an hour is one that is being mended.
+                thread.refusals = thread.refusals.saturating_add(1);
+                thread.next_try = now.steady + pause_after_refusal(thread.refusals);
                 thread.test_at = None;
                 self.notes.push(Note::Notified { thread: key.clone(), state: "failed" });
             }
