@@ -457,7 +457,7 @@ token = { file = "/etc/garant/prometheus.token" }
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Alerting {
     /// Where services run.
-    pub places: Places,
+    pub places: Arc<Places>,
     severities: BTreeMap<String, Severity>,
     runbooks: BTreeMap<String, Text>,
     services_of: BTreeMap<PromiseId, BTreeSet<ServiceId>>,
@@ -603,7 +603,7 @@ impl Part for Config {
         let witnesses = document.table::<Witnesses>("journal").map(|it| it.0).unwrap_or_default();
         let url = document.table::<PagesUrl>("pages").and_then(|pages| pages.0);
         let probe_hosts = hosts.into_iter().filter_map(|probe| Some((probe.name, probe.host?))).collect();
-        let mut alerting = Alerting { places: Places::new(nouns, probe_hosts), ..Alerting::default() };
+        let mut alerting = Alerting { places: Arc::new(Places::new(nouns, probe_hosts)), ..Alerting::default() };
         let mut escalation_of = BTreeMap::new();
         let mut matters: Vec<(String, Option<Severity>, Option<Text>)> = Vec::new();
         for service in services {
@@ -761,7 +761,7 @@ impl Config {
         let weekly = self.options.weekly_test;
         let weekly = weekly.filter(|_| self.tells_somebody());
         Rules {
-            places: self.alerting.places.clone(),
+            places: Arc::clone(&self.alerting.places),
             people: self.receivers.iter().map(|receiver| self.person(receiver)).collect(),
             escalations,
             escalation_of: self

@@ -381,7 +381,7 @@ impl State {
         Now { steady, wall: context.clock.now() }
     }
 
-    fn follow(&mut self, config: Arc<Config>, applied: &Applied, context: &Context) {
+    fn follow(&mut self, config: Arc<Config>, applied: &Arc<Applied>, context: &Context) {
         let now = self.now(context);
         self.alerting = config.alerting.clone().with(applied);
         self.desk.follow(Arc::new(config.rules(reader(&self.overrides))));

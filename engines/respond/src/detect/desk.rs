@@ -134,7 +134,7 @@ pub type OnCall = Arc<dyn Fn(&str, Time) -> Vec<String> + Send + Sync>;
 #[derive(Clone)]
 pub struct Rules {
     /// Where services run.
-    pub places: Places,
+    pub places: Arc<Places>,
     /// The people.
     pub people: Vec<PersonRule>,
     /// Escalation policies by name; the empty name is that of alerts that name none.

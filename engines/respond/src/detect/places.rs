@@ -9,7 +9,8 @@ use policy::Nouns;
 /// Regions, hosts, services and their dependencies.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Places {
-    services: BTreeMap<ServiceId, ServicePlace>,
+    /// Of a service without place, dependency and title of its own only the name: most of ten thousand are so.
+    services: BTreeMap<ServiceId, Option<Box<ServicePlace>>>,
     regions: BTreeSet<RegionId>,
     hosts: BTreeMap<HostId, Option<RegionId>>,
     probe_hosts: BTreeMap<ProbeId, HostId>,
@@ -60,7 +61,10 @@ impl Places {
             for region in &place.regions {
                 *places.services_of_region.entry(region.clone()).or_default() += 1;
             }
-            places.services.insert(service.id.clone(), place);
+            let is_bare = place.hosts.is_empty() && place.regions.is_empty() && place.depends_on.is_empty();
+            let is_bare =
+                is_bare && [&place.title.fr, &place.title.en].iter().all(|title| *title == service.id.as_str());
+            places.services.insert(service.id.clone(), (!is_bare).then(|| Box::new(place)));
         }
         for region in places.hosts.values().flatten() {
             *places.hosts_of_region.entry(region.clone()).or_default() += 1;
@@ -68,11 +72,15 @@ impl Places {
         places
     }
 
+    fn place(&self, service: &ServiceId) -> Option<&ServicePlace> {
+        self.services.get(service)?.as_deref()
+    }
+
     /// The hosts of what a probe of a service shows: the probe's own, or those of its service.
     pub fn hosts(&self, service: &ServiceId, probe: Option<&ProbeId>) -> BTreeSet<HostId> {
         match probe.and_then(|probe| self.probe_hosts.get(probe)) {
             Some(host) => [host.clone()].into(),
-            None => self.services.get(service).map(|place| place.hosts.clone()).unwrap_or_default(),
+            None => self.place(service).map(|place| place.hosts.clone()).unwrap_or_default(),
         }
     }
 
@@ -81,7 +89,7 @@ impl Places {
         let mut of_hosts: BTreeSet<&RegionId> =
             hosts.iter().filter_map(|host| self.hosts.get(host)?.as_ref()).collect();
         if of_hosts.is_empty() {
-            of_hosts = self.services.get(service).map(|place| place.regions.iter().collect()).unwrap_or_default();
+            of_hosts = self.place(service).map(|place| place.regions.iter().collect()).unwrap_or_default();
         }
         let mut regions = of_hosts.into_iter();
         match (regions.next(), regions.next()) {
@@ -112,12 +120,12 @@ impl Places {
 
     /// Whether `service` can't do without `other`.
     pub fn depends(&self, service: &ServiceId, other: &ServiceId) -> bool {
-        self.services.get(service).is_some_and(|place| place.depends_on.contains(other))
+        self.place(service).is_some_and(|place| place.depends_on.contains(other))
     }
 
     /// All services that `service` can't do without.
     pub fn depends_on(&self, service: &ServiceId) -> impl Iterator<Item = &ServiceId> {
-        self.services.get(service).into_iter().flat_map(|place| &place.depends_on)
+        self.place(service).into_iter().flat_map(|place| &place.depends_on)
     }
 
     /// All services that can't do without `service`.
@@ -127,8 +135,7 @@ impl Places {
 
     /// What customers call the service.
     pub fn title(&self, service: &ServiceId) -> Text {
-        self.services
-            .get(service)
+        self.place(service)
             .map_or_else(|| Text { fr: service.to_string(), en: service.to_string() }, |place| place.title.clone())
     }
 

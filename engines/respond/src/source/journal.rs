@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use event::engine::{Failed, StorageFault};
 use event::evidence::{Changed, Covered, Found, State};
-use event::policy::{Applied, Text};
+use event::policy::{Applied, Probe, Text};
 use event::promise::{Outcome, Verdict};
-use event::{Body, Envelope, Family, FindingId, Kind, ObserverId, ProbeId, ServiceId, Span, Time};
+use event::{Body, Envelope, Family, FindingId, Kind, ObserverId, ProbeId, Span, Time};
 use serde::{Deserialize, Serialize};
 use store::Row;
 
@@ -46,20 +46,39 @@ struct Said {
     by: Time,
 }
 
-/// A probe of the policy.
-#[derive(Clone, Debug)]
+/// The probes of the policy in effect: the policy itself, which others hold as well, and the order of their names in it.
+#[derive(Default)]
 struct Watched {
-    service: ServiceId,
-    is_job: bool,
-    agreement: event::policy::Agreement,
-    observers: Arc<[ObserverId]>,
-    every: Span,
+    applied: Option<Arc<Applied>>,
+    by_name: Vec<u32>,
+}
+
+impl Watched {
+    fn of(applied: Arc<Applied>) -> Self {
+        let mut by_name: Vec<u32> = (0..).take(applied.probes.len()).collect();
+        by_name.sort_unstable_by_key(|place| &applied.probes[*place as usize].id);
+        Self { applied: Some(applied), by_name }
+    }
+
+    fn all(&self) -> &[Probe] {
+        self.applied.as_ref().map_or(&[], |applied| applied.probes.as_slice())
+    }
+
+    fn get(&self, probe: &ProbeId) -> Option<&Probe> {
+        let probes = self.all();
+        let place = self.by_name.binary_search_by_key(&probe, |place| &probes[*place as usize].id).ok()?;
+        probes.get(*self.by_name.get(place)? as usize)
+    }
+
+    fn contains(&self, probe: &ProbeId) -> bool {
+        self.get(probe).is_some()
+    }
 }
 
 /// The fold.
 #[derive(Default)]
 pub struct JournalFold {
-    watched: BTreeMap<ProbeId, Watched>,
+    watched: Watched,
     titles: BTreeMap<FindingId, Text>,
     said: BTreeMap<ProbeId, BTreeMap<ObserverId, Said>>,
     found: BTreeMap<(FindingId, ProbeId), BTreeMap<ObserverId, Said>>,
@@ -138,22 +157,12 @@ impl JournalFold {
     }
 
     /// Follows a policy: what it no longer watches is over, and what it watches otherwise is judged anew.
-    pub fn follow(&mut self, applied: &Applied, alerting: &Alerting, now: Time) -> Vec<Signal> {
-        let watched = |probe: &event::policy::Probe| {
-            let watched = Watched {
-                service: probe.service.clone(),
-                is_job: probe.kind.as_ref() == "heartbeat",
-                agreement: probe.agreement,
-                observers: Arc::clone(&probe.observers),
-                every: probe.every,
-            };
-            (probe.id.clone(), watched)
-        };
-        self.watched = applied.probes.iter().map(watched).collect();
+    pub fn follow(&mut self, applied: &Arc<Applied>, alerting: &Alerting, now: Time) -> Vec<Signal> {
+        self.watched = Watched::of(Arc::clone(applied));
         self.titles =
             applied.findings.iter().map(|detector| (detector.finding.clone(), detector.title.clone())).collect();
         let mut signals = Vec::new();
-        let gone: Vec<ProbeId> = self.said.keys().filter(|probe| !self.watched.contains_key(*probe)).cloned().collect();
+        let gone: Vec<ProbeId> = self.said.keys().filter(|probe| !self.watched.contains(probe)).cloned().collect();
         for probe in gone {
             for observer in self.said.remove(&probe).into_iter().flatten().map(|(observer, _)| observer) {
                 self.dirty.insert(format!("said/{probe}/{observer}"));
@@ -163,7 +172,7 @@ impl JournalFold {
         let gone: Vec<(FindingId, ProbeId)> = self
             .found
             .keys()
-            .filter(|(finding, probe)| !self.watched.contains_key(probe) || !self.titles.contains_key(finding))
+            .filter(|(finding, probe)| !self.watched.contains(probe) || !self.titles.contains_key(finding))
             .cloned()
             .collect();
         for place in gone {
@@ -173,7 +182,7 @@ impl JournalFold {
             signals.push(Signal { key: finding_key(&place.0, &place.1), state: SignalState::Gone(now) });
         }
         let mut every: BTreeMap<ObserverId, Span> = BTreeMap::new();
-        for watched in self.watched.values() {
+        for watched in self.watched.all() {
             for observer in watched.observers.iter() {
                 let shortest = every.entry(observer.clone()).or_insert(watched.every);
                 *shortest = (*shortest).min(watched.every);
@@ -255,15 +264,18 @@ impl JournalFold {
     /// The words come after the change that they are of: what is open gets them.
     fn spoken(&mut self, words: Words, alerting: &Alerting) -> Vec<Signal> {
         let Words { probe, text } = words;
-        if !self.watched.contains_key(&probe) {
+        if !self.watched.contains(&probe) {
+            return Vec::new();
+        }
+        let findings: Vec<FindingId> =
+            self.found.keys().filter(|(_, of)| *of == probe).map(|(finding, _)| finding.clone()).collect();
+        let is_open = self.said.contains_key(&probe);
+        if !is_open && findings.is_empty() {
             return Vec::new();
         }
         self.words.insert(probe.clone(), text);
-        let is_open = self.said.get(&probe).is_some_and(|said| said.values().any(|said| said.state != State::Up));
         let mut signals: Vec<Signal> =
             if is_open { self.judge(&probe, alerting).into_iter().collect() } else { Vec::new() };
-        let findings: Vec<FindingId> =
-            self.found.keys().filter(|(_, of)| *of == probe).map(|(finding, _)| finding.clone()).collect();
         signals.extend(findings.iter().filter_map(|finding| self.opened(finding, &probe, alerting)));
         signals
     }
@@ -272,12 +284,27 @@ impl JournalFold {
         if !self.watched.get(&changed.probe)?.observers.contains(observer) {
             return None;
         }
-        let said = Said { state: changed.state, after: changed.after, by: changed.by };
-        self.said.entry(changed.probe.clone()).or_default().insert(observer.clone(), said);
-        self.dirty.insert(format!("said/{}/{observer}", changed.probe));
+        let probe = &changed.probe;
         // Its words follow.
-        self.words.remove(&changed.probe);
-        self.judge(&changed.probe, alerting)
+        self.words.remove(probe);
+        let row = || format!("said/{probe}/{observer}");
+        if changed.state == State::Up {
+            // Of ten thousand probes nearly all are up: nothing is kept of these.
+            if let Some(said) = self.said.get_mut(probe)
+                && said.remove(observer).is_some()
+            {
+                self.dirty.insert(row());
+            }
+            if self.said.get(probe).is_none_or(BTreeMap::is_empty) {
+                self.said.remove(probe);
+                return Some(Signal { key: probe_key(probe), state: SignalState::Over(changed.by) });
+            }
+            return self.judge(probe, alerting);
+        }
+        let said = Said { state: changed.state, after: changed.after, by: changed.by };
+        self.said.entry(probe.clone()).or_default().insert(observer.clone(), said);
+        self.dirty.insert(row());
+        self.judge(probe, alerting)
     }
 
     /// What the observers of a probe agree on.
@@ -295,7 +322,7 @@ impl JournalFold {
                 let over = said.values().map(|said| said.by).max()?;
                 return Some(Signal { key: probe_key(probe), state: SignalState::Over(over) });
             }
-            State::Down if watched.is_job => {
+            State::Down if watched.kind.as_ref() == "heartbeat" => {
                 let (fr, en) =
                     (format!("La tâche {probe} n’a pas donné signe de vie"), format!("The job {probe} did not report"));
                 (Source::Probe, Text { fr, en })
@@ -337,7 +364,7 @@ impl JournalFold {
     }
 
     fn found(&mut self, observer: &ObserverId, found: &Found, alerting: &Alerting) -> Option<Signal> {
-        if !self.watched.contains_key(&found.probe) {
+        if !self.watched.contains(&found.probe) {
             return None;
         }
         let place = (found.finding.clone(), found.probe.clone());
@@ -393,8 +420,8 @@ impl JournalFold {
             return None;
         }
         let of_record =
-            |watched: &&Watched| watched.observers.contains(observer) && Covered::class(watched.every) == class;
-        let probes = self.watched.values().filter(of_record).count();
+            |watched: &&Probe| watched.observers.contains(observer) && Covered::class(watched.every) == class;
+        let probes = self.watched.all().iter().filter(of_record).count();
         let blind: BTreeSet<&ProbeId> = covered
             .gaps
             .iter()
