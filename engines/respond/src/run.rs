@@ -397,6 +397,7 @@ impl State {
 
     /// Reads the new entries.
     async fn read(&mut self, context: &Context) -> Result<(), EngineError> {
+        self.fold.passes(context.clock.now());
         while let Some(batch) = self.feed.read(&context.progress).await? {
             let now = self.now(context);
             for envelope in batch.entries.iter().filter_map(|entry| entry.envelope.as_ref()) {

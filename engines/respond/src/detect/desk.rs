@@ -726,10 +726,18 @@ impl Desk {
                 self.mark_thread(&key);
                 let Some(thread) = self.threads.get_mut(&key) else { continue };
                 thread.acknowledged_at = None;
-                // Everybody knows that it was over: who is told this time is whoever is on call now.
-                if was_settled && let Some(thread) = self.threads.remove(&key) {
+                // Whoever knows that it was over need not be told this time: that is for whoever is on call now. Whose channel
+                // refused the end still waits for one.
+                let knows = thread.told.as_ref().is_none_or(|told| told.over);
+                if was_settled
+                    && knows
+                    && let Some(thread) = self.threads.remove(&key)
+                {
                     self.past.insert(key, Thread { past: true, ..thread });
                 }
+            }
+            if was_settled {
+                self.tell_more(group, now);
             }
         }
         self.mark(group);

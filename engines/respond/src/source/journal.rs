@@ -105,6 +105,11 @@ impl JournalFold {
         Self { begun, ..Self::default() }
     }
 
+    /// Called with the time of the wall clock: one that was set back makes the start earlier.
+    pub fn passes(&mut self, wall: Time) {
+        self.begun = self.begun.min(wall);
+    }
+
     /// The kinds of entries that it reads.
     pub fn kinds() -> Vec<Kind> {
         vec![Changed::KIND, Found::KIND, Covered::KIND, Verdict::KIND, Words::KIND, Failed::KIND, StorageFault::KIND]
@@ -416,7 +421,7 @@ impl JournalFold {
         heard.at = heard.at.max(now);
         let (class, interval) = (covered.every, covered.interval);
         // Of several records with other periods the most frequent ones tell first.
-        if class != Covered::class(heard.every) || interval.start < self.begun {
+        if class != Covered::class(heard.every) {
             return None;
         }
         let of_record =
@@ -432,6 +437,9 @@ impl JournalFold {
         if probes == 0 || 2 * blind.len() <= probes {
             heard.blind_since = None;
             return Some(Signal { key, state: SignalState::Over(interval.end) });
+        }
+        if interval.start < self.begun {
+            return None;
         }
         let since = *heard.blind_since.get_or_insert(interval.start);
         if interval.end.since(since) < BLIND_AFTER {
