@@ -9,12 +9,12 @@ use event::{Clock, Span};
 use tokio_util::sync::CancellationToken;
 
 use crate::net::Net;
-use crate::{Progress, Random, Recorder, Secrets};
+use crate::{Programs, Progress, Random, Recorder, Secrets};
 
 /// A future on the heap.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// The means of an engine, the same on a server, on a host and at a gate: clocks, randomness, network, secrets, recorder. A
+/// The means of an engine, the same on a server, on a host and at a gate: clocks, randomness, network, programs, secrets, recorder. A
 /// test gives one without an outside world; see [`crate::sim`].
 ///
 /// No store is in it: a right to a store is an argument of the engine's `new`, and so a matter of its type. An engine that
@@ -27,6 +27,8 @@ pub struct Context {
     pub random: Arc<dyn Random>,
     /// Names, connections, TLS.
     pub net: Arc<Net>,
+    /// Programs of the machine.
+    pub programs: Arc<Programs>,
     /// Opens the secrets that the policy keeps elsewhere.
     pub secrets: Arc<Secrets>,
     /// Puts events into the journal.

@@ -5,7 +5,7 @@
 //! passes.
 //!
 //! **Principle.** An [`Engine`] is a function from a [`Context`] to a future. The context holds everything outside of it:
-//! [`clock`], [`random`]ness, [`net`]work, [`Secrets`] and the [`Recorder`]. The [`Supervisor`] runs each
+//! [`clock`], [`random`]ness, [`net`]work, [`Programs`], [`Secrets`] and the [`Recorder`]. The [`Supervisor`] runs each
 //! attempt as a task of its own, turns a panic into a value, takes silence for failure, restarts with a growing delay, and
 //! writes all of it into the journal: what the engine did not see while it was away is *unproven*, and the journal says why.
 //!
@@ -35,6 +35,7 @@ pub mod metrics;
 pub mod net;
 pub mod printable;
 mod private_key;
+pub mod program;
 mod progress;
 pub mod random;
 mod reconcile;
@@ -50,6 +51,7 @@ pub use event::Clock;
 pub use failure::Failure;
 pub use feed::{Batch, Feed, FeedEntry};
 pub use private_key::{PrivateKey, PrivateKeyError, SignatureKind};
+pub use program::{Program, ProgramError, Programs};
 pub use progress::Progress;
 pub use random::Random;
 pub use reconcile::{Driver, Reconcile};

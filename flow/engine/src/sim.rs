@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::SimClock;
 use crate::net::{Net, NetOptions, SetupError};
 use crate::random::SeededRandom;
-use crate::{Context, Progress, Recorder};
+use crate::{Context, Programs, Progress, Recorder};
 
 mod at_door;
 
@@ -86,6 +86,7 @@ impl World {
             clock: self.clock.clone(),
             random: Arc::new(SeededRandom::new(1)),
             net: Arc::new(net),
+            programs: Arc::new(Programs::in_folders([])),
             secrets: Arc::default(),
             recorder: self.recorder(observer),
             progress: Progress::default(),

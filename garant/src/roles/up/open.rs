@@ -11,7 +11,7 @@ use engine::clock::SystemClock;
 use engine::descriptors;
 use engine::net::Net;
 use engine::random::SystemRandom;
-use engine::{CancellationToken, Clock, Context, Progress, Random, Recorder, Secrets};
+use engine::{CancellationToken, Clock, Context, Programs, Progress, Random, Recorder, Secrets};
 use event::{BootId, Time};
 use journal::note::{SigningKey, VerifierKey};
 use notary::remembered::{self, RememberedHeads};
@@ -110,6 +110,7 @@ pub(super) async fn open(
         clock,
         random,
         net: Arc::new(net),
+        programs: Arc::new(Programs::of_system()),
         secrets: Arc::new(Secrets::of_system()),
         recorder,
         progress: Progress::default(),

@@ -1,0 +1,329 @@
+//! Programs of the machine: `nft`, `journalctl`. Each runs without a shell, with a deadline and bounded output.
+//!
+//! Arguments are a list, never a line; what came from outside (a log, a request) goes to standard input, where the program reads
+//! it as data. A program sees none of garant's environment: `PATH` is that of the system, and messages are in English.
+
+use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use event::Span;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
+
+use crate::printable;
+
+/// Where programs are looked for.
+const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// The most that is kept of standard error.
+const ERRORS_BYTES_MAX: usize = 4096;
+
+/// A program to run: name, arguments, standard input, limits.
+#[derive(Clone, Debug)]
+pub struct Program {
+    name: &'static str,
+    args: Vec<OsString>,
+    input: Vec<u8>,
+    deadline: Span,
+    output_bytes_max: usize,
+}
+
+impl Program {
+    /// The program of this name, without arguments and input; 30 s and 1 MiB of output are its limits.
+    pub const fn new(name: &'static str) -> Self {
+        Self { name, args: Vec::new(), input: Vec::new(), deadline: Span::from_secs(30), output_bytes_max: 1024 * 1024 }
+    }
+
+    /// Adds an argument.
+    #[must_use]
+    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.args.push(arg.as_ref().to_owned());
+        self
+    }
+
+    /// Adds arguments.
+    #[must_use]
+    pub fn args(mut self, args: impl IntoIterator<Item: AsRef<OsStr>>) -> Self {
+        self.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        self
+    }
+
+    /// What is written to its standard input; nothing unless said.
+    #[must_use]
+    pub fn input(mut self, input: impl Into<Vec<u8>>) -> Self {
+        self.input = input.into();
+        self
+    }
+
+    /// Longest time that it may take; it is killed then. Not for [`Programs::stream`].
+    #[must_use]
+    pub const fn deadline(mut self, deadline: Span) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// Most bytes of standard output; it is killed beyond them. Not for [`Programs::stream`].
+    #[must_use]
+    pub const fn output_bytes_max(mut self, bytes: usize) -> Self {
+        self.output_bytes_max = bytes;
+        self
+    }
+}
+
+/// The result of a program that ran to its end with exit code 0.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Output {
+    /// All of its standard output.
+    pub stdout: Vec<u8>,
+    /// The end of its standard error.
+    pub stderr: String,
+}
+
+/// Why a program did not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum ProgramError {
+    /// The program is not installed.
+    #[error("the program `{0}` is not installed")]
+    Missing(&'static str),
+    /// The program can't be started.
+    #[error("`{0}` can't be started: {1}")]
+    Start(&'static str, io::Error),
+    /// Its input or output broke.
+    #[error("`{0}` can't be talked to: {1}")]
+    Broken(&'static str, io::Error),
+    /// The program failed: how it ended, and what it said last on standard error.
+    #[error("`{name}` failed ({ended}){}", said(.stderr))]
+    Failed {
+        /// The program.
+        name: &'static str,
+        /// Its exit code or signal.
+        ended: String,
+        /// The end of its standard error.
+        stderr: String,
+    },
+    /// The program took too long, and was killed.
+    #[error("`{0}` took longer than {1}, and was killed")]
+    Late(&'static str, Span),
+    /// The program wrote too much, and was killed.
+    #[error("`{0}` wrote more than {1} bytes, and was killed")]
+    TooMuch(&'static str, usize),
+}
+
+fn said(stderr: &str) -> String {
+    match stderr.trim() {
+        "" => String::new(),
+        text => format!(": {text}"),
+    }
+}
+
+/// The right to run programs, of the whole machine or of none.
+#[derive(Clone, Debug)]
+pub struct Programs {
+    path: OsString,
+}
+
+impl Programs {
+    /// The programs of the system.
+    pub fn of_system() -> Self {
+        Self { path: SYSTEM_PATH.into() }
+    }
+
+    /// The programs in these folders and no others; for tests. Without a folder, there is none.
+    pub fn in_folders(folders: impl IntoIterator<Item = PathBuf>) -> Self {
+        Self { path: std::env::join_paths(folders).unwrap_or_default() }
+    }
+
+    /// Runs a program to its end.
+    ///
+    /// # Errors
+    /// It is missing, fails, takes too long or writes too much: it has been killed then. Dropping the future kills it too.
+    pub async fn run(&self, program: &Program) -> Result<Output, ProgramError> {
+        let name = program.name;
+        let mut child = self.start(program, !program.input.is_empty())?;
+        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let write = async {
+            if let Some(mut stdin) = stdin {
+                // A program may fail before it has read everything: its own words say why, not the broken pipe.
+                match stdin.write_all(&program.input).await {
+                    Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error),
+                    _ => {}
+                }
+            }
+            Ok(())
+        };
+        let read = read_bounded(stdout, program.output_bytes_max);
+        let all = async {
+            let (written, read, stderr) = tokio::join!(write, read, tail(stderr));
+            let broken = |error| ProgramError::Broken(name, error);
+            written.map_err(broken)?;
+            let Some(stdout) = read.map_err(broken)? else {
+                return Err(ProgramError::TooMuch(name, program.output_bytes_max));
+            };
+            let status = child.wait().await.map_err(broken)?;
+            if status.success() {
+                return Ok(Output { stdout, stderr });
+            }
+            Err(ProgramError::Failed { name, ended: status.to_string(), stderr })
+        };
+        // A child that is dropped is killed.
+        tokio::time::timeout(program.deadline.to_std(), all)
+            .await
+            .unwrap_or(Err(ProgramError::Late(name, program.deadline)))
+    }
+
+    /// Starts a program that goes on writing, until it ends by itself or the [`Running`] is dropped.
+    ///
+    /// # Errors
+    /// It is missing, or can't be started.
+    pub fn stream(&self, program: &Program) -> Result<Running, ProgramError> {
+        let mut child = self.start(program, false)?;
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        Ok(Running { name: program.name, stdout, stderr, child })
+    }
+
+    fn start(&self, program: &Program, with_input: bool) -> Result<Child, ProgramError> {
+        let name = program.name;
+        let found = std::env::split_paths(&self.path).map(|folder| folder.join(name)).find(|path| path.is_file());
+        let path = found.ok_or(ProgramError::Missing(name))?;
+        #[expect(clippy::disallowed_methods, reason = "this is where programs are started, with their bounds")]
+        let mut command = Command::new(path);
+        command
+            .args(&program.args)
+            .env_clear()
+            .env("PATH", &self.path)
+            .env("LC_ALL", "C.UTF-8")
+            .current_dir("/")
+            .stdin(if with_input { Stdio::piped() } else { Stdio::null() })
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        command.spawn().map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => ProgramError::Missing(name),
+            _ => ProgramError::Start(name, error),
+        })
+    }
+}
+
+/// A program that is running, and writes. Dropped, it is killed.
+pub struct Running {
+    name: &'static str,
+    stdout: Option<ChildStdout>,
+    stderr: Option<ChildStderr>,
+    child: Child,
+}
+
+impl fmt::Debug for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Running").field("name", &self.name).field("id", &self.child.id()).finish_non_exhaustive()
+    }
+}
+
+impl Running {
+    /// Its standard output, the first time it is asked for.
+    pub fn stdout(&mut self) -> Option<impl AsyncRead + Send + Unpin + use<>> {
+        self.stdout.take()
+    }
+
+    /// Waits for its end. It is to be polled while the output is read: what the program writes to standard error is drained here.
+    ///
+    /// # Errors
+    /// It ended with another exit code than 0.
+    pub async fn ended(&mut self) -> Result<(), ProgramError> {
+        let stderr = tail(self.stderr.take()).await;
+        let status = self.child.wait().await.map_err(|error| ProgramError::Broken(self.name, error))?;
+        if status.success() {
+            return Ok(());
+        }
+        Err(ProgramError::Failed { name: self.name, ended: status.to_string(), stderr })
+    }
+}
+
+/// All that is read, or `None` when it is more than `max` bytes.
+async fn read_bounded(from: Option<ChildStdout>, max: usize) -> io::Result<Option<Vec<u8>>> {
+    let mut all = Vec::new();
+    let Some(from) = from else { return Ok(Some(all)) };
+    let most = u64::try_from(max).unwrap_or(u64::MAX).saturating_add(1);
+    from.take(most).read_to_end(&mut all).await?;
+    Ok((all.len() <= max).then_some(all))
+}
+
+/// The last bytes that are read until the end.
+async fn tail(from: Option<ChildStderr>) -> String {
+    let mut last = VecDeque::with_capacity(ERRORS_BYTES_MAX);
+    let mut buffer = [0; 1024];
+    if let Some(mut from) = from {
+        while let Ok(read @ 1..) = from.read(&mut buffer).await {
+            last.extend(&buffer[..read]);
+            let over = last.len().saturating_sub(ERRORS_BYTES_MAX);
+            last.drain(..over);
+        }
+    }
+    let last = String::from_utf8_lossy(last.make_contiguous());
+    let lines: Vec<_> = last.lines().map(str::trim).filter(|line| !line.is_empty()).map(printable::text).collect();
+    lines.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_program_reads_its_input_and_its_arguments_as_they_are() {
+        let programs = Programs::of_system();
+        let output = programs.run(&Program::new("cat").arg("-").input("; rm -rf $HOME\n")).await.expect("cat");
+        assert_eq!(output.stdout, b"; rm -rf $HOME\n");
+        let output = programs.run(&Program::new("printf").args(["%s|", "$(id)", "a b"])).await.expect("printf");
+        assert_eq!(output.stdout, b"$(id)|a b|");
+        let environment = programs.run(&Program::new("env")).await.expect("env").stdout;
+        let environment = String::from_utf8_lossy(&environment);
+        let mut environment: Vec<&str> = environment.lines().collect();
+        environment.sort_unstable();
+        assert_eq!(environment, ["LC_ALL=C.UTF-8", &format!("PATH={SYSTEM_PATH}")]);
+    }
+
+    #[tokio::test]
+    async fn a_failure_says_what_failed() {
+        let programs = Programs::of_system();
+        let error = programs.run(&Program::new("ls").arg("/nowhere/at/all")).await.expect_err("no such file");
+        let error = error.to_string();
+        assert!(error.starts_with("`ls` failed (exit status: 2): "), "{error}");
+        assert!(error.contains("/nowhere/at/all"), "{error}");
+        let missing = programs.run(&Program::new("no-such-program")).await.expect_err("missing");
+        assert_eq!(missing.to_string(), "the program `no-such-program` is not installed");
+        let none = Programs::in_folders([]).run(&Program::new("cat")).await.expect_err("no folder");
+        assert!(matches!(none, ProgramError::Missing("cat")), "{none}");
+    }
+
+    #[tokio::test]
+    async fn time_and_output_are_bounded() {
+        let programs = Programs::of_system();
+        let slow = Program::new("sleep").arg("60").deadline(Span::from_millis(50));
+        assert!(matches!(programs.run(&slow).await, Err(ProgramError::Late("sleep", _))));
+        let endless = Program::new("yes").output_bytes_max(10_000);
+        assert!(matches!(programs.run(&endless).await, Err(ProgramError::TooMuch("yes", 10_000))));
+        // More input than a pipe holds, to a program that reads none of it.
+        let deaf = Program::new("true").input(vec![b'x'; 1_000_000]);
+        programs.run(&deaf).await.expect("its own end counts");
+    }
+
+    #[tokio::test]
+    async fn a_stream_ends_with_its_reader() {
+        let programs = Programs::of_system();
+        let mut running = programs.stream(&Program::new("yes").arg("line")).expect("it starts");
+        let pid = running.child.id().expect("it runs");
+        let mut stdout = running.stdout().expect("once");
+        let mut some = [0; 10];
+        stdout.read_exact(&mut some).await.expect("it writes");
+        assert_eq!(&some, b"line\nline\n");
+        drop((running, stdout));
+        let gone = async {
+            while std::path::Path::new(&format!("/proc/{pid}/exe")).exists() {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(10), gone).await.expect("it was killed");
+    }
+}
