@@ -6,8 +6,8 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use notary::write_whole;
 use serde::{Deserialize, Serialize};
+use store::write_whole;
 
 use crate::configuration::Fixed;
 use crate::failure::Failure;

@@ -14,8 +14,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use engine::Random;
 use journal::Hash;
-use notary::write_whole;
 use rustix::fs::OFlags;
+use store::write_whole;
 use zeroize::Zeroizing;
 
 use crate::failure::Failure;

@@ -1,29 +1,9 @@
-//! Atomic replacement and creation of files: after a crash a file has the old content or the new. Bounded reading of small
-//! ones.
+//! Atomic creation of files, and bounded reading of small ones.
 
 use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-
-/// Replaces a file atomically and durably: a reader sees the old content or the new, also after a crash.
-pub fn write_whole(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let new = path.with_file_name(name);
-    // A file left behind by a crash may have another mode than the one asked for.
-    if let Err(error) = fs::remove_file(&new)
-        && error.kind() != io::ErrorKind::NotFound
-    {
-        return Err(error);
-    }
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&new)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    fs::rename(&new, path)?;
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::File::open(folder)?.sync_all()
-}
 
 /// Longest key or checkpoint, in bytes; each is some hundred.
 const TEXT_BYTES_MAX: u64 = 64 * 1024;
@@ -52,7 +32,7 @@ pub(crate) fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
     fs::File::open(folder)?.sync_all()
 }
 
-/// Fails if [`write_whole`] could not replace the file. The file itself is not touched.
+/// Fails if [`store::write_whole`] could not replace the file. The file itself is not touched.
 pub(crate) fn try_write(path: &Path) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".try");

@@ -26,5 +26,3 @@ pub mod publisher;
 pub mod remembered;
 pub mod retention;
 pub mod witnessing;
-
-pub use files::write_whole;

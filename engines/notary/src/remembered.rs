@@ -133,7 +133,7 @@ impl RememberedHeads {
     pub async fn write(&self, note: String) -> Result<(), Failure> {
         let paths = self.paths.clone();
         let written = tokio::task::spawn_blocking(move || {
-            let write = |path: &PathBuf| files::write_whole(path, note.as_bytes(), 0o644).err();
+            let write = |path: &PathBuf| store::write_whole(path, note.as_bytes(), 0o644).err();
             let failed: Vec<_> = paths.iter().filter_map(|path| Some(cannot_remember(path, &write(path)?))).collect();
             failed.into_iter().next().map_or(Ok(()), Err)
         });

@@ -42,7 +42,6 @@ use journal::tree;
 use journal::witness::{Refusal, accept_answer, checkpoint_path, encode_request};
 use store::{Head, StoreError};
 
-use crate::files;
 use crate::remembered::RememberedHeads;
 
 /// Deadline of one request.
@@ -340,7 +339,7 @@ const PROPOSED: &str = "tlog-policy";
 
 /// Writes the proposed trust policy of the log to its data directory.
 pub fn write_proposed_policy(data: &Path, policy: &str) -> io::Result<()> {
-    files::write_whole(&data.join(PROPOSED), policy.as_bytes(), 0o644)
+    store::write_whole(&data.join(PROPOSED), policy.as_bytes(), 0o644)
 }
 
 /// The trust policy that `garant up` wrote last.

@@ -8,7 +8,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::{Body, BootId, InstallationId, ObserverId, Time};
+use crate::{Body, BootId, InstallationId, Kind, ObserverId, Time};
 
 /// Largest payload, in bytes. The projection of a policy with ten thousand probes fits.
 pub const PAYLOAD_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -78,6 +78,47 @@ impl Observed {
             signature: self.signature,
             body: self.body,
         }
+    }
+}
+
+/// An event on its way from an agent to the server that records it: one line of JSON.
+///
+/// Who may read it and how long it is kept is not in it: the server knows its [`Kind`] and says so.
+#[derive(Clone, Serialize, Deserialize, Debug)]
+pub struct Sent {
+    /// `engine.verb`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Version of the body.
+    pub version: u16,
+    /// The observer that saw it.
+    pub observer: ObserverId,
+    /// The run of the observer's process.
+    pub boot: BootId,
+    /// The observer's own count within that run, from 0.
+    pub sequence: u64,
+    /// When it was seen, by the observer's wall clock, in µs UTC.
+    pub observed_at: Time,
+    /// The observer's signature; see [`Observed::signature`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<String>,
+    /// The body, as it was written.
+    pub body: Box<RawValue>,
+}
+
+impl From<Observed> for Sent {
+    fn from(observed: Observed) -> Self {
+        let Observed { kind, version, observer, boot, sequence, observed_at, signature, body, .. } = observed;
+        Self { kind, version, observer, boot, sequence, observed_at, signature, body }
+    }
+}
+
+impl Sent {
+    /// The event as its receiver knows it: `kind` says who may read it and how long it is kept.
+    pub fn received(self, kind: &Kind) -> Observed {
+        let Self { kind: name, version, observer, boot, sequence, observed_at, signature, body } = self;
+        let (coarse, retention) = (kind.coarse(), kind.retention);
+        Observed { kind: name, version, coarse, retention, observer, boot, sequence, observed_at, signature, body }
     }
 }
 

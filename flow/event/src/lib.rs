@@ -27,7 +27,7 @@ pub mod policy;
 pub mod promise;
 
 pub use body::{Audience, Body, Family, Kind, Retention, kind_named, kinds};
-pub use envelope::{Envelope, Observed, PAYLOAD_BYTES_MAX, Unreadable};
+pub use envelope::{Envelope, Observed, PAYLOAD_BYTES_MAX, Sent, Unreadable};
 pub use id::{
     BadName, BootId, FindingId, HostId, InstallationId, ObserverId, ProbeId, PromiseId, RegionId, ServiceId, VantageId,
 };

@@ -22,6 +22,7 @@
 
 mod consumers;
 mod error;
+mod files;
 mod keys;
 mod lock;
 mod log;
@@ -32,6 +33,7 @@ mod reserve;
 mod samples;
 mod sequence;
 mod sink;
+pub mod spool;
 mod tiles;
 mod words;
 
@@ -41,6 +43,7 @@ pub mod sqlite;
 
 pub use consumers::{Consumers, KEY_BYTES_MAX, LongValue, ROWS_MAX, Row, Rows, Step, VALUE_BYTES_MAX};
 pub use error::{OpenError, StoreError};
+pub use files::{sync_folder, write_whole};
 pub use lock::{holder, refuse_of_another};
 pub use log::{
     Append, AppendsRefused, EVENTS_MAX, Entry, Head, Payload, Proofs, Publish, RANGE_MAX, Read, Retain, Retained,

@@ -18,8 +18,8 @@ use engine::random::SystemRandom;
 use engine::{CancellationToken, Random as _};
 use journal::note::{KeyType, SigningKey, VerifierKey};
 use journal::witness::{Fork, WitnessState, checkpoint_path};
-use notary::write_whole;
 use serde::{Deserialize, Serialize};
+use store::write_whole;
 use web::witness::Persist;
 
 use crate::cli::runtime;
