@@ -4,5 +4,15 @@
 //! of garant.
 
 mod definition;
+mod ini;
+mod interpolation;
+mod library;
+mod options;
+mod ordered;
+mod problem;
+mod reader;
+mod tags;
 
 pub use definition::{FilterDefinition, UseDns};
+pub use problem::{Place, Problem, ReadError};
+pub use reader::{JailOverrides, read_filter};

@@ -23,6 +23,8 @@ pub enum UseDns {
 pub struct FilterDefinition {
     /// Name: that of its file without `.conf`.
     pub name: String,
+    /// Whether names are looked up, where the filter or its jail says so.
+    pub use_dns: Option<UseDns>,
     /// Pattern that each line must match first, when there is one; its `<F-CONTENT>` is what the others see.
     pub prefregex: Option<String>,
     /// Patterns of a failure, in the order of the file.
