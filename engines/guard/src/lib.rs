@@ -2,4 +2,5 @@
 //!
 //! The engine runs in `garant agent`, where the logs are and where the right to change the packet filter is.
 
+pub mod detect;
 pub mod fail2ban;

@@ -1,0 +1,13 @@
+//! From failures to bans: how many failures make an offence, and how long the ban for it lasts.
+//!
+//! Pure state and arithmetic: instants, random draws and the history of an address are arguments.
+
+mod attempts;
+mod bantime;
+mod formula;
+#[cfg(test)]
+mod oracle;
+
+pub use attempts::{Attempts, AttemptsLimits, AttemptsState, Failure, Offence, TicketState};
+pub use bantime::{BanLength, BanTimeError, BanTimes, BanTimesText};
+pub use formula::{Formula, FormulaError};
