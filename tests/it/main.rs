@@ -15,6 +15,7 @@ mod observer;
 mod proof;
 mod respond;
 mod respond_alertmanager;
+mod respond_receipts;
 mod retention;
 mod samples;
 mod schedules;

@@ -13,14 +13,14 @@ use serde_json::Value;
 use crate::harness::{Nginx, Up, eventually, folder_with, free_port, garant, http, number, pause, report, transcript};
 
 /// A mail server that keeps what it is given, and can be dead.
-struct Sink {
-    port: u16,
+pub(crate) struct Sink {
+    pub(crate) port: u16,
     mails: Arc<Mutex<Vec<String>>>,
     running: Option<(Arc<AtomicBool>, JoinHandle<()>)>,
 }
 
 impl Sink {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let mut sink = Self { port: free_port(), mails: Arc::default(), running: None };
         sink.run();
         sink
@@ -52,12 +52,12 @@ impl Sink {
         thread.join().expect("the mail server ends");
     }
 
-    fn mails(&self) -> Vec<String> {
+    pub(crate) fn mails(&self) -> Vec<String> {
         self.mails.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The mail of that place, once it is there.
-    fn mail(&self, place: usize) -> String {
+    pub(crate) fn mail(&self, place: usize) -> String {
         eventually("a mail", || self.mails().get(place).cloned())
     }
 }
@@ -129,7 +129,7 @@ fn decoded(text: &str) -> String {
     String::from_utf8(bytes).expect("UTF-8")
 }
 
-fn header<'a>(mail: &'a str, name: &str) -> Option<&'a str> {
+pub(crate) fn header<'a>(mail: &'a str, name: &str) -> Option<&'a str> {
     let head = mail.split("\r\n\r\n").next()?;
     head.split("\r\n").find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
 }
@@ -181,7 +181,7 @@ timeout = "800 ms"
 }
 
 /// Runs a command beside a running garant, and returns its JSON.
-fn asked(up: &Up, arguments: &[&str]) -> Value {
+pub(crate) fn asked(up: &Up, arguments: &[&str]) -> Value {
     let data = up.path("data");
     let mut all = arguments.to_vec();
     all.extend(["--json", "--data", data.to_str().expect("UTF-8")]);

@@ -12,7 +12,8 @@ use crate::detect::alert::AlertId;
 use crate::detect::desk::{Hold, Now, Refusal};
 use crate::detect::silence::{Matcher, Silence};
 use crate::detect::thread::ThreadKey;
-use crate::door::{ALERTMANAGER, ALERTS, HOLD, HOLDS, INTAKE, LINK, NOTIFY, ON_CALL, SILENCES};
+use crate::door::{ALERTMANAGER, ALERTS, HOLD, HOLDS, INTAKE, LINK, NOTIFY, ON_CALL, RECEIPT, SILENCES};
+use crate::link::Use;
 use crate::people::{Calendar, Override};
 use crate::run::State;
 use crate::view;
@@ -119,6 +120,7 @@ impl State {
             NOTIFY => self.notify(call, now),
             HOLDS | HOLD => self.hold(call, now),
             LINK => self.link(call, now),
+            RECEIPT => self.receipt(call, now),
             INTAKE => self.intake(call, now),
             ALERTMANAGER => self.alertmanager(call, now, context),
             _ => Err(Reply::Refused(404)),
@@ -427,11 +429,25 @@ impl State {
         })))
     }
 
-    /// The answered of a one-time link. To open it changes nothing: programs that preview links do so as well.
+    /// Takes what a gateway says of a message. A word that is no last one, or says of a message what is known, changes nothing.
+    fn receipt(&mut self, call: &Call, now: Now) -> Result<Reply, Reply> {
+        let segments = call.segments();
+        let [path] = segments.as_slice() else { return Err(Reply::Refused(404)) };
+        let read = Use::Receipt.read(&self.desk.memory.link_key, path);
+        let (key, count) = read.ok_or(Reply::Refused(404))?;
+        let channels = self.desk.name_of(&key.person).map(|person| self.config.channels(person)).unwrap_or_default();
+        let channel = channels.into_iter().find(|(id, _)| *id == key.channel);
+        if let Some(delivery) = channel.and_then(|(_, channel)| channel.receipt(call)) {
+            self.desk.receipt(&key, count, delivery, now);
+        }
+        Ok(Reply::Text(200, String::new()))
+    }
+
+    /// The answer of a one-time link. To open it changes nothing: programs that preview links do so as well.
     fn link(&mut self, call: &Call, now: Now) -> Result<Reply, Reply> {
         let segments = call.segments();
         let [path] = segments.as_slice() else { return Err(Reply::Refused(404)) };
-        let read = crate::link::read(&self.desk.memory.link_key, path);
+        let read = Use::Acknowledge.read(&self.desk.memory.link_key, path);
         let (key, count) = read.ok_or(Reply::Refused(404))?;
         let thread = self.desk.threads.get(&key).cloned();
         let person = self.desk.name_of(&key.person).map(str::to_owned);

@@ -10,6 +10,7 @@ use serde_json::json;
 use crate::act::{Language, Message, Severity, What};
 use crate::detect::alert::{Alert, AlertId, Lead, Source};
 use crate::detect::desk::{Desk, Letter, LetterThread, Now};
+use crate::link::Use;
 
 /// Most names that one sentence lists.
 const NAMES_MAX: usize = 8;
@@ -115,6 +116,7 @@ impl Composer<'_> {
             link: None,
             runbook: None,
             fields: json!({ "what": "test", "at": self.now.wall.to_rfc3339() }),
+            receipt: self.receipt(thread),
         }
     }
 
@@ -157,6 +159,7 @@ impl Composer<'_> {
             link,
             runbook,
             fields: self.fields(alert, lead, thread),
+            receipt: self.receipt(thread),
         })
     }
 
@@ -456,6 +459,7 @@ impl Composer<'_> {
             link,
             runbook: None,
             fields: json!({ "what": "digest", "alerts": fields }),
+            receipt: self.receipt(first),
         })
     }
 
@@ -470,13 +474,19 @@ impl Composer<'_> {
         fields
     }
 
+    /// What a receipt for this message is known by; of several threads, the first one stands for all.
+    fn receipt(&self, thread: &LetterThread) -> String {
+        let count = self.desk.threads.get(&thread.key).map_or(0, |thread| thread.count);
+        Use::Receipt.path(&self.desk.memory.link_key, &thread.key, count)
+    }
+
     /// The one-time link of this message, by which its receiver takes the alert on.
     fn link(&self, thread: &LetterThread, alert: &Alert, lead: &Lead) -> Option<String> {
         if thread.over || lead.acknowledged.is_some() || alert.opening.source == Source::Hold {
             return None;
         }
         let count = self.desk.threads.get(&thread.key).map_or(0, |thread| thread.count);
-        Some(format!("{}/a/{}", self.links?, crate::link::path(&self.desk.memory.link_key, &thread.key, count)))
+        Some(format!("{}/a/{}", self.links?, Use::Acknowledge.path(&self.desk.memory.link_key, &thread.key, count)))
     }
 }
 

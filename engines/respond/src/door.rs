@@ -10,6 +10,7 @@ use engine::door::Method::{Delete, Get, Post};
 use engine::door::{Access, Call, Credential, Door, Listeners, Mount, Reply};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::link::Use;
 use crate::run::{Admission, Request};
 
 pub(crate) const ALERTS: &str = "/api/v1/alerts";
@@ -21,6 +22,7 @@ pub(crate) const HOLD: &str = "/api/v1/hold";
 pub(crate) const INTAKE: &str = "/api/v1/intake";
 pub(crate) const ALERTMANAGER: &str = "/api/v2";
 pub(crate) const LINK: &str = "/a";
+pub(crate) const RECEIPT: &str = "/r";
 
 const fn team(prefix: &'static str) -> Mount {
     Mount {
@@ -60,6 +62,14 @@ const MOUNTS: &[Mount] = &[
         methods: &[Get, Post],
         body_bytes_max: 1024,
     },
+    // Some gateways say by GET what became of a message. Nobody else sees the address, so nobody previews it.
+    Mount {
+        prefix: RECEIPT,
+        listeners: Listeners::Everybody,
+        access: Access::OfTheEngine,
+        methods: &[Get, Post],
+        body_bytes_max: 16 * 1024,
+    },
 ];
 
 /// The door.
@@ -81,9 +91,14 @@ impl Door for RespondDoor {
 
     fn admit(&self, call: &Call) -> Result<(), Reply> {
         let admission = Arc::clone(&self.admission.borrow());
-        if call.mount == LINK {
+        let used = match call.mount {
+            LINK => Some(Use::Acknowledge),
+            RECEIPT => Some(Use::Receipt),
+            _ => None,
+        };
+        if let Some(used) = used {
             let known = match call.segments().as_slice() {
-                [path] => crate::link::read(&admission.link_key, path).is_some(),
+                [path] => used.read(&admission.link_key, path).is_some(),
                 _ => false,
             };
             return if known { Ok(()) } else { Err(Reply::Refused(404)) };

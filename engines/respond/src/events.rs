@@ -33,7 +33,7 @@ impl Body for AlertChanged {
     const KIND: Kind = Kind::team("respond.alert", Family::Monitoring);
 }
 
-/// A message to a person went on: queued, handed over to the channel, failed, acknowledged.
+/// A message to a person went on: queued, handed over to the channel, delivered, failed, acknowledged.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
 pub(crate) struct Notified {
     /// The alert; 0 for a test.
@@ -42,7 +42,7 @@ pub(crate) struct Notified {
     pub person: String,
     /// The channel, without its address.
     pub channel: String,
-    /// `queued`, `handed_over`, `failed`, `acknowledged`.
+    /// `queued`, `handed_over`, `delivered`, `failed`, `acknowledged`.
     pub state: String,
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -102,7 +102,7 @@ fn notified(desk: &Desk, alert: &Alert, now: Now) -> Vec<Value> {
         }
         let at = match (&thread.acknowledged_at, &thread.told) {
             (Some(at), _) => *at,
-            (None, Some(told)) => label(told.at, now),
+            (None, Some(told)) => label(told.delivered_at.unwrap_or(told.at), now),
             (None, None) => label(thread.queued_at, now),
         };
         let kind = thread.key.channel.split('-').next().unwrap_or_default();

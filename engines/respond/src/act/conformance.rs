@@ -50,6 +50,7 @@ fn message(id: &str, language: Language) -> Message {
         link: Some("https://trust.shop.example/a/abc123".to_owned()),
         runbook: Some("https://wiki.shop.example/shop".to_owned()),
         fields: json!({ "alert": "a-1", "key": "probe/shop", "state": "firing" }),
+        receipt: "1.p-0a1b2c3d.sms-1.0.abc".to_owned(),
     }
 }
 

@@ -12,6 +12,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use engine::door::Call;
 use engine::net::Net;
 use engine::{BoxFuture, Clock, Random, Secrets};
 use event::Span;
@@ -115,6 +116,20 @@ pub struct Message {
     pub runbook: Option<String>,
     /// The same for programs.
     pub fields: serde_json::Value,
+    /// What follows `/r/` in the address at which a gateway says what became of this message: a secret.
+    pub receipt: String,
+}
+
+/// What a receipt says of a message that was accepted.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Delivery {
+    /// It reached the person's device.
+    Delivered,
+    /// It did not, and never will.
+    Failed {
+        /// Why, for the team; no secret, no address of a person.
+        reason: String,
+    },
 }
 
 /// The outcome of an attempt to send.
@@ -166,6 +181,11 @@ pub trait Channel: fmt::Debug + Send + Sync {
 
     /// Sends the message. `earlier` is the reference that the first message of the thread got.
     fn send<'a>(&'a self, message: &'a Message, earlier: Option<&'a str>, means: Means<'a>) -> BoxFuture<'a, Sent>;
+
+    /// What a call at the address of a receipt says; nothing, if it is no last word, or the channel knows of no receipts.
+    fn receipt(&self, _call: &Call) -> Option<Delivery> {
+        None
+    }
 }
 
 /// What a kind of channel is to the policy.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use engine::door::Call;
 use engine::http::{HeaderName, Method, Request, Response};
 use engine::{BoxFuture, Clock, SecretError, Secrets};
 use policy::{Private, Secret, Section, Slot, Table, Url, Value};
@@ -13,8 +14,8 @@ use zeroize::Zeroizing;
 
 use super::hook::unopened;
 use super::request::{Wanted, ask, failed};
-use super::{Channel, Kind, Means, Message, Providers, Sent, compose};
-use presets::{PRESETS, Preset};
+use super::{Channel, Delivery, Kind, Means, Message, Providers, Sent, compose};
+use presets::{PRESETS, Preset, PresetReceipt};
 use template::{Encoding, FIELDS, Template, Values};
 
 mod gsm;
@@ -71,6 +72,48 @@ pub struct Gateway {
     success: Success,
     id: Option<String>,
     not_now: Vec<u16>,
+    /// The address before `/r/…` of receipts.
+    receipts: Option<Url>,
+    receipt: Option<Receipt>,
+}
+
+/// `receipt` in `[sms]`: how the gateway says what became of a message.
+#[derive(Clone, PartialEq, Debug)]
+struct Receipt {
+    key: String,
+    delivered: Vec<String>,
+    failed: Vec<String>,
+}
+
+impl Section for Receipt {
+    const ABOUT: &'static str = "How the gateway says what became of a message.";
+    const EXAMPLE: &'static str = "";
+
+    fn read(table: &mut Table<'_>) -> Option<Self> {
+        let about = "What holds the state: a parameter of the address, a field of the form, or a key or place (RFC 6901) of the JSON \
+                     that it sends";
+        let key: Option<String> = table.required("key", about);
+        let delivered = table.required_list("delivered", "The values that say that the telephone has it");
+        let failed = table.required_list("failed", "The values that say that it never will");
+        Some(Self { key: key?, delivered: delivered?, failed: failed? })
+    }
+}
+
+impl Receipt {
+    /// What a call says; nothing, if it is no last word.
+    fn read_from(&self, call: &Call) -> Option<Delivery> {
+        let said = call.parameter(&self.key).map(str::to_owned).or_else(|| call.field(&self.key)).or_else(|| {
+            let json: Json = call.json().ok()?;
+            let value = if self.key.starts_with('/') { json.pointer(&self.key) } else { json.get(&self.key) };
+            value.map(plain_value)
+        })?;
+        if self.delivered.contains(&said) {
+            return Some(Delivery::Delivered);
+        }
+        let reason =
+            || "the gateway says that the message did not reach the telephone: check number and credit".to_owned();
+        self.failed.contains(&said).then(|| Delivery::Failed { reason: reason() })
+    }
 }
 
 /// `success` in `[sms]`: how an answer says that the message was taken over.
@@ -211,8 +254,13 @@ as `password`, `sender`), `twilio` (the account as `user`, the token as `passwor
 
 Any other takes `url` and, as far as needed, `method`, `headers`, `body`, `encoding`, `success` and `id`. In the address, the \
 values of header fields and the body, `{to}` stands for the number, `{to_digits}` and `{to_00}` for the number without `+` and with \
-00 instead, `{text}`, `{id}` (the same at each attempt), `{sender}`, `{account}`, `{user}`, `{password}`, and `{basic}` for the last \
-two as HTTP Basic wants them, each encoded for where it stands.";
+00 instead, `{text}`, `{id}` (the same at each attempt), `{sender}`, `{account}`, `{user}`, `{password}`, `{basic}` for these two as \
+HTTP Basic wants them, and `{receipt}` for the address at which the gateway says whether the message reached the telephone, each \
+encoded for where it stands.
+
+With `receipts`, a message is `delivered` once the gateway says so, and the next channel is used when it says that it could not \
+deliver it. `twilio` and `kannel` are asked for receipts then; any other needs `{receipt}` in its request, and `receipt`, such as \
+`receipt = { key = \"status\", delivered = [\"delivered\"], failed = [\"undelivered\", \"expired\"] }`.";
     const EXAMPLE: &'static str = r#"
 [sms]
 preset = "ovh"
@@ -237,10 +285,17 @@ sender = "SHOP"
         let encoding = table.or("encoding", Encoding::Form, "How the body is encoded");
         let success: Option<Success> = table.optional("success", "How an answer says that the message was taken over");
         let id: Option<Pointer> = table.optional("id", "Where an answer in JSON has the identifier of the message");
+        let receipts: Option<Url> = table.optional(
+            "receipts",
+            "The address before `/r/…` at which the gateway says whether a message reached the telephone, as the gateway reaches \
+             garant: that of a listener, or of the proxy before the public one; no receipts, if absent",
+        );
+        let receipt: Option<Receipt> =
+            table.optional("receipt", "How the gateway says whether a message reached the telephone");
 
         let template = match (preset, url) {
             (Some(Named(preset)), url) => {
-                let own = ["method", "headers", "body", "encoding", "success", "id"];
+                let own = ["method", "headers", "body", "encoding", "success", "id", "receipt"];
                 if let Some(own) = own.into_iter().find(|key| table.has(key)) {
                     let remedy = "remove it, or remove `preset` and write the whole request";
                     table.mistake(own, format!("`{own}` comes with the gateway `{}`", preset.name), remedy);
@@ -251,7 +306,16 @@ sender = "SHOP"
                     table.mistake("preset", format!("nothing says where `{}` is", preset.name), remedy);
                     return None;
                 };
-                preset.template(&base)
+                if receipts.is_some() && preset.receipt.is_none() {
+                    let reason = format!("`{}` is not told where to send receipts", preset.name);
+                    table.mistake(
+                        "receipts",
+                        reason,
+                        "remove it: what it takes over is all that is known of a message",
+                    );
+                    return None;
+                }
+                preset.template(&base, receipts.is_some())
             }
             (None, Some(Private(url))) => Template {
                 method: method.map_or(Method::POST, |method| method.0),
@@ -282,6 +346,8 @@ sender = "SHOP"
             success: says.or(success).unwrap_or_default(),
             id: preset.and_then(|preset| preset.id.map(str::to_owned)).or(id.map(|id| id.0)),
             not_now: preset.map(|preset| preset.not_now.to_vec()).unwrap_or_default(),
+            receipts,
+            receipt: preset.and_then(|preset| preset.receipt.as_ref()).map(PresetReceipt::read).or(receipt),
             template,
         };
         gateway.check(table).then_some(gateway)
@@ -308,12 +374,25 @@ impl Gateway {
                 "account" => &["account"],
                 "user" => &["user"],
                 "password" => &["password"],
+                "receipt" => &["receipts"],
                 _ => &[],
             };
             if let Some(needed) = needed.iter().find(|key| !table.has(key)) {
                 table.mistake(at, format!("the request needs `{needed}`"), format!("add `{needed}` to [sms]"));
                 return false;
             }
+        }
+        let asks_for_receipts = self.template.wants().iter().any(|name| name == "receipt");
+        if self.receipts.is_some() && !asks_for_receipts {
+            let remedy = "put `{receipt}` where the gateway wants the address of receipts";
+            table.mistake("receipts", "the request does not name the address of receipts", remedy);
+            return false;
+        }
+        if asks_for_receipts != self.receipt.is_some() && !table.has("preset") {
+            let (at, missing) = if asks_for_receipts { ("receipts", "receipt") } else { ("receipt", "receipts") };
+            let remedy = format!("add `{missing}`, or remove `{at}`: see `garant policy reference`");
+            table.mistake(at, format!("receipts without `{missing}`"), remedy);
+            return false;
         }
         let sender = self.sender.chars().count() <= SENDER_CHARS_MAX
             && self.sender.chars().all(|c| c.is_ascii_graphic() || c == ' ');
@@ -369,7 +448,14 @@ impl Gateway {
             ("user", plain(&self.user)),
             ("password", password),
             ("basic", Zeroizing::new(STANDARD.encode(&*login))),
+            ("receipt", Zeroizing::new(self.address_of(message).unwrap_or_default())),
         ]))
+    }
+
+    /// The address at which the gateway says what became of a message.
+    fn address_of(&self, message: &Message) -> Option<String> {
+        let base = self.receipts.as_ref()?.to_string();
+        Some(format!("{}/r/{}", base.trim_end_matches('/'), message.receipt))
     }
 
     /// What an answer means.
@@ -485,10 +571,17 @@ impl Channel for Phone {
             }
         })
     }
+
+    fn receipt(&self, call: &Call) -> Option<Delivery> {
+        self.gateway.receipts.as_ref()?;
+        self.gateway.receipt.as_ref()?.read_from(call)
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use engine::door::CallBody;
+
     use super::*;
 
     #[test]
@@ -615,6 +708,83 @@ mod tests {
         }
     }
 
+    /// Receipts are asked for where the policy says how the gateway reaches garant, and read as the gateway writes them.
+    #[tokio::test]
+    async fn receipts_are_asked_for_and_read() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("password");
+        std::fs::write(&path, "pw").expect("written");
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("set");
+        let keys = format!(
+            "user = \"me\"\nsender = \"SHOP\"\npassword = {{ file = \"{}\" }}\nreceipts = \"https://x.example/\"\n",
+            path.display()
+        );
+        let message = crate::act::conformance::sample();
+        let address = format!("https%3A%2F%2Fx.example%2Fr%2F{}", message.receipt);
+        let call = |method, query: &[(&str, &str)], body| Call {
+            query: query.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+            body,
+            ..Call::new(method, "/r", &["x"], event::Time::from_secs(0))
+        };
+        let query = |value: &str| call(engine::door::Method::Get, &[("status", value)], CallBody::Empty);
+        let form = |value: &str| {
+            let body = CallBody::Form(format!("MessageSid=SM1&MessageStatus={value}").into_bytes().into());
+            call(engine::door::Method::Post, &[], body)
+        };
+        let json = |text: &str| call(engine::door::Method::Post, &[], CallBody::Json(text.as_bytes().to_vec().into()));
+        let own = "url = \"https://y.example/?to={to}\"\nencoding = \"json\"\nbody = '{\"call\": \"{receipt}\"}'\n";
+        let says = |key: &str| {
+            format!("{own}receipt = {{ key = \"{key}\", delivered = [\"1\", \"ok\"], failed = [\"no\"] }}\n")
+        };
+        for (gateway_is, asked, told) in [
+            (
+                "preset = \"kannel\"\nurl = \"http://127.0.0.1:13013\"\n".to_owned(),
+                format!("&dlr-mask=19&dlr-url={address}%3Fstatus%3D%25d"),
+                vec![
+                    (query("1"), Some(true)),
+                    (query("2"), Some(false)),
+                    (query("16"), Some(false)),
+                    (query("8"), None),
+                ],
+            ),
+            (
+                "preset = \"twilio\"\n".to_owned(),
+                format!("&StatusCallback={address}"),
+                vec![
+                    (form("delivered"), Some(true)),
+                    (form("undelivered"), Some(false)),
+                    (form("sent"), None),
+                    (query("delivered"), None),
+                ],
+            ),
+            (
+                says("/a/b"),
+                format!("\"https://x.example/r/{}\"", message.receipt),
+                vec![
+                    (json(r#"{"a":{"b":1}}"#), Some(true)),
+                    (json(r#"{"a":{"b":"no"}}"#), Some(false)),
+                    (json("{"), None),
+                ],
+            ),
+            (says("state"), "https://x.example/r/".to_owned(), vec![(json(r#"{"state":"ok"}"#), Some(true))]),
+        ] {
+            let gateway = gateway(&format!("{gateway_is}{keys}")).unwrap_or_else(|why| panic!("{gateway_is}: {why}"));
+            let to = Telephone("+33612345678".to_owned());
+            let values = gateway.values(&to, &message, &Secrets::default()).await.expect("opened");
+            let body = gateway.template.body(&values).map(|body| body.to_string()).unwrap_or_default();
+            let request = format!("{}\n{body}", *gateway.template.url(&values));
+            assert!(request.contains(&asked), "{gateway_is}: {request}");
+            let phone = Phone { to, gateway: Arc::new(gateway) };
+            for (call, expected) in told {
+                let delivered = phone.receipt(&call).map(|delivery| delivery == Delivery::Delivered);
+                assert_eq!(delivered, expected, "{gateway_is}: {call:?}");
+            }
+            // Without the address of receipts there is none.
+            let without = Gateway { receipts: None, ..(*phone.gateway).clone() };
+            assert_eq!(Phone { gateway: Arc::new(without), ..phone }.receipt(&query("1")), None);
+        }
+    }
+
     #[test]
     fn mistakes_say_what_to_write() {
         for (table, said) in [
@@ -628,6 +798,17 @@ mod tests {
             ("url = \"https://x.example\"\nencoding = \"json\"\nbody = '{\"a\": {text}}'", "the body is no JSON"),
             ("url = \"https://x.example\"\nsuccess = { at = \"/a\" }", "add `is`"),
             ("url = \"https://x.example\"\nid = \"a\"", "start it with a `/`"),
+            (
+                "preset = \"freemobile\"\nreceipts = \"https://x.example\"",
+                "`freemobile` is not told where to send receipts",
+            ),
+            ("url = \"https://x.example\"\nreceipts = \"https://x.example\"", "does not name the address of receipts"),
+            ("url = \"https://x.example?a={receipt}\"", "add `receipts`"),
+            ("url = \"https://x.example?a={receipt}\"\nreceipts = \"https://x.example\"", "receipts without `receipt`"),
+            (
+                "url = \"https://x.example\"\nreceipt = { key = \"a\", delivered = [\"b\"], failed = [\"c\"] }",
+                "without `receipts`",
+            ),
             ("url = \"https://x.example\"\nheaders = { \"a b\" = \"c\" }", "is not the name of a header field"),
             ("url = \"https://x.example\"\npassword = \"s3cret\"", "the policy must hold none"),
             ("url = \"https://x.example\"\nsender = \"a name that is too long\"", "not a sender"),

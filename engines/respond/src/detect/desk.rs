@@ -24,8 +24,8 @@ use store::Row;
 use super::alert::{Acknowledgement, Alert, AlertId, GatheredBy, Lead, Opening, Scope, Signal, SignalState, Source};
 use super::places::Places;
 use super::silence::{ReadySilence, SILENCES_MAX, Silence};
-use super::thread::{Budget, NEXT_TRY_MAX, REFUSALS_MAX, Thread, ThreadKey, Told, pause, pause_after_refusal};
-use crate::act::{Language, Sent, Severity, What};
+use super::thread::{Budget, MessageNumber, NEXT_TRY_MAX, REFUSALS_MAX, Thread, ThreadKey, Told, pause};
+use crate::act::{Delivery, Language, Sent, Severity, What};
 
 /// Most alerts that are kept; beyond it new ones are counted and told as one.
 pub const ALERTS_MAX: usize = 20_000;
@@ -166,7 +166,7 @@ pub enum Note {
     Notified {
         /// The thread.
         thread: ThreadKey,
-        /// `queued`, `handed_over`, `failed`, `acknowledged`.
+        /// `queued`, `handed_over`, `delivered`, `failed`, `acknowledged`.
         state: &'static str,
     },
     /// Somebody was told of a failure, for the public: which alert.
@@ -265,6 +265,8 @@ pub struct Desk {
     pub(crate) pseudonyms: BTreeMap<String, String>,
     pub(crate) memory: Memory,
     in_flight: BTreeSet<(String, String)>,
+    /// Receipts that came before the answer of the channel that took the message, by person and channel under way.
+    early: BTreeMap<(String, String), (MessageNumber, Delivery)>,
     /// Groups of which it was said that the policy leaves nobody to be told.
     unheard: BTreeSet<AlertId>,
     dirty: BTreeSet<String>,
@@ -326,6 +328,7 @@ impl Desk {
             pseudonyms: BTreeMap::new(),
             memory,
             in_flight: BTreeSet::new(),
+            early: BTreeMap::new(),
             unheard: BTreeSet::new(),
             dirty: BTreeSet::new(),
             notes: Vec::new(),
@@ -412,6 +415,7 @@ impl Desk {
             thread.test_at.iter_mut().for_each(back);
             if let Some(told) = &mut thread.told {
                 back(&mut told.at);
+                told.delivered_at.iter_mut().for_each(back);
             }
         }
     }

@@ -8,14 +8,16 @@ use policy::{Document, Nouns, Part as _};
 
 use super::alert::{Opening, Signal, SignalState, Source};
 use super::desk::{Desk, Note, Now, Rules};
-use crate::act::{Language, Sent, Severity, What};
+use crate::act::{Delivery, Language, Sent, Severity, What};
 use crate::compose::Composer;
 use crate::config::Config;
+use crate::link::Use;
 
 mod causes;
 mod failing;
 mod outside;
 mod people;
+mod receipts;
 mod restart;
 mod storm;
 
@@ -96,6 +98,7 @@ struct Arrived {
     text: String,
     id: String,
     link: bool,
+    receipt: String,
 }
 
 struct Team {
@@ -213,6 +216,7 @@ impl Team {
                         text: message.text,
                         id: message.id,
                         link: message.link.is_some(),
+                        receipt: message.receipt,
                     });
                     Sent::Accepted { reference: None }
                 }
@@ -270,6 +274,23 @@ impl Team {
     /// The number of the alert of a service.
     fn number(&self, service: &str) -> u64 {
         self.desk.find(&format!("probe/{service}-answers")).expect("it was opened").id
+    }
+
+    /// A gateway says what became of a message that arrived.
+    fn receipt(&mut self, arrived: &Arrived, delivery: Delivery) {
+        let (key, count) = Use::Receipt.read("key", &arrived.receipt).expect("made by the composer");
+        self.desk.receipt(&key, count, delivery, self.now);
+        self.write();
+    }
+
+    /// The states of the messages about a service, as `alerts --json` shows them.
+    fn states(&self, service: &str) -> Vec<String> {
+        let alert = self.desk.find(&format!("probe/{service}-answers")).expect("it was opened");
+        let shown = crate::view::alert(&self.desk, alert, self.now);
+        let word = |told: &serde_json::Value, key: &str| told[key].as_str().unwrap_or_default().to_owned();
+        let told = shown["notified"].as_array().into_iter().flatten();
+        told.map(|told| format!("{} {}: {}", word(told, "person"), word(told, "channel"), word(told, "state")))
+            .collect()
     }
 
     fn acknowledge(&mut self, service: &str, by: &str) {

@@ -92,7 +92,19 @@ pub struct Told {
     /// What later messages of the thread refer to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference: Option<String>,
+    /// Which message it was: receipts name it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<MessageNumber>,
+    /// When it reached the person's device, as a receipt says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivered_at: Option<Time>,
+    /// Whether an earlier message had told of the alert here.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub knew: bool,
 }
+
+/// Which message of a person's channel: the alert of its first thread, and the number of that thread's messages before it.
+pub type MessageNumber = (AlertId, u32);
 
 impl Thread {
     /// A thread in which the first message is owed.
@@ -127,11 +139,24 @@ impl Thread {
         self.refused || self.failing_since.is_some_and(|since| now.since(since) >= FAILS_AFTER)
     }
 
+    /// Notes that the channel refuses the message, or could not deliver it.
+    pub(super) fn refuse(&mut self, reason: &str, now: Time) {
+        self.attempts = self.attempts.saturating_add(1);
+        self.failing_since.get_or_insert(now);
+        self.failure = Some(reason.to_owned());
+        self.refused = true;
+        // A server that refuses for an hour is one that is being mended.
+        self.refusals = self.refusals.saturating_add(1);
+        self.next_try = now + pause_after_refusal(self.refusals);
+        self.test_at = None;
+    }
+
     /// The state for people and scripts.
     pub const fn state(&self) -> &'static str {
         match self {
             Self { acknowledged_at: Some(_), .. } => "acknowledged",
             Self { refused: true, .. } => "failed",
+            Self { told: Some(Told { delivered_at: Some(_), .. }), failing_since: None, .. } => "delivered",
             Self { told: Some(_), failing_since: None, .. } => "handed_over",
             Self { failing_since: Some(_), .. } => "retrying",
             _ => "queued",
@@ -151,7 +176,7 @@ pub const NEXT_TRY_MAX: Span = Span::from_secs(3600);
 pub const REFUSALS_MAX: u32 = 4;
 
 /// The wait after so many refusals: ten minutes, and three times as long after each further one.
-pub fn pause_after_refusal(refusals: u32) -> Span {
+fn pause_after_refusal(refusals: u32) -> Span {
     Span::from_secs(600 * 3_i64.pow(refusals.saturating_sub(1).min(REFUSALS_MAX)))
 }
 

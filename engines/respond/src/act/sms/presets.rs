@@ -2,6 +2,7 @@
 
 use engine::http::Method;
 
+use super::Receipt;
 use super::template::{Encoding, Template};
 
 /// A gateway that is known by name.
@@ -19,17 +20,38 @@ pub(super) struct Preset {
     pub(super) id: Option<&'static str>,
     /// Statuses that mean "not now", beside those that everybody has.
     pub(super) not_now: &'static [u16],
+    /// How it says what became of a message, if it can be told where to.
+    pub(super) receipt: Option<PresetReceipt>,
+}
+
+/// How a gateway that is known by name is asked for a receipt, and what it says in it.
+pub(super) struct PresetReceipt {
+    /// What follows the body of the request, or its address when it has no body.
+    asked: &'static str,
+    key: &'static str,
+    delivered: &'static [&'static str],
+    failed: &'static [&'static str],
+}
+
+impl PresetReceipt {
+    /// How it is read.
+    pub(super) fn read(&self) -> Receipt {
+        let owned = |words: &[&str]| words.iter().map(ToString::to_string).collect();
+        Receipt { key: self.key.to_owned(), delivered: owned(self.delivered), failed: owned(self.failed) }
+    }
 }
 
 impl Preset {
-    /// Its request, at this address.
-    pub(super) fn template(&self, base: &str) -> Template {
+    /// Its request, at this address, with or without the request for a receipt.
+    pub(super) fn template(&self, base: &str, with_receipt: bool) -> Template {
+        let asked = self.receipt.as_ref().filter(|_| with_receipt).map_or("", |receipt| receipt.asked);
+        let (of_url, of_body) = if self.body.is_some() { ("", asked) } else { (asked, "") };
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         Template {
             method: if self.body.is_some() { Method::POST } else { Method::GET },
-            url: format!("{}{}", base.trim_end_matches('/'), self.path),
+            url: format!("{}{}{of_url}", base.trim_end_matches('/'), self.path),
             headers: self.headers.iter().map(owned).collect(),
-            body: self.body.map(|(_, body)| body.to_owned()),
+            body: self.body.map(|(_, body)| format!("{body}{of_body}")),
             encoding: self.body.map_or(Encoding::Form, |(encoding, _)| encoding),
         }
     }
@@ -47,6 +69,7 @@ pub(super) const PRESETS: [&Preset; 6] = [
         says: Some(("/status", &["100", "101"])),
         id: Some("/SmsIds/0"),
         not_now: &[],
+        receipt: None,
     },
     &Preset {
         // To the telephone of the account and no other.
@@ -59,6 +82,7 @@ pub(super) const PRESETS: [&Preset; 6] = [
         id: None,
         // Too many in too short a time.
         not_now: &[402],
+        receipt: None,
     },
     &Preset {
         name: "octopush",
@@ -72,6 +96,7 @@ pub(super) const PRESETS: [&Preset; 6] = [
         says: None,
         id: Some("/sms_ticket"),
         not_now: &[],
+        receipt: None,
     },
     &Preset {
         name: "smspartner",
@@ -85,6 +110,7 @@ pub(super) const PRESETS: [&Preset; 6] = [
         says: Some(("/success", &["true"])),
         id: Some("/message_id"),
         not_now: &[],
+        receipt: None,
     },
     &Preset {
         name: "twilio",
@@ -95,6 +121,12 @@ pub(super) const PRESETS: [&Preset; 6] = [
         says: None,
         id: Some("/sid"),
         not_now: &[],
+        receipt: Some(PresetReceipt {
+            asked: "&StatusCallback={receipt}",
+            key: "MessageStatus",
+            delivered: &["delivered", "read"],
+            failed: &["undelivered", "failed", "canceled"],
+        }),
     },
     &Preset {
         name: "kannel",
@@ -105,5 +137,12 @@ pub(super) const PRESETS: [&Preset; 6] = [
         says: None,
         id: None,
         not_now: &[],
+        // Of its states, 1 is "delivered to the telephone", 2 "not delivered to it", 16 "rejected by the SMSC"; `%d` is put in by it.
+        receipt: Some(PresetReceipt {
+            asked: "&dlr-mask=19&dlr-url={receipt}%3Fstatus%3D%25d",
+            key: "status",
+            delivered: &["1"],
+            failed: &["2", "16"],
+        }),
     },
 ];

@@ -4,7 +4,7 @@ use engine::http::Method;
 use zeroize::Zeroizing;
 
 /// What can be put in, as it is written in a template between braces, and what it is.
-pub(super) const FIELDS: [(&str, &str); 10] = [
+pub(super) const FIELDS: [(&str, &str); 11] = [
     ("to", "the number, such as +33600000000"),
     ("to_digits", "the number without +"),
     ("to_00", "the number with 00 instead of +"),
@@ -15,6 +15,7 @@ pub(super) const FIELDS: [(&str, &str); 10] = [
     ("user", "`user`"),
     ("password", "`password`"),
     ("basic", "`user` and `password` as HTTP Basic wants them"),
+    ("receipt", "the address of the receipt"),
 ];
 
 /// How a body is encoded.

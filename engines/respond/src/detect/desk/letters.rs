@@ -1,8 +1,8 @@
 //! What is owed to whom, and what became of it.
 
 use super::{
-    BTreeMap, Desk, GIVE_UP_AFTER, Lead, Letter, LetterThread, NEXT_TRY_MAX, Note, Now, Sent, Severity, Span, Thread,
-    ThreadKey, Time, Told, What, pause, pause_after_refusal,
+    BTreeMap, Delivery, Desk, GIVE_UP_AFTER, Lead, Letter, LetterThread, MessageNumber, NEXT_TRY_MAX, Note, Now, Sent,
+    Severity, Span, Thread, ThreadKey, Time, Told, What, pause,
 };
 
 impl Desk {
@@ -179,17 +179,75 @@ impl Desk {
         let pseudonym = self.pseudonym(&letter.person);
         let place = (pseudonym, letter.channel.clone());
         self.in_flight.remove(&place);
+        let first = letter.threads.first();
+        let count = |key: &ThreadKey| self.threads.get(key).map_or(0, |thread| thread.count);
+        let message = first.map_or((0, 0), |thread| (thread.key.alert, count(&thread.key)));
         // Who is told of an end was told of a beginning: that one counts.
         if matches!(sent, Sent::Accepted { .. }) && !matches!(letter.what, What::Test | What::Resolved) {
             self.budgets.entry(place.clone()).or_default().take(letter.at);
             self.dirty.insert(format!("budget/{}/{}", place.0, place.1));
         }
         for told in &letter.threads {
-            self.settle(told, sent, random, now);
+            self.settle(told, message, sent, random, now);
+        }
+        if let Some((message, delivery)) = self.early.remove(&place) {
+            self.take_receipt(&place, message, &delivery, now);
         }
     }
 
-    pub(super) fn settle(&mut self, letter: &LetterThread, sent: &Sent, random: u64, now: Now) {
+    /// Takes the receipt for a message that a channel accepted: it reached the person's device, or it never will. The first word
+    /// counts, and one about a message that is forgotten changes nothing.
+    pub fn receipt(&mut self, key: &ThreadKey, count: u32, delivery: Delivery, now: Now) {
+        let place = (key.person.clone(), key.channel.clone());
+        let message = (key.alert, count);
+        if self.in_flight.contains(&place) && self.told_by(&place, message).is_empty() {
+            self.early.insert(place, (message, delivery));
+            return;
+        }
+        self.take_receipt(&place, message, &delivery, now);
+    }
+
+    /// The threads of a person's channel that this message told of last.
+    fn told_by(&self, place: &(String, String), message: MessageNumber) -> Vec<ThreadKey> {
+        let told = self.threads.values().filter(|thread| {
+            let is_told = thread.told.as_ref().is_some_and(|told| told.message == Some(message));
+            is_told && thread.key.person == place.0 && thread.key.channel == place.1
+        });
+        told.map(|thread| thread.key.clone()).collect()
+    }
+
+    fn take_receipt(&mut self, place: &(String, String), message: MessageNumber, delivery: &Delivery, now: Now) {
+        for key in self.told_by(place, message) {
+            let Some(thread) = self.threads.get_mut(&key) else { continue };
+            let Some(told) = thread.told.as_mut().filter(|told| told.delivered_at.is_none()) else { continue };
+            match delivery {
+                Delivery::Delivered => {
+                    told.delivered_at = Some(now.steady);
+                    self.notes.push(Note::Notified { thread: key.clone(), state: "delivered" });
+                }
+                Delivery::Failed { reason } => {
+                    // What it said is owed still, and this channel does not do its work.
+                    if told.knew {
+                        (told.over, told.joined, told.message) = (false, 0, None);
+                    } else {
+                        thread.reference = thread.refers_to().map(str::to_owned);
+                        thread.told = None;
+                    }
+                    thread.refuse(reason, now.steady);
+                    self.notes.push(Note::Notified { thread: key.clone(), state: "failed" });
+                    if let Some(lead) = self.alerts.get_mut(&key.alert).and_then(|alert| alert.lead.as_mut()) {
+                        lead.settled = false;
+                        self.leads.insert(key.alert);
+                        self.mark(key.alert);
+                    }
+                }
+            }
+            self.mark_thread(&key);
+            self.wake_at(now.steady);
+        }
+    }
+
+    pub(super) fn settle(&mut self, letter: &LetterThread, message: MessageNumber, sent: &Sent, random: u64, now: Now) {
         let Some(thread) = self.threads.get_mut(&letter.key) else { return };
         let key = letter.key.clone();
         match sent {
@@ -197,7 +255,11 @@ impl Desk {
                 let earlier = thread.refers_to().map(str::to_owned);
                 let reference = earlier.or_else(|| reference.clone());
                 let LetterThread { joined, worsened, again, severity, over, .. } = *letter;
-                thread.told = Some(Told { joined, worsened, again, severity, over, at: now.steady, reference });
+                let knew = thread.told.is_some();
+                let (message, delivered_at) = (Some(message), None);
+                let at = now.steady;
+                thread.told =
+                    Some(Told { joined, worsened, again, severity, over, at, reference, message, delivered_at, knew });
                 thread.count += 1;
                 (thread.attempts, thread.failing_since, thread.failure, thread.remind_at) = (0, None, None, None);
                 (thread.next_try, thread.refusals) = (now.steady, 0);
@@ -228,14 +290,7 @@ impl Desk {
                 }
             }
             Sent::Refused { reason } => {
-                thread.attempts = thread.attempts.saturating_add(1);
-                thread.failing_since.get_or_insert(now.steady);
-                thread.failure = Some(reason.clone());
-                thread.refused = true;
-                // A server that refuses for an hour is one that is being mended.
-                thread.refusals = thread.refusals.saturating_add(1);
-                thread.next_try = now.steady + pause_after_refusal(thread.refusals);
-                thread.test_at = None;
+                thread.refuse(reason, now.steady);
                 self.notes.push(Note::Notified { thread: key.clone(), state: "failed" });
             }
         }
