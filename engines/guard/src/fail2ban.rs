@@ -3,16 +3,25 @@
 //! The behaviour followed is that of fail2ban 1.0.2 and later; its filters are read where they are installed, and none is part
 //! of garant.
 
+mod actions;
 mod definition;
+mod duration;
 mod ini;
 mod interpolation;
+mod jail;
+mod jails;
 mod library;
 mod options;
 mod ordered;
 mod problem;
 mod reader;
+mod services;
 mod tags;
 
+pub use actions::{Action, ActionKind, BanAction, NotifyAction, RefusedAction};
 pub use definition::{FilterDefinition, UseDns};
+pub use jail::{Backend, BanTime, BrokenJail, Ignored, Increment, Jail, Jails, LogPath};
+pub use jails::read_jails;
 pub use problem::{Place, Problem, ReadError};
 pub use reader::{JailOverrides, read_filter};
+pub use services::{Port, Services};

@@ -68,7 +68,6 @@ impl Library {
     }
 
     /// Notes so far: what fail2ban would have warned of.
-    #[expect(dead_code, reason = "the reader of jails")]
     pub(crate) fn notes(&self) -> impl Iterator<Item = &Problem> {
         self.notes.iter()
     }

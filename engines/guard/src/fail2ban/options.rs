@@ -56,7 +56,6 @@ pub(crate) fn extract(text: &str) -> Result<(String, Vec<(String, String)>), Str
 }
 
 /// Splits a list of `name[…]`, separated by white space that is not within brackets.
-#[expect(dead_code, reason = "the reader of jails")]
 pub(crate) fn split(text: &str) -> Result<Vec<String>, String> {
     let Some(list) = LIST.as_ref() else { return Err("the pattern of lists does not compile".to_owned()) };
     list.find_iter(text)
@@ -69,7 +68,6 @@ pub(crate) fn split(text: &str) -> Result<Vec<String>, String> {
 }
 
 /// Splits words at spaces, commas and ends of lines.
-#[expect(dead_code, reason = "the reader of jails")]
 pub(crate) fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split([' ', ',', '\n']).map(|word| word.trim_matches(is_space)).filter(|word| !word.is_empty())
 }

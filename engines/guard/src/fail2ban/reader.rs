@@ -150,9 +150,9 @@ pub(crate) fn filter_definition(
 
 fn use_dns(value: &Value, library: &mut Library) -> UseDns {
     match value.text.to_lowercase().as_str() {
-        "yes" | "true" => UseDns::Yes,
+        "yes" => UseDns::Yes,
         "warn" => UseDns::Warn,
-        "no" | "false" => UseDns::No,
+        "no" => UseDns::No,
         "raw" => UseDns::Raw,
         other => {
             library.note(Problem::new(
@@ -165,6 +165,11 @@ fn use_dns(value: &Value, library: &mut Library) -> UseDns {
             UseDns::No
         }
     }
+}
+
+/// A switch, as Python prints it.
+pub(crate) fn as_bool(text: &str) -> &'static str {
+    if ["1", "on", "true", "yes"].contains(&text.to_lowercase().as_str()) { "True" } else { "False" }
 }
 
 /// A whole number as Python reads one.
@@ -279,13 +284,11 @@ impl Definition {
     }
 
     /// Options in brackets and of `[Init]`, with tags.
-    #[expect(dead_code, reason = "the reader of jails")]
     pub(crate) fn init(&self) -> &Options {
         &self.init
     }
 
     /// The files it was read from.
-    #[expect(dead_code, reason = "the reader of jails")]
     pub(crate) fn config(&self) -> &Config {
         &self.config
     }

@@ -1,11 +1,11 @@
 """What the installed fail2ban reads of a configuration, one JSON answer for each JSON question on standard input.
 
 {"filter": "sshd[mode=aggressive]", "dir": …, "jail": …, "backend": …, "options": {…}}   the filter's settings
-{"jails": true, "dir": …}                                                               every enabled jail
+{"jails": true, "dir": …}                                                               every jail
 {"duration": "1h 30m"}                                                                  seconds
+{"extract": "name[option=value]"}, {"split": "one[a=b] two"}                            names and options
 """
 
-import glob
 import json
 import logging
 import sys
@@ -75,14 +75,21 @@ def read_jails(question):
     reader = JailsReader(share_config=share, basedir=question["dir"])
     if not reader.read():
         return {"error": "no jail.conf"}
-    reader.getOptions(ignoreWrong=True)
     jails = []
-    for jail in reader.jails:
+    for name in list(reader.sections()):
+        if name == "INCLUDES":
+            continue
+        # Each by itself, so that one that is refused does not hide the others.
+        before = len(reader.jails)
         try:
-            found = fold(jail.convert(allow_no_files=True))
+            reader.getOptions(name, ignoreWrong=True)
+            if len(reader.jails) == before:
+                found = {"disabled": True}
+            else:
+                found = fold(reader.jails[-1].convert(allow_no_files=True))
         except Exception as error:
-            found = {"error": repr(error)}
-        found["name"] = jail.getName()
+            found = {"error": "%s: %s" % (type(error).__name__, error)}
+        found["name"] = name
         jails.append(found)
     return {"jails": jails}
 
