@@ -1,17 +1,16 @@
 //! The policy as garant reads it: nouns, parts and public form.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::sync::Arc;
 
 use engine::Failure;
 use engine::net::IpNet;
 use event::policy::Applied;
 use event::{Interval, Ppb, Span, Time};
-use policy::{Basics, Document, Located, Mistakes, Nouns, Part, Section, SectionDoc, Slot, Sources, Table, Value};
+use policy::{Basics, Document, Located, Mistakes, Nouns, Part, Section, SectionDoc, Sources, Table};
 use promise::Subject;
 use promise::objective::{Availability, Freshness, Objective};
 
@@ -236,31 +235,8 @@ pub(crate) fn reference(registry: &Registry) -> String {
 pub(crate) struct Network {
     name_servers: Vec<SocketAddr>,
     authorities: Option<PathBuf>,
-    redirects_may_reach: Vec<Range>,
-    notifications_may_reach: Vec<Range>,
-}
-
-/// A range of addresses.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Range(IpNet);
-
-impl FromStr for Range {
-    type Err = ();
-
-    /// A range or a single address. A range with address bits beyond its length is refused: which of the two is meant can't be told.
-    fn from_str(text: &str) -> Result<Self, ()> {
-        let range = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).map_err(|_| ())?;
-        if range == range.trunc() { Ok(Self(range)) } else { Err(()) }
-    }
-}
-
-impl Value for Range {
-    const SHAPE: &'static str = "a range of addresses";
-    const EXAMPLE: &'static str = "\"10.1.0.0/16\"";
-
-    fn read(slot: Slot<'_>) -> Option<Self> {
-        slot.parse()
-    }
+    redirects_may_reach: Vec<IpNet>,
+    notifications_may_reach: Vec<IpNet>,
 }
 
 impl Network {
@@ -269,8 +245,8 @@ impl Network {
         engine::net::NetOptions {
             name_servers: self.name_servers.clone(),
             extra_roots: self.authorities.clone(),
-            redirects_may_reach: self.redirects_may_reach.iter().map(|range| range.0).collect(),
-            notifications_may_reach: self.notifications_may_reach.iter().map(|range| range.0).collect(),
+            redirects_may_reach: self.redirects_may_reach.clone(),
+            notifications_may_reach: self.notifications_may_reach.clone(),
         }
     }
 }
@@ -287,7 +263,7 @@ impl Part for Network {
     fn fixed(&self) -> Vec<(&'static str, String)> {
         let servers: Vec<String> = self.name_servers.iter().map(ToString::to_string).collect();
         let authorities = self.authorities.as_deref().unwrap_or(Path::new("")).display();
-        let ranges = |ranges: &[Range]| ranges.iter().map(|range| range.0.to_string()).collect::<Vec<_>>().join(", ");
+        let ranges = |ranges: &[IpNet]| ranges.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         vec![
             ("name_servers in [network]", servers.join(", ")),
             ("authorities in [network]", authorities.to_string()),

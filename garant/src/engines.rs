@@ -16,10 +16,11 @@ use notary::remembered::RememberedHeads;
 use notary::witnessing::RemoteWitness;
 use policy::{Part, RetentionPeriods};
 use promise::InEffect;
+use serde::Serialize;
 use store::sqlite::Sqlite;
 use tokio::sync::watch::{Receiver, Sender};
 
-use crate::registry::{EngineEntry, Made, PartChannel};
+use crate::registry::{EngineEntry, HostEngineEntry, Made, PartChannel};
 
 /// Every engine of this release. They are started in this order.
 pub(crate) const ENGINES: &[EngineEntry] = &[
@@ -28,8 +29,23 @@ pub(crate) const ENGINES: &[EngineEntry] = &[
     EngineEntry { name: "retention", make: retention, ..QUIET },
     EngineEntry { name: "judge", make: judge, ..QUIET },
     EngineEntry { name: respond::NAME, kinds: respond::KINDS, commands: respond::commands, make: respond, ..QUIET },
+    EngineEntry { name: hosts::NAME, kinds: hosts::KINDS, make: hosts, ..QUIET },
     EngineEntry { name: watch::NAME, kinds: watch::KINDS, own_thread: true, make: watch, ..QUIET },
 ];
+
+/// Every engine that runs on hosts, in `garant agent`.
+pub(crate) const HOST_ENGINES: &[HostEngineEntry] = &[HostEngineEntry {
+    name: guard::NAME,
+    kinds: guard::KINDS,
+    own_thread: true,
+    commands: guard::commands,
+    desire: |given| desire(given, guard::Config::desired),
+    make: |given| {
+        let guard = guard::Guard::new(given.desired, given.state);
+        let door = Arc::new(guard.door());
+        Ok(Made::new(guard).door(door))
+    },
+}];
 
 /// An engine without kinds, commands and a thread of its own.
 const QUIET: EngineEntry = EngineEntry {
@@ -43,6 +59,9 @@ const QUIET: EngineEntry = EngineEntry {
 /// All that engines can be made from. A `make` function takes from it the part of the policy and the rights of its engine.
 pub struct Given {
     pub(crate) store: Arc<Sqlite>,
+    /// The engines of hosts, and where the agent of this host keeps its state.
+    pub(crate) host_engines: Vec<HostEngineEntry>,
+    pub(crate) agent: hosts::AgentPlace,
     pub(crate) keys: Vec<VerifierKey>,
     /// The time at which the newest entry from before the start was recorded.
     pub(crate) newest_before: Option<Time>,
@@ -116,4 +135,25 @@ fn respond(given: &Given) -> Result<Made, Failure> {
     let respond = respond::Respond::new(part, applied, in_effect, published, given.journal(), given.consumers());
     let (door, figures) = (Arc::new(respond.door()), respond.figures());
     Ok(Made::new(respond).door(door).figures(figures))
+}
+
+fn hosts(given: &Given) -> Result<Made, Failure> {
+    let desires = given.host_engines.iter().map(|entry| Ok((entry.name, (entry.desire)(given)?)));
+    let own = given.host_engines.iter().flat_map(|entry| entry.kinds).collect();
+    let hosts = hosts::Hosts::new(hosts::Given {
+        config: given.part()?,
+        applied: given.applied.clone(),
+        sink: Arc::clone(&given.store) as _,
+        kinds: own,
+        desires: desires.collect::<Result<_, Failure>>()?,
+        place: given.agent.clone(),
+    });
+    let figures = hosts.figures();
+    Ok(Made::new(hosts).figures(figures))
+}
+
+/// What the policy wants of an engine of hosts, from its part of the policy.
+fn desire<P: Part, D: Serialize + 'static>(given: &Given, of: fn(&P) -> Option<D>) -> Result<hosts::Desire, Failure> {
+    let part = given.part::<P>()?;
+    Ok(Arc::new(move || of(&part.borrow()).map(|desired| serde_json::value::to_raw_value(&desired)).transpose()))
 }

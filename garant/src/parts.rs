@@ -10,5 +10,7 @@ pub(crate) const PARTS: &[PolicyPart] = &[
     PolicyPart::of::<watch::Config>(),
     PolicyPart::of::<Promises>(),
     PolicyPart::of::<respond::Config>(),
+    PolicyPart::of::<hosts::Config>(),
+    PolicyPart::of::<guard::Config>(),
     PolicyPart::of::<Network>(),
 ];

@@ -1,17 +1,19 @@
-//! The registry: two lists, of the parts of the policy and of the engines.
+//! The registry: the lists of the parts of the policy, of the engines of the server, and of those of hosts.
 //!
 //! Reading the policy, its reference, metrics, commands and the kinds of events treat all entries of these lists alike and name
 //! none of them. So an engine is added by its crate in Cargo.toml, an
 //! entry in [`crate::parts`] and an entry in [`crate::engines`].
 
 use std::any::Any;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use engine::door::Door;
 use engine::metrics::MetricsSource;
 use engine::standing::Probes;
-use engine::{Command, Engine, Failure};
+use engine::{Command, DesiredState, Engine, Failure};
 use event::Kind;
+use hosts::Desire;
 use policy::{Document, Nouns, Part, SectionDoc};
 use tokio::sync::watch;
 
@@ -24,12 +26,18 @@ pub struct Registry {
     pub parts: Vec<PolicyPart>,
     /// Engines, in the order in which they are started.
     pub engines: Vec<EngineEntry>,
+    /// Engines that run in `garant agent`.
+    pub host_engines: Vec<HostEngineEntry>,
 }
 
 impl Registry {
     /// The registry of this release.
     pub fn garant() -> Self {
-        Self { parts: crate::parts::PARTS.to_vec(), engines: crate::engines::ENGINES.to_vec() }
+        Self {
+            parts: crate::parts::PARTS.to_vec(),
+            engines: crate::engines::ENGINES.to_vec(),
+            host_engines: crate::engines::HOST_ENGINES.to_vec(),
+        }
     }
 
     /// The kinds of events that this garant can write: those of `event`, and those of its engines for the team.
@@ -39,7 +47,8 @@ impl Registry {
 
     /// The kinds of events that its engines write for the team.
     pub(crate) fn team_kinds(&self) -> impl Iterator<Item = &'static Kind> {
-        self.engines.iter().flat_map(|entry| entry.kinds)
+        let of_hosts = self.host_engines.iter().flat_map(|entry| entry.kinds);
+        self.engines.iter().flat_map(|entry| entry.kinds).chain(of_hosts)
     }
 
     /// Names of the threads of one owner: the pages, and the engines that ask for one.
@@ -48,9 +57,15 @@ impl Registry {
         engines.chain([crate::roles::up::PAGES])
     }
 
+    /// Names of the threads of one owner in an agent.
+    pub(crate) fn own_threads_of_agent(&self) -> impl Iterator<Item = &'static str> {
+        self.host_engines.iter().filter(|entry| entry.own_thread).map(|entry| entry.name)
+    }
+
     /// The commands of the engines.
     pub(crate) fn commands(&self) -> impl Iterator<Item = Command> {
-        self.engines.iter().flat_map(|entry| (entry.commands)())
+        let of_hosts = self.host_engines.iter().flat_map(|entry| (entry.commands)());
+        self.engines.iter().flat_map(|entry| (entry.commands)()).chain(of_hosts)
     }
 }
 
@@ -116,6 +131,31 @@ pub struct EngineEntry {
     pub make: fn(&Given) -> Result<Made, Failure>,
 }
 
+/// An entry of the list of engines that run on hosts, in `garant agent`.
+#[derive(Clone, Copy)]
+pub struct HostEngineEntry {
+    /// Name of the engine, as in events and status, and of its directory in the state of the agent.
+    pub name: &'static str,
+    /// Kinds of events that the engine writes for the team.
+    pub kinds: &'static [Kind],
+    /// Whether the engine gets a thread of its own.
+    pub own_thread: bool,
+    /// The commands of the engine, `garant <command> …`.
+    pub commands: fn() -> Vec<Command>,
+    /// What the policy in effect wants of the engine: asked again after each reload.
+    pub desire: fn(&Given) -> Result<Desire, Failure>,
+    /// Makes the engine in the agent.
+    pub make: fn(HostGiven) -> Result<Made, Failure>,
+}
+
+/// All that an engine of an agent can be made from.
+pub struct HostGiven {
+    /// What it is to do.
+    pub desired: DesiredState,
+    /// Its directory in the state of the agent.
+    pub state: PathBuf,
+}
+
 /// An engine ready to run, with its figures, its view of probes and its door, if it has them.
 pub struct Made {
     pub(crate) engine: Arc<dyn Engine>,
@@ -177,11 +217,13 @@ mod tests {
     /// What verdicts rest on, and what a stranger must be able to read, is in `event`: a verifier knows no engine.
     #[test]
     fn engines_write_for_the_team_under_their_own_name() {
-        for entry in Registry::garant().engines {
-            for kind in entry.kinds {
+        let registry = Registry::garant();
+        let engines = registry.engines.iter().map(|entry| (entry.name, entry.kinds));
+        for (name, kinds) in engines.chain(registry.host_engines.iter().map(|entry| (entry.name, entry.kinds))) {
+            for kind in kinds {
                 assert_eq!(kind.audience, Audience::Team, "{}", kind.name);
                 assert!(!matches!(kind.retention, Retention::Evidence | Retention::Permanent), "{}", kind.name);
-                assert!(kind.name.starts_with(&format!("{}.", entry.name)), "{} of {}", kind.name, entry.name);
+                assert!(kind.name.starts_with(&format!("{name}.")), "{} of {name}", kind.name);
             }
         }
     }
@@ -189,7 +231,8 @@ mod tests {
     #[test]
     fn engines_have_distinct_names() {
         let registry = Registry::garant();
-        let names: BTreeSet<&str> = registry.engines.iter().map(|entry| entry.name).collect();
-        assert_eq!(names.len(), registry.engines.len());
+        let engines = registry.engines.iter().map(|entry| entry.name);
+        let names: BTreeSet<&str> = engines.chain(registry.host_engines.iter().map(|entry| entry.name)).collect();
+        assert_eq!(names.len(), registry.engines.len() + registry.host_engines.len());
     }
 }

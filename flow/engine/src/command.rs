@@ -4,6 +4,8 @@
 //! [door](crate::door), with the team token from the data directory; [`CommandContext`] does so for it, and prints for it. A
 //! test gives one that calls a door without a process between.
 
+use std::path::Path;
+
 use bytes::Bytes;
 use event::{Time, Zone};
 use serde::Serialize;
@@ -29,6 +31,13 @@ pub trait CommandContext {
     /// None runs there, it does not answer, or the token is not what it expects. An answer with a status of failure is no
     /// error: see [`Answer::accepted`].
     fn ask(&self, question: Question) -> Result<Answer, Failure>;
+
+    /// Asks the agent of this host, at this socket; without one, at that of the agent which the garant that runs on the data
+    /// directory has started, else at the socket of the unit.
+    ///
+    /// # Errors
+    /// No agent listens there, this user may not open the socket, or no answer comes.
+    fn ask_agent(&self, socket: Option<&Path>, question: Question) -> Result<Answer, Failure>;
 
     /// The zone in which the running garant shows times.
     ///

@@ -29,6 +29,7 @@ use url::form_urlencoded;
 use zeroize::Zeroizing;
 
 use crate::BoxFuture;
+use crate::command::Question;
 
 /// Longest time of a call, from its head to its reply. At the bound the future of the call is dropped, and the answer is 503.
 pub const CALL_TIME_MAX: Span = Span::from_secs(10);
@@ -330,6 +331,24 @@ pub fn both(fr: impl Into<String>, en: impl Into<String>) -> Text {
 pub fn alike(text: impl Into<String>) -> Text {
     let text = text.into();
     Text { fr: text.clone(), en: text }
+}
+
+/// The call that the question becomes at a mount of the team; `None` when it is below none, or is not taken there.
+pub fn call_of(door: &dyn Door, question: &Question, at: Time) -> Option<Call> {
+    let (path, query) = question.target.split_once('?').unwrap_or((&question.target, ""));
+    let below = door.mounts().iter().filter_map(|mount| {
+        let rest = path.strip_prefix(mount.prefix)?;
+        (rest.is_empty() || rest.starts_with('/')).then_some((mount, rest))
+    });
+    let (mount, rest) = below.max_by_key(|(mount, _)| mount.prefix.len())?;
+    let taken = mount.access == Access::TeamToken
+        && mount.methods.contains(&question.method)
+        && question.body.len() <= mount.body_bytes_max;
+    let sent = question.body.clone();
+    let body = if sent.is_empty() { CallBody::Empty } else { CallBody::Json(sent.into()) };
+    let query = form_urlencoded::parse(query.as_bytes()).into_owned().take(QUERY_MAX).collect();
+    let path = segments(rest)?;
+    taken.then_some(Call { mount: mount.prefix, method: question.method, path, query, credential: None, body, at })
 }
 
 /// The segments of a path after the prefix of its mount, decoded; `None` for a path that means nothing or may mean two things.

@@ -25,6 +25,7 @@
 pub mod clock;
 pub mod command;
 mod context;
+mod desired;
 pub mod descriptors;
 pub mod door;
 mod failure;
@@ -47,6 +48,7 @@ pub mod supervisor;
 
 pub use command::{Command, CommandContext, Style};
 pub use context::{BoxFuture, Context, Engine, EngineError};
+pub use desired::DesiredState;
 pub use event::Clock;
 pub use failure::Failure;
 pub use feed::{Batch, Feed, FeedEntry};

@@ -184,18 +184,34 @@ impl Programs {
         Ok(Running { name: program.name, stdout, stderr, child })
     }
 
-    fn start(&self, program: &Program, with_input: bool) -> Result<Child, ProgramError> {
+    /// Starts a program that belongs to this process and writes its log where this one does. It is told to stop (SIGTERM) by
+    /// [`Companion::stop`], and outlives this process when that is killed.
+    ///
+    /// # Errors
+    /// It is missing, or can't be started.
+    pub fn companion(&self, program: &Program) -> Result<Companion, ProgramError> {
+        let mut command = self.command(program)?;
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::inherit()).kill_on_drop(false);
+        // A signal of the terminal is for this process, which stops its companions in their turn.
+        command.process_group(0);
+        let child = command.spawn().map_err(|error| ProgramError::Start(program.name, error))?;
+        Ok(Companion { name: program.name, child })
+    }
+
+    fn command(&self, program: &Program) -> Result<Command, ProgramError> {
         let name = program.name;
         let found = std::env::split_paths(&self.path).map(|folder| folder.join(name)).find(|path| path.is_file());
         let path = found.ok_or(ProgramError::Missing(name))?;
         #[expect(clippy::disallowed_methods, reason = "this is where programs are started, with their bounds")]
         let mut command = Command::new(path);
+        command.args(&program.args).env_clear().env("PATH", &self.path).env("LC_ALL", "C.UTF-8").current_dir("/");
+        Ok(command)
+    }
+
+    fn start(&self, program: &Program, with_input: bool) -> Result<Child, ProgramError> {
+        let name = program.name;
+        let mut command = self.command(program)?;
         command
-            .args(&program.args)
-            .env_clear()
-            .env("PATH", &self.path)
-            .env("LC_ALL", "C.UTF-8")
-            .current_dir("/")
             .stdin(if with_input { Stdio::piped() } else { Stdio::null() })
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -238,6 +254,48 @@ impl Running {
             return Ok(());
         }
         Err(ProgramError::Failed { name: self.name, ended: status.to_string(), stderr })
+    }
+}
+
+/// A program that belongs to this process.
+#[derive(Debug)]
+pub struct Companion {
+    name: &'static str,
+    child: Child,
+}
+
+impl Companion {
+    /// Number of the process; `None` once it has ended.
+    pub fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// Whether it has ended, without waiting.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().is_ok_and(|status| status.is_some())
+    }
+
+    /// Waits for its end, however it comes, and says how.
+    ///
+    /// # Errors
+    /// The system can't say.
+    pub async fn ended(&mut self) -> Result<String, ProgramError> {
+        let status = self.child.wait().await.map_err(|error| ProgramError::Broken(self.name, error))?;
+        Ok(status.to_string())
+    }
+
+    /// Tells it to stop, waits for `within`, then kills it.
+    pub async fn stop(&mut self, within: Span) {
+        let pid = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
+        if let Some(pid) = pid
+            && rustix::process::kill_process(pid, rustix::process::Signal::TERM).is_ok()
+            && tokio::time::timeout(within.to_std(), self.child.wait()).await.is_ok()
+        {
+            return;
+        }
+        if let Err(error) = self.child.kill().await {
+            tracing::warn!(program = self.name, %error, "a program could not be killed");
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a command of an engine is given: the running garant to ask, and the terminal.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use engine::clock::SystemClock;
@@ -9,10 +9,12 @@ use engine::http::{Method, Request, header};
 use engine::net::{Net, NetOptions};
 use engine::{Clock as _, door};
 use event::{Span, Time, Zone};
+use hosts::AgentPlace;
 
 use crate::cli::runtime;
 use crate::data::Running;
 use crate::failure::Failure;
+use crate::roles::up::agent_state;
 use crate::team_token::TeamToken;
 use crate::terminal::Terminal;
 
@@ -20,6 +22,8 @@ use crate::terminal::Terminal;
 const WITHIN: Span = Span::from_secs(15);
 /// Longest answer, in bytes.
 const BYTES_MAX: usize = 16 * 1024 * 1024;
+/// The socket of an agent that is a unit of its own.
+const AGENT_SOCKET: &str = "/run/garant-agent/agent.sock";
 /// Status of an answer to somebody without the token.
 const UNAUTHORIZED: u16 = 401;
 
@@ -72,6 +76,20 @@ impl CommandContext for Asking<'_> {
             .remedy("restart garant: it reads its token at the start"));
         }
         Ok(Answer { status: response.status, body: response.body })
+    }
+
+    fn ask_agent(&self, socket: Option<&Path>, question: Question) -> Result<Answer, Failure> {
+        let started = AgentPlace { state: agent_state(&self.data) }.socket();
+        let socket = socket.unwrap_or_else(|| if started.exists() { &started } else { Path::new(AGENT_SOCKET) });
+        let answer = self.runtime.block_on(hosts::agent::ask(socket, &question, WITHIN));
+        let (status, body) = answer.map_err(|error| {
+            let failure = Failure::new(format!("no agent answers at {}", socket.display())).because(&error);
+            failure.remedy(match error.kind() {
+                std::io::ErrorKind::PermissionDenied => "run this command as root, or as a user in the group of the socket",
+                _ => "start `garant up` as root, or the unit garant-agent.service; name another socket with --agent",
+            })
+        })?;
+        Ok(Answer { status, body: body.into() })
     }
 
     fn zone(&self) -> Result<Zone, Failure> {

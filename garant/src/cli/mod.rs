@@ -1,5 +1,6 @@
 //! The command line: one file for each command.
 
+mod agent;
 mod ask;
 mod check;
 mod init;
@@ -15,11 +16,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use event::Zone;
+use tokio::sync::watch;
+use tracing_subscriber::EnvFilter;
 
 use crate::cli::ask::Asking;
 use crate::failure::Failure;
 use crate::registry::Registry;
-use crate::terminal::{Colour, Terminal};
+use crate::terminal::{Colour, LogLines, Terminal};
 
 /// Keeps the promises of a security page, and proves that it does.
 #[derive(Parser, Debug)]
@@ -47,6 +51,8 @@ enum OwnCommand {
     Check(check::CheckCommand),
     /// Run everything in one process: watch, judge, publish
     Up(up::UpCommand),
+    /// Run the engines that change this host, told what to do by a server
+    Agent(agent::AgentCommand),
     /// Have the running `garant up` take its policy again, whole or not at all
     Reload(reload::ReloadCommand),
     /// Show what is up, which promises are kept, and how garant itself is doing
@@ -138,6 +144,7 @@ impl Invocation {
             OwnCommand::Init(command) => command.run(registry, terminal),
             OwnCommand::Check(command) => command.run(registry, terminal),
             OwnCommand::Up(command) => command.run(registry, terminal),
+            OwnCommand::Agent(command) => command.run(registry, terminal),
             OwnCommand::Reload(command) => command.run(registry, terminal),
             OwnCommand::Status(command) => command.run(terminal),
             OwnCommand::Verify(command) => command.run(registry, terminal),
@@ -156,6 +163,23 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::new("the asynchronous runtime can't be started").because(&error))
+}
+
+/// Sends the log of the process to standard error, where systemd picks it up. `RUST_LOG` sets the level.
+pub(crate) fn log_to_stderr(terminal: &Terminal, zone: watch::Receiver<Zone>) {
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new("info,hickory_proto=off,hickory_resolver=off"));
+    let coloured = terminal.err_coloured();
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(move || LogLines { coloured, zone: zone.clone() })
+        .with_ansi(coloured)
+        .with_target(false)
+        // Otherwise the subscriber reports its own errors on the stream that failed, and panics when that fails too. A full
+        // disk under the log of the service costs lines, and nothing else.
+        .log_internal_errors(false);
+    // A second call in one process would only find the first one's subscriber in place.
+    drop(subscriber.try_init());
 }
 
 #[cfg(test)]

@@ -3,17 +3,15 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use event::Zone;
 use tokio::sync::watch;
-use tracing_subscriber::EnvFilter;
 
-use crate::cli::{DataArgument, PolicyArgument};
+use crate::cli::{DataArgument, PolicyArgument, log_to_stderr};
 use crate::configuration::Configuration;
 use crate::failure::{Failure, USAGE};
 use crate::registry::Registry;
 use crate::roles::up::{self, UpSettings};
 use crate::runtime::Runtimes;
-use crate::terminal::{LogLines, Terminal, counted};
+use crate::terminal::{Terminal, counted};
 
 #[derive(Args, Debug)]
 pub(crate) struct UpCommand {
@@ -78,21 +76,4 @@ impl UpCommand {
         });
         ended.map(|()| ExitCode::SUCCESS)
     }
-}
-
-/// Sends the log of the process to standard error, where systemd picks it up. `RUST_LOG` sets the level.
-fn log_to_stderr(terminal: &Terminal, zone: watch::Receiver<Zone>) {
-    let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new("info,hickory_proto=off,hickory_resolver=off"));
-    let coloured = terminal.err_coloured();
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(move || LogLines { coloured, zone: zone.clone() })
-        .with_ansi(coloured)
-        .with_target(false)
-        // Otherwise the subscriber reports its own errors on the stream that failed, and panics when that fails too. A full
-        // disk under the log of the service costs lines, and nothing else.
-        .log_internal_errors(false);
-    // A second call in one process would only find the first one's subscriber in place.
-    drop(subscriber.try_init());
 }

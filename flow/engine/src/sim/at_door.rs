@@ -1,15 +1,15 @@
 //! The context of a command that asks a door directly, without a process and a socket between.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use event::{Time, Zone};
 use tokio::runtime;
-use url::form_urlencoded;
 
 use super::lock;
 use crate::command::{Answer, CommandContext, Question, Style};
-use crate::door::{self, Access, Call, CallBody, Door, Reply};
+use crate::door::{self, Door, Reply};
 use crate::{Command, Failure};
 
 /// A command beside a door, as if garant ran: what it asks is answered by the door, what it prints is kept. The team token is
@@ -60,7 +60,7 @@ impl AtDoor {
 impl CommandContext for AtDoor {
     fn ask(&self, question: Question) -> Result<Answer, Failure> {
         let door = self.running()?;
-        let Some(call) = call_of(door.as_ref(), &question, self.now) else {
+        let Some(call) = door::call_of(door.as_ref(), &question, self.now) else {
             return Ok(Answer { status: 404, body: Bytes::new() });
         };
         let reply = std::thread::scope(|scope| {
@@ -83,6 +83,10 @@ impl CommandContext for AtDoor {
             Reply::Refused(_) => Vec::new(),
         };
         Ok(Answer { status, body: body.into() })
+    }
+
+    fn ask_agent(&self, _socket: Option<&Path>, question: Question) -> Result<Answer, Failure> {
+        self.ask(question)
     }
 
     fn zone(&self) -> Result<Zone, Failure> {
@@ -114,31 +118,13 @@ impl CommandContext for AtDoor {
     }
 }
 
-/// The call that the question becomes at a mount of the team; `None` when it is below none, or is not taken there.
-fn call_of(door: &dyn Door, question: &Question, at: Time) -> Option<Call> {
-    let (path, query) = question.target.split_once('?').unwrap_or((&question.target, ""));
-    let below = door.mounts().iter().filter_map(|mount| {
-        let rest = path.strip_prefix(mount.prefix)?;
-        (rest.is_empty() || rest.starts_with('/')).then_some((mount, rest))
-    });
-    let (mount, rest) = below.max_by_key(|(mount, _)| mount.prefix.len())?;
-    let taken = mount.access == Access::TeamToken
-        && mount.methods.contains(&question.method)
-        && question.body.len() <= mount.body_bytes_max;
-    let sent = question.body.clone();
-    let body = if sent.is_empty() { CallBody::Empty } else { CallBody::Json(sent.into()) };
-    let query = form_urlencoded::parse(query.as_bytes()).into_owned().take(door::QUERY_MAX).collect();
-    let path = door::segments(rest)?;
-    taken.then_some(Call { mount: mount.prefix, method: question.method, path, query, credential: None, body, at })
-}
-
 #[cfg(test)]
 mod tests {
     use clap::{Arg, ArgMatches};
 
     use super::*;
     use crate::BoxFuture;
-    use crate::door::{Listeners, Method, Mount};
+    use crate::door::{Access, Call, Listeners, Method, Mount};
 
     struct Echo;
 

@@ -1,10 +1,11 @@
 //! Texts, numbers, times, shares and addresses.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use event::policy::Agreement;
 use event::{Ppb, Span, Time, Zone};
+use ipnet::IpNet;
 
 use super::{Slot, Value, short};
 use crate::suggest::nearest;
@@ -144,6 +145,23 @@ impl Value for SocketAddr {
 
     fn read(slot: Slot<'_>) -> Option<Self> {
         slot.parse()
+    }
+}
+
+impl Value for IpNet {
+    const SHAPE: &'static str = "a range of addresses";
+    const EXAMPLE: &'static str = "\"10.1.0.0/16\"";
+
+    /// A range or a single address. A range with address bits beyond its length is refused: which of the two is meant can't be told.
+    fn read(mut slot: Slot<'_>) -> Option<Self> {
+        let text = slot.text::<Self>()?;
+        let range = text.parse::<Self>().or_else(|_| text.parse::<IpAddr>().map(Self::from)).ok();
+        let range = range.filter(|range| *range == range.trunc());
+        if range.is_none() {
+            let wrong = format!("`{}` is not {}", short(text), Self::SHAPE);
+            slot.wrong(wrong, format!("write it like {}", Self::EXAMPLE));
+        }
+        range
     }
 }
 

@@ -1,6 +1,6 @@
 //! The second step of `garant up`: makes the engines and the pages.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use engine::descriptors;
@@ -66,6 +66,8 @@ pub(super) fn wire(opened: OpenResources, registry: &Registry, runtimes: &Handle
     let published = watch::Sender::new(None::<Arc<Published>>);
     let given = Given {
         store: Arc::clone(&store),
+        host_engines: registry.host_engines.clone(),
+        agent: hosts::AgentPlace { state: agent_state(&data) },
         keys: keys.clone(),
         newest_before,
         parts: Arc::clone(&policy.parts),
@@ -125,6 +127,13 @@ pub(super) fn wire(opened: OpenResources, registry: &Registry, runtimes: &Handle
         };
     }
     Ok(Wired { context, store, supervisor, data, running, last_run, keys, configuration, policy })
+}
+
+/// Where an agent that is started keeps its state: beside the data directory, which is closed to its user.
+pub(crate) fn agent_state(data: &Path) -> PathBuf {
+    let mut name = data.file_name().unwrap_or_default().to_owned();
+    name.push(".agent");
+    std::path::absolute(data).unwrap_or_else(|_| data.to_owned()).with_file_name(name)
 }
 
 /// The probes of all engines as one list.

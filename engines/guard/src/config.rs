@@ -1,0 +1,143 @@
+//! `[guard]`: which rules are followed on this host, and who is never banned.
+
+use std::path::PathBuf;
+
+use event::policy::{Agreement, Applied, Detector, Text};
+use event::{FindingId, ProbeId, ServiceId, Span};
+use ipnet::IpNet;
+use policy::{Document, Nouns, Part, Section, SectionDoc, Table};
+use serde::{Deserialize, Serialize};
+
+/// How often what is read and enforced is stated: one coverage record.
+pub(crate) const EVERY: Span = Span::from_secs(60);
+/// The kind of the probe, and its name unless the policy says another.
+const PROBE: &str = "guard";
+
+/// The finding that a declared log can't be read.
+pub(crate) const LOGS_UNREAD: &str = "logs-unread";
+/// The finding that bans are not enforced.
+pub(crate) const BANS_NOT_ENFORCED: &str = "bans-not-enforced";
+
+/// `[guard]`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct Settings {
+    /// The probe: what coverage and findings are said of.
+    pub probe: ProbeId,
+    /// The service that the probe belongs to.
+    pub service: ServiceId,
+    /// The configuration of fail2ban whose jails are followed.
+    pub fail2ban: Option<PathBuf>,
+    /// Addresses and networks that are never banned.
+    pub allow: Vec<IpNet>,
+    /// Detect and record, and ban nobody.
+    pub simulate: bool,
+    /// Most bans in a minute; beyond it, bans are recorded and not enforced.
+    pub bans_per_minute_max: u32,
+    /// Ban sources that try many ports.
+    pub scans: bool,
+    /// For how long a source of a port scan is banned.
+    pub scan_ban: Span,
+    /// Addresses of successful logins of this long are never banned.
+    pub logins_remembered: Span,
+}
+
+impl Section for Settings {
+    const ABOUT: &'static str = "\
+Reads logs by the rules of fail2ban and bans addresses in the packet filter. It runs in the agent of this host.";
+    const EXAMPLE: &'static str =
+        "[guard]\nservice = \"shop\"\nfail2ban = \"/etc/fail2ban\"\nallow = [\"203.0.113.0/24\"]\n";
+
+    fn read(table: &mut Table<'_>) -> Option<Self> {
+        let probe = table.declare_or("name", PROBE.parse().ok(), "`guard`", "name of the probe that says whether every declared log is read");
+        let service = table.required("service", "the service that the probe belongs to; best one of its own");
+        let fail2ban = table.optional("fail2ban", "the configuration of fail2ban whose enabled jails are followed, as it is");
+        let allow = table.list("allow", "addresses and networks that are never banned, beside those that garant finds");
+        let simulate = table.or("simulate", false, "detect and record, and ban nobody");
+        let doc = "most bans in a minute; beyond it bans are recorded and not enforced, and the team is told";
+        let bans_per_minute_max = table.or_in("bans_per_minute_max", 300, &(1..=1_000_000), doc);
+        let scans = table.or("scans", false, "ban sources that try more than 15 ports on which nothing listens within a minute");
+        let scan_ban = table.or("scan_ban", Span::from_secs(3600), "for how long the source of a port scan is banned");
+        let doc = "for how long the address of a successful login is never banned";
+        let logins_remembered = table.or("logins_remembered", Span::from_secs(30 * 86_400), doc);
+        Some(Self {
+            probe: probe?,
+            service: service?,
+            fail2ban,
+            allow,
+            simulate,
+            bans_per_minute_max,
+            scans,
+            scan_ban,
+            logins_remembered,
+        })
+    }
+}
+
+/// The part of the policy that the engine reads.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Config {
+    settings: Option<Settings>,
+    revision: String,
+}
+
+/// What the engine is to do, as the agent keeps it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct Desired {
+    /// `[guard]`.
+    pub settings: Settings,
+    /// The revision of the policy, which coverage records name.
+    pub revision: String,
+}
+
+impl Config {
+    /// What the agent of this host is to do; `None` without `[guard]`.
+    pub fn desired(&self) -> Option<Desired> {
+        let settings = self.settings.clone()?;
+        Some(Desired { settings, revision: self.revision.clone() })
+    }
+}
+
+fn finding(name: &str) -> Option<FindingId> {
+    name.parse().ok()
+}
+
+impl Part for Config {
+    fn read(document: &mut Document, _nouns: &Nouns) -> Self {
+        let settings: Option<Settings> = document.table("guard");
+        if settings.is_some() {
+            for name in [LOGS_UNREAD, BANS_NOT_ENFORCED].into_iter().filter_map(finding) {
+                document.provide(&name);
+            }
+        }
+        Self { settings, revision: String::new() }
+    }
+
+    fn reference() -> Vec<SectionDoc> {
+        vec![SectionDoc::of::<Settings>("guard", false)]
+    }
+
+    fn set_revision(&mut self, revision: &str) {
+        revision.clone_into(&mut self.revision);
+    }
+
+    fn publish(&self, public: &mut Applied) {
+        let (Some(settings), Ok(observer)) = (&self.settings, "server.guard".parse()) else { return };
+        public.probes.push(event::policy::Probe {
+            id: settings.probe.clone(),
+            kind: PROBE.into(),
+            service: settings.service.clone(),
+            every: EVERY,
+            observers: [observer].into(),
+            agreement: Agreement::default(),
+        });
+        let titles = [
+            (LOGS_UNREAD, "Un journal déclaré n’est pas lu", "A declared log is not read"),
+            (BANS_NOT_ENFORCED, "Les bannissements ne sont pas appliqués", "Bans are not enforced"),
+        ];
+        for (name, fr, en) in titles {
+            let Some(finding) = finding(name) else { continue };
+            let title = Text { fr: fr.to_owned(), en: en.to_owned() };
+            public.findings.push(Detector { finding, title, probes: vec![settings.probe.clone()] });
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Kinds of events that the engine writes for the team. None holds a line of a log; an address is all of a person that one holds.
+
+use event::{Body, Family, Kind, Time};
+use serde::{Deserialize, Serialize};
+
+/// An address was banned.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub(crate) struct Banned {
+    /// The address, or the network of it that is banned.
+    pub(crate) address: String,
+    /// The rule.
+    pub(crate) rule: String,
+    /// The log in which the failures were.
+    pub(crate) log: String,
+    /// Number of failures.
+    pub(crate) failures: u32,
+    /// Until when; `None` for ever.
+    pub(crate) until: Option<Time>,
+    /// How many times it was banned by this rule, this time included.
+    pub(crate) count: u32,
+    /// Whether the packet filter drops it; `false` in simulation.
+    pub(crate) enforced: bool,
+}
+
+impl Body for Banned {
+    const KIND: Kind = Kind::team("guard.banned", Family::Security);
+}
+
+/// A ban ended before its time.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub(crate) struct Unbanned {
+    /// The address, or the network.
+    pub(crate) address: String,
+    /// The rule that had banned it.
+    pub(crate) rule: String,
+}
+
+impl Body for Unbanned {
+    const KIND: Kind = Kind::team("guard.unbanned", Family::Security);
+}
+
+/// An address that a rule would have banned is on the allowlist.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub(crate) struct Spared {
+    /// The address.
+    pub(crate) address: String,
+    /// The rule.
+    pub(crate) rule: String,
+    /// Why it is never banned.
+    pub(crate) reason: String,
+}
+
+impl Body for Spared {
+    const KIND: Kind = Kind::team("guard.spared", Family::Security);
+}
+
+/// Something else had changed garant's table in the packet filter; it is as it was.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub(crate) struct Mended {
+    /// What was different.
+    pub(crate) what: String,
+}
+
+impl Body for Mended {
+    const KIND: Kind = Kind::team("guard.mended", Family::Security);
+}
+
+/// What was read in a minute, by one rule: only where there were failures.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub(crate) struct Attempts {
+    /// The rule.
+    pub(crate) rule: String,
+    /// Failures.
+    pub(crate) failures: u64,
+    /// Addresses that they came from.
+    pub(crate) addresses: u64,
+}
+
+impl Body for Attempts {
+    const KIND: Kind = Kind::team("guard.attempts", Family::Security);
+}
+
+/// Why something of the configuration is not followed, or a log is not read, in words for the team.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub(crate) struct Impaired {
+    /// What it is about: a log, a jail, the packet filter.
+    pub(crate) what: String,
+    /// Why.
+    pub(crate) reason: String,
+    /// Whether it is over.
+    pub(crate) over: bool,
+}
+
+impl Body for Impaired {
+    const KIND: Kind = Kind::team("guard.impaired", Family::Security);
+}
+
+/// All kinds of this engine.
+pub const KINDS: &[Kind] =
+    &[Banned::KIND, Unbanned::KIND, Spared::KIND, Mended::KIND, Attempts::KIND, Impaired::KIND];

@@ -1,0 +1,395 @@
+//! The agent's side: an engine that listens on the agent's socket, delivers the spool, takes desired states and hands questions
+//! of commands to the doors of engines.
+//!
+//! One server is attached at a time: the newest. Alone, the agent goes on from the last desired state, which it keeps on its
+//! disk; nothing that it does waits for a server.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use engine::command::Question;
+use engine::door::{self, Door, Method, Reply};
+use engine::{BoxFuture, Context, DesiredState, Engine, EngineError, HealthBoard};
+use event::Span;
+use event::engine::{Blind, BlindCause};
+use serde_json::value::RawValue;
+use store::spool::DiskSpool;
+use tokio::io::{AsyncRead, AsyncWrite, BufReader};
+use tokio::net::UnixListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::wire::{self, Asked, Desired, EngineStanding, FromAgent, PROTOCOL, Standing, ToAgent};
+
+/// Connections at a time; a further one is closed at once.
+const CONNECTIONS_MAX: usize = 16;
+/// How long the first line may take.
+const FIRST_LINE: Duration = Duration::from_secs(5);
+/// How often an attached server hears how the engines are doing.
+const STANDING_EVERY: Duration = Duration::from_secs(10);
+/// Wait before a batch that could not be read or was not acknowledged is tried again.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// The desired state that an agent follows, with its file.
+pub struct FollowedState {
+    path: PathBuf,
+    current: watch::Sender<Arc<Desired>>,
+    engines: Mutex<BTreeMap<&'static str, watch::Sender<Option<Arc<RawValue>>>>>,
+}
+
+impl FollowedState {
+    /// The state that was followed last, from `desired.json` in this directory; none where there is no such file.
+    ///
+    /// # Errors
+    /// The file can't be read. One that is damaged is passed over: the server sends the state again.
+    pub fn load(dir: &Path) -> io::Result<Arc<Self>> {
+        let path = dir.join("desired.json");
+        let desired = match std::fs::read(&path) {
+            Ok(text) => serde_json::from_slice(&text).unwrap_or_else(|error| {
+                tracing::error!(%error, file = %path.display(), "the desired state is damaged: waiting for the server's");
+                Desired::default()
+            }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Desired::default(),
+            Err(error) => return Err(error),
+        };
+        Ok(Arc::new(Self { path, current: watch::Sender::new(Arc::new(desired)), engines: Mutex::default() }))
+    }
+
+    /// What one engine is to do, now and after each change.
+    pub fn of_engine(&self, name: &'static str) -> DesiredState {
+        let mut engines = self.engines.lock().unwrap_or_else(PoisonError::into_inner);
+        let sender = engines.entry(name).or_insert_with(|| watch::Sender::new(part(&self.current.borrow(), name)));
+        DesiredState::of(sender.subscribe())
+    }
+
+    /// Follows another state, once it is on the disk.
+    fn follow(&self, desired: Desired) -> Result<(), String> {
+        let now = self.current.borrow().clone();
+        if desired.revision < now.revision || (desired.revision == now.revision && !now.asks_for(&desired.engines)) {
+            return Err(format!("revision {} is not newer than {}, which is followed", desired.revision, now.revision));
+        }
+        let text = serde_json::to_vec(&desired).map_err(|error| error.to_string())?;
+        store::write_whole(&self.path, &text, 0o600)
+            .map_err(|error| format!("{} can't be written: {error}", self.path.display()))?;
+        for (name, sender) in self.engines.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            sender.send_if_modified(|known| {
+                let part = part(&desired, name);
+                let is_other = known.as_ref().map(|known| known.get()) != part.as_ref().map(|part| part.get());
+                *known = part;
+                is_other
+            });
+        }
+        self.current.send_replace(Arc::new(desired));
+        Ok(())
+    }
+}
+
+/// The part of a desired state that is for one engine.
+fn part(desired: &Desired, name: &str) -> Option<Arc<RawValue>> {
+    desired.engines.get(name).cloned().map(Arc::from)
+}
+
+/// The engine of the socket.
+pub struct Link {
+    listener: Mutex<Option<std::os::unix::net::UnixListener>>,
+    spool: Arc<DiskSpool>,
+    followed: Arc<FollowedState>,
+    doors: Arc<Vec<Arc<dyn Door>>>,
+    board: watch::Receiver<Option<HealthBoard>>,
+    attached: Arc<watch::Sender<u64>>,
+}
+
+impl Link {
+    /// The engine that serves `listener`. `board` is filled once the supervisor is there.
+    pub fn new(
+        listener: std::os::unix::net::UnixListener,
+        spool: Arc<DiskSpool>,
+        followed: Arc<FollowedState>,
+        doors: Vec<Arc<dyn Door>>,
+        board: watch::Receiver<Option<HealthBoard>>,
+    ) -> Self {
+        let attached = Arc::new(watch::Sender::new(0));
+        Self { listener: Mutex::new(Some(listener)), spool, followed, doors: Arc::new(doors), board, attached }
+    }
+
+    async fn serve(&self, context: Context) -> Result<(), EngineError> {
+        let listener = self.listener()?;
+        let mut connections = JoinSet::new();
+        let mut tick = tokio::time::interval(Duration::from_secs(5));
+        loop {
+            tokio::select! {
+                () = context.stop.cancelled() => return Ok(()),
+                _ = tick.tick() => context.progress.tick(),
+                Some(_) = connections.join_next(), if !connections.is_empty() => {}
+                accepted = listener.accept() => {
+                    let (stream, _) = accepted?;
+                    if connections.len() >= CONNECTIONS_MAX {
+                        continue;
+                    }
+                    let connection = Connection {
+                        spool: Arc::clone(&self.spool),
+                        followed: Arc::clone(&self.followed),
+                        doors: Arc::clone(&self.doors),
+                        board: self.board.clone(),
+                        attached: Arc::clone(&self.attached),
+                        context: context.clone(),
+                    };
+                    connections.spawn(async move {
+                        let (read, write) = stream.into_split();
+                        if let Err(error) = connection.serve(BufReader::new(read), write).await {
+                            tracing::debug!(%error, "a connection to the agent's socket ended");
+                        }
+                    });
+                }
+            }
+        }
+    }
+
+    /// The listener, for this attempt.
+    fn listener(&self) -> Result<UnixListener, EngineError> {
+        let held = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
+        let listener = held.as_ref().ok_or_else(|| EngineError::fatal("the agent's socket is gone"))?;
+        Ok(UnixListener::from_std(listener.try_clone()?)?)
+    }
+}
+
+impl Engine for Link {
+    fn name(&self) -> &'static str {
+        "link"
+    }
+
+    fn stop_order(&self) -> u8 {
+        1
+    }
+
+    fn run(&self, context: Context) -> BoxFuture<'_, Result<(), EngineError>> {
+        Box::pin(self.serve(context))
+    }
+}
+
+struct Connection {
+    spool: Arc<DiskSpool>,
+    followed: Arc<FollowedState>,
+    doors: Arc<Vec<Arc<dyn Door>>>,
+    board: watch::Receiver<Option<HealthBoard>>,
+    attached: Arc<watch::Sender<u64>>,
+    context: Context,
+}
+
+impl Connection {
+    async fn serve<R, W>(&self, mut read: BufReader<R>, mut write: W) -> io::Result<()>
+    where
+        R: AsyncRead + Send + Unpin + 'static,
+        W: AsyncWrite + Unpin,
+    {
+        let first = tokio::time::timeout(FIRST_LINE, wire::read::<ToAgent>(&mut read)).await;
+        match first.map_err(|_| io::Error::other("it said nothing"))?? {
+            Some(ToAgent::Ask(asked)) => {
+                let (status, body) = self.answer(&asked).await;
+                wire::write(&mut write, &FromAgent::Answer { status, body }).await
+            }
+            Some(ToAgent::Attach { protocol, version }) => {
+                let following = Desired::clone(&self.followed.current.borrow());
+                let pid = std::process::id().cast_signed();
+                let ours = env!("CARGO_PKG_VERSION").to_owned();
+                let hello = FromAgent::Hello { protocol: PROTOCOL, version: ours, following, pid };
+                wire::write(&mut write, &hello).await?;
+                if protocol != PROTOCOL {
+                    tracing::warn!(version, protocol, "a server of another release can't be understood: run the same");
+                    return Ok(());
+                }
+                self.attach(read, write).await
+            }
+            _ => Err(io::Error::other("the first line is neither a server's nor a command's")),
+        }
+    }
+
+    async fn answer(&self, asked: &Asked) -> (u16, String) {
+        let method = match asked.method.as_str() {
+            "GET" => Method::Get,
+            "POST" => Method::Post,
+            "DELETE" => Method::Delete,
+            _ => return (405, String::new()),
+        };
+        let question = Question { method, target: asked.target.clone(), body: asked.body.clone().into_bytes() };
+        let now = self.context.clock.now();
+        let called = self.doors.iter().find_map(|door| Some((door, door::call_of(door.as_ref(), &question, now)?)));
+        let Some((door, call)) = called else {
+            return (404, serde_json::json!({ "error": "no engine of this agent answers that" }).to_string());
+        };
+        let reply = tokio::time::timeout(door::CALL_TIME_MAX.to_std(), door.call(call)).await;
+        let reply = reply.unwrap_or_else(|_| Reply::error(503, "the engine did not answer in time"));
+        let status = reply.status();
+        match reply {
+            Reply::Json(_, body) => (status, String::from_utf8_lossy(&body).into_owned()),
+            Reply::Text(_, text) | Reply::Calendar(text) => (status, text),
+            Reply::DoorPage(_, shown) => (status, shown.title.en),
+            Reply::Refused(_) => (status, String::new()),
+        }
+    }
+
+    /// Serves an attached server until it goes, another one comes, or the agent stops.
+    async fn attach<R, W>(&self, mut read: BufReader<R>, mut write: W) -> io::Result<()>
+    where
+        R: AsyncRead + Send + Unpin + 'static,
+        W: AsyncWrite + Unpin,
+    {
+        let mut number = 0;
+        self.attached.send_modify(|count| {
+            *count += 1;
+            number = *count;
+        });
+        let mut attached = self.attached.subscribe();
+        let mut spooled = self.spool.state();
+        let mut standing_due = tokio::time::interval(STANDING_EVERY);
+        // A line is read by a task of its own: half a line that a `select` dropped would be lost.
+        let (lines, mut line) = tokio::sync::mpsc::channel(4);
+        let reader = tokio::spawn(async move {
+            while let Ok(Some(said)) = wire::read::<ToAgent>(&mut read).await {
+                if lines.send(said).await.is_err() {
+                    return;
+                }
+            }
+        });
+        let _stops_with_us = AbortOnDrop(reader);
+        // The number that is to be acknowledged, of what is under way.
+        let mut under_way = None;
+        let mut paused = false;
+        loop {
+            self.journal_losses().await;
+            if under_way.is_none() && !paused {
+                spooled.borrow_and_update();
+                match self.next().await {
+                    Ok(Some((through, events))) => {
+                        wire::write(&mut write, &FromAgent::Events { through, events }).await?;
+                        under_way = Some(through);
+                    }
+                    Ok(None) => {}
+                    Err(error) => {
+                        tracing::error!(%error, "the spool can't be read");
+                        paused = true;
+                    }
+                }
+            }
+            tokio::select! {
+                () = self.context.stop.cancelled() => return Ok(()),
+                () = another(&mut attached, number) => {
+                    tracing::info!("another server has attached: this one is let go");
+                    return Ok(());
+                }
+                _ = spooled.changed(), if under_way.is_none() && !paused => {}
+                () = tokio::time::sleep(AGAIN), if paused => paused = false,
+                _ = standing_due.tick() => wire::write(&mut write, &FromAgent::Standing(self.standing())).await?,
+                said = line.recv() => {
+                    let Some(said) = said else { return Ok(()) };
+                    match said {
+                        ToAgent::Taken { through } if under_way == Some(through) => {
+                            self.acknowledge(through).await;
+                            under_way = None;
+                        }
+                        ToAgent::Refused { through, reason } if under_way == Some(through) => {
+                            tracing::error!(reason, "the server takes no such events: they are dropped");
+                            self.acknowledge(through).await;
+                            under_way = None;
+                        }
+                        ToAgent::Desired(desired) => {
+                            let refused = self.followed.follow(desired).err();
+                            let revision = self.followed.current.borrow().revision;
+                            wire::write(&mut write, &FromAgent::Following { revision, refused }).await?;
+                        }
+                        _ => return Err(io::Error::other("a line that does not belong there")),
+                    }
+                }
+            }
+        }
+    }
+
+    async fn next(&self) -> io::Result<Option<(u64, Vec<event::Sent>)>> {
+        let spool = Arc::clone(&self.spool);
+        let read = tokio::task::spawn_blocking(move || spool.next(wire::EVENTS_BYTES_MAX));
+        Ok(read.await.map_err(io::Error::other)??.map(|batch| (batch.through, batch.events)))
+    }
+
+    async fn acknowledge(&self, through: u64) {
+        let spool = Arc::clone(&self.spool);
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || spool.acknowledge(through)).await {
+            tracing::warn!(%error, "what the server has can't be removed from the spool: it is sent again after a restart");
+        }
+    }
+
+    /// Journals when events were lost at the bound of the spool: that time is blind.
+    async fn journal_losses(&self) {
+        let losses = self.spool.losses();
+        if losses.is_empty() {
+            return;
+        }
+        for (observer, interval) in &losses {
+            let blind = Blind { engine: "all".to_owned(), interval: *interval, cause: BlindCause::Storage };
+            if self.context.recorder.for_observer(observer.clone()).record(&blind).await.is_err() {
+                return;
+            }
+        }
+        if let Err(error) = self.spool.forget(&losses) {
+            tracing::warn!(%error, "a loss of the spool is journaled again after a restart");
+        }
+    }
+
+    fn standing(&self) -> Standing {
+        let engines = self.board.borrow().as_ref().map(HealthBoard::read).unwrap_or_default();
+        let word = |state: engine::EngineState| match serde_json::to_value(state) {
+            Ok(serde_json::Value::String(word)) => word,
+            _ => String::new(),
+        };
+        let engines = engines.into_iter().map(|health| EngineStanding {
+            engine: health.engine.to_owned(),
+            state: word(health.state),
+            since: health.since,
+            last_error: health.last_error,
+        });
+        let state = *self.spool.state().borrow();
+        Standing { engines: engines.collect(), spooled: state.groups, lost: state.lost }
+    }
+}
+
+/// Waits until another server than this one has attached.
+async fn another(attached: &mut watch::Receiver<u64>, number: u64) {
+    if attached.wait_for(|newest| *newest != number).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// A task that ends with its owner.
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Asks the agent at this socket, and waits for the answer.
+///
+/// # Errors
+/// Nobody listens there, this user may not open the socket, or no answer comes within `within`.
+pub async fn ask(socket: &Path, question: &Question, within: Span) -> io::Result<(u16, String)> {
+    let asked = Asked {
+        method: question.method.as_str().to_owned(),
+        target: question.target.clone(),
+        body: String::from_utf8_lossy(&question.body).into_owned(),
+    };
+    let exchange = async {
+        let stream = tokio::net::UnixStream::connect(socket).await?;
+        let (read, mut write) = stream.into_split();
+        wire::write(&mut write, &ToAgent::Ask(asked)).await?;
+        match wire::read::<FromAgent>(&mut BufReader::new(read)).await? {
+            Some(FromAgent::Answer { status, body }) => Ok((status, body)),
+            _ => Err(io::Error::other("the agent gave no answer: it may be of another release")),
+        }
+    };
+    let late = |_| io::Error::new(io::ErrorKind::TimedOut, "the agent did not answer in time");
+    tokio::time::timeout(within.to_std(), exchange).await.map_err(late)?
+}
+

@@ -1,0 +1,63 @@
+//! `[agent]`: where the agent of this host is, and what it runs as.
+
+use std::path::PathBuf;
+
+use policy::{Document, Nouns, Part, Section, SectionDoc, Table};
+
+/// The agent of this host.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Agent {
+    /// The socket of an agent that runs by itself; without one, `garant up` starts the agent.
+    pub socket: Option<PathBuf>,
+    /// The user that the agent runs as.
+    pub user: String,
+}
+
+impl Default for Agent {
+    fn default() -> Self {
+        Self { socket: None, user: "garant-agent".to_owned() }
+    }
+}
+
+impl Section for Agent {
+    const ABOUT: &'static str = "\
+The agent of this host: the process that may change it, with the rights that its engines need and no others.";
+    const EXAMPLE: &'static str = "[agent]\nsocket = \"/run/garant-agent/agent.sock\"\n";
+
+    fn read(table: &mut Table<'_>) -> Option<Self> {
+        let socket: Option<PathBuf> = table.optional(
+            "socket",
+            "the socket of an agent that runs as a unit of its own; without it `garant up`, as root, starts the agent",
+        );
+        let user: Option<String> = table.optional(
+            "user",
+            "the user that an agent started by `garant up` runs as; \"garant-agent\" unless said, and root, without root's \
+             rights, where there is no such user",
+        );
+        if let Some(socket) = &socket
+            && !socket.is_absolute()
+        {
+            table.mistake("socket", "it is not absolute", "write the whole path, \"/run/garant-agent/agent.sock\"");
+            return None;
+        }
+        let default = Self::default();
+        Some(Self { socket, user: user.unwrap_or(default.user) })
+    }
+}
+
+/// The part of the policy about agents.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Config {
+    /// `[agent]`.
+    pub agent: Agent,
+}
+
+impl Part for Config {
+    fn read(document: &mut Document, _nouns: &Nouns) -> Self {
+        Self { agent: document.table("agent").unwrap_or_default() }
+    }
+
+    fn reference() -> Vec<SectionDoc> {
+        vec![SectionDoc::of::<Agent>("agent", false)]
+    }
+}

@@ -1,0 +1,481 @@
+//! The server's side: an engine that starts the agent of this host where it may, tells it what to do, and journals what comes.
+//!
+//! What an agent may say is decided here: its events are of its own observers, and of kinds that its engines write. Their
+//! audience and class are those of the kind.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use engine::metrics::{MetricsSource, MetricsText};
+use engine::program::Companion;
+use engine::{BoxFuture, Context, Engine, EngineError, Program};
+use event::policy::Applied;
+use event::{Kind, Sent, Span};
+use serde_json::value::RawValue;
+use store::{Sink, StoreError};
+use tokio::io::BufReader;
+use tokio::net::UnixStream;
+use tokio::sync::watch;
+
+use crate::config::Config;
+use crate::events::{Attached, Lost};
+use crate::wire::{self, Desired, FromAgent, PROTOCOL, Standing, ToAgent};
+
+/// Shortest and longest wait before the agent is looked for again.
+const AGAIN_MIN: Duration = Duration::from_millis(100);
+const AGAIN_MAX: Duration = Duration::from_secs(5);
+/// Longest wait for the agent's first words, and for the next ones: it says how it is doing every ten seconds.
+const SILENT_MAX: Duration = Duration::from_secs(30);
+/// How long a started agent has to stop.
+const STOPS_WITHIN: Span = Span::from_secs(4);
+/// Groups of the system that may read its logs.
+const LOG_GROUPS: [&str; 2] = ["adm", "systemd-journal"];
+
+/// What one engine of the agent is to do, by the policy in effect; `None` for nothing.
+pub type Desire = Arc<dyn Fn() -> Result<Option<Box<RawValue>>, serde_json::Error> + Send + Sync>;
+
+/// How the agent of this host is started, and where it keeps its state.
+#[derive(Clone, Debug)]
+pub struct AgentPlace {
+    /// The directory of its state, for an agent that `garant up` starts.
+    pub state: PathBuf,
+}
+
+impl AgentPlace {
+    /// The socket of an agent whose state is in this directory.
+    pub fn socket(&self) -> PathBuf {
+        self.state.join("agent.sock")
+    }
+}
+
+/// What is known of the agent; for pages and metrics.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct AgentView {
+    /// Whether an engine of the agent has something to do.
+    pub is_wanted: bool,
+    /// What it said last, while it is connected.
+    pub standing: Option<Standing>,
+    /// Why it is not connected.
+    pub fault: Option<String>,
+}
+
+/// The engine.
+pub struct Hosts {
+    config: watch::Receiver<Arc<Config>>,
+    applied: watch::Receiver<Arc<Applied>>,
+    sink: Arc<dyn Sink>,
+    kinds: Vec<&'static Kind>,
+    desires: Vec<(&'static str, Desire)>,
+    place: AgentPlace,
+    view: Arc<watch::Sender<AgentView>>,
+    /// The agent that this process has started. It outlives a failed attempt of the engine.
+    companion: Mutex<Option<Companion>>,
+}
+
+/// What the engine is given.
+pub struct Given {
+    /// Its part of the policy.
+    pub config: watch::Receiver<Arc<Config>>,
+    /// Changes whenever the policy does, after all of its parts.
+    pub applied: watch::Receiver<Arc<Applied>>,
+    /// Takes the events of agents.
+    pub sink: Arc<dyn Sink>,
+    /// The kinds that engines of agents write, beside those of `event`.
+    pub kinds: Vec<&'static Kind>,
+    /// The engines of agents, and what the policy wants of them.
+    pub desires: Vec<(&'static str, Desire)>,
+    /// Where a started agent is.
+    pub place: AgentPlace,
+}
+
+/// How a conversation with the agent ended.
+enum Parted {
+    /// The engine is to stop.
+    Stopped,
+    /// The agent is gone, or speaks another language.
+    Gone(String),
+}
+
+impl Hosts {
+    /// The engine.
+    pub fn new(given: Given) -> Self {
+        let Given { config, applied, sink, kinds, desires, place } = given;
+        let view = Arc::default();
+        Self { config, applied, sink, kinds, desires, place, view, companion: Mutex::default() }
+    }
+
+    /// What is known of the agent, for metrics.
+    pub fn figures(&self) -> Arc<Figures> {
+        Arc::new(Figures(self.view.subscribe()))
+    }
+
+    fn engines(&self) -> Result<BTreeMap<String, Box<RawValue>>, EngineError> {
+        let mut engines = BTreeMap::new();
+        for (name, desire) in &self.desires {
+            if let Some(desired) = desire()? {
+                engines.insert((*name).to_owned(), desired);
+            }
+        }
+        Ok(engines)
+    }
+
+    async fn supervise(&self, context: Context) -> Result<(), EngineError> {
+        let mut config = self.config.clone();
+        let mut wait = AGAIN_MIN;
+        loop {
+            context.progress.tick();
+            let wanted = self.engines()?;
+            let agent = config.borrow_and_update().agent.clone();
+            let socket = agent.socket.clone().unwrap_or_else(|| self.place.socket());
+            let fault = match UnixStream::connect(&socket).await {
+                Ok(stream) => {
+                    wait = AGAIN_MIN;
+                    match self.converse(&context, stream).await? {
+                        Parted::Stopped => break,
+                        Parted::Gone(reason) => {
+                            context.recorder.record(&Lost { reason: reason.clone() }).await?;
+                            Some(reason)
+                        }
+                    }
+                }
+                Err(_) if wanted.is_empty() => None,
+                Err(error) if agent.socket.is_some() => {
+                    let socket = socket.display();
+                    Some(format!("no agent answers at {socket} ({error}): start its unit, garant-agent.service"))
+                }
+                Err(_) => self.start(&context, &agent.user).err(),
+            };
+            self.show(|view| {
+                view.is_wanted = !wanted.is_empty();
+                view.standing = None;
+                if let Some(fault) = &fault
+                    && view.fault.as_ref() != Some(fault)
+                {
+                    let engines: Vec<&str> = wanted.keys().map(String::as_str).collect();
+                    tracing::warn!("{fault}. Until then these engines can't act: {}", engines.join(", "));
+                }
+                view.fault = fault;
+            });
+            let mut applied = self.applied.clone();
+            tokio::select! {
+                () = context.stop.cancelled() => break,
+                () = tokio::time::sleep(wait) => wait = (wait * 2).min(AGAIN_MAX),
+                _ = applied.changed() => wait = AGAIN_MIN,
+            }
+        }
+        let companion = self.companion().take();
+        if let Some(mut companion) = companion {
+            companion.stop(STOPS_WITHIN).await;
+        }
+        Ok(())
+    }
+
+    /// Starts the agent, unless it is starting already.
+    fn start(&self, context: &Context, user: &str) -> Result<(), String> {
+        if let Some(companion) = self.companion().as_mut()
+            && let Some(pid) = companion.id()
+        {
+            if companion.has_ended() {
+                tracing::warn!(pid, "the agent has ended, and is started again");
+            } else {
+                return Ok(());
+            }
+        }
+        let me = rustix::process::geteuid();
+        if !me.is_root() {
+            return Err(format!(
+                "garant runs as user {}, which may not change this host: start `garant agent` as a unit of its own \
+                 (docs/agent.md), and name its socket in [agent]",
+                me.as_raw()
+            ));
+        }
+        let program = self.program(user)?;
+        let companion = context.programs.companion(&program).map_err(|error| error.to_string())?;
+        tracing::info!(pid = companion.id(), user, state = %self.place.state.display(), "the agent is started");
+        *self.companion() = Some(companion);
+        Ok(())
+    }
+
+    /// The agent as a program: as its own user, in the groups that may read logs, with CAP_NET_ADMIN and nothing else.
+    fn program(&self, user: &str) -> Result<Program, String> {
+        let executable = std::env::current_exe().map_err(|error| format!("garant does not find itself: {error}"))?;
+        let account = Account::named(user).map_err(|error| format!("/etc/passwd can't be read: {error}"))?;
+        let (uid, gid) = account.as_ref().map_or((0, 0), |account| (account.uid, account.gid));
+        if account.is_none() {
+            tracing::warn!(
+                "there is no user {user}: the agent runs as root, without root's rights but for the packet filter. Make the \
+                 user with `adduser --system --group {user}`"
+            );
+        }
+        make_private(&self.place.state, uid, gid)
+            .map_err(|error| format!("{} can't be made: {error}", self.place.state.display()))?;
+        let groups = group_numbers(&LOG_GROUPS).map_err(|error| format!("/etc/group can't be read: {error}"))?;
+        let groups: Vec<String> = groups.iter().map(ToString::to_string).collect();
+        let groups = if groups.is_empty() { "--clear-groups".to_owned() } else { format!("--groups={}", groups.join(",")) };
+        Ok(Program::new("setpriv")
+            .arg(format!("--reuid={uid}"))
+            .arg(format!("--regid={gid}"))
+            .arg(groups)
+            .args(["--inh-caps=-all,+net_admin", "--ambient-caps=-all,+net_admin", "--bounding-set=-all,+net_admin"])
+            .args(["--no-new-privs", "--"])
+            .arg(executable)
+            .args(["agent", "--state"])
+            .arg(&self.place.state))
+    }
+
+    /// Speaks with the agent until one of the two goes.
+    async fn converse(&self, context: &Context, stream: UnixStream) -> Result<Parted, EngineError> {
+        let (read, mut write) = stream.into_split();
+        let mut read = BufReader::new(read);
+        match self.talk(context, &mut read, &mut write).await {
+            Ok(parted) => Ok(parted),
+            Err(Talk::Stream(error)) => Ok(Parted::Gone(format!("the agent does not answer: {error}"))),
+            Err(Talk::Engine(error)) => Err(error),
+        }
+    }
+
+    async fn talk(
+        &self,
+        context: &Context,
+        read: &mut BufReader<tokio::net::unix::OwnedReadHalf>,
+        write: &mut tokio::net::unix::OwnedWriteHalf,
+    ) -> Result<Parted, Talk> {
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        wire::write(write, &ToAgent::Attach { protocol: PROTOCOL, version }).await?;
+        let hello = tokio::time::timeout(SILENT_MAX, wire::read::<FromAgent>(read)).await;
+        let hello = hello.map_err(|_| io::Error::other("it says nothing"))??;
+        let Some(FromAgent::Hello { protocol, version, mut following, pid }) = hello else {
+            return Ok(Parted::Gone("the agent ended the conversation".to_owned()));
+        };
+        if protocol != PROTOCOL {
+            return Ok(Parted::Gone(format!(
+                "the agent is of release {version}, which this one does not understand: run the same release"
+            )));
+        }
+        let attached = Attached { version, pid, revision: following.revision };
+        context.recorder.record(&attached).await.map_err(EngineError::from)?;
+        tracing::info!(pid, "the agent is attached");
+        let mut applied = self.applied.clone();
+        applied.borrow_and_update();
+        let (lines, mut line) = tokio::sync::mpsc::channel(4);
+        let reading = async {
+            loop {
+                match tokio::time::timeout(SILENT_MAX, wire::read::<FromAgent>(read)).await {
+                    Err(_) => return io::Error::other("it says nothing"),
+                    Ok(Err(error)) => return error,
+                    Ok(Ok(None)) => return io::Error::other("it has ended"),
+                    Ok(Ok(Some(said))) => {
+                        if lines.send(said).await.is_err() {
+                            return io::Error::other("nobody listens");
+                        }
+                    }
+                }
+            }
+        };
+        tokio::pin!(reading);
+        self.tell(&mut following, write).await?;
+        let mut tick = tokio::time::interval(Duration::from_secs(5));
+        loop {
+            tokio::select! {
+                () = context.stop.cancelled() => return Ok(Parted::Stopped),
+                _ = tick.tick() => context.progress.tick(),
+                error = &mut reading => return Err(error.into()),
+                _ = applied.changed() => self.tell(&mut following, write).await?,
+                Some(said) = line.recv() => match said {
+                    FromAgent::Events { through, events } => {
+                        let answer = self.journal(context, through, events).await?;
+                        wire::write(write, &answer).await?;
+                    }
+                    FromAgent::Standing(standing) => self.show(|view| {
+                        view.is_wanted = !following.engines.is_empty();
+                        view.standing = Some(standing);
+                        view.fault = None;
+                    }),
+                    FromAgent::Following { revision, refused } => {
+                        if let Some(refused) = refused {
+                            tracing::error!(revision, refused, "the agent does not follow the policy");
+                        }
+                    }
+                    FromAgent::Hello { .. } | FromAgent::Answer { .. } => {
+                        return Ok(Parted::Gone("the agent said something that does not belong there".to_owned()));
+                    }
+                },
+            }
+        }
+    }
+
+    /// Tells the agent what to do, where that is not what it does.
+    async fn tell(&self, following: &mut Desired, write: &mut tokio::net::unix::OwnedWriteHalf) -> Result<(), Talk> {
+        let engines = self.engines()?;
+        if following.asks_for(&engines) {
+            return Ok(());
+        }
+        *following = Desired { revision: following.revision + 1, engines };
+        wire::write(write, &ToAgent::Desired(following.clone())).await?;
+        Ok(())
+    }
+
+    /// Journals events of the agent; what to answer. Waits while the storage takes nothing.
+    async fn journal(&self, context: &Context, through: u64, events: Vec<Sent>) -> Result<ToAgent, Talk> {
+        let mut observed = Vec::with_capacity(events.len());
+        for event in events {
+            let kind = self.kinds.iter().chain(&OWN_KINDS).find(|kind| kind.name == event.kind);
+            let Some(kind) = kind.filter(|kind| event.version <= kind.version) else {
+                return Err(io::Error::other(format!(
+                    "it sends a `{}` of version {}, which this release does not know: upgrade the server first",
+                    event.kind, event.version
+                ))
+                .into());
+            };
+            if event.observer.vantage() != VANTAGE {
+                let reason = format!("`{}` is no observer of this agent", event.observer);
+                return Ok(ToAgent::Refused { through, reason });
+            }
+            observed.push(event.received(kind));
+        }
+        loop {
+            match self.sink.take(observed.clone()).await {
+                Ok(_) => return Ok(ToAgent::Taken { through }),
+                Err(error @ (StoreError::Malformed { .. } | StoreError::TooLarge { .. })) => {
+                    return Ok(ToAgent::Refused { through, reason: error.to_string() });
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "events of the agent wait");
+                    context.progress.tick();
+                    tokio::select! {
+                        () = context.stop.cancelled() => return Err(io::Error::other("garant stops").into()),
+                        () = tokio::time::sleep(Duration::from_secs(1)) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    fn companion(&self) -> MutexGuard<'_, Option<Companion>> {
+        self.companion.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn show(&self, change: impl FnOnce(&mut AgentView)) {
+        self.view.send_modify(change);
+    }
+}
+
+impl Engine for Hosts {
+    fn name(&self) -> &'static str {
+        crate::NAME
+    }
+
+    fn stop_order(&self) -> u8 {
+        4
+    }
+
+    fn run(&self, context: Context) -> BoxFuture<'_, Result<(), EngineError>> {
+        Box::pin(self.supervise(context))
+    }
+}
+
+/// Figures of the engine.
+pub struct Figures(watch::Receiver<AgentView>);
+
+impl MetricsSource for Figures {
+    fn write(&self, text: &mut MetricsText) {
+        let view = self.0.borrow().clone();
+        if !view.is_wanted {
+            return;
+        }
+        let about = "Whether the agent of this host is attached.";
+        text.gauge("garant_hosts_agent_attached", "", about).sample(&[], view.standing.is_some());
+        let Some(standing) = view.standing else { return };
+        let about = "Groups of events that wait in the agent's spool.";
+        text.gauge("garant_hosts_spooled", "", about).sample(&[], standing.spooled);
+        let about = "Events lost at the bound of the agent's spool since it started.";
+        text.counter("garant_hosts_lost", "", about).sample(&[], standing.lost);
+        let mut running = text.gauge("garant_hosts_engine_running", "", "Whether an engine of the agent runs.");
+        for engine in &standing.engines {
+            running.sample(&[("engine", &engine.engine)], engine.state == "running");
+        }
+    }
+}
+
+/// The failure of a conversation: of the stream, which ends it, or of this engine.
+enum Talk {
+    Stream(io::Error),
+    Engine(EngineError),
+}
+
+impl From<io::Error> for Talk {
+    fn from(error: io::Error) -> Self {
+        Self::Stream(error)
+    }
+}
+
+impl From<EngineError> for Talk {
+    fn from(error: EngineError) -> Self {
+        Self::Engine(error)
+    }
+}
+
+/// The vantage point of the agent on the server's own host.
+pub const VANTAGE: &str = "server";
+
+/// The kinds of `event` that an agent may write: what it observed, and how its engines are doing. Not what the log says of
+/// itself, nor what a policy or a verdict is.
+const OWN_KINDS: [&Kind; 9] = {
+    use event::{Body, engine, evidence};
+    [
+        &engine::Started::KIND,
+        &engine::Failed::KIND,
+        &engine::Stopped::KIND,
+        &engine::Blind::KIND,
+        &evidence::Changed::KIND,
+        &evidence::Covered::KIND,
+        &evidence::Succeeded::KIND,
+        &evidence::Found::KIND,
+        &evidence::Reacted::KIND,
+    ]
+};
+
+/// A user of the system.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Account {
+    uid: u32,
+    gid: u32,
+}
+
+impl Account {
+    /// The user of this name in `/etc/passwd` (passwd(5)).
+    fn named(name: &str) -> io::Result<Option<Self>> {
+        let text = std::fs::read_to_string("/etc/passwd")?;
+        Ok(text.lines().find_map(|line| {
+            let fields: Vec<&str> = line.split(':').collect();
+            let [found, _, uid, gid, ..] = fields[..] else { return None };
+            (found == name).then_some(Self { uid: uid.parse().ok()?, gid: gid.parse().ok()? })
+        }))
+    }
+}
+
+/// The numbers of those of these groups that there are (group(5)).
+fn group_numbers(names: &[&str]) -> io::Result<Vec<u32>> {
+    let text = std::fs::read_to_string("/etc/group")?;
+    Ok(text
+        .lines()
+        .filter_map(|line| {
+            let mut fields = line.split(':');
+            let name = fields.next()?;
+            names.contains(&name).then(|| fields.nth(1)?.parse().ok())?
+        })
+        .collect())
+}
+
+/// Makes the directory of the agent's state, of its user and closed to all others.
+fn make_private(dir: &std::path::Path, uid: u32, gid: u32) -> io::Result<()> {
+    use std::os::unix::fs::{DirBuilderExt as _, chown};
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    if std::fs::symlink_metadata(dir)?.is_dir() {
+        return chown(dir, Some(uid), Some(gid));
+    }
+    Err(io::Error::other("there is something else in its place"))
+}
