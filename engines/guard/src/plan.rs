@@ -1,0 +1,233 @@
+//! What is to be followed on this host: the jails that the configuration of fail2ban enables, as rules of the engine.
+//!
+//! What can't be followed is no reason to follow nothing: it is said, by what it is about and why, and the rest runs.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use event::{Span, Time, Zone};
+use ipnet::IpNet;
+
+use crate::act::{Ports, Protocol};
+use crate::config::Desired;
+use crate::detect::{AttemptsLimits, BanLength, BanTimes, BanTimesText};
+use crate::fail2ban::{
+    ActionKind, Backend, BanAction, BanTime, DateDetector, DateSettings, Filter, FilterSettings, Ignored, Jail, Port,
+    Services, UseDns, read_jails,
+};
+use crate::source::{Encoding, Follow, Start};
+
+/// Most tickets of a rule at once.
+const TICKETS_MAX: usize = 100_000;
+
+/// The rules of this host, by the logs that they read.
+pub(crate) struct Plan {
+    pub(crate) streams: Vec<StreamPlan>,
+    /// What is not followed.
+    pub(crate) impaired: Vec<Impairment>,
+    /// Enabled jails.
+    pub(crate) rules: usize,
+}
+
+/// Something that is not followed or not read, and why.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct Impairment {
+    /// What: a jail, a log, the packet filter.
+    pub(crate) what: String,
+    /// Why, and what to do.
+    pub(crate) reason: String,
+}
+
+/// Logs, and the rules that read them alike: with one detector of dates and one encoding, so each line is read once.
+pub(crate) struct StreamPlan {
+    /// What tells it from the other streams, and finds its positions again.
+    pub(crate) key: String,
+    pub(crate) source: SourcePlan,
+    pub(crate) encoding: Encoding,
+    pub(crate) dates: DateDetector,
+    pub(crate) rules: Vec<RulePlan>,
+}
+
+/// Where lines come from.
+pub(crate) enum SourcePlan {
+    /// Files.
+    Files(Vec<Follow>),
+    /// The journal of systemd: its matches, and options of `journalctl`.
+    Journal { matches: Vec<Vec<String>>, options: Vec<(String, String)>, since: Span },
+}
+
+/// A rule.
+pub(crate) struct RulePlan {
+    pub(crate) name: Arc<str>,
+    pub(crate) filter: Filter,
+    pub(crate) limits: AttemptsLimits,
+    pub(crate) times: BanTimes,
+    /// What is closed; `None` for a rule that only tells.
+    pub(crate) ports: Option<Ports>,
+    /// Whom this rule never bans.
+    pub(crate) ignored: Vec<IpNet>,
+}
+
+impl Plan {
+    /// Reads what the desired state names. `now` is the start: the years that a date without one may be of depend on it.
+    pub(crate) fn make(desired: &Desired, now: Time) -> Self {
+        let mut plan = Self { streams: Vec::new(), impaired: Vec::new(), rules: 0 };
+        let Some(folder) = &desired.settings.fail2ban else { return plan };
+        let jails = match read_jails(folder) {
+            Ok(jails) => jails,
+            Err(error) => {
+                plan.impair(folder.display().to_string(), error.to_string());
+                return plan;
+            }
+        };
+        for broken in jails.broken {
+            let why: Vec<String> = broken.problems.iter().map(ToString::to_string).collect();
+            plan.impair(format!("jail {}", broken.name), why.join("; "));
+        }
+        let services = std::fs::read_to_string("/etc/services").unwrap_or_default();
+        let services = Services::parse(&services);
+        for jail in jails.jails {
+            let name = jail.name.clone();
+            match plan.add(jail, &services, now) {
+                Ok(()) => plan.rules += 1,
+                Err(reason) => plan.impair(format!("jail {name}"), reason),
+            }
+        }
+        plan
+    }
+
+    fn impair(&mut self, what: String, reason: String) {
+        self.impaired.push(Impairment { what, reason });
+    }
+
+    fn add(&mut self, jail: Jail, services: &Services, now: Time) -> Result<(), String> {
+        if jail.ignore_command.is_some() {
+            return Err("it has an `ignorecommand`, and no command is run on the word of a log: name the addresses in \
+                        `ignoreip`, or in `allow` of [guard], and remove it"
+                .to_owned());
+        }
+        let zone = local_zone(Path::new("/"));
+        let settings = DateSettings { zone: &zone, log_zone: jail.log_time_zone.as_deref(), started: now };
+        let date_pattern = jail.filter.datepattern.clone();
+        let dates = DateDetector::new(date_pattern.as_deref(), &settings).map_err(|error| error.to_string())?;
+        let encoding = match jail.log_encoding.as_str() {
+            "auto" | "" => Encoding::default(),
+            name => Encoding::named(name).map_err(|error| error.to_string())?,
+        };
+        let source = source(&jail)?;
+        let key = format!(
+            "{source:?} {encoding:?} {:?} {:?}",
+            date_pattern.as_deref().unwrap_or_default(),
+            jail.log_time_zone.as_deref().unwrap_or_default()
+        );
+        let rule = rule(jail, services)?;
+        match self.streams.iter_mut().find(|stream| stream.key == key) {
+            Some(stream) => stream.rules.push(rule),
+            None => self.streams.push(StreamPlan { key, source, encoding, dates, rules: vec![rule] }),
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for SourcePlan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Files(follows) => follows.iter().try_for_each(|follow| write!(f, "{} {:?} ", follow.pattern, follow.start)),
+            Self::Journal { matches, options, since } => write!(f, "journal {matches:?} {options:?} {since:?}"),
+        }
+    }
+}
+
+fn source(jail: &Jail) -> Result<SourcePlan, String> {
+    Ok(match &jail.backend {
+        Backend::Files => {
+            if jail.log_paths.is_empty() {
+                return Err("it names no log to read: give it a `logpath`, or `backend = systemd`".to_owned());
+            }
+            let start = |tail| if tail { Start::End } else { Start::Since(jail.find_time) };
+            let follow = |path: &crate::fail2ban::LogPath| Follow { pattern: path.pattern.clone(), start: start(path.tail) };
+            SourcePlan::Files(jail.log_paths.iter().map(follow).collect())
+        }
+        Backend::Journal(options) => SourcePlan::Journal {
+            matches: jail.filter.journalmatch.clone(),
+            options: options.clone(),
+            since: jail.find_time,
+        },
+    })
+}
+
+fn rule(jail: Jail, services: &Services) -> Result<RulePlan, String> {
+    let use_dns = match jail.use_dns {
+        UseDns::Raw => UseDns::Raw,
+        // A name in a log is what a stranger says of himself: it is never looked up, and bans nobody.
+        UseDns::Yes | UseDns::Warn | UseDns::No => UseDns::No,
+    };
+    let settings = FilterSettings { use_dns, find_time: jail.find_time, ..FilterSettings::default() };
+    let filter = Filter::compile(&jail.filter, settings).map_err(|error| error.to_string())?;
+    let length = |time| match time {
+        BanTime::Forever => BanLength::Forever,
+        BanTime::For(span) => BanLength::For(span),
+    };
+    let mut text = BanTimesText::fixed(length(jail.ban_time));
+    if let Some(increment) = jail.increment {
+        text.increment = true;
+        text.factor = increment.factor;
+        text.formula = increment.formula;
+        text.multipliers = increment.multipliers;
+        text.max_time = increment.max_time;
+        text.rnd_time = increment.rnd_time;
+        text.overall_jails = increment.overall_jails;
+    }
+    let times = BanTimes::parse(&text).map_err(|error| error.to_string())?;
+    let limits =
+        AttemptsLimits { max_retry: jail.max_retry, find_time: jail.find_time, tickets_max: TICKETS_MAX };
+    let bans: Vec<&BanAction> = jail
+        .actions
+        .iter()
+        .filter_map(|action| if let ActionKind::Ban(ban) = &action.kind { Some(ban) } else { None })
+        .collect();
+    let ignored = jail.ignored.iter().filter_map(|ignored| match ignored {
+        Ignored::Network(network) => Some(*network),
+        Ignored::Name(_) => None,
+    });
+    Ok(RulePlan {
+        name: Arc::from(jail.name.as_str()),
+        filter,
+        limits,
+        times,
+        ports: if bans.is_empty() { None } else { Some(ports(&bans, services)?) },
+        ignored: ignored.collect(),
+    })
+}
+
+/// What all of these actions close together.
+fn ports(bans: &[&BanAction], services: &Services) -> Result<Ports, String> {
+    let mut named: Vec<Port> = Vec::new();
+    let (mut tcp, mut udp) = (false, false);
+    for ban in bans {
+        let Some(ports) = &ban.ports else { return Ok(Ports::All) };
+        named.extend(ports.iter().cloned());
+        (tcp, udp) = (tcp | ban.tcp, udp | ban.udp);
+    }
+    let ranges = services.ranges(&named).map_err(|name| {
+        format!("`{name}` is no port that /etc/services knows: write its number in `port` of the jail")
+    })?;
+    let protocol = match (tcp, udp) {
+        (true, false) => Protocol::Tcp,
+        (false, true) => Protocol::Udp,
+        _ => Protocol::Both,
+    };
+    if ranges.iter().any(|range| *range == (0, u16::MAX)) {
+        return Ok(Ports::All);
+    }
+    Ports::some(protocol, ranges).map_err(|error| error.to_string())
+}
+
+/// The zone of this host: what `/etc/localtime` leads to, or what `/etc/timezone` names; UTC where neither is known.
+pub(crate) fn local_zone(root: &Path) -> Zone {
+    let linked = std::fs::read_link(root.join("etc/localtime")).ok();
+    let linked = linked.as_ref().and_then(|path| path.to_str()).and_then(|path| path.split_once("zoneinfo/"));
+    let named = std::fs::read_to_string(root.join("etc/timezone")).unwrap_or_default();
+    let names = linked.map(|(_, name)| name).into_iter().chain([named.trim()]);
+    names.filter_map(|name| Zone::named(name).ok()).next().unwrap_or_default()
+}
