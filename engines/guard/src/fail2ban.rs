@@ -6,6 +6,7 @@
 mod actions;
 mod definition;
 mod duration;
+pub mod filter;
 mod ini;
 mod interpolation;
 mod jail;
@@ -13,6 +14,7 @@ mod jails;
 mod library;
 mod options;
 mod ordered;
+pub mod pattern;
 mod problem;
 mod reader;
 mod services;

@@ -1,0 +1,561 @@
+//! A filter: lines of a log in, failures out, with the decisions of fail2ban's `Filter`.
+//!
+//! A line has its date cut out, must match the `prefregex` if there is one, and is then given to each pattern of a failure in
+//! turn. Lines of one connection are joined by its identifier (`<F-MLFID>`), and with `maxlines` patterns see several lines.
+
+mod expression;
+mod failure;
+mod host;
+mod tags;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use event::{Span, Time};
+
+pub use failure::{Failure, Value};
+pub use host::{BadHost, Host};
+
+use super::definition::{FilterDefinition, UseDns};
+use super::pattern::PatternError;
+use expression::{Expression, Hit};
+use failure::Connections;
+use host::As;
+
+/// How long a line may be, in bytes. A longer one is not looked at.
+pub const MAX_LINE: usize = 64 << 10;
+/// How far the date of a line may be from now while the log is followed; farther, it is taken for now.
+const MAX_DEVIATION: Span = Span::from_secs(60);
+
+/// What does not depend on the file of a filter.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "they are the switches of fail2ban's filter")]
+pub struct FilterSettings {
+    /// Whether names are looked up.
+    pub use_dns: UseDns,
+    /// Whether all patterns are tried, rather than until the first that matches.
+    pub check_all_regex: bool,
+    /// Whether names are taken as they are, without looking them up.
+    pub raw_host: bool,
+    /// Whether the dates of lines are compared with now.
+    pub check_find_time: bool,
+    /// How old a line may be while the log is caught up with.
+    pub find_time: Span,
+    /// Whether the log is followed, rather than caught up with.
+    pub in_operation: bool,
+    /// Whether failures without an author are kept back.
+    pub ignore_pending: bool,
+}
+
+impl Default for FilterSettings {
+    fn default() -> Self {
+        Self {
+            use_dns: UseDns::Warn,
+            check_all_regex: false,
+            raw_host: false,
+            check_find_time: true,
+            find_time: Span::from_secs(600),
+            in_operation: true,
+            ignore_pending: true,
+        }
+    }
+}
+
+/// A failure that a line told of.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Match {
+    /// Which pattern found it: from 1, in the order of the file.
+    pub regex: usize,
+    /// Who it was; none while that is not known (only with [`FilterSettings::check_all_regex`], or pending failures shown).
+    pub host: Option<Host>,
+    /// When it was; none when no date is known.
+    pub time: Option<Time>,
+    /// What else is known of it.
+    pub failure: Failure,
+}
+
+impl Match {
+    /// The user, where one is named.
+    pub fn user(&self) -> Option<&str> {
+        self.failure.text("user")
+    }
+
+    /// Whether the line tells of no failure by itself (`<F-NOFAIL>`); only with [`FilterSettings::check_all_regex`] or without a
+    /// connection are such lines handed on.
+    pub fn is_no_failure(&self) -> bool {
+        self.failure.has("nofail")
+    }
+
+    /// How many lines tell of it.
+    pub fn attempts(&self) -> usize {
+        self.failure.lines
+    }
+}
+
+/// Why a filter can't be used.
+#[derive(Clone, PartialEq, Eq, thiserror::Error, Debug)]
+pub enum FilterError {
+    /// A pattern can't be read.
+    #[error("filter `{filter}`, {option} {number}: {error}")]
+    Pattern {
+        /// The filter.
+        filter: String,
+        /// The option it stands in.
+        option: &'static str,
+        /// Which of them, from 1.
+        number: usize,
+        /// What is wrong.
+        #[source]
+        error: PatternError,
+    },
+    /// A pattern of a failure does not say who it was.
+    #[error("filter `{filter}`, failregex {number}: no group says who it was; add <HOST>, <ADDR>, <F-ID> or <F-MLFID>")]
+    NoIdentity {
+        /// The filter.
+        filter: String,
+        /// Which of them, from 1.
+        number: usize,
+    },
+}
+
+/// Why a line was not judged to its end.
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error, Debug)]
+pub enum LineError {
+    /// It is longer than [`MAX_LINE`].
+    #[error("the line is longer than {MAX_LINE} bytes, and was not looked at")]
+    TooLong,
+    /// What it names as its author can't be read.
+    #[error(transparent)]
+    Host(#[from] BadHost),
+}
+
+/// Looks up names, for filters with `usedns = yes` or `warn`.
+pub trait Names {
+    /// The addresses of a name; none when it has none, or when they are not known.
+    fn addresses(&mut self, name: &str) -> Vec<IpAddr>;
+}
+
+/// Knows no name.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct NoNames;
+
+impl Names for NoNames {
+    fn addresses(&mut self, _: &str) -> Vec<IpAddr> {
+        Vec::new()
+    }
+}
+
+/// A filter and its state.
+#[derive(Debug)]
+pub struct Filter {
+    settings: FilterSettings,
+    prefregex: Option<Expression>,
+    failregex: Vec<Expression>,
+    ignoreregex: Vec<Expression>,
+    max_lines: usize,
+    /// The lines that patterns see, without their dates.
+    buffer: Vec<String>,
+    /// The lines as one text, each with its newline.
+    text: String,
+    connections: Connections,
+    /// The last date that was read.
+    last_date: Option<Time>,
+    step_limits: u64,
+}
+
+impl Filter {
+    /// The filter of a definition. Its patterns are read here, and compiled when a line first needs them.
+    pub fn compile(definition: &FilterDefinition, settings: FilterSettings) -> Result<Self, FilterError> {
+        let only_addresses = settings.use_dns == UseDns::No;
+        let max_lines = usize::try_from(definition.maxlines.max(1)).unwrap_or(1);
+        let expression = |option, number, text: &str, multi_line| {
+            Expression::new(text, only_addresses, multi_line).map_err(|error| FilterError::Pattern {
+                filter: definition.name.clone(),
+                option,
+                number,
+                error,
+            })
+        };
+        let prefregex = definition
+            .prefregex
+            .as_ref()
+            .filter(|text| !text.is_empty())
+            .map(|text| expression("prefregex", 1, text, false))
+            .transpose()?;
+        let mut failregex = Vec::with_capacity(definition.failregex.len());
+        for (index, text) in definition.failregex.iter().enumerate() {
+            let found = expression("failregex", index + 1, text, max_lines > 1)?;
+            if !found.identifies() && !prefregex.as_ref().is_some_and(Expression::identifies) {
+                return Err(FilterError::NoIdentity { filter: definition.name.clone(), number: index + 1 });
+            }
+            failregex.push(found);
+        }
+        let ignoreregex = definition
+            .ignoreregex
+            .iter()
+            .enumerate()
+            .map(|(index, text)| expression("ignoreregex", index + 1, text, false))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            settings,
+            prefregex,
+            failregex,
+            ignoreregex,
+            max_lines,
+            buffer: Vec::new(),
+            text: String::new(),
+            connections: Connections::default(),
+            last_date: None,
+            step_limits: 0,
+        })
+    }
+
+    /// Compiles all patterns, so that one that is refused is known before there is a line.
+    pub fn check(&self, name: &str) -> Result<(), FilterError> {
+        let of = |option, expressions: &[Expression]| {
+            for (index, one) in expressions.iter().enumerate() {
+                one.pattern().check().map_err(|error| FilterError::Pattern {
+                    filter: name.to_owned(),
+                    option,
+                    number: index + 1,
+                    error,
+                })?;
+            }
+            Ok(())
+        };
+        of("prefregex", self.prefregex.as_slice())?;
+        of("failregex", &self.failregex)?;
+        of("ignoreregex", &self.ignoreregex)
+    }
+
+    /// Says whether the log is followed, or caught up with.
+    pub fn set_in_operation(&mut self, in_operation: bool) {
+        self.settings.in_operation = in_operation;
+    }
+
+    /// How many searches were given up at their limit of steps, or had a pattern that the engine refused.
+    pub fn step_limits(&self) -> u64 {
+        self.step_limits
+    }
+
+    /// How many patterns of a failure there are.
+    pub fn len(&self) -> usize {
+        self.failregex.len()
+    }
+
+    /// Whether there is no pattern of a failure.
+    pub fn is_empty(&self) -> bool {
+        self.failregex.is_empty()
+    }
+
+    /// What a line tells whose date is known, as that of an entry of the journal is.
+    pub fn process_dated(
+        &mut self,
+        line: &str,
+        date: Time,
+        now: Time,
+        names: &mut dyn Names,
+    ) -> Result<Vec<Match>, LineError> {
+        self.last_date = Some(date);
+        self.process_cut([line, ""], Some(date), false, now, names)
+    }
+
+    /// What a line tells: the two parts around its date, which is `None` when there was none to read.
+    pub fn process_cut(
+        &mut self,
+        parts: [&str; 2],
+        mut date: Option<Time>,
+        no_date: bool,
+        now: Time,
+        names: &mut dyn Names,
+    ) -> Result<Vec<Match>, LineError> {
+        if parts[0].len() + parts[1].len() > MAX_LINE {
+            return Err(LineError::TooLong);
+        }
+        if self.settings.check_find_time
+            && let Some(known) = date
+        {
+            if self.settings.in_operation {
+                // Compared in whole seconds, as there.
+                if known.since(now).secs().abs() > MAX_DEVIATION.secs() {
+                    date = Some(now);
+                    self.last_date = date;
+                }
+            } else if known < now - self.settings.find_time {
+                return Ok(Vec::new());
+            }
+        }
+        self.find(parts, date, no_date, now, names)
+    }
+
+    /// The failures in the lines at hand, of which this one is the last.
+    fn find(
+        &mut self,
+        parts: [&str; 2],
+        date: Option<Time>,
+        no_date: bool,
+        now: Time,
+        names: &mut dyn Names,
+    ) -> Result<Vec<Match>, LineError> {
+        self.take_line(parts);
+        let several = self.max_lines > 1;
+        // What the line numbers of a match are counted in: the lines as they were before any was taken out.
+        let original = several.then(|| self.buffer.clone());
+        let mut found = Vec::new();
+        if !self.ignoreregex.is_empty() && self.ignoreregex.len() + 2 < self.failregex.len() && self.is_ignored(None) {
+            return Ok(found);
+        }
+        let mut prefix = BTreeMap::new();
+        if let Some(expression) = &self.prefregex {
+            match expression.search(&self.text, original.as_deref()) {
+                Ok(Some(hit)) => prefix = expression.groups(&self.text, &hit.found),
+                Ok(None) => return Ok(found),
+                Err(_) => {
+                    self.step_limits += 1;
+                    return Ok(found);
+                }
+            }
+            if let Some(Some(Value::Text(content))) = prefix.remove("content")
+                && !content.is_empty()
+            {
+                self.replace_buffer(vec![content]);
+            }
+        }
+        for index in 0..self.failregex.len() {
+            let hit = match self.failregex[index].search(&self.text, original.as_deref()) {
+                Ok(Some(hit)) => hit,
+                Ok(None) => continue,
+                Err(_) => {
+                    self.step_limits += 1;
+                    continue;
+                }
+            };
+            let groups = self.failregex[index].groups(&self.text, &hit.found);
+            if !self.ignoreregex.is_empty() && self.is_ignored(Some(&hit)) {
+                self.write_text();
+                if !self.settings.check_all_regex {
+                    break;
+                }
+                continue;
+            }
+            if no_date && date.is_none() && self.settings.check_find_time {
+                continue;
+            }
+            if !self.settings.check_all_regex || several {
+                self.replace_buffer(hit.unmatched_lines());
+            }
+            let groups = joined(&prefix, groups);
+            match self.take_failure(index, groups, &hit, date, now, names, &mut found)? {
+                Taken::Nothing => {}
+                Taken::Failure if self.settings.check_all_regex => {}
+                Taken::Failure | Taken::Line => break,
+            }
+        }
+        Ok(found)
+    }
+
+    /// Adds what one pattern found.
+    #[expect(clippy::too_many_arguments, reason = "it is the end of the loop over the patterns")]
+    fn take_failure(
+        &mut self,
+        index: usize,
+        mut failure: Failure,
+        hit: &Hit,
+        date: Option<Time>,
+        now: Time,
+        names: &mut dyn Names,
+        found: &mut Vec<Match>,
+    ) -> Result<Taken, LineError> {
+        let connection = failure.fields.get("mlfid").cloned();
+        if let Some(id) = &connection {
+            failure = self.connections.merge(id, failure, hit, now);
+            if failure.has("nofail") && !self.settings.check_all_regex {
+                self.connections.update(id, &failure);
+                return Ok(Taken::Line);
+            }
+        } else {
+            failure.lines += hit.matched();
+        }
+        let hosts = self.identify(&mut failure, connection.is_some(), names);
+        if let Some(id) = &connection {
+            self.connections.update(id, &failure);
+        }
+        match hosts? {
+            Identity::Missing => return Ok(Taken::Nothing),
+            Identity::Pending if !self.settings.check_all_regex && self.settings.ignore_pending => {
+                return Ok(Taken::Line);
+            }
+            Identity::Pending => found.push(Match { regex: index + 1, host: None, time: date, failure }),
+            Identity::Known(hosts) => {
+                for host in hosts {
+                    found.push(Match { regex: index + 1, host: Some(host), time: date, failure: failure.clone() });
+                }
+            }
+        }
+        Ok(Taken::Failure)
+    }
+
+    fn identify(&self, failure: &mut Failure, is_connection: bool, names: &mut dyn Names) -> Result<Identity, BadHost> {
+        let is_raw = self.settings.raw_host || self.settings.use_dns == UseDns::Raw;
+        let default = if is_raw { As::Raw } else { As::Any };
+        let prefix = |how| match failure.text("cidr") {
+            Some(cidr) if !cidr.is_empty() => {
+                let prefix = host::number(cidr).ok_or(BadHost)?;
+                Ok(As::Prefix(u32::try_from(prefix).unwrap_or(u32::MAX)))
+            }
+            _ => Ok(how),
+        };
+        let id = failure.fields.get("fid");
+        let (text, how) = if let Some(ip) = failure.text("ip4") {
+            (Value::Text(ip.to_owned()), prefix(As::V4)?)
+        } else if let Some(ip) = failure.text("ip6") {
+            (Value::Text(ip.to_owned()), prefix(As::V6)?)
+        } else if let Some(name) = failure.text("dns") {
+            if !is_raw {
+                return Ok(Identity::Known(self.look_up(name, names)));
+            }
+            (Value::Text(name.to_owned()), As::Raw)
+        } else if let Some(id) = id {
+            (id.clone(), default)
+        } else {
+            if !is_connection {
+                return Ok(Identity::Missing);
+            }
+            failure.is_pending = true;
+            return Ok(Identity::Pending);
+        };
+        match id.filter(|id| **id != text).cloned() {
+            None => Ok(Identity::Known(vec![read(&text, how)?])),
+            Some(id) => {
+                failure.ip = Some(read(&text, how)?);
+                Ok(Identity::Known(vec![read(&id, default)?]))
+            }
+        }
+    }
+
+    fn look_up(&self, name: &str, names: &mut dyn Names) -> Vec<Host> {
+        // Only what is written as an address of the fourth version is taken for one here, as there.
+        if let Ok(address) = name.parse() {
+            return vec![Host::of(IpAddr::V4(address))];
+        }
+        if !matches!(self.settings.use_dns, UseDns::Yes | UseDns::Warn) {
+            return Vec::new();
+        }
+        let mut hosts: Vec<_> = names.addresses(name).into_iter().map(Host::of).collect();
+        hosts.sort();
+        hosts.dedup();
+        hosts
+    }
+
+    /// Whether one of the patterns of what is not to count matches: the lines of a match when patterns see several, and all else.
+    fn is_ignored(&mut self, hit: Option<&Hit>) -> bool {
+        let several = self.max_lines > 1;
+        let joined = hit.filter(|_| several).map(|hit| {
+            let mut text = String::new();
+            match hit.matched_lines() {
+                Some(lines) => write_lines(lines, &mut text),
+                None => text.clone_from(&self.text),
+            }
+            text
+        });
+        let text = joined.as_deref().unwrap_or(&self.text);
+        let mut ignored = false;
+        let mut limits = 0;
+        for expression in &self.ignoreregex {
+            match expression.pattern().search(text) {
+                Ok(None) => {}
+                Ok(Some(_)) => {
+                    ignored = true;
+                    break;
+                }
+                Err(_) => limits += 1,
+            }
+        }
+        self.step_limits += limits;
+        if ignored
+            && let Some(hit) = hit
+            && (!self.settings.check_all_regex || several)
+        {
+            self.buffer = hit.unmatched_lines();
+        }
+        ignored
+    }
+
+    fn take_line(&mut self, parts: [&str; 2]) {
+        if self.max_lines == 1 {
+            self.buffer.truncate(1);
+            match self.buffer.first_mut() {
+                Some(line) => line.clear(),
+                None => self.buffer.push(String::new()),
+            }
+        } else {
+            self.buffer.push(String::new());
+            let surplus = self.buffer.len().saturating_sub(self.max_lines);
+            self.buffer.drain(..surplus);
+        }
+        if let Some(line) = self.buffer.last_mut() {
+            line.push_str(parts[0]);
+            line.push_str(parts[1]);
+        }
+        self.write_text();
+    }
+
+    fn replace_buffer(&mut self, lines: Vec<String>) {
+        self.buffer = lines;
+        self.write_text();
+    }
+
+    fn write_text(&mut self) {
+        self.text.clear();
+        write_lines(&self.buffer, &mut self.text);
+    }
+}
+
+/// What came of a pattern that matched.
+enum Taken {
+    /// Nothing: it does not say who it was.
+    Nothing,
+    /// A failure.
+    Failure,
+    /// The line is done with.
+    Line,
+}
+
+enum Identity {
+    /// No group says who it was.
+    Missing,
+    /// A later line may say who it was.
+    Pending,
+    Known(Vec<Host>),
+}
+
+fn read(value: &Value, how: As) -> Result<Host, BadHost> {
+    match value {
+        Value::Text(text) => Host::read(text, how),
+        Value::Tuple(of) => {
+            let parts: Vec<_> = of.iter().map(|part| part.as_deref().unwrap_or("")).collect();
+            Ok(Host::raw(&parts.join(" ")))
+        }
+    }
+}
+
+fn joined(prefix: &BTreeMap<Arc<str>, Option<Value>>, groups: BTreeMap<Arc<str>, Option<Value>>) -> Failure {
+    let mut all = prefix.clone();
+    all.extend(groups);
+    let fields = all
+        .into_iter()
+        .filter(|(name, _)| !name.starts_with("skiplines"))
+        .filter_map(|(name, value)| Some((name, value?)))
+        .collect();
+    Failure { fields, ..Failure::default() }
+}
+
+fn write_lines(lines: &[String], into: &mut String) {
+    for (index, line) in lines.iter().enumerate() {
+        if index > 0 {
+            into.push('\n');
+        }
+        into.push_str(line);
+    }
+    into.push('\n');
+}
