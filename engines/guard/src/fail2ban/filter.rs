@@ -3,6 +3,7 @@
 //! A line has its date cut out, must match the `prefregex` if there is one, and is then given to each pattern of a failure in
 //! turn. Lines of one connection are joined by its identifier (`<F-MLFID>`), and with `maxlines` patterns see several lines.
 
+mod candidates;
 mod expression;
 mod failure;
 mod host;
@@ -17,7 +18,8 @@ pub use failure::{Failure, Value};
 pub use host::{BadHost, Host};
 
 use super::definition::{FilterDefinition, UseDns};
-use super::pattern::PatternError;
+use super::pattern::{Found, PatternError, Shape};
+use candidates::Candidates;
 use expression::{Expression, Hit};
 use failure::Connections;
 use host::As;
@@ -145,6 +147,24 @@ impl Names for NoNames {
     }
 }
 
+/// A text and its kind.
+#[derive(Debug)]
+struct Seen {
+    text: String,
+    shape: Shape,
+}
+
+impl Default for Seen {
+    fn default() -> Self {
+        Self { text: String::new(), shape: Shape::of("") }
+    }
+}
+
+/// The place of the lines among the texts of a filter.
+const LINES: usize = 0;
+/// The place of the content.
+const CONTENT: usize = 1;
+
 /// A filter and its state.
 #[derive(Debug)]
 pub struct Filter {
@@ -152,11 +172,16 @@ pub struct Filter {
     prefregex: Option<Expression>,
     failregex: Vec<Expression>,
     ignoreregex: Vec<Expression>,
+    candidates: Candidates,
+    /// The patterns that the line at hand could match.
+    possible: Vec<u64>,
     max_lines: usize,
-    /// The lines that patterns see, without their dates.
+    /// The lines that patterns see, without their dates; only kept with several.
     buffer: Vec<String>,
-    /// The lines as one text, each with its newline.
-    text: String,
+    /// What patterns see: the lines, each with its newline, and the content that the `prefregex` found in them.
+    texts: [Seen; 2],
+    /// Which of the two the patterns of a failure see.
+    seen: usize,
     connections: Connections,
     /// The last date that was read.
     last_date: Option<Time>,
@@ -190,6 +215,7 @@ impl Filter {
             }
             failregex.push(found);
         }
+        let candidates = Candidates::of(&failregex);
         let ignoreregex = definition
             .ignoreregex
             .iter()
@@ -201,9 +227,12 @@ impl Filter {
             prefregex,
             failregex,
             ignoreregex,
+            candidates,
+            possible: Vec::new(),
             max_lines,
             buffer: Vec::new(),
-            text: String::new(),
+            texts: [Seen::default(), Seen::default()],
+            seen: LINES,
             connections: Connections::default(),
             last_date: None,
             step_limits: 0,
@@ -298,31 +327,26 @@ impl Filter {
         names: &mut dyn Names,
     ) -> Result<Vec<Match>, LineError> {
         self.take_line(parts);
+        let mut found = Vec::new();
+        let Seen { text, shape } = &self.texts[LINES];
+        let is_possible = self.candidates.find(text, shape.is_ascii(), &mut self.possible);
         let several = self.max_lines > 1;
+        // With several lines, the `prefregex` decides what stays for the next line.
+        if !is_possible && !several {
+            return Ok(found);
+        }
         // What the line numbers of a match are counted in: the lines as they were before any was taken out.
         let original = several.then(|| self.buffer.clone());
-        let mut found = Vec::new();
         if !self.ignoreregex.is_empty() && self.ignoreregex.len() + 2 < self.failregex.len() && self.is_ignored(None) {
             return Ok(found);
         }
-        let mut prefix = BTreeMap::new();
-        if let Some(expression) = &self.prefregex {
-            match expression.search(&self.text, original.as_deref()) {
-                Ok(Some(hit)) => prefix = expression.groups(&self.text, &hit.found),
-                Ok(None) => return Ok(found),
-                Err(_) => {
-                    self.step_limits += 1;
-                    return Ok(found);
-                }
-            }
-            if let Some(Some(Value::Text(content))) = prefix.remove("content")
-                && !content.is_empty()
-            {
-                self.replace_buffer(vec![content]);
-            }
-        }
+        let Some(prefix) = self.prefix(original.as_deref()) else { return Ok(found) };
         for index in 0..self.failregex.len() {
-            let hit = match self.failregex[index].search(&self.text, original.as_deref()) {
+            if !candidates::has(&self.possible, index) {
+                continue;
+            }
+            let Seen { text, shape } = &self.texts[self.seen];
+            let hit = match self.failregex[index].search(text, *shape, original.as_deref()) {
                 Ok(Some(hit)) => hit,
                 Ok(None) => continue,
                 Err(_) => {
@@ -330,9 +354,8 @@ impl Filter {
                     continue;
                 }
             };
-            let groups = self.failregex[index].groups(&self.text, &hit.found);
+            let groups = self.failregex[index].groups(text, &hit.found);
             if !self.ignoreregex.is_empty() && self.is_ignored(Some(&hit)) {
-                self.write_text();
                 if !self.settings.check_all_regex {
                     break;
                 }
@@ -341,17 +364,55 @@ impl Filter {
             if no_date && date.is_none() && self.settings.check_find_time {
                 continue;
             }
+            let failure = joined(self.prefix_groups(&prefix), groups);
             if !self.settings.check_all_regex || several {
                 self.replace_buffer(hit.unmatched_lines());
             }
-            let groups = joined(&prefix, groups);
-            match self.take_failure(index, groups, &hit, date, now, names, &mut found)? {
+            match self.take_failure(index, failure, &hit, date, now, names, &mut found)? {
                 Taken::Nothing => {}
                 Taken::Failure if self.settings.check_all_regex => {}
                 Taken::Failure | Taken::Line => break,
             }
         }
         Ok(found)
+    }
+
+    /// What the `prefregex` found, with its content put where the patterns of a failure see it; `None` when it does not match.
+    fn prefix(&mut self, lines: Option<&[String]>) -> Option<Prefix> {
+        let Some(expression) = &self.prefregex else { return Some(Prefix::Groups(BTreeMap::new())) };
+        let [Seen { text, shape }, content] = &mut self.texts;
+        let Ok(hit) = expression.search(text, *shape, lines) else {
+            self.step_limits += 1;
+            return None;
+        };
+        let hit = hit?;
+        if lines.is_none() && expression.is_plain() {
+            // Most lines end here: the groups are read when a pattern of a failure matches.
+            if let Some(span) = expression.content(&hit.found) {
+                content.set(&text[span]);
+                self.seen = CONTENT;
+            }
+            return Some(Prefix::Found(hit.found));
+        }
+        let mut groups = expression.groups(text, &hit.found);
+        if let Some(Some(Value::Text(content))) = groups.remove("content")
+            && !content.is_empty()
+        {
+            self.replace_buffer(vec![content]);
+        }
+        Some(Prefix::Groups(groups))
+    }
+
+    fn prefix_groups(&self, prefix: &Prefix) -> Groups {
+        match (prefix, &self.prefregex) {
+            (Prefix::Found(found), Some(expression)) => {
+                let mut groups = expression.groups(&self.texts[LINES].text, found);
+                groups.remove("content");
+                groups
+            }
+            (Prefix::Groups(groups), _) => groups.clone(),
+            (Prefix::Found(_), None) => Groups::new(),
+        }
     }
 
     /// Adds what one pattern found.
@@ -450,65 +511,97 @@ impl Filter {
     /// Whether one of the patterns of what is not to count matches: the lines of a match when patterns see several, and all else.
     fn is_ignored(&mut self, hit: Option<&Hit>) -> bool {
         let several = self.max_lines > 1;
-        let joined = hit.filter(|_| several).map(|hit| {
-            let mut text = String::new();
-            match hit.matched_lines() {
-                Some(lines) => write_lines(lines, &mut text),
-                None => text.clone_from(&self.text),
-            }
-            text
+        let matched = hit.filter(|_| several).and_then(Hit::matched_lines).map(|lines| {
+            let mut seen = Seen::default();
+            seen.set_lines(lines);
+            seen
         });
-        let text = joined.as_deref().unwrap_or(&self.text);
+        let Seen { text, shape } = matched.as_ref().unwrap_or(&self.texts[self.seen]);
         let mut ignored = false;
-        let mut limits = 0;
         for expression in &self.ignoreregex {
-            match expression.pattern().search(text) {
+            if !expression.pattern().may_match(text, *shape) {
+                continue;
+            }
+            match expression.pattern().search(text, *shape) {
                 Ok(None) => {}
                 Ok(Some(_)) => {
                     ignored = true;
                     break;
                 }
-                Err(_) => limits += 1,
+                Err(_) => self.step_limits += 1,
             }
         }
-        self.step_limits += limits;
         if ignored
             && let Some(hit) = hit
-            && (!self.settings.check_all_regex || several)
+            && several
         {
-            self.buffer = hit.unmatched_lines();
+            self.replace_buffer(hit.unmatched_lines());
         }
         ignored
     }
 
     fn take_line(&mut self, parts: [&str; 2]) {
+        self.seen = LINES;
         if self.max_lines == 1 {
-            self.buffer.truncate(1);
-            match self.buffer.first_mut() {
-                Some(line) => line.clear(),
-                None => self.buffer.push(String::new()),
-            }
-        } else {
-            self.buffer.push(String::new());
-            let surplus = self.buffer.len().saturating_sub(self.max_lines);
-            self.buffer.drain(..surplus);
+            return self.texts[LINES].set_line(parts);
         }
-        if let Some(line) = self.buffer.last_mut() {
-            line.push_str(parts[0]);
-            line.push_str(parts[1]);
-        }
-        self.write_text();
+        self.buffer.push(parts.concat());
+        let surplus = self.buffer.len().saturating_sub(self.max_lines);
+        self.buffer.drain(..surplus);
+        self.texts[LINES].set_lines(&self.buffer);
     }
 
+    /// Lets the patterns of a failure see other lines.
     fn replace_buffer(&mut self, lines: Vec<String>) {
-        self.buffer = lines;
-        self.write_text();
+        if self.max_lines > 1 {
+            self.buffer = lines;
+            self.texts[LINES].set_lines(&self.buffer);
+            self.seen = LINES;
+        } else {
+            self.texts[CONTENT].set_lines(&lines);
+            self.seen = CONTENT;
+        }
+    }
+}
+
+impl Seen {
+    fn set_line(&mut self, parts: [&str; 2]) {
+        self.text.clear();
+        self.text.push_str(parts[0]);
+        self.text.push_str(parts[1]);
+        self.end();
     }
 
-    fn write_text(&mut self) {
-        self.text.clear();
-        write_lines(&self.buffer, &mut self.text);
+    fn set(&mut self, line: &str) {
+        self.set_line([line, ""]);
     }
+
+    fn set_lines(&mut self, lines: &[String]) {
+        self.text.clear();
+        for (index, line) in lines.iter().enumerate() {
+            if index > 0 {
+                self.text.push('\n');
+            }
+            self.text.push_str(line);
+        }
+        self.end();
+    }
+
+    fn end(&mut self) {
+        self.text.push('\n');
+        self.shape = Shape::of(&self.text);
+    }
+}
+
+/// What the groups of a pattern matched.
+type Groups = BTreeMap<Arc<str>, Option<Value>>;
+
+/// What the `prefregex` found.
+enum Prefix {
+    /// Where it was found in the lines.
+    Found(Found),
+    /// What its groups matched.
+    Groups(Groups),
 }
 
 /// What came of a pattern that matched.
@@ -539,8 +632,7 @@ fn read(value: &Value, how: As) -> Result<Host, BadHost> {
     }
 }
 
-fn joined(prefix: &BTreeMap<Arc<str>, Option<Value>>, groups: BTreeMap<Arc<str>, Option<Value>>) -> Failure {
-    let mut all = prefix.clone();
+fn joined(mut all: Groups, groups: Groups) -> Failure {
     all.extend(groups);
     let fields = all
         .into_iter()
@@ -548,14 +640,4 @@ fn joined(prefix: &BTreeMap<Arc<str>, Option<Value>>, groups: BTreeMap<Arc<str>,
         .filter_map(|(name, value)| Some((name, value?)))
         .collect();
     Failure { fields, ..Failure::default() }
-}
-
-fn write_lines(lines: &[String], into: &mut String) {
-    for (index, line) in lines.iter().enumerate() {
-        if index > 0 {
-            into.push('\n');
-        }
-        into.push_str(line);
-    }
-    into.push('\n');
 }

@@ -6,12 +6,14 @@
 //! a linear approximation that rejects most lines, and within a limit of steps.
 
 mod emit;
+mod literals;
 mod syntax;
 
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use emit::Style;
+pub use literals::Literals;
 use syntax::Tree;
 
 /// How many steps back a search may take before it is given up.
@@ -60,6 +62,27 @@ pub struct Pattern {
     forms: [OnceLock<Result<Form, PatternError>>; 4],
 }
 
+/// Of what kind a text is: which of the forms of a pattern is for it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Shape {
+    is_ascii: bool,
+    /// Whether its only newline, if any, is at its end.
+    is_one_line: bool,
+}
+
+impl Shape {
+    /// The kind of a text.
+    pub fn of(text: &str) -> Self {
+        let newline = memchr::memchr(b'\n', text.as_bytes());
+        Self { is_ascii: text.is_ascii(), is_one_line: newline.is_none_or(|at| at + 1 == text.len()) }
+    }
+
+    /// Whether all characters are of ASCII.
+    pub fn is_ascii(self) -> bool {
+        self.is_ascii
+    }
+}
+
 /// Where a pattern was found: offsets in bytes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Found {
@@ -98,29 +121,36 @@ impl Pattern {
 
     /// Compiles the form for the usual lines, so that a pattern that can't be compiled is known before there is a line.
     pub fn check(&self) -> Result<(), PatternError> {
-        self.form(true, true).map(|_| ()).map_err(Clone::clone)
+        self.form(Shape { is_ascii: true, is_one_line: true }).map(|_| ()).map_err(Clone::clone)
     }
 
-    /// The first match in a text.
-    pub fn search(&self, text: &str) -> Result<Option<Found>, StepLimit> {
-        let one_line = memchr::memchr(b'\n', text.as_bytes()).is_none_or(|at| at + 1 == text.len());
-        // A form that the engine refuses is as good as a search that is given up: it is counted, and nothing hangs.
-        let form = self.form(text.is_ascii(), one_line).map_err(|_| StepLimit)?;
-        match &form.engine {
-            Engine::Linear(engine) => {
-                if !engine.is_match(text) {
-                    return Ok(None);
-                }
-                let Some(found) = engine.captures(text) else { return Ok(None) };
-                Ok(found.get(0).map(|whole| Found {
-                    span: whole.range(),
-                    groups: form.groups.iter().map(|group| found.get(*group).map(|group| group.range())).collect(),
-                }))
+    /// The texts of which one is in all that the pattern matches, when there are such.
+    pub fn literals(&self) -> Option<Literals> {
+        literals::of(&self.tree.root)
+    }
+
+    /// Whether the pattern may match a text: `false` is certain, and `true` takes [`Pattern::search`] to be known.
+    pub fn may_match(&self, text: &str, shape: Shape) -> bool {
+        match self.form(shape).map(|form| &form.engine) {
+            Ok(Engine::Linear(engine) | Engine::Backtracking { approximate: Some(engine), .. }) => {
+                engine.is_match(text)
             }
-            Engine::Backtracking { exact, approximate } => {
-                if approximate.as_ref().is_some_and(|approximate| !approximate.is_match(text)) {
-                    return Ok(None);
-                }
+            Ok(Engine::Backtracking { .. }) | Err(_) => true,
+        }
+    }
+
+    /// The first match in a text of a kind.
+    pub fn search(&self, text: &str, shape: Shape) -> Result<Option<Found>, StepLimit> {
+        // A form that the engine refuses is as good as a search that is given up: it is counted, and nothing hangs.
+        let form = self.form(shape).map_err(|_| StepLimit)?;
+        match &form.engine {
+            Engine::Linear(engine) => Ok(engine.captures(text).and_then(|found| {
+                Some(Found {
+                    span: found.get(0)?.range(),
+                    groups: form.groups.iter().map(|group| found.get(*group).map(|group| group.range())).collect(),
+                })
+            })),
+            Engine::Backtracking { exact, .. } => {
                 let Some(found) = exact.captures(text).map_err(|_| StepLimit)? else { return Ok(None) };
                 Ok(found.get(0).map(|whole| Found {
                     span: whole.start()..whole.end(),
@@ -134,13 +164,14 @@ impl Pattern {
         }
     }
 
-    fn form(&self, ascii: bool, one_line: bool) -> Result<&Form, &PatternError> {
-        let index = usize::from(ascii) | usize::from(one_line) << 1;
-        self.forms[index].get_or_init(|| self.compile(ascii, one_line)).as_ref()
+    fn form(&self, shape: Shape) -> Result<&Form, &PatternError> {
+        let index = usize::from(shape.is_ascii) | usize::from(shape.is_one_line) << 1;
+        self.forms[index].get_or_init(|| self.compile(shape)).as_ref()
     }
 
-    fn compile(&self, ascii: bool, one_line: bool) -> Result<Form, PatternError> {
-        let style = Style { ascii, one_line, approximate: false };
+    fn compile(&self, shape: Shape) -> Result<Form, PatternError> {
+        let ascii = shape.is_ascii;
+        let style = Style { ascii, one_line: shape.is_one_line, approximate: false };
         let written = emit::write(&self.tree.root, &self.numbers, style);
         let group = |old: &usize| written.groups.iter().find(|(number, _)| number == old).map_or(0, |(_, new)| *new);
         let groups = self.numbers.iter().map(group).collect();

@@ -1,9 +1,10 @@
 //! One expression of a filter: a pattern with the tags of fail2ban, and what its groups stand for.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
-use super::super::pattern::{Found, Pattern, PatternError, StepLimit};
+use super::super::pattern::{Found, Pattern, PatternError, Shape, StepLimit};
 use super::Value;
 use super::tags;
 
@@ -19,6 +20,7 @@ pub(super) struct Expression {
     /// The groups that are joined to another.
     tuples: Vec<(Arc<str>, Arc<str>)>,
     skipped: Vec<usize>,
+    content: Option<usize>,
 }
 
 /// A match, and which lines it took of those it saw.
@@ -65,7 +67,8 @@ impl Expression {
         let skipped = (0..)
             .map_while(|number| pattern.names().iter().position(|name| **name == *format!("skiplines{number}")))
             .collect();
-        Ok(Self { alternatives: named("alt_"), tuples: named("tuple_"), skipped, pattern })
+        let content = pattern.names().iter().position(|name| **name == *"content");
+        Ok(Self { content, alternatives: named("alt_"), tuples: named("tuple_"), skipped, pattern })
     }
 
     pub(super) fn pattern(&self) -> &Pattern {
@@ -76,9 +79,22 @@ impl Expression {
         self.pattern.names().iter().any(|name| IDENTITIES.contains(&&**name))
     }
 
+    /// Whether its groups are what they matched, and nothing is made of several.
+    pub(super) fn is_plain(&self) -> bool {
+        self.alternatives.is_empty() && self.tuples.is_empty()
+    }
+
+    /// What the group `content` matched, where it is a group like the others.
+    pub(super) fn content(&self, found: &Found) -> Option<Range<usize>> {
+        found.groups.get(self.content?)?.clone().filter(|span| !span.is_empty())
+    }
+
     /// Searches `text`; `lines` are those that the text is taken for, for filters that see several.
-    pub(super) fn search(&self, text: &str, lines: Option<&[String]>) -> Result<Option<Hit>, StepLimit> {
-        let Some(found) = self.pattern.search(text)? else { return Ok(None) };
+    pub(super) fn search(&self, text: &str, shape: Shape, lines: Option<&[String]>) -> Result<Option<Hit>, StepLimit> {
+        if !self.pattern.may_match(text, shape) {
+            return Ok(None);
+        }
+        let Some(found) = self.pattern.search(text, shape)? else { return Ok(None) };
         let Some(lines) = lines else { return Ok(Some(Hit { found, lines: None })) };
         if lines.len() <= 1 {
             return Ok(Some(Hit { found, lines: Some((lines.to_vec(), Vec::new())) }));

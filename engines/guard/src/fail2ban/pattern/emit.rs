@@ -41,7 +41,7 @@ pub(super) fn write(root: &Node, kept: &[usize], style: Style) -> Written {
     Written { text: writer.text, backtracks: writer.backtracks, groups: writer.groups }
 }
 
-fn children(node: &Node) -> Vec<&Node> {
+pub(super) fn children(node: &Node) -> Vec<&Node> {
     match node {
         Node::Concat(of) | Node::Alternate(of) => of.iter().collect(),
         Node::Repeat { node, .. }
