@@ -13,7 +13,8 @@ use crate::door::API;
 pub fn commands() -> Vec<Command> {
     let json = || Arg::new("json").long("json").action(ArgAction::SetTrue).help("Write JSON instead of text");
     let status = clap::Command::new("status").about("Show what is read, what is banned and what is wrong").arg(json());
-    let agent = Arg::new("agent").long("agent").value_name("SOCKET").global(true).value_parser(clap::value_parser!(PathBuf));
+    let agent =
+        Arg::new("agent").long("agent").value_name("SOCKET").global(true).value_parser(clap::value_parser!(PathBuf));
     let arguments = clap::Command::new("guard")
         .about("Log detection and bans on this host; works without a server")
         .subcommand_required(true)

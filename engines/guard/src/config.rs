@@ -48,14 +48,24 @@ Reads logs by the rules of fail2ban and bans addresses in the packet filter. It 
         "[guard]\nservice = \"shop\"\nfail2ban = \"/etc/fail2ban\"\nallow = [\"203.0.113.0/24\"]\n";
 
     fn read(table: &mut Table<'_>) -> Option<Self> {
-        let probe = table.declare_or("name", PROBE.parse().ok(), "`guard`", "name of the probe that says whether every declared log is read");
+        let probe = table.declare_or(
+            "name",
+            PROBE.parse().ok(),
+            "`guard`",
+            "name of the probe that says whether every declared log is read",
+        );
         let service = table.required("service", "the service that the probe belongs to; best one of its own");
-        let fail2ban = table.optional("fail2ban", "the configuration of fail2ban whose enabled jails are followed, as it is");
+        let fail2ban =
+            table.optional("fail2ban", "the configuration of fail2ban whose enabled jails are followed, as it is");
         let allow = table.list("allow", "addresses and networks that are never banned, beside those that garant finds");
         let simulate = table.or("simulate", false, "detect and record, and ban nobody");
         let doc = "most bans in a minute; beyond it bans are recorded and not enforced, and the team is told";
         let bans_per_minute_max = table.or_in("bans_per_minute_max", 300, &(1..=1_000_000), doc);
-        let scans = table.or("scans", false, "ban sources that try more than 15 ports on which nothing listens within a minute");
+        let scans = table.or(
+            "scans",
+            false,
+            "ban sources that try more than 15 ports on which nothing listens within a minute",
+        );
         let scan_ban = table.or("scan_ban", Span::from_secs(3600), "for how long the source of a port scan is banned");
         let doc = "for how long the address of a successful login is never banned";
         let logins_remembered = table.or("logins_remembered", Span::from_secs(30 * 86_400), doc);

@@ -96,5 +96,4 @@ impl Body for Impaired {
 }
 
 /// All kinds of this engine.
-pub const KINDS: &[Kind] =
-    &[Banned::KIND, Unbanned::KIND, Spared::KIND, Mended::KIND, Attempts::KIND, Impaired::KIND];
+pub const KINDS: &[Kind] = &[Banned::KIND, Unbanned::KIND, Spared::KIND, Mended::KIND, Attempts::KIND, Impaired::KIND];

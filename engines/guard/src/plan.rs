@@ -102,9 +102,11 @@ impl Plan {
 
     fn add(&mut self, jail: Jail, services: &Services, now: Time) -> Result<(), String> {
         if jail.ignore_command.is_some() {
-            return Err("it has an `ignorecommand`, and no command is run on the word of a log: name the addresses in \
+            return Err(
+                "it has an `ignorecommand`, and no command is run on the word of a log: name the addresses in \
                         `ignoreip`, or in `allow` of [guard], and remove it"
-                .to_owned());
+                    .to_owned(),
+            );
         }
         let zone = local_zone(Path::new("/"));
         let settings = DateSettings { zone: &zone, log_zone: jail.log_time_zone.as_deref(), started: now };
@@ -132,7 +134,9 @@ impl Plan {
 impl std::fmt::Debug for SourcePlan {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Files(follows) => follows.iter().try_for_each(|follow| write!(f, "{} {:?} ", follow.pattern, follow.start)),
+            Self::Files(follows) => {
+                follows.iter().try_for_each(|follow| write!(f, "{} {:?} ", follow.pattern, follow.start))
+            }
             Self::Journal { matches, options, since } => write!(f, "journal {matches:?} {options:?} {since:?}"),
         }
     }
@@ -145,7 +149,8 @@ fn source(jail: &Jail) -> Result<SourcePlan, String> {
                 return Err("it names no log to read: give it a `logpath`, or `backend = systemd`".to_owned());
             }
             let start = |tail| if tail { Start::End } else { Start::Since(jail.find_time) };
-            let follow = |path: &crate::fail2ban::LogPath| Follow { pattern: path.pattern.clone(), start: start(path.tail) };
+            let follow =
+                |path: &crate::fail2ban::LogPath| Follow { pattern: path.pattern.clone(), start: start(path.tail) };
             SourcePlan::Files(jail.log_paths.iter().map(follow).collect())
         }
         Backend::Journal(options) => SourcePlan::Journal {
@@ -179,8 +184,7 @@ fn rule(jail: Jail, services: &Services) -> Result<RulePlan, String> {
         text.overall_jails = increment.overall_jails;
     }
     let times = BanTimes::parse(&text).map_err(|error| error.to_string())?;
-    let limits =
-        AttemptsLimits { max_retry: jail.max_retry, find_time: jail.find_time, tickets_max: TICKETS_MAX };
+    let limits = AttemptsLimits { max_retry: jail.max_retry, find_time: jail.find_time, tickets_max: TICKETS_MAX };
     let bans: Vec<&BanAction> = jail
         .actions
         .iter()

@@ -392,4 +392,3 @@ pub async fn ask(socket: &Path, question: &Question, within: Span) -> io::Result
     let late = |_| io::Error::new(io::ErrorKind::TimedOut, "the agent did not answer in time");
     tokio::time::timeout(within.to_std(), exchange).await.map_err(late)?
 }
-

@@ -214,7 +214,8 @@ impl Hosts {
             .map_err(|error| format!("{} can't be made: {error}", self.place.state.display()))?;
         let groups = group_numbers(&LOG_GROUPS).map_err(|error| format!("/etc/group can't be read: {error}"))?;
         let groups: Vec<String> = groups.iter().map(ToString::to_string).collect();
-        let groups = if groups.is_empty() { "--clear-groups".to_owned() } else { format!("--groups={}", groups.join(",")) };
+        let groups =
+            if groups.is_empty() { "--clear-groups".to_owned() } else { format!("--groups={}", groups.join(",")) };
         Ok(Program::new("setpriv")
             .arg(format!("--reuid={uid}"))
             .arg(format!("--regid={gid}"))

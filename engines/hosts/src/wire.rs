@@ -105,7 +105,11 @@ impl Desired {
     /// Whether it asks for the same as another, whatever their revisions.
     pub fn asks_for(&self, engines: &BTreeMap<String, Box<RawValue>>) -> bool {
         self.engines.len() == engines.len()
-            && self.engines.iter().zip(engines).all(|(ours, theirs)| ours.0 == theirs.0 && ours.1.get() == theirs.1.get())
+            && self
+                .engines
+                .iter()
+                .zip(engines)
+                .all(|(ours, theirs)| ours.0 == theirs.0 && ours.1.get() == theirs.1.get())
     }
 }
 

@@ -25,8 +25,8 @@
 pub mod clock;
 pub mod command;
 mod context;
-mod desired;
 pub mod descriptors;
+mod desired;
 pub mod door;
 mod failure;
 mod feed;

@@ -85,7 +85,9 @@ impl CommandContext for Asking<'_> {
         let (status, body) = answer.map_err(|error| {
             let failure = Failure::new(format!("no agent answers at {}", socket.display())).because(&error);
             failure.remedy(match error.kind() {
-                std::io::ErrorKind::PermissionDenied => "run this command as root, or as a user in the group of the socket",
+                std::io::ErrorKind::PermissionDenied => {
+                    "run this command as root, or as a user in the group of the socket"
+                }
                 _ => "start `garant up` as root, or the unit garant-agent.service; name another socket with --agent",
             })
         })?;
