@@ -6,6 +6,7 @@
 //! The main flow: [`source`] gives lines, [`fail2ban`] says which of them are failures of whom, [`detect`] counts them into
 //! offences, [`act`] bans. [`run`] carries between them.
 
+pub mod act;
 mod commands;
 mod config;
 pub mod detect;

@@ -1,0 +1,25 @@
+//! What is done about an offence: bans of this host, kept in a file, enforced by the packet filter of the kernel.
+//!
+//! [`Bans`] is the truth: what is banned, until when, and why, durable without any server. A [`Firewall`] enforces it, and can
+//! lose everything at any moment (a reboot, `nft flush ruleset` by somebody else): it is compared and mended. The [`Allowlist`]
+//! stands before both, and the [`Enforcer`] is the only one that joins the three.
+
+mod allowlist;
+mod bans;
+mod caps;
+mod enforcer;
+mod firewall;
+mod host;
+mod nft;
+mod scans;
+#[cfg(test)]
+mod test_net;
+
+pub use allowlist::{Allowed, Allowlist, Refusal, read_list};
+pub use bans::{Ban, BanKey, Bans, BansError, Opened, Origin, PastBans};
+pub use caps::{Admission, Caps};
+pub use enforcer::{Done, Drift, Enforcer, EnforcerError, Request};
+pub use firewall::{BadPorts, Firewall, FirewallError, Held, Hold, Lasting, Ports, Protocol, Wanted};
+pub use host::{HostFacts, Sessions, SshSettings};
+pub use nft::Nft;
+pub use scans::Scans;

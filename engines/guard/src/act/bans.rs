@@ -1,0 +1,527 @@
+//! The bans of this host, durable without any server.
+//!
+//! **File.** `bans.log` in the state directory, 0600: a line for each change, with a checksum. It is appended to and written
+//! through to the disk before anything is acknowledged, one `fsync` for all changes of a call; from time to time it is written
+//! anew beside itself and renamed. After `kill -9` or a power cut everything that was acknowledged is there; a line that was
+//! being written, or that the disk has damaged, is left out and counted.
+//!
+//! **Time.** `until` is a label of the wall clock, which may step; a ban lasts as long as it was said to last. While the process
+//! runs, lengths are measured by the monotonic clock (as the kernel does for its timeouts): when the wall clock steps, the labels
+//! of all bans move with it. The difference between the clocks is in the file with the number of the boot, so a step while
+//! nothing ran is noticed the same way; after a reboot the wall clock is all there is, and then no ban lasts longer than it
+//! was meant to in all. A clock that stands before a ban began (a machine without a battery, before its time is set) is such a case.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use event::{Monotonic, Span, Time};
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+#[cfg(test)]
+use super::Ports;
+use super::{Hold, Lasting};
+
+mod line;
+#[cfg(test)]
+mod tests;
+
+use line::Line;
+
+const FILE: &str = "bans.log";
+const FILE_NEXT: &str = "bans.log.next";
+/// Most bytes of a line.
+const LINE_BYTES_MAX: u64 = 4096;
+/// Most bytes of the name of a rule.
+pub(super) const RULE_BYTES_MAX: usize = 128;
+/// Most bans in force.
+const BANS_MAX: usize = 500_000;
+/// Most bans of the past that are remembered, for those who come back; beyond it, the oldest go.
+const PAST_MAX: usize = 500_000;
+/// Lines beyond twice those that are needed, at which the file is written anew.
+const SPARE_LINES: usize = 4096;
+/// Bytes that are written at a time.
+const BLOCK_BYTES: usize = 1024 * 1024;
+/// A difference between the clocks that is a step, and no drift.
+const STEP_MIN: Span = Span::from_secs(2);
+
+/// How a ban came about.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Debug)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// A rule of ours found an offence.
+    Detected,
+    /// A person asked for it.
+    Manual,
+    /// It was taken over from fail2ban.
+    Imported,
+    /// It was found in the packet filter and not in the file: enforced, and not yet written down when the process died.
+    Adopted,
+}
+
+/// One ban.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Ban {
+    /// Who was banned: an address, or a network.
+    pub network: IpNet,
+    /// The rule that it was banned by; at most 128 bytes are kept.
+    pub rule: String,
+    /// What the packet filter holds back for it.
+    pub hold: Hold,
+    /// When it began.
+    pub since: Time,
+    /// When it ends; `None` is never.
+    pub until: Option<Time>,
+    /// How many times it had been banned by this rule before.
+    pub count: u32,
+    /// How it came about.
+    pub origin: Origin,
+}
+
+/// What tells one ban from another: each rule bans for itself.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct BanKey {
+    /// Who was banned.
+    pub network: IpNet,
+    /// By which rule.
+    pub rule: String,
+}
+
+impl Ban {
+    /// What tells it from another.
+    pub fn key(&self) -> BanKey {
+        BanKey { network: self.network, rule: self.rule.clone() }
+    }
+}
+
+/// What is remembered of bans that ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PastBans {
+    /// How many there were, with the one in force.
+    pub count: u32,
+    /// When the last one began.
+    pub last: Time,
+}
+
+/// What was found when the file was opened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Opened {
+    /// Bans in force.
+    pub in_force: usize,
+    /// Bans that ended while nothing ran.
+    pub ended: usize,
+    /// Lines that could not be read, and were left out.
+    pub damaged: usize,
+    /// How far the wall clock was set while nothing ran, if that is known.
+    pub step: Span,
+}
+
+/// Why the bans could not be written down or read.
+#[derive(Debug, thiserror::Error)]
+pub enum BansError {
+    /// The file can't be read or written. Nothing that was to be written is acknowledged.
+    #[error("the file of bans {path} can't be {what}: {error}")]
+    Io {
+        /// What was being done.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why it failed.
+        error: io::Error,
+    },
+    /// More bans than are kept.
+    #[error("{BANS_MAX} bans are in force, and no more are kept: remove some with `garant guard unban`")]
+    Full,
+}
+
+/// The bans in force, those of the past, and their file. Every method that changes something returns when that is on the disk;
+/// it blocks its thread.
+pub struct Bans {
+    dir: PathBuf,
+    file: File,
+    /// Bytes of the file that are whole lines.
+    length: u64,
+    lines: usize,
+    /// Set when the file may end in half a line that could not be taken off: it is written anew first.
+    torn: bool,
+    boot: String,
+    /// The wall clock less the monotonic clock.
+    offset: Span,
+    in_force: BTreeMap<BanKey, Ban>,
+    past: BTreeMap<BanKey, PastBans>,
+    past_kept: Span,
+}
+
+impl fmt::Debug for Bans {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bans").field("dir", &self.dir).field("in_force", &self.in_force.len()).finish_non_exhaustive()
+    }
+}
+
+fn offset(now: Time, monotonic: Monotonic) -> Span {
+    Span::from_micros(now.micros().saturating_sub(monotonic.0))
+}
+
+fn moved(time: Time, by: Span) -> Time {
+    Time::from_micros(time.micros().saturating_add(by.micros()))
+}
+
+impl Bans {
+    /// Opens the file in the directory, or makes it. `boot` names this start of the machine (`/proc/sys/kernel/random/boot_id`);
+    /// bans of the past are remembered for `past_kept`.
+    ///
+    /// # Errors
+    /// The file can't be read or written.
+    pub fn open(
+        dir: &Path,
+        boot: &str,
+        past_kept: Span,
+        now: Time,
+        monotonic: Monotonic,
+    ) -> Result<(Self, Opened), BansError> {
+        let path = dir.join(FILE);
+        let failed = |what| {
+            let path = path.clone();
+            move |error| BansError::Io { what, path, error }
+        };
+        let file = open_append(&path).map_err(failed("opened"))?;
+        let mut bans = Self {
+            dir: dir.to_owned(),
+            length: 0,
+            lines: 0,
+            torn: false,
+            boot: boot.to_owned(),
+            offset: offset(now, monotonic),
+            in_force: BTreeMap::new(),
+            past: BTreeMap::new(),
+            past_kept,
+            file,
+        };
+        let mut opened = Opened::default();
+        let recorded = bans.replay(&mut opened).map_err(failed("read"))?;
+        let known_boot = recorded.as_ref().is_some_and(|(before, _)| before == boot);
+        if let Some((before, offset)) = recorded
+            && before == boot
+        {
+            opened.step = moved_by(bans.offset, offset);
+            bans.relabel(opened.step);
+        }
+        let mut changed = opened.damaged > 0 || opened.step != Span::ZERO || bans.lines == 0;
+        // The clock stands before the ban began: what it had left is unknown, and no more than all of it.
+        for ban in bans.in_force.values_mut().filter(|ban| now < ban.since) {
+            changed = true;
+            let whole = ban.until.map(|until| until.since(ban.since));
+            ban.since = now;
+            ban.until = whole.map(|whole| moved(now, whole));
+        }
+        let before = bans.in_force.len();
+        bans.in_force.retain(|_, ban| ban.until.is_none_or(|until| until > now));
+        opened.ended = before - bans.in_force.len();
+        opened.in_force = bans.in_force.len();
+        bans.forget(now);
+        if changed {
+            bans.rewrite().map_err(failed("written anew"))?;
+        } else if !known_boot {
+            // What stands above it are labels of the wall clock, as it was and is.
+            let clock = Line::Clock { boot: boot.to_owned(), offset: bans.offset };
+            bans.append(std::iter::once(clock))?;
+        }
+        Ok((bans, opened))
+    }
+
+    /// Bans in force, each with its key, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Ban> {
+        self.in_force.values()
+    }
+
+    /// The ban in force, if there is one.
+    pub fn get(&self, key: &BanKey) -> Option<&Ban> {
+        self.in_force.get(key)
+    }
+
+    /// How many are in force.
+    pub fn len(&self) -> usize {
+        self.in_force.len()
+    }
+
+    /// Whether none is in force.
+    pub fn is_empty(&self) -> bool {
+        self.in_force.is_empty()
+    }
+
+    /// What is remembered of earlier bans by this rule.
+    pub fn past(&self, key: &BanKey) -> Option<PastBans> {
+        self.past.get(key).copied()
+    }
+
+    /// What is remembered of earlier bans of this network by any rule: their sum, and the last one.
+    pub fn past_of_all(&self, network: IpNet) -> Option<PastBans> {
+        let first = BanKey { network, rule: String::new() };
+        let all = self.past.range(first..).take_while(|(key, _)| key.network == network).map(|(_, past)| *past);
+        all.reduce(|a, b| PastBans { count: a.count.saturating_add(b.count), last: a.last.max(b.last) })
+    }
+
+    /// How long the hold is to last from `now` on: the longest of the bans that want it; `None` when none does.
+    pub fn lasting(&self, hold: &Hold, now: Time) -> Option<Lasting> {
+        // What a ban holds back has its network within: the bans that are asked for stand together.
+        let (first, last) = (hold.network.network(), hold.network.broadcast());
+        let first = BanKey { network: IpNet::new(first, 0).ok()?, rule: String::new() };
+        let within = self.in_force.range(first..).take_while(|(key, _)| key.network.addr() <= last).map(|(_, ban)| ban);
+        let lengths = within.filter(|ban| ban.hold == *hold).map(|ban| ban.until.map(|until| until.since(now)));
+        lengths.filter(|left| left.is_none_or(|left| left > Span::ZERO)).reduce(longer)
+    }
+
+    /// How long each hold is to last from `now` on: the longest of the bans that want it.
+    pub fn holds(&self, now: Time) -> BTreeMap<Hold, Lasting> {
+        let mut holds: BTreeMap<Hold, Lasting> = BTreeMap::new();
+        for ban in self.in_force.values() {
+            let left = ban.until.map(|until| until.since(now));
+            if left.is_some_and(|left| left <= Span::ZERO) {
+                continue;
+            }
+            holds.entry(ban.hold.clone()).and_modify(|most| *most = longer(*most, left)).or_insert(left);
+        }
+        holds
+    }
+
+    /// Writes bans down, in the place of those with the same key. They are durable when this returns; after an error none is.
+    ///
+    /// # Errors
+    /// The file can't be written, or there are too many.
+    pub fn add(&mut self, mut bans: Vec<Ban>) -> Result<(), BansError> {
+        for ban in &mut bans {
+            let end = ban.rule.floor_char_boundary(RULE_BYTES_MAX);
+            ban.rule.truncate(end);
+        }
+        if self.in_force.len() + bans.iter().filter(|ban| !self.in_force.contains_key(&ban.key())).count() > BANS_MAX {
+            return Err(BansError::Full);
+        }
+        self.append(bans.iter().map(Line::of_ban))?;
+        for ban in bans {
+            self.apply(ban);
+        }
+        self.bound_past();
+        Ok(())
+    }
+
+    /// Takes bans out. What is remembered of them stays, unless `forget`.
+    ///
+    /// # Errors
+    /// The file can't be written: they are all still in force.
+    pub fn remove(&mut self, keys: &[BanKey], forget: bool) -> Result<Vec<Ban>, BansError> {
+        let there: Vec<_> = keys.iter().filter(|key| self.in_force.contains_key(*key) || forget).collect();
+        self.append(there.iter().map(|key| Line::of_removed(key, forget)))?;
+        if forget {
+            for key in &there {
+                self.past.remove(*key);
+            }
+        }
+        Ok(there.into_iter().filter_map(|key| self.in_force.remove(key)).collect())
+    }
+
+    /// Takes out bans whose time is over. Nothing is written: the next start finds them ended too.
+    pub fn expire(&mut self, now: Time) -> Vec<Ban> {
+        let over = |ban: &Ban| ban.until.is_some_and(|until| until <= now);
+        let ended: Vec<_> = self.in_force.values().filter(|ban| over(ban)).cloned().collect();
+        for ban in &ended {
+            self.in_force.remove(&ban.key());
+        }
+        ended
+    }
+
+    /// Takes a reading of both clocks: when the wall clock was set, the labels of all bans move with it, and the file is
+    /// written anew. To be called before anything is asked about the time. Says how far the clock was set.
+    ///
+    /// # Errors
+    /// The file can't be written; the labels have moved.
+    pub fn read_clocks(&mut self, now: Time, monotonic: Monotonic) -> Result<Span, BansError> {
+        let step = moved_by(offset(now, monotonic), self.offset);
+        if step == Span::ZERO {
+            return Ok(step);
+        }
+        self.offset = offset(now, monotonic);
+        self.relabel(step);
+        self.torn = true;
+        self.mend()?;
+        Ok(step)
+    }
+
+    /// Forgets bans that ended long ago, and writes the file anew when much of it is of no use any more.
+    ///
+    /// # Errors
+    /// The file can't be written; the old one is there.
+    pub fn tidy(&mut self, now: Time) -> Result<(), BansError> {
+        self.forget(now);
+        if self.lines > 2 * (self.in_force.len() + self.past.len()) + SPARE_LINES {
+            self.torn = true;
+        }
+        self.mend()
+    }
+
+    fn relabel(&mut self, step: Span) {
+        for ban in self.in_force.values_mut() {
+            ban.since = moved(ban.since, step);
+            ban.until = ban.until.map(|until| moved(until, step));
+        }
+        self.past.values_mut().for_each(|past| past.last = moved(past.last, step));
+    }
+
+    fn forget(&mut self, now: Time) {
+        let kept = self.past_kept;
+        self.past.retain(|key, past| self.in_force.contains_key(key) || now.since(past.last) <= kept);
+    }
+
+    fn bound_past(&mut self) {
+        if self.past.len() <= PAST_MAX {
+            return;
+        }
+        // A tenth at a time: to look for the oldest takes as long as there are many.
+        let mut ages: Vec<_> = self.past.iter().map(|(key, past)| (past.last, key.clone())).collect();
+        ages.sort_unstable();
+        ages.truncate(self.past.len() - PAST_MAX + PAST_MAX / 10);
+        for (_, key) in &ages {
+            self.past.remove(key);
+        }
+    }
+
+    fn apply(&mut self, ban: Ban) {
+        let count = ban.count.saturating_add(1);
+        self.past.insert(ban.key(), PastBans { count, last: ban.since });
+        self.in_force.insert(ban.key(), ban);
+    }
+
+    /// Reads the file; the last reading of the clocks in it is the result.
+    fn replay(&mut self, opened: &mut Opened) -> io::Result<Option<(String, Span)>> {
+        let mut reader = BufReader::with_capacity(256 * 1024, File::open(self.dir.join(FILE))?);
+        let mut clock = None;
+        let mut bytes = Vec::new();
+        loop {
+            bytes.clear();
+            if (&mut reader).take(LINE_BYTES_MAX).read_until(b'\n', &mut bytes)? == 0 {
+                return Ok(clock);
+            }
+            self.length += bytes.len() as u64;
+            self.lines += 1;
+            match Line::parse(&bytes) {
+                None => opened.damaged += 1,
+                Some(Line::Clock { boot, offset }) => {
+                    // A line is labelled by the clock of its time: that of the last one counts for all, as the file is written
+                    // anew after a step.
+                    clock = Some((boot, offset));
+                }
+                Some(line) => self.replay_line(line),
+            }
+        }
+    }
+
+    fn replay_line(&mut self, line: Line) {
+        match line {
+            Line::Clock { .. } => {}
+            Line::Ban(row) => {
+                if let Some(ban) = row.ban().filter(|_| self.in_force.len() < BANS_MAX) {
+                    self.apply(ban);
+                }
+            }
+            Line::Removed { network, rule, forget } => {
+                let Ok(network) = network.parse() else { return };
+                let key = BanKey { network, rule };
+                self.in_force.remove(&key);
+                if forget {
+                    self.past.remove(&key);
+                }
+            }
+            Line::Past { network, rule, count, last } => {
+                let Ok(network) = network.parse() else { return };
+                if self.past.len() < PAST_MAX {
+                    self.past.insert(BanKey { network, rule }, PastBans { count, last });
+                }
+            }
+        }
+    }
+
+    fn error(&self, what: &'static str, error: io::Error) -> BansError {
+        BansError::Io { what, path: self.dir.join(FILE), error }
+    }
+
+    /// Appends lines and writes them through.
+    fn append(&mut self, lines: impl Iterator<Item = Line>) -> Result<(), BansError> {
+        self.mend()?;
+        let mut text = Vec::new();
+        let mut count = 0;
+        for line in lines {
+            line.write(&mut text);
+            count += 1;
+        }
+        if count == 0 {
+            return Ok(());
+        }
+        if let Err(error) = self.file.write_all(&text).and_then(|()| self.file.sync_data()) {
+            // What was written of it is taken off again; it was not acknowledged.
+            self.torn = self.file.set_len(self.length).is_err();
+            return Err(self.error("written", error));
+        }
+        self.length += text.len() as u64;
+        self.lines += count;
+        Ok(())
+    }
+
+    /// Writes the file anew when that is due.
+    fn mend(&mut self) -> Result<(), BansError> {
+        if self.torn {
+            self.rewrite().map_err(|error| self.error("written anew", error))?;
+        }
+        Ok(())
+    }
+
+    /// Writes all that is known beside the file, and puts it in its place.
+    fn rewrite(&mut self) -> io::Result<()> {
+        let next = self.dir.join(FILE_NEXT);
+        match std::fs::remove_file(&next) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let past = self
+            .past
+            .iter()
+            .filter(|(key, _)| !self.in_force.contains_key(*key))
+            .map(|(key, past)| Line::of_past(key, *past));
+        let clock = Line::Clock { boot: self.boot.clone(), offset: self.offset };
+        let mut file = open_append(&next)?;
+        let (mut lines, mut length, mut block) = (0, 0, Vec::new());
+        for line in std::iter::once(clock).chain(past).chain(self.in_force.values().map(Line::of_ban)) {
+            lines += 1;
+            line.write(&mut block);
+            if block.len() > BLOCK_BYTES {
+                length += block.len() as u64;
+                file.write_all(&block)?;
+                block.clear();
+            }
+        }
+        length += block.len() as u64;
+        file.write_all(&block)?;
+        file.sync_all()?;
+        std::fs::rename(&next, self.dir.join(FILE))?;
+        File::open(&self.dir)?.sync_all()?;
+        (self.file, self.length, self.lines, self.torn) = (file, length, lines, false);
+        Ok(())
+    }
+}
+
+fn open_append(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).mode(0o600).open(path)
+}
+
+/// How far the wall clock was set between two readings of its distance to the monotonic clock.
+fn moved_by(now: Span, before: Span) -> Span {
+    let step = now - before;
+    if step.micros().saturating_abs() < STEP_MIN.micros() { Span::ZERO } else { step }
+}
+
+/// The longer of two.
+pub(super) fn longer(a: Lasting, b: Lasting) -> Lasting {
+    Some(a?.max(b?))
+}

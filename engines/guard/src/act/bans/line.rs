@@ -1,0 +1,92 @@
+//! A line of the file of bans: a checksum, a space, JSON.
+
+use event::{Span, Time};
+use serde::{Deserialize, Serialize};
+
+use super::{Ban, BanKey, Origin, PastBans};
+use crate::act::{Hold, Ports};
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Line {
+    /// A ban, in the place of the one with the same key.
+    Ban(Row),
+    /// A ban ended before its time.
+    Removed {
+        network: String,
+        rule: String,
+        #[serde(default)]
+        forget: bool,
+    },
+    /// What is remembered of bans that ended.
+    Past { network: String, rule: String, count: u32, last: Time },
+    /// The wall clock less the monotonic clock, on which the labels of all lines rest.
+    Clock { boot: String, offset: Span },
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct Row {
+    network: String,
+    rule: String,
+    hold: String,
+    ports: String,
+    since: Time,
+    until: Option<Time>,
+    count: u32,
+    origin: Origin,
+}
+
+impl Row {
+    pub(super) fn ban(self) -> Option<Ban> {
+        let Self { network, rule, hold, ports, since, until, count, origin } = self;
+        let hold = Hold { network: hold.parse().ok()?, ports: Ports::parse(&ports)? };
+        Some(Ban { network: network.parse().ok()?, rule, hold, since, until, count, origin })
+    }
+}
+
+impl Line {
+    pub(super) fn of_ban(ban: &Ban) -> Self {
+        Self::Ban(Row {
+            network: ban.network.to_string(),
+            rule: ban.rule.clone(),
+            hold: ban.hold.network.to_string(),
+            ports: ban.hold.ports.to_string(),
+            since: ban.since,
+            until: ban.until,
+            count: ban.count,
+            origin: ban.origin,
+        })
+    }
+
+    pub(super) fn of_removed(key: &BanKey, forget: bool) -> Self {
+        Self::Removed { network: key.network.to_string(), rule: key.rule.clone(), forget }
+    }
+
+    pub(super) fn of_past(key: &BanKey, past: PastBans) -> Self {
+        Self::Past { network: key.network.to_string(), rule: key.rule.clone(), count: past.count, last: past.last }
+    }
+
+    pub(super) fn write(&self, to: &mut Vec<u8>) {
+        // Of strings and numbers alone: nothing of it can't be written.
+        let Ok(json) = serde_json::to_vec(self) else { return };
+        to.extend(written_sum(&json).bytes());
+        to.push(b' ');
+        to.extend(json);
+        to.push(b'\n');
+    }
+
+    /// The line, when it is whole and as it was written.
+    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
+        let (sum, json) = bytes.strip_suffix(b"\n")?.split_at_checked(16)?;
+        let json = json.strip_prefix(b" ")?;
+        (written_sum(json).as_bytes() == sum).then(|| serde_json::from_slice(json).ok())?
+    }
+}
+
+/// FNV-1a of 64 bits: against damage, not against people. Who can write this file can ban anyway.
+fn written_sum(bytes: &[u8]) -> String {
+    let sum = bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+    format!("{sum:016x}")
+}

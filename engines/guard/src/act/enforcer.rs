@@ -1,0 +1,561 @@
+//! What joins bans, allowlist and packet filter: every ban, and every end of one, goes through here.
+//!
+//! **Order.** A ban is written down and enforced at the same time, and acknowledged when both are done. When the process dies in
+//! between there is either a ban in the file that the kernel has not, which the next [`reconcile`](Enforcer::reconcile) mends, or
+//! one in the kernel that the file has not, which the first one adopts. **Mending** is the same path at every start, after every
+//! reboot, and whenever somebody else has changed our table: read, compare, change what differs; when the table is gone or its
+//! rules are not ours, one transaction makes all of it again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use event::{Clock, Span, Time};
+use ipnet::IpNet;
+
+use super::allowlist::canonical;
+use super::bans::longer;
+use super::{
+    Admission, Allowlist, Ban, BanKey, Bans, BansError, Caps, Firewall, FirewallError, Held, Hold, Lasting, Origin,
+    Ports, Refusal, Scans, Wanted,
+};
+
+#[cfg(test)]
+mod tests;
+
+/// The rule of bans that the kernel made by itself.
+const SCAN_RULE: &str = "port-scan";
+/// The rule of bans that were found in the kernel and not in the file.
+const ADOPTED_RULE: &str = "adopted";
+/// A difference of times that is none: the kernel tells whole seconds, and reading takes a while.
+const TOLERANCE: Span = Span::from_secs(5);
+/// Longest time that is compared: the packet filter is given no longer one.
+const COMPARED_MAX: Span = Span::from_days(365);
+
+/// A ban that is asked for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Request {
+    /// Whom to ban.
+    pub network: IpNet,
+    /// The rule that asks.
+    pub rule: String,
+    /// Which ports to close.
+    pub ports: Ports,
+    /// How long for.
+    pub lasts: Lasting,
+    /// When the offence was, for the label of the ban; now, unless it was imported.
+    pub since: Option<Time>,
+    /// How it comes about. Only [`Origin::Detected`] is counted against the caps.
+    pub origin: Origin,
+}
+
+/// What became of a ban that was asked for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Done {
+    /// It is durable and enforced. One that was in force already has the longer of both times.
+    Banned(Ban),
+    /// It is over the cap, and nothing was done.
+    Simulated {
+        /// What was asked for.
+        request: Request,
+        /// Whether the cap has just been reached: that is alerted of.
+        first: bool,
+    },
+    /// It must not be.
+    Refused(Request, Refusal),
+}
+
+/// What differed between the packet filter and the bans; all of it has been mended.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a difference of its own, and any of them may be")]
+pub struct Drift {
+    /// Our table was not there: a reboot, or somebody removed it.
+    pub table_gone: bool,
+    /// A rule of ours was missing or changed.
+    pub rules_changed: bool,
+    /// Bans that were not enforced.
+    pub missing: usize,
+    /// Bans that were enforced for another time than meant.
+    pub times: usize,
+    /// What was held back without a ban.
+    pub extra: usize,
+    /// Of those, what has been adopted, at a start.
+    pub adopted: usize,
+    /// The set of allowed networks was another.
+    pub allow_changed: bool,
+    /// The set of networks of lists was another.
+    pub lists_changed: bool,
+}
+
+impl Drift {
+    /// Whether nothing differed.
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Why something could not be done.
+#[derive(Debug, thiserror::Error)]
+pub enum EnforcerError {
+    /// The packet filter could not be changed.
+    #[error(transparent)]
+    Firewall(#[from] FirewallError),
+    /// The file could not be written.
+    #[error(transparent)]
+    Bans(#[from] BansError),
+    /// The thread that writes the file died.
+    #[error("the bans could not be written down: the task ended early")]
+    Task,
+}
+
+/// Bans and unbans.
+pub struct Enforcer {
+    firewall: Arc<dyn Firewall>,
+    bans: Arc<Mutex<Bans>>,
+    clock: Arc<dyn Clock>,
+    /// Who is never banned. After a change of it, [`allow_changed`](Self::allow_changed) is to be called.
+    pub allowlist: Allowlist,
+    caps: Caps,
+    lists: Vec<IpNet>,
+    scans: Option<Scans>,
+    /// What the packet filter allows, as it was told last.
+    allowed: Option<Vec<IpNet>>,
+    /// What was allowed when the bans were last compared with it.
+    judged: Option<Vec<IpNet>>,
+    /// Whether the packet filter has been compared once.
+    compared: bool,
+    /// Sources of scans that the kernel bans, and that are banned here too.
+    scanned: BTreeSet<IpNet>,
+}
+
+impl Enforcer {
+    /// Joins them. Nothing is enforced before the first [`reconcile`](Self::reconcile).
+    pub fn new(
+        firewall: Arc<dyn Firewall>,
+        bans: Bans,
+        clock: Arc<dyn Clock>,
+        allowlist: Allowlist,
+        caps: Caps,
+        scans: Option<Scans>,
+    ) -> Self {
+        let bans = Arc::new(Mutex::new(bans));
+        let (lists, scanned) = (Vec::new(), BTreeSet::new());
+        Self {
+            firewall,
+            bans,
+            clock,
+            allowlist,
+            caps,
+            lists,
+            scans,
+            allowed: None,
+            judged: None,
+            compared: false,
+            scanned,
+        }
+    }
+
+    /// The bans in force now.
+    pub fn bans(&self) -> Vec<Ban> {
+        self.with_bans(|bans| bans.iter().cloned().collect())
+    }
+
+    /// Asks the bans something.
+    pub fn with_bans<T>(&self, ask: impl FnOnce(&Bans) -> T) -> T {
+        ask(&self.bans.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Changes the bans on a thread that may block.
+    async fn change<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&mut Bans) -> Result<T, BansError> + Send + 'static,
+    ) -> Result<T, EnforcerError> {
+        let bans = Arc::clone(&self.bans);
+        let (now, monotonic) = (self.clock.now(), self.clock.monotonic());
+        let work = move || {
+            let mut bans = bans.lock().unwrap_or_else(PoisonError::into_inner);
+            bans.read_clocks(now, monotonic)?;
+            change(&mut bans)
+        };
+        Ok(tokio::task::spawn_blocking(work).await.map_err(|_| EnforcerError::Task)??)
+    }
+
+    /// Bans those that may be banned.
+    ///
+    /// # Errors
+    /// The file or the packet filter could not be changed: nobody was banned.
+    pub async fn ban(&mut self, requests: Vec<Request>) -> Result<Vec<Done>, EnforcerError> {
+        self.change(|_| Ok(())).await?;
+        let now = self.clock.now();
+        let mut done = Vec::with_capacity(requests.len());
+        let mut bans: BTreeMap<BanKey, Ban> = BTreeMap::new();
+        for request in requests {
+            match self.allowlist.judge(request.network) {
+                Err(refusal) => done.push(Done::Refused(request, refusal)),
+                Ok(held) => match self.admit(&request) {
+                    Admission::Simulate { first } => done.push(Done::Simulated { request, first }),
+                    Admission::Enforce => {
+                        let ban = self.made(request, held, now);
+                        let longest = match bans.remove(&ban.key()) {
+                            Some(other) => Ban { until: later(other.until, ban.until), ..ban },
+                            None => ban,
+                        };
+                        bans.insert(longest.key(), longest);
+                    }
+                },
+            }
+        }
+        if bans.is_empty() {
+            return Ok(done);
+        }
+        let new: Vec<Ban> = bans.into_values().collect();
+        let mut holds = BTreeMap::new();
+        for ban in &new {
+            let left = ban.until.map(|until| until.since(now));
+            let held = holds.entry(ban.hold.clone()).or_insert(left);
+            *held = longer(*held, left);
+        }
+        // Another ban may want the same hold for longer.
+        self.with_bans(|bans| {
+            for (hold, left) in &mut holds {
+                if let Some(other) = bans.lasting(hold, now) {
+                    *left = longer(*left, other);
+                }
+            }
+        });
+        let rows = new.clone();
+        let write = self.change(move |bans| {
+            let before: Vec<_> = rows.iter().filter_map(|row| bans.get(&row.key()).cloned()).collect();
+            bans.add(rows).map(|()| before)
+        });
+        let (written, enforced) = tokio::join!(write, self.firewall.ban(&holds));
+        let before = match written {
+            Ok(before) => before,
+            Err(error) => {
+                // The kernel must not hold what nobody can find: it is taken out, or given the time it had.
+                self.compare(&mut Drift::default(), false).await?;
+                return Err(error);
+            }
+        };
+        let enforced = match enforced {
+            Err(FirewallError::Gone) => self.replace().await,
+            other => other.map_err(EnforcerError::from),
+        };
+        if let Err(error) = enforced {
+            let keys: Vec<_> = new.iter().map(Ban::key).collect();
+            self.change(move |bans| {
+                bans.remove(&keys, false)?;
+                bans.add(before)
+            })
+            .await?;
+            return Err(error);
+        }
+        done.extend(new.into_iter().map(Done::Banned));
+        Ok(done)
+    }
+
+    fn admit(&mut self, request: &Request) -> Admission {
+        match request.origin {
+            Origin::Detected => self.caps.admit(&request.rule, self.clock.monotonic()),
+            Origin::Manual | Origin::Imported | Origin::Adopted => Admission::Enforce,
+        }
+    }
+
+    fn made(&self, request: Request, held: IpNet, now: Time) -> Ban {
+        let Request { network, rule, ports, lasts, since, origin } = request;
+        let until = lasts.map(|lasts| Time::from_micros(now.micros().saturating_add(lasts.micros())));
+        let mut ban = Ban {
+            network: canonical(network),
+            rule,
+            hold: Hold { network: held, ports },
+            since: since.unwrap_or(now).min(now),
+            until,
+            count: 0,
+            origin,
+        };
+        let key = ban.key();
+        let (current, past) = self.with_bans(|bans| (bans.get(&key).cloned(), bans.past(&key)));
+        ban.count = past.map_or(0, |past| past.count);
+        if let Some(current) = current {
+            // The same ban once more is no further one, and never a shorter one.
+            ban.until = later(current.until, ban.until);
+            (ban.count, ban.since) = (current.count, current.since);
+        }
+        ban
+    }
+
+    /// Ends bans. What other bans want held stays held.
+    ///
+    /// # Errors
+    /// The file could not be written: they are in force. Or the packet filter could not be changed: they are ended in the file,
+    /// and [`reconcile`](Self::reconcile) lifts them.
+    pub async fn unban(&mut self, keys: Vec<BanKey>, forget: bool) -> Result<Vec<Ban>, EnforcerError> {
+        let ended = self.change(move |bans| bans.remove(&keys, forget)).await?;
+        self.lift(&ended).await?;
+        Ok(ended)
+    }
+
+    /// Ends all bans of the address or network, and of everything within it, by any rule.
+    ///
+    /// # Errors
+    /// As [`unban`](Self::unban).
+    pub async fn unban_network(&mut self, network: IpNet, forget: bool) -> Result<Vec<Ban>, EnforcerError> {
+        let network = canonical(network);
+        // Whoever asks for an address wants it to be reachable: also what a ban of another address of its /64 holds back.
+        let meets = |ban: &&Ban| {
+            network.contains(&ban.network) || ban.network.contains(&network) || ban.hold.network.contains(&network)
+        };
+        let keys = self.with_bans(|bans| bans.iter().filter(meets).map(Ban::key).collect());
+        self.unban(keys, forget).await
+    }
+
+    /// Ends all bans: everything is made anew, so scanners that only the kernel bans are free too.
+    ///
+    /// # Errors
+    /// As [`unban`](Self::unban).
+    pub async fn unban_all(&mut self, forget: bool) -> Result<Vec<Ban>, EnforcerError> {
+        let keys: Vec<_> = self.with_bans(|bans| bans.iter().map(Ban::key).collect());
+        let ended = self.change(move |bans| bans.remove(&keys, forget)).await?;
+        self.replace().await?;
+        Ok(ended)
+    }
+
+    async fn lift(&mut self, ended: &[Ban]) -> Result<(), EnforcerError> {
+        let now = self.clock.now();
+        let holds: BTreeSet<_> = ended.iter().map(|ban| ban.hold.clone()).collect();
+        let (mut still, mut free) = (BTreeMap::new(), Vec::new());
+        for hold in holds {
+            match self.with_bans(|bans| bans.lasting(&hold, now)) {
+                Some(left) => _ = still.insert(hold, left),
+                None => free.push(hold),
+            }
+        }
+        let mut done = self.firewall.unban(&free).await;
+        if done.is_ok() {
+            done = self.firewall.ban(&still).await;
+        }
+        match done {
+            Err(FirewallError::Gone) => self.replace().await,
+            done => Ok(done?),
+        }
+    }
+
+    /// Tells the packet filter who is allowed, and ends bans of those who are now. Returned are those that ended.
+    ///
+    /// # Errors
+    /// As [`unban`](Self::unban).
+    pub async fn allow_changed(&mut self) -> Result<Vec<Ban>, EnforcerError> {
+        let networks = self.allowlist.networks();
+        if self.judged.as_ref() == Some(&networks) {
+            return Ok(Vec::new());
+        }
+        if self.allowed.as_ref() != Some(&networks) {
+            match self.firewall.allow(&networks).await {
+                Err(FirewallError::Gone) => self.replace().await?,
+                done => done?,
+            }
+            self.allowed = Some(networks.clone());
+            let (lists, _) = self.allowlist.without_allowed(&self.lists);
+            self.firewall.lists(&lists).await?;
+        }
+        let refused = |ban: &&Ban| matches!(self.allowlist.judge(ban.network), Err(Refusal::Allowed { .. }));
+        let keys: Vec<_> = self.with_bans(|bans| bans.iter().filter(refused).map(Ban::key).collect());
+        let ended = if keys.is_empty() { Vec::new() } else { self.unban(keys, false).await? };
+        self.judged = Some(networks);
+        Ok(ended)
+    }
+
+    /// Replaces the networks of lists, cut around who is allowed. Returned is how many were left out.
+    ///
+    /// # Errors
+    /// The packet filter could not be changed: the next [`reconcile`](Self::reconcile) tries again.
+    pub async fn lists(&mut self, lists: Vec<IpNet>) -> Result<usize, EnforcerError> {
+        self.lists = lists;
+        let (networks, left_out) = self.allowlist.without_allowed(&self.lists);
+        match self.firewall.lists(&networks).await {
+            Err(FirewallError::Gone) => self.replace().await?,
+            done => done?,
+        }
+        Ok(left_out)
+    }
+
+    /// Changes how port scans are noticed, if at all.
+    ///
+    /// # Errors
+    /// The packet filter could not be changed.
+    pub async fn scans(&mut self, scans: Option<Scans>) -> Result<(), EnforcerError> {
+        if self.scans == scans {
+            return Ok(());
+        }
+        self.scans = scans;
+        self.replace().await
+    }
+
+    /// Changes how many bans may begin in a minute; those of the last minute are forgotten.
+    pub fn caps(&mut self, caps: Caps) {
+        self.caps = caps;
+    }
+
+    /// Takes out bans whose time is over, and tidies the file. To be called every few seconds.
+    ///
+    /// # Errors
+    /// The file could not be written.
+    pub async fn expire(&mut self) -> Result<Vec<Ban>, EnforcerError> {
+        let clock = Arc::clone(&self.clock);
+        let ended = self
+            .change(move |bans| {
+                let ended = bans.expire(clock.now());
+                bans.tidy(clock.now())?;
+                Ok(ended)
+            })
+            .await?;
+        for ban in &ended {
+            self.scanned.remove(&ban.network);
+        }
+        Ok(ended)
+    }
+
+    /// Whether our table is there: cheap, to be asked every few seconds. When it is not, [`reconcile`](Self::reconcile).
+    ///
+    /// # Errors
+    /// The packet filter could not be read.
+    pub async fn is_present(&self) -> Result<bool, EnforcerError> {
+        Ok(self.firewall.is_present().await?)
+    }
+
+    /// Compares the packet filter with what it is to hold, and mends it.
+    ///
+    /// # Errors
+    /// The packet filter could not be read or changed.
+    pub async fn reconcile(&mut self) -> Result<Drift, EnforcerError> {
+        self.change(|_| Ok(())).await?;
+        let mut drift = Drift::default();
+        let first = !std::mem::replace(&mut self.compared, true);
+        let done = self.compare(&mut drift, first).await;
+        self.compared &= done.is_ok();
+        done.map(|()| drift)
+    }
+
+    async fn compare(&mut self, drift: &mut Drift, adopt: bool) -> Result<(), EnforcerError> {
+        let Some(held) = self.firewall.read().await? else {
+            drift.table_gone = true;
+            return self.replace().await;
+        };
+        // A kernel that can't notice scans is asked for it once, at the start.
+        let asked = adopt || held.scans.is_some();
+        drift.rules_changed = !held.intact || (asked && held.scans != self.scans);
+        let now = self.clock.now();
+        if adopt {
+            drift.adopted = self.adopt(&held, now).await?;
+        }
+        let wanted = self.with_bans(|bans| bans.holds(now));
+        let mut set = BTreeMap::new();
+        for (hold, left) in &wanted {
+            match held.bans.get(hold) {
+                None if left.is_none_or(|left| left > TOLERANCE) => drift.missing += 1,
+                Some(there) if differ(*left, *there) => drift.times += 1,
+                _ => continue,
+            }
+            set.insert(hold.clone(), *left);
+        }
+        let is_extra =
+            |(hold, left): &(&Hold, &Lasting)| !wanted.contains_key(hold) && left.is_none_or(|left| left > TOLERANCE);
+        let extra: Vec<_> = held.bans.iter().filter(is_extra).map(|(hold, _)| hold.clone()).collect();
+        drift.extra = extra.len() + drift.adopted;
+        let allow = self.allowlist.networks();
+        let (lists, _) = self.allowlist.without_allowed(&self.lists);
+        (drift.allow_changed, drift.lists_changed) = (held.allow != allow, held.lists != lists);
+        if drift.rules_changed {
+            return self.replace().await;
+        }
+        // What is allowed comes first.
+        if drift.allow_changed {
+            self.firewall.allow(&allow).await?;
+        }
+        self.allowed = Some(allow);
+        if drift.lists_changed {
+            self.firewall.lists(&lists).await?;
+        }
+        self.firewall.unban(&extra).await?;
+        Ok(self.firewall.ban(&set).await?)
+    }
+
+    /// Makes bans of what is held without one.
+    async fn adopt(&mut self, held: &Held, now: Time) -> Result<usize, EnforcerError> {
+        let wanted = self.with_bans(|bans| bans.holds(now));
+        let mut bans = Vec::new();
+        for (hold, left) in held.bans.iter().filter(|(hold, _)| !wanted.contains_key(hold)) {
+            if left.is_some_and(|left| left <= TOLERANCE) || self.allowlist.judge(hold.network).is_err() {
+                continue;
+            }
+            let until = left.map(|left| Time::from_micros(now.micros().saturating_add(left.micros())));
+            let (network, hold, rule) = (hold.network, hold.clone(), ADOPTED_RULE.to_owned());
+            bans.push(Ban { network, rule, hold, since: now, until, count: 0, origin: Origin::Adopted });
+        }
+        let count = bans.len();
+        if count > 0 {
+            self.change(move |all| all.add(bans)).await?;
+        }
+        Ok(count)
+    }
+
+    /// Makes everything in the packet filter again, in one transaction.
+    async fn replace(&mut self) -> Result<(), EnforcerError> {
+        let allow = self.allowlist.networks();
+        let (lists, _) = self.allowlist.without_allowed(&self.lists);
+        let bans = self.with_bans(|bans| bans.holds(self.clock.now()));
+        let wanted = Wanted { allow, lists, bans, scans: self.scans.clone() };
+        self.firewall.replace(&wanted).await?;
+        self.allowed = Some(wanted.allow);
+        Ok(())
+    }
+
+    /// Asks the kernel whom it banned for scanning ports, and makes bans of those that are new, so that they are told of, survive a
+    /// reboot and can be lifted. To be called every few seconds.
+    ///
+    /// # Errors
+    /// The packet filter could not be read or changed.
+    pub async fn poll_scans(&mut self) -> Result<Vec<Done>, EnforcerError> {
+        if self.scans.is_none() {
+            return Ok(Vec::new());
+        }
+        let scanned = self.firewall.scanned().await?;
+        self.scanned.retain(|network| scanned.iter().any(|(there, _)| there == network));
+        let mut requests = Vec::new();
+        for (network, left) in scanned {
+            if self.scanned.insert(network) {
+                let (rule, ports, origin) = (SCAN_RULE.to_owned(), Ports::All, Origin::Detected);
+                requests.push(Request { network, rule, ports, lasts: Some(left), since: None, origin });
+            }
+        }
+        if requests.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.ban(requests).await
+    }
+
+    /// Removes everything of ours from the packet filter; the file stays.
+    ///
+    /// # Errors
+    /// The packet filter could not be changed.
+    pub async fn remove_from_firewall(&mut self) -> Result<(), EnforcerError> {
+        self.allowed = None;
+        Ok(self.firewall.remove().await?)
+    }
+}
+
+/// The later of two ends; none is the latest.
+fn later(a: Option<Time>, b: Option<Time>) -> Option<Time> {
+    Some(a?.max(b?))
+}
+
+/// Whether a hold lasts for another time than wanted.
+fn differ(wanted: Lasting, there: Lasting) -> bool {
+    match (wanted, there) {
+        (None, None) => false,
+        (Some(a), Some(b)) => {
+            let (a, b) = (a.min(COMPARED_MAX), b.min(COMPARED_MAX));
+            (a - b).micros().saturating_abs() > TOLERANCE.micros()
+        }
+        _ => true,
+    }
+}

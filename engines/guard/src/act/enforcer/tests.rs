@@ -1,0 +1,492 @@
+use std::net::IpAddr;
+use std::path::Path;
+
+use drawn::Draws;
+use engine::BoxFuture;
+use engine::clock::SystemClock;
+use event::Monotonic;
+
+use super::*;
+use crate::act::test_net::{HOST4, HOST6, OPERATOR4, OPERATOR6, OTHER4, OTHER6, TestNet, tcp_server};
+use crate::act::{HostFacts, Nft};
+
+/// A packet filter in memory, that keeps the contract; what a test does to it, somebody else did.
+#[derive(Default)]
+struct Simulated {
+    state: Mutex<Option<Wanted>>,
+    fails: Mutex<bool>,
+}
+
+impl Simulated {
+    fn change(&self, change: impl FnOnce(&mut Wanted)) -> Result<(), FirewallError> {
+        if *self.fails.lock().expect("a lock") {
+            return Err(FirewallError::NoRight);
+        }
+        self.state.lock().expect("a lock").as_mut().map(change).ok_or(FirewallError::Gone)
+    }
+
+    /// Whether a packet of this sender to port 22 of TCP is dropped, as the rules of `nft` have it.
+    fn drops(&self, sender: IpAddr) -> bool {
+        let state = self.state.lock().expect("a lock");
+        let Some(Wanted { allow, lists, bans, .. }) = &*state else { return false };
+        let holds = |network: &IpNet| network.contains(&sender);
+        !allow.iter().any(holds) && (lists.iter().any(holds) || bans.keys().any(|hold| holds(&hold.network)))
+    }
+}
+
+impl Firewall for Simulated {
+    fn replace<'a>(&'a self, wanted: &'a Wanted) -> BoxFuture<'a, Result<(), FirewallError>> {
+        Box::pin(async {
+            if *self.fails.lock().expect("a lock") {
+                return Err(FirewallError::NoRight);
+            }
+            *self.state.lock().expect("a lock") = Some(wanted.clone());
+            Ok(())
+        })
+    }
+
+    fn ban<'a>(&'a self, holds: &'a BTreeMap<Hold, Lasting>) -> BoxFuture<'a, Result<(), FirewallError>> {
+        Box::pin(async { self.change(|state| state.bans.extend(holds.clone())) })
+    }
+
+    fn unban<'a>(&'a self, holds: &'a [Hold]) -> BoxFuture<'a, Result<(), FirewallError>> {
+        Box::pin(async { self.change(|state| state.bans.retain(|hold, _| !holds.contains(hold))) })
+    }
+
+    fn allow<'a>(&'a self, networks: &'a [IpNet]) -> BoxFuture<'a, Result<(), FirewallError>> {
+        Box::pin(async { self.change(|state| state.allow = networks.to_vec()) })
+    }
+
+    fn lists<'a>(&'a self, networks: &'a [IpNet]) -> BoxFuture<'a, Result<(), FirewallError>> {
+        Box::pin(async { self.change(|state| state.lists = networks.to_vec()) })
+    }
+
+    fn is_present(&self) -> BoxFuture<'_, Result<bool, FirewallError>> {
+        Box::pin(async { Ok(self.state.lock().expect("a lock").is_some()) })
+    }
+
+    fn read(&self) -> BoxFuture<'_, Result<Option<Held>, FirewallError>> {
+        Box::pin(async {
+            let held = |Wanted { allow, lists, bans, scans }| Held { allow, lists, bans, scans, intact: true };
+            Ok(self.state.lock().expect("a lock").clone().map(held))
+        })
+    }
+
+    fn scanned(&self) -> BoxFuture<'_, Result<Vec<(IpNet, Span)>, FirewallError>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn remove(&self) -> BoxFuture<'_, Result<(), FirewallError>> {
+        Box::pin(async {
+            *self.state.lock().expect("a lock") = None;
+            Ok(())
+        })
+    }
+}
+
+/// A clock that a test sets.
+struct TestClock(Mutex<(Time, Monotonic)>);
+
+impl TestClock {
+    fn new() -> Arc<Self> {
+        Arc::new(Self(Mutex::new((Time::from_secs(1_800_000_000), Monotonic(7_000_000_000)))))
+    }
+
+    fn pass(&self, seconds: i64) {
+        let mut both = self.0.lock().expect("a lock");
+        *both = (Time::from_micros(both.0.micros() + seconds * 1_000_000), Monotonic(both.1.0 + seconds * 1_000_000));
+    }
+
+    fn step(&self, seconds: i64) {
+        let mut both = self.0.lock().expect("a lock");
+        both.0 = Time::from_micros(both.0.micros() + seconds * 1_000_000);
+    }
+}
+
+impl Clock for TestClock {
+    fn now(&self) -> Time {
+        self.0.lock().expect("a lock").0
+    }
+    fn monotonic(&self) -> Monotonic {
+        self.0.lock().expect("a lock").1
+    }
+}
+
+fn net(text: &str) -> IpNet {
+    text.parse::<IpNet>().unwrap_or_else(|_| text.parse::<IpAddr>().expect(text).into())
+}
+
+fn address(text: &str) -> IpAddr {
+    text.parse().expect(text)
+}
+
+fn enforcer(dir: &Path, firewall: Arc<dyn Firewall>, clock: Arc<dyn Clock>, allow: &[&str], caps: Caps) -> Enforcer {
+    let (bans, _) = Bans::open(dir, "boot", Span::from_days(10), clock.now(), clock.monotonic()).expect("opened");
+    let allowlist = Allowlist::new(allow.iter().map(|network| net(network)), Span::from_days(7));
+    Enforcer::new(firewall, bans, clock, allowlist, caps, Some(Scans::default()))
+}
+
+fn request(network: &str, rule: &str, lasts: Option<i64>) -> Request {
+    let (network, rule, lasts) = (net(network), rule.to_owned(), lasts.map(Span::from_secs));
+    Request { network, rule, ports: Ports::All, lasts, since: None, origin: Origin::Detected }
+}
+
+struct Scene {
+    _dir: tempfile::TempDir,
+    firewall: Arc<Simulated>,
+    clock: Arc<TestClock>,
+    enforcer: Enforcer,
+}
+
+async fn scene(allow: &[&str], caps: Caps) -> Scene {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (firewall, clock) = (Arc::new(Simulated::default()), TestClock::new());
+    let mut enforcer = enforcer(dir.path(), Arc::clone(&firewall) as _, Arc::clone(&clock) as _, allow, caps);
+    assert!(enforcer.reconcile().await.expect("made").table_gone);
+    Scene { _dir: dir, firewall, clock, enforcer }
+}
+
+fn banned(done: &[Done]) -> Vec<&Ban> {
+    done.iter().filter_map(|done| if let Done::Banned(ban) = done { Some(ban) } else { None }).collect()
+}
+
+#[tokio::test]
+async fn bans_of_several_rules_are_held_until_the_last_of_them_ends() {
+    let Scene { _dir, firewall, clock, mut enforcer } = scene(&[], Caps::default()).await;
+    let both = vec![request("2001:db8::1", "sshd", Some(60)), request("2001:db8::2", "nginx", Some(600))];
+    assert_eq!(banned(&enforcer.ban(both).await.expect("banned")).len(), 2);
+    let holds = |firewall: &Simulated| firewall.state.lock().expect("a lock").as_ref().expect("made").bans.clone();
+    let hold = Hold { network: net("2001:db8::/64"), ports: Ports::All };
+    assert_eq!(holds(&firewall), BTreeMap::from([(hold.clone(), Some(Span::from_secs(600)))]));
+    // A shorter ban of another rule does not shorten what is held.
+    enforcer.ban(vec![request("2001:db8::3", "postfix", Some(5))]).await.expect("banned");
+    assert_eq!(holds(&firewall)[&hold], Some(Span::from_secs(600)));
+    clock.pass(30);
+    let ended = enforcer.unban_network(net("2001:db8::2"), false).await.expect("unbanned");
+    assert_eq!(ended.len(), 3, "whoever asks for an address wants it to be reachable");
+    assert_eq!(holds(&firewall), BTreeMap::new());
+}
+
+#[tokio::test]
+async fn one_ban_of_two_is_lifted_and_the_other_stays_held() {
+    let Scene { _dir, firewall, clock, mut enforcer } = scene(&[], Caps::default()).await;
+    let both = vec![request("192.0.2.1", "sshd", Some(60)), request("192.0.2.1", "nginx", Some(600))];
+    let done = enforcer.ban(both).await.expect("banned");
+    let keys: Vec<_> = banned(&done).into_iter().map(Ban::key).collect();
+    clock.pass(10);
+    let nginx: Vec<_> = keys.into_iter().filter(|key| key.rule == "nginx").collect();
+    enforcer.unban(nginx, false).await.expect("unbanned");
+    assert!(firewall.drops(address("192.0.2.1")));
+    let held = firewall.read().await.expect("read").expect("there");
+    assert_eq!(held.bans.into_values().collect::<Vec<_>>(), [Some(Span::from_secs(50))]);
+    // A second ban of the same rule is the same one, and no shorter.
+    let done = enforcer.ban(vec![request("192.0.2.1", "sshd", Some(5))]).await.expect("banned");
+    let ban = banned(&done)[0].clone();
+    assert_eq!((ban.count, ban.until.expect("an end").since(ban.since)), (0, Span::from_secs(60)));
+    clock.pass(60);
+    assert_eq!(enforcer.expire().await.expect("expired").len(), 1);
+    let done = enforcer.ban(vec![request("192.0.2.1", "sshd", Some(5))]).await.expect("banned");
+    assert_eq!(banned(&done)[0].count, 1, "it came back");
+    assert_eq!(enforcer.unban_all(true).await.expect("unbanned").len(), 1);
+    assert!(enforcer.bans().is_empty() && !firewall.drops(address("192.0.2.1")));
+}
+
+#[tokio::test]
+async fn over_the_cap_nobody_is_banned_and_a_person_may_still_ban() {
+    let Scene { _dir, firewall, clock, mut enforcer } = scene(&[], Caps::new(2, 3)).await;
+    let many = (1..=5).map(|n| request(&format!("192.0.2.{n}"), "sshd", None)).collect();
+    let done = enforcer.ban(many).await.expect("banned");
+    assert_eq!(banned(&done).len(), 2);
+    let firsts: Vec<_> = done
+        .iter()
+        .filter_map(|done| if let Done::Simulated { first, .. } = done { Some(*first) } else { None })
+        .collect();
+    assert_eq!(firsts, [true, false, false], "one alert");
+    assert!(!firewall.drops(address("192.0.2.5")));
+    let manual = Request { origin: Origin::Manual, ..request("192.0.2.5", "manual", None) };
+    assert_eq!(banned(&enforcer.ban(vec![manual]).await.expect("banned")).len(), 1);
+    clock.pass(60);
+    assert_eq!(banned(&enforcer.ban(vec![request("192.0.2.4", "sshd", None)]).await.expect("banned")).len(), 1);
+}
+
+/// Without the right to, nobody is banned, and nothing says otherwise.
+#[tokio::test]
+async fn what_can_not_be_enforced_is_no_ban() {
+    let Scene { _dir, firewall, mut enforcer, .. } = scene(&[], Caps::default()).await;
+    let first = enforcer.ban(vec![request("192.0.2.1", "sshd", Some(60))]).await.expect("banned");
+    *firewall.fails.lock().expect("a lock") = true;
+    let both = vec![request("192.0.2.1", "sshd", None), request("192.0.2.2", "sshd", None)];
+    let error = enforcer.ban(both).await.expect_err("no right");
+    assert!(matches!(error, EnforcerError::Firewall(FirewallError::NoRight)), "{error}");
+    assert_eq!(enforcer.bans().iter().collect::<Vec<_>>(), banned(&first));
+}
+
+#[tokio::test]
+async fn what_somebody_else_changed_is_mended_and_told() {
+    let Scene { _dir, firewall, mut enforcer, .. } = scene(&["203.0.113.0/24"], Caps::default()).await;
+    let some = (1..=3).map(|n| request(&format!("192.0.2.{n}"), "sshd", Some(600))).collect();
+    enforcer.ban(some).await.expect("banned");
+    assert_eq!(enforcer.lists(vec![net("198.51.100.0/24")]).await.expect("listed"), 0);
+    assert!(enforcer.reconcile().await.expect("compared").is_none());
+    let before = firewall.state.lock().expect("a lock").clone();
+    firewall
+        .change(|state| {
+            state.bans.pop_first();
+            state.bans.insert(Hold { network: net("192.0.2.2"), ports: Ports::All }, Some(Span::from_secs(9000)));
+            state.bans.insert(Hold { network: net("192.0.2.77"), ports: Ports::All }, None);
+            (state.allow, state.lists) = (Vec::new(), Vec::new());
+        })
+        .expect("changed");
+    let drift = enforcer.reconcile().await.expect("mended");
+    let expected =
+        Drift { missing: 1, times: 1, extra: 1, allow_changed: true, lists_changed: true, ..Drift::default() };
+    assert_eq!(drift, expected);
+    assert_eq!(*firewall.state.lock().expect("a lock"), before);
+    firewall.remove().await.expect("removed");
+    assert!(!enforcer.is_present().await.expect("read"));
+    assert!(enforcer.reconcile().await.expect("mended").table_gone);
+    assert_eq!(*firewall.state.lock().expect("a lock"), before);
+    // Without a comparison as well: a ban finds that the table is gone.
+    firewall.remove().await.expect("removed");
+    enforcer.ban(vec![request("192.0.2.4", "sshd", None)]).await.expect("banned");
+    for sender in ["192.0.2.1", "192.0.2.4", "198.51.100.1"] {
+        assert!(firewall.drops(address(sender)), "{sender}");
+    }
+}
+
+/// The process dies between a ban in the kernel and the one in the file, or the other way round.
+#[tokio::test]
+async fn a_start_adopts_what_the_kernel_holds_and_enforces_what_the_file_has() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (firewall, clock) = (Arc::new(Simulated::default()), TestClock::new());
+    let start =
+        || enforcer(dir.path(), Arc::clone(&firewall) as _, Arc::clone(&clock) as _, &["192.0.2.9"], Caps::default());
+    let mut first = start();
+    first.reconcile().await.expect("made");
+    first
+        .ban(vec![request("192.0.2.1", "sshd", Some(600)), request("192.0.2.2", "sshd", Some(600))])
+        .await
+        .expect("banned");
+    drop(first);
+    firewall
+        .change(|state| {
+            state.bans.pop_first();
+            for network in ["192.0.2.3", "192.0.2.9"] {
+                state.bans.insert(Hold { network: net(network), ports: Ports::All }, Some(Span::from_secs(300)));
+            }
+        })
+        .expect("changed");
+    clock.pass(60);
+    let mut second = start();
+    let drift = second.reconcile().await.expect("mended");
+    assert_eq!((drift.missing, drift.adopted, drift.extra), (1, 1, 2), "{drift:?}");
+    let bans: Vec<_> = second.bans().into_iter().map(|ban| (ban.network.addr().to_string(), ban.origin)).collect();
+    let expected = [("192.0.2.1", Origin::Detected), ("192.0.2.2", Origin::Detected), ("192.0.2.3", Origin::Adopted)];
+    assert_eq!(bans, expected.map(|(address, origin)| (address.to_owned(), origin)));
+    let holds = firewall.read().await.expect("read").expect("there").bans;
+    assert_eq!(
+        holds.keys().map(|hold| hold.network).collect::<Vec<_>>(),
+        ["192.0.2.1", "192.0.2.2", "192.0.2.3"].map(net)
+    );
+}
+
+#[tokio::test]
+async fn the_clock_steps_and_bans_last_as_long_as_they_were_to() {
+    let Scene { _dir, firewall, clock, mut enforcer } = scene(&[], Caps::default()).await;
+    enforcer.ban(vec![request("192.0.2.1", "sshd", Some(600))]).await.expect("banned");
+    for step in [86_400 * 400, -86_400 * 800, 5] {
+        clock.step(step);
+        assert_eq!(enforcer.expire().await.expect("expired"), [], "stepped by {step} s");
+        assert!(enforcer.reconcile().await.expect("compared").is_none(), "stepped by {step} s");
+    }
+    assert!(firewall.drops(address("192.0.2.1")));
+    clock.pass(600);
+    assert_eq!(enforcer.expire().await.expect("expired").len(), 1);
+}
+
+/// Who logs in, or is allowed, is let in from then on, whatever had been banned before.
+#[tokio::test]
+async fn who_is_allowed_later_is_let_in() {
+    let Scene { _dir, firewall, clock, mut enforcer } = scene(&[], Caps::default()).await;
+    let some = vec![
+        request("192.0.2.1", "sshd", None),
+        request("192.0.2.2", "sshd", None),
+        request("198.51.0.0/16", "manual", None),
+    ];
+    enforcer.ban(some).await.expect("banned");
+    enforcer.lists(vec![net("192.0.0.0/16")]).await.expect("listed");
+    enforcer.allowlist.logged_in(address("192.0.2.1"), clock.now());
+    enforcer.allowlist.configure([net("198.51.100.0/24")]);
+    let ended = enforcer.allow_changed().await.expect("allowed");
+    assert_eq!(ended.iter().map(|ban| ban.network).collect::<Vec<_>>(), ["192.0.2.1", "198.51.0.0/16"].map(net));
+    for (sender, drops) in [("192.0.2.1", false), ("192.0.2.2", true), ("192.0.99.1", true), ("198.51.100.7", false)] {
+        assert_eq!(firewall.drops(address(sender)), drops, "{sender}");
+    }
+    // Nothing changed: nothing is done.
+    assert_eq!(enforcer.allow_changed().await.expect("allowed"), []);
+}
+
+/// No sequence of bans, lists, changes of the allowlist, removals by others, starts and steps of the clock makes the operator
+/// unreachable: neither from where they are logged in, nor from where they are allowed, nor this host for itself.
+#[tokio::test]
+async fn the_operator_is_never_locked_out() {
+    const SESSION: &str = "198.51.100.7";
+    const SAFE: [&str; 6] = [SESSION, "203.0.113.200", "2001:db8:aaaa::1", "192.0.2.1", "192.0.2.254", "2001:db8:5::5"];
+    let mut draws = Draws::from_environment();
+    let dir = tempfile::tempdir().expect("a folder");
+    let (firewall, clock) = (Arc::new(Simulated::default()), TestClock::new());
+    let mut facts = HostFacts::default();
+    facts.own = [address("192.0.2.1"), address("2001:db8:5::5")].into();
+    facts.gateways = [address("192.0.2.254")].into();
+    let allow = ["203.0.113.192/26", "2001:db8:aaaa::/48"];
+    let start = || {
+        let caps = Caps::new(1_000_000, 1_000_000);
+        let mut made = enforcer(dir.path(), Arc::clone(&firewall) as _, Arc::clone(&clock) as _, &allow, caps);
+        made.allowlist.look(&facts, [address(SESSION)].into(), []);
+        made
+    };
+    let mut enforcer = start();
+    let mut anybody_dropped = 0;
+    for number in 0..600 {
+        let near = address(draws.pick(&SAFE));
+        let network = match near {
+            IpAddr::V4(near) => {
+                let noise = u32::try_from(draws.number() >> 32).expect("bits");
+                IpNet::new(
+                    IpAddr::V4((u32::from(near) ^ noise.unbounded_shr(draws.below(33_u32))).into()),
+                    draws.pick(&[8, 15, 16, 24, 31, 32, 32, 32]),
+                )
+            }
+            IpAddr::V6(near) => {
+                let noise = (u128::from(draws.number()) << 64) | u128::from(draws.number());
+                IpNet::new(
+                    IpAddr::V6((u128::from(near) ^ noise.unbounded_shr(draws.below(129_u32))).into()),
+                    draws.pick(&[31, 32, 48, 64, 80, 128, 128]),
+                )
+            }
+        }
+        .expect("a prefix");
+        let origin = draws.pick(&[Origin::Detected, Origin::Manual, Origin::Imported]);
+        let lasts = draws.chance(50).then(|| Span::from_secs(1 + draws.below(1000_i64)));
+        let one = Request { network, lasts, origin, ..request("192.0.2.7", draws.pick(&["sshd", "nginx"]), None) };
+        match draws.below(14_u8) {
+            0..=4 => drop(enforcer.ban(vec![one.clone(), one]).await.expect("banned")),
+            5 => drop(
+                enforcer
+                    .lists(vec![network, net("2001:db8::/32"), net("198.51.0.0/16"), net("0.0.0.0/0")])
+                    .await
+                    .expect("listed"),
+            ),
+            6 => {
+                enforcer
+                    .allowlist
+                    .configure(allow.iter().map(|n| net(n)).chain([network].into_iter().filter(|_| draws.chance(50))));
+                enforcer.allow_changed().await.expect("allowed");
+            }
+            7 => drop(enforcer.unban_network(network, draws.chance(50)).await.expect("unbanned")),
+            8 => drop(enforcer.reconcile().await.expect("mended")),
+            9 => drop(enforcer.expire().await.expect("expired")),
+            10 => clock.pass(draws.below(300_i64)),
+            11 => clock.step(draws.below(2_000_000_i64) - 1_000_000),
+            12 => firewall.remove().await.expect("somebody did"),
+            _ => {
+                drop(enforcer);
+                enforcer = start();
+                enforcer.reconcile().await.expect("made");
+            }
+        }
+        for safe in SAFE {
+            assert!(!firewall.drops(address(safe)), "step {number}: {safe} after {network}");
+        }
+        anybody_dropped += usize::from(firewall.drops(network.addr()));
+    }
+    assert!(anybody_dropped > 40, "somebody is banned at all: {anybody_dropped}");
+}
+
+/// The same with the real packet filter, real packets, and connections that are tried after each step.
+#[tokio::test]
+async fn the_operator_is_never_locked_out_of_a_real_host() {
+    let mut draws = Draws::from_environment();
+    let hosts = TestNet::new();
+    let _server = hosts.serve(&tcp_server(&[22]));
+    let dir = tempfile::tempdir().expect("a folder");
+    let start =
+        |nft: Nft| enforcer(dir.path(), Arc::new(nft), Arc::new(SystemClock), &[OPERATOR4, OPERATOR6], Caps::default());
+    let mut enforcer = start(Nft::new(hosts.programs()));
+    enforcer.reconcile().await.expect("made");
+    let networks = [
+        "10.99.0.0/16",
+        "10.99.0.0/24",
+        "fd99::/32",
+        "fd99:0:0:2::/64",
+        HOST4,
+        HOST6,
+        OPERATOR4,
+        OPERATOR6,
+        OTHER4[0],
+        OTHER6[0],
+    ];
+    let mut dropped = 0;
+    for _ in 0..25 {
+        let network = draws.pick(&networks);
+        match draws.below(7_u8) {
+            0..=2 => drop(enforcer.ban(vec![request(network, "sshd", Some(600))]).await.expect("banned")),
+            3 => drop(enforcer.lists(vec![net("10.0.0.0/8"), net("fd00::/20")]).await.expect("listed")),
+            4 => drop(enforcer.unban_all(false).await.expect("unbanned")),
+            5 => {
+                hosts.nft(draws.pick(&["flush ruleset", "list tables"]));
+                enforcer.reconcile().await.expect("mended");
+            }
+            _ => {
+                drop(enforcer);
+                enforcer = start(Nft::new(hosts.programs()));
+                assert!(enforcer.reconcile().await.expect("adopted").missing == 0);
+            }
+        }
+        for from in [OPERATOR4, OPERATOR6] {
+            hosts.expect(from, 22, "open");
+        }
+        if enforcer.bans().iter().any(|ban| ban.hold.network.contains(&address(OTHER4[0]))) {
+            hosts.expect(OTHER4[0], 22, "dropped");
+            dropped += 1;
+        }
+    }
+    assert!(dropped > 0, "somebody was banned at all");
+}
+
+/// What the kernel banned for a port scan becomes a ban that is told of once, survives `flush ruleset`, and can be lifted.
+#[tokio::test]
+async fn a_scan_becomes_a_ban() {
+    let hosts = TestNet::new();
+    let _server = hosts.serve(&tcp_server(&[22]));
+    let dir = tempfile::tempdir().expect("a folder");
+    let nft = Arc::new(Nft::new(hosts.programs()));
+    let mut enforcer = enforcer(dir.path(), nft, Arc::new(SystemClock), &[OPERATOR4, OPERATOR6], Caps::default());
+    enforcer.reconcile().await.expect("made");
+    assert_eq!(enforcer.poll_scans().await.expect("asked"), []);
+    for from in [OTHER4[0], OTHER6[0]] {
+        for ports in [1000..1010_u16, 1010..1025] {
+            let ports: Vec<_> = ports.collect();
+            let to = if from.contains(':') { HOST6 } else { HOST4 };
+            hosts.outside(&format!(
+                "import socket
+for port in {ports:?}:
+    try: socket.create_connection(('{to}', port), 0.05, ('{from}', 0))
+    except OSError: pass"
+            ));
+        }
+    }
+    let done = enforcer.poll_scans().await.expect("asked");
+    let found: Vec<_> = banned(&done).into_iter().map(|ban| (ban.network, ban.rule.as_str())).collect();
+    assert_eq!(found, [(net(OTHER4[0]), "port-scan"), (net("fd99:0:0:3::/64"), "port-scan")]);
+    assert_eq!(enforcer.poll_scans().await.expect("asked"), [], "told of once");
+    hosts.nft("flush ruleset");
+    hosts.expect(OTHER4[0], 22, "open");
+    assert!(enforcer.reconcile().await.expect("mended").table_gone);
+    hosts.expect(OTHER4[0], 22, "dropped");
+    enforcer.unban_network(net(OTHER4[0]), false).await.expect("unbanned");
+    enforcer.unban_network(net(OTHER6[1]), false).await.expect("unbanned");
+    for from in [OTHER4[0], OTHER6[0], OTHER6[1]] {
+        hosts.expect(from, 22, "open");
+    }
+}
