@@ -109,7 +109,11 @@ func (w *world) compute(v verdict) (out verdict, over int64, declared, known boo
 		case "freshness":
 			c.freshness()
 		case "reaction":
-			c.reaction()
+			if o.toOffences {
+				c.offences()
+			} else {
+				c.reaction()
+			}
 		default:
 			c.never()
 		}
@@ -429,6 +433,54 @@ func (c *aCase) reaction() {
 	c.becauseLength("unobserved", missed)
 	c.becauseLength("maintenance", join(apart).length())
 	if 2*together.lone.length() > c.elapsed()-missed {
+		c.because(reason{Reason: "lone_observer"})
+	}
+}
+
+// offences is the reaction to offences: how soon each of them was answered by a ban.
+func (c *aCase) offences() {
+	type wait struct {
+		message
+		low, high int64
+	}
+	var waits []wait
+	for _, probe := range c.concerned() {
+		for _, m := range c.w.bans[probe] {
+			if m.at < c.window.Start || m.at >= c.window.End {
+				continue
+			}
+			low, high := lasted(c.w.doubtful[vantage(m.observer)], max(m.since, c.window.Start), m.at)
+			waits = append(waits, wait{m, low, high})
+		}
+	}
+	sort.Slice(waits, func(i, j int) bool {
+		one, two := waits[i], waits[j]
+		if one.high != two.high {
+			return one.high > two.high
+		}
+		return one.at < two.at || one.at == two.at && one.sequence < two.sequence
+	})
+	t := c.times(false)
+	missed := t.blind.length()
+	if len(waits) == 0 {
+		c.nothing(missed)
+		return
+	}
+	f := figure{Unit: "micros", Low: 0, High: waits[0].high, Target: c.clause.within}
+	for _, w := range waits {
+		f.Low = max(f.Low, w.low)
+		c.cite(w.sequence)
+	}
+	c.out.Figure = &f
+	enough, _ := share(c.elapsed()-missed, c.elapsed())
+	switch {
+	case f.Low > f.Target:
+		c.out.Outcome = "broken"
+	case f.High <= f.Target && enough >= c.clause.seen:
+		c.out.Outcome = "kept"
+	}
+	c.becauseLength("unobserved", missed)
+	if 2*t.lone.length() > c.elapsed()-missed {
 		c.because(reason{Reason: "lone_observer"})
 	}
 }

@@ -73,6 +73,7 @@ type promise struct {
 
 type clause struct {
 	Objective               string
+	To                      *string
 	Service, Probe, Finding *name
 	AtLeast                 *int64 `key:"at_least"`
 	AtMost                  *int64 `key:"at_most"`
@@ -83,6 +84,7 @@ type clause struct {
 	atLeast, atMost, seen   int64
 	within                  int64
 	over                    int64
+	toOffences              bool
 }
 
 // clauseKeys are the keys of each objective.
@@ -96,7 +98,7 @@ var clauseKeys = map[string][]string{
 }
 
 // absentKeys are the keys of an objective that may be absent.
-var absentKeys = map[string]string{"reaction": "service"}
+var absentKeys = map[string][]string{"reaction": {"service", "to"}}
 
 // readClause reads an objective. One that is not known, or has a key more or less, is of another release.
 func readClause(raw json.RawMessage) (clause, bool) {
@@ -107,10 +109,16 @@ func readClause(raw json.RawMessage) (clause, bool) {
 	}
 	keys := clauseKeys[c.Objective]
 	count := len(members)
-	if _, has := members[absentKeys[c.Objective]]; has {
-		count--
+	for _, key := range absentKeys[c.Objective] {
+		if _, has := members[key]; has {
+			count--
+		}
 	}
 	known := keys != nil && count == len(keys)+1
+	if _, has := members["to"]; has {
+		known = known && c.To != nil && (*c.To == "failures" || *c.To == "offences")
+		c.toOffences = known && *c.To == "offences"
+	}
 	for _, key := range keys {
 		known = known && members[key] != nil && string(members[key]) != "null"
 	}
@@ -330,7 +338,7 @@ type success struct {
 	observer                 string
 }
 
-// A message is one that a channel accepted: about a change of a probe, or a test.
+// A message is one that a channel accepted: about a change of a probe, or a test. Or it is a ban.
 type message struct {
 	since, at, recordedAt, sequence int64
 	observer                        string
@@ -364,6 +372,7 @@ type world struct {
 	doubtful  map[string]set // by vantage
 	successes map[name][]success
 	messages  map[name][]message
+	bans      map[name][]message
 	tests     []message
 	newest    map[string]record
 }
@@ -371,7 +380,7 @@ type world struct {
 func newWorld() *world {
 	return &world{
 		lines: make(map[look]*line), reports: make(map[class]set), gaps: make(map[look]set),
-		doubtful: make(map[string]set), successes: make(map[name][]success), messages: make(map[name][]message),
+		doubtful: make(map[string]set), successes: make(map[name][]success), messages: make(map[name][]message), bans: make(map[name][]message),
 		newest: make(map[string]record),
 	}
 }
@@ -461,6 +470,8 @@ func (w *world) apply(n int64, e *envelope) error {
 			w.tests = append(w.tests, m)
 		case c.To == "failure" && c.Probe != nil && c.Finding == nil:
 			w.messages[*c.Probe] = append(w.messages[*c.Probe], m)
+		case c.To == "offence" && c.Probe != nil && c.Finding == nil:
+			w.bans[*c.Probe] = append(w.bans[*c.Probe], m)
 		}
 	case "evidence.covered":
 		var c struct {

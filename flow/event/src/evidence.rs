@@ -119,7 +119,7 @@ impl Body for Found {
     const KIND: Kind = Kind::public("evidence.found", Family::Monitoring);
 }
 
-/// What somebody was told of.
+/// What was answered.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Debug)]
 #[serde(rename_all = "snake_case")]
 pub enum ReactedTo {
@@ -127,28 +127,33 @@ pub enum ReactedTo {
     Failure,
     /// A test message, which takes the way of any other.
     Test,
+    /// An offence, of which the offender was banned.
+    Offence,
     /// A word of a later release: counts for nothing.
     #[serde(other)]
     Other,
 }
 
-/// Somebody was told: a channel accepted the first message about a failure, or a test message. Names nobody, and no channel.
+/// Something was answered: a channel accepted the first message about a failure, or a test message; or an offender was banned.
+/// Names nobody: no recipient, no channel, and no address.
 ///
-/// One entry for each change that the message answers, so also for the failures of which it says that another is their cause.
+/// One entry for each change that a message answers, so also for the failures of which it says that another is their cause; and
+/// one for each ban that answers an offence.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
 pub struct Reacted {
-    /// What the message was about.
+    /// What was answered.
     pub to: ReactedTo,
-    /// Of a failure, the probe of the `evidence.changed` or `evidence.found` that the message answers; without one, an entry on
-    /// a failure counts for nothing.
+    /// Of a failure, the probe of the `evidence.changed` or `evidence.found` that the message answers; of an offence, the probe that
+    /// reads the log in which it was seen. Without one, such an entry counts for nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probe: Option<ProbeId>,
     /// Of a failure, the finding of the `evidence.found` that the message answers; absent for an `evidence.changed`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finding: Option<FindingId>,
-    /// The instant from which the reaction is counted: `by` of what it answers, or when the test message was put in the queue.
+    /// The instant from which the reaction is counted: `by` of what it answers, when the test message was put in the queue, or
+    /// when the offence was complete, which is the date of its last failure.
     pub since: Time,
-    /// When a channel accepted the message, on the same clock where that is possible.
+    /// When a channel accepted the message, or when the ban was in force; on the same clock where that is possible.
     pub at: Time,
 }
 
@@ -162,6 +167,11 @@ impl Reacted {
     /// A channel accepted at `at` a test message that was put in the queue at `queued_at`.
     pub const fn to_test(queued_at: Time, at: Time) -> Self {
         Self { to: ReactedTo::Test, probe: None, finding: None, since: queued_at, at }
+    }
+
+    /// The ban that answers an offence was in force at `at`. `probe` saw it; it was complete at `complete_at`.
+    pub const fn to_offence(probe: ProbeId, complete_at: Time, at: Time) -> Self {
+        Self { to: ReactedTo::Offence, probe: Some(probe), finding: None, since: complete_at, at }
     }
 }
 
@@ -188,6 +198,10 @@ mod tests {
         for (reacted, json) in [
             (failure, r#"{"to":"failure","probe":"front","since":1,"at":2}"#),
             (Reacted::to_test(by, at), r#"{"to":"test","since":1,"at":2}"#),
+            (
+                Reacted::to_offence("sshd".parse().expect("a name"), by, at),
+                r#"{"to":"offence","probe":"sshd","since":1,"at":2}"#,
+            ),
         ] {
             assert_eq!(serde_json::to_string(&reacted).expect("it serialises"), json);
             assert_eq!(serde_json::from_str::<Reacted>(json).expect("it is one"), reacted);

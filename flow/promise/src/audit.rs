@@ -185,7 +185,7 @@ fn said(verdict: &Verdict) -> String {
 pub enum NotJudged {
     /// The verdict was computed by other rules.
     #[error("computed by evaluator {0}; this release has evaluator {EVALUATOR}")]
-    Evaluator(u32),
+    Evaluator(i64),
     /// The objective is of a kind that this release does not know, or has a key that it does not know.
     #[error("on an objective that this release does not know")]
     Objective,
@@ -265,7 +265,8 @@ struct Header {
     promise: PromiseId,
     revision: String,
     objective: u32,
-    evaluator: u32,
+    /// As wide as any number of a body, whatever that of this release is.
+    evaluator: i64,
 }
 
 /// A policy of which the promises are left as bytes.
@@ -431,7 +432,7 @@ impl Recheck {
         if let Some(seen) = self.expected.get_mut(&(promise.clone(), revision.clone(), objective)) {
             *seen = self.clock;
         }
-        let why = later.or_else(|| (evaluator != EVALUATOR).then_some(NotJudged::Evaluator(evaluator)));
+        let why = later.or_else(|| (evaluator != i64::from(EVALUATOR)).then_some(NotJudged::Evaluator(evaluator)));
         let verdict = envelope.body::<Verdict>();
         let standing = match (why, &verdict) {
             (Some(why), _) => Standing::NotJudged(why),

@@ -195,7 +195,7 @@ impl Judge {
         }
     }
 
-    /// Folds a message about a failure, or a test message, that a channel accepted.
+    /// Folds a message about a failure, or a test message, that a channel accepted; or a ban.
     pub fn apply_reacted(&mut self, sequence: u64, observer: &ObserverId, recorded_at: Time, reacted: &Reacted) {
         if self.is_new(sequence) {
             self.observed.reacted(sequence, observer, recorded_at, reacted);

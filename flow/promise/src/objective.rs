@@ -54,6 +54,11 @@ pub(crate) trait ObjectiveKind: Rule + Sized {
     /// The name of the figure in French and in English, the beginning of "… over 30 days".
     const MEASURE: [&'static str; 2];
 
+    /// The same, of this one.
+    fn measure(&self) -> [&'static str; 2] {
+        Self::MEASURE
+    }
+
     /// Reads the value of the key: an objective for each of its [windows]. `None` after a mistake, which `table` has.
     fn read(table: &mut Table<'_>) -> Option<Vec<Self>>;
 }
@@ -79,6 +84,7 @@ macro_rules! objectives {
             mod $name;
             pub use $name::$kind;
         )*
+        pub use reaction::Answered;
 
         /// An objective that this release knows.
         #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
@@ -104,8 +110,8 @@ macro_rules! objectives {
             }
 
             /// The name of the figure in French and in English, the beginning of "… over 30 days".
-            pub const fn measure(&self) -> [&'static str; 2] {
-                match self {$(Self::$kind(_) => $kind::MEASURE,)*}
+            pub fn measure(&self) -> [&'static str; 2] {
+                match self {$(Self::$kind(objective) => ObjectiveKind::measure(objective),)*}
             }
         }
 

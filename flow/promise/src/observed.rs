@@ -46,12 +46,12 @@ impl DeltaRow<2> for Success {
     }
 }
 
-/// A message about a failure, or a test message, that a channel accepted.
+/// A message about a failure, or a test message, that a channel accepted; or a ban that answers an offence.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Reaction {
-    /// When what it answers was seen, or when the test message was put in the queue.
+    /// When what it answers was seen or complete, or when the test message was put in the queue.
     pub since: Time,
-    /// When a channel accepted it.
+    /// When a channel accepted it, or the ban was in force.
     pub at: Time,
     /// The entry that says so.
     pub sequence: u64,
@@ -82,6 +82,9 @@ pub(crate) struct Track {
     /// The messages about its changes.
     #[serde(default, skip_serializing_if = "Vec::is_empty", with = "deltas")]
     reactions: Vec<Reaction>,
+    /// The bans that answer the offences that it saw.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "deltas")]
+    bans: Vec<Reaction>,
 }
 
 /// All that one observer said of one finding in one probe.
@@ -93,11 +96,12 @@ struct Seeking {
 }
 
 impl Track {
-    /// Whether everything at `from` goes on for ever: no step, gap, success or message is later.
+    /// Whether everything at `from` goes on for ever: no step, gap, success, message or ban is later.
     fn is_over(&self, from: Time) -> bool {
         let over = |steps: &Steps, gaps: &Spans| steps.is_constant_from(from) && gaps.is_empty();
         let found = self.findings.values().all(|seeking| over(&seeking.steps, &seeking.gaps));
-        over(&self.steps, &self.gaps) && self.successes.is_empty() && self.reactions.is_empty() && found
+        let answered = !self.reactions.is_empty() || !self.bans.is_empty();
+        over(&self.steps, &self.gaps) && self.successes.is_empty() && !answered && found
     }
 }
 
@@ -204,7 +208,7 @@ impl Observations {
         successes.insert(place, Success { at: succeeded.at, sequence });
     }
 
-    /// Folds a message that a channel accepted. What is about a finding, or of a later release, counts for nothing.
+    /// Folds a message that a channel accepted, or a ban. What is about a finding, or of a later release, counts for nothing.
     pub(crate) fn reacted(&mut self, sequence: u64, observer: &ObserverId, recorded_at: Time, reacted: &Reacted) {
         let message = Reaction { since: reacted.since, at: reacted.at, sequence };
         if message.at > recorded_at + SKEW {
@@ -212,6 +216,7 @@ impl Observations {
         }
         match (reacted.to, &reacted.probe, &reacted.finding) {
             (ReactedTo::Failure, Some(probe), None) => self.track(observer, probe).reactions.push(message),
+            (ReactedTo::Offence, Some(probe), None) => self.track(observer, probe).bans.push(message),
             (ReactedTo::Test, ..) => self.observers.entry(observer.clone()).or_default().reports.tests.push(message),
             _ => {}
         }
@@ -241,6 +246,7 @@ impl Observations {
                 track.gaps.cut(rest);
                 track.successes.drain(..track.successes.partition_point(|success| success.at < before));
                 track.reactions.retain(|message| message.since.max(message.at) >= before);
+                track.bans.retain(|ban| ban.at >= before);
                 for seeking in track.findings.values_mut() {
                     seeking.steps.forget(before);
                     seeking.gaps.cut(rest);
@@ -439,6 +445,14 @@ impl Observations {
     pub(crate) fn reactions(&self, probe: &ProbeId) -> impl Iterator<Item = (&str, Reaction)> {
         let told = self.observers.iter().filter_map(|(observer, said)| Some((observer, said.tracks.get(probe)?)));
         told.flat_map(|(observer, track)| track.reactions.iter().map(|message| (observer.vantage(), *message)))
+    }
+
+    /// The bans that were in force from inside `within` on and answer an offence that this probe saw, each with the vantage from
+    /// which it was told.
+    pub(crate) fn bans(&self, probe: &ProbeId, within: Interval) -> impl Iterator<Item = (&str, Reaction)> {
+        let told = self.observers.iter().filter_map(|(observer, said)| Some((observer, said.tracks.get(probe)?)));
+        let bans = told.flat_map(|(observer, track)| track.bans.iter().map(|ban| (observer.vantage(), *ban)));
+        bans.filter(move |(_, ban)| within.start <= ban.at && ban.at < within.end)
     }
 
     /// The test messages that were queued and accepted inside `within`, each with the vantage from which it was sent.

@@ -6,6 +6,7 @@ mod golden;
 mod hostile;
 mod model;
 mod objectives;
+mod offences;
 mod random;
 mod reaction;
 mod scene;

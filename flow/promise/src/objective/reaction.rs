@@ -1,4 +1,5 @@
-//! Reaction: somebody is told of every failure of a service within so long (WA-3).
+//! Reaction: somebody is told of every failure of a service within so long (WA-3), or every offender is banned (NH-1, in
+//! [`offences`]).
 //!
 //! A failure runs from when a service is down, by the agreement of its observers, until it is up again; observers that disagree or
 //! fall silent in between do not end it, for nobody is told of one failure twice. It is told once a channel accepts a message about a
@@ -8,12 +9,15 @@
 //! A failure that is over within the time promised asks for nobody: telling nobody of it does not count, and telling somebody late
 //! neither, or silence would be the better choice. Where nothing failed, test messages say how long the way to somebody is.
 
+mod offences;
+
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use event::promise::{Figure, Outcome, Reason, Unit};
 use event::{Interval, Ppb, ProbeId, ServiceId, Span, Spans, Time};
-use policy::Table;
+use policy::{Slot, Table, Value};
+
 use serde::{Deserialize, Serialize};
 
 use crate::line::{Evidence, Line, Worst};
@@ -22,14 +26,46 @@ use crate::objective::{ObjectiveKind, Promised, Rule, observed, windows};
 use crate::observed::{LATE, Reaction as Message};
 use crate::ruling::{CITED_MAX, Case, Cited, Ruling, share, touched};
 
-/// Somebody is told of every failure within so long.
+/// What is answered.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default, Debug)]
+#[serde(rename_all = "snake_case")]
+pub enum Answered {
+    /// Failures of a service: somebody is told.
+    #[default]
+    Failures,
+    /// Offences that the probes of a service saw: the offender is banned.
+    Offences,
+}
+
+impl Answered {
+    /// Whether the word is left out of the public form, which had none before there were two.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+    fn is_failures(&self) -> bool {
+        *self == Self::Failures
+    }
+}
+
+impl Value for Answered {
+    const SHAPE: &'static str = "\"failures\" or \"offences\"";
+    const EXAMPLE: &'static str = "\"offences\"";
+
+    fn read(slot: Slot<'_>) -> Option<Self> {
+        slot.choose(&[("failures", Self::Failures), ("offences", Self::Offences)])
+    }
+}
+
+/// Every failure, or every offence, is answered within so long.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
 #[serde(deny_unknown_fields)]
 pub struct Reaction {
+    /// What is answered.
+    #[serde(default, skip_serializing_if = "Answered::is_failures")]
+    pub to: Answered,
     /// The service; without one, each of all services.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<ServiceId>,
-    /// Longest time allowed from the end of the first sample that shows the failure until a channel accepts the message.
+    /// Longest time allowed from the end of the first sample that shows the failure until a channel accepts the message, or from
+    /// when the offence is complete until the ban is in force.
     pub within: Span,
     /// Share of the window during which all probes must have been observed for the promise to be kept.
     pub observed: Ppb,
@@ -40,25 +76,59 @@ pub struct Reaction {
 impl ObjectiveKind for Reaction {
     const ABOUT: &'static str = "\
 Somebody is told of every failure of a service within so long, announced maintenance set apart. Without a failure, test messages show \
-how long the way is.";
+how long the way is. With `to = \"offences\"`, every offender that the probes of the service see is banned within so long, and only \
+bans show it.";
     const EXAMPLE: &'static str = r#"{ service = "shop", within = "3 min", over = "30 d" }"#;
-    const DOC: &'static str = "somebody is told of a failure within so long";
+    const DOC: &'static str = "somebody is told of a failure, or an offender is banned, within so long";
     const MEASURE: [&'static str; 2] =
         ["plus longue attente avant que quelqu’un soit prévenu", "longest time until somebody was told"];
 
+    fn measure(&self) -> [&'static str; 2] {
+        match self.to {
+            Answered::Failures => Self::MEASURE,
+            Answered::Offences => {
+                ["plus longue attente avant un bannissement", "longest time until an offender was banned"]
+            }
+        }
+    }
+
     fn read(table: &mut Table<'_>) -> Option<Vec<Self>> {
-        let service: Option<ServiceId> = table.optional("service", "which service; without one, each of all services");
+        let given: Option<Answered> = table.optional(
+            "to",
+            "what is answered: \"failures\", as without it, by telling somebody, or \"offences\" by a ban",
+        );
+        let is_misspelt = table.has("to") && given.is_none();
+        let to = given.unwrap_or_default();
+        let doc = "which service; without one, each of all services. Offences need one";
+        let has_service = table.has("service");
+        let service: Option<ServiceId> = table.optional("service", doc);
         let within: Option<Span> = table.required(
             "within",
-            "the longest time from the first sample that shows a failure until a channel accepts the message about it",
+            "the longest time from the first sample that shows a failure until a channel accepts the message about it, or \
+             from when an offence is complete, by the date of its last failure, until the ban is in force",
         );
         let doc = "the share of the window during which all probes must have been observed";
         let observed = observed(table, doc);
         let over = windows(table);
         let (within, over, observed) = (within?, over?, observed?);
+        if is_misspelt {
+            return None;
+        }
+        if to == Answered::Offences && !has_service {
+            let reason = "`to = \"offences\"` needs `service`: offences are what the probes of one service see";
+            table.mistake("to", reason, "name the service of the guard's probes, such as service = \"guard\"");
+            return None;
+        }
         if within == Span::ZERO {
-            let reason = "nobody can be told at the instant of a failure, so nobody can keep this promise";
-            table.mistake("within", reason, "write how long it may take, such as \"3 min\"");
+            let (reason, remedy) = match to {
+                Answered::Failures => {
+                    ("nobody can be told at the instant of a failure, so nobody can keep this promise", "3 min")
+                }
+                Answered::Offences => {
+                    ("nobody can be banned at the instant of an offence, so nobody can keep this promise", "2 s")
+                }
+            };
+            table.mistake("within", reason, format!("write how long it may take, such as \"{remedy}\""));
             return None;
         }
         if let Some(short) = over.iter().find(|over| **over <= within) {
@@ -66,7 +136,7 @@ how long the way is.";
             table.mistake("within", reason, "make it shorter than every window in `over`");
             return None;
         }
-        Some(over.into_iter().map(|over| Self { service: service.clone(), within, observed, over }).collect())
+        Some(over.into_iter().map(|over| Self { to, service: service.clone(), within, observed, over }).collect())
     }
 }
 
@@ -80,10 +150,13 @@ impl Rule for Reaction {
     }
 
     fn sets_maintenance_apart(&self) -> bool {
-        true
+        self.to == Answered::Failures
     }
 
     fn judge(&self, case: &mut Case<'_>) -> Ruling {
+        if self.to == Answered::Offences {
+            return offences::judge(self, case);
+        }
         let window = case.window;
         let evidence = case.evidence;
         let services = match &self.service {

@@ -368,7 +368,7 @@ fn a_verdict_of_a_later_release_is_not_judged() {
                 let body = serde_json::to_string(&Verdict { evaluator: EVALUATOR + 1, ..verdict }).expect("serialises");
                 raw(entry, 1, &body.replace("\"broken\"", "\"excused\""))
             },
-            NotJudged::Evaluator(EVALUATOR + 1),
+            NotJudged::Evaluator(i64::from(EVALUATOR) + 1),
         ),
         ("version", |entry, _| raw(entry, 2, entry.body.get()), NotJudged::Version(2)),
         (

@@ -30,7 +30,7 @@ use serde::{Deserialize, Serialize};
 
 use super::scene::{name, percent, s};
 use crate::audit::{Recheck, Rechecked, VerdictFault};
-use crate::objective::{Absence, Availability, Configuration, Coverage, Freshness, Objective, Reaction};
+use crate::objective::{Absence, Answered, Availability, Configuration, Coverage, Freshness, Objective, Reaction};
 use crate::{Judge, due, revision};
 
 // What the watch tells the team, as stored: its crate stands above this one.
@@ -164,7 +164,7 @@ fn policy(announced: bool, coverage: &str) -> Applied {
         promises.push(promise(
             "WA-3",
             text("L'équipe est prévenue en une minute.", "The team is told within a minute."),
-            &[Objective::Reaction(Reaction { service, within, observed, over: half_an_hour })],
+            &[Objective::Reaction(Reaction { to: Answered::Failures, service, within, observed, over: half_an_hour })],
         ));
     }
     let both = [GRAVELINES, STRASBOURG];

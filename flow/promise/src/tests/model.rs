@@ -425,6 +425,26 @@ impl<'a> Model<'a> {
         LongestReaction { figure, is_proved }
     }
 
+    /// The longest wait for a ban in the window, in seconds, of the offences that the probes of the service saw.
+    pub(super) fn bans(&self, service: &ServiceId, window: Range<i64>) -> Option<(i64, i64)> {
+        let belongs = |probe: &ProbeId, second: i64| {
+            self.declared(probe, second).is_some_and(|declared| declared.service == *service)
+        };
+        let belonged = |probe: &ProbeId| window.clone().any(|second| belongs(probe, second));
+        let second = |time: Time| time.micros() / 1_000_000;
+        let waits = self.entries.iter().filter_map(|entry| {
+            let Fact::Reacted(reacted) = &entry.fact else { return None };
+            let counts = reacted.to == ReactedTo::Offence
+                && reacted.finding.is_none()
+                && reacted.at <= entry.recorded_at + Span::from_secs(5)
+                && reacted.probe.as_ref().is_some_and(belonged)
+                && window.contains(&second(reacted.at));
+            let doubtful = self.doubtful(&[entry.observer.clone()].into());
+            counts.then(|| Self::lasted(&doubtful, second(reacted.since).max(window.start), second(reacted.at)))
+        });
+        waits.reduce(|(low, high), (other_low, other_high)| (low.max(other_low), high.max(other_high)))
+    }
+
     /// Whether a finding was open in each second, and whether it was not looked for somewhere.
     pub(super) fn finding(&self, finding: &FindingId) -> Vec<(Second, bool)> {
         let line = |probe: ProbeId| {

@@ -10,7 +10,7 @@ use super::model::{Model, Second, share};
 use super::scene::*;
 use crate::Judge;
 use crate::fact::Fact;
-use crate::objective::{Absence, Availability, Configuration, Coverage, Freshness, Objective, Reaction};
+use crate::objective::{Absence, Answered, Availability, Configuration, Coverage, Freshness, Objective, Reaction};
 
 pub(super) const SECONDS: i64 = 240;
 /// The first two are of one vantage, and share a clock.
@@ -36,8 +36,27 @@ fn objectives(over: i64) -> Vec<Objective> {
         Objective::Configuration(Configuration { probe: name("http"), observed: target, over }),
         Objective::Absence(Absence { finding: name("disk-usage"), observed: target, over }),
         Objective::Freshness(Freshness { probe, at_most: s(40), over }),
-        Objective::Reaction(Reaction { service: Some(name(SHOP)), within: s(WITHIN), observed: target, over }),
-        Objective::Reaction(Reaction { service: None, within: s(WITHIN), observed: target, over }),
+        Objective::Reaction(Reaction {
+            to: Answered::Failures,
+            service: Some(name(SHOP)),
+            within: s(WITHIN),
+            observed: target,
+            over,
+        }),
+        Objective::Reaction(Reaction {
+            to: Answered::Failures,
+            service: None,
+            within: s(WITHIN),
+            observed: target,
+            over,
+        }),
+        Objective::Reaction(Reaction {
+            to: Answered::Offences,
+            service: Some(name(SHOP)),
+            within: s(WITHIN),
+            observed: target,
+            over,
+        }),
     ]
 }
 
@@ -90,10 +109,11 @@ fn some_fact(draws: &mut Draws, policies: &[Applied]) -> Fact {
             let (since, at) = (bracket.start, if draws.chance(90) { bracket.end } else { bracket.start - s(5) });
             let finding = draws.chance(10).then(|| name("disk-usage"));
             let test = draws.chance(10);
-            Fact::Reacted(if test {
-                Reacted::to_test(since, at)
-            } else {
-                Reacted::to_failure(probe, finding, since, at)
+            let offence = draws.chance(30);
+            Fact::Reacted(match () {
+                () if test => Reacted::to_test(since, at),
+                () if offence => Reacted { finding, ..Reacted::to_offence(probe, since, at) },
+                () => Reacted::to_failure(probe, finding, since, at),
             })
         }
         _ => {
@@ -167,16 +187,16 @@ fn judged(verdict: &Verdict, used: (i64, i64), counted: i64, what: &str) -> Outc
     }
 }
 
-/// The outcomes that were drawn: of the availability, with whether its window is young; of the reactions.
-type Drawn = (Option<(Outcome, bool)>, Vec<Outcome>);
+/// The outcomes that were drawn: of the availability, with whether its window is young; of the reactions; of the bans.
+type Drawn = (Option<(Outcome, bool)>, Vec<Outcome>, Option<Outcome>);
 
 fn check(seed: u64) -> Drawn {
     let mut draws = Draws::of(seed);
     let mut scene = some_log(&mut draws);
     let at = SECONDS - draws.below(30);
     let verdicts = scene.judge.verdicts(t(at));
-    let [availability, coverage, configuration, absence, freshness, of_shop, of_all] = &verdicts[..] else {
-        panic!("seed {seed}: seven objectives, {verdicts:?}");
+    let [availability, coverage, configuration, absence, freshness, of_shop, of_all, banned] = &verdicts[..] else {
+        panic!("seed {seed}: eight objectives, {verdicts:?}");
     };
     let what = |name: &str| format!("seed {seed}: {name}");
     // What is told of later seconds is in the log already, but the window is what the verdict speaks of.
@@ -267,21 +287,42 @@ fn check(seed: u64) -> Drawn {
             empty(verdict);
         }
     }
-    (outcome, reactions)
+    let mut bans = None;
+    if let Some(range) = window(banned, &of_service) {
+        let what = what("bans");
+        let states = &model.together(Some(&shop))[range.clone()];
+        let found = model.bans(&shop, length(range.start)..length(range.end));
+        let expected = found.map(|(low, high)| (s(low).micros(), s(high).micros()));
+        assert_eq!(bounds(banned), expected, "{what}: {banned:?}");
+        let observed = states.iter().filter(|(_, blind)| !blind).count();
+        let outcome = match found {
+            Some((low, _)) if low > WITHIN => Outcome::Broken,
+            Some((_, high)) if high <= WITHIN && 100 * observed >= 80 * states.len() => Outcome::Kept,
+            _ => Outcome::Unproven,
+        };
+        assert_eq!(banned.outcome, outcome, "{what}: {banned:?}");
+        bans = Some(outcome);
+    } else {
+        empty(banned);
+    }
+    (outcome, reactions, bans)
 }
 
 #[test]
 fn a_thousand_logs_agree_with_the_model() {
-    let (outcomes, reactions): (Vec<_>, Vec<_>) = (0..1000).map(check).unzip();
-    let reactions = reactions.concat();
+    let drawn: Vec<Drawn> = (0..1000).map(check).collect();
+    let outcomes: Vec<_> = drawn.iter().map(|(outcome, ..)| *outcome).collect();
+    let reactions: Vec<_> = drawn.iter().flat_map(|(_, reactions, _)| reactions).collect();
     // What is drawn must reach every corner for this to mean anything.
     for outcome in [Outcome::Kept, Outcome::Broken, Outcome::Unproven] {
         for young in [true, false] {
             let count = outcomes.iter().filter(|o| **o == Some((outcome, young))).count();
             assert!(count > 10, "{outcome:?}, in a young window {young}: only {count} times");
         }
-        let count = reactions.iter().filter(|o| **o == outcome).count();
+        let count = reactions.iter().filter(|o| ***o == outcome).count();
         assert!(count > 10, "{outcome:?}, of a reaction: only {count} times");
+        let count = drawn.iter().filter(|(_, _, banned)| *banned == Some(outcome)).count();
+        assert!(count > 10, "{outcome:?}, of bans: only {count} times");
     }
 }
 

@@ -6,14 +6,20 @@ use event::promise::{Outcome, Reason, Verdict};
 
 use super::scene::*;
 use crate::fact::Fact;
-use crate::objective::{Objective, Reaction};
+use crate::objective::{Answered, Objective, Reaction};
 
 const WINDOW: i64 = 10_000;
 const WITHIN: i64 = 180;
 
 fn reaction(service: Option<&str>) -> Objective {
     let (service, within) = (service.map(name), s(WITHIN));
-    Objective::Reaction(Reaction { service, within, observed: percent("99 %"), over: s(WINDOW) })
+    Objective::Reaction(Reaction {
+        to: Answered::Failures,
+        service,
+        within,
+        observed: percent("99 %"),
+        over: s(WINDOW),
+    })
 }
 
 /// The shop, watched by `a` from the beginning and up; promised is the reaction to its failures.

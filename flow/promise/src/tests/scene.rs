@@ -165,6 +165,11 @@ impl Scene {
         self.add(at, observer, Fact::Reacted(Reacted::to_test(t(since), t(at))))
     }
 
+    /// The ban of an offender was in force at `at`; `http` saw the offence, complete at `since`.
+    pub(super) fn banned(&mut self, observer: &str, since: i64, at: i64) -> &mut Self {
+        self.add(at, observer, Fact::Reacted(Reacted::to_offence(name("http"), t(since), t(at))))
+    }
+
     pub(super) fn clock_stepped(&mut self, observer: &str, from: i64, to: i64) -> &mut Self {
         self.add(from.max(to), observer, Fact::ClockStepped(ClockStepped { from: t(from), to: t(to) }))
     }

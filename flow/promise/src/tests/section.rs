@@ -3,7 +3,7 @@ use event::policy::Clause;
 use policy::{Document, SectionDoc};
 
 use super::scene::{self, percent};
-use crate::objective::{Absence, Availability, Configuration, Coverage, Freshness, Objective, Reaction};
+use crate::objective::{Absence, Answered, Availability, Configuration, Coverage, Freshness, Objective, Reaction};
 use crate::{PromiseSection, revision};
 
 #[test]
@@ -55,6 +55,7 @@ fn every_kind_reads() {
         (
             "reaction = { service = \"shop\", within = \"3 min\", observed = \"95 %\", over = \"30 d\" }",
             Objective::Reaction(Reaction {
+                to: Answered::Failures,
                 service: Some(scene::name("shop")),
                 within: Span::from_secs(180),
                 observed: percent("95 %"),
@@ -62,8 +63,29 @@ fn every_kind_reads() {
             }),
         ),
         (
+            "reaction = { service = \"shop\", to = \"offences\", within = \"2 s\", over = \"30 d\" }",
+            Objective::Reaction(Reaction {
+                to: Answered::Offences,
+                service: Some(scene::name("shop")),
+                within: Span::from_secs(2),
+                observed: percent("99 %"),
+                over,
+            }),
+        ),
+        (
+            "reaction = { to = \"failures\", within = \"3 min\", over = \"30 d\" }",
+            Objective::Reaction(Reaction {
+                to: Answered::Failures,
+                service: None,
+                within: Span::from_secs(180),
+                observed: percent("99 %"),
+                over,
+            }),
+        ),
+        (
             "reaction = { within = \"3 min\", over = \"30 d\" }",
             Objective::Reaction(Reaction {
+                to: Answered::Failures,
                 service: None,
                 within: Span::from_secs(180),
                 observed: percent("99 %"),
@@ -105,6 +127,16 @@ fn mistakes_say_what_is_wrong() {
         ("absence = { finding = \"disk\", over = \"30 d\" }", "no finding is called `disk`"),
         ("reaction = { service = \"shp\", within = \"3 min\", over = \"30 d\" }", "no service is called `shp`"),
         ("reaction = { within = \"30 d\", over = \"1 d\" }", "can't be seen in a window of 1 d"),
+        ("reaction = { to = \"offences\", within = \"2 s\", over = \"1 d\" }", "such as service = \"guard\""),
+        ("reaction = { to = \"offenses\", within = \"2 s\", over = \"1 d\" }", "did you mean \"offences\"?"),
+        (
+            "reaction = { service = \"shop\", to = \"offences\", within = \"0 s\", over = \"1 d\" }",
+            "nobody can be banned at the instant",
+        ),
+        (
+            "reaction = { service = \"shp\", to = \"offences\", within = \"2 s\", over = \"1 d\" }",
+            "no service is called `shp`",
+        ),
         ("availibility = { }", "no key `availibility`"),
     ];
     for (objective, reason) in cases {
@@ -127,6 +159,17 @@ fn an_objective_of_a_later_release_is_not_read() {
     assert_eq!(read(&format!("{coverage}}}")), Some(known.clone()));
     let reordered = r#"{"service":"shop","over":86400000000,"objective":"coverage","at_least":1000000000}"#;
     assert_eq!(read(reordered), Some(known));
+    // The word that came later is left out where it says what was meant before there were two.
+    let reaction = r#"{"objective":"reaction","service":"shop","within":1,"observed":1,"over":60000000}"#;
+    let told = read(reaction).expect("known");
+    assert_eq!(Clause::from(&told).json(), reaction);
+    let with = |to: &str| reaction.replace(r#","service""#, &format!(r#","to":{to},"service""#));
+    assert_eq!(read(&with("\"failures\"")), Some(told));
+    let banned = read(&with("\"offences\"")).expect("known");
+    assert_eq!(Clause::from(&banned).json(), with("\"offences\""));
+    for to in ["\"drills\"", "null", "[]", "{}"] {
+        assert_eq!(read(&with(to)), None, "{to}");
+    }
     for later in [
         r#"{"objective":"restore","backup":"shop-db","at_most":1}"#.to_owned(),
         format!(r#"{coverage},"except":["night"]}}"#),

@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::scene::*;
-use crate::objective::Objective;
+use crate::objective::{Answered, Objective};
 use crate::{EVALUATOR, PromiseSection, audit, due, objective, observed, revision, ruling, section, steps};
 use policy::Document;
 
@@ -117,12 +117,14 @@ macro_rules! every {
 /// Every word that is a value.
 fn words() -> Vec<Value> {
     listed!(Reason: WindowFilling, Budget, Unobserved, Down, Maintenance, LoneObserver, NoEvidence, AtRisk);
-    listed!(ReactedTo: Failure, Test, Other);
+    listed!(ReactedTo: Failure, Test, Offence, Other);
+    listed!(Answered: Failures, Offences);
     listed!(Agreement: Majority, Any, All, Other);
     let plain = [
         every!(State: Up, Degraded, Down, Flapping),
         value(&[Agreement::Majority, Agreement::Any, Agreement::All]),
-        value(&[ReactedTo::Failure, ReactedTo::Test]),
+        value(&[ReactedTo::Failure, ReactedTo::Test, ReactedTo::Offence]),
+        value(&[Answered::Failures, Answered::Offences]),
         every!(Outcome: Kept, Broken, Unproven),
         every!(Unit: Ppb, Micros, Count),
         every!(BlindCause: Restart, Frozen, Stopped, Suspended, Storage, Uplink),

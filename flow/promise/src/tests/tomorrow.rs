@@ -215,8 +215,12 @@ fn the_log_of_tomorrow_is_not_confirmed() {
     assert_eq!(rechecked.faults, []);
     assert_eq!((rechecked.verdicts, rechecked.not_judged, rechecked.is_confirmed()), (2, 5, false));
     let standings: Vec<_> = rechecked.latest.iter().map(|latest| latest.standing).collect();
-    let expected =
-        [NotJudged::Version(2), NotJudged::Evaluator(EVALUATOR + 1), NotJudged::Objective, NotJudged::Objective];
+    let expected = [
+        NotJudged::Version(2),
+        NotJudged::Evaluator(i64::from(EVALUATOR) + 1),
+        NotJudged::Objective,
+        NotJudged::Objective,
+    ];
     assert_eq!(standings, expected.map(Standing::NotJudged));
     assert!(rechecked.policy_is_known && !rechecked.has_unknown);
 }
