@@ -4,6 +4,7 @@
 //! of garant.
 
 mod actions;
+pub mod dates;
 mod definition;
 mod duration;
 pub mod filter;

@@ -1,0 +1,372 @@
+//! Which template finds the date of a line: they are ranked by what they found before.
+//!
+//! The ranking is that of fail2ban, because it decides: two templates may read one line differently (`01/02/2005`), and the one
+//! that matched the lines before is asked first, where the date was then. A template that finds a date further to the right than
+//! usual gives way to one that finds it further to the left. Places are counted in characters, as there.
+
+use std::ops::Range;
+use std::sync::LazyLock;
+
+use event::{Time, Zone};
+use fancy_regex::Regex;
+
+use super::local::{LocalClock, calendar};
+use super::python::Texts;
+use super::strptime::{Said, Unread, digit};
+use super::template::{Found, Kind, Places, Template};
+use super::templates::Templates;
+use super::{DateError, zones};
+
+/// How long a template may go unused before another passes it that has matched less.
+const UNUSED_MICROS: i64 = 300 * 1_000_000;
+
+/// A place that no line reaches.
+const NOWHERE: usize = 0x7fff_ffff;
+
+/// What a detector is made for.
+#[derive(Clone, Copy, Debug)]
+pub struct DateSettings<'a> {
+    /// The zone of the machine, in which a date is that names none.
+    pub zone: &'a Zone,
+    /// The zone of the log, when it is another (`logtimezone`, such as `UTC+0200`).
+    pub log_zone: Option<&'a str>,
+    /// When the program was started: the years that a date may be of depend on it.
+    pub started: Time,
+}
+
+/// A template in the ranking.
+#[derive(Clone, Copy, Debug)]
+struct Rank {
+    template: usize,
+    /// Lines whose date it gave.
+    hits: u32,
+    /// When the last of them was, in microseconds.
+    last_used: i64,
+    /// Where it was.
+    distance: usize,
+}
+
+/// One end of the last date, and the characters on its two sides.
+#[derive(Clone, Copy, Debug)]
+struct Edge {
+    place: usize,
+    before: Option<char>,
+    after: Option<char>,
+}
+
+/// A date in a line.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TimeMatch {
+    /// Which template found it, counted from 0 in the order of the pattern, or of the built-in ones.
+    pub template: usize,
+    /// All that the template matched, in bytes.
+    pub span: Range<usize>,
+    /// What is cut out of the line: its first group. May be empty, which means that the line has no date and need not have one.
+    pub cut: Range<usize>,
+    places: Places,
+}
+
+/// Finds the dates of a log's lines.
+#[derive(Debug)]
+pub struct DateDetector {
+    templates: Vec<Template>,
+    /// Lines that the template found something in, whether it was chosen or not; by its place in `templates`.
+    found_in: Vec<u64>,
+    ranks: Vec<Rank>,
+    first_unused: usize,
+    last_rank: usize,
+    start: Edge,
+    end: Edge,
+    local: LocalClock,
+    /// Minutes ahead of UTC of the log's zone.
+    log_zone: Option<i64>,
+}
+
+/// A line, by its characters.
+#[derive(Clone, Copy)]
+struct Line<'a> {
+    text: &'a str,
+    texts: Texts,
+}
+
+impl<'a> Line<'a> {
+    fn of(text: &'a str) -> Self {
+        Self { text, texts: if text.is_ascii() { Texts::Ascii } else { Texts::Unicode } }
+    }
+
+    /// The byte where the character of this number starts; the end of the line when it has fewer.
+    fn byte(self, place: usize) -> usize {
+        match self.texts {
+            Texts::Ascii => place.min(self.text.len()),
+            Texts::Unicode => self.text.char_indices().nth(place).map_or(self.text.len(), |(byte, _)| byte),
+        }
+    }
+
+    /// The number of characters before a byte.
+    fn place(self, byte: usize) -> usize {
+        match self.texts {
+            Texts::Ascii => byte,
+            Texts::Unicode => self.text.get(..byte).map_or(0, |front| front.chars().count()),
+        }
+    }
+
+    fn at(self, place: usize) -> Option<char> {
+        match self.texts {
+            Texts::Ascii => self.text.as_bytes().get(place).map(|byte| char::from(*byte)),
+            Texts::Unicode => self.text.chars().nth(place),
+        }
+    }
+
+    fn before(self, place: usize) -> Option<char> {
+        place.checked_sub(1).and_then(|before| self.at(before))
+    }
+}
+
+/// A match of a template, with its place in the ranking and in the line.
+struct Candidate {
+    template: usize,
+    rank: usize,
+    found: Found,
+    distance: usize,
+}
+
+impl DateDetector {
+    /// The detector of a `datepattern`, one pattern to a line; without one, that of the built-in templates.
+    ///
+    /// # Errors
+    ///
+    /// The pattern that can't be read, or the zone that nobody knows.
+    pub fn new(datepattern: Option<&str>, settings: &DateSettings<'_>) -> Result<Self, DateError> {
+        let local = LocalClock::of(settings.zone);
+        let started_in = calendar(local.now(settings.started).div_euclid(86_400_000_000)).0;
+        let templates = Templates::of(datepattern, started_in)?;
+        let log_zone =
+            settings.log_zone.map(|zone| zones::offset(zone).map_err(|_| DateError::Zone { zone: zone.to_owned() }));
+        let rank = |template| Rank { template, hits: 0, last_used: 0, distance: NOWHERE };
+        let nowhere = Edge { place: NOWHERE, before: None, after: None };
+        Ok(Self {
+            found_in: vec![0; templates.len()],
+            ranks: (0..templates.len()).map(rank).collect(),
+            templates,
+            first_unused: 0,
+            last_rank: NOWHERE,
+            start: Edge { place: 1, ..nowhere },
+            end: nowhere,
+            local,
+            log_zone: log_zone.transpose()?,
+        })
+    }
+
+    /// The name of a template, as fail2ban writes it.
+    pub fn template_name(&self, template: usize) -> Option<&str> {
+        self.templates.get(template).map(|template| template.name.as_str())
+    }
+
+    /// Searches `line` with the template at a place of the ranking, in all of it or in some of its characters.
+    fn search(&mut self, line: Line<'_>, rank: usize, part: Option<Range<usize>>) -> Option<Candidate> {
+        let template = self.ranks.get(rank)?.template;
+        let (text, from) = match part {
+            Some(part) if part.start > part.end => return None,
+            Some(part) => (line.text.get(..line.byte(part.end))?, line.byte(part.start)),
+            None => (line.text, 0),
+        };
+        let found = self.templates.get(template)?.find(text, from, line.texts)?;
+        if let Some(count) = self.found_in.get_mut(template) {
+            *count += 1;
+        }
+        let distance = line.place(found.span.start);
+        Some(Candidate { template, rank, found, distance })
+    }
+
+    fn is_anchored(&self, rank: usize) -> bool {
+        self.ranks.get(rank).and_then(|rank| self.templates.get(rank.template)).is_some_and(Template::is_anchored)
+    }
+
+    /// Whether the line has, where the last date was, the characters around it that were there.
+    fn has_same_edges(&self, line: Line<'_>) -> bool {
+        let is_word = |character: Option<char>| character.is_some_and(is_alphanumeric);
+        let (start, end) = (self.start, self.end);
+        let is_start =
+            line.before(start.place) == start.before || (line.at(start.place) == start.after && !is_word(start.after));
+        let is_end = line.at(end.place) == end.after || (line.before(end.place) == end.before && !is_word(end.before));
+        is_start && is_end
+    }
+
+    /// Searches with the template that gave the last date. The second value is its place when it has seen the whole line.
+    fn search_last(&mut self, line: Line<'_>) -> (Option<Candidate>, Option<usize>) {
+        let rank = self.last_rank;
+        if rank >= self.ranks.len() {
+            return (None, None);
+        }
+        if !self.is_anchored(rank) && self.has_same_edges(line) {
+            return (self.search(line, rank, Some(self.start.place..self.end.place)), None);
+        }
+        (self.search(line, rank, None), Some(rank))
+    }
+
+    /// Searches with all templates in their order, but the one that is skipped; `reserve` is what is taken when none wins.
+    fn search_all(
+        &mut self,
+        line: Line<'_>,
+        skipped: Option<usize>,
+        mut reserve: Option<Candidate>,
+    ) -> Option<Candidate> {
+        for rank in 0..self.ranks.len() {
+            if skipped == Some(rank) {
+                continue;
+            }
+            let Some(candidate) = self.search(line, rank, None) else { continue };
+            let Some(next) = self.ranks.get(rank + 1) else { return Some(candidate) };
+            if self.is_anchored(rank) {
+                return Some(candidate);
+            }
+            let Rank { hits, distance, .. } = *self.ranks.get(rank)?;
+            let is_next_unused = self.found_in.get(next.template) == Some(&0);
+            if candidate.distance == 0 && hits > 0 && is_next_unused {
+                return Some(candidate);
+            }
+            if candidate.distance <= distance && candidate.distance <= self.start.place {
+                return Some(candidate);
+            }
+            // Further to the right than before: this may be a date in the message.
+            if candidate.distance < reserve.as_ref().map_or(NOWHERE, |reserve| reserve.distance) {
+                reserve = Some(candidate);
+            }
+        }
+        reserve
+    }
+
+    /// The date of a line, and what this says of the lines to come. `clock` is the time of the machine.
+    pub fn match_time(&mut self, line: &str, clock: Time) -> Option<TimeMatch> {
+        let line = Line::of(line);
+        let (last, skipped) = self.search_last(line);
+        let is_same = |candidate: &Candidate, detector: &Self| {
+            detector.ranks.len() == 1
+                || detector.is_anchored(candidate.rank)
+                || (candidate.distance == detector.start.place
+                    && line.place(candidate.found.span.end) == detector.end.place)
+        };
+        let chosen = match last {
+            Some(candidate) if is_same(&candidate, self) => Some(candidate),
+            last => self.search_all(line, skipped, last),
+        }?;
+        self.learn(line, &chosen, clock)?;
+        let Candidate { found, template, .. } = chosen;
+        // A first group that took no part is, in Python, the place before the last character.
+        let nowhere = || {
+            let last = line.text.char_indices().next_back().map_or(0, |(byte, _)| byte);
+            last..last
+        };
+        Some(TimeMatch { template, span: found.span, cut: found.first.unwrap_or_else(nowhere), places: found.places })
+    }
+
+    /// Takes note of where the date was, and moves its template to the front. Nothing when the date is empty and at the end of
+    /// the line: fail2ban drops such a line with an error.
+    fn learn(&mut self, line: Line<'_>, chosen: &Candidate, clock: Time) -> Option<()> {
+        let rank = chosen.rank;
+        let entry = self.ranks.get_mut(rank)?;
+        entry.hits = entry.hits.saturating_add(1);
+        entry.last_used = clock.micros();
+        entry.distance = chosen.distance;
+        if self.first_unused == rank {
+            self.first_unused += 1;
+        }
+        let (start, end) = (chosen.distance, line.place(chosen.found.span.end));
+        let after = Some(line.at(start)?);
+        self.start = Edge { place: start, before: line.before(start), after };
+        // At place 0 the character before is, in Python, the last of the line.
+        let before = if end == 0 { line.text.chars().next_back() } else { line.before(end) };
+        self.end = Edge { place: end, before, after: line.at(end) };
+        self.last_rank = if rank != 0 && rank != self.last_rank { self.reorder(rank) } else { rank };
+        Some(())
+    }
+
+    fn weight(&self, rank: Rank) -> f64 {
+        let weight = self.templates.get(rank.template).map_or(1.0, |template| template.weight);
+        let distance = u32::try_from(rank.distance.max(1)).unwrap_or(u32::MAX);
+        f64::from(rank.hits) * weight / f64::from(distance)
+    }
+
+    /// Moves a template to the front, by half of its way or by one place, when it has the weight; its place then.
+    fn reorder(&mut self, from: usize) -> usize {
+        let Some(moved) = self.ranks.get(from).copied() else { return from };
+        let may_pass = |detector: &Self, place: usize| {
+            detector.ranks.get(place).is_some_and(|other| {
+                detector.weight(moved) > detector.weight(*other) || moved.last_used - UNUSED_MICROS > other.last_used
+            })
+        };
+        let mut to = if self.first_unused < from { self.first_unused } else { from / 2 };
+        if !may_pass(self, to) {
+            if to == from - 1 {
+                return from;
+            }
+            to = from - 1;
+            if !may_pass(self, to) {
+                return from;
+            }
+        }
+        if let Some(passed) = self.ranks.get_mut(to..=from) {
+            passed.rotate_right(1);
+        }
+        while self.ranks.get(self.first_unused).is_some_and(|rank| rank.hits > 0) {
+            self.first_unused += 1;
+        }
+        to
+    }
+
+    /// The instant of a date. `line` is the one it was found in; `now` is the time of the machine, for what the line leaves out.
+    ///
+    /// # Errors
+    ///
+    /// When there is no instant: see [`Unread`] for what becomes of the line.
+    pub fn time_of(&mut self, found: &TimeMatch, line: &str, now: Time) -> Result<Time, Unread> {
+        let template = self.templates.get(found.template).ok_or(Unread::Text)?;
+        let text = |field: u8| {
+            let (start, end) = (*found.places.get(usize::from(field))?)?;
+            line.get(usize::try_from(start).ok()?..usize::try_from(end).ok()?)
+        };
+        match template.kind {
+            Kind::Fields => {
+                let said = Said::read(&template.order, text)?;
+                let now = self.local.now(now);
+                said.instant(self.log_zone, now, &mut self.local).map(Time::from_secs)
+            }
+            Kind::Epoch { is_long, .. } => seconds(text(0).ok_or(Unread::Line)?, is_long),
+            Kind::Tai64n => {
+                let digits = text(0).and_then(|label| label.get(2..17)).ok_or(Unread::Text)?;
+                i64::from_str_radix(digits, 16).map(Time::from_secs).map_err(|_| Unread::Text)
+            }
+        }
+    }
+}
+
+/// Letters and digits, as Python has them: marks that are part of a letter are none.
+fn is_alphanumeric(character: char) -> bool {
+    static OTHERS: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"[\p{L}\p{N}]").ok());
+    if character.is_ascii() {
+        return character.is_ascii_alphanumeric();
+    }
+    OTHERS.as_ref().is_some_and(|others| others.is_match(character.encode_utf8(&mut [0; 4]) as &str).unwrap_or(false))
+}
+
+/// The instant of a number of seconds; `is_long` when they may be milliseconds (13 characters) or microseconds (16 digits).
+fn seconds(text: &str, is_long: bool) -> Result<Time, Unread> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let characters = text.chars().count();
+    let micros_of_one: i64 = match (is_long, characters) {
+        (true, 16..) if !text.contains('.') => 1,
+        (true, 13..) => 1_000,
+        _ => 1_000_000,
+    };
+    let mut value: i64 = 0;
+    for character in whole.chars() {
+        value = value.saturating_mul(10).saturating_add(digit(character).ok_or(Unread::Text)?);
+    }
+    let mut micros = value.saturating_mul(micros_of_one);
+    let mut unit = micros_of_one;
+    for character in fraction.chars() {
+        unit /= 10;
+        micros = micros.saturating_add(digit(character).ok_or(Unread::Text)? * unit);
+    }
+    Ok(Time::from_micros(micros))
+}

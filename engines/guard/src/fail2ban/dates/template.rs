@@ -1,0 +1,199 @@
+//! A template: one way to write a date, as an expression that finds it and the rule that makes a time of what it found.
+
+use std::cell::OnceCell;
+use std::ops::Range;
+
+use fancy_regex::{Regex, RegexBuilder};
+
+use super::bounds::{self, AT_LINE_BEGIN, Begin, LINE_BEGIN, LINE_END, UNBOUND};
+use super::directives::{self, FIELDS, Field};
+use super::python::{self, Texts};
+
+/// Steps back that a search may take; what needs more is no date.
+const BACKTRACK_LIMIT: usize = 100_000;
+
+/// What makes a time of what a template found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Kind {
+    /// The fields of a date.
+    Fields,
+    /// Seconds since 1970, in the group of this number.
+    Epoch {
+        /// Whether milliseconds and microseconds may follow without a point.
+        is_long: bool,
+        group: usize,
+    },
+    /// A label of TAI64N.
+    Tai64n,
+}
+
+/// Places of the fields of a match in its line, in bytes, by [`Field`]; that of a number alone is the first.
+pub(super) type Places = [Option<(u32, u32)>; FIELDS.len()];
+
+/// Where a template matched.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Found {
+    /// All of it, in bytes.
+    pub(super) span: Range<usize>,
+    /// Its first group.
+    pub(super) first: Option<Range<usize>>,
+    pub(super) places: Places,
+}
+
+/// One way to write a date.
+#[derive(Debug)]
+pub(super) struct Template {
+    pub(super) name: String,
+    /// The pattern with directives, when it has any.
+    pub(super) pattern: Option<String>,
+    /// The expression, as Python reads it.
+    pub(super) regex: String,
+    pub(super) weight: f64,
+    flags: u8,
+    pub(super) kind: Kind,
+    /// Fields and their groups, in the order of the expression.
+    groups: Vec<(Field, usize)>,
+    /// The fields in that order.
+    pub(super) order: Vec<Field>,
+    ascii: OnceCell<Option<Regex>>,
+    unicode: OnceCell<Option<Regex>>,
+}
+
+impl Template {
+    fn new(name: String, pattern: Option<&str>, bounded: bounds::Bounded, kind: Kind) -> Self {
+        Self {
+            name,
+            pattern: pattern.map(str::to_owned),
+            regex: bounded.regex,
+            weight: 1.0,
+            flags: bounded.flags,
+            kind,
+            groups: Vec::new(),
+            order: Vec::new(),
+            ascii: OnceCell::new(),
+            unicode: OnceCell::new(),
+        }
+    }
+
+    /// The template of a pattern with directives, for a program that started in the given year.
+    pub(super) fn of_pattern(pattern: &str, started_in: i64) -> Result<Self, String> {
+        let (mut bare, mut begin, mut is_end_bound) = (pattern, Begin::Word, true);
+        if let Some(rest) = bare.strip_prefix(UNBOUND) {
+            (bare, begin, is_end_bound) = (rest, Begin::Nothing, false);
+        } else if let Some(rest) = bare.strip_prefix(AT_LINE_BEGIN) {
+            (bare, begin) = (rest, Begin::Line);
+        }
+        let (mut regex, mut name) = directives::expand(bare, started_in)?;
+        if has_words(bare) {
+            regex.insert_str(0, "(?iu)");
+        }
+        let bounded = bounds::bound(&regex, begin, is_end_bound);
+        if bounded.is_at_line_begin && !name.starts_with(AT_LINE_BEGIN) {
+            name.insert_str(0, AT_LINE_BEGIN);
+        }
+        Ok(Self::new(name, Some(pattern), bounded, Kind::Fields))
+    }
+
+    /// The template of seconds since 1970.
+    pub(super) fn of_epoch(is_long: bool, is_at_line_begin: bool) -> Self {
+        let number = epoch_expression(is_long);
+        let mut name = if is_long { "LongEpoch" } else { "Epoch" }.to_owned();
+        let kind = Kind::Epoch { is_long, group: 1 };
+        let bounded = if is_at_line_begin {
+            name.insert_str(0, AT_LINE_BEGIN);
+            bounds::bound(&format!(r"((?P<square>(?<=^\[))?{number})(?(square)(?=\]))"), Begin::Line, true)
+        } else {
+            let regex = format!(
+                r"((?:^|(?P<square>(?<=^\[))|(?P<selinux>(?<=\baudit\())){number})(?:(?(selinux)(?=:\d+\)))|(?(square)(?=\])))"
+            );
+            bounds::bound(&regex, Begin::Nothing, true)
+        };
+        Self::new(name, None, bounded, kind)
+    }
+
+    /// The template of seconds since 1970 where a pattern has `{EPOCH}` or `{LEPOCH}`; nothing when it has neither.
+    pub(super) fn of_epoch_in(pattern: &str, is_long: bool) -> Option<Self> {
+        let number = format!("({})", epoch_expression(is_long));
+        let regex = bounds::replace_mark(pattern, &["{EPOCH}", "{LEPOCH}"], &number)?;
+        let bounded = bounds::bound(&format!("({regex})"), Begin::Word, true);
+        Some(Self::new(pattern.to_owned(), None, bounded, Kind::Epoch { is_long, group: 2 }))
+    }
+
+    /// The template of labels of TAI64N.
+    pub(super) fn of_tai64n(is_at_line_begin: bool) -> Self {
+        let begin = if is_at_line_begin { Begin::Line } else { Begin::Nothing };
+        let front = if is_at_line_begin { AT_LINE_BEGIN } else { "" };
+        Self::new(format!("{front}TAI64N"), None, bounds::bound("@[0-9a-f]{24}", begin, true), Kind::Tai64n)
+    }
+
+    pub(super) const fn is_anchored(&self) -> bool {
+        self.flags & (LINE_BEGIN | LINE_END) != 0
+    }
+
+    pub(super) const fn is_at_line_begin(&self) -> bool {
+        self.flags & LINE_BEGIN != 0
+    }
+
+    /// Reads the groups of the expression; the reason when it can't be read.
+    pub(super) fn prepare(&mut self) -> Result<(), String> {
+        let groups = python::translate(&self.regex, Texts::Ascii)?.groups;
+        self.groups = groups
+            .iter()
+            .enumerate()
+            .filter_map(|(place, name)| Some((directives::field(name.as_deref()?)?, place + 1)))
+            .collect();
+        self.order = self.groups.iter().map(|(field, _)| *field).collect();
+        Ok(())
+    }
+
+    /// Compiles the expression; the reason when that is impossible.
+    pub(super) fn compile(&self, texts: Texts) -> Result<Regex, String> {
+        let translated = python::translate(&self.regex, texts)?;
+        RegexBuilder::new(&translated.regex).backtrack_limit(BACKTRACK_LIMIT).build().map_err(|error| error.to_string())
+    }
+
+    /// Searches `text` from the byte `from` on. Characters before it count for boundaries.
+    pub(super) fn find(&self, text: &str, from: usize, texts: Texts) -> Option<Found> {
+        let compiled = match texts {
+            Texts::Ascii => &self.ascii,
+            Texts::Unicode => &self.unicode,
+        };
+        let regex = compiled.get_or_init(|| self.compile(texts).ok()).as_ref()?;
+        let captures = regex.captures_from_pos(text, from).ok()??;
+        let whole = captures.get(0)?;
+        let mut places: Places = [None; FIELDS.len()];
+        let place = |group: usize| {
+            let group = captures.get(group)?;
+            Some((u32::try_from(group.start()).ok()?, u32::try_from(group.end()).ok()?))
+        };
+        match self.kind {
+            Kind::Fields => {
+                for (field, group) in &self.groups {
+                    if let Some(slot) = places.get_mut(usize::from(*field)) {
+                        *slot = place(*group);
+                    }
+                }
+            }
+            Kind::Epoch { group, .. } => places[0] = place(group),
+            Kind::Tai64n => places[0] = place(1),
+        }
+        Some(Found {
+            span: whole.start()..whole.end(),
+            first: captures.get(1).map(|group| group.start()..group.end()),
+            places,
+        })
+    }
+}
+
+const fn epoch_expression(is_long: bool) -> &'static str {
+    if is_long { r"\d{10,11}(?:\d{3}(?:\.\d{1,6}|\d{3})?)?" } else { r"\d{10,11}\b(?:\.\d{3,6})?" }
+}
+
+/// Whether a pattern has words, such as the name of a month: their case is ignored.
+fn has_words(pattern: &str) -> bool {
+    let bytes = pattern.as_bytes();
+    bytes.windows(2).enumerate().any(|(place, pair)| {
+        let is_escaped = place.checked_sub(1).and_then(|before| bytes.get(before)) == Some(&b'%');
+        matches!(pair, [b'%', b'a' | b'A' | b'b' | b'B' | b'p' | b'c']) && !is_escaped
+    })
+}
