@@ -69,6 +69,12 @@ const MONTHS: [&str; 12] = [
     "november",
     "december",
 ];
+/// The name of a month, from 1.
+#[cfg(test)]
+pub(super) fn month_name(month: i64) -> &'static str {
+    usize::try_from(month - 1).ok().and_then(|place| MONTHS.get(place)).copied().unwrap_or_default()
+}
+
 const WEEKDAYS: [&str; 7] = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"];
 
 /// The place of a name among `names`, or among their first three letters.

@@ -86,7 +86,7 @@ impl Templates {
         }
         if templates.tried.is_empty() {
             templates
-                .add_defaults(false)
+                .add_defaults(|_| true)
                 .and_then(|()| templates.check(0))
                 .map_err(|reason| DateError::Pattern { pattern: "{DEFAULT}".to_owned(), reason })?;
         }
@@ -161,8 +161,9 @@ impl Templates {
         let key = key_of(pattern);
         let place = match (self.known.get(&key), key.as_str()) {
             (Some(place), _) => *place,
-            (None, AT_LINE_BEGIN) => return self.add_defaults(true),
-            (None, "{DEFAULT}") => return self.add_defaults(false),
+            (None, AT_LINE_BEGIN) => return self.add_defaults(Template::is_at_line_begin),
+            // It adds none in fail2ban 1.0.2: alone it means the defaults, after another pattern nothing.
+            (None, "{DEFAULT}") => return self.add_defaults(|_| false),
             (None, _) if key.contains("{DATE}") => return self.add_around(pattern),
             (None, "{NONE}") => self.template("{UNB}^", &key)?,
             (None, _) => self.template(pattern, &key)?,
@@ -175,8 +176,8 @@ impl Templates {
         DEFAULTS.iter().map(|pattern| self.template(pattern, &key_of(pattern))).collect()
     }
 
-    /// Adds the defaults, those at the start of the line first, or these only.
-    fn add_defaults(&mut self, are_at_line_begin: bool) -> Result<(), String> {
+    /// Adds those of the defaults that are wanted, the ones at the start of the line first.
+    fn add_defaults(&mut self, is_wanted: impl Fn(&Template) -> bool) -> Result<(), String> {
         let skips_known = !self.tried.is_empty();
         if self.defaults.is_none() {
             let bare = self.bare_defaults()?;
@@ -197,7 +198,7 @@ impl Templates {
             self.defaults = Some(all);
         }
         for place in self.defaults.clone().unwrap_or_default() {
-            if !are_at_line_begin || self.made.get(place).is_some_and(Template::is_at_line_begin) {
+            if self.made.get(place).is_some_and(&is_wanted) {
                 self.try_next(place, skips_known)?;
             }
         }
