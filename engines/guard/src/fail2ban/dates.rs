@@ -8,6 +8,7 @@ mod detector;
 mod directives;
 mod local;
 mod python;
+mod shapes;
 mod strptime;
 mod template;
 mod templates;

@@ -62,14 +62,19 @@ const DIRECTIVES: [(&str, &str, &str); 40] = [
     ("l", r" ?(?P<I>1?\d)", "%l"),
 ];
 
-/// The expression of a year in a century we may be in (`%ExY`), for a program that started in `year`: from 2000 to the end of
-/// the decade three years ahead, and the decade of last year.
-fn recent_year(year: i64) -> String {
+/// The decades of the years that `%ExY` takes, for a program that started in `year`: from 2000 to the end of the decade three
+/// years ahead, and the decade of last year.
+pub(super) fn recent_decades(year: i64) -> Vec<i64> {
     let mut decades: Vec<i64> = vec![(year - 1) / 10, (year + 3) / 10];
     decades.extend((2000..=year).step_by(3).map(|year| year / 10));
     decades.sort_unstable();
     decades.dedup();
-    let decades: Vec<String> = decades.iter().map(|decade| format!("{decade:03}")).collect();
+    decades
+}
+
+/// The expression of such a year.
+fn recent_year(year: i64) -> String {
+    let decades: Vec<String> = recent_decades(year).iter().map(|decade| format!("{decade:03}")).collect();
     format!(r"(?P<Y>(?:{})\d)", decades.join("|"))
 }
 

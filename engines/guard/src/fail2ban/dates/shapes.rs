@@ -99,9 +99,9 @@ impl Reader<'_> {
 
     fn year(&mut self, decades: &[i64]) -> Option<()> {
         let digits = self.text.get(self.place..self.place + 3)?;
-        let decade = digits.iter().try_fold(0, |value, digit| {
-            digit.is_ascii_digit().then(|| value * 10 + i64::from(digit - b'0'))
-        })?;
+        let decade = digits
+            .iter()
+            .try_fold(0, |value, digit| digit.is_ascii_digit().then(|| value * 10 + i64::from(digit - b'0')))?;
         decades.contains(&decade).then_some(())?;
         self.number("Y", 4, 0..10_000)
     }

@@ -8,6 +8,7 @@ use fancy_regex::{Regex, RegexBuilder};
 use super::bounds::{self, AT_LINE_BEGIN, Begin, LINE_BEGIN, LINE_END, UNBOUND};
 use super::directives::{self, FIELDS, Field};
 use super::python::{self, Texts};
+use super::shapes::Shape;
 
 /// Steps back that a search may take; what needs more is no date.
 const BACKTRACK_LIMIT: usize = 100_000;
@@ -55,6 +56,8 @@ pub(super) struct Template {
     groups: Vec<(Field, usize)>,
     /// The fields in that order.
     pub(super) order: Vec<Field>,
+    /// How its usual dates are read without the expression.
+    shape: Option<Shape>,
     ascii: OnceCell<Option<Regex>>,
     unicode: OnceCell<Option<Regex>>,
 }
@@ -70,6 +73,7 @@ impl Template {
             kind,
             groups: Vec::new(),
             order: Vec::new(),
+            shape: None,
             ascii: OnceCell::new(),
             unicode: OnceCell::new(),
         }
@@ -91,7 +95,8 @@ impl Template {
         if bounded.is_at_line_begin && !name.starts_with(AT_LINE_BEGIN) {
             name.insert_str(0, AT_LINE_BEGIN);
         }
-        Ok(Self::new(name, Some(pattern), bounded, Kind::Fields))
+        let shape = Shape::of(pattern, directives::recent_decades(started_in));
+        Ok(Self { shape, ..Self::new(name, Some(pattern), bounded, Kind::Fields) })
     }
 
     /// The template of seconds since 1970.
@@ -130,6 +135,12 @@ impl Template {
         self.flags & (LINE_BEGIN | LINE_END) != 0
     }
 
+    /// Whether its usual dates are read without the expression.
+    #[cfg(test)]
+    pub(super) const fn has_shape(&self) -> bool {
+        self.shape.is_some()
+    }
+
     pub(super) const fn is_at_line_begin(&self) -> bool {
         self.flags & LINE_BEGIN != 0
     }
@@ -154,6 +165,12 @@ impl Template {
 
     /// Searches `text` from the byte `from` on. Characters before it count for boundaries.
     pub(super) fn find(&self, text: &str, from: usize, texts: Texts) -> Option<Found> {
+        let shape = self.shape.as_ref().filter(|_| texts == Texts::Ascii);
+        shape.and_then(|shape| shape.find(text, from)).or_else(|| self.find_by_expression(text, from, texts))
+    }
+
+    /// The same, without a shortcut.
+    pub(super) fn find_by_expression(&self, text: &str, from: usize, texts: Texts) -> Option<Found> {
         let compiled = match texts {
             Texts::Ascii => &self.ascii,
             Texts::Unicode => &self.unicode,

@@ -436,3 +436,33 @@ fn drawn_dates_are_read_as_by_fail2ban() {
         compare(zone, at("2026-12-31T23:30:00Z"), &all);
     }
 }
+
+/// What is read byte by byte is what the expression finds, wherever in the line the search starts.
+#[test]
+fn usual_dates_are_read_without_an_expression_alike() {
+    let mut draws = Draws::from_environment();
+    let patterns =
+        "{^LN-BEG}%ExY(?P<_sep>[-/.])%m(?P=_sep)%d[T ]%H:%M:%S(?:[.,]%f)?(?:\\s*%z)?\n^[^\\[]*\\[({DATE})\n{^LN-BEG}";
+    let mut short = 0;
+    for patterns in [None, Some(patterns)] {
+        let mut templates = templates::Templates::of(patterns, 2026).expect("they are read");
+        templates.retain(template::Template::has_shape);
+        assert!(templates.len() >= 6, "{}", templates.len());
+        let drawn = drawn_lines(&mut draws, 3000, 90_000).into_iter().map(|(line, _)| line);
+        for line in samples().concat().into_iter().chain(drawn).filter(|line| line.is_ascii()) {
+            for template in &templates {
+                let slow = template.find_by_expression(&line, 0, python::Texts::Ascii);
+                assert_eq!(template.find(&line, 0, python::Texts::Ascii), slow, "{} in {line:?}", template.name);
+                let Some(span) = slow.map(|found| found.span) else { continue };
+                short += 1;
+                for (part, from) in
+                    [(&line[..span.end], span.start), (&line[..], span.start), (&line[..span.end - 1], 0)]
+                {
+                    let slow = template.find_by_expression(part, from, python::Texts::Ascii);
+                    assert_eq!(template.find(part, from, python::Texts::Ascii), slow, "{} in {part:?}", template.name);
+                }
+            }
+        }
+    }
+    assert!(short > 3000, "{short}");
+}
