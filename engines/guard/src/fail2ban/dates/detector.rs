@@ -13,7 +13,7 @@ use fancy_regex::Regex;
 use super::local::{LocalClock, calendar};
 use super::python::Texts;
 use super::strptime::{Said, Unread, digit};
-use super::template::{Found, Kind, Places, Template};
+use super::template::{Contents, Found, Kind, Need, Places, Template};
 use super::templates::Templates;
 use super::{DateError, zones};
 
@@ -182,6 +182,11 @@ impl DateDetector {
         self.ranks.get(rank).and_then(|rank| self.templates.get(rank.template)).is_some_and(Template::is_anchored)
     }
 
+    fn need(&self, rank: usize) -> Need {
+        let template = self.ranks.get(rank).and_then(|rank| self.templates.get(rank.template));
+        template.map_or(Need::Nothing, |template| template.need)
+    }
+
     /// Whether the line has, where the last date was, the characters around it that were there.
     fn has_same_edges(&self, line: Line<'_>) -> bool {
         let is_word = |character: Option<char>| character.is_some_and(is_alphanumeric);
@@ -211,8 +216,9 @@ impl DateDetector {
         skipped: Option<usize>,
         mut reserve: Option<Candidate>,
     ) -> Option<Candidate> {
+        let contents = (line.texts == Texts::Ascii).then(|| Contents::of(line.text));
         for rank in 0..self.ranks.len() {
-            if skipped == Some(rank) {
+            if skipped == Some(rank) || contents.is_some_and(|contents| !contents.may_match(self.need(rank))) {
                 continue;
             }
             let Some(candidate) = self.search(line, rank, None) else { continue };

@@ -9,6 +9,7 @@ use super::bounds::{self, AT_LINE_BEGIN, Begin, LINE_BEGIN, LINE_END, UNBOUND};
 use super::directives::{self, FIELDS, Field};
 use super::python::{self, Texts};
 use super::shapes::Shape;
+use super::templates::{COMPACT, DEFAULTS};
 
 /// Steps back that a search may take; what needs more is no date.
 const BACKTRACK_LIMIT: usize = 100_000;
@@ -26,6 +27,57 @@ pub(super) enum Kind {
     },
     /// A label of TAI64N.
     Tai64n,
+}
+
+/// What every date of a template has in it, so that a line without it need not be searched.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Need {
+    /// Nothing is known.
+    Nothing,
+    /// A colon between two digits.
+    Clock,
+    /// So many digits in a row.
+    Digits(usize),
+    /// An at sign.
+    At,
+}
+
+/// What a line of ASCII has in it, of what templates need.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Contents {
+    has_clock: bool,
+    has_at: bool,
+    digits: usize,
+}
+
+impl Contents {
+    pub(super) fn of(line: &str) -> Self {
+        let mut contents = Self { has_clock: false, has_at: false, digits: 0 };
+        let (mut digits, mut is_after_clock) = (0, false);
+        for byte in line.bytes() {
+            if byte.is_ascii_digit() {
+                contents.has_clock |= is_after_clock;
+                digits += 1;
+                contents.digits = contents.digits.max(digits);
+                is_after_clock = false;
+            } else {
+                contents.has_at |= byte == b'@';
+                is_after_clock = byte == b':' && digits > 0;
+                digits = 0;
+            }
+        }
+        contents
+    }
+
+    /// Whether a template that needs this may match.
+    pub(super) const fn may_match(self, need: Need) -> bool {
+        match need {
+            Need::Nothing => true,
+            Need::Clock => self.has_clock,
+            Need::Digits(digits) => self.digits >= digits,
+            Need::At => self.has_at,
+        }
+    }
 }
 
 /// Places of the fields of a match in its line, in bytes, by [`Field`]; that of a number alone is the first.
@@ -56,6 +108,7 @@ pub(super) struct Template {
     groups: Vec<(Field, usize)>,
     /// The fields in that order.
     pub(super) order: Vec<Field>,
+    pub(super) need: Need,
     /// How its usual dates are read without the expression.
     shape: Option<Shape>,
     ascii: OnceCell<Option<Regex>>,
@@ -73,6 +126,7 @@ impl Template {
             kind,
             groups: Vec::new(),
             order: Vec::new(),
+            need: Need::Nothing,
             shape: None,
             ascii: OnceCell::new(),
             unicode: OnceCell::new(),
@@ -96,7 +150,13 @@ impl Template {
             name.insert_str(0, AT_LINE_BEGIN);
         }
         let shape = Shape::of(pattern, directives::recent_decades(started_in));
-        Ok(Self { shape, ..Self::new(name, Some(pattern), bounded, Kind::Fields) })
+        let bare = pattern.strip_prefix(AT_LINE_BEGIN).unwrap_or(pattern);
+        let need = match bare {
+            COMPACT => Need::Digits(8),
+            _ if DEFAULTS.contains(&bare) => Need::Clock,
+            _ => Need::Nothing,
+        };
+        Ok(Self { need, shape, ..Self::new(name, Some(pattern), bounded, Kind::Fields) })
     }
 
     /// The template of seconds since 1970.
@@ -113,7 +173,7 @@ impl Template {
             );
             bounds::bound(&regex, Begin::Nothing, true)
         };
-        Self::new(name, None, bounded, kind)
+        Self { need: Need::Digits(10), ..Self::new(name, None, bounded, kind) }
     }
 
     /// The template of seconds since 1970 where a pattern has `{EPOCH}` or `{LEPOCH}`; nothing when it has neither.
@@ -128,7 +188,8 @@ impl Template {
     pub(super) fn of_tai64n(is_at_line_begin: bool) -> Self {
         let begin = if is_at_line_begin { Begin::Line } else { Begin::Nothing };
         let front = if is_at_line_begin { AT_LINE_BEGIN } else { "" };
-        Self::new(format!("{front}TAI64N"), None, bounds::bound("@[0-9a-f]{24}", begin, true), Kind::Tai64n)
+        let bounded = bounds::bound("@[0-9a-f]{24}", begin, true);
+        Self { need: Need::At, ..Self::new(format!("{front}TAI64N"), None, bounded, Kind::Tai64n) }
     }
 
     pub(super) const fn is_anchored(&self) -> bool {

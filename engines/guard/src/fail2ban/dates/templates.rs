@@ -13,8 +13,11 @@ const PATTERN_LIMIT: usize = 100;
 /// Bytes that one of them may have.
 const LENGTH_LIMIT: usize = 10_000;
 
+/// ISO 8601 without separators: the only built-in pattern with directives that has no colon.
+pub(super) const COMPACT: &str = r"%ExY%Exm%Exd(?:T|  ?)%ExH%ExM%ExS(?:[.,]%f)?(?:\s*%z)?";
+
 /// What is tried without a `datepattern`, each also at the start of the line and there first.
-const DEFAULTS: [&str; 17] = [
+pub(super) const DEFAULTS: [&str; 17] = [
     // ISO 8601 and its like: 2005-01-23T21:59:59.981746, 2005/01/23 21:59:59, 2005.01.23 06:43:20
     r"%ExY(?P<_sep>[-/.])%m(?P=_sep)%d(?:T|  ?)%H:%M:%S(?:[.,]%f)?(?:\s*%z)?",
     // asctime and syslog: Sun Jan 23 21:59:59.011 2005
@@ -41,7 +44,7 @@ const DEFAULTS: [&str; 17] = [
     // ASSP: Apr-27-13 02:33:06
     r"^%b-%d-%Exy %k:%M:%S",
     // 20050123T215959, 20050123 215959
-    r"%ExY%Exm%Exd(?:T|  ?)%ExH%ExM%ExS(?:[.,]%f)?(?:\s*%z)?",
+    COMPACT,
     // monit: PDT Apr 16 21:05:29
     r"(?:%Z )?(?:%a )?%b %d %k:%M:%S(?:\.%f)?(?: %ExY)?",
     // +00:00 Jan 23 21:59:59.011 2005
