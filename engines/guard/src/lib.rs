@@ -14,6 +14,7 @@ mod door;
 mod events;
 pub mod fail2ban;
 mod run;
+pub mod source;
 
 pub use commands::commands;
 pub use config::{Config, Desired, Settings};

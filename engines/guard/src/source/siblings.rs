@@ -1,0 +1,118 @@
+//! The files that a log was rotated to, found in its directory.
+//!
+//! A file that was renamed is known by its inode and by what was read of it; a copy (`copytruncate`) by what was read alone. Files
+//! that came and went between two looks, because the log was rotated more than once, are those with a name of the rotation, never
+//! read, and written after the one that was.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use super::glob::entries;
+use super::log_file::{Identity, LogFile};
+use super::position::Position;
+
+/// Most files of one log that are opened to see which they are.
+const OPENED_MAX: usize = 256;
+
+/// What is left to read of a log, oldest first.
+#[derive(Default, Debug)]
+pub(super) struct Rest {
+    /// The files, each at the offset where it goes on.
+    pub(super) files: Vec<LogFile>,
+    /// Whether the file of the position was among them, or a copy of it.
+    pub(super) found: bool,
+}
+
+/// Endings of files that are compressed copies of a log.
+const COMPRESSED: [&str; 8] = [".gz", ".bz2", ".xz", ".zst", ".lz4", ".lzo", ".Z", ".zip"];
+
+/// Whether the file is a compressed copy by its name.
+pub(super) fn is_compressed(path: &str) -> bool {
+    COMPRESSED.iter().any(|ending| path.ends_with(ending))
+}
+
+/// Whether `name` is what a rotation calls an older `base`: `a.log.1`, `a.log-20260131`, `a-20260131.log`, `a.log.old`.
+pub(super) fn is_rotated(base: &str, name: &str) -> bool {
+    let marks = |text: &str| {
+        let numbers = text.strip_prefix(['.', '-', '_']);
+        numbers.is_some_and(|rest| {
+            matches!(rest, "old" | "prev" | "save" | "bak")
+                || rest.starts_with(|c: char| c.is_ascii_digit())
+                    && rest.bytes().all(|byte| byte.is_ascii_digit() || b".-_:T".contains(&byte))
+        })
+    };
+    if name.strip_prefix(base).is_some_and(marks) {
+        return true;
+    }
+    let Some((stem, extension)) = base.rsplit_once('.') else { return false };
+    let inner = name.strip_prefix(stem).and_then(|rest| rest.strip_suffix(extension)?.strip_suffix('.'));
+    inner.is_some_and(marks)
+}
+
+/// What is left to read of the log called `base` in `directory` behind `position`, without the files in `known`.
+///
+/// `is_open` says that the file of the position is still being read: then only what came after it is searched for.
+pub(super) fn rest_of(
+    directory: &Path,
+    base: &str,
+    position: &Position,
+    is_open: bool,
+    known: &HashSet<Identity>,
+    was_read: impl Fn(&LogFile) -> bool,
+) -> Rest {
+    let mut rest = Rest::default();
+    let identity = Identity { device: position.device, inode: position.inode };
+    let entries = entries(directory).unwrap_or_default();
+    let candidates = entries.iter().filter(|(name, inode)| {
+        name != base && !is_compressed(name) && (*inode == identity.inode || is_rotated(base, name))
+    });
+    let opened = candidates.take(OPENED_MAX).map(|(name, _)| LogFile::open(&directory.join(name)));
+    let mut opened: Vec<LogFile> = opened.filter_map(Result::ok).collect();
+    // By what was read: first the file itself, else the first copy.
+    opened.sort_by_key(|file| (file.identity != identity, file.modified()));
+    let mut between = Vec::new();
+    for mut file in opened {
+        if known.contains(&file.identity) {
+            continue;
+        }
+        // Of what was not read, the inode is all that is known.
+        let is_it = if position.is_telling() { file.resume(position) } else { file.identity == identity };
+        if is_it {
+            if !rest.found && !is_open {
+                file.is_copy = file.identity != identity;
+                rest.found = true;
+                rest.files.push(file);
+            }
+        } else if file.modified() >= position.modified && !was_read(&file) {
+            between.push(file);
+        }
+    }
+    between.sort_by_key(LogFile::modified);
+    rest.files.append(&mut between);
+    rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_a_rotation_are_told_from_other_logs() {
+        for name in [
+            "a.log.1",
+            "a.log.12",
+            "a.log-20260131",
+            "a.log-20260131-1769817600",
+            "a-20260131.log",
+            "a.log.old",
+            "a.1.log",
+        ] {
+            assert!(is_rotated("a.log", name), "{name}");
+        }
+        for name in ["a.log", "a.log_php", "a.log.err", "b.log.1", "a-b.log", "a.logs", "a.log.", "a.log.1x"] {
+            assert!(!is_rotated("a.log", name), "{name}");
+        }
+        assert!(is_rotated("syslog", "syslog.1") && !is_rotated("syslog", "syslog-errors"));
+        assert!(is_compressed("a.log.2.gz") && !is_compressed("a.log"));
+    }
+}
