@@ -7,7 +7,9 @@
 //! [`Line`] says which byte of which file it ends at.
 
 mod encoding;
+mod export;
 mod glob;
+mod journald;
 mod log_file;
 mod position;
 mod seek;
@@ -15,7 +17,11 @@ mod siblings;
 mod tail;
 #[cfg(test)]
 mod tests;
+mod wake;
 
 pub use encoding::{Encoding, UnknownEncoding};
+pub use export::NotExport;
+pub use journald::{Journal, JournalBatch, JournalError, JournalLine, JournalSettings};
 pub use position::{Fingerprint, Place, Position, Positions};
 pub use tail::{Batch, Follow, Line, Notice, Problem, Start, Tail, TailLimits};
+pub use wake::Wake;

@@ -36,14 +36,18 @@ impl Encoding {
     /// The text of a line, without the carriage returns and line feeds that it ends with.
     pub fn decode(self, line: &[u8]) -> Cow<'_, str> {
         let end = line.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n')).map_or(0, |last| last + 1);
-        let line = &line[..end];
+        self.decode_all(&line[..end])
+    }
+
+    /// The text of `bytes`, with everything in it.
+    pub(super) fn decode_all(self, bytes: &[u8]) -> Cow<'_, str> {
         match self {
-            Self::Utf8 => String::from_utf8_lossy(line),
-            _ if line.is_ascii() => String::from_utf8_lossy(line),
+            Self::Utf8 => String::from_utf8_lossy(bytes),
+            _ if bytes.is_ascii() => String::from_utf8_lossy(bytes),
             Self::Ascii => {
-                line.iter().map(|byte| if byte.is_ascii() { char::from(*byte) } else { '\u{fffd}' }).collect()
+                bytes.iter().map(|byte| if byte.is_ascii() { char::from(*byte) } else { '\u{fffd}' }).collect()
             }
-            Self::Latin1 => line.iter().map(|byte| char::from(*byte)).collect(),
+            Self::Latin1 => bytes.iter().map(|byte| char::from(*byte)).collect(),
         }
     }
 }
