@@ -39,6 +39,7 @@ mod words;
 
 #[doc(hidden)]
 pub mod conformance;
+pub mod fail2ban;
 pub mod sqlite;
 
 pub use consumers::{Consumers, KEY_BYTES_MAX, LongValue, ROWS_MAX, Row, Rows, Step, VALUE_BYTES_MAX};
