@@ -8,6 +8,7 @@ pub mod dates;
 mod definition;
 mod duration;
 pub mod filter;
+mod import;
 mod ini;
 mod interpolation;
 mod jail;
@@ -23,6 +24,7 @@ mod tags;
 
 pub use actions::{Action, ActionKind, BanAction, NotifyAction, RefusedAction};
 pub use definition::{FilterDefinition, UseDns};
+pub use import::{ImportLine, ImportReport, import_report};
 pub use jail::{Backend, BanTime, BrokenJail, Ignored, Increment, Jail, Jails, LogPath};
 pub use jails::read_jails;
 pub use problem::{Place, Problem, ReadError};

@@ -49,9 +49,10 @@ pub struct Action {
     pub files: Vec<PathBuf>,
     /// What becomes of it.
     pub kind: ActionKind,
-    /// All its options, as fail2ban's server gets them.
+    /// All its options, as fail2ban's server gets them; secrets may be among them.
+    #[cfg(test)]
     #[serde(skip)]
-    pub options: Vec<(String, String)>,
+    pub(crate) options: Vec<(String, String)>,
 }
 
 /// What becomes of an action.
@@ -93,8 +94,12 @@ pub struct NotifyAction {
 /// A command that is not run.
 #[derive(Clone, PartialEq, Eq, Serialize, Debug)]
 pub struct RefusedAction {
-    /// What fail2ban would have run for a ban, with the tags that only a ban fills.
+    /// What fail2ban would have run for a ban, as its file says it: the values of its tags may be secrets. Empty when it is
+    /// not in a file.
     pub command: String,
+    /// Why it is not run, where it is not for being a command.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
 }
 
 /// Reads the actions of a jail, from its option `action`.
@@ -117,7 +122,7 @@ pub(crate) fn read_actions(
         }
         let (name, in_brackets) = extract(one).map_err(problem)?;
         actions.push(if let Some(stem) = name.strip_suffix(".py") {
-            python(stem, in_brackets, place.clone())
+            python(stem, &in_brackets, place.clone())
         } else {
             command(library, jail, &name, in_brackets, place.as_ref(), options)?
         });
@@ -126,15 +131,22 @@ pub(crate) fn read_actions(
 }
 
 /// An action that is a program in Python.
-fn python(stem: &str, options: Vec<(String, String)>, place: Option<Place>) -> Action {
+fn python(stem: &str, options: &[(String, String)], place: Option<Place>) -> Action {
     let option = |name: &str| options.iter().find(|(option, _)| option == name).map(|(_, value)| value.clone());
     let kind = if stem == "smtp" {
         let dest = option("dest").unwrap_or_else(|| "root".to_owned());
         ActionKind::Notify(NotifyAction { dest, quotes: option("matches").is_some() })
     } else {
-        ActionKind::Refused(RefusedAction { command: format!("the Python program action.d/{stem}.py") })
+        ActionKind::Refused(RefusedAction { command: format!("action.d/{stem}.py"), why: None })
     };
-    Action { name: format!("{stem}.py"), place, files: Vec::new(), kind, options }
+    Action {
+        name: format!("{stem}.py"),
+        place,
+        files: Vec::new(),
+        kind,
+        #[cfg(test)]
+        options: options.to_vec(),
+    }
 }
 
 fn command(
@@ -186,12 +198,20 @@ fn command(
         }
     }
     let files = definition.config().files.clone();
-    let kind = classify(name, &combined, &all)?;
-    Ok(Action { name: name.to_owned(), place: place.cloned(), files, kind, options: all })
+    let own = definition.config().sections.sections.get("Definition").and_then(|own| own.get("actionban"));
+    let kind = classify(name, &combined, &all, own.map_or("", |value| &value.text))?;
+    Ok(Action {
+        name: name.to_owned(),
+        place: place.cloned(),
+        files,
+        kind,
+        #[cfg(test)]
+        options: all,
+    })
 }
 
 /// Sorts an action by the name of its file.
-fn classify(name: &str, combined: &Options, all: &[(String, String)]) -> Result<ActionKind, Problem> {
+fn classify(name: &str, combined: &Options, all: &[(String, String)], command: &str) -> Result<ActionKind, Problem> {
     let mut properties = Options::default();
     for (option, value) in all {
         properties.set(option.as_str(), Value::new(value.as_str(), None));
@@ -202,14 +222,24 @@ fn classify(name: &str, combined: &Options, all: &[(String, String)]) -> Result<
     // `iptables` and `iptables-multiport`, and not `iptablesomething`.
     let is = |kind: &str| name.strip_prefix(kind).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'));
     if ["iptables", "nftables", "firewallcmd", "ufw", "shorewall"].into_iter().any(is) {
-        return Ok(ActionKind::Ban(ban(name, &option)));
+        // A jail that lets in whom it finds, and keeps out all others.
+        let inverse = ["return", "accept", "allow", "limit"].iter().any(|verdict| {
+            let block = option("blocktype").trim().to_lowercase();
+            block.starts_with(verdict)
+        }) || !["", "return"].contains(&option("returntype").trim().to_lowercase().as_str());
+        return Ok(if inverse {
+            let why = "it lets in whom it finds, by its `blocktype` or `returntype`, and garant only bans".to_owned();
+            ActionKind::Refused(RefusedAction { command: command.to_owned(), why: Some(why) })
+        } else {
+            ActionKind::Ban(ban(name, &option))
+        });
     }
     if is("sendmail") || is("mail") {
         let quotes = ["lines", "matches", "whois", "geoip"].iter().any(|word| name.contains(word));
         let dest = if option("dest").is_empty() { "root" } else { option("dest") };
         return Ok(ActionKind::Notify(NotifyAction { dest: dest.to_owned(), quotes }));
     }
-    Ok(ActionKind::Refused(RefusedAction { command: option("actionban").to_owned() }))
+    Ok(ActionKind::Refused(RefusedAction { command: command.to_owned(), why: None }))
 }
 
 fn ban<'a>(name: &str, option: &impl Fn(&str) -> &'a str) -> BanAction {
@@ -225,12 +255,15 @@ fn ban<'a>(name: &str, option: &impl Fn(&str) -> &'a str) -> BanAction {
     if kind == "custom" || !option("application").is_empty() {
         changes.push("its own match of packets is not taken over: all ports are closed".to_owned());
     }
-    let mut ports = Vec::new();
+    let (mut ports, mut widened) = (Vec::new(), false);
     if !all_ports && kind != "custom" {
         for word in words(option("port")) {
             match Port::parse(word) {
                 Ok(port) => ports.push(port),
-                Err(reason) => changes.push(format!("{reason}; all ports are closed instead")),
+                Err(reason) => {
+                    widened = true;
+                    changes.push(format!("{reason}; all ports are closed instead"));
+                }
             }
         }
     }
@@ -240,15 +273,21 @@ fn ban<'a>(name: &str, option: &impl Fn(&str) -> &'a str) -> BanAction {
             "tcp" | "6" => tcp = true,
             "udp" | "17" => udp = true,
             "all" | "any" | "0" => (tcp, udp) = (true, true),
-            other => changes.push(format!("the protocol `{}` is not taken over: TCP and UDP are", short(other))),
+            other => {
+                widened = true;
+                changes.push(format!("the protocol `{}` has no ports: all ports are closed instead", short(other)));
+            }
         }
     }
-    let closes_all = ports.is_empty() || !changes.is_empty();
+    let closes_all = ports.is_empty() || widened;
     if closes_all && all_ports && tcp != udp && !name.starts_with("ufw") && !name.starts_with("shorewall") {
         changes.push(format!("all protocols are closed, and not {} alone", if tcp { "TCP" } else { "UDP" }));
     }
     if name == "iptables-new" || option("pre-rule").contains("--state") {
         changes.push("established connections are closed too, and not new ones alone".to_owned());
+    }
+    if name.ends_with("-log") || name.contains("-logging") {
+        changes.push("packets are not logged one by one".to_owned());
     }
     let block = option("blocktype").to_lowercase();
     let block = block.trim();

@@ -11,7 +11,7 @@ use super::options::short;
 const TEXT_MAX: usize = 200;
 /// How deep brackets may be nested.
 const DEPTH_MAX: u32 = 20;
-/// Most seconds, either way: more than 30,000 years.
+/// Most seconds, either way: more than 30,000 years. What is more is taken for this.
 const SECONDS_MAX: f64 = 1e12;
 
 static LETTER_DIGIT: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"(?i)(?<=[a-z])(\d)").ok());
@@ -48,13 +48,13 @@ pub(crate) fn seconds(text: &str) -> Result<i64, String> {
         worked = pattern.replace_all(&worked, "$1+$2").into_owned();
     }
     let mut arithmetic = Arithmetic { rest: &worked, depth: 0 };
-    let value = arithmetic.sum().filter(|value| value.abs() <= SECONDS_MAX).ok_or_else(wrong)?;
+    let value = arithmetic.sum().filter(|value| !value.is_nan()).ok_or_else(wrong)?;
     arithmetic.skip();
     if !arithmetic.rest.is_empty() {
         return Err(wrong());
     }
-    #[expect(clippy::cast_possible_truncation, reason = "bounded above; fail2ban cuts fractions off")]
-    Ok(value as i64)
+    #[expect(clippy::cast_possible_truncation, reason = "bounded; fail2ban cuts fractions off")]
+    Ok(value.clamp(-SECONDS_MAX, SECONDS_MAX) as i64)
 }
 
 /// What is left of an expression: `+ - * / // %`, brackets and numbers.

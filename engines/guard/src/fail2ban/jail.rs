@@ -1,5 +1,6 @@
 //! A jail, as the reader of the configuration hands it on: which logs, which filter, how many failures in which time, what then.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use event::Span;
@@ -72,6 +73,9 @@ pub struct Jail {
     pub log_time_zone: Option<String>,
     /// What is done about an offence.
     pub actions: Vec<Action>,
+    /// Where its options stand, by their names.
+    #[serde(skip)]
+    pub places: BTreeMap<String, Place>,
 }
 
 /// Where the lines of a jail come from.

@@ -238,6 +238,11 @@ impl Values<'_> {
             log_encoding: self.text("logencoding").unwrap_or_else(|| "auto".to_owned()),
             log_time_zone: self.text("logtimezone").filter(|text| !text.is_empty()),
             actions,
+            places: self
+                .options
+                .iter()
+                .filter_map(|(option, value)| Some((option.to_owned(), value.place.clone()?)))
+                .collect(),
         };
         if self.problems.is_empty() { Ok(jail) } else { Err(ReadError(self.problems)) }
     }

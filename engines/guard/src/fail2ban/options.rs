@@ -29,7 +29,8 @@ pub(crate) fn extract(text: &str) -> Result<(String, Vec<(String, String)>), Str
         return Err("the patterns of options do not compile".to_owned());
     };
     let Some(found) = whole.captures(text) else {
-        return Err(format!("`{}` is no `name[option=value, …]`: close its bracket", short(text)));
+        let name = short(text.split('[').next().unwrap_or_default());
+        return Err(format!("`{name}[…` is no `name[option=value, …]`: close its bracket"));
     };
     let mut options: Vec<(String, String)> = Vec::new();
     let inside = found.get(2).map_or("", |inside| inside.as_str());
@@ -37,12 +38,12 @@ pub(crate) fn extract(text: &str) -> Result<(String, Vec<(String, String)>), Str
         if let Some(after) = option.name("after") {
             return Err(format!(
                 "`{}` follows the option `{}` without a comma: separate options with `,`, and quote values that hold one",
-                short(after.as_str()),
+                without_value(after.as_str()),
                 &option[1]
             ));
         }
         if let Some(other) = option.name("other") {
-            return Err(format!("`{}` is no `option=value`: write it so", short(other.as_str())));
+            return Err(format!("`{}` is no `option=value`: write it so", without_value(other.as_str())));
         }
         let Some(name) = option.get(1) else { continue };
         let value = (2..=4).find_map(|group| option.get(group)).map_or("", |value| value.as_str());
@@ -104,6 +105,14 @@ pub(crate) fn shell_words(text: &str) -> Result<Vec<String>, String> {
     }
     words.extend(word);
     Ok(words)
+}
+
+/// The start of an option, for a message, without its value: that may be a secret.
+fn without_value(text: &str) -> String {
+    match text.split_once('=') {
+        Some((name, _)) => format!("{}=…", short(name)),
+        None => short(text),
+    }
 }
 
 /// The start of a text, for a message.

@@ -46,6 +46,16 @@ pub enum Port {
     Name(String),
 }
 
+impl std::fmt::Display for Port {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Range(from, to) if from == to => write!(f, "{from}"),
+            Self::Range(from, to) => write!(f, "{from}-{to}"),
+            Self::Name(name) => f.write_str(name),
+        }
+    }
+}
+
 impl Port {
     /// Reads `22`, `1024:2048` (or `1024-2048`) and `ssh`.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
