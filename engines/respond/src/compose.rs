@@ -318,11 +318,15 @@ impl Composer<'_> {
             );
         }
         lines.push(String::new());
-        if !opening.detail.is_empty() {
+        let detail = match language {
+            Language::Fr if !opening.detail_fr.is_empty() => &opening.detail_fr,
+            _ => &opening.detail,
+        };
+        if !detail.is_empty() {
             lines.push(format!(
                 "{}{c} {}",
                 say(language, "Constaté", "Seen"),
-                cut(&self.zone.of_text(&opening.detail), DETAIL_MAX)
+                cut(&self.zone.of_text(detail), DETAIL_MAX)
             ));
         }
         if let Some(url) = &opening.url {

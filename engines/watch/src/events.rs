@@ -1,6 +1,7 @@
 //! Events of the watch for the team, beside the public evidence.
 
 use engine::heartbeat::Said;
+use engine::reason::Reason;
 use event::{Body, Family, Kind, ProbeId, Span, Time};
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +30,9 @@ pub(crate) struct Detail {
     pub(crate) probe: ProbeId,
     /// The observation in words: status, error, figure and threshold.
     pub(crate) text: String,
+    /// The same for programs and other languages, as far as there are kinds for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) reasons: Vec<Reason>,
     /// How long the sample took.
     pub(crate) took: Span,
 }

@@ -488,6 +488,7 @@ mod tests {
         let world = World::at(NOW);
         let mut journaling = start(&world);
         let detail = WatchEvent::Detail(Detail {
+            reasons: Vec::new(),
             probe: "front".parse().expect("a name"),
             text: "refused".to_owned(),
             took: Span::ZERO,

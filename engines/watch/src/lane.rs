@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::events::Detail;
 use engine::printable;
+use engine::reason::Reason;
 use engine::standing::OpenFinding;
 use event::evidence::{Changed, Found, State};
 use event::{FindingId, Monotonic, ObserverId, Span, Time};
@@ -49,6 +50,8 @@ pub(crate) struct Lane {
     pub(crate) doubted: Option<Monotonic>,
     /// Text of the last failing answer: the good one that ends a blip does not tell what was wrong.
     pub(crate) failure: String,
+    /// Its reasons.
+    pub(crate) failure_reasons: Vec<Reason>,
     pub(crate) question: Question,
     /// When the question under way, or the last one, began.
     pub(crate) asked_at: Monotonic,
@@ -76,14 +79,18 @@ impl Lane {
         Sample { probe: self.declared.id.clone(), observer: self.observer.clone(), at, took, reading, value }
     }
 
-    pub(crate) fn journal_change(&self, change: &Change, text: &str, took: Span, effects: &mut Vec<Effect>) {
+    pub(crate) fn journal_change(&self, change: &Change, answer: &Answer, took: Span, effects: &mut Vec<Effect>) {
         let &Change { state, after, by } = change;
         let (probe, service) = (self.declared.id.clone(), self.declared.service.clone());
         let entry = WatchEvent::Changed(Changed { probe, service, state, after, by });
         effects.push(Effect::Journal(self.observer.clone(), entry));
-        let text = if matches!(state, State::Down | State::Flapping) { &self.failure } else { text };
+        let (text, reasons) = match state {
+            State::Down | State::Flapping => (&self.failure, self.failure_reasons.clone()),
+            State::Up => (&answer.text, Vec::new()),
+            State::Degraded => (&answer.text, answer.reasons.clone()),
+        };
         let text = printable::text(text).into_owned();
-        let detail = Detail { probe: self.declared.id.clone(), text, took };
+        let detail = Detail { probe: self.declared.id.clone(), text, reasons, took };
         effects.push(Effect::Journal(self.observer.clone(), WatchEvent::Detail(detail)));
     }
 
@@ -148,7 +155,8 @@ impl Lane {
             }
             if turn.is_some() || joined {
                 let text = printable::text(&symptom.text).into_owned();
-                let detail = Detail { probe: self.declared.id.clone(), text, took };
+                let reasons = if symptom.level == Level::High { symptom.reasons.clone() } else { Vec::new() };
+                let detail = Detail { probe: self.declared.id.clone(), text, reasons, took };
                 effects.push(Effect::Journal(self.observer.clone(), WatchEvent::Detail(detail)));
             }
         }

@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use engine::Random;
 use engine::clock::{ClockWatch, Oddity};
+use engine::reason::{Reason, TimeoutPhase};
 use event::engine::{Blind, BlindCause};
 use event::evidence::Covered;
 use event::{Clock, Interval, Monotonic, ObserverId, ProbeId, Span, Time};
@@ -190,6 +191,7 @@ impl Rounds {
             journaled_at: now.monotonic,
             doubted: None,
             failure: String::new(),
+            failure_reasons: Vec::new(),
             question: Question::None,
             asked_at: now.monotonic,
             turn_missed: false,
@@ -523,7 +525,9 @@ impl Rounds {
         let mut answer = match done.outcome {
             OrderOutcome::Answered(answer) => answer,
             OrderOutcome::TimedOut if lane.declared.probe.reaches_out() => {
-                Answer::down(format!("no answer within {}", lane.declared.timeout))
+                let within = lane.declared.timeout;
+                let reason = Reason::Timeout { within, phase: TimeoutPhase::Answer };
+                Answer::down(format!("no answer within {within}")).because(vec![reason])
             }
             // The probe only reads this machine: one of its disks hangs, or the machine itself.
             OrderOutcome::TimedOut => Answer::unknown(format!("no answer within {}", lane.declared.timeout)),
@@ -532,6 +536,7 @@ impl Rounds {
         if let Some(slow) = lane.declared.slower_than.filter(|&slow| answer.reading == Reading::Up && took > slow) {
             answer.reading = Reading::Degraded;
             answer.text = format!("slower than {slow}: {}", answer.text);
+            answer.reasons.insert(0, Reason::Slow { slower_than: slow });
         }
         if !believed && answer.reading == Reading::Down {
             answer.text = format!("no canary vouches for our own way out: {}", answer.text);
@@ -546,6 +551,7 @@ impl Rounds {
         effects.push(Effect::Sample(lane.sample(seen.start, took, seen.reading, answer.value)));
         if seen.reading == Reading::Down {
             lane.failure.clone_from(&answer.text);
+            lane.failure_reasons.clone_from(&answer.reasons);
         }
         let was_in_doubt = lane.observe.in_doubt();
         let mut changes = Vec::new();
@@ -553,7 +559,7 @@ impl Rounds {
         for &change in &changes {
             let Change { state, after, by } = change;
             lane.state = Some(LaneState { state, since: by, or_before: after == by });
-            lane.journal_change(&change, &answer.text, took, effects);
+            lane.journal_change(&change, &answer, took, effects);
         }
         let turned = lane.find(&answer, seen, took, effects);
         let in_doubt = lane.observe.in_doubt();

@@ -39,6 +39,7 @@ mod private_key;
 pub mod program;
 mod progress;
 pub mod random;
+pub mod reason;
 mod reconcile;
 pub mod recorder;
 mod secrets;

@@ -79,6 +79,9 @@ pub struct Opening {
     /// What was observed, in the words of whoever observed it; may be empty.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub detail: String,
+    /// The same in French, where it can be said; empty where the words are of somebody who writes what he likes.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub detail_fr: String,
     /// The services concerned.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub services: BTreeSet<ServiceId>,
@@ -124,6 +127,7 @@ impl Opening {
             severity: Severity::Warning,
             title: Text::default(),
             detail: String::new(),
+            detail_fr: String::new(),
             services: BTreeSet::new(),
             probe: None,
             finding: None,

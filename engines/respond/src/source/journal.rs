@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use engine::reason::Reason;
 use event::engine::{Failed, StorageFault};
 use event::evidence::{Changed, Covered, Found, State};
 use event::policy::{Applied, Probe, Text};
@@ -15,6 +16,7 @@ use event::{Body, Envelope, Family, FindingId, Kind, ObserverId, ProbeId, Span, 
 use serde::{Deserialize, Serialize};
 use store::Row;
 
+use super::french;
 use crate::act::Severity;
 use crate::config::Alerting;
 use crate::detect::alert::{Opening, Signal, SignalState, Source};
@@ -27,11 +29,20 @@ const BLIND_AFTER: Span = Span::from_secs(50);
 const FAILURES: usize = 3;
 const FAILS_WITHIN: Span = Span::from_secs(600);
 
-/// The words of an observer for the team, as its engine journals them beside the public evidence: any event with these two fields.
+/// The words of an observer for the team, as its engine journals them beside the public evidence: any event with these fields.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
 struct Words {
     probe: ProbeId,
     text: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    reasons: Vec<Reason>,
+}
+
+/// The same in two languages.
+#[derive(Clone, Default, Debug)]
+struct Told {
+    en: String,
+    fr: String,
 }
 
 impl Body for Words {
@@ -82,7 +93,7 @@ pub struct JournalFold {
     titles: BTreeMap<FindingId, Text>,
     said: BTreeMap<ProbeId, BTreeMap<ObserverId, Said>>,
     found: BTreeMap<(FindingId, ProbeId), BTreeMap<ObserverId, Said>>,
-    words: BTreeMap<ProbeId, String>,
+    words: BTreeMap<ProbeId, Told>,
     heard: BTreeMap<ObserverId, Heard>,
     failures: BTreeMap<String, Vec<Time>>,
     dirty: BTreeSet<String>,
@@ -268,7 +279,7 @@ impl JournalFold {
 
     /// The words come after the change that they are of: what is open gets them.
     fn spoken(&mut self, words: Words, alerting: &Alerting) -> Vec<Signal> {
-        let Words { probe, text } = words;
+        let Words { probe, text, reasons } = words;
         if !self.watched.contains(&probe) {
             return Vec::new();
         }
@@ -278,7 +289,8 @@ impl JournalFold {
         if !is_open && findings.is_empty() {
             return Vec::new();
         }
-        self.words.insert(probe.clone(), text);
+        let told = Told { fr: french::words(&text, &reasons), en: text };
+        self.words.insert(probe.clone(), told);
         let mut signals: Vec<Signal> =
             if is_open { self.judge(&probe, alerting).into_iter().collect() } else { Vec::new() };
         signals.extend(findings.iter().filter_map(|finding| self.opened(finding, &probe, alerting)));
@@ -347,16 +359,19 @@ impl JournalFold {
         };
         let observers: Vec<&str> =
             said.iter().filter(|(_, said)| said.state != State::Up).map(|(observer, _)| observer.vantage()).collect();
-        let words = self.words.get(probe).map(String::as_str).unwrap_or_default();
-        let mut detail = format!("{probe} from {}", observers.join(", "));
-        if !words.is_empty() {
-            detail = format!("{detail}: {words}");
+        let observers = observers.join(", ");
+        let mut detail = format!("{probe} from {observers}");
+        let mut detail_fr = format!("{probe}, vu de {observers}");
+        if let Some(words) = self.words.get(probe).filter(|words| !words.en.is_empty()) {
+            detail = format!("{detail}: {}", words.en);
+            detail_fr = format!("{detail_fr} : {}", words.fr);
         }
         let hosts = alerting.places.hosts(&watched.service, Some(probe));
         let opening = Opening {
             severity: alerting.severity(source, Some(&watched.service), Some(probe), None, None),
             title,
             detail,
+            detail_fr,
             services: [watched.service.clone()].into(),
             probe: Some(probe.clone()),
             region: alerting.places.region(&watched.service, &hosts),
@@ -397,11 +412,12 @@ impl JournalFold {
             .cloned()
             .unwrap_or_else(|| Text { fr: finding.to_string(), en: finding.to_string() });
         let hosts = alerting.places.hosts(&watched.service, Some(probe));
-        let words = self.words.get(probe).map(String::as_str).unwrap_or_default();
+        let words = self.words.get(probe).cloned().unwrap_or_default();
         let opening = Opening {
             severity: alerting.severity(Source::Finding, Some(&watched.service), Some(probe), Some(finding), None),
             title: Text { fr: format!("{} ({probe})", title.fr), en: format!("{} ({probe})", title.en) },
-            detail: words.to_owned(),
+            detail: words.en,
+            detail_fr: words.fr,
             services: [watched.service.clone()].into(),
             probe: Some(probe.clone()),
             finding: Some(finding.clone()),
@@ -454,6 +470,7 @@ impl JournalFold {
             severity: alerting.severity(Source::Observer, None, None, None, None),
             title,
             detail: format!("{} of {probes} probes could not be looked at", blind.len()),
+            detail_fr: format!("{} sondes sur {probes} n’ont pas pu regarder", blind.len()),
             ..Opening::bare(Source::Observer, since)
         };
         Some(Signal { key, state: SignalState::Open(Box::new(opening)) })
@@ -474,6 +491,7 @@ impl JournalFold {
                 en: format!("garant's engine {engine} fails again and again"),
             },
             detail: failed.reason.clone(),
+            detail_fr: french::quoted(&failed.reason, "garant"),
             ..Opening::bare(Source::Engine, failures.first().copied().unwrap_or(at))
         };
         Some(Signal { key: format!("engine/{engine}"), state: SignalState::Open(Box::new(opening)) })
@@ -557,6 +575,7 @@ fn storage(fault: &StorageFault, alerting: &Alerting, now: Time) -> Signal {
             en: "The journal can't be written: nothing else is told until it can".to_owned(),
         },
         detail: fault.reason.clone(),
+        detail_fr: french::quoted(&fault.reason, "garant"),
         ..Opening::bare(Source::Storage, fault.since)
     };
     Signal { key, state: SignalState::Open(Box::new(opening)) }

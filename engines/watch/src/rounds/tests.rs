@@ -524,6 +524,7 @@ fn a_finding_lasts_only_while_it_is_seen() {
             lasting: Span::from_secs(300),
             about: Vec::new(),
             text: "disk".to_owned(),
+            reasons: Vec::new(),
         };
         simulation.symptoms.insert("machine", symptom(Level::Low));
         simulation.run(60);
@@ -557,6 +558,7 @@ fn what_joins_a_finding_is_told() {
         lasting: Span::ZERO,
         about: disks.iter().map(|disk| (*disk).to_owned()).collect(),
         text: disks.join("; "),
+        reasons: Vec::new(),
     };
     for disks in [&["/"][..], &["/", "/srv"]] {
         simulation.symptoms.insert("machine", full(disks));
@@ -1191,7 +1193,7 @@ fn what_does_not_change_is_told_each_day() {
     let mut simulation = Simulation::looking_every(60 * S, &config(probes), world);
     let full = |level| {
         let finding = "disk-full".parse().expect("a name");
-        Symptom { finding, level, lasting: Span::ZERO, about: Vec::new(), text: "80 %".to_owned() }
+        Symptom { finding, level, lasting: Span::ZERO, about: Vec::new(), text: "80 %".to_owned(), reasons: Vec::new() }
     };
     simulation.symptoms.insert("disk", full(Level::Low));
     simulation.run(HOUR);

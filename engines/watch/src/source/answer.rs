@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::num::NonZeroU32;
 
+use engine::reason::{REASONS_MAX, Reason};
 use event::{FindingId, Span, Time};
 use store::Reading;
 
@@ -23,6 +24,8 @@ pub struct Symptom {
     pub about: Vec<String>,
     /// In words, for the team.
     pub text: String,
+    /// The same for programs, as far as there are kinds for it.
+    pub reasons: Vec<Reason>,
 }
 
 /// Where a figure stands: what a look says of a finding.
@@ -46,6 +49,8 @@ pub struct Answer {
     /// In words, for the team: status, error, figure and threshold. No secret and nothing that the other side sent but a
     /// status or a banner's absence: bodies may hold personal data.
     pub text: String,
+    /// Why it is not as it should be, for programs and other languages; none where only the words tell it.
+    pub reasons: Vec<Reason>,
     /// A figure in the unit of the kind; see the kind.
     pub value: Option<i64>,
     /// Where the time went, as far as it got.
@@ -71,8 +76,8 @@ impl Answer {
             let end = (0..=TEXT_BYTES_MAX).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0);
             text.truncate(end);
         }
-        let (phases, symptoms) = (CompactPhases::default(), Vec::new());
-        Self { reading, text, value: None, phases, certificate: None, symptoms, may_be_ours: false }
+        let (phases, symptoms, reasons) = (CompactPhases::default(), Vec::new(), Vec::new());
+        Self { reading, text, reasons, value: None, phases, certificate: None, symptoms, may_be_ours: false }
     }
 
     /// All is well.
@@ -93,6 +98,14 @@ impl Answer {
     /// Nothing can be said, through no fault of what was asked.
     pub fn unknown(text: impl Into<String>) -> Self {
         Self::new(Reading::Unknown, text)
+    }
+
+    /// The same with its reasons.
+    #[must_use]
+    pub fn because(mut self, mut reasons: Vec<Reason>) -> Self {
+        reasons.truncate(REASONS_MAX);
+        self.reasons = reasons;
+        self
     }
 
     /// The same with a figure.

@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use engine::net::{Deadline, RecordType, ResolveFailure, Resolved, Resolver, printable};
+use engine::reason::Reason;
 use policy::{Address, Section, Slot, Table, Value};
 
 use crate::source::{Answer, Asking, Common, Probe, Settings, reason};
@@ -191,7 +192,7 @@ impl Probe for Name {
             Ok(found) => found,
             // A server that is named here is what is watched: its silence is its outage.
             Err(error) if matches!(error.failure, ResolveFailure::Unreachable(_)) && !self.servers.is_empty() => {
-                return Answer::down(error.to_string());
+                return Answer::down(error.to_string()).because(vec![Reason::of_name(&error)]);
             }
             Err(error) => return reason::no_name(&error),
         };
@@ -207,6 +208,7 @@ impl Probe for Name {
             Answer::up(says)
         } else {
             Answer::down(format!("no {} record holds {}; {says}", self.records, missing.join(", ")))
+                .because(vec![Reason::record_missing(&self.records, &missing)])
         };
         answer.with_value(count)
     }

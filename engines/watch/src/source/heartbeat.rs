@@ -30,6 +30,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use engine::heartbeat::Said;
+use engine::reason::Reason;
 use engine::random::{Random as _, SystemRandom};
 use event::{ProbeId, Span, Time};
 use policy::{Section, Table};
@@ -243,15 +244,17 @@ impl Heard {
         let missed = |deadline: Time| now > deadline;
         let excused = |deadline: Time| absence.is_some_and(|absence| absence.excuses(deadline, expected, now));
         let answer = if self.failed {
-            Answer::down("the job said that it failed")
+            Answer::down("the job said that it failed").because(vec![Reason::JobFailed])
         } else if finish.is_some_and(|finish| missed(finish) && !excused(finish)) {
             Answer::down(format!("the job started and did not finish within {grace}"))
+                .because(vec![Reason::JobUnfinished { within: grace }])
         } else if missed(sign) && !excused(sign) {
             let last = match self.success {
                 Some(success) => format!("no sign of life since {success}"),
                 None => format!("no sign of life yet, waited for since {waiting_since}"),
             };
             Answer::down(format!("{last}: one is due every {every}, and {grace} late at most"))
+                .because(vec![Reason::HeartbeatMissing { since: self.success, every, grace }])
         } else if missed(sign) || finish.is_some_and(missed) {
             Answer::unknown("it was due while nobody could listen; it is given some time to call again")
         } else if self.success.is_some() {

@@ -11,6 +11,7 @@ use engine::http::{
     HeaderMap, HeaderName, HeaderValue, HttpError, HttpFailure, Method, Request, RequestPhases, Response,
 };
 use engine::net::Family;
+use engine::reason::Reason;
 use policy::{Address, HostPort, Section, Slot, Table, Url, Value};
 
 use self::body::Watching;
@@ -288,21 +289,25 @@ impl Expected {
     }
 
     /// All that is not as expected.
-    fn faults(&self, response: &Response) -> Vec<String> {
+    fn faults(&self, response: &Response) -> Vec<(String, Reason)> {
         let mut faults = Vec::new();
         if !self.statuses().iter().any(|range| (range.first..=range.last).contains(&response.status)) {
             let leads_nowhere =
                 if response.leads_nowhere() { ", which redirects to no address that can be read" } else { "" };
-            faults.push(format!("status {}{leads_nowhere}", response.status));
+            let text = format!("status {}{leads_nowhere}", response.status);
+            faults.push((text, Reason::Status { status: response.status }));
         }
         faults.extend(self.faults_of_body(response));
         for Field { name, value } in &self.headers {
             let mut values =
                 response.headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
             match value {
-                None if values.next().is_none() => faults.push(format!("no header `{name}`")),
+                None if values.next().is_none() => {
+                    faults.push((format!("no header `{name}`"), Reason::header_lacks(name, None)));
+                }
                 Some(wanted) if !values.any(|value| holds_ignoring_case(&value, wanted)) => {
-                    faults.push(format!("no header `{name}` that holds \"{wanted}\""));
+                    let text = format!("no header `{name}` that holds \"{wanted}\"");
+                    faults.push((text, Reason::header_lacks(name, Some(wanted))));
                 }
                 _ => {}
             }
@@ -313,19 +318,19 @@ impl Expected {
 
 impl Expected {
     /// The texts that the body lacks or must not hold; the body is unpacked and decoded for them only.
-    fn faults_of_body(&self, response: &Response) -> Vec<String> {
+    fn faults_of_body(&self, response: &Response) -> Vec<(String, Reason)> {
         if self.contains.is_empty() && self.contains_not.is_empty() {
             return Vec::new();
         }
         let read = match body::readable(&response.headers, &response.body, self.body_bytes_max) {
             Ok(read) => read,
-            Err(fault) => return vec![fault],
+            Err(fault) => return vec![(fault.clone(), Reason::said(&fault))],
         };
         let holds = |text: &&String| body::holds(&read, text);
         let lacking = self.contains.iter().filter(|text| !holds(text));
         let held = self.contains_not.iter().filter(holds);
-        let lacking = lacking.map(|text| format!("the body lacks \"{text}\""));
-        lacking.chain(held.map(|text| format!("the body holds \"{text}\""))).collect()
+        let lacking = lacking.map(|text| (format!("the body lacks \"{text}\""), Reason::body_lacks(text)));
+        lacking.chain(held.map(|text| (format!("the body holds \"{text}\""), Reason::body_holds(text)))).collect()
     }
 }
 
@@ -348,11 +353,12 @@ fn failed(error: &HttpError, tls: Required, now: event::Time) -> Answer {
     let answer = match &error.failure {
         HttpFailure::Dial(dial) => return tls.refused(dial, phases_so_far, now),
         HttpFailure::Request(reason) => Answer::unknown(format!("the request can't be sent: {reason}")),
-        HttpFailure::Redirect(fault) => Answer::down(fault.to_string()),
+        HttpFailure::Redirect(fault) => Answer::down(fault.to_string()).because(Reason::of_request(&error.failure)),
         _ => {
             let text = error.to_string();
             let without_url = text.strip_prefix(&error.url).and_then(|text| text.strip_prefix(": "));
             Answer::down(format!("{} ({})", without_url.unwrap_or(&text), phases(&error.phases)))
+                .because(Reason::of_request(&error.failure))
         }
     };
     let shown = error.shown.as_deref();
@@ -400,7 +406,8 @@ impl Probe for Fetch {
             let note = if response.close_notify_missing { ENDED_WITHOUT_CLOSE_NOTIFY } else { "" };
             Answer::up(format!("status {}{note} ({over}{})", response.status, phases(&response.phases)))
         } else {
-            Answer::down(format!("{} ({over}{})", faults.join("; "), phases(&response.phases)))
+            let (told, reasons): (Vec<String>, Vec<Reason>) = faults.into_iter().unzip();
+            Answer::down(format!("{} ({over}{})", told.join("; "), phases(&response.phases))).because(reasons)
         };
         let answer = answer.with_value(i64::from(response.status)).with_connection(
             source::CompactPhases::of_request(&response.phases, true),

@@ -2,15 +2,19 @@
 
 use engine::net::{DialError, ResolveError, ResolveFailure};
 
+use engine::reason::Reason;
+
 use crate::source::Answer;
 
 /// The answer of a probe that got no connection.
 pub(super) fn no_connection(error: &DialError) -> Answer {
     match error {
         DialError::NotAsked { .. } => Answer::unknown(format!("{error}, nothing is known of the other side")),
-        DialError::NoWay { .. } => Answer { may_be_ours: true, ..Answer::down(error.to_string()) },
+        DialError::NoWay { .. } => {
+            Answer { may_be_ours: true, ..Answer::down(error.to_string()).because(Reason::of_connection(error)) }
+        }
         DialError::Dns(unresolved) => no_name(unresolved),
-        _ => Answer::down(error.to_string()),
+        _ => Answer::down(error.to_string()).because(Reason::of_connection(error)),
     }
 }
 
@@ -27,7 +31,7 @@ pub(super) fn no_name(error: &ResolveError) -> Answer {
         | ResolveFailure::Referral(_)
         | ResolveFailure::Refused(_)
         | ResolveFailure::Timeout
-        | ResolveFailure::Other(_) => Answer::down(error.to_string()),
+        | ResolveFailure::Other(_) => Answer::down(error.to_string()).because(vec![Reason::of_name(error)]),
     }
 }
 

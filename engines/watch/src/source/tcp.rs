@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use engine::Secrets;
+use engine::reason::Reason;
 use engine::net::{Deadline, Family, Target};
 use policy::{HostPort, Section, Table};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -65,24 +66,26 @@ struct Port {
 
 impl Port {
     /// Says what is to be sent, and listens for what is expected.
-    async fn talk(&self, stream: &mut engine::net::Stream, send: &[u8]) -> Result<(), String> {
+    async fn talk(&self, stream: &mut engine::net::Stream, send: &[u8]) -> Result<(), (String, Reason)> {
+        let silent = |text: String| (text.clone(), Reason::NoAnswer { said: text });
         if !send.is_empty() {
-            stream.write_all(send).await.map_err(|error| format!("nothing can be sent: {error}"))?;
+            stream.write_all(send).await.map_err(|error| silent(format!("nothing can be sent: {error}")))?;
         }
         let Some(expect) = &self.expect else { return Ok(()) };
         let mut heard = Vec::new();
         loop {
             let room = READ_BYTES_MAX - heard.len();
             let read = stream.take(room as u64).read_buf(&mut heard).await;
-            let read = read.map_err(|error| format!("nothing can be read: {error}"))?;
+            let read = read.map_err(|error| silent(format!("nothing can be read: {error}")))?;
             if heard.windows(expect.len()).any(|window| window == expect.as_bytes()) {
                 return Ok(());
             }
             if read == 0 {
-                return Err(format!(
+                let text = format!(
                     "it accepts the connection, but {} bytes do not hold the expected text",
                     heard.len()
-                ));
+                );
+                return Err((text, Reason::GreetingMissing));
             }
         }
     }
@@ -105,11 +108,12 @@ impl Probe for Port {
         };
         match deadline.run(self.talk(&mut dialed.stream, &send)).await {
             Some(Ok(())) => Answer::up(format!("{} accepts connections", dialed.remote)),
-            Some(Err(error)) => Answer::down(error),
+            Some(Err((error, reason))) => Answer::down(error).because(vec![reason]),
             None => Answer::down(format!(
                 "it accepts the connection, but does not say the expected text within {}",
                 asking.timeout
-            )),
+            ))
+            .because(vec![Reason::GreetingMissing]),
         }
     }
 

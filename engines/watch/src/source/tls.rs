@@ -11,7 +11,8 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use engine::net::{Deadline, DialError, Family, Link, Shown, Target, TlsFailure, Verify};
+use engine::reason::Reason;
+use engine::net::{CertificateFault, Deadline, DialError, Family, Link, Shown, Target, TlsFailure, Verify};
 use event::{Span, Time};
 use policy::{Address, HostPort, Section, Slot, Table, Value};
 
@@ -64,10 +65,12 @@ pub(super) struct Required {
 
 impl Required {
     /// All that is not as required; empty when all is well.
-    pub(super) fn faults(self, shown: &Shown, version: &str) -> Vec<String> {
-        let mut faults: Vec<String> = shown.faults.iter().map(|fault| format!("certificate: {fault}")).collect();
+    pub(super) fn faults(self, shown: &Shown, version: &str) -> Vec<(String, Reason)> {
+        let told = |fault| (format!("certificate: {fault}"), Reason::of_certificate(fault));
+        let mut faults: Vec<(String, Reason)> = shown.faults.iter().map(told).collect();
         if self.version == Version::Tls13 && version != "TLSv1.3" {
-            faults.push(format!("{version} was agreed upon, at least TLS {} is required", self.version));
+            let reason = Reason::TlsTooOld { version: version.to_owned(), required: format!("TLS {}", self.version) };
+            faults.push((format!("{version} was agreed upon, at least TLS {} is required", self.version), reason));
         }
         faults
     }
@@ -89,6 +92,7 @@ impl Required {
             if answer.reading == Reading::Up {
                 answer.reading = Reading::Degraded;
             }
+            answer.reasons.insert(0, Reason::expires(&first.link, left, first.until));
             answer.text = format!("{text}; {}", answer.text);
         }
         // Renewing the one leaves the other about to expire: the team is told of each.
@@ -96,7 +100,11 @@ impl Required {
             Link::Own => Vec::new(),
             Link::Intermediate(subject) | Link::Root(subject) => vec![subject.clone()],
         };
-        answer.symptoms.push(Symptom { finding, level, lasting: Span::ZERO, about, text });
+        let reasons = match left {
+            ..0 => vec![Reason::of_certificate(&CertificateFault::Expired { link: first.link.clone(), since: first.until })],
+            _ => vec![Reason::expires(&first.link, left, first.until)],
+        };
+        answer.symptoms.push(Symptom { finding, level, lasting: Span::ZERO, about, text, reasons });
         answer
     }
 
@@ -202,7 +210,8 @@ impl Probe for Server {
             let asks = if asks_client { "; it asks for a certificate of the client" } else { "" };
             Answer::up(format!("{version} with a valid certificate{asks}"))
         } else {
-            Answer::down(faults.join("; "))
+            let (told, reasons): (Vec<String>, Vec<Reason>) = faults.into_iter().unzip();
+            Answer::down(told.join("; ")).because(reasons)
         };
         let engine::net::DialPhases { dns, connect, tls, .. } = phases;
         let answer = answer.with_connection(CompactPhases::of_connection(dns, connect, tls), Some(&shown));

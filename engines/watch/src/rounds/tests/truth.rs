@@ -291,6 +291,7 @@ fn a_finding_that_has_not_lasted_since_the_start_is_not_known() {
         lasting: Span::from_secs(60),
         about: Vec::new(),
         text: "disk".to_owned(),
+        reasons: Vec::new(),
     };
     simulation.symptoms.insert("machine", symptom(Level::Low));
     simulation.run(120);
@@ -370,6 +371,7 @@ fn what_a_detector_does_not_say_is_a_gap_of_the_finding() {
         lasting: Span::ZERO,
         about: Vec::new(),
         text: "disk".to_owned(),
+        reasons: Vec::new(),
     };
     for (level, seconds) in [(Level::High, 100), (Level::Unread, 100), (Level::High, 250)] {
         simulation.symptoms.insert("machine", symptom(level));

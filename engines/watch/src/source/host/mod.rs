@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use engine::reason::{REASONS_MAX, Reason, Resource};
 use event::{FindingId, Ppb, Span};
 use policy::{Section, Table};
 
@@ -247,6 +248,11 @@ impl Disks {
 }
 
 impl Use {
+    fn reason(&self, limit: Ppb) -> Reason {
+        let what = if self.of_inodes { Resource::Inodes } else { Resource::Disk };
+        Reason::used(what, &self.directory, self.share, &limit)
+    }
+
     fn told(&self, limit: Ppb) -> String {
         let what = if self.of_inodes { "inodes of the disk of" } else { "disk of" };
         used(&format!("{what} {}", self.directory), self.share, limit)
@@ -375,12 +381,15 @@ impl Machine {
         });
         let Limits { cpu: cpu_limit, memory: memory_limit, lasting, .. } = self.limits;
         let mut symptoms = Vec::new();
-        for (name, figure, limit, what) in
-            [("cpu-usage", cpu, cpu_limit, "processors"), ("memory-usage", look.memory, memory_limit, "memory")]
-        {
+        for (name, figure, limit, what, resource) in [
+            ("cpu-usage", cpu, cpu_limit, "processors", Resource::Processors),
+            ("memory-usage", look.memory, memory_limit, "memory", Resource::Memory),
+        ] {
             if let (Some(finding), Some(figure)) = (finding(name), figure) {
                 let text = used(what, figure, limit);
-                symptoms.push(Symptom { finding, level: level(figure, limit), lasting, about: Vec::new(), text });
+                let (level, about) = (level(figure, limit), Vec::new());
+                let reasons = vec![Reason::used(resource, "", figure, &limit)];
+                symptoms.push(Symptom { finding, level, lasting, about, text, reasons });
             }
         }
         symptoms.extend(self.disk_usage(&look.disks));
@@ -396,7 +405,8 @@ impl Machine {
             };
             // By array, not by what is wrong with it: a rebuild makes progress.
             let about = raid.iter().map(|trouble| trouble.split(':').next().unwrap_or(trouble).to_owned()).collect();
-            symptoms.push(Symptom { finding, level, lasting: Span::ZERO, about, text });
+            let reasons = raid.iter().take(REASONS_MAX).map(|trouble| Reason::raid(trouble)).collect();
+            symptoms.push(Symptom { finding, level, lasting: Span::ZERO, about, text, reasons });
         }
         // As far as disks can be looked at, people are told how full they are, though nobody knows whether the finding is there.
         let fullest = look.disks.fullest().filter(|_| !symptoms.iter().any(is_disk_usage));
@@ -434,8 +444,12 @@ impl Machine {
             [] => fullest.told(limit),
             full => full.iter().map(|found| found.told(limit)).collect::<Vec<_>>().join("; "),
         };
+        let reasons = match full.as_slice() {
+            [] => vec![fullest.reason(limit)],
+            full => full.iter().take(REASONS_MAX).map(|found| found.reason(limit)).collect(),
+        };
         let about = full.into_iter().map(|found| found.directory.clone()).collect();
-        Some(Symptom { finding: finding("disk-usage")?, level, lasting, about, text })
+        Some(Symptom { finding: finding("disk-usage")?, level, lasting, about, text, reasons })
     }
 }
 
@@ -447,7 +461,8 @@ fn read_only(disks: &Disks) -> Option<Symptom> {
         directories => (Level::High, format!("disk of {}: it can only be read", directories.join(", "))),
     };
     let about = disks.read_only.clone();
-    Some(Symptom { finding: finding("disk-read-only")?, level, lasting: Span::ZERO, about, text })
+    let reasons = if about.is_empty() { Vec::new() } else { vec![Reason::disks_read_only(&about)] };
+    Some(Symptom { finding: finding("disk-read-only")?, level, lasting: Span::ZERO, about, text, reasons })
 }
 
 fn used(what: &str, figure: i64, limit: Ppb) -> String {
