@@ -273,6 +273,22 @@ fn commands_take_on_hand_over_silence_hold_and_test() {
     let silenced = asked(&up, &["alerts"])[0]["silenced_by"].clone();
     assert_eq!(silenced.as_array().map(Vec::len), Some(1), "{silenced}");
 
+    // Whoever acts is one of the policy's.
+    let data = up.path("data");
+    let data = data.to_str().expect("UTF-8");
+    for command in [
+        &["alert", "ack", &id, "--by", "Nobody"][..],
+        &["alert", "silence", "service=shop", "--for", "1 h", "--by", "Nobody"],
+        &["hold", "--reason", "none", "--by", "Nobody"],
+    ] {
+        let refused = garant(&[command, &["--data", data]].concat());
+        let said = transcript(&refused);
+        assert!(
+            !refused.status.success() && said.contains("no person `Nobody`") && said.contains("Lea, Max"),
+            "{said}"
+        );
+    }
+
     assert_eq!(asked(&up, &["hold"])["hold"], false);
     assert_eq!(asked(&up, &["hold", "--reason", "wrong prices", "--by", "Lea"])["hold"], true);
     assert_eq!(asked(&up, &["hold"])["by"], "Lea");

@@ -15,6 +15,8 @@ use crate::harness::{
     Service, Up, command, eventually, folder_with, free_port, garant, http, pause, transcript, wall_micros,
 };
 
+use crate::respond::{Sink, header};
+
 const TOKEN: &str = "t0ken-of-the-prometheus";
 
 /// A garant with two intakes, and places that alerts can name.
@@ -25,6 +27,40 @@ struct Site {
 
 impl Site {
     fn start() -> Self {
+        Self::start_with("")
+    }
+
+    /// One that tells somebody by mail, in French, and watches a port on which nobody listens.
+    fn with_mail() -> (Self, Sink) {
+        let sink = Sink::start();
+        let more = format!(
+            r#"
+[[person]]
+name = "Lea"
+language = "fr"
+channel = [{{ mail = "lea@shop.example" }}]
+[mail]
+server = "127.0.0.1:{}"
+tls = "none"
+from = "garant@shop.example"
+[[service]]
+name = "queue"
+[[service]]
+name = "cache"
+[[probe.tcp]]
+name = "cache-answers"
+service = "cache"
+address = "127.0.0.1:{}"
+every = "1 s"
+timeout = "800 ms"
+"#,
+            sink.port,
+            free_port()
+        );
+        (Self::start_with(&more), sink)
+    }
+
+    fn start_with(more: &str) -> Self {
         let tokens = tempfile::Builder::new().prefix("garant-tokens-").tempdir().expect("a temporary folder");
         let token = |name: &str, token: &str| {
             let path = tokens.path().join(name);
@@ -59,7 +95,7 @@ silences = true
 [[intake]]
 name = "deploy"
 token = {{ file = "{}" }}
-"#,
+{more}"#,
             first.display(),
             second.display()
         );
@@ -234,6 +270,103 @@ alerting:
     site.alert("Elsewhere (unknown.example)", "firing");
     drop(serving);
     site.alert("Elsewhere (unknown.example)", "resolved");
+}
+
+/// From a rule that fires in a real Prometheus to a mail in the receiver's language; and what garant saw itself is in it, too. WA-1, BX-5.
+#[test]
+fn a_rule_of_prometheus_becomes_a_mail() {
+    let (site, sink) = Site::with_mail();
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name);
+    let port = free_port();
+    let rule = |value: u32| {
+        let rules = format!(
+            "groups:\n- name: site\n  interval: 1s\n  rules:\n  - alert: QueueLong\n    expr: vector(1) == {value}\n    \
+             labels: {{ severity: critical, service: queue }}\n    annotations: {{ summary: The queue is long, \
+             runbook_url: 'https://wiki.shop.example/queue' }}\n"
+        );
+        std::fs::write(at("rules.yml"), rules).expect("written");
+    };
+    rule(1);
+    let target = site.up.team.trim_start_matches("http://").trim_end_matches('/');
+    let configuration = format!(
+        "global: {{ evaluation_interval: 1s }}\nrule_files: [rules.yml]\nalerting:\n  alertmanagers:\n  - static_configs: \
+         [{{ targets: ['{target}'] }}]\n    authorization: {{ credentials: {TOKEN} }}\n"
+    );
+    std::fs::write(at("prometheus.yml"), configuration).expect("written");
+    let mut prometheus = command("prometheus");
+    prometheus.arg(format!("--config.file={}", at("prometheus.yml").display()));
+    prometheus.arg(format!("--storage.tsdb.path={}", at("tsdb").display()));
+    prometheus.args([&format!("--web.listen-address=127.0.0.1:{port}"), "--log.level=error", "--web.enable-lifecycle"]);
+    let _serving = Service::start(&mut prometheus, port);
+    let mail = |subject: &str| {
+        eventually(&format!("a mail: {subject}"), || {
+            sink.mails().into_iter().find(|mail| mail.contains(&format!("Subject: {subject}")))
+        })
+    };
+    let fires = mail("[critique] The queue is long");
+    assert_eq!(header(&fires, "To"), Some("<lea@shop.example>"), "{fires}");
+    assert!(fires.contains("https://wiki.shop.example/queue"), "{fires}");
+    rule(2);
+    let reloaded = http("POST", &format!("http://127.0.0.1:{port}/-/reload"), &[], b"").expect("an answer");
+    assert_eq!(reloaded.0, 200);
+    let over = eventually("the end", || {
+        sink.mails().into_iter().find(|it| {
+            it.contains("solu] The queue is long") || header(it, "In-Reply-To") == header(&fires, "Message-ID")
+        })
+    });
+    assert_eq!(header(&over, "In-Reply-To"), header(&fires, "Message-ID"), "{over}");
+
+    // What garant's own probe says is French: nobody listens on that port.
+    let seen = eventually("a mail about the port", || {
+        sink.mails().into_iter().find(|mail| mail.contains("refuse la connexion : rien n’y est à l’écoute"))
+    });
+    assert!(!seen.contains("refuses the connection") && seen.contains("Constaté"), "{seen}");
+    assert!(seen.contains("--by Lea"), "the command names who takes it on: {seen}");
+}
+
+/// A real Alertmanager calls the webhook: what it fires fires, and what it resolves is over.
+#[test]
+fn the_alertmanager_of_debian_calls_the_webhook() {
+    let (site, sink) = Site::with_mail();
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name);
+    let port = free_port();
+    let configuration = format!(
+        "route: {{ receiver: garant, group_wait: 1s, group_interval: 1s, repeat_interval: 1h }}\nreceivers:\n- name: garant\n  \
+         webhook_configs:\n  - url: {}\n    http_config: {{ authorization: {{ credentials: {TOKEN} }} }}\n",
+        site.up.url("api/v1/intake/alertmanager")
+    );
+    std::fs::write(at("alertmanager.yml"), configuration).expect("written");
+    let mut alertmanager = command("prometheus-alertmanager");
+    alertmanager.arg(format!("--config.file={}", at("alertmanager.yml").display()));
+    alertmanager.arg(format!("--storage.path={}", at("data").display()));
+    alertmanager.args([
+        &format!("--web.listen-address=127.0.0.1:{port}"),
+        "--cluster.listen-address=",
+        "--log.level=error",
+    ]);
+    let _serving = Service::start(&mut alertmanager, port);
+    let amtool = |arguments: &[&str]| {
+        let mut amtool = command("amtool");
+        amtool.arg(format!("--alertmanager.url=http://127.0.0.1:{port}/")).env("HOME", folder.path()).args(arguments);
+        let ran = amtool.output().expect("amtool starts; scripts/test installs prometheus-alertmanager");
+        assert!(ran.status.success(), "amtool {arguments:?}: {}", transcript(&ran));
+    };
+    let alert =
+        ["alert", "add", "alertname=DiskFull", "severity=critical", "service=shop", "--annotation=summary=Disk full"];
+    amtool(&alert);
+    let fires = site.alert("Disk full", "firing");
+    assert!(fires["key"].as_str().is_some_and(|key| key.starts_with("outside/prometheus/")), "{fires}");
+    assert_eq!((&fires["severity"], &fires["scope"]["services"]), (&json!("critical"), &json!(["shop"])), "{fires}");
+    eventually("its mail", || sink.mails().into_iter().find(|mail| mail.contains("Subject: [critique] Disk full")));
+    let ended = (Time::from_micros(wall_micros()) - Span::from_secs(1)).to_rfc3339();
+    let end = format!("--end={ended}");
+    // Its beginning must be before its end.
+    let began = (Time::from_micros(wall_micros()) - Span::from_secs(3600)).to_rfc3339();
+    let start = format!("--start={began}");
+    amtool(&[&alert[..], &[&start, &end]].concat());
+    site.alert("Disk full", "resolved");
 }
 
 /// amtool adds and lists alerts, and adds, finds, changes and ends silences.

@@ -128,6 +128,17 @@ impl State {
         answered.unwrap_or_else(|refusal| refusal)
     }
 
+    /// Whoever acts is one of the policy's, for the journal and the others ask who it was. Where the policy names nobody, anybody is.
+    fn is_somebody(&self, by: &str, what: &str) -> Result<(), Reply> {
+        sound(by, what)?;
+        let known: Vec<&str> = self.config.names().collect();
+        if known.is_empty() || known.contains(&by) {
+            return Ok(());
+        }
+        let known = known.join(", ");
+        Err(Reply::error(422, &format!("the policy names no person `{by}`: say with --by who does so, of {known}")))
+    }
+
     fn alerts(&mut self, call: &Call, now: Now) -> Result<Reply, Reply> {
         match (call.method, call.segments().as_slice()) {
             (Method::Get, []) => {
@@ -158,14 +169,14 @@ impl State {
             }
             (Method::Post, [id, "ack"]) => {
                 let asked: Acknowledge = call.json()?;
-                sound(&asked.by, "who acknowledges")?;
+                self.is_somebody(&asked.by, "who acknowledges")?;
                 let time = asked.time.as_deref().map(span).transpose()?;
                 self.desk.acknowledge(number(id)?, &asked.by, time, now).map_err(refused)?;
                 Ok(self.shown(number(id)?, now))
             }
             (Method::Post, [id, "hand-over"]) => {
                 let asked: HandOver = call.json()?;
-                sound(&asked.by, "who hands over")?;
+                self.is_somebody(&asked.by, "who hands over")?;
                 self.desk.hand_over(number(id)?, &asked.to, now).map_err(refused)?;
                 Ok(self.shown(number(id)?, now))
             }
@@ -206,7 +217,7 @@ impl State {
             }
             (Method::Post, []) => {
                 let asked: NewSilence = call.json()?;
-                sound(&asked.by, "who silences")?;
+                self.is_somebody(&asked.by, "who silences")?;
                 let silence = Silence {
                     id: identifier(context),
                     matchers: asked.matchers,
@@ -301,7 +312,7 @@ impl State {
             }
             (Method::Post, ["overrides"]) => {
                 let asked: NewOverride = call.json()?;
-                sound(&asked.by, "who says so")?;
+                self.is_somebody(&asked.by, "who says so")?;
                 let people = Arc::clone(self.config.people());
                 let name = asked.schedule.parse().ok();
                 let schedule = name.as_ref().and_then(|name| people.schedule(name));
@@ -333,8 +344,8 @@ impl State {
                 let made = overrides.into_iter().find(|made| made.id == *id);
                 let made =
                     made.ok_or_else(|| Reply::error(404, "there is no such override: see `garant oncall overrides`"))?;
-                let by = call.parameter("by").unwrap_or("team").to_owned();
-                sound(&by, "who says so")?;
+                let by = call.parameter("by").unwrap_or_default().to_owned();
+                self.is_somebody(&by, "who says so")?;
                 self.keep_override(made, true, &by, context, now);
                 Ok(Reply::json(&json!({ "id": id })))
             }
@@ -401,7 +412,7 @@ impl State {
             Method::Get => {}
             Method::Post if changes => {
                 let asked: NewHold = call.json()?;
-                sound(&asked.by, "who holds")?;
+                self.is_somebody(&asked.by, "who holds")?;
                 sound(&asked.reason, "the reason")?;
                 let hold = Hold { by: asked.by.clone(), reason: asked.reason, since: now.wall };
                 if !self.desk.set_hold(Some(hold), &asked.by, now) {
@@ -409,8 +420,8 @@ impl State {
                 }
             }
             Method::Delete if changes => {
-                let by = call.parameter("by").unwrap_or("team").to_owned();
-                sound(&by, "who releases")?;
+                let by = call.parameter("by").unwrap_or_default().to_owned();
+                self.is_somebody(&by, "who releases")?;
                 if !self.desk.set_hold(None, &by, now) {
                     return Err(Reply::error(409, "messages to customers are not held"));
                 }

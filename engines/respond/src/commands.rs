@@ -34,7 +34,10 @@ fn json_flag() -> Arg {
 }
 
 fn by_flag() -> Arg {
-    Arg::new("by").long("by").value_name("PERSON").help("Who does so; the user of this terminal if absent")
+    Arg::new("by")
+        .long("by")
+        .value_name("PERSON")
+        .help("Who does so, as the policy names them; the user of this terminal if absent")
 }
 
 /// The person who gives the command: as said, else the name of the user.

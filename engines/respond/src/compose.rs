@@ -370,9 +370,11 @@ impl Composer<'_> {
                 Language::En => format!("Acknowledged by {by} at {at}."),
             });
         } else {
+            let by = self.desk.name_of(&thread.key.person).map(|name| format!(" --by {}", argument(name)));
+            let by = by.unwrap_or_default();
             lines.push(match language {
-                Language::Fr => format!("Pour prendre en charge{c} garant alert ack {}", alert.id),
-                Language::En => format!("To take it on: garant alert ack {}", alert.id),
+                Language::Fr => format!("Pour prendre en charge{c} garant alert ack {}{by}", alert.id),
+                Language::En => format!("To take it on: garant alert ack {}{by}", alert.id),
             });
         }
         trimmed(lines)
@@ -507,6 +509,14 @@ const fn down(number: usize, language: Language) -> &'static str {
         (Language::Fr, _) => "en panne",
         (Language::En, _) => "down",
     }
+}
+
+/// A name as a shell takes it.
+fn argument(name: &str) -> String {
+    if name.chars().all(|c| c.is_alphanumeric() || "-_.@".contains(c)) {
+        return name.to_owned();
+    }
+    format!("'{}'", name.replace('\'', "'\\''"))
 }
 
 /// " of 10", where it is not all that there is.

@@ -260,6 +260,12 @@ pub struct Desk {
     past: BTreeMap<ThreadKey, Thread>,
     budgets: BTreeMap<(String, String), Budget>,
     pub(crate) silences: BTreeMap<String, ReadySilence>,
+    /// The silences that match each alert, whether they hold now or not. Kept up when an alert or a silence changes: of thousands of
+    /// silenced alerts none is compared with anything at a turn.
+    matching: BTreeMap<AlertId, BTreeSet<String>>,
+    /// How often an alert was compared with a silence.
+    #[cfg(test)]
+    pub(crate) comparisons: usize,
     pub(crate) hold: Option<Hold>,
     /// Pseudonyms of people, by name.
     pub(crate) pseudonyms: BTreeMap<String, String>,
@@ -324,6 +330,9 @@ impl Desk {
             past: BTreeMap::new(),
             budgets: BTreeMap::new(),
             silences: BTreeMap::new(),
+            matching: BTreeMap::new(),
+            #[cfg(test)]
+            comparisons: 0,
             hold: None,
             pseudonyms: BTreeMap::new(),
             memory,
@@ -360,6 +369,10 @@ impl Desk {
             } else if alert.fires() {
                 desk.pending.insert(alert.id);
             }
+        }
+        let all: Vec<AlertId> = desk.alerts.keys().copied().collect();
+        for id in all {
+            desk.match_alert(id);
         }
         // The policy may be another one.
         desk.try_refused_again(|_| true);
@@ -621,6 +634,7 @@ impl Desk {
             }
             self.unindex_failure(id, &services_before);
             self.index_failure(id);
+            self.match_alert(id);
             if worse {
                 let group = self.alerts.get(&id).and_then(|alert| alert.follows).unwrap_or(id);
                 if let Some(lead) = self.alerts.get_mut(&group).and_then(|alert| alert.lead.as_mut()) {
@@ -666,6 +680,7 @@ impl Desk {
         self.by_key.insert(key, id);
         self.pending.insert(id);
         self.index_failure(id);
+        self.match_alert(id);
         self.mark(id);
     }
 
@@ -826,12 +841,49 @@ impl Desk {
 
     /// The silences that cover an alert now.
     pub fn silenced_by(&self, alert: &Alert, wall: Time) -> Vec<&str> {
-        if self.silences.is_empty() {
-            return Vec::new();
-        }
-        let labels = self.labels(alert);
-        let holding = self.silences.values().filter(|ready| ready.holds_at(wall) && ready.matches(&labels));
+        let matching = self.matching.get(&alert.id).into_iter().flatten();
+        let holding = matching.filter_map(|id| self.silences.get(id)).filter(|ready| ready.holds_at(wall));
         holding.map(|ready| ready.silence.id.as_str()).collect()
+    }
+
+    /// Finds the silences that match an alert, which is new or has other labels now.
+    fn match_alert(&mut self, id: AlertId) {
+        let Some(alert) = self.alerts.get(&id) else { return };
+        let found: BTreeSet<String> = if self.silences.is_empty() {
+            BTreeSet::new()
+        } else {
+            let labels = self.labels(alert);
+            let found = self.silences.values().filter(|ready| ready.matches(&labels));
+            found.map(|ready| ready.silence.id.clone()).collect()
+        };
+        #[cfg(test)]
+        {
+            self.comparisons += self.silences.len();
+        }
+        if found.is_empty() {
+            self.matching.remove(&id);
+        } else {
+            self.matching.insert(id, found);
+        }
+    }
+
+    /// Finds the alerts that a silence matches, which is new or says something else now.
+    fn match_silence(&mut self, id: &str) {
+        for matching in self.matching.values_mut() {
+            matching.remove(id);
+        }
+        if let Some(ready) = self.silences.get(id) {
+            let found = self.alerts.values().filter(|alert| ready.matches(&self.labels(alert)));
+            let found: Vec<AlertId> = found.map(|alert| alert.id).collect();
+            #[cfg(test)]
+            {
+                self.comparisons += self.alerts.len();
+            }
+            for alert in found {
+                self.matching.entry(alert).or_default().insert(id.to_owned());
+            }
+        }
+        self.matching.retain(|_, matching| !matching.is_empty());
     }
 
     /// Whether all services of an alert are under announced maintenance.

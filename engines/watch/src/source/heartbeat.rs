@@ -30,8 +30,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use engine::heartbeat::Said;
-use engine::reason::Reason;
 use engine::random::{Random as _, SystemRandom};
+use engine::reason::Reason;
 use event::{ProbeId, Span, Time};
 use policy::{Section, Table};
 use serde::{Deserialize, Serialize};

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use engine::Secrets;
-use engine::reason::Reason;
 use engine::net::{Deadline, Family, Target};
+use engine::reason::Reason;
 use policy::{HostPort, Section, Table};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use zeroize::Zeroizing;
@@ -81,10 +81,8 @@ impl Port {
                 return Ok(());
             }
             if read == 0 {
-                let text = format!(
-                    "it accepts the connection, but {} bytes do not hold the expected text",
-                    heard.len()
-                );
+                let text =
+                    format!("it accepts the connection, but {} bytes do not hold the expected text", heard.len());
                 return Err((text, Reason::GreetingMissing));
             }
         }

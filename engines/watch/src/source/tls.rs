@@ -11,8 +11,8 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use engine::reason::Reason;
 use engine::net::{CertificateFault, Deadline, DialError, Family, Link, Shown, Target, TlsFailure, Verify};
+use engine::reason::Reason;
 use event::{Span, Time};
 use policy::{Address, HostPort, Section, Slot, Table, Value};
 
@@ -101,7 +101,10 @@ impl Required {
             Link::Intermediate(subject) | Link::Root(subject) => vec![subject.clone()],
         };
         let reasons = match left {
-            ..0 => vec![Reason::of_certificate(&CertificateFault::Expired { link: first.link.clone(), since: first.until })],
+            ..0 => vec![Reason::of_certificate(&CertificateFault::Expired {
+                link: first.link.clone(),
+                since: first.until,
+            })],
             _ => vec![Reason::expires(&first.link, left, first.until)],
         };
         answer.symptoms.push(Symptom { finding, level, lasting: Span::ZERO, about, text, reasons });

@@ -33,6 +33,7 @@ impl Desk {
             .collect();
         for id in old {
             self.silences.remove(&id);
+            self.match_silence(&id);
             self.dirty.insert(format!("silence/{id}"));
         }
         let old: Vec<AlertId> = self
@@ -63,6 +64,7 @@ impl Desk {
                 self.by_key.remove(&alert.key);
             }
             self.pending.remove(&member);
+            self.matching.remove(&member);
             self.mark(member);
         }
         self.leads.remove(&id);

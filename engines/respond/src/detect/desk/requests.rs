@@ -91,7 +91,9 @@ impl Desk {
         let ready = ReadySilence::new(silence)?;
         self.dirty.insert(format!("silence/{}", ready.silence.id));
         self.notes.push(Note::Silenced(Box::new(ready.silence.clone())));
-        self.silences.insert(ready.silence.id.clone(), ready);
+        let id = ready.silence.id.clone();
+        self.silences.insert(id.clone(), ready);
+        self.match_silence(&id);
         self.wake_at(now.steady);
         Ok(())
     }

@@ -118,3 +118,61 @@ fn an_alert_outlasts_a_restart() {
     team.seconds(20);
     assert!(team.arrived().iter().any(|told| told.contains("Resolved")));
 }
+
+/// An alert is compared with a silence when one of the two changes, and not at each turn: thousands of silenced alerts cost nothing.
+#[test]
+fn silences_are_matched_once_per_change() {
+    use crate::detect::silence::{Matcher, Silence};
+    let mut team = Team::new();
+    let matcher = |service: &str| Matcher {
+        name: "service".to_owned(),
+        value: service.to_owned(),
+        is_regex: true,
+        is_equal: true,
+    };
+    let silence = |id: &str, service: &str, now: Now| Silence {
+        id: id.to_owned(),
+        matchers: vec![matcher(service)],
+        starts_at: now.wall,
+        ends_at: now.wall + Span::from_secs(7200),
+        updated_at: now.wall,
+        by: "Léa".to_owned(),
+        comment: String::new(),
+    };
+    let services: Vec<String> = (0..500).map(|number| format!("service-{number}")).collect();
+    team.desk.silence(silence("a", "service-.*", team.now), team.now).expect("a silence");
+    for service in &services {
+        team.fails(service, Severity::Critical);
+    }
+    team.turn();
+    assert_eq!(team.desk.comparisons, 500, "one silence, once for each alert");
+    team.seconds(600);
+    // The same condition, told again.
+    for service in &services {
+        let opening = team.desk.find(&format!("probe/{service}-answers")).expect("it fires").opening.clone();
+        let state = SignalState::Open(Box::new(opening));
+        team.desk.signal(Signal { key: format!("probe/{service}-answers"), state }, team.now);
+    }
+    team.seconds(60);
+    assert_eq!(team.desk.comparisons, 500, "no turn compares anything");
+    assert_eq!(team.arrived(), Vec::<String>::new());
+    team.desk.silence(silence("b", "other", team.now), team.now).expect("a silence");
+    team.seconds(60);
+    assert_eq!(team.desk.comparisons, 1000, "a new silence, once with each alert");
+    // One that matters more now, and is silenced still.
+    team.fails("service-7", Severity::Warning);
+    team.seconds(60);
+    assert_eq!(team.desk.comparisons, 1002);
+    // The first one says something else: what it no longer matches is told.
+    team.desk.silence(silence("a", "service-[1-9].*", team.now), team.now).expect("a silence");
+    team.seconds(20);
+    assert_eq!(team.desk.comparisons, 1502);
+    assert_eq!(team.arrived(), ["Léa mail: Firing"]);
+    team.restart(Span::from_secs(1), Span::ZERO);
+    team.seconds(20);
+    assert_eq!(team.desk.comparisons, 1000, "anew, with what is kept");
+    team.desk.end_silence("a", team.now);
+    team.seconds(20);
+    assert!(!team.arrived().is_empty(), "it ended");
+    assert_eq!(team.desk.comparisons, 1000);
+}
