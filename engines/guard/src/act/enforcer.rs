@@ -322,6 +322,10 @@ impl Enforcer {
     async fn lift(&mut self, ended: &[Ban]) -> Result<(), EnforcerError> {
         let now = self.clock.now();
         let holds: BTreeSet<_> = ended.iter().map(|ban| ban.hold.clone()).collect();
+        for ban in ended {
+            // Who scans again is told of again.
+            self.scanned.remove(&ban.network);
+        }
         let (mut still, mut free) = (BTreeMap::new(), Vec::new());
         for hold in holds {
             match self.with_bans(|bans| bans.lasting(&hold, now)) {
@@ -522,7 +526,9 @@ impl Enforcer {
         self.scanned.retain(|network| scanned.iter().any(|(there, _)| there == network));
         let mut requests = Vec::new();
         for (network, left) in scanned {
-            if self.scanned.insert(network) {
+            // One of before the last start is a ban already.
+            let key = BanKey { network, rule: SCAN_RULE.to_owned() };
+            if self.scanned.insert(network) && self.with_bans(|bans| bans.get(&key).is_none()) {
                 let (rule, ports, origin) = (SCAN_RULE.to_owned(), Ports::All, Origin::Detected);
                 requests.push(Request { network, rule, ports, lasts: Some(left), since: None, origin });
             }

@@ -40,7 +40,7 @@ impl Default for Scans {
 const PEER_MIN: i64 = 10;
 /// Most sources and ports that the kernel remembers at a time; beyond it, none is added until some have timed out.
 const SOURCES_MAX: u32 = 65_536;
-const PORTS_MAX: u32 = 262_144;
+const PORTS_MAX: u32 = 65_536;
 
 /// The families: the digit in the names of sets, the type of the address, and the source as it is counted.
 pub(super) const FAMILIES: [(char, &str, &str); 2] =

@@ -460,8 +460,11 @@ async fn a_scan_becomes_a_ban() {
     let hosts = TestNet::new();
     let _server = hosts.serve(&tcp_server(&[22]));
     let dir = tempfile::tempdir().expect("a folder");
-    let nft = Arc::new(Nft::new(hosts.programs()));
-    let mut enforcer = enforcer(dir.path(), nft, Arc::new(SystemClock), &[OPERATOR4, OPERATOR6], Caps::default());
+    let start = || {
+        let nft = Arc::new(Nft::new(hosts.programs()));
+        enforcer(dir.path(), nft, Arc::new(SystemClock), &[OPERATOR4, OPERATOR6], Caps::default())
+    };
+    let mut enforcer = start();
     enforcer.reconcile().await.expect("made");
     assert_eq!(enforcer.poll_scans().await.expect("asked"), []);
     for from in [OTHER4[0], OTHER6[0]] {
@@ -480,6 +483,10 @@ for port in {ports:?}:
     let found: Vec<_> = banned(&done).into_iter().map(|ban| (ban.network, ban.rule.as_str())).collect();
     assert_eq!(found, [(net(OTHER4[0]), "port-scan"), (net("fd99:0:0:3::/64"), "port-scan")]);
     assert_eq!(enforcer.poll_scans().await.expect("asked"), [], "told of once");
+    drop(enforcer);
+    let mut enforcer = start();
+    assert!(enforcer.reconcile().await.expect("adopted").is_none());
+    assert_eq!(enforcer.poll_scans().await.expect("asked"), [], "also after a start");
     hosts.nft("flush ruleset");
     hosts.expect(OTHER4[0], 22, "open");
     assert!(enforcer.reconcile().await.expect("mended").table_gone);

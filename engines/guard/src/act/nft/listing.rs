@@ -39,8 +39,8 @@ struct Rule {
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Element {
-    Bare(Key),
     Timed { elem: Timed },
+    Bare(Key),
 }
 
 #[derive(Deserialize)]
@@ -54,8 +54,14 @@ struct Timed {
 enum Key {
     Number(#[expect(dead_code, reason = "only whether there is one is of use")] u64),
     Address(IpAddr),
-    Prefix { prefix: Prefix },
-    Range { range: (IpAddr, IpAddr) },
+    Prefix {
+        prefix: Prefix,
+    },
+    Range {
+        range: (IpAddr, IpAddr),
+    },
+    /// Keys of several fields, which sets that count scans have.
+    Other(serde::de::IgnoredAny),
 }
 
 #[derive(Deserialize)]
@@ -88,7 +94,7 @@ impl Element {
             Key::Range { range: (IpAddr::V6(start), IpAddr::V6(end)) } => {
                 ipnet::Ipv6Subnets::new(*start, *end, 0).map(IpNet::V6).collect()
             }
-            Key::Number(_) | Key::Range { .. } => Vec::new(),
+            Key::Number(_) | Key::Range { .. } | Key::Other(_) => Vec::new(),
         }
     }
 }
