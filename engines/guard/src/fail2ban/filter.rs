@@ -12,11 +12,12 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use event::{Span, Time};
+use event::{Span, Time, Zone};
 
 pub use failure::{Failure, Value};
 pub use host::{BadHost, Host};
 
+use super::dates::{DateDetector, DateError, DateSettings, Unread};
 use super::definition::{FilterDefinition, UseDns};
 use super::pattern::{Found, PatternError, Shape};
 use candidates::Candidates;
@@ -33,6 +34,12 @@ const MAX_DEVIATION: Span = Span::from_secs(60);
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "they are the switches of fail2ban's filter")]
 pub struct FilterSettings {
+    /// The zone of the machine: that of a date which names none.
+    pub zone: Zone,
+    /// The zone of the log, when it is another (`logtimezone`).
+    pub log_zone: Option<String>,
+    /// When the program was started: the years that a date may be of depend on it.
+    pub started: Time,
     /// Whether names are looked up.
     pub use_dns: UseDns,
     /// Whether all patterns are tried, rather than until the first that matches.
@@ -49,9 +56,13 @@ pub struct FilterSettings {
     pub ignore_pending: bool,
 }
 
-impl Default for FilterSettings {
-    fn default() -> Self {
+impl FilterSettings {
+    /// The settings of a jail that sets none, on a machine in this zone.
+    pub fn new(zone: Zone, started: Time) -> Self {
         Self {
+            zone,
+            log_zone: None,
+            started,
             use_dns: UseDns::Warn,
             check_all_regex: false,
             raw_host: false,
@@ -110,6 +121,15 @@ pub enum FilterError {
         #[source]
         error: PatternError,
     },
+    /// The dates of its lines can't be found.
+    #[error("filter `{filter}`: {error}")]
+    Dates {
+        /// The filter.
+        filter: String,
+        /// What is wrong.
+        #[source]
+        error: DateError,
+    },
     /// A pattern of a failure does not say who it was.
     #[error("filter `{filter}`, failregex {number}: no group says who it was; add <HOST>, <ADDR>, <F-ID> or <F-MLFID>")]
     NoIdentity {
@@ -126,6 +146,9 @@ pub enum LineError {
     /// It is longer than [`MAX_LINE`].
     #[error("the line is longer than {MAX_LINE} bytes, and was not looked at")]
     TooLong,
+    /// Its date has numbers that no date has.
+    #[error("the date of the line can't be read, and the line was not judged")]
+    Date,
     /// What it names as its author can't be read.
     #[error(transparent)]
     Host(#[from] BadHost),
@@ -183,6 +206,7 @@ pub struct Filter {
     /// Which of the two the patterns of a failure see.
     seen: usize,
     connections: Connections,
+    dates: DateDetector,
     /// The last date that was read.
     last_date: Option<Time>,
     step_limits: u64,
@@ -216,6 +240,11 @@ impl Filter {
             failregex.push(found);
         }
         let candidates = Candidates::of(&failregex);
+        let dates = DateDetector::new(
+            definition.datepattern.as_deref(),
+            &DateSettings { zone: &settings.zone, log_zone: settings.log_zone.as_deref(), started: settings.started },
+        )
+        .map_err(|error| FilterError::Dates { filter: definition.name.clone(), error })?;
         let ignoreregex = definition
             .ignoreregex
             .iter()
@@ -234,6 +263,7 @@ impl Filter {
             texts: [Seen::default(), Seen::default()],
             seen: LINES,
             connections: Connections::default(),
+            dates,
             last_date: None,
             step_limits: 0,
         })
@@ -277,6 +307,42 @@ impl Filter {
         self.failregex.is_empty()
     }
 
+    /// What a line tells, without its newline.
+    pub fn process_line(&mut self, line: &str, now: Time, names: &mut dyn Names) -> Result<Vec<Match>, LineError> {
+        if line.len() > MAX_LINE {
+            return Err(LineError::TooLong);
+        }
+        let known = self.last_date.filter(|date| *date > now - MAX_DEVIATION);
+        let mut parts = [line, ""];
+        let mut date = None;
+        if let Some(found) = self.dates.match_time(line, now) {
+            if found.cut.is_empty() {
+                // A date that may be missing, and is.
+                date = Some(known.unwrap_or(now));
+            } else {
+                parts = [&line[..found.cut.start], &line[found.cut.end..]];
+                match self.dates.time_of(&found, line, now) {
+                    Ok(read) => {
+                        date = Some(read);
+                        self.last_date = date;
+                    }
+                    Err(Unread::Text) => {}
+                    Err(Unread::Line) => return Err(LineError::Date),
+                }
+            }
+        }
+        let no_date = date.is_none();
+        if no_date {
+            if known.is_some() {
+                parts = [line, ""];
+                date = known;
+            } else if self.settings.check_find_time && self.settings.in_operation {
+                date = Some(now);
+            }
+        }
+        self.process_cut(parts, date, no_date, now, names)
+    }
+
     /// What a line tells whose date is known, as that of an entry of the journal is.
     pub fn process_dated(
         &mut self,
@@ -290,7 +356,7 @@ impl Filter {
     }
 
     /// What a line tells: the two parts around its date, which is `None` when there was none to read.
-    pub fn process_cut(
+    fn process_cut(
         &mut self,
         parts: [&str; 2],
         mut date: Option<Time>,
@@ -430,6 +496,13 @@ impl Filter {
         let connection = failure.fields.get("mlfid").cloned();
         if let Some(id) = &connection {
             failure = self.connections.merge(id, failure, hit, now);
+            // The users of a connection are one set for all patterns that match the line.
+            for earlier in found.iter_mut().map(|found| &mut found.failure).filter(|earlier| !earlier.users.is_empty())
+            {
+                if earlier.fields.get("mlfid") == Some(id) && earlier.users.is_subset(&failure.users) {
+                    earlier.users.clone_from(&failure.users);
+                }
+            }
             if failure.has("nofail") && !self.settings.check_all_regex {
                 self.connections.update(id, &failure);
                 return Ok(Taken::Line);

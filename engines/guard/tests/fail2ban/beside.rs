@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use event::{Span, Time};
+use event::{Span, Time, Zone};
 use garant_guard::fail2ban::filter::{Filter, FilterSettings, LineError, Match, Names, Value as Field};
 use garant_guard::fail2ban::{FilterDefinition, UseDns};
 use serde_json::{Value, json};
 
-use crate::oracle::{Answer, Found};
+use crate::oracle::{Answer, Found, STARTED};
 
 /// Names that both know.
 pub(crate) struct Known(pub(crate) BTreeMap<String, Vec<IpAddr>>);
@@ -21,7 +21,12 @@ impl Names for Known {
 
 /// The settings of the sample suite.
 pub(crate) fn sample_settings() -> FilterSettings {
-    FilterSettings { check_all_regex: true, raw_host: true, check_find_time: false, ..FilterSettings::default() }
+    FilterSettings {
+        check_all_regex: true,
+        raw_host: true,
+        check_find_time: false,
+        ..FilterSettings::new(zone(), Time::from_secs(STARTED))
+    }
 }
 
 /// The same settings for fail2ban.
@@ -50,15 +55,9 @@ pub(crate) fn time(seconds: f64) -> Time {
     Time::from_micros((seconds * 1e6).round() as i64)
 }
 
-/// What ours makes of a line that fail2ban has cut.
-pub(crate) fn judge_cut(
-    filter: &mut Filter,
-    answer: &Answer,
-    now: i64,
-    names: &mut Known,
-) -> Result<Vec<Match>, LineError> {
-    let Some([before, _, after]) = &answer.cut else { return Ok(Vec::new()) };
-    filter.process_cut([before, after], answer.date.map(time), answer.no_date, Time::from_secs(now), names)
+/// The zone of the machine on which the samples are read.
+pub(crate) fn zone() -> Zone {
+    Zone::named("Europe/Zurich").expect("it is a zone")
 }
 
 /// A failure of ours, as fail2ban would tell it.

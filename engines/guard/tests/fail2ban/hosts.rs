@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use drawn::Draws;
-use event::Time;
+use event::{Time, Zone};
 use garant_guard::fail2ban::FilterDefinition;
 use garant_guard::fail2ban::filter::{Filter, FilterSettings, Host};
 use serde_json::{Value, json};
@@ -86,7 +86,7 @@ fn texts_are_read_as_by_fail2ban() {
         maxlines: 1,
         ..FilterDefinition::default()
     };
-    let mut filter = Filter::compile(&definition, FilterSettings::default()).unwrap();
+    let mut filter = Filter::compile(&definition, FilterSettings::new(Zone::UTC, Time::from_secs(0))).unwrap();
     let now = Time::from_secs(0);
     for (text, theirs) in texts.iter().zip(answer["found"].as_array().unwrap()) {
         let found = filter.process_dated(text, now, now, &mut Known(BTreeMap::new()));

@@ -12,6 +12,7 @@
 Settings of a filter: "check_all_regex", "raw_host", "check_find_time", "in_operation", "find_time", "use_dns", "names".
 """
 
+import datetime
 import json
 import os
 import re
@@ -32,10 +33,29 @@ import logging
 logging.disable(logging.CRITICAL)
 
 import fail2ban
+from fail2ban.server.mytime import MyTime
+
+# The years that a date may be of are fixed when the program starts: on 2026-01-01. Later, the age of caches and of date
+# templates follows the time of the test.
+MyTime.setTime(1767225600)
+time.time = lambda: MyTime.myTime
+real = datetime.datetime
+
+
+class Started(real):
+    @classmethod
+    def now(cls, tz=None):
+        return real.fromtimestamp(1767225600, tz)
+
+
+datetime.datetime = Started
+from fail2ban.server import strptime
+
+datetime.datetime = real
+
 from fail2ban.client.filterreader import FilterReader
 from fail2ban.server import datedetector, filter as server_filter, ipdns
 from fail2ban.server.filter import Filter
-from fail2ban.server.mytime import MyTime
 
 PACKAGE = os.path.dirname(fail2ban.__file__)
 CONFIG = os.environ.get("FAIL2BAN_CONFIG", "/etc/fail2ban")
@@ -50,8 +70,6 @@ SAMPLES = os.path.join(PACKAGE, "tests", "files", "logs")
 TEST_NOW = 1124013600
 
 MyTime.setTime(TEST_NOW)
-# The age of caches and of date templates follows the time of the test.
-time.time = lambda: MyTime.myTime
 
 NAMES = {}
 
@@ -106,8 +124,19 @@ def definition(name, base, options):
     return found
 
 
+TEMPLATES = list(datedetector.DateDetectorCache.DEFAULT_TEMPLATES)
+
+
+def forget():
+    """Date templates count their hits for all filters of a process: each filter here starts as in a process of its own."""
+    datedetector.DateDetectorCache.DEFAULT_TEMPLATES = list(TEMPLATES)
+    datedetector.DateDetector._defCache = datedetector.DateDetectorCache()
+    datedetector.DD_patternCache.clear()
+
+
 class Opened:
     def __init__(self, found, ask):
+        forget()
         self.filter = flt = Filter(None, useDns=ask.get("use_dns", "warn"))
         flt.returnRawHost = ask.get("raw_host", True)
         flt.checkAllRegex = ask.get("check_all_regex", True)

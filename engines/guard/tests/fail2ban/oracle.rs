@@ -9,6 +9,9 @@ use serde_json::{Value, json};
 /// 2005-08-14 10:00:00 UTC: the time at which the samples of fail2ban are read.
 pub(crate) const TEST_NOW: i64 = 1_124_013_600;
 
+/// 2026-01-01: when the Python of the test was started, as it knows.
+pub(crate) const STARTED: i64 = 1_767_225_600;
+
 /// A process of Python in which fail2ban runs.
 pub(crate) struct Oracle {
     process: Child,
@@ -60,10 +63,6 @@ pub(crate) struct Answer {
     /// The parts of the line before, of and after its date; none when the line was not looked at.
     #[serde(default)]
     pub(crate) cut: Option<[String; 3]>,
-    #[serde(default)]
-    pub(crate) date: Option<f64>,
-    #[serde(default)]
-    pub(crate) no_date: bool,
     /// Whether Python took too long for this line, or for one before.
     #[serde(default)]
     pub(crate) slow: bool,
