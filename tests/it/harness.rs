@@ -346,6 +346,15 @@ impl Up {
         Self::start_by(inside, folder)
     }
 
+    /// Starts `garant up` as this user, without any other group.
+    pub(crate) fn start_as(folder: TempDir, user: &str) -> Self {
+        let ours = up_command(folder.path());
+        let mut theirs = command("setpriv");
+        theirs.args([&format!("--reuid={user}"), &format!("--regid={user}"), "--clear-groups"]).arg(ours.get_program());
+        theirs.args(ours.get_args()).current_dir(folder.path());
+        Self::start_by(theirs, folder)
+    }
+
     /// Starts `garant up` with a standard error that refuses every write, as on a full disk.
     pub(crate) fn start_unheard(policy: &str) -> Self {
         let folder = folder_with(policy);

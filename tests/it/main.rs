@@ -4,6 +4,7 @@
 //! certificate; an export is checked by a Go program on Go's own transparency-log packages; the trust page is shown by Chromium; faults are signals, full
 //! file systems and files put back. `scripts/test` installs what is needed.
 
+mod agent;
 mod browser;
 mod command_line;
 mod cosigning;

@@ -291,7 +291,7 @@ impl Connection {
                             under_way = None;
                         }
                         ToAgent::Refused { through, reason } if under_way == Some(through) => {
-                            tracing::error!(reason, "the server takes no such events: they are dropped");
+                            tracing::error!(reason, "the server does not take an event, which is dropped");
                             self.acknowledge(through).await;
                             under_way = None;
                         }

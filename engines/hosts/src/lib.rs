@@ -13,6 +13,8 @@ pub mod agent;
 mod config;
 mod events;
 mod server;
+#[cfg(test)]
+mod tests;
 pub mod wire;
 
 pub use config::{Agent, Config};

@@ -13,7 +13,7 @@ use engine::metrics::{MetricsSource, MetricsText};
 use engine::program::Companion;
 use engine::{BoxFuture, Context, Engine, EngineError, Program};
 use event::policy::Applied;
-use event::{Kind, Sent, Span};
+use event::{Kind, Observed, Sent, Span};
 use serde_json::value::RawValue;
 use store::{Sink, StoreError};
 use tokio::io::BufReader;
@@ -99,6 +99,24 @@ enum Parted {
     Gone(String),
 }
 
+/// What is remembered from one conversation with the agent to the next.
+struct Talks {
+    /// Wait before the agent is looked for again.
+    wait: Duration,
+    /// The last [`Attached`] in the journal.
+    attached: Option<Attached>,
+    /// The reason of the last [`Lost`] in the journal, until a conversation goes well: one that ends again and again for one
+    /// reason is told once.
+    lost: Option<String>,
+}
+
+impl Talks {
+    /// The conversation goes well.
+    fn go_well(&mut self) {
+        (self.wait, self.lost) = (AGAIN_MIN, None);
+    }
+}
+
 impl Hosts {
     /// The engine.
     pub fn new(given: Given) -> Self {
@@ -124,7 +142,9 @@ impl Hosts {
 
     async fn supervise(&self, context: Context) -> Result<(), EngineError> {
         let mut config = self.config.clone();
-        let mut wait = AGAIN_MIN;
+        let mut talks = Talks { wait: AGAIN_MIN, attached: None, lost: None };
+        // An agent that an earlier process of garant started, and that is attached now.
+        let mut adopted = None;
         loop {
             context.progress.tick();
             let wanted = self.engines()?;
@@ -132,11 +152,17 @@ impl Hosts {
             let socket = agent.socket.clone().unwrap_or_else(|| self.place.socket());
             let fault = match UnixStream::connect(&socket).await {
                 Ok(stream) => {
-                    wait = AGAIN_MIN;
-                    match self.converse(&context, stream).await? {
-                        Parted::Stopped => break,
+                    let peer = stream.peer_cred().ok().and_then(|peer| peer.pid());
+                    match self.converse(&context, stream, &mut talks).await? {
+                        Parted::Stopped => {
+                            adopted = peer.filter(|_| agent.socket.is_none()).map(|pid| (pid, socket));
+                            break;
+                        }
                         Parted::Gone(reason) => {
-                            context.recorder.record(&Lost { reason: reason.clone() }).await?;
+                            if talks.lost.as_ref() != Some(&reason) {
+                                context.recorder.record(&Lost { reason: reason.clone() }).await?;
+                                talks.lost = Some(reason.clone());
+                            }
                             Some(reason)
                         }
                     }
@@ -162,13 +188,17 @@ impl Hosts {
             let mut applied = self.applied.clone();
             tokio::select! {
                 () = context.stop.cancelled() => break,
-                () = tokio::time::sleep(wait) => wait = (wait * 2).min(AGAIN_MAX),
-                _ = applied.changed() => wait = AGAIN_MIN,
+                () = tokio::time::sleep(talks.wait) => talks.wait = (talks.wait * 2).min(AGAIN_MAX),
+                _ = applied.changed() => talks.wait = AGAIN_MIN,
             }
         }
         let companion = self.companion().take();
-        if let Some(mut companion) = companion {
+        if let Some(mut companion) = companion
+            && !companion.has_ended()
+        {
             companion.stop(STOPS_WITHIN).await;
+        } else if let Some((pid, socket)) = adopted {
+            stop_adopted(pid, &socket).await;
         }
         Ok(())
     }
@@ -228,10 +258,10 @@ impl Hosts {
     }
 
     /// Speaks with the agent until one of the two goes.
-    async fn converse(&self, context: &Context, stream: UnixStream) -> Result<Parted, EngineError> {
+    async fn converse(&self, context: &Context, stream: UnixStream, talks: &mut Talks) -> Result<Parted, EngineError> {
         let (read, mut write) = stream.into_split();
         let mut read = BufReader::new(read);
-        match self.talk(context, &mut read, &mut write).await {
+        match self.talk(context, &mut read, &mut write, talks).await {
             Ok(parted) => Ok(parted),
             Err(Talk::Stream(error)) => Ok(Parted::Gone(format!("the agent does not answer: {error}"))),
             Err(Talk::Engine(error)) => Err(error),
@@ -243,6 +273,7 @@ impl Hosts {
         context: &Context,
         read: &mut BufReader<tokio::net::unix::OwnedReadHalf>,
         write: &mut tokio::net::unix::OwnedWriteHalf,
+        talks: &mut Talks,
     ) -> Result<Parted, Talk> {
         let version = env!("CARGO_PKG_VERSION").to_owned();
         wire::write(write, &ToAgent::Attach { protocol: PROTOCOL, version }).await?;
@@ -257,8 +288,11 @@ impl Hosts {
             )));
         }
         let attached = Attached { version, pid, revision: following.revision };
-        context.recorder.record(&attached).await.map_err(EngineError::from)?;
-        tracing::info!(pid, "the agent is attached");
+        if talks.lost.is_none() || talks.attached.as_ref() != Some(&attached) {
+            context.recorder.record(&attached).await.map_err(EngineError::from)?;
+            tracing::info!(pid, "the agent is attached");
+            talks.attached = Some(attached);
+        }
         let mut applied = self.applied.clone();
         applied.borrow_and_update();
         let (lines, mut line) = tokio::sync::mpsc::channel(4);
@@ -278,27 +312,48 @@ impl Hosts {
         };
         tokio::pin!(reading);
         self.tell(&mut following, write).await?;
+        // Why the agent does not follow what it was told last.
+        let mut refusal: Option<String> = None;
+        let mut standings = 0_u32;
         let mut tick = tokio::time::interval(Duration::from_secs(5));
         loop {
             tokio::select! {
                 () = context.stop.cancelled() => return Ok(Parted::Stopped),
-                _ = tick.tick() => context.progress.tick(),
+                _ = tick.tick() => {
+                    context.progress.tick();
+                    if refusal.is_some() {
+                        self.tell_again(&mut following, write).await?;
+                    }
+                }
                 error = &mut reading => return Err(error.into()),
                 _ = applied.changed() => self.tell(&mut following, write).await?,
                 Some(said) = line.recv() => match said {
                     FromAgent::Events { through, events } => {
                         let answer = self.journal(context, through, events).await?;
                         wire::write(write, &answer).await?;
+                        talks.go_well();
                     }
-                    FromAgent::Standing(standing) => self.show(|view| {
-                        view.is_wanted = !following.engines.is_empty();
-                        view.standing = Some(standing);
-                        view.fault = None;
-                    }),
-                    FromAgent::Following { revision, refused } => {
-                        if let Some(refused) = refused {
-                            tracing::error!(revision, refused, "the agent does not follow the policy");
+                    FromAgent::Standing(standing) => {
+                        // The first one comes at once; the second shows that it lasts.
+                        standings = standings.saturating_add(1);
+                        if standings > 1 {
+                            talks.go_well();
                         }
+                        self.show(|view| {
+                            view.is_wanted = !following.engines.is_empty();
+                            view.standing = Some(standing);
+                            view.fault = None;
+                        });
+                    }
+                    FromAgent::Following { revision, refused } => {
+                        if let Some(refused) = &refused
+                            && refusal.as_ref() != Some(refused)
+                        {
+                            tracing::error!(revision, refused, "the agent does not follow the policy: it is told again");
+                        }
+                        // Its revision may be above ours, where another server told it more.
+                        following.revision = following.revision.max(revision);
+                        refusal = refused;
                     }
                     FromAgent::Hello { .. } | FromAgent::Answer { .. } => {
                         return Ok(Parted::Gone("the agent said something that does not belong there".to_owned()));
@@ -314,7 +369,17 @@ impl Hosts {
         if following.asks_for(&engines) {
             return Ok(());
         }
-        *following = Desired { revision: following.revision + 1, engines };
+        self.tell_again(following, write).await
+    }
+
+    /// Tells the agent what to do, which it refused to follow or which is another thing now.
+    async fn tell_again(
+        &self,
+        following: &mut Desired,
+        write: &mut tokio::net::unix::OwnedWriteHalf,
+    ) -> Result<(), Talk> {
+        let engines = self.engines()?;
+        *following = Desired { revision: following.revision.saturating_add(1), engines };
         wire::write(write, &ToAgent::Desired(following.clone())).await?;
         Ok(())
     }
@@ -322,6 +387,7 @@ impl Hosts {
     /// Journals events of the agent; what to answer. Waits while the storage takes nothing.
     async fn journal(&self, context: &Context, through: u64, events: Vec<Sent>) -> Result<ToAgent, Talk> {
         let mut observed = Vec::with_capacity(events.len());
+        let mut refusal = None;
         for event in events {
             let kind = self.kinds.iter().chain(&OWN_KINDS).find(|kind| kind.name == event.kind);
             let Some(kind) = kind.filter(|kind| event.version <= kind.version) else {
@@ -331,18 +397,42 @@ impl Hosts {
                 ))
                 .into());
             };
-            if event.observer.vantage() != VANTAGE {
-                let reason = format!("`{}` is no observer of this agent", event.observer);
-                return Ok(ToAgent::Refused { through, reason });
+            if event.observer.vantage() == VANTAGE {
+                observed.push(event.received(kind));
+            } else {
+                // The others of its batch are none the worse for it.
+                refusal = Some(format!("`{}` is no observer of this agent", event.observer));
             }
-            observed.push(event.received(kind));
+        }
+        let refused = match self.keep(context, observed.clone()).await? {
+            Err(error) if observed.len() > 1 => {
+                tracing::debug!(%error, "events of the agent are taken one by one");
+                let mut refused = None;
+                for event in observed {
+                    refused = self.keep(context, vec![event]).await?.err().or(refused);
+                }
+                refused
+            }
+            kept => kept.err(),
+        };
+        Ok(match refused.map(|error| error.to_string()).or(refusal) {
+            Some(reason) => {
+                tracing::error!(reason, "an event of the agent can't be journaled, and is dropped");
+                ToAgent::Refused { through, reason }
+            }
+            None => ToAgent::Taken { through },
+        })
+    }
+
+    /// Journals these events together, and waits while the storage takes nothing; or says why it will never take them.
+    async fn keep(&self, context: &Context, events: Vec<Observed>) -> Result<Result<(), StoreError>, Talk> {
+        if events.is_empty() {
+            return Ok(Ok(()));
         }
         loop {
-            match self.sink.take(observed.clone()).await {
-                Ok(_) => return Ok(ToAgent::Taken { through }),
-                Err(error @ (StoreError::Malformed { .. } | StoreError::TooLarge { .. })) => {
-                    return Ok(ToAgent::Refused { through, reason: error.to_string() });
-                }
+            match self.sink.take(events.clone()).await {
+                Ok(_) => return Ok(Ok(())),
+                Err(error @ (StoreError::Malformed { .. } | StoreError::TooLarge { .. })) => return Ok(Err(error)),
                 Err(error) => {
                     tracing::debug!(%error, "events of the agent wait");
                     context.progress.tick();
@@ -424,13 +514,14 @@ pub const VANTAGE: &str = "server";
 
 /// The kinds of `event` that an agent may write: what it observed, and how its engines are doing. Not what the log says of
 /// itself, nor what a policy or a verdict is.
-const OWN_KINDS: [&Kind; 9] = {
+const OWN_KINDS: [&Kind; 10] = {
     use event::{Body, engine, evidence};
     [
         &engine::Started::KIND,
         &engine::Failed::KIND,
         &engine::Stopped::KIND,
         &engine::Blind::KIND,
+        &engine::ClockStepped::KIND,
         &evidence::Changed::KIND,
         &evidence::Covered::KIND,
         &evidence::Succeeded::KIND,
@@ -469,6 +560,23 @@ fn group_numbers(names: &[&str]) -> io::Result<Vec<u32>> {
             names.contains(&name).then(|| fields.nth(1)?.parse().ok())?
         })
         .collect())
+}
+
+/// Stops an agent that is no child of this process, as [`Companion::stop`] does one that is: it has ended once nobody listens at
+/// its socket.
+async fn stop_adopted(pid: i32, socket: &std::path::Path) {
+    let Some(process) = rustix::process::Pid::from_raw(pid) else { return };
+    let has_ended = async {
+        while UnixStream::connect(socket).await.is_ok() {
+            tokio::time::sleep(AGAIN_MIN).await;
+        }
+    };
+    if let Err(error) = rustix::process::kill_process(process, rustix::process::Signal::TERM) {
+        tracing::warn!(pid, %error, "the agent could not be told to stop");
+    } else if tokio::time::timeout(STOPS_WITHIN.to_std(), has_ended).await.is_err() {
+        tracing::warn!(pid, "the agent does not stop, and is killed");
+        _ = rustix::process::kill_process(process, rustix::process::Signal::KILL);
+    }
 }
 
 /// Makes the directory of the agent's state, of its user and closed to all others.

@@ -41,7 +41,7 @@ pub enum ToAgent {
         /// As in [`FromAgent::Events`].
         through: u64,
     },
-    /// The events below this number will never be taken.
+    /// Of the events below this number, at least one will never be taken; the others are in the journal.
     Refused {
         /// As in [`FromAgent::Events`].
         through: u64,

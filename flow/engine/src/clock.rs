@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 mod watch;
 
-pub use watch::{ClockWatch, Oddity, STEP_MIN, timekeeper};
+pub use watch::{ClockWatch, Oddity, STEP_MIN, timekeeper, timekeeper_of_agent};
 
 /// The clocks of the machine: `CLOCK_REALTIME` for labels, `CLOCK_BOOTTIME` for lengths, because that goes on counting while
 /// the machine is suspended. Both are read through the C library, where a test of the whole process can put other clocks in

@@ -78,6 +78,8 @@ pub(crate) async fn agent(
     };
 
     let mut supervisor = Supervisor::new(context).stop_deadline(STOP_DEADLINE);
+    // The server's may be dead while the clock steps, and then what was seen here is dated by a clock that nobody doubts.
+    supervisor = supervisor.add(Arc::new(engine::clock::timekeeper_of_agent()));
     let mut doors = Vec::new();
     for entry in &registry.host_engines {
         let folder = state.join(entry.name);

@@ -122,6 +122,11 @@ pub fn timekeeper() -> impl Engine {
     Driver::new("timekeeper", 3, Timekeeper::default)
 }
 
+/// The [`timekeeper`] of an agent: an observer of its own, for the server's may run on the same host.
+pub fn timekeeper_of_agent() -> impl Engine {
+    Driver::new("agent-timekeeper", 3, Timekeeper::default)
+}
+
 #[derive(Default)]
 struct Timekeeper {
     /// The watch; `None` before the first activation.

@@ -1,0 +1,192 @@
+//! Both ends of the agent's socket, in one process.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine::sim::World;
+use engine::{CancellationToken, Engine as _, Recorder};
+use event::policy::Applied;
+use event::{Body, BootId, Kind, Time};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use store::spool::{DiskSpool, SpoolBounds};
+use tempfile::TempDir;
+use tokio::io::BufReader;
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinHandle};
+
+use crate::agent::{FollowedState, Link};
+use crate::events::{Attached, Lost};
+use crate::wire::{self, Desired, FromAgent, PROTOCOL, ToAgent};
+use crate::{AgentPlace, Config, Desire, Given, Hosts};
+
+/// An event of an engine that runs in an agent.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+struct Done {
+    what: u8,
+}
+
+impl Body for Done {
+    const KIND: Kind = Kind::trace("toy.done");
+}
+
+/// The agent and the server of a host, without the engines of either.
+struct Host {
+    folder: TempDir,
+    world: World,
+    spool: Arc<DiskSpool>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+fn of_engine(text: &str) -> BTreeMap<String, Box<RawValue>> {
+    [("toy".to_owned(), RawValue::from_string(text.to_owned()).expect("JSON"))].into()
+}
+
+impl Host {
+    fn new() -> Self {
+        let folder = TempDir::new().expect("a folder");
+        let world = World::at(Time::from_micros(1_800_000_000_000_000));
+        let spool = DiskSpool::open(&folder.path().join("spool"), SpoolBounds::default(), world.clock.clone());
+        Self { folder, spool: spool.expect("opens"), world, tasks: Vec::new() }
+    }
+
+    fn state(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The agent's side begins to listen.
+    fn agent(&mut self) {
+        let socket = AgentPlace { state: self.state().to_owned() }.socket();
+        let listener = std::os::unix::net::UnixListener::bind(socket).expect("listens");
+        listener.set_nonblocking(true).expect("a socket");
+        let followed = FollowedState::load(self.state()).expect("readable");
+        let board = watch::Sender::new(None);
+        let link = Link::new(listener, Arc::clone(&self.spool), followed, Vec::new(), board.subscribe());
+        let context = self.world.context("server.link".parse().expect("a name")).expect("a context");
+        self.tasks.push(tokio::spawn(async move {
+            let _board = board;
+            link.run(context).await.expect("it serves until it is stopped");
+        }));
+    }
+
+    /// An engine of the agent records something.
+    async fn done(&self, what: u8) {
+        let observer = "server.toy".parse().expect("a name");
+        let sink = Arc::new(Arc::clone(&self.spool));
+        let recorder = Recorder::new(sink, observer, BootId::from_bytes([what; 16]), self.world.clock.clone());
+        recorder.record(&Done { what }).await.expect("the spool takes it");
+    }
+
+    /// The server's side, which knows these kinds. It is killed, not stopped: its agent is this very process.
+    fn server(&mut self, kinds: Vec<&'static Kind>) -> AbortHandle {
+        let desire: Desire = Arc::new(|| RawValue::from_string("1".to_owned()).map(Some));
+        let applied = Applied {
+            revision: "1".to_owned(),
+            services: vec![],
+            probes: vec![],
+            findings: vec![],
+            maintenance: vec![],
+            promises: vec![],
+        };
+        let (config, applied) = (watch::Sender::new(Arc::<Config>::default()), watch::Sender::new(Arc::new(applied)));
+        let hosts = Hosts::new(Given {
+            config: config.subscribe(),
+            applied: applied.subscribe(),
+            sink: self.world.journal.clone(),
+            kinds,
+            desires: vec![("toy", desire)],
+            place: AgentPlace { state: self.state().to_owned() },
+        });
+        let mut context = self.world.context("server.hosts".parse().expect("a name")).expect("a context");
+        context.stop = CancellationToken::new();
+        let task = tokio::spawn(async move {
+            let _policy = (config, applied);
+            hosts.run(context).await.expect("it goes on until it is killed");
+        });
+        let killed = task.abort_handle();
+        self.tasks.push(task);
+        killed
+    }
+
+    fn spooled(&self) -> u64 {
+        self.spool.state().borrow().groups
+    }
+}
+
+/// JO-1. A kind of a later release waits for a server that knows it, and is in the journal once. What ends again and again for one
+/// reason is journaled once, not ten times a second.
+#[tokio::test(start_paused = true)]
+async fn an_event_of_a_kind_that_the_server_does_not_know_stays_in_the_spool() {
+    let mut host = Host::new();
+    host.agent();
+    host.done(1).await;
+    let old = host.server(vec![]);
+    tokio::time::sleep(Duration::from_mins(5)).await;
+    assert_eq!((host.spooled(), host.world.journal.of::<Done>()), (1, vec![]));
+    let lost = host.world.journal.of::<Lost>();
+    assert_eq!(lost.len(), 1, "{lost:?}");
+    assert!(lost[0].reason.contains("`toy.done` of version 1, which this release does not know"), "{lost:?}");
+    assert!(host.world.journal.of::<Attached>().len() <= 2, "one before it followed the policy, one after");
+    old.abort();
+
+    host.done(2).await;
+    let new = host.server(vec![&Done::KIND]);
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    assert_eq!((host.spooled(), host.world.journal.of::<Done>()), (0, vec![Done { what: 1 }, Done { what: 2 }]));
+    new.abort();
+    host.server(vec![&Done::KIND]);
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    assert_eq!(host.world.journal.of::<Done>().len(), 2, "sent once");
+}
+
+/// An event that claims to be of another host is dropped, and what comes with it is not.
+#[tokio::test(start_paused = true)]
+async fn an_agent_speaks_for_its_own_host_only() {
+    let mut host = Host::new();
+    host.agent();
+    let sink = Arc::new(Arc::clone(&host.spool));
+    let observer = "elsewhere.toy".parse().expect("a name");
+    let forger = Recorder::new(sink, observer, BootId::from_bytes([9; 16]), host.world.clock.clone());
+    forger.record(&Done { what: 9 }).await.expect("the spool takes it");
+    host.done(1).await;
+    host.server(vec![&Done::KIND]);
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    assert_eq!((host.spooled(), host.world.journal.of::<Done>()), (0, vec![Done { what: 1 }]));
+}
+
+/// NH-1. An agent that could not write down what it is to do is told again.
+#[tokio::test(start_paused = true)]
+async fn a_state_that_is_not_followed_is_told_again() {
+    let mut host = Host::new();
+    let socket = AgentPlace { state: host.state().to_owned() }.socket();
+    let listener = tokio::net::UnixListener::bind(socket).expect("listens");
+    host.server(vec![]);
+    let (stream, _) = listener.accept().await.expect("a server");
+    let (read, mut write) = stream.into_split();
+    let mut read = BufReader::new(read);
+    let said = wire::read::<ToAgent>(&mut read).await.expect("readable");
+    assert!(matches!(said, Some(ToAgent::Attach { .. })), "{said:?}");
+    let following = Desired { revision: 7, engines: BTreeMap::new() };
+    let hello = FromAgent::Hello { protocol: PROTOCOL, version: "0.1".to_owned(), following, pid: 1 };
+    wire::write(&mut write, &hello).await.expect("written");
+    for (expected, refused) in
+        [(8, Some("the disk is full".to_owned())), (9, Some("the disk is full".to_owned())), (10, None)]
+    {
+        let said = wire::read::<ToAgent>(&mut read).await.expect("readable");
+        let Some(ToAgent::Desired(desired)) = said else { panic!("{said:?}") };
+        assert_eq!(desired.revision, expected);
+        assert!(desired.asks_for(&of_engine("1")), "{desired:?}");
+        let revision = if refused.is_some() { 7 } else { expected };
+        wire::write(&mut write, &FromAgent::Following { revision, refused }).await.expect("written");
+    }
+    let quiet = tokio::time::timeout(Duration::from_secs(20), wire::read::<ToAgent>(&mut read)).await;
+    assert!(quiet.is_err(), "it follows, so it is told nothing: {quiet:?}");
+}
