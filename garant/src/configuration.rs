@@ -12,7 +12,7 @@ use event::policy::Applied;
 use event::{Interval, Ppb, Span, Time};
 use policy::{Basics, Document, Located, Mistakes, Nouns, Part, Section, SectionDoc, Sources, Table};
 use promise::Subject;
-use promise::objective::{Availability, Freshness, Objective};
+use promise::objective::{Answered, Availability, Freshness, Objective, Reaction};
 
 use crate::registry::{PartChannel, PolicyPart, Registry, typed};
 
@@ -207,6 +207,12 @@ fn never_proven(applied: &Applied) -> BTreeSet<String> {
                 Subject::Service(service) if applied.probes.iter().all(|probe| probe.service != service) => {
                     format!("service `{service}` has no probe: add one with service = \"{service}\"")
                 }
+                Subject::Service(service)
+                    if matches!(objective, Objective::Reaction(Reaction { to: Answered::Offences, .. }))
+                        && !applied.probes.iter().any(|p| p.service == service && &*p.kind == guard::NAME) =>
+                {
+                    format!("no probe of service `{service}` sees offences: name the service of [guard]")
+                }
                 Subject::AllServices if applied.probes.is_empty() => "no service has a probe: add one".to_owned(),
                 _ => continue,
             };
@@ -389,6 +395,15 @@ mod tests {
             ("reaction = { service = \"empty\", within = \"1 min\", over = \"1 d\" }", "service `empty` has no probe"),
             ("coverage = { service = \"shop\", at_least = \"99 %\", over = \"1 d\" }", ""),
             ("reaction = { within = \"1 min\", over = \"1 d\" }", ""),
+            (
+                "reaction = { service = \"shop\", to = \"offences\", within = \"2 s\", over = \"1 d\" }",
+                "no probe of service `shop` sees offences",
+            ),
+            (
+                "reaction = { service = \"empty\", to = \"offences\", within = \"2 s\", over = \"1 d\" }\n\
+                 [guard]\nservice = \"empty\"",
+                "",
+            ),
         ] {
             let warning = warnings(objective);
             assert!(warning.contains(about), "{objective}: {warning}");

@@ -118,3 +118,28 @@ fn typography() {
     let english = format!("{:?}", Language::English.words());
     assert!(!english.contains("\\u{202f}") && !english.contains("  "), "{english}");
 }
+
+/// NH-1. A reaction to offences is called what it is, and that to failures what it was.
+#[test]
+fn each_reaction_has_its_words() {
+    use event::Ppb;
+    use promise::objective::{Answered, Reaction};
+    let (within, over) = (Span::from_secs(2), Span::from_days(30));
+    for (to, french, english) in [
+        (
+            Answered::Failures,
+            "plus longue attente avant que quelqu’un soit prévenu sur 30 jours",
+            "longest time until somebody was told over 30 days",
+        ),
+        (
+            Answered::Offences,
+            "plus longue attente avant un bannissement sur 30 jours",
+            "longest time until an offender was banned over 30 days",
+        ),
+    ] {
+        let objective = Objective::Reaction(Reaction { to, service: None, within, observed: Ppb::ONE, over });
+        let said = |language: Language| plain(&language.measure(&objective));
+        assert_eq!((said(Language::French).as_str(), said(Language::English).as_str()), (french, english));
+        assert_eq!(plain(&Language::English.promised(objective.promised())), "at most 2 s");
+    }
+}
