@@ -1,34 +1,87 @@
-//! The commands: `garant guard …`.
+//! The commands: `garant guard …`. They ask the agent of this host, with a server or without.
 
 use std::path::{Path, PathBuf};
 
-use clap::{Arg, ArgAction, ArgMatches};
-use engine::command::{CommandContext, Question};
+use clap::{Arg, ArgAction, ArgMatches, value_parser};
+use engine::command::{CommandContext, Question, Style};
 use engine::{Command, Failure};
+use event::Span;
 use serde_json::Value;
 
-use crate::door::API;
+use crate::act::shown;
+use crate::door::{API, BanOrder, network_of};
+
+mod import;
+
+/// How long a ban lasts that somebody orders without saying.
+const BAN: &str = "1 h";
 
 /// All of them.
 pub fn commands() -> Vec<Command> {
-    let json = || Arg::new("json").long("json").action(ArgAction::SetTrue).help("Write JSON instead of text");
-    let status = clap::Command::new("status").about("Show what is read, what is banned and what is wrong").arg(json());
-    let agent =
-        Arg::new("agent").long("agent").value_name("SOCKET").global(true).value_parser(clap::value_parser!(PathBuf));
+    let agent = Arg::new("agent")
+        .long("agent")
+        .value_name("SOCKET")
+        .global(true)
+        .value_parser(value_parser!(PathBuf))
+        .help("The socket of the agent, where it is not the one of this host");
     let arguments = clap::Command::new("guard")
         .about("Log detection and bans on this host; works without a server")
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .arg(agent.help("The socket of the agent, where it is not that of this host"))
-        .subcommand(status);
+        .arg(agent)
+        .subcommand(
+            clap::Command::new("status").about("Show what is read, what is banned and what is wrong").arg(json_flag()),
+        )
+        .subcommand(clap::Command::new("bans").about("List the bans in force").arg(json_flag()))
+        .subcommand(
+            clap::Command::new("ban")
+                .about("Ban an address or a network from all ports")
+                .arg(address().required(true))
+                .arg(
+                    Arg::new("for")
+                        .long("for")
+                        .value_name("TIME")
+                        .default_value(BAN)
+                        .help("How long: `10 min`, `1 d`, or `ever`"),
+                )
+                .arg(json_flag()),
+        )
+        .subcommand(
+            clap::Command::new("unban")
+                .about("End bans: of an address or a network, or all of them")
+                .arg(address().required_unless_present("all"))
+                .arg(Arg::new("all").long("all").action(ArgAction::SetTrue).conflicts_with("address").help("All bans"))
+                .arg(
+                    Arg::new("forget")
+                        .long("forget")
+                        .action(ArgAction::SetTrue)
+                        .help("Forget the history as well: the next ban is a first one"),
+                )
+                .arg(json_flag()),
+        )
+        .subcommand(clap::Command::new("allow").about("Show who is never banned, and why").arg(json_flag()))
+        .subcommand(import::arguments());
     vec![Command { arguments, run }]
 }
 
 fn run(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, Failure> {
     match matches.subcommand() {
         Some(("status", matches)) => status(matches, context),
+        Some(("bans", matches)) => bans(matches, context),
+        Some(("ban", matches)) => ban(matches, context),
+        Some(("unban", matches)) => unban(matches, context),
+        Some(("allow", matches)) => allow(matches, context),
+        Some(("import", matches)) => import::run(matches, context),
         _ => Ok(2),
     }
+}
+
+fn json_flag() -> Arg {
+    Arg::new("json").long("json").action(ArgAction::SetTrue).help("Write JSON instead of text")
+}
+
+fn address() -> Arg {
+    Arg::new("address").value_name("ADDRESS").help("An address, or a network: 192.0.2.7, 2001:db8::/48")
 }
 
 /// The socket that the user names.
@@ -36,9 +89,157 @@ fn agent(matches: &ArgMatches) -> Option<&Path> {
     matches.get_one::<PathBuf>("agent").map(PathBuf::as_path)
 }
 
+fn wants_json(matches: &ArgMatches) -> bool {
+    matches.get_flag("json")
+}
+
+fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+    value.get(key).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn count(value: &Value, key: &str) -> u64 {
+    value.get(key).and_then(Value::as_u64).unwrap_or(0)
+}
+
+fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
+    value.get(key).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
 fn status(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, Failure> {
     let answer = context.ask_agent(agent(matches), Question::get(API).segment("status"))?;
     let status: Value = answer.accepted("the guard does not say how it is doing")?.json()?;
-    context.json(&status);
+    if wants_json(matches) {
+        context.json(&status);
+        return Ok(0);
+    }
+    let is_enforced = status.get("enforced").and_then(Value::as_bool).unwrap_or(false);
+    let is_simulated = status.get("simulated").and_then(Value::as_bool).unwrap_or(false);
+    let state = match (is_enforced, is_simulated) {
+        (true, _) => context.painted(Style::Good, "bans are in force"),
+        (false, true) => context.painted(Style::Doubtful, "simulation: nobody is banned"),
+        (false, false) => context.painted(Style::Bad, "bans are not in force"),
+    };
+    context.line(&format!(
+        "{state}: {} now, {} since the start; {} lines read",
+        count(&status, "bans"),
+        count(&status, "bans_since_start"),
+        count(&status, "lines")
+    ));
+    for impaired in list(&status, "impaired") {
+        let what = context.painted(Style::Bad, text(impaired, "what"));
+        context.line(&format!("  {what}: {}", text(impaired, "reason")));
+    }
+    let rules = list(&status, "rules");
+    let width = rules.iter().map(|rule| text(rule, "rule").len()).max().unwrap_or(0).max(4);
+    if !rules.is_empty() {
+        context.line(&format!("{:width$}  {:>9}  {:>9}  {:>7}", "rule", "failures", "offences", "banned"));
+    }
+    for rule in rules {
+        context.line(&format!(
+            "{:width$}  {:>9}  {:>9}  {:>7}",
+            text(rule, "rule"),
+            count(rule, "failures"),
+            count(rule, "offences"),
+            count(rule, "banned")
+        ));
+    }
+    for log in list(&status, "logs") {
+        context.line(&format!("reads {}", log.as_str().unwrap_or_default()));
+    }
+    Ok(0)
+}
+
+fn bans(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, Failure> {
+    let answer = context.ask_agent(agent(matches), Question::get(API).segment("bans"))?;
+    let bans: Value = answer.accepted("the guard does not say whom it has banned")?.json()?;
+    if wants_json(matches) {
+        context.json(&bans);
+        return Ok(0);
+    }
+    let bans = bans.as_array().cloned().unwrap_or_default();
+    if bans.is_empty() {
+        context.line("nobody is banned");
+    }
+    let width = bans.iter().map(|ban| text(ban, "address").len()).max().unwrap_or(0);
+    for ban in &bans {
+        let until = ban.get("until").and_then(Value::as_str);
+        let until = until.map_or_else(|| "for ever".to_owned(), |until| format!("until {until}"));
+        let again = match count(ban, "count") {
+            0 => String::new(),
+            times => format!(", banned {times} times before"),
+        };
+        let ports = match text(ban, "ports") {
+            "all" => String::new(),
+            ports => format!(", {ports}"),
+        };
+        context.line(&format!(
+            "{:width$}  {}  since {}  {until}{again}{ports}",
+            text(ban, "address"),
+            text(ban, "rule"),
+            text(ban, "since")
+        ));
+    }
+    Ok(0)
+}
+
+fn ban(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, Failure> {
+    let written = matches.get_one::<String>("address").map_or("", String::as_str);
+    let network = network_of(written).ok_or_else(|| no_address(written))?;
+    let lasts = matches.get_one::<String>("for").map_or(BAN, String::as_str);
+    let lasts: Option<Span> = match lasts {
+        "ever" => None,
+        text => Some(Span::parse(text).map_err(|_| {
+            Failure::new(format!("`{text}` is no time")).remedy("write it like `10 min`, `1 d`, or `ever`").code(2)
+        })?),
+    };
+    let question = Question::post(API).segment("bans").json(&BanOrder { network, lasts })?;
+    let answer = context.ask_agent(agent(matches), question)?;
+    let done: Value = answer.accepted(&format!("{} was not banned", shown(network)))?.json()?;
+    if wants_json(matches) {
+        context.json(&done);
+    } else {
+        context.line(&format!("{} is banned", shown(network)));
+    }
+    Ok(0)
+}
+
+fn no_address(written: &str) -> Failure {
+    Failure::new(format!("`{written}` is no address and no network"))
+        .remedy("write it like 192.0.2.7, 192.0.2.0/24 or 2001:db8::/48")
+        .code(2)
+}
+
+fn unban(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, Failure> {
+    let question = Question::new(engine::door::Method::Delete, API).segment("bans");
+    let question = match matches.get_one::<String>("address") {
+        Some(written) => question.segment(&network_of(written).ok_or_else(|| no_address(written))?.to_string()),
+        None => question,
+    };
+    let question = if matches.get_flag("forget") { question.parameter("forget", "true") } else { question };
+    let answer = context.ask_agent(agent(matches), question)?;
+    let done: Value = answer.accepted("nobody was unbanned")?.json()?;
+    if wants_json(matches) {
+        context.json(&done);
+    } else {
+        match count(&done, "unbanned") {
+            0 => context.line("nobody was banned there"),
+            1 => context.line("1 ban is over"),
+            bans => context.line(&format!("{bans} bans are over")),
+        }
+    }
+    Ok(0)
+}
+
+fn allow(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, Failure> {
+    let answer = context.ask_agent(agent(matches), Question::get(API).segment("allow"))?;
+    let allowed: Value = answer.accepted("the guard does not say who is never banned")?.json()?;
+    if wants_json(matches) {
+        context.json(&allowed);
+        return Ok(0);
+    }
+    for network in allowed.as_array().into_iter().flatten() {
+        context.line(&format!("{}  {}", text(network, "network"), text(network, "why")));
+    }
+    context.note("add more with `allow` in [guard]; every session and every login with a key is found by itself");
     Ok(0)
 }

@@ -1,34 +1,81 @@
-//! The door: how the commands of this host ask the engine in its agent.
+//! The door: how the commands of this host ask the engine in its agent, with a server or without.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::IpAddr;
 
 use engine::BoxFuture;
 use engine::door::{Access, Call, Door, Listeners, Method, Mount, Reply};
+use event::{Span, Time};
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
-
-use crate::config::Desired;
+use tokio::sync::{mpsc, oneshot};
 
 /// The mount of the commands.
 pub(crate) const API: &str = "/api/v1/guard";
+/// Most bans of one import.
+pub(crate) const IMPORTED_MAX: usize = 200_000;
+/// Longest body: an import, of which each ban is some hundred bytes.
+const BODY_BYTES_MAX: usize = 7 * 1024 * 1024;
 
-/// What the engine shows to its door.
-#[derive(Default)]
-pub(crate) struct Shared {
-    desired: Mutex<Option<Desired>>,
+/// What a command wants of the engine.
+#[derive(Debug)]
+pub(crate) enum Wish {
+    /// How it is doing.
+    Status,
+    /// The bans in force.
+    Bans,
+    /// Who is never banned, and why.
+    Allowed,
+    /// A ban.
+    Ban(BanOrder),
+    /// The end of bans: of this network, or of all. Their history is forgotten with `forget`.
+    Unban { network: Option<IpNet>, forget: bool },
+    /// Bans and history of fail2ban.
+    Import(Vec<ImportedBan>),
 }
 
-impl Shared {
-    pub(crate) fn set(&self, desired: Option<Desired>) {
-        *self.desired.lock().unwrap_or_else(PoisonError::into_inner) = desired;
-    }
+/// A ban that somebody orders.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub(crate) struct BanOrder {
+    /// Whom.
+    pub(crate) network: IpNet,
+    /// For how long; for ever without it.
+    pub(crate) lasts: Option<Span>,
 }
+
+/// A ban that is taken over.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub(crate) struct ImportedBan {
+    /// Whom.
+    pub(crate) network: IpNet,
+    /// The jail.
+    pub(crate) rule: String,
+    /// Since when.
+    pub(crate) since: Time,
+    /// Until when; `None` for ever.
+    pub(crate) until: Option<Time>,
+    /// How many times the jail had banned it, this time included.
+    pub(crate) count: u32,
+}
+
+/// A wish, and where its answer goes.
+pub(crate) type Order = (Wish, oneshot::Sender<Reply>);
 
 /// The door of the engine.
-pub struct GuardDoor(Arc<Shared>);
+pub struct GuardDoor(mpsc::Sender<Order>);
 
 impl GuardDoor {
-    pub(crate) const fn new(shared: Arc<Shared>) -> Self {
-        Self(shared)
+    pub(crate) const fn new(orders: mpsc::Sender<Order>) -> Self {
+        Self(orders)
+    }
+
+    async fn ask(&self, wish: Wish) -> Reply {
+        let (answer, answered) = oneshot::channel();
+        let lost = || Reply::error(503, "the guard starts, or has failed: look at the log of the agent");
+        if self.0.send((wish, answer)).await.is_err() {
+            return lost();
+        }
+        answered.await.unwrap_or_else(|_| lost())
     }
 }
 
@@ -39,18 +86,53 @@ impl Door for GuardDoor {
             listeners: Listeners::Team,
             access: Access::TeamToken,
             methods: &[Method::Get, Method::Post, Method::Delete],
-            body_bytes_max: 64 * 1024,
+            body_bytes_max: BODY_BYTES_MAX,
         }]
     }
 
     fn call(&self, call: Call) -> BoxFuture<'_, Reply> {
-        let reply = match call.segments()[..] {
-            ["status"] => {
-                let desired = self.0.desired.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                Reply::json(&json!({ "desired": desired }))
+        Box::pin(async move {
+            match wish(&call) {
+                Ok(wish) => self.ask(wish).await,
+                Err(reply) => reply,
             }
-            _ => Reply::error(404, "the guard knows nothing of that name"),
-        };
-        Box::pin(std::future::ready(reply))
+        })
     }
+}
+
+fn wish(call: &Call) -> Result<Wish, Reply> {
+    match (call.method, &call.segments()[..]) {
+        (Method::Get, ["status"]) => Ok(Wish::Status),
+        (Method::Get, ["bans"]) => Ok(Wish::Bans),
+        (Method::Get, ["allow"]) => Ok(Wish::Allowed),
+        (Method::Post, ["bans"]) => Ok(Wish::Ban(call.json()?)),
+        (Method::Post, ["import"]) => {
+            let bans: Vec<ImportedBan> = call.json()?;
+            if bans.len() > IMPORTED_MAX {
+                return Err(Reply::error(413, "more bans than are imported at once"));
+            }
+            Ok(Wish::Import(bans))
+        }
+        (Method::Delete, ["bans"]) => Ok(Wish::Unban { network: None, forget: forgets(call) }),
+        (Method::Delete, ["bans", network]) => {
+            let network = network_of(network).ok_or_else(|| {
+                Reply::Json(
+                    400,
+                    json!({ "error": format!("`{network}` is no address and no network") }).to_string().into(),
+                )
+            })?;
+            Ok(Wish::Unban { network: Some(network), forget: forgets(call) })
+        }
+        _ => Err(Reply::error(404, "the guard knows nothing of that name")),
+    }
+}
+
+fn forgets(call: &Call) -> bool {
+    call.parameter("forget") == Some("true")
+}
+
+/// The address or network that a person writes.
+pub(crate) fn network_of(text: &str) -> Option<IpNet> {
+    let address = || text.parse::<IpAddr>().ok().map(|address| IpNet::from(address.to_canonical()));
+    address().or_else(|| text.parse().ok())
 }

@@ -13,8 +13,12 @@ pub mod detect;
 mod door;
 mod events;
 pub mod fail2ban;
+mod login;
+mod plan;
 mod run;
 pub mod source;
+mod statement;
+mod stream;
 
 pub use commands::commands;
 pub use config::{Config, Desired, Settings};

@@ -11,11 +11,12 @@ use ipnet::IpNet;
 use crate::act::{Ports, Protocol};
 use crate::config::Desired;
 use crate::detect::{AttemptsLimits, BanLength, BanTimes, BanTimesText};
+use crate::fail2ban::dates::{DateDetector, DateSettings};
+use crate::fail2ban::filter::{Filter, FilterSettings};
 use crate::fail2ban::{
-    ActionKind, Backend, BanAction, BanTime, DateDetector, DateSettings, Filter, FilterSettings, Ignored, Jail, Port,
-    Services, UseDns, read_jails,
+    ActionKind, Backend, BanAction, BanTime, Ignored, Jail, LogPath, Port, Services, UseDns, read_jails,
 };
-use crate::source::{Encoding, Follow, Start};
+use crate::source::{Encoding, Follow, JournalSettings, Start};
 
 /// Most tickets of a rule at once.
 const TICKETS_MAX: usize = 100_000;
@@ -38,22 +39,24 @@ pub(crate) struct Impairment {
     pub(crate) reason: String,
 }
 
-/// Logs, and the rules that read them alike: with one detector of dates and one encoding, so each line is read once.
+/// Logs, and the rules that read them alike: in one encoding and with dates of one kind, so each line is read once.
 pub(crate) struct StreamPlan {
     /// What tells it from the other streams, and finds its positions again.
     pub(crate) key: String,
     pub(crate) source: SourcePlan,
     pub(crate) encoding: Encoding,
-    pub(crate) dates: DateDetector,
+    /// For looking into a log that is seen for the first time: what is found there says nothing of the lines to come.
+    pub(crate) seek_dates: DateDetector,
     pub(crate) rules: Vec<RulePlan>,
 }
 
 /// Where lines come from.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum SourcePlan {
     /// Files.
     Files(Vec<Follow>),
-    /// The journal of systemd: its matches, and options of `journalctl`.
-    Journal { matches: Vec<Vec<String>>, options: Vec<(String, String)>, since: Span },
+    /// The journal of systemd, at first from so long ago.
+    Journal(JournalSettings, Span),
 }
 
 /// A rule.
@@ -111,63 +114,61 @@ impl Plan {
         let zone = local_zone(Path::new("/"));
         let settings = DateSettings { zone: &zone, log_zone: jail.log_time_zone.as_deref(), started: now };
         let date_pattern = jail.filter.datepattern.clone();
-        let dates = DateDetector::new(date_pattern.as_deref(), &settings).map_err(|error| error.to_string())?;
+        let seek_dates = DateDetector::new(date_pattern.as_deref(), &settings).map_err(|error| error.to_string())?;
         let encoding = match jail.log_encoding.as_str() {
             "auto" | "" => Encoding::default(),
             name => Encoding::named(name).map_err(|error| error.to_string())?,
         };
-        let source = source(&jail)?;
+        let source = source(&jail, encoding)?;
         let key = format!(
             "{source:?} {encoding:?} {:?} {:?}",
             date_pattern.as_deref().unwrap_or_default(),
             jail.log_time_zone.as_deref().unwrap_or_default()
         );
-        let rule = rule(jail, services)?;
+        let rule = rule(jail, services, zone.clone(), now)?;
         match self.streams.iter_mut().find(|stream| stream.key == key) {
             Some(stream) => stream.rules.push(rule),
-            None => self.streams.push(StreamPlan { key, source, encoding, dates, rules: vec![rule] }),
+            None => self.streams.push(StreamPlan { key, source, encoding, seek_dates, rules: vec![rule] }),
         }
         Ok(())
     }
 }
 
-impl std::fmt::Debug for SourcePlan {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Files(follows) => {
-                follows.iter().try_for_each(|follow| write!(f, "{} {:?} ", follow.pattern, follow.start))
+fn source(jail: &Jail, encoding: Encoding) -> Result<SourcePlan, String> {
+    match &jail.backend {
+        Backend::Files if jail.log_paths.is_empty() => {
+            Err("it names no log to read: give it a `logpath`, or `backend = systemd`".to_owned())
+        }
+        Backend::Files => {
+            let start = |tail| if tail { Start::End } else { Start::Since(jail.find_time) };
+            let follow = |path: &LogPath| Follow { pattern: path.pattern.clone(), start: start(path.tail) };
+            Ok(SourcePlan::Files(jail.log_paths.iter().map(follow).collect()))
+        }
+        Backend::Journal(options) => {
+            let mut journal =
+                JournalSettings { matches: jail.filter.journalmatch.clone(), encoding, ..JournalSettings::default() };
+            for (name, value) in options {
+                match name.as_str() {
+                    "journalpath" => journal.directory = Some(value.clone()),
+                    "journalfiles" => journal.files = value.split(',').map(|file| file.trim().to_owned()).collect(),
+                    "namespace" => journal.namespace = Some(value.clone()),
+                    "journalflags" => journal.all_journals = !value.contains("SYSTEM_ONLY") && value.trim() != "4",
+                    _ => return Err(format!("`{name}` is no option of `backend = systemd` that is known: remove it")),
+                }
             }
-            Self::Journal { matches, options, since } => write!(f, "journal {matches:?} {options:?} {since:?}"),
+            Ok(SourcePlan::Journal(journal, jail.find_time))
         }
     }
 }
 
-fn source(jail: &Jail) -> Result<SourcePlan, String> {
-    Ok(match &jail.backend {
-        Backend::Files => {
-            if jail.log_paths.is_empty() {
-                return Err("it names no log to read: give it a `logpath`, or `backend = systemd`".to_owned());
-            }
-            let start = |tail| if tail { Start::End } else { Start::Since(jail.find_time) };
-            let follow =
-                |path: &crate::fail2ban::LogPath| Follow { pattern: path.pattern.clone(), start: start(path.tail) };
-            SourcePlan::Files(jail.log_paths.iter().map(follow).collect())
-        }
-        Backend::Journal(options) => SourcePlan::Journal {
-            matches: jail.filter.journalmatch.clone(),
-            options: options.clone(),
-            since: jail.find_time,
-        },
-    })
-}
-
-fn rule(jail: Jail, services: &Services) -> Result<RulePlan, String> {
+fn rule(jail: Jail, services: &Services, zone: Zone, started: Time) -> Result<RulePlan, String> {
     let use_dns = match jail.use_dns {
         UseDns::Raw => UseDns::Raw,
         // A name in a log is what a stranger says of himself: it is never looked up, and bans nobody.
         UseDns::Yes | UseDns::Warn | UseDns::No => UseDns::No,
     };
-    let settings = FilterSettings { use_dns, find_time: jail.find_time, ..FilterSettings::default() };
+    let (log_zone, find_time) = (jail.log_time_zone.clone(), jail.find_time);
+    let settings = FilterSettings { log_zone, use_dns, find_time, ..FilterSettings::new(zone, started) };
     let filter = Filter::compile(&jail.filter, settings).map_err(|error| error.to_string())?;
     let length = |time| match time {
         BanTime::Forever => BanLength::Forever,
@@ -221,7 +222,7 @@ fn ports(bans: &[&BanAction], services: &Services) -> Result<Ports, String> {
         (false, true) => Protocol::Udp,
         _ => Protocol::Both,
     };
-    if ranges.iter().any(|range| *range == (0, u16::MAX)) {
+    if ranges.contains(&(0, u16::MAX)) {
         return Ok(Ports::All);
     }
     Ports::some(protocol, ranges).map_err(|error| error.to_string())
@@ -232,6 +233,6 @@ pub(crate) fn local_zone(root: &Path) -> Zone {
     let linked = std::fs::read_link(root.join("etc/localtime")).ok();
     let linked = linked.as_ref().and_then(|path| path.to_str()).and_then(|path| path.split_once("zoneinfo/"));
     let named = std::fs::read_to_string(root.join("etc/timezone")).unwrap_or_default();
-    let names = linked.map(|(_, name)| name).into_iter().chain([named.trim()]);
-    names.filter_map(|name| Zone::named(name).ok()).next().unwrap_or_default()
+    let mut names = linked.map(|(_, name)| name).into_iter().chain([named.trim()]);
+    names.find_map(Zone::named).unwrap_or_default()
 }

@@ -1,47 +1,126 @@
-//! The engine: follows the desired state, and carries lines, failures and bans between the parts.
+//! The engine: follows the desired state, and carries lines, offences and bans between the parts.
+//!
+//! One attempt opens the bans and mends the packet filter; a [`Session`] lasts for as long as one desired state. Logs are read on a
+//! thread that may block; everything else is this loop.
 
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use engine::door::Reply;
 use engine::{BoxFuture, Context, DesiredState, Engine, EngineError};
+use event::evidence::Reacted;
+use event::{Body, Monotonic, Observed, Span, Time};
+use ipnet::IpNet;
+use serde_json::json;
+use tokio::sync::{Mutex, mpsc};
+use tokio::task::JoinSet;
 
-use crate::config::Desired;
-use crate::door::{GuardDoor, Shared};
+use crate::act::{
+    Allowlist, Bans, Caps, Done, Enforcer, HostFacts, Nft, Origin, Request, Scans, Sessions, SshSettings, shown,
+};
+use crate::config::{Desired, Settings};
+use crate::detect::BanLength;
+use crate::door::{BanOrder, GuardDoor, ImportedBan, Order, Wish};
+use crate::events::{Attempts, Banned, Impaired, Mended, Spared, Unbanned};
+use crate::plan::{Impairment, Plan};
+use crate::source::{Journal, JournalBatch, JournalError, Notice, Wake};
+use crate::statement::{Said, Statement};
+use crate::stream::{Found, FoundOffence, Stream, StreamState};
+
+/// Where the positions in logs and the counts of failures are kept.
+const LOGS: &str = "logs.json";
+/// How often the host is looked at, bans are expired and the packet filter is asked whether our table is there.
+const TURN: Duration = Duration::from_secs(5);
+/// How often the packet filter is compared as a whole.
+const RECONCILE_EVERY: Span = Span::from_secs(60);
+/// How often what was counted is kept, when it has changed: what is read again after a crash.
+const KEEP_EVERY: Span = Span::from_secs(1);
+/// How long the history of bans is remembered: as fail2ban's `dbpurgeage`, and longer for those who come back.
+const HISTORY_KEPT: Span = Span::from_days(30);
+/// Orders that wait.
+const ORDERS_MAX: usize = 16;
+/// The rule of bans that a person orders.
+const MANUAL: &str = "manual";
 
 /// The engine.
 pub struct Guard {
     desired: DesiredState,
-    #[expect(dead_code, reason = "the bans will be kept there")]
     state: PathBuf,
-    shared: Arc<Shared>,
+    orders: (mpsc::Sender<Order>, Mutex<mpsc::Receiver<Order>>),
 }
 
 impl Guard {
     /// The engine, which keeps its own state in this directory.
     pub fn new(desired: DesiredState, state: PathBuf) -> Self {
-        Self { desired, state, shared: Arc::default() }
+        let (sender, receiver) = mpsc::channel(ORDERS_MAX);
+        Self { desired, state, orders: (sender, Mutex::new(receiver)) }
     }
 
     /// Its door.
     pub fn door(&self) -> GuardDoor {
-        GuardDoor::new(Arc::clone(&self.shared))
+        GuardDoor::new(self.orders.0.clone())
     }
 
     async fn guard(&self, context: Context) -> Result<(), EngineError> {
+        let mut orders = self.orders.1.lock().await;
         let mut desired = self.desired.clone();
-        let mut tick = tokio::time::interval(Duration::from_secs(5));
+        let mut enforcer: Option<Enforcer> = None;
+        let mut tick = tokio::time::interval(TURN);
         loop {
-            let wanted: Option<Desired> = desired.current()?;
-            self.shared.set(wanted);
-            loop {
+            let Some(wanted) = desired.current::<Desired>()? else {
+                if let Some(mut enforcer) = enforcer.take() {
+                    // Nothing is wanted any more: what is in the kernel of ours would ban for ever what nobody can see.
+                    enforcer.remove_from_firewall().await?;
+                }
                 tokio::select! {
                     () = context.stop.cancelled() => return Ok(()),
                     _ = tick.tick() => context.progress.tick(),
-                    () = desired.changed() => break,
+                    () = desired.changed() => {}
+                    Some((_, answer)) = orders.recv() => {
+                        drop(answer.send(Reply::error(409, "the policy has no [guard]: nothing is read and nobody banned")));
+                    }
                 }
+                continue;
+            };
+            let kept = match enforcer.take() {
+                Some(enforcer) => {
+                    let settings = &wanted.settings;
+                    enforcer.reconfigured(settings.allow.clone(), caps(settings), scans(settings))
+                }
+                None => self.enforcer(&context, &wanted.settings).await?,
+            };
+            let mut session = Session::begin(&context, wanted, &self.state, kept).await?;
+            let is_over = session.run(&mut orders, &mut desired).await?;
+            enforcer = Some(session.end().await?);
+            if is_over {
+                return Ok(());
             }
         }
+    }
+
+    /// Opens the bans of this host. Nothing is enforced yet.
+    async fn enforcer(&self, context: &Context, settings: &Settings) -> Result<Enforcer, EngineError> {
+        let (state, clock) = (self.state.clone(), Arc::clone(&context.clock));
+        let opened = tokio::task::spawn_blocking(move || {
+            let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+            Bans::open(&state, boot.trim(), HISTORY_KEPT, clock.now(), clock.monotonic())
+        });
+        let (bans, opened) = opened.await??;
+        if opened.damaged > 0 {
+            tracing::error!(lines = opened.damaged, "lines of the file of bans can't be read: they were left out");
+        }
+        tracing::info!(in_force = opened.in_force, ended = opened.ended, "the bans of this host are known");
+        let firewall = Arc::new(Nft::new((*context.programs).clone()));
+        Ok(Enforcer::new(
+            firewall,
+            bans,
+            Arc::clone(&context.clock),
+            allowlist(settings),
+            caps(settings),
+            scans(settings),
+        ))
     }
 }
 
@@ -56,5 +135,689 @@ impl Engine for Guard {
 
     fn run(&self, context: Context) -> BoxFuture<'_, Result<(), EngineError>> {
         Box::pin(self.guard(context))
+    }
+}
+
+fn allowlist(settings: &Settings) -> Allowlist {
+    Allowlist::new(settings.allow.iter().copied(), settings.logins_remembered)
+}
+
+const fn caps(settings: &Settings) -> Caps {
+    Caps::new(settings.bans_per_minute_max, settings.bans_per_minute_max)
+}
+
+fn scans(settings: &Settings) -> Option<Scans> {
+    (settings.scans && !settings.simulate).then(|| Scans { ban: settings.scan_ban, ..Scans::default() })
+}
+
+/// The time of one desired state.
+struct Session<'a> {
+    context: &'a Context,
+    settings: Settings,
+    state: &'a Path,
+    enforcer: Enforcer,
+    streams: Vec<Stream>,
+    statement: Statement,
+    sessions: Sessions,
+    wake: Wake,
+    /// Entries of the journal of systemd, for the stream of this number.
+    entries: mpsc::Receiver<(usize, Result<JournalBatch, JournalError>)>,
+    /// Those who read the journal; they end with this.
+    _readers: JoinSet<()>,
+    /// Why bans are not in force; `None` while they are.
+    unenforced: Option<String>,
+    /// What is not followed or not read now.
+    impaired: BTreeMap<String, String>,
+    lines: u64,
+    rules: usize,
+    is_dirty: bool,
+    kept_at: Monotonic,
+    compared_at: Option<Monotonic>,
+    counted_at: Monotonic,
+    bans_all: u64,
+    simulated_all: u64,
+    spared: BTreeSet<(IpNet, String)>,
+}
+
+impl<'a> Session<'a> {
+    async fn begin(
+        context: &'a Context,
+        desired: Desired,
+        state: &'a Path,
+        enforcer: Enforcer,
+    ) -> Result<Self, EngineError> {
+        let (settings, revision) = (desired.settings.clone(), desired.revision.clone());
+        let (now, monotonic) = (context.clock.now(), context.clock.monotonic());
+        let path = state.join(LOGS);
+        let plan = tokio::task::spawn_blocking(move || {
+            let kept: Vec<StreamState> = match std::fs::read(&path) {
+                Ok(text) => serde_json::from_slice(&text).unwrap_or_else(|error| {
+                    tracing::error!(%error, file = %path.display(), "the positions in logs can't be read: logs are read as new ones");
+                    Vec::new()
+                }),
+                Err(_) => Vec::new(),
+            };
+            let Plan { streams, impaired, rules } = Plan::make(&desired, now);
+            let streams = streams.into_iter().map(|plan| {
+                let kept = kept.iter().find(|kept| kept.key == plan.key).cloned();
+                Stream::new(plan, kept)
+            });
+            (streams.collect::<Vec<_>>(), impaired, rules)
+        });
+        let (streams, impaired, rules) = plan.await?;
+        let (sender, entries) = mpsc::channel(4);
+        let mut readers = JoinSet::new();
+        for (number, stream) in streams.iter().enumerate() {
+            if let Some((settings, since, cursor)) = stream.journal() {
+                let (settings, cursor) = (settings.clone(), cursor.cloned());
+                readers.spawn(read_journal(context.clone(), settings, since, cursor, number, sender.clone()));
+            }
+        }
+        let mut session = Self {
+            context,
+            state,
+            enforcer,
+            streams,
+            statement: Statement::new(settings.probe.clone(), settings.service.clone(), revision, now),
+            sessions: Sessions::new(SshSettings::read(Path::new("/etc/ssh"))),
+            wake: Wake::new(),
+            entries,
+            _readers: readers,
+            unenforced: None,
+            impaired: BTreeMap::new(),
+            lines: 0,
+            rules,
+            is_dirty: false,
+            kept_at: monotonic,
+            compared_at: None,
+            counted_at: monotonic,
+            bans_all: 0,
+            simulated_all: 0,
+            spared: BTreeSet::new(),
+            settings,
+        };
+        tracing::info!(rules, streams = session.streams.len(), "the rules of this host are followed");
+        for Impairment { what, reason } in impaired {
+            session.impair(what, reason).await?;
+        }
+        session.turn().await?;
+        Ok(session)
+    }
+
+    /// Runs until the engine is to stop (`true`), or something else is desired.
+    async fn run(
+        &mut self,
+        orders: &mut mpsc::Receiver<Order>,
+        desired: &mut DesiredState,
+    ) -> Result<bool, EngineError> {
+        let context = self.context;
+        let mut turns = tokio::time::interval(TURN);
+        turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        turns.tick().await;
+        loop {
+            context.progress.tick();
+            let has_more = self.look().await?;
+            if self.is_dirty && context.clock.monotonic().since(self.kept_at) >= KEEP_EVERY {
+                self.keep().await;
+            }
+            tokio::select! {
+                biased;
+                () = context.stop.cancelled() => return Ok(true),
+                () = desired.changed() => return Ok(false),
+                Some((wish, answer)) = orders.recv() => {
+                    let reply = self.order(wish).await?;
+                    drop(answer.send(reply));
+                }
+                _ = turns.tick() => self.turn().await?,
+                Some((number, entries)) = self.entries.recv() => self.journal(number, entries).await?,
+                in_folder = self.wake.wait(), if !has_more => {
+                    if in_folder {
+                        self.streams.iter_mut().for_each(Stream::expand_again);
+                    }
+                }
+                () = std::future::ready(()), if has_more => {}
+            }
+        }
+    }
+
+    /// Keeps everything, and says what is not said yet.
+    async fn end(mut self) -> Result<Enforcer, EngineError> {
+        self.keep().await;
+        self.count().await?;
+        if let Some(covered) = self.statement.end() {
+            self.context.recorder.record(&covered).await?;
+        }
+        Ok(self.enforcer)
+    }
+
+    /// Reads what is new in all logs, and acts on it. Whether there is more.
+    async fn look(&mut self) -> Result<bool, EngineError> {
+        let mut streams = std::mem::take(&mut self.streams);
+        let (clock, random) = (Arc::clone(&self.context.clock), Arc::clone(&self.context.random));
+        let history = self.enforcer.history();
+        let looked = tokio::task::spawn_blocking(move || {
+            let mut draw = || draw_ppb(random.as_ref());
+            let found: Vec<Found> =
+                streams.iter_mut().map(|stream| stream.look(clock.as_ref(), &history, &mut draw)).collect();
+            (streams, found)
+        });
+        let (streams, found) = looked.await?;
+        self.streams = streams;
+        self.wake.watch(self.streams.iter().filter_map(Stream::tail));
+        let has_more = found.iter().any(|found| found.has_more);
+        for found in found {
+            self.found(found).await?;
+        }
+        Ok(has_more)
+    }
+
+    /// Judges entries of the journal, and acts on them.
+    async fn journal(&mut self, number: usize, entries: Result<JournalBatch, JournalError>) -> Result<(), EngineError> {
+        let what = "the journal of systemd";
+        let batch = match entries {
+            Ok(batch) => batch,
+            Err(error) => return self.impair(what.to_owned(), error.to_string()).await,
+        };
+        self.recover(what).await?;
+        let mut streams = std::mem::take(&mut self.streams);
+        let (clock, random) = (Arc::clone(&self.context.clock), Arc::clone(&self.context.random));
+        let history = self.enforcer.history();
+        let judged = tokio::task::spawn_blocking(move || {
+            let mut draw = || draw_ppb(random.as_ref());
+            let stream = streams.get_mut(number);
+            let found = stream.map(|stream| stream.entries(batch, clock.as_ref(), &history, &mut draw));
+            (streams, found)
+        });
+        let (streams, found) = judged.await?;
+        self.streams = streams;
+        match found {
+            Some(found) => self.found(found).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Acts on what was found.
+    async fn found(&mut self, found: Found) -> Result<(), EngineError> {
+        let now = self.context.clock.now();
+        self.lines += found.lines;
+        self.is_dirty |= found.lines > 0 || !found.notices.is_empty();
+        for (address, at) in found.logins {
+            self.enforcer.allowlist.logged_in(address, at);
+        }
+        for notice in found.notices {
+            self.notice(notice).await?;
+        }
+        for (rule, searches) in found.given_up {
+            let reason = format!(
+                "{searches} searches of its patterns were given up at their limit of steps: a line was made for that, or the \
+                 pattern runs away"
+            );
+            self.impair(format!("patterns of {rule}"), reason).await?;
+        }
+        self.act(found.offences, now).await
+    }
+
+    async fn notice(&mut self, notice: Notice) -> Result<(), EngineError> {
+        let text = notice.to_string();
+        match notice {
+            Notice::Unreadable { path, .. } | Notice::TooMany { path } => self.impair(path, text).await,
+            Notice::Readable { path } => self.recover(&path).await,
+            Notice::Rotated { .. } => {
+                tracing::debug!("{text}");
+                Ok(())
+            }
+            Notice::Truncated { .. } | Notice::RestGone { .. } => {
+                tracing::warn!("{text}");
+                Ok(())
+            }
+        }
+    }
+
+    async fn impair(&mut self, what: String, reason: String) -> Result<(), EngineError> {
+        if self.impaired.get(&what) == Some(&reason) {
+            return Ok(());
+        }
+        tracing::warn!("{what}: {reason}");
+        self.context.recorder.record(&Impaired { what: what.clone(), reason: reason.clone(), over: false }).await?;
+        self.impaired.insert(what, reason);
+        Ok(())
+    }
+
+    async fn recover(&mut self, what: &str) -> Result<(), EngineError> {
+        if let Some(reason) = self.impaired.remove(what) {
+            self.context.recorder.record(&Impaired { what: what.to_owned(), reason, over: true }).await?;
+        }
+        Ok(())
+    }
+
+    /// Bans those who are to be banned, and journals it.
+    async fn act(&mut self, offences: Vec<FoundOffence>, now: Time) -> Result<(), EngineError> {
+        let mut requests = Vec::new();
+        let mut details: BTreeMap<(IpNet, String), FoundOffence> = BTreeMap::new();
+        let mut events = Vec::new();
+        for offence in offences {
+            let left = match offence.lasts {
+                BanLength::Forever => None,
+                // A ban counts from the last failure: of one that is long ago, little or nothing is left.
+                BanLength::For(span) => Some(span - now.since(offence.at)),
+            };
+            if left.is_some_and(|left| left <= Span::ZERO) {
+                continue;
+            }
+            let key = (offence.network, offence.rule.to_string());
+            let until = left.map(|left| now + left);
+            let is_known = self.enforcer.with_bans(|bans| {
+                let key = crate::act::BanKey { network: key.0, rule: key.1.clone() };
+                bans.get(&key).is_some_and(|ban| ban.until.is_none_or(|ends| until.is_some_and(|until| ends >= until)))
+            });
+            if is_known {
+                continue;
+            }
+            let Some(ports) = offence.ports.clone().filter(|_| !self.settings.simulate) else {
+                self.simulated_all += 1;
+                events.push(self.seal(&banned(&offence, until, 0, false))?);
+                continue;
+            };
+            requests.push(Request {
+                network: offence.network,
+                rule: offence.rule.to_string(),
+                ports,
+                lasts: left,
+                since: Some(offence.at),
+                origin: Origin::Detected,
+            });
+            details.insert(key, offence);
+        }
+        if !requests.is_empty() {
+            match self.enforcer.ban(requests).await {
+                Ok(done) => events.extend(self.done(done, &details).await?),
+                Err(error) => {
+                    self.unenforced(&error.to_string()).await?;
+                    for offence in details.values() {
+                        events.push(self.seal(&banned(offence, None, 0, false))?);
+                    }
+                }
+            }
+        }
+        if !events.is_empty() {
+            self.context.recorder.send(events).await?;
+            self.is_dirty = true;
+        }
+        Ok(())
+    }
+
+    /// The events of what became of bans, with the slowest of them for everybody.
+    async fn done(
+        &mut self,
+        done: Vec<Done>,
+        details: &BTreeMap<(IpNet, String), FoundOffence>,
+    ) -> Result<Vec<Observed>, EngineError> {
+        let now = self.context.clock.now();
+        let mut events = Vec::new();
+        let mut slowest: Option<Time> = None;
+        for done in done {
+            match done {
+                Done::Banned(ban) => {
+                    self.bans_all += 1;
+                    let offence = details.get(&(ban.network, ban.rule.clone()));
+                    let event = Banned {
+                        address: shown(ban.hold.network),
+                        rule: ban.rule.clone(),
+                        log: offence.map(|offence| offence.log.to_string()).unwrap_or_default(),
+                        failures: offence.map_or(0, |offence| u32::try_from(offence.failures).unwrap_or(u32::MAX)),
+                        until: ban.until,
+                        count: ban.count,
+                        enforced: true,
+                    };
+                    events.push(self.seal(&event)?);
+                    if let Some(offence) = offence {
+                        slowest = Some(slowest.map_or(offence.at, |at| at.min(offence.at)));
+                    }
+                    tracing::info!(address = shown(ban.hold.network), rule = ban.rule, "banned");
+                }
+                Done::Simulated { request, first } => {
+                    self.simulated_all += 1;
+                    if let Some(offence) = details.get(&(request.network, request.rule.clone())) {
+                        events.push(self.seal(&banned(offence, None, 0, false))?);
+                    }
+                    if first {
+                        let reason = format!(
+                            "more than {} bans in a minute: further ones are recorded and not enforced. Look at what the \
+                             rules match, and raise `bans_per_minute_max` in [guard] if it is an attack",
+                            self.settings.bans_per_minute_max
+                        );
+                        self.impair("bans".to_owned(), reason).await?;
+                    }
+                }
+                Done::Refused(request, refusal) => {
+                    // Said once for each address and rule: an office that mistypes a password does so all day.
+                    if self.spared.len() < 10_000 && self.spared.insert((request.network, request.rule.clone())) {
+                        let (address, rule) = (shown(request.network), request.rule);
+                        events.push(self.seal(&Spared { address, rule, reason: refusal.to_string() })?);
+                    }
+                }
+            }
+        }
+        if let Some(since) = slowest {
+            events.push(self.seal(&Reacted::to_offence(self.settings.probe.clone(), since, now))?);
+        }
+        Ok(events)
+    }
+
+    fn seal<B: Body>(&self, body: &B) -> Result<Observed, EngineError> {
+        Ok(self.context.recorder.seal(body, self.context.clock.now())?)
+    }
+
+    async fn unenforced(&mut self, reason: &str) -> Result<(), EngineError> {
+        self.unenforced = Some(reason.to_owned());
+        self.impair("packet filter".to_owned(), reason.to_owned()).await
+    }
+
+    /// Looks at the host and the packet filter, and says how it stands.
+    async fn turn(&mut self) -> Result<(), EngineError> {
+        let facts = tokio::task::spawn_blocking(|| HostFacts::read(Path::new("/"))).await?;
+        let monotonic = self.context.clock.monotonic();
+        let sessions = self.sessions.look(&facts, monotonic);
+        self.enforcer.allowlist.look(&facts, sessions, []);
+        self.enforcer.allowlist.forget(self.context.clock.now());
+        if !self.settings.simulate {
+            if let Err(error) = self.enforce(monotonic).await {
+                self.unenforced(&error.to_string()).await?;
+            } else if self.unenforced.take().is_some() {
+                self.recover("packet filter").await?;
+            }
+        }
+        if monotonic.since(self.counted_at) >= Span::from_secs(60) {
+            self.counted_at = monotonic;
+            self.count().await?;
+        }
+        let now = self.context.clock.now();
+        let all_read = self.impaired.keys().all(|what| what == "packet filter" || what == "bans");
+        let enforced = self.unenforced.is_none() && !self.settings.simulate;
+        let said = self.statement.turn(now, all_read, enforced);
+        self.say(said).await
+    }
+
+    async fn enforce(&mut self, monotonic: Monotonic) -> Result<(), EngineError> {
+        let is_due = self.compared_at.is_none_or(|at| monotonic.since(at) >= RECONCILE_EVERY);
+        if is_due || self.unenforced.is_some() || !self.enforcer.is_present().await? {
+            let is_first = self.compared_at.is_none();
+            let drift = self.enforcer.reconcile().await?;
+            self.compared_at = Some(monotonic);
+            if !drift.is_none() && !is_first {
+                let what = format!("{drift:?}");
+                tracing::warn!(what, "something else had changed garant's table: it is as it was");
+                self.context.recorder.record(&Mended { what }).await?;
+            }
+        }
+        for ban in self.enforcer.allow_changed().await? {
+            self.unbanned(&ban).await?;
+        }
+        self.enforcer.expire().await?;
+        let scanned = self.enforcer.poll_scans().await?;
+        if !scanned.is_empty() {
+            let events = self.done(scanned, &BTreeMap::new()).await?;
+            self.context.recorder.send(events).await?;
+        }
+        Ok(())
+    }
+
+    async fn unbanned(&self, ban: &crate::act::Ban) -> Result<(), EngineError> {
+        let event = Unbanned { address: shown(ban.hold.network), rule: ban.rule.clone() };
+        self.context.recorder.record(&event).await?;
+        Ok(())
+    }
+
+    async fn say(&self, said: Said) -> Result<(), EngineError> {
+        let mut events = Vec::new();
+        if let Some(changed) = &said.changed {
+            events.push(self.seal(changed)?);
+        }
+        for found in &said.found {
+            events.push(self.seal(found)?);
+        }
+        if let Some(covered) = &said.covered {
+            events.push(self.seal(covered)?);
+        }
+        if !events.is_empty() {
+            self.context.recorder.send(events).await?;
+        }
+        Ok(())
+    }
+
+    /// Journals what was counted since the last time.
+    async fn count(&mut self) -> Result<(), EngineError> {
+        let mut events = Vec::new();
+        for rule in self.streams.iter_mut().flat_map(|stream| &mut stream.rules) {
+            let failures = std::mem::take(&mut rule.failures);
+            let addresses = std::mem::take(&mut rule.addresses).len();
+            if failures > 0 {
+                let addresses = u64::try_from(addresses).unwrap_or(u64::MAX);
+                let event = Attempts { rule: rule.name.to_string(), failures, addresses };
+                events.push(self.context.recorder.seal(&event, self.context.clock.now())?);
+            }
+        }
+        if !events.is_empty() {
+            self.context.recorder.send(events).await?;
+        }
+        Ok(())
+    }
+
+    /// Keeps positions and counts, of one instant. What can't be kept is read again after a crash.
+    async fn keep(&mut self) {
+        let state: Vec<StreamState> = self.streams.iter().map(Stream::state).collect();
+        let path = self.state.join(LOGS);
+        let write = tokio::task::spawn_blocking(move || {
+            let text = serde_json::to_vec(&state)?;
+            store::write_whole(&path, &text, 0o600)
+        });
+        match write.await {
+            Ok(Ok(())) => self.is_dirty = false,
+            Ok(Err(error)) => tracing::warn!(%error, "the positions in logs can't be kept: tried again each second"),
+            Err(error) => tracing::error!(%error, "the positions in logs can't be kept"),
+        }
+        self.kept_at = self.context.clock.monotonic();
+    }
+
+    async fn order(&mut self, wish: Wish) -> Result<Reply, EngineError> {
+        Ok(match wish {
+            Wish::Status => Reply::json(&self.status()),
+            Wish::Bans => Reply::json(&self.bans()),
+            Wish::Allowed => {
+                let allowed = self.enforcer.allowlist.networks().into_iter().map(|network| {
+                    let why = self.enforcer.allowlist.why(network.addr());
+                    json!({ "network": shown(network), "why": why.map(|why| why.to_string()) })
+                });
+                Reply::json(&allowed.collect::<Vec<_>>())
+            }
+            Wish::Ban(BanOrder { network, lasts }) => {
+                let request = Request {
+                    network,
+                    rule: MANUAL.to_owned(),
+                    ports: crate::act::Ports::All,
+                    lasts,
+                    since: None,
+                    origin: Origin::Manual,
+                };
+                match self.enforcer.ban(vec![request]).await {
+                    Ok(done) => self.answer(done).await?,
+                    Err(error) => Reply::error(503, &error.to_string()),
+                }
+            }
+            Wish::Unban { network, forget } => {
+                let ended = match network {
+                    Some(network) => self.enforcer.unban_network(network, forget).await,
+                    None => self.enforcer.unban_all(forget).await,
+                };
+                match ended {
+                    Ok(ended) => {
+                        for ban in &ended {
+                            self.unbanned(ban).await?;
+                        }
+                        for rule in self.streams.iter_mut().flat_map(|stream| &mut stream.rules) {
+                            let name = Arc::clone(&rule.name);
+                            ended.iter().filter(|ban| *ban.rule == *name).for_each(|ban| rule.forget(ban.network));
+                        }
+                        Reply::json(&json!({ "unbanned": ended.len() }))
+                    }
+                    Err(error) => Reply::error(503, &error.to_string()),
+                }
+            }
+            Wish::Import(bans) => self.import(bans).await?,
+        })
+    }
+
+    async fn answer(&mut self, done: Vec<Done>) -> Result<Reply, EngineError> {
+        let refused = done.iter().find_map(|done| match done {
+            Done::Refused(_, refusal) => Some(refusal.to_string()),
+            _ => None,
+        });
+        let events = self.done(done, &BTreeMap::new()).await?;
+        self.context.recorder.send(events).await?;
+        Ok(refused.map_or_else(|| Reply::json(&json!({ "banned": true })), |refusal| Reply::error(409, &refusal)))
+    }
+
+    /// Takes over the bans of fail2ban that are still in force, with their history.
+    async fn import(&mut self, bans: Vec<ImportedBan>) -> Result<Reply, EngineError> {
+        let now = self.context.clock.now();
+        let mut requests = Vec::new();
+        let mut ports: BTreeMap<&str, crate::act::Ports> = BTreeMap::new();
+        for rule in self.streams.iter().flat_map(|stream| &stream.rules) {
+            ports.insert(&rule.name, rule.ports().unwrap_or_default());
+        }
+        let (mut ended, mut history) = (0_usize, Vec::new());
+        for ban in &bans {
+            let lasts = ban.until.map(|until| until.since(now));
+            let is_over = lasts.is_some_and(|lasts| lasts <= Span::ZERO);
+            // The one in force is counted when it is made.
+            let before = if is_over { ban.count } else { ban.count.saturating_sub(1) };
+            history.push((ban.network, ban.rule.clone(), before, ban.since));
+            if is_over {
+                ended += 1;
+                continue;
+            }
+            requests.push(Request {
+                network: ban.network,
+                rule: ban.rule.clone(),
+                ports: ports.get(ban.rule.as_str()).cloned().unwrap_or_default(),
+                lasts,
+                since: Some(ban.since),
+                origin: Origin::Imported,
+            });
+        }
+        if let Err(error) = self.enforcer.remember(history).await {
+            return Ok(Reply::error(503, &error.to_string()));
+        }
+        let done = match self.enforcer.ban(requests).await {
+            Ok(done) => done,
+            Err(error) => return Ok(Reply::error(503, &error.to_string())),
+        };
+        let taken = done.iter().filter(|done| matches!(done, Done::Banned(_))).count();
+        let spared = done.len() - taken;
+        let events = self.done(done, &BTreeMap::new()).await?;
+        for events in events.chunks(1000) {
+            self.context.recorder.send(events.to_vec()).await?;
+        }
+        Ok(Reply::json(&json!({ "taken": taken, "spared": spared, "ended": ended })))
+    }
+
+    fn status(&self) -> serde_json::Value {
+        let rules: Vec<_> = self
+            .streams
+            .iter()
+            .flat_map(|stream| &stream.rules)
+            .map(|rule| {
+                let bans = self.enforcer.with_bans(|bans| bans.iter().filter(|ban| ban.rule == *rule.name).count());
+                json!({
+                    "rule": &*rule.name,
+                    "failures": rule.failures_all,
+                    "offences": rule.offences_all,
+                    "nameless": rule.nameless,
+                    "banned": bans,
+                })
+            })
+            .collect();
+        let logs: Vec<_> = self.streams.iter().flat_map(Stream::logs).collect();
+        let impaired: Vec<_> =
+            self.impaired.iter().map(|(what, reason)| json!({ "what": what, "reason": reason })).collect();
+        json!({
+            "enforced": self.unenforced.is_none() && !self.settings.simulate,
+            "simulated": self.settings.simulate,
+            "bans": self.enforcer.with_bans(Bans::len),
+            "bans_since_start": self.bans_all,
+            "simulated_since_start": self.simulated_all,
+            "rules": rules,
+            "logs": logs,
+            "lines": self.lines,
+            "enabled": self.rules,
+            "impaired": impaired,
+        })
+    }
+
+    fn bans(&self) -> Vec<serde_json::Value> {
+        self.enforcer
+            .bans()
+            .iter()
+            .map(|ban| {
+                json!({
+                    "address": shown(ban.network),
+                    "rule": ban.rule,
+                    "since": ban.since.to_string(),
+                    "until": ban.until.map(|until| until.to_string()),
+                    "count": ban.count,
+                    "ports": ban.hold.ports.to_string(),
+                })
+            })
+            .collect()
+    }
+}
+
+/// Reads the journal of systemd for ever, and starts over where it ended.
+async fn read_journal(
+    context: Context,
+    settings: crate::source::JournalSettings,
+    since: Span,
+    mut cursor: Option<String>,
+    number: usize,
+    entries: mpsc::Sender<(usize, Result<JournalBatch, JournalError>)>,
+) {
+    loop {
+        let followed = Journal::follow(&context.programs, &settings, cursor.as_deref(), since, context.clock.now());
+        let error = match followed {
+            Ok(mut journal) => loop {
+                match journal.next().await {
+                    Ok(batch) => {
+                        cursor = batch.cursor.clone().or(cursor);
+                        if entries.send((number, Ok(batch))).await.is_err() {
+                            return;
+                        }
+                    }
+                    Err(error) => break error,
+                }
+            },
+            Err(error) => error,
+        };
+        if entries.send((number, Err(error))).await.is_err() {
+            return;
+        }
+        tokio::time::sleep(TURN).await;
+    }
+}
+
+/// A random number below a thousand million.
+fn draw_ppb(random: &dyn engine::Random) -> u32 {
+    u32::try_from(random.number() % 1_000_000_000).unwrap_or(0)
+}
+
+/// The event of an offence that bans nobody.
+fn banned(offence: &FoundOffence, until: Option<Time>, count: u32, enforced: bool) -> Banned {
+    Banned {
+        address: shown(offence.network),
+        rule: offence.rule.to_string(),
+        log: offence.log.to_string(),
+        failures: u32::try_from(offence.failures).unwrap_or(u32::MAX),
+        until,
+        count,
+        enforced,
     }
 }

@@ -52,7 +52,7 @@ impl fmt::Display for Allowed {
 pub enum Refusal {
     /// The network holds an address that is never banned.
     #[error(
-        "{network} is not banned: {allowed} in it is {why}. Ban a narrower network, or take {allowed} off the allowlist"
+        "{} is never banned: {} is {why}", shown(*network), shown(*allowed)
     )]
     Allowed {
         /// What was to be banned.
@@ -68,6 +68,11 @@ pub enum Refusal {
     /// No sender has such an address: unspecified, multicast, broadcast.
     #[error("{0} is not banned: no packet comes from such an address")]
     NoSender(IpNet),
+}
+
+/// An address by itself, a network with its length.
+pub fn shown(network: IpNet) -> String {
+    if network.prefix_len() == network.max_prefix_len() { network.addr().to_string() } else { network.to_string() }
 }
 
 /// Widest networks that are banned.

@@ -16,7 +16,7 @@ use super::allowlist::canonical;
 use super::bans::longer;
 use super::{
     Admission, Allowlist, Ban, BanKey, Bans, BansError, Caps, Firewall, FirewallError, Held, Hold, Lasting, Origin,
-    Ports, Refusal, Scans, Wanted,
+    PastBans, Ports, Refusal, Scans, Wanted,
 };
 
 #[cfg(test)]
@@ -152,6 +152,39 @@ impl Enforcer {
             compared: false,
             scanned,
         }
+    }
+
+    /// The same bans under another policy. Who logged in is remembered.
+    #[must_use]
+    pub fn reconfigured(mut self, configured: Vec<IpNet>, caps: Caps, scans: Option<Scans>) -> Self {
+        self.allowlist.configure(configured);
+        (self.caps, self.scans) = (caps, scans);
+        self
+    }
+
+    /// What is remembered of earlier bans, for whoever works out how long the next one lasts, on any thread.
+    pub fn history(&self) -> History {
+        History(Arc::clone(&self.bans))
+    }
+
+    /// Remembers bans of another program that are over: whom, by which rule, how many there were, and when the last one began.
+    ///
+    /// # Errors
+    /// The file could not be written.
+    pub async fn remember(&mut self, past: Vec<(IpNet, String, u32, Time)>) -> Result<(), EnforcerError> {
+        let bans = past.into_iter().filter(|(_, _, count, _)| *count > 0).map(|(network, rule, count, last)| {
+            let (network, hold) = (network.trunc(), Hold { network: network.trunc(), ports: Ports::All });
+            let origin = Origin::Imported;
+            Ban { network, rule, hold, since: last, until: Some(last), count: count - 1, origin }
+        });
+        let bans: Vec<Ban> = bans.collect();
+        self.change(move |all| {
+            let over: Vec<Ban> = bans.into_iter().filter(|ban| all.get(&ban.key()).is_none()).collect();
+            let keys: Vec<BanKey> = over.iter().map(Ban::key).collect();
+            all.add(over)?;
+            all.remove(&keys, false).map(drop)
+        })
+        .await
     }
 
     /// The bans in force now.
@@ -546,6 +579,18 @@ impl Enforcer {
     pub async fn remove_from_firewall(&mut self) -> Result<(), EnforcerError> {
         self.allowed = None;
         Ok(self.firewall.remove().await?)
+    }
+}
+
+/// The history of bans: see [`Enforcer::history`].
+#[derive(Clone, Debug)]
+pub struct History(Arc<Mutex<Bans>>);
+
+impl History {
+    /// What is remembered of earlier bans of this network by this rule, or by all of them.
+    pub fn past(&self, network: IpNet, rule: &str, by_all: bool) -> Option<PastBans> {
+        let bans = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if by_all { bans.past_of_all(network) } else { bans.past(&BanKey { network, rule: rule.to_owned() }) }
     }
 }
 

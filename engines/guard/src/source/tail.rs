@@ -182,12 +182,12 @@ impl Tail {
     pub fn look(&mut self, clock: &dyn Clock, time_of: &mut dyn FnMut(&str, &[u8]) -> Option<Time>) -> Batch {
         let mut batch = Batch::new(&self.limits);
         let monotonic = clock.monotonic();
+        self.reopen_rotated();
         if self.expand_at.is_none_or(|at| monotonic >= at) {
             self.expand(&mut batch);
             self.expand_at = Some(Monotonic(monotonic.0.saturating_add(self.limits.expand_every.micros())));
         }
         batch.name(self.slots.iter().map(|slot| slot.path.as_str()));
-        self.reopen_rotated();
         for at in 0..self.slots.len() {
             self.locate(at, clock, time_of, &mut batch);
         }
@@ -234,14 +234,12 @@ impl Tail {
                 }
             }
         }
-        // A path that matches no longer stays as long as it has a file: its rest is read.
+        // A path that matches no longer stays as long as it has a file, or may have one: its rest is read.
         let follows = &self.follows;
         self.slots.retain(|slot| {
             let is_named = follows.iter().any(|follow| follow.pattern == slot.path);
-            is_named
-                || !slot.files.is_empty()
-                || slot.before.is_some()
-                || Path::new(&slot.path).symlink_metadata().is_ok()
+            let has_file = !slot.files.is_empty() || slot.before.is_some();
+            is_named || has_file || Path::new(&slot.path).symlink_metadata().is_ok()
         });
         // A log comes before what its rotation makes of it, whose names are longer: what is a copy is known by the original.
         self.slots.sort_by_key(|slot| slot.path.len());

@@ -55,18 +55,24 @@ impl Wake {
         self.is_complete
     }
 
-    /// Watches what `tail` reads now. To be called after each look, before waiting.
-    pub fn watch(&mut self, tail: &Tail) {
+    /// Watches what `tails` read now. To be called after each look, before waiting.
+    pub fn watch<'a>(&mut self, tails: impl IntoIterator<Item = &'a Tail>) {
         let Some(inotify) = &self.inotify else { return };
-        let (directories, files) = tail.watched();
+        let (mut directories, mut files) = (Vec::new(), Vec::new());
+        for tail in tails {
+            let (of_directories, of_files) = tail.watched();
+            directories.extend(of_directories);
+            files.extend(of_files);
+        }
         let of_directories = WatchFlags::CREATE
             | WatchFlags::MOVED_TO
             | WatchFlags::MOVED_FROM
             | WatchFlags::DELETE
             | WatchFlags::ONLYDIR;
         let of_files = WatchFlags::MODIFY | WatchFlags::ATTRIB | WatchFlags::MOVE_SELF;
-        let directories = directories.map(|path| (path, of_directories, true));
-        let wanted: Vec<_> = directories.chain(files.map(|path| (Path::new(path), of_files, false))).collect();
+        let directories = directories.into_iter().map(|path| (path, of_directories, true));
+        let files = files.into_iter().map(|path| (Path::new(path), of_files, false));
+        let wanted: Vec<_> = directories.chain(files).collect();
         let paths: HashSet<&Path> = wanted.iter().map(|(path, ..)| *path).collect();
         self.watches.retain(|path, watch| {
             let stays = paths.contains(path.as_path());
@@ -158,7 +164,7 @@ mod tests {
         let clock = engine::clock::SystemClock;
         let mut wake = Wake::new();
         assert!(tail.look(&clock, &mut |_, _| None).is_empty());
-        wake.watch(&tail);
+        wake.watch([&tail]);
         wake.every = [Span::from_days(1); 2];
         let mut read = 0;
         let all = async {
@@ -173,7 +179,7 @@ mod tests {
                         tail.expand_again();
                     }
                     read += u32::try_from(tail.look(&clock, &mut |_, _| None).len()).expect("few");
-                    wake.watch(&tail);
+                    wake.watch([&tail]);
                 }
             }
         };

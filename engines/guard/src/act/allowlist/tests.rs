@@ -49,8 +49,7 @@ fn who_is_allowed_is_never_banned() {
     let refusal = list.judge(net("198.51.100.1")).expect_err("a session");
     assert_eq!(
         refusal.to_string(),
-        "198.51.100.1/32 is not banned: 198.51.100.1/32 in it is the source of an ssh session that is open now. Ban a narrower \
-         network, or take 198.51.100.1/32 off the allowlist"
+        "198.51.100.1 is never banned: 198.51.100.1 is the source of an ssh session that is open now"
     );
     for network in ["8.0.0.0/15", "2600::/31", "0.0.0.0/0", "::/0"] {
         assert!(matches!(list.judge(net(network)), Err(Refusal::TooWide(_))), "{network}");

@@ -1,7 +1,7 @@
 //! A template: one way to write a date, as an expression that finds it and the rule that makes a time of what it found.
 
-use std::cell::OnceCell;
 use std::ops::Range;
+use std::sync::OnceLock;
 
 use fancy_regex::{Regex, RegexBuilder};
 
@@ -111,8 +111,8 @@ pub(super) struct Template {
     pub(super) need: Need,
     /// How its usual dates are read without the expression.
     shape: Option<Shape>,
-    ascii: OnceCell<Option<Regex>>,
-    unicode: OnceCell<Option<Regex>>,
+    ascii: OnceLock<Option<Regex>>,
+    unicode: OnceLock<Option<Regex>>,
 }
 
 impl Template {
@@ -128,8 +128,8 @@ impl Template {
             order: Vec::new(),
             need: Need::Nothing,
             shape: None,
-            ascii: OnceCell::new(),
-            unicode: OnceCell::new(),
+            ascii: OnceLock::new(),
+            unicode: OnceLock::new(),
         }
     }
 

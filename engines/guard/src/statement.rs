@@ -1,0 +1,190 @@
+//! What is said for everybody of the guard: that it runs, which time it covered, and its two findings. No address, no log, no rule.
+
+use event::evidence::{Changed, Covered, Found, Gap, State};
+use event::{FindingId, Interval, ProbeId, ServiceId, Span, Time};
+
+use crate::config::{BANS_NOT_ENFORCED, EVERY, LOGS_UNREAD};
+
+/// What stands between a full record and the next one; longer than the engine needs for one turn.
+const TURN_MAX: Span = Span::from_secs(15);
+
+/// The record of one probe, from its start on.
+#[derive(Debug)]
+pub(crate) struct Statement {
+    probe: ProbeId,
+    service: ServiceId,
+    revision: String,
+    /// Up to when everything is said.
+    said_until: Time,
+    /// Up to when everything was looked at.
+    looked_until: Time,
+    gaps: Vec<Interval>,
+    state: Option<State>,
+    findings: [Finding; 2],
+}
+
+/// A finding, and whether it is there.
+#[derive(Debug)]
+struct Finding {
+    name: &'static str,
+    open: Option<bool>,
+    last_look: Time,
+}
+
+/// What is to be journaled.
+#[derive(Default, Debug)]
+pub(crate) struct Said {
+    pub(crate) covered: Option<Covered>,
+    pub(crate) changed: Option<Changed>,
+    pub(crate) found: Vec<Found>,
+}
+
+impl Statement {
+    /// Nothing is covered before `now`.
+    pub(crate) fn new(probe: ProbeId, service: ServiceId, revision: String, now: Time) -> Self {
+        let finding = |name| Finding { name, open: None, last_look: now };
+        Self {
+            probe,
+            service,
+            revision,
+            said_until: now,
+            looked_until: now,
+            gaps: Vec::new(),
+            state: None,
+            findings: [finding(LOGS_UNREAD), finding(BANS_NOT_ENFORCED)],
+        }
+    }
+
+    /// A turn of the engine: every log was looked at up to `now` when `all_read`, and bans are in force when `enforced`. What lies
+    /// further back than a turn takes was not looked at in time.
+    pub(crate) fn turn(&mut self, now: Time, all_read: bool, enforced: bool) -> Said {
+        let mut said = Said::default();
+        if now < self.looked_until {
+            // The clock was set back: what was said stands, and nothing is said twice.
+            (self.said_until, self.looked_until) = (now, now);
+            self.gaps.clear();
+        }
+        let turn = Interval::new(self.looked_until, now);
+        if (!all_read || turn.length() > TURN_MAX) && turn.length() > Span::ZERO {
+            match self.gaps.last_mut() {
+                Some(last) if last.end == turn.start => last.end = turn.end,
+                _ => self.gaps.push(turn),
+            }
+        }
+        self.looked_until = now;
+        let state = if enforced { State::Up } else { State::Down };
+        if self.state != Some(state) {
+            let after = if self.state.is_none() { now } else { turn.start };
+            self.state = Some(state);
+            let (probe, service) = (self.probe.clone(), self.service.clone());
+            said.changed = Some(Changed { probe, service, state, after, by: now });
+        }
+        for (finding, open) in self.findings.iter_mut().zip([!all_read, !enforced]) {
+            if finding.open != Some(open) {
+                let after = if finding.open.is_none() { now } else { finding.last_look };
+                finding.open = Some(open);
+                if let Ok(name) = finding.name.parse::<FindingId>() {
+                    said.found.push(Found { finding: name, probe: self.probe.clone(), open, after, by: now });
+                }
+            }
+            finding.last_look = now;
+        }
+        // A change would be lost with the process: it never waits for its record.
+        let is_due = now.since(self.said_until) >= EVERY - Span::from_secs(1) || said.changed.is_some();
+        if is_due && now > self.said_until {
+            said.covered = Some(self.covered(now));
+        }
+        said
+    }
+
+    /// The record of what is not said yet, at the end.
+    pub(crate) fn end(&mut self) -> Option<Covered> {
+        (self.looked_until > self.said_until).then(|| self.covered(self.looked_until))
+    }
+
+    fn covered(&mut self, until: Time) -> Covered {
+        // A record speaks of a minute at most: a longer time is a gap, so it is said by having none.
+        let from = if until.since(self.said_until) > EVERY { until - EVERY } else { self.said_until };
+        let interval = Interval::new(from, until);
+        let gap = |gap: Interval| {
+            let cut = Interval::new(gap.start.max(from), gap.end);
+            (cut.length() > Span::ZERO).then(|| Gap { probe: self.probe.clone(), finding: None, interval: cut })
+        };
+        let gaps = std::mem::take(&mut self.gaps).into_iter().filter_map(gap).collect();
+        self.said_until = until;
+        Covered { interval, revision: self.revision.clone(), every: None, gaps }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Time {
+        Time::from_secs(1_000_000 + seconds)
+    }
+
+    fn statement() -> Statement {
+        Statement::new("guard".parse().expect("ok"), "guard".parse().expect("ok"), "r1".to_owned(), at(0))
+    }
+
+    #[test]
+    fn a_quiet_minute_is_one_record() {
+        let mut statement = statement();
+        let mut records = Vec::new();
+        for second in (0..=180).step_by(5) {
+            records.extend(statement.turn(at(second), true, true).covered);
+        }
+        records.extend(statement.end());
+        let spans: Vec<_> = records.iter().map(|record| (record.interval.start, record.interval.end)).collect();
+        assert_eq!(spans, [(at(0), at(60)), (at(60), at(120)), (at(120), at(180))]);
+        assert!(records.iter().all(|record| record.gaps.is_empty() && record.revision == "r1"));
+    }
+
+    #[test]
+    fn what_was_not_read_is_a_gap_and_a_finding() {
+        let mut statement = statement();
+        let first = statement.turn(at(0), true, true);
+        assert_eq!(first.changed.map(|changed| changed.state), Some(State::Up));
+        assert_eq!(first.found.len(), 2, "both are known not to be there");
+        assert!(statement.turn(at(5), true, true).found.is_empty());
+        let lost = statement.turn(at(10), false, true);
+        assert_eq!(lost.found.iter().map(|found| (found.open, found.after)).collect::<Vec<_>>(), [(true, at(5))]);
+        statement.turn(at(15), false, true);
+        assert!(!statement.turn(at(20), true, true).found[0].open);
+        let record = statement.end().expect("a record");
+        assert_eq!(record.gaps.iter().map(|gap| gap.interval).collect::<Vec<_>>(), [Interval::new(at(5), at(15))]);
+    }
+
+    #[test]
+    fn a_pause_is_a_gap() {
+        let mut statement = statement();
+        statement.turn(at(0), true, true);
+        let said = statement.turn(at(300), true, true);
+        let record = said.covered.expect("a record");
+        assert_eq!(record.interval, Interval::new(at(240), at(300)));
+        assert_eq!(record.gaps.len(), 1);
+        assert_eq!(record.gaps[0].interval, record.interval);
+    }
+
+    #[test]
+    fn unenforced_bans_are_down_at_once() {
+        let mut statement = statement();
+        statement.turn(at(0), true, true);
+        let said = statement.turn(at(5), true, false);
+        assert_eq!(said.changed.map(|changed| (changed.state, changed.after)), Some((State::Down, at(0))));
+        assert!(said.covered.is_some());
+        assert_eq!(said.found.len(), 1);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_says_nothing_twice() {
+        let mut statement = statement();
+        for second in (0..60).step_by(5) {
+            statement.turn(at(second), true, true);
+        }
+        statement.turn(at(-600), true, true);
+        let record = statement.turn(at(-540), true, true).covered.expect("a record");
+        assert_eq!(record.interval.start, at(-600));
+    }
+}

@@ -1,0 +1,357 @@
+//! One stream of lines and the rules that read it: lines become failures, failures become offences. No I/O but reading the logs;
+//! nothing here waits, so it runs on a thread that may block.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use event::{Clock, Span, Time};
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::act::{History, Ports};
+use crate::detect::{Attempts, AttemptsState, BanLength, BanTimes, Failure, Offence};
+use crate::fail2ban::dates::DateDetector;
+use crate::fail2ban::filter::{Filter, LineError, Match, NoNames};
+use crate::login::key_login;
+use crate::plan::{RulePlan, SourcePlan, StreamPlan};
+use crate::source::{Encoding, JournalBatch, JournalSettings, Notice, Positions, Tail, TailLimits};
+
+/// Addresses of failures that are counted apart in a minute; beyond it they are only counted as failures.
+const ADDRESSES_MAX: usize = 100_000;
+/// The name under which the cursor of a stream of the journal is kept.
+const JOURNAL: &str = "journal";
+
+/// A stream with its rules.
+pub(crate) struct Stream {
+    pub(crate) key: String,
+    source: Source,
+    encoding: Encoding,
+    /// For looking into a log that is seen for the first time: what is found there says nothing of the lines to come.
+    seek_dates: DateDetector,
+    pub(crate) rules: Vec<Rule>,
+}
+
+/// Where its lines come from.
+enum Source {
+    Files(Tail),
+    /// The journal of systemd, which somebody else reads: how far.
+    Journal {
+        settings: JournalSettings,
+        since: Span,
+        cursor: Option<String>,
+    },
+}
+
+/// A rule with what it counts.
+pub(crate) struct Rule {
+    pub(crate) name: Arc<str>,
+    filter: Filter,
+    attempts: Attempts<String>,
+    times: BanTimes,
+    ports: Option<Ports>,
+    ignored: Vec<IpNet>,
+    /// Failures of this minute, and of whom.
+    pub(crate) failures: u64,
+    pub(crate) addresses: BTreeSet<String>,
+    /// Failures and offences since the start.
+    pub(crate) failures_all: u64,
+    pub(crate) offences_all: u64,
+    /// Whom a failure names, and who has no address: can't be banned.
+    pub(crate) nameless: u64,
+}
+
+/// What is kept of a stream from one run to the next. Positions and counts are of one instant: a line that counts is behind the
+/// position, and one that does not is before it.
+#[derive(Clone, Default, Serialize, Deserialize, Debug)]
+pub(crate) struct StreamState {
+    pub(crate) key: String,
+    pub(crate) positions: Positions,
+    pub(crate) attempts: Vec<(String, AttemptsState<String>)>,
+}
+
+/// What one look has found.
+#[derive(Default)]
+pub(crate) struct Found {
+    pub(crate) offences: Vec<FoundOffence>,
+    /// Addresses that logged in with a key, and when.
+    pub(crate) logins: Vec<(IpAddr, Time)>,
+    pub(crate) notices: Vec<Notice>,
+    pub(crate) lines: u64,
+    /// There is more to read at once.
+    pub(crate) has_more: bool,
+    /// Rules with a pattern that was given up at its limit of steps.
+    pub(crate) given_up: Vec<(Arc<str>, u64)>,
+}
+
+/// Somebody who is to be banned.
+pub(crate) struct FoundOffence {
+    pub(crate) rule: Arc<str>,
+    pub(crate) network: IpNet,
+    pub(crate) log: Arc<str>,
+    /// The last failure.
+    pub(crate) at: Time,
+    pub(crate) failures: u64,
+    pub(crate) lasts: BanLength,
+    /// What is to be closed; `None` for a rule that only tells.
+    pub(crate) ports: Option<Ports>,
+}
+
+impl Stream {
+    /// The stream of a plan, going on from what was kept.
+    pub(crate) fn new(plan: StreamPlan, kept: Option<StreamState>) -> Self {
+        let StreamPlan { key, source, encoding, seek_dates, rules } = plan;
+        let kept = kept.unwrap_or_default();
+        let source = match source {
+            SourcePlan::Files(follows) => Source::Files(Tail::new(follows, TailLimits::default(), &kept.positions)),
+            SourcePlan::Journal(settings, since) => {
+                let cursor = kept.positions.journals.get(JOURNAL).cloned();
+                Source::Journal { settings, since, cursor }
+            }
+        };
+        let rules = rules.into_iter().map(|rule| {
+            let counted = kept.attempts.iter().find(|(name, _)| **name == *rule.name).map(|(_, state)| state.clone());
+            Rule::new(rule, counted)
+        });
+        Self { key, source, encoding, seek_dates, rules: rules.collect() }
+    }
+
+    /// What is to be kept, of this instant.
+    pub(crate) fn state(&self) -> StreamState {
+        let attempts = self.rules.iter().map(|rule| (rule.name.to_string(), rule.attempts.state()));
+        let positions = match &self.source {
+            Source::Files(tail) => tail.positions(),
+            Source::Journal { cursor, .. } => {
+                let mut positions = Positions::default();
+                positions.journals.extend(cursor.iter().map(|cursor| (JOURNAL.to_owned(), cursor.clone())));
+                positions
+            }
+        };
+        StreamState { key: self.key.clone(), positions, attempts: attempts.collect() }
+    }
+
+    /// The journal that somebody is to read for it, from where.
+    pub(crate) const fn journal(&self) -> Option<(&JournalSettings, Span, Option<&String>)> {
+        match &self.source {
+            Source::Journal { settings, since, cursor } => Some((settings, *since, cursor.as_ref())),
+            Source::Files(_) => None,
+        }
+    }
+
+    /// The files that it reads, when it reads files.
+    pub(crate) const fn tail(&self) -> Option<&Tail> {
+        match &self.source {
+            Source::Files(tail) => Some(tail),
+            Source::Journal { .. } => None,
+        }
+    }
+
+    /// The logs that are read now, for people.
+    pub(crate) fn logs(&self) -> Vec<String> {
+        match &self.source {
+            Source::Files(tail) => tail.watched().1.map(ToOwned::to_owned).collect(),
+            Source::Journal { settings, .. } => {
+                let matches: Vec<String> = settings.matches.iter().map(|list| list.join(" ")).collect();
+                vec![format!("the journal of systemd ({})", matches.join(" + "))]
+            }
+        }
+    }
+
+    /// Has its patterns expanded again: a folder has changed.
+    pub(crate) const fn expand_again(&mut self) {
+        if let Source::Files(tail) = &mut self.source {
+            tail.expand_again();
+        }
+    }
+
+    /// Reads what is new, and judges it. Blocks for the disk.
+    pub(crate) fn look(&mut self, clock: &dyn Clock, history: &History, draw_ppb: &mut dyn FnMut() -> u32) -> Found {
+        let mut found = Found::default();
+        let Source::Files(tail) = &mut self.source else { return found };
+        let (encoding, seek_dates) = (self.encoding, &mut self.seek_dates);
+        let mut batch = tail.look(clock, &mut |_, line| {
+            let line = encoding.decode(line);
+            let now = clock.now();
+            let date = seek_dates.match_time(&line, now)?;
+            seek_dates.time_of(&date, &line, now).ok()
+        });
+        found.has_more = batch.has_more();
+        found.notices = std::mem::take(&mut batch.notices);
+        let before = self.step_limits();
+        for line in batch.lines() {
+            found.lines += 1;
+            let now = clock.now();
+            let text = self.encoding.decode(line.bytes);
+            if let Some(address) = key_login(&text) {
+                found.logins.push((address, now));
+            }
+            for rule in &mut self.rules {
+                rule.filter.set_in_operation(line.in_operation);
+                let matches = rule.filter.process_line(&text, now, &mut NoNames);
+                found.offences.extend(rule.judged(matches, line.path, now, history, draw_ppb));
+            }
+        }
+        self.given_up(&before, &mut found);
+        found
+    }
+
+    /// Judges entries of the journal that somebody has read for it.
+    pub(crate) fn entries(
+        &mut self,
+        batch: JournalBatch,
+        clock: &dyn Clock,
+        history: &History,
+        draw_ppb: &mut dyn FnMut() -> u32,
+    ) -> Found {
+        let mut found = Found::default();
+        let before = self.step_limits();
+        let log: Arc<str> = Arc::from("journal");
+        for line in batch.lines {
+            found.lines += 1;
+            let now = clock.now();
+            if let Some(address) = key_login(&line.text) {
+                found.logins.push((address, line.time.min(now)));
+            }
+            for rule in &mut self.rules {
+                rule.filter.set_in_operation(line.in_operation);
+                let matches = rule.filter.process_dated(&line.text, line.time, now, &mut NoNames);
+                found.offences.extend(rule.judged(matches, &log, now, history, draw_ppb));
+            }
+        }
+        if let (Source::Journal { cursor, .. }, Some(last)) = (&mut self.source, batch.cursor) {
+            *cursor = Some(last);
+        }
+        self.given_up(&before, &mut found);
+        found
+    }
+
+    fn step_limits(&self) -> Vec<u64> {
+        self.rules.iter().map(|rule| rule.filter.step_limits()).collect()
+    }
+
+    fn given_up(&self, before: &[u64], found: &mut Found) {
+        for (rule, before) in self.rules.iter().zip(before) {
+            let more = rule.filter.step_limits() - before;
+            if more > 0 {
+                found.given_up.push((Arc::clone(&rule.name), more));
+            }
+        }
+    }
+}
+
+impl Rule {
+    fn new(plan: RulePlan, counted: Option<AttemptsState<String>>) -> Self {
+        let RulePlan { name, filter, limits, times, ports, ignored } = plan;
+        let attempts = match counted {
+            Some(state) => Attempts::restored(limits, state),
+            None => Attempts::new(limits),
+        };
+        let (failures, failures_all, offences_all, nameless) = (0, 0, 0, 0);
+        let addresses = BTreeSet::new();
+        Self {
+            name,
+            filter,
+            attempts,
+            times,
+            ports,
+            ignored,
+            failures,
+            addresses,
+            failures_all,
+            offences_all,
+            nameless,
+        }
+    }
+
+    /// What the rule closes.
+    pub(crate) fn ports(&self) -> Option<Ports> {
+        self.ports.clone()
+    }
+
+    /// Forgets what was counted of an address that was unbanned.
+    pub(crate) fn forget(&mut self, network: IpNet) {
+        let text = if network.prefix_len() == network.max_prefix_len() {
+            network.addr().to_string()
+        } else {
+            network.to_string()
+        };
+        self.attempts.forget(&text);
+    }
+
+    /// Counts the failures of a line; the offences that they complete.
+    fn judged(
+        &mut self,
+        matches: Result<Vec<Match>, LineError>,
+        log: &Arc<str>,
+        now: Time,
+        history: &History,
+        draw_ppb: &mut dyn FnMut() -> u32,
+    ) -> Vec<FoundOffence> {
+        let mut offences = Vec::new();
+        match matches {
+            Ok(matches) => {
+                for failure in matches {
+                    offences.extend(self.failed(&failure, log, now, history, draw_ppb));
+                }
+            }
+            Err(error) => tracing::debug!(rule = &*self.name, log = &**log, %error, "a line was not judged"),
+        }
+        self.attempts.line_done(now);
+        offences
+    }
+
+    /// Counts a failure; the offence that it completes.
+    fn failed(
+        &mut self,
+        found: &Match,
+        log: &Arc<str>,
+        now: Time,
+        history: &History,
+        draw_ppb: &mut dyn FnMut() -> u32,
+    ) -> Option<FoundOffence> {
+        let host = found.host.as_ref()?;
+        let Some((address, prefix)) = host.network() else {
+            self.nameless += 1;
+            return None;
+        };
+        let network = IpNet::new(address, prefix).ok()?.trunc();
+        if self.ignored.iter().any(|ignored| ignored.contains(&network)) {
+            return None;
+        }
+        self.failures += 1;
+        self.failures_all += 1;
+        if self.addresses.len() < ADDRESSES_MAX {
+            self.addresses.insert(host.text().to_owned());
+        }
+        let time = found.time.unwrap_or(now).min(now);
+        let attempts = found.failure.text("failures").and_then(|text| text.parse().ok()).unwrap_or(0);
+        let failure = Failure { id: host.text().to_owned(), time, attempts };
+        let is_first = !self.attempts.holds(&failure.id);
+        let past = || history.past(network, &self.name, self.times.counts_all_jails());
+        let mut offence = self.attempts.add(&failure);
+        let mut known = None;
+        if self.times.increments() {
+            known = past();
+            if let (None, Some(past)) = (&offence, known) {
+                offence = self.attempts.add_known(&failure, past.count, past.last, is_first);
+            }
+        }
+        let Offence { time: at, attempts: failures, .. } = offence?;
+        self.attempts.service(now);
+        self.offences_all += 1;
+        let before = known.map_or(0, |past| u64::from(past.count));
+        let lasts = self.times.length(before, draw_ppb()).unwrap_or_else(|error| {
+            tracing::warn!(rule = &*self.name, %error, "the formula of the ban has no result: the plain time is taken");
+            self.times.plain()
+        });
+        Some(FoundOffence {
+            rule: Arc::clone(&self.name),
+            network,
+            log: Arc::clone(log),
+            at,
+            failures,
+            lasts,
+            ports: self.ports.clone(),
+        })
+    }
+}
