@@ -8,6 +8,8 @@ use ipnet::IpNet;
 use policy::{Document, Nouns, Part, Section, SectionDoc, Table};
 use serde::{Deserialize, Serialize};
 
+use crate::scenarios::{SCENARIOS, Scenario};
+
 /// How often what is read and enforced is stated: one coverage record.
 pub(crate) const EVERY: Span = Span::from_secs(60);
 /// The kind of the probe, and its name unless the policy says another.
@@ -39,6 +41,21 @@ pub struct Settings {
     pub scan_ban: Span,
     /// Addresses of successful logins of this long are never banned.
     pub logins_remembered: Span,
+    /// Rules of garant's own that are followed.
+    #[serde(default)]
+    pub scenarios: Vec<String>,
+    /// So many failures
+    #[serde(default)]
+    pub failures: u32,
+    /// within this time
+    #[serde(default)]
+    pub within: Span,
+    /// cost a ban of this long, by a rule of garant's own.
+    #[serde(default)]
+    pub ban: Span,
+    /// Files and URLs of lists of networks that are banned.
+    #[serde(default)]
+    pub lists: Vec<String>,
 }
 
 impl Section for Settings {
@@ -55,7 +72,7 @@ Reads logs by the rules of fail2ban and bans addresses in the packet filter. It 
             "name of the probe that says whether every declared log is read",
         );
         let service = table.required("service", "the service that the probe belongs to; best one of its own");
-        let fail2ban =
+        let fail2ban: Option<PathBuf> =
             table.optional("fail2ban", "the configuration of fail2ban whose enabled jails are followed, as it is");
         let allow = table.list("allow", "addresses and networks that are never banned, beside those that garant finds");
         let simulate = table.or("simulate", false, "detect and record, and ban nobody");
@@ -69,6 +86,28 @@ Reads logs by the rules of fail2ban and bans addresses in the packet filter. It 
         let scan_ban = table.or("scan_ban", Span::from_secs(3600), "for how long the source of a port scan is banned");
         let doc = "for how long the address of a successful login is never banned";
         let logins_remembered = table.or("logins_remembered", Span::from_secs(30 * 86_400), doc);
+        let doc = "rules of garant's own, for a host without fail2ban: \"sshd\", \"nginx-auth\", \"web-probes\", \
+                   \"postfix-sasl\", \"dovecot\", \"mariadb\"";
+        let scenarios: Vec<String> = table.list("scenarios", doc);
+        let doc = "so many failures of one address within `within` are an offence, for `scenarios`";
+        let failures = table.or_in("failures", 5, &(1..=1000), doc);
+        let within = table.or("within", Span::from_secs(600), "within what time failures are counted, for `scenarios`");
+        let ban = table.or("ban", Span::from_secs(3600), "for how long an offender is banned, for `scenarios`");
+        let doc = "lists of networks that are banned, such as Spamhaus DROP: files, or URLs that are fetched each hour";
+        let lists: Vec<String> = table.list("lists", doc);
+        for name in scenarios.iter().filter(|name| Scenario::named(name).is_none()) {
+            let known: Vec<&str> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
+            let reason = format!("`{name}` is no rule of garant's own");
+            table.mistake("scenarios", reason, format!("write some of {}", known.join(", ")));
+        }
+        for list in lists.iter().filter(|list| !list.starts_with('/') && !list.starts_with("https://")) {
+            let reason = format!("`{list}` is neither an absolute path nor a URL that begins with https://");
+            table.mistake("lists", reason, "write the whole path of the file, or its https URL");
+        }
+        if fail2ban.is_none() && scenarios.is_empty() && lists.is_empty() && !scans && !table.is_example() {
+            let remedy = "write `fail2ban = \"/etc/fail2ban\"`, or `scenarios = [\"sshd\"]`";
+            table.mistake("service", "the guard has no rule to follow", remedy);
+        }
         Some(Self {
             probe: probe?,
             service: service?,
@@ -79,6 +118,11 @@ Reads logs by the rules of fail2ban and bans addresses in the packet filter. It 
             scans,
             scan_ban,
             logins_remembered,
+            scenarios,
+            failures,
+            within,
+            ban,
+            lists,
         })
     }
 }

@@ -9,13 +9,14 @@ use event::{Span, Time, Zone};
 use ipnet::IpNet;
 
 use crate::act::{Ports, Protocol};
-use crate::config::Desired;
+use crate::config::{Desired, Settings};
 use crate::detect::{AttemptsLimits, BanLength, BanTimes, BanTimesText};
 use crate::fail2ban::dates::{DateDetector, DateSettings};
 use crate::fail2ban::filter::{Filter, FilterSettings};
 use crate::fail2ban::{
     ActionKind, Backend, BanAction, BanTime, Ignored, Jail, LogPath, Port, Services, UseDns, read_jails,
 };
+use crate::scenarios::Scenario;
 use crate::source::{Encoding, Follow, JournalSettings, Start};
 
 /// Most tickets of a rule at once.
@@ -75,6 +76,15 @@ impl Plan {
     /// Reads what the desired state names. `now` is the start: the years that a date without one may be of depend on it.
     pub(crate) fn make(desired: &Desired, now: Time) -> Self {
         let mut plan = Self { streams: Vec::new(), impaired: Vec::new(), rules: 0 };
+        for name in &desired.settings.scenarios {
+            let added = Scenario::named(name)
+                .ok_or_else(|| "this release has no such rule: run the same release as the server".to_owned())
+                .and_then(|scenario| plan.add_scenario(scenario, &desired.settings, now));
+            match added {
+                Ok(()) => plan.rules += 1,
+                Err(reason) => plan.impair(format!("scenario {name}"), reason),
+            }
+        }
         let Some(folder) = &desired.settings.fail2ban else { return plan };
         let jails = match read_jails(folder) {
             Ok(jails) => jails,
@@ -97,6 +107,41 @@ impl Plan {
             }
         }
         plan
+    }
+
+    /// Adds a rule of garant's own.
+    fn add_scenario(&mut self, scenario: &Scenario, settings: &Settings, now: Time) -> Result<(), String> {
+        let (zone, find_time) = (local_zone(Path::new("/")), settings.within);
+        let source = if scenario.has_log() {
+            let start = Start::Since(find_time);
+            SourcePlan::Files(scenario.logs.iter().map(|log| Follow { pattern: (*log).to_owned(), start }).collect())
+        } else {
+            let matches = scenario.units.iter().map(|unit| vec![format!("_SYSTEMD_UNIT={unit}")]).collect();
+            SourcePlan::Journal(JournalSettings { matches, ..JournalSettings::default() }, find_time)
+        };
+        let dates = DateSettings { zone: &zone, log_zone: None, started: now };
+        let seek_dates = DateDetector::new(None, &dates).map_err(|error| error.to_string())?;
+        let of_filter = FilterSettings { use_dns: UseDns::No, find_time, ..FilterSettings::new(zone, now) };
+        let filter = Filter::compile(&scenario.filter(), of_filter).map_err(|error| error.to_string())?;
+        let times = BanTimes::parse(&BanTimesText::fixed(BanLength::For(settings.ban)));
+        let rule = RulePlan {
+            name: Arc::from(scenario.name),
+            filter,
+            limits: AttemptsLimits { max_retry: settings.failures, find_time, tickets_max: TICKETS_MAX },
+            times: times.map_err(|error| error.to_string())?,
+            ports: Some(Ports::some(Protocol::Tcp, scenario.ports.iter().copied()).map_err(|error| error.to_string())?),
+            ignored: Vec::new(),
+        };
+        self.join(format!("{source:?}"), source, Encoding::default(), seek_dates, rule);
+        Ok(())
+    }
+
+    /// Adds a rule to the stream of its logs.
+    fn join(&mut self, key: String, source: SourcePlan, encoding: Encoding, seek_dates: DateDetector, rule: RulePlan) {
+        match self.streams.iter_mut().find(|stream| stream.key == key) {
+            Some(stream) => stream.rules.push(rule),
+            None => self.streams.push(StreamPlan { key, source, encoding, seek_dates, rules: vec![rule] }),
+        }
     }
 
     fn impair(&mut self, what: String, reason: String) {
@@ -126,10 +171,7 @@ impl Plan {
             jail.log_time_zone.as_deref().unwrap_or_default()
         );
         let rule = rule(jail, services, zone.clone(), now)?;
-        match self.streams.iter_mut().find(|stream| stream.key == key) {
-            Some(stream) => stream.rules.push(rule),
-            None => self.streams.push(StreamPlan { key, source, encoding, seek_dates, rules: vec![rule] }),
-        }
+        self.join(key, source, encoding, seek_dates, rule);
         Ok(())
     }
 }

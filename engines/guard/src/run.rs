@@ -24,6 +24,7 @@ use crate::config::{Desired, Settings};
 use crate::detect::BanLength;
 use crate::door::{BanOrder, GuardDoor, ImportedBan, Order, Wish};
 use crate::events::{Attempts, Banned, Impaired, Mended, Spared, Unbanned};
+use crate::lists;
 use crate::plan::{Impairment, Plan};
 use crate::source::{Journal, JournalBatch, JournalError, Notice, Wake};
 use crate::statement::{Said, Statement};
@@ -174,6 +175,9 @@ struct Session<'a> {
     kept_at: Monotonic,
     compared_at: Option<Monotonic>,
     counted_at: Monotonic,
+    /// When the lists were read last.
+    listed_at: Option<Monotonic>,
+    reading_lists: JoinSet<lists::ReadLists>,
     bans_all: u64,
     simulated_all: u64,
     spared: BTreeSet<(IpNet, String)>,
@@ -231,6 +235,8 @@ impl<'a> Session<'a> {
             kept_at: monotonic,
             compared_at: None,
             counted_at: monotonic,
+            listed_at: None,
+            reading_lists: JoinSet::new(),
             bans_all: 0,
             simulated_all: 0,
             spared: BTreeSet::new(),
@@ -527,15 +533,39 @@ impl<'a> Session<'a> {
                 self.recover("packet filter").await?;
             }
         }
+        self.lists(monotonic).await?;
         if monotonic.since(self.counted_at) >= Span::from_secs(60) {
             self.counted_at = monotonic;
             self.count().await?;
         }
         let now = self.context.clock.now();
-        let all_read = self.impaired.keys().all(|what| what == "packet filter" || what == "bans");
+        let all_read = !self.impaired.keys().any(|what| is_about_reading(what));
         let enforced = self.unenforced.is_none() && !self.settings.simulate;
         let said = self.statement.turn(now, all_read, enforced);
         self.say(said).await
+    }
+
+    /// Has the lists read when they are due, beside everything else: a server of one may not answer. Bans what they name, and no
+    /// longer what they do not.
+    async fn lists(&mut self, monotonic: Monotonic) -> Result<(), EngineError> {
+        let is_due = self.listed_at.is_none_or(|at| monotonic.since(at) >= lists::EVERY);
+        if is_due && self.reading_lists.is_empty() && !self.settings.lists.is_empty() && !self.settings.simulate {
+            self.listed_at = Some(monotonic);
+            let (lists, state, context) = (self.settings.lists.clone(), self.state.to_owned(), self.context.clone());
+            self.reading_lists.spawn(async move { lists::read(&lists, &state, &context).await });
+        }
+        let Some(read) = self.reading_lists.try_join_next() else { return Ok(()) };
+        let (networks, wrong) = read?;
+        for list in self.settings.lists.clone() {
+            match wrong.iter().find(|(name, _)| *name == list) {
+                Some((_, reason)) => self.impair(format!("list {list}"), reason.clone()).await?,
+                None => self.recover(&format!("list {list}")).await?,
+            }
+        }
+        if let Err(error) = self.enforcer.lists(networks).await {
+            self.unenforced(&error.to_string()).await?;
+        }
+        Ok(())
     }
 
     async fn enforce(&mut self, monotonic: Monotonic) -> Result<(), EngineError> {
@@ -770,6 +800,11 @@ impl<'a> Session<'a> {
             })
             .collect()
     }
+}
+
+/// Whether what is impaired keeps a declared log from being read: not the packet filter, the cap of bans, nor a list.
+fn is_about_reading(what: &str) -> bool {
+    !(matches!(what, "packet filter" | "bans") || what.starts_with("list ") || what.starts_with("patterns of "))
 }
 
 /// Reads the journal of systemd for ever, and starts over where it ended.
