@@ -1,4 +1,4 @@
-//! The commands: `garant guard …`. They ask the agent of this host, with a server or without.
+//! The commands: `garant guard …`. They ask the agent of this host, with a server or without; `test` asks nobody.
 
 use std::path::{Path, PathBuf};
 
@@ -12,6 +12,7 @@ use crate::act::shown;
 use crate::door::{API, BanOrder, network_of};
 
 mod import;
+mod trial;
 
 /// How long a ban lasts that somebody orders without saying.
 const BAN: &str = "1 h";
@@ -60,7 +61,8 @@ pub fn commands() -> Vec<Command> {
                 .arg(json_flag()),
         )
         .subcommand(clap::Command::new("allow").about("Show who is never banned, and why").arg(json_flag()))
-        .subcommand(import::arguments());
+        .subcommand(import::arguments())
+        .subcommand(trial::arguments());
     vec![Command { arguments, run }]
 }
 
@@ -72,6 +74,7 @@ fn run(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, Fai
         Some(("unban", matches)) => unban(matches, context),
         Some(("allow", matches)) => allow(matches, context),
         Some(("import", matches)) => import::run(matches, context),
+        Some(("test", matches)) => trial::run(matches, context),
         _ => Ok(2),
     }
 }

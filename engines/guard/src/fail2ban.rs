@@ -27,6 +27,7 @@ pub use definition::{FilterDefinition, UseDns};
 pub use import::{ImportLine, ImportReport, import_report};
 pub use jail::{Backend, BanTime, BrokenJail, Ignored, Increment, Jail, Jails, LogPath};
 pub use jails::read_jails;
+pub(crate) use options::{extract as extract_options, shell_words as words_of};
 pub use problem::{Place, Problem, ReadError};
 pub use reader::{JailOverrides, read_filter};
 pub use services::{Port, Services};

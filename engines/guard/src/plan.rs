@@ -187,20 +187,29 @@ fn source(jail: &Jail, encoding: Encoding) -> Result<SourcePlan, String> {
             Ok(SourcePlan::Files(jail.log_paths.iter().map(follow).collect()))
         }
         Backend::Journal(options) => {
-            let mut journal =
-                JournalSettings { matches: jail.filter.journalmatch.clone(), encoding, ..JournalSettings::default() };
-            for (name, value) in options {
-                match name.as_str() {
-                    "journalpath" => journal.directory = Some(value.clone()),
-                    "journalfiles" => journal.files = value.split(',').map(|file| file.trim().to_owned()).collect(),
-                    "namespace" => journal.namespace = Some(value.clone()),
-                    "journalflags" => journal.all_journals = !value.contains("SYSTEM_ONLY") && value.trim() != "4",
-                    _ => return Err(format!("`{name}` is no option of `backend = systemd` that is known: remove it")),
-                }
-            }
+            let journal = journal_settings(jail.filter.journalmatch.clone(), options, encoding)?;
             Ok(SourcePlan::Journal(journal, jail.find_time))
         }
     }
+}
+
+/// Which journal, by the options of `systemd[…]`.
+pub(crate) fn journal_settings(
+    matches: Vec<Vec<String>>,
+    options: &[(String, String)],
+    encoding: Encoding,
+) -> Result<JournalSettings, String> {
+    let mut journal = JournalSettings { matches, encoding, ..JournalSettings::default() };
+    for (name, value) in options {
+        match name.as_str() {
+            "journalpath" => journal.directory = Some(value.clone()),
+            "journalfiles" => journal.files = value.split(',').map(|file| file.trim().to_owned()).collect(),
+            "namespace" => journal.namespace = Some(value.clone()),
+            "journalflags" => journal.all_journals = !value.contains("SYSTEM_ONLY") && value.trim() != "4",
+            _ => return Err(format!("`{name}` is no option of `backend = systemd` that is known: remove it")),
+        }
+    }
+    Ok(journal)
 }
 
 fn rule(jail: Jail, services: &Services, zone: Zone, started: Time) -> Result<RulePlan, String> {

@@ -8,6 +8,8 @@ mod expression;
 mod failure;
 mod host;
 mod tags;
+mod tally;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -16,6 +18,7 @@ use event::{Span, Time, Zone};
 
 pub use failure::{Failure, Value};
 pub use host::{BadHost, Host};
+pub use tally::{Buffered, Tally};
 
 use super::dates::{DateDetector, DateError, DateSettings, Unread};
 use super::definition::{FilterDefinition, UseDns};
@@ -200,7 +203,7 @@ pub struct Filter {
     possible: Vec<u64>,
     max_lines: usize,
     /// The lines that patterns see, without their dates; only kept with several.
-    buffer: Vec<String>,
+    buffer: Vec<Buffered>,
     /// What patterns see: the lines, each with its newline, and the content that the `prefregex` found in them.
     texts: [Seen; 2],
     /// Which of the two the patterns of a failure see.
@@ -209,7 +212,11 @@ pub struct Filter {
     dates: DateDetector,
     /// The last date that was read.
     last_date: Option<Time>,
+    /// How it was written; only kept with several lines.
+    last_date_text: String,
     step_limits: u64,
+    /// What is counted besides failures, for those who test a filter.
+    tally: Option<Tally>,
 }
 
 impl Filter {
@@ -265,7 +272,9 @@ impl Filter {
             connections: Connections::default(),
             dates,
             last_date: None,
+            last_date_text: String::new(),
             step_limits: 0,
+            tally: None,
         })
     }
 
@@ -297,6 +306,31 @@ impl Filter {
         self.step_limits
     }
 
+    /// Counts from here on what no failure tells of; every line is then judged to its end, which is slower.
+    pub fn keep_tally(&mut self) {
+        self.tally = Some(Tally { ignoreregex: vec![0; self.ignoreregex.len()], ..Tally::default() });
+    }
+
+    /// What was counted since [`keep_tally`](Self::keep_tally).
+    pub fn tally(&self) -> Option<&Tally> {
+        self.tally.as_ref()
+    }
+
+    /// How many lines patterns see at once.
+    pub fn max_lines(&self) -> usize {
+        self.max_lines
+    }
+
+    /// The lines that patterns of several lines still see.
+    pub fn buffered(&self) -> &[Buffered] {
+        &self.buffer
+    }
+
+    /// The date templates that gave dates, by their names in fail2ban, and how many each; in the order of their ranking.
+    pub fn date_hits(&self) -> impl Iterator<Item = (&str, u32)> {
+        self.dates.hits()
+    }
+
     /// How many patterns of a failure there are.
     pub fn len(&self) -> usize {
         self.failregex.len()
@@ -314,17 +348,24 @@ impl Filter {
         }
         let known = self.last_date.filter(|date| *date > now - MAX_DEVIATION);
         let mut parts = [line, ""];
+        let mut written = "";
+        let mut is_last = false;
         let mut date = None;
         if let Some(found) = self.dates.match_time(line, now) {
             if found.cut.is_empty() {
                 // A date that may be missing, and is.
                 date = Some(known.unwrap_or(now));
+                is_last = known.is_some();
             } else {
                 parts = [&line[..found.cut.start], &line[found.cut.end..]];
+                written = &line[found.cut.clone()];
                 match self.dates.time_of(&found, line, now) {
                     Ok(read) => {
                         date = Some(read);
                         self.last_date = date;
+                        if self.max_lines > 1 {
+                            written.clone_into(&mut self.last_date_text);
+                        }
                     }
                     Err(Unread::Text) => {}
                     Err(Unread::Line) => return Err(LineError::Date),
@@ -335,12 +376,16 @@ impl Filter {
         if no_date {
             if known.is_some() {
                 parts = [line, ""];
+                is_last = true;
                 date = known;
             } else if self.settings.check_find_time && self.settings.in_operation {
                 date = Some(now);
             }
         }
-        self.process_cut(parts, date, no_date, now, names)
+        if is_last {
+            parts = ["", line];
+        }
+        self.process_cut(parts, if is_last { None } else { Some(written) }, date, no_date, now, names)
     }
 
     /// What a line tells whose date is known, as that of an entry of the journal is.
@@ -352,13 +397,18 @@ impl Filter {
         names: &mut dyn Names,
     ) -> Result<Vec<Match>, LineError> {
         self.last_date = Some(date);
-        self.process_cut([line, ""], Some(date), false, now, names)
+        if self.max_lines > 1 {
+            self.last_date_text = date.to_rfc3339();
+        }
+        self.process_cut([line, ""], None, Some(date), false, now, names)
     }
 
-    /// What a line tells: the two parts around its date, which is `None` when there was none to read.
+    /// What a line tells: the two parts around its date, how that was written (`None`: as the last), and the date, which is
+    /// `None` when there was none to read.
     fn process_cut(
         &mut self,
         parts: [&str; 2],
+        written: Option<&str>,
         mut date: Option<Time>,
         no_date: bool,
         now: Time,
@@ -380,25 +430,24 @@ impl Filter {
                 return Ok(Vec::new());
             }
         }
-        self.find(parts, date, no_date, now, names)
+        self.take_line(parts, written);
+        self.find(date, no_date, now, names)
     }
 
     /// The failures in the lines at hand, of which this one is the last.
     fn find(
         &mut self,
-        parts: [&str; 2],
         date: Option<Time>,
         no_date: bool,
         now: Time,
         names: &mut dyn Names,
     ) -> Result<Vec<Match>, LineError> {
-        self.take_line(parts);
         let mut found = Vec::new();
         let Seen { text, shape } = &self.texts[LINES];
         let is_possible = self.candidates.find(text, shape.is_ascii(), &mut self.possible);
         let several = self.max_lines > 1;
         // With several lines, the `prefregex` decides what stays for the next line.
-        if !is_possible && !several {
+        if !is_possible && !several && self.tally.is_none() {
             return Ok(found);
         }
         // What the line numbers of a match are counted in: the lines as they were before any was taken out.
@@ -444,13 +493,16 @@ impl Filter {
     }
 
     /// What the `prefregex` found, with its content put where the patterns of a failure see it; `None` when it does not match.
-    fn prefix(&mut self, lines: Option<&[String]>) -> Option<Prefix> {
+    fn prefix(&mut self, lines: Option<&[Buffered]>) -> Option<Prefix> {
         let Some(expression) = &self.prefregex else { return Some(Prefix::Groups(BTreeMap::new())) };
         let [Seen { text, shape }, content] = &mut self.texts;
         let Ok(hit) = expression.search(text, *shape, lines) else {
             self.step_limits += 1;
             return None;
         };
+        if let Some(tally) = &mut self.tally {
+            tally.is_prefixed = hit.is_some();
+        }
         let hit = hit?;
         if lines.is_none() && expression.is_plain() {
             // Most lines end here: the groups are read when a pattern of a failure matches.
@@ -464,7 +516,7 @@ impl Filter {
         if let Some(Some(Value::Text(content))) = groups.remove("content")
             && !content.is_empty()
         {
-            self.replace_buffer(vec![content]);
+            self.replace_buffer(vec![Buffered::of(content)]);
         }
         Some(Prefix::Groups(groups))
     }
@@ -591,7 +643,7 @@ impl Filter {
         });
         let Seen { text, shape } = matched.as_ref().unwrap_or(&self.texts[self.seen]);
         let mut ignored = false;
-        for expression in &self.ignoreregex {
+        for (index, expression) in self.ignoreregex.iter().enumerate() {
             if !expression.pattern().may_match(text, *shape) {
                 continue;
             }
@@ -599,7 +651,11 @@ impl Filter {
                 Ok(None) => {}
                 Ok(Some(_)) => {
                     ignored = true;
-                    break;
+                    let Some(tally) = &mut self.tally else { break };
+                    tally.note_ignored(index);
+                    if !self.settings.check_all_regex {
+                        break;
+                    }
                 }
                 Err(_) => self.step_limits += 1,
             }
@@ -613,19 +669,23 @@ impl Filter {
         ignored
     }
 
-    fn take_line(&mut self, parts: [&str; 2]) {
+    fn take_line(&mut self, parts: [&str; 2], written: Option<&str>) {
+        if let Some(tally) = &mut self.tally {
+            tally.is_ignored = false;
+        }
         self.seen = LINES;
         if self.max_lines == 1 {
             return self.texts[LINES].set_line(parts);
         }
-        self.buffer.push(parts.concat());
+        let date = written.unwrap_or(&self.last_date_text).to_owned();
+        self.buffer.push(Buffered { text: parts.concat(), date, date_at: parts[0].len() });
         let surplus = self.buffer.len().saturating_sub(self.max_lines);
         self.buffer.drain(..surplus);
         self.texts[LINES].set_lines(&self.buffer);
     }
 
     /// Lets the patterns of a failure see other lines.
-    fn replace_buffer(&mut self, lines: Vec<String>) {
+    fn replace_buffer(&mut self, lines: Vec<Buffered>) {
         if self.max_lines > 1 {
             self.buffer = lines;
             self.texts[LINES].set_lines(&self.buffer);
@@ -649,13 +709,13 @@ impl Seen {
         self.set_line([line, ""]);
     }
 
-    fn set_lines(&mut self, lines: &[String]) {
+    fn set_lines(&mut self, lines: &[Buffered]) {
         self.text.clear();
         for (index, line) in lines.iter().enumerate() {
             if index > 0 {
                 self.text.push('\n');
             }
-            self.text.push_str(line);
+            self.text.push_str(&line.text);
         }
         self.end();
     }

@@ -138,7 +138,22 @@ impl Journal {
         now: Time,
     ) -> Result<Self, JournalError> {
         let arguments = settings.arguments(cursor, now - find_time)?;
-        let mut running = programs.stream(&Program::new("journalctl").arg("--follow").args(arguments))?;
+        Self::start(programs, settings, &Program::new("journalctl").arg("--follow").args(arguments), now)
+    }
+
+    /// Reads all that the journal holds; after the last entry, [`next`](Self::next) says that it ended.
+    pub fn past(programs: &Programs, settings: &JournalSettings, now: Time) -> Result<Self, JournalError> {
+        let arguments = settings.arguments(None, Time::default())?;
+        Self::start(programs, settings, &Program::new("journalctl").args(arguments), now)
+    }
+
+    fn start(
+        programs: &Programs,
+        settings: &JournalSettings,
+        program: &Program,
+        now: Time,
+    ) -> Result<Self, JournalError> {
+        let mut running = programs.stream(program)?;
         let stdout = running.stdout().ok_or(JournalError::Ended)?;
         Ok(Self {
             ended: Some(Box::pin(async move { running.ended().await })),

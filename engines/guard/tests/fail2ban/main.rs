@@ -9,3 +9,4 @@ mod mutated;
 mod oracle;
 mod patterns;
 mod samples;
+mod trial;

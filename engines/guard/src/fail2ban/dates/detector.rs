@@ -162,6 +162,12 @@ impl DateDetector {
         self.templates.get(template).map(|template| template.name.as_str())
     }
 
+    /// The templates that gave dates, by name, and how many each; in the order of their ranking.
+    pub fn hits(&self) -> impl Iterator<Item = (&str, u32)> {
+        let used = self.ranks.iter().filter(|rank| rank.hits > 0);
+        used.filter_map(|rank| Some((self.template_name(rank.template)?, rank.hits)))
+    }
+
     /// Searches `line` with the template at a place of the ranking, in all of it or in some of its characters.
     fn search(&mut self, line: Line<'_>, rank: usize, part: Option<Range<usize>>) -> Option<Candidate> {
         let template = self.ranks.get(rank)?.template;

@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::super::pattern::{Found, Pattern, PatternError, Shape, StepLimit};
-use super::Value;
-use super::tags;
+use super::tally::Buffered;
+use super::{Value, tags};
 
 /// The groups of which one must say who it was.
 const IDENTITIES: [&str; 5] = ["fid", "ip4", "ip6", "dns", "mlfid"];
@@ -28,7 +28,7 @@ pub(super) struct Expression {
 pub(super) struct Hit {
     pub(super) found: Found,
     /// The lines it took and those it left, for filters that see several.
-    lines: Option<(Vec<String>, Vec<String>)>,
+    lines: Option<(Vec<Buffered>, Vec<Buffered>)>,
 }
 
 impl Hit {
@@ -36,11 +36,11 @@ impl Hit {
         self.lines.as_ref().map_or(1, |(matched, _)| matched.len())
     }
 
-    pub(super) fn matched_lines(&self) -> Option<&[String]> {
+    pub(super) fn matched_lines(&self) -> Option<&[Buffered]> {
         self.lines.as_ref().map(|(matched, _)| matched.as_slice())
     }
 
-    pub(super) fn unmatched_lines(&self) -> Vec<String> {
+    pub(super) fn unmatched_lines(&self) -> Vec<Buffered> {
         self.lines.as_ref().map(|(_, unmatched)| unmatched.clone()).unwrap_or_default()
     }
 }
@@ -90,7 +90,12 @@ impl Expression {
     }
 
     /// Searches `text`; `lines` are those that the text is taken for, for filters that see several.
-    pub(super) fn search(&self, text: &str, shape: Shape, lines: Option<&[String]>) -> Result<Option<Hit>, StepLimit> {
+    pub(super) fn search(
+        &self,
+        text: &str,
+        shape: Shape,
+        lines: Option<&[Buffered]>,
+    ) -> Result<Option<Hit>, StepLimit> {
         if !self.pattern.may_match(text, shape) {
             return Ok(None);
         }
@@ -113,7 +118,7 @@ impl Expression {
         let mut unmatched = lines[..first].to_vec();
         let mut from = 0;
         for skipped in self.skipped_lines(text, &found) {
-            if let Some(at) = matched.iter().skip(from).position(|line| *line == skipped) {
+            if let Some(at) = matched.iter().skip(from).position(|line| line.text == skipped) {
                 unmatched.push(matched.remove(from + at));
                 from += at;
             }
