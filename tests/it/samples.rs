@@ -9,16 +9,19 @@ fn sample(name: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// systemd finds no unknown key in the unit, and nothing that it can't do.
+/// systemd finds no unknown key in the units, and nothing that it can't do.
 #[test]
-fn systemd_takes_the_unit() {
+fn systemd_takes_the_units() {
     let folder = tempfile::tempdir().expect("a folder");
-    let unit = folder.path().join("garant.service");
-    let program = binary().display().to_string();
-    std::fs::write(&unit, sample("garant.service").replace("/usr/local/bin/garant", &program)).expect("written");
-    let verified = command("systemd-analyze").arg("verify").arg(&unit).output().expect("scripts/test installs systemd");
-    let silent = verified.stdout.is_empty() && verified.stderr.is_empty();
-    assert!(verified.status.success() && silent, "{}", transcript(&verified));
+    for name in ["garant.service", "garant-agent.service"] {
+        let unit = folder.path().join(name);
+        let program = binary().display().to_string();
+        std::fs::write(&unit, sample(name).replace("/usr/local/bin/garant", &program)).expect("written");
+        let verified = command("systemd-analyze").arg("verify").arg(&unit).output();
+        let verified = verified.expect("scripts/test installs systemd");
+        let silent = verified.stdout.is_empty() && verified.stderr.is_empty();
+        assert!(verified.status.success() && silent, "{}", transcript(&verified));
+    }
 }
 
 /// A garant that publishes, for a proxy in front of it, and the URL of its public listener.
