@@ -20,6 +20,9 @@ pub(crate) const LOGS_UNREAD: &str = "logs-unread";
 /// The finding that bans are not enforced.
 pub(crate) const BANS_NOT_ENFORCED: &str = "bans-not-enforced";
 
+/// The finding that a rule of which somebody is to be told has banned lately.
+pub(crate) const OFFENDERS_BANNED: &str = "offenders-banned";
+
 /// `[guard]`.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
 pub struct Settings {
@@ -53,6 +56,9 @@ pub struct Settings {
     /// cost a ban of this long, by a rule of garant's own.
     #[serde(default)]
     pub ban: Span,
+    /// A program that is run for each ban and its end.
+    #[serde(default)]
+    pub on_ban: Option<PathBuf>,
     /// Files and URLs of lists of networks that are banned.
     #[serde(default)]
     pub lists: Vec<String>,
@@ -93,6 +99,9 @@ Reads logs by the rules of fail2ban and bans addresses in the packet filter. It 
         let failures = table.or_in("failures", 5, &(1..=1000), doc);
         let within = table.or("within", Span::from_secs(600), "within what time failures are counted, for `scenarios`");
         let ban = table.or("ban", Span::from_secs(3600), "for how long an offender is banned, for `scenarios`");
+        let doc = "a program that is run for each ban and its end, with `ban` or `unban`, the address and the rule as its \
+                   arguments; without a shell, with the rights of the agent";
+        let on_ban: Option<PathBuf> = table.optional("on_ban", doc);
         let doc = "lists of networks that are banned, such as Spamhaus DROP: files, or URLs that are fetched each hour";
         let lists: Vec<String> = table.list("lists", doc);
         for name in scenarios.iter().filter(|name| Scenario::named(name).is_none()) {
@@ -122,6 +131,7 @@ Reads logs by the rules of fail2ban and bans addresses in the packet filter. It 
             failures,
             within,
             ban,
+            on_ban,
             lists,
         })
     }
@@ -159,7 +169,7 @@ impl Part for Config {
     fn read(document: &mut Document, _nouns: &Nouns) -> Self {
         let settings: Option<Settings> = document.table("guard");
         if settings.is_some() {
-            for name in [LOGS_UNREAD, BANS_NOT_ENFORCED].into_iter().filter_map(finding) {
+            for name in [LOGS_UNREAD, BANS_NOT_ENFORCED, OFFENDERS_BANNED].into_iter().filter_map(finding) {
                 document.provide(&name);
             }
         }
@@ -187,6 +197,7 @@ impl Part for Config {
         let titles = [
             (LOGS_UNREAD, "Un journal déclaré n’est pas lu", "A declared log is not read"),
             (BANS_NOT_ENFORCED, "Les bannissements ne sont pas appliqués", "Bans are not enforced"),
+            (OFFENDERS_BANNED, "Des attaquants sont bannis", "Offenders are banned"),
         ];
         for (name, fr, en) in titles {
             let Some(finding) = finding(name) else { continue };

@@ -1,6 +1,6 @@
 //! Kinds of events that the engine writes for the team. None holds a line of a log; an address is all of a person that one holds.
 
-use event::{Body, Family, Kind, Time};
+use event::{Body, Family, Kind, ProbeId, Time};
 use serde::{Deserialize, Serialize};
 
 /// An address was banned.
@@ -95,5 +95,44 @@ impl Body for Impaired {
     const KIND: Kind = Kind::team("guard.impaired", Family::Security);
 }
 
+/// What the findings are about, in words for the team; the channels of garant send it along.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub(crate) struct Detail {
+    /// The probe.
+    pub(crate) probe: ProbeId,
+    /// The words: which rule banned whom, which log is not read, why bans are not enforced.
+    pub(crate) text: String,
+}
+
+impl Body for Detail {
+    const KIND: Kind = Kind::team("guard.detail", Family::Security);
+}
+
+/// The program of the policy was run for a ban or its end.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub(crate) struct Acted {
+    /// `ban` or `unban`.
+    pub(crate) action: String,
+    /// The address, or the network.
+    pub(crate) address: String,
+    /// The rule.
+    pub(crate) rule: String,
+    /// Why it failed; `None` when it did its work.
+    pub(crate) failed: Option<String>,
+}
+
+impl Body for Acted {
+    const KIND: Kind = Kind::team("guard.acted", Family::Security);
+}
+
 /// All kinds of this engine.
-pub const KINDS: &[Kind] = &[Banned::KIND, Unbanned::KIND, Spared::KIND, Mended::KIND, Attempts::KIND, Impaired::KIND];
+pub const KINDS: &[Kind] = &[
+    Banned::KIND,
+    Unbanned::KIND,
+    Spared::KIND,
+    Mended::KIND,
+    Attempts::KIND,
+    Impaired::KIND,
+    Detail::KIND,
+    Acted::KIND,
+];

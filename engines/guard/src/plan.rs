@@ -70,6 +70,8 @@ pub(crate) struct RulePlan {
     pub(crate) ports: Option<Ports>,
     /// Whom this rule never bans.
     pub(crate) ignored: Vec<IpNet>,
+    /// Whether somebody is to be told of its bans: the jail had an action that sends mail.
+    pub(crate) tells: bool,
 }
 
 impl Plan {
@@ -131,6 +133,7 @@ impl Plan {
             times: times.map_err(|error| error.to_string())?,
             ports: Some(Ports::some(Protocol::Tcp, scenario.ports.iter().copied()).map_err(|error| error.to_string())?),
             ignored: Vec::new(),
+            tells: false,
         };
         self.join(format!("{source:?}"), source, Encoding::default(), seek_dates, rule);
         Ok(())
@@ -253,6 +256,7 @@ fn rule(jail: Jail, services: &Services, zone: Zone, started: Time) -> Result<Ru
         times,
         ports: if bans.is_empty() { None } else { Some(ports(&bans, services)?) },
         ignored: ignored.collect(),
+        tells: jail.actions.iter().any(|action| matches!(action.kind, ActionKind::Notify(_))),
     })
 }
 

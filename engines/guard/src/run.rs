@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::door::Reply;
-use engine::{BoxFuture, Context, DesiredState, Engine, EngineError};
+use engine::{BoxFuture, Context, DesiredState, Engine, EngineError, Program};
 use event::evidence::Reacted;
 use event::{Body, Monotonic, Observed, Span, Time};
 use ipnet::IpNet;
@@ -23,7 +23,7 @@ use crate::act::{
 use crate::config::{Desired, Settings};
 use crate::detect::BanLength;
 use crate::door::{BanOrder, GuardDoor, ImportedBan, Order, Wish};
-use crate::events::{Attempts, Banned, Impaired, Mended, Spared, Unbanned};
+use crate::events::{Acted, Attempts, Banned, Detail, Impaired, Mended, Spared, Unbanned};
 use crate::lists;
 use crate::plan::{Impairment, Plan};
 use crate::source::{Journal, JournalBatch, JournalError, Notice, Wake};
@@ -40,6 +40,11 @@ const RECONCILE_EVERY: Span = Span::from_secs(60);
 const KEEP_EVERY: Span = Span::from_secs(1);
 /// How long the history of bans is remembered: as fail2ban's `dbpurgeage`, and longer for those who come back.
 const HISTORY_KEPT: Span = Span::from_days(30);
+/// How long after its last ban the finding stays open that a rule has banned of which somebody is told.
+const TOLD: Span = Span::from_secs(600);
+/// Runs of the program of the policy at a time, and the longest.
+const ACTIONS_MAX: usize = 32;
+const ACTION_MAX: Span = Span::from_secs(10);
 /// Orders that wait.
 const ORDERS_MAX: usize = 16;
 /// The rule of bans that a person orders.
@@ -181,6 +186,10 @@ struct Session<'a> {
     bans_all: u64,
     simulated_all: u64,
     spared: BTreeSet<(IpNet, String)>,
+    /// Runs of the program of the policy.
+    actions: JoinSet<Acted>,
+    /// Until when the finding about bans that somebody is told of stays open.
+    tells_until: Option<Time>,
 }
 
 impl<'a> Session<'a> {
@@ -240,6 +249,8 @@ impl<'a> Session<'a> {
             bans_all: 0,
             simulated_all: 0,
             spared: BTreeSet::new(),
+            actions: JoinSet::new(),
+            tells_until: None,
             settings,
         };
         tracing::info!(rules, streams = session.streams.len(), "the rules of this host are followed");
@@ -385,6 +396,8 @@ impl<'a> Session<'a> {
         }
         tracing::warn!("{what}: {reason}");
         self.context.recorder.record(&Impaired { what: what.clone(), reason: reason.clone(), over: false }).await?;
+        let text = format!("{what}: {reason}");
+        self.context.recorder.record(&Detail { probe: self.settings.probe.clone(), text }).await?;
         self.impaired.insert(what, reason);
         Ok(())
     }
@@ -476,6 +489,13 @@ impl<'a> Session<'a> {
                         enforced: true,
                     };
                     events.push(self.seal(&event)?);
+                    self.on_ban("ban", ban.hold.network, &ban.rule);
+                    if offence.is_some_and(|offence| offence.tells) {
+                        let until = ban.until.map_or_else(|| "for ever".to_owned(), |until| format!("until {until}"));
+                        let text = format!("{} is banned by {} {until}", event.address, event.rule);
+                        events.push(self.seal(&Detail { probe: self.settings.probe.clone(), text })?);
+                        self.tells_until = Some(now + TOLD);
+                    }
                     if let Some(offence) = offence {
                         slowest = Some(slowest.map_or(offence.at, |at| at.min(offence.at)));
                     }
@@ -541,7 +561,8 @@ impl<'a> Session<'a> {
         let now = self.context.clock.now();
         let all_read = !self.impaired.keys().any(|what| is_about_reading(what));
         let enforced = self.unenforced.is_none() && !self.settings.simulate;
-        let said = self.statement.turn(now, all_read, enforced);
+        let tells = self.tells_until.is_some_and(|until| until > now);
+        let said = self.statement.turn(now, all_read, enforced, tells);
         self.say(said).await
     }
 
@@ -583,7 +604,16 @@ impl<'a> Session<'a> {
         for ban in self.enforcer.allow_changed().await? {
             self.unbanned(&ban).await?;
         }
-        self.enforcer.expire().await?;
+        for ban in self.enforcer.expire().await? {
+            self.on_ban("unban", ban.hold.network, &ban.rule);
+        }
+        while let Some(acted) = self.actions.try_join_next() {
+            let acted = acted?;
+            if let Some(reason) = &acted.failed {
+                tracing::warn!(address = acted.address, rule = acted.rule, "the program of `on_ban` failed: {reason}");
+            }
+            self.context.recorder.record(&acted).await?;
+        }
         let scanned = self.enforcer.poll_scans().await?;
         if !scanned.is_empty() {
             let events = self.done(scanned, &BTreeMap::new()).await?;
@@ -592,7 +622,26 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    async fn unbanned(&self, ban: &crate::act::Ban) -> Result<(), EngineError> {
+    /// Runs the program of the policy. At the bound of runs under way it is not, and that is journaled as its failure.
+    fn on_ban(&mut self, action: &'static str, network: IpNet, rule: &str) {
+        let Some(path) = self.settings.on_ban.clone() else { return };
+        let (address, rule) = (shown(network), rule.to_owned());
+        let is_full = self.actions.len() >= ACTIONS_MAX;
+        let programs = Arc::clone(&self.context.programs);
+        self.actions.spawn(async move {
+            let action = action.to_owned();
+            if is_full {
+                let failed = Some(format!("{ACTIONS_MAX} runs of it are under way already"));
+                return Acted { action, address, rule, failed };
+            }
+            let program = Program::at("the program of on_ban", path).args([&action, &address, &rule]);
+            let ran = programs.run(&program.deadline(ACTION_MAX)).await;
+            Acted { action, address, rule, failed: ran.err().map(|error| error.to_string()) }
+        });
+    }
+
+    async fn unbanned(&mut self, ban: &crate::act::Ban) -> Result<(), EngineError> {
+        self.on_ban("unban", ban.hold.network, &ban.rule);
         let event = Unbanned { address: shown(ban.hold.network), rule: ban.rule.clone() };
         self.context.recorder.record(&event).await?;
         Ok(())

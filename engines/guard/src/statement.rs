@@ -3,7 +3,7 @@
 use event::evidence::{Changed, Covered, Found, Gap, State};
 use event::{FindingId, Interval, ProbeId, ServiceId, Span, Time};
 
-use crate::config::{BANS_NOT_ENFORCED, EVERY, LOGS_UNREAD};
+use crate::config::{BANS_NOT_ENFORCED, EVERY, LOGS_UNREAD, OFFENDERS_BANNED};
 
 /// What stands between a full record and the next one; longer than the engine needs for one turn.
 const TURN_MAX: Span = Span::from_secs(15);
@@ -20,7 +20,7 @@ pub(crate) struct Statement {
     looked_until: Time,
     gaps: Vec<Interval>,
     state: Option<State>,
-    findings: [Finding; 2],
+    findings: [Finding; 3],
 }
 
 /// A finding, and whether it is there.
@@ -51,13 +51,13 @@ impl Statement {
             looked_until: now,
             gaps: Vec::new(),
             state: None,
-            findings: [finding(LOGS_UNREAD), finding(BANS_NOT_ENFORCED)],
+            findings: [finding(LOGS_UNREAD), finding(BANS_NOT_ENFORCED), finding(OFFENDERS_BANNED)],
         }
     }
 
     /// A turn of the engine: every log was looked at up to `now` when `all_read`, and bans are in force when `enforced`. What lies
-    /// further back than a turn takes was not looked at in time.
-    pub(crate) fn turn(&mut self, now: Time, all_read: bool, enforced: bool) -> Said {
+    /// further back than a turn takes was not looked at in time. `tells`: a rule that somebody is to be told of has banned lately.
+    pub(crate) fn turn(&mut self, now: Time, all_read: bool, enforced: bool, tells: bool) -> Said {
         let mut said = Said::default();
         if now < self.looked_until {
             // The clock was set back: what was said stands, and nothing is said twice.
@@ -79,7 +79,7 @@ impl Statement {
             let (probe, service) = (self.probe.clone(), self.service.clone());
             said.changed = Some(Changed { probe, service, state, after, by: now });
         }
-        for (finding, open) in self.findings.iter_mut().zip([!all_read, !enforced]) {
+        for (finding, open) in self.findings.iter_mut().zip([!all_read, !enforced, tells]) {
             if finding.open != Some(open) {
                 let after = if finding.open.is_none() { now } else { finding.last_look };
                 finding.open = Some(open);
@@ -133,7 +133,7 @@ mod tests {
         let mut statement = statement();
         let mut records = Vec::new();
         for second in (0..=180).step_by(5) {
-            records.extend(statement.turn(at(second), true, true).covered);
+            records.extend(statement.turn(at(second), true, true, false).covered);
         }
         records.extend(statement.end());
         let spans: Vec<_> = records.iter().map(|record| (record.interval.start, record.interval.end)).collect();
@@ -144,14 +144,14 @@ mod tests {
     #[test]
     fn what_was_not_read_is_a_gap_and_a_finding() {
         let mut statement = statement();
-        let first = statement.turn(at(0), true, true);
+        let first = statement.turn(at(0), true, true, false);
         assert_eq!(first.changed.map(|changed| changed.state), Some(State::Up));
-        assert_eq!(first.found.len(), 2, "both are known not to be there");
-        assert!(statement.turn(at(5), true, true).found.is_empty());
-        let lost = statement.turn(at(10), false, true);
+        assert_eq!(first.found.len(), 3, "all are known not to be there");
+        assert!(statement.turn(at(5), true, true, false).found.is_empty());
+        let lost = statement.turn(at(10), false, true, false);
         assert_eq!(lost.found.iter().map(|found| (found.open, found.after)).collect::<Vec<_>>(), [(true, at(5))]);
-        statement.turn(at(15), false, true);
-        assert!(!statement.turn(at(20), true, true).found[0].open);
+        statement.turn(at(15), false, true, false);
+        assert!(!statement.turn(at(20), true, true, false).found[0].open);
         let record = statement.end().expect("a record");
         assert_eq!(record.gaps.iter().map(|gap| gap.interval).collect::<Vec<_>>(), [Interval::new(at(5), at(15))]);
     }
@@ -159,8 +159,8 @@ mod tests {
     #[test]
     fn a_pause_is_a_gap() {
         let mut statement = statement();
-        statement.turn(at(0), true, true);
-        let said = statement.turn(at(300), true, true);
+        statement.turn(at(0), true, true, false);
+        let said = statement.turn(at(300), true, true, false);
         let record = said.covered.expect("a record");
         assert_eq!(record.interval, Interval::new(at(240), at(300)));
         assert_eq!(record.gaps.len(), 1);
@@ -170,8 +170,8 @@ mod tests {
     #[test]
     fn unenforced_bans_are_down_at_once() {
         let mut statement = statement();
-        statement.turn(at(0), true, true);
-        let said = statement.turn(at(5), true, false);
+        statement.turn(at(0), true, true, false);
+        let said = statement.turn(at(5), true, false, false);
         assert_eq!(said.changed.map(|changed| (changed.state, changed.after)), Some((State::Down, at(0))));
         assert!(said.covered.is_some());
         assert_eq!(said.found.len(), 1);
@@ -181,10 +181,10 @@ mod tests {
     fn a_clock_that_is_set_back_says_nothing_twice() {
         let mut statement = statement();
         for second in (0..60).step_by(5) {
-            statement.turn(at(second), true, true);
+            statement.turn(at(second), true, true, false);
         }
-        statement.turn(at(-600), true, true);
-        let record = statement.turn(at(-540), true, true).covered.expect("a record");
+        statement.turn(at(-600), true, true, false);
+        let record = statement.turn(at(-540), true, true, false).covered.expect("a record");
         assert_eq!(record.interval.start, at(-600));
     }
 }

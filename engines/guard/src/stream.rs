@@ -51,6 +51,7 @@ pub(crate) struct Rule {
     times: BanTimes,
     ports: Option<Ports>,
     ignored: Vec<IpNet>,
+    tells: bool,
     /// Failures of this minute, and of whom.
     pub(crate) failures: u64,
     pub(crate) addresses: BTreeSet<String>,
@@ -95,6 +96,8 @@ pub(crate) struct FoundOffence {
     pub(crate) lasts: BanLength,
     /// What is to be closed; `None` for a rule that only tells.
     pub(crate) ports: Option<Ports>,
+    /// Whether somebody is to be told of the ban.
+    pub(crate) tells: bool,
 }
 
 impl Stream {
@@ -241,7 +244,7 @@ impl Stream {
 
 impl Rule {
     fn new(plan: RulePlan, counted: Option<AttemptsState<String>>) -> Self {
-        let RulePlan { name, filter, limits, times, ports, ignored } = plan;
+        let RulePlan { name, filter, limits, times, ports, ignored, tells } = plan;
         let attempts = match counted {
             Some(state) => Attempts::restored(limits, state),
             None => Attempts::new(limits),
@@ -255,6 +258,7 @@ impl Rule {
             times,
             ports,
             ignored,
+            tells,
             failures,
             addresses,
             failures_all,
@@ -352,6 +356,7 @@ impl Rule {
             failures,
             lasts,
             ports: self.ports.clone(),
+            tells: self.tells,
         })
     }
 }

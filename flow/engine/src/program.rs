@@ -25,6 +25,7 @@ const ERRORS_BYTES_MAX: usize = 4096;
 #[derive(Clone, Debug)]
 pub struct Program {
     name: &'static str,
+    path: Option<PathBuf>,
     args: Vec<OsString>,
     input: Vec<u8>,
     deadline: Span,
@@ -34,7 +35,20 @@ pub struct Program {
 impl Program {
     /// The program of this name, without arguments and input; 30 s and 1 MiB of output are its limits.
     pub const fn new(name: &'static str) -> Self {
-        Self { name, args: Vec::new(), input: Vec::new(), deadline: Span::from_secs(30), output_bytes_max: 1024 * 1024 }
+        Self {
+            name,
+            path: None,
+            args: Vec::new(),
+            input: Vec::new(),
+            deadline: Span::from_secs(30),
+            output_bytes_max: 1024 * 1024,
+        }
+    }
+
+    /// The program at this path, which somebody named; errors call it `name`.
+    #[must_use]
+    pub fn at(name: &'static str, path: PathBuf) -> Self {
+        Self { path: Some(path), ..Self::new(name) }
     }
 
     /// Adds an argument.
@@ -200,7 +214,13 @@ impl Programs {
 
     fn command(&self, program: &Program) -> Result<Command, ProgramError> {
         let name = program.name;
-        let found = std::env::split_paths(&self.path).map(|folder| folder.join(name)).find(|path| path.is_file());
+        let in_folders =
+            || std::env::split_paths(&self.path).map(|folder| folder.join(name)).find(|path| path.is_file());
+        let found = program
+            .path
+            .clone()
+            .filter(|path| path.is_file())
+            .or_else(|| if program.path.is_some() { None } else { in_folders() });
         let path = found.ok_or(ProgramError::Missing(name))?;
         #[expect(clippy::disallowed_methods, reason = "this is where programs are started, with their bounds")]
         let mut command = Command::new(path);
