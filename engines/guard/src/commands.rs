@@ -33,6 +33,7 @@ pub fn commands() -> Vec<Command> {
         .subcommand(
             clap::Command::new("status").about("Show what is read, what is banned and what is wrong").arg(json_flag()),
         )
+        .subcommand(clap::Command::new("reload").about("Read the configuration of fail2ban again").arg(json_flag()))
         .subcommand(clap::Command::new("bans").about("List the bans in force").arg(json_flag()))
         .subcommand(
             clap::Command::new("ban")
@@ -70,6 +71,7 @@ fn run(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, Fai
     match matches.subcommand() {
         Some(("status", matches)) => status(matches, context),
         Some(("bans", matches)) => bans(matches, context),
+        Some(("reload", matches)) => reload(matches, context),
         Some(("ban", matches)) => ban(matches, context),
         Some(("unban", matches)) => unban(matches, context),
         Some(("allow", matches)) => allow(matches, context),
@@ -181,6 +183,17 @@ fn bans(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, Fa
             text(ban, "rule"),
             text(ban, "since")
         ));
+    }
+    Ok(0)
+}
+
+fn reload(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, Failure> {
+    let answer = context.ask_agent(agent(matches), Question::post(API).segment("reload").json(&())?)?;
+    let done: Value = answer.accepted("nothing was read again")?.json()?;
+    if wants_json(matches) {
+        context.json(&done);
+    } else {
+        context.line("the configuration is read again; `garant guard status` says what is followed");
     }
     Ok(0)
 }

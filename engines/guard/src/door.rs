@@ -24,6 +24,8 @@ pub(crate) enum Wish {
     Status,
     /// The bans in force.
     Bans,
+    /// To read the files that the policy names again.
+    Reload,
     /// Who is never banned, and why.
     Allowed,
     /// A ban.
@@ -105,6 +107,7 @@ fn wish(call: &Call) -> Result<Wish, Reply> {
         (Method::Get, ["status"]) => Ok(Wish::Status),
         (Method::Get, ["bans"]) => Ok(Wish::Bans),
         (Method::Get, ["allow"]) => Ok(Wish::Allowed),
+        (Method::Post, ["reload"]) => Ok(Wish::Reload),
         (Method::Post, ["bans"]) => Ok(Wish::Ban(call.json()?)),
         (Method::Post, ["import"]) => {
             let bans: Vec<ImportedBan> = call.json()?;

@@ -14,7 +14,7 @@ use crate::detect::{AttemptsLimits, BanLength, BanTimes, BanTimesText};
 use crate::fail2ban::dates::{DateDetector, DateSettings};
 use crate::fail2ban::filter::{Filter, FilterSettings};
 use crate::fail2ban::{
-    ActionKind, Backend, BanAction, BanTime, Ignored, Jail, LogPath, Port, Services, UseDns, read_jails,
+    ActionKind, Backend, BanAction, BanTime, Ignored, Jail, Jails, LogPath, Port, Services, UseDns, read_jails,
 };
 use crate::scenarios::Scenario;
 use crate::source::{Encoding, Follow, JournalSettings, Start};
@@ -70,6 +70,8 @@ pub(crate) struct RulePlan {
     pub(crate) ports: Option<Ports>,
     /// Whom this rule never bans.
     pub(crate) ignored: Vec<IpNet>,
+    /// Whether its logs are those of sshd, which tell of logins.
+    pub(crate) reads_sshd: bool,
     /// Whether somebody is to be told of its bans: the jail had an action that sends mail.
     pub(crate) tells: bool,
 }
@@ -95,6 +97,19 @@ impl Plan {
                 return plan;
             }
         };
+        plan.add_jails(jails, now);
+        plan
+    }
+
+    /// What of these jails would not be followed, by the name of the jail.
+    pub(crate) fn refused(jails: &Jails, now: Time) -> Vec<Impairment> {
+        let mut plan = Self { streams: Vec::new(), impaired: Vec::new(), rules: 0 };
+        plan.add_jails(Jails { broken: Vec::new(), ..jails.clone() }, now);
+        plan.impaired
+    }
+
+    fn add_jails(&mut self, jails: Jails, now: Time) {
+        let plan = self;
         for broken in jails.broken {
             let why: Vec<String> = broken.problems.iter().map(ToString::to_string).collect();
             plan.impair(format!("jail {}", broken.name), why.join("; "));
@@ -108,7 +123,6 @@ impl Plan {
                 Err(reason) => plan.impair(format!("jail {name}"), reason),
             }
         }
-        plan
     }
 
     /// Adds a rule of garant's own.
@@ -133,6 +147,7 @@ impl Plan {
             times: times.map_err(|error| error.to_string())?,
             ports: Some(Ports::some(Protocol::Tcp, scenario.ports.iter().copied()).map_err(|error| error.to_string())?),
             ignored: Vec::new(),
+            reads_sshd: scenario.name == "sshd",
             tells: false,
         };
         self.join(format!("{source:?}"), source, Encoding::default(), seek_dates, rule);
@@ -256,6 +271,7 @@ fn rule(jail: Jail, services: &Services, zone: Zone, started: Time) -> Result<Ru
         times,
         ports: if bans.is_empty() { None } else { Some(ports(&bans, services)?) },
         ignored: ignored.collect(),
+        reads_sshd: jail.filter.name == "sshd",
         tells: jail.actions.iter().any(|action| matches!(action.kind, ActionKind::Notify(_))),
     })
 }

@@ -4,6 +4,7 @@
 //! thread that may block; everything else is this loop.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use engine::{BoxFuture, Context, DesiredState, Engine, EngineError, Program};
 use event::evidence::Reacted;
 use event::{Body, Monotonic, Observed, Span, Time};
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
@@ -156,6 +158,14 @@ fn scans(settings: &Settings) -> Option<Scans> {
     (settings.scans && !settings.simulate).then(|| Scans { ban: settings.scan_ban, ..Scans::default() })
 }
 
+/// What is kept from one run to the next: of the logs, of one instant, and who logged in.
+#[derive(Default, Serialize, Deserialize)]
+struct Kept {
+    streams: Vec<StreamState>,
+    #[serde(default)]
+    logins: Vec<(IpAddr, Time)>,
+}
+
 /// The time of one desired state.
 struct Session<'a> {
     context: &'a Context,
@@ -197,27 +207,30 @@ impl<'a> Session<'a> {
         context: &'a Context,
         desired: Desired,
         state: &'a Path,
-        enforcer: Enforcer,
+        mut enforcer: Enforcer,
     ) -> Result<Self, EngineError> {
         let (settings, revision) = (desired.settings.clone(), desired.revision.clone());
         let (now, monotonic) = (context.clock.now(), context.clock.monotonic());
         let path = state.join(LOGS);
         let plan = tokio::task::spawn_blocking(move || {
-            let kept: Vec<StreamState> = match std::fs::read(&path) {
+            let kept: Kept = match std::fs::read(&path) {
                 Ok(text) => serde_json::from_slice(&text).unwrap_or_else(|error| {
                     tracing::error!(%error, file = %path.display(), "the positions in logs can't be read: logs are read as new ones");
-                    Vec::new()
+                    Kept::default()
                 }),
-                Err(_) => Vec::new(),
+                Err(_) => Kept::default(),
             };
             let Plan { streams, impaired, rules } = Plan::make(&desired, now);
             let streams = streams.into_iter().map(|plan| {
-                let kept = kept.iter().find(|kept| kept.key == plan.key).cloned();
+                let kept = kept.streams.iter().find(|kept| kept.key == plan.key).cloned();
                 Stream::new(plan, kept)
             });
-            (streams.collect::<Vec<_>>(), impaired, rules)
+            (streams.collect::<Vec<_>>(), impaired, rules, kept.logins)
         });
-        let (streams, impaired, rules) = plan.await?;
+        let (streams, impaired, rules, logins) = plan.await?;
+        for (address, at) in logins {
+            enforcer.allowlist.logged_in(address, at.min(now));
+        }
         let (sender, entries) = mpsc::channel(4);
         let mut readers = JoinSet::new();
         for (number, stream) in streams.iter().enumerate() {
@@ -282,8 +295,12 @@ impl<'a> Session<'a> {
                 () = context.stop.cancelled() => return Ok(true),
                 () = desired.changed() => return Ok(false),
                 Some((wish, answer)) = orders.recv() => {
+                    let is_reload = matches!(wish, Wish::Reload);
                     let reply = self.order(wish).await?;
                     drop(answer.send(reply));
+                    if is_reload {
+                        return Ok(false);
+                    }
                 }
                 _ = turns.tick() => self.turn().await?,
                 Some((number, entries)) = self.entries.recv() => self.journal(number, entries).await?,
@@ -684,7 +701,10 @@ impl<'a> Session<'a> {
 
     /// Keeps positions and counts, of one instant. What can't be kept is read again after a crash.
     async fn keep(&mut self) {
-        let state: Vec<StreamState> = self.streams.iter().map(Stream::state).collect();
+        let state = Kept {
+            streams: self.streams.iter().map(Stream::state).collect(),
+            logins: self.enforcer.allowlist.logins().iter().map(|(address, at)| (*address, *at)).collect(),
+        };
         let path = self.state.join(LOGS);
         let write = tokio::task::spawn_blocking(move || {
             let text = serde_json::to_vec(&state)?;
@@ -702,6 +722,7 @@ impl<'a> Session<'a> {
         Ok(match wish {
             Wish::Status => Reply::json(&self.status()),
             Wish::Bans => Reply::json(&self.bans()),
+            Wish::Reload => Reply::json(&json!({ "reloaded": true })),
             Wish::Allowed => {
                 let allowed = self.enforcer.allowlist.networks().into_iter().map(|network| {
                     let why = self.enforcer.allowlist.why(network.addr());
@@ -839,7 +860,7 @@ impl<'a> Session<'a> {
             .iter()
             .map(|ban| {
                 json!({
-                    "address": shown(ban.network),
+                    "address": shown(ban.hold.network),
                     "rule": ban.rule,
                     "since": ban.since.to_string(),
                     "until": ban.until.map(|until| until.to_string()),

@@ -29,6 +29,8 @@ pub(crate) struct Stream {
     encoding: Encoding,
     /// For looking into a log that is seen for the first time: what is found there says nothing of the lines to come.
     seek_dates: DateDetector,
+    /// Whether its logs are those of sshd: a login is believed from no other, for others hold what strangers write.
+    reads_sshd: bool,
     pub(crate) rules: Vec<Rule>,
 }
 
@@ -112,11 +114,12 @@ impl Stream {
                 Source::Journal { settings, since, cursor }
             }
         };
+        let reads_sshd = rules.iter().any(|rule| rule.reads_sshd);
         let rules = rules.into_iter().map(|rule| {
             let counted = kept.attempts.iter().find(|(name, _)| **name == *rule.name).map(|(_, state)| state.clone());
             Rule::new(rule, counted)
         });
-        Self { key, source, encoding, seek_dates, rules: rules.collect() }
+        Self { key, source, encoding, seek_dates, reads_sshd, rules: rules.collect() }
     }
 
     /// What is to be kept, of this instant.
@@ -185,7 +188,13 @@ impl Stream {
             found.lines += 1;
             let now = clock.now();
             let text = self.encoding.decode(line.bytes);
-            if let Some(address) = key_login(&text) {
+            // One that is dated otherwise than now was not written by sshd now.
+            if self.reads_sshd
+                && line.in_operation
+                && let Some(address) = key_login(&text)
+                && let Some(date) = self.seek_dates.match_time(&text, now)
+                && self.seek_dates.time_of(&date, &text, now).is_ok_and(|date| now.since(date).secs().abs() < 3600)
+            {
                 found.logins.push((address, now));
             }
             for rule in &mut self.rules {
@@ -212,7 +221,9 @@ impl Stream {
         for line in batch.lines {
             found.lines += 1;
             let now = clock.now();
-            if let Some(address) = key_login(&line.text) {
+            if self.reads_sshd
+                && let Some(address) = key_login(&line.text)
+            {
                 found.logins.push((address, line.time.min(now)));
             }
             for rule in &mut self.rules {
@@ -244,7 +255,7 @@ impl Stream {
 
 impl Rule {
     fn new(plan: RulePlan, counted: Option<AttemptsState<String>>) -> Self {
-        let RulePlan { name, filter, limits, times, ports, ignored, tells } = plan;
+        let RulePlan { name, filter, limits, times, ports, ignored, reads_sshd: _, tells } = plan;
         let attempts = match counted {
             Some(state) => Attempts::restored(limits, state),
             None => Attempts::new(limits),

@@ -75,12 +75,8 @@ impl FollowedState {
         store::write_whole(&self.path, &text, 0o600)
             .map_err(|error| format!("{} can't be written: {error}", self.path.display()))?;
         for (name, sender) in self.engines.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            sender.send_if_modified(|known| {
-                let part = part(&desired, name);
-                let is_other = known.as_ref().map(|known| known.get()) != part.as_ref().map(|part| part.get());
-                *known = part;
-                is_other
-            });
+            // Told also when it is the same: the files that it names may be others.
+            sender.send_replace(part(&desired, name));
         }
         self.current.send_replace(Arc::new(desired));
         Ok(())

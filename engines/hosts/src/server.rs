@@ -224,7 +224,7 @@ impl Hosts {
         }
         let program = self.program(user)?;
         let companion = context.programs.companion(&program).map_err(|error| error.to_string())?;
-        tracing::info!(pid = companion.id(), user, state = %self.place.state.display(), "the agent is started");
+        tracing::info!(pid = companion.id(), state = %self.place.state.display(), "the agent is started");
         *self.companion() = Some(companion);
         Ok(())
     }
@@ -326,7 +326,8 @@ impl Hosts {
                     }
                 }
                 error = &mut reading => return Err(error.into()),
-                _ = applied.changed() => self.tell(&mut following, write).await?,
+                // What the policy leads to may have changed where it did not itself: the files that it names.
+                _ = applied.changed() => self.tell_again(&mut following, write).await?,
                 Some(said) = line.recv() => match said {
                     FromAgent::Events { through, events } => {
                         let answer = self.journal(context, through, events).await?;

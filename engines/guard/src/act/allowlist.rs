@@ -110,6 +110,11 @@ impl Allowlist {
         Self { configured, of_host: BTreeMap::new(), sessions: BTreeSet::new(), logins: BTreeMap::new(), logins_kept }
     }
 
+    /// Who logged in, and when last: to be kept over a restart.
+    pub const fn logins(&self) -> &BTreeMap<IpAddr, Time> {
+        &self.logins
+    }
+
     /// Replaces the networks of the policy.
     pub fn configure(&mut self, networks: impl IntoIterator<Item = IpNet>) {
         self.configured = networks.into_iter().map(canonical).collect();
@@ -136,6 +141,9 @@ impl Allowlist {
 
     /// Somebody logged in from there.
     pub fn logged_in(&mut self, from: IpAddr, at: Time) {
+        if no_sender(canonical(IpNet::from(from))) {
+            return;
+        }
         let last = self.logins.entry(from.to_canonical()).or_insert(at);
         *last = (*last).max(at);
         if self.logins.len() > LOGINS_MAX {
@@ -190,6 +198,7 @@ impl Allowlist {
         }
         let refuse = |(allowed, why)| Err(Refusal::Allowed { network, allowed, why });
         self.meets(network).map_or(Ok(()), refuse)?;
+        translated(network).and_then(|v4| self.meets(v4)).map_or(Ok(()), refuse)?;
         let wide = widened(network);
         // A link-local /64 is every neighbour of this host.
         let neighbours = matches!(network, IpNet::V6(v6) if v6.addr().is_unicast_link_local());
@@ -230,9 +239,19 @@ pub(super) fn canonical(network: IpNet) -> IpNet {
     network.trunc()
 }
 
-/// An IPv6 network as wide as a customer's.
+/// The IPv4 address that a translator writes as this IPv6 address (RFC 6052, section 2.1).
+fn translated(network: IpNet) -> Option<IpNet> {
+    let IpNet::V6(v6) = network else { return None };
+    let octets = v6.addr().octets();
+    let is_known = octets[..12] == [0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0] && v6.prefix_len() >= 96;
+    let v4 = Ipv4Addr::new(octets[12], octets[13], octets[14], octets[15]);
+    is_known.then(|| Ipv4Net::new(v4, v6.prefix_len() - 96).ok().map(IpNet::V4)).flatten()
+}
+
+/// An IPv6 network as wide as a customer's; behind a translator each customer has an address.
 fn widened(network: IpNet) -> IpNet {
     match network {
+        translator if translated(translator).is_some() => translator,
         IpNet::V6(v6) if v6.prefix_len() > CUSTOMER_V6 => {
             Ipv6Net::new(v6.addr(), CUSTOMER_V6).map_or(network, |wide| IpNet::V6(wide.trunc()))
         }

@@ -13,7 +13,8 @@ use store::fail2ban::{Fail2banBan, Fail2banBans, Fail2banError};
 
 use super::{agent, count, json_flag, wants_json};
 use crate::door::{API, IMPORTED_MAX, ImportedBan, network_of};
-use crate::fail2ban::{ImportReport, Services, import_report, read_jails};
+use crate::fail2ban::{ImportLine, ImportReport, Services, import_report, read_jails};
+use crate::plan::Plan;
 
 pub(super) fn arguments() -> clap::Command {
     clap::Command::new("import")
@@ -47,7 +48,17 @@ pub(super) fn run(matches: &ArgMatches, context: &mut dyn CommandContext) -> Res
         Failure::new(format!("the configuration of fail2ban in {} can't be read", folder.display())).because(&error)
     })?;
     let services = Services::parse(&std::fs::read_to_string("/etc/services").unwrap_or_default());
-    let report = import_report(&jails, &services);
+    let mut report = import_report(&jails, &services);
+    for refused in Plan::refused(&jails, context.now()) {
+        let name = refused.what.trim_start_matches("jail ").to_owned();
+        report.maps.retain(|line| line.jail != name);
+        report.changes.retain(|line| line.jail != name);
+        report.refused.push(ImportLine {
+            jail: name,
+            place: None,
+            what: format!("the jail is not followed: {}", refused.reason),
+        });
+    }
     let is_dry = matches.get_flag("dry-run");
     if !wants_json(matches) {
         explain(&report, context);

@@ -153,7 +153,11 @@ fn read_jail(library: &mut Library, sections: &mut Sections, name: &str) -> Resu
         return Ok(None);
     }
     let filter = first.get("filter").cloned().unwrap_or_default();
-    let mut definition = if filter.text.is_empty() {
+    let has_own =
+        matches!(sections.get(name, "failregex", None), Ok(Lookup::Found(own)) if !own.text.trim().is_empty());
+    let mut definition = if filter.text.is_empty() && has_own {
+        None
+    } else if filter.text.is_empty() {
         library.note(Problem::new(
             filter.place.or_else(|| place.clone()),
             format!("the jail `{name}` has no filter, and finds nothing: write `filter = …`, or disable it"),
