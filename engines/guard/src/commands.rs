@@ -214,7 +214,9 @@ fn ban(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, Fai
     if wants_json(matches) {
         context.json(&done);
     } else {
-        context.line(&format!("{} is banned", shown(network)));
+        let until = done.get("until").and_then(Value::as_str);
+        let until = until.map_or_else(|| "for ever".to_owned(), |until| format!("until {until}"));
+        context.line(&format!("{} is banned {until}", text(&done, "address")));
     }
     Ok(0)
 }

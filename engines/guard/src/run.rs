@@ -768,13 +768,18 @@ impl<'a> Session<'a> {
     }
 
     async fn answer(&mut self, done: Vec<Done>) -> Result<Reply, EngineError> {
-        let refused = done.iter().find_map(|done| match done {
-            Done::Refused(_, refusal) => Some(refusal.to_string()),
-            _ => None,
+        let reply = done.iter().find_map(|done| match done {
+            Done::Refused(_, refusal) => Some(Reply::error(409, &refusal.to_string())),
+            Done::Banned(ban) => Some(Reply::json(&json!({
+                "banned": true,
+                "address": shown(ban.hold.network),
+                "until": ban.until.map(|until| until.to_string()),
+            }))),
+            Done::Simulated { .. } => None,
         });
         let events = self.done(done, &BTreeMap::new()).await?;
         self.context.recorder.send(events).await?;
-        Ok(refused.map_or_else(|| Reply::json(&json!({ "banned": true })), |refusal| Reply::error(409, &refusal)))
+        Ok(reply.unwrap_or_else(|| Reply::error(409, "nobody was banned")))
     }
 
     /// Takes over the bans of fail2ban that are still in force, with their history.

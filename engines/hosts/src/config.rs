@@ -31,8 +31,8 @@ The agent of this host: the process that may change it, with the rights that its
         );
         let user: Option<String> = table.optional(
             "user",
-            "the user that an agent started by `garant up` runs as; \"garant-agent\" unless said, and root, without root's \
-             rights, where there is no such user",
+            "the user that an agent started by `garant up` runs as; \"garant-agent\" unless said, and root, without its \
+             capabilities, where there is no such user",
         );
         if let Some(socket) = &socket
             && !socket.is_absolute()

@@ -236,8 +236,8 @@ impl Hosts {
         let (uid, gid) = account.as_ref().map_or((0, 0), |account| (account.uid, account.gid));
         if account.is_none() {
             tracing::warn!(
-                "there is no user {user}: the agent runs as root, without root's rights but for the packet filter. Make the \
-                 user with `adduser --system --group {user}`"
+                "there is no user {user}: the agent runs as root, with CAP_NET_ADMIN alone, and could still write what belongs to \
+                 root. Make the user with `adduser --system --group {user}`"
             );
         }
         make_private(&self.place.state, uid, gid)

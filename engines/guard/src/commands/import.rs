@@ -16,6 +16,9 @@ use crate::door::{API, IMPORTED_MAX, ImportedBan, network_of};
 use crate::fail2ban::{ImportLine, ImportReport, Services, import_report, read_jails};
 use crate::plan::Plan;
 
+/// The beginning of the year 3000, in seconds since 1970.
+const YEAR_3000_S: i64 = 32_503_680_000;
+
 pub(super) fn arguments() -> clap::Command {
     clap::Command::new("import")
         .about("Explain what becomes of a configuration of fail2ban, and take over its bans")
@@ -166,6 +169,9 @@ fn take(
 
 fn imported_ban(ban: &Fail2banBan, network: IpNet) -> ImportedBan {
     let since = Time::from_secs(ban.time_of_ban);
-    let until = (ban.ban_time >= 0).then(|| Time::from_secs(ban.time_of_ban.saturating_add(ban.ban_time)));
-    ImportedBan { network, rule: ban.jail.clone(), since, until, count: ban.ban_count }
+    // What ends after everybody is for ever.
+    let end = ban.time_of_ban.saturating_add(ban.ban_time);
+    let until = (ban.ban_time >= 0 && end < YEAR_3000_S).then(|| Time::from_secs(end));
+    let rule = engine::printable::text(&ban.jail).into_owned();
+    ImportedBan { network, rule, since, until, count: ban.ban_count }
 }

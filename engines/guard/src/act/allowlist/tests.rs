@@ -70,6 +70,8 @@ fn an_address_of_ipv6_is_held_back_with_its_64_but_for_neighbours() {
         ("2001:db8:1::/48", "2001:db8:1::/48"),
         ("2001:db8:5::6", "2001:db8:5::6/128"),
         ("fe80::7", "fe80::7/128"),
+        // Behind a translator each address is somebody else.
+        ("64:ff9b::192.0.2.9", "64:ff9b::192.0.2.9/128"),
     ] {
         assert_eq!(list.judge(net(network)), Ok(net(held)), "{network}");
     }
@@ -83,11 +85,14 @@ fn logins_are_forgotten_after_their_days() {
     assert_eq!(list.why(address("198.51.100.77")), Some(Allowed::Login));
     list.forget(after(8));
     assert_eq!(list.why(address("198.51.100.77")), None);
+    let source = |n: u32| IpAddr::V4((0x0a00_0000 + n).into());
     for n in 0..5000_u32 {
-        list.logged_in(IpAddr::V4(n.into()), Time::from_secs(i64::from(n)));
+        list.logged_in(source(n), Time::from_secs(i64::from(n)));
     }
     assert_eq!(list.logins.len(), LOGINS_MAX);
-    assert!(!list.logins.contains_key(&IpAddr::V4(0.into())) && list.logins.contains_key(&IpAddr::V4(4999.into())));
+    assert!(!list.logins.contains_key(&source(0)) && list.logins.contains_key(&source(4999)));
+    list.logged_in(address("0.0.0.0"), after(8));
+    assert_eq!(list.why(address("0.0.0.0")), None);
 }
 
 #[test]
