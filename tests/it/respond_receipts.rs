@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::harness::{Nginx, Service, Up, binary, command, eventually, free_port, garant, http, transcript};
-use crate::respond::{Sink, header};
+use crate::respond::{Sink, asked, header};
 
 fn policy(nginx: &Nginx, sink: &Sink, public: u16, sms: &str) -> String {
     format!(
@@ -73,14 +73,32 @@ fn is_told(up: &Up, expected: &[(&str, &str)]) {
 
 /// The states of messages in the journal, as the team sees them, in their order.
 fn journaled(up: &Up) -> Vec<String> {
+    let bodies = bodies(up, "respond.notified");
+    bodies.iter().map(|body| body["state"].as_str().unwrap_or_default().to_owned()).collect()
+}
+
+/// What everybody may read of the first failure, in its order. It names nobody, and is about the same change.
+fn public(up: &Up) -> Vec<String> {
+    let bodies = bodies(up, "evidence.reacted");
+    for body in &bodies {
+        let keys: Vec<&str> = body.as_object().expect("a body").keys().map(String::as_str).collect();
+        assert_eq!(keys.len(), 4, "{body}");
+        assert!(["to", "probe", "since", "at"].iter().all(|key| keys.contains(key)), "{body}");
+        assert_eq!((&body["probe"], &body["since"]), (&json!("shop-answers"), &bodies[0]["since"]), "{body}");
+    }
+    bodies.iter().map(|body| body["to"].as_str().unwrap_or_default().to_owned()).collect()
+}
+
+/// The entries of that kind, in their order.
+fn bodies(up: &Up, kind: &str) -> Vec<Value> {
     let data = up.path("data");
     let mut shown = command(binary());
-    shown.args(["log", "show", "--json", "--kind", "respond.notified", "--data"]).arg(&data);
+    shown.args(["log", "show", "--json", "--kind", kind, "--data"]).arg(&data);
     let shown = shown.output().expect("garant starts");
     assert!(shown.status.success(), "{}", transcript(&shown));
     let entries = String::from_utf8_lossy(&shown.stdout).lines().map(str::to_owned).collect::<Vec<_>>();
     let entries = entries.iter().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
-    entries.map(|entry| entry["entry"]["body"]["state"].as_str().unwrap_or_default().to_owned()).collect()
+    entries.map(|entry| entry["entry"]["body"].clone()).collect()
 }
 
 /// A Kannel with a centre that takes every message.
@@ -117,7 +135,8 @@ impl Kannel {
     }
 }
 
-/// A real Kannel takes the message and says that the telephone has it: the state is `delivered`, in `alerts` and in the journal.
+/// A real Kannel takes the message and says that the telephone has it: the state is `delivered`, in `alerts` and in the journal, and
+/// everybody may read that it was, and that somebody acknowledged.
 #[test]
 fn kannel_says_that_a_message_was_delivered() {
     let (mut nginx, sink, kannel) = (Nginx::start(), Sink::start(), Kannel::start());
@@ -135,6 +154,13 @@ fn kannel_says_that_a_message_was_delivered() {
     nginx.kill();
     is_told(&up, &[("sms", "delivered")]);
     assert_eq!(journaled(&up), ["queued", "handed_over", "delivered"]);
+    assert_eq!(public(&up), ["failure", "delivered"]);
+    for _ in 0..2 {
+        let answer = asked(&up, &["alert", "ack", "1", "--by", "Lea"]);
+        assert_eq!(answer["state"], "acknowledged", "{answer}");
+    }
+    eventually("the acknowledgement in the journal", || (public(&up).len() > 2).then_some(()));
+    assert_eq!(public(&up), ["failure", "delivered", "acknowledged"]);
     assert!(sink.mails().is_empty());
 }
 
@@ -187,10 +213,10 @@ fn what_a_gateway_could_not_deliver_goes_to_the_next_channel() {
     let up = Up::start(&policy(&nginx, &sink, free_port(), &sms));
     eventually("the shop to be watched", || (up.status()["services"][0]["state"] == "up").then_some(()));
     nginx.kill();
-    let asked = eventually("a request", || requests.try_recv().ok());
-    assert!(asked["text"].as_str().is_some_and(|text| text.contains("The shop is down")), "{asked}");
+    let request = eventually("a request", || requests.try_recv().ok());
+    assert!(request["text"].as_str().is_some_and(|text| text.contains("The shop is down")), "{request}");
     is_told(&up, &[("sms", "handed_over")]);
-    let callback = asked["callback"].as_str().expect("an address").to_owned();
+    let callback = request["callback"].as_str().expect("an address").to_owned();
     let says = |to: &str, status: &str| {
         let body = json!({ "message": { "status": status } }).to_string();
         http("POST", to, &[("Content-Type", "application/json")], body.as_bytes()).expect("an answer").0
@@ -218,4 +244,5 @@ fn what_a_gateway_could_not_deliver_goes_to_the_next_channel() {
     is_told(&up, &[("mail", "handed_over"), ("sms", "failed")]);
     assert_eq!(sink.mails().len(), 1);
     assert_eq!(journaled(&up), ["queued", "handed_over", "failed", "queued", "handed_over"]);
+    assert_eq!(public(&up), ["failure"], "told once, and delivered to nobody as far as is known");
 }

@@ -1,6 +1,6 @@
 //! Events of respond for the team. People stand in them under pseudonyms: the row that leads back to the name can be erased.
 //!
-//! For the public there is `evidence.reacted` alone: that somebody was told, and how fast.
+//! For the public there is `evidence.reacted` alone: that somebody was told, was reached and took it on, and how fast.
 
 use event::{Body, Family, Kind, Time};
 use serde::{Deserialize, Serialize};

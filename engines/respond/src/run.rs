@@ -450,10 +450,6 @@ impl State {
                 Err(error) => tracing::error!(%error, "an event of the alerts can't be journaled"),
             }
         }
-        if let Some(beyond) = self.events.len().checked_sub(WAITING_MAX).filter(|beyond| *beyond > 0) {
-            self.events.drain(..beyond);
-            tracing::error!(events = beyond, "the storage takes nothing: the oldest events of the alerts are lost");
-        }
         // The cursor alone is written now and then only: reading a few entries again does no harm.
         let moved = self.cursor.is_none_or(|cursor| self.position >= cursor + CURSOR_EVERY);
         if self.rows.is_empty() && self.events.is_empty() && !moved {
@@ -489,6 +485,13 @@ impl State {
                     if self.failing_since.is_none() {
                         self.failing_since = Some(now.wall);
                         tracing::error!(%error, "the state of the alerts can't be written: people are told all the same");
+                    }
+                    if let Some(beyond) = self.events.len().checked_sub(WAITING_MAX).filter(|beyond| *beyond > 0) {
+                        self.events.drain(..beyond);
+                        tracing::error!(
+                            events = beyond,
+                            "the storage takes nothing: the oldest events of the alerts are lost"
+                        );
                     }
                     return Ok(());
                 }
@@ -533,11 +536,12 @@ impl State {
                 }
                 seal(&body)?
             }
-            Note::Reacted { alert, at } => {
+            Note::Reacted { to, alert, at } => {
                 let Some(alert) = self.desk.alerts.get(alert) else { return Ok(None) };
                 let opening = &alert.opening;
                 let (Some(probe), Some(by)) = (opening.probe.clone(), opening.shown_by) else { return Ok(None) };
-                seal(&Reacted::to_failure(probe, opening.finding.clone(), by, *at))?
+                let (finding, at) = (opening.finding.clone(), *at);
+                seal(&Reacted { to: *to, ..Reacted::to_failure(probe, finding, by, at) })?
             }
             Note::Tested { queued_at, at } => {
                 // Both times are of the wall clock, as far as it did not step meanwhile.

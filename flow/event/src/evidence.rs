@@ -129,16 +129,20 @@ pub enum ReactedTo {
     Test,
     /// An offence, of which the offender was banned.
     Offence,
+    /// A failure, of which the first message has reached somebody's device, as a receipt says.
+    Delivered,
+    /// A failure, which somebody has taken on for the first time.
+    Acknowledged,
     /// A word of a later release: counts for nothing.
     #[serde(other)]
     Other,
 }
 
-/// Something was answered: a channel accepted the first message about a failure, or a test message; or an offender was banned.
-/// Names nobody: no recipient, no channel, and no address.
+/// Something was answered: a channel accepted the first message about a failure, or a test message; such a message was delivered, or
+/// the failure acknowledged; or an offender was banned. Names nobody: no recipient, no channel, and no address.
 ///
-/// One entry for each change that a message answers, so also for the failures of which it says that another is their cause; and
-/// one for each ban that answers an offence.
+/// One entry of a word for each change that a message answers, so also for the failures of which it says that another is their
+/// cause; and one for each ban that answers an offence.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
 pub struct Reacted {
     /// What was answered.
@@ -153,7 +157,8 @@ pub struct Reacted {
     /// The instant from which the reaction is counted: `by` of what it answers, when the test message was put in the queue, or
     /// when the offence was complete, which is the date of its last failure.
     pub since: Time,
-    /// When a channel accepted the message, or when the ban was in force; on the same clock where that is possible.
+    /// When a channel accepted the message, when its receipt came, when somebody took the failure on, or when the ban was in force;
+    /// on the same clock where that is possible.
     pub at: Time,
 }
 
@@ -162,6 +167,16 @@ impl Reacted {
     /// seen `by` then.
     pub const fn to_failure(probe: ProbeId, finding: Option<FindingId>, by: Time, at: Time) -> Self {
         Self { to: ReactedTo::Failure, probe: Some(probe), finding, since: by, at }
+    }
+
+    /// The receipt of the first delivery of a message about that change came at `at`.
+    pub const fn to_delivered(probe: ProbeId, finding: Option<FindingId>, by: Time, at: Time) -> Self {
+        Self { to: ReactedTo::Delivered, probe: Some(probe), finding, since: by, at }
+    }
+
+    /// Somebody took that change on at `at`, for the first time.
+    pub const fn to_acknowledged(probe: ProbeId, finding: Option<FindingId>, by: Time, at: Time) -> Self {
+        Self { to: ReactedTo::Acknowledged, probe: Some(probe), finding, since: by, at }
     }
 
     /// A channel accepted at `at` a test message that was put in the queue at `queued_at`.
@@ -194,8 +209,15 @@ mod tests {
     #[test]
     fn a_reaction_says_what_is_known_of_it_and_no_more() {
         let (by, at) = (Time::from_micros(1), Time::from_micros(2));
-        let failure = Reacted::to_failure("front".parse().expect("a name"), None, by, at);
+        let front = || "front".parse().expect("a name");
+        let failure = Reacted::to_failure(front(), None, by, at);
+        let delivered = Reacted::to_delivered(front(), Some("disk-usage".parse().expect("a name")), by, at);
         for (reacted, json) in [
+            (delivered, r#"{"to":"delivered","probe":"front","finding":"disk-usage","since":1,"at":2}"#),
+            (
+                Reacted::to_acknowledged(front(), None, by, at),
+                r#"{"to":"acknowledged","probe":"front","since":1,"at":2}"#,
+            ),
             (failure, r#"{"to":"failure","probe":"front","since":1,"at":2}"#),
             (Reacted::to_test(by, at), r#"{"to":"test","since":1,"at":2}"#),
             (

@@ -208,7 +208,8 @@ impl Observations {
         successes.insert(place, Success { at: succeeded.at, sequence });
     }
 
-    /// Folds a message that a channel accepted, or a ban. What is about a finding, or of a later release, counts for nothing.
+    /// Folds a message that a channel accepted, or a ban. What is about a finding, or of a later release, counts for nothing; nor does
+    /// what became of a message once it was accepted.
     pub(crate) fn reacted(&mut self, sequence: u64, observer: &ObserverId, recorded_at: Time, reacted: &Reacted) {
         let message = Reaction { since: reacted.since, at: reacted.at, sequence };
         if message.at > recorded_at + SKEW {

@@ -201,6 +201,9 @@ pub struct Alert {
     /// Whether somebody was told of it, and the journal says so.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub reacted: bool,
+    /// What the journal says for everybody of what came after that.
+    #[serde(default, skip_serializing_if = "Answers::is_none")]
+    pub answers: Answers,
     /// The alert that it follows: nobody is told of this one by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub follows: Option<AlertId>,
@@ -209,7 +212,33 @@ pub struct Alert {
     pub lead: Option<Lead>,
 }
 
+/// What became of the messages about one failure, as far as everybody may know.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, Debug)]
+pub struct Answers {
+    /// When a channel accepted the first of them, by this machine: one that was accepted before was about an earlier failure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub told_at: Option<Time>,
+    /// Whether one was delivered, and the journal says so.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub delivered: bool,
+    /// Whether somebody took it on, and the journal says so.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub acknowledged: bool,
+}
+
+impl Answers {
+    /// Whether nothing came.
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 impl Alert {
+    /// Forgets what became of messages: this is another failure, which nobody was told of yet.
+    pub(super) fn unanswered(&mut self) {
+        (self.reacted, self.answers) = (false, Answers::default());
+    }
+
     /// What alerts are gathered by that come at about the same time. One from outside that is at no place of the policy has its
     /// name alone: two of them have nothing to do with each other because of the time.
     pub fn gathered_by(&self) -> GatheredBy {

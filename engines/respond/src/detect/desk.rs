@@ -16,12 +16,15 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use event::evidence::ReactedTo;
 use event::policy::Text;
 use event::{Interval, RegionId, ServiceId, Span, Time};
 use serde::{Deserialize, Serialize};
 use store::Row;
 
-use super::alert::{Acknowledgement, Alert, AlertId, GatheredBy, Lead, Opening, Scope, Signal, SignalState, Source};
+use super::alert::{
+    Acknowledgement, Alert, AlertId, Answers, GatheredBy, Lead, Opening, Scope, Signal, SignalState, Source,
+};
 use super::places::Places;
 use super::silence::{ReadySilence, SILENCES_MAX, Silence};
 use super::thread::{Budget, MessageNumber, NEXT_TRY_MAX, REFUSALS_MAX, Thread, ThreadKey, Told, pause};
@@ -169,11 +172,13 @@ pub enum Note {
         /// `queued`, `handed_over`, `delivered`, `failed`, `acknowledged`.
         state: &'static str,
     },
-    /// Somebody was told of a failure, for the public: which alert.
+    /// Somebody was told of a failure, was reached, or took it on, for the public: which alert.
     Reacted {
+        /// Which of the three.
+        to: ReactedTo,
         /// The alert.
         alert: AlertId,
-        /// When a channel accepted the message.
+        /// When a channel accepted the message, when its receipt came, or when somebody acknowledged.
         at: Time,
     },
     /// A test message was accepted.
@@ -410,6 +415,7 @@ impl Desk {
             }
             alert.over_at.iter_mut().for_each(back);
             alert.openings.iter_mut().for_each(back);
+            alert.answers.told_at.iter_mut().for_each(back);
             let Some(lead) = &mut alert.lead else { continue };
             back(&mut lead.begun_at);
             back(&mut lead.step_at);
@@ -614,14 +620,15 @@ impl Desk {
             let since = if again { opening.since } else { alert.opening.since.min(opening.since) };
             let shown_by = if again || worse { opening.shown_by } else { alert.opening.shown_by.or(opening.shown_by) };
             if worse {
-                alert.reacted = false;
+                alert.unanswered();
             }
             let severity_before = alert.opening.severity;
             let services_before = std::mem::take(&mut alert.opening.services);
             alert.opening = Opening { since, shown_by, ..opening };
             if again {
                 alert.over_at = None;
-                (alert.reacted, alert.gone) = (false, false);
+                alert.unanswered();
+                alert.gone = false;
                 alert.opened_at = now.steady;
                 alert.openings.retain(|at| now.steady.since(*at) < FLAP_WITHIN);
                 alert.openings.push(now.steady);
@@ -673,6 +680,7 @@ impl Desk {
             flapping: false,
             gone: false,
             reacted: false,
+            answers: Answers::default(),
             follows: None,
             lead: None,
         };

@@ -134,12 +134,13 @@ fn only_bans_for_what_the_service_saw_count() {
         judged(&mut scene).outcome
     };
     assert_eq!(told(|_| ()), Outcome::Kept);
-    let others: [(&str, Alter); 6] = [
+    let others: [(&str, Alter); 7] = [
         ("of a finding", |reacted| reacted.finding = Some(name("disk-usage"))),
         ("of a probe of nobody", |reacted| reacted.probe = Some(name("other"))),
         ("of no probe", |reacted| reacted.probe = None),
         ("of a later release", |reacted| reacted.to = ReactedTo::Other),
         ("of a failure", |reacted| reacted.to = ReactedTo::Failure),
+        ("of what somebody took on", |reacted| reacted.to = ReactedTo::Acknowledged),
         ("of the time to come", |reacted| reacted.at = t(1007)),
     ];
     for (what, alter) in others {

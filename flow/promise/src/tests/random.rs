@@ -1,7 +1,7 @@
 //! A thousand random logs, honest and not, against the model that counts seconds (AV-1, BX-1).
 
 use drawn::Draws;
-use event::evidence::{Changed, Covered, Found, Gap, Reacted, State, Succeeded};
+use event::evidence::{Changed, Covered, Found, Gap, Reacted, ReactedTo, State, Succeeded};
 use event::policy::{Agreement, Applied};
 use event::promise::{Outcome, Reason, Verdict};
 use event::{Interval, ObserverId, Ppb, ProbeId, Span, Time};
@@ -110,11 +110,14 @@ fn some_fact(draws: &mut Draws, policies: &[Applied]) -> Fact {
             let finding = draws.chance(10).then(|| name("disk-usage"));
             let test = draws.chance(10);
             let offence = draws.chance(30);
-            Fact::Reacted(match () {
+            let later = draws.chance(15).then(|| draws.pick(&[ReactedTo::Delivered, ReactedTo::Acknowledged]));
+            let reacted = match () {
                 () if test => Reacted::to_test(since, at),
                 () if offence => Reacted { finding, ..Reacted::to_offence(probe, since, at) },
                 () => Reacted::to_failure(probe, finding, since, at),
-            })
+            };
+            // What became of a message counts for nothing.
+            Fact::Reacted(Reacted { to: later.unwrap_or(reacted.to), ..reacted })
         }
         _ => {
             let doubtful = some_interval(draws, SECONDS, 20);

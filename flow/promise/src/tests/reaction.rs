@@ -200,11 +200,13 @@ fn only_messages_about_the_failure_count() {
         judged(&mut scene).outcome
     };
     assert_eq!(told(|_| ()), Outcome::Kept);
-    let others: [(&str, Alter); 6] = [
+    let others: [(&str, Alter); 8] = [
         ("of a finding", |reacted| reacted.finding = Some(name("disk-usage"))),
         ("of a probe of nobody", |reacted| reacted.probe = Some(name("other"))),
         ("of no probe", |reacted| reacted.probe = None),
         ("of a later release", |reacted| reacted.to = ReactedTo::Other),
+        ("that was delivered", |reacted| reacted.to = ReactedTo::Delivered),
+        ("that was acknowledged", |reacted| reacted.to = ReactedTo::Acknowledged),
         ("of a failure before", |reacted| (reacted.since, reacted.at) = (t(900), t(910))),
         ("of the time to come", |reacted| reacted.at = t(1066)),
     ];

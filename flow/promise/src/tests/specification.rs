@@ -117,13 +117,19 @@ macro_rules! every {
 /// Every word that is a value.
 fn words() -> Vec<Value> {
     listed!(Reason: WindowFilling, Budget, Unobserved, Down, Maintenance, LoneObserver, NoEvidence, AtRisk);
-    listed!(ReactedTo: Failure, Test, Offence, Other);
+    listed!(ReactedTo: Failure, Test, Offence, Delivered, Acknowledged, Other);
     listed!(Answered: Failures, Offences);
     listed!(Agreement: Majority, Any, All, Other);
     let plain = [
         every!(State: Up, Degraded, Down, Flapping),
         value(&[Agreement::Majority, Agreement::Any, Agreement::All]),
-        value(&[ReactedTo::Failure, ReactedTo::Test, ReactedTo::Offence]),
+        value(&[
+            ReactedTo::Failure,
+            ReactedTo::Test,
+            ReactedTo::Offence,
+            ReactedTo::Delivered,
+            ReactedTo::Acknowledged,
+        ]),
         value(&[Answered::Failures, Answered::Offences]),
         every!(Outcome: Kept, Broken, Unproven),
         every!(Unit: Ppb, Micros, Count),

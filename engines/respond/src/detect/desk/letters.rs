@@ -1,8 +1,8 @@
 //! What is owed to whom, and what became of it.
 
 use super::{
-    BTreeMap, Delivery, Desk, GIVE_UP_AFTER, Lead, Letter, LetterThread, MessageNumber, NEXT_TRY_MAX, Note, Now, Sent,
-    Severity, Span, Thread, ThreadKey, Time, Told, What, pause,
+    AlertId, BTreeMap, Delivery, Desk, GIVE_UP_AFTER, Lead, Letter, LetterThread, MessageNumber, NEXT_TRY_MAX, Note,
+    Now, ReactedTo, Sent, Severity, Span, Thread, ThreadKey, Time, Told, What, pause,
 };
 
 impl Desk {
@@ -223,7 +223,9 @@ impl Desk {
             match delivery {
                 Delivery::Delivered => {
                     told.delivered_at = Some(now.steady);
+                    let (joined, told_at) = (told.joined, told.at);
                     self.notes.push(Note::Notified { thread: key.clone(), state: "delivered" });
+                    self.delivered(key.alert, joined, told_at, now);
                 }
                 Delivery::Failed { reason } => {
                     // What it said is owed still, and this channel does not do its work.
@@ -307,7 +309,24 @@ impl Desk {
             let Some(alert) = self.alerts.get_mut(&member) else { continue };
             if alert.opening.shown_by.is_some() && !alert.reacted {
                 alert.reacted = true;
-                self.notes.push(Note::Reacted { alert: member, at: now.wall });
+                alert.answers.told_at = Some(now.steady);
+                self.notes.push(Note::Reacted { to: ReactedTo::Failure, alert: member, at: now.wall });
+                self.mark(member);
+            }
+        }
+    }
+
+    /// Notes for the public that a message reached somebody who was told by it of each of these alerts, where none did before:
+    /// the first `joined` of a group, by a message that a channel accepted at `told_at`.
+    fn delivered(&mut self, group: AlertId, joined: u32, told_at: Time, now: Now) {
+        let members = self.members.get(&group).cloned().unwrap_or_default();
+        for member in members.into_iter().take(usize::try_from(joined).unwrap_or(usize::MAX)) {
+            let Some(alert) = self.alerts.get_mut(&member) else { continue };
+            // A late receipt may be for a message about the failure before this one.
+            let is_told = alert.reacted && alert.answers.told_at.is_none_or(|first| first <= told_at);
+            if alert.opening.shown_by.is_some() && is_told && !alert.answers.delivered {
+                alert.answers.delivered = true;
+                self.notes.push(Note::Reacted { to: ReactedTo::Delivered, alert: member, at: now.wall });
                 self.mark(member);
             }
         }

@@ -1,8 +1,8 @@
 //! What people ask for: to acknowledge, to hand over, to silence, to hold.
 
 use super::{
-    Acknowledgement, AlertId, Desk, HOLD, Hold, Note, Now, ReadySilence, Refusal, SILENCES_MAX, Signal, SignalState,
-    Silence, Span, ThreadKey, held, range_of,
+    Acknowledgement, AlertId, Desk, HOLD, Hold, Note, Now, ReactedTo, ReadySilence, Refusal, SILENCES_MAX, Signal,
+    SignalState, Silence, Span, ThreadKey, held, range_of,
 };
 
 impl Desk {
@@ -34,8 +34,21 @@ impl Desk {
                 self.mark_thread(&key);
             }
         }
+        self.taken_on(group, now);
         self.wake_at(now.steady);
         Ok(())
+    }
+
+    /// Notes for the public that somebody took on each failure of a group that nobody took on before. What is over by now needs nobody.
+    fn taken_on(&mut self, group: AlertId, now: Now) {
+        for member in self.members.get(&group).cloned().unwrap_or_default() {
+            let Some(alert) = self.alerts.get_mut(&member).filter(|alert| alert.fires()) else { continue };
+            if alert.opening.shown_by.is_some() && !alert.answers.acknowledged {
+                alert.answers.acknowledged = true;
+                self.notes.push(Note::Reacted { to: ReactedTo::Acknowledged, alert: member, at: now.wall });
+                self.mark(member);
+            }
+        }
     }
 
     /// Marks the link of that message as used.

@@ -172,3 +172,121 @@ fn a_receipt_before_the_answer_counts_after_it() {
     team.desk.sent(&letters[0], &again, 0, team.now);
     assert_eq!(team.states("shop"), ["Léa sms: retrying"]);
 }
+
+/// What everybody may read since the last call: the word, the failure, and the seconds from its first look to then.
+fn told_to_everybody(team: &mut Team) -> Vec<String> {
+    let notes = std::mem::take(&mut team.notes);
+    let words = notes.into_iter().filter_map(|note| match note {
+        Note::Reacted { to, alert, at } => {
+            let alert = &team.desk.alerts[&alert];
+            let seconds = at.since(alert.opening.shown_by.expect("of a failure")).micros() / 1_000_000;
+            Some(format!("{to:?} {} {seconds}", alert.key))
+        }
+        _ => None,
+    });
+    words.collect()
+}
+
+/// Everybody may read that a failure was told of, delivered and acknowledged, and how fast: each once, whatever is repeated, and over a
+/// restart.
+#[test]
+fn everybody_may_read_once_that_it_was_delivered_and_acknowledged() {
+    let mut team = team();
+    team.down("shop");
+    team.seconds(5);
+    let arrived = team.inbox[0].clone();
+    assert_eq!(told_to_everybody(&mut team), ["Failure probe/shop-answers 1"]);
+    for round in 0..3 {
+        team.receipt(&arrived, Delivery::Delivered);
+        let expected = if round == 0 { &["Delivered probe/shop-answers 5"][..] } else { &[] };
+        assert_eq!(told_to_everybody(&mut team), expected, "round {round}");
+        team.restart(Span::from_secs(1), Span::ZERO);
+    }
+    team.seconds(32);
+    for (round, by) in ["Léa", "Max", "Léa"].into_iter().enumerate() {
+        team.acknowledge("shop", by);
+        team.write();
+        let expected = if round == 0 { &["Acknowledged probe/shop-answers 40"][..] } else { &[] };
+        assert_eq!(told_to_everybody(&mut team), expected, "round {round}");
+        team.restart(Span::from_secs(1), Span::ZERO);
+    }
+    // The acknowledgement expires, others are told and take it on: that was not the first time.
+    team.pass(Span::from_days(1));
+    team.acknowledge("shop", "Max");
+    team.up("shop");
+    team.seconds(60);
+    let last = team.inbox.iter().rfind(|arrived| arrived.to == "Léa sms").expect("told of the end").clone();
+    team.receipt(&last, Delivery::Delivered);
+    assert_eq!(told_to_everybody(&mut team), Vec::<String>::new());
+}
+
+/// One message about several failures is about each of them; what joins later was in no message before, and what is over needs nobody.
+#[test]
+fn one_message_is_delivered_for_each_failure_that_it_tells_of() {
+    let mut team = team();
+    team.down("shop");
+    team.down("blog");
+    team.seconds(5);
+    let arrived = team.inbox[0].clone();
+    team.down("wiki");
+    team.up("blog");
+    team.receipt(&arrived, Delivery::Delivered);
+    let mut told = told_to_everybody(&mut team);
+    told.sort();
+    let expected = [
+        "Delivered probe/blog-answers 5",
+        "Delivered probe/shop-answers 5",
+        "Failure probe/blog-answers 1",
+        "Failure probe/shop-answers 1",
+    ];
+    assert_eq!(told, expected);
+    team.seconds(2);
+    team.acknowledge("shop", "Léa");
+    team.write();
+    let mut told = told_to_everybody(&mut team);
+    told.sort();
+    assert_eq!(told, ["Acknowledged probe/shop-answers 7", "Acknowledged probe/wiki-answers 2"]);
+}
+
+/// A receipt that comes late is about the failure that its message told of, not about the one after it.
+#[test]
+fn a_late_receipt_is_about_the_failure_before() {
+    let mut team = team();
+    team.down("shop");
+    team.seconds(5);
+    let first = team.inbox[0].clone();
+    assert_eq!(told_to_everybody(&mut team), ["Failure probe/shop-answers 1"]);
+    team.up("shop");
+    team.seconds(2);
+    team.down("shop");
+    team.seconds(1);
+    let mut early = Team { now: team.now, rows: team.rows.clone(), ..self::team() };
+    early.restart(Span::ZERO, Span::ZERO);
+    early.receipt(&first, Delivery::Delivered);
+    assert_eq!(early.states("shop"), ["Léa sms: delivered"]);
+    assert_eq!(told_to_everybody(&mut early), Vec::<String>::new(), "nobody was told of the second failure yet");
+
+    team.seconds(900);
+    assert!(team.arrived().contains(&"Léa mail: Firing".to_owned()), "the next channel");
+    let told = told_to_everybody(&mut team);
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].starts_with("Failure probe/shop-answers "), "{told:?}");
+    team.receipt(&first, Delivery::Delivered);
+    assert_eq!(told_to_everybody(&mut team), Vec::<String>::new());
+}
+
+/// What is about nothing that everybody may read of has no such entries.
+#[test]
+fn of_what_is_not_public_nobody_else_reads() {
+    let mut team = team();
+    let opening = Opening { shown_by: None, ..team.opening("shop", Severity::Critical) };
+    let state = SignalState::Open(Box::new(opening));
+    team.desk.signal(Signal { key: "probe/shop-answers".to_owned(), state }, team.now);
+    team.seconds(5);
+    let arrived = team.inbox[0].clone();
+    team.receipt(&arrived, Delivery::Delivered);
+    team.acknowledge("shop", "Léa");
+    team.write();
+    assert_eq!(told_to_everybody(&mut team), Vec::<String>::new());
+    assert_eq!(team.states("shop"), ["Léa sms: acknowledged"]);
+}
