@@ -44,7 +44,8 @@ pub const QUERY_MAX: usize = 64;
 ///
 /// # Contract
 ///
-/// * A [`Method::Get`] never changes anything: whoever previews a link in a message gets it, and `HEAD` arrives as one.
+/// * A [`Method::Get`] never changes anything: whoever previews a link in a message gets it, and `HEAD` arrives as one. But for an
+///   address that a program alone is given, which knows no other method, and where a second call changes nothing.
 /// * [`call`](Self::call) may be dropped at any `await`: what must not be half done is one transaction of a store.
 /// * On a mount of [`Access::OfTheEngine`] the engine checks a secret of its own: a token in the [`Call::credential`], or one
 ///   in the path. Secrets are compared in constant time, or by their hashes.
