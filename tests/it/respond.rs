@@ -10,7 +10,7 @@ use std::time::Duration;
 use drawn::Draws;
 use serde_json::Value;
 
-use crate::harness::{Nginx, Up, eventually, folder_with, free_port, garant, http, number, pause, report, transcript};
+use crate::harness::{Nginx, Up, eventually, free_port, garant, http, number, pause, report, transcript};
 
 /// A mail server that keeps what it is given, and can be dead.
 pub(crate) struct Sink {
@@ -303,57 +303,83 @@ fn commands_take_on_hand_over_silence_hold_and_test() {
 /// Kills of the slice that is run with the other tests; `scripts/campaign respond N` makes more.
 const KILLS: u64 = 6;
 
+/// So many of them at a time, each with a garant, a web server and a mail server of its own.
+const AT_A_TIME: usize = 3;
+
+/// How one kill goes.
+#[derive(Clone, Copy)]
+struct Killing {
+    /// Whether the mail server is dead when the outage begins.
+    is_dead: bool,
+    /// How long garant lives on in the outage, in milliseconds.
+    life: u32,
+    /// How long it is gone.
+    gone: u32,
+    /// Whether the mail server comes back before the web server.
+    mail_first: bool,
+}
+
 /// Killed at drawn instants of an outage, while the mail server lives or is dead: the outage and its end arrive all the same.
 #[test]
 fn killed_during_an_outage_everything_arrives() {
     let mut draws = Draws::from_environment();
-    let kills = number("GARANT_KILLS", KILLS);
+    let kills: Vec<Killing> = (0..number("GARANT_KILLS", KILLS))
+        .map(|_| Killing {
+            is_dead: draws.chance(50),
+            life: draws.below(3_000_u32),
+            gone: draws.below(2_000_u32),
+            mail_first: draws.chance(50),
+        })
+        .collect();
+    let twice: usize = kills
+        .chunks(AT_A_TIME)
+        .map(|some| {
+            std::thread::scope(|scope| {
+                let under_way: Vec<_> = some.iter().map(|kill| scope.spawn(|| killed(*kill))).collect();
+                under_way.into_iter().map(|kill| kill.join().expect("everything arrives")).sum::<usize>()
+            })
+        })
+        .sum();
+    report(&format!("{} kills, {twice} mails twice", kills.len()));
+}
+
+/// One of them; how many mails came twice.
+fn killed(kill: Killing) -> usize {
     let (mut nginx, mut sink) = (Nginx::start(), Sink::start());
-    let mut up = Up::start_in(folder_with(&policy(&nginx, &sink)));
-    let mut twice = 0;
-    for kill in 0..kills {
-        eventually("the shop to be watched", || (up.status()["services"][0]["state"] == "up").then_some(()));
-        let before = sink.mails().len();
-        let is_dead = draws.chance(50);
-        if is_dead {
-            sink.kill();
-        }
-        nginx.kill();
-        let life = draws.below(3_000_u32);
-        pause(f64::from(life) / 1000.0);
-        let folder = up.crash();
-        pause(f64::from(draws.below(2_000_u32)) / 1000.0);
-        up = Up::start_in(folder);
-        // The outage lasts long enough to be seen, whenever the kill was.
-        pause(3.0);
-        if draws.chance(50) && is_dead {
-            sink.run();
-        }
-        nginx.run();
-        pause(2.0);
-        if sink.running.is_none() {
-            sink.run();
-        }
-        let told = eventually("the outage and its end to arrive", || {
-            let mails = sink.mails().split_off(before);
-            let is_over = asked(&up, &["alerts"]) == Value::Array(Vec::new());
-            (is_over && mails.last()?.contains("Subject: [resolved]")).then_some(mails)
-        });
-        let ids: Vec<_> = told.iter().filter_map(|mail| header(mail, "Message-ID").map(str::to_owned)).collect();
-        let mut distinct = ids.clone();
-        distinct.sort();
-        distinct.dedup();
-        twice += ids.len() - distinct.len();
-        report(&format!(
-            "kill {kill} {life} ms into the outage, the mail server {}: {} mails",
-            if is_dead { "dead" } else { "alive" },
-            ids.len()
-        ));
-        // What happens again within ten minutes flaps: the next outage is another alert, on another day of its own.
-        up = Up::start_in({
-            drop(up.stop());
-            folder_with(&policy(&nginx, &sink))
-        });
+    let up = Up::start(&policy(&nginx, &sink));
+    eventually("the shop to be watched", || (up.status()["services"][0]["state"] == "up").then_some(()));
+    if kill.is_dead {
+        sink.kill();
     }
-    report(&format!("{kills} kills, {twice} mails twice"));
+    nginx.kill();
+    pause(f64::from(kill.life) / 1000.0);
+    let folder = up.crash();
+    pause(f64::from(kill.gone) / 1000.0);
+    let up = Up::start_in(folder);
+    // The outage lasts long enough to be seen, whenever the kill was.
+    pause(3.0);
+    if kill.is_dead && kill.mail_first {
+        sink.run();
+    }
+    nginx.run();
+    pause(2.0);
+    if sink.running.is_none() {
+        sink.run();
+    }
+    let told = eventually("the outage and its end to arrive", || {
+        let mails = sink.mails();
+        let is_over = asked(&up, &["alerts"]) == Value::Array(Vec::new());
+        (is_over && mails.last()?.contains("Subject: [resolved]")).then_some(mails)
+    });
+    let ids: Vec<_> = told.iter().filter_map(|mail| header(mail, "Message-ID").map(str::to_owned)).collect();
+    let mut distinct = ids.clone();
+    distinct.sort();
+    distinct.dedup();
+    report(&format!(
+        "killed {} ms into the outage, the mail server {}: {} mails",
+        kill.life,
+        if kill.is_dead { "dead" } else { "alive" },
+        ids.len()
+    ));
+    ids.len() - distinct.len()
 }
