@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::{Arg, ArgAction, ArgMatches, value_parser};
+use clap::{Arg, ArgAction, ArgGroup, ArgMatches, value_parser};
 use engine::command::{CommandContext, Question, Style};
 use engine::{Command, Failure};
 use event::Span;
@@ -51,8 +51,9 @@ pub fn commands() -> Vec<Command> {
         .subcommand(
             clap::Command::new("unban")
                 .about("End bans: of an address or a network, or all of them")
-                .arg(address().required_unless_present("all"))
-                .arg(Arg::new("all").long("all").action(ArgAction::SetTrue).conflicts_with("address").help("All bans"))
+                .arg(address())
+                .arg(Arg::new("all").long("all").action(ArgAction::SetTrue).help("All bans"))
+                .group(ArgGroup::new("whom").args(["address", "all"]).required(true))
                 .arg(
                     Arg::new("forget")
                         .long("forget")

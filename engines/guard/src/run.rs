@@ -47,6 +47,14 @@ const TOLD: Span = Span::from_secs(600);
 /// Runs of the program of the policy at a time, and the longest.
 const ACTIONS_MAX: usize = 32;
 const ACTION_MAX: Span = Span::from_secs(10);
+/// How long something that passes by itself is said to be wrong after the last time: patterns that were given up, a cap that was reached.
+const PASSES_AFTER: Span = Span::from_secs(600);
+/// What can be impaired while every log is read.
+const PACKET_FILTER: &str = "packet filter";
+const CAP: &str = "bans";
+const BANS_FILE: &str = "file of bans";
+const POSITIONS: &str = "positions in logs";
+const PATTERNS: &str = "patterns of ";
 /// Orders that wait.
 const ORDERS_MAX: usize = 16;
 /// The rule of bans that a person orders.
@@ -184,6 +192,8 @@ struct Session<'a> {
     unenforced: Option<String>,
     /// What is not followed or not read now.
     impaired: BTreeMap<String, String>,
+    /// When that of it which passes by itself was seen last.
+    passing: BTreeMap<String, Monotonic>,
     lines: u64,
     rules: usize,
     is_dirty: bool,
@@ -251,6 +261,7 @@ impl<'a> Session<'a> {
             _readers: readers,
             unenforced: None,
             impaired: BTreeMap::new(),
+            passing: BTreeMap::new(),
             lines: 0,
             rules,
             is_dirty: false,
@@ -288,7 +299,7 @@ impl<'a> Session<'a> {
             context.progress.tick();
             let has_more = self.look().await?;
             if self.is_dirty && context.clock.monotonic().since(self.kept_at) >= KEEP_EVERY {
-                self.keep().await;
+                self.keep().await?;
             }
             tokio::select! {
                 biased;
@@ -316,7 +327,7 @@ impl<'a> Session<'a> {
 
     /// Keeps everything, and says what is not said yet.
     async fn end(mut self) -> Result<Enforcer, EngineError> {
-        self.keep().await;
+        self.keep().await?;
         self.count().await?;
         if let Some(covered) = self.statement.end() {
             self.context.recorder.record(&covered).await?;
@@ -382,11 +393,10 @@ impl<'a> Session<'a> {
             self.notice(notice).await?;
         }
         for (rule, searches) in found.given_up {
-            let reason = format!(
-                "{searches} searches of its patterns were given up at their limit of steps: a line was made for that, or the \
-                 pattern runs away"
-            );
-            self.impair(format!("patterns of {rule}"), reason).await?;
+            tracing::debug!(rule = &*rule, searches, "searches were given up at their limit of steps");
+            let reason =
+                "searches were given up at their limit of steps: a line was made for that, or a pattern runs away";
+            self.impair_for_now(format!("{PATTERNS}{rule}"), reason.to_owned()).await?;
         }
         self.act(found.offences, now).await
     }
@@ -416,6 +426,20 @@ impl<'a> Session<'a> {
         let text = format!("{what}: {reason}");
         self.context.recorder.record(&Detail { probe: self.settings.probe.clone(), text }).await?;
         self.impaired.insert(what, reason);
+        Ok(())
+    }
+
+    /// Says what is wrong, until it has not been so for a while.
+    async fn impair_for_now(&mut self, what: String, reason: String) -> Result<(), EngineError> {
+        self.passing.insert(what.clone(), self.context.clock.monotonic());
+        self.impair(what, reason).await
+    }
+
+    async fn pass(&mut self, monotonic: Monotonic) -> Result<(), EngineError> {
+        let over = self.passing.extract_if(.., |_, seen| monotonic.since(*seen) >= PASSES_AFTER);
+        for (what, _) in over.collect::<Vec<_>>() {
+            self.recover(&what).await?;
+        }
         Ok(())
     }
 
@@ -479,7 +503,15 @@ impl<'a> Session<'a> {
             self.context.recorder.send(events).await?;
             self.is_dirty = true;
         }
-        Ok(())
+        self.tell_unwritten().await
+    }
+
+    /// Says whether bans can be written down.
+    async fn tell_unwritten(&mut self) -> Result<(), EngineError> {
+        match self.enforcer.unwritten().map(ToOwned::to_owned) {
+            Some(reason) => self.impair(BANS_FILE.to_owned(), reason).await,
+            None => self.recover(BANS_FILE).await,
+        }
     }
 
     /// The events of what became of bans, with the slowest of them for everybody.
@@ -529,7 +561,7 @@ impl<'a> Session<'a> {
                              rules match, and raise `bans_per_minute_max` in [guard] if it is an attack",
                             self.settings.bans_per_minute_max
                         );
-                        self.impair("bans".to_owned(), reason).await?;
+                        self.impair_for_now(CAP.to_owned(), reason).await?;
                     }
                 }
                 Done::Refused(request, refusal) => {
@@ -553,7 +585,7 @@ impl<'a> Session<'a> {
 
     async fn unenforced(&mut self, reason: &str) -> Result<(), EngineError> {
         self.unenforced = Some(reason.to_owned());
-        self.impair("packet filter".to_owned(), reason.to_owned()).await
+        self.impair(PACKET_FILTER.to_owned(), reason.to_owned()).await
     }
 
     /// Looks at the host and the packet filter, and says how it stands.
@@ -567,10 +599,12 @@ impl<'a> Session<'a> {
             if let Err(error) = self.enforce(monotonic).await {
                 self.unenforced(&error.to_string()).await?;
             } else if self.unenforced.take().is_some() {
-                self.recover("packet filter").await?;
+                self.recover(PACKET_FILTER).await?;
             }
+            self.tell_unwritten().await?;
         }
         self.lists(monotonic).await?;
+        self.pass(monotonic).await?;
         if monotonic.since(self.counted_at) >= Span::from_secs(60) {
             self.counted_at = monotonic;
             self.count().await?;
@@ -700,7 +734,7 @@ impl<'a> Session<'a> {
     }
 
     /// Keeps positions and counts, of one instant. What can't be kept is read again after a crash.
-    async fn keep(&mut self) {
+    async fn keep(&mut self) -> Result<(), EngineError> {
         let state = Kept {
             streams: self.streams.iter().map(Stream::state).collect(),
             logins: self.enforcer.allowlist.logins().iter().map(|(address, at)| (*address, *at)).collect(),
@@ -710,12 +744,16 @@ impl<'a> Session<'a> {
             let text = serde_json::to_vec(&state)?;
             store::write_whole(&path, &text, 0o600)
         });
-        match write.await {
-            Ok(Ok(())) => self.is_dirty = false,
-            Ok(Err(error)) => tracing::warn!(%error, "the positions in logs can't be kept: tried again each second"),
-            Err(error) => tracing::error!(%error, "the positions in logs can't be kept"),
-        }
         self.kept_at = self.context.clock.monotonic();
+        match write.await? {
+            Ok(()) => {
+                self.is_dirty = false;
+                self.recover(POSITIONS).await
+            }
+            Err(error) => {
+                self.impair(POSITIONS.to_owned(), format!("they can't be kept, and are tried again: {error}")).await
+            }
+        }
     }
 
     async fn order(&mut self, wish: Wish) -> Result<Reply, EngineError> {
@@ -879,7 +917,9 @@ impl<'a> Session<'a> {
 
 /// Whether what is impaired keeps a declared log from being read: not the packet filter, the cap of bans, nor a list.
 fn is_about_reading(what: &str) -> bool {
-    !(matches!(what, "packet filter" | "bans") || what.starts_with("list ") || what.starts_with("patterns of "))
+    ![PACKET_FILTER, CAP, BANS_FILE, POSITIONS].contains(&what)
+        && !what.starts_with("list ")
+        && !what.starts_with(PATTERNS)
 }
 
 /// Reads the journal of systemd for ever, and starts over where it ended.

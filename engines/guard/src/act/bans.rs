@@ -308,6 +308,19 @@ impl Bans {
         Ok(())
     }
 
+    /// Takes bans in that could not be written down: they are in force, and are written as soon as the file can be.
+    pub fn hold(&mut self, mut bans: Vec<Ban>) {
+        for ban in &mut bans {
+            let end = ban.rule.floor_char_boundary(RULE_BYTES_MAX);
+            ban.rule.truncate(end);
+        }
+        for ban in bans {
+            self.apply(ban);
+        }
+        self.bound_past();
+        self.torn = true;
+    }
+
     /// Takes bans out. What is remembered of them stays, unless `forget`.
     ///
     /// # Errors

@@ -125,6 +125,8 @@ pub struct Enforcer {
     compared: bool,
     /// Sources of scans that the kernel bans, and that are banned here too.
     scanned: BTreeSet<IpNet>,
+    /// Why the bans can't be written down; `None` while they can.
+    unwritten: Option<String>,
 }
 
 impl Enforcer {
@@ -151,6 +153,7 @@ impl Enforcer {
             judged: None,
             compared: false,
             scanned,
+            unwritten: None,
         }
     }
 
@@ -187,6 +190,11 @@ impl Enforcer {
         .await
     }
 
+    /// Why the bans of late can't be written down; `None` while they can. They are in force all the same.
+    pub fn unwritten(&self) -> Option<&str> {
+        self.unwritten.as_deref()
+    }
+
     /// The bans in force now.
     pub fn bans(&self) -> Vec<Ban> {
         self.with_bans(|bans| bans.iter().cloned().collect())
@@ -206,16 +214,20 @@ impl Enforcer {
         let (now, monotonic) = (self.clock.now(), self.clock.monotonic());
         let work = move || {
             let mut bans = bans.lock().unwrap_or_else(PoisonError::into_inner);
-            bans.read_clocks(now, monotonic)?;
+            // Where the file can't be written, the labels have moved all the same, and the next change writes them.
+            if let Err(error) = bans.read_clocks(now, monotonic) {
+                tracing::warn!(%error, "the clock was set, and the bans can't be written down yet");
+            }
             change(&mut bans)
         };
         Ok(tokio::task::spawn_blocking(work).await.map_err(|_| EnforcerError::Task)??)
     }
 
-    /// Bans those that may be banned.
+    /// Bans those that may be banned. Where the file can't be written, because the disk is full, they are banned all the same, and
+    /// [`unwritten`](Self::unwritten) says so; bans that are taken over from elsewhere are not.
     ///
     /// # Errors
-    /// The file or the packet filter could not be changed: nobody was banned.
+    /// The packet filter could not be changed, or too many are banned: nobody was banned.
     pub async fn ban(&mut self, requests: Vec<Request>) -> Result<Vec<Done>, EnforcerError> {
         self.change(|_| Ok(())).await?;
         let now = self.clock.now();
@@ -256,13 +268,23 @@ impl Enforcer {
             }
         });
         let rows = new.clone();
+        let may_wait = new.iter().all(|ban| ban.origin != Origin::Imported);
         let write = self.change(move |bans| {
             let before: Vec<_> = rows.iter().filter_map(|row| bans.get(&row.key()).cloned()).collect();
-            bans.add(rows).map(|()| before)
+            match bans.add(rows.clone()) {
+                Err(error @ BansError::Io { .. }) if may_wait => {
+                    bans.hold(rows);
+                    Ok((before, Some(error.to_string())))
+                }
+                done => done.map(|()| (before, None)),
+            }
         });
         let (written, enforced) = tokio::join!(write, self.firewall.ban(&holds));
         let before = match written {
-            Ok(before) => before,
+            Ok((before, unwritten)) => {
+                self.unwritten = unwritten;
+                before
+            }
             Err(error) => {
                 // The kernel must not hold what nobody can find: it is taken out, or given the time it had.
                 self.compare(&mut Drift::default(), false).await?;
@@ -432,19 +454,20 @@ impl Enforcer {
         self.caps = caps;
     }
 
-    /// Takes out bans whose time is over, and tidies the file. To be called every few seconds.
+    /// Takes out bans whose time is over, and tidies the file, or writes down what could not be written before. To be called every few
+    /// seconds.
     ///
     /// # Errors
-    /// The file could not be written.
+    /// The thread that writes died.
     pub async fn expire(&mut self) -> Result<Vec<Ban>, EnforcerError> {
         let clock = Arc::clone(&self.clock);
-        let ended = self
+        let (ended, unwritten) = self
             .change(move |bans| {
                 let ended = bans.expire(clock.now());
-                bans.tidy(clock.now())?;
-                Ok(ended)
+                Ok((ended, bans.tidy(clock.now()).err()))
             })
             .await?;
+        self.unwritten = unwritten.map(|error| error.to_string());
         for ban in &ended {
             self.scanned.remove(&ban.network);
         }
