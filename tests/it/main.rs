@@ -9,6 +9,7 @@ mod browser;
 mod command_line;
 mod cosigning;
 mod faults;
+mod guard;
 mod harness;
 mod keys;
 mod metrics;

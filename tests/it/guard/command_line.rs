@@ -1,0 +1,73 @@
+//! The commands: what they print for scripts, and what they say when something is wrong.
+
+use super::bench::{Bench, HOST, OPERATOR, SSHD, append, ask, failures, folder, guard, ready, socket, until_banned};
+use crate::harness::{binary, command, transcript};
+
+#[test]
+fn the_commands_answer_scripts_and_say_what_is_wrong() {
+    let bench = Bench::new();
+    let folder = folder(SSHD, "", "");
+    let at = folder.path().to_path_buf();
+    append(&at.join("auth.log"), "");
+    let up = bench.up(folder);
+    ready(&at);
+    assert_eq!(ask(&at, &["bans"]), Some(serde_json::json!([])));
+    append(&at.join("auth.log"), failures("10.97.9.9", 3));
+    until_banned(&at, "10.97.9.9", "sshd");
+    assert_eq!(ask(&at, &["ban", "2001:db8:1:2::3", "--for", "ever"]), Some(serde_json::json!({ "banned": true })));
+    let bans = ask(&at, &["bans"]).expect("bans");
+    for ban in bans.as_array().expect("an array") {
+        let ban = ban.as_object().expect("an object");
+        for key in ["address", "rule", "since"] {
+            assert!(ban[key].is_string(), "{key} of {ban:?}");
+        }
+        assert!(ban["count"].is_u64() && ban.contains_key("until"), "{ban:?}");
+    }
+    let of = |address: &str| {
+        let found = bans.as_array().expect("an array").iter().find(|ban| ban["address"] == address);
+        found.unwrap_or_else(|| panic!("{address} in {bans}")).clone()
+    };
+    assert_eq!((&of("10.97.9.9")["rule"], &of("10.97.9.9")["count"]), (&"sshd".into(), &0.into()));
+    assert!(of("10.97.9.9")["until"].is_string());
+    assert!(of("2001:db8:1:2::3")["until"].is_null(), "for ever");
+
+    let refused = |arguments: &[&str], code: i32, parts: &[&str]| {
+        let output = guard(&at, arguments);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", transcript(&output));
+        for part in parts {
+            assert!(said.contains(part), "{part} in {said}");
+        }
+    };
+    refused(&["ban", "10.97.9"], 2, &["`10.97.9` is no address", "192.0.2.7"]);
+    refused(&["ban", "-1"], 2, &[]);
+    refused(&["ban", "10.97.9.1", "--for", "soon"], 2, &["`soon` is no time", "10 min"]);
+    refused(&["ban", "0.0.0.0/0"], 1, &["0.0.0.0/0 was not banned"]);
+    refused(&["ban", "10.97.0.0/16"], 1, &["was not banned"]);
+    refused(&["ban", OPERATOR], 1, &["was not banned"]);
+    refused(&["ban", HOST], 1, &["was not banned"]);
+    refused(&["ban", "127.0.0.1"], 1, &["was not banned"]);
+    refused(&["unban"], 2, &["--all"]);
+    refused(&["unban", "nobody"], 2, &["`nobody` is no address"]);
+    refused(&["import", "/nonexistent", "--dry-run"], 1, &["/nonexistent"]);
+    let database =
+        ["import", at.join("fail2ban").to_str().expect("UTF-8"), "--database", "/nonexistent.db"].map(str::to_owned);
+    refused(&database.each_ref().map(String::as_str), 1, &["/nonexistent.db"]);
+    assert_eq!(ask(&at, &["unban", "192.0.2.1"]), Some(serde_json::json!({ "unbanned": 0 })));
+    assert_eq!(ask(&at, &["unban", "--all"]), Some(serde_json::json!({ "unbanned": 2 })));
+
+    // Nobody else may ask, and an agent that is not there is named.
+    let socket = socket(&at);
+    let socket = socket.to_str().expect("UTF-8");
+    let mut theirs = command("setpriv");
+    theirs.args(["--reuid=nobody", "--regid=nogroup", "--clear-groups"]).arg(binary());
+    let theirs = theirs.args(["guard", "unban", "--all", "--agent", socket]).output().expect("setpriv runs");
+    let said = String::from_utf8_lossy(&theirs.stderr).into_owned();
+    assert_eq!(theirs.status.code(), Some(1), "{}", transcript(&theirs));
+    assert!(said.contains(socket) && said.contains("root"), "{said}");
+    let absent = command(binary()).args(["guard", "bans", "--agent", "/nonexistent.sock"]).output().expect("it runs");
+    let said = String::from_utf8_lossy(&absent.stderr).into_owned();
+    assert_eq!(absent.status.code(), Some(1), "{}", transcript(&absent));
+    assert!(said.contains("/nonexistent.sock") && said.contains("garant up"), "{said}");
+    drop(up.stop());
+}
