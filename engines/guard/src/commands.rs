@@ -9,7 +9,7 @@ use event::Span;
 use serde_json::Value;
 
 use crate::act::shown;
-use crate::door::{API, BanOrder, network_of};
+use crate::door::{API, BANS_SHOWN, BanOrder, network_of};
 
 mod import;
 mod trial;
@@ -156,13 +156,21 @@ fn status(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, 
 }
 
 fn bans(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, Failure> {
-    let answer = context.ask_agent(agent(matches), Question::get(API).segment("bans"))?;
-    let bans: Value = answer.accepted("the guard does not say whom it has banned")?.json()?;
+    let mut bans: Vec<Value> = Vec::new();
+    loop {
+        let question = Question::get(API).segment("bans").parameter("offset", &bans.len().to_string());
+        let answer = context.ask_agent(agent(matches), question)?;
+        let more: Vec<Value> = answer.accepted("the guard does not say whom it has banned")?.json()?;
+        let is_last = more.len() < BANS_SHOWN;
+        bans.extend(more);
+        if is_last {
+            break;
+        }
+    }
     if wants_json(matches) {
-        context.json(&bans);
+        context.json(&Value::Array(bans));
         return Ok(0);
     }
-    let bans = bans.as_array().cloned().unwrap_or_default();
     if bans.is_empty() {
         context.line("nobody is banned");
     }
@@ -236,7 +244,7 @@ fn unban(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, F
     };
     let question = if matches.get_flag("forget") { question.parameter("forget", "true") } else { question };
     let answer = context.ask_agent(agent(matches), question)?;
-    let done: Value = answer.accepted("nobody was unbanned")?.json()?;
+    let done: Value = answer.accepted("it is not known who was unbanned: see `garant guard bans`")?.json()?;
     if wants_json(matches) {
         context.json(&done);
     } else {

@@ -14,6 +14,8 @@ use tokio::sync::{mpsc, oneshot};
 pub(crate) const API: &str = "/api/v1/guard";
 /// Most bans of one import.
 pub(crate) const IMPORTED_MAX: usize = 200_000;
+/// Most bans of one answer.
+pub(crate) const BANS_SHOWN: usize = 5000;
 /// Longest body: an import, of which each ban is some hundred bytes.
 const BODY_BYTES_MAX: usize = 7 * 1024 * 1024;
 
@@ -22,8 +24,8 @@ const BODY_BYTES_MAX: usize = 7 * 1024 * 1024;
 pub(crate) enum Wish {
     /// How it is doing.
     Status,
-    /// The bans in force.
-    Bans,
+    /// The bans in force: [`BANS_SHOWN`] of them, after so many.
+    Bans { offset: usize },
     /// To read the files that the policy names again.
     Reload,
     /// Who is never banned, and why.
@@ -105,7 +107,10 @@ impl Door for GuardDoor {
 fn wish(call: &Call) -> Result<Wish, Reply> {
     match (call.method, &call.segments()[..]) {
         (Method::Get, ["status"]) => Ok(Wish::Status),
-        (Method::Get, ["bans"]) => Ok(Wish::Bans),
+        (Method::Get, ["bans"]) => {
+            let offset = call.parameter("offset").and_then(|text| text.parse().ok()).unwrap_or(0);
+            Ok(Wish::Bans { offset })
+        }
         (Method::Get, ["allow"]) => Ok(Wish::Allowed),
         (Method::Post, ["reload"]) => Ok(Wish::Reload),
         (Method::Post, ["bans"]) => Ok(Wish::Ban(call.json()?)),

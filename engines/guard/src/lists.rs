@@ -59,6 +59,9 @@ async fn fetch(list: &str, context: &Context) -> Result<String, String> {
     if list.starts_with('/') {
         let path = PathBuf::from(list);
         let read = tokio::task::spawn_blocking(move || {
+            if !std::fs::metadata(&path)?.is_file() {
+                return Err(std::io::Error::other("it is no file"));
+            }
             let mut text = String::new();
             let most = u64::try_from(BYTES_MAX).unwrap_or(u64::MAX);
             std::fs::File::open(path)?.take(most).read_to_string(&mut text).map(|_| text)

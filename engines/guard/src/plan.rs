@@ -105,6 +105,12 @@ impl Plan {
     pub(crate) fn refused(jails: &Jails, now: Time) -> Vec<Impairment> {
         let mut plan = Self { streams: Vec::new(), impaired: Vec::new(), rules: 0 };
         plan.add_jails(Jails { broken: Vec::new(), ..jails.clone() }, now);
+        // Patterns are compiled when a line first needs them: here, so that it is known before.
+        for rule in plan.streams.iter().flat_map(|stream| &stream.rules) {
+            if let Err(error) = rule.filter.check(&rule.name) {
+                plan.impaired.push(Impairment { what: format!("jail {}", rule.name), reason: error.to_string() });
+            }
+        }
         plan.impaired
     }
 

@@ -24,7 +24,7 @@ use crate::act::{
 };
 use crate::config::{Desired, Settings};
 use crate::detect::BanLength;
-use crate::door::{BanOrder, GuardDoor, ImportedBan, Order, Wish};
+use crate::door::{BANS_SHOWN, BanOrder, GuardDoor, ImportedBan, Order, Wish};
 use crate::events::{Acted, Attempts, Banned, Detail, Impaired, Mended, Spared, Unbanned};
 use crate::lists;
 use crate::plan::{Impairment, Plan};
@@ -206,6 +206,8 @@ struct Session<'a> {
     bans_all: u64,
     simulated_all: u64,
     spared: BTreeSet<(IpNet, String)>,
+    /// Logs that are not there.
+    not_there: BTreeSet<String>,
     /// Runs of the program of the policy.
     actions: JoinSet<Acted>,
     /// Until when the finding about bans that somebody is told of stays open.
@@ -273,6 +275,7 @@ impl<'a> Session<'a> {
             bans_all: 0,
             simulated_all: 0,
             spared: BTreeSet::new(),
+            not_there: BTreeSet::new(),
             actions: JoinSet::new(),
             tells_until: None,
             settings,
@@ -583,6 +586,15 @@ impl<'a> Session<'a> {
         Ok(self.context.recorder.seal(body, self.context.clock.now())?)
     }
 
+    /// Journals many events, some hundred at a time, with a sign of life between.
+    async fn send(&self, events: Vec<Observed>) -> Result<(), EngineError> {
+        for events in events.chunks(500) {
+            self.context.recorder.send(events.to_vec()).await?;
+            self.context.progress.tick();
+        }
+        Ok(())
+    }
+
     async fn unenforced(&mut self, reason: &str) -> Result<(), EngineError> {
         self.unenforced = Some(reason.to_owned());
         self.impair(PACKET_FILTER.to_owned(), reason.to_owned()).await
@@ -590,6 +602,7 @@ impl<'a> Session<'a> {
 
     /// Looks at the host and the packet filter, and says how it stands.
     async fn turn(&mut self) -> Result<(), EngineError> {
+        self.missing().await?;
         let facts = tokio::task::spawn_blocking(|| HostFacts::read(Path::new("/"))).await?;
         let monotonic = self.context.clock.monotonic();
         let sessions = self.sessions.look(&facts, monotonic);
@@ -640,6 +653,23 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
+    /// Says which logs are not there, and which are now.
+    async fn missing(&mut self) -> Result<(), EngineError> {
+        let missing: BTreeSet<String> = self.streams.iter().filter_map(Stream::missing).collect();
+        for logs in &missing {
+            let reason = "it is not there, and is read as soon as it is. Where the log is in the journal of systemd, write \
+                          `backend = systemd` in the jail";
+            self.impair(logs.clone(), reason.to_owned()).await?;
+            self.not_there.insert(logs.clone());
+        }
+        let found: Vec<String> = self.not_there.iter().filter(|logs| !missing.contains(*logs)).cloned().collect();
+        for logs in found {
+            self.not_there.remove(&logs);
+            self.recover(&logs).await?;
+        }
+        Ok(())
+    }
+
     async fn enforce(&mut self, monotonic: Monotonic) -> Result<(), EngineError> {
         let is_due = self.compared_at.is_none_or(|at| monotonic.since(at) >= RECONCILE_EVERY);
         if is_due || self.unenforced.is_some() || !self.enforcer.is_present().await? {
@@ -653,7 +683,8 @@ impl<'a> Session<'a> {
             }
         }
         for ban in self.enforcer.allow_changed().await? {
-            self.unbanned(&ban).await?;
+            let event = self.unbanned(&ban)?;
+            self.send(vec![event]).await?;
         }
         for ban in self.enforcer.expire().await? {
             self.on_ban("unban", ban.hold.network, &ban.rule);
@@ -691,11 +722,9 @@ impl<'a> Session<'a> {
         });
     }
 
-    async fn unbanned(&mut self, ban: &crate::act::Ban) -> Result<(), EngineError> {
+    fn unbanned(&mut self, ban: &crate::act::Ban) -> Result<Observed, EngineError> {
         self.on_ban("unban", ban.hold.network, &ban.rule);
-        let event = Unbanned { address: shown(ban.hold.network), rule: ban.rule.clone() };
-        self.context.recorder.record(&event).await?;
-        Ok(())
+        self.seal(&Unbanned { address: shown(ban.hold.network), rule: ban.rule.clone() })
     }
 
     async fn say(&self, said: Said) -> Result<(), EngineError> {
@@ -759,7 +788,7 @@ impl<'a> Session<'a> {
     async fn order(&mut self, wish: Wish) -> Result<Reply, EngineError> {
         Ok(match wish {
             Wish::Status => Reply::json(&self.status()),
-            Wish::Bans => Reply::json(&self.bans()),
+            Wish::Bans { offset } => Reply::json(&self.bans(offset)),
             Wish::Reload => Reply::json(&json!({ "reloaded": true })),
             Wish::Allowed => {
                 let allowed = self.enforcer.allowlist.networks().into_iter().map(|network| {
@@ -789,9 +818,11 @@ impl<'a> Session<'a> {
                 };
                 match ended {
                     Ok(ended) => {
+                        let mut events = Vec::with_capacity(ended.len());
                         for ban in &ended {
-                            self.unbanned(ban).await?;
+                            events.push(self.unbanned(ban)?);
                         }
+                        self.send(events).await?;
                         for rule in self.streams.iter_mut().flat_map(|stream| &mut stream.rules) {
                             let name = Arc::clone(&rule.name);
                             ended.iter().filter(|ban| *ban.rule == *name).for_each(|ban| rule.forget(ban.network));
@@ -858,9 +889,7 @@ impl<'a> Session<'a> {
         let taken = done.iter().filter(|done| matches!(done, Done::Banned(_))).count();
         let spared = done.len() - taken;
         let events = self.done(done, &BTreeMap::new()).await?;
-        for events in events.chunks(1000) {
-            self.context.recorder.send(events.to_vec()).await?;
-        }
+        self.send(events).await?;
         Ok(Reply::json(&json!({ "taken": taken, "spared": spared, "ended": ended })))
     }
 
@@ -897,10 +926,9 @@ impl<'a> Session<'a> {
         })
     }
 
-    fn bans(&self) -> Vec<serde_json::Value> {
-        self.enforcer
-            .bans()
-            .iter()
+    fn bans(&self, offset: usize) -> Vec<serde_json::Value> {
+        let bans: Vec<_> = self.enforcer.with_bans(|bans| bans.iter().skip(offset).take(BANS_SHOWN).cloned().collect());
+        bans.iter()
             .map(|ban| {
                 json!({
                     "address": shown(ban.hold.network),

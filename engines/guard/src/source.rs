@@ -21,6 +21,7 @@ mod wake;
 
 pub use encoding::{Encoding, UnknownEncoding};
 pub use export::NotExport;
+pub(crate) use glob::has_file;
 pub use journald::{Journal, JournalBatch, JournalError, JournalLine, JournalSettings};
 pub use position::{Fingerprint, Place, Position, Positions};
 pub use tail::{Batch, Follow, Line, Notice, Problem, Start, Tail, TailLimits};

@@ -15,7 +15,7 @@ use crate::fail2ban::dates::DateDetector;
 use crate::fail2ban::filter::{Filter, LineError, Match, NoNames};
 use crate::login::key_login;
 use crate::plan::{RulePlan, SourcePlan, StreamPlan};
-use crate::source::{Encoding, JournalBatch, JournalSettings, Notice, Positions, Tail, TailLimits};
+use crate::source::{Encoding, JournalBatch, JournalSettings, Notice, Positions, Tail, TailLimits, has_file};
 
 /// Addresses of failures that are counted apart in a minute; beyond it they are only counted as failures.
 const ADDRESSES_MAX: usize = 100_000;
@@ -36,7 +36,7 @@ pub(crate) struct Stream {
 
 /// Where its lines come from.
 enum Source {
-    Files(Tail),
+    Files(Tail, Vec<String>),
     /// The journal of systemd, which somebody else reads: how far.
     Journal {
         settings: JournalSettings,
@@ -108,7 +108,10 @@ impl Stream {
         let StreamPlan { key, source, encoding, seek_dates, rules } = plan;
         let kept = kept.unwrap_or_default();
         let source = match source {
-            SourcePlan::Files(follows) => Source::Files(Tail::new(follows, TailLimits::default(), &kept.positions)),
+            SourcePlan::Files(follows) => {
+                let patterns = follows.iter().map(|follow| follow.pattern.clone()).collect();
+                Source::Files(Tail::new(follows, TailLimits::default(), &kept.positions), patterns)
+            }
             SourcePlan::Journal(settings, since) => {
                 let cursor = kept.positions.journals.get(JOURNAL).cloned();
                 Source::Journal { settings, since, cursor }
@@ -126,7 +129,7 @@ impl Stream {
     pub(crate) fn state(&self) -> StreamState {
         let attempts = self.rules.iter().map(|rule| (rule.name.to_string(), rule.attempts.state()));
         let positions = match &self.source {
-            Source::Files(tail) => tail.positions(),
+            Source::Files(tail, _) => tail.positions(),
             Source::Journal { cursor, .. } => {
                 let mut positions = Positions::default();
                 positions.journals.extend(cursor.iter().map(|cursor| (JOURNAL.to_owned(), cursor.clone())));
@@ -140,14 +143,14 @@ impl Stream {
     pub(crate) const fn journal(&self) -> Option<(&JournalSettings, Span, Option<&String>)> {
         match &self.source {
             Source::Journal { settings, since, cursor } => Some((settings, *since, cursor.as_ref())),
-            Source::Files(_) => None,
+            Source::Files(..) => None,
         }
     }
 
     /// The files that it reads, when it reads files.
     pub(crate) const fn tail(&self) -> Option<&Tail> {
         match &self.source {
-            Source::Files(tail) => Some(tail),
+            Source::Files(tail, _) => Some(tail),
             Source::Journal { .. } => None,
         }
     }
@@ -155,7 +158,7 @@ impl Stream {
     /// The logs that are read now, for people.
     pub(crate) fn logs(&self) -> Vec<String> {
         match &self.source {
-            Source::Files(tail) => tail.watched().1.map(ToOwned::to_owned).collect(),
+            Source::Files(tail, _) => tail.watched().1.map(ToOwned::to_owned).collect(),
             Source::Journal { settings, .. } => {
                 let matches: Vec<String> = settings.matches.iter().map(|list| list.join(" ")).collect();
                 vec![format!("the journal of systemd ({})", matches.join(" + "))]
@@ -163,9 +166,15 @@ impl Stream {
         }
     }
 
+    /// The logs that it is to read, when none of them is there.
+    pub(crate) fn missing(&self) -> Option<String> {
+        let Source::Files(_, patterns) = &self.source else { return None };
+        (!patterns.iter().any(|pattern| has_file(pattern))).then(|| patterns.join(", "))
+    }
+
     /// Has its patterns expanded again: a folder has changed.
     pub(crate) const fn expand_again(&mut self) {
-        if let Source::Files(tail) = &mut self.source {
+        if let Source::Files(tail, _) = &mut self.source {
             tail.expand_again();
         }
     }
@@ -173,7 +182,7 @@ impl Stream {
     /// Reads what is new, and judges it. Blocks for the disk.
     pub(crate) fn look(&mut self, clock: &dyn Clock, history: &History, draw_ppb: &mut dyn FnMut() -> u32) -> Found {
         let mut found = Found::default();
-        let Source::Files(tail) = &mut self.source else { return found };
+        let Source::Files(tail, _) = &mut self.source else { return found };
         let (encoding, seek_dates) = (self.encoding, &mut self.seek_dates);
         let mut batch = tail.look(clock, &mut |_, line| {
             let line = encoding.decode(line);

@@ -88,7 +88,10 @@ impl CommandContext for Asking<'_> {
                 std::io::ErrorKind::PermissionDenied => {
                     "run this command as root, or as a user in the group of the socket"
                 }
-                _ => "start `garant up` as root, or the unit garant-agent.service; name another socket with --agent",
+                std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => {
+                    "start `garant up` as root, or the unit garant-agent.service; name another socket with --agent"
+                }
+                _ => "look at the log of the agent: it runs, and is busy, or of another release",
             })
         })?;
         Ok(Answer { status, body: body.into() })

@@ -78,22 +78,10 @@ impl ImportReport {
             self.changes
                 .push(line("no pattern of a failure is left: the jail finds nothing, as in fail2ban".to_owned()));
         }
-        if let Backend::Journal(options) = &jail.backend
-            && !options.is_empty()
-        {
-            let options: Vec<&str> = options.iter().map(|(name, _)| name.as_str()).collect();
-            self.changes.push(at(
-                "backend",
-                format!(
-                    "`backend`: its options are not taken over ({}): the journal of this host is read",
-                    options.join(", ")
-                ),
-            ));
-        }
         if let Some(command) = &jail.ignore_command {
             self.refused.push(at("ignorecommand", format!(
-                "`ignorecommand`: no command is run on what stands in a log, so `{}` is not asked and nobody is spared by it: \
-                 write the addresses that it would spare in `ignoreip`",
+                "`ignorecommand`: no command is run on what stands in a log, so `{}` would not be asked: the jail is not followed \
+                 until it is gone. Write the addresses that it would spare in `ignoreip`",
                 short(command)
             )));
         }
@@ -217,11 +205,13 @@ fn summary(jail: &Jail) -> String {
         BanTime::Forever => "for ever".to_owned(),
         BanTime::For(span) => format!("for {} s", span.secs()),
     };
+    let bans = jail.actions.iter().any(|action| matches!(action.kind, ActionKind::Ban(_)));
     format!(
-        "{} with the filter {} ({} patterns): banned at {} failures in {} s, {length}{}",
+        "{} with the filter {} ({} patterns): {} at {} failures in {} s, {length}{}",
         short(&source),
         if jail.filter.name.is_empty() { "none" } else { &jail.filter.name },
         jail.filter.failregex.len(),
+        if bans { "banned" } else { "told of, and not banned," },
         jail.max_retry,
         jail.find_time.secs(),
         if jail.increment.is_some() { ", longer each time" } else { "" }

@@ -24,6 +24,11 @@ pub(super) struct Expanded {
 }
 
 /// Whether there is a wildcard in it.
+/// Whether a log is there: a file at the path, or one that the pattern names.
+pub(crate) fn has_file(pattern: &str) -> bool {
+    if is_pattern(pattern) { !expand(pattern).paths.is_empty() } else { Path::new(pattern).exists() }
+}
+
 pub(super) fn is_pattern(text: &str) -> bool {
     text.contains(['*', '?', '['])
 }

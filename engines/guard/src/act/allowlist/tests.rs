@@ -71,7 +71,7 @@ fn an_address_of_ipv6_is_held_back_with_its_64_but_for_neighbours() {
         ("2001:db8:5::6", "2001:db8:5::6/128"),
         ("fe80::7", "fe80::7/128"),
         // Behind a translator each address is somebody else.
-        ("64:ff9b::192.0.2.9", "64:ff9b::192.0.2.9/128"),
+        ("64:ff9b::198.51.100.200", "64:ff9b::198.51.100.200/128"),
     ] {
         assert_eq!(list.judge(net(network)), Ok(net(held)), "{network}");
     }
@@ -80,6 +80,7 @@ fn an_address_of_ipv6_is_held_back_with_its_64_but_for_neighbours() {
 #[test]
 fn logins_are_forgotten_after_their_days() {
     let mut list = allowlist();
+    assert!(list.judge(net("64:ff9b::192.0.2.9")).is_err(), "an allowed address behind a translator");
     let after = |days: i64| Time::from_secs(1000 + days * 86_400);
     list.forget(after(7));
     assert_eq!(list.why(address("198.51.100.77")), Some(Allowed::Login));

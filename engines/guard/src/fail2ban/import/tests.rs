@@ -70,8 +70,8 @@ fn bans_map_mail_changes_and_commands_are_refused() {
     assert_eq!(
         told(&report.refused),
         [
-            "jail.local:4: `ignorecommand`: no command is run on what stands in a log, so `/usr/bin/ask <ip>` is not asked and nobody \
-             is spared by it: write the addresses that it would spare in `ignoreip`",
+            "jail.local:4: `ignorecommand`: no command is run on what stands in a log, so `/usr/bin/ask <ip>` would not be asked: \
+             the jail is not followed until it is gone. Write the addresses that it would spare in `ignoreip`",
             "jail.local:5: `ignoreip`: `office.example` is a name, and who answers for it could change it: write its addresses",
             "jail.local:6: cloud is not taken over: garant runs no command of others; it would run: curl -d <ip> <url>; \
              echo <F-USER>",
