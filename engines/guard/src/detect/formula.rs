@@ -3,7 +3,8 @@
 //! Numbers are Python's: whole numbers that become fractions where `/`, `math` or a fraction is involved. There are `+ - * / // %
 //! ** << >>`, comparisons (chained as well), `and`, `or`, `not`, `a if c else b`, `int float round abs min max`, a few functions of
 //! `math`, and the names `ban.Time`, `ban.Count` and `banFactor`. Everything else is refused when the configuration is read. A whole
-//! number beyond 128 bits, which Python would go on with, is an error of the evaluation; so is what Python raises on.
+//! number beyond 128 bits and a root of a negative number (a complex one), which Python would go on with, are errors of the
+//! evaluation; so is what Python raises on.
 
 use std::cmp::Ordering;
 
@@ -374,9 +375,10 @@ impl Parser<'_> {
     }
 }
 
-const TOO_LARGE: FormulaError = FormulaError::NoResult("a number is too large");
+pub(super) const TOO_LARGE: FormulaError = FormulaError::NoResult("a number is too large");
 const BY_ZERO: FormulaError = FormulaError::NoResult("a division by zero");
 const NOT_WHOLE: FormulaError = FormulaError::NoResult("a shift of what is no whole number");
+pub(super) const COMPLEX: FormulaError = FormulaError::NoResult("a root of a negative number");
 const OUTSIDE: FormulaError = FormulaError::NoResult("a function was asked outside of where it is defined");
 
 impl Number {
@@ -435,7 +437,7 @@ impl Binary {
             Self::DivideWhole => Number::fraction(floor_quotient(a, b)),
             Self::Remainder => Number::fraction(floor_remainder(a, b)),
             Self::Power if a == 0.0 && b < 0.0 => Err(BY_ZERO),
-            Self::Power if a < 0.0 && b.fract() != 0.0 => Err(OUTSIDE),
+            Self::Power if a < 0.0 && b.fract() != 0.0 => Err(COMPLEX),
             Self::Power => Number::fraction(a.powf(b)),
             Self::Left | Self::Right => Err(NOT_WHOLE),
         }

@@ -26,7 +26,7 @@ struct World {
 
 impl World {
     fn new(draws: &mut Draws) -> Self {
-        let pattern = draws.pick(&["a.log", "*.log"]);
+        let pattern = draws.pick(&["a.log", "*.log", "a.log*", "*"]);
         let limits = TailLimits {
             lines_max: draws.pick(&[2, 5, 10_000]),
             bytes_max: draws.pick(&[64, 1000, 1_000_000]),
