@@ -19,6 +19,8 @@ use crate::fail2ban::{
 use crate::scenarios::Scenario;
 use crate::source::{Encoding, Follow, JournalSettings, Start};
 
+/// The filter of fail2ban that reads what fail2ban itself has logged of its bans.
+const RECIDIVE: &str = "recidive";
 /// Most tickets of a rule at once.
 const TICKETS_MAX: usize = 100_000;
 
@@ -74,6 +76,8 @@ pub(crate) struct RulePlan {
     pub(crate) reads_sshd: bool,
     /// Whether somebody is to be told of its bans: the jail had an action that sends mail.
     pub(crate) tells: bool,
+    /// Its filter is `recidive`, so it counts the bans of the other rules; the zone in which it reads dates.
+    pub(crate) counts_bans: Option<Zone>,
 }
 
 impl Plan {
@@ -155,6 +159,7 @@ impl Plan {
             ignored: Vec::new(),
             reads_sshd: scenario.name == "sshd",
             tells: false,
+            counts_bans: None,
         };
         self.join(format!("{source:?}"), source, Encoding::default(), seek_dates, rule);
         Ok(())
@@ -243,6 +248,8 @@ fn rule(jail: Jail, services: &Services, zone: Zone, started: Time) -> Result<Ru
         UseDns::Yes | UseDns::Warn | UseDns::No => UseDns::No,
     };
     let (log_zone, find_time) = (jail.log_time_zone.clone(), jail.find_time);
+    let counts_bans = (jail.filter.name == RECIDIVE)
+        .then(|| log_zone.as_deref().and_then(Zone::named).unwrap_or_else(|| zone.clone()));
     let settings = FilterSettings { log_zone, use_dns, find_time, ..FilterSettings::new(zone, started) };
     let filter = Filter::compile(&jail.filter, settings).map_err(|error| error.to_string())?;
     let length = |time| match time {
@@ -279,6 +286,7 @@ fn rule(jail: Jail, services: &Services, zone: Zone, started: Time) -> Result<Ru
         ignored: ignored.collect(),
         reads_sshd: jail.filter.name == "sshd",
         tells: jail.actions.iter().any(|action| matches!(action.kind, ActionKind::Notify(_))),
+        counts_bans,
     })
 }
 

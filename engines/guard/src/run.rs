@@ -20,7 +20,8 @@ use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 
 use crate::act::{
-    Allowlist, Bans, Caps, Done, Enforcer, HostFacts, Nft, Origin, Request, Scans, Sessions, SshSettings, shown,
+    Allowlist, Ban, BanKey, Bans, Caps, Done, Enforcer, HostFacts, Nft, Origin, Request, Scans, Sessions, SshSettings,
+    shown,
 };
 use crate::config::{Desired, Settings};
 use crate::detect::BanLength;
@@ -395,13 +396,19 @@ impl<'a> Session<'a> {
         for notice in found.notices {
             self.notice(notice).await?;
         }
-        for (rule, searches) in found.given_up {
+        self.gave_up(found.given_up).await?;
+        self.act(found.offences, now).await
+    }
+
+    /// Says which patterns were given up.
+    async fn gave_up(&mut self, given_up: Vec<(Arc<str>, u64)>) -> Result<(), EngineError> {
+        for (rule, searches) in given_up {
             tracing::debug!(rule = &*rule, searches, "searches were given up at their limit of steps");
             let reason =
                 "searches were given up at their limit of steps: a line was made for that, or a pattern runs away";
             self.impair_for_now(format!("{PATTERNS}{rule}"), reason.to_owned()).await?;
         }
-        self.act(found.offences, now).await
+        Ok(())
     }
 
     async fn notice(&mut self, notice: Notice) -> Result<(), EngineError> {
@@ -453,28 +460,56 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Bans those who are to be banned, and journals it.
-    async fn act(&mut self, offences: Vec<FoundOffence>, now: Time) -> Result<(), EngineError> {
+    /// Bans those who are to be banned, and those who were banned too often by it.
+    async fn act(&mut self, mut offences: Vec<FoundOffence>, now: Time) -> Result<(), EngineError> {
+        // Rules that count bans may count each other's; a ban that is in force is none that is made, so this ends.
+        while !offences.is_empty() {
+            let banned = self.ban(offences, now).await?;
+            offences = self.recidivists(&banned).await?;
+        }
+        Ok(())
+    }
+
+    /// Has the rules that count bans count those that were just made; the offences that they complete.
+    async fn recidivists(&mut self, banned: &[(IpNet, String)]) -> Result<Vec<FoundOffence>, EngineError> {
+        let mut offences = Vec::new();
+        if banned.is_empty() || !self.streams.iter().any(Stream::counts_bans) {
+            return Ok(offences);
+        }
+        let (now, random) = (self.context.clock.now(), Arc::clone(&self.context.random));
+        let (history, mut draw) = (self.enforcer.history(), || draw_ppb(random.as_ref()));
+        let mut given_up = Vec::new();
+        for stream in &mut self.streams {
+            let found = stream.banned(banned, now, &history, &mut draw);
+            offences.extend(found.offences);
+            given_up.extend(found.given_up);
+        }
+        self.gave_up(given_up).await?;
+        // What was read is read again after a crash, and bans nobody anew: then it would not count. So it is kept at once.
+        self.keep().await?;
+        Ok(offences)
+    }
+
+    /// Bans those who are to be banned, and journals it. The bans that were made, each of a network by a rule.
+    async fn ban(&mut self, offences: Vec<FoundOffence>, now: Time) -> Result<Vec<(IpNet, String)>, EngineError> {
+        let mut made = Vec::new();
+        let mut prolonged = BTreeSet::new();
         let mut requests = Vec::new();
         let mut details: BTreeMap<(IpNet, String), FoundOffence> = BTreeMap::new();
         let mut events = Vec::new();
         for offence in offences {
-            let left = match offence.lasts {
-                BanLength::Forever => None,
-                // A ban counts from the last failure: of one that is long ago, little or nothing is left.
-                BanLength::For(span) => Some(span - now.since(offence.at)),
-            };
+            let left = left(&offence, now);
             if left.is_some_and(|left| left <= Span::ZERO) {
                 continue;
             }
             let key = (offence.network, offence.rule.to_string());
             let until = left.map(|left| now + left);
-            let is_known = self.enforcer.with_bans(|bans| {
-                let key = crate::act::BanKey { network: key.0, rule: key.1.clone() };
-                bans.get(&key).is_some_and(|ban| ban.until.is_none_or(|ends| until.is_some_and(|until| ends >= until)))
-            });
-            if is_known {
+            let (is_answered, is_in_force) = self.enforcer.with_bans(|bans| answered(bans, &offence, until));
+            if is_answered {
                 continue;
+            }
+            if is_in_force {
+                prolonged.insert(key.clone());
             }
             let Some(ports) = offence.ports.clone().filter(|_| !self.settings.simulate) else {
                 self.simulated_all += 1;
@@ -493,7 +528,10 @@ impl<'a> Session<'a> {
         }
         if !requests.is_empty() {
             match self.enforcer.ban(requests).await {
-                Ok(done) => events.extend(self.done(done, &details).await?),
+                Ok(done) => {
+                    made.extend(bans_made(&done).filter(|key| !prolonged.contains(key)));
+                    events.extend(self.done(done, &details).await?);
+                }
                 Err(error) => {
                     self.unenforced(&error.to_string()).await?;
                     for offence in details.values() {
@@ -506,7 +544,8 @@ impl<'a> Session<'a> {
             self.context.recorder.send(events).await?;
             self.is_dirty = true;
         }
-        self.tell_unwritten().await
+        self.tell_unwritten().await?;
+        Ok(made)
     }
 
     /// Says whether bans can be written down.
@@ -698,8 +737,11 @@ impl<'a> Session<'a> {
         }
         let scanned = self.enforcer.poll_scans().await?;
         if !scanned.is_empty() {
+            let made: Vec<_> = bans_made(&scanned).collect();
             let events = self.done(scanned, &BTreeMap::new()).await?;
             self.context.recorder.send(events).await?;
+            let offences = self.recidivists(&made).await?;
+            self.act(offences, self.context.clock.now()).await?;
         }
         Ok(())
     }
@@ -985,6 +1027,32 @@ async fn read_journal(
 /// A random number below a thousand million.
 fn draw_ppb(random: &dyn engine::Random) -> u32 {
     u32::try_from(random.number() % 1_000_000_000).unwrap_or(0)
+}
+
+/// How much is left of the ban of an offence, which counts from the last failure: of one that is long ago, little or nothing.
+pub(crate) fn left(offence: &FoundOffence, now: Time) -> Option<Span> {
+    match offence.lasts {
+        BanLength::Forever => None,
+        BanLength::For(span) => Some(span - now.since(offence.at)),
+    }
+}
+
+/// Whether an offence whose ban would end at `until` has its ban already, and whether there is one that is in force.
+pub(crate) fn answered(bans: &Bans, offence: &FoundOffence, until: Option<Time>) -> (bool, bool) {
+    let key = BanKey { network: offence.network, rule: offence.rule.to_string() };
+    // A line that is read again after a crash: its ban was made, and is not to be longer because of itself.
+    let is_again = bans.past(&key).is_some_and(|past| offence.at <= past.last);
+    let ban = bans.get(&key);
+    let lasts = |ban: &Ban| ban.until.is_none_or(|ends| until.is_some_and(|until| ends >= until));
+    (is_again || ban.is_some_and(lasts), ban.is_some())
+}
+
+/// The bans among what was done, each of a network by a rule.
+fn bans_made(done: &[Done]) -> impl Iterator<Item = (IpNet, String)> {
+    done.iter().filter_map(|done| match done {
+        Done::Banned(ban) => Some((ban.network, ban.rule.clone())),
+        _ => None,
+    })
 }
 
 /// The event of an offence that bans nobody.

@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use event::{Clock, Span, Time};
+use event::{Clock, Span, Time, Zone};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::act::{History, Ports};
+use crate::act::{History, Ports, shown};
 use crate::detect::{Attempts, AttemptsState, BanLength, BanTimes, Failure, Offence};
 use crate::fail2ban::dates::DateDetector;
 use crate::fail2ban::filter::{Filter, LineError, Match, NoNames};
@@ -54,6 +54,7 @@ pub(crate) struct Rule {
     ports: Option<Ports>,
     ignored: Vec<IpNet>,
     tells: bool,
+    counts_bans: Option<Zone>,
     /// Failures of this minute, and of whom.
     pub(crate) failures: u64,
     pub(crate) addresses: BTreeSet<String>,
@@ -248,6 +249,38 @@ impl Stream {
         found
     }
 
+    /// Whether a rule of it counts bans.
+    pub(crate) fn counts_bans(&self) -> bool {
+        self.rules.iter().any(|rule| rule.counts_bans.is_some())
+    }
+
+    /// Has the rules that count bans (`recidive`) count these, of a network by a rule each: they read the line that fail2ban would
+    /// have logged.
+    pub(crate) fn banned(
+        &mut self,
+        bans: &[(IpNet, String)],
+        now: Time,
+        history: &History,
+        draw_ppb: &mut dyn FnMut() -> u32,
+    ) -> Found {
+        let mut found = Found::default();
+        let before = self.step_limits();
+        let log: Arc<str> = Arc::from("bans of garant");
+        for rule in &mut self.rules {
+            let Some(zone) = rule.counts_bans.clone() else { continue };
+            let name = Arc::clone(&rule.name);
+            let lines =
+                bans.iter().filter(|(_, by)| **by != *name).filter_map(|(of, by)| ban_line(*of, by, now, &zone));
+            for line in lines {
+                rule.filter.set_in_operation(true);
+                let matches = rule.filter.process_line(&line, now, &mut NoNames);
+                found.offences.extend(rule.judged(matches, &log, now, history, draw_ppb));
+            }
+        }
+        self.given_up(&before, &mut found);
+        found
+    }
+
     fn step_limits(&self) -> Vec<u64> {
         self.rules.iter().map(|rule| rule.filter.step_limits()).collect()
     }
@@ -262,9 +295,26 @@ impl Stream {
     }
 }
 
+/// What fail2ban logs of a ban.
+fn ban_line(network: IpNet, rule: &str, now: Time, zone: &Zone) -> Option<String> {
+    let date = zone.at(now)?;
+    let milliseconds = now.micros().rem_euclid(1_000_000) / 1000;
+    Some(format!(
+        "{:04}-{:02}-{:02} {:02}:{:02}:{:02},{milliseconds:03} fail2ban.actions        [{}]: NOTICE  [{rule}] Ban {}",
+        date.year,
+        date.month,
+        date.day,
+        date.hour,
+        date.minute,
+        date.second,
+        std::process::id(),
+        shown(network)
+    ))
+}
+
 impl Rule {
     fn new(plan: RulePlan, counted: Option<AttemptsState<String>>) -> Self {
-        let RulePlan { name, filter, limits, times, ports, ignored, reads_sshd: _, tells } = plan;
+        let RulePlan { name, filter, limits, times, ports, ignored, reads_sshd: _, tells, counts_bans } = plan;
         let attempts = match counted {
             Some(state) => Attempts::restored(limits, state),
             None => Attempts::new(limits),
@@ -279,6 +329,7 @@ impl Rule {
             ports,
             ignored,
             tells,
+            counts_bans,
             failures,
             addresses,
             failures_all,
@@ -380,3 +431,6 @@ impl Rule {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

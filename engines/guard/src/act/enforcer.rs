@@ -610,6 +610,12 @@ impl Enforcer {
 pub struct History(Arc<Mutex<Bans>>);
 
 impl History {
+    /// Of these bans, for tests without a packet filter.
+    #[cfg(test)]
+    pub(crate) const fn of(bans: Arc<Mutex<Bans>>) -> Self {
+        Self(bans)
+    }
+
     /// What is remembered of earlier bans of this network by this rule, or by all of them.
     pub fn past(&self, network: IpNet, rule: &str, by_all: bool) -> Option<PastBans> {
         let bans = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -17,8 +17,8 @@ pub(super) struct Expanded {
     pub(super) paths: Vec<String>,
     /// Directories whose contents decide about them.
     pub(super) directories: Vec<PathBuf>,
-    /// A directory that can't be read, and why.
-    pub(super) refused: Option<(PathBuf, io::Error)>,
+    /// Directories that the account may not read.
+    pub(super) refused: Vec<PathBuf>,
     /// There were more than the bound.
     pub(super) too_many: bool,
 }
@@ -60,7 +60,7 @@ pub(super) fn expand(pattern: &str) -> Expanded {
                     let names = entries.iter().map(|(name, _)| name).filter(|name| matches(component, name));
                     next.extend(names.map(|name| base.join(name)));
                 }
-                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => expanded.refused = Some((base, error)),
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => expanded.refused.push(base),
                 Err(_) => {}
             }
         }

@@ -30,6 +30,11 @@ impl Fingerprint {
         Self { length: u32::try_from(bytes.len()).unwrap_or(u32::MAX), sha256 }
     }
 
+    fn is_of_zeros(&self) -> bool {
+        let zeros = [0; WINDOW];
+        zeros.get(..self.length as usize).is_some_and(|zeros| Self::of(zeros) == *self)
+    }
+
     /// Reads the bytes at `offset` of `file`, if they are the ones.
     fn read(&self, file: &File, offset: u64) -> Option<Vec<u8>> {
         let mut bytes = vec![0; usize::try_from(self.length).ok().filter(|length| *length <= WINDOW)?];
@@ -74,9 +79,9 @@ pub struct Position {
 }
 
 impl Position {
-    /// Whether something of the file is known but its inode.
-    pub(super) const fn is_telling(&self) -> bool {
-        self.offset > 0
+    /// Whether something of the file is known but its inode. Zeros tell nothing: every hole looks like that.
+    pub(super) fn is_telling(&self) -> bool {
+        self.offset > 0 && !self.before.is_of_zeros()
     }
 
     /// The bytes before the offset, when `file` has this position: the same first line, and the same bytes there.

@@ -7,12 +7,17 @@
 use std::collections::HashSet;
 use std::path::Path;
 
+use event::Span;
+
 use super::glob::entries;
 use super::log_file::{Identity, LogFile};
 use super::position::Position;
 
 /// Most files of one log that are opened to see which they are.
 const OPENED_MAX: usize = 256;
+
+/// How long a file that was made by a rotation may stand empty while the one before it is written.
+const EMPTY_FOR: Span = Span::from_secs(3600);
 
 /// What is left to read of a log, oldest first.
 #[derive(Default, Debug)]
@@ -83,13 +88,21 @@ pub(super) fn rest_of(
                 rest.found = true;
                 rest.files.push(file);
             }
-        } else if file.modified() >= position.modified && !was_read(&file) {
+        } else if is_newer(&file, position) && !was_read(&file) {
             between.push(file);
         }
     }
     between.sort_by_key(LogFile::modified);
     rest.files.append(&mut between);
     rest
+}
+
+/// Whether a file came after the one with `position`. One that a rotation has made stands empty as long as its daemon goes on
+/// writing to the old one.
+fn is_newer(file: &LogFile, position: &Position) -> bool {
+    let is_empty = file.size().is_ok_and(|size| size == 0);
+    let behind = if is_empty { EMPTY_FOR } else { Span::ZERO };
+    file.modified() >= position.modified - behind
 }
 
 #[cfg(test)]

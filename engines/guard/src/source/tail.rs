@@ -5,7 +5,7 @@
 //! and inode); what makes it a truncation is that the bytes before the offset have changed. Files that were read stay known, so
 //! that one that comes back under another name, or as a copy, is not read again.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -113,6 +113,8 @@ pub struct Tail {
     /// Positions of files that were being finished when this started.
     rotated: Vec<Position>,
     directories: Vec<PathBuf>,
+    /// Directories that may not be read, which was said.
+    refused: BTreeSet<String>,
     expand_at: Option<Monotonic>,
     buffer: Vec<u8>,
     /// There was a look: what has no content until now is new.
@@ -133,6 +135,7 @@ impl Tail {
             done: of(Place::Done).collect(),
             rotated: of(Place::Rotated).collect(),
             directories: Vec::new(),
+            refused: BTreeSet::new(),
             expand_at: None,
             has_looked: false,
             turn: 0,
@@ -206,13 +209,12 @@ impl Tail {
     /// Makes slots of the paths that there are now.
     fn expand(&mut self, batch: &mut Batch) {
         self.directories.clear();
+        let mut refused = BTreeSet::new();
         for follow in &self.follows {
             let mut paths = vec![follow.pattern.clone()];
             if glob::is_pattern(&follow.pattern) {
                 let expanded = glob::expand(&follow.pattern);
-                if let Some((directory, error)) = expanded.refused {
-                    batch.say_directory(&directory, &error);
-                }
+                refused.extend(expanded.refused.into_iter().map(|directory| directory.display().to_string()));
                 if expanded.too_many {
                     batch.notices.push(Notice::TooMany { path: follow.pattern.clone() });
                 }
@@ -234,6 +236,7 @@ impl Tail {
                 }
             }
         }
+        self.refuse(refused, batch);
         // A path that matches no longer stays as long as it has a file, or may have one: its rest is read.
         let follows = &self.follows;
         self.slots.retain(|slot| {
@@ -245,6 +248,16 @@ impl Tail {
         self.slots.sort_by_key(|slot| slot.path.len());
         self.directories.sort_unstable();
         self.directories.dedup();
+    }
+
+    /// Says once of each directory that it may not be read, and that it may again.
+    pub(super) fn refuse(&mut self, refused: BTreeSet<String>, batch: &mut Batch) {
+        let problem = Problem::Denied;
+        let said = refused.difference(&self.refused).map(|path| Notice::Unreadable { path: path.clone(), problem });
+        batch.notices.extend(said);
+        let over = self.refused.difference(&refused).map(|path| Notice::Readable { path: path.clone() });
+        batch.notices.extend(over);
+        self.refused = refused;
     }
 }
 

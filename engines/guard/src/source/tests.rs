@@ -436,6 +436,21 @@ fn what_cannot_be_read_is_said_once_and_again_when_it_can() {
 }
 
 #[test]
+fn a_directory_that_may_not_be_read_is_said_once_until_it_may() {
+    let mut logs = Logs::of("*/a.log");
+    let mut said = |refused: &[&str]| {
+        let mut batch = Batch::new(&TailLimits::default());
+        logs.tail.refuse(refused.iter().map(|path| (*path).to_owned()).collect(), &mut batch);
+        batch.notices
+    };
+    let unreadable = |path: &str| Notice::Unreadable { path: path.to_owned(), problem: Problem::Denied };
+    assert_eq!(said(&["/a", "/b"]), [unreadable("/a"), unreadable("/b")]);
+    assert_eq!(said(&["/a", "/b"]), []);
+    assert_eq!(said(&["/b"]), [Notice::Readable { path: "/a".to_owned() }]);
+    assert_eq!(said(&["/a", "/b"]), [unreadable("/a")]);
+}
+
+#[test]
 fn a_pipe_holds_nothing_up() {
     let mut logs = Logs::of("a.log");
     let path = logs.path("a.log");

@@ -1,7 +1,6 @@
 //! What a look has found: lines, and what is to be said about the logs.
 
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 
 use super::TailLimits;
@@ -118,7 +117,7 @@ pub struct Batch {
 }
 
 impl Batch {
-    pub(super) const fn new(limits: &TailLimits) -> Self {
+    pub(in crate::source) const fn new(limits: &TailLimits) -> Self {
         let TailLimits { line_max, lines_max, bytes_max, .. } = *limits;
         Self {
             bytes: Vec::new(),
@@ -192,11 +191,6 @@ impl Batch {
         let (start, length, in_operation) = (self.bytes.len() as u32, line.len() as u32, self.in_operation);
         self.bytes.extend_from_slice(line);
         self.pieces.push(Piece { slot, start, length, end, in_operation, is_cut });
-    }
-
-    pub(super) fn say_directory(&mut self, directory: &Path, error: &io::Error) {
-        let path = directory.display().to_string();
-        self.notices.push(Notice::Unreadable { path, problem: Problem::of(error) });
     }
 }
 

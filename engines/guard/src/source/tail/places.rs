@@ -199,6 +199,11 @@ impl Tail {
             if is_gone {
                 batch.notices.push(Notice::RestGone { path: path.clone() });
             }
+            // Where the path is one of a rotation, the file that is there now has mostly been read at another one.
+            let known = self.read_before(&file, &path).cloned();
+            if let Some(known) = known {
+                file.resume(&known);
+            }
             batch.notices.push(Notice::Rotated { path });
         }
         self.slots[at].set_current(file);

@@ -1,0 +1,246 @@
+//! Streams that are killed at drawn instants and go on from what was kept, and rules that count bans.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use drawn::Draws;
+use event::{Clock, Monotonic, Span, Time, Zone};
+use ipnet::IpNet;
+
+use super::{Found, Stream, StreamState};
+use crate::act::{Ban, Bans, History, Hold, Origin, Ports};
+use crate::config::{Desired, Settings};
+use crate::plan::Plan;
+use crate::run::{answered, left};
+
+/// 2026-11-29 10:00:00 UTC.
+const START: i64 = 1_795_946_400_000_000;
+
+/// A clock that a test sets.
+#[derive(Default)]
+struct Hand(AtomicI64);
+
+impl Clock for Hand {
+    fn now(&self) -> Time {
+        Time::from_micros(START + self.0.load(Ordering::Relaxed))
+    }
+
+    fn monotonic(&self) -> Monotonic {
+        Monotonic(self.0.load(Ordering::Relaxed))
+    }
+}
+
+/// The installed configuration with these jails alone.
+fn configured(folder: &Path, jails: &str) -> Desired {
+    for name in ["filter.d", "action.d", "jail.conf", "paths-debian.conf", "paths-common.conf"] {
+        let installed = Path::new("/etc/fail2ban").join(name);
+        assert!(installed.exists(), "{} is missing: apt-get install fail2ban", installed.display());
+        symlink(installed, folder.join(name)).expect("a link");
+    }
+    fs::write(folder.join("jail.local"), jails).expect("jails");
+    let settings = Settings {
+        probe: "guard".parse().expect("a name"),
+        service: "guard".parse().expect("a name"),
+        fail2ban: Some(folder.to_owned()),
+        allow: Vec::new(),
+        simulate: false,
+        bans_per_minute_max: 1000,
+        scans: false,
+        scan_ban: Span::from_secs(3600),
+        logins_remembered: Span::from_days(30),
+        scenarios: Vec::new(),
+        failures: 5,
+        within: Span::from_secs(600),
+        ban: Span::from_secs(600),
+        on_ban: None,
+        lists: Vec::new(),
+    };
+    Desired { revision: "1".to_owned(), settings }
+}
+
+/// A stream, and the bans that are made of its offences as the engine makes them.
+struct Process {
+    stream: Stream,
+    kept: StreamState,
+    bans: Arc<Mutex<Bans>>,
+    made: Vec<(IpNet, String, Time)>,
+    _folder: tempfile::TempDir,
+}
+
+impl Process {
+    fn new(desired: &Desired, clock: &Hand) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let opened = Bans::open(folder.path(), "boot", Span::from_days(30), clock.now(), clock.monotonic());
+        let stream = stream(desired, clock, None);
+        let (bans, _) = opened.expect("bans");
+        let bans = Arc::new(Mutex::new(bans));
+        Self { kept: stream.state(), stream, bans, made: Vec::new(), _folder: folder }
+    }
+
+    fn look(&mut self, clock: &Hand) {
+        loop {
+            let found = self.stream.look(clock, &History::of(Arc::clone(&self.bans)), &mut || 0);
+            let has_more = found.has_more;
+            self.act(found, clock);
+            if !has_more {
+                return;
+            }
+        }
+    }
+
+    fn act(&mut self, found: Found, clock: &Hand) {
+        let now = clock.now();
+        let mut bans = self.bans.lock().unwrap_or_else(PoisonError::into_inner);
+        bans.expire(now);
+        for offence in found.offences {
+            let left = left(&offence, now);
+            let until = left.map(|left| now + left);
+            if left.is_some_and(|left| left <= Span::ZERO) || answered(&bans, &offence, until).0 {
+                continue;
+            }
+            let (network, rule) = (offence.network, offence.rule.to_string());
+            let key = crate::act::BanKey { network, rule: rule.clone() };
+            let current = bans.get(&key).cloned();
+            let count = current.as_ref().map_or_else(|| bans.past(&key).map_or(0, |past| past.count), |ban| ban.count);
+            let since = current.map_or(offence.at, |ban| ban.since);
+            let (hold, origin) = (Hold { network, ports: Ports::All }, Origin::Detected);
+            bans.add(vec![Ban { network, rule: rule.clone(), hold, since, until, count, origin }]).expect("written");
+            self.made.push((network, rule, offence.at));
+        }
+    }
+
+    fn keep(&mut self) {
+        let text = serde_json::to_vec(&self.stream.state()).expect("a value");
+        self.kept = serde_json::from_slice(&text).expect("the same");
+    }
+
+    fn kill(&mut self, desired: &Desired, clock: &Hand) {
+        self.stream = stream(desired, clock, Some(self.kept.clone()));
+    }
+}
+
+fn stream(desired: &Desired, clock: &Hand, kept: Option<StreamState>) -> Stream {
+    let mut plan = Plan::make(desired, clock.now());
+    assert_eq!((plan.impaired.as_slice(), plan.streams.len()), (&[][..], 1), "jails of one stream");
+    Stream::new(plan.streams.remove(0), kept)
+}
+
+/// JO-1 and NH-1: whatever instant it is killed at, a line counts once: the same bans are made, each once, as when it is not
+/// killed.
+#[test]
+fn killed_at_any_instant_the_same_bans_are_made_once() {
+    let mut draws = Draws::from_environment();
+    let rounds: usize = std::env::var("GARANT_TRIALS").map_or(8, |text| text.parse().expect("a number"));
+    let (mut bans, mut kills) = (0, 0);
+    for round in 0..rounds {
+        let folder = tempfile::tempdir().expect("a folder");
+        let log = folder.path().join("auth.log");
+        let common = format!("enabled = true\nlogpath = {}\nbackend = polling\nfindtime = 1d\n", log.display());
+        let desired = configured(
+            folder.path(),
+            &format!(
+                "[sshd]\n{common}maxretry = {}\nbantime = 40\nbantime.increment = true\n[again]\n{common}filter = sshd\n\
+                 maxretry = {}\nbantime = 1h\n",
+                1 + draws.below(4_u32),
+                1 + draws.below(6_u32)
+            ),
+        );
+        let clock = Hand::default();
+        let (mut whole, mut killed) = (Process::new(&desired, &clock), Process::new(&desired, &clock));
+        let mut history = Vec::new();
+        for _ in 0..120 {
+            let step = draws.below(100_u32);
+            history.push(step);
+            match step {
+                0..45 => {
+                    let zone = Zone::UTC;
+                    let date = zone.rfc3339(clock.now());
+                    let date = date.get(..19).expect("a date").to_owned();
+                    let mut file = OpenOptions::new().append(true).create(true).open(&log).expect("the log");
+                    for _ in 0..draws.below(4_u32) {
+                        let address = draws.below(4_u32);
+                        let line = format!(
+                            "{date}+00:00 host sshd[{}]: Failed password for root from 192.0.2.{address} port 4711 ssh2\n",
+                            draws.below(5_u32)
+                        );
+                        file.write_all(line.as_bytes()).expect("written");
+                    }
+                }
+                45..60 => {
+                    clock.0.fetch_add(draws.below(8_i64) * 1_000_000, Ordering::Relaxed);
+                    whole.look(&clock);
+                    killed.look(&clock);
+                }
+                60..72 => {
+                    whole.look(&clock);
+                    killed.look(&clock);
+                    killed.keep();
+                }
+                72..86 => {
+                    kills += 1;
+                    if draws.chance(50) {
+                        whole.look(&clock);
+                        killed.look(&clock);
+                    }
+                    killed.kill(&desired, &clock);
+                }
+                86..94 if log.exists() => {
+                    // What is read again is of one rotation: the order of more of them is that of their times of change.
+                    whole.look(&clock);
+                    killed.look(&clock);
+                    killed.keep();
+                    fs::rename(&log, folder.path().join(format!("auth.log-{}", history.len()))).expect("rotated");
+                }
+                _ => _ = clock.0.fetch_add(1_000_000, Ordering::Relaxed),
+            }
+        }
+        whole.look(&clock);
+        killed.look(&clock);
+        let settled = |process: &Process| {
+            let bans = process.bans.lock().unwrap_or_else(PoisonError::into_inner);
+            let bans = bans.iter().map(|ban| (ban.key(), ban.since, ban.until, ban.count));
+            (process.made.clone(), bans.collect::<Vec<_>>())
+        };
+        assert_eq!(settled(&whole), settled(&killed), "round {round}: {history:?}");
+        bans += whole.made.len();
+    }
+    assert!(bans > rounds * 3 && kills > rounds, "{bans} bans, {kills} kills");
+}
+
+/// NH-1: who is banned by other rules again and again is banned by `recidive`, whose own bans do not count.
+#[test]
+fn recidive_counts_the_bans_of_the_other_rules() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = folder.path().join("fail2ban.log");
+    let recidive =
+        format!("[recidive]\nenabled = true\nbackend = polling\nlogpath = {}\nmaxretry = 3\n", log.display());
+    let desired = configured(folder.path(), &recidive);
+    let clock = Hand::default();
+    let mut process = Process::new(&desired, &clock);
+    assert!(process.stream.counts_bans());
+    let history = History::of(Arc::clone(&process.bans));
+    let banned = |process: &mut Process, address: &str, rule: &str| {
+        clock.0.fetch_add(600_000_000, Ordering::Relaxed);
+        let network = IpNet::from(address.parse::<std::net::IpAddr>().expect("an address"));
+        let found = process.stream.banned(&[(network, rule.to_owned())], clock.now(), &history, &mut || 0);
+        found.offences.iter().map(|offence| (offence.network.to_string(), offence.failures)).collect::<Vec<_>>()
+    };
+    for (address, rule) in [
+        ("192.0.2.1", "sshd"),
+        ("192.0.2.1", "recidive"),
+        ("2001:db8::1", "sshd"),
+        ("192.0.2.1", "nginx-http-auth"),
+        ("2001:db8::1", "sshd"),
+    ] {
+        assert_eq!(banned(&mut process, address, rule), [], "{address} {rule}");
+    }
+    // What fail2ban itself had logged before it was switched off counts too, and so does what was kept.
+    process.keep();
+    process.kill(&desired, &clock);
+    assert_eq!(banned(&mut process, "192.0.2.1", "sshd"), [("192.0.2.1/32".to_owned(), 3)]);
+    assert_eq!(banned(&mut process, "2001:db8::1", "sshd"), [("2001:db8::1/128".to_owned(), 3)]);
+}
