@@ -29,7 +29,10 @@ pub(crate) async fn read(lists: &[String], state: &Path, context: &Context) -> R
         let copy = state.join(copy_name(list));
         let text = match fetch(list, context).await {
             Ok(text) => {
-                let (path, bytes) = (copy, text.clone().into_bytes());
+                // The networks alone: what else a file that was named by mistake holds is nobody's business.
+                let (networks, _) = read_list(&text, NETWORKS_MAX);
+                let lines: Vec<String> = networks.iter().map(ToString::to_string).collect();
+                let (path, bytes) = (copy, lines.join("\n").into_bytes());
                 let kept = tokio::task::spawn_blocking(move || store::write_whole(&path, &bytes, 0o600)).await;
                 if !matches!(kept, Ok(Ok(()))) {
                     tracing::warn!(list, "no copy of the list could be kept");

@@ -285,8 +285,23 @@ impl<'a> Session<'a> {
         for Impairment { what, reason } in impaired {
             session.impair(what, reason).await?;
         }
+        session.tell().await?;
         session.turn().await?;
         Ok(session)
+    }
+
+    /// Journals the bans that were made just before the process was killed.
+    async fn tell(&mut self) -> Result<(), EngineError> {
+        let mut events = Vec::new();
+        for ban in self.enforcer.with_bans(Bans::untold) {
+            let (address, rule) = (shown(ban.hold.network), ban.rule);
+            let (log, failures, until, count) = (String::new(), 0, ban.until, ban.count);
+            events.push(self.seal(&Banned { address, rule, log, failures, until, count, enforced: true })?);
+        }
+        if !events.is_empty() {
+            self.send(events).await?;
+        }
+        Ok(())
     }
 
     /// Runs until the engine is to stop (`true`), or something else is desired.
@@ -541,7 +556,7 @@ impl<'a> Session<'a> {
             }
         }
         if !events.is_empty() {
-            self.context.recorder.send(events).await?;
+            self.send(events).await?;
             self.is_dirty = true;
         }
         self.tell_unwritten().await?;
@@ -625,11 +640,15 @@ impl<'a> Session<'a> {
         Ok(self.context.recorder.seal(body, self.context.clock.now())?)
     }
 
-    /// Journals many events, some hundred at a time, with a sign of life between.
+    /// Journals events, some hundred at a time, with a sign of life between. Once they are durable, the bans so far are told of.
     async fn send(&self, events: Vec<Observed>) -> Result<(), EngineError> {
+        let mut is_durable = true;
         for events in events.chunks(500) {
-            self.context.recorder.send(events.to_vec()).await?;
+            is_durable &= self.context.recorder.send(events.to_vec()).await?.is_durable();
             self.context.progress.tick();
+        }
+        if is_durable && let Err(error) = self.enforcer.told().await {
+            tracing::debug!(%error, "these bans are journaled once more after a restart");
         }
         Ok(())
     }
@@ -739,7 +758,7 @@ impl<'a> Session<'a> {
         if !scanned.is_empty() {
             let made: Vec<_> = bans_made(&scanned).collect();
             let events = self.done(scanned, &BTreeMap::new()).await?;
-            self.context.recorder.send(events).await?;
+            self.send(events).await?;
             let offences = self.recidivists(&made).await?;
             self.act(offences, self.context.clock.now()).await?;
         }
@@ -781,7 +800,7 @@ impl<'a> Session<'a> {
             events.push(self.seal(covered)?);
         }
         if !events.is_empty() {
-            self.context.recorder.send(events).await?;
+            self.send(events).await?;
         }
         Ok(())
     }
@@ -799,7 +818,7 @@ impl<'a> Session<'a> {
             }
         }
         if !events.is_empty() {
-            self.context.recorder.send(events).await?;
+            self.send(events).await?;
         }
         Ok(())
     }
@@ -889,7 +908,7 @@ impl<'a> Session<'a> {
             Done::Simulated { .. } => None,
         });
         let events = self.done(done, &BTreeMap::new()).await?;
-        self.context.recorder.send(events).await?;
+        self.send(events).await?;
         Ok(reply.unwrap_or_else(|| Reply::error(409, "nobody was banned")))
     }
 

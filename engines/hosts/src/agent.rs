@@ -55,6 +55,8 @@ impl FollowedState {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Desired::default(),
             Err(error) => return Err(error),
         };
+        // Nobody counts so far: with such a revision, no later one would be followed.
+        let desired = if desired.revision > u64::MAX / 2 { Desired::default() } else { desired };
         Ok(Arc::new(Self { path, current: watch::Sender::new(Arc::new(desired)), engines: Mutex::default() }))
     }
 

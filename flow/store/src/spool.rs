@@ -109,7 +109,13 @@ impl DiskSpool {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         let mut firsts = Vec::new();
         for entry in fs::read_dir(dir)? {
-            let name = entry?.file_name();
+            let entry = entry?;
+            // A link would lead to a file of somebody else, whose end is cut off where it is no record.
+            if !entry.file_type()?.is_file() {
+                tracing::warn!(path = %entry.path().display(), "it is no file, and does not belong into a spool: passed over");
+                continue;
+            }
+            let name = entry.file_name();
             let first: Option<u64> =
                 name.to_str().and_then(|name| name.strip_suffix(".segment")).and_then(|n| n.parse().ok());
             firsts.extend(first);

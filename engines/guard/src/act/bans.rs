@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 
 use event::{Monotonic, Span, Time};
 use ipnet::IpNet;
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 #[cfg(test)]
@@ -33,6 +34,8 @@ mod tests;
 use line::Line;
 
 const FILE: &str = "bans.log";
+/// A copy of a file of which lines could not be read.
+const FILE_DAMAGED: &str = "bans.log.damaged";
 const FILE_NEXT: &str = "bans.log.next";
 /// Most bytes of a line.
 const LINE_BYTES_MAX: u64 = 4096;
@@ -154,6 +157,8 @@ pub struct Bans {
     in_force: BTreeMap<BanKey, Ban>,
     past: BTreeMap<BanKey, PastBans>,
     past_kept: Span,
+    /// Bans that nobody has been told of yet: see [`told`](Self::told).
+    untold: BTreeMap<BanKey, Ban>,
 }
 
 impl fmt::Debug for Bans {
@@ -199,6 +204,7 @@ impl Bans {
             in_force: BTreeMap::new(),
             past: BTreeMap::new(),
             past_kept,
+            untold: BTreeMap::new(),
             file,
         };
         let mut opened = Opened::default();
@@ -217,6 +223,10 @@ impl Bans {
             let whole = ban.until.map(|until| until.since(ban.since));
             ban.since = now;
             ban.until = whole.map(|whole| moved(now, whole));
+        }
+        if opened.damaged > 0 {
+            // For a person to look at: what can't be read is written no more.
+            std::fs::copy(&path, dir.join(FILE_DAMAGED)).map_err(failed("copied"))?;
         }
         let before = bans.in_force.len();
         bans.in_force.retain(|_, ban| ban.until.is_none_or(|until| until > now));
@@ -401,7 +411,34 @@ impl Bans {
         }
     }
 
+    /// Bans that were written down and enforced, and of which it is not known whether they are in the journal: the process ended
+    /// in between.
+    pub fn untold(&self) -> Vec<Ban> {
+        self.untold.values().cloned().collect()
+    }
+
+    /// Notes that all bans so far are in the journal. Not written through: after a power cut some are journaled once more.
+    ///
+    /// # Errors
+    /// The file can't be written.
+    pub fn told(&mut self) -> Result<(), BansError> {
+        if self.untold.is_empty() {
+            return Ok(());
+        }
+        self.untold.clear();
+        let mut text = Vec::new();
+        Line::Told {}.write(&mut text);
+        if let Err(error) = self.file.write_all(&text) {
+            self.torn = self.file.set_len(self.length).is_err();
+            return Err(self.error("written", error));
+        }
+        self.length += text.len() as u64;
+        self.lines += 1;
+        Ok(())
+    }
+
     fn apply(&mut self, ban: Ban) {
+        self.untold.insert(ban.key(), ban.clone());
         let count = ban.count.saturating_add(1);
         self.past.insert(ban.key(), PastBans { count, last: ban.since });
         self.in_force.insert(ban.key(), ban);
@@ -434,6 +471,7 @@ impl Bans {
     fn replay_line(&mut self, line: Line) {
         match line {
             Line::Clock { .. } => {}
+            Line::Told {} => self.untold.clear(),
             Line::Ban(row) => {
                 if let Some(ban) = row.ban().filter(|_| self.in_force.len() < BANS_MAX) {
                     self.apply(ban);
@@ -505,7 +543,12 @@ impl Bans {
         let clock = Line::Clock { boot: self.boot.clone(), offset: self.offset };
         let mut file = open_append(&next)?;
         let (mut lines, mut length, mut block) = (0, 0, Vec::new());
-        for line in std::iter::once(clock).chain(past).chain(self.in_force.values().map(Line::of_ban)) {
+        let (untold, told): (Vec<_>, Vec<_>) =
+            self.in_force.iter().partition(|(key, _)| self.untold.contains_key(*key));
+        let [untold, told] = [untold, told].map(|bans| bans.into_iter().map(|(_, ban)| Line::of_ban(ban)));
+        let mark = (told.len() > 0).then_some(Line::Told {});
+        let all = std::iter::once(clock).chain(past).chain(told).chain(mark).chain(untold);
+        for line in all {
             lines += 1;
             line.write(&mut block);
             if block.len() > BLOCK_BYTES {
@@ -524,8 +567,11 @@ impl Bans {
     }
 }
 
+/// Opens the file, or makes it: no link is followed, and nothing else in its place is waited for.
 fn open_append(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).mode(0o600).open(path)
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    let file = OpenOptions::new().append(true).create(true).mode(0o600).custom_flags(flags).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("there is something else in its place")) }
 }
 
 /// How far the wall clock was set between two readings of its distance to the monotonic clock.

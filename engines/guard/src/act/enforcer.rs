@@ -195,6 +195,14 @@ impl Enforcer {
         self.unwritten.as_deref()
     }
 
+    /// Notes that all bans so far are in the journal.
+    ///
+    /// # Errors
+    /// The file could not be written: they are journaled once more after a restart.
+    pub async fn told(&self) -> Result<(), EnforcerError> {
+        self.change(Bans::told).await
+    }
+
     /// The bans in force now.
     pub fn bans(&self) -> Vec<Ban> {
         self.with_bans(|bans| bans.iter().cloned().collect())

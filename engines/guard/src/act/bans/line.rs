@@ -20,6 +20,8 @@ pub(super) enum Line {
     },
     /// What is remembered of bans that ended.
     Past { network: String, rule: String, count: u32, last: Time },
+    /// The bans in the lines before this one are in the journal.
+    Told {},
     /// The wall clock less the monotonic clock, on which the labels of all lines rest.
     Clock { boot: String, offset: Span },
 }

@@ -60,6 +60,30 @@ fn bans_outlive_the_process_and_those_that_ended_do_not_come_back() {
 }
 
 #[test]
+fn what_nobody_was_told_of_is_known_at_the_next_start() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (mut bans, _) = open(dir.path(), 0);
+    bans.add(vec![ban("192.0.2.1", "sshd", 0, None), ban("192.0.2.2", "sshd", 0, Some(60))]).expect("written");
+    bans.told().expect("written");
+    bans.add(vec![ban("192.0.2.3", "sshd", 1, None)]).expect("written");
+    bans.add(vec![ban("192.0.2.4", "sshd", 1, Some(9))]).expect("written");
+    drop(bans);
+    let (mut bans, opened) = open(dir.path(), 20);
+    assert_eq!((opened.in_force, opened.damaged), (3, 0));
+    let untold: Vec<String> = bans.untold().iter().map(|ban| ban.network.addr().to_string()).collect();
+    assert_eq!(untold, ["192.0.2.3", "192.0.2.4"], "also one that ended meanwhile");
+    // The file is written anew: who was told of what stays known.
+    bans.torn = true;
+    bans.mend().expect("written");
+    drop(bans);
+    let (mut bans, _) = open(dir.path(), 21);
+    assert_eq!(bans.untold().iter().map(|ban| ban.network.addr().to_string()).collect::<Vec<_>>(), ["192.0.2.3"]);
+    bans.told().expect("written");
+    drop(bans);
+    assert_eq!(open(dir.path(), 22).0.untold(), []);
+}
+
+#[test]
 fn those_who_come_back_are_counted_and_forgotten_after_their_time() {
     let dir = tempfile::tempdir().expect("a folder");
     let (mut bans, _) = open(dir.path(), 0);
