@@ -1,12 +1,13 @@
 //! Benchmarks, one command each, beside a peer where there is one:
 //!
-//! `cargo run --release -p garant-bench -- appends|audit|judge|respond|probes|hanging|idle|told`
+//! `cargo run --release -p garant-bench -- appends|audit|judge|respond|probes|hanging|idle|told|guard`
 //!
 //! Each command prints Markdown rows for `bench/RESULTS.md`: what was measured, the figure, the figure wanted. Where the load
 //! of the machine would change a figure, a peer is measured in the same run and their ratio is printed.
 
 mod appends;
 mod audit;
+mod guard;
 mod hanging;
 mod idle;
 mod judge;
@@ -28,7 +29,13 @@ fn main() -> ExitCode {
         Some("hanging") => hanging::run(),
         Some("idle") => idle::run(),
         Some("told") => told::run(),
-        _ => Err("usage: garant-bench appends | audit | judge | respond | probes | hanging | idle | told".into()),
+        Some("guard") => guard::run(),
+        // Parts of it, in the namespaces that it makes.
+        Some("guard-ear") => guard::ear(),
+        Some("guard-peer") => guard::peer(),
+        _ => {
+            Err("usage: garant-bench appends | audit | judge | respond | probes | hanging | idle | told | guard".into())
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -63,8 +63,11 @@ pub(crate) fn pause(length: Duration) {
     std::thread::sleep(length);
 }
 
-/// Builds `garant` for release; returns its path.
+/// Builds `garant` for release; returns its path. `GARANT_BENCH_BINARY` names one that is built already.
 pub(crate) fn garant() -> Result<std::path::PathBuf, Box<dyn std::error::Error>> {
+    if let Some(binary) = std::env::var_os("GARANT_BENCH_BINARY") {
+        return Ok(binary.into());
+    }
     // Together with the benchmarks, as scripts/bench does: alone, its dependencies would be built with other features.
     let packages = ["build", "--release", "--quiet", "--package", "garant", "--package", "garant-bench"];
     let built = Process::command(env!("CARGO")).args(packages).status()?;
@@ -73,4 +76,13 @@ pub(crate) fn garant() -> Result<std::path::PathBuf, Box<dyn std::error::Error>>
     }
     let here = std::env::current_exe()?;
     Ok(here.with_file_name("garant"))
+}
+
+/// Processor seconds used by all children that have ended and been waited for, with theirs (proc(5), fields 16 and 17 of stat).
+pub(crate) fn children_cpu_s() -> Option<f64> {
+    let stat = fs::read_to_string("/proc/self/stat").ok()?;
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(13);
+    let user: f64 = fields.next()?.parse().ok()?;
+    let system: f64 = fields.next()?.parse().ok()?;
+    Some((user + system) / 100.0)
 }

@@ -9,7 +9,7 @@ use std::error::Error;
 use std::path::PathBuf;
 
 use event::{Time, Zone};
-use garant_guard::fail2ban::filter::{Filter, FilterSettings, NoNames};
+use garant_guard::fail2ban::filter::{Filter, FilterSet, FilterSettings, NoNames};
 use garant_guard::fail2ban::{JailOverrides, read_filter};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -35,20 +35,22 @@ fn main() -> Result<(), Box<dyn Error>> {
         let settings = FilterSettings { check_find_time: false, ..FilterSettings::new(zone.clone(), now) };
         filters.push(Filter::compile(&definition, settings)?);
     }
+    let count = filters.len();
     let text = String::from_utf8_lossy(&std::fs::read(log)?).into_owned();
     let (mut lines, mut matched) = (0_u64, 0_u64);
     let start = std::time::Instant::now();
+    let mut set = FilterSet::new(filters);
     for _ in 0..repeat {
         for line in text.lines() {
             lines += 1;
-            for filter in &mut filters {
-                matched += filter.process_line(line, now, &mut NoNames).map_or(0, |found| found.len() as u64);
-            }
+            set.process_line(line, now, &mut NoNames, &mut |_, found| {
+                matched += found.map_or(0, |found| found.len() as u64)
+            });
         }
     }
     let took = start.elapsed().as_secs_f64();
-    let limits: u64 = filters.iter().map(Filter::step_limits).sum();
-    println!("{lines} lines, {} filters, {matched} failures, {limits} searches given up, {took:.3} s", filters.len());
+    let limits: u64 = set.filters().iter().map(Filter::step_limits).sum();
+    println!("{lines} lines, {count} filters, {matched} failures, {limits} searches given up, {took:.3} s");
     println!("{:.0} lines/s", lines as f64 / took);
     Ok(())
 }

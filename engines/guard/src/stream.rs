@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::act::{History, Ports, shown};
 use crate::detect::{Attempts, AttemptsState, BanLength, BanTimes, Failure, Offence};
 use crate::fail2ban::dates::DateDetector;
-use crate::fail2ban::filter::{Filter, LineError, Match, NoNames};
+use crate::fail2ban::filter::{Filter, FilterSet, LineError, Match, NoNames};
 use crate::login::key_login;
 use crate::plan::{RulePlan, SourcePlan, StreamPlan};
 use crate::source::{Encoding, JournalBatch, JournalSettings, Notice, Positions, Tail, TailLimits, has_file};
@@ -31,6 +31,8 @@ pub(crate) struct Stream {
     seek_dates: DateDetector,
     /// Whether its logs are those of sshd: a login is believed from no other, for others hold what strangers write.
     reads_sshd: bool,
+    /// The filters of the rules, in their order.
+    filters: FilterSet,
     pub(crate) rules: Vec<Rule>,
 }
 
@@ -48,7 +50,6 @@ enum Source {
 /// A rule with what it counts.
 pub(crate) struct Rule {
     pub(crate) name: Arc<str>,
-    filter: Filter,
     attempts: Attempts<String>,
     times: BanTimes,
     ports: Option<Ports>,
@@ -123,7 +124,13 @@ impl Stream {
             let counted = kept.attempts.iter().find(|(name, _)| **name == *rule.name).map(|(_, state)| state.clone());
             Rule::new(rule, counted)
         });
-        Self { key, source, encoding, seek_dates, reads_sshd, rules: rules.collect() }
+        let (rules, filters): (Vec<Rule>, _) = rules.unzip();
+        let mut filters = FilterSet::new(filters);
+        // They see lines that the others do not.
+        for index in (0..rules.len()).filter(|index| rules[*index].counts_bans.is_some()) {
+            filters.set_apart(index);
+        }
+        Self { key, source, encoding, seek_dates, reads_sshd, filters, rules }
     }
 
     /// What is to be kept, of this instant.
@@ -207,10 +214,13 @@ impl Stream {
             {
                 found.logins.push((address, now));
             }
-            for rule in &mut self.rules {
-                rule.filter.set_in_operation(line.in_operation);
-                let matches = rule.filter.process_line(&text, now, &mut NoNames);
-                found.offences.extend(rule.judged(matches, line.path, now, history, draw_ppb));
+            let rules = &mut self.rules;
+            self.filters.set_in_operation(line.in_operation);
+            self.filters.process_line(&text, now, &mut NoNames, &mut |rule, matches| {
+                found.offences.extend(rules[rule].judged(matches, line.path, now, history, draw_ppb));
+            });
+            for rule in rules {
+                rule.attempts.line_done(now);
             }
         }
         self.given_up(&before, &mut found);
@@ -236,10 +246,13 @@ impl Stream {
             {
                 found.logins.push((address, line.time.min(now)));
             }
-            for rule in &mut self.rules {
-                rule.filter.set_in_operation(line.in_operation);
-                let matches = rule.filter.process_dated(&line.text, line.time, now, &mut NoNames);
-                found.offences.extend(rule.judged(matches, &log, now, history, draw_ppb));
+            let rules = &mut self.rules;
+            self.filters.set_in_operation(line.in_operation);
+            self.filters.process_dated(&line.text, line.time, now, &mut NoNames, &mut |rule, matches| {
+                found.offences.extend(rules[rule].judged(matches, &log, now, history, draw_ppb));
+            });
+            for rule in rules {
+                rule.attempts.line_done(now);
             }
         }
         if let (Source::Journal { cursor, .. }, Some(last)) = (&mut self.source, batch.cursor) {
@@ -266,15 +279,18 @@ impl Stream {
         let mut found = Found::default();
         let before = self.step_limits();
         let log: Arc<str> = Arc::from("bans of garant");
-        for rule in &mut self.rules {
-            let Some(zone) = rule.counts_bans.clone() else { continue };
+        for (index, rule) in self.rules.iter_mut().enumerate() {
+            let (Some(zone), Some(filter)) = (rule.counts_bans.clone(), self.filters.filter_mut(index)) else {
+                continue;
+            };
             let name = Arc::clone(&rule.name);
             let lines =
                 bans.iter().filter(|(_, by)| **by != *name).filter_map(|(of, by)| ban_line(*of, by, now, &zone));
             for line in lines {
-                rule.filter.set_in_operation(true);
-                let matches = rule.filter.process_line(&line, now, &mut NoNames);
+                filter.set_in_operation(true);
+                let matches = filter.process_line(&line, now, &mut NoNames);
                 found.offences.extend(rule.judged(matches, &log, now, history, draw_ppb));
+                rule.attempts.line_done(now);
             }
         }
         self.given_up(&before, &mut found);
@@ -282,12 +298,12 @@ impl Stream {
     }
 
     fn step_limits(&self) -> Vec<u64> {
-        self.rules.iter().map(|rule| rule.filter.step_limits()).collect()
+        self.filters.filters().iter().map(Filter::step_limits).collect()
     }
 
     fn given_up(&self, before: &[u64], found: &mut Found) {
-        for (rule, before) in self.rules.iter().zip(before) {
-            let more = rule.filter.step_limits() - before;
+        for ((rule, filter), before) in self.rules.iter().zip(self.filters.filters()).zip(before) {
+            let more = filter.step_limits() - before;
             if more > 0 {
                 found.given_up.push((Arc::clone(&rule.name), more));
             }
@@ -313,7 +329,7 @@ fn ban_line(network: IpNet, rule: &str, now: Time, zone: &Zone) -> Option<String
 }
 
 impl Rule {
-    fn new(plan: RulePlan, counted: Option<AttemptsState<String>>) -> Self {
+    fn new(plan: RulePlan, counted: Option<AttemptsState<String>>) -> (Self, Filter) {
         let RulePlan { name, filter, limits, times, ports, ignored, reads_sshd: _, tells, counts_bans } = plan;
         let attempts = match counted {
             Some(state) => Attempts::restored(limits, state),
@@ -321,9 +337,8 @@ impl Rule {
         };
         let (failures, failures_all, offences_all, nameless) = (0, 0, 0, 0);
         let addresses = BTreeSet::new();
-        Self {
+        let rule = Self {
             name,
-            filter,
             attempts,
             times,
             ports,
@@ -335,7 +350,8 @@ impl Rule {
             failures_all,
             offences_all,
             nameless,
-        }
+        };
+        (rule, filter)
     }
 
     /// What the rule closes.
@@ -371,7 +387,6 @@ impl Rule {
             }
             Err(error) => tracing::debug!(rule = &*self.name, log = &**log, %error, "a line was not judged"),
         }
-        self.attempts.line_done(now);
         offences
     }
 

@@ -7,17 +7,20 @@ mod candidates;
 mod expression;
 mod failure;
 mod host;
+mod set;
 mod tags;
 mod tally;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::ops::Range;
 use std::sync::Arc;
 
 use event::{Span, Time, Zone};
 
 pub use failure::{Failure, Value};
 pub use host::{BadHost, Host};
+pub use set::{FilterSet, Told};
 pub use tally::{Buffered, Tally};
 
 use super::dates::{DateDetector, DateError, DateSettings, Unread};
@@ -186,6 +189,31 @@ impl Default for Seen {
     }
 }
 
+/// What was found of the date of a line.
+#[derive(Clone, Debug)]
+struct Dated {
+    /// What is cut out of the line.
+    cut: Range<usize>,
+    /// The date; that of an earlier line, or now, where there was none to read.
+    date: Option<Time>,
+    /// Whether there was none to read.
+    is_missing: bool,
+    written: Written,
+}
+
+/// How the date of a line was written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Written {
+    /// As what is cut out, which was read: it stands for lines that have none.
+    Read,
+    /// As what is cut out.
+    Cut,
+    /// As in the last line that had one.
+    Last,
+    /// Not in the line: it is known.
+    Given(Time),
+}
+
 /// The place of the lines among the texts of a filter.
 const LINES: usize = 0;
 /// The place of the content.
@@ -201,6 +229,7 @@ pub struct Filter {
     candidates: Candidates,
     /// The patterns that the line at hand could match.
     possible: Vec<u64>,
+    seam: Vec<u8>,
     max_lines: usize,
     /// The lines that patterns see, without their dates; only kept with several.
     buffer: Vec<Buffered>,
@@ -210,6 +239,8 @@ pub struct Filter {
     seen: usize,
     connections: Connections,
     dates: DateDetector,
+    /// The pattern that the dates are found by.
+    date_pattern: Option<String>,
     /// The last date that was read.
     last_date: Option<Time>,
     /// How it was written; only kept with several lines.
@@ -246,7 +277,7 @@ impl Filter {
             }
             failregex.push(found);
         }
-        let candidates = Candidates::of(&failregex);
+        let candidates = Candidates::of_patterns(&failregex);
         let dates = DateDetector::new(
             definition.datepattern.as_deref(),
             &DateSettings { zone: &settings.zone, log_zone: settings.log_zone.as_deref(), started: settings.started },
@@ -265,12 +296,14 @@ impl Filter {
             ignoreregex,
             candidates,
             possible: Vec::new(),
+            seam: Vec::new(),
             max_lines,
             buffer: Vec::new(),
             texts: [Seen::default(), Seen::default()],
             seen: LINES,
             connections: Connections::default(),
             dates,
+            date_pattern: definition.datepattern.clone(),
             last_date: None,
             last_date_text: String::new(),
             step_limits: 0,
@@ -343,49 +376,8 @@ impl Filter {
 
     /// What a line tells, without its newline.
     pub fn process_line(&mut self, line: &str, now: Time, names: &mut dyn Names) -> Result<Vec<Match>, LineError> {
-        if line.len() > MAX_LINE {
-            return Err(LineError::TooLong);
-        }
-        let known = self.last_date.filter(|date| *date > now - MAX_DEVIATION);
-        let mut parts = [line, ""];
-        let mut written = "";
-        let mut is_last = false;
-        let mut date = None;
-        if let Some(found) = self.dates.match_time(line, now) {
-            if found.cut.is_empty() {
-                // A date that may be missing, and is.
-                date = Some(known.unwrap_or(now));
-                is_last = known.is_some();
-            } else {
-                parts = [&line[..found.cut.start], &line[found.cut.end..]];
-                written = &line[found.cut.clone()];
-                match self.dates.time_of(&found, line, now) {
-                    Ok(read) => {
-                        date = Some(read);
-                        self.last_date = date;
-                        if self.max_lines > 1 {
-                            written.clone_into(&mut self.last_date_text);
-                        }
-                    }
-                    Err(Unread::Text) => {}
-                    Err(Unread::Line) => return Err(LineError::Date),
-                }
-            }
-        }
-        let no_date = date.is_none();
-        if no_date {
-            if known.is_some() {
-                parts = [line, ""];
-                is_last = true;
-                date = known;
-            } else if self.settings.check_find_time && self.settings.in_operation {
-                date = Some(now);
-            }
-        }
-        if is_last {
-            parts = ["", line];
-        }
-        self.process_cut(parts, if is_last { None } else { Some(written) }, date, no_date, now, names)
+        let dated = self.date_of(line, now)?;
+        self.process_rest(line, &dated, now, names)
     }
 
     /// What a line tells whose date is known, as that of an entry of the journal is.
@@ -396,42 +388,109 @@ impl Filter {
         now: Time,
         names: &mut dyn Names,
     ) -> Result<Vec<Match>, LineError> {
-        self.last_date = Some(date);
-        if self.max_lines > 1 {
-            self.last_date_text = date.to_rfc3339();
+        if line.len() > MAX_LINE {
+            return Err(LineError::TooLong);
         }
-        self.process_cut([line, ""], None, Some(date), false, now, names)
+        let dated = self.dated(line, date, now);
+        self.process_rest(line, &dated, now, names)
     }
 
-    /// What a line tells: the two parts around its date, how that was written (`None`: as the last), and the date, which is
-    /// `None` when there was none to read.
-    fn process_cut(
+    /// The date of a line, which is known, as one of a log that is followed.
+    fn dated(&mut self, line: &str, date: Time, now: Time) -> Dated {
+        self.last_date = Some(date);
+        let cut = line.len()..line.len();
+        self.compared(Dated { cut, date: Some(date), is_missing: false, written: Written::Given(date) }, now)
+    }
+
+    /// The date of a line. Each line has to be asked for: what is found decides how the next ones are read.
+    fn date_of(&mut self, line: &str, now: Time) -> Result<Dated, LineError> {
+        if line.len() > MAX_LINE {
+            return Err(LineError::TooLong);
+        }
+        let known = self.last_date.filter(|date| *date > now - MAX_DEVIATION);
+        let whole = line.len()..line.len();
+        let mut dated = Dated { cut: whole, date: None, is_missing: false, written: Written::Cut };
+        if let Some(found) = self.dates.match_time(line, now) {
+            if found.cut.is_empty() {
+                // A date that may be missing, and is.
+                dated.date = Some(known.unwrap_or(now));
+                if known.is_some() {
+                    (dated.cut, dated.written) = (0..0, Written::Last);
+                }
+            } else {
+                match self.dates.time_of(&found, line, now) {
+                    Ok(read) => {
+                        dated.date = Some(read);
+                        dated.written = Written::Read;
+                        self.last_date = dated.date;
+                    }
+                    Err(Unread::Text) => {}
+                    Err(Unread::Line) => return Err(LineError::Date),
+                }
+                dated.cut = found.cut;
+            }
+        }
+        dated.is_missing = dated.date.is_none();
+        if dated.is_missing {
+            if known.is_some() {
+                (dated.cut, dated.written) = (0..0, Written::Last);
+                dated.date = known;
+            } else if self.settings.check_find_time && self.settings.in_operation {
+                dated.date = Some(now);
+            }
+        }
+        Ok(self.compared(dated, now))
+    }
+
+    /// A date that is not far from now, while the log is followed.
+    fn compared(&mut self, mut dated: Dated, now: Time) -> Dated {
+        if self.settings.check_find_time
+            && self.settings.in_operation
+            && let Some(known) = dated.date
+            // Compared in whole seconds, as there.
+            && known.since(now).secs().abs() > MAX_DEVIATION.secs()
+        {
+            dated.date = Some(now);
+            self.last_date = dated.date;
+        }
+        dated
+    }
+
+    /// What a line tells whose date was found.
+    fn process_rest(
         &mut self,
-        parts: [&str; 2],
-        written: Option<&str>,
-        mut date: Option<Time>,
-        no_date: bool,
+        line: &str,
+        dated: &Dated,
         now: Time,
         names: &mut dyn Names,
     ) -> Result<Vec<Match>, LineError> {
-        if parts[0].len() + parts[1].len() > MAX_LINE {
-            return Err(LineError::TooLong);
+        let several = self.max_lines > 1;
+        match dated.written {
+            Written::Read if several => line[dated.cut.clone()].clone_into(&mut self.last_date_text),
+            Written::Given(date) if several => self.last_date_text = date.to_rfc3339(),
+            _ => {}
         }
         if self.settings.check_find_time
-            && let Some(known) = date
+            && !self.settings.in_operation
+            && dated.date.is_some_and(|date| date < now - self.settings.find_time)
         {
-            if self.settings.in_operation {
-                // Compared in whole seconds, as there.
-                if known.since(now).secs().abs() > MAX_DEVIATION.secs() {
-                    date = Some(now);
-                    self.last_date = date;
-                }
-            } else if known < now - self.settings.find_time {
-                return Ok(Vec::new());
-            }
+            return Ok(Vec::new());
         }
-        self.take_line(parts, written);
-        self.find(date, no_date, now, names)
+        let is_possible = if several {
+            self.take_line(line, dated);
+            let Seen { text, shape } = &self.texts[LINES];
+            self.candidates.find(text, shape.is_ascii(), &mut self.possible)
+        } else {
+            self.candidates.find_without(line, &dated.cut, line.is_ascii(), &mut self.possible, &mut self.seam)
+        };
+        // With several lines, the `prefregex` decides what stays for the next line.
+        if !is_possible && (!several || self.prefregex.is_none()) && self.tally.is_none() {
+            return Ok(Vec::new());
+        }
+        if !several {
+            self.take_line(line, dated);
+        }
+        self.find(dated.date, dated.is_missing, now, names)
     }
 
     /// The failures in the lines at hand, of which this one is the last.
@@ -443,13 +502,7 @@ impl Filter {
         names: &mut dyn Names,
     ) -> Result<Vec<Match>, LineError> {
         let mut found = Vec::new();
-        let Seen { text, shape } = &self.texts[LINES];
-        let is_possible = self.candidates.find(text, shape.is_ascii(), &mut self.possible);
         let several = self.max_lines > 1;
-        // With several lines, the `prefregex` decides what stays for the next line.
-        if !is_possible && !several && self.tally.is_none() {
-            return Ok(found);
-        }
         // What the line numbers of a match are counted in: the lines as they were before any was taken out.
         let original = several.then(|| self.buffer.clone());
         if !self.ignoreregex.is_empty() && self.ignoreregex.len() + 2 < self.failregex.len() && self.is_ignored(None) {
@@ -644,9 +697,6 @@ impl Filter {
         let Seen { text, shape } = matched.as_ref().unwrap_or(&self.texts[self.seen]);
         let mut ignored = false;
         for (index, expression) in self.ignoreregex.iter().enumerate() {
-            if !expression.pattern().may_match(text, *shape) {
-                continue;
-            }
             match expression.pattern().search(text, *shape) {
                 Ok(None) => {}
                 Ok(Some(_)) => {
@@ -669,7 +719,9 @@ impl Filter {
         ignored
     }
 
-    fn take_line(&mut self, parts: [&str; 2], written: Option<&str>) {
+    /// Lets the patterns see a line without its date.
+    fn take_line(&mut self, line: &str, dated: &Dated) {
+        let parts = [&line[..dated.cut.start], &line[dated.cut.end..]];
         if let Some(tally) = &mut self.tally {
             tally.is_ignored = false;
         }
@@ -677,7 +729,10 @@ impl Filter {
         if self.max_lines == 1 {
             return self.texts[LINES].set_line(parts);
         }
-        let date = written.unwrap_or(&self.last_date_text).to_owned();
+        let date = match dated.written {
+            Written::Read | Written::Cut => line[dated.cut.clone()].to_owned(),
+            Written::Last | Written::Given(_) => self.last_date_text.clone(),
+        };
         self.buffer.push(Buffered { text: parts.concat(), date, date_at: parts[0].len() });
         let surplus = self.buffer.len().saturating_sub(self.max_lines);
         self.buffer.drain(..surplus);

@@ -150,7 +150,10 @@ impl Pattern {
                     groups: form.groups.iter().map(|group| found.get(*group).map(|group| group.range())).collect(),
                 })
             })),
-            Engine::Backtracking { exact, .. } => {
+            Engine::Backtracking { exact, approximate } => {
+                if approximate.as_ref().is_some_and(|approximate| !approximate.is_match(text)) {
+                    return Ok(None);
+                }
                 let Some(found) = exact.captures(text).map_err(|_| StepLimit)? else { return Ok(None) };
                 Ok(found.get(0).map(|whole| Found {
                     span: whole.start()..whole.end(),
@@ -162,6 +165,13 @@ impl Pattern {
                 }))
             }
         }
+    }
+
+    /// An expression that finds something in every text of one line of ASCII in which the pattern does, and in few others. It says
+    /// nothing of places.
+    pub(super) fn approximation(&self) -> Option<regex::Regex> {
+        let style = Style { ascii: true, one_line: true, approximate: true };
+        linear(&emit::write(&self.tree.root, &[], style).text, true).ok()
     }
 
     fn form(&self, shape: Shape) -> Result<&Form, &PatternError> {

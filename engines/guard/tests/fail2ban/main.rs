@@ -9,4 +9,5 @@ mod mutated;
 mod oracle;
 mod patterns;
 mod samples;
+mod together;
 mod trial;

@@ -201,8 +201,8 @@ fn ours(pattern: &Pattern, text: &str) -> Value {
         .zip(&found.groups)
         .map(|(name, span)| (name.to_string(), json!(span.clone().map(|span| &text[span]))))
         .collect();
-    if let Some(literals) = pattern.literals().filter(|literals| text.is_ascii() || !literals.only_ascii) {
-        let text = text.to_ascii_lowercase();
+    if let Some(literals) = pattern.literals().filter(|literals| text.is_ascii() || !literals.ignores_case) {
+        let text = if literals.ignores_case { text.to_ascii_lowercase() } else { text.to_owned() };
         assert!(literals.texts.iter().any(|literal| text.contains(literal)), "{literals:?} in {text:?}");
     }
     json!({ "start": place(text, found.span.start), "end": place(text, found.span.end), "groups": groups })

@@ -5,11 +5,12 @@
 //! usual gives way to one that finds it further to the left. Places are counted in characters, as there.
 
 use std::ops::Range;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
-use event::{Time, Zone};
+use event::{Span, Time, Zone};
 use fancy_regex::Regex;
 
+use super::directives::field;
 use super::local::{LocalClock, calendar};
 use super::python::Texts;
 use super::strptime::{Said, Unread, digit};
@@ -69,7 +70,7 @@ pub struct TimeMatch {
 /// Finds the dates of a log's lines.
 #[derive(Debug)]
 pub struct DateDetector {
-    templates: Vec<Template>,
+    templates: Arc<[Template]>,
     /// Lines that the template found something in, whether it was chosen or not; by its place in `templates`.
     found_in: Vec<u64>,
     ranks: Vec<Rank>,
@@ -80,7 +81,26 @@ pub struct DateDetector {
     local: LocalClock,
     /// Minutes ahead of UTC of the log's zone.
     log_zone: Option<i64>,
+    /// The date that was read last: many lines of a busy log have one date.
+    read: Option<Read>,
 }
+
+/// A date that was read.
+#[derive(Debug)]
+struct Read {
+    template: usize,
+    text: String,
+    /// Where its fields are in the text.
+    places: Places,
+    time: Time,
+    /// When it was read.
+    at: Time,
+}
+
+/// For how long a date means the same instant, in microseconds: days begin and zones change at multiples of it.
+const SAME_MICROS: i64 = 15 * 60 * 1_000_000;
+/// How far before now a date without a year is, in days, that is certainly of the year that was tried first.
+const THIS_YEAR_DAYS: i64 = 300;
 
 /// A line, by its characters.
 #[derive(Clone, Copy)]
@@ -139,7 +159,7 @@ impl DateDetector {
     pub fn new(datepattern: Option<&str>, settings: &DateSettings<'_>) -> Result<Self, DateError> {
         let local = LocalClock::of(settings.zone);
         let started_in = calendar(local.now(settings.started).div_euclid(86_400_000_000)).0;
-        let templates = Templates::of(datepattern, started_in)?;
+        let templates = Templates::shared(datepattern, started_in)?;
         let log_zone =
             settings.log_zone.map(|zone| zones::offset(zone).map_err(|_| DateError::Zone { zone: zone.to_owned() }));
         let rank = |template| Rank { template, hits: 0, last_used: 0, distance: NOWHERE };
@@ -154,6 +174,7 @@ impl DateDetector {
             end: nowhere,
             local,
             log_zone: log_zone.transpose()?,
+            read: None,
         })
     }
 
@@ -332,6 +353,41 @@ impl DateDetector {
     ///
     /// When there is no instant: see [`Unread`] for what becomes of the line.
     pub fn time_of(&mut self, found: &TimeMatch, line: &str, now: Time) -> Result<Time, Unread> {
+        if let Some(time) = self.read_before(found, line, now) {
+            return Ok(time);
+        }
+        let time = self.read(found, line, now)?;
+        self.remember(found, line, time, now);
+        Ok(time)
+    }
+
+    /// The instant of a date that is the same as the last one, when it means the same now.
+    fn read_before(&self, found: &TimeMatch, line: &str, now: Time) -> Option<Time> {
+        let read = self.read.as_ref().filter(|read| read.template == found.template)?;
+        let micros = now.micros();
+        let is_current = (read.at.micros()..).contains(&micros)
+            && micros.div_euclid(SAME_MICROS) == read.at.micros().div_euclid(SAME_MICROS);
+        let (text, places) = fields(&found.places, line)?;
+        (is_current && text == read.text && places == read.places).then_some(read.time)
+    }
+
+    /// Remembers what a date meant, unless that depends on more than the day.
+    fn remember(&mut self, found: &TimeMatch, line: &str, time: Time, now: Time) {
+        let has =
+            |name| field(name).and_then(|field| found.places.get(usize::from(field))).is_some_and(Option::is_some);
+        let is_day = has("d") && (has("m") || has("b") || has("B"));
+        let is_recent = time <= now && time > now - Span::from_days(THIS_YEAR_DAYS);
+        let is_kept = is_day && (has("Y") || has("y") || is_recent);
+        let is_date = self.templates.get(found.template).is_some_and(|template| template.kind == Kind::Fields);
+        if let (true, true, Some((text, places))) = (is_kept, is_date, fields(&found.places, line)) {
+            let read =
+                self.read.get_or_insert_with(|| Read { template: 0, text: String::new(), places, time, at: now });
+            text.clone_into(&mut read.text);
+            (read.template, read.places, read.time, read.at) = (found.template, places, time, now);
+        }
+    }
+
+    fn read(&mut self, found: &TimeMatch, line: &str, now: Time) -> Result<Time, Unread> {
         let template = self.templates.get(found.template).ok_or(Unread::Text)?;
         let text = |field: u8| {
             let (start, end) = (*found.places.get(usize::from(field))?)?;
@@ -350,6 +406,20 @@ impl DateDetector {
             }
         }
     }
+}
+
+/// The text from the first field to the last, and the places of the fields in it.
+fn fields<'l>(places: &Places, line: &'l str) -> Option<(&'l str, Places)> {
+    let (mut start, mut end) = (u32::MAX, 0);
+    for (from, to) in places.iter().flatten() {
+        (start, end) = (start.min(*from), end.max(*to));
+    }
+    let text = line.get(usize::try_from(start).ok()?..usize::try_from(end).ok()?)?;
+    let mut moved = *places;
+    for (from, to) in moved.iter_mut().flatten() {
+        (*from, *to) = (from.checked_sub(start)?, to.checked_sub(start)?);
+    }
+    Some((text, moved))
 }
 
 /// Letters and digits, as Python has them: marks that are part of a letter are none.

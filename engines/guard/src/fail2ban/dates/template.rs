@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 
 use fancy_regex::{Regex, RegexBuilder};
 
+use super::super::pattern::Pattern;
 use super::bounds::{self, AT_LINE_BEGIN, Begin, LINE_BEGIN, LINE_END, UNBOUND};
 use super::directives::{self, FIELDS, Field};
 use super::python::{self, Texts};
@@ -111,6 +112,9 @@ pub(super) struct Template {
     pub(super) need: Need,
     /// How its usual dates are read without the expression.
     shape: Option<Shape>,
+    /// What finds something in every line in which the expression does, for texts of ASCII: most lines have no date of most
+    /// templates, and this tells sooner.
+    approximate: OnceLock<Option<regex::Regex>>,
     ascii: OnceLock<Option<Regex>>,
     unicode: OnceLock<Option<Regex>>,
 }
@@ -128,6 +132,7 @@ impl Template {
             order: Vec::new(),
             need: Need::Nothing,
             shape: None,
+            approximate: OnceLock::new(),
             ascii: OnceLock::new(),
             unicode: OnceLock::new(),
         }
@@ -232,6 +237,13 @@ impl Template {
 
     /// The same, without a shortcut.
     pub(super) fn find_by_expression(&self, text: &str, from: usize, texts: Texts) -> Option<Found> {
+        if texts == Texts::Ascii && memchr::memchr(b'\n', text.as_bytes()).is_none() {
+            let approximate = || Pattern::new(&self.regex, false).ok()?.approximation();
+            let approximate = self.approximate.get_or_init(approximate);
+            if approximate.as_ref().is_some_and(|approximate| !approximate.is_match_at(text, from)) {
+                return None;
+            }
+        }
         let compiled = match texts {
             Texts::Ascii => &self.ascii,
             Texts::Unicode => &self.unicode,

@@ -1,6 +1,7 @@
 //! The templates of a detector: those of fail2ban, in its order, and those that a `datepattern` asks for.
 
 use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::DateError;
 use super::bounds::{self, AT_LINE_BEGIN};
@@ -70,7 +71,24 @@ fn key_of(pattern: &str) -> String {
     if pattern.contains('%') { pattern.to_owned() } else { pattern.to_uppercase() }
 }
 
+/// Templates that are in use, by their pattern and the year.
+type InUse = Vec<(Option<String>, i64, Weak<[Template]>)>;
+
 impl Templates {
+    /// The templates of a `datepattern`, the same for all who ask while somebody has them: their expressions are large.
+    pub(super) fn shared(datepattern: Option<&str>, started_in: i64) -> Result<Arc<[Template]>, DateError> {
+        static IN_USE: Mutex<InUse> = Mutex::new(Vec::new());
+        let mut in_use = IN_USE.lock().unwrap_or_else(PoisonError::into_inner);
+        in_use.retain(|(.., templates)| templates.strong_count() > 0);
+        let known = in_use.iter().find(|(pattern, year, _)| pattern.as_deref() == datepattern && *year == started_in);
+        if let Some(templates) = known.and_then(|(.., templates)| templates.upgrade()) {
+            return Ok(templates);
+        }
+        let templates: Arc<[Template]> = Self::of(datepattern, started_in)?.into();
+        in_use.push((datepattern.map(str::to_owned), started_in, Arc::downgrade(&templates)));
+        Ok(templates)
+    }
+
     /// The templates of a `datepattern`, one pattern to a line; without one, the defaults.
     pub(super) fn of(datepattern: Option<&str>, started_in: i64) -> Result<Vec<Template>, DateError> {
         let mut templates =

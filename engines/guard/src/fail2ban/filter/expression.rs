@@ -96,9 +96,6 @@ impl Expression {
         shape: Shape,
         lines: Option<&[Buffered]>,
     ) -> Result<Option<Hit>, StepLimit> {
-        if !self.pattern.may_match(text, shape) {
-            return Ok(None);
-        }
         let Some(found) = self.pattern.search(text, shape)? else { return Ok(None) };
         let Some(lines) = lines else { return Ok(Some(Hit { found, lines: None })) };
         if lines.len() <= 1 {

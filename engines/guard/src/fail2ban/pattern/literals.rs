@@ -3,19 +3,20 @@
 use super::syntax::{Class, Item, Node};
 
 /// How many literals may stand for one pattern.
-const MAX_LITERALS: usize = 48;
+const MAX_LITERALS: usize = 256;
 /// How many texts a part of a pattern may stand for before it is no longer spelled out.
 const MAX_EXACT: usize = 24;
 /// How long a literal has to be to be worth looking for.
 const MIN_LENGTH: usize = 2;
 
-/// One of these texts is in whatever a pattern matches, in capitals or not.
+/// One of these texts is in whatever a pattern matches.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Literals {
-    /// The texts, in small letters.
+    /// The texts.
     pub texts: Vec<String>,
-    /// Whether they tell something of texts of ASCII alone: elsewhere, letters beyond it may stand for some of theirs.
-    pub only_ascii: bool,
+    /// Whether they may stand there in capitals: then they are in small letters here, and tell something of texts of ASCII alone,
+    /// for letters beyond it may stand for some of theirs.
+    pub ignores_case: bool,
 }
 
 /// All texts that a node can match, or some of which one must be within.
@@ -29,8 +30,16 @@ struct Parts {
 /// The literals of a pattern, when there are any.
 pub(super) fn of(root: &Node) -> Option<Literals> {
     let parts = parts(root, false);
-    let texts = best(parts.exact.into_iter().chain(parts.within))?;
-    Some(Literals { texts, only_ascii: ignores_case(root) })
+    let mut texts = best(parts.exact.into_iter().chain(parts.within))?;
+    let ignores_case = ignores_case(root);
+    if ignores_case {
+        for text in &mut texts {
+            text.make_ascii_lowercase();
+        }
+        texts.sort();
+        texts.dedup();
+    }
+    Some(Literals { texts, ignores_case })
 }
 
 fn ignores_case(node: &Node) -> bool {
@@ -92,7 +101,8 @@ fn char(c: char, ignore_case: bool) -> Parts {
     if c == '\n' || !c.is_ascii() && ignore_case {
         return unknown();
     }
-    Parts { exact: Some(vec![c.to_ascii_lowercase().to_string()]), within: None }
+    let c = if ignore_case { c.to_ascii_lowercase() } else { c };
+    Parts { exact: Some(vec![c.to_string()]), within: None }
 }
 
 fn class(class: &Class, ignore_case: bool) -> Parts {
