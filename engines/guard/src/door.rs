@@ -14,6 +14,8 @@ use tokio::sync::{mpsc, oneshot};
 pub(crate) const API: &str = "/api/v1/guard";
 /// Most bans of one import.
 pub(crate) const IMPORTED_MAX: usize = 200_000;
+/// Longest ban that is not for ever.
+const BAN_MAX: Span = Span::from_days(36_525);
 /// Most bans of one answer.
 pub(crate) const BANS_SHOWN: usize = 5000;
 /// Longest body: an import, of which each ban is some hundred bytes.
@@ -113,7 +115,16 @@ fn wish(call: &Call) -> Result<Wish, Reply> {
         }
         (Method::Get, ["allow"]) => Ok(Wish::Allowed),
         (Method::Post, ["reload"]) => Ok(Wish::Reload),
-        (Method::Post, ["bans"]) => Ok(Wish::Ban(call.json()?)),
+        (Method::Post, ["bans"]) => {
+            let order: BanOrder = call.json()?;
+            if order.lasts.is_some_and(|lasts| !(Span::from_secs(1)..=BAN_MAX).contains(&lasts)) {
+                return Err(Reply::error(
+                    400,
+                    "a ban lasts for a second at least and for a hundred years at most, or for ever",
+                ));
+            }
+            Ok(Wish::Ban(order))
+        }
         (Method::Post, ["import"]) => {
             let bans: Vec<ImportedBan> = call.json()?;
             if bans.len() > IMPORTED_MAX {

@@ -276,7 +276,7 @@ impl Connection {
                 () = self.context.stop.cancelled() => return Ok(()),
                 () = another(&mut attached, number) => {
                     tracing::info!("another server has attached: this one is let go");
-                    return Ok(());
+                    return wire::write(&mut write, &FromAgent::LetGo {}).await;
                 }
                 _ = spooled.changed(), if under_way.is_none() && !paused => {}
                 () = tokio::time::sleep(AGAIN), if paused => paused = false,

@@ -108,6 +108,8 @@ struct Talks {
     /// The reason of the last [`Lost`] in the journal, until a conversation goes well: one that ends again and again for one
     /// reason is told once.
     lost: Option<String>,
+    /// Whether another server has the agent now.
+    is_let_go: bool,
 }
 
 impl Talks {
@@ -142,7 +144,7 @@ impl Hosts {
 
     async fn supervise(&self, context: Context) -> Result<(), EngineError> {
         let mut config = self.config.clone();
-        let mut talks = Talks { wait: AGAIN_MIN, attached: None, lost: None };
+        let mut talks = Talks { wait: AGAIN_MIN, attached: None, lost: None, is_let_go: false };
         // An agent that an earlier process of garant started, and that is attached now.
         let mut adopted = None;
         loop {
@@ -186,6 +188,17 @@ impl Hosts {
                 view.fault = fault;
             });
             let mut applied = self.applied.clone();
+            // A policy that was applied earlier is no news.
+            applied.mark_unchanged();
+            // Two servers that want one agent would take it from each other for ever.
+            while std::mem::take(&mut talks.is_let_go) {
+                context.progress.tick();
+                tokio::select! {
+                    () = context.stop.cancelled() => {}
+                    () = tokio::time::sleep(AGAIN_MAX) => talks.is_let_go = true,
+                    _ = applied.changed() => {}
+                }
+            }
             tokio::select! {
                 () = context.stop.cancelled() => break,
                 () = tokio::time::sleep(talks.wait) => talks.wait = (talks.wait * 2).min(AGAIN_MAX),
@@ -355,6 +368,12 @@ impl Hosts {
                         // Its revision may be above ours, where another server told it more.
                         following.revision = following.revision.max(revision);
                         refusal = refused;
+                    }
+                    FromAgent::LetGo {} => {
+                        talks.is_let_go = true;
+                        let reason = "another server has attached to the agent, and this one stays away: name another \
+                                      socket in [agent], or take the agent back with `garant reload`";
+                        return Ok(Parted::Gone(reason.to_owned()));
                     }
                     FromAgent::Hello { .. } | FromAgent::Answer { .. } => {
                         return Ok(Parted::Gone("the agent said something that does not belong there".to_owned()));

@@ -190,3 +190,30 @@ async fn a_state_that_is_not_followed_is_told_again() {
     let quiet = tokio::time::timeout(Duration::from_secs(20), wire::read::<ToAgent>(&mut read)).await;
     assert!(quiet.is_err(), "it follows, so it is told nothing: {quiet:?}");
 }
+
+/// Two servers that want one agent do not take it from each other for ever: the first one is let go, and stays away.
+#[tokio::test]
+async fn a_server_that_is_let_go_stays_away() {
+    let mut host = Host::new();
+    host.agent();
+    host.server(vec![&Done::KIND]);
+    host.done(1).await;
+    let mut waited = 0;
+    while host.spooled() > 0 && waited < 500 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        waited += 1;
+    }
+    assert_eq!(host.spooled(), 0, "the first server takes it");
+    // Another server, which takes nothing: what waits stays, for the first one does not come back.
+    let socket = AgentPlace { state: host.state().to_owned() }.socket();
+    let stream = tokio::net::UnixStream::connect(socket).await.expect("it listens");
+    let (read, mut write) = stream.into_split();
+    let attach = ToAgent::Attach { protocol: PROTOCOL, version: "test".to_owned() };
+    wire::write(&mut write, &attach).await.expect("written");
+    let hello = wire::read::<FromAgent>(&mut BufReader::new(read)).await.expect("read");
+    assert!(matches!(hello, Some(FromAgent::Hello { .. })), "{hello:?}");
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    host.done(2).await;
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert_eq!(host.spooled(), 1);
+}

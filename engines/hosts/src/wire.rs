@@ -83,6 +83,8 @@ pub enum FromAgent {
     },
     /// How its engines are doing: after each change, and every ten seconds.
     Standing(Standing),
+    /// Another server has attached: this one is let go, and stays away until somebody wants it back.
+    LetGo {},
     /// The answer to [`ToAgent::Ask`].
     Answer {
         /// Status code, as of HTTP.
