@@ -19,6 +19,9 @@ use crate::plan::Plan;
 /// The beginning of the year 3000, in seconds since 1970.
 const YEAR_3000_S: i64 = 32_503_680_000;
 
+/// Bans that are handed to the agent at once; each is some hundred bytes, and a question has a bound.
+const IMPORTED_AT_ONCE: usize = 20_000;
+
 pub(super) fn arguments() -> clap::Command {
     clap::Command::new("import")
         .about("Explain what becomes of a configuration of fail2ban, and take over its bans")
@@ -153,18 +156,19 @@ fn take(
         return Ok(json!({ "in_force": in_force, "known": imported.len(), "taken": 0 }));
     }
     let imported: Vec<ImportedBan> = imported.into_values().collect();
-    let answer = context.ask_agent(agent(matches), Question::post(API).segment("import").json(&imported)?)?;
-    let done: Value = answer.accepted("the bans were not taken over")?.json()?;
+    let (mut taken, mut ended, mut spared) = (0, 0, 0);
+    for some in imported.chunks(IMPORTED_AT_ONCE) {
+        let answer = context.ask_agent(agent(matches), Question::post(API).segment("import").json(&some)?)?;
+        let done: Value = answer.accepted("the bans were not taken over, or not all of them: run it again")?.json()?;
+        taken += count(&done, "taken");
+        ended += count(&done, "ended");
+        spared += count(&done, "spared");
+    }
     say(
         context,
-        &format!(
-            "{} bans are taken over; {} were over, {} are of addresses that are never banned",
-            count(&done, "taken"),
-            count(&done, "ended"),
-            count(&done, "spared")
-        ),
+        &format!("{taken} bans are taken over; {ended} were over, {spared} are of addresses that are never banned"),
     );
-    Ok(done)
+    Ok(json!({ "taken": taken, "ended": ended, "spared": spared }))
 }
 
 fn imported_ban(ban: &Fail2banBan, network: IpNet) -> ImportedBan {
