@@ -4,4 +4,6 @@
 mod bench;
 mod command_line;
 mod daemons;
+mod durability;
+mod faults;
 mod packet_filter;

@@ -196,7 +196,7 @@ pub(super) fn folder(jails: &str, guard: &str, more: &str) -> TempDir {
 }
 
 /// Writes `jail.local`.
-pub(super) fn write_jails(folder: &Path, jails: &str) {
+fn write_jails(folder: &Path, jails: &str) {
     let jails = jails.replace('@', folder.to_str().expect("UTF-8"));
     std::fs::write(folder.join("fail2ban/jail.local"), jails).expect("written");
 }
