@@ -148,8 +148,8 @@ fn hosts(given: &Given) -> Result<Made, Failure> {
         desires: desires.collect::<Result<_, Failure>>()?,
         place: given.agent.clone(),
     });
-    let figures = hosts.figures();
-    Ok(Made::new(hosts).figures(figures))
+    let (figures, probes) = (hosts.figures(), hosts.probes());
+    Ok(Made::new(hosts).figures(figures).probes(probes))
 }
 
 /// What the policy wants of an engine of hosts, from its part of the policy.

@@ -44,7 +44,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         for line in text.lines() {
             lines += 1;
             set.process_line(line, now, &mut NoNames, &mut |_, found| {
-                matched += found.map_or(0, |found| found.len() as u64)
+                matched += found.map_or(0, |found| found.len() as u64);
             });
         }
     }

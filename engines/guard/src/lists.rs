@@ -16,6 +16,8 @@ use crate::act::read_list;
 /// Largest list, in bytes, and most networks of all lists.
 const BYTES_MAX: usize = 4 * 1024 * 1024;
 const NETWORKS_MAX: usize = 30_000;
+/// Most IPv4 addresses of all lists.
+const ADDRESSES_MAX: u64 = 1 << 30;
 /// How often lists are read again.
 pub(crate) const EVERY: Span = Span::from_secs(3600);
 
@@ -54,6 +56,19 @@ pub(crate) async fn read(lists: &[String], state: &Path, context: &Context) -> R
             wrong.push((list.clone(), reason));
         }
         networks.extend(read);
+    }
+    // A quarter of the addresses of the internet is no list of attackers.
+    let addresses: u64 = networks
+        .iter()
+        .map(|network| match network {
+            IpNet::V4(v4) => 1_u64 << (32 - v4.prefix_len()),
+            IpNet::V6(_) => 0,
+        })
+        .sum();
+    if addresses > ADDRESSES_MAX {
+        let reason = "all lists together name more than a quarter of the internet: none of them is banned".to_owned();
+        wrong.extend(lists.iter().map(|list| (list.clone(), reason.clone())));
+        networks.clear();
     }
     (networks, wrong)
 }

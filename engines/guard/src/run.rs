@@ -102,10 +102,7 @@ impl Guard {
                 continue;
             };
             let kept = match enforcer.take() {
-                Some(enforcer) => {
-                    let settings = &wanted.settings;
-                    enforcer.reconfigured(settings.allow.clone(), caps(settings), scans(settings))
-                }
+                Some(enforcer) => reconfigured(enforcer, &wanted.settings).await,
                 None => self.enforcer(&context, &wanted.settings).await?,
             };
             let mut session = Session::begin(&context, wanted, &self.state, kept).await?;
@@ -153,6 +150,18 @@ impl Engine for Guard {
     fn run(&self, context: Context) -> BoxFuture<'_, Result<(), EngineError>> {
         Box::pin(self.guard(context))
     }
+}
+
+/// The same bans under other settings. What the packet filter does not take now is mended later.
+async fn reconfigured(mut enforcer: Enforcer, settings: &Settings) -> Enforcer {
+    enforcer.allowlist.configure(settings.allow.iter().copied());
+    enforcer.caps(caps(settings));
+    let done =
+        if settings.simulate { enforcer.remove_from_firewall().await } else { enforcer.scans(scans(settings)).await };
+    if let Err(error) = done {
+        tracing::warn!(%error, "the packet filter does not follow the policy yet");
+    }
+    enforcer
 }
 
 fn allowlist(settings: &Settings) -> Allowlist {
@@ -735,7 +744,7 @@ impl<'a> Session<'a> {
             let drift = self.enforcer.reconcile().await?;
             self.compared_at = Some(monotonic);
             if !drift.is_none() && !is_first {
-                let what = format!("{drift:?}");
+                let what = drift.to_string();
                 tracing::warn!(what, "something else had changed garant's table: it is as it was");
                 self.context.recorder.record(&Mended { what }).await?;
             }
@@ -878,6 +887,14 @@ impl<'a> Session<'a> {
                     None => self.enforcer.unban_all(forget).await,
                 };
                 match ended {
+                    Ok(ended)
+                        if ended.is_empty() && network.is_some_and(|network| self.enforcer.is_listed(network)) =>
+                    {
+                        Reply::error(
+                            409,
+                            "it is in a list of `lists` in [guard]: put it into `allow`, or take the list out",
+                        )
+                    }
                     Ok(ended) => {
                         let mut events = Vec::with_capacity(ended.len());
                         for ban in &ended {
@@ -982,6 +999,7 @@ impl<'a> Session<'a> {
             "rules": rules,
             "logs": logs,
             "lines": self.lines,
+            "listed_networks": self.enforcer.listed(),
             "enabled": self.rules,
             "impaired": impaired,
         })

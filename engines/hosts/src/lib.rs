@@ -12,6 +12,7 @@
 pub mod agent;
 mod config;
 mod events;
+mod probes;
 mod server;
 #[cfg(test)]
 mod tests;

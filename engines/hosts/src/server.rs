@@ -22,6 +22,7 @@ use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::events::{Attached, Lost};
+use crate::probes::Standings;
 use crate::wire::{self, Desired, FromAgent, PROTOCOL, Standing, ToAgent};
 
 /// Shortest and longest wait before the agent is looked for again.
@@ -71,6 +72,7 @@ pub struct Hosts {
     desires: Vec<(&'static str, Desire)>,
     place: AgentPlace,
     view: Arc<watch::Sender<AgentView>>,
+    standings: Arc<Standings>,
     /// The agent that this process has started. It outlives a failed attempt of the engine.
     companion: Mutex<Option<Companion>>,
 }
@@ -110,9 +112,19 @@ struct Talks {
     lost: Option<String>,
     /// Whether another server has the agent now.
     is_let_go: bool,
+    /// Whether this process has told the agent what to do.
+    has_told: bool,
 }
 
 impl Talks {
+    /// Another server has the agent now.
+    fn let_go(&mut self) -> Parted {
+        self.is_let_go = true;
+        let reason = "another server has attached to the agent, and this one stays away: name another socket in [agent], or \
+                      take the agent back with `garant reload`";
+        Parted::Gone(reason.to_owned())
+    }
+
     /// The conversation goes well.
     fn go_well(&mut self) {
         (self.wait, self.lost) = (AGAIN_MIN, None);
@@ -124,12 +136,18 @@ impl Hosts {
     pub fn new(given: Given) -> Self {
         let Given { config, applied, sink, kinds, desires, place } = given;
         let view = Arc::default();
-        Self { config, applied, sink, kinds, desires, place, view, companion: Mutex::default() }
+        let standings = Arc::default();
+        Self { config, applied, sink, kinds, desires, place, view, standings, companion: Mutex::default() }
     }
 
     /// What is known of the agent, for metrics.
     pub fn figures(&self) -> Arc<Figures> {
         Arc::new(Figures(self.view.subscribe()))
+    }
+
+    /// The probes of agents, for the pages.
+    pub fn probes(&self) -> engine::standing::Probes {
+        self.standings.probes()
     }
 
     fn engines(&self) -> Result<BTreeMap<String, Box<RawValue>>, EngineError> {
@@ -144,7 +162,7 @@ impl Hosts {
 
     async fn supervise(&self, context: Context) -> Result<(), EngineError> {
         let mut config = self.config.clone();
-        let mut talks = Talks { wait: AGAIN_MIN, attached: None, lost: None, is_let_go: false };
+        let mut talks = Talks { wait: AGAIN_MIN, attached: None, lost: None, is_let_go: false, has_told: false };
         // An agent that an earlier process of garant started, and that is attached now.
         let mut adopted = None;
         loop {
@@ -324,7 +342,10 @@ impl Hosts {
             }
         };
         tokio::pin!(reading);
-        self.tell(&mut following, write).await?;
+        // Once also when it is what the agent does: a server that starts knows nothing of what its engines found out before.
+        if !std::mem::replace(&mut talks.has_told, true) || !following.asks_for(&self.engines()?) {
+            self.tell(&mut following, write).await?;
+        }
         // Why the agent does not follow what it was told last.
         let mut refusal: Option<String> = None;
         let mut standings = 0_u32;
@@ -335,12 +356,20 @@ impl Hosts {
                 _ = tick.tick() => {
                     context.progress.tick();
                     if refusal.is_some() {
-                        self.tell_again(&mut following, write).await?;
+                        self.tell(&mut following, write).await?;
                     }
                 }
-                error = &mut reading => return Err(error.into()),
+                error = &mut reading => {
+                    // It may have said why it goes.
+                    while let Ok(said) = line.try_recv() {
+                        if matches!(said, FromAgent::LetGo {}) {
+                            return Ok(talks.let_go());
+                        }
+                    }
+                    return Err(error.into());
+                }
                 // What the policy leads to may have changed where it did not itself: the files that it names.
-                _ = applied.changed() => self.tell_again(&mut following, write).await?,
+                _ = applied.changed() => self.tell(&mut following, write).await?,
                 Some(said) = line.recv() => match said {
                     FromAgent::Events { through, events } => {
                         let answer = self.journal(context, through, events).await?;
@@ -370,10 +399,7 @@ impl Hosts {
                         refusal = refused;
                     }
                     FromAgent::LetGo {} => {
-                        talks.is_let_go = true;
-                        let reason = "another server has attached to the agent, and this one stays away: name another \
-                                      socket in [agent], or take the agent back with `garant reload`";
-                        return Ok(Parted::Gone(reason.to_owned()));
+                        return Ok(talks.let_go());
                     }
                     FromAgent::Hello { .. } | FromAgent::Answer { .. } => {
                         return Ok(Parted::Gone("the agent said something that does not belong there".to_owned()));
@@ -383,21 +409,8 @@ impl Hosts {
         }
     }
 
-    /// Tells the agent what to do, where that is not what it does.
+    /// Tells the agent what to do.
     async fn tell(&self, following: &mut Desired, write: &mut tokio::net::unix::OwnedWriteHalf) -> Result<(), Talk> {
-        let engines = self.engines()?;
-        if following.asks_for(&engines) {
-            return Ok(());
-        }
-        self.tell_again(following, write).await
-    }
-
-    /// Tells the agent what to do, which it refused to follow or which is another thing now.
-    async fn tell_again(
-        &self,
-        following: &mut Desired,
-        write: &mut tokio::net::unix::OwnedWriteHalf,
-    ) -> Result<(), Talk> {
         let engines = self.engines()?;
         *following = Desired { revision: following.revision.saturating_add(1), engines };
         wire::write(write, &ToAgent::Desired(following.clone())).await?;
@@ -418,6 +431,7 @@ impl Hosts {
                 .into());
             };
             if event.observer.vantage() == VANTAGE {
+                self.standings.take(&event);
                 observed.push(event.received(kind));
             } else {
                 // The others of its batch are none the worse for it.

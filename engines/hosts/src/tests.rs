@@ -210,7 +210,8 @@ async fn a_server_that_is_let_go_stays_away() {
     let (read, mut write) = stream.into_split();
     let attach = ToAgent::Attach { protocol: PROTOCOL, version: "test".to_owned() };
     wire::write(&mut write, &attach).await.expect("written");
-    let hello = wire::read::<FromAgent>(&mut BufReader::new(read)).await.expect("read");
+    let mut read = BufReader::new(read);
+    let hello = wire::read::<FromAgent>(&mut read).await.expect("read");
     assert!(matches!(hello, Some(FromAgent::Hello { .. })), "{hello:?}");
     tokio::time::sleep(Duration::from_millis(300)).await;
     host.done(2).await;

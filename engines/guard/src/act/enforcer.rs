@@ -93,6 +93,26 @@ impl Drift {
     }
 }
 
+impl std::fmt::Display for Drift {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut all = Vec::new();
+        let facts = [
+            (self.table_gone, "the table was gone"),
+            (self.rules_changed, "rules were missing or changed"),
+            (self.allow_changed, "the allowed networks were others"),
+            (self.lists_changed, "the networks of lists were others"),
+        ];
+        all.extend(facts.into_iter().filter(|(is_so, _)| *is_so).map(|(_, words)| words.to_owned()));
+        let counts = [
+            (self.missing, "bans were missing"),
+            (self.times, "bans had another time"),
+            (self.extra, "were banned without a ban"),
+        ];
+        all.extend(counts.into_iter().filter(|(count, _)| *count > 0).map(|(count, words)| format!("{count} {words}")));
+        f.write_str(&all.join(", "))
+    }
+}
+
 /// Why something could not be done.
 #[derive(Debug, thiserror::Error)]
 pub enum EnforcerError {
@@ -155,14 +175,6 @@ impl Enforcer {
             scanned,
             unwritten: None,
         }
-    }
-
-    /// The same bans under another policy. Who logged in is remembered.
-    #[must_use]
-    pub fn reconfigured(mut self, configured: Vec<IpNet>, caps: Caps, scans: Option<Scans>) -> Self {
-        self.allowlist.configure(configured);
-        (self.caps, self.scans) = (caps, scans);
-        self
     }
 
     /// What is remembered of earlier bans, for whoever works out how long the next one lasts, on any thread.
@@ -368,7 +380,13 @@ impl Enforcer {
             network.contains(&ban.network) || ban.network.contains(&network) || ban.hold.network.contains(&network)
         };
         let keys = self.with_bans(|bans| bans.iter().filter(meets).map(Ban::key).collect());
-        self.unban(keys, forget).await
+        let ended = self.unban(keys, forget).await?;
+        if self.scanned.iter().any(|scanned| scanned.contains(&network) || network.contains(scanned)) {
+            // The kernel bans it by itself, too.
+            self.scanned.clear();
+            self.replace().await?;
+        }
+        Ok(ended)
     }
 
     /// Ends all bans: everything is made anew, so scanners that only the kernel bans are free too.
@@ -443,6 +461,16 @@ impl Enforcer {
             done => done?,
         }
         Ok(left_out)
+    }
+
+    /// How many networks of lists are banned.
+    pub fn listed(&self) -> usize {
+        self.lists.len()
+    }
+
+    /// Whether a list names the network, or a part of it.
+    pub fn is_listed(&self, network: IpNet) -> bool {
+        self.lists.iter().any(|listed| listed.contains(&network) || network.contains(listed))
     }
 
     /// Changes how port scans are noticed, if at all.
@@ -600,7 +628,13 @@ impl Enforcer {
         if requests.is_empty() {
             return Ok(Vec::new());
         }
-        self.ban(requests).await
+        let done = self.ban(requests).await?;
+        if done.iter().any(|done| matches!(done, Done::Refused(..))) {
+            // The kernel knows a /64 as one source: that of a neighbour is that of this host, too.
+            self.scanned.clear();
+            self.replace().await?;
+        }
+        Ok(done)
     }
 
     /// Removes everything of ours from the packet filter; the file stays.

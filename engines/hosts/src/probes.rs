@@ -1,0 +1,95 @@
+//! The current state of the probes of agents, for pages and status: folded from what the agents journal.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use engine::standing::{OpenFinding, Phases, ProbeStanding, Probes};
+use event::evidence::{Changed, Covered, Found};
+use event::{Body, ObserverId, ProbeId, Sent, Span, Time};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+/// Most probes of agents that are shown.
+const PROBES_MAX: usize = 10_000;
+
+/// What is known of the probes of agents.
+#[derive(Default)]
+pub(crate) struct Standings(Mutex<BTreeMap<(ProbeId, ObserverId), ProbeStanding>>);
+
+/// The words of an engine beside a finding: any event `….detail` with these fields.
+#[derive(Deserialize)]
+struct Words {
+    probe: ProbeId,
+    text: String,
+}
+
+impl Standings {
+    /// The probes, for the pages.
+    pub(crate) fn probes(self: &Arc<Self>) -> Probes {
+        let standings = Arc::clone(self);
+        Arc::new(move || standings.lock().values().cloned().collect())
+    }
+
+    /// Takes an event in.
+    pub(crate) fn take(&self, event: &Sent) {
+        let mut all = self.lock();
+        if let Some(changed) = body::<Changed>(event) {
+            let Some(standing) = entry(&mut all, changed.probe, &event.observer, changed.by) else { return };
+            standing.state = Some((changed.state, changed.by));
+            standing.at = changed.by;
+        } else if let Some(covered) = body::<Covered>(event) {
+            for standing in all.values_mut().filter(|standing| standing.observer == event.observer) {
+                standing.at = standing.at.max(covered.interval.end);
+            }
+        } else if let Some(found) = body::<Found>(event) {
+            let Some(standing) = entry(&mut all, found.probe, &event.observer, found.by) else { return };
+            standing.findings.retain(|open| open.finding != found.finding);
+            if found.open {
+                let text = standing.text.clone();
+                standing.findings.push(OpenFinding { finding: found.finding, text, since: found.by });
+            }
+            if standing.findings.is_empty() {
+                standing.text.clear();
+            }
+        } else if event.kind.ends_with(".detail")
+            && let Ok(words) = serde_json::from_str::<Words>(event.body.get())
+            && let Some(standing) = entry(&mut all, words.probe, &event.observer, event.observed_at)
+        {
+            standing.text = words.text;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<(ProbeId, ObserverId), ProbeStanding>> {
+        // Nothing that can panic runs under this lock.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn body<B: Body + DeserializeOwned>(event: &Sent) -> Option<B> {
+    (event.kind == B::KIND.name).then(|| serde_json::from_str(event.body.get()).ok())?
+}
+
+fn entry<'a>(
+    all: &'a mut BTreeMap<(ProbeId, ObserverId), ProbeStanding>,
+    probe: ProbeId,
+    observer: &ObserverId,
+    at: Time,
+) -> Option<&'a mut ProbeStanding> {
+    let key = (probe.clone(), observer.clone());
+    if !all.contains_key(&key) && all.len() >= PROBES_MAX {
+        return None;
+    }
+    Some(all.entry(key).or_insert_with(|| ProbeStanding {
+        probe,
+        observer: observer.clone(),
+        state: None,
+        or_before: false,
+        at,
+        took: Span::ZERO,
+        value: None,
+        phases: Phases::default(),
+        certificate_expires: None,
+        text: String::new(),
+        findings: Vec::new(),
+    }))
+}
