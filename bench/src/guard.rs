@@ -2,6 +2,7 @@
 
 mod host;
 mod logs;
+#[expect(clippy::disallowed_methods, reason = "a benchmark sends and hears packets")]
 mod net;
 
 use std::path::Path;

@@ -1,6 +1,7 @@
 //! `garant agent` on a host of its own, beside fail2ban-server: memory, the time from a line to a dropped packet, bans restored.
 
 use std::ffi::OsStr;
+use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::process::Stdio;
@@ -56,7 +57,8 @@ fn config(folder: &Path, jails: &[&str], backend: &str) -> Result<(), Error> {
         let log = folder.join(format!("{jail}.log"));
         std::fs::OpenOptions::new().append(true).create(true).open(&log)?;
         let enabled = jails.contains(&jail);
-        text.push_str(&format!("[{jail}]\nenabled = {enabled}\nbackend = {backend}\nlogpath = {}\n", log.display()));
+        let log = log.display();
+        writeln!(text, "[{jail}]\nenabled = {enabled}\nbackend = {backend}\nlogpath = {log}")?;
     }
     std::fs::write(folder.join("fail2ban/jail.local"), text)?;
     Ok(())

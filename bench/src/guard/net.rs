@@ -24,7 +24,7 @@ const FAILURES: usize = 5;
 /// Silence after which an address is taken for banned.
 const SILENCE: Duration = Duration::from_millis(400);
 /// How long a ban is waited for.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The namespaces; removed at the end.
 pub(crate) struct Net {
