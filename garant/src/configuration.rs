@@ -401,7 +401,7 @@ mod tests {
             ),
             (
                 "reaction = { service = \"empty\", to = \"offences\", within = \"2 s\", over = \"1 d\" }\n\
-                 [guard]\nservice = \"empty\"",
+                 [guard]\nservice = \"empty\"\nscenarios = [\"sshd\"]",
                 "",
             ),
         ] {

@@ -27,6 +27,7 @@ title.fr = "Les journaux"
 title.en = "The logs"
 [guard]
 service = "logs"
+scans = true
 simulate = true
 {more}"#
     )

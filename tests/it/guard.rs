@@ -7,3 +7,4 @@ mod daemons;
 mod durability;
 mod faults;
 mod packet_filter;
+mod promises;

@@ -127,13 +127,15 @@ fn lock(state: &Path) -> Result<File, Failure> {
             .remedy("name a directory of its own with --state, which the user that runs the agent may write")
     };
     fs::DirBuilder::new().recursive(true).mode(0o700).create(state).map_err(|error| failed(&error))?;
-    store::refuse_of_another(state).map_err(|error| {
-        Failure::new(format!("the state of the agent in {} is not used", state.display())).because(&error)
-    })?;
     let file = File::options().create(true).truncate(false).write(true).open(state.join("agent.lock"));
     let file = file.map_err(|error| failed(&error))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => {
+            store::refuse_of_another(state).map_err(|error| {
+                Failure::new(format!("the state of the agent in {} is not used", state.display())).because(&error)
+            })?;
+            Ok(file)
+        }
         Err(TryLockError::WouldBlock) => Err(Failure::new(format!("an agent runs on {} already", state.display()))
             .remedy("stop that one first, or name another directory with --state")),
         Err(TryLockError::Error(error)) => Err(failed(&error)),
