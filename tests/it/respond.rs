@@ -28,7 +28,9 @@ impl Sink {
 
     #[expect(clippy::disallowed_methods, reason = "a test is a mail server")]
     fn run(&mut self) {
-        let listener = TcpListener::bind(("127.0.0.1", self.port)).expect("the port is still free");
+        // A connection of somebody else may have been given the port meanwhile.
+        let listener =
+            eventually("the port of the mail server to be free", || TcpListener::bind(("127.0.0.1", self.port)).ok());
         let (ends, mails) = (Arc::new(AtomicBool::new(false)), Arc::clone(&self.mails));
         let ended = Arc::clone(&ends);
         let thread = std::thread::spawn(move || {

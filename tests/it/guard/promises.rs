@@ -27,8 +27,8 @@ coverage = { service = "guard", at_least = "50 %", over = "1 d" }
 
 /// The newest verdict on a promise, from the log: the pages are in the namespace of the host.
 fn outcome(folder: &Path, promise: &str) -> Option<String> {
-    let of_promise = entries(folder, "promise.verdict").into_iter().filter(|verdict| verdict["promise"] == promise);
-    Some(of_promise.last()?["outcome"].as_str()?.to_owned())
+    let mut of_promise = entries(folder, "promise.verdict").into_iter().filter(|verdict| verdict["promise"] == promise);
+    Some(of_promise.next_back()?["outcome"].as_str()?.to_owned())
 }
 
 #[test]
