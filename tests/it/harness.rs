@@ -7,6 +7,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -93,10 +94,20 @@ pub(crate) fn pause(seconds: f64) {
     thread::sleep(Duration::from_secs_f64(seconds));
 }
 
-/// A port that was free just now.
+/// A port that is free, that no other caller is given, and that no connection is: those are given ports from 32768 on.
 #[expect(clippy::disallowed_methods, reason = "tests need free ports")]
 pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port()
+    const FIRST: u32 = 10_000;
+    const COUNT: u32 = 22_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    (0..COUNT)
+        .find_map(|_| {
+            // Another process of tests begins elsewhere.
+            let number = NEXT.fetch_add(1, Ordering::Relaxed).wrapping_add(std::process::id().wrapping_mul(97));
+            let port = u16::try_from(FIRST + number % COUNT).ok()?;
+            TcpListener::bind(("127.0.0.1", port)).is_ok().then_some(port)
+        })
+        .expect("a free port")
 }
 
 /// A number from the environment, or `otherwise`.
