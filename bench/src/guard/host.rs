@@ -39,9 +39,15 @@ const BANS: u32 = 100_000;
 pub(super) fn run() -> Outcome {
     let binary = garant()?;
     let net = Net::new()?;
-    memory(&net, &binary)?;
-    reaction(&net, &binary)?;
-    restore(&net, &binary)
+    let parts: [(&str, fn(&Net, &Path) -> Outcome); 3] =
+        [("memory", memory), ("from a line to the packet", reaction), ("bans restored", restore)];
+    for (what, part) in parts {
+        // The others are measured all the same, and it is said that this was not.
+        if let Err(error) = part(&net, &binary) {
+            row(what, &format!("not measured to the end: {error}"), "–");
+        }
+    }
+    Ok(())
 }
 
 /// The configuration of the package with these jails alone, and how fail2ban is told of new lines.
@@ -61,6 +67,9 @@ fn config(folder: &Path, jails: &[&str], backend: &str) -> Result<(), Error> {
         writeln!(text, "[{jail}]\nenabled = {enabled}\nbackend = {backend}\nlogpath = {log}")?;
     }
     std::fs::write(folder.join("fail2ban/jail.local"), text)?;
+    let log = folder.join("fail2ban.log");
+    let server = format!("[Definition]\ndbfile = None\nlogtarget = {}\n", log.display());
+    std::fs::write(folder.join("fail2ban/fail2ban.local"), server)?;
     Ok(())
 }
 
@@ -102,7 +111,6 @@ fn fail2ban(net: &Net, folder: &Path) -> Result<Process, Error> {
     let mut command = net.on_host(Path::new("fail2ban-server"));
     command.env("TZ", "UTC").arg("-f").arg("-x").arg("-c").arg(folder.join("fail2ban"));
     command.arg("-s").arg(folder.join("sock")).arg("-p").arg(folder.join("pid"));
-    command.args(["--dbfile", "none", "--logtarget"]).arg(folder.join("fail2ban.log"));
     command.stdout(Stdio::null()).stderr(Stdio::null());
     let server = Process::start(&mut command)?;
     wait_for(|| {
@@ -151,6 +159,8 @@ fn memory(net: &Net, binary: &Path) -> Outcome {
         quiet(agent.id());
         resident_mb(agent.id()).ok_or("no memory figure")?
     };
+    row("idle agent: resident memory", &format!("{idle:.1} MB"), "–");
+    row(&format!("more with ten jails, after {SEEN} lines in each log"), &format!("{:.1} MB", full - idle), "≤ 20 MB");
     let folder = tempfile::tempdir()?;
     config(folder.path(), &["sshd"], "polling")?;
     let peer = {
@@ -159,8 +169,6 @@ fn memory(net: &Net, binary: &Path) -> Outcome {
         quiet(server.id());
         resident_mb(server.id()).ok_or("no memory figure")?
     };
-    row("idle agent: resident memory", &format!("{idle:.1} MB"), "–");
-    row(&format!("more with ten jails, after {SEEN} lines in each log"), &format!("{:.1} MB", full - idle), "≤ 20 MB");
     row("fail2ban-server with one jail, after as many lines", &format!("{peer:.1} MB"), "the peer");
     Ok(())
 }
