@@ -36,10 +36,13 @@ const TRIALS: usize = 30;
 /// Bans that are restored.
 const BANS: u32 = 100_000;
 
+/// A part of the benchmark.
+type Part = fn(&Net, &Path) -> Outcome;
+
 pub(super) fn run() -> Outcome {
     let binary = garant()?;
     let net = Net::new()?;
-    let parts: [(&str, fn(&Net, &Path) -> Outcome); 3] =
+    let parts: [(&str, Part); 3] =
         [("memory", memory), ("from a line to the packet", reaction), ("bans restored", restore)];
     for (what, part) in parts {
         // The others are measured all the same, and it is said that this was not.
