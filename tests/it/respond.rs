@@ -306,7 +306,7 @@ fn commands_take_on_hand_over_silence_hold_and_test() {
 const KILLS: u64 = 6;
 
 /// So many of them at a time, each with a garant, a web server and a mail server of its own.
-const AT_A_TIME: usize = 1;
+const AT_A_TIME: usize = 3;
 
 /// How one kill goes.
 #[derive(Clone, Copy)]

@@ -62,7 +62,8 @@ fn journal(state: &State, text: &mut MetricsText) {
     text.counter("garant_samples_dropped", "", "Samples that were not stored.").sample(&[], health.samples_dropped);
     text.counter("garant_sample_files_damaged", "", "Files of samples that were damaged and set aside.")
         .sample(&[], health.sample_files_damaged);
-    if let Some(published) = state.published.borrow().as_deref() {
+    let published = state.published.borrow().clone();
+    if let Some(published) = published {
         let age = state.clock.now().since(published.at);
         text.gauge("garant_log_published_entries", "", "Entries below the published checkpoint.")
             .sample(&[], published.size);

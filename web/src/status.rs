@@ -298,6 +298,12 @@ fn of(state: &State) -> Status {
     let standings = (state.probes)();
     // One instant for all of it: nothing holds since a later one.
     let now = state.clock.now();
+    // Each is borrowed in a statement of its own. Within the expression below a borrow would last until its end: its channel could
+    // not be written meanwhile, and a second borrow of it would wait for the writer that waits for the first. The journal would
+    // stand still with them.
+    let vkey = state.identity.borrow().vkey.clone();
+    let size = *state.journal.size_watch().borrow();
+    let in_effect = Arc::clone(&state.in_effect.borrow());
     Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         at: now,
@@ -305,18 +311,18 @@ fn of(state: &State) -> Status {
         publish: policy.publish,
         revision: policy.applied.as_ref().map(|applied| applied.revision.clone()),
         journal: JournalStatus {
-            vkey: state.identity.borrow().vkey.clone(),
-            size: *state.journal.size_watch().borrow(),
+            vkey,
+            size,
             published_size: published.as_ref().map(|published| published.size),
             published_at: published.as_ref().map(|published| published.at),
             witnesses: published.iter().flat_map(|p| &p.cosignatures).map(|c| c.witness.clone()).collect(),
             fault: health.fault.map(|fault| fault.reason),
         },
         reload_error: policy.reload_error.clone(),
-        clock_behind: clock_behind(&state.in_effect.borrow(), now),
+        clock_behind: clock_behind(&in_effect, now),
         services: services(state, &standings, now),
         probes: probes(state, standings, now),
-        evaluated_at: state.in_effect.borrow().evaluated_at(),
+        evaluated_at: in_effect.evaluated_at(),
         promises: policy.applied.as_ref().map(|applied| promises(state, applied, now)).unwrap_or_default(),
         engines: engines(state),
     }

@@ -281,3 +281,30 @@ async fn ten_thousand_probes_are_shown() {
         assert!(answer.status == StatusCode::OK && answer.text().lines().count() >= lines, "{path}");
     }
 }
+
+/// The status is read while everything that it reads is written all the time: nobody waits for somebody who waits for him. A status
+/// that held a channel while it borrowed it again stopped the judge, the journal and every page for ever.
+#[test]
+fn a_status_stops_nobody_who_writes() {
+    let fixture = Fixture::with(applied(), log_with(20), &["watch"]);
+    let state = Arc::clone(&fixture.state);
+    let (done, is_done) = std::sync::mpsc::channel();
+    for _ in 0..2 {
+        let (state, done) = (Arc::clone(&state), done.clone());
+        std::thread::spawn(move || {
+            (0..2_000).for_each(|_| drop(of(&state)));
+            done.send(()).expect("somebody waits");
+        });
+    }
+    let (in_effect, identity) = (fixture.in_effect.clone(), fixture.identity.clone());
+    std::thread::spawn(move || {
+        let (standing, known) = (Arc::clone(&in_effect.borrow()), Arc::clone(&identity.borrow()));
+        loop {
+            in_effect.send_replace(Arc::clone(&standing));
+            identity.send_replace(Arc::clone(&known));
+        }
+    });
+    for _ in 0..2 {
+        is_done.recv_timeout(std::time::Duration::from_mins(2)).expect("a status that waits for ever");
+    }
+}
