@@ -16,6 +16,11 @@ pub(super) enum Texts {
     Unicode,
 }
 
+/// Letters that are one for Python when their case is ignored.
+const OTHER_I: [char; 4] = ['i', 'I', '\u{130}', '\u{131}'];
+/// The same in a class.
+const EVERY_I: &str = r"iI\x{130}\x{131}";
+
 /// The parts of a class for `\w`, `\d` and `\s`.
 const fn class_of(letter: char, texts: Texts) -> Option<&'static str> {
     Some(match (letter, texts) {
@@ -34,6 +39,8 @@ struct Translation<'a> {
     rest: Peekable<Chars<'a>>,
     texts: Texts,
     is_multi_line: bool,
+    /// Whether the case of letters is ignored, in each group that is open.
+    is_caseless: Vec<bool>,
     groups: Vec<Option<String>>,
     written: String,
 }
@@ -67,6 +74,7 @@ pub(super) fn translate(regex: &str, texts: Texts) -> Result<Translated, String>
         rest: rest.chars().peekable(),
         texts,
         is_multi_line: flags.contains('m'),
+        is_caseless: vec![flags.contains('i')],
         groups: Vec::new(),
         written: String::new(),
     };
@@ -107,7 +115,12 @@ impl Translation<'_> {
                 self.literal(next);
                 Ok(())
             }
-            '.' | '^' | '|' | ')' | '*' | '+' | '?' => {
+            ')' => {
+                self.is_caseless.pop();
+                self.written.push(')');
+                Ok(())
+            }
+            '.' | '^' | '|' | '*' | '+' | '?' => {
                 self.written.push(next);
                 Ok(())
             }
@@ -118,9 +131,17 @@ impl Translation<'_> {
         }
     }
 
+    /// Whether the case of letters is ignored where the dotless and the dotted `i` may be: for Python they are the same letter as
+    /// `i`, and for Rust they are not.
+    fn has_other_i(&self) -> bool {
+        self.texts == Texts::Unicode && self.is_caseless.last() == Some(&true)
+    }
+
     /// A character that stands for itself.
     fn literal(&mut self, character: char) {
-        if character.is_ascii_alphanumeric() || character == ' ' || !character.is_ascii() {
+        if OTHER_I.contains(&character) && self.has_other_i() {
+            self.write(format_args!("[{EVERY_I}]"));
+        } else if character.is_ascii_alphanumeric() || character == ' ' || !character.is_ascii() {
             self.written.push(character);
         } else if character.is_ascii_control() {
             self.write(format_args!(r"\x{:02x}", u32::from(character)));
@@ -248,14 +269,21 @@ impl Translation<'_> {
             let mut ahead = self.rest.clone();
             let is_range = ahead.next() == Some('-') && ahead.next().is_some_and(|to| to != ']');
             self.member(from);
+            let mut last = from;
             if is_range {
                 self.rest.next();
                 let to = self.rest.next().ok_or("a class has no end")?;
                 self.written.push('-');
                 match self.class_part(to)? {
-                    Some(to) if from <= to => self.member(to),
+                    Some(to) if from <= to => {
+                        self.member(to);
+                        last = to;
+                    }
                     _ => return Err("a class has a range without an end".to_owned()),
                 }
+            }
+            if self.has_other_i() && OTHER_I.iter().any(|other| (from..=last).contains(other)) {
+                self.written.push_str(EVERY_I);
             }
         }
     }
@@ -299,6 +327,8 @@ impl Translation<'_> {
 
     /// What follows an opening parenthesis.
     fn group(&mut self) -> Result<(), String> {
+        let is_caseless = self.is_caseless.last() == Some(&true);
+        self.is_caseless.push(is_caseless);
         if self.rest.next_if_eq(&'?').is_none() {
             self.groups.push(None);
             self.written.push('(');
@@ -330,7 +360,10 @@ impl Translation<'_> {
                     self.write(format_args!("(?(<{name}>)"));
                 }
             }
-            '#' => while self.rest.next().ok_or("a comment has no end")? != ')' {},
+            '#' => {
+                while self.rest.next().ok_or("a comment has no end")? != ')' {}
+                self.is_caseless.pop();
+            }
             '<' => match self.rest.next() {
                 Some(kind @ ('=' | '!')) => self.write(format_args!("(?<{kind}")),
                 _ => return Err("(?< is followed by neither = nor !".to_owned()),
@@ -347,6 +380,10 @@ impl Translation<'_> {
                 }
                 if !"ims-".contains(first) {
                     return Err(format!("the flag {first} is not supported"));
+                }
+                let (on, off) = flags.split_once('-').unwrap_or((&flags, ""));
+                if let Some(is_caseless) = self.is_caseless.last_mut() {
+                    *is_caseless = (*is_caseless || on.contains('i')) && !off.contains('i');
                 }
                 self.write(format_args!("(?{flags}:"));
             }

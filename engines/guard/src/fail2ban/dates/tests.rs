@@ -404,8 +404,9 @@ fn drawn_line(draws: &mut Draws, now: i64) -> String {
     if draws.chance(15) {
         let mut characters: Vec<char> = line.chars().collect();
         let place = draws.below(characters.len());
-        characters[place] =
-            draws.pick(&['0', '9', ' ', ':', '-', 'A', 'ſ', 'K', '٣', '_', '\u{301}', '.', '+', '\u{a0}', '²', '\x1c']);
+        characters[place] = draws.pick(&[
+            '0', '9', ' ', ':', '-', 'A', 'ſ', 'K', 'İ', 'ı', '٣', '_', '\u{301}', '.', '+', '\u{a0}', '²', '\x1c',
+        ]);
         line = characters.into_iter().collect();
     }
     line
@@ -424,6 +425,24 @@ fn drawn_lines(draws: &mut Draws, count: usize, step: i64) -> Vec<(String, i64)>
         }
     }
     lines
+}
+
+/// A letter that is `i` only for Python makes the name of a zone of a damaged one of a day. No zone has the name, and from then on
+/// the template with a zone takes every `Sat` for one: a line without a date.
+#[test]
+fn a_dotted_i_makes_a_zone_of_a_weekday() {
+    let now = at(NOWS[0]);
+    let line = |day: &str| (format!("{day} Dec 28 19:05:38 2013 - [73540] (192.0.2.7) login error"), now);
+    let lines = vec![line("Sat"), line("S\u{130}at"), line("Sat"), line("F\u{131}r"), line("FR\u{130}")];
+    let patterns = [r"(?i:%H[^I]%M x[h-j])", r"(?i:%Hi%M)", r"(?i:%H(?-i:i)%M)", r"(?i:%H[^I]%M)"];
+    let times = ["10i11", "10\u{131}11", "10\u{130}11 xI", "10:11 x\u{131}", "10:11 xi"];
+    let mut all = vec![Scenario { datepattern: None, log_zone: None, lines }];
+    for pattern in patterns {
+        let lines = times.iter().map(|time| ((*time).to_owned(), now)).collect();
+        all.push(Scenario { datepattern: Some(pattern.to_owned()), log_zone: None, lines });
+    }
+    let (lines, dated) = compare("Europe/Zurich", now, &all);
+    assert_eq!((lines, dated), (25, 9));
 }
 
 /// Dates that are drawn, in every form, damaged ones and ones of other scripts with them, read by every pattern in every zone.
