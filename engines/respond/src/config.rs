@@ -308,7 +308,47 @@ impl Section for Reaction {
     const EXAMPLE: &'static str = "";
 
     fn read(table: &mut Table<'_>) -> Option<Self> {
-        Some(Self(table.has("reaction")))
+        let reactions: Vec<Telling> = table.list("reaction", "whether somebody is told");
+        Some(Self(reactions.iter().any(|it| it.0)))
+    }
+}
+
+/// Whether a reaction is that somebody is told, rather than that an offender is banned. What is wrong with it is for the promise
+/// to say.
+#[derive(Debug)]
+struct Telling(bool);
+
+impl Value for Telling {
+    const SHAPE: &'static str = "a table";
+    const EXAMPLE: &'static str = "{ }";
+
+    fn read(slot: Slot<'_>) -> Option<Self> {
+        let Answered(to) = if slot.is_table() { slot.table()? } else { return Some(Self(false)) };
+        Some(Self(to.is_none_or(|word| word.0 != "offences")))
+    }
+}
+
+/// What a reaction answers.
+struct Answered(Option<Word>);
+
+impl Section for Answered {
+    const ABOUT: &'static str = "";
+    const EXAMPLE: &'static str = "";
+
+    fn read(table: &mut Table<'_>) -> Option<Self> {
+        Some(Self(table.optional("to", "what is answered")))
+    }
+}
+
+/// A text, or nothing where there is something else.
+struct Word(String);
+
+impl Value for Word {
+    const SHAPE: &'static str = "a text";
+    const EXAMPLE: &'static str = "\"offences\"";
+
+    fn read(mut slot: Slot<'_>) -> Option<Self> {
+        if slot.is_text() { slot.text::<Self>().map(|text| Self(text.to_owned())) } else { None }
     }
 }
 
@@ -809,3 +849,6 @@ fn rule(escalation: &Escalation) -> EscalationRule {
     }
     EscalationRule { steps, repeat: escalation.repeat, repeat_after: escalation.repeat_after }
 }
+
+#[cfg(test)]
+mod tests;
