@@ -9,7 +9,7 @@
 //! the tables of others do with them; ports of containers (their packets are forwarded and never reach `input`); what is
 //! allowed; and whoever has sent data over a connection with this host in the last minutes. That last rule is what keeps a
 //! forged sender address from cutting off somebody who really uses this host, and a late answer of a name server from looking
-//! like a scan. How many sources are banned in a minute is bounded by the kernel too: a flood of forged addresses bans few.
+//! like a scan. Of IPv6, a source is the network of 64 bits: one machine has all of its addresses. How many sources are banned in a minute is bounded by the kernel too: a flood of forged addresses bans few.
 //!
 //! Besides SYN, packets without any of SYN, ACK and RST (null, FIN and Xmas scans) are counted: no connection has those.
 
@@ -110,10 +110,9 @@ impl Scans {
         // The bucket empties over the window, and holds `ports`.
         let rate = (i64::from(*ports) * 60 / window).max(1);
         for (n, _, source) in FAMILIES {
-            let plain = source.split(" &").next().unwrap_or(source);
-            let key = format!("{plain} . meta l4proto . th dport");
+            let key = format!("{source} . meta l4proto . th dport");
             rule(text, format!("peer{n}"), &format!("{source} @peer{n} accept"));
-            rule(text, format!("asked{n}"), &format!("{key} @asked{n} accept"));
+            rule(text, format!("again{n}"), &format!("{key} @asked{n} accept"));
             rule(
                 text,
                 format!("count{n} {settings}"),

@@ -65,6 +65,46 @@ async fn a_scan_is_banned_within_20_ports() {
     }
 }
 
+/// Asks for ports from one address of the network of [`OTHER6`] after the other; how many were answered before the first that was
+/// dropped.
+fn scan_hopping(hosts: &TestNet, kind: &str, ports: &str) -> u32 {
+    let answered = hosts.outside(&format!(
+        "import socket, subprocess
+own = [f'fd99:0:0:3::{{number + 256:x}}' for number in range(100)]
+added = ''.join(f'addr replace {{address}}/48 dev veth1 nodad\\n' for address in own)
+subprocess.run(['ip', '-batch', '-'], input=added, text=True, check=True)
+n = 0
+for address, port in zip(own, {ports}):
+    s = socket.socket(socket.AF_INET6, socket.{kind}); s.bind((address, 0)); s.settimeout(0.5)
+    try:
+        s.connect(('{HOST6}', port)); s.send(b'x'); s.recv(1)
+    except ConnectionRefusedError: n += 1
+    except TimeoutError: break
+    s.close()
+print(n)"
+    ));
+    answered.parse().expect("a number")
+}
+
+/// Who asks for each port from another address of their network is one source, and so is a network all of whose machines ask for
+/// the same closed port.
+#[tokio::test]
+async fn a_network_of_ipv6_is_one_source() {
+    for kind in ["SOCK_STREAM", "SOCK_DGRAM"] {
+        let hosts = TestNet::new();
+        let _server = hosts.serve(&tcp_server(&[22]));
+        let nft = guarded(&hosts).await;
+        assert_eq!(scan_hopping(&hosts, kind, "[445] * 100"), 100, "{kind}");
+        assert_eq!(nft.scanned().await.expect("read"), []);
+        let answered = scan_hopping(&hosts, kind, "range(1000, 1100)");
+        assert!((10..=20).contains(&answered), "{kind}: {answered} ports were answered");
+        hosts.expect(OTHER6[1], 22, "dropped");
+        hosts.expect(OPERATOR6, 22, "open");
+        let networks: Vec<_> = nft.scanned().await.expect("read").into_iter().map(|(network, _)| network).collect();
+        assert_eq!(networks, ["fd99:0:0:3::/64".parse().expect("a network")], "{kind}");
+    }
+}
+
 #[tokio::test]
 async fn who_is_allowed_scans_as_much_as_they_like() {
     let hosts = TestNet::new();
