@@ -126,8 +126,9 @@ fn status(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, 
         (false, false) => context.painted(Style::Bad, "bans are not in force"),
     };
     context.line(&format!(
-        "{state}: {} now, {} since the start; {} lines read",
+        "{state}: {} now; since {}: {} bans, {} lines read",
         count(&status, "bans"),
+        text(&status, "since"),
         count(&status, "bans_since_start"),
         count(&status, "lines")
     ));

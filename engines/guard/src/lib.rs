@@ -21,6 +21,7 @@ mod scenarios;
 pub mod source;
 mod statement;
 mod stream;
+mod totals;
 
 pub use commands::commands;
 pub use config::{Config, Desired, Settings};

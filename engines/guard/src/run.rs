@@ -32,6 +32,7 @@ use crate::plan::{Impairment, Plan};
 use crate::source::{Journal, JournalBatch, JournalError, Notice, Wake};
 use crate::statement::{Said, Statement};
 use crate::stream::{Found, FoundOffence, Stream, StreamState};
+use crate::totals::{RuleTotals, Totals};
 
 /// Where the positions in logs and the counts of failures are kept.
 const LOGS: &str = "logs.json";
@@ -84,6 +85,7 @@ impl Guard {
         let mut orders = self.orders.1.lock().await;
         let mut desired = self.desired.clone();
         let mut enforcer: Option<Enforcer> = None;
+        let mut totals = Totals::since(context.clock.now());
         let mut tick = tokio::time::interval(TURN);
         loop {
             let Some(wanted) = desired.current::<Desired>()? else {
@@ -105,9 +107,10 @@ impl Guard {
                 Some(enforcer) => reconfigured(enforcer, &wanted.settings).await,
                 None => self.enforcer(&context, &wanted.settings).await?,
             };
-            let mut session = Session::begin(&context, wanted, &self.state, kept).await?;
+            let mut session = Session::begin(&context, wanted, &self.state, kept, totals).await?;
             let is_over = session.run(&mut orders, &mut desired).await?;
-            enforcer = Some(session.end().await?);
+            let (kept, counted) = session.end().await?;
+            (enforcer, totals) = (Some(kept), counted);
             if is_over {
                 return Ok(());
             }
@@ -204,7 +207,7 @@ struct Session<'a> {
     impaired: BTreeMap<String, String>,
     /// When that of it which passes by itself was seen last.
     passing: BTreeMap<String, Monotonic>,
-    lines: u64,
+    totals: Totals,
     rules: usize,
     is_dirty: bool,
     kept_at: Monotonic,
@@ -213,8 +216,6 @@ struct Session<'a> {
     /// When the lists were read last.
     listed_at: Option<Monotonic>,
     reading_lists: JoinSet<lists::ReadLists>,
-    bans_all: u64,
-    simulated_all: u64,
     spared: BTreeSet<(IpNet, String)>,
     /// Logs that are not there.
     not_there: BTreeSet<String>,
@@ -230,6 +231,7 @@ impl<'a> Session<'a> {
         desired: Desired,
         state: &'a Path,
         mut enforcer: Enforcer,
+        mut totals: Totals,
     ) -> Result<Self, EngineError> {
         let (settings, revision) = (desired.settings.clone(), desired.revision.clone());
         let (now, monotonic) = (context.clock.now(), context.clock.monotonic());
@@ -249,7 +251,8 @@ impl<'a> Session<'a> {
             });
             (streams.collect::<Vec<_>>(), impaired, rules, kept.logins)
         });
-        let (streams, impaired, rules, logins) = plan.await?;
+        let (mut streams, impaired, rules, logins) = plan.await?;
+        totals.hand_over(rules_of(&mut streams));
         for (address, at) in logins {
             enforcer.allowlist.logged_in(address, at.min(now));
         }
@@ -274,7 +277,7 @@ impl<'a> Session<'a> {
             unenforced: None,
             impaired: BTreeMap::new(),
             passing: BTreeMap::new(),
-            lines: 0,
+            totals,
             rules,
             is_dirty: false,
             kept_at: monotonic,
@@ -282,8 +285,6 @@ impl<'a> Session<'a> {
             counted_at: monotonic,
             listed_at: None,
             reading_lists: JoinSet::new(),
-            bans_all: 0,
-            simulated_all: 0,
             spared: BTreeSet::new(),
             not_there: BTreeSet::new(),
             actions: JoinSet::new(),
@@ -354,13 +355,14 @@ impl<'a> Session<'a> {
     }
 
     /// Keeps everything, and says what is not said yet.
-    async fn end(mut self) -> Result<Enforcer, EngineError> {
+    async fn end(mut self) -> Result<(Enforcer, Totals), EngineError> {
         self.keep().await?;
         self.count().await?;
         if let Some(covered) = self.statement.end() {
             self.context.recorder.record(&covered).await?;
         }
-        Ok(self.enforcer)
+        self.totals.take_back(rules_of(&mut self.streams));
+        Ok((self.enforcer, self.totals))
     }
 
     /// Reads what is new in all logs, and acts on it. Whether there is more.
@@ -412,7 +414,7 @@ impl<'a> Session<'a> {
     /// Acts on what was found.
     async fn found(&mut self, found: Found) -> Result<(), EngineError> {
         let now = self.context.clock.now();
-        self.lines += found.lines;
+        self.totals.lines += found.lines;
         self.is_dirty |= found.lines > 0 || !found.notices.is_empty();
         for (address, at) in found.logins {
             self.enforcer.allowlist.logged_in(address, at);
@@ -536,7 +538,7 @@ impl<'a> Session<'a> {
                 prolonged.insert(key.clone());
             }
             let Some(ports) = offence.ports.clone().filter(|_| !self.settings.simulate) else {
-                self.simulated_all += 1;
+                self.totals.simulated += 1;
                 events.push(self.seal(&banned(&offence, until, 0, false))?);
                 continue;
             };
@@ -592,7 +594,7 @@ impl<'a> Session<'a> {
         for done in done {
             match done {
                 Done::Banned(ban) => {
-                    self.bans_all += 1;
+                    self.totals.bans += 1;
                     let offence = details.get(&(ban.network, ban.rule.clone()));
                     let event = Banned {
                         address: shown(ban.hold.network),
@@ -617,7 +619,7 @@ impl<'a> Session<'a> {
                     tracing::info!(address = shown(ban.hold.network), rule = ban.rule, "banned");
                 }
                 Done::Simulated { request, first } => {
-                    self.simulated_all += 1;
+                    self.totals.simulated += 1;
                     if let Some(offence) = details.get(&(request.network, request.rule.clone())) {
                         events.push(self.seal(&banned(offence, None, 0, false))?);
                     }
@@ -980,9 +982,9 @@ impl<'a> Session<'a> {
                 let bans = self.enforcer.with_bans(|bans| bans.iter().filter(|ban| ban.rule == *rule.name).count());
                 json!({
                     "rule": &*rule.name,
-                    "failures": rule.failures_all,
-                    "offences": rule.offences_all,
-                    "nameless": rule.nameless,
+                    "failures": rule.totals.failures,
+                    "offences": rule.totals.offences,
+                    "nameless": rule.totals.nameless,
                     "banned": bans,
                 })
             })
@@ -994,11 +996,12 @@ impl<'a> Session<'a> {
             "enforced": self.unenforced.is_none() && !self.settings.simulate,
             "simulated": self.settings.simulate,
             "bans": self.enforcer.with_bans(Bans::len),
-            "bans_since_start": self.bans_all,
-            "simulated_since_start": self.simulated_all,
+            "bans_since_start": self.totals.bans,
+            "simulated_since_start": self.totals.simulated,
             "rules": rules,
             "logs": logs,
-            "lines": self.lines,
+            "lines": self.totals.lines,
+            "since": self.totals.since.to_string(),
             "listed_networks": self.enforcer.listed(),
             "enabled": self.rules,
             "impaired": impaired,
@@ -1059,6 +1062,11 @@ async fn read_journal(
         }
         tokio::time::sleep(TURN).await;
     }
+}
+
+/// The rules of streams, by name, with what they have counted.
+fn rules_of(streams: &mut [Stream]) -> impl Iterator<Item = (&str, &mut RuleTotals)> {
+    streams.iter_mut().flat_map(|stream| &mut stream.rules).map(|rule| (&*rule.name, &mut rule.totals))
 }
 
 /// A random number below a thousand million.

@@ -16,6 +16,7 @@ use crate::fail2ban::filter::{Filter, FilterSet, LineError, Match, NoNames};
 use crate::login::key_login;
 use crate::plan::{RulePlan, SourcePlan, StreamPlan};
 use crate::source::{Encoding, JournalBatch, JournalSettings, Notice, Positions, Tail, TailLimits, has_file};
+use crate::totals::RuleTotals;
 
 /// Addresses of failures that are counted apart in a minute; beyond it they are only counted as failures.
 const ADDRESSES_MAX: usize = 100_000;
@@ -59,11 +60,7 @@ pub(crate) struct Rule {
     /// Failures of this minute, and of whom.
     pub(crate) failures: u64,
     pub(crate) addresses: BTreeSet<String>,
-    /// Failures and offences since the start.
-    pub(crate) failures_all: u64,
-    pub(crate) offences_all: u64,
-    /// Whom a failure names, and who has no address: can't be banned.
-    pub(crate) nameless: u64,
+    pub(crate) totals: RuleTotals,
 }
 
 /// What is kept of a stream from one run to the next. Positions and counts are of one instant: a line that counts is behind the
@@ -335,22 +332,8 @@ impl Rule {
             Some(state) => Attempts::restored(limits, state),
             None => Attempts::new(limits),
         };
-        let (failures, failures_all, offences_all, nameless) = (0, 0, 0, 0);
-        let addresses = BTreeSet::new();
-        let rule = Self {
-            name,
-            attempts,
-            times,
-            ports,
-            ignored,
-            tells,
-            counts_bans,
-            failures,
-            addresses,
-            failures_all,
-            offences_all,
-            nameless,
-        };
+        let (failures, addresses, totals) = (0, BTreeSet::new(), RuleTotals::default());
+        let rule = Self { name, attempts, times, ports, ignored, tells, counts_bans, failures, addresses, totals };
         (rule, filter)
     }
 
@@ -401,7 +384,7 @@ impl Rule {
     ) -> Option<FoundOffence> {
         let host = found.host.as_ref()?;
         let Some((address, prefix)) = host.network() else {
-            self.nameless += 1;
+            self.totals.nameless += 1;
             return None;
         };
         let network = IpNet::new(address, prefix).ok()?.trunc();
@@ -409,7 +392,7 @@ impl Rule {
             return None;
         }
         self.failures += 1;
-        self.failures_all += 1;
+        self.totals.failures += 1;
         if self.addresses.len() < ADDRESSES_MAX {
             self.addresses.insert(host.text().to_owned());
         }
@@ -428,7 +411,7 @@ impl Rule {
         }
         let Offence { time: at, attempts: failures, .. } = offence?;
         self.attempts.service(now);
-        self.offences_all += 1;
+        self.totals.offences += 1;
         let before = known.map_or(0, |past| u64::from(past.count));
         let lasts = self.times.length(before, draw_ppb()).unwrap_or_else(|error| {
             tracing::warn!(rule = &*self.name, %error, "the formula of the ban has no result: the plain time is taken");
