@@ -436,6 +436,23 @@ fn what_cannot_be_read_is_said_once_and_again_when_it_can() {
 }
 
 #[test]
+fn links_that_lead_in_a_circle_are_named() {
+    let mut logs = Logs::of("a.log");
+    for (link, to) in [("a.log", "b.log"), ("b.log", "a.log")] {
+        std::os::unix::fs::symlink(logs.path(to), logs.path(link)).expect("linked");
+    }
+    for _ in 0..2 {
+        assert!(logs.read().is_empty());
+    }
+    let path = logs.path("a.log").display().to_string();
+    assert_eq!(logs.notices, [Notice::Unreadable { path: path.clone(), problem: Problem::Circle }]);
+    let said = logs.notices[0].to_string();
+    assert!(said.starts_with(&format!("{path} is not read: symbolic links of its path lead in a circle")), "{said}");
+    let failed = Notice::Unreadable { path, problem: Problem::Failed(5) };
+    assert!(failed.to_string().contains("answers Input/output error"), "{failed}");
+}
+
+#[test]
 fn a_directory_that_may_not_be_read_is_said_once_until_it_may() {
     let mut logs = Logs::of("*/a.log");
     let mut said = |refused: &[&str]| {

@@ -32,7 +32,7 @@ const PIECE: u64 = 1024;
 /// The kind that is left out unless it is asked for: there is one a minute and observer.
 const RECORDS: &str = "evidence.covered";
 /// Keys of bodies that hold a time, in microseconds.
-const TIMES: [&str; 6] = ["at", "after", "by", "start", "end", "since"];
+const TIMES: [&str; 7] = ["at", "after", "by", "start", "end", "since", "until"];
 /// Longest text of a line, in bytes; a longer one is cut, and is whole with `--json`.
 const TEXT_BYTES_MAX: usize = 400;
 
@@ -440,6 +440,8 @@ mod tests {
         );
         let line = shown(7, &covered("front"), NOW).line(&paris);
         assert!(line.contains("interval={\"end\":\"2026-11-23T00:00:00+01:00\""), "{line}");
+        let until = words(&serde_json::json!({ "rule": "sshd", "until": NOW.micros() }), &paris);
+        assert_eq!(until, "rule=sshd until=2026-11-23T00:00:00+01:00", "the end of a ban");
         let json: Value = serde_json::from_str(&shown(7, &changed("front"), NOW).json()).expect("JSON");
         assert_eq!((&json["sequence"], &json["entry"]["body"]["probe"]), (&7.into(), &"front".into()));
         assert_eq!(printable("a\u{1b}[31m\u{202e}b"), "a\\u{1b}[31m\\u{202e}b");

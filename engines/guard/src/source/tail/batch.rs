@@ -1,7 +1,10 @@
 //! What a look has found: lines, and what is to be said about the logs.
 
+use std::borrow::Cow;
 use std::io;
 use std::sync::Arc;
+
+use rustix::io::Errno;
 
 use super::TailLimits;
 
@@ -12,8 +15,10 @@ pub enum Problem {
     Denied,
     /// It is a directory, a device or a pipe.
     NotRegular,
-    /// The file system fails.
-    Failed,
+    /// Its symbolic links lead in a circle.
+    Circle,
+    /// The file system fails, with this error of the kernel.
+    Failed(i32),
 }
 
 /// Something about a log that a person may want to know.
@@ -64,13 +69,19 @@ pub enum Notice {
     },
 }
 
-const fn words(problem: Problem) -> &'static str {
+fn words(problem: Problem) -> Cow<'static, str> {
     match problem {
         Problem::Denied => {
-            "permission denied; add the account of the agent to the group of the log, which is `adm` on Debian"
+            "permission denied; add the account of the agent to the group of the log, which is `adm` on Debian".into()
         }
-        Problem::NotRegular => "it is no regular file; name a file, or a pattern of files",
-        Problem::Failed => "its file system answers with an error; see the kernel log",
+        Problem::NotRegular => "it is no regular file; name a file, or a pattern of files".into(),
+        Problem::Circle => {
+            "symbolic links of its path lead in a circle; `namei -l` shows them: point the wrong one at the file".into()
+        }
+        Problem::Failed(code) => {
+            let error = io::Error::from_raw_os_error(code);
+            format!("its file system answers {error}; the kernel log says more: `journalctl -k`").into()
+        }
     }
 }
 
@@ -199,7 +210,10 @@ impl Problem {
         match error.kind() {
             io::ErrorKind::PermissionDenied => Self::Denied,
             io::ErrorKind::InvalidInput => Self::NotRegular,
-            _ => Self::Failed,
+            _ => match error.raw_os_error() {
+                Some(code) if code == Errno::LOOP.raw_os_error() => Self::Circle,
+                code => Self::Failed(code.unwrap_or(Errno::IO.raw_os_error())),
+            },
         }
     }
 }
