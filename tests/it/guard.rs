@@ -8,3 +8,4 @@ mod durability;
 mod faults;
 mod packet_filter;
 mod promises;
+mod takeover;

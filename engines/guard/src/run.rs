@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::door::Reply;
-use engine::{BoxFuture, Context, DesiredState, Engine, EngineError, Program};
+use engine::{BoxFuture, Context, DesiredState, Engine, EngineError, EventNumber, Program};
 use event::evidence::Reacted;
 use event::{Body, Monotonic, Observed, Span, Time};
 use ipnet::IpNet;
@@ -130,10 +130,12 @@ impl Guard {
         }
         tracing::info!(in_force = opened.in_force, ended = opened.ended, "the bans of this host are known");
         let firewall = Arc::new(Nft::new((*context.programs).clone()));
+        let recorder = context.recorder.clone();
         Ok(Enforcer::new(
             firewall,
             bans,
             Arc::clone(&context.clock),
+            Arc::new(move || recorder.number()),
             allowlist(settings),
             caps(settings),
             scans(settings),
@@ -306,7 +308,8 @@ impl<'a> Session<'a> {
         for ban in self.enforcer.with_bans(Bans::untold) {
             let (address, rule) = (shown(ban.hold.network), ban.rule);
             let (log, failures, until, count) = (String::new(), 0, ban.until, ban.count);
-            events.push(self.seal(&Banned { address, rule, log, failures, until, count, enforced: true })?);
+            let banned = Banned { address, rule, log, failures, until, count, enforced: true };
+            events.push(self.seal_ban(&banned, ban.event)?);
         }
         if !events.is_empty() {
             self.send(events).await?;
@@ -605,7 +608,7 @@ impl<'a> Session<'a> {
                         count: ban.count,
                         enforced: true,
                     };
-                    events.push(self.seal(&event)?);
+                    events.push(self.seal_ban(&event, ban.event)?);
                     self.on_ban("ban", ban.hold.network, &ban.rule);
                     if offence.is_some_and(|offence| offence.tells) {
                         let until = ban.until.map_or_else(|| "for ever".to_owned(), |until| format!("until {until}"));
@@ -649,6 +652,12 @@ impl<'a> Session<'a> {
 
     fn seal<B: Body>(&self, body: &B) -> Result<Observed, EngineError> {
         Ok(self.context.recorder.seal(body, self.context.clock.now())?)
+    }
+
+    /// The event of a ban, under the number that was written down with it.
+    fn seal_ban(&self, banned: &Banned, number: Option<EventNumber>) -> Result<Observed, EngineError> {
+        let (recorder, now) = (&self.context.recorder, self.context.clock.now());
+        Ok(recorder.seal_numbered(banned, now, number.unwrap_or_else(|| recorder.number()))?)
     }
 
     /// Journals events, some hundred at a time, with a sign of life between. Once they are durable, the bans so far are told of.
@@ -939,7 +948,7 @@ impl<'a> Session<'a> {
         for rule in self.streams.iter().flat_map(|stream| &stream.rules) {
             ports.insert(&rule.name, rule.ports().unwrap_or_default());
         }
-        let (mut ended, mut history) = (0_usize, Vec::new());
+        let (mut ended, mut known, mut history) = (0_usize, 0_usize, Vec::new());
         for ban in &bans {
             let lasts = ban.until.map(|until| until.since(now));
             let is_over = lasts.is_some_and(|lasts| lasts <= Span::ZERO);
@@ -948,6 +957,13 @@ impl<'a> Session<'a> {
             history.push((ban.network, ban.rule.clone(), before, ban.since));
             if is_over {
                 ended += 1;
+                continue;
+            }
+            let key = BanKey { network: ban.network, rule: ban.rule.clone() };
+            let lasts_as_long =
+                |held: &Ban| held.until.is_none_or(|until| ban.until.is_some_and(|wanted| wanted <= until));
+            if self.enforcer.with_bans(|bans| bans.get(&key).is_some_and(lasts_as_long)) {
+                known += 1;
                 continue;
             }
             requests.push(Request {
@@ -970,7 +986,7 @@ impl<'a> Session<'a> {
         let spared = done.len() - taken;
         let events = self.done(done, &BTreeMap::new()).await?;
         self.send(events).await?;
-        Ok(Reply::json(&json!({ "taken": taken, "spared": spared, "ended": ended })))
+        Ok(Reply::json(&json!({ "taken": taken, "known": known, "spared": spared, "ended": ended })))
     }
 
     fn status(&self) -> serde_json::Value {

@@ -58,7 +58,7 @@ pub use program::{Program, ProgramError, Programs};
 pub use progress::Progress;
 pub use random::Random;
 pub use reconcile::{Driver, Reconcile};
-pub use recorder::{RecordError, Recorded, Recorder};
+pub use recorder::{EventNumber, RecordError, Recorded, Recorder};
 pub use secrets::{OpenedSecret, SecretError, Secrets};
 pub use supervisor::{Ended, EngineHealth, EngineState, HealthBoard, Supervisor};
 pub use tokio_util::sync::CancellationToken;

@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use event::{Body, BootId, Clock, Observed, ObserverId, PAYLOAD_BYTES_MAX, Time};
+use serde::{Deserialize, Serialize};
 use store::{Sink, StoreError, Taken};
 
 mod spool;
@@ -74,6 +75,15 @@ pub enum RecordError {
         /// Why.
         source: StoreError,
     },
+}
+
+/// What an event of an observer is known by: one that is sent again under it is in the journal once.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct EventNumber {
+    /// The run of the observer's process that took it.
+    pub boot: BootId,
+    /// How many that run had taken before.
+    pub sequence: u64,
 }
 
 /// The recorder of one observer: seals what it observes into events and sends them to the sink. Clones share its sequence.
@@ -195,15 +205,31 @@ impl Recorder {
     /// Makes an event of what was seen at `observed_at`, with the next number of the observer. It is to be
     /// [sent](Self::send), or journaled by a [`store::Step`]; one that never is leaves a gap in the numbers, and no harm.
     pub fn seal<B: Body>(&self, body: &B, observed_at: Time) -> Result<Observed, RecordError> {
+        self.seal_numbered(body, observed_at, self.number())
+    }
+
+    /// The next number of the observer, for an event whose body is not known yet. Whoever keeps it with what the event will tell of
+    /// can [seal](Self::seal_numbered) that again after a crash, and it is in the journal once.
+    pub fn number(&self) -> EventNumber {
+        EventNumber { boot: self.shared.streams.boot, sequence: self.stream.take_number() }
+    }
+
+    /// Makes an event as [`seal`](Self::seal) does, with a number that was taken before, in this run of the process or an earlier one.
+    pub fn seal_numbered<B: Body>(
+        &self,
+        body: &B,
+        observed_at: Time,
+        number: EventNumber,
+    ) -> Result<Observed, RecordError> {
+        let EventNumber { boot, sequence } = number;
         let kind = B::KIND.name;
-        let mut observed = Observed::new(body, self.stream.observer.clone(), self.shared.streams.boot, 0, observed_at)
+        let observed = Observed::new(body, self.stream.observer.clone(), boot, sequence, observed_at)
             .map_err(|source| RecordError::Body { kind, source })?;
         let bytes = observed.body.get().len();
         // The envelope adds some hundred bytes of names and numbers around the body.
         if bytes > PAYLOAD_BYTES_MAX - 4096 {
             return Err(RecordError::TooLarge { kind, bytes });
         }
-        observed.sequence = self.stream.take_number();
         Ok(observed)
     }
 

@@ -18,6 +18,7 @@ use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use engine::EventNumber;
 use event::{Monotonic, Span, Time};
 use ipnet::IpNet;
 use rustix::fs::OFlags;
@@ -83,6 +84,8 @@ pub struct Ban {
     pub count: u32,
     /// How it came about.
     pub origin: Origin,
+    /// The number of its event, until that is known to be in the journal: told again after a crash, it is there once.
+    pub event: Option<EventNumber>,
 }
 
 /// What tells one ban from another: each rule bans for itself.
@@ -331,6 +334,45 @@ impl Bans {
         self.torn = true;
     }
 
+    /// Remembers bans of another program: of each key how many there were before the one in force here, or in all where none is, and
+    /// when the last one began. What is known already is not made less.
+    ///
+    /// # Errors
+    /// The file can't be written: nothing is remembered.
+    pub fn remember(&mut self, past: Vec<(BanKey, PastBans)>) -> Result<(), BansError> {
+        let (mut raised, mut remembered) = (Vec::new(), Vec::new());
+        for (mut key, PastBans { count, last }) in past {
+            key.rule.truncate(key.rule.floor_char_boundary(RULE_BYTES_MAX));
+            if let Some(ban) = self.in_force.get(&key) {
+                if ban.count < count {
+                    raised.push(Ban { count, ..ban.clone() });
+                }
+                continue;
+            }
+            let known = self.past.get(&key);
+            if known.is_none_or(|known| known.count < count) {
+                let last = known.map_or(last, |known| known.last.max(last));
+                remembered.push((key, PastBans { count, last }));
+            }
+        }
+        // These bans are in the journal already.
+        let mark = (!raised.is_empty() && self.untold.is_empty()).then_some(Line::Told {});
+        let lines =
+            remembered.iter().map(|(key, past)| Line::of_past(key, *past)).chain(raised.iter().map(Line::of_ban));
+        self.append(lines.chain(mark).collect::<Vec<_>>().into_iter())?;
+        self.past.extend(remembered);
+        for ban in raised {
+            let key = ban.key();
+            self.past.entry(key.clone()).and_modify(|past| past.count = ban.count.saturating_add(1));
+            if let Some(untold) = self.untold.get_mut(&key) {
+                untold.count = ban.count;
+            }
+            self.in_force.insert(key, ban);
+        }
+        self.bound_past();
+        Ok(())
+    }
+
     /// Takes bans out. What is remembered of them stays, unless `forget`.
     ///
     /// # Errors
@@ -425,7 +467,7 @@ impl Bans {
         if self.untold.is_empty() {
             return Ok(());
         }
-        self.untold.clear();
+        self.all_told();
         let mut text = Vec::new();
         Line::Told {}.write(&mut text);
         if let Err(error) = self.file.write_all(&text) {
@@ -435,6 +477,14 @@ impl Bans {
         self.length += text.len() as u64;
         self.lines += 1;
         Ok(())
+    }
+
+    fn all_told(&mut self) {
+        for key in std::mem::take(&mut self.untold).keys() {
+            if let Some(ban) = self.in_force.get_mut(key) {
+                ban.event = None;
+            }
+        }
     }
 
     fn apply(&mut self, ban: Ban) {
@@ -471,7 +521,7 @@ impl Bans {
     fn replay_line(&mut self, line: Line) {
         match line {
             Line::Clock { .. } => {}
-            Line::Told {} => self.untold.clear(),
+            Line::Told {} => self.all_told(),
             Line::Ban(row) => {
                 if let Some(ban) = row.ban().filter(|_| self.in_force.len() < BANS_MAX) {
                     self.apply(ban);

@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use engine::EventNumber;
 use event::{Clock, Span, Time};
 use ipnet::IpNet;
 
@@ -127,11 +128,15 @@ pub enum EnforcerError {
     Task,
 }
 
+/// Numbers for the events that tell of bans.
+pub type EventNumbers = Arc<dyn Fn() -> EventNumber + Send + Sync>;
+
 /// Bans and unbans.
 pub struct Enforcer {
     firewall: Arc<dyn Firewall>,
     bans: Arc<Mutex<Bans>>,
     clock: Arc<dyn Clock>,
+    numbers: EventNumbers,
     /// Who is never banned. After a change of it, [`allow_changed`](Self::allow_changed) is to be called.
     pub allowlist: Allowlist,
     caps: Caps,
@@ -155,6 +160,7 @@ impl Enforcer {
         firewall: Arc<dyn Firewall>,
         bans: Bans,
         clock: Arc<dyn Clock>,
+        numbers: EventNumbers,
         allowlist: Allowlist,
         caps: Caps,
         scans: Option<Scans>,
@@ -165,6 +171,7 @@ impl Enforcer {
             firewall,
             bans,
             clock,
+            numbers,
             allowlist,
             caps,
             lists,
@@ -182,24 +189,17 @@ impl Enforcer {
         History(Arc::clone(&self.bans))
     }
 
-    /// Remembers bans of another program that are over: whom, by which rule, how many there were, and when the last one began.
+    /// Remembers bans of another program: whom, by which rule, how many there were but for one that is in force here, and when the last
+    /// one began.
     ///
     /// # Errors
     /// The file could not be written.
     pub async fn remember(&mut self, past: Vec<(IpNet, String, u32, Time)>) -> Result<(), EnforcerError> {
-        let bans = past.into_iter().filter(|(_, _, count, _)| *count > 0).map(|(network, rule, count, last)| {
-            let (network, hold) = (network.trunc(), Hold { network: network.trunc(), ports: Ports::All });
-            let origin = Origin::Imported;
-            Ban { network, rule, hold, since: last, until: Some(last), count: count - 1, origin }
+        let past = past.into_iter().filter(|(_, _, count, _)| *count > 0).map(|(network, rule, count, last)| {
+            (BanKey { network: canonical(network), rule }, PastBans { count, last })
         });
-        let bans: Vec<Ban> = bans.collect();
-        self.change(move |all| {
-            let over: Vec<Ban> = bans.into_iter().filter(|ban| all.get(&ban.key()).is_none()).collect();
-            let keys: Vec<BanKey> = over.iter().map(Ban::key).collect();
-            all.add(over)?;
-            all.remove(&keys, false).map(drop)
-        })
-        .await
+        let past: Vec<_> = past.collect();
+        self.change(move |bans| bans.remember(past)).await
     }
 
     /// Why the bans of late can't be written down; `None` while they can. They are in force all the same.
@@ -346,6 +346,7 @@ impl Enforcer {
             until,
             count: 0,
             origin,
+            event: Some((self.numbers)()),
         };
         let key = ban.key();
         let (current, past) = self.with_bans(|bans| (bans.get(&key).cloned(), bans.past(&key)));
@@ -585,7 +586,8 @@ impl Enforcer {
             }
             let until = left.map(|left| Time::from_micros(now.micros().saturating_add(left.micros())));
             let (network, hold, rule) = (hold.network, hold.clone(), ADOPTED_RULE.to_owned());
-            bans.push(Ban { network, rule, hold, since: now, until, count: 0, origin: Origin::Adopted });
+            let event = Some((self.numbers)());
+            bans.push(Ban { network, rule, hold, since: now, until, count: 0, origin: Origin::Adopted, event });
         }
         let count = bans.len();
         if count > 0 {

@@ -156,19 +156,22 @@ fn take(
         return Ok(json!({ "in_force": in_force, "known": imported.len(), "taken": 0 }));
     }
     let imported: Vec<ImportedBan> = imported.into_values().collect();
-    let (mut taken, mut ended, mut spared) = (0, 0, 0);
+    let (mut taken, mut known, mut ended, mut spared) = (0, 0, 0, 0);
     for some in imported.chunks(IMPORTED_AT_ONCE) {
         let answer = context.ask_agent(agent(matches), Question::post(API).segment("import").json(&some)?)?;
         let done: Value = answer.accepted("the bans were not taken over, or not all of them: run it again")?.json()?;
         taken += count(&done, "taken");
+        known += count(&done, "known");
         ended += count(&done, "ended");
         spared += count(&done, "spared");
     }
     say(
         context,
-        &format!("{taken} bans are taken over; {ended} were over, {spared} are of addresses that are never banned"),
+        &format!(
+            "{taken} bans are taken over; {known} were in force already, {ended} were over, {spared} are of addresses that are never banned"
+        ),
     );
-    Ok(json!({ "taken": taken, "ended": ended, "spared": spared }))
+    Ok(json!({ "taken": taken, "known": known, "ended": ended, "spared": spared }))
 }
 
 fn imported_ban(ban: &Fail2banBan, network: IpNet) -> ImportedBan {

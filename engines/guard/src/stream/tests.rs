@@ -108,7 +108,8 @@ impl Process {
             let count = current.as_ref().map_or_else(|| bans.past(&key).map_or(0, |past| past.count), |ban| ban.count);
             let since = current.map_or(offence.at, |ban| ban.since);
             let (hold, origin) = (Hold { network, ports: Ports::All }, Origin::Detected);
-            bans.add(vec![Ban { network, rule: rule.clone(), hold, since, until, count, origin }]).expect("written");
+            bans.add(vec![Ban { network, rule: rule.clone(), hold, since, until, count, origin, event: None }])
+                .expect("written");
             self.made.push((network, rule, offence.at));
         }
     }

@@ -1,5 +1,6 @@
 //! A line of the file of bans: a checksum, a space, JSON.
 
+use engine::EventNumber;
 use event::{Span, Time};
 use serde::{Deserialize, Serialize};
 
@@ -36,13 +37,15 @@ pub(super) struct Row {
     until: Option<Time>,
     count: u32,
     origin: Origin,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    event: Option<EventNumber>,
 }
 
 impl Row {
     pub(super) fn ban(self) -> Option<Ban> {
-        let Self { network, rule, hold, ports, since, until, count, origin } = self;
+        let Self { network, rule, hold, ports, since, until, count, origin, event } = self;
         let hold = Hold { network: hold.parse().ok()?, ports: Ports::parse(&ports)? };
-        Some(Ban { network: network.parse().ok()?, rule, hold, since, until, count, origin })
+        Some(Ban { network: network.parse().ok()?, rule, hold, since, until, count, origin, event })
     }
 }
 
@@ -57,6 +60,7 @@ impl Line {
             until: ban.until,
             count: ban.count,
             origin: ban.origin,
+            event: ban.event,
         })
     }
 

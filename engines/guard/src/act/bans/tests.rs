@@ -18,11 +18,61 @@ fn ban(address: &str, rule: &str, since: i64, lasts: Option<i64>) -> Ban {
     let network: IpNet = address.parse::<std::net::IpAddr>().expect("an address").into();
     let ports = Ports::some(Protocol::Tcp, [(22, 22)]).expect("ports");
     let (since, until) = (at(since).0, lasts.map(|lasts| at(since + lasts).0));
-    Ban { network, rule: rule.into(), hold: Hold { network, ports }, since, until, count: 0, origin: Origin::Detected }
+    Ban {
+        network,
+        rule: rule.into(),
+        hold: Hold { network, ports },
+        since,
+        until,
+        count: 0,
+        origin: Origin::Detected,
+        event: None,
+    }
 }
 
 fn all(bans: &Bans) -> Vec<Ban> {
     bans.iter().cloned().collect()
+}
+
+#[test]
+fn a_ban_keeps_the_number_of_its_event_until_it_is_told() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let number = |sequence| Some(engine::EventNumber { boot: event::BootId::from_bytes([3; 16]), sequence });
+    let numbered = |address: &str, sequence| Ban { event: number(sequence), ..ban(address, "sshd", 0, Some(600)) };
+    let (mut bans, _) = open(dir.path(), 0);
+    bans.add(vec![numbered("192.0.2.1", 1)]).expect("written");
+    bans.told().expect("written");
+    bans.add(vec![numbered("192.0.2.2", 2)]).expect("written");
+    for seconds in 1..=2 {
+        drop(bans);
+        bans = open(dir.path(), seconds).0;
+        assert_eq!(bans.untold(), [numbered("192.0.2.2", 2)]);
+        // Written anew, it is the same.
+        bans.torn = true;
+        bans.tidy(at(seconds).0).expect("written");
+    }
+    let events: Vec<_> = bans.iter().map(|ban| ban.event).collect();
+    assert_eq!(events, [None, number(2)]);
+}
+
+#[test]
+fn the_history_of_another_program_makes_no_count_less_and_no_event() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (mut bans, _) = open(dir.path(), 100);
+    let held = ban("192.0.2.1", "sshd", 90, Some(600));
+    bans.add(vec![held.clone()]).expect("written");
+    bans.told().expect("written");
+    let past = |count, last| PastBans { count, last: at(last).0 };
+    let over = ban("192.0.2.2", "sshd", 0, None).key();
+    for _ in 0..2 {
+        bans.remember(vec![(held.key(), past(2, 90)), (over.clone(), past(4, 50))]).expect("written");
+        bans.remember(vec![(held.key(), past(1, 95)), (over.clone(), past(3, 60))]).expect("written");
+        let counted = Ban { count: 2, ..held.clone() };
+        assert_eq!((all(&bans), bans.untold()), (vec![counted], Vec::new()));
+        assert_eq!((bans.past(&held.key()), bans.past(&over)), (Some(past(3, 90)), Some(past(4, 50))));
+        drop(bans);
+        bans = open(dir.path(), 101).0;
+    }
 }
 
 #[test]

@@ -120,10 +120,14 @@ fn address(text: &str) -> IpAddr {
     text.parse().expect(text)
 }
 
+fn numbers() -> EventNumbers {
+    Arc::new(|| engine::EventNumber { boot: event::BootId::from_bytes([7; 16]), sequence: 7 })
+}
+
 fn enforcer(dir: &Path, firewall: Arc<dyn Firewall>, clock: Arc<dyn Clock>, allow: &[&str], caps: Caps) -> Enforcer {
     let (bans, _) = Bans::open(dir, "boot", Span::from_days(10), clock.now(), clock.monotonic()).expect("opened");
     let allowlist = Allowlist::new(allow.iter().map(|network| net(network)), Span::from_days(7));
-    Enforcer::new(firewall, bans, clock, allowlist, caps, Some(Scans::default()))
+    Enforcer::new(firewall, bans, clock, numbers(), allowlist, caps, Some(Scans::default()))
 }
 
 fn request(network: &str, rule: &str, lasts: Option<i64>) -> Request {
