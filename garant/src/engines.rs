@@ -39,11 +39,12 @@ pub(crate) const HOST_ENGINES: &[HostEngineEntry] = &[HostEngineEntry {
     kinds: guard::KINDS,
     own_thread: true,
     commands: guard::commands,
+    figures: guard::FIGURES,
     desire: |given| desire(given, guard::Config::desired),
     make: |given| {
         let guard = guard::Guard::new(given.desired, given.state);
-        let door = Arc::new(guard.door());
-        Ok(Made::new(guard).door(door))
+        let (door, figures) = (Arc::new(guard.door()), guard.figures());
+        Ok(Made::new(guard).door(door).told(figures))
     },
 }];
 
@@ -146,6 +147,7 @@ fn hosts(given: &Given) -> Result<Made, Failure> {
         sink: Arc::clone(&given.store) as _,
         kinds: own,
         desires: desires.collect::<Result<_, Failure>>()?,
+        figures: given.host_engines.iter().map(|entry| (entry.name, entry.figures)).collect(),
         place: given.agent.clone(),
     });
     let (figures, probes) = (hosts.figures(), hosts.probes());

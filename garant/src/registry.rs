@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use engine::door::Door;
-use engine::metrics::MetricsSource;
+use engine::metrics::{FiguresTold, MetricsSource, ToldFigure};
 use engine::standing::Probes;
 use engine::{Command, DesiredState, Engine, Failure};
 use event::Kind;
@@ -142,6 +142,8 @@ pub struct HostEngineEntry {
     pub own_thread: bool,
     /// The commands of the engine, `garant <command> …`.
     pub commands: fn() -> Vec<Command>,
+    /// The figures that it has in `/metrics` of the server.
+    pub figures: &'static [ToldFigure],
     /// What the policy in effect wants of the engine: asked again after each reload.
     pub desire: fn(&Given) -> Result<Desire, Failure>,
     /// Makes the engine in the agent.
@@ -160,6 +162,7 @@ pub struct HostGiven {
 pub struct Made {
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) figures: Option<Arc<dyn MetricsSource>>,
+    pub(crate) told: Option<Arc<dyn FiguresTold>>,
     pub(crate) probes: Option<Probes>,
     pub(crate) door: Option<Arc<dyn Door>>,
 }
@@ -172,13 +175,19 @@ impl Made {
 
     /// An engine alone that is shared already.
     pub fn of(engine: Arc<dyn Engine>) -> Self {
-        Self { engine, figures: None, probes: None, door: None }
+        Self { engine, figures: None, told: None, probes: None, door: None }
     }
 
     /// Adds the figures of the engine, for `/metrics`.
     #[must_use]
     pub fn figures(self, figures: Arc<dyn MetricsSource>) -> Self {
         Self { figures: Some(figures), ..self }
+    }
+
+    /// Adds the figures of an engine on a host, for `/metrics` of the server.
+    #[must_use]
+    pub fn told(self, figures: Arc<dyn FiguresTold>) -> Self {
+        Self { told: Some(figures), ..self }
     }
 
     /// Adds what the engine knows of its probes, for the status page.

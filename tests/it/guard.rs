@@ -6,6 +6,7 @@ mod command_line;
 mod daemons;
 mod durability;
 mod faults;
+mod figures;
 mod packet_filter;
 mod promises;
 mod takeover;

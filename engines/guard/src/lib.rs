@@ -13,6 +13,7 @@ pub mod detect;
 mod door;
 mod events;
 pub mod fail2ban;
+mod figures;
 mod lists;
 mod login;
 mod plan;
@@ -27,6 +28,7 @@ pub use commands::commands;
 pub use config::{Config, Desired, Settings};
 pub use door::GuardDoor;
 pub use events::KINDS;
+pub use figures::{FIGURES, Figures};
 pub use run::Guard;
 
 /// Name of the engine.

@@ -27,6 +27,7 @@ use crate::config::{Desired, Settings};
 use crate::detect::BanLength;
 use crate::door::{BANS_SHOWN, BanOrder, GuardDoor, ImportedBan, Order, Wish};
 use crate::events::{Acted, Attempts, Banned, Detail, Impaired, Mended, Spared, Unbanned};
+use crate::figures::{Figures, Standing};
 use crate::lists;
 use crate::plan::{Impairment, Plan};
 use crate::source::{Journal, JournalBatch, JournalError, Notice, Wake};
@@ -67,13 +68,19 @@ pub struct Guard {
     desired: DesiredState,
     state: PathBuf,
     orders: (mpsc::Sender<Order>, Mutex<mpsc::Receiver<Order>>),
+    figures: Arc<Figures>,
 }
 
 impl Guard {
     /// The engine, which keeps its own state in this directory.
     pub fn new(desired: DesiredState, state: PathBuf) -> Self {
         let (sender, receiver) = mpsc::channel(ORDERS_MAX);
-        Self { desired, state, orders: (sender, Mutex::new(receiver)) }
+        Self { desired, state, orders: (sender, Mutex::new(receiver)), figures: Arc::default() }
+    }
+
+    /// Its figures, for `/metrics` of the server.
+    pub fn figures(&self) -> Arc<Figures> {
+        Arc::clone(&self.figures)
     }
 
     /// Its door.
@@ -89,6 +96,7 @@ impl Guard {
         let mut tick = tokio::time::interval(TURN);
         loop {
             let Some(wanted) = desired.current::<Desired>()? else {
+                self.figures.stand(None);
                 if let Some(mut enforcer) = enforcer.take() {
                     // Nothing is wanted any more: what is in the kernel of ours would ban for ever what nobody can see.
                     enforcer.remove_from_firewall().await?;
@@ -107,7 +115,7 @@ impl Guard {
                 Some(enforcer) => reconfigured(enforcer, &wanted.settings).await,
                 None => self.enforcer(&context, &wanted.settings).await?,
             };
-            let mut session = Session::begin(&context, wanted, &self.state, kept, totals).await?;
+            let mut session = Session::begin(&context, wanted, self, kept, totals).await?;
             let is_over = session.run(&mut orders, &mut desired).await?;
             let (kept, counted) = session.end().await?;
             (enforcer, totals) = (Some(kept), counted);
@@ -192,6 +200,7 @@ struct Kept {
 /// The time of one desired state.
 struct Session<'a> {
     context: &'a Context,
+    figures: &'a Figures,
     settings: Settings,
     state: &'a Path,
     enforcer: Enforcer,
@@ -231,13 +240,13 @@ impl<'a> Session<'a> {
     async fn begin(
         context: &'a Context,
         desired: Desired,
-        state: &'a Path,
+        guard: &'a Guard,
         mut enforcer: Enforcer,
         mut totals: Totals,
     ) -> Result<Self, EngineError> {
         let (settings, revision) = (desired.settings.clone(), desired.revision.clone());
         let (now, monotonic) = (context.clock.now(), context.clock.monotonic());
-        let path = state.join(LOGS);
+        let path = guard.state.join(LOGS);
         let plan = tokio::task::spawn_blocking(move || {
             let kept: Kept = match std::fs::read(&path) {
                 Ok(text) => serde_json::from_slice(&text).unwrap_or_else(|error| {
@@ -268,7 +277,8 @@ impl<'a> Session<'a> {
         }
         let mut session = Self {
             context,
-            state,
+            figures: &guard.figures,
+            state: &guard.state,
             enforcer,
             streams,
             statement: Statement::new(settings.probe.clone(), settings.service.clone(), revision, now),
@@ -703,6 +713,7 @@ impl<'a> Session<'a> {
         let now = self.context.clock.now();
         let all_read = !self.impaired.keys().any(|what| is_about_reading(what));
         let enforced = self.unenforced.is_none() && !self.settings.simulate;
+        self.figures.stand(Some(self.standing(enforced)));
         let tells = self.tells_until.is_some_and(|until| until > now);
         let said = self.statement.turn(now, all_read, enforced, tells);
         self.say(said).await
@@ -987,6 +998,24 @@ impl<'a> Session<'a> {
         let events = self.done(done, &BTreeMap::new()).await?;
         self.send(events).await?;
         Ok(Reply::json(&json!({ "taken": taken, "known": known, "spared": spared, "ended": ended })))
+    }
+
+    fn standing(&self, is_enforced: bool) -> Standing {
+        let mut rules: BTreeMap<String, RuleTotals> = BTreeMap::new();
+        for rule in self.streams.iter().flat_map(|stream| &stream.rules) {
+            let totals = rules.entry(rule.name.to_string()).or_default();
+            totals.failures += rule.totals.failures;
+            totals.offences += rule.totals.offences;
+        }
+        let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        Standing {
+            is_enforced,
+            bans: number(self.enforcer.with_bans(Bans::len)),
+            unread: number(self.impaired.keys().filter(|what| is_about_reading(what)).count()),
+            banned: self.totals.bans,
+            lines: self.totals.lines,
+            rules,
+        }
     }
 
     fn status(&self) -> serde_json::Value {

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use engine::command::Question;
 use engine::door::{self, Door, Method, Reply};
+use engine::metrics::FiguresTold;
 use engine::{BoxFuture, Context, DesiredState, Engine, EngineError, HealthBoard};
 use event::Span;
 use event::engine::{Blind, BlindCause};
@@ -22,7 +23,7 @@ use tokio::net::UnixListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::wire::{self, Asked, Desired, EngineStanding, FromAgent, PROTOCOL, Standing, ToAgent};
+use crate::wire::{self, Asked, Desired, EngineStanding, FIGURES_MAX, FromAgent, PROTOCOL, Standing, ToAgent};
 
 /// Connections at a time; a further one is closed at once.
 const CONNECTIONS_MAX: usize = 16;
@@ -96,9 +97,13 @@ pub struct Link {
     spool: Arc<DiskSpool>,
     followed: Arc<FollowedState>,
     doors: Arc<Vec<Arc<dyn Door>>>,
+    figures: Arc<ToldFigures>,
     board: watch::Receiver<Option<HealthBoard>>,
     attached: Arc<watch::Sender<u64>>,
 }
+
+/// The engines that have figures.
+pub type ToldFigures = Vec<(&'static str, Arc<dyn FiguresTold>)>;
 
 impl Link {
     /// The engine that serves `listener`. `board` is filled once the supervisor is there.
@@ -107,10 +112,11 @@ impl Link {
         spool: Arc<DiskSpool>,
         followed: Arc<FollowedState>,
         doors: Vec<Arc<dyn Door>>,
+        figures: ToldFigures,
         board: watch::Receiver<Option<HealthBoard>>,
     ) -> Self {
-        let attached = Arc::new(watch::Sender::new(0));
-        Self { listener: Mutex::new(Some(listener)), spool, followed, doors: Arc::new(doors), board, attached }
+        let (listener, attached) = (Mutex::new(Some(listener)), Arc::new(watch::Sender::new(0)));
+        Self { listener, spool, followed, doors: Arc::new(doors), figures: Arc::new(figures), board, attached }
     }
 
     async fn serve(&self, context: Context) -> Result<(), EngineError> {
@@ -131,6 +137,7 @@ impl Link {
                         spool: Arc::clone(&self.spool),
                         followed: Arc::clone(&self.followed),
                         doors: Arc::clone(&self.doors),
+                        figures: Arc::clone(&self.figures),
                         board: self.board.clone(),
                         attached: Arc::clone(&self.attached),
                         context: context.clone(),
@@ -172,6 +179,7 @@ struct Connection {
     spool: Arc<DiskSpool>,
     followed: Arc<FollowedState>,
     doors: Arc<Vec<Arc<dyn Door>>>,
+    figures: Arc<ToldFigures>,
     board: watch::Receiver<Option<HealthBoard>>,
     attached: Arc<watch::Sender<u64>>,
     context: Context,
@@ -348,7 +356,12 @@ impl Connection {
             last_error: health.last_error,
         });
         let state = *self.spool.state().borrow();
-        Standing { engines: engines.collect(), spooled: state.groups, lost: state.lost }
+        let figures = self.figures.iter().map(|(engine, figures)| {
+            let mut told = figures.told();
+            told.truncate(FIGURES_MAX);
+            ((*engine).to_owned(), told)
+        });
+        Standing { engines: engines.collect(), spooled: state.groups, lost: state.lost, figures: figures.collect() }
     }
 }
 

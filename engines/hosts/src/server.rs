@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use engine::metrics::{MetricsSource, MetricsText};
+use engine::metrics::{MetricsSource, MetricsText, ToldFigure};
 use engine::program::Companion;
 use engine::{BoxFuture, Context, Engine, EngineError, Program};
 use event::policy::Applied;
@@ -70,6 +70,7 @@ pub struct Hosts {
     sink: Arc<dyn Sink>,
     kinds: Vec<&'static Kind>,
     desires: Vec<(&'static str, Desire)>,
+    figures: Vec<(&'static str, &'static [ToldFigure])>,
     place: AgentPlace,
     view: Arc<watch::Sender<AgentView>>,
     standings: Arc<Standings>,
@@ -89,6 +90,8 @@ pub struct Given {
     pub kinds: Vec<&'static Kind>,
     /// The engines of agents, and what the policy wants of them.
     pub desires: Vec<(&'static str, Desire)>,
+    /// The figures that engines of agents have.
+    pub figures: Vec<(&'static str, &'static [ToldFigure])>,
     /// Where a started agent is.
     pub place: AgentPlace,
 }
@@ -134,15 +137,15 @@ impl Talks {
 impl Hosts {
     /// The engine.
     pub fn new(given: Given) -> Self {
-        let Given { config, applied, sink, kinds, desires, place } = given;
+        let Given { config, applied, sink, kinds, desires, figures, place } = given;
         let view = Arc::default();
         let standings = Arc::default();
-        Self { config, applied, sink, kinds, desires, place, view, standings, companion: Mutex::default() }
+        Self { config, applied, sink, kinds, desires, figures, place, view, standings, companion: Mutex::default() }
     }
 
     /// What is known of the agent, for metrics.
     pub fn figures(&self) -> Arc<Figures> {
-        Arc::new(Figures(self.view.subscribe()))
+        Arc::new(Figures { view: self.view.subscribe(), of_engines: self.figures.clone() })
     }
 
     /// The probes of agents, for the pages.
@@ -502,12 +505,15 @@ impl Engine for Hosts {
     }
 }
 
-/// Figures of the engine.
-pub struct Figures(watch::Receiver<AgentView>);
+/// Figures of the engine, and of those in the agent.
+pub struct Figures {
+    view: watch::Receiver<AgentView>,
+    of_engines: Vec<(&'static str, &'static [ToldFigure])>,
+}
 
 impl MetricsSource for Figures {
     fn write(&self, text: &mut MetricsText) {
-        let view = self.0.borrow().clone();
+        let view = self.view.borrow().clone();
         if !view.is_wanted {
             return;
         }
@@ -521,6 +527,11 @@ impl MetricsSource for Figures {
         let mut running = text.gauge("garant_hosts_engine_running", "", "Whether an engine of the agent runs.");
         for engine in &standing.engines {
             running.sample(&[("engine", &engine.engine)], engine.state == "running");
+        }
+        for (engine, figures) in &self.of_engines {
+            if let Some(told) = standing.figures.get(*engine) {
+                text.told(figures, told.get(..wire::FIGURES_MAX).unwrap_or(told));
+            }
         }
     }
 }

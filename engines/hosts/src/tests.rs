@@ -69,7 +69,7 @@ impl Host {
         listener.set_nonblocking(true).expect("a socket");
         let followed = FollowedState::load(self.state()).expect("readable");
         let board = watch::Sender::new(None);
-        let link = Link::new(listener, Arc::clone(&self.spool), followed, Vec::new(), board.subscribe());
+        let link = Link::new(listener, Arc::clone(&self.spool), followed, Vec::new(), Vec::new(), board.subscribe());
         let context = self.world.context("server.link".parse().expect("a name")).expect("a context");
         self.tasks.push(tokio::spawn(async move {
             let _board = board;
@@ -103,6 +103,7 @@ impl Host {
             sink: self.world.journal.clone(),
             kinds,
             desires: vec![("toy", desire)],
+            figures: Vec::new(),
             place: AgentPlace { state: self.state().to_owned() },
         });
         let mut context = self.world.context("server.hosts".parse().expect("a name")).expect("a context");

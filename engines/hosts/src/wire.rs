@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 use std::io;
 
+use engine::metrics::ToldSample;
 use event::{Sent, Time};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,8 @@ pub const PROTOCOL: u32 = 1;
 pub const LINE_BYTES_MAX: usize = 2 * event::PAYLOAD_BYTES_MAX;
 /// Most bytes of events in one line, but for a single group that is larger.
 pub const EVENTS_BYTES_MAX: usize = 512 * 1024;
+/// Most samples of the figures of one engine; further ones are left out.
+pub const FIGURES_MAX: usize = 1000;
 
 /// What is said to an agent.
 #[derive(Clone, Serialize, Deserialize, Debug)]
@@ -135,6 +138,9 @@ pub struct Standing {
     pub spooled: u64,
     /// Events lost at the bound of the spool since its start.
     pub lost: u64,
+    /// The figures of each engine that has some: [`FIGURES_MAX`] at most.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub figures: BTreeMap<String, Vec<ToldSample>>,
 }
 
 /// How an engine of an agent is doing.

@@ -11,11 +11,64 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+use serde::{Deserialize, Serialize};
+
 /// An engine, or another part of the process, that has figures to show. Figures begin at the start of the process and are
 /// no evidence: a verdict never reads them.
 pub trait MetricsSource: Send + Sync {
     /// Adds families. Called at each scrape; must neither wait nor fail. Names start with `garant_` and the owner's name.
     fn write(&self, text: &mut MetricsText);
+}
+
+/// A figure of an engine on a host, which the server shows. What it is called is fixed; the agent says numbers only.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ToldFigure {
+    /// Its name, as of [`MetricsText::gauge`].
+    pub name: &'static str,
+    /// What it is.
+    pub about: &'static str,
+    /// Whether it only goes up, until the agent starts anew.
+    pub is_counter: bool,
+    /// The label that tells its samples apart; `None` when there is one sample.
+    pub label: Option<&'static str>,
+}
+
+/// A sample of a [`ToldFigure`].
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct ToldSample {
+    /// The name of the figure.
+    pub figure: String,
+    /// The value of its label.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<String>,
+    /// The number.
+    pub count: u64,
+}
+
+/// An engine on a host that has figures. Asked every few seconds; must neither wait nor fail.
+pub trait FiguresTold: Send + Sync {
+    /// The figures as they stand.
+    fn told(&self) -> Vec<ToldSample>;
+}
+
+impl MetricsText {
+    /// Adds these figures, with the samples that an agent told. A sample without its label, or of no figure, is left out.
+    pub fn told(&mut self, figures: &[ToldFigure], samples: &[ToldSample]) {
+        for figure in figures {
+            let mut shown = BTreeSet::new();
+            let ToldFigure { name, about, is_counter, label } = *figure;
+            let mut family = if is_counter { self.counter(name, "", about) } else { self.gauge(name, "", about) };
+            for ToldSample { of, count, .. } in samples.iter().filter(|sample| sample.figure == name) {
+                let of = of.as_deref();
+                // Two samples with the same labels would make the whole exposition void.
+                if label.is_none() != of.is_none() || !shown.insert(of) {
+                    continue;
+                }
+                let labels = label.zip(of);
+                family.sample(labels.as_slice(), *count);
+            }
+        }
+    }
 }
 
 /// The format of an exposition.

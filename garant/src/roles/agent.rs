@@ -80,19 +80,20 @@ pub(crate) async fn agent(
     let mut supervisor = Supervisor::new(context).stop_deadline(STOP_DEADLINE);
     // The server's may be dead while the clock steps, and then what was seen here is dated by a clock that nobody doubts.
     supervisor = supervisor.add(Arc::new(engine::clock::timekeeper_of_agent()));
-    let mut doors = Vec::new();
+    let (mut doors, mut figures) = (Vec::new(), Vec::new());
     for entry in &registry.host_engines {
         let folder = state.join(entry.name);
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(|error| unusable(&error))?;
         let made = (entry.make)(HostGiven { desired: followed.of_engine(entry.name), state: folder })?;
         doors.extend(made.door);
+        figures.extend(made.told.map(|told| (entry.name, told)));
         supervisor = match runtimes.get(entry.name) {
             Some(runtime) => supervisor.add_on(runtime, made.engine),
             None => supervisor.add(made.engine),
         };
     }
     let board = watch::Sender::new(None);
-    supervisor = supervisor.add(Arc::new(Link::new(listener, spool, followed, doors, board.subscribe())));
+    supervisor = supervisor.add(Arc::new(Link::new(listener, spool, followed, doors, figures, board.subscribe())));
     board.send_replace(Some(supervisor.board()));
 
     let stop = CancellationToken::new();

@@ -49,6 +49,36 @@ fn a_family_is_written_once() {
 }
 
 #[test]
+fn an_agent_says_numbers_and_no_names() {
+    let figure = |name, is_counter, label| ToldFigure { name, about: "A.", is_counter, label };
+    let figures = [figure("garant_toy_bans", false, None), figure("garant_toy_failures", true, Some("rule"))];
+    let sample = |figure: &str, of: Option<&str>, count| {
+        let of = of.map(str::to_owned);
+        ToldSample { figure: figure.to_owned(), of, count }
+    };
+    let told = [
+        sample("garant_toy_failures", Some("ss\"hd"), 3),
+        sample("garant_toy_bans", None, 2),
+        sample("garant_toy_bans", None, 7),
+        sample("garant_toy_bans", Some("x"), 7),
+        sample("garant_toy_failures", Some("ss\"hd"), 4),
+        sample("garant_toy_failures", Some("nginx"), 5),
+        sample("garant_toy_failures", None, 6),
+        sample("up 1\n# EOF", None, 1),
+    ];
+    let mut text = MetricsText::new(MetricsFormat::OpenMetrics);
+    text.told(&figures, &told);
+    assert_eq!(
+        text.finish(),
+        concat!(
+            "# TYPE garant_toy_bans gauge\n# HELP garant_toy_bans A.\ngarant_toy_bans 2\n",
+            "# TYPE garant_toy_failures counter\n# HELP garant_toy_failures A.\n",
+            "garant_toy_failures_total{rule=\"ss\\\"hd\"} 3\ngarant_toy_failures_total{rule=\"nginx\"} 5\n# EOF\n",
+        )
+    );
+}
+
+#[test]
 fn the_older_text_says_the_same() {
     let mut text = MetricsText::new(MetricsFormat::Text);
     text.gauge("a_seconds", "seconds", "Some \"time\"\\\nlong.").sample(&[], MetricValue::Millionths(1_500_000));
