@@ -126,11 +126,11 @@ fn status(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, 
         (false, false) => context.painted(Style::Bad, "bans are not in force"),
     };
     context.line(&format!(
-        "{state}: {} now; since {}: {} bans, {} lines read",
+        "{state}: {} now, {} made and {} lines read since {}",
         count(&status, "bans"),
-        text(&status, "since"),
         count(&status, "bans_since_start"),
-        count(&status, "lines")
+        count(&status, "lines"),
+        text(&status, "since")
     ));
     for impaired in list(&status, "impaired") {
         let what = context.painted(Style::Bad, text(impaired, "what"));
