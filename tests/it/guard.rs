@@ -7,6 +7,8 @@ mod daemons;
 mod durability;
 mod faults;
 mod figures;
+mod mail;
 mod packet_filter;
 mod promises;
+mod rotation;
 mod takeover;

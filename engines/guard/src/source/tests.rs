@@ -10,6 +10,7 @@ use event::{Clock, Monotonic, Span, Time};
 use super::{Batch, Encoding, Follow, Notice, Positions, Problem, Start, Tail, TailLimits};
 
 mod drawn_rotations;
+mod logrotate;
 
 /// A clock that a test sets.
 #[derive(Default)]
