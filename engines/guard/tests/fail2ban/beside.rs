@@ -39,6 +39,8 @@ pub(crate) fn told(settings: &FilterSettings) -> Value {
         "find_time": settings.find_time.secs(),
         "in_operation": settings.in_operation,
         "ignore_pending": settings.ignore_pending,
+        "zone": settings.zone.name(),
+        "log_time_zone": settings.log_zone,
     })
 }
 

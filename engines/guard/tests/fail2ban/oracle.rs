@@ -124,6 +124,16 @@ impl Oracle {
         serde_json::from_value(answer["definition"].take()).expect("a definition")
     }
 
+    /// Makes a filter of a definition, in the place of another of that name.
+    pub(crate) fn define(&mut self, id: &str, definition: &garant_guard::fail2ban::FilterDefinition, settings: &Value) {
+        let mut question = json!({ "do": "define", "id": id, "definition": definition });
+        for (key, value) in settings.as_object().into_iter().flatten() {
+            question[key] = value.clone();
+        }
+        let answer = self.ask(&question);
+        assert!(answer["error"].is_null(), "{id}: {}", answer["error"]);
+    }
+
     /// What it makes of lines: plain ones, or with their date.
     pub(crate) fn lines(&mut self, id: &str, now: i64, lines: &[Value], names: &Value) -> Vec<Answer> {
         let mut answer = self.ask(&json!({ "do": "lines", "id": id, "now": now, "lines": lines, "names": names }));
