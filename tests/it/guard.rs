@@ -7,6 +7,7 @@ mod daemons;
 mod durability;
 mod faults;
 mod figures;
+mod forged;
 mod mail;
 mod packet_filter;
 mod promises;

@@ -106,7 +106,8 @@ impl Guard {
                     _ = tick.tick() => context.progress.tick(),
                     () = desired.changed() => {}
                     Some((_, answer)) = orders.recv() => {
-                        drop(answer.send(Reply::error(409, "the policy has no [guard]: nothing is read and nobody banned")));
+                        drop(answer.send(Reply::error(409, "no policy with [guard] is followed on this host: nothing is read and nobody banned; the log of garant says \
+                             why, where the policy has it")));
                     }
                 }
                 continue;

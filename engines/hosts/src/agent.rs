@@ -75,8 +75,12 @@ impl FollowedState {
             return Err(format!("revision {} is not newer than {}, which is followed", desired.revision, now.revision));
         }
         let text = serde_json::to_vec(&desired).map_err(|error| error.to_string())?;
-        store::write_whole(&self.path, &text, 0o600)
-            .map_err(|error| format!("{} can't be written: {error}", self.path.display()))?;
+        store::write_whole(&self.path, &text, 0o600).map_err(|error| {
+            format!(
+                "{} can't be written: {error}; free some space there, or let the agent write it",
+                self.path.display()
+            )
+        })?;
         for (name, sender) in self.engines.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             // Told also when it is the same: the files that it names may be others.
             sender.send_replace(part(&desired, name));

@@ -171,20 +171,20 @@ fn socket_answers(at: &Path) -> bool {
 }
 
 /// A small file system for the state of the agent, unmounted at the end.
-struct SmallDisk(std::path::PathBuf);
+pub(super) struct SmallDisk(std::path::PathBuf);
 
 impl SmallDisk {
-    fn new(at: &Path) -> Self {
+    pub(super) fn new(at: &Path) -> Self {
         std::fs::create_dir(at).expect("made");
         done(&["mount", "-t", "tmpfs", "-o", "size=2m,mode=0700", "none", at.to_str().expect("UTF-8")]);
         Self(at.to_owned())
     }
 
-    fn fill(&self) {
+    pub(super) fn fill(&self) {
         drop(run(&["dd", "if=/dev/zero", &format!("of={}/filler", self.0.display()), "bs=4k"]));
     }
 
-    fn free(&self) {
+    pub(super) fn free(&self) {
         std::fs::remove_file(self.0.join("filler")).expect("removed");
     }
 }

@@ -4,8 +4,9 @@ use std::ffi::OsStr;
 use std::path::Path;
 
 use super::bench::{
-    ATTACKER, Bench, Daemon, OTHER, SSHD, append, ask, banned, done, entries, failures, folder, until_banned,
+    ATTACKER, Bench, Daemon, OTHER, SSHD, append, ask, banned, done, entries, failures, folder, ready, until_banned,
 };
+use super::durability::SmallDisk;
 use crate::harness::{Up, binary, eventually, faketime, transcript};
 
 /// The part of a policy that names the agent of a unit.
@@ -84,8 +85,136 @@ fn without_nft_logs_are_read_and_it_is_said_that_nobody_is_banned() {
     let before = ["unshare", "-m", "--propagation", "private", "sh", "-c", &hidden, "sh"];
     let (agent, up) = with_agent(&bench, folder, &before, &[]);
     is_unenforced(&at, "nft");
+    // It is installed: bans are in force without a restart.
+    done(&["nsenter", "-t", &agent.0.id().to_string(), "-m", "umount", "/usr/sbin"]);
+    eventually("bans in force", || (ask(&at, &["status"])?["enforced"] == true).then_some(()));
+    append(&at.join("auth.log"), failures(OTHER, 3));
+    until_banned(&at, OTHER, "sshd");
+    assert_eq!(bench.held(), 1);
+    eventually("the end of the finding", || {
+        let last = entries(&at, "evidence.found").into_iter().rfind(|found| found["finding"] == "bans-not-enforced")?;
+        (last["open"] == false).then_some(())
+    });
     drop(up.stop());
     drop(agent);
+}
+
+/// What is said to be wrong with this log, once it is.
+fn said_of(at: &Path, log: &Path) -> String {
+    let log = log.to_str().expect("UTF-8");
+    eventually(&format!("a word on {log}"), || {
+        let status = ask(at, &["status"])?;
+        let found = status["impaired"].as_array()?.iter().find(|impaired| impaired["what"] == log)?.clone();
+        found["reason"].as_str().map(ToOwned::to_owned)
+    })
+}
+
+/// Nothing is wrong any more, and the finding is over.
+fn until_well(at: &Path) {
+    eventually("an end of what was wrong", || ask(at, &["status"])?["impaired"].as_array()?.is_empty().then_some(()));
+    eventually("the end of the finding", || {
+        let last = entries(at, "evidence.found").into_iter().rfind(|found| found["finding"] == "logs-unread")?;
+        (last["open"] == false).then_some(())
+    });
+}
+
+#[test]
+fn a_log_that_is_a_pipe_closed_or_late_is_said_and_read_as_soon_as_it_can_be() {
+    let bench = Bench::new();
+    let logs = "@/auth.log\n          @/pipe.log\n          @/closed.log\n          @/late/*/auth.log";
+    let folder = folder(&SSHD.replace("@/auth.log", logs), "", "");
+    let at = folder.path().to_path_buf();
+    let [pipe, closed, late] = ["pipe.log", "closed.log", "late/web/auth.log"].map(|name| at.join(name));
+    append(&at.join("auth.log"), "");
+    let text = |path: &Path| path.to_str().expect("UTF-8").to_owned();
+    done(&["mkfifo", &text(&pipe)]);
+    // The agent has no right of root: what belongs to somebody else and is closed can't be read.
+    append(&closed, failures("10.97.70.1", 2));
+    done(&["chown", "nobody", &text(&closed)]);
+    done(&["chmod", "600", &text(&closed)]);
+    let up = bench.up(folder);
+    assert_eq!(ready(&at)["enforced"], true);
+    // Each is named, with what to do.
+    let said = said_of(&at, &pipe);
+    assert!(said.contains("no regular file") && said.contains("name a file"), "{said}");
+    let said = said_of(&at, &closed);
+    assert!(said.contains("permission denied") && said.contains("`adm`"), "{said}");
+    eventually("the finding", || {
+        let open = |found: &serde_json::Value| found["finding"] == "logs-unread" && found["open"] == true;
+        entries(&at, "evidence.found").iter().any(open).then_some(())
+    });
+    for log in [&pipe, &closed] {
+        assert!(up.errors().contains(&text(log)), "{}", up.errors());
+    }
+    // The others are read meanwhile, also one that appears late in a folder that appears late.
+    append(&at.join("auth.log"), failures("10.97.70.2", 3));
+    until_banned(&at, "10.97.70.2", "sshd");
+    std::fs::create_dir_all(at.join("late/web")).expect("made");
+    append(&late, failures("10.97.70.3", 3));
+    until_banned(&at, "10.97.70.3", "sshd");
+
+    // Put right, they are read, with what was in them.
+    done(&["chmod", "644", &text(&closed)]);
+    append(&closed, failures("10.97.70.1", 1));
+    until_banned(&at, "10.97.70.1", "sshd");
+    std::fs::remove_file(&pipe).expect("removed");
+    append(&pipe, failures("10.97.70.4", 3));
+    until_banned(&at, "10.97.70.4", "sshd");
+    until_well(&at);
+    // And wrong once more.
+    done(&["chmod", "600", &text(&closed)]);
+    std::fs::rename(&pipe, at.join("gone")).expect("renamed");
+    done(&["mkfifo", &text(&pipe)]);
+    said_of(&at, &pipe);
+    drop(up.stop());
+}
+
+#[test]
+fn a_log_that_is_not_there_is_said_and_read_when_it_comes() {
+    let bench = Bench::new();
+    let folder = folder(SSHD, "", "");
+    let at = folder.path().to_path_buf();
+    let log = at.join("auth.log");
+    let up = bench.up(folder);
+    ready(&at);
+    let said = said_of(&at, &log);
+    assert!(said.contains("not there") && said.contains("as soon as it is"), "{said}");
+    append(&log, failures(ATTACKER, 3));
+    until_banned(&at, ATTACKER, "sshd");
+    until_well(&at);
+    drop(up.stop());
+}
+
+#[test]
+fn an_agent_that_starts_on_a_full_disk_says_so_and_recovers() {
+    let bench = Bench::new();
+    let folder = folder(SSHD, "", "");
+    let at = folder.path().to_path_buf();
+    let log = at.join("auth.log");
+    append(&log, "");
+    let _ssh = bench.listen(&[22]);
+    let disk = SmallDisk::new(&at.join("data.agent"));
+    disk.fill();
+    let up = bench.up(folder);
+    let said = eventually("a word on the disk", || {
+        let said = up.errors();
+        let full = said.lines().find(|line| line.contains("No space left") || line.contains("disk is full"))?;
+        Some(full.to_owned())
+    });
+    assert!(said.contains("data.agent") && said.contains("free some space"), "{said}");
+    eventually("a word on what is not followed", || {
+        up.errors().contains("desired.json can't be written").then_some(())
+    });
+    let asked = super::bench::guard(&at, &["status"]);
+    let words = String::from_utf8_lossy(&asked.stderr).into_owned();
+    assert!(words.contains("no policy with [guard] is followed") && words.contains("log of garant"), "{words}");
+    append(&log, failures(ATTACKER, 3));
+    disk.free();
+    until_banned(&at, ATTACKER, "sshd");
+    bench.is_dropped(ATTACKER, 22);
+    eventually("the ban in the journal", || (entries(&at, "guard.banned").len() == 1).then_some(()));
+    until_well(&at);
+    drop(up.stop());
 }
 
 #[test]
