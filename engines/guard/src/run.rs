@@ -58,6 +58,8 @@ const CAP: &str = "bans";
 const BANS_FILE: &str = "file of bans";
 const POSITIONS: &str = "positions in logs";
 const PATTERNS: &str = "patterns of ";
+/// Most counts of a minute that are kept until they are in the journal; beyond it, the oldest are lost when the process is killed.
+const COUNTS_MAX: usize = 10_000;
 /// Orders that wait.
 const ORDERS_MAX: usize = 16;
 /// The rule of bans that a person orders.
@@ -196,6 +198,9 @@ struct Kept {
     streams: Vec<StreamState>,
     #[serde(default)]
     logins: Vec<(IpAddr, Time)>,
+    /// What was counted in the last minute and may not be in the journal yet: it is told again, as the same events.
+    #[serde(default)]
+    counts: Vec<(EventNumber, Time, Attempts)>,
 }
 
 /// The time of one desired state.
@@ -235,6 +240,8 @@ struct Session<'a> {
     actions: JoinSet<Acted>,
     /// Until when the finding about bans that somebody is told of stays open.
     tells_until: Option<Time>,
+    /// What was counted in a minute and is not known to be in the journal.
+    counts: Vec<(EventNumber, Time, Attempts)>,
 }
 
 impl<'a> Session<'a> {
@@ -261,9 +268,9 @@ impl<'a> Session<'a> {
                 let kept = kept.streams.iter().find(|kept| kept.key == plan.key).cloned();
                 Stream::new(plan, kept)
             });
-            (streams.collect::<Vec<_>>(), impaired, rules, kept.logins)
+            (streams.collect::<Vec<_>>(), impaired, rules, kept.logins, kept.counts)
         });
-        let (mut streams, impaired, rules, logins) = plan.await?;
+        let (mut streams, impaired, rules, logins, counts) = plan.await?;
         totals.hand_over(rules_of(&mut streams));
         for (address, at) in logins {
             enforcer.allowlist.logged_in(address, at.min(now));
@@ -302,6 +309,7 @@ impl<'a> Session<'a> {
             not_there: BTreeSet::new(),
             actions: JoinSet::new(),
             tells_until: None,
+            counts,
             settings,
         };
         tracing::info!(rules, streams = session.streams.len(), "the rules of this host are followed");
@@ -309,6 +317,7 @@ impl<'a> Session<'a> {
             session.impair(what, reason).await?;
         }
         session.tell().await?;
+        session.tell_counts(0).await?;
         session.turn().await?;
         Ok(session)
     }
@@ -370,8 +379,8 @@ impl<'a> Session<'a> {
 
     /// Keeps everything, and says what is not said yet.
     async fn end(mut self) -> Result<(Enforcer, Totals), EngineError> {
-        self.keep().await?;
         self.count().await?;
+        self.keep().await?;
         if let Some(covered) = self.statement.end() {
             self.context.recorder.record(&covered).await?;
         }
@@ -672,7 +681,7 @@ impl<'a> Session<'a> {
     }
 
     /// Journals events, some hundred at a time, with a sign of life between. Once they are durable, the bans so far are told of.
-    async fn send(&self, events: Vec<Observed>) -> Result<(), EngineError> {
+    async fn send(&self, events: Vec<Observed>) -> Result<bool, EngineError> {
         let mut is_durable = true;
         for events in events.chunks(500) {
             is_durable &= self.context.recorder.send(events.to_vec()).await?.is_durable();
@@ -681,7 +690,7 @@ impl<'a> Session<'a> {
         if is_durable && let Err(error) = self.enforcer.told().await {
             tracing::debug!(%error, "these bans are journaled once more after a restart");
         }
-        Ok(())
+        Ok(is_durable)
     }
 
     async fn unenforced(&mut self, reason: &str) -> Result<(), EngineError> {
@@ -839,18 +848,39 @@ impl<'a> Session<'a> {
 
     /// Journals what was counted since the last time.
     async fn count(&mut self) -> Result<(), EngineError> {
-        let mut events = Vec::new();
+        let (recorder, now) = (&self.context.recorder, self.context.clock.now());
+        let mut counts = Vec::new();
         for rule in self.streams.iter_mut().flat_map(|stream| &mut stream.rules) {
             let failures = std::mem::take(&mut rule.failures);
             let addresses = std::mem::take(&mut rule.addresses).len();
             if failures > 0 {
                 let addresses = u64::try_from(addresses).unwrap_or(u64::MAX);
                 let event = Attempts { rule: rule.name.to_string(), failures, addresses };
-                events.push(self.context.recorder.seal(&event, self.context.clock.now())?);
+                counts.push((recorder.number(), now, event));
             }
         }
-        if !events.is_empty() {
-            self.send(events).await?;
+        if counts.is_empty() {
+            return Ok(());
+        }
+        // What waits behind a full disk is in memory already, and in the file as far as there is room.
+        let excess = (self.counts.len() + counts.len()).saturating_sub(COUNTS_MAX).min(self.counts.len());
+        self.counts.drain(..excess);
+        let new = self.counts.len();
+        self.counts.extend(counts);
+        // In one write, the rules have counted nothing and this is to be told.
+        self.keep().await?;
+        self.tell_counts(new).await
+    }
+
+    /// Journals what was counted, from this one on. Once it is durable, so is what was sent before.
+    async fn tell_counts(&mut self, from: usize) -> Result<(), EngineError> {
+        let mut events = Vec::with_capacity(self.counts.len() - from);
+        for (number, at, event) in &self.counts[from..] {
+            events.push(self.context.recorder.seal_numbered(event, *at, *number)?);
+        }
+        if !events.is_empty() && self.send(events).await? {
+            self.counts.clear();
+            self.is_dirty = true;
         }
         Ok(())
     }
@@ -860,6 +890,7 @@ impl<'a> Session<'a> {
         let state = Kept {
             streams: self.streams.iter().map(Stream::state).collect(),
             logins: self.enforcer.allowlist.logins().iter().map(|(address, at)| (*address, *at)).collect(),
+            counts: self.counts.clone(),
         };
         let path = self.state.join(LOGS);
         let write = tokio::task::spawn_blocking(move || {

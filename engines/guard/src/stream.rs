@@ -70,6 +70,9 @@ pub(crate) struct StreamState {
     pub(crate) key: String,
     pub(crate) positions: Positions,
     pub(crate) attempts: Vec<(String, AttemptsState<String>)>,
+    /// What each rule has counted in this minute: failures, and of whom.
+    #[serde(default)]
+    pub(crate) minute: Vec<(String, u64, BTreeSet<String>)>,
 }
 
 /// What one look has found.
@@ -121,7 +124,12 @@ impl Stream {
             let counted = kept.attempts.iter().find(|(name, _)| **name == *rule.name).map(|(_, state)| state.clone());
             Rule::new(rule, counted)
         });
-        let (rules, filters): (Vec<Rule>, _) = rules.unzip();
+        let (mut rules, filters): (Vec<Rule>, _) = rules.unzip();
+        for (name, failures, addresses) in kept.minute {
+            if let Some(rule) = rules.iter_mut().find(|rule| *rule.name == *name) {
+                (rule.failures, rule.addresses) = (failures, addresses);
+            }
+        }
         let mut filters = FilterSet::new(filters);
         // They see lines that the others do not.
         for index in (0..rules.len()).filter(|index| rules[*index].counts_bans.is_some()) {
@@ -141,7 +149,9 @@ impl Stream {
                 positions
             }
         };
-        StreamState { key: self.key.clone(), positions, attempts: attempts.collect() }
+        let counted = self.rules.iter().filter(|rule| rule.failures > 0);
+        let minute = counted.map(|rule| (rule.name.to_string(), rule.failures, rule.addresses.clone()));
+        StreamState { key: self.key.clone(), positions, attempts: attempts.collect(), minute: minute.collect() }
     }
 
     /// The journal that somebody is to read for it, from where.

@@ -64,6 +64,15 @@ fn an_agent_that_is_killed_while_it_reads_counts_each_line_once() {
         expected.iter().map(|ban| (ban.trim_end_matches(" sshd").to_owned(), 1)).collect();
     eventually("all bans in the journal", || (journaled(&at).len() == once.len()).then_some(()));
     assert_eq!(journaled(&at), once);
+    // Each line is in the counts of the journal once, whichever process has read it. A reload has them told before their minute is over.
+    let lines = 5 * 40 + 4 * 40 + 5;
+    let counted = || -> u64 {
+        entries(&at, "guard.attempts").iter().map(|minute| minute["failures"].as_u64().expect("a number")).sum()
+    };
+    let reloaded = super::bench::guard(&at, &["reload"]);
+    assert!(reloaded.status.success(), "{}", transcript(&reloaded));
+    eventually("all lines in the counts of the journal", || (counted() >= lines).then_some(()));
+    assert_eq!(counted(), lines);
     drop(up.stop());
 }
 

@@ -170,6 +170,51 @@ fn a_log_that_is_a_pipe_closed_or_late_is_said_and_read_as_soon_as_it_can_be() {
 }
 
 #[test]
+fn a_log_full_of_rubbish_is_read_and_a_pattern_that_runs_away_is_given_up() {
+    let bench = Bench::new();
+    let runaway =
+        "\n[runaway]\nenabled = true\nfilter = runaway\nlogpath = @/runaway.log\nmaxretry = 1\nbackend = auto\n";
+    let folder = folder(&(SSHD.to_owned() + runaway), "", "");
+    let at = folder.path().to_path_buf();
+    std::fs::write(
+        at.join("fail2ban/filter.d/runaway.conf"),
+        "[Definition]\nfailregex = ^\\s*x: (?P<q>a?)(?:a|aa|a+)+(?:b|bb|b+)+(?P=q)c from <HOST>$\n",
+    )
+    .expect("written");
+    let (log, runaway) = (at.join("auth.log"), at.join("runaway.log"));
+    append(&log, "");
+    append(&runaway, "");
+    let up = bench.up(folder);
+    ready(&at);
+    // A line of a megabyte, NULs, no UTF-8, an end like that of Windows, and half a line.
+    append(&log, failures("10.97.60.2", 1).replace("root", &"x".repeat(1_000_000)));
+    append(&log, [&[0_u8; 4096][..], b"\n\xff\xfe\x80 \xc3\x28\n"].concat());
+    for (number, name) in [&b"\xff\xfe\x80"[..], b"a\0b", b"caf\xc3\xa9"].into_iter().enumerate() {
+        let line = failures("10.97.60.3", 1);
+        let (head, tail) = line.split_once("root").expect("a user");
+        let end = if number == 1 { tail.replace('\n', "\r\n") } else { tail.to_owned() };
+        append(&log, [head.as_bytes(), b"invalid user ", name, end.as_bytes()].concat());
+    }
+    until_banned(&at, "10.97.60.3", "sshd");
+    let line = failures("10.97.60.4", 3);
+    let (half, rest) = line.split_at(line.len() - 7);
+    append(&log, half);
+    append(&log, rest);
+    until_banned(&at, "10.97.60.4", "sshd");
+
+    // A pattern that runs away is given up and said; the lines after it are read, by it too.
+    let date = super::bench::syslog_date();
+    append(&runaway, format!("{date} x: {}{}zc from 10.97.60.5\n", "a".repeat(3000), "b".repeat(3000)));
+    eventually("a word on the pattern", || {
+        ask(&at, &["status"])?["impaired"].to_string().contains("patterns of runaway").then_some(())
+    });
+    append(&runaway, format!("{date} x: aabc from 10.97.60.6\n"));
+    until_banned(&at, "10.97.60.6", "runaway");
+    assert_eq!(banned(&at), ["10.97.60.3 sshd", "10.97.60.4 sshd", "10.97.60.6 runaway"]);
+    drop(up.stop());
+}
+
+#[test]
 fn a_log_that_is_not_there_is_said_and_read_when_it_comes() {
     let bench = Bench::new();
     let folder = folder(SSHD, "", "");
