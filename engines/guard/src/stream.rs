@@ -202,7 +202,7 @@ impl Stream {
         let mut batch = tail.look(clock, &mut |_, line| {
             let line = encoding.decode(line);
             let now = clock.now();
-            let date = seek_dates.match_time(&line, now)?;
+            let date = seek_dates.match_time(&line, now).ok()??;
             seek_dates.time_of(&date, &line, now).ok()
         });
         found.has_more = batch.has_more();
@@ -216,7 +216,7 @@ impl Stream {
             if self.reads_sshd
                 && line.in_operation
                 && let Some(address) = key_login(&text)
-                && let Some(date) = self.seek_dates.match_time(&text, now)
+                && let Ok(Some(date)) = self.seek_dates.match_time(&text, now)
                 && self.seek_dates.time_of(&date, &text, now).is_ok_and(|date| now.since(date).secs().abs() < 3600)
             {
                 found.logins.push((address, now));

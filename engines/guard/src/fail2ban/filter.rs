@@ -410,7 +410,7 @@ impl Filter {
         let known = self.last_date.filter(|date| *date > now - MAX_DEVIATION);
         let whole = line.len()..line.len();
         let mut dated = Dated { cut: whole, date: None, is_missing: false, written: Written::Cut };
-        if let Some(found) = self.dates.match_time(line, now) {
+        if let Some(found) = self.dates.match_time(line, now).map_err(|_| LineError::Date)? {
             if found.cut.is_empty() {
                 // A date that may be missing, and is.
                 dated.date = Some(known.unwrap_or(now));

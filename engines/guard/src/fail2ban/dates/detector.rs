@@ -270,7 +270,11 @@ impl DateDetector {
     }
 
     /// The date of a line, and what this says of the lines to come. `clock` is the time of the machine.
-    pub fn match_time(&mut self, line: &str, clock: Time) -> Option<TimeMatch> {
+    ///
+    /// # Errors
+    ///
+    /// The date is empty, and at the end of the line: fail2ban drops such a line.
+    pub fn match_time(&mut self, line: &str, clock: Time) -> Result<Option<TimeMatch>, Unread> {
         let line = Line::of(line);
         let (last, skipped) = self.search_last(line);
         let is_same = |candidate: &Candidate, detector: &Self| {
@@ -282,15 +286,17 @@ impl DateDetector {
         let chosen = match last {
             Some(candidate) if is_same(&candidate, self) => Some(candidate),
             last => self.search_all(line, skipped, last),
-        }?;
-        self.learn(line, &chosen, clock)?;
+        };
+        let Some(chosen) = chosen else { return Ok(None) };
+        self.learn(line, &chosen, clock).ok_or(Unread::Line)?;
         let Candidate { found, template, .. } = chosen;
         // A first group that took no part is, in Python, the place before the last character.
         let nowhere = || {
             let last = line.text.char_indices().next_back().map_or(0, |(byte, _)| byte);
             last..last
         };
-        Some(TimeMatch { template, span: found.span, cut: found.first.unwrap_or_else(nowhere), places: found.places })
+        let cut = found.first.unwrap_or_else(nowhere);
+        Ok(Some(TimeMatch { template, span: found.span, cut, places: found.places }))
     }
 
     /// Takes note of where the date was, and moves its template to the front. Nothing when the date is empty and at the end of
