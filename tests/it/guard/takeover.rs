@@ -104,6 +104,17 @@ fn seconds(bench: &Bench, time: &Value) -> i64 {
     bench.on_host(&["date", "-d", time.as_str().expect("a time"), "+%s"]).trim().parse().expect("a number")
 }
 
+/// For how many seconds the kernel still holds this address.
+fn left_in_kernel(bench: &Bench, address: &str) -> i64 {
+    let listed = bench.on_host(&["nft", "-j", "list", "table", "inet", "garant"]);
+    let listed: Value = serde_json::from_str(&listed).expect("JSON");
+    let sets = listed["nftables"].as_array().expect("an array").iter().filter_map(|item| item.get("set"));
+    let bans = sets.filter(|set| set["name"].as_str().is_some_and(|name| name.starts_with("ban")));
+    let elements = bans.filter_map(|set| set["elem"].as_array()).flatten().map(|element| &element["elem"]);
+    let held = elements.filter(|element| element["val"].to_string().contains(&format!("\"{address}\"")));
+    held.filter_map(|element| element["expires"].as_i64()).max().unwrap_or_else(|| panic!("{address} is not held"))
+}
+
 #[test]
 fn fail2ban_is_taken_over_while_it_runs_and_after() {
     let bench = Bench::new();
@@ -173,6 +184,14 @@ fn fail2ban_is_taken_over_while_it_runs_and_after() {
         assert_eq!(ban["count"], 0, "{ban}");
     }
     assert_eq!(bench.held(), 3);
+    // The kernel ends them then, too: it tells whole seconds.
+    for address in ["10.97.0.66", "10.97.9.9"] {
+        let until = seconds(&bench, &ban(&at, address, "sshd")["until"]);
+        let now = || bench.on_host(&["date", "+%s"]).trim().parse::<i64>().expect("a number");
+        let before = now();
+        let left = left_in_kernel(&bench, address);
+        assert!((until - now() - 2..=until - before + 2).contains(&left), "{address}: {left} of {}", until - before);
+    }
 
     // fail2ban is switched off, and its own bans go with it: those of garant go on.
     let stopped = fail2ban.client(&["stop"]);
