@@ -7,7 +7,7 @@ use std::path::Path;
 use super::bench::{
     Bench, OTHER, SSHD, agent, append, ask, banned, done, entries, failures, folder, ready, run, signal, until_banned,
 };
-use crate::harness::{eventually, pause, transcript};
+use crate::harness::{PATIENCE, eventually, pause, transcript, wall_micros};
 
 /// How often each address was banned, by the journal.
 fn journaled(at: &Path) -> BTreeMap<String, usize> {
@@ -102,7 +102,9 @@ fn a_ban_of_the_instant_of_a_kill_is_journaled_once() {
             segments.map(text).any(|text| String::from_utf8_lossy(&text).contains(&format!("\"{offender}\"")))
         };
         let is_told = || std::fs::read_to_string(&bans).is_ok_and(|text| text.ends_with("{\"told\":{}}\n"));
+        let end = wall_micros() + i64::try_from(PATIENCE.as_micros()).expect("some minutes");
         while !is_made() || (number % 2 == 1 && !is_spooled() && !is_told()) {
+            assert!(wall_micros() < end, "{offender} is not banned");
             std::thread::yield_now();
         }
         signal(victim, "KILL");
@@ -246,7 +248,10 @@ fn with_a_full_disk_it_goes_on_banning_and_says_so() {
         ["10.97.30.1", "10.97.30.3", OTHER].iter().all(|address| told.contains_key(*address)).then_some(())
     });
     assert_eq!(bench.held(), 4);
-    drop(up.stop());
+    let folder = up.stop();
+    // Before its folder is removed.
+    drop(disk);
+    drop(folder);
 }
 
 /// A database of fail2ban with many bans.

@@ -259,7 +259,10 @@ fn an_agent_that_starts_on_a_full_disk_says_so_and_recovers() {
     bench.is_dropped(ATTACKER, 22);
     eventually("the ban in the journal", || (entries(&at, "guard.banned").len() == 1).then_some(()));
     until_well(&at);
-    drop(up.stop());
+    let folder = up.stop();
+    // Before its folder is removed.
+    drop(disk);
+    drop(folder);
 }
 
 #[test]
