@@ -102,7 +102,7 @@ fn all_filters(one_jail: f64) -> Outcome {
     names.sort();
     names.retain(|name| filter(name).is_ok());
     let text = logs::log(Kind::Auth, LINES);
-    let all = ours(&names, &text, 1)?;
+    let all = ours(&names, &text, PASSES)?;
     let alone = ours(&["sshd".to_owned()], &text, 1)?;
     let sshd = names.iter().position(|name| name == "sshd").ok_or("there is no filter sshd")?;
     if all[sshd].matched != alone[0].matched {

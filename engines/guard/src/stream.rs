@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::act::{History, Ports, shown};
 use crate::detect::{Attempts, AttemptsState, BanLength, BanTimes, Failure, Offence};
-use crate::fail2ban::dates::DateDetector;
+use crate::fail2ban::dates::{DateDetector, LogLine};
 use crate::fail2ban::filter::{Filter, FilterSet, LineError, Match, NoNames};
 use crate::login::key_login;
 use crate::plan::{RulePlan, SourcePlan, StreamPlan};
@@ -202,7 +202,7 @@ impl Stream {
         let mut batch = tail.look(clock, &mut |_, line| {
             let line = encoding.decode(line);
             let now = clock.now();
-            let date = seek_dates.match_time(&line, now).ok()??;
+            let date = seek_dates.match_time(&LogLine::of(&line), now).ok()??;
             seek_dates.time_of(&date, &line, now).ok()
         });
         found.has_more = batch.has_more();
@@ -216,7 +216,7 @@ impl Stream {
             if self.reads_sshd
                 && line.in_operation
                 && let Some(address) = key_login(&text)
-                && let Ok(Some(date)) = self.seek_dates.match_time(&text, now)
+                && let Ok(Some(date)) = self.seek_dates.match_time(&LogLine::of(&text), now)
                 && self.seek_dates.time_of(&date, &text, now).is_ok_and(|date| now.since(date).secs().abs() < 3600)
             {
                 found.logins.push((address, now));

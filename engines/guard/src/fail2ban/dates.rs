@@ -16,7 +16,7 @@ mod templates;
 mod tests;
 mod zones;
 
-pub use detector::{DateDetector, DateSettings, TimeMatch};
+pub use detector::{DateDetector, DateSettings, LogLine, TimeMatch};
 pub use strptime::Unread;
 
 /// Why there is no detector.

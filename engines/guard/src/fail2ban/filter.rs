@@ -23,7 +23,7 @@ pub use host::{BadHost, Host};
 pub use set::{FilterSet, Told};
 pub use tally::{Buffered, Tally};
 
-use super::dates::{DateDetector, DateError, DateSettings, Unread};
+use super::dates::{DateDetector, DateError, DateSettings, LogLine, Unread};
 use super::definition::{FilterDefinition, UseDns};
 use super::pattern::{Found, PatternError, Shape};
 use candidates::Candidates;
@@ -376,8 +376,9 @@ impl Filter {
 
     /// What a line tells, without its newline.
     pub fn process_line(&mut self, line: &str, now: Time, names: &mut dyn Names) -> Result<Vec<Match>, LineError> {
-        let dated = self.date_of(line, now)?;
-        self.process_rest(line, &dated, now, names)
+        let line = LogLine::of(line);
+        let dated = self.date_of(&line, now)?;
+        self.process_rest(&line, &dated, None, now, names)
     }
 
     /// What a line tells whose date is known, as that of an entry of the journal is.
@@ -392,7 +393,7 @@ impl Filter {
             return Err(LineError::TooLong);
         }
         let dated = self.dated(line, date, now);
-        self.process_rest(line, &dated, now, names)
+        self.process_rest(&LogLine::of(line), &dated, None, now, names)
     }
 
     /// The date of a line, which is known, as one of a log that is followed.
@@ -403,12 +404,16 @@ impl Filter {
     }
 
     /// The date of a line. Each line has to be asked for: what is found decides how the next ones are read.
-    fn date_of(&mut self, line: &str, now: Time) -> Result<Dated, LineError> {
-        if line.len() > MAX_LINE {
+    fn date_of(&mut self, line: &LogLine<'_>, now: Time) -> Result<Dated, LineError> {
+        if line.text().len() > MAX_LINE {
             return Err(LineError::TooLong);
         }
+        if let Some((cut, date)) = self.dates.same_as_before(line, now) {
+            self.last_date = Some(date);
+            return Ok(self.compared(Dated { cut, date: Some(date), is_missing: false, written: Written::Read }, now));
+        }
         let known = self.last_date.filter(|date| *date > now - MAX_DEVIATION);
-        let whole = line.len()..line.len();
+        let whole = line.text().len()..line.text().len();
         let mut dated = Dated { cut: whole, date: None, is_missing: false, written: Written::Cut };
         if let Some(found) = self.dates.match_time(line, now).map_err(|_| LineError::Date)? {
             if found.cut.is_empty() {
@@ -418,7 +423,7 @@ impl Filter {
                     (dated.cut, dated.written) = (0..0, Written::Last);
                 }
             } else {
-                match self.dates.time_of(&found, line, now) {
+                match self.dates.time_of(&found, line.text(), now) {
                     Ok(read) => {
                         dated.date = Some(read);
                         dated.written = Written::Read;
@@ -456,17 +461,18 @@ impl Filter {
         dated
     }
 
-    /// What a line tells whose date was found.
+    /// What a line tells whose date was found. `may_match` says whether a pattern may match it, when that is known.
     fn process_rest(
         &mut self,
-        line: &str,
+        line: &LogLine<'_>,
         dated: &Dated,
+        may_match: Option<bool>,
         now: Time,
         names: &mut dyn Names,
     ) -> Result<Vec<Match>, LineError> {
         let several = self.max_lines > 1;
         match dated.written {
-            Written::Read if several => line[dated.cut.clone()].clone_into(&mut self.last_date_text),
+            Written::Read if several => line.text()[dated.cut.clone()].clone_into(&mut self.last_date_text),
             Written::Given(date) if several => self.last_date_text = date.to_rfc3339(),
             _ => {}
         }
@@ -476,21 +482,31 @@ impl Filter {
         {
             return Ok(Vec::new());
         }
-        let is_possible = if several {
-            self.take_line(line, dated);
+        if several {
+            self.take_lines(line, dated, may_match);
+            // With a `prefregex`, it decides what stays for the next line.
+            let is_judged = self.prefregex.is_some() || self.tally.is_some();
+            if !is_judged && !self.buffer.iter().any(|line| line.is_possible) {
+                return Ok(Vec::new());
+            }
+            self.texts[LINES].set_lines(&self.buffer);
             let Seen { text, shape } = &self.texts[LINES];
-            self.candidates.find(text, shape.is_ascii(), &mut self.possible)
+            if !self.candidates.find(text, shape.is_ascii(), &mut self.possible) && !is_judged {
+                return Ok(Vec::new());
+            }
         } else {
-            self.candidates.find_without(line, &dated.cut, line.is_ascii(), &mut self.possible, &mut self.seam)
-        };
-        // With several lines, the `prefregex` decides what stays for the next line.
-        if !is_possible && (!several || self.prefregex.is_none()) && self.tally.is_none() {
-            return Ok(Vec::new());
-        }
-        if !several {
-            self.take_line(line, dated);
+            self.candidates.note(line.text(), &dated.cut);
+            if !self.find_candidates(line, dated) && self.tally.is_none() {
+                return Ok(Vec::new());
+            }
+            self.take_line(line.text(), dated);
         }
         self.find(dated.date, dated.is_missing, now, names)
+    }
+
+    /// Finds the patterns that a line without its date may match; whether there are any.
+    fn find_candidates(&mut self, line: &LogLine<'_>, dated: &Dated) -> bool {
+        self.candidates.find_without(line.text(), &dated.cut, line.is_ascii(), &mut self.possible, &mut self.seam)
     }
 
     /// The failures in the lines at hand, of which this one is the last.
@@ -721,22 +737,29 @@ impl Filter {
 
     /// Lets the patterns see a line without its date.
     fn take_line(&mut self, line: &str, dated: &Dated) {
-        let parts = [&line[..dated.cut.start], &line[dated.cut.end..]];
         if let Some(tally) = &mut self.tally {
             tally.is_ignored = false;
         }
         self.seen = LINES;
-        if self.max_lines == 1 {
-            return self.texts[LINES].set_line(parts);
+        self.texts[LINES].set_line([&line[..dated.cut.start], &line[dated.cut.end..]]);
+    }
+
+    /// Adds a line without its date to those that patterns see.
+    fn take_lines(&mut self, line: &LogLine<'_>, dated: &Dated, may_match: Option<bool>) {
+        let is_possible = may_match.unwrap_or_else(|| self.find_candidates(line, dated));
+        if let Some(tally) = &mut self.tally {
+            tally.is_ignored = false;
         }
+        self.seen = LINES;
+        let line = line.text();
         let date = match dated.written {
             Written::Read | Written::Cut => line[dated.cut.clone()].to_owned(),
             Written::Last | Written::Given(_) => self.last_date_text.clone(),
         };
-        self.buffer.push(Buffered { text: parts.concat(), date, date_at: parts[0].len() });
+        let text = [&line[..dated.cut.start], &line[dated.cut.end..]].concat();
+        self.buffer.push(Buffered { text, date, date_at: dated.cut.start, is_possible });
         let surplus = self.buffer.len().saturating_sub(self.max_lines);
         self.buffer.drain(..surplus);
-        self.texts[LINES].set_lines(&self.buffer);
     }
 
     /// Lets the patterns of a failure see other lines.

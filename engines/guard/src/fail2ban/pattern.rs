@@ -167,11 +167,15 @@ impl Pattern {
         }
     }
 
-    /// An expression that finds something in every text of one line of ASCII in which the pattern does, and in few others. It says
-    /// nothing of places.
-    pub(super) fn approximation(&self) -> Option<regex::Regex> {
+    /// An expression that finds something in every text of one line of ASCII in which one of the patterns does, and in few others.
+    /// It says nothing of places.
+    pub(super) fn approximation<'p>(patterns: impl IntoIterator<Item = &'p Self>) -> Option<regex::Regex> {
         let style = Style { ascii: true, one_line: true, approximate: true };
-        linear(&emit::write(&self.tree.root, &[], style).text, true).ok()
+        let written: Vec<_> = patterns
+            .into_iter()
+            .map(|pattern| format!("(?:{})", emit::write(&pattern.tree.root, &[], style).text))
+            .collect();
+        linear(&written.join("|"), true).ok()
     }
 
     fn form(&self, shape: Shape) -> Result<&Form, &PatternError> {

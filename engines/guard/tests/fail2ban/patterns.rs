@@ -203,7 +203,8 @@ fn ours(pattern: &Pattern, text: &str) -> Value {
         .collect();
     if let Some(literals) = pattern.literals().filter(|literals| text.is_ascii() || !literals.ignores_case) {
         let text = if literals.ignores_case { text.to_ascii_lowercase() } else { text.to_owned() };
-        assert!(literals.texts.iter().any(|literal| text.contains(literal)), "{literals:?} in {text:?}");
+        let has_one = |set: &Vec<String>| set.iter().any(|literal| text.contains(literal));
+        assert!(literals.sets.iter().all(has_one), "{literals:?} in {text:?}");
     }
     json!({ "start": place(text, found.span.start), "end": place(text, found.span.end), "groups": groups })
 }

@@ -4,6 +4,7 @@
 //! that matched the lines before is asked first, where the date was then. A template that finds a date further to the right than
 //! usual gives way to one that finds it further to the left. Places are counted in characters, as there.
 
+use std::cell::OnceCell;
 use std::ops::Range;
 use std::sync::{Arc, LazyLock};
 
@@ -13,9 +14,10 @@ use fancy_regex::Regex;
 use super::directives::field;
 use super::local::{LocalClock, calendar};
 use super::python::Texts;
+use super::shapes::MOST_BEHIND;
 use super::strptime::{Said, Unread, digit};
 use super::template::{Contents, Found, Kind, Need, Places, Template};
-use super::templates::Templates;
+use super::templates::{TemplateList, Templates};
 use super::{DateError, zones};
 
 /// How long a template may go unused before another passes it that has matched less.
@@ -70,7 +72,7 @@ pub struct TimeMatch {
 /// Finds the dates of a log's lines.
 #[derive(Debug)]
 pub struct DateDetector {
-    templates: Arc<[Template]>,
+    templates: Arc<TemplateList>,
     /// Lines that the template found something in, whether it was chosen or not; by its place in `templates`.
     found_in: Vec<u64>,
     ranks: Vec<Rank>,
@@ -95,6 +97,29 @@ struct Read {
     time: Time,
     /// When it was read.
     at: Time,
+    /// What followed it, as far as its shape looks, when that alone says where it is: the same text is then the same date.
+    behind: Option<Behind>,
+}
+
+/// What followed a date: so many bytes of these.
+#[derive(Clone, Copy, Debug)]
+struct Behind {
+    bytes: [u8; MOST_BEHIND],
+    length: usize,
+}
+
+impl Behind {
+    fn as_slice(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
+    }
+}
+
+impl Read {
+    /// Whether it would be read as the same instant now.
+    fn means_the_same(&self, now: Time) -> bool {
+        let (now, at) = (now.micros(), self.at.micros());
+        now >= at && now.div_euclid(SAME_MICROS) == at.div_euclid(SAME_MICROS)
+    }
 }
 
 /// For how long a date means the same instant, in microseconds: days begin and zones change at multiples of it.
@@ -102,20 +127,37 @@ const SAME_MICROS: i64 = 15 * 60 * 1_000_000;
 /// How far before now a date without a year is, in days, that is certainly of the year that was tried first.
 const THIS_YEAR_DAYS: i64 = 300;
 
-/// A line, by its characters.
-#[derive(Clone, Copy)]
-struct Line<'a> {
+/// A line of a log, and what is asked of it more than once.
+#[derive(Debug)]
+pub struct LogLine<'a> {
     text: &'a str,
     texts: Texts,
+    contents: OnceCell<Contents>,
 }
 
-impl<'a> Line<'a> {
-    fn of(text: &'a str) -> Self {
-        Self { text, texts: if text.is_ascii() { Texts::Ascii } else { Texts::Unicode } }
+impl<'a> LogLine<'a> {
+    /// A line without its newline.
+    pub fn of(text: &'a str) -> Self {
+        let texts = if text.is_ascii() { Texts::Ascii } else { Texts::Unicode };
+        Self { text, texts, contents: OnceCell::new() }
+    }
+
+    /// The line.
+    pub fn text(&self) -> &'a str {
+        self.text
+    }
+
+    /// Whether all its characters are of ASCII.
+    pub fn is_ascii(&self) -> bool {
+        self.texts == Texts::Ascii
+    }
+
+    fn contents(&self) -> Contents {
+        *self.contents.get_or_init(|| Contents::of(self.text))
     }
 
     /// The byte where the character of this number starts; the end of the line when it has fewer.
-    fn byte(self, place: usize) -> usize {
+    fn byte(&self, place: usize) -> usize {
         match self.texts {
             Texts::Ascii => place.min(self.text.len()),
             Texts::Unicode => self.text.char_indices().nth(place).map_or(self.text.len(), |(byte, _)| byte),
@@ -123,21 +165,21 @@ impl<'a> Line<'a> {
     }
 
     /// The number of characters before a byte.
-    fn place(self, byte: usize) -> usize {
+    fn place(&self, byte: usize) -> usize {
         match self.texts {
             Texts::Ascii => byte,
             Texts::Unicode => self.text.get(..byte).map_or(0, |front| front.chars().count()),
         }
     }
 
-    fn at(self, place: usize) -> Option<char> {
+    fn at(&self, place: usize) -> Option<char> {
         match self.texts {
             Texts::Ascii => self.text.as_bytes().get(place).map(|byte| char::from(*byte)),
             Texts::Unicode => self.text.chars().nth(place),
         }
     }
 
-    fn before(self, place: usize) -> Option<char> {
+    fn before(&self, place: usize) -> Option<char> {
         place.checked_sub(1).and_then(|before| self.at(before))
     }
 }
@@ -148,6 +190,13 @@ struct Candidate {
     rank: usize,
     found: Found,
     distance: usize,
+}
+
+/// The match that was chosen: its template, its place in the ranking, and where it is, in characters.
+struct Chosen {
+    rank: usize,
+    distance: usize,
+    end: usize,
 }
 
 impl DateDetector {
@@ -190,7 +239,7 @@ impl DateDetector {
     }
 
     /// Searches `line` with the template at a place of the ranking, in all of it or in some of its characters.
-    fn search(&mut self, line: Line<'_>, rank: usize, part: Option<Range<usize>>) -> Option<Candidate> {
+    fn search(&mut self, line: &LogLine<'_>, rank: usize, part: Option<Range<usize>>) -> Option<Candidate> {
         let template = self.ranks.get(rank)?.template;
         let (text, from) = match part {
             Some(part) if part.start > part.end => return None,
@@ -215,7 +264,7 @@ impl DateDetector {
     }
 
     /// Whether the line has, where the last date was, the characters around it that were there.
-    fn has_same_edges(&self, line: Line<'_>) -> bool {
+    fn has_same_edges(&self, line: &LogLine<'_>) -> bool {
         let is_word = |character: Option<char>| character.is_some_and(is_alphanumeric);
         let (start, end) = (self.start, self.end);
         let is_start =
@@ -225,7 +274,7 @@ impl DateDetector {
     }
 
     /// Searches with the template that gave the last date. The second value is its place when it has seen the whole line.
-    fn search_last(&mut self, line: Line<'_>) -> (Option<Candidate>, Option<usize>) {
+    fn search_last(&mut self, line: &LogLine<'_>) -> (Option<Candidate>, Option<usize>) {
         let rank = self.last_rank;
         if rank >= self.ranks.len() {
             return (None, None);
@@ -239,11 +288,14 @@ impl DateDetector {
     /// Searches with all templates in their order, but the one that is skipped; `reserve` is what is taken when none wins.
     fn search_all(
         &mut self,
-        line: Line<'_>,
+        line: &LogLine<'_>,
         skipped: Option<usize>,
         mut reserve: Option<Candidate>,
     ) -> Option<Candidate> {
-        let contents = (line.texts == Texts::Ascii).then(|| Contents::of(line.text));
+        let contents = line.is_ascii().then(|| line.contents());
+        if contents.is_some_and(|contents| !self.templates.may_match(line.text, contents)) {
+            return reserve;
+        }
         for rank in 0..self.ranks.len() {
             if skipped == Some(rank) || contents.is_some_and(|contents| !contents.may_match(self.need(rank))) {
                 continue;
@@ -274,8 +326,7 @@ impl DateDetector {
     /// # Errors
     ///
     /// The date is empty, and at the end of the line: fail2ban drops such a line.
-    pub fn match_time(&mut self, line: &str, clock: Time) -> Result<Option<TimeMatch>, Unread> {
-        let line = Line::of(line);
+    pub fn match_time(&mut self, line: &LogLine<'_>, clock: Time) -> Result<Option<TimeMatch>, Unread> {
         let (last, skipped) = self.search_last(line);
         let is_same = |candidate: &Candidate, detector: &Self| {
             detector.ranks.len() == 1
@@ -288,7 +339,9 @@ impl DateDetector {
             last => self.search_all(line, skipped, last),
         };
         let Some(chosen) = chosen else { return Ok(None) };
-        self.learn(line, &chosen, clock).ok_or(Unread::Line)?;
+        let end = line.place(chosen.found.span.end);
+        let learned = self.learn(line, &Chosen { rank: chosen.rank, distance: chosen.distance, end }, clock);
+        learned.ok_or(Unread::Line)?;
         let Candidate { found, template, .. } = chosen;
         // A first group that took no part is, in Python, the place before the last character.
         let nowhere = || {
@@ -301,16 +354,15 @@ impl DateDetector {
 
     /// Takes note of where the date was, and moves its template to the front. Nothing when the date is empty and at the end of
     /// the line: fail2ban drops such a line with an error.
-    fn learn(&mut self, line: Line<'_>, chosen: &Candidate, clock: Time) -> Option<()> {
-        let rank = chosen.rank;
+    fn learn(&mut self, line: &LogLine<'_>, chosen: &Chosen, clock: Time) -> Option<()> {
+        let Chosen { rank, distance: start, end } = *chosen;
         let entry = self.ranks.get_mut(rank)?;
         entry.hits = entry.hits.saturating_add(1);
         entry.last_used = clock.micros();
-        entry.distance = chosen.distance;
+        entry.distance = start;
         if self.first_unused == rank {
             self.first_unused += 1;
         }
-        let (start, end) = (chosen.distance, line.place(chosen.found.span.end));
         let after = Some(line.at(start)?);
         self.start = Edge { place: start, before: line.before(start), after };
         // At place 0 the character before is, in Python, the last of the line.
@@ -367,14 +419,38 @@ impl DateDetector {
         Ok(time)
     }
 
+    /// The date of a line that is written as the last one was, and what is cut out for it: what [`match_time`] and
+    /// [`time_of`] would say, with the same said of the lines to come. Most lines of a busy log are of this kind.
+    ///
+    /// [`match_time`]: Self::match_time
+    /// [`time_of`]: Self::time_of
+    pub fn same_as_before(&mut self, line: &LogLine<'_>, now: Time) -> Option<(Range<usize>, Time)> {
+        if !line.is_ascii() {
+            return None;
+        }
+        let read = self.read.as_ref().filter(|read| read.means_the_same(now))?;
+        let (behind, rank) = (read.behind.as_ref()?, self.ranks.get(self.last_rank)?);
+        let template = self.templates.get(rank.template).filter(|_| rank.template == read.template)?;
+        let bytes = line.text.as_bytes();
+        let start = template.shape.as_ref()?.place(bytes)?;
+        let end = start + read.text.len();
+        if bytes.get(start..end)? != read.text.as_bytes() || !bytes.get(end..)?.starts_with(behind.as_slice()) {
+            return None;
+        }
+        let time = read.time;
+        let chosen = Chosen { rank: self.last_rank, distance: 0, end };
+        if let Some(count) = self.found_in.get_mut(read.template) {
+            *count += 1;
+        }
+        self.learn(line, &chosen, now)?;
+        Some((start..end, time))
+    }
+
     /// The instant of a date that is the same as the last one, when it means the same now.
     fn read_before(&self, found: &TimeMatch, line: &str, now: Time) -> Option<Time> {
         let read = self.read.as_ref().filter(|read| read.template == found.template)?;
-        let micros = now.micros();
-        let is_current = (read.at.micros()..).contains(&micros)
-            && micros.div_euclid(SAME_MICROS) == read.at.micros().div_euclid(SAME_MICROS);
         let (text, places) = fields(&found.places, line)?;
-        (is_current && text == read.text && places == read.places).then_some(read.time)
+        (read.means_the_same(now) && text == read.text && places == read.places).then_some(read.time)
     }
 
     /// Remembers what a date meant, unless that depends on more than the day.
@@ -386,11 +462,29 @@ impl DateDetector {
         let is_kept = is_day && (has("Y") || has("y") || is_recent);
         let is_date = self.templates.get(found.template).is_some_and(|template| template.kind == Kind::Fields);
         if let (true, true, Some((text, places))) = (is_kept, is_date, fields(&found.places, line)) {
-            let read =
-                self.read.get_or_insert_with(|| Read { template: 0, text: String::new(), places, time, at: now });
+            let behind = self.behind(found, line).filter(|_| text == &line[found.cut.clone()]);
+            let read = self.read.get_or_insert_with(|| Read {
+                template: 0,
+                text: String::new(),
+                places,
+                time,
+                at: now,
+                behind,
+            });
             text.clone_into(&mut read.text);
-            (read.template, read.places, read.time, read.at) = (found.template, places, time, now);
+            (read.template, read.places, read.time, read.at, read.behind) = (found.template, places, time, now, behind);
         }
+    }
+
+    /// What follows a date that its shape finds, wherever the front of a line has its place.
+    fn behind(&self, found: &TimeMatch, line: &str) -> Option<Behind> {
+        let shape = self.templates.get(found.template)?.shape.as_ref().filter(|_| line.is_ascii())?;
+        let is_found = shape.place(line.as_bytes())? == found.cut.start
+            && shape.find(line, 0).is_some_and(|found_by_shape| found_by_shape.span == found.span);
+        let bytes = shape.looked_at_behind(line.as_bytes().get(found.cut.end..)?).filter(|_| is_found)?;
+        let mut behind = Behind { bytes: [0; MOST_BEHIND], length: bytes.len() };
+        behind.bytes.get_mut(..bytes.len())?.copy_from_slice(bytes);
+        Some(behind)
     }
 
     fn read(&mut self, found: &TimeMatch, line: &str, now: Time) -> Result<Time, Unread> {

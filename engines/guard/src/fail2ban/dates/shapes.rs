@@ -19,11 +19,16 @@ enum Date {
     Apache,
 }
 
+/// As far behind a date as its shape looks, in bytes.
+pub(super) const MOST_BEHIND: usize = 8;
+
 /// What is in front of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Front {
     /// Anything, when the search starts at the date.
     Any,
+    /// Nothing.
+    Start,
     /// At most two characters that are of no word.
     LineBegin,
     /// Anything up to the first bracket.
@@ -44,7 +49,7 @@ const ISO: [&str; 2] = [
     r"%ExY(?P<_sep>[-/.])%m(?P=_sep)%d(?:T|  ?)%H:%M:%S(?:[.,]%f)?(?:\s*%z)?",
     r"%ExY(?P<_sep>[-/.])%m(?P=_sep)%d[T ]%H:%M:%S(?:[.,]%f)?(?:\s*%z)?",
 ];
-const SYSLOG: &str = r"(?:%a )?%b %d %k:%M:%S(?:\.%f)?(?: %ExY)?";
+const SYSLOG: [&str; 2] = [r"(?:%a )?%b %d %k:%M:%S(?:\.%f)?(?: %ExY)?", r"(?:%a )?%b %d %H:%M:%S(?:\.%f)?(?: %ExY)?"];
 const APACHE: &str = r"%d(?P<_sep>[-/])%b(?P=_sep)%ExY[ :]?%H:%M:%S(?:\.%f)?(?: %z)?";
 
 const MONTHS: [&[u8]; 12] =
@@ -203,18 +208,44 @@ impl Shape {
     /// The shape of a pattern, when it is one of those.
     pub(super) fn of(pattern: &str, decades: Vec<i64>) -> Option<Self> {
         let bracketed = pattern.strip_prefix(r"^[^\[]*\[(").and_then(|rest| rest.strip_suffix(')'));
-        let (front, bare) = match (pattern.strip_prefix("{^LN-BEG}"), bracketed) {
-            (Some(bare), _) => (Front::LineBegin, bare),
-            (None, Some(bare)) => (Front::Bracket, bare),
-            (None, None) => (Front::Any, pattern),
+        let (front, bare) = match (pattern.strip_prefix("{^LN-BEG}"), bracketed, pattern.strip_prefix('^')) {
+            (Some(bare), ..) => (Front::LineBegin, bare),
+            (None, Some(bare), _) => (Front::Bracket, bare),
+            (None, None, Some(bare)) => (Front::Start, bare),
+            (None, None, None) => (Front::Any, pattern),
         };
         let date = match bare {
-            SYSLOG => Date::Syslog,
+            syslog if SYSLOG.contains(&syslog) => Date::Syslog,
             APACHE => Date::Apache,
             iso if ISO.contains(&iso) => Date::Iso,
             _ => return None,
         };
         Some(Self { date, front, decades })
+    }
+
+    /// Where a date can only be in a text that is searched from its start; nothing when that depends on more than its front.
+    pub(super) fn place(&self, text: &[u8]) -> Option<usize> {
+        match self.front {
+            Front::Any => None,
+            Front::Start => Some(0),
+            Front::LineBegin => Some(text.iter().take(2).take_while(|byte| !is_word(**byte)).count()),
+            Front::Bracket => Some(memchr::memchr(b'[', text)? + 1),
+        }
+    }
+
+    /// What decides of all that follows a date; nothing when that can't be said in [`MOST_BEHIND`] bytes.
+    pub(super) fn looked_at_behind<'t>(&self, behind: &'t [u8]) -> Option<&'t [u8]> {
+        let bytes = behind.get(
+            ..match self.date {
+                // A space and the digit of a year.
+                Date::Syslog => 2,
+                // A space and an offset.
+                Date::Iso | Date::Apache => MOST_BEHIND,
+            },
+        )?;
+        // ISO 8601 has an offset after any number of spaces.
+        let has_spaces = bytes[..2].iter().all(|byte| !byte.is_ascii_graphic());
+        (self.date != Date::Iso || !has_spaces).then_some(bytes)
     }
 
     /// Where the date is, from a byte on, in a text of ASCII; nothing when the expression has to say.
@@ -225,9 +256,8 @@ impl Shape {
                 let before = from.checked_sub(1).and_then(|before| bytes.get(before));
                 before.is_none_or(|byte| !is_word(*byte)).then_some((from, from))?
             }
-            Front::LineBegin if from == 0 => (0, bytes.iter().take(2).take_while(|byte| !is_word(**byte)).count()),
-            Front::Bracket if from == 0 => (0, bytes.iter().position(|byte| *byte == b'[')? + 1),
-            Front::LineBegin | Front::Bracket => return None,
+            Front::Start | Front::LineBegin | Front::Bracket if from == 0 => (0, self.place(bytes)?),
+            Front::Start | Front::LineBegin | Front::Bracket => return None,
         };
         let mut reader = Reader { text: bytes, place: date, places: [None; FIELDS.len()] };
         match self.date {

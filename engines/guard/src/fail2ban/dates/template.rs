@@ -15,6 +15,9 @@ use super::templates::{COMPACT, DEFAULTS};
 /// Steps back that a search may take; what needs more is no date.
 const BACKTRACK_LIMIT: usize = 100_000;
 
+/// How many digits the seconds since 1970 have at least.
+const EPOCH_DIGITS: usize = 10;
+
 /// What makes a time of what a template found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Kind {
@@ -39,35 +42,41 @@ pub(super) enum Need {
     Clock,
     /// So many digits in a row.
     Digits(usize),
+    /// Ten digits in a row, and a place for seconds since 1970: the start of the line, or that of an entry of `audit`.
+    Epoch,
     /// An at sign.
     At,
 }
 
-/// What a line of ASCII has in it, of what templates need.
+/// What a line has in it, of what templates need.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Contents {
     has_clock: bool,
     has_at: bool,
+    has_epoch_place: bool,
     digits: usize,
 }
 
 impl Contents {
     pub(super) fn of(line: &str) -> Self {
-        let mut contents = Self { has_clock: false, has_at: false, digits: 0 };
+        let (mut has_clock, mut has_at, mut longest) = (false, false, 0);
         let (mut digits, mut is_after_clock) = (0, false);
         for byte in line.bytes() {
             if byte.is_ascii_digit() {
-                contents.has_clock |= is_after_clock;
+                has_clock |= is_after_clock;
                 digits += 1;
-                contents.digits = contents.digits.max(digits);
+                longest = longest.max(digits);
                 is_after_clock = false;
             } else {
-                contents.has_at |= byte == b'@';
+                has_at |= byte == b'@';
                 is_after_clock = byte == b':' && digits > 0;
                 digits = 0;
             }
         }
-        contents
+        let is_epoch_at_start = || line.starts_with(|first: char| first == '[' || first.is_ascii_digit());
+        let has_epoch_place = longest >= EPOCH_DIGITS
+            && (is_epoch_at_start() || memchr::memmem::find(line.as_bytes(), b"audit(").is_some());
+        Self { has_clock, has_at, has_epoch_place, digits: longest }
     }
 
     /// Whether a template that needs this may match.
@@ -76,6 +85,7 @@ impl Contents {
             Need::Nothing => true,
             Need::Clock => self.has_clock,
             Need::Digits(digits) => self.digits >= digits,
+            Need::Epoch => self.has_epoch_place,
             Need::At => self.has_at,
         }
     }
@@ -111,7 +121,7 @@ pub(super) struct Template {
     pub(super) order: Vec<Field>,
     pub(super) need: Need,
     /// How its usual dates are read without the expression.
-    shape: Option<Shape>,
+    pub(super) shape: Option<Shape>,
     /// What finds something in every line in which the expression does, for texts of ASCII: most lines have no date of most
     /// templates, and this tells sooner.
     approximate: OnceLock<Option<regex::Regex>>,
@@ -178,7 +188,8 @@ impl Template {
             );
             bounds::bound(&regex, Begin::Nothing, true)
         };
-        Self { need: Need::Digits(10), ..Self::new(name, None, bounded, kind) }
+        let need = if is_at_line_begin { Need::Digits(EPOCH_DIGITS) } else { Need::Epoch };
+        Self { need, ..Self::new(name, None, bounded, kind) }
     }
 
     /// The template of seconds since 1970 where a pattern has `{EPOCH}` or `{LEPOCH}`; nothing when it has neither.
@@ -238,7 +249,7 @@ impl Template {
     /// The same, without a shortcut.
     pub(super) fn find_by_expression(&self, text: &str, from: usize, texts: Texts) -> Option<Found> {
         if texts == Texts::Ascii && memchr::memchr(b'\n', text.as_bytes()).is_none() {
-            let approximate = || Pattern::new(&self.regex, false).ok()?.approximation();
+            let approximate = || Pattern::approximation([&Pattern::new(&self.regex, false).ok()?]);
             let approximate = self.approximate.get_or_init(approximate);
             if approximate.as_ref().is_some_and(|approximate| !approximate.is_match_at(text, from)) {
                 return None;

@@ -1,12 +1,13 @@
 //! The templates of a detector: those of fail2ban, in its order, and those that a `datepattern` asks for.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
+use super::super::pattern::Pattern;
 use super::DateError;
 use super::bounds::{self, AT_LINE_BEGIN};
 use super::python::Texts;
-use super::template::Template;
+use super::template::{Contents, Template};
 
 /// Patterns that one `datepattern` may have.
 const PATTERN_LIMIT: usize = 100;
@@ -53,6 +54,43 @@ pub(super) const DEFAULTS: [&str; 17] = [
     "TAI64N",
 ];
 
+/// The templates of a detector, in the order in which they are first tried.
+#[derive(Debug)]
+pub(super) struct TemplateList {
+    templates: Vec<Template>,
+    /// What finds something in every line of ASCII in which one of them does.
+    any: OnceLock<Option<regex::Regex>>,
+}
+
+impl TemplateList {
+    fn new(templates: Vec<Template>) -> Self {
+        Self { templates, any: OnceLock::new() }
+    }
+
+    /// Whether one of them may match a line of ASCII.
+    pub(super) fn may_match(&self, line: &str, contents: Contents) -> bool {
+        if !self.templates.iter().any(|template| contents.may_match(template.need)) {
+            return false;
+        }
+        if memchr::memchr(b'\n', line.as_bytes()).is_some() {
+            return true;
+        }
+        let any = self.any.get_or_init(|| {
+            let patterns = self.templates.iter().map(|template| Pattern::new(&template.regex, false).ok());
+            Pattern::approximation(patterns.collect::<Option<Vec<_>>>()?.iter())
+        });
+        any.as_ref().is_none_or(|any| any.is_match(line))
+    }
+}
+
+impl std::ops::Deref for TemplateList {
+    type Target = [Template];
+
+    fn deref(&self) -> &[Template] {
+        &self.templates
+    }
+}
+
 /// Builds the templates of one detector.
 pub(super) struct Templates {
     /// All templates made so far, whether the detector tries them or not.
@@ -72,11 +110,11 @@ fn key_of(pattern: &str) -> String {
 }
 
 /// Templates that are in use, by their pattern and the year.
-type InUse = Vec<(Option<String>, i64, Weak<[Template]>)>;
+type InUse = Vec<(Option<String>, i64, Weak<TemplateList>)>;
 
 impl Templates {
     /// The templates of a `datepattern`, the same for all who ask while somebody has them: their expressions are large.
-    pub(super) fn shared(datepattern: Option<&str>, started_in: i64) -> Result<Arc<[Template]>, DateError> {
+    pub(super) fn shared(datepattern: Option<&str>, started_in: i64) -> Result<Arc<TemplateList>, DateError> {
         static IN_USE: Mutex<InUse> = Mutex::new(Vec::new());
         let mut in_use = IN_USE.lock().unwrap_or_else(PoisonError::into_inner);
         in_use.retain(|(.., templates)| templates.strong_count() > 0);
@@ -84,7 +122,7 @@ impl Templates {
         if let Some(templates) = known.and_then(|(.., templates)| templates.upgrade()) {
             return Ok(templates);
         }
-        let templates: Arc<[Template]> = Self::of(datepattern, started_in)?.into();
+        let templates = Arc::new(TemplateList::new(Self::of(datepattern, started_in)?));
         in_use.push((datepattern.map(str::to_owned), started_in, Arc::downgrade(&templates)));
         Ok(templates)
     }

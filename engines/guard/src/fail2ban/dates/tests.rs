@@ -81,7 +81,7 @@ fn oracle(zone: &str, started: i64, scenarios: &[Scenario]) -> Vec<Value> {
 /// What we answer, in the form of the oracle.
 fn ours(detector: &mut DateDetector, line: &str, now: i64) -> Value {
     let now = Time::from_secs(now);
-    let found = match detector.match_time(line, now) {
+    let found = match detector.match_time(&LogLine::of(line), now) {
         Ok(Some(found)) => found,
         Ok(None) => return Value::Null,
         Err(_) => return "dropped".into(),
@@ -497,4 +497,89 @@ fn usual_dates_are_read_without_an_expression_alike() {
         }
     }
     assert!(short > 3000, "{short}");
+}
+
+/// A line whose parts are drawn from few, so that many are written as the one before.
+fn line_of_few(draws: &mut Draws, date: &str) -> String {
+    let front = draws.pick(&["", "", "", "[", "<<", "x ", "10.0.0.1 - - [", "1.2.3.4 - [a] [", "\u{e9} ["]);
+    let behind = draws.pick(&[
+        " web1 sshd[1]: x",
+        " web1 cron: x",
+        " 2026 host x",
+        " 20",
+        "]: \"GET / HTTP/1.1\" 200",
+        "] \"GET /a\"",
+        ".5 host",
+        ",25",
+        " +0200] \"GET /",
+        " +0100] \"GET /",
+        "Z host",
+        "  Z host",
+        "   +01:00 host",
+        "         +01:00",
+        "x",
+        "",
+        " ",
+        " \u{e9}tage",
+    ]);
+    format!("{front}{date}{behind}")
+}
+
+#[test]
+fn a_date_that_is_written_as_the_last_one_is_read_as_it() {
+    let mut draws = Draws::from_environment();
+    let patterns = [
+        None,
+        Some("{^LN-BEG}"),
+        Some("^{DATE}"),
+        Some("^[^\\[]*\\[({DATE})\n{^LN-BEG}"),
+        Some("{^LN-BEG}(?:%a )?%b %d %H:%M:%S(?:\\.%f)?(?: %ExY)?\n^[^\\[]*\\[({DATE})\n{^LN-BEG}"),
+    ];
+    let (mut same, mut asked) = (0, 0);
+    for round in 0..200 {
+        let settings =
+            DateSettings { zone: &Zone::UTC, log_zone: None, started: Time::from_secs(at("2026-11-29T10:00:00Z")) };
+        let pattern = patterns[round % patterns.len()];
+        let mut quick = DateDetector::new(pattern, &settings).unwrap();
+        let mut slow = DateDetector::new(pattern, &settings).unwrap();
+        let dates = [
+            "Nov 29 10:00:00",
+            "Nov 29 10:00:01",
+            "Nov  3 10:00:00",
+            "2026-11-29T10:00:00",
+            "2026-11-29 10:00:00.123",
+            "29/Nov/2026:10:00:00",
+            "29/Nov/2026:10:00:00 +0100",
+            "10:00:00",
+            "none",
+        ];
+        // Lines of one kind are most of a log.
+        let usual = draws.pick(&dates);
+        let usual = line_of_few(&mut draws, usual);
+        let mut now = at("2026-11-29T10:00:05Z");
+        for _ in 0..100 {
+            now += draws.pick(&[0, 0, 0, 1, 60, 1000]);
+            let line = if draws.chance(60) {
+                usual.clone()
+            } else {
+                let date = draws.pick(&dates);
+                line_of_few(&mut draws, date)
+            };
+            let (line, now) = (LogLine::of(&line), Time::from_secs(now));
+            let read = |detector: &mut DateDetector| {
+                let found = match detector.match_time(&line, now) {
+                    Ok(found) => found?,
+                    Err(error) => return Some((0..0, Err(error))),
+                };
+                Some((found.cut.clone(), detector.time_of(&found, line.text(), now)))
+            };
+            asked += 1;
+            let quickly = quick.same_as_before(&line, now).map(|(cut, time)| (cut, Ok(time)));
+            same += usize::from(quickly.is_some());
+            let quickly = quickly.or_else(|| read(&mut quick));
+            assert_eq!(quickly, read(&mut slow), "round {round}, {pattern:?}: {:?}", line.text());
+            assert!(quick.hits().eq(slow.hits()), "round {round}, {pattern:?}: {:?}", line.text());
+        }
+    }
+    assert!(same > asked / 20, "{same} of {asked} were written as the last one");
 }

@@ -12,9 +12,23 @@ use super::expression::Expression;
 /// How many bytes of literals an automaton may have that is as fast as can be; beyond it, it is as small as can be.
 const FAST_LIMIT: usize = 32 << 10;
 
+/// Of how many lines some are counted, to know which literals are in the lines of a log.
+const COUNTED: u32 = 1 << 10;
+/// After how many lines they are counted again.
+const COUNTED_AGAIN: u32 = 1 << 20;
+
 /// Literals that stand for patterns or filters, searched at once.
+///
+/// A pattern has several sets of literals, and one is searched for. Which of them is rarest depends on the log: `GET /` is in
+/// every line of some. So it is counted in a few lines, and again in a while.
 #[derive(Debug, Default)]
 pub(super) struct Candidates {
+    sources: Vec<Source>,
+    count: usize,
+    /// Whether all are searched regardless of case, in one pass.
+    is_one_pass: bool,
+    /// Lines seen since it was last counted.
+    lines: u32,
     exact: Automaton,
     ignoring_case: Automaton,
     /// What no literal speaks for.
@@ -23,6 +37,40 @@ pub(super) struct Candidates {
     always_beyond_ascii: Vec<u64>,
     /// The longest literal.
     longest: usize,
+}
+
+/// A pattern and its literals.
+#[derive(Debug)]
+struct Source {
+    /// What it speaks for.
+    owner: usize,
+    literals: Option<Literals>,
+    /// The set that is searched for.
+    chosen: usize,
+    /// The lines that had a text of each set, of those that were counted.
+    seen: Vec<u32>,
+}
+
+impl Source {
+    fn chosen(&self) -> Option<(&Literals, &[String])> {
+        let literals = self.literals.as_ref()?;
+        Some((literals, literals.sets.get(self.chosen)?))
+    }
+
+    /// Counts the sets of which a text is in a line.
+    fn count(&mut self, line: &str, in_small_letters: &str) {
+        let Some(literals) = self.literals.as_ref().filter(|literals| literals.sets.len() > 1) else { return };
+        let line = if literals.ignores_case { in_small_letters } else { line };
+        for (set, seen) in literals.sets.iter().zip(&mut self.seen) {
+            *seen += u32::from(set.iter().any(|text| line.contains(text.as_str())));
+        }
+    }
+
+    /// Takes the set that was in the fewest lines.
+    fn choose(&mut self) {
+        self.chosen = (0..self.seen.len()).min_by_key(|set| self.seen[*set]).unwrap_or(0);
+        self.seen.fill(0);
+    }
 }
 
 /// Literals of one kind.
@@ -38,8 +86,8 @@ struct Automaton {
 /// How many literals one of the searchers has that only tell whether there is any.
 const SEARCHER_LITERALS: usize = 48;
 
-/// Notes that a bit is set.
-fn set(bits: &mut [u64], index: usize) {
+/// Sets a bit.
+pub(super) fn set(bits: &mut [u64], index: usize) {
     if let Some(word) = bits.get_mut(index / 64) {
         *word |= 1 << (index % 64);
     }
@@ -89,58 +137,77 @@ impl Automaton {
 impl Candidates {
     /// Those of the patterns of a filter.
     pub(super) fn of_patterns(expressions: &[Expression]) -> Self {
-        Self::of(
-            expressions.iter().map(|expression| expression.pattern().literals()).enumerate(),
-            expressions.len(),
-            false,
-        )
+        Self::of(expressions.iter().enumerate(), expressions.len(), false)
     }
 
     /// Those of the filters with these patterns.
     pub(super) fn of_filters<'f>(filters: impl ExactSizeIterator<Item = &'f [Expression]>) -> Self {
         let count = filters.len();
-        let literals = filters.enumerate().flat_map(|(filter, expressions)| {
-            expressions.iter().map(move |expression| (filter, expression.pattern().literals()))
-        });
-        Self::of(literals, count, true)
+        let all = filters.enumerate().flat_map(|(filter, of)| of.iter().map(move |expression| (filter, expression)));
+        Self::of(all, count, true)
     }
 
-    /// What the literals stand for, of `count`; `as_one` to search all of them regardless of case, in one pass.
-    fn of(literals: impl Iterator<Item = (usize, Option<Literals>)>, count: usize, as_one: bool) -> Self {
-        let words = count.div_ceil(64);
+    /// What the literals of expressions stand for, of `count`.
+    fn of<'e>(expressions: impl Iterator<Item = (usize, &'e Expression)>, count: usize, is_one_pass: bool) -> Self {
+        let sources = expressions.map(|(owner, expression)| {
+            let literals = expression.pattern().literals();
+            let seen = vec![0; literals.as_ref().map_or(0, |literals| literals.sets.len())];
+            Source { owner, literals, chosen: 0, seen }
+        });
+        let mut candidates = Self { sources: sources.collect(), count, is_one_pass, ..Self::default() };
+        candidates.build();
+        candidates
+    }
+
+    /// Makes the automata of the chosen sets.
+    fn build(&mut self) {
+        let words = self.count.div_ceil(64);
         let (mut always, mut always_beyond_ascii) = (vec![0; words], vec![0; words]);
         let (mut exact, mut ignoring_case) = (BTreeMap::<_, Vec<_>>::new(), BTreeMap::<_, Vec<_>>::new());
-        let mut longest = 0;
-        for (owner, literals) in literals {
-            let Some(literals) = literals else {
-                set(&mut always, owner);
-                set(&mut always_beyond_ascii, owner);
+        self.longest = 0;
+        for source in &self.sources {
+            let Some((literals, texts)) = source.chosen() else {
+                set(&mut always, source.owner);
+                set(&mut always_beyond_ascii, source.owner);
                 continue;
             };
             if literals.ignores_case {
-                set(&mut always_beyond_ascii, owner);
+                set(&mut always_beyond_ascii, source.owner);
             }
-            for text in literals.texts {
-                longest = longest.max(text.len());
-                if literals.ignores_case || as_one {
-                    ignoring_case.entry(text.to_ascii_lowercase()).or_default().push(owner);
+            for text in texts {
+                self.longest = self.longest.max(text.len());
+                if literals.ignores_case || self.is_one_pass {
+                    ignoring_case.entry(text.to_ascii_lowercase()).or_default().push(source.owner);
                 } else {
-                    exact.entry(text).or_default().push(owner);
+                    exact.entry(text.clone()).or_default().push(source.owner);
                 }
             }
         }
         let (exact, ignoring_case) = (Automaton::of(exact, false), Automaton::of(ignoring_case, true));
         if exact.is_none() || ignoring_case.is_none() {
-            (0..count).for_each(|owner| set(&mut always, owner));
+            (0..self.count).for_each(|owner| set(&mut always, owner));
             always_beyond_ascii.clone_from(&always);
         }
-        Self {
-            exact: exact.unwrap_or_default(),
-            ignoring_case: ignoring_case.unwrap_or_default(),
-            always,
-            always_beyond_ascii,
-            longest,
+        (self.exact, self.ignoring_case) = (exact.unwrap_or_default(), ignoring_case.unwrap_or_default());
+        (self.always, self.always_beyond_ascii) = (always, always_beyond_ascii);
+    }
+
+    /// Counts the literals of a line, without a part of it, when it is one of those that are counted; chooses by them after the last.
+    /// To be called once for each line.
+    pub(super) fn note(&mut self, line: &str, part: &Range<usize>) {
+        if self.lines < COUNTED {
+            // One of eight, and not each eighth: lines of some logs come in turns.
+            if self.lines.wrapping_mul(0x9e37_79b1) >> 29 == 0 {
+                let line = [&line[..part.start], &line[part.end..]].concat();
+                let in_small_letters = line.to_ascii_lowercase();
+                self.sources.iter_mut().for_each(|source| source.count(&line, &in_small_letters));
+            }
+            if self.lines + 1 == COUNTED {
+                self.sources.iter_mut().for_each(Source::choose);
+                self.build();
+            }
         }
+        self.lines = (self.lines + 1) % COUNTED_AGAIN;
     }
 
     /// What `text` speaks for, into `bits`; whether there is anything.
@@ -162,8 +229,8 @@ impl Candidates {
     ) -> bool {
         bits.clear();
         bits.extend_from_slice(if is_ascii { &self.always } else { &self.always_beyond_ascii });
-        self.find_more(&line.as_bytes()[..part.start], bits);
-        self.find_more(&line.as_bytes()[part.end..], bits);
+        // What is in the part speaks too: that costs less than two searches.
+        self.find_more(line.as_bytes(), bits);
         self.find_around(line, part, bits, seam);
         bits.iter().any(|word| *word != 0)
     }

@@ -1,6 +1,7 @@
 //! What is known of a failure, from one line or from several of one connection.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
 use event::{Span, Time};
@@ -14,7 +15,7 @@ const MAX_CONNECTIONS: usize = 100;
 const CONNECTION_AGE: Span = Span::from_secs(5 * 60);
 
 /// What a group of a pattern matched.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Value {
     /// A text.
     Text(String),
@@ -75,18 +76,29 @@ impl Failure {
 #[derive(Clone, Default, Debug)]
 pub(super) struct Connections {
     /// In the order in which they were first seen.
-    known: VecDeque<(Value, Time, Failure)>,
+    known: VecDeque<Connection>,
+}
+
+/// A connection.
+#[derive(Clone, Debug)]
+struct Connection {
+    id: Value,
+    /// Tells most identifiers apart, at once.
+    hash: u64,
+    until: Time,
+    failure: Failure,
 }
 
 impl Connections {
     fn position(&self, id: &Value) -> Option<usize> {
-        self.known.iter().rposition(|(known, ..)| known == id)
+        let hash = hash(id);
+        self.known.iter().rposition(|known| known.hash == hash && known.id == *id)
     }
 
     fn get(&mut self, id: &Value, now: Time) -> Option<Failure> {
         let at = self.position(id)?;
-        if self.known[at].1 > now {
-            return Some(self.known[at].2.clone());
+        if self.known[at].until > now {
+            return Some(self.known[at].failure.clone());
         }
         self.known.remove(at);
         None
@@ -94,19 +106,19 @@ impl Connections {
 
     fn insert(&mut self, id: Value, failure: Failure, now: Time) {
         if self.known.len() >= MAX_CONNECTIONS {
-            while let Some((_, until, _)) = self.known.pop_front() {
-                if until > now && self.known.len() < MAX_CONNECTIONS {
+            while let Some(known) = self.known.pop_front() {
+                if known.until > now && self.known.len() < MAX_CONNECTIONS {
                     break;
                 }
             }
         }
-        self.known.push_back((id, now + CONNECTION_AGE, failure));
+        self.known.push_back(Connection { hash: hash(&id), id, until: now + CONNECTION_AGE, failure });
     }
 
     /// Writes back what became of a failure that is remembered.
     pub(super) fn update(&mut self, id: &Value, failure: &Failure) {
         if let Some(at) = self.position(id) {
-            self.known[at].2.clone_from(failure);
+            self.known[at].failure.clone_from(failure);
         }
     }
 
@@ -163,4 +175,10 @@ impl Connections {
         }
         failure
     }
+}
+
+fn hash(id: &Value) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    id.hash(&mut hasher);
+    hasher.finish()
 }

@@ -5,18 +5,28 @@
 
 use event::Time;
 
-use super::candidates::{Candidates, has};
+use super::super::dates::LogLine;
+use super::candidates::{Candidates, set};
 use super::{Dated, Filter, LineError, MAX_LINE, Match, Names};
 
 /// Takes what a line told a filter, which is named by its place.
 pub type Told<'t> = dyn FnMut(usize, Result<Vec<Match>, LineError>) + 't;
 
+/// Filters that read dates alike; the first reads them for all.
+#[derive(Debug)]
+struct Group {
+    filters: Vec<usize>,
+    /// Its filters, as bits.
+    bits: Vec<u64>,
+    /// Those of them that see several lines: they have to see all.
+    several: Vec<u64>,
+}
+
 /// Filters that see the same lines.
 #[derive(Debug)]
 pub struct FilterSet {
     filters: Vec<Filter>,
-    /// Filters that read dates alike; the first reads them for all.
-    groups: Vec<Vec<usize>>,
+    groups: Vec<Group>,
     /// Which filters a line could tell anything, when there are several.
     candidates: Option<Candidates>,
     /// Those that the line at hand could tell anything.
@@ -30,13 +40,14 @@ pub struct FilterSet {
 impl FilterSet {
     /// The filters, none of which has seen a line.
     pub fn new(filters: Vec<Filter>) -> Self {
-        let mut groups: Vec<Vec<usize>> = Vec::new();
+        let mut alike: Vec<Vec<usize>> = Vec::new();
         for (index, filter) in filters.iter().enumerate() {
-            match groups.iter_mut().find(|group| filters[group[0]].reads_dates_as(filter)) {
+            match alike.iter_mut().find(|group| filters[group[0]].reads_dates_as(filter)) {
                 Some(group) => group.push(index),
-                None => groups.push(vec![index]),
+                None => alike.push(vec![index]),
             }
         }
+        let groups = alike.into_iter().map(|of| Group::of(of, &filters)).collect();
         let candidates = (filters.len() > 1)
             .then(|| Candidates::of_filters(filters.iter().map(|filter| filter.failregex.as_slice())));
         Self { filters, groups, candidates, possible: Vec::new(), possible_without_date: Vec::new(), seam: Vec::new() }
@@ -54,11 +65,13 @@ impl FilterSet {
 
     /// Has a filter read its dates by itself. To be called before any line.
     pub fn set_apart(&mut self, filter: usize) {
-        for group in &mut self.groups {
+        let mut alike: Vec<Vec<usize>> = self.groups.drain(..).map(|group| group.filters).collect();
+        for group in &mut alike {
             group.retain(|index| *index != filter);
         }
-        self.groups.retain(|group| !group.is_empty());
-        self.groups.push(vec![filter]);
+        alike.retain(|group| !group.is_empty());
+        alike.push(vec![filter]);
+        self.groups = alike.into_iter().map(|of| Group::of(of, &self.filters)).collect();
     }
 
     /// Says whether the log is followed, or caught up with.
@@ -68,34 +81,37 @@ impl FilterSet {
 
     /// Gives a line without its newline to all filters; `told` takes failures and errors, and is not asked where there are none.
     pub fn process_line(&mut self, line: &str, now: Time, names: &mut dyn Names, told: &mut Told<'_>) {
-        self.process(line, now, names, told, &mut |filter| filter.date_of(line, now));
+        let line = LogLine::of(line);
+        self.process(&line, now, names, told, &mut |filter| filter.date_of(&line, now));
     }
 
     /// The same for a line whose date is known, as that of an entry of the journal is.
     pub fn process_dated(&mut self, line: &str, date: Time, now: Time, names: &mut dyn Names, told: &mut Told<'_>) {
-        self.process(line, now, names, told, &mut |filter| {
+        self.process(&LogLine::of(line), now, names, told, &mut |filter| {
             if line.len() > MAX_LINE { Err(LineError::TooLong) } else { Ok(filter.dated(line, date, now)) }
         });
     }
 
     fn process(
         &mut self,
-        line: &str,
+        line: &LogLine<'_>,
         now: Time,
         names: &mut dyn Names,
         told: &mut Told<'_>,
         date_of: &mut dyn FnMut(&mut Filter) -> Result<Dated, LineError>,
     ) {
+        let text = line.text();
         if let Some(candidates) = &self.candidates
-            && line.len() <= MAX_LINE
+            && text.len() <= MAX_LINE
         {
-            candidates.find(line, line.is_ascii(), &mut self.possible);
+            candidates.find(text, line.is_ascii(), &mut self.possible);
         }
+        let mut cut = None;
         for group in &self.groups {
-            let dated = match date_of(&mut self.filters[group[0]]) {
+            let dated = match date_of(&mut self.filters[group.filters[0]]) {
                 Ok(dated) => dated,
                 Err(error) => {
-                    for index in group {
+                    for index in &group.filters {
                         told(*index, Err(error));
                     }
                     continue;
@@ -104,25 +120,47 @@ impl FilterSet {
             let mut possible = &self.possible;
             if let Some(candidates) = &self.candidates
                 && dated.cut.start > 0
-                && dated.cut.end < line.len()
+                && dated.cut.end < text.len()
             {
                 // Without the date, texts may be in the line that were not in it before.
                 self.possible_without_date.clone_from(&self.possible);
-                candidates.find_around(line, &dated.cut, &mut self.possible_without_date, &mut self.seam);
+                candidates.find_around(text, &dated.cut, &mut self.possible_without_date, &mut self.seam);
                 possible = &self.possible_without_date;
             }
-            for index in group {
-                let filter = &mut self.filters[*index];
-                // Those that see several lines have to see all.
-                if self.candidates.is_some() && filter.max_lines == 1 && !has(possible, *index) {
-                    continue;
-                }
-                let matches = filter.process_rest(line, &dated, now, names);
-                if !matches!(&matches, Ok(matches) if matches.is_empty()) {
-                    told(*index, matches);
+            for (word, bits) in group.bits.iter().enumerate() {
+                let may_match =
+                    if self.candidates.is_some() { possible.get(word).copied().unwrap_or(0) } else { *bits };
+                let mut asked = bits & (may_match | group.several.get(word).copied().unwrap_or(0));
+                while asked != 0 {
+                    let bit = asked.trailing_zeros();
+                    asked &= asked - 1;
+                    let index = word * 64 + bit as usize;
+                    let known = self.candidates.is_some().then_some(may_match >> bit & 1 == 1);
+                    let matches = self.filters[index].process_rest(line, &dated, known, now, names);
+                    if !matches!(&matches, Ok(matches) if matches.is_empty()) {
+                        told(index, matches);
+                    }
                 }
             }
+            cut.get_or_insert(dated.cut);
         }
+        if let (Some(candidates), Some(cut)) = (&mut self.candidates, cut) {
+            candidates.note(text, &cut);
+        }
+    }
+}
+
+impl Group {
+    fn of(filters: Vec<usize>, all: &[Filter]) -> Self {
+        let words = all.len().div_ceil(64);
+        let (mut bits, mut several) = (vec![0; words], vec![0; words]);
+        for filter in &filters {
+            set(&mut bits, *filter);
+            if all[*filter].max_lines > 1 {
+                set(&mut several, *filter);
+            }
+        }
+        Self { filters, bits, several }
     }
 }
 

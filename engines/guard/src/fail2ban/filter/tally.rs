@@ -9,12 +9,14 @@ pub struct Buffered {
     pub(super) date: String,
     /// Where it stood, in bytes.
     pub(super) date_at: usize,
+    /// Whether there is a text in it without which no pattern matches.
+    pub(super) is_possible: bool,
 }
 
 impl Buffered {
     /// A line without a date.
     pub(super) fn of(text: String) -> Self {
-        Self { text, date: String::new(), date_at: 0 }
+        Self { text, date: String::new(), date_at: 0, is_possible: true }
     }
 
     /// The line with its date.

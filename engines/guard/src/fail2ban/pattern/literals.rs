@@ -9,11 +9,14 @@ const MAX_EXACT: usize = 24;
 /// How long a literal has to be to be worth looking for.
 const MIN_LENGTH: usize = 2;
 
-/// One of these texts is in whatever a pattern matches.
+/// How many sets are kept of a pattern.
+const MAX_SETS: usize = 4;
+
+/// In whatever a pattern matches there is a text of each of these sets.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Literals {
-    /// The texts.
-    pub texts: Vec<String>,
+    /// The sets, of which there is one at least; the one with the longest texts first.
+    pub sets: Vec<Vec<String>>,
     /// Whether they may stand there in capitals: then they are in small letters here, and tell something of texts of ASCII alone,
     /// for letters beyond it may stand for some of theirs.
     pub ignores_case: bool,
@@ -29,17 +32,39 @@ struct Parts {
 
 /// The literals of a pattern, when there are any.
 pub(super) fn of(root: &Node) -> Option<Literals> {
-    let parts = parts(root, false);
-    let mut texts = best(parts.exact.into_iter().chain(parts.within))?;
+    let mut all = sets(root, false);
+    let mut chosen: Vec<_> = std::iter::from_fn(|| take_best(&mut all)).take(MAX_SETS).collect();
     let ignores_case = ignores_case(root);
     if ignores_case {
-        for text in &mut texts {
-            text.make_ascii_lowercase();
+        for set in &mut chosen {
+            set.iter_mut().for_each(|text| text.make_ascii_lowercase());
+            set.sort();
+            set.dedup();
         }
-        texts.sort();
-        texts.dedup();
     }
-    Some(Literals { texts, ignores_case })
+    (!chosen.is_empty()).then_some(Literals { sets: chosen, ignores_case })
+}
+
+/// All sets of which a text is in each match.
+fn sets(node: &Node, ignore_case: bool) -> Vec<Vec<String>> {
+    match node {
+        Node::Capture { node, .. } | Node::Atomic(node) => sets(node, ignore_case),
+        Node::Case { ignored, node } => sets(node, *ignored),
+        Node::Concat(of) => {
+            let (candidates, last, _) = runs(of, ignore_case);
+            candidates.into_iter().chain([last]).collect()
+        }
+        _ => {
+            let parts = parts(node, ignore_case);
+            parts.exact.into_iter().chain(parts.within).collect()
+        }
+    }
+}
+
+fn take_best(sets: &mut Vec<Vec<String>>) -> Option<Vec<String>> {
+    let best = best(sets.iter().cloned())?;
+    sets.retain(|set| *set != best);
+    Some(best)
 }
 
 fn ignores_case(node: &Node) -> bool {
@@ -123,24 +148,31 @@ fn class(class: &Class, ignore_case: bool) -> Parts {
     if exact.len() > 6 { unknown() } else { Parts { exact: Some(exact), within: None } }
 }
 
-fn concat(of: &[Node], ignore_case: bool) -> Parts {
+/// The sets within a sequence, and the texts of its end; whether these are all of it.
+fn runs(of: &[Node], ignore_case: bool) -> (Vec<Vec<String>>, Vec<String>, bool) {
     let mut candidates: Vec<Vec<String>> = Vec::new();
     let mut run = vec![String::new()];
     let mut is_exact = true;
     for node in of {
         let next = parts(node, ignore_case);
         candidates.extend(next.within);
-        if let Some(exact) = next.exact
-            && run.len() * exact.len() <= MAX_EXACT
-        {
-            run = run.iter().flat_map(|start| exact.iter().map(move |end| format!("{start}{end}"))).collect();
-            run.sort();
-            run.dedup();
-        } else {
-            is_exact = false;
-            candidates.push(std::mem::replace(&mut run, vec![String::new()]));
+        match next.exact {
+            Some(exact) if run.len() * exact.len() <= MAX_EXACT => {
+                run = run.iter().flat_map(|start| exact.iter().map(move |end| format!("{start}{end}"))).collect();
+                run.sort();
+                run.dedup();
+            }
+            exact => {
+                is_exact = false;
+                candidates.push(std::mem::replace(&mut run, exact.unwrap_or_else(|| vec![String::new()])));
+            }
         }
     }
+    (candidates, run, is_exact)
+}
+
+fn concat(of: &[Node], ignore_case: bool) -> Parts {
+    let (mut candidates, run, is_exact) = runs(of, ignore_case);
     if is_exact {
         return Parts { exact: Some(run), within: best(candidates.into_iter()) };
     }
