@@ -91,6 +91,13 @@ impl Position {
         }
         self.before.read(file, self.offset.checked_sub(u64::from(self.before.length))?)
     }
+
+    /// Whether `file` is a copy of the file that ends before this position: one that was made while more was written, and read. The
+    /// same first line says so.
+    pub(super) fn is_behind(&self, file: &File) -> bool {
+        let is_shorter = file.metadata().is_ok_and(|metadata| metadata.len() < self.offset);
+        is_shorter && self.first.as_ref().is_some_and(|first| first.read(file, 0).is_some())
+    }
 }
 
 /// How far everything is read.

@@ -88,6 +88,8 @@ pub(super) fn rest_of(
                 rest.found = true;
                 rest.files.push(file);
             }
+        } else if position.is_behind(&file.file) {
+            rest.found |= !is_open;
         } else if is_newer(&file, position) && !was_read(&file) {
             between.push(file);
         }

@@ -108,6 +108,26 @@ fn time_in(line: &[u8]) -> Option<Time> {
 }
 
 #[test]
+fn a_copy_that_ends_before_what_was_read_has_nothing_left() {
+    for is_stopped in [false, true] {
+        let mut logs = Logs::of("a.log");
+        logs.write("a.log", "@1 one\n@2 two\n");
+        assert_eq!(logs.read(), ["@1 one", "@2 two"]);
+        fs::copy(logs.path("a.log"), logs.path("a.log.1")).expect("copied");
+        logs.write("a.log", "@3 written while it is copied\n");
+        assert_eq!(logs.read(), ["@3 written while it is copied"]);
+        File::create(logs.path("a.log")).expect("truncated");
+        logs.write("a.log", "@4 four\n");
+        if is_stopped {
+            logs.restart();
+        }
+        assert_eq!(logs.read(), ["@4 four"], "stopped meanwhile: {is_stopped}");
+        let is_known = |notice: &Notice| matches!(notice, Notice::Truncated { has_copy: true, .. });
+        assert!(logs.notices.iter().any(is_known), "{:?}", logs.notices);
+    }
+}
+
+#[test]
 fn what_is_appended_is_read_once_and_over_a_restart() {
     let mut logs = Logs::of("a.log");
     assert!(logs.read().is_empty(), "a log that is not there yet");

@@ -37,7 +37,9 @@ pub(super) fn of(root: &Node) -> Option<Literals> {
     let ignores_case = ignores_case(root);
     if ignores_case {
         for set in &mut chosen {
-            set.iter_mut().for_each(|text| text.make_ascii_lowercase());
+            for text in set.iter_mut() {
+                text.make_ascii_lowercase();
+            }
             set.sort();
             set.dedup();
         }
