@@ -144,6 +144,8 @@ pub struct Enforcer {
     scans: Option<Scans>,
     /// What the packet filter allows, as it was told last.
     allowed: Option<Vec<IpNet>>,
+    /// The networks of lists, as it was told last.
+    listed: Option<Vec<IpNet>>,
     /// What was allowed when the bans were last compared with it.
     judged: Option<Vec<IpNet>>,
     /// Whether the packet filter has been compared once.
@@ -177,6 +179,7 @@ impl Enforcer {
             lists,
             scans,
             allowed: None,
+            listed: None,
             judged: None,
             compared: false,
             scanned,
@@ -442,6 +445,7 @@ impl Enforcer {
             self.allowed = Some(networks.clone());
             let (lists, _) = self.allowlist.without_allowed(&self.lists);
             self.firewall.lists(&lists).await?;
+            self.listed = Some(lists);
         }
         let refused = |ban: &&Ban| matches!(self.allowlist.judge(ban.network), Err(Refusal::Allowed { .. }));
         let keys: Vec<_> = self.with_bans(|bans| bans.iter().filter(refused).map(Ban::key).collect());
@@ -459,7 +463,10 @@ impl Enforcer {
         let (networks, left_out) = self.allowlist.without_allowed(&self.lists);
         match self.firewall.lists(&networks).await {
             Err(FirewallError::Gone) => self.replace().await?,
-            done => done?,
+            done => {
+                done?;
+                self.listed = Some(networks);
+            }
         }
         Ok(left_out)
     }
@@ -560,18 +567,24 @@ impl Enforcer {
         drift.extra = extra.len() + drift.adopted;
         let allow = self.allowlist.networks();
         let (lists, _) = self.allowlist.without_allowed(&self.lists);
-        (drift.allow_changed, drift.lists_changed) = (held.allow != allow, held.lists != lists);
+        // What is wanted may have changed since the packet filter was told: somebody else has changed only what is neither.
+        let by_others = |held: &Vec<IpNet>, wanted: &Vec<IpNet>, told: &Option<Vec<IpNet>>| {
+            held != wanted && told.as_ref().is_none_or(|told| held != told)
+        };
+        drift.allow_changed = by_others(&held.allow, &allow, &self.allowed);
+        drift.lists_changed = by_others(&held.lists, &lists, &self.listed);
         if drift.rules_changed {
             return self.replace().await;
         }
         // What is allowed comes first.
-        if drift.allow_changed {
+        if held.allow != allow {
             self.firewall.allow(&allow).await?;
         }
         self.allowed = Some(allow);
-        if drift.lists_changed {
+        if held.lists != lists {
             self.firewall.lists(&lists).await?;
         }
+        self.listed = Some(lists);
         self.firewall.unban(&extra).await?;
         Ok(self.firewall.ban(&set).await?)
     }
@@ -603,7 +616,7 @@ impl Enforcer {
         let bans = self.with_bans(|bans| bans.holds(self.clock.now()));
         let wanted = Wanted { allow, lists, bans, scans: self.scans.clone() };
         self.firewall.replace(&wanted).await?;
-        self.allowed = Some(wanted.allow);
+        (self.allowed, self.listed) = (Some(wanted.allow), Some(wanted.lists));
         Ok(())
     }
 
@@ -644,7 +657,7 @@ impl Enforcer {
     /// # Errors
     /// The packet filter could not be changed.
     pub async fn remove_from_firewall(&mut self) -> Result<(), EnforcerError> {
-        self.allowed = None;
+        (self.allowed, self.listed) = (None, None);
         Ok(self.firewall.remove().await?)
     }
 }

@@ -258,6 +258,26 @@ async fn what_somebody_else_changed_is_mended_and_told() {
     }
 }
 
+/// A change of our own that the packet filter was not told of yet is not somebody else's, and is made all the same.
+#[tokio::test]
+async fn what_changed_in_the_allowlist_is_no_change_by_somebody_else() {
+    let Scene { _dir, firewall, clock, mut enforcer } = scene(&["203.0.113.0/24"], Caps::default()).await;
+    enforcer.lists(vec![net("198.51.0.0/16")]).await.expect("listed");
+    for last in 1..=3 {
+        let sender = format!("198.51.100.{last}");
+        enforcer.allowlist.logged_in(address(&sender), clock.now());
+        assert!(enforcer.reconcile().await.expect("compared").is_none(), "{sender}");
+        assert!(!firewall.drops(address(&sender)) && firewall.drops(address("198.51.100.9")));
+        assert_eq!(enforcer.allow_changed().await.expect("told"), []);
+    }
+    // It is not hidden behind one of ours.
+    enforcer.allowlist.logged_in(address("198.51.100.4"), clock.now());
+    firewall.change(|state| state.allow.clear()).expect("changed");
+    let drift = enforcer.reconcile().await.expect("mended");
+    assert_eq!(drift, Drift { allow_changed: true, ..Drift::default() });
+    assert!(enforcer.reconcile().await.expect("compared").is_none());
+}
+
 /// The process dies between a ban in the kernel and the one in the file, or the other way round.
 #[tokio::test]
 async fn a_start_adopts_what_the_kernel_holds_and_enforces_what_the_file_has() {
@@ -339,9 +359,11 @@ async fn the_operator_is_never_locked_out() {
     let mut draws = Draws::from_environment();
     let dir = tempfile::tempdir().expect("a folder");
     let (firewall, clock) = (Arc::new(Simulated::default()), TestClock::new());
-    let mut facts = HostFacts::default();
-    facts.own = [address("192.0.2.1"), address("2001:db8:5::5")].into();
-    facts.gateways = [address("192.0.2.254")].into();
+    let facts = HostFacts {
+        own: [address("192.0.2.1"), address("2001:db8:5::5")].into(),
+        gateways: [address("192.0.2.254")].into(),
+        ..HostFacts::default()
+    };
     let allow = ["203.0.113.192/26", "2001:db8:aaaa::/48"];
     let start = || {
         let caps = Caps::new(1_000_000, 1_000_000);
