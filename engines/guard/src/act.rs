@@ -12,6 +12,7 @@ mod firewall;
 mod host;
 mod nft;
 mod scans;
+mod sessions;
 #[cfg(test)]
 mod test_net;
 
@@ -20,6 +21,7 @@ pub use bans::{Ban, BanKey, Bans, BansError, Opened, Origin, PastBans};
 pub use caps::{Admission, Caps};
 pub use enforcer::{Done, Drift, Enforcer, EnforcerError, EventNumbers, History, Request};
 pub use firewall::{BadPorts, Firewall, FirewallError, Held, Hold, Lasting, Ports, Protocol, Wanted};
-pub use host::{HostFacts, Sessions, SshSettings};
+pub use host::{HostFacts, SshSettings};
 pub use nft::Nft;
 pub use scans::Scans;
+pub use sessions::Sessions;

@@ -1,13 +1,29 @@
-//! Lines of sshd that tell of a successful login with a key: their addresses are never banned for a while.
+//! Lines of sshd that tell of a successful login. The addresses of those with a key are never banned for a while; all of them tell
+//! which process of sshd serves whom.
 //!
-//! Only keys count: who guesses a password must not allow himself. What a line holds after the words of sshd is bounded by the words
-//! that sshd itself writes, and a user who was accepted is one of this host, so no stranger can write such a line.
+//! Only keys count for longer than a session: who guesses a password must not allow himself. What a line holds after the words of
+//! sshd is bounded by the words that sshd itself writes, and a user who was accepted is one of this host, so no stranger can write
+//! such a line.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
-/// The address of a login with a key, when the line is sshd's and tells of one:
+/// What each such line holds.
+pub(crate) const ACCEPTED: &str = "]: Accepted ";
+
+/// A successful login to sshd.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Login {
+    /// The process of sshd that serves the connection.
+    pub(crate) process: u32,
+    /// The other end.
+    pub(crate) from: SocketAddr,
+    /// Whether it was with a key.
+    pub(crate) by_key: bool,
+}
+
+/// The login, when the line is sshd's and tells of one:
 /// `… sshd[123]: Accepted publickey for deploy from 192.0.2.1 port 50000 ssh2: ED25519 SHA256:…`.
-pub(crate) fn key_login(line: &str) -> Option<IpAddr> {
+pub(crate) fn login(line: &str) -> Option<Login> {
     // The first colon-space ends the name of the program; what others have written comes later.
     let (head, message) = line.split_once("]: ")?;
     let (before, number) = head.rsplit_once('[')?;
@@ -16,12 +32,16 @@ pub(crate) fn key_login(line: &str) -> Option<IpAddr> {
     if !is_sshd || before.contains(": ") {
         return None;
     }
-    let rest = message.strip_prefix("Accepted publickey for ")?;
+    let (method, rest) = message.strip_prefix("Accepted ")?.split_once(" for ")?;
+    if method.contains(' ') {
+        return None;
+    }
     let (_user, rest) = rest.split_once(" from ")?;
     let (address, rest) = rest.split_once(" port ")?;
     let (port, _) = rest.split_once(' ')?;
-    port.parse::<u16>().ok()?;
-    address.parse::<IpAddr>().ok().map(|address| address.to_canonical())
+    let address = address.parse::<IpAddr>().ok()?.to_canonical();
+    let from = SocketAddr::new(address, port.parse().ok()?);
+    Some(Login { process: number.parse().ok()?, from, by_key: method == "publickey" })
 }
 
 #[cfg(test)]
@@ -29,17 +49,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_login_with_a_key_is_known() {
+    fn a_login_is_known() {
         for (line, expected) in [
             (
                 "Nov 29 10:00:01 web sshd[812]: Accepted publickey for deploy from 192.0.2.7 port 50022 ssh2: ED25519 SHA256:x",
-                Some("192.0.2.7"),
+                Some((812, "192.0.2.7:50022", true)),
             ),
             (
                 "2026-11-29T10:00:01.5+01:00 web sshd-session[9]: Accepted publickey for a from ::ffff:192.0.2.7 port 1 ssh2",
-                Some("192.0.2.7"),
+                Some((9, "192.0.2.7:1", true)),
             ),
-            ("Nov 29 10:00:01 web sshd[8]: Accepted password for a from 192.0.2.7 port 50022 ssh2", None),
+            (
+                "Nov 29 10:00:01 web sshd[8]: Accepted password for a from 192.0.2.7 port 50022 ssh2",
+                Some((8, "192.0.2.7:50022", false)),
+            ),
+            (
+                "Nov 29 10:00:01 web sshd[8]: Accepted keyboard-interactive/pam for a from 2001:db8::7 port 50022 ssh2",
+                Some((8, "[2001:db8::7]:50022", false)),
+            ),
             (
                 "Nov 29 10:00:01 web sshd[8]: Failed password for invalid user Accepted publickey for a from 6.6.6.6 port 1 ssh2 \
                  from 192.0.2.7 port 50022 ssh2",
@@ -51,7 +78,10 @@ mod tests {
             ("sshd[8]: Accepted publickey", None),
             ("", None),
         ] {
-            assert_eq!(key_login(line), expected.map(|text| text.parse().expect("an address")), "{line}");
+            let found = login(line).map(|login| (login.process, login.from.to_string(), login.by_key));
+            let expected = expected.map(|(process, from, by_key)| (process, from.to_owned(), by_key));
+            assert_eq!(found, expected, "{line}");
+            assert!(found.is_none() || line.contains(ACCEPTED), "{line}");
         }
     }
 }

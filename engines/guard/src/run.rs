@@ -29,6 +29,7 @@ use crate::door::{BANS_SHOWN, BanOrder, GuardDoor, ImportedBan, Order, Wish};
 use crate::events::{Acted, Attempts, Banned, Detail, Impaired, Mended, Spared, Unbanned};
 use crate::figures::{Figures, Standing};
 use crate::lists;
+use crate::login::{Login, login};
 use crate::plan::{Impairment, Plan};
 use crate::source::{Journal, JournalBatch, JournalError, Notice, Wake};
 use crate::statement::{Said, Statement};
@@ -58,6 +59,9 @@ const CAP: &str = "bans";
 const BANS_FILE: &str = "file of bans";
 const POSITIONS: &str = "positions in logs";
 const PATTERNS: &str = "patterns of ";
+const SSH_SESSIONS: &str = "sessions of ssh";
+/// How long earlier logins are searched for in the journal of systemd at a start.
+const PAST_LOGINS_MAX: Duration = Duration::from_secs(5);
 /// Most counts of a minute that are kept until they are in the journal; beyond it, the oldest are lost when the process is killed.
 const COUNTS_MAX: usize = 10_000;
 /// Orders that wait.
@@ -254,6 +258,7 @@ impl<'a> Session<'a> {
     ) -> Result<Self, EngineError> {
         let (settings, revision) = (desired.settings.clone(), desired.revision.clone());
         let (now, monotonic) = (context.clock.now(), context.clock.monotonic());
+        let logins_since = now - settings.logins_remembered;
         let path = guard.state.join(LOGS);
         let plan = tokio::task::spawn_blocking(move || {
             let kept: Kept = match std::fs::read(&path) {
@@ -268,9 +273,12 @@ impl<'a> Session<'a> {
                 let kept = kept.streams.iter().find(|kept| kept.key == plan.key).cloned();
                 Stream::new(plan, kept)
             });
-            (streams.collect::<Vec<_>>(), impaired, rules, kept.logins, kept.counts)
+            let mut streams: Vec<Stream> = streams.collect();
+            let past: Vec<_> = streams.iter_mut().flat_map(|stream| stream.past_logins(logins_since, now)).collect();
+            (streams, impaired, rules, (kept.logins, past), kept.counts)
         });
-        let (mut streams, impaired, rules, logins, counts) = plan.await?;
+        let (mut streams, impaired, rules, (logins, mut past), counts) = plan.await?;
+        past.extend(past_journal_logins(context, &streams, logins_since).await);
         totals.hand_over(rules_of(&mut streams));
         for (address, at) in logins {
             enforcer.allowlist.logged_in(address, at.min(now));
@@ -318,6 +326,8 @@ impl<'a> Session<'a> {
         }
         session.tell().await?;
         session.tell_counts(0).await?;
+        // Before anybody is banned.
+        session.take_logins(past);
         session.turn().await?;
         Ok(session)
     }
@@ -399,10 +409,15 @@ impl<'a> Session<'a> {
                 streams.iter_mut().map(|stream| stream.look(clock.as_ref(), &history, &mut draw)).collect();
             (streams, found)
         });
-        let (streams, found) = looked.await?;
+        let (streams, mut found) = looked.await?;
         self.streams = streams;
         self.wake.watch(self.streams.iter().filter_map(Stream::tail));
         let has_more = found.iter().any(|found| found.has_more);
+        // Of all streams, before any of their offences: the log of another rule may be ahead.
+        for found in &mut found {
+            let logins = std::mem::take(&mut found.logins);
+            self.logged_in(logins).await?;
+        }
         for found in found {
             self.found(found).await?;
         }
@@ -439,14 +454,46 @@ impl<'a> Session<'a> {
         let now = self.context.clock.now();
         self.totals.lines += found.lines;
         self.is_dirty |= found.lines > 0 || !found.notices.is_empty();
-        for (address, at) in found.logins {
-            self.enforcer.allowlist.logged_in(address, at);
-        }
+        self.logged_in(found.logins).await?;
         for notice in found.notices {
             self.notice(notice).await?;
         }
         self.gave_up(found.given_up).await?;
         self.act(found.offences, now).await
+    }
+
+    /// Takes logins in: who logged in with a key is let in at once.
+    async fn logged_in(&mut self, logins: Vec<(Login, Time)>) -> Result<(), EngineError> {
+        if self.take_logins(logins)
+            && !self.settings.simulate
+            && let Err(error) = self.lift_allowed().await
+        {
+            self.unenforced(&error.to_string()).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes logins in, and says whether somebody is allowed who was not before.
+    fn take_logins(&mut self, logins: Vec<(Login, Time)>) -> bool {
+        let now = self.context.clock.now();
+        let mut is_new = false;
+        for (Login { process, from, by_key }, at) in logins {
+            self.sessions.accepted(process, from, at);
+            if by_key && now.since(at) <= self.settings.logins_remembered {
+                is_new |= self.enforcer.allowlist.why(from.ip()).is_none();
+                self.enforcer.allowlist.logged_in(from.ip(), at);
+            }
+        }
+        is_new
+    }
+
+    /// Ends bans of those who are allowed now.
+    async fn lift_allowed(&mut self) -> Result<(), EngineError> {
+        for ban in self.enforcer.allow_changed().await? {
+            let event = self.unbanned(&ban)?;
+            self.send(vec![event]).await?;
+        }
+        Ok(())
     }
 
     /// Says which patterns were given up.
@@ -703,7 +750,12 @@ impl<'a> Session<'a> {
         self.missing().await?;
         let facts = tokio::task::spawn_blocking(|| HostFacts::read(Path::new("/"))).await?;
         let monotonic = self.context.clock.monotonic();
-        let sessions = self.sessions.look(&facts, monotonic);
+        let sessions = self.sessions.look(&facts, self.context.clock.now(), monotonic);
+        match self.sessions.unknown() {
+            Some(reason) => self.impair_for_now(SSH_SESSIONS.to_owned(), reason.to_owned()).await?,
+            None if self.passing.remove(SSH_SESSIONS).is_some() => self.recover(SSH_SESSIONS).await?,
+            None => {}
+        }
         self.enforcer.allowlist.look(&facts, sessions, []);
         self.enforcer.allowlist.forget(self.context.clock.now());
         if !self.settings.simulate {
@@ -781,10 +833,7 @@ impl<'a> Session<'a> {
                 self.context.recorder.record(&Mended { what }).await?;
             }
         }
-        for ban in self.enforcer.allow_changed().await? {
-            let event = self.unbanned(&ban)?;
-            self.send(vec![event]).await?;
-        }
+        self.lift_allowed().await?;
         for ban in self.enforcer.expire().await? {
             self.on_ban("unban", ban.hold.network, &ban.rule);
         }
@@ -1104,9 +1153,34 @@ impl<'a> Session<'a> {
 
 /// Whether what is impaired keeps a declared log from being read: not the packet filter, the cap of bans, nor a list.
 fn is_about_reading(what: &str) -> bool {
-    ![PACKET_FILTER, CAP, BANS_FILE, POSITIONS].contains(&what)
+    ![PACKET_FILTER, CAP, BANS_FILE, POSITIONS, SSH_SESSIONS].contains(&what)
         && !what.starts_with("list ")
         && !what.starts_with(PATTERNS)
+}
+
+/// Logins to sshd since then that the journal of systemd holds, where it is read for the first time: the last ones, within a bound.
+async fn past_journal_logins(context: &Context, streams: &[Stream], since: Time) -> Vec<(Login, Time)> {
+    let mut logins = Vec::new();
+    let new = streams.iter().filter(|stream| stream.is_new_journal_of_sshd());
+    for (settings, ..) in new.filter_map(Stream::journal) {
+        let now = context.clock.now();
+        let read = async {
+            let mut journal = Journal::matching(&context.programs, settings, "^Accepted [a-z]", since, now)?;
+            loop {
+                for line in journal.next().await?.lines {
+                    logins.extend(login(&line.text).map(|login| (login, line.time.min(now))));
+                }
+                context.progress.tick();
+            }
+        };
+        let read: Result<Result<(), JournalError>, _> = tokio::time::timeout(PAST_LOGINS_MAX, read).await;
+        match read {
+            Ok(Ok(()) | Err(JournalError::Ended)) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "earlier logins are not known"),
+            Err(_) => tracing::warn!("the journal of systemd is long: logins of long ago are not known"),
+        }
+    }
+    logins
 }
 
 /// Reads the journal of systemd for ever, and starts over where it ended.

@@ -2,7 +2,6 @@
 //! nothing here waits, so it runs on a thread that may block.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use event::{Clock, Span, Time, Zone};
@@ -13,13 +12,19 @@ use crate::act::{History, Ports, shown};
 use crate::detect::{Attempts, AttemptsState, BanLength, BanTimes, Failure, Offence};
 use crate::fail2ban::dates::{DateDetector, LogLine};
 use crate::fail2ban::filter::{Filter, FilterSet, LineError, Match, NoNames};
-use crate::login::key_login;
+use crate::login::{ACCEPTED, Login, login};
 use crate::plan::{RulePlan, SourcePlan, StreamPlan};
-use crate::source::{Encoding, JournalBatch, JournalSettings, Notice, Positions, Tail, TailLimits, has_file};
+use crate::source::{
+    Encoding, JournalBatch, JournalSettings, Notice, Positions, Tail, TailLimits, has_file, past_lines,
+};
 use crate::totals::RuleTotals;
 
 /// Addresses of failures that are counted apart in a minute; beyond it they are only counted as failures.
 const ADDRESSES_MAX: usize = 100_000;
+/// Most bytes of the logs of a stream in which earlier logins are searched for: the newest.
+const PAST_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// How far the date of a login may lie behind now: clocks and zones differ.
+const DATES_DIFFER: Span = Span::from_secs(3600);
 /// The name under which the cursor of a stream of the journal is kept.
 const JOURNAL: &str = "journal";
 
@@ -79,8 +84,8 @@ pub(crate) struct StreamState {
 #[derive(Default)]
 pub(crate) struct Found {
     pub(crate) offences: Vec<FoundOffence>,
-    /// Addresses that logged in with a key, and when.
-    pub(crate) logins: Vec<(IpAddr, Time)>,
+    /// Successful logins to sshd, and when.
+    pub(crate) logins: Vec<(Login, Time)>,
     pub(crate) notices: Vec<Notice>,
     pub(crate) lines: u64,
     /// There is more to read at once.
@@ -212,14 +217,8 @@ impl Stream {
             found.lines += 1;
             let now = clock.now();
             let text = self.encoding.decode(line.bytes);
-            // One that is dated otherwise than now was not written by sshd now.
-            if self.reads_sshd
-                && line.in_operation
-                && let Some(address) = key_login(&text)
-                && let Ok(Some(date)) = self.seek_dates.match_time(&LogLine::of(&text), now)
-                && self.seek_dates.time_of(&date, &text, now).is_ok_and(|date| now.since(date).secs().abs() < 3600)
-            {
-                found.logins.push((address, now));
+            if self.reads_sshd {
+                found.logins.extend(dated_login(&mut self.seek_dates, &text, now));
             }
             let rules = &mut self.rules;
             self.filters.set_in_operation(line.in_operation);
@@ -249,9 +248,9 @@ impl Stream {
             found.lines += 1;
             let now = clock.now();
             if self.reads_sshd
-                && let Some(address) = key_login(&line.text)
+                && let Some(login) = login(&line.text)
             {
-                found.logins.push((address, line.time.min(now)));
+                found.logins.push((login, line.time.min(now)));
             }
             let rules = &mut self.rules;
             self.filters.set_in_operation(line.in_operation);
@@ -267,6 +266,27 @@ impl Stream {
         }
         self.given_up(&before, &mut found);
         found
+    }
+
+    /// Logins to sshd that its files tell of, and those that they were rotated to, back to `since`. Blocks for the disk.
+    pub(crate) fn past_logins(&mut self, since: Time, now: Time) -> Vec<(Login, Time)> {
+        let mut logins = Vec::new();
+        let Source::Files(_, patterns) = &self.source else { return logins };
+        if !self.reads_sshd {
+            return logins;
+        }
+        let (encoding, dates) = (self.encoding, &mut self.seek_dates);
+        past_lines(patterns, since, ACCEPTED.as_bytes(), PAST_BYTES_MAX, &mut |line, modified| {
+            let login = dated_login(dates, &encoding.decode(line), now);
+            // A date without a year may be of an earlier one: then it is later than the file.
+            logins.extend(login.filter(|(_, at)| *at >= since && *at <= modified + DATES_DIFFER));
+        });
+        logins
+    }
+
+    /// Whether it reads a log of sshd in the journal of systemd, from the start on.
+    pub(crate) fn is_new_journal_of_sshd(&self) -> bool {
+        self.reads_sshd && matches!(self.source, Source::Journal { cursor: None, .. })
     }
 
     /// Whether a rule of it counts bans.
@@ -316,6 +336,14 @@ impl Stream {
             }
         }
     }
+}
+
+/// The login that a line of a log tells of, at its own date; none that is of the future, or has no date.
+fn dated_login(dates: &mut DateDetector, line: &str, now: Time) -> Option<(Login, Time)> {
+    let login = login(line)?;
+    let date = dates.match_time(&LogLine::of(line), now).ok()??;
+    let at = dates.time_of(&date, line, now).ok()?;
+    (at.since(now) < DATES_DIFFER).then(|| (login, at.min(now)))
 }
 
 /// What fail2ban logs of a ban.

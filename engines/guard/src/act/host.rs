@@ -1,41 +1,30 @@
 //! Facts of this host that nobody may be banned against: its addresses, its gateways, its sessions.
 //!
-//! All of it is read from `/proc` and `/run`, which needs no right. Which connections are *sessions of people who logged in* is the
-//! difficult part: an attacker who tries passwords has an established connection to sshd as well, and must be banned. Without
-//! root it can't be told which process has a socket, so it is decided so: a connection to a port of sshd counts as a session
-//!
-//! * when systemd-logind or utmp names its address as that of somebody who is logged in, or
-//! * when it has been there for longer than sshd lets anybody be without having logged in (`LoginGraceTime`, 2 min), or
-//! * when it was there already at the first look: who can't log in is thrown out by sshd within that time, and then counts no
-//!   longer.
-//!
-//! Sources of logins that were read in a log are given to the [`Allowlist`](super::Allowlist) by its caller.
+//! All of it is read from `/proc` and `/run`, which needs no right. Which connections are *sessions of people who logged in* is
+//! the difficult part: see [`Sessions`](super::Sessions). Sources of logins that were read in a log are given to the
+//! [`Allowlist`](super::Allowlist) by its caller.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
-use event::{Monotonic, Span};
+use super::sessions::{SshProcess, ssh_processes};
 
 /// Most bytes that are read of one file.
 const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Most addresses of each kind that are kept.
 const ADDRESSES_MAX: usize = 4096;
-/// What the grace of sshd is given on top, for polls come late.
-const GRACE_MARGIN: Span = Span::from_secs(30);
 
-/// What sshd's configuration says of where and how long it waits for people.
+/// What sshd's configuration says of where it waits for people.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SshSettings {
     /// The ports it listens on; 22 is always one.
     pub ports: BTreeSet<u16>,
-    /// How long a connection may be without a login; `None` when there is no bound.
-    pub login_grace: Option<Span>,
 }
 
 impl Default for SshSettings {
     fn default() -> Self {
-        Self { ports: BTreeSet::from([22]), login_grace: Some(Span::from_secs(120)) }
+        Self { ports: BTreeSet::from([22]) }
     }
 }
 
@@ -53,7 +42,7 @@ impl SshSettings {
         settings
     }
 
-    /// Adds the ports, and the longest of the grace times, of a text of `sshd_config`(5).
+    /// Adds the ports of a text of `sshd_config`(5).
     pub fn add(&mut self, text: &str) {
         for line in text.lines() {
             let mut words = line.split(|c: char| c.is_whitespace() || c == '=').filter(|word| !word.is_empty());
@@ -64,14 +53,6 @@ impl SshSettings {
                     let (host, port) = value.rsplit_once(':')?;
                     (!host.contains(':')).then(|| port.parse().ok())?
                 }),
-                "logingracetime" => {
-                    // Of several the longest counts; 0 is for ever.
-                    self.login_grace = match (self.login_grace, ssh_seconds(value)) {
-                        (_, Some(0)) | (None, _) => None,
-                        (grace, seconds) => grace.max(seconds.map(Span::from_secs)),
-                    };
-                    None
-                }
                 _ => None,
             };
             self.ports.extend(port);
@@ -79,34 +60,8 @@ impl SshSettings {
     }
 }
 
-/// A time of `sshd_config`(5): `120`, `2m`, `1h30m`.
-fn ssh_seconds(text: &str) -> Option<i64> {
-    let mut all = 0_i64;
-    let mut number = String::new();
-    for c in text.chars() {
-        let factor = match c.to_ascii_lowercase() {
-            '0'..='9' => {
-                number.push(c);
-                continue;
-            }
-            's' => 1,
-            'm' => 60,
-            'h' => 3600,
-            'd' => 86_400,
-            'w' => 604_800,
-            _ => return None,
-        };
-        all = all.checked_add(number.parse::<i64>().ok()?.checked_mul(factor)?)?;
-        number.clear();
-    }
-    if !number.is_empty() {
-        all = all.checked_add(number.parse().ok()?)?;
-    }
-    Some(all)
-}
-
 /// A connection of TCP: this end, and the other.
-type Connection = (SocketAddr, SocketAddr);
+pub(super) type Connection = (SocketAddr, SocketAddr);
 
 /// The facts, as they were at one look.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -117,10 +72,16 @@ pub struct HostFacts {
     pub gateways: BTreeSet<IpAddr>,
     /// Name servers, whose late answers look like scans.
     pub name_servers: BTreeSet<IpAddr>,
-    /// Addresses that logind and utmp name as those of people who are logged in.
+    /// Addresses that logind and utmp name as those of people who are logged in with ssh.
     pub logged_in: BTreeSet<IpAddr>,
-    /// Established connections to ports that something listens on.
-    connections: BTreeSet<Connection>,
+    /// Of those that logind names, the processes of sshd.
+    pub(super) leaders: BTreeMap<u32, IpAddr>,
+    /// Connections from outside that a process has: to ports that something listens on, or did.
+    pub(super) connections: BTreeSet<Connection>,
+    /// What sshd has started for them; `None` where processes of others can't be seen.
+    pub(super) processes: Option<Vec<SshProcess>>,
+    /// Hundredths of a second since the boot.
+    pub(super) uptime: u64,
 }
 
 impl HostFacts {
@@ -138,57 +99,30 @@ impl HostFacts {
         if let Ok(folder) = std::fs::read_dir(root.join("run/systemd/sessions")) {
             for session in folder.flatten().take(ADDRESSES_MAX) {
                 let session = read_bounded(&session.path()).unwrap_or_default();
-                let host = session.lines().find_map(|line| line.strip_prefix("REMOTE_HOST="));
-                facts.logged_in.extend(host.and_then(address_of));
+                let value = |name: &str| session.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+                // Other services have sessions too: one of FTP is nobody who is in with ssh.
+                let is_ssh = value("SERVICE").is_some_and(|service| service.starts_with("sshd"));
+                let is_open = value("STATE") != Some("closing");
+                if let Some(address) = value("REMOTE_HOST").and_then(address_of).filter(|_| is_ssh && is_open) {
+                    facts.logged_in.insert(address);
+                    let leader = value("LEADER").and_then(|leader| leader.parse().ok());
+                    facts.leaders.extend(leader.map(|leader: u32| (leader, address)));
+                }
             }
         }
         if let Ok(records) = std::fs::read(root.join("run/utmp")) {
             facts.logged_in.extend(utmp(&records));
         }
+        facts.uptime = uptime(&text("proc/uptime"));
         let sockets = format!("{}\n{}", text("proc/net/tcp"), text("proc/net/tcp6"));
         facts.connections = accepted(&sockets);
+        // Behind the connections: whoever serves one of them now has served it then.
+        facts.processes = ssh_processes(root);
         facts
     }
 }
 
-/// The sessions of people who logged in with ssh, followed from look to look.
-#[derive(Clone, Debug)]
-pub struct Sessions {
-    settings: SshSettings,
-    /// When each connection was first seen; `None` for those of the first look.
-    seen: BTreeMap<Connection, Option<Monotonic>>,
-    looked: bool,
-}
-
-impl Sessions {
-    /// Nobody seen yet.
-    pub const fn new(settings: SshSettings) -> Self {
-        Self { settings, seen: BTreeMap::new(), looked: false }
-    }
-
-    /// Takes a look in, and says whose addresses have a session now.
-    pub fn look(&mut self, facts: &HostFacts, now: Monotonic) -> BTreeSet<IpAddr> {
-        let current: Vec<_> = facts
-            .connections
-            .iter()
-            .filter(|(ours, _)| self.settings.ports.contains(&ours.port()))
-            .take(ADDRESSES_MAX)
-            .collect();
-        let first = if self.looked { Some(now) } else { None };
-        self.looked = true;
-        let before = std::mem::take(&mut self.seen);
-        self.seen = current.into_iter().map(|c| (*c, before.get(c).copied().unwrap_or(first))).collect();
-        let old = |since: &Option<Monotonic>| match (since, self.settings.login_grace) {
-            (None, _) => true,
-            (Some(since), Some(grace)) => now.since(*since) > grace + GRACE_MARGIN,
-            (Some(_), None) => false,
-        };
-        let peers = self.seen.iter().map(|((_, peer), since)| (peer.ip().to_canonical(), since));
-        peers.filter(|(peer, since)| old(since) || facts.logged_in.contains(peer)).map(|(peer, _)| peer).collect()
-    }
-}
-
-fn read_bounded(path: &Path) -> Option<String> {
+pub(super) fn read_bounded(path: &Path) -> Option<String> {
     use std::io::Read as _;
     let mut bytes = Vec::new();
     std::fs::File::open(path).ok()?.take(FILE_BYTES_MAX).read_to_end(&mut bytes).ok()?;
@@ -270,30 +204,41 @@ fn socket(text: &str) -> Option<SocketAddr> {
     Some(SocketAddr::new(address, port))
 }
 
-/// The established connections in `/proc/net/tcp` to ports that something listens on.
-fn accepted(text: &str) -> BTreeSet<Connection> {
-    const ESTABLISHED: &str = "01";
+/// Hundredths of a second in `/proc/uptime`: `12345.67 …`.
+fn uptime(text: &str) -> u64 {
+    let digits = text.split(' ').next().and_then(|first| first.split_once('.'));
+    digits.and_then(|(seconds, rest)| Some(seconds.parse::<u64>().ok()? * 100 + rest.parse::<u64>().ok()?)).unwrap_or(0)
+}
+
+/// The connections in `/proc/net/tcp` from outside, in whatever state, that a process has: to a port that something listens on, or to
+/// one that this end would not have chosen, for a session outlives its listener.
+pub(super) fn accepted(text: &str) -> BTreeSet<Connection> {
+    const CHOSEN_FROM: u16 = 32_768;
+    const TIME_WAIT: &str = "06";
     const LISTENING: &str = "0A";
     let mut listening = BTreeSet::new();
-    let mut established = Vec::new();
+    let mut connected = Vec::new();
     for line in text.lines() {
         let mut fields = line.split_whitespace().skip(1);
         let (Some(ours), Some(peer), Some(state)) = (fields.next(), fields.next(), fields.next()) else { continue };
         let (Some(ours), Some(peer)) = (socket(ours), socket(peer)) else { continue };
+        let has_process = fields.nth(5).is_some_and(|inode| inode != "0");
         match state {
             LISTENING => _ = listening.insert(ours.port()),
-            ESTABLISHED => established.push((ours, peer)),
+            TIME_WAIT => {}
+            _ if has_process => connected.push((ours, peer)),
             _ => {}
         }
     }
-    established.retain(|(ours, _)| listening.contains(&ours.port()));
-    established.into_iter().collect()
+    connected.retain(|(ours, _)| ours.port() < CHOSEN_FROM || listening.contains(&ours.port()));
+    connected.into_iter().collect()
 }
 
-/// The addresses of user processes in a file of utmp(5), of 64-bit Linux and of 32-bit alike (384 bytes a record).
+/// The addresses of user processes on terminals in a file of utmp(5), of 64-bit Linux and of 32-bit alike (384 bytes a record).
 fn utmp(records: &[u8]) -> BTreeSet<IpAddr> {
     const RECORD: usize = 384;
     const USER_PROCESS: u8 = 7;
+    const LINE: usize = 8;
     const ADDRESS: usize = 348;
     let mut all = BTreeSet::new();
     for record in records.chunks_exact(RECORD).take(ADDRESSES_MAX) {
@@ -307,7 +252,9 @@ fn utmp(records: &[u8]) -> BTreeSet<IpAddr> {
         } else {
             IpAddr::V6(bytes.into()).to_canonical()
         };
-        if record.first() == Some(&USER_PROCESS) && !address.is_unspecified() {
+        // FTP writes `vsftpd:812` there.
+        let is_terminal = record.get(LINE..).is_some_and(|line| line.starts_with(b"pts/"));
+        if record.first() == Some(&USER_PROCESS) && is_terminal && !address.is_unspecified() {
             all.insert(address);
         }
     }
@@ -315,4 +262,4 @@ fn utmp(records: &[u8]) -> BTreeSet<IpAddr> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

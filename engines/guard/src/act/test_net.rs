@@ -89,9 +89,18 @@ impl TestNet {
 
     /// Starts a program of Python on the host, and waits until it says that it is ready.
     pub(super) fn serve(&self, program: &str) -> Serving {
+        self.start("h", program)
+    }
+
+    /// Starts a program of Python outside, and waits until it says that it is ready.
+    pub(super) fn start_outside(&self, program: &str) -> Serving {
+        self.start("o", program)
+    }
+
+    fn start(&self, side: &str, program: &str) -> Serving {
         use std::io::BufRead as _;
         let mut child =
-            self.inside("h", &["python3", "-c", program]).stdout(Stdio::piped()).spawn().expect("install python3");
+            self.inside(side, &["python3", "-c", program]).stdout(Stdio::piped()).spawn().expect("install python3");
         let mut line = String::new();
         let stdout = child.stdout.as_mut().expect("piped");
         std::io::BufReader::new(stdout).read_line(&mut line).expect("it is ready");

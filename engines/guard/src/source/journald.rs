@@ -147,6 +147,19 @@ impl Journal {
         Self::start(programs, settings, &Program::new("journalctl").args(arguments), now)
     }
 
+    /// Reads the entries since then whose message matches, the last one first; after the first of them, [`next`](Self::next) says that
+    /// it ended.
+    pub fn matching(
+        programs: &Programs,
+        settings: &JournalSettings,
+        pattern: &str,
+        since: Time,
+        now: Time,
+    ) -> Result<Self, JournalError> {
+        let program = Program::new("journalctl").args(["--reverse".to_owned(), format!("--grep={pattern}")]);
+        Self::start(programs, settings, &program.args(settings.arguments(None, since)?), now)
+    }
+
     fn start(
         programs: &Programs,
         settings: &JournalSettings,

@@ -14,6 +14,7 @@ use ipnet::IpNet;
 use super::{Found, Stream, StreamState};
 use crate::act::{Ban, Bans, History, Hold, Origin, Ports};
 use crate::config::{Desired, Settings};
+use crate::login::Login;
 use crate::plan::Plan;
 use crate::run::{answered, left};
 
@@ -210,6 +211,82 @@ fn killed_at_any_instant_the_same_bans_are_made_once() {
         bans += whole.made.len();
     }
     assert!(bans > rounds * 3 && kills > rounds, "{bans} bans, {kills} kills");
+}
+
+/// Lines of logins that are caught up with count at their own dates: those of before the first start, back to what the log was
+/// rotated to, and those that were written while nothing ran. They are there with the failures behind them, not after.
+#[test]
+fn logins_written_while_nothing_ran_count_at_their_own_dates() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = folder.path().join("auth.log");
+    let jail = format!("[sshd]\nenabled = true\nlogpath = {}\nbackend = polling\nmaxretry = 2\n", log.display());
+    let desired = configured(folder.path(), &jail);
+    let clock = Hand::default();
+    let date = |before: i64| {
+        let date = Zone::UTC.rfc3339(clock.now() - Span::from_secs(before));
+        date.get(..19).expect("a date").to_owned() + "+00:00"
+    };
+    let accepted = |before: i64, by: &str, last: u8| {
+        format!("{} host sshd[{last}]: Accepted {by} for root from 198.51.100.{last} port 4711 ssh2: x\n", date(before))
+    };
+    let failed = |last: u8| {
+        format!("{} host sshd[9]: Failed password for root from 198.51.100.{last} port 4712 ssh2\n", date(1)).repeat(2)
+    };
+    let write = |path: &Path, text: &str| {
+        let mut file = OpenOptions::new().append(true).create(true).open(path).expect("the log");
+        file.write_all(text.as_bytes()).expect("written");
+        let at = u64::try_from(clock.now().micros()).expect("positive");
+        file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_micros(at)).expect("set");
+    };
+    let days = 86_400;
+    let forged = format!("{} host app[8]: sshd[8]: Accepted publickey for a from 6.6.6.6 port 1 ssh2\n", date(60));
+    write(
+        &folder.path().join("auth.log.1"),
+        &(accepted(31 * days, "publickey", 1) + &accepted(9 * days, "publickey", 2)),
+    );
+    write(
+        &log,
+        &[
+            accepted(3 * days, "publickey", 3),
+            accepted(1200, "password", 4),
+            forged,
+            accepted(300, "publickey", 5),
+            accepted(-7200, "publickey", 6),
+            failed(5),
+        ]
+        .concat(),
+    );
+    let known = |logins: &[(Login, Time)]| {
+        let mut known: Vec<_> = logins
+            .iter()
+            .map(|(login, at)| (login.from.to_string(), login.by_key, clock.now().since(*at).secs()))
+            .collect();
+        known.sort_unstable();
+        known
+    };
+    let expected = |all: &[(u8, bool, i64)]| {
+        all.iter().map(|(last, by_key, ago)| (format!("198.51.100.{last}:4711"), *by_key, *ago)).collect::<Vec<_>>()
+    };
+    let mut process = Process::new(&desired, &clock);
+    let past = process.stream.past_logins(clock.now() - Span::from_days(30), clock.now());
+    assert_eq!(
+        known(&past),
+        expected(&[(2, true, 9 * days), (3, true, 3 * days), (4, false, 1200), (5, true, 300)]),
+        "none of the future, none of too long ago, none that is forged"
+    );
+    let history = History::of(Arc::clone(&process.bans));
+    let found = process.stream.look(&clock, &history, &mut || 0);
+    assert_eq!((known(&found.logins).last().cloned(), found.offences.len()), (expected(&[(5, true, 300)]).pop(), 1));
+    // It is killed, and goes on from what was kept.
+    process.keep();
+    write(&log, &(accepted(70, "publickey", 7) + &failed(7)));
+    process.kill(&desired, &clock);
+    let found = process.stream.look(&clock, &history, &mut || 0);
+    assert_eq!((known(&found.logins), found.offences.len()), (expected(&[(7, true, 70)]), 1));
+    // While it runs it may be stopped for hours.
+    write(&log, &accepted(5 * 3600, "publickey", 8));
+    let found = process.stream.look(&clock, &history, &mut || 0);
+    assert_eq!(known(&found.logins), expected(&[(8, true, 5 * 3600)]));
 }
 
 /// NH-1: who is banned by other rules again and again is banned by `recidive`, whose own bans do not count.
