@@ -85,13 +85,21 @@ impl Watched {
     }
 }
 
+/// What is found, and by whom.
+type Findings = BTreeMap<(FindingId, ProbeId), BTreeMap<ObserverId, Said>>;
+
+/// Whether an observer has found something about a probe that is still so.
+fn has_finding(found: &Findings, probe: &ProbeId, observer: &ObserverId) -> bool {
+    found.iter().any(|((_, of), observers)| of == probe && observers.contains_key(observer))
+}
+
 /// The fold.
 #[derive(Default)]
 pub struct JournalFold {
     watched: Watched,
     titles: BTreeMap<FindingId, Text>,
     said: BTreeMap<ProbeId, BTreeMap<ObserverId, Said>>,
-    found: BTreeMap<(FindingId, ProbeId), BTreeMap<ObserverId, Said>>,
+    found: Findings,
     words: BTreeMap<ProbeId, Told>,
     heard: BTreeMap<ObserverId, Heard>,
     failures: BTreeMap<String, Vec<Time>>,
@@ -432,7 +440,7 @@ impl JournalFold {
     }
 
     /// A record of an observer says that it lives, and what it could not see. One that saw next to nothing for most of a minute is
-    /// blind. Time before the start of this process is no news, and a record that is short says little.
+    /// blind, unless it says by a finding what is the matter: a log that is not there, say. Time before the start of this process is no news, and a record that is short says little.
     fn covered(&mut self, observer: &ObserverId, covered: &Covered, alerting: &Alerting, now: Time) -> Option<Signal> {
         let heard = self.heard.get_mut(observer)?;
         heard.at = heard.at.max(now);
@@ -449,6 +457,7 @@ impl JournalFold {
             .iter()
             .filter(|gap| gap.finding.is_none() && gap.interval.intersect(interval) == interval)
             .map(|gap| &gap.probe)
+            .filter(|probe| !has_finding(&self.found, probe, observer))
             .collect();
         let key = observer_key(observer);
         if probes == 0 || 2 * blind.len() <= probes {
@@ -606,5 +615,49 @@ pub const fn default_severity(source: Source) -> Severity {
         | Source::Witness
         | Source::Hold
         | Source::Outside => Severity::Warning,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use event::Interval;
+    use event::evidence::Gap;
+    use event::policy::{Agreement, Probe};
+
+    use super::*;
+
+    /// A log that is not there is told as what it is, and not as a network at fault.
+    #[test]
+    fn an_observer_that_says_why_it_sees_nothing_is_not_blind() {
+        let observer: ObserverId = "server.guard".parse().expect("a name");
+        let (probe, finding): (ProbeId, FindingId) =
+            ("guard".parse().expect("a name"), "logs".parse().expect("a name"));
+        let probes = vec![Probe {
+            id: probe.clone(),
+            kind: "guard".into(),
+            service: "guard".parse().expect("a name"),
+            every: Span::from_secs(10),
+            observers: [observer.clone()].into(),
+            agreement: Agreement::default(),
+        }];
+        let (services, findings, maintenance, promises) = (vec![], vec![], vec![], vec![]);
+        let revision = "r1".to_owned();
+        let applied = Applied { revision: revision.clone(), services, probes, findings, maintenance, promises };
+        let (alerting, begun) = (Alerting::default(), Time::from_secs(1_000));
+        let at = |seconds| begun + Span::from_secs(seconds);
+        let mut fold = JournalFold::beginning_at(begun);
+        fold.follow(&Arc::new(applied), &alerting, begun);
+        let minute = |fold: &mut JournalFold, minute: i64| {
+            let interval = Interval::new(at(60 * minute), at(60 * minute + 60));
+            let gaps = vec![Gap { probe: probe.clone(), finding: None, interval }];
+            let covered = Covered { interval, revision: revision.clone(), every: None, gaps };
+            fold.covered(&observer, &covered, &alerting, interval.end).expect("a signal").state
+        };
+        assert!(matches!(minute(&mut fold, 0), SignalState::Open(_)), "nobody knows why");
+        let found = Found { finding, probe: probe.clone(), open: true, after: at(60), by: at(60) };
+        assert!(matches!(fold.found(&observer, &found, &alerting).expect("a signal").state, SignalState::Open(_)));
+        assert!(matches!(minute(&mut fold, 1), SignalState::Over(_)), "it is said what is the matter");
+        fold.found(&observer, &Found { open: false, ..found }, &alerting);
+        assert!(matches!(minute(&mut fold, 2), SignalState::Open(_)), "it is over, and nothing is seen still");
     }
 }
