@@ -1,5 +1,6 @@
 //! `[guard]`: which rules are followed on this host, and who is never banned.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use event::policy::{Agreement, Applied, Detector, Text};
@@ -22,6 +23,11 @@ pub(crate) const BANS_NOT_ENFORCED: &str = "bans-not-enforced";
 
 /// The finding that a rule of which somebody is to be told has banned lately.
 pub(crate) const OFFENDERS_BANNED: &str = "offenders-banned";
+
+/// How long a ban may be, and the time in which failures are counted.
+const BAN_LENGTHS: RangeInclusive<Span> = Span::from_secs(1)..=Span::from_days(3650);
+/// The widest network that may be allowed: of IPv4, and of IPv6.
+const WIDEST: (u8, u8) = (8, 16);
 
 /// `[guard]`.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
@@ -80,7 +86,8 @@ Reads logs by the rules of fail2ban and bans addresses in the packet filter. It 
         let service = table.required("service", "the service that the probe belongs to; best one of its own");
         let fail2ban: Option<PathBuf> =
             table.optional("fail2ban", "the configuration of fail2ban whose enabled jails are followed, as it is");
-        let allow = table.list("allow", "addresses and networks that are never banned, beside those that garant finds");
+        let allow: Vec<IpNet> =
+            table.list("allow", "addresses and networks that are never banned, beside those that garant finds");
         let simulate = table.or("simulate", false, "detect and record, and ban nobody");
         let doc = "most bans in a minute; beyond it bans are recorded and not enforced, and the team is told";
         let bans_per_minute_max = table.or_in("bans_per_minute_max", 300, &(1..=1_000_000), doc);
@@ -89,7 +96,8 @@ Reads logs by the rules of fail2ban and bans addresses in the packet filter. It 
             false,
             "ban sources that try more than 15 ports on which nothing listens within a minute",
         );
-        let scan_ban = table.or("scan_ban", Span::from_secs(3600), "for how long the source of a port scan is banned");
+        let doc = "for how long the source of a port scan is banned";
+        let scan_ban = table.or_in("scan_ban", Span::from_secs(3600), &BAN_LENGTHS, doc);
         let doc = "for how long the address of a successful login is never banned";
         let logins_remembered = table.or("logins_remembered", Span::from_secs(30 * 86_400), doc);
         let doc = "rules of garant's own, for a host without fail2ban: \"sshd\", \"nginx-auth\", \"web-probes\", \
@@ -97,8 +105,10 @@ Reads logs by the rules of fail2ban and bans addresses in the packet filter. It 
         let scenarios: Vec<String> = table.list("scenarios", doc);
         let doc = "so many failures of one address within `within` are an offence, for `scenarios`";
         let failures = table.or_in("failures", 5, &(1..=1000), doc);
-        let within = table.or("within", Span::from_secs(600), "within what time failures are counted, for `scenarios`");
-        let ban = table.or("ban", Span::from_secs(3600), "for how long an offender is banned, for `scenarios`");
+        let doc = "within what time failures are counted, for `scenarios`";
+        let within = table.or_in("within", Span::from_secs(600), &BAN_LENGTHS, doc);
+        let doc = "for how long an offender is banned, for `scenarios`";
+        let ban = table.or_in("ban", Span::from_secs(3600), &BAN_LENGTHS, doc);
         let doc = "a program that is run for each ban and its end, with `ban` or `unban`, the address and the rule as its \
                    arguments; without a shell, with the rights of the agent";
         let on_ban: Option<PathBuf> = table.optional("on_ban", doc);
@@ -108,6 +118,17 @@ Reads logs by the rules of fail2ban and bans addresses in the packet filter. It 
             let known: Vec<&str> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
             let reason = format!("`{name}` is no rule of garant's own");
             table.mistake("scenarios", reason, format!("write some of {}", known.join(", ")));
+        }
+        for wide in allow.iter().filter(|network| {
+            let widest = if network.addr().is_ipv4() { WIDEST.0 } else { WIDEST.1 };
+            network.prefix_len() < widest
+        }) {
+            let reason = format!("`{wide}` is so wide that hardly anybody could be banned");
+            table.mistake(
+                "allow",
+                reason,
+                "allow the networks of the team; to ban nobody at first, write `simulate = true`",
+            );
         }
         for list in lists.iter().filter(|list| !list.starts_with('/') && !list.starts_with("https://")) {
             let reason = format!("`{list}` is neither an absolute path nor a URL that begins with https://");

@@ -22,7 +22,7 @@ use crate::source::{Encoding, Follow, JournalSettings, Start};
 /// The filter of fail2ban that reads what fail2ban itself has logged of its bans.
 const RECIDIVE: &str = "recidive";
 /// Most tickets of a rule at once.
-const TICKETS_MAX: usize = 100_000;
+pub(crate) const TICKETS_MAX: usize = 100_000;
 
 /// The rules of this host, by the logs that they read.
 pub(crate) struct Plan {

@@ -30,7 +30,7 @@ use crate::events::{Acted, Attempts, Banned, Detail, Impaired, Mended, Spared, U
 use crate::figures::{Figures, Standing};
 use crate::lists;
 use crate::login::{Login, login};
-use crate::plan::{Impairment, Plan};
+use crate::plan::{Impairment, Plan, TICKETS_MAX};
 use crate::source::{Journal, JournalBatch, JournalError, Notice, Wake};
 use crate::statement::{Said, Statement};
 use crate::stream::{Found, FoundOffence, Stream, StreamState};
@@ -59,6 +59,8 @@ const CAP: &str = "bans";
 const BANS_FILE: &str = "file of bans";
 const POSITIONS: &str = "positions in logs";
 const PATTERNS: &str = "patterns of ";
+/// What is impaired when a rule has forgotten addresses with failures.
+const COUNTS: &str = "counts of ";
 const SSH_SESSIONS: &str = "sessions of ssh";
 /// How long earlier logins are searched for in the journal of systemd at a start.
 const PAST_LOGINS_MAX: Duration = Duration::from_secs(5);
@@ -68,6 +70,9 @@ const COUNTS_MAX: usize = 10_000;
 const ORDERS_MAX: usize = 16;
 /// The rule of bans that a person orders.
 const MANUAL: &str = "manual";
+
+/// Rules, and how often something was with them.
+type Counted = Vec<(Arc<str>, u64)>;
 
 /// The engine.
 pub struct Guard {
@@ -458,7 +463,7 @@ impl<'a> Session<'a> {
         for notice in found.notices {
             self.notice(notice).await?;
         }
-        self.gave_up(found.given_up).await?;
+        self.gave_up(found.given_up, found.forgotten).await?;
         self.act(found.offences, now).await
     }
 
@@ -496,13 +501,21 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Says which patterns were given up.
-    async fn gave_up(&mut self, given_up: Vec<(Arc<str>, u64)>) -> Result<(), EngineError> {
+    /// Says which patterns were given up, and which rules have forgotten failures.
+    async fn gave_up(&mut self, given_up: Counted, forgotten: Counted) -> Result<(), EngineError> {
         for (rule, searches) in given_up {
             tracing::debug!(rule = &*rule, searches, "searches were given up at their limit of steps");
             let reason =
                 "searches were given up at their limit of steps: a line was made for that, or a pattern runs away";
             self.impair_for_now(format!("{PATTERNS}{rule}"), reason.to_owned()).await?;
+        }
+        for (rule, addresses) in forgotten {
+            tracing::debug!(rule = &*rule, addresses, "addresses with failures were forgotten");
+            let reason = format!(
+                "the failures of some addresses were forgotten: more than {TICKETS_MAX} addresses had failures at once, and the \
+                 oldest went"
+            );
+            self.impair_for_now(format!("{COUNTS}{rule}"), reason).await?;
         }
         Ok(())
     }
@@ -574,13 +587,14 @@ impl<'a> Session<'a> {
         }
         let (now, random) = (self.context.clock.now(), Arc::clone(&self.context.random));
         let (history, mut draw) = (self.enforcer.history(), || draw_ppb(random.as_ref()));
-        let mut given_up = Vec::new();
+        let (mut given_up, mut forgotten) = (Vec::new(), Vec::new());
         for stream in &mut self.streams {
             let found = stream.banned(banned, now, &history, &mut draw);
             offences.extend(found.offences);
             given_up.extend(found.given_up);
+            forgotten.extend(found.forgotten);
         }
-        self.gave_up(given_up).await?;
+        self.gave_up(given_up, forgotten).await?;
         // What was read is read again after a crash, and bans nobody anew: then it would not count. So it is kept at once.
         self.keep().await?;
         Ok(offences)
@@ -1156,6 +1170,7 @@ fn is_about_reading(what: &str) -> bool {
     ![PACKET_FILTER, CAP, BANS_FILE, POSITIONS, SSH_SESSIONS].contains(&what)
         && !what.starts_with("list ")
         && !what.starts_with(PATTERNS)
+        && !what.starts_with(COUNTS)
 }
 
 /// Logins to sshd since then that the journal of systemd holds, where it is read for the first time: the last ones, within a bound.

@@ -92,6 +92,8 @@ pub(crate) struct Found {
     pub(crate) has_more: bool,
     /// Rules with a pattern that was given up at its limit of steps.
     pub(crate) given_up: Vec<(Arc<str>, u64)>,
+    /// Rules that forgot addresses with failures, because there were too many.
+    pub(crate) forgotten: Vec<(Arc<str>, u64)>,
 }
 
 /// Somebody who is to be banned.
@@ -212,7 +214,7 @@ impl Stream {
         });
         found.has_more = batch.has_more();
         found.notices = std::mem::take(&mut batch.notices);
-        let before = self.step_limits();
+        let before = self.troubles();
         for line in batch.lines() {
             found.lines += 1;
             let now = clock.now();
@@ -229,7 +231,7 @@ impl Stream {
                 rule.attempts.line_done(now);
             }
         }
-        self.given_up(&before, &mut found);
+        self.note_troubles(&before, &mut found);
         found
     }
 
@@ -242,7 +244,7 @@ impl Stream {
         draw_ppb: &mut dyn FnMut() -> u32,
     ) -> Found {
         let mut found = Found::default();
-        let before = self.step_limits();
+        let before = self.troubles();
         let log: Arc<str> = Arc::from("journal");
         for line in batch.lines {
             found.lines += 1;
@@ -264,7 +266,7 @@ impl Stream {
         if let (Source::Journal { cursor, .. }, Some(last)) = (&mut self.source, batch.cursor) {
             *cursor = Some(last);
         }
-        self.given_up(&before, &mut found);
+        self.note_troubles(&before, &mut found);
         found
     }
 
@@ -304,7 +306,7 @@ impl Stream {
         draw_ppb: &mut dyn FnMut() -> u32,
     ) -> Found {
         let mut found = Found::default();
-        let before = self.step_limits();
+        let before = self.troubles();
         let log: Arc<str> = Arc::from("bans of garant");
         for (index, rule) in self.rules.iter_mut().enumerate() {
             let (Some(zone), Some(filter)) = (rule.counts_bans.clone(), self.filters.filter_mut(index)) else {
@@ -320,19 +322,24 @@ impl Stream {
                 rule.attempts.line_done(now);
             }
         }
-        self.given_up(&before, &mut found);
+        self.note_troubles(&before, &mut found);
         found
     }
 
-    fn step_limits(&self) -> Vec<u64> {
-        self.filters.filters().iter().map(Filter::step_limits).collect()
+    /// For each rule, how many searches were given up, and how many addresses with failures forgotten.
+    fn troubles(&self) -> Vec<(u64, u64)> {
+        let filters = self.filters.filters().iter();
+        filters.zip(&self.rules).map(|(filter, rule)| (filter.step_limits(), rule.attempts.evicted())).collect()
     }
 
-    fn given_up(&self, before: &[u64], found: &mut Found) {
-        for ((rule, filter), before) in self.rules.iter().zip(self.filters.filters()).zip(before) {
-            let more = filter.step_limits() - before;
-            if more > 0 {
-                found.given_up.push((Arc::clone(&rule.name), more));
+    fn note_troubles(&self, before: &[(u64, u64)], found: &mut Found) {
+        for ((rule, now), before) in self.rules.iter().zip(self.troubles()).zip(before) {
+            let (given_up, forgotten) = (now.0 - before.0, now.1 - before.1);
+            if given_up > 0 {
+                found.given_up.push((Arc::clone(&rule.name), given_up));
+            }
+            if forgotten > 0 {
+                found.forgotten.push((Arc::clone(&rule.name), forgotten));
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The commands: what they print for scripts, and what they say when something is wrong.
 
 use super::bench::{Bench, HOST, OPERATOR, SSHD, append, ask, failures, folder, guard, ready, socket, until_banned};
-use crate::harness::{binary, command, transcript};
+use crate::harness::{binary, command, folder_with, garant, transcript};
 
 #[test]
 fn the_commands_answer_scripts_and_say_what_is_wrong() {
@@ -75,4 +75,31 @@ fn the_commands_answer_scripts_and_say_what_is_wrong() {
     assert_eq!(absent.status.code(), Some(1), "{}", transcript(&absent));
     assert!(said.contains("/nonexistent.sock") && said.contains("garant up"), "{said}");
     drop(up.stop());
+}
+
+/// A policy that would ban nobody says so, unless it is meant: `simulate`.
+#[test]
+fn a_policy_that_would_ban_nobody_is_a_mistake() {
+    let policy = r#"
+[journal]
+name = "host.example"
+[[service]]
+name = "guard"
+[guard]
+service = "guard"
+scenarios = ["sshd"]
+allow = ["0.0.0.0/0", "::/0", "192.0.2.0/24"]
+ban = "0 s"
+within = "1 ms"
+scan_ban = "0 s"
+"#;
+    let folder = folder_with(policy);
+    let file = folder.path().join("garant.toml");
+    let check = garant(&["check", "--json", "--policy", file.to_str().expect("UTF-8")]);
+    assert_eq!(check.status.code(), Some(2), "{}", transcript(&check));
+    let answer: serde_json::Value = serde_json::from_slice(&check.stdout).expect("JSON");
+    let mistakes = answer["mistakes"].as_array().expect("a list");
+    let at = |line: i64| mistakes.iter().filter(|mistake| mistake["line"] == line).count();
+    assert_eq!([9, 10, 11, 12].map(at), [2, 1, 1, 1], "{answer:#}");
+    assert_eq!(mistakes.len(), 5, "{answer:#}");
 }

@@ -322,3 +322,34 @@ fn recidive_counts_the_bans_of_the_other_rules() {
     assert_eq!(banned(&mut process, "192.0.2.1", "sshd"), [("192.0.2.1/32".to_owned(), 3)]);
     assert_eq!(banned(&mut process, "2001:db8::1", "sshd"), [("2001:db8::1/128".to_owned(), 3)]);
 }
+
+/// A flood from more addresses than are kept is said, for their failures begin anew.
+#[test]
+fn counts_that_are_forgotten_are_said() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = folder.path().join("auth.log");
+    let jails = format!("[sshd]\nenabled = true\nbackend = polling\nlogpath = {}\nfindtime = 1d\n", log.display());
+    let desired = configured(folder.path(), &jails);
+    let clock = Hand::default();
+    let mut lines = String::new();
+    for number in 0..100_050_u32 {
+        let [_, a, b, c] = number.to_be_bytes();
+        let line = format!("Nov 29 10:00:00 h sshd[1]: Failed password for root from 120.{a}.{b}.{c} port 1 ssh2\n");
+        lines.push_str(&line);
+    }
+    fs::write(&log, lines).expect("a log");
+    let mut stream = stream(&desired, &clock, None);
+    let history = History::of(Process::new(&desired, &clock).bans);
+    let (mut forgotten, mut read) = (Vec::new(), 0);
+    loop {
+        let found = stream.look(&clock, &history, &mut || 0);
+        assert!(found.offences.is_empty());
+        read += found.lines;
+        forgotten.extend(found.forgotten);
+        if !found.has_more {
+            break;
+        }
+    }
+    assert_eq!(read, 100_050);
+    assert!(matches!(&*forgotten, [(rule, addresses)] if &**rule == "sshd" && *addresses > 0), "{forgotten:?}");
+}
