@@ -104,6 +104,7 @@ impl Guard {
         let mut desired = self.desired.clone();
         let mut enforcer: Option<Enforcer> = None;
         let mut totals = Totals::since(context.clock.now());
+        let mut sessions = Sessions::new(SshSettings::default());
         let mut tick = tokio::time::interval(TURN);
         loop {
             let Some(wanted) = desired.current::<Desired>()? else {
@@ -127,10 +128,10 @@ impl Guard {
                 Some(enforcer) => reconfigured(enforcer, &wanted.settings).await,
                 None => self.enforcer(&context, &wanted.settings).await?,
             };
-            let mut session = Session::begin(&context, wanted, self, kept, totals).await?;
+            let mut session = Session::begin(&context, wanted, self, kept, (totals, sessions)).await?;
             let is_over = session.run(&mut orders, &mut desired).await?;
-            let (kept, counted) = session.end().await?;
-            (enforcer, totals) = (Some(kept), counted);
+            let kept = session.end().await?;
+            (enforcer, totals, sessions) = (Some(kept.0), kept.1, kept.2);
             if is_over {
                 return Ok(());
             }
@@ -259,7 +260,7 @@ impl<'a> Session<'a> {
         desired: Desired,
         guard: &'a Guard,
         mut enforcer: Enforcer,
-        mut totals: Totals,
+        (mut totals, mut sessions): (Totals, Sessions),
     ) -> Result<Self, EngineError> {
         let (settings, revision) = (desired.settings.clone(), desired.revision.clone());
         let (now, monotonic) = (context.clock.now(), context.clock.monotonic());
@@ -285,6 +286,7 @@ impl<'a> Session<'a> {
         let (mut streams, impaired, rules, (logins, mut past), counts) = plan.await?;
         past.extend(past_journal_logins(context, &streams, logins_since).await);
         totals.hand_over(rules_of(&mut streams));
+        sessions.configure(SshSettings::read(Path::new("/etc/ssh")));
         for (address, at) in logins {
             enforcer.allowlist.logged_in(address, at.min(now));
         }
@@ -303,7 +305,7 @@ impl<'a> Session<'a> {
             enforcer,
             streams,
             statement: Statement::new(settings.probe.clone(), settings.service.clone(), revision, now),
-            sessions: Sessions::new(SshSettings::read(Path::new("/etc/ssh"))),
+            sessions,
             wake: Wake::new(),
             entries,
             _readers: readers,
@@ -393,14 +395,14 @@ impl<'a> Session<'a> {
     }
 
     /// Keeps everything, and says what is not said yet.
-    async fn end(mut self) -> Result<(Enforcer, Totals), EngineError> {
+    async fn end(mut self) -> Result<(Enforcer, Totals, Sessions), EngineError> {
         self.count().await?;
         self.keep().await?;
         if let Some(covered) = self.statement.end() {
             self.context.recorder.record(&covered).await?;
         }
         self.totals.take_back(rules_of(&mut self.streams));
-        Ok((self.enforcer, self.totals))
+        Ok((self.enforcer, self.totals, self.sessions))
     }
 
     /// Reads what is new in all logs, and acts on it. Whether there is more.
@@ -978,10 +980,9 @@ impl<'a> Session<'a> {
             Wish::Bans { offset } => Reply::json(&self.bans(offset)),
             Wish::Reload => Reply::json(&json!({ "reloaded": true })),
             Wish::Allowed => {
-                let allowed = self.enforcer.allowlist.networks().into_iter().map(|network| {
-                    let why = self.enforcer.allowlist.why(network.addr());
-                    json!({ "network": shown(network), "why": why.map(|why| why.to_string()) })
-                });
+                let allowed = self.enforcer.allowlist.reasons().into_iter();
+                let allowed =
+                    allowed.map(|(network, why)| json!({ "network": shown(network), "why": why.to_string() }));
                 Reply::json(&allowed.collect::<Vec<_>>())
             }
             Wish::Ban(BanOrder { network, lasts }) => {
@@ -1191,7 +1192,7 @@ async fn past_journal_logins(context: &Context, streams: &[Stream], since: Time)
         let read: Result<Result<(), JournalError>, _> = tokio::time::timeout(PAST_LOGINS_MAX, read).await;
         match read {
             Ok(Ok(()) | Err(JournalError::Ended)) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "earlier logins are not known"),
+            Ok(Err(error)) => tracing::info!(%error, "earlier logins in the journal of systemd are not known"),
             Err(_) => tracing::warn!("the journal of systemd is long: logins of long ago are not known"),
         }
     }

@@ -172,6 +172,15 @@ impl Allowlist {
         IpNet::aggregate(&self.all().map(|(network, _)| network).collect())
     }
 
+    /// Each network that is allowed but loopback, and why: the first reason of several.
+    pub fn reasons(&self) -> BTreeMap<IpNet, Allowed> {
+        let mut reasons = BTreeMap::new();
+        for (network, why) in self.all() {
+            reasons.entry(network).or_insert(why);
+        }
+        reasons
+    }
+
     /// Why this address is never banned, if so.
     pub fn why(&self, address: IpAddr) -> Option<Allowed> {
         let network = IpNet::from(address.to_canonical());

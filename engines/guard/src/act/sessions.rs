@@ -92,6 +92,10 @@ pub(super) fn ssh_processes(root: &Path) -> Option<Vec<SshProcess>> {
     for entry in std::fs::read_dir(&proc).ok()?.flatten().take(PROCESSES_MAX) {
         let Some(id) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
         let path = entry.path();
+        // Its command line may have to be waited for, for as long as the process is stuck; its name never.
+        if !read_bounded(&path.join("comm")).is_some_and(|name| name.starts_with("sshd")) {
+            continue;
+        }
         let command = read_bounded(&path.join("cmdline")).unwrap_or_default();
         let name = command.split('\0').next().unwrap_or_default().trim_end();
         let Some(title) = Title::parse(name) else { continue };
@@ -158,6 +162,11 @@ impl Sessions {
             unknown_since: None,
             unknown: None,
         }
+    }
+
+    /// Replaces what is known of the configuration of sshd.
+    pub fn configure(&mut self, settings: SshSettings) {
+        self.settings = settings;
     }
 
     /// The log of sshd says that this process has let somebody in.

@@ -413,6 +413,21 @@ mod tests {
         journal(directory.path(), 7..10);
         let (lines, _) = read(cursor, 1).await;
         assert_eq!(lines, ["web1 sshd[8]: Failed password 8"]);
+        // The last one first, and then its end.
+        let since = Time::from_secs(1_700_000_002);
+        let mut past =
+            Journal::matching(&programs, &settings, "^Failed password [246]", since, now).expect("it starts");
+        let mut lines = Vec::new();
+        let end = loop {
+            match past.next().await {
+                Ok(batch) => lines.extend(batch.lines.into_iter().map(|line| line.text)),
+                Err(end) => break end,
+            }
+        };
+        let expected =
+            ["web1 sshd[6]: Failed password 6", "web1 sshd[4]: Failed password 4", "web1 sshd[2]: Failed password 2"];
+        assert_eq!(lines, expected, "{end}");
+        assert!(matches!(end, JournalError::Ended), "{end}");
     }
 
     #[tokio::test]

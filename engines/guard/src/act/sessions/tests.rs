@@ -36,6 +36,7 @@ impl Host {
     }
 
     fn process(&self, id: u32, title: &str, parent: u32, user: u32, started: u64) {
+        self.write(&format!("proc/{id}/comm"), if title.starts_with("sshd") { "sshd\n" } else { "init\n" });
         self.write(&format!("proc/{id}/cmdline"), &format!("{title}\0\0\0"));
         self.write(&format!("proc/{id}/status"), &format!("Name:\tsshd\nPPid:\t{parent}\nUid:\t{user}\t{user}\n"));
         self.write(&format!("proc/{id}/stat"), &format!("{id} (a) b) S {parent} {}{started} 0 0", "0 ".repeat(17)));
