@@ -335,8 +335,22 @@ impl<'a> Session<'a> {
         session.tell_counts(0).await?;
         // Before anybody is banned.
         session.take_logins(past);
+        session.tells_until = session.told_until();
         session.turn().await?;
         Ok(session)
+    }
+
+    /// Until when somebody is told of the bans that were made before the start.
+    fn told_until(&self) -> Option<Time> {
+        let rules = self.streams.iter().flat_map(|stream| &stream.rules);
+        let telling: BTreeSet<&str> = rules.filter(|rule| rule.tells).map(|rule| &*rule.name).collect();
+        if telling.is_empty() {
+            return None;
+        }
+        self.enforcer.with_bans(|bans| {
+            let is_told = |ban: &&Ban| ban.origin == Origin::Detected && telling.contains(&*ban.rule);
+            bans.iter().filter(is_told).map(|ban| ban.since + TOLD).max()
+        })
     }
 
     /// Journals the bans that were made just before the process was killed.

@@ -60,7 +60,7 @@ pub(crate) struct Rule {
     times: BanTimes,
     ports: Option<Ports>,
     ignored: Vec<IpNet>,
-    tells: bool,
+    pub(crate) tells: bool,
     counts_bans: Option<Zone>,
     /// Failures of this minute, and of whom.
     pub(crate) failures: u64,

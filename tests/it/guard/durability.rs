@@ -177,6 +177,28 @@ fn an_agent_alone_stopped_or_dead_holds_its_bans_and_tells_of_each_once() {
     drop(up.stop());
 }
 
+/// That somebody was banned by a rule of which a person is to be told lasts ten minutes, whatever is started anew meanwhile.
+#[test]
+fn what_somebody_is_told_of_outlives_a_restart() {
+    let bench = Bench::new();
+    let folder = folder(&jail(3).replace("[sshd]", "[sshd]\naction = %(action_mw)s"), "", "");
+    let at = folder.path().to_path_buf();
+    append(&at.join("auth.log"), "");
+    let up = bench.up(folder);
+    ready(&at);
+    let found = || -> Vec<bool> {
+        let all = entries(&at, "evidence.found");
+        let ours = all.iter().filter(|found| found["finding"] == "offenders-banned");
+        ours.map(|found| found["open"] == true).collect()
+    };
+    append(&at.join("auth.log"), failures("10.97.20.1", 3));
+    eventually("the finding", || (found() == [false, true]).then_some(()));
+    let up = bench.up(up.stop());
+    eventually("the state after a restart", || (found().len() > 2).then_some(()));
+    assert!(found()[1..].iter().all(|open| *open), "{:?}", found());
+    drop(up.stop());
+}
+
 fn socket_answers(at: &Path) -> bool {
     ask(at, &["status"]).is_some()
 }
