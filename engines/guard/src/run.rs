@@ -40,6 +40,8 @@ use crate::totals::{RuleTotals, Totals};
 const LOGS: &str = "logs.json";
 /// How often the host is looked at, bans are expired and the packet filter is asked whether our table is there.
 const TURN: Duration = Duration::from_secs(5);
+/// How often at most it is looked at before a ban.
+const LOOK_BEFORE_BAN_EVERY: Span = Span::from_secs(1);
 /// How often the packet filter is compared as a whole.
 const RECONCILE_EVERY: Span = Span::from_secs(60);
 /// How often what was counted is kept, when it has changed: what is read again after a crash.
@@ -240,6 +242,8 @@ struct Session<'a> {
     kept_at: Monotonic,
     compared_at: Option<Monotonic>,
     counted_at: Monotonic,
+    /// When the host was looked at last.
+    host_at: Monotonic,
     /// When the lists were read last.
     listed_at: Option<Monotonic>,
     reading_lists: JoinSet<lists::ReadLists>,
@@ -318,6 +322,7 @@ impl<'a> Session<'a> {
             kept_at: monotonic,
             compared_at: None,
             counted_at: monotonic,
+            host_at: monotonic,
             listed_at: None,
             reading_lists: JoinSet::new(),
             spared: BTreeSet::new(),
@@ -653,6 +658,7 @@ impl<'a> Session<'a> {
             details.insert(key, offence);
         }
         if !requests.is_empty() {
+            self.look_before_ban().await?;
             match self.enforcer.ban(requests).await {
                 Ok(done) => {
                     made.extend(bans_made(&done).filter(|key| !prolonged.contains(key)));
@@ -775,18 +781,34 @@ impl<'a> Session<'a> {
         self.impair(PACKET_FILTER.to_owned(), reason.to_owned()).await
     }
 
-    /// Looks at the host and the packet filter, and says how it stands.
-    async fn turn(&mut self) -> Result<(), EngineError> {
-        self.missing().await?;
+    /// Learns who is never banned because of what this host is, and who is logged in.
+    async fn look_at_host(&mut self) -> Result<(), EngineError> {
         let facts = tokio::task::spawn_blocking(|| HostFacts::read(Path::new("/"))).await?;
         let monotonic = self.context.clock.monotonic();
         let sessions = self.sessions.look(&facts, self.context.clock.now(), monotonic);
+        self.enforcer.allowlist.look(&facts, sessions, []);
+        self.host_at = monotonic;
+        Ok(())
+    }
+
+    /// Looks at the host before a ban, unless it has just been looked at: somebody may have come since the last turn.
+    async fn look_before_ban(&mut self) -> Result<(), EngineError> {
+        if self.context.clock.monotonic().since(self.host_at) >= LOOK_BEFORE_BAN_EVERY {
+            self.look_at_host().await?;
+        }
+        Ok(())
+    }
+
+    /// Looks at the host and the packet filter, and says how it stands.
+    async fn turn(&mut self) -> Result<(), EngineError> {
+        self.missing().await?;
+        self.look_at_host().await?;
+        let monotonic = self.context.clock.monotonic();
         match self.sessions.unknown() {
             Some(reason) => self.impair_for_now(SSH_SESSIONS.to_owned(), reason.to_owned()).await?,
             None if self.passing.remove(SSH_SESSIONS).is_some() => self.recover(SSH_SESSIONS).await?,
             None => {}
         }
-        self.enforcer.allowlist.look(&facts, sessions, []);
         self.enforcer.allowlist.forget(self.context.clock.now());
         if !self.settings.simulate {
             if let Err(error) = self.enforce(monotonic).await {

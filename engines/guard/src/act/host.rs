@@ -111,13 +111,22 @@ impl HostFacts {
             }
         }
         if let Ok(records) = std::fs::read(root.join("run/utmp")) {
-            facts.logged_in.extend(utmp(&records));
+            // One whose process is gone was left over by a crash.
+            let sees_others = root.join("proc/1").exists();
+            let is_alive = |process: i32| !sees_others || root.join(format!("proc/{process}")).exists();
+            let alive = utmp(&records).into_iter().filter(|(process, _)| is_alive(*process));
+            facts.logged_in.extend(alive.map(|(_, address)| address));
         }
         facts.uptime = uptime(&text("proc/uptime"));
-        let sockets = format!("{}\n{}", text("proc/net/tcp"), text("proc/net/tcp6"));
-        facts.connections = accepted(&sockets);
+        let sockets = [text("proc/net/tcp"), text("proc/net/tcp6")];
+        let is_whole = sockets.iter().all(|text| u64::try_from(text.len()).is_ok_and(|bytes| bytes < FILE_BYTES_MAX));
+        facts.connections = accepted(&sockets.join("\n"));
         // Behind the connections: whoever serves one of them now has served it then.
         facts.processes = ssh_processes(root);
+        if !is_whole {
+            // Which process serves whom can be told from all connections alone.
+            facts.processes = facts.processes.map(|_| Vec::new());
+        }
         facts
     }
 }
@@ -234,10 +243,11 @@ pub(super) fn accepted(text: &str) -> BTreeSet<Connection> {
     connected.into_iter().collect()
 }
 
-/// The addresses of user processes on terminals in a file of utmp(5), of 64-bit Linux and of 32-bit alike (384 bytes a record).
-fn utmp(records: &[u8]) -> BTreeSet<IpAddr> {
+/// The user processes on terminals, and their addresses, in a file of utmp(5), of 64-bit Linux and of 32-bit alike (384 bytes a record).
+fn utmp(records: &[u8]) -> BTreeSet<(i32, IpAddr)> {
     const RECORD: usize = 384;
     const USER_PROCESS: u8 = 7;
+    const PROCESS: usize = 4;
     const LINE: usize = 8;
     const ADDRESS: usize = 348;
     let mut all = BTreeSet::new();
@@ -255,7 +265,8 @@ fn utmp(records: &[u8]) -> BTreeSet<IpAddr> {
         // FTP writes `vsftpd:812` there.
         let is_terminal = record.get(LINE..).is_some_and(|line| line.starts_with(b"pts/"));
         if record.first() == Some(&USER_PROCESS) && is_terminal && !address.is_unspecified() {
-            all.insert(address);
+            let process = record.get(PROCESS..PROCESS + 4).and_then(|bytes| bytes.try_into().ok());
+            all.insert((process.map_or(0, i32::from_ne_bytes), address));
         }
     }
     all

@@ -192,8 +192,9 @@ impl Sessions {
         let before = std::mem::take(&mut self.seen);
         self.seen = facts.connections.iter().map(|c| (*c, before.get(c).copied().unwrap_or(came))).collect();
         self.looked_at = facts.uptime;
-        let peers = facts.connections.iter().map(|(_, peer)| peer.ip().to_canonical());
-        let mut found: BTreeSet<IpAddr> = peers.filter(|peer| facts.logged_in.contains(peer)).collect();
+        let peers: BTreeSet<SocketAddr> = facts.connections.iter().map(|(_, peer)| *peer).collect();
+        let mut found: BTreeSet<IpAddr> = peers.iter().map(SocketAddr::ip).collect();
+        found.retain(|peer| facts.logged_in.contains(peer));
         let processes = facts.processes.as_deref().unwrap_or_default();
         let (mut left, mut taken) = (Vec::new(), BTreeSet::new());
         // What was started after the connections were read has none among them.
@@ -202,8 +203,8 @@ impl Sessions {
             let began =
                 now - Span::from_millis(i64::try_from(facts.uptime.saturating_sub(process.started)).unwrap_or(0) * 10);
             match (self.accepted.get(&process.id), facts.leaders.get(&process.id)) {
-                // A process of before may have had the number.
-                (Some((from, at)), _) if *at >= began - LOG_BEHIND => {
+                // A process of before may have had the number, or one of another namespace that writes to the same log.
+                (Some((from, at)), _) if *at >= began - LOG_BEHIND && peers.contains(from) => {
                     found.insert(from.ip().to_canonical());
                     taken.insert(*from);
                 }

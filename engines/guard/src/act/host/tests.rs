@@ -72,12 +72,17 @@ fn the_facts_of_a_host_are_read() {
     let mut of_ftp = record.clone();
     of_ftp[8..18].copy_from_slice(b"vsftpd:812");
     of_ftp[351] = 5;
-    write("run/utmp", &[record, of_ftp].concat());
+    let mut left_over = record.clone();
+    (left_over[4], left_over[351]) = (9, 6);
+    record[4] = 8;
+    write("run/utmp", &[record, of_ftp, left_over].concat());
+    write("proc/1/stat", b"1 (init)");
+    write("proc/8/stat", b"8 (sshd)");
     let facts = HostFacts::read(root.path());
     assert_eq!(facts.own, addresses(["192.0.2.7", "2001:db8::7"]));
     assert_eq!(facts.gateways, addresses(["192.0.2.1", "fe80::1"]));
     assert_eq!(facts.name_servers, addresses(["192.0.2.53", "fe80::53"]));
-    assert_eq!(facts.logged_in, addresses(["198.51.100.1", "198.51.100.2"]), "no session of FTP, none that is over");
+    assert_eq!(facts.logged_in, addresses(["198.51.100.1", "198.51.100.2"]), "none of FTP, none that is over");
     assert_eq!(facts.leaders, BTreeMap::from([(812, "198.51.100.1".parse().expect("an address"))]));
 }
 

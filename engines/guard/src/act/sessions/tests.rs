@@ -150,6 +150,9 @@ fn who_can_not_be_told_apart_is_not_allowed() {
     // Another process had the number long before: what it accepted is somebody else's.
     told.accepted(700, "198.51.100.99:1".parse().expect("ok"), Time::from_secs(1_700_000_000));
     assert_eq!(host.look(&mut told, 5), NOBODY);
+    // One of a container that logs to the same file.
+    told.accepted(700, "198.51.100.99:1".parse().expect("ok"), Time::from_secs(1_800_000_000 - 200));
+    assert_eq!(host.look(&mut told, 5), NOBODY);
     told.accepted(700, from, Time::from_secs(1_800_000_000 - 100));
     assert_eq!(host.look(&mut told, 5), ["198.51.100.1"]);
     assert_eq!(told.unknown(), None);
