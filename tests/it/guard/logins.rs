@@ -1,6 +1,7 @@
 //! Who is in can't be locked out, and who is not in can't let himself in: logins that a log tells of whenever it is read, and sessions
 //! of the real sshd beside connections that are only held.
 
+use std::io::Write as _;
 use std::path::Path;
 use std::process::Stdio;
 
@@ -51,6 +52,54 @@ fn logins_of_the_past_spare_from_the_first_ban_on() {
     // Who is banned already, and logs in from there all the same, over a connection of before.
     append(&log, login("1 sec", "publickey", "10.97.70.7"));
     eventually("the ban to be lifted", || (banned(&at) == ["10.97.70.5 sshd"]).then_some(()));
+    drop(up.stop());
+}
+
+/// The same from the journal of systemd, of which a jail reads the last minutes alone.
+#[test]
+fn logins_of_the_past_are_found_in_the_journal_of_systemd() {
+    let bench = Bench::new();
+    let folder = folder("[sshd]\nenabled = true\nbackend = systemd[journalpath=@/journal]\nmaxretry = 3\n", "", "");
+    let at = folder.path().to_path_buf();
+    std::fs::create_dir(at.join("journal")).expect("made");
+    let mut writer = crate::harness::command("/usr/lib/systemd/systemd-journal-remote")
+        .args(["-o", at.join("journal/remote.journal").to_str().expect("UTF-8"), "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("install systemd-journal-remote");
+    let mut entry = 0_u64;
+    let mut tell = |hours_ago: i64, message: &str| {
+        entry += 1;
+        let time = crate::harness::wall_micros() - hours_ago * 3_600_000_000;
+        let text = format!(
+            "__CURSOR=s=0123456789abcdef0123456789abcdef;i={entry:x};b=11111111111111111111111111111111;m={entry:x};t={time:x};x={entry:x}\n\
+             __REALTIME_TIMESTAMP={time}\n__MONOTONIC_TIMESTAMP={entry}\n_BOOT_ID=11111111111111111111111111111111\n\
+             _HOSTNAME=web\n_COMM=sshd\n_SYSTEMD_UNIT=ssh.service\nSYSLOG_IDENTIFIER=sshd\n_PID=812\nPRIORITY=6\n\
+             MESSAGE={message}\n\n"
+        );
+        writer.stdin.as_mut().expect("piped").write_all(text.as_bytes()).expect("written");
+    };
+    for (hours, by, last) in
+        [(31 * 24, "publickey", 1), (20 * 24, "publickey", 3), (2, "password", 5), (1, "publickey", 7)]
+    {
+        tell(hours, &format!("Accepted {by} for root from 10.97.71.{last} port 50000 ssh2: ED25519 SHA256:x"));
+    }
+    for last in [1, 3, 5, 7] {
+        (0..3).for_each(|_| tell(0, &format!("Failed password for root from 10.97.71.{last} port 40000 ssh2")));
+    }
+    drop(writer.stdin.take());
+    assert!(writer.wait().expect("it ends").success());
+    let up = bench.up(folder);
+    ready(&at);
+    until_banned(&at, "10.97.71.5", "sshd");
+    until_banned(&at, "10.97.71.1", "sshd");
+    eventually("all to be judged", || {
+        ask(&at, &["status"]).filter(|status| status["rules"][0]["offences"] == 4).map(drop)
+    });
+    assert_eq!(banned(&at), ["10.97.71.1 sshd", "10.97.71.5 sshd"]);
+    assert!(is_allowed(&at, "10.97.71.3") && is_allowed(&at, "10.97.71.7"));
     drop(up.stop());
 }
 
