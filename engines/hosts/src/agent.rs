@@ -95,8 +95,12 @@ fn part(desired: &Desired, name: &str) -> Option<Arc<RawValue>> {
     desired.engines.get(name).cloned().map(Arc::from)
 }
 
+/// A listener on the socket, when its file is gone.
+type Again = dyn Fn() -> Option<std::os::unix::net::UnixListener> + Send + Sync;
+
 /// The engine of the socket.
 pub struct Link {
+    again: Box<Again>,
     listener: Mutex<Option<std::os::unix::net::UnixListener>>,
     spool: Arc<DiskSpool>,
     followed: Arc<FollowedState>,
@@ -120,17 +124,41 @@ impl Link {
         board: watch::Receiver<Option<HealthBoard>>,
     ) -> Self {
         let (listener, attached) = (Mutex::new(Some(listener)), Arc::new(watch::Sender::new(0)));
-        Self { listener, spool, followed, doors: Arc::new(doors), figures: Arc::new(figures), board, attached }
+        let again = Box::new(|| None);
+        Self { again, listener, spool, followed, doors: Arc::new(doors), figures: Arc::new(figures), board, attached }
+    }
+
+    /// Has it listen anew when `again` says so: when somebody has removed the file of the socket. Asked every few seconds.
+    #[must_use]
+    pub fn listening_again(
+        mut self,
+        again: impl Fn() -> Option<std::os::unix::net::UnixListener> + Send + Sync + 'static,
+    ) -> Self {
+        self.again = Box::new(again);
+        self
+    }
+
+    /// Listens anew when the file of the socket is gone.
+    fn listen_again(&self) -> Result<Option<UnixListener>, EngineError> {
+        let Some(listener) = (self.again)() else { return Ok(None) };
+        tracing::warn!("the file of the agent's socket was gone, and is there again");
+        *self.listener.lock().unwrap_or_else(PoisonError::into_inner) = Some(listener);
+        self.listener().map(Some)
     }
 
     async fn serve(&self, context: Context) -> Result<(), EngineError> {
-        let listener = self.listener()?;
+        let mut listener = self.listener()?;
         let mut connections = JoinSet::new();
         let mut tick = tokio::time::interval(Duration::from_secs(5));
         loop {
             tokio::select! {
                 () = context.stop.cancelled() => return Ok(()),
-                _ = tick.tick() => context.progress.tick(),
+                _ = tick.tick() => {
+                    context.progress.tick();
+                    if let Some(another) = self.listen_again()? {
+                        listener = another;
+                    }
+                }
                 Some(_) = connections.join_next(), if !connections.is_empty() => {}
                 accepted = listener.accept() => {
                     let (stream, _) = accepted?;

@@ -93,7 +93,12 @@ pub(crate) async fn agent(
         };
     }
     let board = watch::Sender::new(None);
-    supervisor = supervisor.add(Arc::new(Link::new(listener, spool, followed, doors, figures, board.subscribe())));
+    let socket = settings.socket.clone();
+    let is_gone = move || matches!(fs::symlink_metadata(&socket), Err(error) if error.kind() == io::ErrorKind::NotFound);
+    let socket = settings.socket.clone();
+    let link = Link::new(listener, spool, followed, doors, figures, board.subscribe());
+    let link = link.listening_again(move || is_gone().then(|| listen(&socket).ok()).flatten());
+    supervisor = supervisor.add(Arc::new(link));
     board.send_replace(Some(supervisor.board()));
 
     let stop = CancellationToken::new();

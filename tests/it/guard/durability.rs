@@ -199,6 +199,26 @@ fn what_somebody_is_told_of_outlives_a_restart() {
     drop(up.stop());
 }
 
+/// Somebody removes the file of the socket while no server runs: a command, and the next server, find the agent that lives.
+#[test]
+fn a_socket_whose_file_is_removed_is_made_again() {
+    let bench = Bench::new();
+    let folder = folder(&jail(3), "", "");
+    let at = folder.path().to_path_buf();
+    append(&at.join("auth.log"), "");
+    let up = bench.up(folder);
+    ready(&at);
+    let pid = agent(&at);
+    let folder = up.crash();
+    std::fs::remove_file(super::bench::socket(&at)).expect("removed");
+    ready(&at);
+    let up = bench.up(folder);
+    append(&at.join("auth.log"), failures("10.97.20.1", 3));
+    until_banned(&at, "10.97.20.1", "sshd");
+    assert_eq!(agent(&at), pid, "the same agent");
+    drop(up.stop());
+}
+
 fn socket_answers(at: &Path) -> bool {
     ask(at, &["status"]).is_some()
 }
