@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgAction, ArgGroup, ArgMatches, value_parser};
 use engine::command::{CommandContext, Question, Style};
+use engine::printable::text as printable;
 use engine::{Command, Failure};
 use event::Span;
 use serde_json::Value;
@@ -133,8 +134,8 @@ fn status(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, 
         text(&status, "since")
     ));
     for impaired in list(&status, "impaired") {
-        let what = context.painted(Style::Bad, text(impaired, "what"));
-        context.line(&format!("  {what}: {}", text(impaired, "reason")));
+        let what = context.painted(Style::Bad, &printable(text(impaired, "what")));
+        context.line(&format!("  {what}: {}", printable(text(impaired, "reason"))));
     }
     let rules = list(&status, "rules");
     let width = rules.iter().map(|rule| text(rule, "rule").len()).max().unwrap_or(0).max(4);
@@ -151,7 +152,8 @@ fn status(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, 
         ));
     }
     for log in list(&status, "logs") {
-        context.line(&format!("reads {}", log.as_str().unwrap_or_default()));
+        // Whoever may make a file in a directory of logs chooses its name.
+        context.line(&format!("reads {}", printable(log.as_str().unwrap_or_default())));
     }
     Ok(0)
 }

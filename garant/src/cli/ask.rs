@@ -80,13 +80,15 @@ impl CommandContext for Asking<'_> {
 
     fn ask_agent(&self, socket: Option<&Path>, question: Question) -> Result<Answer, Failure> {
         let started = AgentPlace { state: agent_state(&self.data) }.socket();
-        let socket = socket.unwrap_or_else(|| if started.exists() { &started } else { Path::new(AGENT_SOCKET) });
+        // One that can't be looked for is taken to be there: then it is said what is refused.
+        let is_started = started.try_exists().unwrap_or(true);
+        let socket = socket.unwrap_or_else(|| if is_started { &started } else { Path::new(AGENT_SOCKET) });
         let answer = self.runtime.block_on(hosts::agent::ask(socket, &question, WITHIN));
         let (status, body) = answer.map_err(|error| {
             let failure = Failure::new(format!("no agent answers at {}", socket.display())).because(&error);
             failure.remedy(match error.kind() {
                 std::io::ErrorKind::PermissionDenied => {
-                    "run this command as root, or as a user in the group of the socket"
+                    "run this command as root, or as a user who may enter that directory and is in the group of the socket"
                 }
                 std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => {
                     "start `garant up` as root, or the unit garant-agent.service; name another socket with --agent"

@@ -94,7 +94,8 @@ pub(crate) async fn agent(
     }
     let board = watch::Sender::new(None);
     let socket = settings.socket.clone();
-    let is_gone = move || matches!(fs::symlink_metadata(&socket), Err(error) if error.kind() == io::ErrorKind::NotFound);
+    let is_gone =
+        move || matches!(fs::symlink_metadata(&socket), Err(error) if error.kind() == io::ErrorKind::NotFound);
     let socket = settings.socket.clone();
     let link = Link::new(listener, spool, followed, doors, figures, board.subscribe());
     let link = link.listening_again(move || is_gone().then(|| listen(&socket).ok()).flatten());

@@ -74,6 +74,50 @@ fn the_commands_answer_scripts_and_say_what_is_wrong() {
     let said = String::from_utf8_lossy(&absent.stderr).into_owned();
     assert_eq!(absent.status.code(), Some(1), "{}", transcript(&absent));
     assert!(said.contains("/nonexistent.sock") && said.contains("garant up"), "{said}");
+    // A directory that may not be entered is not taken for one without an agent.
+    let data = at.join("data");
+    let mut theirs = command("setpriv");
+    theirs
+        .args(["--reuid=nobody", "--regid=nogroup", "--clear-groups"])
+        .arg(binary())
+        .args(["guard", "bans", "--data"]);
+    let theirs = theirs.arg(&data).output().expect("setpriv runs");
+    let said = String::from_utf8_lossy(&theirs.stderr).into_owned();
+    assert!(said.contains("data.agent/agent.sock") && said.contains("Permission denied"), "{said}");
+    drop(up.stop());
+}
+
+/// A filter of one's own that is wrong is named by its file; a name of a file forges no line of what is said.
+#[test]
+fn what_is_wrong_with_a_file_is_said_of_that_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (wrong, latin, log) =
+        (folder.path().join("my.conf"), folder.path().join("latin.conf"), folder.path().join("a.log"));
+    std::fs::write(&wrong, "[Definition]\nfailregex = ^x( <HOST>$\n").expect("written");
+    std::fs::write(&latin, b"[Definition]\n# caf\xe9\nfailregex = ^x <HOST>$\n").expect("written");
+    std::fs::write(&log, "x 192.0.2.1\n").expect("written");
+    for (filter, part) in [(&wrong, "correct that pattern in"), (&latin, "it is no UTF-8")] {
+        let filter = filter.to_str().expect("UTF-8");
+        let tried = garant(&["guard".as_ref(), "test".as_ref(), filter.as_ref(), log.as_os_str()]);
+        let said = String::from_utf8_lossy(&tried.stderr).into_owned();
+        assert!(!tried.status.success(), "{}", transcript(&tried));
+        assert!(said.contains(part) && said.contains(filter) && !said.contains("/etc/fail2ban"), "{said}");
+    }
+}
+
+#[test]
+fn a_file_name_forges_no_line() {
+    let bench = Bench::new();
+    let folder = folder(&SSHD.replace("auth.log", "*.log"), "", "");
+    let at = folder.path().to_path_buf();
+    append(&at.join("auth.log"), "");
+    append(&at.join("a\nbans are in force: 999.log"), "");
+    let up = bench.up(folder);
+    ready(&at);
+    let status = guard(&at, &["status"]);
+    let said = String::from_utf8_lossy(&status.stdout).into_owned();
+    assert!(said.contains("a\\nbans are in force: 999.log"), "{said}");
+    assert!(!said.lines().any(|line| line.starts_with("bans are in force: 999")), "{said}");
     drop(up.stop());
 }
 

@@ -191,6 +191,13 @@ fn definition(matches: &ArgMatches, log: &str) -> Result<FilterDefinition, Failu
             backend: if log.starts_with(JOURNAL) { "systemd" } else { "auto" }.to_owned(),
             options: Vec::new(),
         };
+        if let Ok(bytes) = std::fs::read(given)
+            && std::str::from_utf8(&bytes).is_err()
+        {
+            return Err(Failure::new(format!("the filter `{given}` can't be read: it is no UTF-8"))
+                .remedy("write it anew in UTF-8: `iconv -f latin1 -t utf8` does it")
+                .code(2));
+        }
         let filter = with_mode(&in_this_folder(given, &config), mode)?;
         read_filter(&config, &filter, &overrides).map_err(|error| {
             Failure::new(format!("the filter `{given}` can't be read")).because(&error).remedy(
@@ -240,7 +247,10 @@ fn broken(definition: &FilterDefinition, matches: &ArgMatches, error: &FilterErr
     failure.remedy(if definition.name == "given" {
         "correct the failregex, or name a filter".to_owned()
     } else {
-        format!("correct that pattern in {}", config.join(format!("filter.d/{}.conf", definition.name)).display())
+        let given = in_this_folder(text(matches, "filter").unwrap_or_default(), &config);
+        let name = given.split('[').next().unwrap_or_default();
+        let file = config.join(format!("filter.d/{}.conf", definition.name)).display().to_string();
+        format!("correct that pattern in {}", if name.contains('/') { name } else { &file })
     })
 }
 
