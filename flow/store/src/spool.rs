@@ -70,6 +70,9 @@ pub struct SpooledBatch {
     pub events: Vec<Sent>,
 }
 
+/// Bytes from which on a delivered segment is emptied.
+const FREED_FROM: u64 = 64 * 1024;
+
 /// The spool of a host: see [`spool`](self).
 pub struct DiskSpool {
     dir: PathBuf,
@@ -203,16 +206,13 @@ impl DiskSpool {
         let mut removed = Ok(());
         while let Some(segment) = files.segments.front()
             && segment.first + segment.groups <= files.acknowledged
-            // The number of the next group is that of the segment that is written to: it stays until there is another one.
-            && (files.segments.len() > 1 || segment.bytes >= self.bounds.segment_bytes)
+            // The number of the next group is that of the segment that is written to: it stays while it is small.
+            && (files.segments.len() > 1 || segment.bytes >= self.freed_from(&files))
         {
             let (first, after) = (segment.first, segment.first + segment.groups);
             if files.segments.len() == 1 {
-                files.open = None;
-                removed = self.begin(&mut files, after);
-                if removed.is_err() {
-                    break;
-                }
+                removed = self.empty(&mut files, first, after);
+                break;
             }
             removed = fs::remove_file(segment_path(&self.dir, first));
             if removed.is_err() {
@@ -289,6 +289,30 @@ impl DiskSpool {
         sync_folder(&path)?;
         files.open = Some(open);
         files.segments.push_back(Segment { first, groups: 0, bytes: 0 });
+        Ok(())
+    }
+
+    /// From how many bytes on the segment that is written to is emptied once all of it is delivered: to do so costs two writes. At
+    /// once where the disk takes nothing.
+    fn freed_from(&self, files: &Files) -> u64 {
+        if files.fault.is_some() { 1 } else { FREED_FROM.min(self.bounds.segment_bytes) }
+    }
+
+    /// Empties the only segment, all of which is delivered, and has the next group begin in it. A full disk may have no room for
+    /// another one beside it. After a crash in between, its groups are delivered once more.
+    fn empty(&self, files: &mut Files, first: u64, after: u64) -> io::Result<()> {
+        files.open = None;
+        files.cursor = None;
+        let (before, path) = (segment_path(&self.dir, first), segment_path(&self.dir, after));
+        fs::rename(before, &path)?;
+        // Until it is empty, they are its groups still.
+        files.segments.iter_mut().for_each(|segment| segment.first = after);
+        let open = OpenOptions::new().append(true).open(&path)?;
+        open.set_len(0)?;
+        files.segments = VecDeque::from([Segment { first: after, groups: 0, bytes: 0 }]);
+        open.sync_all()?;
+        sync_folder(&path)?;
+        files.open = Some(open);
         Ok(())
     }
 

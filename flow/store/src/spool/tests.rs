@@ -85,6 +85,34 @@ async fn numbers_go_on_after_everything_was_delivered() {
 }
 
 #[tokio::test]
+async fn a_segment_that_is_delivered_is_emptied_and_numbers_go_on() {
+    let dir = TempDir::new().expect("a folder");
+    let spool = open(&dir, SpoolBounds::default());
+    let on_disk = || -> u64 {
+        fs::read_dir(dir.path())
+            .expect("a folder")
+            .map(|file| file.expect("a file").metadata().expect("it is").len())
+            .sum()
+    };
+    let large = || (0..500).map(event).collect::<Vec<_>>();
+    spool.take(large()).await.expect("taken");
+    assert!(on_disk() > FREED_FROM, "{}", on_disk());
+    assert_eq!(drain(&spool, usize::MAX).len(), 500);
+    assert_eq!((on_disk(), spool.state().borrow().next), (0, 1));
+    // What follows comes out, also of the next process.
+    take(&spool, 500..502).await;
+    drop(spool);
+    let spool = open(&dir, SpoolBounds::default());
+    assert_eq!(drain(&spool, usize::MAX), [500, 501]);
+    assert_eq!(spool.state().borrow().next, 3);
+    // A disk that takes nothing gets back what little there is.
+    assert!(on_disk() > 0);
+    drop(spool.refused(&io::Error::from(io::ErrorKind::StorageFull)));
+    spool.acknowledge(3).expect("acknowledged");
+    assert_eq!((on_disk(), spool.state().borrow().next), (0, 3));
+}
+
+#[tokio::test]
 async fn half_a_record_is_dropped() {
     let dir = TempDir::new().expect("a folder");
     let spool = open(&dir, SMALL);
