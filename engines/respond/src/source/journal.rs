@@ -33,6 +33,9 @@ const FAILS_WITHIN: Span = Span::from_secs(600);
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
 struct Words {
     probe: ProbeId,
+    /// The finding of the probe that they are of; none where they are of all that is open of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    finding: Option<FindingId>,
     text: String,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     reasons: Vec<Reason>,
@@ -101,6 +104,8 @@ pub struct JournalFold {
     said: BTreeMap<ProbeId, BTreeMap<ObserverId, Said>>,
     found: Findings,
     words: BTreeMap<ProbeId, Told>,
+    /// Those of one finding alone.
+    of_findings: BTreeMap<(FindingId, ProbeId), Told>,
     heard: BTreeMap<ObserverId, Heard>,
     failures: BTreeMap<String, Vec<Time>>,
     dirty: BTreeSet<String>,
@@ -200,6 +205,7 @@ impl JournalFold {
             .cloned()
             .collect();
         for place in gone {
+            self.of_findings.remove(&place);
             for observer in self.found.remove(&place).into_iter().flatten().map(|(observer, _)| observer) {
                 self.dirty.insert(format!("found/{}/{}/{observer}", place.0, place.1));
             }
@@ -288,9 +294,18 @@ impl JournalFold {
 
     /// The words come after the change that they are of: what is open gets them.
     fn spoken(&mut self, words: Words, alerting: &Alerting) -> Vec<Signal> {
-        let Words { probe, text, reasons } = words;
+        let Words { probe, finding, text, reasons } = words;
         if !self.watched.contains(&probe) {
             return Vec::new();
+        }
+        if let Some(finding) = finding {
+            let place = (finding, probe);
+            if !self.found.contains_key(&place) {
+                return Vec::new();
+            }
+            let told = Told { fr: french::words(&text, &reasons), en: text };
+            self.of_findings.insert(place.clone(), told);
+            return self.opened(&place.0, &place.1, alerting).into_iter().collect();
         }
         let findings: Vec<FindingId> =
             self.found.keys().filter(|(_, of)| *of == probe).map(|(finding, _)| finding.clone()).collect();
@@ -409,11 +424,13 @@ impl JournalFold {
             return self.opened(&found.finding, &found.probe, alerting);
         }
         self.found.remove(&place);
+        self.of_findings.remove(&place);
         Some(Signal { key: finding_key(&place.0, &place.1), state: SignalState::Over(found.by) })
     }
 
     fn opened(&self, finding: &FindingId, probe: &ProbeId, alerting: &Alerting) -> Option<Signal> {
-        let observers = self.found.get(&(finding.clone(), probe.clone()))?;
+        let place = (finding.clone(), probe.clone());
+        let observers = self.found.get(&place)?;
         let watched = self.watched.get(probe)?;
         let title = self
             .titles
@@ -421,7 +438,8 @@ impl JournalFold {
             .cloned()
             .unwrap_or_else(|| Text { fr: finding.to_string(), en: finding.to_string() });
         let hosts = alerting.places.hosts(&watched.service, Some(probe));
-        let words = self.words.get(probe).cloned().unwrap_or_default();
+        let own = self.of_findings.get(&place);
+        let words = own.or_else(|| self.words.get(probe)).cloned().unwrap_or_default();
         let opening = Opening {
             severity: alerting.severity(Source::Finding, Some(&watched.service), Some(probe), Some(finding), None),
             title: Text { fr: format!("{} ({probe})", title.fr), en: format!("{} ({probe})", title.en) },
@@ -659,5 +677,52 @@ mod tests {
         assert!(matches!(minute(&mut fold, 1), SignalState::Over(_)), "it is said what is the matter");
         fold.found(&observer, &Found { open: false, ..found }, &alerting);
         assert!(matches!(minute(&mut fold, 2), SignalState::Open(_)), "it is over, and nothing is seen still");
+    }
+
+    fn at(seconds: i64) -> Time {
+        Time::from_secs(1_000_000 + seconds)
+    }
+
+    /// The detail of the alert of this signal.
+    fn detail(signals: &[Signal]) -> &str {
+        match signals {
+            [Signal { state: SignalState::Open(opening), .. }] => &opening.detail,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn an_alert_has_the_words_of_its_own_finding() {
+        let applied: Applied = serde_json::from_value(serde_json::json!({
+            "revision": "r1", "services": [], "findings": [], "maintenance": [], "promises": [],
+            "probes": [{ "id": "guard", "kind": "guard", "service": "guard", "every": 60_000_000, "agreement": "majority", "observers": ["server.guard"] }],
+        }))
+        .expect("a policy");
+        let (alerting, observer) = (Alerting::default(), "server.guard".parse().expect("a name"));
+        let mut fold = JournalFold::beginning_at(at(0));
+        fold.follow(&Arc::new(applied), &alerting, at(0));
+        let probe: ProbeId = "guard".parse().expect("a name");
+        let found = |fold: &mut JournalFold, finding: &str, open: bool| -> Vec<Signal> {
+            let finding = finding.parse().expect("a name");
+            let found = Found { finding, probe: probe.clone(), open, after: at(1), by: at(1) };
+            fold.found(&observer, &found, &alerting).into_iter().collect()
+        };
+        let spoken = |fold: &mut JournalFold, finding: Option<&str>, text: &str| -> Vec<Signal> {
+            let finding = finding.map(|name| name.parse().expect("a name"));
+            let words = Words { probe: probe.clone(), finding, text: text.to_owned(), reasons: Vec::new() };
+            fold.spoken(words, &alerting)
+        };
+        found(&mut fold, "logs-unread", true);
+        assert_eq!(detail(&spoken(&mut fold, Some("logs-unread"), "a log")), "a log");
+        assert!(spoken(&mut fold, Some("bans-not-enforced"), "the cap").is_empty(), "it is not open");
+        found(&mut fold, "bans-not-enforced", true);
+        assert_eq!(detail(&spoken(&mut fold, Some("bans-not-enforced"), "the cap")), "the cap");
+        assert_eq!(detail(&found(&mut fold, "logs-unread", true)), "a log");
+        // Words of the probe are of all that has none of its own; and those of a finding end with it.
+        spoken(&mut fold, None, "the probe");
+        assert_eq!(detail(&found(&mut fold, "logs-unread", true)), "a log");
+        assert_eq!(detail(&found(&mut fold, "offenders-banned", true)), "the probe");
+        found(&mut fold, "logs-unread", false);
+        assert_eq!(detail(&found(&mut fold, "logs-unread", true)), "the probe");
     }
 }
