@@ -107,6 +107,11 @@ impl Configuration {
         self.nouns.unused().into_iter().chain(of_parts).collect()
     }
 
+    /// What can't be read on this host of the files that the policy names, beside those of the policy itself.
+    pub(crate) fn unread(&self) -> Vec<String> {
+        self.parts.iter().flat_map(|part| part.unread()).collect()
+    }
+
     /// Warnings: what is correct and may still surprise its author, as of now.
     pub(crate) fn warnings(&self, now: Time) -> Vec<String> {
         let of_parts = self.parts.iter().flat_map(|part| part.warnings());

@@ -14,6 +14,8 @@ mod nft;
 mod scans;
 mod sessions;
 #[cfg(test)]
+pub(crate) mod simulated;
+#[cfg(test)]
 mod test_net;
 
 pub use allowlist::{Allowed, Allowlist, Refusal, read_list, shown};

@@ -18,6 +18,9 @@ mod trial;
 /// How long a ban lasts that somebody orders without saying.
 const BAN: &str = "1 h";
 
+/// Why nobody is dropped by what was ordered.
+const SIMULATED: &str = "`simulate = true` in [guard]; it is in force once that is gone";
+
 /// All of them.
 pub fn commands() -> Vec<Command> {
     let agent = Arg::new("agent")
@@ -35,7 +38,9 @@ pub fn commands() -> Vec<Command> {
             clap::Command::new("status").about("Show what is read, what is banned and what is wrong").arg(json_flag()),
         )
         .subcommand(clap::Command::new("reload").about("Read the configuration of fail2ban again").arg(json_flag()))
-        .subcommand(clap::Command::new("bans").about("List the bans in force").arg(json_flag()))
+        .subcommand(
+            clap::Command::new("bans").about("List the bans, and which of them are not in force").arg(json_flag()),
+        )
         .subcommand(
             clap::Command::new("ban")
                 .about("Ban an address or a network from all ports")
@@ -112,6 +117,11 @@ fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
     value.get(key).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
+/// Whether what was done drops nobody, because of `simulate`.
+fn is_simulated(done: &Value) -> bool {
+    done.get("enforced").and_then(Value::as_bool) == Some(false)
+}
+
 fn status(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, Failure> {
     let answer = context.ask_agent(agent(matches), Question::get(API).segment("status"))?;
     let status: Value = answer.accepted("the guard does not say how it is doing")?.json()?;
@@ -123,7 +133,7 @@ fn status(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, 
     let is_simulated = status.get("simulated").and_then(Value::as_bool).unwrap_or(false);
     let state = match (is_enforced, is_simulated) {
         (true, _) => context.painted(Style::Good, "bans are in force"),
-        (false, true) => context.painted(Style::Doubtful, "simulation: nobody is banned"),
+        (false, true) => context.painted(Style::Doubtful, "simulation: nobody is dropped, bans are only recorded"),
         (false, false) => context.painted(Style::Bad, "bans are not in force"),
     };
     context.line(&format!(
@@ -136,6 +146,10 @@ fn status(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, 
     for impaired in list(&status, "impaired") {
         let what = context.painted(Style::Bad, &printable(text(impaired, "what")));
         context.line(&format!("  {what}: {}", printable(text(impaired, "reason"))));
+    }
+    let (listed, left_out) = (count(&status, "listed_networks"), count(&status, "listed_networks_left_out"));
+    if listed > 0 || left_out > 0 {
+        context.line(&format!("{listed} networks of lists are banned, {left_out} are left out"));
     }
     let rules = list(&status, "rules");
     let width = rules.iter().map(|rule| text(rule, "rule").len()).max().unwrap_or(0).max(4);
@@ -189,8 +203,10 @@ fn bans(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, Fa
             "all" => String::new(),
             ports => format!(", {ports}"),
         };
+        let in_force = ban.get("in_force").and_then(Value::as_bool).unwrap_or(true);
+        let force = if in_force { "" } else { ", not in force" };
         context.line(&format!(
-            "{:width$}  {}  since {}  {until}{again}{ports}",
+            "{:width$}  {}  since {}  {until}{again}{ports}{force}",
             text(ban, "address"),
             text(ban, "rule"),
             text(ban, "since")
@@ -204,7 +220,16 @@ fn reload(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, 
     let done: Value = answer.accepted("nothing was read again")?.json()?;
     if wants_json(matches) {
         context.json(&done);
-    } else {
+    }
+    let mistakes: Vec<&str> = list(&done, "mistakes").iter().filter_map(Value::as_str).collect();
+    if !mistakes.is_empty() {
+        if wants_json(matches) {
+            return Ok(1);
+        }
+        return Err(Failure::new("the configuration of fail2ban can't be read, or not all of it")
+            .because(&Failure::new(mistakes.join("\n"))));
+    }
+    if !wants_json(matches) {
         context.line("the configuration is read again; `garant guard status` says what is followed");
     }
     Ok(0)
@@ -228,7 +253,12 @@ fn ban(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, Fai
     } else {
         let until = done.get("until").and_then(Value::as_str);
         let until = until.map_or_else(|| "for ever".to_owned(), |until| format!("until {until}"));
-        context.line(&format!("{} is banned {until}", text(&done, "address")));
+        let address = text(&done, "address");
+        if is_simulated(&done) {
+            context.line(&format!("{address} is recorded as banned {until}, and not dropped: {SIMULATED}"));
+        } else {
+            context.line(&format!("{address} is banned {until}"));
+        }
     }
     Ok(0)
 }
@@ -256,6 +286,11 @@ fn unban(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, F
             1 => context.line("1 ban is over"),
             bans => context.line(&format!("{bans} bans are over")),
         }
+    }
+    if let Some(reason) = done.get("unwritten").and_then(Value::as_str) {
+        context.note(&format!(
+            "that is not on the disk yet, and is written as soon as it can be; an agent that starts before bans again: {reason}"
+        ));
     }
     Ok(0)
 }

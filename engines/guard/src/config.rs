@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use policy::{Document, Nouns, Part, Section, SectionDoc, Table};
 use serde::{Deserialize, Serialize};
 
+use crate::fail2ban::{BrokenJail, read_jails};
 use crate::scenarios::{SCENARIOS, Scenario};
 
 /// How often what is read and enforced is stated: one coverage record.
@@ -199,6 +200,22 @@ impl Part for Config {
 
     fn reference() -> Vec<SectionDoc> {
         vec![SectionDoc::of::<Settings>("guard", false)]
+    }
+
+    fn unread(&self) -> Vec<String> {
+        let Some(folder) = self.settings.as_ref().and_then(|settings| settings.fail2ban.as_ref()) else {
+            return Vec::new();
+        };
+        match read_jails(folder) {
+            Ok(jails) => {
+                let words = |jail: BrokenJail| {
+                    let why: Vec<String> = jail.problems.iter().map(ToString::to_string).collect();
+                    format!("the jail {}: {}", jail.name, why.join("; "))
+                };
+                jails.broken.into_iter().map(words).collect()
+            }
+            Err(error) => vec![error.to_string()],
+        }
     }
 
     fn set_revision(&mut self, revision: &str) {

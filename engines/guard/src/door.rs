@@ -62,6 +62,9 @@ pub(crate) struct ImportedBan {
     pub(crate) until: Option<Time>,
     /// How many times the jail had banned it, this time included.
     pub(crate) count: u32,
+    /// What the jail closes, where it is known: for a jail that is not followed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ports: Option<String>,
 }
 
 /// A wish, and where its answer goes.

@@ -1,6 +1,6 @@
 //! Kinds of events that the engine writes for the team. None holds a line of a log; an address is all of a person that one holds.
 
-use event::{Body, Family, Kind, ProbeId, Time};
+use event::{Body, Family, FindingId, Kind, ProbeId, Time};
 use serde::{Deserialize, Serialize};
 
 /// An address was banned.
@@ -100,6 +100,9 @@ impl Body for Impaired {
 pub(crate) struct Detail {
     /// The probe.
     pub(crate) probe: ProbeId,
+    /// The finding that the words are of; none where they are of the probe itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) finding: Option<FindingId>,
     /// The words: which rule banned whom, which log is not read, why bans are not enforced.
     pub(crate) text: String,
 }

@@ -3,6 +3,7 @@
 //! A list that can't be read stays as it was read last; its copy is in the state of the engine, so a restart without the network
 //! bans the same.
 
+use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
@@ -21,16 +22,24 @@ const ADDRESSES_MAX: u64 = 1 << 30;
 /// How often lists are read again.
 pub(crate) const EVERY: Span = Span::from_secs(3600);
 
-/// The networks of all lists, and the lists that could not be read whole, each with the reason.
-pub(crate) type ReadLists = (Vec<IpNet>, Vec<(String, String)>);
+/// Widest networks that count as banned: wider ones are left out whoever names them.
+const PREFIX_MIN_V4: u8 = 8;
+
+/// The networks of all lists, and the lists that could not be read whole, each with the reasons.
+pub(crate) type ReadLists = (Vec<IpNet>, BTreeMap<String, Vec<String>>);
 
 /// Reads all lists.
 pub(crate) async fn read(lists: &[String], state: &Path, context: &Context) -> ReadLists {
-    let (mut networks, mut wrong) = (Vec::new(), Vec::new());
+    let (mut networks, mut wrong) = (Vec::new(), BTreeMap::<String, Vec<String>>::new());
+    let mut addresses = 0_u64;
     for list in lists {
+        let mut reasons = Vec::new();
         let copy = state.join(copy_name(list));
         let text = match fetch(list, context).await {
-            Ok(text) => {
+            Ok((text, is_whole)) => {
+                if !is_whole {
+                    reasons.push(format!("it has more than {BYTES_MAX} bytes: what comes after them is left out"));
+                }
                 // The networks alone: what else a file that was named by mistake holds is nobody's business.
                 let (networks, _) = read_list(&text, NETWORKS_MAX);
                 let lines: Vec<String> = networks.iter().map(ToString::to_string).collect();
@@ -42,7 +51,7 @@ pub(crate) async fn read(lists: &[String], state: &Path, context: &Context) -> R
                 text
             }
             Err(reason) => {
-                wrong.push((list.clone(), format!("{reason}: the list is as it was read last")));
+                reasons.push(format!("{reason}: the list is as it was read last"));
                 let last = tokio::task::spawn_blocking(move || std::fs::read_to_string(copy)).await;
                 last.ok().and_then(Result::ok).unwrap_or_default()
             }
@@ -50,39 +59,57 @@ pub(crate) async fn read(lists: &[String], state: &Path, context: &Context) -> R
         let room = NETWORKS_MAX.saturating_sub(networks.len());
         let (read, bad) = read_list(&text, room);
         if bad > 0 {
-            let reason = format!(
-                "{bad} lines are no network, or more than the {NETWORKS_MAX} that are taken: they are left out"
-            );
-            wrong.push((list.clone(), reason));
+            let lines = if bad == 1 { "1 line is".to_owned() } else { format!("{bad} lines are") };
+            reasons.push(format!("{lines} no network, or more than the {NETWORKS_MAX} that are taken: left out"));
         }
-        networks.extend(read);
-    }
-    // A quarter of the addresses of the internet is no list of attackers.
-    let addresses: u64 = networks
-        .iter()
-        .map(|network| match network {
-            IpNet::V4(v4) => 1_u64 << (32 - v4.prefix_len()),
-            IpNet::V6(_) => 0,
-        })
-        .sum();
-    if addresses > ADDRESSES_MAX {
-        let reason = "all lists together name more than a quarter of the internet: none of them is banned".to_owned();
-        wrong.extend(lists.iter().map(|list| (list.clone(), reason.clone())));
-        networks.clear();
+        let of_list = addresses_of(&read);
+        // A quarter of the addresses of the internet is no list of attackers.
+        if addresses.saturating_add(of_list) > ADDRESSES_MAX {
+            let with = if addresses == 0 { "it names" } else { "with the lists before it, it names" };
+            reasons.push(format!(
+                "{with} more than a quarter of the internet: none of its {} networks is banned",
+                read.len()
+            ));
+        } else {
+            addresses = addresses.saturating_add(of_list);
+            networks.extend(read);
+        }
+        if !reasons.is_empty() {
+            wrong.insert(list.clone(), reasons);
+        }
     }
     (networks, wrong)
 }
 
-async fn fetch(list: &str, context: &Context) -> Result<String, String> {
+/// How many IPv4 addresses these networks hold that would be banned.
+fn addresses_of(networks: &[IpNet]) -> u64 {
+    let v4 = |network: &IpNet| matches!(network, IpNet::V4(v4) if v4.prefix_len() >= PREFIX_MIN_V4);
+    let apart = IpNet::aggregate(&networks.iter().copied().filter(v4).collect());
+    apart.iter().map(|network| 1_u64 << (32_u8.saturating_sub(network.prefix_len()))).sum()
+}
+
+/// Text of these bytes, and whether that is all: at most so many, and whole lines. What is no UTF-8 makes its own line no network.
+fn text_of(mut bytes: Vec<u8>) -> (String, bool) {
+    let is_whole = bytes.len() <= BYTES_MAX;
+    if !is_whole {
+        // Half a line may be a far wider network than the whole one.
+        bytes.truncate(BYTES_MAX);
+        let end = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+        bytes.truncate(end);
+    }
+    (String::from_utf8_lossy(&bytes).into_owned(), is_whole)
+}
+
+async fn fetch(list: &str, context: &Context) -> Result<(String, bool), String> {
     if list.starts_with('/') {
         let path = PathBuf::from(list);
         let read = tokio::task::spawn_blocking(move || {
             if !std::fs::metadata(&path)?.is_file() {
                 return Err(std::io::Error::other("it is no file"));
             }
-            let mut text = String::new();
-            let most = u64::try_from(BYTES_MAX).unwrap_or(u64::MAX);
-            std::fs::File::open(path)?.take(most).read_to_string(&mut text).map(|_| text)
+            let mut bytes = Vec::new();
+            let most = u64::try_from(BYTES_MAX + 1).unwrap_or(u64::MAX);
+            std::fs::File::open(path)?.take(most).read_to_end(&mut bytes).map(|_| text_of(bytes))
         });
         return match read.await {
             Ok(Ok(text)) => Ok(text),
@@ -95,7 +122,7 @@ async fn fetch(list: &str, context: &Context) -> Result<String, String> {
     if response.status != 200 {
         return Err(format!("its server answers with status {}", response.status));
     }
-    String::from_utf8(response.body.to_vec()).map_err(|_| "it is no text".to_owned())
+    Ok(text_of(response.body.to_vec()))
 }
 
 /// The name of the copy of a list: letters and digits of its own, and no two alike.
@@ -128,10 +155,35 @@ mod tests {
         let context = world.context("server.guard".parse().expect("a name")).expect("a context");
         let (networks, wrong) = read(std::slice::from_ref(&name), folder.path(), &context).await;
         assert_eq!(networks.len(), 2, "{networks:?}");
-        assert!(wrong[0].1.starts_with("1 lines are no network"), "{wrong:?}");
+        assert!(wrong[&name][0].starts_with("1 line is no network"), "{wrong:?}");
         std::fs::remove_file(&list).expect("removed");
-        let (again, wrong) = read(&[name], folder.path(), &context).await;
+        let (again, wrong) = read(std::slice::from_ref(&name), folder.path(), &context).await;
         assert_eq!(again, networks);
-        assert!(wrong.iter().any(|(_, reason)| reason.contains("as it was read last")), "{wrong:?}");
+        assert!(wrong[&name][0].contains("as it was read last"), "{wrong:?}");
+    }
+
+    #[tokio::test]
+    async fn a_bad_byte_costs_its_line_and_a_list_of_too_much_is_left_out_by_itself() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let names: Vec<String> =
+            ["good", "huge", "long"].iter().map(|name| folder.path().join(name).display().to_string()).collect();
+        std::fs::write(&names[0], b"192.0.2.0/24 ; Stra\xdfe\n198.51.100.\xff\n203.0.113.0/24\n64.0.0.0/3\n")
+            .expect("written");
+        let huge: Vec<String> = (1..=70).map(|first| format!("{first}.0.0.0/8\n")).collect();
+        std::fs::write(&names[1], huge.concat() + "nonsense\n").expect("written");
+        // The last line would be cut to half of the addresses that there are.
+        let mut long = vec![b'#'; BYTES_MAX - 13];
+        long.extend(b"\n192.0.0.0/24\n");
+        std::fs::write(&names[2], &long).expect("written");
+        let world = engine::sim::World::at(Time::from_secs(1_000_000));
+        let context = world.context("server.guard".parse().expect("a name")).expect("a context");
+        let (networks, wrong) = read(&names, folder.path(), &context).await;
+        let networks: Vec<String> = networks.iter().map(ToString::to_string).collect();
+        assert_eq!(networks, ["64.0.0.0/3", "192.0.2.0/24", "203.0.113.0/24"], "{wrong:?}");
+        assert!(wrong[&names[0]][0].starts_with("1 line is no network"), "{wrong:?}");
+        // Both are said of the one that is left out whole.
+        assert_eq!(wrong[&names[1]].len(), 2, "{wrong:?}");
+        assert!(wrong[&names[1]][1].contains("none of its 70 networks is banned"), "{wrong:?}");
+        assert!(wrong[&names[2]][0].contains("more than 4194304 bytes"), "{wrong:?}");
     }
 }

@@ -13,6 +13,7 @@ use crate::config::{Desired, Settings};
 use crate::detect::{AttemptsLimits, BanLength, BanTimes, BanTimesText};
 use crate::fail2ban::dates::{DateDetector, DateSettings};
 use crate::fail2ban::filter::{Filter, FilterSettings};
+use crate::fail2ban::short_text as short;
 use crate::fail2ban::{
     ActionKind, Backend, BanAction, BanTime, Ignored, Jail, Jails, LogPath, Port, Services, UseDns, read_jails,
 };
@@ -21,6 +22,8 @@ use crate::source::{Encoding, Follow, JournalSettings, Start};
 
 /// The filter of fail2ban that reads what fail2ban itself has logged of its bans.
 const RECIDIVE: &str = "recidive";
+/// What is done about what can't be read, where it could be before.
+const AS_BEFORE: &str = "it is followed as it was read last, until it is mended and `garant guard reload` is run";
 /// Most tickets of a rule at once.
 pub(crate) const TICKETS_MAX: usize = 100_000;
 
@@ -31,6 +34,10 @@ pub(crate) struct Plan {
     pub(crate) impaired: Vec<Impairment>,
     /// Enabled jails.
     pub(crate) rules: usize,
+    /// What of the configuration can't be read, each with its place, the cause and what is done instead.
+    pub(crate) mistakes: Vec<String>,
+    /// The jails of fail2ban that are followed: what is gone back to when they can't be read later.
+    pub(crate) jails: Option<Jails>,
 }
 
 /// Something that is not followed or not read, and why.
@@ -81,9 +88,12 @@ pub(crate) struct RulePlan {
 }
 
 impl Plan {
-    /// Reads what the desired state names. `now` is the start: the years that a date without one may be of depend on it.
-    pub(crate) fn make(desired: &Desired, now: Time) -> Self {
-        let mut plan = Self { streams: Vec::new(), impaired: Vec::new(), rules: 0 };
+    const EMPTY: Self = Self { streams: Vec::new(), impaired: Vec::new(), rules: 0, mistakes: Vec::new(), jails: None };
+
+    /// Reads what the desired state names. `now` is the start: the years that a date without one may be of depend on it. What
+    /// can't be read of the configuration of fail2ban is followed as it was `before`, where there was something.
+    pub(crate) fn make(desired: &Desired, before: Option<&Jails>, now: Time) -> Self {
+        let mut plan = Self::EMPTY;
         for name in &desired.settings.scenarios {
             let added = Scenario::named(name)
                 .ok_or_else(|| "this release has no such rule: run the same release as the server".to_owned())
@@ -94,21 +104,29 @@ impl Plan {
             }
         }
         let Some(folder) = &desired.settings.fail2ban else { return plan };
-        let jails = match read_jails(folder) {
-            Ok(jails) => jails,
-            Err(error) => {
-                plan.impair(folder.display().to_string(), error.to_string());
-                return plan;
+        match (read_jails(folder), before) {
+            (Ok(jails), before) => plan.add_jails(jails, before, now),
+            (Err(error), Some(before)) => {
+                plan.mistake(folder.display().to_string(), &format!("{error}: {AS_BEFORE}"));
+                plan.add_jails(Jails { broken: Vec::new(), ..before.clone() }, None, now);
             }
-        };
-        plan.add_jails(jails, now);
+            (Err(error), None) => plan.mistake(
+                folder.display().to_string(),
+                &format!("{error}: no jail of it is followed. Mend it, and run `garant guard reload`"),
+            ),
+        }
         plan
+    }
+
+    fn mistake(&mut self, what: String, reason: &str) {
+        self.mistakes.push(format!("{what}: {reason}"));
+        self.impair(what, reason.to_owned());
     }
 
     /// What of these jails would not be followed, by the name of the jail.
     pub(crate) fn refused(jails: &Jails, now: Time) -> Vec<Impairment> {
-        let mut plan = Self { streams: Vec::new(), impaired: Vec::new(), rules: 0 };
-        plan.add_jails(Jails { broken: Vec::new(), ..jails.clone() }, now);
+        let mut plan = Self::EMPTY;
+        plan.add_jails(Jails { broken: Vec::new(), ..jails.clone() }, None, now);
         // Patterns are compiled when a line first needs them: here, so that it is known before.
         for rule in plan.streams.iter().flat_map(|stream| &stream.rules) {
             if let Err(error) = rule.filter.check(&rule.name) {
@@ -118,21 +136,45 @@ impl Plan {
         plan.impaired
     }
 
-    fn add_jails(&mut self, jails: Jails, now: Time) {
+    /// Adds jails. One that can't be read is followed as it was `before`.
+    fn add_jails(&mut self, jails: Jails, before: Option<&Jails>, now: Time) {
         let plan = self;
-        for broken in jails.broken {
-            let why: Vec<String> = broken.problems.iter().map(ToString::to_string).collect();
-            plan.impair(format!("jail {}", broken.name), why.join("; "));
-        }
         let services = std::fs::read_to_string("/etc/services").unwrap_or_default();
         let services = Services::parse(&services);
-        for jail in jails.jails {
-            let name = jail.name.clone();
-            match plan.add(jail, &services, now) {
-                Ok(()) => plan.rules += 1,
-                Err(reason) => plan.impair(format!("jail {name}"), reason),
+        let as_before = |name: &str| before?.jails.iter().find(|jail| jail.name == name).cloned();
+        let mut followed = Vec::new();
+        for broken in &jails.broken {
+            let why: Vec<String> = broken.problems.iter().map(ToString::to_string).collect();
+            let (what, why) = (format!("jail {}", broken.name), why.join("; "));
+            match as_before(&broken.name).filter(|jail| plan.add(jail, &services, now).is_ok()) {
+                Some(jail) => {
+                    plan.rules += 1;
+                    plan.mistake(what, &format!("{why}: {AS_BEFORE}"));
+                    followed.push(jail);
+                }
+                None => plan.mistake(what, &why),
             }
         }
+        for jail in &jails.jails {
+            let what = format!("jail {}", jail.name);
+            match plan.add(jail, &services, now) {
+                Ok(()) => {
+                    plan.rules += 1;
+                    followed.push(jail.clone());
+                }
+                // It would ban whom something spares that is not asked: so would it as it was before.
+                Err(reason) if spares_unknown(jail).is_some() => plan.impair(what, reason),
+                Err(reason) => match as_before(&jail.name).filter(|jail| plan.add(jail, &services, now).is_ok()) {
+                    Some(jail) => {
+                        plan.rules += 1;
+                        plan.mistake(what, &format!("{reason}: {AS_BEFORE}"));
+                        followed.push(jail);
+                    }
+                    None => plan.mistake(what, &reason),
+                },
+            }
+        }
+        plan.jails = Some(Jails { jails: followed, broken: Vec::new(), ..jails });
     }
 
     /// Adds a rule of garant's own.
@@ -177,13 +219,9 @@ impl Plan {
         self.impaired.push(Impairment { what, reason });
     }
 
-    fn add(&mut self, jail: Jail, services: &Services, now: Time) -> Result<(), String> {
-        if jail.ignore_command.is_some() {
-            return Err(
-                "it has an `ignorecommand`, and no command is run on the word of a log: name the addresses in \
-                        `ignoreip`, or in `allow` of [guard], and remove it"
-                    .to_owned(),
-            );
+    fn add(&mut self, jail: &Jail, services: &Services, now: Time) -> Result<(), String> {
+        if let Some(reason) = spares_unknown(jail) {
+            return Err(reason);
         }
         let zone = local_zone(Path::new("/"));
         let settings = DateSettings { zone: &zone, log_zone: jail.log_time_zone.as_deref(), started: now };
@@ -193,7 +231,7 @@ impl Plan {
             "auto" | "" => Encoding::default(),
             name => Encoding::named(name).map_err(|error| error.to_string())?,
         };
-        let source = source(&jail, encoding)?;
+        let source = source(jail, encoding)?;
         let key = format!(
             "{source:?} {encoding:?} {:?} {:?}",
             date_pattern.as_deref().unwrap_or_default(),
@@ -203,6 +241,25 @@ impl Plan {
         self.join(key, source, encoding, seek_dates, rule);
         Ok(())
     }
+}
+
+/// Why it is not known whom the jail spares, if so: it would ban them.
+fn spares_unknown(jail: &Jail) -> Option<String> {
+    if jail.ignore_command.is_some() {
+        return Some(
+            "it has an `ignorecommand`, and no command is run on the word of a log: name the addresses in `ignoreip`, or in \
+             `allow` of [guard], and remove it"
+                .to_owned(),
+        );
+    }
+    let names: Vec<String> = jail.ignored.iter().filter_map(Ignored::unknown_name).map(short).take(5).collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "its `ignoreip` has {}, and names are not looked up, for who owns a name decides whom it spares: it would ban whom \
+             fail2ban spares. Write the addresses in `ignoreip`, or in `allow` of [guard], and remove the name",
+            names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+        )
+    })
 }
 
 fn source(jail: &Jail, encoding: Encoding) -> Result<SourcePlan, String> {
@@ -241,7 +298,7 @@ pub(crate) fn journal_settings(
     Ok(journal)
 }
 
-fn rule(jail: Jail, services: &Services, zone: Zone, started: Time) -> Result<RulePlan, String> {
+fn rule(jail: &Jail, services: &Services, zone: Zone, started: Time) -> Result<RulePlan, String> {
     let use_dns = match jail.use_dns {
         UseDns::Raw => UseDns::Raw,
         // A name in a log is what a stranger says of himself: it is never looked up, and bans nobody.
@@ -257,7 +314,7 @@ fn rule(jail: Jail, services: &Services, zone: Zone, started: Time) -> Result<Ru
         BanTime::For(span) => BanLength::For(span),
     };
     let mut text = BanTimesText::fixed(length(jail.ban_time));
-    if let Some(increment) = jail.increment {
+    if let Some(increment) = jail.increment.clone() {
         text.increment = true;
         text.factor = increment.factor;
         text.formula = increment.formula;
@@ -268,13 +325,8 @@ fn rule(jail: Jail, services: &Services, zone: Zone, started: Time) -> Result<Ru
     }
     let times = BanTimes::parse(&text).map_err(|error| error.to_string())?;
     let limits = AttemptsLimits { max_retry: jail.max_retry, find_time: jail.find_time, tickets_max: TICKETS_MAX };
-    let bans: Vec<&BanAction> = jail
-        .actions
-        .iter()
-        .filter_map(|action| if let ActionKind::Ban(ban) = &action.kind { Some(ban) } else { None })
-        .collect();
     let ignored = jail.ignored.iter().filter_map(|ignored| match ignored {
-        Ignored::Network(network) => Some(*network),
+        Ignored::Network(network) | Ignored::Mistaken(_, network) => Some(*network),
         Ignored::Name(_) => None,
     });
     Ok(RulePlan {
@@ -282,12 +334,22 @@ fn rule(jail: Jail, services: &Services, zone: Zone, started: Time) -> Result<Ru
         filter,
         limits,
         times,
-        ports: if bans.is_empty() { None } else { Some(ports(&bans, services)?) },
+        ports: ports_of(jail, services)?,
         ignored: ignored.collect(),
         reads_sshd: jail.filter.name == "sshd",
         tells: jail.actions.iter().any(|action| matches!(action.kind, ActionKind::Notify(_))),
         counts_bans,
     })
+}
+
+/// What the bans of a jail close; `None` when it bans nobody.
+pub(crate) fn ports_of(jail: &Jail, services: &Services) -> Result<Option<Ports>, String> {
+    let bans: Vec<&BanAction> = jail
+        .actions
+        .iter()
+        .filter_map(|action| if let ActionKind::Ban(ban) = &action.kind { Some(ban) } else { None })
+        .collect();
+    if bans.is_empty() { Ok(None) } else { ports(&bans, services).map(Some) }
 }
 
 /// What all of these actions close together.

@@ -11,30 +11,34 @@ use std::time::Duration;
 
 use engine::door::Reply;
 use engine::{BoxFuture, Context, DesiredState, Engine, EngineError, EventNumber, Program};
-use event::evidence::Reacted;
+use event::evidence::{Reacted, State};
 use event::{Body, Monotonic, Observed, Span, Time};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use crate::act::{
-    Allowlist, Ban, BanKey, Bans, Caps, Done, Enforcer, HostFacts, Nft, Origin, Request, Scans, Sessions, SshSettings,
-    shown,
+    Allowlist, Ban, BanKey, Bans, Caps, Done, Enforcer, EnforcerError, Firewall, FirewallError, HostFacts, Nft, Origin,
+    Request, Scans, Sessions, SshSettings, shown,
 };
-use crate::config::{Desired, Settings};
+use crate::config::{BANS_NOT_ENFORCED, Desired, LOGS_UNREAD, OFFENDERS_BANNED, Settings};
 use crate::detect::BanLength;
 use crate::door::{BANS_SHOWN, BanOrder, GuardDoor, ImportedBan, Order, Wish};
 use crate::events::{Acted, Attempts, Banned, Detail, Impaired, Mended, Spared, Unbanned};
+use crate::fail2ban::Jails;
 use crate::figures::{Figures, Standing};
 use crate::lists;
 use crate::login::{Login, login};
 use crate::plan::{Impairment, Plan, TICKETS_MAX};
 use crate::source::{Journal, JournalBatch, JournalError, Notice, Wake};
-use crate::statement::{Said, Statement};
+use crate::statement::{FINDINGS, Said, Statement};
 use crate::stream::{Found, FoundOffence, Stream, StreamState};
 use crate::totals::{RuleTotals, Totals};
+
+#[cfg(test)]
+mod tests;
 
 /// Where the positions in logs and the counts of failures are kept.
 const LOGS: &str = "logs.json";
@@ -68,6 +72,10 @@ const SSH_SESSIONS: &str = "sessions of ssh";
 const PAST_LOGINS_MAX: Duration = Duration::from_secs(5);
 /// Most counts of a minute that are kept until they are in the journal; beyond it, the oldest are lost when the process is killed.
 const COUNTS_MAX: usize = 10_000;
+const LIST: &str = "list ";
+const LISTS: &str = "lists";
+/// Most of what is wrong that the words of a finding name.
+const TOLD_MAX: usize = 10;
 /// Orders that wait.
 const ORDERS_MAX: usize = 16;
 /// The rule of bans that a person orders.
@@ -82,13 +90,42 @@ pub struct Guard {
     state: PathBuf,
     orders: (mpsc::Sender<Order>, Mutex<mpsc::Receiver<Order>>),
     figures: Arc<Figures>,
+    /// A packet filter in the place of the kernel's, for tests.
+    firewall: Option<Arc<dyn Firewall>>,
+}
+
+/// What goes from one session to the next.
+struct Carried {
+    enforcer: Enforcer,
+    totals: Totals,
+    sessions: Sessions,
+    /// What is kept of the logs, where a session went before.
+    kept: Option<Kept>,
+    /// The jails of fail2ban that were followed.
+    jails: Option<Jails>,
+}
+
+/// Why a session is over.
+enum Over {
+    /// The engine is to stop.
+    Stop,
+    /// Something else is desired.
+    Desired,
+    /// The files are to be read again; where the answer goes.
+    Reload(oneshot::Sender<Reply>),
 }
 
 impl Guard {
     /// The engine, which keeps its own state in this directory.
     pub fn new(desired: DesiredState, state: PathBuf) -> Self {
         let (sender, receiver) = mpsc::channel(ORDERS_MAX);
-        Self { desired, state, orders: (sender, Mutex::new(receiver)), figures: Arc::default() }
+        Self { desired, state, orders: (sender, Mutex::new(receiver)), figures: Arc::default(), firewall: None }
+    }
+
+    /// The same, with a packet filter of a test.
+    #[cfg(test)]
+    fn with_firewall(self, firewall: Arc<dyn Firewall>) -> Self {
+        Self { firewall: Some(firewall), ..self }
     }
 
     /// Its figures, for `/metrics` of the server.
@@ -104,16 +141,15 @@ impl Guard {
     async fn guard(&self, context: Context) -> Result<(), EngineError> {
         let mut orders = self.orders.1.lock().await;
         let mut desired = self.desired.clone();
-        let mut enforcer: Option<Enforcer> = None;
-        let mut totals = Totals::since(context.clock.now());
-        let mut sessions = Sessions::new(SshSettings::default());
+        let mut carried: Option<Carried> = None;
+        let mut reload: Option<oneshot::Sender<Reply>> = None;
         let mut tick = tokio::time::interval(TURN);
         loop {
             let Some(wanted) = desired.current::<Desired>()? else {
                 self.figures.stand(None);
-                if let Some(mut enforcer) = enforcer.take() {
+                if let Some(mut carried) = carried.take() {
                     // Nothing is wanted any more: what is in the kernel of ours would ban for ever what nobody can see.
-                    enforcer.remove_from_firewall().await?;
+                    carried.enforcer.remove_from_firewall().await?;
                 }
                 tokio::select! {
                     () = context.stop.cancelled() => return Ok(()),
@@ -126,16 +162,25 @@ impl Guard {
                 }
                 continue;
             };
-            let kept = match enforcer.take() {
-                Some(enforcer) => reconfigured(enforcer, &wanted.settings).await,
-                None => self.enforcer(&context, &wanted.settings).await?,
+            let mut carry = if let Some(carried) = carried.take() {
+                carried
+            } else {
+                let enforcer = self.enforcer(&context, &wanted.settings).await?;
+                let (totals, sessions) = (Totals::since(context.clock.now()), Sessions::new(SshSettings::default()));
+                Carried { enforcer, totals, sessions, kept: None, jails: None }
             };
-            let mut session = Session::begin(&context, wanted, self, kept, (totals, sessions)).await?;
-            let is_over = session.run(&mut orders, &mut desired).await?;
-            let kept = session.end().await?;
-            (enforcer, totals, sessions) = (Some(kept.0), kept.1, kept.2);
-            if is_over {
-                return Ok(());
+            reconfigure(&mut carry.enforcer, &wanted.settings).await;
+            let mut session = Session::begin(&context, wanted, self, carry).await?;
+            if let Some(answer) = reload.take() {
+                let mistakes = &session.mistakes;
+                drop(answer.send(Reply::json(&json!({ "reloaded": mistakes.is_empty(), "mistakes": mistakes }))));
+            }
+            let over = session.run(&mut orders, &mut desired).await?;
+            carried = Some(session.end().await?);
+            match over {
+                Over::Stop => return Ok(()),
+                Over::Desired => {}
+                Over::Reload(answer) => reload = Some(answer),
             }
         }
     }
@@ -152,7 +197,8 @@ impl Guard {
             tracing::error!(lines = opened.damaged, "lines of the file of bans can't be read: they were left out");
         }
         tracing::info!(in_force = opened.in_force, ended = opened.ended, "the bans of this host are known");
-        let firewall = Arc::new(Nft::new((*context.programs).clone()));
+        let of_test = self.firewall.clone();
+        let firewall = of_test.unwrap_or_else(|| Arc::new(Nft::new((*context.programs).clone())));
         let recorder = context.recorder.clone();
         Ok(Enforcer::new(
             firewall,
@@ -181,15 +227,13 @@ impl Engine for Guard {
 }
 
 /// The same bans under other settings. What the packet filter does not take now is mended later.
-async fn reconfigured(mut enforcer: Enforcer, settings: &Settings) -> Enforcer {
+async fn reconfigure(enforcer: &mut Enforcer, settings: &Settings) {
     enforcer.allowlist.configure(settings.allow.iter().copied());
     enforcer.caps(caps(settings));
-    let done =
-        if settings.simulate { enforcer.remove_from_firewall().await } else { enforcer.scans(scans(settings)).await };
-    if let Err(error) = done {
+    enforcer.simulate(settings.simulate);
+    if let Err(error) = enforcer.scans(scans(settings)).await {
         tracing::warn!(%error, "the packet filter does not follow the policy yet");
     }
-    enforcer
 }
 
 fn allowlist(settings: &Settings) -> Allowlist {
@@ -238,6 +282,9 @@ struct Session<'a> {
     passing: BTreeMap<String, Monotonic>,
     totals: Totals,
     rules: usize,
+    /// What of the configuration can't be read, and the jails that are followed.
+    mistakes: Vec<String>,
+    jails: Option<Jails>,
     is_dirty: bool,
     kept_at: Monotonic,
     compared_at: Option<Monotonic>,
@@ -252,8 +299,8 @@ struct Session<'a> {
     not_there: BTreeSet<String>,
     /// Runs of the program of the policy.
     actions: JoinSet<Acted>,
-    /// Until when the finding about bans that somebody is told of stays open.
-    tells_until: Option<Time>,
+    /// Until when the finding about bans that somebody is told of stays open, and the words on the last of them.
+    tells: Option<(Time, String)>,
     /// What was counted in a minute and is not known to be in the journal.
     counts: Vec<(EventNumber, Time, Attempts)>,
 }
@@ -263,31 +310,34 @@ impl<'a> Session<'a> {
         context: &'a Context,
         desired: Desired,
         guard: &'a Guard,
-        mut enforcer: Enforcer,
-        (mut totals, mut sessions): (Totals, Sessions),
+        carried: Carried,
     ) -> Result<Self, EngineError> {
+        let Carried { mut enforcer, mut totals, mut sessions, kept, jails: before } = carried;
         let (settings, revision) = (desired.settings.clone(), desired.revision.clone());
         let (now, monotonic) = (context.clock.now(), context.clock.monotonic());
         let logins_since = now - settings.logins_remembered;
         let path = guard.state.join(LOGS);
         let plan = tokio::task::spawn_blocking(move || {
-            let kept: Kept = match std::fs::read(&path) {
+            let read = || {
+                match std::fs::read(&path) {
                 Ok(text) => serde_json::from_slice(&text).unwrap_or_else(|error| {
                     tracing::error!(%error, file = %path.display(), "the positions in logs can't be read: logs are read as new ones");
                     Kept::default()
                 }),
                 Err(_) => Kept::default(),
+            }
             };
-            let Plan { streams, impaired, rules } = Plan::make(&desired, now);
+            let kept: Kept = kept.unwrap_or_else(read);
+            let Plan { streams, impaired, rules, mistakes, jails } = Plan::make(&desired, before.as_ref(), now);
             let streams = streams.into_iter().map(|plan| {
                 let kept = kept.streams.iter().find(|kept| kept.key == plan.key).cloned();
                 Stream::new(plan, kept)
             });
             let mut streams: Vec<Stream> = streams.collect();
             let past: Vec<_> = streams.iter_mut().flat_map(|stream| stream.past_logins(logins_since, now)).collect();
-            (streams, impaired, rules, (kept.logins, past), kept.counts)
+            (streams, (impaired, mistakes), (rules, jails), (kept.logins, past), kept.counts)
         });
-        let (mut streams, impaired, rules, (logins, mut past), counts) = plan.await?;
+        let (mut streams, (impaired, mistakes), (rules, jails), (logins, mut past), counts) = plan.await?;
         past.extend(past_journal_logins(context, &streams, logins_since).await);
         totals.hand_over(rules_of(&mut streams));
         sessions.configure(SshSettings::read(Path::new("/etc/ssh")));
@@ -318,6 +368,8 @@ impl<'a> Session<'a> {
             passing: BTreeMap::new(),
             totals,
             rules,
+            mistakes,
+            jails,
             is_dirty: false,
             kept_at: monotonic,
             compared_at: None,
@@ -328,7 +380,7 @@ impl<'a> Session<'a> {
             spared: BTreeSet::new(),
             not_there: BTreeSet::new(),
             actions: JoinSet::new(),
-            tells_until: None,
+            tells: None,
             counts,
             settings,
         };
@@ -340,13 +392,13 @@ impl<'a> Session<'a> {
         session.tell_counts(0).await?;
         // Before anybody is banned.
         session.take_logins(past);
-        session.tells_until = session.told_until();
+        session.tells = session.told();
         session.turn().await?;
         Ok(session)
     }
 
-    /// Until when somebody is told of the bans that were made before the start.
-    fn told_until(&self) -> Option<Time> {
+    /// Until when somebody is told of the bans that were made before the start, and the words on the last of them.
+    fn told(&self) -> Option<(Time, String)> {
         let rules = self.streams.iter().flat_map(|stream| &stream.rules);
         let telling: BTreeSet<&str> = rules.filter(|rule| rule.tells).map(|rule| &*rule.name).collect();
         if telling.is_empty() {
@@ -354,7 +406,7 @@ impl<'a> Session<'a> {
         }
         self.enforcer.with_bans(|bans| {
             let is_told = |ban: &&Ban| ban.origin == Origin::Detected && telling.contains(&*ban.rule);
-            bans.iter().filter(is_told).map(|ban| ban.since + TOLD).max()
+            bans.iter().filter(is_told).max_by_key(|ban| ban.since).map(|ban| (ban.since + TOLD, words_on(ban)))
         })
     }
 
@@ -364,7 +416,8 @@ impl<'a> Session<'a> {
         for ban in self.enforcer.with_bans(Bans::untold) {
             let (address, rule) = (shown(ban.hold.network), ban.rule);
             let (log, failures, until, count) = (String::new(), 0, ban.until, ban.count);
-            let banned = Banned { address, rule, log, failures, until, count, enforced: true };
+            let enforced = !self.settings.simulate;
+            let banned = Banned { address, rule, log, failures, until, count, enforced };
             events.push(self.seal_ban(&banned, ban.event)?);
         }
         if !events.is_empty() {
@@ -373,12 +426,12 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Runs until the engine is to stop (`true`), or something else is desired.
+    /// Runs until the engine is to stop, something else is desired, or the files are to be read again.
     async fn run(
         &mut self,
         orders: &mut mpsc::Receiver<Order>,
         desired: &mut DesiredState,
-    ) -> Result<bool, EngineError> {
+    ) -> Result<Over, EngineError> {
         let context = self.context;
         let mut turns = tokio::time::interval(TURN);
         turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -391,16 +444,16 @@ impl<'a> Session<'a> {
             }
             tokio::select! {
                 biased;
-                () = context.stop.cancelled() => return Ok(true),
-                () = desired.changed() => return Ok(false),
+                () = context.stop.cancelled() => return Ok(Over::Stop),
+                () = desired.changed() => return Ok(Over::Desired),
                 Some((wish, answer)) = orders.recv() => {
-                    let is_reload = matches!(wish, Wish::Reload);
+                    if matches!(wish, Wish::Reload) {
+                        return Ok(Over::Reload(answer));
+                    }
                     let reply = self.order(wish).await?;
                     drop(answer.send(reply));
-                    if is_reload {
-                        return Ok(false);
-                    }
                 }
+                Some(read) = self.reading_lists.join_next() => self.listed(read?).await?,
                 _ = turns.tick() => self.turn().await?,
                 Some((number, entries)) = self.entries.recv() => self.journal(number, entries).await?,
                 in_folder = self.wake.wait(), if !has_more => {
@@ -414,14 +467,16 @@ impl<'a> Session<'a> {
     }
 
     /// Keeps everything, and says what is not said yet.
-    async fn end(mut self) -> Result<(Enforcer, Totals, Sessions), EngineError> {
+    async fn end(mut self) -> Result<Carried, EngineError> {
         self.count().await?;
         self.keep().await?;
+        let kept = Some(self.kept());
         if let Some(covered) = self.statement.end() {
             self.context.recorder.record(&covered).await?;
         }
         self.totals.take_back(rules_of(&mut self.streams));
-        Ok((self.enforcer, self.totals, self.sessions))
+        let (enforcer, totals, sessions, jails) = (self.enforcer, self.totals, self.sessions, self.jails);
+        Ok(Carried { enforcer, totals, sessions, kept, jails })
     }
 
     /// Reads what is new in all logs, and acts on it. Whether there is more.
@@ -563,10 +618,32 @@ impl<'a> Session<'a> {
         }
         tracing::warn!("{what}: {reason}");
         self.context.recorder.record(&Impaired { what: what.clone(), reason: reason.clone(), over: false }).await?;
-        let text = format!("{what}: {reason}");
-        self.context.recorder.record(&Detail { probe: self.settings.probe.clone(), text }).await?;
+        let finding = finding_of(&what);
         self.impaired.insert(what, reason);
+        // The words of a finding that begins go with it.
+        if let Some(finding) = finding.filter(|finding| self.statement.is_open(finding)) {
+            let detail = self.detail(Some(finding));
+            self.context.recorder.record(&detail).await?;
+        }
         Ok(())
+    }
+
+    /// The words of a finding, or of the probe when it is down: what is wrong now that belongs to it.
+    fn detail(&self, finding: Option<&'static str>) -> Detail {
+        let about = finding.unwrap_or(BANS_NOT_ENFORCED);
+        let text = if about == OFFENDERS_BANNED {
+            self.tells.as_ref().map(|(_, text)| text.clone()).unwrap_or_default()
+        } else if about == BANS_NOT_ENFORCED && self.settings.simulate {
+            "`simulate = true` in [guard]: offences are recorded, and nobody is banned".to_owned()
+        } else {
+            let all = self.impaired.iter().filter(|(what, _)| finding_of(what) == Some(about));
+            let (said, more): (Vec<_>, Vec<_>) = all.enumerate().partition(|(number, _)| *number < TOLD_MAX);
+            let mut text: Vec<String> = said.iter().map(|(_, (what, reason))| format!("{what}: {reason}")).collect();
+            text.extend((!more.is_empty()).then(|| format!("and {} more", more.len())));
+            text.join("\n")
+        };
+        let finding = finding.and_then(|name| name.parse().ok());
+        Detail { probe: self.settings.probe.clone(), finding, text }
     }
 
     /// Says what is wrong, until it has not been so for a while.
@@ -700,8 +777,9 @@ impl<'a> Session<'a> {
         for done in done {
             match done {
                 Done::Banned(ban) => {
-                    self.totals.bans += 1;
+                    *if self.settings.simulate { &mut self.totals.simulated } else { &mut self.totals.bans } += 1;
                     let offence = details.get(&(ban.network, ban.rule.clone()));
+                    let enforced = !self.settings.simulate;
                     let event = Banned {
                         address: shown(ban.hold.network),
                         rule: ban.rule.clone(),
@@ -709,20 +787,22 @@ impl<'a> Session<'a> {
                         failures: offence.map_or(0, |offence| u32::try_from(offence.failures).unwrap_or(u32::MAX)),
                         until: ban.until,
                         count: ban.count,
-                        enforced: true,
+                        enforced,
                     };
                     events.push(self.seal_ban(&event, ban.event)?);
-                    self.on_ban("ban", ban.hold.network, &ban.rule);
+                    if enforced {
+                        self.on_ban("ban", ban.hold.network, &ban.rule);
+                    }
                     if offence.is_some_and(|offence| offence.tells) {
-                        let until = ban.until.map_or_else(|| "for ever".to_owned(), |until| format!("until {until}"));
-                        let text = format!("{} is banned by {} {until}", event.address, event.rule);
-                        events.push(self.seal(&Detail { probe: self.settings.probe.clone(), text })?);
-                        self.tells_until = Some(now + TOLD);
+                        self.tells = Some((now + TOLD, words_on(&ban)));
+                        if self.statement.is_open(OFFENDERS_BANNED) {
+                            events.push(self.seal(&self.detail(Some(OFFENDERS_BANNED)))?);
+                        }
                     }
                     if let Some(offence) = offence {
                         slowest = Some(slowest.map_or(offence.at, |at| at.min(offence.at)));
                     }
-                    tracing::info!(address = shown(ban.hold.network), rule = ban.rule, "banned");
+                    tracing::info!(address = shown(ban.hold.network), rule = ban.rule, enforced, "banned");
                 }
                 Done::Simulated { request, first } => {
                     self.totals.simulated += 1;
@@ -810,14 +890,14 @@ impl<'a> Session<'a> {
             None => {}
         }
         self.enforcer.allowlist.forget(self.context.clock.now());
-        if !self.settings.simulate {
-            if let Err(error) = self.enforce(monotonic).await {
-                self.unenforced(&error.to_string()).await?;
-            } else if self.unenforced.take().is_some() {
-                self.recover(PACKET_FILTER).await?;
-            }
-            self.tell_unwritten().await?;
+        let enforced = if self.settings.simulate { self.withdraw().await } else { self.enforce(monotonic).await };
+        if let Err(error) = enforced {
+            self.unenforced(&error.to_string()).await?;
+        } else if self.unenforced.take().is_some() {
+            self.recover(PACKET_FILTER).await?;
         }
+        self.follow_bans().await?;
+        self.tell_unwritten().await?;
         self.lists(monotonic).await?;
         self.pass(monotonic).await?;
         if monotonic.since(self.counted_at) >= Span::from_secs(60) {
@@ -826,11 +906,35 @@ impl<'a> Session<'a> {
         }
         let now = self.context.clock.now();
         let all_read = !self.impaired.keys().any(|what| is_about_reading(what));
-        let enforced = self.unenforced.is_none() && !self.settings.simulate;
+        let enforced = self.is_enforced();
         self.figures.stand(Some(self.standing(enforced)));
-        let tells = self.tells_until.is_some_and(|until| until > now);
-        let said = self.statement.turn(now, all_read, enforced, tells);
+        let tells = self.tells.as_ref().is_some_and(|(until, _)| *until > now);
+        let is_capped = self.impaired.contains_key(CAP);
+        let said = self.statement.turn(now, enforced, [!all_read, !enforced || is_capped, tells]);
         self.say(said).await
+    }
+
+    /// Nobody is dropped in simulation, also not by what an earlier start has left in the kernel.
+    async fn withdraw(&mut self) -> Result<(), EngineError> {
+        match self.enforcer.is_in_kernel().await {
+            Ok(false) | Err(EnforcerError::Firewall(FirewallError::Missing | FirewallError::NoRight)) => Ok(()),
+            Ok(true) | Err(_) => Ok(self.enforcer.remove_from_firewall().await?),
+        }
+    }
+
+    /// Ends the bans whose time is over, and takes in what the program of the policy has done.
+    async fn follow_bans(&mut self) -> Result<(), EngineError> {
+        for ban in self.enforcer.expire().await? {
+            self.on_ban("unban", ban.hold.network, &ban.rule);
+        }
+        while let Some(acted) = self.actions.try_join_next() {
+            let acted = acted?;
+            if let Some(reason) = &acted.failed {
+                tracing::warn!(address = acted.address, rule = acted.rule, "the program of `on_ban` failed: {reason}");
+            }
+            self.context.recorder.record(&acted).await?;
+        }
+        Ok(())
     }
 
     /// Has the lists read when they are due, beside everything else: a server of one may not answer. Bans what they name, and no
@@ -842,18 +946,34 @@ impl<'a> Session<'a> {
             let (lists, state, context) = (self.settings.lists.clone(), self.state.to_owned(), self.context.clone());
             self.reading_lists.spawn(async move { lists::read(&lists, &state, &context).await });
         }
-        let Some(read) = self.reading_lists.try_join_next() else { return Ok(()) };
-        let (networks, wrong) = read?;
+        if self.settings.lists.is_empty() && self.enforcer.listed() != (0, 0) {
+            // The policy names none any more.
+            self.listed((Vec::new(), BTreeMap::new())).await?;
+        }
+        Ok(())
+    }
+
+    /// Bans what lists name, and no longer what they do not.
+    async fn listed(&mut self, (networks, wrong): lists::ReadLists) -> Result<(), EngineError> {
         for list in self.settings.lists.clone() {
-            match wrong.iter().find(|(name, _)| *name == list) {
-                Some((_, reason)) => self.impair(format!("list {list}"), reason.clone()).await?,
-                None => self.recover(&format!("list {list}")).await?,
+            match wrong.get(&list) {
+                Some(reasons) => self.impair(format!("{LIST}{list}"), reasons.join("; ")).await?,
+                None => self.recover(&format!("{LIST}{list}")).await?,
             }
         }
         if let Err(error) = self.enforcer.lists(networks).await {
             self.unenforced(&error.to_string()).await?;
         }
-        Ok(())
+        match self.enforcer.listed() {
+            (_, 0) => self.recover(LISTS).await,
+            (_, left_out) => {
+                let reason = format!(
+                    "{left_out} of the networks are not banned: they are wider than /8 (IPv4) or /19 (IPv6), no packet comes from \
+                     there, or they hold too many who are allowed"
+                );
+                self.impair(LISTS.to_owned(), reason).await
+            }
+        }
     }
 
     /// Says which logs are not there, and which are now.
@@ -886,16 +1006,6 @@ impl<'a> Session<'a> {
             }
         }
         self.lift_allowed().await?;
-        for ban in self.enforcer.expire().await? {
-            self.on_ban("unban", ban.hold.network, &ban.rule);
-        }
-        while let Some(acted) = self.actions.try_join_next() {
-            let acted = acted?;
-            if let Some(reason) = &acted.failed {
-                tracing::warn!(address = acted.address, rule = acted.rule, "the program of `on_ban` failed: {reason}");
-            }
-            self.context.recorder.record(&acted).await?;
-        }
         let scanned = self.enforcer.poll_scans().await?;
         if !scanned.is_empty() {
             let made: Vec<_> = bans_made(&scanned).collect();
@@ -930,13 +1040,21 @@ impl<'a> Session<'a> {
         self.seal(&Unbanned { address: shown(ban.hold.network), rule: ban.rule.clone() })
     }
 
+    /// Journals what is said. The words come after the change that they are of.
     async fn say(&self, said: Said) -> Result<(), EngineError> {
         let mut events = Vec::new();
         if let Some(changed) = &said.changed {
             events.push(self.seal(changed)?);
+            if changed.state == State::Down {
+                events.push(self.seal(&self.detail(None))?);
+            }
         }
         for found in &said.found {
             events.push(self.seal(found)?);
+            let finding = FINDINGS.into_iter().find(|name| found.open && *name == found.finding.as_str());
+            if let Some(finding) = finding {
+                events.push(self.seal(&self.detail(Some(finding)))?);
+            }
         }
         if let Some(covered) = &said.covered {
             events.push(self.seal(covered)?);
@@ -986,13 +1104,18 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Keeps positions and counts, of one instant. What can't be kept is read again after a crash.
-    async fn keep(&mut self) -> Result<(), EngineError> {
-        let state = Kept {
+    /// What is to be kept, of this instant.
+    fn kept(&self) -> Kept {
+        Kept {
             streams: self.streams.iter().map(Stream::state).collect(),
             logins: self.enforcer.allowlist.logins().iter().map(|(address, at)| (*address, *at)).collect(),
             counts: self.counts.clone(),
-        };
+        }
+    }
+
+    /// Keeps positions and counts, of one instant. What can't be kept is read again after a crash.
+    async fn keep(&mut self) -> Result<(), EngineError> {
+        let state = self.kept();
         let path = self.state.join(LOGS);
         let write = tokio::task::spawn_blocking(move || {
             let text = serde_json::to_vec(&state)?;
@@ -1014,7 +1137,8 @@ impl<'a> Session<'a> {
         Ok(match wish {
             Wish::Status => Reply::json(&self.status()),
             Wish::Bans { offset } => Reply::json(&self.bans(offset)),
-            Wish::Reload => Reply::json(&json!({ "reloaded": true })),
+            // The loop does, for this is over then.
+            Wish::Reload => Reply::error(500, "nothing was read again"),
             Wish::Allowed => {
                 let allowed = self.enforcer.allowlist.reasons().into_iter();
                 let allowed =
@@ -1059,7 +1183,11 @@ impl<'a> Session<'a> {
                             let name = Arc::clone(&rule.name);
                             ended.iter().filter(|ban| *ban.rule == *name).for_each(|ban| rule.forget(ban.network));
                         }
-                        Reply::json(&json!({ "unbanned": ended.len() }))
+                        self.tell_unwritten().await?;
+                        Reply::json(&match self.enforcer.unwritten() {
+                            Some(reason) => json!({ "unbanned": ended.len(), "unwritten": reason }),
+                            None => json!({ "unbanned": ended.len() }),
+                        })
                     }
                     Err(error) => Reply::error(503, &error.to_string()),
                 }
@@ -1073,6 +1201,7 @@ impl<'a> Session<'a> {
             Done::Refused(_, refusal) => Some(Reply::error(409, &refusal.to_string())),
             Done::Banned(ban) => Some(Reply::json(&json!({
                 "banned": true,
+                "enforced": !self.settings.simulate,
                 "address": shown(ban.hold.network),
                 "until": ban.until.map(|until| until.to_string()),
             }))),
@@ -1112,7 +1241,12 @@ impl<'a> Session<'a> {
             requests.push(Request {
                 network: ban.network,
                 rule: ban.rule.clone(),
-                ports: ports.get(ban.rule.as_str()).cloned().unwrap_or_default(),
+                // A ban of a jail that is not followed brings its ports with it.
+                ports: ports
+                    .get(ban.rule.as_str())
+                    .cloned()
+                    .or_else(|| crate::act::Ports::parse(ban.ports.as_deref()?))
+                    .unwrap_or_default(),
                 lasts,
                 since: Some(ban.since),
                 origin: Origin::Imported,
@@ -1129,7 +1263,10 @@ impl<'a> Session<'a> {
         let spared = done.len() - taken;
         let events = self.done(done, &BTreeMap::new()).await?;
         self.send(events).await?;
-        Ok(Reply::json(&json!({ "taken": taken, "known": known, "spared": spared, "ended": ended })))
+        let enforced = !self.settings.simulate;
+        Ok(Reply::json(&json!({
+            "taken": taken, "known": known, "spared": spared, "ended": ended, "enforced": enforced,
+        })))
     }
 
     fn standing(&self, is_enforced: bool) -> Standing {
@@ -1169,8 +1306,9 @@ impl<'a> Session<'a> {
         let logs: Vec<_> = self.streams.iter().flat_map(Stream::logs).collect();
         let impaired: Vec<_> =
             self.impaired.iter().map(|(what, reason)| json!({ "what": what, "reason": reason })).collect();
+        let (listed, left_out) = if self.settings.simulate { (0, 0) } else { self.enforcer.listed() };
         json!({
-            "enforced": self.unenforced.is_none() && !self.settings.simulate,
+            "enforced": self.is_enforced(),
             "simulated": self.settings.simulate,
             "bans": self.enforcer.with_bans(Bans::len),
             "bans_since_start": self.totals.bans,
@@ -1179,13 +1317,20 @@ impl<'a> Session<'a> {
             "logs": logs,
             "lines": self.totals.lines,
             "since": self.totals.since.to_string(),
-            "listed_networks": self.enforcer.listed(),
+            "listed_networks": listed,
+            "listed_networks_left_out": left_out,
             "enabled": self.rules,
             "impaired": impaired,
         })
     }
 
+    /// Whether the packet filter drops who is banned.
+    const fn is_enforced(&self) -> bool {
+        self.unenforced.is_none() && !self.settings.simulate
+    }
+
     fn bans(&self, offset: usize) -> Vec<serde_json::Value> {
+        let in_force = self.is_enforced();
         let bans: Vec<_> = self.enforcer.with_bans(|bans| bans.iter().skip(offset).take(BANS_SHOWN).cloned().collect());
         bans.iter()
             .map(|ban| {
@@ -1196,6 +1341,7 @@ impl<'a> Session<'a> {
                     "until": ban.until.map(|until| until.to_string()),
                     "count": ban.count,
                     "ports": ban.hold.ports.to_string(),
+                    "in_force": in_force,
                 })
             })
             .collect()
@@ -1204,10 +1350,19 @@ impl<'a> Session<'a> {
 
 /// Whether what is impaired keeps a declared log from being read: not the packet filter, the cap of bans, nor a list.
 fn is_about_reading(what: &str) -> bool {
-    ![PACKET_FILTER, CAP, BANS_FILE, POSITIONS, SSH_SESSIONS].contains(&what)
-        && !what.starts_with("list ")
+    ![PACKET_FILTER, CAP, BANS_FILE, POSITIONS, SSH_SESSIONS, LISTS].contains(&what)
+        && !what.starts_with(LIST)
         && !what.starts_with(PATTERNS)
         && !what.starts_with(COUNTS)
+}
+
+/// The finding that what is impaired is of.
+fn finding_of(what: &str) -> Option<&'static str> {
+    match what {
+        PACKET_FILTER | CAP => Some(BANS_NOT_ENFORCED),
+        reading if is_about_reading(reading) => Some(LOGS_UNREAD),
+        _ => None,
+    }
 }
 
 /// Logins to sshd since then that the journal of systemd holds, where it is read for the first time: the last ones, within a bound.
@@ -1293,6 +1448,12 @@ pub(crate) fn answered(bans: &Bans, offence: &FoundOffence, until: Option<Time>)
     let ban = bans.get(&key);
     let lasts = |ban: &Ban| ban.until.is_none_or(|ends| until.is_some_and(|until| ends >= until));
     (is_again || ban.is_some_and(lasts), ban.is_some())
+}
+
+/// What somebody is told of a ban.
+fn words_on(ban: &Ban) -> String {
+    let until = ban.until.map_or_else(|| "for ever".to_owned(), |until| format!("until {until}"));
+    format!("{} is banned by {} {until}", shown(ban.hold.network), ban.rule)
 }
 
 /// The bans among what was done, each of a network by a rule.

@@ -8,6 +8,9 @@ use crate::config::{BANS_NOT_ENFORCED, EVERY, LOGS_UNREAD, OFFENDERS_BANNED};
 /// What stands between a full record and the next one; longer than the engine needs for one turn.
 const TURN_MAX: Span = Span::from_secs(15);
 
+/// The findings, in the order in which a turn is told of them.
+pub(crate) const FINDINGS: [&str; 3] = [LOGS_UNREAD, BANS_NOT_ENFORCED, OFFENDERS_BANNED];
+
 /// The record of one probe, from its start on.
 #[derive(Debug)]
 pub(crate) struct Statement {
@@ -20,7 +23,7 @@ pub(crate) struct Statement {
     looked_until: Time,
     gaps: Vec<Interval>,
     state: Option<State>,
-    findings: [Finding; 3],
+    findings: [Finding; FINDINGS.len()],
 }
 
 /// A finding, and whether it is there.
@@ -51,13 +54,14 @@ impl Statement {
             looked_until: now,
             gaps: Vec::new(),
             state: None,
-            findings: [finding(LOGS_UNREAD), finding(BANS_NOT_ENFORCED), finding(OFFENDERS_BANNED)],
+            findings: FINDINGS.map(finding),
         }
     }
 
-    /// A turn of the engine: every log was looked at up to `now` when `all_read`, and bans are in force when `enforced`. What lies
-    /// further back than a turn takes was not looked at in time. `tells`: a rule that somebody is to be told of has banned lately.
-    pub(crate) fn turn(&mut self, now: Time, all_read: bool, enforced: bool, tells: bool) -> Said {
+    /// A turn of the engine: whether bans are in force, and which of [`FINDINGS`] are open. Unless the first is, every log was looked
+    /// at up to `now`. What lies further back than a turn takes was not looked at in time.
+    pub(crate) fn turn(&mut self, now: Time, enforced: bool, open: [bool; FINDINGS.len()]) -> Said {
+        let all_read = !open[0];
         let mut said = Said::default();
         if now < self.looked_until {
             // The clock was set back: what was said stands, and nothing is said twice.
@@ -79,7 +83,7 @@ impl Statement {
             let (probe, service) = (self.probe.clone(), self.service.clone());
             said.changed = Some(Changed { probe, service, state, after, by: now });
         }
-        for (finding, open) in self.findings.iter_mut().zip([!all_read, !enforced, tells]) {
+        for (finding, open) in self.findings.iter_mut().zip(open) {
             if finding.open != Some(open) {
                 let after = if finding.open.is_none() { now } else { finding.last_look };
                 finding.open = Some(open);
@@ -95,6 +99,11 @@ impl Statement {
             said.covered = Some(self.covered(now));
         }
         said
+    }
+
+    /// Whether the finding was said to be there.
+    pub(crate) fn is_open(&self, finding: &str) -> bool {
+        self.findings.iter().any(|known| known.name == finding && known.open == Some(true))
     }
 
     /// The record of what is not said yet, at the end.
@@ -133,7 +142,7 @@ mod tests {
         let mut statement = statement();
         let mut records = Vec::new();
         for second in (0..=180).step_by(5) {
-            records.extend(statement.turn(at(second), true, true, false).covered);
+            records.extend(statement.turn(at(second), true, [false, false, false]).covered);
         }
         records.extend(statement.end());
         let spans: Vec<_> = records.iter().map(|record| (record.interval.start, record.interval.end)).collect();
@@ -144,14 +153,14 @@ mod tests {
     #[test]
     fn what_was_not_read_is_a_gap_and_a_finding() {
         let mut statement = statement();
-        let first = statement.turn(at(0), true, true, false);
+        let first = statement.turn(at(0), true, [false, false, false]);
         assert_eq!(first.changed.map(|changed| changed.state), Some(State::Up));
         assert_eq!(first.found.len(), 3, "all are known not to be there");
-        assert!(statement.turn(at(5), true, true, false).found.is_empty());
-        let lost = statement.turn(at(10), false, true, false);
+        assert!(statement.turn(at(5), true, [false, false, false]).found.is_empty());
+        let lost = statement.turn(at(10), true, [true, false, false]);
         assert_eq!(lost.found.iter().map(|found| (found.open, found.after)).collect::<Vec<_>>(), [(true, at(5))]);
-        statement.turn(at(15), false, true, false);
-        assert!(!statement.turn(at(20), true, true, false).found[0].open);
+        statement.turn(at(15), true, [true, false, false]);
+        assert!(!statement.turn(at(20), true, [false, false, false]).found[0].open);
         let record = statement.end().expect("a record");
         assert_eq!(record.gaps.iter().map(|gap| gap.interval).collect::<Vec<_>>(), [Interval::new(at(5), at(15))]);
     }
@@ -159,8 +168,8 @@ mod tests {
     #[test]
     fn a_pause_is_a_gap() {
         let mut statement = statement();
-        statement.turn(at(0), true, true, false);
-        let said = statement.turn(at(300), true, true, false);
+        statement.turn(at(0), true, [false, false, false]);
+        let said = statement.turn(at(300), true, [false, false, false]);
         let record = said.covered.expect("a record");
         assert_eq!(record.interval, Interval::new(at(240), at(300)));
         assert_eq!(record.gaps.len(), 1);
@@ -170,8 +179,8 @@ mod tests {
     #[test]
     fn unenforced_bans_are_down_at_once() {
         let mut statement = statement();
-        statement.turn(at(0), true, true, false);
-        let said = statement.turn(at(5), true, false, false);
+        statement.turn(at(0), true, [false, false, false]);
+        let said = statement.turn(at(5), false, [false, true, false]);
         assert_eq!(said.changed.map(|changed| (changed.state, changed.after)), Some((State::Down, at(0))));
         assert!(said.covered.is_some());
         assert_eq!(said.found.len(), 1);
@@ -181,10 +190,10 @@ mod tests {
     fn a_clock_that_is_set_back_says_nothing_twice() {
         let mut statement = statement();
         for second in (0..60).step_by(5) {
-            statement.turn(at(second), true, true, false);
+            statement.turn(at(second), true, [false, false, false]);
         }
-        statement.turn(at(-600), true, true, false);
-        let record = statement.turn(at(-540), true, true, false).covered.expect("a record");
+        statement.turn(at(-600), true, [false, false, false]);
+        let record = statement.turn(at(-540), true, [false, false, false]).covered.expect("a record");
         assert_eq!(record.interval.start, at(-600));
     }
 }

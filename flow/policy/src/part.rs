@@ -51,6 +51,11 @@ pub trait Part: Any + Debug + Send + Sync {
         Vec::new()
     }
 
+    /// What can't be read on this host of the files that it names, each with file, line and cause. A reload says so.
+    fn unread(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// How far back it looks into the journal: evidence must be kept for longer.
     fn looks_back(&self) -> Option<Span> {
         None

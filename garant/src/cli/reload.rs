@@ -60,6 +60,12 @@ impl ReloadCommand {
         } else {
             self.apply(&before, terminal)?;
         }
+        let unread = now.unread();
+        if !unread.is_empty() {
+            let what = if self.dry_run { "the policy is sound" } else { "the policy is applied" };
+            return Err(Failure::new(format!("{what}, and files that it names can't be read: {}", unread.join("\n")))
+                .remedy("mend them and run this again: what could be read before is followed until then"));
+        }
         Ok(ExitCode::SUCCESS)
     }
 

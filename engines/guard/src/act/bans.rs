@@ -154,6 +154,8 @@ pub struct Bans {
     lines: usize,
     /// Set when the file may end in half a line that could not be taken off: it is written anew first.
     torn: bool,
+    /// Set when lines of the file can't be read and no copy of it could be kept so far.
+    uncopied: bool,
     boot: String,
     /// The wall clock less the monotonic clock.
     offset: Span,
@@ -202,6 +204,7 @@ impl Bans {
             length: 0,
             lines: 0,
             torn: false,
+            uncopied: false,
             boot: boot.to_owned(),
             offset: offset(now, monotonic),
             in_force: BTreeMap::new(),
@@ -227,21 +230,25 @@ impl Bans {
             ban.since = now;
             ban.until = whole.map(|whole| moved(now, whole));
         }
-        if opened.damaged > 0 {
-            // For a person to look at: what can't be read is written no more.
-            std::fs::copy(&path, dir.join(FILE_DAMAGED)).map_err(failed("copied"))?;
-        }
+        // A copy for a person to look at: what can't be read is written no more.
+        bans.uncopied = opened.damaged > 0;
         let before = bans.in_force.len();
         bans.in_force.retain(|_, ban| ban.until.is_none_or(|until| until > now));
         opened.ended = before - bans.in_force.len();
         opened.in_force = bans.in_force.len();
         bans.forget(now);
-        if changed {
-            bans.rewrite().map_err(failed("written anew"))?;
-        } else if !known_boot {
+        bans.torn = changed;
+        let written = if changed || known_boot {
+            bans.mend()
+        } else {
             // What stands above it are labels of the wall clock, as it was and is.
             let clock = Line::Clock { boot: boot.to_owned(), offset: bans.offset };
-            bans.append(std::iter::once(clock))?;
+            bans.append(std::iter::once(clock))
+        };
+        if let Err(error) = written {
+            // What was read is in force all the same: it is written as soon as there is room.
+            tracing::error!(%error, "the bans are known, and can't be written down yet");
+            bans.torn = true;
         }
         Ok((bans, opened))
     }
@@ -386,6 +393,17 @@ impl Bans {
             }
         }
         Ok(there.into_iter().filter_map(|key| self.in_force.remove(key)).collect())
+    }
+
+    /// Takes bans out whose end could not be written down: they are over, and that is written as soon as the file can be.
+    pub fn let_go(&mut self, keys: &[BanKey], forget: bool) -> Vec<Ban> {
+        if forget {
+            for key in keys {
+                self.past.remove(key);
+            }
+        }
+        self.torn = true;
+        keys.iter().filter_map(|key| self.in_force.remove(key)).collect()
     }
 
     /// Takes out bans whose time is over. Nothing is written: the next start finds them ended too.
@@ -572,6 +590,11 @@ impl Bans {
 
     /// Writes the file anew when that is due.
     fn mend(&mut self) -> Result<(), BansError> {
+        if self.uncopied {
+            std::fs::copy(self.dir.join(FILE), self.dir.join(FILE_DAMAGED))
+                .map_err(|error| self.error("copied", error))?;
+            self.uncopied = false;
+        }
         if self.torn {
             self.rewrite().map_err(|error| self.error("written anew", error))?;
         }

@@ -15,6 +15,7 @@ use ipnet::IpNet;
 
 use super::allowlist::canonical;
 use super::bans::longer;
+use super::firewall::NoFirewall;
 use super::{
     Admission, Allowlist, Ban, BanKey, Bans, BansError, Caps, Firewall, FirewallError, Held, Hold, Lasting, Origin,
     PastBans, Ports, Refusal, Scans, Wanted,
@@ -133,7 +134,10 @@ pub type EventNumbers = Arc<dyn Fn() -> EventNumber + Send + Sync>;
 
 /// Bans and unbans.
 pub struct Enforcer {
+    /// The packet filter that is changed: that of the kernel, and none in simulation.
     firewall: Arc<dyn Firewall>,
+    kernel: Arc<dyn Firewall>,
+    is_simulated: bool,
     bans: Arc<Mutex<Bans>>,
     clock: Arc<dyn Clock>,
     numbers: EventNumbers,
@@ -141,6 +145,8 @@ pub struct Enforcer {
     pub allowlist: Allowlist,
     caps: Caps,
     lists: Vec<IpNet>,
+    /// How many networks of lists are left out whole.
+    left_out: usize,
     scans: Option<Scans>,
     /// What the packet filter allows, as it was told last.
     allowed: Option<Vec<IpNet>>,
@@ -170,6 +176,9 @@ impl Enforcer {
         let bans = Arc::new(Mutex::new(bans));
         let (lists, scanned) = (Vec::new(), BTreeSet::new());
         Self {
+            kernel: Arc::clone(&firewall),
+            is_simulated: false,
+            left_out: 0,
             firewall,
             bans,
             clock,
@@ -184,6 +193,17 @@ impl Enforcer {
             compared: false,
             scanned,
             unwritten: None,
+        }
+    }
+
+    /// Begins or ends the simulation, in which bans are written down and nobody is dropped. What the kernel holds is to be taken
+    /// out of it by [`remove_from_firewall`](Self::remove_from_firewall) at the beginning, and is made again by
+    /// [`reconcile`](Self::reconcile) at the end.
+    pub fn simulate(&mut self, is_simulated: bool) {
+        if self.is_simulated != is_simulated {
+            self.firewall = if is_simulated { Arc::new(NoFirewall) } else { Arc::clone(&self.kernel) };
+            self.is_simulated = is_simulated;
+            (self.allowed, self.listed, self.judged) = (None, None, None);
         }
     }
 
@@ -320,9 +340,10 @@ impl Enforcer {
         };
         if let Err(error) = enforced {
             let keys: Vec<_> = new.iter().map(Ban::key).collect();
+            self.take_out(keys, false).await?;
             self.change(move |bans| {
-                bans.remove(&keys, false)?;
-                bans.add(before)
+                bans.add(before.clone()).unwrap_or_else(|_| bans.hold(before));
+                Ok(())
             })
             .await?;
             return Err(error);
@@ -362,14 +383,30 @@ impl Enforcer {
         ban
     }
 
-    /// Ends bans. What other bans want held stays held.
+    /// Ends bans. What other bans want held stays held. Where the file can't be written, because the disk is full, they are over
+    /// all the same, and [`unwritten`](Self::unwritten) says so.
     ///
     /// # Errors
-    /// The file could not be written: they are in force. Or the packet filter could not be changed: they are ended in the file,
-    /// and [`reconcile`](Self::reconcile) lifts them.
+    /// The packet filter could not be changed: they are ended in the file, and [`reconcile`](Self::reconcile) lifts them.
     pub async fn unban(&mut self, keys: Vec<BanKey>, forget: bool) -> Result<Vec<Ban>, EnforcerError> {
-        let ended = self.change(move |bans| bans.remove(&keys, forget)).await?;
+        let ended = self.take_out(keys, forget).await?;
         self.lift(&ended).await?;
+        Ok(ended)
+    }
+
+    /// Takes bans out, and out of the file as soon as it can be written.
+    async fn take_out(&mut self, keys: Vec<BanKey>, forget: bool) -> Result<Vec<Ban>, EnforcerError> {
+        let (ended, unwritten) = self
+            .change(move |bans| {
+                Ok(match bans.remove(&keys, forget) {
+                    Ok(ended) => (ended, None),
+                    Err(error) => (bans.let_go(&keys, forget), Some(error.to_string())),
+                })
+            })
+            .await?;
+        if unwritten.is_some() {
+            self.unwritten = unwritten;
+        }
         Ok(ended)
     }
 
@@ -399,7 +436,8 @@ impl Enforcer {
     /// As [`unban`](Self::unban).
     pub async fn unban_all(&mut self, forget: bool) -> Result<Vec<Ban>, EnforcerError> {
         let keys: Vec<_> = self.with_bans(|bans| bans.iter().map(Ban::key).collect());
-        let ended = self.change(move |bans| bans.remove(&keys, forget)).await?;
+        let ended = self.take_out(keys, forget).await?;
+        self.scanned.clear();
         self.replace().await?;
         Ok(ended)
     }
@@ -443,7 +481,7 @@ impl Enforcer {
                 done => done?,
             }
             self.allowed = Some(networks.clone());
-            let (lists, _) = self.allowlist.without_allowed(&self.lists);
+            let lists = self.listed_pieces();
             self.firewall.lists(&lists).await?;
             self.listed = Some(lists);
         }
@@ -454,26 +492,34 @@ impl Enforcer {
         Ok(ended)
     }
 
-    /// Replaces the networks of lists, cut around who is allowed. Returned is how many were left out.
+    /// Replaces the networks of lists, cut around who is allowed.
     ///
     /// # Errors
     /// The packet filter could not be changed: the next [`reconcile`](Self::reconcile) tries again.
-    pub async fn lists(&mut self, lists: Vec<IpNet>) -> Result<usize, EnforcerError> {
+    pub async fn lists(&mut self, lists: Vec<IpNet>) -> Result<(), EnforcerError> {
         self.lists = lists;
-        let (networks, left_out) = self.allowlist.without_allowed(&self.lists);
+        let networks = self.listed_pieces();
         match self.firewall.lists(&networks).await {
-            Err(FirewallError::Gone) => self.replace().await?,
+            Err(FirewallError::Gone) => self.replace().await,
             done => {
                 done?;
                 self.listed = Some(networks);
+                Ok(())
             }
         }
-        Ok(left_out)
     }
 
-    /// How many networks of lists are banned.
-    pub fn listed(&self) -> usize {
-        self.lists.len()
+    /// The networks of lists as the packet filter is given them.
+    fn listed_pieces(&mut self) -> Vec<IpNet> {
+        let (pieces, left_out) = self.allowlist.without_allowed(&self.lists);
+        self.left_out = left_out;
+        pieces
+    }
+
+    /// How many networks of lists are banned, and how many are left out: too wide, of no sender, or in
+    /// too many pieces around who is allowed.
+    pub const fn listed(&self) -> (usize, usize) {
+        (self.lists.len().saturating_sub(self.left_out), self.left_out)
     }
 
     /// Whether a list names the network, or a part of it.
@@ -566,7 +612,7 @@ impl Enforcer {
         let extra: Vec<_> = held.bans.iter().filter(is_extra).map(|(hold, _)| hold.clone()).collect();
         drift.extra = extra.len() + drift.adopted;
         let allow = self.allowlist.networks();
-        let (lists, _) = self.allowlist.without_allowed(&self.lists);
+        let lists = self.listed_pieces();
         // What is wanted may have changed since the packet filter was told: somebody else has changed only what is neither.
         let by_others = |held: &Vec<IpNet>, wanted: &Vec<IpNet>, told: &Option<Vec<IpNet>>| {
             held != wanted && told.as_ref().is_none_or(|told| held != told)
@@ -604,7 +650,19 @@ impl Enforcer {
         }
         let count = bans.len();
         if count > 0 {
-            self.change(move |all| all.add(bans)).await?;
+            let unwritten = self
+                .change(move |all| match all.add(bans.clone()) {
+                    // They are in the kernel, whatever the disk takes.
+                    Err(error @ BansError::Io { .. }) => {
+                        all.hold(bans);
+                        Ok(Some(error.to_string()))
+                    }
+                    done => done.map(|()| None),
+                })
+                .await?;
+            if unwritten.is_some() {
+                self.unwritten = unwritten;
+            }
         }
         Ok(count)
     }
@@ -612,7 +670,7 @@ impl Enforcer {
     /// Makes everything in the packet filter again, in one transaction.
     async fn replace(&mut self) -> Result<(), EnforcerError> {
         let allow = self.allowlist.networks();
-        let (lists, _) = self.allowlist.without_allowed(&self.lists);
+        let lists = self.listed_pieces();
         let bans = self.with_bans(|bans| bans.holds(self.clock.now()));
         let wanted = Wanted { allow, lists, bans, scans: self.scans.clone() };
         self.firewall.replace(&wanted).await?;
@@ -658,7 +716,15 @@ impl Enforcer {
     /// The packet filter could not be changed.
     pub async fn remove_from_firewall(&mut self) -> Result<(), EnforcerError> {
         (self.allowed, self.listed) = (None, None);
-        Ok(self.firewall.remove().await?)
+        Ok(self.kernel.remove().await?)
+    }
+
+    /// Whether the kernel holds anything of ours, also in simulation.
+    ///
+    /// # Errors
+    /// The packet filter could not be read.
+    pub async fn is_in_kernel(&self) -> Result<bool, EnforcerError> {
+        Ok(self.kernel.is_present().await?)
     }
 }
 

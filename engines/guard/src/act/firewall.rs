@@ -222,6 +222,47 @@ pub trait Firewall: Send + Sync {
     fn remove(&self) -> BoxFuture<'_, Result<(), FirewallError>>;
 }
 
+/// No packet filter: in simulation, where nobody is dropped. It takes everything and holds nothing.
+pub(super) struct NoFirewall;
+
+impl Firewall for NoFirewall {
+    fn replace<'a>(&'a self, _wanted: &'a Wanted) -> BoxFuture<'a, Result<(), FirewallError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn ban<'a>(&'a self, _holds: &'a BTreeMap<Hold, Lasting>) -> BoxFuture<'a, Result<(), FirewallError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn unban<'a>(&'a self, _holds: &'a [Hold]) -> BoxFuture<'a, Result<(), FirewallError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn allow<'a>(&'a self, _networks: &'a [IpNet]) -> BoxFuture<'a, Result<(), FirewallError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn lists<'a>(&'a self, _networks: &'a [IpNet]) -> BoxFuture<'a, Result<(), FirewallError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn is_present(&self) -> BoxFuture<'_, Result<bool, FirewallError>> {
+        Box::pin(std::future::ready(Ok(true)))
+    }
+
+    fn read(&self) -> BoxFuture<'_, Result<Option<Held>, FirewallError>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
+    fn scanned(&self) -> BoxFuture<'_, Result<Vec<(IpNet, Span)>, FirewallError>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
+    fn remove(&self) -> BoxFuture<'_, Result<(), FirewallError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,6 +1,6 @@
 //! `garant guard import`: explains what becomes of a configuration of fail2ban, and takes over its bans and their history.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgAction, ArgMatches, value_parser};
@@ -11,10 +11,13 @@ use ipnet::IpNet;
 use serde_json::{Value, json};
 use store::fail2ban::{Fail2banBan, Fail2banBans, Fail2banError};
 
-use super::{agent, count, json_flag, wants_json};
+use super::{SIMULATED, agent, count, is_simulated, json_flag, wants_json};
 use crate::door::{API, IMPORTED_MAX, ImportedBan, network_of};
-use crate::fail2ban::{ImportLine, ImportReport, Services, import_report, read_jails};
-use crate::plan::Plan;
+use crate::fail2ban::{
+    Database, ImportLine, ImportReport, Jail, Jails, Services, import_report, read_as_enabled, read_database,
+    read_jails,
+};
+use crate::plan::{Plan, ports_of};
 
 /// The beginning of the year 3000, in seconds since 1970.
 const YEAR_3000_S: i64 = 32_503_680_000;
@@ -42,7 +45,14 @@ pub(super) fn arguments() -> clap::Command {
                 .long("database")
                 .value_name("FILE")
                 .value_parser(value_parser!(PathBuf))
-                .help(format!("Its database; {} unless given", store::fail2ban::DEBIAN_PATH)),
+                .help(format!("Its database; `dbfile` of DIR unless given, or {}", store::fail2ban::DEBIAN_PATH)),
+        )
+        .arg(
+            Arg::new("jail")
+                .long("jail")
+                .value_name("JAIL")
+                .action(ArgAction::Append)
+                .help("Take over the bans of this jail too, which is not enabled or not there"),
         )
         .arg(Arg::new("dry-run").long("dry-run").action(ArgAction::SetTrue).help("Explain only: no ban is taken over"))
         .arg(json_flag())
@@ -66,27 +76,96 @@ pub(super) fn run(matches: &ArgMatches, context: &mut dyn CommandContext) -> Res
         });
     }
     let is_dry = matches.get_flag("dry-run");
+    let follows_none = report.maps.is_empty();
     if !wants_json(matches) {
         explain(&report, context);
     }
-    let named = matches.get_one::<PathBuf>("database");
-    let database = named.map_or_else(|| Path::new(store::fail2ban::DEBIAN_PATH), PathBuf::as_path);
-    let bans = match store::fail2ban::read(database) {
-        Ok(bans) => Some(bans),
-        // Somebody who never had a database is told so; one that is named must be there.
-        Err(Fail2banError::Missing(path)) if named.is_none() => {
-            context.note(&format!("there is no database of fail2ban at {}: no ban is taken over", path.display()));
-            None
-        }
-        Err(error) => return Err(Failure::new("the bans of fail2ban can't be read").because(&error)),
-    };
-    let taken = bans.map(|bans| take(matches, context, &bans, is_dry)).transpose()?;
+    let bans = database(matches, &folder, context)?;
+    let of_jails = OfJails { folder: &folder, jails: &jails, services: &services, asked: asked(matches) };
+    let taken = bans.map(|bans| take(matches, context, &bans, &of_jails, is_dry)).transpose()?;
     if wants_json(matches) {
         let report = serde_json::to_value(&report)
             .map_err(|error| Failure::new("the report can't be written as JSON").because(&error))?;
         context.json(&json!({ "configuration": report, "bans": taken }));
     }
-    Ok(0)
+    Ok(u8::from(follows_none))
+}
+
+/// The names of jails whose bans are asked for.
+fn asked(matches: &ArgMatches) -> BTreeSet<String> {
+    matches.get_many::<String>("jail").into_iter().flatten().cloned().collect()
+}
+
+/// The bans of the database that is named, or that the configuration names; `None` where there is none.
+fn database(
+    matches: &ArgMatches,
+    folder: &Path,
+    context: &mut dyn CommandContext,
+) -> Result<Option<Fail2banBans>, Failure> {
+    let named = matches.get_one::<PathBuf>("database").cloned();
+    let unread =
+        |error: &(dyn std::error::Error + 'static)| Failure::new("the bans of fail2ban can't be read").because(error);
+    let (path, place) = match named.clone() {
+        Some(path) => (path, None),
+        None => match read_database(folder).map_err(|error| unread(&error))? {
+            Some(Database::File(path, place)) => (path, place),
+            Some(Database::Nowhere(text, place)) => {
+                let place = place.map_or_else(String::new, |place| format!(" ({place})"));
+                context.note(&format!(
+                    "`dbfile = {text}`{place}: fail2ban keeps no database, so no ban is taken over; those in force end with it"
+                ));
+                return Ok(None);
+            }
+            None => (PathBuf::from(store::fail2ban::DEBIAN_PATH), None),
+        },
+    };
+    match store::fail2ban::read(&path) {
+        Ok(bans) => Ok(Some(bans)),
+        // Somebody who never had a database is told so; one that is named must be there.
+        Err(Fail2banError::Missing(path)) if named.is_none() => {
+            let place = place.map_or_else(String::new, |place| format!(", which `dbfile` names ({place})"));
+            context.note(&format!(
+                "there is no database of fail2ban at {}{place}: no ban is taken over; `--database` names another",
+                path.display()
+            ));
+            Ok(None)
+        }
+        Err(error) => Err(unread(&error)),
+    }
+}
+
+/// The jails that bans are of.
+struct OfJails<'a> {
+    folder: &'a Path,
+    jails: &'a Jails,
+    services: &'a Services,
+    /// Jails whose bans are taken over whatever they are.
+    asked: BTreeSet<String>,
+}
+
+impl OfJails<'_> {
+    /// The ports of a jail whose bans are taken over, or why they are not.
+    fn ports(&self, name: &str) -> Result<Option<String>, &'static str> {
+        let ports = |jail: &Jail| ports_of(jail, self.services).ok().flatten().map(|ports| ports.to_string());
+        if let Some(jail) = self.jails.jails.iter().find(|jail| jail.name == name) {
+            return Ok(ports(jail));
+        }
+        let (is_broken, is_disabled) = (
+            self.jails.broken.iter().any(|jail| jail.name == name),
+            self.jails.disabled.iter().any(|jail| jail == name),
+        );
+        if self.asked.contains(name) {
+            let jail = read_as_enabled(self.folder, name).ok().flatten();
+            return Ok(jail.as_ref().and_then(ports));
+        }
+        Err(if is_broken {
+            "it can't be read"
+        } else if is_disabled {
+            "it is not enabled"
+        } else {
+            "there is no such jail"
+        })
+    }
 }
 
 fn explain(report: &ImportReport, context: &mut dyn CommandContext) {
@@ -109,7 +188,11 @@ fn explain(report: &ImportReport, context: &mut dyn CommandContext) {
         context.note(&note.to_string());
     }
     if report.maps.is_empty() {
-        context.line("no jail is enabled: nothing would be read");
+        context.line(if report.refused.is_empty() {
+            "no jail is enabled: nothing would be read"
+        } else {
+            "no jail can be followed: nothing would be read"
+        });
     }
 }
 
@@ -118,17 +201,29 @@ fn take(
     matches: &ArgMatches,
     context: &mut dyn CommandContext,
     bans: &Fail2banBans,
+    of_jails: &OfJails<'_>,
     is_dry: bool,
 ) -> Result<Value, Failure> {
     let now = context.now();
     let mut nameless = 0_u64;
     let mut imported: BTreeMap<(String, IpNet), ImportedBan> = BTreeMap::new();
+    let mut known_jails: BTreeMap<&str, Result<Option<String>, &'static str>> = BTreeMap::new();
+    let mut left: BTreeMap<&str, (&'static str, BTreeSet<IpNet>)> = BTreeMap::new();
     for ban in bans.last.iter().chain(&bans.history).take(IMPORTED_MAX) {
         let Some(network) = network_of(&ban.ip) else {
             nameless += 1;
             continue;
         };
-        let taken = imported_ban(ban, network);
+        let mut taken = imported_ban(ban, network);
+        match known_jails.entry(&ban.jail).or_insert_with(|| of_jails.ports(&ban.jail)) {
+            Ok(ports) => taken.ports.clone_from(ports),
+            Err(reason) => {
+                if taken.until.is_none_or(|until| until > now) {
+                    left.entry(&ban.jail).or_insert_with(|| (reason, BTreeSet::new())).1.insert(network);
+                }
+                continue;
+            }
+        }
         // The newest comes first; its count has all the others.
         imported
             .entry((ban.jail.clone(), network))
@@ -141,6 +236,19 @@ fn take(
             context.line(text);
         }
     };
+    let mut left_out = Vec::new();
+    for (jail, (reason, networks)) in &left {
+        let jail = engine::printable::text(jail);
+        say(
+            context,
+            &format!(
+                "not taken over: {} bans of the jail {jail}: {reason}; `--jail {jail}` takes them over{}",
+                networks.len(),
+                if *reason == "it is not enabled" { ", on its ports" } else { ", on all ports" }
+            ),
+        );
+        left_out.push(json!({ "jail": jail, "bans": networks.len(), "reason": reason }));
+    }
     if bans.passed_over > 0 || nameless > 0 {
         let rows = bans.passed_over + nameless;
         context.note(&format!("{rows} rows of the database name no address that can be banned, and are left out"));
@@ -153,10 +261,11 @@ fn take(
                 imported.len()
             ),
         );
-        return Ok(json!({ "in_force": in_force, "known": imported.len(), "taken": 0 }));
+        return Ok(json!({ "in_force": in_force, "known": imported.len(), "taken": 0, "left_out": left_out }));
     }
     let imported: Vec<ImportedBan> = imported.into_values().collect();
     let (mut taken, mut known, mut ended, mut spared) = (0, 0, 0, 0);
+    let mut simulated = false;
     for some in imported.chunks(IMPORTED_AT_ONCE) {
         let answer = context.ask_agent(agent(matches), Question::post(API).segment("import").json(&some)?)?;
         let done: Value = answer.accepted("the bans were not taken over, or not all of them: run it again")?.json()?;
@@ -164,6 +273,7 @@ fn take(
         known += count(&done, "known");
         ended += count(&done, "ended");
         spared += count(&done, "spared");
+        simulated |= is_simulated(&done);
     }
     say(
         context,
@@ -171,7 +281,12 @@ fn take(
             "{taken} bans are taken over; {known} were in force already, {ended} were over, {spared} are of addresses that are never banned"
         ),
     );
-    Ok(json!({ "taken": taken, "known": known, "ended": ended, "spared": spared }))
+    if simulated {
+        say(context, &format!("none of them is dropped: {SIMULATED}"));
+    }
+    Ok(json!({
+        "taken": taken, "known": known, "ended": ended, "spared": spared, "left_out": left_out, "enforced": !simulated,
+    }))
 }
 
 fn imported_ban(ban: &Fail2banBan, network: IpNet) -> ImportedBan {
@@ -180,5 +295,155 @@ fn imported_ban(ban: &Fail2banBan, network: IpNet) -> ImportedBan {
     let end = ban.time_of_ban.saturating_add(ban.ban_time);
     let until = (ban.ban_time >= 0 && end < YEAR_3000_S).then(|| Time::from_secs(end));
     let rule = engine::printable::text(&ban.jail).into_owned();
-    ImportedBan { network, rule, since, until, count: ban.ban_count }
+    ImportedBan { network, rule, since, until, count: ban.ban_count, ports: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use engine::sim::AtDoor;
+
+    use super::*;
+
+    /// A configuration with these jails and this `fail2ban.local`, and a database beside it.
+    fn configuration(jails: &str, local: &str) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().expect("a folder");
+        let write = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+            std::fs::write(path, text.replace('@', folder.path().to_str().expect("UTF-8"))).expect("written");
+        };
+        write(
+            "jail.conf",
+            &format!(
+                "[DEFAULT]\naction = nftables[port=\"%(port)s\"]\nport = 22\nlogpath = @/log\nfilter = web\n{jails}"
+            ),
+        );
+        write("fail2ban.conf", "[Definition]\ndbfile = /nonexistent/of-the-package\n");
+        write("fail2ban.local", local);
+        write("filter.d/web.conf", "[Definition]\nfailregex = ^from <HOST>$\n");
+        write("action.d/nftables.conf", "[Definition]\nactionban = nft <ip>\n[Init]\nport = ssh\nprotocol = tcp\n");
+        folder
+    }
+
+    /// The guard, which takes what it is given.
+    struct Taking(std::sync::Mutex<Vec<Value>>);
+
+    impl engine::door::Door for Taking {
+        fn mounts(&self) -> &'static [engine::door::Mount] {
+            &[engine::door::Mount {
+                prefix: API,
+                listeners: engine::door::Listeners::Team,
+                access: engine::door::Access::TeamToken,
+                methods: &[engine::door::Method::Post],
+                body_bytes_max: 1 << 20,
+            }]
+        }
+
+        fn call(&self, call: engine::door::Call) -> engine::BoxFuture<'_, engine::door::Reply> {
+            Box::pin(async move {
+                let bans: Vec<Value> = call.json().expect("bans");
+                let taken = bans.len();
+                self.0.lock().expect("a lock").extend(bans);
+                engine::door::Reply::json(&json!({ "taken": taken, "enforced": true }))
+            })
+        }
+    }
+
+    /// Runs `import` of the folder; the code, what was said, and the bans that were handed on.
+    fn import(folder: &Path, more: &[&str]) -> (u8, String, Vec<Value>) {
+        let door = Arc::new(Taking(std::sync::Mutex::default()));
+        let mut at = AtDoor::new(door.clone(), Time::from_secs(1_800_000_000));
+        let command = crate::commands().pop().expect("a command");
+        let arguments = [&["guard", "import", folder.to_str().expect("UTF-8")], more].concat();
+        let code = at.run(command, &arguments).expect("it runs");
+        let said = at.lines.iter().cloned().chain(at.notes()).collect::<Vec<_>>().join("\n");
+        let bans = door.0.lock().expect("a lock").clone();
+        (code, said, bans)
+    }
+
+    const DATABASE: &str = "
+import sqlite3, sys
+db = sqlite3.connect(sys.argv[1])
+db.executescript('''CREATE TABLE fail2banDb(version INTEGER); INSERT INTO fail2banDb VALUES(4);
+CREATE TABLE bans(jail TEXT NOT NULL, ip TEXT, timeofban INTEGER NOT NULL, bantime INTEGER NOT NULL, bancount INTEGER NOT NULL default 1, data JSON);
+CREATE TABLE bips(ip TEXT NOT NULL, jail TEXT NOT NULL, timeofban INTEGER NOT NULL, bantime INTEGER NOT NULL, bancount INTEGER NOT NULL default 1, data JSON, PRIMARY KEY(ip, jail));''')
+for n, jail in enumerate(['on', 'off', 'nosuchjail']):
+    row = (jail, '192.0.2.%d' % n, 1799999990, 600, 1, '{}')
+    db.execute('INSERT INTO bans VALUES(?,?,?,?,?,?)', row)
+    db.execute('INSERT INTO bips(jail,ip,timeofban,bantime,bancount,data) VALUES(?,?,?,?,?,?)', row)
+db.commit()
+";
+
+    #[expect(clippy::disallowed_methods, reason = "tests start programs of the system")]
+    fn make_database(path: &Path) {
+        let made = std::process::Command::new("/usr/bin/python3").args(["-c", DATABASE]).arg(path).status();
+        assert!(made.expect("install python3").success());
+    }
+
+    /// What was handed on: the jail, and the ports.
+    fn handed_on(bans: &[Value]) -> Vec<String> {
+        let text = |ban: &Value, key: &str| ban[key].as_str().unwrap_or("none").to_owned();
+        bans.iter().map(|ban| format!("{} {}", text(ban, "rule"), text(ban, "ports"))).collect()
+    }
+
+    const JAILS: &str = "[on]\nenabled = true\n[off]\nport = 80,443\n";
+
+    #[test]
+    fn the_database_is_that_of_the_configuration_and_bans_of_other_jails_are_left_out_unless_asked_for() {
+        let folder = configuration(JAILS, "[Definition]\ndbfile = @/f2b.sqlite3\n");
+        make_database(&folder.path().join("f2b.sqlite3"));
+        let (code, said, bans) = import(folder.path(), &[]);
+        assert_eq!((code, handed_on(&bans)), (0, vec!["on tcp_22".to_owned()]), "{said}");
+        for part in [
+            "1 bans of the jail off: it is not enabled; `--jail off` takes them over, on its ports",
+            "1 bans of the jail nosuchjail: there is no such jail; `--jail nosuchjail` takes them over, on all ports",
+        ] {
+            assert!(said.contains(part), "{part} in {said}");
+        }
+        let (_, _, bans) = import(folder.path(), &["--jail", "off", "--jail", "nosuchjail"]);
+        let mut all = handed_on(&bans);
+        all.sort();
+        assert_eq!(all, ["nosuchjail none", "off tcp_80_443", "on tcp_22"]);
+        // Another one may be named.
+        std::fs::rename(folder.path().join("f2b.sqlite3"), folder.path().join("other")).expect("renamed");
+        let (_, said, bans) = import(folder.path(), &[]);
+        assert!(bans.is_empty() && said.contains("fail2ban.local:2"), "{said}");
+        let other = folder.path().join("other").display().to_string();
+        let (_, _, bans) = import(folder.path(), &["--database", &other]);
+        assert_eq!(bans.len(), 1);
+    }
+
+    #[test]
+    fn without_a_database_no_ban_is_taken_over_and_why_is_said() {
+        for none in [":memory:", "None"] {
+            let folder = configuration(JAILS, &format!("[Definition]\ndbfile = {none}\n"));
+            let (code, said, _) = import(folder.path(), &[]);
+            assert!(
+                code == 0 && said.contains(&format!("`dbfile = {none}`")) && said.contains("fail2ban.local:2"),
+                "{said}"
+            );
+        }
+        let (_, said, _) = import(configuration(JAILS, "").path(), &[]);
+        assert!(said.contains("/nonexistent/of-the-package") && said.contains("fail2ban.conf:2"), "{said}");
+    }
+
+    #[test]
+    fn that_nothing_can_be_followed_is_the_exit_code() {
+        let spared = "[on]\nenabled = true\nignoreip = 192.0.2.0/24 office.example\n";
+        for jails in [
+            "[on]\n",
+            spared,
+            "[on]\nenabled = true\nignorecommand = /bin/true\n",
+            "[on]\nenabled = true\nfilter = no\n",
+        ] {
+            let (code, said, _) = import(configuration(jails, "").path(), &["--dry-run"]);
+            assert_eq!(code, 1, "{said}");
+        }
+        let (_, said, _) = import(configuration(spared, "").path(), &["--dry-run"]);
+        assert!(said.contains("the jail is not followed") && said.contains("`office.example`"), "{said}");
+        let (code, said, _) = import(configuration(JAILS, "").path(), &["--dry-run"]);
+        assert_eq!(code, 0, "{said}");
+    }
 }

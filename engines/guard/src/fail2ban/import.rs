@@ -85,18 +85,26 @@ impl ImportReport {
                 short(command)
             )));
         }
-        let names = jail.ignored.iter().filter_map(|ignored| match ignored {
-            Ignored::Name(name) => Some(name),
-            Ignored::Network(_) => None,
-        });
-        for name in names.take(TOLD_MAX) {
+        for name in jail.ignored.iter().filter_map(Ignored::unknown_name).take(TOLD_MAX) {
             self.refused.push(at(
                 "ignoreip",
                 format!(
-                    "`ignoreip`: `{}` is a name, and who answers for it could change it: write its addresses",
+                    "`ignoreip`: the name `{}` is not looked up, for who answers for it could change whom it spares: the jail is not \
+                     followed until its addresses stand there instead",
                     short(name)
                 ),
             ));
+        }
+        let mistaken = jail.ignored.iter().filter_map(|ignored| match ignored {
+            Ignored::Mistaken(text, address) => Some((text, address.addr())),
+            Ignored::Network(_) | Ignored::Name(_) => None,
+        });
+        for (text, address) in mistaken.take(TOLD_MAX) {
+            let what = format!(
+                "`ignoreip`: `{}` is no network: {address} alone is spared, as in fail2ban; correct it",
+                short(text)
+            );
+            self.changes.push(at("ignoreip", what));
         }
         if jail.actions.is_empty() {
             self.changes

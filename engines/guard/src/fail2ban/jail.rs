@@ -132,10 +132,22 @@ pub enum Ignored {
     Network(IpNet),
     /// A name, whose addresses fail2ban looks up.
     Name(String),
+    /// An address with what is no length of a network, as it is written: the address alone is spared, as by fail2ban.
+    Mistaken(String, IpNet),
 }
 
 impl Ignored {
-    /// Reads `10.0.0.1`, `10.0.0.0/8`, `10.0.0.0/255.0.0.0`, `fe80::/10`; all else is a name.
+    /// The name, when it has to be looked up to know whom it spares. This host itself is never banned.
+    pub(crate) fn unknown_name(&self) -> Option<&str> {
+        match self {
+            Self::Name(name) if !["localhost", "ip6-localhost", "localhost.localdomain"].contains(&name.as_str()) => {
+                Some(name)
+            }
+            _ => None,
+        }
+    }
+
+    /// Reads `10.0.0.1`, `10.0.0.0/8`, `10.0.0.0/255.0.0.0`, `fe80::/10`; all that begins with no address is a name.
     pub(crate) fn parse(text: &str) -> Self {
         let (address, length) = text.split_once('/').map_or((text, None), |(address, length)| (address, Some(length)));
         let Ok(address) = address.parse::<IpAddr>().map(|address| address.to_canonical()) else {
@@ -148,6 +160,9 @@ impl Ignored {
             }
             (Some(length), address) => length.parse().ok().and_then(|length| IpNet::new(address, length).ok()),
         };
-        network.map_or_else(|| Self::Name(text.to_owned()), |network| Self::Network(network.trunc()))
+        network.map_or_else(
+            || Self::Mistaken(text.to_owned(), IpNet::from(address)),
+            |network| Self::Network(network.trunc()),
+        )
     }
 }

@@ -1,6 +1,6 @@
 //! The reader of jails: `jail.conf`, `jail.d`, `jail.local` and all they name, as fail2ban's own reader does it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use event::Span;
 
@@ -9,7 +9,7 @@ use super::duration;
 use super::ini::{Options, Sections, Value};
 use super::interpolation::Lookup;
 use super::jail::{Backend, BanTime, BrokenJail, Ignored, Increment, Jail, Jails, LogPath};
-use super::library::{INCLUDES, Library};
+use super::library::{Config, INCLUDES, Library};
 use super::options::{extract, short, words};
 use super::problem::{Place, Problem, ReadError};
 use super::reader::{Definition, FILTER_OPTIONS, as_bool, filter_definition, integer, missing};
@@ -65,6 +65,54 @@ enum Kind {
     Bool,
 }
 
+/// Where fail2ban keeps its bans.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Database {
+    /// In this file; with the place that says so.
+    File(PathBuf, Option<Place>),
+    /// Nowhere that outlives it: `dbfile` is `None` or `:memory:`.
+    Nowhere(String, Option<Place>),
+}
+
+/// Reads where fail2ban keeps its bans: `dbfile` of `fail2ban.conf`, `fail2ban.local` and their directories. `None` when none of
+/// them says so.
+pub fn read_database(config_dir: &Path) -> Result<Option<Database>, ReadError> {
+    let mut library = Library::open(config_dir)?;
+    let Some(config) = library.config("fail2ban")? else { return Ok(None) };
+    let Some(value) = config.sections.get("Definition", "dbfile", None)?.found() else { return Ok(None) };
+    let text = value.text.trim();
+    Ok(match text {
+        "" => None,
+        ":memory:" => Some(Database::Nowhere(text.to_owned(), value.place)),
+        none if none.eq_ignore_ascii_case("none") => Some(Database::Nowhere(text.to_owned(), value.place)),
+        path => Some(Database::File(PathBuf::from(path), value.place)),
+    })
+}
+
+/// Reads one jail as if it were enabled; `None` when there is none of that name.
+pub fn read_as_enabled(config_dir: &Path, name: &str) -> Result<Option<Jail>, ReadError> {
+    let mut library = Library::open(config_dir)?;
+    let Some(config) = library.config("jail")? else { return Ok(None) };
+    let mut sections = with_version(&library, &config);
+    if !is_jail(name) || !sections.sections.contains(name) {
+        return Ok(None);
+    }
+    sections.sections.entry(name).set("enabled", Value::new("true", None));
+    read_jail(&mut library, &mut sections, name)
+}
+
+fn is_jail(section: &str) -> bool {
+    !section.starts_with("KNOWN/") && section != INCLUDES
+}
+
+/// The sections of jails, with what fail2ban says of itself.
+fn with_version(library: &Library, config: &Config) -> Sections {
+    let mut sections = config.sections.clone();
+    sections.defaults.set("fail2ban_version", Value::new(VERSION, None));
+    sections.defaults.set("fail2ban_confpath", Value::new(library.dir().display().to_string(), None));
+    sections
+}
+
 /// Reads the jails of a configuration directory.
 pub fn read_jails(config_dir: &Path) -> Result<Jails, ReadError> {
     let mut library = Library::open(config_dir)?;
@@ -74,15 +122,8 @@ pub fn read_jails(config_dir: &Path) -> Result<Jails, ReadError> {
             "there are no jails: jail.conf and jail.local are missing; give the directory of fail2ban's configuration",
         )
     })?;
-    let mut sections = config.sections.clone();
-    sections.defaults.set("fail2ban_version", Value::new(VERSION, None));
-    sections.defaults.set("fail2ban_confpath", Value::new(library.dir().display().to_string(), None));
-    let names: Vec<String> = sections
-        .sections
-        .keys()
-        .filter(|&name| !name.starts_with("KNOWN/") && name != INCLUDES)
-        .map(str::to_owned)
-        .collect();
+    let mut sections = with_version(&library, &config);
+    let names: Vec<String> = sections.sections.keys().filter(|name| is_jail(name)).map(str::to_owned).collect();
     if names.len() > JAILS_MAX {
         return Err(Problem::new(
             config.files.first().map(|file| Place::whole(file)),

@@ -126,7 +126,7 @@ impl Process {
 }
 
 fn stream(desired: &Desired, clock: &Hand, kept: Option<StreamState>) -> Stream {
-    let mut plan = Plan::make(desired, clock.now());
+    let mut plan = Plan::make(desired, None, clock.now());
     assert_eq!((plan.impaired.as_slice(), plan.streams.len()), (&[][..], 1), "jails of one stream");
     Stream::new(plan.streams.remove(0), kept)
 }

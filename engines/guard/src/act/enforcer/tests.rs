@@ -2,87 +2,13 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use drawn::Draws;
-use engine::BoxFuture;
 use engine::clock::SystemClock;
 use event::Monotonic;
 
 use super::*;
+use crate::act::simulated::Simulated;
 use crate::act::test_net::{HOST4, HOST6, OPERATOR4, OPERATOR6, OTHER4, OTHER6, TestNet, tcp_server};
 use crate::act::{HostFacts, Nft};
-
-/// A packet filter in memory, that keeps the contract; what a test does to it, somebody else did.
-#[derive(Default)]
-struct Simulated {
-    state: Mutex<Option<Wanted>>,
-    fails: Mutex<bool>,
-}
-
-impl Simulated {
-    fn change(&self, change: impl FnOnce(&mut Wanted)) -> Result<(), FirewallError> {
-        if *self.fails.lock().expect("a lock") {
-            return Err(FirewallError::NoRight);
-        }
-        self.state.lock().expect("a lock").as_mut().map(change).ok_or(FirewallError::Gone)
-    }
-
-    /// Whether a packet of this sender to port 22 of TCP is dropped, as the rules of `nft` have it.
-    fn drops(&self, sender: IpAddr) -> bool {
-        let state = self.state.lock().expect("a lock");
-        let Some(Wanted { allow, lists, bans, .. }) = &*state else { return false };
-        let holds = |network: &IpNet| network.contains(&sender);
-        !allow.iter().any(holds) && (lists.iter().any(holds) || bans.keys().any(|hold| holds(&hold.network)))
-    }
-}
-
-impl Firewall for Simulated {
-    fn replace<'a>(&'a self, wanted: &'a Wanted) -> BoxFuture<'a, Result<(), FirewallError>> {
-        Box::pin(async {
-            if *self.fails.lock().expect("a lock") {
-                return Err(FirewallError::NoRight);
-            }
-            *self.state.lock().expect("a lock") = Some(wanted.clone());
-            Ok(())
-        })
-    }
-
-    fn ban<'a>(&'a self, holds: &'a BTreeMap<Hold, Lasting>) -> BoxFuture<'a, Result<(), FirewallError>> {
-        Box::pin(async { self.change(|state| state.bans.extend(holds.clone())) })
-    }
-
-    fn unban<'a>(&'a self, holds: &'a [Hold]) -> BoxFuture<'a, Result<(), FirewallError>> {
-        Box::pin(async { self.change(|state| state.bans.retain(|hold, _| !holds.contains(hold))) })
-    }
-
-    fn allow<'a>(&'a self, networks: &'a [IpNet]) -> BoxFuture<'a, Result<(), FirewallError>> {
-        Box::pin(async { self.change(|state| state.allow = networks.to_vec()) })
-    }
-
-    fn lists<'a>(&'a self, networks: &'a [IpNet]) -> BoxFuture<'a, Result<(), FirewallError>> {
-        Box::pin(async { self.change(|state| state.lists = networks.to_vec()) })
-    }
-
-    fn is_present(&self) -> BoxFuture<'_, Result<bool, FirewallError>> {
-        Box::pin(async { Ok(self.state.lock().expect("a lock").is_some()) })
-    }
-
-    fn read(&self) -> BoxFuture<'_, Result<Option<Held>, FirewallError>> {
-        Box::pin(async {
-            let held = |Wanted { allow, lists, bans, scans }| Held { allow, lists, bans, scans, intact: true };
-            Ok(self.state.lock().expect("a lock").clone().map(held))
-        })
-    }
-
-    fn scanned(&self) -> BoxFuture<'_, Result<Vec<(IpNet, Span)>, FirewallError>> {
-        Box::pin(async { Ok(Vec::new()) })
-    }
-
-    fn remove(&self) -> BoxFuture<'_, Result<(), FirewallError>> {
-        Box::pin(async {
-            *self.state.lock().expect("a lock") = None;
-            Ok(())
-        })
-    }
-}
 
 /// A clock that a test sets.
 struct TestClock(Mutex<(Time, Monotonic)>);
@@ -230,7 +156,8 @@ async fn what_somebody_else_changed_is_mended_and_told() {
     let Scene { _dir, firewall, mut enforcer, .. } = scene(&["203.0.113.0/24"], Caps::default()).await;
     let some = (1..=3).map(|n| request(&format!("192.0.2.{n}"), "sshd", Some(600))).collect();
     enforcer.ban(some).await.expect("banned");
-    assert_eq!(enforcer.lists(vec![net("198.51.100.0/24")]).await.expect("listed"), 0);
+    enforcer.lists(vec![net("198.51.100.0/24")]).await.expect("listed");
+    assert_eq!(enforcer.listed(), (1, 0));
     assert!(enforcer.reconcile().await.expect("compared").is_none());
     let before = firewall.state.lock().expect("a lock").clone();
     firewall
@@ -397,12 +324,10 @@ async fn the_operator_is_never_locked_out() {
         let one = Request { network, lasts, origin, ..request("192.0.2.7", draws.pick(&["sshd", "nginx"]), None) };
         match draws.below(14_u8) {
             0..=4 => drop(enforcer.ban(vec![one.clone(), one]).await.expect("banned")),
-            5 => drop(
-                enforcer
-                    .lists(vec![network, net("2001:db8::/32"), net("198.51.0.0/16"), net("0.0.0.0/0")])
-                    .await
-                    .expect("listed"),
-            ),
+            5 => enforcer
+                .lists(vec![network, net("2001:db8::/32"), net("198.51.0.0/16"), net("0.0.0.0/0")])
+                .await
+                .expect("listed"),
             6 => {
                 enforcer
                     .allowlist
@@ -457,7 +382,7 @@ async fn the_operator_is_never_locked_out_of_a_real_host() {
         let network = draws.pick(&networks);
         match draws.below(7_u8) {
             0..=2 => drop(enforcer.ban(vec![request(network, "sshd", Some(600))]).await.expect("banned")),
-            3 => drop(enforcer.lists(vec![net("10.0.0.0/8"), net("fd00::/20")]).await.expect("listed")),
+            3 => enforcer.lists(vec![net("10.0.0.0/8"), net("fd00::/20")]).await.expect("listed"),
             4 => drop(enforcer.unban_all(false).await.expect("unbanned")),
             5 => {
                 hosts.nft(draws.pick(&["flush ruleset", "list tables"]));
@@ -522,4 +447,81 @@ for port in {ports:?}:
     for from in [OTHER4[0], OTHER6[0], OTHER6[1]] {
         hosts.expect(from, 22, "open");
     }
+}
+
+/// A disk with room for next to nothing.
+struct FullDisk(tempfile::TempDir);
+
+impl FullDisk {
+    #[expect(clippy::disallowed_methods, reason = "tests start programs of the system")]
+    fn run(arguments: &[&str]) {
+        let output = std::process::Command::new(arguments[0]).args(&arguments[1..]).output().expect("it runs");
+        assert!(output.status.success(), "{arguments:?} (root is needed): {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    fn new() -> Self {
+        let disk = Self(tempfile::tempdir().expect("a folder"));
+        Self::run(&["mount", "-t", "tmpfs", "-o", "size=64k", "none", disk.0.path().to_str().expect("UTF-8")]);
+        disk
+    }
+
+    fn fill(&self) {
+        use std::io::Write as _;
+        let mut file = std::fs::File::create(self.0.path().join("filler")).expect("made");
+        while file.write_all(&[0; 4096]).is_ok() {}
+        // What is left of the last page of the file of bans.
+        let mut bans = std::fs::OpenOptions::new().append(true).open(self.0.path().join("bans.log")).expect("it opens");
+        while bans.write_all(b"\n").is_ok() {}
+    }
+}
+
+impl Drop for FullDisk {
+    fn drop(&mut self) {
+        Self::run(&["umount", "-l", self.0.path().to_str().expect("UTF-8")]);
+    }
+}
+
+/// As [`enforcer`], on what is there.
+fn started(disk: &FullDisk, firewall: &Arc<Simulated>, clock: &Arc<TestClock>) -> Enforcer {
+    enforcer(disk.0.path(), Arc::clone(firewall) as _, Arc::clone(clock) as _, &[], Caps::default())
+}
+
+#[tokio::test]
+async fn with_a_full_disk_bans_end_when_somebody_says_so_and_a_start_keeps_what_the_kernel_holds() {
+    let (disk, firewall, clock) = (FullDisk::new(), Arc::new(Simulated::default()), TestClock::new());
+    let mut enforcer = started(&disk, &firewall, &clock);
+    enforcer.reconcile().await.expect("made");
+    let written = ["192.0.2.1", "192.0.2.2"].map(|address| request(address, "sshd", None)).to_vec();
+    enforcer.ban(written).await.expect("banned");
+    disk.fill();
+    enforcer.ban(vec![request("192.0.2.3", "sshd", Some(600))]).await.expect("banned");
+    assert!(enforcer.unwritten().is_some_and(|reason| reason.contains("bans.log")), "{:?}", enforcer.unwritten());
+    assert_eq!(enforcer.unban_network(net("192.0.2.1"), true).await.expect("lifted").len(), 1);
+    assert!(!firewall.drops(address("192.0.2.1")) && firewall.drops(address("192.0.2.3")));
+    assert!(enforcer.unwritten().is_some());
+    // It does not come back.
+    enforcer.expire().await.expect("expired");
+    assert!(enforcer.unwritten().is_some());
+    let drift = enforcer.reconcile().await.expect("compared");
+    assert!(drift.is_none(), "{drift}");
+    assert!(!firewall.drops(address("192.0.2.1")));
+
+    // A start on the full disk: what is in the kernel and not in the file is in force, whatever the start before wrote.
+    for _ in 0..2 {
+        disk.fill();
+        enforcer = started(&disk, &firewall, &clock);
+        enforcer.reconcile().await.expect("what is in the kernel stays in force");
+        assert!(firewall.drops(address("192.0.2.3")) && firewall.drops(address("192.0.2.2")));
+        assert!(enforcer.with_bans(|bans| bans.iter().any(|ban| ban.network == net("192.0.2.3"))));
+        assert!(enforcer.unwritten().is_some());
+    }
+    assert_eq!(enforcer.unban_all(false).await.expect("lifted").len(), 3);
+    assert!(["192.0.2.1", "192.0.2.2", "192.0.2.3"].iter().all(|sender| !firewall.drops(address(sender))));
+
+    // With room it is written.
+    std::fs::remove_file(disk.0.path().join("filler")).expect("removed");
+    enforcer.expire().await.expect("written");
+    assert_eq!(enforcer.unwritten(), None);
+    let enforcer = started(&disk, &firewall, &clock);
+    assert_eq!(enforcer.bans(), []);
 }

@@ -72,7 +72,8 @@ fn bans_map_mail_changes_and_commands_are_refused() {
         [
             "jail.local:4: `ignorecommand`: no command is run on what stands in a log, so `/usr/bin/ask <ip>` would not be asked: \
              the jail is not followed until it is gone. Write the addresses that it would spare in `ignoreip`",
-            "jail.local:5: `ignoreip`: `office.example` is a name, and who answers for it could change it: write its addresses",
+            "jail.local:5: `ignoreip`: the name `office.example` is not looked up, for who answers for it could change whom it spares: \
+             the jail is not followed until its addresses stand there instead",
             "jail.local:6: cloud is not taken over: garant runs no command of others; it would run: curl -d <ip> <url>; \
              echo <F-USER>",
         ]
@@ -96,6 +97,18 @@ fn an_action_that_lets_in_whom_it_finds_is_refused() {
         ]
     );
     assert_eq!(report.maps.len(), 1, "only its detection");
+}
+
+#[test]
+fn an_address_with_no_length_of_a_network_is_told_and_spared_by_itself() {
+    let report = report("[web]\nenabled = true\naction = nftables\nignoreip = localhost 192.0.2.4/99\n");
+    assert_eq!(
+        told(&report.changes),
+        [
+            "jail.local:4: `ignoreip`: `192.0.2.4/99` is no network: 192.0.2.4 alone is spared, as in fail2ban; correct it"
+        ]
+    );
+    assert_eq!(report.refused, []);
 }
 
 #[test]

@@ -65,7 +65,7 @@ fn ours(jail: &Jail) -> Value {
 fn ignored(ignored: &Ignored) -> String {
     match ignored {
         Ignored::Network(network) => network.to_string(),
-        Ignored::Name(name) => name.clone(),
+        Ignored::Name(name) | Ignored::Mistaken(name, _) => name.clone(),
     }
 }
 

@@ -1,0 +1,85 @@
+//! A packet filter in memory, for tests.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Mutex;
+
+use engine::BoxFuture;
+use event::Span;
+use ipnet::IpNet;
+
+use super::{Firewall, FirewallError, Held, Hold, Lasting, Wanted};
+
+/// A packet filter in memory, that keeps the contract; what a test does to it, somebody else did.
+#[derive(Default)]
+pub(crate) struct Simulated {
+    pub(crate) state: Mutex<Option<Wanted>>,
+    pub(crate) fails: Mutex<bool>,
+}
+
+impl Simulated {
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Wanted)) -> Result<(), FirewallError> {
+        if *self.fails.lock().expect("a lock") {
+            return Err(FirewallError::NoRight);
+        }
+        self.state.lock().expect("a lock").as_mut().map(change).ok_or(FirewallError::Gone)
+    }
+
+    /// Whether a packet of this sender to port 22 of TCP is dropped, as the rules of `nft` have it.
+    pub(crate) fn drops(&self, sender: IpAddr) -> bool {
+        let state = self.state.lock().expect("a lock");
+        let Some(Wanted { allow, lists, bans, .. }) = &*state else { return false };
+        let holds = |network: &IpNet| network.contains(&sender);
+        !allow.iter().any(holds) && (lists.iter().any(holds) || bans.keys().any(|hold| holds(&hold.network)))
+    }
+}
+
+impl Firewall for Simulated {
+    fn replace<'a>(&'a self, wanted: &'a Wanted) -> BoxFuture<'a, Result<(), FirewallError>> {
+        Box::pin(async {
+            if *self.fails.lock().expect("a lock") {
+                return Err(FirewallError::NoRight);
+            }
+            *self.state.lock().expect("a lock") = Some(wanted.clone());
+            Ok(())
+        })
+    }
+
+    fn ban<'a>(&'a self, holds: &'a BTreeMap<Hold, Lasting>) -> BoxFuture<'a, Result<(), FirewallError>> {
+        Box::pin(async { self.change(|state| state.bans.extend(holds.clone())) })
+    }
+
+    fn unban<'a>(&'a self, holds: &'a [Hold]) -> BoxFuture<'a, Result<(), FirewallError>> {
+        Box::pin(async { self.change(|state| state.bans.retain(|hold, _| !holds.contains(hold))) })
+    }
+
+    fn allow<'a>(&'a self, networks: &'a [IpNet]) -> BoxFuture<'a, Result<(), FirewallError>> {
+        Box::pin(async { self.change(|state| state.allow = networks.to_vec()) })
+    }
+
+    fn lists<'a>(&'a self, networks: &'a [IpNet]) -> BoxFuture<'a, Result<(), FirewallError>> {
+        Box::pin(async { self.change(|state| state.lists = networks.to_vec()) })
+    }
+
+    fn is_present(&self) -> BoxFuture<'_, Result<bool, FirewallError>> {
+        Box::pin(async { Ok(self.state.lock().expect("a lock").is_some()) })
+    }
+
+    fn read(&self) -> BoxFuture<'_, Result<Option<Held>, FirewallError>> {
+        Box::pin(async {
+            let held = |Wanted { allow, lists, bans, scans }| Held { allow, lists, bans, scans, intact: true };
+            Ok(self.state.lock().expect("a lock").clone().map(held))
+        })
+    }
+
+    fn scanned(&self) -> BoxFuture<'_, Result<Vec<(IpNet, Span)>, FirewallError>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn remove(&self) -> BoxFuture<'_, Result<(), FirewallError>> {
+        Box::pin(async {
+            *self.state.lock().expect("a lock") = None;
+            Ok(())
+        })
+    }
+}

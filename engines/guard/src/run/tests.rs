@@ -1,0 +1,275 @@
+//! The engine as a whole, beside a packet filter in memory: what its commands and its journal say is what is so.
+
+use std::time::Duration;
+
+use engine::command::CommandContext as _;
+use engine::sim::{AtDoor, World};
+use event::evidence::Found as FoundEvidence;
+use serde_json::Value;
+use serde_json::value::RawValue;
+use tokio::sync::watch;
+
+use super::*;
+use crate::act::simulated::Simulated;
+
+/// A guard that runs on a folder of its own.
+struct Running {
+    folder: tempfile::TempDir,
+    world: World,
+    firewall: Arc<Simulated>,
+    desired: watch::Sender<Option<Arc<RawValue>>>,
+    door: Arc<GuardDoor>,
+    settings: Settings,
+}
+
+/// The time of the start.
+const DATE: &str = "2027-01-15T08:00:00Z";
+
+const JAIL: &str = "[DEFAULT]\nbantime = 600\nfindtime = 600\nmaxretry = 2\nbackend = auto\naction = nftables[port=ssh]\n\
+                    [web]\nenabled = true\nlogpath = @/web.log\nfilter = web\n";
+
+impl Running {
+    /// Starts it with these jails, and what a test changes of its settings.
+    async fn start(jail_local: &str, change: impl FnOnce(&mut Settings, &Path)) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = folder.path();
+        for (name, text) in [
+            ("fail2ban/jail.conf", JAIL),
+            ("fail2ban/jail.local", jail_local),
+            ("fail2ban/filter.d/web.conf", "[Definition]\nfailregex = ^\\s*from <HOST>$\n"),
+            (
+                "fail2ban/action.d/nftables.conf",
+                "[Definition]\nactionban = nft <ip>\n[Init]\nport = ssh\nprotocol = tcp\n",
+            ),
+            ("web.log", ""),
+        ] {
+            write(at, name, text);
+        }
+        let mut settings: Settings = serde_json::from_value(json!({
+            "probe": "guard", "service": "guard", "fail2ban": at.join("fail2ban"), "allow": [], "simulate": false,
+            "bans_per_minute_max": 300, "scans": false, "scan_ban": Span::from_secs(60),
+            "logins_remembered": Span::from_secs(60),
+        }))
+        .expect("settings");
+        change(&mut settings, at);
+        let firewall = Arc::new(Simulated::default());
+        let world = World::at(Time::from_secs(1_800_000_000));
+        let (desired, follows) = watch::channel(None);
+        std::fs::create_dir(at.join("state")).expect("made");
+        let guard = Guard::new(DesiredState::of(follows), at.join("state")).with_firewall(firewall.clone());
+        let door = Arc::new(guard.door());
+        let context = world.context("server.guard".parse().expect("a name")).expect("a context");
+        tokio::spawn(async move { guard.run(context).await });
+        let running = Self { folder, world, firewall, desired, door, settings };
+        running.follow();
+        running.until("the guard to be at work", |running| running.guard(&["status"]).is_ok()).await;
+        running
+    }
+
+    /// Has it follow its settings.
+    fn follow(&self) {
+        let desired = Desired { settings: self.settings.clone(), revision: "r1".to_owned() };
+        let text = serde_json::to_string(&desired).expect("JSON");
+        self.desired.send_replace(Some(Arc::from(RawValue::from_string(text).expect("JSON"))));
+    }
+
+    /// Runs a command: its code, and what it printed.
+    fn guard(&self, arguments: &[&str]) -> Result<(u8, String), engine::Failure> {
+        let mut at = AtDoor::new(self.door.clone(), self.world.now());
+        let command = crate::commands().pop().expect("a command");
+        let code = at.run(command, &[&["guard"], arguments].concat())?;
+        let printed = at.lines.iter().cloned().chain(at.notes()).collect::<Vec<_>>();
+        Ok((code, printed.join("\n")))
+    }
+
+    fn json(&self, arguments: &[&str]) -> Value {
+        let (_, text) = self.guard(&[arguments, &["--json"]].concat()).expect("an answer");
+        serde_json::from_str(&text).expect("JSON")
+    }
+
+    async fn until(&self, what: &str, is_so: impl Fn(&Self) -> bool) {
+        for _ in 0..1200 {
+            if is_so(self) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("no sign of {what}: {:?}", self.guard(&["status"]));
+    }
+
+    fn fail(&self, address: &str) {
+        append(self.folder.path(), "web.log", &format!("{DATE} from {address}\n{DATE} from {address}\n"));
+    }
+
+    fn drops(&self, address: &str) -> bool {
+        self.firewall.drops(address.parse().expect("an address"))
+    }
+
+    fn banned(&self, address: &str) -> Option<Banned> {
+        self.world.journal.of::<Banned>().into_iter().rfind(|banned| banned.address == address)
+    }
+
+    /// Whether the finding is open, as it was said last.
+    fn is_open(&self, finding: &str) -> Option<bool> {
+        let found = self.world.journal.of::<FoundEvidence>();
+        found.iter().rfind(|found| found.finding.as_str() == finding).map(|found| found.open)
+    }
+
+    /// The words that were said last of the finding.
+    fn words(&self, finding: &str) -> Option<String> {
+        let of = |detail: &Detail| detail.finding.as_ref().is_some_and(|name| name.as_str() == finding);
+        self.world.journal.of::<Detail>().into_iter().rfind(of).map(|detail| detail.text)
+    }
+}
+
+fn write(at: &Path, name: &str, text: &str) {
+    let path = at.join(name);
+    std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+    std::fs::write(path, text.replace('@', at.to_str().expect("UTF-8"))).expect("written");
+}
+
+fn append(at: &Path, name: &str, text: &str) {
+    let before = std::fs::read_to_string(at.join(name)).unwrap_or_default();
+    write(at, name, &(before + text));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_simulation_nobody_is_dropped_whatever_is_ordered() {
+    let mut running = Running::start("", |_, _| ()).await;
+    running.guard(&["ban", "10.66.0.1"]).expect("banned");
+    assert!(running.drops("10.66.0.1"));
+    assert_eq!(running.json(&["bans"])[0]["in_force"], true);
+
+    running.settings.simulate = true;
+    running.follow();
+    running.until("the end of the drops", |running| !running.drops("10.66.0.1")).await;
+    let (_, said) = running.guard(&["ban", "10.66.0.4", "--for", "5 min"]).expect("recorded");
+    assert!(said.contains("not dropped") && said.contains("simulate"), "{said}");
+    let import = [ImportedBan {
+        network: "10.66.0.5".parse::<IpAddr>().expect("an address").into(),
+        rule: "web".to_owned(),
+        since: running.world.now(),
+        until: None,
+        count: 1,
+        ports: None,
+    }];
+    let answer = AtDoor::new(running.door.clone(), running.world.now())
+        .ask(engine::command::Question::post(crate::door::API).segment("import").json(&import).expect("JSON"))
+        .expect("an answer");
+    let answer: Value = answer.json().expect("JSON");
+    assert_eq!((&answer["taken"], &answer["enforced"]), (&1.into(), &false.into()), "{answer}");
+    running.fail("10.66.0.6");
+    running.until("the offence", |running| running.banned("10.66.0.6").is_some()).await;
+    for address in ["10.66.0.1", "10.66.0.4", "10.66.0.5", "10.66.0.6"] {
+        assert!(!running.drops(address), "{address}");
+    }
+    assert!(running.firewall.state.lock().expect("a lock").is_none(), "our table is not there at all");
+    for address in ["10.66.0.4", "10.66.0.5", "10.66.0.6"] {
+        assert!(!running.banned(address).expect("an entry").enforced, "{address}");
+    }
+    let bans = running.json(&["bans"]);
+    assert!(bans.as_array().expect("bans").iter().all(|ban| ban["in_force"] == false), "{bans}");
+    assert_eq!(bans.as_array().map(Vec::len), Some(3), "{bans}");
+    let (_, said) = running.guard(&["bans"]).expect("bans");
+    assert_eq!(said.lines().filter(|line| line.ends_with(", not in force")).count(), 3, "{said}");
+
+    // Without it, what was recorded is in force.
+    running.settings.simulate = false;
+    running.follow();
+    running
+        .until("the drops", |running| ["10.66.0.1", "10.66.0.4", "10.66.0.5"].iter().all(|ip| running.drops(ip)))
+        .await;
+    assert!(!running.drops("10.66.0.6"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_can_not_be_read_of_the_configuration_is_followed_as_it_was() {
+    let mut running = Running::start("", |_, _| ()).await;
+    assert_eq!(running.guard(&["reload"]).expect("read again").0, 0);
+    write(running.folder.path(), "fail2ban/jail.local", "[web]\nport = 1\n[web]\nport = 2\n");
+    let failure = running.guard(&["reload"]).expect_err("it can't be read").to_string();
+    assert!(failure.contains("jail.local:3") && failure.contains("as it was read last"), "{failure}");
+    running.fail("10.66.1.1");
+    running.until("the ban", |running| running.drops("10.66.1.1")).await;
+    running.until("the finding", |running| running.is_open(LOGS_UNREAD) == Some(true)).await;
+    assert!(running.words(LOGS_UNREAD).expect("words").contains("jail.local:3"));
+    let status = running.json(&["status"]);
+    assert_eq!(status["enabled"], 1, "{status}");
+    assert!(status["impaired"].to_string().contains("jail.local:3"), "{status}");
+    // Another policy changes nothing of that.
+    running.settings.bans_per_minute_max = 200;
+    running.follow();
+    running.fail("10.66.1.2");
+    running.until("the ban", |running| running.drops("10.66.1.2")).await;
+    // One jail alone that can't be read.
+    write(running.folder.path(), "fail2ban/jail.local", "[web]\nmaxretry = many\n");
+    let failure = running.guard(&["reload"]).expect_err("it can't be read").to_string();
+    assert!(failure.contains("jail web") && failure.contains("jail.local:2"), "{failure}");
+    write(running.folder.path(), "fail2ban/jail.local", "[web]\nfailregex = (\n");
+    running.guard(&["reload"]).expect_err("it is no pattern");
+    running.fail("10.66.1.3");
+    running.until("the ban", |running| running.drops("10.66.1.3")).await;
+    // Mended, nothing is wrong any more.
+    write(running.folder.path(), "fail2ban/jail.local", "[web]\nmaxretry = 1\n");
+    assert_eq!(running.guard(&["reload"]).expect("read again").0, 0);
+    append(running.folder.path(), "web.log", &format!("{DATE} from 10.66.1.4\n"));
+    running.until("the ban", |running| running.drops("10.66.1.4")).await;
+    running.until("the end of the finding", |running| running.is_open(LOGS_UNREAD) == Some(false)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_with_a_configuration_that_can_not_be_read_keeps_the_bans_and_says_so() {
+    let running = Running::start("nonsense\n", |_, _| ()).await;
+    running.until("the finding", |running| running.is_open(LOGS_UNREAD) == Some(true)).await;
+    let words = running.words(LOGS_UNREAD).expect("words");
+    assert!(words.contains("jail.local:1") && words.contains("garant guard reload"), "{words}");
+    running.guard(&["ban", "10.66.2.1"]).expect("banned");
+    assert!(running.drops("10.66.2.1"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_finding_has_words_of_its_own_and_the_cap_opens_that_of_bans() {
+    let running = Running::start("", |settings, _| settings.bans_per_minute_max = 1).await;
+    write(running.folder.path(), "fail2ban/jail.local", "nonsense\n");
+    running.guard(&["reload"]).expect_err("it can't be read");
+    running.until("the finding", |running| running.is_open(LOGS_UNREAD) == Some(true)).await;
+    assert_eq!(running.is_open(BANS_NOT_ENFORCED), Some(false));
+    for address in 1..=4 {
+        running.fail(&format!("10.66.3.{address}"));
+    }
+    running.until("the finding", |running| running.is_open(BANS_NOT_ENFORCED) == Some(true)).await;
+    let (unread, unenforced) = (running.words(LOGS_UNREAD), running.words(BANS_NOT_ENFORCED));
+    assert!(
+        unread.as_ref().is_some_and(|words| words.contains("jail.local") && !words.contains("minute")),
+        "{unread:?}"
+    );
+    assert!(unenforced.as_ref().is_some_and(|words| words.contains("more than 1 bans in a minute")), "{unenforced:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mended_list_is_read_at_a_reload_and_what_is_left_out_is_counted_apart() {
+    let list = |at: &Path| at.join("drop.txt");
+    let running = Running::start("", |settings, at| {
+        let huge: Vec<String> = (1..=70).map(|first| format!("{first}.0.0.0/8\n")).collect();
+        std::fs::write(list(at), huge.concat()).expect("written");
+        settings.lists = vec![list(at).display().to_string()];
+    })
+    .await;
+    running
+        .until("a word on the list", |running| {
+            running.json(&["status"])["impaired"].to_string().contains("none of its 70 networks is banned")
+        })
+        .await;
+    std::fs::write(list(running.folder.path()), "192.0.2.0/24\n64.0.0.0/3\n::/0\n").expect("written");
+    assert_eq!(running.guard(&["reload"]).expect("read again").0, 0);
+    running.until("the list", |running| running.drops("192.0.2.9")).await;
+    assert!(!running.drops("70.1.1.1"));
+    let status = running.json(&["status"]);
+    assert_eq!((&status["listed_networks"], &status["listed_networks_left_out"]), (&1.into(), &2.into()), "{status}");
+    assert!(status["impaired"].to_string().contains("2 of the networks are not banned"), "{status}");
+    // The policy names none any more.
+    let mut running = running;
+    running.settings.lists = Vec::new();
+    running.follow();
+    running.until("the end of the list", |running| !running.drops("192.0.2.9")).await;
+}
