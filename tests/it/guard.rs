@@ -13,4 +13,5 @@ mod mail;
 mod packet_filter;
 mod promises;
 mod rotation;
+mod states;
 mod takeover;

@@ -1,0 +1,61 @@
+//! What is said is what is so: simulation, and configurations that can't be read.
+
+use super::bench::{Bench, SSHD, append, ask, failures, folder, guard, ready, until_banned};
+use crate::harness::{binary, command, eventually, transcript};
+
+#[test]
+fn a_reload_of_what_can_not_be_read_fails_and_detection_goes_on() {
+    let bench = Bench::new();
+    let folder = folder(SSHD, "", "");
+    let at = folder.path().to_path_buf();
+    append(&at.join("auth.log"), "");
+    let up = bench.up(folder);
+    ready(&at);
+    let reload = || {
+        let output = command(binary()).args(["reload", "--data"]).arg(at.join("data")).output().expect("it runs");
+        (output.status.code(), transcript(&output))
+    };
+    let (code, said) = reload();
+    assert_eq!(code, Some(0), "{said}");
+    // A section that is there twice, as a line that was appended in a hurry makes it.
+    append(&at.join("fail2ban/jail.local"), "[sshd]\nport = 2\n");
+    let (code, said) = reload();
+    assert!(code == Some(1) && said.contains("jail.local:7"), "{said}");
+    let output = guard(&at, &["reload"]);
+    let said = transcript(&output);
+    assert!(output.status.code() == Some(1) && said.contains("jail.local:7") && said.contains("read last"), "{said}");
+    eventually("a word on it", || {
+        ask(&at, &["status"])?["impaired"].to_string().contains("jail.local:7").then_some(())
+    });
+    append(&at.join("auth.log"), failures("10.97.80.1", 3));
+    until_banned(&at, "10.97.80.1", "sshd");
+    drop(up.stop());
+}
+
+#[test]
+fn simulation_drops_nobody_in_the_kernel() {
+    let bench = Bench::new();
+    let folder = folder(SSHD, "", "");
+    let at = folder.path().to_path_buf();
+    append(&at.join("auth.log"), "");
+    let up = bench.up(folder);
+    ready(&at);
+    append(&at.join("auth.log"), failures("10.97.81.1", 3));
+    until_banned(&at, "10.97.81.1", "sshd");
+    assert_eq!(bench.held(), 1);
+    let policy = std::fs::read_to_string(at.join("garant.toml")).expect("a policy");
+    std::fs::write(at.join("garant.toml"), policy.replace("[guard]\n", "[guard]\nsimulate = true\n")).expect("written");
+    let output = command(binary()).args(["reload", "--data"]).arg(at.join("data")).output().expect("it runs");
+    assert!(output.status.success(), "{}", transcript(&output));
+    eventually("the simulation", || (ask(&at, &["status"])?["simulated"] == true).then_some(()));
+    let ordered = ask(&at, &["ban", "10.97.81.2"]).expect("an answer");
+    assert_eq!(ordered["enforced"], false, "{ordered}");
+    let listed = bench.host(&["nft", "list", "table", "inet", "garant"]).output().expect("it starts");
+    assert!(!listed.status.success(), "{}", transcript(&listed));
+    let bans = ask(&at, &["bans"]).expect("bans");
+    assert!(
+        bans.as_array().is_some_and(|bans| bans.len() == 2 && bans.iter().all(|ban| ban["in_force"] == false)),
+        "{bans}"
+    );
+    drop(up.stop());
+}
