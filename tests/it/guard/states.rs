@@ -1,6 +1,7 @@
 //! What is said is what is so: simulation, and configurations that can't be read.
 
 use super::bench::{Bench, SSHD, append, ask, failures, folder, guard, ready, until_banned};
+use super::durability::SmallDisk;
 use crate::harness::{binary, command, eventually, transcript};
 
 #[test]
@@ -57,5 +58,42 @@ fn simulation_drops_nobody_in_the_kernel() {
         bans.as_array().is_some_and(|bans| bans.len() == 2 && bans.iter().all(|ban| ban["in_force"] == false)),
         "{bans}"
     );
+    drop(up.stop());
+}
+
+#[test]
+fn on_a_full_disk_bans_end_at_once_and_the_end_is_written_when_there_is_room() {
+    let bench = Bench::new();
+    let folder = folder(SSHD, "", "");
+    let at = folder.path().to_path_buf();
+    append(&at.join("auth.log"), "");
+    let disk = SmallDisk::new(&at.join("data.agent"));
+    let up = bench.up(folder);
+    ready(&at);
+    append(&at.join("auth.log"), failures("10.97.82.1", 3) + &failures("10.97.82.2", 3));
+    until_banned(&at, "10.97.82.1", "sshd");
+    until_banned(&at, "10.97.82.2", "sshd");
+    disk.fill();
+    // The last page of the file may have room for some lines still.
+    let is_full = |number: &usize| {
+        ask(&at, &["ban", &format!("10.97.83.{number}")]).expect("banned on a full disk too");
+        ask(&at, &["status"]).expect("a status")["impaired"].to_string().contains("file of bans")
+    };
+    let more = (1..200).find(is_full).expect("a disk that is full");
+    assert_eq!(bench.held(), more + 2);
+    for (arguments, over, held) in
+        [(["unban", "10.97.82.1"], "1 ban is over", more + 1), (["unban", "--all"], " bans are over", 0)]
+    {
+        let output = guard(&at, &arguments);
+        let said = transcript(&output);
+        assert!(output.status.success() && said.contains(over), "{said}");
+        assert!(said.contains("not on the disk yet") && said.contains("bans.log"), "{said}");
+        assert_eq!(bench.held(), held, "{said}");
+    }
+    let status = ask(&at, &["status"]).expect("a status");
+    assert!(status["impaired"].to_string().contains("file of bans") && status["enforced"] == true, "{status}");
+    disk.free();
+    eventually("an end of what was wrong", || ask(&at, &["status"])?["impaired"].as_array()?.is_empty().then_some(()));
+    assert_eq!((bench.held(), ask(&at, &["bans"])), (0, Some(serde_json::json!([]))));
     drop(up.stop());
 }
