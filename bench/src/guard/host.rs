@@ -62,7 +62,9 @@ fn config(folder: &Path, jails: &[&str], backend: &str) -> Result<(), Error> {
     let mut text = "[DEFAULT]\nusedns = no\nbantime = 1h\nfindtime = 10m\nmaxretry = 5\nprotocol = udp\n\
                     banaction = nftables[type=allports]\nbanaction_allports = nftables[type=allports]\n"
         .to_owned();
-    for jail in std::iter::once("sshd").chain(jails.iter().copied()) {
+    // The package enables the jail of sshd. A section that is there twice is refused.
+    let unwanted = ["sshd"].into_iter().filter(|jail| !jails.contains(jail));
+    for jail in unwanted.chain(jails.iter().copied()) {
         let log = folder.join(format!("{jail}.log"));
         std::fs::OpenOptions::new().append(true).create(true).open(&log)?;
         let enabled = jails.contains(&jail);
@@ -246,6 +248,8 @@ fn restore(net: &Net, binary: &Path) -> Outcome {
     });
     bans.add(all.collect())?;
     drop(bans);
+    // What was banned before would be adopted.
+    net.on_host(Path::new("nft")).args(["delete", "table", "inet", "garant"]).stderr(Stdio::null()).status()?;
     let before = now();
     let (_, opened) = start("another")?;
     let opening = before.elapsed();

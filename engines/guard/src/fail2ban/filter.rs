@@ -6,6 +6,7 @@
 mod candidates;
 mod expression;
 mod failure;
+mod grams;
 mod host;
 mod set;
 mod tags;

@@ -6,6 +6,7 @@
 //! a linear approximation that rejects most lines, and within a limit of steps.
 
 mod emit;
+mod first;
 mod literals;
 mod syntax;
 
@@ -165,6 +166,12 @@ impl Pattern {
                 }))
             }
         }
+    }
+
+    /// The characters with which a text of ASCII begins in which one of the patterns is found; nothing when it may begin with any.
+    pub(super) fn beginnings<'p>(patterns: impl IntoIterator<Item = &'p Self>) -> Option<[bool; 128]> {
+        let mut of_all = patterns.into_iter().map(|pattern| first::of(&pattern.tree.root));
+        of_all.try_fold([false; 128], |all, next| Some(first::both(&all, &next?)))
     }
 
     /// An expression that finds something in every text of one line of ASCII in which one of the patterns does, and in few others.

@@ -58,8 +58,16 @@ pub(super) const DEFAULTS: [&str; 17] = [
 #[derive(Debug)]
 pub(super) struct TemplateList {
     templates: Vec<Template>,
-    /// What finds something in every line of ASCII in which one of them does.
-    any: OnceLock<Option<regex::Regex>>,
+    any: OnceLock<Any>,
+}
+
+/// What tells that none of the templates matches a line of ASCII.
+#[derive(Debug)]
+struct Any {
+    /// The characters with which lines begin that one matches; nothing when these are all.
+    beginnings: Option<[bool; 128]>,
+    /// What finds something in every line in which one does.
+    expression: Option<regex::Regex>,
 }
 
 impl TemplateList {
@@ -77,9 +85,17 @@ impl TemplateList {
         }
         let any = self.any.get_or_init(|| {
             let patterns = self.templates.iter().map(|template| Pattern::new(&template.regex, false).ok());
-            Pattern::approximation(patterns.collect::<Option<Vec<_>>>()?.iter())
+            let patterns: Option<Vec<_>> = patterns.collect();
+            Any {
+                beginnings: patterns.as_ref().and_then(Pattern::beginnings),
+                expression: patterns.and_then(|patterns| Pattern::approximation(&patterns)),
+            }
         });
-        any.as_ref().is_none_or(|any| any.is_match(line))
+        let begins = |characters: &[bool; 128]| {
+            line.bytes().next().is_none_or(|first| characters.get(usize::from(first)).is_some_and(|is_one| *is_one))
+        };
+        any.beginnings.as_ref().is_none_or(begins)
+            && any.expression.as_ref().is_none_or(|expression| expression.is_match(line))
     }
 }
 

@@ -8,6 +8,7 @@ use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 
 use super::super::pattern::Literals;
 use super::expression::Expression;
+use super::grams::{self, Counts, GRAM, Grams};
 
 /// How many bytes of literals an automaton may have that is as fast as can be; beyond it, it is as small as can be.
 const FAST_LIMIT: usize = 32 << 10;
@@ -31,6 +32,10 @@ pub(super) struct Candidates {
     lines: u32,
     exact: Automaton,
     ignoring_case: Automaton,
+    /// Of the literals regardless of case those that are long enough, where all are searched in one pass.
+    grams: Grams,
+    /// What lines had, while it is counted.
+    counts: Counts,
     /// What no literal speaks for.
     always: Vec<u64>,
     /// The same for texts beyond ASCII.
@@ -183,6 +188,10 @@ impl Candidates {
                 }
             }
         }
+        if self.is_one_pass {
+            let long = ignoring_case.extract_if(.., |text, _| text.len() >= GRAM);
+            self.grams = Grams::of(long, &self.counts);
+        }
         let (exact, ignoring_case) = (Automaton::of(exact, false), Automaton::of(ignoring_case, true));
         if exact.is_none() || ignoring_case.is_none() {
             (0..self.count).for_each(|owner| set(&mut always, owner));
@@ -201,10 +210,14 @@ impl Candidates {
                 let line = [&line[..part.start], &line[part.end..]].concat();
                 let in_small_letters = line.to_ascii_lowercase();
                 self.sources.iter_mut().for_each(|source| source.count(&line, &in_small_letters));
+                if self.is_one_pass {
+                    grams::count(&line, &mut self.counts);
+                }
             }
             if self.lines + 1 == COUNTED {
                 self.sources.iter_mut().for_each(Source::choose);
                 self.build();
+                self.counts = Counts::new();
             }
         }
         self.lines = (self.lines + 1) % COUNTED_AGAIN;
@@ -251,5 +264,6 @@ impl Candidates {
     fn find_more(&self, text: &[u8], bits: &mut [u64]) {
         self.exact.find(text, bits);
         self.ignoring_case.find(text, bits);
+        self.grams.find(text, bits);
     }
 }

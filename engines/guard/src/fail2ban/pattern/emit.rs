@@ -278,27 +278,7 @@ impl Writer {
 
     /// A class as the characters of ASCII that are in it.
     fn ascii_class(&mut self, class: &Class) {
-        let mut within = [false; 128];
-        for c in 0..128_u8 {
-            let here = char::from(c);
-            let mut cases = vec![here];
-            if self.ignore_case {
-                cases.extend([here.to_ascii_lowercase(), here.to_ascii_uppercase()]);
-                match here.to_ascii_lowercase() {
-                    'i' => cases.extend(ODD_CASES),
-                    'k' => cases.push('\u{212a}'),
-                    's' => cases.push('\u{17f}'),
-                    _ => {}
-                }
-            }
-            let found = class.items.iter().any(|item| match *item {
-                Item::Range(low, high) => cases.iter().any(|c| (low..=high).contains(c)),
-                Item::Digit { negated } => here.is_ascii_digit() != negated,
-                Item::Space { negated } => matches!(c, 9..=13 | 28..=32) != negated,
-                Item::Word { negated } => (here.is_ascii_alphanumeric() || here == '_') != negated,
-            });
-            within[usize::from(c)] = found != class.negated;
-        }
+        let within = ascii_members(class, self.ignore_case);
         self.push("[");
         let start = self.text.len();
         let mut c = 0;
@@ -316,6 +296,32 @@ impl Writer {
         }
         self.push("]");
     }
+}
+
+/// The characters of ASCII that are in a class.
+pub(super) fn ascii_members(class: &Class, ignore_case: bool) -> [bool; 128] {
+    let mut within = [false; 128];
+    for c in 0..128_u8 {
+        let here = char::from(c);
+        let mut cases = vec![here];
+        if ignore_case {
+            cases.extend([here.to_ascii_lowercase(), here.to_ascii_uppercase()]);
+            match here.to_ascii_lowercase() {
+                'i' => cases.extend(ODD_CASES),
+                'k' => cases.push('\u{212a}'),
+                's' => cases.push('\u{17f}'),
+                _ => {}
+            }
+        }
+        let found = class.items.iter().any(|item| match *item {
+            Item::Range(low, high) => cases.iter().any(|c| (low..=high).contains(c)),
+            Item::Digit { negated } => here.is_ascii_digit() != negated,
+            Item::Space { negated } => matches!(c, 9..=13 | 28..=32) != negated,
+            Item::Word { negated } => (here.is_ascii_alphanumeric() || here == '_') != negated,
+        });
+        within[usize::from(c)] = found != class.negated;
+    }
+    within
 }
 
 /// Whether a node matches nothing but a place.
