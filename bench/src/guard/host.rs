@@ -208,7 +208,7 @@ fn reaction(net: &Net, binary: &Path) -> Outcome {
         "≤ 20 ms, ≤ 50 ms",
     );
     let has_inotify =
-        Process::command("python3").args(["-c", "import pyinotify"]).stderr(Stdio::null()).status()?.success();
+        Process::command("/usr/bin/python3").args(["-c", "import pyinotify"]).stderr(Stdio::null()).status()?.success();
     let backend = if has_inotify { "pyinotify" } else { "polling" };
     let folder = tempfile::tempdir()?;
     config(folder.path(), &["sshd"], backend)?;
