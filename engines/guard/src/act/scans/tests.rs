@@ -15,7 +15,7 @@ fn scan(hosts: &TestNet, from: &str, kind: &str, ports: &str) -> u32 {
         "import socket
 n = 0
 for port in {ports}:
-    s = socket.socket(socket.{family}, socket.{kind}); s.bind(('{from}', 0)); s.settimeout(0.5)
+    s = socket.socket(socket.{family}, socket.{kind}); s.bind(('{from}', 0)); s.settimeout(2)
     try:
         s.connect(('{to}', port)); s.send(b'x'); s.recv(1)
     except ConnectionRefusedError: n += 1
@@ -75,7 +75,7 @@ added = ''.join(f'addr replace {{address}}/48 dev veth1 nodad\\n' for address in
 subprocess.run(['ip', '-batch', '-'], input=added, text=True, check=True)
 n = 0
 for address, port in zip(own, {ports}):
-    s = socket.socket(socket.AF_INET6, socket.{kind}); s.bind((address, 0)); s.settimeout(0.5)
+    s = socket.socket(socket.AF_INET6, socket.{kind}); s.bind((address, 0)); s.settimeout(2)
     try:
         s.connect(('{HOST6}', port)); s.send(b'x'); s.recv(1)
     except ConnectionRefusedError: n += 1
@@ -138,7 +138,7 @@ async fn who_uses_this_host_is_no_scanner() {
 c = socket.create_connection(('{to}', 3000), 2, ('{from}', 0)); c.send(b'GET')
 n = 0
 for port in range(1000, 1100):
-    s = socket.socket(socket.{family}); s.bind(('{from}', 0)); s.settimeout(0.5)
+    s = socket.socket(socket.{family}); s.bind(('{from}', 0)); s.settimeout(2)
     try: s.connect(('{to}', port))
     except ConnectionRefusedError: n += 1
     except TimeoutError: break
