@@ -97,6 +97,8 @@ struct Read {
     time: Time,
     /// When it was read.
     at: Time,
+    /// Where the minute is in the text, when the second follows it behind a colon, and the clock is not set around that time.
+    minute: Option<usize>,
     /// What followed it, as far as its shape looks, when that alone says where it is: the same text is then the same date.
     behind: Option<Behind>,
 }
@@ -119,6 +121,31 @@ impl Read {
     fn means_the_same(&self, now: Time) -> bool {
         let (now, at) = (now.micros(), self.at.micros());
         now >= at && now.div_euclid(SAME_MICROS) == at.div_euclid(SAME_MICROS)
+    }
+
+    /// The instant of a date that differs from this one at most in the minute and the second, within a quarter of an hour.
+    fn time_of(&self, text: &[u8], now: Time) -> Option<Time> {
+        let ours = self.text.as_bytes();
+        if text == ours {
+            return Some(self.time);
+        }
+        let minute = self.minute?;
+        let is_same_but_there = text.len() == ours.len()
+            && text.get(..minute)? == ours.get(..minute)?
+            && text.get(minute + 2) == Some(&b':')
+            && text.get(minute + 5..)? == ours.get(minute + 5..)?;
+        let number = |of: &[u8], place: usize| {
+            let (tens, ones) = (of.get(place)?, of.get(place + 1)?);
+            let is_number = (b'0'..b'6').contains(tens) && ones.is_ascii_digit();
+            is_number.then(|| i64::from(tens - b'0') * 10 + i64::from(ones - b'0'))
+        };
+        let [minutes, seconds] = [number(text, minute)?, number(text, minute + 3)?];
+        let [our_minutes, our_seconds] = [number(ours, minute)?, number(ours, minute + 3)?];
+        let since = Span::from_secs((minutes - our_minutes) * 60 + seconds - our_seconds);
+        let time = self.time + since;
+        // A date to come may be of another year, and long ago zones changed at any minute.
+        let is_recent = time <= now && time > now - Span::from_days(THIS_YEAR_DAYS);
+        (is_same_but_there && minutes / 15 == our_minutes / 15 && is_recent).then_some(time)
     }
 }
 
@@ -419,8 +446,8 @@ impl DateDetector {
         Ok(time)
     }
 
-    /// The date of a line that is written as the last one was, and what is cut out for it: what [`match_time`] and
-    /// [`time_of`] would say, with the same said of the lines to come. Most lines of a busy log are of this kind.
+    /// The date of a line that is written as the last one was, in the same quarter of an hour, and what is cut out for it: what
+    /// [`match_time`] and [`time_of`] would say, with the same said of the lines to come. Most lines of a busy log are of this kind.
     ///
     /// [`match_time`]: Self::match_time
     /// [`time_of`]: Self::time_of
@@ -434,10 +461,10 @@ impl DateDetector {
         let bytes = line.text.as_bytes();
         let start = template.shape.as_ref()?.place(bytes)?;
         let end = start + read.text.len();
-        if bytes.get(start..end)? != read.text.as_bytes() || !bytes.get(end..)?.starts_with(behind.as_slice()) {
+        if !bytes.get(end..)?.starts_with(behind.as_slice()) {
             return None;
         }
-        let time = read.time;
+        let time = read.time_of(bytes.get(start..end)?, now)?;
         let chosen = Chosen { rank: self.last_rank, distance: 0, end };
         if let Some(count) = self.found_in.get_mut(read.template) {
             *count += 1;
@@ -463,16 +490,20 @@ impl DateDetector {
         let is_date = self.templates.get(found.template).is_some_and(|template| template.kind == Kind::Fields);
         if let (true, true, Some((text, places))) = (is_kept, is_date, fields(&found.places, line)) {
             let behind = self.behind(found, line).filter(|_| text == &line[found.cut.clone()]);
-            let read = self.read.get_or_insert_with(|| Read {
-                template: 0,
-                text: String::new(),
-                places,
-                time,
-                at: now,
-                behind,
-            });
-            text.clone_into(&mut read.text);
-            (read.template, read.places, read.time, read.at, read.behind) = (found.template, places, time, now, behind);
+            let place = |name| field(name).and_then(|field| *places.get(usize::from(field))?);
+            let minute = match (place("M"), place("S")) {
+                (Some((minute, minute_end)), Some((second, second_end)))
+                    if minute_end == minute + 2
+                        && second == minute + 3
+                        && second_end == second + 2
+                        && self.local.is_steady_around(time.micros().div_euclid(1_000_000)) =>
+                {
+                    usize::try_from(minute).ok()
+                }
+                _ => None,
+            };
+            let text = text.to_owned();
+            self.read = Some(Read { template: found.template, text, places, time, at: now, minute, behind });
         }
     }
 

@@ -71,6 +71,12 @@ impl LocalClock {
         time.micros().saturating_add(ahead.saturating_mul(1_000_000))
     }
 
+    /// Whether the clock is not set within a day of an instant, in seconds.
+    pub(super) fn is_steady_around(&self, second: i64) -> bool {
+        let ahead = |second: i64| self.shown(second).map(|(shown, _)| shown - second);
+        ahead(second - DAY).is_some_and(|before| Some(before) == ahead(second) && Some(before) == ahead(second + DAY))
+    }
+
     /// The instant at which the clock shows `shown`, in seconds.
     ///
     /// As `mktime` of glibc, which does not know whether it is summer: it starts from the offset of the last call, and corrects

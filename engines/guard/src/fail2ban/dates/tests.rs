@@ -537,8 +537,14 @@ fn a_date_that_is_written_as_the_last_one_is_read_as_it() {
     ];
     let (mut same, mut asked) = (0, 0);
     for round in 0..200 {
-        let settings =
-            DateSettings { zone: &Zone::UTC, log_zone: None, started: Time::from_secs(at("2026-11-29T10:00:00Z")) };
+        // A usual day, and one on which clocks are set back from 3 to 2.
+        let (zone, start, day) = draws.pick(&[
+            ("UTC", "2026-11-29T10:00:05Z", ["Nov 29 ", "2026-11-29T", "29/Nov/2026:"]),
+            ("Europe/Zurich", "2026-10-25T00:59:30Z", ["Oct 25 ", "2026-10-25T", "25/Oct/2026:"]),
+            ("America/St_Johns", "2026-11-29T13:30:05Z", ["Nov 29 ", "2026-11-29 ", "29/Nov/2026 "]),
+        ]);
+        let zone = Zone::named(zone).unwrap();
+        let settings = DateSettings { zone: &zone, log_zone: None, started: Time::from_secs(at(start)) };
         let pattern = patterns[round % patterns.len()];
         let mut quick = DateDetector::new(pattern, &settings).unwrap();
         let mut slow = DateDetector::new(pattern, &settings).unwrap();
@@ -554,13 +560,18 @@ fn a_date_that_is_written_as_the_last_one_is_read_as_it() {
             "none",
         ];
         // Lines of one kind are most of a log.
-        let usual = draws.pick(&dates);
-        let usual = line_of_few(&mut draws, usual);
-        let mut now = at("2026-11-29T10:00:05Z");
+        let usual = format!("{}@{}", draws.pick(&day), draws.pick(&["", "", ".123", " +0100"]));
+        let usual = line_of_few(&mut draws, &usual);
+        let hour = draws.pick(&["10", "02", "01", "09"]);
+        let mut now = at(start);
         for _ in 0..100 {
             now += draws.pick(&[0, 0, 0, 1, 60, 1000]);
-            let line = if draws.chance(60) {
-                usual.clone()
+            let line = if draws.chance(80) {
+                let other = draws.pick(&["10", "02", "09", "01", "03", " 2"]);
+                let hour = if draws.chance(90) { hour } else { other };
+                let minute =
+                    if draws.chance(80) { "01" } else { draws.pick(&["00", "14", "15", "44", "59", "60", "x0"]) };
+                usual.replace('@', &format!("{hour}:{minute}:{:02}", draws.below(62_u32)))
             } else {
                 let date = draws.pick(&dates);
                 line_of_few(&mut draws, date)
