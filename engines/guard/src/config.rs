@@ -212,7 +212,8 @@ impl Part for Config {
                     let why: Vec<String> = jail.problems.iter().map(ToString::to_string).collect();
                     format!("the jail {}: {}", jail.name, why.join("; "))
                 };
-                jails.broken.into_iter().map(words).collect()
+                let passed_over = jails.passed_over.iter().map(ToString::to_string);
+                passed_over.chain(jails.broken.into_iter().map(words)).collect()
             }
             Err(error) => vec![error.to_string()],
         }

@@ -105,7 +105,19 @@ impl Plan {
         }
         let Some(folder) = &desired.settings.fail2ban else { return plan };
         match (read_jails(folder), before) {
-            (Ok(jails), before) => plan.add_jails(jails, before, now),
+            // fail2ban passes such a file over and says so in its log; what it enabled would silently no longer be followed.
+            (Ok(jails), Some(before)) if !jails.passed_over.is_empty() => {
+                for problem in &jails.passed_over {
+                    plan.mistake(folder.display().to_string(), &format!("{problem}: {AS_BEFORE}"));
+                }
+                plan.add_jails(Jails { broken: Vec::new(), ..before.clone() }, None, now);
+            }
+            (Ok(jails), before) => {
+                for problem in &jails.passed_over {
+                    plan.mistake(folder.display().to_string(), &problem.to_string());
+                }
+                plan.add_jails(jails, before, now);
+            }
             (Err(error), Some(before)) => {
                 plan.mistake(folder.display().to_string(), &format!("{error}: {AS_BEFORE}"));
                 plan.add_jails(Jails { broken: Vec::new(), ..before.clone() }, None, now);
@@ -163,7 +175,11 @@ impl Plan {
                     followed.push(jail.clone());
                 }
                 // It would ban whom something spares that is not asked: so would it as it was before.
-                Err(reason) if spares_unknown(jail).is_some() => plan.impair(what, reason),
+                Err(reason) if spares_unknown(jail).is_some() => match as_before(&jail.name) {
+                    // Its rule is not followed from here on: a reload says so.
+                    Some(_) => plan.mistake(what, &reason),
+                    None => plan.impair(what, reason),
+                },
                 Err(reason) => match as_before(&jail.name).filter(|jail| plan.add(jail, &services, now).is_ok()) {
                     Some(jail) => {
                         plan.rules += 1;

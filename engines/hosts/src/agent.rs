@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -38,6 +39,8 @@ const AGAIN: Duration = Duration::from_secs(5);
 pub struct FollowedState {
     path: PathBuf,
     current: watch::Sender<Arc<Desired>>,
+    /// The current one is not on the disk yet.
+    is_unwritten: AtomicBool,
     engines: Mutex<BTreeMap<&'static str, watch::Sender<Option<Arc<RawValue>>>>>,
 }
 
@@ -58,7 +61,8 @@ impl FollowedState {
         };
         // Nobody counts so far: with such a revision, no later one would be followed.
         let desired = if desired.revision > u64::MAX / 2 { Desired::default() } else { desired };
-        Ok(Arc::new(Self { path, current: watch::Sender::new(Arc::new(desired)), engines: Mutex::default() }))
+        let current = watch::Sender::new(Arc::new(desired));
+        Ok(Arc::new(Self { path, current, is_unwritten: AtomicBool::new(false), engines: Mutex::default() }))
     }
 
     /// What one engine is to do, now and after each change.
@@ -68,25 +72,42 @@ impl FollowedState {
         DesiredState::of(sender.subscribe())
     }
 
-    /// Follows another state, once it is on the disk.
+    /// Follows another state, and keeps it. On a full disk it is followed all the same: it may be what takes a ban back. It is
+    /// written once there is room; until then, a restart without a server follows the one before.
     fn follow(&self, desired: Desired) -> Result<(), String> {
         let now = self.current.borrow().clone();
         if desired.revision < now.revision || (desired.revision == now.revision && !now.asks_for(&desired.engines)) {
             return Err(format!("revision {} is not newer than {}, which is followed", desired.revision, now.revision));
         }
-        let text = serde_json::to_vec(&desired).map_err(|error| error.to_string())?;
-        store::write_whole(&self.path, &text, 0o600).map_err(|error| {
-            format!(
-                "{} can't be written: {error}; free some space there, or let the agent write it",
-                self.path.display()
-            )
-        })?;
         for (name, sender) in self.engines.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             // Told also when it is the same: the files that it names may be others.
             sender.send_replace(part(&desired, name));
         }
         self.current.send_replace(Arc::new(desired));
+        if let Err(error) = self.write() {
+            tracing::error!(
+                %error,
+                file = %self.path.display(),
+                "the desired state is followed, and can't be written: free some space there, or let the agent write it"
+            );
+        }
         Ok(())
+    }
+
+    /// Writes the current state; what fails is tried again by [`write_again`](Self::write_again).
+    fn write(&self) -> io::Result<()> {
+        self.is_unwritten.store(true, Ordering::Relaxed);
+        let text = serde_json::to_vec(&**self.current.borrow())?;
+        store::write_whole(&self.path, &text, 0o600).map_err(io::Error::other)?;
+        self.is_unwritten.store(false, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Writes the current state when it could not be written before. Called every few seconds.
+    fn write_again(&self) {
+        if self.is_unwritten.load(Ordering::Relaxed) && self.write().is_ok() {
+            tracing::info!(file = %self.path.display(), "the desired state is written");
+        }
     }
 }
 
@@ -155,6 +176,7 @@ impl Link {
                 () = context.stop.cancelled() => return Ok(()),
                 _ = tick.tick() => {
                     context.progress.tick();
+                    self.followed.write_again();
                     if let Some(another) = self.listen_again()? {
                         listener = another;
                     }

@@ -33,6 +33,66 @@ fn a_reload_of_what_can_not_be_read_fails_and_detection_goes_on() {
     drop(up.stop());
 }
 
+/// What fail2ban passes over with a line in its log would here switch detection off without a word: a file in another encoding, or
+/// one that can't be read.
+#[test]
+fn a_file_that_is_passed_over_switches_nothing_off() {
+    let bench = Bench::new();
+    let folder = folder(SSHD, "", "");
+    let at = folder.path().to_path_buf();
+    append(&at.join("auth.log"), "");
+    let up = bench.up(folder);
+    ready(&at);
+    let local = at.join("fail2ban/jail.local");
+    let good = std::fs::read(&local).expect("jails");
+    let latin = [&good[..], b"# caf\xe9\n"].concat();
+    for (number, wrong) in [(1, Some(latin)), (2, None)] {
+        std::fs::remove_file(&local).expect("removed");
+        match wrong {
+            Some(text) => std::fs::write(&local, text).expect("written"),
+            None => std::os::unix::fs::symlink("/nonexistent", &local).expect("a link"),
+        }
+        for said in [
+            guard(&at, &["reload"]),
+            command(binary()).args(["reload", "--data"]).arg(at.join("data")).output().expect("it runs"),
+        ] {
+            let text = transcript(&said);
+            assert!(said.status.code() == Some(1) && text.contains("jail.local"), "{text}");
+        }
+        assert!(ask(&at, &["status"]).expect("a status")["impaired"].to_string().contains("jail.local"));
+        let address = format!("10.97.80.{number}");
+        append(&at.join("auth.log"), failures(&address, 3));
+        until_banned(&at, &address, "sshd");
+    }
+    std::fs::remove_file(&local).expect("removed");
+    std::fs::write(&local, good).expect("written");
+    assert!(guard(&at, &["reload"]).status.success());
+    drop(up.stop());
+}
+
+/// On a full disk the agent follows the policy all the same: it may be what spares somebody.
+#[test]
+fn on_a_full_disk_the_policy_is_followed() {
+    let bench = Bench::new();
+    let folder = folder(SSHD, "", "");
+    let at = folder.path().to_path_buf();
+    append(&at.join("auth.log"), "");
+    let disk = SmallDisk::new(&at.join("data.agent"));
+    let up = bench.up(folder);
+    ready(&at);
+    disk.fill();
+    let policy = std::fs::read_to_string(at.join("garant.toml")).expect("a policy");
+    std::fs::write(at.join("garant.toml"), policy.replace("[guard]\n", "[guard]\nsimulate = true\n")).expect("written");
+    let output = command(binary()).args(["reload", "--data"]).arg(at.join("data")).output().expect("it runs");
+    assert!(output.status.success(), "{}", transcript(&output));
+    eventually("the simulation", || (ask(&at, &["status"])?["simulated"] == true).then_some(()));
+    disk.free();
+    eventually("the policy on the disk", || {
+        std::fs::read_to_string(at.join("data.agent/desired.json")).ok()?.contains("\"simulate\":true").then_some(())
+    });
+    drop(up.stop());
+}
+
 #[test]
 fn simulation_drops_nobody_in_the_kernel() {
     let bench = Bench::new();

@@ -22,6 +22,9 @@ pub struct Jails {
     pub broken: Vec<BrokenJail>,
     /// What fail2ban would have warned of.
     pub notes: Vec<Problem>,
+    /// Of these, files that are there and were passed over, because they can't be read or are no text.
+    #[serde(skip)]
+    pub passed_over: Vec<Problem>,
 }
 
 /// A jail that can't be read.

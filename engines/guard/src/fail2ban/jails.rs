@@ -131,7 +131,8 @@ pub fn read_jails(config_dir: &Path) -> Result<Jails, ReadError> {
         )
         .into());
     }
-    let mut read = Jails { jails: Vec::new(), disabled: Vec::new(), broken: Vec::new(), notes: Vec::new() };
+    let (disabled, broken, notes, passed_over) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut read = Jails { jails: Vec::new(), disabled, broken, notes, passed_over };
     for name in names {
         match read_jail(&mut library, &mut sections, &name) {
             Ok(Some(jail)) => read.jails.push(jail),
@@ -140,6 +141,7 @@ pub fn read_jails(config_dir: &Path) -> Result<Jails, ReadError> {
         }
     }
     read.notes = library.notes().cloned().collect();
+    read.passed_over = library.passed_over().iter().cloned().collect();
     Ok(read)
 }
 

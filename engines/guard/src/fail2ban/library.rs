@@ -45,6 +45,7 @@ pub(crate) struct Library {
     files: BTreeMap<PathBuf, Option<Arc<Sections>>>,
     configs: BTreeMap<String, Option<Arc<Config>>>,
     notes: BTreeSet<Problem>,
+    passed_over: BTreeSet<Problem>,
 }
 
 impl Library {
@@ -60,7 +61,13 @@ impl Library {
             Some(text) if text.len() > 1 => PathBuf::from(text.trim_end_matches('/')),
             _ => dir.to_owned(),
         };
-        Ok(Self { dir, files: BTreeMap::new(), configs: BTreeMap::new(), notes: BTreeSet::new() })
+        Ok(Self {
+            dir,
+            files: BTreeMap::new(),
+            configs: BTreeMap::new(),
+            notes: BTreeSet::new(),
+            passed_over: BTreeSet::new(),
+        })
     }
 
     pub(crate) fn dir(&self) -> &Path {
@@ -70,6 +77,18 @@ impl Library {
     /// Notes so far: what fail2ban would have warned of.
     pub(crate) fn notes(&self) -> impl Iterator<Item = &Problem> {
         self.notes.iter()
+    }
+
+    /// Files that are there and were passed over.
+    pub(crate) fn passed_over(&self) -> &BTreeSet<Problem> {
+        &self.passed_over
+    }
+
+    fn pass_over(&mut self, problem: Problem) {
+        if self.passed_over.len() < NOTES_MAX {
+            self.passed_over.insert(problem.clone());
+        }
+        self.note(problem);
     }
 
     pub(crate) fn note(&mut self, problem: Problem) {
@@ -89,7 +108,8 @@ impl Library {
         files.extend(matching(&beside("d"), "conf")?);
         files.push(beside("local"));
         files.extend(matching(&beside("d"), "local")?);
-        files.retain(|file| file.exists());
+        // A link that leads nowhere is a file that can't be read.
+        files.retain(|file| file.symlink_metadata().is_ok());
         let config = if files.is_empty() { None } else { self.merge(&files)?.map(Arc::new) };
         self.configs.insert(name.to_owned(), config.clone());
         Ok(config)
@@ -203,14 +223,14 @@ impl Library {
         let sections = match text(file)? {
             Text::Missing => None,
             Text::Refused(reason) => {
-                self.note(Problem::new(
+                self.pass_over(Problem::new(
                     Some(Place::whole(file)),
-                    format!("this file can't be read ({reason}), and is passed over as fail2ban does: correct its permissions"),
+                    format!("this file can't be read ({reason}), and is passed over as fail2ban does: mend it, or let the agent read it"),
                 ));
                 None
             }
             Text::Foreign(line) => {
-                self.note(Problem::new(
+                self.pass_over(Problem::new(
                     Some(Place { file: Arc::from(file), line }),
                     "this file is not UTF-8, and is passed over as fail2ban does: save it as UTF-8",
                 ));
@@ -289,7 +309,12 @@ fn text(path: &Path) -> Result<Text, Problem> {
     match path.metadata() {
         Ok(about) if about.is_file() => {}
         Err(error) if error.kind() == ErrorKind::PermissionDenied => return Ok(Text::Refused(error.to_string())),
-        _ => return Ok(Text::Missing),
+        _ => {
+            return Ok(match path.symlink_metadata() {
+                Ok(_) => Text::Refused("it is no file, or a link that leads to none".to_owned()),
+                Err(_) => Text::Missing,
+            });
+        }
     }
     let mut bytes = Vec::new();
     let read = File::open(path).and_then(|file| file.take(FILE_MAX + 1).read_to_end(&mut bytes));
