@@ -1,0 +1,13 @@
+//! Files and databases, brought back to a chosen second: copies at several providers, restored every day.
+//!
+//! The engine runs in `garant agent`, where the data is. It can add to a repository and read it, and holds no right to destroy.
+//!
+//! The main flow: a source ([`mariadb`], [`postgres`], [`files`]) gives a base now and then, and its log without pause;
+//! [`sealed`] makes encrypted objects of both; [`objects`] keeps them, at each copy.
+//! Back: [`sealed::Catalog`] says what there is, the source plays it to the second that was asked for.
+
+pub mod objects;
+pub mod sealed;
+
+/// Name of the engine.
+pub const NAME: &str = "backup";

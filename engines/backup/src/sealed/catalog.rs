@@ -1,0 +1,181 @@
+//! What a repository holds of one backup: read from listings and manifests, so that nothing but the repository and its key is needed.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::Arc;
+
+use sha2::{Digest as _, Sha256};
+use tokio::io::{AsyncWrite, AsyncWriteExt as _};
+
+use super::key::hex;
+use super::log::{PieceName, log_folder};
+use super::repository::Repository;
+use super::set::{MANIFEST, Manifest, set_folder};
+use super::{RepositoryError, Stream};
+
+/// A set, and where it is whole.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SetEntry {
+    /// What it is.
+    pub manifest: Manifest,
+    /// The copies that have its manifest and every part, by their place in [`Repository::copies`].
+    pub copies: BTreeSet<usize>,
+    /// Bytes as they are stored, at one copy.
+    pub stored: u64,
+}
+
+/// A piece of a log, and where it is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LogPiece {
+    /// Its folder.
+    pub folder: String,
+    /// Its name.
+    pub name: PieceName,
+    /// The copies that have it.
+    pub copies: BTreeSet<usize>,
+    /// Bytes as they are stored.
+    pub stored: u64,
+}
+
+/// What there is of one backup.
+#[derive(Clone, Debug)]
+pub struct Catalog {
+    repository: Arc<Repository>,
+    backup: String,
+    /// Complete sets, the oldest first.
+    pub sets: Vec<SetEntry>,
+    /// Sets with a manifest that can't be read, with the cause.
+    pub unreadable: Vec<(String, String)>,
+    /// Sets without a manifest: being written, or given up.
+    pub unfinished: Vec<String>,
+    /// Sets and days of log whose data keys are gone: destroyed.
+    pub destroyed: Vec<String>,
+}
+
+impl Catalog {
+    /// Reads what there is of `backup`.
+    ///
+    /// # Errors
+    /// No copy can be listed, or the repository key is another one.
+    pub async fn read(repository: &Arc<Repository>, backup: &str) -> Result<Self, RepositoryError> {
+        let root = format!("sets/{backup}/");
+        let mut catalog = Self {
+            repository: Arc::clone(repository),
+            backup: backup.to_owned(),
+            sets: Vec::new(),
+            unreadable: Vec::new(),
+            unfinished: Vec::new(),
+            destroyed: Vec::new(),
+        };
+        let (objects, _) = repository.list(&root).await?;
+        let sets: BTreeSet<&str> =
+            objects.keys().filter_map(|name| Some(name.strip_prefix(&root)?.split_once('/')?.0)).collect();
+        for set in sets {
+            let folder = set_folder(backup, set);
+            if !objects.contains_key(&format!("{folder}/{MANIFEST}")) {
+                catalog.unfinished.push(set.to_owned());
+                continue;
+            }
+            let manifest = match repository.fetch(&folder, MANIFEST).await {
+                Ok((head, _)) => serde_json::from_slice::<Manifest>(&head).map_err(|error| error.to_string()),
+                Err(error) if Repository::is_destroyed(&error) => {
+                    catalog.destroyed.push(set.to_owned());
+                    continue;
+                }
+                Err(RepositoryError::Unusable(why)) => return Err(RepositoryError::Unusable(why)),
+                Err(error) => Err(error.to_string()),
+            };
+            match manifest {
+                Ok(manifest) if manifest.format == 1 && manifest.set == *set && manifest.backup == backup => {
+                    let parts =
+                        manifest.streams.iter().flat_map(|stream| (1..=stream.parts).map(|part| stream.part(part)));
+                    let (mut at, mut stored): (BTreeSet<usize>, u64) = ((0..repository.copies().len()).collect(), 0);
+                    for name in parts.chain([MANIFEST.to_owned()]) {
+                        let places = objects.get(&format!("{folder}/{name}")).map_or(&[][..], Vec::as_slice);
+                        at.retain(|copy| places.iter().any(|(has, _)| has == copy));
+                        stored += places.first().map_or(0, |(_, size)| *size);
+                    }
+                    catalog.sets.push(SetEntry { manifest, copies: at, stored });
+                }
+                Ok(_) => {
+                    catalog.unreadable.push((set.to_owned(), "its manifest is that of another set or format".into()));
+                }
+                Err(why) => catalog.unreadable.push((set.to_owned(), why)),
+            }
+        }
+        Ok(catalog)
+    }
+
+    /// The logs that there are of this backup.
+    pub async fn logs(&self) -> Result<BTreeSet<String>, RepositoryError> {
+        self.repository.folders(&format!("logs/{}/", self.backup)).await
+    }
+
+    /// The pieces of a log that go on from `start` of `file`, in order; what an earlier one holds whole is left out. They end where one
+    /// is missing, and the second part says whether there are more behind.
+    pub async fn pieces(
+        &self,
+        log: &str,
+        from: (u32, u64),
+        goes_on: impl Fn(&PieceName, &PieceName) -> bool,
+    ) -> Result<(Vec<LogPiece>, bool), RepositoryError> {
+        let (objects, _) = self.repository.list(&log_folder(&self.backup, log)).await?;
+        let mut all: Vec<LogPiece> = Vec::new();
+        for (whole, at) in objects {
+            let Some((folder, name)) = whole.rsplit_once('/') else { continue };
+            let Some(name) = PieceName::parse(name) else { continue };
+            let copies = at.iter().map(|(copy, _)| *copy).collect();
+            all.push(LogPiece {
+                folder: folder.to_owned(),
+                name,
+                copies,
+                stored: at.first().map_or(0, |(_, size)| *size),
+            });
+        }
+        all.sort_by_key(|piece| (piece.name.file, piece.name.start, piece.name.end));
+        let mut chain: Vec<LogPiece> = Vec::new();
+        for piece in all {
+            let name = piece.name;
+            let fits = match chain.last().map(|last| last.name) {
+                None if (name.file, name.end) <= from => continue,
+                None => name.file == from.0 && name.start <= from.1,
+                Some(last) if name.file == last.file && name.end <= last.end => continue,
+                Some(last) if name.file == last.file => name.start <= last.end,
+                Some(last) => goes_on(&last, &name),
+            };
+            if !fits {
+                return Ok((chain, true));
+            }
+            chain.push(piece);
+        }
+        Ok((chain, false))
+    }
+
+    /// Writes a stream of a set to `to`, and checks that it is the one that was read.
+    ///
+    /// # Errors
+    /// A part is at no copy whole, or all parts together are not what the manifest says: what was written to `to` is of no use.
+    pub async fn read_stream(
+        &self,
+        set: &str,
+        stream: &Stream,
+        mut to: impl AsyncWrite + Send + Unpin,
+        mut progress: impl FnMut(u64) + Send,
+    ) -> Result<(), RepositoryError> {
+        let folder = set_folder(&self.backup, set);
+        let (mut hash, mut size) = (Sha256::new(), 0u64);
+        for number in 1..=stream.parts {
+            let (_, part) = self.repository.fetch(&folder, &stream.part(number)).await?;
+            hash.update(&part);
+            size += u64::try_from(part.len()).unwrap_or(0);
+            to.write_all(&part).await?;
+            progress(size);
+        }
+        to.shutdown().await?;
+        if size != stream.size || hex(&hash.finalize()) != stream.sha256 {
+            let reason = format!("the stream {} of the set {set} is not the one that was read", stream.name);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, reason).into());
+        }
+        Ok(())
+    }
+}

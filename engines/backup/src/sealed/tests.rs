@@ -1,0 +1,172 @@
+//! A repository as a whole: sets and logs over two copies, of which one fails.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use engine::clock::SimClock;
+use engine::random::SeededRandom;
+use event::{Span, Time};
+
+use super::*;
+use crate::objects::{Destroy as _, Directory, Objects as _};
+
+/// Two copies in folders.
+struct Two {
+    folders: [tempfile::TempDir; 2],
+    places: [Directory; 2],
+    clock: Arc<SimClock>,
+    repository: Arc<Repository>,
+}
+
+fn two() -> Two {
+    let folders = [(); 2].map(|()| tempfile::tempdir().expect("a folder"));
+    let places = [Directory::new(folders[0].path()), Directory::new(folders[1].path())];
+    let clock = Arc::new(SimClock::starting_at(Time::from_secs(1_796_000_000)));
+    let random = Arc::new(SeededRandom::new(7));
+    let key = RepositoryKey::random(&*random);
+    let copy = |at: usize| Copy { name: format!("copy{at}"), objects: Arc::new(places[at].clone()) };
+    let copies = vec![copy(0), copy(1)];
+    let repository = Arc::new(Repository::new(copies, key, Span::from_days(90), Arc::clone(&clock) as _, random));
+    Two { folders, places, clock, repository }
+}
+
+async fn a_set(repository: &Arc<Repository>, bytes: &[u8]) -> Manifest {
+    let mut set = SetWriter::begin(Arc::clone(repository), "shop", "mariadb").await.expect("begun");
+    set.stream("full", bytes, |_| {}).await.expect("streamed");
+    set.finish(|manifest| manifest.log = Some("log1".into())).await.expect("finished")
+}
+
+async fn read(catalog: &Catalog, manifest: &Manifest) -> Result<Vec<u8>, RepositoryError> {
+    let mut out = Vec::new();
+    catalog.read_stream(&manifest.set, &manifest.streams[0], &mut out, |_| {}).await?;
+    Ok(out)
+}
+
+#[tokio::test]
+async fn a_set_is_read_back_from_whichever_copy_is_whole() {
+    let two = two();
+    let mut bytes = vec![0; 33 * 1024 * 1024];
+    two.repository.random().fill(&mut bytes);
+    let manifest = a_set(&two.repository, &bytes).await;
+    let catalog = Catalog::read(&two.repository, "shop").await.expect("read");
+    assert_eq!(catalog.sets.len(), 1);
+    assert_eq!((catalog.sets[0].copies.len(), manifest.streams[0].parts), (2, 2));
+    assert!(read(&catalog, &manifest).await.expect("whole") == bytes);
+
+    // One part is damaged at the first copy, the other is gone from the second.
+    let part = |number| format!("sets/shop/{}/{}", manifest.set, manifest.streams[0].part(number));
+    let mut damaged = two.places[0].get(&part(1), None).await.expect("there").to_vec();
+    damaged[50_000] ^= 1;
+    two.places[0].delete(&part(1)).await.expect("deleted");
+    two.places[0].put(&part(1), damaged.into(), None).await.expect("put");
+    two.places[1].delete(&part(2)).await.expect("deleted");
+    assert!(read(&catalog, &manifest).await.expect("whole") == bytes);
+    let catalog = Catalog::read(&two.repository, "shop").await.expect("read");
+    assert_eq!(catalog.sets[0].copies, [0].into(), "a listing sees what is gone, and not what is damaged");
+    two.places[1].delete(&part(1)).await.expect("deleted");
+    let error = read(&catalog, &manifest).await.expect_err("at no copy whole");
+    assert!(error.to_string().contains("damaged"), "{error}");
+}
+
+#[tokio::test]
+async fn a_set_without_a_manifest_or_a_key_is_none() {
+    let two = two();
+    let mut given_up = SetWriter::begin(Arc::clone(&two.repository), "shop", "mariadb").await.expect("begun");
+    given_up.stream("full", &b"half"[..], |_| {}).await.expect("streamed");
+    let name = given_up.set().to_owned();
+    drop(given_up);
+    let manifest = a_set(&two.repository, b"whole").await;
+    for place in &two.places {
+        place.delete(&format!("keys/sets/shop/{}", manifest.set)).await.expect("shredded");
+    }
+    // Another process knows no key.
+    let key = RepositoryKey::random(&SeededRandom::new(7));
+    let copies = two.repository.copies().to_vec();
+    let fresh = Repository::new(copies, key, Span::ZERO, Arc::clone(&two.clock) as _, Arc::new(SeededRandom::new(8)));
+    let catalog = Catalog::read(&Arc::new(fresh), "shop").await.expect("read");
+    assert_eq!((catalog.unfinished, catalog.destroyed, catalog.sets.len()), (vec![name], vec![manifest.set], 0));
+}
+
+#[tokio::test]
+async fn another_repository_key_is_told_from_damage() {
+    let two = two();
+    a_set(&two.repository, b"whole").await;
+    let random = Arc::new(SeededRandom::new(9));
+    let key = RepositoryKey::random(&*random);
+    let other = Repository::new(two.repository.copies().to_vec(), key, Span::ZERO, Arc::clone(&two.clock) as _, random);
+    let error = Catalog::read(&Arc::new(other), "shop").await.expect_err("another key");
+    assert!(error.to_string().contains("which is not the one that is given"), "{error}");
+}
+
+#[tokio::test]
+async fn a_log_goes_on_where_it_ended_and_shows_its_gaps() {
+    let two = two();
+    let (mut log, last) = LogWriter::open(Arc::clone(&two.repository), "shop", "log1").await.expect("open");
+    assert_eq!(last, None);
+    for at in 0..5u64 {
+        log.append(1, at * 10, at * 10 + 10, &at, vec![b'a'; 10]).await.expect("added");
+    }
+    // The next day, another file.
+    two.clock.suspend(Span::from_days(1));
+    log.append(2, 4, 20, &5, vec![b'b'; 16]).await.expect("added");
+    let (mut log, last) = LogWriter::open(Arc::clone(&two.repository), "shop", "log1").await.expect("open");
+    let last = last.expect("a last one").name;
+    assert_eq!(last, PieceName { seq: 6, file: 2, start: 4, end: 20 });
+    log.append(2, 20, 30, &6, vec![b'c'; 10]).await.expect("added");
+
+    let catalog = Catalog::read(&two.repository, "shop").await.expect("read");
+    let next_file = |a: &PieceName, b: &PieceName| b.file == a.file + 1 && b.start == 4;
+    let (pieces, more) = catalog.pieces("log1", (1, 25), next_file).await.expect("listed");
+    let shown: Vec<_> = pieces.iter().map(|piece| (piece.name.file, piece.name.start)).collect();
+    assert_eq!((shown, more), (vec![(1, 20), (1, 30), (1, 40), (2, 4), (2, 20)], false));
+    let (head, payload) = two.repository.fetch(&pieces[3].folder, &pieces[3].name.to_string()).await.expect("fetched");
+    assert_eq!((head, payload), (b"5".to_vec(), vec![b'b'; 16]));
+    assert_eq!(two.repository.fetch_head(&pieces[3].folder, &pieces[3].name.to_string()).await.expect("head"), b"5");
+
+    for place in &two.places {
+        place.delete(&format!("{}/{}", pieces[1].folder, pieces[1].name)).await.expect("deleted");
+    }
+    let (pieces, more) = catalog.pieces("log1", (1, 0), next_file).await.expect("listed");
+    assert_eq!((pieces.len(), more), (3, true), "it ends at the gap, and says so");
+}
+
+#[tokio::test]
+async fn what_one_copy_missed_is_brought_to_it() {
+    let two = two();
+    let (mut log, _) = LogWriter::open(Arc::clone(&two.repository), "shop", "log1").await.expect("open");
+    log.append(1, 0, 10, &0, vec![1; 10]).await.expect("added");
+    // The second copy is a mount that has gone.
+    let (there, away) = (two.folders[1].path().to_owned(), two.folders[1].path().with_extension("away"));
+    std::fs::rename(&there, &away).expect("moved");
+    log.append(1, 10, 20, &0, vec![2; 10]).await.expect("one copy is enough");
+    let states = two.repository.states();
+    assert!(!states[0].is_away && states[1].is_away, "{states:?}");
+    log.append(1, 20, 30, &0, vec![3; 10]).await.expect("the one that is away is not asked");
+    std::fs::rename(&away, &there).expect("moved back");
+    assert!(two.places[1].list("logs/", None).await.expect("listed").len() == 1);
+    let levelled = two.repository.level("").await.expect("levelled");
+    assert_eq!((levelled.copied, levelled.differing.len(), levelled.errors.len()), (2, 0, 0));
+    assert_eq!(
+        two.places[0].list("", None).await.expect("listed"),
+        two.places[1].list("", None).await.expect("listed")
+    );
+    // With no copy at all a piece waits, sealed, and is added as it is.
+    let first = two.folders[0].path().to_owned();
+    for path in [&first, &there] {
+        std::fs::rename(path, path.with_extension("away")).expect("moved");
+    }
+    two.clock.suspend(Span::from_secs(60));
+    log.append(1, 30, 40, &0, vec![4; 10]).await.expect_err("at no copy");
+    for path in [&first, &there] {
+        std::fs::rename(path.with_extension("away"), path).expect("moved back");
+    }
+    log.flush().await.expect("added");
+    log.append(1, 40, 50, &0, vec![5; 10]).await.expect("added");
+    let catalog = Catalog::read(&two.repository, "shop").await.expect("read");
+    let (pieces, more) = catalog.pieces("log1", (1, 0), |_, _| false).await.expect("listed");
+    assert_eq!((pieces.len(), more), (5, false));
+    let odd = Bytes::from_static(b"odd");
+    two.places[0].put("logs/x/y", odd.clone(), None).await.expect("put");
+    two.places[1].put("logs/x/y", odd.slice(1..), None).await.expect("put");
+    assert_eq!(two.repository.level("").await.expect("levelled").differing, ["logs/x/y"]);
+}
