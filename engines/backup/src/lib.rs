@@ -2,10 +2,11 @@
 //!
 //! The engine runs in `garant agent`, where the data is. It can add to a repository and read it, and holds no right to destroy.
 //!
-//! The main flow: a source ([`mariadb`], [`postgres`], [`files`]) gives a base now and then, and its log without pause;
+//! The main flow: a [`database`] gives a base now and then, and its log without pause;
 //! [`sealed`] makes encrypted objects of both; [`objects`] keeps them, at each copy.
 //! Back: [`sealed::Catalog`] says what there is, the source plays it to the second that was asked for.
 
+pub mod database;
 pub mod objects;
 pub mod sealed;
 

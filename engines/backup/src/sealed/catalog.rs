@@ -136,15 +136,25 @@ impl Catalog {
         let mut chain: Vec<LogPiece> = Vec::new();
         for piece in all {
             let name = piece.name;
+            let is_idle = |name: &PieceName| name.start == name.end;
             let fits = match chain.last().map(|last| last.name) {
-                None if (name.file, name.end) <= from => continue,
+                None if (name.file, name.end) < from => continue,
+                None if (name.file, name.end) == from && !is_idle(&name) => continue,
                 None => name.file == from.0 && name.start <= from.1,
-                Some(last) if name.file == last.file && name.end <= last.end => continue,
+                Some(last) if name.file == last.file && name.end < last.end => continue,
+                Some(last) if name.file == last.file && name.end == last.end && !is_idle(&name) => continue,
                 Some(last) if name.file == last.file => name.start <= last.end,
                 Some(last) => goes_on(&last, &name),
             };
             if !fits {
                 return Ok((chain, true));
+            }
+            // Of those that say that nothing happened, the last one says the most.
+            if let Some(last) = chain.last().filter(|last| is_idle(&last.name) && last.name.file == name.file) {
+                if is_idle(&name) && last.name.seq > name.seq {
+                    continue;
+                }
+                chain.pop();
             }
             chain.push(piece);
         }

@@ -123,6 +123,17 @@ async fn a_log_goes_on_where_it_ended_and_shows_its_gaps() {
     assert_eq!((head, payload), (b"5".to_vec(), vec![b'b'; 16]));
     assert_eq!(two.repository.fetch_head(&pieces[3].folder, &pieces[3].name.to_string()).await.expect("head"), b"5");
 
+    // Nothing happens for two minutes, then something does.
+    for minute in 0..2 {
+        log.append(2, 30, 30, &minute, Vec::new()).await.expect("added");
+    }
+    let last = |pieces: &[LogPiece]| pieces.last().map(|piece| (piece.name.seq, piece.name.start, piece.name.end));
+    let (idle, _) = catalog.pieces("log1", (2, 30), next_file).await.expect("listed");
+    assert_eq!((idle.len(), last(&idle)), (1, Some((9, 30, 30))));
+    log.append(2, 30, 40, &7, vec![b'd'; 10]).await.expect("added");
+    let (behind, _) = catalog.pieces("log1", (2, 20), next_file).await.expect("listed");
+    assert_eq!((behind.len(), last(&behind)), (2, Some((10, 30, 40))));
+
     for place in &two.places {
         place.delete(&format!("{}/{}", pieces[1].folder, pieces[1].name)).await.expect("deleted");
     }

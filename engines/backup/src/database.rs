@@ -1,0 +1,110 @@
+//! What the databases have in common: the pieces of their logs, the second to restore to, and what came of it.
+//!
+//! A database is followed without pause ([`Shipped`] says how far), and bases are taken of it now and then. A restore to an instant
+//! takes the newest base before it, plays the log to the last commit before it, and says which commit that was. It fails where the
+//! repository does not prove that it has everything up to the instant: it never gives the newest there is instead.
+
+use std::path::PathBuf;
+
+use event::{Span, Time};
+use serde::{Deserialize, Serialize};
+
+use crate::sealed::RepositoryError;
+
+/// Longest time that something of a log waits before it leaves the host.
+pub const SHIP_EVERY: Span = Span::from_secs(10);
+/// How often a log in which nothing happens says so, by a piece without bytes.
+pub const IDLE_EVERY: Span = Span::from_secs(60);
+/// Most bytes of a log that wait in memory; beyond them they leave at once.
+pub const WAITING_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// The head of a piece of log.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct PieceHead {
+    /// Whatever was committed before this instant is in this piece or before it. By the clock of the agent.
+    pub through: Time,
+    /// The instant of the first commit in it, as the log says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_commit: Option<Time>,
+    /// The instant of the last commit in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_commit: Option<Time>,
+    /// What its engine needs to know beside: the name of the file, the version of the server.
+    #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
+    pub facts: serde_json::Value,
+}
+
+/// A piece of log has become durable.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Shipped {
+    /// The log.
+    pub log: String,
+    /// Whatever was committed before this instant is durable.
+    pub through: Time,
+    /// Bytes of the log in the piece; 0 for one that says that nothing happened.
+    pub bytes: u64,
+    /// Whether the log is another one than before: a new base is needed at once.
+    pub is_new_log: bool,
+}
+
+/// A commit in a log.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct Commit {
+    /// The GTID, or the LSN of its record.
+    pub id: String,
+    /// When it was made, as the log says.
+    pub at: Time,
+}
+
+/// What was restored.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct Restored {
+    /// The instant that was asked for.
+    pub to: Time,
+    /// The last commit that is in it; `None` where the base has no log behind it before the instant.
+    pub last_commit: Option<Commit>,
+    /// The first commit that is not in it; `None` where the log has none yet.
+    pub next_commit: Option<Commit>,
+    /// The base.
+    pub set: String,
+    /// The folder of data, of a server that was stopped in good order.
+    pub folder: PathBuf,
+    /// Bytes of the base and the log that were read, as they were before sealing.
+    pub bytes: u64,
+}
+
+/// Who is told how far a long piece of work is: a progress bar, a log, nobody.
+pub trait Watcher: Send + Sync {
+    /// `done` of `of` bytes of this step are done; `of` is `None` where nobody knows.
+    fn doing(&self, step: &str, done: u64, of: Option<u64>);
+}
+
+/// Nobody.
+impl Watcher for () {
+    fn doing(&self, _step: &str, _done: u64, _of: Option<u64>) {}
+}
+
+/// A database could not be backed up or restored.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseError {
+    /// The repository failed.
+    #[error(transparent)]
+    Repository(#[from] RepositoryError),
+    /// The instant can't be reached: the reason, and what can be reached instead.
+    #[error("{0}")]
+    Unreachable(String),
+    /// The database, or a program of it, failed: what, why, and what to do.
+    #[error("{0}")]
+    Database(String),
+    /// A file or a directory of ours failed.
+    #[error("{path}: {error}")]
+    Files {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// A program of the database failed.
+    #[error(transparent)]
+    Program(#[from] engine::ProgramError),
+}
