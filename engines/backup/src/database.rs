@@ -84,6 +84,17 @@ impl Watcher for () {
     fn doing(&self, _step: &str, _done: u64, _of: Option<u64>) {}
 }
 
+/// Something of a database that keeps it from being backed up, or restored to any second.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct Problem {
+    /// What is wrong: `log_bin is off`.
+    pub what: String,
+    /// The statement of SQL, or the line of a file, that mends it.
+    pub remedy: String,
+    /// Whether it keeps nothing from working, and may surprise later.
+    pub is_warning: bool,
+}
+
 /// A database could not be backed up or restored.
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
