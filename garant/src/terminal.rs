@@ -7,9 +7,11 @@
 use std::ffi::OsStr;
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
+use std::sync::{Mutex, PoisonError};
 
 use clap::ValueEnum;
 pub(crate) use engine::Style;
+use engine::Watcher;
 use engine::printable;
 use event::Zone;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -149,6 +151,17 @@ impl Terminal {
         self.colours.err
     }
 
+    /// A progress bar of bytes, drawn on standard error when that is a terminal.
+    pub(crate) fn bytes_bar(&self) -> BytesBar {
+        let target = if self.draws_bars { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let bar = ProgressBar::with_draw_target(None, target);
+        let template = "{msg:28} {wide_bar} {bytes}/{total_bytes}  {bytes_per_sec}  {eta}";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        BytesBar { bar, step: Mutex::default() }
+    }
+
     /// A progress bar, drawn on standard error when that is a terminal.
     pub(crate) fn progress(&self, what: &'static str, length: u64) -> ProgressBar {
         let target = if self.draws_bars { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
@@ -157,6 +170,34 @@ impl Terminal {
             bar.set_style(style);
         }
         bar.with_message(what)
+    }
+}
+
+/// A progress bar of bytes, step after step: the engine's words for the step, the rate and the time that is left.
+pub(crate) struct BytesBar {
+    bar: ProgressBar,
+    step: Mutex<String>,
+}
+
+impl Watcher for BytesBar {
+    fn doing(&self, step: &str, done: u64, of: Option<u64>) {
+        let mut current = self.step.lock().unwrap_or_else(PoisonError::into_inner);
+        if *current != step {
+            step.clone_into(&mut current);
+            self.bar.reset();
+            self.bar.set_message(printable::text(step).into_owned());
+        }
+        match of {
+            Some(of) => self.bar.set_length(of),
+            None => self.bar.unset_length(),
+        }
+        self.bar.set_position(done);
+    }
+}
+
+impl Drop for BytesBar {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
     }
 }
 

@@ -5,11 +5,14 @@
 //! repository does not prove that it has everything up to the instant: it never gives the newest there is instead.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use engine::{BoxFuture, Context};
 use event::{Span, Time};
 use serde::{Deserialize, Serialize};
 
-use crate::sealed::RepositoryError;
+use crate::sealed::{Manifest, Repository, RepositoryError};
+pub use engine::Watcher;
 
 /// Longest time that something of a log waits before it leaves the host.
 pub const SHIP_EVERY: Span = Span::from_secs(10);
@@ -73,15 +76,34 @@ pub struct Restored {
     pub bytes: u64,
 }
 
-/// Who is told how far a long piece of work is: a progress bar, a log, nobody.
-pub trait Watcher: Send + Sync {
-    /// `done` of `of` bytes of this step are done; `of` is `None` where nobody knows.
-    fn doing(&self, step: &str, done: u64, of: Option<u64>);
-}
+/// A database that can be followed and of which bases can be taken.
+///
+/// # Contract
+///
+/// * [`follow`](Self::follow) runs until [`Context::stop`] is cancelled, or fails; it goes on where the repository ends. It holds back
+///   the database by nothing but the log that it has not received yet.
+/// * [`take_base`](Self::take_base) may run at the same time. A base that is not complete is never found.
+/// * Both may be dropped at any instant.
+pub trait Database: Send + Sync {
+    /// What keeps it from being backed up.
+    fn problems<'a>(&'a self, context: &'a Context) -> BoxFuture<'a, Result<Vec<Problem>, DatabaseError>>;
 
-/// Nobody.
-impl Watcher for () {
-    fn doing(&self, _step: &str, _done: u64, _of: Option<u64>) {}
+    /// Takes a base: a full one, or one that holds what has changed since the last base.
+    fn take_base<'a>(
+        &'a self,
+        context: &'a Context,
+        repository: &'a Arc<Repository>,
+        full: bool,
+        watcher: &'a dyn Watcher,
+    ) -> BoxFuture<'a, Result<Manifest, DatabaseError>>;
+
+    /// Receives its log, and says of each piece when it is durable.
+    fn follow<'a>(
+        &'a self,
+        context: &'a Context,
+        repository: &'a Arc<Repository>,
+        shipped: &'a mut (dyn FnMut(Shipped) + Send),
+    ) -> BoxFuture<'a, Result<(), DatabaseError>>;
 }
 
 /// Something of a database that keeps it from being backed up, or restored to any second.

@@ -6,9 +6,15 @@
 //! [`sealed`] makes encrypted objects of both; [`objects`] keeps them, at each copy.
 //! Back: [`sealed::Catalog`] says what there is, the source plays it to the second that was asked for.
 
+mod config;
 pub mod database;
 pub mod objects;
 pub mod sealed;
+
+pub use config::{
+    BucketSettings, Config, Connection, CopySettings, DatabaseSettings, Desired, FilesSettings, PlaceSettings,
+    SecretPlace, Settings,
+};
 
 /// Name of the engine.
 pub const NAME: &str = "backup";

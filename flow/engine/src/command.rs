@@ -5,6 +5,7 @@
 //! test gives one that calls a door without a process between.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use event::{Time, Zone};
@@ -12,8 +13,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use url::form_urlencoded;
 
-use crate::Failure;
 use crate::door::Method;
+use crate::{BoxFuture, Context, Failure};
 
 /// A command of an engine: `garant <command> …`, in help, completions and manual pages beside garant's own.
 pub struct Command {
@@ -62,6 +63,33 @@ pub trait CommandContext {
 
     /// Prints a line on standard error: a warning, what to do next.
     fn note(&self, text: &str);
+
+    /// The means of an engine, for a command that does its work itself, where no garant and no agent may be running. What is recorded
+    /// with them goes nowhere.
+    ///
+    /// # Errors
+    /// The certificates that this machine trusts can't be read.
+    fn means(&self) -> Result<Context, Failure>;
+
+    /// Does the work to its end, or drops it at SIGTERM and Ctrl-C: programs that it has started are killed then.
+    ///
+    /// # Errors
+    /// It was interrupted.
+    fn wait(&self, work: BoxFuture<'_, ()>) -> Result<(), Failure>;
+
+    /// Who shows how far long work is: a bar on a terminal, else nobody.
+    fn watcher(&self) -> Arc<dyn Watcher>;
+}
+
+/// Who is told how far a long piece of work is: a progress bar, a log, nobody.
+pub trait Watcher: Send + Sync {
+    /// `done` of `of` bytes of this step are done; `of` is `None` where nobody knows.
+    fn doing(&self, step: &str, done: u64, of: Option<u64>);
+}
+
+/// Nobody.
+impl Watcher for () {
+    fn doing(&self, _step: &str, _done: u64, _of: Option<u64>) {}
 }
 
 /// Colours and weights of text on a terminal, by meaning.

@@ -47,7 +47,7 @@ pub mod sim;
 pub mod standing;
 pub mod supervisor;
 
-pub use command::{Command, CommandContext, Style};
+pub use command::{Command, CommandContext, Style, Watcher};
 pub use context::{BoxFuture, Context, Engine, EngineError};
 pub use desired::DesiredState;
 pub use event::Clock;

@@ -4,17 +4,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use engine::clock::SystemClock;
-use engine::command::{Answer, CommandContext, Question, Style};
+use engine::command::{Answer, CommandContext, Question, Style, Watcher};
 use engine::http::{Method, Request, header};
 use engine::net::{Net, NetOptions};
-use engine::{Clock as _, door};
-use event::{Span, Time, Zone};
+use engine::random::SystemRandom;
+use engine::{BoxFuture, CancellationToken, Clock, Context, Programs, Progress, Random as _, Recorder, Secrets, door};
+use event::{BootId, Observed, Span, Time, Zone};
 use hosts::AgentPlace;
 
 use crate::cli::runtime;
 use crate::data::Running;
 use crate::failure::Failure;
 use crate::roles::up::agent_state;
+use crate::signals::StopSignals;
 use crate::team_token::TeamToken;
 use crate::terminal::Terminal;
 
@@ -126,5 +128,55 @@ impl CommandContext for Asking<'_> {
 
     fn note(&self, text: &str) {
         self.terminal.note(text);
+    }
+
+    fn means(&self) -> Result<Context, Failure> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let net = Net::new(&NetOptions::default(), Arc::clone(&clock)).map_err(|error| {
+            Failure::new("the certificates that this machine trusts can't be read")
+                .because(&error)
+                .remedy("install the package ca-certificates")
+        })?;
+        let observer = "server.command".parse();
+        let observer = observer.map_err(|error: event::BadName| Failure::new("no observer").because(&error))?;
+        let mut boot = [0; 16];
+        SystemRandom.fill(&mut boot);
+        Ok(Context {
+            random: Arc::new(SystemRandom),
+            net: Arc::new(net),
+            programs: Arc::new(Programs::of_system()),
+            secrets: Arc::new(Secrets::of_system()),
+            recorder: Recorder::new(Arc::new(Nowhere), observer, BootId::from_bytes(boot), Arc::clone(&clock)),
+            clock,
+            progress: Progress::default(),
+            stop: CancellationToken::new(),
+        })
+    }
+
+    fn wait(&self, work: BoxFuture<'_, ()>) -> Result<(), Failure> {
+        self.runtime.block_on(async {
+            let mut signals = StopSignals::taken(Arc::new(SystemClock))?;
+            tokio::select! {
+                () = work => Ok(()),
+                kind = signals.next() => {
+                    let code = u8::try_from(128 + kind.as_raw_value()).unwrap_or(1);
+                    Err(Failure::new("interrupted: what was begun is not finished").code(code))
+                }
+            }
+        })
+    }
+
+    fn watcher(&self) -> Arc<dyn Watcher> {
+        Arc::new(self.terminal.bytes_bar())
+    }
+}
+
+/// Where events go that nobody keeps.
+struct Nowhere;
+
+#[async_trait::async_trait]
+impl store::Sink for Nowhere {
+    async fn take(&self, _events: Vec<Observed>) -> Result<store::Taken, store::StoreError> {
+        Ok(store::Taken::Spooled)
     }
 }

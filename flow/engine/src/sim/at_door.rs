@@ -8,9 +8,9 @@ use event::{Time, Zone};
 use tokio::runtime;
 
 use super::lock;
-use crate::command::{Answer, CommandContext, Question, Style};
+use crate::command::{Answer, CommandContext, Question, Style, Watcher};
 use crate::door::{self, Door, Reply};
-use crate::{Command, Failure};
+use crate::{BoxFuture, Command, Context, Failure};
 
 /// A command beside a door, as if garant ran: what it asks is answered by the door, what it prints is kept. The team token is
 /// taken for right; a page is answered by its heading in English.
@@ -115,6 +115,24 @@ impl CommandContext for AtDoor {
 
     fn note(&self, text: &str) {
         lock(&self.notes).push(text.to_owned());
+    }
+
+    fn means(&self) -> Result<Context, Failure> {
+        let observer = "server.command".parse().map_err(|error: event::BadName| Failure::new(error.to_string()))?;
+        let failed = |error| Failure::new("there is no network").because(&error);
+        super::World::at(self.now).context(observer).map_err(failed)
+    }
+
+    fn wait(&self, work: BoxFuture<'_, ()>) -> Result<(), Failure> {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build();
+        runtime
+            .map_err(|error| Failure::new("the asynchronous runtime can't be started").because(&error))?
+            .block_on(work);
+        Ok(())
+    }
+
+    fn watcher(&self) -> Arc<dyn Watcher> {
+        Arc::new(())
     }
 }
 

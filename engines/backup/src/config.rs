@@ -1,0 +1,539 @@
+//! `[backup]`: what is backed up, where its copies are, and how long they are kept.
+
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+
+use event::policy::{Agreement, Applied, Detector, Text};
+use event::{FindingId, ProbeId, RegionId, ServiceId, Span};
+use policy::{Document, Mistake, Nouns, Part, Secret, Section, SectionDoc, Table};
+use serde::{Deserialize, Serialize};
+
+/// How often it is stated what was looked at: one coverage record.
+pub(crate) const EVERY: Span = Span::from_secs(60);
+/// The kind of the probes.
+pub(crate) const PROBE: &str = "backup";
+
+/// The finding that the last attempt of a kind has failed, or is late.
+pub(crate) const BACKUP_FAILING: &str = "backup-failing";
+/// The finding that a copy does not have all that another has.
+pub(crate) const COPIES_UNEQUAL: &str = "copies-unequal";
+/// The finding that a part of the past can't be restored: a log has a gap.
+pub(crate) const LOG_BROKEN: &str = "log-broken";
+/// The findings, with their titles.
+const FINDINGS: [(&str, &str, &str); 3] = [
+    (BACKUP_FAILING, "Une sauvegarde échoue", "A backup fails"),
+    (COPIES_UNEQUAL, "Une copie des sauvegardes est incomplète", "A copy of the backups is incomplete"),
+    (LOG_BROKEN, "Un journal de base de données a une lacune", "The log of a database has a gap"),
+];
+
+/// How often a base may be taken.
+const INTERVALS: RangeInclusive<Span> = Span::from_secs(60)..=Span::from_days(31);
+/// How long backups may be kept.
+const KEPT: RangeInclusive<Span> = Span::from_days(1)..=Span::from_days(3650);
+/// Longest name of a backup or a copy: it is part of names of objects.
+const NAME_BYTES_MAX: usize = 40;
+
+/// One copy of the repository.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct CopySettings {
+    /// Its name.
+    pub name: String,
+    /// The region that it is in.
+    pub region: RegionId,
+    /// What it is made of.
+    pub place: PlaceSettings,
+}
+
+/// What a copy is made of.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+#[serde(rename_all = "snake_case")]
+pub enum PlaceSettings {
+    /// A directory.
+    Directory(PathBuf),
+    /// A bucket.
+    S3(BucketSettings),
+}
+
+/// A bucket of S3.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct BucketSettings {
+    /// URL of the provider.
+    pub endpoint: String,
+    /// The bucket.
+    pub bucket: String,
+    /// What all names begin with.
+    pub prefix: Option<String>,
+    /// The region, as the provider calls it.
+    pub region: String,
+    /// The access key, which is no secret.
+    pub access_key: String,
+    /// Where the secret key is.
+    pub secret_key: SecretPlace,
+    /// Whether objects are locked for as long as they are kept.
+    pub lock: bool,
+    /// Most bytes per second that are sent.
+    pub bytes_per_second_max: Option<u64>,
+}
+
+/// Where a secret is kept, as the agent is told.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+#[serde(rename_all = "snake_case")]
+pub enum SecretPlace {
+    /// In this file.
+    File(PathBuf),
+    /// In the credential of this name.
+    Credential(String),
+}
+
+impl SecretPlace {
+    /// As `engine::Secrets` opens it.
+    pub fn secret(&self) -> Secret {
+        match self {
+            Self::File(path) => Secret::File(path.clone()),
+            Self::Credential(name) => Secret::Credential(name.clone()),
+        }
+    }
+}
+
+impl From<Secret> for SecretPlace {
+    fn from(secret: Secret) -> Self {
+        match secret {
+            Secret::File(path) => Self::File(path),
+            Secret::Credential(name) => Self::Credential(name),
+        }
+    }
+}
+
+/// How a database is reached.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct Connection {
+    /// The socket of MariaDB, or the folder of the socket of PostgreSQL.
+    pub socket: PathBuf,
+    /// The user; of MariaDB by `unix_socket`, of PostgreSQL by `peer`, unless there is a password.
+    pub user: Option<String>,
+    /// Where its password is.
+    pub password: Option<SecretPlace>,
+}
+
+/// A database.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct DatabaseSettings {
+    /// Name of the backup.
+    pub name: String,
+    /// The service that its probes belong to.
+    pub service: ServiceId,
+    /// How it is reached.
+    pub connection: Connection,
+    /// How often a full base is taken.
+    pub full_every: Span,
+    /// How often an incremental one is, between the full ones; none of PostgreSQL.
+    pub incremental_every: Option<Span>,
+}
+
+/// Files.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct FilesSettings {
+    /// Name of the backup.
+    pub name: String,
+    /// The service that its probes belong to.
+    pub service: ServiceId,
+    /// Files and directories.
+    pub paths: Vec<PathBuf>,
+    /// Volumes of Docker, by name.
+    pub volumes: Vec<String>,
+    /// What is left out, as in a `.gitignore`.
+    pub exclude: Vec<String>,
+    /// How often they are backed up.
+    pub every: Span,
+}
+
+/// `[backup]`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct Settings {
+    /// Where the repository key is.
+    pub key: SecretPlace,
+    /// How long everything is kept.
+    pub keep: Span,
+    /// How often each backup is restored to a random instant.
+    pub restore_every: Span,
+    /// The copies.
+    pub copies: Vec<CopySettings>,
+    /// Databases of MariaDB.
+    pub mariadb: Vec<DatabaseSettings>,
+    /// Clusters of PostgreSQL.
+    pub postgres: Vec<DatabaseSettings>,
+    /// Files.
+    pub files: Vec<FilesSettings>,
+}
+
+/// What is backed up of something: each kind is a probe of its own.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Kind {
+    /// Full bases, and snapshots of files.
+    Full,
+    /// Incremental bases.
+    Incremental,
+    /// The log.
+    Log,
+    /// Restore tests.
+    Restore,
+}
+
+impl Kind {
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Incremental => "incremental",
+            Self::Log => "log",
+            Self::Restore => "restore",
+        }
+    }
+
+    /// The probe of this kind of the backup `name`.
+    pub(crate) fn probe(self, name: &str) -> Option<ProbeId> {
+        format!("{name}-{}", self.word()).parse().ok()
+    }
+}
+
+impl Settings {
+    /// All backups, each with its service and the kinds that there are of it.
+    pub(crate) fn backups(&self) -> impl Iterator<Item = (&str, &ServiceId, Vec<Kind>)> {
+        let databases = self.mariadb.iter().chain(&self.postgres).map(|database| {
+            let incremental = database.incremental_every.map(|_| Kind::Incremental);
+            let kinds = [Kind::Full, Kind::Log, Kind::Restore].into_iter().chain(incremental).collect();
+            (database.name.as_str(), &database.service, kinds)
+        });
+        let files =
+            self.files.iter().map(|files| (files.name.as_str(), &files.service, vec![Kind::Full, Kind::Restore]));
+        databases.chain(files)
+    }
+}
+
+/// Declares the probes of a backup, and reads its name.
+fn declare(table: &mut Table<'_>, kinds: &[Kind]) -> Option<String> {
+    let doc =
+        "name of the backup; its probes are called so with `-full`, `-incremental`, `-log` and `-restore` behind it";
+    let name = table.required::<String>("name", doc)?;
+    if !is_short_name(&name) {
+        let remedy =
+            "write 1 to 40 of the characters a-z 0-9 - and start with a letter: it is part of names of objects";
+        table.mistake("name", format!("`{name}` is no name of a backup"), remedy);
+        return None;
+    }
+    for kind in kinds {
+        let probe = kind.probe(&name)?;
+        table.provide(&probe);
+    }
+    Some(name)
+}
+
+fn is_short_name(name: &str) -> bool {
+    name.len() <= NAME_BYTES_MAX
+        && name.starts_with(|first: char| first.is_ascii_lowercase())
+        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+}
+
+impl Section for CopySettings {
+    const ABOUT: &'static str =
+        "A copy of all backups: a directory, or a bucket of S3. Two at least, in two regions of two providers.";
+    const EXAMPLE: &'static str = "";
+
+    fn read(table: &mut Table<'_>) -> Option<Self> {
+        let name: Option<String> = table.required("name", "what the team calls it");
+        let region = table.required("region", "the region that it is in");
+        let directory: Option<PathBuf> =
+            table.optional("directory", "a directory: a disk of its own, or a mount of another machine");
+        let bucket: Option<String> = table.optional("bucket", "a bucket of S3");
+        let endpoint: Option<policy::Url> = table.optional("endpoint", "of a bucket, the URL of its provider");
+        let prefix = table.optional("prefix", "of a bucket, what all names begin with");
+        let s3_region: Option<String> =
+            table.optional("s3_region", "of a bucket, its region as the provider calls it; \"us-east-1\" unless said");
+        let access_key: Option<String> =
+            table.optional("access_key", "of a bucket, the access key, which is no secret");
+        let secret_key: Option<Secret> = table.optional("secret_key", "of a bucket, where its secret key is kept");
+        let lock = table.or("lock", true, "of a bucket, lock objects for as long as they are kept (object lock)");
+        let bytes_per_second_max =
+            table.optional("bytes_per_second_max", "of a bucket, the most that is sent in a second, in bytes");
+        let name = name?;
+        if !is_short_name(&name) {
+            let remedy = "write 1 to 40 of the characters a-z 0-9 - and start with a letter";
+            table.mistake("name", format!("`{name}` is no name of a copy"), remedy);
+            return None;
+        }
+        let place = match (directory, bucket) {
+            (Some(directory), None) => PlaceSettings::Directory(directory),
+            (None, Some(bucket)) => {
+                let (Some(endpoint), Some(access_key), Some(secret_key)) = (endpoint, access_key, secret_key) else {
+                    let remedy = "write `endpoint`, `access_key` and `secret_key = { file = \"…\" }` beside it";
+                    table.mistake("bucket", "nobody can reach a bucket by its name alone", remedy);
+                    return None;
+                };
+                PlaceSettings::S3(BucketSettings {
+                    endpoint: endpoint.to_string(),
+                    bucket,
+                    prefix,
+                    region: s3_region.unwrap_or_else(|| "us-east-1".to_owned()),
+                    access_key,
+                    secret_key: secret_key.into(),
+                    lock,
+                    bytes_per_second_max,
+                })
+            }
+            (Some(_), Some(_)) => {
+                table.mistake("bucket", "one copy in two places", "declare two copies, or remove one of the two keys");
+                return None;
+            }
+            (None, None) => {
+                table.mistake("name", "a copy that is nowhere", "write `directory = \"…\"`, or `bucket = \"…\"`");
+                return None;
+            }
+        };
+        Some(Self { name, region: region?, place })
+    }
+}
+
+/// What a server is called in its chapter, and where its socket is on Debian.
+struct Server {
+    socket_doc: &'static str,
+    socket: &'static str,
+    incremental: Option<Span>,
+}
+
+fn database(table: &mut Table<'_>, server: &Server) -> Option<DatabaseSettings> {
+    let kinds = [Some(Kind::Full), Some(Kind::Log), Some(Kind::Restore), server.incremental.map(|_| Kind::Incremental)];
+    let kinds: Vec<Kind> = kinds.into_iter().flatten().collect();
+    let name = declare(table, &kinds);
+    let service = table.required("service", "the service that the probes belong to");
+    let socket: Option<PathBuf> = table.optional("socket", server.socket_doc);
+    let user = table.optional("user", "the user; that of the agent unless said");
+    let password: Option<Secret> =
+        table.optional("password", "where its password is kept; without one the server asks the kernel who connects");
+    let full_every = table.or_in("full_every", Span::from_secs(6 * 3600), &INTERVALS, "how often a full base is taken");
+    let incremental_every = server.incremental.map(|default| {
+        table.or_in("incremental_every", default, &INTERVALS, "how often an incremental base is taken in between")
+    });
+    let socket = socket.unwrap_or_else(|| PathBuf::from(server.socket));
+    let connection = Connection { socket, user, password: password.map(SecretPlace::from) };
+    Some(DatabaseSettings { name: name?, service: service?, connection, full_every, incremental_every })
+}
+
+/// A table of `[[backup.mariadb]]`.
+struct MariaDbTable(DatabaseSettings);
+
+impl Section for MariaDbTable {
+    const ABOUT: &'static str = "A server of MariaDB, with its binary log.";
+    const EXAMPLE: &'static str = "";
+
+    fn read(table: &mut Table<'_>) -> Option<Self> {
+        let server = Server {
+            socket_doc: "its socket; `/run/mysqld/mysqld.sock` unless said",
+            socket: "/run/mysqld/mysqld.sock",
+            incremental: Some(Span::from_secs(3600)),
+        };
+        database(table, &server).map(Self)
+    }
+}
+
+/// A table of `[[backup.postgres]]`.
+struct PostgresTable(DatabaseSettings);
+
+impl Section for PostgresTable {
+    const ABOUT: &'static str = "A cluster of PostgreSQL, with its write-ahead log.";
+    const EXAMPLE: &'static str = "";
+
+    fn read(table: &mut Table<'_>) -> Option<Self> {
+        let server = Server {
+            socket_doc: "the folder of its socket; `/run/postgresql` unless said",
+            socket: "/run/postgresql",
+            incremental: None,
+        };
+        database(table, &server).map(Self)
+    }
+}
+
+impl Section for FilesSettings {
+    const ABOUT: &'static str = "Files and directories, and volumes of Docker.";
+    const EXAMPLE: &'static str = "";
+
+    fn read(table: &mut Table<'_>) -> Option<Self> {
+        let name = declare(table, &[Kind::Full, Kind::Restore]);
+        let service = table.required("service", "the service that the probes belong to");
+        let paths: Vec<PathBuf> = table.list("paths", "files and directories");
+        let volumes: Vec<String> = table.list("volumes", "volumes of Docker, by name");
+        let exclude = table.list("exclude", "what is left out, as in a `.gitignore`");
+        let every = table.or_in("every", Span::from_secs(6 * 3600), &INTERVALS, "how often they are backed up");
+        if paths.is_empty() && volumes.is_empty() {
+            table.mistake("paths", "nothing is backed up", "write `paths = [\"/etc\", \"/srv/www\"]`, or `volumes`");
+        }
+        Some(Self { name: name?, service: service?, paths, volumes, exclude, every })
+    }
+}
+
+impl Section for Settings {
+    const ABOUT: &'static str = "\
+Files and databases, kept at several places and brought back to any second. It runs in the agent of this host.";
+    const EXAMPLE: &'static str = r#"
+[backup]
+key = { file = "/etc/garant/backup.key" }
+copy = [
+  { name = "near", region = "gravelines", directory = "/mnt/backup" },
+  { name = "far", region = "gravelines", endpoint = "https://s3.example", bucket = "shop-backup", access_key = "AK1", secret_key = { file = "/etc/garant/s3.key" } },
+]
+mariadb = [{ name = "shop-db", service = "shop" }]
+postgres = [{ name = "crm-db", service = "shop" }]
+files = [{ name = "etc", service = "shop", paths = ["/etc"] }]
+"#;
+
+    fn read(table: &mut Table<'_>) -> Option<Self> {
+        let key: Option<Secret> =
+            table.required("key", "where the repository key is kept: `garant backup key new` makes one");
+        let keep = table.or_in("keep", Span::from_days(90), &KEPT, "how long everything is kept");
+        let doc = "how often each backup is restored to a random instant, in a place of its own";
+        let restore_every = table.or_in("restore_every", Span::from_days(1), &INTERVALS, doc);
+        let copies: Vec<CopySettings> = table.list("copy", "the copies, [[backup.copy]]");
+        let mariadb: Vec<MariaDbTable> = table.list("mariadb", "servers of MariaDB, [[backup.mariadb]]");
+        let postgres: Vec<PostgresTable> = table.list("postgres", "clusters of PostgreSQL, [[backup.postgres]]");
+        let files: Vec<FilesSettings> = table.list("files", "files, [[backup.files]]");
+        if copies.is_empty() && !table.has("copy") {
+            table.mistake("key", "there is no place for any backup", "declare a [[backup.copy]], best two");
+        }
+        let settings = Self {
+            key: key?.into(),
+            keep,
+            restore_every,
+            copies,
+            mariadb: mariadb.into_iter().map(|table| table.0).collect(),
+            postgres: postgres.into_iter().map(|table| table.0).collect(),
+            files,
+        };
+        let mut names = BTreeSet::new();
+        let twice = settings.backups().map(|(name, ..)| name).find(|name| !names.insert(*name)).map(str::to_owned);
+        let mut copies = BTreeSet::new();
+        let copy_twice = settings.copies.iter().map(|copy| &copy.name).find(|name| !copies.insert(*name)).cloned();
+        if let Some(name) = twice {
+            table.mistake("key", format!("two backups are called `{name}`"), "give one of them another name");
+        }
+        if let Some(name) = copy_twice {
+            table.mistake("copy", format!("two copies are called `{name}`"), "give one of them another name");
+        }
+        Some(settings)
+    }
+}
+
+/// The part of the policy that the engine reads.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Config {
+    settings: Option<Settings>,
+    revision: String,
+    /// How many providers the copies are at.
+    providers: usize,
+}
+
+/// What the engine is to do, as the agent keeps it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct Desired {
+    /// `[backup]`.
+    pub settings: Settings,
+    /// The revision of the policy, which coverage records name.
+    pub revision: String,
+}
+
+impl Config {
+    /// What the agent of this host is to do; `None` without `[backup]`.
+    pub fn desired(&self) -> Option<Desired> {
+        let settings = self.settings.clone()?;
+        Some(Desired { settings, revision: self.revision.clone() })
+    }
+
+    /// `[backup]`.
+    pub fn settings(&self) -> Option<&Settings> {
+        self.settings.as_ref()
+    }
+}
+
+fn finding(name: &str) -> Option<FindingId> {
+    name.parse().ok()
+}
+
+impl Part for Config {
+    fn read(document: &mut Document, nouns: &Nouns) -> Self {
+        let settings: Option<Settings> = document.table("backup");
+        let mut providers = BTreeSet::new();
+        if let Some(settings) = &settings {
+            for name in FINDINGS.into_iter().filter_map(|(name, ..)| finding(name)) {
+                document.provide(&name);
+            }
+            for copy in &settings.copies {
+                providers.extend(nouns.regions.iter().find(|region| region.id == copy.region).map(|it| &it.provider));
+            }
+            if settings.backups().next().is_none() && !document.is_broken() {
+                let remedy = "declare a [[backup.mariadb]], a [[backup.postgres]] or a [[backup.files]]";
+                document.mistake(Mistake::new(document.place_of("backup"), "nothing is backed up", remedy));
+            }
+        }
+        Self { settings, revision: String::new(), providers: providers.len() }
+    }
+
+    fn reference() -> Vec<SectionDoc> {
+        vec![SectionDoc::of::<Settings>("backup", false)]
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let Some(settings) = &self.settings else { return Vec::new() };
+        let mut warnings = Vec::new();
+        let regions: BTreeSet<&RegionId> = settings.copies.iter().map(|copy| &copy.region).collect();
+        if settings.copies.len() < 2 {
+            warnings.push("[backup] has one copy: what destroys it destroys every backup".to_owned());
+        } else if self.providers < 2 || regions.len() < 2 {
+            warnings.push("the copies of [backup] are not in two regions of two providers".to_owned());
+        }
+        let directories = settings.copies.iter().filter(|copy| matches!(copy.place, PlaceSettings::Directory(_)));
+        for copy in directories {
+            warnings.push(format!(
+                "the copy `{}` is a directory: whoever takes this host over can delete from it, as nothing locks",
+                copy.name
+            ));
+        }
+        for copy in &settings.copies {
+            if let PlaceSettings::S3(bucket) = &copy.place
+                && !bucket.lock
+            {
+                let name = &copy.name;
+                warnings.push(format!(
+                    "the copy `{name}` locks no objects: whoever has credentials that delete can delete what it holds"
+                ));
+            }
+        }
+        warnings
+    }
+
+    fn set_revision(&mut self, revision: &str) {
+        revision.clone_into(&mut self.revision);
+    }
+
+    fn publish(&self, public: &mut Applied) {
+        let (Some(settings), Ok(observer)) = (&self.settings, "server.backup".parse::<event::ObserverId>()) else {
+            return;
+        };
+        let mut of_findings = Vec::new();
+        for (name, service, kinds) in settings.backups() {
+            for probe in kinds.into_iter().filter_map(|kind| kind.probe(name)) {
+                of_findings.push(probe.clone());
+                public.probes.push(event::policy::Probe {
+                    id: probe,
+                    kind: PROBE.into(),
+                    service: service.clone(),
+                    every: EVERY,
+                    observers: [observer.clone()].into(),
+                    agreement: Agreement::default(),
+                });
+            }
+        }
+        for (name, fr, en) in FINDINGS {
+            let Some(finding) = finding(name) else { continue };
+            let title = Text { fr: fr.to_owned(), en: en.to_owned() };
+            public.findings.push(Detector { finding, title, probes: of_findings.clone() });
+        }
+    }
+}
