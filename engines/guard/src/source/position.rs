@@ -8,6 +8,8 @@ use event::Time;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::log_file::LogFile;
+
 /// Bytes before an offset, and at the start of a file, that are remembered.
 pub(super) const WINDOW: usize = 256;
 /// Version of the format of [`Positions`].
@@ -93,10 +95,11 @@ impl Position {
     }
 
     /// Whether `file` is a copy of the file that ends before this position: one that was made while more was written, and read. The
-    /// same first line says so.
-    pub(super) fn is_behind(&self, file: &File) -> bool {
-        let is_shorter = file.metadata().is_ok_and(|metadata| metadata.len() < self.offset);
-        is_shorter && self.first.as_ref().is_some_and(|first| first.read(file, 0).is_some())
+    /// same first line says so, and that it is no younger than what was read: logs that begin alike come one after the other.
+    pub(super) fn is_behind(&self, file: &LogFile) -> bool {
+        let is_shorter = file.size().is_ok_and(|size| size < self.offset);
+        let first = self.first.as_ref().filter(|first| !first.is_of_zeros());
+        is_shorter && file.modified() <= self.modified && first.is_some_and(|first| first.read(&file.file, 0).is_some())
     }
 }
 

@@ -76,6 +76,7 @@ pub(super) fn rest_of(
     // By what was read: first the file itself, else the first copy.
     opened.sort_by_key(|file| (file.identity != identity, file.modified()));
     let mut between = Vec::new();
+    let mut is_behind = false;
     for mut file in opened {
         if known.contains(&file.identity) {
             continue;
@@ -88,12 +89,16 @@ pub(super) fn rest_of(
                 rest.found = true;
                 rest.files.push(file);
             }
-        } else if position.is_behind(&file.file) {
-            rest.found |= !is_open;
-        } else if is_newer(&file, position) && !was_read(&file) {
+        } else if was_read(&file) {
+            // An older log, or one that another path goes on with.
+        } else if position.is_behind(&file) {
+            is_behind = !is_open;
+        } else if is_newer(&file, position) {
             between.push(file);
         }
     }
+    // The start is a weaker sign than the bytes before the offset: of a copy that has those, it takes nothing.
+    rest.found |= is_behind;
     between.sort_by_key(LogFile::modified);
     rest.files.append(&mut between);
     rest

@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use event::{Clock, Monotonic, Span, Time};
 
@@ -273,6 +274,51 @@ fn of_a_log_that_was_copied_and_truncated_the_rest_is_read_from_the_copy() {
         assert!(logs.read().is_empty());
         logs.restart();
         assert!(logs.read().is_empty(), "{pattern}");
+    }
+}
+
+/// Of a log with a constant first line, or with the hole of a writer that does not append, the start tells nothing.
+#[test]
+fn a_copy_is_found_beside_an_older_rotated_log_that_starts_alike() {
+    for start in [b"# a header\n".to_vec(), vec![0; 300]] {
+        for is_stopped in [false, true] {
+            let mut logs = Logs::of("a.log");
+            logs.write("a.log", [&start[..], b"1\n"].concat());
+            logs.read();
+            logs.rename("a.log", "a.log.2");
+            logs.write("a.log", [&start[..], b"2, which is longer\n"].concat());
+            assert_eq!(logs.read().last().map(String::as_str), Some("2, which is longer"));
+            // The old one is closed.
+            logs.clock.pass(100);
+            assert!(logs.read().is_empty());
+            logs.write("a.log", "3\n");
+            fs::copy(logs.path("a.log"), logs.path("a.log.1")).expect("copied");
+            File::create(logs.path("a.log")).expect("truncated");
+            logs.write("a.log", "4\n");
+            if is_stopped {
+                logs.restart();
+            }
+            assert_eq!(logs.read(), ["3", "4"], "start {start:?}, stopped meanwhile: {is_stopped}");
+        }
+    }
+}
+
+#[test]
+fn a_log_that_came_and_went_is_read_however_it_starts() {
+    for is_stopped in [false, true] {
+        let mut logs = Logs::of("a.log");
+        logs.write("a.log", "# a header\n1, which is longer\n");
+        logs.read();
+        logs.rename("a.log", "a.log.2");
+        logs.write("a.log.1", "# a header\n2\n");
+        let between = File::open(logs.path("a.log.1")).expect("the log");
+        let modified = between.metadata().and_then(|metadata| metadata.modified()).expect("its time");
+        between.set_modified(modified + Duration::from_secs(1)).expect("written later");
+        logs.write("a.log", "# a header\n3\n");
+        if is_stopped {
+            logs.restart();
+        }
+        assert_eq!(logs.read(), ["# a header", "2", "# a header", "3"], "stopped meanwhile: {is_stopped}");
     }
 }
 
