@@ -362,7 +362,7 @@ mod tests {
 
     /// WA-2: a promise that no evidence can ever prove is a mistake in its line, and no verdict that is broken for good.
     #[test]
-    fn freshness_is_promised_of_heartbeats_only() {
+    fn freshness_is_promised_of_what_has_successes() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("garant.toml");
         let load = |more: &str, probe: &str| {

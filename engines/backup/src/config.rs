@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use event::policy::{Agreement, Applied, Detector, Text};
 use event::{FindingId, ProbeId, RegionId, ServiceId, Span};
-use policy::{Document, Mistake, Nouns, Part, Secret, Section, SectionDoc, Table};
+use policy::{BackupName, Document, Mistake, Nouns, Part, Secret, Section, SectionDoc, Table};
 use serde::{Deserialize, Serialize};
 
 /// How often it is stated what was looked at: one coverage record.
@@ -31,7 +31,7 @@ const FINDINGS: [(&str, &str, &str); 3] = [
 const INTERVALS: RangeInclusive<Span> = Span::from_secs(60)..=Span::from_days(31);
 /// How long backups may be kept.
 const KEPT: RangeInclusive<Span> = Span::from_days(1)..=Span::from_days(3650);
-/// Longest name of a backup or a copy: it is part of names of objects.
+/// Longest name of a copy: it is part of names of objects, as that of a backup.
 const NAME_BYTES_MAX: usize = 40;
 
 /// One copy of the repository.
@@ -214,18 +214,12 @@ impl Settings {
 fn declare(table: &mut Table<'_>, kinds: &[Kind]) -> Option<String> {
     let doc =
         "name of the backup; its probes are called so with `-full`, `-incremental`, `-log` and `-restore` behind it";
-    let name = table.required::<String>("name", doc)?;
-    if !is_short_name(&name) {
-        let remedy =
-            "write 1 to 40 of the characters a-z 0-9 - and start with a letter: it is part of names of objects";
-        table.mistake("name", format!("`{name}` is no name of a backup"), remedy);
-        return None;
-    }
+    let name: BackupName = table.declare("name", doc)?;
     for kind in kinds {
-        let probe = kind.probe(&name)?;
+        let probe = kind.probe(name.as_str())?;
         table.provide(&probe);
     }
-    Some(name)
+    Some(name.to_string())
 }
 
 fn is_short_name(name: &str) -> bool {
@@ -407,13 +401,8 @@ files = [{ name = "etc", service = "shop", paths = ["/etc"] }]
             postgres: postgres.into_iter().map(|table| table.0).collect(),
             files,
         };
-        let mut names = BTreeSet::new();
-        let twice = settings.backups().map(|(name, ..)| name).find(|name| !names.insert(*name)).map(str::to_owned);
         let mut copies = BTreeSet::new();
         let copy_twice = settings.copies.iter().map(|copy| &copy.name).find(|name| !copies.insert(*name)).cloned();
-        if let Some(name) = twice {
-            table.mistake("key", format!("two backups are called `{name}`"), "give one of them another name");
-        }
         if let Some(name) = copy_twice {
             table.mistake("copy", format!("two copies are called `{name}`"), "give one of them another name");
         }

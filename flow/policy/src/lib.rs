@@ -54,7 +54,7 @@ mod value;
 pub use address::{Address, BadAddress, HostPort, Scheme, Url};
 pub use document::Document;
 pub use mistake::{Mistake, Mistakes};
-pub use name::{EscalationName, HostGroup, Name, Noun, PersonName, ScheduleName};
+pub use name::{BackupName, EscalationName, HostGroup, Name, Noun, PersonName, ScheduleName};
 pub use nouns::{
     Basics, Host, JournalSettings, Maintenance, Nouns, Observer, Origin, Pages, Person, Publication, Region,
     RetentionPeriods, Service, VerifierKeyText, Witness,

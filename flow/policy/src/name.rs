@@ -60,6 +60,36 @@ impl fmt::Display for PersonName {
     }
 }
 
+/// Name of a backup, which is part of names of objects and of its probes.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct BackupName(String);
+
+impl BackupName {
+    const BYTES_MAX: usize = 40;
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for BackupName {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let is_sound = text.len() <= Self::BYTES_MAX
+            && text.starts_with(|first: char| first.is_ascii_lowercase())
+            && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+        if is_sound { Ok(Self(text.to_owned())) } else { Err(()) }
+    }
+}
+
+impl fmt::Display for BackupName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 macro_rules! spelled_like_hosts {
     ($($(#[$doc:meta])* $name:ident;)*) => {$(
         $(#[$doc])*
@@ -129,6 +159,8 @@ names! {
     HostGroup, "host group", "`groups` in a [[host]]", "a";
     ScheduleName, "schedule", "[[schedule]]", "a";
     EscalationName, "escalation", "[[escalation]]", "an";
+    BackupName, "backup", "[[backup.mariadb]], [[backup.postgres]] or [[backup.files]]", "a",
+        "write 1 to 40 of the characters a-z 0-9 - and start with a letter: it is part of names of objects", false;
     FindingId, "finding", "a probe that looks for it", "a";
     PersonName, "person", "[[person]]", "a", "write 1 to 100 bytes of text on one line", true;
 }

@@ -39,6 +39,7 @@
 //!
 //! A sample stands for the time since the one before it, so an outage shorter than the time between two may go unseen.
 
+mod backups;
 mod burn;
 mod declared;
 mod deltas;

@@ -1,28 +1,29 @@
-//! Freshness: two successful pings of a heartbeat are never further apart than promised.
+//! Freshness: two successes of a heartbeat, or of a kind of backup, are never further apart than promised.
 //!
 //! The figure is the longest gap inside the window, from its start to the first success and from the last success to
 //! its end included: a job that stopped must not look fresh because it once was. Where nobody listened, a ping may have been
 //! missed. So `low` is the longest stretch that was listened to without hearing a success, `high` the longest between
 //! two successes. Where the clock of a listener stepped, `high` also counts the labels that mean nothing, because a
-//! clock that is put back makes two pings look closer than they were.
+//! clock that is put back makes two successes look closer than they were.
 
 use event::policy::{Applied, Probe};
 use event::promise::{Figure, Outcome, Reason, Unit};
 use event::{Interval, ProbeId, Span, Spans};
-use policy::Table;
+use policy::{BackupName, Table};
 use serde::{Deserialize, Serialize};
 
+use crate::backups::{BACKUP, BackupKind};
 use crate::line::Evidence;
 use crate::lines::Subject;
 use crate::objective::{ObjectiveKind, Promised, Rule, windows};
 use crate::observed::{Aspect, Success};
 use crate::ruling::{Case, Ruling, touched};
 
-/// Two successful pings of a heartbeat are never further apart than this.
+/// Two successes of a heartbeat, or of a kind of backup, are never further apart than this.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
 #[serde(deny_unknown_fields)]
 pub struct Freshness {
-    /// The heartbeat.
+    /// The heartbeat, or the probe of the kind of backup.
     pub probe: ProbeId,
     /// Longest time allowed between two successes.
     pub at_most: Span,
@@ -31,18 +32,17 @@ pub struct Freshness {
 }
 
 impl ObjectiveKind for Freshness {
-    const ABOUT: &'static str = "Two successful pings of a heartbeat are never further apart than this.";
+    const ABOUT: &'static str = "\
+Two successful pings of a heartbeat are never further apart than this; or, with `backup` and `kind`, two backups \
+of that kind.";
     const EXAMPLE: &'static str = r#"{ probe = "shop-db-dump", at_most = "26 h", over = "30 d" }"#;
-    const DOC: &'static str = "a heartbeat succeeds at least so often";
+    const DOC: &'static str = "a heartbeat, or a kind of backup, succeeds at least so often";
     const MEASURE: [&'static str; 2] = ["plus longue durée entre deux succès", "longest time between two successes"];
 
     fn read(table: &mut Table<'_>) -> Option<Vec<Self>> {
-        let probe: Option<ProbeId> = table.required("probe", "which heartbeat");
+        let probe = probe(table);
         let at_most: Option<Span> = table.required("at_most", "the longest time between two successes");
         let over = windows(table);
-        if let Some(probe) = probe.clone() {
-            table.check_against("probe", move |applied| is_a_heartbeat(&probe, applied));
-        }
         let (at_most, over) = (at_most?, over?);
         if at_most == Span::ZERO {
             let reason = "no two successes are at the same instant, so nobody can keep this promise";
@@ -59,17 +59,58 @@ impl ObjectiveKind for Freshness {
     }
 }
 
-/// The kind of probe that counts successes.
+/// The kind of probe that counts pings.
 const HEARTBEAT: &str = "heartbeat";
 
-/// What is wrong with a probe that is none; one that is not there is reported as such.
-fn is_a_heartbeat(probe: &ProbeId, applied: &Applied) -> Option<(String, String)> {
+/// Reads what must succeed: `probe`, or `backup` and `kind`.
+fn probe(table: &mut Table<'_>) -> Option<ProbeId> {
+    let doc = "which heartbeat; or the probe of a backup, which `backup` and `kind` name as well";
+    let probe: Option<ProbeId> = table.optional("probe", doc);
+    let backup: Option<BackupName> = table.optional("backup", "in the place of `probe`, which backup");
+    let kind: Option<BackupKind> = table.optional("kind", "of a backup, of which of its kinds");
+    if let Some(probe) = probe.clone() {
+        table.check_against("probe", move |applied| has_successes(&probe, applied));
+    }
+    if let (Some(backup), Some(kind)) = (backup.clone(), kind) {
+        table.check_against("kind", move |applied| kind.lacking(&backup, applied));
+    }
+    match (table.has("probe"), table.has("backup"), table.has("kind")) {
+        (true, false, false) => probe,
+        (false, true, true) => kind?.probe(&backup?),
+        (true, ..) => {
+            let extra = if table.has("backup") { "backup" } else { "kind" };
+            let remedy = "remove `probe`, or `backup` and `kind`: of two things make two objectives";
+            table.mistake(extra, format!("`probe` says already what must succeed, and so does `{extra}`"), remedy);
+            None
+        }
+        (false, true, false) => {
+            let reason = "of a backup, one kind is promised: each is made at times of its own";
+            table.mistake("backup", reason, "add kind = \"log\", or \"full\", \"incremental\" or \"restore\"");
+            None
+        }
+        (false, false, true) => {
+            table.mistake("kind", "`kind` is that of a backup, and none is named", "add backup = \"…\" beside it");
+            None
+        }
+        (false, false, false) => {
+            let remedy = "add probe = \"…\" with a heartbeat, or backup = \"…\" and kind = \"log\"";
+            table.mistake("", "nothing says what must succeed", remedy);
+            None
+        }
+    }
+}
+
+/// What is wrong with a probe that counts no successes; one that is not there is reported as such.
+fn has_successes(probe: &ProbeId, applied: &Applied) -> Option<(String, String)> {
     let declared = applied.probes.iter().find(|declared| declared.id == *probe)?;
     let Probe { kind, service, .. } = declared;
-    (&**kind != HEARTBEAT).then(|| {
-        let reason = format!("`{probe}` is a [[probe.{kind}]], and only heartbeats have successes of which freshness tells");
+    (![HEARTBEAT, BACKUP].contains(&&**kind)).then(|| {
+        let reason = format!(
+            "`{probe}` is a [[probe.{kind}]], and only heartbeats and backups have successes of which freshness tells"
+        );
         let remedy = format!(
-            "name a [[probe.heartbeat]], or promise the availability of service `{service}`, or the configuration of this probe"
+            "name a [[probe.heartbeat]] or a backup, or promise the availability of service `{service}`, or the configuration of \
+             this probe"
         );
         (reason, remedy)
     })

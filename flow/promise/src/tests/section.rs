@@ -45,6 +45,14 @@ fn every_kind_reads() {
             Objective::Freshness(Freshness { probe: scene::name("dump"), at_most: Span::from_secs(26 * 3600), over }),
         ),
         (
+            "freshness = { backup = \"shop-db\", kind = \"log\", at_most = \"15 min\", over = \"30 d\" }",
+            Objective::Freshness(Freshness {
+                probe: scene::name("shop-db-log"),
+                at_most: Span::from_secs(15 * 60),
+                over,
+            }),
+        ),
+        (
             "configuration = { probe = \"dump\", over = \"30 d\" }",
             Objective::Configuration(Configuration { probe, observed: percent("99 %"), over }),
         ),
@@ -117,6 +125,29 @@ fn mistakes_say_what_is_wrong() {
         ("freshness = { probe = \"dump\", at_most = \"26 h\", over = \"30 d\" }", "no probe is called `dump`"),
         ("freshness = { probe = \"dump\", at_most = \"30 d\", over = \"1 d\" }", "can't be seen in a window of 1 d"),
         ("freshness = { probe = \"dump\", at_most = \"0 s\", over = \"1 d\" }", "nobody can keep this promise"),
+        ("freshness = { at_most = \"26 h\", over = \"30 d\" }", "nothing says what must succeed"),
+        ("freshness = { backup = \"shop-db\", at_most = \"26 h\", over = \"30 d\" }", "add kind = \"log\""),
+        ("freshness = { kind = \"log\", at_most = \"26 h\", over = \"30 d\" }", "none is named"),
+        (
+            "freshness = { probe = \"dump\", backup = \"shop-db\", at_most = \"26 h\", over = \"30 d\" }",
+            "remove `probe`, or `backup` and `kind`",
+        ),
+        (
+            "freshness = { probe = \"dump\", kind = \"log\", at_most = \"26 h\", over = \"30 d\" }",
+            "remove `probe`, or `backup` and `kind`",
+        ),
+        (
+            "freshness = { backup = \"shop-db\", kind = \"logs\", at_most = \"26 h\", over = \"30 d\" }",
+            "did you mean \"log\"?",
+        ),
+        (
+            "freshness = { backup = \"Shop DB\", kind = \"log\", at_most = \"26 h\", over = \"30 d\" }",
+            "write 1 to 40 of the characters",
+        ),
+        (
+            "freshness = { backup = \"shop-db\", kind = \"log\", at_most = \"26 h\", over = \"30 d\" }",
+            "no backup is declared: add [[backup.mariadb]]",
+        ),
         ("availability = { service = \"shop\", at_least = \"0 %\", over = \"1 d\" }", "kept whatever happens"),
         ("coverage = { service = \"shop\", at_least = \"0.0 %\", over = \"1 d\" }", "kept whatever happens"),
         ("absence = { finding = \"disk\", observed = \"0 %\", over = \"1 d\" }", "what nobody observed is unproven"),

@@ -226,7 +226,7 @@ fn the_specification_names_every_constant() {
         .iter()
         .map(|(name, _)| *name)
         .chain(["BEGINNING", "END", "LOOK_BACK", "FORMAT", "ROW_BYTES_MAX", "BUCKETS", "HEAD"])
-        .chain(["BEGAN_WITHIN", "BLIND_KEPT", "WATCH", "RULES", "HEARTBEAT"])
+        .chain(["BEGAN_WITHIN", "BLIND_KEPT", "WATCH", "RULES", "HEARTBEAT", "BACKUP"])
         .collect();
     let folders = [concat!(env!("CARGO_MANIFEST_DIR"), "/src"), concat!(env!("CARGO_MANIFEST_DIR"), "/src/objective")];
     for file in folders.into_iter().flat_map(|folder| std::fs::read_dir(folder).expect("a folder")) {

@@ -1,0 +1,110 @@
+//! What a policy promises of a backup is about a probe that the engine has (BK-1).
+
+use event::policy::{Applied, Promise};
+use garant_backup::Config;
+use policy::{Document, Nouns, Part};
+use promise::Promises;
+use promise::objective::{Freshness, Objective};
+
+const DECLARED: &str = r#"
+[[region]]
+name = "near"
+provider = "one"
+[[service]]
+name = "shop"
+[backup]
+key = { file = "/etc/garant/backup.key" }
+copy = [{ name = "near", region = "near", directory = "/mnt/backup" }]
+mariadb = [{ name = "shop-db", service = "shop" }]
+postgres = [{ name = "crm-db", service = "shop" }]
+files = [{ name = "etc", service = "shop", paths = ["/etc"] }]
+"#;
+
+/// The promises of this policy, or its mistakes.
+fn read(declared: &str, objective: &str) -> Result<Vec<Promise>, String> {
+    let promise = format!("[[promise]]\nid = \"BK-1\"\ntext.fr = \"Oui.\"\ntext.en = \"Yes.\"\n{objective}\n");
+    let mut document = Document::from_text("garant.toml", &format!("{declared}{promise}"));
+    let nouns = Nouns::read(&mut document);
+    let (backups, promises) = (Config::read(&mut document, &nouns), Promises::read(&mut document, &nouns));
+    let mut applied = Applied {
+        revision: String::new(),
+        services: Vec::new(),
+        probes: Vec::new(),
+        findings: Vec::new(),
+        maintenance: Vec::new(),
+        promises: Vec::new(),
+    };
+    nouns.publish(&mut applied);
+    backups.publish(&mut applied);
+    promises.publish(&mut applied);
+    document.check(&applied);
+    document.finish().map_err(|mistakes| mistakes.render(false))?;
+    let declared = |promise: &Promise| {
+        let objectives = promise.objectives.iter().map(|clause| Objective::of(clause).expect("known"));
+        objectives.map(|objective| objective.subject()).all(|subject| {
+            let promise::Subject::Probe(of) = subject else { return false };
+            applied.probes.iter().any(|probe| probe.id == of && &*probe.kind == "backup")
+        })
+    };
+    assert!(applied.promises.iter().all(declared), "{:?}", applied.promises);
+    Ok(applied.promises)
+}
+
+fn freshness(of: &str) -> String {
+    format!("freshness = {{ {of}, at_most = \"15 min\", over = \"30 d\" }}")
+}
+
+#[test]
+fn freshness_of_a_backup_is_that_of_its_probe() {
+    for (backup, kind) in [
+        ("shop-db", "full"),
+        ("shop-db", "incremental"),
+        ("shop-db", "log"),
+        ("shop-db", "restore"),
+        ("crm-db", "log"),
+        ("etc", "full"),
+        ("etc", "restore"),
+    ] {
+        let promises = read(DECLARED, &freshness(&format!("backup = \"{backup}\", kind = \"{kind}\"")));
+        let promises = promises.unwrap_or_else(|mistakes| panic!("{mistakes}"));
+        let Some(Objective::Freshness(Freshness { probe, .. })) = Objective::of(&promises[0].objectives[0]) else {
+            panic!("{promises:?}")
+        };
+        assert_eq!(probe.as_str(), format!("{backup}-{kind}"));
+        // The journal holds the same, whoever wrote the policy.
+        let by_probe = read(DECLARED, &freshness(&format!("probe = \"{probe}\""))).expect("the same");
+        assert_eq!(by_probe, promises);
+    }
+}
+
+#[test]
+fn a_backup_or_a_kind_that_there_is_not_is_a_mistake() {
+    for (of, parts) in [
+        ("backup = \"shop-bd\", kind = \"log\"", &["no backup is called `shop-bd`", "did you mean `shop-db`?"][..]),
+        ("backup = \"crm-db\", kind = \"incremental\"", &["\"incremental\" is made of backup `crm-db`", "\"log\""]),
+        ("backup = \"etc\", kind = \"log\"", &["\"log\" is made of backup `etc`", "\"full\", \"restore\""]),
+    ] {
+        let mistakes = read(DECLARED, &freshness(of)).expect_err(of);
+        for part in parts {
+            assert!(mistakes.contains(part), "{part} in {mistakes}");
+        }
+    }
+    let none = read("", &freshness("backup = \"etc\", kind = \"log\"")).expect_err("no backup");
+    assert!(none.contains("no backup is declared: add [[backup.mariadb]]"), "{none}");
+}
+
+/// A table with a mistake of its own is declared all the same.
+#[test]
+fn a_backup_with_a_mistake_is_not_called_missing() {
+    for (right, wrong) in
+        [("paths = [\"/etc\"]", "every = \"1 s\""), ("key = { file = \"/etc/garant/backup.key\" }\n", "")]
+    {
+        assert!(DECLARED.contains(right));
+        let mistakes =
+            read(&DECLARED.replace(right, wrong), &freshness("backup = \"etc\", kind = \"full\"")).expect_err("one");
+        assert!(!mistakes.contains("backup is") && !mistakes.contains("is made of"), "{mistakes}");
+    }
+    let twice = DECLARED.replace("name = \"etc\"", "name = \"shop-db\"");
+    let mistakes = read(&twice, &freshness("backup = \"shop-db\", kind = \"full\"")).expect_err("two of one name");
+    assert!(mistakes.contains("two backups are called `shop-db`"), "{mistakes}");
+}
