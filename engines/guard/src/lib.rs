@@ -14,6 +14,7 @@ mod door;
 mod events;
 pub mod fail2ban;
 mod figures;
+mod kept;
 mod lists;
 mod login;
 mod plan;

@@ -18,7 +18,7 @@ use crate::fail2ban::{
     ActionKind, Backend, BanAction, BanTime, Ignored, Jail, Jails, LogPath, Port, Services, UseDns, read_jails,
 };
 use crate::scenarios::Scenario;
-use crate::source::{Encoding, Follow, JournalSettings, Start};
+use crate::source::{Encoding, Follow, JournalSettings, Positions, Start, names};
 
 /// The filter of fail2ban that reads what fail2ban itself has logged of its bans.
 const RECIDIVE: &str = "recidive";
@@ -51,8 +51,8 @@ pub(crate) struct Impairment {
 
 /// Logs, and the rules that read them alike: in one encoding and with dates of one kind, so each line is read once.
 pub(crate) struct StreamPlan {
-    /// What tells it from the other streams, and finds its positions again.
-    pub(crate) key: String,
+    /// What tells it from the other streams.
+    pub(crate) key: Arc<str>,
     pub(crate) source: SourcePlan,
     pub(crate) encoding: Encoding,
     /// For looking into a log that is seen for the first time: what is found there says nothing of the lines to come.
@@ -67,6 +67,26 @@ pub(crate) enum SourcePlan {
     Files(Vec<Follow>),
     /// The journal of systemd, at first from so long ago.
     Journal(JournalSettings, Span),
+}
+
+impl StreamPlan {
+    /// Whether it has a rule of this name.
+    pub(crate) fn has(&self, rule: &str) -> bool {
+        self.rules.iter().any(|known| *known.name == *rule)
+    }
+}
+
+impl SourcePlan {
+    /// Takes the places in the logs that it reads out of these.
+    pub(crate) fn take_places(&self, positions: &mut Positions) -> Positions {
+        match self {
+            Self::Files(follows) => {
+                let is_named = |path: &str| follows.iter().any(|follow| names(&follow.pattern, path));
+                positions.take(&is_named, &|_| false)
+            }
+            Self::Journal(settings, _) => positions.take(&|_| false, &|name| *name == *settings.name()),
+        }
+    }
 }
 
 /// A rule.
@@ -225,9 +245,11 @@ impl Plan {
 
     /// Adds a rule to the stream of its logs.
     fn join(&mut self, key: String, source: SourcePlan, encoding: Encoding, seek_dates: DateDetector, rule: RulePlan) {
-        match self.streams.iter_mut().find(|stream| stream.key == key) {
+        match self.streams.iter_mut().find(|stream| *stream.key == *key) {
             Some(stream) => stream.rules.push(rule),
-            None => self.streams.push(StreamPlan { key, source, encoding, seek_dates, rules: vec![rule] }),
+            None => {
+                self.streams.push(StreamPlan { key: Arc::from(key), source, encoding, seek_dates, rules: vec![rule] });
+            }
         }
     }
 

@@ -4,7 +4,6 @@
 //! thread that may block; everything else is this loop.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,10 +13,9 @@ use engine::{BoxFuture, Context, DesiredState, Engine, EngineError, EventNumber,
 use event::evidence::{Reacted, State};
 use event::{Body, Monotonic, Observed, Span, Time};
 use ipnet::IpNet;
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::{Mutex, mpsc, oneshot};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use crate::act::{
     Allowlist, Ban, BanKey, Bans, Caps, Done, Enforcer, EnforcerError, Firewall, FirewallError, HostFacts, Nft, Origin,
@@ -29,6 +27,7 @@ use crate::door::{BANS_SHOWN, BanOrder, GuardDoor, ImportedBan, Order, Wish};
 use crate::events::{Acted, Attempts, Banned, Detail, Impaired, Mended, Spared, Unbanned};
 use crate::fail2ban::Jails;
 use crate::figures::{Figures, Standing};
+use crate::kept::{Kept, Resumed, resume};
 use crate::lists;
 use crate::login::{Login, login};
 use crate::plan::{Impairment, Plan, TICKETS_MAX};
@@ -248,17 +247,6 @@ fn scans(settings: &Settings) -> Option<Scans> {
     (settings.scans && !settings.simulate).then(|| Scans { ban: settings.scan_ban, ..Scans::default() })
 }
 
-/// What is kept from one run to the next: of the logs, of one instant, and who logged in.
-#[derive(Default, Serialize, Deserialize)]
-struct Kept {
-    streams: Vec<StreamState>,
-    #[serde(default)]
-    logins: Vec<(IpAddr, Time)>,
-    /// What was counted in the last minute and may not be in the journal yet: it is told again, as the same events.
-    #[serde(default)]
-    counts: Vec<(EventNumber, Time, Attempts)>,
-}
-
 /// The time of one desired state.
 struct Session<'a> {
     context: &'a Context,
@@ -267,6 +255,8 @@ struct Session<'a> {
     state: &'a Path,
     enforcer: Enforcer,
     streams: Vec<Stream>,
+    /// What is left of rules that are not followed.
+    left: Vec<StreamState>,
     statement: Statement,
     sessions: Sessions,
     wake: Wake,
@@ -274,6 +264,8 @@ struct Session<'a> {
     entries: mpsc::Receiver<(usize, Result<JournalBatch, JournalError>)>,
     /// Those who read the journal; they end with this.
     _readers: JoinSet<()>,
+    /// The same, by the numbers of their streams.
+    readers_of: BTreeMap<usize, AbortHandle>,
     /// Why bans are not in force; `None` while they are.
     unenforced: Option<String>,
     /// What is not followed or not read now.
@@ -329,15 +321,14 @@ impl<'a> Session<'a> {
             };
             let kept: Kept = kept.unwrap_or_else(read);
             let Plan { streams, impaired, rules, mistakes, jails } = Plan::make(&desired, before.as_ref(), now);
-            let streams = streams.into_iter().map(|plan| {
-                let kept = kept.streams.iter().find(|kept| kept.key == plan.key).cloned();
-                Stream::new(plan, kept)
-            });
-            let mut streams: Vec<Stream> = streams.collect();
+            let Resumed { streams, left } = resume(streams, kept.streams, now);
+            let streams = streams.into_iter().enumerate();
+            let mut streams: Vec<Stream> =
+                streams.map(|(number, (plan, kept))| Stream::new(number, plan, kept)).collect();
             let past: Vec<_> = streams.iter_mut().flat_map(|stream| stream.past_logins(logins_since, now)).collect();
-            (streams, (impaired, mistakes), (rules, jails), (kept.logins, past), kept.counts)
+            ((streams, left), (impaired, mistakes), (rules, jails), (kept.logins, past), kept.counts)
         });
-        let (mut streams, (impaired, mistakes), (rules, jails), (logins, mut past), counts) = plan.await?;
+        let ((mut streams, left), (impaired, mistakes), (rules, jails), (logins, mut past), counts) = plan.await?;
         past.extend(past_journal_logins(context, &streams, logins_since).await);
         totals.hand_over(rules_of(&mut streams));
         sessions.configure(SshSettings::read(Path::new("/etc/ssh")));
@@ -345,11 +336,12 @@ impl<'a> Session<'a> {
             enforcer.allowlist.logged_in(address, at.min(now));
         }
         let (sender, entries) = mpsc::channel(4);
-        let mut readers = JoinSet::new();
-        for (number, stream) in streams.iter().enumerate() {
+        let (mut readers, mut readers_of) = (JoinSet::new(), BTreeMap::new());
+        for stream in &streams {
             if let Some((settings, since, cursor)) = stream.journal() {
-                let (settings, cursor) = (settings.clone(), cursor.cloned());
-                readers.spawn(read_journal(context.clone(), settings, since, cursor, number, sender.clone()));
+                let (settings, cursor, number) = (settings.clone(), cursor.cloned(), stream.number);
+                let reader = read_journal(context.clone(), settings, since, cursor, number, sender.clone());
+                readers_of.insert(number, readers.spawn(reader));
             }
         }
         let mut session = Self {
@@ -358,11 +350,13 @@ impl<'a> Session<'a> {
             state: &guard.state,
             enforcer,
             streams,
+            left,
             statement: Statement::new(settings.probe.clone(), settings.service.clone(), revision, now),
             sessions,
             wake: Wake::new(),
             entries,
             _readers: readers,
+            readers_of,
             unenforced: None,
             impaired: BTreeMap::new(),
             passing: BTreeMap::new(),
@@ -488,10 +482,16 @@ impl<'a> Session<'a> {
             let mut draw = || draw_ppb(random.as_ref());
             let found: Vec<Found> =
                 streams.iter_mut().map(|stream| stream.look(clock.as_ref(), &history, &mut draw)).collect();
+            Stream::join_level(&mut streams);
             (streams, found)
         });
         let (streams, mut found) = looked.await?;
         self.streams = streams;
+        for (_, reader) in
+            self.readers_of.extract_if(.., |number, _| !self.streams.iter().any(|of| of.number == *number))
+        {
+            reader.abort();
+        }
         self.wake.watch(self.streams.iter().filter_map(Stream::tail));
         let has_more = found.iter().any(|found| found.has_more);
         // Of all streams, before any of their offences: the log of another rule may be ahead.
@@ -518,7 +518,7 @@ impl<'a> Session<'a> {
         let history = self.enforcer.history();
         let judged = tokio::task::spawn_blocking(move || {
             let mut draw = || draw_ppb(random.as_ref());
-            let stream = streams.get_mut(number);
+            let stream = streams.iter_mut().find(|stream| stream.number == number);
             let found = stream.map(|stream| stream.entries(batch, clock.as_ref(), &history, &mut draw));
             (streams, found)
         });
@@ -1107,7 +1107,7 @@ impl<'a> Session<'a> {
     /// What is to be kept, of this instant.
     fn kept(&self) -> Kept {
         Kept {
-            streams: self.streams.iter().map(Stream::state).collect(),
+            streams: self.streams.iter().map(Stream::state).chain(self.left.iter().cloned()).collect(),
             logins: self.enforcer.allowlist.logins().iter().map(|(address, at)| (*address, *at)).collect(),
             counts: self.counts.clone(),
         }
@@ -1303,7 +1303,7 @@ impl<'a> Session<'a> {
                 })
             })
             .collect();
-        let logs: Vec<_> = self.streams.iter().flat_map(Stream::logs).collect();
+        let logs: BTreeSet<_> = self.streams.iter().flat_map(Stream::logs).collect();
         let impaired: Vec<_> =
             self.impaired.iter().map(|(what, reason)| json!({ "what": what, "reason": reason })).collect();
         let (listed, left_out) = if self.settings.simulate { (0, 0) } else { self.enforcer.listed() };

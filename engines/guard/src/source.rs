@@ -22,7 +22,7 @@ mod wake;
 
 pub use encoding::{Encoding, UnknownEncoding};
 pub use export::NotExport;
-pub(crate) use glob::has_file;
+pub(crate) use glob::{has_file, names};
 pub use journald::{Journal, JournalBatch, JournalError, JournalLine, JournalSettings};
 pub(crate) use past::past_lines;
 pub use position::{Fingerprint, Place, Position, Positions};

@@ -25,12 +25,12 @@ const ADDRESSES_MAX: usize = 100_000;
 const PAST_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// How far the date of a login may lie behind now: clocks and zones differ.
 const DATES_DIFFER: Span = Span::from_secs(3600);
-/// The name under which the cursor of a stream of the journal is kept.
-const JOURNAL: &str = "journal";
 
 /// A stream with its rules.
 pub(crate) struct Stream {
-    pub(crate) key: String,
+    /// The number by which its readers know it.
+    pub(crate) number: usize,
+    key: Arc<str>,
     source: Source,
     encoding: Encoding,
     /// For looking into a log that is seen for the first time: what is found there says nothing of the lines to come.
@@ -78,6 +78,19 @@ pub(crate) struct StreamState {
     /// What each rule has counted in this minute: failures, and of whom.
     #[serde(default)]
     pub(crate) minute: Vec<(String, u64, BTreeSet<String>)>,
+    /// The longest `findtime` of its rules.
+    #[serde(default)]
+    pub(crate) find_time: Span,
+    /// Since when no stream goes on with it; nothing of a stream.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) left: Option<Time>,
+}
+
+impl StreamState {
+    /// Whether it is of a rule of this name, perhaps among others.
+    pub(crate) fn has(&self, rule: &str) -> bool {
+        self.attempts.iter().any(|(name, _)| name == rule)
+    }
 }
 
 /// What one look has found.
@@ -113,16 +126,15 @@ pub(crate) struct FoundOffence {
 
 impl Stream {
     /// The stream of a plan, going on from what was kept.
-    pub(crate) fn new(plan: StreamPlan, kept: Option<StreamState>) -> Self {
+    pub(crate) fn new(number: usize, plan: StreamPlan, kept: StreamState) -> Self {
         let StreamPlan { key, source, encoding, seek_dates, rules } = plan;
-        let kept = kept.unwrap_or_default();
         let source = match source {
             SourcePlan::Files(follows) => {
                 let patterns = follows.iter().map(|follow| follow.pattern.clone()).collect();
                 Source::Files(Tail::new(follows, TailLimits::default(), &kept.positions), patterns)
             }
             SourcePlan::Journal(settings, since) => {
-                let cursor = kept.positions.journals.get(JOURNAL).cloned();
+                let cursor = kept.positions.journals.get(&settings.name()).cloned();
                 Source::Journal { settings, since, cursor }
             }
         };
@@ -142,7 +154,7 @@ impl Stream {
         for index in (0..rules.len()).filter(|index| rules[*index].counts_bans.is_some()) {
             filters.set_apart(index);
         }
-        Self { key, source, encoding, seek_dates, reads_sshd, filters, rules }
+        Self { number, key, source, encoding, seek_dates, reads_sshd, filters, rules }
     }
 
     /// What is to be kept, of this instant.
@@ -150,15 +162,57 @@ impl Stream {
         let attempts = self.rules.iter().map(|rule| (rule.name.to_string(), rule.attempts.state()));
         let positions = match &self.source {
             Source::Files(tail, _) => tail.positions(),
-            Source::Journal { cursor, .. } => {
+            Source::Journal { settings, cursor, .. } => {
                 let mut positions = Positions::default();
-                positions.journals.extend(cursor.iter().map(|cursor| (JOURNAL.to_owned(), cursor.clone())));
+                positions.journals.extend(cursor.iter().map(|cursor| (settings.name(), cursor.clone())));
                 positions
             }
         };
         let counted = self.rules.iter().filter(|rule| rule.failures > 0);
         let minute = counted.map(|rule| (rule.name.to_string(), rule.failures, rule.addresses.clone()));
-        StreamState { key: self.key.clone(), positions, attempts: attempts.collect(), minute: minute.collect() }
+        let find_time = self.rules.iter().map(|rule| rule.attempts.limits().find_time).max();
+        StreamState {
+            key: self.key.to_string(),
+            positions,
+            attempts: attempts.collect(),
+            minute: minute.collect(),
+            find_time: find_time.unwrap_or_default(),
+            left: None,
+        }
+    }
+
+    /// Joins streams of the same logs that have come to the same place, so that each line is read once for the rules of both.
+    pub(crate) fn join_level(streams: &mut Vec<Self>) {
+        for at in (1..streams.len()).rev() {
+            let (before, rest) = streams.split_at_mut(at);
+            let is_level = |other: &&mut Self| rest.first().is_some_and(|stream| other.is_level_with(stream));
+            if let Some(number) = before.iter_mut().find(is_level).map(|other| other.number) {
+                let joining = streams.remove(at);
+                if let Some(other) = streams.iter_mut().find(|stream| stream.number == number) {
+                    other.join(joining);
+                }
+            }
+        }
+    }
+
+    fn is_level_with(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.key, &other.key)
+            && match (&self.source, &other.source) {
+                (Source::Files(tail, _), Source::Files(others, _)) => tail.is_level_with(others),
+                (Source::Journal { cursor, .. }, Source::Journal { cursor: others, .. }) => {
+                    cursor.is_some() && cursor == others
+                }
+                _ => false,
+            }
+    }
+
+    fn join(&mut self, other: Self) {
+        if let (Source::Files(tail, _), Source::Files(others, _)) = (&mut self.source, other.source) {
+            tail.join(others);
+        }
+        self.reads_sshd |= other.reads_sshd;
+        self.filters.append(other.filters);
+        self.rules.extend(other.rules);
     }
 
     /// The journal that somebody is to read for it, from where.

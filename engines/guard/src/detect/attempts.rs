@@ -63,11 +63,28 @@ pub struct TicketState {
 }
 
 /// All tickets, as a value to be stored with the positions in the logs that they were counted up to.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Default, Debug)]
 pub struct AttemptsState<K> {
     tickets: Vec<(K, TicketState)>,
     failures: u64,
     evicted: u64,
+}
+
+impl<K> AttemptsState<K> {
+    /// Forgets the tickets whose last failure was before then.
+    pub fn forget_before(&mut self, then: Time) {
+        self.tickets.retain(|(_, ticket)| ticket.time >= then);
+    }
+
+    /// Tickets.
+    pub const fn len(&self) -> usize {
+        self.tickets.len()
+    }
+
+    /// Whether nothing is counted.
+    pub const fn is_empty(&self) -> bool {
+        self.tickets.is_empty()
+    }
 }
 
 /// The tickets of one jail.
@@ -99,6 +116,11 @@ impl<K: Clone + Eq + Hash> Attempts<K> {
         restored.tickets = tickets.into_iter().collect();
         restored.make_room();
         restored
+    }
+
+    /// Its limits.
+    pub const fn limits(&self) -> &AttemptsLimits {
+        &self.limits
     }
 
     /// Everything that is counted, to be stored.

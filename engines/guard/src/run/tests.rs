@@ -1,5 +1,7 @@
 //! The engine as a whole, beside a packet filter in memory: what its commands and its journal say is what is so.
 
+use std::io::Write as _;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use engine::command::CommandContext as _;
@@ -20,6 +22,7 @@ struct Running {
     desired: watch::Sender<Option<Arc<RawValue>>>,
     door: Arc<GuardDoor>,
     settings: Settings,
+    task: tokio::task::JoinHandle<Result<(), EngineError>>,
 }
 
 /// The time of the start.
@@ -52,18 +55,58 @@ impl Running {
         }))
         .expect("settings");
         change(&mut settings, at);
-        let firewall = Arc::new(Simulated::default());
-        let world = World::at(Time::from_secs(1_800_000_000));
-        let (desired, follows) = watch::channel(None);
         std::fs::create_dir(at.join("state")).expect("made");
-        let guard = Guard::new(DesiredState::of(follows), at.join("state")).with_firewall(firewall.clone());
+        Self::run(folder, World::at(Time::from_secs(1_800_000_000)), settings).await
+    }
+
+    async fn run(folder: tempfile::TempDir, world: World, settings: Settings) -> Self {
+        let firewall = Arc::new(Simulated::default());
+        let (desired, follows) = watch::channel(None);
+        let state = folder.path().join("state");
+        let guard = Guard::new(DesiredState::of(follows), state).with_firewall(firewall.clone());
         let door = Arc::new(guard.door());
         let context = world.context("server.guard".parse().expect("a name")).expect("a context");
-        tokio::spawn(async move { guard.run(context).await });
-        let running = Self { folder, world, firewall, desired, door, settings };
+        let task = tokio::spawn(async move { guard.run(context).await });
+        let running = Self { folder, world, firewall, desired, door, settings, task };
         running.follow();
         running.until("the guard to be at work", |running| running.guard(&["status"]).is_ok()).await;
         running
+    }
+
+    /// The same after a restart of the process, with another kernel.
+    async fn restarted(self) -> Self {
+        self.world.stop.cancel();
+        self.task.await.expect("it ends").expect("in order");
+        Self::run(self.folder, self.world.restarted(Span::from_secs(1)), self.settings).await
+    }
+
+    /// Has it follow these jails; the answer of the reload.
+    fn reload(&self, jail_local: &str) -> Result<(u8, String), engine::Failure> {
+        write(self.folder.path(), "fail2ban/jail.local", jail_local);
+        self.guard(&["reload"])
+    }
+
+    /// Has it follow its settings, and waits until it does.
+    async fn simulate(&mut self, is_simulated: bool) {
+        self.settings.simulate = is_simulated;
+        self.follow();
+        self.until("the change", |running| running.json(&["status"])["simulated"] == is_simulated).await;
+    }
+
+    /// The failures that were journaled of a rule.
+    fn attempts(&self, rule: &str) -> u64 {
+        let all = self.world.journal.of::<Attempts>();
+        all.iter().filter(|attempts| attempts.rule == rule).map(|attempts| attempts.failures).sum()
+    }
+
+    /// Waits until a rule has counted so many failures since the start, or since it is followed.
+    async fn until_counted(&self, rule: &str, failures: u64) {
+        let counted = |running: &Self| {
+            let status = running.json(&["status"]);
+            let rules = status["rules"].as_array().expect("rules").iter();
+            rules.filter(|of| of["rule"] == rule).map(|of| of["failures"].as_u64().expect("a number")).sum::<u64>()
+        };
+        self.until("the count", |running| counted(running) == failures).await;
     }
 
     /// Has it follow its settings.
@@ -129,8 +172,8 @@ fn write(at: &Path, name: &str, text: &str) {
 }
 
 fn append(at: &Path, name: &str, text: &str) {
-    let before = std::fs::read_to_string(at.join(name)).unwrap_or_default();
-    write(at, name, &(before + text));
+    let mut file = std::fs::OpenOptions::new().append(true).create(true).open(at.join(name)).expect("the log");
+    file.write_all(text.as_bytes()).expect("written");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -272,4 +315,71 @@ async fn a_mended_list_is_read_at_a_reload_and_what_is_left_out_is_counted_apart
     running.settings.lists = Vec::new();
     running.follow();
     running.until("the end of the list", |running| !running.drops("192.0.2.9")).await;
+}
+
+/// JO-1: a jail that is switched off and on, or whose settings change, goes on where it stopped, and judges what came meanwhile. No
+/// line counts twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_jail_that_comes_back_goes_on_where_it_stopped() {
+    const MANY: &str = "maxretry = 100\n";
+    let other = format!("[other]\nenabled = true\nlogpath = @/web.log\nfilter = web\n{MANY}");
+    let jails = |more: &str| format!("{other}[web]\n{MANY}{more}");
+    let running = Running::start(&jails(""), |_, _| ()).await;
+    let fail = |running: &Running, count: u8| {
+        let lines: Vec<String> = (0..count).map(|n| format!("{DATE} from 10.66.6.{n}\n")).collect();
+        append(running.folder.path(), "web.log", &lines.concat());
+    };
+    fail(&running, 30);
+    running.until_counted("web", 30).await;
+    for change in [
+        "enabled = false\n",
+        "",
+        "findtime = 3600\n",
+        "ignorecommand = /bin/true\n",
+        "",
+        "logpath = @/new.log\n",
+        "",
+        "datepattern = {^LN-BEG}\n",
+    ] {
+        let reloaded = running.reload(&jails(change));
+        assert_eq!(reloaded.is_err(), change.contains("ignorecommand"), "{change}: {reloaded:?}");
+        fail(&running, 1);
+        running.until("the line", |running| running.json(&["status"])["lines"].as_u64() > Some(30)).await;
+    }
+    running.reload(&jails("")).expect("read");
+    running.until_counted("other", 38).await;
+    // And over restarts, with and without the jail.
+    let running = running.restarted().await;
+    running
+        .until("all lines of both", |running| running.attempts("other") == 38 && running.attempts("web") == 38)
+        .await;
+    running.reload(&other).expect("read");
+    let running = running.restarted().await;
+    running.reload(&jails("")).expect("read");
+    fail(&running, 1);
+    running.until_counted("web", 1).await;
+    running.reload(&jails("findtime = 1200\n")).expect("read");
+    assert_eq!((running.attempts("web"), running.attempts("other")), (39, 39));
+}
+
+/// An offence of the simulation is judged: nobody is banned for it later, whatever becomes of the jail.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_offence_of_the_simulation_becomes_no_ban_later() {
+    let mut running = Running::start("", |settings, _| settings.simulate = true).await;
+    running.fail("10.66.7.1");
+    running.until("the offence", |running| running.banned("10.66.7.1").is_some()).await;
+    running.simulate(false).await;
+    for change in ["[web]\nenabled = false\n", "", "[web]\nfindtime = 1h\n", "[web]\nmaxretry = 1\n"] {
+        running.reload(change).expect("read");
+        running.fail("10.66.7.2");
+    }
+    running.until("the ban", |running| running.drops("10.66.7.2")).await;
+    let mut running = running.restarted().await;
+    running.simulate(true).await;
+    running.simulate(false).await;
+    running.fail("10.66.7.3");
+    running.until("the ban", |running| running.drops("10.66.7.3")).await;
+    assert!(!running.drops("10.66.7.1"));
+    let of = |address: &str| running.world.journal.of::<Banned>().into_iter().filter(|b| b.address == address).count();
+    assert_eq!(of("10.66.7.1"), 1, "it was journaled once");
 }

@@ -23,12 +23,23 @@ pub(super) struct Expanded {
     pub(super) too_many: bool,
 }
 
-/// Whether there is a wildcard in it.
 /// Whether a log is there: a file at the path, or one that the pattern names.
 pub(crate) fn has_file(pattern: &str) -> bool {
     if is_pattern(pattern) { !expand(pattern).paths.is_empty() } else { Path::new(pattern).exists() }
 }
 
+/// Whether it is the path, or one that the pattern stands for when there is a file.
+pub(crate) fn names(pattern: &str, path: &str) -> bool {
+    if !is_pattern(pattern) {
+        return pattern == path;
+    }
+    let of = |text: &str| text.split('/').filter(|component| !component.is_empty()).map(str::to_owned).collect();
+    let (patterns, components): (Vec<String>, Vec<String>) = (of(pattern), of(path));
+    patterns.len() == components.len()
+        && patterns.iter().zip(&components).all(|(of, is)| if is_pattern(of) { matches(of, is) } else { of == is })
+}
+
+/// Whether there is a wildcard in it.
 pub(super) fn is_pattern(text: &str) -> bool {
     text.contains(['*', '?', '['])
 }

@@ -89,6 +89,17 @@ pub struct Journal {
 }
 
 impl JournalSettings {
+    /// What tells the journal that is read from another one; which of its entries does not matter.
+    pub(crate) fn name(&self) -> String {
+        let mut name = String::from("journal");
+        let places = self.directory.iter().chain(&self.files).chain(&self.namespace);
+        places.for_each(|place| name.extend([" ", place]));
+        if self.all_journals {
+            name.push_str(" of all");
+        }
+        name
+    }
+
     /// The arguments of journalctl, to read on behind `cursor`, or from `since` when there is none.
     pub fn arguments(&self, cursor: Option<&str>, since: Time) -> Result<Vec<String>, JournalError> {
         let mut arguments: Vec<String> =

@@ -15,7 +15,7 @@ use super::position::{Fingerprint, Place, Position, WINDOW};
 use super::tail::Batch;
 
 /// Which file it is, whatever it is called. An inode is given to another file when it is free: while a file is open it is not.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(super) struct Identity {
     pub(super) device: u64,
     pub(super) inode: u64,

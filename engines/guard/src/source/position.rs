@@ -1,6 +1,6 @@
 //! How far the logs are read, as a value that is stored with what was made of their lines.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 
@@ -109,8 +109,33 @@ pub struct Positions {
     format: u32,
     /// Of the log files.
     pub files: Vec<Position>,
-    /// Cursors of the journal of systemd, by what they belong to (a jail).
+    /// Cursors in journals of systemd, by the names of these.
     pub journals: BTreeMap<String, String>,
+}
+
+impl Positions {
+    /// Takes out what is known of the logs of which `is_log` says so by their paths, and `is_journal` by their names.
+    pub(crate) fn take(&mut self, is_log: &dyn Fn(&str) -> bool, is_journal: &dyn Fn(&str) -> bool) -> Self {
+        let files = self.files.extract_if(.., |position| is_log(&position.path)).collect();
+        let journals = self.journals.extract_if(.., |name, _| is_journal(name)).collect();
+        Self { files, journals, ..Self::default() }
+    }
+
+    /// Adds what is known of logs of which nothing is known here.
+    pub(crate) fn add(&mut self, older: Self) {
+        let is_place = |position: &&Position| position.place != Place::Done;
+        let known: HashSet<String> = self.files.iter().filter(is_place).map(|position| position.path.clone()).collect();
+        let is_new = |position: &Position| position.place == Place::Done || !known.contains(&position.path);
+        self.files.extend(older.files.into_iter().filter(is_new));
+        for (name, cursor) in older.journals {
+            self.journals.entry(name).or_insert(cursor);
+        }
+    }
+
+    /// How much it is.
+    pub(crate) fn len(&self) -> usize {
+        self.files.len() + self.journals.len()
+    }
 }
 
 impl Default for Positions {

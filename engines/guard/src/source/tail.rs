@@ -151,6 +151,31 @@ impl Tail {
         tail
     }
 
+    /// Whether another one has come to the same places in the same logs. Where a log is not there just now, it is not known what is
+    /// left to read of it.
+    pub(crate) fn is_level_with(&self, other: &Self) -> bool {
+        let is_settled = |slot: &Slot| slot.has_current || (slot.before.is_none() && slot.last.is_none());
+        let are_settled = |tail: &Self| tail.rotated.is_empty() && tail.slots.iter().all(is_settled);
+        let files = |tail: &Self| {
+            let of = |slot: &Slot| {
+                let files = slot.files.iter().map(|file| (slot.path.clone(), file.identity, file.offset));
+                files.collect::<Vec<_>>()
+            };
+            tail.slots.iter().flat_map(of).collect::<BTreeSet<_>>()
+        };
+        are_settled(self)
+            && are_settled(other)
+            && self.slots.iter().any(|slot| slot.has_current)
+            && files(self) == files(other)
+    }
+
+    /// Takes over what another one, which is level with it, knows of files that were read.
+    pub(crate) fn join(&mut self, other: Self) {
+        let new: Vec<Position> = other.done.into_iter().filter(|position| !self.done.contains(position)).collect();
+        // At the bound, those of the other go first.
+        self.done.splice(0..0, new);
+    }
+
     /// Where everything is read to: after the last batch.
     pub fn positions(&self) -> Positions {
         let mut positions = Positions::default();

@@ -128,7 +128,7 @@ impl Process {
 fn stream(desired: &Desired, clock: &Hand, kept: Option<StreamState>) -> Stream {
     let mut plan = Plan::make(desired, None, clock.now());
     assert_eq!((plan.impaired.as_slice(), plan.streams.len()), (&[][..], 1), "jails of one stream");
-    Stream::new(plan.streams.remove(0), kept)
+    Stream::new(0, plan.streams.remove(0), kept.unwrap_or_default())
 }
 
 /// JO-1 and NH-1: whatever instant it is killed at, a line counts once: the same bans are made, each once, as when it is not

@@ -70,7 +70,7 @@ pub struct TimeMatch {
 }
 
 /// Finds the dates of a log's lines.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct DateDetector {
     templates: Arc<TemplateList>,
     /// Lines that the template found something in, whether it was chosen or not; by its place in `templates`.
@@ -88,7 +88,7 @@ pub struct DateDetector {
 }
 
 /// A date that was read.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Read {
     template: usize,
     text: String,

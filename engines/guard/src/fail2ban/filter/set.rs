@@ -53,6 +53,16 @@ impl FilterSet {
         Self { filters, groups, candidates, possible: Vec::new(), possible_without_date: Vec::new(), seam: Vec::new() }
     }
 
+    /// Adds the filters of another set behind these. Each goes on with what it knows, and reads dates with those of before.
+    pub fn append(&mut self, other: Self) {
+        let before = self.filters.len();
+        self.filters.extend(other.filters);
+        let added = other.groups.into_iter().map(|group| group.filters.iter().map(|index| before + index).collect());
+        let groups: Vec<Vec<usize>> = self.groups.drain(..).map(|group| group.filters).chain(added).collect();
+        self.groups = groups.into_iter().map(|of| Group::of(of, &self.filters)).collect();
+        self.candidates = Some(Candidates::of_filters(self.filters.iter().map(|filter| filter.failregex.as_slice())));
+    }
+
     /// The filters.
     pub fn filters(&self) -> &[Filter] {
         &self.filters
