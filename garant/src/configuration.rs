@@ -109,7 +109,23 @@ impl Configuration {
 
     /// What can't be read on this host of the files that the policy names, beside those of the policy itself.
     pub(crate) fn unread(&self) -> Vec<String> {
-        self.parts.iter().flat_map(|part| part.unread()).collect()
+        self.parts.iter().flat_map(|part| part.unread()).chain(self.closed_to_the_agent()).collect()
+    }
+
+    /// The files of the policy that the agent is to read and may not, as far as this process can tell.
+    fn closed_to_the_agent(&self) -> Vec<String> {
+        let (Some(guard), Some(hosts)) = (self.part::<guard::Config>(), self.part::<hosts::Config>()) else {
+            return Vec::new();
+        };
+        let closed = guard.files().filter(|file| hosts.agent.may_read(file) == Some(false));
+        let words = |file: &Path| {
+            let (file, user) = (file.display(), &hosts.agent.user);
+            format!(
+                "the list {file}: the agent, which runs as {user}, or as root without its capabilities where there is no such user, \
+                 may not read it: `chmod o+r` it, and `o+x` its folders"
+            )
+        };
+        closed.map(words).collect()
     }
 
     /// Warnings: what is correct and may still surprise its author, as of now.
@@ -380,6 +396,26 @@ mod tests {
         assert!(mistakes.contains("`front` is a [[probe.http]]") && mistakes.contains("needs `service`"), "{mistakes}");
         let mistakes = load("[[probe.tcp]]\nname = \"broken\"\n", "broken").expect_err("a mistake");
         assert!(!mistakes.contains("freshness tells"), "{mistakes}");
+    }
+
+    /// The files of the guard that can't be read on this machine, or not by its agent, are named.
+    #[test]
+    fn lists_that_are_not_there_or_closed_to_the_agent_are_named() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().expect("a folder");
+        let list = folder.path().join("drop.txt");
+        let text = format!(
+            "[journal]\nname = \"shop.example\"\n[[service]]\nname = \"guard\"\n[guard]\nservice = \"guard\"\nlists = [\"{}\"]\n\
+             [agent]\nuser = \"nobody\"\n",
+            list.display()
+        );
+        let unread = || policy(&text).unread().join("\n");
+        assert!(unread().contains("drop.txt: it is not there"), "{}", unread());
+        std::fs::write(&list, "192.0.2.0/24\n").expect("written");
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).expect("set");
+        assert_eq!(unread(), "");
+        std::fs::set_permissions(&list, std::fs::Permissions::from_mode(0o600)).expect("set");
+        assert!(unread().contains("drop.txt: the agent, which runs as nobody"), "{}", unread());
     }
 
     #[test]

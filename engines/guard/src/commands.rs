@@ -37,7 +37,11 @@ pub fn commands() -> Vec<Command> {
         .subcommand(
             clap::Command::new("status").about("Show what is read, what is banned and what is wrong").arg(json_flag()),
         )
-        .subcommand(clap::Command::new("reload").about("Read the configuration of fail2ban again").arg(json_flag()))
+        .subcommand(
+            clap::Command::new("reload")
+                .about("Read the configuration of fail2ban and the lists again")
+                .arg(json_flag()),
+        )
         .subcommand(
             clap::Command::new("bans").about("List the bans, and which of them are not in force").arg(json_flag()),
         )
@@ -226,8 +230,9 @@ fn reload(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, 
         if wants_json(matches) {
             return Ok(1);
         }
-        return Err(Failure::new("the configuration of fail2ban can't be read, or not all of it")
-            .because(&Failure::new(mistakes.join("\n"))));
+        return Err(
+            Failure::new("not all that the guard is to follow can be read").because(&Failure::new(mistakes.join("\n")))
+        );
     }
     if !wants_json(matches) {
         context.line("the configuration is read again; `garant guard status` says what is followed");

@@ -1,7 +1,8 @@
 //! `[guard]`: which rules are followed on this host, and who is never banned.
 
+use std::io;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use event::policy::{Agreement, Applied, Detector, Text};
 use event::{FindingId, ProbeId, ServiceId, Span};
@@ -10,6 +11,7 @@ use policy::{Document, Nouns, Part, Section, SectionDoc, Table};
 use serde::{Deserialize, Serialize};
 
 use crate::fail2ban::{BrokenJail, read_jails};
+use crate::lists::{file_error, words};
 use crate::scenarios::{SCENARIOS, Scenario};
 
 /// How often what is read and enforced is stated: one coverage record.
@@ -176,10 +178,31 @@ pub struct Desired {
 }
 
 impl Config {
+    /// The files that the agent is to read whole.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        let lists = self.settings.iter().flat_map(|settings| &settings.lists);
+        lists.filter(|list| list.starts_with('/')).map(Path::new)
+    }
+
     /// What the agent of this host is to do; `None` without `[guard]`.
     pub fn desired(&self) -> Option<Desired> {
         let settings = self.settings.clone()?;
         Some(Desired { settings, revision: self.revision.clone() })
+    }
+}
+
+/// What can't be read of a configuration of fail2ban.
+fn unread_jails(folder: &Path) -> Vec<String> {
+    match read_jails(folder) {
+        Ok(jails) => {
+            let words = |jail: BrokenJail| {
+                let why: Vec<String> = jail.problems.iter().map(ToString::to_string).collect();
+                format!("the jail {}: {}", jail.name, why.join("; "))
+            };
+            let passed_over = jails.passed_over.iter().map(ToString::to_string);
+            passed_over.chain(jails.broken.into_iter().map(words)).collect()
+        }
+        Err(error) => vec![error.to_string()],
     }
 }
 
@@ -203,20 +226,14 @@ impl Part for Config {
     }
 
     fn unread(&self) -> Vec<String> {
-        let Some(folder) = self.settings.as_ref().and_then(|settings| settings.fail2ban.as_ref()) else {
-            return Vec::new();
-        };
-        match read_jails(folder) {
-            Ok(jails) => {
-                let words = |jail: BrokenJail| {
-                    let why: Vec<String> = jail.problems.iter().map(ToString::to_string).collect();
-                    format!("the jail {}: {}", jail.name, why.join("; "))
-                };
-                let passed_over = jails.passed_over.iter().map(ToString::to_string);
-                passed_over.chain(jails.broken.into_iter().map(words)).collect()
-            }
-            Err(error) => vec![error.to_string()],
-        }
+        let Some(settings) = &self.settings else { return Vec::new() };
+        let lists = settings.lists.iter().filter_map(|list| {
+            // Whether the agent may read it is not known here.
+            let error = file_error(list).filter(|error| error.kind() != io::ErrorKind::PermissionDenied)?;
+            Some(format!("the list {list}: {}", words(&error)))
+        });
+        let jails = settings.fail2ban.as_deref().map(unread_jails).unwrap_or_default();
+        jails.into_iter().chain(lists).collect()
     }
 
     fn set_revision(&mut self, revision: &str) {

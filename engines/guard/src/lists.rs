@@ -1,10 +1,11 @@
 //! Lists of networks that are banned: files of this host, and URLs that are fetched each hour.
 //!
 //! A list that can't be read stays as it was read last; its copy is in the state of the engine, so a restart without the network
-//! bans the same.
+//! bans the same. One that was never read bans nobody, and is said.
 
 use std::collections::BTreeMap;
-use std::io::Read as _;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use engine::Context;
@@ -19,21 +20,54 @@ const BYTES_MAX: usize = 4 * 1024 * 1024;
 const NETWORKS_MAX: usize = 30_000;
 /// Most IPv4 addresses of all lists.
 const ADDRESSES_MAX: u64 = 1 << 30;
+/// What that means of a list that can't be read.
+const NEVER_READ: &str = "it was never read, and nobody is banned by it";
 /// How often lists are read again.
 pub(crate) const EVERY: Span = Span::from_secs(3600);
 
 /// Widest networks that count as banned: wider ones are left out whoever names them.
 const PREFIX_MIN_V4: u8 = 8;
 
-/// The networks of all lists, and the lists that could not be read whole, each with the reasons.
-pub(crate) type ReadLists = (Vec<IpNet>, BTreeMap<String, Vec<String>>);
+/// The networks of all lists, and what is wrong with lists.
+pub(crate) type ReadLists = (Vec<IpNet>, BTreeMap<String, ListTrouble>);
+
+/// What is wrong with a list.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct ListTrouble {
+    /// Why it is not read, or not whole.
+    pub(crate) reasons: Vec<String>,
+    /// It was never read, so nobody is banned by it.
+    pub(crate) is_unknown: bool,
+}
+
+/// Why the file of a list can't be read; nothing of one that can, nor of a URL. Blocks for the disk.
+pub(crate) fn file_error(list: &str) -> Option<io::Error> {
+    list.starts_with('/').then(|| open(Path::new(list)).err())?
+}
+
+/// Why the file of a list that was never read can't be read, as [`read`] will say it. Blocks for the disk.
+pub(crate) fn never_read(list: &str, state: &Path) -> Option<String> {
+    let error = file_error(list)?;
+    (!state.join(copy_name(list)).exists()).then(|| format!("{}: {NEVER_READ}", words(&error)))
+}
+
+/// The words for why a file can't be read.
+pub(crate) fn words(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "it is not there".to_owned(),
+        io::ErrorKind::PermissionDenied => {
+            "the agent may not read it: give its user or its group the right to".to_owned()
+        }
+        _ => format!("it can't be read ({error})"),
+    }
+}
 
 /// Reads all lists.
 pub(crate) async fn read(lists: &[String], state: &Path, context: &Context) -> ReadLists {
-    let (mut networks, mut wrong) = (Vec::new(), BTreeMap::<String, Vec<String>>::new());
+    let (mut networks, mut wrong) = (Vec::new(), BTreeMap::new());
     let mut addresses = 0_u64;
     for list in lists {
-        let mut reasons = Vec::new();
+        let (mut reasons, mut is_unknown) = (Vec::new(), false);
         let copy = state.join(copy_name(list));
         let text = match fetch(list, context).await {
             Ok((text, is_whole)) => {
@@ -51,9 +85,15 @@ pub(crate) async fn read(lists: &[String], state: &Path, context: &Context) -> R
                 text
             }
             Err(reason) => {
-                reasons.push(format!("{reason}: the list is as it was read last"));
                 let last = tokio::task::spawn_blocking(move || std::fs::read_to_string(copy)).await;
-                last.ok().and_then(Result::ok).unwrap_or_default()
+                let last = last.ok().and_then(Result::ok);
+                is_unknown = last.is_none();
+                reasons.push(if is_unknown {
+                    format!("{reason}: {NEVER_READ}")
+                } else {
+                    format!("{reason}: the list is as it was read last")
+                });
+                last.unwrap_or_default()
             }
         };
         let room = NETWORKS_MAX.saturating_sub(networks.len());
@@ -75,7 +115,7 @@ pub(crate) async fn read(lists: &[String], state: &Path, context: &Context) -> R
             networks.extend(read);
         }
         if !reasons.is_empty() {
-            wrong.insert(list.clone(), reasons);
+            wrong.insert(list.clone(), ListTrouble { reasons, is_unknown });
         }
     }
     (networks, wrong)
@@ -100,20 +140,21 @@ fn text_of(mut bytes: Vec<u8>) -> (String, bool) {
     (String::from_utf8_lossy(&bytes).into_owned(), is_whole)
 }
 
+fn open(path: &Path) -> io::Result<File> {
+    if std::fs::metadata(path)?.is_file() { File::open(path) } else { Err(io::Error::other("it is no file")) }
+}
+
 async fn fetch(list: &str, context: &Context) -> Result<(String, bool), String> {
     if list.starts_with('/') {
         let path = PathBuf::from(list);
         let read = tokio::task::spawn_blocking(move || {
-            if !std::fs::metadata(&path)?.is_file() {
-                return Err(std::io::Error::other("it is no file"));
-            }
             let mut bytes = Vec::new();
             let most = u64::try_from(BYTES_MAX + 1).unwrap_or(u64::MAX);
-            std::fs::File::open(path)?.take(most).read_to_end(&mut bytes).map(|_| text_of(bytes))
+            open(&path)?.take(most).read_to_end(&mut bytes).map(|_| text_of(bytes))
         });
         return match read.await {
             Ok(Ok(text)) => Ok(text),
-            Ok(Err(error)) => Err(format!("it can't be read ({error})")),
+            Ok(Err(error)) => Err(words(&error)),
             Err(_) => Err("it can't be read".to_owned()),
         };
     }
@@ -155,11 +196,18 @@ mod tests {
         let context = world.context("server.guard".parse().expect("a name")).expect("a context");
         let (networks, wrong) = read(std::slice::from_ref(&name), folder.path(), &context).await;
         assert_eq!(networks.len(), 2, "{networks:?}");
-        assert!(wrong[&name][0].starts_with("1 line is no network"), "{wrong:?}");
+        assert!(wrong[&name].reasons[0].starts_with("1 line is no network"), "{wrong:?}");
         std::fs::remove_file(&list).expect("removed");
         let (again, wrong) = read(std::slice::from_ref(&name), folder.path(), &context).await;
         assert_eq!(again, networks);
-        assert!(wrong[&name][0].contains("as it was read last"), "{wrong:?}");
+        assert!(wrong[&name].reasons[0].contains("as it was read last") && !wrong[&name].is_unknown, "{wrong:?}");
+        // One that was never there.
+        let never = folder.path().join("never.txt").display().to_string();
+        let (none, wrong) = read(std::slice::from_ref(&never), folder.path(), &context).await;
+        assert_eq!(none, []);
+        let said = &wrong[&never];
+        assert!(said.reasons[0].contains("never read") && !said.reasons[0].contains("last"), "{said:?}");
+        assert!(said.is_unknown);
     }
 
     #[tokio::test]
@@ -180,10 +228,10 @@ mod tests {
         let (networks, wrong) = read(&names, folder.path(), &context).await;
         let networks: Vec<String> = networks.iter().map(ToString::to_string).collect();
         assert_eq!(networks, ["64.0.0.0/3", "192.0.2.0/24", "203.0.113.0/24"], "{wrong:?}");
-        assert!(wrong[&names[0]][0].starts_with("1 line is no network"), "{wrong:?}");
+        assert!(wrong[&names[0]].reasons[0].starts_with("1 line is no network"), "{wrong:?}");
         // Both are said of the one that is left out whole.
-        assert_eq!(wrong[&names[1]].len(), 2, "{wrong:?}");
-        assert!(wrong[&names[1]][1].contains("none of its 70 networks is banned"), "{wrong:?}");
-        assert!(wrong[&names[2]][0].contains("more than 4194304 bytes"), "{wrong:?}");
+        assert_eq!(wrong[&names[1]].reasons.len(), 2, "{wrong:?}");
+        assert!(wrong[&names[1]].reasons[1].contains("none of its 70 networks is banned"), "{wrong:?}");
+        assert!(wrong[&names[2]].reasons[0].contains("more than 4194304 bytes"), "{wrong:?}");
     }
 }

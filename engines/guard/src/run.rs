@@ -102,6 +102,8 @@ struct Carried {
     kept: Option<Kept>,
     /// The jails of fail2ban that were followed.
     jails: Option<Jails>,
+    /// What was said of lists that were never read.
+    unknown_lists: BTreeMap<String, String>,
 }
 
 /// Why a session is over.
@@ -166,7 +168,7 @@ impl Guard {
             } else {
                 let enforcer = self.enforcer(&context, &wanted.settings).await?;
                 let (totals, sessions) = (Totals::since(context.clock.now()), Sessions::new(SshSettings::default()));
-                Carried { enforcer, totals, sessions, kept: None, jails: None }
+                Carried { enforcer, totals, sessions, kept: None, jails: None, unknown_lists: BTreeMap::new() }
             };
             reconfigure(&mut carry.enforcer, &wanted.settings).await;
             let mut session = Session::begin(&context, wanted, self, carry).await?;
@@ -286,6 +288,8 @@ struct Session<'a> {
     /// When the lists were read last.
     listed_at: Option<Monotonic>,
     reading_lists: JoinSet<lists::ReadLists>,
+    /// What is said of lists that were never read.
+    unknown_lists: BTreeMap<String, String>,
     spared: BTreeSet<(IpNet, String)>,
     /// Logs that are not there.
     not_there: BTreeSet<String>,
@@ -304,11 +308,11 @@ impl<'a> Session<'a> {
         guard: &'a Guard,
         carried: Carried,
     ) -> Result<Self, EngineError> {
-        let Carried { mut enforcer, mut totals, mut sessions, kept, jails: before } = carried;
+        let Carried { mut enforcer, mut totals, mut sessions, kept, jails: before, mut unknown_lists } = carried;
         let (settings, revision) = (desired.settings.clone(), desired.revision.clone());
         let (now, monotonic) = (context.clock.now(), context.clock.monotonic());
         let logins_since = now - settings.logins_remembered;
-        let path = guard.state.join(LOGS);
+        let (path, state) = (guard.state.join(LOGS), guard.state.clone());
         let plan = tokio::task::spawn_blocking(move || {
             let read = || {
                 match std::fs::read(&path) {
@@ -320,15 +324,24 @@ impl<'a> Session<'a> {
             }
             };
             let kept: Kept = kept.unwrap_or_else(read);
-            let Plan { streams, impaired, rules, mistakes, jails } = Plan::make(&desired, before.as_ref(), now);
+            let Plan { streams, impaired, rules, mut mistakes, jails } = Plan::make(&desired, before.as_ref(), now);
+            let lists = &desired.settings.lists;
+            unknown_lists
+                .retain(|what, _| lists.iter().any(|list| *what == format!("{LIST}{list}") && !list.starts_with('/')));
+            for list in lists {
+                let what = format!("{LIST}{list}");
+                mistakes.extend(lists::file_error(list).map(|error| format!("{what}: {}", lists::words(&error))));
+                unknown_lists.extend(lists::never_read(list, &state).map(|reason| (what, reason)));
+            }
             let Resumed { streams, left } = resume(streams, kept.streams, now);
             let streams = streams.into_iter().enumerate();
             let mut streams: Vec<Stream> =
                 streams.map(|(number, (plan, kept))| Stream::new(number, plan, kept)).collect();
             let past: Vec<_> = streams.iter_mut().flat_map(|stream| stream.past_logins(logins_since, now)).collect();
-            ((streams, left), (impaired, mistakes), (rules, jails), (kept.logins, past), kept.counts)
+            ((streams, left), (impaired, mistakes, unknown_lists), (rules, jails), (kept.logins, past), kept.counts)
         });
-        let ((mut streams, left), (impaired, mistakes), (rules, jails), (logins, mut past), counts) = plan.await?;
+        let ((mut streams, left), (impaired, mistakes, unknown_lists), (rules, jails), (logins, mut past), counts) =
+            plan.await?;
         past.extend(past_journal_logins(context, &streams, logins_since).await);
         totals.hand_over(rules_of(&mut streams));
         sessions.configure(SshSettings::read(Path::new("/etc/ssh")));
@@ -371,6 +384,7 @@ impl<'a> Session<'a> {
             host_at: monotonic,
             listed_at: None,
             reading_lists: JoinSet::new(),
+            unknown_lists: if settings.simulate { BTreeMap::new() } else { unknown_lists },
             spared: BTreeSet::new(),
             not_there: BTreeSet::new(),
             actions: JoinSet::new(),
@@ -380,6 +394,9 @@ impl<'a> Session<'a> {
         };
         tracing::info!(rules, streams = session.streams.len(), "the rules of this host are followed");
         for Impairment { what, reason } in impaired {
+            session.impair(what, reason).await?;
+        }
+        for (what, reason) in session.unknown_lists.clone() {
             session.impair(what, reason).await?;
         }
         session.tell().await?;
@@ -469,8 +486,8 @@ impl<'a> Session<'a> {
             self.context.recorder.record(&covered).await?;
         }
         self.totals.take_back(rules_of(&mut self.streams));
-        let (enforcer, totals, sessions, jails) = (self.enforcer, self.totals, self.sessions, self.jails);
-        Ok(Carried { enforcer, totals, sessions, kept, jails })
+        let Self { enforcer, totals, sessions, jails, unknown_lists, .. } = self;
+        Ok(Carried { enforcer, totals, sessions, kept, jails, unknown_lists })
     }
 
     /// Reads what is new in all logs, and acts on it. Whether there is more.
@@ -618,7 +635,7 @@ impl<'a> Session<'a> {
         }
         tracing::warn!("{what}: {reason}");
         self.context.recorder.record(&Impaired { what: what.clone(), reason: reason.clone(), over: false }).await?;
-        let finding = finding_of(&what);
+        let finding = self.finding_of(&what);
         self.impaired.insert(what, reason);
         // The words of a finding that begins go with it.
         if let Some(finding) = finding.filter(|finding| self.statement.is_open(finding)) {
@@ -626,6 +643,16 @@ impl<'a> Session<'a> {
             self.context.recorder.record(&detail).await?;
         }
         Ok(())
+    }
+
+    /// The finding that what is impaired is of.
+    fn finding_of(&self, what: &str) -> Option<&'static str> {
+        match what {
+            PACKET_FILTER | CAP => Some(BANS_NOT_ENFORCED),
+            list if self.unknown_lists.contains_key(list) => Some(BANS_NOT_ENFORCED),
+            reading if is_about_reading(reading) => Some(LOGS_UNREAD),
+            _ => None,
+        }
     }
 
     /// The words of a finding, or of the probe when it is down: what is wrong now that belongs to it.
@@ -636,7 +663,7 @@ impl<'a> Session<'a> {
         } else if about == BANS_NOT_ENFORCED && self.settings.simulate {
             "`simulate = true` in [guard]: offences are recorded, and nobody is banned".to_owned()
         } else {
-            let all = self.impaired.iter().filter(|(what, _)| finding_of(what) == Some(about));
+            let all = self.impaired.iter().filter(|(what, _)| self.finding_of(what) == Some(about));
             let (said, more): (Vec<_>, Vec<_>) = all.enumerate().partition(|(number, _)| *number < TOLD_MAX);
             let mut text: Vec<String> = said.iter().map(|(_, (what, reason))| format!("{what}: {reason}")).collect();
             text.extend((!more.is_empty()).then(|| format!("and {} more", more.len())));
@@ -909,8 +936,8 @@ impl<'a> Session<'a> {
         let enforced = self.is_enforced();
         self.figures.stand(Some(self.standing(enforced)));
         let tells = self.tells.as_ref().is_some_and(|(until, _)| *until > now);
-        let is_capped = self.impaired.contains_key(CAP);
-        let said = self.statement.turn(now, enforced, [!all_read, !enforced || is_capped, tells]);
+        let is_partly = self.impaired.keys().any(|what| self.finding_of(what) == Some(BANS_NOT_ENFORCED));
+        let said = self.statement.turn(now, enforced, [!all_read, !enforced || is_partly, tells]);
         self.say(said).await
     }
 
@@ -955,9 +982,12 @@ impl<'a> Session<'a> {
 
     /// Bans what lists name, and no longer what they do not.
     async fn listed(&mut self, (networks, wrong): lists::ReadLists) -> Result<(), EngineError> {
+        let unknown = wrong.iter().filter(|(_, trouble)| trouble.is_unknown);
+        self.unknown_lists =
+            unknown.map(|(list, trouble)| (format!("{LIST}{list}"), trouble.reasons.join("; "))).collect();
         for list in self.settings.lists.clone() {
             match wrong.get(&list) {
-                Some(reasons) => self.impair(format!("{LIST}{list}"), reasons.join("; ")).await?,
+                Some(trouble) => self.impair(format!("{LIST}{list}"), trouble.reasons.join("; ")).await?,
                 None => self.recover(&format!("{LIST}{list}")).await?,
             }
         }
@@ -1354,15 +1384,6 @@ fn is_about_reading(what: &str) -> bool {
         && !what.starts_with(LIST)
         && !what.starts_with(PATTERNS)
         && !what.starts_with(COUNTS)
-}
-
-/// The finding that what is impaired is of.
-fn finding_of(what: &str) -> Option<&'static str> {
-    match what {
-        PACKET_FILTER | CAP => Some(BANS_NOT_ENFORCED),
-        reading if is_about_reading(reading) => Some(LOGS_UNREAD),
-        _ => None,
-    }
 }
 
 /// Logins to sshd since then that the journal of systemd holds, where it is read for the first time: the last ones, within a bound.

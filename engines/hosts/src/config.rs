@@ -1,8 +1,10 @@
 //! `[agent]`: where the agent of this host is, and what it runs as.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use policy::{Document, Nouns, Part, Section, SectionDoc, Table};
+
+use crate::account::agent_may_read;
 
 /// The agent of this host.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -16,6 +18,13 @@ pub struct Agent {
 impl Default for Agent {
     fn default() -> Self {
         Self { socket: None, user: "garant-agent".to_owned() }
+    }
+}
+
+impl Agent {
+    /// Whether the agent may read a file, by the user that it runs as; `None` where this process can't tell.
+    pub fn may_read(&self, path: &Path) -> Option<bool> {
+        agent_may_read(&self.user, self.socket.is_some(), path)
     }
 }
 

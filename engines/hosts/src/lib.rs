@@ -9,6 +9,7 @@
 //!
 //! What this crate does not know: any engine, what a desired state says, what an event means.
 
+mod account;
 pub mod agent;
 mod config;
 mod events;

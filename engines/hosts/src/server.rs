@@ -20,6 +20,7 @@ use tokio::io::BufReader;
 use tokio::net::UnixStream;
 use tokio::sync::watch;
 
+use crate::account::{Account, LOG_GROUPS, group_numbers};
 use crate::config::Config;
 use crate::events::{Attached, Lost};
 use crate::probes::Standings;
@@ -32,8 +33,6 @@ const AGAIN_MAX: Duration = Duration::from_secs(5);
 const SILENT_MAX: Duration = Duration::from_secs(30);
 /// How long a started agent has to stop.
 const STOPS_WITHIN: Span = Span::from_secs(4);
-/// Groups of the system that may read its logs.
-const LOG_GROUPS: [&str; 2] = ["adm", "systemd-journal"];
 
 /// What one engine of the agent is to do, by the policy in effect; `None` for nothing.
 pub type Desire = Arc<dyn Fn() -> Result<Option<Box<RawValue>>, serde_json::Error> + Send + Sync>;
@@ -574,38 +573,6 @@ const OWN_KINDS: [&Kind; 10] = {
         &evidence::Reacted::KIND,
     ]
 };
-
-/// A user of the system.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Account {
-    uid: u32,
-    gid: u32,
-}
-
-impl Account {
-    /// The user of this name in `/etc/passwd` (passwd(5)).
-    fn named(name: &str) -> io::Result<Option<Self>> {
-        let text = std::fs::read_to_string("/etc/passwd")?;
-        Ok(text.lines().find_map(|line| {
-            let fields: Vec<&str> = line.split(':').collect();
-            let [found, _, uid, gid, ..] = fields[..] else { return None };
-            (found == name).then_some(Self { uid: uid.parse().ok()?, gid: gid.parse().ok()? })
-        }))
-    }
-}
-
-/// The numbers of those of these groups that there are (group(5)).
-fn group_numbers(names: &[&str]) -> io::Result<Vec<u32>> {
-    let text = std::fs::read_to_string("/etc/group")?;
-    Ok(text
-        .lines()
-        .filter_map(|line| {
-            let mut fields = line.split(':');
-            let name = fields.next()?;
-            names.contains(&name).then(|| fields.nth(1)?.parse().ok())?
-        })
-        .collect())
-}
 
 /// Stops an agent that is no child of this process, as [`Companion::stop`] does one that is: it has ended once nobody listens at
 /// its socket.

@@ -65,6 +65,8 @@ impl CheckCommand {
 fn notes(configuration: &Configuration) -> Vec<String> {
     let unused = configuration.unused();
     let note = || format!("declared, but without effect in this release: {}", unused.join(", "));
-    let notes = (!unused.is_empty()).then(note).into_iter().chain(configuration.warnings(SystemClock.now()));
+    let unread = configuration.unread().into_iter().map(|what| format!("can't be read on this machine: {what}"));
+    let warnings = configuration.warnings(SystemClock.now()).into_iter().chain(unread);
+    let notes = (!unused.is_empty()).then(note).into_iter().chain(warnings);
     notes.map(|note| configuration.basics.publication.zone.of_text(&note).into_owned()).collect()
 }

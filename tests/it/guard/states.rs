@@ -70,6 +70,46 @@ fn a_file_that_is_passed_over_switches_nothing_off() {
     drop(up.stop());
 }
 
+/// A list that is not there is said by whatever reads the policy, and told as what it is: nobody is banned by it.
+#[test]
+fn a_list_that_is_not_there_fails_the_reload() {
+    let bench = Bench::new();
+    let folder = folder(SSHD, "", "");
+    let at = folder.path().to_path_buf();
+    append(&at.join("auth.log"), "");
+    let up = bench.up(folder);
+    ready(&at);
+    let (policy, list) = (at.join("garant.toml"), at.join("drop.txt"));
+    let lists = format!("[guard]\nlists = [\"{}\"]\n", list.display());
+    let text = std::fs::read_to_string(&policy).expect("a policy");
+    std::fs::write(&policy, text.replace("[guard]\n", &lists)).expect("written");
+    let reload = || command(binary()).args(["reload", "--data"]).arg(at.join("data")).output().expect("it runs");
+    let check = || command(binary()).args(["check", "--policy"]).arg(&policy).output().expect("it runs");
+    let output = reload();
+    let said = transcript(&output);
+    assert!(output.status.code() == Some(1) && said.contains("drop.txt: it is not there"), "{said}");
+    let said = transcript(&check());
+    assert!(said.contains("drop.txt: it is not there"), "{said}");
+    eventually("a word on it", || {
+        ask(&at, &["status"])?["impaired"]
+            .to_string()
+            .contains("it was never read, and nobody is banned by it")
+            .then_some(())
+    });
+    let finding = || {
+        let found = super::bench::entries(&at, "evidence.found");
+        found.iter().rfind(|found| found["finding"] == "bans-not-enforced").is_some_and(|found| found["open"] == true)
+    };
+    eventually("the finding", || finding().then_some(()));
+    append(&list, "10.97.84.0/24\n");
+    assert!(reload().status.success() && !transcript(&check()).contains("drop.txt"));
+    let output = guard(&at, &["reload"]);
+    assert!(output.status.success(), "{}", transcript(&output));
+    eventually("the list", || (ask(&at, &["status"])?["listed_networks"] == 1).then_some(()));
+    eventually("the end of the finding", || (!finding()).then_some(()));
+    drop(up.stop());
+}
+
 /// On a full disk the agent follows the policy all the same: it may be what spares somebody.
 #[test]
 fn on_a_full_disk_the_policy_is_followed() {

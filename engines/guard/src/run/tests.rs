@@ -383,3 +383,35 @@ async fn an_offence_of_the_simulation_becomes_no_ban_later() {
     let of = |address: &str| running.world.journal.of::<Banned>().into_iter().filter(|b| b.address == address).count();
     assert_eq!(of("10.66.7.1"), 1, "it was journaled once");
 }
+
+/// A list that is not there is said at the reload, and what it would ban is not banned: a finding says that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_was_never_read_is_said_everywhere() {
+    let running =
+        Running::start("", |settings, at| settings.lists = vec![at.join("drop.txt").display().to_string()]).await;
+    let list = running.folder.path().join("drop.txt");
+    let failure = running.guard(&["reload"]).expect_err("it is not there").to_string();
+    assert!(failure.contains(list.to_str().expect("UTF-8")) && failure.contains("not there"), "{failure}");
+    running.until("the finding", |running| running.is_open(BANS_NOT_ENFORCED) == Some(true)).await;
+    let (words, status) = (running.words(BANS_NOT_ENFORCED).expect("words"), running.json(&["status"]));
+    assert!(words.contains("never read") && words.contains("drop.txt"), "{words}");
+    assert!(status["impaired"].to_string().contains("never read") && status["enforced"] == true, "{status}");
+    assert_eq!(running.is_open(LOGS_UNREAD), Some(false));
+    std::fs::write(&list, "192.0.2.0/24\n").expect("written");
+    running.guard(&["reload"]).expect("read again");
+    running.until("the list", |running| running.drops("192.0.2.9")).await;
+    running.until("the end of the finding", |running| running.is_open(BANS_NOT_ENFORCED) == Some(false)).await;
+    // A reload without a change in between said nothing else.
+    let found = running.world.journal.of::<FoundEvidence>();
+    let said: Vec<bool> =
+        found.iter().filter(|found| found.finding.as_str() == BANS_NOT_ENFORCED).map(|found| found.open).collect();
+    assert_eq!(said, [true, true, false]);
+    // As it was read last is less, and a reload says so all the same.
+    std::fs::remove_file(&list).expect("removed");
+    let failure = running.guard(&["reload"]).expect_err("it is not there").to_string();
+    assert!(failure.contains("drop.txt"), "{failure}");
+    running
+        .until("a word", |running| running.json(&["status"])["impaired"].to_string().contains("as it was read last"))
+        .await;
+    assert_eq!((running.drops("192.0.2.9"), running.is_open(BANS_NOT_ENFORCED)), (true, Some(false)));
+}
