@@ -9,12 +9,14 @@
 mod config;
 pub mod database;
 pub mod objects;
+mod postgres;
 pub mod sealed;
 
 pub use config::{
     BucketSettings, Config, Connection, CopySettings, DatabaseSettings, Desired, FilesSettings, PlaceSettings,
     SecretPlace, Settings,
 };
+pub use postgres::Postgres;
 
 /// Name of the engine.
 pub const NAME: &str = "backup";

@@ -83,8 +83,20 @@ pub struct LogWriter {
     last_seq: u64,
     /// The folder of today, with its day.
     today: Option<(String, String, DataKey)>,
+    /// A piece that is neither sealed nor added yet.
+    unsealed: Option<Unsealed>,
     /// A piece that is sealed and not added yet.
     pending: Option<(String, Bytes, PieceName)>,
+}
+
+/// A piece before it is sealed, for which there may be no folder yet.
+#[derive(Debug)]
+struct Unsealed {
+    file: u32,
+    start: u64,
+    end: u64,
+    head: Vec<u8>,
+    payload: Vec<u8>,
 }
 
 impl LogWriter {
@@ -117,7 +129,7 @@ impl LogWriter {
                 break;
             }
         }
-        Ok((Self { repository, root, last_seq, today: None, pending: None }, last))
+        Ok((Self { repository, root, last_seq, today: None, unsealed: None, pending: None }, last))
     }
 
     /// Adds a piece, and returns once it is durable at one copy at least. After an error the same piece is added again by
@@ -131,17 +143,22 @@ impl LogWriter {
         payload: Vec<u8>,
     ) -> Result<(), RepositoryError> {
         self.flush().await?;
-        let name = PieceName { seq: self.last_seq + 1, file, start, end };
-        let (folder, key) = self.folder_of_today().await?;
-        let whole = format!("{folder}/{name}");
         let head = serde_json::to_vec(head).map_err(|error| RepositoryError::Unusable(error.to_string()))?;
-        let sealed = seal_apart(&self.repository, &key, &whole, head, payload).await?;
-        self.pending = Some((whole, sealed.into(), name));
+        self.unsealed = Some(Unsealed { file, start, end, head, payload });
         self.flush().await
     }
 
-    /// Adds the piece that is sealed and not added yet, if there is one.
+    /// Adds the piece that is not added yet, if there is one.
     pub async fn flush(&mut self) -> Result<(), RepositoryError> {
+        if self.unsealed.is_some() {
+            let (folder, key) = self.folder_of_today().await?;
+            if let Some(Unsealed { file, start, end, head, payload }) = self.unsealed.take() {
+                let name = PieceName { seq: self.last_seq + 1, file, start, end };
+                let whole = format!("{folder}/{name}");
+                let sealed = seal_apart(&self.repository, &key, &whole, head, payload).await?;
+                self.pending = Some((whole, sealed.into(), name));
+            }
+        }
         let Some((name, sealed, piece)) = &self.pending else { return Ok(()) };
         self.repository.put(name, sealed.clone()).await?;
         self.last_seq = piece.seq;

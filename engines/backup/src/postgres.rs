@@ -1,0 +1,165 @@
+//! PostgreSQL: its write-ahead log received without pause, bases over the protocol of replication, and a restore to any second.
+//!
+//! **Problem.** A copy of the log that is made from files is late by a file, and one that follows the server does not know what it
+//! does not have. A restore that is given a time stops at the newest there is, or does not start at all, when nothing was committed
+//! behind it.
+//! **Principle.** We are a standby that keeps every byte: [`receive`] takes the log as it is written, and tells the server that it has
+//! a byte only when the repository has it, so that a slot of the server holds back what we lack. What was committed until when is
+//! proved by asking the server how far it has written: a commit that was acknowledged by then is before that place. A restore reads
+//! our own copy up to the instant, finds the last commit before it ([`records`]), and lets PostgreSQL recover to that record.
+//!
+//! A log is named by the system identifier of its cluster, and by a number behind a dot where the cluster was set back in time
+//! without saying so: `7412345678901234567`, then `7412345678901234567.2`. FILE is the timeline, START and END are positions in
+//! bytes (LSN). Where bytes are missing the names say so.
+
+mod problems;
+mod receive;
+mod records;
+mod resume;
+mod server;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use engine::Context;
+use event::Span;
+use serde::{Deserialize, Serialize};
+
+use crate::config::Connection as Settings;
+use crate::database::{DatabaseError, Problem, SHIP_EVERY, Shipped};
+use crate::sealed::Repository;
+use wire::{Connection, Mode, WireError};
+
+/// The major version that is tested.
+const TESTED_MAJOR: u32 = 15;
+/// The oldest major version: it introduced the form of base that is asked for.
+const OLDEST_MAJOR: u32 = 15;
+
+/// A position in a write-ahead log, in bytes; written as PostgreSQL does: `16/B374D848`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) struct Lsn(pub(crate) u64);
+
+impl Lsn {
+    /// The start of the segment that it is in.
+    const fn segment_start(self, segment_bytes: u64) -> Self {
+        Self(self.0 - self.0 % segment_bytes)
+    }
+}
+
+impl fmt::Display for Lsn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:X}/{:X}", self.0 >> 32, self.0 & 0xffff_ffff)
+    }
+}
+
+impl FromStr for Lsn {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parse = |digits: &str| u32::from_str_radix(digits, 16).ok().map(u64::from);
+        let parsed = text.split_once('/').and_then(|(high, low)| Some(parse(high)? << 32 | parse(low)?));
+        parsed.map(Self).ok_or_else(|| format!("`{text}` is no position in a write-ahead log"))
+    }
+}
+
+impl Serialize for Lsn {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Lsn {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// A cluster of PostgreSQL on this host.
+#[derive(Clone, Debug)]
+pub struct Postgres {
+    name: String,
+    settings: Settings,
+    ship_every: Span,
+}
+
+impl Postgres {
+    /// The cluster of the backup `name`, reached as `settings` say.
+    pub fn new(name: impl Into<String>, settings: Settings) -> Self {
+        Self { name: name.into(), settings, ship_every: SHIP_EVERY }
+    }
+
+    /// Its socket: the file, or that of the usual port in the folder.
+    fn socket(&self) -> PathBuf {
+        let socket = &self.settings.socket;
+        if socket.is_dir() { socket.join(".s.PGSQL.5432") } else { socket.clone() }
+    }
+
+    /// The name of its slot. A backup has no `_` in its name.
+    fn slot(&self) -> String {
+        format!("garant_{}", self.name.replace('-', "_"))
+    }
+
+    /// The user that is connected as: the one of the settings, or that of this process.
+    fn user(&self) -> Result<String, DatabaseError> {
+        if let Some(user) = &self.settings.user {
+            return Ok(user.clone());
+        }
+        let path = PathBuf::from("/etc/passwd");
+        let text = std::fs::read_to_string(&path).map_err(|error| DatabaseError::Files { path, error })?;
+        let own = rustix::process::geteuid().as_raw().to_string();
+        let named = text.lines().find_map(|line| {
+            let mut fields = line.split(':');
+            let name = fields.next()?;
+            (fields.nth(1)? == own).then(|| name.to_owned())
+        });
+        named.ok_or_else(|| self.error("the user of this process has no name: name one with `user` in the policy"))
+    }
+
+    async fn connect(&self, context: &Context, mode: Mode) -> Result<Result<Connection, WireError>, DatabaseError> {
+        let user = self.user()?;
+        let password = match &self.settings.password {
+            Some(place) => Some(context.secrets.open(&place.secret()).await.map_err(|error| self.error(error))?),
+            None => None,
+        };
+        Ok(Connection::open(&self.socket(), &user, password.as_ref(), mode).await)
+    }
+
+    async fn sql(&self, context: &Context) -> Result<Connection, DatabaseError> {
+        self.connect(context, Mode::Sql).await?.map_err(|error| self.error(error))
+    }
+
+    async fn replication(&self, context: &Context) -> Result<Connection, DatabaseError> {
+        self.connect(context, Mode::Replication).await?.map_err(|error| self.error(error))
+    }
+
+    /// What failed, with the name of the cluster.
+    fn error(&self, what: impl fmt::Display) -> DatabaseError {
+        DatabaseError::Database(format!("PostgreSQL of the backup {} ({}): {what}", self.name, self.socket().display()))
+    }
+
+    /// What keeps it from being backed up; see [`crate::database::Database::problems`].
+    ///
+    /// # Errors
+    /// It can't be asked, and not for want of a right or a setting.
+    pub async fn problems(&self, context: &Context) -> Result<Vec<Problem>, DatabaseError> {
+        problems::problems(self, context).await
+    }
+
+    /// Receives the log until the engine is to stop; see [`crate::database::Database::follow`].
+    ///
+    /// # Errors
+    /// The server is gone, does not let us, or the repository refuses for good. What was received is durable by then.
+    pub async fn follow(
+        &self,
+        context: &Context,
+        repository: &Arc<Repository>,
+        shipped: &mut (dyn FnMut(Shipped) + Send),
+    ) -> Result<(), DatabaseError> {
+        receive::follow(self, context, repository, shipped).await
+    }
+}

@@ -1,0 +1,260 @@
+//! A cluster of PostgreSQL in a temporary folder, a repository in another, and somebody who follows.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use engine::clock::SystemClock;
+use engine::program::Companion;
+use engine::random::SystemRandom;
+use engine::sim::World;
+use engine::{CancellationToken, Context, Program, Programs};
+use event::{Clock as _, Span, Time};
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+
+use super::super::wire::{Connection, Mode, Row};
+use super::super::{Lsn, Postgres};
+use crate::config::Connection as Settings;
+use crate::database::{DatabaseError, Shipped};
+use crate::objects::Directory;
+use crate::sealed::{Copy, Repository, RepositoryKey};
+
+pub(super) const BIN: &str = "/usr/lib/postgresql/15/bin";
+
+/// A program, as the user postgres where this process is root.
+pub(super) fn as_postgres(path: impl AsRef<Path>) -> Program {
+    let path = path.as_ref().to_owned();
+    if rustix::process::geteuid().is_root() {
+        let whom = ["--reuid=postgres", "--regid=postgres", "--clear-groups", "--"];
+        Program::new("setpriv").args(whom).arg(path).deadline(Span::from_secs(300))
+    } else {
+        Program::at("a program of PostgreSQL", path).deadline(Span::from_secs(300))
+    }
+}
+
+pub(super) async fn run(program: Program) -> String {
+    let output =
+        Programs::of_system().run(&program.output_bytes_max(256 << 20)).await.expect("a program of PostgreSQL");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+/// The means of an engine, of this machine.
+pub(super) fn context() -> Context {
+    let world = World::at(SystemClock.now());
+    let context = world.context("server.backup".parse().expect("an observer")).expect("a context");
+    Context {
+        clock: Arc::new(SystemClock),
+        random: Arc::new(SystemRandom),
+        programs: Arc::new(Programs::of_system()),
+        ..context
+    }
+}
+
+pub(super) fn now() -> Time {
+    SystemClock.now()
+}
+
+/// A folder that the user postgres can write to.
+pub(super) fn folder() -> TempDir {
+    let folder = tempfile::Builder::new().prefix("pg").tempdir().expect("a folder");
+    if rustix::process::geteuid().is_root() {
+        let passwd = std::fs::read_to_string("/etc/passwd").expect("passwd");
+        let line = passwd.lines().find(|line| line.starts_with("postgres:")).expect("the user postgres");
+        let uid = line.split(':').nth(2).and_then(|uid| uid.parse().ok());
+        std::os::unix::fs::chown(folder.path(), uid, None).expect("chown");
+    }
+    folder
+}
+
+/// A server, a child of this process: a container may have nobody else who buries it.
+pub(super) struct Cluster {
+    folder: TempDir,
+    pub(super) data: PathBuf,
+    server: Mutex<Option<Companion>>,
+}
+
+impl Cluster {
+    /// A new one that runs, with these lines in its settings.
+    pub(super) async fn new(settings: &str) -> Self {
+        let folder = folder();
+        let data = folder.path().join("data");
+        let initdb = as_postgres(format!("{BIN}/initdb")).args(["-k", "-N", "-A", "trust", "-U", "postgres"]);
+        run(initdb.args(["--no-locale", "-E", "UTF8", "-D"]).arg(&data)).await;
+        let cluster = Self { folder, data, server: Mutex::default() };
+        cluster
+            .configure(&format!("fsync = off\nshared_buffers = '16MB'\nmax_slot_wal_keep_size = '1GB'\n{settings}\n"));
+        cluster.start().await;
+        cluster
+    }
+
+    pub(super) fn configure(&self, settings: &str) {
+        use std::io::Write as _;
+        let path = self.data.join("postgresql.conf");
+        let mut file = std::fs::OpenOptions::new().append(true).open(path).expect("its settings");
+        file.write_all(settings.as_bytes()).expect("written");
+    }
+
+    pub(super) async fn start(&self) {
+        let folder = self.folder.path().display();
+        let settings =
+            ["listen_addresses=".to_owned(), format!("unix_socket_directories={folder}"), "autovacuum=off".to_owned()];
+        let script = format!("exec \"$0\" \"$@\" >>{folder}/log 2>&1");
+        let server = as_postgres("/bin/sh").arg("-c").arg(script).arg(format!("{BIN}/postgres")).arg("-D");
+        let server = server.arg(&self.data).args(settings.iter().flat_map(|setting| ["-c", setting]));
+        let mut companion = Programs::of_system().companion(&server).expect("started");
+        for _ in 0..6000 {
+            let state = std::fs::read_to_string(self.data.join("postmaster.pid")).unwrap_or_default();
+            let is_own = companion.id().is_some_and(|id| state.lines().next() == Some(&id.to_string()));
+            if is_own && state.lines().nth(7).is_some_and(|state| state.trim() == "ready") {
+                *self.server.lock().expect("no panic") = Some(companion);
+                return;
+            }
+            assert!(!companion.has_ended(), "the server does not start: {}", self.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("the server does not start: {}", self.log());
+    }
+
+    fn signal(&self, signal: Signal) -> Option<Companion> {
+        let companion = self.server.lock().expect("no panic").take()?;
+        let pid = companion.id().and_then(|id| Pid::from_raw(i32::try_from(id).expect("a number")))?;
+        kill_process(pid, signal).expect("it runs");
+        Some(companion)
+    }
+
+    /// Kills it as the machine would: nobody gets to finish anything. Returns when all its processes have gone.
+    pub(super) async fn kill(&self) {
+        self.signal(Signal::KILL).expect("it runs").ended().await.expect("its end");
+        // The others notice, and go.
+        for _ in 0..1000 {
+            let others = run(Program::new("sh").args(["-c", "ls -l /proc/[0-9]*/cwd 2>/dev/null || true"])).await;
+            if !others.contains(&*self.data.to_string_lossy()) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("processes of the server do not go");
+    }
+
+    pub(super) async fn stop(&self) {
+        self.signal(Signal::INT).expect("it runs").ended().await.expect("its end");
+    }
+
+    pub(super) fn socket(&self) -> PathBuf {
+        self.folder.path().to_owned()
+    }
+
+    pub(super) async fn sql(&self) -> Connection {
+        let socket = self.socket().join(".s.PGSQL.5432");
+        Connection::open(&socket, "postgres", None, Mode::Sql).await.expect("connected")
+    }
+
+    /// The first column of the first row.
+    pub(super) async fn ask(&self, query: &str) -> String {
+        value(&self.sql().await.query(query).await.expect(query))
+    }
+
+    pub(super) async fn written(&self) -> Lsn {
+        self.ask("select pg_current_wal_insert_lsn()").await.parse().expect("a position")
+    }
+
+    pub(super) fn backup(&self) -> Postgres {
+        let user = Some("postgres".to_owned());
+        let backup = Postgres::new("crm-db", Settings { socket: self.socket(), user, password: None });
+        Postgres { ship_every: Span::from_secs(1), ..backup }
+    }
+
+    pub(super) fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        drop(self.signal(Signal::QUIT));
+    }
+}
+
+pub(super) fn value(rows: &[Row]) -> String {
+    rows.first().and_then(|row| row.first().cloned().flatten()).unwrap_or_default()
+}
+
+/// A repository of one copy in a folder.
+pub(super) struct Kept {
+    pub(super) folder: TempDir,
+    pub(super) repository: Arc<Repository>,
+}
+
+impl Kept {
+    pub(super) fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let key = RepositoryKey::random(&SystemRandom);
+        let objects = Arc::new(Directory::new(folder.path()));
+        let copies = vec![Copy { name: "near".into(), objects }];
+        let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
+        let repository = Arc::new(Repository::new(copies, key, Span::from_days(90), clock, random));
+        Self { folder, repository }
+    }
+}
+
+/// Somebody who follows a cluster.
+pub(super) struct Follower {
+    stop: CancellationToken,
+    task: tokio::task::JoinHandle<Result<(), DatabaseError>>,
+    shipped: mpsc::UnboundedReceiver<Shipped>,
+    pub(super) all: Vec<Shipped>,
+}
+
+impl Follower {
+    pub(super) fn start(of: &Postgres, repository: &Arc<Repository>) -> Self {
+        let (of, repository, stop) = (of.clone(), Arc::clone(repository), CancellationToken::new());
+        let context = Context { stop: stop.clone(), ..context() };
+        let (send, shipped) = mpsc::unbounded_channel();
+        let task =
+            tokio::spawn(
+                async move { of.follow(&context, &repository, &mut |shipped| drop(send.send(shipped))).await },
+            );
+        Self { stop, task, shipped, all: Vec::new() }
+    }
+
+    /// Waits for the next piece.
+    pub(super) async fn next(&mut self) -> Option<Shipped> {
+        let next = tokio::time::timeout(Duration::from_mins(3), self.shipped.recv()).await.expect("a piece in time");
+        self.all.extend(next.clone());
+        next
+    }
+
+    /// Waits until whatever was committed before that instant is durable.
+    pub(super) async fn through(&mut self, instant: Time) {
+        while self.next().await.expect("it follows").through < instant {}
+    }
+
+    /// Lets it end in good order, and returns all pieces.
+    pub(super) async fn stop(self) -> Vec<Shipped> {
+        self.stop.cancel();
+        let (result, all) = self.ended().await;
+        result.expect("a good end");
+        all
+    }
+
+    /// Waits for its end.
+    pub(super) async fn ended(mut self) -> (Result<(), DatabaseError>, Vec<Shipped>) {
+        let ended = tokio::time::timeout(Duration::from_mins(3), &mut self.task).await.expect("an end in time");
+        while let Ok(shipped) = self.shipped.try_recv() {
+            self.all.push(shipped);
+        }
+        (ended.expect("no panic"), std::mem::take(&mut self.all))
+    }
+
+    /// Kills it where it is.
+    pub(super) async fn kill(mut self) -> Vec<Shipped> {
+        self.task.abort();
+        _ = (&mut self.task).await;
+        while let Ok(shipped) = self.shipped.try_recv() {
+            self.all.push(shipped);
+        }
+        std::mem::take(&mut self.all)
+    }
+}

@@ -1,0 +1,231 @@
+//! Receiving, while things happen to the server, to the repository and to us.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use drawn::Draws;
+
+use super::super::Lsn;
+use super::cluster::{Cluster, Follower, Kept, as_postgres, now, run};
+use crate::sealed::{Catalog, LogPiece};
+
+/// All pieces of the only log, in order, and its bytes.
+async fn pieces(kept: &Kept, log: &str, file: u32, start: Lsn) -> (Vec<LogPiece>, Vec<u8>, bool) {
+    let catalog = Catalog::read(&kept.repository, "crm-db").await.expect("a catalog");
+    let (pieces, more) = catalog.pieces(log, (file, start.0), |_, _| false).await.expect("pieces");
+    let mut bytes = Vec::new();
+    for piece in &pieces {
+        let (_, payload) = kept.repository.fetch(&piece.folder, &piece.name.to_string()).await.expect("a piece");
+        let known = bytes.len() + usize::try_from(start.0).expect("small");
+        bytes.extend(&payload[known - usize::try_from(piece.name.start).expect("small")..]);
+    }
+    (pieces, bytes, more)
+}
+
+/// What the server itself has of the log.
+fn log_of(cluster: &Cluster, start: Lsn, length: usize) -> Vec<u8> {
+    let (segment_bytes, mut bytes) = (16u64 << 20, Vec::new());
+    let last = start.0 + u64::try_from(length).expect("small");
+    for number in start.0 / segment_bytes..=last / segment_bytes {
+        let path = cluster.data.join("pg_wal").join(format!("0000000100000000{number:08X}"));
+        bytes.extend(std::fs::read(path).unwrap_or_default());
+    }
+    let from = usize::try_from(start.0 % segment_bytes).expect("small");
+    bytes[from..from + length].to_vec()
+}
+
+/// BK-2: every byte of the log is in the repository, whoever is killed meanwhile.
+#[tokio::test]
+async fn the_log_is_received_byte_for_byte_whoever_is_killed() {
+    let (cluster, kept) = (Cluster::new("wal_keep_size = '1GB'").await, Kept::new());
+    let of = cluster.backup();
+    let system = cluster.ask("select system_identifier from pg_control_system()").await;
+    let mut follower = Follower::start(&of, &kept.repository);
+    cluster.ask("create table t (a int, b text)").await;
+    let first = follower.next().await.expect("a piece");
+    assert!(first.is_new_log && first.log == system && first.bytes > 0, "{first:?}");
+    let mut sql = cluster.sql().await;
+    let insert = "insert into t select i, md5(i::text) from generate_series(1, 60000) i";
+    sql.query(insert).await.expect("inserted");
+    follower.next().await.expect("a piece of 8 MiB at once");
+    // We are killed while a piece may be on its way, and start again from the repository.
+    sql.query(insert).await.expect("inserted");
+    follower.kill().await;
+    sql.query(insert).await.expect("inserted");
+    let mut follower = Follower::start(&of, &kept.repository);
+    let again = follower.next().await.expect("a piece");
+    assert!(!again.is_new_log, "{again:?}");
+    // Now the server is.
+    sql.query(insert).await.expect("inserted");
+    cluster.kill().await;
+    let (error, _) = follower.ended().await;
+    assert!(error.expect_err("the server is gone").to_string().contains("PostgreSQL of the backup crm-db"));
+    cluster.start().await;
+    let follower = Follower::start(&of, &kept.repository);
+    cluster.ask(insert).await;
+    let (committed, end) = (now(), cluster.written().await);
+    let all = follower.stop().await;
+    let last = all.last().expect("a piece");
+    assert!(!last.is_new_log && last.through >= committed, "{last:?}, {committed}");
+
+    let start = Lsn(16 << 20);
+    let (pieces, bytes, more) = pieces(&kept, &system, 1, start).await;
+    assert!(!more && pieces.len() > 3);
+    assert!(start.0 + u64::try_from(bytes.len()).expect("small") >= end.0, "{} bytes", bytes.len());
+    assert!(bytes == log_of(&cluster, start, bytes.len()), "the same bytes");
+}
+
+/// Writes some megabytes.
+const WORK: &str = "insert into t select i, repeat(md5(i::text), 8) from generate_series(1, 20000) i";
+
+async fn with_table(settings: &str) -> (Cluster, Kept) {
+    let cluster = Cluster::new(settings).await;
+    cluster.ask("create table t (a int, b text)").await;
+    (cluster, Kept::new())
+}
+
+/// BK-2: killed at any instant, we go on where the repository ends, and nothing is missing.
+#[tokio::test]
+async fn killed_at_any_instant_it_goes_on_from_the_repository() {
+    let (cluster, kept) = with_table("wal_keep_size = '4GB'").await;
+    let of = cluster.backup();
+    let mut draws = Draws::from_environment();
+    let mut sql = cluster.sql().await;
+    let work = tokio::spawn(async move {
+        for _ in 0..25 {
+            sql.query(WORK).await.expect("inserted");
+        }
+    });
+    let mut kills = 0;
+    while !work.is_finished() {
+        let follower = Follower::start(&of, &kept.repository);
+        tokio::time::sleep(Duration::from_millis(100 + draws.below(900))).await;
+        assert!(follower.kill().await.iter().skip(1).all(|piece| !piece.is_new_log));
+        kills += 1;
+    }
+    work.await.expect("no panic");
+    // What is written was shipped in part, or all of it is left to the last.
+    let mut follower = Follower::start(&of, &kept.repository);
+    follower.through(now()).await;
+    let log = follower.stop().await.pop().expect("a piece").log;
+    let start = Lsn(16 << 20);
+    let (pieces, bytes, more) = pieces(&kept, &log, 1, start).await;
+    assert!(!more && kills > 2, "{kills} kills, {} pieces", pieces.len());
+    assert!(start.0 + u64::try_from(bytes.len()).expect("small") >= cluster.written().await.0);
+    assert!(bytes == log_of(&cluster, start, bytes.len()), "the same bytes");
+}
+
+/// While the repository is away, the log waits at the server; when it is back, nothing is missing.
+#[tokio::test]
+async fn while_the_repository_is_away_the_server_keeps_the_log() {
+    let (cluster, kept) = with_table("").await;
+    let of = cluster.backup();
+    let mut follower = Follower::start(&of, &kept.repository);
+    let log = follower.next().await.expect("a piece").log;
+    let away = kept.folder.path().with_extension("away");
+    std::fs::rename(kept.folder.path(), &away).expect("moved");
+    for _ in 0..8 {
+        cluster.ask(WORK).await;
+    }
+    let (asked, end) = (now(), cluster.written().await);
+    let held = "select pg_current_wal_insert_lsn() - restart_lsn from pg_replication_slots where active";
+    // Longer than the server is patient with somebody who says nothing: it is asked to be impatient.
+    cluster.ask("alter system set wal_sender_timeout = '12s'").await;
+    cluster.ask("select pg_reload_conf()").await;
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    let held: u64 = cluster.ask(held).await.parse().expect("it still follows");
+    assert!(held > 20_000_000, "the slot holds back {held} bytes");
+    std::fs::rename(&away, kept.folder.path()).expect("moved back");
+    follower.through(asked).await;
+    let shipped = follower.stop().await;
+    assert!(shipped.iter().skip(1).all(|piece| !piece.is_new_log && piece.bytes < 10 << 20));
+    let (_, bytes, more) = pieces(&kept, &log, 1, Lsn(16 << 20)).await;
+    assert!(!more && (16 << 20) + u64::try_from(bytes.len()).expect("small") >= end.0);
+}
+
+/// BK-2: where the server has thrown away what was not received, the names show a gap and a new base is asked for.
+#[tokio::test]
+async fn what_the_server_has_thrown_away_is_a_gap_that_is_seen() {
+    let small = "min_wal_size = '32MB'\nmax_wal_size = '32MB'\nmax_slot_wal_keep_size = '16MB'";
+    let (cluster, kept) = with_table(small).await;
+    let of = cluster.backup();
+    for is_dropped in [true, false] {
+        let mut follower = Follower::start(&of, &kept.repository);
+        cluster.ask(WORK).await;
+        let log = follower.next().await.expect("a piece").log;
+        let before = follower.stop().await.pop().expect("a piece");
+        if is_dropped {
+            cluster.ask("select pg_drop_replication_slot('garant_crm_db')").await;
+        }
+        for _ in 0..6 {
+            cluster.ask(WORK).await;
+            cluster.ask("select pg_switch_wal()").await;
+            cluster.ask("checkpoint").await;
+        }
+        let status = cluster.ask("select wal_status from pg_replication_slots").await;
+        assert_eq!(status, if is_dropped { "" } else { "lost" });
+        let mut follower = Follower::start(&of, &kept.repository);
+        cluster.ask("insert into t values (0, 'behind the gap')").await;
+        let behind = follower.next().await.expect("a piece");
+        assert!(behind.is_new_log && behind.log == log && behind.through >= before.through, "{behind:?}");
+        follower.stop().await;
+        let (_, _, more) = pieces(&kept, &log, 1, Lsn(16 << 20)).await;
+        assert!(more, "there is more behind what is missing");
+    }
+}
+
+/// A slot that was dropped loses nothing while the server still has what comes next.
+#[tokio::test]
+async fn a_slot_that_was_dropped_is_made_again() {
+    let (cluster, kept) = with_table("").await;
+    let of = cluster.backup();
+    let mut follower = Follower::start(&of, &kept.repository);
+    let log = follower.next().await.expect("a piece").log;
+    follower.stop().await;
+    cluster.ask("select pg_drop_replication_slot('garant_crm_db')").await;
+    cluster.ask(WORK).await;
+    let mut follower = Follower::start(&of, &kept.repository);
+    let next = follower.next().await.expect("a piece");
+    assert!(!next.is_new_log && next.log == log, "{next:?}");
+    follower.stop().await;
+    assert!(!pieces(&kept, &log, 1, Lsn(16 << 20)).await.2, "no gap");
+}
+
+/// A cluster that was set back in time without a new timeline is not mixed with what it was before.
+#[tokio::test]
+async fn a_server_that_was_set_back_is_another_log() {
+    let (cluster, kept) = with_table("").await;
+    let of = cluster.backup();
+    let snapshot = cluster.data.with_extension("snapshot");
+    let copy = |from: PathBuf, to: PathBuf| async move {
+        if to.exists() {
+            std::fs::remove_dir_all(&to).expect("removed");
+        }
+        run(as_postgres("/bin/cp").arg("-a").arg(from).arg(to)).await;
+    };
+    let mut follower = Follower::start(&of, &kept.repository);
+    let first = follower.next().await.expect("a piece").log;
+    follower.stop().await;
+    cluster.stop().await;
+    copy(cluster.data.clone(), snapshot.clone()).await;
+    // Less, then more is written than was received: only the second needs a look at the records.
+    for (number, rounds) in [(2, 0), (3, 5)] {
+        cluster.start().await;
+        let mut follower = Follower::start(&of, &kept.repository);
+        cluster.ask(WORK).await;
+        follower.next().await.expect("a piece");
+        let log = follower.stop().await.pop().expect("a piece").log;
+        cluster.stop().await;
+        copy(snapshot.clone(), cluster.data.clone()).await;
+        cluster.start().await;
+        for _ in 0..rounds {
+            cluster.ask("insert into t select i, 'other' from generate_series(1, 100000) i").await;
+        }
+        let mut follower = Follower::start(&of, &kept.repository);
+        cluster.ask("insert into t values (0, 'set back')").await;
+        let next = follower.next().await.expect("a piece");
+        assert!(next.is_new_log && next.log == format!("{first}.{number}"), "{next:?} after {log}");
+        follower.stop().await;
+        cluster.stop().await;
+    }
+}
