@@ -236,6 +236,11 @@ impl LogFile {
     /// Whether `other`, shorter than what was read here, is a copy of it that is still being made; nothing when this file is not
     /// what it was.
     pub(super) fn is_start_of_this(&self, other: &Self) -> Option<bool> {
+        let mut before = vec![0; self.recent.len()];
+        self.file.read_exact_at(&mut before, self.offset - self.recent.len() as u64).ok()?;
+        if before != self.recent {
+            return None;
+        }
         let size = other.size().ok()?;
         let window = usize::try_from(size.min(WINDOW as u64)).ok()?;
         let (mut ours, mut theirs) = (vec![0; window], vec![0; window]);

@@ -4,6 +4,7 @@
 //! that came and went between two looks, because the log was rotated more than once, are those with a name of the rotation, never
 //! read, and written after the one that was.
 
+use std::cmp::Reverse;
 use std::collections::HashSet;
 use std::path::Path;
 
@@ -19,13 +20,15 @@ const OPENED_MAX: usize = 256;
 /// How long a file that was made by a rotation may stand empty while the one before it is written.
 const EMPTY_FOR: Span = Span::from_secs(3600);
 
-/// What is left to read of a log, oldest first.
+/// What there is of a log behind a position.
 #[derive(Default, Debug)]
 pub(super) struct Rest {
-    /// The files, each at the offset where it goes on.
-    pub(super) files: Vec<LogFile>,
-    /// Whether the file of the position was among them, or a copy of it.
-    pub(super) found: bool,
+    /// The file of the position, or the last copy that has it, where it goes on.
+    pub(super) itself: Option<LogFile>,
+    /// Copies of it that end before the position, at their ends: all that is in them was read.
+    pub(super) behind: Vec<LogFile>,
+    /// Files that came after it and were never read, oldest first.
+    pub(super) between: Vec<LogFile>,
 }
 
 /// Endings of files that are compressed copies of a log.
@@ -73,10 +76,8 @@ pub(super) fn rest_of(
     });
     let opened = candidates.take(OPENED_MAX).map(|(name, _)| LogFile::open(&directory.join(name)));
     let mut opened: Vec<LogFile> = opened.filter_map(Result::ok).collect();
-    // By what was read: first the file itself, else the first copy.
-    opened.sort_by_key(|file| (file.identity != identity, file.modified()));
-    let mut between = Vec::new();
-    let mut is_behind = false;
+    // By what was read: first the file itself, else its last copy, which has the most of it.
+    opened.sort_by_key(|file| (file.identity != identity, Reverse(file.modified())));
     for mut file in opened {
         if known.contains(&file.identity) {
             continue;
@@ -84,23 +85,21 @@ pub(super) fn rest_of(
         // Of what was not read, the inode is all that is known.
         let is_it = if position.is_telling() { file.resume(position) } else { file.identity == identity };
         if is_it {
-            if !rest.found && !is_open {
+            if rest.itself.is_none() && !is_open {
                 file.is_copy = file.identity != identity;
-                rest.found = true;
-                rest.files.push(file);
+                rest.itself = Some(file);
             }
         } else if was_read(&file) {
             // An older log, or one that another path goes on with.
         } else if position.is_behind(&file) {
-            is_behind = !is_open;
+            if file.size().and_then(|size| file.seek(size)).is_ok() {
+                rest.behind.push(file);
+            }
         } else if is_newer(&file, position) {
-            between.push(file);
+            rest.between.push(file);
         }
     }
-    // The start is a weaker sign than the bytes before the offset: of a copy that has those, it takes nothing.
-    rest.found |= is_behind;
-    between.sort_by_key(LogFile::modified);
-    rest.files.append(&mut between);
+    rest.between.sort_by_key(LogFile::modified);
     rest
 }
 

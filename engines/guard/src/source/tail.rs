@@ -14,7 +14,7 @@ use event::{Clock, Monotonic, Span, Time};
 use super::glob;
 use super::log_file::{Identity, LogFile, Outcome};
 use super::position::{Place, Position, Positions, WINDOW};
-use super::siblings::{is_compressed, is_rotated, rest_of};
+use super::siblings::{Rest, is_compressed, is_rotated, rest_of};
 
 mod batch;
 mod places;

@@ -70,6 +70,13 @@ impl Logs {
         fs::rename(self.path(from), self.path(to)).expect("renamed");
     }
 
+    /// Has `log` be written a second after `other`.
+    fn is_written_after(&self, log: &str, other: &str) {
+        let modified = fs::metadata(self.path(other)).and_then(|other| other.modified()).expect("a time");
+        let log = File::open(self.path(log)).expect("a log");
+        log.set_modified(modified + Duration::from_secs(1)).expect("its time");
+    }
+
     fn batch(&mut self) -> Batch {
         let batch = self.tail.look(&self.clock, &mut |_, line| time_in(line));
         self.notices.extend(batch.notices.iter().cloned());
@@ -110,19 +117,26 @@ fn time_in(line: &[u8]) -> Option<Time> {
 
 #[test]
 fn a_copy_that_ends_before_what_was_read_has_nothing_left() {
-    for is_stopped in [false, true] {
-        let mut logs = Logs::of("a.log");
+    let patterns = ["a.log", "a.log*"].into_iter();
+    let cases =
+        patterns.flat_map(|pattern| [(pattern, false, 0), (pattern, true, 0), (pattern, false, 9), (pattern, true, 9)]);
+    for (pattern, is_stopped, length) in cases {
+        let mut logs = Logs::of(pattern);
         logs.write("a.log", "@1 one\n@2 two\n");
         assert_eq!(logs.read(), ["@1 one", "@2 two"]);
         fs::copy(logs.path("a.log"), logs.path("a.log.1")).expect("copied");
         logs.write("a.log", "@3 written while it is copied\n");
         assert_eq!(logs.read(), ["@3 written while it is copied"]);
         File::create(logs.path("a.log")).expect("truncated");
-        logs.write("a.log", "@4 four\n");
+        let four = format!("@4 four, {}", "longer than all that was there before ".repeat(length));
+        logs.write("a.log", format!("{four}\n"));
         if is_stopped {
             logs.restart();
         }
-        assert_eq!(logs.read(), ["@4 four"], "stopped meanwhile: {is_stopped}");
+        assert_eq!(logs.read(), [four], "{pattern} {length}, stopped meanwhile: {is_stopped}");
+        assert!(logs.read().is_empty(), "{pattern} {length}, stopped meanwhile: {is_stopped}");
+        logs.clock.pass(100);
+        assert!(logs.read().is_empty());
         let is_known = |notice: &Notice| matches!(notice, Notice::Truncated { has_copy: true, .. });
         assert!(logs.notices.iter().any(is_known), "{:?}", logs.notices);
     }
@@ -304,6 +318,21 @@ fn a_copy_is_found_beside_an_older_rotated_log_that_starts_alike() {
 }
 
 #[test]
+fn of_several_copies_the_last_one_has_the_rest() {
+    let mut logs = Logs::of("a.log");
+    logs.write("a.log", "1\n");
+    assert_eq!(logs.read(), ["1"]);
+    logs.write("a.log", "2\n");
+    fs::copy(logs.path("a.log"), logs.path("a.log.2")).expect("copied");
+    logs.write("a.log", "3\n");
+    fs::copy(logs.path("a.log"), logs.path("a.log.1")).expect("copied");
+    logs.is_written_after("a.log.1", "a.log.2");
+    File::create(logs.path("a.log")).expect("truncated");
+    logs.write("a.log", "4\n");
+    assert_eq!(logs.read(), ["2", "3", "4"]);
+}
+
+#[test]
 fn a_log_that_came_and_went_is_read_however_it_starts() {
     for is_stopped in [false, true] {
         let mut logs = Logs::of("a.log");
@@ -311,9 +340,7 @@ fn a_log_that_came_and_went_is_read_however_it_starts() {
         logs.read();
         logs.rename("a.log", "a.log.2");
         logs.write("a.log.1", "# a header\n2\n");
-        let between = File::open(logs.path("a.log.1")).expect("the log");
-        let modified = between.metadata().and_then(|metadata| metadata.modified()).expect("its time");
-        between.set_modified(modified + Duration::from_secs(1)).expect("written later");
+        logs.is_written_after("a.log.1", "a.log.2");
         logs.write("a.log", "# a header\n3\n");
         if is_stopped {
             logs.restart();

@@ -2,7 +2,7 @@
 
 use super::{
     Batch, Clock, FILES_MAX, HashSet, Identity, LogFile, Monotonic, Notice, Outcome, Path, Place, Position, Problem,
-    Slot, Start, Tail, Time, io, is_rotated, rest_of,
+    Rest, Slot, Start, Tail, Time, io, is_rotated, rest_of,
 };
 use crate::source::seek::seek_to;
 
@@ -20,11 +20,11 @@ impl Tail {
 
     /// Opens the file with `position`, which is no longer at its path, or a copy of it.
     fn reopen(&mut self, at: usize, position: Position) {
+        let directory = real_directory(&self.slots[at].path);
         let open = self.open_identities();
+        let rest = self.rest_of(at, &position, false, &directory, &open);
         let slot = &mut self.slots[at];
-        let directory = real_directory(&slot.path);
-        let rest = rest_of(&directory, base(&slot.path), &position, false, &open, |_| true);
-        if let Some(file) = rest.files.into_iter().next() {
+        if let Some(file) = rest.itself {
             slot.files.push(file);
         } else {
             let position = Position { place: Place::Done, ..position };
@@ -222,14 +222,36 @@ impl Tail {
     ) -> (bool, usize) {
         let mut known = self.open_identities();
         known.insert(current.identity);
-        let was_read = |file: &LogFile| self.read_before(file, &position.path).is_some() || self.is_awaited(at, file);
-        let mut rest = rest_of(&current.directory, base(&self.slots[at].path), position, is_open, &known, was_read);
-        for file in &mut rest.files {
+        let rest = self.rest_of(at, position, is_open, &current.directory, &known);
+        let found = rest.itself.is_some() || !is_open && !rest.behind.is_empty();
+        let mut files: Vec<LogFile> = rest.itself.into_iter().chain(rest.between).collect();
+        for file in &mut files {
             file.silent_since = Some(monotonic);
         }
-        let added = rest.files.len();
-        self.slots[at].files.splice(which..which, rest.files);
-        (rest.found, added)
+        let added = files.len();
+        self.slots[at].files.splice(which..which, files);
+        (found, added)
+    }
+
+    /// What there is behind `position` of the log of a slot, without the files in `known`. Copies that were read are known from now
+    /// on.
+    fn rest_of(
+        &mut self,
+        at: usize,
+        position: &Position,
+        is_open: bool,
+        directory: &Path,
+        known: &HashSet<Identity>,
+    ) -> Rest {
+        let of_path = self.done.iter().filter(|done| done.path == position.path);
+        let was_read = |file: &LogFile| {
+            self.read_before(file, &position.path).is_some()
+                || of_path.clone().any(|done| done.is_behind(file))
+                || self.is_awaited(at, file)
+        };
+        let rest = rest_of(directory, base(&self.slots[at].path), position, is_open, known, was_read);
+        self.done.extend(rest.behind.iter().map(|copy| copy.position(&position.path, Place::Done)));
+        rest
     }
 
     /// Gives up the oldest files of a slot that has too many.

@@ -177,6 +177,11 @@ impl World {
                 if draws.chance(30) {
                     self.look_and_commit(draws.chance(50));
                 }
+                // What was read in between is not lost. With a hole at the start, it is not seen that the copy is an older one.
+                if self.appends && draws.chance(30) {
+                    self.write(1 + draws.below(3));
+                    self.catch_up();
+                }
                 if draws.chance(20) {
                     self.crash();
                 }
