@@ -246,6 +246,13 @@ impl Deadline {
         Self { at: Instant::now() + within.to_std(), within }
     }
 
+    /// The same, or `within` from now where that is earlier.
+    #[must_use]
+    pub(crate) fn but_within(self, within: Span) -> Self {
+        let other = Self::within(within);
+        if other.at < self.at { other } else { self }
+    }
+
     /// How long it gave in all.
     pub fn span(self) -> Span {
         self.within

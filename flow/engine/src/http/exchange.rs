@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use bytes::{Bytes, BytesMut};
 use event::Span;
 use http_body_util::{BodyExt, Full};
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -70,7 +70,7 @@ impl Hop {
         self.url.scheme() == "https"
     }
 
-    fn target(&self) -> Target {
+    pub(super) fn target(&self) -> Target {
         let (host, port) = (self.url.host_str().unwrap_or_default(), self.url.port_or_known_default().unwrap_or(80));
         let target = if self.secure() { Target::tls(host, port, self.request.verify) } else { Target::tcp(host, port) };
         let mut target = Target { led_by: self.led_by, public_only: self.request.public_only, ..target };
@@ -87,12 +87,25 @@ impl Hop {
         target
     }
 
+    /// The body to send.
+    pub(super) fn body(&self) -> Bytes {
+        self.request.extra.as_ref().map(|extra| extra.body.clone()).unwrap_or_default()
+    }
+
+    /// Longest body of the answer.
+    pub(super) fn body_bytes_max(&self) -> usize {
+        self.request.body_bytes_max
+    }
+
+    pub(super) fn is_put(&self) -> bool {
+        self.request.method == Method::PUT
+    }
+
     /// The head and body to send.
-    fn message(&self) -> Result<hyper::Request<Full<Bytes>>, HttpFailure> {
+    pub(super) fn message(&self) -> Result<hyper::Request<Full<Bytes>>, HttpFailure> {
         let request = &self.request;
         let path = &self.url[Position::BeforePath..Position::AfterQuery];
-        let body = request.extra.as_ref().map(|extra| extra.body.clone()).unwrap_or_default();
-        let mut message = hyper::Request::new(Full::new(body));
+        let mut message = hyper::Request::new(Full::new(self.body()));
         *message.method_mut() = request.method.clone();
         *message.uri_mut() = path.parse().map_err(|_| not_http("path"))?;
         let headers = message.headers_mut();
@@ -146,14 +159,7 @@ impl Hop {
             let work = async {
                 let answer = sender.send_request(message).await.map_err(head_broken)?;
                 let (head, body) = answer.into_parts();
-                let fields = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD_BYTES);
-                if fields.sum::<usize>() > HEAD_BYTES_MAX {
-                    // What reads it takes a longer one now and then, depending on how it is cut into packets.
-                    return Err(HttpFailure::Protocol {
-                        phase: Phase::FirstByte,
-                        reason: format!("its head is {}", too_long_a_head()),
-                    });
-                }
+                head_is_bounded(&head.headers)?;
                 let status = head.status.as_u16();
                 let read = if self.leads(status, &head.headers).is_some() {
                     Bytes::new()
@@ -234,7 +240,7 @@ impl Hop {
 }
 
 /// What reads an answer: as much of it as browsers and curl forgive is forgiven.
-fn client() -> http1::Builder {
+pub(super) fn client() -> http1::Builder {
     let mut client = http1::Builder::new();
     client
         .max_buf_size(HEAD_BYTES_MAX)
@@ -297,7 +303,7 @@ impl AsyncWrite for Lenient<'_> {
 }
 
 /// Runs `work` while driving the connection it needs. A connection that ends first has left its result for `work`.
-async fn driven<T>(connection: impl Future<Output = hyper::Result<()>>, work: impl Future<Output = T>) -> T {
+pub(super) async fn driven<T>(connection: impl Future<Output = hyper::Result<()>>, work: impl Future<Output = T>) -> T {
     let mut work = pin!(work);
     tokio::select! {
         biased;
@@ -340,7 +346,7 @@ fn not_http(part: &str) -> HttpFailure {
 
 /// What went wrong before the head was whole, in our words.
 #[expect(clippy::needless_pass_by_value, reason = "it is given to `map_err`")]
-fn head_broken(error: hyper::Error) -> HttpFailure {
+pub(super) fn head_broken(error: hyper::Error) -> HttpFailure {
     let reason = if error.is_parse_version_h2() {
         "it answers in HTTP/2, which was not asked for".to_owned()
     } else if error.is_parse() {
@@ -351,6 +357,16 @@ fn head_broken(error: hyper::Error) -> HttpFailure {
         connection_broken(&error)
     };
     HttpFailure::Protocol { phase: Phase::FirstByte, reason }
+}
+
+/// Refuses a long head. What reads it takes a longer one now and then, depending on how it is cut into packets.
+pub(super) fn head_is_bounded(headers: &HeaderMap) -> Result<(), HttpFailure> {
+    let fields = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD_BYTES);
+    if fields.sum::<usize>() > HEAD_BYTES_MAX {
+        let reason = format!("its head is {}", too_long_a_head());
+        return Err(HttpFailure::Protocol { phase: Phase::FirstByte, reason });
+    }
+    Ok(())
 }
 
 fn too_long_a_head() -> String {
@@ -400,8 +416,8 @@ fn connection_broken(error: &hyper::Error) -> String {
 }
 
 /// Reads the body, `max` bytes at most, until it ends or `enough` of it is there.
-async fn read(
-    mut body: Incoming,
+pub(super) async fn read(
+    mut body: impl Body<Data = Bytes, Error = hyper::Error> + Unpin,
     max: usize,
     enough: &mut (dyn FnMut(&[u8]) -> bool + Send),
 ) -> Result<Bytes, HttpFailure> {
