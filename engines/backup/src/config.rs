@@ -64,6 +64,8 @@ pub struct BucketSettings {
     pub bucket: String,
     /// What all names begin with.
     pub prefix: Option<String>,
+    /// Whether the bucket is named in the path of a URL, and not in its host.
+    pub path_style: bool,
     /// The region, as the provider calls it.
     pub region: String,
     /// The access key, which is no secret.
@@ -241,6 +243,7 @@ impl Section for CopySettings {
         let bucket: Option<String> = table.optional("bucket", "a bucket of S3");
         let endpoint: Option<policy::Url> = table.optional("endpoint", "of a bucket, the URL of its provider");
         let prefix = table.optional("prefix", "of a bucket, what all names begin with");
+        let path_style = table.or("path_style", true, "of a bucket, name it in the path of the URL, not in its host");
         let s3_region: Option<String> =
             table.optional("s3_region", "of a bucket, its region as the provider calls it; \"us-east-1\" unless said");
         let access_key: Option<String> =
@@ -267,6 +270,7 @@ impl Section for CopySettings {
                     endpoint: endpoint.to_string(),
                     bucket,
                     prefix,
+                    path_style,
                     region: s3_region.unwrap_or_else(|| "us-east-1".to_owned()),
                     access_key,
                     secret_key: secret_key.into(),

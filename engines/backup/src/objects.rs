@@ -5,7 +5,7 @@
 //! server holds with an identity of its own, and no engine of a host. Where the storage can lock objects, they are locked for as
 //! long as they are promised to be kept.
 //!
-//! Two implementations, one conformance suite ([`conformance`]): a [`Directory`], and S3.
+//! Two implementations, one conformance suite ([`conformance`]): a [`Directory`], and [`S3`].
 
 use std::fmt;
 use std::ops::Range;
@@ -17,8 +17,10 @@ use event::Time;
 #[cfg(test)]
 pub(crate) mod conformance;
 mod directory;
+mod s3;
 
 pub use directory::Directory;
+pub use s3::{BucketAbilities, S3};
 
 /// Largest object that is written, in bytes: it is held in memory once.
 pub const OBJECT_BYTES_MAX: usize = 64 * 1024 * 1024;

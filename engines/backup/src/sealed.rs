@@ -17,6 +17,7 @@ mod set;
 mod tests;
 
 pub use catalog::{Catalog, LogPiece, SetEntry};
+pub(crate) use key::hex;
 pub use key::{DataKey, KeyError, RepositoryKey};
 pub use log::{LastPiece, LogWriter, PieceName};
 pub use object::{SealError, head, open, seal};
