@@ -11,8 +11,8 @@ use std::path::PathBuf;
 use std::process::Stdio;
 
 use event::Span;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::process::{Child, ChildStderr, ChildStdout, Command};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 
 use crate::printable;
 
@@ -28,6 +28,7 @@ pub struct Program {
     path: Option<PathBuf>,
     args: Vec<OsString>,
     input: Vec<u8>,
+    owner: Option<(u32, u32)>,
     deadline: Span,
     output_bytes_max: usize,
 }
@@ -40,6 +41,7 @@ impl Program {
             path: None,
             args: Vec::new(),
             input: Vec::new(),
+            owner: None,
             deadline: Span::from_secs(30),
             output_bytes_max: 1024 * 1024,
         }
@@ -69,6 +71,13 @@ impl Program {
     #[must_use]
     pub fn input(mut self, input: impl Into<Vec<u8>>) -> Self {
         self.input = input.into();
+        self
+    }
+
+    /// Runs it as this user and this group, and in no other group: a right of root.
+    #[must_use]
+    pub const fn owner(mut self, user: u32, group: u32) -> Self {
+        self.owner = Some((user, group));
         self
     }
 
@@ -193,9 +202,15 @@ impl Programs {
     /// # Errors
     /// It is missing, or can't be started.
     pub fn stream(&self, program: &Program) -> Result<Running, ProgramError> {
-        let mut child = self.start(program, false)?;
-        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-        Ok(Running { name: program.name, stdout, stderr, child })
+        self.start(program, false).map(|child| Running::of(program.name, child))
+    }
+
+    /// Starts a program as [`Self::stream`] does, whose standard input is written to while it runs: see [`Running::stdin`].
+    ///
+    /// # Errors
+    /// It is missing, or can't be started.
+    pub fn filter(&self, program: &Program) -> Result<Running, ProgramError> {
+        self.start(program, true).map(|child| Running::of(program.name, child))
     }
 
     /// Starts a program that belongs to this process and writes its log where this one does. It is told to stop (SIGTERM) by
@@ -225,6 +240,9 @@ impl Programs {
         #[expect(clippy::disallowed_methods, reason = "this is where programs are started, with their bounds")]
         let mut command = Command::new(path);
         command.args(&program.args).env_clear().env("PATH", &self.path).env("LC_ALL", "C.UTF-8").current_dir("/");
+        if let Some((user, group)) = program.owner {
+            command.uid(user).gid(group);
+        }
         Ok(command)
     }
 
@@ -246,6 +264,7 @@ impl Programs {
 /// A program that is running, and writes. Dropped, it is killed.
 pub struct Running {
     name: &'static str,
+    stdin: Option<ChildStdin>,
     stdout: Option<ChildStdout>,
     stderr: Option<ChildStderr>,
     child: Child,
@@ -258,6 +277,22 @@ impl fmt::Debug for Running {
 }
 
 impl Running {
+    fn of(name: &'static str, mut child: Child) -> Self {
+        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        Self { name, stdin, stdout, stderr, child }
+    }
+
+    /// Number of the process; `None` once it has ended.
+    pub fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// Its standard input, the first time it is asked for; the program sees its end when it is dropped. `None` of a program that
+    /// [`Programs::stream`] started.
+    pub fn stdin(&mut self) -> Option<impl AsyncWrite + Send + Unpin + use<>> {
+        self.stdin.take()
+    }
+
     /// Its standard output, the first time it is asked for.
     pub fn stdout(&mut self) -> Option<impl AsyncRead + Send + Unpin + use<>> {
         self.stdout.take()
@@ -385,6 +420,42 @@ mod tests {
         // More input than a pipe holds, to a program that reads none of it.
         let deaf = Program::new("true").input(vec![b'x'; 1_000_000]);
         programs.run(&deaf).await.expect("its own end counts");
+    }
+
+    #[tokio::test]
+    async fn a_filter_reads_what_is_written_while_it_runs() {
+        let programs = Programs::of_system();
+        let mut running = programs.filter(&Program::new("tr").args(["a-z", "A-Z"])).expect("it starts");
+        let (mut stdin, mut stdout) = (running.stdin().expect("once"), running.stdout().expect("once"));
+        let mut read = Vec::new();
+        let write = async {
+            // More than the pipes hold.
+            for _ in 0..40 {
+                stdin.write_all(&[b'a'; 10_000]).await.expect("it reads");
+            }
+            drop(stdin);
+        };
+        let (ended, ..) = tokio::join!(running.ended(), write, stdout.read_to_end(&mut read));
+        ended.expect("its own end");
+        assert!(read.len() == 400_000 && read.iter().all(|byte| *byte == b'A'));
+        let mut fails = programs.filter(&Program::new("grep").arg("--no-such-option")).expect("it starts");
+        assert!(fails.ended().await.expect_err("it fails").to_string().contains("no-such-option"));
+    }
+
+    #[tokio::test]
+    async fn a_program_runs_as_whom_it_is_told_to() {
+        let programs = Programs::of_system();
+        let id = |option, user, group| Program::new("id").arg(option).owner(user, group);
+        let (user, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        let own = programs.run(&id("-u", user, group)).await.expect("who it is already");
+        assert_eq!(own.stdout, format!("{user}\n").into_bytes());
+        if user == 0 {
+            assert_eq!(programs.run(&id("-u", 65_534, 65_533)).await.expect("root may").stdout, b"65534\n");
+            let groups = programs.run(&id("-G", 65_534, 65_533)).await.expect("root may").stdout;
+            assert_eq!(groups, b"65533\n", "no group of root is left");
+        } else {
+            programs.run(&id("-u", 0, 0)).await.expect_err("nobody else may");
+        }
     }
 
     #[tokio::test]
