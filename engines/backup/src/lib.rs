@@ -8,6 +8,7 @@
 
 mod config;
 pub mod database;
+mod mariadb;
 pub mod objects;
 mod postgres;
 pub mod sealed;
@@ -16,6 +17,7 @@ pub use config::{
     BucketSettings, Config, Connection, CopySettings, DatabaseSettings, Desired, FilesSettings, PlaceSettings,
     SecretPlace, Settings,
 };
+pub use mariadb::MariaDb;
 pub use postgres::Postgres;
 
 /// Name of the engine.

@@ -17,8 +17,8 @@ mod set;
 mod tests;
 
 pub use catalog::{Catalog, LogPiece, SetEntry};
-pub(crate) use key::hex;
 pub use key::{DataKey, KeyError, RepositoryKey};
+pub(crate) use key::{hex, unhex};
 pub use log::{LastPiece, LogWriter, PieceName};
 pub use object::{SealError, head, open, seal};
 pub use repository::{Copy, CopyState, Levelled, Repository};

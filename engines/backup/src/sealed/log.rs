@@ -133,7 +133,7 @@ impl LogWriter {
     }
 
     /// Adds a piece, and returns once it is durable at one copy at least. After an error the same piece is added again by
-    /// [`Self::flush`], and no other before.
+    /// [`Self::flush`], and no other before, if [`Self::has_pending`].
     pub async fn append(
         &mut self,
         file: u32,
@@ -146,6 +146,11 @@ impl LogWriter {
         let head = serde_json::to_vec(head).map_err(|error| RepositoryError::Unusable(error.to_string()))?;
         self.unsealed = Some(Unsealed { file, start, end, head, payload });
         self.flush().await
+    }
+
+    /// Whether a piece is not added yet: [`Self::flush`] adds it. After an error without one, the piece was not taken.
+    pub fn has_pending(&self) -> bool {
+        self.unsealed.is_some() || self.pending.is_some()
     }
 
     /// Adds the piece that is not added yet, if there is one.

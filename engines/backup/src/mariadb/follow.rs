@@ -1,0 +1,165 @@
+//! Follows the binary log: what is received becomes pieces in the repository, until it is told to stop or something breaks.
+//!
+//! Four things go on at once: events are received, marks are made, pieces leave, and somebody may say stop. When one of them ends the
+//! others do, and what waits is given a last chance to leave. Whoever calls again begins with what the repository has: a crash is no
+//! other way.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use engine::{Clock, Context};
+use event::Span;
+
+use super::connection::Connection;
+use super::dump::{Dump, Received};
+use super::lineage::{self, Followed};
+use super::mark::Mark;
+use super::packets::ProtocolError;
+use super::waiting::{FileIdentity, Piece, Waiting};
+use super::{Asking as _, MariaDb};
+use crate::database::{DatabaseError, Shipped};
+use crate::objects::Why;
+use crate::sealed::{LogWriter, Repository, RepositoryError};
+
+/// How long to wait before a piece is tried again.
+const RETRY_AFTER: Span = Span::from_secs(5);
+/// How long what waits may take at the end.
+const LAST_WITHIN: Span = Span::from_secs(10);
+
+type Tell<'a> = &'a mut (dyn FnMut(Shipped) + Send);
+
+pub(super) async fn follow(
+    mariadb: &MariaDb,
+    context: &Context,
+    repository: &Arc<Repository>,
+    shipped: Tell<'_>,
+) -> Result<(), DatabaseError> {
+    let begin = async {
+        let followed = lineage::follow(mariadb, context, repository).await?;
+        Ok::<_, DatabaseError>((followed, mariadb.connect(context).await?))
+    };
+    let (followed, connection) = tokio::select! {
+        begun = begin => begun?,
+        () = context.stop.cancelled() => return Ok(()),
+    };
+    let Followed { log, mut writer, dump, waiting, is_new } = followed;
+    let mut tell = Shipping { log, is_new, shipped };
+    let asking = mariadb.asking();
+    let ended: Result<Infallible, DatabaseError> = tokio::select! {
+        () = context.stop.cancelled() => {
+            leave_all(&waiting, &mut writer, &mut tell).await;
+            return Ok(());
+        }
+        ended = receive(dump, &waiting) => ended.asking(&asking),
+        ended = make_marks(connection, &waiting, &*context.clock) => ended.asking(&asking),
+        ended = ship(&waiting, &mut writer, &mut tell) => ended.map_err(DatabaseError::from),
+    };
+    leave_all(&waiting, &mut writer, &mut tell).await;
+    ended.map(|never| match never {})
+}
+
+async fn receive(mut dump: Dump, waiting: &Waiting) -> Result<Infallible, ProtocolError> {
+    loop {
+        waiting.room().await;
+        match dump.next().await? {
+            Received::File { name, number, format, .. } => {
+                waiting.next_file(number, FileIdentity::new(&name, &format));
+            }
+            Received::Bytes { begins, gtid } => waiting.push(dump.bytes(), begins, gtid),
+            Received::Nothing => {}
+            Received::End => return Err(ProtocolError::Malformed("it ends the dump, as if it were not to wait")),
+        }
+    }
+}
+
+/// Asks at each full second where the log ends.
+async fn make_marks(
+    mut connection: Connection,
+    waiting: &Waiting,
+    clock: &dyn Clock,
+) -> Result<Infallible, ProtocolError> {
+    loop {
+        let into_second = clock.now().micros().rem_euclid(1_000_000);
+        tokio::time::sleep(Span::from_micros(1_000_000 - into_second).to_std()).await;
+        let received = waiting.position();
+        let asked = clock.now();
+        let (file, at) = lineage::status(&mut connection).await?;
+        let answered = clock.now();
+        let position = lineage::position(&file, at).ok_or(ProtocolError::Malformed("the name of a file"))?;
+        if position < received {
+            return Err(ProtocolError::Malformed("its binary log was begun anew: RESET MASTER, or another server"));
+        }
+        waiting.mark(Mark { asked, answered, position });
+    }
+}
+
+/// Whom to tell of pieces that have left.
+struct Shipping<'a> {
+    log: String,
+    is_new: bool,
+    shipped: Tell<'a>,
+}
+
+async fn ship(
+    waiting: &Waiting,
+    writer: &mut LogWriter,
+    tell: &mut Shipping<'_>,
+) -> Result<Infallible, RepositoryError> {
+    let mut tried: u32 = 0;
+    loop {
+        let piece = waiting.due().await;
+        match leave(&piece, writer).await {
+            Ok(()) => {
+                tried = 0;
+                tell.of(waiting, &piece);
+            }
+            Err(error) if may_pass(&error) => {
+                if tried == 0 {
+                    tracing::warn!(log = tell.log, %error, "the log waits in memory, and is tried again");
+                }
+                tried = tried.saturating_add(1);
+                tokio::time::sleep(RETRY_AFTER.to_std()).await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Lets everything leave that waits, as long as that works.
+async fn leave_all(waiting: &Waiting, writer: &mut LogWriter, tell: &mut Shipping<'_>) {
+    let all = async {
+        while let Some(piece) = waiting.first() {
+            if let Err(error) = leave(&piece, writer).await {
+                tracing::debug!(log = tell.log, %error, "what waits is received again at the next start");
+                return;
+            }
+            tell.of(waiting, &piece);
+        }
+    };
+    if tokio::time::timeout(LAST_WITHIN.to_std(), all).await.is_err() {
+        tracing::debug!("what waits is received again at the next start");
+    }
+}
+
+/// Puts a piece into the repository. Where it was sealed before, and not added, it is added as it is.
+async fn leave(piece: &Piece, writer: &mut LogWriter) -> Result<(), RepositoryError> {
+    if writer.has_pending() {
+        return writer.flush().await;
+    }
+    writer.append(piece.file, piece.start, piece.end, &piece.head, piece.bytes.clone()).await
+}
+
+/// Whether the place may take it later.
+fn may_pass(error: &RepositoryError) -> bool {
+    matches!(error, RepositoryError::Object(error)
+        if matches!(error.why, Why::Missing | Why::Refused | Why::Full | Why::Unavailable))
+}
+
+impl Shipping<'_> {
+    fn of(&mut self, waiting: &Waiting, piece: &Piece) {
+        waiting.left();
+        let bytes = piece.bytes.len() as u64;
+        let is_new_log = std::mem::take(&mut self.is_new);
+        (self.shipped)(Shipped { log: self.log.clone(), through: piece.head.through, bytes, is_new_log });
+    }
+}

@@ -1,0 +1,115 @@
+//! What an instant is restored from: a base with those that it builds on, and the pieces of log that go on from it.
+
+use std::sync::Arc;
+
+use event::Time;
+
+use super::base::{BaseFacts, ENGINE};
+use super::waiting::Facts;
+use crate::database::{DatabaseError, PieceHead};
+use crate::sealed::{Catalog, LogPiece, Manifest, PieceName, Repository, RepositoryError};
+
+/// What an instant is restored from.
+pub(super) struct Plan {
+    /// The full base, and the incremental ones up to the newest before the instant.
+    pub(super) sets: Vec<Manifest>,
+    /// What the last of them says.
+    pub(super) base: BaseFacts,
+    /// The log that goes on from it.
+    pub(super) pieces: Vec<LogPiece>,
+}
+
+/// Whether a piece begins where another one ends: files are whole, and follow each other. How long a file was says the head of the
+/// first piece of the next one ([`Facts::before`]).
+fn goes_on(before: &PieceName, next: &PieceName) -> bool {
+    next.start == 0 && before.file.checked_add(1) == Some(next.file)
+}
+
+/// Finds what the instant `to` of `backup` is restored from: the newest base before it whose log is known to reach it.
+///
+/// # Errors
+/// There is none: why not from the newest base before the instant, and which instants there are.
+pub(super) async fn plan(
+    repository: &Arc<Repository>,
+    catalog: &Catalog,
+    backup: &str,
+    to: Time,
+) -> Result<Plan, DatabaseError> {
+    let mut sets: Vec<&Manifest> =
+        catalog.sets.iter().map(|entry| &entry.manifest).filter(|set| set.engine == ENGINE).collect();
+    sets.sort_by_key(|set| set.consistent_at);
+    let unreachable = |why: String| DatabaseError::Unreachable(format!("{backup} can't be restored to {to}: {why}"));
+    let Some(first) = sets.first() else { return Err(unreachable("it has no base".to_owned())) };
+    let later = sets.iter().find(|set| set.consistent_at > to).map(|set| set.consistent_at);
+    let mut first_why = None;
+    for set in sets.iter().rev().filter(|set| set.consistent_at <= to) {
+        match from(repository, catalog, set, &sets, to).await? {
+            Ok(plan) => return Ok(plan),
+            Err(why) => drop(first_why.get_or_insert(why)),
+        }
+    }
+    let later = later.map(|later| format!("; the next base shows {}", next_second(later))).unwrap_or_default();
+    Err(unreachable(match first_why {
+        Some(why) => format!("{why}{later}"),
+        None => format!("its first base shows {}", next_second(first.consistent_at)),
+    }))
+}
+
+/// The first full second of which everything is at or behind the instant.
+fn next_second(at: Time) -> Time {
+    Time::from_secs(at.micros().div_euclid(1_000_000) + 1)
+}
+
+/// The plan from one base, or why there is none.
+async fn from(
+    repository: &Arc<Repository>,
+    catalog: &Catalog,
+    set: &Manifest,
+    sets: &[&Manifest],
+    to: Time,
+) -> Result<Result<Plan, String>, DatabaseError> {
+    let mut chain = vec![set.clone()];
+    while let Some(parent) = chain.last().and_then(|set| set.parent.as_ref()) {
+        let Some(found) = sets.iter().find(|set| set.set == *parent) else {
+            return Ok(Err(format!("the base {} builds on {parent}, which is not there whole", set.set)));
+        };
+        if chain.len() > sets.len() {
+            return Ok(Err(format!("the base {} builds on itself", set.set)));
+        }
+        chain.push((*found).clone());
+    }
+    chain.reverse();
+    let base = BaseFacts::of(set)?;
+    let Some(log) = &set.log else { return Ok(Err(format!("no log goes on from the base {}", set.set))) };
+    // The byte before: a log that ends there and goes on in the next file is whole.
+    let start = (base.position.file, base.position.at.saturating_sub(1));
+    let (pieces, goes_on_behind) = catalog.pieces(log, start, goes_on).await?;
+    let Some(last) = pieces.last() else {
+        return Ok(Err(format!("the log {log} does not go on from the base {}", set.set)));
+    };
+    let (head, _) = head_of(repository, last).await?;
+    if head.through < to {
+        let through = Time::from_secs(head.through.micros().div_euclid(1_000_000));
+        let why = if goes_on_behind { "a piece of its log is missing" } else { "its log ends" };
+        return Ok(Err(format!(
+            "{why} behind {through}, the newest instant that can be restored from the base before"
+        )));
+    }
+    Ok(Ok(Plan { sets: chain, base, pieces }))
+}
+
+/// The head of a piece, and what it says.
+pub(super) async fn head_of(repository: &Repository, piece: &LogPiece) -> Result<(PieceHead, Facts), RepositoryError> {
+    let name = piece.name.to_string();
+    let head = repository.fetch_head(&piece.folder, &name).await?;
+    parse_head(&piece.folder, &name, &head)
+}
+
+pub(super) fn parse_head(folder: &str, name: &str, head: &[u8]) -> Result<(PieceHead, Facts), RepositoryError> {
+    let unusable = |error: serde_json::Error| {
+        RepositoryError::Unusable(format!("the head of {folder}/{name} is none of a log of MariaDB: {error}"))
+    };
+    let head: PieceHead = serde_json::from_slice(head).map_err(unusable)?;
+    let facts: Facts = serde_json::from_value(head.facts.clone()).map_err(unusable)?;
+    Ok((head, facts))
+}

@@ -1,0 +1,301 @@
+//! A server of our own on restored files: it plays the log, says how far it has come, and stops in good order.
+//!
+//! It has no network, reads no configuration but what mariadb-backup wrote of the files, starts no replication and no events, and lets
+//! in a single account that is made for it and dropped before it stops. The log is played in one session, by mariadb-binlog and the
+//! client `mariadb`. Both have been seen to end well and to have done nothing: so the server writes a log of its own meanwhile, and what
+//! is in that at the end must be exactly what was to be played.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, chown};
+use std::path::{Path, PathBuf};
+
+use engine::program::Running;
+use engine::{Context, Program, ProgramError};
+use event::Span;
+
+use super::Asking as _;
+use super::base::{BaseFacts, option, write_defaults};
+use super::connection::{Connection, OpenError, own_name, password_hash};
+use super::packets::ProtocolError;
+use crate::database::{DatabaseError, Watcher};
+use crate::sealed::hex;
+use crate::{Connection as Settings, SecretPlace};
+
+/// How long the server may take to start: InnoDB reads every file of tables.
+const START_WITHIN: Span = Span::from_secs(600);
+/// How long it may take to stop: whatever is in memory is written.
+const STOP_WITHIN: Span = Span::from_secs(3600);
+/// Longest path of a socket (unix(7)).
+const SOCKET_BYTES_MAX: usize = 107;
+/// The number of the server, which no other has.
+const NUMBER: u32 = u32::MAX - 1;
+/// What messages call it.
+const ASKING: &str = "the server that plays the log";
+
+/// Whom the programs that read restored files run as.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Owner {
+    name: String,
+    /// User and group, where they are not those of this process.
+    numbers: Option<(u32, u32)>,
+}
+
+impl Owner {
+    /// `mysql`, where this process is root: nothing that is restored may act with its rights. Else whoever it runs as.
+    pub(super) fn find() -> Result<Self, DatabaseError> {
+        let name = own_name().unwrap_or_default();
+        if !rustix::process::geteuid().is_root() {
+            return Ok(Self { name, numbers: None });
+        }
+        let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
+        let numbers = passwd.lines().find_map(|line| {
+            let fields: Vec<&str> = line.split(':').collect();
+            let [name, _, user, group, ..] = fields.as_slice() else { return None };
+            (*name == "mysql").then_some((user.parse().ok()?, group.parse().ok()?))
+        });
+        let missing = || DatabaseError::Database("there is no user `mysql` here: install mariadb-server".to_owned());
+        Ok(Self { name: "mysql".to_owned(), numbers: Some(numbers.ok_or_else(missing)?) })
+    }
+
+    /// The program, run as this user.
+    pub(super) fn run(&self, program: Program) -> Program {
+        match self.numbers {
+            Some((user, group)) => program.owner(user, group),
+            None => program,
+        }
+    }
+
+    /// Gives it a file or a folder.
+    pub(super) fn give(&self, path: &Path) -> Result<(), DatabaseError> {
+        let given = match self.numbers {
+            Some((user, group)) => chown(path, Some(user), Some(group)),
+            None => Ok(()),
+        };
+        given.map_err(|error| DatabaseError::Files { path: path.to_owned(), error })
+    }
+
+    /// Fails unless it can write into a folder of its own: folders above may be closed to it.
+    pub(super) async fn can_reach(&self, context: &Context, folder: &Path) -> Result<(), DatabaseError> {
+        let test = Program::new("test").arg("-w").arg(folder);
+        if let Err(ProgramError::Failed { .. }) = context.programs.run(&self.run(test)).await {
+            let why =
+                format!("the user {} can't write there: open the folders above it, or choose another place", self.name);
+            return Err(DatabaseError::Files { path: folder.to_owned(), error: io::Error::other(why) });
+        }
+        Ok(())
+    }
+}
+
+/// A server on restored files.
+pub(super) struct PrivateServer {
+    running: Running,
+    connection: Connection,
+    account: String,
+    /// How the client `mariadb` reaches it.
+    defaults: PathBuf,
+    errors: PathBuf,
+}
+
+impl PrivateServer {
+    /// Starts a server on the prepared files in `data`; what it writes beside goes into `work`, which is empty.
+    pub(super) async fn start(
+        context: &Context,
+        owner: &Owner,
+        base: &BaseFacts,
+        data: &Path,
+        work: &Path,
+    ) -> Result<Self, DatabaseError> {
+        let socket = work.join("socket");
+        if socket.as_os_str().len() > SOCKET_BYTES_MAX {
+            let why = format!("{} is too long for the path of a socket: name a shorter folder", socket.display());
+            return Err(DatabaseError::Database(why));
+        }
+        let (init, errors, defaults) = (work.join("init.sql"), work.join("errors.err"), work.join("client.cnf"));
+        let settings = write_account(context, &init, &work.join("password"), socket)?;
+        write_defaults(&settings, context, &defaults).await?;
+        owner.give(&init)?;
+        owner.give(&defaults)?;
+
+        let mut program = Program::new("mariadbd").arg(option("defaults-file", &data.join("backup-my.cnf")));
+        for (name, path) in [
+            ("datadir", data),
+            ("socket", &settings.socket),
+            ("pid-file", &work.join("pid")),
+            ("log-error", &errors),
+            ("log-bin", &work.join("played")),
+            ("tmpdir", work),
+            ("init-file", &init),
+        ] {
+            program = program.arg(option(name, path));
+        }
+        program = program.args([
+            "--skip-networking",
+            "--skip-slave-start",
+            "--event-scheduler=OFF",
+            "--gtid-strict-mode=OFF",
+            // The account has a hash of a password, which plugins that judge passwords can't judge.
+            "--strict-password-validation=OFF",
+            // As statements, what the log has as statements.
+            "--binlog-format=MIXED",
+            "--max-allowed-packet=1G",
+            "--innodb-buffer-pool-size=256M",
+            // All of it is on the disk once it has stopped, and of no use before.
+            "--innodb-flush-log-at-trx-commit=0",
+            "--innodb-doublewrite=OFF",
+            "--sync-binlog=0",
+        ]);
+        program = program.arg(format!("--server-id={NUMBER}"));
+        program = program.args(base.variables.iter().map(|(name, value)| OsString::from(format!("--{name}={value}"))));
+        let mut running = context.programs.stream(&owner.run(program))?;
+
+        let begun = context.clock.monotonic();
+        let connection = loop {
+            let ended = tokio::time::timeout(Span::from_millis(100).to_std(), running.ended()).await;
+            match ended {
+                Ok(ended) => return Err(broken(&errors, "did not start", ended.err())),
+                Err(_) if context.clock.monotonic().since(begun) > START_WITHIN => {
+                    return Err(broken(&errors, "did not start in time", None));
+                }
+                Err(_) => {}
+            }
+            match Connection::open(context, &settings).await {
+                Ok(connection) => break connection,
+                // It does not listen yet.
+                Err(OpenError::Protocol(ProtocolError::Broken(_))) => {}
+                Err(error) => return Err(DatabaseError::Database(format!("{ASKING}: {error}"))),
+            }
+        };
+        let account = settings.user.unwrap_or_default();
+        let mut server = Self { running, connection, account, defaults, errors };
+        // Hours may pass until the next question.
+        server.ask("SET SESSION wait_timeout = 31536000, SESSION sql_log_bin = 0").await?;
+        Ok(server)
+    }
+
+    async fn ask(&mut self, sql: &str) -> Result<String, DatabaseError> {
+        self.connection.value(sql).await.asking(ASKING)
+    }
+
+    /// Plays files of a binary log, from a place in the first one to the end of the last, of `bytes` together.
+    pub(super) async fn play(
+        &mut self,
+        context: &Context,
+        owner: &Owner,
+        files: &[PathBuf],
+        from: u64,
+        bytes: u64,
+        watcher: &dyn Watcher,
+    ) -> Result<(), DatabaseError> {
+        let log = Program::new("mariadb-binlog").args(["--no-defaults".to_owned(), format!("--start-position={from}")]);
+        let client = Program::new("mariadb").arg(option("defaults-file", &self.defaults)).args([
+            "--batch",
+            "--binary-mode",
+            "--max-allowed-packet=1G",
+        ]);
+        let mut log = context.programs.stream(&owner.run(log.args(files)))?;
+        let mut client = context.programs.filter(&owner.run(client))?;
+        let ends = (log.stdout(), client.stdin(), client.stdout());
+        let (Some(mut read), Some(mut write), Some(mut answers)) = ends else {
+            return Err(DatabaseError::Database("mariadb-binlog and mariadb can't be joined".to_owned()));
+        };
+        let copy = async move {
+            let copied = tokio::io::copy(&mut read, &mut write).await;
+            // Both ends are dropped, so both programs see the end.
+            drop((read, write));
+            copied
+        };
+        // Some statements have answers, which nobody reads.
+        let drain = async move { tokio::io::copy(&mut answers, &mut tokio::io::sink()).await };
+        let all = async { tokio::join!(copy, drain, log.ended(), client.ended()) };
+        tokio::pin!(all);
+        let (copied, _, log_ended, client_ended) = loop {
+            tokio::select! {
+                ended = &mut all => break ended,
+                () = tokio::time::sleep(Span::from_secs(1).to_std()) => {
+                    let written = self.connection.query("SHOW BINARY LOGS").await.asking(ASKING)?;
+                    let sizes = written.iter().filter_map(|row| row.get(1)?.as_ref()?.parse::<u64>().ok());
+                    watcher.doing("replay", sizes.sum::<u64>().min(bytes), Some(bytes));
+                }
+            }
+        };
+        // The client says what is wrong with a statement; what feeds it then has a broken pipe.
+        client_ended?;
+        log_ended?;
+        copied.map_err(|error| DatabaseError::Database(format!("mariadb-binlog could not be read: {error}")))?;
+        watcher.doing("replay", bytes, Some(bytes));
+        Ok(())
+    }
+
+    /// Fails unless what was played is exactly what was to be: the last number of each domain and server.
+    pub(super) async fn assert_reached(&mut self, wanted: &BTreeMap<(u32, u32), u64>) -> Result<(), DatabaseError> {
+        let state = self.ask("SELECT @@global.gtid_binlog_state").await?;
+        let own = format!("-{NUMBER}-");
+        let reached: BTreeSet<String> = state
+            .split(',')
+            .map(str::trim)
+            .filter(|gtid| !gtid.is_empty() && !gtid.contains(&own))
+            .map(str::to_owned)
+            .collect();
+        let wanted: BTreeSet<String> =
+            wanted.iter().map(|((domain, server), sequence)| format!("{domain}-{server}-{sequence}")).collect();
+        if reached == wanted {
+            return Ok(());
+        }
+        let list = |set: &BTreeSet<String>| set.iter().map(String::as_str).collect::<Vec<_>>().join(",");
+        let why = format!("the log was played to `{}`, and not to `{}`", list(&reached), list(&wanted));
+        Err(DatabaseError::Database(why))
+    }
+
+    /// Drops the account and stops the server in good order.
+    pub(super) async fn stop(mut self) -> Result<(), DatabaseError> {
+        self.ask(&format!("DROP USER '{}'@'localhost'", self.account)).await?;
+        match self.connection.query("SHUTDOWN").await {
+            // It need not wait until its answer was read.
+            Ok(_) | Err(ProtocolError::Broken(_)) => {}
+            Err(error) => return Err(error).asking(ASKING),
+        }
+        match tokio::time::timeout(STOP_WITHIN.to_std(), self.running.ended()).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(broken(&self.errors, "did not stop in good order", Some(error))),
+            Err(_) => Err(broken(&self.errors, "did not stop in time", None)),
+        }
+    }
+}
+
+/// Writes what the server does first: it makes the account that it lets in. Gives how that reaches it.
+fn write_account(context: &Context, init: &Path, secret: &Path, socket: PathBuf) -> Result<Settings, DatabaseError> {
+    let random = || {
+        let mut random = [0; 16];
+        context.random.fill(&mut random);
+        zeroize::Zeroizing::new(hex(&random))
+    };
+    let (user, password) = (format!("garant_{}", random().get(..16).unwrap_or_default()), random());
+    let account = format!("'{user}'@'localhost'");
+    let hash = password_hash(&password);
+    let sql = format!(
+        "SET SESSION sql_log_bin = 0;\n\
+         CREATE USER {account} IDENTIFIED VIA mysql_native_password USING '{hash}';\n\
+         GRANT ALL PRIVILEGES ON *.* TO {account} WITH GRANT OPTION;\n"
+    );
+    for (path, text) in [(init, sql.as_str()), (secret, password.as_str())] {
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+        let written = file.and_then(|mut file| file.write_all(text.as_bytes()));
+        written.map_err(|error| DatabaseError::Files { path: path.to_owned(), error })?;
+    }
+    Ok(Settings { socket, user: Some(user), password: Some(SecretPlace::File(secret.to_owned())) })
+}
+
+/// What is wrong with the server: what it says last in its log of errors, or else how it ended.
+fn broken(errors: &Path, what: &str, ended: Option<ProgramError>) -> DatabaseError {
+    let text = fs::read(errors).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().filter(|line| line.contains("[ERROR]")).map(str::trim).collect();
+    let last = match lines.get(lines.len().saturating_sub(3)..) {
+        Some([]) | None => ended.map(|error| error.to_string()).unwrap_or_default(),
+        Some(last) => last.join("; "),
+    };
+    DatabaseError::Database(format!("{ASKING} {what}: {}", engine::printable::text(&last)))
+}

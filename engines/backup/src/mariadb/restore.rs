@@ -1,0 +1,259 @@
+//! A restore: unpack, prepare, put the log together, find where the instant ends in it, play it up to there.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use engine::{Context, Program};
+use event::{Span, Time};
+use futures_util::stream::{self, StreamExt as _};
+
+use super::base::{BaseFacts, STREAM, WorkFolder, option, written};
+use super::log_files::{Cut, LogFiles, Transaction};
+use super::plan::{Plan, parse_head, plan};
+use super::problems::release;
+use super::replay::{Owner, PrivateServer};
+use crate::database::{DatabaseError, Restored, Watcher};
+use crate::sealed::{Catalog, LogPiece, Manifest, Repository, RepositoryError};
+
+/// How long mariadb-backup may take to prepare a base.
+const PREPARE_WITHIN: Span = Span::from_days(2);
+/// How many pieces of a log are fetched at once.
+const PIECES_AT_ONCE: usize = 6;
+
+/// See [`super::MariaDb::restore`].
+pub(super) async fn restore(
+    context: &Context,
+    repository: &Arc<Repository>,
+    backup: &str,
+    to: Time,
+    into: &Path,
+    work: &Path,
+    watcher: &dyn Watcher,
+) -> Result<Restored, DatabaseError> {
+    let to = Time::from_secs(to.micros().div_euclid(1_000_000));
+    let catalog = Catalog::read(repository, backup).await?;
+    let Plan { sets, base, pieces } = plan(repository, &catalog, backup, to).await?;
+    let Some(set) = sets.last() else { return Err(DatabaseError::Unreachable(format!("{backup} has no base"))) };
+    check_release(context, set).await?;
+    let owner = Owner::find()?;
+    let base_bytes = has_room(into, &sets, &owner)?;
+    let work = WorkFolder::new(work, "restore", context)?;
+    owner.give(work.path())?;
+    owner.can_reach(context, into).await?;
+    owner.can_reach(context, work.path()).await?;
+    let folder = |name: &str| made(&work.path().join(name), &owner);
+
+    let mut done = 0;
+    for set in &sets {
+        let is_full = set.parent.is_none();
+        let target = if is_full { into.to_owned() } else { folder("incremental")? };
+        let at = Unpacking { done, of: base_bytes, watcher };
+        done += unpack(context, &catalog, set, &target, &owner, &at).await?;
+        prepare(context, into, (!is_full).then_some(target.as_path()), &owner).await?;
+        if !is_full {
+            fs::remove_dir_all(&target).map_err(|error| DatabaseError::Files { path: target.clone(), error })?;
+        }
+    }
+    let binlog_info = written(into, "binlog_info")?;
+    let stands = format!("{}\t{}", base.file.name, base.position.at);
+    if !binlog_info.starts_with(&stands) {
+        let why =
+            format!("the base {} is at `{}` of the log, and its manifest says {stands}", set.set, binlog_info.trim());
+        return Err(DatabaseError::Database(why));
+    }
+
+    let log = fetch(repository, &base, &pieces, to, &folder("log")?, watcher).await?;
+    let mut server = PrivateServer::start(context, &owner, &base, into, &folder("server")?).await?;
+    let played = log.files.bytes_up_to(log.cut.position);
+    if !log.cut.reached.is_empty() {
+        let files = log.files.cut_at(log.cut.position);
+        let files = files.map_err(|error| DatabaseError::Files { path: work.path().join("log"), error })?;
+        for file in &files {
+            owner.give(file)?;
+        }
+        server.play(context, &owner, &files, base.position.at, played, watcher).await?;
+    }
+    server.assert_reached(&log.cut.reached).await?;
+    server.stop().await?;
+    clean(into).map_err(|error| DatabaseError::Files { path: into.to_owned(), error })?;
+    Ok(Restored {
+        to,
+        last_commit: log.cut.last.map(|transaction| transaction.commit()),
+        next_commit: log.next.map(|transaction| transaction.commit()),
+        set: set.set.clone(),
+        folder: into.to_owned(),
+        bytes: base_bytes + log.bytes,
+    })
+}
+
+/// What a base is of must be what is installed: the release decides how its files are prepared.
+async fn check_release(context: &Context, set: &Manifest) -> Result<(), DatabaseError> {
+    for name in ["mariadbd", "mariadb-backup"] {
+        let output = context.programs.run(&Program::new(name).arg("--no-defaults").arg("--version")).await?;
+        let said = format!("{} {}", String::from_utf8_lossy(&output.stdout), output.stderr);
+        let version = said
+            .split_whitespace()
+            .find(|word| word.contains("MariaDB") && word.starts_with(|c: char| c.is_ascii_digit()));
+        if version.and_then(release) != release(&set.engine_version) {
+            let (is, of) = (version.unwrap_or("of another kind"), &set.engine_version);
+            let why = format!(
+                "the base {} is of MariaDB {of}, and {name} here is {is}: install the release of the base",
+                set.set
+            );
+            return Err(DatabaseError::Database(why));
+        }
+    }
+    Ok(())
+}
+
+/// Makes the folder to restore into, and gives the bytes that the bases take.
+fn has_room(into: &Path, sets: &[Manifest], owner: &Owner) -> Result<u64, DatabaseError> {
+    let failed = |error| DatabaseError::Files { path: into.to_owned(), error };
+    made(into, owner)?;
+    if fs::read_dir(into).map_err(failed)?.next().is_some() {
+        return Err(failed(io::Error::other("the folder to restore into is not empty")));
+    }
+    let sizes = |set: &Manifest| set.streams.iter().map(|stream| stream.size).sum::<u64>();
+    let (needs, all) = (sets.first().map_or(0, sizes), sets.iter().map(sizes).sum());
+    let place = rustix::fs::statvfs(into).map_err(|error| failed(error.into()))?;
+    let has = place.f_bavail.saturating_mul(place.f_frsize);
+    if has < needs {
+        let why =
+            format!("the disk has room for {} MB, and the base alone has {} MB", has / 1_000_000, needs / 1_000_000);
+        return Err(failed(io::Error::other(why)));
+    }
+    Ok(all)
+}
+
+fn made(path: &Path, owner: &Owner) -> Result<std::path::PathBuf, DatabaseError> {
+    let failed = |error| DatabaseError::Files { path: path.to_owned(), error };
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
+    owner.give(path)?;
+    Ok(path.to_owned())
+}
+
+/// How far the unpacking of all bases is.
+struct Unpacking<'a> {
+    done: u64,
+    of: u64,
+    watcher: &'a dyn Watcher,
+}
+
+/// Unpacks a base into a folder, and gives its bytes.
+async fn unpack(
+    context: &Context,
+    catalog: &Catalog,
+    set: &Manifest,
+    target: &Path,
+    owner: &Owner,
+    at: &Unpacking<'_>,
+) -> Result<u64, DatabaseError> {
+    let stream = set.streams.iter().find(|stream| stream.name == STREAM);
+    let missing = || DatabaseError::Database(format!("the base {} has no stream `{STREAM}`", set.set));
+    let stream = stream.ok_or_else(missing)?;
+    let program = Program::new("mbstream").args(["-x", "-C"]).arg(target);
+    let mut running = context.programs.filter(&owner.run(program))?;
+    let stdin = running.stdin().ok_or_else(missing)?;
+    let tell = |bytes| at.watcher.doing("base", at.done + bytes, Some(at.of));
+    let (read, ended) = tokio::join!(catalog.read_stream(&set.set, stream, stdin, tell), running.ended());
+    match (read, ended) {
+        // Where the program has failed, its pipe is broken: its own words say why.
+        (Ok(()) | Err(RepositoryError::Source(_)), Err(error)) => Err(error.into()),
+        (Err(error), _) => Err(error.into()),
+        (Ok(()), Ok(())) => Ok(stream.size),
+    }
+}
+
+async fn prepare(
+    context: &Context,
+    into: &Path,
+    incremental: Option<&Path>,
+    owner: &Owner,
+) -> Result<(), DatabaseError> {
+    let mut program =
+        Program::new("mariadb-backup").args(["--no-defaults", "--prepare"]).arg(option("target-dir", into));
+    if let Some(incremental) = incremental {
+        program = program.arg(option("incremental-dir", incremental));
+    }
+    context.programs.run(&owner.run(program.deadline(PREPARE_WITHIN))).await?;
+    Ok(())
+}
+
+/// The log of an instant.
+struct Log {
+    files: LogFiles,
+    cut: Cut,
+    /// The first transaction that does not belong to the instant.
+    next: Option<Transaction>,
+    bytes: u64,
+}
+
+/// Fetches pieces until one reaches the instant, and goes on until there is a transaction behind it.
+async fn fetch(
+    repository: &Arc<Repository>,
+    base: &BaseFacts,
+    pieces: &[LogPiece],
+    to: Time,
+    folder: &Path,
+    watcher: &dyn Watcher,
+) -> Result<Log, DatabaseError> {
+    let failed = |error| DatabaseError::Files { path: folder.to_owned(), error };
+    let mut files = LogFiles::new(folder, base).map_err(failed)?;
+    let mut transactions = files.transactions();
+    let mut fetched = stream::iter(pieces.iter().map(|piece| {
+        let name = piece.name.to_string();
+        async move { (piece, repository.fetch(&piece.folder, &name).await) }
+    }))
+    .buffered(PIECES_AT_ONCE);
+    let (mut bytes, mut found): (u64, Option<Cut>) = (0, None);
+    while let Some((piece, object)) = fetched.next().await {
+        let (head, payload) = object?;
+        let (_, facts) = parse_head(&piece.folder, &piece.name.to_string(), &head)?;
+        bytes += payload.len() as u64;
+        watcher.doing("log", bytes, None);
+        let name = piece.name;
+        // Files are written and read on a thread that may wait for a disk.
+        let work = move || -> io::Result<_> {
+            files.add(&name, &facts, &payload)?;
+            let next = match &found {
+                Some(_) => transactions.next(&files)?,
+                None => match files.window(to) {
+                    Some(window) => {
+                        let (cut, next) = transactions.cut(&files, window, to)?;
+                        found = Some(cut);
+                        next
+                    }
+                    None => None,
+                },
+            };
+            Ok((files, transactions, found, next))
+        };
+        let next;
+        let worked =
+            tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(io::Error::other("it was aborted")));
+        (files, transactions, found, next) = worked.map_err(failed)?;
+        if let (Some(cut), Some(_)) = (&found, &next) {
+            return Ok(Log { files, cut: cut.clone(), next, bytes });
+        }
+    }
+    match found {
+        Some(cut) => Ok(Log { files, cut, next: None, bytes }),
+        None => Err(DatabaseError::Unreachable(format!("no piece of the log proves that it reaches {to}"))),
+    }
+}
+
+/// Takes away what mariadb-backup has left: a folder of data has the files of a server alone, and how they are made.
+fn clean(into: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(into)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with("xtrabackup_") || name.starts_with("mariadb_backup_") {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
