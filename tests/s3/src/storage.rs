@@ -404,9 +404,11 @@ impl S3 for Storage {
         let input = request.input;
         let version = self.find(&input.bucket, &input.key, input.version_id.as_deref())?;
         let asked = input.retention.unwrap_or_default();
-        let is_compliance =
-            asked.mode.as_ref().is_some_and(|mode| mode.as_str() == ObjectLockRetentionMode::COMPLIANCE);
-        let until = asked.retain_until_date.as_ref().map(unix).filter(|_| is_compliance);
+        let is_compliance = asked.mode.is_some_and(|mode| mode.as_str() == ObjectLockRetentionMode::COMPLIANCE);
+        if !is_compliance {
+            return Err(s3_error!(AccessDenied, "Access Denied: a lock of another mode than COMPLIANCE"));
+        }
+        let until = asked.retain_until_date.as_ref().map(unix);
         let mut state = self.state();
         let now = state.now().unix_timestamp();
         let bucket = state.bucket(&input.bucket)?;

@@ -411,6 +411,7 @@ impl S3 {
 
     /// Deletes each version of an object.
     async fn destroy(&self, name: &str) -> Result<(), ObjectError> {
+        let mut before = Vec::new();
         loop {
             let Some(versions) = self.versions_of(name).await? else {
                 let asked = Question::of_object(Method::Delete, self.key(name), "s3:DeleteObject");
@@ -420,6 +421,11 @@ impl S3 {
             if versions.is_empty() {
                 return Ok(());
             }
+            if versions == before {
+                let reason = "its versions are said to be deleted, and are listed still; ask the provider why";
+                return Err(self.error(name, Why::Refused, reason));
+            }
+            before.clone_from(&versions);
             let (mut deleted, mut refused) = (0, None);
             for version in versions {
                 let asked = Question::of_object(Method::Delete, self.key(name), "s3:DeleteObjectVersion")

@@ -119,6 +119,19 @@ async fn what_is_locked_stays_and_goes_when_its_time_has_come() {
     assert_eq!(stage.stored(), []);
 }
 
+/// What is said to be deleted is looked for: the listing is the proof.
+#[tokio::test]
+async fn a_deletion_that_is_only_said_is_refused() {
+    let stage = Stage::new();
+    let server = stage.s3(SERVER);
+    server.put(NAME, BODY, None).await.expect("added");
+    stage.server.fault("DELETE", "data", 1, Fault::Refused(200, ""));
+    let error = server.delete(NAME).await.expect_err("it is there");
+    assert!(error.why == Why::Refused && error.reason.contains("listed still"), "{error}");
+    server.delete(NAME).await.expect("deleted");
+    assert_eq!(stage.stored(), []);
+}
+
 /// An object is locked for as long as anything needs it: put again for a later time, its lock is extended, and never shortened.
 #[tokio::test]
 async fn a_lock_is_extended_and_never_shortened() {
@@ -167,6 +180,50 @@ async fn a_bucket_is_tried_out_before_it_is_relied_on() {
     let elsewhere = BucketSettings { bucket: "nowhere".into(), ..stage.settings(HOST) };
     let error = S3::new(&elsewhere, &stage.context).expect("a bucket").examine().await.expect_err("no bucket");
     assert!(error.why == Why::Refused && error.reason.contains("there is no bucket `nowhere`"), "{error}");
+}
+
+/// BK-9: with all the credentials of a host, what is locked is neither deleted nor altered, nor is its lock shortened. Each attempt is
+/// made as an attacker makes it, past everything that [`S3`] would not do.
+#[tokio::test]
+async fn with_the_credentials_of_a_host_nothing_that_is_locked_is_destroyed() {
+    let stage = Stage::new();
+    let host = stage.s3(HOST).patience(Span::ZERO);
+    host.put(NAME, BODY, in_days(90)).await.expect("added");
+    let key = format!("garant/{NAME}");
+    let before = stage.server.versions(BUCKET, &key);
+    let object = |method| Question::of_object(method, host.key(NAME), "anything");
+    let retention = |mode: &str, until: Time| {
+        let body = format!("<Retention><Mode>{mode}</Mode><RetainUntilDate>{until}</RetainUntilDate></Retention>");
+        let md5 = BASE64_STANDARD.encode(Md5::digest(&body));
+        object(Method::Put).query("retention", "").header("content-md5", &md5).body(body.into())
+    };
+    let yesterday = now() - Span::from_days(1);
+    let attempts = [
+        object(Method::Delete),
+        object(Method::Delete).query("versionId", &before[0].id),
+        object(Method::Delete).query("versionId", &before[0].id).header("x-amz-bypass-governance-retention", "true"),
+        retention("COMPLIANCE", in_days(1).expect("a time")),
+        retention("COMPLIANCE", yesterday),
+        retention("GOVERNANCE", in_days(100).expect("a time")),
+        retention("COMPLIANCE", in_days(1).expect("a time")).header("x-amz-bypass-governance-retention", "true"),
+        object(Method::Put).body(BODY).header("if-none-match", "*"),
+        object(Method::Put).body(BODY).header("x-amz-checksum-sha256", &sha256(b"another")),
+        Question::of_bucket(Method::Put, "anything")
+            .query("versioning", "")
+            .body(Bytes::from_static(b"<VersioningConfiguration><Status>Suspended</Status></VersioningConfiguration>")),
+        Question::of_bucket(Method::Put, "anything").query("object-lock", "").body(Bytes::from_static(
+            b"<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled></ObjectLockConfiguration>",
+        )),
+        Question::of_bucket(Method::Delete, "anything"),
+    ];
+    for attempt in attempts {
+        host.ask(NAME, &attempt, &[]).await.expect_err("refused");
+        assert_eq!(stage.server.versions(BUCKET, &key), before, "{attempt:?}");
+    }
+    // What it may do is put another version over it.
+    host.ask(NAME, &object(Method::Put).body(Bytes::new()), &[]).await.expect("put over it");
+    assert_eq!(stage.server.versions(BUCKET, &key)[..1], before);
+    assert_eq!(host.as_first_written().get(NAME, None).await.expect("the first one"), BODY);
 }
 
 /// Whoever has the credentials of a host puts other versions over what is there. The first one is still read.
