@@ -1,7 +1,7 @@
 package main
 
-// The six objectives, what a verdict names as its reasons and its evidence, and what must hold of the verdicts of a log:
-// docs/evaluator.md from "The six objectives" on.
+// The seven objectives, what a verdict names as its reasons and its evidence, and what must hold of the verdicts of a log:
+// docs/evaluator.md from "The seven objectives" on.
 
 import (
 	"encoding/json"
@@ -107,7 +107,9 @@ func (w *world) compute(v verdict) (out verdict, over int64, declared, known boo
 		case "coverage":
 			c.coverage()
 		case "freshness":
-			c.freshness()
+			c.gaps(c.w.successes[o.probe])
+		case "restore":
+			c.restores()
 		case "reaction":
 			if o.toOffences {
 				c.offences()
@@ -273,7 +275,8 @@ func (c *aCase) never() {
 	c.citeOutages(t.down, outages)
 }
 
-func (c *aCase) freshness() {
+// gaps is freshness, and the first limit of restores: how far apart two of these are.
+func (c *aCase) gaps(all []success) {
 	probe := c.clause.probe
 	var looked, doubtful []interval
 	isAsked := make(map[string]bool)
@@ -284,7 +287,7 @@ func (c *aCase) freshness() {
 	}
 	l, q := join(looked).cut(c.window), join(doubtful)
 	var successes []success
-	for _, s := range c.w.successes[probe] {
+	for _, s := range all {
 		if isAsked[s.observer] && c.window.Start <= s.at && s.at < c.window.End && s.at <= plus(s.recordedAt, skew) {
 			successes = append(successes, s)
 		}
@@ -337,6 +340,65 @@ func (c *aCase) freshness() {
 	}
 	if worst < len(successes) {
 		c.cite(successes[worst].sequence)
+	}
+}
+
+// restores is how far apart the exact restores of the probe are, how long each took, or how much each would have lost.
+func (c *aCase) restores() {
+	var ends []success
+	for _, r := range c.w.restores[c.clause.probe] {
+		ends = append(ends, success{r.at, r.at, r.sequence, r.observer})
+	}
+	if *c.clause.Limit == "every" {
+		c.gaps(ends)
+		return
+	}
+	type length struct {
+		restore
+		low, high int64
+	}
+	var lengths []length
+	asked := c.w.counting(c.clause.probe)
+	for _, r := range c.w.restores[c.clause.probe] {
+		if _, isAsked := asked[r.observer]; !isAsked || r.at < c.window.Start || r.at >= c.window.End {
+			continue
+		}
+		from, until := minus(r.at, r.took), r.at
+		if *c.clause.Limit == "loses_at_most" {
+			from, until = minus(from, r.lost), from
+		}
+		until = max(until, from)
+		doubt := int64(0)
+		for _, d := range c.w.doubtful[vantage(r.observer)] {
+			if d.Start <= max(until, c.window.Start) && d.End >= max(from, c.window.Start) {
+				doubt = plus(doubt, minus(d.End, d.Start))
+			}
+		}
+		whole := minus(until, from)
+		lengths = append(lengths, length{r, max(minus(whole, doubt), 0), plus(whole, doubt)})
+	}
+	sort.Slice(lengths, func(i, j int) bool {
+		one, two := lengths[i], lengths[j]
+		if one.high != two.high {
+			return one.high > two.high
+		}
+		return one.at < two.at || one.at == two.at && one.sequence < two.sequence
+	})
+	if len(lengths) == 0 {
+		c.nothing(0)
+		return
+	}
+	f := figure{Unit: "micros", Low: 0, High: lengths[0].high, Target: c.clause.atMost}
+	for _, l := range lengths {
+		f.Low = max(f.Low, l.low)
+		c.cite(l.sequence)
+	}
+	c.out.Figure = &f
+	switch {
+	case f.Low > f.Target:
+		c.out.Outcome = "broken"
+	case f.High <= f.Target:
+		c.out.Outcome = "kept"
 	}
 }
 

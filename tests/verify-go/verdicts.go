@@ -73,7 +73,7 @@ type promise struct {
 
 type clause struct {
 	Objective               string
-	To                      *string
+	To, Limit               *string
 	Service, Probe, Finding *name
 	AtLeast                 *int64 `key:"at_least"`
 	AtMost                  *int64 `key:"at_most"`
@@ -95,6 +95,7 @@ var clauseKeys = map[string][]string{
 	"configuration": {"probe", "observed", "over"},
 	"absence":       {"finding", "observed", "over"},
 	"reaction":      {"within", "observed", "over"},
+	"restore":       {"limit", "probe", "at_most", "over"},
 }
 
 // absentKeys are the keys of an objective that may be absent.
@@ -118,6 +119,9 @@ func readClause(raw json.RawMessage) (clause, bool) {
 	if _, has := members["to"]; has {
 		known = known && c.To != nil && (*c.To == "failures" || *c.To == "offences")
 		c.toOffences = known && *c.To == "offences"
+	}
+	if c.Objective == "restore" {
+		known = known && c.Limit != nil && (*c.Limit == "every" || *c.Limit == "within" || *c.Limit == "loses_at_most")
 	}
 	for _, key := range keys {
 		known = known && members[key] != nil && string(members[key]) != "null"
@@ -338,6 +342,12 @@ type success struct {
 	observer                 string
 }
 
+// A restore is an exact one.
+type restore struct {
+	at, took, lost, sequence int64
+	observer                 string
+}
+
 // A message is one that a channel accepted: about a change of a probe, or a test. Or it is a ban.
 type message struct {
 	since, at, recordedAt, sequence int64
@@ -373,6 +383,7 @@ type world struct {
 	successes map[name][]success
 	messages  map[name][]message
 	bans      map[name][]message
+	restores  map[name][]restore
 	tests     []message
 	newest    map[string]record
 }
@@ -381,14 +392,14 @@ func newWorld() *world {
 	return &world{
 		lines: make(map[look]*line), reports: make(map[class]set), gaps: make(map[look]set),
 		doubtful: make(map[string]set), successes: make(map[name][]success), messages: make(map[name][]message), bans: make(map[name][]message),
-		newest: make(map[string]record),
+		restores: make(map[name][]restore), newest: make(map[string]record),
 	}
 }
 
 // facts are the kinds that verdicts rest on.
 var facts = map[string]bool{
 	"policy.applied": true, "evidence.changed": true, "evidence.covered": true, "evidence.succeeded": true,
-	"evidence.found": true, "evidence.reacted": true, "engine.clock_stepped": true,
+	"evidence.found": true, "evidence.reacted": true, "evidence.restored": true, "engine.clock_stepped": true,
 }
 
 func (w *world) apply(n int64, e *envelope) error {
@@ -472,6 +483,14 @@ func (w *world) apply(n int64, e *envelope) error {
 			w.messages[*c.Probe] = append(w.messages[*c.Probe], m)
 		case c.To == "offence" && c.Probe != nil && c.Finding == nil:
 			w.bans[*c.Probe] = append(w.bans[*c.Probe], m)
+		}
+	case "evidence.restored":
+		var c struct {
+			Probe          name
+			At, Took, Lost int64
+		}
+		if read(&c) && c.At <= latest {
+			w.restores[c.Probe] = append(w.restores[c.Probe], restore{c.At, c.Took, c.Lost, n, string(e.Observer)})
 		}
 	case "evidence.covered":
 		var c struct {

@@ -1,10 +1,10 @@
-//! What a policy promises of a backup is about a probe that the engine has (BK-1).
+//! What a policy promises of a backup is about a probe that the engine has (BK-1, BK-2, BK-5).
 
 use event::policy::{Applied, Promise};
 use garant_backup::Config;
 use policy::{Document, Nouns, Part};
 use promise::Promises;
-use promise::objective::{Freshness, Objective};
+use promise::objective::{Freshness, Limit, Objective, Restore};
 
 const DECLARED: &str = r#"
 [[region]]
@@ -91,6 +91,26 @@ fn a_backup_or_a_kind_that_there_is_not_is_a_mistake() {
     }
     let none = read("", &freshness("backup = \"etc\", kind = \"log\"")).expect_err("no backup");
     assert!(none.contains("no backup is declared: add [[backup.mariadb]]"), "{none}");
+}
+
+#[test]
+fn restores_are_promised_of_every_backup() {
+    for backup in ["shop-db", "crm-db", "etc"] {
+        let objective = format!(
+            "restore = {{ backup = \"{backup}\", every = \"26 h\", within = \"4 h\", loses_at_most = \"15 min\", over = \"30 d\" }}"
+        );
+        let promises = read(DECLARED, &objective).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+        let objectives: Vec<_> = promises[0].objectives.iter().filter_map(Objective::of).collect();
+        let of = |objective: &Objective| match objective {
+            Objective::Restore(Restore { limit, probe, .. }) => Some((*limit, probe.to_string())),
+            _ => None,
+        };
+        let expected = [Limit::Every, Limit::Within, Limit::LosesAtMost];
+        let expected = expected.map(|limit| Some((limit, format!("{backup}-restore"))));
+        assert_eq!(objectives.iter().map(of).collect::<Vec<_>>(), expected);
+    }
+    let mistakes = read(DECLARED, "restore = { backup = \"shop-bd\", every = \"26 h\", over = \"30 d\" }");
+    assert!(mistakes.expect_err("no such backup").contains("did you mean `shop-db`?"));
 }
 
 /// A table with a mistake of its own is declared all the same.

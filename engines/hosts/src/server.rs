@@ -558,7 +558,7 @@ pub const VANTAGE: &str = "server";
 
 /// The kinds of `event` that an agent may write: what it observed, and how its engines are doing. Not what the log says of
 /// itself, nor what a policy or a verdict is.
-const OWN_KINDS: [&Kind; 10] = {
+const OWN_KINDS: [&Kind; 11] = {
     use event::{Body, engine, evidence};
     [
         &engine::Started::KIND,
@@ -571,6 +571,7 @@ const OWN_KINDS: [&Kind; 10] = {
         &evidence::Succeeded::KIND,
         &evidence::Found::KIND,
         &evidence::Reacted::KIND,
+        &evidence::Restored::KIND,
     ]
 };
 

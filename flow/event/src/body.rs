@@ -150,6 +150,7 @@ pub fn kinds() -> &'static [Kind] {
         evidence::Succeeded::KIND,
         evidence::Found::KIND,
         evidence::Reacted::KIND,
+        evidence::Restored::KIND,
         journal::Opened::KIND,
         journal::Continued::KIND,
         journal::KeyAnnounced::KIND,

@@ -194,6 +194,25 @@ impl Body for Reacted {
     const KIND: Kind = Kind::public("evidence.reacted", Family::Monitoring);
 }
 
+/// Something was restored exactly as it was at the instant that was asked for: by a test, or for somebody. What could not be restored
+/// exactly is never recorded so. Names no database and no host beside the probe.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct Restored {
+    /// The probe of the restores of this backup.
+    pub probe: ProbeId,
+    /// When it had ended: the data was there, and checked.
+    pub at: Time,
+    /// How long it took since it began: the recovery time.
+    pub took: Span,
+    /// How old the newest instant that could have been restored was when it began: what would have been lost, had all but the
+    /// copies been gone then.
+    pub lost: Span,
+}
+
+impl Body for Restored {
+    const KIND: Kind = Kind::public("evidence.restored", Family::Monitoring);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

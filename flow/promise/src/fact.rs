@@ -1,7 +1,7 @@
 //! The entries that verdicts rest on, typed.
 
 use event::engine::ClockStepped;
-use event::evidence::{Changed, Covered, Found, Reacted, Succeeded};
+use event::evidence::{Changed, Covered, Found, Reacted, Restored, Succeeded};
 use event::policy::Applied;
 use event::{Body, Envelope, Unreadable};
 
@@ -14,6 +14,7 @@ pub(crate) enum Fact {
     Succeeded(Succeeded),
     Found(Found),
     Reacted(Reacted),
+    Restored(Restored),
     ClockStepped(ClockStepped),
 }
 
@@ -30,6 +31,7 @@ impl Fact {
             name if name == Succeeded::KIND.name => read(envelope, Self::Succeeded),
             name if name == Found::KIND.name => read(envelope, Self::Found),
             name if name == Reacted::KIND.name => read(envelope, Self::Reacted),
+            name if name == Restored::KIND.name => read(envelope, Self::Restored),
             name if name == ClockStepped::KIND.name => read(envelope, Self::ClockStepped),
             name if name == Applied::KIND.name => read(envelope, |applied| Self::Applied(Box::new(applied))),
             _ => Ok(None),

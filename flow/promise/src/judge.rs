@@ -1,7 +1,7 @@
 //! The judge: the fold of all entries, and the verdicts that follow from it.
 
 use event::engine::{Blind, ClockStepped};
-use event::evidence::{Changed, Covered, Found, Reacted, Succeeded};
+use event::evidence::{Changed, Covered, Found, Reacted, Restored, Succeeded};
 use event::policy::{Applied, Clause, Promise};
 use event::promise::{Reason, Verdict};
 use event::{Body as _, Envelope, Interval, ObserverId, ProbeId, PromiseId, ServiceId, Span, Spans, Time, Unreadable};
@@ -206,6 +206,14 @@ impl Judge {
         }
     }
 
+    /// Folds an exact restore that `observer` reports.
+    pub fn apply_restored(&mut self, sequence: u64, observer: &ObserverId, recorded_at: Time, restored: &Restored) {
+        if self.is_new(sequence) {
+            self.observed.restored(sequence, observer, recorded_at, restored);
+            self.unsaved.track(observer, &restored.probe);
+        }
+    }
+
     /// Folds a step of the clock of `observer`.
     pub fn apply_clock_stepped(&mut self, sequence: u64, observer: &ObserverId, stepped: &ClockStepped) {
         if self.is_new(sequence) {
@@ -224,6 +232,7 @@ impl Judge {
             Fact::Covered(coverage) => self.apply_covered(sequence, observer, recorded_at, coverage),
             Fact::Succeeded(succeeded) => self.apply_succeeded(sequence, observer, recorded_at, succeeded),
             Fact::Reacted(reacted) => self.apply_reacted(sequence, observer, recorded_at, reacted),
+            Fact::Restored(restored) => self.apply_restored(sequence, observer, recorded_at, restored),
             Fact::Found(found) => self.apply_found(sequence, observer, recorded_at, found),
             Fact::ClockStepped(stepped) => self.apply_clock_stepped(sequence, observer, stepped),
         }

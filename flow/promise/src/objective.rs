@@ -85,6 +85,7 @@ macro_rules! objectives {
             pub use $name::$kind;
         )*
         pub use reaction::Answered;
+        pub use restore::Limit;
 
         /// An objective that this release knows.
         #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
@@ -139,6 +140,7 @@ objectives! {
     configuration: Configuration;
     absence: Absence;
     reaction: Reaction;
+    restore: Restore;
 }
 
 impl Objective {

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use event::engine::{Blind, BlindCause};
-use event::evidence::{Changed, Covered, Found, Reacted, ReactedTo, State, Succeeded};
+use event::evidence::{Changed, Covered, Found, Reacted, ReactedTo, Restored, State, Succeeded};
 use event::{FindingId, Interval, ObserverId, ProbeId, Span, Spans, Time};
 use serde::{Deserialize, Serialize};
 
@@ -43,6 +43,37 @@ impl DeltaRow<2> for Success {
 
     fn of([at, sequence]: [i64; 2]) -> Option<Self> {
         Some(Self { at: Time::from_micros(at), sequence: sequence.cast_unsigned() })
+    }
+}
+
+/// A restore that was exact.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Restore {
+    /// When it had ended.
+    pub at: Time,
+    /// How long it took.
+    pub took: Span,
+    /// How old the newest instant that could be restored was when it began.
+    pub lost: Span,
+    /// The entry that reports it.
+    pub sequence: u64,
+}
+
+impl Restore {
+    /// When it began.
+    pub(crate) fn began(&self) -> Time {
+        self.at - self.took
+    }
+}
+
+impl DeltaRow<4> for Restore {
+    fn numbers(&self) -> [i64; 4] {
+        [self.at.micros(), self.took.micros(), self.lost.micros(), self.sequence.cast_signed()]
+    }
+
+    fn of([at, took, lost, sequence]: [i64; 4]) -> Option<Self> {
+        let (at, took, lost) = (Time::from_micros(at), Span::from_micros(took), Span::from_micros(lost));
+        Some(Self { at, took, lost, sequence: sequence.cast_unsigned() })
     }
 }
 
@@ -85,6 +116,9 @@ pub(crate) struct Track {
     /// The bans that answer the offences that it saw.
     #[serde(default, skip_serializing_if = "Vec::is_empty", with = "deltas")]
     bans: Vec<Reaction>,
+    /// The exact restores that it reported, by their ends.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "deltas")]
+    restores: Vec<Restore>,
 }
 
 /// All that one observer said of one finding in one probe.
@@ -96,12 +130,13 @@ struct Seeking {
 }
 
 impl Track {
-    /// Whether everything at `from` goes on for ever: no step, gap, success, message or ban is later.
+    /// Whether everything at `from` goes on for ever: no step, gap, success, message, ban or restore is later.
     fn is_over(&self, from: Time) -> bool {
         let over = |steps: &Steps, gaps: &Spans| steps.is_constant_from(from) && gaps.is_empty();
         let found = self.findings.values().all(|seeking| over(&seeking.steps, &seeking.gaps));
         let answered = !self.reactions.is_empty() || !self.bans.is_empty();
-        over(&self.steps, &self.gaps) && self.successes.is_empty() && !answered && found
+        let succeeded = !self.successes.is_empty() || !self.restores.is_empty();
+        over(&self.steps, &self.gaps) && !succeeded && !answered && found
     }
 }
 
@@ -208,6 +243,16 @@ impl Observations {
         successes.insert(place, Success { at: succeeded.at, sequence });
     }
 
+    pub(crate) fn restored(&mut self, sequence: u64, observer: &ObserverId, recorded_at: Time, restored: &Restored) {
+        let Restored { ref probe, at, took, lost } = *restored;
+        if at > recorded_at + SKEW {
+            return;
+        }
+        let restores = &mut self.track(observer, probe).restores;
+        let place = restores.partition_point(|restore| restore.at <= at);
+        restores.insert(place, Restore { at, took, lost, sequence });
+    }
+
     /// Folds a message that a channel accepted, or a ban. What is about a finding, or of a later release, counts for nothing; nor does
     /// what became of a message once it was accepted.
     pub(crate) fn reacted(&mut self, sequence: u64, observer: &ObserverId, recorded_at: Time, reacted: &Reacted) {
@@ -246,6 +291,7 @@ impl Observations {
                 track.steps.forget(before);
                 track.gaps.cut(rest);
                 track.successes.drain(..track.successes.partition_point(|success| success.at < before));
+                track.restores.drain(..track.restores.partition_point(|restore| restore.at < before));
                 track.reactions.retain(|message| message.since.max(message.at) >= before);
                 track.bans.retain(|ban| ban.at >= before);
                 for seeking in track.findings.values_mut() {
@@ -439,6 +485,14 @@ impl Observations {
         let all = self.track_of(observer, probe).map_or(&[][..], |track| &track.successes);
         let first = all.partition_point(|s| s.at < within.start);
         let after = all.partition_point(|s| s.at < within.end);
+        &all[first.min(after)..after]
+    }
+
+    /// The exact restores that this observer reported and that ended inside `within`, by time.
+    pub(crate) fn restores(&self, observer: &ObserverId, probe: &ProbeId, within: Interval) -> &[Restore] {
+        let all = self.track_of(observer, probe).map_or(&[][..], |track| &track.restores);
+        let first = all.partition_point(|restore| restore.at < within.start);
+        let after = all.partition_point(|restore| restore.at < within.end);
         &all[first.min(after)..after]
     }
 

@@ -141,6 +141,57 @@ async fn the_figures_are_of_now_and_the_proof_of_the_log() {
     }
 }
 
+/// BX-3, BX-5: what restores took and would have lost stands beside what is promised, whether it is kept or not.
+#[tokio::test]
+async fn measured_recovery_stands_beside_what_is_promised() {
+    use event::Span;
+    use event::policy::Clause;
+    use event::promise::{Figure, Outcome, Unit, Verdict};
+    use promise::objective::{Limit, Objective, Restore};
+
+    let minutes = |minutes: i64| Span::from_secs(60 * minutes);
+    let limits = [(Limit::Every, 26 * 60, 24 * 60 + 5), (Limit::Within, 4 * 60, 42), (Limit::LosesAtMost, 15, 17)];
+    let mut declared = applied();
+    declared.promises[1].objectives = limits
+        .map(|(limit, at_most, _)| {
+            let (probe, over) = ("nightly".parse().expect("a name"), Span::from_days(30));
+            Clause::from(&Objective::Restore(Restore { limit, probe, at_most: minutes(at_most), over }))
+        })
+        .to_vec();
+    let fixture = Fixture::with(declared.clone(), log_with(10), &[]);
+    let mut verdicts = crate::fake::verdicts(&declared);
+    for (verdict, (_, at_most, measured)) in verdicts.iter_mut().skip(2).zip(limits) {
+        let (at, target) = (minutes(measured).micros(), minutes(at_most).micros());
+        let outcome = if at <= target { Outcome::Kept } else { Outcome::Broken };
+        let figure = Some(Figure { unit: Unit::Micros, low: at, high: at, target });
+        *verdict = Verdict { outcome, figure, reasons: Vec::new(), ..verdict.clone() };
+    }
+    fixture.in_effect.send_modify(|in_effect| Arc::make_mut(in_effect).evaluate(crate::fake::NOW, verdicts));
+    for (path, expected) in [
+        (
+            "/fr",
+            "au plus 1 j 2 h La boutique (nightly) : plus longue durée entre deux restaurations exactes sur 30 jours 1 j 5 min",
+        ),
+        ("/fr", "au plus 4 h La boutique (nightly) : plus longue restauration (RTO) sur 30 jours 42 min"),
+        (
+            "/fr",
+            "au plus 15 min La boutique (nightly) : plus grande perte de données qu’une restauration aurait laissée (RPO) sur 30 jours \
+             17 min",
+        ),
+        ("/en", "at most 1 d 2 h The shop (nightly): longest time between two exact restores over 30 days 1 d 5 min"),
+        ("/en", "at most 4 h The shop (nightly): longest restore (RTO) over 30 days 42 min"),
+        (
+            "/en",
+            "at most 15 min The shop (nightly): largest loss of data that a restore would have left (RPO) over 30 days 17 min",
+        ),
+    ] {
+        let answer = get(fixture.public(), path).await;
+        check_html(answer.text());
+        let text = text_of(answer.text());
+        assert!(text.contains(expected), "`{expected}` is missing in:\n{text}");
+    }
+}
+
 /// The zone of the policy: said once, and every time follows it, with its day.
 #[tokio::test]
 async fn times_are_in_the_zone_of_the_policy() {

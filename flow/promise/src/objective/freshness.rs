@@ -8,7 +8,7 @@
 
 use event::policy::{Applied, Probe};
 use event::promise::{Figure, Outcome, Reason, Unit};
-use event::{Interval, ProbeId, Span, Spans};
+use event::{Interval, ObserverId, ProbeId, Span, Spans};
 use policy::{BackupName, Table};
 use serde::{Deserialize, Serialize};
 
@@ -127,52 +127,62 @@ impl Rule for Freshness {
 
     fn judge(&self, case: &mut Case<'_>) -> Ruling {
         let Self { probe, at_most, .. } = self;
-        let at_most = *at_most;
-        let window = case.window;
-        let Evidence { declared, observed } = case.evidence;
-        let mut heard: Vec<Success> = Vec::new();
-        let mut listened = Spans::new();
-        let mut doubtful = Spans::new();
-        for observer in declared.observers(probe) {
-            heard.extend_from_slice(observed.successes(observer, probe, window));
-            listened = listened.union(&observed.covered(declared, observer, probe, Aspect::State, window));
-            if let Some(spans) = observed.doubtful(observer) {
-                doubtful = doubtful.union(spans);
-            }
-        }
-        heard.sort_unstable();
-        let missed = window.length() - listened.length();
-        let mut cited = case.cite([probe]);
-        if window.is_empty() || heard.is_empty() && listened.is_empty() {
-            return Ruling::no_evidence(missed, cited);
-        }
-
-        let gap = |i: usize| {
-            let start = if i == 0 { window.start } else { heard[i - 1].at };
-            Interval::new(start, heard.get(i).map_or(window.end, |success| success.at))
-        };
-        let low = (0..=heard.len()).map(|i| longest(&listened, gap(i))).max().unwrap_or(Span::ZERO);
-        let possible = |i: usize| gap(i).length() + touched(&doubtful, gap(i));
-        let (worst, high) =
-            (0..=heard.len()).map(|i| (i, possible(i))).max_by_key(|(i, length)| (*length, *i)).unwrap_or_default();
-        let bounds = [worst.checked_sub(1), Some(worst)];
-        bounds.into_iter().flatten().for_each(|i| cited.cite(heard.get(i).map(|success| success.sequence)));
-
-        let outcome = match () {
-            () if low > at_most => Outcome::Broken,
-            () if high <= at_most && !heard.is_empty() => Outcome::Kept,
-            () => Outcome::Unproven,
-        };
-        let mut reasons = Vec::new();
-        if heard.is_empty() && outcome != Outcome::Broken {
-            reasons.push(Reason::NoEvidence);
-        }
-        if missed > Span::ZERO {
-            reasons.push(Reason::Unobserved { length: missed });
-        }
-        let figure = Figure { unit: Unit::Micros, low: low.micros(), high: high.micros(), target: at_most.micros() };
-        Ruling { outcome, figure: Some(figure), reasons, cited }
+        let (observed, window) = (case.evidence.observed, case.window);
+        longest_gap(case, probe, *at_most, |observer| observed.successes(observer, probe, window).to_vec())
     }
+}
+
+/// The ruling on the longest time between two successes of a probe, those that each of its observers `heard_by` in the window.
+pub(super) fn longest_gap(
+    case: &Case<'_>,
+    probe: &ProbeId,
+    at_most: Span,
+    heard_by: impl Fn(&ObserverId) -> Vec<Success>,
+) -> Ruling {
+    let window = case.window;
+    let Evidence { declared, observed } = case.evidence;
+    let mut heard: Vec<Success> = Vec::new();
+    let mut listened = Spans::new();
+    let mut doubtful = Spans::new();
+    for observer in declared.observers(probe) {
+        heard.extend(heard_by(observer));
+        listened = listened.union(&observed.covered(declared, observer, probe, Aspect::State, window));
+        if let Some(spans) = observed.doubtful(observer) {
+            doubtful = doubtful.union(spans);
+        }
+    }
+    heard.sort_unstable();
+    let missed = window.length() - listened.length();
+    let mut cited = case.cite([probe]);
+    if window.is_empty() || heard.is_empty() && listened.is_empty() {
+        return Ruling::no_evidence(missed, cited);
+    }
+
+    let gap = |i: usize| {
+        let start = if i == 0 { window.start } else { heard[i - 1].at };
+        Interval::new(start, heard.get(i).map_or(window.end, |success| success.at))
+    };
+    let low = (0..=heard.len()).map(|i| longest(&listened, gap(i))).max().unwrap_or(Span::ZERO);
+    let possible = |i: usize| gap(i).length() + touched(&doubtful, gap(i));
+    let (worst, high) =
+        (0..=heard.len()).map(|i| (i, possible(i))).max_by_key(|(i, length)| (*length, *i)).unwrap_or_default();
+    let bounds = [worst.checked_sub(1), Some(worst)];
+    bounds.into_iter().flatten().for_each(|i| cited.cite(heard.get(i).map(|success| success.sequence)));
+
+    let outcome = match () {
+        () if low > at_most => Outcome::Broken,
+        () if high <= at_most && !heard.is_empty() => Outcome::Kept,
+        () => Outcome::Unproven,
+    };
+    let mut reasons = Vec::new();
+    if heard.is_empty() && outcome != Outcome::Broken {
+        reasons.push(Reason::NoEvidence);
+    }
+    if missed > Span::ZERO {
+        reasons.push(Reason::Unobserved { length: missed });
+    }
+    let figure = Figure { unit: Unit::Micros, low: low.micros(), high: high.micros(), target: at_most.micros() };
+    Ruling { outcome, figure: Some(figure), reasons, cited }
 }
 
 /// The longest of these spans inside `gap`.

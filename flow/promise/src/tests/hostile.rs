@@ -1,7 +1,7 @@
 //! A log by somebody who wants its verifier to fall over: every field of every kind of entry, at every extreme.
 
 use event::engine::ClockStepped;
-use event::evidence::{Changed, Covered, Found, Gap, State, Succeeded};
+use event::evidence::{Changed, Covered, Found, Gap, Restored, State, Succeeded};
 use event::policy::Agreement;
 use event::promise::Verdict;
 use event::{Body, BootId, Envelope, InstallationId, Observed, Ppb};
@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use super::scene::*;
 use crate::audit::Recheck;
-use crate::objective::{Absence, Availability, Configuration, Coverage, Freshness, Objective};
+use crate::objective::{Absence, Availability, Configuration, Coverage, Freshness, Limit, Objective, Restore};
 use crate::{Judge, revision};
 
 const HOUR: i64 = 3600;
@@ -29,12 +29,16 @@ fn short_log() -> Vec<Envelope> {
     let over = s(HOUR);
     let at_least = Ppb::new(990_000_000);
     let (service, probe_id, finding) = (name(SHOP), name("http"), name("disk-usage"));
+    let restore = |limit| Objective::Restore(Restore { limit, probe: name("http"), at_most: s(60), over });
     let objectives = [
         Objective::Availability(Availability { service, at_least, over }),
         Objective::Freshness(Freshness { probe: probe_id, at_most: s(60), over }),
         Objective::Coverage(Coverage { service: name(SHOP), at_least, over }),
         Objective::Configuration(Configuration { probe: name("http"), observed: at_least, over }),
         Objective::Absence(Absence { finding, observed: at_least, over }),
+        restore(Limit::Every),
+        restore(Limit::Within),
+        restore(Limit::LosesAtMost),
     ];
     let window = maintenance(START + 600, START + 700);
     let probes = vec![probe("http", SHOP, &["a", "b"], Agreement::Any)];
@@ -60,6 +64,8 @@ fn short_log() -> Vec<Envelope> {
         let changed = Changed { probe: name("http"), service: name(SHOP), state, after: t(to - 5), by: t(to) };
         write(&mut judge, envelope(to, &changed));
         write(&mut judge, envelope(to, &Succeeded { probe: name("http"), at: t(to) }));
+        let restored = Restored { probe: name("http"), at: t(to), took: s(30), lost: s(20) };
+        write(&mut judge, envelope(to, &restored));
         let (finding, open) = (name("disk-usage"), minute % 2 == 0);
         write(&mut judge, envelope(to, &Found { finding, probe: name("http"), open, after: t(to - 5), by: t(to) }));
         write(&mut judge, envelope(to, &ClockStepped { from: t(to), to: t(to - 3) }));

@@ -34,6 +34,16 @@ pub(super) struct LongestReaction {
     pub is_proved: bool,
 }
 
+/// What the exact restores of a window come to, low and high, in seconds.
+pub(super) struct Restores {
+    /// The longest time without one; `None` when nobody looked, and none was told.
+    pub gap: Option<(i64, i64)>,
+    /// The longest time that one took.
+    pub took: Option<(i64, i64)>,
+    /// The most that one would have lost.
+    pub lost: Option<(i64, i64)>,
+}
+
 pub(super) struct Model<'a> {
     entries: &'a [Entry],
     /// Every policy, and the second in which it was applied.
@@ -492,8 +502,7 @@ impl<'a> Model<'a> {
     }
 
     /// The longest time without a success that was listened to, and the longest between two successes, in seconds.
-    pub(super) fn gaps(&self, probe: &ProbeId, window: std::ops::Range<i64>) -> (i64, i64) {
-        let listened: Vec<Vec<bool>> = self.observers(probe).iter().map(|o| self.covered(o, probe, None)).collect();
+    pub(super) fn gaps(&self, probe: &ProbeId, window: Range<i64>) -> (i64, i64) {
         let asked = self.observers(probe);
         let success = |entry: &Entry| match &entry.fact {
             Fact::Succeeded(p) if p.at > entry.recorded_at + Span::from_secs(5) => None,
@@ -501,7 +510,13 @@ impl<'a> Model<'a> {
             _ => None,
         };
         let told = self.entries.iter().filter(|entry| asked.contains(&entry.observer));
-        let successes: BTreeSet<i64> = told.filter_map(success).collect();
+        let (low, high, _) = self.between(probe, &told.filter_map(success).collect(), window);
+        (low, high)
+    }
+
+    /// The longest time between these seconds that was listened to, the longest, and whether anybody listened at all.
+    fn between(&self, probe: &ProbeId, successes: &BTreeSet<i64>, window: Range<i64>) -> (i64, i64, bool) {
+        let listened: Vec<Vec<bool>> = self.observers(probe).iter().map(|o| self.covered(o, probe, None)).collect();
         let (mut low, mut high, mut listening, mut silent) = (0, 0, 0, 0);
         for second in window {
             if successes.contains(&second) {
@@ -511,6 +526,37 @@ impl<'a> Model<'a> {
             silent += 1;
             (low, high) = (low.max(listening), high.max(silent));
         }
-        (low, high)
+        (low, high, low > 0)
+    }
+
+    /// The exact restores of a probe that ended in the window.
+    pub(super) fn restores(&self, probe: &ProbeId, window: Range<i64>) -> Restores {
+        let asked = self.observers(probe);
+        let second = |time: Time| time.micros() / 1_000_000;
+        let (mut took, mut lost, mut ends) = (Vec::new(), Vec::new(), BTreeSet::new());
+        for entry in self.entries.iter().filter(|entry| asked.contains(&entry.observer)) {
+            let Fact::Restored(restored) = &entry.fact else { continue };
+            let end = second(restored.at);
+            let is_told = restored.at <= entry.recorded_at + Span::from_secs(5);
+            if restored.probe != *probe || !is_told || !window.contains(&end) {
+                continue;
+            }
+            let doubtful = self.doubtful(&[entry.observer.clone()].into());
+            let lasted = |from: i64, to: i64| {
+                let length = (to - from).max(0);
+                // Only what the clock did in the window is known.
+                let (from, to) = (from.max(window.start), to.max(from).max(window.start));
+                let doubt = Self::lasted(&doubtful, from, to).1 - (to - from);
+                ((length - doubt).max(0), length + doubt)
+            };
+            let began = end - restored.took.secs();
+            took.push(lasted(began, end));
+            lost.push(lasted(began - restored.lost.secs(), began));
+            ends.insert(end);
+        }
+        let (low, high, is_looked) = self.between(probe, &ends, window);
+        let most = |all: Vec<(i64, i64)>| all.into_iter().reduce(|(a, b), (c, d)| (a.max(c), b.max(d)));
+        let gap = (is_looked || !ends.is_empty()).then_some((low, high));
+        Restores { gap, took: most(took), lost: most(lost) }
     }
 }

@@ -1,7 +1,7 @@
 //! A thousand random logs, honest and not, against the model that counts seconds (AV-1, BX-1).
 
 use drawn::Draws;
-use event::evidence::{Changed, Covered, Found, Gap, Reacted, ReactedTo, State, Succeeded};
+use event::evidence::{Changed, Covered, Found, Gap, Reacted, ReactedTo, Restored, State, Succeeded};
 use event::policy::{Agreement, Applied};
 use event::promise::{Outcome, Reason, Verdict};
 use event::{Interval, ObserverId, Ppb, ProbeId, Span, Time};
@@ -10,7 +10,9 @@ use super::model::{Model, Second, share};
 use super::scene::*;
 use crate::Judge;
 use crate::fact::Fact;
-use crate::objective::{Absence, Answered, Availability, Configuration, Coverage, Freshness, Objective, Reaction};
+use crate::objective::{
+    Absence, Answered, Availability, Configuration, Coverage, Freshness, Limit, Objective, Reaction, Restore,
+};
 
 pub(super) const SECONDS: i64 = 240;
 /// The first two are of one vantage, and share a clock.
@@ -19,6 +21,10 @@ const OBSERVERS: [&str; 3] = ["a.watch", "a.guard", "b"];
 const EVERY: [i64; 4] = [10, 10, 60, 90];
 /// The reaction that is promised, in seconds.
 const WITHIN: i64 = 10;
+/// The limits of restores, in seconds.
+const EVERY_RESTORE: i64 = 60;
+const RESTORED_WITHIN: i64 = 15;
+const LOSES_AT_MOST: i64 = 20;
 const PROBES: [&str; 3] = ["http", "dns", "beat"];
 
 fn some_interval(draws: &mut Draws, seconds: i64, longest: i64) -> Interval {
@@ -30,6 +36,8 @@ fn objectives(over: i64) -> Vec<Objective> {
     let over = s(over);
     let target = percent("80 %");
     let (service, probe) = (name(SHOP), name("beat"));
+    let restore =
+        |limit, at_most| Objective::Restore(Restore { limit, probe: name("beat"), at_most: s(at_most), over });
     vec![
         Objective::Availability(Availability { service, at_least: target, over }),
         Objective::Coverage(Coverage { service: name(SHOP), at_least: target, over }),
@@ -57,6 +65,9 @@ fn objectives(over: i64) -> Vec<Objective> {
             observed: target,
             over,
         }),
+        restore(Limit::Every, EVERY_RESTORE),
+        restore(Limit::Within, RESTORED_WITHIN),
+        restore(Limit::LosesAtMost, LOSES_AT_MOST),
     ]
 }
 
@@ -83,8 +94,8 @@ fn some_fact(draws: &mut Draws, policies: &[Applied]) -> Fact {
     let probe: ProbeId = name(draws.pick(&PROBES));
     let bracket = some_interval(draws, SECONDS, 30);
     let by = if draws.chance(50) { bracket.start } else { bracket.end };
-    match draws.below(25) {
-        0..10 => {
+    match draws.below(28) {
+        0..11 => {
             let interval = some_interval(draws, SECONDS, 120);
             let revision = draws.pick(policies).revision;
             let gaps = (0..draws.below(3)).map(|_| Gap {
@@ -96,16 +107,16 @@ fn some_fact(draws: &mut Draws, policies: &[Applied]) -> Fact {
             let every = Covered::class(s(draws.pick(&EVERY)));
             Fact::Covered(Covered { interval, revision, every, gaps })
         }
-        10..17 => {
+        11..18 => {
             let state = draws.pick(&[State::Up, State::Up, State::Up, State::Down, State::Degraded, State::Flapping]);
             Fact::Changed(Changed { probe, service: name(SHOP), state, after: bracket.start, by })
         }
-        17..19 => {
+        18..20 => {
             let open = draws.chance(50);
             Fact::Found(Found { finding: name("disk-usage"), probe, open, after: bracket.start, by })
         }
-        19..21 => Fact::Succeeded(Succeeded { probe: name("beat"), at: bracket.start }),
-        21..24 => {
+        20..22 => Fact::Succeeded(Succeeded { probe: name("beat"), at: bracket.start }),
+        22..25 => {
             let (since, at) = (bracket.start, if draws.chance(90) { bracket.end } else { bracket.start - s(5) });
             let finding = draws.chance(10).then(|| name("disk-usage"));
             let test = draws.chance(10);
@@ -118,6 +129,12 @@ fn some_fact(draws: &mut Draws, policies: &[Applied]) -> Fact {
             };
             // What became of a message counts for nothing.
             Fact::Reacted(Reacted { to: later.unwrap_or(reacted.to), ..reacted })
+        }
+        25..27 => {
+            // Most are of the probe that is promised; a length that no restore has counts as none.
+            let probe = if draws.chance(80) { name("beat") } else { probe };
+            let (took, lost) = (s(draws.below(22) - 2), s(draws.below(30) - 2));
+            Fact::Restored(Restored { probe, at: bracket.start, took, lost })
         }
         _ => {
             let doubtful = some_interval(draws, SECONDS, 20);
@@ -137,7 +154,7 @@ pub(super) fn some_log(draws: &mut Draws) -> Scene {
     for (i, applied) in (0..).zip(&policies) {
         scene.policy(SECONDS * i / (count + 1), applied);
         known.push(applied.clone());
-        for _ in 0..draws.below(40) + 15 {
+        for _ in 0..draws.below(44) + 16 {
             let observer: ObserverId = name(draws.pick(&OBSERVERS));
             // Mostly recorded late, so that nothing is cut off; now and then, told before it happened.
             let recorded_at = if draws.chance(90) { SECONDS } else { draws.below(SECONDS) };
@@ -190,16 +207,25 @@ fn judged(verdict: &Verdict, used: (i64, i64), counted: i64, what: &str) -> Outc
     }
 }
 
-/// The outcomes that were drawn: of the availability, with whether its window is young; of the reactions; of the bans.
-type Drawn = (Option<(Outcome, bool)>, Vec<Outcome>, Option<Outcome>);
+/// The outcomes that were drawn.
+struct Drawn {
+    /// Of the availability, with whether its window is young.
+    outcome: Option<(Outcome, bool)>,
+    reactions: Vec<Outcome>,
+    bans: Option<Outcome>,
+    /// Of the restores, each with its limit.
+    restored: Vec<(i64, Outcome)>,
+}
 
 fn check(seed: u64) -> Drawn {
     let mut draws = Draws::of(seed);
     let mut scene = some_log(&mut draws);
     let at = SECONDS - draws.below(30);
     let verdicts = scene.judge.verdicts(t(at));
-    let [availability, coverage, configuration, absence, freshness, of_shop, of_all, banned] = &verdicts[..] else {
-        panic!("seed {seed}: eight objectives, {verdicts:?}");
+    let [availability, coverage, configuration, absence, freshness, of_shop, of_all, banned, restores @ ..] =
+        &verdicts[..]
+    else {
+        panic!("seed {seed}: eleven objectives, {verdicts:?}");
     };
     let what = |name: &str| format!("seed {seed}: {name}");
     // What is told of later seconds is in the log already, but the window is what the verdict speaks of.
@@ -308,14 +334,46 @@ fn check(seed: u64) -> Drawn {
     } else {
         empty(banned);
     }
-    (outcome, reactions, bans)
+    assert_eq!(restores.len(), 3, "seed {seed}: {verdicts:?}");
+    let mut restored = Vec::new();
+    for (verdict, limit) in restores.iter().zip([EVERY_RESTORE, RESTORED_WITHIN, LOSES_AT_MOST]) {
+        let what = what("restores");
+        let Some(range) = window(verdict, std::slice::from_ref(&beat)) else {
+            empty(verdict);
+            continue;
+        };
+        let found = model.restores(&beat, length(range.start)..length(range.end));
+        let (figure, is_least) = match limit {
+            // A step of the clock makes the upper end of a gap larger than what the labels say.
+            EVERY_RESTORE => (found.gap, true),
+            RESTORED_WITHIN => (found.took, false),
+            _ => (found.lost, false),
+        };
+        let expected = figure.map(|(low, high)| (s(low).micros(), s(high).micros()));
+        match (bounds(verdict), expected) {
+            (Some((low, high)), Some((least, most))) if is_least => {
+                assert!(low == least && high >= most, "{what}: {verdict:?}, by the model {least} and {most}");
+            }
+            (said, expected) => assert_eq!(said, expected, "{what}: {verdict:?}"),
+        }
+        let target = s(limit).micros();
+        let outcome = match bounds(verdict) {
+            Some((low, _)) if low > target => Outcome::Broken,
+            Some((_, high)) if high <= target && found.took.is_some() => Outcome::Kept,
+            _ => Outcome::Unproven,
+        };
+        assert_eq!(verdict.outcome, outcome, "{what}: {verdict:?}");
+        restored.push((limit, outcome));
+    }
+    Drawn { outcome, reactions, bans, restored }
 }
 
 #[test]
 fn a_thousand_logs_agree_with_the_model() {
     let drawn: Vec<Drawn> = (0..1000).map(check).collect();
-    let outcomes: Vec<_> = drawn.iter().map(|(outcome, ..)| *outcome).collect();
-    let reactions: Vec<_> = drawn.iter().flat_map(|(_, reactions, _)| reactions).collect();
+    let outcomes: Vec<_> = drawn.iter().map(|drawn| drawn.outcome).collect();
+    let reactions: Vec<_> = drawn.iter().flat_map(|drawn| &drawn.reactions).collect();
+    let restored: Vec<_> = drawn.iter().flat_map(|drawn| &drawn.restored).collect();
     // What is drawn must reach every corner for this to mean anything.
     for outcome in [Outcome::Kept, Outcome::Broken, Outcome::Unproven] {
         for young in [true, false] {
@@ -324,8 +382,12 @@ fn a_thousand_logs_agree_with_the_model() {
         }
         let count = reactions.iter().filter(|o| ***o == outcome).count();
         assert!(count > 10, "{outcome:?}, of a reaction: only {count} times");
-        let count = drawn.iter().filter(|(_, _, banned)| *banned == Some(outcome)).count();
+        let count = drawn.iter().filter(|drawn| drawn.bans == Some(outcome)).count();
         assert!(count > 10, "{outcome:?}, of bans: only {count} times");
+        for limit in [EVERY_RESTORE, RESTORED_WITHIN, LOSES_AT_MOST] {
+            let count = restored.iter().filter(|of| ***of == (limit, outcome)).count();
+            assert!(count > 10, "{outcome:?}, of restores with the limit {limit}: only {count} times");
+        }
     }
 }
 
@@ -342,7 +404,8 @@ fn stretched(entry: &Entry, by: i64) -> Entry {
                 for clause in &mut promise.objectives {
                     let mut objective = Objective::of(clause).expect("known");
                     match &mut objective {
-                        Objective::Freshness(Freshness { at_most, over, .. }) => {
+                        Objective::Freshness(Freshness { at_most, over, .. })
+                        | Objective::Restore(Restore { at_most, over, .. }) => {
                             (*at_most, *over) = (span(*at_most), span(*over));
                         }
                         Objective::Availability(Availability { over, .. })
@@ -362,6 +425,10 @@ fn stretched(entry: &Entry, by: i64) -> Entry {
         Fact::Found(found) => (found.after, found.by) = (time(found.after), time(found.by)),
         Fact::Succeeded(succeeded) => succeeded.at = time(succeeded.at),
         Fact::Reacted(reacted) => (reacted.since, reacted.at) = (time(reacted.since), time(reacted.at)),
+        Fact::Restored(restored) => {
+            restored.at = time(restored.at);
+            (restored.took, restored.lost) = (span(restored.took), span(restored.lost));
+        }
         Fact::ClockStepped(stepped) => (stepped.from, stepped.to) = (time(stepped.from), time(stepped.to)),
         Fact::Covered(covered) => {
             covered.interval = interval(covered.interval);
@@ -389,6 +456,7 @@ fn what_is_forgotten_or_kept_from_before_changes_no_verdict() {
                 Fact::Found(found) => found.by.max(found.after),
                 Fact::Succeeded(succeeded) => succeeded.at,
                 Fact::Reacted(reacted) => reacted.at,
+                Fact::Restored(restored) => restored.at,
                 Fact::ClockStepped(stepped) => stepped.from.max(stepped.to),
                 Fact::Covered(covered) => covered.interval.end,
             };

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use event::engine::ClockStepped;
-use event::evidence::{Changed, Covered, Found, Gap, Reacted, State, Succeeded};
+use event::evidence::{Changed, Covered, Found, Gap, Reacted, Restored, State, Succeeded};
 use event::policy::{Agreement, Applied, Clause, Detector, Maintenance, Probe, Promise, Service, Text};
 use event::promise::{Reason, Verdict};
 use event::{Interval, ObserverId, Ppb, ProbeId, ServiceId, Span, Time};
@@ -168,6 +168,12 @@ impl Scene {
     /// The ban of an offender was in force at `at`; `http` saw the offence, complete at `since`.
     pub(super) fn banned(&mut self, observer: &str, since: i64, at: i64) -> &mut Self {
         self.add(at, observer, Fact::Reacted(Reacted::to_offence(name("http"), t(since), t(at))))
+    }
+
+    /// An exact restore that `http` reports had ended at `at`, after `took`; `lost` is how old the newest instant was.
+    pub(super) fn restored(&mut self, observer: &str, at: i64, took: i64, lost: i64) -> &mut Self {
+        let restored = Restored { probe: name("http"), at: t(at), took: s(took), lost: s(lost) };
+        self.add(at, observer, Fact::Restored(restored))
     }
 
     pub(super) fn clock_stepped(&mut self, observer: &str, from: i64, to: i64) -> &mut Self {

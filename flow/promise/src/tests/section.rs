@@ -3,7 +3,9 @@ use event::policy::Clause;
 use policy::{Document, SectionDoc};
 
 use super::scene::{self, percent};
-use crate::objective::{Absence, Answered, Availability, Configuration, Coverage, Freshness, Objective, Reaction};
+use crate::objective::{
+    Absence, Answered, Availability, Configuration, Coverage, Freshness, Limit, Objective, Reaction, Restore,
+};
 use crate::{PromiseSection, revision};
 
 #[test]
@@ -110,6 +112,46 @@ fn every_kind_reads() {
     }
 }
 
+/// Each limit of the restores of a backup is an objective of its own, for each of its windows.
+#[test]
+fn each_limit_of_restores_is_an_objective() {
+    let read = |limits: &str| {
+        let text = format!(
+            "[[promise]]\nid = \"BK-5\"\ntext = {{ fr = \"oui\", en = \"yes\" }}\n\
+             restore = {{ backup = \"shop-db\", {limits} }}\n"
+        );
+        let promises = Document::from_text("garant.toml", &text).tables::<PromiseSection>("promise");
+        promises.into_iter().flat_map(|section| section.promise.objectives).collect::<Vec<_>>()
+    };
+    let objective = |limit, at_most: i64, over| {
+        let at_most = Span::from_secs(at_most);
+        let over = Span::from_days(over);
+        Clause::from(&Objective::Restore(Restore { limit, probe: scene::name("shop-db-restore"), at_most, over }))
+    };
+    let (day, hour, minute) = (26 * 3600, 4 * 3600, 15 * 60);
+    let all = read("every = \"26 h\", within = \"4 h\", loses_at_most = \"15 min\", over = [\"30 d\", \"365 d\"]");
+    assert_eq!(
+        all,
+        [
+            objective(Limit::Every, day, 30),
+            objective(Limit::Every, day, 365),
+            objective(Limit::Within, hour, 30),
+            objective(Limit::Within, hour, 365),
+            objective(Limit::LosesAtMost, minute, 30),
+            objective(Limit::LosesAtMost, minute, 365),
+        ]
+    );
+    assert_eq!(read("every = \"26 h\", over = \"30 d\""), [objective(Limit::Every, day, 30)]);
+    assert_eq!(
+        all[4].json(),
+        r#"{"objective":"restore","limit":"loses_at_most","probe":"shop-db-restore","at_most":900000000,"over":2592000000000}"#
+    );
+    for (from, to) in [("\"loses_at_most\"", "\"costs\""), ("\"loses_at_most\"", "null"), ("\"probe\"", "\"backup\"")] {
+        let later = all[4].json().replace(from, to);
+        assert_eq!(Objective::of(&serde_json::from_str(&later).expect("JSON")), None, "{later}");
+    }
+}
+
 /// Each mistake by itself: what is wrong in the objective, and a word of the reason given.
 #[test]
 fn mistakes_say_what_is_wrong() {
@@ -168,6 +210,14 @@ fn mistakes_say_what_is_wrong() {
             "reaction = { service = \"shp\", to = \"offences\", within = \"2 s\", over = \"1 d\" }",
             "no service is called `shp`",
         ),
+        ("restore = { every = \"26 h\", over = \"30 d\" }", "needs `backup`"),
+        ("restore = { backup = \"shop-db\", over = \"30 d\" }", "needs `every`"),
+        ("restore = { backup = \"shop-db\", every = \"26 h\", over = \"30 d\" }", "no backup is declared"),
+        ("restore = { backup = \"shop-db\", every = \"0 s\", over = \"1 d\" }", "nobody can keep this promise"),
+        ("restore = { backup = \"b\", every = \"1 h\", within = \"0 s\", over = \"1 d\" }", "in no time"),
+        ("restore = { backup = \"b\", every = \"1 h\", loses_at_most = \"0 s\", over = \"1 d\" }", "never yet in a"),
+        ("restore = { backup = \"b\", every = \"1 h\", within = \"soon\", over = \"1 d\" }", "`soon` is"),
+        ("restore = { backup = \"b\", every = \"26 h\", over = \"1 d\" }", "can't be seen in a window of 1 d"),
         ("availibility = { }", "no key `availibility`"),
     ];
     for (objective, reason) in cases {

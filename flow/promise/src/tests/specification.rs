@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use event::engine::{Blind, BlindCause, ClockStepped};
-use event::evidence::{self, Changed, Covered, Found, Gap, Reacted, ReactedTo, State};
+use event::evidence::{self, Changed, Covered, Found, Gap, Reacted, ReactedTo, Restored, State};
 use event::journal::{Continued, Destroyed, DestructionIntended, KeyAnnounced, KeyRetired, Opened};
 use event::policy::Agreement;
 use event::promise::{Figure, Outcome, Reason, Unit, Verdict};
@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::scene::*;
-use crate::objective::{Answered, Objective};
+use crate::objective::{Answered, Limit, Objective};
 use crate::{EVALUATOR, PromiseSection, audit, due, objective, observed, revision, ruling, section, steps};
 use policy::Document;
 
@@ -62,6 +62,7 @@ fn samples() -> Vec<(&'static str, Value)> {
         sample(&evidence::Succeeded { probe: probe(), at }),
         sample(&finding),
         sample(&Reacted::to_failure(probe(), Some(name("disk-usage")), at, at)),
+        sample(&Restored { probe: probe(), at, took: s(1), lost: s(1) }),
         sample(&ClockStepped { from: at, to: at }),
         sample(&Blind { engine: text(), interval, cause: BlindCause::Restart }),
         sample(&Opened { origin: text(), vkey: text() }),
@@ -131,6 +132,7 @@ fn words() -> Vec<Value> {
             ReactedTo::Acknowledged,
         ]),
         value(&[Answered::Failures, Answered::Offences]),
+        every!(Limit: Every, Within, LosesAtMost),
         every!(Outcome: Kept, Broken, Unproven),
         every!(Unit: Ppb, Micros, Count),
         every!(BlindCause: Restart, Frozen, Stopped, Suspended, Storage, Uplink),
