@@ -6,7 +6,7 @@ use std::sync::Arc;
 use engine::Secrets;
 use event::policy::{Applied, Text};
 use event::{FindingId, HostId, ProbeId, PromiseId, ServiceId, Span, Time};
-use jiff::tz::TimeZone;
+use jiff::tz::{TimeZone, TimeZoneDatabase};
 use policy::{
     Document, EscalationName, Mistake, Nouns, Part, PersonName, Secret, Section, SectionDoc, Slot, Table, Url, Value,
 };
@@ -797,7 +797,7 @@ impl Config {
             let shift = people.schedule(&name).and_then(|schedule| schedule.on_call(at, &overrides));
             shift.map(|shift| shift.person.to_string()).into_iter().collect()
         };
-        let zone = TimeZone::get(self.zone.name()).unwrap_or(TimeZone::UTC);
+        let zone = TimeZoneDatabase::bundled().get(self.zone.name()).unwrap_or(TimeZone::UTC);
         let weekly = self.options.weekly_test;
         let weekly = weekly.filter(|_| self.tells_somebody());
         Rules {

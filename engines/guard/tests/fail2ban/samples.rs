@@ -35,7 +35,8 @@ fn annotated(step: &Step, found: &[Match]) -> Result<(), String> {
             ("time", _) => {
                 let local = jiff::civil::DateTime::strptime("%Y-%m-%dT%H:%M:%S%.f", value.as_str().unwrap_or_default())
                     .map_err(|error| error.to_string())?;
-                let zone = jiff::tz::TimeZone::get("Europe/Zurich").map_err(|error| error.to_string())?;
+                let zone =
+                    jiff::tz::TimeZoneDatabase::bundled().get("Europe/Zurich").map_err(|error| error.to_string())?;
                 let at = zone.to_timestamp(local).map_err(|error| error.to_string())?;
                 if found.time != Some(Time::from_micros(at.as_microsecond())) {
                     return Err(format!("time: {:?}, not {value}", found.time));

@@ -250,7 +250,7 @@ fn every_sample_line_has_its_failure_in_json() {
         }
         if let Some(time) = step.expect.get("time").and_then(Value::as_str) {
             let local = jiff::civil::DateTime::strptime("%Y-%m-%dT%H:%M:%S%.f", time).expect("a date");
-            let zone = jiff::tz::TimeZone::get(ZONE).expect("a zone");
+            let zone = jiff::tz::TimeZoneDatabase::bundled().get(ZONE).expect("a zone");
             let micros = zone.to_timestamp(local).expect("a time").as_microsecond();
             if found["time"] != Time::from_micros(micros).to_rfc3339() {
                 wrong.push(format!("{filter} {file}:{}: time {}, annotated {time}", step.number, found["time"]));
