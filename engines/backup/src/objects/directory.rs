@@ -48,7 +48,14 @@ impl Directory {
         let inner = Arc::clone(&self.0);
         let done = tokio::task::spawn_blocking(move || work(&inner)).await;
         let done = done.unwrap_or_else(|_| Err(io::Error::other("the task that did it has ended before its time")));
-        done.map_err(|error| self.error(name, why(&error), error.to_string()))
+        done.map_err(|error| {
+            // Without its root nothing can be said of an object: a file system that is not mounted has not lost any.
+            if error.kind() == io::ErrorKind::NotFound && !self.0.root.is_dir() {
+                let reason = "the directory is not there: is its file system mounted?";
+                return self.error(name, Why::Unavailable, reason);
+            }
+            self.error(name, why(&error), error.to_string())
+        })
     }
 
     fn error(&self, name: &str, why: Why, reason: impl Into<String>) -> ObjectError {
@@ -110,6 +117,7 @@ impl Inner {
     }
 
     fn list(&self, prefix: &str, after: Option<&str>) -> io::Result<Vec<Listed>> {
+        fs::metadata(&self.root)?;
         let folder = prefix.rsplit_once('/').map_or("", |(folder, _)| folder);
         let mut found = Vec::new();
         collect(&self.root, folder, prefix, after, &mut found)?;
@@ -118,6 +126,7 @@ impl Inner {
     }
 
     fn folders(&self, folder: &str) -> io::Result<Vec<String>> {
+        fs::metadata(&self.root)?;
         let folder = folder.trim_end_matches('/');
         let mut found = Vec::new();
         for (name, is_folder) in entries(&self.root.join(folder))? {
@@ -284,7 +293,16 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let directory = Directory::new(folder.path().join("mount"));
         let error = directory.put("a", Bytes::from_static(b"a"), None).await.expect_err("not there");
-        assert_eq!(error.why, Why::Missing);
+        assert_eq!(error.why, Why::Unavailable);
+        assert!(error.reason.contains("is its file system mounted?"), "{error}");
         assert!(!folder.path().join("mount").exists());
+        for why in [
+            directory.get("a", None).await.expect_err("not there").why,
+            directory.size("a").await.expect_err("not there").why,
+            directory.list("", None).await.expect_err("not there").why,
+            directory.folders("").await.expect_err("not there").why,
+        ] {
+            assert_eq!(why, Why::Unavailable, "nothing is said to be missing from it");
+        }
     }
 }
