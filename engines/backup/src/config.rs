@@ -146,6 +146,10 @@ pub struct FilesSettings {
     pub volumes: Vec<String>,
     /// What is left out, as in a `.gitignore`.
     pub exclude: Vec<String>,
+    /// Whether what is mounted below them is left out.
+    pub one_file_system: bool,
+    /// Whether a path may be empty that was not when it was last backed up.
+    pub may_be_empty: bool,
     /// How often they are backed up.
     pub every: Span,
 }
@@ -359,12 +363,20 @@ impl Section for FilesSettings {
         let service = table.required("service", "the service that the probes belong to");
         let paths: Vec<PathBuf> = table.list("paths", "files and directories");
         let volumes: Vec<String> = table.list("volumes", "volumes of Docker, by name");
-        let exclude = table.list("exclude", "what is left out, as in a `.gitignore`");
+        let exclude = table.list("exclude", "what is left out, as in a `.gitignore`; a `/` at the start is the root");
+        let one_file_system = table.or(
+            "one_file_system",
+            false,
+            "whether other file systems that are mounted below the paths are left out",
+        );
+        let doc = "whether a path may be empty that was not when it was last backed up: else its file system is away, and nothing \
+                   is kept";
+        let may_be_empty = table.or("may_be_empty", false, doc);
         let every = table.or_in("every", Span::from_secs(6 * 3600), &INTERVALS, "how often they are backed up");
         if paths.is_empty() && volumes.is_empty() {
             table.mistake("paths", "nothing is backed up", "write `paths = [\"/etc\", \"/srv/www\"]`, or `volumes`");
         }
-        Some(Self { name: name?, service: service?, paths, volumes, exclude, every })
+        Some(Self { name: name?, service: service?, paths, volumes, exclude, one_file_system, may_be_empty, every })
     }
 }
 

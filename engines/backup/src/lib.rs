@@ -8,6 +8,7 @@
 
 mod config;
 pub mod database;
+pub mod files;
 mod mariadb;
 pub mod objects;
 mod postgres;

@@ -3,6 +3,7 @@
 use aes_gcm::aead::{Aead as _, KeyInit as _, Payload};
 use aes_gcm::{Aes256Gcm, Nonce};
 use engine::random::Random;
+use hmac::{Hmac, Mac as _};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
@@ -85,6 +86,15 @@ impl RepositoryKey {
         hash.update(IDENTIFY);
         hash.update(*self.0);
         hex(&hash.finalize()[..8])
+    }
+
+    /// A secret for another use, by words of that use: whoever has it learns nothing of this key (HMAC-SHA-256).
+    pub(crate) fn derive(&self, words: &str) -> Zeroizing<[u8; 32]> {
+        let mut block = Zeroizing::new([0; 64]);
+        block[..32].copy_from_slice(&*self.0);
+        let mut mac = Hmac::<Sha256>::new(&(*block).into());
+        mac.update(words.as_bytes());
+        Zeroizing::new(mac.finalize().into_bytes().into())
     }
 
     /// The object that holds `key`, which is that of `folder`.

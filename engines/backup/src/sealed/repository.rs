@@ -92,6 +92,17 @@ impl Repository {
         &self.copies
     }
 
+    /// One of its copies alone, as a repository.
+    pub(crate) fn only(&self, copy: usize) -> Self {
+        let copies = self.copies.get(copy).cloned().into_iter().collect();
+        Self::new(copies, self.key.clone(), self.keep, Arc::clone(&self.clock), Arc::clone(&self.random))
+    }
+
+    /// Its key.
+    pub(crate) fn key(&self) -> &RepositoryKey {
+        &self.key
+    }
+
     /// The randomness of this process.
     pub fn random(&self) -> &dyn Random {
         &*self.random
@@ -161,6 +172,36 @@ impl Repository {
         let whole = format!("{folder}/{name}");
         let key = self.data_key(folder).await?;
         self.first_whole(&whole, Some(FIRST_BYTES), |bytes| head(&key, &whole, bytes)).await
+    }
+
+    /// An object that is not sealed by us, or a part of it: of the first copy at which it is as `check` wants it.
+    ///
+    /// # Errors
+    /// It is so at no copy: a damaged one is named before one that is missing.
+    pub(crate) async fn get(
+        &self,
+        name: &str,
+        range: Option<std::ops::Range<u64>>,
+        check: impl Fn(&Bytes) -> bool,
+    ) -> Result<Bytes, RepositoryError> {
+        let mut first_error: Option<ObjectError> = None;
+        for copy in self.in_order() {
+            let error = match copy.objects.get(name, range.clone()).await {
+                Ok(bytes) if check(&bytes) => return Ok(bytes),
+                Ok(_) => ObjectError {
+                    why: Why::Damaged,
+                    place: copy.objects.place().to_owned(),
+                    name: name.to_owned(),
+                    reason: "it is damaged".into(),
+                },
+                Err(error) => error,
+            };
+            if first_error.as_ref().is_none_or(|first| first.why != Why::Damaged && error.why == Why::Damaged) {
+                first_error = Some(error);
+            }
+        }
+        let error = first_error.map(RepositoryError::from);
+        Err(error.unwrap_or_else(|| RepositoryError::Unusable("the repository has no copy".into())))
     }
 
     /// The data key of a folder.
