@@ -11,6 +11,7 @@ pub mod database;
 pub mod files;
 mod mariadb;
 pub mod objects;
+mod owner;
 mod postgres;
 pub mod sealed;
 

@@ -12,9 +12,14 @@
 //! without saying so: `7412345678901234567`, then `7412345678901234567.2`. FILE is the timeline, START and END are positions in
 //! bytes (LSN). Where bytes are missing the names say so.
 
+mod base;
+mod log_files;
+mod plan;
 mod problems;
 mod receive;
 mod records;
+mod recovery;
+mod restore;
 mod resume;
 mod server;
 #[cfg(test)]
@@ -22,17 +27,17 @@ mod tests;
 mod wire;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
-use engine::Context;
-use event::Span;
+use engine::{BoxFuture, Context, Watcher};
+use event::{Span, Time};
 use serde::{Deserialize, Serialize};
 
 use crate::config::Connection as Settings;
-use crate::database::{DatabaseError, Problem, SHIP_EVERY, Shipped};
-use crate::sealed::Repository;
+use crate::database::{Database, DatabaseError, Problem, Restored, SHIP_EVERY, Shipped};
+use crate::sealed::{Manifest, Repository};
 use wire::{Connection, Mode, WireError};
 
 /// The major version that is tested.
@@ -93,6 +98,28 @@ impl Postgres {
         Self { name: name.into(), settings, ship_every: SHIP_EVERY }
     }
 
+    /// Restores what `backup` was at the instant `to` into the folder `into`, which is empty or not there yet: a directory of data whose
+    /// server was stopped in good order, on a timeline of its own. What is only needed meanwhile is in a folder in `work`, and is gone at
+    /// the end. Needs the programs of PostgreSQL, of the version of the base, and no server.
+    ///
+    /// Tablespaces are in the folder `tablespaces` of the directory, with links that name it: whoever moves it mends them. The directory
+    /// belongs to the user `postgres` where this process is root.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Unreachable`] where the repository does not prove that it has everything up to the instant. Whatever the error:
+    /// what is in `into` then is of no use.
+    pub async fn restore(
+        context: &Context,
+        repository: &Arc<Repository>,
+        backup: &str,
+        to: Time,
+        into: &Path,
+        work: &Path,
+        watcher: &dyn Watcher,
+    ) -> Result<Restored, DatabaseError> {
+        restore::restore(context, repository, backup, to, into, work, watcher).await
+    }
+
     /// Its socket: the file, or that of the usual port in the folder.
     fn socket(&self) -> PathBuf {
         let socket = &self.settings.socket;
@@ -141,25 +168,30 @@ impl Postgres {
     fn error(&self, what: impl fmt::Display) -> DatabaseError {
         DatabaseError::Database(format!("PostgreSQL of the backup {} ({}): {what}", self.name, self.socket().display()))
     }
+}
 
-    /// What keeps it from being backed up; see [`crate::database::Database::problems`].
-    ///
-    /// # Errors
-    /// It can't be asked, and not for want of a right or a setting.
-    pub async fn problems(&self, context: &Context) -> Result<Vec<Problem>, DatabaseError> {
-        problems::problems(self, context).await
+impl Database for Postgres {
+    fn problems<'a>(&'a self, context: &'a Context) -> BoxFuture<'a, Result<Vec<Problem>, DatabaseError>> {
+        Box::pin(problems::problems(self, context))
     }
 
-    /// Receives the log until the engine is to stop; see [`crate::database::Database::follow`].
-    ///
-    /// # Errors
-    /// The server is gone, does not let us, or the repository refuses for good. What was received is durable by then.
-    pub async fn follow(
-        &self,
-        context: &Context,
-        repository: &Arc<Repository>,
-        shipped: &mut (dyn FnMut(Shipped) + Send),
-    ) -> Result<(), DatabaseError> {
-        receive::follow(self, context, repository, shipped).await
+    /// Each base is a full one: PostgreSQL sends others from version 17 on.
+    fn take_base<'a>(
+        &'a self,
+        context: &'a Context,
+        repository: &'a Arc<Repository>,
+        _full: bool,
+        watcher: &'a dyn Watcher,
+    ) -> BoxFuture<'a, Result<Manifest, DatabaseError>> {
+        Box::pin(base::take(self, context, repository, watcher))
+    }
+
+    fn follow<'a>(
+        &'a self,
+        context: &'a Context,
+        repository: &'a Arc<Repository>,
+        shipped: &'a mut (dyn FnMut(Shipped) + Send),
+    ) -> BoxFuture<'a, Result<(), DatabaseError>> {
+        Box::pin(receive::follow(self, context, repository, shipped))
     }
 }

@@ -16,6 +16,7 @@ mod set;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use catalog::all_pieces;
 pub use catalog::{Catalog, LogPiece, SetEntry};
 pub use key::{DataKey, KeyError, RepositoryKey};
 pub(crate) use key::{hex, unhex};

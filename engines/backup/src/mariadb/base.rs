@@ -5,10 +5,10 @@
 //! it is, and the log that was followed when it was begun is the one that the server still writes.
 
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 use std::sync::Arc;
 
 use engine::{Context, Program};
@@ -23,6 +23,7 @@ use super::waiting::FileIdentity;
 use super::{Asking as _, MariaDb};
 use crate::Connection as Settings;
 use crate::database::{DatabaseError, Watcher};
+use crate::owner::WorkFolder;
 use crate::sealed::{Catalog, Manifest, Repository, RepositoryError, SetWriter, hex};
 
 /// What the manifests of bases call their engine.
@@ -74,36 +75,6 @@ impl BaseFacts {
         serde_json::from_value(manifest.facts.clone()).map_err(|error| {
             RepositoryError::Unusable(format!("the manifest of {} is none of MariaDB: {error}", manifest.set))
         })
-    }
-}
-
-/// A folder of ours, which goes when it is dropped.
-#[derive(Debug)]
-pub(super) struct WorkFolder(PathBuf);
-
-impl WorkFolder {
-    /// A new folder in `parent`, which is made if it is not there.
-    pub(super) fn new(parent: &Path, what: &str, context: &Context) -> Result<Self, DatabaseError> {
-        let mut random = [0; 4];
-        context.random.fill(&mut random);
-        let path = parent.join(format!("{what}-{}", hex(&random)));
-        // Through the parent others may go: what is in it decides for itself.
-        let made = DirBuilder::new().recursive(true).mode(0o711).create(parent);
-        let made = made.and_then(|()| DirBuilder::new().mode(0o700).create(&path));
-        made.map_err(|error| DatabaseError::Files { path: path.clone(), error })?;
-        Ok(Self(path))
-    }
-
-    pub(super) fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for WorkFolder {
-    fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.0) {
-            tracing::warn!(folder = %self.0.display(), %error, "a folder of temporary files stays behind");
-        }
     }
 }
 

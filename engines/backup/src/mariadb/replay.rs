@@ -8,8 +8,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, chown};
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use engine::program::Running;
@@ -18,9 +18,10 @@ use event::Span;
 
 use super::Asking as _;
 use super::base::{BaseFacts, option, write_defaults};
-use super::connection::{Connection, OpenError, own_name, password_hash};
+use super::connection::{Connection, OpenError, password_hash};
 use super::packets::ProtocolError;
 use crate::database::{DatabaseError, Watcher};
+use crate::owner::Owner;
 use crate::sealed::hex;
 use crate::{Connection as Settings, SecretPlace};
 
@@ -34,60 +35,6 @@ const SOCKET_BYTES_MAX: usize = 107;
 const NUMBER: u32 = u32::MAX - 1;
 /// What messages call it.
 const ASKING: &str = "the server that plays the log";
-
-/// Whom the programs that read restored files run as.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Owner {
-    name: String,
-    /// User and group, where they are not those of this process.
-    numbers: Option<(u32, u32)>,
-}
-
-impl Owner {
-    /// `mysql`, where this process is root: nothing that is restored may act with its rights. Else whoever it runs as.
-    pub(super) fn find() -> Result<Self, DatabaseError> {
-        let name = own_name().unwrap_or_default();
-        if !rustix::process::geteuid().is_root() {
-            return Ok(Self { name, numbers: None });
-        }
-        let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
-        let numbers = passwd.lines().find_map(|line| {
-            let fields: Vec<&str> = line.split(':').collect();
-            let [name, _, user, group, ..] = fields.as_slice() else { return None };
-            (*name == "mysql").then_some((user.parse().ok()?, group.parse().ok()?))
-        });
-        let missing = || DatabaseError::Database("there is no user `mysql` here: install mariadb-server".to_owned());
-        Ok(Self { name: "mysql".to_owned(), numbers: Some(numbers.ok_or_else(missing)?) })
-    }
-
-    /// The program, run as this user.
-    pub(super) fn run(&self, program: Program) -> Program {
-        match self.numbers {
-            Some((user, group)) => program.owner(user, group),
-            None => program,
-        }
-    }
-
-    /// Gives it a file or a folder.
-    pub(super) fn give(&self, path: &Path) -> Result<(), DatabaseError> {
-        let given = match self.numbers {
-            Some((user, group)) => chown(path, Some(user), Some(group)),
-            None => Ok(()),
-        };
-        given.map_err(|error| DatabaseError::Files { path: path.to_owned(), error })
-    }
-
-    /// Fails unless it can write into a folder of its own: folders above may be closed to it.
-    pub(super) async fn can_reach(&self, context: &Context, folder: &Path) -> Result<(), DatabaseError> {
-        let test = Program::new("test").arg("-w").arg(folder);
-        if let Err(ProgramError::Failed { .. }) = context.programs.run(&self.run(test)).await {
-            let why =
-                format!("the user {} can't write there: open the folders above it, or choose another place", self.name);
-            return Err(DatabaseError::Files { path: folder.to_owned(), error: io::Error::other(why) });
-        }
-        Ok(())
-    }
-}
 
 /// A server on restored files.
 pub(super) struct PrivateServer {

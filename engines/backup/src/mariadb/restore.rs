@@ -10,12 +10,13 @@ use engine::{Context, Program};
 use event::{Span, Time};
 use futures_util::stream::{self, StreamExt as _};
 
-use super::base::{BaseFacts, STREAM, WorkFolder, option, written};
+use super::base::{BaseFacts, STREAM, option, written};
 use super::log_files::{Cut, LogFiles, Transaction};
 use super::plan::{Plan, parse_head, plan};
 use super::problems::release;
-use super::replay::{Owner, PrivateServer};
+use super::replay::PrivateServer;
 use crate::database::{DatabaseError, Restored, Watcher};
+use crate::owner::{Owner, WorkFolder};
 use crate::sealed::{Catalog, LogPiece, Manifest, Repository, RepositoryError};
 
 /// How long mariadb-backup may take to prepare a base.
@@ -38,7 +39,7 @@ pub(super) async fn restore(
     let Plan { sets, base, pieces } = plan(repository, &catalog, backup, to).await?;
     let Some(set) = sets.last() else { return Err(DatabaseError::Unreachable(format!("{backup} has no base"))) };
     check_release(context, set).await?;
-    let owner = Owner::find()?;
+    let owner = Owner::find("mysql", "mariadb-server")?;
     let base_bytes = has_room(into, &sets, &owner)?;
     let work = WorkFolder::new(work, "restore", context)?;
     owner.give(work.path())?;

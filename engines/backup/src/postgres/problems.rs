@@ -17,7 +17,7 @@ fn warns(what: impl Into<String>, remedy: impl Into<String>) -> Problem {
     Problem { is_warning: true, ..blocks(what, remedy) }
 }
 
-/// See [`Postgres::problems`].
+/// See [`crate::database::Database::problems`].
 pub(super) async fn problems(of: &Postgres, context: &Context) -> Result<Vec<Problem>, DatabaseError> {
     let user = of.user()?;
     let mut sql = match of.connect(context, Mode::Sql).await? {

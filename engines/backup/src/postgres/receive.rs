@@ -50,7 +50,7 @@ enum Ended {
     Diverged,
 }
 
-/// See [`Postgres::follow`].
+/// See [`crate::database::Database::follow`].
 pub(super) async fn follow(
     of: &Postgres,
     context: &Context,

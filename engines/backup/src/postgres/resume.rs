@@ -5,6 +5,7 @@
 //! | is on the timeline of the last piece, and has written as far | at its end |
 //! | is on a later timeline, which left that one at or behind its end | at its end, on the old timeline |
 //! | is on a later timeline, which left that one before | where it was left, on the next timeline |
+//! | is on a later timeline, which comes from an earlier one: the last was given up | where the earlier one was left |
 //! | is on another branch, or has not written as far | as another log: it was set back in time |
 //! | has thrown away what comes next | where its slot begins, behind a gap |
 
@@ -16,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::server::{History, Identity, Slot};
 use super::{Lsn, Postgres};
 use crate::database::{DatabaseError, PieceHead};
-use crate::sealed::{LogWriter, PieceName, Repository, RepositoryError};
+use crate::sealed::{LastPiece, LogWriter, PieceName, Repository, RepositoryError, all_pieces};
 
 /// What the head of a piece says beside.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
@@ -34,6 +35,15 @@ pub(super) struct PieceFacts {
     /// How far the clock of the server was ahead of that of the agent.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(super) clock_ahead_us: i64,
+}
+
+impl PieceFacts {
+    /// Reads the head of a piece.
+    pub(super) fn read(head: &[u8]) -> Result<(PieceHead, Self), serde_json::Error> {
+        let head: PieceHead = serde_json::from_slice(head)?;
+        let facts = serde_json::from_value(head.facts.clone())?;
+        Ok((head, facts))
+    }
 }
 
 fn is_empty(history: &History) -> bool {
@@ -107,6 +117,63 @@ pub(super) fn place(last: &PieceName, facts: &PieceFacts, server: &Identity) -> 
     Some((server.history.next(last.file, server.timeline), left, end == left))
 }
 
+/// The head of a piece.
+async fn head_of(repository: &Repository, piece: &LastPiece) -> Result<(PieceHead, PieceFacts), RepositoryError> {
+    let name = piece.name.to_string();
+    let head = repository.fetch_head(&piece.folder, &name).await?;
+    PieceFacts::read(&head).map_err(|error| {
+        RepositoryError::Unusable(format!("{}/{name}: its head is of no use here: {error}", piece.folder))
+    })
+}
+
+/// The last piece from which the server goes on, with its head and the place where it does. It is the last one of all; or, where
+/// that is of a timeline that was given up, the last one of the newest timeline that the server comes from.
+async fn last_in_line(
+    repository: &Repository,
+    (backup, log): (&str, &str),
+    last: LastPiece,
+    server: &Identity,
+) -> Result<(LastPiece, PieceHead, PieceFacts, Option<(u32, Lsn, bool)>), RepositoryError> {
+    let (head, facts) = head_of(repository, &last).await?;
+    let at = place(&last.name, &facts, server);
+    let is_given_up = last.name.file < server.timeline && server.history.left(last.name.file).is_none();
+    if at.is_some() || !is_given_up {
+        return Ok((last, head, facts, at));
+    }
+    let pieces = all_pieces(repository, backup, log).await?;
+    for (timeline, _) in server.history.0.iter().rev() {
+        let of_it = pieces.iter().filter(|piece| piece.name.file == *timeline);
+        let Some(newest) = of_it.max_by_key(|piece| (piece.name.end, piece.name.seq)) else { continue };
+        let newest = LastPiece { folder: newest.folder.clone(), name: newest.name };
+        let (head, facts) = head_of(repository, &newest).await?;
+        let at = place(&newest.name, &facts, server);
+        return Ok((newest, head, facts, at));
+    }
+    Ok((last, head, facts, None))
+}
+
+/// The log that goes on from a base that is taken now.
+///
+/// # Errors
+/// The server does not go on from what was received: whoever follows it must see that first, and begin another log.
+pub(super) async fn log_of_base(
+    of: &Postgres,
+    repository: &Arc<Repository>,
+    server: &Identity,
+) -> Result<String, DatabaseError> {
+    let (log, _) = current_log(repository, &of.name, &server.system).await?;
+    let (_, last) = LogWriter::open(Arc::clone(repository), &of.name, &log).await?;
+    if let Some(last) = last {
+        let (.., at) = last_in_line(repository, (&of.name, &log), last, server).await?;
+        if at.is_none() {
+            return Err(of.error(
+                "it does not go on from what was received of its log: take the base again once another log is begun",
+            ));
+        }
+    }
+    Ok(log)
+}
+
 /// Finds where to begin.
 pub(super) async fn start(
     of: &Postgres,
@@ -127,15 +194,8 @@ pub(super) async fn start(
         let (timeline, at) = from_slot()?;
         return Ok(Start { log, writer, timeline, at, previous: None, through: Time::default(), is_new: true });
     };
-    let head = repository.fetch_head(&last.folder, &last.name.to_string()).await?;
-    let known = serde_json::from_slice::<PieceHead>(&head).and_then(|head| {
-        let facts: PieceFacts = serde_json::from_value(head.facts.clone())?;
-        Ok((head, facts))
-    });
-    let (head, facts) = known.map_err(|error| {
-        RepositoryError::Unusable(format!("{}/{}: its head is of no use here: {error}", last.folder, last.name))
-    })?;
-    match (from, place(&last.name, &facts, server)) {
+    let (last, head, facts, at) = last_in_line(repository, (&of.name, &log), last, server).await?;
+    match (from, at) {
         (From::End, Some((timeline, at, is_next))) => {
             let previous = facts.last_record.filter(|_| is_next);
             Ok(Start { log, writer, timeline, at, previous, through: head.through, is_new: false })

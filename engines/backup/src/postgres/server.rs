@@ -8,6 +8,9 @@ use super::wire::{Connection, Row, WireError};
 use super::{Lsn, OLDEST_MAJOR, Postgres};
 use crate::database::DatabaseError;
 
+/// The state in which the server says that something of that name is there: a duplicate object.
+const ALREADY_THERE: &str = "42710";
+
 /// What does not change while a server runs.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Server {
@@ -90,6 +93,12 @@ impl History {
         lines.map(switch).collect::<Option<Vec<_>>>().map(Self)
     }
 
+    /// The same as a file that the server reads.
+    pub(super) fn file(&self) -> String {
+        let lines = self.0.iter().map(|(timeline, at)| format!("{timeline}\t{at}\tas garant has followed it\n"));
+        lines.collect::<Vec<_>>().concat()
+    }
+
     /// Where `timeline` was left.
     pub(super) fn left(&self, timeline: u32) -> Option<Lsn> {
         self.0.iter().find(|(of, _)| *of == timeline).map(|(_, at)| *at)
@@ -131,7 +140,11 @@ impl Slot {
             }
             replication.query(&format!("DROP_REPLICATION_SLOT {name}")).await?;
         }
-        replication.query(&format!("CREATE_REPLICATION_SLOT {name} PHYSICAL RESERVE_WAL")).await?;
+        match replication.query(&format!("CREATE_REPLICATION_SLOT {name} PHYSICAL RESERVE_WAL")).await {
+            // A base and the receiver may begin at the same time.
+            Err(error) if error.code() == Some(ALREADY_THERE) => {}
+            made => drop(made?),
+        }
         let made = Self::find(name, sql).await?;
         made.ok_or_else(|| WireError::Unexpected(format!("the slot {name} was made, and is not there")))
     }

@@ -2,5 +2,7 @@
 
 mod cluster;
 mod follow;
+mod oracle;
 mod problems;
 mod records;
+mod restore;

@@ -111,6 +111,11 @@ impl Catalog {
         self.repository.folders(&format!("logs/{}/", self.backup)).await
     }
 
+    /// All pieces of a log, in the order of its files and of their places in them.
+    pub async fn all_pieces(&self, log: &str) -> Result<Vec<LogPiece>, RepositoryError> {
+        all_pieces(&self.repository, &self.backup, log).await
+    }
+
     /// The pieces of a log that go on from `start` of `file`, in order; what an earlier one holds whole is left out. They end where one
     /// is missing, and the second part says whether there are more behind.
     pub async fn pieces(
@@ -119,20 +124,7 @@ impl Catalog {
         from: (u32, u64),
         goes_on: impl Fn(&PieceName, &PieceName) -> bool,
     ) -> Result<(Vec<LogPiece>, bool), RepositoryError> {
-        let (objects, _) = self.repository.list(&log_folder(&self.backup, log)).await?;
-        let mut all: Vec<LogPiece> = Vec::new();
-        for (whole, at) in objects {
-            let Some((folder, name)) = whole.rsplit_once('/') else { continue };
-            let Some(name) = PieceName::parse(name) else { continue };
-            let copies = at.iter().map(|(copy, _)| *copy).collect();
-            all.push(LogPiece {
-                folder: folder.to_owned(),
-                name,
-                copies,
-                stored: at.first().map_or(0, |(_, size)| *size),
-            });
-        }
-        all.sort_by_key(|piece| (piece.name.file, piece.name.start, piece.name.end));
+        let all = self.all_pieces(log).await?;
         let mut chain: Vec<LogPiece> = Vec::new();
         for piece in all {
             let name = piece.name;
@@ -188,4 +180,22 @@ impl Catalog {
         }
         Ok(())
     }
+}
+
+/// All pieces of a log of `backup`, in the order of its files and of their places in them.
+pub(crate) async fn all_pieces(
+    repository: &Repository,
+    backup: &str,
+    log: &str,
+) -> Result<Vec<LogPiece>, RepositoryError> {
+    let (objects, _) = repository.list(&log_folder(backup, log)).await?;
+    let mut all: Vec<LogPiece> = Vec::new();
+    for (whole, at) in objects {
+        let Some((folder, name)) = whole.rsplit_once('/') else { continue };
+        let Some(name) = PieceName::parse(name) else { continue };
+        let copies = at.iter().map(|(copy, _)| *copy).collect();
+        all.push(LogPiece { folder: folder.to_owned(), name, copies, stored: at.first().map_or(0, |(_, size)| *size) });
+    }
+    all.sort_by_key(|piece| (piece.name.file, piece.name.start, piece.name.end));
+    Ok(all)
 }

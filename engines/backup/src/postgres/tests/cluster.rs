@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use super::super::wire::{Connection, Mode, Row};
 use super::super::{Lsn, Postgres};
 use crate::config::Connection as Settings;
-use crate::database::{DatabaseError, Shipped};
+use crate::database::{Database as _, DatabaseError, Restored, Shipped};
 use crate::objects::Directory;
 use crate::sealed::{Copy, Repository, RepositoryKey};
 
@@ -73,6 +73,8 @@ pub(super) struct Cluster {
     folder: TempDir,
     pub(super) data: PathBuf,
     server: Mutex<Option<Companion>>,
+    /// Where it was restored, if it was.
+    _restored: Option<TempDir>,
 }
 
 impl Cluster {
@@ -82,9 +84,17 @@ impl Cluster {
         let data = folder.path().join("data");
         let initdb = as_postgres(format!("{BIN}/initdb")).args(["-k", "-N", "-A", "trust", "-U", "postgres"]);
         run(initdb.args(["--no-locale", "-E", "UTF8", "-D"]).arg(&data)).await;
-        let cluster = Self { folder, data, server: Mutex::default() };
+        let cluster = Self { folder, data, server: Mutex::default(), _restored: None };
         cluster
             .configure(&format!("fsync = off\nshared_buffers = '16MB'\nmax_slot_wal_keep_size = '1GB'\n{settings}\n"));
+        cluster.start().await;
+        cluster
+    }
+
+    /// A server on a directory of data that was restored.
+    async fn on(data: &Path, restored: TempDir) -> Self {
+        let (data, server) = (data.to_owned(), Mutex::default());
+        let cluster = Self { folder: folder(), data, server, _restored: Some(restored) };
         cluster.start().await;
         cluster
     }
@@ -197,6 +207,22 @@ impl Kept {
         let repository = Arc::new(Repository::new(copies, key, Span::from_days(90), clock, random));
         Self { folder, repository }
     }
+}
+
+/// A folder to restore into, and what comes of it.
+pub(super) async fn restored(kept: &Kept, to: Time) -> (TempDir, Result<Restored, DatabaseError>) {
+    let folder = folder();
+    let (into, work) = (folder.path().join("data"), folder.path().join("work"));
+    let restored = Postgres::restore(&context(), &kept.repository, "crm-db", to, &into, &work, &()).await;
+    assert!(std::fs::read_dir(&work).map_or(true, |mut left| left.next().is_none()), "nothing is left of the work");
+    (folder, restored)
+}
+
+/// The same, of an instant that can be reached, with a server on it.
+pub(super) async fn rewound(kept: &Kept, to: Time) -> (Cluster, Restored) {
+    let (folder, restored) = restored(kept, to).await;
+    let restored = restored.unwrap_or_else(|error| panic!("{}: {error}", to.micros()));
+    (Cluster::on(&restored.folder, folder).await, restored)
 }
 
 /// Somebody who follows a cluster.

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use super::super::Postgres;
 use super::cluster::{Cluster, Follower, Kept, context};
 use crate::config::{Connection as Settings, SecretPlace};
-use crate::database::Problem;
+use crate::database::{Database as _, Problem};
 
 fn named(problems: &[Problem]) -> Vec<(&str, bool)> {
     problems

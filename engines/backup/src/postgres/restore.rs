@@ -1,0 +1,276 @@
+//! A restore: unpack a base, check it, put the log together up to the instant, and let PostgreSQL recover to the last commit before it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::sync::Arc;
+
+use engine::{Context, Program};
+use event::{Span, Time};
+use futures_util::stream::{self, StreamExt as _};
+use tokio::fs::File;
+
+use super::base::{BASE_ARCHIVE, BaseFacts, SERVER_MANIFEST};
+use super::log_files::{Committed, LogFiles, Place};
+use super::plan::{Failure, Plan, Stretch, Unread, plan, read_head};
+use super::recovery::{Server, Target};
+use crate::database::{DatabaseError, Restored, Watcher};
+use crate::owner::WorkFolder;
+use crate::sealed::{Catalog, LogPiece, Manifest, Repository, RepositoryError, Stream};
+
+/// How many pieces of a log are fetched at once.
+const PIECES_AT_ONCE: usize = 4;
+/// Most pieces that can't be opened without which a restore is tried.
+const UNREAD_MAX: usize = 100;
+/// The folder of tablespaces in a restored directory of data.
+const TABLESPACES: &str = "tablespaces";
+
+/// See [`super::Postgres::restore`].
+pub(super) async fn restore(
+    context: &Context,
+    repository: &Arc<Repository>,
+    backup: &str,
+    to: Time,
+    into: &Path,
+    work: &Path,
+    watcher: &dyn Watcher,
+) -> Result<Restored, DatabaseError> {
+    let catalog = Catalog::read(repository, backup).await?;
+    let mut unread = BTreeMap::new();
+    // The log first: whether it leads to the instant is known for sure once it was read.
+    let (plan, server, log) = loop {
+        let done = async {
+            let plan = plan(repository, &catalog, (backup, to), &unread).await?;
+            let server = Server::find(context, &plan.set.engine_version).await?;
+            has_room(into, &plan.set, &server)?;
+            server.owner.can_reach(context, into).await?;
+            let log = write_log(repository, &plan, to, &into.join("pg_wal"), &server, watcher).await?;
+            Ok((plan, server, log))
+        };
+        match done.await {
+            Ok(done) => break done,
+            Err(Failure::Unread(Unread { piece, error })) if unread.len() < UNREAD_MAX => {
+                tracing::warn!(backup, piece, %error, "a piece of log can't be opened: the restore tries to go without");
+                unread.insert(piece, error.to_string());
+                let path = into.join("pg_wal");
+                match fs::remove_dir_all(&path) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        return Err(DatabaseError::Files { path, error });
+                    }
+                    _ => {}
+                }
+            }
+            Err(Failure::Unread(Unread { error, .. })) => return Err(error.into()),
+            Err(Failure::Final(error)) => return Err(error),
+        }
+    };
+    let owner = server.owner;
+    let work = WorkFolder::new(work, "restore", context)?;
+    owner.give(work.path())?;
+    owner.can_reach(context, work.path()).await?;
+    let base_bytes = plan.set.streams.iter().map(|stream| stream.size).sum();
+    let mut unpacking = Unpacking { context, catalog: &catalog, plan: &plan, done: 0, of: base_bytes, watcher };
+    unpacking.all(into, work.path(), &server).await?;
+    server.verify(context, into, &work.path().join(SERVER_MANIFEST)).await?;
+    write_tablespace_map(into, &plan.base, &server)?;
+
+    // Those that this timeline does not descend from are there for their numbers, which the next one must not have.
+    let history = |timeline: u32| into.join(format!("pg_wal/{timeline:08X}.history"));
+    for timeline in 2..=plan.newest_timeline {
+        server.write(&history(timeline), &plan.history.of(timeline).file())?;
+    }
+    let last = log.place.last.filter(|last| last.record.start >= plan.base.stop);
+    let target = Target {
+        timeline: plan.timeline,
+        last_record: last.map(|last| last.record.start),
+        end: last.map_or(plan.base.stop, |last| last.record.end),
+    };
+    server.recover(context, into, work.path(), &target, watcher).await?;
+    for timeline in plan.timeline + 1..=plan.newest_timeline {
+        let path = history(timeline);
+        fs::remove_file(&path).map_err(|error| DatabaseError::Files { path, error })?;
+    }
+    Ok(Restored {
+        to,
+        last_commit: log.place.last.map(Committed::commit),
+        next_commit: log.place.next.map(Committed::commit),
+        set: plan.set.set,
+        folder: into.to_owned(),
+        bytes: base_bytes + log.bytes,
+    })
+}
+
+/// Makes the folder to restore into, with one for the log, and sees whether the disk has room.
+fn has_room(into: &Path, set: &Manifest, server: &Server) -> Result<(), DatabaseError> {
+    let failed = |error| DatabaseError::Files { path: into.to_owned(), error };
+    server.owner.make(into)?;
+    if fs::read_dir(into).map_err(failed)?.next().is_some() {
+        return Err(failed(io::Error::other("the folder to restore into is not empty")));
+    }
+    let needs = set.streams.iter().map(|stream| stream.size).sum::<u64>();
+    let place = rustix::fs::statvfs(into).map_err(|error| failed(error.into()))?;
+    let has = place.f_bavail.saturating_mul(place.f_frsize);
+    if has < needs {
+        let why =
+            format!("the disk has room for {} MB, and the base alone has {} MB", has / 1_000_000, needs / 1_000_000);
+        return Err(failed(io::Error::other(why)));
+    }
+    server.owner.make(&into.join("pg_wal"))
+}
+
+/// The unpacking of a base.
+struct Unpacking<'a> {
+    context: &'a Context,
+    catalog: &'a Catalog,
+    plan: &'a Plan,
+    done: u64,
+    of: u64,
+    watcher: &'a dyn Watcher,
+}
+
+impl Unpacking<'_> {
+    async fn all(&mut self, into: &Path, work: &Path, server: &Server) -> Result<(), DatabaseError> {
+        let missing =
+            |name: &str| RepositoryError::Unusable(format!("the base {} has no stream {name}", self.plan.set.set));
+        let stream = |name: &str| {
+            let found = self.plan.set.streams.iter().find(|stream| stream.name == name);
+            found.ok_or_else(|| missing(name))
+        };
+        let (base, manifest) = (stream(BASE_ARCHIVE)?, stream(SERVER_MANIFEST)?);
+        let mut archives = Vec::new();
+        for tablespace in &self.plan.base.tablespaces {
+            archives.push((tablespace.oid, stream(&tablespace.archive())?));
+        }
+        self.archive(base, into, server).await?;
+        if !archives.is_empty() {
+            server.owner.make(&into.join(TABLESPACES))?;
+        }
+        for (oid, stream) in archives {
+            let folder = into.join(TABLESPACES).join(oid.to_string());
+            server.owner.make(&folder)?;
+            let link = into.join("pg_tblspc").join(oid.to_string());
+            symlink(&folder, &link).map_err(|error| DatabaseError::Files { path: link.clone(), error })?;
+            server.owner.give(&link)?;
+            self.archive(stream, &folder, server).await?;
+        }
+        let path = work.join(SERVER_MANIFEST);
+        let file = File::create(&path).await.map_err(|error| DatabaseError::Files { path: path.clone(), error })?;
+        self.catalog.read_stream(&self.plan.set.set, manifest, file, |_| {}).await?;
+        server.owner.give(&path)
+    }
+
+    /// Unpacks an archive into a folder.
+    async fn archive(&mut self, stream: &Stream, into: &Path, server: &Server) -> Result<(), DatabaseError> {
+        let tar =
+            Program::new("tar").args(["--extract", "--file=-", "--preserve-permissions", "--directory"]).arg(into);
+        let mut running = self.context.programs.filter(&server.owner.run(tar))?;
+        let broken = || DatabaseError::Database("`tar` can't be written to".to_owned());
+        let stdin = running.stdin().ok_or_else(broken)?;
+        let (done, of, watcher) = (self.done, self.of, self.watcher);
+        let read = self.catalog.read_stream(&self.plan.set.set, stream, stdin, |bytes| {
+            watcher.doing("base", done + bytes, Some(of));
+        });
+        let (read, ended) = tokio::join!(read, running.ended());
+        match read {
+            // What broke the pipe says tar.
+            Err(RepositoryError::Source(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+                ended?;
+                return Err(broken());
+            }
+            read => read?,
+        }
+        ended?;
+        self.done += stream.size;
+        Ok(())
+    }
+}
+
+/// Writes down where the tablespaces are now: the server makes its links by this file.
+fn write_tablespace_map(into: &Path, base: &BaseFacts, server: &Server) -> Result<(), DatabaseError> {
+    if base.tablespaces.is_empty() {
+        return Ok(());
+    }
+    let line = |oid: u32| {
+        let folder = into.join(TABLESPACES).join(oid.to_string()).display().to_string();
+        let folder = folder.replace('\\', "\\\\").replace('\n', "\\\n").replace('\r', "\\\r");
+        format!("{oid} {folder}\n")
+    };
+    let lines: Vec<String> = base.tablespaces.iter().map(|tablespace| line(tablespace.oid)).collect();
+    server.write(&into.join("tablespace_map"), &lines.concat())
+}
+
+/// The log up to an instant.
+struct Log {
+    place: Place,
+    /// Bytes that were read.
+    bytes: u64,
+}
+
+/// Writes the log of the plan into a folder, as far as it is needed, and finds the place of the instant in it.
+async fn write_log(
+    repository: &Repository,
+    plan: &Plan,
+    to: Time,
+    folder: &Path,
+    server: &Server,
+    watcher: &dyn Watcher,
+) -> Result<Log, Failure> {
+    let BaseFacts { start, stop, segment_bytes, .. } = plan.base;
+    let place = Place::new(to, start.segment_start(segment_bytes), segment_bytes);
+    let files = LogFiles::new(folder, server.owner, segment_bytes);
+    let of = plan.route.iter().map(|stretch| stretch.to.0 - stretch.from.0).sum();
+    let fetched = stream::iter(&plan.route).map(|stretch| async move {
+        let fetched = repository.fetch(&stretch.piece.folder, &stretch.piece.name.to_string()).await;
+        let (head, payload) = fetched.map_err(|error| Failure::of(&stretch.piece, error))?;
+        let (head, facts) = read_head(&stretch.piece, &head)?;
+        Ok::<_, Failure>((stretch, head, facts, payload))
+    });
+    let mut fetched = fetched.buffered(PIECES_AT_ONCE);
+    let (mut log, mut files, mut is_needed) = (Log { place, bytes: 0 }, files, true);
+    while let Some(piece) = fetched.next().await {
+        let (stretch, head, facts, payload) = piece?;
+        let Stretch { piece: LogPiece { name, .. }, from, to: until } = *stretch;
+        let bad = |why: String| Failure::of(&stretch.piece, RepositoryError::Unusable(why));
+        // Files are written and records are read on a thread of their own.
+        let done = tokio::task::spawn_blocking(move || {
+            let range = (from.0 - name.start, until.0 - name.start);
+            let bytes =
+                usize::try_from(range.0).ok().zip(usize::try_from(range.1).ok()).and_then(|(a, b)| payload.get(a..b));
+            let bytes = bytes.ok_or_else(|| Unwritten::Bad("it holds less than its name says".to_owned()))?;
+            log.place
+                .read(bytes, Span::from_micros(facts.clock_ahead_us))
+                .map_err(|error| Unwritten::Bad(error.to_string()))?;
+            if is_needed {
+                files.write(name.file, from, bytes).map_err(Unwritten::Files)?;
+            }
+            log.bytes += until.0 - from.0;
+            Ok((log, files))
+        });
+        (log, files) = match done.await {
+            Ok(Ok(done)) => done,
+            Ok(Err(Unwritten::Files(error))) => return Err(error.into()),
+            Ok(Err(Unwritten::Bad(why))) => return Err(bad(why)),
+            Err(error) => return Err(DatabaseError::Database(format!("the log could not be written: {error}")).into()),
+        };
+        watcher.doing("log", log.bytes, Some(of));
+        if head.through >= to {
+            log.place.close();
+        }
+        // Behind the place of the instant it is only looked for the next commit.
+        is_needed &= until < stop || (log.place.next.is_none() && head.through < to);
+        if log.place.next.is_some() && until >= stop {
+            break;
+        }
+    }
+    Ok(log)
+}
+
+/// Why a piece of log is not in the files.
+enum Unwritten {
+    /// It is not what it is to be.
+    Bad(String),
+    /// The files are to blame.
+    Files(DatabaseError),
+}
