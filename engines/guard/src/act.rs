@@ -15,6 +15,7 @@ mod scans;
 mod sessions;
 #[cfg(test)]
 pub(crate) mod simulated;
+mod sockets;
 #[cfg(test)]
 mod test_net;
 

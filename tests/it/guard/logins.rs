@@ -2,12 +2,12 @@
 //! of the real sshd beside connections that are only held.
 
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use super::bench::{
-    ATTACKER, Bench, Daemon, HOST, OTHER, SSHD, agent, append, ask, banned, done, failures, folder, ready, signal,
-    until_banned,
+    ATTACKER, Bench, Daemon, HOST, OTHER, SSHD, agent, append, ask, banned, done, entries, failures, folder, ready,
+    signal, until_banned,
 };
 use crate::harness::eventually;
 
@@ -103,52 +103,77 @@ fn logins_of_the_past_are_found_in_the_journal_of_systemd() {
     drop(up.stop());
 }
 
-/// sshd lets connections be for ever and says nothing in a log that is read, as the agent starts: who holds a connection is banned, and
-/// who logs in is found by the process that serves him.
+/// A real sshd on port 2222, without PAM and a bound of time, that says nothing in a log that is read; and who comes to it.
+struct Ssh<'a> {
+    bench: &'a Bench,
+    at: PathBuf,
+    _sshd: Daemon,
+}
+
+impl<'a> Ssh<'a> {
+    fn start(bench: &'a Bench, at: &Path) -> Self {
+        let file = |name: &str| at.join(name).to_str().expect("UTF-8").to_owned();
+        done(&["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", &file("key")]);
+        let configuration = format!(
+            "Port 2222\nHostKey {0}\nAuthorizedKeysFile {0}.pub\nStrictModes no\nUsePAM no\nPermitRootLogin yes\nLoginGraceTime 0\n\
+             PidFile none\nMaxStartups 1000\n",
+            file("key")
+        );
+        std::fs::write(at.join("sshd_config"), configuration).expect("written");
+        append(&at.join("auth.log"), "");
+        let run = format!(
+            "mount -t tmpfs none /run && mkdir -m 755 /run/sshd && exec /usr/sbin/sshd -D -e -f {}",
+            file("sshd_config")
+        );
+        let sshd = bench.daemon(&["unshare", "-m", "sh", "-c", &run]);
+        eventually("sshd to listen", || (bench.reach(OTHER, 2222, 1.0) == "open").then_some(()));
+        Self { bench, at: at.to_owned(), _sshd: sshd }
+    }
+
+    /// Starts a client, which has written a line once it is in.
+    fn client(&self, program: &[&str]) -> Daemon {
+        use std::io::BufRead as _;
+        let mut client = self.bench.outside(program).stdout(Stdio::piped()).spawn().expect("it starts");
+        let mut line = String::new();
+        std::io::BufReader::new(client.stdout.as_mut().expect("piped")).read_line(&mut line).expect("it is in");
+        assert!(!line.is_empty(), "{program:?} ended");
+        Daemon(client)
+    }
+
+    /// Holds connections of the attacker: the first one is there, and each further one comes so many seconds later.
+    fn held(&self, every: u32) -> Daemon {
+        let hold = format!(
+            "import socket, time\nheld = []\nwhile True:\n    s = socket.create_connection(('{HOST}', 2222), 20, ('{ATTACKER}', 0))\n    \
+             held.append(s); s.recv(9); print('held', flush=True); time.sleep({every})"
+        );
+        self.client(&["/usr/bin/python3", "-c", &hold])
+    }
+
+    /// A session from the other address.
+    fn session(&self) -> Daemon {
+        let (key, host) = (self.at.join("key"), format!("root@{HOST}"));
+        let options = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR", "BatchMode=yes"];
+        let mut ssh = vec!["ssh", "-F", "none", "-b", OTHER, "-i", key.to_str().expect("UTF-8"), "-p", "2222"];
+        ssh.extend(options.iter().flat_map(|option| ["-o", option]));
+        ssh.extend([host.as_str(), "echo in; sleep 10000"]);
+        self.client(&ssh)
+    }
+}
+
+/// As the agent starts: who holds a connection is banned, and who logs in is found by the process that serves him.
 #[test]
 fn a_held_connection_allows_nobody_and_a_session_does() {
     let bench = Bench::new();
     let folder = folder(SSHD, "", "");
     let at = folder.path().to_path_buf();
-    let file = |name: &str| at.join(name).to_str().expect("UTF-8").to_owned();
-    done(&["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", &file("key")]);
-    let configuration = format!(
-        "Port 2222\nHostKey {0}\nAuthorizedKeysFile {0}.pub\nStrictModes no\nUsePAM no\nPermitRootLogin yes\nLoginGraceTime 0\n\
-         PidFile none\n",
-        file("key")
-    );
-    std::fs::write(at.join("sshd_config"), configuration).expect("written");
-    append(&at.join("auth.log"), "");
-    let run = format!(
-        "mount -t tmpfs none /run && mkdir -m 755 /run/sshd && exec /usr/sbin/sshd -D -e -f {}",
-        file("sshd_config")
-    );
-    let _sshd = bench.daemon(&["unshare", "-m", "sh", "-c", &run]);
-    eventually("sshd to listen", || (bench.reach(OTHER, 2222, 1.0) == "open").then_some(()));
-    let hold = format!(
-        "import socket, time\ns = socket.create_connection(('{HOST}', 2222), 20, ('{ATTACKER}', 0)); s.recv(9)\n\
-         print('held', flush=True); time.sleep(10000)"
-    );
-    let client = |program: &[&str]| {
-        use std::io::BufRead as _;
-        let mut client = bench.outside(program).stdout(Stdio::piped()).spawn().expect("it starts");
-        let mut line = String::new();
-        std::io::BufReader::new(client.stdout.as_mut().expect("piped")).read_line(&mut line).expect("it is in");
-        assert!(!line.is_empty(), "{program:?} ended");
-        Daemon(client)
-    };
-    let _held = client(&["/usr/bin/python3", "-c", &hold]);
+    let ssh = Ssh::start(&bench, &at);
+    let _held = ssh.held(10_000);
     let up = bench.up(folder);
     ready(&at);
     assert!(!is_allowed(&at, ATTACKER));
     // What came long behind the start can't be what was there at it.
     crate::harness::pause(3.0);
-    let (key, host) = (file("key"), format!("root@{HOST}"));
-    let options = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR", "BatchMode=yes"];
-    let mut ssh = vec!["ssh", "-F", "none", "-b", OTHER, "-i", &key, "-p", "2222"];
-    ssh.extend(options.iter().flat_map(|option| ["-o", option]));
-    ssh.extend([host.as_str(), "echo in; sleep 10000"]);
-    let session = client(&ssh);
+    let session = ssh.session();
     eventually("the session to be found", || is_allowed(&at, OTHER).then_some(()));
     append(&at.join("auth.log"), failures(OTHER, 3) + &failures(ATTACKER, 3));
     until_banned(&at, ATTACKER, "sshd");
@@ -156,5 +181,35 @@ fn a_held_connection_allows_nobody_and_a_session_does() {
     drop(session);
     eventually("the session to be over", || (!is_allowed(&at, OTHER)).then_some(()));
     assert!(!is_allowed(&at, ATTACKER));
+    drop(up.stop());
+}
+
+/// One more connection is held each second, and never let go: who logs in is found, and not banned by what fails beside his session. A
+/// ban of before it is lifted.
+#[test]
+fn a_session_is_found_among_connections_that_never_end() {
+    let bench = Bench::new();
+    let folder = folder(&SSHD.replace("[sshd]\n", "[sshd]\nport = 22\n"), "", "");
+    let at = folder.path().to_path_buf();
+    let ssh = Ssh::start(&bench, &at);
+    let _held = ssh.held(1);
+    let up = bench.up(folder);
+    ready(&at);
+    let session = ssh.session();
+    eventually("the session to be found", || is_allowed(&at, OTHER).then_some(()));
+    append(&at.join("auth.log"), failures(OTHER, 3) + &failures(ATTACKER, 3));
+    until_banned(&at, ATTACKER, "sshd");
+    assert_eq!(banned(&at), [format!("{ATTACKER} sshd")]);
+    drop(session);
+    eventually("the session to be over", || (!is_allowed(&at, OTHER)).then_some(()));
+
+    append(&at.join("auth.log"), failures(OTHER, 3));
+    until_banned(&at, OTHER, "sshd");
+    let _session = ssh.session();
+    eventually("the ban to be lifted", || (banned(&at) == [format!("{ATTACKER} sshd")]).then_some(()));
+    eventually("that to be journaled", || {
+        entries(&at, "guard.unbanned").iter().any(|unbanned| unbanned["address"] == OTHER).then_some(())
+    });
+    assert!(is_allowed(&at, OTHER) && !is_allowed(&at, ATTACKER));
     drop(up.stop());
 }

@@ -1,6 +1,6 @@
 //! Facts of this host that nobody may be banned against: its addresses, its gateways, its sessions.
 //!
-//! All of it is read from `/proc` and `/run`, which needs no right. Which connections are *sessions of people who logged in* is
+//! All of it is read from `/proc` and `/run`, and the connections over netlink ([`Sockets`]), which needs no right. Which connections are *sessions of people who logged in* is
 //! the difficult part: see [`Sessions`](super::Sessions). Sources of logins that were read in a log are given to the
 //! [`Allowlist`](super::Allowlist) by its caller.
 
@@ -9,9 +9,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
 use super::sessions::{SshProcess, ssh_processes};
+use super::sockets::{Sockets, uptime};
 
 /// Most bytes that are read of one file.
-const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+pub(super) const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Most addresses of each kind that are kept.
 const ADDRESSES_MAX: usize = 4096;
 
@@ -60,9 +61,6 @@ impl SshSettings {
     }
 }
 
-/// A connection of TCP: this end, and the other.
-pub(super) type Connection = (SocketAddr, SocketAddr);
-
 /// The facts, as they were at one look.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct HostFacts {
@@ -76,12 +74,12 @@ pub struct HostFacts {
     pub logged_in: BTreeSet<IpAddr>,
     /// Of those that logind names, the processes of sshd.
     pub(super) leaders: BTreeMap<u32, IpAddr>,
-    /// Connections from outside that a process has: to ports that something listens on, or did.
-    pub(super) connections: BTreeSet<Connection>,
+    /// Hundredths of a second from the boot until the connections were read.
+    pub(super) uptime: u64,
+    /// Connections from outside that a program of root has.
+    pub(super) sockets: Sockets,
     /// What sshd has started for them; `None` where processes of others can't be seen.
     pub(super) processes: Option<Vec<SshProcess>>,
-    /// Hundredths of a second since the boot.
-    pub(super) uptime: u64,
 }
 
 impl HostFacts {
@@ -117,17 +115,20 @@ impl HostFacts {
             let alive = utmp(&records).into_iter().filter(|(process, _)| is_alive(*process));
             facts.logged_in.extend(alive.map(|(_, address)| address));
         }
-        facts.uptime = uptime(&text("proc/uptime"));
-        let sockets = [text("proc/net/tcp"), text("proc/net/tcp6")];
-        let is_whole = sockets.iter().all(|text| u64::try_from(text.len()).is_ok_and(|bytes| bytes < FILE_BYTES_MAX));
-        facts.connections = accepted(&sockets.join("\n"));
-        // Behind the connections: whoever serves one of them now has served it then.
-        facts.processes = ssh_processes(root);
-        if !is_whole {
-            // Which process serves whom can be told from all connections alone.
-            facts.processes = facts.processes.map(|_| Vec::new());
-        }
+        facts.read_sessions(root, Sockets::read);
         facts
+    }
+
+    /// Reads the connections, and what serves them.
+    pub(super) fn read_sessions(&mut self, root: &Path, sockets: impl FnOnce(&Path) -> Sockets) {
+        self.uptime = uptime(root);
+        self.sockets = sockets(root);
+        // Behind the connections: whoever serves one of them now has served it then.
+        self.processes = ssh_processes(root);
+        if self.sockets.is_cut {
+            // Which process serves whom can be told from all connections alone.
+            self.processes = self.processes.take().map(|_| Vec::new());
+        }
     }
 }
 
@@ -184,7 +185,7 @@ fn route6(text: &str) -> impl Iterator<Item = IpAddr> + '_ {
 }
 
 /// An IPv4 address as `/proc` writes it: one number of the machine's byte order.
-fn hex4(text: &str) -> Option<Ipv4Addr> {
+pub(super) fn hex4(text: &str) -> Option<Ipv4Addr> {
     let number = u32::from_str_radix(text, 16).ok()?;
     Some(Ipv4Addr::from(number.to_ne_bytes()))
 }
@@ -192,55 +193,6 @@ fn hex4(text: &str) -> Option<Ipv4Addr> {
 /// An IPv6 address of 32 digits in network order.
 fn hex6(text: &str) -> Option<Ipv6Addr> {
     (text.len() == 32).then(|| u128::from_str_radix(text, 16).ok().map(Ipv6Addr::from))?
-}
-
-/// An end of a connection in `/proc/net/tcp` or `tcp6`: an IPv6 address there is four numbers of the machine's byte order.
-fn socket(text: &str) -> Option<SocketAddr> {
-    let (address, port) = text.split_once(':')?;
-    let port = u16::from_str_radix(port, 16).ok()?;
-    let address = match address.len() {
-        8 => IpAddr::V4(hex4(address)?),
-        32 if address.is_ascii() => {
-            let mut bytes = [0; 16];
-            for (number, chunk) in bytes.chunks_exact_mut(4).enumerate() {
-                let digits = address.get(number * 8..number * 8 + 8)?;
-                chunk.copy_from_slice(&u32::from_str_radix(digits, 16).ok()?.to_ne_bytes());
-            }
-            IpAddr::V6(Ipv6Addr::from(bytes)).to_canonical()
-        }
-        _ => return None,
-    };
-    Some(SocketAddr::new(address, port))
-}
-
-/// Hundredths of a second in `/proc/uptime`: `12345.67 …`.
-fn uptime(text: &str) -> u64 {
-    let digits = text.split(' ').next().and_then(|first| first.split_once('.'));
-    digits.and_then(|(seconds, rest)| Some(seconds.parse::<u64>().ok()? * 100 + rest.parse::<u64>().ok()?)).unwrap_or(0)
-}
-
-/// The connections in `/proc/net/tcp` from outside, in whatever state, that a process has: to a port that something listens on, or to
-/// one that this end would not have chosen, for a session outlives its listener.
-pub(super) fn accepted(text: &str) -> BTreeSet<Connection> {
-    const CHOSEN_FROM: u16 = 32_768;
-    const TIME_WAIT: &str = "06";
-    const LISTENING: &str = "0A";
-    let mut listening = BTreeSet::new();
-    let mut connected = Vec::new();
-    for line in text.lines() {
-        let mut fields = line.split_whitespace().skip(1);
-        let (Some(ours), Some(peer), Some(state)) = (fields.next(), fields.next(), fields.next()) else { continue };
-        let (Some(ours), Some(peer)) = (socket(ours), socket(peer)) else { continue };
-        let has_process = fields.nth(5).is_some_and(|inode| inode != "0");
-        match state {
-            LISTENING => _ = listening.insert(ours.port()),
-            TIME_WAIT => {}
-            _ if has_process => connected.push((ours, peer)),
-            _ => {}
-        }
-    }
-    connected.retain(|(ours, _)| ours.port() < CHOSEN_FROM || listening.contains(&ours.port()));
-    connected.into_iter().collect()
 }
 
 /// The user processes on terminals, and their addresses, in a file of utmp(5), of 64-bit Linux and of 32-bit alike (384 bytes a record).

@@ -78,6 +78,18 @@ impl TestNet {
         self.inside("h", program).output().expect("it runs")
     }
 
+    /// Does this on a thread that is in the network of the host.
+    pub(super) fn on_thread_of_host<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+        let namespace = std::fs::File::open(format!("/run/netns/{}h", self.name)).expect("it is there");
+        let work = || {
+            let kind = Some(LinkNameSpaceType::Network);
+            move_into_link_name_space(std::os::fd::AsFd::as_fd(&namespace), kind).expect("root is needed");
+            work()
+        };
+        std::thread::scope(|scope| scope.spawn(work).join().expect("no panic"))
+    }
+
     /// Runs `nft` on the host with this text.
     pub(super) fn nft(&self, script: &str) -> String {
         let file = self.folder.path().join("script");
