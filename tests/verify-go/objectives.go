@@ -523,7 +523,8 @@ func (c *aCase) offences() {
 		return one.at < two.at || one.at == two.at && one.sequence < two.sequence
 	})
 	t := c.times(false)
-	missed := t.blind.length()
+	up := t.up.length()
+	missed := c.elapsed() - up - t.down.length()
 	if len(waits) == 0 {
 		c.nothing(missed)
 		return
@@ -534,15 +535,16 @@ func (c *aCase) offences() {
 		c.cite(w.sequence)
 	}
 	c.out.Figure = &f
-	enough, _ := share(c.elapsed()-missed, c.elapsed())
+	enough, _ := share(up, c.elapsed())
 	switch {
 	case f.Low > f.Target:
 		c.out.Outcome = "broken"
 	case f.High <= f.Target && enough >= c.clause.seen:
 		c.out.Outcome = "kept"
 	}
+	c.becauseDown(t.down)
 	c.becauseLength("unobserved", missed)
-	if 2*t.lone.length() > c.elapsed()-missed {
+	if 2*t.lone.length() > up {
 		c.because(reason{Reason: "lone_observer"})
 	}
 }

@@ -67,7 +67,7 @@ pub struct Reaction {
     /// Longest time allowed from the end of the first sample that shows the failure until a channel accepts the message, or from
     /// when the offence is complete until the ban is in force.
     pub within: Span,
-    /// Share of the window during which all probes must have been observed for the promise to be kept.
+    /// Share of the window during which all probes must have been observed for the promise to be kept; of offences, been up.
     pub observed: Ppb,
     /// Length of the window.
     pub over: Span,
@@ -107,7 +107,7 @@ bans show it.";
             "the longest time from the first sample that shows a failure until a channel accepts the message about it, or \
              from when an offence is complete, by the date of its last failure, until the ban is in force",
         );
-        let doc = "the share of the window during which all probes must have been observed";
+        let doc = "the share of the window during which all probes must have been observed; with `to = \"offences\"`, been up";
         let observed = observed(table, doc);
         let over = windows(table);
         let (within, over, observed) = (within?, over?, observed?);

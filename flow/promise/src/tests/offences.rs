@@ -50,14 +50,38 @@ fn offenders_are_banned_in_time_or_not() {
     assert_eq!(verdict.reasons, [Reason::NoEvidence]);
 }
 
-/// A probe that is down, the log that can't be read say, is no offence; nor is a ban an answer to that.
+/// Bans are in force while the service is up. Other time can hold offences that nobody answered: the packet filter takes no ban, or
+/// bans are simulated.
+#[test]
+fn time_in_which_nobody_is_banned_proves_nothing() {
+    let with = |state: State, seconds: i64| {
+        let mut scene = shop();
+        scene.changed("a", state, 3000, 3000).changed("a", State::Up, 3000 + seconds, 3000 + seconds);
+        judged(scene.banned("a", 1000, 1001))
+    };
+    for (state, reason) in [
+        (State::Down, Reason::Down { length: s(101), outages: 1 }),
+        (State::Flapping, Reason::Unobserved { length: s(101) }),
+    ] {
+        assert_is(&with(state, 100), Some((1, 1)), Outcome::Kept);
+        let verdict = with(state, 101);
+        assert_is(&verdict, Some((1, 1)), Outcome::Unproven);
+        assert_eq!(verdict.reasons, [reason, Reason::LoneObserver]);
+    }
+    // A ban that certainly came too late is too late all the same.
+    let mut scene = shop();
+    scene.changed("a", State::Down, 3000, 3000).banned("a", 1000, 1020);
+    assert_is(&judged(&mut scene), Some((20, 20)), Outcome::Broken);
+}
+
+/// A probe that is down is no offence; nor is a ban an answer to that.
 #[test]
 fn offences_and_failures_are_apart() {
     let down = |scene: &mut Scene| {
         scene.changed("a", State::Down, 3000, 3010).changed("a", State::Up, 4000, 4010);
     };
     let mut scene = shop();
-    down(&mut scene);
+    scene.changed("a", State::Down, 3000, 3010).changed("a", State::Up, 3020, 3030);
     assert_is(&judged(scene.banned("a", 1000, 1001)), Some((1, 1)), Outcome::Kept);
     let mut scene = Scene::default();
     let (within, over) = (s(180), s(WINDOW));

@@ -62,7 +62,8 @@ fn objectives(over: i64) -> Vec<Objective> {
             to: Answered::Offences,
             service: Some(name(SHOP)),
             within: s(WITHIN),
-            observed: target,
+            // Everything is up for the smaller part of most stories.
+            observed: percent("25 %"),
             over,
         }),
         restore(Limit::Every, EVERY_RESTORE),
@@ -323,10 +324,10 @@ fn check(seed: u64) -> Drawn {
         let found = model.bans(&shop, length(range.start)..length(range.end));
         let expected = found.map(|(low, high)| (s(low).micros(), s(high).micros()));
         assert_eq!(bounds(banned), expected, "{what}: {banned:?}");
-        let observed = states.iter().filter(|(_, blind)| !blind).count();
+        let up = states.iter().filter(|(state, _)| *state == Second::Up).count();
         let outcome = match found {
             Some((low, _)) if low > WITHIN => Outcome::Broken,
-            Some((_, high)) if high <= WITHIN && 100 * observed >= 80 * states.len() => Outcome::Kept,
+            Some((_, high)) if high <= WITHIN && 100 * up >= 25 * states.len() => Outcome::Kept,
             _ => Outcome::Unproven,
         };
         assert_eq!(banned.outcome, outcome, "{what}: {banned:?}");

@@ -1,8 +1,9 @@
 //! Offences: every offender is banned within so long (NH-1).
 //!
 //! An offence runs from when it was complete, by the date of its last failure in the log, until the ban was in force. Each
-//! ban is an entry of its own, so no line of any observer is asked: what the figure lacks is what nobody read. The bans of the time during which the logs were not
-//! read are unknown, so it counts against `observed`.
+//! ban is an entry of its own, so no line of any observer is asked for the figure. What it lacks are offences that nobody answered:
+//! while the logs were not read, and while nobody was banned, because the packet filter took no ban or bans were simulated. Only time
+//! in which the service is up is free of them, so all other time counts against `observed`.
 //!
 //! A wait that began before the window is cut where the window starts, as the first gap of freshness is: what came before
 //! may be forgotten.
@@ -50,12 +51,13 @@ pub(super) fn judge(objective: &Reaction, case: &mut Case<'_>) -> Ruling {
         }
         cited.cite(Some(*sequence));
     }
-    let Worst { line: Line { lone, .. }, blind } = case.state(&objective.subject());
-    let (missed, lone) = (blind.length(), lone.length());
+    let Worst { line: Line { up, down, lone, .. }, .. } = case.state(&objective.subject());
+    let (proved, down_for) = (up.length(), down.length());
+    let missed = window.length() - proved - down_for;
     let (Some(low), Some(high)) = (waits.iter().map(|wait| wait.low).max(), waits.first().map(|wait| wait.high)) else {
         return Ruling::no_evidence(missed, cited);
     };
-    let seen = share(window.length() - missed, window.length());
+    let seen = share(proved, window.length());
     let enough = seen.is_some_and(|(share, _)| share >= objective.observed.parts());
     let outcome = match () {
         () if low > objective.within => Outcome::Broken,
@@ -63,10 +65,13 @@ pub(super) fn judge(objective: &Reaction, case: &mut Case<'_>) -> Ruling {
         () => Outcome::Unproven,
     };
     let mut reasons = Vec::new();
+    if down_for > Span::ZERO {
+        reasons.push(Reason::Down { length: down_for, outages: down.intervals().len() as u64 });
+    }
     if missed > Span::ZERO {
         reasons.push(Reason::Unobserved { length: missed });
     }
-    if lone + lone > window.length() - missed {
+    if lone.length() + lone.length() > proved {
         reasons.push(Reason::LoneObserver);
     }
     let (low, high, target) = (low.micros(), high.micros(), objective.within.micros());
