@@ -140,10 +140,16 @@ fn status(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, 
         (false, true) => context.painted(Style::Doubtful, "simulation: nobody is dropped, bans are only recorded"),
         (false, false) => context.painted(Style::Bad, "bans are not in force"),
     };
+    let bans = count(&status, "bans");
+    let bans = if is_simulated {
+        let (simulated, recorded) = (count(&status, "bans_simulated"), count(&status, "simulated_since_start"));
+        let waiting = if bans == 1 { "1 ban waits".to_owned() } else { format!("{bans} bans wait") };
+        format!("{waiting}, {simulated} simulated, {recorded} recorded")
+    } else {
+        format!("{bans} now, {} made", count(&status, "bans_since_start"))
+    };
     context.line(&format!(
-        "{state}: {} now, {} made and {} lines read since {}",
-        count(&status, "bans"),
-        count(&status, "bans_since_start"),
+        "{state}: {bans} and {} lines read since {}",
         count(&status, "lines"),
         text(&status, "since")
     ));
@@ -166,7 +172,7 @@ fn status(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, 
             text(rule, "rule"),
             count(rule, "failures"),
             count(rule, "offences"),
-            count(rule, "banned")
+            count(rule, "banned") + count(rule, "simulated")
         ));
     }
     for log in list(&status, "logs") {
@@ -208,7 +214,12 @@ fn bans(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, Fa
             ports => format!(", {ports}"),
         };
         let in_force = ban.get("in_force").and_then(Value::as_bool).unwrap_or(true);
-        let force = if in_force { "" } else { ", not in force" };
+        let is_simulated = ban.get("simulated").and_then(Value::as_bool).unwrap_or(false);
+        let force = match (in_force, is_simulated) {
+            (true, _) => "",
+            (false, true) => ", simulated",
+            (false, false) => ", not in force",
+        };
         context.line(&format!(
             "{:width$}  {}  since {}  {until}{again}{ports}{force}",
             text(ban, "address"),

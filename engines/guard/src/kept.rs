@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::detect::AttemptsState;
 use crate::events::Attempts;
 use crate::plan::{RulePlan, StreamPlan};
+use crate::simulation::SimulatedBan;
 use crate::stream::StreamState;
 
 #[cfg(test)]
@@ -33,7 +34,7 @@ const LEFT_KEPT: Span = Span::from_days(30);
 /// that went first before those of others: logs of such a rule are read as new ones.
 const LEFT_MAX: usize = 50_000;
 
-/// What is kept: of the logs, of one instant, and who logged in.
+/// What is kept: of the logs and what was made of them, of one instant, and who logged in.
 #[derive(Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Kept {
     /// Of streams, and of rules that went away.
@@ -43,6 +44,9 @@ pub(crate) struct Kept {
     /// What was counted in the last minute and may not be in the journal yet: it is told again, as the same events.
     #[serde(default)]
     pub(crate) counts: Vec<(EventNumber, Time, Attempts)>,
+    /// The bans of a simulation.
+    #[serde(default)]
+    pub(crate) simulated: Vec<SimulatedBan>,
 }
 
 /// Streams to be followed, each with what its rules go on with, and what is left of rules that are not.

@@ -20,6 +20,7 @@ mod login;
 mod plan;
 mod run;
 mod scenarios;
+mod simulation;
 pub mod source;
 mod statement;
 mod stream;

@@ -1,7 +1,7 @@
 //! The engine: follows the desired state, and carries lines, offences and bans between the parts.
 //!
 //! One attempt opens the bans and mends the packet filter; a [`Session`] lasts for as long as one desired state. Logs are read on a
-//! thread that may block; everything else is this loop.
+//! thread that may block; everything else is this loop, and what commands want of it ([`orders`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -19,11 +19,11 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use crate::act::{
     Allowlist, Ban, BanKey, Bans, Caps, Done, Enforcer, EnforcerError, Firewall, FirewallError, HostFacts, Nft, Origin,
-    Request, Scans, Sessions, SshSettings, shown,
+    Ports, Refusal, Request, Scans, Sessions, SshSettings, shown,
 };
 use crate::config::{BANS_NOT_ENFORCED, Desired, LOGS_UNREAD, OFFENDERS_BANNED, Settings};
 use crate::detect::BanLength;
-use crate::door::{BANS_SHOWN, BanOrder, GuardDoor, ImportedBan, Order, Wish};
+use crate::door::{GuardDoor, Order, Wish};
 use crate::events::{Acted, Attempts, Banned, Detail, Impaired, Mended, Spared, Unbanned};
 use crate::fail2ban::Jails;
 use crate::figures::{Figures, Standing};
@@ -31,11 +31,13 @@ use crate::kept::{Kept, Resumed, resume};
 use crate::lists;
 use crate::login::{Login, login};
 use crate::plan::{Impairment, Plan, TICKETS_MAX};
+use crate::simulation::SimulatedBans;
 use crate::source::{Journal, JournalBatch, JournalError, Notice, Wake};
 use crate::statement::{FINDINGS, Said, Statement};
 use crate::stream::{Found, FoundOffence, Stream, StreamState};
 use crate::totals::{RuleTotals, Totals};
 
+mod orders;
 #[cfg(test)]
 mod tests;
 
@@ -75,10 +77,10 @@ const LIST: &str = "list ";
 const LISTS: &str = "lists";
 /// Most of what is wrong that the words of a finding name.
 const TOLD_MAX: usize = 10;
+/// Most addresses, each of a rule, of which it is said that they are spared.
+const SPARED_MAX: usize = 10_000;
 /// Orders that wait.
 const ORDERS_MAX: usize = 16;
-/// The rule of bans that a person orders.
-const MANUAL: &str = "manual";
 
 /// Rules, and how often something was with them.
 type Counted = Vec<(Arc<str>, u64)>;
@@ -299,6 +301,8 @@ struct Session<'a> {
     tells: Option<(Time, String)>,
     /// What was counted in a minute and is not known to be in the journal.
     counts: Vec<(EventNumber, Time, Attempts)>,
+    /// Who would be banned, by a simulation.
+    simulated: SimulatedBans,
 }
 
 impl<'a> Session<'a> {
@@ -338,10 +342,11 @@ impl<'a> Session<'a> {
             let mut streams: Vec<Stream> =
                 streams.map(|(number, (plan, kept))| Stream::new(number, plan, kept)).collect();
             let past: Vec<_> = streams.iter_mut().flat_map(|stream| stream.past_logins(logins_since, now)).collect();
-            ((streams, left), (impaired, mistakes, unknown_lists), (rules, jails), (kept.logins, past), kept.counts)
+            let kept = (kept.counts, kept.simulated, kept.logins);
+            ((streams, left), (impaired, mistakes, unknown_lists), (rules, jails), past, kept)
         });
-        let ((mut streams, left), (impaired, mistakes, unknown_lists), (rules, jails), (logins, mut past), counts) =
-            plan.await?;
+        let ((mut streams, left), (impaired, mistakes, unknown_lists), (rules, jails), mut past, kept) = plan.await?;
+        let (counts, simulated, logins) = kept;
         past.extend(past_journal_logins(context, &streams, logins_since).await);
         totals.hand_over(rules_of(&mut streams));
         sessions.configure(SshSettings::read(Path::new("/etc/ssh")));
@@ -390,6 +395,7 @@ impl<'a> Session<'a> {
             actions: JoinSet::new(),
             tells: None,
             counts,
+            simulated: SimulatedBans::kept(simulated),
             settings,
         };
         tracing::info!(rules, streams = session.streams.len(), "the rules of this host are followed");
@@ -655,12 +661,12 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// The words of a finding, or of the probe when it is down: what is wrong now that belongs to it.
+    /// The words of a finding, or of the probe when it is not up: what is wrong now that belongs to it.
     fn detail(&self, finding: Option<&'static str>) -> Detail {
         let about = finding.unwrap_or(BANS_NOT_ENFORCED);
         let text = if about == OFFENDERS_BANNED {
             self.tells.as_ref().map(|(_, text)| text.clone()).unwrap_or_default()
-        } else if about == BANS_NOT_ENFORCED && self.settings.simulate {
+        } else if about == BANS_NOT_ENFORCED && self.settings.simulate && self.unenforced.is_none() {
             "`simulate = true` in [guard]: offences are recorded, and nobody is banned".to_owned()
         } else {
             let all = self.impaired.iter().filter(|(what, _)| self.finding_of(what) == Some(about));
@@ -740,17 +746,22 @@ impl<'a> Session<'a> {
             let key = (offence.network, offence.rule.to_string());
             let until = left.map(|left| now + left);
             let (is_answered, is_in_force) = self.enforcer.with_bans(|bans| answered(bans, &offence, until));
-            if is_answered {
+            if is_answered || self.simulated.has_judged(&offence) {
                 continue;
             }
             if is_in_force {
                 prolonged.insert(key.clone());
             }
-            let Some(ports) = offence.ports.clone().filter(|_| !self.settings.simulate) else {
+            let Some(ports) = offence.ports.clone() else {
                 self.totals.simulated += 1;
                 events.push(self.seal(&banned(&offence, until, 0, false))?);
                 continue;
             };
+            if self.settings.simulate {
+                self.look_before_ban().await?;
+                events.extend(self.simulated(&offence, &ports, until)?);
+                continue;
+            }
             requests.push(Request {
                 network: offence.network,
                 rule: offence.rule.to_string(),
@@ -782,6 +793,33 @@ impl<'a> Session<'a> {
         }
         self.tell_unwritten().await?;
         Ok(made)
+    }
+
+    /// The event of an offence that a simulation bans nobody for, if there is one.
+    fn simulated(
+        &mut self,
+        offence: &FoundOffence,
+        ports: &Ports,
+        until: Option<Time>,
+    ) -> Result<Option<Observed>, EngineError> {
+        if self.simulated.lasts(offence, until) {
+            return Ok(None);
+        }
+        match self.enforcer.allowlist.judge(offence.network) {
+            Ok(held) => self.simulated.add(offence, held, ports, until),
+            Err(refusal) => return self.spared(offence.network, offence.rule.to_string(), &refusal),
+        }
+        self.totals.simulated += 1;
+        self.seal(&banned(offence, until, 0, false)).map(Some)
+    }
+
+    /// The event of somebody who may not be banned: once for each address and rule, for an office that mistypes a password does so
+    /// all day.
+    fn spared(&mut self, network: IpNet, rule: String, refusal: &Refusal) -> Result<Option<Observed>, EngineError> {
+        if self.spared.len() >= SPARED_MAX || !self.spared.insert((network, rule.clone())) {
+            return Ok(None);
+        }
+        self.seal(&Spared { address: shown(network), rule, reason: refusal.to_string() }).map(Some)
     }
 
     /// Says whether bans can be written down.
@@ -846,11 +884,7 @@ impl<'a> Session<'a> {
                     }
                 }
                 Done::Refused(request, refusal) => {
-                    // Said once for each address and rule: an office that mistypes a password does so all day.
-                    if self.spared.len() < 10_000 && self.spared.insert((request.network, request.rule.clone())) {
-                        let (address, rule) = (shown(request.network), request.rule);
-                        events.push(self.seal(&Spared { address, rule, reason: refusal.to_string() })?);
-                    }
+                    events.extend(self.spared(request.network, request.rule, &refusal)?);
                 }
             }
         }
@@ -937,7 +971,13 @@ impl<'a> Session<'a> {
         self.figures.stand(Some(self.standing(enforced)));
         let tells = self.tells.as_ref().is_some_and(|(until, _)| *until > now);
         let is_partly = self.impaired.keys().any(|what| self.finding_of(what) == Some(BANS_NOT_ENFORCED));
-        let said = self.statement.turn(now, enforced, [!all_read, !enforced || is_partly, tells]);
+        let state = match () {
+            () if self.unenforced.is_some() => State::Down,
+            // That nobody is banned is meant; whether it would work is not known.
+            () if self.settings.simulate => State::Flapping,
+            () => State::Up,
+        };
+        let said = self.statement.turn(now, state, [!all_read, !enforced || is_partly, tells]);
         self.say(said).await
     }
 
@@ -954,6 +994,7 @@ impl<'a> Session<'a> {
         for ban in self.enforcer.expire().await? {
             self.on_ban("unban", ban.hold.network, &ban.rule);
         }
+        self.simulated.expire(self.context.clock.now(), self.settings.simulate);
         while let Some(acted) = self.actions.try_join_next() {
             let acted = acted?;
             if let Some(reason) = &acted.failed {
@@ -1075,7 +1116,7 @@ impl<'a> Session<'a> {
         let mut events = Vec::new();
         if let Some(changed) = &said.changed {
             events.push(self.seal(changed)?);
-            if changed.state == State::Down {
+            if changed.state != State::Up {
                 events.push(self.seal(&self.detail(None))?);
             }
         }
@@ -1140,6 +1181,7 @@ impl<'a> Session<'a> {
             streams: self.streams.iter().map(Stream::state).chain(self.left.iter().cloned()).collect(),
             logins: self.enforcer.allowlist.logins().iter().map(|(address, at)| (*address, *at)).collect(),
             counts: self.counts.clone(),
+            simulated: self.simulated.iter().cloned().collect(),
         }
     }
 
@@ -1163,142 +1205,6 @@ impl<'a> Session<'a> {
         }
     }
 
-    async fn order(&mut self, wish: Wish) -> Result<Reply, EngineError> {
-        Ok(match wish {
-            Wish::Status => Reply::json(&self.status()),
-            Wish::Bans { offset } => Reply::json(&self.bans(offset)),
-            // The loop does, for this is over then.
-            Wish::Reload => Reply::error(500, "nothing was read again"),
-            Wish::Allowed => {
-                let allowed = self.enforcer.allowlist.reasons().into_iter();
-                let allowed =
-                    allowed.map(|(network, why)| json!({ "network": shown(network), "why": why.to_string() }));
-                Reply::json(&allowed.collect::<Vec<_>>())
-            }
-            Wish::Ban(BanOrder { network, lasts }) => {
-                let request = Request {
-                    network,
-                    rule: MANUAL.to_owned(),
-                    ports: crate::act::Ports::All,
-                    lasts,
-                    since: None,
-                    origin: Origin::Manual,
-                };
-                match self.enforcer.ban(vec![request]).await {
-                    Ok(done) => self.answer(done).await?,
-                    Err(error) => Reply::error(503, &error.to_string()),
-                }
-            }
-            Wish::Unban { network, forget } => {
-                let ended = match network {
-                    Some(network) => self.enforcer.unban_network(network, forget).await,
-                    None => self.enforcer.unban_all(forget).await,
-                };
-                match ended {
-                    Ok(ended)
-                        if ended.is_empty() && network.is_some_and(|network| self.enforcer.is_listed(network)) =>
-                    {
-                        Reply::error(
-                            409,
-                            "it is in a list of `lists` in [guard]: put it into `allow`, or take the list out",
-                        )
-                    }
-                    Ok(ended) => {
-                        let mut events = Vec::with_capacity(ended.len());
-                        for ban in &ended {
-                            events.push(self.unbanned(ban)?);
-                        }
-                        self.send(events).await?;
-                        for rule in self.streams.iter_mut().flat_map(|stream| &mut stream.rules) {
-                            let name = Arc::clone(&rule.name);
-                            ended.iter().filter(|ban| *ban.rule == *name).for_each(|ban| rule.forget(ban.network));
-                        }
-                        self.tell_unwritten().await?;
-                        Reply::json(&match self.enforcer.unwritten() {
-                            Some(reason) => json!({ "unbanned": ended.len(), "unwritten": reason }),
-                            None => json!({ "unbanned": ended.len() }),
-                        })
-                    }
-                    Err(error) => Reply::error(503, &error.to_string()),
-                }
-            }
-            Wish::Import(bans) => self.import(bans).await?,
-        })
-    }
-
-    async fn answer(&mut self, done: Vec<Done>) -> Result<Reply, EngineError> {
-        let reply = done.iter().find_map(|done| match done {
-            Done::Refused(_, refusal) => Some(Reply::error(409, &refusal.to_string())),
-            Done::Banned(ban) => Some(Reply::json(&json!({
-                "banned": true,
-                "enforced": !self.settings.simulate,
-                "address": shown(ban.hold.network),
-                "until": ban.until.map(|until| until.to_string()),
-            }))),
-            Done::Simulated { .. } => None,
-        });
-        let events = self.done(done, &BTreeMap::new()).await?;
-        self.send(events).await?;
-        Ok(reply.unwrap_or_else(|| Reply::error(409, "nobody was banned")))
-    }
-
-    /// Takes over the bans of fail2ban that are still in force, with their history.
-    async fn import(&mut self, bans: Vec<ImportedBan>) -> Result<Reply, EngineError> {
-        let now = self.context.clock.now();
-        let mut requests = Vec::new();
-        let mut ports: BTreeMap<&str, crate::act::Ports> = BTreeMap::new();
-        for rule in self.streams.iter().flat_map(|stream| &stream.rules) {
-            ports.insert(&rule.name, rule.ports().unwrap_or_default());
-        }
-        let (mut ended, mut known, mut history) = (0_usize, 0_usize, Vec::new());
-        for ban in &bans {
-            let lasts = ban.until.map(|until| until.since(now));
-            let is_over = lasts.is_some_and(|lasts| lasts <= Span::ZERO);
-            // The one in force is counted when it is made.
-            let before = if is_over { ban.count } else { ban.count.saturating_sub(1) };
-            history.push((ban.network, ban.rule.clone(), before, ban.since));
-            if is_over {
-                ended += 1;
-                continue;
-            }
-            let key = BanKey { network: ban.network, rule: ban.rule.clone() };
-            let lasts_as_long =
-                |held: &Ban| held.until.is_none_or(|until| ban.until.is_some_and(|wanted| wanted <= until));
-            if self.enforcer.with_bans(|bans| bans.get(&key).is_some_and(lasts_as_long)) {
-                known += 1;
-                continue;
-            }
-            requests.push(Request {
-                network: ban.network,
-                rule: ban.rule.clone(),
-                // A ban of a jail that is not followed brings its ports with it.
-                ports: ports
-                    .get(ban.rule.as_str())
-                    .cloned()
-                    .or_else(|| crate::act::Ports::parse(ban.ports.as_deref()?))
-                    .unwrap_or_default(),
-                lasts,
-                since: Some(ban.since),
-                origin: Origin::Imported,
-            });
-        }
-        if let Err(error) = self.enforcer.remember(history).await {
-            return Ok(Reply::error(503, &error.to_string()));
-        }
-        let done = match self.enforcer.ban(requests).await {
-            Ok(done) => done,
-            Err(error) => return Ok(Reply::error(503, &error.to_string())),
-        };
-        let taken = done.iter().filter(|done| matches!(done, Done::Banned(_))).count();
-        let spared = done.len() - taken;
-        let events = self.done(done, &BTreeMap::new()).await?;
-        self.send(events).await?;
-        let enforced = !self.settings.simulate;
-        Ok(Reply::json(&json!({
-            "taken": taken, "known": known, "spared": spared, "ended": ended, "enforced": enforced,
-        })))
-    }
-
     fn standing(&self, is_enforced: bool) -> Standing {
         let mut rules: BTreeMap<String, RuleTotals> = BTreeMap::new();
         for rule in self.streams.iter().flat_map(|stream| &stream.rules) {
@@ -1317,64 +1223,9 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn status(&self) -> serde_json::Value {
-        let rules: Vec<_> = self
-            .streams
-            .iter()
-            .flat_map(|stream| &stream.rules)
-            .map(|rule| {
-                let bans = self.enforcer.with_bans(|bans| bans.iter().filter(|ban| ban.rule == *rule.name).count());
-                json!({
-                    "rule": &*rule.name,
-                    "failures": rule.totals.failures,
-                    "offences": rule.totals.offences,
-                    "nameless": rule.totals.nameless,
-                    "banned": bans,
-                })
-            })
-            .collect();
-        let logs: BTreeSet<_> = self.streams.iter().flat_map(Stream::logs).collect();
-        let impaired: Vec<_> =
-            self.impaired.iter().map(|(what, reason)| json!({ "what": what, "reason": reason })).collect();
-        let (listed, left_out) = if self.settings.simulate { (0, 0) } else { self.enforcer.listed() };
-        json!({
-            "enforced": self.is_enforced(),
-            "simulated": self.settings.simulate,
-            "bans": self.enforcer.with_bans(Bans::len),
-            "bans_since_start": self.totals.bans,
-            "simulated_since_start": self.totals.simulated,
-            "rules": rules,
-            "logs": logs,
-            "lines": self.totals.lines,
-            "since": self.totals.since.to_string(),
-            "listed_networks": listed,
-            "listed_networks_left_out": left_out,
-            "enabled": self.rules,
-            "impaired": impaired,
-        })
-    }
-
     /// Whether the packet filter drops who is banned.
     const fn is_enforced(&self) -> bool {
         self.unenforced.is_none() && !self.settings.simulate
-    }
-
-    fn bans(&self, offset: usize) -> Vec<serde_json::Value> {
-        let in_force = self.is_enforced();
-        let bans: Vec<_> = self.enforcer.with_bans(|bans| bans.iter().skip(offset).take(BANS_SHOWN).cloned().collect());
-        bans.iter()
-            .map(|ban| {
-                json!({
-                    "address": shown(ban.hold.network),
-                    "rule": ban.rule,
-                    "since": ban.since.to_string(),
-                    "until": ban.until.map(|until| until.to_string()),
-                    "count": ban.count,
-                    "ports": ban.hold.ports.to_string(),
-                    "in_force": in_force,
-                })
-            })
-            .collect()
     }
 }
 

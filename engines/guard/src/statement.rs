@@ -58,9 +58,9 @@ impl Statement {
         }
     }
 
-    /// A turn of the engine: whether bans are in force, and which of [`FINDINGS`] are open. Unless the first is, every log was looked
+    /// A turn of the engine: whether bans are in force (up), not (down), or simulated (undecided), and which of [`FINDINGS`] are open. Unless the first is, every log was looked
     /// at up to `now`. What lies further back than a turn takes was not looked at in time.
-    pub(crate) fn turn(&mut self, now: Time, enforced: bool, open: [bool; FINDINGS.len()]) -> Said {
+    pub(crate) fn turn(&mut self, now: Time, state: State, open: [bool; FINDINGS.len()]) -> Said {
         let all_read = !open[0];
         let mut said = Said::default();
         if now < self.looked_until {
@@ -76,7 +76,6 @@ impl Statement {
             }
         }
         self.looked_until = now;
-        let state = if enforced { State::Up } else { State::Down };
         if self.state != Some(state) {
             let after = if self.state.is_none() { now } else { turn.start };
             self.state = Some(state);
@@ -142,7 +141,7 @@ mod tests {
         let mut statement = statement();
         let mut records = Vec::new();
         for second in (0..=180).step_by(5) {
-            records.extend(statement.turn(at(second), true, [false, false, false]).covered);
+            records.extend(statement.turn(at(second), State::Up, [false, false, false]).covered);
         }
         records.extend(statement.end());
         let spans: Vec<_> = records.iter().map(|record| (record.interval.start, record.interval.end)).collect();
@@ -153,14 +152,14 @@ mod tests {
     #[test]
     fn what_was_not_read_is_a_gap_and_a_finding() {
         let mut statement = statement();
-        let first = statement.turn(at(0), true, [false, false, false]);
+        let first = statement.turn(at(0), State::Up, [false, false, false]);
         assert_eq!(first.changed.map(|changed| changed.state), Some(State::Up));
         assert_eq!(first.found.len(), 3, "all are known not to be there");
-        assert!(statement.turn(at(5), true, [false, false, false]).found.is_empty());
-        let lost = statement.turn(at(10), true, [true, false, false]);
+        assert!(statement.turn(at(5), State::Up, [false, false, false]).found.is_empty());
+        let lost = statement.turn(at(10), State::Up, [true, false, false]);
         assert_eq!(lost.found.iter().map(|found| (found.open, found.after)).collect::<Vec<_>>(), [(true, at(5))]);
-        statement.turn(at(15), true, [true, false, false]);
-        assert!(!statement.turn(at(20), true, [false, false, false]).found[0].open);
+        statement.turn(at(15), State::Up, [true, false, false]);
+        assert!(!statement.turn(at(20), State::Up, [false, false, false]).found[0].open);
         let record = statement.end().expect("a record");
         assert_eq!(record.gaps.iter().map(|gap| gap.interval).collect::<Vec<_>>(), [Interval::new(at(5), at(15))]);
     }
@@ -168,8 +167,8 @@ mod tests {
     #[test]
     fn a_pause_is_a_gap() {
         let mut statement = statement();
-        statement.turn(at(0), true, [false, false, false]);
-        let said = statement.turn(at(300), true, [false, false, false]);
+        statement.turn(at(0), State::Up, [false, false, false]);
+        let said = statement.turn(at(300), State::Up, [false, false, false]);
         let record = said.covered.expect("a record");
         assert_eq!(record.interval, Interval::new(at(240), at(300)));
         assert_eq!(record.gaps.len(), 1);
@@ -179,8 +178,8 @@ mod tests {
     #[test]
     fn unenforced_bans_are_down_at_once() {
         let mut statement = statement();
-        statement.turn(at(0), true, [false, false, false]);
-        let said = statement.turn(at(5), false, [false, true, false]);
+        statement.turn(at(0), State::Up, [false, false, false]);
+        let said = statement.turn(at(5), State::Down, [false, true, false]);
         assert_eq!(said.changed.map(|changed| (changed.state, changed.after)), Some((State::Down, at(0))));
         assert!(said.covered.is_some());
         assert_eq!(said.found.len(), 1);
@@ -190,10 +189,10 @@ mod tests {
     fn a_clock_that_is_set_back_says_nothing_twice() {
         let mut statement = statement();
         for second in (0..60).step_by(5) {
-            statement.turn(at(second), true, [false, false, false]);
+            statement.turn(at(second), State::Up, [false, false, false]);
         }
-        statement.turn(at(-600), true, [false, false, false]);
-        let record = statement.turn(at(-540), true, [false, false, false]).covered.expect("a record");
+        statement.turn(at(-600), State::Up, [false, false, false]);
+        let record = statement.turn(at(-540), State::Up, [false, false, false]).covered.expect("a record");
         assert_eq!(record.interval.start, at(-600));
     }
 }

@@ -17,7 +17,7 @@ pub enum State {
     Degraded,
     /// The condition does not hold.
     Down,
-    /// The state changes too often to tell: time that counts as down in the low figure and as up in the high one. A word of
+    /// The state changes too often to tell, or bans are simulated: time that counts as down in the low figure and as up in the high one. A word of
     /// a later release is taken for this one.
     #[serde(other)]
     Flapping,

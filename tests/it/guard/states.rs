@@ -1,5 +1,7 @@
 //! What is said is what is so: simulation, and configurations that can't be read.
 
+use std::path::Path;
+
 use super::bench::{Bench, SSHD, append, ask, failures, folder, guard, ready, until_banned};
 use super::durability::SmallDisk;
 use crate::harness::{binary, command, eventually, transcript};
@@ -158,6 +160,22 @@ fn simulation_drops_nobody_in_the_kernel() {
         bans.as_array().is_some_and(|bans| bans.len() == 2 && bans.iter().all(|ban| ban["in_force"] == false)),
         "{bans}"
     );
+    append(&at.join("auth.log"), failures("10.97.81.3", 3));
+    eventually("the simulated ban", || {
+        let bans = ask(&at, &["bans"])?;
+        bans.as_array()?.iter().any(|ban| ban["simulated"] == true && ban["address"] == "10.97.81.3").then_some(())
+    });
+    // A simulation pages nobody.
+    let (garant, data) = (binary(), at.join("data"));
+    let [garant, data] = [Path::new(garant), &data].map(|path| path.to_str().expect("UTF-8"));
+    let alerts = eventually("the alert", || {
+        let listed = bench.host(&[garant, "alerts", "--all", "--json", "--data", data]).output().expect("it starts");
+        let alerts: serde_json::Value = serde_json::from_slice(&listed.stdout).ok()?;
+        let is_said = alerts.as_array()?.iter().any(|alert| alert["key"] == "finding/bans-not-enforced/guard");
+        is_said.then_some(alerts)
+    });
+    let severities = alerts.as_array().expect("alerts").iter().map(|alert| &alert["severity"]);
+    assert!(severities.into_iter().all(|severity| severity == "warning"), "{alerts}");
     drop(up.stop());
 }
 

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use engine::command::CommandContext as _;
 use engine::sim::{AtDoor, World};
-use event::evidence::Found as FoundEvidence;
+use event::evidence::{Changed, Found as FoundEvidence};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use tokio::sync::watch;
 
 use super::*;
 use crate::act::simulated::Simulated;
+use crate::door::ImportedBan;
 
 /// A guard that runs on a folder of its own.
 struct Running {
@@ -212,9 +213,26 @@ async fn in_simulation_nobody_is_dropped_whatever_is_ordered() {
     }
     let bans = running.json(&["bans"]);
     assert!(bans.as_array().expect("bans").iter().all(|ban| ban["in_force"] == false), "{bans}");
-    assert_eq!(bans.as_array().map(Vec::len), Some(3), "{bans}");
+    let simulated = |bans: &Value, is_simulated: bool| -> Vec<String> {
+        let of = bans.as_array().expect("bans").iter().filter(|ban| ban["simulated"] == is_simulated);
+        of.map(|ban| ban["address"].as_str().expect("text").to_owned()).collect()
+    };
+    assert_eq!(simulated(&bans, false), ["10.66.0.1", "10.66.0.4", "10.66.0.5"]);
+    assert_eq!(simulated(&bans, true), ["10.66.0.6"]);
     let (_, said) = running.guard(&["bans"]).expect("bans");
     assert_eq!(said.lines().filter(|line| line.ends_with(", not in force")).count(), 3, "{said}");
+    let line = said.lines().find(|line| line.contains("10.66.0.6")).expect("a line");
+    assert!(line.contains("web") && line.contains("until") && line.ends_with(", simulated"), "{line}");
+    let (_, said) = running.guard(&["status"]).expect("a status");
+    assert!(said.contains("nobody is dropped") && said.contains("3 bans wait, 1 simulated"), "{said}");
+    // Over a restart, and until somebody ends it.
+    let running = running.restarted().await;
+    assert_eq!(simulated(&running.json(&["bans"]), true), ["10.66.0.6"]);
+    assert_eq!(running.json(&["unban", "10.66.0.6"])["unbanned"], 1);
+    assert_eq!(simulated(&running.json(&["bans"]), true), [""; 0]);
+    let mut running = running;
+    running.fail("10.66.0.6");
+    running.until("the offence", |running| simulated(&running.json(&["bans"]), true) == ["10.66.0.6"]).await;
 
     // Without it, what was recorded is in force.
     running.settings.simulate = false;
@@ -223,6 +241,8 @@ async fn in_simulation_nobody_is_dropped_whatever_is_ordered() {
         .until("the drops", |running| ["10.66.0.1", "10.66.0.4", "10.66.0.5"].iter().all(|ip| running.drops(ip)))
         .await;
     assert!(!running.drops("10.66.0.6"));
+    let bans = running.json(&["bans"]);
+    assert_eq!((simulated(&bans, false).len(), simulated(&bans, true)), (3, vec![]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -414,4 +434,30 @@ async fn a_list_that_was_never_read_is_said_everywhere() {
         .until("a word", |running| running.json(&["status"])["impaired"].to_string().contains("as it was read last"))
         .await;
     assert_eq!((running.drops("192.0.2.9"), running.is_open(BANS_NOT_ENFORCED)), (true, Some(false)));
+}
+
+/// A simulation is no outage: the probe is neither up nor down, the finding says what is the matter, and who may never be banned is
+/// spared in it too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_simulation_is_told_as_what_it_is() {
+    let mut running =
+        Running::start("", |settings, _| settings.allow = vec!["10.66.8.0/24".parse().expect("a network")]).await;
+    running.simulate(true).await;
+    running.until("the finding", |running| running.is_open(BANS_NOT_ENFORCED) == Some(true)).await;
+    assert!(running.words(BANS_NOT_ENFORCED).expect("words").contains("`simulate = true`"));
+    let of_probe = |detail: &Detail| detail.finding.is_none() && detail.text.contains("`simulate = true`");
+    running.until("words", |running| running.world.journal.of::<Detail>().iter().any(of_probe)).await;
+    running.fail("10.66.8.1");
+    running
+        .until("a word", |running| {
+            running.world.journal.of::<Spared>().iter().any(|spared| spared.address == "10.66.8.1")
+        })
+        .await;
+    assert!(running.banned("10.66.8.1").is_none() && running.json(&["bans"]) == json!([]));
+    running.simulate(false).await;
+    running.until("the end of the finding", |running| running.is_open(BANS_NOT_ENFORCED) == Some(false)).await;
+    let mut states: Vec<State> =
+        running.world.journal.of::<Changed>().into_iter().map(|changed| changed.state).collect();
+    states.dedup();
+    assert_eq!(states, [State::Up, State::Flapping, State::Up]);
 }

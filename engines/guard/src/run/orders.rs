@@ -1,0 +1,243 @@
+//! The orders of commands: what the door hands on is done by the loop of the engine, one after the other.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use engine::EngineError;
+use engine::door::Reply;
+use event::Span;
+use ipnet::IpNet;
+use serde_json::json;
+
+use super::Session;
+use crate::act::{Ban, BanKey, Bans, Done, Origin, Ports, Request, shown};
+use crate::door::{BANS_SHOWN, BanOrder, ImportedBan, Wish};
+use crate::simulation::SimulatedBan;
+use crate::stream::Stream;
+
+/// The rule of bans that a person orders.
+const MANUAL: &str = "manual";
+
+impl Session<'_> {
+    /// Does what a command wants.
+    pub(super) async fn order(&mut self, wish: Wish) -> Result<Reply, EngineError> {
+        Ok(match wish {
+            Wish::Status => Reply::json(&self.status()),
+            Wish::Bans { offset } => Reply::json(&self.bans(offset)),
+            // The loop does, for this is over then.
+            Wish::Reload => Reply::error(500, "nothing was read again"),
+            Wish::Allowed => {
+                let allowed = self.enforcer.allowlist.reasons().into_iter();
+                let allowed =
+                    allowed.map(|(network, why)| json!({ "network": shown(network), "why": why.to_string() }));
+                Reply::json(&allowed.collect::<Vec<_>>())
+            }
+            Wish::Ban(BanOrder { network, lasts }) => {
+                let request = Request {
+                    network,
+                    rule: MANUAL.to_owned(),
+                    ports: Ports::All,
+                    lasts,
+                    since: None,
+                    origin: Origin::Manual,
+                };
+                match self.enforcer.ban(vec![request]).await {
+                    Ok(done) => self.answer(done).await?,
+                    Err(error) => Reply::error(503, &error.to_string()),
+                }
+            }
+            Wish::Unban { network, forget } => {
+                let ended = match network {
+                    Some(network) => self.enforcer.unban_network(network, forget).await,
+                    None => self.enforcer.unban_all(forget).await,
+                };
+                match ended {
+                    Ok(ended)
+                        if ended.is_empty() && network.is_some_and(|network| self.enforcer.is_listed(network)) =>
+                    {
+                        Reply::error(
+                            409,
+                            "it is in a list of `lists` in [guard]: put it into `allow`, or take the list out",
+                        )
+                    }
+                    Ok(ended) => {
+                        let mut events = Vec::with_capacity(ended.len());
+                        for ban in &ended {
+                            events.push(self.unbanned(ban)?);
+                        }
+                        self.send(events).await?;
+                        let simulated = if self.settings.simulate { self.simulated.end(network) } else { Vec::new() };
+                        let over: Vec<(&str, IpNet)> = ended
+                            .iter()
+                            .map(|ban| (&*ban.rule, ban.network))
+                            .chain(simulated.iter().map(|ban| (&*ban.rule, ban.network())))
+                            .collect();
+                        for rule in self.streams.iter_mut().flat_map(|stream| &mut stream.rules) {
+                            let name = Arc::clone(&rule.name);
+                            over.iter().filter(|(by, _)| **by == *name).for_each(|(_, of)| rule.forget(*of));
+                        }
+                        let unbanned = over.len();
+                        self.is_dirty = true;
+                        self.tell_unwritten().await?;
+                        Reply::json(&match self.enforcer.unwritten() {
+                            Some(reason) => json!({ "unbanned": unbanned, "unwritten": reason }),
+                            None => json!({ "unbanned": unbanned }),
+                        })
+                    }
+                    Err(error) => Reply::error(503, &error.to_string()),
+                }
+            }
+            Wish::Import(bans) => self.import(bans).await?,
+        })
+    }
+
+    async fn answer(&mut self, done: Vec<Done>) -> Result<Reply, EngineError> {
+        let reply = done.iter().find_map(|done| match done {
+            Done::Refused(_, refusal) => Some(Reply::error(409, &refusal.to_string())),
+            Done::Banned(ban) => Some(Reply::json(&json!({
+                "banned": true,
+                "enforced": !self.settings.simulate,
+                "address": shown(ban.hold.network),
+                "until": ban.until.map(|until| until.to_string()),
+            }))),
+            Done::Simulated { .. } => None,
+        });
+        let events = self.done(done, &BTreeMap::new()).await?;
+        self.send(events).await?;
+        Ok(reply.unwrap_or_else(|| Reply::error(409, "nobody was banned")))
+    }
+
+    /// Takes over the bans of fail2ban that are still in force, with their history.
+    async fn import(&mut self, bans: Vec<ImportedBan>) -> Result<Reply, EngineError> {
+        let now = self.context.clock.now();
+        let mut requests = Vec::new();
+        let mut ports: BTreeMap<&str, Ports> = BTreeMap::new();
+        for rule in self.streams.iter().flat_map(|stream| &stream.rules) {
+            ports.insert(&rule.name, rule.ports().unwrap_or_default());
+        }
+        let (mut ended, mut known, mut history) = (0_usize, 0_usize, Vec::new());
+        for ban in &bans {
+            let lasts = ban.until.map(|until| until.since(now));
+            let is_over = lasts.is_some_and(|lasts| lasts <= Span::ZERO);
+            // The one in force is counted when it is made.
+            let before = if is_over { ban.count } else { ban.count.saturating_sub(1) };
+            history.push((ban.network, ban.rule.clone(), before, ban.since));
+            if is_over {
+                ended += 1;
+                continue;
+            }
+            let key = BanKey { network: ban.network, rule: ban.rule.clone() };
+            let lasts_as_long =
+                |held: &Ban| held.until.is_none_or(|until| ban.until.is_some_and(|wanted| wanted <= until));
+            if self.enforcer.with_bans(|bans| bans.get(&key).is_some_and(lasts_as_long)) {
+                known += 1;
+                continue;
+            }
+            requests.push(Request {
+                network: ban.network,
+                rule: ban.rule.clone(),
+                // A ban of a jail that is not followed brings its ports with it.
+                ports: ports
+                    .get(ban.rule.as_str())
+                    .cloned()
+                    .or_else(|| Ports::parse(ban.ports.as_deref()?))
+                    .unwrap_or_default(),
+                lasts,
+                since: Some(ban.since),
+                origin: Origin::Imported,
+            });
+        }
+        if let Err(error) = self.enforcer.remember(history).await {
+            return Ok(Reply::error(503, &error.to_string()));
+        }
+        let done = match self.enforcer.ban(requests).await {
+            Ok(done) => done,
+            Err(error) => return Ok(Reply::error(503, &error.to_string())),
+        };
+        let taken = done.iter().filter(|done| matches!(done, Done::Banned(_))).count();
+        let spared = done.len() - taken;
+        let events = self.done(done, &BTreeMap::new()).await?;
+        self.send(events).await?;
+        let enforced = !self.settings.simulate;
+        Ok(Reply::json(&json!({
+            "taken": taken, "known": known, "spared": spared, "ended": ended, "enforced": enforced,
+        })))
+    }
+
+    fn status(&self) -> serde_json::Value {
+        let rules: Vec<_> = self
+            .streams
+            .iter()
+            .flat_map(|stream| &stream.rules)
+            .map(|rule| {
+                let bans = self.enforcer.with_bans(|bans| bans.iter().filter(|ban| ban.rule == *rule.name).count());
+                let simulated = self.shown_simulated().filter(|ban| ban.rule == *rule.name).count();
+                json!({
+                    "rule": &*rule.name,
+                    "failures": rule.totals.failures,
+                    "offences": rule.totals.offences,
+                    "nameless": rule.totals.nameless,
+                    "banned": bans,
+                    "simulated": simulated,
+                })
+            })
+            .collect();
+        let logs: BTreeSet<_> = self.streams.iter().flat_map(Stream::logs).collect();
+        let impaired: Vec<_> =
+            self.impaired.iter().map(|(what, reason)| json!({ "what": what, "reason": reason })).collect();
+        let (listed, left_out) = if self.settings.simulate { (0, 0) } else { self.enforcer.listed() };
+        json!({
+            "enforced": self.is_enforced(),
+            "simulated": self.settings.simulate,
+            "bans": self.enforcer.with_bans(Bans::len),
+            "bans_since_start": self.totals.bans,
+            "bans_simulated": self.shown_simulated().count(),
+            "simulated_since_start": self.totals.simulated,
+            "rules": rules,
+            "logs": logs,
+            "lines": self.totals.lines,
+            "since": self.totals.since.to_string(),
+            "listed_networks": listed,
+            "listed_networks_left_out": left_out,
+            "enabled": self.rules,
+            "impaired": impaired,
+        })
+    }
+
+    /// The bans that would be there without the simulation; none when there is no simulation.
+    fn shown_simulated(&self) -> impl Iterator<Item = &SimulatedBan> {
+        self.settings.simulate.then(|| self.simulated.iter()).into_iter().flatten()
+    }
+
+    /// The bans, and behind them those of a simulation.
+    fn bans(&self, offset: usize) -> Vec<serde_json::Value> {
+        let in_force = self.is_enforced();
+        let made: Vec<_> = self.enforcer.with_bans(|bans| bans.iter().skip(offset).take(BANS_SHOWN).cloned().collect());
+        let all = self.enforcer.with_bans(Bans::len);
+        let made = made.iter().map(|ban| {
+            json!({
+                "address": shown(ban.hold.network),
+                "rule": ban.rule,
+                "since": ban.since.to_string(),
+                "until": ban.until.map(|until| until.to_string()),
+                "count": ban.count,
+                "ports": ban.hold.ports.to_string(),
+                "in_force": in_force,
+                "simulated": false,
+            })
+        });
+        let simulated = self.shown_simulated().skip(offset.saturating_sub(all)).map(|ban| {
+            json!({
+                "address": shown(ban.held),
+                "rule": ban.rule,
+                "since": ban.since.to_string(),
+                "until": ban.until.map(|until| until.to_string()),
+                "count": 0,
+                "ports": ban.ports,
+                "in_force": false,
+                "simulated": true,
+            })
+        });
+        made.chain(simulated).take(BANS_SHOWN).collect()
+    }
+}
