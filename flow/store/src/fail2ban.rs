@@ -2,8 +2,9 @@
 //!
 //! The database may be in use: it is opened for reading alone, with the locks of SQLite, and for as short as one transaction
 //! takes. It belongs to another program, so nothing of it is trusted: only tables are read and no views, texts are short,
-//! numbers are in range, and what is not is counted and passed over. The tables are those of fail2ban 0.11 to 1.1 (version 4).
+//! numbers are in range, and what is not is counted and passed over. The tables are those of fail2ban 0.9 to 1.1 (versions 1 to 4).
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -24,8 +25,13 @@ const TEXT_MAX: usize = 256;
 /// Most steps of the virtual machine that a query may take: some hundred for each row.
 const STEPS_MAX: u64 = 1_000_000_000;
 const STEPS_BETWEEN_LOOKS: i32 = 100_000;
-/// The version of the tables.
+/// The last version of the tables, and the first in which a ban has a length and a count.
 const VERSION: i64 = 4;
+const VERSION_OF_LENGTHS: i64 = 3;
+/// The length of a ban that fail2ban did not know when it brought its tables up to date.
+const UNKNOWN_LENGTH: i64 = -2;
+/// The columns that are read, in the order of a query.
+const COLUMNS: [&str; 5] = ["jail", "ip", "timeofban", "bantime", "bancount"];
 
 /// One ban, as fail2ban recorded it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -36,8 +42,8 @@ pub struct Fail2banBan {
     pub ip: String,
     /// When, in seconds since 1970.
     pub time_of_ban: i64,
-    /// For how many seconds; negative is for ever.
-    pub ban_time: i64,
+    /// For how many seconds; negative is for ever. Unknown in the tables of older releases: it is that of the jail.
+    pub ban_time: Option<i64>,
     /// How many times by now, with this one.
     pub ban_count: u32,
 }
@@ -45,12 +51,13 @@ pub struct Fail2banBan {
 /// What the database holds.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Fail2banBans {
-    /// The last ban of each address in each jail (table `bips`), newest first; those that are over are among them.
+    /// The last ban of each address in each jail (table `bips`, which older releases do not have), newest first; those that are over
+    /// are among them.
     pub last: Vec<Fail2banBan>,
     /// Every ban that is remembered (table `bans`), newest first.
     pub history: Vec<Fail2banBan>,
-    /// Rows that were passed over, for a value of them is none that fail2ban writes.
-    pub passed_over: u64,
+    /// Rows that were passed over, for a value of them is none that fail2ban writes: how many, by the column of the first such one.
+    pub passed_over: BTreeMap<&'static str, u64>,
     /// Whether a table has more than [`ROWS_MAX`] rows, and the oldest are missing here.
     pub cut: bool,
 }
@@ -74,8 +81,7 @@ pub enum Fail2banError {
     },
     /// Its tables are of a version that is not known.
     #[error(
-        "the database of fail2ban at {path} has version {found}, and version {VERSION} is known: start fail2ban 0.11 or later once, \
-         which brings an older one up to date"
+        "the database of fail2ban at {path} has version {found}, and versions 1 to {VERSION} are known: take a later release of garant"
     )]
     OtherVersion {
         /// The path.
@@ -113,8 +119,7 @@ pub fn read(path: &Path) -> Result<Fail2banBans, Fail2banError> {
     let conn = open(path).map_err(refused)?;
     // One transaction, so that both tables are of one moment.
     let bans = conn.unchecked_transaction().map_err(refused)?;
-    let tables = ["fail2banDb", "bips", "bans"];
-    for table in tables {
+    for table in ["fail2banDb", "bans"] {
         if !is_table(&bans, table).map_err(refused)? {
             return Err(strange(format!("it has no table `{table}`")));
         }
@@ -122,12 +127,14 @@ pub fn read(path: &Path) -> Result<Fail2banBans, Fail2banError> {
     let version =
         bans.query_row("SELECT version FROM fail2banDb LIMIT 1", [], |row| Ok(row.get_ref(0)?.as_i64().unwrap_or(0)));
     let version = version.optional().map_err(refused)?.unwrap_or(0);
-    if version != VERSION {
+    if !(1..=VERSION).contains(&version) {
         return Err(Fail2banError::OtherVersion { path: path.to_owned(), found: version });
     }
     let mut read = Fail2banBans::default();
-    read.last = rows(&bans, "bips", &mut read).map_err(refused)?;
-    read.history = rows(&bans, "bans", &mut read).map_err(refused)?;
+    if is_table(&bans, "bips").map_err(refused)? {
+        read.last = rows(&bans, "bips", version, &mut read).map_err(refused)?;
+    }
+    read.history = rows(&bans, "bans", version, &mut read).map_err(refused)?;
     Ok(read)
 }
 
@@ -154,9 +161,15 @@ fn is_table(conn: &Connection, name: &str) -> Result<bool, Error> {
     query.exists([name])
 }
 
-fn rows(conn: &Connection, table: &str, read: &mut Fail2banBans) -> Result<Vec<Fail2banBan>, Error> {
+fn rows(conn: &Connection, table: &str, version: i64, read: &mut Fail2banBans) -> Result<Vec<Fail2banBan>, Error> {
+    let counted = if version < VERSION_OF_LENGTHS {
+        // How many times by now is how many rows there are.
+        format!("{UNKNOWN_LENGTH}, COUNT(*) OVER (PARTITION BY jail, ip)")
+    } else {
+        "bantime, bancount".to_owned()
+    };
     let mut query = conn.prepare(&format!(
-        "SELECT jail, ip, timeofban, bantime, bancount FROM {table} ORDER BY timeofban DESC, rowid DESC LIMIT {}",
+        "SELECT jail, ip, timeofban, {counted} FROM {table} ORDER BY timeofban DESC, rowid DESC LIMIT {}",
         ROWS_MAX + 1
     ))?;
     let mut found = query.query([])?;
@@ -168,15 +181,15 @@ fn rows(conn: &Connection, table: &str, read: &mut Fail2banBans) -> Result<Vec<F
             break;
         }
         match ban(row)? {
-            Some(ban) => bans.push(ban),
-            None => read.passed_over += 1,
+            Ok(ban) => bans.push(ban),
+            Err(column) => *read.passed_over.entry(column).or_default() += 1,
         }
     }
     Ok(bans)
 }
 
-/// The ban of a row; `None` when a value is none that fail2ban writes.
-fn ban(row: &Row<'_>) -> Result<Option<Fail2banBan>, Error> {
+/// The ban of a row, or the column whose value is none that fail2ban writes.
+fn ban(row: &Row<'_>) -> Result<Result<Fail2banBan, &'static str>, Error> {
     let text = |at: usize| -> Result<Option<String>, Error> {
         Ok(match row.get_ref(at)? {
             ValueRef::Text(bytes) if !bytes.is_empty() && bytes.len() <= TEXT_MAX => {
@@ -194,13 +207,17 @@ fn ban(row: &Row<'_>) -> Result<Option<Fail2banBan>, Error> {
             _ => None,
         })
     };
-    let (Some(jail), Some(ip), Some(time_of_ban), Some(ban_time), Some(count)) =
-        (text(0)?, text(1)?, number(2)?, number(3)?, number(4)?)
+    let (jail, ip, time_of_ban) = (text(0)?, text(1)?, number(2)?.filter(|time| *time >= 0));
+    let (ban_time, ban_count) = (number(3)?, number(4)?.and_then(|count| u32::try_from(count).ok()));
+    let known = [jail.is_some(), ip.is_some(), time_of_ban.is_some(), ban_time.is_some(), ban_count.is_some()];
+    let impossible = COLUMNS.into_iter().zip(known).find(|(_, is_known)| !is_known).map_or("", |(column, _)| column);
+    let (Some(jail), Some(ip), Some(time_of_ban), Some(ban_time), Some(ban_count)) =
+        (jail, ip, time_of_ban, ban_time, ban_count)
     else {
-        return Ok(None);
+        return Ok(Err(impossible));
     };
-    let Some(ban_count) = u32::try_from(count).ok().filter(|_| time_of_ban >= 0) else { return Ok(None) };
-    Ok(Some(Fail2banBan { jail, ip, time_of_ban, ban_time, ban_count }))
+    let ban_time = Some(ban_time).filter(|time| *time != UNKNOWN_LENGTH);
+    Ok(Ok(Fail2banBan { jail, ip, time_of_ban, ban_time, ban_count }))
 }
 
 #[cfg(test)]

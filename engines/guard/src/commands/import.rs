@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::{Arg, ArgAction, ArgMatches, value_parser};
 use engine::Failure;
 use engine::command::{CommandContext, Question, Style};
-use event::Time;
+use event::{Span, Time};
 use ipnet::IpNet;
 use serde_json::{Value, json};
 use store::fail2ban::{Fail2banBan, Fail2banBans, Fail2banError};
@@ -14,10 +14,13 @@ use store::fail2ban::{Fail2banBan, Fail2banBans, Fail2banError};
 use super::{SIMULATED, agent, count, is_simulated, json_flag, wants_json};
 use crate::door::{API, IMPORTED_MAX, ImportedBan, network_of};
 use crate::fail2ban::{
-    Database, ImportLine, ImportReport, Jail, Jails, Services, import_report, read_as_enabled, read_database,
+    BanTime, Database, ImportLine, ImportReport, Jail, Jails, Services, import_report, read_as_enabled, read_database,
     read_jails,
 };
 use crate::plan::{Plan, ports_of};
+
+/// How long a ban of unknown length lasts by a jail that there is not, as with fail2ban.
+const BAN_TIME: BanTime = BanTime::For(Span::from_secs(600));
 
 /// The beginning of the year 3000, in seconds since 1970.
 const YEAR_3000_S: i64 = 32_503_680_000;
@@ -134,6 +137,12 @@ fn database(
     }
 }
 
+/// What is known of a jail.
+struct OfJail {
+    ports: Option<String>,
+    ban_time: BanTime,
+}
+
 /// The jails that bans are of.
 struct OfJails<'a> {
     folder: &'a Path,
@@ -144,11 +153,14 @@ struct OfJails<'a> {
 }
 
 impl OfJails<'_> {
-    /// The ports of a jail whose bans are taken over, or why they are not.
-    fn ports(&self, name: &str) -> Result<Option<String>, &'static str> {
-        let ports = |jail: &Jail| ports_of(jail, self.services).ok().flatten().map(|ports| ports.to_string());
+    /// A jail whose bans are taken over, or why they are not.
+    fn jail(&self, name: &str) -> Result<OfJail, &'static str> {
+        let known = |jail: &Jail| OfJail {
+            ports: ports_of(jail, self.services).ok().flatten().map(|ports| ports.to_string()),
+            ban_time: jail.ban_time,
+        };
         if let Some(jail) = self.jails.jails.iter().find(|jail| jail.name == name) {
-            return Ok(ports(jail));
+            return Ok(known(jail));
         }
         let (is_broken, is_disabled) = (
             self.jails.broken.iter().any(|jail| jail.name == name),
@@ -156,7 +168,7 @@ impl OfJails<'_> {
         );
         if self.asked.contains(name) {
             let jail = read_as_enabled(self.folder, name).ok().flatten();
-            return Ok(jail.as_ref().and_then(ports));
+            return Ok(jail.as_ref().map_or(OfJail { ports: None, ban_time: BAN_TIME }, known));
         }
         Err(if is_broken {
             "it can't be read"
@@ -207,16 +219,17 @@ fn take(
     let now = context.now();
     let mut nameless = 0_u64;
     let mut imported: BTreeMap<(String, IpNet), ImportedBan> = BTreeMap::new();
-    let mut known_jails: BTreeMap<&str, Result<Option<String>, &'static str>> = BTreeMap::new();
+    let mut known_jails: BTreeMap<&str, Result<OfJail, &'static str>> = BTreeMap::new();
     let mut left: BTreeMap<&str, (&'static str, BTreeSet<IpNet>)> = BTreeMap::new();
     for ban in bans.last.iter().chain(&bans.history).take(IMPORTED_MAX) {
         let Some(network) = network_of(&ban.ip) else {
             nameless += 1;
             continue;
         };
-        let mut taken = imported_ban(ban, network);
-        match known_jails.entry(&ban.jail).or_insert_with(|| of_jails.ports(&ban.jail)) {
-            Ok(ports) => taken.ports.clone_from(ports),
+        let jail = known_jails.entry(&ban.jail).or_insert_with(|| of_jails.jail(&ban.jail));
+        let mut taken = imported_ban(ban, network, jail.as_ref().map_or(BAN_TIME, |jail| jail.ban_time));
+        match jail {
+            Ok(jail) => taken.ports.clone_from(&jail.ports),
             Err(reason) => {
                 if taken.until.is_none_or(|until| until > now) {
                     left.entry(&ban.jail).or_insert_with(|| (reason, BTreeSet::new())).1.insert(network);
@@ -249,9 +262,14 @@ fn take(
         );
         left_out.push(json!({ "jail": jail, "bans": networks.len(), "reason": reason }));
     }
-    if bans.passed_over > 0 || nameless > 0 {
-        let rows = bans.passed_over + nameless;
-        context.note(&format!("{rows} rows of the database name no address that can be banned, and are left out"));
+    let left_rows = bans.passed_over.iter().map(|(column, rows)| (*rows, format!("with an impossible `{column}`")));
+    let nameless = (nameless > 0).then(|| (nameless, "without an address that can be banned".to_owned()));
+    for (rows, what) in left_rows.chain(nameless) {
+        let rows = if rows == 1 { "1 row".to_owned() } else { format!("{rows} rows") };
+        context.note(&format!("left out of the database: {rows} {what}"));
+    }
+    if bans.last.iter().chain(&bans.history).any(|ban| ban.ban_time.is_none()) {
+        context.note("the database is of an older fail2ban, which did not keep how long each ban lasts: `bantime` of its jail counts");
     }
     if is_dry {
         say(
@@ -289,11 +307,15 @@ fn take(
     }))
 }
 
-fn imported_ban(ban: &Fail2banBan, network: IpNet) -> ImportedBan {
+fn imported_ban(ban: &Fail2banBan, network: IpNet, of_jail: BanTime) -> ImportedBan {
     let since = Time::from_secs(ban.time_of_ban);
+    let ban_time = ban.ban_time.unwrap_or(match of_jail {
+        BanTime::Forever => -1,
+        BanTime::For(span) => span.secs(),
+    });
     // What ends after everybody is for ever.
-    let end = ban.time_of_ban.saturating_add(ban.ban_time);
-    let until = (ban.ban_time >= 0 && end < YEAR_3000_S).then(|| Time::from_secs(end));
+    let end = ban.time_of_ban.saturating_add(ban_time);
+    let until = (ban_time >= 0 && end < YEAR_3000_S).then(|| Time::from_secs(end));
     let rule = engine::printable::text(&ban.jail).into_owned();
     ImportedBan { network, rule, since, until, count: ban.ban_count, ports: None }
 }
@@ -382,6 +404,14 @@ db.commit()
         assert!(made.expect("install python3").success());
     }
 
+    #[expect(clippy::disallowed_methods, reason = "tests start programs of the system")]
+    fn change_database(path: &Path, sql: &str) {
+        let program =
+            "import sqlite3, sys\ndb = sqlite3.connect(sys.argv[1])\ndb.executescript(sys.argv[2])\ndb.commit()";
+        let changed = std::process::Command::new("/usr/bin/python3").args(["-c", program]).arg(path).arg(sql).status();
+        assert!(changed.expect("install python3").success());
+    }
+
     /// What was handed on: the jail, and the ports.
     fn handed_on(bans: &[Value]) -> Vec<String> {
         let text = |ban: &Value, key: &str| ban[key].as_str().unwrap_or("none").to_owned();
@@ -413,6 +443,23 @@ db.commit()
         let other = folder.path().join("other").display().to_string();
         let (_, _, bans) = import(folder.path(), &["--database", &other]);
         assert_eq!(bans.len(), 1);
+    }
+
+    /// What is left out is said by the column that is impossible, and what an old database does not know is that of the jail.
+    #[test]
+    fn rows_that_are_left_out_are_told_by_their_column_and_lengths_that_are_unknown_are_those_of_the_jail() {
+        let folder = configuration("[on]\nenabled = true\nbantime = 120\n", "[Definition]\ndbfile = @/f2b.sqlite3\n");
+        make_database(&folder.path().join("f2b.sqlite3"));
+        change_database(
+            &folder.path().join("f2b.sqlite3"),
+            "UPDATE bips SET bancount = -1 WHERE jail = 'off';
+            UPDATE bans SET bancount = -1 WHERE jail = 'off'; UPDATE bips SET bantime = -2; DELETE FROM bans WHERE jail = 'on';
+            INSERT INTO bans VALUES('on', 'somebody', 1799999990, 600, 1, '{}');",
+        );
+        let (_, said, bans) = import(folder.path(), &[]);
+        assert!(said.contains("left out of the database: 2 rows with an impossible `bancount`"), "{said}");
+        assert!(said.contains("left out of the database: 1 row without an address that can be banned"), "{said}");
+        assert_eq!((bans.len(), &bans[0]["until"]), (1, &json!(Time::from_secs(1_799_999_990 + 120))), "{bans:?}");
     }
 
     #[test]

@@ -38,7 +38,7 @@ sys.stdin.readline()
 "#;
 
 fn row(jail: &str, ip: &str, time_of_ban: i64, ban_time: i64, ban_count: u32) -> Fail2banBan {
-    Fail2banBan { jail: jail.to_owned(), ip: ip.to_owned(), time_of_ban, ban_time, ban_count }
+    Fail2banBan { jail: jail.to_owned(), ip: ip.to_owned(), time_of_ban, ban_time: Some(ban_time), ban_count }
 }
 
 #[test]
@@ -65,7 +65,7 @@ fn bans_are_read_while_fail2ban_has_its_database_open() {
     assert_eq!(found.last, [second.clone(), forever.clone()]);
     let first = row("sshd", "192.0.2.1", 1_700_000_000, 600, 1);
     assert_eq!(found.history, [second, forever, first]);
-    assert_eq!((found.passed_over, found.cut), (0, false));
+    assert_eq!((found.passed_over.len(), found.cut), (0, false));
 
     writeln!(go_on).unwrap();
     assert_eq!(said(), "done");
@@ -99,7 +99,37 @@ fn rows_that_fail2ban_does_not_write_are_counted_and_passed_over() {
     ));
     let found = read(&path).unwrap();
     assert_eq!(found.history, [row("sshd", "192.0.2.7", 10, 20, 1)]);
-    assert_eq!(found.passed_over, 6);
+    let passed_over = [("ip", 2), ("timeofban", 2), ("bancount", 1), ("jail", 1)];
+    assert_eq!(found.passed_over, passed_over.into_iter().collect());
+}
+
+/// A database of fail2ban 0.10 or before (version 2) knows neither how long a ban lasts nor how many there were, and one of between
+/// (version 3) has no table of the last bans. What fail2ban did not know when it brought its database up to date is unknown, too.
+#[test]
+fn older_databases_are_read_as_far_as_they_go() {
+    let unknown = |ip: &str, time_of_ban: i64, ban_count: u32| Fail2banBan {
+        ban_time: None,
+        ..row("sshd", ip, time_of_ban, 0, ban_count)
+    };
+    let (_dir, path) = made(
+        "CREATE TABLE fail2banDb(version INTEGER); INSERT INTO fail2banDb VALUES(2);
+        CREATE TABLE bans(jail TEXT NOT NULL, ip TEXT, timeofban INTEGER NOT NULL, data JSON);
+        INSERT INTO bans VALUES('sshd', '192.0.2.1', 10, '{}'), ('sshd', '192.0.2.1', 30, '{}'), ('sshd', '192.0.2.2', 20, '{}');",
+    );
+    let found = read(&path).unwrap();
+    assert_eq!(found.last, []);
+    assert_eq!(found.history, [unknown("192.0.2.1", 30, 2), unknown("192.0.2.2", 20, 1), unknown("192.0.2.1", 10, 2)]);
+    let (_dir, path) = made(
+        "CREATE TABLE fail2banDb(version INTEGER); INSERT INTO fail2banDb VALUES(3);
+        CREATE TABLE bans(jail, ip, timeofban, bantime, bancount, data);
+        INSERT INTO bans VALUES('sshd', '192.0.2.1', 10, 60, 3, '{}'), ('sshd', '192.0.2.2', 5, -2, 1, '{}'), ('sshd', '192.0.2.3', 4, -1, 1, '{}');",
+    );
+    let found = read(&path).unwrap();
+    assert_eq!(found.last, []);
+    let expected =
+        [row("sshd", "192.0.2.1", 10, 60, 3), unknown("192.0.2.2", 5, 1), row("sshd", "192.0.2.3", 4, -1, 1)];
+    assert_eq!(found.history, expected);
+    assert!(found.passed_over.is_empty());
 }
 
 #[test]
@@ -120,12 +150,14 @@ fn what_is_no_database_of_fail2ban_is_refused_with_a_reason() {
     check(&text, "it is no database of SQLite");
     let (_dir, path) = made("CREATE TABLE other(x)");
     check(&path, "it has no table `fail2banDb`");
-    let (_dir, path) = made(&TABLES.replace("VALUES(4)", "VALUES(2)"));
-    check(&path, "has version 2, and version 4 is known");
+    let (_dir, path) = made(&TABLES.replace("VALUES(4)", "VALUES(5)"));
+    check(&path, "has version 5, and versions 1 to 4 are known");
     // A view could ask for anything.
     let (_dir, path) = made(&TABLES.replace(
         "CREATE TABLE bips(ip, jail, timeofban, bantime, bancount, data)",
         "CREATE VIEW bips AS WITH RECURSIVE n(x) AS (VALUES(1) UNION ALL SELECT x + 1 FROM n) SELECT x FROM n",
     ));
-    check(&path, "it has no table `bips`");
+    assert_eq!(read(&path).unwrap(), Fail2banBans::default());
+    let (_dir, path) = made("CREATE TABLE fail2banDb(version INTEGER); INSERT INTO fail2banDb VALUES(4);");
+    check(&path, "it has no table `bans`");
 }
