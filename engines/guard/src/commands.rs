@@ -18,6 +18,9 @@ mod trial;
 /// How long a ban lasts that somebody orders without saying.
 const BAN: &str = "1 h";
 
+/// The status of an answer that a ban can't be ended.
+const CONFLICT: u16 = 409;
+
 /// Why nobody is dropped by what was ordered.
 const SIMULATED: &str = "`simulate = true` in [guard]; it is in force once that is gone";
 
@@ -287,13 +290,18 @@ fn no_address(written: &str) -> Failure {
 
 fn unban(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, Failure> {
     let question = Question::new(engine::door::Method::Delete, API).segment("bans");
-    let question = match matches.get_one::<String>("address") {
+    let written = matches.get_one::<String>("address");
+    let question = match written {
         Some(written) => question.segment(&network_of(written).ok_or_else(|| no_address(written))?.to_string()),
         None => question,
     };
     let question = if matches.get_flag("forget") { question.parameter("forget", "true") } else { question };
     let answer = context.ask_agent(agent(matches), question)?;
-    let done: Value = answer.accepted("it is not known who was unbanned: see `garant guard bans`")?.json()?;
+    let failed = match written {
+        Some(written) if answer.status == CONFLICT => format!("{written} is still banned"),
+        _ => "it is not known who was unbanned: see `garant guard bans`".to_owned(),
+    };
+    let done: Value = answer.accepted(&failed)?.json()?;
     if wants_json(matches) {
         context.json(&done);
     } else {
@@ -302,6 +310,9 @@ fn unban(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, F
             1 => context.line("1 ban is over"),
             bans => context.line(&format!("{bans} bans are over")),
         }
+    }
+    if let (Some(written), Some(list)) = (written, done.get("listed").and_then(Value::as_str)) {
+        context.note(&format!("{written} is still banned: {list}"));
     }
     if let Some(reason) = done.get("unwritten").and_then(Value::as_str) {
         context.note(&format!(

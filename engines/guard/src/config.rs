@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use policy::{Document, Nouns, Part, Section, SectionDoc, Table};
 use serde::{Deserialize, Serialize};
 
-use crate::fail2ban::{BrokenJail, read_jails};
+use crate::fail2ban::{BrokenJail, ReadError, read_jails};
 use crate::lists::{file_error, words};
 use crate::scenarios::{SCENARIOS, Scenario};
 
@@ -202,7 +202,7 @@ fn unread_jails(folder: &Path) -> Vec<String> {
             let passed_over = jails.passed_over.iter().map(ToString::to_string);
             passed_over.chain(jails.broken.into_iter().map(words)).collect()
         }
-        Err(error) => vec![error.to_string()],
+        Err(ReadError(problems)) => problems.iter().map(ToString::to_string).collect(),
     }
 }
 

@@ -51,6 +51,19 @@ pub(crate) fn never_read(list: &str, state: &Path) -> Option<String> {
     (!state.join(copy_name(list)).exists()).then(|| format!("{}: {NEVER_READ}", words(&error)))
 }
 
+/// The first of these lists that names the network or a part of it, as it was read last.
+pub(crate) async fn naming(lists: &[String], state: &Path, network: IpNet) -> Option<String> {
+    let copies: Vec<_> = lists.iter().map(|list| (list.clone(), state.join(copy_name(list)))).collect();
+    let search = move || {
+        copies.into_iter().find_map(|(list, copy)| {
+            let (networks, _) = read_list(&std::fs::read_to_string(copy).ok()?, NETWORKS_MAX);
+            let meets = |listed: &IpNet| listed.contains(&network) || network.contains(listed);
+            networks.iter().any(meets).then_some(list)
+        })
+    };
+    tokio::task::spawn_blocking(search).await.ok()?
+}
+
 /// The words for why a file can't be read.
 pub(crate) fn words(error: &io::Error) -> String {
     match error.kind() {

@@ -15,7 +15,8 @@ use crate::fail2ban::dates::{DateDetector, DateSettings};
 use crate::fail2ban::filter::{Filter, FilterSettings};
 use crate::fail2ban::short_text as short;
 use crate::fail2ban::{
-    ActionKind, Backend, BanAction, BanTime, Ignored, Jail, Jails, LogPath, Port, Services, UseDns, read_jails,
+    ActionKind, Backend, BanAction, BanTime, Ignored, Jail, Jails, LogPath, Place, Port, Problem, ReadError, Services,
+    UseDns, read_jails,
 };
 use crate::scenarios::Scenario;
 use crate::source::{Encoding, Follow, JournalSettings, Positions, Start, names};
@@ -24,6 +25,9 @@ use crate::source::{Encoding, Follow, JournalSettings, Positions, Start, names};
 const RECIDIVE: &str = "recidive";
 /// What is done about what can't be read, where it could be before.
 const AS_BEFORE: &str = "it is followed as it was read last, until it is mended and `garant guard reload` is run";
+/// The same of all of it.
+const ALL_AS_BEFORE: &str =
+    "the configuration is followed as it was read last, until this is mended and `garant guard reload` is run";
 /// Most tickets of a rule at once.
 pub(crate) const TICKETS_MAX: usize = 100_000;
 
@@ -127,27 +131,32 @@ impl Plan {
         match (read_jails(folder), before) {
             // fail2ban passes such a file over and says so in its log; what it enabled would silently no longer be followed.
             (Ok(jails), Some(before)) if !jails.passed_over.is_empty() => {
-                for problem in &jails.passed_over {
-                    plan.mistake(folder.display().to_string(), &format!("{problem}: {AS_BEFORE}"));
-                }
+                plan.mistakes(folder, &jails.passed_over, ALL_AS_BEFORE);
                 plan.add_jails(Jails { broken: Vec::new(), ..before.clone() }, None, now);
             }
             (Ok(jails), before) => {
-                for problem in &jails.passed_over {
-                    plan.mistake(folder.display().to_string(), &problem.to_string());
-                }
+                plan.mistakes(folder, &jails.passed_over, "until then it is passed over, as fail2ban does");
                 plan.add_jails(jails, before, now);
             }
-            (Err(error), Some(before)) => {
-                plan.mistake(folder.display().to_string(), &format!("{error}: {AS_BEFORE}"));
+            (Err(ReadError(problems)), Some(before)) => {
+                plan.mistakes(folder, &problems, ALL_AS_BEFORE);
                 plan.add_jails(Jails { broken: Vec::new(), ..before.clone() }, None, now);
             }
-            (Err(error), None) => plan.mistake(
-                folder.display().to_string(),
-                &format!("{error}: no jail of it is followed. Mend it, and run `garant guard reload`"),
+            (Err(ReadError(problems)), None) => plan.mistakes(
+                folder,
+                &problems,
+                "no jail is followed until this is mended and `garant guard reload` is run",
             ),
         }
         plan
+    }
+
+    /// Says what can't be read of a folder, each by its place, and what is done instead.
+    fn mistakes(&mut self, folder: &Path, problems: &[Problem], instead: &str) {
+        for Problem { place, message } in problems {
+            let what = place.as_ref().map_or_else(|| folder.display().to_string(), Place::to_string);
+            self.mistake(what, &format!("{message}; {instead}"));
+        }
     }
 
     fn mistake(&mut self, what: String, reason: &str) {
@@ -254,7 +263,10 @@ impl Plan {
     }
 
     fn impair(&mut self, what: String, reason: String) {
-        self.impaired.push(Impairment { what, reason });
+        match self.impaired.iter_mut().find(|known| known.what == what) {
+            Some(known) => known.reason = format!("{}; {reason}", known.reason),
+            None => self.impaired.push(Impairment { what, reason }),
+        }
     }
 
     fn add(&mut self, jail: &Jail, services: &Services, now: Time) -> Result<(), String> {

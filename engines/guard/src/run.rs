@@ -73,6 +73,8 @@ const SSH_SESSIONS: &str = "sessions of ssh";
 const PAST_LOGINS_MAX: Duration = Duration::from_secs(5);
 /// Most counts of a minute that are kept until they are in the journal; beyond it, the oldest are lost when the process is killed.
 const COUNTS_MAX: usize = 10_000;
+/// What is impaired when the length of a ban can't be worked out.
+const FORMULA: &str = "bantime.formula of ";
 const LIST: &str = "list ";
 const LISTS: &str = "lists";
 /// Most of what is wrong that the words of a finding name.
@@ -739,6 +741,12 @@ impl<'a> Session<'a> {
         let mut details: BTreeMap<(IpNet, String), FoundOffence> = BTreeMap::new();
         let mut events = Vec::new();
         for offence in offences {
+            if let Some(error) = &offence.no_result {
+                let reason = format!(
+                    "it has no result ({error}), and the plain `bantime` is taken: correct it in the jail, or remove it"
+                );
+                self.impair(format!("{FORMULA}{}", offence.rule), reason).await?;
+            }
             let left = left(&offence, now);
             if left.is_some_and(|left| left <= Span::ZERO) {
                 continue;
@@ -1235,6 +1243,7 @@ fn is_about_reading(what: &str) -> bool {
         && !what.starts_with(LIST)
         && !what.starts_with(PATTERNS)
         && !what.starts_with(COUNTS)
+        && !what.starts_with(FORMULA)
 }
 
 /// Logins to sshd since then that the journal of systemd holds, where it is read for the first time: the last ones, within a bound.

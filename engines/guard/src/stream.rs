@@ -118,6 +118,8 @@ pub(crate) struct FoundOffence {
     pub(crate) at: Time,
     pub(crate) failures: u64,
     pub(crate) lasts: BanLength,
+    /// Why the formula of the rule has no result for it, if so: `lasts` is the plain time.
+    pub(crate) no_result: Option<String>,
     /// What is to be closed; `None` for a rule that only tells.
     pub(crate) ports: Option<Ports>,
     /// Whether somebody is to be told of the ban.
@@ -512,10 +514,10 @@ impl Rule {
         self.attempts.service(now);
         self.totals.offences += 1;
         let before = known.map_or(0, |past| u64::from(past.count));
-        let lasts = self.times.length(before, draw_ppb()).unwrap_or_else(|error| {
-            tracing::warn!(rule = &*self.name, %error, "the formula of the ban has no result: the plain time is taken");
-            self.times.plain()
-        });
+        let (lasts, no_result) = match self.times.length(before, draw_ppb()) {
+            Ok(lasts) => (lasts, None),
+            Err(error) => (self.times.plain(), Some(error.to_string())),
+        };
         Some(FoundOffence {
             rule: Arc::clone(&self.name),
             network,
@@ -523,6 +525,7 @@ impl Rule {
             at,
             failures,
             lasts,
+            no_result,
             ports: self.ports.clone(),
             tells: self.tells,
         })

@@ -84,11 +84,13 @@ impl Library {
         &self.passed_over
     }
 
-    fn pass_over(&mut self, problem: Problem) {
+    /// Passes a file over, as fail2ban does. What is done about that is decided by whoever reads more than once: the problem does not
+    /// say it, and the note does.
+    fn pass_over(&mut self, place: Place, what: &str, remedy: &str) {
         if self.passed_over.len() < NOTES_MAX {
-            self.passed_over.insert(problem.clone());
+            self.passed_over.insert(Problem::new(Some(place.clone()), format!("{what}: {remedy}")));
         }
-        self.note(problem);
+        self.note(Problem::new(Some(place), format!("{what}, and is passed over as fail2ban does: {remedy}")));
     }
 
     pub(crate) fn note(&mut self, problem: Problem) {
@@ -223,17 +225,12 @@ impl Library {
         let sections = match text(file)? {
             Text::Missing => None,
             Text::Refused(reason) => {
-                self.pass_over(Problem::new(
-                    Some(Place::whole(file)),
-                    format!("this file can't be read ({reason}), and is passed over as fail2ban does: mend it, or let the agent read it"),
-                ));
+                let what = format!("this file can't be read ({reason})");
+                self.pass_over(Place::whole(file), &what, "mend it, or let the agent read it");
                 None
             }
             Text::Foreign(line) => {
-                self.pass_over(Problem::new(
-                    Some(Place { file: Arc::from(file), line }),
-                    "this file is not UTF-8, and is passed over as fail2ban does: save it as UTF-8",
-                ));
+                self.pass_over(Place { file: Arc::from(file), line }, "this file is not UTF-8", "save it as UTF-8");
                 None
             }
             Text::Read(text) => Some(Arc::new(parse(&text, &Arc::from(file))?)),

@@ -12,6 +12,7 @@ use serde_json::json;
 use super::Session;
 use crate::act::{Ban, BanKey, Bans, Done, Origin, Ports, Request, shown};
 use crate::door::{BANS_SHOWN, BanOrder, ImportedBan, Wish};
+use crate::lists;
 use crate::simulation::SimulatedBan;
 use crate::stream::Stream;
 
@@ -51,14 +52,19 @@ impl Session<'_> {
                     Some(network) => self.enforcer.unban_network(network, forget).await,
                     None => self.enforcer.unban_all(forget).await,
                 };
+                let listed = match network {
+                    Some(network) if !self.settings.simulate && self.enforcer.is_listed(network) => {
+                        let list = lists::naming(&self.settings.lists, self.state, network).await;
+                        Some(list.unwrap_or_else(|| "of `lists` in [guard]".to_owned()))
+                    }
+                    _ => None,
+                };
                 match ended {
                     Ok(ended)
-                        if ended.is_empty() && network.is_some_and(|network| self.enforcer.is_listed(network)) =>
+                        if ended.is_empty()
+                            && let Some(list) = &listed =>
                     {
-                        Reply::error(
-                            409,
-                            "it is in a list of `lists` in [guard]: put it into `allow`, or take the list out",
-                        )
+                        Reply::error(409, &in_a_list(list))
                     }
                     Ok(ended) => {
                         let mut events = Vec::with_capacity(ended.len());
@@ -79,10 +85,14 @@ impl Session<'_> {
                         let unbanned = over.len();
                         self.is_dirty = true;
                         self.tell_unwritten().await?;
-                        Reply::json(&match self.enforcer.unwritten() {
-                            Some(reason) => json!({ "unbanned": unbanned, "unwritten": reason }),
-                            None => json!({ "unbanned": unbanned }),
-                        })
+                        let mut answer = json!({ "unbanned": unbanned });
+                        if let Some(reason) = self.enforcer.unwritten() {
+                            answer["unwritten"] = reason.into();
+                        }
+                        if let Some(list) = listed {
+                            answer["listed"] = in_a_list(&list).into();
+                        }
+                        Reply::json(&answer)
                     }
                     Err(error) => Reply::error(503, &error.to_string()),
                 }
@@ -240,4 +250,12 @@ impl Session<'_> {
         });
         made.chain(simulated).take(BANS_SHOWN).collect()
     }
+}
+
+/// Why somebody is banned whom a list names, and what to do.
+fn in_a_list(list: &str) -> String {
+    format!(
+        "the list {list} names it. Put it into `allow` of [guard] and run `garant reload`; `garant guard allow` shows who is never \
+         banned"
+    )
 }

@@ -461,3 +461,89 @@ async fn a_simulation_is_told_as_what_it_is() {
     states.dedup();
     assert_eq!(states, [State::Up, State::Flapping, State::Up]);
 }
+
+/// Each mistake is said by itself, and whether a file is passed over or all is followed as it was.
+#[tokio::test(flavor = "multi_thread")]
+async fn mistakes_are_said_one_by_one_and_with_what_is_done_about_them() {
+    let running = Running::start("", |_, _| ()).await;
+    let at = running.folder.path();
+    let lines = |running: &Running| {
+        let (_, said) = running.guard(&["status"]).expect("a status");
+        assert!(!said.contains("\\n"), "{said}");
+        said.lines().filter(|line| line.contains("fail2ban/")).map(ToOwned::to_owned).collect::<Vec<_>>()
+    };
+    let failure = running.reload("[web]\nport = 1\nport = 2\n[web]\n").expect_err("two mistakes").to_string();
+    assert!(failure.contains("jail.local:3:") && failure.contains("jail.local:4:"), "{failure}");
+    let said = lines(&running);
+    assert!(said.len() == 2 && said.iter().all(|line| line.contains("as it was read last")), "{said:?}");
+    assert!(said[0].contains("jail.local:3:") && said[1].contains("jail.local:4:"), "{said:?}");
+    // Two files that fail2ban would pass over.
+    for name in ["fail2ban/jail.d/a.local", "fail2ban/jail.d/b.local"] {
+        write(at, name, "");
+        std::fs::write(at.join(name), b"# caf\xe9\n").expect("written");
+    }
+    let failure = running.reload("").expect_err("two files").to_string();
+    assert!(!failure.contains("passed over"), "{failure}");
+    let said = lines(&running);
+    assert!(said.len() == 2 && said.iter().all(|line| line.contains("as it was read last")), "{said:?}");
+    assert!(said[0].contains("a.local:1:") && said[1].contains("b.local:1:"), "{said:?}");
+    // Where nothing was read before, they are.
+    let running = running.restarted().await;
+    let said = lines(&running);
+    assert!(said.len() == 2 && said.iter().all(|line| line.contains("passed over, as fail2ban does")), "{said:?}");
+    assert!(said.iter().all(|line| !line.contains("read last")), "{said:?}");
+    assert_eq!(running.json(&["status"])["enabled"], 1);
+}
+
+/// Whom a list bans is not unbanned: which list it is, and what to do, is said.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_a_list_bans_is_said_to_be_in_it() {
+    let mut running = Running::start("", |settings, at| {
+        for (name, network) in [("drop.txt", "192.0.2.0/24"), ("edrop.txt", "198.51.100.0/24")] {
+            std::fs::write(at.join(name), format!("{network}\n")).expect("written");
+            settings.lists.push(at.join(name).display().to_string());
+        }
+    })
+    .await;
+    running.until("the lists", |running| running.drops("198.51.100.7")).await;
+    let failure = running.guard(&["unban", "198.51.100.7"]).expect_err("a list bans it");
+    let said = format!("{failure} {:?} {:?}", failure.why(), failure.what_to_do());
+    for part in ["198.51.100.7 is still banned", "edrop.txt", "`allow`", "garant guard allow"] {
+        assert!(said.contains(part), "{part} in {said}");
+    }
+    assert!(!said.contains("not known"), "{said}");
+    // One that a rule has banned, too.
+    running.guard(&["ban", "192.0.2.9"]).expect("banned");
+    let (_, said) = running.guard(&["unban", "192.0.2.9"]).expect("the ban is over");
+    assert!(said.contains("1 ban is over") && said.contains("drop.txt") && !said.contains("edrop"), "{said}");
+    running.settings.allow = vec!["198.51.100.7/32".parse().expect("a network")];
+    running.follow();
+    running.until("the exception", |running| !running.drops("198.51.100.7")).await;
+}
+
+/// A formula without a result is said, once, and the plain time is taken.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_formula_without_a_result_is_said() {
+    let increment = "[web]\nmaxretry = 1\nbantime.increment = true\nbantime.formula = ban.Time / (ban.Count - 1)\n";
+    let running = Running::start(increment, |_, _| ()).await;
+    let fail = |address: u8, second: u8| {
+        append(running.folder.path(), "web.log", &format!("2027-01-15T08:00:{second:02}Z from 10.66.9.{address}\n"));
+    };
+    for address in [1, 2] {
+        fail(address, 0);
+        running.until("the ban", |running| running.drops(&format!("10.66.9.{address}"))).await;
+        running.guard(&["unban", &format!("10.66.9.{address}")]).expect("unbanned");
+    }
+    running.world.clock.suspend(Span::from_secs(30));
+    for address in [1, 2] {
+        fail(address, 20);
+        running.until("the ban", |running| running.drops(&format!("10.66.9.{address}"))).await;
+    }
+    let of_formula =
+        |impaired: &Impaired| impaired.reason.contains("bantime.formula") || impaired.what.contains("bantime.formula");
+    let said: Vec<Impaired> = running.world.journal.of::<Impaired>().into_iter().filter(of_formula).collect();
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(said[0].what.contains("web") && said[0].reason.contains("plain"), "{said:?}");
+    assert!(running.json(&["status"])["impaired"].to_string().contains("bantime.formula"));
+    assert_ne!(running.is_open(LOGS_UNREAD), Some(true), "every log is read");
+}
