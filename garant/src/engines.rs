@@ -29,24 +29,43 @@ pub(crate) const ENGINES: &[EngineEntry] = &[
     EngineEntry { name: "retention", make: retention, ..QUIET },
     EngineEntry { name: "judge", make: judge, ..QUIET },
     EngineEntry { name: respond::NAME, kinds: respond::KINDS, commands: respond::commands, make: respond, ..QUIET },
+    EngineEntry { name: backup::EXPIRY, make: expiry, ..QUIET },
     EngineEntry { name: hosts::NAME, kinds: hosts::KINDS, make: hosts, ..QUIET },
     EngineEntry { name: watch::NAME, kinds: watch::KINDS, own_thread: true, make: watch, ..QUIET },
 ];
 
 /// Every engine that runs on hosts, in `garant agent`.
-pub(crate) const HOST_ENGINES: &[HostEngineEntry] = &[HostEngineEntry {
-    name: guard::NAME,
-    kinds: guard::KINDS,
-    own_thread: true,
-    commands: guard::commands,
-    figures: guard::FIGURES,
-    desire: |given| desire(given, guard::Config::desired),
-    make: |given| {
-        let guard = guard::Guard::new(given.desired, given.state);
-        let (door, figures) = (Arc::new(guard.door()), guard.figures());
-        Ok(Made::new(guard).door(door).told(figures))
+pub(crate) const HOST_ENGINES: &[HostEngineEntry] = &[
+    HostEngineEntry {
+        name: guard::NAME,
+        kinds: guard::KINDS,
+        own_thread: true,
+        capabilities: &["net_admin"],
+        commands: guard::commands,
+        figures: guard::FIGURES,
+        desire: |given| desire(given, guard::Config::desired),
+        make: |given| {
+            let guard = guard::Guard::new(given.desired, given.state);
+            let (door, figures) = (Arc::new(guard.door()), guard.figures());
+            Ok(Made::new(guard).door(door).told(figures))
+        },
     },
-}];
+    HostEngineEntry {
+        name: backup::NAME,
+        kinds: backup::KINDS,
+        own_thread: true,
+        // Files of all users, and those of MariaDB, are read; none is written to.
+        capabilities: &["dac_read_search"],
+        commands: backup::commands,
+        figures: &[],
+        desire: |given| desire(given, backup::Config::desired),
+        make: |given| {
+            let backup = backup::Backup::new(given.desired, given.state);
+            let door = Arc::new(backup.door());
+            Ok(Made::new(backup).door(door))
+        },
+    },
+];
 
 /// An engine without kinds, commands and a thread of its own.
 const QUIET: EngineEntry = EngineEntry {
@@ -138,8 +157,14 @@ fn respond(given: &Given) -> Result<Made, Failure> {
     Ok(Made::new(respond).door(door).figures(figures))
 }
 
+fn expiry(given: &Given) -> Result<Made, Failure> {
+    Ok(Made::new(backup::expiry(given.part()?, given.newest_before)))
+}
+
 fn hosts(given: &Given) -> Result<Made, Failure> {
-    let desires = given.host_engines.iter().map(|entry| Ok((entry.name, (entry.desire)(given)?)));
+    let desires = given.host_engines.iter().map(|entry| {
+        Ok(hosts::Wanted { engine: entry.name, desire: (entry.desire)(given)?, capabilities: entry.capabilities })
+    });
     let own = given.host_engines.iter().flat_map(|entry| entry.kinds).collect();
     let hosts = hosts::Hosts::new(hosts::Given {
         config: given.part()?,

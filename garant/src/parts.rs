@@ -12,5 +12,6 @@ pub(crate) const PARTS: &[PolicyPart] = &[
     PolicyPart::of::<respond::Config>(),
     PolicyPart::of::<hosts::Config>(),
     PolicyPart::of::<guard::Config>(),
+    PolicyPart::of::<backup::Config>(),
     PolicyPart::of::<Network>(),
 ];

@@ -140,6 +140,8 @@ pub struct HostEngineEntry {
     pub kinds: &'static [Kind],
     /// Whether the engine gets a thread of its own.
     pub own_thread: bool,
+    /// The capabilities that the agent needs for it, as capabilities(7) calls them, without `CAP_` and in small letters.
+    pub capabilities: &'static [&'static str],
     /// The commands of the engine, `garant <command> …`.
     pub commands: fn() -> Vec<Command>,
     /// The figures that it has in `/metrics` of the server.

@@ -5,6 +5,7 @@
 //! file systems and files put back. `scripts/test` installs what is needed.
 
 mod agent;
+mod backup;
 mod browser;
 mod command_line;
 mod cosigning;

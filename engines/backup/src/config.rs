@@ -20,7 +20,12 @@ pub(crate) const BACKUP_FAILING: &str = "backup-failing";
 pub(crate) const COPIES_UNEQUAL: &str = "copies-unequal";
 /// The finding that a part of the past can't be restored: a log has a gap.
 pub(crate) const LOG_BROKEN: &str = "log-broken";
-/// The findings, with their titles.
+/// The finding that something is still there that was to be destroyed.
+pub(crate) const EXPIRED_KEPT: &str = "expired-backups-kept";
+/// The probe of expiry, and how often it is looked at.
+pub(crate) const EXPIRY_PROBE: &str = "backup-expiry";
+pub(crate) const EXPIRY_EVERY: Span = Span::from_secs(3600);
+/// The findings of backups, with their titles.
 const FINDINGS: [(&str, &str, &str); 3] = [
     (BACKUP_FAILING, "Une sauvegarde échoue", "A backup fails"),
     (COPIES_UNEQUAL, "Une copie des sauvegardes est incomplète", "A copy of the backups is incomplete"),
@@ -52,7 +57,7 @@ pub enum PlaceSettings {
     /// A directory.
     Directory(PathBuf),
     /// A bucket.
-    S3(BucketSettings),
+    S3(Box<BucketSettings>),
 }
 
 /// A bucket of S3.
@@ -74,8 +79,19 @@ pub struct BucketSettings {
     pub secret_key: SecretPlace,
     /// Whether objects are locked for as long as they are kept.
     pub lock: bool,
+    /// The identity that the server destroys with what is not kept any longer.
+    pub destroys: Option<Identity>,
     /// Most bytes per second that are sent.
     pub bytes_per_second_max: Option<u64>,
+}
+
+/// An access key, and where its secret key is.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct Identity {
+    /// The access key, which is no secret.
+    pub access_key: String,
+    /// Where the secret key is.
+    pub secret_key: SecretPlace,
 }
 
 /// Where a secret is kept, as the agent is told.
@@ -123,8 +139,8 @@ pub struct Connection {
 pub struct DatabaseSettings {
     /// Name of the backup.
     pub name: String,
-    /// The service that its probes belong to.
-    pub service: ServiceId,
+    /// The service that its probes belong to, where it is another than that of all.
+    pub service: Option<ServiceId>,
     /// How it is reached.
     pub connection: Connection,
     /// How often a full base is taken.
@@ -138,8 +154,8 @@ pub struct DatabaseSettings {
 pub struct FilesSettings {
     /// Name of the backup.
     pub name: String,
-    /// The service that its probes belong to.
-    pub service: ServiceId,
+    /// The service that its probes belong to, where it is another than that of all.
+    pub service: Option<ServiceId>,
     /// Files and directories.
     pub paths: Vec<PathBuf>,
     /// Volumes of Docker, by name.
@@ -157,6 +173,8 @@ pub struct FilesSettings {
 /// `[backup]`.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
 pub struct Settings {
+    /// The service that the probes belong to, where a backup names no other.
+    pub service: ServiceId,
     /// Where the repository key is.
     pub key: SecretPlace,
     /// How long everything is kept.
@@ -203,15 +221,22 @@ impl Kind {
 }
 
 impl Settings {
+    /// The backups of databases, each with how often a full base is taken of it.
+    pub(crate) fn databases(&self) -> impl Iterator<Item = (&str, Span)> {
+        self.mariadb.iter().chain(&self.postgres).map(|database| (database.name.as_str(), database.full_every))
+    }
+
     /// All backups, each with its service and the kinds that there are of it.
     pub(crate) fn backups(&self) -> impl Iterator<Item = (&str, &ServiceId, Vec<Kind>)> {
         let databases = self.mariadb.iter().chain(&self.postgres).map(|database| {
             let incremental = database.incremental_every.map(|_| Kind::Incremental);
             let kinds = [Kind::Full, Kind::Log, Kind::Restore].into_iter().chain(incremental).collect();
-            (database.name.as_str(), &database.service, kinds)
+            (database.name.as_str(), database.service.as_ref().unwrap_or(&self.service), kinds)
         });
-        let files =
-            self.files.iter().map(|files| (files.name.as_str(), &files.service, vec![Kind::Full, Kind::Restore]));
+        let files = self.files.iter().map(|files| {
+            let service = files.service.as_ref().unwrap_or(&self.service);
+            (files.name.as_str(), service, vec![Kind::Full, Kind::Restore])
+        });
         databases.chain(files)
     }
 }
@@ -253,6 +278,12 @@ impl Section for CopySettings {
         let access_key: Option<String> =
             table.optional("access_key", "of a bucket, the access key, which is no secret");
         let secret_key: Option<Secret> = table.optional("secret_key", "of a bucket, where its secret key is kept");
+        let destroy_access_key: Option<String> = table.optional(
+            "destroy_access_key",
+            "of a bucket, the access key of another identity, which may delete; read by the server, never by a host",
+        );
+        let destroy_secret_key: Option<Secret> =
+            table.optional("destroy_secret_key", "of a bucket, where the secret key of that identity is kept");
         let lock = table.or("lock", true, "of a bucket, lock objects for as long as they are kept (object lock)");
         let bytes_per_second_max =
             table.optional("bytes_per_second_max", "of a bucket, the most that is sent in a second, in bytes");
@@ -270,7 +301,23 @@ impl Section for CopySettings {
                     table.mistake("bucket", "nobody can reach a bucket by its name alone", remedy);
                     return None;
                 };
-                PlaceSettings::S3(BucketSettings {
+                let destroys = match (destroy_access_key, destroy_secret_key) {
+                    (Some(access_key), Some(secret)) => Some(Identity { access_key, secret_key: secret.into() }),
+                    (None, None) => None,
+                    _ => {
+                        let remedy = "write `destroy_access_key` and `destroy_secret_key`, or neither";
+                        table.mistake("bucket", "half an identity that may delete", remedy);
+                        return None;
+                    }
+                };
+                if destroys.as_ref().is_some_and(|identity| identity.access_key == access_key) {
+                    let remedy =
+                        "make a second identity at the provider: that of the host may add and read, and never delete";
+                    table.mistake("destroy_access_key", "it is the identity of the host", remedy);
+                    return None;
+                }
+                PlaceSettings::S3(Box::new(BucketSettings {
+                    destroys,
                     endpoint: endpoint.to_string(),
                     bucket,
                     prefix,
@@ -280,7 +327,7 @@ impl Section for CopySettings {
                     secret_key: secret_key.into(),
                     lock,
                     bytes_per_second_max,
-                })
+                }))
             }
             (Some(_), Some(_)) => {
                 table.mistake("bucket", "one copy in two places", "declare two copies, or remove one of the two keys");
@@ -306,7 +353,7 @@ fn database(table: &mut Table<'_>, server: &Server) -> Option<DatabaseSettings> 
     let kinds = [Some(Kind::Full), Some(Kind::Log), Some(Kind::Restore), server.incremental.map(|_| Kind::Incremental)];
     let kinds: Vec<Kind> = kinds.into_iter().flatten().collect();
     let name = declare(table, &kinds);
-    let service = table.required("service", "the service that the probes belong to");
+    let service = table.optional("service", "the service that its probes belong to, where it is another one");
     let socket: Option<PathBuf> = table.optional("socket", server.socket_doc);
     let user = table.optional("user", "the user; that of the agent unless said");
     let password: Option<Secret> =
@@ -317,7 +364,7 @@ fn database(table: &mut Table<'_>, server: &Server) -> Option<DatabaseSettings> 
     });
     let socket = socket.unwrap_or_else(|| PathBuf::from(server.socket));
     let connection = Connection { socket, user, password: password.map(SecretPlace::from) };
-    Some(DatabaseSettings { name: name?, service: service?, connection, full_every, incremental_every })
+    Some(DatabaseSettings { name: name?, service, connection, full_every, incremental_every })
 }
 
 /// A table of `[[backup.mariadb]]`.
@@ -360,7 +407,7 @@ impl Section for FilesSettings {
 
     fn read(table: &mut Table<'_>) -> Option<Self> {
         let name = declare(table, &[Kind::Full, Kind::Restore]);
-        let service = table.required("service", "the service that the probes belong to");
+        let service = table.optional("service", "the service that its probes belong to, where it is another one");
         let paths: Vec<PathBuf> = table.list("paths", "files and directories");
         let volumes: Vec<String> = table.list("volumes", "volumes of Docker, by name");
         let exclude = table.list("exclude", "what is left out, as in a `.gitignore`; a `/` at the start is the root");
@@ -376,7 +423,7 @@ impl Section for FilesSettings {
         if paths.is_empty() && volumes.is_empty() {
             table.mistake("paths", "nothing is backed up", "write `paths = [\"/etc\", \"/srv/www\"]`, or `volumes`");
         }
-        Some(Self { name: name?, service: service?, paths, volumes, exclude, one_file_system, may_be_empty, every })
+        Some(Self { name: name?, service, paths, volumes, exclude, one_file_system, may_be_empty, every })
     }
 }
 
@@ -385,17 +432,19 @@ impl Section for Settings {
 Files and databases, kept at several places and brought back to any second. It runs in the agent of this host.";
     const EXAMPLE: &'static str = r#"
 [backup]
+service = "backup"
 key = { file = "/etc/garant/backup.key" }
 copy = [
   { name = "near", region = "gravelines", directory = "/mnt/backup" },
   { name = "far", region = "gravelines", endpoint = "https://s3.example", bucket = "shop-backup", access_key = "AK1", secret_key = { file = "/etc/garant/s3.key" } },
 ]
-mariadb = [{ name = "shop-db", service = "shop" }]
-postgres = [{ name = "crm-db", service = "shop" }]
-files = [{ name = "etc", service = "shop", paths = ["/etc"] }]
+mariadb = [{ name = "shop-db" }]
+postgres = [{ name = "crm-db" }]
+files = [{ name = "etc", paths = ["/etc"] }]
 "#;
 
     fn read(table: &mut Table<'_>) -> Option<Self> {
+        let service = table.required("service", "the service that the probes belong to; best one of its own");
         let key: Option<Secret> =
             table.required("key", "where the repository key is kept: `garant backup key new` makes one");
         let keep = table.or_in("keep", Span::from_days(90), &KEPT, "how long everything is kept");
@@ -409,6 +458,7 @@ files = [{ name = "etc", service = "shop", paths = ["/etc"] }]
             table.mistake("key", "there is no place for any backup", "declare a [[backup.copy]], best two");
         }
         let settings = Self {
+            service: service?,
             key: key?.into(),
             keep,
             restore_every,
@@ -451,6 +501,11 @@ impl Config {
         Some(Desired { settings, revision: self.revision.clone() })
     }
 
+    /// The revision of the policy.
+    pub(crate) fn revision(&self) -> &str {
+        &self.revision
+    }
+
     /// `[backup]`.
     pub fn settings(&self) -> Option<&Settings> {
         self.settings.as_ref()
@@ -466,8 +521,11 @@ impl Part for Config {
         let settings: Option<Settings> = document.table("backup");
         let mut providers = BTreeSet::new();
         if let Some(settings) = &settings {
-            for name in FINDINGS.into_iter().filter_map(|(name, ..)| finding(name)) {
+            for name in FINDINGS.into_iter().map(|(name, ..)| name).chain([EXPIRED_KEPT]).filter_map(finding) {
                 document.provide(&name);
+            }
+            if let Ok(probe) = EXPIRY_PROBE.parse::<ProbeId>() {
+                document.provide(&probe);
             }
             for copy in &settings.copies {
                 providers.extend(nouns.regions.iter().find(|region| region.id == copy.region).map(|it| &it.provider));
@@ -534,6 +592,21 @@ impl Part for Config {
                     agreement: Agreement::default(),
                 });
             }
+        }
+        if let (Ok(probe), Ok(observer)) = (EXPIRY_PROBE.parse::<ProbeId>(), "server.expiry".parse()) {
+            let fr = "Des sauvegardes expirées ne sont pas détruites".to_owned();
+            let title = Text { fr, en: "Expired backups are not destroyed".to_owned() };
+            let of_expiry =
+                finding(EXPIRED_KEPT).map(|finding| Detector { finding, title, probes: vec![probe.clone()] });
+            public.findings.extend(of_expiry);
+            public.probes.push(event::policy::Probe {
+                id: probe,
+                kind: PROBE.into(),
+                service: settings.service.clone(),
+                every: EXPIRY_EVERY,
+                observers: [observer].into(),
+                agreement: Agreement::default(),
+            });
         }
         for (name, fr, en) in FINDINGS {
             let Some(finding) = finding(name) else { continue };

@@ -6,21 +6,42 @@
 //! [`sealed`] makes encrypted objects of both; [`objects`] keeps them, at each copy.
 //! Back: [`sealed::Catalog`] says what there is, the source plays it to the second that was asked for.
 
+mod board;
+mod check;
+mod commands;
 mod config;
 pub mod database;
+mod door;
+mod events;
+mod expiry;
 pub mod files;
+mod files_job;
+mod job;
 mod mariadb;
 pub mod objects;
+mod open;
 mod owner;
 mod postgres;
+mod restorable;
+mod run;
 pub mod sealed;
+mod sources;
+mod statement;
 
+pub use check::check;
+pub use commands::commands;
 pub use config::{
     BucketSettings, Config, Connection, CopySettings, DatabaseSettings, Desired, FilesSettings, PlaceSettings,
     SecretPlace, Settings,
 };
+pub use door::BackupDoor;
+pub use events::KINDS;
+pub use expiry::{EXPIRY, expiry};
 pub use mariadb::MariaDb;
+pub use open::open;
 pub use postgres::Postgres;
+pub use restorable::{Restorable, restorable};
+pub use run::Backup;
 
 /// Name of the engine.
 pub const NAME: &str = "backup";

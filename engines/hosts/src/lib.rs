@@ -21,7 +21,7 @@ pub mod wire;
 
 pub use config::{Agent, Config};
 pub use events::KINDS;
-pub use server::{AgentPlace, AgentView, Desire, Figures, Given, Hosts, VANTAGE};
+pub use server::{AgentPlace, AgentView, Desire, Figures, Given, Hosts, VANTAGE, Wanted};
 
 /// Name of the engine of the server's side.
 pub const NAME: &str = "hosts";

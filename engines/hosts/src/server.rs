@@ -3,7 +3,7 @@
 //! What an agent may say is decided here: its events are of its own observers, and of kinds that its engines write. Their
 //! audience and class are those of the kind.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -37,6 +37,17 @@ const STOPS_WITHIN: Span = Span::from_secs(4);
 /// What one engine of the agent is to do, by the policy in effect; `None` for nothing.
 pub type Desire = Arc<dyn Fn() -> Result<Option<Box<RawValue>>, serde_json::Error> + Send + Sync>;
 
+/// An engine of the agent.
+#[derive(Clone)]
+pub struct Wanted {
+    /// Its name.
+    pub engine: &'static str,
+    /// What it is to do.
+    pub desire: Desire,
+    /// The capabilities that the agent needs for it, as setpriv(1) calls them.
+    pub capabilities: &'static [&'static str],
+}
+
 /// How the agent of this host is started, and where it keeps its state.
 #[derive(Clone, Debug)]
 pub struct AgentPlace {
@@ -68,7 +79,7 @@ pub struct Hosts {
     applied: watch::Receiver<Arc<Applied>>,
     sink: Arc<dyn Sink>,
     kinds: Vec<&'static Kind>,
-    desires: Vec<(&'static str, Desire)>,
+    desires: Vec<Wanted>,
     figures: Vec<(&'static str, &'static [ToldFigure])>,
     place: AgentPlace,
     view: Arc<watch::Sender<AgentView>>,
@@ -88,7 +99,7 @@ pub struct Given {
     /// The kinds that engines of agents write, beside those of `event`.
     pub kinds: Vec<&'static Kind>,
     /// The engines of agents, and what the policy wants of them.
-    pub desires: Vec<(&'static str, Desire)>,
+    pub desires: Vec<Wanted>,
     /// The figures that engines of agents have.
     pub figures: Vec<(&'static str, &'static [ToldFigure])>,
     /// Where a started agent is.
@@ -154,9 +165,9 @@ impl Hosts {
 
     fn engines(&self) -> Result<BTreeMap<String, Box<RawValue>>, EngineError> {
         let mut engines = BTreeMap::new();
-        for (name, desire) in &self.desires {
-            if let Some(desired) = desire()? {
-                engines.insert((*name).to_owned(), desired);
+        for wanted in &self.desires {
+            if let Some(desired) = (wanted.desire)()? {
+                engines.insert(wanted.engine.to_owned(), desired);
             }
         }
         Ok(engines)
@@ -262,15 +273,15 @@ impl Hosts {
         Ok(())
     }
 
-    /// The agent as a program: as its own user, in the groups that may read logs, with CAP_NET_ADMIN and nothing else.
+    /// The agent as a program: as its own user, in the groups that may read logs, with the capabilities that its engines need.
     fn program(&self, user: &str) -> Result<Program, String> {
         let executable = std::env::current_exe().map_err(|error| format!("garant does not find itself: {error}"))?;
         let account = Account::named(user).map_err(|error| format!("/etc/passwd can't be read: {error}"))?;
         let (uid, gid) = account.as_ref().map_or((0, 0), |account| (account.uid, account.gid));
         if account.is_none() {
             tracing::warn!(
-                "there is no user {user}: the agent runs as root, with CAP_NET_ADMIN alone, and could still write what belongs to \
-                 root. Make the user with `adduser --system --group {user}`"
+                "there is no user {user}: the agent runs as root, with few capabilities, and could still write what belongs to root. \
+                 Make the user with `adduser --system --group {user}`"
             );
         }
         make_private(&self.place.state, uid, gid)
@@ -279,11 +290,15 @@ impl Hosts {
         let groups: Vec<String> = groups.iter().map(ToString::to_string).collect();
         let groups =
             if groups.is_empty() { "--clear-groups".to_owned() } else { format!("--groups={}", groups.join(",")) };
+        let wanted = self.desires.iter().filter(|wanted| matches!((wanted.desire)(), Ok(Some(_))));
+        let capabilities: BTreeSet<&str> = wanted.flat_map(|wanted| wanted.capabilities).copied().collect();
+        let capabilities: String = capabilities.iter().map(|name| format!(",+{name}")).collect();
+        let only = |set: &str| format!("--{set}=-all{capabilities}");
         Ok(Program::new("setpriv")
             .arg(format!("--reuid={uid}"))
             .arg(format!("--regid={gid}"))
             .arg(groups)
-            .args(["--inh-caps=-all,+net_admin", "--ambient-caps=-all,+net_admin", "--bounding-set=-all,+net_admin"])
+            .args(["inh-caps", "ambient-caps", "bounding-set"].map(only))
             .args(["--no-new-privs", "--"])
             .arg(executable)
             .args(["agent", "--state"])

@@ -20,7 +20,7 @@ use tokio::task::{AbortHandle, JoinHandle};
 use crate::agent::{FollowedState, Link};
 use crate::events::{Attached, Lost};
 use crate::wire::{self, Desired, FromAgent, PROTOCOL, ToAgent};
-use crate::{AgentPlace, Config, Desire, Given, Hosts};
+use crate::{AgentPlace, Config, Desire, Given, Hosts, Wanted};
 
 /// An event of an engine that runs in an agent.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
@@ -102,7 +102,7 @@ impl Host {
             applied: applied.subscribe(),
             sink: self.world.journal.clone(),
             kinds,
-            desires: vec![("toy", desire)],
+            desires: vec![Wanted { engine: "toy", desire, capabilities: &[] }],
             figures: Vec::new(),
             place: AgentPlace { state: self.state().to_owned() },
         });

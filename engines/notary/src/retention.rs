@@ -6,20 +6,17 @@
 //! intention, destruction and its entry survive a crash in between; here a day that was announced is simply found again,
 //! and destroyed even if the policy has changed its mind meanwhile.
 //!
-//! What is due is due by the wall clock, which may be wrong: see [`steady`].
+//! What is due is due by the wall clock, which may be wrong: see [`Steady`].
 
 use std::sync::Arc;
 
+use engine::clock::Steady;
 use engine::{BoxFuture, Context, Driver, Engine, EngineError, Reconcile};
 use event::{Envelope, Monotonic, Retention, Span, Time};
 use journal::checkpoint::Checkpoint;
 use policy::RetentionPeriods;
 use store::{Retain, Retained, Samples};
 use tokio::sync::watch;
-
-mod steady;
-
-use steady::Steady;
 
 /// Time between two searches for what is due. While the clock is steady, a day is announced within an hour of being due, and
 /// destroyed within two hours of that.

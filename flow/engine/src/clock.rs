@@ -7,8 +7,10 @@ use event::{Clock, Monotonic, Span, Time};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::time::Instant;
 
+mod steady;
 mod watch;
 
+pub use steady::Steady;
 pub use watch::{ClockWatch, Oddity, STEP_MIN, timekeeper, timekeeper_of_agent};
 
 /// The clocks of the machine: `CLOCK_REALTIME` for labels, `CLOCK_BOOTTIME` for lengths, because that goes on counting while

@@ -204,9 +204,12 @@ async fn fetch(
     let failed = |error| DatabaseError::Files { path: folder.to_owned(), error };
     let mut files = LogFiles::new(folder, base).map_err(failed)?;
     let mut transactions = files.transactions();
-    let mut fetched = stream::iter(pieces.iter().map(|piece| {
-        let name = piece.name.to_string();
-        async move { (piece, repository.fetch(&piece.folder, &name).await) }
+    let mut fetched = stream::iter(pieces.iter().cloned().map(|piece| {
+        let repository = Arc::clone(repository);
+        async move {
+            let object = repository.fetch(&piece.folder, &piece.name.to_string()).await;
+            (piece, object)
+        }
     }))
     .buffered(PIECES_AT_ONCE);
     let (mut bytes, mut found): (u64, Option<Cut>) = (0, None);

@@ -210,7 +210,7 @@ struct Log {
 
 /// Writes the log of the plan into a folder, as far as it is needed, and finds the place of the instant in it.
 async fn write_log(
-    repository: &Repository,
+    repository: &Arc<Repository>,
     plan: &Plan,
     to: Time,
     folder: &Path,
@@ -221,17 +221,20 @@ async fn write_log(
     let place = Place::new(to, start.segment_start(segment_bytes), segment_bytes);
     let files = LogFiles::new(folder, server.owner, segment_bytes);
     let of = plan.route.iter().map(|stretch| stretch.to.0 - stretch.from.0).sum();
-    let fetched = stream::iter(&plan.route).map(|stretch| async move {
-        let fetched = repository.fetch(&stretch.piece.folder, &stretch.piece.name.to_string()).await;
-        let (head, payload) = fetched.map_err(|error| Failure::of(&stretch.piece, error))?;
-        let (head, facts) = read_head(&stretch.piece, &head)?;
-        Ok::<_, Failure>((stretch, head, facts, payload))
+    let fetched = stream::iter(plan.route.clone()).map(|stretch| {
+        let repository = Arc::clone(repository);
+        async move {
+            let fetched = repository.fetch(&stretch.piece.folder, &stretch.piece.name.to_string()).await;
+            let (head, payload) = fetched.map_err(|error| Failure::of(&stretch.piece, error))?;
+            let (head, facts) = read_head(&stretch.piece, &head)?;
+            Ok::<_, Failure>((stretch, head, facts, payload))
+        }
     });
     let mut fetched = fetched.buffered(PIECES_AT_ONCE);
     let (mut log, mut files, mut is_needed) = (Log { place, bytes: 0 }, files, true);
     while let Some(piece) = fetched.next().await {
         let (stretch, head, facts, payload) = piece?;
-        let Stretch { piece: LogPiece { name, .. }, from, to: until } = *stretch;
+        let Stretch { piece: LogPiece { name, .. }, from, to: until } = stretch;
         let bad = |why: String| Failure::of(&stretch.piece, RepositoryError::Unusable(why));
         // Files are written and records are read on a thread of their own.
         let done = tokio::task::spawn_blocking(move || {

@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 
 use super::key::hex;
-use super::log::{PieceName, log_folder};
+use super::log::{LastPiece, PieceName, last_piece, log_folder};
 use super::repository::Repository;
 use super::set::{MANIFEST, Manifest, set_folder};
 use super::{RepositoryError, Stream};
@@ -111,6 +111,11 @@ impl Catalog {
         self.repository.folders(&format!("logs/{}/", self.backup)).await
     }
 
+    /// The last piece of a log.
+    pub async fn last_piece(&self, log: &str) -> Result<Option<LastPiece>, RepositoryError> {
+        Ok(last_piece(&self.repository, &log_folder(&self.backup, log)).await?.0)
+    }
+
     /// All pieces of a log, in the order of its files and of their places in them.
     pub async fn all_pieces(&self, log: &str) -> Result<Vec<LogPiece>, RepositoryError> {
         all_pieces(&self.repository, &self.backup, log).await
@@ -151,6 +156,29 @@ impl Catalog {
             chain.push(piece);
         }
         Ok((chain, false))
+    }
+
+    /// The first place of a log behind which a piece is missing: `FILE.END` in the digits of its name.
+    pub async fn first_hole(&self, log: &str) -> Result<Option<String>, RepositoryError> {
+        let (objects, _) = self.repository.list(&log_folder(&self.backup, log)).await?;
+        let names = objects.keys().filter_map(|name| PieceName::parse(name.rsplit_once('/')?.1));
+        let mut names: Vec<PieceName> = names.collect();
+        names.sort_by_key(|name| (name.file, name.start, name.end));
+        let mut end: Option<(u32, u64)> = None;
+        for name in names {
+            match end {
+                Some((file, end)) if file == name.file && end < name.start => {
+                    return Ok(Some(format!("{file:08x}.{end:016x}")));
+                }
+                Some((file, before)) if file == name.file => end = Some((file, before.max(name.end))),
+                // The next file begins at its start, the next timeline where it left the one before.
+                Some((file, end)) if name.start > 0 && name.start > end => {
+                    return Ok(Some(format!("{file:08x}.{end:016x}")));
+                }
+                _ => end = Some((name.file, name.end)),
+            }
+        }
+        Ok(None)
     }
 
     /// Writes a stream of a set to `to`, and checks that it is the one that was read.

@@ -107,28 +107,7 @@ impl LogWriter {
         log: &str,
     ) -> Result<(Self, Option<LastPiece>), RepositoryError> {
         let root = log_folder(backup, log);
-        let (mut last, mut last_seq): (Option<LastPiece>, u64) = (None, 0);
-        let mut days: Vec<String> = repository.folders(&root).await?.into_iter().collect();
-        while let Some(day) = days.pop() {
-            let folder = format!("{root}{day}");
-            let prefix = format!("{folder}/");
-            for copy in repository.copies() {
-                let Ok(listed) = list_all(&*copy.objects, &prefix, OBJECTS_MAX).await else { continue };
-                for listed in listed {
-                    let Some(name) = listed.name.strip_prefix(&prefix).and_then(PieceName::parse) else { continue };
-                    last_seq = last_seq.max(name.seq);
-                    let place = |name: &PieceName| (name.file, name.end);
-                    if last.as_ref().is_none_or(|last| place(&last.name) < place(&name)) {
-                        last = Some(LastPiece { folder: folder.clone(), name });
-                    }
-                }
-            }
-            // Folders of the same day have different keys, and either may end last.
-            let of_same_day = days.last().is_some_and(|before| before.get(..10) == day.get(..10));
-            if last.is_some() && !of_same_day {
-                break;
-            }
-        }
+        let (last, last_seq) = last_piece(&repository, &root).await?;
         Ok((Self { repository, root, last_seq, today: None, unsealed: None, pending: None }, last))
     }
 
@@ -198,4 +177,34 @@ impl LogWriter {
         self.today = Some((day, folder.clone(), key.clone()));
         Ok((folder, key))
     }
+}
+
+/// The piece that ends last in the log whose folder is `root`, of all copies that answer, and the highest number of a piece.
+pub(super) async fn last_piece(
+    repository: &Repository,
+    root: &str,
+) -> Result<(Option<LastPiece>, u64), RepositoryError> {
+    let (mut last, mut last_seq): (Option<LastPiece>, u64) = (None, 0);
+    let mut days: Vec<String> = repository.folders(root).await?.into_iter().collect();
+    while let Some(day) = days.pop() {
+        let folder = format!("{root}{day}");
+        let prefix = format!("{folder}/");
+        for copy in repository.copies() {
+            let Ok(listed) = list_all(&*copy.objects, &prefix, OBJECTS_MAX).await else { continue };
+            for listed in listed {
+                let Some(name) = listed.name.strip_prefix(&prefix).and_then(PieceName::parse) else { continue };
+                last_seq = last_seq.max(name.seq);
+                let place = |name: &PieceName| (name.file, name.end, name.seq);
+                if last.as_ref().is_none_or(|last| place(&last.name) < place(&name)) {
+                    last = Some(LastPiece { folder: folder.clone(), name });
+                }
+            }
+        }
+        // Folders of the same day have different keys, and either may end last.
+        let of_same_day = days.last().is_some_and(|before| before.get(..10) == day.get(..10));
+        if last.is_some() && !of_same_day {
+            break;
+        }
+    }
+    Ok((last, last_seq))
 }

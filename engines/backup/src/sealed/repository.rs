@@ -174,6 +174,19 @@ impl Repository {
         self.first_whole(&whole, Some(FIRST_BYTES), |bytes| head(&key, &whole, bytes)).await
     }
 
+    /// Reads the sealed object `name` at one copy, by its place in [`Repository::copies`], and throws it away.
+    ///
+    /// # Errors
+    /// It is not there, or not whole.
+    pub async fn verify(&self, copy: usize, name: &str) -> Result<(), RepositoryError> {
+        let folder = name.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let key = self.data_key(folder).await?;
+        let Some(copy) = self.copies.get(copy) else { return Ok(()) };
+        let bytes = copy.objects.get(name, None).await?;
+        let seal = |error| RepositoryError::Seal { name: format!("{}: {name}", copy.objects.place()), error };
+        open(&key, name, &bytes).map(|_| ()).map_err(seal)
+    }
+
     /// An object that is not sealed by us, or a part of it: of the first copy at which it is as `check` wants it.
     ///
     /// # Errors

@@ -181,3 +181,54 @@ async fn what_one_copy_missed_is_brought_to_it() {
     two.places[1].put("logs/x/y", odd.slice(1..), None).await.expect("put");
     assert_eq!(two.repository.level("").await.expect("levelled").differing, ["logs/x/y"]);
 }
+
+/// The decoder in Python, which knows `docs/format.md` and no code of ours.
+fn decode(key: &std::path::Path, root: &std::path::Path, arguments: &[&str]) -> Result<Vec<u8>, String> {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/backup-python/decode.py");
+    #[expect(clippy::disallowed_methods, reason = "a test runs the decoder as a reader would")]
+    let done = std::process::Command::new("python3").arg(script).arg(key).arg(root).args(arguments).output();
+    let done = done.expect("python3 is installed");
+    if done.status.success() { Ok(done.stdout) } else { Err(String::from_utf8_lossy(&done.stderr).into_owned()) }
+}
+
+/// BK-3: what is sealed is read by a second implementation, and nothing of it is in the clear.
+#[tokio::test]
+async fn another_implementation_reads_what_was_sealed() {
+    let two = two();
+    let mut noise = vec![0; 3 * 1024 * 1024];
+    two.repository.random().fill(&mut noise);
+    let text = b"INSERT INTO orders VALUES (1, 'visible')\n".repeat(900_000);
+    let mut set = SetWriter::begin(Arc::clone(&two.repository), "shop", "mariadb").await.expect("begun");
+    set.stream("noise", &noise[..], |_| {}).await.expect("streamed");
+    set.stream("text", &text[..], |_| {}).await.expect("streamed");
+    set.stream("empty", &b""[..], |_| {}).await.expect("streamed");
+    let manifest = set.finish(|_| {}).await.expect("finished");
+    let (mut log, _) = LogWriter::open(Arc::clone(&two.repository), "shop", "log1").await.expect("open");
+    log.append(18, 0, 40, &1, text[..40].to_vec()).await.expect("added");
+    log.append(18, 40, 2_000_000, &2, noise[40..2_000_000].to_vec()).await.expect("added");
+
+    let root = two.folders[1].path();
+    let key = root.with_extension("key");
+    std::fs::write(&key, format!("{}\n", *RepositoryKey::random(&SeededRandom::new(7)).text())).expect("written");
+    let stream = |name: &str| decode(&key, root, &["stream", "shop", &manifest.set, name]).expect("decoded");
+    assert!(stream("noise") == noise && stream("text") == text && stream("empty").is_empty());
+    let decoded = decode(&key, root, &["log", "shop", "log1", "18"]).expect("decoded");
+    assert!(decoded[..40] == text[..40] && decoded[40..] == noise[40..2_000_000]);
+    let listed = decode(&key, root, &["list"]).expect("decoded");
+    let listed: serde_json::Value = serde_json::from_slice(&listed).expect("JSON");
+    assert_eq!(listed["bases"][0], serde_json::to_value(&manifest).expect("it serialises"));
+    assert_eq!(listed["pieces"][1]["head"], 2);
+
+    let part = root.join(format!("sets/shop/{}/noise.00001", manifest.set));
+    let mut damaged = std::fs::read(&part).expect("read");
+    assert!(!damaged.windows(7).any(|window| window == b"visible"));
+    damaged[2_000_000] ^= 1;
+    std::fs::write(&part, damaged).expect("written");
+    let error = decode(&key, root, &["stream", "shop", &manifest.set, "noise"]).expect_err("damaged");
+    assert!(error.contains("does not fit"), "{error}");
+    let other = RepositoryKey::random(&SeededRandom::new(8)).text();
+    std::fs::write(&key, &*other).expect("written");
+    let error = decode(&key, root, &["list"]).expect_err("another key");
+    assert!(error.contains("another repository key"), "{error}");
+    std::fs::remove_file(&key).expect("removed");
+}

@@ -49,7 +49,11 @@ struct Told {
 }
 
 /// The kinds of events with such words.
-const WORDS: [Kind; 2] = [Kind::team("watch.detail", Family::Monitoring), Kind::team("guard.detail", Family::Security)];
+const WORDS: [Kind; 3] = [
+    Kind::team("watch.detail", Family::Monitoring),
+    Kind::team("guard.detail", Family::Security),
+    Kind::team("backup.detail", Family::Monitoring),
+];
 
 /// What an observer said last of a probe.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Debug)]

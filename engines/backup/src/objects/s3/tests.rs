@@ -73,6 +73,7 @@ fn settings(folder: &TempDir, endpoint: &str, identity: Identity) -> BucketSetti
         secret_key: SecretPlace::File(secret),
         lock: true,
         bytes_per_second_max: None,
+        destroys: None,
     }
 }
 

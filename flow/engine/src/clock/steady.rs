@@ -9,20 +9,20 @@
 
 use std::sync::Arc;
 
-use engine::Clock;
-use engine::clock::ClockWatch;
-use event::{Monotonic, Span, Time};
+use event::{Clock, Monotonic, Span, Time};
+
+use super::ClockWatch;
 
 /// Time that a clock must have run without a step.
-pub(super) const STEADY: Span = Span::from_secs(3600);
+const STEADY: Span = Span::from_secs(3600);
 /// How far ahead of the newest entry from before this start a clock may stand without more doubt: few installations are off for
 /// longer, and wrong clocks are wrong by years.
 const AHEAD_MAX: Span = Span::from_days(7);
 /// Time that a clock which stands further ahead must have run without a step.
 const STEADY_WHEN_AHEAD: Span = Span::from_days(1);
 
-/// A watch over the clock since the engine started.
-pub(super) struct Steady {
+/// A watch over the clock since the engine started: says when something may be destroyed by it.
+pub struct Steady {
     clock: Arc<dyn Clock>,
     watch: ClockWatch,
     since: Monotonic,
@@ -33,20 +33,20 @@ pub(super) struct Steady {
 
 impl Steady {
     /// Starts the watch; the caller [looks](Self::look) at least once in `every`.
-    pub(super) fn new(clock: Arc<dyn Clock>, every: Span, newest_before: Option<Time>) -> Self {
+    pub fn new(clock: Arc<dyn Clock>, every: Span, newest_before: Option<Time>) -> Self {
         let (watch, since) = (ClockWatch::new(Arc::clone(&clock), every), clock.monotonic());
         Self { clock, watch, since, newest_before, warned: false }
     }
 
     /// Reads the clock. After a step, or when this was not called for a while, the required time starts anew.
-    pub(super) fn look(&mut self) {
+    pub fn look(&mut self) {
         if !self.watch.look().is_empty() {
             (self.since, self.warned) = (self.clock.monotonic(), false);
         }
     }
 
     /// Whether the clock has run for long enough. Warns once while it stands far ahead.
-    pub(super) fn may_destroy(&mut self) -> bool {
+    pub fn may_destroy(&mut self) -> bool {
         let now = self.clock.now();
         let newest = self.newest_before.filter(|newest| now.since(*newest) > AHEAD_MAX);
         if let Some(newest) = newest

@@ -1,0 +1,214 @@
+//! The commands: `garant backup …`, `garant restore`. What asks the engine asks the agent of this host; what reads the repository reads it
+//! itself, with the policy and the key alone, for a restore is needed most where nothing else is left.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::{Arg, ArgAction, ArgMatches, value_parser};
+use engine::command::CommandContext;
+use engine::printable::text as printable;
+use engine::{BoxFuture, Command, Context, Failure};
+use event::{Span, Time};
+use policy::{Document, Nouns, Part as _};
+use serde_json::Value;
+
+use crate::config::{Config, SecretPlace, Settings};
+use crate::open::open;
+use crate::sealed::Repository;
+
+mod key;
+mod list;
+mod restore;
+mod status;
+
+/// The policy that is read unless another is named.
+const POLICY: &str = "garant.toml";
+
+/// All of them.
+pub fn commands() -> Vec<Command> {
+    let backup = clap::Command::new("backup")
+        .about("Backups: how they stand, what there is, and their key")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(status::arguments())
+        .subcommand(status::run_arguments())
+        .subcommand(list::arguments())
+        .subcommand(list::explain_arguments())
+        .subcommand(list::check_arguments())
+        .subcommand(key::arguments());
+    vec![Command { arguments: backup, run }, Command { arguments: restore::arguments(), run: restore::run }]
+}
+
+fn run(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, Failure> {
+    match matches.subcommand() {
+        Some(("status", matches)) => status::status(matches, context),
+        Some(("run", matches)) => status::run(matches, context),
+        Some(("list", matches)) => list::list(matches, context),
+        Some(("explain", matches)) => list::explain(matches, context),
+        Some(("check", matches)) => list::check(matches, context),
+        Some(("key", matches)) => key::run(matches, context),
+        _ => Ok(2),
+    }
+}
+
+fn json_flag() -> Arg {
+    Arg::new("json").long("json").action(ArgAction::SetTrue).help("Write JSON instead of text")
+}
+
+fn agent_flag() -> Arg {
+    Arg::new("agent")
+        .long("agent")
+        .value_name("SOCKET")
+        .value_parser(value_parser!(PathBuf))
+        .help("The socket of the agent, where it is not the one of this host")
+}
+
+fn policy_flags(command: clap::Command) -> clap::Command {
+    let config = Arg::new("config")
+        .long("config")
+        .short('c')
+        .value_name("FILE")
+        .value_parser(value_parser!(PathBuf))
+        .default_value(POLICY)
+        .help("The policy that says where the copies are");
+    let key = Arg::new("key")
+        .long("key")
+        .value_name("FILE")
+        .value_parser(value_parser!(PathBuf))
+        .help("The repository key, where it is not where the policy says");
+    command.arg(config).arg(key)
+}
+
+fn wants_json(matches: &ArgMatches) -> bool {
+    matches.get_flag("json")
+}
+
+fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+    value.get(key).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn items<'a>(value: &'a Value, key: &str) -> &'a [Value] {
+    value.get(key).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+/// `[backup]` of the policy that the arguments name.
+fn settings(matches: &ArgMatches) -> Result<Settings, Failure> {
+    let path = matches.get_one::<PathBuf>("config").map_or(Path::new(POLICY), PathBuf::as_path);
+    let mut document = Document::load(path).map_err(|mistakes| {
+        Failure::new(format!("the policy {} can't be read", path.display()))
+            .because(&mistakes)
+            .remedy("name the policy with --config FILE")
+            .code(2)
+    })?;
+    let nouns = Nouns::read(&mut document);
+    let config = Config::read(&mut document, &nouns);
+    let Some(mut settings) = config.settings().cloned() else {
+        return Err(Failure::new(format!("{} has no sound [backup]", path.display()))
+            .remedy(format!("see what is wrong with `garant check {}`", path.display()))
+            .code(2));
+    };
+    if let Some(key) = matches.get_one::<PathBuf>("key") {
+        settings.key = SecretPlace::File(key.clone());
+    }
+    Ok(settings)
+}
+
+/// Does `work` with the repository of the policy.
+fn with_repository<T: Send>(
+    matches: &ArgMatches,
+    command: &dyn CommandContext,
+    work: impl for<'a> FnOnce(&'a Context, &'a Settings, Arc<Repository>) -> BoxFuture<'a, Result<T, Failure>> + Send,
+) -> Result<T, Failure> {
+    let (settings, context) = (settings(matches)?, command.means()?);
+    let mut done = None;
+    command.wait(Box::pin(async {
+        let worked = async {
+            let repository = open(&settings, &context).await.map_err(|error| {
+                Failure::new("the repository can't be opened").because(&error).remedy(
+                    "give the key that was shown when it was made with --key FILE, readable for you alone (chmod 600)",
+                )
+            })?;
+            work(&context, &settings, repository).await
+        };
+        done = Some(worked.await);
+    }))?;
+    done.unwrap_or_else(|| Err(Failure::new("the work has not begun")))
+}
+
+/// The backup that the arguments name.
+fn name(matches: &ArgMatches) -> &str {
+    matches.get_one::<String>("name").map_or("", String::as_str)
+}
+
+fn name_argument() -> Arg {
+    Arg::new("name").value_name("NAME").required(true).help("The backup, as the policy calls it")
+}
+
+/// Fails where the policy has no backup of that name.
+fn known(settings: &Settings, name: &str) -> Result<(), Failure> {
+    let names: Vec<&str> = settings.backups().map(|(name, ..)| name).collect();
+    if names.contains(&name) {
+        return Ok(());
+    }
+    Err(Failure::new(format!("the policy has no backup of the name `{name}`"))
+        .remedy(format!("name one of {}", names.join(", ")))
+        .code(2))
+}
+
+/// Bytes for people: `1.4 GB`.
+fn bytes(count: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
+    let (mut amount, mut unit) = (count as f64, 0);
+    while amount >= 1000.0 && unit + 1 < UNITS.len() {
+        amount /= 1000.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{count} B") } else { format!("{amount:.1} {}", UNITS[unit]) }
+}
+
+/// An instant that a person writes: RFC 3339 with its offset, or how long ago.
+fn instant(words: &str, now: Time) -> Result<Time, Failure> {
+    if let Some(ago) = words.trim().strip_suffix("ago")
+        && let Ok(ago) = Span::parse(ago.trim())
+    {
+        return Ok(now - ago);
+    }
+    Time::parse_rfc3339(words.trim()).ok_or_else(|| {
+        Failure::new(format!("`{}` is no instant", printable(words)))
+            .remedy(format!(
+                "write it with its offset from UTC, {} or 2026-11-29T14:32:07+01:00, or how long ago: \"10 min ago\"",
+                now.to_rfc3339()
+            ))
+            .code(2)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_rounded_for_people() {
+        for (count, shown) in [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1000, "1.0 kB"),
+            (1_449_999, "1.4 MB"),
+            (36_000_000_000, "36.0 GB"),
+            (u64::MAX, "18446744.1 TB"),
+        ] {
+            assert_eq!(bytes(count), shown);
+        }
+    }
+
+    #[test]
+    fn an_instant_has_an_offset_or_is_some_time_ago() {
+        let now = Time::parse_rfc3339("2026-11-29T14:00:00Z").expect("a time");
+        let at = |words| instant(words, now).map(Time::to_rfc3339);
+        assert_eq!(at("2026-11-29T14:32:07+01:00").expect("one"), "2026-11-29T13:32:07Z");
+        assert_eq!(at("10 min ago").expect("one"), "2026-11-29T13:50:00Z");
+        for words in ["", "14:32", "2026-11-29 14:32:07", "2026-11-29T14:32:07", "ago", "soon"] {
+            assert_eq!(at(words).expect_err(words).exit_code(), 2);
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! `garant backup key`: makes the repository key, and checks one that somebody has kept.
+
+use std::fs::OpenOptions;
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
+
+use clap::{Arg, ArgMatches, value_parser};
+use engine::Failure;
+use engine::command::CommandContext;
+
+use super::{policy_flags, settings};
+use crate::sealed::RepositoryKey;
+
+/// Longest text that is taken for a key.
+const BYTES_MAX: u64 = 1024;
+
+pub(super) fn arguments() -> clap::Command {
+    clap::Command::new("key")
+        .about("The repository key: without it no backup can be read")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(
+            clap::Command::new("new").about("Make one, write it to a file and show it once").arg(
+                Arg::new("file")
+                    .value_name("FILE")
+                    .required(true)
+                    .value_parser(value_parser!(PathBuf))
+                    .help("The file, which must not be there yet"),
+            ),
+        )
+        .subcommand(policy_flags(
+            clap::Command::new("check")
+                .about("Read a key from standard input, and say whether it opens this repository"),
+        ))
+}
+
+pub(super) fn run(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, Failure> {
+    match matches.subcommand() {
+        Some(("new", matches)) => new(matches, context),
+        Some(("check", matches)) => check(matches, context),
+        _ => Ok(2),
+    }
+}
+
+fn new(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, Failure> {
+    let Some(path) = matches.get_one::<PathBuf>("file") else { return Ok(2) };
+    let key = RepositoryKey::random(&*context.means()?.random);
+    let failed = |error: &std::io::Error| {
+        Failure::new(format!("the key can't be written to {}", path.display()))
+            .because(error)
+            .remedy("name a file that is not there yet, in a folder that you may write to")
+    };
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    let mut file = file.map_err(|error| failed(&error))?;
+    let written = writeln!(file, "{}", *key.text()).and_then(|()| file.sync_all());
+    written.map_err(|error| failed(&error))?;
+    context.line(&key.text());
+    context.note(&format!(
+        "It is in {}, and shown this once. Keep it somewhere else as well: on paper, in the safe of another place. Without it no \
+         backup can be read, by anybody. Whoever has it can read them all.",
+        path.display()
+    ));
+    Ok(0)
+}
+
+fn check(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, Failure> {
+    let mut typed = zeroize::Zeroizing::new(String::new());
+    let read = std::io::stdin().lock().take(BYTES_MAX).read_to_string(&mut typed);
+    read.map_err(|error| Failure::new("no key comes from standard input").because(&error))?;
+    let given = RepositoryKey::parse(&typed).map_err(|error| Failure::new("that is not the key").because(&error))?;
+    let settings = settings(matches)?;
+    let secret = settings.key.secret();
+    let means = context.means()?;
+    let mut kept = None;
+    context.wait(Box::pin(async { kept = Some(means.secrets.open(&secret).await) }))?;
+    let kept = kept.ok_or_else(|| Failure::new("the key of this host was not read"))?;
+    let kept = kept.map_err(|error| Failure::new("the key of this host can't be read").because(&error))?;
+    let kept = std::str::from_utf8(kept.bytes()).ok().and_then(|text| RepositoryKey::parse(text).ok());
+    match kept {
+        Some(kept) if kept.identity() == given.identity() => {
+            context.line(&format!("it is the key of this repository, {}", given.identity()));
+            Ok(0)
+        }
+        Some(kept) => Err(Failure::new(format!(
+            "it is a repository key, {}, and not the one of this repository, {}",
+            given.identity(),
+            kept.identity()
+        ))),
+        None => Err(Failure::new(format!("the secret in {secret} is no repository key"))),
+    }
+}

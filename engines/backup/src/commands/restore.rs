@@ -1,0 +1,156 @@
+//! `garant restore`: brings a backup back to an instant, into a folder of its own.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Arg, ArgMatches, value_parser};
+use engine::Failure;
+use engine::command::{CommandContext, Style};
+use engine::printable::text as printable;
+use event::Time;
+use serde_json::json;
+
+use super::{
+    bytes, instant, json_flag, known, name, name_argument, policy_flags, settings, wants_json, with_repository,
+};
+use crate::files::{Point, RestoreOptions};
+use crate::sources;
+
+pub(super) fn arguments() -> clap::Command {
+    policy_flags(
+        clap::Command::new("restore")
+            .about("Restore a backup to an instant, into an empty folder; needs no server and no agent"),
+    )
+    .arg(name_argument())
+    .arg(
+        Arg::new("to")
+            .long("to")
+            .value_name("TIME")
+            .required(true)
+            .help("The instant, with its offset: 2026-11-29T14:32:07+01:00; or \"10 min ago\""),
+    )
+    .arg(
+        Arg::new("into")
+            .long("into")
+            .value_name("DIRECTORY")
+            .required(true)
+            .value_parser(value_parser!(PathBuf))
+            .help("Where to: a folder that is empty, or not there yet"),
+    )
+    .arg(
+        Arg::new("work")
+            .long("work")
+            .value_name("DIRECTORY")
+            .value_parser(value_parser!(PathBuf))
+            .help("Where the log has room meanwhile; beside the folder unless said"),
+    )
+    .arg(json_flag())
+}
+
+pub(super) fn run(matches: &ArgMatches, command: &mut dyn CommandContext) -> Result<u8, Failure> {
+    let (Some(into), Some(to)) = (matches.get_one::<PathBuf>("into").cloned(), matches.get_one::<String>("to")) else {
+        return Ok(2);
+    };
+    let to = instant(to, command.now())?;
+    let into = std::path::absolute(&into)
+        .map_err(|error| Failure::new(format!("{} is no path", into.display())).because(&error).code(2))?;
+    is_free(&into)?;
+    let work = matches.get_one::<PathBuf>("work").cloned().unwrap_or_else(|| {
+        let mut name = into.file_name().unwrap_or_default().to_owned();
+        name.push(".work");
+        into.with_file_name(name)
+    });
+    if settings(matches)?.files.iter().any(|files| files.name == name(matches)) {
+        return restore_files(matches, command, to, &into);
+    }
+    let wanted = name(matches).to_owned();
+    let watcher = command.watcher();
+    let restored = with_repository(matches, command, |context, settings, repository| {
+        Box::pin(async move {
+            known(settings, &wanted)?;
+            let restored = sources::restore(context, &repository, &wanted, to, &into, &work, &*watcher).await;
+            // What is left of a failed one is of use to whoever looks for the cause.
+            if restored.is_ok() {
+                drop(tokio::fs::remove_dir_all(&work).await);
+            }
+            restored.map_err(|error| {
+                Failure::new(format!("{wanted} is not restored to {to}"))
+                    .because(&error)
+                    .remedy(format!("see what can be restored with `garant backup list {wanted}`"))
+            })
+        })
+    })?;
+    if wants_json(matches) {
+        command.json(&json!(restored));
+        return Ok(0);
+    }
+    let is_at = |words: &str, commit: &Option<crate::database::Commit>| match commit {
+        Some(commit) => format!("{words}: {} at {}", commit.id, commit.at),
+        None => format!("{words}: none"),
+    };
+    let done = command.painted(Style::Good, &format!("restored to {}", restored.to));
+    command.line(&format!("{done} in {}", restored.folder.display()));
+    command.line(&format!("  {}", is_at("last commit that is in it", &restored.last_commit)));
+    command.line(&format!("  {}", is_at("first commit that is not", &restored.next_commit)));
+    command.line(&format!("  from the base {}, {} read", restored.set, bytes(restored.bytes)));
+    Ok(0)
+}
+
+/// Restores the newest snapshot of files that was taken at or before the instant.
+fn restore_files(matches: &ArgMatches, command: &mut dyn CommandContext, to: Time, into: &Path) -> Result<u8, Failure> {
+    let wanted = name(matches).to_owned();
+    let (watcher, folder) = (command.watcher(), into.to_owned());
+    let restored = with_repository(matches, command, |context, settings, repository| {
+        Box::pin(async move {
+            let files = settings.files.iter().find(|files| files.name == wanted).map(sources::files);
+            let files = files.ok_or_else(|| Failure::new(format!("the policy has no files of the name `{wanted}`")))?;
+            let (point, options) = (Point::At(to), RestoreOptions::default());
+            let restored = files.restore(context, &repository, &point, &folder, options, &*watcher).await;
+            restored.map_err(|error| Failure::new(format!("{wanted} is not restored to {to}")).because(&error))
+        })
+    })?;
+    let is_whole = restored.snapshot.lacks.is_none() && restored.unwritten.is_empty();
+    if wants_json(matches) {
+        command.json(&json!({
+            "snapshot": restored.snapshot.id,
+            "at": restored.snapshot.at,
+            "lacks": restored.snapshot.lacks,
+            "files": restored.files,
+            "bytes": restored.bytes,
+            "unwritten": restored.unwritten.to_string(),
+            "unset": restored.unset.to_string(),
+        }));
+        return Ok(if is_whole { 0 } else { 3 });
+    }
+    let done = command.painted(Style::Good, &format!("restored as of {}", restored.snapshot.at));
+    let (count, size) = (restored.files, bytes(restored.bytes));
+    command.line(&format!(
+        "{done} in {}: {count} files, {size}, of the snapshot {}",
+        into.display(),
+        restored.snapshot.id
+    ));
+    if let Some(lacks) = &restored.snapshot.lacks {
+        command.line(&command.painted(Style::Bad, &format!("the snapshot lacks: {}", printable(lacks))));
+    }
+    for (problems, words) in
+        [(&restored.unwritten, "not restored"), (&restored.unset, "restored without all attributes")]
+    {
+        if !problems.is_empty() {
+            command.line(&command.painted(Style::Bad, &format!("{words}: {}", printable(&problems.to_string()))));
+        }
+    }
+    Ok(if is_whole { 0 } else { 3 })
+}
+
+/// Fails where the folder holds anything.
+fn is_free(folder: &Path) -> Result<(), Failure> {
+    match std::fs::read_dir(folder) {
+        Ok(mut entries) => match entries.next() {
+            None => Ok(()),
+            Some(_) => Err(Failure::new(format!("{} is not empty", folder.display()))
+                .remedy("name a folder that is not there yet: a restore writes over nothing")
+                .code(2)),
+        },
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(Failure::new(format!("{} can't be read", folder.display())).because(&error).code(2)),
+    }
+}

@@ -1,0 +1,98 @@
+//! `garant backup status` and `run`: ask the agent.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Arg, ArgMatches};
+use engine::Failure;
+use engine::command::{CommandContext, Question, Style};
+use engine::printable::text as printable;
+use serde_json::Value;
+
+use super::{agent_flag, bytes, items, json_flag, name, name_argument, text, wants_json};
+use crate::door::{API, Wish};
+
+pub(super) fn arguments() -> clap::Command {
+    clap::Command::new("status")
+        .about("Show how each backup stands, and what is being done")
+        .arg(agent_flag())
+        .arg(json_flag())
+}
+
+pub(super) fn run_arguments() -> clap::Command {
+    clap::Command::new("run")
+        .about("Take a full base, or make a restore test, now")
+        .arg(name_argument())
+        .arg(
+            Arg::new("kind")
+                .value_name("KIND")
+                .value_parser(["full", "restore"])
+                .default_value("full")
+                .help("What to do"),
+        )
+        .arg(agent_flag())
+        .arg(json_flag())
+}
+
+fn agent(matches: &ArgMatches) -> Option<&Path> {
+    matches.get_one::<PathBuf>("agent").map(PathBuf::as_path)
+}
+
+pub(super) fn status(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, Failure> {
+    let answer = context.ask_agent(agent(matches), Question::get(API).segment("status"))?;
+    let status: Value = answer.accepted("the backup engine does not say how it is doing")?.json()?;
+    let failing = items(&status, "backups").iter().flat_map(|backup| items(backup, "kinds"));
+    let failing = failing.filter(|kind| kind.get("error").is_some_and(Value::is_string)).count();
+    let is_well = failing == 0 && items(&status, "copies_wrong").is_empty();
+    if wants_json(matches) {
+        context.json(&status);
+        return Ok(u8::from(!is_well));
+    }
+    for backup in items(&status, "backups") {
+        let name = context.painted(Style::Strong, text(backup, "name"));
+        context.line(&name);
+        for kind in items(backup, "kinds") {
+            let state = match (kind.get("error").and_then(Value::as_str), text(kind, "succeeded")) {
+                (Some(error), _) => context.painted(Style::Bad, &printable(error)),
+                (None, "") => context.painted(Style::Doubtful, "not yet"),
+                (None, at) => context.painted(Style::Good, &format!("up to {at}")),
+            };
+            let due = match text(kind, "due") {
+                "" => String::new(),
+                due => format!(", next at {due}"),
+            };
+            context.line(&format!("  {:12} {state}{due}", text(kind, "kind")));
+            if let Some(doing) = kind.get("doing").filter(|doing| doing.is_object()) {
+                let done = doing.get("done").and_then(Value::as_u64).unwrap_or(0);
+                let of = doing.get("of").and_then(Value::as_u64).map(|of| format!(" of {}", bytes(of)));
+                let step = printable(text(doing, "step"));
+                context.line(&format!("  {:12} {step}: {}{}", "", bytes(done), of.unwrap_or_default()));
+            }
+            for note in items(kind, "notes") {
+                context.line(&format!("  {:12} {}", "", printable(note.as_str().unwrap_or_default())));
+            }
+        }
+        if let Some(broken) = backup.get("log_broken").and_then(Value::as_str) {
+            let broken = context.painted(Style::Bad, &printable(broken));
+            context.line(&format!("  {broken}"));
+        }
+    }
+    for wrong in items(&status, "copies_wrong") {
+        let wrong = context.painted(Style::Bad, &printable(wrong.as_str().unwrap_or_default()));
+        context.line(&format!("copies: {wrong}"));
+    }
+    Ok(u8::from(!is_well))
+}
+
+pub(super) fn run(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, Failure> {
+    let kind = matches.get_one::<String>("kind").map_or("full", String::as_str);
+    let wish = Wish::Run { name: name(matches).to_owned(), kind: kind.to_owned() };
+    let question = Question::post(API).segment("run").json(&wish)?;
+    let answer: Value = context.ask_agent(agent(matches), question)?.accepted("it is not begun")?.json()?;
+    if wants_json(matches) {
+        context.json(&answer);
+    } else {
+        let what = if kind == "restore" { "a restore test" } else { "a full base" };
+        context.line(&format!("{what} of {} is begun; `garant backup status` shows how far it is", name(matches)));
+    }
+    Ok(0)
+}

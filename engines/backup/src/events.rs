@@ -1,0 +1,82 @@
+//! Kinds of events that the engine writes for the team. None holds a secret.
+
+use event::{Body, Family, FindingId, Kind, ProbeId, Span, Time};
+use serde::{Deserialize, Serialize};
+
+/// A base, or a snapshot of files, was completed.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub(crate) struct Taken {
+    /// The backup.
+    pub(crate) backup: String,
+    /// The set, or the snapshot.
+    pub(crate) set: String,
+    /// `full` or `incremental`.
+    pub(crate) kind: String,
+    /// The instant that it shows.
+    pub(crate) consistent_at: Time,
+    /// Bytes as they were read.
+    pub(crate) bytes: u64,
+    /// How long it took, in seconds.
+    pub(crate) took_s: u64,
+}
+
+impl Body for Taken {
+    const KIND: Kind = Kind::team("backup.taken", Family::Monitoring);
+}
+
+/// A restore test has ended.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub(crate) struct Tested {
+    /// The backup.
+    pub(crate) backup: String,
+    /// The instant that was restored.
+    pub(crate) to: Time,
+    /// The set that was the base.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) set: Option<String>,
+    /// Why it failed; none when it was exact.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) error: Option<String>,
+    /// Bytes that were read.
+    pub(crate) bytes: u64,
+    /// How long it took.
+    pub(crate) took: Span,
+}
+
+impl Body for Tested {
+    const KIND: Kind = Kind::team("backup.tested", Family::Monitoring);
+}
+
+/// A folder of objects that was kept for as long as promised was destroyed at one copy: its data key, and all of its objects.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub(crate) struct Destroyed {
+    /// The copy.
+    pub(crate) copy: String,
+    /// The folder: a base, or a day of log.
+    pub(crate) folder: String,
+    /// How many objects were in it, as listed; none is listed any more.
+    pub(crate) objects: u64,
+}
+
+impl Body for Destroyed {
+    const KIND: Kind = Kind::team("backup.destroyed", Family::Monitoring);
+}
+
+/// What the findings are about, in words for the team; the channels of garant send it along.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub(crate) struct Detail {
+    /// The probe.
+    pub(crate) probe: ProbeId,
+    /// The finding that the words are of; none where they are of the probe itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) finding: Option<FindingId>,
+    /// The words.
+    pub(crate) text: String,
+}
+
+impl Body for Detail {
+    const KIND: Kind = Kind::team("backup.detail", Family::Monitoring);
+}
+
+/// All of them.
+pub const KINDS: &[Kind] = &[Taken::KIND, Tested::KIND, Destroyed::KIND, Detail::KIND];

@@ -1,0 +1,162 @@
+//! The work on the files of one backup: snapshots are taken, and the newest is restored and compared.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use engine::Context;
+use event::Span;
+use tokio::sync::Notify;
+
+use crate::board::{Board, OnBoard};
+use crate::config::{FilesSettings, Kind};
+use crate::events::{Taken, Tested};
+use crate::files::{Files, FilesError, Point, RestoreOptions};
+use crate::job::{AGAIN_MIN, FIRST_TEST_AFTER, read_time, record_restored, remove_folder, twice, until, wait};
+use crate::sealed::Repository;
+
+/// The work on the files of one backup.
+pub(crate) struct FilesJob {
+    pub(crate) settings: FilesSettings,
+    pub(crate) files: Files,
+    pub(crate) repository: Arc<Repository>,
+    pub(crate) board: Arc<Board>,
+    pub(crate) restore_every: Span,
+    /// The folder of the engine.
+    pub(crate) state: PathBuf,
+    /// Where restore tests have room.
+    pub(crate) work: PathBuf,
+    pub(crate) take_now: Notify,
+    pub(crate) test_now: Notify,
+}
+
+impl FilesJob {
+    fn name(&self) -> &str {
+        &self.settings.name
+    }
+
+    /// Takes snapshots until the engine stops.
+    pub(crate) async fn take(self: Arc<Self>, context: Context) {
+        let mut again = AGAIN_MIN;
+        while !context.stop.is_cancelled() {
+            let last = match self.files.snapshots(&context, &self.repository).await {
+                Ok(snapshots) => snapshots.last().map(|snapshot| snapshot.at),
+                Err(error) => {
+                    self.board.failed(self.name(), Kind::Full, error.to_string());
+                    wait(&context, again).await;
+                    again = twice(again);
+                    continue;
+                }
+            };
+            self.board.change(self.name(), Kind::Full, |line| line.succeeded = line.succeeded.max(last));
+            let due = last.map_or_else(|| context.clock.now(), |last| last + self.settings.every);
+            until(&context, &self.board, (self.name(), Kind::Full), due, &self.take_now).await;
+            if context.stop.is_cancelled() {
+                return;
+            }
+            again = match self.take_once(&context).await {
+                Ok(()) => AGAIN_MIN,
+                Err(error) => {
+                    tracing::warn!(backup = self.name(), %error, "no snapshot could be taken");
+                    self.board.failed(self.name(), Kind::Full, error.to_string());
+                    wait(&context, again).await;
+                    twice(again)
+                }
+            };
+        }
+    }
+
+    async fn take_once(&self, context: &Context) -> Result<(), FilesError> {
+        let began = context.clock.monotonic();
+        let watcher = OnBoard { board: &self.board, name: self.name(), kind: Kind::Full };
+        let taken = self.files.take(context, &self.repository, &self.state, &watcher).await?;
+        let event = Taken {
+            backup: self.name().to_owned(),
+            set: taken.snapshot.clone(),
+            kind: Kind::Full.word().to_owned(),
+            consistent_at: taken.at,
+            bytes: taken.bytes,
+            took_s: u64::try_from(context.clock.monotonic().since(began).secs()).unwrap_or(0),
+        };
+        if let Err(error) = context.recorder.record(&event).await {
+            tracing::error!(%error, "a snapshot is not recorded");
+        }
+        if taken.is_complete() {
+            self.board.succeeded(self.name(), Kind::Full, taken.at);
+            return Ok(());
+        }
+        // What could not be read is not safe: the snapshot is there, and the promise is not kept by it.
+        let lacks = format!("the snapshot {} lacks what could not be read: {}", taken.snapshot, taken.unread);
+        self.board.failed(self.name(), Kind::Full, lacks);
+        Ok(())
+    }
+
+    /// Restores the newest snapshot each [`FilesJob::restore_every`], until the engine stops.
+    pub(crate) async fn tests(self: Arc<Self>, context: Context) {
+        let remembered = self.work.join("tested");
+        let mut again = AGAIN_MIN;
+        while !context.stop.is_cancelled() {
+            let now = context.clock.now();
+            let due = read_time(&remembered).map_or(now + FIRST_TEST_AFTER, |last| last + self.restore_every);
+            until(&context, &self.board, (self.name(), Kind::Restore), due, &self.test_now).await;
+            if context.stop.is_cancelled() {
+                return;
+            }
+            let tested = self.test(&context).await;
+            let lost = context.clock.now().since(tested.to).max(Span::ZERO);
+            if let Err(error) = context.recorder.record(&tested).await {
+                tracing::error!(%error, "a restore test is not recorded");
+            }
+            match tested.error {
+                None => {
+                    let now = context.clock.now();
+                    if let Err(error) = std::fs::write(&remembered, now.to_rfc3339()) {
+                        tracing::warn!(%error, "when a restore test was made can't be written down");
+                    }
+                    let note = format!("{} was restored in {}", tested.to, tested.took);
+                    self.board.change(self.name(), Kind::Restore, |line| line.notes = vec![note]);
+                    self.board.succeeded(self.name(), Kind::Restore, now);
+                    record_restored(&context, self.name(), tested.took, lost).await;
+                    again = AGAIN_MIN;
+                }
+                Some(error) => {
+                    tracing::error!(backup = self.name(), error, "a restore test failed");
+                    self.board.failed(self.name(), Kind::Restore, error);
+                    wait(&context, again).await;
+                    again = twice(again);
+                }
+            }
+        }
+    }
+
+    async fn test(&self, context: &Context) -> Tested {
+        let began = context.clock.monotonic();
+        let to = context.clock.now();
+        let folder = self.work.join("restored");
+        let watcher = OnBoard { board: &self.board, name: self.name(), kind: Kind::Restore };
+        let restored = async {
+            remove_folder(&folder).await.map_err(|error| error.to_string())?;
+            let options = RestoreOptions::default();
+            let point = Point::At(to);
+            let restored = self.files.restore(context, &self.repository, &point, &folder, options, &watcher).await;
+            remove_folder(&folder).await.map_err(|error| error.to_string())?;
+            let restored = restored.map_err(|error| error.to_string())?;
+            if restored.unwritten.is_empty() {
+                Ok(restored)
+            } else {
+                Err(format!("{} could not be restored", restored.unwritten))
+            }
+        };
+        let mut tested =
+            Tested { backup: self.name().to_owned(), to, set: None, error: None, bytes: 0, took: Span::ZERO };
+        match restored.await {
+            Ok(restored) => {
+                tested.to = restored.snapshot.at;
+                tested.set = Some(restored.snapshot.id);
+                tested.bytes = restored.bytes;
+            }
+            Err(error) => tested.error = Some(error),
+        }
+        tested.took = context.clock.monotonic().since(began);
+        tested
+    }
+}

@@ -1,0 +1,324 @@
+//! The work on one database, in three loops that know nothing of each other but the board: its log is followed, bases are taken, and a
+//! random instant is restored.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine::Context;
+use event::evidence::Restored;
+use event::{Span, Time};
+use tokio::sync::Notify;
+
+use crate::board::{Board, OnBoard};
+use crate::config::{DatabaseSettings, Kind};
+use crate::database::{Database, DatabaseError, Problem, Shipped};
+use crate::events::{Taken, Tested};
+use crate::restorable::restorable;
+use crate::sealed::{Catalog, Manifest, Repository};
+use crate::sources;
+
+/// The shortest and the longest wait after a failure.
+pub(crate) const AGAIN_MIN: Span = Span::from_secs(5);
+const AGAIN_MAX: Span = Span::from_secs(600);
+/// How long after the first base the first restore test waits.
+pub(crate) const FIRST_TEST_AFTER: Span = Span::from_secs(120);
+
+/// The work on one database.
+pub(crate) struct Job {
+    pub(crate) settings: DatabaseSettings,
+    pub(crate) database: Arc<dyn Database>,
+    pub(crate) repository: Arc<Repository>,
+    pub(crate) board: Arc<Board>,
+    pub(crate) restore_every: Span,
+    /// Where restore tests have room.
+    pub(crate) work: PathBuf,
+    /// A base is needed at once: the log is a new one, or somebody asks.
+    pub(crate) base_now: Notify,
+    /// A restore test is asked for.
+    pub(crate) test_now: Notify,
+}
+
+impl Job {
+    fn name(&self) -> &str {
+        &self.settings.name
+    }
+
+    /// Follows the log until the engine stops.
+    pub(crate) async fn follow(self: Arc<Self>, context: Context) {
+        let mut again = AGAIN_MIN;
+        loop {
+            let (job, mut came) = (Arc::clone(&self), false);
+            let mut shipped = |shipped: Shipped| {
+                came = true;
+                job.board.succeeded(job.name(), Kind::Log, shipped.through);
+                if shipped.is_new_log {
+                    let why = "the log that there was has ended: a new base is taken, and what lies between can't be restored";
+                    job.board.log_broken(job.name(), Some(why.to_owned()));
+                    job.base_now.notify_one();
+                }
+            };
+            self.look_for_problems(&context).await;
+            let followed = self.database.follow(&context, &self.repository, &mut shipped).await;
+            if context.stop.is_cancelled() {
+                return;
+            }
+            let error = followed.err().map_or_else(|| "it has ended by itself".to_owned(), |error| error.to_string());
+            tracing::warn!(backup = self.name(), error, "the log is not followed");
+            self.board.failed(self.name(), Kind::Log, error);
+            again = if came { AGAIN_MIN } else { twice(again) };
+            wait(&context, again).await;
+        }
+    }
+
+    /// Writes to the board what keeps the database from being backed up, each with what mends it.
+    async fn look_for_problems(&self, context: &Context) {
+        let problems = self.database.problems(context).await.unwrap_or_default();
+        let words = |problem: Problem| {
+            let warning = if problem.is_warning { "warning: " } else { "" };
+            format!("{warning}{}: {}", problem.what, problem.remedy)
+        };
+        let notes = problems.into_iter().map(words).collect();
+        self.board.change(self.name(), Kind::Log, |line| line.notes = notes);
+    }
+
+    /// Takes bases until the engine stops.
+    pub(crate) async fn bases(self: Arc<Self>, context: Context) {
+        let mut again = AGAIN_MIN;
+        while !context.stop.is_cancelled() {
+            let next = match self.next_base(context.clock.now()).await {
+                Ok(next) => next,
+                Err(error) => {
+                    self.board.failed(self.name(), Kind::Full, error.to_string());
+                    wait(&context, again).await;
+                    again = twice(again);
+                    continue;
+                }
+            };
+            let (kind, due) = next;
+            self.board.change(self.name(), kind, |line| line.due = Some(due));
+            let left = due.since(context.clock.now());
+            let mut kind = kind;
+            if left > Span::ZERO {
+                tokio::select! {
+                    () = context.stop.cancelled() => return,
+                    // A clock that is set meanwhile moves what is due: nobody sleeps for longer than a minute.
+                    () = tokio::time::sleep(left.min(Span::from_secs(60)).to_std()) => continue,
+                    () = self.base_now.notified() => kind = Kind::Full,
+                }
+            }
+            again = match self.take_base(&context, kind).await {
+                Ok(()) => AGAIN_MIN,
+                Err(error) => {
+                    tracing::warn!(backup = self.name(), %error, "no base could be taken");
+                    self.board.failed(self.name(), kind, error.to_string());
+                    wait(&context, again).await;
+                    twice(again)
+                }
+            };
+        }
+    }
+
+    /// Which base is next, and when: from what the repository holds, so that a restart takes none too many.
+    async fn next_base(&self, now: Time) -> Result<(Kind, Time), DatabaseError> {
+        let catalog = Catalog::read(&self.repository, self.name()).await?;
+        let newest = |full: bool| {
+            let sets = catalog.sets.iter().filter(|set| !full || set.manifest.kind == Kind::Full.word());
+            sets.map(|set| &set.manifest).max_by_key(|manifest| manifest.consistent_at)
+        };
+        let Some(full) = newest(true) else { return Ok((Kind::Full, now)) };
+        self.known(Kind::Full, full);
+        let full_due = full.began_at + self.settings.full_every;
+        let Some(every) = self.settings.incremental_every else { return Ok((Kind::Full, full_due)) };
+        let last = newest(false).unwrap_or(full);
+        if last.kind == Kind::Incremental.word() {
+            self.known(Kind::Incremental, last);
+        }
+        let due = last.began_at + every;
+        Ok(if full_due <= due { (Kind::Full, full_due) } else { (Kind::Incremental, due) })
+    }
+
+    /// A base of an earlier run is known, and was said when it was taken.
+    fn known(&self, kind: Kind, manifest: &Manifest) {
+        self.board.change(self.name(), kind, |line| {
+            line.succeeded = line.succeeded.max(Some(manifest.consistent_at));
+        });
+    }
+
+    async fn take_base(&self, context: &Context, kind: Kind) -> Result<(), DatabaseError> {
+        let began = context.clock.monotonic();
+        let watcher = OnBoard { board: &self.board, name: self.name(), kind };
+        let manifest = self.database.take_base(context, &self.repository, kind == Kind::Full, &watcher).await?;
+        let taken = Taken {
+            backup: manifest.backup.clone(),
+            set: manifest.set.clone(),
+            kind: manifest.kind.clone(),
+            consistent_at: manifest.consistent_at,
+            bytes: manifest.streams.iter().map(|stream| stream.size).sum(),
+            took_s: u64::try_from(context.clock.monotonic().since(began).secs()).unwrap_or(0),
+        };
+        if let Err(error) = context.recorder.record(&taken).await {
+            tracing::error!(%error, "a base is not recorded");
+        }
+        self.board.succeeded(self.name(), kind, manifest.consistent_at);
+        // A full base shows all that an incremental one would.
+        if kind == Kind::Full {
+            if self.settings.incremental_every.is_some() {
+                self.board.succeeded(self.name(), Kind::Incremental, manifest.consistent_at);
+            }
+            self.board.log_broken(self.name(), None);
+        }
+        Ok(())
+    }
+
+    /// Restores a random instant each [`Job::restore_every`], until the engine stops.
+    pub(crate) async fn tests(self: Arc<Self>, context: Context) {
+        let remembered = self.work.join("tested");
+        let mut again = AGAIN_MIN;
+        while !context.stop.is_cancelled() {
+            let now = context.clock.now();
+            let last = read_time(&remembered);
+            let due = last.map_or(now + FIRST_TEST_AFTER, |last| last + self.restore_every);
+            until(&context, &self.board, (self.name(), Kind::Restore), due, &self.test_now).await;
+            if context.stop.is_cancelled() {
+                return;
+            }
+            let (tested, lost) = self.test(&context).await;
+            let failed = tested.error.clone();
+            if let Err(error) = context.recorder.record(&tested).await {
+                tracing::error!(%error, "a restore test is not recorded");
+            }
+            match failed {
+                None => {
+                    let now = context.clock.now();
+                    if let Err(error) = std::fs::write(&remembered, now.to_rfc3339()) {
+                        tracing::warn!(%error, "when a restore test was made can't be written down");
+                    }
+                    let note = format!("{} was restored in {}", tested.to, tested.took);
+                    self.board.change(self.name(), Kind::Restore, |line| line.notes = vec![note]);
+                    self.board.succeeded(self.name(), Kind::Restore, now);
+                    record_restored(&context, self.name(), tested.took, lost).await;
+                    again = AGAIN_MIN;
+                }
+                Some(error) => {
+                    tracing::error!(backup = self.name(), error, "a restore test failed");
+                    self.board.failed(self.name(), Kind::Restore, error);
+                    wait(&context, again).await;
+                    again = twice(again);
+                }
+            }
+        }
+    }
+
+    /// What a test has shown, and how old the newest instant was that could be restored when it began.
+    async fn test(&self, context: &Context) -> (Tested, Span) {
+        let began = context.clock.monotonic();
+        let folder = self.work.join("restored");
+        let mut tested = Tested {
+            backup: self.name().to_owned(),
+            to: context.clock.now(),
+            set: None,
+            error: None,
+            bytes: 0,
+            took: Span::ZERO,
+        };
+        let mut lost = Span::ZERO;
+        let restored = async {
+            remove_folder(&folder).await?;
+            let scratch = self.work.join("scratch");
+            remove_folder(&scratch).await?;
+            (tested.to, lost) = self.random_instant(context).await?;
+            let watcher = OnBoard { board: &self.board, name: self.name(), kind: Kind::Restore };
+            let (into, work) = (folder.clone(), scratch.clone());
+            let restored =
+                sources::restore(context, &self.repository, self.name(), tested.to, &into, &work, &watcher).await;
+            remove_folder(&folder).await?;
+            remove_folder(&scratch).await?;
+            restored
+        };
+        match restored.await {
+            Ok(restored) => {
+                tested.set = Some(restored.set);
+                tested.bytes = restored.bytes;
+            }
+            Err(error) => tested.error = Some(error.to_string()),
+        }
+        tested.took = context.clock.monotonic().since(began);
+        (tested, lost)
+    }
+
+    /// An instant, each one of all that can be restored as likely as any other; and how old the newest of them is.
+    async fn random_instant(&self, context: &Context) -> Result<(Time, Span), DatabaseError> {
+        let catalog = Catalog::read(&self.repository, self.name()).await?;
+        let stretches = restorable(&self.repository, &catalog).await?;
+        let length = |from: Time, through: Time| through.since(from).micros().max(0).unsigned_abs();
+        let all: u64 = stretches.iter().map(|stretch| length(stretch.from, stretch.through)).sum();
+        if stretches.is_empty() {
+            return Err(DatabaseError::Unreachable("there is no base yet: nothing can be restored".into()));
+        }
+        let newest = stretches.iter().map(|stretch| stretch.through).max();
+        let lost = newest.map_or(Span::ZERO, |newest| context.clock.now().since(newest).max(Span::ZERO));
+        let mut at = context.random.number() % all.max(1);
+        for stretch in &stretches {
+            let length = length(stretch.from, stretch.through);
+            if at < length {
+                let micros = stretch.from.micros().saturating_add(i64::try_from(at).unwrap_or(0));
+                return Ok((Time::from_micros(micros), lost));
+            }
+            at -= length;
+        }
+        Ok((stretches[0].from, lost))
+    }
+}
+
+/// Records for everybody that an instant was restored exactly, how long it took, and what would have been lost when it began.
+pub(crate) async fn record_restored(context: &Context, name: &str, took: Span, lost: Span) {
+    let Some(probe) = Kind::Restore.probe(name) else { return };
+    let restored = Restored { probe, at: context.clock.now(), took, lost };
+    if let Err(error) = context.recorder.record(&restored).await {
+        tracing::error!(%error, "a restore is not recorded");
+    }
+}
+
+/// Removes a folder of ours with all that is in it.
+pub(crate) async fn remove_folder(folder: &std::path::Path) -> Result<(), DatabaseError> {
+    match tokio::fs::remove_dir_all(folder).await {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(DatabaseError::Files { path: folder.to_owned(), error })
+        }
+        _ => Ok(()),
+    }
+}
+
+pub(crate) fn read_time(path: &std::path::Path) -> Option<Time> {
+    Time::parse_rfc3339(std::fs::read_to_string(path).ok()?.trim())
+}
+
+pub(crate) fn twice(wait: Span) -> Span {
+    Span::from_micros(wait.micros().saturating_mul(2)).min(AGAIN_MAX)
+}
+
+pub(crate) async fn wait(context: &Context, span: Span) {
+    let sleep = tokio::time::sleep(Duration::from_micros(span.micros().unsigned_abs()));
+    tokio::select! {
+        () = context.stop.cancelled() => {}
+        () = sleep => {}
+    }
+}
+
+/// Waits until a piece of work is due, or somebody asks for it; the board shows when it is due.
+pub(crate) async fn until(context: &Context, board: &Board, of: (&str, Kind), due: Time, asked: &Notify) {
+    board.change(of.0, of.1, |line| line.due = Some(due));
+    loop {
+        let left = due.since(context.clock.now());
+        if left <= Span::ZERO {
+            return;
+        }
+        tokio::select! {
+            () = context.stop.cancelled() => return,
+            // A clock that is set meanwhile moves what is due: nobody sleeps for longer than a minute.
+            () = tokio::time::sleep(left.min(Span::from_secs(60)).to_std()) => {}
+            () = asked.notified() => return,
+        }
+    }
+}

@@ -1,0 +1,371 @@
+//! The engine: follows the desired state, starts the work on each backup, and says how it stands.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine::door::Reply;
+use engine::{BoxFuture, CancellationToken, Context, DesiredState, Engine, EngineError};
+use event::{FindingId, ProbeId, Span, Time};
+use serde_json::{Value, json};
+use tokio::sync::{Mutex, Notify, mpsc};
+use tokio::task::JoinSet;
+
+use crate::board::Board;
+use crate::config::{BACKUP_FAILING, COPIES_UNEQUAL, Desired, Kind, LOG_BROKEN, Settings};
+use crate::door::{BackupDoor, Order, Wish};
+use crate::events::Detail;
+use crate::files_job::FilesJob;
+use crate::job::Job;
+use crate::open::open;
+use crate::sealed::{Levelled, Repository};
+use crate::sources;
+use crate::statement::{Said, Seen, Statement};
+
+/// How often the board is looked at.
+const TURN: Duration = Duration::from_secs(5);
+/// How often the copies are compared, and what one lacks is brought to it.
+const LEVEL_EVERY: Duration = Duration::from_mins(15);
+/// How long a repository that can't be opened is left alone.
+const OPEN_AGAIN: Span = Span::from_secs(30);
+/// Orders that wait.
+const ORDERS_MAX: usize = 16;
+
+/// The engine.
+pub struct Backup {
+    desired: DesiredState,
+    state: PathBuf,
+    orders: (mpsc::Sender<Order>, Mutex<mpsc::Receiver<Order>>),
+    board: Arc<Board>,
+}
+
+impl Backup {
+    /// The engine, which keeps its own state in this directory.
+    pub fn new(desired: DesiredState, state: PathBuf) -> Self {
+        let (sender, receiver) = mpsc::channel(ORDERS_MAX);
+        Self { desired, state, orders: (sender, Mutex::new(receiver)), board: Arc::default() }
+    }
+
+    /// Its door.
+    pub fn door(&self) -> BackupDoor {
+        BackupDoor::new(self.orders.0.clone())
+    }
+
+    async fn backup(&self, context: Context) -> Result<(), EngineError> {
+        let mut orders = self.orders.1.lock().await;
+        let mut desired = self.desired.clone();
+        let mut tick = tokio::time::interval(TURN);
+        loop {
+            let Some(wanted) = desired.current::<Desired>()? else {
+                tokio::select! {
+                    () = context.stop.cancelled() => return Ok(()),
+                    _ = tick.tick() => context.progress.tick(),
+                    () = desired.changed() => {}
+                    Some((_, answer)) = orders.recv() => {
+                        let words = "no policy with [backup] is followed on this host: nothing is backed up";
+                        drop(answer.send(Reply::error(409, words)));
+                    }
+                }
+                continue;
+            };
+            let mut session = Session::begin(self, &context, wanted);
+            let ends = session.run(&mut orders, &mut desired).await?;
+            session.end().await?;
+            if ends {
+                return Ok(());
+            }
+        }
+    }
+}
+
+impl Engine for Backup {
+    fn name(&self) -> &'static str {
+        crate::NAME
+    }
+
+    fn stop_order(&self) -> u8 {
+        4
+    }
+
+    fn run(&self, context: Context) -> BoxFuture<'_, Result<(), EngineError>> {
+        Box::pin(self.backup(context))
+    }
+}
+
+/// The time of one desired state.
+struct Session<'a> {
+    engine: &'a Backup,
+    context: &'a Context,
+    settings: Settings,
+    statement: Statement,
+    /// Why the repository can't be opened.
+    closed: Option<String>,
+    open_at: Option<Time>,
+    work: JoinSet<()>,
+    jobs: Vec<Arc<Job>>,
+    file_jobs: Vec<Arc<FilesJob>>,
+    stop: CancellationToken,
+}
+
+impl<'a> Session<'a> {
+    fn begin(engine: &'a Backup, context: &'a Context, desired: Desired) -> Self {
+        engine.board.configure(&desired.settings);
+        Self {
+            engine,
+            context,
+            settings: desired.settings,
+            statement: Statement::new(desired.revision, context.clock.now()),
+            closed: None,
+            open_at: Some(context.clock.now()),
+            work: JoinSet::new(),
+            jobs: Vec::new(),
+            file_jobs: Vec::new(),
+            stop: context.stop.child_token(),
+        }
+    }
+
+    /// Runs until something else is desired, or the engine is to stop: then it returns `true`.
+    async fn run(
+        &mut self,
+        orders: &mut mpsc::Receiver<Order>,
+        desired: &mut DesiredState,
+    ) -> Result<bool, EngineError> {
+        let mut tick = tokio::time::interval(TURN);
+        loop {
+            tokio::select! {
+                () = self.context.stop.cancelled() => return Ok(true),
+                () = desired.changed() => return Ok(false),
+                _ = tick.tick() => {
+                    self.context.progress.tick();
+                    self.open_when_due().await;
+                    self.say().await?;
+                }
+                Some(ended) = self.work.join_next() => {
+                    // Its loops end when they are told to, and never else.
+                    if let Err(error) = ended {
+                        return Err(EngineError::new(format!("the work on a backup has ended: {error}")));
+                    }
+                }
+                Some((wish, answer)) = orders.recv() => drop(answer.send(self.answer(&wish))),
+            }
+        }
+    }
+
+    /// Opens the repository and starts the work, where that is due.
+    async fn open_when_due(&mut self) {
+        let now = self.context.clock.now();
+        if self.open_at.is_none_or(|at| now < at && at.since(now) <= OPEN_AGAIN) {
+            return;
+        }
+        match open(&self.settings, self.context).await {
+            Ok(repository) => {
+                self.open_at = None;
+                self.closed = None;
+                self.start(&repository);
+            }
+            Err(error) => {
+                self.open_at = Some(now + OPEN_AGAIN);
+                self.closed = Some(error.to_string());
+                for (name, _, kinds) in self.settings.backups() {
+                    for kind in kinds {
+                        self.engine.board.failed(name, kind, error.to_string());
+                    }
+                }
+            }
+        }
+    }
+
+    fn start(&mut self, repository: &Arc<Repository>) {
+        let context = Context { stop: self.stop.clone(), ..self.context.clone() };
+        for (settings, database) in sources::databases(&self.settings, &self.engine.state) {
+            let job = Arc::new(Job {
+                database,
+                repository: Arc::clone(repository),
+                board: Arc::clone(&self.engine.board),
+                restore_every: self.settings.restore_every,
+                work: self.engine.state.join(&settings.name),
+                base_now: Notify::new(),
+                test_now: Notify::new(),
+                settings,
+            });
+            make_folder(&job.work);
+            self.jobs.push(Arc::clone(&job));
+            self.work.spawn(Arc::clone(&job).follow(context.clone()));
+            self.work.spawn(Arc::clone(&job).bases(context.clone()));
+            self.work.spawn(job.tests(context.clone()));
+        }
+        for settings in &self.settings.files {
+            let job = Arc::new(FilesJob {
+                files: sources::files(settings),
+                repository: Arc::clone(repository),
+                board: Arc::clone(&self.engine.board),
+                restore_every: self.settings.restore_every,
+                state: self.engine.state.clone(),
+                work: self.engine.state.join(&settings.name),
+                take_now: Notify::new(),
+                test_now: Notify::new(),
+                settings: settings.clone(),
+            });
+            make_folder(&job.work);
+            self.file_jobs.push(Arc::clone(&job));
+            self.work.spawn(Arc::clone(&job).take(context.clone()));
+            self.work.spawn(job.tests(context.clone()));
+        }
+        self.work.spawn(level(Arc::clone(repository), Arc::clone(&self.engine.board), context));
+    }
+
+    /// Says what has changed, and what was covered.
+    async fn say(&mut self) -> Result<(), EngineError> {
+        let seen = self.seen();
+        let before = self.statement.open();
+        let said = self.statement.turn(self.context.clock.now(), &seen);
+        for succeeded in self.engine.board.take_unsaid() {
+            self.context.recorder.record(&succeeded).await?;
+        }
+        let opened: Vec<(FindingId, ProbeId)> =
+            self.statement.open().into_iter().filter(|finding| !before.contains(finding)).collect();
+        for (finding, probe) in opened {
+            if let Some(text) = self.words(&finding, &probe) {
+                self.context.recorder.record(&Detail { probe, finding: Some(finding), text }).await?;
+            }
+        }
+        self.record(said).await
+    }
+
+    async fn record(&self, said: Said) -> Result<(), EngineError> {
+        for changed in &said.changed {
+            self.context.recorder.record(changed).await?;
+        }
+        for found in &said.found {
+            self.context.recorder.record(found).await?;
+        }
+        if let Some(covered) = &said.covered {
+            self.context.recorder.record(covered).await?;
+        }
+        Ok(())
+    }
+
+    fn seen(&self) -> Seen {
+        let mut seen = Seen::default();
+        let lines = self.engine.board.lines();
+        let broken = self.engine.board.broken();
+        let copies_wrong = !self.engine.board.copies().is_empty();
+        for (name, service, kinds) in self.settings.backups() {
+            for kind in kinds {
+                let Some(probe) = kind.probe(name) else { continue };
+                let Some(line) = lines.get(&(name.to_owned(), kind)) else { continue };
+                let is_failing = line.error.is_some();
+                if is_failing || line.succeeded.is_some() {
+                    seen.probes.push((probe.clone(), service.clone(), !is_failing));
+                }
+                let findings = [
+                    (BACKUP_FAILING, is_failing),
+                    (COPIES_UNEQUAL, kind == Kind::Full && copies_wrong),
+                    (LOG_BROKEN, kind == Kind::Log && broken.contains_key(name)),
+                ];
+                for (finding, open) in findings {
+                    if let Ok(finding) = finding.parse() {
+                        seen.findings.push((finding, probe.clone(), open));
+                    }
+                }
+            }
+        }
+        seen
+    }
+
+    /// What a finding is about, for the team.
+    fn words(&self, finding: &FindingId, probe: &ProbeId) -> Option<String> {
+        let (lines, broken) = (self.engine.board.lines(), self.engine.board.broken());
+        let ((name, _), line) = lines.iter().find(|((name, kind), _)| kind.probe(name).as_ref() == Some(probe))?;
+        match finding.as_str() {
+            BACKUP_FAILING => line.error.clone(),
+            LOG_BROKEN => broken.get(name).cloned(),
+            _ => Some(self.engine.board.copies().join("; ")),
+        }
+    }
+
+    fn answer(&self, wish: &Wish) -> Reply {
+        match wish {
+            Wish::Status => Reply::json(&self.status()),
+            Wish::Run { name, kind } => {
+                let job = self.jobs.iter().find(|job| job.settings.name == *name);
+                let files = self.file_jobs.iter().find(|job| job.settings.name == *name);
+                let asked = job.map(|job| (&job.base_now, &job.test_now));
+                let Some((take, test)) = asked.or(files.map(|job| (&job.take_now, &job.test_now))) else {
+                    let why = self.closed.clone().unwrap_or_else(|| format!("there is no backup of the name `{name}`"));
+                    return Reply::error(404, &why);
+                };
+                if kind == "restore" { test } else { take }.notify_one();
+                Reply::json(&json!({ "begun": name, "kind": kind }))
+            }
+        }
+    }
+
+    fn status(&self) -> Value {
+        let lines = self.engine.board.lines();
+        let broken = self.engine.board.broken();
+        let backups = self.settings.backups().map(|(name, service, kinds)| {
+            let kinds = kinds.into_iter().filter_map(|kind| {
+                let line = lines.get(&(name.to_owned(), kind))?;
+                Some(json!({
+                    "kind": kind.word(),
+                    "succeeded": line.succeeded.map(Time::to_rfc3339),
+                    "error": line.error,
+                    "doing": line.doing,
+                    "due": line.due.map(Time::to_rfc3339),
+                    "notes": line.notes,
+                }))
+            });
+            json!({ "name": name, "service": service, "kinds": kinds.collect::<Vec<_>>(), "log_broken": broken.get(name) })
+        });
+        json!({
+            "backups": backups.collect::<Vec<_>>(),
+            "copies": self.settings.copies.iter().map(|copy| &copy.name).collect::<Vec<_>>(),
+            "copies_wrong": self.engine.board.copies(),
+            "closed": self.closed,
+            "now": self.context.clock.now().to_rfc3339(),
+        })
+    }
+
+    /// Stops the work, and says what was covered until now.
+    async fn end(mut self) -> Result<(), EngineError> {
+        self.stop.cancel();
+        let ended = async { while self.work.join_next().await.is_some() {} };
+        if tokio::time::timeout(Duration::from_secs(2), ended).await.is_err() {
+            self.work.shutdown().await;
+        }
+        if let Some(covered) = self.statement.end() {
+            self.context.recorder.record(&covered).await?;
+        }
+        Ok(())
+    }
+}
+
+fn make_folder(folder: &std::path::Path) {
+    if let Err(error) = std::fs::create_dir_all(folder) {
+        tracing::error!(folder = %folder.display(), %error, "the folder of a backup can't be made");
+    }
+}
+
+/// Compares the copies, and brings to each what it lacks, until the engine stops.
+async fn level(repository: Arc<Repository>, board: Arc<Board>, context: Context) {
+    let mut tick = tokio::time::interval(LEVEL_EVERY);
+    loop {
+        tokio::select! {
+            () = context.stop.cancelled() => return,
+            _ = tick.tick() => {}
+        }
+        let wrong = match repository.level("").await {
+            Ok(levelled) => wrong_with(&levelled),
+            Err(error) => vec![error.to_string()],
+        };
+        board.copies_wrong(wrong);
+    }
+}
+
+fn wrong_with(levelled: &Levelled) -> Vec<String> {
+    let differing = levelled.differing.iter().take(5).map(|name| format!("{name} is not the same at each copy"));
+    let mut wrong: Vec<String> = differing.collect();
+    wrong.extend(levelled.errors.iter().take(5).map(ToString::to_string));
+    wrong
+}

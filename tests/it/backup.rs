@@ -1,0 +1,171 @@
+//! Backups, end to end: real databases, followed, restored and judged by a running garant (BK-1, BK-2, BK-3, BK-5, BK-6). As root; the
+//! agent runs as the user of the database.
+
+mod mariadb;
+mod postgres;
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Output;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::harness::{Up, command, eventually, folder_with, garant, transcript};
+
+/// A policy with one database, at two copies, whose agent runs as `user`.
+fn policy(folder: &Path, user: &str, database: &str) -> String {
+    let at = folder.display();
+    format!(
+        r#"
+[journal]
+name = "shop.example"
+[pages]
+listen = "127.0.0.1:0"
+[agent]
+user = "{user}"
+[[service]]
+name = "backup"
+title.fr = "Les sauvegardes"
+title.en = "The backups"
+[[region]]
+name = "near"
+provider = "one"
+[[region]]
+name = "far"
+provider = "two"
+[backup]
+service = "backup"
+key = {{ file = "{at}/backup.key" }}
+copy = [
+  {{ name = "near", region = "near", directory = "{at}/near" }},
+  {{ name = "far", region = "far", directory = "{at}/far" }},
+]
+{database}
+[[promise]]
+id = "BK-1"
+text.fr = "Les journaux sont sauvegardés toutes les 15 minutes au plus."
+text.en = "Logs are backed up every 15 minutes at most."
+freshness = {{ backup = "shop-db", kind = "log", at_most = "15 min", over = "30 d" }}
+"#
+    )
+}
+
+/// A folder with the policy, the key, and two empty copies, which `user` may use.
+fn folder(user: &str, database: impl FnOnce(&Path) -> String) -> TempDir {
+    let folder = folder_with("");
+    let at = folder.path();
+    std::fs::set_permissions(at, std::fs::Permissions::from_mode(0o755)).expect("set");
+    std::fs::write(at.join("garant.toml"), policy(at, user, &database(at))).expect("written");
+    let made = garant(&["backup", "key", "new", at.join("backup.key").to_str().expect("UTF-8")]);
+    assert!(made.status.success(), "{}", transcript(&made));
+    for copy in ["near", "far"] {
+        std::fs::create_dir(at.join(copy)).expect("made");
+    }
+    let owned = ["backup.key", "near", "far"].map(|name| at.join(name));
+    let chown = command("chown").arg(format!("{user}:{user}")).args(owned).output().expect("chown runs");
+    assert!(chown.status.success(), "{}", transcript(&chown));
+    folder
+}
+
+fn words<'a>(at: &Path, arguments: &[&'a str]) -> Vec<std::borrow::Cow<'a, str>> {
+    let mut all: Vec<std::borrow::Cow<'a, str>> = arguments.iter().map(|word| (*word).into()).collect();
+    all.push("--config".into());
+    all.push(at.join("garant.toml").display().to_string().into());
+    all
+}
+
+/// A command that reads the repository itself.
+fn reads(at: &Path, arguments: &[&str]) -> Output {
+    let words: Vec<String> = words(at, arguments).into_iter().map(std::borrow::Cow::into_owned).collect();
+    garant(&words)
+}
+
+/// The same, whose result is JSON.
+fn read(at: &Path, arguments: &[&str]) -> Value {
+    let shown = reads(at, &[arguments, &["--json"]].concat());
+    serde_json::from_slice(&shown.stdout).unwrap_or_else(|_| panic!("{}", transcript(&shown)))
+}
+
+/// A command that asks the agent.
+fn ask(at: &Path, arguments: &[&str]) -> Value {
+    let data = at.join("data").display().to_string();
+    let shown = garant(&[arguments, &["--json", "--data", &data]].concat());
+    serde_json::from_slice(&shown.stdout).unwrap_or(Value::Null)
+}
+
+/// One kind of the backup, as the status says it.
+fn kind(at: &Path, kind: &str) -> Value {
+    let status = ask(at, &["backup", "status"]);
+    let kinds = status["backups"][0]["kinds"].as_array().cloned().unwrap_or_default();
+    kinds.into_iter().find(|it| it["kind"] == kind).unwrap_or_default()
+}
+
+/// Bodies of the entries of this kind.
+fn entries(at: &Path, kind: &str) -> Vec<Value> {
+    let data = at.join("data").display().to_string();
+    let shown = garant(&["log", "show", "--json", "--kind", kind, "--data", &data]);
+    assert!(shown.status.success(), "{}", transcript(&shown));
+    let lines = String::from_utf8(shown.stdout).expect("UTF-8");
+    lines.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON")["entry"]["body"].clone()).collect()
+}
+
+/// Waits until the log up to this instant, in RFC 3339, is durable.
+fn until_shipped(at: &Path, instant: &str) {
+    eventually("the log to be shipped", || {
+        let log = kind(at, "log");
+        (log["succeeded"].as_str()? > instant).then_some(())
+    });
+}
+
+/// What every database must show: a base and the log come by themselves, a restore is exact, tests are made, promises judged.
+fn is_kept(up: &Up, restored: impl Fn(&Path) -> i64, insert: impl Fn(i64), drop_all: impl Fn()) {
+    let at = up.folder.path();
+    eventually("the first base", || kind(at, "full")["succeeded"].as_str().map(str::to_owned));
+    insert(1);
+    insert(2);
+    crate::harness::pause(2.0);
+    let before = now();
+    crate::harness::pause(2.0);
+    insert(3);
+    drop_all();
+    until_shipped(at, &now());
+
+    let into = at.join("restored");
+    let done = reads(at, &["restore", "shop-db", "--to", &before, "--into", into.to_str().expect("UTF-8")]);
+    assert!(done.status.success(), "{}", transcript(&done));
+    assert!(String::from_utf8_lossy(&done.stdout).contains("first commit that is not: "), "{}", transcript(&done));
+    assert_eq!(restored(&into), 2, "two rows were there, the third and the loss came later");
+
+    let again = reads(at, &["restore", "shop-db", "--to", &before, "--into", into.to_str().expect("UTF-8")]);
+    assert_eq!(again.status.code(), Some(2), "nothing is written over: {}", transcript(&again));
+    let late = reads(at, &["restore", "shop-db", "--to", "2100-01-01T00:00:00Z", "--into", "/nowhere/restored"]);
+    assert_eq!(late.status.code(), Some(1), "{}", transcript(&late));
+
+    let listed = read(at, &["backup", "list", "shop-db"]);
+    assert_eq!(listed["sets"][0]["copies"].as_array().map(Vec::len), Some(2), "{listed}");
+    let checked = reads(at, &["backup", "check", "shop-db"]);
+    assert!(checked.status.success(), "{}", transcript(&checked));
+    let lost = read(at, &["backup", "explain", "shop-db"])["lost_s"].as_i64().expect("a number");
+    assert!(lost < 300, "{lost} s");
+
+    ask(at, &["backup", "run", "shop-db", "restore"]);
+    let tested = eventually("a restore test", || entries(at, "backup.tested").pop());
+    assert_eq!(tested["error"], Value::Null, "{tested}");
+    let of_tests = |kind: &str| entries(at, kind).into_iter().find(|entry| entry["probe"] == "shop-db-restore");
+    eventually("the success of the test", || of_tests("evidence.succeeded"));
+    eventually("the restore", || of_tests("evidence.restored"));
+    assert!(entries(at, "backup.taken").iter().any(|entry| entry["kind"] == "full"));
+    // Public entries name no place, no file and no database.
+    for kind in ["evidence.succeeded", "evidence.restored", "evidence.changed", "evidence.found", "evidence.covered"] {
+        let text = Value::from(entries(at, kind)).to_string();
+        assert!(!text.contains(at.to_str().expect("UTF-8")) && !text.contains("ledger"), "{kind}: {text}");
+    }
+    eventually("a verdict", || up.verdicts("BK-1").pop());
+}
+
+/// The time, in RFC 3339 to the second.
+fn now() -> String {
+    let date = command("date").args(["-u", "+%Y-%m-%dT%H:%M:%SZ"]).output().expect("date runs");
+    String::from_utf8(date.stdout).expect("UTF-8").trim().to_owned()
+}
