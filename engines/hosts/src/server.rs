@@ -292,7 +292,8 @@ impl Hosts {
             if groups.is_empty() { "--clear-groups".to_owned() } else { format!("--groups={}", groups.join(",")) };
         let wanted = self.desires.iter().filter(|wanted| matches!((wanted.desire)(), Ok(Some(_))));
         let capabilities: BTreeSet<&str> = wanted.flat_map(|wanted| wanted.capabilities).copied().collect();
-        let capabilities: String = capabilities.iter().map(|name| format!(",+{name}")).collect();
+        let capabilities: Vec<String> = capabilities.iter().map(|name| format!(",+{name}")).collect();
+        let capabilities = capabilities.concat();
         let only = |set: &str| format!("--{set}=-all{capabilities}");
         Ok(Program::new("setpriv")
             .arg(format!("--reuid={uid}"))
