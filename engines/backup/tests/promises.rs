@@ -13,6 +13,7 @@ provider = "one"
 [[service]]
 name = "shop"
 [backup]
+service = "shop"
 key = { file = "/etc/garant/backup.key" }
 copy = [{ name = "near", region = "near", directory = "/mnt/backup" }]
 mariadb = [{ name = "shop-db", service = "shop" }]

@@ -179,7 +179,8 @@ impl Programs {
         };
         let read = read_bounded(stdout, program.output_bytes_max);
         let all = async {
-            let (written, read, stderr) = tokio::join!(write, read, tail(stderr));
+            let mut stderr = Tail::of(stderr);
+            let (written, read, stderr) = tokio::join!(write, read, stderr.read());
             let broken = |error| ProgramError::Broken(name, error);
             written.map_err(broken)?;
             let Some(stdout) = read.map_err(broken)? else {
@@ -266,7 +267,7 @@ pub struct Running {
     name: &'static str,
     stdin: Option<ChildStdin>,
     stdout: Option<ChildStdout>,
-    stderr: Option<ChildStderr>,
+    stderr: Tail,
     child: Child,
 }
 
@@ -278,7 +279,7 @@ impl fmt::Debug for Running {
 
 impl Running {
     fn of(name: &'static str, mut child: Child) -> Self {
-        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), Tail::of(child.stderr.take()));
         Self { name, stdin, stdout, stderr, child }
     }
 
@@ -299,11 +300,12 @@ impl Running {
     }
 
     /// Waits for its end. It is to be polled while the output is read: what the program writes to standard error is drained here.
+    /// It may be given up and called again.
     ///
     /// # Errors
     /// It ended with another exit code than 0.
     pub async fn ended(&mut self) -> Result<(), ProgramError> {
-        let stderr = tail(self.stderr.take()).await;
+        let stderr = self.stderr.read().await;
         let status = self.child.wait().await.map_err(|error| ProgramError::Broken(self.name, error))?;
         if status.success() {
             return Ok(());
@@ -363,20 +365,32 @@ async fn read_bounded(from: Option<ChildStdout>, max: usize) -> io::Result<Optio
     Ok((all.len() <= max).then_some(all))
 }
 
-/// The last bytes that are read until the end.
-async fn tail(from: Option<ChildStderr>) -> String {
-    let mut last = VecDeque::with_capacity(ERRORS_BYTES_MAX);
-    let mut buffer = [0; 1024];
-    if let Some(mut from) = from {
-        while let Ok(read @ 1..) = from.read(&mut buffer).await {
-            last.extend(&buffer[..read]);
-            let over = last.len().saturating_sub(ERRORS_BYTES_MAX);
-            last.drain(..over);
-        }
+/// The last bytes of standard error.
+struct Tail {
+    from: Option<ChildStderr>,
+    last: VecDeque<u8>,
+}
+
+impl Tail {
+    fn of(from: Option<ChildStderr>) -> Self {
+        Self { from, last: VecDeque::new() }
     }
-    let last = String::from_utf8_lossy(last.make_contiguous());
-    let lines: Vec<_> = last.lines().map(str::trim).filter(|line| !line.is_empty()).map(printable::text).collect();
-    lines.join("; ")
+
+    /// Reads until the end; given up in between, it goes on the next time. A program whose standard error is closed is killed when it
+    /// writes there.
+    async fn read(&mut self) -> String {
+        let mut buffer = [0; 1024];
+        if let Some(from) = &mut self.from {
+            while let Ok(read @ 1..) = from.read(&mut buffer).await {
+                self.last.extend(&buffer[..read]);
+                let over = self.last.len().saturating_sub(ERRORS_BYTES_MAX);
+                self.last.drain(..over);
+            }
+        }
+        let last = String::from_utf8_lossy(self.last.make_contiguous());
+        let lines: Vec<_> = last.lines().map(str::trim).filter(|line| !line.is_empty()).map(printable::text).collect();
+        lines.join("; ")
+    }
 }
 
 #[cfg(test)]
@@ -440,6 +454,15 @@ mod tests {
         assert!(read.len() == 400_000 && read.iter().all(|byte| *byte == b'A'));
         let mut fails = programs.filter(&Program::new("grep").arg("--no-such-option")).expect("it starts");
         assert!(fails.ended().await.expect_err("it fails").to_string().contains("no-such-option"));
+        // Whoever asks now and then whether it has ended hears all of it too.
+        let mut slow =
+            programs.filter(&Program::new("sh").args(["-c", "read line; echo $line >&2; exit 3"])).expect("it starts");
+        for _ in 0..3 {
+            let ended = tokio::time::timeout(std::time::Duration::from_millis(5), slow.ended()).await;
+            assert!(ended.is_err(), "it waits for its input");
+        }
+        slow.stdin().expect("once").write_all(b"words\n").await.expect("it reads");
+        assert_eq!(slow.ended().await.expect_err("it fails").to_string(), "`sh` failed (exit status: 3): words");
     }
 
     #[tokio::test]

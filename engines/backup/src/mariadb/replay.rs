@@ -169,7 +169,16 @@ impl PrivateServer {
             }
         };
         // The client says what is wrong with a statement; what feeds it then has a broken pipe.
-        client_ended?;
+        if let Err(error) = client_ended {
+            let server = tokio::time::timeout(Span::from_secs(2).to_std(), self.running.ended()).await;
+            return Err(match (server, error) {
+                (Ok(ended), _) => broken(&self.errors, "ended while it played", ended.err()),
+                (Err(_), ProgramError::Failed { stderr, .. }) => {
+                    DatabaseError::Database(format!("the log can't be played: {}", without_data(&stderr)))
+                }
+                (Err(_), error) => error.into(),
+            });
+        }
         log_ended?;
         copied.map_err(|error| DatabaseError::Database(format!("mariadb-binlog could not be read: {error}")))?;
         watcher.doing("replay", bytes, Some(bytes));
@@ -235,14 +244,51 @@ fn write_account(context: &Context, init: &Path, secret: &Path, socket: PathBuf)
     Ok(Settings { socket, user: Some(user), password: Some(SecretPlace::File(secret.to_owned())) })
 }
 
-/// What is wrong with the server: what it says last in its log of errors, or else how it ended.
+/// What the client says is wrong, without the statement, which it repeats, and without values: those are the data of others.
+fn without_data(stderr: &str) -> String {
+    let Some(error) = stderr.rfind("ERROR ").and_then(|at| stderr.get(at..)) else {
+        return "the client `mariadb` does not say why".to_owned();
+    };
+    let (mut said, mut is_quoted, mut before) = (String::new(), false, ' ');
+    let mut rest = error.chars().take(1000).peekable();
+    while let Some(c) = rest.next() {
+        // The apostrophe of a word has letters on both sides.
+        let is_inside = |c: char| c.is_alphanumeric();
+        if c == '\'' && !(is_inside(before) && rest.peek().copied().is_some_and(is_inside)) {
+            is_quoted = !is_quoted;
+            said.push_str(if is_quoted { "'…" } else { "'" });
+        } else if !is_quoted {
+            said.push(c);
+        }
+        before = c;
+    }
+    said
+}
+
+/// What is wrong with the server: what it says first in its log of errors, for what it says then follows from it; or else how it ended.
 fn broken(errors: &Path, what: &str, ended: Option<ProgramError>) -> DatabaseError {
     let text = fs::read(errors).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     let lines: Vec<&str> = text.lines().filter(|line| line.contains("[ERROR]")).map(str::trim).collect();
-    let last = match lines.get(lines.len().saturating_sub(3)..) {
+    let is_full = ["error 28", "Errcode: 28", "No space left"].iter().any(|words| text.contains(words));
+    let said = match lines.get(..lines.len().min(3)) {
         Some([]) | None => ended.map(|error| error.to_string()).unwrap_or_default(),
-        Some(last) => last.join("; "),
+        Some(first) => first.join("; "),
     };
-    DatabaseError::Database(format!("{ASKING} {what}: {}", engine::printable::text(&last)))
+    let full = if is_full { "the disk is full: " } else { "" };
+    DatabaseError::Database(format!("{ASKING} {what}: {full}{}", engine::printable::text(&said)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_shows_no_data() {
+        let said = "--------------; BINLOG 'aGVsbG8='; --------------; ERROR 1062 (23000) at line 31: Duplicate entry 'ada@example.org' for key 'PRIMARY'";
+        assert_eq!(without_data(said), "ERROR 1062 (23000) at line 31: Duplicate entry '…' for key '…'");
+        assert_eq!(without_data("ERROR 1 at line 2: Can't find 'o'hara; 'cut"), "ERROR 1 at line 2: Can't find '…'cut");
+        assert_eq!(without_data("ERROR 1 at line 2: 'cut off"), "ERROR 1 at line 2: '…");
+        assert!(without_data("BINLOG 'aGVsbG8='").contains("does not say"));
+    }
 }

@@ -166,6 +166,14 @@ impl Cluster {
         value(&self.sql().await.query(query).await.expect(query))
     }
 
+    /// Drops the slot, once the server has noticed that nobody receives any more.
+    pub(super) async fn drop_slot(&self) {
+        while self.ask("select count(*) from pg_replication_slots where active").await != "0" {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        self.ask("select pg_drop_replication_slot('garant_crm_db')").await;
+    }
+
     pub(super) async fn written(&self) -> Lsn {
         self.ask("select pg_current_wal_insert_lsn()").await.parse().expect("a position")
     }

@@ -155,7 +155,7 @@ async fn what_the_server_has_thrown_away_is_a_gap_that_is_seen() {
         let log = follower.next().await.expect("a piece").log;
         let before = follower.stop().await.pop().expect("a piece");
         if is_dropped {
-            cluster.ask("select pg_drop_replication_slot('garant_crm_db')").await;
+            cluster.drop_slot().await;
         }
         for _ in 0..6 {
             cluster.ask(WORK).await;
@@ -182,7 +182,7 @@ async fn a_slot_that_was_dropped_is_made_again() {
     let mut follower = Follower::start(&of, &kept.repository);
     let log = follower.next().await.expect("a piece").log;
     follower.stop().await;
-    cluster.ask("select pg_drop_replication_slot('garant_crm_db')").await;
+    cluster.drop_slot().await;
     cluster.ask(WORK).await;
     let mut follower = Follower::start(&of, &kept.repository);
     let next = follower.next().await.expect("a piece");
