@@ -97,8 +97,8 @@ impl Committed {
 pub(super) struct Place {
     records: Records,
     instant: Time,
-    /// Whether all that belongs to it has been read.
-    is_closed: bool,
+    /// What ends before is in the base, whatever its times say: the clock may have been set back before the base was taken.
+    base: Lsn,
     /// The last commit before it.
     pub(super) last: Option<Committed>,
     /// The first commit at it or later: nothing from there on belongs to it.
@@ -106,30 +106,18 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Looks for `instant`, from the byte `from` of the log on.
-    pub(super) fn new(instant: Time, from: Lsn, segment_bytes: u64) -> Self {
-        Self {
-            records: Records::starting_at(from, segment_bytes, None),
-            instant,
-            is_closed: false,
-            last: None,
-            next: None,
-        }
-    }
-
-    /// Whatever was acknowledged before the instant has been read: what comes now does not belong to it, even if it took its time before.
-    pub(super) const fn close(&mut self) {
-        self.is_closed = true;
+    /// Looks for `instant`, from the byte `from` of the log on; the base holds what ends at `base` or before.
+    pub(super) fn new(instant: Time, (from, base): (Lsn, Lsn), segment_bytes: u64) -> Self {
+        Self { records: Records::starting_at(from, segment_bytes, None), instant, base, last: None, next: None }
     }
 
     /// Reads on. `clock_ahead` is how far the clock that made the log was ahead of the one that the instant is of.
     pub(super) fn read(&mut self, bytes: &[u8], clock_ahead: Span) -> Result<(), NotALog> {
-        let (instant, last, next) = (self.instant + clock_ahead, &mut self.last, &mut self.next);
-        let is_closed = self.is_closed;
+        let (instant, base, last, next) = (self.instant + clock_ahead, self.base, &mut self.last, &mut self.next);
         self.records.feed(bytes, |record| {
             let Some(at) = record.commit.filter(|_| next.is_none()) else { return };
-            let committed = Committed { record, at };
-            *(if at < instant && !is_closed { &mut *last } else { &mut *next }) = Some(committed);
+            let is_in = record.end <= base || at < instant;
+            *(if is_in { &mut *last } else { &mut *next }) = Some(Committed { record, at });
         })
     }
 }

@@ -5,6 +5,7 @@
 //! known to reach it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use event::Time;
 
@@ -141,9 +142,10 @@ pub(super) async fn plan(
     };
     let Some(first) = sets.first() else { return Err(unreachable("it has no base".to_owned())) };
     let later = sets.iter().map(|set| set.consistent_at).find(|at| *at > to);
+    let mut logs = Logs { repository, catalog, unread, pieces: BTreeMap::new(), heads: BTreeMap::new() };
     let mut first_why = None;
     for set in sets.iter().rev().filter(|set| set.consistent_at <= to) {
-        match from_base(repository, catalog, set, to, unread).await? {
+        match from_base(&mut logs, set, to).await? {
             Ok(plan) => return Ok(plan),
             Err(why) => drop(first_why.get_or_insert(why)),
         }
@@ -160,21 +162,49 @@ fn next_second(at: Time) -> Time {
     Time::from_secs(at.micros().saturating_add(999_999).div_euclid(1_000_000))
 }
 
+/// What is known of the logs: each is listed once, and each head is read once, however many bases are looked at.
+struct Logs<'a> {
+    repository: &'a Repository,
+    catalog: &'a Catalog,
+    unread: &'a BTreeMap<String, String>,
+    pieces: BTreeMap<String, Arc<Vec<LogPiece>>>,
+    heads: BTreeMap<String, (PieceHead, PieceFacts)>,
+}
+
+impl Logs<'_> {
+    /// The pieces of a log that can be opened, as far as is known.
+    async fn pieces(&mut self, log: &str) -> Result<Arc<Vec<LogPiece>>, Failure> {
+        if let Some(pieces) = self.pieces.get(log) {
+            return Ok(Arc::clone(pieces));
+        }
+        let mut pieces = self.catalog.all_pieces(log).await?;
+        pieces.retain(|piece| !self.unread.contains_key(&whole_name(piece)));
+        let pieces = Arc::new(pieces);
+        self.pieces.insert(log.to_owned(), Arc::clone(&pieces));
+        Ok(pieces)
+    }
+
+    /// The head of a piece, and what it says.
+    async fn head(&mut self, piece: &LogPiece) -> Result<(PieceHead, PieceFacts), Failure> {
+        let name = whole_name(piece);
+        if let Some(head) = self.heads.get(&name) {
+            return Ok(head.clone());
+        }
+        let head = self.repository.fetch_head(&piece.folder, &piece.name.to_string()).await;
+        let head = read_head(piece, &head.map_err(|error| Failure::of(piece, error))?)?;
+        self.heads.insert(name, head.clone());
+        Ok(head)
+    }
+}
+
 /// The plan from one base, or why there is none.
-async fn from_base(
-    repository: &Repository,
-    catalog: &Catalog,
-    set: &Manifest,
-    to: Time,
-    unread: &BTreeMap<String, String>,
-) -> Result<Result<Plan, String>, Failure> {
+async fn from_base(logs: &mut Logs<'_>, set: &Manifest, to: Time) -> Result<Result<Plan, String>, Failure> {
     let name = &set.set;
     let base: BaseFacts = serde_json::from_value(set.facts.clone()).map_err(|error| {
         RepositoryError::Unusable(format!("the manifest of the base {name} is of no use here: {error}"))
     })?;
     let Some(log) = &set.log else { return Ok(Err(format!("no log goes on from the base {name}"))) };
-    let mut pieces = catalog.all_pieces(log).await?;
-    pieces.retain(|piece| !unread.contains_key(&whole_name(piece)));
+    let pieces = logs.pieces(log).await?;
     let timelines: BTreeSet<u32> = pieces.iter().map(|piece| piece.name.file).collect();
     let newest_timeline = timelines.last().copied().unwrap_or(0).max(base.timeline);
     let from = base.start.segment_start(base.segment_bytes);
@@ -182,8 +212,7 @@ async fn from_base(
     for timeline in timelines.into_iter().filter(|timeline| *timeline >= base.timeline) {
         let last = pieces.iter().filter(|piece| piece.name.file == timeline).max_by_key(|piece| piece.name.seq);
         let Some(last) = last else { continue };
-        let (_, facts) = head_of(repository, last).await?;
-        let history = facts.history;
+        let (_, PieceFacts { history, .. }) = logs.head(last).await?;
         let is_left_behind = history.left(base.timeline).is_some_and(|left| base.stop <= left);
         if history.of(base.timeline) != base.history || (timeline != base.timeline && !is_left_behind) {
             continue;
@@ -191,7 +220,7 @@ async fn from_base(
         let route = route(&pieces, from, timeline, &history);
         // A gap on an older timeline ends there, and says nothing of this one.
         let Some(end) = route.stretches.last().filter(|end| end.piece.name.file == timeline) else { continue };
-        let (head, _) = head_of(repository, &end.piece).await?;
+        let (head, _) = logs.head(&end.piece).await?;
         if head.through >= to && route.end >= base.stop {
             let (set, route) = (set.clone(), route.stretches);
             let newest_timeline = newest_timeline.min(timeline.saturating_add(TIMELINES_MAX));
@@ -215,13 +244,6 @@ async fn from_base(
             )
         }
     }))
-}
-
-/// The head of a piece, and what it says.
-async fn head_of(repository: &Repository, piece: &LogPiece) -> Result<(PieceHead, PieceFacts), Failure> {
-    let head = repository.fetch_head(&piece.folder, &piece.name.to_string()).await;
-    let head = head.map_err(|error| Failure::of(piece, error))?;
-    read_head(piece, &head)
 }
 
 /// Reads the head of a piece.

@@ -218,22 +218,21 @@ async fn write_log(
     watcher: &dyn Watcher,
 ) -> Result<Log, Failure> {
     let BaseFacts { start, stop, segment_bytes, .. } = plan.base;
-    let place = Place::new(to, start.segment_start(segment_bytes), segment_bytes);
-    let files = LogFiles::new(folder, server.owner, segment_bytes);
-    let of = plan.route.iter().map(|stretch| stretch.to.0 - stretch.from.0).sum();
+    let place = Place::new(to, (start.segment_start(segment_bytes), stop), segment_bytes);
+    let mut files = LogFiles::new(folder, server.owner, segment_bytes);
     let fetched = stream::iter(plan.route.clone()).map(|stretch| {
         let repository = Arc::clone(repository);
         async move {
             let fetched = repository.fetch(&stretch.piece.folder, &stretch.piece.name.to_string()).await;
             let (head, payload) = fetched.map_err(|error| Failure::of(&stretch.piece, error))?;
-            let (head, facts) = read_head(&stretch.piece, &head)?;
-            Ok::<_, Failure>((stretch, head, facts, payload))
+            let (_, facts) = read_head(&stretch.piece, &head)?;
+            Ok::<_, Failure>((stretch, facts, payload))
         }
     });
     let mut fetched = fetched.buffered(PIECES_AT_ONCE);
-    let (mut log, mut files, mut is_needed) = (Log { place, bytes: 0 }, files, true);
+    let mut log = Log { place, bytes: 0 };
     while let Some(piece) = fetched.next().await {
-        let (stretch, head, facts, payload) = piece?;
+        let (stretch, facts, payload) = piece?;
         let Stretch { piece: LogPiece { name, .. }, from, to: until } = stretch;
         let bad = |why: String| Failure::of(&stretch.piece, RepositoryError::Unusable(why));
         // Files are written and records are read on a thread of their own.
@@ -245,9 +244,7 @@ async fn write_log(
             log.place
                 .read(bytes, Span::from_micros(facts.clock_ahead_us))
                 .map_err(|error| Unwritten::Bad(error.to_string()))?;
-            if is_needed {
-                files.write(name.file, from, bytes).map_err(Unwritten::Files)?;
-            }
+            files.write(name.file, from, bytes).map_err(Unwritten::Files)?;
             log.bytes += until.0 - from.0;
             Ok((log, files))
         });
@@ -257,13 +254,9 @@ async fn write_log(
             Ok(Err(Unwritten::Bad(why))) => return Err(bad(why)),
             Err(error) => return Err(DatabaseError::Database(format!("the log could not be written: {error}")).into()),
         };
-        watcher.doing("log", log.bytes, Some(of));
-        if head.through >= to {
-            log.place.close();
-        }
-        // Behind the place of the instant it is only looked for the next commit.
-        is_needed &= until < stop || (log.place.next.is_none() && head.through < to);
-        if log.place.next.is_some() && until >= stop {
+        watcher.doing("log", log.bytes, None);
+        // Behind the place of the instant nothing more is needed.
+        if until >= stop && log.place.next.is_some() {
             break;
         }
     }

@@ -1,5 +1,6 @@
 //! Against PostgreSQL itself: clusters of their own in temporary folders, without a network.
 
+mod clocks;
 mod cluster;
 mod follow;
 mod oracle;

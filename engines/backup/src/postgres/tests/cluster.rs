@@ -75,6 +75,8 @@ pub(super) struct Cluster {
     server: Mutex<Option<Companion>>,
     /// Where it was restored, if it was.
     _restored: Option<TempDir>,
+    /// How far its clock is ahead of that of the machine, if it has one of its own.
+    clock: Option<&'static str>,
 }
 
 impl Cluster {
@@ -84,7 +86,7 @@ impl Cluster {
         let data = folder.path().join("data");
         let initdb = as_postgres(format!("{BIN}/initdb")).args(["-k", "-N", "-A", "trust", "-U", "postgres"]);
         run(initdb.args(["--no-locale", "-E", "UTF8", "-D"]).arg(&data)).await;
-        let cluster = Self { folder, data, server: Mutex::default(), _restored: None };
+        let cluster = Self { folder, data, server: Mutex::default(), _restored: None, clock: None };
         cluster
             .configure(&format!("fsync = off\nshared_buffers = '16MB'\nmax_slot_wal_keep_size = '1GB'\n{settings}\n"));
         cluster.start().await;
@@ -94,9 +96,16 @@ impl Cluster {
     /// A server on a directory of data that was restored.
     async fn on(data: &Path, restored: TempDir) -> Self {
         let (data, server) = (data.to_owned(), Mutex::default());
-        let cluster = Self { folder: folder(), data, server, _restored: Some(restored) };
+        let cluster = Self { folder: folder(), data, server, _restored: Some(restored), clock: None };
         cluster.start().await;
         cluster
+    }
+
+    /// Starts it again with a clock of its own, which is so many seconds ahead of that of the machine: `+3600`.
+    pub(super) async fn with_clock(&mut self, seconds: &'static str) {
+        self.stop().await;
+        self.clock = Some(seconds);
+        self.start().await;
     }
 
     pub(super) fn configure(&self, settings: &str) {
@@ -111,7 +120,13 @@ impl Cluster {
         let settings =
             ["listen_addresses=".to_owned(), format!("unix_socket_directories={folder}"), "autovacuum=off".to_owned()];
         let script = format!("exec \"$0\" \"$@\" >>{folder}/log 2>&1");
-        let server = as_postgres("/bin/sh").arg("-c").arg(script).arg(format!("{BIN}/postgres")).arg("-D");
+        let mut server = as_postgres("/usr/bin/env");
+        if let Some(clock) = self.clock {
+            let library = run(Program::new("sh").args(["-c", "ls /usr/lib/*/faketime/libfaketimeMT.so.1"])).await;
+            server = server.arg(format!("LD_PRELOAD={}", library.trim())).arg(format!("FAKETIME={clock}"));
+            server = server.args(["FAKETIME_DONT_FAKE_MONOTONIC=1", "FAKETIME_DONT_RESET=1"]);
+        }
+        let server = server.args(["/bin/sh", "-c", &script]).arg(format!("{BIN}/postgres")).arg("-D");
         let server = server.arg(&self.data).args(settings.iter().flat_map(|setting| ["-c", setting]));
         let mut companion = Programs::of_system().companion(&server).expect("started");
         for _ in 0..6000 {
@@ -243,8 +258,12 @@ pub(super) struct Follower {
 
 impl Follower {
     pub(super) fn start(of: &Postgres, repository: &Arc<Repository>) -> Self {
+        Self::with(context(), of, repository)
+    }
+
+    pub(super) fn with(context: Context, of: &Postgres, repository: &Arc<Repository>) -> Self {
         let (of, repository, stop) = (of.clone(), Arc::clone(repository), CancellationToken::new());
-        let context = Context { stop: stop.clone(), ..context() };
+        let context = Context { stop: stop.clone(), ..context };
         let (send, shipped) = mpsc::unbounded_channel();
         let task =
             tokio::spawn(

@@ -149,4 +149,5 @@ async fn each_instant_is_as_those_who_wrote_remember_it() {
     println!("{before} instants between the bases, of {}", bases.len());
     let (_folder, behind) = restored(&kept, newest + event::Span::from_micros(1)).await;
     assert!(matches!(behind, Err(DatabaseError::Unreachable(_))), "{behind:?}");
+    cluster.start().await;
 }

@@ -2,7 +2,10 @@
 
 use drawn::Draws;
 
+use event::{Span, Time};
+
 use super::super::Lsn;
+use super::super::log_files::{Committed, Place};
 use super::super::records::{Record, Records};
 use super::cluster::{BIN, Cluster, as_postgres, run};
 
@@ -106,4 +109,24 @@ async fn records_are_told_apart_as_postgresql_does() {
     }
     let mut records = Records::starting_at(start, segment_bytes, None);
     records.feed(&vec![7; 10_000], |_| {}).expect_err("no log");
+
+    // The place of an instant: behind the last commit before it, and never in front of what is in the base, whatever the times say.
+    let mut all = Vec::new();
+    let mut records = Records::starting_at(start, segment_bytes, None);
+    records.feed(&log, |record| all.extend(record.commit.map(|at| (record, at)))).expect("a log");
+    let place = |instant: Time, base: Lsn| {
+        let mut place = Place::new(instant, (start, base), segment_bytes);
+        place.read(&log, Span::ZERO).expect("a log");
+        let of = |commit: Option<Committed>| commit.map(|commit| (commit.record, commit.at));
+        (of(place.last), of(place.next))
+    };
+    assert_eq!(place(all[2].1, start), (Some(all[1]), Some(all[2])));
+    assert_eq!(place(all[2].1 + Span::from_micros(1), start), (Some(all[2]), Some(all[3])));
+    assert_eq!(place(all[0].1, start), (None, Some(all[0])));
+    assert_eq!(place(all[0].1, all[2].0.end), (Some(all[2]), Some(all[3])));
+    assert_eq!(place(all[all.len() - 1].1 + Span::from_secs(1), start), (all.last().copied(), None));
+    // A clock that is ahead makes instants that are later than ours.
+    let mut ahead = Place::new(all[2].1 - Span::from_secs(5), (start, start), segment_bytes);
+    ahead.read(&log, Span::from_secs(5)).expect("a log");
+    assert_eq!(ahead.next.map(|next| next.record), Some(all[2].0));
 }

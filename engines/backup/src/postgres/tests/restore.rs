@@ -149,7 +149,7 @@ async fn all_that_a_cluster_may_have_comes_back() {
     let elsewhere = cluster.data.with_extension("conf");
     std::fs::rename(cluster.data.join("postgresql.conf"), &elsewhere).expect("moved");
     let without = kept_until_settings_elsewhere(&cluster, &kept).await;
-    cluster.kill().await;
+    cluster.stop().await;
     drop(place);
     for until in [until, without] {
         let (server, restored) = rewound(&kept, until).await;
@@ -195,6 +195,7 @@ async fn a_base_that_was_not_finished_is_none() {
     let catalog = crate::sealed::Catalog::read(&kept.repository, "crm-db").await.expect("a catalog");
     assert!(catalog.sets.is_empty(), "{:?}", catalog.sets);
     assert!(why(restored(&kept, now()).await.1).ends_with("it has no base"));
+    cluster.start().await;
 }
 
 /// What somebody puts beside the pieces, and what is damaged of what is there twice, leads nobody astray.
@@ -276,4 +277,47 @@ async fn a_full_disk_is_said_to_be_full() {
         .await
         .expect_err("no tar");
     assert!(error.to_string().contains("is not installed"), "{error}");
+}
+
+/// A server that recovers ends with whoever started it, even if nobody gets to end it: its thread has gone.
+#[tokio::test]
+async fn a_server_that_recovers_ends_with_us() {
+    let (cluster, kept) = (Cluster::new("").await, Kept::new());
+    let until = kept_until_now(&cluster, &kept, &["create table t (a int)"]).await;
+    let (folder, work) = (folder(), folder());
+    let (into, work, repository) = (folder.path().join("data"), work.path().to_owned(), Arc::clone(&kept.repository));
+    let file = into.join("postmaster.pid");
+    let begun = file.clone();
+    let thread = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let context = context();
+        let restore =
+            async move { Postgres::restore(&context, &repository, "crm-db", until, &into, &work, &()).await.map(drop) };
+        let mut restore = Box::pin(restore);
+        runtime.block_on(async {
+            tokio::select! {
+                done = &mut restore => panic!("{done:?}"),
+                () = async {
+                    while !begun.exists() {
+                        tokio::time::sleep(Duration::from_millis(1)).await;
+                    }
+                } => {}
+            }
+        });
+        // As after kill -9: nothing is dropped.
+        std::mem::forget((restore, runtime));
+    });
+    let ended = tokio::task::spawn_blocking(move || thread.join());
+    ended.await.expect("no panic").expect("no panic");
+    let pid = std::fs::read_to_string(&file).expect("its number");
+    let pid: i32 = pid.lines().next().and_then(|line| line.parse().ok()).expect("a number");
+    let state = || std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    for _ in 0..1000 {
+        // Nobody may be there to bury it.
+        if state().is_empty() || state().contains(") Z ") {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("{} goes on", state());
 }
