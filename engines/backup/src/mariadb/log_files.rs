@@ -5,7 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
-use event::Time;
+use event::{Span, Time};
 
 use super::base::BaseFacts;
 use super::events::{self, GTID, Gtid, HEADER_BYTES, Header, MAGIC};
@@ -14,6 +14,8 @@ use super::waiting::{Facts, FileIdentity};
 use crate::database::Commit;
 use crate::sealed::{PieceName, unhex};
 
+/// How far the clock of a server is believed to be ahead of that of the agent.
+const APART_MAX: Span = Span::from_secs(2);
 /// Bytes of a GTID event that are read: its header, its number and its domain.
 const GTID_BYTES: usize = HEADER_BYTES + 8 + 4;
 
@@ -218,10 +220,12 @@ impl Transactions {
     /// Finds where the state of the instant `to`, a full second, ends within the window, and the transaction behind it, if that is there.
     pub(super) fn cut(&mut self, files: &LogFiles, window: Window, to: Time) -> io::Result<(Cut, Option<Transaction>)> {
         let position = window.to.max(files.start);
+        // The clocks of server and agent differ a little. Who says to be of a later time was told so (`SET TIMESTAMP`).
+        let believed = to..=window.known_at + APART_MAX;
         let mut cut = Cut { position, last: None, reached: BTreeMap::new() };
         while let Some(transaction) = self.next(files)? {
             let may_be_later = window.from.is_none_or(|from| from <= transaction.position);
-            if transaction.position >= position || (may_be_later && transaction.at >= to) {
+            if transaction.position >= position || (may_be_later && believed.contains(&transaction.at)) {
                 cut.position = position.min(transaction.position);
                 return Ok((cut, Some(transaction)));
             }
@@ -230,5 +234,133 @@ impl Transactions {
             cut.last = Some(transaction);
         }
         Ok((cut, None))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mariadb::events::Format;
+    use crate::mariadb::events::tests::{event, format_event};
+    use crate::mariadb::waiting::Tail;
+
+    const XID: u8 = 16;
+
+    /// A file of a log: transactions, each with its number and its second.
+    fn file(transactions: &[(u64, u32)]) -> Vec<u8> {
+        let mut bytes = [&MAGIC[..], &format_event(100, 103)].concat();
+        let mut add = |kind, second, body: &[u8]| {
+            let end = u32::try_from(bytes.len() + HEADER_BYTES + body.len() + 4).expect("small");
+            bytes.extend(event(kind, second, end, 0, body));
+        };
+        for (sequence, second) in transactions {
+            add(GTID, *second, &[&sequence.to_le_bytes()[..], &[0; 11]].concat());
+            add(XID, *second, &[0; 8]);
+        }
+        bytes
+    }
+
+    fn identity(name: &str) -> FileIdentity {
+        let format = Format::parse(&format_event(100, 103)).expect("a format");
+        FileIdentity::new(name, &format)
+    }
+
+    fn facts(file: u32, before: Option<u64>) -> Facts {
+        let tail = Tail { at: 0, sha256: String::new() };
+        Facts { file: identity(&format!("binlog.{file:06}")), before, tail, marks: Vec::new() }
+    }
+
+    fn name(file: u32, start: u64, end: u64) -> PieceName {
+        PieceName { seq: 1, file, start, end }
+    }
+
+    fn base(at: u64) -> BaseFacts {
+        BaseFacts {
+            file: identity("binlog.000001"),
+            first_event: crate::sealed::hex(&format_event(100, 103)),
+            position: Position { file: 1, at },
+            gtid: String::new(),
+            to_lsn: 0,
+            variables: BTreeMap::new(),
+        }
+    }
+
+    fn window(from: Option<u64>, to: u64, known_at: i64) -> Window {
+        let position = |at| Position { file: 1, at };
+        Window { from: from.map(position), to: position(to), known_at: Time::from_secs(known_at) }
+    }
+
+    /// Number of the last transaction that is in the state of a second, and of the first that is not.
+    fn cut(transactions: &[(u64, u32)], window: Window, to: i64) -> (Option<u64>, Option<u64>, u64) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let bytes = file(transactions);
+        let start = format_event(100, 103).len() as u64 + 4;
+        let mut files = LogFiles::new(folder.path(), &base(start)).expect("files");
+        files.add(&name(1, 0, bytes.len() as u64), &facts(1, None), &bytes).expect("added");
+        let (cut, next) = files.transactions().cut(&files, window, Time::from_secs(to)).expect("found");
+        let number = |transaction: Option<Transaction>| transaction.map(|it| it.gtid.sequence);
+        assert_eq!(cut.reached.get(&(0, 7)).copied(), number(cut.last));
+        (number(cut.last), number(next), (cut.position.at - start) / TRANSACTION)
+    }
+
+    /// Bytes of a transaction of [`file`].
+    const TRANSACTION: u64 = 19 + 19 + 4 + 19 + 8 + 4;
+
+    #[test]
+    fn headers_decide_between_the_marks_and_nowhere_else() {
+        let start = format_event(100, 103).len() as u64 + 4;
+        let at = |transactions: u64| start + transactions * TRANSACTION;
+        let four = [(1, 200), (2, 201), (3, 202), (4, 203)];
+        assert_eq!(cut(&four, window(None, at(4), 204), 202), (Some(2), Some(3), 2));
+        assert_eq!(cut(&four, window(Some(at(4)), at(4), 204), 202), (Some(4), None, 4), "all were there before");
+        assert_eq!(cut(&four, window(Some(at(1)), at(2), 204), 204), (Some(2), Some(3), 2), "the others came later");
+        assert_eq!(cut(&four, window(Some(at(0)), at(0), 204), 204), (None, Some(1), 0));
+        // The third says to be of another century, and the order of the log holds.
+        let liar = [(1, 200), (2, 201), (3, 2_000_000_000), (4, 201)];
+        assert_eq!(cut(&liar, window(None, at(4), 203), 202), (Some(4), None, 4));
+        let late = [(1, 200), (2, 202), (3, 201)];
+        assert_eq!(cut(&late, window(None, at(3), 203), 202), (Some(1), Some(2), 1));
+    }
+
+    #[test]
+    fn pieces_that_do_not_fit_are_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let bytes = file(&[(1, 200), (2, 201)]);
+        let length = bytes.len() as u64;
+        let start = length - TRANSACTION;
+        let mut files = LogFiles::new(folder.path(), &base(start)).expect("files");
+        let refused = |files: &mut LogFiles, name: PieceName, facts: &Facts| {
+            files.add(&name, facts, &[]).expect_err("it does not fit").to_string()
+        };
+        assert!(refused(&mut files, name(1, start + 1, length), &facts(1, None)).contains("begins behind the base"));
+        // The base lies in the middle of a file, of which only the first event is known before.
+        let middle = usize::try_from(start - 5).expect("small");
+        files.add(&name(1, start - 5, length), &facts(1, None), &bytes[middle..]).expect("added");
+        let mut transactions = files.transactions();
+        let next = |transactions: &mut Transactions, files: &LogFiles| {
+            transactions.next(files).expect("read").map(|transaction| transaction.gtid.sequence)
+        };
+        assert_eq!((next(&mut transactions, &files), next(&mut transactions, &files)), (Some(2), None));
+        assert!(refused(&mut files, name(1, length + 1, length + 2), &facts(1, None)).contains("a gap before"));
+        assert!(refused(&mut files, name(2, 0, 9), &facts(2, Some(length - 1))).contains("a gap between"));
+        assert!(refused(&mut files, name(3, 0, 9), &facts(3, Some(length))).contains("a gap between"));
+        assert!(refused(&mut files, name(2, 4, 9), &facts(2, None)).contains("a gap between"));
+        assert!(refused(&mut files, name(2, 0, 9), &facts(1, Some(length))).contains("is of the file binlog.000001"));
+        let mut another = facts(1, None);
+        another.file.began_at = Time::from_secs(101);
+        assert!(refused(&mut files, name(1, length, length), &another).contains("is another one"));
+
+        // The next file comes in two parts, the first of which ends within a transaction.
+        let second = file(&[(3, 202), (4, 203)]);
+        let half = usize::try_from(second.len() as u64 - TRANSACTION - 30).expect("small");
+        files.add(&name(2, 0, half as u64), &facts(2, Some(length)), &second[..half]).expect("added");
+        assert_eq!((next(&mut transactions, &files), next(&mut transactions, &files)), (Some(3), None));
+        files.add(&name(2, half as u64, second.len() as u64), &facts(2, None), &second[half..]).expect("added");
+        assert_eq!((next(&mut transactions, &files), next(&mut transactions, &files)), (Some(4), None));
+        let end = Position { file: 2, at: second.len() as u64 };
+        assert_eq!(files.bytes_up_to(end), TRANSACTION + end.at);
+        let cut = files.cut_at(Position { file: 2, at: end.at - TRANSACTION }).expect("cut");
+        assert_eq!(std::fs::read(&cut[1]).expect("there"), file(&[(3, 202)]));
+        assert_eq!(cut.len(), 2);
     }
 }

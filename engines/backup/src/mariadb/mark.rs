@@ -57,13 +57,16 @@ pub(super) struct Window {
     pub(super) from: Option<Position>,
     /// What lies behind came after it.
     pub(super) to: Position,
+    /// When what lies between was there: a header that names a later second is wrong.
+    pub(super) known_at: Time,
 }
 
 /// The window of the instant `to`, by marks in the order of the log; `None` where no mark is at it or behind.
 pub(super) fn window(marks: &[Mark], to: Time) -> Option<Window> {
     let at = marks.iter().position(|mark| mark.asked >= to)?;
     let before = marks.get(..at).unwrap_or_default().iter().rev().find(|mark| mark.answered <= to);
-    Some(Window { from: before.map(|mark| mark.position), to: marks.get(at)?.position })
+    let mark = marks.get(at)?;
+    Some(Window { from: before.map(|mark| mark.position), to: mark.position, known_at: mark.answered })
 }
 
 #[cfg(test)]
