@@ -1,6 +1,7 @@
 //! Backups, end to end: real databases, followed, restored and judged by a running garant (BK-1, BK-2, BK-3, BK-5, BK-6). As root; the
 //! agent runs as the user of the database.
 
+mod files;
 mod mariadb;
 mod postgres;
 
@@ -70,7 +71,7 @@ fn folder(user: &str, database: impl FnOnce(&Path) -> String) -> TempDir {
 
 fn words<'a>(at: &Path, arguments: &[&'a str]) -> Vec<std::borrow::Cow<'a, str>> {
     let mut all: Vec<std::borrow::Cow<'a, str>> = arguments.iter().map(|word| (*word).into()).collect();
-    all.push("--config".into());
+    all.push("--policy".into());
     all.push(at.join("garant.toml").display().to_string().into());
     all
 }

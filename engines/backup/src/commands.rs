@@ -64,19 +64,19 @@ fn agent_flag() -> Arg {
 }
 
 fn policy_flags(command: clap::Command) -> clap::Command {
-    let config = Arg::new("config")
-        .long("config")
-        .short('c')
+    let policy = Arg::new("policy")
+        .long("policy")
         .value_name("FILE")
         .value_parser(value_parser!(PathBuf))
         .default_value(POLICY)
+        .env("GARANT_POLICY")
         .help("The policy that says where the copies are");
     let key = Arg::new("key")
         .long("key")
         .value_name("FILE")
         .value_parser(value_parser!(PathBuf))
         .help("The repository key, where it is not where the policy says");
-    command.arg(config).arg(key)
+    command.arg(policy).arg(key)
 }
 
 fn wants_json(matches: &ArgMatches) -> bool {
@@ -93,11 +93,11 @@ fn items<'a>(value: &'a Value, key: &str) -> &'a [Value] {
 
 /// `[backup]` of the policy that the arguments name.
 fn settings(matches: &ArgMatches) -> Result<Settings, Failure> {
-    let path = matches.get_one::<PathBuf>("config").map_or(Path::new(POLICY), PathBuf::as_path);
+    let path = matches.get_one::<PathBuf>("policy").map_or(Path::new(POLICY), PathBuf::as_path);
     let mut document = Document::load(path).map_err(|mistakes| {
         Failure::new(format!("the policy {} can't be read", path.display()))
             .because(&mistakes)
-            .remedy("name the policy with --config FILE")
+            .remedy("name the policy with --policy FILE")
             .code(2)
     })?;
     let nouns = Nouns::read(&mut document);

@@ -11,7 +11,7 @@ use crate::board::{Board, OnBoard};
 use crate::config::{FilesSettings, Kind};
 use crate::events::{Taken, Tested};
 use crate::files::{Files, FilesError, Point, RestoreOptions};
-use crate::job::{AGAIN_MIN, FIRST_TEST_AFTER, read_time, record_restored, remove_folder, twice, until, wait};
+use crate::job::{AGAIN_MIN, FIRST_TEST_AFTER, read_time, remove_folder, settle, twice, until, wait};
 use crate::sealed::Repository;
 
 /// The work on the files of one backup.
@@ -102,29 +102,13 @@ impl FilesJob {
                 return;
             }
             let tested = self.test(&context).await;
-            let lost = context.clock.now().since(tested.to).max(Span::ZERO);
-            if let Err(error) = context.recorder.record(&tested).await {
-                tracing::error!(%error, "a restore test is not recorded");
-            }
-            match tested.error {
-                None => {
-                    let now = context.clock.now();
-                    if let Err(error) = std::fs::write(&remembered, now.to_rfc3339()) {
-                        tracing::warn!(%error, "when a restore test was made can't be written down");
-                    }
-                    let note = format!("{} was restored in {}", tested.to, tested.took);
-                    self.board.change(self.name(), Kind::Restore, |line| line.notes = vec![note]);
-                    self.board.succeeded(self.name(), Kind::Restore, now);
-                    record_restored(&context, self.name(), tested.took, lost).await;
-                    again = AGAIN_MIN;
-                }
-                Some(error) => {
-                    tracing::error!(backup = self.name(), error, "a restore test failed");
-                    self.board.failed(self.name(), Kind::Restore, error);
-                    wait(&context, again).await;
-                    again = twice(again);
-                }
-            }
+            let lost = (context.clock.now() - tested.took).since(tested.to).max(Span::ZERO);
+            again = if settle(&context, &self.board, &remembered, tested, lost).await {
+                AGAIN_MIN
+            } else {
+                wait(&context, again).await;
+                twice(again)
+            };
         }
     }
 

@@ -1,7 +1,7 @@
 //! The work on one database, in three loops that know nothing of each other but the board: its log is followed, bases are taken, and a
 //! random instant is restored.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -184,29 +184,12 @@ impl Job {
                 return;
             }
             let (tested, lost) = self.test(&context).await;
-            let failed = tested.error.clone();
-            if let Err(error) = context.recorder.record(&tested).await {
-                tracing::error!(%error, "a restore test is not recorded");
-            }
-            match failed {
-                None => {
-                    let now = context.clock.now();
-                    if let Err(error) = std::fs::write(&remembered, now.to_rfc3339()) {
-                        tracing::warn!(%error, "when a restore test was made can't be written down");
-                    }
-                    let note = format!("{} was restored in {}", tested.to, tested.took);
-                    self.board.change(self.name(), Kind::Restore, |line| line.notes = vec![note]);
-                    self.board.succeeded(self.name(), Kind::Restore, now);
-                    record_restored(&context, self.name(), tested.took, lost).await;
-                    again = AGAIN_MIN;
-                }
-                Some(error) => {
-                    tracing::error!(backup = self.name(), error, "a restore test failed");
-                    self.board.failed(self.name(), Kind::Restore, error);
-                    wait(&context, again).await;
-                    again = twice(again);
-                }
-            }
+            again = if settle(&context, &self.board, &remembered, tested, lost).await {
+                AGAIN_MIN
+            } else {
+                wait(&context, again).await;
+                twice(again)
+            };
         }
     }
 
@@ -271,17 +254,36 @@ impl Job {
     }
 }
 
-/// Records for everybody that an instant was restored exactly, how long it took, and what would have been lost when it began.
-pub(crate) async fn record_restored(context: &Context, name: &str, took: Span, lost: Span) {
-    let Some(probe) = Kind::Restore.probe(name) else { return };
-    let restored = Restored { probe, at: context.clock.now(), took, lost };
-    if let Err(error) = context.recorder.record(&restored).await {
-        tracing::error!(%error, "a restore is not recorded");
+/// Records what a restore test has shown, for the team and for everybody, and whether it was exact; `lost` is how old the newest
+/// instant was that could be restored when it began. When it was made is remembered in a file.
+pub(crate) async fn settle(context: &Context, board: &Board, remembered: &Path, tested: Tested, lost: Span) -> bool {
+    let name = &*tested.backup;
+    if let Err(error) = context.recorder.record(&tested).await {
+        tracing::error!(%error, "a restore test is not recorded");
     }
+    if let Some(error) = tested.error {
+        tracing::error!(backup = name, error, "a restore test failed");
+        board.failed(name, Kind::Restore, error);
+        return false;
+    }
+    let now = context.clock.now();
+    if let Err(error) = std::fs::write(remembered, now.to_rfc3339()) {
+        tracing::warn!(%error, "when a restore test was made can't be written down");
+    }
+    let note = format!("{} was restored in {}", tested.to, tested.took);
+    board.change(name, Kind::Restore, |line| line.notes = vec![note]);
+    board.succeeded(name, Kind::Restore, now);
+    if let Some(probe) = Kind::Restore.probe(name) {
+        let restored = Restored { probe, at: now, took: tested.took, lost };
+        if let Err(error) = context.recorder.record(&restored).await {
+            tracing::error!(%error, "a restore is not recorded");
+        }
+    }
+    true
 }
 
 /// Removes a folder of ours with all that is in it.
-pub(crate) async fn remove_folder(folder: &std::path::Path) -> Result<(), DatabaseError> {
+pub(crate) async fn remove_folder(folder: &Path) -> Result<(), DatabaseError> {
     match tokio::fs::remove_dir_all(folder).await {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(DatabaseError::Files { path: folder.to_owned(), error })
@@ -290,7 +292,7 @@ pub(crate) async fn remove_folder(folder: &std::path::Path) -> Result<(), Databa
     }
 }
 
-pub(crate) fn read_time(path: &std::path::Path) -> Option<Time> {
+pub(crate) fn read_time(path: &Path) -> Option<Time> {
     Time::parse_rfc3339(std::fs::read_to_string(path).ok()?.trim())
 }
 

@@ -1,15 +1,20 @@
 //! `garant backup list`, `explain` and `check`: read the repository itself.
 
+use std::sync::Arc;
+
 use clap::ArgMatches;
-use engine::Failure;
 use engine::command::{CommandContext, Style};
 use engine::printable::text as printable;
+use engine::{Context, Failure};
 use event::Span;
 use serde_json::json;
 
-use super::{bytes, json_flag, known, name, name_argument, policy_flags, wants_json, with_repository};
-use crate::restorable::restorable;
-use crate::sealed::Catalog;
+use super::{bytes, json_flag, known, name, name_argument, policy_flags, settings, wants_json, with_repository};
+use crate::config::Settings;
+use crate::files::{Share, Snapshot};
+use crate::restorable::{Restorable, restorable};
+use crate::sealed::{Catalog, Repository};
+use crate::sources;
 
 pub(super) fn arguments() -> clap::Command {
     policy_flags(clap::Command::new("list").about("List the bases of a backup, and what can be restored"))
@@ -32,6 +37,9 @@ pub(super) fn check_arguments() -> clap::Command {
 }
 
 pub(super) fn list(matches: &ArgMatches, command: &mut dyn CommandContext) -> Result<u8, Failure> {
+    if is_of_files(matches)? {
+        return list_files(matches, command);
+    }
     let wanted = name(matches).to_owned();
     let (catalog, stretches, copies) = with_repository(matches, command, |_, settings, repository| {
         Box::pin(async move {
@@ -81,17 +89,61 @@ pub(super) fn list(matches: &ArgMatches, command: &mut dyn CommandContext) -> Re
     Ok(0)
 }
 
-fn unreadable(error: &crate::sealed::RepositoryError) -> Failure {
+/// Whether the backup that is named is one of files.
+fn is_of_files(matches: &ArgMatches) -> Result<bool, Failure> {
+    Ok(settings(matches)?.files.iter().any(|files| files.name == name(matches)))
+}
+
+/// The snapshots of files, the oldest first; those of a database are none.
+async fn snapshots(
+    context: &Context,
+    settings: &Settings,
+    repository: &Arc<Repository>,
+    wanted: &str,
+) -> Result<Vec<Snapshot>, Failure> {
+    let Some(files) = settings.files.iter().find(|files| files.name == wanted) else { return Ok(Vec::new()) };
+    let snapshots = sources::files(files).snapshots(context, repository).await;
+    snapshots.map_err(|error| unreadable(&error))
+}
+
+fn list_files(matches: &ArgMatches, command: &mut dyn CommandContext) -> Result<u8, Failure> {
+    let wanted = name(matches).to_owned();
+    let listed = with_repository(matches, command, |context, settings, repository| {
+        Box::pin(async move { snapshots(context, settings, &repository, &wanted).await })
+    })?;
+    if wants_json(matches) {
+        let shown = listed.iter().map(|snapshot| {
+            let Snapshot { id, at, paths, files, bytes, lacks } = snapshot;
+            json!({ "id": id, "at": at.to_rfc3339(), "paths": paths, "files": files, "bytes": bytes, "lacks": lacks })
+        });
+        command.json(&json!({ "snapshots": shown.collect::<Vec<_>>() }));
+        return Ok(0);
+    }
+    for snapshot in &listed {
+        let short = snapshot.id.get(..8).unwrap_or(&snapshot.id);
+        let lacks = snapshot.lacks.as_ref().map(|_| command.painted(Style::Bad, "  incomplete")).unwrap_or_default();
+        let size = bytes(snapshot.bytes);
+        command.line(&format!("{short}  {}  {:>9} files  {size:>9}{lacks}", snapshot.at, snapshot.files));
+    }
+    if listed.is_empty() {
+        command.line(&command.painted(Style::Doubtful, "nothing can be restored yet"));
+    }
+    Ok(0)
+}
+
+fn unreadable(error: &(dyn std::error::Error + 'static)) -> Failure {
     Failure::new("the repository can't be read").because(error)
 }
 
 pub(super) fn explain(matches: &ArgMatches, command: &mut dyn CommandContext) -> Result<u8, Failure> {
     let wanted = name(matches).to_owned();
-    let (stretches, copies) = with_repository(matches, command, |_, settings, repository| {
+    let (stretches, copies) = with_repository(matches, command, |context, settings, repository| {
         Box::pin(async move {
             known(settings, &wanted)?;
             let catalog = Catalog::read(&repository, &wanted).await.map_err(|error| unreadable(&error))?;
-            let stretches = restorable(&repository, &catalog).await.map_err(|error| unreadable(&error))?;
+            let mut stretches = restorable(&repository, &catalog).await.map_err(|error| unreadable(&error))?;
+            let snapshots = snapshots(context, settings, &repository, &wanted).await?;
+            stretches.extend(snapshots.into_iter().map(|it| Restorable { log: None, from: it.at, through: it.at }));
             let copies: Vec<String> =
                 repository.copies().iter().map(|copy| format!("{} ({})", copy.name, copy.objects.place())).collect();
             Ok((stretches, copies))
@@ -106,15 +158,15 @@ pub(super) fn explain(matches: &ArgMatches, command: &mut dyn CommandContext) ->
         return Ok(u8::from(last.is_none()));
     }
     let Some((last, lost)) = last.zip(lost) else {
-        command.line(&command.painted(Style::Bad, "everything would be lost: there is no base yet"));
+        command.line(&command.painted(Style::Bad, "everything would be lost: there is no backup yet"));
         return Ok(1);
     };
-    command.line(&format!("If this host burnt now, {lost} would be lost: what was committed after {}.", last.through));
+    command.line(&format!("If this host burnt now, {lost} would be lost: what came after {}.", last.through));
     command.line(&format!("What is left is at {}.", copies.join(", ")));
     command
-        .line("A restore elsewhere needs the policy, the repository key, and the same major version of the database:");
+        .line("A restore elsewhere needs the policy and the repository key, and of a database the same major version:");
     command.line(&format!(
-        "  garant restore {} --to {} --into DIRECTORY --config garant.toml --key FILE",
+        "  garant restore {} --to {} --into DIRECTORY --policy garant.toml --key FILE",
         name(matches),
         last.through
     ));
@@ -124,15 +176,25 @@ pub(super) fn explain(matches: &ArgMatches, command: &mut dyn CommandContext) ->
 pub(super) fn check(matches: &ArgMatches, command: &mut dyn CommandContext) -> Result<u8, Failure> {
     let wanted = name(matches).to_owned();
     let watcher = command.watcher();
-    let (read, wrong) = with_repository(matches, command, |_, settings, repository| {
+    let (read, wrong) = with_repository(matches, command, |context, settings, repository| {
         Box::pin(async move {
             known(settings, &wanted)?;
+            if let Some(files) = settings.files.iter().find(|files| files.name == wanted) {
+                let checked = sources::files(files).check(context, &repository, Share::All, &*watcher).await;
+                let checked = checked.map_err(|error| unreadable(&error))?;
+                let mut wrong: Vec<String> =
+                    checked.findings.iter().map(|finding| format!("{}: {}", finding.copy, finding.what)).collect();
+                let more = checked.wrong.saturating_sub(checked.findings.len() as u64);
+                wrong.extend((more > 0).then(|| format!("and {more} more")));
+                return Ok((format!("{} snapshots, at all copies together,", checked.snapshots), wrong));
+            }
             let checked = crate::check::check(&repository, &wanted, &*watcher).await;
-            checked.map_err(|error| unreadable(&error))
+            let (read, wrong) = checked.map_err(|error| unreadable(&error))?;
+            Ok((bytes(read), wrong))
         })
     })?;
     if wants_json(matches) {
-        command.json(&json!({ "bytes": read, "wrong": wrong }));
+        command.json(&json!({ "read": read, "wrong": wrong }));
     } else {
         for wrong in &wrong {
             let wrong = command.painted(Style::Bad, &printable(wrong));
@@ -143,7 +205,7 @@ pub(super) fn check(matches: &ArgMatches, command: &mut dyn CommandContext) -> R
         } else {
             command.painted(Style::Bad, &format!("{} things are wrong", wrong.len()))
         };
-        command.line(&format!("{} were read: {verdict}", bytes(read)));
+        command.line(&format!("{read} were read: {verdict}"));
     }
     Ok(u8::from(!wrong.is_empty()))
 }
