@@ -28,12 +28,22 @@ pub(crate) struct Standing {
     pub(crate) succeeded: Option<Time>,
     /// Why the last attempt failed; `None` when it did not.
     pub(crate) error: Option<String>,
+    /// What has to be mended before it can be relied on, whatever succeeds meanwhile: settings, rights.
+    pub(crate) wrong: Vec<String>,
     /// What is worked at now.
     pub(crate) doing: Option<Doing>,
     /// When it is next due.
     pub(crate) due: Option<Time>,
     /// What is to be known beside: warnings, what a restore has shown.
     pub(crate) notes: Vec<String>,
+}
+
+impl Standing {
+    /// Why it can't be relied on; `None` while it can.
+    pub(crate) fn failing(&self) -> Option<String> {
+        let all: Vec<&str> = self.error.iter().chain(&self.wrong).map(String::as_str).collect();
+        (!all.is_empty()).then(|| all.join("; "))
+    }
 }
 
 /// The board: a line for each kind of each backup.

@@ -74,6 +74,9 @@ pub struct Restored {
     pub folder: PathBuf,
     /// Bytes of the base and the log that were read, as they were before sealing.
     pub bytes: u64,
+    /// Why it may differ from what there was at the instant, each in a sentence; empty where it is exact.
+    #[serde(default)]
+    pub doubts: Vec<String>,
 }
 
 /// A database that can be followed and of which bases can be taken.

@@ -21,6 +21,10 @@ use crate::sources;
 /// The shortest and the longest wait after a failure.
 pub(crate) const AGAIN_MIN: Span = Span::from_secs(5);
 const AGAIN_MAX: Span = Span::from_secs(600);
+/// How often settings and rights of a database are looked at.
+const LOOK_EVERY: Span = Span::from_secs(300);
+/// How many instants a restore test draws, where what was restored is not known to be exact.
+const INSTANTS_MAX: usize = 3;
 /// How long after the first base the first restore test waits.
 pub(crate) const FIRST_TEST_AFTER: Span = Span::from_secs(120);
 
@@ -48,17 +52,19 @@ impl Job {
     pub(crate) async fn follow(self: Arc<Self>, context: Context) {
         let mut again = AGAIN_MIN;
         loop {
+            // The first log of a backup replaces none, and its first base is due anyway.
+            let catalog = Catalog::read(&self.repository, self.name()).await;
+            let is_first = catalog.is_ok_and(|catalog| catalog.sets.is_empty());
             let (job, mut came) = (Arc::clone(&self), false);
             let mut shipped = |shipped: Shipped| {
                 came = true;
                 job.board.succeeded(job.name(), Kind::Log, shipped.through);
-                if shipped.is_new_log {
+                if shipped.is_new_log && !is_first {
                     let why = "the log that there was has ended: a new base is taken, and what lies between can't be restored";
                     job.board.log_broken(job.name(), Some(why.to_owned()));
                     job.base_now.notify_one();
                 }
             };
-            self.look_for_problems(&context).await;
             let followed = self.database.follow(&context, &self.repository, &mut shipped).await;
             if context.stop.is_cancelled() {
                 return;
@@ -71,15 +77,22 @@ impl Job {
         }
     }
 
-    /// Writes to the board what keeps the database from being backed up, each with what mends it.
-    async fn look_for_problems(&self, context: &Context) {
-        let problems = self.database.problems(context).await.unwrap_or_default();
-        let words = |problem: Problem| {
-            let warning = if problem.is_warning { "warning: " } else { "" };
-            format!("{warning}{}: {}", problem.what, problem.remedy)
-        };
-        let notes = problems.into_iter().map(words).collect();
-        self.board.change(self.name(), Kind::Log, |line| line.notes = notes);
+    /// Writes to the board what keeps the database from being backed up, each with what mends it, until the engine stops: settings and
+    /// rights may change at any time.
+    pub(crate) async fn look(self: Arc<Self>, context: Context) {
+        let words = |problem: &Problem| format!("{}: {}", problem.what, problem.remedy);
+        while !context.stop.is_cancelled() {
+            // Where the database does not answer, what is known of it stays: following its log says so.
+            if let Ok(problems) = self.database.problems(&context).await {
+                let (warnings, wrong): (Vec<Problem>, Vec<Problem>) =
+                    problems.into_iter().partition(|it| it.is_warning);
+                self.board.change(self.name(), Kind::Log, |line| {
+                    line.notes = warnings.iter().map(|problem| format!("warning: {}", words(problem))).collect();
+                    line.wrong = wrong.iter().map(words).collect();
+                });
+            }
+            wait(&context, LOOK_EVERY).await;
+        }
     }
 
     /// Takes bases until the engine stops.
@@ -210,14 +223,25 @@ impl Job {
             remove_folder(&folder).await?;
             let scratch = self.work.join("scratch");
             remove_folder(&scratch).await?;
-            (tested.to, lost) = self.random_instant(context).await?;
             let watcher = OnBoard { board: &self.board, name: self.name(), kind: Kind::Restore };
-            let (into, work) = (folder.clone(), scratch.clone());
-            let restored =
-                sources::restore(context, &self.repository, self.name(), tested.to, &into, &work, &watcher).await;
-            remove_folder(&folder).await?;
-            remove_folder(&scratch).await?;
-            restored
+            let mut doubts = String::new();
+            for _ in 0..INSTANTS_MAX {
+                (tested.to, lost) = self.random_instant(context).await?;
+                let (into, work) = (folder.clone(), scratch.clone());
+                let restored =
+                    sources::restore(context, &self.repository, self.name(), tested.to, &into, &work, &watcher).await;
+                remove_folder(&folder).await?;
+                remove_folder(&scratch).await?;
+                let restored = restored?;
+                if restored.doubts.is_empty() {
+                    return Ok(restored);
+                }
+                doubts = restored.doubts.join("; ");
+            }
+            Err(DatabaseError::Unreachable(format!(
+                "what is restored to {} is not known to be exact: {doubts}",
+                tested.to
+            )))
         };
         match restored.await {
             Ok(restored) => {
@@ -270,7 +294,7 @@ pub(crate) async fn settle(context: &Context, board: &Board, remembered: &Path, 
     if let Err(error) = std::fs::write(remembered, now.to_rfc3339()) {
         tracing::warn!(%error, "when a restore test was made can't be written down");
     }
-    let note = format!("{} was restored in {}", tested.to, tested.took);
+    let note = format!("{} was restored in {}", tested.to, tested.took.coarse());
     board.change(name, Kind::Restore, |line| line.notes = vec![note]);
     board.succeeded(name, Kind::Restore, now);
     if let Some(probe) = Kind::Restore.probe(name) {

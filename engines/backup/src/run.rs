@@ -190,6 +190,7 @@ impl<'a> Session<'a> {
             });
             make_folder(&job.work);
             self.jobs.push(Arc::clone(&job));
+            self.work.spawn(Arc::clone(&job).look(context.clone()));
             self.work.spawn(Arc::clone(&job).follow(context.clone()));
             self.work.spawn(Arc::clone(&job).bases(context.clone()));
             self.work.spawn(job.tests(context.clone()));
@@ -254,7 +255,7 @@ impl<'a> Session<'a> {
             for kind in kinds {
                 let Some(probe) = kind.probe(name) else { continue };
                 let Some(line) = lines.get(&(name.to_owned(), kind)) else { continue };
-                let is_failing = line.error.is_some();
+                let is_failing = line.failing().is_some();
                 if is_failing || line.succeeded.is_some() {
                     seen.probes.push((probe.clone(), service.clone(), !is_failing));
                 }
@@ -278,7 +279,7 @@ impl<'a> Session<'a> {
         let (lines, broken) = (self.engine.board.lines(), self.engine.board.broken());
         let ((name, _), line) = lines.iter().find(|((name, kind), _)| kind.probe(name).as_ref() == Some(probe))?;
         match finding.as_str() {
-            BACKUP_FAILING => line.error.clone(),
+            BACKUP_FAILING => line.failing(),
             LOG_BROKEN => broken.get(name).cloned(),
             _ => Some(self.engine.board.copies().join("; ")),
         }
@@ -310,7 +311,7 @@ impl<'a> Session<'a> {
                 Some(json!({
                     "kind": kind.word(),
                     "succeeded": line.succeeded.map(Time::to_rfc3339),
-                    "error": line.error,
+                    "error": line.failing(),
                     "doing": line.doing,
                     "due": line.due.map(Time::to_rfc3339),
                     "notes": line.notes,

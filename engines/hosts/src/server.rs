@@ -300,7 +300,8 @@ impl Hosts {
             .arg(format!("--regid={gid}"))
             .arg(groups)
             .args(["inh-caps", "ambient-caps", "bounding-set"].map(only))
-            .args(["--no-new-privs", "--"])
+            // Without it access(2), which programs ask before they read, does not count capabilities (capabilities(7)).
+            .args(["--securebits=+no_setuid_fixup", "--no-new-privs", "--"])
             .arg(executable)
             .args(["agent", "--state"])
             .arg(&self.place.state))

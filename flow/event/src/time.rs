@@ -175,6 +175,23 @@ impl Span {
     pub const fn micros(self) -> i64 {
         self.0
     }
+    /// The length as people say it: in whole minutes from two hours on, in whole seconds from two seconds on, or in milliseconds;
+    /// rounded up.
+    #[must_use]
+    pub const fn coarse(self) -> Self {
+        const STEPS: [(i64, i64); 3] =
+            [(7200 * MICROS_PER_S, 60 * MICROS_PER_S), (2 * MICROS_PER_S, MICROS_PER_S), (2000, 1000)];
+        let mut at = 0;
+        while at < STEPS.len() {
+            let (from, step) = STEPS[at];
+            if self.0 >= from {
+                return Self(self.0.saturating_add(step - 1) / step * step);
+            }
+            at += 1;
+        }
+        self
+    }
+
     /// Whole seconds, rounded towards zero.
     pub const fn secs(self) -> i64 {
         self.0 / MICROS_PER_S
@@ -322,6 +339,15 @@ pub trait Clock: Send + Sync {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_coarse_span_is_what_people_say() {
+        let coarse = |micros| Span::from_micros(micros).coarse().to_string();
+        assert_eq!(coarse(5_039_045), "6 s");
+        assert_eq!(coarse(1_216_833), "1217 ms");
+        assert_eq!(coarse(7_200_000_001), "121 min");
+        assert_eq!((coarse(17), coarse(0), coarse(i64::MAX).is_empty()), ("17 µs".into(), "0 s".into(), false));
+    }
 
     #[test]
     fn spans_read_and_print_alike() {

@@ -69,11 +69,12 @@ fn a_server_of_mariadb_is_followed_restored_and_judged() {
     let data = installed.path().join("data");
     let log = ["--log-bin=binlog", "--binlog-format=ROW", "--sync-binlog=1", "--gtid-strict-mode=1", "--server-id=7"];
     let server = Server::start(&data, &log);
-    server.sql("CREATE USER IF NOT EXISTS mysql@localhost IDENTIFIED VIA unix_socket");
-    server.sql("GRANT ALL ON *.* TO mysql@localhost");
+    // A user of Debian that owns nothing of the server: what it reads, it reads by its capability alone.
+    server.sql("CREATE USER backup@localhost IDENTIFIED VIA unix_socket");
+    server.sql("GRANT RELOAD, PROCESS, LOCK TABLES, BINLOG MONITOR, REPLICATION SLAVE ON *.* TO backup@localhost");
     server.sql("CREATE DATABASE shop; CREATE TABLE shop.ledger (n INT PRIMARY KEY) ENGINE=InnoDB");
     let socket = server.socket.display().to_string();
-    let folder = folder("mysql", |_| format!("[[backup.mariadb]]\nname = \"shop-db\"\nsocket = \"{socket}\"\n"));
+    let folder = folder("backup", |_| format!("[[backup.mariadb]]\nname = \"shop-db\"\nsocket = \"{socket}\"\n"));
     let up = Up::start_in(folder);
     let restored = |into: &Path| {
         let restored = Server::start(into, &["--skip-log-bin"]);

@@ -6,7 +6,7 @@ use clap::ArgMatches;
 use engine::command::{CommandContext, Style};
 use engine::printable::text as printable;
 use engine::{Context, Failure};
-use event::Span;
+use event::{Span, Time};
 use serde_json::json;
 
 use super::{bytes, json_flag, known, name, name_argument, policy_flags, settings, wants_json, with_repository};
@@ -135,25 +135,62 @@ fn unreadable(error: &(dyn std::error::Error + 'static)) -> Failure {
     Failure::new("the repository can't be read").because(error)
 }
 
+/// What can be restored of a backup, of a database or of files, the oldest first.
+async fn stretches(
+    context: &Context,
+    settings: &Settings,
+    repository: &Arc<Repository>,
+    wanted: &str,
+) -> Result<Vec<Restorable>, Failure> {
+    let catalog = Catalog::read(repository, wanted).await.map_err(|error| unreadable(&error))?;
+    let mut stretches = restorable(repository, &catalog).await.map_err(|error| unreadable(&error))?;
+    let snapshots = snapshots(context, settings, repository, wanted).await?;
+    stretches.extend(snapshots.into_iter().map(|it| Restorable { log: None, from: it.at, through: it.at }));
+    Ok(stretches)
+}
+
+/// What would be left at one copy.
+struct Left {
+    name: String,
+    place: String,
+    has: Result<Vec<Restorable>, Failure>,
+}
+
+impl Left {
+    /// The newest instant that this copy alone can be restored to.
+    fn through(&self) -> Result<Option<Time>, &Failure> {
+        self.has.as_ref().map(|stretches| stretches.iter().map(|stretch| stretch.through).max())
+    }
+
+    fn json(&self) -> serde_json::Value {
+        let (through, error) = match self.through() {
+            Ok(through) => (through, None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        json!({ "name": self.name, "place": self.place, "through": through.map(Time::to_rfc3339), "error": error })
+    }
+}
+
 pub(super) fn explain(matches: &ArgMatches, command: &mut dyn CommandContext) -> Result<u8, Failure> {
     let wanted = name(matches).to_owned();
     let (stretches, copies) = with_repository(matches, command, |context, settings, repository| {
         Box::pin(async move {
             known(settings, &wanted)?;
-            let catalog = Catalog::read(&repository, &wanted).await.map_err(|error| unreadable(&error))?;
-            let mut stretches = restorable(&repository, &catalog).await.map_err(|error| unreadable(&error))?;
-            let snapshots = snapshots(context, settings, &repository, &wanted).await?;
-            stretches.extend(snapshots.into_iter().map(|it| Restorable { log: None, from: it.at, through: it.at }));
-            let copies: Vec<String> =
-                repository.copies().iter().map(|copy| format!("{} ({})", copy.name, copy.objects.place())).collect();
-            Ok((stretches, copies))
+            let mut copies = Vec::new();
+            for (at, copy) in repository.copies().iter().enumerate() {
+                let has = stretches(context, settings, &Arc::new(repository.only(at)), &wanted).await;
+                copies.push(Left { name: copy.name.clone(), place: copy.objects.place().to_owned(), has });
+            }
+            // Together they may have more than any of them; where none can be read, the first cause says why.
+            Ok((stretches(context, settings, &repository, &wanted).await?, copies))
         })
     })?;
     let now = command.now();
     let last = stretches.last();
-    let lost = last.map(|last| now.since(last.through).max(Span::ZERO));
+    let lost = last.map(|last| now.since(last.through).max(Span::ZERO).coarse());
     if wants_json(matches) {
         let lost_s = lost.map(Span::secs);
+        let copies: Vec<serde_json::Value> = copies.iter().map(Left::json).collect();
         command.json(&json!({ "copies": copies, "restorable": stretches, "lost_s": lost_s, "now": now.to_rfc3339() }));
         return Ok(u8::from(last.is_none()));
     }
@@ -162,7 +199,15 @@ pub(super) fn explain(matches: &ArgMatches, command: &mut dyn CommandContext) ->
         return Ok(1);
     };
     command.line(&format!("If this host burnt now, {lost} would be lost: what came after {}.", last.through));
-    command.line(&format!("What is left is at {}.", copies.join(", ")));
+    for copy in &copies {
+        let has = match copy.through() {
+            Ok(Some(through)) if through == last.through => command.painted(Style::Good, "has all that is left"),
+            Ok(Some(through)) => command.painted(Style::Doubtful, &format!("alone reaches {through}")),
+            Ok(None) => command.painted(Style::Bad, "has nothing that can be restored"),
+            Err(error) => command.painted(Style::Bad, &printable(&format!("can't be read: {error}"))),
+        };
+        command.line(&format!("  {} ({}) {has}", copy.name, copy.place));
+    }
     command
         .line("A restore elsewhere needs the policy and the repository key, and of a database the same major version:");
     command.line(&format!(

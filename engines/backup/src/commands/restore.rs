@@ -79,12 +79,13 @@ pub(super) fn run(matches: &ArgMatches, command: &mut dyn CommandContext) -> Res
             })
         })
     })?;
+    let code = if restored.doubts.is_empty() { 0 } else { 3 };
     if wants_json(matches) {
         command.json(&json!(restored));
-        return Ok(0);
+        return Ok(code);
     }
     let is_at = |words: &str, commit: &Option<crate::database::Commit>| match commit {
-        Some(commit) => format!("{words}: {} at {}", commit.id, commit.at),
+        Some(commit) => format!("{words}: {} ({} by the log)", commit.id, commit.at),
         None => format!("{words}: none"),
     };
     let done = command.painted(Style::Good, &format!("restored to {}", restored.to));
@@ -92,7 +93,10 @@ pub(super) fn run(matches: &ArgMatches, command: &mut dyn CommandContext) -> Res
     command.line(&format!("  {}", is_at("last commit that is in it", &restored.last_commit)));
     command.line(&format!("  {}", is_at("first commit that is not", &restored.next_commit)));
     command.line(&format!("  from the base {}, {} read", restored.set, bytes(restored.bytes)));
-    Ok(0)
+    for doubt in &restored.doubts {
+        command.line(&command.painted(Style::Bad, &format!("  it may not be exact: {doubt}")));
+    }
+    Ok(code)
 }
 
 /// Restores the newest snapshot of files that was taken at or before the instant.

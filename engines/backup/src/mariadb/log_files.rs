@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use event::{Span, Time};
 
 use super::base::BaseFacts;
-use super::events::{self, GTID, Gtid, HEADER_BYTES, Header, MAGIC};
+use super::events::{self, EXECUTE_LOAD_QUERY, GTID, Gtid, HEADER_BYTES, Header, MAGIC, QUERY};
 use super::mark::{self, Mark, Position, Window};
 use super::waiting::{Facts, FileIdentity};
 use crate::database::Commit;
@@ -18,6 +18,8 @@ use crate::sealed::{PieceName, unhex};
 const APART_MAX: Span = Span::from_secs(2);
 /// Bytes of a GTID event that are read: its header, its number and its domain.
 const GTID_BYTES: usize = HEADER_BYTES + 8 + 4;
+/// Most bytes of a statement that are read.
+const QUERY_BYTES_MAX: usize = 64 * 1024;
 
 /// A file, as far as it is there.
 #[derive(Clone, Debug)]
@@ -61,6 +63,8 @@ pub(super) struct Cut {
     pub(super) last: Option<Transaction>,
     /// The last number of each domain and server, behind the base.
     pub(super) reached: BTreeMap<(u32, u32), u64>,
+    /// From when to when nobody watched the log, where transactions of that time lie around the cut.
+    pub(super) unwatched: Option<(Time, Time)>,
 }
 
 fn other(reason: String) -> io::Error {
@@ -134,7 +138,7 @@ impl LogFiles {
 
     /// Reads transactions from the base on.
     pub(super) fn transactions(&self) -> Transactions {
-        Transactions { position: self.start, reader: None }
+        Transactions { position: self.start, reader: None, statements: 0 }
     }
 
     /// Bytes that are there from the base up to a place.
@@ -161,6 +165,8 @@ pub(super) struct Transactions {
     /// The next event.
     position: Position,
     reader: Option<(u32, BufReader<File>)>,
+    /// How many statements were read that are to be done again: their rows are not in the log.
+    statements: u64,
 }
 
 impl Transactions {
@@ -195,14 +201,27 @@ impl Transactions {
             }
             self.position.at += size;
             if let Some((_, reader)) = &mut self.reader {
-                let read = i64::try_from(wanted).unwrap_or(0);
-                reader.seek_relative(i64::from(header.size) - read)?;
+                let mut read = wanted;
+                if header.kind == QUERY {
+                    let mut query = event.get(..wanted).unwrap_or_default().to_vec();
+                    query.resize(QUERY_BYTES_MAX.min(usize::try_from(size).unwrap_or(QUERY_BYTES_MAX)), 0);
+                    reader.read_exact(query.get_mut(wanted..).unwrap_or_default())?;
+                    read = query.len().max(wanted);
+                    self.statements += u64::from(events::is_done_again(&query));
+                }
+                reader.seek_relative(i64::from(header.size) - i64::try_from(read).unwrap_or(0))?;
             }
+            self.statements += u64::from(header.kind == EXECUTE_LOAD_QUERY);
             if header.kind == GTID {
                 let gtid = Gtid::parse(&event).ok_or_else(|| other("a GTID is too short".into()))?;
                 return Ok(Some(Transaction { position, gtid, at: header.at }));
             }
         }
+    }
+
+    /// How many statements were read so far whose rows are not in the log: what they do again need not be the same.
+    pub(super) const fn statements(&self) -> u64 {
+        self.statements
     }
 
     fn reader(&mut self, files: &LogFiles) -> io::Result<&mut BufReader<File>> {
@@ -222,9 +241,12 @@ impl Transactions {
         let position = window.to.max(files.start);
         // The clocks of server and agent differ a little. Who says to be of a later time was told so (`SET TIMESTAMP`).
         let believed = to..=window.known_at + APART_MAX;
-        let mut cut = Cut { position, last: None, reached: BTreeMap::new() };
+        let mut cut = Cut { position, last: None, reached: BTreeMap::new(), unwatched: None };
         while let Some(transaction) = self.next(files)? {
             let may_be_later = window.from.is_none_or(|from| from <= transaction.position);
+            if may_be_later && transaction.position < position {
+                cut.unwatched = window.unwatched_from.map(|from| (from, window.known_at));
+            }
             if transaction.position >= position || (may_be_later && believed.contains(&transaction.at)) {
                 cut.position = position.min(transaction.position);
                 return Ok((cut, Some(transaction)));
@@ -287,7 +309,7 @@ mod tests {
 
     fn window(from: Option<u64>, to: u64, known_at: i64) -> Window {
         let position = |at| Position { file: 1, at };
-        Window { from: from.map(position), to: position(to), known_at: Time::from_secs(known_at) }
+        Window { from: from.map(position), to: position(to), known_at: Time::from_secs(known_at), unwatched_from: None }
     }
 
     /// Number of the last transaction that is in the state of a second, and of the first that is not.

@@ -5,7 +5,7 @@
 //! **Principle.** Once a second the server is asked where its log ends. What was committed before the question lies before that place,
 //! what is committed after the answer behind it: whatever the headers say. Between two marks, a second apart, the headers decide.
 
-use event::Time;
+use event::{Span, Time};
 use serde::{Deserialize, Serialize};
 
 /// A place in the binary log.
@@ -28,6 +28,8 @@ pub(super) struct Mark {
     pub(super) position: Position,
 }
 
+/// How long after an instant the log may be asked where it ends, and still tell what was committed by then.
+const LATE_MAX: Span = Span::from_secs(1);
 /// Most marks that are remembered at once: of more, every other is forgotten.
 pub(super) const MARKS_MAX: usize = 256;
 
@@ -59,6 +61,9 @@ pub(super) struct Window {
     pub(super) to: Position,
     /// When what lies between was there: a header that names a later second is wrong.
     pub(super) known_at: Time,
+    /// Since when nobody had asked, where that was so long that commits on both sides of the instant lie between: the headers alone
+    /// tell them apart then, and do not know how long a statement ran.
+    pub(super) unwatched_from: Option<Time>,
 }
 
 /// The window of the instant `to`, by marks in the order of the log; `None` where no mark is at it or behind.
@@ -66,7 +71,10 @@ pub(super) fn window(marks: &[Mark], to: Time) -> Option<Window> {
     let at = marks.iter().position(|mark| mark.asked >= to)?;
     let before = marks.get(..at).unwrap_or_default().iter().rev().find(|mark| mark.answered <= to);
     let mark = marks.get(at)?;
-    Some(Window { from: before.map(|mark| mark.position), to: mark.position, known_at: mark.answered })
+    let from = before.map(|mark| mark.position);
+    let is_unwatched = mark.answered.since(to) > LATE_MAX && from != Some(mark.position);
+    let unwatched_from = is_unwatched.then(|| before.map_or(to, |mark| mark.answered));
+    Some(Window { from, to: mark.position, known_at: mark.answered, unwatched_from })
 }
 
 #[cfg(test)]
@@ -92,6 +100,17 @@ mod tests {
         assert_eq!(window(31), Some((Some(200), 300)));
         assert_eq!(window(40), Some((Some(200), 300)));
         assert_eq!(window(41), None, "nothing is known of it");
+    }
+
+    #[test]
+    fn an_instant_that_nobody_watched_is_known_as_such() {
+        let mark = |asked: i64, at| mark(asked * 1_000_000, asked * 1_000_000 + 5, at);
+        let marks = [mark(10, 100), mark(11, 200), mark(40, 200), mark(41, 300), mark(90, 400)];
+        let unwatched = |to| window(&marks, Time::from_secs(to)).expect("known").unwatched_from;
+        assert_eq!(unwatched(11), None);
+        assert_eq!(unwatched(20), None, "nothing was committed meanwhile");
+        assert_eq!(unwatched(60), Some(marks[3].answered));
+        assert_eq!(unwatched(90), None, "it was asked just then");
     }
 
     /// The clock was set back by 15: the earlier of the two states that it names is meant.

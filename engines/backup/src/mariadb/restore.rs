@@ -87,6 +87,7 @@ pub(super) async fn restore(
         set: set.set.clone(),
         folder: into.to_owned(),
         bytes: base_bytes + log.bytes,
+        doubts: log.doubts(),
     })
 }
 
@@ -190,6 +191,25 @@ struct Log {
     /// The first transaction that does not belong to the instant.
     next: Option<Transaction>,
     bytes: u64,
+    /// How many statements are done again of which the log has no rows.
+    statements: u64,
+}
+
+impl Log {
+    /// Why what was restored may differ from what there was.
+    fn doubts(&self) -> Vec<String> {
+        let unwatched = self.cut.unwatched.map(|(from, to)| {
+            format!("from {from} to {to} nobody received the log: what was committed then is placed by when its statement began")
+        });
+        let statements = (self.statements > 0).then(|| {
+            format!(
+                "{} statements were done again, for the log does not hold their rows (the `binlog_format` of their session was not \
+                 ROW): what they made of UUID(), SYSDATE(), USER() or the like may differ",
+                self.statements
+            )
+        });
+        unwatched.into_iter().chain(statements).collect()
+    }
 }
 
 /// Fetches pieces until one reaches the instant, and goes on until there is a transaction behind it.
@@ -240,11 +260,12 @@ async fn fetch(
             tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(io::Error::other("it was aborted")));
         (files, transactions, found, next) = worked.map_err(failed)?;
         if let (Some(cut), Some(_)) = (&found, &next) {
-            return Ok(Log { files, cut: cut.clone(), next, bytes });
+            let (cut, statements) = (cut.clone(), transactions.statements());
+            return Ok(Log { files, cut, next, bytes, statements });
         }
     }
     match found {
-        Some(cut) => Ok(Log { files, cut, next: None, bytes }),
+        Some(cut) => Ok(Log { files, cut, next: None, bytes, statements: transactions.statements() }),
         None => Err(DatabaseError::Unreachable(format!("no piece of the log proves that it reaches {to}"))),
     }
 }

@@ -99,6 +99,7 @@ pub(super) async fn restore(
         set: plan.set.set,
         folder: into.to_owned(),
         bytes: base_bytes + log.bytes,
+        doubts: Vec::new(),
     })
 }
 

@@ -76,3 +76,36 @@ async fn a_dropped_table_comes_back() {
     let users = server.rows("SELECT User FROM mysql.global_priv WHERE User LIKE 'garant%'").await;
     assert!(users.is_empty(), "the account that played the log is gone: {users:?}");
 }
+
+/// BK-3: where nobody received the log, it can't be told when a statement that ran for long was committed; and what a log has as a
+/// statement may do something else the second time. Both are said.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_known_to_be_exact_is_said() {
+    let server = Server::new(&[]).await;
+    let shelf = Shelf::new();
+    let mut following = Following::of(&server, &shelf);
+    server.run(&["CREATE DATABASE shop", "CREATE TABLE shop.orders (id INT PRIMARY KEY)"]).await;
+    following.next().await;
+    base(&server, &shelf, true).await;
+    server.run(&["INSERT INTO shop.orders VALUES (1)"]).await;
+    let watched = next_second().await;
+    following.caught_up().await;
+    following.stop().await;
+    server.run(&["INSERT INTO shop.orders SELECT 2 + SLEEP(4)"]).await;
+    let unwatched = SystemClock.now() - Span::from_secs(2);
+    tokio::time::sleep(Span::from_secs(2).to_std()).await;
+    let mut following = Following::of(&server, &shelf);
+    following.caught_up().await;
+    server.run(&["SET SESSION binlog_format = STATEMENT", "INSERT INTO shop.orders SELECT 3"]).await;
+    following.caught_up().await;
+    let by_statement = next_second().await;
+    following.caught_up().await;
+    following.stop().await;
+
+    let doubts = async |to| Place::new().restore(&shelf, to).await.expect("restored").doubts;
+    assert_eq!(doubts(watched).await, Vec::<String>::new());
+    let said = doubts(unwatched).await;
+    assert!(matches!(&said[..], [said] if said.contains("nobody received the log")), "{said:?}");
+    let said = doubts(by_statement).await;
+    assert!(matches!(&said[..], [said] if said.starts_with("1 statements")), "{said:?}");
+}
