@@ -48,6 +48,8 @@ pub struct Shipped {
     pub bytes: u64,
     /// Whether the log is another one than before: a new base is needed at once.
     pub is_new_log: bool,
+    /// Whether something in it can't be done again elsewhere: only a base behind it can be restored.
+    pub needs_base: bool,
 }
 
 /// A commit in a log.

@@ -64,6 +64,13 @@ impl Job {
                     job.board.log_broken(job.name(), Some(why.to_owned()));
                     job.base_now.notify_one();
                 }
+                if shipped.needs_base {
+                    tracing::info!(
+                        backup = job.name(),
+                        "a tablespace was made: a base is taken, for the log can't make it elsewhere"
+                    );
+                    job.base_now.notify_one();
+                }
             };
             let followed = self.database.follow(&context, &self.repository, &mut shipped).await;
             if context.stop.is_cancelled() {

@@ -160,6 +160,12 @@ impl Shipping<'_> {
         waiting.left();
         let bytes = piece.bytes.len() as u64;
         let is_new_log = std::mem::take(&mut self.is_new);
-        (self.shipped)(Shipped { log: self.log.clone(), through: piece.head.through, bytes, is_new_log });
+        (self.shipped)(Shipped {
+            log: self.log.clone(),
+            through: piece.head.through,
+            bytes,
+            is_new_log,
+            needs_base: false,
+        });
     }
 }

@@ -81,6 +81,12 @@ impl PrivateServer {
         program = program.args([
             "--skip-networking",
             "--skip-slave-start",
+            // Nothing outside of the folder: tables with `DATA DIRECTORY` are made in it, tables of other servers are not reached.
+            "--skip-symbolic-links",
+            "--loose-plugin-federated=OFF",
+            "--loose-plugin-connect=OFF",
+            "--loose-plugin-spider=OFF",
+            "--loose-plugin-s3=OFF",
             "--event-scheduler=OFF",
             "--gtid-strict-mode=OFF",
             // The account has a hash of a password, which plugins that judge passwords can't judge.

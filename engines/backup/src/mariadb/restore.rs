@@ -53,6 +53,7 @@ pub(super) async fn restore(
         let target = if is_full { into.to_owned() } else { folder("incremental")? };
         let at = Unpacking { done, of: base_bytes, watcher };
         done += unpack(context, &catalog, set, &target, &owner, &at).await?;
+        forget_places(&target).map_err(|error| DatabaseError::Files { path: target.clone(), error })?;
         prepare(context, into, (!is_full).then_some(target.as_path()), &owner).await?;
         if !is_full {
             fs::remove_dir_all(&target).map_err(|error| DatabaseError::Files { path: target.clone(), error })?;
@@ -268,6 +269,24 @@ async fn fetch(
         Some(cut) => Ok(Log { files, cut, next: None, bytes, statements: transactions.statements() }),
         None => Err(DatabaseError::Unreachable(format!("no piece of the log proves that it reaches {to}"))),
     }
+}
+
+/// Takes away the files `TABLE.isl` that name another place for the data of a table (`DATA DIRECTORY`): that is the place of the server
+/// which was backed up. The data themselves are in the base, and InnoDB finds them where they are.
+fn forget_places(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if !entry.file_type()?.is_dir() {
+            continue;
+        }
+        for file in fs::read_dir(entry.path())? {
+            let path = file?.path();
+            if path.extension().is_some_and(|extension| extension == "isl") {
+                fs::remove_file(path)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Takes away what mariadb-backup has left: a folder of data has the files of a server alone, and how they are made.

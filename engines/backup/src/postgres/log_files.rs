@@ -103,18 +103,31 @@ pub(super) struct Place {
     pub(super) last: Option<Committed>,
     /// The first commit at it or later: nothing from there on belongs to it.
     pub(super) next: Option<Committed>,
+    /// The records before `next` that make a tablespace.
+    pub(super) tablespaces: Vec<Lsn>,
 }
 
 impl Place {
     /// Looks for `instant`, from the byte `from` of the log on; the base holds what ends at `base` or before.
     pub(super) fn new(instant: Time, (from, base): (Lsn, Lsn), segment_bytes: u64) -> Self {
-        Self { records: Records::starting_at(from, segment_bytes, None), instant, base, last: None, next: None }
+        Self {
+            records: Records::starting_at(from, segment_bytes, None),
+            instant,
+            base,
+            last: None,
+            next: None,
+            tablespaces: Vec::new(),
+        }
     }
 
     /// Reads on. `clock_ahead` is how far the clock that made the log was ahead of the one that the instant is of.
     pub(super) fn read(&mut self, bytes: &[u8], clock_ahead: Span) -> Result<(), NotALog> {
         let (instant, base, last, next) = (self.instant + clock_ahead, self.base, &mut self.last, &mut self.next);
+        let tablespaces = &mut self.tablespaces;
         self.records.feed(bytes, |record| {
+            if record.makes_tablespace && next.is_none() {
+                tablespaces.push(record.start);
+            }
             let Some(at) = record.commit.filter(|_| next.is_none()) else { return };
             let is_in = record.end <= base || at < instant;
             *(if is_in { &mut *last } else { &mut *next }) = Some(Committed { record, at });

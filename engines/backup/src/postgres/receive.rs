@@ -84,6 +84,8 @@ struct Piece {
     end: Lsn,
     head: PieceHead,
     payload: Vec<u8>,
+    /// See [`Shipped::needs_base`].
+    needs_base: bool,
 }
 
 /// What has been received and is in no piece yet.
@@ -97,6 +99,8 @@ struct Waiting {
     first_commit: Option<Time>,
     last_commit: Option<Time>,
     through: Time,
+    /// Whether a tablespace was made in it.
+    needs_base: bool,
 }
 
 /// The bytes do not go on from those before.
@@ -122,7 +126,9 @@ impl Waiting {
         self.bytes.extend_from_slice(data);
         let Some(records) = &mut self.records else { return Ok(()) };
         let (first, last, through) = (&mut self.first_commit, &mut self.last_commit, &mut self.through);
+        let needs_base = &mut self.needs_base;
         let read = records.feed(data, |record| {
+            *needs_base |= record.makes_tablespace;
             if let Some(at) = record.commit {
                 first.get_or_insert(at);
                 *last = Some(at);
@@ -169,7 +175,7 @@ impl Waiting {
             last_commit: self.last_commit.take(),
             facts: serde_json::to_value(facts).unwrap_or_default(),
         };
-        Piece { start, end, head, payload }
+        Piece { start, end, head, payload, needs_base: std::mem::take(&mut self.needs_base) }
     }
 }
 
@@ -182,6 +188,7 @@ struct Shipment {
     end: Lsn,
     through: Time,
     bytes: u64,
+    needs_base: bool,
 }
 
 /// A question to the server how far it is.
@@ -246,6 +253,7 @@ impl<'a> Receiver<'a> {
             first_commit: None,
             last_commit: None,
             through,
+            needs_base: false,
         };
         Ok(Self {
             of,
@@ -376,9 +384,10 @@ impl<'a> Receiver<'a> {
         let (piece, timeline, backup) = (self.waiting.piece(&self.facts), self.timeline, self.of.name.clone());
         self.waiting_since = None;
         let bytes = u64::try_from(piece.payload.len()).unwrap_or(u64::MAX);
-        let shipment = Shipment { end: piece.end, through: piece.head.through, bytes };
+        let needs_base = piece.needs_base;
+        let shipment = Shipment { end: piece.end, through: piece.head.through, bytes, needs_base };
         self.shipping = Some(Box::pin(async move {
-            let Piece { start, end, head, payload } = piece;
+            let Piece { start, end, head, payload, .. } = piece;
             let mut added = writer.append(timeline, start.0, end.0, &head, payload).await;
             let mut is_told = false;
             while let Err(error) = &added
@@ -410,7 +419,8 @@ impl<'a> Receiver<'a> {
         self.shipped_at = self.context.clock.monotonic();
         self.shipped_through = shipment.through;
         let is_new_log = std::mem::take(&mut self.is_new_log);
-        shipped(Shipped { log: self.log.clone(), through: shipment.through, bytes: shipment.bytes, is_new_log });
+        let Shipment { through, bytes, needs_base, .. } = shipment;
+        shipped(Shipped { log: self.log.clone(), through, bytes, is_new_log, needs_base });
         if self.waiting.cut().is_some() {
             self.waiting_since.get_or_insert(self.shipped_at);
         }

@@ -26,7 +26,9 @@ const IS_LONG: u16 = 2;
 /// Managers of resources (`rmgrlist.h`), and the kinds of their records that matter here.
 const MANAGER_XLOG: u8 = 0;
 const MANAGER_TRANSACTIONS: u8 = 1;
+const MANAGER_TABLESPACES: u8 = 5;
 const SWITCH: u8 = 0x40;
+const CREATE: u8 = 0x00;
 const COMMIT: u8 = 0x00;
 const COMMIT_PREPARED: u8 = 0x30;
 const KIND_OF_TRANSACTION: u8 = 0x70;
@@ -47,6 +49,8 @@ pub(super) struct Record {
     pub(super) end: Lsn,
     /// The instant of the commit, if it is one.
     pub(super) commit: Option<Time>,
+    /// Whether whoever replays it makes a tablespace, at the path that it had where it was written.
+    pub(super) makes_tablespace: bool,
 }
 
 /// The bytes are not those of a log that goes on from where it was.
@@ -272,14 +276,16 @@ impl Records {
         let is_switch = is_whole && self.kept[17] == MANAGER_XLOG && self.kept[16] & 0xf0 == SWITCH;
         self.previous = is_whole.then_some(start);
         if is_switch {
-            found(Record { start, end: Lsn(self.at.next_multiple_of(self.segment_bytes)), commit: None });
+            let end = Lsn(self.at.next_multiple_of(self.segment_bytes));
+            found(Record { start, end, commit: None, makes_tablespace: false });
             self.state = State::Skipping;
             if self.at.is_multiple_of(BLOCK_BYTES) {
                 self.mark();
             }
             return;
         }
-        let record = is_whole.then(|| Record { start, end: Lsn(end), commit: commit(&self.kept) });
+        let makes_tablespace = self.kept[17] == MANAGER_TABLESPACES && self.kept[16] & 0xf0 == CREATE;
+        let record = is_whole.then(|| Record { start, end: Lsn(end), commit: commit(&self.kept), makes_tablespace });
         self.behind(end - self.at, record, found);
     }
 

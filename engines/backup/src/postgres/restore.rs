@@ -66,6 +66,21 @@ pub(super) async fn restore(
             Err(Failure::Final(error)) => return Err(error),
         }
     };
+    let last = log.place.last.filter(|last| last.record.start >= plan.base.stop);
+    let target = Target {
+        timeline: plan.timeline,
+        last_record: last.map(|last| last.record.start),
+        end: last.map_or(plan.base.stop, |last| last.record.end),
+    };
+    // Whoever replays it writes to the path of the original, which may be that of the server that runs.
+    let replayed = plan.base.start..target.end;
+    if let Some(at) = log.place.tablespaces.iter().find(|at| replayed.contains(*at)) {
+        return Err(DatabaseError::Unreachable(format!(
+            "{backup} can't be restored to {to}: behind its base {}, at {at}, a tablespace was made, and to replay that would write to \
+             the place that it has on its own host. An instant before it can be restored, and each one behind the next base",
+            plan.set.set
+        )));
+    }
     let owner = server.owner;
     let work = WorkFolder::new(work, "restore", context)?;
     owner.give(work.path())?;
@@ -81,12 +96,6 @@ pub(super) async fn restore(
     for timeline in 2..=plan.newest_timeline {
         server.write(&history(timeline), &plan.history.of(timeline).file())?;
     }
-    let last = log.place.last.filter(|last| last.record.start >= plan.base.stop);
-    let target = Target {
-        timeline: plan.timeline,
-        last_record: last.map(|last| last.record.start),
-        end: last.map_or(plan.base.stop, |last| last.record.end),
-    };
     server.recover(context, into, work.path(), &target, watcher).await?;
     for timeline in plan.timeline + 1..=plan.newest_timeline {
         let path = history(timeline);

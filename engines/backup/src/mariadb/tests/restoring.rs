@@ -109,3 +109,36 @@ async fn what_is_not_known_to_be_exact_is_said() {
     let said = doubts(by_statement).await;
     assert!(matches!(&said[..], [said] if said.starts_with("1 statements")), "{said:?}");
 }
+
+/// Tables whose data lie elsewhere (`DATA DIRECTORY`), made before the base and behind it: a restore holds them, and touches nothing of
+/// the server that runs.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_written_to_tables_of_the_server_that_runs() {
+    let server = Server::new(&[]).await;
+    let (shelf, elsewhere) = (Shelf::new(), server::folder());
+    std::fs::set_permissions(elsewhere.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).expect("set");
+    let table = |name: &str| {
+        let folder = elsewhere.path().display();
+        format!("CREATE TABLE shop.{name} (id INT PRIMARY KEY) ENGINE=InnoDB DATA DIRECTORY='{folder}'")
+    };
+    let mut following = Following::of(&server, &shelf);
+    server.run(&["CREATE DATABASE shop", &table("early"), "INSERT INTO shop.early VALUES (1)"]).await;
+    following.next().await;
+    base(&server, &shelf, true).await;
+    server.run(&["INSERT INTO shop.early VALUES (2)", &table("late"), "INSERT INTO shop.late VALUES (3)"]).await;
+    let to = next_second().await;
+    server.run(&["DELETE FROM shop.early", "INSERT INTO shop.late VALUES (4), (5)", "DROP TABLE shop.early"]).await;
+    following.caught_up().await;
+    following.stop().await;
+    let files = || std::fs::read_dir(elsewhere.path().join("shop")).expect("there").count();
+    let before = files();
+
+    let place = Place::new();
+    place.restore(&shelf, to).await.expect("restored");
+    let restored = Server::on(place).await;
+    let ids = restored.rows("SELECT id FROM shop.early UNION ALL SELECT id FROM shop.late ORDER BY id").await;
+    assert_eq!(ids.concat(), ["1", "2", "3"].map(|id| Some(id.to_owned())));
+    assert_eq!(files(), before);
+    let ids = server.rows("SELECT id FROM shop.late ORDER BY id").await;
+    assert_eq!(ids.concat(), ["3", "4", "5"].map(|id| Some(id.to_owned())));
+}

@@ -166,6 +166,25 @@ async fn all_that_a_cluster_may_have_comes_back() {
     }
 }
 
+/// A tablespace that was made behind the base is never replayed: the log names its path, which is that of the server that runs.
+#[tokio::test]
+async fn nothing_is_written_to_the_tablespaces_of_the_server_that_runs() {
+    let (cluster, kept, place) = (Cluster::new("").await, Kept::new(), folder());
+    let before = kept_until_now(&cluster, &kept, &["create table t (a int)"]).await;
+    let mut follower = Follower::start(&cluster.backup(), &kept.repository);
+    follower.next().await.expect("it follows");
+    cluster.ask(&format!("create tablespace fast location '{}'", place.path().display())).await;
+    cluster.ask("create table u tablespace fast as select 1 as a").await;
+    let behind = now();
+    follower.through(behind).await;
+    let shipped = follower.stop().await;
+    assert!(shipped.iter().any(|piece| piece.needs_base), "{shipped:?}");
+    let (_, refused) = restored(&kept, behind).await;
+    assert!(why(refused).contains("a tablespace was made"));
+    let (server, ..) = rewound(&kept, before).await;
+    assert_eq!(server.ask("select count(*) from t").await, "0");
+}
+
 /// A base of a server whose settings are elsewhere, as on Debian.
 async fn kept_until_settings_elsewhere(cluster: &Cluster, kept: &Kept) -> Time {
     kept_until_now(cluster, kept, &["create table u (a int)"]).await
