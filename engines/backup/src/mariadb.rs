@@ -22,7 +22,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::Connection as Settings;
 use crate::database::{Database, DatabaseError, Problem, Restored, Shipped, Watcher};
-use crate::sealed::{Manifest, Repository};
+use crate::sealed::{Catalog, Manifest, Repository};
 
 mod base;
 mod connection;
@@ -77,6 +77,15 @@ impl MariaDb {
         watcher: &dyn Watcher,
     ) -> Result<Restored, DatabaseError> {
         restore::restore(context, repository, backup, to, into, work, watcher).await
+    }
+
+    /// Up to which instant the log goes on from a base without a gap, or why the base is of no use.
+    pub(crate) async fn through(
+        repository: &Arc<Repository>,
+        catalog: &Catalog,
+        set: &Manifest,
+    ) -> Result<Result<Time, String>, DatabaseError> {
+        plan::through(repository, catalog, set).await
     }
 
     /// As which replica the log is received: replicas have the numbers that somebody gave them, which are small.

@@ -37,7 +37,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Connection as Settings;
 use crate::database::{Database, DatabaseError, Problem, Restored, SHIP_EVERY, Shipped};
-use crate::sealed::{Manifest, Repository};
+use crate::sealed::{Catalog, Manifest, Repository};
 use wire::{Connection, Mode, WireError};
 
 /// The major version that is tested.
@@ -118,6 +118,15 @@ impl Postgres {
         watcher: &dyn Watcher,
     ) -> Result<Restored, DatabaseError> {
         restore::restore(context, repository, backup, to, into, work, watcher).await
+    }
+
+    /// Up to which instant the log goes on from a base without a gap, or why the base is of no use.
+    pub(crate) async fn through(
+        repository: &Repository,
+        catalog: &Catalog,
+        set: &Manifest,
+    ) -> Result<Result<Time, String>, DatabaseError> {
+        plan::through(repository, catalog, set).await
     }
 
     /// Its socket: the file, or that of the usual port in the folder.

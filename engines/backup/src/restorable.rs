@@ -1,14 +1,15 @@
-//! What can be restored: the stretches of time of a backup, from the first base to the end of its log.
+//! What can be restored: the stretches of time of a backup, from a base to where its log ends or has a gap.
 
 use std::sync::Arc;
 
 use event::Time;
 use serde::Serialize;
 
-use crate::database::PieceHead;
-use crate::sealed::{Catalog, Repository, RepositoryError};
+use crate::database::DatabaseError;
+use crate::sealed::{Catalog, Repository};
+use crate::sources;
 
-/// A stretch of time, each instant of which can be restored, as far as listings tell: a gap inside it is found by who reads the log.
+/// A stretch of time, each instant of which can be restored, as far as listings and the heads of pieces tell.
 #[derive(Clone, PartialEq, Eq, Serialize, Debug)]
 pub struct Restorable {
     /// The log; `None` where single bases can be restored alone.
@@ -19,28 +20,23 @@ pub struct Restorable {
     pub through: Time,
 }
 
-/// The stretches of a backup, the oldest first.
+/// The stretches of a backup, the oldest first. Bases of no use, as those whose log is not there, begin none.
 ///
 /// # Errors
-/// No copy answers, or the last piece of a log is whole at none.
-pub async fn restorable(repository: &Arc<Repository>, catalog: &Catalog) -> Result<Vec<Restorable>, RepositoryError> {
+/// No copy answers, or the end of a log is whole at none.
+pub async fn restorable(repository: &Arc<Repository>, catalog: &Catalog) -> Result<Vec<Restorable>, DatabaseError> {
     let mut stretches: Vec<Restorable> = Vec::new();
-    for set in &catalog.sets {
-        let (log, at) = (&set.manifest.log, set.manifest.consistent_at);
-        // A log begins before its first base; what lies before that base can't be restored.
-        if log.is_some() && stretches.iter().any(|stretch| stretch.log == *log) {
+    let mut sets: Vec<_> = catalog.sets.iter().map(|entry| &entry.manifest).collect();
+    sets.sort_by_key(|set| set.consistent_at);
+    for set in sets {
+        let (log, from) = (&set.log, set.consistent_at);
+        if stretches.iter().any(|stretch| stretch.log == *log && stretch.through >= from) {
             continue;
         }
-        let mut stretch = Restorable { log: log.clone(), from: at, through: at };
-        if let Some(log) = log
-            && let Some(last) = catalog.last_piece(log).await?
-        {
-            let head = repository.fetch_head(&last.folder, &last.name.to_string()).await?;
-            let head: Result<PieceHead, _> = serde_json::from_slice(&head);
-            stretch.through = head.map_or(at, |head| head.through.max(at));
+        match sources::through(repository, catalog, set).await? {
+            Ok(through) => stretches.push(Restorable { log: log.clone(), from, through: through.max(from) }),
+            Err(why) => tracing::debug!(set = set.set, why, "a base is of no use"),
         }
-        stretches.push(stretch);
     }
-    stretches.sort_by_key(|stretch| stretch.from);
     Ok(stretches)
 }

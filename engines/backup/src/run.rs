@@ -98,6 +98,7 @@ struct Session<'a> {
     context: &'a Context,
     settings: Settings,
     statement: Statement,
+    repository: Option<Arc<Repository>>,
     /// Why the repository can't be opened.
     closed: Option<String>,
     open_at: Option<Time>,
@@ -115,6 +116,7 @@ impl<'a> Session<'a> {
             context,
             settings: desired.settings,
             statement: Statement::new(desired.revision, context.clock.now()),
+            repository: None,
             closed: None,
             open_at: Some(context.clock.now()),
             work: JoinSet::new(),
@@ -162,6 +164,7 @@ impl<'a> Session<'a> {
                 self.open_at = None;
                 self.closed = None;
                 self.start(&repository);
+                self.repository = Some(repository);
             }
             Err(error) => {
                 self.open_at = Some(now + OPEN_AGAIN);
@@ -250,12 +253,12 @@ impl<'a> Session<'a> {
         let mut seen = Seen::default();
         let lines = self.engine.board.lines();
         let broken = self.engine.board.broken();
-        let copies_wrong = !self.engine.board.copies().is_empty();
+        let (copies_wrong, away) = (!self.copies_wrong().is_empty(), self.all_away());
         for (name, service, kinds) in self.settings.backups() {
             for kind in kinds {
                 let Some(probe) = kind.probe(name) else { continue };
                 let Some(line) = lines.get(&(name.to_owned(), kind)) else { continue };
-                let is_failing = line.failing().is_some();
+                let is_failing = line.failing().is_some() || (kind == Kind::Log && away.is_some());
                 if is_failing || line.succeeded.is_some() {
                     seen.probes.push((probe.clone(), service.clone(), !is_failing));
                 }
@@ -274,14 +277,33 @@ impl<'a> Session<'a> {
         seen
     }
 
+    /// What is wrong with the copies: how they differed when they were compared, and which of them did not take what was added last.
+    fn copies_wrong(&self) -> Vec<String> {
+        let mut wrong = self.engine.board.copies();
+        wrong.extend(self.failing_copies());
+        wrong
+    }
+
+    fn failing_copies(&self) -> Vec<String> {
+        let states = self.repository.as_ref().map(|repository| repository.states()).unwrap_or_default();
+        states.into_iter().filter_map(|state| Some(format!("{}: {}", state.name, state.error?))).collect()
+    }
+
+    /// Why nothing leaves this host, where no copy takes anything: a log that waits says nothing by itself.
+    fn all_away(&self) -> Option<String> {
+        let failing = self.failing_copies();
+        (!failing.is_empty() && failing.len() == self.settings.copies.len())
+            .then(|| format!("nothing leaves this host: {}", failing.join("; ")))
+    }
+
     /// What a finding is about, for the team.
     fn words(&self, finding: &FindingId, probe: &ProbeId) -> Option<String> {
         let (lines, broken) = (self.engine.board.lines(), self.engine.board.broken());
         let ((name, _), line) = lines.iter().find(|((name, kind), _)| kind.probe(name).as_ref() == Some(probe))?;
         match finding.as_str() {
-            BACKUP_FAILING => line.failing(),
+            BACKUP_FAILING => line.failing().or_else(|| self.all_away()),
             LOG_BROKEN => broken.get(name).cloned(),
-            _ => Some(self.engine.board.copies().join("; ")),
+            _ => Some(self.copies_wrong().join("; ")),
         }
     }
 
@@ -305,13 +327,15 @@ impl<'a> Session<'a> {
     fn status(&self) -> Value {
         let lines = self.engine.board.lines();
         let broken = self.engine.board.broken();
+        let away = self.all_away();
         let backups = self.settings.backups().map(|(name, service, kinds)| {
+            let away = &away;
             let kinds = kinds.into_iter().filter_map(|kind| {
                 let line = lines.get(&(name.to_owned(), kind))?;
                 Some(json!({
                     "kind": kind.word(),
                     "succeeded": line.succeeded.map(Time::to_rfc3339),
-                    "error": line.failing(),
+                    "error": line.failing().or_else(|| away.clone().filter(|_| kind == Kind::Log)),
                     "doing": line.doing,
                     "due": line.due.map(Time::to_rfc3339),
                     "notes": line.notes,
@@ -322,7 +346,7 @@ impl<'a> Session<'a> {
         json!({
             "backups": backups.collect::<Vec<_>>(),
             "copies": self.settings.copies.iter().map(|copy| &copy.name).collect::<Vec<_>>(),
-            "copies_wrong": self.engine.board.copies(),
+            "copies_wrong": self.copies_wrong(),
             "closed": self.closed,
             "now": self.context.clock.now().to_rfc3339(),
         })

@@ -22,6 +22,7 @@ pub use key::{DataKey, KeyError, RepositoryKey};
 pub(crate) use key::{hex, unhex};
 pub use log::{LastPiece, LogWriter, PieceName};
 pub use object::{SealError, head, open, seal};
+pub(crate) use repository::key_name;
 pub use repository::{Copy, CopyState, Levelled, Repository};
 pub use set::{Manifest, SetWriter, Stream};
 

@@ -11,7 +11,7 @@ use crate::database::{Database, DatabaseError, Restored};
 use crate::files::{Files, VOLUMES};
 use crate::mariadb::MariaDb;
 use crate::postgres::Postgres;
-use crate::sealed::{Catalog, Repository};
+use crate::sealed::{Catalog, Manifest, Repository};
 
 /// The databases of a policy, each with its settings. `state` is the folder of the engine.
 pub(crate) fn databases(settings: &Settings, state: &Path) -> Vec<(DatabaseSettings, Arc<dyn Database>)> {
@@ -60,5 +60,21 @@ pub(crate) async fn restore(
         "mariadb" => MariaDb::restore(context, repository, backup, to, into, work, watcher).await,
         "postgres" => Postgres::restore(context, repository, backup, to, into, work, watcher).await,
         other => Err(DatabaseError::Unreachable(format!("this release of garant can't restore a base of `{other}`"))),
+    }
+}
+
+/// Up to which instant a log goes on from a base without a gap, or why the base is of no use.
+///
+/// # Errors
+/// The repository fails.
+pub(crate) async fn through(
+    repository: &Arc<Repository>,
+    catalog: &Catalog,
+    set: &Manifest,
+) -> Result<Result<Time, String>, DatabaseError> {
+    match &*set.engine {
+        "mariadb" => MariaDb::through(repository, catalog, set).await,
+        "postgres" => Postgres::through(repository, catalog, set).await,
+        other => Ok(Err(format!("this release of garant can't restore a base of `{other}`"))),
     }
 }

@@ -1,5 +1,6 @@
 //! `garant backup list`, `explain` and `check`: read the repository itself.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use clap::ArgMatches;
@@ -10,7 +11,7 @@ use event::{Span, Time};
 use serde_json::json;
 
 use super::{bytes, json_flag, known, name, name_argument, policy_flags, settings, wants_json, with_repository};
-use crate::config::Settings;
+use crate::config::{PlaceSettings, Settings};
 use crate::files::{Share, Snapshot};
 use crate::restorable::{Restorable, restorable};
 use crate::sealed::{Catalog, Repository};
@@ -149,10 +150,21 @@ async fn stretches(
     Ok(stretches)
 }
 
+/// Kinds of file systems whose data are on another machine (statfs(2)): NFS, SMB, CIFS, Ceph, AFS, 9P, and FUSE, as sshfs.
+const OF_OTHERS: [i64; 8] =
+    [0x6969, 0x517b, 0xff53_4d42, 0xfe53_4d42, 0x00c3_6400, 0x5346_414f, 0x0102_1997, 0x6573_5546];
+
+/// Whether a directory is on a disk of this host. One that can't be looked at is taken for one.
+fn is_of_this_host(path: &Path) -> bool {
+    rustix::fs::statfs(path).map_or(true, |kind| !OF_OTHERS.contains(&(kind.f_type & 0xffff_ffff)))
+}
+
 /// What would be left at one copy.
 struct Left {
     name: String,
     place: String,
+    /// Whether it is on a disk of this host.
+    burns: bool,
     has: Result<Vec<Restorable>, Failure>,
 }
 
@@ -167,7 +179,8 @@ impl Left {
             Ok(through) => (through, None),
             Err(error) => (None, Some(error.to_string())),
         };
-        json!({ "name": self.name, "place": self.place, "through": through.map(Time::to_rfc3339), "error": error })
+        let through = through.map(Time::to_rfc3339);
+        json!({ "name": self.name, "place": self.place, "burns": self.burns, "through": through, "error": error })
     }
 }
 
@@ -179,34 +192,46 @@ pub(super) fn explain(matches: &ArgMatches, command: &mut dyn CommandContext) ->
             let mut copies = Vec::new();
             for (at, copy) in repository.copies().iter().enumerate() {
                 let has = stretches(context, settings, &Arc::new(repository.only(at)), &wanted).await;
-                copies.push(Left { name: copy.name.clone(), place: copy.objects.place().to_owned(), has });
+                let directory = settings.copies.iter().find(|it| it.name == copy.name).and_then(|it| match &it.place {
+                    PlaceSettings::Directory(path) => Some(path),
+                    PlaceSettings::S3(_) => None,
+                });
+                let burns = directory.is_some_and(|path| is_of_this_host(path));
+                copies.push(Left { name: copy.name.clone(), place: copy.objects.place().to_owned(), burns, has });
             }
             // Together they may have more than any of them; where none can be read, the first cause says why.
             Ok((stretches(context, settings, &repository, &wanted).await?, copies))
         })
     })?;
     let now = command.now();
-    let last = stretches.last();
-    let lost = last.map(|last| now.since(last.through).max(Span::ZERO).coarse());
+    // What counts is what is elsewhere.
+    let left = copies.iter().filter(|copy| !copy.burns).filter_map(|copy| copy.through().ok().flatten()).max();
+    let lost = left.map(|left| now.since(left).max(Span::ZERO).coarse());
     if wants_json(matches) {
         let lost_s = lost.map(Span::secs);
         let copies: Vec<serde_json::Value> = copies.iter().map(Left::json).collect();
         command.json(&json!({ "copies": copies, "restorable": stretches, "lost_s": lost_s, "now": now.to_rfc3339() }));
-        return Ok(u8::from(last.is_none()));
+        return Ok(u8::from(lost.is_none()));
     }
-    let Some((last, lost)) = last.zip(lost) else {
+    let Some(last) = stretches.last() else {
         command.line(&command.painted(Style::Bad, "everything would be lost: there is no backup yet"));
         return Ok(1);
     };
-    command.line(&format!("If this host burnt now, {lost} would be lost: what came after {}.", last.through));
+    if let Some((left, lost)) = left.zip(lost) {
+        command.line(&format!("If this host burnt now, {lost} would be lost: what came after {left}."));
+    } else {
+        let words = "If this host burnt now, everything would be lost: what there is is on its own disks.";
+        command.line(&command.painted(Style::Bad, words));
+    }
     for copy in &copies {
         let has = match copy.through() {
-            Ok(Some(through)) if through == last.through => command.painted(Style::Good, "has all that is left"),
+            Ok(Some(through)) if through == last.through => command.painted(Style::Good, "has all that there is"),
             Ok(Some(through)) => command.painted(Style::Doubtful, &format!("alone reaches {through}")),
             Ok(None) => command.painted(Style::Bad, "has nothing that can be restored"),
             Err(error) => command.painted(Style::Bad, &printable(&format!("can't be read: {error}"))),
         };
-        command.line(&format!("  {} ({}) {has}", copy.name, copy.place));
+        let burns = if copy.burns { ", on a disk of this host," } else { "" };
+        command.line(&format!("  {} ({}){burns} {has}", copy.name, copy.place));
     }
     command
         .line("A restore elsewhere needs the policy and the repository key, and of a database the same major version:");
@@ -215,7 +240,7 @@ pub(super) fn explain(matches: &ArgMatches, command: &mut dyn CommandContext) ->
         name(matches),
         last.through
     ));
-    Ok(0)
+    Ok(u8::from(lost.is_none()))
 }
 
 pub(super) fn check(matches: &ArgMatches, command: &mut dyn CommandContext) -> Result<u8, Failure> {

@@ -12,6 +12,7 @@ use serde_json::json;
 use super::{
     bytes, instant, json_flag, known, name, name_argument, policy_flags, settings, wants_json, with_repository,
 };
+use crate::config::PlaceSettings;
 use crate::files::{Point, RestoreOptions};
 use crate::sources;
 
@@ -51,15 +52,27 @@ pub(super) fn run(matches: &ArgMatches, command: &mut dyn CommandContext) -> Res
         return Ok(2);
     };
     let to = instant(to, command.now())?;
+    if to > command.now() {
+        return Err(Failure::new(format!("{to} has not come yet")).remedy("name an instant that is over").code(2));
+    }
     let into = std::path::absolute(&into)
         .map_err(|error| Failure::new(format!("{} is no path", into.display())).because(&error).code(2))?;
     is_free(&into)?;
+    let settings_now = settings(matches)?;
+    let copies = settings_now.copies.iter().filter_map(|copy| match &copy.place {
+        PlaceSettings::Directory(path) => Some((&copy.name, path)),
+        PlaceSettings::S3(_) => None,
+    });
+    if let Some((copy, _)) = copies.into_iter().find(|(_, path)| into.starts_with(path)) {
+        let why = format!("{} is inside of the copy `{copy}`", into.display());
+        return Err(Failure::new(why).remedy("name a folder elsewhere").code(2));
+    }
     let work = matches.get_one::<PathBuf>("work").cloned().unwrap_or_else(|| {
         let mut name = into.file_name().unwrap_or_default().to_owned();
         name.push(".work");
         into.with_file_name(name)
     });
-    if settings(matches)?.files.iter().any(|files| files.name == name(matches)) {
+    if settings_now.files.iter().any(|files| files.name == name(matches)) {
         return restore_files(matches, command, to, &into);
     }
     let wanted = name(matches).to_owned();

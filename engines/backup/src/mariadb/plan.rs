@@ -60,6 +60,16 @@ fn next_second(at: Time) -> Time {
     Time::from_secs(at.micros().div_euclid(1_000_000) + 1)
 }
 
+/// Up to which instant the log goes on from a base without a gap, or why the base is of no use.
+pub(super) async fn through(
+    repository: &Arc<Repository>,
+    catalog: &Catalog,
+    set: &Manifest,
+) -> Result<Result<Time, String>, DatabaseError> {
+    let sets: Vec<&Manifest> = catalog.sets.iter().map(|entry| &entry.manifest).collect();
+    Ok(reach(repository, catalog, set, &sets).await?.map(|(_, reach)| reach.through))
+}
+
 /// The plan from one base, or why there is none.
 async fn from(
     repository: &Arc<Repository>,
@@ -68,6 +78,35 @@ async fn from(
     sets: &[&Manifest],
     to: Time,
 ) -> Result<Result<Plan, String>, DatabaseError> {
+    let (plan, reach) = match reach(repository, catalog, set, sets).await? {
+        Ok(found) => found,
+        Err(why) => return Ok(Err(why)),
+    };
+    if reach.through < to {
+        let through = Time::from_secs(reach.through.micros().div_euclid(1_000_000));
+        let why = if reach.has_gap { "a piece of its log is missing" } else { "its log ends" };
+        return Ok(Err(format!(
+            "{why} behind {through}, the newest instant that can be restored from the base before"
+        )));
+    }
+    Ok(Ok(plan))
+}
+
+/// How far a plan leads.
+struct Reach {
+    /// Up to this instant.
+    through: Time,
+    /// Whether there is more of the log behind a gap.
+    has_gap: bool,
+}
+
+/// All that goes on from a base, and how far that leads; or why the base is of no use.
+async fn reach(
+    repository: &Arc<Repository>,
+    catalog: &Catalog,
+    set: &Manifest,
+    sets: &[&Manifest],
+) -> Result<Result<(Plan, Reach), String>, DatabaseError> {
     let mut chain = vec![set.clone()];
     while let Some(parent) = chain.last().and_then(|set| set.parent.as_ref()) {
         let Some(found) = sets.iter().find(|set| set.set == *parent) else {
@@ -83,19 +122,13 @@ async fn from(
     let Some(log) = &set.log else { return Ok(Err(format!("no log goes on from the base {}", set.set))) };
     // The byte before: a log that ends there and goes on in the next file is whole.
     let start = (base.position.file, base.position.at.saturating_sub(1));
-    let (pieces, goes_on_behind) = catalog.pieces(log, start, goes_on).await?;
+    let (pieces, has_gap) = catalog.pieces(log, start, goes_on).await?;
     let Some(last) = pieces.last() else {
         return Ok(Err(format!("the log {log} does not go on from the base {}", set.set)));
     };
     let (head, _) = head_of(repository, last).await?;
-    if head.through < to {
-        let through = Time::from_secs(head.through.micros().div_euclid(1_000_000));
-        let why = if goes_on_behind { "a piece of its log is missing" } else { "its log ends" };
-        return Ok(Err(format!(
-            "{why} behind {through}, the newest instant that can be restored from the base before"
-        )));
-    }
-    Ok(Ok(Plan { sets: chain, base, pieces }))
+    let reach = Reach { through: head.through, has_gap };
+    Ok(Ok((Plan { sets: chain, base, pieces }, reach)))
 }
 
 /// The head of a piece, and what it says.

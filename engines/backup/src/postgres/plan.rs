@@ -147,7 +147,7 @@ pub(super) async fn plan(
     for set in sets.iter().rev().filter(|set| set.consistent_at <= to) {
         match from_base(&mut logs, set, to).await? {
             Ok(plan) => return Ok(plan),
-            Err(why) => drop(first_why.get_or_insert(why)),
+            Err(short) => drop(first_why.get_or_insert(short.why)),
         }
     }
     let later = later.map(|later| format!("; the next base shows {}", next_second(later))).unwrap_or_default();
@@ -197,13 +197,47 @@ impl Logs<'_> {
     }
 }
 
+/// Up to which instant the log goes on from a base without a gap, or why the base is of no use.
+///
+/// # Errors
+/// The repository fails, or a head can't be opened.
+pub(super) async fn through(
+    repository: &Repository,
+    catalog: &Catalog,
+    set: &Manifest,
+) -> Result<Result<Time, String>, DatabaseError> {
+    let mut unread = BTreeMap::new();
+    loop {
+        let mut logs = Logs { repository, catalog, unread: &unread, pieces: BTreeMap::new(), heads: BTreeMap::new() };
+        match from_base(&mut logs, set, Time::from_micros(i64::MAX)).await {
+            Ok(Ok(plan)) => return Ok(Err(format!("the log of the base {} has no end", plan.set.set))),
+            Ok(Err(short)) => return Ok(short.through.ok_or(short.why)),
+            Err(Failure::Final(error)) => return Err(error),
+            Err(Failure::Unread(Unread { piece, error })) => drop(unread.insert(piece, error.to_string())),
+        }
+    }
+}
+
+/// The log does not lead from a base to an instant.
+struct Short {
+    why: String,
+    /// How far it leads, if the base is of use.
+    through: Option<Time>,
+}
+
+impl From<String> for Short {
+    fn from(why: String) -> Self {
+        Self { why, through: None }
+    }
+}
+
 /// The plan from one base, or why there is none.
-async fn from_base(logs: &mut Logs<'_>, set: &Manifest, to: Time) -> Result<Result<Plan, String>, Failure> {
+async fn from_base(logs: &mut Logs<'_>, set: &Manifest, to: Time) -> Result<Result<Plan, Short>, Failure> {
     let name = &set.set;
     let base: BaseFacts = serde_json::from_value(set.facts.clone()).map_err(|error| {
         RepositoryError::Unusable(format!("the manifest of the base {name} is of no use here: {error}"))
     })?;
-    let Some(log) = &set.log else { return Ok(Err(format!("no log goes on from the base {name}"))) };
+    let Some(log) = &set.log else { return Ok(Err(format!("no log goes on from the base {name}").into())) };
     let pieces = logs.pieces(log).await?;
     let timelines: BTreeSet<u32> = pieces.iter().map(|piece| piece.name.file).collect();
     let newest_timeline = timelines.last().copied().unwrap_or(0).max(base.timeline);
@@ -231,17 +265,18 @@ async fn from_base(logs: &mut Logs<'_>, set: &Manifest, to: Time) -> Result<Resu
         }
     }
     Ok(Err(match newest {
-        None => format!("the log {log} does not go on from the base {name}"),
+        None => format!("the log {log} does not go on from the base {name}").into(),
         Some((_, route)) if route.end < base.stop => {
-            format!("the log {log} ends at {} before the base {name} is whole, at {}", route.end, base.stop)
+            format!("the log {log} ends at {} before the base {name} is whole, at {}", route.end, base.stop).into()
         }
         Some((through, route)) => {
             let why = if route.has_gap { "a part of its log is missing" } else { "its log ends" };
-            let through = Time::from_secs(through.micros().div_euclid(1_000_000));
-            format!(
-                "{why} behind {through}, at {}: that is the newest instant that can be restored before it",
+            let second = Time::from_secs(through.micros().div_euclid(1_000_000));
+            let why = format!(
+                "{why} behind {second}, at {}: that is the newest instant that can be restored before it",
                 route.end
-            )
+            );
+            Short { why, through: Some(through) }
         }
     }))
 }

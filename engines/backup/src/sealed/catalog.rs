@@ -70,6 +70,7 @@ impl Catalog {
         let (objects, _) = repository.list(&root).await?;
         let sets: BTreeSet<&str> =
             objects.keys().filter_map(|name| Some(name.strip_prefix(&root)?.split_once('/')?.0)).collect();
+        let mut locked = None;
         for set in sets {
             let folder = set_folder(backup, set);
             if !objects.contains_key(&format!("{folder}/{MANIFEST}")) {
@@ -82,7 +83,11 @@ impl Catalog {
                     catalog.destroyed.push(set.to_owned());
                     continue;
                 }
-                Err(RepositoryError::Unusable(why)) => return Err(RepositoryError::Unusable(why)),
+                // Another repository key opens none of them; a key that somebody put there spoils one.
+                Err(RepositoryError::Unusable(why)) => {
+                    locked.get_or_insert_with(|| why.clone());
+                    Err(why)
+                }
                 Err(error) => Err(error.to_string()),
             };
             match manifest {
@@ -103,7 +108,10 @@ impl Catalog {
                 Err(why) => catalog.unreadable.push((set.to_owned(), why)),
             }
         }
-        Ok(catalog)
+        match locked {
+            Some(why) if catalog.sets.is_empty() => Err(RepositoryError::Unusable(why)),
+            _ => Ok(catalog),
+        }
     }
 
     /// The logs that there are of this backup.
@@ -156,29 +164,6 @@ impl Catalog {
             chain.push(piece);
         }
         Ok((chain, false))
-    }
-
-    /// The first place of a log behind which a piece is missing: `FILE.END` in the digits of its name.
-    pub async fn first_hole(&self, log: &str) -> Result<Option<String>, RepositoryError> {
-        let (objects, _) = self.repository.list(&log_folder(&self.backup, log)).await?;
-        let names = objects.keys().filter_map(|name| PieceName::parse(name.rsplit_once('/')?.1));
-        let mut names: Vec<PieceName> = names.collect();
-        names.sort_by_key(|name| (name.file, name.start, name.end));
-        let mut end: Option<(u32, u64)> = None;
-        for name in names {
-            match end {
-                Some((file, end)) if file == name.file && end < name.start => {
-                    return Ok(Some(format!("{file:08x}.{end:016x}")));
-                }
-                Some((file, before)) if file == name.file => end = Some((file, before.max(name.end))),
-                // The next file begins at its start, the next timeline where it left the one before.
-                Some((file, end)) if name.start > 0 && name.start > end => {
-                    return Ok(Some(format!("{file:08x}.{end:016x}")));
-                }
-                _ => end = Some((name.file, name.end)),
-            }
-        }
-        Ok(None)
     }
 
     /// Writes a stream of a set to `to`, and checks that it is the one that was read.

@@ -379,6 +379,6 @@ impl Repository {
 }
 
 /// The object that holds the wrapped data key of a folder.
-pub(super) fn key_name(folder: &str) -> String {
+pub(crate) fn key_name(folder: &str) -> String {
     format!("keys/{folder}")
 }
