@@ -249,14 +249,14 @@ impl Hosts {
 
     /// Starts the agent, unless it is starting already.
     fn start(&self, context: &Context, user: &str) -> Result<(), String> {
+        let mut has_ended = None;
         if let Some(companion) = self.companion().as_mut()
             && let Some(pid) = companion.id()
         {
-            if companion.has_ended() {
-                tracing::warn!(pid, "the agent has ended, and is started again");
-            } else {
+            if !companion.has_ended() {
                 return Ok(());
             }
+            has_ended = Some(pid);
         }
         let me = rustix::process::geteuid();
         if !me.is_root() {
@@ -270,7 +270,10 @@ impl Hosts {
         let companion = context.programs.companion(&program).map_err(|error| error.to_string())?;
         tracing::info!(pid = companion.id(), state = %self.place.state.display(), "the agent is started");
         *self.companion() = Some(companion);
-        Ok(())
+        match has_ended {
+            Some(pid) => Err(format!("the agent (process {pid}) has ended and is started again; it says why above")),
+            None => Ok(()),
+        }
     }
 
     /// The agent as a program: as its own user, in the groups that may read logs, with the capabilities that its engines need.
@@ -609,12 +612,59 @@ async fn stop_adopted(pid: i32, socket: &std::path::Path) {
     }
 }
 
-/// Makes the directory of the agent's state, of its user and closed to all others.
+/// Makes the directory of the agent's state, of its user and closed to all others. What is in it of the user that had it before, as
+/// root before there was a user of the agent, goes to the new one.
 fn make_private(dir: &std::path::Path, uid: u32, gid: u32) -> io::Result<()> {
-    use std::os::unix::fs::{DirBuilderExt as _, chown};
+    use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-    if std::fs::symlink_metadata(dir)?.is_dir() {
-        return chown(dir, Some(uid), Some(gid));
+    let before = std::fs::symlink_metadata(dir)?;
+    if !before.is_dir() {
+        return Err(io::Error::other("there is something else in its place"));
     }
-    Err(io::Error::other("there is something else in its place"))
+    hand_over(dir, before.uid(), (uid, gid), HANDED_DEPTH_MAX)
+}
+
+/// How deep directories are that are handed over.
+const HANDED_DEPTH_MAX: u32 = 32;
+
+/// Gives what is of the user `from` to another one: no link is followed, and what is of others stays theirs.
+fn hand_over(path: &std::path::Path, from: u32, to: (u32, u32), depth: u32) -> io::Result<()> {
+    use std::os::unix::fs::{MetadataExt as _, lchown};
+    let is = std::fs::symlink_metadata(path)?;
+    if is.uid() != from {
+        return Ok(());
+    }
+    if is.is_dir() && from != to.0 && depth > 0 {
+        for entry in std::fs::read_dir(path)? {
+            hand_over(&entry?.path(), from, to, depth - 1)?;
+        }
+    }
+    lchown(path, Some(to.0), Some(to.1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever follows the advice to make a user for the agent has an agent that reads its own state.
+    #[test]
+    fn the_state_goes_to_the_new_user_of_the_agent() {
+        use std::os::unix::fs::{MetadataExt as _, symlink};
+        if !rustix::process::geteuid().is_root() {
+            println!("not root: nobody else can be given anything");
+            return;
+        }
+        let folder = tempfile::tempdir().expect("a folder");
+        let (state, other) = (folder.path().join("state"), folder.path().join("other"));
+        make_private(&state, 0, 0).expect("made");
+        std::fs::create_dir(state.join("spool")).expect("made");
+        std::fs::write(state.join("spool/1"), "x").expect("written");
+        std::fs::write(&other, "x").expect("written");
+        symlink(&other, state.join("link")).expect("linked");
+        let owners = || ["", "spool", "spool/1"].map(|name| std::fs::metadata(state.join(name)).expect("there").uid());
+        make_private(&state, 4242, 4242).expect("handed over");
+        assert_eq!((owners(), std::fs::metadata(&other).expect("there").uid()), ([4242; 3], 0));
+        make_private(&state, 0, 0).expect("handed back");
+        assert_eq!(owners(), [0; 3]);
+    }
 }
