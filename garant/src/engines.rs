@@ -158,7 +158,7 @@ fn respond(given: &Given) -> Result<Made, Failure> {
 }
 
 fn expiry(given: &Given) -> Result<Made, Failure> {
-    Ok(Made::new(backup::expiry(given.part()?, given.newest_before)))
+    Ok(Made::new(backup::expiry(given.part()?, given.consumers(), given.newest_before)))
 }
 
 fn hosts(given: &Given) -> Result<Made, Failure> {

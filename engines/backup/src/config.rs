@@ -1,6 +1,6 @@
 //! `[backup]`: what is backed up, where its copies are, and how long they are kept.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
@@ -224,6 +224,12 @@ impl Settings {
     /// The backups of databases, each with how often a full base is taken of it.
     pub(crate) fn databases(&self) -> impl Iterator<Item = (&str, Span)> {
         self.mariadb.iter().chain(&self.postgres).map(|database| (database.name.as_str(), database.full_every))
+    }
+
+    /// How long the bases, or snapshots, of each backup are apart.
+    pub(crate) fn intervals(&self) -> BTreeMap<String, Span> {
+        let files = self.files.iter().map(|files| (files.name.as_str(), files.every));
+        self.databases().chain(files).map(|(name, apart)| (name.to_owned(), apart)).collect()
     }
 
     /// All backups, each with its service and the kinds that there are of it.

@@ -47,15 +47,27 @@ impl Body for Tested {
     const KIND: Kind = Kind::team("backup.tested", Family::Monitoring);
 }
 
-/// A folder of objects that was kept for as long as promised was destroyed at one copy: its data key, and all of its objects.
+/// What was kept for as long as promised was destroyed at one copy: a folder, with its data key and all of its objects, or what only
+/// expired snapshots of files held.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
 pub(crate) struct Destroyed {
     /// The copy.
     pub(crate) copy: String,
-    /// The folder: a base, or a day of log.
+    /// The folder: a base, a day of log, or a repository of files.
     pub(crate) folder: String,
-    /// How many objects were in it, as listed; none is listed any more.
+    /// How many objects that were; none is listed any more.
     pub(crate) objects: u64,
+    /// How many of them are locked: hidden, and deleted when their locks end.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) locked: u64,
+    /// When the last of these locks ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) locked_until: Option<Time>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl Body for Destroyed {

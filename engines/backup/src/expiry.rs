@@ -6,7 +6,8 @@
 //! **Principle.** What is destroyed is decided by the names of objects, which are never changed once they are there, and by the clock of
 //! the server, once it is [steady](Steady). A base goes when everything that builds on it is older than what is kept; the newest base of
 //! a backup and the logs behind it never go. First the data key goes, so that the rest is of no use to anybody, then the rest; a listing
-//! shows that nothing is left.
+//! shows that nothing is left. Of files the names say no time, so the server goes by when it [saw](Seen) a snapshot first; what only
+//! expired ones hold is found by reading the trees, with the repository key.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,13 +16,22 @@ use engine::clock::Steady;
 use engine::{BoxFuture, Context, Driver, Engine, EngineError, Reconcile};
 use event::evidence::{Covered, Found, Gap};
 use event::{Interval, Monotonic, Span, Time};
-use tokio::sync::watch;
+use store::Consumers;
+use tokio::sync::{mpsc, watch};
 
 use crate::config::{
-    BucketSettings, Config, EXPIRED_KEPT, EXPIRY_EVERY, EXPIRY_PROBE, Identity, PlaceSettings, Settings,
+    BucketSettings, Config, CopySettings, EXPIRED_KEPT, EXPIRY_EVERY, EXPIRY_PROBE, FilesSettings, Identity,
+    PlaceSettings, Settings,
 };
-use crate::events::Destroyed;
+use crate::events::{Destroyed, Detail};
+use crate::files::{FilesDestroyed, Hidden, Intended};
 use crate::objects::{Destroy, Directory, ObjectError, S3, list_all};
+use crate::open::key;
+use crate::sealed::{Copy, Repository, day_end, set_time};
+use crate::sources;
+
+mod seen;
+use seen::{DueSnapshots, Seen};
 
 /// Name of the engine.
 pub const EXPIRY: &str = "expiry";
@@ -34,31 +44,70 @@ const LOOK_SOON: Span = Span::from_secs(300);
 const STEP: Span = Span::from_secs(10);
 /// How long after it was due something may still be there before that is found: locks of objects end by the provider's clock.
 const LATE: Span = Span::from_days(2);
+/// Time between two passes over the files of one backup: each reads all trees of its snapshots.
+const PASS_EVERY: Span = Span::from_secs(20 * 3600);
+/// Most causes that are told of what is late.
+const TOLD_MAX: usize = 5;
 /// Most objects of one copy.
 const OBJECTS_MAX: usize = 2_000_000;
 
-/// The engine. `newest_before` is the time at which the newest entry from before this start of the process was recorded.
-pub fn expiry(config: watch::Receiver<Arc<Config>>, newest_before: Option<Time>) -> impl Engine {
-    let start = move || Expiry {
-        config: config.clone(),
-        newest_before,
-        steady: None,
-        look_at: None,
-        looked_at: None,
-        is_late: None,
-    };
-    Driver::new(EXPIRY, 2, start)
+/// The engine. It keeps in `rows` which snapshots it has seen; `newest_before` is the time at which the newest entry from before this
+/// start of the process was recorded.
+pub fn expiry(
+    config: watch::Receiver<Arc<Config>>,
+    rows: Arc<dyn Consumers>,
+    newest_before: Option<Time>,
+) -> impl Engine {
+    Driver::new(EXPIRY, 2, move || Expiry::new(config.clone(), Arc::clone(&rows), newest_before))
 }
 
 struct Expiry {
     config: watch::Receiver<Arc<Config>>,
+    rows: Arc<dyn Consumers>,
     newest_before: Option<Time>,
     steady: Option<Steady>,
+    /// The snapshots that were seen, once they were read.
+    seen: Option<Seen>,
     look_at: Option<Monotonic>,
     /// When all copies were looked at last.
     looked_at: Option<Time>,
     /// What was said last: whether something is there that was to be destroyed.
     is_late: Option<bool>,
+    /// When the next pass over the files of a backup is, after one that has come to its end.
+    next_pass: BTreeMap<String, Monotonic>,
+}
+
+/// What a look has found.
+#[derive(Default, Debug)]
+struct Looked {
+    /// Something is there that was to be destroyed long ago: why, for the team.
+    late: Vec<String>,
+    /// A copy was not seen.
+    unseen: bool,
+}
+
+impl Looked {
+    fn late(&mut self, why: String) {
+        if self.late.len() < TOLD_MAX {
+            self.late.push(why);
+        }
+    }
+}
+
+impl Expiry {
+    fn new(config: watch::Receiver<Arc<Config>>, rows: Arc<dyn Consumers>, newest_before: Option<Time>) -> Self {
+        Self {
+            config,
+            rows,
+            newest_before,
+            steady: None,
+            seen: None,
+            look_at: None,
+            looked_at: None,
+            is_late: None,
+            next_pass: BTreeMap::new(),
+        }
+    }
 }
 
 impl Reconcile for Expiry {
@@ -102,14 +151,15 @@ impl Expiry {
         may_destroy: bool,
     ) -> Result<(), EngineError> {
         let now = context.clock.now();
-        let (mut late, mut unseen) = (false, false);
+        let mut looked = Looked::default();
+        let (mut places, mut snapshots) = (Vec::new(), BTreeMap::<&str, BTreeSet<String>>::new());
         for copy in &settings.copies {
             context.progress.tick();
             let place = match place(&copy.place, context) {
                 Ok(place) => place,
                 Err(why) => {
                     tracing::error!(copy = copy.name, why, "what has expired at this copy can't be destroyed");
-                    unseen = true;
+                    looked.unseen = true;
                     continue;
                 }
             };
@@ -117,42 +167,178 @@ impl Expiry {
                 Ok(listed) => listed.into_iter().map(|listed| listed.name).collect::<Vec<_>>(),
                 Err(error) => {
                     tracing::error!(%error, "what has expired at this copy is not known");
-                    unseen = true;
+                    looked.unseen = true;
                     continue;
                 }
             };
+            for files in &settings.files {
+                let prefix = format!("restic/{}/snapshots/", files.name);
+                let ids = names.iter().filter_map(|name| name.strip_prefix(&prefix)).filter(|id| is_snapshot(id));
+                snapshots.entry(&files.name).or_default().extend(ids.map(str::to_owned));
+            }
             for (folder, (objects, since)) in due(&names, settings, now) {
                 context.progress.tick();
-                let is_gone = may_destroy
-                    && match destroy(&*place, &folder, &objects).await {
+                let why = if may_destroy {
+                    match destroy(&*place, &folder, &objects).await {
                         Ok(()) => {
+                            let objects = objects.len() as u64;
                             let destroyed =
-                                Destroyed { copy: copy.name.clone(), folder, objects: objects.len() as u64 };
+                                Destroyed { copy: copy.name.clone(), folder, objects, locked: 0, locked_until: None };
                             context.recorder.record(&destroyed).await?;
-                            true
+                            continue;
                         }
                         Err(error) => {
                             tracing::warn!(%error, "what has expired is not destroyed yet");
-                            false
+                            error.to_string()
                         }
-                    };
-                late |= !is_gone && now.since(since) > LATE;
+                    }
+                } else {
+                    "the clock is not trusted yet".to_owned()
+                };
+                if now.since(since) > LATE {
+                    looked.late(format!("{}: {folder}: {why}", copy.name));
+                }
+            }
+            if may_destroy {
+                self.delete_unlocked(context, copy, &*place, &mut looked).await?;
+            }
+            places.push(place);
+        }
+        for files in &settings.files {
+            let listed = snapshots.remove(&*files.name).unwrap_or_default();
+            self.look_at_files(context, settings, files, &listed, &places, may_destroy, &mut looked).await?;
+        }
+        self.say(context, revision, looked).await
+    }
+
+    /// Looks at the snapshots of one backup, and destroys those that are due; `places` are the copies that answer.
+    #[expect(clippy::too_many_arguments, reason = "one look at one backup, with all that it is of")]
+    async fn look_at_files(
+        &mut self,
+        context: &Context,
+        settings: &Settings,
+        files: &FilesSettings,
+        listed: &BTreeSet<String>,
+        places: &[Arc<dyn Destroy>],
+        may_destroy: bool,
+        looked: &mut Looked,
+    ) -> Result<(), EngineError> {
+        let now = context.clock.now();
+        let kept = settings.keep + files.every;
+        let next_pass = self.next_pass.get(&files.name).copied();
+        let seen = self.seen().await?;
+        // By a clock that may be wrong nothing is seen either: what it saw years ago would be due when it is right.
+        if may_destroy && seen.see(&files.name, listed, now, kept).await.map_err(stored)? {
+            tracing::error!(
+                backup = files.name,
+                "there are more snapshots than any policy makes: some are never destroyed"
+            );
+            looked.unseen = true;
+        }
+        let due = seen.due(&files.name, listed, kept, now);
+        let Some(since) = due.since else { return Ok(()) };
+        let is_late = now.since(since) > LATE;
+        let monotonic = context.clock.monotonic();
+        if !may_destroy || next_pass.is_some_and(|at| at > monotonic) {
+            if is_late {
+                looked.late(format!("{}: a snapshot is due since {since}", files.name));
+            }
+            return Ok(());
+        }
+        let why = if places.len() < settings.copies.len() {
+            Some("a copy does not answer, or nobody may delete from it: nothing is destroyed".to_owned())
+        } else {
+            match pass(context, settings, files, places, &due, seen).await {
+                Ok(done) => {
+                    let mut events = Vec::new();
+                    for (at, copy) in settings.copies.iter().enumerate().filter(|_| done.objects > 0) {
+                        let locked = done.hidden.iter().filter(|hidden| hidden.copy == at);
+                        let destroyed = Destroyed {
+                            copy: copy.name.clone(),
+                            folder: format!("restic/{}", files.name),
+                            objects: done.objects,
+                            locked: locked.clone().count() as u64,
+                            locked_until: locked.map(|hidden| hidden.until).max(),
+                        };
+                        events.push(context.recorder.seal(&destroyed, now)?);
+                    }
+                    seen.destroyed(&files.name, &due.expired, now, events).await.map_err(stored)?;
+                    let next = monotonic.0.saturating_add(PASS_EVERY.micros());
+                    self.next_pass.insert(files.name.clone(), Monotonic(next));
+                    None
+                }
+                Err(why) => Some(why),
+            }
+        };
+        if let Some(why) = why {
+            tracing::warn!(backup = files.name, why, "what has expired is not destroyed yet");
+            if is_late {
+                looked.late(format!("{}: {why}", files.name));
             }
         }
-        self.say(context, revision, late, unseen).await
+        Ok(())
+    }
+
+    async fn seen(&mut self) -> Result<&mut Seen, EngineError> {
+        Ok(match &mut self.seen {
+            Some(seen) => seen,
+            none => none.insert(Seen::read(Arc::clone(&self.rows)).await.map_err(stored)?),
+        })
+    }
+
+    /// Deletes what was hidden at a copy until its lock ended.
+    async fn delete_unlocked(
+        &mut self,
+        context: &Context,
+        copy: &CopySettings,
+        place: &dyn Destroy,
+        looked: &mut Looked,
+    ) -> Result<(), EngineError> {
+        let now = context.clock.now();
+        let seen = self.seen().await?;
+        let mut gone = BTreeMap::<String, u64>::new();
+        for (object, since) in seen.unlocked(&copy.name, now) {
+            context.progress.tick();
+            match place.delete(&object).await {
+                Ok(()) => {
+                    seen.gone(&copy.name, &object).await.map_err(stored)?;
+                    let folder = object.split('/').take(2).collect::<Vec<_>>().join("/");
+                    *gone.entry(folder).or_default() += 1;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "what has expired is not destroyed yet");
+                    if now.since(since) > LATE {
+                        looked.late(error.to_string());
+                    }
+                }
+            }
+        }
+        for (folder, objects) in gone {
+            let destroyed = Destroyed { copy: copy.name.clone(), folder, objects, locked: 0, locked_until: None };
+            context.recorder.record(&destroyed).await?;
+        }
+        Ok(())
     }
 
     /// Says whether something is there that was to be destroyed, and which time was looked at.
-    async fn say(&mut self, context: &Context, revision: &str, late: bool, unseen: bool) -> Result<(), EngineError> {
+    async fn say(&mut self, context: &Context, revision: &str, looked: Looked) -> Result<(), EngineError> {
         let now = context.clock.now();
         let before = self.looked_at.replace(now);
-        let (Ok(probe), Ok(finding)) = (EXPIRY_PROBE.parse::<event::ProbeId>(), EXPIRED_KEPT.parse()) else {
+        let (Ok(probe), Ok(finding)) =
+            (EXPIRY_PROBE.parse::<event::ProbeId>(), EXPIRED_KEPT.parse::<event::FindingId>())
+        else {
             return Ok(());
         };
+        let (late, unseen) = (!looked.late.is_empty(), looked.unseen);
         if !unseen && self.is_late != Some(late) {
             let after = if self.is_late.is_none() { now } else { before.unwrap_or(now).min(now) };
             self.is_late = Some(late);
-            context.recorder.record(&Found { finding, probe: probe.clone(), open: late, after, by: now }).await?;
+            let found = Found { finding: finding.clone(), probe: probe.clone(), open: late, after, by: now };
+            context.recorder.record(&found).await?;
+            if late {
+                let text = looked.late.join("; ");
+                context.recorder.record(&Detail { probe: probe.clone(), finding: Some(finding), text }).await?;
+            }
         }
         let Some(from) = before.filter(|before| *before < now && now.since(*before) <= EXPIRY_EVERY) else {
             return Ok(());
@@ -163,6 +349,55 @@ impl Expiry {
         context.recorder.record(&covered).await?;
         Ok(())
     }
+}
+
+/// Destroys the snapshots of one backup that are due, with what only they hold, at all copies.
+async fn pass(
+    context: &Context,
+    settings: &Settings,
+    files: &FilesSettings,
+    places: &[Arc<dyn Destroy>],
+    due: &DueSnapshots,
+    seen: &mut Seen,
+) -> Result<FilesDestroyed, String> {
+    let key = key(settings, context).await.map_err(|error| {
+        format!("{error}; the server reads which chunks are still needed, so it needs the repository key")
+    })?;
+    let copy = |(copy, place): (&CopySettings, &Arc<dyn Destroy>)| Copy {
+        name: copy.name.clone(),
+        objects: Arc::clone(place) as _,
+    };
+    let copies = settings.copies.iter().zip(places).map(copy).collect();
+    let (clock, random) = (Arc::clone(&context.clock), Arc::clone(&context.random));
+    let repository = Repository::new(copies, key, settings.keep, clock, random).bases_apart(settings.intervals());
+    let repository = Arc::new(repository);
+    let files = sources::files(files);
+    let (expired, kept) = (due.expired.clone(), due.kept.clone());
+    let (intends, mut intended) = mpsc::channel(1);
+    let destroyed = files.destroy(context, &repository, places.to_vec(), expired, kept, intends);
+    tokio::pin!(destroyed);
+    let mut tick = tokio::time::interval(STEP.to_std());
+    loop {
+        tokio::select! {
+            done = &mut destroyed => return done.map_err(|error| error.to_string()),
+            _ = tick.tick() => context.progress.tick(),
+            Some(Intended { hidden, written }) = intended.recv() => {
+                let named = |hidden: Hidden| Some((settings.copies.get(hidden.copy)?.name.clone(), hidden.object, hidden.until));
+                seen.hides(hidden.into_iter().filter_map(named).collect()).await.map_err(|error| error.to_string())?;
+                written.send(()).ok();
+            }
+        }
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` gives")]
+fn stored(error: store::StoreError) -> EngineError {
+    EngineError::new(format!("which snapshots were seen: {error}"))
+}
+
+/// Whether a name is that of a snapshot.
+fn is_snapshot(id: &str) -> bool {
+    id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
 
 /// A copy, with the right to delete from it.
@@ -225,25 +460,6 @@ fn due(names: &[String], settings: &Settings, now: Time) -> Due {
     due
 }
 
-/// When a set was begun, by its name.
-fn set_time(set: &str) -> Option<Time> {
-    let (second, random) = set.split_once('-')?;
-    let digits =
-        |from: usize, to: usize| second.get(from..to).filter(|part| part.bytes().all(|byte| byte.is_ascii_digit()));
-    if second.len() != 16 || random.len() != 8 {
-        return None;
-    }
-    let (year, month, day) = (digits(0, 4)?, digits(4, 6)?, digits(6, 8)?);
-    let (hour, minute, second) = (digits(9, 11)?, digits(11, 13)?, digits(13, 15)?);
-    Time::parse_rfc3339(&format!("{year}-{month}-{day}T{hour}:{minute}:{second}Z"))
-}
-
-/// The end of the day of a folder of logs, by its name.
-fn day_end(folder: &str) -> Option<Time> {
-    let day = Time::parse_rfc3339(&format!("{}T00:00:00Z", folder.get(..10)?))?;
-    Some(day + Span::from_days(1))
-}
-
 /// Destroys a folder: its data key first, then its objects; then there is none of both.
 async fn destroy(place: &dyn Destroy, folder: &str, objects: &[String]) -> Result<(), ObjectError> {
     place.delete(&format!("keys/{folder}")).await?;
@@ -264,82 +480,4 @@ async fn destroy(place: &dyn Destroy, folder: &str, objects: &[String]) -> Resul
 }
 
 #[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-
-    use super::*;
-    use crate::objects::Objects as _;
-
-    fn settings() -> Settings {
-        let policy = r#"
-            [journal]
-            name = "shop.example"
-            [[service]]
-            name = "backup"
-            [[region]]
-            name = "near"
-            provider = "ovh"
-            [backup]
-            service = "backup"
-            key = { file = "/etc/garant/backup.key" }
-            copy = [{ name = "near", region = "near", directory = "/mnt/backup" }]
-            mariadb = [{ name = "shop-db", full_every = "6 h" }]
-        "#;
-        let mut document = policy::Document::from_text("garant.toml", policy);
-        let nouns = policy::Nouns::read(&mut document);
-        let config = <Config as policy::Part>::read(&mut document, &nouns);
-        config.settings().expect("it is sound").clone()
-    }
-
-    fn names() -> Vec<String> {
-        let set = |set: &str| [format!("keys/sets/shop-db/{set}"), format!("sets/shop-db/{set}/manifest")];
-        let day = |day: &str| {
-            let folder = format!("logs/shop-db/log1/{day}-00c0ffee");
-            [format!("keys/{folder}"), format!("{folder}/0000000001-00000001.{:016x}-{:016x}", 0, 9)]
-        };
-        let sets = ["20260801T000000Z-00000001", "20260801T060000Z-00000002", "20260801T120000Z-00000003"].map(set);
-        let days = ["2026-07-31", "2026-08-01", "2026-08-02"].map(day);
-        let others = ["sets/other/20200101T000000Z-00000001/manifest", "stray", "restic/data/00/aa"];
-        sets.into_iter().chain(days).flatten().chain(others.map(str::to_owned)).collect()
-    }
-
-    fn folders_due(now: &str) -> Vec<String> {
-        due(&names(), &settings(), Time::parse_rfc3339(now).expect("a time")).into_keys().collect()
-    }
-
-    /// BK-6: kept for 90 days, and destroyed once nothing that is kept builds on it.
-    #[test]
-    fn a_base_goes_when_all_that_builds_on_it_is_older_than_what_is_kept() {
-        assert_eq!(folders_due("2026-10-30T05:59:00Z"), Vec::<String>::new(), "90 days, and not the 6 hours behind");
-        let first = ["logs/shop-db/log1/2026-07-31-00c0ffee", "sets/shop-db/20260801T000000Z-00000001"];
-        assert_eq!(folders_due("2026-10-30T06:01:00Z"), first);
-        assert_eq!(folders_due("2026-10-30T12:01:00Z").len(), 3);
-    }
-
-    #[test]
-    fn the_newest_base_and_its_log_stay_whatever_the_clock_says() {
-        let kept: Vec<String> = folders_due("2126-01-01T00:00:00Z");
-        assert!(!kept.iter().any(|folder| folder.contains("T120000Z") || folder.contains("2026-08-02")), "{kept:?}");
-        // The day in which the newest base was begun holds the log that goes on from it.
-        assert!(!kept.iter().any(|folder| folder.contains("2026-08-01-")), "{kept:?}");
-    }
-
-    #[tokio::test]
-    async fn a_folder_goes_with_its_key_and_nothing_else_does() {
-        let root = tempfile::tempdir().expect("a folder");
-        let place = Directory::new(root.path());
-        for name in names() {
-            place.put(&name, Bytes::from_static(b"x"), None).await.expect("put");
-        }
-        let now = Time::parse_rfc3339("2026-10-30T12:01:00Z").expect("a time");
-        let all = list_all(&place, "", 100).await.expect("listed").len();
-        let due = due(&names(), &settings(), now);
-        for (folder, (objects, _)) in &due {
-            destroy(&place, folder, objects).await.expect("destroyed");
-        }
-        let left: Vec<String> =
-            list_all(&place, "", 100).await.expect("listed").into_iter().map(|listed| listed.name).collect();
-        assert_eq!(left.len(), all - 6);
-        assert!(!left.iter().any(|name| due.keys().any(|folder| name.contains(folder.as_str()))), "{left:?}");
-    }
-}
+mod tests;

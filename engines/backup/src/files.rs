@@ -8,9 +8,10 @@
 //! What could not be read is named in the snapshot and in the result: restic's exit code 3, and never less.
 //!
 //! Each backup has a repository of its own, in the folder `restic/NAME` of every copy, with a [`password`] that is derived from the
-//! repository key. One host writes to it ([`lease`]); nothing here deletes. There are no lock objects of restic, for nobody could
-//! remove them: stock restic is used with `--no-lock`, to read.
+//! repository key. One host writes to it ([`lease`]); only the server deletes ([`destroy`]). There are no lock objects of restic, for
+//! no host could remove them: stock restic is used with `--no-lock`, to read.
 //!
+//! [`destroy`]: self::destroy
 //! [`walk`]: self::walk
 //! [`source`]: self::source
 //! [`backend`]: self::backend
@@ -19,6 +20,7 @@
 mod backend;
 mod check;
 mod destination;
+mod destroy;
 mod index;
 mod lease;
 mod node;
@@ -43,6 +45,8 @@ use crate::FilesSettings;
 use crate::sealed::RepositoryError;
 
 pub use check::{FilesChecked, Finding, Share};
+pub(crate) use destroy::Intended;
+pub use destroy::{FilesDestroyed, Hidden};
 pub use lease::{Lease, LeaseError, Role};
 pub use open::password;
 pub use problems::{Problem, Problems};

@@ -80,6 +80,14 @@ impl FilesJob {
         if let Err(error) = context.recorder.record(&event).await {
             tracing::error!(%error, "a snapshot is not recorded");
         }
+        if let Some(unlocked) = taken.unlocked.first() {
+            let why = format!(
+                "what the snapshot {} needs is not locked for as long as it is kept: {unlocked}",
+                taken.snapshot
+            );
+            self.board.failed(self.name(), Kind::Full, why);
+            return Ok(());
+        }
         if taken.is_complete() {
             self.board.succeeded(self.name(), Kind::Full, taken.at);
             return Ok(());

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use engine::Context;
 use event::evidence::Restored;
-use event::{Span, Time};
+use event::{Monotonic, Span, Time};
 use tokio::sync::Notify;
 
 use crate::board::{Board, OnBoard};
 use crate::config::{DatabaseSettings, Kind};
 use crate::database::{Database, DatabaseError, Problem, Shipped};
+use crate::dependents;
 use crate::events::{Taken, Tested};
 use crate::restorable::restorable;
 use crate::sealed::{Catalog, Manifest, Repository};
@@ -25,6 +26,8 @@ const AGAIN_MAX: Span = Span::from_secs(600);
 const LOOK_EVERY: Span = Span::from_secs(300);
 /// How many instants a restore test draws, where what was restored is not known to be exact.
 const INSTANTS_MAX: usize = 3;
+/// How often the locks of what can be restored are looked at.
+const LOCKED_EVERY: Span = Span::from_secs(3600);
 /// How long after the first base the first restore test waits.
 pub(crate) const FIRST_TEST_AFTER: Span = Span::from_secs(120);
 
@@ -105,7 +108,15 @@ impl Job {
     /// Takes bases until the engine stops.
     pub(crate) async fn bases(self: Arc<Self>, context: Context) {
         let mut again = AGAIN_MIN;
+        let mut lock_at = context.clock.monotonic();
         while !context.stop.is_cancelled() {
+            let now = context.clock.monotonic();
+            if now >= lock_at {
+                lock_at = Monotonic(now.0.saturating_add(LOCKED_EVERY.micros()));
+                if let Err(error) = self.keep_locked().await {
+                    tracing::warn!(backup = self.name(), %error, "whether what can be restored is locked is not known");
+                }
+            }
             let next = match self.next_base(context.clock.now()).await {
                 Ok(next) => next,
                 Err(error) => {
@@ -156,6 +167,17 @@ impl Job {
         }
         let due = last.began_at + every;
         Ok(if full_due <= due { (Kind::Full, full_due) } else { (Kind::Incremental, due) })
+    }
+
+    /// Has what can be restored locked for as long as it is kept, where the next base is late.
+    async fn keep_locked(&self) -> Result<(), DatabaseError> {
+        let catalog = Catalog::read(&self.repository, self.name()).await?;
+        let unlocked = dependents::keep_locked(&self.repository, &catalog, self.name()).await?;
+        let Some(first) = unlocked.into_iter().next() else { return Ok(()) };
+        let why =
+            format!("the log and the bases that it goes on from are not locked for as long as they are kept: {first}");
+        self.board.failed(self.name(), Kind::Full, why);
+        Ok(())
     }
 
     /// A base of an earlier run is known, and was said when it was taken.

@@ -11,6 +11,7 @@ mod check;
 mod commands;
 mod config;
 pub mod database;
+mod dependents;
 mod door;
 mod events;
 mod expiry;

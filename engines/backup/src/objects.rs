@@ -59,6 +59,12 @@ pub trait Objects: Send + Sync + fmt::Debug {
     /// Size of an object in bytes; `None` where there is none of that name.
     fn size<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<u64>, ObjectError>>;
 
+    /// Until when nobody can delete an object; `None` where it is not locked, or the place locks nothing.
+    fn locked_until<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Time>, ObjectError>>;
+
+    /// Locks an object until `until`, where the place locks objects. A lock is never shortened.
+    fn extend<'a>(&'a self, name: &'a str, until: Time) -> BoxFuture<'a, Result<(), ObjectError>>;
+
     /// Names that begin with `prefix`, after the name `after`.
     fn list<'a>(&'a self, prefix: &'a str, after: Option<&'a str>) -> BoxFuture<'a, Result<Vec<Listed>, ObjectError>>;
 
@@ -73,6 +79,10 @@ pub trait Destroy: Objects {
     ///
     /// Locked until a later time, it stays: [`Why::Refused`].
     fn delete<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), ObjectError>>;
+
+    /// Takes an object that is locked out of every listing, so that nobody builds on it any more; its bytes stay until it can be
+    /// [deleted](Self::delete). Where nothing locks, it is deleted.
+    fn hide<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), ObjectError>>;
 }
 
 /// An object of a listing.

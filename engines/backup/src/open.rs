@@ -13,11 +13,7 @@ use crate::sealed::{Copy, Repository, RepositoryError, RepositoryKey};
 /// # Errors
 /// The key can't be read, or is none.
 pub async fn open(settings: &Settings, context: &Context) -> Result<Arc<Repository>, RepositoryError> {
-    let unusable = |error: String| RepositoryError::Unusable(error);
-    let secret = settings.key.secret();
-    let text = context.secrets.open(&secret).await.map_err(|error| unusable(error.to_string()))?;
-    let text = std::str::from_utf8(text.bytes()).map_err(|_| unusable(format!("the key in {secret} is no text")))?;
-    let key = RepositoryKey::parse(text).map_err(|error| unusable(format!("the key in {secret}: {error}")))?;
+    let key = key(settings, context).await?;
     let mut copies = Vec::new();
     for copy in &settings.copies {
         let objects: Arc<dyn Objects> = match &copy.place {
@@ -27,5 +23,18 @@ pub async fn open(settings: &Settings, context: &Context) -> Result<Arc<Reposito
         copies.push(Copy { name: copy.name.clone(), objects });
     }
     let (clock, random) = (Arc::clone(&context.clock), Arc::clone(&context.random));
-    Ok(Arc::new(Repository::new(copies, key, settings.keep, clock, random)))
+    let repository = Repository::new(copies, key, settings.keep, clock, random);
+    Ok(Arc::new(repository.bases_apart(settings.intervals())))
+}
+
+/// The repository key of `settings`.
+///
+/// # Errors
+/// It can't be read, or is none.
+pub(crate) async fn key(settings: &Settings, context: &Context) -> Result<RepositoryKey, RepositoryError> {
+    let unusable = |error: String| RepositoryError::Unusable(error);
+    let secret = settings.key.secret();
+    let text = context.secrets.open(&secret).await.map_err(|error| unusable(error.to_string()))?;
+    let text = std::str::from_utf8(text.bytes()).map_err(|_| unusable(format!("the key in {secret} is no text")))?;
+    RepositoryKey::parse(text).map_err(|error| unusable(format!("the key in {secret}: {error}")))
 }

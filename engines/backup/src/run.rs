@@ -15,10 +15,11 @@ use crate::board::Board;
 use crate::config::{BACKUP_FAILING, COPIES_UNEQUAL, Desired, Kind, LOG_BROKEN, Settings};
 use crate::door::{BackupDoor, Order, Wish};
 use crate::events::Detail;
+use crate::files::Lease;
 use crate::files_job::FilesJob;
 use crate::job::Job;
 use crate::open::open;
-use crate::sealed::{Levelled, Repository};
+use crate::sealed::{Levelled, Repository, RepositoryError};
 use crate::sources;
 use crate::statement::{Said, Seen, Statement};
 
@@ -380,12 +381,24 @@ async fn level(repository: Arc<Repository>, board: Arc<Board>, context: Context)
             () = context.stop.cancelled() => return,
             _ = tick.tick() => {}
         }
-        let wrong = match repository.level("").await {
+        let wrong = match level_once(&repository).await {
             Ok(levelled) => wrong_with(&levelled),
             Err(error) => vec![error.to_string()],
         };
         board.copies_wrong(wrong);
     }
+}
+
+/// Brings to each copy what it lacks; a repository of files in which the server destroys is left alone meanwhile, for what is gone at
+/// one copy only would be brought back.
+async fn level_once(repository: &Arc<Repository>) -> Result<Levelled, RepositoryError> {
+    let mut destroyed_in = Vec::new();
+    for name in repository.folders("restic/").await? {
+        if Lease::is_destroyed_in(repository, &name).await {
+            destroyed_in.push(format!("restic/{name}/"));
+        }
+    }
+    repository.level("", |name| destroyed_in.iter().any(|folder| name.starts_with(folder))).await
 }
 
 fn wrong_with(levelled: &Levelled) -> Vec<String> {

@@ -24,6 +24,7 @@ pub use log::{LastPiece, LogWriter, PieceName};
 pub use object::{SealError, head, open, seal};
 pub(crate) use repository::key_name;
 pub use repository::{Copy, CopyState, Levelled, Repository};
+pub(crate) use repository::{day_end, set_time};
 pub use set::{Manifest, SetWriter, Stream};
 
 use crate::objects::ObjectError;

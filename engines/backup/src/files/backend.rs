@@ -2,8 +2,10 @@
 //!
 //! The library asks from threads of its own, and waits. What it writes goes to every copy; what it reads comes from the first copy
 //! at which it is whole, by its name, which is the SHA-256 of its bytes. A snapshot is not written: it is held back until [`take`]
-//! lets it out. Nothing is ever removed.
+//! lets it out. Nothing is ever removed: where the server [destroys], what the library wants removed is written down, and
+//! hidden once [`Backend::hide_superseded`] says so.
 //!
+//! [destroys]: super::destroy
 //! [`take`]: super::take
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -40,10 +42,23 @@ pub(super) struct Backend {
     indexes: Mutex<Option<BTreeMap<Id, Bytes>>>,
     /// Whole packs that were read last, the last one at the end.
     recent: Mutex<VecDeque<(Id, Bytes)>>,
+    /// What the library wants removed; `None` where nobody may remove anything.
+    superseded: Option<Mutex<Superseded>>,
     /// Bytes that were written.
     written: AtomicU64,
     /// Why something could not be written, the first time.
     write_error: Mutex<Option<RepositoryError>>,
+}
+
+/// What is no longer needed once all that was written in its place is there.
+#[derive(Clone, Default, Debug)]
+pub(super) struct Superseded {
+    /// Index files.
+    pub(super) indexes: BTreeSet<Id>,
+    /// Packs.
+    pub(super) packs: BTreeSet<Id>,
+    /// Whether they are no longer shown.
+    is_hidden: bool,
 }
 
 impl fmt::Debug for Backend {
@@ -64,9 +79,34 @@ impl Backend {
             known: Mutex::default(),
             indexes: Mutex::default(),
             recent: Mutex::default(),
+            superseded: None,
             written: AtomicU64::new(0),
             write_error: Mutex::default(),
         }
+    }
+
+    /// The same, for the server to destroy in: what is no longer needed is written down, and every copy has to answer and to take
+    /// what is written.
+    pub(super) fn destroying(self) -> Self {
+        Self { superseded: Some(Mutex::default()), ..self }
+    }
+
+    /// What is no longer needed.
+    pub(super) fn superseded(&self) -> Superseded {
+        self.superseded.as_ref().map(|superseded| lock(superseded).clone()).unwrap_or_default()
+    }
+
+    /// Shows the repository without what is no longer needed from now on.
+    pub(super) fn hide_superseded(&self) {
+        if let Some(superseded) = &self.superseded {
+            lock(superseded).is_hidden = true;
+        }
+        lock(&self.recent).clear();
+    }
+
+    /// The folder of all objects.
+    pub(super) fn folder(&self) -> &str {
+        &self.folder
     }
 
     /// The copies.
@@ -141,13 +181,25 @@ impl Backend {
             FileType::Config => format!("{}/config", self.folder),
             _ => format!("{}/{}/", self.folder, kind.dirname()),
         };
-        let (listing, _) = self.wait(self.repository.list(&prefix))?;
+        let (listing, mut errors) = self.wait(self.repository.list(&prefix))?;
+        let hidden = match &self.superseded {
+            // What a copy that does not answer has alone may need what is not needed elsewhere.
+            Some(_) if !errors.is_empty() => return Err(errors.swap_remove(0).into()),
+            Some(superseded) => Some(lock(superseded).clone()).filter(|superseded| superseded.is_hidden),
+            None => None,
+        };
+        let is_hidden = |id: &Id| match (&hidden, kind) {
+            (Some(hidden), FileType::Index) => hidden.indexes.contains(id),
+            (Some(hidden), FileType::Pack) => hidden.packs.contains(id),
+            _ => false,
+        };
         let id = |name: &str| match kind {
             FileType::Config => (name == prefix).then(Id::default),
             // What has no such name is nothing of restic's.
             _ => name.rsplit('/').next().filter(|hex| hex.len() == 64).and_then(|hex| hex.parse().ok()),
         };
-        Ok(listing.into_iter().filter_map(|(name, at)| Some((id(&name)?, at))).collect())
+        let found = listing.into_iter().filter_map(|(name, at)| Some((id(&name)?, at)));
+        Ok(found.filter(|(id, _)| !is_hidden(id)).collect())
     }
 
     /// A whole pack, from memory or from the first copy that has it whole; it stays in memory for a while.
@@ -180,6 +232,10 @@ impl Backend {
     fn put(&self, kind: FileType, id: &Id, bytes: Bytes) -> Result<BTreeSet<usize>, RepositoryError> {
         let size = bytes.len() as u64;
         let done = self.wait(self.repository.put(&self.object(kind, id), bytes))?;
+        if self.superseded.is_some() && done.len() < self.repository.copies().len() {
+            let reason = "a copy does not take what is written anew: nothing is destroyed unless all of them do";
+            return Err(RepositoryError::Unusable(reason.into()));
+        }
         self.written.fetch_add(size, Ordering::Relaxed);
         Ok(done)
     }
@@ -266,6 +322,11 @@ impl WriteBackend for Backend {
             *lock(&self.held) = Some((*id, bytes));
             return Ok(());
         }
+        if kind == FileType::Config && self.superseded.is_some() {
+            // That something may be removed is said to the library, and written nowhere.
+            self.set_config(bytes);
+            return Ok(());
+        }
         self.put(kind, id, bytes).map(drop).map_err(|error| {
             let reason = error.to_string();
             lock(&self.write_error).get_or_insert(error);
@@ -274,6 +335,15 @@ impl WriteBackend for Backend {
     }
 
     fn remove(&self, kind: FileType, id: &Id, _cacheable: bool) -> RusticResult<()> {
+        if let Some(superseded) = &self.superseded {
+            let mut superseded = lock(superseded);
+            match kind {
+                FileType::Index => superseded.indexes.insert(*id),
+                FileType::Pack => superseded.packs.insert(*id),
+                _ => false,
+            };
+            return Ok(());
+        }
         let refused = format!("{}: a host has no right to remove objects", self.object(kind, id));
         Err(RusticError::new(ErrorKind::Unsupported, refused))
     }

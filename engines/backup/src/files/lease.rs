@@ -23,7 +23,7 @@ use crate::objects::{LISTED_MAX, ObjectError};
 use crate::sealed::{Repository, RepositoryError, hex};
 
 /// How long a lease holds without being renewed.
-pub(super) const LEASE: Span = Span::from_secs(60 * 60);
+const LEASE: Span = Span::from_secs(60 * 60);
 /// How far the clocks of two machines may be apart.
 const SKEW: Span = Span::from_secs(5 * 60);
 /// Folder of the leases.
@@ -163,6 +163,33 @@ impl Lease {
     pub async fn end(&self) -> Result<(), LeaseError> {
         self.repository.put(&self.object("end", self.until()), Bytes::new()).await?;
         Ok(())
+    }
+
+    /// Does `work` while it is renewed, and ends it then.
+    pub(super) async fn during<T>(&self, work: impl Future<Output = T>) -> T {
+        let renewing = async {
+            loop {
+                tokio::time::sleep(Span::from_micros(LEASE.micros() / 4).to_std()).await;
+                if let Err(error) = self.renew().await {
+                    tracing::warn!(name = self.name, %error, "the lease on the repository could not be renewed");
+                }
+            }
+        };
+        let done = tokio::select! {
+            done = work => done,
+            never = renewing => never,
+        };
+        if let Err(error) = self.end().await {
+            tracing::warn!(name = self.name, %error, "the lease on the repository could not be ended, and runs out within the hour");
+        }
+        done
+    }
+
+    /// Whether something in a repository is being destroyed, as far as the copies that answer say.
+    pub async fn is_destroyed_in(repository: &Arc<Repository>, name: &str) -> bool {
+        let (repository, name) = (Arc::clone(repository), name.to_owned());
+        let looking = Self { repository, name, role: Role::Write, id: String::new(), until: AtomicI64::default() };
+        matches!(looking.look().await, Err(LeaseError::Held { .. }))
     }
 
     /// Looks for leases of the others.

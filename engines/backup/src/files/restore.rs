@@ -1,9 +1,10 @@
 //! Restoring a snapshot.
 //!
-//! The contents are written in the order in which they are stored, pack by pack, so that each pack is read once and few are in memory;
-//! owners, modes, attributes and times come after them. What can't be restored is named and counted; a file of which a part is
+//! The contents are written pack by pack, so that each pack is read once and few are in memory; packs with something of the files that
+//! were modified last come first (BK-8). Owners, modes, attributes and times come after them. What can't be restored is named and counted; a file of which a part is
 //! missing is not left there as if it were whole.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -168,6 +169,8 @@ fn choose(snapshots: Vec<SnapshotFile>, point: &Point) -> Result<SnapshotFile, F
 struct Target {
     path: PathBuf,
     size: u64,
+    /// When it was modified last.
+    modified: Option<Time>,
     has_failed: AtomicBool,
 }
 
@@ -314,7 +317,8 @@ impl<'a> Restore<'a> {
             if has_failed {
                 self.unwritten(&path, format!("{at} of its {} bytes are stored", node.meta.size));
             }
-            contents.targets.push(Target { path, size: node.meta.size, has_failed: has_failed.into() });
+            let modified = node.meta.mtime.as_ref().map(|at| Time::from_micros(at.as_microsecond()));
+            contents.targets.push(Target { path, size: node.meta.size, modified, has_failed: has_failed.into() });
             Ok(())
         })?;
         Ok(contents)
@@ -323,7 +327,7 @@ impl<'a> Restore<'a> {
     /// Writes the contents, pack by pack.
     fn fill(&self, contents: &Contents) -> Result<(), FilesError> {
         let sizes = self.backend.listed(FileType::Pack)?;
-        let groups: Vec<&[Piece]> = contents.pieces.chunk_by(|a, b| a.pack == b.pack).collect();
+        let groups = newest_first(contents);
         let next = AtomicUsize::new(0);
         let threads = thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX);
         thread::scope(|scope| {
@@ -442,8 +446,41 @@ impl<'a> Restore<'a> {
     }
 }
 
+/// The contents pack by pack; first the packs that hold something of the files that were modified last (BK-8).
+fn newest_first(contents: &Contents) -> Vec<&[Piece]> {
+    let mut groups: Vec<&[Piece]> = contents.pieces.chunk_by(|a, b| a.pack == b.pack).collect();
+    let modified = |piece: &Piece| contents.targets.get(piece.target as usize).and_then(|target| target.modified);
+    groups.sort_by_cached_key(|group| Reverse(group.iter().filter_map(modified).max()));
+    groups
+}
+
 /// What files that are one file under several names have in common.
 fn link_key(node: &Node) -> Option<(u64, u64)> {
     let meta = &node.meta;
     (!node.is_dir() && meta.links > 1 && meta.inode != 0).then_some((meta.device_id, meta.inode))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// BK-8: the most recent data is back first.
+    #[test]
+    fn packs_with_the_newest_files_are_written_first() {
+        let target = |name: &str, modified| Target {
+            path: name.into(),
+            size: 1,
+            modified: Some(Time::from_secs(modified)),
+            has_failed: false.into(),
+        };
+        let piece = |pack, target| Piece { pack, offset: 0, length: 1, target, at: 0, id: DataId::default() };
+        let contents = Contents {
+            targets: vec![target("old", 1), target("new", 3), target("between", 2)],
+            // The pack 2 holds a part of an old file and of the newest one.
+            pieces: vec![piece(0, 0), piece(1, 2), piece(2, 0), piece(2, 1), piece(3, 0)],
+            ..Contents::default()
+        };
+        let order: Vec<u32> = newest_first(&contents).iter().map(|group| group[0].pack).collect();
+        assert_eq!(order, [2, 1, 0, 3], "and each pack once");
+    }
 }

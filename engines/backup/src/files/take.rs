@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use engine::Context;
-use event::{Span, Time};
+use event::Time;
 use rustic_core::jiff::tz::TimeZone;
 use rustic_core::jiff::{Timestamp, Zoned};
 use rustic_core::repofile::{SnapshotFile, SnapshotId};
@@ -13,7 +13,7 @@ use rustic_core::{BackupOptions, FileType, Id, IndexedIdsStatus, ParentOptions, 
 
 use super::backend::Backend;
 use super::index::indexed_ids;
-use super::lease::{HostLock, LEASE, Lease, Role};
+use super::lease::{HostLock, Lease, Role};
 use super::open::{Open, open_or_make};
 use super::problems::Problems;
 use super::source::{Count, Source};
@@ -58,8 +58,10 @@ pub struct FilesTaken {
     pub excluded: u64,
     /// Sockets, which are left out.
     pub sockets: u64,
-    /// The copies that have all that the snapshot needs, by their names.
+    /// The copies that have all that the snapshot needs, locked for as long as it is kept where they lock, by their names.
     pub copies: Vec<String>,
+    /// Why a copy does not lock something that the snapshot needs for as long.
+    pub unlocked: Vec<String>,
 }
 
 impl FilesTaken {
@@ -92,22 +94,7 @@ impl Files {
             let _lock = lock;
             files.run(thread, &backend, &held)
         });
-        let renewing = async {
-            loop {
-                tokio::time::sleep(Span::from_micros(LEASE.micros() / 4).to_std()).await;
-                if let Err(error) = lease.renew().await {
-                    tracing::warn!(name = self.name, %error, "the lease on the repository could not be renewed");
-                }
-            }
-        };
-        let taken = tokio::select! {
-            taken = work => taken,
-            () = renewing => Err(FilesError::Stopped),
-        };
-        if let Err(error) = lease.end().await {
-            tracing::warn!(name = self.name, %error, "the lease on the repository could not be ended, and runs out within the hour");
-        }
-        taken
+        lease.during(work).await
     }
 
     pub(super) fn check_name(&self) -> Result<(), FilesError> {
@@ -145,10 +132,13 @@ impl Files {
             snapshot.description = Some(format!("{} could not be read:\n{}", count.unread.count, count.unread));
         }
         repository.save_snapshots(vec![snapshot]).map_err(failed)?;
-        let whole_at = copies_with_all(backend, &packs)?;
+        let mut whole_at = copies_with_all(backend, &packs)?;
         if whole_at.is_empty() {
             return Err(FilesError::Unfaithful("no copy has all that it needs".into()));
         }
+        thread.telling.step("locking what it needs");
+        let unlocked = backend.wait(backend.repository().keep_locked(&needed(backend, &packs)?, at));
+        whole_at.retain(|copy| !unlocked.contains_key(copy));
         if thread.stop.is_cancelled() {
             return Err(FilesError::Stopped);
         }
@@ -172,6 +162,7 @@ impl Files {
             excluded: count.excluded,
             sockets: count.sockets,
             copies: copies.collect(),
+            unlocked: unlocked.into_values().map(|error| error.to_string()).collect(),
         })
     }
 
@@ -249,8 +240,17 @@ fn archive(
     }
 }
 
+/// The objects that a snapshot needs which needs these packs.
+fn needed(backend: &Backend, packs: &BTreeSet<Id>) -> Result<BTreeSet<String>, FilesError> {
+    let mut needed: BTreeSet<String> = packs.iter().map(|pack| backend.object(FileType::Pack, pack)).collect();
+    for kind in [FileType::Config, FileType::Key, FileType::Index] {
+        needed.extend(backend.listed(kind)?.keys().map(|id| backend.object(kind, id)));
+    }
+    Ok(needed)
+}
+
 /// The copies that have all that a snapshot needs which needs these packs.
-fn copies_with_all(backend: &Backend, packs: &BTreeSet<Id>) -> Result<BTreeSet<usize>, FilesError> {
+pub(super) fn copies_with_all(backend: &Backend, packs: &BTreeSet<Id>) -> Result<BTreeSet<usize>, FilesError> {
     let mut whole: BTreeSet<usize> = (0..backend.repository().copies().len()).collect();
     for kind in [FileType::Config, FileType::Key, FileType::Index, FileType::Pack] {
         let listed = backend.listed(kind)?;

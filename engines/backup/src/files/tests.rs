@@ -17,6 +17,7 @@ use crate::objects::Directory;
 use crate::sealed::{Copy, Repository, RepositoryKey};
 
 mod copies;
+mod destroyed;
 mod guards;
 mod restored;
 mod sources;

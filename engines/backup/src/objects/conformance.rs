@@ -24,6 +24,8 @@ pub(crate) async fn keeps_the_contract(objects: &dyn Objects) {
         let error = objects.put(name, body.clone(), None).await.expect_err(name);
         assert_eq!(error.why, Why::Impossible, "{name:?}");
     }
+    assert_eq!(objects.locked_until("keys/a/1").await.expect("it answers"), None, "nobody has locked it");
+
     let large = Bytes::from(vec![0; OBJECT_BYTES_MAX + 1]);
     assert_eq!(objects.put("large", large, None).await.expect_err("too large").why, Why::Impossible);
 
@@ -56,4 +58,9 @@ pub(crate) async fn destroys(objects: &dyn Destroy) {
     assert_eq!(objects.size("gone/1").await.expect("it answers"), None);
     objects.put("gone/1", Bytes::from_static(b"y"), None).await.expect("its name is free");
     objects.delete("gone/1").await.expect("deleted");
+    objects.put("gone/2", Bytes::from_static(b"z"), None).await.expect("added");
+    objects.hide("gone/2").await.expect("hidden");
+    assert_eq!(objects.size("gone/2").await.expect("it answers"), None);
+    assert_eq!(objects.list("gone/", None).await.expect("a listing"), []);
+    objects.delete("gone/2").await.expect("deleted, with what is hidden");
 }

@@ -143,7 +143,8 @@ fn make_folders(root: &Path, folder: &Path) -> io::Result<()> {
     if folder.is_dir() {
         return Ok(());
     }
-    let above = folder.parent().filter(|above| above.starts_with(root)).unwrap_or(root);
+    // The root itself is never made: a file system that goes away meanwhile has taken it along.
+    let above = folder.parent().filter(|above| above.starts_with(root)).ok_or(io::ErrorKind::NotFound)?;
     make_folders(root, above)?;
     match fs::create_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -247,6 +248,17 @@ impl Objects for Directory {
         })
     }
 
+    fn locked_until<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Time>, ObjectError>> {
+        Box::pin(async move {
+            self.check(name)?;
+            Ok(None)
+        })
+    }
+
+    fn extend<'a>(&'a self, name: &'a str, _until: Time) -> BoxFuture<'a, Result<(), ObjectError>> {
+        Box::pin(async move { self.check(name) })
+    }
+
     fn list<'a>(&'a self, prefix: &'a str, after: Option<&'a str>) -> BoxFuture<'a, Result<Vec<Listed>, ObjectError>> {
         Box::pin(async move {
             let (below, behind) = (prefix.to_owned(), after.map(str::to_owned));
@@ -274,6 +286,10 @@ impl Destroy for Directory {
             }
         })
     }
+
+    fn hide<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), ObjectError>> {
+        self.delete(name)
+    }
 }
 
 #[cfg(test)]
@@ -286,6 +302,15 @@ mod tests {
         let directory = Directory::new(folder.path());
         super::super::conformance::keeps_the_contract(&directory).await;
         super::super::conformance::destroys(&directory).await;
+    }
+
+    /// It was there a moment ago: what is done then ends, and makes nothing.
+    #[test]
+    fn a_mount_that_goes_away_meanwhile_is_not_made() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = folder.path().join("mount");
+        let error = make_folders(&root, &root.join("data/ab")).expect_err("not there");
+        assert_eq!((error.kind(), root.exists()), (io::ErrorKind::NotFound, false));
     }
 
     #[tokio::test]

@@ -327,9 +327,14 @@ impl S3 {
     }
 
     async fn is_locked(&self, name: &str, until: Time) -> Result<bool, ObjectError> {
+        Ok(self.lock_of(name).await?.is_some_and(|found| found >= until))
+    }
+
+    /// Until when an object is locked; `None` also where there is none of that name.
+    async fn lock_of(&self, name: &str) -> Result<Option<Time>, ObjectError> {
         let asked = Question::of_object(Method::Head, self.key(name), "s3:GetObject and s3:GetObjectRetention");
-        let answer = self.ask(name, &asked, &[]).await?;
-        Ok(locked_until(&answer.headers).is_some_and(|found| found >= until))
+        let answer = self.ask(name, &asked, &[404]).await?;
+        Ok(if answer.status == 404 { None } else { locked_until(&answer.headers) })
     }
 
     /// Reads an object, or a part of it.
@@ -551,6 +556,20 @@ impl Objects for S3 {
         })
     }
 
+    fn locked_until<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Time>, ObjectError>> {
+        Box::pin(async move {
+            self.check(name)?;
+            self.lock_of(name).await
+        })
+    }
+
+    fn extend<'a>(&'a self, name: &'a str, until: Time) -> BoxFuture<'a, Result<(), ObjectError>> {
+        Box::pin(async move {
+            self.check(name)?;
+            if self.lock { self.see_locked(name, end_of_second(until)).await } else { Ok(()) }
+        })
+    }
+
     fn list<'a>(&'a self, prefix: &'a str, after: Option<&'a str>) -> BoxFuture<'a, Result<Vec<Listed>, ObjectError>> {
         Box::pin(async move {
             let (mut found, mut from) = (Vec::<Listed>::new(), Mark::name(after.map(|after| self.key(after))));
@@ -611,6 +630,14 @@ impl Destroy for S3 {
         Box::pin(async move {
             self.check(name)?;
             self.destroy(name).await
+        })
+    }
+
+    fn hide<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), ObjectError>> {
+        Box::pin(async move {
+            self.check(name)?;
+            let asked = Question::of_object(Method::Delete, self.key(name), "s3:DeleteObject");
+            self.ask(name, &asked, &[404]).await.map(drop)
         })
     }
 }

@@ -77,8 +77,12 @@ impl Catalog {
                 catalog.unfinished.push(set.to_owned());
                 continue;
             }
-            let manifest = match repository.fetch(&folder, MANIFEST).await {
-                Ok((head, _)) => serde_json::from_slice::<Manifest>(&head).map_err(|error| error.to_string()),
+            let fetched = match repository.manifest(&folder) {
+                Some(manifest) => Ok(Ok(manifest)),
+                None => repository.fetch(&folder, MANIFEST).await.map(|(head, _)| serde_json::from_slice(&head)),
+            };
+            let manifest: Result<Manifest, String> = match fetched {
+                Ok(manifest) => manifest.map_err(|error: serde_json::Error| error.to_string()),
                 Err(error) if Repository::is_destroyed(&error) => {
                     catalog.destroyed.push(set.to_owned());
                     continue;
@@ -92,6 +96,7 @@ impl Catalog {
             };
             match manifest {
                 Ok(manifest) if manifest.format == 1 && manifest.set == *set && manifest.backup == backup => {
+                    repository.remember_manifest(&folder, &manifest);
                     let parts =
                         manifest.streams.iter().flat_map(|stream| (1..=stream.parts).map(|part| stream.part(part)));
                     let (mut at, mut stored): (BTreeSet<usize>, u64) = ((0..repository.copies().len()).collect(), 0);

@@ -1,27 +1,44 @@
 //! The copies of a repository: whatever is added goes to each of them, and whatever is read comes from the first that has it whole.
 //!
-//! A copy that fails is left alone for [`AWAY`], so that one provider that is down holds up no log. What it missed is brought to it by
+//! A copy that fails is left alone for [`AWAY`], so that one provider that is down holds up no log; nor does one that does not answer: the
+//! others are waited for as long as [`GRACE`] once one has an object. What it missed is brought to it by
 //! [`Repository::level`], which compares listings and copies objects as they are, sealed.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use engine::Clock;
 use engine::random::Random;
 use event::{Monotonic, Span, Time};
 use futures_util::future::join_all;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{StreamExt as _, stream};
 
 use super::key::{DataKey, RepositoryKey};
 use super::object::{FIRST_BYTES, head, open};
+use super::set::Manifest;
 use super::{RepositoryError, SealError};
 use crate::objects::{Listed, ObjectError, Objects, Why, list_all};
 
 /// How long a copy that failed is not asked again, while another one answers.
 const AWAY: Span = Span::from_secs(30);
-/// Most data keys that are remembered.
+/// How long the others are waited for once a copy has an object.
+const GRACE: Duration = Duration::from_secs(5);
+/// The same, for each millisecond that a large object may take: 64 KiB a second.
+const GRACE_BYTES_PER_MS: u64 = 64;
+/// Most data keys, and manifests, that are remembered.
 const KEYS_MAX: usize = 1024;
+/// Most locks that are remembered.
+const LOCKS_MAX: usize = 500_000;
+/// How many locks are extended at once.
+const LOCKS_AT_ONCE: usize = 8;
+/// How much longer than needed a lock is made that is extended.
+const LOCK_AHEAD: Span = Span::from_days(1);
 /// Most objects of one listing.
 pub(super) const OBJECTS_MAX: usize = 2_000_000;
 
@@ -45,16 +62,39 @@ pub struct CopyState {
     pub is_away: bool,
 }
 
+/// Which copies have failed last, with the cause, and when.
+type Failures = Arc<Mutex<BTreeMap<usize, (ObjectError, Monotonic)>>>;
+/// Until when objects are locked, by the copy and the name.
+type Locks = Arc<Mutex<BTreeMap<(usize, String), Time>>>;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn remember_lock(locks: &Locks, copy: usize, name: String, until: Time) {
+    let mut locks = lock(locks);
+    if locks.len() >= LOCKS_MAX {
+        locks.clear();
+    }
+    locks.insert((copy, name), until);
+}
+
 /// A repository, with its key and all its copies.
 pub struct Repository {
     copies: Vec<Copy>,
     key: RepositoryKey,
-    /// For how long objects are locked where they are put.
+    /// For how long everything can be restored.
     keep: Span,
+    /// For how much longer what is stored of a backup is needed: later bases, logs and snapshots build on it for that long.
+    intervals: BTreeMap<String, Span>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     keys: Mutex<BTreeMap<String, DataKey>>,
-    failed: Mutex<BTreeMap<usize, (ObjectError, Monotonic)>>,
+    failed: Failures,
+    /// Until when an object is locked at a copy, as far as it is remembered.
+    locks: Locks,
+    /// Manifests that were read: they never change.
+    manifests: Mutex<BTreeMap<String, Manifest>>,
 }
 
 impl fmt::Debug for Repository {
@@ -83,8 +123,85 @@ impl Repository {
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Self {
-        let (keys, failed) = (Mutex::default(), Mutex::default());
-        Self { copies, key, keep, clock, random, keys, failed }
+        Self {
+            copies,
+            key,
+            keep,
+            intervals: BTreeMap::new(),
+            clock,
+            random,
+            keys: Mutex::default(),
+            failed: Arc::default(),
+            locks: Arc::default(),
+            manifests: Mutex::default(),
+        }
+    }
+
+    /// The same, for backups whose bases, or snapshots, are these times apart: what is stored of one is locked for so much longer.
+    #[must_use]
+    pub fn bases_apart(self, intervals: BTreeMap<String, Span>) -> Self {
+        Self { intervals, ..self }
+    }
+
+    /// Until when an object has to be locked that is needed by something of this instant.
+    pub(crate) fn keep_until(&self, name: &str, at: Time) -> Time {
+        let interval = backup_of(name).map_or(Span::ZERO, |backup| self.interval(backup));
+        let kept = self.keep.micros().saturating_add(interval.micros());
+        Time::from_micros(at.micros().saturating_add(kept))
+    }
+
+    /// How long the bases, or snapshots, of a backup are apart.
+    pub(crate) fn interval(&self, backup: &str) -> Span {
+        self.intervals.get(backup).copied().unwrap_or(Span::ZERO)
+    }
+
+    /// Locks objects that something of the instant `at` depends on for as long as that is kept, at each copy that locks. Says at which copies that
+    /// failed, with the first cause. A lock is extended by a day more than is needed, so that each is extended once a day at most.
+    pub(crate) async fn keep_locked(&self, names: &BTreeSet<String>, at: Time) -> BTreeMap<usize, ObjectError> {
+        let all = |index: usize| names.iter().map(move |name| (index, name.clone()));
+        let all: Vec<(usize, String)> = (0..self.copies.len()).flat_map(all).collect();
+        let each = all.into_iter().map(|(index, name)| self.extend_one(index, name, at));
+        let failed: Vec<Option<(usize, ObjectError)>> =
+            stream::iter(each).buffer_unordered(LOCKS_AT_ONCE).collect().await;
+        let mut first = BTreeMap::new();
+        for (at, error) in failed.into_iter().flatten() {
+            first.entry(at).or_insert(error);
+        }
+        first
+    }
+
+    async fn extend_one(&self, index: usize, name: String, at: Time) -> Option<(usize, ObjectError)> {
+        let until = self.keep_until(&name, at);
+        let known = self.remembered_lock(index, &name);
+        if known.is_some_and(|known| known >= until) {
+            return None;
+        }
+        let wanted = if known.is_some() { until + LOCK_AHEAD } else { until };
+        match self.copies.get(index)?.objects.extend(&name, wanted).await {
+            Ok(()) => {
+                remember_lock(&self.locks, index, name, wanted);
+                None
+            }
+            Err(error) => Some((index, error)),
+        }
+    }
+
+    fn remembered_lock(&self, copy: usize, name: &str) -> Option<Time> {
+        lock(&self.locks).get(&(copy, name.to_owned())).copied()
+    }
+
+    /// A manifest that was read before.
+    pub(super) fn manifest(&self, folder: &str) -> Option<Manifest> {
+        self.manifests.lock().unwrap_or_else(PoisonError::into_inner).get(folder).cloned()
+    }
+
+    /// Remembers a manifest.
+    pub(super) fn remember_manifest(&self, folder: &str, manifest: &Manifest) {
+        let mut manifests = self.manifests.lock().unwrap_or_else(PoisonError::into_inner);
+        if manifests.len() >= KEYS_MAX {
+            manifests.clear();
+        }
+        manifests.insert(folder.to_owned(), manifest.clone());
     }
 
     /// The copies.
@@ -96,6 +213,7 @@ impl Repository {
     pub(crate) fn only(&self, copy: usize) -> Self {
         let copies = self.copies.get(copy).cloned().into_iter().collect();
         Self::new(copies, self.key.clone(), self.keep, Arc::clone(&self.clock), Arc::clone(&self.random))
+            .bases_apart(self.intervals.clone())
     }
 
     /// Its key.
@@ -125,38 +243,88 @@ impl Repository {
         self.copies.iter().enumerate().map(state).collect()
     }
 
-    /// Adds an object to each copy that is not away, and says to which it was added.
+    /// Adds an object to each copy that is not away, and says to which it was added; one that does not answer goes on by itself.
     ///
     /// # Errors
     /// It is at no copy: the first cause.
     pub async fn put(&self, name: &str, body: Bytes) -> Result<BTreeSet<usize>, RepositoryError> {
-        let keep_until = Time::from_micros(self.clock.now().micros().saturating_add(self.keep.micros()));
+        let keep_until = self.keep_until(name, self.clock.now());
         let states = self.states();
         // Where all are away there is nothing to lose by asking.
         let all_away = states.iter().all(|state| state.is_away);
-        let asked = self.copies.iter().enumerate().filter(|(at, _)| all_away || !states[*at].is_away);
-        let puts = asked.map(|(at, copy)| {
-            let body = body.clone();
-            async move { (at, copy.objects.put(name, body, Some(keep_until)).await) }
-        });
-        let (mut done, mut first_error) = (BTreeSet::new(), None);
-        for (at, result) in join_all(puts).await {
-            let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-            match result {
-                Ok(()) => {
-                    failed.remove(&at);
-                    done.insert(at);
+        let (mut puts, mut waited_for) = (FuturesUnordered::new(), BTreeSet::new());
+        for (at, copy) in self.copies.iter().enumerate().filter(|(at, _)| all_away || !states[*at].is_away) {
+            waited_for.insert(at);
+            puts.push(tokio::spawn(self.put_at(at, copy, name, body.clone(), keep_until)));
+        }
+        let grace = GRACE + Duration::from_millis(u64::try_from(body.len()).unwrap_or(u64::MAX) / GRACE_BYTES_PER_MS);
+        let (mut done, mut first_error, mut deadline) = (BTreeSet::new(), None, None::<Pin<Box<tokio::time::Sleep>>>);
+        while done.is_empty() || !waited_for.is_empty() {
+            let patience = async {
+                match &mut deadline {
+                    Some(deadline) => deadline.await,
+                    None => std::future::pending().await,
                 }
-                Err(error) => {
-                    failed.insert(at, (error.clone(), self.clock.monotonic()));
-                    first_error.get_or_insert(error);
-                }
+            };
+            tokio::select! {
+                biased;
+                put = puts.next() => match put {
+                    None => break,
+                    Some(Ok((at, result))) => {
+                        waited_for.remove(&at);
+                        match result {
+                            Ok(()) => {
+                                done.insert(at);
+                                deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(grace)));
+                            }
+                            Err(error) => drop(first_error.get_or_insert(error)),
+                        }
+                    }
+                    // The process is stopping.
+                    Some(Err(_)) => {}
+                },
+                () = patience => break,
             }
+        }
+        // Whatever has not answered goes on by itself, and is left alone for a while.
+        for at in waited_for.into_iter().filter(|_| !done.is_empty()) {
+            let (place, name) = (self.copies[at].objects.place().to_owned(), name.to_owned());
+            let reason =
+                "it has not answered yet, and the other copies have it; what it misses is brought to it".to_owned();
+            let error = ObjectError { why: Why::Unavailable, place, name, reason };
+            lock(&self.failed).entry(at).or_insert((error, self.clock.monotonic()));
         }
         match first_error {
             Some(error) if done.is_empty() => Err(error.into()),
             _ if done.is_empty() => Err(RepositoryError::Unusable("the repository has no copy".into())),
             _ => Ok(done),
+        }
+    }
+
+    /// Adds an object to one copy, and remembers how that went.
+    fn put_at(
+        &self,
+        at: usize,
+        copy: &Copy,
+        name: &str,
+        body: Bytes,
+        keep_until: Time,
+    ) -> impl Future<Output = (usize, Result<(), ObjectError>)> + Send + 'static {
+        let (objects, name) = (Arc::clone(&copy.objects), name.to_owned());
+        let (failed, locks, clock) = (Arc::clone(&self.failed), Arc::clone(&self.locks), Arc::clone(&self.clock));
+        async move {
+            let result = objects.put(&name, body, Some(keep_until)).await;
+            match &result {
+                Ok(()) => {
+                    lock(&failed).remove(&at);
+                    // Packs are needed by later snapshots; what the others are needed by is known by their names.
+                    if name.starts_with("restic/") {
+                        remember_lock(&locks, at, name, keep_until);
+                    }
+                }
+                Err(error) => drop(lock(&failed).insert(at, (error.clone(), clock.monotonic()))),
+            }
+            (at, result)
         }
     }
 
@@ -339,16 +507,19 @@ impl Repository {
         Ok(all)
     }
 
-    /// Brings each object below `prefix` to every copy that lacks it.
+    /// Brings each object below `prefix` to every copy that lacks it: what is needed to restore the newest state of each database first,
+    /// then files, then what is older, the newest first (BK-8). What `skip` says is left for another time.
     ///
     /// # Errors
     /// No copy can be listed.
-    pub async fn level(&self, prefix: &str) -> Result<Levelled, RepositoryError> {
+    pub async fn level(&self, prefix: &str, skip: impl Fn(&str) -> bool) -> Result<Levelled, RepositoryError> {
         let (all, errors) = self.list(prefix).await?;
         let unlisted: BTreeSet<&str> = errors.iter().map(|error| error.place.as_str()).collect();
-        let keep_until = Time::from_micros(self.clock.now().micros().saturating_add(self.keep.micros()));
         let mut levelled = Levelled::default();
-        for (name, at) in &all {
+        let newest = newest_bases(all.keys());
+        let mut in_order: Vec<(&String, &Vec<(usize, u64)>)> = all.iter().filter(|(name, _)| !skip(name)).collect();
+        in_order.sort_by_cached_key(|(name, _)| self.urgency(name, &newest));
+        for (name, at) in in_order {
             if at.iter().any(|(_, size)| *size != at[0].1) {
                 levelled.differing.push(name.clone());
                 continue;
@@ -359,6 +530,11 @@ impl Repository {
             for (_, copy) in lacking {
                 let from = &self.copies[at[0].0];
                 let copied = async {
+                    // Locked for as long as where it comes from: not anew, or it would outlive what it is kept for.
+                    let keep_until = match from.objects.locked_until(name).await? {
+                        Some(until) => until,
+                        None => self.keep_until(name, self.clock.now()),
+                    };
                     let body = from.objects.get(name, None).await?;
                     copy.objects.put(name, body, Some(keep_until)).await
                 };
@@ -372,6 +548,18 @@ impl Repository {
         Ok(levelled)
     }
 
+    /// When an object is brought to a copy that lacks it: what sorts first comes first.
+    fn urgency(&self, name: &str, newest: &BTreeMap<&str, Time>) -> (u8, Reverse<Option<Time>>) {
+        let (backup, at) = (backup_of(name), time_of(name));
+        // A base that the newest one builds on is older by the interval of full bases at most.
+        let from = backup.and_then(|backup| Some(*newest.get(backup)? - self.interval(backup)));
+        match (at, from) {
+            (Some(at), Some(from)) if at >= from => (0, Reverse(Some(at))),
+            (None, _) => (1, Reverse(None)),
+            _ => (2, Reverse(at)),
+        }
+    }
+
     /// Says in words why a key of `folder` is not there, for a folder that was destroyed.
     pub fn is_destroyed(error: &RepositoryError) -> bool {
         matches!(error, RepositoryError::Object(error) if error.why == Why::Missing && error.name.starts_with("keys/"))
@@ -381,4 +569,52 @@ impl Repository {
 /// The object that holds the wrapped data key of a folder.
 pub(crate) fn key_name(folder: &str) -> String {
     format!("keys/{folder}")
+}
+
+/// The backup that an object is of, by its name.
+pub(crate) fn backup_of(name: &str) -> Option<&str> {
+    let name = name.strip_prefix("keys/").unwrap_or(name);
+    let (kind, rest) = name.split_once('/')?;
+    matches!(kind, "sets" | "logs" | "restic").then(|| rest.split('/').next())?
+}
+
+/// The time that the name of an object says: that of a base, or the end of a day of log.
+fn time_of(name: &str) -> Option<Time> {
+    let mut parts = name.strip_prefix("keys/").unwrap_or(name).split('/');
+    match parts.next()? {
+        "sets" => set_time(parts.nth(1)?),
+        "logs" => day_end(parts.nth(2)?),
+        _ => None,
+    }
+}
+
+/// When the newest base of each backup was begun.
+fn newest_bases<'a>(names: impl Iterator<Item = &'a String>) -> BTreeMap<&'a str, Time> {
+    let mut newest = BTreeMap::new();
+    for name in names.filter(|name| name.starts_with("sets/")) {
+        if let (Some(backup), Some(at)) = (backup_of(name), time_of(name)) {
+            let found = newest.entry(backup).or_insert(at);
+            *found = at.max(*found);
+        }
+    }
+    newest
+}
+
+/// When a set was begun, by its name.
+pub(crate) fn set_time(set: &str) -> Option<Time> {
+    let (second, random) = set.split_once('-')?;
+    let digits =
+        |from: usize, to: usize| second.get(from..to).filter(|part| part.bytes().all(|byte| byte.is_ascii_digit()));
+    if second.len() != 16 || random.len() != 8 {
+        return None;
+    }
+    let (year, month, day) = (digits(0, 4)?, digits(4, 6)?, digits(6, 8)?);
+    let (hour, minute, second) = (digits(9, 11)?, digits(11, 13)?, digits(13, 15)?);
+    Time::parse_rfc3339(&format!("{year}-{month}-{day}T{hour}:{minute}:{second}Z"))
+}
+
+/// The end of the day of a folder of logs, by its name.
+pub(crate) fn day_end(folder: &str) -> Option<Time> {
+    let day = Time::parse_rfc3339(&format!("{}T00:00:00Z", folder.get(..10)?))?;
+    Some(day + Span::from_days(1))
 }

@@ -1,14 +1,16 @@
 //! A repository as a whole: sets and logs over two copies, of which one fails.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use engine::BoxFuture;
 use engine::clock::SimClock;
 use engine::random::SeededRandom;
 use event::{Span, Time};
 
 use super::*;
-use crate::objects::{Destroy as _, Directory, Objects as _};
+use crate::objects::{Destroy as _, Directory, Listed, ObjectError, Objects};
 
 /// Two copies in folders.
 struct Two {
@@ -155,7 +157,7 @@ async fn what_one_copy_missed_is_brought_to_it() {
     log.append(1, 20, 30, &0, vec![3; 10]).await.expect("the one that is away is not asked");
     std::fs::rename(&away, &there).expect("moved back");
     assert!(two.places[1].list("logs/", None).await.expect("listed").len() == 1);
-    let levelled = two.repository.level("").await.expect("levelled");
+    let levelled = two.repository.level("", |_| false).await.expect("levelled");
     assert_eq!((levelled.copied, levelled.differing.len(), levelled.errors.len()), (2, 0, 0));
     assert_eq!(
         two.places[0].list("", None).await.expect("listed"),
@@ -179,7 +181,7 @@ async fn what_one_copy_missed_is_brought_to_it() {
     let odd = Bytes::from_static(b"odd");
     two.places[0].put("logs/x/y", odd.clone(), None).await.expect("put");
     two.places[1].put("logs/x/y", odd.slice(1..), None).await.expect("put");
-    assert_eq!(two.repository.level("").await.expect("levelled").differing, ["logs/x/y"]);
+    assert_eq!(two.repository.level("", |_| false).await.expect("levelled").differing, ["logs/x/y"]);
 }
 
 /// The decoder in Python, which knows `docs/format.md` and no code of ours.
@@ -231,4 +233,123 @@ async fn another_implementation_reads_what_was_sealed() {
     let error = decode(&key, root, &["list"]).expect_err("another key");
     assert!(error.contains("another repository key"), "{error}");
     std::fs::remove_file(&key).expect("removed");
+}
+
+/// A copy that writes down what is put there, and waits with it while it is told to.
+#[derive(Debug)]
+struct Watched {
+    place: Directory,
+    put: std::sync::Mutex<Vec<String>>,
+    /// One permit for each put.
+    may: tokio::sync::Semaphore,
+}
+
+impl Watched {
+    fn new(place: Directory, may: usize) -> Arc<Self> {
+        Arc::new(Self { place, put: std::sync::Mutex::default(), may: tokio::sync::Semaphore::new(may) })
+    }
+}
+
+impl Objects for Watched {
+    fn place(&self) -> &'static str {
+        "watched"
+    }
+
+    fn put<'a>(&'a self, name: &'a str, body: Bytes, until: Option<Time>) -> BoxFuture<'a, Result<(), ObjectError>> {
+        Box::pin(async move {
+            self.may.acquire().await.expect("open").forget();
+            self.put.lock().expect("no panic").push(name.to_owned());
+            self.place.put(name, body, until).await
+        })
+    }
+
+    fn get<'a>(&'a self, name: &'a str, range: Option<Range<u64>>) -> BoxFuture<'a, Result<Bytes, ObjectError>> {
+        self.place.get(name, range)
+    }
+
+    fn size<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<u64>, ObjectError>> {
+        self.place.size(name)
+    }
+
+    fn locked_until<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Time>, ObjectError>> {
+        self.place.locked_until(name)
+    }
+
+    fn extend<'a>(&'a self, name: &'a str, until: Time) -> BoxFuture<'a, Result<(), ObjectError>> {
+        self.place.extend(name, until)
+    }
+
+    fn list<'a>(&'a self, prefix: &'a str, after: Option<&'a str>) -> BoxFuture<'a, Result<Vec<Listed>, ObjectError>> {
+        self.place.list(prefix, after)
+    }
+
+    fn folders<'a>(&'a self, folder: &'a str) -> BoxFuture<'a, Result<Vec<String>, ObjectError>> {
+        self.place.folders(folder)
+    }
+}
+
+/// The repository of [`two`] with another second copy.
+fn with_second(two: &Two, second: &Arc<Watched>) -> Arc<Repository> {
+    let mut copies = two.repository.copies().to_vec();
+    copies[1].objects = Arc::clone(second) as _;
+    let random = Arc::new(SeededRandom::new(8));
+    let clock = Arc::clone(&two.clock) as _;
+    Arc::new(Repository::new(copies, two.repository.key().clone(), Span::from_days(90), clock, random))
+}
+
+/// BK-8: a copy that missed days gets what the newest state needs before anything older.
+#[tokio::test]
+async fn a_copy_that_missed_much_gets_the_newest_state_first() {
+    let two = two();
+    let alone = Arc::new(two.repository.only(0));
+    let (mut log, _) = LogWriter::open(Arc::clone(&alone), "shop", "log1").await.expect("open");
+    let mut sets = Vec::new();
+    for day in 0..4 {
+        sets.push(a_set(&alone, b"a base").await.set);
+        log.append(1, day * 10, day * 10 + 10, &0, vec![1; 10]).await.expect("added");
+        two.clock.suspend(Span::from_days(1));
+    }
+    alone.put("restic/www/config", Bytes::from_static(b"files")).await.expect("put");
+    let second = Watched::new(two.places[1].clone(), usize::MAX >> 3);
+    let repository = with_second(&two, &second);
+    repository.level("", |_| false).await.expect("levelled");
+    let put = second.put.lock().expect("no panic").clone();
+    let at = |part: &str| put.iter().position(|name| name.contains(part)).expect(part);
+    let last = |part: &str| put.iter().rposition(|name| name.contains(part)).expect(part);
+    assert!(last(&sets[3]) < at("restic/www") && at("restic/www") < at(&sets[2]), "{put:#?}");
+    assert!(last(&sets[2]) < at(&sets[1]) && last(&sets[1]) < at(&sets[0]), "{put:#?}");
+    // The log of the newest day goes on from the newest base, and comes with it.
+    let day = format!("{}-{}-{}", &sets[3][..4], &sets[3][4..6], &sets[3][6..8]);
+    assert!(last(&format!("logs/shop/log1/{day}")) < at("restic/www"), "{put:#?}");
+}
+
+/// A copy that does not answer holds nobody up; what it missed is there later.
+#[tokio::test(start_paused = true)]
+async fn a_copy_that_does_not_answer_delays_no_other() {
+    let two = two();
+    let second = Watched::new(two.places[1].clone(), 0);
+    let repository = with_second(&two, &second);
+    let body = Bytes::from_static(b"a piece of log");
+    #[expect(clippy::disallowed_methods, reason = "the paused time of tokio")]
+    let began = tokio::time::Instant::now();
+    let done = repository.put("logs/a", body.clone()).await.expect("one copy is enough");
+    assert_eq!(done, [0].into());
+    let grace = began.elapsed();
+    assert!(grace < std::time::Duration::from_secs(10), "{grace:?} of the time that is simulated");
+    assert!(repository.states()[1].is_away, "{:?}", repository.states());
+    assert_eq!(repository.put("logs/b", body.clone()).await.expect("put"), [0].into());
+    assert_eq!(began.elapsed(), grace, "it is left alone");
+    two.clock.suspend(Span::from_secs(31));
+    assert_eq!(repository.put("logs/c", body.clone()).await.expect("put"), [0].into());
+    assert!(began.elapsed() < 3 * grace, "it is asked again now and then");
+    // It answers again: what waited there has come, the rest is brought to it.
+    second.may.add_permits(1000);
+    while repository.states()[1].error.is_some() {
+        tokio::task::yield_now().await;
+    }
+    repository.level("", |_| false).await.expect("levelled");
+    for name in ["logs/a", "logs/b", "logs/c"] {
+        assert_eq!(second.get(name, None).await.expect("there"), body, "{name}");
+    }
+    assert_eq!(repository.put("logs/d", body).await.expect("put"), [0, 1].into());
 }

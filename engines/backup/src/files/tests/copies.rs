@@ -93,7 +93,7 @@ async fn a_copy_that_is_away_is_said_to_lack_the_snapshot_until_it_is_levelled()
     // What the next one refers to is not at the copy that was away.
     let taken = host.take(&host.files()).await.expect("taken");
     assert_eq!(taken.copies, ["copy0"], "{taken:?}");
-    host.repository.level("restic/").await.expect("levelled");
+    host.repository.level("restic/", |_| false).await.expect("levelled");
     assert_eq!(check(&host, Share::All).await.wrong, 0);
     assert_eq!(host.take(&host.files()).await.expect("taken").copies, ["copy0", "copy1"]);
 }

@@ -120,6 +120,21 @@ async fn what_is_locked_stays_and_goes_when_its_time_has_come() {
     assert_eq!(stage.stored(), []);
 }
 
+/// What is locked is hidden from whoever lists, and goes when its lock ends.
+#[tokio::test]
+async fn what_is_locked_is_hidden_until_it_goes() {
+    let stage = Stage::new();
+    let server = stage.s3(SERVER);
+    server.put(NAME, BODY, in_days(90)).await.expect("added");
+    server.hide(NAME).await.expect("hidden");
+    assert_eq!((server.size(NAME).await.expect("it answers"), stage.stored()), (None, vec![Some(BODY), None]));
+    assert_eq!(server.delete(NAME).await.expect_err("locked").why, Why::Refused);
+    assert!(stage.stored().contains(&Some(BODY)));
+    stage.server.pass(Duration::from_hours(91 * 24));
+    server.delete(NAME).await.expect("its time has come");
+    assert_eq!(stage.stored(), []);
+}
+
 /// What is said to be deleted is looked for: the listing is the proof.
 #[tokio::test]
 async fn a_deletion_that_is_only_said_is_refused() {
@@ -146,6 +161,28 @@ async fn a_lock_is_extended_and_never_shortened() {
         let found = Time::from_secs(versions[0].locked_until.expect("locked"));
         assert!(found.since(expected).secs().abs() < 60, "{found} for {days} days");
     }
+}
+
+/// The same without the bytes, for what later objects depend on.
+#[tokio::test]
+async fn the_lock_of_what_others_depend_on_is_extended_and_never_shortened() {
+    let stage = Stage::new();
+    let host = stage.s3(HOST);
+    host.put(NAME, BODY, in_days(10)).await.expect("added");
+    for (days, locked) in [(20, 20), (5, 20), (30, 30)] {
+        host.extend(NAME, in_days(days).expect("a time")).await.expect("locked for as long, or longer");
+        let found = host.locked_until(NAME).await.expect("it answers").expect("locked");
+        let expected = in_days(locked).expect("a time");
+        assert!(found.since(expected).secs().abs() < 60, "{found} for {days} days");
+        assert_eq!(stage.stored(), [Some(BODY)]);
+    }
+    assert_eq!(host.locked_until("sets/none").await.expect("it answers"), None);
+    host.extend("sets/none", in_days(1).expect("a time")).await.expect_err("there is nothing to lock");
+    let unlocked = BucketSettings { lock: false, ..stage.settings(HOST) };
+    let unlocked = S3::new(&unlocked, &stage.context).expect("a bucket");
+    unlocked.extend(NAME, in_days(90).expect("a time")).await.expect("nothing is asked for");
+    let found = host.locked_until(NAME).await.expect("it answers").expect("locked");
+    assert!(found < in_days(40).expect("a time"), "{found}");
 }
 
 /// A lock that was asked for and is not there is a failure, though the object is.

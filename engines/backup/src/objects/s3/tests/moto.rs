@@ -87,8 +87,11 @@ async fn moto_agrees_on_versions_and_locks() {
     let error = s3.delete(NAME).await.expect_err("locked");
     assert_eq!(error.why, Why::Refused);
     assert_eq!(error.reason, format!("it is locked until {}; delete it then", end_of_second(until.expect("a time"))));
+    let later = in_days(95).expect("a time");
+    s3.extend(NAME, later).await.expect("locked for longer");
+    assert_eq!(s3.locked_until(NAME).await.expect("it answers"), Some(end_of_second(later)));
     let later = in_days(100);
-    s3.put(NAME, BODY, later).await.expect("locked for longer");
+    s3.put(NAME, BODY, later).await.expect("locked for longer still");
     let error = s3.delete(NAME).await.expect_err("locked");
     assert_eq!(error.reason, format!("it is locked until {}; delete it then", end_of_second(later.expect("a time"))));
     assert_eq!(s3.get(NAME, None).await.expect("it is there"), BODY);
