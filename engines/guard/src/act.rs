@@ -22,7 +22,7 @@ mod test_net;
 pub use allowlist::{Allowed, Allowlist, Refusal, read_list, shown};
 pub use bans::{Ban, BanKey, Bans, BansError, Opened, Origin, PastBans};
 pub use caps::{Admission, Caps};
-pub use enforcer::{Done, Drift, Enforcer, EnforcerError, EventNumbers, History, Request};
+pub use enforcer::{Done, Drift, Enforcer, EnforcerError, EventNumbers, History, Request, later};
 pub use firewall::{BadPorts, Firewall, FirewallError, Held, Hold, Lasting, Ports, Protocol, Wanted};
 pub use host::{HostFacts, SshSettings};
 pub use nft::Nft;

@@ -73,6 +73,12 @@ pub fn commands() -> Vec<Command> {
                         .action(ArgAction::SetTrue)
                         .help("Forget the history as well: the next ban is a first one"),
                 )
+                .arg(
+                    Arg::new("yes")
+                        .long("yes")
+                        .action(ArgAction::SetTrue)
+                        .help("End the bans of whole networks that the address is in as well"),
+                )
                 .arg(json_flag()),
         )
         .subcommand(clap::Command::new("allow").about("Show who is never banned, and why").arg(json_flag()))
@@ -216,6 +222,14 @@ fn bans(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, Fa
             "all" => String::new(),
             ports => format!(", {ports}"),
         };
+        let offenders: Vec<&str> = list(ban, "offenders").iter().filter_map(Value::as_str).collect();
+        let offenders = match (offenders.len(), count(ban, "offenders_count")) {
+            (0, _) => String::new(),
+            (named, all) if u64::try_from(named).is_ok_and(|named| named < all) => {
+                format!(", for {} and others, {all} in all", offenders.join(", "))
+            }
+            _ => format!(", for {}", offenders.join(", ")),
+        };
         let in_force = ban.get("in_force").and_then(Value::as_bool).unwrap_or(true);
         let is_simulated = ban.get("simulated").and_then(Value::as_bool).unwrap_or(false);
         let force = match (in_force, is_simulated) {
@@ -224,7 +238,7 @@ fn bans(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, Fa
             (false, false) => ", not in force",
         };
         context.line(&format!(
-            "{:width$}  {}  since {}  {until}{again}{ports}{force}",
+            "{:width$}  {}  since {}  {until}{again}{ports}{offenders}{force}",
             text(ban, "address"),
             text(ban, "rule"),
             text(ban, "since")
@@ -238,6 +252,8 @@ fn reload(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, 
     let done: Value = answer.accepted("nothing was read again")?.json()?;
     if wants_json(matches) {
         context.json(&done);
+    } else {
+        list(&done, "notes").iter().filter_map(Value::as_str).for_each(|note| context.note(&printable(note)));
     }
     let mistakes: Vec<&str> = list(&done, "mistakes").iter().filter_map(Value::as_str).collect();
     if !mistakes.is_empty() {
@@ -296,6 +312,7 @@ fn unban(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, F
         None => question,
     };
     let question = if matches.get_flag("forget") { question.parameter("forget", "true") } else { question };
+    let question = if matches.get_flag("yes") { question.parameter("around", "true") } else { question };
     let answer = context.ask_agent(agent(matches), question)?;
     let failed = match written {
         Some(written) if answer.status == CONFLICT => format!("{written} is still banned"),
@@ -311,8 +328,10 @@ fn unban(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, F
             bans => context.line(&format!("{bans} bans are over")),
         }
     }
-    if let (Some(written), Some(list)) = (written, done.get("listed").and_then(Value::as_str)) {
-        context.note(&format!("{written} is still banned: {list}"));
+    for still in ["around", "listed"] {
+        if let (Some(written), Some(why)) = (written, done.get(still).and_then(Value::as_str)) {
+            context.note(&format!("{written} is still banned: {why}"));
+        }
     }
     if let Some(reason) = done.get("unwritten").and_then(Value::as_str) {
         context.note(&format!(

@@ -199,8 +199,8 @@ fn unread_jails(folder: &Path) -> Vec<String> {
                 let why: Vec<String> = jail.problems.iter().map(ToString::to_string).collect();
                 format!("the jail {}: {}", jail.name, why.join("; "))
             };
-            let passed_over = jails.passed_over.iter().map(ToString::to_string);
-            passed_over.chain(jails.broken.into_iter().map(words)).collect()
+            let problems = jails.passed_over.iter().chain(&jails.mistyped).map(ToString::to_string);
+            problems.chain(jails.broken.into_iter().map(words)).collect()
         }
         Err(ReadError(problems)) => problems.iter().map(ToString::to_string).collect(),
     }

@@ -34,8 +34,9 @@ pub(crate) enum Wish {
     Allowed,
     /// A ban.
     Ban(BanOrder),
-    /// The end of bans: of this network, or of all. Their history is forgotten with `forget`.
-    Unban { network: Option<IpNet>, forget: bool },
+    /// The end of bans: of this network, or of all. Their history is forgotten with `forget`; bans of networks around it are ended
+    /// with `around`.
+    Unban { network: Option<IpNet>, around: bool, forget: bool },
     /// Bans and history of fail2ban.
     Import(Vec<ImportedBan>),
 }
@@ -135,7 +136,7 @@ fn wish(call: &Call) -> Result<Wish, Reply> {
             }
             Ok(Wish::Import(bans))
         }
-        (Method::Delete, ["bans"]) => Ok(Wish::Unban { network: None, forget: forgets(call) }),
+        (Method::Delete, ["bans"]) => Ok(Wish::Unban { network: None, around: true, forget: is_set(call, "forget") }),
         (Method::Delete, ["bans", network]) => {
             let network = network_of(network).ok_or_else(|| {
                 Reply::Json(
@@ -143,14 +144,15 @@ fn wish(call: &Call) -> Result<Wish, Reply> {
                     json!({ "error": format!("`{network}` is no address and no network") }).to_string().into(),
                 )
             })?;
-            Ok(Wish::Unban { network: Some(network), forget: forgets(call) })
+            let (around, forget) = (is_set(call, "around"), is_set(call, "forget"));
+            Ok(Wish::Unban { network: Some(network), around, forget })
         }
         _ => Err(Reply::error(404, "the guard knows nothing of that name")),
     }
 }
 
-fn forgets(call: &Call) -> bool {
-    call.parameter("forget") == Some("true")
+fn is_set(call: &Call, parameter: &str) -> bool {
+    call.parameter(parameter) == Some("true")
 }
 
 /// The address or network that a person writes.

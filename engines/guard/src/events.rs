@@ -20,10 +20,18 @@ pub(crate) struct Banned {
     pub(crate) count: u32,
     /// Whether the packet filter drops it; `false` in simulation.
     pub(crate) enforced: bool,
+    /// How often a ban that was in force already was prolonged since the last entry of it; 0 of a new one.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) prolonged: u32,
 }
 
 impl Body for Banned {
     const KIND: Kind = Kind::team("guard.banned", Family::Security);
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+const fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// A ban ended before its time.

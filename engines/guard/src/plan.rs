@@ -15,8 +15,8 @@ use crate::fail2ban::dates::{DateDetector, DateSettings};
 use crate::fail2ban::filter::{Filter, FilterSettings};
 use crate::fail2ban::short_text as short;
 use crate::fail2ban::{
-    ActionKind, Backend, BanAction, BanTime, Ignored, Jail, Jails, LogPath, Place, Port, Problem, ReadError, Services,
-    UseDns, read_jails,
+    Action, ActionKind, Backend, BanAction, BanTime, Ignored, Jail, Jails, LogPath, Place, Port, Problem, ReadError,
+    Services, UseDns, read_jails,
 };
 use crate::scenarios::Scenario;
 use crate::source::{Encoding, Follow, JournalSettings, Positions, Start, names};
@@ -28,6 +28,10 @@ const AS_BEFORE: &str = "it is followed as it was read last, until it is mended 
 /// The same of all of it.
 const ALL_AS_BEFORE: &str =
     "the configuration is followed as it was read last, until this is mended and `garant guard reload` is run";
+/// What is said of a configuration of fail2ban in which no jail is enabled. It may be meant so.
+pub(crate) const JAILS_OF: &str = "jails of ";
+/// What is impaired when a jail that is followed bans nobody.
+pub(crate) const BANS_OF: &str = "bans of jail ";
 /// Most tickets of a rule at once.
 pub(crate) const TICKETS_MAX: usize = 100_000;
 
@@ -40,6 +44,8 @@ pub(crate) struct Plan {
     pub(crate) rules: usize,
     /// What of the configuration can't be read, each with its place, the cause and what is done instead.
     pub(crate) mistakes: Vec<String>,
+    /// What of it can be read and is not followed as it may be meant.
+    pub(crate) notes: Vec<String>,
     /// The jails of fail2ban that are followed: what is gone back to when they can't be read later.
     pub(crate) jails: Option<Jails>,
 }
@@ -112,7 +118,14 @@ pub(crate) struct RulePlan {
 }
 
 impl Plan {
-    const EMPTY: Self = Self { streams: Vec::new(), impaired: Vec::new(), rules: 0, mistakes: Vec::new(), jails: None };
+    const EMPTY: Self = Self {
+        streams: Vec::new(),
+        impaired: Vec::new(),
+        rules: 0,
+        mistakes: Vec::new(),
+        notes: Vec::new(),
+        jails: None,
+    };
 
     /// Reads what the desired state names. `now` is the start: the years that a date without one may be of depend on it. What
     /// can't be read of the configuration of fail2ban is followed as it was `before`, where there was something.
@@ -124,7 +137,7 @@ impl Plan {
                 .and_then(|scenario| plan.add_scenario(scenario, &desired.settings, now));
             match added {
                 Ok(()) => plan.rules += 1,
-                Err(reason) => plan.impair(format!("scenario {name}"), reason),
+                Err(reason) => plan.note(format!("scenario {name}"), &reason),
             }
         }
         let Some(folder) = &desired.settings.fail2ban else { return plan };
@@ -136,6 +149,12 @@ impl Plan {
             }
             (Ok(jails), before) => {
                 plan.mistakes(folder, &jails.passed_over, "until then it is passed over, as fail2ban does");
+                plan.mistakes(folder, &jails.mistyped, "until then it counts as `false`, as with fail2ban");
+                if jails.jails.is_empty() && jails.broken.is_empty() {
+                    let reason = "no jail is enabled, so nobody is banned by one: write `enabled = true` into a jail of \
+                                  jail.local, or remove `fail2ban` from [guard]";
+                    plan.note(format!("{JAILS_OF}{}", folder.display()), reason);
+                }
                 plan.add_jails(jails, before, now);
             }
             (Err(ReadError(problems)), Some(before)) => {
@@ -157,6 +176,12 @@ impl Plan {
             let what = place.as_ref().map_or_else(|| folder.display().to_string(), Place::to_string);
             self.mistake(what, &format!("{message}; {instead}"));
         }
+    }
+
+    /// Says what can be read and is not followed as it may be meant.
+    fn note(&mut self, what: String, reason: &str) {
+        self.notes.push(format!("{what}: {reason}"));
+        self.impair(what, reason.to_owned());
     }
 
     fn mistake(&mut self, what: String, reason: &str) {
@@ -207,7 +232,7 @@ impl Plan {
                 Err(reason) if spares_unknown(jail).is_some() => match as_before(&jail.name) {
                     // Its rule is not followed from here on: a reload says so.
                     Some(_) => plan.mistake(what, &reason),
-                    None => plan.impair(what, reason),
+                    None => plan.note(what, &reason),
                 },
                 Err(reason) => match as_before(&jail.name).filter(|jail| plan.add(jail, &services, now).is_ok()) {
                     Some(jail) => {
@@ -217,6 +242,11 @@ impl Plan {
                     }
                     None => plan.mistake(what, &reason),
                 },
+            }
+        }
+        for jail in &followed {
+            if let Some(reason) = bans_nobody(jail) {
+                plan.note(format!("{BANS_OF}{}", jail.name), &reason);
             }
         }
         plan.jails = Some(Jails { jails: followed, broken: Vec::new(), ..jails });
@@ -308,6 +338,25 @@ fn spares_unknown(jail: &Jail) -> Option<String> {
             "its `ignoreip` has {}, and names are not looked up, for who owns a name decides whom it spares: it would ban whom \
              fail2ban spares. Write the addresses in `ignoreip`, or in `allow` of [guard], and remove the name",
             names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+        )
+    })
+}
+
+/// Why a jail that is followed bans nobody, if it names actions and garant takes none of those over that ban. One without any such
+/// action bans nobody with fail2ban either.
+fn bans_nobody(jail: &Jail) -> Option<String> {
+    let is_ban = |action: &Action| matches!(action.kind, ActionKind::Ban(_));
+    let refused: Vec<String> = jail
+        .actions
+        .iter()
+        .filter(|action| matches!(action.kind, ActionKind::Refused(_)))
+        .map(|action| format!("`{}`", short(&action.name)))
+        .collect();
+    (!refused.is_empty() && !jail.actions.iter().any(is_ban)).then(|| {
+        format!(
+            "its offenders are recorded and not banned, for {} is not taken over: write `banaction = nftables-multiport` in the \
+             jail, with `on_ban` in [guard] for a program of yours; or, if nobody is to be banned, remove that action",
+            refused.join(", ")
         )
     })
 }

@@ -30,11 +30,11 @@ use crate::figures::{Figures, Standing};
 use crate::kept::{Kept, Resumed, resume};
 use crate::lists;
 use crate::login::{Login, login};
-use crate::plan::{Impairment, Plan, TICKETS_MAX};
+use crate::plan::{BANS_OF, Impairment, JAILS_OF, Plan, TICKETS_MAX};
 use crate::simulation::SimulatedBans;
 use crate::source::{Journal, JournalBatch, JournalError, Notice, Wake};
 use crate::statement::{FINDINGS, Said, Statement};
-use crate::stream::{Found, FoundOffence, Stream, StreamState};
+use crate::stream::{Found, FoundOffence, Rule, Stream, StreamState};
 use crate::totals::{RuleTotals, Totals};
 
 mod orders;
@@ -81,6 +81,9 @@ const LISTS: &str = "lists";
 const TOLD_MAX: usize = 10;
 /// Most addresses, each of a rule, of which it is said that they are spared.
 const SPARED_MAX: usize = 10_000;
+/// How often at most it is told that a ban in force was prolonged, and most of those that are counted until then.
+const PROLONGED_TOLD_EVERY: Span = Span::from_secs(60);
+const PROLONGED_MAX: usize = 10_000;
 /// Orders that wait.
 const ORDERS_MAX: usize = 16;
 
@@ -108,6 +111,14 @@ struct Carried {
     jails: Option<Jails>,
     /// What was said of lists that were never read.
     unknown_lists: BTreeMap<String, String>,
+}
+
+/// What is to be told of a ban in force that was prolonged.
+struct Prolonged {
+    /// Since when it is to be told.
+    since: Monotonic,
+    /// The entry, so far.
+    told: Banned,
 }
 
 /// Why a session is over.
@@ -177,8 +188,9 @@ impl Guard {
             reconfigure(&mut carry.enforcer, &wanted.settings).await;
             let mut session = Session::begin(&context, wanted, self, carry).await?;
             if let Some(answer) = reload.take() {
-                let mistakes = &session.mistakes;
-                drop(answer.send(Reply::json(&json!({ "reloaded": mistakes.is_empty(), "mistakes": mistakes }))));
+                let (mistakes, notes) = (&session.mistakes, &session.notes);
+                let reply = json!({ "reloaded": mistakes.is_empty(), "mistakes": mistakes, "notes": notes });
+                drop(answer.send(Reply::json(&reply)));
             }
             let over = session.run(&mut orders, &mut desired).await?;
             carried = Some(session.end().await?);
@@ -282,6 +294,8 @@ struct Session<'a> {
     rules: usize,
     /// What of the configuration can't be read, and the jails that are followed.
     mistakes: Vec<String>,
+    /// What can be read, and is not followed as it may be meant.
+    notes: Vec<String>,
     jails: Option<Jails>,
     is_dirty: bool,
     kept_at: Monotonic,
@@ -297,6 +311,8 @@ struct Session<'a> {
     spared: BTreeSet<(IpNet, String)>,
     /// Logs that are not there.
     not_there: BTreeSet<String>,
+    /// Bans in force that were prolonged, until that is told.
+    prolonged: BTreeMap<BanKey, Prolonged>,
     /// Runs of the program of the policy.
     actions: JoinSet<Acted>,
     /// Until when the finding about bans that somebody is told of stays open, and the words on the last of them.
@@ -330,7 +346,8 @@ impl<'a> Session<'a> {
             }
             };
             let kept: Kept = kept.unwrap_or_else(read);
-            let Plan { streams, impaired, rules, mut mistakes, jails } = Plan::make(&desired, before.as_ref(), now);
+            let Plan { streams, impaired, rules, mut mistakes, notes, jails } =
+                Plan::make(&desired, before.as_ref(), now);
             let lists = &desired.settings.lists;
             unknown_lists
                 .retain(|what, _| lists.iter().any(|list| *what == format!("{LIST}{list}") && !list.starts_with('/')));
@@ -345,9 +362,10 @@ impl<'a> Session<'a> {
                 streams.map(|(number, (plan, kept))| Stream::new(number, plan, kept)).collect();
             let past: Vec<_> = streams.iter_mut().flat_map(|stream| stream.past_logins(logins_since, now)).collect();
             let kept = (kept.counts, kept.simulated, kept.logins);
-            ((streams, left), (impaired, mistakes, unknown_lists), (rules, jails), past, kept)
+            ((streams, left), (impaired, (mistakes, notes), unknown_lists), (rules, jails), past, kept)
         });
-        let ((mut streams, left), (impaired, mistakes, unknown_lists), (rules, jails), mut past, kept) = plan.await?;
+        let ((mut streams, left), (impaired, (mistakes, notes), unknown_lists), (rules, jails), mut past, kept) =
+            plan.await?;
         let (counts, simulated, logins) = kept;
         past.extend(past_journal_logins(context, &streams, logins_since).await);
         totals.hand_over(rules_of(&mut streams));
@@ -364,6 +382,8 @@ impl<'a> Session<'a> {
                 readers_of.insert(number, readers.spawn(reader));
             }
         }
+        let spared: Vec<IpNet> = streams.iter().flat_map(|of| &of.rules).flat_map(Rule::spared).copied().collect();
+        enforcer.spare(spared).await?;
         let mut session = Self {
             context,
             figures: &guard.figures,
@@ -383,6 +403,7 @@ impl<'a> Session<'a> {
             totals,
             rules,
             mistakes,
+            notes,
             jails,
             is_dirty: false,
             kept_at: monotonic,
@@ -394,6 +415,7 @@ impl<'a> Session<'a> {
             unknown_lists: if settings.simulate { BTreeMap::new() } else { unknown_lists },
             spared: BTreeSet::new(),
             not_there: BTreeSet::new(),
+            prolonged: BTreeMap::new(),
             actions: JoinSet::new(),
             tells: None,
             counts,
@@ -436,7 +458,7 @@ impl<'a> Session<'a> {
             let (address, rule) = (shown(ban.hold.network), ban.rule);
             let (log, failures, until, count) = (String::new(), 0, ban.until, ban.count);
             let enforced = !self.settings.simulate;
-            let banned = Banned { address, rule, log, failures, until, count, enforced };
+            let banned = Banned { address, rule, log, failures, until, count, enforced, prolonged: 0 };
             events.push(self.seal_ban(&banned, ban.event)?);
         }
         if !events.is_empty() {
@@ -488,6 +510,7 @@ impl<'a> Session<'a> {
     /// Keeps everything, and says what is not said yet.
     async fn end(mut self) -> Result<Carried, EngineError> {
         self.count().await?;
+        self.tell_prolonged(true).await?;
         self.keep().await?;
         let kept = Some(self.kept());
         if let Some(covered) = self.statement.end() {
@@ -657,6 +680,7 @@ impl<'a> Session<'a> {
     fn finding_of(&self, what: &str) -> Option<&'static str> {
         match what {
             PACKET_FILTER | CAP => Some(BANS_NOT_ENFORCED),
+            jail if jail.starts_with(BANS_OF) => Some(BANS_NOT_ENFORCED),
             list if self.unknown_lists.contains_key(list) => Some(BANS_NOT_ENFORCED),
             reading if is_about_reading(reading) => Some(LOGS_UNREAD),
             _ => None,
@@ -736,7 +760,6 @@ impl<'a> Session<'a> {
     /// Bans those who are to be banned, and journals it. The bans that were made, each of a network by a rule.
     async fn ban(&mut self, offences: Vec<FoundOffence>, now: Time) -> Result<Vec<(IpNet, String)>, EngineError> {
         let mut made = Vec::new();
-        let mut prolonged = BTreeSet::new();
         let mut requests = Vec::new();
         let mut details: BTreeMap<(IpNet, String), FoundOffence> = BTreeMap::new();
         let mut events = Vec::new();
@@ -753,12 +776,9 @@ impl<'a> Session<'a> {
             }
             let key = (offence.network, offence.rule.to_string());
             let until = left.map(|left| now + left);
-            let (is_answered, is_in_force) = self.enforcer.with_bans(|bans| answered(bans, &offence, until));
+            let is_answered = self.enforcer.with_bans(|bans| answered(bans, &offence, until, now));
             if is_answered || self.simulated.has_judged(&offence) {
                 continue;
-            }
-            if is_in_force {
-                prolonged.insert(key.clone());
             }
             let Some(ports) = offence.ports.clone() else {
                 self.totals.simulated += 1;
@@ -784,7 +804,7 @@ impl<'a> Session<'a> {
             self.look_before_ban().await?;
             match self.enforcer.ban(requests).await {
                 Ok(done) => {
-                    made.extend(bans_made(&done).filter(|key| !prolonged.contains(key)));
+                    made.extend(bans_made(&done));
                     events.extend(self.done(done, &details).await?);
                 }
                 Err(error) => {
@@ -861,6 +881,7 @@ impl<'a> Session<'a> {
                         until: ban.until,
                         count: ban.count,
                         enforced,
+                        prolonged: 0,
                     };
                     events.push(self.seal_ban(&event, ban.event)?);
                     if enforced {
@@ -876,6 +897,9 @@ impl<'a> Session<'a> {
                         slowest = Some(slowest.map_or(offence.at, |at| at.min(offence.at)));
                     }
                     tracing::info!(address = shown(ban.hold.network), rule = ban.rule, enforced, "banned");
+                }
+                Done::Prolonged(ban) => {
+                    events.extend(self.prolonged(&ban, details.get(&(ban.network, ban.rule.clone())))?);
                 }
                 Done::Simulated { request, first } => {
                     self.totals.simulated += 1;
@@ -900,6 +924,47 @@ impl<'a> Session<'a> {
             events.push(self.seal(&Reacted::to_offence(self.settings.probe.clone(), since, now))?);
         }
         Ok(events)
+    }
+
+    /// Counts that a ban in force lasts longer, for whoever goes on is told of once a minute. The entry of what could not be counted.
+    fn prolonged(&mut self, ban: &Ban, offence: Option<&FoundOffence>) -> Result<Option<Observed>, EngineError> {
+        let since = self.context.clock.monotonic();
+        let told = Banned {
+            address: shown(ban.hold.network),
+            rule: ban.rule.clone(),
+            log: offence.map(|offence| offence.log.to_string()).unwrap_or_default(),
+            failures: offence.map_or(0, |offence| u32::try_from(offence.failures).unwrap_or(u32::MAX)),
+            until: ban.until,
+            count: ban.count,
+            enforced: !self.settings.simulate,
+            prolonged: 1,
+        };
+        if let Some(Prolonged { told: known, .. }) = self.prolonged.get_mut(&ban.key()) {
+            let (failures, prolonged) =
+                (known.failures.saturating_add(told.failures), known.prolonged.saturating_add(1));
+            *known = Banned { failures, prolonged, ..told };
+        } else if self.prolonged.len() < PROLONGED_MAX {
+            self.prolonged.insert(ban.key(), Prolonged { since, told });
+        } else {
+            return self.seal(&told).map(Some);
+        }
+        Ok(None)
+    }
+
+    /// Journals the bans that were prolonged and not told of for a minute, or all of them.
+    async fn tell_prolonged(&mut self, all: bool) -> Result<(), EngineError> {
+        let now = self.context.clock.monotonic();
+        let due =
+            self.prolonged.extract_if(.., |_, prolonged| all || now.since(prolonged.since) >= PROLONGED_TOLD_EVERY);
+        let due: Vec<Prolonged> = due.map(|(_, prolonged)| prolonged).collect();
+        let mut events = Vec::with_capacity(due.len());
+        for prolonged in due {
+            events.push(self.seal(&prolonged.told)?);
+        }
+        if !events.is_empty() {
+            self.send(events).await?;
+        }
+        Ok(())
     }
 
     fn seal<B: Body>(&self, body: &B) -> Result<Observed, EngineError> {
@@ -966,6 +1031,7 @@ impl<'a> Session<'a> {
             self.recover(PACKET_FILTER).await?;
         }
         self.follow_bans().await?;
+        self.tell_prolonged(false).await?;
         self.tell_unwritten().await?;
         self.lists(monotonic).await?;
         self.pass(monotonic).await?;
@@ -1057,14 +1123,12 @@ impl<'a> Session<'a> {
 
     /// Says which logs are not there, and which are now.
     async fn missing(&mut self) -> Result<(), EngineError> {
-        let missing: BTreeSet<String> = self.streams.iter().filter_map(Stream::missing).collect();
-        for logs in &missing {
-            let reason = "it is not there, and is read as soon as it is. Where the log is in the journal of systemd, write \
-                          `backend = systemd` in the jail";
-            self.impair(logs.clone(), reason.to_owned()).await?;
+        let missing: BTreeMap<String, String> = self.streams.iter().filter_map(Stream::missing).collect();
+        for (logs, reason) in &missing {
+            self.impair(logs.clone(), reason.clone()).await?;
             self.not_there.insert(logs.clone());
         }
-        let found: Vec<String> = self.not_there.iter().filter(|logs| !missing.contains(*logs)).cloned().collect();
+        let found: Vec<String> = self.not_there.iter().filter(|logs| !missing.contains_key(*logs)).cloned().collect();
         for logs in found {
             self.not_there.remove(&logs);
             self.recover(&logs).await?;
@@ -1223,7 +1287,7 @@ impl<'a> Session<'a> {
         let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
         Standing {
             is_enforced,
-            bans: number(self.enforcer.with_bans(Bans::len)),
+            bans: number(self.enforcer.with_bans(Bans::held_len)),
             unread: number(self.impaired.keys().filter(|what| is_about_reading(what)).count()),
             banned: self.totals.bans,
             lines: self.totals.lines,
@@ -1244,6 +1308,8 @@ fn is_about_reading(what: &str) -> bool {
         && !what.starts_with(PATTERNS)
         && !what.starts_with(COUNTS)
         && !what.starts_with(FORMULA)
+        && !what.starts_with(BANS_OF)
+        && !what.starts_with(JAILS_OF)
 }
 
 /// Logins to sshd since then that the journal of systemd holds, where it is read for the first time: the last ones, within a bound.
@@ -1281,6 +1347,10 @@ async fn read_journal(
     entries: mpsc::Sender<(usize, Result<JournalBatch, JournalError>)>,
 ) {
     loop {
+        // journalctl does not notice a journal that begins later.
+        while settings.missing(Path::new("/")).is_some() {
+            tokio::time::sleep(TURN).await;
+        }
         let followed = Journal::follow(&context.programs, &settings, cursor.as_deref(), since, context.clock.now());
         let error = match followed {
             Ok(mut journal) => loop {
@@ -1321,14 +1391,14 @@ pub(crate) fn left(offence: &FoundOffence, now: Time) -> Option<Span> {
     }
 }
 
-/// Whether an offence whose ban would end at `until` has its ban already, and whether there is one that is in force.
-pub(crate) fn answered(bans: &Bans, offence: &FoundOffence, until: Option<Time>) -> (bool, bool) {
+/// Whether an offence whose ban would end at `until` has its ban already. One that has ended by `now` is none, for who offends again
+/// is banned again.
+pub(crate) fn answered(bans: &Bans, offence: &FoundOffence, until: Option<Time>, now: Time) -> bool {
     let key = BanKey { network: offence.network, rule: offence.rule.to_string() };
     // A line that is read again after a crash: its ban was made, and is not to be longer because of itself.
     let is_again = bans.past(&key).is_some_and(|past| offence.at <= past.last);
-    let ban = bans.get(&key);
     let lasts = |ban: &Ban| ban.until.is_none_or(|ends| until.is_some_and(|until| ends >= until));
-    (is_again || ban.is_some_and(lasts), ban.is_some())
+    is_again || bans.get_at(&key, now).is_some_and(lasts)
 }
 
 /// What somebody is told of a ban.
@@ -1355,5 +1425,6 @@ fn banned(offence: &FoundOffence, until: Option<Time>, count: u32, enforced: boo
         until,
         count,
         enforced,
+        prolonged: 0,
     }
 }

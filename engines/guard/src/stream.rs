@@ -2,6 +2,7 @@
 //! nothing here waits, so it runs on a thread that may block.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 
 use event::{Clock, Span, Time, Zone};
@@ -237,17 +238,28 @@ impl Stream {
     pub(crate) fn logs(&self) -> Vec<String> {
         match &self.source {
             Source::Files(tail, _) => tail.watched().1.map(ToOwned::to_owned).collect(),
-            Source::Journal { settings, .. } => {
-                let matches: Vec<String> = settings.matches.iter().map(|list| list.join(" ")).collect();
-                vec![format!("the journal of systemd ({})", matches.join(" + "))]
-            }
+            Source::Journal { settings, .. } if settings.missing(Path::new("/")).is_some() => Vec::new(),
+            Source::Journal { settings, .. } => vec![journal_name(settings)],
         }
     }
 
-    /// The logs that it is to read, when none of them is there.
-    pub(crate) fn missing(&self) -> Option<String> {
-        let Source::Files(_, patterns) = &self.source else { return None };
-        (!patterns.iter().any(|pattern| has_file(pattern))).then(|| patterns.join(", "))
+    /// The logs that it is to read and what to do, when none of them is there.
+    pub(crate) fn missing(&self) -> Option<(String, String)> {
+        match &self.source {
+            Source::Files(_, patterns) => {
+                let is_there = patterns.iter().any(|pattern| has_file(pattern));
+                let reason = "it is not there, and is read as soon as it is. Where the log is in the journal of systemd, write \
+                              `backend = systemd` in the jail";
+                (!is_there).then(|| (patterns.join(", "), reason.to_owned()))
+            }
+            Source::Journal { settings, .. } => settings.missing(Path::new("/")).map(|folders| {
+                let reason = format!(
+                    "there is no journal in {folders}, and it is read as soon as there is one. Start systemd-journald, or have the \
+                     log written to a file (by rsyslog) and name that as `logpath` of the jail"
+                );
+                (journal_name(settings), reason)
+            }),
+        }
     }
 
     /// Has its patterns expanded again: a folder has changed.
@@ -401,6 +413,12 @@ impl Stream {
     }
 }
 
+/// A journal, for people.
+fn journal_name(settings: &JournalSettings) -> String {
+    let matches: Vec<String> = settings.matches.iter().map(|list| list.join(" ")).collect();
+    format!("the journal of systemd ({})", matches.join(" + "))
+}
+
 /// The login that a line of a log tells of, at its own date; none that is of the future, or has no date.
 fn dated_login(dates: &mut DateDetector, line: &str, now: Time) -> Option<(Login, Time)> {
     let login = login(line)?;
@@ -441,6 +459,11 @@ impl Rule {
     /// What the rule closes.
     pub(crate) fn ports(&self) -> Option<Ports> {
         self.ports.clone()
+    }
+
+    /// Whom the rule never bans.
+    pub(crate) fn spared(&self) -> &[IpNet] {
+        &self.ignored
     }
 
     /// Forgets what was counted of an address that was unbanned.

@@ -26,8 +26,10 @@ use tokio::task::JoinSet;
 
 use crate::wire::{self, Asked, Desired, EngineStanding, FIGURES_MAX, FromAgent, PROTOCOL, Standing, ToAgent};
 
-/// Connections at a time; a further one is closed at once.
+/// Connections at a time; further ones wait in the queue of the socket, which the kernel bounds.
 const CONNECTIONS_MAX: usize = 16;
+/// Wait before a queue that was full is tried again.
+const CONNECT_AGAIN: Duration = Duration::from_millis(50);
 /// How long the first line may take.
 const FIRST_LINE: Duration = Duration::from_secs(5);
 /// How often an attached server hears how the engines are doing.
@@ -182,11 +184,8 @@ impl Link {
                     }
                 }
                 Some(_) = connections.join_next(), if !connections.is_empty() => {}
-                accepted = listener.accept() => {
+                accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => {
                     let (stream, _) = accepted?;
-                    if connections.len() >= CONNECTIONS_MAX {
-                        continue;
-                    }
                     let connection = Connection {
                         spool: Arc::clone(&self.spool),
                         followed: Arc::clone(&self.followed),
@@ -435,6 +434,16 @@ impl Drop for AbortOnDrop {
     }
 }
 
+/// Connects to a socket, and waits while its queue is full.
+async fn connect(socket: &Path) -> io::Result<tokio::net::UnixStream> {
+    loop {
+        match tokio::net::UnixStream::connect(socket).await {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => tokio::time::sleep(CONNECT_AGAIN).await,
+            done => return done,
+        }
+    }
+}
+
 /// Asks the agent at this socket, and waits for the answer.
 ///
 /// # Errors
@@ -446,7 +455,7 @@ pub async fn ask(socket: &Path, question: &Question, within: Span) -> io::Result
         body: String::from_utf8_lossy(&question.body).into_owned(),
     };
     let exchange = async {
-        let stream = tokio::net::UnixStream::connect(socket).await?;
+        let stream = connect(socket).await?;
         let (read, mut write) = stream.into_split();
         wire::write(&mut write, &ToAgent::Ask(asked)).await?;
         match wire::read::<FromAgent>(&mut BufReader::new(read)).await? {

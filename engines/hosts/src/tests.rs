@@ -5,10 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use engine::command::Question;
+use engine::door::{Access, Call, Door, Listeners, Method, Mount, Reply};
 use engine::sim::World;
-use engine::{CancellationToken, Engine as _, Recorder};
+use engine::{BoxFuture, CancellationToken, Engine as _, Recorder};
 use event::policy::Applied;
-use event::{Body, BootId, Kind, Time};
+use event::{Body, BootId, Kind, Span, Time};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use store::spool::{DiskSpool, SpoolBounds};
@@ -46,6 +48,28 @@ impl Drop for Host {
     }
 }
 
+/// A door that answers after a while.
+struct Slow;
+
+impl Door for Slow {
+    fn mounts(&self) -> &'static [Mount] {
+        &[Mount {
+            prefix: "/slow",
+            listeners: Listeners::Team,
+            access: Access::TeamToken,
+            methods: &[Method::Get],
+            body_bytes_max: 0,
+        }]
+    }
+
+    fn call(&self, _call: Call) -> BoxFuture<'_, Reply> {
+        Box::pin(async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            Reply::json(&1)
+        })
+    }
+}
+
 fn of_engine(text: &str) -> BTreeMap<String, Box<RawValue>> {
     [("toy".to_owned(), RawValue::from_string(text.to_owned()).expect("JSON"))].into()
 }
@@ -69,7 +93,8 @@ impl Host {
         listener.set_nonblocking(true).expect("a socket");
         let followed = FollowedState::load(self.state()).expect("readable");
         let board = watch::Sender::new(None);
-        let link = Link::new(listener, Arc::clone(&self.spool), followed, Vec::new(), Vec::new(), board.subscribe());
+        let doors: Vec<Arc<dyn Door>> = vec![Arc::new(Slow)];
+        let link = Link::new(listener, Arc::clone(&self.spool), followed, doors, Vec::new(), board.subscribe());
         let context = self.world.context("server.link".parse().expect("a name")).expect("a context");
         self.tasks.push(tokio::spawn(async move {
             let _board = board;
@@ -218,4 +243,21 @@ async fn a_server_that_is_let_go_stays_away() {
     host.done(2).await;
     tokio::time::sleep(Duration::from_millis(700)).await;
     assert_eq!(host.spooled(), 1);
+}
+
+/// NH-1: many commands at once wait for each other, and none is refused.
+#[tokio::test]
+async fn many_commands_at_once_are_answered_in_turn() {
+    let mut host = Host::new();
+    host.agent();
+    let socket = AgentPlace { state: host.state().to_owned() }.socket();
+    let asking = (0..60).map(|_| {
+        let socket = socket.clone();
+        let question = Question { method: Method::Get, target: "/slow".to_owned(), body: Vec::new() };
+        tokio::spawn(async move { crate::agent::ask(&socket, &question, Span::from_secs(120)).await })
+    });
+    for asked in asking.collect::<Vec<_>>() {
+        let (status, answer) = asked.await.expect("no panic").expect("an answer");
+        assert_eq!((status, answer.trim()), (200, "1"));
+    }
 }

@@ -87,13 +87,18 @@ impl CommandContext for Asking<'_> {
         let socket = socket.unwrap_or_else(|| if is_started { &started } else { Path::new(AGENT_SOCKET) });
         let answer = self.runtime.block_on(hosts::agent::ask(socket, &question, WITHIN));
         let (status, body) = answer.map_err(|error| {
-            let failure = Failure::new(format!("no agent answers at {}", socket.display())).because(&error);
+            let is_there = matches!(error.kind(), std::io::ErrorKind::TimedOut | std::io::ErrorKind::WouldBlock);
+            let what = if is_there { "the agent does not answer in time at" } else { "no agent answers at" };
+            let failure = Failure::new(format!("{what} {}", socket.display())).because(&error);
             failure.remedy(match error.kind() {
                 std::io::ErrorKind::PermissionDenied => {
                     "run this command as root, or as a user who may enter that directory and is in the group of the socket"
                 }
                 std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => {
                     "start `garant up` as root, or the unit garant-agent.service; name another socket with --agent"
+                }
+                std::io::ErrorKind::TimedOut => {
+                    "it is busy or stopped, and may do later what was asked: see how it stands before asking again"
                 }
                 _ => "look at the log of the agent: it runs, and is busy, or of another release",
             })

@@ -96,6 +96,8 @@ const fn narrowest(network: IpNet) -> u8 {
 #[derive(Clone, Debug)]
 pub struct Allowlist {
     configured: BTreeSet<IpNet>,
+    /// Networks of IPv6 that rules spare (`ignoreip`): nobody is let in for it, and no ban of a neighbour holds them back.
+    spared: BTreeSet<IpNet>,
     of_host: BTreeMap<IpAddr, Allowed>,
     sessions: BTreeSet<IpAddr>,
     /// When somebody last logged in from there.
@@ -107,7 +109,8 @@ impl Allowlist {
     /// The list with the networks of the policy; sources of logins count for `logins_kept`.
     pub fn new(configured: impl IntoIterator<Item = IpNet>, logins_kept: Span) -> Self {
         let configured = configured.into_iter().map(canonical).collect();
-        Self { configured, of_host: BTreeMap::new(), sessions: BTreeSet::new(), logins: BTreeMap::new(), logins_kept }
+        let (spared, of_host, sessions, logins) = Default::default();
+        Self { configured, spared, of_host, sessions, logins, logins_kept }
     }
 
     /// Who logged in, and when last: to be kept over a restart.
@@ -118,6 +121,17 @@ impl Allowlist {
     /// Replaces the networks of the policy.
     pub fn configure(&mut self, networks: impl IntoIterator<Item = IpNet>) {
         self.configured = networks.into_iter().map(canonical).collect();
+    }
+
+    /// Replaces the networks that rules spare.
+    pub fn spare(&mut self, networks: impl IntoIterator<Item = IpNet>) {
+        // An address of IPv4 is banned alone.
+        self.spared = networks.into_iter().map(canonical).filter(|network| matches!(network, IpNet::V6(_))).collect();
+    }
+
+    /// Whether a rule spares somebody in the network.
+    pub fn spares(&self, network: IpNet) -> bool {
+        self.spared.iter().any(|spared| overlap(*spared, network))
     }
 
     /// Replaces what is known of the host, and who has a session.
@@ -193,7 +207,7 @@ impl Allowlist {
     }
 
     /// What to hold back in the packet filter when this is banned: the network itself, or the /64 that an IPv6 address is in;
-    /// of a /64 that holds somebody who is allowed, the one address.
+    /// of a /64 that holds somebody who is allowed or whom a rule spares, the one address.
     ///
     /// # Errors
     /// It must not be banned.
@@ -211,7 +225,7 @@ impl Allowlist {
         let wide = widened(network);
         // A link-local /64 is every neighbour of this host.
         let neighbours = matches!(network, IpNet::V6(v6) if v6.addr().is_unicast_link_local());
-        Ok(if neighbours || self.meets(wide).is_some() { network } else { wide })
+        Ok(if neighbours || self.meets(wide).is_some() || self.spares(wide) { network } else { wide })
     }
 
     /// The networks of a list without what is allowed: those that hold somebody who is are cut around them. Returned beside them
@@ -258,7 +272,7 @@ fn translated(network: IpNet) -> Option<IpNet> {
 }
 
 /// An IPv6 network as wide as a customer's; behind a translator each customer has an address.
-fn widened(network: IpNet) -> IpNet {
+pub(super) fn widened(network: IpNet) -> IpNet {
     match network {
         translator if translated(translator).is_some() => translator,
         IpNet::V6(v6) if v6.prefix_len() > CUSTOMER_V6 => {

@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 
 #[cfg(test)]
 use super::Ports;
+use super::allowlist::widened;
 use super::{Hold, Lasting};
 
 mod line;
@@ -378,6 +379,54 @@ impl Bans {
         }
         self.bound_past();
         Ok(())
+    }
+
+    /// What bans hold back, by one rule each: bans of several addresses of IPv6 that hold back one network are one. In order.
+    pub fn held_each(&self, mut each: impl FnMut(&[&Ban])) {
+        let mut of_rules: BTreeMap<(&Hold, &str), Vec<&Ban>> = BTreeMap::new();
+        let mut bans = self.in_force.values().peekable();
+        // The addresses of a network stand together.
+        while let Some(ban) = bans.next() {
+            let customer = widened(ban.network);
+            let is_last = bans.peek().is_none_or(|next| widened(next.network) != customer);
+            if is_last && of_rules.is_empty() {
+                each(&[ban]);
+                continue;
+            }
+            of_rules.entry((&ban.hold, &ban.rule)).or_default().push(ban);
+            if is_last {
+                for bans in of_rules.values() {
+                    each(bans);
+                }
+                of_rules.clear();
+            }
+        }
+    }
+
+    /// How many there are of [`held_each`](Self::held_each).
+    pub fn held_len(&self) -> usize {
+        let mut count = 0;
+        self.held_each(|_| count += 1);
+        count
+    }
+
+    /// Gives bans that are in force something else to hold back. Where the file can't be written, that is so all the same, and is
+    /// written as soon as it can be.
+    pub fn hold_instead(&mut self, holds: Vec<(BanKey, Hold)>) {
+        for (key, hold) in holds {
+            for ban in [self.in_force.get_mut(&key), self.untold.get_mut(&key)].into_iter().flatten() {
+                ban.hold.clone_from(&hold);
+            }
+            self.torn = true;
+        }
+        if let Err(error) = self.mend() {
+            tracing::warn!(%error, "what bans hold back has changed, and can't be written down yet");
+        }
+    }
+
+    /// The ban in force at `now`, if there is one: one whose time is over is none, whether or not it was taken out.
+    pub fn get_at(&self, key: &BanKey, now: Time) -> Option<&Ban> {
+        self.in_force.get(key).filter(|ban| ban.until.is_none_or(|until| until > now))
     }
 
     /// Takes bans out. What is remembered of them stays, unless `forget`.

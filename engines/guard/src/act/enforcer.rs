@@ -13,7 +13,7 @@ use engine::EventNumber;
 use event::{Clock, Span, Time};
 use ipnet::IpNet;
 
-use super::allowlist::canonical;
+use super::allowlist::{canonical, widened};
 use super::bans::longer;
 use super::firewall::NoFirewall;
 use super::{
@@ -53,8 +53,10 @@ pub struct Request {
 /// What became of a ban that was asked for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Done {
-    /// It is durable and enforced. One that was in force already has the longer of both times.
+    /// It is durable and enforced.
     Banned(Ban),
+    /// It was in force already, and has the longer of both times: that is durable and enforced.
+    Prolonged(Ban),
     /// It is over the cap, and nothing was done.
     Simulated {
         /// What was asked for.
@@ -348,7 +350,10 @@ impl Enforcer {
             .await?;
             return Err(error);
         }
-        done.extend(new.into_iter().map(Done::Banned));
+        let prolonged: BTreeSet<BanKey> =
+            before.iter().filter(|ban| ban.until.is_none_or(|until| until > now)).map(Ban::key).collect();
+        let is_new = |ban: Ban| if prolonged.contains(&ban.key()) { Done::Prolonged(ban) } else { Done::Banned(ban) };
+        done.extend(new.into_iter().map(is_new));
         Ok(done)
     }
 
@@ -373,7 +378,7 @@ impl Enforcer {
             event: Some((self.numbers)()),
         };
         let key = ban.key();
-        let (current, past) = self.with_bans(|bans| (bans.get(&key).cloned(), bans.past(&key)));
+        let (current, past) = self.with_bans(|bans| (bans.get_at(&key, now).cloned(), bans.past(&key)));
         ban.count = past.map_or(0, |past| past.count);
         if let Some(current) = current {
             // The same ban once more is no further one, and never a shorter one.
@@ -410,15 +415,28 @@ impl Enforcer {
         Ok(ended)
     }
 
-    /// Ends all bans of the address or network, and of everything within it, by any rule.
+    /// The bans of networks around the address or network: wider than that of one customer, and so of others too.
+    pub fn bans_around(&self, network: IpNet) -> Vec<Ban> {
+        let network = canonical(network);
+        self.with_bans(|bans| bans.iter().filter(|ban| is_around(ban, network)).cloned().collect())
+    }
+
+    /// Ends all bans of the address or network, and of everything within it, by any rule; with `around`, those of
+    /// [`bans_around`](Self::bans_around) too.
     ///
     /// # Errors
     /// As [`unban`](Self::unban).
-    pub async fn unban_network(&mut self, network: IpNet, forget: bool) -> Result<Vec<Ban>, EnforcerError> {
+    pub async fn unban_network(
+        &mut self,
+        network: IpNet,
+        around: bool,
+        forget: bool,
+    ) -> Result<Vec<Ban>, EnforcerError> {
         let network = canonical(network);
         // Whoever asks for an address wants it to be reachable: also what a ban of another address of its /64 holds back.
         let meets = |ban: &&Ban| {
-            network.contains(&ban.network) || ban.network.contains(&network) || ban.hold.network.contains(&network)
+            let is_held = ban.network.contains(&network) || ban.hold.network.contains(&network);
+            network.contains(&ban.network) || is_held && (around || !is_around(ban, network))
         };
         let keys = self.with_bans(|bans| bans.iter().filter(meets).map(Ban::key).collect());
         let ended = self.unban(keys, forget).await?;
@@ -490,6 +508,29 @@ impl Enforcer {
         let ended = if keys.is_empty() { Vec::new() } else { self.unban(keys, false).await? };
         self.judged = Some(networks);
         Ok(ended)
+    }
+
+    /// Replaces whom rules spare. Bans that hold back neighbours of theirs with them hold back the offender alone from the next
+    /// [`reconcile`](Self::reconcile) on.
+    ///
+    /// # Errors
+    /// The thread that writes died.
+    pub async fn spare(&mut self, networks: impl IntoIterator<Item = IpNet>) -> Result<(), EnforcerError> {
+        self.allowlist.spare(networks);
+        let narrowed: Vec<(BanKey, Hold)> = self.with_bans(|bans| {
+            let wide = bans.iter().filter(|ban| ban.hold.network != ban.network);
+            wide.filter(|ban| self.allowlist.spares(ban.hold.network))
+                .map(|ban| (ban.key(), Hold { network: ban.network, ports: ban.hold.ports.clone() }))
+                .collect()
+        });
+        if narrowed.is_empty() {
+            return Ok(());
+        }
+        let narrow = move |bans: &mut Bans| {
+            bans.hold_instead(narrowed);
+            Ok(())
+        };
+        self.change(narrow).await
     }
 
     /// Replaces the networks of lists, cut around who is allowed.
@@ -746,8 +787,13 @@ impl History {
     }
 }
 
+/// Whether the ban is of a network around this one that is wider than that of one customer.
+fn is_around(ban: &Ban, network: IpNet) -> bool {
+    ban.network.contains(&network) && ban.network.prefix_len() < widened(network).prefix_len()
+}
+
 /// The later of two ends; none is the latest.
-fn later(a: Option<Time>, b: Option<Time>) -> Option<Time> {
+pub fn later(a: Option<Time>, b: Option<Time>) -> Option<Time> {
     Some(a?.max(b?))
 }
 

@@ -25,6 +25,9 @@ pub struct Jails {
     /// Of these, files that are there and were passed over, because they can't be read or are no text.
     #[serde(skip)]
     pub passed_over: Vec<Problem>,
+    /// Of these, switches that are neither on nor off, and count as off.
+    #[serde(skip)]
+    pub mistyped: Vec<Problem>,
 }
 
 /// A jail that can't be read.

@@ -12,7 +12,7 @@ use super::jail::{Backend, BanTime, BrokenJail, Ignored, Increment, Jail, Jails,
 use super::library::{Config, INCLUDES, Library};
 use super::options::{extract, short, words};
 use super::problem::{Place, Problem, ReadError};
-use super::reader::{Definition, FILTER_OPTIONS, as_bool, filter_definition, integer, missing};
+use super::reader::{Definition, FILTER_OPTIONS, as_bool, filter_definition, integer, is_bool, missing};
 
 #[cfg(test)]
 mod tests;
@@ -131,8 +131,9 @@ pub fn read_jails(config_dir: &Path) -> Result<Jails, ReadError> {
         )
         .into());
     }
-    let (disabled, broken, notes, passed_over) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let mut read = Jails { jails: Vec::new(), disabled, broken, notes, passed_over };
+    let (disabled, broken, notes) = (Vec::new(), Vec::new(), Vec::new());
+    let (passed_over, mistyped) = (Vec::new(), Vec::new());
+    let mut read = Jails { jails: Vec::new(), disabled, broken, notes, passed_over, mistyped };
     for name in names {
         match read_jail(&mut library, &mut sections, &name) {
             Ok(Some(jail)) => read.jails.push(jail),
@@ -142,6 +143,7 @@ pub fn read_jails(config_dir: &Path) -> Result<Jails, ReadError> {
     }
     read.notes = library.notes().cloned().collect();
     read.passed_over = library.passed_over().iter().cloned().collect();
+    read.mistyped = library.mistyped().iter().cloned().collect();
     Ok(read)
 }
 
@@ -159,7 +161,13 @@ fn options_of(
             Lookup::Found(value) => {
                 let text = match kind {
                     Kind::Text => Some(value.text.clone()),
-                    Kind::Bool => Some(as_bool(&value.text).to_owned()),
+                    Kind::Bool => {
+                        if !is_bool(&value.text) {
+                            let what = format!("`{name} = {}` is neither true nor false", short(&value.text));
+                            library.mistype(value.place.clone(), &what);
+                        }
+                        Some(as_bool(&value.text).to_owned())
+                    }
                     Kind::Int => integer(&value.text).map(|number| number.to_string()),
                 };
                 match text {

@@ -46,6 +46,7 @@ pub(crate) struct Library {
     configs: BTreeMap<String, Option<Arc<Config>>>,
     notes: BTreeSet<Problem>,
     passed_over: BTreeSet<Problem>,
+    mistyped: BTreeSet<Problem>,
 }
 
 impl Library {
@@ -67,6 +68,7 @@ impl Library {
             configs: BTreeMap::new(),
             notes: BTreeSet::new(),
             passed_over: BTreeSet::new(),
+            mistyped: BTreeSet::new(),
         })
     }
 
@@ -82,6 +84,19 @@ impl Library {
     /// Files that are there and were passed over.
     pub(crate) fn passed_over(&self) -> &BTreeSet<Problem> {
         &self.passed_over
+    }
+
+    /// Switches that are neither on nor off.
+    pub(crate) fn mistyped(&self) -> &BTreeSet<Problem> {
+        &self.mistyped
+    }
+
+    /// Takes a switch that is neither on nor off for off, as fail2ban does.
+    pub(crate) fn mistype(&mut self, place: Option<Place>, what: &str) {
+        if self.mistyped.len() < NOTES_MAX {
+            self.mistyped.insert(Problem::new(place.clone(), format!("{what}: correct it")));
+        }
+        self.note(Problem::new(place, format!("{what}, and counts as `false` as with fail2ban: correct it")));
     }
 
     /// Passes a file over, as fail2ban does. What is done about that is decided by whoever reads more than once: the problem does not

@@ -172,6 +172,11 @@ pub(crate) fn as_bool(text: &str) -> &'static str {
     if ["1", "on", "true", "yes"].contains(&text.to_lowercase().as_str()) { "True" } else { "False" }
 }
 
+/// Whether a switch is on or off; anything else counts as off.
+pub(crate) fn is_bool(text: &str) -> bool {
+    as_bool(text) == "True" || ["0", "off", "false", "no", ""].contains(&text.to_lowercase().as_str())
+}
+
 /// A whole number as Python reads one.
 pub(crate) fn integer(text: &str) -> Option<i64> {
     let text = text.trim_matches(is_space);

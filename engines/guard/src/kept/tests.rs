@@ -129,7 +129,7 @@ impl Host {
         let desired = Desired { settings: settings.expect("settings"), revision: "1".to_owned() };
         let now = self.clock.now();
         let plan = Plan::make(&desired, None, now);
-        assert_eq!(plan.impaired, []);
+        assert_eq!(plan.mistakes, [""; 0]);
         let Resumed { streams, left } = resume(plan.streams, self.kept.streams.clone(), now);
         self.streams =
             streams.into_iter().enumerate().map(|(number, (plan, kept))| Stream::new(number, plan, kept)).collect();

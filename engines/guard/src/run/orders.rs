@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use serde_json::json;
 
 use super::Session;
-use crate::act::{Ban, BanKey, Bans, Done, Origin, Ports, Request, shown};
+use crate::act::{Ban, BanKey, Done, Origin, Ports, Request, later, shown};
 use crate::door::{BANS_SHOWN, BanOrder, ImportedBan, Wish};
 use crate::lists;
 use crate::simulation::SimulatedBan;
@@ -18,6 +18,10 @@ use crate::stream::Stream;
 
 /// The rule of bans that a person orders.
 const MANUAL: &str = "manual";
+/// Most offenders of a network that are named.
+const OFFENDERS_SHOWN: usize = 20;
+/// Most networks around an address that are named.
+const AROUND_SHOWN: usize = 5;
 
 impl Session<'_> {
     /// Does what a command wants.
@@ -47,9 +51,13 @@ impl Session<'_> {
                     Err(error) => Reply::error(503, &error.to_string()),
                 }
             }
-            Wish::Unban { network, forget } => {
+            Wish::Unban { network, around, forget } => {
+                let kept = match network {
+                    Some(network) if !around => in_networks(&self.enforcer.bans_around(network)),
+                    _ => None,
+                };
                 let ended = match network {
-                    Some(network) => self.enforcer.unban_network(network, forget).await,
+                    Some(network) => self.enforcer.unban_network(network, around, forget).await,
                     None => self.enforcer.unban_all(forget).await,
                 };
                 let listed = match network {
@@ -60,6 +68,12 @@ impl Session<'_> {
                     _ => None,
                 };
                 match ended {
+                    Ok(ended)
+                        if ended.is_empty()
+                            && let Some(kept) = &kept =>
+                    {
+                        Reply::error(409, kept)
+                    }
                     Ok(ended)
                         if ended.is_empty()
                             && let Some(list) = &listed =>
@@ -89,6 +103,9 @@ impl Session<'_> {
                         if let Some(reason) = self.enforcer.unwritten() {
                             answer["unwritten"] = reason.into();
                         }
+                        if let Some(kept) = kept {
+                            answer["around"] = kept.into();
+                        }
                         if let Some(list) = listed {
                             answer["listed"] = in_a_list(&list).into();
                         }
@@ -104,7 +121,7 @@ impl Session<'_> {
     async fn answer(&mut self, done: Vec<Done>) -> Result<Reply, EngineError> {
         let reply = done.iter().find_map(|done| match done {
             Done::Refused(_, refusal) => Some(Reply::error(409, &refusal.to_string())),
-            Done::Banned(ban) => Some(Reply::json(&json!({
+            Done::Banned(ban) | Done::Prolonged(ban) => Some(Reply::json(&json!({
                 "banned": true,
                 "enforced": !self.settings.simulate,
                 "address": shown(ban.hold.network),
@@ -164,7 +181,7 @@ impl Session<'_> {
             Ok(done) => done,
             Err(error) => return Ok(Reply::error(503, &error.to_string())),
         };
-        let taken = done.iter().filter(|done| matches!(done, Done::Banned(_))).count();
+        let taken = done.iter().filter(|done| matches!(done, Done::Banned(_) | Done::Prolonged(_))).count();
         let spared = done.len() - taken;
         let events = self.done(done, &BTreeMap::new()).await?;
         self.send(events).await?;
@@ -175,12 +192,23 @@ impl Session<'_> {
     }
 
     fn status(&self) -> serde_json::Value {
+        let mut banned: BTreeMap<String, usize> = BTreeMap::new();
+        self.enforcer.with_bans(|bans| {
+            bans.held_each(|bans| {
+                if let Some(ban) = bans.first() {
+                    match banned.get_mut(&ban.rule) {
+                        Some(count) => *count += 1,
+                        None => _ = banned.insert(ban.rule.clone(), 1),
+                    }
+                }
+            });
+        });
         let rules: Vec<_> = self
             .streams
             .iter()
             .flat_map(|stream| &stream.rules)
             .map(|rule| {
-                let bans = self.enforcer.with_bans(|bans| bans.iter().filter(|ban| ban.rule == *rule.name).count());
+                let bans = banned.get(&*rule.name).copied().unwrap_or(0);
                 let simulated = self.shown_simulated().filter(|ban| ban.rule == *rule.name).count();
                 json!({
                     "rule": &*rule.name,
@@ -199,7 +227,7 @@ impl Session<'_> {
         json!({
             "enforced": self.is_enforced(),
             "simulated": self.settings.simulate,
-            "bans": self.enforcer.with_bans(Bans::len),
+            "bans": banned.values().sum::<usize>(),
             "bans_since_start": self.totals.bans,
             "bans_simulated": self.shown_simulated().count(),
             "simulated_since_start": self.totals.simulated,
@@ -222,19 +250,14 @@ impl Session<'_> {
     /// The bans, and behind them those of a simulation.
     fn bans(&self, offset: usize) -> Vec<serde_json::Value> {
         let in_force = self.is_enforced();
-        let made: Vec<_> = self.enforcer.with_bans(|bans| bans.iter().skip(offset).take(BANS_SHOWN).cloned().collect());
-        let all = self.enforcer.with_bans(Bans::len);
-        let made = made.iter().map(|ban| {
-            json!({
-                "address": shown(ban.hold.network),
-                "rule": ban.rule,
-                "since": ban.since.to_string(),
-                "until": ban.until.map(|until| until.to_string()),
-                "count": ban.count,
-                "ports": ban.hold.ports.to_string(),
-                "in_force": in_force,
-                "simulated": false,
-            })
+        let (mut made, mut all) = (Vec::new(), 0);
+        self.enforcer.with_bans(|bans| {
+            bans.held_each(|bans| {
+                if (offset..offset.saturating_add(BANS_SHOWN)).contains(&all) {
+                    made.extend(row(bans, in_force));
+                }
+                all += 1;
+            });
         });
         let simulated = self.shown_simulated().skip(offset.saturating_sub(all)).map(|ban| {
             json!({
@@ -248,8 +271,42 @@ impl Session<'_> {
                 "simulated": true,
             })
         });
-        made.chain(simulated).take(BANS_SHOWN).collect()
+        made.into_iter().chain(simulated).take(BANS_SHOWN).collect()
     }
+}
+
+/// What the bans of one rule hold back together, as a command is told.
+fn row(bans: &[&Ban], in_force: bool) -> Option<serde_json::Value> {
+    let first = bans.first()?;
+    let until = bans.iter().map(|ban| ban.until).reduce(later).flatten();
+    let mut row = json!({
+        "address": shown(first.hold.network),
+        "rule": first.rule,
+        "since": bans.iter().map(|ban| ban.since).min().map(|since| since.to_string()),
+        "until": until.map(|until| until.to_string()),
+        "count": bans.iter().map(|ban| ban.count).max(),
+        "ports": first.hold.ports.to_string(),
+        "in_force": in_force,
+        "simulated": false,
+    });
+    if first.network != first.hold.network {
+        let offenders = bans.iter().take(OFFENDERS_SHOWN).map(|ban| shown(ban.network));
+        row["offenders"] = offenders.collect::<Vec<_>>().into();
+        row["offenders_count"] = bans.len().into();
+    }
+    Some(row)
+}
+
+/// Why somebody is banned who is in banned networks, and what to do.
+fn in_networks(around: &[Ban]) -> Option<String> {
+    let named: Vec<String> =
+        around.iter().take(AROUND_SHOWN).map(|ban| format!("{} (by {})", shown(ban.network), ban.rule)).collect();
+    let first = around.first()?;
+    Some(format!(
+        "it is in the banned network {}. `garant guard unban {}` ends the ban of that network, and so does `--yes` beside the address",
+        named.join(", "),
+        first.network
+    ))
 }
 
 /// Why somebody is banned whom a list names, and what to do.

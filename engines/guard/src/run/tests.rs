@@ -547,3 +547,105 @@ async fn a_formula_without_a_result_is_said() {
     assert!(running.json(&["status"])["impaired"].to_string().contains("bantime.formula"));
     assert_ne!(running.is_open(LOGS_UNREAD), Some(true), "every log is read");
 }
+
+/// NH-1: what is not followed as it may be meant is said, and not passed over: a jail whose action is not taken over, a switch that is
+/// mistyped, a configuration without a jail.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_bans_nobody_is_said() {
+    let route = "[web]\naction = route\n";
+    let running = Running::start("", |_, at| {
+        write(at, "fail2ban/action.d/route.conf", "[Definition]\nactionban = ip route add blackhole <ip>\n");
+    })
+    .await;
+    let impaired = |running: &Running| -> Vec<String> {
+        let status = running.json(&["status"]);
+        let all = status["impaired"].as_array().expect("a list").iter();
+        all.map(|of| format!("{}: {}", of["what"].as_str().expect("text"), of["reason"].as_str().expect("text")))
+            .collect()
+    };
+    assert_eq!(impaired(&running), [""; 0]);
+    let (code, said) = running.reload(route).expect("read again");
+    assert!(code == 0 && said.contains("bans of jail web") && said.contains("`route` is not taken over"), "{said}");
+    assert!(impaired(&running)[0].starts_with("bans of jail web: its offenders are recorded and not banned"));
+    running.until("the finding", |running| running.is_open(BANS_NOT_ENFORCED) == Some(true)).await;
+    assert_eq!(running.is_open(LOGS_UNREAD), Some(false), "its log is read");
+    assert!(running.words(BANS_NOT_ENFORCED).expect("words").contains("bans of jail web"));
+    // Beside an action that bans, it is only not run; and without any, nobody is to be banned.
+    for meant in ["[web]\naction = route\n         nftables[port=ssh]\n", "[web]\naction =\n"] {
+        assert_eq!(running.reload(meant).expect("read again").0, 0);
+        assert_eq!(impaired(&running), [""; 0], "{meant}");
+    }
+    let failure = running.reload("[web]\nenabled = ture\n").expect_err("a mistake").to_string();
+    assert!(
+        failure.contains("jail.local:2") && failure.contains("`enabled = ture` is neither true nor false"),
+        "{failure}"
+    );
+    let said = impaired(&running).join("\n");
+    assert!(said.contains("no jail is enabled") && said.contains("as with fail2ban"), "{said}");
+    let (code, said) = running.reload("[web]\nenabled = no\n").expect("read again");
+    assert!(code == 0 && said.contains("no jail is enabled"), "{said}");
+    assert!(running.guard(&["status"]).expect("a status").1.contains("no jail is enabled"));
+}
+
+/// JO-1: a journal of systemd that is not there is not read, and that is said.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_journal_that_is_not_there_is_not_read() {
+    let running =
+        Running::start("[web]\nbackend = systemd[journalpath=@/journal]\njournalmatch = _COMM=web\n", |_, _| ()).await;
+    let status = running.json(&["status"]);
+    assert_eq!(status["logs"], json!([]), "{status}");
+    assert!(status["impaired"][0]["reason"].as_str().expect("text").starts_with("there is no journal in "), "{status}");
+    running.until("the finding", |running| running.is_open(LOGS_UNREAD) == Some(true)).await;
+}
+
+/// NH-1: an address whose failures go on while it is banned is told of once, and is one ban.
+#[tokio::test(flavor = "multi_thread")]
+async fn prolongations_of_a_ban_are_no_bans_and_are_told_together() {
+    let running = Running::start("", |_, _| ()).await;
+    running.fail("10.66.2.1");
+    running.until("the ban", |running| running.drops("10.66.2.1")).await;
+    for second in 1..=3 {
+        let date = format!("2027-01-15T08:00:0{second}Z");
+        append(running.folder.path(), "web.log", &format!("{date} from 10.66.2.1\n{date} from 10.66.2.1\n"));
+        running.until_counted("web", 2 + 2 * second).await;
+    }
+    let of_address = |running: &Running| {
+        let all = running.world.journal.of::<Banned>();
+        all.into_iter().filter(|banned| banned.address == "10.66.2.1").collect::<Vec<_>>()
+    };
+    assert_eq!((of_address(&running).len(), running.json(&["status"])["bans_since_start"].as_u64()), (1, Some(1)));
+    // At the end of what is followed, what was not told yet is.
+    assert_eq!(running.guard(&["reload"]).expect("read again").0, 0);
+    let told = of_address(&running);
+    assert_eq!(told.len(), 2);
+    assert!(told[1].prolonged > 0 && told[1].failures == 2 * told[1].prolonged, "{told:?}");
+}
+
+/// NH-1: the status and the list have one line for what is held back, however many offenders of a /64 there are.
+#[tokio::test(flavor = "multi_thread")]
+async fn offenders_of_one_network_are_one_line() {
+    let running = Running::start("", |_, _| ()).await;
+    let all = ["2001:db8:1::2", "2001:db8:1::3", "2001:db8:2::2", "10.66.3.1"];
+    for address in all {
+        running.fail(address);
+    }
+    running.until("the bans", |running| all.iter().all(|address| running.drops(address))).await;
+    let status = running.json(&["status"]);
+    assert_eq!((&status["bans"], &status["rules"][0]["banned"]), (&3.into(), &3.into()), "{status}");
+    let bans = running.json(&["bans"]);
+    let rows: Vec<_> =
+        bans.as_array().expect("a list").iter().map(|ban| (&ban["address"], &ban["offenders"])).collect();
+    let (null, both, one) = (Value::Null, json!(["2001:db8:1::2", "2001:db8:1::3"]), json!(["2001:db8:2::2"]));
+    assert_eq!(
+        rows,
+        [(&"10.66.3.1".into(), &null), (&"2001:db8:1::/64".into(), &both), (&"2001:db8:2::/64".into(), &one)]
+    );
+    assert!(running.guard(&["bans"]).expect("bans").1.contains(", for 2001:db8:1::2, 2001:db8:1::3"));
+    // A network that somebody has banned is not opened for one address.
+    running.guard(&["ban", "10.67.0.0/16"]).expect("banned");
+    let failure = running.guard(&["unban", "10.67.0.5"]).expect_err("it is in a network").to_string();
+    assert!(failure.contains("10.67.0.0/16 (by manual)") && failure.contains("--yes"), "{failure}");
+    assert!(running.drops("10.67.0.5"));
+    assert_eq!(running.json(&["unban", "10.67.0.5", "--yes"])["unbanned"], 1);
+    assert!(!running.drops("10.67.0.5"));
+}

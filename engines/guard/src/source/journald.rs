@@ -2,6 +2,7 @@
 //! (`formatJournalEntry` in `server/filtersystemd.py`). The position is the cursor of the last entry.
 
 use std::fmt::Write as _;
+use std::path::Path;
 use std::pin::Pin;
 
 use engine::program::{Program, ProgramError, Programs};
@@ -100,6 +101,25 @@ impl JournalSettings {
         name
     }
 
+    /// Where the journal would be, when it is not there below `root`: journalctl waits in silence for one that has no file.
+    pub(crate) fn missing(&self, root: &Path) -> Option<String> {
+        if !self.files.is_empty() {
+            // Patterns: journalctl says itself what does not match.
+            return None;
+        }
+        let folders: Vec<String> = match &self.directory {
+            Some(directory) => vec![directory.clone()],
+            None => ["/var/log/journal", "/run/log/journal"].map(str::to_owned).to_vec(),
+        };
+        // One journal for each machine, in a folder of its own; those of a namespace are named after it.
+        let is_asked = |name: &str| match &self.namespace {
+            Some(namespace) if !namespace.starts_with(['*', '+']) => name.ends_with(&format!(".{namespace}")),
+            _ => true,
+        };
+        let is_there = |folder: &String| has_journal(&root.join(folder.trim_start_matches('/')), Some(&is_asked));
+        (!folders.iter().any(is_there)).then(|| folders.join(" and "))
+    }
+
     /// The arguments of journalctl, to read on behind `cursor`, or from `since` when there is none.
     pub fn arguments(&self, cursor: Option<&str>, since: Time) -> Result<Vec<String>, JournalError> {
         let mut arguments: Vec<String> =
@@ -137,6 +157,20 @@ impl JournalSettings {
         }
         Ok(arguments)
     }
+}
+
+/// Whether there is a file of a journal in the folder, or in one of the folders in it that are `of_machines`. One that may not be
+/// read may have some: journalctl says so itself.
+fn has_journal(folder: &Path, of_machines: Option<&dyn Fn(&str) -> bool>) -> bool {
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) => return error.kind() == std::io::ErrorKind::PermissionDenied,
+    };
+    entries.flatten().any(|entry| {
+        let (name, path) = (entry.file_name(), entry.path());
+        let name = name.to_string_lossy();
+        name.ends_with(".journal") || of_machines.is_some_and(|is_asked| is_asked(&name) && has_journal(&path, None))
+    })
 }
 
 impl Journal {
@@ -311,6 +345,31 @@ fn number(value: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// NH-2: a journal that is not there is not said to be read, for journalctl waits for it in silence.
+    #[test]
+    fn a_journal_without_a_file_is_missing() {
+        let root = tempfile::tempdir().expect("a folder");
+        let of = |directory: Option<&str>, namespace: Option<&str>| JournalSettings {
+            directory: directory.map(str::to_owned),
+            namespace: namespace.map(str::to_owned),
+            ..JournalSettings::default()
+        };
+        let missing = |settings: &JournalSettings| settings.missing(root.path());
+        let system = of(None, None);
+        assert_eq!(missing(&system).as_deref(), Some("/var/log/journal and /run/log/journal"));
+        let machine = root.path().join("run/log/journal/0123");
+        std::fs::create_dir_all(&machine).expect("made");
+        assert!(missing(&system).is_some(), "an empty folder is no journal");
+        std::fs::write(machine.join("system.journal"), "").expect("written");
+        assert_eq!(missing(&system), None);
+        assert!(missing(&of(None, Some("web"))).is_some());
+        std::fs::rename(&machine, machine.with_extension("web")).expect("moved");
+        assert_eq!(missing(&of(None, Some("web"))), None);
+        assert_eq!(missing(&of(Some("/elsewhere"), None)).as_deref(), Some("/elsewhere"));
+        assert_eq!(missing(&of(Some("/run/log/journal/0123.web"), None)), None);
+        assert_eq!(missing(&JournalSettings { files: vec!["/a/*.journal".to_owned()], ..system }), None);
+    }
 
     fn entry(fields: &[(&str, &[u8])]) -> Entry {
         let mut text = Vec::new();

@@ -100,7 +100,7 @@ impl Process {
         for offence in found.offences {
             let left = left(&offence, now);
             let until = left.map(|left| now + left);
-            if left.is_some_and(|left| left <= Span::ZERO) || answered(&bans, &offence, until).0 {
+            if left.is_some_and(|left| left <= Span::ZERO) || answered(&bans, &offence, until, now) {
                 continue;
             }
             let (network, rule) = (offence.network, offence.rule.to_string());

@@ -77,7 +77,9 @@ async fn scene(allow: &[&str], caps: Caps) -> Scene {
 }
 
 fn banned(done: &[Done]) -> Vec<&Ban> {
-    done.iter().filter_map(|done| if let Done::Banned(ban) = done { Some(ban) } else { None }).collect()
+    done.iter()
+        .filter_map(|done| if let Done::Banned(ban) | Done::Prolonged(ban) = done { Some(ban) } else { None })
+        .collect()
 }
 
 #[tokio::test]
@@ -92,9 +94,73 @@ async fn bans_of_several_rules_are_held_until_the_last_of_them_ends() {
     enforcer.ban(vec![request("2001:db8::3", "postfix", Some(5))]).await.expect("banned");
     assert_eq!(holds(&firewall)[&hold], Some(Span::from_secs(600)));
     clock.pass(30);
-    let ended = enforcer.unban_network(net("2001:db8::2"), false).await.expect("unbanned");
+    let ended = enforcer.unban_network(net("2001:db8::2"), false, false).await.expect("unbanned");
     assert_eq!(ended.len(), 3, "whoever asks for an address wants it to be reachable");
     assert_eq!(holds(&firewall), BTreeMap::new());
+}
+
+/// NH-1: whom a rule spares is not cut off with a neighbour of the same /64, also where that was banned before.
+#[tokio::test]
+async fn a_neighbour_whom_a_rule_spares_is_not_held_back() {
+    let Scene { _dir, firewall, mut enforcer, .. } = scene(&[], Caps::default()).await;
+    enforcer
+        .ban(vec![request("2001:db8:1::2", "web", None), request("2001:db8:9::2", "web", None)])
+        .await
+        .expect("banned");
+    assert!(firewall.drops(address("2001:db8:1::1")));
+    enforcer.spare([net("2001:db8:1::1"), net("192.0.2.1")]).await.expect("known");
+    enforcer.reconcile().await.expect("compared");
+    enforcer.ban(vec![request("2001:db8:1::3", "sshd", Some(60))]).await.expect("banned");
+    for (sender, is_dropped) in [
+        ("2001:db8:1::1", false),
+        ("2001:db8:1::2", true),
+        ("2001:db8:1::3", true),
+        ("2001:db8:1::4", false),
+        ("2001:db8:9::4", true),
+    ] {
+        assert_eq!(firewall.drops(address(sender)), is_dropped, "{sender}");
+    }
+    enforcer.allow_changed().await.expect("told");
+    assert!(enforcer.reconcile().await.expect("compared").is_none());
+}
+
+/// NH-1: who offends again after the end of a ban is banned anew, whether or not the end was noticed yet.
+#[tokio::test]
+async fn a_ban_after_the_end_of_another_is_a_new_one() {
+    let Scene { _dir, clock, mut enforcer, .. } = scene(&[], Caps::default()).await;
+    let at = |done: &[Done]| match done {
+        [Done::Banned(ban)] => (true, ban.count, ban.since),
+        [Done::Prolonged(ban)] => (false, ban.count, ban.since),
+        other => panic!("{other:?}"),
+    };
+    let start = clock.now();
+    let ban = || vec![request("192.0.2.1", "sshd", Some(8))];
+    assert_eq!(at(&enforcer.ban(ban()).await.expect("banned")), (true, 0, start));
+    clock.pass(7);
+    assert_eq!(at(&enforcer.ban(ban()).await.expect("banned")), (false, 0, start));
+    clock.pass(8);
+    assert_eq!(at(&enforcer.ban(ban()).await.expect("banned")), (true, 1, clock.now()));
+    assert!(enforcer.expire().await.expect("none").is_empty());
+}
+
+/// NH-1: a network that is banned is not opened for the sake of one address, unless that is asked for.
+#[tokio::test]
+async fn an_address_does_not_end_the_ban_of_a_network_around_it() {
+    let Scene { _dir, firewall, mut enforcer, .. } = scene(&[], Caps::default()).await;
+    let all = ["10.7.0.0/16", "10.7.0.5", "2001:db8::/48", "2001:db8:0:1::/64"];
+    enforcer.ban(all.map(|network| request(network, "manual", None)).to_vec()).await.expect("banned");
+    let around = |enforcer: &Enforcer, network: &str| -> Vec<IpNet> {
+        enforcer.bans_around(net(network)).iter().map(|ban| ban.network).collect()
+    };
+    assert_eq!(around(&enforcer, "10.7.0.5"), [net("10.7.0.0/16")]);
+    assert_eq!(around(&enforcer, "10.7.0.0/16"), []);
+    assert_eq!(around(&enforcer, "2001:db8:0:1::7"), [net("2001:db8::/48")]);
+    assert_eq!(enforcer.unban_network(net("10.7.0.5"), false, false).await.expect("ended").len(), 1);
+    assert_eq!(enforcer.unban_network(net("2001:db8:0:1::7"), false, false).await.expect("ended").len(), 1);
+    assert!(firewall.drops(address("10.7.0.5")) && firewall.drops(address("2001:db8:0:1::7")));
+    assert_eq!(enforcer.unban_network(net("10.7.0.5"), true, false).await.expect("ended").len(), 1);
+    assert_eq!(enforcer.unban_network(net("2001:db8::/32"), false, false).await.expect("ended").len(), 1);
+    assert!(enforcer.bans().is_empty());
 }
 
 #[tokio::test]
@@ -334,7 +400,7 @@ async fn the_operator_is_never_locked_out() {
                     .configure(allow.iter().map(|n| net(n)).chain([network].into_iter().filter(|_| draws.chance(50))));
                 enforcer.allow_changed().await.expect("allowed");
             }
-            7 => drop(enforcer.unban_network(network, draws.chance(50)).await.expect("unbanned")),
+            7 => drop(enforcer.unban_network(network, true, draws.chance(50)).await.expect("unbanned")),
             8 => drop(enforcer.reconcile().await.expect("mended")),
             9 => drop(enforcer.expire().await.expect("expired")),
             10 => clock.pass(draws.below(300_i64)),
@@ -442,8 +508,8 @@ for port in {ports:?}:
     hosts.expect(OTHER4[0], 22, "open");
     assert!(enforcer.reconcile().await.expect("mended").table_gone);
     hosts.expect(OTHER4[0], 22, "dropped");
-    enforcer.unban_network(net(OTHER4[0]), false).await.expect("unbanned");
-    enforcer.unban_network(net(OTHER6[1]), false).await.expect("unbanned");
+    enforcer.unban_network(net(OTHER4[0]), true, false).await.expect("unbanned");
+    enforcer.unban_network(net(OTHER6[1]), true, false).await.expect("unbanned");
     for from in [OTHER4[0], OTHER6[0], OTHER6[1]] {
         hosts.expect(from, 22, "open");
     }
@@ -496,7 +562,7 @@ async fn with_a_full_disk_bans_end_when_somebody_says_so_and_a_start_keeps_what_
     disk.fill();
     enforcer.ban(vec![request("192.0.2.3", "sshd", Some(600))]).await.expect("banned");
     assert!(enforcer.unwritten().is_some_and(|reason| reason.contains("bans.log")), "{:?}", enforcer.unwritten());
-    assert_eq!(enforcer.unban_network(net("192.0.2.1"), true).await.expect("lifted").len(), 1);
+    assert_eq!(enforcer.unban_network(net("192.0.2.1"), true, true).await.expect("lifted").len(), 1);
     assert!(!firewall.drops(address("192.0.2.1")) && firewall.drops(address("192.0.2.3")));
     assert!(enforcer.unwritten().is_some());
     // It does not come back.
