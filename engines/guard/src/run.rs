@@ -165,7 +165,10 @@ impl Guard {
                 self.figures.stand(None);
                 if let Some(mut carried) = carried.take() {
                     // Nothing is wanted any more: what is in the kernel of ours would ban for ever what nobody can see.
-                    carried.enforcer.remove_from_firewall().await?;
+                    match carried.enforcer.remove_from_firewall().await {
+                        Err(EnforcerError::Firewall(FirewallError::Owned(_))) => {}
+                        done => done?,
+                    }
                 }
                 tokio::select! {
                     () = context.stop.cancelled() => return Ok(()),
@@ -1058,7 +1061,11 @@ impl<'a> Session<'a> {
     /// Nobody is dropped in simulation, also not by what an earlier start has left in the kernel.
     async fn withdraw(&mut self) -> Result<(), EngineError> {
         match self.enforcer.is_in_kernel().await {
-            Ok(false) | Err(EnforcerError::Firewall(FirewallError::Missing | FirewallError::NoRight)) => Ok(()),
+            // What another agent has made is none of ours.
+            Ok(false)
+            | Err(EnforcerError::Firewall(FirewallError::Missing | FirewallError::NoRight | FirewallError::Owned(_))) => {
+                Ok(())
+            }
             Ok(true) | Err(_) => Ok(self.enforcer.remove_from_firewall().await?),
         }
     }

@@ -37,7 +37,8 @@ pub enum BadPorts {
 /// Most ranges of one scope, as in `multiport`.
 const RANGES_MAX: usize = 15;
 
-/// The ports that a ban closes. Those that the sender named: a port that Docker publishes is meant, not that of its container.
+/// The ports that a ban closes: those that the sender names, and those that they are translated to. So a jail may name the port that
+/// Docker publishes or that of its container.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub enum Ports {
     /// Everything, whatever the protocol.
@@ -167,6 +168,12 @@ pub enum FirewallError {
         "the table `inet garant` of the packet filter is gone or was changed by somebody else: it has to be made again"
     )]
     Gone,
+    /// Another process that runs has the table.
+    #[error(
+        "the table `inet garant` of this network is that of another agent, process {0}, and two would undo each other's bans: stop \
+         one of them (`ps {0}` shows which it is)"
+    )]
+    Owned(u32),
     /// The kernel lacks something.
     #[error("this kernel can't do what the packet filter needs ({0}): use a kernel with nf_tables (5.4 or later)")]
     Unsupported(String),

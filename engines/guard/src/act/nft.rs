@@ -2,7 +2,8 @@
 //!
 //! **Place.** The chain that drops is at `prerouting` with priority −300 (`raw`): before connection tracking, so that what is
 //! dropped costs nothing more, and before Docker's destination NAT, so that published ports are covered and named as the sender
-//! names them. Fragments have been put together by then (−400), wherever connection tracking is in use at all. Its policy is
+//! names them. A port that a jail names may be that behind a translation, as a chain of iptables at `INPUT` or `FORWARD` sees it: bans
+//! on ports are looked up there once more. Fragments have been put together by then (−400), wherever connection tracking is in use at all. Its policy is
 //! `accept`, and an accept ends our chain only: the chains of others still see the packet.
 //!
 //! **Sets.** One for each prefix length and port scope (`ban4_32_all`, `ban6_64_tcp_22`), by hash of the masked address, with
@@ -15,6 +16,7 @@
 //! of a log ever gets here. Reading uses JSON, which `nft` writes faster than its own text.
 
 mod listing;
+mod owner;
 mod script;
 #[cfg(test)]
 mod tests;
@@ -27,6 +29,7 @@ use event::Span;
 use ipnet::IpNet;
 
 use super::{Firewall, FirewallError, Held, Hold, Lasting, Wanted};
+use owner::Owner;
 use script::{SetKey, Shape};
 
 /// The name of our table, of the family `inet`.
@@ -46,14 +49,33 @@ const DEADLINE: Span = Span::from_secs(30);
 #[derive(Debug)]
 pub struct Nft {
     programs: Programs,
+    /// The process that bans are of: this one.
+    owner: Owner,
     /// The sets and rules that the table has; `None` before it was read or made.
     shape: Mutex<Option<Shape>>,
 }
 
 impl Nft {
     /// The packet filter of the network namespace that programs run in.
-    pub const fn new(programs: Programs) -> Self {
-        Self { programs, shape: Mutex::new(None) }
+    pub fn new(programs: Programs) -> Self {
+        Self { programs, owner: Owner::this(), shape: Mutex::new(None) }
+    }
+
+    /// Fails when the table is of another process that runs.
+    fn check_owner(&self, owner: Option<&Owner>) -> Result<(), FirewallError> {
+        match owner {
+            Some(other) if *other != self.owner && other.is_running() => {
+                self.set_shape(None);
+                Err(FirewallError::Owned(other.pid))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The process that the table is of, if one is named.
+    async fn read_owner(&self) -> Result<Option<Owner>, FirewallError> {
+        let json = self.list(&["chain", "inet", TABLE, script::OWNER]).await?;
+        json.map_or(Ok(None), |json| listing::owner(&json))
     }
 
     fn shape(&self) -> Option<Shape> {
@@ -103,7 +125,11 @@ impl Nft {
             return Ok(None);
         };
         // A hundred thousand bans are seven megabytes: too long for a thread that others wait for.
-        let (held, shape) = blocking(move || listing::table(&json)).await??;
+        let (held, shape, owner) = blocking(move || listing::table(&json)).await??;
+        self.check_owner(owner.as_ref())?;
+        if shape.is_some() && owner.as_ref() != Some(&self.owner) {
+            self.change(script::own(&self.owner)).await?;
+        }
         self.set_shape(shape);
         Ok(Some(held))
     }
@@ -113,12 +139,13 @@ impl Nft {
         check_count(wanted.lists.len().max(wanted.allow.len()), NETWORKS_MAX)?;
         let scopes: BTreeSet<SetKey> = wanted.bans.keys().map(SetKey::of).collect();
         check_scopes(&scopes)?;
+        self.check_owner(self.read_owner().await?.as_ref())?;
         let mut shape = Shape { scopes, scans: wanted.scans.clone() };
-        let changed = match self.change(written(&shape, wanted).await?).await {
+        let changed = match self.change(written(&shape, wanted, &self.owner).await?).await {
             // A kernel without the expression `socket` notices no scans; it bans all the same.
             Err(FirewallError::Gone | FirewallError::Unsupported(_)) if shape.scans.is_some() => {
                 shape.scans = None;
-                let done = self.change(written(&shape, wanted).await?).await;
+                let done = self.change(written(&shape, wanted, &self.owner).await?).await;
                 done.map(|()| tracing::warn!("port scans are not noticed: this kernel lacks `nft_socket` or `nft_ct`"))
             }
             other => other,
@@ -194,8 +221,11 @@ impl Firewall for Nft {
 
     fn is_present(&self) -> BoxFuture<'_, Result<bool, FirewallError>> {
         Box::pin(async {
+            let owner = self.read_owner().await?;
+            self.check_owner(owner.as_ref())?;
             let marker = self.list(&["set", "inet", TABLE, script::MARKER]).await?;
-            Ok(marker.is_some_and(|json| listing::has_elements(&json)))
+            // Who flushes the rules removes that of the owner, who flushes everything the marker too.
+            Ok(owner.is_some() && marker.is_some_and(|json| listing::has_elements(&json)))
         })
     }
 
@@ -209,6 +239,7 @@ impl Firewall for Nft {
 
     fn remove(&self) -> BoxFuture<'_, Result<(), FirewallError>> {
         Box::pin(async {
+            self.check_owner(self.read_owner().await?.as_ref())?;
             self.change(script::remove()).await?;
             self.set_shape(None);
             Ok(())
@@ -221,9 +252,9 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     tokio::task::spawn_blocking(work).await.map_err(ended)
 }
 
-async fn written(shape: &Shape, wanted: &Wanted) -> Result<String, FirewallError> {
-    let (shape, wanted) = (shape.clone(), wanted.clone());
-    blocking(move || script::replace(&shape, &wanted)).await
+async fn written(shape: &Shape, wanted: &Wanted, owner: &Owner) -> Result<String, FirewallError> {
+    let (shape, wanted, owner) = (shape.clone(), wanted.clone(), owner.clone());
+    blocking(move || script::replace(&shape, &wanted, &owner)).await
 }
 
 const fn check_count(count: usize, max: usize) -> Result<(), FirewallError> {

@@ -160,6 +160,13 @@ impl Drop for Serving {
     }
 }
 
+impl Serving {
+    /// The number of its process.
+    pub(super) fn pid(&self) -> u32 {
+        self.0.id()
+    }
+}
+
 /// A server of TCP on these ports, of both families.
 pub(super) fn tcp_server(ports: &[u16]) -> String {
     format!(

@@ -6,7 +6,8 @@ use event::Span;
 use ipnet::IpNet;
 use serde::Deserialize;
 
-use super::script::{SetKey, Shape};
+use super::owner::Owner;
+use super::script::{OWNER, SetKey, Shape};
 use super::{BANS_MAX, NETWORKS_MAX};
 use crate::act::{FirewallError, Held, Lasting, Scans};
 
@@ -105,16 +106,20 @@ fn parse(json: &[u8]) -> Result<Vec<Object>, FirewallError> {
     Ok(listing.nftables)
 }
 
-/// Reads the whole table. The shape is there when the rules are exactly those that we write.
-pub(super) fn table(json: &[u8]) -> Result<(Held, Option<Shape>), FirewallError> {
+/// Reads the whole table. The shape is there when the rules are exactly those that we write; the owner when one is named.
+pub(super) fn table(json: &[u8]) -> Result<(Held, Option<Shape>, Option<Owner>), FirewallError> {
     let mut held = Held::default();
     let mut rules = Vec::new();
     let mut shape = Shape::default();
     let mut sets = Vec::new();
-    let mut marked = false;
+    let (mut marked, mut owner) = (false, None);
     for object in parse(json)? {
         if let Some(Rule { chain, comment }) = object.rule {
             let comment = comment.unwrap_or_default();
+            if chain == OWNER {
+                owner = Owner::of_comment(&comment);
+                continue;
+            }
             shape.scans = shape.scans.or_else(|| Scans::of_comment(&comment));
             rules.push(format!("{chain} {comment}"));
         }
@@ -139,7 +144,13 @@ pub(super) fn table(json: &[u8]) -> Result<(Held, Option<Shape>), FirewallError>
     held.scans.clone_from(&shape.scans);
     held.intact = marked && same_rules(&rules, &shape.rules());
     let shape = held.intact.then_some(shape);
-    Ok((held, shape))
+    Ok((held, shape, owner))
+}
+
+/// The owner that the one chain of the listing names.
+pub(super) fn owner(json: &[u8]) -> Result<Option<Owner>, FirewallError> {
+    let mut rules = parse(json)?.into_iter().filter_map(|object| object.rule);
+    Ok(rules.find_map(|rule| Owner::of_comment(&rule.comment.unwrap_or_default())))
 }
 
 /// Whether both have the same rules in the same order in each chain, whatever the order of the chains.

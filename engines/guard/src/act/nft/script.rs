@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::TABLE;
+use super::owner::Owner;
 use crate::act::scans::FAMILIES;
 use crate::act::{Hold, Lasting, Ports, Protocol, Scans, Wanted};
 
@@ -14,6 +15,8 @@ use crate::act::{Hold, Lasting, Ports, Protocol, Scans, Wanted};
 pub(super) const MARKER: &str = "marker";
 /// Most elements of one set.
 const SET_MAX: u32 = 524_288;
+/// The chain whose one rule names the process that the table is of. No packet comes there.
+pub(super) const OWNER: &str = "owner";
 /// Longest timeout that is set, three years less a bit; `nft` reads no more than eight digits. What is to last longer is given it
 /// again whenever the kernel is compared with what is wanted.
 pub(super) const TIMEOUT_S_MAX: i64 = 90_000_000;
@@ -65,8 +68,12 @@ impl SetKey {
         push(text, format_args!("set {} {{ type {kind}; size {SET_MAX}; flags timeout; }}\n", self.name()));
     }
 
-    fn write_rule(&self, text: &mut String) {
-        push(text, format_args!("{}", self.rule()));
+    /// The chain that its rule is in.
+    const fn chain(&self) -> &'static str {
+        match self.ports {
+            Ports::All => "bans",
+            Ports::Some(..) => "ports",
+        }
     }
 
     fn rule(&self) -> String {
@@ -123,13 +130,29 @@ impl Shape {
         }
         Scans::write_sets(&mut text);
         self.scopes.iter().for_each(|key| key.write_set(&mut text));
-        text.push_str("chain bans {\n");
         let mut rules = Vec::new();
-        for key in &self.scopes {
-            key.write_rule(&mut text);
-            rules.push(format!("bans {}", key.comment()));
+        for chain in ["bans", "ports"] {
+            push(&mut text, format_args!("chain {chain} {{\n"));
+            for key in self.scopes.iter().filter(|key| key.chain() == chain) {
+                push(&mut text, format_args!("{}", key.rule()));
+                rules.push(format!("{chain} {}", key.comment()));
+            }
+            text.push_str("}\n");
         }
-        text.push_str("}\nchain guard { type filter hook prerouting priority -300; policy accept;\n");
+        for hook in ["input", "forward"] {
+            push(&mut text, format_args!("chain {hook} {{ type filter hook {hook} priority -300; policy accept;\n"));
+            for (name, rule) in [
+                ("lo", "iif lo accept"),
+                ("allow4", "ip saddr @allow4 accept"),
+                ("allow6", "ip6 saddr @allow6 accept"),
+                ("ports", "jump ports"),
+            ] {
+                push(&mut text, format_args!("{rule} comment \"{name}\"\n"));
+                rules.push(format!("{hook} {name}"));
+            }
+            text.push_str("}\n");
+        }
+        text.push_str("chain guard { type filter hook prerouting priority -300; policy accept;\n");
         let mut rule = |name: &str, rule: &str| {
             push(&mut text, format_args!("{rule} comment \"{name}\"\n"));
             rules.push(format!("guard {name}"));
@@ -140,6 +163,7 @@ impl Shape {
         rule("allow4", "ip saddr @allow4 accept");
         rule("allow6", "ip6 saddr @allow6 accept");
         rule("bans", "jump bans");
+        rule("ports", "jump ports");
         for (n, _, source) in FAMILIES {
             rule(&format!("scanned{n}"), &format!("{source} @scanned{n} drop"));
         }
@@ -154,11 +178,20 @@ impl Shape {
     }
 }
 
+/// Names the process that the table is of.
+pub(super) fn own(owner: &Owner) -> String {
+    let comment = owner.comment();
+    format!(
+        "add chain inet {TABLE} {OWNER}\nflush chain inet {TABLE} {OWNER}\nadd rule inet {TABLE} {OWNER} return comment \"{comment}\"\n"
+    )
+}
+
 /// The whole table anew, in the place of the one that is there.
-pub(super) fn replace(shape: &Shape, wanted: &Wanted) -> String {
+pub(super) fn replace(shape: &Shape, wanted: &Wanted, owner: &Owner) -> String {
     let mut text = remove();
     text.reserve(64 * (wanted.bans.len() + wanted.lists.len()));
     text.push_str(&shape.table().0);
+    text.push_str(&own(owner));
     push(&mut text, format_args!("add element inet {TABLE} {MARKER} {{ 1 }}\n"));
     text.push_str(&replace_networks("allow", &wanted.allow));
     text.push_str(&replace_networks("list", &wanted.lists));
@@ -193,9 +226,9 @@ pub(super) fn ban(known: &Shape, then: &Shape, holds: &BTreeMap<Hold, Lasting>) 
     if known.scopes != then.scopes {
         push(&mut text, format_args!("table inet {TABLE} {{\n"));
         then.scopes.difference(&known.scopes).for_each(|key| key.write_set(&mut text));
-        push(&mut text, format_args!("}}\nflush chain inet {TABLE} bans\n"));
+        push(&mut text, format_args!("}}\nflush chain inet {TABLE} bans\nflush chain inet {TABLE} ports\n"));
         for key in &then.scopes {
-            push(&mut text, format_args!("add rule inet {TABLE} bans {}", key.rule()));
+            push(&mut text, format_args!("add rule inet {TABLE} {} {}", key.chain(), key.rule()));
         }
     }
     for (key, holds) in by_set(holds) {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use event::Span;
 use ipnet::IpNet;
 
+use super::owner::Owner;
 use crate::act::test_net::{HOST4, HOST6, OPERATOR4, OPERATOR6, OTHER4, OTHER6, TestNet, tcp_server};
 use crate::act::{Firewall as _, FirewallError, Hold, Lasting, Nft, Ports, Protocol, Scans, Wanted};
 
@@ -200,7 +201,9 @@ async fn a_change_by_somebody_else_is_noticed() {
     ] {
         nft.replace(&wanted).await.expect("made");
         hosts.nft(script);
-        assert_eq!(nft.is_present().await.expect("read"), !gone, "{script}");
+        // Without any rule it is not there either, whatever its sets hold.
+        let is_present = !gone && script != "flush table inet garant";
+        assert_eq!(nft.is_present().await.expect("read"), is_present, "{script}");
         let held = nft.read().await.expect("read");
         assert_eq!((held.is_none(), held.as_ref().is_some_and(|held| held.intact)), (gone, intact), "{script}");
         if let Some(held) = held {
@@ -258,4 +261,84 @@ async fn there_is_a_bound_on_everything() {
     let lists: Vec<_> =
         (0..32_769_u32).map(|n| IpNet::from(std::net::IpAddr::V4(std::net::Ipv4Addr::from(n * 2)))).collect();
     assert!(matches!(nft.lists(&lists).await, Err(FirewallError::TooMany(32_769, 32_768))));
+}
+
+/// NH-1: a ban on a port holds on both sides of a translation, whichever the port names: that of a local redirect, and of a container
+/// that packets are forwarded to.
+#[tokio::test]
+async fn a_ban_on_ports_holds_before_and_behind_a_translation() {
+    let hosts = TestNet::new();
+    let _server = hosts.serve(&tcp_server(&[8080]));
+    let _container = hosts.start_outside(&tcp_server(&[9090]));
+    assert!(hosts.on_host(&["sysctl", "-qw", "net.ipv4.ip_forward=1"]).status.success());
+    let container = OTHER4[1];
+    hosts.nft(&format!(
+        "table ip nat {{
+           chain PREROUTING {{ type nat hook prerouting priority dstnat; policy accept;
+             tcp dport 80 redirect to :8080
+             tcp dport 90 dnat to {container}:9090
+           }}
+           chain POSTROUTING {{ type nat hook postrouting priority srcnat; policy accept;
+             ip daddr {container} masquerade
+           }}
+         }}"
+    ));
+    let nft = Nft::new(hosts.programs());
+    nft.replace(&operator()).await.expect("made");
+    let (sender, on) = (OTHER4[0], |port| Hold {
+        network: net(OTHER4[0]),
+        ports: Ports::some(Protocol::Tcp, [(port, port)]).expect("ports"),
+    });
+    for (port, dropped, open) in [
+        (8080, vec![80, 8080], vec![90]),
+        (80, vec![80], vec![8080, 90]),
+        (9090, vec![90], vec![80]),
+        (90, vec![90], vec![80]),
+    ] {
+        nft.ban(&holds([(on(port), minutes(10))])).await.expect("banned");
+        for port in dropped {
+            hosts.expect(sender, port, "dropped");
+            hosts.expect(OPERATOR4, port, "open");
+        }
+        for port in open {
+            hosts.expect(sender, port, "open");
+        }
+        assert!(nft.read().await.expect("read").expect("there").intact);
+        nft.unban(&[on(port)]).await.expect("unbanned");
+    }
+    // The operator is let in whatever is banned, behind the translation too.
+    let wide = Hold { network: net("10.99.0.0/16"), ..on(8080) };
+    nft.ban(&holds([(wide, None)])).await.expect("banned");
+    hosts.expect(sender, 80, "dropped");
+    hosts.expect(OPERATOR4, 80, "open");
+}
+
+/// NH-1: a second agent on one network enforces nothing, and undoes nothing, until the first has ended.
+#[tokio::test]
+async fn a_table_of_another_process_that_runs_is_left_alone() {
+    let hosts = TestNet::new();
+    let first = hosts.serve("print('ready', flush=True)\nimport time\ntime.sleep(600)");
+    let other = Nft { owner: Owner::of(first.pid()).expect("it runs"), ..Nft::new(hosts.programs()) };
+    let bans = holds([(hold(OTHER4[0]), minutes(10))]);
+    other.replace(&Wanted { bans: bans.clone(), ..operator() }).await.expect("made");
+
+    let nft = Nft::new(hosts.programs());
+    let owned = |error: FirewallError| matches!(error, FirewallError::Owned(pid) if pid == first.pid());
+    assert!(owned(nft.is_present().await.expect_err("it is of another")));
+    assert!(owned(nft.read().await.expect_err("it is of another")));
+    assert!(owned(nft.replace(&Wanted::default()).await.expect_err("it is of another")));
+    assert!(owned(nft.ban(&holds([(hold(OTHER4[1]), None)])).await.expect_err("it is of another")));
+    assert!(owned(nft.remove().await.expect_err("it is of another")));
+    assert!(other.is_present().await.expect("read"));
+    assert_eq!(other.read().await.expect("read").expect("there").bans.len(), 1);
+
+    drop(first);
+    assert!(nft.is_present().await.expect("it is nobody's"));
+    let held = nft.read().await.expect("read").expect("there");
+    assert!(held.intact && held.bans.len() == 1, "bans go on: {held:?}");
+    nft.ban(&holds([(hold(OTHER4[1]), None)])).await.expect("banned");
+    // Whose it is now is written down.
+    assert_eq!(nft.read_owner().await.expect("read"), Some(Owner::this()));
+    hosts.nft("flush table inet garant");
+    assert!(!nft.is_present().await.expect("read"), "rules are missing");
 }
