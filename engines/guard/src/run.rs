@@ -15,7 +15,7 @@ use event::{Body, Monotonic, Observed, Span, Time};
 use ipnet::IpNet;
 use serde_json::json;
 use tokio::sync::{Mutex, mpsc, oneshot};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 
 use crate::act::{
     Allowlist, Ban, BanKey, Bans, Caps, Done, Enforcer, EnforcerError, Firewall, FirewallError, HostFacts, Nft, Origin,
@@ -49,8 +49,11 @@ const TURN: Duration = Duration::from_secs(5);
 const LOOK_BEFORE_BAN_EVERY: Span = Span::from_secs(1);
 /// How often the packet filter is compared as a whole.
 const RECONCILE_EVERY: Span = Span::from_secs(60);
-/// How often what was counted is kept, when it has changed: what is read again after a crash.
+/// How often what was counted is kept, when it has changed: what is read again after a crash. It is written whole, so a large one is
+/// kept less often: once a second for each so many bytes, and once a minute in any case.
 const KEEP_EVERY: Span = Span::from_secs(1);
+const KEEP_EVERY_MAX: Span = Span::from_secs(60);
+const KEPT_BYTES_A_SECOND: usize = 256 * 1024;
 /// How long the history of bans is remembered: as fail2ban's `dbpurgeage`, and longer for those who come back.
 const HISTORY_KEPT: Span = Span::from_days(30);
 /// How long after its last ban the finding stays open that a rule has banned of which somebody is told.
@@ -301,7 +304,13 @@ struct Session<'a> {
     notes: Vec<String>,
     jails: Option<Jails>,
     is_dirty: bool,
+    /// Whether it is to be kept at once.
+    is_urgent: bool,
     kept_at: Monotonic,
+    /// The bytes that it had last.
+    kept_bytes: usize,
+    /// What is being written now.
+    keeping: Option<JoinHandle<std::io::Result<usize>>>,
     compared_at: Option<Monotonic>,
     counted_at: Monotonic,
     /// When the host was looked at last.
@@ -409,7 +418,10 @@ impl<'a> Session<'a> {
             notes,
             jails,
             is_dirty: false,
+            is_urgent: false,
             kept_at: monotonic,
+            kept_bytes: 0,
+            keeping: None,
             compared_at: None,
             counted_at: monotonic,
             host_at: monotonic,
@@ -483,9 +495,7 @@ impl<'a> Session<'a> {
         loop {
             context.progress.tick();
             let has_more = self.look().await?;
-            if self.is_dirty && context.clock.monotonic().since(self.kept_at) >= KEEP_EVERY {
-                self.keep().await?;
-            }
+            self.keep_beside().await?;
             tokio::select! {
                 biased;
                 () = context.stop.cancelled() => return Ok(Over::Stop),
@@ -756,7 +766,8 @@ impl<'a> Session<'a> {
         }
         self.gave_up(given_up, forgotten).await?;
         // What was read is read again after a crash, and bans nobody anew: then it would not count. So it is kept at once.
-        self.keep().await?;
+        (self.is_dirty, self.is_urgent) = (true, true);
+        self.keep_beside().await?;
         Ok(offences)
     }
 
@@ -1266,19 +1277,44 @@ impl<'a> Session<'a> {
 
     /// Keeps positions and counts, of one instant. What can't be kept is read again after a crash.
     async fn keep(&mut self) -> Result<(), EngineError> {
+        self.finish_keeping().await?;
+        self.begin_keeping();
+        self.finish_keeping().await
+    }
+
+    /// The same when it is due, beside everything else: bans do not wait for it, however much it is.
+    async fn keep_beside(&mut self) -> Result<(), EngineError> {
+        match &self.keeping {
+            Some(task) if !task.is_finished() => return Ok(()),
+            Some(_) => self.finish_keeping().await?,
+            None => {}
+        }
+        let is_due = self.context.clock.monotonic().since(self.kept_at) >= keep_every(self.kept_bytes);
+        if self.is_dirty && (self.is_urgent || is_due) {
+            self.begin_keeping();
+        }
+        Ok(())
+    }
+
+    fn begin_keeping(&mut self) {
         let state = self.kept();
         let path = self.state.join(LOGS);
-        let write = tokio::task::spawn_blocking(move || {
+        (self.is_dirty, self.is_urgent, self.kept_at) = (false, false, self.context.clock.monotonic());
+        self.keeping = Some(tokio::task::spawn_blocking(move || {
             let text = serde_json::to_vec(&state)?;
-            store::write_whole(&path, &text, 0o600)
-        });
-        self.kept_at = self.context.clock.monotonic();
-        match write.await? {
-            Ok(()) => {
-                self.is_dirty = false;
+            store::write_whole(&path, &text, 0o600).map(|()| text.len())
+        }));
+    }
+
+    async fn finish_keeping(&mut self) -> Result<(), EngineError> {
+        let Some(task) = self.keeping.take() else { return Ok(()) };
+        match task.await? {
+            Ok(bytes) => {
+                self.kept_bytes = bytes;
                 self.recover(POSITIONS).await
             }
             Err(error) => {
+                self.is_dirty = true;
                 self.impair(POSITIONS.to_owned(), format!("they can't be kept, and are tried again: {error}")).await
             }
         }
@@ -1306,6 +1342,12 @@ impl<'a> Session<'a> {
     const fn is_enforced(&self) -> bool {
         self.unenforced.is_none() && !self.settings.simulate
     }
+}
+
+/// How often what has so many bytes is kept.
+fn keep_every(bytes: usize) -> Span {
+    let seconds = i64::try_from(bytes / KEPT_BYTES_A_SECOND).unwrap_or(i64::MAX);
+    Span::from_secs(seconds.clamp(KEEP_EVERY.secs(), KEEP_EVERY_MAX.secs()))
 }
 
 /// Whether what is impaired keeps a declared log from being read: not the packet filter, the cap of bans, nor a list.

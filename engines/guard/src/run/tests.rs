@@ -649,3 +649,10 @@ async fn offenders_of_one_network_are_one_line() {
     assert_eq!(running.json(&["unban", "10.67.0.5", "--yes"])["unbanned"], 1);
     assert!(!running.drops("10.67.0.5"));
 }
+
+/// What is kept is written whole, and no more of it in a second than a disk and a processor have to spare.
+#[test]
+fn what_is_large_is_kept_less_often() {
+    let seconds = [0, 300_000, 10_000_000, 1_000_000_000].map(|bytes| keep_every(bytes).secs());
+    assert_eq!(seconds, [1, 1, 38, 60]);
+}
