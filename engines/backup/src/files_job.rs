@@ -127,7 +127,7 @@ impl FilesJob {
         let watcher = OnBoard { board: &self.board, name: self.name(), kind: Kind::Restore };
         let restored = async {
             remove_folder(&folder).await.map_err(|error| error.to_string())?;
-            let options = RestoreOptions::default();
+            let options = RestoreOptions { without_devices: true, ..RestoreOptions::default() };
             let point = Point::At(to);
             let restored = self.files.restore(context, &self.repository, &point, &folder, options, &watcher).await;
             remove_folder(&folder).await.map_err(|error| error.to_string())?;

@@ -14,7 +14,7 @@ use std::{fs::File, io, thread};
 use bytes::Bytes;
 use engine::{Context, Watcher};
 use event::Time;
-use rustic_core::repofile::{BlobType, Node, SnapshotFile};
+use rustic_core::repofile::{BlobType, Node, NodeType, SnapshotFile};
 use rustic_core::{BlobId, DataId, FileType, Id, IndexedFullStatus, LsOptions};
 use sha2::{Digest as _, Sha256};
 
@@ -49,6 +49,8 @@ pub enum Point {
 pub struct RestoreOptions {
     /// Whether what is in the directory already may be replaced. What the snapshot does not have stays in any case.
     pub over: bool,
+    /// Whether devices are left out, as by whoever may not make them (`CAP_MKNOD`).
+    pub without_devices: bool,
 }
 
 /// What was restored.
@@ -110,7 +112,7 @@ impl Files {
             let snapshot = choose(snapshots(&open)?, &point)?;
             let destination = Destination::open(&into, options.over)?;
             let repository = indexed(&backend, open)?;
-            Restore::new(thread, &backend, &repository, &destination).run(&snapshot, &into)
+            Restore::new(thread, &backend, &repository, &destination, options.without_devices).run(&snapshot, &into)
         })
         .await
     }
@@ -203,15 +205,22 @@ struct Restore<'a> {
     backend: &'a Backend,
     repository: &'a Indexed,
     destination: &'a Destination,
+    without_devices: bool,
     unwritten: Mutex<Problems>,
     /// The disk is full: nothing more is tried.
     full: AtomicBool,
 }
 
 impl<'a> Restore<'a> {
-    fn new(thread: &'a Thread, backend: &'a Backend, repository: &'a Indexed, destination: &'a Destination) -> Self {
+    fn new(
+        thread: &'a Thread,
+        backend: &'a Backend,
+        repository: &'a Indexed,
+        destination: &'a Destination,
+        without_devices: bool,
+    ) -> Self {
         let (unwritten, full) = (Mutex::default(), AtomicBool::new(false));
-        Self { thread, backend, repository, destination, unwritten, full }
+        Self { thread, backend, repository, destination, without_devices, unwritten, full }
     }
 
     fn run(&self, snapshot: &SnapshotFile, into: &Path) -> Result<FilesRestored, FilesError> {
@@ -426,6 +435,9 @@ impl<'a> Restore<'a> {
                 } else if let Err(error) = self.destination.link(first, &path) {
                     self.unwritten(&path, error);
                 }
+                return Ok(());
+            }
+            if self.without_devices && matches!(node.node_type, NodeType::Dev { .. } | NodeType::Chardev { .. }) {
                 return Ok(());
             }
             if !node.is_file()

@@ -35,7 +35,8 @@ fn volume(volumes: &Path, name: &str) -> Result<PathBuf, FilesError> {
     if !is_name {
         return Err(failed("that is no name of a volume: `docker volume ls` shows them".into()));
     }
-    let folder = volumes.join(name);
+    // Docker's own directory is often a link to a larger disk.
+    let folder = fs::canonicalize(volumes).unwrap_or_else(|_| volumes.to_owned()).join(name);
     let data = folder.join("_data");
     if let Err(error) = fs::metadata(&data) {
         let shown = data.display();

@@ -123,6 +123,16 @@ pub(super) fn source(path: &Path, reason: impl std::fmt::Display) -> FilesError 
     FilesError::Source { path, reason }
 }
 
+/// What a path of the backup is. A link is none: it alone would be kept, and nothing of what is behind it.
+fn itself(path: &Path) -> io::Result<Metadata> {
+    let found = fs::symlink_metadata(path)?;
+    if !found.is_symlink() {
+        return Ok(found);
+    }
+    let to = fs::read_link(path)?;
+    Err(io::Error::other(format!("it is a link to {}: name the place itself", to.display())))
+}
+
 /// A directory that is being walked.
 #[derive(Debug)]
 struct Frame {
@@ -148,13 +158,13 @@ impl Walk {
         let mut above: Vec<&Path> = root.ancestors().skip(1).filter(|path| path.parent().is_some()).collect();
         above.reverse();
         for path in above.into_iter().filter(|path| !self.above.starts_with(path)) {
-            match fs::symlink_metadata(path) {
+            match itself(path) {
                 Ok(found) => self.next.push_back(Step::Entry(path.to_owned(), found)),
                 Err(error) => return self.fail(path, error),
             }
         }
         root.parent().unwrap_or(root).clone_into(&mut self.above);
-        match fs::symlink_metadata(root) {
+        match itself(root) {
             Err(error) => self.fail(root, error),
             Ok(found) if !found.is_dir() => self.next.push_back(Step::Entry(root.to_owned(), found)),
             Ok(found) => {

@@ -153,6 +153,21 @@ async fn a_path_that_is_gone_or_suddenly_empty_makes_no_snapshot() {
     host.take(&host.files()).await.expect("taken");
 }
 
+/// BK-7: a path that is a link, or lies behind one, would be kept as that link and nothing else.
+#[tokio::test]
+async fn a_path_that_is_a_link_makes_no_snapshot() {
+    let host = Host::new();
+    host.write("a/b", "b");
+    let link = host.path("link");
+    std::os::unix::fs::symlink(host.path("data"), &link).expect("linked");
+    for path in [link.clone(), link.join("a")] {
+        let files = Files { paths: vec![path], ..host.files() };
+        let error = host.take(&files).await.expect_err("it is a link").to_string();
+        assert!(error.contains("it is a link to"), "{error}");
+    }
+    assert_eq!(host.snapshots().await.len(), 0);
+}
+
 /// What the library passes over without a word is missed when the tree is read back.
 #[tokio::test]
 async fn a_tree_that_is_not_what_was_read_is_not_kept() {

@@ -126,7 +126,18 @@ async fn a_directory_that_is_not_empty_is_left_alone_unless_told_otherwise() {
     let point = Point::At(host.world.now());
     let restore = |over| {
         let (files, point, into, host) = (host.files(), point.clone(), into.clone(), &host);
-        async move { files.restore(&host.context, &host.repository, &point, &into, RestoreOptions { over }, &()).await }
+        async move {
+            files
+                .restore(
+                    &host.context,
+                    &host.repository,
+                    &point,
+                    &into,
+                    RestoreOptions { over, ..RestoreOptions::default() },
+                    &(),
+                )
+                .await
+        }
     };
     let error = restore(false).await.expect_err("something is in it").to_string();
     assert!(error.contains("something is in it"), "{error}");
