@@ -28,6 +28,7 @@ mod run;
 pub mod sealed;
 mod sources;
 mod statement;
+mod work;
 
 pub use check::check;
 pub use commands::commands;

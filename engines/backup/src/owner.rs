@@ -1,4 +1,4 @@
-//! Whom restored files belong to, and where what is only needed meanwhile lies.
+//! Whom restored files belong to.
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use engine::{Context, Program, ProgramError};
 
 use crate::database::DatabaseError;
-use crate::sealed::hex;
 
 /// Whom the programs that read restored files run as: the user of the database where this process is root, else whoever it runs as.
 /// Nothing that is restored may act with the rights of root, and the programs of PostgreSQL refuse them.
@@ -71,36 +70,6 @@ impl Owner {
                 Err(DatabaseError::Files { path: folder.to_owned(), error: io::Error::other(why) })
             }
             tested => Ok(tested.map(|_| ())?),
-        }
-    }
-}
-
-/// A folder of ours, which goes when it is dropped.
-#[derive(Debug)]
-pub(crate) struct WorkFolder(PathBuf);
-
-impl WorkFolder {
-    /// A new folder in `parent`, which is made if it is not there.
-    pub(crate) fn new(parent: &Path, what: &str, context: &Context) -> Result<Self, DatabaseError> {
-        let mut random = [0; 4];
-        context.random.fill(&mut random);
-        let path = parent.join(format!("{what}-{}", hex(&random)));
-        // Through the parent others may go: what is in it decides for itself.
-        let made = DirBuilder::new().recursive(true).mode(0o711).create(parent);
-        let made = made.and_then(|()| DirBuilder::new().mode(0o700).create(&path));
-        made.map_err(|error| DatabaseError::Files { path: path.clone(), error })?;
-        Ok(Self(path))
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for WorkFolder {
-    fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.0) {
-            tracing::warn!(folder = %self.0.display(), %error, "a folder of temporary files stays behind");
         }
     }
 }

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use event::Span;
@@ -18,6 +18,8 @@ use crate::printable;
 
 /// Where programs are looked for.
 const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// The program that ties another one to its parent (util-linux).
+const SETPRIV: &str = "/usr/bin/setpriv";
 /// The most that is kept of standard error.
 const ERRORS_BYTES_MAX: usize = 4096;
 
@@ -29,6 +31,7 @@ pub struct Program {
     args: Vec<OsString>,
     input: Vec<u8>,
     owner: Option<(u32, u32)>,
+    is_tied: bool,
     deadline: Span,
     output_bytes_max: usize,
 }
@@ -42,6 +45,7 @@ impl Program {
             args: Vec::new(),
             input: Vec::new(),
             owner: None,
+            is_tied: false,
             deadline: Span::from_secs(30),
             output_bytes_max: 1024 * 1024,
         }
@@ -78,6 +82,14 @@ impl Program {
     #[must_use]
     pub const fn owner(mut self, user: u32, group: u32) -> Self {
         self.owner = Some((user, group));
+        self
+    }
+
+    /// Ties it to this process: when that is killed, the kernel kills it (`PR_SET_PDEATHSIG`). For what reads no pipe of ours, whose end
+    /// it would see. The thread that starts it must not end before it.
+    #[must_use]
+    pub const fn tied(mut self) -> Self {
+        self.is_tied = true;
         self
     }
 
@@ -239,7 +251,10 @@ impl Programs {
             .or_else(|| if program.path.is_some() { None } else { in_folders() });
         let path = found.ok_or(ProgramError::Missing(name))?;
         #[expect(clippy::disallowed_methods, reason = "this is where programs are started, with their bounds")]
-        let mut command = Command::new(path);
+        let mut command = Command::new(if program.is_tied { Path::new(SETPRIV) } else { &path });
+        if program.is_tied {
+            command.args(["--pdeathsig", "KILL", "--"]).arg(&path);
+        }
         command.args(&program.args).env_clear().env("PATH", &self.path).env("LC_ALL", "C.UTF-8").current_dir("/");
         if let Some((user, group)) = program.owner {
             command.uid(user).gid(group);
@@ -479,6 +494,32 @@ mod tests {
         } else {
             programs.run(&id("-u", 0, 0)).await.expect_err("nobody else may");
         }
+    }
+
+    #[test]
+    fn a_program_that_is_tied_ends_with_who_started_it() {
+        let start = |program: Program| {
+            let started = std::thread::spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+                let running = runtime.block_on(async { Programs::of_system().stream(&program).expect("it starts") });
+                let pid = running.id().expect("it runs");
+                while std::fs::read_to_string(format!("/proc/{pid}/comm")).expect("it runs").trim() != "sleep" {
+                    std::thread::yield_now();
+                }
+                // As a process that is killed: nobody drops anything.
+                std::mem::forget((running, runtime));
+                pid
+            });
+            let pid = started.join().expect("no panic");
+            rustix::process::Pid::from_raw(i32::try_from(pid).expect("a number")).expect("a number")
+        };
+        let wait = Program::new("sleep").arg("600");
+        let (left, tied) = (start(wait.clone()), start(wait.tied()));
+        let ended =
+            rustix::process::waitpid(Some(tied), rustix::process::WaitOptions::empty()).expect("a child of ours");
+        let (_, status) = ended.expect("it has ended");
+        assert_eq!(status.terminating_signal(), Some(rustix::process::Signal::KILL.as_raw()));
+        rustix::process::kill_process(left, rustix::process::Signal::KILL).expect("it runs: nothing ties it");
     }
 
     #[tokio::test]

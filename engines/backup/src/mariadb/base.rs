@@ -23,8 +23,8 @@ use super::waiting::FileIdentity;
 use super::{Asking as _, MariaDb};
 use crate::Connection as Settings;
 use crate::database::{DatabaseError, Watcher};
-use crate::owner::WorkFolder;
 use crate::sealed::{Catalog, Manifest, Repository, RepositoryError, SetWriter, hex};
+use crate::work::WorkFolder;
 
 /// What the manifests of bases call their engine.
 pub(super) const ENGINE: &str = "mariadb";

@@ -79,7 +79,7 @@ pub(super) async fn follow(
     repository: &Arc<Repository>,
 ) -> Result<Followed, DatabaseError> {
     let asking = mariadb.asking();
-    let mut names = logs(repository, &mariadb.name).await?;
+    let names = logs(repository, &mariadb.name).await?;
     if let Some(newest) = newest(repository, &mariadb.name).await? {
         match go_on(mariadb, context, &newest, mariadb.replica(), true).await? {
             Ok((dump, waiting)) => {
@@ -98,7 +98,6 @@ pub(super) async fn follow(
     let Received::File { name, number, format, at: 0 } = dump.next().await.asking(&asking)? else {
         return Err(ProtocolError::Malformed("a file that does not begin with its start")).asking(&asking);
     };
-    names.sort();
     let log = new_name(repository, &names);
     let (writer, _) = LogWriter::open(Arc::clone(repository), &mariadb.name, &log).await?;
     let waiting = Waiting::at_start(Arc::clone(&context.clock), number, FileIdentity::new(&name, &format));

@@ -102,7 +102,7 @@ impl PrivateServer {
         ]);
         program = program.arg(format!("--server-id={NUMBER}"));
         program = program.args(base.variables.iter().map(|(name, value)| OsString::from(format!("--{name}={value}"))));
-        let mut running = context.programs.stream(&owner.run(program))?;
+        let mut running = context.programs.stream(&owner.run(program.tied()))?;
 
         let begun = context.clock.monotonic();
         let connection = loop {

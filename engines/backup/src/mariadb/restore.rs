@@ -16,8 +16,9 @@ use super::plan::{Plan, parse_head, plan};
 use super::problems::release;
 use super::replay::PrivateServer;
 use crate::database::{DatabaseError, Restored, Watcher};
-use crate::owner::{Owner, WorkFolder};
+use crate::owner::Owner;
 use crate::sealed::{Catalog, LogPiece, Manifest, Repository, RepositoryError};
+use crate::work::WorkFolder;
 
 /// How long mariadb-backup may take to prepare a base.
 const PREPARE_WITHIN: Span = Span::from_days(2);
@@ -181,7 +182,7 @@ async fn prepare(
     if let Some(incremental) = incremental {
         program = program.arg(option("incremental-dir", incremental));
     }
-    context.programs.run(&owner.run(program.deadline(PREPARE_WITHIN))).await?;
+    context.programs.run(&owner.run(program.deadline(PREPARE_WITHIN).tied())).await?;
     Ok(())
 }
 

@@ -1,9 +1,12 @@
 //! Real servers: MariaDB of Debian, each with a folder and a socket of its own, and no network.
 
+mod faults;
 mod following;
 mod ledger;
 mod restoring;
+mod rights;
 mod server;
+mod statements;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -17,8 +17,6 @@ use crate::owner::Owner;
 const LONG: Span = Span::from_days(2);
 /// How often it is looked whether recovery has ended.
 const LOOKS_EVERY: Span = Span::from_millis(100);
-/// The program that ties the server to this process (util-linux).
-const SETPRIV: &str = "/usr/bin/setpriv";
 /// Most prepared transactions that a restored server can go on with, if the one before did not say more.
 const PREPARED_MAX: u64 = 200;
 
@@ -61,13 +59,6 @@ impl Server {
         self.owner.run(program).deadline(LONG)
     }
 
-    /// The server itself, which ends with this process, however that ends: nobody else would end it.
-    fn server(&self) -> Program {
-        let path = self.folder.as_ref().map_or_else(|| PathBuf::from("postgres"), |folder| folder.join("postgres"));
-        let program = Program::at("postgres", PathBuf::from(SETPRIV)).args(["--pdeathsig", "KILL", "--"]).arg(path);
-        self.owner.run(program)
-    }
-
     /// Checks each file of a base against the manifest of the server.
     pub(super) async fn verify(&self, context: &Context, data: &Path, manifest: &Path) -> Result<(), DatabaseError> {
         let program = self.program("pg_verifybackup").args(["--no-parse-wal", "--exit-on-error"]);
@@ -107,7 +98,8 @@ impl Server {
         let before = fs::read_to_string(&altered).map_err(failed)?;
         fs::write(&altered, "").map_err(failed)?;
 
-        let program = self.server().arg("-D").arg(data).arg("-c").arg(option("config_file", &settings));
+        let program =
+            self.program("postgres").tied().arg("-D").arg(data).arg("-c").arg(option("config_file", &settings));
         let mut running = context.programs.stream(&program)?;
         let pid = running.id();
         let ended = running.ended();

@@ -17,8 +17,8 @@ use super::log_files::{Committed, LogFiles, Place};
 use super::plan::{Failure, Plan, Stretch, Unread, plan, read_head};
 use super::recovery::{Server, Target};
 use crate::database::{DatabaseError, Restored, Watcher};
-use crate::owner::WorkFolder;
 use crate::sealed::{Catalog, LogPiece, Manifest, Repository, RepositoryError, Stream};
+use crate::work::WorkFolder;
 
 /// How many pieces of a log are fetched at once.
 const PIECES_AT_ONCE: usize = 4;

@@ -29,6 +29,9 @@ pub(super) struct Ledger {
     entries: Arc<Mutex<Vec<Entry>>>,
     stop: Arc<AtomicBool>,
     writers: Vec<tokio::task::JoinHandle<()>>,
+    /// How many writers there were so far.
+    count: u64,
+    at_once: u64,
 }
 
 impl Ledger {
@@ -44,12 +47,18 @@ impl Ledger {
         for account in 0..ACCOUNTS {
             server.run(&[&format!("INSERT INTO ledger.accounts VALUES ({account}, 0)")]).await;
         }
-        let (entries, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
-        let mut tasks = Vec::new();
-        for writer in 0..writers {
+        let mut ledger =
+            Self { entries: Arc::default(), stop: Arc::default(), writers: Vec::new(), count: 0, at_once: writers };
+        ledger.go_on(server, draws).await;
+        ledger
+    }
+
+    /// Starts as many writers again, after those before have ended.
+    pub(super) async fn go_on(&mut self, server: &Server, draws: &mut Draws) {
+        for writer in self.count..self.count + self.at_once {
             let (mut connection, mut draws) = (server.connect().await, Draws::of(draws.number()));
-            let (entries, stop) = (Arc::clone(&entries), Arc::clone(&stop));
-            tasks.push(tokio::spawn(async move {
+            let (entries, stop) = (Arc::clone(&self.entries), Arc::clone(&self.stop));
+            self.writers.push(tokio::spawn(async move {
                 for number in 0.. {
                     if stop.load(Ordering::Relaxed) {
                         return;
@@ -78,7 +87,7 @@ impl Ledger {
                 }
             }));
         }
-        Self { entries, stop, writers: tasks }
+        self.count += self.at_once;
     }
 
     /// Waits until no writer writes any more: told to, or as the server has gone.
@@ -91,6 +100,11 @@ impl Ledger {
 
     pub(super) fn len(&self) -> usize {
         self.entries.lock().expect("no panic").len()
+    }
+
+    /// How many transactions were acknowledged.
+    pub(super) fn acknowledged(&self) -> usize {
+        self.entries.lock().expect("no panic").iter().filter(|entry| entry.done.is_some()).count()
     }
 
     /// Compares a restored server with what the clients know: what was acknowledged before the instant is there, what was begun at or

@@ -62,7 +62,11 @@ async fn empty() -> Arc<tempfile::TempDir> {
         Program::new("mariadb-install-db").args(["--no-defaults", "--skip-test-db", "--force"]).args(SMALL);
     install = install.arg("--auth-root-authentication-method=socket");
     install = install.arg(format!("--auth-root-socket-user={}", own_name().expect("a name")));
-    install = install.arg(format!("--datadir={}", folder.path().join("data").display()));
+    // Each server deletes what it finds of another one in its folder of temporary files, when it starts.
+    for option in ["datadir", "tmpdir"] {
+        install = install.arg(format!("--{option}={}", folder.path().join("data").display()));
+    }
+    fs::create_dir(folder.path().join("data")).expect("made");
     if is_root() {
         install = install.arg("--user=mysql");
     }
@@ -105,7 +109,8 @@ impl Server {
         let folder = self.path().to_owned();
         let of = |name: &str| folder.join(name).display().to_string();
         let mut program = Program::new("mariadbd").args(["--no-defaults", "--skip-networking"]).args(SMALL);
-        program = program.args(&self.options).arg(format!("--datadir={}", of("data")));
+        program =
+            program.args(&self.options).args(["datadir", "tmpdir"].map(|name| format!("--{name}={}", of("data"))));
         program = program.arg(format!("--socket={}", of("data/socket"))).arg(format!("--pid-file={}", of("data/pid")));
         program = program.arg(format!("--log-error={}", of("data/errors.err")));
         if is_root() {

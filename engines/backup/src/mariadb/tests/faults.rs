@@ -1,0 +1,228 @@
+//! Whatever breaks, a restore is exact or is none, and says why.
+
+use std::path::PathBuf;
+
+use drawn::Draws;
+
+use super::ledger::Ledger;
+use super::*;
+
+/// Objects of the logs in a repository, the oldest first.
+fn pieces(shelf: &Shelf) -> Vec<PathBuf> {
+    let mut all = Vec::new();
+    let mut folders = vec![shelf.path().join("logs")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("there").map(|entry| entry.expect("an entry").path()) {
+            if entry.is_dir() { folders.push(entry) } else { all.push(entry) }
+        }
+    }
+    all.sort();
+    all
+}
+
+async fn refused(shelf: &Shelf, to: Time) -> String {
+    let place = Place::new();
+    let error = place.restore(shelf, to).await.expect_err("it can't be reached");
+    assert!(matches!(error, DatabaseError::Unreachable(_)), "{error}");
+    assert!(!place.data().exists(), "nothing was restored");
+    error.to_string()
+}
+
+/// BK-3: an instant that is not proved to be there is refused, and never another one given instead.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_can_not_be_reached_is_refused() {
+    let server = Server::new(&[]).await;
+    let shelf = Shelf::new();
+    let nothing = refused(&shelf, SystemClock.now()).await;
+    assert!(nothing.contains("it has no base"), "{nothing}");
+    let mut following = Following::of(&server, &shelf);
+    server.run(&["CREATE DATABASE shop", "CREATE TABLE shop.orders (id INT PRIMARY KEY)"]).await;
+    following.next().await;
+    let early = next_second().await;
+    let full = base(&server, &shelf, true).await;
+    let between = next_second().await;
+    for order in 0..3 {
+        server.run(&[&format!("INSERT INTO shop.orders VALUES ({order})")]).await;
+        following.caught_up().await;
+    }
+    let in_first = next_second().await;
+    server.run(&["INSERT INTO shop.orders VALUES (3)"]).await;
+    let through = following.caught_up().await.through;
+    let said = refused(&shelf, through + Span::from_secs(1)).await;
+    assert!(said.contains("its log ends behind"), "{said}");
+    let said = refused(&shelf, early).await;
+    assert!(said.contains("its first base shows"), "{said}");
+
+    // The log is begun anew: behind its end there is nothing until the next base.
+    server.run(&["RESET MASTER", "INSERT INTO shop.orders VALUES (4)"]).await;
+    following.failed().await;
+    let lost = next_second().await;
+    let mut following = Following::of(&server, &shelf);
+    assert!(following.next().await.is_new_log);
+    let second = base(&server, &shelf, false).await;
+    assert_eq!(second.kind, "full", "an incremental one would build on another past");
+    assert!(second.log.is_some() && second.log != full.log);
+    let in_second = next_second().await;
+    server.run(&["INSERT INTO shop.orders VALUES (5)"]).await;
+    following.caught_up().await;
+    following.stop().await;
+    let said = refused(&shelf, lost).await;
+    assert!(said.contains("its log ends behind") && said.contains("; the next base shows"), "{said}");
+    for (to, orders) in [(in_first, 3), (in_second, 5)] {
+        let place = Place::new();
+        place.restore(&shelf, to).await.expect("restored");
+        assert_eq!(Server::on(place).await.rows("SELECT * FROM shop.orders").await.len(), orders);
+    }
+
+    // A piece is lost: what lies before can be restored, and what lies behind can't.
+    let of_first = pieces(&shelf).into_iter().filter(|path| path.to_string_lossy().contains("/000001-"));
+    let with_bytes: Vec<PathBuf> = of_first.collect();
+    std::fs::remove_file(&with_bytes[with_bytes.len() - 3]).expect("removed");
+    let said = refused(&shelf, in_first).await;
+    assert!(said.contains("a piece of its log is missing behind"), "{said}");
+    let place = Place::new();
+    place.restore(&shelf, between).await.expect("restored");
+
+    // Another key, and a base that is damaged.
+    let other = shelf.open_with(RepositoryKey::random(&SystemRandom));
+    let error = Place::new().restore_with(&other, in_second).await.expect_err("another key");
+    assert!(error.to_string().contains("which is not the one that is given"), "{error}");
+    let part = shelf.path().join(format!("sets/{BACKUP}/{}/base.00001", second.set));
+    let mut bytes = std::fs::read(&part).expect("there");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&part, bytes).expect("written");
+    let error = Place::new().restore(&shelf, in_second).await.expect_err("damaged");
+    assert!(error.to_string().contains("damaged"), "{error}");
+}
+
+/// A disk in memory. Unmounted when it is dropped.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    async fn at(path: PathBuf, size: &str) -> Self {
+        std::fs::create_dir_all(&path).expect("made");
+        let mount = engine::Program::new("mount").args(["-t", "tmpfs", "-o", size, "none"]).arg(&path);
+        Programs::of_system().run(&mount).await.expect("mounting takes root");
+        Self(path)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        #[expect(clippy::disallowed_methods, reason = "nothing can be waited for while something is dropped")]
+        let unmounted = std::process::Command::new("umount").arg("--lazy").arg(&self.0).status();
+        assert!(unmounted.is_ok_and(|status| status.success()), "{}", self.0.display());
+    }
+}
+
+/// A disk that is too small for the base is refused before anything is written; one that becomes full later ends the restore.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_ends_a_restore() {
+    let server = Server::new(&["--max-allowed-packet=64M"]).await;
+    let shelf = Shelf::new();
+    let mut following = Following::of(&server, &shelf);
+    server.run(&["CREATE DATABASE shop", "CREATE TABLE shop.notes (note LONGBLOB)"]).await;
+    following.next().await;
+    let full = base(&server, &shelf, true).await;
+    server.run(&["INSERT INTO shop.notes VALUES (REPEAT('a', 30000000))"]).await;
+    let to = next_second().await;
+    following.caught_up().await;
+    following.stop().await;
+    let megabytes = full.streams[0].size / 1_000_000;
+    let sizes = [
+        (megabytes - 5, "the disk has room for"),
+        (megabytes + 10, "the disk is full"),
+        (megabytes + 35, "the disk is full"),
+    ];
+    for (size, why) in sizes {
+        let place = Place::new();
+        let _disk = SmallDisk::at(place.data(), &format!("size={size}m,mode=0755")).await;
+        let error = place.restore(&shelf, to).await.expect_err("it is full").to_string();
+        assert!(error.contains(why), "{size} MB: {error}");
+    }
+}
+
+/// Kills mariadb-backup when it has given something.
+struct Killer(PathBuf);
+
+impl crate::database::Watcher for Killer {
+    fn doing(&self, _: &str, done: u64, _: Option<u64>) {
+        use std::os::unix::ffi::OsStrExt as _;
+        let path = self.0.as_os_str().as_bytes();
+        for entry in std::fs::read_dir("/proc").expect("there").flatten() {
+            let Some(number) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+            let arguments = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            let is_backup =
+                arguments.split(|byte| *byte == 0).next().is_some_and(|name| name.ends_with(b"mariadb-backup"));
+            if done > 0 && is_backup && arguments.windows(path.len()).any(|part| part == path) {
+                let pid = rustix::process::Pid::from_raw(number).expect("a number");
+                rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("killed");
+            }
+        }
+    }
+}
+
+/// BK-1: what gives a base fails in the middle of it: there is no base, and the one before is as it was.
+#[tokio::test(flavor = "multi_thread")]
+async fn half_a_base_is_none() {
+    let server = Server::new(&["--max-allowed-packet=64M"]).await;
+    let shelf = Shelf::new();
+    let mut following = Following::of(&server, &shelf);
+    server.run(&["CREATE DATABASE shop", "CREATE TABLE shop.notes (note LONGBLOB)"]).await;
+    following.next().await;
+    let before = base(&server, &shelf, true).await;
+    for _ in 0..3 {
+        server.run(&["INSERT INTO shop.notes VALUES (REPEAT('a', 30000000))"]).await;
+    }
+    let (context, repository) = (context(), shelf.open());
+    let killer = Killer(server.path().to_owned());
+    let error = mariadb(&server).take_base(&context, &repository, true, &killer).await.expect_err("it was killed");
+    assert!(error.to_string().contains("signal: 9"), "{error}");
+    let catalog = crate::sealed::Catalog::read(&repository, BACKUP).await.expect("a catalog");
+    assert_eq!((catalog.sets.len(), &catalog.sets[0].manifest, catalog.unfinished.len()), (1, &before, 1));
+    assert!(
+        !server.path().join("garant").read_dir().expect("there").any(|_| true),
+        "nothing is left in the folder of work"
+    );
+    following.stop().await;
+}
+
+/// BK-2: killed again and again while the log is received under load, each side in its turn, nothing is lost and nothing mixed.
+#[tokio::test(flavor = "multi_thread")]
+async fn kills_leave_no_trace_in_the_log() {
+    let mut draws = Draws::from_environment();
+    let mut server = Server::new(&["--max-binlog-size=1M"]).await;
+    let shelf = Shelf::new();
+    let mut following = Following::of(&server, &shelf);
+    let mut ledger = Ledger::start(&server, &mut draws, 2).await;
+    following.next().await;
+    base(&server, &shelf, true).await;
+    for round in 0..6 {
+        tokio::time::sleep(Span::from_millis(draws.below(3000_i64)).to_std()).await;
+        if round % 3 == 2 {
+            server.kill().await;
+            ledger.end(false).await;
+            following.failed().await;
+            server.start().await;
+            ledger.go_on(&server, &mut draws).await;
+        } else {
+            following.kill().await;
+        }
+        following = Following::of(&server, &shelf);
+    }
+    tokio::time::sleep(Span::from_secs(2).to_std()).await;
+    ledger.end(true).await;
+    let to = next_second().await;
+    let last = following.caught_up().await;
+    following.stop().await;
+    assert_eq!(
+        crate::mariadb::lineage::logs(&shelf.open(), BACKUP).await.expect("listed"),
+        std::slice::from_ref(&last.log)
+    );
+    super::following::same(&server, &shelf, &last.log).await;
+    let place = Place::new();
+    place.restore(&shelf, to).await.expect("restored");
+    let there = ledger.check(&Server::on(place).await, to).await;
+    assert!(there >= ledger.acknowledged(), "all of them");
+}
