@@ -1,7 +1,7 @@
 //! What the databases have in common: the pieces of their logs, the second to restore to, and what came of it.
 //!
 //! A database is followed without pause ([`Shipped`] says how far), and bases are taken of it now and then. A restore to an instant
-//! takes the newest base before it, plays the log to the last commit before it, and says which commit that was. It fails where the
+//! takes the newest base before it that is of use, plays the log to the last commit before it, and says which commit that was. It fails where the
 //! repository does not prove that it has everything up to the instant: it never gives the newest there is instead.
 
 use std::path::PathBuf;
@@ -79,6 +79,18 @@ pub struct Restored {
     /// Why it may differ from what there was at the instant, each in a sentence; empty where it is exact.
     #[serde(default)]
     pub doubts: Vec<String>,
+    /// Newer bases that were of no use.
+    #[serde(default)]
+    pub passed_over: Vec<PassedOver>,
+}
+
+/// A base that a restore went without, for it was of no use.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct PassedOver {
+    /// The set.
+    pub set: String,
+    /// What is wrong with it.
+    pub why: String,
 }
 
 /// A database that can be followed and of which bases can be taken.

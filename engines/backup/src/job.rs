@@ -77,6 +77,9 @@ impl Job {
             };
             let followed = self.database.follow(&context, &self.repository, &mut shipped).await;
             if context.stop.is_cancelled() {
+                if let Err(error) = followed {
+                    tracing::warn!(backup = self.name(), %error, "what was received last is received again at the next start");
+                }
                 return;
             }
             let error = followed.err().map_or_else(|| "it has ended by itself".to_owned(), |error| error.to_string());
@@ -274,6 +277,10 @@ impl Job {
         };
         match restored.await {
             Ok(restored) => {
+                if !restored.passed_over.is_empty() {
+                    tracing::error!(backup = self.name(), "the newest base is of no use: another one is taken");
+                    self.base_now.notify_one();
+                }
                 tested.set = Some(restored.set);
                 tested.bytes = restored.bytes;
             }

@@ -6,6 +6,7 @@
 //! [`sealed`] makes encrypted objects of both; [`objects`] keeps them, at each copy.
 //! Back: [`sealed::Catalog`] says what there is, the source plays it to the second that was asked for.
 
+mod bases;
 mod board;
 mod check;
 mod commands;

@@ -38,7 +38,7 @@ mod problems;
 mod replay;
 mod restore;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod waiting;
 
 use connection::Connection;

@@ -23,7 +23,7 @@ mod restore;
 mod resume;
 mod server;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod wire;
 
 use std::fmt;

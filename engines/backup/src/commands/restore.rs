@@ -97,6 +97,10 @@ pub(super) fn run(matches: &ArgMatches, command: &mut dyn CommandContext) -> Res
         command.json(&json!(restored));
         return Ok(code);
     }
+    for passed in &restored.passed_over {
+        let words = format!("the newer base {} is of no use: {}", passed.set, printable(&passed.why));
+        command.line(&command.painted(Style::Bad, &words));
+    }
     let is_at = |words: &str, commit: &Option<crate::database::Commit>| match commit {
         Some(commit) => format!("{words}: {} ({} by the log)", commit.id, commit.at),
         None => format!("{words}: none"),

@@ -47,14 +47,15 @@ pub(super) async fn follow(
     let asking = mariadb.asking();
     let ended: Result<Infallible, DatabaseError> = tokio::select! {
         () = context.stop.cancelled() => {
-            leave_all(&waiting, &mut writer, &mut tell).await;
-            return Ok(());
+            return Ok(leave_all(&waiting, &mut writer, &mut tell).await?);
         }
         ended = receive(dump, &waiting) => ended.asking(&asking),
         ended = make_marks(connection, &waiting, &*context.clock) => ended.asking(&asking),
         ended = ship(&waiting, &mut writer, &mut tell) => ended.map_err(DatabaseError::from),
     };
-    leave_all(&waiting, &mut writer, &mut tell).await;
+    if let Err(error) = leave_all(&waiting, &mut writer, &mut tell).await {
+        tracing::debug!(backup = mariadb.name, %error, "what waits is received again");
+    }
     ended.map(|never| match never {})
 }
 
@@ -126,19 +127,16 @@ async fn ship(
 }
 
 /// Lets everything leave that waits, as long as that works.
-async fn leave_all(waiting: &Waiting, writer: &mut LogWriter, tell: &mut Shipping<'_>) {
+async fn leave_all(waiting: &Waiting, writer: &mut LogWriter, tell: &mut Shipping<'_>) -> Result<(), RepositoryError> {
     let all = async {
         while let Some(piece) = waiting.first() {
-            if let Err(error) = leave(&piece, writer).await {
-                tracing::debug!(log = tell.log, %error, "what waits is received again at the next start");
-                return;
-            }
+            leave(&piece, writer).await?;
             tell.of(waiting, &piece);
         }
+        Ok(())
     };
-    if tokio::time::timeout(LAST_WITHIN.to_std(), all).await.is_err() {
-        tracing::debug!("what waits is received again at the next start");
-    }
+    let late = || RepositoryError::Unusable(format!("the repository has not taken what waits within {LAST_WITHIN}"));
+    tokio::time::timeout(LAST_WITHIN.to_std(), all).await.unwrap_or_else(|_| Err(late()))
 }
 
 /// Puts a piece into the repository. Where it was sealed before, and not added, it is added as it is.

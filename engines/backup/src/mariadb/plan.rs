@@ -6,6 +6,7 @@ use event::Time;
 
 use super::base::{BaseFacts, ENGINE};
 use super::waiting::Facts;
+use crate::bases::Bases;
 use crate::database::{DatabaseError, PieceHead};
 use crate::sealed::{Catalog, LogPiece, Manifest, PieceName, Repository, RepositoryError};
 
@@ -32,18 +33,19 @@ fn goes_on(before: &PieceName, next: &PieceName) -> bool {
 pub(super) async fn plan(
     repository: &Arc<Repository>,
     catalog: &Catalog,
-    backup: &str,
-    to: Time,
+    (backup, to): (&str, Time),
+    bases: &Bases,
 ) -> Result<Plan, DatabaseError> {
     let mut sets: Vec<&Manifest> =
         catalog.sets.iter().map(|entry| &entry.manifest).filter(|set| set.engine == ENGINE).collect();
     sets.sort_by_key(|set| set.consistent_at);
-    let unreachable = |why: String| DatabaseError::Unreachable(format!("{backup} can't be restored to {to}: {why}"));
+    let unreachable =
+        |why: String| DatabaseError::Unreachable(format!("{backup} can't be restored to {to}: {why}{}", bases.words()));
     let Some(first) = sets.first() else { return Err(unreachable("it has no base".to_owned())) };
     let later = sets.iter().find(|set| set.consistent_at > to).map(|set| set.consistent_at);
     let mut first_why = None;
     for set in sets.iter().rev().filter(|set| set.consistent_at <= to) {
-        match from(repository, catalog, set, &sets, to).await? {
+        match from(repository, catalog, (set, &sets), to, bases).await? {
             Ok(plan) => return Ok(plan),
             Err(why) => drop(first_why.get_or_insert(why)),
         }
@@ -74,19 +76,23 @@ pub(super) async fn through(
 async fn from(
     repository: &Arc<Repository>,
     catalog: &Catalog,
-    set: &Manifest,
-    sets: &[&Manifest],
+    (set, sets): (&Manifest, &[&Manifest]),
     to: Time,
+    bases: &Bases,
 ) -> Result<Result<Plan, String>, DatabaseError> {
     let (plan, reach) = match reach(repository, catalog, set, sets).await? {
         Ok(found) => found,
         Err(why) => return Ok(Err(why)),
     };
+    if let Some(why) = bases.against(plan.sets.iter()) {
+        return Ok(Err(why));
+    }
     if reach.through < to {
         let through = Time::from_secs(reach.through.micros().div_euclid(1_000_000));
         let why = if reach.has_gap { "a piece of its log is missing" } else { "its log ends" };
         return Ok(Err(format!(
-            "{why} behind {through}, the newest instant that can be restored from the base before"
+            "{why} behind {through}, the newest instant that can be restored from the base before{}",
+            reach.unread
         )));
     }
     Ok(Ok(plan))
@@ -98,6 +104,8 @@ struct Reach {
     through: Time,
     /// Whether there is more of the log behind a gap.
     has_gap: bool,
+    /// What is said of a piece that can't be opened, behind its end.
+    unread: String,
 }
 
 /// All that goes on from a base, and how far that leads; or why the base is of no use.
@@ -122,12 +130,27 @@ async fn reach(
     let Some(log) = &set.log else { return Ok(Err(format!("no log goes on from the base {}", set.set))) };
     // The byte before: a log that ends there and goes on in the next file is whole.
     let start = (base.position.file, base.position.at.saturating_sub(1));
-    let (pieces, has_gap) = catalog.pieces(log, start, goes_on).await?;
-    let Some(last) = pieces.last() else {
-        return Ok(Err(format!("the log {log} does not go on from the base {}", set.set)));
+    let (mut pieces, has_gap) = catalog.pieces(log, start, goes_on).await?;
+    let mut unread = String::new();
+    let through = loop {
+        let Some(last) = pieces.last() else {
+            return Ok(Err(format!("the log {log} does not go on from the base {}{unread}", set.set)));
+        };
+        match head_of(repository, last).await {
+            Ok((head, _)) => break head.through,
+            // What comes before it may be all that is needed.
+            Err(error @ (RepositoryError::Seal { .. } | RepositoryError::Unusable(_))) => {
+                let LogPiece { folder, name, .. } = last;
+                tracing::warn!(piece = %format_args!("{folder}/{name}"), %error, "a piece of log can't be opened");
+                if unread.is_empty() {
+                    unread = format!("; of its log {folder}/{name} can't be opened: {error}");
+                }
+                pieces.pop();
+            }
+            Err(error) => return Err(error.into()),
+        }
     };
-    let (head, _) = head_of(repository, last).await?;
-    let reach = Reach { through: head.through, has_gap };
+    let reach = Reach { through, has_gap, unread };
     Ok(Ok((Plan { sets: chain, base, pieces }, reach)))
 }
 

@@ -179,8 +179,8 @@ impl PrivateServer {
             let server = tokio::time::timeout(Span::from_secs(2).to_std(), self.running.ended()).await;
             return Err(match (server, error) {
                 (Ok(ended), _) => broken(&self.errors, "ended while it played", ended.err()),
-                (Err(_), ProgramError::Failed { stderr, .. }) => {
-                    DatabaseError::Database(format!("the log can't be played: {}", without_data(&stderr)))
+                (Err(_), ProgramError::Failed { stderr, ended, .. }) => {
+                    DatabaseError::Database(format!("the log can't be played ({ended}): {}", without_data(&stderr)))
                 }
                 (Err(_), error) => error.into(),
             });

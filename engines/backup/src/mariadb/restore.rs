@@ -15,6 +15,7 @@ use super::log_files::{Cut, LogFiles, Transaction};
 use super::plan::{Plan, parse_head, plan};
 use super::problems::release;
 use super::replay::PrivateServer;
+use crate::bases::{AttemptError, Bases, OfBase as _};
 use crate::database::{DatabaseError, Restored, Watcher};
 use crate::owner::Owner;
 use crate::sealed::{Catalog, LogPiece, Manifest, Repository, RepositoryError};
@@ -37,60 +38,96 @@ pub(super) async fn restore(
 ) -> Result<Restored, DatabaseError> {
     let to = Time::from_secs(to.micros().div_euclid(1_000_000));
     let catalog = Catalog::read(repository, backup).await?;
-    let Plan { sets, base, pieces } = plan(repository, &catalog, backup, to).await?;
-    let Some(set) = sets.last() else { return Err(DatabaseError::Unreachable(format!("{backup} has no base"))) };
-    check_release(context, set).await?;
-    let owner = Owner::find("mysql", "mariadb-server")?;
-    let base_bytes = has_room(into, &sets, &owner)?;
-    let work = WorkFolder::new(work, "restore", context)?;
-    owner.give(work.path())?;
-    owner.can_reach(context, into).await?;
-    owner.can_reach(context, work.path()).await?;
-    let folder = |name: &str| made(&work.path().join(name), &owner);
-
-    let mut done = 0;
-    for set in &sets {
-        let is_full = set.parent.is_none();
-        let target = if is_full { into.to_owned() } else { folder("incremental")? };
-        let at = Unpacking { done, of: base_bytes, watcher };
-        done += unpack(context, &catalog, set, &target, &owner, &at).await?;
-        forget_places(&target).map_err(|error| DatabaseError::Files { path: target.clone(), error })?;
-        prepare(context, into, (!is_full).then_some(target.as_path()), &owner).await?;
-        if !is_full {
-            fs::remove_dir_all(&target).map_err(|error| DatabaseError::Files { path: target.clone(), error })?;
+    let mut bases = Bases::of(&catalog, to, into);
+    let attempt = Attempt { context, repository, catalog: &catalog, backup, to, into, work, watcher };
+    loop {
+        match attempt.make(&bases).await {
+            Ok(restored) => {
+                let passed_over = bases.newer_than(&restored.set);
+                return Ok(Restored { passed_over, ..restored });
+            }
+            Err(error) => bases.go_without(error)?,
         }
     }
-    let binlog_info = written(into, "binlog_info")?;
-    let stands = format!("{}\t{}", base.file.name, base.position.at);
-    if !binlog_info.starts_with(&stands) {
-        let why =
-            format!("the base {} is at `{}` of the log, and its manifest says {stands}", set.set, binlog_info.trim());
-        return Err(DatabaseError::Database(why));
-    }
+}
 
-    let log = fetch(repository, &base, &pieces, to, &folder("log")?, watcher).await?;
-    let mut server = PrivateServer::start(context, &owner, &base, into, &folder("server")?).await?;
-    let played = log.files.bytes_up_to(log.cut.position);
-    if !log.cut.reached.is_empty() {
-        let files = log.files.cut_at(log.cut.position);
-        let files = files.map_err(|error| DatabaseError::Files { path: work.path().join("log"), error })?;
-        for file in &files {
-            owner.give(file)?;
+/// A restore from the newest base that is not known to be of no use.
+struct Attempt<'a> {
+    context: &'a Context,
+    repository: &'a Arc<Repository>,
+    catalog: &'a Catalog,
+    backup: &'a str,
+    to: Time,
+    into: &'a Path,
+    work: &'a Path,
+    watcher: &'a dyn Watcher,
+}
+
+impl Attempt<'_> {
+    async fn make(&self, bases: &Bases) -> Result<Restored, AttemptError> {
+        let Self { context, repository, catalog, backup, to, into, work, watcher } = *self;
+        let Plan { sets, base, pieces } = plan(repository, catalog, (backup, to), bases).await?;
+        let Some(set) = sets.last() else {
+            return Err(DatabaseError::Unreachable(format!("{backup} has no base")).into());
+        };
+        check_release(context, set).await?;
+        let owner = Owner::find("mysql", "mariadb-server")?;
+        let base_bytes = has_room(into, &sets, &owner)?;
+        let work = WorkFolder::new(work, "restore", context)?;
+        owner.give(work.path())?;
+        owner.can_reach(context, into).await?;
+        owner.can_reach(context, work.path()).await?;
+        let folder = |name: &str| made(&work.path().join(name), &owner);
+
+        let mut done = 0;
+        for set in &sets {
+            let is_full = set.parent.is_none();
+            let target = if is_full { into.to_owned() } else { folder("incremental")? };
+            let at = Unpacking { done, of: base_bytes, watcher };
+            done += unpack(context, catalog, set, &target, &owner, &at).await.of_base(&set.set)?;
+            forget_places(&target).map_err(|error| DatabaseError::Files { path: target.clone(), error })?;
+            prepare(context, into, (!is_full).then_some(target.as_path()), &owner).await.of_base(&set.set)?;
+            if !is_full {
+                fs::remove_dir_all(&target).map_err(|error| DatabaseError::Files { path: target.clone(), error })?;
+            }
         }
-        server.play(context, &owner, &files, base.position.at, played, watcher).await?;
+        let binlog_info = written(into, "binlog_info").of_base(&set.set)?;
+        let stands = format!("{}\t{}", base.file.name, base.position.at);
+        if !binlog_info.starts_with(&stands) {
+            let why = format!(
+                "the base {} is at `{}` of the log, and its manifest says {stands}",
+                set.set,
+                binlog_info.trim()
+            );
+            return Err(DatabaseError::Database(why)).of_base(&set.set);
+        }
+
+        let log = fetch(repository, &base, &pieces, to, &folder("log")?, watcher).await?;
+        let server = folder("server")?;
+        let mut server = PrivateServer::start(context, &owner, &base, into, &server).await.of_base(&set.set)?;
+        let played = log.files.bytes_up_to(log.cut.position);
+        if !log.cut.reached.is_empty() {
+            let files = log.files.cut_at(log.cut.position);
+            let files = files.map_err(|error| DatabaseError::Files { path: work.path().join("log"), error })?;
+            for file in &files {
+                owner.give(file)?;
+            }
+            server.play(context, &owner, &files, base.position.at, played, watcher).await.of_base(&set.set)?;
+        }
+        server.assert_reached(&log.cut.reached).await.of_base(&set.set)?;
+        server.stop().await.of_base(&set.set)?;
+        clean(into).map_err(|error| DatabaseError::Files { path: into.to_owned(), error })?;
+        Ok(Restored {
+            to,
+            last_commit: log.cut.last.map(|transaction| transaction.commit()),
+            next_commit: log.next.map(|transaction| transaction.commit()),
+            set: set.set.clone(),
+            folder: into.to_owned(),
+            bytes: base_bytes + log.bytes,
+            doubts: log.doubts(),
+            passed_over: Vec::new(),
+        })
     }
-    server.assert_reached(&log.cut.reached).await?;
-    server.stop().await?;
-    clean(into).map_err(|error| DatabaseError::Files { path: into.to_owned(), error })?;
-    Ok(Restored {
-        to,
-        last_commit: log.cut.last.map(|transaction| transaction.commit()),
-        next_commit: log.next.map(|transaction| transaction.commit()),
-        set: set.set.clone(),
-        folder: into.to_owned(),
-        bytes: base_bytes + log.bytes,
-        doubts: log.doubts(),
-    })
 }
 
 /// What a base is of must be what is installed: the release decides how its files are prepared.

@@ -2,10 +2,10 @@
 
 mod faults;
 mod following;
-mod ledger;
+pub(crate) mod ledger;
 mod restoring;
 mod rights;
-mod server;
+pub(crate) mod server;
 mod statements;
 
 use std::path::Path;
@@ -55,7 +55,7 @@ impl Shelf {
 }
 
 /// The means of an engine, with the clock, the randomness and the programs of this machine.
-fn context() -> Context {
+pub(crate) fn context() -> Context {
     let context = World::at(SystemClock.now()).context("host".parse().expect("an observer")).expect("a context");
     Context {
         clock: Arc::new(SystemClock),
@@ -140,7 +140,7 @@ async fn next_second() -> Time {
 }
 
 /// A folder to restore into, and one to work in.
-struct Place(tempfile::TempDir);
+pub(crate) struct Place(pub(crate) tempfile::TempDir);
 
 impl Place {
     fn new() -> Self {

@@ -13,6 +13,7 @@ use super::Lsn;
 use super::base::{BaseFacts, ENGINE};
 use super::resume::PieceFacts;
 use super::server::History;
+use crate::bases::Bases;
 use crate::database::{DatabaseError, PieceHead};
 use crate::sealed::{Catalog, LogPiece, Manifest, Repository, RepositoryError};
 
@@ -131,13 +132,14 @@ pub(super) async fn plan(
     catalog: &Catalog,
     (backup, to): (&str, Time),
     unread: &BTreeMap<String, String>,
+    bases: &Bases,
 ) -> Result<Plan, Failure> {
     let mut sets: Vec<&Manifest> =
         catalog.sets.iter().map(|entry| &entry.manifest).filter(|set| set.engine == ENGINE).collect();
     sets.sort_by_key(|set| set.consistent_at);
     let unreachable = |why: String| {
         let unread = unread.iter().next().map(|(piece, why)| format!("; of its log {piece} can't be opened: {why}"));
-        let why = format!("{backup} can't be restored to {to}: {why}{}", unread.unwrap_or_default());
+        let why = format!("{backup} can't be restored to {to}: {why}{}{}", unread.unwrap_or_default(), bases.words());
         Failure::Final(DatabaseError::Unreachable(why))
     };
     let Some(first) = sets.first() else { return Err(unreachable("it has no base".to_owned())) };
@@ -145,6 +147,10 @@ pub(super) async fn plan(
     let mut logs = Logs { repository, catalog, unread, pieces: BTreeMap::new(), heads: BTreeMap::new() };
     let mut first_why = None;
     for set in sets.iter().rev().filter(|set| set.consistent_at <= to) {
+        if let Some(why) = bases.against(std::iter::once(*set)) {
+            first_why.get_or_insert(why);
+            continue;
+        }
         match from_base(&mut logs, set, to).await? {
             Ok(plan) => return Ok(plan),
             Err(short) => drop(first_why.get_or_insert(short.why)),

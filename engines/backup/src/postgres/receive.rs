@@ -346,6 +346,8 @@ impl<'a> Receiver<'a> {
                         return Err(self.of.error(format!("it sends its log from {from} on, where {at} comes next")));
                     }
                     if self.waiting.take(data, Span::from_micros(self.facts.clock_ahead_us)).is_err() {
+                        // What the server has proved meanwhile it has proved of another past.
+                        self.waiting.through = self.waiting.through.min(self.shipped_through);
                         return Ok(Some(Ended::Diverged));
                     }
                     if self.waiting_since.is_none() && self.waiting.cut().is_some() {
@@ -496,7 +498,9 @@ impl<'a> Receiver<'a> {
         };
         tokio::select! {
             drained = all => drained?,
-            () = late(&stop) => tracing::warn!(backup = self.of.name, "what was received last is not in the repository: it is received again"),
+            () = late(&stop) => {
+                return Err(self.of.error("what was received last is not in the repository: it is received again at the next start"));
+            }
         }
         // The server may be gone, which is why this ends.
         if self.tell(false).await.is_ok() && self.wire.part().await.is_ok() {

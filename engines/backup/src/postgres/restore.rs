@@ -16,6 +16,7 @@ use super::base::{BASE_ARCHIVE, BaseFacts, SERVER_MANIFEST};
 use super::log_files::{Committed, LogFiles, Place};
 use super::plan::{Failure, Plan, Stretch, Unread, plan, read_head};
 use super::recovery::{Server, Target};
+use crate::bases::{AttemptError, Bases, OfBase as _};
 use crate::database::{DatabaseError, Restored, Watcher};
 use crate::sealed::{Catalog, LogPiece, Manifest, Repository, RepositoryError, Stream};
 use crate::work::WorkFolder;
@@ -38,78 +39,116 @@ pub(super) async fn restore(
     watcher: &dyn Watcher,
 ) -> Result<Restored, DatabaseError> {
     let catalog = Catalog::read(repository, backup).await?;
-    let mut unread = BTreeMap::new();
-    // The log first: whether it leads to the instant is known for sure once it was read.
-    let (plan, server, log) = loop {
-        let done = async {
-            let plan = plan(repository, &catalog, (backup, to), &unread).await?;
-            let server = Server::find(context, &plan.set.engine_version).await?;
-            has_room(into, &plan.set, &server)?;
-            server.owner.can_reach(context, into).await?;
-            let log = write_log(repository, &plan, to, &into.join("pg_wal"), &server, watcher).await?;
-            Ok((plan, server, log))
-        };
-        match done.await {
-            Ok(done) => break done,
-            Err(Failure::Unread(Unread { piece, error })) if unread.len() < UNREAD_MAX => {
-                tracing::warn!(backup, piece, %error, "a piece of log can't be opened: the restore tries to go without");
-                unread.insert(piece, error.to_string());
-                let path = into.join("pg_wal");
-                match fs::remove_dir_all(&path) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                        return Err(DatabaseError::Files { path, error });
-                    }
-                    _ => {}
-                }
+    let mut bases = Bases::of(&catalog, to, into);
+    let attempt = Attempt { context, repository, catalog: &catalog, backup, to, into, work, watcher };
+    loop {
+        match attempt.make(&bases).await {
+            Ok(restored) => {
+                let passed_over = bases.newer_than(&restored.set);
+                return Ok(Restored { passed_over, ..restored });
             }
-            Err(Failure::Unread(Unread { error, .. })) => return Err(error.into()),
-            Err(Failure::Final(error)) => return Err(error),
+            Err(error) => bases.go_without(error)?,
         }
-    };
-    let last = log.place.last.filter(|last| last.record.start >= plan.base.stop);
-    let target = Target {
-        timeline: plan.timeline,
-        last_record: last.map(|last| last.record.start),
-        end: last.map_or(plan.base.stop, |last| last.record.end),
-    };
-    // Whoever replays it writes to the path of the original, which may be that of the server that runs.
-    let replayed = plan.base.start..target.end;
-    if let Some(at) = log.place.tablespaces.iter().find(|at| replayed.contains(*at)) {
-        return Err(DatabaseError::Unreachable(format!(
-            "{backup} can't be restored to {to}: behind its base {}, at {at}, a tablespace was made, and to replay that would write to \
-             the place that it has on its own host. An instant before it can be restored, and each one behind the next base",
-            plan.set.set
-        )));
     }
-    let owner = server.owner;
-    let work = WorkFolder::new(work, "restore", context)?;
-    owner.give(work.path())?;
-    owner.can_reach(context, work.path()).await?;
-    let base_bytes = plan.set.streams.iter().map(|stream| stream.size).sum();
-    let mut unpacking = Unpacking { context, catalog: &catalog, plan: &plan, done: 0, of: base_bytes, watcher };
-    unpacking.all(into, work.path(), &server).await?;
-    server.verify(context, into, &work.path().join(SERVER_MANIFEST)).await?;
-    write_tablespace_map(into, &plan.base, &server)?;
+}
 
-    // Those that this timeline does not descend from are there for their numbers, which the next one must not have.
-    let history = |timeline: u32| into.join(format!("pg_wal/{timeline:08X}.history"));
-    for timeline in 2..=plan.newest_timeline {
-        server.write(&history(timeline), &plan.history.of(timeline).file())?;
+/// A restore from the newest base that is not known to be of no use.
+struct Attempt<'a> {
+    context: &'a Context,
+    repository: &'a Arc<Repository>,
+    catalog: &'a Catalog,
+    backup: &'a str,
+    to: Time,
+    into: &'a Path,
+    work: &'a Path,
+    watcher: &'a dyn Watcher,
+}
+
+impl Attempt<'_> {
+    async fn make(&self, bases: &Bases) -> Result<Restored, AttemptError> {
+        let Self { context, to, into, watcher, .. } = *self;
+        // The log first: whether it leads to the instant is known for sure once it was read.
+        let (plan, server, log) = self.log(bases).await?;
+        let last = log.place.last.filter(|last| last.record.start >= plan.base.stop);
+        let target = Target {
+            timeline: plan.timeline,
+            last_record: last.map(|last| last.record.start),
+            end: last.map_or(plan.base.stop, |last| last.record.end),
+        };
+        // Whoever replays it writes to the path of the original, which may be that of the server that runs.
+        let replayed = plan.base.start..target.end;
+        if let Some(at) = log.place.tablespaces.iter().find(|at| replayed.contains(*at)) {
+            let (backup, set) = (self.backup, &plan.set.set);
+            return Err(AttemptError::Final(DatabaseError::Unreachable(format!(
+                "{backup} can't be restored to {to}: behind its base {set}, at {at}, a tablespace was made, and to replay that would \
+                 write to the place that it has on its own host. An instant before it can be restored, and each one behind the next base"
+            ))));
+        }
+        let owner = server.owner;
+        let work = WorkFolder::new(self.work, "restore", context)?;
+        owner.give(work.path())?;
+        owner.can_reach(context, work.path()).await?;
+        let base_bytes = plan.set.streams.iter().map(|stream| stream.size).sum();
+        let catalog = self.catalog;
+        let mut unpacking = Unpacking { context, catalog, plan: &plan, done: 0, of: base_bytes, watcher };
+        let set = &plan.set.set;
+        unpacking.all(into, work.path(), &server).await.of_base(set)?;
+        server.verify(context, into, &work.path().join(SERVER_MANIFEST)).await.of_base(set)?;
+        write_tablespace_map(into, &plan.base, &server)?;
+
+        // Those that this timeline does not descend from are there for their numbers, which the next one must not have.
+        let history = |timeline: u32| into.join(format!("pg_wal/{timeline:08X}.history"));
+        for timeline in 2..=plan.newest_timeline {
+            server.write(&history(timeline), &plan.history.of(timeline).file())?;
+        }
+        server.recover(context, into, work.path(), &target, watcher).await.of_base(set)?;
+        for timeline in plan.timeline + 1..=plan.newest_timeline {
+            let path = history(timeline);
+            fs::remove_file(&path).map_err(|error| DatabaseError::Files { path, error })?;
+        }
+        Ok(Restored {
+            to,
+            last_commit: log.place.last.map(Committed::commit),
+            next_commit: log.place.next.map(Committed::commit),
+            set: plan.set.set,
+            folder: into.to_owned(),
+            bytes: base_bytes + log.bytes,
+            doubts: Vec::new(),
+            passed_over: Vec::new(),
+        })
     }
-    server.recover(context, into, work.path(), &target, watcher).await?;
-    for timeline in plan.timeline + 1..=plan.newest_timeline {
-        let path = history(timeline);
-        fs::remove_file(&path).map_err(|error| DatabaseError::Files { path, error })?;
+
+    /// Writes the log that leads from a base to the instant, without pieces that can't be opened.
+    async fn log(&self, bases: &Bases) -> Result<(Plan, Server, Log), DatabaseError> {
+        let Self { context, repository, backup, to, into, watcher, .. } = *self;
+        let mut unread = BTreeMap::new();
+        loop {
+            let done = async {
+                let plan = plan(repository, self.catalog, (backup, to), &unread, bases).await?;
+                let server = Server::find(context, &plan.set.engine_version).await?;
+                has_room(into, &plan.set, &server)?;
+                server.owner.can_reach(context, into).await?;
+                let log = write_log(repository, &plan, to, &into.join("pg_wal"), &server, watcher).await?;
+                Ok((plan, server, log))
+            };
+            match done.await {
+                Ok(done) => return Ok(done),
+                Err(Failure::Unread(Unread { piece, error })) if unread.len() < UNREAD_MAX => {
+                    tracing::warn!(backup, piece, %error, "a piece of log can't be opened: the restore tries to go without");
+                    unread.insert(piece, error.to_string());
+                    let path = into.join("pg_wal");
+                    match fs::remove_dir_all(&path) {
+                        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                            return Err(DatabaseError::Files { path, error });
+                        }
+                        _ => {}
+                    }
+                }
+                Err(Failure::Unread(Unread { error, .. })) => return Err(error.into()),
+                Err(Failure::Final(error)) => return Err(error),
+            }
+        }
     }
-    Ok(Restored {
-        to,
-        last_commit: log.place.last.map(Committed::commit),
-        next_commit: log.place.next.map(Committed::commit),
-        set: plan.set.set,
-        folder: into.to_owned(),
-        bytes: base_bytes + log.bytes,
-        doubts: Vec::new(),
-    })
 }
 
 /// Makes the folder to restore into, with one for the log, and sees whether the disk has room.

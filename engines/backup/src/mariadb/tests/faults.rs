@@ -96,6 +96,23 @@ async fn what_can_not_be_reached_is_refused() {
     assert!(error.to_string().contains("damaged"), "{error}");
 }
 
+/// Told to stop while it can't make durable what it has received, it does not say that all is well.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_could_not_be_added_before_the_end_is_said() {
+    let server = Server::new(&[]).await;
+    let shelf = Shelf::new();
+    let mut following = Following::of(&server, &shelf);
+    following.next().await;
+    let away = shelf.path().with_extension("away");
+    std::fs::rename(shelf.path(), &away).expect("moved");
+    server.run(&["CREATE DATABASE shop"]).await;
+    next_second().await;
+    following.context.stop.cancel();
+    let error = following.failed().await;
+    assert!(matches!(error, DatabaseError::Repository(_)), "{error}");
+    std::fs::rename(&away, shelf.path()).expect("moved back");
+}
+
 /// A disk in memory. Unmounted when it is dropped.
 struct SmallDisk(PathBuf);
 
@@ -225,4 +242,71 @@ async fn kills_leave_no_trace_in_the_log() {
     place.restore(&shelf, to).await.expect("restored");
     let there = ledger.check(&Server::on(place).await, to).await;
     assert!(there >= ledger.acknowledged(), "all of them");
+}
+
+/// A base, sealed as it is to be, of which nothing can be made: its one file is none of a server.
+async fn no_base(shelf: &Shelf, like: &Manifest) -> String {
+    let folder = server::folder();
+    std::fs::write(folder.path().join("file"), "none of a server").expect("written");
+    let pack = engine::Program::new("mbstream").args(["-c", "file", "-C"]).arg(folder.path());
+    let packed = Programs::of_system().run(&pack).await.expect("packed").stdout;
+    let mut writer = crate::sealed::SetWriter::begin(shelf.open(), BACKUP, &like.engine).await.expect("begun");
+    writer.stream("base", &packed[..], |_| {}).await.expect("added");
+    let finished = writer.finish(|manifest| {
+        manifest.engine_version.clone_from(&like.engine_version);
+        manifest.log.clone_from(&like.log);
+        manifest.facts.clone_from(&like.facts);
+    });
+    finished.await.expect("finished").set
+}
+
+/// BK-3: the newest base is damaged, or nothing can be made of it: the one before does, and the restore says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_base_that_is_of_no_use_is_passed_over() {
+    let server = Server::new(&[]).await;
+    let shelf = Shelf::new();
+    let mut following = Following::of(&server, &shelf);
+    server.run(&["CREATE DATABASE shop", "CREATE TABLE shop.orders (id INT PRIMARY KEY)"]).await;
+    following.next().await;
+    let mut bases = Vec::new();
+    for full in [true, false, true, false] {
+        server.run(&[&format!("INSERT INTO shop.orders VALUES ({})", bases.len())]).await;
+        bases.push(base(&server, &shelf, full).await);
+        next_second().await;
+    }
+    let unpreparable = no_base(&shelf, &bases[2]).await;
+    let unreadable = base(&server, &shelf, true).await.set;
+    server.run(&["INSERT INTO shop.orders VALUES (4)"]).await;
+    let to = next_second().await;
+    following.caught_up().await;
+    following.stop().await;
+    let damage = |set: &str, object: &str| {
+        let path = shelf.path().join(format!("sets/{BACKUP}/{set}/{object}"));
+        let mut bytes = std::fs::read(&path).expect("there");
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(path, bytes).expect("written");
+    };
+    damage(&unreadable, "manifest");
+    damage(&bases[3].set, "base.00001");
+
+    let place = Place::new();
+    let restored = place.restore(&shelf, to).await.expect("restored");
+    let passed: Vec<(&str, &str)> =
+        restored.passed_over.iter().map(|passed| (passed.set.as_str(), passed.why.as_str())).collect();
+    assert_eq!(passed.len(), 3, "{passed:?}");
+    assert!(passed[0].0 == unreadable && passed[0].1.contains("manifest"), "{passed:?}");
+    assert!(passed[1].0 == unpreparable && passed[1].1.contains("mariadb-backup"), "{passed:?}");
+    assert!(passed[2].0 == bases[3].set && passed[2].1.contains("damaged"), "{passed:?}");
+    assert_eq!(restored.set, bases[2].set);
+    assert_eq!(Server::on(place).await.rows("SELECT * FROM shop.orders").await.len(), 5);
+
+    // The full one that an incremental one builds on: both are of no use.
+    damage(&bases[2].set, "base.00001");
+    damage(&bases[0].set, "base.00001");
+    let error = Place::new().restore(&shelf, to).await.expect_err("nothing is left");
+    assert!(matches!(error, DatabaseError::Unreachable(_)), "{error}");
+    for set in [&bases[0].set, &bases[2].set, &unpreparable, &unreadable] {
+        assert!(error.to_string().contains(&format!("without the base {set}: ")), "{set}: {error}");
+    }
 }

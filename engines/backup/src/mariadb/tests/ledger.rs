@@ -25,7 +25,7 @@ struct Entry {
 }
 
 /// A ledger that is being written.
-pub(super) struct Ledger {
+pub(crate) struct Ledger {
     entries: Arc<Mutex<Vec<Entry>>>,
     stop: Arc<AtomicBool>,
     writers: Vec<tokio::task::JoinHandle<()>>,
@@ -36,7 +36,7 @@ pub(super) struct Ledger {
 
 impl Ledger {
     /// Makes the tables, and starts writers.
-    pub(super) async fn start(server: &Server, draws: &mut Draws, writers: u64) -> Self {
+    pub(crate) async fn start(server: &Server, draws: &mut Draws, writers: u64) -> Self {
         server
             .run(&[
                 "CREATE DATABASE ledger",
@@ -54,7 +54,7 @@ impl Ledger {
     }
 
     /// Starts as many writers again, after those before have ended.
-    pub(super) async fn go_on(&mut self, server: &Server, draws: &mut Draws) {
+    pub(crate) async fn go_on(&mut self, server: &Server, draws: &mut Draws) {
         for writer in self.count..self.count + self.at_once {
             let (mut connection, mut draws) = (server.connect().await, Draws::of(draws.number()));
             let (entries, stop) = (Arc::clone(&self.entries), Arc::clone(&self.stop));
@@ -91,25 +91,25 @@ impl Ledger {
     }
 
     /// Waits until no writer writes any more: told to, or as the server has gone.
-    pub(super) async fn end(&mut self, stop: bool) {
+    pub(crate) async fn end(&mut self, stop: bool) {
         self.stop.store(stop, Ordering::Relaxed);
         for writer in self.writers.drain(..) {
             writer.await.expect("no panic");
         }
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.entries.lock().expect("no panic").len()
     }
 
     /// How many transactions were acknowledged.
-    pub(super) fn acknowledged(&self) -> usize {
+    pub(crate) fn acknowledged(&self) -> usize {
         self.entries.lock().expect("no panic").iter().filter(|entry| entry.done.is_some()).count()
     }
 
     /// Compares a restored server with what the clients know: what was acknowledged before the instant is there, what was begun at or
     /// after it is not, and money is neither made nor lost.
-    pub(super) async fn check(&self, restored: &Server, to: Time) -> usize {
+    pub(crate) async fn check(&self, restored: &Server, to: Time) -> usize {
         let rows = restored.rows("SELECT writer, number FROM ledger.entries").await;
         let number = |value: &Option<String>| value.as_ref().expect("a value").parse::<u64>().expect("a number");
         let there: BTreeSet<(u64, u64)> = rows.iter().map(|row| (number(&row[0]), number(&row[1]))).collect();

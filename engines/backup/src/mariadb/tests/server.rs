@@ -29,7 +29,7 @@ const SMALL: [&str; 2] = ["--innodb-log-file-size=8M", "--innodb-buffer-pool-siz
 static EMPTY: Mutex<Weak<tempfile::TempDir>> = Mutex::const_new(Weak::new());
 
 /// A server with a folder of its own. Dropped, it is killed.
-pub(super) struct Server {
+pub(crate) struct Server {
     folder: tempfile::TempDir,
     options: Vec<String>,
     running: Option<Running>,
@@ -42,13 +42,13 @@ async fn run(program: &Program) {
 }
 
 /// A folder that the server may reach.
-pub(super) fn folder() -> tempfile::TempDir {
+pub(crate) fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("set");
     folder
 }
 
-pub(super) fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
@@ -78,12 +78,12 @@ async fn empty() -> Arc<tempfile::TempDir> {
 
 impl Server {
     /// A server as it is to be, with these options beside.
-    pub(super) async fn new(options: &[&str]) -> Self {
+    pub(crate) async fn new(options: &[&str]) -> Self {
         Self::with(&[&GOOD, options].concat()).await
     }
 
     /// A server with these options alone.
-    pub(super) async fn with(options: &[&str]) -> Self {
+    pub(crate) async fn with(options: &[&str]) -> Self {
         let empty = empty().await;
         let folder = folder();
         run(&Program::new("cp").arg("-a").arg(empty.path().join("data")).arg(folder.path().join("data"))).await;
@@ -98,14 +98,14 @@ impl Server {
     }
 
     /// A server on what was restored.
-    pub(super) async fn on(place: super::Place) -> Self {
+    pub(crate) async fn on(place: super::Place) -> Self {
         let mut server =
             Self { folder: place.0, options: vec!["--skip-log-bin".to_owned()], running: None, _empty: None };
         server.start().await;
         server
     }
 
-    pub(super) async fn start(&mut self) {
+    pub(crate) async fn start(&mut self) {
         let folder = self.path().to_owned();
         let of = |name: &str| folder.join(name).display().to_string();
         let mut program = Program::new("mariadbd").args(["--no-defaults", "--skip-networking"]).args(SMALL);
@@ -127,7 +127,7 @@ impl Server {
     }
 
     /// Ends it as kill -9 does.
-    pub(super) async fn kill(&mut self) {
+    pub(crate) async fn kill(&mut self) {
         let running = self.running.take().expect("it runs");
         let id = running.id().expect("it runs");
         drop(running);
@@ -136,11 +136,11 @@ impl Server {
         }
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
 
-    pub(super) fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.path().join("data/socket")
     }
 
@@ -149,24 +149,24 @@ impl Server {
         Connection::open(&super::context(), &settings).await.ok()
     }
 
-    pub(super) async fn connect(&self) -> Connection {
+    pub(in crate::mariadb) async fn connect(&self) -> Connection {
         self.try_connect().await.expect("it lets us in")
     }
 
     /// Runs statements, one after the other.
-    pub(super) async fn run(&self, statements: &[&str]) {
+    pub(crate) async fn run(&self, statements: &[&str]) {
         let mut connection = self.connect().await;
         for statement in statements {
             connection.query(statement).await.unwrap_or_else(|error| panic!("{statement}: {error}"));
         }
     }
 
-    pub(super) async fn rows(&self, query: &str) -> Vec<Row> {
+    pub(in crate::mariadb) async fn rows(&self, query: &str) -> Vec<Row> {
         self.connect().await.query(query).await.unwrap_or_else(|error| panic!("{query}: {error}"))
     }
 
     /// A file of its binary log.
-    pub(super) fn binlog(&self, number: u32) -> Vec<u8> {
+    pub(crate) fn binlog(&self, number: u32) -> Vec<u8> {
         fs::read(self.path().join(format!("data/binlog.{number:06}"))).expect("there")
     }
 }

@@ -61,11 +61,17 @@ const STATEMENTS: &[&str] = &[
     "INSERT INTO a (i) VALUES (1000)",
 ];
 
-/// What a server holds: sums of its tables, and what is made of statements.
+/// What a server holds: rows and sums of its tables, and what is made of statements.
 async fn holds(server: &Server) -> Vec<Vec<crate::mariadb::connection::Row>> {
     let mut all = Vec::new();
     for query in [
         "SELECT * FROM shop.a ORDER BY i",
+        "SELECT * FROM shop.m ORDER BY i",
+        "SELECT * FROM shop.ar ORDER BY i",
+        "SELECT * FROM shop.c ORDER BY i",
+        "SELECT * FROM shop.pt ORDER BY i",
+        "SELECT * FROM shop.z",
+        "SELECT * FROM shop.s",
         "CHECKSUM TABLE shop.a, shop.m, shop.ar, shop.c, shop.pt, shop.z, shop.s",
         "SHOW CREATE TABLE shop.a",
         "SELECT TRIGGER_NAME, ACTION_STATEMENT FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA = 'shop'",

@@ -21,10 +21,10 @@ use crate::database::{Database as _, DatabaseError, Restored, Shipped};
 use crate::objects::Directory;
 use crate::sealed::{Copy, Repository, RepositoryKey};
 
-pub(super) const BIN: &str = "/usr/lib/postgresql/15/bin";
+pub(crate) const BIN: &str = "/usr/lib/postgresql/15/bin";
 
 /// A program, as the user postgres where this process is root.
-pub(super) fn as_postgres(path: impl AsRef<Path>) -> Program {
+pub(crate) fn as_postgres(path: impl AsRef<Path>) -> Program {
     let path = path.as_ref().to_owned();
     if rustix::process::geteuid().is_root() {
         let whom = ["--reuid=postgres", "--regid=postgres", "--clear-groups", "--"];
@@ -34,14 +34,14 @@ pub(super) fn as_postgres(path: impl AsRef<Path>) -> Program {
     }
 }
 
-pub(super) async fn run(program: Program) -> String {
+pub(crate) async fn run(program: Program) -> String {
     let output =
         Programs::of_system().run(&program.output_bytes_max(256 << 20)).await.expect("a program of PostgreSQL");
     String::from_utf8(output.stdout).expect("text")
 }
 
 /// The means of an engine, of this machine.
-pub(super) fn context() -> Context {
+pub(crate) fn context() -> Context {
     let world = World::at(SystemClock.now());
     let context = world.context("server.backup".parse().expect("an observer")).expect("a context");
     Context {
@@ -52,12 +52,12 @@ pub(super) fn context() -> Context {
     }
 }
 
-pub(super) fn now() -> Time {
+pub(crate) fn now() -> Time {
     SystemClock.now()
 }
 
 /// A folder that the user postgres can write to.
-pub(super) fn folder() -> TempDir {
+pub(crate) fn folder() -> TempDir {
     let folder = tempfile::Builder::new().prefix("pg").tempdir().expect("a folder");
     if rustix::process::geteuid().is_root() {
         let passwd = std::fs::read_to_string("/etc/passwd").expect("passwd");
@@ -69,9 +69,9 @@ pub(super) fn folder() -> TempDir {
 }
 
 /// A server, a child of this process: a container may have nobody else who buries it.
-pub(super) struct Cluster {
+pub(crate) struct Cluster {
     folder: TempDir,
-    pub(super) data: PathBuf,
+    pub(crate) data: PathBuf,
     server: Mutex<Option<Companion>>,
     /// Where it was restored, if it was.
     _restored: Option<TempDir>,
@@ -81,7 +81,7 @@ pub(super) struct Cluster {
 
 impl Cluster {
     /// A new one that runs, with these lines in its settings.
-    pub(super) async fn new(settings: &str) -> Self {
+    pub(crate) async fn new(settings: &str) -> Self {
         let folder = folder();
         let data = folder.path().join("data");
         let initdb = as_postgres(format!("{BIN}/initdb")).args(["-k", "-N", "-A", "trust", "-U", "postgres"]);
@@ -94,7 +94,7 @@ impl Cluster {
     }
 
     /// A server on a directory of data that was restored.
-    async fn on(data: &Path, restored: TempDir) -> Self {
+    pub(crate) async fn on(data: &Path, restored: TempDir) -> Self {
         let (data, server) = (data.to_owned(), Mutex::default());
         let cluster = Self { folder: folder(), data, server, _restored: Some(restored), clock: None };
         cluster.start().await;
@@ -102,20 +102,20 @@ impl Cluster {
     }
 
     /// Starts it again with a clock of its own, which is so many seconds ahead of that of the machine: `+3600`.
-    pub(super) async fn with_clock(&mut self, seconds: &'static str) {
+    pub(crate) async fn with_clock(&mut self, seconds: &'static str) {
         self.stop().await;
         self.clock = Some(seconds);
         self.start().await;
     }
 
-    pub(super) fn configure(&self, settings: &str) {
+    pub(crate) fn configure(&self, settings: &str) {
         use std::io::Write as _;
         let path = self.data.join("postgresql.conf");
         let mut file = std::fs::OpenOptions::new().append(true).open(path).expect("its settings");
         file.write_all(settings.as_bytes()).expect("written");
     }
 
-    pub(super) async fn start(&self) {
+    pub(crate) async fn start(&self) {
         let folder = self.folder.path().display();
         let settings =
             ["listen_addresses=".to_owned(), format!("unix_socket_directories={folder}"), "autovacuum=off".to_owned()];
@@ -150,7 +150,7 @@ impl Cluster {
     }
 
     /// Kills it as the machine would: nobody gets to finish anything. Returns when all its processes have gone.
-    pub(super) async fn kill(&self) {
+    pub(crate) async fn kill(&self) {
         self.signal(Signal::KILL).expect("it runs").ended().await.expect("its end");
         // The others notice, and go.
         for _ in 0..1000 {
@@ -163,43 +163,43 @@ impl Cluster {
         panic!("processes of the server do not go");
     }
 
-    pub(super) async fn stop(&self) {
+    pub(crate) async fn stop(&self) {
         self.signal(Signal::INT).expect("it runs").ended().await.expect("its end");
     }
 
-    pub(super) fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.folder.path().to_owned()
     }
 
-    pub(super) async fn sql(&self) -> Connection {
+    pub(in crate::postgres) async fn sql(&self) -> Connection {
         let socket = self.socket().join(".s.PGSQL.5432");
         Connection::open(&socket, "postgres", None, Mode::Sql).await.expect("connected")
     }
 
     /// The first column of the first row.
-    pub(super) async fn ask(&self, query: &str) -> String {
+    pub(crate) async fn ask(&self, query: &str) -> String {
         value(&self.sql().await.query(query).await.expect(query))
     }
 
     /// Drops the slot, once the server has noticed that nobody receives any more.
-    pub(super) async fn drop_slot(&self) {
+    pub(crate) async fn drop_slot(&self) {
         while self.ask("select count(*) from pg_replication_slots where active").await != "0" {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
         self.ask("select pg_drop_replication_slot('garant_crm_db')").await;
     }
 
-    pub(super) async fn written(&self) -> Lsn {
+    pub(crate) async fn written(&self) -> Lsn {
         self.ask("select pg_current_wal_insert_lsn()").await.parse().expect("a position")
     }
 
-    pub(super) fn backup(&self) -> Postgres {
+    pub(crate) fn backup(&self) -> Postgres {
         let user = Some("postgres".to_owned());
         let backup = Postgres::new("crm-db", Settings { socket: self.socket(), user, password: None });
         Postgres { ship_every: Span::from_secs(1), ..backup }
     }
 
-    pub(super) fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 }
@@ -210,18 +210,18 @@ impl Drop for Cluster {
     }
 }
 
-pub(super) fn value(rows: &[Row]) -> String {
+pub(crate) fn value(rows: &[Row]) -> String {
     rows.first().and_then(|row| row.first().cloned().flatten()).unwrap_or_default()
 }
 
 /// A repository of one copy in a folder.
-pub(super) struct Kept {
-    pub(super) folder: TempDir,
-    pub(super) repository: Arc<Repository>,
+pub(crate) struct Kept {
+    pub(crate) folder: TempDir,
+    pub(crate) repository: Arc<Repository>,
 }
 
 impl Kept {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let key = RepositoryKey::random(&SystemRandom);
         let objects = Arc::new(Directory::new(folder.path()));
@@ -233,7 +233,7 @@ impl Kept {
 }
 
 /// A folder to restore into, and what comes of it.
-pub(super) async fn restored(kept: &Kept, to: Time) -> (TempDir, Result<Restored, DatabaseError>) {
+pub(crate) async fn restored(kept: &Kept, to: Time) -> (TempDir, Result<Restored, DatabaseError>) {
     let folder = folder();
     let (into, work) = (folder.path().join("data"), folder.path().join("work"));
     let restored = Postgres::restore(&context(), &kept.repository, "crm-db", to, &into, &work, &()).await;
@@ -242,26 +242,26 @@ pub(super) async fn restored(kept: &Kept, to: Time) -> (TempDir, Result<Restored
 }
 
 /// The same, of an instant that can be reached, with a server on it.
-pub(super) async fn rewound(kept: &Kept, to: Time) -> (Cluster, Restored) {
+pub(crate) async fn rewound(kept: &Kept, to: Time) -> (Cluster, Restored) {
     let (folder, restored) = restored(kept, to).await;
     let restored = restored.unwrap_or_else(|error| panic!("{}: {error}", to.micros()));
     (Cluster::on(&restored.folder, folder).await, restored)
 }
 
 /// Somebody who follows a cluster.
-pub(super) struct Follower {
+pub(crate) struct Follower {
     stop: CancellationToken,
     task: tokio::task::JoinHandle<Result<(), DatabaseError>>,
     shipped: mpsc::UnboundedReceiver<Shipped>,
-    pub(super) all: Vec<Shipped>,
+    pub(crate) all: Vec<Shipped>,
 }
 
 impl Follower {
-    pub(super) fn start(of: &Postgres, repository: &Arc<Repository>) -> Self {
+    pub(crate) fn start(of: &Postgres, repository: &Arc<Repository>) -> Self {
         Self::with(context(), of, repository)
     }
 
-    pub(super) fn with(context: Context, of: &Postgres, repository: &Arc<Repository>) -> Self {
+    pub(crate) fn with(context: Context, of: &Postgres, repository: &Arc<Repository>) -> Self {
         let (of, repository, stop) = (of.clone(), Arc::clone(repository), CancellationToken::new());
         let context = Context { stop: stop.clone(), ..context };
         let (send, shipped) = mpsc::unbounded_channel();
@@ -273,27 +273,32 @@ impl Follower {
     }
 
     /// Waits for the next piece.
-    pub(super) async fn next(&mut self) -> Option<Shipped> {
+    pub(crate) async fn next(&mut self) -> Option<Shipped> {
         let next = tokio::time::timeout(Duration::from_mins(3), self.shipped.recv()).await.expect("a piece in time");
         self.all.extend(next.clone());
         next
     }
 
     /// Waits until whatever was committed before that instant is durable.
-    pub(super) async fn through(&mut self, instant: Time) {
+    pub(crate) async fn through(&mut self, instant: Time) {
         while self.next().await.expect("it follows").through < instant {}
     }
 
-    /// Lets it end in good order, and returns all pieces.
-    pub(super) async fn stop(self) -> Vec<Shipped> {
+    /// Tells it to stop, and waits for its end.
+    pub(crate) async fn told_to_stop(self) -> (Result<(), DatabaseError>, Vec<Shipped>) {
         self.stop.cancel();
-        let (result, all) = self.ended().await;
+        self.ended().await
+    }
+
+    /// Lets it end in good order, and returns all pieces.
+    pub(crate) async fn stop(self) -> Vec<Shipped> {
+        let (result, all) = self.told_to_stop().await;
         result.expect("a good end");
         all
     }
 
     /// Waits for its end.
-    pub(super) async fn ended(mut self) -> (Result<(), DatabaseError>, Vec<Shipped>) {
+    pub(crate) async fn ended(mut self) -> (Result<(), DatabaseError>, Vec<Shipped>) {
         let ended = tokio::time::timeout(Duration::from_mins(3), &mut self.task).await.expect("an end in time");
         while let Ok(shipped) = self.shipped.try_recv() {
             self.all.push(shipped);
@@ -302,7 +307,7 @@ impl Follower {
     }
 
     /// Kills it where it is.
-    pub(super) async fn kill(mut self) -> Vec<Shipped> {
+    pub(crate) async fn kill(mut self) -> Vec<Shipped> {
         self.task.abort();
         _ = (&mut self.task).await;
         while let Ok(shipped) = self.shipped.try_recv() {

@@ -6,7 +6,8 @@ use std::time::Duration;
 use drawn::Draws;
 
 use super::super::Lsn;
-use super::cluster::{Cluster, Follower, Kept, as_postgres, now, run};
+use super::cluster::{Cluster, Follower, Kept, as_postgres, context, now, rewound, run};
+use crate::database::Database as _;
 use crate::sealed::{Catalog, LogPiece};
 
 /// All pieces of the only log, in order, and its bytes.
@@ -229,5 +230,50 @@ async fn a_server_that_was_set_back_is_another_log() {
         assert!(next.is_new_log && next.log == format!("{first}.{number}"), "{next:?} after {log}");
         follower.stop().await;
         cluster.stop().await;
+    }
+}
+
+/// Told to stop while it can't make durable what it has received, it does not say that all is well.
+#[tokio::test]
+async fn what_could_not_be_added_before_the_end_is_said() {
+    let (cluster, kept) = with_table("").await;
+    let mut follower = Follower::start(&cluster.backup(), &kept.repository);
+    follower.next().await.expect("a piece");
+    let away = kept.folder.path().with_extension("away");
+    std::fs::rename(kept.folder.path(), &away).expect("moved");
+    cluster.ask("insert into t values (1)").await;
+    let (ended, _) = follower.told_to_stop().await;
+    let error = ended.expect_err("it is not durable").to_string();
+    assert!(error.contains("is not in the repository"), "{error}");
+    std::fs::rename(&away, kept.folder.path()).expect("moved back");
+}
+
+/// Another cluster behind the name of a backup is another log, and each is restored as itself.
+#[tokio::test]
+async fn another_cluster_behind_the_same_name_is_another_log() {
+    let kept = Kept::new();
+    let mut logs = Vec::new();
+    for number in [1, 2] {
+        let cluster = Cluster::new("").await;
+        cluster.ask(&format!("create table t as select {number} a")).await;
+        let of = cluster.backup();
+        let mut follower = Follower::start(&of, &kept.repository);
+        let first = follower.next().await.expect("a piece");
+        let system = cluster.ask("select system_identifier from pg_control_system()").await;
+        assert!(first.is_new_log && first.log == system, "{first:?}");
+        let base = of.take_base(&context(), &kept.repository, true, &()).await.expect("a base");
+        assert_eq!(base.log.as_ref(), Some(&system));
+        cluster.ask(&format!("insert into t values ({number}0)")).await;
+        let to = now();
+        follower.through(to).await;
+        follower.stop().await;
+        logs.push((base.set, to));
+    }
+    for ((set, to), rows) in logs.into_iter().zip(["1,10", "2,20"]) {
+        let (server, done) = rewound(&kept, to).await;
+        assert_eq!(
+            (done.set, server.ask("select string_agg(a::text, ',' order by a) from t").await),
+            (set, rows.to_owned())
+        );
     }
 }

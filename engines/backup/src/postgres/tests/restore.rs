@@ -13,6 +13,7 @@ use super::super::Postgres;
 use super::cluster::{Cluster, Follower, Kept, context, folder, now, restored, rewound, run};
 use crate::database::{Database as _, DatabaseError, Restored};
 use crate::objects::{Directory, Objects as _};
+use crate::sealed::SetWriter;
 
 /// Somebody who wants to know when it begins.
 struct Told(mpsc::UnboundedSender<()>);
@@ -339,4 +340,56 @@ async fn a_server_that_recovers_ends_with_us() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     panic!("{} goes on", state());
+}
+
+/// BK-2: the newest base is damaged, or nothing can be made of it: the one before does, and the restore says so.
+#[tokio::test]
+async fn a_base_that_is_of_no_use_is_passed_over() {
+    let (cluster, kept) = (Cluster::new("").await, Kept::new());
+    let of = cluster.backup();
+    let mut follower = Follower::start(&of, &kept.repository);
+    cluster.ask("create table t (a int)").await;
+    let mut bases = Vec::new();
+    for number in 0..2 {
+        cluster.ask(&format!("insert into t values ({number})")).await;
+        bases.push(of.take_base(&context(), &kept.repository, true, &()).await.expect("a base"));
+    }
+    // Sealed as it is to be, and none of a cluster.
+    let mut writer = SetWriter::begin(Arc::clone(&kept.repository), "crm-db", "postgres").await.expect("begun");
+    for stream in &bases[1].streams {
+        writer.stream(&stream.name, &[0; 10240][..], |_| {}).await.expect("added");
+    }
+    let finished = writer.finish(|manifest| {
+        manifest.engine_version.clone_from(&bases[1].engine_version);
+        manifest.log.clone_from(&bases[1].log);
+        manifest.facts.clone_from(&bases[1].facts);
+    });
+    let empty = finished.await.expect("finished").set;
+    cluster.ask("insert into t values (2)").await;
+    let to = now();
+    follower.through(to).await;
+    follower.stop().await;
+    let damage = |set: &str| {
+        let path = kept.folder.path().join(format!("sets/crm-db/{set}/base.tar.00001"));
+        let mut bytes = std::fs::read(&path).expect("there");
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(path, bytes).expect("written");
+    };
+    damage(&bases[1].set);
+    let (server, done) = rewound(&kept, to).await;
+    let passed: Vec<(&str, &str)> =
+        done.passed_over.iter().map(|passed| (passed.set.as_str(), passed.why.as_str())).collect();
+    assert_eq!(passed.len(), 2, "{passed:?}");
+    assert!(passed[0].0 == empty && passed[0].1.contains("pg_verifybackup"), "{passed:?}");
+    assert!(passed[1].0 == bases[1].set && passed[1].1.contains("damaged"), "{passed:?}");
+    assert_eq!(done.set, bases[0].set);
+    assert_eq!(server.ask("select count(*) from t").await, "3");
+
+    damage(&bases[0].set);
+    let error = restored(&kept, to).await.1.expect_err("nothing is left");
+    assert!(matches!(error, DatabaseError::Unreachable(_)), "{error}");
+    for set in [&bases[0].set, &bases[1].set, &empty] {
+        assert!(error.to_string().contains(&format!("without the base {set}: ")), "{set}: {error}");
+    }
 }
