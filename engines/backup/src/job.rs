@@ -55,14 +55,16 @@ impl Job {
     pub(crate) async fn follow(self: Arc<Self>, context: Context) {
         let mut again = AGAIN_MIN;
         loop {
-            // The first log of a backup replaces none, and its first base is due anyway.
             let catalog = Catalog::read(&self.repository, self.name()).await;
-            let is_first = catalog.is_ok_and(|catalog| catalog.sets.is_empty());
+            let bases = catalog.map(|catalog| catalog.sets).unwrap_or_default();
             let (job, mut came) = (Arc::clone(&self), false);
             let mut shipped = |shipped: Shipped| {
+                // The agent may have been killed before it took a base for a new log.
+                let is_without = !came && bases.iter().all(|base| base.manifest.log.as_ref() != Some(&shipped.log));
                 came = true;
                 job.board.succeeded(job.name(), Kind::Log, shipped.through);
-                if shipped.is_new_log && !is_first {
+                // The first log of a backup replaces none, and its first base is due anyway.
+                if (shipped.is_new_log || is_without) && !bases.is_empty() {
                     let why = "the log that there was has ended: a new base is taken, and what lies between can't be restored";
                     job.board.log_broken(job.name(), Some(why.to_owned()));
                     job.base_now.notify_one();
@@ -381,6 +383,98 @@ pub(crate) async fn until(context: &Context, board: &Board, of: (&str, Kind), du
             // A clock that is set meanwhile moves what is due: nobody sleeps for longer than a minute.
             () = tokio::time::sleep(left.min(Span::from_secs(60)).to_std()) => {}
             () = asked.notified() => return,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use engine::BoxFuture;
+    use engine::Watcher;
+    use engine::clock::SimClock;
+    use engine::random::SeededRandom;
+    use engine::sim::World;
+
+    use super::*;
+    use crate::config::Connection;
+    use crate::objects::Directory;
+    use crate::sealed::{Copy, RepositoryKey, SetWriter};
+
+    /// A database that goes on with a log that it has begun before.
+    struct GoesOn {
+        log: &'static str,
+        has_shipped: Arc<Notify>,
+    }
+
+    impl Database for GoesOn {
+        fn problems<'a>(&'a self, _: &'a Context) -> BoxFuture<'a, Result<Vec<Problem>, DatabaseError>> {
+            Box::pin(async { Ok(Vec::new()) })
+        }
+
+        fn take_base<'a>(
+            &'a self,
+            _: &'a Context,
+            _: &'a Arc<Repository>,
+            _: bool,
+            _: &'a dyn Watcher,
+        ) -> BoxFuture<'a, Result<Manifest, DatabaseError>> {
+            Box::pin(std::future::pending())
+        }
+
+        fn follow<'a>(
+            &'a self,
+            context: &'a Context,
+            _: &'a Arc<Repository>,
+            shipped: &'a mut (dyn FnMut(Shipped) + Send),
+        ) -> BoxFuture<'a, Result<(), DatabaseError>> {
+            let (log, through) = (self.log.to_owned(), context.clock.now());
+            shipped(Shipped { log, through, bytes: 1, is_new_log: false, needs_base: false });
+            self.has_shipped.notify_one();
+            Box::pin(async {
+                context.stop.cancelled().await;
+                Ok(())
+            })
+        }
+    }
+
+    /// BK-3: the agent was killed between the beginning of a new log and its base.
+    #[tokio::test]
+    async fn a_log_without_a_base_gets_one_after_a_restart() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = Time::from_secs(1_796_000_000);
+        let (clock, random) = (Arc::new(SimClock::starting_at(at)), Arc::new(SeededRandom::new(7)));
+        let copies = vec![Copy { name: "near".into(), objects: Arc::new(Directory::new(folder.path())) }];
+        let key = RepositoryKey::random(&*random);
+        let repository = Arc::new(Repository::new(copies, key, Span::ZERO, clock, random));
+        let base = SetWriter::begin(Arc::clone(&repository), "shop", "mariadb").await.expect("begun");
+        base.finish(|manifest| manifest.log = Some("000001-first".into())).await.expect("finished");
+        for (log, is_due) in [("000001-first", false), ("000002-second", true)] {
+            let has_shipped = Arc::new(Notify::new());
+            let connection = Connection { socket: "/nowhere".into(), user: None, password: None };
+            let settings = DatabaseSettings {
+                name: "shop".into(),
+                service: None,
+                connection,
+                full_every: Span::from_days(1),
+                incremental_every: None,
+            };
+            let job = Arc::new(Job {
+                settings,
+                database: Arc::new(GoesOn { log, has_shipped: Arc::clone(&has_shipped) }),
+                repository: Arc::clone(&repository),
+                board: Arc::default(),
+                restore_every: Span::from_days(1),
+                work: folder.path().to_owned(),
+                base_now: Notify::new(),
+                test_now: Notify::new(),
+            });
+            let context = World::at(at).context("host".parse().expect("an observer")).expect("a context");
+            let followed = tokio::spawn(Arc::clone(&job).follow(context.clone()));
+            has_shipped.notified().await;
+            context.stop.cancel();
+            followed.await.expect("no panic");
+            let asked = tokio::time::timeout(Duration::from_millis(1), job.base_now.notified()).await;
+            assert_eq!(asked.is_ok(), is_due, "{log}");
         }
     }
 }
