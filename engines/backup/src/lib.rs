@@ -8,6 +8,8 @@
 
 mod bases;
 mod board;
+#[cfg(test)]
+mod campaign;
 mod check;
 mod commands;
 mod config;

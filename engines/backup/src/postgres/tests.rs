@@ -1,8 +1,9 @@
 //! Against PostgreSQL itself: clusters of their own in temporary folders, without a network.
 
 mod clocks;
-mod cluster;
+pub(crate) mod cluster;
 mod follow;
+pub(crate) mod ledger;
 mod oracle;
 mod problems;
 mod records;
