@@ -272,7 +272,9 @@ impl Plan {
             filter,
             limits: AttemptsLimits { max_retry: settings.failures, find_time, tickets_max: TICKETS_MAX },
             times: times.map_err(|error| error.to_string())?,
-            ports: Some(Ports::some(Protocol::Tcp, scenario.ports.iter().copied()).map_err(|error| error.to_string())?),
+            ports: Some(
+                Ports::some(scenario.protocol, scenario.ports.iter().copied()).map_err(|error| error.to_string())?,
+            ),
             ignored: Vec::new(),
             reads_sshd: scenario.name == "sshd",
             tells: false,

@@ -4,6 +4,7 @@
 
 use std::path::Path;
 
+use crate::act::Protocol;
 use crate::fail2ban::FilterDefinition;
 
 /// A rule with the logs of Debian that it reads.
@@ -15,8 +16,9 @@ pub(crate) struct Scenario {
     /// Logs, and the unit of systemd to read where none of them is there.
     pub(crate) logs: &'static [&'static str],
     pub(crate) units: &'static [&'static str],
-    /// Ports that a ban closes: TCP.
+    /// Ports that a ban closes, of these protocols.
     pub(crate) ports: &'static [(u16, u16)],
+    pub(crate) protocol: Protocol,
 }
 
 /// All of them.
@@ -33,6 +35,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         logs: &["/var/log/auth.log", "/var/log/secure"],
         units: &["ssh.service", "sshd.service"],
         ports: &[(22, 22)],
+        protocol: Protocol::Tcp,
     },
     // Passwords of HTTP that nginx refuses.
     Scenario {
@@ -43,16 +46,20 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         logs: &["/var/log/nginx/error.log"],
         units: &[],
         ports: &[(80, 80), (443, 443)],
+        // HTTP/3 is UDP.
+        protocol: Protocol::Both,
     },
     // Requests to nginx or Apache for what attackers look for, answered 4xx.
     Scenario {
         name: "web-probes",
         patterns: &[
-            r#"^<ADDR> \S+ \S+ \[\] "(?:GET|POST|HEAD) /(?:[^" ]{0,256}/)?(?:\.env|\.git/|\.aws/|wp-login\.php|wp-config\.php|xmlrpc\.php|phpmyadmin|pma/|phpunit/|vendor/phpunit|cgi-bin/|boaform/|actuator/|solr/|manager/html)[^" ]{0,1024} HTTP/[\d.]+" 4\d\d "#,
+            r#"^<ADDR> \S+ \S+ \[\] "(?:GET|POST|HEAD) /(?:[^"? ]{0,256}/)?(?:\.env|\.git/|\.aws/|wp-login\.php|wp-config\.php|xmlrpc\.php|phpmyadmin|pma/|phpunit/|vendor/phpunit|cgi-bin/|boaform/|actuator/|solr/|manager/html)[^" ]{0,1024} HTTP/[\d.]+" 4\d\d "#,
         ],
         logs: &["/var/log/nginx/access.log", "/var/log/apache2/access.log", "/var/log/apache2/other_vhosts_access.log"],
         units: &[],
         ports: &[(80, 80), (443, 443)],
+        // HTTP/3 is UDP.
+        protocol: Protocol::Both,
     },
     // Logins to postfix that fail.
     Scenario {
@@ -63,6 +70,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         logs: &["/var/log/mail.log", "/var/log/maillog"],
         units: &["postfix@-.service", "postfix.service"],
         ports: &[(25, 25), (465, 465), (587, 587)],
+        protocol: Protocol::Tcp,
     },
     // Logins to dovecot that fail.
     Scenario {
@@ -73,6 +81,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         logs: &["/var/log/mail.log", "/var/log/maillog"],
         units: &["dovecot.service"],
         ports: &[(110, 110), (143, 143), (993, 993), (995, 995), (4190, 4190)],
+        protocol: Protocol::Tcp,
     },
     // Logins to MariaDB or MySQL that fail.
     Scenario {
@@ -81,6 +90,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         logs: &["/var/log/mysql/error.log", "/var/log/mysql/mariadb.log", "/var/log/mariadb/mariadb.log"],
         units: &["mariadb.service"],
         ports: &[(3306, 3306)],
+        protocol: Protocol::Tcp,
     },
 ];
 
@@ -170,6 +180,11 @@ mod tests {
             ),
             (
                 "web-probes",
+                r#"192.0.2.7 - - [29/Nov/2026:10:00:01 +0000] "GET /a?x=/.env HTTP/1.1" 404 153 "-" "x""#,
+                "",
+            ),
+            (
+                "web-probes",
                 r#"192.0.2.7 - - [29/Nov/2026:10:00:01 +0000] "GET / HTTP/1.1" 404 153 "/.env HTTP/1.1" "6.6.6.6""#,
                 "",
             ),
@@ -209,5 +224,7 @@ mod tests {
         let names: std::collections::BTreeSet<_> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
         assert_eq!(names.len(), SCENARIOS.len());
         assert!(SCENARIOS.iter().all(|scenario| !scenario.ports.is_empty()));
+        let of_web = |scenario: &Scenario| scenario.ports.contains(&(443, 443));
+        assert!(SCENARIOS.iter().filter(|scenario| of_web(scenario)).all(|web| web.protocol == Protocol::Both));
     }
 }

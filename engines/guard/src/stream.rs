@@ -250,7 +250,9 @@ impl Stream {
                 let is_there = patterns.iter().any(|pattern| has_file(pattern));
                 let reason = "it is not there, and is read as soon as it is. Where the log is in the journal of systemd, write \
                               `backend = systemd` in the jail";
-                (!is_there).then(|| (patterns.join(", "), reason.to_owned()))
+                // What counts the bans of garant itself needs no log of fail2ban, which is off.
+                let is_needed = self.rules.iter().any(|rule| rule.counts_bans.is_none());
+                (is_needed && !is_there).then(|| (patterns.join(", "), reason.to_owned()))
             }
             Source::Journal { settings, .. } => settings.missing(Path::new("/")).map(|folders| {
                 let reason = format!(

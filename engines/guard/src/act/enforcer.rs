@@ -681,7 +681,11 @@ impl Enforcer {
         let wanted = self.with_bans(|bans| bans.holds(now));
         let mut bans = Vec::new();
         for (hold, left) in held.bans.iter().filter(|(hold, _)| !wanted.contains_key(hold)) {
-            if left.is_some_and(|left| left <= TOLERANCE) || self.allowlist.judge(hold.network).is_err() {
+            // Of which address the /64 was held back is not known: whom a rule spares is not cut off for it.
+            let is_neighbour =
+                matches!(hold.network, IpNet::V6(v6) if v6.prefix_len() == 64) && self.allowlist.spares(hold.network);
+            let is_over = left.is_some_and(|left| left <= TOLERANCE);
+            if is_over || is_neighbour || self.allowlist.judge(hold.network).is_err() {
                 continue;
             }
             let until = left.map(|left| Time::from_micros(now.micros().saturating_add(left.micros())));

@@ -28,6 +28,12 @@ pub(crate) fn extract(text: &str) -> Result<(String, Vec<(String, String)>), Str
     let (Some(whole), Some(each)) = (NAME_AND_OPTIONS.as_ref(), OPTION.as_ref()) else {
         return Err("the patterns of options do not compile".to_owned());
     };
+    if text.starts_with('[') {
+        return Err(
+            "nothing stands before the bracket of `[…]`: write a name there, that of an action perhaps in `banaction`"
+                .to_owned(),
+        );
+    }
     let Some(found) = whole.captures(text) else {
         let name = short(text.split('[').next().unwrap_or_default());
         return Err(format!("`{name}[…` is no `name[option=value, …]`: close its bracket"));

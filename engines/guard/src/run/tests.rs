@@ -656,3 +656,19 @@ fn what_is_large_is_kept_less_often() {
     let seconds = [0, 300_000, 10_000_000, 1_000_000_000].map(|bytes| keep_every(bytes).secs());
     assert_eq!(seconds, [1, 1, 38, 60]);
 }
+
+/// JO-1: `recidive` counts the bans of garant itself, so it needs no log of fail2ban; a name before a bracket is missed as such.
+#[tokio::test(flavor = "multi_thread")]
+async fn recidive_needs_no_log_and_an_empty_banaction_is_named() {
+    let jail = "[web]\nenabled = false\n[recidive]\nenabled = true\nfilter = recidive\nlogpath = @/gone.log\n";
+    let running = Running::start(jail, |_, at| {
+        let filter = "[Definition]\nfailregex = NOTICE\\s+\\[[^\\]]+\\]\\s+Ban\\s+<HOST>\n";
+        write(at, "fail2ban/filter.d/recidive.conf", filter);
+    })
+    .await;
+    let status = running.json(&["status"]);
+    assert_eq!((&status["impaired"], &status["enabled"]), (&json!([]), &1.into()), "{status}");
+    let failure =
+        running.reload("[web]\naction = %(banaction)s[port=22]\nbanaction =\n").expect_err("no name").to_string();
+    assert!(failure.contains("banaction") && failure.contains("before the bracket"), "{failure}");
+}

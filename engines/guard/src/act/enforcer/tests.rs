@@ -122,6 +122,16 @@ async fn a_neighbour_whom_a_rule_spares_is_not_held_back() {
     }
     enforcer.allow_changed().await.expect("told");
     assert!(enforcer.reconcile().await.expect("compared").is_none());
+    // What a killed process has left in the kernel does not say for which address it was.
+    for neighbours in ["2001:db8:1::/64", "2001:db8:8::/64"] {
+        let hold = Hold { network: net(neighbours), ports: Ports::All };
+        firewall.change(|state| _ = state.bans.insert(hold, None)).expect("changed");
+    }
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut next = self::enforcer(dir.path(), Arc::clone(&firewall) as _, TestClock::new() as _, &[], Caps::default());
+    next.spare([net("2001:db8:1::1")]).await.expect("known");
+    next.reconcile().await.expect("compared");
+    assert!(!firewall.drops(address("2001:db8:1::1")) && firewall.drops(address("2001:db8:8::4")));
 }
 
 /// NH-1: who offends again after the end of a ban is banned anew, whether or not the end was noticed yet.
