@@ -28,7 +28,7 @@ use crate::sealed::{Catalog, Copy, Repository, RepositoryKey};
 /// The name of the backup.
 const BACKUP: &str = "shop-db";
 /// Longest wait for anything. Generous: the machine may be busy.
-const PATIENCE: Duration = Duration::from_mins(3);
+const PATIENCE: Duration = Duration::from_mins(10);
 /// How many seconds are restored, unless `GARANT_SECONDS` says so.
 const SECONDS: usize = 2;
 
@@ -288,7 +288,7 @@ socket = "{socket}"
     async fn begin_base(&self) {
         let before = self.begun();
         let ask = self.program().args(["backup", "run", BACKUP, "--data"]).arg(self.path("data"));
-        eventually("a base", async || {
+        eventually("the beginning of a base", async || {
             drop(Programs::of_system().run(&ask).await);
             tokio::time::sleep(Duration::from_millis(200)).await;
             (self.begun() > before).then_some(())
@@ -327,6 +327,9 @@ socket = "{socket}"
 
 impl Drop for Installed {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("{}", std::fs::read_to_string(self.path("log")).unwrap_or_default());
+        }
         for (number, _) in processes(self.folder.path()) {
             _ = kill_process(pid(number), Signal::KILL);
         }
