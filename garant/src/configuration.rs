@@ -37,7 +37,12 @@ pub(crate) struct Configuration {
 impl Configuration {
     /// Reads `path` and `conf.d/*.toml` beside it. All mistakes or a policy, nothing between.
     pub(crate) fn load(path: &Path, registry: &Registry) -> Result<Self, Mistakes> {
-        let mut document = Document::load(path)?;
+        Self::load_as(path, None, registry)
+    }
+
+    /// The same, as if `path` held this text: before it is written.
+    pub(crate) fn load_as(path: &Path, text: Option<&str>, registry: &Registry) -> Result<Self, Mistakes> {
+        let mut document = Document::load_as(path, text)?;
         let basics = Basics::read(&mut document);
         let nouns = Nouns::read(&mut document);
         let mut parts: Vec<_> = registry.parts.iter().map(|part| (part.read)(&mut document, &nouns)).collect();

@@ -6,7 +6,7 @@
 
 use std::ffi::OsStr;
 use std::fmt::Display;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, BufRead as _, IsTerminal, Read as _, Write};
 use std::sync::{Mutex, PoisonError};
 
 use clap::ValueEnum;
@@ -18,6 +18,9 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::sync::watch;
 
 use crate::failure::Failure;
+
+/// Longest line that is read of a person.
+const TYPED_BYTES_MAX: u64 = 4096;
 
 /// When output is coloured.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum, Debug, Default)]
@@ -149,6 +152,23 @@ impl Terminal {
 
     pub(crate) fn err_coloured(&self) -> bool {
         self.colours.err
+    }
+
+    /// Whether there is a person to ask.
+    pub(crate) fn is_interactive() -> bool {
+        io::stdin().is_terminal() && io::stderr().is_terminal()
+    }
+
+    /// The line that a person types after this question; `None` where there is no terminal to ask at.
+    pub(crate) fn prompt(&self, question: &str) -> Option<String> {
+        if !Self::is_interactive() {
+            return None;
+        }
+        let mut err = io::stderr().lock();
+        write!(err, "{} ", shown(question, self.colours.err)).and_then(|()| err.flush()).ok()?;
+        let mut typed = String::new();
+        let read = io::stdin().lock().take(TYPED_BYTES_MAX).read_line(&mut typed).ok()?;
+        (read > 0).then(|| typed.trim().to_owned())
     }
 
     /// A progress bar of bytes, drawn on standard error when that is a terminal.

@@ -4,6 +4,7 @@
 mod files;
 mod mariadb;
 mod postgres;
+mod protect;
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;

@@ -18,6 +18,7 @@ use crate::sealed::Repository;
 
 mod key;
 mod list;
+mod protect;
 mod restore;
 mod status;
 
@@ -35,8 +36,19 @@ pub fn commands() -> Vec<Command> {
         .subcommand(list::arguments())
         .subcommand(list::explain_arguments())
         .subcommand(list::check_arguments())
-        .subcommand(key::arguments());
-    vec![Command { arguments: backup, run }, Command { arguments: restore::arguments(), run: restore::run }]
+        .subcommand(key::arguments())
+        .subcommand(
+            clap::Command::new("problems")
+                .about(
+                    "Say what keeps this user from backing up a server that standard input names; for `garant protect`",
+                )
+                .hide(true),
+        );
+    vec![
+        Command { arguments: backup, run },
+        Command { arguments: protect::arguments(), run: protect::run },
+        Command { arguments: restore::arguments(), run: restore::run },
+    ]
 }
 
 fn run(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, Failure> {
@@ -47,6 +59,7 @@ fn run(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, Fai
         Some(("explain", matches)) => list::explain(matches, context),
         Some(("check", matches)) => list::check(matches, context),
         Some(("key", matches)) => key::run(matches, context),
+        Some(("problems", matches)) => protect::server::questioned(matches, context),
         _ => Ok(2),
     }
 }

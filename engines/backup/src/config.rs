@@ -50,6 +50,16 @@ pub struct CopySettings {
     pub place: PlaceSettings,
 }
 
+impl CopySettings {
+    /// Its directory, where it is one.
+    pub(crate) fn directory(&self) -> Option<&std::path::Path> {
+        match &self.place {
+            PlaceSettings::Directory(path) => Some(path),
+            PlaceSettings::S3(_) => None,
+        }
+    }
+}
+
 /// What a copy is made of.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
 #[serde(rename_all = "snake_case")]

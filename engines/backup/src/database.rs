@@ -132,6 +132,26 @@ pub struct Problem {
     pub remedy: String,
     /// Whether it keeps nothing from working, and may surprise later.
     pub is_warning: bool,
+    /// What of the remedy a script can do.
+    #[serde(default)]
+    pub mend: Mend,
+}
+
+/// What a script can do about a [`Problem`].
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize, Debug)]
+#[serde(rename_all = "snake_case")]
+pub enum Mend {
+    /// Nothing: it needs a person.
+    #[default]
+    ByHand,
+    /// Run these statements of SQL as the administrator, which give the user its rights.
+    Rights(String),
+    /// Run these statements as the administrator, which change the server at once.
+    Statements(String),
+    /// Run these statements as the administrator, then start the server again.
+    StatementsThenRestart(String),
+    /// Add this line to the configuration of the server, then start it again.
+    LineThenRestart(String),
 }
 
 /// A database could not be backed up or restored.

@@ -9,7 +9,7 @@ use std::path::Path;
 pub(crate) const LOG_GROUPS: [&str; 2] = ["adm", "systemd-journal"];
 
 /// Root.
-const ROOT: Account = Account { uid: 0, gid: 0 };
+pub(crate) const ROOT: Account = Account { uid: 0, gid: 0 };
 
 /// A user of the system.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

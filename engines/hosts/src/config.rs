@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use policy::{Document, Nouns, Part, Section, SectionDoc, Table};
 
-use crate::account::agent_may_read;
+use crate::account::{Account, ROOT, agent_may_read};
 
 /// The agent of this host.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -22,6 +22,13 @@ impl Default for Agent {
 }
 
 impl Agent {
+    /// The number and the group of the user that the agent runs as: those of root where there is no such user and `garant up` starts
+    /// it. `None` where the unit has a user that this host does not know, or `/etc/passwd` can't be read.
+    pub fn ids(&self) -> Option<(u32, u32)> {
+        let account = Account::named(&self.user).ok()?;
+        account.or_else(|| self.socket.is_none().then_some(ROOT)).map(|account| (account.uid, account.gid))
+    }
+
     /// Whether the agent may read a file, by the user that it runs as; `None` where this process can't tell.
     pub fn may_read(&self, path: &Path) -> Option<bool> {
         agent_may_read(&self.user, self.socket.is_some(), path)

@@ -4,7 +4,7 @@
 //! [door](crate::door), with the team token from the data directory; [`CommandContext`] does so for it, and prints for it. A
 //! test gives one that calls a door without a process between.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -79,6 +79,36 @@ pub trait CommandContext {
 
     /// Who shows how far long work is: a bar on a terminal, else nobody.
     fn watcher(&self) -> Arc<dyn Watcher>;
+
+    /// Whether there is a person to ask: standard input and standard error are a terminal.
+    fn prompts(&self) -> bool;
+
+    /// The line that a person types after this question; `None` where standard input or standard error is no terminal, and at the end
+    /// of what is typed.
+    fn prompt(&self, question: &str) -> Option<String>;
+
+    /// Judges the policy in this file as if it held this text, with what is in `conf.d` beside it. Writes nothing.
+    ///
+    /// # Errors
+    /// The policy has mistakes; all of them are shown.
+    fn judge(&self, policy: &Path, text: &str) -> Result<JudgedPolicy, Failure>;
+
+    /// Has the garant that runs on the data directory take its policy again; `false` where none runs there.
+    ///
+    /// # Errors
+    /// It runs by another policy, or does not take it.
+    fn reload(&self, policy: &Path) -> Result<bool, Failure>;
+}
+
+/// What a command may know of a sound policy beside its own part of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct JudgedPolicy {
+    /// The user that the agent of this host runs as.
+    pub agent: String,
+    /// The number and the group of that user: those of root where there is no such user and `garant up` starts the agent.
+    pub agent_ids: Option<(u32, u32)>,
+    /// Its socket, where it is a unit of its own.
+    pub agent_socket: Option<PathBuf>,
 }
 
 /// Who is told how far a long piece of work is: a progress bar, a log, nobody.

@@ -35,8 +35,16 @@ impl Document {
     /// What could not be read at all: a missing or unreadable file, one that is not UTF-8, too large, or too many of
     /// them. Whatever is wrong *inside* the files is kept until [`Self::finish`].
     pub fn load(path: &Path) -> Result<Self, Mistakes> {
+        Self::load_as(path, None)
+    }
+
+    /// The same, as if the first file held this text: before it is written.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn load_as(path: &Path, text: Option<&str>) -> Result<Self, Mistakes> {
         let mut document = Self::default();
-        for (name, text) in load::files(path)? {
+        for (name, text) in load::files(path, text)? {
             document.add(name, text);
         }
         Ok(document)

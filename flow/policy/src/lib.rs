@@ -33,6 +33,7 @@
 //!    table may have several readers, each of which asks for its own keys.
 //! 3. [`Document::finish`] gives all mistakes, those of what nobody took included, or the sources of a sound policy.
 
+mod addition;
 mod address;
 mod context;
 mod document;
@@ -51,6 +52,7 @@ mod table;
 mod tree;
 mod value;
 
+pub use addition::{Addition, Unfit, with_additions};
 pub use address::{Address, BadAddress, HostPort, Scheme, Url};
 pub use document::Document;
 pub use mistake::{Mistake, Mistakes};

@@ -13,9 +13,12 @@ pub(crate) const POLICY_BYTES_MAX: usize = 16 << 20;
 /// Most files read.
 const FILES_MAX: usize = 100;
 
-/// Name and text of `path`, then of `conf.d/*.toml` beside it.
-pub(crate) fn files(path: &Path) -> Result<Vec<(String, String)>, Mistakes> {
-    let main = read(path).map_err(|trouble| trouble.explain(path, true))?;
+/// Name and text of `path`, or the text that it is to have; then of `conf.d/*.toml` beside it.
+pub(crate) fn files(path: &Path, text: Option<&str>) -> Result<Vec<(String, String)>, Mistakes> {
+    let main = match text {
+        Some(text) => text.to_owned(),
+        None => read(path).map_err(|trouble| trouble.explain(path, true))?,
+    };
     let mut files = vec![(shown(path), main)];
     let mut total = files.iter().map(|(_, text)| text.len()).sum::<usize>();
     for path in beside(path)? {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use engine::clock::SystemClock;
-use engine::command::{Answer, CommandContext, Question, Style, Watcher};
+use engine::command::{Answer, CommandContext, JudgedPolicy, Question, Style, Watcher};
 use engine::http::{Method, Request, header};
 use engine::net::{Net, NetOptions};
 use engine::random::SystemRandom;
@@ -12,9 +12,12 @@ use engine::{BoxFuture, CancellationToken, Clock, Context, Programs, Progress, R
 use event::{BootId, Observed, Span, Time, Zone};
 use hosts::AgentPlace;
 
+use crate::cli::reload::tell;
 use crate::cli::runtime;
+use crate::configuration::Configuration;
 use crate::data::Running;
-use crate::failure::Failure;
+use crate::failure::{Failure, USAGE};
+use crate::registry::Registry;
 use crate::roles::up::agent_state;
 use crate::signals::StopSignals;
 use crate::team_token::TeamToken;
@@ -33,13 +36,14 @@ const UNAUTHORIZED: u16 = 401;
 pub(crate) struct Asking<'a> {
     data: PathBuf,
     runtime: tokio::runtime::Runtime,
+    registry: &'a Registry,
     terminal: &'a mut Terminal,
 }
 
 impl<'a> Asking<'a> {
     /// The context of a command that asks the garant that runs on `data`.
-    pub(crate) fn new(data: PathBuf, terminal: &'a mut Terminal) -> Result<Self, Failure> {
-        Ok(Self { data, runtime: runtime()?, terminal })
+    pub(crate) fn new(data: PathBuf, registry: &'a Registry, terminal: &'a mut Terminal) -> Result<Self, Failure> {
+        Ok(Self { data, runtime: runtime()?, registry, terminal })
     }
 }
 
@@ -173,6 +177,42 @@ impl CommandContext for Asking<'_> {
 
     fn watcher(&self) -> Arc<dyn Watcher> {
         Arc::new(self.terminal.bytes_bar())
+    }
+
+    fn prompts(&self) -> bool {
+        Terminal::is_interactive()
+    }
+
+    fn prompt(&self, question: &str) -> Option<String> {
+        self.terminal.prompt(question)
+    }
+
+    fn judge(&self, policy: &Path, text: &str) -> Result<JudgedPolicy, Failure> {
+        let configuration = Configuration::load_as(policy, Some(text), self.registry).map_err(|mistakes| {
+            let shown = mistakes.render(self.terminal.err_coloured());
+            Failure::new(format!("the policy would have mistakes, and is left as it is:\n{shown}")).code(USAGE)
+        })?;
+        let agent = configuration.part::<hosts::Config>().map(|hosts| hosts.agent.clone()).unwrap_or_default();
+        Ok(JudgedPolicy { agent_ids: agent.ids(), agent: agent.user, agent_socket: agent.socket })
+    }
+
+    fn reload(&self, policy: &Path) -> Result<bool, Failure> {
+        if store::holder(&self.data).is_none() {
+            return Ok(false);
+        }
+        let before = Running::read(&self.data)?;
+        let is_same = |one: &Path, other: &Path| {
+            one.canonicalize().ok().is_some_and(|one| other.canonicalize().is_ok_and(|it| it == one))
+        };
+        if !is_same(policy, &before.policy) {
+            let (pid, other) = (before.pid, before.policy.display());
+            return Err(Failure::new(format!("process {pid} runs by another policy, {other}"))
+                .remedy(format!("give that file with --policy {other}, or another directory with --data")));
+        }
+        match tell(&self.data, &before)?.reload_error {
+            Some(error) => Err(Failure::new(format!("process {} does not take the policy: {error}", before.pid))),
+            None => Ok(true),
+        }
     }
 }
 

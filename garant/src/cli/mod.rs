@@ -137,7 +137,7 @@ impl Invocation {
             Self::Own(arguments) => arguments,
             Self::Engine { command, arguments, .. } => {
                 let data = DataArgument::from_arg_matches(&arguments).unwrap_or_else(|error| error.exit());
-                return (command.run)(&arguments, &mut Asking::new(data.data, terminal)?).map(ExitCode::from);
+                return (command.run)(&arguments, &mut Asking::new(data.data, registry, terminal)?).map(ExitCode::from);
             }
         };
         match arguments.command {

@@ -1,5 +1,6 @@
 //! `garant reload`: has the running `garant up` take its policy again, whole or not at all.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -50,7 +51,7 @@ impl ReloadCommand {
                     terminal.note("nothing was changed: the policy in effect is the one from before");
                 }
                 if !self.dry_run {
-                    self.tell(&before)?;
+                    tell(&self.data.data, &before)?;
                 }
                 return Ok(ExitCode::from(USAGE));
             }
@@ -104,7 +105,7 @@ impl ReloadCommand {
 
     /// Has the running process take its policy again, and prints the outcome.
     fn apply(&self, before: &Running, terminal: &mut Terminal) -> Result<(), Failure> {
-        let now = self.tell(before)?;
+        let now = tell(&self.data.data, before)?;
         if let Some(error) = now.reload_error {
             return Err(Failure::new(format!("the policy was not taken: {error}")));
         }
@@ -124,37 +125,36 @@ impl ReloadCommand {
         });
         Ok(())
     }
+}
 
-    /// Sends the signal to the running process, and waits until it has taken or refused its policy.
-    fn tell(&self, before: &Running) -> Result<Running, Failure> {
-        let data = &self.data.data;
-        let signal = rustix::process::Signal::from_named_raw(RELOAD.as_raw_value());
-        let target = rustix::process::Pid::from_raw(before.pid).zip(signal);
-        let (pid, signal) = target.ok_or_else(|| Failure::new("there is no process to tell"))?;
-        let refused = |error: rustix::io::Errno| {
-            Failure::new(format!("process {} does not take the signal to reload", before.pid))
-                .because(&std::io::Error::from(error))
-                .remedy("run this command as the user that runs garant")
-        };
-        // Held open before its start is compared, so that the signal can't reach another process with the same number.
-        let process = pidfd_open(pid, PidfdFlags::empty()).map_err(refused)?;
-        if Running::read(data)?.pid != before.pid {
-            return Err(Failure::new("garant was started anew just now").remedy("it has read its policy"));
-        }
-        pidfd_send_signal(process, signal).map_err(refused)?;
-        let mut left = ANSWER_WITHIN;
-        while let Some(rest) = left.checked_sub(LOOK_EVERY) {
-            #[expect(clippy::disallowed_methods, reason = "the command has nothing else to do, and no runtime")]
-            std::thread::sleep(LOOK_EVERY);
-            left = rest;
-            let now = Running::read(data)?;
-            if now.reloads != before.reloads {
-                return Ok(now);
-            }
-        }
-        Err(Failure::new(format!("process {} did not answer within {} s", before.pid, ANSWER_WITHIN.as_secs()))
-            .remedy("look at its log, and at `garant status`"))
+/// Sends the signal to the running process, and waits until it has taken or refused its policy.
+pub(crate) fn tell(data: &Path, before: &Running) -> Result<Running, Failure> {
+    let signal = rustix::process::Signal::from_named_raw(RELOAD.as_raw_value());
+    let target = rustix::process::Pid::from_raw(before.pid).zip(signal);
+    let (pid, signal) = target.ok_or_else(|| Failure::new("there is no process to tell"))?;
+    let refused = |error: rustix::io::Errno| {
+        Failure::new(format!("process {} does not take the signal to reload", before.pid))
+            .because(&std::io::Error::from(error))
+            .remedy("run this command as the user that runs garant")
+    };
+    // Held open before its start is compared, so that the signal can't reach another process with the same number.
+    let process = pidfd_open(pid, PidfdFlags::empty()).map_err(refused)?;
+    if Running::read(data)?.pid != before.pid {
+        return Err(Failure::new("garant was started anew just now").remedy("it has read its policy"));
     }
+    pidfd_send_signal(process, signal).map_err(refused)?;
+    let mut left = ANSWER_WITHIN;
+    while let Some(rest) = left.checked_sub(LOOK_EVERY) {
+        #[expect(clippy::disallowed_methods, reason = "the command has nothing else to do, and no runtime")]
+        std::thread::sleep(LOOK_EVERY);
+        left = rest;
+        let now = Running::read(data)?;
+        if now.reloads != before.reloads {
+            return Ok(now);
+        }
+    }
+    Err(Failure::new(format!("process {} did not answer within {} s", before.pid, ANSWER_WITHIN.as_secs()))
+        .remedy("look at its log, and at `garant status`"))
 }
 
 /// The effect of a change of `publish`, in words.

@@ -9,13 +9,13 @@ use super::{folder, is_kept};
 use crate::harness::{Up, command, eventually, transcript};
 
 /// A server on a folder. Killed when dropped.
-struct Server {
+pub(super) struct Server {
     child: Child,
-    socket: PathBuf,
+    pub(super) socket: PathBuf,
 }
 
 impl Server {
-    fn start(data: &Path, options: &[&str]) -> Self {
+    pub(super) fn start(data: &Path, options: &[&str]) -> Self {
         let socket = data.join("socket");
         let errors = std::fs::File::create(data.with_extension("err")).expect("made");
         let child = command("mariadbd")
@@ -40,7 +40,7 @@ impl Server {
         done.status.success().then(|| String::from_utf8_lossy(&done.stdout).trim().to_owned())
     }
 
-    fn sql(&self, sql: &str) -> String {
+    pub(super) fn sql(&self, sql: &str) -> String {
         self.try_sql(sql).unwrap_or_else(|| panic!("{sql} failed"))
     }
 }
@@ -52,7 +52,7 @@ impl Drop for Server {
     }
 }
 
-fn installed() -> TempDir {
+pub(super) fn installed() -> TempDir {
     use std::os::unix::fs::PermissionsExt as _;
     let folder = tempfile::tempdir().expect("a folder");
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).expect("set");

@@ -19,13 +19,13 @@ fn program(name: &str) -> std::process::Command {
 }
 
 /// A cluster on a folder. Killed when dropped.
-struct Server {
+pub(super) struct Server {
     child: Child,
     folder: PathBuf,
 }
 
 impl Server {
-    fn start(data: &Path, folder: &Path) -> Self {
+    pub(super) fn start(data: &Path, folder: &Path) -> Self {
         let errors = std::fs::File::create(folder.join("errors")).expect("made");
         let child = program("postgres")
             .arg("-D")
@@ -48,7 +48,7 @@ impl Server {
         done.status.success().then(|| String::from_utf8_lossy(&done.stdout).trim().to_owned())
     }
 
-    fn sql(&self, sql: &str) -> String {
+    pub(super) fn sql(&self, sql: &str) -> String {
         self.try_sql(sql).unwrap_or_else(|| panic!("{sql} failed"))
     }
 }
@@ -61,7 +61,7 @@ impl Drop for Server {
     }
 }
 
-fn installed() -> TempDir {
+pub(super) fn installed() -> TempDir {
     use std::os::unix::fs::PermissionsExt as _;
     let folder = tempfile::tempdir().expect("a folder");
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).expect("set");

@@ -1,8 +1,6 @@
 //! `garant backup key`: makes the repository key, and checks one that somebody has kept.
 
-use std::fs::OpenOptions;
-use std::io::{Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io::Read as _;
 use std::path::PathBuf;
 
 use clap::{Arg, ArgMatches, value_parser};
@@ -46,15 +44,7 @@ pub(super) fn run(matches: &ArgMatches, context: &mut dyn CommandContext) -> Res
 fn new(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, Failure> {
     let Some(path) = matches.get_one::<PathBuf>("file") else { return Ok(2) };
     let key = RepositoryKey::random(&*context.means()?.random);
-    let failed = |error: &std::io::Error| {
-        Failure::new(format!("the key can't be written to {}", path.display()))
-            .because(error)
-            .remedy("name a file that is not there yet, in a folder that you may write to")
-    };
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    let mut file = file.map_err(|error| failed(&error))?;
-    let written = writeln!(file, "{}", *key.text()).and_then(|()| file.sync_all());
-    written.map_err(|error| failed(&error))?;
+    super::protect::key::write(path, &key)?;
     context.line(&key.text());
     context.note(&format!(
         "It is in {}, and shown this once. Keep it somewhere else as well: on paper, in the safe of another place. Without it no \

@@ -9,7 +9,7 @@ use event::Span;
 use super::connection::{Connection, OpenError, own_name};
 use super::packets::ProtocolError;
 use super::{Asking as _, MariaDb};
-use crate::database::{DatabaseError, Problem};
+use crate::database::{DatabaseError, Mend, Problem};
 
 /// The release that the tests run.
 pub(super) const TESTED: &str = "10.11";
@@ -47,7 +47,8 @@ pub(super) async fn problems(mariadb: &MariaDb, context: &Context) -> Result<Vec
             let rights = RIGHTS.join(", ");
             let remedy =
                 format!("CREATE USER {account} IDENTIFIED VIA unix_socket; GRANT {rights} ON *.* TO {account};");
-            return Ok(vec![Problem { what: message, remedy, is_warning: false }]);
+            let mend = Mend::Rights(remedy.clone());
+            return Ok(vec![Problem { what: message, remedy, is_warning: false, mend }]);
         }
         Err(error) => return Err(DatabaseError::Database(format!("{}: {error}", mariadb.asking()))),
     };
@@ -60,7 +61,7 @@ async fn look(connection: &mut Connection, context: &Context) -> Result<Vec<Prob
     if release(&version) != Some(TESTED) || !version.contains("MariaDB") {
         let what = format!("{version} is not tested here: tests run MariaDB {TESTED}");
         let remedy = "trust it once a restore test has passed".to_owned();
-        problems.push(Problem { what, remedy, is_warning: true });
+        problems.push(Problem { what, remedy, is_warning: true, mend: Mend::ByHand });
     }
     for (name, wanted, is_warning, why) in VARIABLES {
         let is = connection.value(&format!("SELECT @@global.{name}")).await?;
@@ -70,7 +71,7 @@ async fn look(connection: &mut Connection, context: &Context) -> Result<Vec<Prob
             let line = if name == "log_bin" { "log_bin = binlog".to_owned() } else { line };
             let remedy =
                 format!("{line} in the chapter [mariadb] of /etc/mysql/mariadb.conf.d/60-garant.cnf, then restart");
-            problems.push(Problem { what, remedy, is_warning });
+            problems.push(Problem { what, remedy, is_warning, mend: Mend::LineThenRestart(line) });
         }
     }
     let grants = connection.query("SHOW GRANTS").await?;
@@ -80,7 +81,8 @@ async fn look(connection: &mut Connection, context: &Context) -> Result<Vec<Prob
         let account = connection.value("SELECT CURRENT_USER()").await?.replace('\'', "''").replace('@', "'@'");
         let rights = missing.join(", ");
         let what = format!("the user may not: {rights}");
-        problems.push(Problem { what, remedy: format!("GRANT {rights} ON *.* TO '{account}';"), is_warning: false });
+        let remedy = format!("GRANT {rights} ON *.* TO '{account}';");
+        problems.push(Problem { what, mend: Mend::Rights(remedy.clone()), remedy, is_warning: false });
     }
     if may_look {
         left_out(connection, &mut problems).await?;
@@ -89,7 +91,7 @@ async fn look(connection: &mut Connection, context: &Context) -> Result<Vec<Prob
     if kept != 0 && kept < KEPT_MIN_S {
         let what = format!("the server deletes its log after {kept} s: while nothing follows it, the log gets a gap");
         let remedy = format!("SET GLOBAL binlog_expire_logs_seconds = {KEPT_MIN_S};");
-        problems.push(Problem { what, remedy, is_warning: true });
+        problems.push(Problem { what, mend: Mend::Statements(remedy.clone()), remedy, is_warning: true });
     }
     let folder = connection.value("SELECT @@datadir").await?;
     // mariadb-backup asks so too, and gives up where a capability alone would open the file.
@@ -97,7 +99,7 @@ async fn look(connection: &mut Connection, context: &Context) -> Result<Vec<Prob
         let what = format!("the files of the server in {folder} can't be read here: {error}");
         let remedy = "run the agent on its host, with CAP_DAC_READ_SEARCH, and SecureBits=no-setuid-fixup in its unit"
             .to_owned();
-        problems.push(Problem { what, remedy, is_warning: false });
+        problems.push(Problem { what, remedy, is_warning: false, mend: Mend::ByHand });
     }
     let before = context.clock.now();
     let theirs = connection.value("SELECT CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED)").await?;
@@ -106,7 +108,7 @@ async fn look(connection: &mut Connection, context: &Context) -> Result<Vec<Prob
     if early > APART_MAX || late > APART_MAX {
         let what = format!("the clock of the server is {} apart from that of the agent", early.max(late));
         let remedy = "set both by NTP: seconds to restore to are those of the agent".to_owned();
-        problems.push(Problem { what, remedy, is_warning: true });
+        problems.push(Problem { what, remedy, is_warning: true, mend: Mend::ByHand });
     }
     Ok(problems)
 }
@@ -120,13 +122,13 @@ async fn left_out(connection: &mut Connection, problems: &mut Vec<Problem>) -> R
                 format!("the binary log is only of some databases (binlog_do_db, binlog_ignore_db: {databases})");
             let remedy =
                 "take the lines binlog_do_db and binlog_ignore_db out of its configuration, then restart".into();
-            problems.push(Problem { what, remedy, is_warning: false });
+            problems.push(Problem { what, remedy, is_warning: false, mend: Mend::ByHand });
         }
     }
     if connection.value("SELECT @@gtid_slave_pos <> '' AND NOT @@log_slave_updates").await? == "1" {
         let what = "the server is a replica, and what it receives is not in its own log".to_owned();
         let remedy = "log_slave_updates = 1 in the chapter [mariadb] of its configuration, then restart".to_owned();
-        problems.push(Problem { what, remedy, is_warning: false });
+        problems.push(Problem { what, remedy, is_warning: false, mend: Mend::ByHand });
     }
     Ok(())
 }

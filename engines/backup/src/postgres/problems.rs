@@ -4,13 +4,28 @@ use engine::Context;
 
 use super::wire::{Connection, Mode, Row, WireError};
 use super::{OLDEST_MAJOR, Postgres, TESTED_MAJOR};
-use crate::database::{DatabaseError, Problem};
+use crate::database::{DatabaseError, Mend, Problem};
 
 /// Fewest connections of replication: one follows, one takes a base, and one is left over from a crash for a minute.
 const SENDERS_MIN: i64 = 3;
 
 fn blocks(what: impl Into<String>, remedy: impl Into<String>) -> Problem {
-    Problem { what: what.into(), remedy: remedy.into(), is_warning: false }
+    let remedy = remedy.into();
+    let mend = mend(&remedy);
+    Problem { what: what.into(), remedy, is_warning: false, mend }
+}
+
+/// What of a remedy a script can do: a remedy that begins with a statement is one.
+fn mend(remedy: &str) -> Mend {
+    let statements = |end: &str| remedy.split_once(end).map(|(statements, _)| format!("{statements};"));
+    match remedy.split_whitespace().take(2).collect::<Vec<_>>()[..] {
+        ["CREATE" | "ALTER", "ROLE"] if !remedy.contains('…') => Mend::Rights(remedy.to_owned()),
+        ["ALTER", "SYSTEM"] => match statements("; SELECT pg_reload_conf();") {
+            Some(statements) => Mend::Statements(format!("{statements} SELECT pg_reload_conf();")),
+            None => statements(";").map_or(Mend::ByHand, Mend::StatementsThenRestart),
+        },
+        _ => Mend::ByHand,
+    }
 }
 
 fn warns(what: impl Into<String>, remedy: impl Into<String>) -> Problem {

@@ -8,7 +8,7 @@ use event::{Time, Zone};
 use tokio::runtime;
 
 use super::lock;
-use crate::command::{Answer, CommandContext, Question, Style, Watcher};
+use crate::command::{Answer, CommandContext, JudgedPolicy, Question, Style, Watcher};
 use crate::door::{self, Door, Reply};
 use crate::{BoxFuture, Command, Context, Failure};
 
@@ -133,6 +133,22 @@ impl CommandContext for AtDoor {
 
     fn watcher(&self) -> Arc<dyn Watcher> {
         Arc::new(())
+    }
+
+    fn prompts(&self) -> bool {
+        false
+    }
+
+    fn prompt(&self, _question: &str) -> Option<String> {
+        None
+    }
+
+    fn judge(&self, _policy: &Path, _text: &str) -> Result<JudgedPolicy, Failure> {
+        Err(Failure::new("beside a door there is no policy"))
+    }
+
+    fn reload(&self, _policy: &Path) -> Result<bool, Failure> {
+        Ok(false)
     }
 }
 
