@@ -12,7 +12,7 @@ use event::policy::Applied;
 use event::{Interval, Ppb, Span, Time};
 use policy::{Basics, Document, Located, Mistakes, Nouns, Part, Section, SectionDoc, Sources, Table};
 use promise::Subject;
-use promise::objective::{Answered, Availability, Freshness, Objective, Reaction};
+use promise::objective::{Answered, Availability, Freshness, Limit, Objective, Reaction, Restore};
 
 use crate::registry::{PartChannel, PolicyPart, Registry, typed};
 
@@ -138,6 +138,7 @@ impl Configuration {
         let of_parts = self.parts.iter().flat_map(|part| part.warnings());
         let warnings = of_parts.chain(finer_than_seen(&self.applied)).chain(over(&self.applied, now));
         let warnings = warnings.chain(self.sooner_than_expected()).chain(never_proven(&self.applied));
+        let warnings = warnings.chain(self.rarer_than_promised());
         warnings.chain(self.unheard_heartbeats()).chain(self.exposed_files()).collect()
     }
 
@@ -157,6 +158,45 @@ impl Configuration {
                         promise.id
                     ));
                 }
+            }
+        }
+        warnings
+    }
+
+    /// The promises that backups break while they are on time: they are made no sooner than the promise allows at most, and each takes
+    /// some time.
+    fn rarer_than_promised(&self) -> BTreeSet<String> {
+        let paces = self.part::<backup::Config>().map(|backups| backups.paces()).unwrap_or_default();
+        let mut warnings = BTreeSet::new();
+        for promise in &self.applied.promises {
+            for objective in promise.objectives.iter().filter_map(Objective::of) {
+                let (probe, at_most, limit) = match objective {
+                    Objective::Freshness(Freshness { probe, at_most, .. }) => (probe, at_most, None),
+                    Objective::Restore(Restore { probe, at_most, limit, .. }) => (probe, at_most, Some(limit)),
+                    _ => continue,
+                };
+                let Some(pace) = paces.iter().find(|pace| pace.probe == probe) else { continue };
+                let (every, key) = match limit {
+                    None => (pace.every, "at_most"),
+                    Some(Limit::Every) => (pace.every, "every"),
+                    Some(Limit::LosesAtMost) => (pace.loses.unwrap_or_default(), "loses_at_most"),
+                    // How long a restore takes is not known before it was made.
+                    Some(Limit::Within) => continue,
+                };
+                if at_most > every {
+                    continue;
+                }
+                let (id, shorter) = (
+                    &promise.id,
+                    match (pace.key, limit) {
+                        ("", _) | (_, Some(Limit::LosesAtMost)) => String::new(),
+                        (key, _) => format!(", or `{key}` of the backup shorter"),
+                    },
+                );
+                warnings.insert(format!(
+                    "promise `{id}`: `{key}` is {at_most}, and `{probe}` succeeds each {every} at best, and later by the time that it \
+                     takes, so backups that are on time break the promise: make `{key}` longer{shorter}"
+                ));
             }
         }
         warnings
@@ -401,6 +441,50 @@ mod tests {
         assert!(mistakes.contains("`front` is a [[probe.http]]") && mistakes.contains("needs `service`"), "{mistakes}");
         let mistakes = load("[[probe.tcp]]\nname = \"broken\"\n", "broken").expect_err("a mistake");
         assert!(!mistakes.contains("freshness tells"), "{mistakes}");
+    }
+
+    /// BK-1, BK-5: a promise that backups break while they are on time is warned of.
+    #[test]
+    fn backups_that_are_rarer_than_promised_are_named() {
+        let warnings = |objective: &str| {
+            let text = format!(
+                "[journal]\nname = \"shop.example\"\n[[service]]\nname = \"backup\"\n[[region]]\nname = \"near\"\nprovider = \"one\"\n\
+                 [backup]\nservice = \"backup\"\nkey = {{ file = \"/etc/garant/backup.key\" }}\nrestore_every = \"12 h\"\n\
+                 copy = [{{ name = \"near\", region = \"near\", directory = \"/mnt/backup\" }}]\n\
+                 mariadb = [{{ name = \"db\", full_every = \"6 h\", incremental_every = \"1 h\" }}]\n\
+                 files = [{{ name = \"www\", paths = [\"/srv\"], every = \"2 h\" }}]\n\
+                 [[promise]]\nid = \"BK-1\"\ntext.fr = \"Oui.\"\ntext.en = \"Yes.\"\n{objective}\n"
+            );
+            policy(&text).rarer_than_promised().into_iter().collect::<Vec<_>>().join("\n")
+        };
+        let freshness = |backup: &str, kind: &str, at_most: &str| {
+            warnings(&format!(
+                "freshness = {{ backup = \"{backup}\", kind = \"{kind}\", at_most = \"{at_most}\", over = \"9 d\" }}"
+            ))
+        };
+        for (backup, kind, never, holds) in [
+            ("db", "full", "6 h", "7 h"),
+            ("db", "incremental", "1 h", "90 min"),
+            ("db", "log", "1 min", "2 min"),
+            ("db", "restore", "12 h", "13 h"),
+            ("www", "full", "2 h", "3 h"),
+        ] {
+            let warning = freshness(backup, kind, never);
+            assert!(warning.contains("`BK-1`") && warning.contains(&format!("`{backup}-{kind}`")), "{kind}: {warning}");
+            assert_eq!(freshness(backup, kind, holds), "", "{kind}");
+        }
+        let restore = |backup: &str, more: &str| {
+            warnings(&format!("restore = {{ backup = \"{backup}\", {more}, within = \"1 min\", over = \"9 d\" }}"))
+        };
+        for (backup, never, named) in [
+            ("db", "every = \"12 h\"", "`restore_every` of the backup shorter"),
+            ("db", "every = \"13 h\", loses_at_most = \"1 min\"", "`loses_at_most` is"),
+            ("www", "every = \"13 h\", loses_at_most = \"2 h\"", "`loses_at_most` is"),
+        ] {
+            let warning = restore(backup, never);
+            assert!(warning.contains(named) && warning.lines().count() == 1, "{never}: {warning}");
+        }
+        assert_eq!(restore("db", "every = \"13 h\", loses_at_most = \"15 min\""), "");
     }
 
     /// The files of the guard that can't be read on this machine, or not by its agent, are named.

@@ -57,12 +57,12 @@ pub(crate) const HOST_ENGINES: &[HostEngineEntry] = &[
         // Files of all users, and those of MariaDB, are read; none is written to.
         capabilities: &["dac_read_search"],
         commands: backup::commands,
-        figures: &[],
+        figures: backup::FIGURES,
         desire: |given| desire(given, backup::Config::desired),
         make: |given| {
             let backup = backup::Backup::new(given.desired, given.state);
-            let door = Arc::new(backup.door());
-            Ok(Made::new(backup).door(door))
+            let (door, figures) = (Arc::new(backup.door()), backup.figures());
+            Ok(Made::new(backup).door(door).told(figures))
         },
     },
 ];

@@ -6,14 +6,15 @@ mod mariadb;
 mod postgres;
 mod protect;
 
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::Output;
+use std::process::{Output, Stdio};
 
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::harness::{Up, command, eventually, folder_with, garant, transcript};
+use crate::harness::{Up, command, eventually, folder_with, garant, http, transcript};
 
 /// A policy with one database, at two copies, whose agent runs as `user`.
 fn policy(folder: &Path, user: &str, database: &str) -> String {
@@ -160,6 +161,13 @@ fn is_kept(up: &Up, restored: impl Fn(&Path) -> i64, insert: impl Fn(i64), drop_
 
     let listed = read(at, &["backup", "list", "shop-db"]);
     assert_eq!(listed["sets"][0]["copies"].as_array().map(Vec::len), Some(2), "{listed}");
+    let base = read(at, &["backup", "show", "shop-db", listed["sets"][0]["manifest"]["set"].as_str().expect("a set")]);
+    assert_eq!((&base["kind"], &base["copies"][1]["is_whole"]), (&"full".into(), &true.into()), "{base}");
+    assert!(base["stored_bytes"].as_u64() > Some(1000) && base["kept_until"].as_str() > base["to"].as_str(), "{base}");
+    let log = read(at, &["backup", "show", "shop-db", "log"]);
+    assert!(log["to"].as_str() > Some(before.as_str()) && log["wrong"] == Value::Array(Vec::new()), "{log}");
+    let none = reads(at, &["backup", "show", "shop-db", "20200101T000000Z-00000000"]);
+    assert_eq!(none.status.code(), Some(2), "{}", transcript(&none));
     let checked = reads(at, &["backup", "check", "shop-db"]);
     assert!(checked.status.success(), "{}", transcript(&checked));
     is_explained(at);
@@ -182,6 +190,31 @@ fn is_kept(up: &Up, restored: impl Fn(&Path) -> i64, insert: impl Fn(i64), drop_
         assert!(!text.contains(at.to_str().expect("UTF-8")) && !text.contains("ledger"), "{kind}: {text}");
     }
     eventually("a verdict", || up.verdicts("BK-1").pop());
+    figures_are_sound(up);
+}
+
+/// NH-1: what `/metrics` says of backups is what promtool takes, and what there is.
+fn figures_are_sound(up: &Up) {
+    let figure = |name: &str| {
+        let (_, _, text) = http("GET", &up.url("metrics"), &[("Accept", "text/plain;version=0.0.4")], b"")?;
+        let text = String::from_utf8(text).ok()?;
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ').map(str::to_owned));
+        Some((line?.parse::<f64>().ok()?, text))
+    };
+    let (restorable, _) =
+        eventually("what can be restored", || figure("garant_backup_restorable_timestamp_seconds{backup=\"shop-db\"}"));
+    let now = crate::harness::wall_micros() as f64 / 1e6;
+    assert!(restorable > now - 600.0 && restorable <= now, "{restorable} at {now}");
+    let (tests, text) = eventually("the test", || {
+        figure("garant_backup_successes_total{probe=\"shop-db-restore\"}").filter(|(tests, _)| *tests >= 1.0)
+    });
+    assert!(tests < 10.0 && text.contains("garant_backup_copy_away{copy=\"far\"} 0"), "{text}");
+    let mut promtool = command("promtool");
+    promtool.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut promtool = promtool.spawn().expect("promtool starts");
+    promtool.stdin.take().expect("piped").write_all(text.as_bytes()).expect("written");
+    let read = promtool.wait_with_output().expect("it ends");
+    assert!(read.status.success(), "{}", transcript(&read));
 }
 
 /// The time, in RFC 3339 to the second.

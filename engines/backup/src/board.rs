@@ -36,6 +36,17 @@ pub(crate) struct Standing {
     pub(crate) due: Option<Time>,
     /// What is to be known beside: warnings, what a restore has shown.
     pub(crate) notes: Vec<String>,
+    /// Bytes of the last base, snapshot or restore test.
+    pub(crate) last_bytes: Option<u64>,
+    /// How long it took.
+    pub(crate) last_took: Option<Span>,
+    /// How old the newest instant was that could be restored when the last restore test began.
+    pub(crate) lost: Option<Span>,
+    /// Bytes of the log that became durable, since the agent started.
+    pub(crate) log_bytes: u64,
+    /// Successes and failures since then.
+    pub(crate) successes: u64,
+    pub(crate) failures: u64,
 }
 
 impl Standing {
@@ -60,6 +71,18 @@ struct Lines {
     broken: BTreeMap<String, String>,
     /// What is wrong with the copies.
     copies: Vec<String>,
+    at_copies: AtCopies,
+}
+
+/// How the copies stand, in numbers.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct AtCopies {
+    /// Whether each is left alone for now.
+    pub(crate) away: BTreeMap<String, bool>,
+    /// How many things are wrong that could not be put right.
+    pub(crate) wrong: u64,
+    /// Objects that were brought to a copy which lacked them, since the agent started.
+    pub(crate) levelled: u64,
 }
 
 impl Board {
@@ -77,6 +100,11 @@ impl Board {
         lines.of = wanted;
     }
 
+    /// Forgets everything: nothing is to be backed up any more.
+    pub(crate) fn clear(&self) {
+        *self.lock() = Lines::default();
+    }
+
     /// Changes a line.
     pub(crate) fn change(&self, name: &str, kind: Kind, change: impl FnOnce(&mut Standing)) {
         if let Some(line) = self.lock().of.get_mut(&(name.to_owned(), kind)) {
@@ -90,6 +118,7 @@ impl Board {
         let key = (name.to_owned(), kind);
         let Some(line) = lines.of.get_mut(&key) else { return };
         line.succeeded = Some(line.succeeded.map_or(at, |before| before.max(at)));
+        line.successes += 1;
         line.error = None;
         line.doing = None;
         let is_due = kind != Kind::Log || lines.said.get(&key).is_none_or(|said| at.since(*said) >= SAID_EVERY);
@@ -104,6 +133,7 @@ impl Board {
         self.change(name, kind, |line| {
             line.error = Some(error.into());
             line.doing = None;
+            line.failures += 1;
         });
     }
 
@@ -116,9 +146,22 @@ impl Board {
         }
     }
 
-    /// What is wrong with the copies: nothing when it is empty.
-    pub(crate) fn copies_wrong(&self, wrong: Vec<String>) {
-        self.lock().copies = wrong;
+    /// What is wrong with the copies: nothing when it is empty; and how many objects were brought to one that lacked them.
+    pub(crate) fn compared(&self, wrong: Vec<String>, levelled: u64) {
+        let mut lines = self.lock();
+        lines.at_copies.wrong = wrong.len() as u64;
+        lines.at_copies.levelled += levelled;
+        lines.copies = wrong;
+    }
+
+    /// Which copies are left alone for now.
+    pub(crate) fn copies_are_away(&self, away: BTreeMap<String, bool>) {
+        self.lock().at_copies.away = away;
+    }
+
+    /// How the copies stand.
+    pub(crate) fn at_copies(&self) -> AtCopies {
+        self.lock().at_copies.clone()
     }
 
     /// Successes that were not said yet.

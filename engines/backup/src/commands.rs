@@ -20,6 +20,7 @@ mod key;
 mod list;
 mod protect;
 mod restore;
+mod show;
 mod status;
 
 /// The policy that is read unless another is named.
@@ -34,6 +35,7 @@ pub fn commands() -> Vec<Command> {
         .subcommand(status::arguments())
         .subcommand(status::run_arguments())
         .subcommand(list::arguments())
+        .subcommand(show::arguments())
         .subcommand(list::explain_arguments())
         .subcommand(list::check_arguments())
         .subcommand(key::arguments())
@@ -56,6 +58,7 @@ fn run(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, Fai
         Some(("status", matches)) => status::status(matches, context),
         Some(("run", matches)) => status::run(matches, context),
         Some(("list", matches)) => list::list(matches, context),
+        Some(("show", matches)) => show::run(matches, context),
         Some(("explain", matches)) => list::explain(matches, context),
         Some(("check", matches)) => list::check(matches, context),
         Some(("key", matches)) => key::run(matches, context),

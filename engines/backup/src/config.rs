@@ -9,6 +9,8 @@ use event::{FindingId, ProbeId, RegionId, ServiceId, Span};
 use policy::{BackupName, Document, Mistake, Nouns, Part, Secret, Section, SectionDoc, Table};
 use serde::{Deserialize, Serialize};
 
+use crate::database::IDLE_EVERY;
+
 /// How often it is stated what was looked at: one coverage record.
 pub(crate) const EVERY: Span = Span::from_secs(60);
 /// The kind of the probes.
@@ -510,7 +512,45 @@ pub struct Desired {
     pub revision: String,
 }
 
+/// How often one kind of a backup succeeds at best.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Pace {
+    /// Its probe.
+    pub probe: ProbeId,
+    /// The shortest time between two successes, but for the time that each takes.
+    pub every: Span,
+    /// The key of the policy that says so.
+    pub key: &'static str,
+    /// Of restore tests, the age that the newest instant which can be restored may have reached at any time.
+    pub loses: Option<Span>,
+}
+
 impl Config {
+    /// How often each kind of each backup succeeds at best.
+    pub fn paces(&self) -> Vec<Pace> {
+        let Some(settings) = &self.settings else { return Vec::new() };
+        let mut paces = Vec::new();
+        let mut add = |name: &str, kind: Kind, every: Span, key: &'static str, loses: Option<Span>| {
+            paces.extend(kind.probe(name).map(|probe| Pace { probe, every, key, loses }));
+        };
+        for database in settings.mariadb.iter().chain(&settings.postgres) {
+            let name = &database.name;
+            add(name, Kind::Full, database.full_every, "full_every", None);
+            if let Some(every) = database.incremental_every {
+                // A full base shows all that an incremental one would.
+                add(name, Kind::Incremental, every.min(database.full_every), "incremental_every", None);
+            }
+            // Where nothing happens, the log says so once a minute.
+            add(name, Kind::Log, IDLE_EVERY, "", None);
+            add(name, Kind::Restore, settings.restore_every, "restore_every", Some(IDLE_EVERY));
+        }
+        for files in &settings.files {
+            add(&files.name, Kind::Full, files.every, "every", None);
+            add(&files.name, Kind::Restore, settings.restore_every, "restore_every", Some(files.every));
+        }
+        paces
+    }
+
     /// What the agent of this host is to do; `None` without `[backup]`.
     pub fn desired(&self) -> Option<Desired> {
         let settings = self.settings.clone()?;

@@ -80,6 +80,10 @@ impl FilesJob {
         if let Err(error) = context.recorder.record(&event).await {
             tracing::error!(%error, "a snapshot is not recorded");
         }
+        let took = context.clock.monotonic().since(began);
+        self.board.change(self.name(), Kind::Full, |line| {
+            (line.last_bytes, line.last_took) = (Some(taken.bytes), Some(took));
+        });
         if let Some(unlocked) = taken.unlocked.first() {
             let why = format!(
                 "what the snapshot {} needs is not locked for as long as it is kept: {unlocked}",

@@ -62,6 +62,7 @@ impl Job {
                 // The agent may have been killed before it took a base for a new log.
                 let is_without = !came && bases.iter().all(|base| base.manifest.log.as_ref() != Some(&shipped.log));
                 came = true;
+                job.board.change(job.name(), Kind::Log, |line| line.log_bytes += shipped.bytes);
                 job.board.succeeded(job.name(), Kind::Log, shipped.through);
                 // The first log of a backup replaces none, and its first base is due anyway.
                 if (shipped.is_new_log || is_without) && !bases.is_empty() {
@@ -207,6 +208,9 @@ impl Job {
         if let Err(error) = context.recorder.record(&taken).await {
             tracing::error!(%error, "a base is not recorded");
         }
+        let took = context.clock.monotonic().since(began);
+        self.board
+            .change(self.name(), kind, |line| (line.last_bytes, line.last_took) = (Some(taken.bytes), Some(took)));
         self.board.succeeded(self.name(), kind, manifest.consistent_at);
         // A full base shows all that an incremental one would.
         if kind == Kind::Full {
@@ -333,7 +337,10 @@ pub(crate) async fn settle(context: &Context, board: &Board, remembered: &Path, 
         tracing::warn!(%error, "when a restore test was made can't be written down");
     }
     let note = format!("{} was restored in {}", tested.to, tested.took.coarse());
-    board.change(name, Kind::Restore, |line| line.notes = vec![note]);
+    board.change(name, Kind::Restore, |line| {
+        line.notes = vec![note];
+        (line.last_bytes, line.last_took, line.lost) = (Some(tested.bytes), Some(tested.took), Some(lost));
+    });
     board.succeeded(name, Kind::Restore, now);
     if let Some(probe) = Kind::Restore.probe(name) {
         let restored = Restored { probe, at: now, took: tested.took, lost };

@@ -18,6 +18,7 @@ mod dependents;
 mod door;
 mod events;
 mod expiry;
+mod figures;
 pub mod files;
 mod files_job;
 mod job;
@@ -36,12 +37,13 @@ mod work;
 pub use check::check;
 pub use commands::commands;
 pub use config::{
-    BucketSettings, Config, Connection, CopySettings, DatabaseSettings, Desired, FilesSettings, PlaceSettings,
+    BucketSettings, Config, Connection, CopySettings, DatabaseSettings, Desired, FilesSettings, Pace, PlaceSettings,
     SecretPlace, Settings,
 };
 pub use door::BackupDoor;
 pub use events::KINDS;
 pub use expiry::{EXPIRY, expiry};
+pub use figures::{FIGURES, Figures};
 pub use mariadb::MariaDb;
 pub use open::open;
 pub use postgres::Postgres;

@@ -15,6 +15,7 @@ use crate::board::Board;
 use crate::config::{BACKUP_FAILING, COPIES_UNEQUAL, Desired, Kind, LOG_BROKEN, Settings};
 use crate::door::{BackupDoor, Order, Wish};
 use crate::events::Detail;
+use crate::figures::Figures;
 use crate::files::Lease;
 use crate::files_job::FilesJob;
 use crate::job::Job;
@@ -47,6 +48,11 @@ impl Backup {
         Self { desired, state, orders: (sender, Mutex::new(receiver)), board: Arc::default() }
     }
 
+    /// Its figures.
+    pub fn figures(&self) -> Arc<Figures> {
+        Arc::new(Figures(Arc::clone(&self.board)))
+    }
+
     /// Its door.
     pub fn door(&self) -> BackupDoor {
         BackupDoor::new(self.orders.0.clone())
@@ -58,6 +64,7 @@ impl Backup {
         let mut tick = tokio::time::interval(TURN);
         loop {
             let Some(wanted) = desired.current::<Desired>()? else {
+                self.board.clear();
                 tokio::select! {
                     () = context.stop.cancelled() => return Ok(()),
                     _ = tick.tick() => context.progress.tick(),
@@ -99,10 +106,10 @@ struct Session<'a> {
     context: &'a Context,
     settings: Settings,
     statement: Statement,
-    repository: Option<Arc<Repository>>,
     /// Why the repository can't be opened.
     closed: Option<String>,
     open_at: Option<Time>,
+    repository: Option<Arc<Repository>>,
     work: JoinSet<()>,
     jobs: Vec<Arc<Job>>,
     file_jobs: Vec<Arc<FilesJob>>,
@@ -117,9 +124,9 @@ impl<'a> Session<'a> {
             context,
             settings: desired.settings,
             statement: Statement::new(desired.revision, context.clock.now()),
-            repository: None,
             closed: None,
             open_at: Some(context.clock.now()),
+            repository: None,
             work: JoinSet::new(),
             jobs: Vec::new(),
             file_jobs: Vec::new(),
@@ -141,6 +148,7 @@ impl<'a> Session<'a> {
                 _ = tick.tick() => {
                     self.context.progress.tick();
                     self.open_when_due().await;
+                    self.look_at_copies();
                     self.say().await?;
                 }
                 Some(ended) = self.work.join_next() => {
@@ -217,6 +225,14 @@ impl<'a> Session<'a> {
             self.work.spawn(job.tests(context.clone()));
         }
         self.work.spawn(level(Arc::clone(repository), Arc::clone(&self.engine.board), context));
+    }
+
+    /// Writes to the board which copies are left alone.
+    fn look_at_copies(&self) {
+        if let Some(repository) = &self.repository {
+            let states = repository.states().into_iter().map(|copy| (copy.name, copy.is_away));
+            self.engine.board.copies_are_away(states.collect());
+        }
     }
 
     /// Says what has changed, and what was covered.
@@ -381,11 +397,11 @@ async fn level(repository: Arc<Repository>, board: Arc<Board>, context: Context)
             () = context.stop.cancelled() => return,
             _ = tick.tick() => {}
         }
-        let wrong = match level_once(&repository).await {
-            Ok(levelled) => wrong_with(&levelled),
-            Err(error) => vec![error.to_string()],
+        let (wrong, copied) = match level_once(&repository).await {
+            Ok(levelled) => (wrong_with(&levelled), levelled.copied),
+            Err(error) => (vec![error.to_string()], 0),
         };
-        board.copies_wrong(wrong);
+        board.compared(wrong, copied);
     }
 }
 

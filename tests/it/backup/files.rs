@@ -25,6 +25,9 @@ fn files_are_taken_listed_checked_and_restored() {
     let listed = read(&at, &["backup", "list", "shop-db"]);
     assert_eq!(listed["snapshots"][0]["files"], 1, "{listed}");
     super::is_explained(&at);
+    let shown = read(&at, &["backup", "show", "shop-db"]);
+    assert_eq!((&shown["id"], &shown["count"]), (&listed["snapshots"][0]["id"], &1.into()), "{shown}");
+    assert_eq!(shown["copies"].as_array().map(Vec::len), Some(2), "{shown}");
     let checked = reads(&at, &["backup", "check", "shop-db"]);
     assert!(checked.status.success(), "{}", transcript(&checked));
     let into = at.join("restored");

@@ -96,7 +96,7 @@ fn is_of_files(matches: &ArgMatches) -> Result<bool, Failure> {
 }
 
 /// The snapshots of files, the oldest first; those of a database are none.
-async fn snapshots(
+pub(super) async fn snapshots(
     context: &Context,
     settings: &Settings,
     repository: &Arc<Repository>,
@@ -132,7 +132,7 @@ fn list_files(matches: &ArgMatches, command: &mut dyn CommandContext) -> Result<
     Ok(0)
 }
 
-fn unreadable(error: &(dyn std::error::Error + 'static)) -> Failure {
+pub(super) fn unreadable(error: &(dyn std::error::Error + 'static)) -> Failure {
     Failure::new("the repository can't be read").because(error)
 }
 
