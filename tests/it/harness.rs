@@ -462,6 +462,19 @@ impl Drop for Up {
         }
         drop(self.child.kill());
         drop(self.child.wait());
+        end_agent(self.folder.path());
+    }
+}
+
+/// Ends the agent of a folder that is about to go: it outlives `garant up`, and would stay for ever.
+fn end_agent(folder: &Path) {
+    let state = folder.join("data.agent");
+    let state = state.as_os_str().as_encoded_bytes();
+    for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let arguments = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+        if arguments.split(|byte| *byte == 0).any(|argument| argument == state) {
+            drop(Command::new("kill").arg("-9").arg(process.file_name()).output());
+        }
     }
 }
 
