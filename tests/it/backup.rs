@@ -144,7 +144,8 @@ fn is_kept(up: &Up, restored: impl Fn(&Path) -> i64, insert: impl Fn(i64), drop_
     until_shipped(at, &now());
 
     let into = at.join("restored");
-    let done = reads(at, &["restore", "shop-db", "--to", &before, "--into", into.to_str().expect("UTF-8")]);
+    let done = reads(at, &["restore", "shop-db", "--to", &before, "--into", into.to_str().expect("UTF-8"), "--check"]);
+    assert!(String::from_utf8_lossy(&done.stdout).contains("passed: there is a shop"), "{}", transcript(&done));
     assert!(done.status.success(), "{}", transcript(&done));
     assert!(String::from_utf8_lossy(&done.stdout).contains("first commit that is not: "), "{}", transcript(&done));
     assert_eq!(restored(&into), 2, "two rows were there, the third and the loss came later");
@@ -180,6 +181,7 @@ fn is_kept(up: &Up, restored: impl Fn(&Path) -> i64, insert: impl Fn(i64), drop_
     ask(at, &["backup", "run", "shop-db", "restore"]);
     let tested = eventually("a restore test", || entries(at, "backup.tested").pop());
     assert_eq!(tested["error"], Value::Null, "{tested}");
+    assert_eq!(tested["checks"][0]["passed"], true, "{tested}");
     let of_tests = |kind: &str| entries(at, kind).into_iter().find(|entry| entry["probe"] == "shop-db-restore");
     eventually("the success of the test", || of_tests("evidence.succeeded"));
     eventually("the restore", || of_tests("evidence.restored"));

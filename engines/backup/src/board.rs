@@ -69,6 +69,8 @@ struct Lines {
     unsaid: Vec<Succeeded>,
     /// Logs that have a gap, by backup.
     broken: BTreeMap<String, String>,
+    /// Why no rows of a canary are committed, by backup.
+    canaries: BTreeMap<String, String>,
     /// What is wrong with the copies.
     copies: Vec<String>,
     at_copies: AtCopies,
@@ -98,6 +100,7 @@ impl Board {
             })
             .collect();
         lines.of = wanted;
+        lines.canaries.clear();
     }
 
     /// Forgets everything: nothing is to be backed up any more.
@@ -144,6 +147,20 @@ impl Board {
             Some(why) => _ = lines.broken.insert(name.to_owned(), why),
             None => _ = lines.broken.remove(name),
         }
+    }
+
+    /// No row of the canary of a backup was committed, or one was.
+    pub(crate) fn canary_wrong(&self, name: &str, why: Option<String>) {
+        let mut lines = self.lock();
+        match why {
+            Some(why) => _ = lines.canaries.insert(name.to_owned(), why),
+            None => _ = lines.canaries.remove(name),
+        }
+    }
+
+    /// Canaries that get no rows, with the reason.
+    pub(crate) fn canaries(&self) -> BTreeMap<String, String> {
+        self.lock().canaries.clone()
     }
 
     /// What is wrong with the copies: nothing when it is empty; and how many objects were brought to one that lacked them.

@@ -9,6 +9,8 @@ use event::{FindingId, ProbeId, RegionId, ServiceId, Span};
 use policy::{BackupName, Document, Mistake, Nouns, Part, Secret, Section, SectionDoc, Table};
 use serde::{Deserialize, Serialize};
 
+use crate::canary::CanaryTable;
+use crate::checks::{CommandCheck, SqlCheck};
 use crate::database::IDLE_EVERY;
 
 /// How often it is stated what was looked at: one coverage record.
@@ -36,6 +38,8 @@ const FINDINGS: [(&str, &str, &str); 3] = [
 
 /// How often a base may be taken.
 const INTERVALS: RangeInclusive<Span> = Span::from_secs(60)..=Span::from_days(31);
+/// How often a row of a canary may be committed.
+const CANARY_INTERVALS: RangeInclusive<Span> = Span::from_secs(5)..=Span::from_secs(3600);
 /// How long backups may be kept.
 const KEPT: RangeInclusive<Span> = Span::from_days(1)..=Span::from_days(3650);
 /// Longest name of a copy: it is part of names of objects, as that of a backup.
@@ -159,6 +163,21 @@ pub struct DatabaseSettings {
     pub full_every: Span,
     /// How often an incremental one is, between the full ones; none of PostgreSQL.
     pub incremental_every: Option<Span>,
+    /// What must be true of it once it was restored.
+    #[serde(default)]
+    pub checks: Vec<SqlCheck>,
+    /// The canary rows.
+    #[serde(default)]
+    pub canary: Option<Canary>,
+}
+
+/// Rows that are committed to a database, and must come back.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct Canary {
+    /// Their table.
+    pub table: CanaryTable,
+    /// How often one is committed.
+    pub every: Span,
 }
 
 /// Files.
@@ -180,6 +199,9 @@ pub struct FilesSettings {
     pub may_be_empty: bool,
     /// How often they are backed up.
     pub every: Span,
+    /// What must be true of them once they were restored.
+    #[serde(default)]
+    pub checks: Vec<CommandCheck>,
 }
 
 /// `[backup]`.
@@ -242,6 +264,17 @@ impl Settings {
     pub(crate) fn intervals(&self) -> BTreeMap<String, Span> {
         let files = self.files.iter().map(|files| (files.name.as_str(), files.every));
         self.databases().chain(files).map(|(name, apart)| (name.to_owned(), apart)).collect()
+    }
+
+    /// The database of that name.
+    pub(crate) fn database(&self, name: &str) -> Option<&DatabaseSettings> {
+        self.mariadb.iter().chain(&self.postgres).find(|database| database.name == name)
+    }
+
+    /// Whether anything must be true of what is restored of the backup of that name.
+    pub(crate) fn has_checks(&self, name: &str) -> bool {
+        self.database(name).is_some_and(|database| !database.checks.is_empty())
+            || self.files.iter().any(|files| files.name == name && !files.checks.is_empty())
     }
 
     /// All backups, each with its service and the kinds that there are of it.
@@ -360,8 +393,20 @@ impl Section for CopySettings {
     }
 }
 
+/// The checks, each of which needs a name of its own.
+fn named_once<C>(table: &mut Table<'_>, checks: Vec<C>, name: impl Fn(&C) -> &String) -> Vec<C> {
+    let mut names = BTreeSet::new();
+    let twice = checks.iter().map(&name).find(|name| !names.insert(*name)).cloned();
+    if let Some(name) = twice {
+        table.mistake("check", format!("two checks are called `{name}`"), "give one of them another name");
+    }
+    checks
+}
+
 /// What a server is called in its chapter, and where its socket is on Debian.
 struct Server {
+    check_doc: &'static str,
+    canary_doc: &'static str,
     socket_doc: &'static str,
     socket: &'static str,
     incremental: Option<Span>,
@@ -380,9 +425,27 @@ fn database(table: &mut Table<'_>, server: &Server) -> Option<DatabaseSettings> 
     let incremental_every = server.incremental.map(|default| {
         table.or_in("incremental_every", default, &INTERVALS, "how often an incremental base is taken in between")
     });
+    let checks = table.list("check", server.check_doc);
+    let checks = named_once(table, checks, |check: &SqlCheck| &check.name);
+    let canary: Option<String> = table.optional("canary", server.canary_doc);
+    let doc = "how often a row of the canary is committed";
+    let every = table.or_in("canary_every", Span::from_secs(60), &CANARY_INTERVALS, doc);
+    let canary = match canary.map(|canary| canary.parse::<CanaryTable>()).transpose() {
+        Ok(found) if found.as_ref().is_some_and(|table| table.schema.is_some()) && server.incremental.is_some() => {
+            let remedy = "write `canary = \"database.table\"`: MariaDB has no schemas";
+            table.mistake("canary", "a table has two parts in its name", remedy);
+            None
+        }
+        Ok(found) => found.map(|table| Canary { table, every }),
+        Err(why) => {
+            let remedy = "write its database and its name, of letters, digits and _: `canary = \"shop.garant_canary\"`";
+            table.mistake("canary", why, remedy);
+            None
+        }
+    };
     let socket = socket.unwrap_or_else(|| PathBuf::from(server.socket));
     let connection = Connection { socket, user, password: password.map(SecretPlace::from) };
-    Some(DatabaseSettings { name: name?, service, connection, full_every, incremental_every })
+    Some(DatabaseSettings { name: name?, service, connection, full_every, incremental_every, checks, canary })
 }
 
 /// A table of `[[backup.mariadb]]`.
@@ -394,6 +457,8 @@ impl Section for MariaDbTable {
 
     fn read(table: &mut Table<'_>) -> Option<Self> {
         let server = Server {
+            check_doc: "what must be true of it once it was restored, [[backup.mariadb.check]]",
+            canary_doc: "a table, \"database.table\", to which rows are committed that each restore test must bring back; none unless said",
             socket_doc: "its socket; `/run/mysqld/mysqld.sock` unless said",
             socket: "/run/mysqld/mysqld.sock",
             incremental: Some(Span::from_secs(3600)),
@@ -411,6 +476,9 @@ impl Section for PostgresTable {
 
     fn read(table: &mut Table<'_>) -> Option<Self> {
         let server = Server {
+            check_doc: "what must be true of it once it was restored, [[backup.postgres.check]]",
+            canary_doc: "a table, \"database.table\" or \"database.schema.table\", to which rows are committed that each restore test \
+                         must bring back; none unless said",
             socket_doc: "the folder of its socket; `/run/postgresql` unless said",
             socket: "/run/postgresql",
             incremental: None,
@@ -438,10 +506,12 @@ impl Section for FilesSettings {
                    is kept";
         let may_be_empty = table.or("may_be_empty", false, doc);
         let every = table.or_in("every", Span::from_secs(6 * 3600), &INTERVALS, "how often they are backed up");
+        let checks = table.list("check", "what must be true of them once they were restored, [[backup.files.check]]");
+        let checks = named_once(table, checks, |check: &CommandCheck| &check.name);
         if paths.is_empty() && volumes.is_empty() {
             table.mistake("paths", "nothing is backed up", "write `paths = [\"/etc\", \"/srv/www\"]`, or `volumes`");
         }
-        Some(Self { name: name?, service, paths, volumes, exclude, one_file_system, may_be_empty, every })
+        Some(Self { name: name?, service, paths, volumes, exclude, one_file_system, may_be_empty, every, checks })
     }
 }
 

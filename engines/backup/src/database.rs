@@ -11,6 +11,7 @@ use engine::{BoxFuture, Context};
 use event::{Span, Time};
 use serde::{Deserialize, Serialize};
 
+use crate::canary::{CanaryTable, Row};
 use crate::sealed::{Manifest, Repository, RepositoryError};
 pub use engine::Watcher;
 
@@ -120,6 +121,21 @@ pub trait Database: Send + Sync {
         context: &'a Context,
         repository: &'a Arc<Repository>,
         shipped: &'a mut (dyn FnMut(Shipped) + Send),
+    ) -> BoxFuture<'a, Result<(), DatabaseError>>;
+
+    /// The number of the newest canary row.
+    fn newest_canary<'a>(
+        &'a self,
+        context: &'a Context,
+        table: &'a CanaryTable,
+    ) -> BoxFuture<'a, Result<Option<u64>, DatabaseError>>;
+
+    /// Commits a canary row, and removes the oldest with it.
+    fn put_canary<'a>(
+        &'a self,
+        context: &'a Context,
+        table: &'a CanaryTable,
+        row: Row,
     ) -> BoxFuture<'a, Result<(), DatabaseError>>;
 }
 

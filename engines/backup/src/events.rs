@@ -3,6 +3,8 @@
 use event::{Body, Family, FindingId, Kind, ProbeId, Span, Time};
 use serde::{Deserialize, Serialize};
 
+use crate::checks::Checked;
+
 /// A base, or a snapshot of files, was completed.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
 pub(crate) struct Taken {
@@ -37,6 +39,9 @@ pub(crate) struct Tested {
     /// Why it failed; none when it was exact.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) error: Option<String>,
+    /// What the application's checks have shown.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) checks: Vec<Checked>,
     /// Bytes that were read.
     pub(crate) bytes: u64,
     /// How long it took.

@@ -8,6 +8,7 @@ use event::Span;
 use tokio::sync::Notify;
 
 use crate::board::{Board, OnBoard};
+use crate::checks;
 use crate::config::{FilesSettings, Kind};
 use crate::events::{Taken, Tested};
 use crate::files::{Files, FilesError, Point, RestoreOptions};
@@ -134,21 +135,34 @@ impl FilesJob {
             let options = RestoreOptions { without_devices: true, ..RestoreOptions::default() };
             let point = Point::At(to);
             let restored = self.files.restore(context, &self.repository, &point, &folder, options, &watcher).await;
+            let checked = match &restored {
+                Ok(_) => checks::run(context, &self.settings.checks, &folder).await,
+                Err(_) => Vec::new(),
+            };
             remove_folder(&folder).await.map_err(|error| error.to_string())?;
             let restored = restored.map_err(|error| error.to_string())?;
             if restored.unwritten.is_empty() {
-                Ok(restored)
+                Ok((restored, checked))
             } else {
                 Err(format!("{} could not be restored", restored.unwritten))
             }
         };
-        let mut tested =
-            Tested { backup: self.name().to_owned(), to, set: None, error: None, bytes: 0, took: Span::ZERO };
+        let mut tested = Tested {
+            backup: self.name().to_owned(),
+            to,
+            set: None,
+            error: None,
+            checks: Vec::new(),
+            bytes: 0,
+            took: Span::ZERO,
+        };
         match restored.await {
-            Ok(restored) => {
+            Ok((restored, checked)) => {
                 tested.to = restored.snapshot.at;
                 tested.set = Some(restored.snapshot.id);
                 tested.bytes = restored.bytes;
+                tested.error = checks::failure(&checked);
+                tested.checks = checked;
             }
             Err(error) => tested.error = Some(error),
         }

@@ -11,13 +11,15 @@ use event::{Monotonic, Span, Time};
 use tokio::sync::Notify;
 
 use crate::board::{Board, OnBoard};
-use crate::config::{DatabaseSettings, Kind};
+use crate::canary;
+use crate::checks;
+use crate::config::{Canary, DatabaseSettings, Kind};
 use crate::database::{Database, DatabaseError, Problem, Shipped};
 use crate::dependents;
 use crate::events::{Taken, Tested};
 use crate::restorable::restorable;
 use crate::sealed::{Catalog, Manifest, Repository};
-use crate::sources;
+use crate::sources::{self, Asked};
 
 /// The shortest and the longest wait after a failure.
 pub(crate) const AGAIN_MIN: Span = Span::from_secs(5);
@@ -30,6 +32,9 @@ const INSTANTS_MAX: usize = 3;
 const LOCKED_EVERY: Span = Span::from_secs(3600);
 /// How long after the first base the first restore test waits.
 pub(crate) const FIRST_TEST_AFTER: Span = Span::from_secs(120);
+
+/// The file that knows the rows of the canary, in the folder of the backup.
+const CANARY: &str = "canary";
 
 /// The work on one database.
 pub(crate) struct Job {
@@ -222,6 +227,22 @@ impl Job {
         Ok(())
     }
 
+    /// Commits the rows of its canary, until the engine stops.
+    pub(crate) async fn canary(self: Arc<Self>, canary: Canary, context: Context) {
+        let remembered = self.work.join(CANARY);
+        loop {
+            let put = canary::put(&*self.database, &canary.table, &remembered, &context).await;
+            if let Err(error) = &put {
+                tracing::warn!(backup = self.name(), error, "no canary row is committed");
+            }
+            self.board.canary_wrong(self.name(), put.err());
+            wait(&context, canary.every).await;
+            if context.stop.is_cancelled() {
+                return;
+            }
+        }
+    }
+
     /// Restores a random instant each [`Job::restore_every`], until the engine stops.
     pub(crate) async fn tests(self: Arc<Self>, context: Context) {
         let remembered = self.work.join("tested");
@@ -234,8 +255,12 @@ impl Job {
             if context.stop.is_cancelled() {
                 return;
             }
-            let (tested, lost) = self.test(&context).await;
-            again = if settle(&context, &self.board, &remembered, tested, lost).await {
+            let (tested, lost, notes) = self.test(&context).await;
+            let is_well = settle(&context, &self.board, &remembered, tested, lost).await;
+            if is_well {
+                self.board.change(self.name(), Kind::Restore, |line| line.notes.extend(notes));
+            }
+            again = if is_well {
                 AGAIN_MIN
             } else {
                 wait(&context, again).await;
@@ -244,8 +269,8 @@ impl Job {
         }
     }
 
-    /// What a test has shown, and how old the newest instant was that could be restored when it began.
-    async fn test(&self, context: &Context) -> (Tested, Span) {
+    /// What a test has shown, how old the newest instant was that could be restored when it began, and what could not be asked.
+    async fn test(&self, context: &Context) -> (Tested, Span, Vec<String>) {
         let began = context.clock.monotonic();
         let folder = self.work.join("restored");
         let mut tested = Tested {
@@ -253,10 +278,11 @@ impl Job {
             to: context.clock.now(),
             set: None,
             error: None,
+            checks: Vec::new(),
             bytes: 0,
             took: Span::ZERO,
         };
-        let mut lost = Span::ZERO;
+        let (mut lost, mut notes) = (Span::ZERO, Vec::new());
         let restored = async {
             remove_folder(&folder).await?;
             let scratch = self.work.join("scratch");
@@ -268,11 +294,19 @@ impl Job {
                 let (into, work) = (folder.clone(), scratch.clone());
                 let restored =
                     sources::restore(context, &self.repository, self.name(), tested.to, &into, &work, &watcher).await;
+                let asked = match &restored {
+                    Ok(restored) if restored.doubts.is_empty() => {
+                        let remembered = self.work.join(CANARY);
+                        let of = (&self.settings, Some(remembered.as_path()));
+                        sources::check(context, &self.repository, of, restored, &work, &watcher).await
+                    }
+                    _ => Ok(Asked::default()),
+                };
                 remove_folder(&folder).await?;
                 remove_folder(&scratch).await?;
                 let restored = restored?;
                 if restored.doubts.is_empty() {
-                    return Ok(restored);
+                    return Ok((restored, asked?));
                 }
                 doubts = restored.doubts.join("; ");
             }
@@ -282,18 +316,21 @@ impl Job {
             )))
         };
         match restored.await {
-            Ok(restored) => {
+            Ok((restored, asked)) => {
                 if !restored.passed_over.is_empty() {
                     tracing::error!(backup = self.name(), "the newest base is of no use: another one is taken");
                     self.base_now.notify_one();
                 }
                 tested.set = Some(restored.set);
                 tested.bytes = restored.bytes;
+                tested.error = checks::failure(&asked.checks);
+                tested.checks = asked.checks;
+                notes = asked.notes;
             }
             Err(error) => tested.error = Some(error.to_string()),
         }
         tested.took = context.clock.monotonic().since(began);
-        (tested, lost)
+        (tested, lost, notes)
     }
 
     /// An instant, each one of all that can be restored as likely as any other; and how old the newest of them is.
@@ -403,6 +440,7 @@ mod tests {
     use engine::sim::World;
 
     use super::*;
+    use crate::canary::CanaryTable;
     use crate::config::Connection;
     use crate::objects::Directory;
     use crate::sealed::{Copy, RepositoryKey, SetWriter};
@@ -442,6 +480,23 @@ mod tests {
                 Ok(())
             })
         }
+
+        fn newest_canary<'a>(
+            &'a self,
+            _: &'a Context,
+            _: &'a CanaryTable,
+        ) -> BoxFuture<'a, Result<Option<u64>, DatabaseError>> {
+            Box::pin(std::future::pending())
+        }
+
+        fn put_canary<'a>(
+            &'a self,
+            _: &'a Context,
+            _: &'a CanaryTable,
+            _: canary::Row,
+        ) -> BoxFuture<'a, Result<(), DatabaseError>> {
+            Box::pin(std::future::pending())
+        }
     }
 
     /// BK-3: the agent was killed between the beginning of a new log and its base.
@@ -464,6 +519,8 @@ mod tests {
                 connection,
                 full_every: Span::from_days(1),
                 incremental_every: None,
+                checks: Vec::new(),
+                canary: None,
             };
             let job = Arc::new(Job {
                 settings,

@@ -7,10 +7,13 @@
 //! Back: [`sealed::Catalog`] says what there is, the source plays it to the second that was asked for.
 
 mod bases;
+mod blank;
 mod board;
 #[cfg(test)]
 mod campaign;
+mod canary;
 mod check;
+mod checks;
 mod commands;
 mod config;
 pub mod database;
@@ -34,7 +37,9 @@ mod sources;
 mod statement;
 mod work;
 
+pub use canary::{CanaryTable, Row as CanaryRow};
 pub use check::check;
+pub use checks::{Checked, CommandCheck, SqlCheck};
 pub use commands::commands;
 pub use config::{
     BucketSettings, Config, Connection, CopySettings, DatabaseSettings, Desired, FilesSettings, Pace, PlaceSettings,

@@ -21,6 +21,8 @@ use event::Time;
 use sha2::{Digest as _, Sha256};
 
 use crate::Connection as Settings;
+use crate::canary::{CanaryTable, Row, Statements};
+use crate::checks::Examined;
 use crate::database::{Database, DatabaseError, Problem, Restored, Shipped, Watcher};
 use crate::sealed::{Catalog, Manifest, Repository};
 
@@ -28,6 +30,7 @@ mod base;
 mod connection;
 mod dump;
 mod events;
+mod examine;
 mod follow;
 mod lineage;
 mod log_files;
@@ -88,6 +91,21 @@ impl MariaDb {
         plan::through(repository, catalog, set).await
     }
 
+    /// Starts a server on what was restored from `set` into `data`, which is asked whether all is there. Nothing of this host is reached
+    /// from it, none of the sockets `live` either.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub(crate) async fn examine<'a>(
+        context: &Context,
+        set: &Manifest,
+        data: &Path,
+        work: &Path,
+        live: &[PathBuf],
+    ) -> Result<Box<dyn Examined + 'a>, DatabaseError> {
+        examine::examine(context, set, data, work, live).await
+    }
+
     /// As which replica the log is received: replicas have the numbers that somebody gave them, which are small.
     fn replica(&self) -> u32 {
         let hash = Sha256::digest(format!("garant replica {}", self.name));
@@ -128,6 +146,46 @@ impl Database for MariaDb {
         shipped: &'a mut (dyn FnMut(Shipped) + Send),
     ) -> BoxFuture<'a, Result<(), DatabaseError>> {
         Box::pin(follow::follow(self, context, repository, shipped))
+    }
+
+    fn newest_canary<'a>(
+        &'a self,
+        context: &'a Context,
+        table: &'a CanaryTable,
+    ) -> BoxFuture<'a, Result<Option<u64>, DatabaseError>> {
+        Box::pin(async move {
+            let (mut connection, statements) = (self.connect(context).await?, table.of_mariadb());
+            let newest = connection.value(&statements.newest()).await;
+            let newest = newest.map_err(|error| self.no_canary(&error, &statements))?;
+            Ok(newest.parse().ok())
+        })
+    }
+
+    fn put_canary<'a>(
+        &'a self,
+        context: &'a Context,
+        table: &'a CanaryTable,
+        row: Row,
+    ) -> BoxFuture<'a, Result<(), DatabaseError>> {
+        Box::pin(async move {
+            let (mut connection, statements) = (self.connect(context).await?, table.of_mariadb());
+            let [put, remove] = statements.put(row);
+            for statement in ["START TRANSACTION", &put, &remove, "COMMIT"] {
+                connection.query(statement).await.map_err(|error| self.no_canary(&error, &statements))?;
+            }
+            Ok(())
+        })
+    }
+}
+
+impl MariaDb {
+    /// Why no canary row is committed.
+    fn no_canary(&self, error: &ProtocolError, statements: &Statements) -> DatabaseError {
+        let remedy = match error {
+            ProtocolError::Refused { .. } => format!("; {} TO the user of the agent", statements.remedy()),
+            _ => String::new(),
+        };
+        DatabaseError::Database(format!("{}: {error}{remedy}", self.asking()))
     }
 }
 

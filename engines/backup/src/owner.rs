@@ -35,6 +35,11 @@ impl Owner {
         Ok(Self { name, numbers: Some(numbers.ok_or_else(missing)?) })
     }
 
+    /// User and group, where they are not those of this process.
+    pub(crate) const fn numbers(self) -> Option<(u32, u32)> {
+        self.numbers
+    }
+
     /// The program, run as this user.
     pub(crate) fn run(self, program: Program) -> Program {
         match self.numbers {

@@ -13,6 +13,7 @@
 //! bytes (LSN). Where bytes are missing the names say so.
 
 mod base;
+mod examine;
 mod log_files;
 mod plan;
 mod problems;
@@ -35,6 +36,8 @@ use engine::{BoxFuture, Context, Watcher};
 use event::{Span, Time};
 use serde::{Deserialize, Serialize};
 
+use crate::canary::{CanaryTable, Row, Statements};
+use crate::checks::Examined;
 use crate::config::Connection as Settings;
 use crate::database::{Database, DatabaseError, Problem, Restored, SHIP_EVERY, Shipped};
 use crate::sealed::{Catalog, Manifest, Repository};
@@ -129,6 +132,21 @@ impl Postgres {
         plan::through(repository, catalog, set).await
     }
 
+    /// Starts a server on what was restored from `set` into `data`, which is asked whether all is there. Nothing of this host is reached
+    /// from it, none of the sockets `live` either.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub(crate) async fn examine<'a>(
+        context: &Context,
+        set: &Manifest,
+        data: &Path,
+        work: &Path,
+        live: &[PathBuf],
+    ) -> Result<Box<dyn Examined + 'a>, DatabaseError> {
+        examine::examine(context, set, data, work, live).await
+    }
+
     /// Its socket: the file, or that of the usual port in the folder.
     fn socket(&self) -> PathBuf {
         let socket = &self.settings.socket;
@@ -156,7 +174,7 @@ impl Postgres {
         named.ok_or_else(|| self.error("the user of this process has no name: name one with `user` in the policy"))
     }
 
-    async fn connect(&self, context: &Context, mode: Mode) -> Result<Result<Connection, WireError>, DatabaseError> {
+    async fn connect(&self, context: &Context, mode: Mode<'_>) -> Result<Result<Connection, WireError>, DatabaseError> {
         let user = self.user()?;
         let password = match &self.settings.password {
             Some(place) => Some(context.secrets.open(&place.secret()).await.map_err(|error| self.error(error))?),
@@ -202,5 +220,51 @@ impl Database for Postgres {
         shipped: &'a mut (dyn FnMut(Shipped) + Send),
     ) -> BoxFuture<'a, Result<(), DatabaseError>> {
         Box::pin(receive::follow(self, context, repository, shipped))
+    }
+
+    fn newest_canary<'a>(
+        &'a self,
+        context: &'a Context,
+        table: &'a CanaryTable,
+    ) -> BoxFuture<'a, Result<Option<u64>, DatabaseError>> {
+        Box::pin(async move {
+            let statements = table.of_postgres();
+            let mut connection = self.of_canary(context, table).await?;
+            let rows = connection.query(&statements.newest()).await;
+            let rows = rows.map_err(|error| self.no_canary(&error, &statements))?;
+            Ok(rows.into_iter().next().and_then(|row| row.into_iter().next()??.parse().ok()))
+        })
+    }
+
+    fn put_canary<'a>(
+        &'a self,
+        context: &'a Context,
+        table: &'a CanaryTable,
+        row: Row,
+    ) -> BoxFuture<'a, Result<(), DatabaseError>> {
+        Box::pin(async move {
+            let statements = table.of_postgres();
+            let mut connection = self.of_canary(context, table).await?;
+            let [put, remove] = statements.put(row);
+            // Of several statements in one question the server makes one transaction.
+            let done = connection.query(&format!("{put}; {remove}")).await;
+            done.map(drop).map_err(|error| self.no_canary(&error, &statements))
+        })
+    }
+}
+
+impl Postgres {
+    async fn of_canary(&self, context: &Context, table: &CanaryTable) -> Result<Connection, DatabaseError> {
+        let connected = self.connect(context, Mode::Database(&table.database)).await?;
+        connected.map_err(|error| self.error(error))
+    }
+
+    /// Why no canary row is committed.
+    fn no_canary(&self, error: &WireError, statements: &Statements) -> DatabaseError {
+        let remedy = match error {
+            WireError::Refused(_) => format!("; {} TO the role of the agent", statements.remedy()),
+            _ => String::new(),
+        };
+        self.error(format!("{error}{remedy}"))
     }
 }

@@ -205,6 +205,9 @@ impl<'a> Session<'a> {
             self.work.spawn(Arc::clone(&job).look(context.clone()));
             self.work.spawn(Arc::clone(&job).follow(context.clone()));
             self.work.spawn(Arc::clone(&job).bases(context.clone()));
+            if let Some(canary) = job.settings.canary.clone() {
+                self.work.spawn(Arc::clone(&job).canary(canary, context.clone()));
+            }
             self.work.spawn(job.tests(context.clone()));
         }
         for settings in &self.settings.files {
@@ -343,7 +346,7 @@ impl<'a> Session<'a> {
 
     fn status(&self) -> Value {
         let lines = self.engine.board.lines();
-        let broken = self.engine.board.broken();
+        let (broken, canaries) = (self.engine.board.broken(), self.engine.board.canaries());
         let away = self.all_away();
         let backups = self.settings.backups().map(|(name, service, kinds)| {
             let away = &away;
@@ -358,7 +361,13 @@ impl<'a> Session<'a> {
                     "notes": line.notes,
                 }))
             });
-            json!({ "name": name, "service": service, "kinds": kinds.collect::<Vec<_>>(), "log_broken": broken.get(name) })
+            json!({
+                "name": name,
+                "service": service,
+                "kinds": kinds.collect::<Vec<_>>(),
+                "log_broken": broken.get(name),
+                "canary_wrong": canaries.get(name),
+            })
         });
         json!({
             "backups": backups.collect::<Vec<_>>(),

@@ -1,11 +1,13 @@
 //! Which settings of the policy are which source.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use engine::{Context, Watcher};
 use event::Time;
 
+use crate::canary::{self, Row};
+use crate::checks::{self, Checked, Examined};
 use crate::config::{DatabaseSettings, FilesSettings, Settings};
 use crate::database::{Database, DatabaseError, Restored};
 use crate::files::{Files, VOLUMES};
@@ -77,4 +79,77 @@ pub(crate) async fn through(
         "postgres" => Postgres::through(repository, catalog, set).await,
         other => Ok(Err(format!("this release of garant can't restore a base of `{other}`"))),
     }
+}
+
+/// Starts a server on what was restored, which answers questions. What it writes beside goes into `work`.
+async fn examined(
+    context: &Context,
+    repository: &Arc<Repository>,
+    settings: &DatabaseSettings,
+    restored: &Restored,
+    work: &Path,
+) -> Result<Box<dyn Examined>, DatabaseError> {
+    let catalog = Catalog::read(repository, &settings.name).await?;
+    let set = catalog.sets.iter().map(|entry| &entry.manifest).find(|manifest| manifest.set == restored.set);
+    let gone = || DatabaseError::Unreachable(format!("the base {} is not there any more", restored.set));
+    let set = set.ok_or_else(gone)?;
+    let live: [PathBuf; 2] = [settings.connection.socket.clone(), settings.connection.socket.join(".s.PGSQL.5432")];
+    match &*set.engine {
+        "mariadb" => MariaDb::examine(context, set, &restored.folder, work, &live).await,
+        _ => Postgres::examine(context, set, &restored.folder, work, &live).await,
+    }
+}
+
+/// What was asked of what was restored, and what it has shown.
+#[derive(Default, Debug)]
+pub(crate) struct Asked {
+    pub(crate) checks: Vec<Checked>,
+    /// What could not be asked.
+    pub(crate) notes: Vec<String>,
+}
+
+/// Asks the checks of a database of what was restored, and its canary where `remembered` is the file that knows its rows; nothing is
+/// started where there is nothing to ask.
+///
+/// # Errors
+/// No server starts on it, or none stops in good order.
+pub(crate) async fn check(
+    context: &Context,
+    repository: &Arc<Repository>,
+    (settings, remembered): (&DatabaseSettings, Option<&Path>),
+    restored: &Restored,
+    work: &Path,
+    watcher: &dyn Watcher,
+) -> Result<Asked, DatabaseError> {
+    let canary = settings.canary.as_ref().zip(remembered);
+    let mut asked = Asked::default();
+    if settings.checks.is_empty() && canary.is_none() {
+        return Ok(asked);
+    }
+    watcher.doing("checks", 0, None);
+    let server = examined(context, repository, settings, restored, work).await?;
+    for check in &settings.checks {
+        asked.checks.push(checks::ask(&*server, check).await);
+    }
+    if let Some((canary, remembered)) = canary {
+        let table = &canary.table;
+        let is_mariadb = settings.incremental_every.is_some();
+        let statements = if is_mariadb { table.of_mariadb() } else { table.of_postgres() };
+        let within = canary::READ_WITHIN;
+        let rows = server.ask(&table.database, &statements.rows(), within, canary::ROWS_READ_MAX).await;
+        let rows = rows.and_then(|rows| {
+            let row = |row: &Vec<Option<String>>| {
+                let [Some(n), Some(written)] = row.as_slice() else { return None };
+                Some(Row { n: n.parse().ok()?, written: Time::from_micros(written.parse().ok()?) })
+            };
+            rows.iter().map(row).collect::<Option<Vec<Row>>>().ok_or_else(|| "a row has no number".to_owned())
+        });
+        match canary::judge(remembered, rows, restored.to) {
+            Ok(true) => asked.checks.push(Checked::of(canary::NAME, Ok(()))),
+            Ok(false) => asked.notes.push(format!("{}: none is remembered of that instant", canary::NAME)),
+            Err(why) => asked.checks.push(Checked::of(canary::NAME, Err(why))),
+        }
+    }
+    server.stop().await?;
+    Ok(asked)
 }

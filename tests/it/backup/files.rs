@@ -10,7 +10,11 @@ fn files_are_taken_listed_checked_and_restored() {
         let www = at.join("www");
         std::fs::create_dir(&www).expect("made");
         std::fs::write(www.join("index.html"), "hello\n".repeat(10_000)).expect("written");
-        format!("[[backup.files]]\nname = \"shop-db\"\npaths = [\"{}\"]\n", www.display())
+        format!(
+            "[[backup.files]]\nname = \"shop-db\"\npaths = [\"{}\"]\n\
+             check = [{{ name = \"it greets\", command = [\"grep\", \"-rq\", \"hello\", \".\"] }}]\n",
+            www.display()
+        )
     });
     // The promise of the policy is about a log, which files have not.
     let policy = folder.path().join("garant.toml");
@@ -32,8 +36,9 @@ fn files_are_taken_listed_checked_and_restored() {
     assert!(checked.status.success(), "{}", transcript(&checked));
     let into = at.join("restored");
     let to = super::now();
-    let done = reads(&at, &["restore", "shop-db", "--to", &to, "--into", into.to_str().expect("UTF-8")]);
+    let done = reads(&at, &["restore", "shop-db", "--to", &to, "--into", into.to_str().expect("UTF-8"), "--check"]);
     assert!(done.status.success(), "{}", transcript(&done));
+    assert!(String::from_utf8_lossy(&done.stdout).contains("passed: it greets"), "{}", transcript(&done));
     let restored = into.join(at.strip_prefix("/").expect("absolute")).join("www");
     let same = command("diff").arg("-r").arg(at.join("www")).arg(restored).output().expect("diff runs");
     assert!(same.status.success(), "{}", transcript(&same));
@@ -41,6 +46,30 @@ fn files_are_taken_listed_checked_and_restored() {
     ask(&at, &["backup", "run", "shop-db", "restore"]);
     let tested = eventually("a restore test", || super::entries(&at, "backup.tested").pop());
     assert_eq!(tested["error"], serde_json::Value::Null, "{tested}");
+    assert_eq!(tested["checks"][0]["passed"], true, "{tested}");
+
+    // BK-5: what the application says is wrong makes the test fail, by its name, and what is public says nothing of it.
+    std::fs::write(at.join("www/index.html"), "bye\n").expect("written");
+    ask(&at, &["backup", "run", "shop-db"]);
+    eventually("a second snapshot", || {
+        let snapshots = read(&at, &["backup", "list", "shop-db"])["snapshots"].as_array().map(Vec::len);
+        (snapshots == Some(2)).then_some(())
+    });
+    ask(&at, &["backup", "run", "shop-db", "restore"]);
+    let failed = "the check `it greets` failed: exit status: 1";
+    eventually("the test to fail", || (kind(&at, "restore")["error"] == failed).then_some(()));
+    eventually("the outage", || {
+        let changed = super::entries(&at, "evidence.changed");
+        changed.iter().any(|it| it["probe"] == "shop-db-restore" && it["state"] == "down").then_some(())
+    });
+    for kind in ["evidence.changed", "evidence.found", "evidence.restored", "evidence.succeeded"] {
+        let text = serde_json::Value::from(super::entries(&at, kind)).to_string();
+        assert!(!text.contains("greets"), "{kind}: {text}");
+    }
+    let wrong = at.join("wrong");
+    let now = super::now();
+    let done = reads(&at, &["restore", "shop-db", "--to", &now, "--into", wrong.to_str().expect("UTF-8"), "--check"]);
+    assert_eq!(done.status.code(), Some(3), "{}", transcript(&done));
 
     // A pack that is damaged is found.
     let packs =

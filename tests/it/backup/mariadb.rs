@@ -63,6 +63,11 @@ pub(super) fn installed() -> TempDir {
     folder
 }
 
+/// A check of what was restored, to whatever instant.
+const CHECK: &str = "check = [{ name = \"there is a shop\", database = \"information_schema\", \
+                     sql = \"SELECT COUNT(*) FROM SCHEMATA WHERE SCHEMA_NAME = 'shop'\" }]\n\
+                     canary = \"shop.garant_canary\"\ncanary_every = \"5 s\"\n";
+
 #[test]
 fn a_server_of_mariadb_is_followed_restored_and_judged() {
     let installed = installed();
@@ -73,8 +78,11 @@ fn a_server_of_mariadb_is_followed_restored_and_judged() {
     server.sql("CREATE USER backup@localhost IDENTIFIED VIA unix_socket");
     server.sql("GRANT RELOAD, PROCESS, LOCK TABLES, BINLOG MONITOR, REPLICATION SLAVE ON *.* TO backup@localhost");
     server.sql("CREATE DATABASE shop; CREATE TABLE shop.ledger (n INT PRIMARY KEY) ENGINE=InnoDB");
+    server.sql("CREATE TABLE shop.garant_canary (n BIGINT PRIMARY KEY, written_us BIGINT NOT NULL)");
     let socket = server.socket.display().to_string();
-    let folder = folder("backup", |_| format!("[[backup.mariadb]]\nname = \"shop-db\"\nsocket = \"{socket}\"\n"));
+    server.sql("GRANT INSERT, SELECT, DELETE ON shop.garant_canary TO backup@localhost");
+    let folder =
+        folder("backup", |_| format!("[[backup.mariadb]]\nname = \"shop-db\"\nsocket = \"{socket}\"\n{CHECK}"));
     let up = Up::start_in(folder);
     let restored = |into: &Path| {
         let restored = Server::start(into, &["--skip-log-bin"]);

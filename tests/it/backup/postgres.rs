@@ -73,13 +73,19 @@ pub(super) fn installed() -> TempDir {
     folder
 }
 
+/// A check of what was restored, to whatever instant.
+const CHECK: &str = "check = [{ name = \"there is a shop\", database = \"postgres\", sql = \"select true\" }]\n\
+                     canary = \"postgres.garant_canary\"\ncanary_every = \"5 s\"\n";
+
 #[test]
 fn a_cluster_of_postgres_is_followed_restored_and_judged() {
     let installed = installed();
     let server = Server::start(&installed.path().join("data"), installed.path());
     server.sql("CREATE TABLE ledger (n int PRIMARY KEY)");
+    server.sql("CREATE TABLE garant_canary (n bigint PRIMARY KEY, written_us bigint NOT NULL)");
     let socket = installed.path().display().to_string();
-    let folder = folder("postgres", |_| format!("[[backup.postgres]]\nname = \"shop-db\"\nsocket = \"{socket}\"\n"));
+    let folder =
+        folder("postgres", |_| format!("[[backup.postgres]]\nname = \"shop-db\"\nsocket = \"{socket}\"\n{CHECK}"));
     let up = Up::start_in(folder);
     let restored = |into: &Path| {
         let folder = tempfile::tempdir().expect("a folder");

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::{Arg, ArgMatches, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, value_parser};
 use engine::Failure;
 use engine::command::{CommandContext, Style};
 use engine::printable::text as printable;
@@ -12,6 +12,7 @@ use serde_json::json;
 use super::{
     bytes, instant, json_flag, known, name, name_argument, policy_flags, settings, wants_json, with_repository,
 };
+use crate::checks::{self, Checked};
 use crate::config::PlaceSettings;
 use crate::files::{Point, RestoreOptions};
 use crate::sources;
@@ -44,6 +45,12 @@ pub(super) fn arguments() -> clap::Command {
             .value_parser(value_parser!(PathBuf))
             .help("Where the log has room meanwhile; beside the folder unless said"),
     )
+    .arg(
+        Arg::new("check")
+            .long("check")
+            .action(ArgAction::SetTrue)
+            .help("Ask the application's checks of what was restored; exits with 3 where one fails"),
+    )
     .arg(json_flag())
 }
 
@@ -72,29 +79,44 @@ pub(super) fn run(matches: &ArgMatches, command: &mut dyn CommandContext) -> Res
         name.push(".work");
         into.with_file_name(name)
     });
-    if settings_now.files.iter().any(|files| files.name == name(matches)) {
+    let (wanted, checks) = (name(matches).to_owned(), matches.get_flag("check"));
+    known(&settings_now, &wanted)?;
+    if checks && !settings_now.has_checks(&wanted) {
+        return Err(Failure::new(format!("the policy declares no check of {wanted}"))
+            .remedy("declare a [[backup.….check]], or leave --check away")
+            .code(2));
+    }
+    if settings_now.files.iter().any(|files| files.name == wanted) {
         return restore_files(matches, command, to, &into);
     }
-    let wanted = name(matches).to_owned();
     let watcher = command.watcher();
-    let restored = with_repository(matches, command, |context, settings, repository| {
+    let (restored, checked) = with_repository(matches, command, |context, settings, repository| {
         Box::pin(async move {
-            known(settings, &wanted)?;
             let restored = sources::restore(context, &repository, &wanted, to, &into, &work, &*watcher).await;
-            // What is left of a failed one is of use to whoever looks for the cause.
-            if restored.is_ok() {
-                drop(tokio::fs::remove_dir_all(&work).await);
-            }
-            restored.map_err(|error| {
+            let restored = restored.map_err(|error| {
                 Failure::new(format!("{wanted} is not restored to {to}"))
                     .because(&error)
                     .remedy(format!("see what can be restored with `garant backup list {wanted}`"))
-            })
+            })?;
+            let mut checked = Vec::new();
+            if let Some(database) = settings.database(&wanted).filter(|_| checks) {
+                let asked = sources::check(context, &repository, (database, None), &restored, &work, &*watcher).await;
+                let asked = asked.map_err(|error| {
+                    Failure::new(format!("{wanted} is restored, and can't be asked whether all is there"))
+                        .because(&error)
+                })?;
+                checked = asked.checks;
+            }
+            // What is left of a failed one is of use to whoever looks for the cause.
+            drop(tokio::fs::remove_dir_all(&work).await);
+            Ok((restored, checked))
         })
     })?;
-    let code = if restored.doubts.is_empty() { 0 } else { 3 };
+    let code = if restored.doubts.is_empty() && checks::failure(&checked).is_none() { 0 } else { 3 };
     if wants_json(matches) {
-        command.json(&json!(restored));
+        let mut result = json!(restored);
+        result["checks"] = json!(checked);
+        command.json(&result);
         return Ok(code);
     }
     for passed in &restored.passed_over {
@@ -113,23 +135,45 @@ pub(super) fn run(matches: &ArgMatches, command: &mut dyn CommandContext) -> Res
     for doubt in &restored.doubts {
         command.line(&command.painted(Style::Bad, &format!("  it may not be exact: {doubt}")));
     }
+    show_checks(command, &checked);
     Ok(code)
+}
+
+/// A line for each check.
+pub(super) fn show_checks(command: &mut dyn CommandContext, checked: &[Checked]) {
+    for check in checked {
+        let name = printable(&check.name);
+        let line = match &check.why {
+            None if check.passed => command.painted(Style::Good, &format!("passed: {name}")),
+            why => {
+                let why = printable(why.as_deref().unwrap_or("it is not so")).into_owned();
+                command.painted(Style::Bad, &format!("failed: {name}: {why}"))
+            }
+        };
+        command.line(&format!("  {line}"));
+    }
 }
 
 /// Restores the newest snapshot of files that was taken at or before the instant.
 fn restore_files(matches: &ArgMatches, command: &mut dyn CommandContext, to: Time, into: &Path) -> Result<u8, Failure> {
-    let wanted = name(matches).to_owned();
+    let (wanted, asks) = (name(matches).to_owned(), matches.get_flag("check"));
     let (watcher, folder) = (command.watcher(), into.to_owned());
-    let restored = with_repository(matches, command, |context, settings, repository| {
+    let (restored, checked) = with_repository(matches, command, |context, settings, repository| {
         Box::pin(async move {
-            let files = settings.files.iter().find(|files| files.name == wanted).map(sources::files);
-            let files = files.ok_or_else(|| Failure::new(format!("the policy has no files of the name `{wanted}`")))?;
+            let declared = settings.files.iter().find(|files| files.name == wanted);
+            let missing = || Failure::new(format!("the policy has no files of the name `{wanted}`"));
+            let declared = declared.ok_or_else(missing)?;
+            let files = sources::files(declared);
             let (point, options) = (Point::At(to), RestoreOptions::default());
             let restored = files.restore(context, &repository, &point, &folder, options, &*watcher).await;
-            restored.map_err(|error| Failure::new(format!("{wanted} is not restored to {to}")).because(&error))
+            let restored =
+                restored.map_err(|error| Failure::new(format!("{wanted} is not restored to {to}")).because(&error))?;
+            let checks = declared.checks.as_slice();
+            Ok((restored, checks::run(context, if asks { checks } else { &[] }, &folder).await))
         })
     })?;
     let is_whole = restored.snapshot.lacks.is_none() && restored.unwritten.is_empty();
+    let is_whole = is_whole && checks::failure(&checked).is_none();
     if wants_json(matches) {
         command.json(&json!({
             "snapshot": restored.snapshot.id,
@@ -139,6 +183,7 @@ fn restore_files(matches: &ArgMatches, command: &mut dyn CommandContext, to: Tim
             "bytes": restored.bytes,
             "unwritten": restored.unwritten.to_string(),
             "unset": restored.unset.to_string(),
+            "checks": checked,
         }));
         return Ok(if is_whole { 0 } else { 3 });
     }
@@ -159,6 +204,7 @@ fn restore_files(matches: &ArgMatches, command: &mut dyn CommandContext, to: Tim
             command.line(&command.painted(Style::Bad, &format!("{words}: {}", printable(&problems.to_string()))));
         }
     }
+    show_checks(command, &checked);
     Ok(if is_whole { 0 } else { 3 })
 }
 

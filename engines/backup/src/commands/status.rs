@@ -75,6 +75,10 @@ pub(super) fn status(matches: &ArgMatches, context: &mut dyn CommandContext) -> 
             let broken = context.painted(Style::Bad, &printable(broken));
             context.line(&format!("  {broken}"));
         }
+        if let Some(wrong) = backup.get("canary_wrong").and_then(Value::as_str) {
+            let wrong = context.painted(Style::Bad, &printable(wrong));
+            context.line(&format!("  no canary row is committed: {wrong}"));
+        }
     }
     for wrong in items(&status, "copies_wrong") {
         let wrong = context.painted(Style::Bad, &printable(wrong.as_str().unwrap_or_default()));

@@ -122,6 +122,7 @@ impl Server {
             one_file_system: false,
             may_be_empty: false,
             every: Span::from_days(1),
+            checks: Vec::new(),
         }];
         let world = engine::sim::World::at(Time::from_secs(1_796_000_000));
         let context = world.context("server.expiry".parse().expect("a name")).expect("a context");

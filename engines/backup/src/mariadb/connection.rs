@@ -90,10 +90,15 @@ impl Connection {
 
     /// The rows of the answer to a query.
     pub(super) async fn query(&mut self, sql: &str) -> Result<Vec<Row>, ProtocolError> {
-        in_time(ANSWER_WITHIN, self.ask(sql)).await.unwrap_or(Err(ProtocolError::Silent(ANSWER_WITHIN)))
+        in_time(ANSWER_WITHIN, self.ask(sql, None)).await.unwrap_or(Err(ProtocolError::Silent(ANSWER_WITHIN)))
     }
 
-    async fn ask(&mut self, sql: &str) -> Result<Vec<Row>, ProtocolError> {
+    /// The first rows of the answer to a query that may take so long. The connection is at its end then.
+    pub(super) async fn first_rows(mut self, sql: &str, within: Span, rows: usize) -> Result<Vec<Row>, ProtocolError> {
+        in_time(within, self.ask(sql, Some(rows))).await.unwrap_or(Err(ProtocolError::Silent(within)))
+    }
+
+    async fn ask(&mut self, sql: &str, rows_wanted: Option<usize>) -> Result<Vec<Row>, ProtocolError> {
         self.packets.restart();
         self.packets.write(&[&[COM_QUERY], sql.as_bytes()].concat()).await?;
         let first = self.packets.read().await?;
@@ -114,6 +119,7 @@ impl Connection {
             match packet.first() {
                 Some(&ERROR) => return Err(refused(&packet)),
                 Some(&END) if packet.len() < 9 => return Ok(rows),
+                _ if rows_wanted.is_some_and(|wanted| rows.len() >= wanted) => return Ok(rows),
                 _ if rows.len() >= ROWS_MAX => return Err(ProtocolError::Malformed("an answer is too long")),
                 _ => {}
             }

@@ -1,6 +1,6 @@
-//! A server of our own on restored files: it plays the log, says how far it has come, and stops in good order.
+//! A server of our own on restored files: it plays the log, says how far it has come, or answers questions, and stops in good order.
 //!
-//! It has no network, reads no configuration but what mariadb-backup wrote of the files, starts no replication and no events, and lets
+//! It is in the [blank place](crate::blank), for tables of other servers are in what is played too; it has no network, reads no configuration but what mariadb-backup wrote of the files, starts no replication and no events, and lets
 //! in a single account that is made for it and dropped before it stops. The log is played in one session, by mariadb-binlog and the
 //! client `mariadb`. Both have been seen to end well and to have done nothing: so the server writes a log of its own meanwhile, and what
 //! is in that at the end must be exactly what was to be played.
@@ -20,6 +20,8 @@ use super::Asking as _;
 use super::base::{BaseFacts, option, write_defaults};
 use super::connection::{Connection, OpenError, password_hash};
 use super::packets::ProtocolError;
+use crate::blank::Blank;
+use crate::checks::without_data;
 use crate::database::{DatabaseError, Watcher};
 use crate::owner::Owner;
 use crate::sealed::hex;
@@ -36,6 +38,15 @@ const NUMBER: u32 = u32::MAX - 1;
 /// What messages call it.
 const ASKING: &str = "the server that plays the log";
 
+/// What a server on restored files is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Purpose {
+    /// The log is played: what is in memory is of no use before it has stopped.
+    Play,
+    /// It is asked, and what it writes is as safe as that of any other.
+    Ask,
+}
+
 /// A server on restored files.
 pub(super) struct PrivateServer {
     running: Running,
@@ -44,12 +55,14 @@ pub(super) struct PrivateServer {
     /// How the client `mariadb` reaches it.
     defaults: PathBuf,
     errors: PathBuf,
+    socket: PathBuf,
 }
 
 impl PrivateServer {
     /// Starts a server on the prepared files in `data`; what it writes beside goes into `work`, which is empty.
     pub(super) async fn start(
         context: &Context,
+        (purpose, blank): (Purpose, &Blank),
         owner: &Owner,
         base: &BaseFacts,
         data: &Path,
@@ -61,19 +74,20 @@ impl PrivateServer {
             return Err(DatabaseError::Database(why));
         }
         let (init, errors, defaults) = (work.join("init.sql"), work.join("errors.err"), work.join("client.cnf"));
-        let settings = write_account(context, &init, &work.join("password"), socket)?;
+        let settings = write_account(context, &init, &work.join("password"), socket.clone())?;
         write_defaults(&settings, context, &defaults).await?;
         owner.give(&init)?;
         owner.give(&defaults)?;
 
-        let mut program = Program::new("mariadbd").arg(option("defaults-file", &data.join("backup-my.cnf")));
+        let mut program = blank.server("mariadbd", owner).arg(option("defaults-file", &data.join("backup-my.cnf")));
         for (name, path) in [
             ("datadir", data),
             ("socket", &settings.socket),
             ("pid-file", &work.join("pid")),
             ("log-error", &errors),
-            ("log-bin", &work.join("played")),
             ("tmpdir", work),
+            // Whatever is asked writes no file elsewhere, and reads none.
+            ("secure-file-priv", work),
             ("init-file", &init),
         ] {
             program = program.arg(option(name, path));
@@ -91,18 +105,23 @@ impl PrivateServer {
             "--gtid-strict-mode=OFF",
             // The account has a hash of a password, which plugins that judge passwords can't judge.
             "--strict-password-validation=OFF",
-            // As statements, what the log has as statements.
-            "--binlog-format=MIXED",
             "--max-allowed-packet=1G",
             "--innodb-buffer-pool-size=256M",
-            // All of it is on the disk once it has stopped, and of no use before.
-            "--innodb-flush-log-at-trx-commit=0",
-            "--innodb-doublewrite=OFF",
-            "--sync-binlog=0",
         ]);
+        program = match purpose {
+            Purpose::Play => program.arg(option("log-bin", &work.join("played"))).args([
+                // As statements, what the log has as statements.
+                "--binlog-format=MIXED",
+                // All of it is on the disk once it has stopped, and of no use before.
+                "--innodb-flush-log-at-trx-commit=0",
+                "--innodb-doublewrite=OFF",
+                "--sync-binlog=0",
+            ]),
+            Purpose::Ask => program.arg("--skip-log-bin"),
+        };
         program = program.arg(format!("--server-id={NUMBER}"));
         program = program.args(base.variables.iter().map(|(name, value)| OsString::from(format!("--{name}={value}"))));
-        let mut running = context.programs.stream(&owner.run(program.tied()))?;
+        let mut running = context.programs.stream(&program)?;
 
         let begun = context.clock.monotonic();
         let connection = loop {
@@ -122,13 +141,28 @@ impl PrivateServer {
             }
         };
         let account = settings.user.unwrap_or_default();
-        let mut server = Self { running, connection, account, defaults, errors };
+        let mut server = Self { running, connection, account, defaults, errors, socket };
         // Hours may pass until the next question.
-        server.ask("SET SESSION wait_timeout = 31536000, SESSION sql_log_bin = 0").await?;
+        server.tell("SET SESSION wait_timeout = 31536000, SESSION sql_log_bin = 0").await?;
         Ok(server)
     }
 
-    async fn ask(&mut self, sql: &str) -> Result<String, DatabaseError> {
+    /// Makes an account that can read everything and change nothing, and says how it reaches the server.
+    pub(super) async fn let_read(&mut self, context: &Context, password: &Path) -> Result<Settings, DatabaseError> {
+        let reader = Account::new(context);
+        let account = reader.name();
+        self.tell(&reader.create()).await?;
+        self.tell(&format!("GRANT SELECT, SHOW VIEW, EXECUTE ON *.* TO {account}")).await?;
+        reader.settings(password, self.socket.clone())
+    }
+
+    /// Drops the account that was let in by [`Self::let_read`].
+    pub(super) async fn drop_reader(&mut self, reader: &Settings) -> Result<(), DatabaseError> {
+        let user = reader.user.as_deref().unwrap_or_default();
+        self.tell(&format!("DROP USER '{user}'@'localhost'")).await.map(drop)
+    }
+
+    async fn tell(&mut self, sql: &str) -> Result<String, DatabaseError> {
         self.connection.value(sql).await.asking(ASKING)
     }
 
@@ -180,7 +214,7 @@ impl PrivateServer {
             return Err(match (server, error) {
                 (Ok(ended), _) => broken(&self.errors, "ended while it played", ended.err()),
                 (Err(_), ProgramError::Failed { stderr, ended, .. }) => {
-                    DatabaseError::Database(format!("the log can't be played ({ended}): {}", without_data(&stderr)))
+                    DatabaseError::Database(format!("the log can't be played ({ended}): {}", said_by_client(&stderr)))
                 }
                 (Err(_), error) => error.into(),
             });
@@ -193,7 +227,7 @@ impl PrivateServer {
 
     /// Fails unless what was played is exactly what was to be: the last number of each domain and server.
     pub(super) async fn assert_reached(&mut self, wanted: &BTreeMap<(u32, u32), u64>) -> Result<(), DatabaseError> {
-        let state = self.ask("SELECT @@global.gtid_binlog_state").await?;
+        let state = self.tell("SELECT @@global.gtid_binlog_state").await?;
         let own = format!("-{NUMBER}-");
         let reached: BTreeSet<String> = state
             .split(',')
@@ -213,7 +247,7 @@ impl PrivateServer {
 
     /// Drops the account and stops the server in good order.
     pub(super) async fn stop(mut self) -> Result<(), DatabaseError> {
-        self.ask(&format!("DROP USER '{}'@'localhost'", self.account)).await?;
+        self.tell(&format!("DROP USER '{}'@'localhost'", self.account)).await?;
         match self.connection.query("SHUTDOWN").await {
             // It need not wait until its answer was read.
             Ok(_) | Err(ProtocolError::Broken(_)) => {}
@@ -227,48 +261,61 @@ impl PrivateServer {
     }
 }
 
+/// An account with a password that nobody else knows.
+struct Account {
+    user: String,
+    password: zeroize::Zeroizing<String>,
+}
+
+impl Account {
+    fn new(context: &Context) -> Self {
+        let random = || {
+            let mut random = [0; 16];
+            context.random.fill(&mut random);
+            zeroize::Zeroizing::new(hex(&random))
+        };
+        Self { user: format!("garant_{}", random().get(..16).unwrap_or_default()), password: random() }
+    }
+
+    fn name(&self) -> String {
+        format!("'{}'@'localhost'", self.user)
+    }
+
+    /// The statement that makes it.
+    fn create(&self) -> String {
+        let hash = password_hash(&self.password);
+        format!("CREATE USER {} IDENTIFIED VIA mysql_native_password USING '{hash}'", self.name())
+    }
+
+    /// How it reaches the server; its password is written into a file.
+    fn settings(self, secret: &Path, socket: PathBuf) -> Result<Settings, DatabaseError> {
+        write_secret(secret, &self.password)?;
+        Ok(Settings { socket, user: Some(self.user), password: Some(SecretPlace::File(secret.to_owned())) })
+    }
+}
+
 /// Writes what the server does first: it makes the account that it lets in. Gives how that reaches it.
 fn write_account(context: &Context, init: &Path, secret: &Path, socket: PathBuf) -> Result<Settings, DatabaseError> {
-    let random = || {
-        let mut random = [0; 16];
-        context.random.fill(&mut random);
-        zeroize::Zeroizing::new(hex(&random))
-    };
-    let (user, password) = (format!("garant_{}", random().get(..16).unwrap_or_default()), random());
-    let account = format!("'{user}'@'localhost'");
-    let hash = password_hash(&password);
-    let sql = format!(
-        "SET SESSION sql_log_bin = 0;\n\
-         CREATE USER {account} IDENTIFIED VIA mysql_native_password USING '{hash}';\n\
-         GRANT ALL PRIVILEGES ON *.* TO {account} WITH GRANT OPTION;\n"
-    );
-    for (path, text) in [(init, sql.as_str()), (secret, password.as_str())] {
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-        let written = file.and_then(|mut file| file.write_all(text.as_bytes()));
-        written.map_err(|error| DatabaseError::Files { path: path.to_owned(), error })?;
-    }
-    Ok(Settings { socket, user: Some(user), password: Some(SecretPlace::File(secret.to_owned())) })
+    let account = Account::new(context);
+    let (name, create) = (account.name(), account.create());
+    let sql =
+        format!("SET SESSION sql_log_bin = 0;\n{create};\nGRANT ALL PRIVILEGES ON *.* TO {name} WITH GRANT OPTION;\n");
+    write_secret(init, &sql)?;
+    account.settings(secret, socket)
+}
+
+fn write_secret(path: &Path, text: &str) -> Result<(), DatabaseError> {
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    let written = file.and_then(|mut file| file.write_all(text.as_bytes()));
+    written.map_err(|error| DatabaseError::Files { path: path.to_owned(), error })
 }
 
 /// What the client says is wrong, without the statement, which it repeats, and without values: those are the data of others.
-fn without_data(stderr: &str) -> String {
-    let Some(error) = stderr.rfind("ERROR ").and_then(|at| stderr.get(at..)) else {
-        return "the client `mariadb` does not say why".to_owned();
-    };
-    let (mut said, mut is_quoted, mut before) = (String::new(), false, ' ');
-    let mut rest = error.chars().take(1000).peekable();
-    while let Some(c) = rest.next() {
-        // The apostrophe of a word has letters on both sides.
-        let is_inside = |c: char| c.is_alphanumeric();
-        if c == '\'' && !(is_inside(before) && rest.peek().copied().is_some_and(is_inside)) {
-            is_quoted = !is_quoted;
-            said.push_str(if is_quoted { "'…" } else { "'" });
-        } else if !is_quoted {
-            said.push(c);
-        }
-        before = c;
+fn said_by_client(stderr: &str) -> String {
+    match stderr.rfind("ERROR ").and_then(|at| stderr.get(at..)) {
+        Some(error) => without_data(error, &['\'']),
+        None => "the client `mariadb` does not say why".to_owned(),
     }
-    said
 }
 
 /// What is wrong with the server: what it says first in its log of errors, for what it says then follows from it; or else how it ended.
@@ -292,9 +339,7 @@ mod tests {
     #[test]
     fn an_error_shows_no_data() {
         let said = "--------------; BINLOG 'aGVsbG8='; --------------; ERROR 1062 (23000) at line 31: Duplicate entry 'ada@example.org' for key 'PRIMARY'";
-        assert_eq!(without_data(said), "ERROR 1062 (23000) at line 31: Duplicate entry '…' for key '…'");
-        assert_eq!(without_data("ERROR 1 at line 2: Can't find 'o'hara; 'cut"), "ERROR 1 at line 2: Can't find '…'cut");
-        assert_eq!(without_data("ERROR 1 at line 2: 'cut off"), "ERROR 1 at line 2: '…");
-        assert!(without_data("BINLOG 'aGVsbG8='").contains("does not say"));
+        assert_eq!(said_by_client(said), "ERROR 1062 (23000) at line 31: Duplicate entry '…' for key '…'");
+        assert!(said_by_client("BINLOG 'aGVsbG8='").contains("does not say"));
     }
 }

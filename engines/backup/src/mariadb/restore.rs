@@ -14,8 +14,9 @@ use super::base::{BaseFacts, STREAM, option, written};
 use super::log_files::{Cut, LogFiles, Transaction};
 use super::plan::{Plan, parse_head, plan};
 use super::problems::release;
-use super::replay::PrivateServer;
+use super::replay::{PrivateServer, Purpose};
 use crate::bases::{AttemptError, Bases, OfBase as _};
+use crate::blank::Blank;
 use crate::database::{DatabaseError, Restored, Watcher};
 use crate::owner::Owner;
 use crate::sealed::{Catalog, LogPiece, Manifest, Repository, RepositoryError};
@@ -104,7 +105,9 @@ impl Attempt<'_> {
 
         let log = fetch(repository, &base, &pieces, to, &folder("log")?, watcher).await?;
         let server = folder("server")?;
-        let mut server = PrivateServer::start(context, &owner, &base, into, &server).await.of_base(&set.set)?;
+        let blank = Blank::find(context, &[]).await;
+        let started = PrivateServer::start(context, (Purpose::Play, &blank), &owner, &base, into, &server).await;
+        let mut server = started.of_base(&set.set)?;
         let played = log.files.bytes_up_to(log.cut.position);
         if !log.cut.reached.is_empty() {
             let files = log.files.cut_at(log.cut.position);

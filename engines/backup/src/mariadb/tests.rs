@@ -1,5 +1,6 @@
 //! Real servers: MariaDB of Debian, each with a folder and a socket of its own, and no network.
 
+mod examining;
 mod faults;
 mod following;
 pub(crate) mod ledger;

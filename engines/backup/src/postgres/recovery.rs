@@ -6,10 +6,12 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use engine::program::Running;
 use engine::{Context, Program, ProgramError};
 use event::Span;
 
 use super::Lsn;
+use crate::blank::Blank;
 use crate::database::{DatabaseError, Watcher};
 use crate::owner::Owner;
 
@@ -59,6 +61,10 @@ impl Server {
         self.owner.run(program).deadline(LONG)
     }
 
+    fn path(&self) -> PathBuf {
+        self.folder.as_ref().map_or_else(|| PathBuf::from("postgres"), |folder| folder.join("postgres"))
+    }
+
     /// Checks each file of a base against the manifest of the server.
     pub(super) async fn verify(&self, context: &Context, data: &Path, manifest: &Path) -> Result<(), DatabaseError> {
         let program = self.program("pg_verifybackup").args(["--no-parse-wal", "--exit-on-error"]);
@@ -92,40 +98,78 @@ impl Server {
         self.write(&hba, "local all all reject\n")?;
         self.write(&settings, &target.settings(&control, &hba))?;
         self.write(&data.join("recovery.signal"), "")?;
+        let running = self.start(context, self.program("postgres").tied(), data, &settings, watcher).await?;
+        running.stop(context, self).await?;
+        self.check(context, data, target).await?;
+        self.complete(data, &control)
+    }
+
+    /// Starts a server on a directory of data, by the settings in a file of ours, and waits until it is ready.
+    async fn start(
+        &self,
+        context: &Context,
+        program: Program,
+        data: &Path,
+        settings: &Path,
+        watcher: &dyn Watcher,
+    ) -> Result<Started, DatabaseError> {
         // What was set by ALTER SYSTEM is read whatever file is named, and is not meant for this.
         let altered = data.join("postgresql.auto.conf");
         let failed = |error| DatabaseError::Files { path: altered.clone(), error };
         let before = fs::read_to_string(&altered).map_err(failed)?;
         fs::write(&altered, "").map_err(failed)?;
-
-        let program =
-            self.program("postgres").tied().arg("-D").arg(data).arg("-c").arg(option("config_file", &settings));
+        let program = program.arg("-D").arg(data).arg("-c").arg(option("config_file", settings));
         let mut running = context.programs.stream(&program)?;
         let pid = running.id();
-        let ended = running.ended();
-        tokio::pin!(ended);
-        let early = |ended: Result<(), ProgramError>| match ended {
-            Ok(()) => {
-                DatabaseError::Database("PostgreSQL has ended before it was recovered, and says no reason".to_owned())
-            }
-            Err(error) => error.into(),
-        };
         loop {
-            tokio::select! {
-                ended = &mut ended => return Err(early(ended)),
-                () = tokio::time::sleep(LOOKS_EVERY.to_std()) => watcher.doing("recovery", 0, None),
+            match tokio::time::timeout(LOOKS_EVERY.to_std(), running.ended()).await {
+                Ok(Ok(())) => {
+                    let why = "PostgreSQL has ended before it was ready, and says no reason";
+                    return Err(DatabaseError::Database(why.to_owned()));
+                }
+                Ok(Err(error)) => return Err(error.into()),
+                Err(_) => watcher.doing("recovery", 0, None),
             }
             if is_ready(&data.join("postmaster.pid"), pid) {
-                break;
+                return Ok(Started { running, data: data.to_owned(), altered, before });
             }
         }
-        let stop = self.program("pg_ctl").args(["stop", "-w", "-m", "fast", "-t", "86400", "-D"]).arg(data);
-        let (stopped, ended) = tokio::join!(context.programs.run(&stop), ended);
-        stopped?;
-        ended?;
-        fs::write(&altered, before).map_err(failed)?;
-        self.check(context, data, target).await?;
-        self.complete(data, &control)
+    }
+
+    /// A server in the blank place that is asked whether all is there: whoever reaches its socket in `work`, a folder of its own, is let
+    /// in.
+    pub(super) async fn ask(
+        &self,
+        context: &Context,
+        blank: &Blank,
+        data: &Path,
+        work: &Path,
+    ) -> Result<Started, DatabaseError> {
+        let control = self.control(context, data).await?;
+        let (settings, hba, ident) =
+            (work.join("postgresql.conf"), work.join("pg_hba.conf"), work.join("pg_ident.conf"));
+        self.write(&hba, "local all all trust\n")?;
+        self.write(&ident, "")?;
+        let text = format!(
+            "hot_standby = off\n\
+             listen_addresses = ''\n\
+             unix_socket_directories = '{}'\n\
+             unix_socket_permissions = 0700\n\
+             hba_file = '{}'\n\
+             ident_file = '{}'\n\
+             archive_mode = off\n\
+             autovacuum = off\n\
+             default_transaction_read_only = on\n\
+             {}",
+            quoted(work),
+            quoted(&hba),
+            quoted(&ident),
+            control.settings()
+        );
+        self.write(&settings, &text)?;
+        let path = self.path();
+        let program = blank.program("postgres", &path, &self.owner);
+        self.start(context, program, data, &settings, &()).await
     }
 
     /// Looks where recovery has ended: the history of the timeline that it began says that, and the control file that all is on the disk.
@@ -188,6 +232,27 @@ impl Server {
         let written = written.and_then(|mut file| file.write_all(text.as_bytes()));
         written.map_err(|error| DatabaseError::Files { path: path.to_owned(), error })?;
         self.owner.give(path)
+    }
+}
+
+/// A server on a directory of data, that was started for a while.
+pub(super) struct Started {
+    running: Running,
+    data: PathBuf,
+    /// What was set by ALTER SYSTEM, and its file.
+    altered: PathBuf,
+    before: String,
+}
+
+impl Started {
+    /// Lets it end in good order.
+    pub(super) async fn stop(mut self, context: &Context, server: &Server) -> Result<(), DatabaseError> {
+        let stop = server.program("pg_ctl").args(["stop", "-w", "-m", "fast", "-t", "86400", "-D"]).arg(&self.data);
+        let (stopped, ended) = tokio::join!(context.programs.run(&stop), self.running.ended());
+        stopped?;
+        ended?;
+        let altered = self.altered;
+        fs::write(&altered, self.before).map_err(|error| DatabaseError::Files { path: altered, error })
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod clocks;
 pub(crate) mod cluster;
+mod examining;
 mod follow;
 pub(crate) mod ledger;
 mod oracle;

@@ -32,9 +32,11 @@ const ROWS_MAX: usize = 10_000;
 
 /// What a connection is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Mode {
+pub(super) enum Mode<'a> {
     /// Queries in SQL.
     Sql,
+    /// Queries in SQL, in this database.
+    Database(&'a str),
     /// Commands of physical replication.
     Replication,
 }
@@ -103,7 +105,7 @@ impl Connection {
         socket: &Path,
         user: &str,
         password: Option<&OpenedSecret>,
-        mode: Mode,
+        mode: Mode<'_>,
     ) -> Result<Self, WireError> {
         within(ANSWERS_WITHIN, async {
             let stream = UnixStream::connect(socket).await.map_err(WireError::Connect)?;
@@ -111,6 +113,7 @@ impl Connection {
             let mut parameters = vec![("user", user), ("application_name", "garant"), ("client_encoding", "UTF8")];
             match mode {
                 Mode::Sql => parameters.push(("database", "postgres")),
+                Mode::Database(name) => parameters.push(("database", name)),
                 Mode::Replication => parameters.push(("replication", "true")),
             }
             let mut out = BytesMut::new();
@@ -240,6 +243,38 @@ impl Connection {
         frontend::copy_done(&mut out);
         frontend::terminate(&mut out);
         self.write(&out).await
+    }
+
+    /// The first rows of one statement, which may take so long: of several the server refuses all (extended query).
+    pub(super) async fn first_rows(&mut self, sql: &str, time: Span, rows: u16) -> Result<Vec<Row>, WireError> {
+        within(time, async {
+            let mut out = BytesMut::new();
+            frontend::parse("", sql, [], &mut out)?;
+            let none = |(), _: &mut BytesMut| Ok(postgres_protocol::IsNull::Yes);
+            frontend::bind("", "", [], [(); 0], none, [], &mut out)
+                .map_err(|_| WireError::Unexpected("the question can't be sent".to_owned()))?;
+            frontend::execute("", i32::from(rows), &mut out)?;
+            frontend::sync(&mut out);
+            self.write(&out).await?;
+            let (mut found, mut error) = (Vec::new(), None);
+            loop {
+                match self.next().await {
+                    Ok(Message::DataRow(row)) => found.push(columns(&row)?),
+                    Ok(
+                        Message::ParseComplete
+                        | Message::BindComplete
+                        | Message::PortalSuspended
+                        | Message::CommandComplete(_)
+                        | Message::EmptyQueryResponse,
+                    ) => {}
+                    Ok(Message::ReadyForQuery(_)) => return error.map_or(Ok(found), Err),
+                    Ok(_) => return Err(unexpected("to a statement")),
+                    Err(refused @ WireError::Refused(_)) => error = Some(refused),
+                    Err(other) => return Err(error.unwrap_or(other)),
+                }
+            }
+        })
+        .await
     }
 
     /// The rows of a short query, or of a command of replication. After an error the connection may be used on, unless it broke.

@@ -176,6 +176,11 @@ impl Cluster {
         Connection::open(&socket, "postgres", None, Mode::Sql).await.expect("connected")
     }
 
+    pub(super) async fn in_database(&self, name: &str) -> Connection {
+        let socket = self.socket().join(".s.PGSQL.5432");
+        Connection::open(&socket, "postgres", None, Mode::Database(name)).await.expect("connected")
+    }
+
     /// The first column of the first row.
     pub(crate) async fn ask(&self, query: &str) -> String {
         value(&self.sql().await.query(query).await.expect(query))
