@@ -5,6 +5,7 @@ mod files;
 mod mariadb;
 mod postgres;
 mod protect;
+mod rewind;
 
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;

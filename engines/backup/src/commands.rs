@@ -1,4 +1,4 @@
-//! The commands: `garant backup …`, `garant restore`. What asks the engine asks the agent of this host; what reads the repository reads it
+//! The commands: `garant backup …`, `garant restore`, `garant rewind`. What asks the engine asks the agent of this host; what reads the repository reads it
 //! itself, with the policy and the key alone, for a restore is needed most where nothing else is left.
 
 use std::path::{Path, PathBuf};
@@ -20,6 +20,7 @@ mod key;
 mod list;
 mod protect;
 mod restore;
+mod rewind;
 mod show;
 mod status;
 
@@ -50,6 +51,7 @@ pub fn commands() -> Vec<Command> {
         Command { arguments: backup, run },
         Command { arguments: protect::arguments(), run: protect::run },
         Command { arguments: restore::arguments(), run: restore::run },
+        Command { arguments: rewind::arguments(), run: rewind::run },
     ]
 }
 

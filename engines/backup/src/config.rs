@@ -169,6 +169,22 @@ pub struct DatabaseSettings {
     /// The canary rows.
     #[serde(default)]
     pub canary: Option<Canary>,
+    /// Its directory of data, where the server can't be asked.
+    #[serde(default)]
+    pub data: Option<PathBuf>,
+    /// What stops the server, and starts it, where it is not the unit of Debian.
+    #[serde(default)]
+    pub stop: Vec<String>,
+    /// See `stop`.
+    #[serde(default)]
+    pub start: Vec<String>,
+}
+
+impl DatabaseSettings {
+    /// Whether it is of MariaDB, which alone has incremental bases.
+    pub(crate) fn is_mariadb(&self) -> bool {
+        self.incremental_every.is_some()
+    }
 }
 
 /// Rows that are committed to a database, and must come back.
@@ -443,9 +459,30 @@ fn database(table: &mut Table<'_>, server: &Server) -> Option<DatabaseSettings> 
             None
         }
     };
+    let data = table.optional("data", "its directory of data, for a rewind of a server that does not answer");
+    let doc = "a program and its arguments that stops the server for a rewind; the unit of Debian unless said";
+    let stop = table.list("stop", doc);
+    let doc = "a program and its arguments that starts it again, and returns";
+    let start: Vec<String> = table.list("start", doc);
+    if stop.is_empty() != start.is_empty() {
+        let key = if stop.is_empty() { "start" } else { "stop" };
+        let remedy = "write both: `stop = [\"systemctl\", \"stop\", \"mariadb\"]` and `start = [\"systemctl\", \"start\", \"mariadb\"]`";
+        table.mistake(key, "a server that is stopped has to be started again", remedy);
+    }
     let socket = socket.unwrap_or_else(|| PathBuf::from(server.socket));
     let connection = Connection { socket, user, password: password.map(SecretPlace::from) };
-    Some(DatabaseSettings { name: name?, service, connection, full_every, incremental_every, checks, canary })
+    Some(DatabaseSettings {
+        name: name?,
+        service,
+        connection,
+        full_every,
+        incremental_every,
+        checks,
+        canary,
+        data,
+        stop,
+        start,
+    })
 }
 
 /// A table of `[[backup.mariadb]]`.

@@ -94,6 +94,25 @@ pub struct PassedOver {
     pub why: String,
 }
 
+/// Most things of a transaction that are named.
+pub(crate) const TOUCHED_MAX: usize = 20;
+
+/// A transaction near an instant, for people who choose one.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub struct Around {
+    /// Its commit.
+    pub commit: Commit,
+    /// Its number in PostgreSQL (xid).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transaction: Option<u32>,
+    /// Bytes of it in the log.
+    pub bytes: u64,
+    /// What it touched, as far as the log says that without values.
+    pub touched: Vec<String>,
+    /// Whether it is in the state of the instant.
+    pub is_in: bool,
+}
+
 /// A database that can be followed and of which bases can be taken.
 ///
 /// # Contract

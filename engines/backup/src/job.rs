@@ -521,6 +521,9 @@ mod tests {
                 incremental_every: None,
                 checks: Vec::new(),
                 canary: None,
+                data: None,
+                stop: Vec::new(),
+                start: Vec::new(),
             };
             let job = Arc::new(Job {
                 settings,

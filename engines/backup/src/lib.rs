@@ -31,6 +31,7 @@ mod open;
 mod owner;
 mod postgres;
 mod restorable;
+mod rewind;
 mod run;
 pub mod sealed;
 mod sources;

@@ -23,9 +23,10 @@ use sha2::{Digest as _, Sha256};
 use crate::Connection as Settings;
 use crate::canary::{CanaryTable, Row, Statements};
 use crate::checks::Examined;
-use crate::database::{Database, DatabaseError, Problem, Restored, Shipped, Watcher};
+use crate::database::{Around, Database, DatabaseError, Problem, Restored, Shipped, Watcher};
 use crate::sealed::{Catalog, Manifest, Repository};
 
+mod around;
 mod base;
 mod connection;
 mod dump;
@@ -33,6 +34,7 @@ mod events;
 mod examine;
 mod follow;
 mod lineage;
+mod live;
 mod log_files;
 mod mark;
 mod packets;
@@ -89,6 +91,20 @@ impl MariaDb {
         set: &Manifest,
     ) -> Result<Result<Time, String>, DatabaseError> {
         plan::through(repository, catalog, set).await
+    }
+
+    /// The transactions around the instant `to`, `each` on either side at most.
+    ///
+    /// # Errors
+    /// The instant can't be reached.
+    pub(crate) async fn around(
+        context: &Context,
+        repository: &Arc<Repository>,
+        of: (&str, Time, usize),
+        work: &Path,
+        watcher: &dyn Watcher,
+    ) -> Result<Vec<Around>, DatabaseError> {
+        around::around(context, repository, of, work, watcher).await
     }
 
     /// Starts a server on what was restored from `set` into `data`, which is asked whether all is there. Nothing of this host is reached

@@ -12,8 +12,10 @@
 //! without saying so: `7412345678901234567`, then `7412345678901234567.2`. FILE is the timeline, START and END are positions in
 //! bytes (LSN). Where bytes are missing the names say so.
 
+mod around;
 mod base;
 mod examine;
+mod live;
 mod log_files;
 mod plan;
 mod problems;
@@ -39,7 +41,7 @@ use serde::{Deserialize, Serialize};
 use crate::canary::{CanaryTable, Row, Statements};
 use crate::checks::Examined;
 use crate::config::Connection as Settings;
-use crate::database::{Database, DatabaseError, Problem, Restored, SHIP_EVERY, Shipped};
+use crate::database::{Around, Database, DatabaseError, Problem, Restored, SHIP_EVERY, Shipped};
 use crate::sealed::{Catalog, Manifest, Repository};
 use wire::{Connection, Mode, WireError};
 
@@ -130,6 +132,18 @@ impl Postgres {
         set: &Manifest,
     ) -> Result<Result<Time, String>, DatabaseError> {
         plan::through(repository, catalog, set).await
+    }
+
+    /// The transactions around the instant `to`, `each` on either side at most.
+    ///
+    /// # Errors
+    /// The instant can't be reached.
+    pub(crate) async fn around(
+        repository: &Arc<Repository>,
+        of: (&str, Time, usize),
+        watcher: &dyn Watcher,
+    ) -> Result<Vec<Around>, DatabaseError> {
+        around::around(repository, of, watcher).await
     }
 
     /// Starts a server on what was restored from `set` into `data`, which is asked whether all is there. Nothing of this host is reached

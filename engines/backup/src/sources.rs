@@ -9,10 +9,11 @@ use event::Time;
 use crate::canary::{self, Row};
 use crate::checks::{self, Checked, Examined};
 use crate::config::{DatabaseSettings, FilesSettings, Settings};
-use crate::database::{Database, DatabaseError, Restored};
+use crate::database::{Around, Database, DatabaseError, Restored};
 use crate::files::{Files, VOLUMES};
 use crate::mariadb::MariaDb;
 use crate::postgres::Postgres;
+use crate::rewind::Live;
 use crate::sealed::{Catalog, Manifest, Repository};
 
 /// The databases of a policy, each with its settings. `state` is the folder of the engine.
@@ -133,7 +134,7 @@ pub(crate) async fn check(
     }
     if let Some((canary, remembered)) = canary {
         let table = &canary.table;
-        let is_mariadb = settings.incremental_every.is_some();
+        let is_mariadb = settings.is_mariadb();
         let statements = if is_mariadb { table.of_mariadb() } else { table.of_postgres() };
         let within = canary::READ_WITHIN;
         let rows = server.ask(&table.database, &statements.rows(), within, canary::ROWS_READ_MAX).await;
@@ -152,4 +153,38 @@ pub(crate) async fn check(
     }
     server.stop().await?;
     Ok(asked)
+}
+
+/// A database that is rewound.
+pub(crate) fn live(settings: &DatabaseSettings, state: &Path) -> Box<dyn Live> {
+    let (name, mut connection) = (&*settings.name, settings.connection.clone());
+    if connection.password.is_none() {
+        // The kernel says who asks: whoever runs the rewind, and not the agent.
+        connection.user = None;
+    }
+    if settings.is_mariadb() {
+        Box::new(MariaDb::new(name, connection, state))
+    } else {
+        Box::new(Postgres::new(name, connection))
+    }
+}
+
+/// The transactions around an instant, `each` on either side at most.
+///
+/// # Errors
+/// The instant can't be reached.
+pub(crate) async fn around(
+    context: &Context,
+    repository: &Arc<Repository>,
+    settings: &DatabaseSettings,
+    (to, each): (Time, usize),
+    work: &Path,
+    watcher: &dyn Watcher,
+) -> Result<Vec<Around>, DatabaseError> {
+    let of = (&*settings.name, to, each);
+    if settings.is_mariadb() {
+        MariaDb::around(context, repository, of, work, watcher).await
+    } else {
+        Postgres::around(repository, of, watcher).await
+    }
 }

@@ -11,7 +11,7 @@ use crate::harness::{Up, command, eventually, transcript};
 const PROGRAMS: &str = "/usr/lib/postgresql/15/bin";
 
 /// A program of PostgreSQL, which runs as its own user.
-fn program(name: &str) -> std::process::Command {
+pub(super) fn program(name: &str) -> std::process::Command {
     let mut program = command("setpriv");
     program.args(["--reuid=postgres", "--regid=postgres", "--init-groups", "--"]).arg(Path::new(PROGRAMS).join(name));
     program.current_dir("/");

@@ -103,7 +103,7 @@ impl Attempt<'_> {
             return Err(DatabaseError::Database(why)).of_base(&set.set);
         }
 
-        let log = fetch(repository, &base, &pieces, to, &folder("log")?, watcher).await?;
+        let log = fetch(repository, &base, &pieces, (to, 1), &folder("log")?, watcher).await?;
         let server = folder("server")?;
         let blank = Blank::find(context, &[]).await;
         let started = PrivateServer::start(context, (Purpose::Play, &blank), &owner, &base, into, &server).await;
@@ -227,9 +227,9 @@ async fn prepare(
 }
 
 /// The log of an instant.
-struct Log {
-    files: LogFiles,
-    cut: Cut,
+pub(super) struct Log {
+    pub(super) files: LogFiles,
+    pub(super) cut: Cut,
     /// The first transaction that does not belong to the instant.
     next: Option<Transaction>,
     bytes: u64,
@@ -254,12 +254,12 @@ impl Log {
     }
 }
 
-/// Fetches pieces until one reaches the instant, and goes on until there is a transaction behind it.
-async fn fetch(
+/// Fetches pieces until one reaches the instant, and goes on until there are so many transactions behind it.
+pub(super) async fn fetch(
     repository: &Arc<Repository>,
     base: &BaseFacts,
     pieces: &[LogPiece],
-    to: Time,
+    (to, behind): (Time, usize),
     folder: &Path,
     watcher: &dyn Watcher,
 ) -> Result<Log, DatabaseError> {
@@ -275,6 +275,7 @@ async fn fetch(
     }))
     .buffered(PIECES_AT_ONCE);
     let (mut bytes, mut found): (u64, Option<Cut>) = (0, None);
+    let (mut next, mut seen): (Option<Transaction>, usize) = (None, 0);
     while let Some((piece, object)) = fetched.next().await {
         let (head, payload) = object?;
         let (_, facts) = parse_head(&piece.folder, &piece.name.to_string(), &head)?;
@@ -284,30 +285,29 @@ async fn fetch(
         // Files are written and read on a thread that may wait for a disk.
         let work = move || -> io::Result<_> {
             files.add(&name, &facts, &payload)?;
-            let next = match &found {
-                Some(_) => transactions.next(&files)?,
-                None => match files.window(to) {
-                    Some(window) => {
-                        let (cut, next) = transactions.cut(&files, window, to)?;
-                        found = Some(cut);
-                        next
-                    }
-                    None => None,
-                },
-            };
-            Ok((files, transactions, found, next))
+            if found.is_none()
+                && let Some(window) = files.window(to)
+            {
+                let (cut, behind_it) = transactions.cut(&files, window, to)?;
+                (found, next) = (Some(cut), behind_it);
+                seen = usize::from(next.is_some());
+            }
+            while found.is_some() && seen < behind {
+                let Some(transaction) = transactions.next(&files)? else { break };
+                next.get_or_insert(transaction);
+                seen += 1;
+            }
+            Ok((files, transactions, found, next, seen))
         };
-        let next;
         let worked =
             tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(io::Error::other("it was aborted")));
-        (files, transactions, found, next) = worked.map_err(failed)?;
-        if let (Some(cut), Some(_)) = (&found, &next) {
-            let (cut, statements) = (cut.clone(), transactions.statements());
-            return Ok(Log { files, cut, next, bytes, statements });
+        (files, transactions, found, next, seen) = worked.map_err(failed)?;
+        if found.is_some() && seen >= behind {
+            break;
         }
     }
     match found {
-        Some(cut) => Ok(Log { files, cut, next: None, bytes, statements: transactions.statements() }),
+        Some(cut) => Ok(Log { files, cut, next, bytes, statements: transactions.statements() }),
         None => Err(DatabaseError::Unreachable(format!("no piece of the log proves that it reaches {to}"))),
     }
 }

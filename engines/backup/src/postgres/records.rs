@@ -18,8 +18,9 @@ const SHORT_HEADER_BYTES: u64 = 24;
 const LONG_HEADER_BYTES: u64 = 40;
 /// Header of a record.
 const RECORD_HEADER_BYTES: usize = 24;
-/// How much of a record is looked at: its header, an origin, a transaction above, the header of its data, and an instant.
-const KEPT_BYTES: usize = RECORD_HEADER_BYTES + 3 + 5 + 5 + 8;
+/// How much of a record is looked at: its header, an origin, a transaction above, the header of its data, an instant and four bytes
+/// behind it; or the header of its first block, with that of an image, and the file that it is in.
+const KEPT_BYTES: usize = RECORD_HEADER_BYTES + 3 + 5 + 5 + 8 + 4;
 /// Flags of a block: it begins inside a record; it is the first of a segment.
 const IS_CONTINUED: u16 = 1;
 const IS_LONG: u16 = 2;
@@ -32,6 +33,15 @@ const CREATE: u8 = 0x00;
 const COMMIT: u8 = 0x00;
 const COMMIT_PREPARED: u8 = 0x30;
 const KIND_OF_TRANSACTION: u8 = 0x70;
+const MANAGER_HEAP_2: u8 = 9;
+const MANAGER_HEAP: u8 = 10;
+/// A commit says more behind its instant; of that, that files are dropped.
+const HAS_INFO: u8 = 0x80;
+const DROPS_FILES: u64 = 1 << 2;
+/// The header of a block says that an image of the block follows, whose header is longer where it is compressed and has a hole.
+const HAS_IMAGE: u8 = 0x10;
+const HAS_HOLE: u8 = 0x01;
+const IS_COMPRESSED: u8 = 0x04 | 0x08 | 0x10;
 /// Marks in front of what a record holds.
 const ORIGIN: u8 = 253;
 const TRANSACTION_ABOVE: u8 = 252;
@@ -51,6 +61,30 @@ pub(super) struct Record {
     pub(super) commit: Option<Time>,
     /// Whether whoever replays it makes a tablespace, at the path that it had where it was written.
     pub(super) makes_tablespace: bool,
+    /// The transaction that it belongs to; 0 for none.
+    pub(super) transaction: u32,
+    /// What it does to a table.
+    pub(super) change: Option<Change>,
+}
+
+/// What a record does to a table, or all of them at its commit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Change {
+    /// A row, or several of one block.
+    Inserts(Relation),
+    /// A row.
+    Updates(Relation),
+    /// A row.
+    Deletes(Relation),
+    /// Files of tables and indexes go with the commit.
+    DropsFiles,
+}
+
+/// The file that holds a table: the numbers of its database and of itself (`pg_relation_filenode`).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct Relation {
+    pub(super) database: u32,
+    pub(super) file: u32,
 }
 
 /// The bytes are not those of a log that goes on from where it was.
@@ -277,7 +311,7 @@ impl Records {
         self.previous = is_whole.then_some(start);
         if is_switch {
             let end = Lsn(self.at.next_multiple_of(self.segment_bytes));
-            found(Record { start, end, commit: None, makes_tablespace: false });
+            found(Record { start, end, commit: None, makes_tablespace: false, transaction: 0, change: None });
             self.state = State::Skipping;
             if self.at.is_multiple_of(BLOCK_BYTES) {
                 self.mark();
@@ -285,7 +319,14 @@ impl Records {
             return;
         }
         let makes_tablespace = self.kept[17] == MANAGER_TABLESPACES && self.kept[16] & 0xf0 == CREATE;
-        let record = is_whole.then(|| Record { start, end: Lsn(end), commit: commit(&self.kept), makes_tablespace });
+        let record = is_whole.then(|| Record {
+            start,
+            end: Lsn(end),
+            commit: commit(&self.kept),
+            makes_tablespace,
+            transaction: u32::try_from(number::<4>(&self.kept, 4)).unwrap_or(0),
+            change: change(&self.kept),
+        });
         self.behind(end - self.at, record, found);
     }
 
@@ -309,22 +350,55 @@ impl Records {
 
 /// The instant of a record that commits, of which `record` are the first bytes.
 fn commit(record: &[u8]) -> Option<Time> {
+    let data = data_of_commit(record)?;
+    let micros = i64::from_le_bytes(record.get(data..data + 8)?.try_into().ok()?);
+    Some(Time::from_micros(micros.saturating_add(EPOCH_MICROS)))
+}
+
+/// What a record does to a table, as far as its first bytes say (`heapam_xlog.h`, `xlogrecord.h`, `xact.h`).
+fn change(record: &[u8]) -> Option<Change> {
+    let info = *record.get(16)?;
+    let change = match (*record.get(17)?, info & 0x70) {
+        (MANAGER_TRANSACTIONS, _) if info & HAS_INFO != 0 => {
+            let data = data_of_commit(record)?;
+            return (number::<4>(record, data + 8) & DROPS_FILES != 0).then_some(Change::DropsFiles);
+        }
+        (MANAGER_HEAP, 0x00) | (MANAGER_HEAP_2, 0x50) => Change::Inserts,
+        (MANAGER_HEAP, 0x10) => Change::Deletes,
+        (MANAGER_HEAP, 0x20 | 0x40) => Change::Updates,
+        _ => return None,
+    };
+    // Number of the block, flags, length of its data; then the header of an image; then the file: tablespace, database, file.
+    let mut at = RECORD_HEADER_BYTES;
+    let (block, flags) = (*record.get(at)?, *record.get(at + 1)?);
+    at += 4;
+    if block != 0 {
+        return None;
+    }
+    if flags & HAS_IMAGE != 0 {
+        let of_image = *record.get(at + 4)?;
+        at += if of_image & HAS_HOLE != 0 && of_image & IS_COMPRESSED != 0 { 7 } else { 5 };
+    }
+    let part = |at: usize| Some(u32::from_le_bytes(*record.get(at..)?.first_chunk()?));
+    Some(change(Relation { database: part(at + 4)?, file: part(at + 8)? }))
+}
+
+/// Where the data of a commit begins.
+fn data_of_commit(record: &[u8]) -> Option<usize> {
     let kind = record.get(16)? & KIND_OF_TRANSACTION;
     if *record.get(17)? != MANAGER_TRANSACTIONS || !matches!(kind, COMMIT | COMMIT_PREPARED) {
         return None;
     }
     let mut at = RECORD_HEADER_BYTES;
-    let data = loop {
+    loop {
         match *record.get(at)? {
             ORIGIN => at += 3,
             TRANSACTION_ABOVE => at += 5,
-            DATA_SHORT => break at + 2,
-            DATA_LONG => break at + 5,
+            DATA_SHORT => return Some(at + 2),
+            DATA_LONG => return Some(at + 5),
             _ => return None,
         }
-    };
-    let micros = i64::from_le_bytes(record.get(data..data + 8)?.try_into().ok()?);
-    Some(Time::from_micros(micros.saturating_add(EPOCH_MICROS)))
+    }
 }
 
 /// The number in `N` bytes from `at`; 0 where they are not there.

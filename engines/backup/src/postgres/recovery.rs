@@ -308,6 +308,12 @@ impl Control {
         line.unwrap_or_default().trim()
     }
 
+    /// The last checkpoint: its timeline, and where its record begins.
+    pub(super) fn last_checkpoint(&self) -> Option<(u32, Lsn)> {
+        let timeline = u32::try_from(self.number("Latest checkpoint's TimeLineID")?).ok()?;
+        Some((timeline, self.text("Latest checkpoint location").parse().ok()?))
+    }
+
     fn number(&self, name: &str) -> Option<u64> {
         self.text(name).parse().ok()
     }

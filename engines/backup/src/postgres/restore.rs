@@ -26,7 +26,7 @@ const PIECES_AT_ONCE: usize = 4;
 /// Most pieces that can't be opened without which a restore is tried.
 const UNREAD_MAX: usize = 100;
 /// The folder of tablespaces in a restored directory of data.
-const TABLESPACES: &str = "tablespaces";
+pub(super) const TABLESPACES: &str = "tablespaces";
 
 /// See [`super::Postgres::restore`].
 pub(super) async fn restore(

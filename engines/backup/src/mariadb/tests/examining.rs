@@ -68,7 +68,7 @@ async fn checks_are_asked_of_what_was_restored() {
     assert!(users.is_empty(), "the accounts are gone: {users:?}");
 }
 
-/// BK-5, BK-2: exactly the canary rows that were committed before the instant come back; the rows of another instant are noticed.
+/// BK-5, BK-3: exactly the canary rows that were committed before the instant come back; the rows of another instant are noticed.
 #[tokio::test(flavor = "multi_thread")]
 async fn canary_rows_prove_the_instant() {
     let server = Server::new(&[]).await;
@@ -101,6 +101,9 @@ async fn canary_rows_prove_the_instant() {
         incremental_every: Some(Span::from_secs(3600)),
         checks: Vec::new(),
         canary: Some(crate::config::Canary { table: table.clone(), every: Span::from_secs(60) }),
+        data: None,
+        stop: Vec::new(),
+        start: Vec::new(),
     };
     let place = Place::new();
     let restored = place.restore(&shelf, instants[1]).await.expect("restored");

@@ -101,6 +101,9 @@ async fn canary_rows_prove_the_instant() {
         incremental_every: None,
         checks: Vec::new(),
         canary: Some(crate::config::Canary { table: table.clone(), every: Span::from_secs(60) }),
+        data: None,
+        stop: Vec::new(),
+        start: Vec::new(),
     };
     let (folder, done) = restored(&kept, instants[1]).await;
     let done = done.expect("restored");
