@@ -166,6 +166,7 @@ fn status(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, 
         let what = context.painted(Style::Bad, &printable(text(impaired, "what")));
         context.line(&format!("  {what}: {}", printable(text(impaired, "reason"))));
     }
+    on_ban(&status, context);
     let (listed, left_out) = (count(&status, "listed_networks"), count(&status, "listed_networks_left_out"));
     if listed > 0 || left_out > 0 {
         context.line(&format!("{listed} networks of lists are banned, {left_out} are left out"));
@@ -189,6 +190,28 @@ fn status(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, 
         context.line(&format!("reads {}", printable(log.as_str().unwrap_or_default())));
     }
     Ok(0)
+}
+
+/// What the program of `on_ban` is still to be told, and what it did not do.
+fn on_ban(status: &Value, context: &mut dyn CommandContext) {
+    let Some(on_ban) = status.get("on_ban").filter(|on_ban| on_ban.is_object()) else { return };
+    let (waiting, under_way, failing) =
+        (count(on_ban, "waiting"), count(on_ban, "under_way"), count(on_ban, "failing"));
+    if waiting + under_way + failing > 0 {
+        context.line(&format!("on_ban: {waiting} wait, {under_way} under way, {failing} failed"));
+    }
+    for failed in list(on_ban, "failed") {
+        let is_given_up = failed.get("given_up").and_then(Value::as_bool).unwrap_or(false);
+        let next = if is_given_up { "not tried any more" } else { "tried again" };
+        let what =
+            format!("{} {} {}", text(failed, "action"), text(failed, "address"), printable(text(failed, "rule")));
+        let what = context.painted(Style::Bad, &what);
+        let tries = count(failed, "tries");
+        context.line(&format!("  {what}: failed {tries} times, {next}: {}", printable(text(failed, "reason"))));
+    }
+    if let Some(reason) = on_ban.get("unwritten").and_then(Value::as_str) {
+        context.line(&format!("  on_ban: what it was told is not written down yet: {}", printable(reason)));
+    }
 }
 
 fn bans(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, Failure> {

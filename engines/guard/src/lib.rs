@@ -7,6 +7,7 @@
 //! offences, [`act`] bans. [`run`] carries between them.
 
 pub mod act;
+mod checked_line;
 mod commands;
 mod config;
 pub mod detect;
@@ -17,6 +18,7 @@ mod figures;
 mod kept;
 mod lists;
 mod login;
+mod on_ban;
 mod plan;
 mod run;
 mod scenarios;

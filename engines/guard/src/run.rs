@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::door::Reply;
-use engine::{BoxFuture, Context, DesiredState, Engine, EngineError, EventNumber, Program};
+use engine::{BoxFuture, Context, DesiredState, Engine, EngineError, EventNumber};
 use event::evidence::{Reacted, State};
 use event::{Body, Monotonic, Observed, Span, Time};
 use ipnet::IpNet;
@@ -24,12 +24,13 @@ use crate::act::{
 use crate::config::{BANS_NOT_ENFORCED, Desired, LOGS_UNREAD, OFFENDERS_BANNED, Settings};
 use crate::detect::BanLength;
 use crate::door::{GuardDoor, Order, Wish};
-use crate::events::{Acted, Attempts, Banned, Detail, Impaired, Mended, Spared, Unbanned};
+use crate::events::{Attempts, Banned, Detail, Impaired, Mended, Spared, Unbanned};
 use crate::fail2ban::Jails;
 use crate::figures::{Figures, Standing};
 use crate::kept::{Kept, Resumed, resume};
 use crate::lists;
 use crate::login::{Login, login};
+use crate::on_ban::OnBan;
 use crate::plan::{BANS_OF, Impairment, JAILS_OF, Plan, TICKETS_MAX};
 use crate::simulation::SimulatedBans;
 use crate::source::{Journal, JournalBatch, JournalError, Notice, Wake};
@@ -58,9 +59,6 @@ const KEPT_BYTES_A_SECOND: usize = 256 * 1024;
 const HISTORY_KEPT: Span = Span::from_days(30);
 /// How long after its last ban the finding stays open that a rule has banned of which somebody is told.
 const TOLD: Span = Span::from_secs(600);
-/// Runs of the program of the policy at a time, and the longest.
-const ACTIONS_MAX: usize = 32;
-const ACTION_MAX: Span = Span::from_secs(10);
 /// How long something that passes by itself is said to be wrong after the last time: patterns that were given up, a cap that was reached.
 const PASSES_AFTER: Span = Span::from_secs(600);
 /// What can be impaired while every log is read.
@@ -72,6 +70,7 @@ const PATTERNS: &str = "patterns of ";
 /// What is impaired when a rule has forgotten addresses with failures.
 const COUNTS: &str = "counts of ";
 const SSH_SESSIONS: &str = "sessions of ssh";
+const ON_BAN: &str = "on_ban";
 /// How long earlier logins are searched for in the journal of systemd at a start.
 const PAST_LOGINS_MAX: Duration = Duration::from_secs(5);
 /// Most counts of a minute that are kept until they are in the journal; beyond it, the oldest are lost when the process is killed.
@@ -325,8 +324,8 @@ struct Session<'a> {
     not_there: BTreeSet<String>,
     /// Bans in force that were prolonged, until that is told.
     prolonged: BTreeMap<BanKey, Prolonged>,
-    /// Runs of the program of the policy.
-    actions: JoinSet<Acted>,
+    /// The program of the policy.
+    on_ban: OnBan,
     /// Until when the finding about bans that somebody is told of stays open, and the words on the last of them.
     tells: Option<(Time, String)>,
     /// What was counted in a minute and is not known to be in the journal.
@@ -396,6 +395,8 @@ impl<'a> Session<'a> {
         }
         let spared: Vec<IpNet> = streams.iter().flat_map(|of| &of.rules).flat_map(Rule::spared).copied().collect();
         enforcer.spare(spared).await?;
+        let (program, simulates) = (settings.on_ban.clone(), settings.simulate);
+        let on_ban = OnBan::start(program, &guard.state, enforcer.history(), simulates, context).await?;
         let mut session = Self {
             context,
             figures: &guard.figures,
@@ -431,7 +432,7 @@ impl<'a> Session<'a> {
             spared: BTreeSet::new(),
             not_there: BTreeSet::new(),
             prolonged: BTreeMap::new(),
-            actions: JoinSet::new(),
+            on_ban,
             tells: None,
             counts,
             simulated: SimulatedBans::kept(simulated),
@@ -508,6 +509,7 @@ impl<'a> Session<'a> {
                     drop(answer.send(reply));
                 }
                 Some(read) = self.reading_lists.join_next() => self.listed(read?).await?,
+                ended = self.on_ban.ended() => ended??,
                 _ = turns.tick() => self.turn().await?,
                 Some((number, entries)) = self.entries.recv() => self.journal(number, entries).await?,
                 in_folder = self.wake.wait(), if !has_more => {
@@ -530,7 +532,8 @@ impl<'a> Session<'a> {
             self.context.recorder.record(&covered).await?;
         }
         self.totals.take_back(rules_of(&mut self.streams));
-        let Self { enforcer, totals, sessions, jails, unknown_lists, .. } = self;
+        let Self { enforcer, totals, sessions, jails, unknown_lists, on_ban, .. } = self;
+        on_ban.stop().await;
         Ok(Carried { enforcer, totals, sessions, kept, jails, unknown_lists })
     }
 
@@ -898,9 +901,7 @@ impl<'a> Session<'a> {
                         prolonged: 0,
                     };
                     events.push(self.seal_ban(&event, ban.event)?);
-                    if enforced {
-                        self.on_ban("ban", ban.hold.network, &ban.rule);
-                    }
+                    self.on_ban.changed(ban.hold.network, &ban.rule);
                     if offence.is_some_and(|offence| offence.tells) {
                         self.tells = Some((now + TOLD, words_on(&ban)));
                         if self.statement.is_open(OFFENDERS_BANNED) {
@@ -1081,20 +1082,18 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Ends the bans whose time is over, and takes in what the program of the policy has done.
+    /// Ends the bans whose time is over, and says whether the program of the policy knows of all.
     async fn follow_bans(&mut self) -> Result<(), EngineError> {
         for ban in self.enforcer.expire().await? {
-            self.on_ban("unban", ban.hold.network, &ban.rule);
+            self.on_ban.changed(ban.hold.network, &ban.rule);
         }
         self.simulated.expire(self.context.clock.now(), self.settings.simulate);
-        while let Some(acted) = self.actions.try_join_next() {
-            let acted = acted?;
-            if let Some(reason) = &acted.failed {
-                tracing::warn!(address = acted.address, rule = acted.rule, "the program of `on_ban` failed: {reason}");
-            }
-            self.context.recorder.record(&acted).await?;
+        if !self.on_ban.has_given_up() {
+            return self.recover(ON_BAN).await;
         }
-        Ok(())
+        let reason = "the program failed again and again, and is not told of some bans or of their ends any more: \
+                      `garant guard status` says of which and why, and `garant guard reload` tries again";
+        self.impair(ON_BAN.to_owned(), reason.to_owned()).await
     }
 
     /// Has the lists read when they are due, beside everything else: a server of one may not answer. Bans what they name, and no
@@ -1178,26 +1177,8 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Runs the program of the policy. At the bound of runs under way it is not, and that is journaled as its failure.
-    fn on_ban(&mut self, action: &'static str, network: IpNet, rule: &str) {
-        let Some(path) = self.settings.on_ban.clone() else { return };
-        let (address, rule) = (shown(network), rule.to_owned());
-        let is_full = self.actions.len() >= ACTIONS_MAX;
-        let programs = Arc::clone(&self.context.programs);
-        self.actions.spawn(async move {
-            let action = action.to_owned();
-            if is_full {
-                let failed = Some(format!("{ACTIONS_MAX} runs of it are under way already"));
-                return Acted { action, address, rule, failed };
-            }
-            let program = Program::at("the program of on_ban", path).args([&action, &address, &rule]);
-            let ran = programs.run(&program.deadline(ACTION_MAX)).await;
-            Acted { action, address, rule, failed: ran.err().map(|error| error.to_string()) }
-        });
-    }
-
-    fn unbanned(&mut self, ban: &crate::act::Ban) -> Result<Observed, EngineError> {
-        self.on_ban("unban", ban.hold.network, &ban.rule);
+    fn unbanned(&self, ban: &crate::act::Ban) -> Result<Observed, EngineError> {
+        self.on_ban.changed(ban.hold.network, &ban.rule);
         self.seal(&Unbanned { address: shown(ban.hold.network), rule: ban.rule.clone() })
     }
 
@@ -1352,7 +1333,7 @@ fn keep_every(bytes: usize) -> Span {
 
 /// Whether what is impaired keeps a declared log from being read: not the packet filter, the cap of bans, nor a list.
 fn is_about_reading(what: &str) -> bool {
-    ![PACKET_FILTER, CAP, BANS_FILE, POSITIONS, SSH_SESSIONS, LISTS].contains(&what)
+    ![PACKET_FILTER, CAP, BANS_FILE, POSITIONS, SSH_SESSIONS, LISTS, ON_BAN].contains(&what)
         && !what.starts_with(LIST)
         && !what.starts_with(PATTERNS)
         && !what.starts_with(COUNTS)

@@ -296,6 +296,14 @@ impl Bans {
         lengths.filter(|left| left.is_none_or(|left| left > Span::ZERO)).reduce(longer)
     }
 
+    /// Whether a ban by this rule holds back just this.
+    pub fn holds_back(&self, held: IpNet, rule: &str) -> bool {
+        let Ok(first) = IpNet::new(held.network(), 0) else { return false };
+        let first = BanKey { network: first, rule: String::new() };
+        let mut within = self.in_force.range(first..).take_while(|(key, _)| key.network.addr() <= held.broadcast());
+        within.any(|(key, ban)| key.rule == rule && ban.hold.network == held)
+    }
+
     /// How long each hold is to last from `now` on: the longest of the bans that want it.
     pub fn holds(&self, now: Time) -> BTreeMap<Hold, Lasting> {
         let mut holds: BTreeMap<Hold, Lasting> = BTreeMap::new();

@@ -773,7 +773,7 @@ impl Enforcer {
     }
 }
 
-/// The history of bans: see [`Enforcer::history`].
+/// The bans, for who only asks: see [`Enforcer::history`].
 #[derive(Clone, Debug)]
 pub struct History(Arc<Mutex<Bans>>);
 
@@ -788,6 +788,17 @@ impl History {
     pub fn past(&self, network: IpNet, rule: &str, by_all: bool) -> Option<PastBans> {
         let bans = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if by_all { bans.past_of_all(network) } else { bans.past(&BanKey { network, rule: rule.to_owned() }) }
+    }
+
+    /// Whether a ban by this rule holds back just this.
+    pub fn holds_back(&self, held: IpNet, rule: &str) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).holds_back(held, rule)
+    }
+
+    /// What bans hold back, each with the rule. Takes a while where there are many.
+    pub fn held_back(&self) -> BTreeSet<(IpNet, String)> {
+        let bans = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        bans.iter().map(|ban| (ban.hold.network, ban.rule.clone())).collect()
     }
 }
 

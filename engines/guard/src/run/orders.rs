@@ -239,6 +239,7 @@ impl Session<'_> {
             "listed_networks_left_out": left_out,
             "enabled": self.rules,
             "impaired": impaired,
+            "on_ban": self.settings.on_ban.is_some().then(|| self.on_ban.status()),
         })
     }
 

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use super::*;
 use crate::act::simulated::Simulated;
 use crate::door::ImportedBan;
+use crate::events::Acted;
 
 /// A guard that runs on a folder of its own.
 struct Running {
@@ -81,6 +82,17 @@ impl Running {
         Self::run(self.folder, self.world.restarted(Span::from_secs(1)), self.settings).await
     }
 
+    /// The same after a restart of the process alone, which was down for so long.
+    async fn restarted_after(self, down: Span) -> Self {
+        self.world.stop.cancel();
+        self.task.await.expect("it ends").expect("in order");
+        let clock = self.world.clock.clone();
+        clock.suspend(down);
+        let mut world = self.world.restarted(Span::ZERO);
+        world.clock = clock;
+        Self::run(self.folder, world, self.settings).await
+    }
+
     /// Has it follow these jails; the answer of the reload.
     fn reload(&self, jail_local: &str) -> Result<(u8, String), engine::Failure> {
         write(self.folder.path(), "fail2ban/jail.local", jail_local);
@@ -138,7 +150,7 @@ impl Running {
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        panic!("no sign of {what}: {:?}", self.guard(&["status"]));
+        panic!("no sign of {what}: {:?}, told {:?}", self.guard(&["status"]), self.told());
     }
 
     fn fail(&self, address: &str) {
@@ -655,6 +667,134 @@ async fn offenders_of_one_network_are_one_line() {
 fn what_is_large_is_kept_less_often() {
     let seconds = [0, 300_000, 10_000_000, 1_000_000_000].map(|bytes| keep_every(bytes).secs());
     assert_eq!(seconds, [1, 1, 38, 60]);
+}
+
+/// A program of the shell for `on_ban`, which does this with its arguments `$1 $2 $3`; `@` is the folder.
+fn program(settings: &mut Settings, at: &Path, text: &str) {
+    write(at, "program", &format!("#!/bin/sh\n{text}\n"));
+    let path = at.join("program");
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("executable");
+    settings.on_ban = Some(path);
+}
+
+impl Running {
+    /// The lines that the program of `on_ban` has written.
+    fn told(&self) -> Vec<String> {
+        let text = std::fs::read_to_string(self.folder.path().join("told")).unwrap_or_default();
+        text.lines().map(ToOwned::to_owned).collect()
+    }
+
+    /// The runs of the program that were journaled, and whether each did its work.
+    fn acted(&self) -> Vec<(String, bool)> {
+        let acted = self.world.journal.of::<Acted>().into_iter();
+        acted.map(|acted| (format!("{} {}", acted.action, acted.address), acted.failed.is_none())).collect()
+    }
+}
+
+/// However many are banned at once, the program is told of each, and of each end.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_program_is_told_of_every_ban_of_a_burst_and_of_every_end() {
+    let running = Running::start("", |settings, at| program(settings, at, "echo \"$1 $2 $3\" >> @/told")).await;
+    for address in 1..=80 {
+        running.fail(&format!("10.67.0.{address}"));
+    }
+    running.until("80 bans", |running| running.told().len() == 80).await;
+    assert_eq!(running.json(&["unban", "--all"])["unbanned"], 80);
+    running.until("80 ends", |running| running.told().len() == 160).await;
+    let mut told = running.told();
+    told.sort();
+    told.dedup();
+    assert_eq!(told.len(), 160, "each once");
+    running.until("entries", |running| running.acted().len() == 160).await;
+    assert!(running.acted().iter().all(|(_, did)| *did));
+}
+
+/// The end of a ban is told when the program is through with its beginning.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_program_is_told_of_one_address_in_order() {
+    let slow = "[ $1 = ban ] && { echo began >> @/told; while ! [ -e @/go ]; do /bin/sleep 0.05; done; }\n\
+                echo \"$1 $2\" >> @/told";
+    let running = Running::start("", |settings, at| program(settings, at, slow)).await;
+    running.guard(&["ban", "10.67.1.1"]).expect("banned");
+    running.until("the run", |running| running.told() == ["began"]).await;
+    // A ban that is over before anything was told of it is nothing to tell of.
+    running.guard(&["unban", "10.67.1.1"]).expect("unbanned");
+    running.guard(&["ban", "10.67.1.2"]).expect("banned");
+    running.until("the other run", |running| running.told().len() >= 2).await;
+    write(running.folder.path(), "go", "");
+    running.until("all", |running| running.told().len() >= 5).await;
+    let told = running.told();
+    let of_first: Vec<_> = told.iter().filter(|line| line.ends_with("10.67.1.1")).collect();
+    assert_eq!(of_first, ["ban 10.67.1.1", "unban 10.67.1.1"], "{told:?}");
+}
+
+/// What ended while nothing ran, or was under way at the stop, is told at the next start.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_program_is_told_after_a_restart_of_what_it_does_not_know() {
+    let text = "[ $2 = 10.67.2.9 ] && ! [ -e @/go ] && { echo began >> @/told; exec /bin/sleep 8; }\n\
+                echo \"$1 $2\" >> @/told";
+    let running = Running::start("", |settings, at| program(settings, at, text)).await;
+    running.guard(&["ban", "10.67.2.1", "--for", "30 s"]).expect("banned");
+    running.guard(&["ban", "10.67.2.2"]).expect("banned");
+    running.until("two bans", |running| running.told().len() == 2).await;
+    running.guard(&["ban", "10.67.2.9", "--for", "30 s"]).expect("banned");
+    let is_begun =
+        |running: &Running| running.told().len() == 3 && running.json(&["status"])["on_ban"]["under_way"] == 1;
+    running.until("the third alone", is_begun).await;
+    write(running.folder.path(), "go", "");
+    let running = running.restarted_after(Span::from_secs(60)).await;
+    running.until("two ends", |running| running.told().len() >= 5).await;
+    let mut told = running.told().split_off(3);
+    told.sort();
+    // Of the third it is not known whether the program has done it.
+    assert_eq!(told, ["unban 10.67.2.1", "unban 10.67.2.9"]);
+    running.until("the end of all", |running| running.json(&["status"])["on_ban"]["under_way"] == 0).await;
+    let running = running.restarted_after(Span::from_secs(1)).await;
+    running.guard(&["unban", "10.67.2.2"]).expect("unbanned");
+    running.until("the last end", |running| running.told().len() == 6).await;
+    assert_eq!(running.told()[5], "unban 10.67.2.2");
+}
+
+/// A run that fails is tried again, a bounded number of times; then it is said, and a reload tries again. What a simulation does not
+/// enforce, the program is told is over.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_fails_is_run_again_until_it_is_given_up() {
+    let text = "[ -e @/works ] || { echo \"no answer\" >&2; exit 3; }\necho \"$1 $2\" >> @/told";
+    let running = Running::start("", |settings, at| program(settings, at, text)).await;
+    running.guard(&["ban", "10.67.3.1", "--for", "ever"]).expect("banned");
+    running
+        .until("a failure", |running| {
+            !running.json(&["status"])["on_ban"]["failed"].as_array().expect("a list").is_empty()
+        })
+        .await;
+    let (_, said) = running.guard(&["status"]).expect("a status");
+    assert!(said.contains("ban 10.67.3.1 manual") && said.contains("no answer"), "{said}");
+    running
+        .until("the end of it", |running| {
+            running.world.clock.suspend(Span::from_secs(300));
+            running.json(&["status"])["on_ban"]["failed"][0]["given_up"] == true
+        })
+        .await;
+    assert_eq!(running.acted().len(), 10, "each run is journaled");
+    running.until("a word", |running| running.json(&["status"])["impaired"].to_string().contains("on_ban")).await;
+    assert_ne!(running.is_open(LOGS_UNREAD), Some(true), "every log is read");
+    write(running.folder.path(), "works", "");
+    running.guard(&["ban", "10.67.3.2", "--for", "10 d"]).expect("banned");
+    running.until("another one", |running| running.told() == ["ban 10.67.3.2"]).await;
+    running.guard(&["reload"]).expect("read again");
+    running.until("the first", |running| running.told().len() == 2).await;
+    running.until("nothing to do", |running| running.json(&["status"])["impaired"] == json!([])).await;
+    // A simulation enforces nothing, and what it does not enforce is told once it does.
+    let mut running = running;
+    running.simulate(true).await;
+    running.until("the ends", |running| running.told().len() == 4).await;
+    running.simulate(false).await;
+    running.until("the bans", |running| running.told().len() == 6).await;
+    let mut told = running.told();
+    told[2..4].sort();
+    told[4..].sort();
+    let both = |action: &str| [1, 2].map(|last| format!("{action} 10.67.3.{last}"));
+    assert_eq!((&told[2..4], &told[4..]), (&both("unban")[..], &both("ban")[..]));
 }
 
 /// JO-1: `recidive` counts the bans of garant itself, so it needs no log of fail2ban; a name before a bracket is missed as such.

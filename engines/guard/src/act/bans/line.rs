@@ -1,4 +1,4 @@
-//! A line of the file of bans: a checksum, a space, JSON.
+//! A line of the file of bans.
 
 use engine::EventNumber;
 use event::{Span, Time};
@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Ban, BanKey, Origin, PastBans};
 use crate::act::{Hold, Ports};
+use crate::checked_line;
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -73,26 +74,11 @@ impl Line {
     }
 
     pub(super) fn write(&self, to: &mut Vec<u8>) {
-        // Of strings and numbers alone: nothing of it can't be written.
-        let Ok(json) = serde_json::to_vec(self) else { return };
-        to.extend(written_sum(&json).bytes());
-        to.push(b' ');
-        to.extend(json);
-        to.push(b'\n');
+        checked_line::write(self, to);
     }
 
     /// The line, when it is whole and as it was written.
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
-        let (sum, json) = bytes.strip_suffix(b"\n")?.split_at_checked(16)?;
-        let json = json.strip_prefix(b" ")?;
-        (written_sum(json).as_bytes() == sum).then(|| serde_json::from_slice(json).ok())?
+        checked_line::parse(bytes)
     }
-}
-
-/// FNV-1a of 64 bits: against damage, not against people. Who can write this file can ban anyway.
-fn written_sum(bytes: &[u8]) -> String {
-    let sum = bytes
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
-    format!("{sum:016x}")
 }
