@@ -1,5 +1,6 @@
 //! The commands: `garant guard …`. They ask the agent of this host, with a server or without; `test` asks nobody.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgAction, ArgGroup, ArgMatches, value_parser};
@@ -81,7 +82,14 @@ pub fn commands() -> Vec<Command> {
                 )
                 .arg(json_flag()),
         )
-        .subcommand(clap::Command::new("allow").about("Show who is never banned, and why").arg(json_flag()))
+        .subcommand(
+            clap::Command::new("allow").about("Show who is never banned, and why").arg(json_flag()).subcommand(
+                clap::Command::new("remove")
+                    .about("Take off an address that was learned from a login: only later logins count")
+                    .arg(Arg::new("address").value_name("ADDRESS").required(true).help("An address: 192.0.2.7"))
+                    .arg(json_flag()),
+            ),
+        )
         .subcommand(import::arguments())
         .subcommand(trial::arguments());
     vec![Command { arguments, run }]
@@ -365,6 +373,9 @@ fn unban(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, F
 }
 
 fn allow(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, Failure> {
+    if let Some(("remove", matches)) = matches.subcommand() {
+        return disown(matches, context);
+    }
     let answer = context.ask_agent(agent(matches), Question::get(API).segment("allow"))?;
     let allowed: Value = answer.accepted("the guard does not say who is never banned")?.json()?;
     if wants_json(matches) {
@@ -375,5 +386,26 @@ fn allow(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, F
         context.line(&format!("{}  {}", text(network, "network"), text(network, "why")));
     }
     context.note("add more with `allow` in [guard]; every session and every login with a key is found by itself");
+    Ok(0)
+}
+
+fn disown(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, Failure> {
+    let written = matches.get_one::<String>("address").map_or("", String::as_str);
+    let address = written.parse::<IpAddr>().map_err(|_| {
+        Failure::new(format!("`{written}` is no address")).remedy("write one that `garant guard allow` shows").code(2)
+    })?;
+    let question = Question::new(engine::door::Method::Delete, API).segment("allow").segment(&address.to_string());
+    let answer = context.ask_agent(agent(matches), question)?;
+    let done: Value = answer.accepted(&format!("{address} was not taken off"))?.json()?;
+    if wants_json(matches) {
+        context.json(&done);
+    } else if done.get("removed").and_then(Value::as_bool) == Some(true) {
+        context.line(&format!("{address} is taken off; a login that comes later puts it on again"));
+    } else {
+        context.line(&format!("{address} was not learned from a login"));
+    }
+    if let Some(why) = done.get("allowed").and_then(Value::as_str) {
+        context.note(&format!("{address} is still never banned: it is {why}"));
+    }
     Ok(0)
 }

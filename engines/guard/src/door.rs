@@ -32,6 +32,8 @@ pub(crate) enum Wish {
     Reload,
     /// Who is never banned, and why.
     Allowed,
+    /// To take off what was learned of an address from logins.
+    Disown(IpAddr),
     /// A ban.
     Ban(BanOrder),
     /// The end of bans: of this network, or of all. Their history is forgotten with `forget`; bans of networks around it are ended
@@ -136,6 +138,10 @@ fn wish(call: &Call) -> Result<Wish, Reply> {
             }
             Ok(Wish::Import(bans))
         }
+        (Method::Delete, ["allow", address]) => match address.parse::<IpAddr>() {
+            Ok(address) => Ok(Wish::Disown(address.to_canonical())),
+            Err(_) => Err(Reply::error(400, "that is no address")),
+        },
         (Method::Delete, ["bans"]) => Ok(Wish::Unban { network: None, around: true, forget: is_set(call, "forget") }),
         (Method::Delete, ["bans", network]) => {
             let network = network_of(network).ok_or_else(|| {

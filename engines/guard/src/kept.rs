@@ -41,6 +41,9 @@ pub(crate) struct Kept {
     pub(crate) streams: Vec<StreamState>,
     #[serde(default)]
     pub(crate) logins: Vec<(IpAddr, Time)>,
+    /// Whose logins up to when somebody has taken off.
+    #[serde(default)]
+    pub(crate) disowned: Vec<(IpAddr, Time)>,
     /// What was counted in the last minute and may not be in the journal yet: it is told again, as the same events.
     #[serde(default)]
     pub(crate) counts: Vec<(EventNumber, Time, Attempts)>,

@@ -3,7 +3,8 @@
 //! One attempt opens the bans and mends the packet filter; a [`Session`] lasts for as long as one desired state. Logs are read on a
 //! thread that may block; everything else is this loop, and what commands want of it ([`orders`]).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +34,7 @@ use crate::login::{Login, login};
 use crate::on_ban::OnBan;
 use crate::plan::{BANS_OF, Impairment, JAILS_OF, Plan, TICKETS_MAX};
 use crate::simulation::SimulatedBans;
-use crate::source::{Journal, JournalBatch, JournalError, Notice, Wake};
+use crate::source::{Journal, JournalBatch, JournalError, JournalSettings, Notice, Wake};
 use crate::statement::{FINDINGS, Said, Statement};
 use crate::stream::{Found, FoundOffence, Rule, Stream, StreamState};
 use crate::totals::{RuleTotals, Totals};
@@ -71,6 +72,11 @@ const PATTERNS: &str = "patterns of ";
 const COUNTS: &str = "counts of ";
 const SSH_SESSIONS: &str = "sessions of ssh";
 const ON_BAN: &str = "on_ban";
+/// How long a login that a file tells of waits to be confirmed by the kernel, how often it is looked at, and how many wait at most;
+/// beyond it, the oldest are given up.
+const CONFIRMED_WITHIN: Span = Span::from_secs(30);
+const CONFIRM_EVERY: Span = Span::from_millis(250);
+const UNCONFIRMED_MAX: usize = 256;
 /// How long earlier logins are searched for in the journal of systemd at a start.
 const PAST_LOGINS_MAX: Duration = Duration::from_secs(5);
 /// Most counts of a minute that are kept until they are in the journal; beyond it, the oldest are lost when the process is killed.
@@ -332,6 +338,8 @@ struct Session<'a> {
     counts: Vec<(EventNumber, Time, Attempts)>,
     /// Who would be banned, by a simulation.
     simulated: SimulatedBans,
+    /// Logins that files tell of, when they were, and when they were read: they count once the kernel says that they are sessions.
+    unconfirmed: VecDeque<(Login, Time, Monotonic)>,
 }
 
 impl<'a> Session<'a> {
@@ -346,7 +354,13 @@ impl<'a> Session<'a> {
         let (now, monotonic) = (context.clock.now(), context.clock.monotonic());
         let logins_since = now - settings.logins_remembered;
         let (path, state) = (guard.state.join(LOGS), guard.state.clone());
+        let is_start = kept.is_none();
         let plan = tokio::task::spawn_blocking(move || {
+            // What was logged up to then is known already, but for what came in the last seconds.
+            let kept_at = std::fs::metadata(&path).and_then(|kept| kept.modified()).ok();
+            let kept_at = kept_at.and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
+            let kept_at = kept_at.map(|at| Time::from_micros(i64::try_from(at.as_micros()).unwrap_or(0)));
+            let logins_since = kept_at.map_or(logins_since, |at| logins_since.max(at - Span::from_secs(60)));
             let read = || {
                 match std::fs::read(&path) {
                 Ok(text) => serde_json::from_slice(&text).unwrap_or_else(|error| {
@@ -369,18 +383,19 @@ impl<'a> Session<'a> {
             }
             let Resumed { streams, left } = resume(streams, kept.streams, now);
             let streams = streams.into_iter().enumerate();
-            let mut streams: Vec<Stream> =
-                streams.map(|(number, (plan, kept))| Stream::new(number, plan, kept)).collect();
-            let past: Vec<_> = streams.iter_mut().flat_map(|stream| stream.past_logins(logins_since, now)).collect();
-            let kept = (kept.counts, kept.simulated, kept.logins);
-            ((streams, left), (impaired, (mistakes, notes), unknown_lists), (rules, jails), past, kept)
+            let streams: Vec<Stream> = streams.map(|(number, (plan, kept))| Stream::new(number, plan, kept)).collect();
+            let kept = (kept.counts, kept.simulated, (kept.logins, kept.disowned));
+            ((streams, left), (impaired, (mistakes, notes), unknown_lists), (rules, jails), logins_since, kept)
         });
-        let ((mut streams, left), (impaired, (mistakes, notes), unknown_lists), (rules, jails), mut past, kept) =
+        let ((mut streams, left), (impaired, (mistakes, notes), unknown_lists), (rules, jails), since, kept) =
             plan.await?;
-        let (counts, simulated, logins) = kept;
-        past.extend(past_journal_logins(context, &streams, logins_since).await);
+        let (counts, simulated, (logins, disowned)) = kept;
+        let past = past_logins(context, &streams, logins_since, is_start.then_some(since)).await;
         totals.hand_over(rules_of(&mut streams));
         sessions.configure(SshSettings::read(Path::new("/etc/ssh")));
+        for (address, at) in disowned {
+            enforcer.allowlist.disown(address, at.min(now));
+        }
         for (address, at) in logins {
             enforcer.allowlist.logged_in(address, at.min(now));
         }
@@ -436,6 +451,7 @@ impl<'a> Session<'a> {
             tells: None,
             counts,
             simulated: SimulatedBans::kept(simulated),
+            unconfirmed: VecDeque::new(),
             settings,
         };
         tracing::info!(rules, streams = session.streams.len(), "the rules of this host are followed");
@@ -496,6 +512,11 @@ impl<'a> Session<'a> {
         loop {
             context.progress.tick();
             let has_more = self.look().await?;
+            let waits = !self.unconfirmed.is_empty();
+            if waits && context.clock.monotonic().since(self.host_at) >= CONFIRM_EVERY {
+                self.look_at_host().await?;
+                self.lift_contradicted().await?;
+            }
             self.keep_beside().await?;
             tokio::select! {
                 biased;
@@ -518,6 +539,7 @@ impl<'a> Session<'a> {
                     }
                 }
                 () = std::future::ready(()), if has_more => {}
+                () = tokio::time::sleep(CONFIRM_EVERY.to_std()), if waits => {}
             }
         }
     }
@@ -609,8 +631,12 @@ impl<'a> Session<'a> {
 
     /// Takes logins in: who logged in with a key is let in at once.
     async fn logged_in(&mut self, logins: Vec<(Login, Time)>) -> Result<(), EngineError> {
-        if self.take_logins(logins)
-            && !self.settings.simulate
+        if self.take_logins(logins) { self.lift_contradicted().await } else { Ok(()) }
+    }
+
+    /// Ends bans of those who are allowed now, unless nobody is banned anyway.
+    async fn lift_contradicted(&mut self) -> Result<(), EngineError> {
+        if !self.settings.simulate
             && let Err(error) = self.lift_allowed().await
         {
             self.unenforced(&error.to_string()).await?;
@@ -620,16 +646,38 @@ impl<'a> Session<'a> {
 
     /// Takes logins in, and says whether somebody is allowed who was not before.
     fn take_logins(&mut self, logins: Vec<(Login, Time)>) -> bool {
-        let now = self.context.clock.now();
+        let (now, monotonic) = (self.context.clock.now(), self.context.clock.monotonic());
         let mut is_new = false;
-        for (Login { process, from, by_key }, at) in logins {
-            self.sessions.accepted(process, from, at);
-            if by_key && now.since(at) <= self.settings.logins_remembered {
+        for (login, at) in logins {
+            let Login { process, from, by_key, is_certain } = login;
+            self.sessions.accepted(process, from, at, is_certain);
+            if !by_key || now.since(at) > self.settings.logins_remembered {
+                continue;
+            }
+            if is_certain {
                 is_new |= self.enforcer.allowlist.why(from.ip()).is_none();
                 self.enforcer.allowlist.logged_in(from.ip(), at);
+            } else {
+                self.unconfirmed.push_back((login, at, monotonic));
+                if self.unconfirmed.len() > UNCONFIRMED_MAX {
+                    self.unconfirmed.pop_front();
+                }
             }
         }
         is_new
+    }
+
+    /// Takes in the logins that files tell of and that the kernel knows as sessions of these addresses.
+    fn confirm_logins(&mut self, sessions: &BTreeSet<IpAddr>, monotonic: Monotonic) {
+        let (allowlist, known) = (&mut self.enforcer.allowlist, &self.sessions);
+        self.unconfirmed.retain(|(login, at, read)| {
+            let from = login.from.ip().to_canonical();
+            let is_session = sessions.contains(&from) && known.is_connected(login.from);
+            if is_session {
+                allowlist.logged_in(from, *at);
+            }
+            !is_session && monotonic.since(*read) <= CONFIRMED_WITHIN
+        });
     }
 
     /// Ends bans of those who are allowed now.
@@ -1015,6 +1063,7 @@ impl<'a> Session<'a> {
         let facts = tokio::task::spawn_blocking(|| HostFacts::read(Path::new("/"))).await?;
         let monotonic = self.context.clock.monotonic();
         let sessions = self.sessions.look(&facts, self.context.clock.now(), monotonic);
+        self.confirm_logins(&sessions, monotonic);
         self.enforcer.allowlist.look(&facts, sessions, []);
         self.host_at = monotonic;
         Ok(())
@@ -1251,6 +1300,7 @@ impl<'a> Session<'a> {
         Kept {
             streams: self.streams.iter().map(Stream::state).chain(self.left.iter().cloned()).collect(),
             logins: self.enforcer.allowlist.logins().iter().map(|(address, at)| (*address, *at)).collect(),
+            disowned: self.enforcer.allowlist.disowned().iter().map(|(address, at)| (*address, *at)).collect(),
             counts: self.counts.clone(),
             simulated: self.simulated.iter().cloned().collect(),
         }
@@ -1342,17 +1392,31 @@ fn is_about_reading(what: &str) -> bool {
         && !what.starts_with(JAILS_OF)
 }
 
-/// Logins to sshd since then that the journal of systemd holds, where it is read for the first time: the last ones, within a bound.
-async fn past_journal_logins(context: &Context, streams: &[Stream], since: Time) -> Vec<(Login, Time)> {
-    let mut logins = Vec::new();
+/// Logins to sshd that the journal of systemd holds: since `since` where a jail reads it for the first time, and since the start of
+/// what is not known yet where jails read files, for of what those say of the past nobody knows who wrote it. The last ones, within a
+/// bound.
+async fn past_logins(
+    context: &Context,
+    streams: &[Stream],
+    since: Time,
+    since_of_files: Option<Time>,
+) -> Vec<(Login, Time)> {
     let new = streams.iter().filter(|stream| stream.is_new_journal_of_sshd());
-    for (settings, ..) in new.filter_map(Stream::journal) {
+    let mut searches: Vec<(JournalSettings, Time)> =
+        new.filter_map(Stream::journal).map(|(settings, ..)| (settings.clone(), since)).collect();
+    if let Some(since) = since_of_files.filter(|_| streams.iter().any(Stream::reads_files_of_sshd)) {
+        let by_sshd = ["_COMM=sshd", "+", "_COMM=sshd-session"].map(str::to_owned);
+        searches.push((JournalSettings { matches: vec![by_sshd.to_vec()], ..JournalSettings::default() }, since));
+    }
+    let mut logins = Vec::new();
+    for (settings, since) in searches {
         let now = context.clock.now();
         let read = async {
-            let mut journal = Journal::matching(&context.programs, settings, "^Accepted [a-z]", since, now)?;
+            let mut journal = Journal::matching(&context.programs, &settings, "^Accepted [a-z]", since, now)?;
             loop {
-                for line in journal.next().await?.lines {
-                    logins.extend(login(&line.text).map(|login| (login, line.time.min(now))));
+                for line in journal.next().await?.lines.iter().filter(|line| line.is_of_sshd) {
+                    let certain = login(&line.text).map(|login| Login { is_certain: true, ..login });
+                    logins.extend(certain.map(|login| (login, line.time.min(now))));
                 }
                 context.progress.tick();
             }

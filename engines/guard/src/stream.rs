@@ -13,17 +13,13 @@ use crate::act::{History, Ports, shown};
 use crate::detect::{Attempts, AttemptsState, BanLength, BanTimes, Failure, Offence};
 use crate::fail2ban::dates::{DateDetector, LogLine};
 use crate::fail2ban::filter::{Filter, FilterSet, LineError, Match, NoNames};
-use crate::login::{ACCEPTED, Login, login};
+use crate::login::{Login, login};
 use crate::plan::{RulePlan, SourcePlan, StreamPlan};
-use crate::source::{
-    Encoding, JournalBatch, JournalSettings, Notice, Positions, Tail, TailLimits, has_file, past_lines,
-};
+use crate::source::{Encoding, JournalBatch, JournalSettings, Notice, Positions, Tail, TailLimits, has_file};
 use crate::totals::RuleTotals;
 
 /// Addresses of failures that are counted apart in a minute; beyond it they are only counted as failures.
 const ADDRESSES_MAX: usize = 100_000;
-/// Most bytes of the logs of a stream in which earlier logins are searched for: the newest.
-const PAST_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// How far the date of a login may lie behind now: clocks and zones differ.
 const DATES_DIFFER: Span = Span::from_secs(3600);
 
@@ -320,9 +316,10 @@ impl Stream {
             found.lines += 1;
             let now = clock.now();
             if self.reads_sshd
+                && line.is_of_sshd
                 && let Some(login) = login(&line.text)
             {
-                found.logins.push((login, line.time.min(now)));
+                found.logins.push((Login { is_certain: true, ..login }, line.time.min(now)));
             }
             let rules = &mut self.rules;
             self.filters.set_in_operation(line.in_operation);
@@ -340,20 +337,9 @@ impl Stream {
         found
     }
 
-    /// Logins to sshd that its files tell of, and those that they were rotated to, back to `since`. Blocks for the disk.
-    pub(crate) fn past_logins(&mut self, since: Time, now: Time) -> Vec<(Login, Time)> {
-        let mut logins = Vec::new();
-        let Source::Files(_, patterns) = &self.source else { return logins };
-        if !self.reads_sshd {
-            return logins;
-        }
-        let (encoding, dates) = (self.encoding, &mut self.seek_dates);
-        past_lines(patterns, since, ACCEPTED.as_bytes(), PAST_BYTES_MAX, &mut |line, modified| {
-            let login = dated_login(dates, &encoding.decode(line), now);
-            // A date without a year may be of an earlier one: then it is later than the file.
-            logins.extend(login.filter(|(_, at)| *at >= since && *at <= modified + DATES_DIFFER));
-        });
-        logins
+    /// Whether it reads files of sshd.
+    pub(crate) const fn reads_files_of_sshd(&self) -> bool {
+        self.reads_sshd && matches!(self.source, Source::Files(..))
     }
 
     /// Whether it reads a log of sshd in the journal of systemd, from the start on.

@@ -22,36 +22,53 @@ fn is_allowed(at: &Path, address: &str) -> bool {
     allowed.as_array().is_some_and(|all| all.iter().any(|allowed| allowed["network"] == address))
 }
 
-/// The day of the takeover, and each restart: logins with a key that are older than what a jail looks back to, of before a rotation, or
-/// written while nothing ran, spare their addresses, and those with a password do not.
+/// Whoever runs a program on this host may have a file say that somebody logged in: it spares nobody that the kernel does not know as
+/// a session, not while a connection of theirs is held either. A login that it knows spares from then on, and over the next starts.
 #[test]
-fn logins_of_the_past_spare_from_the_first_ban_on() {
+fn a_login_that_a_file_tells_of_counts_once_it_is_a_session() {
     let bench = Bench::new();
     let folder = folder(SSHD, "", "");
     let at = folder.path().to_path_buf();
     let log = at.join("auth.log");
-    append(&at.join("auth.log.1"), login("9 days", "publickey", "10.97.70.1"));
-    append(&log, login("3 days", "publickey", "10.97.70.2") + &login("20 min", "publickey", "10.97.70.3"));
-    append(&log, login("5 min", "publickey", "10.97.70.4") + &login("5 min", "password", "10.97.70.5"));
-    let guests: Vec<String> = (1..=5).map(|last| format!("10.97.70.{last}")).collect();
-    append(&log, guests.iter().map(|guest| failures(guest, 3)).collect::<String>());
+    let ssh = Ssh::start(&bench, &at);
+    append(&log, login("3 days", "publickey", "10.97.70.2") + &login("5 min", "publickey", "10.97.70.4"));
     let up = bench.up(folder);
     ready(&at);
-    until_banned(&at, "10.97.70.5", "sshd");
-    assert_eq!(banned(&at), ["10.97.70.5 sshd"]);
-    assert!(guests[..4].iter().all(|guest| is_allowed(&at, guest)), "{:?}", ask(&at, &["allow"]));
+    let (_held, port) = ssh.held_from(10_000);
+    crate::harness::pause(3.0);
+    let (session, told) = ssh.session_from();
+    let [process, its_port] = told.split(' ').collect::<Vec<_>>()[..] else { panic!("{told}") };
+    let accepted = |address: &str, port: &str| {
+        let line = login("1 sec", "publickey", address);
+        line.replace("[811]", &format!("[{process}]")).replace("port 50000", &format!("port {port}"))
+    };
+    append(&log, accepted(ATTACKER, &port) + &accepted(OTHER, its_port) + &login("1 sec", "publickey", "10.97.70.6"));
+    eventually("the session to be found", || is_allowed(&at, OTHER).then_some(()));
+    let learned = || {
+        let allowed = ask(&at, &["allow"]).unwrap_or_default();
+        let is_login = |of: &&serde_json::Value| of["why"].as_str().is_some_and(|why| why.contains("login"));
+        allowed
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(is_login)
+            .map(|of| of["network"].to_string())
+            .collect::<Vec<_>>()
+    };
+    drop(session);
+    eventually("the login to be learned", || (learned() == [format!("\"{OTHER}\"")]).then_some(()));
+    let guests = ["10.97.70.2", "10.97.70.4", "10.97.70.6", OTHER, ATTACKER];
+    append(&log, guests.iter().map(|guest| failures(guest, 3)).collect::<String>());
+    until_banned(&at, ATTACKER, "sshd");
+    let expected: Vec<String> = banned(&at).into_iter().filter(|ban| !ban.starts_with(OTHER)).collect();
+    assert_eq!((banned(&at), expected.len()), (expected, 4));
 
     let before = agent(&at);
     signal(before, "KILL");
-    append(&log, login("1 sec", "publickey", "10.97.70.6") + &failures("10.97.70.6", 3) + &failures("10.97.70.7", 3));
     eventually("another agent", || Some(agent(&at)).filter(|pid| *pid != before));
+    append(&log, failures(OTHER, 3) + &failures("10.97.70.7", 3));
     until_banned(&at, "10.97.70.7", "sshd");
-    assert_eq!(banned(&at), ["10.97.70.5 sshd", "10.97.70.7 sshd"]);
-    assert!(is_allowed(&at, "10.97.70.6"));
-
-    // Who is banned already, and logs in from there all the same, over a connection of before.
-    append(&log, login("1 sec", "publickey", "10.97.70.7"));
-    eventually("the ban to be lifted", || (banned(&at) == ["10.97.70.5 sshd"]).then_some(()));
+    assert_eq!(learned(), [format!("\"{OTHER}\"")]);
     drop(up.stop());
 }
 
@@ -76,7 +93,7 @@ fn logins_of_the_past_are_found_in_the_journal_of_systemd() {
         let text = format!(
             "__CURSOR=s=0123456789abcdef0123456789abcdef;i={entry:x};b=11111111111111111111111111111111;m={entry:x};t={time:x};x={entry:x}\n\
              __REALTIME_TIMESTAMP={time}\n__MONOTONIC_TIMESTAMP={entry}\n_BOOT_ID=11111111111111111111111111111111\n\
-             _HOSTNAME=web\n_COMM=sshd\n_SYSTEMD_UNIT=ssh.service\nSYSLOG_IDENTIFIER=sshd\n_PID=812\nPRIORITY=6\n\
+             _HOSTNAME=web\n_UID=0\n_COMM=sshd\n_SYSTEMD_UNIT=ssh.service\nSYSLOG_IDENTIFIER=sshd\n_PID=812\nPRIORITY=6\n\
              MESSAGE={message}\n\n"
         );
         writer.stdin.as_mut().expect("piped").write_all(text.as_bytes()).expect("written");
@@ -130,32 +147,42 @@ impl<'a> Ssh<'a> {
         Self { bench, at: at.to_owned(), _sshd: sshd }
     }
 
-    /// Starts a client, which has written a line once it is in.
-    fn client(&self, program: &[&str]) -> Daemon {
+    /// Starts a client, which has written a line once it is in: that line.
+    fn client(&self, program: &[&str]) -> (Daemon, String) {
         use std::io::BufRead as _;
         let mut client = self.bench.outside(program).stdout(Stdio::piped()).spawn().expect("it starts");
         let mut line = String::new();
         std::io::BufReader::new(client.stdout.as_mut().expect("piped")).read_line(&mut line).expect("it is in");
         assert!(!line.is_empty(), "{program:?} ended");
-        Daemon(client)
+        (Daemon(client), line.trim().to_owned())
     }
 
     /// Holds connections of the attacker: the first one is there, and each further one comes so many seconds later.
     fn held(&self, every: u32) -> Daemon {
+        self.held_from(every).0
+    }
+
+    /// The same, and the port that the first one comes from.
+    fn held_from(&self, every: u32) -> (Daemon, String) {
         let hold = format!(
             "import socket, time\nheld = []\nwhile True:\n    s = socket.create_connection(('{HOST}', 2222), 20, ('{ATTACKER}', 0))\n    \
-             held.append(s); s.recv(9); print('held', flush=True); time.sleep({every})"
+             held.append(s); s.recv(9); print(s.getsockname()[1], flush=True); time.sleep({every})"
         );
         self.client(&["/usr/bin/python3", "-c", &hold])
     }
 
     /// A session from the other address.
     fn session(&self) -> Daemon {
+        self.session_from().0
+    }
+
+    /// The same, with the process that serves it and the port that it comes from.
+    fn session_from(&self) -> (Daemon, String) {
         let (key, host) = (self.at.join("key"), format!("root@{HOST}"));
         let options = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR", "BatchMode=yes"];
         let mut ssh = vec!["ssh", "-F", "none", "-b", OTHER, "-i", key.to_str().expect("UTF-8"), "-p", "2222"];
         ssh.extend(options.iter().flat_map(|option| ["-o", option]));
-        ssh.extend([host.as_str(), "echo in; sleep 10000"]);
+        ssh.extend([host.as_str(), "set -- $SSH_CONNECTION; echo $PPID $2; sleep 10000"]);
         self.client(&ssh)
     }
 }

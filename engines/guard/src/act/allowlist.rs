@@ -102,6 +102,8 @@ pub struct Allowlist {
     sessions: BTreeSet<IpAddr>,
     /// When somebody last logged in from there.
     logins: BTreeMap<IpAddr, Time>,
+    /// Whose logins up to then are not believed: somebody has taken them off.
+    disowned: BTreeMap<IpAddr, Time>,
     logins_kept: Span,
 }
 
@@ -109,13 +111,26 @@ impl Allowlist {
     /// The list with the networks of the policy; sources of logins count for `logins_kept`.
     pub fn new(configured: impl IntoIterator<Item = IpNet>, logins_kept: Span) -> Self {
         let configured = configured.into_iter().map(canonical).collect();
-        let (spared, of_host, sessions, logins) = Default::default();
-        Self { configured, spared, of_host, sessions, logins, logins_kept }
+        let (spared, of_host, sessions, logins, disowned) = Default::default();
+        Self { configured, spared, of_host, sessions, logins, disowned, logins_kept }
     }
 
     /// Who logged in, and when last: to be kept over a restart.
     pub const fn logins(&self) -> &BTreeMap<IpAddr, Time> {
         &self.logins
+    }
+
+    /// Takes off what was learned of an address from logins: only later ones count. Whether there was one.
+    pub fn disown(&mut self, from: IpAddr, now: Time) -> bool {
+        let from = from.to_canonical();
+        self.disowned.insert(from, now);
+        bound(&mut self.disowned);
+        self.logins.remove(&from).is_some()
+    }
+
+    /// Whose logins up to when are not believed: to be kept over a restart.
+    pub const fn disowned(&self) -> &BTreeMap<IpAddr, Time> {
+        &self.disowned
     }
 
     /// Replaces the networks of the policy.
@@ -155,21 +170,20 @@ impl Allowlist {
 
     /// Somebody logged in from there.
     pub fn logged_in(&mut self, from: IpAddr, at: Time) {
-        if no_sender(canonical(IpNet::from(from))) {
+        let is_disowned = self.disowned.get(&from.to_canonical()).is_some_and(|until| at <= *until);
+        if is_disowned || no_sender(canonical(IpNet::from(from))) {
             return;
         }
         let last = self.logins.entry(from.to_canonical()).or_insert(at);
         *last = (*last).max(at);
-        if self.logins.len() > LOGINS_MAX {
-            let oldest = self.logins.iter().min_by_key(|(_, at)| **at).map(|(address, _)| *address);
-            oldest.map(|address| self.logins.remove(&address));
-        }
+        bound(&mut self.logins);
     }
 
     /// Forgets logins of long ago.
     pub fn forget(&mut self, now: Time) {
         let kept = self.logins_kept;
         self.logins.retain(|_, at| now.since(*at) <= kept);
+        self.disowned.retain(|_, at| now.since(*at) <= kept);
     }
 
     /// All that is allowed but loopback, with why.
@@ -244,6 +258,14 @@ impl Allowlist {
             }
         }
         (IpNet::aggregate(&all), left_out)
+    }
+}
+
+/// Forgets the oldest where there are too many.
+fn bound(addresses: &mut BTreeMap<IpAddr, Time>) {
+    if addresses.len() > LOGINS_MAX {
+        let oldest = addresses.iter().min_by_key(|(_, at)| **at).map(|(address, _)| *address);
+        oldest.map(|address| addresses.remove(&address));
     }
 }
 

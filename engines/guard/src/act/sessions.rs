@@ -4,7 +4,9 @@
 //! banned. So a connection says nothing. These do:
 //!
 //! * systemd-logind or utmp names the address as that of a session of sshd, and it has a connection;
-//! * a process of sshd serves somebody who is logged in, and its log, or logind, says from where it was accepted. sshd names its
+//! * a process of sshd serves somebody who is logged in, and logind, or its log, says from where it was accepted. A file of a log
+//!   holds what any user of this host hands to syslog, so it only tells of several connections that came when the process was started
+//!   which one is its. sshd names its
 //!   processes: `sshd: deploy@pts/0` and `sshd: deploy` are behind the login, what ends with `[priv]`, `[net]` or `[accepted]` is
 //!   before it. Only processes of root count, and children of those: a title of one's own is none of sshd;
 //! * a process of sshd serves somebody who is logged in, and the kernel marks the packets of one of the connections that may be its as
@@ -220,8 +222,8 @@ pub struct Sessions {
     /// In hundredths of a second from the boot.
     looked_at: u64,
     markings: Markings,
-    /// Which process accepted whom, and when, as its log says.
-    accepted: BTreeMap<u32, (SocketAddr, Time)>,
+    /// Which process accepted whom, and when, as its log says, and whether it is certain that sshd says so.
+    accepted: BTreeMap<u32, (SocketAddr, Time, bool)>,
     /// Since when there is a session of which the source is not known.
     unknown_since: Option<Monotonic>,
     unknown: Option<&'static str>,
@@ -246,16 +248,24 @@ impl Sessions {
         self.settings = settings;
     }
 
-    /// The log of sshd says that this process has let somebody in.
-    pub fn accepted(&mut self, process: u32, from: SocketAddr, at: Time) {
-        let last = self.accepted.entry(process).or_insert((from, at));
-        if at >= last.1 {
-            *last = (from, at);
+    /// The log of sshd says that this process has let somebody in. What others may have written replaces neither what sshd has
+    /// written, nor what is of a connection that is there.
+    pub fn accepted(&mut self, process: u32, from: SocketAddr, at: Time, is_certain: bool) {
+        let is_better = |(of, before, was_certain): &(SocketAddr, Time, bool)| {
+            at >= *before && (is_certain || !was_certain && !self.is_connected(*of))
+        };
+        if self.accepted.get(&process).is_none_or(is_better) {
+            self.accepted.insert(process, (from, at, is_certain));
         }
         if self.accepted.len() > ACCEPTED_MAX {
-            let oldest = self.accepted.iter().min_by_key(|(_, (_, at))| *at).map(|(process, _)| *process);
+            let oldest = self.accepted.iter().min_by_key(|(_, (_, at, _))| *at).map(|(process, _)| *process);
             oldest.map(|process| self.accepted.remove(&process));
         }
+    }
+
+    /// Whether there was a connection from there at the last look.
+    pub fn is_connected(&self, from: SocketAddr) -> bool {
+        self.followed.keys().any(|(_, peer)| *peer == from)
     }
 
     /// Why it can't be told from where somebody is logged in; `None` while it can.
@@ -279,7 +289,11 @@ impl Sessions {
                 now - Span::from_millis(i64::try_from(facts.uptime.saturating_sub(process.started)).unwrap_or(0) * 10);
             match (self.accepted.get(&process.id), facts.leaders.get(&process.id)) {
                 // A process of before may have had the number, or one of another namespace that writes to the same log.
-                (Some((from, at)), _) if *at >= began - LOG_BEHIND && peers.contains(from) => {
+                (Some((from, at, is_certain)), _)
+                    if *at >= began - LOG_BEHIND
+                        && peers.contains(from)
+                        && (*is_certain || self.may_serve(process.started, *from)) =>
+                {
                     found.insert(from.ip().to_canonical());
                     taken.insert(*from);
                 }
@@ -294,6 +308,12 @@ impl Sessions {
         let left_out = !left.is_empty() && self.deduce(&left, others, facts, &taken, &mut found);
         self.judge(facts, left_out, &found, monotonic);
         found
+    }
+
+    /// Whether a process that was started then may serve the connection from there.
+    fn may_serve(&self, started: u64, from: SocketAddr) -> bool {
+        let mut of_peer = self.followed.iter().filter(|((_, peer), _)| *peer == from);
+        of_peer.any(|(_, followed)| followed.may_be_served_by(started))
     }
 
     /// Follows the connections that there are now, beside these processes, sorted by their start.

@@ -234,7 +234,7 @@ fn jails_of_the_journal_go_on_behind_their_last_entry() {
     };
     let entry = |host: &mut Host, which: usize, cursor: &str| {
         let (text, time) = (" from 192.0.2.1: line 1".to_owned(), host.clock.now());
-        let lines = vec![JournalLine { text, time, in_operation: true }];
+        let lines = vec![JournalLine { text, time, in_operation: true, is_of_sshd: false }];
         let batch = JournalBatch { lines, cursor: Some(cursor.to_owned()) };
         let stream = host.streams.get_mut(which).expect("a stream");
         stream.entries(batch, &host.clock, &host.history, &mut || 0);

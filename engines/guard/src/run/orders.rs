@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use serde_json::json;
 
 use super::Session;
-use crate::act::{Ban, BanKey, Done, Origin, Ports, Request, later, shown};
+use crate::act::{Allowed, Ban, BanKey, Done, Origin, Ports, Refusal, Request, later, shown};
 use crate::door::{BANS_SHOWN, BanOrder, ImportedBan, Wish};
 use crate::lists;
 use crate::simulation::SimulatedBan;
@@ -36,6 +36,17 @@ impl Session<'_> {
                 let allowed =
                     allowed.map(|(network, why)| json!({ "network": shown(network), "why": why.to_string() }));
                 Reply::json(&allowed.collect::<Vec<_>>())
+            }
+            Wish::Disown(address) => {
+                let is_known = self.enforcer.allowlist.disown(address, self.context.clock.now());
+                self.unconfirmed.retain(|(login, ..)| login.from.ip() != address);
+                // Before the answer: after a restart it must not be back.
+                self.keep().await?;
+                let still = self.enforcer.allowlist.why(address).map(|why| why.to_string());
+                if let Err(error) = self.enforcer.allow_changed().await {
+                    self.unenforced(&error.to_string()).await?;
+                }
+                Reply::json(&json!({ "removed": is_known, "address": address.to_string(), "allowed": still }))
             }
             Wish::Ban(BanOrder { network, lasts }) => {
                 let request = Request {
@@ -120,6 +131,13 @@ impl Session<'_> {
 
     async fn answer(&mut self, done: Vec<Done>) -> Result<Reply, EngineError> {
         let reply = done.iter().find_map(|done| match done {
+            Done::Refused(_, refusal @ Refusal::Allowed { allowed, why: Allowed::Login, .. }) => {
+                let allowed = shown(*allowed);
+                Some(Reply::error(
+                    409,
+                    &format!("{refusal}. If nobody of yours logs in from there, `garant guard allow remove {allowed}` takes it off"),
+                ))
+            }
             Done::Refused(_, refusal) => Some(Reply::error(409, &refusal.to_string())),
             Done::Banned(ban) | Done::Prolonged(ban) => Some(Reply::json(&json!({
                 "banned": true,

@@ -812,3 +812,45 @@ async fn recidive_needs_no_log_and_an_empty_banaction_is_named() {
         running.reload("[web]\naction = %(banaction)s[port=22]\nbanaction =\n").expect_err("no name").to_string();
     assert!(failure.contains("banaction") && failure.contains("before the bracket"), "{failure}");
 }
+
+/// A user of this host writes into the log of sshd, by syslog: nobody is spared by that. What was learned can be taken off.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forged_login_spares_nobody_and_what_was_learned_can_be_taken_off() {
+    let log = "[sshd]\nenabled = true\nlogpath = @/auth.log\nfilter = sshd\n";
+    let mut running = Running::start("", |_, at| {
+        write(at, "fail2ban/filter.d/sshd.conf", "[Definition]\nfailregex = ^.*sshd.* Failed .* from <HOST> \n");
+        write(at, "fail2ban/jail.local", log);
+        let line = |address: &str| {
+            format!("{DATE} web sshd[4711]: Accepted publickey for root from {address} port 22 ssh2: RSA SHA256:a\n")
+        };
+        append(at, "auth.log", &line("10.68.0.1"));
+    })
+    .await;
+    let allowed = |running: &Running| running.json(&["allow"]).to_string();
+    append(
+        running.folder.path(),
+        "auth.log",
+        &format!("{DATE} web sshd[4712]: Accepted publickey for root from 10.68.0.2 port 22 ssh2: RSA SHA256:a\n"),
+    );
+    running.until("the lines", |running| running.json(&["status"])["lines"].as_u64() >= Some(2)).await;
+    assert!(!allowed(&running).contains("10.68.0."), "{}", allowed(&running));
+    running.guard(&["ban", "10.68.0.2"]).expect("banned");
+    // As kept by an earlier release, or learned from the kernel.
+    running.world.stop.cancel();
+    running.task.await.expect("it ends").expect("in order");
+    let kept = running.folder.path().join("state/logs.json");
+    let mut state: Value = serde_json::from_slice(&std::fs::read(&kept).expect("kept")).expect("JSON");
+    state["logins"] = json!([["10.68.0.3", running.world.now()]]);
+    std::fs::write(&kept, state.to_string()).expect("written");
+    running = Running::run(running.folder, running.world.restarted(Span::from_secs(1)), running.settings).await;
+    let refused = running.guard(&["ban", "10.68.0.3"]).expect_err("it is spared");
+    assert!(format!("{refused} {:?}", refused.why()).contains("garant guard allow remove 10.68.0.3"), "{refused}");
+    let (_, said) = running.guard(&["allow", "remove", "10.68.0.3"]).expect("taken off");
+    assert!(said.contains("10.68.0.3 is taken off"), "{said}");
+    assert!(!allowed(&running).contains("10.68.0.3"));
+    let running = running.restarted().await;
+    assert!(!allowed(&running).contains("10.68.0.3"));
+    running.guard(&["ban", "10.68.0.3"]).expect("banned");
+    let (_, said) = running.guard(&["allow", "remove", "127.0.0.1"]).expect("an answer");
+    assert!(said.contains("was not learned") && said.contains("loopback"), "{said}");
+}

@@ -10,7 +10,7 @@ const NAME_MAX: usize = 64;
 const VALUES_MAX: usize = 16;
 
 /// Fields that are kept.
-pub(super) const FIELDS: [&str; 11] = [
+pub(super) const FIELDS: [&str; 12] = [
     "__CURSOR",
     "__REALTIME_TIMESTAMP",
     "__MONOTONIC_TIMESTAMP",
@@ -21,6 +21,7 @@ pub(super) const FIELDS: [&str; 11] = [
     "_COMM",
     "SYSLOG_PID",
     "_PID",
+    "_UID",
     "MESSAGE",
 ];
 

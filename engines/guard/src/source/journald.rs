@@ -65,6 +65,8 @@ pub struct JournalLine {
     pub time: Time,
     /// It was written after this started to read: before, a filter drops what is older than `findtime`.
     pub in_operation: bool,
+    /// A program of root that is called sshd has written it, as journald saw by itself. Other fields are what a program says of itself.
+    pub is_of_sshd: bool,
 }
 
 /// Entries that came together. What is made of them is committed together with the cursor.
@@ -252,7 +254,8 @@ impl Journal {
                 if let Some(time) = time_of(&entry) {
                     *in_operation |= time >= started - Span::from_secs(1);
                     let in_operation = *in_operation;
-                    batch.lines.push(JournalLine { text: line_of(&entry, encoding), time, in_operation });
+                    let (text, is_of_sshd) = (line_of(&entry, encoding), is_of_sshd(&entry));
+                    batch.lines.push(JournalLine { text, time, in_operation, is_of_sshd });
                 }
             })?;
             if batch.lines.len() >= ENTRIES_MAX {
@@ -284,6 +287,11 @@ fn micros(value: &[u8]) -> Option<i64> {
 fn time_of(entry: &Entry) -> Option<Time> {
     let source = entry.get("_SOURCE_REALTIME_TIMESTAMP").and_then(micros);
     source.or_else(|| micros(entry.get("__REALTIME_TIMESTAMP")?)).map(Time::from_micros)
+}
+
+/// Whether journald saw a program of root that is called sshd write it.
+fn is_of_sshd(entry: &Entry) -> bool {
+    entry.get("_UID") == Some(b"0") && matches!(entry.get("_COMM"), Some(b"sshd" | b"sshd-session"))
 }
 
 /// A value as text: UTF-8 where it is, else in the encoding of the jail.
@@ -384,6 +392,21 @@ mod tests {
         let mut entries = Vec::new();
         ExportParser::new().read(&text, |entry| entries.push(entry)).expect("the format");
         entries.remove(0)
+    }
+
+    #[test]
+    fn only_a_program_of_root_is_sshd() {
+        for (fields, expected) in [
+            (&[("_UID", "0"), ("_COMM", "sshd")][..], true),
+            (&[("_UID", "0"), ("_COMM", "sshd-session"), ("SYSLOG_IDENTIFIER", "sshd")], true),
+            (&[("_UID", "33"), ("_COMM", "sshd")], false),
+            (&[("_UID", "0"), ("_COMM", "logger"), ("SYSLOG_IDENTIFIER", "sshd")], false),
+            (&[("_COMM", "sshd")], false),
+            (&[("_UID", "33"), ("_UID", "0"), ("_COMM", "sshd")], false),
+        ] {
+            let fields: Vec<_> = fields.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
+            assert_eq!(is_of_sshd(&entry(&fields)), expected, "{fields:?}");
+        }
     }
 
     #[test]

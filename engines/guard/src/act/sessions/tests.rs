@@ -145,6 +145,31 @@ fn a_session_is_known_by_the_process_that_serves_it() {
     }
 }
 
+/// What a user of this host may have written into the log makes nobody a session whose connection came at another time, nor does it
+/// take the place of what the log said before.
+#[test]
+fn a_line_that_anybody_may_have_written_only_tells_connections_of_one_moment_apart() {
+    let mut host = Host::new();
+    let mut sessions = sessions();
+    let at = Time::from_secs(1_800_000_000);
+    let [operator, attacker] = [OPERATOR, ATTACKER].map(|(_, peer)| peer.parse().expect("an address"));
+    host.connections(&[ATTACKER]);
+    host.attempt(600, host.uptime - 10);
+    assert_eq!(host.look(&mut sessions, 0), NOBODY);
+    let both = [ATTACKER, OPERATOR, ("192.0.2.7:22", "198.51.100.67:6001")];
+    host.connections(&both);
+    host.session(700, host.uptime + 350);
+    host.attempt(800, host.uptime + 350);
+    assert_eq!(host.look(&mut sessions, 5), NOBODY, "two came at once");
+    let mut forged = sessions.clone();
+    forged.accepted(700, attacker, at, false);
+    assert_eq!(host.look(&mut forged, 5), NOBODY);
+    assert!(forged.is_connected(attacker) && !forged.is_connected("198.51.100.66:1".parse().expect("an address")));
+    sessions.accepted(700, operator, at, false);
+    sessions.accepted(700, attacker, at, false);
+    assert_eq!(host.look(&mut sessions, 5), ["198.51.100.1"]);
+}
+
 /// For root there is one process; SFTP within it is none of its own.
 #[test]
 fn a_session_of_root_is_one_process() {
@@ -171,16 +196,16 @@ fn who_can_not_be_told_apart_is_not_allowed() {
     let mut told = both.clone();
     let from = OPERATOR.1.parse().expect("an address");
     // Another process had the number long before: what it accepted is somebody else's.
-    told.accepted(700, "198.51.100.99:1".parse().expect("ok"), Time::from_secs(1_700_000_000));
+    told.accepted(700, "198.51.100.99:1".parse().expect("ok"), Time::from_secs(1_700_000_000), true);
     assert_eq!(host.look(&mut told, 5), NOBODY);
     // One of a container that logs to the same file.
-    told.accepted(700, "198.51.100.99:1".parse().expect("ok"), Time::from_secs(1_800_000_000 - 200));
+    told.accepted(700, "198.51.100.99:1".parse().expect("ok"), Time::from_secs(1_800_000_000 - 200), true);
     assert_eq!(host.look(&mut told, 5), NOBODY);
-    told.accepted(700, from, Time::from_secs(1_800_000_000 - 100));
+    told.accepted(700, from, Time::from_secs(1_800_000_000 - 100), true);
     assert_eq!(host.look(&mut told, 5), ["198.51.100.1"]);
     assert_eq!(told.unknown(), None);
     // An attempt that has the number of a log's line is none.
-    told.accepted(600, ATTACKER.1.parse().expect("ok"), Time::from_secs(1_800_000_000));
+    told.accepted(600, ATTACKER.1.parse().expect("ok"), Time::from_secs(1_800_000_000), true);
     assert_eq!(host.look(&mut told, 5), ["198.51.100.1"]);
     host.connections(&[operator]);
     host.end(600);
@@ -558,7 +583,7 @@ fn a_session_of_a_real_sshd_is_told_from_a_held_connection() {
         both.processes.iter().flatten().find(|process| process.stage == Stage::Session).expect("there is one");
     let from =
         both.sockets.accepted.keys().find(|(_, peer)| peer.ip().to_string() == OPERATOR4).expect("there is one").1;
-    later.accepted(session.id, from, NOW);
+    later.accepted(session.id, from, NOW, true);
     assert_eq!(ssh.look(&mut later), [OPERATOR4]);
 }
 
