@@ -2,6 +2,10 @@
 //!
 //! A list that can't be read stays as it was read last; its copy is in the state of the engine, so a restart without the network
 //! bans the same. One that was never read bans nobody, and is said.
+//!
+//! What a server answers may be no list: a page that says that it is being repaired, or half of a file that is just being made. So an
+//! answer without a network counts as none, and one with fewer than half of the networks that there were is taken once each answer
+//! of a day was such. A file is taken as it is: whoever writes it is on this host.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -9,8 +13,8 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use engine::Context;
-use engine::http::{Method, Request};
-use event::Span;
+use engine::http::{HeaderMap, Method, Request, header};
+use event::{Span, Time};
 use ipnet::IpNet;
 
 use crate::act::read_list;
@@ -22,6 +26,9 @@ const NETWORKS_MAX: usize = 30_000;
 const ADDRESSES_MAX: u64 = 1 << 30;
 /// What that means of a list that can't be read.
 const NEVER_READ: &str = "it was never read, and nobody is banned by it";
+/// Of a list with at least so many networks, an answer with fewer than half of them is doubted, for so long.
+const DOUBTED_FROM: usize = 20;
+const DOUBTED_FOR: Span = Span::from_days(1);
 /// How often lists are read again.
 pub(crate) const EVERY: Span = Span::from_secs(3600);
 
@@ -82,31 +89,18 @@ pub(crate) async fn read(lists: &[String], state: &Path, context: &Context) -> R
     for list in lists {
         let (mut reasons, mut is_unknown) = (Vec::new(), false);
         let copy = state.join(copy_name(list));
-        let text = match fetch(list, context).await {
-            Ok((text, is_whole)) => {
-                if !is_whole {
-                    reasons.push(format!("it has more than {BYTES_MAX} bytes: what comes after them is left out"));
-                }
-                // The networks alone: what else a file that was named by mistake holds is nobody's business.
-                let (networks, _) = read_list(&text, NETWORKS_MAX);
-                let lines: Vec<String> = networks.iter().map(ToString::to_string).collect();
-                let (path, bytes) = (copy, lines.join("\n").into_bytes());
-                let kept = tokio::task::spawn_blocking(move || store::write_whole(&path, &bytes, 0o600)).await;
-                if !matches!(kept, Ok(Ok(()))) {
-                    tracing::warn!(list, "no copy of the list could be kept");
-                }
-                text
+        let (fetched, now) = (fetch(list, context).await, context.clock.now());
+        let is_url = !list.starts_with('/');
+        let settled = tokio::task::spawn_blocking(move || settle(fetched, is_url, &copy, now)).await;
+        let text = match settled {
+            Ok((text, said)) => {
+                is_unknown = text.is_none();
+                reasons.extend(said);
+                text.unwrap_or_default()
             }
-            Err(reason) => {
-                let last = tokio::task::spawn_blocking(move || std::fs::read_to_string(copy)).await;
-                let last = last.ok().and_then(Result::ok);
-                is_unknown = last.is_none();
-                reasons.push(if is_unknown {
-                    format!("{reason}: {NEVER_READ}")
-                } else {
-                    format!("{reason}: the list is as it was read last")
-                });
-                last.unwrap_or_default()
+            Err(error) => {
+                reasons.push(format!("it was not read: {error}"));
+                String::new()
             }
         };
         let room = NETWORKS_MAX.saturating_sub(networks.len());
@@ -132,6 +126,61 @@ pub(crate) async fn read(lists: &[String], state: &Path, context: &Context) -> R
         }
     }
     (networks, wrong)
+}
+
+/// The text of a list after it was fetched, and what is wrong with it; none of one that was never read. Blocks for the disk.
+fn settle(
+    fetched: Result<(String, bool), String>,
+    is_url: bool,
+    copy: &Path,
+    now: Time,
+) -> (Option<String>, Option<String>) {
+    let last = std::fs::read_to_string(copy).ok();
+    let doubted = copy.with_extension("doubted");
+    let networks_of = |text: &str| read_list(text, NETWORKS_MAX).0;
+    let as_before = |last: Option<String>, reason: String| match last {
+        Some(last) => (Some(last), Some(format!("{reason}: the list is as it was read last"))),
+        None => (None, Some(format!("{reason}: {NEVER_READ}"))),
+    };
+    let (text, is_whole) = match fetched {
+        Ok(fetched) => fetched,
+        Err(reason) => return as_before(last, reason),
+    };
+    let networks = networks_of(&text);
+    if is_url {
+        let before = last.as_deref().map_or(0, |last| networks_of(last).len());
+        if networks.is_empty() {
+            return as_before(last, "its server answers with nothing that is a network".to_owned());
+        }
+        if before >= DOUBTED_FROM && networks.len() < before.div_ceil(2) {
+            let since = std::fs::read_to_string(&doubted).ok().and_then(|text| text.trim().parse().ok());
+            let is_first = since.is_none();
+            if now.since(since.map_or(now, Time::from_secs)) < DOUBTED_FOR {
+                if is_first
+                    && let Err(error) =
+                        store::write_whole(&doubted, (now.micros() / 1_000_000).to_string().as_bytes(), 0o600)
+                {
+                    tracing::warn!(%error, "since when a list is doubted could not be kept");
+                }
+                let reason = format!(
+                    "its server answers with {} networks, where there were {before}: that is believed once each answer of a day is \
+                     such, or at the next `garant guard reload` when {} is deleted",
+                    networks.len(),
+                    copy.display()
+                );
+                return as_before(last, reason);
+            }
+        }
+        // It is not there, most of the time.
+        drop(std::fs::remove_file(&doubted));
+    }
+    // The networks alone: what else a file that was named by mistake holds is nobody's business.
+    let lines: Vec<String> = networks.iter().map(ToString::to_string).collect();
+    if let Err(error) = store::write_whole(copy, lines.join("\n").as_bytes(), 0o600) {
+        tracing::warn!(%error, "no copy of a list could be kept");
+    }
+    let cut = (!is_whole).then(|| format!("it has more than {BYTES_MAX} bytes: what comes after them is left out"));
+    (Some(text), cut)
 }
 
 /// How many IPv4 addresses these networks hold that would be banned.
@@ -173,10 +222,17 @@ async fn fetch(list: &str, context: &Context) -> Result<(String, bool), String> 
     }
     let request = Request::new(Method::GET, list).within(Span::from_secs(30)).body_bytes_max(BYTES_MAX);
     let response = request.send(&context.net).await.map_err(|error| format!("it can't be fetched ({error})"))?;
-    if response.status != 200 {
-        return Err(format!("its server answers with status {}", response.status));
+    refusal(response.status, &response.headers).map_or_else(|| Ok(text_of(response.body.to_vec())), Err)
+}
+
+/// Why an answer is no list, by its head.
+fn refusal(status: u16, headers: &HeaderMap) -> Option<String> {
+    if status != 200 {
+        return Some(format!("its server answers with status {status}"));
     }
-    Ok(text_of(response.body.to_vec()))
+    // None was asked for, so what is in it can't be read.
+    let encoding = headers.get(header::CONTENT_ENCODING).filter(|encoding| *encoding != "identity")?;
+    Some(format!("its server answers with the content-encoding {encoding:?}, which was not asked for"))
 }
 
 /// The name of the copy of a list: letters and digits of its own, and no two alike.
@@ -195,9 +251,54 @@ fn sum(text: &str) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use event::Time;
-
     use super::*;
+
+    /// A server that is being repaired, or sends half of a list, lifts no bans; one that says the same for a day is believed.
+    #[test]
+    fn an_answer_that_is_no_list_or_half_of_one_is_doubted() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let copy = folder.path().join("list-x");
+        let list = |count: u32| (0..count).map(|n| format!("198.18.{n}.0/24\n")).collect::<Vec<_>>().concat();
+        let at = |hours: i64| Time::from_secs(1_800_000_000 + hours * 3600);
+        let asked = |text: &str, hours: i64| {
+            let (text, said) = settle(Ok((text.to_owned(), true)), true, &copy, at(hours));
+            (text.map(|text| read_list(&text, 100).0.len()), said.unwrap_or_default())
+        };
+        let (none, said) = asked("<html>maintenance</html>\n", 0);
+        assert!(none.is_none() && said.contains("never read"), "{said}");
+        assert_eq!(asked(&list(40), 1), (Some(40), String::new()));
+        for text in ["", "; nothing\n", "<html>maintenance</html>\n", "\u{1f}\u{fffd}\n"] {
+            let (networks, said) = asked(text, 100);
+            assert!(
+                networks == Some(40) && said.contains("nothing that is a network") && said.contains("read last"),
+                "{said}"
+            );
+        }
+        assert_eq!(asked(&list(20), 101), (Some(20), String::new()), "half of it is believed");
+        assert_eq!(asked(&list(40), 102), (Some(40), String::new()));
+        let (networks, said) = asked(&list(19), 103);
+        assert!(networks == Some(40) && said.contains("19 networks, where there were 40"), "{said}");
+        assert_eq!(asked(&list(19), 126).0, Some(40));
+        // An answer in between that is good begins it anew.
+        assert_eq!(asked(&list(39), 126).0, Some(39));
+        assert_eq!(asked(&list(3), 130).0, Some(39));
+        assert_eq!(asked(&list(2), 154), (Some(2), String::new()));
+        assert_eq!(asked(&list(1), 155), (Some(1), String::new()), "small ones are believed");
+        // A file is as it is.
+        let (text, said) = settle(Ok((String::new(), true)), false, &copy, at(156));
+        assert_eq!((text.as_deref(), said), (Some(""), None));
+    }
+
+    #[test]
+    fn an_answer_in_an_encoding_that_was_not_asked_for_is_refused() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(refusal(200, &headers), None);
+        assert!(refusal(503, &headers).is_some_and(|reason| reason.contains("503")));
+        headers.insert(header::CONTENT_ENCODING, "gzip".parse().expect("a value"));
+        assert!(refusal(200, &headers).is_some_and(|reason| reason.contains("gzip")));
+        headers.insert(header::CONTENT_ENCODING, "identity".parse().expect("a value"));
+        assert_eq!(refusal(200, &headers), None);
+    }
 
     #[tokio::test]
     async fn a_list_that_is_gone_stays_as_it_was() {
