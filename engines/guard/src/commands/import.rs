@@ -315,7 +315,7 @@ fn imported_ban(ban: &Fail2banBan, network: IpNet, of_jail: BanTime) -> Imported
     });
     // What ends after everybody is for ever.
     let end = ban.time_of_ban.saturating_add(ban_time);
-    let until = (ban_time >= 0 && end < YEAR_3000_S).then(|| Time::from_secs(end));
+    let until = (ban_time != -1 && end < YEAR_3000_S).then(|| Time::from_secs(end));
     let rule = engine::printable::text(&ban.jail).into_owned();
     ImportedBan { network, rule, since, until, count: ban.ban_count, ports: None }
 }

@@ -267,6 +267,9 @@ fn ban<'a>(name: &str, option: &impl Fn(&str) -> &'a str) -> BanAction {
             }
         }
     }
+    if !all_ports && kind != "custom" && ports.is_empty() && !widened {
+        changes.push("`port` is empty, with which its command fails: all ports are closed".to_owned());
+    }
     let (mut tcp, mut udp) = (false, false);
     for protocol in words(option("protocol")) {
         match protocol.to_lowercase().as_str() {

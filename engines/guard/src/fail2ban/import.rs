@@ -211,6 +211,7 @@ fn summary(jail: &Jail) -> String {
     };
     let length = match jail.ban_time {
         BanTime::Forever => "for ever".to_owned(),
+        BanTime::For(span) if span.secs() <= 0 => format!("for {} s, which is nobody", span.secs()),
         BanTime::For(span) => format!("for {} s", span.secs()),
     };
     let bans = jail.actions.iter().any(|action| matches!(action.kind, ActionKind::Ban(_)));

@@ -107,9 +107,9 @@ pub struct LogPath {
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Debug)]
 #[serde(rename_all = "snake_case")]
 pub enum BanTime {
-    /// For ever: a negative time.
+    /// For ever: -1.
     Forever,
-    /// For so long.
+    /// For so long; nobody is banned where that is not positive.
     For(Span),
 }
 

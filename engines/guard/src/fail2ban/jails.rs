@@ -285,7 +285,7 @@ impl Values<'_> {
             max_retry: self.count("maxretry", 3),
             max_matches: self.count("maxmatches", 50),
             find_time: Span::from_secs(find_time),
-            ban_time: if ban_time < 0 { BanTime::Forever } else { BanTime::For(Span::from_secs(ban_time)) },
+            ban_time: if ban_time == -1 { BanTime::Forever } else { BanTime::For(Span::from_secs(ban_time)) },
             increment: self.increment(),
             ignored: words.into_iter().take(LIST_MAX).map(Ignored::parse).collect(),
             ignore_self: self.text("ignoreself").is_none_or(|text| text == "True"),

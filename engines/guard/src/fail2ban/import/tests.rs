@@ -123,6 +123,25 @@ fn a_port_without_a_number_closes_all_and_is_told() {
 }
 
 #[test]
+fn an_empty_port_closes_all_and_is_told() {
+    let report = report("[web]\nenabled = true\naction = nftables[port=\"\"]\n");
+    assert_eq!(
+        told(&report.changes),
+        ["jail.local:3: nftables: `port` is empty, with which its command fails: all ports are closed"]
+    );
+}
+
+/// -1 is for ever, and any other negative time bans nobody, as with fail2ban.
+#[test]
+fn a_negative_time_bans_nobody() {
+    let of = |time: &str| {
+        told(&report(&format!("[web]\nenabled = true\naction = nftables\nbantime = {time}\n")).maps).concat()
+    };
+    assert!(of("-1").contains("for ever"), "{}", of("-1"));
+    assert!(of("-3600").contains("for -3600 s, which is nobody"), "{}", of("-3600"));
+}
+
+#[test]
 fn a_jail_that_is_not_read_is_told_with_file_and_line() {
     let report = report(
         "[web]\nenabled = true\nfilter = nosuch\n[x]\nenabled = true\nfilter = web\nmaxretry = many\nbantime = soon\n",

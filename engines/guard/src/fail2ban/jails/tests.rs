@@ -108,7 +108,7 @@ fn theirs(oracle: &mut Oracle, jail: &Value) -> Value {
         "max_retry": option("maxretry").map_or(3, |count| count.parse().unwrap()),
         "max_matches": option("maxmatches").map_or(50, |count| count.parse().unwrap()),
         "find_time": seconds("findtime").unwrap_or(600),
-        "ban_time": seconds("bantime").unwrap_or(600).max(-1),
+        "ban_time": seconds("bantime").unwrap_or(600),
         "increment": increment,
         "ignored": jail["ignoreip"].as_array().into_iter().flatten()
             .map(|word| ignored(&Ignored::parse(word.as_str().unwrap()))).collect::<Vec<_>>(),
