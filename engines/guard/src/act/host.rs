@@ -66,7 +66,7 @@ impl SshSettings {
 pub struct HostFacts {
     /// Addresses of all interfaces.
     pub own: BTreeSet<IpAddr>,
-    /// Routers of the default routes.
+    /// Routers of all routes.
     pub gateways: BTreeSet<IpAddr>,
     /// Name servers, whose late answers look like scans.
     pub name_servers: BTreeSet<IpAddr>,
@@ -164,23 +164,23 @@ fn if_inet6(text: &str) -> impl Iterator<Item = IpAddr> + '_ {
     text.lines().filter_map(|line| hex6(line.split_whitespace().next()?)).map(IpAddr::V6).take(ADDRESSES_MAX)
 }
 
-/// The routers of default routes in `/proc/net/route`.
+/// The routers in `/proc/net/route`.
 fn route4(text: &str) -> impl Iterator<Item = IpAddr> + '_ {
     text.lines().filter_map(|line| {
         let fields: Vec<_> = line.split_whitespace().collect();
-        let [_, "00000000", gateway, ..] = fields[..] else { return None };
+        let [_, _, gateway, ..] = fields[..] else { return None };
         let gateway = hex4(gateway)?;
         (!gateway.is_unspecified()).then_some(IpAddr::V4(gateway))
     })
 }
 
-/// The routers of default routes in `/proc/net/ipv6_route`.
+/// The routers in `/proc/net/ipv6_route`.
 fn route6(text: &str) -> impl Iterator<Item = IpAddr> + '_ {
     text.lines().filter_map(|line| {
         let fields: Vec<_> = line.split_whitespace().collect();
-        let [destination, "00", _, _, gateway, ..] = fields[..] else { return None };
+        let [_, _, _, _, gateway, ..] = fields[..] else { return None };
         let gateway = hex6(gateway)?;
-        (hex6(destination)?.is_unspecified() && !gateway.is_unspecified()).then_some(IpAddr::V6(gateway))
+        (!gateway.is_unspecified()).then_some(IpAddr::V6(gateway))
     })
 }
 

@@ -41,13 +41,23 @@ fn the_facts_of_a_host_are_read() {
     let header = "Iface Destination Gateway Flags\n";
     write(
         "proc/net/route",
-        format!("{header}eth0 00000000 {} 0003\neth0 {} 00000000 0001\n", v4("192.0.2.1"), v4("192.0.2.0")).as_bytes(),
+        format!(
+            "{header}eth0 00000000 {} 0003\neth0 {} 00000000 0001\neth0 {} {} 0003\n",
+            v4("192.0.2.1"),
+            v4("192.0.2.0"),
+            v4("203.0.113.0"),
+            v4("192.0.2.9")
+        )
+        .as_bytes(),
     );
     let (any, router) = ("0".repeat(32), "fe800000000000000000000000000001");
     write(
         "proc/net/ipv6_route",
-        format!("{any} 00 {any} 00 {router} 00000400 0 0 3 eth0\n{any} 00 {any} 00 {any} ffffffff 1 0 200200 lo\n")
-            .as_bytes(),
+        format!(
+            "{any} 00 {any} 00 {router} 00000400 0 0 3 eth0\n{any} 00 {any} 00 {any} ffffffff 1 0 200200 lo\n\
+             20010db8000000000000000000000000 20 {any} 00 fe800000000000000000000000000009 00000400 0 0 3 eth0\n"
+        )
+        .as_bytes(),
     );
     write(
         "etc/resolv.conf",
@@ -80,7 +90,7 @@ fn the_facts_of_a_host_are_read() {
     write("proc/8/stat", b"8 (sshd)");
     let facts = HostFacts::read(root.path());
     assert_eq!(facts.own, addresses(["192.0.2.7", "2001:db8::7"]));
-    assert_eq!(facts.gateways, addresses(["192.0.2.1", "fe80::1"]));
+    assert_eq!(facts.gateways, addresses(["192.0.2.1", "192.0.2.9", "fe80::1", "fe80::9"]));
     assert_eq!(facts.name_servers, addresses(["192.0.2.53", "fe80::53"]));
     assert_eq!(facts.logged_in, addresses(["198.51.100.1", "198.51.100.2"]), "none of FTP, none that is over");
     assert_eq!(facts.leaders, BTreeMap::from([(812, "198.51.100.1".parse().expect("an address"))]));
