@@ -6,7 +6,7 @@
 //! [`Told`] last, and what is so; where they differ it is run, until they agree. So a burst waits instead of being dropped, and a
 //! ban that ended before anything was said of it needs no run.
 //!
-//! **Order.** One run at a time for a network and rule, at most [`RUNS_MAX`] in all. **File.** `on_ban.log`, beside the bans, a
+//! **Order.** One run at a time for a network, at most [`RUNS_MAX`] in all. **File.** `on_ban.log`, beside the bans, a
 //! checked line for each change. That a run begins is written down before it does, as [`Told::Unclear`]: what was under way when
 //! the process ended is done again, so the program is told at least once, and the last thing that it is told is so.
 //! **Bound.** There are as many entries as there are bans that are in force, or of whose end the program was not told yet.
@@ -88,7 +88,7 @@ struct State {
     /// What is to be looked at, with its place in the order.
     waiting: BTreeMap<Key, (Monotonic, u64)>,
     order: BTreeMap<(Monotonic, u64), Key>,
-    under_way: BTreeSet<Key>,
+    under_way: BTreeSet<IpNet>,
     failed: BTreeMap<Key, Failed>,
     places: u64,
     /// Why the file can't be written; `None` while it can.
@@ -108,18 +108,17 @@ impl State {
 
     /// The run that is to begin next, if one is: whom, and with which word.
     fn next(&mut self, now: Monotonic, is_banned: &impl Fn(&Key) -> bool) -> Option<(Key, &'static str)> {
-        while let Some(entry) = self.order.first_entry().filter(|entry| entry.key().0 <= now) {
-            let key = entry.remove();
+        loop {
+            let mut due = self.order.range(..=(now, u64::MAX));
+            let (place, key) = due.find(|(_, key)| !self.under_way.contains(&key.0))?;
+            let (place, key) = (*place, key.clone());
+            self.order.remove(&place);
             self.waiting.remove(&key);
-            // One that is under way is looked at again when it ends.
-            if !self.under_way.contains(&key)
-                && let Some(action) = self.due(&key, is_banned)
-            {
-                self.under_way.insert(key.clone());
+            if let Some(action) = self.due(&key, is_banned) {
+                self.under_way.insert(key.0);
                 return Some((key, action));
             }
         }
-        None
     }
 
     /// What is to be said of it; nothing where the program knows.
@@ -298,7 +297,7 @@ impl Runs {
             let begun = banned.iter().filter(|key| state.told.get(*key) != Some(&Told::Banned)).cloned();
             let mut differ: Vec<Key> = ended.chain(begun).collect();
             differ.retain(|key| {
-                !state.waiting.contains_key(key) && !state.under_way.contains(key) && !state.failed.contains_key(key)
+                !state.waiting.contains_key(key) && !state.under_way.contains(&key.0) && !state.failed.contains_key(key)
             });
             for key in differ {
                 state.wait(key, now);
@@ -325,7 +324,7 @@ impl Runs {
         let now = self.context.clock.monotonic();
         let mut state = lock(&self.state);
         for (key, action, failed) in runs {
-            state.under_way.remove(&key);
+            state.under_way.remove(&key.0);
             // It may have changed meanwhile, and then it waits already.
             let is_changed = state.waiting.contains_key(&key);
             match failed {

@@ -19,8 +19,8 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 
 use crate::act::{
-    Allowlist, Ban, BanKey, Bans, Caps, Done, Enforcer, EnforcerError, Firewall, FirewallError, HostFacts, Nft, Origin,
-    Ports, Refusal, Request, Scans, Sessions, SshSettings, shown,
+    ADOPTED_RULE, Allowlist, Ban, BanKey, Bans, Caps, Done, Enforcer, EnforcerError, Firewall, FirewallError,
+    HostFacts, Missed, Nft, Origin, Ports, Refusal, Request, Scans, Sessions, SshSettings, end_of, shown,
 };
 use crate::config::{BANS_NOT_ENFORCED, Desired, LOGS_UNREAD, OFFENDERS_BANNED, Settings};
 use crate::detect::BanLength;
@@ -72,6 +72,7 @@ const PATTERNS: &str = "patterns of ";
 const COUNTS: &str = "counts of ";
 const SSH_SESSIONS: &str = "sessions of ssh";
 const ON_BAN: &str = "on_ban";
+const PORT_SCANS: &str = "port scans";
 /// How long a login that a file tells of waits to be confirmed by the kernel, how often it is looked at, and how many wait at most;
 /// beyond it, the oldest are given up.
 const CONFIRMED_WITHIN: Span = Span::from_secs(30);
@@ -338,6 +339,8 @@ struct Session<'a> {
     counts: Vec<(EventNumber, Time, Attempts)>,
     /// Who would be banned, by a simulation.
     simulated: SimulatedBans,
+    /// When scans went unnoticed last.
+    missed_at: Option<Monotonic>,
     /// Logins that files tell of, when they were, and when they were read: they count once the kernel says that they are sessions.
     unconfirmed: VecDeque<(Login, Time, Monotonic)>,
 }
@@ -451,6 +454,7 @@ impl<'a> Session<'a> {
             tells: None,
             counts,
             simulated: SimulatedBans::kept(simulated),
+            missed_at: None,
             unconfirmed: VecDeque::new(),
             settings,
         };
@@ -743,7 +747,7 @@ impl<'a> Session<'a> {
     /// The finding that what is impaired is of.
     fn finding_of(&self, what: &str) -> Option<&'static str> {
         match what {
-            PACKET_FILTER | CAP => Some(BANS_NOT_ENFORCED),
+            PACKET_FILTER | CAP | PORT_SCANS => Some(BANS_NOT_ENFORCED),
             jail if jail.starts_with(BANS_OF) => Some(BANS_NOT_ENFORCED),
             list if self.unknown_lists.contains_key(list) => Some(BANS_NOT_ENFORCED),
             reading if is_about_reading(reading) => Some(LOGS_UNREAD),
@@ -840,7 +844,7 @@ impl<'a> Session<'a> {
                 continue;
             }
             let key = (offence.network, offence.rule.to_string());
-            let until = left.map(|left| now + left);
+            let until = end_of(now, left);
             let is_answered = self.enforcer.with_bans(|bans| answered(bans, &offence, until, now));
             if is_answered || self.simulated.has_judged(&offence) {
                 continue;
@@ -933,8 +937,9 @@ impl<'a> Session<'a> {
         let mut events = Vec::new();
         let mut slowest: Option<Time> = None;
         for done in done {
+            let is_known = matches!(done, Done::Known(_));
             match done {
-                Done::Banned(ban) => {
+                Done::Banned(ban) | Done::Known(ban) => {
                     *if self.settings.simulate { &mut self.totals.simulated } else { &mut self.totals.bans } += 1;
                     let offence = details.get(&(ban.network, ban.rule.clone()));
                     let enforced = !self.settings.simulate;
@@ -949,6 +954,9 @@ impl<'a> Session<'a> {
                         prolonged: 0,
                     };
                     events.push(self.seal_ban(&event, ban.event)?);
+                    if is_known {
+                        self.on_ban.changed(ban.hold.network, ADOPTED_RULE);
+                    }
                     self.on_ban.changed(ban.hold.network, &ban.rule);
                     if offence.is_some_and(|offence| offence.tells) {
                         self.tells = Some((now + TOLD, words_on(&ban)));
@@ -956,7 +964,8 @@ impl<'a> Session<'a> {
                             events.push(self.seal(&self.detail(Some(OFFENDERS_BANNED)))?);
                         }
                     }
-                    if let Some(offence) = offence {
+                    // When the kernel dropped for one that is known, nobody can say: it was before the last end.
+                    if let Some(offence) = offence.filter(|_| !is_known) {
                         slowest = Some(slowest.map_or(offence.at, |at| at.min(offence.at)));
                     }
                     tracing::info!(address = shown(ban.hold.network), rule = ban.rule, enforced, "banned");
@@ -1113,6 +1122,8 @@ impl<'a> Session<'a> {
             () if self.unenforced.is_some() => State::Down,
             // That nobody is banned is meant; whether it would work is not known.
             () if self.settings.simulate => State::Flapping,
+            // Nobody knows whether somebody was to be banned.
+            () if self.missed_at.is_some() => State::Flapping,
             () => State::Up,
         };
         let said = self.statement.turn(now, state, [!all_read, !enforced || is_partly, tells]);
@@ -1180,7 +1191,7 @@ impl<'a> Session<'a> {
             (_, left_out) => {
                 let reason = format!(
                     "{left_out} of the networks are not banned: they are wider than /8 (IPv4) or /19 (IPv6), no packet comes from \
-                     there, or they hold too many who are allowed"
+                     there, or they hold too many who are allowed, or nobody else"
                 );
                 self.impair(LISTS.to_owned(), reason).await
             }
@@ -1215,6 +1226,7 @@ impl<'a> Session<'a> {
             }
         }
         self.lift_allowed().await?;
+        self.look_for_missed(monotonic).await?;
         let scanned = self.enforcer.poll_scans().await?;
         if !scanned.is_empty() {
             let made: Vec<_> = bans_made(&scanned).collect();
@@ -1222,6 +1234,35 @@ impl<'a> Session<'a> {
             self.send(events).await?;
             let offences = self.recidivists(&made).await?;
             self.act(offences, self.context.clock.now()).await?;
+        }
+        Ok(())
+    }
+
+    /// Says whether scans went unnoticed, for as long as what the kernel remembers may have no room.
+    async fn look_for_missed(&mut self, monotonic: Monotonic) -> Result<(), EngineError> {
+        let Missed { tcp, udp, unbanned } = self.enforcer.missed().await?;
+        let mut reasons = Vec::new();
+        let protocols: Vec<&str> = [("TCP", tcp), ("UDP", udp)].iter().filter(|of| of.1 > 0).map(|of| of.0).collect();
+        if !protocols.is_empty() {
+            reasons.push(format!(
+                "so many senders ask for closed ports over {} that the kernel has no room to count more: scans by others are not \
+                 noticed. They may be forged",
+                protocols.join(" and ")
+            ));
+        }
+        if unbanned > 0 {
+            reasons.push(format!(
+                "more than {} sources were to be banned for scans in a minute: some were not. They may be forged",
+                Scans::default().bans_per_minute
+            ));
+        }
+        if !reasons.is_empty() {
+            self.missed_at = Some(monotonic);
+            return self.impair(PORT_SCANS.to_owned(), reasons.join("; ")).await;
+        }
+        if self.missed_at.is_some_and(|at| monotonic.since(at) >= Scans::default().window) {
+            self.missed_at = None;
+            return self.recover(PORT_SCANS).await;
         }
         Ok(())
     }
@@ -1383,7 +1424,7 @@ fn keep_every(bytes: usize) -> Span {
 
 /// Whether what is impaired keeps a declared log from being read: not the packet filter, the cap of bans, nor a list.
 fn is_about_reading(what: &str) -> bool {
-    ![PACKET_FILTER, CAP, BANS_FILE, POSITIONS, SSH_SESSIONS, LISTS, ON_BAN].contains(&what)
+    ![PACKET_FILTER, CAP, BANS_FILE, POSITIONS, SSH_SESSIONS, LISTS, ON_BAN, PORT_SCANS].contains(&what)
         && !what.starts_with(LIST)
         && !what.starts_with(PATTERNS)
         && !what.starts_with(COUNTS)
@@ -1504,7 +1545,7 @@ fn words_on(ban: &Ban) -> String {
 /// The bans among what was done, each of a network by a rule.
 fn bans_made(done: &[Done]) -> impl Iterator<Item = (IpNet, String)> {
     done.iter().filter_map(|done| match done {
-        Done::Banned(ban) => Some((ban.network, ban.rule.clone())),
+        Done::Banned(ban) | Done::Known(ban) => Some((ban.network, ban.rule.clone())),
         _ => None,
     })
 }

@@ -18,7 +18,7 @@ pub enum Allowed {
     Loopback,
     /// It is an address of an interface of this host.
     Own,
-    /// It is a router of a default route.
+    /// It is a router of a route.
     Gateway,
     /// It is a name server of this host.
     NameServer,
@@ -243,7 +243,7 @@ impl Allowlist {
     }
 
     /// The networks of a list without what is allowed: those that hold somebody who is are cut around them. Returned beside them
-    /// is how many were left out whole: too wide, or cut into too many pieces.
+    /// is how many were left out whole: too wide, cut into too many pieces, or wholly of who is allowed.
     pub fn without_allowed(&self, list: &[IpNet]) -> (Vec<IpNet>, usize) {
         let allowed: Vec<_> =
             [IpNet::V4(LOOPBACK_V4), IpNet::V6(LOOPBACK_V6)].into_iter().chain(self.networks()).collect();
@@ -253,7 +253,7 @@ impl Allowlist {
             // A list may name wide networks: a /12 that was hijacked. Half of the addresses there are is a mistake.
             let too_wide = network.prefix_len() < if matches!(network, IpNet::V4(_)) { 8 } else { 19 };
             match cut(network, &allowed) {
-                Some(pieces) if !too_wide && !no_sender(network) => all.extend(pieces),
+                Some(pieces) if !too_wide && !no_sender(network) && !pieces.is_empty() => all.extend(pieces),
                 _ => left_out += 1,
             }
         }

@@ -17,8 +17,8 @@ use super::allowlist::{canonical, widened};
 use super::bans::longer;
 use super::firewall::NoFirewall;
 use super::{
-    Admission, Allowlist, Ban, BanKey, Bans, BansError, Caps, Firewall, FirewallError, Held, Hold, Lasting, Origin,
-    PastBans, Ports, Refusal, Scans, Wanted,
+    Admission, Allowlist, Ban, BanKey, Bans, BansError, Caps, Firewall, FirewallError, Held, Hold, Lasting, Missed,
+    Origin, PastBans, Ports, Refusal, Scans, Wanted,
 };
 
 #[cfg(test)]
@@ -27,11 +27,14 @@ mod tests;
 /// The rule of bans that the kernel made by itself.
 const SCAN_RULE: &str = "port-scan";
 /// The rule of bans that were found in the kernel and not in the file.
-const ADOPTED_RULE: &str = "adopted";
+pub(crate) const ADOPTED_RULE: &str = "adopted";
 /// A difference of times that is none: the kernel tells whole seconds, and reading takes a while.
 const TOLERANCE: Span = Span::from_secs(5);
 /// Longest time that is compared: the packet filter is given no longer one.
 const COMPARED_MAX: Span = Span::from_days(365);
+
+/// The end of the year 9999.
+const CALENDAR_END: Time = Time::from_secs(253_402_300_800);
 
 /// A ban that is asked for.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -57,6 +60,9 @@ pub enum Done {
     Banned(Ban),
     /// It was in force already, and has the longer of both times: that is durable and enforced.
     Prolonged(Ban),
+    /// It is durable, and was enforced already: as one that was found in the packet filter at the start, which this one takes the
+    /// place of.
+    Known(Ban),
     /// It is over the cap, and nothing was done.
     Simulated {
         /// What was asked for.
@@ -162,6 +168,8 @@ pub struct Enforcer {
     scanned: BTreeSet<IpNet>,
     /// Why the bans can't be written down; `None` while they can.
     unwritten: Option<String>,
+    /// What was missed of scans, as it was asked last.
+    missed: Missed,
 }
 
 impl Enforcer {
@@ -195,6 +203,7 @@ impl Enforcer {
             compared: false,
             scanned,
             unwritten: None,
+            missed: Missed::default(),
         }
     }
 
@@ -297,7 +306,20 @@ impl Enforcer {
         if bans.is_empty() {
             return Ok(done);
         }
-        let new: Vec<Ban> = bans.into_values().collect();
+        let mut new: Vec<Ban> = bans.into_values().collect();
+        // What was found in the packet filter is one of these: an offence of before the last end is read again.
+        let adopted = |ban: &Ban| BanKey { network: ban.hold.network, rule: ADOPTED_RULE.to_owned() };
+        let mut known = BTreeSet::new();
+        self.with_bans(|bans| {
+            for ban in new.iter_mut().filter(|ban| ban.origin == Origin::Detected) {
+                let found = bans.get(&adopted(ban)).filter(|found| found.hold == ban.hold && ban.since <= found.since);
+                if let Some(found) = found {
+                    ban.until = later(found.until, ban.until);
+                    known.insert(ban.key());
+                }
+            }
+        });
+        let replaced: Vec<BanKey> = new.iter().filter(|ban| known.contains(&ban.key())).map(adopted).collect();
         let mut holds = BTreeMap::new();
         for ban in &new {
             let left = ban.until.map(|until| until.since(now));
@@ -315,13 +337,15 @@ impl Enforcer {
         let rows = new.clone();
         let may_wait = new.iter().all(|ban| ban.origin != Origin::Imported);
         let write = self.change(move |bans| {
-            let before: Vec<_> = rows.iter().filter_map(|row| bans.get(&row.key()).cloned()).collect();
-            match bans.add(rows.clone()) {
+            let keys = rows.iter().map(Ban::key).chain(replaced.iter().cloned());
+            let before: Vec<_> = keys.filter_map(|key| bans.get(&key).cloned()).collect();
+            match bans.add(rows.clone()).and_then(|()| bans.remove(&replaced, true)) {
                 Err(error @ BansError::Io { .. }) if may_wait => {
                     bans.hold(rows);
+                    bans.let_go(&replaced, true);
                     Ok((before, Some(error.to_string())))
                 }
-                done => done.map(|()| (before, None)),
+                done => done.map(|_| (before, None)),
             }
         });
         let (written, enforced) = tokio::join!(write, self.firewall.ban(&holds));
@@ -352,8 +376,12 @@ impl Enforcer {
         }
         let prolonged: BTreeSet<BanKey> =
             before.iter().filter(|ban| ban.until.is_none_or(|until| until > now)).map(Ban::key).collect();
-        let is_new = |ban: Ban| if prolonged.contains(&ban.key()) { Done::Prolonged(ban) } else { Done::Banned(ban) };
-        done.extend(new.into_iter().map(is_new));
+        let outcome = |ban: Ban| match ban.key() {
+            key if known.contains(&key) => Done::Known(ban),
+            key if prolonged.contains(&key) => Done::Prolonged(ban),
+            _ => Done::Banned(ban),
+        };
+        done.extend(new.into_iter().map(outcome));
         Ok(done)
     }
 
@@ -366,7 +394,7 @@ impl Enforcer {
 
     fn made(&self, request: Request, held: IpNet, now: Time) -> Ban {
         let Request { network, rule, ports, lasts, since, origin } = request;
-        let until = lasts.map(|lasts| Time::from_micros(now.micros().saturating_add(lasts.micros())));
+        let until = end_of(now, lasts);
         let mut ban = Ban {
             network: canonical(network),
             rule,
@@ -557,8 +585,8 @@ impl Enforcer {
         pieces
     }
 
-    /// How many networks of lists are banned, and how many are left out: too wide, of no sender, or in
-    /// too many pieces around who is allowed.
+    /// How many networks of lists are banned, and how many are left out: too wide, of no sender, in too many pieces around who is
+    /// allowed, or wholly of them.
     pub const fn listed(&self) -> (usize, usize) {
         (self.lists.len().saturating_sub(self.left_out), self.left_out)
     }
@@ -733,6 +761,7 @@ impl Enforcer {
             return Ok(Vec::new());
         }
         let scanned = self.firewall.scanned().await?;
+        let (now, lasts) = (self.clock.now(), self.scans.as_ref().map_or(Span::ZERO, |scans| scans.ban));
         self.scanned.retain(|network| scanned.iter().any(|(there, _)| there == network));
         let mut requests = Vec::new();
         for (network, left) in scanned {
@@ -740,7 +769,9 @@ impl Enforcer {
             let key = BanKey { network, rule: SCAN_RULE.to_owned() };
             if self.scanned.insert(network) && self.with_bans(|bans| bans.get(&key).is_none()) {
                 let (rule, ports, origin) = (SCAN_RULE.to_owned(), Ports::All, Origin::Detected);
-                requests.push(Request { network, rule, ports, lasts: Some(left), since: None, origin });
+                // The kernel has banned it since, and tells how long it goes on.
+                let since = Some(now - (lasts - left).max(Span::ZERO));
+                requests.push(Request { network, rule, ports, lasts: Some(left), since, origin });
             }
         }
         if requests.is_empty() {
@@ -753,6 +784,25 @@ impl Enforcer {
             self.replace().await?;
         }
         Ok(done)
+    }
+
+    /// What was missed of scans since the last time that this was asked.
+    ///
+    /// # Errors
+    /// The packet filter could not be read.
+    pub async fn missed(&mut self) -> Result<Missed, EnforcerError> {
+        if self.scans.is_none() {
+            return Ok(Missed::default());
+        }
+        let now = self.firewall.missed().await?;
+        let before = std::mem::replace(&mut self.missed, now);
+        // They begin anew with the table.
+        let since = |now: u64, before: u64| now.checked_sub(before).unwrap_or(now);
+        Ok(Missed {
+            tcp: since(now.tcp, before.tcp),
+            udp: since(now.udp, before.udp),
+            unbanned: since(now.unbanned, before.unbanned),
+        })
     }
 
     /// Removes everything of ours from the packet filter; the file stays.
@@ -805,6 +855,12 @@ impl History {
 /// Whether the ban is of a network around this one that is wider than that of one customer.
 fn is_around(ban: &Ban, network: IpNet) -> bool {
     ban.network.contains(&network) && ban.network.prefix_len() < widened(network).prefix_len()
+}
+
+/// When what begins now ends; never, where that is beyond the calendar.
+pub(crate) fn end_of(now: Time, lasts: Lasting) -> Option<Time> {
+    let end = Time::from_micros(now.micros().saturating_add(lasts?.micros()));
+    (end < CALENDAR_END).then_some(end)
 }
 
 /// The later of two ends; none is the latest.

@@ -7,7 +7,7 @@ use engine::{BoxFuture, ProgramError};
 use event::Span;
 use ipnet::IpNet;
 
-use super::Scans;
+use super::{Missed, Scans};
 
 /// The transport protocols of a port scope.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -225,6 +225,9 @@ pub trait Firewall: Send + Sync {
     /// Sources of port scans that the kernel bans by itself, and for how long still.
     fn scanned(&self) -> BoxFuture<'_, Result<Vec<(IpNet, Span)>, FirewallError>>;
 
+    /// What was missed of scans since the table was made.
+    fn missed(&self) -> BoxFuture<'_, Result<Missed, FirewallError>>;
+
     /// Removes everything of ours.
     fn remove(&self) -> BoxFuture<'_, Result<(), FirewallError>>;
 }
@@ -263,6 +266,10 @@ impl Firewall for NoFirewall {
 
     fn scanned(&self) -> BoxFuture<'_, Result<Vec<(IpNet, Span)>, FirewallError>> {
         Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
+    fn missed(&self) -> BoxFuture<'_, Result<Missed, FirewallError>> {
+        Box::pin(std::future::ready(Ok(Missed::default())))
     }
 
     fn remove(&self) -> BoxFuture<'_, Result<(), FirewallError>> {

@@ -28,7 +28,7 @@ use engine::{BoxFuture, Program, ProgramError, Programs};
 use event::Span;
 use ipnet::IpNet;
 
-use super::{Firewall, FirewallError, Held, Hold, Lasting, Wanted};
+use super::{Firewall, FirewallError, Held, Hold, Lasting, Missed, Wanted};
 use owner::Owner;
 use script::{SetKey, Shape};
 
@@ -235,6 +235,13 @@ impl Firewall for Nft {
 
     fn scanned(&self) -> BoxFuture<'_, Result<Vec<(IpNet, Span)>, FirewallError>> {
         Box::pin(self.read_scanned())
+    }
+
+    fn missed(&self) -> BoxFuture<'_, Result<Missed, FirewallError>> {
+        Box::pin(async {
+            let json = self.list(&["counters", "table", "inet", TABLE]).await?.ok_or(FirewallError::Gone)?;
+            listing::missed(&json)
+        })
     }
 
     fn remove(&self) -> BoxFuture<'_, Result<(), FirewallError>> {

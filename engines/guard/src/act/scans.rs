@@ -9,7 +9,12 @@
 //! the tables of others do with them; ports of containers (their packets are forwarded and never reach `input`); what is
 //! allowed; and whoever has sent data over a connection with this host in the last minutes. That last rule is what keeps a
 //! forged sender address from cutting off somebody who really uses this host, and a late answer of a name server from looking
-//! like a scan. Of IPv6, a source is the network of 64 bits: one machine has all of its addresses. How many sources are banned in a minute is bounded by the kernel too: a flood of forged addresses bans few.
+//! like a scan. Of IPv6, a source is the network of 64 bits: one machine has all of its addresses. How many sources are banned in a
+//! minute is bounded by the kernel too: a flood of forged addresses bans few.
+//!
+//! **What a flood does.** Who forges senders can fill what the kernel remembers, and then nobody who is new is counted until some of
+//! it has timed out: any memory for each source has an end, and there are more senders to forge than it has room for. So TCP and UDP
+//! have memories of their own, and what was not counted, and who was not banned, is: by counters, which the engine reads and says.
 //!
 //! Besides SYN, packets without any of SYN, ACK and RST (null, FIN and Xmas scans) are counted: no connection has those.
 
@@ -36,11 +41,29 @@ impl Default for Scans {
     }
 }
 
+/// What was missed of scans, because there was no room or too many were to be banned: packets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Missed {
+    /// Of TCP that were not counted.
+    pub tcp: u64,
+    /// Of UDP that were not counted.
+    pub udp: u64,
+    /// Of sources that were to be banned, and were not.
+    pub unbanned: u64,
+}
+
 /// How long whoever sent data over a connection counts as somebody who uses this host.
 const PEER_MIN: i64 = 10;
 /// Most sources and ports that the kernel remembers at a time; beyond it, none is added until some have timed out.
 const SOURCES_MAX: u32 = 65_536;
 const PORTS_MAX: u32 = 65_536;
+/// Whoever asks is remembered for twice as long as what they asked for: so of the two, the memory of ports is full first.
+const ASKING_MAX: u32 = 2 * PORTS_MAX;
+
+/// The two protocols: what is behind the names of their sets, and how they are matched.
+const PROTOCOLS: [(&str, &str); 2] = [("t", "tcp"), ("u", "udp")];
+/// The counters: packets of TCP and of UDP that could not be counted, and those whose sources were not banned.
+pub(super) const COUNTERS: [&str; 3] = ["uncounted_t", "uncounted_u", "unbanned"];
 
 /// The families: the digit in the names of sets, the type of the address, and the source as it is counted.
 pub(super) const FAMILIES: [(char, &str, &str); 2] =
@@ -55,7 +78,7 @@ impl Scans {
 
     /// The settings in the comment of a rule, when it has some.
     pub(super) fn of_comment(comment: &str) -> Option<Self> {
-        let numbers: Vec<_> = comment.strip_prefix("count4 ")?.split(' ').collect();
+        let numbers: Vec<_> = comment.strip_prefix("count4t ")?.split(' ').collect();
         let [ports, window, ban, bans_per_minute] = numbers[..] else { return None };
         let seconds = |text: &str| text.parse().ok().map(Span::from_secs);
         Some(Self {
@@ -73,57 +96,85 @@ impl Scans {
             _ = writeln!(
                 text,
                 "set peer{n} {{ type {kind}; size {SOURCES_MAX}; flags dynamic,timeout; }}\n\
-                 set asked{n} {{ type {kind} . inet_proto . inet_service; size {PORTS_MAX}; flags dynamic,timeout; }}\n\
-                 set asking{n} {{ type {kind}; size {SOURCES_MAX}; flags dynamic,timeout; }}\n\
                  set scanned{n} {{ type {kind}; size {SOURCES_MAX}; flags dynamic,timeout; }}"
             );
+            for (p, _) in PROTOCOLS {
+                _ = writeln!(
+                    text,
+                    "set asked{n}{p} {{ type {kind} . inet_service; size {PORTS_MAX}; flags dynamic,timeout; }}\n\
+                     set asking{n}{p} {{ type {kind}; size {ASKING_MAX}; flags dynamic,timeout; }}"
+                );
+            }
+        }
+        for counter in COUNTERS {
+            _ = writeln!(text, "counter {counter} {{ }}");
         }
     }
 
-    /// The chain, within the table; the comment of each of its rules goes to `rules`.
+    /// The chains, within the table; the comment of each of their rules goes to `rules`.
     pub(super) fn write_chain(&self, text: &mut String, rules: &mut Vec<String>) {
-        // Before the tables of others, which may drop what a scan asks for, and after destination NAT.
-        text.push_str("chain scans { type filter hook input priority filter - 10; policy accept;\n");
-        let mut rule = |text: &mut String, name: String, rule: &str| {
-            _ = writeln!(text, "{rule} comment \"{name}\"");
-            rules.push(format!("scans {name}"));
-        };
-        rule(text, "lo".into(), "iif lo accept");
-        for (n, _, source) in FAMILIES {
-            let plain = source.split(" &").next().unwrap_or(source);
-            let name = |what: &str| format!("{what}{n}");
-            rule(text, name("allow"), &format!("{plain} @allow{n} accept"));
-            // The family is named: within `inet`, an address of one family is looked up in packets of that family only.
-            let data = "tcp flags & (fin | syn | rst | psh) == psh";
-            let peer = format!("update @peer{n} {{ {source} timeout {PEER_MIN}m }} accept");
-            rule(text, name("tcp"), &format!("ct state established {data} {peer}"));
-            rule(text, name("udp"), &format!("ct state established meta l4proto udp ct direction reply {peer}"));
-        }
-        rule(text, "known".into(), "ct state established,related accept");
-        rule(text, "other".into(), "meta l4proto != { tcp, udp } accept");
-        // Whether the socket is transparent does not matter: the expression ends the rule where there is no socket.
-        rule(text, "open".into(), "socket wildcard { 0, 1 } accept");
-        rule(text, "stray".into(), "meta l4proto tcp tcp flags & (ack | rst) != 0 accept");
         let Self { ports, window, ban, bans_per_minute } = self;
         let settings = self.settings();
         let (window, ban) = (window.secs().clamp(1, 86_400), ban.secs().clamp(1, 86_400 * 365));
         // The bucket empties over the window, and holds `ports`.
         let rate = (i64::from(*ports) * 60 / window).max(1);
+        let mut rule = |text: &mut String, chain: &str, name: String, rule: &str| {
+            _ = writeln!(text, "{rule} comment \"{name}\"");
+            rules.push(format!("{chain} {name}"));
+        };
+        let name = |what: &str, n: char| format!("{what}{n}");
         for (n, _, source) in FAMILIES {
-            let key = format!("{source} . meta l4proto . th dport");
-            rule(text, format!("peer{n}"), &format!("{source} @peer{n} accept"));
-            rule(text, format!("again{n}"), &format!("{key} @asked{n} accept"));
-            rule(
-                text,
-                format!("count{n} {settings}"),
-                &format!(
-                    "add @asked{n} {{ {key} timeout {window}s }} \
-                     update @asking{n} {{ {source} timeout {}s limit rate over {rate}/minute burst {ports} packets }} \
-                     limit rate {bans_per_minute}/minute burst {bans_per_minute} packets \
-                     add @scanned{n} {{ {source} timeout {ban}s }} drop",
-                    window.saturating_mul(2)
-                ),
-            );
+            let chain = name("banning", n);
+            _ = writeln!(text, "chain {chain} {{");
+            let limit = format!("limit rate {bans_per_minute}/minute burst {bans_per_minute} packets");
+            let add = format!("{limit} add @scanned{n} {{ {source} timeout {ban}s }} drop");
+            rule(text, &chain, name("ban", n), &add);
+            // Over the limit.
+            rule(text, &chain, name("unbanned", n), "counter name unbanned accept");
+            text.push_str("}\n");
+            for (p, _) in PROTOCOLS {
+                let chain = format!("counting{n}{p}");
+                _ = writeln!(text, "chain {chain} {{");
+                let bucket = format!("limit rate over {rate}/minute burst {ports} packets");
+                let timeout = window.saturating_mul(2);
+                let count = format!("update @asking{n}{p} {{ {source} timeout {timeout}s {bucket} }} goto banning{n}");
+                rule(text, &chain, format!("count{n}{p} {settings}"), &count);
+                rule(text, &chain, format!("below{n}{p}"), "accept");
+                text.push_str("}\n");
+            }
+        }
+        // Before the tables of others, which may drop what a scan asks for, and after destination NAT.
+        text.push_str("chain scans { type filter hook input priority filter - 10; policy accept;\n");
+        let chain = "scans";
+        rule(text, chain, "lo".into(), "iif lo accept");
+        for (n, _, source) in FAMILIES {
+            let plain = source.split(" &").next().unwrap_or(source);
+            rule(text, chain, name("allow", n), &format!("{plain} @allow{n} accept"));
+            // The family is named: within `inet`, an address of one family is looked up in packets of that family only.
+            let data = "tcp flags & (fin | syn | rst | psh) == psh";
+            let peer = format!("update @peer{n} {{ {source} timeout {PEER_MIN}m }} accept");
+            rule(text, chain, name("tcp", n), &format!("ct state established {data} {peer}"));
+            let udp = format!("ct state established meta l4proto udp ct direction reply {peer}");
+            rule(text, chain, name("udp", n), &udp);
+        }
+        rule(text, chain, "known".into(), "ct state established,related accept");
+        rule(text, chain, "other".into(), "meta l4proto != { tcp, udp } accept");
+        // Whether the socket is transparent does not matter: the expression ends the rule where there is no socket.
+        rule(text, chain, "open".into(), "socket wildcard { 0, 1 } accept");
+        rule(text, chain, "stray".into(), "meta l4proto tcp tcp flags & (ack | rst) != 0 accept");
+        for (n, _, source) in FAMILIES {
+            rule(text, chain, name("peer", n), &format!("{source} @peer{n} accept"));
+            for (p, protocol) in PROTOCOLS {
+                let (of, key) = (format!("meta l4proto {protocol}"), format!("{source} . th dport"));
+                rule(text, chain, format!("again{n}{p}"), &format!("{of} {key} @asked{n}{p} accept"));
+                let add = format!("{of} add @asked{n}{p} {{ {key} timeout {window}s }} goto counting{n}{p}");
+                rule(text, chain, format!("asked{n}{p}"), &add);
+            }
+        }
+        for (p, protocol) in PROTOCOLS {
+            // Where there is no room, the rule above ends before its verdict.
+            let full = format!("meta l4proto {protocol} counter name uncounted_{p} accept");
+            rule(text, chain, format!("full{p}"), &full);
         }
         text.push_str("}\n");
     }

@@ -8,13 +8,15 @@ use engine::BoxFuture;
 use event::Span;
 use ipnet::IpNet;
 
-use super::{Firewall, FirewallError, Held, Hold, Lasting, Wanted};
+use super::{Firewall, FirewallError, Held, Hold, Lasting, Missed, Wanted};
 
 /// A packet filter in memory, that keeps the contract; what a test does to it, somebody else did.
 #[derive(Default)]
 pub(crate) struct Simulated {
     pub(crate) state: Mutex<Option<Wanted>>,
     pub(crate) fails: Mutex<bool>,
+    pub(crate) missed: Mutex<Missed>,
+    pub(crate) scanned: Mutex<Vec<(IpNet, Span)>>,
 }
 
 impl Simulated {
@@ -73,7 +75,11 @@ impl Firewall for Simulated {
     }
 
     fn scanned(&self) -> BoxFuture<'_, Result<Vec<(IpNet, Span)>, FirewallError>> {
-        Box::pin(async { Ok(Vec::new()) })
+        Box::pin(async { Ok(self.scanned.lock().expect("a lock").clone()) })
+    }
+
+    fn missed(&self) -> BoxFuture<'_, Result<Missed, FirewallError>> {
+        Box::pin(async { Ok(*self.missed.lock().expect("a lock")) })
     }
 
     fn remove(&self) -> BoxFuture<'_, Result<(), FirewallError>> {

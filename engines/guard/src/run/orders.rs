@@ -139,7 +139,7 @@ impl Session<'_> {
                 ))
             }
             Done::Refused(_, refusal) => Some(Reply::error(409, &refusal.to_string())),
-            Done::Banned(ban) | Done::Prolonged(ban) => Some(Reply::json(&json!({
+            Done::Banned(ban) | Done::Prolonged(ban) | Done::Known(ban) => Some(Reply::json(&json!({
                 "banned": true,
                 "enforced": !self.settings.simulate,
                 "address": shown(ban.hold.network),
@@ -199,7 +199,8 @@ impl Session<'_> {
             Ok(done) => done,
             Err(error) => return Ok(Reply::error(503, &error.to_string())),
         };
-        let taken = done.iter().filter(|done| matches!(done, Done::Banned(_) | Done::Prolonged(_))).count();
+        let taken =
+            done.iter().filter(|done| matches!(done, Done::Banned(_) | Done::Prolonged(_) | Done::Known(_))).count();
         let spared = done.len() - taken;
         let events = self.done(done, &BTreeMap::new()).await?;
         self.send(events).await?;

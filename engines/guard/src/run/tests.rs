@@ -854,3 +854,22 @@ async fn a_forged_login_spares_nobody_and_what_was_learned_can_be_taken_off() {
     let (_, said) = running.guard(&["allow", "remove", "127.0.0.1"]).expect("an answer");
     assert!(said.contains("was not learned") && said.contains("loopback"), "{said}");
 }
+
+/// Where scans go unnoticed, nobody knows whether somebody was to be banned: that is said, and proves nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn scans_that_go_unnoticed_are_said() {
+    let running = Running::start("", |settings, _| settings.scans = true).await;
+    running.until("a state", |running| !running.world.journal.of::<Changed>().is_empty()).await;
+    running.firewall.missed.lock().expect("a lock").udp = 7;
+    running.until("the finding", |running| running.is_open(BANS_NOT_ENFORCED) == Some(true)).await;
+    assert!(running.words(BANS_NOT_ENFORCED).expect("words").contains("over UDP that the kernel has no room"));
+    let status = running.json(&["status"]);
+    assert!(status["impaired"].to_string().contains("port scans") && status["enforced"] == true, "{status}");
+    running.world.clock.suspend(Span::from_secs(60));
+    running.until("the end of the finding", |running| running.is_open(BANS_NOT_ENFORCED) == Some(false)).await;
+    let mut states: Vec<State> =
+        running.world.journal.of::<Changed>().into_iter().map(|changed| changed.state).collect();
+    states.dedup();
+    assert_eq!(states, [State::Up, State::Flapping, State::Up]);
+    assert_ne!(running.is_open(LOGS_UNREAD), Some(true));
+}

@@ -601,3 +601,45 @@ async fn with_a_full_disk_bans_end_when_somebody_says_so_and_a_start_keeps_what_
     let enforcer = started(&disk, &firewall, &clock);
     assert_eq!(enforcer.bans(), []);
 }
+
+/// What the kernel holds and the file has not, because the disk was full, is the ban of the offence that is read again: one ban, and
+/// no later reaction.
+#[tokio::test]
+async fn a_ban_that_was_found_in_the_kernel_is_the_one_of_its_offence() {
+    let Scene { _dir, firewall, clock, mut enforcer } = scene(&[], Caps::default()).await;
+    let both = vec![request("192.0.2.1", "sshd", Some(600)), request("2001:db8::1", "sshd", None)];
+    enforcer.ban(both.clone()).await.expect("banned");
+    clock.pass(10);
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut enforcer =
+        self::enforcer(dir.path(), Arc::clone(&firewall) as _, Arc::clone(&clock) as _, &[], Caps::default());
+    assert_eq!(enforcer.reconcile().await.expect("adopted").adopted, 2);
+    let at = clock.now() - Span::from_secs(10);
+    let again = both.into_iter().map(|request| Request { since: Some(at), ..request }).collect();
+    let done = enforcer.ban(again).await.expect("banned");
+    assert!(done.iter().all(|done| matches!(done, Done::Known(_))), "{done:?}");
+    let bans: Vec<_> = enforcer.bans().into_iter().map(|ban| (ban.rule, ban.since, ban.count)).collect();
+    assert_eq!(bans, [("sshd".to_owned(), at, 0), ("sshd".to_owned(), at, 0)]);
+    assert!(firewall.drops(address("192.0.2.1")) && firewall.drops(address("2001:db8::2")));
+    assert!(enforcer.reconcile().await.expect("compared").is_none());
+    // So it is after a restart, and an offence of later is one by itself.
+    let mut enforcer =
+        self::enforcer(dir.path(), Arc::clone(&firewall) as _, Arc::clone(&clock) as _, &[], Caps::default());
+    assert_eq!((enforcer.reconcile().await.expect("made").adopted, enforcer.bans().len()), (0, 2));
+    let done = enforcer.ban(vec![request("192.0.2.1", "nginx", Some(60))]).await.expect("banned");
+    assert_eq!(banned(&done).len(), 1);
+}
+
+/// A ban of the kernel's own began when the kernel says, and one that is longer than the calendar is for ever.
+#[tokio::test]
+async fn bans_begin_and_end_when_they_do() {
+    let Scene { _dir, firewall, clock, mut enforcer } = scene(&[], Caps::default()).await;
+    let hour = Scans::default().ban;
+    firewall.scanned.lock().expect("a lock").push((net("192.0.2.9"), hour - Span::from_secs(5)));
+    let done = enforcer.poll_scans().await.expect("read");
+    let ban = banned(&done)[0];
+    let since = clock.now() - Span::from_secs(5);
+    assert_eq!((ban.since, ban.until), (since, Some(since + hour)));
+    let done = enforcer.ban(vec![request("192.0.2.1", "sshd", Some(999_999_999_999))]).await.expect("banned");
+    assert_eq!(banned(&done)[0].until, None);
+}

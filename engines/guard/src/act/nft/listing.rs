@@ -9,7 +9,8 @@ use serde::Deserialize;
 use super::owner::Owner;
 use super::script::{OWNER, SetKey, Shape};
 use super::{BANS_MAX, NETWORKS_MAX};
-use crate::act::{FirewallError, Held, Lasting, Scans};
+use crate::act::scans::COUNTERS;
+use crate::act::{FirewallError, Held, Lasting, Missed, Scans};
 
 #[derive(Deserialize)]
 struct Listing {
@@ -21,6 +22,13 @@ struct Listing {
 struct Object {
     set: Option<Set>,
     rule: Option<Rule>,
+    counter: Option<Counter>,
+}
+
+#[derive(Deserialize)]
+struct Counter {
+    name: String,
+    packets: u64,
 }
 
 #[derive(Deserialize)]
@@ -168,6 +176,15 @@ fn same_rules(a: &[String], b: &[String]) -> bool {
 pub(super) fn has_elements(json: &[u8]) -> bool {
     parse(json)
         .is_ok_and(|objects| objects.iter().any(|object| object.set.as_ref().is_some_and(|set| !set.elem.is_empty())))
+}
+
+/// What the counters say of scans.
+pub(super) fn missed(json: &[u8]) -> Result<Missed, FirewallError> {
+    let all = parse(json)?;
+    let counters: Vec<&Counter> = all.iter().filter_map(|object| object.counter.as_ref()).collect();
+    let packets = |name: &str| counters.iter().find(|counter| counter.name == name).map_or(0, |of| of.packets);
+    let [tcp, udp, unbanned] = COUNTERS.map(packets);
+    Ok(Missed { tcp, udp, unbanned })
 }
 
 /// The sources in a set of banned scanners, and how long each is banned for still.

@@ -1,7 +1,7 @@
 //! Real scans, in namespaces of their own.
 
 use crate::act::test_net::{HOST4, HOST6, OPERATOR4, OPERATOR6, OTHER4, OTHER6, TestNet, tcp_server};
-use crate::act::{Firewall as _, Nft, Scans, Wanted};
+use crate::act::{Firewall as _, Missed, Nft, Scans, Wanted};
 
 const SERVER_OF_UDP: &str = "import socket
 s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM); s.bind(('::', 53)); print('ready', flush=True)
@@ -166,4 +166,33 @@ for n in range(150):
     ));
     let banned = nft.scanned().await.expect("read").len();
     assert!((1..=70).contains(&banned), "{banned} of 150");
+    assert!(nft.missed().await.expect("read").unbanned > 0);
+}
+
+/// A flood of forged senders fills what the kernel remembers of one protocol: that is told, and scans over the other one are banned
+/// all the same. So is what is over the bound of bans in a minute.
+#[tokio::test]
+async fn a_flood_of_forged_senders_is_told_and_blinds_its_own_protocol_alone() {
+    let hosts = TestNet::new();
+    for name in ["all", "veth0"] {
+        hosts.on_host(&["sysctl", "-qw", &format!("net.ipv4.conf.{name}.rp_filter=0")]);
+    }
+    let nft = guarded(&hosts).await;
+    assert_eq!(nft.missed().await.expect("read"), Missed::default());
+    hosts.outside(&format!(
+        "import socket, struct
+s = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+to = socket.inet_aton('{HOST4}')
+for n in range(7000):
+    source = struct.pack('!I', 0xc6120000 + n)
+    for port in range(2000, 2010):
+        udp = struct.pack('!HHHH', 1234, port, 8, 0)
+        head = struct.pack('!BBHHHBBH4s4s', 0x45, 0, 28, 0, 0, 64, 17, 0, source, to)
+        s.sendto(head + udp, ('{HOST4}', 0))"
+    ));
+    let missed = nft.missed().await.expect("read");
+    assert!(missed.udp > 0 && missed.tcp == 0 && missed.unbanned == 0, "{missed:?}");
+    assert_eq!(nft.scanned().await.expect("read"), []);
+    let answered = scan(&hosts, OTHER4[0], "SOCK_STREAM", "range(1000, 1100)");
+    assert!((10..=20).contains(&answered), "{answered} ports were answered");
 }
