@@ -673,12 +673,13 @@ impl<'a> Session<'a> {
 
     /// Takes in the logins that files tell of and that the kernel knows as sessions of these addresses.
     fn confirm_logins(&mut self, sessions: &BTreeSet<IpAddr>, monotonic: Monotonic) {
-        let (allowlist, known) = (&mut self.enforcer.allowlist, &self.sessions);
+        let (allowlist, known, is_dirty) = (&mut self.enforcer.allowlist, &self.sessions, &mut self.is_dirty);
         self.unconfirmed.retain(|(login, at, read)| {
             let from = login.from.ip().to_canonical();
             let is_session = sessions.contains(&from) && known.is_connected(login.from);
             if is_session {
                 allowlist.logged_in(from, *at);
+                *is_dirty = true;
             }
             !is_session && monotonic.since(*read) <= CONFIRMED_WITHIN
         });

@@ -374,7 +374,7 @@ fn a_damaged_state_is_said_and_followed_as_far_as_it_goes() {
     drop(up.stop());
 }
 
-fn find(folder: &Path, name: &str) -> Option<std::path::PathBuf> {
+pub(super) fn find(folder: &Path, name: &str) -> Option<std::path::PathBuf> {
     let found = run(&["find", folder.to_str().expect("UTF-8"), "-name", name]);
     String::from_utf8_lossy(&found.stdout).lines().next().map(Into::into)
 }

@@ -9,6 +9,7 @@ use super::bench::{
     ATTACKER, Bench, Daemon, HOST, OTHER, SSHD, agent, append, ask, banned, done, entries, failures, folder, ready,
     signal, until_banned,
 };
+use super::durability::find;
 use crate::harness::eventually;
 
 /// The line of a login that long ago.
@@ -43,7 +44,12 @@ fn a_login_that_a_file_tells_of_counts_once_it_is_a_session() {
         line.replace("[811]", &format!("[{process}]")).replace("port 50000", &format!("port {port}"))
     };
     append(&log, accepted(ATTACKER, &port) + &accepted(OTHER, its_port) + &login("1 sec", "publickey", "10.97.70.6"));
-    eventually("the session to be found", || is_allowed(&at, OTHER).then_some(()));
+    // While the session is there: afterwards nobody knows.
+    eventually("the login to be kept", || {
+        let kept = std::fs::read(find(&at.join("data.agent"), "logs.json")?).ok()?;
+        let kept: serde_json::Value = serde_json::from_slice(&kept).ok()?;
+        kept["logins"].to_string().contains(OTHER).then_some(())
+    });
     let learned = || {
         let allowed = ask(&at, &["allow"]).unwrap_or_default();
         let is_login = |of: &&serde_json::Value| of["why"].as_str().is_some_and(|why| why.contains("login"));

@@ -168,8 +168,8 @@ pub struct Enforcer {
     scanned: BTreeSet<IpNet>,
     /// Why the bans can't be written down; `None` while they can.
     unwritten: Option<String>,
-    /// What was missed of scans, as it was asked last.
-    missed: Missed,
+    /// What was missed of scans, as it was asked last; nothing before that.
+    missed: Option<Missed>,
 }
 
 impl Enforcer {
@@ -203,7 +203,7 @@ impl Enforcer {
             compared: false,
             scanned,
             unwritten: None,
-            missed: Missed::default(),
+            missed: None,
         }
     }
 
@@ -786,7 +786,7 @@ impl Enforcer {
         Ok(done)
     }
 
-    /// What was missed of scans since the last time that this was asked.
+    /// What was missed of scans since the last time that this was asked; nothing, the first time.
     ///
     /// # Errors
     /// The packet filter could not be read.
@@ -795,7 +795,8 @@ impl Enforcer {
             return Ok(Missed::default());
         }
         let now = self.firewall.missed().await?;
-        let before = std::mem::replace(&mut self.missed, now);
+        // What was missed before a start is not missed now.
+        let before = self.missed.replace(now).unwrap_or(now);
         // They begin anew with the table.
         let since = |now: u64, before: u64| now.checked_sub(before).unwrap_or(now);
         Ok(Missed {
