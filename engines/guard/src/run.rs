@@ -4,7 +4,6 @@
 //! thread that may block; everything else is this loop, and what commands want of it ([`orders`]).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,18 +29,21 @@ use crate::fail2ban::Jails;
 use crate::figures::{Figures, Standing};
 use crate::kept::{Kept, Resumed, resume};
 use crate::lists;
-use crate::login::{Login, login};
+use crate::login::Login;
 use crate::on_ban::OnBan;
 use crate::plan::{BANS_OF, Impairment, JAILS_OF, Plan, TICKETS_MAX};
 use crate::simulation::SimulatedBans;
-use crate::source::{Journal, JournalBatch, JournalError, JournalSettings, Notice, Wake};
+use crate::source::{Journal, JournalBatch, JournalError, Notice, Wake};
 use crate::statement::{FINDINGS, Said, Statement};
 use crate::stream::{Found, FoundOffence, Rule, Stream, StreamState};
 use crate::totals::{RuleTotals, Totals};
 
+mod logins;
 mod orders;
 #[cfg(test)]
 mod tests;
+
+use logins::{CONFIRM_EVERY, past_logins};
 
 /// Where the positions in logs and the counts of failures are kept.
 const LOGS: &str = "logs.json";
@@ -73,13 +75,6 @@ const COUNTS: &str = "counts of ";
 const SSH_SESSIONS: &str = "sessions of ssh";
 const ON_BAN: &str = "on_ban";
 const PORT_SCANS: &str = "port scans";
-/// How long a login that a file tells of waits to be confirmed by the kernel, how often it is looked at, and how many wait at most;
-/// beyond it, the oldest are given up.
-const CONFIRMED_WITHIN: Span = Span::from_secs(30);
-const CONFIRM_EVERY: Span = Span::from_millis(250);
-const UNCONFIRMED_MAX: usize = 256;
-/// How long earlier logins are searched for in the journal of systemd at a start.
-const PAST_LOGINS_MAX: Duration = Duration::from_secs(5);
 /// Most counts of a minute that are kept until they are in the journal; beyond it, the oldest are lost when the process is killed.
 const COUNTS_MAX: usize = 10_000;
 /// What is impaired when the length of a ban can't be worked out.
@@ -631,58 +626,6 @@ impl<'a> Session<'a> {
         }
         self.gave_up(found.given_up, found.forgotten).await?;
         self.act(found.offences, now).await
-    }
-
-    /// Takes logins in: who logged in with a key is let in at once.
-    async fn logged_in(&mut self, logins: Vec<(Login, Time)>) -> Result<(), EngineError> {
-        if self.take_logins(logins) { self.lift_contradicted().await } else { Ok(()) }
-    }
-
-    /// Ends bans of those who are allowed now, unless nobody is banned anyway.
-    async fn lift_contradicted(&mut self) -> Result<(), EngineError> {
-        if !self.settings.simulate
-            && let Err(error) = self.lift_allowed().await
-        {
-            self.unenforced(&error.to_string()).await?;
-        }
-        Ok(())
-    }
-
-    /// Takes logins in, and says whether somebody is allowed who was not before.
-    fn take_logins(&mut self, logins: Vec<(Login, Time)>) -> bool {
-        let (now, monotonic) = (self.context.clock.now(), self.context.clock.monotonic());
-        let mut is_new = false;
-        for (login, at) in logins {
-            let Login { process, from, by_key, is_certain } = login;
-            self.sessions.accepted(process, from, at, is_certain);
-            if !by_key || now.since(at) > self.settings.logins_remembered {
-                continue;
-            }
-            if is_certain {
-                is_new |= self.enforcer.allowlist.why(from.ip()).is_none();
-                self.enforcer.allowlist.logged_in(from.ip(), at);
-            } else {
-                self.unconfirmed.push_back((login, at, monotonic));
-                if self.unconfirmed.len() > UNCONFIRMED_MAX {
-                    self.unconfirmed.pop_front();
-                }
-            }
-        }
-        is_new
-    }
-
-    /// Takes in the logins that files tell of and that the kernel knows as sessions of these addresses.
-    fn confirm_logins(&mut self, sessions: &BTreeSet<IpAddr>, monotonic: Monotonic) {
-        let (allowlist, known, is_dirty) = (&mut self.enforcer.allowlist, &self.sessions, &mut self.is_dirty);
-        self.unconfirmed.retain(|(login, at, read)| {
-            let from = login.from.ip().to_canonical();
-            let is_session = sessions.contains(&from) && known.is_connected(login.from);
-            if is_session {
-                allowlist.logged_in(from, *at);
-                *is_dirty = true;
-            }
-            !is_session && monotonic.since(*read) <= CONFIRMED_WITHIN
-        });
     }
 
     /// Ends bans of those who are allowed now.
@@ -1432,45 +1375,6 @@ fn is_about_reading(what: &str) -> bool {
         && !what.starts_with(FORMULA)
         && !what.starts_with(BANS_OF)
         && !what.starts_with(JAILS_OF)
-}
-
-/// Logins to sshd that the journal of systemd holds: since `since` where a jail reads it for the first time, and since the start of
-/// what is not known yet where jails read files, for of what those say of the past nobody knows who wrote it. The last ones, within a
-/// bound.
-async fn past_logins(
-    context: &Context,
-    streams: &[Stream],
-    since: Time,
-    since_of_files: Option<Time>,
-) -> Vec<(Login, Time)> {
-    let new = streams.iter().filter(|stream| stream.is_new_journal_of_sshd());
-    let mut searches: Vec<(JournalSettings, Time)> =
-        new.filter_map(Stream::journal).map(|(settings, ..)| (settings.clone(), since)).collect();
-    if let Some(since) = since_of_files.filter(|_| streams.iter().any(Stream::reads_files_of_sshd)) {
-        let by_sshd = ["_COMM=sshd", "+", "_COMM=sshd-session"].map(str::to_owned);
-        searches.push((JournalSettings { matches: vec![by_sshd.to_vec()], ..JournalSettings::default() }, since));
-    }
-    let mut logins = Vec::new();
-    for (settings, since) in searches {
-        let now = context.clock.now();
-        let read = async {
-            let mut journal = Journal::matching(&context.programs, &settings, "^Accepted [a-z]", since, now)?;
-            loop {
-                for line in journal.next().await?.lines.iter().filter(|line| line.is_of_sshd) {
-                    let certain = login(&line.text).map(|login| Login { is_certain: true, ..login });
-                    logins.extend(certain.map(|login| (login, line.time.min(now))));
-                }
-                context.progress.tick();
-            }
-        };
-        let read: Result<Result<(), JournalError>, _> = tokio::time::timeout(PAST_LOGINS_MAX, read).await;
-        match read {
-            Ok(Ok(()) | Err(JournalError::Ended)) => {}
-            Ok(Err(error)) => tracing::info!(%error, "earlier logins in the journal of systemd are not known"),
-            Err(_) => tracing::warn!("the journal of systemd is long: logins of long ago are not known"),
-        }
-    }
-    logins
 }
 
 /// Reads the journal of systemd for ever, and starts over where it ended.
