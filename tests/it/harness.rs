@@ -473,7 +473,7 @@ fn end_agent(folder: &Path) {
     for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
         let arguments = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
         if arguments.split(|byte| *byte == 0).any(|argument| argument == state) {
-            drop(Command::new("kill").arg("-9").arg(process.file_name()).output());
+            drop(command("kill").arg("-9").arg(process.file_name()).output());
         }
     }
 }
