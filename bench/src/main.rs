@@ -1,12 +1,13 @@
 //! Benchmarks, one command each, beside a peer where there is one:
 //!
-//! `cargo run --release -p garant-bench -- appends|audit|judge|respond|probes|hanging|idle|told|guard`
+//! `cargo run --release -p garant-bench -- appends|audit|judge|respond|probes|hanging|idle|told|guard|backup`
 //!
 //! Each command prints Markdown rows for `bench/RESULTS.md`: what was measured, the figure, the figure wanted. Where the load
 //! of the machine would change a figure, a peer is measured in the same run and their ratio is printed.
 
 mod appends;
 mod audit;
+mod backup;
 mod guard;
 mod hanging;
 mod idle;
@@ -30,12 +31,14 @@ fn main() -> ExitCode {
         Some("idle") => idle::run(),
         Some("told") => told::run(),
         Some("guard") => guard::run(),
-        // Parts of it, in the namespaces that it makes.
+        Some("backup") => backup::run(),
+        // Parts of that of the guard, in the namespaces that it makes.
         Some("guard-ear") => guard::ear(),
         Some("guard-peer") => guard::peer(),
-        _ => {
-            Err("usage: garant-bench appends | audit | judge | respond | probes | hanging | idle | told | guard".into())
-        }
+        _ => Err(
+            "usage: garant-bench appends | audit | judge | respond | probes | hanging | idle | told | guard | backup"
+                .into(),
+        ),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,0 +1,163 @@
+//! PostgreSQL, beside `pg_basebackup | zstd | openssl` for bases, and `pg_receivewal` for the log.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use super::agent::Agent;
+use super::{AGENT_MB, beside, settle, shell, size_of};
+use crate::process::{Process, cpu_s, now, pause};
+use crate::{Outcome, row};
+
+const PROGRAMS: &str = "/usr/lib/postgresql/15/bin";
+/// Scale of pgbench: about 15 MB each.
+const SCALE: u32 = 16;
+const LOAD_S: u32 = 20;
+const LAGS: usize = 5;
+
+type Failed = Box<dyn std::error::Error>;
+
+/// A program of PostgreSQL, as its own user.
+fn program(name: &str) -> Command {
+    let mut program = Process::command("setpriv");
+    program.args(["--reuid=postgres", "--regid=postgres", "--init-groups", "--"]).arg(Path::new(PROGRAMS).join(name));
+    program.current_dir("/");
+    program
+}
+
+struct Server {
+    process: Process,
+    folder: PathBuf,
+}
+
+impl Server {
+    fn start(data: &Path, folder: &Path) -> Result<Self, Failed> {
+        let process = Process::start(
+            program("postgres")
+                .arg("-D")
+                .arg(data)
+                .args(["-c", "listen_addresses=", "-c", "max_slot_wal_keep_size=2GB", "-c", "max_wal_size=4GB", "-k"])
+                .arg(folder)
+                .stdout(Stdio::null())
+                .stderr(Stdio::null()),
+        )?;
+        let server = Self { process, folder: folder.to_owned() };
+        for _ in 0..300 {
+            if server.sql("SELECT 1").is_ok() {
+                return Ok(server);
+            }
+            pause(Duration::from_millis(100));
+        }
+        Err("the server does not start".into())
+    }
+
+    fn sql(&self, sql: &str) -> Outcome {
+        let done = program("psql").args(["-X", "-q", "-d", "postgres", "-c", sql, "-h"]).arg(&self.folder).output()?;
+        if done.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&done.stderr).into_owned().into()) }
+    }
+
+    fn pgbench(&self, arguments: &[&str]) -> Outcome {
+        let done = program("pgbench").arg("-h").arg(&self.folder).args(arguments).arg("postgres").output()?;
+        if done.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&done.stderr).into_owned().into()) }
+    }
+}
+
+pub(super) fn run() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let at = folder.path();
+    super::agent::open_to_all(at)?;
+    let (place, shown) = (at.join("server"), at.display());
+    std::fs::create_dir(&place)?;
+    shell(&format!("chown postgres: {}", place.display()))?;
+    let data = place.join("data");
+    let made = program("initdb").args(["-k", "-A", "peer", "-D"]).arg(&data).stdout(Stdio::null()).status()?;
+    if !made.success() {
+        return Err("initdb failed".into());
+    }
+    let server = Server::start(&data, &place)?;
+    server.pgbench(&["-i", "-q", "-s", &SCALE.to_string()])?;
+    server.sql("CHECKPOINT")?;
+    let bytes = size_of(&data.join("base"))?;
+    settle()?;
+    row("a cluster of PostgreSQL", &format!("{} MB", bytes / 1_000_000), "–");
+
+    let socket = place.display();
+    let seal = "openssl enc -aes-256-ctr -pbkdf2 -pass pass:x";
+    let as_postgres = "cd /; setpriv --reuid=postgres --regid=postgres --init-groups --";
+    let theirs = shell(&format!(
+        "{as_postgres} {PROGRAMS}/pg_basebackup -h {socket} -D - -Ft -X none -c fast | zstd -q -3 | {seal} > {shown}/base; sync {shown}/base"
+    ))?;
+    settle()?;
+    let agent = Agent::start(at, "postgres", &format!("postgres = [{{ name = \"it\", socket = \"{socket}\" }}]"))?;
+    agent.first(now())?;
+    let ours = agent.take()?;
+    beside("full base", "pg_basebackup, zstd -3, openssl", &theirs, &ours, bytes, "–");
+    row("agent, the most resident", &format!("{:.0} MB", ours.peak_mb), AGENT_MB);
+    settle()?;
+    let theirs =
+        shell(&format!("mkdir {shown}/theirs; {seal} -d < {shown}/base | zstd -q -d | tar -x -C {shown}/theirs"))?;
+    settle()?;
+    let ours = agent.restore("ours")?;
+    beside("restore of it; ours with the log, a start of the server, and proved", "tar", &theirs, &ours, bytes, "–");
+
+    let mut lags = Vec::new();
+    server.sql("CREATE TABLE lag (n int)")?;
+    for _ in 0..LAGS {
+        server.sql("INSERT INTO lag VALUES (1)")?;
+        lags.push(agent.shipped()?);
+    }
+    lags.sort_by(f64::total_cmp);
+    let (median, most) = (lags.get(LAGS / 2).copied().unwrap_or(0.0), lags.last().copied().unwrap_or(0.0));
+    row("from a commit to its copy", &format!("{median:.1} s (median of {LAGS}), {most:.1} s at most"), "≤ 10 s");
+    log(&server, &agent, at)
+}
+
+/// The processor time of receiving the same log.
+fn log(server: &Server, agent: &Agent, at: &Path) -> Outcome {
+    let stream = at.join("stream");
+    std::fs::create_dir(&stream)?;
+    shell(&format!("chown postgres: {}", stream.display()))?;
+    server.sql("SELECT pg_create_physical_replication_slot('peer')")?;
+    let peer = Process::start(program("pg_receivewal").arg("-h").arg(&server.folder).arg("-D").arg(&stream).args([
+        "-S",
+        "peer",
+        "--synchronous",
+        "-s",
+        "1",
+    ]))?;
+    pause(Duration::from_secs(3));
+    let (theirs, ours) = (cpu_s(peer.id()).ok_or("the peer has ended")?, agent.cpu_s().ok_or("there is no agent")?);
+    let before = wal(server)?;
+    server.pgbench(&["-n", "-c", "4", "-T", &LOAD_S.to_string()])?;
+    let bytes = wal(server)?.saturating_sub(before);
+    agent.shipped()?;
+    let theirs = cpu_s(peer.id()).ok_or("the peer has ended")? - theirs;
+    let ours = agent.cpu_s().ok_or("there is no agent")? - ours;
+    row(
+        &format!("receiving {} MB of log: pg_receivewal", bytes / 1_000_000),
+        &format!("{theirs:.2} s of a processor"),
+        "the peer",
+    );
+    row(
+        "the same: the agent, which compresses, seals and ships it",
+        &format!("{ours:.2} s: {:.1} ×", ours / theirs.max(0.01)),
+        "≤ 1.0 ×",
+    );
+    Ok(())
+}
+
+/// How far the log is, in bytes.
+fn wal(server: &Server) -> Result<u64, Failed> {
+    let asked = program("psql")
+        .args(["-X", "-q", "-A", "-t", "-d", "postgres", "-c", "SELECT pg_current_wal_lsn() - '0/0'", "-h"])
+        .arg(&server.folder)
+        .output()?;
+    Ok(String::from_utf8(asked.stdout)?.trim().parse()?)
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(Process::command("kill").args(["-QUIT", &self.process.id().to_string()]).status());
+        drop(self.process.child().wait());
+    }
+}
