@@ -105,6 +105,8 @@ struct Session<'a> {
     engine: &'a Backup,
     context: &'a Context,
     settings: Settings,
+    /// The revision of the policy that they are of.
+    revision: String,
     statement: Statement,
     /// Why the repository can't be opened.
     closed: Option<String>,
@@ -123,6 +125,7 @@ impl<'a> Session<'a> {
             engine,
             context,
             settings: desired.settings,
+            revision: desired.revision.clone(),
             statement: Statement::new(desired.revision, context.clock.now()),
             closed: None,
             open_at: Some(context.clock.now()),
@@ -144,7 +147,13 @@ impl<'a> Session<'a> {
         loop {
             tokio::select! {
                 () = self.context.stop.cancelled() => return Ok(true),
-                () = desired.changed() => return Ok(false),
+                () = desired.changed() => {
+                    // A server that attaches says again what is known: a base that is being taken, or was asked for, goes on.
+                    let wanted = desired.current::<Desired>()?;
+                    if wanted.is_none_or(|it| it.settings != self.settings || it.revision != self.revision) {
+                        return Ok(false);
+                    }
+                }
                 _ = tick.tick() => {
                     self.context.progress.tick();
                     self.open_when_due().await;

@@ -93,7 +93,7 @@ fn a_brute_force_on_sshd_is_banned_and_who_has_a_key_never_is() {
             "-o",
             "UserKnownHostsFile=/dev/null",
             &format!("root@{HOST}"),
-            "echo in",
+            "echo in; sleep 5",
         ])
         .output()
         .expect("install openssh-client");
