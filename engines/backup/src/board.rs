@@ -9,6 +9,7 @@ use event::{Span, Time};
 use serde::Serialize;
 
 use crate::config::{Kind, Settings};
+use crate::residency::Residency;
 
 /// A log that is shipped every ten seconds is said to be fresh once in this time.
 const SAID_EVERY: Span = Span::from_secs(60);
@@ -74,6 +75,8 @@ struct Lines {
     /// What is wrong with the copies.
     copies: Vec<String>,
     at_copies: AtCopies,
+    /// Where they are, once that was looked at.
+    residency: Option<Residency>,
 }
 
 /// How the copies stand, in numbers.
@@ -179,6 +182,16 @@ impl Board {
     /// How the copies stand.
     pub(crate) fn at_copies(&self) -> AtCopies {
         self.lock().at_copies.clone()
+    }
+
+    /// Where the copies are.
+    pub(crate) fn resides(&self, seen: Residency) {
+        self.lock().residency = Some(seen);
+    }
+
+    /// Where the copies are, once that was looked at.
+    pub(crate) fn residency(&self) -> Option<Residency> {
+        self.lock().residency.clone()
     }
 
     /// Successes that were not said yet.

@@ -13,7 +13,7 @@ use policy::{Document, Nouns, Part as _};
 use serde_json::Value;
 
 use crate::config::{Config, SecretPlace, Settings};
-use crate::open::open;
+use crate::open::{Reading, open_as};
 use crate::sealed::Repository;
 
 mod key;
@@ -97,6 +97,27 @@ fn policy_flags(command: clap::Command) -> clap::Command {
     command.arg(policy).arg(key)
 }
 
+/// How the copies are read, for commands that read them.
+fn reading_flag(command: clap::Command) -> clap::Command {
+    let first = Arg::new("as-first-written")
+        .long("as-first-written")
+        .value_name("TIME")
+        .num_args(0..=1)
+        .require_equals(true)
+        .default_missing_value("")
+        .help("Read buckets as they were first written, whatever was put over it or deleted since; with TIME, without what came after it");
+    command.arg(first)
+}
+
+fn reading(matches: &ArgMatches, now: Time) -> Result<Reading, Failure> {
+    // Commands that write do not have it.
+    match matches.try_get_one::<String>("as-first-written").ok().flatten().map(String::as_str) {
+        None => Ok(Reading::AsItIs),
+        Some("") => Ok(Reading::AsFirstWritten(None)),
+        Some(before) => Ok(Reading::AsFirstWritten(Some(instant(before, now)?))),
+    }
+}
+
 fn wants_json(matches: &ArgMatches) -> bool {
     matches.get_flag("json")
 }
@@ -138,10 +159,11 @@ fn with_repository<T: Send>(
     work: impl for<'a> FnOnce(&'a Context, &'a Settings, Arc<Repository>) -> BoxFuture<'a, Result<T, Failure>> + Send,
 ) -> Result<T, Failure> {
     let (settings, context) = (settings(matches)?, command.means()?);
+    let reading = reading(matches, command.now())?;
     let mut done = None;
     command.wait(Box::pin(async {
         let worked = async {
-            let repository = open(&settings, &context).await.map_err(|error| {
+            let repository = open_as(&settings, &context, reading).await.map_err(|error| {
                 Failure::new("the repository can't be opened").because(&error).remedy(
                     "give the key that was shown when it was made with --key FILE, readable for you alone (chmod 600)",
                 )
@@ -217,6 +239,22 @@ mod tests {
         ] {
             assert_eq!(bytes(count), shown);
         }
+    }
+
+    #[test]
+    fn how_copies_are_read_is_said_with_or_without_a_time() {
+        let now = Time::parse_rfc3339("2026-11-29T14:00:00Z").expect("a time");
+        let read = |arguments: &[&str]| {
+            let command = list::arguments();
+            let matches = command.try_get_matches_from([&["list"], arguments].concat()).expect("known");
+            assert_eq!(name(&matches), "www");
+            reading(&matches, now)
+        };
+        assert_eq!(read(&["www"]).expect("one"), Reading::AsItIs);
+        assert_eq!(read(&["--as-first-written", "www"]).expect("one"), Reading::AsFirstWritten(None));
+        let before = Reading::AsFirstWritten(Some(now - Span::from_secs(3600)));
+        assert_eq!(read(&["www", "--as-first-written=1 h ago"]).expect("one"), before);
+        assert_eq!(read(&["www", "--as-first-written=yesterday"]).expect_err("no time").exit_code(), 2);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::canary::CanaryTable;
 use crate::checks::{CommandCheck, SqlCheck};
 use crate::database::IDLE_EVERY;
+use crate::residency::together;
 
 /// How often it is stated what was looked at: one coverage record.
 pub(crate) const EVERY: Span = Span::from_secs(60);
@@ -26,13 +27,32 @@ pub(crate) const COPIES_UNEQUAL: &str = "copies-unequal";
 pub(crate) const LOG_BROKEN: &str = "log-broken";
 /// The finding that something is still there that was to be destroyed.
 pub(crate) const EXPIRED_KEPT: &str = "expired-backups-kept";
+/// The finding that a host has what it takes to destroy its own backups.
+pub(crate) const HOST_CAN_DESTROY: &str = "host-can-destroy-backups";
+/// Why it is not proved that no host has it: in this release the agent is always beside the server.
+pub(crate) const SAME_HOST: &str = "that no host can destroy its own backups (BK-9) is unproven, reason: same host; whoever is root here \
+                                    has the agent and the server with its right to destroy. What is locked in a bucket stays all the same";
+/// The finding that a copy is elsewhere than the policy says.
+pub(crate) const COPY_ELSEWHERE: &str = "copy-elsewhere";
+/// The finding that the copies are not at two providers in two regions.
+pub(crate) const COPIES_TOGETHER: &str = "copies-together";
 /// The probe of expiry, and how often it is looked at.
 pub(crate) const EXPIRY_PROBE: &str = "backup-expiry";
 pub(crate) const EXPIRY_EVERY: Span = Span::from_secs(3600);
 /// The findings of backups, with their titles.
-const FINDINGS: [(&str, &str, &str); 3] = [
+const FINDINGS: [(&str, &str, &str); 5] = [
     (BACKUP_FAILING, "Une sauvegarde échoue", "A backup fails"),
     (COPIES_UNEQUAL, "Une copie des sauvegardes est incomplète", "A copy of the backups is incomplete"),
+    (
+        COPY_ELSEWHERE,
+        "Une copie des sauvegardes n’est pas dans la région promise",
+        "A copy of the backups is not in the region that was promised",
+    ),
+    (
+        COPIES_TOGETHER,
+        "Les copies ne sont pas chez deux fournisseurs de deux régions",
+        "The copies are not at two providers in two regions",
+    ),
     (LOG_BROKEN, "Un journal de base de données a une lacune", "The log of a database has a gap"),
 ];
 
@@ -52,6 +72,9 @@ pub struct CopySettings {
     pub name: String,
     /// The region that it is in.
     pub region: RegionId,
+    /// The provider of that region, as the policy declares it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
     /// What it is made of.
     pub place: PlaceSettings,
 }
@@ -276,6 +299,19 @@ impl Settings {
         self.mariadb.iter().chain(&self.postgres).map(|database| (database.name.as_str(), database.full_every))
     }
 
+    /// Files that hold a copy of the repository, the copy, and its directory.
+    fn held_copy(&self) -> Option<(&str, &str, std::path::Display<'_>)> {
+        self.files.iter().find_map(|files| {
+            let copy = self.copies.iter().find_map(|copy| {
+                let PlaceSettings::Directory(directory) = &copy.place else { return None };
+                let is_held = files.paths.iter().any(|path| directory.starts_with(path));
+                let is_left_out = files.exclude.iter().any(|pattern| directory.starts_with(pattern));
+                (is_held && !is_left_out).then_some((&*copy.name, directory.display()))
+            });
+            copy.map(|(copy, directory)| (&*files.name, copy, directory))
+        })
+    }
+
     /// How long the bases, or snapshots, of each backup are apart.
     pub(crate) fn intervals(&self) -> BTreeMap<String, Span> {
         let files = self.files.iter().map(|files| (files.name.as_str(), files.every));
@@ -405,7 +441,7 @@ impl Section for CopySettings {
                 return None;
             }
         };
-        Some(Self { name, region: region?, place })
+        Some(Self { name, region: region?, provider: None, place })
     }
 }
 
@@ -592,6 +628,12 @@ files = [{ name = "etc", paths = ["/etc"] }]
             postgres: postgres.into_iter().map(|table| table.0).collect(),
             files,
         };
+        if let Some((files, copy, path)) = settings.held_copy() {
+            let what = format!(
+                "the files `{files}` hold the copy `{copy}`, in {path}: it would be backed up into itself, and grow for ever"
+            );
+            table.mistake("files", what, format!("write `exclude = [\"{path}\"]` for `{files}`, or move the copy"));
+        }
         let mut copies = BTreeSet::new();
         let copy_twice = settings.copies.iter().map(|copy| &copy.name).find(|name| !copies.insert(*name)).cloned();
         if let Some(name) = copy_twice {
@@ -606,8 +648,6 @@ files = [{ name = "etc", paths = ["/etc"] }]
 pub struct Config {
     settings: Option<Settings>,
     revision: String,
-    /// How many providers the copies are at.
-    providers: usize,
 }
 
 /// What the engine is to do, as the agent keeps it.
@@ -681,24 +721,26 @@ fn finding(name: &str) -> Option<FindingId> {
 
 impl Part for Config {
     fn read(document: &mut Document, nouns: &Nouns) -> Self {
-        let settings: Option<Settings> = document.table("backup");
-        let mut providers = BTreeSet::new();
-        if let Some(settings) = &settings {
-            for name in FINDINGS.into_iter().map(|(name, ..)| name).chain([EXPIRED_KEPT]).filter_map(finding) {
+        let mut settings: Option<Settings> = document.table("backup");
+        if let Some(settings) = &mut settings {
+            for name in
+                FINDINGS.into_iter().map(|(name, ..)| name).chain([EXPIRED_KEPT, HOST_CAN_DESTROY]).filter_map(finding)
+            {
                 document.provide(&name);
             }
             if let Ok(probe) = EXPIRY_PROBE.parse::<ProbeId>() {
                 document.provide(&probe);
             }
-            for copy in &settings.copies {
-                providers.extend(nouns.regions.iter().find(|region| region.id == copy.region).map(|it| &it.provider));
+            for copy in &mut settings.copies {
+                let region = nouns.regions.iter().find(|region| region.id == copy.region);
+                copy.provider = region.map(|region| region.provider.clone());
             }
             if settings.backups().next().is_none() && !document.is_broken() {
                 let remedy = "declare a [[backup.mariadb]], a [[backup.postgres]] or a [[backup.files]]";
                 document.mistake(Mistake::new(document.place_of("backup"), "nothing is backed up", remedy));
             }
         }
-        Self { settings, revision: String::new(), providers: providers.len() }
+        Self { settings, revision: String::new() }
     }
 
     fn reference() -> Vec<SectionDoc> {
@@ -708,11 +750,10 @@ impl Part for Config {
     fn warnings(&self) -> Vec<String> {
         let Some(settings) = &self.settings else { return Vec::new() };
         let mut warnings = Vec::new();
-        let regions: BTreeSet<&RegionId> = settings.copies.iter().map(|copy| &copy.region).collect();
         if settings.copies.len() < 2 {
             warnings.push("[backup] has one copy: what destroys it destroys every backup".to_owned());
-        } else if self.providers < 2 || regions.len() < 2 {
-            warnings.push("the copies of [backup] are not in two regions of two providers".to_owned());
+        } else {
+            warnings.extend(together(settings).into_iter().map(|why| format!("[backup]: {why}")));
         }
         let directories = settings.copies.iter().filter(|copy| matches!(copy.place, PlaceSettings::Directory(_)));
         for copy in directories {
@@ -731,6 +772,7 @@ impl Part for Config {
                 ));
             }
         }
+        warnings.push(format!("[backup]: {SAME_HOST}"));
         warnings
     }
 
@@ -762,6 +804,11 @@ impl Part for Config {
             let of_expiry =
                 finding(EXPIRED_KEPT).map(|finding| Detector { finding, title, probes: vec![probe.clone()] });
             public.findings.extend(of_expiry);
+            let fr = "Une machine peut détruire ses propres sauvegardes".to_owned();
+            let title = Text { fr, en: "A host can destroy its own backups".to_owned() };
+            let of_hosts =
+                finding(HOST_CAN_DESTROY).map(|finding| Detector { finding, title, probes: vec![probe.clone()] });
+            public.findings.extend(of_hosts);
             public.probes.push(event::policy::Probe {
                 id: probe,
                 kind: PROBE.into(),

@@ -20,8 +20,8 @@ use store::Consumers;
 use tokio::sync::{mpsc, watch};
 
 use crate::config::{
-    BucketSettings, Config, CopySettings, EXPIRED_KEPT, EXPIRY_EVERY, EXPIRY_PROBE, FilesSettings, Identity,
-    PlaceSettings, Settings,
+    BucketSettings, Config, CopySettings, EXPIRED_KEPT, EXPIRY_EVERY, EXPIRY_PROBE, FilesSettings, HOST_CAN_DESTROY,
+    Identity, PlaceSettings, SAME_HOST, Settings,
 };
 use crate::events::{Destroyed, Detail};
 use crate::files::{FilesDestroyed, Hidden, Intended};
@@ -73,6 +73,8 @@ struct Expiry {
     looked_at: Option<Time>,
     /// What was said last: whether something is there that was to be destroyed.
     is_late: Option<bool>,
+    /// The same: whether a host can destroy its own backups.
+    is_destroyable: Option<bool>,
     /// When the next pass over the files of a backup is, after one that has come to its end.
     next_pass: BTreeMap<String, Monotonic>,
 }
@@ -84,6 +86,8 @@ struct Looked {
     late: Vec<String>,
     /// A copy was not seen.
     unseen: bool,
+    /// Copies from which a host can delete: why, for the team.
+    destroyable: Vec<String>,
 }
 
 impl Looked {
@@ -105,6 +109,7 @@ impl Expiry {
             look_at: None,
             looked_at: None,
             is_late: None,
+            is_destroyable: None,
             next_pass: BTreeMap::new(),
         }
     }
@@ -151,7 +156,7 @@ impl Expiry {
         may_destroy: bool,
     ) -> Result<(), EngineError> {
         let now = context.clock.now();
-        let mut looked = Looked::default();
+        let mut looked = Looked { destroyable: destroyable(settings), ..Looked::default() };
         let (mut places, mut snapshots) = (Vec::new(), BTreeMap::<&str, BTreeSet<String>>::new());
         for copy in &settings.copies {
             context.progress.tick();
@@ -340,11 +345,24 @@ impl Expiry {
                 context.recorder.record(&Detail { probe: probe.clone(), finding: Some(finding), text }).await?;
             }
         }
+        let Ok(by_host) = HOST_CAN_DESTROY.parse::<event::FindingId>() else { return Ok(()) };
+        let open = !looked.destroyable.is_empty();
+        if self.is_destroyable != Some(open) {
+            let after = if self.is_destroyable.is_none() { now } else { before.unwrap_or(now).min(now) };
+            self.is_destroyable = Some(open);
+            let found = Found { finding: by_host.clone(), probe: probe.clone(), open, after, by: now };
+            context.recorder.record(&found).await?;
+            let words = looked.destroyable.iter().map(String::as_str).chain([SAME_HOST]).collect::<Vec<_>>();
+            let text = words.join("; ");
+            context.recorder.record(&Detail { probe: probe.clone(), finding: Some(by_host.clone()), text }).await?;
+        }
         let Some(from) = before.filter(|before| *before < now && now.since(*before) <= EXPIRY_EVERY) else {
             return Ok(());
         };
         let interval = Interval::new(from, now);
-        let gaps = if unseen { vec![Gap { probe, finding: None, interval }] } else { Vec::new() };
+        // The agent is beside the server, with all that its root has: nothing that is seen here proves anything of the host.
+        let unproven = Gap { probe: probe.clone(), finding: Some(by_host), interval };
+        let gaps = if unseen { vec![Gap { probe, finding: None, interval }] } else { vec![unproven] };
         let covered = Covered { interval, revision: revision.to_owned(), every: Some(EXPIRY_EVERY), gaps };
         context.recorder.record(&covered).await?;
         Ok(())
@@ -398,6 +416,18 @@ fn stored(error: store::StoreError) -> EngineError {
 /// Whether a name is that of a snapshot.
 fn is_snapshot(id: &str) -> bool {
     id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+}
+
+/// The copies from which a host can delete what it has stored there, as the policy has them.
+fn destroyable(settings: &Settings) -> Vec<String> {
+    let why = |copy: &CopySettings| match &copy.place {
+        PlaceSettings::Directory(_) => Some(format!("the copy `{}` is a directory, which locks nothing", copy.name)),
+        PlaceSettings::S3(bucket) if !bucket.lock => Some(format!("the copy `{}` locks no objects", copy.name)),
+        PlaceSettings::S3(_) => None,
+    };
+    // One that is locked is enough: what is there can be restored.
+    let all: Vec<String> = settings.copies.iter().filter_map(why).collect();
+    if all.len() < settings.copies.len() { Vec::new() } else { all }
 }
 
 /// A copy, with the right to delete from it.

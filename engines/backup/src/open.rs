@@ -3,24 +3,56 @@
 use std::sync::Arc;
 
 use engine::Context;
+use event::Time;
 
 use crate::config::{PlaceSettings, Settings};
 use crate::objects::{Directory, Objects, S3};
 use crate::sealed::{Copy, Repository, RepositoryError, RepositoryKey};
+
+/// As what the copies are read.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Reading {
+    /// As they are.
+    #[default]
+    AsItIs,
+    /// As they were first written, whatever was put over it or deleted since, and without what was first written after this instant. A
+    /// directory knows no versions, and is not read at all.
+    AsFirstWritten(Option<Time>),
+}
 
 /// The repository of `settings`.
 ///
 /// # Errors
 /// The key can't be read, or is none.
 pub async fn open(settings: &Settings, context: &Context) -> Result<Arc<Repository>, RepositoryError> {
+    open_as(settings, context, Reading::AsItIs).await
+}
+
+/// The repository of `settings`, to be read so.
+///
+/// # Errors
+/// The key can't be read, or is none; or no copy keeps versions.
+pub async fn open_as(
+    settings: &Settings,
+    context: &Context,
+    reading: Reading,
+) -> Result<Arc<Repository>, RepositoryError> {
     let key = key(settings, context).await?;
     let mut copies = Vec::new();
     for copy in &settings.copies {
-        let objects: Arc<dyn Objects> = match &copy.place {
-            PlaceSettings::Directory(path) => Arc::new(Directory::new(path)),
-            PlaceSettings::S3(bucket) => Arc::new(S3::new(bucket, context)?),
+        let objects: Arc<dyn Objects> = match (&copy.place, reading) {
+            (PlaceSettings::Directory(path), Reading::AsItIs) => Arc::new(Directory::new(path)),
+            (PlaceSettings::Directory(_), Reading::AsFirstWritten(_)) => continue,
+            (PlaceSettings::S3(bucket), Reading::AsItIs) => Arc::new(S3::new(bucket, context)?),
+            (PlaceSettings::S3(bucket), Reading::AsFirstWritten(before)) => {
+                Arc::new(S3::new(bucket, context)?.as_first_written(before))
+            }
         };
         copies.push(Copy { name: copy.name.clone(), objects });
+    }
+    if copies.is_empty() {
+        let reason = "no copy is a bucket, and a directory keeps nothing of what it held first: read it as it is";
+        return Err(RepositoryError::Unusable(reason.into()));
     }
     let (clock, random) = (Arc::clone(&context.clock), Arc::clone(&context.random));
     let repository = Repository::new(copies, key, settings.keep, clock, random);
@@ -38,3 +70,6 @@ pub(crate) async fn key(settings: &Settings, context: &Context) -> Result<Reposi
     let text = std::str::from_utf8(text.bytes()).map_err(|_| unusable(format!("the key in {secret} is no text")))?;
     RepositoryKey::parse(text).map_err(|error| unusable(format!("the key in {secret}: {error}")))
 }
+
+#[cfg(test)]
+mod tests;

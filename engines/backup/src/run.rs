@@ -12,7 +12,9 @@ use tokio::sync::{Mutex, Notify, mpsc};
 use tokio::task::JoinSet;
 
 use crate::board::Board;
-use crate::config::{BACKUP_FAILING, COPIES_UNEQUAL, Desired, Kind, LOG_BROKEN, Settings};
+use crate::config::{
+    BACKUP_FAILING, COPIES_TOGETHER, COPIES_UNEQUAL, COPY_ELSEWHERE, Desired, Kind, LOG_BROKEN, Settings,
+};
 use crate::door::{BackupDoor, Order, Wish};
 use crate::events::Detail;
 use crate::figures::Figures;
@@ -20,6 +22,7 @@ use crate::files::Lease;
 use crate::files_job::FilesJob;
 use crate::job::Job;
 use crate::open::open;
+use crate::residency;
 use crate::sealed::{Levelled, Repository, RepositoryError};
 use crate::sources;
 use crate::statement::{Said, Seen, Statement};
@@ -236,7 +239,9 @@ impl<'a> Session<'a> {
             self.work.spawn(Arc::clone(&job).take(context.clone()));
             self.work.spawn(job.tests(context.clone()));
         }
-        self.work.spawn(level(Arc::clone(repository), Arc::clone(&self.engine.board), context));
+        let board = Arc::clone(&self.engine.board);
+        self.work.spawn(reside(self.settings.clone(), Arc::clone(&board), context.clone()));
+        self.work.spawn(level(Arc::clone(repository), board, context));
     }
 
     /// Writes to the board which copies are left alone.
@@ -283,6 +288,10 @@ impl<'a> Session<'a> {
         let lines = self.engine.board.lines();
         let broken = self.engine.board.broken();
         let (copies_wrong, away) = (!self.copies_wrong().is_empty(), self.all_away());
+        let residency = self.engine.board.residency();
+        let (elsewhere, together) =
+            residency.as_ref().map_or((false, false), |seen| (!seen.elsewhere.is_empty(), !seen.together.is_empty()));
+        let is_unknown = residency.as_ref().is_none_or(|seen| !seen.unknown.is_empty() && !elsewhere);
         for (name, service, kinds) in self.settings.backups() {
             for kind in kinds {
                 let Some(probe) = kind.probe(name) else { continue };
@@ -294,8 +303,16 @@ impl<'a> Session<'a> {
                 let findings = [
                     (BACKUP_FAILING, is_failing),
                     (COPIES_UNEQUAL, kind == Kind::Full && copies_wrong),
+                    (COPY_ELSEWHERE, kind == Kind::Full && elsewhere),
+                    (COPIES_TOGETHER, kind == Kind::Full && together),
                     (LOG_BROKEN, kind == Kind::Log && broken.contains_key(name)),
                 ];
+                if is_unknown
+                    && kind == Kind::Full
+                    && let Ok(finding) = COPY_ELSEWHERE.parse()
+                {
+                    seen.unknown.push((finding, probe.clone()));
+                }
                 for (finding, open) in findings {
                     if let Ok(finding) = finding.parse() {
                         seen.findings.push((finding, probe.clone(), open));
@@ -332,6 +349,8 @@ impl<'a> Session<'a> {
         match finding.as_str() {
             BACKUP_FAILING => line.failing().or_else(|| self.all_away()),
             LOG_BROKEN => broken.get(name).cloned(),
+            COPY_ELSEWHERE => Some(self.engine.board.residency()?.elsewhere.join("; ")),
+            COPIES_TOGETHER => Some(self.engine.board.residency()?.together.join("; ")),
             _ => Some(self.copies_wrong().join("; ")),
         }
     }
@@ -354,6 +373,7 @@ impl<'a> Session<'a> {
     }
 
     fn status(&self) -> Value {
+        let residency = self.engine.board.residency().unwrap_or_default();
         let lines = self.engine.board.lines();
         let (broken, canaries) = (self.engine.board.broken(), self.engine.board.canaries());
         let away = self.all_away();
@@ -382,6 +402,9 @@ impl<'a> Session<'a> {
             "backups": backups.collect::<Vec<_>>(),
             "copies": self.settings.copies.iter().map(|copy| &copy.name).collect::<Vec<_>>(),
             "copies_wrong": self.copies_wrong(),
+            "copies_elsewhere": residency.elsewhere,
+            "copies_together": residency.together,
+            "copies_unknown": residency.unknown,
             "closed": self.closed,
             "now": self.context.clock.now().to_rfc3339(),
         })
@@ -404,6 +427,18 @@ impl<'a> Session<'a> {
 fn make_folder(folder: &std::path::Path) {
     if let Err(error) = std::fs::create_dir_all(folder) {
         tracing::error!(folder = %folder.display(), %error, "the folder of a backup can't be made");
+    }
+}
+
+/// Looks at where the copies are, until the engine stops.
+async fn reside(settings: Settings, board: Arc<Board>, context: Context) {
+    let mut tick = tokio::time::interval(LEVEL_EVERY);
+    loop {
+        tokio::select! {
+            () = context.stop.cancelled() => return,
+            _ = tick.tick() => {}
+        }
+        board.resides(residency::look(&settings, &context).await);
     }
 }
 

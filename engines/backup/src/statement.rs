@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use event::evidence::{Changed, Covered, Found, State};
+use event::evidence::{Changed, Covered, Found, Gap, State};
 use event::{FindingId, Interval, ProbeId, ServiceId, Span, Time};
 
 use crate::config::EVERY;
@@ -20,6 +20,8 @@ pub(crate) struct Statement {
     states: BTreeMap<ProbeId, State>,
     /// Findings that are open, and since the start those that were said not to be.
     findings: BTreeMap<(FindingId, ProbeId), bool>,
+    /// Findings that could not be looked for at some time since the last record.
+    unknown: BTreeSet<(FindingId, ProbeId)>,
 }
 
 /// What is seen in a turn.
@@ -29,6 +31,8 @@ pub(crate) struct Seen {
     pub(crate) probes: Vec<(ProbeId, ServiceId, bool)>,
     /// Each finding of each probe, and whether it is there.
     pub(crate) findings: Vec<(FindingId, ProbeId, bool)>,
+    /// Findings that could not be looked for.
+    pub(crate) unknown: Vec<(FindingId, ProbeId)>,
 }
 
 /// What is to be journaled.
@@ -42,7 +46,14 @@ pub(crate) struct Said {
 impl Statement {
     /// Nothing is covered before `now`.
     pub(crate) fn new(revision: String, now: Time) -> Self {
-        Self { revision, said_until: now, looked_at: now, states: BTreeMap::new(), findings: BTreeMap::new() }
+        Self {
+            revision,
+            said_until: now,
+            looked_at: now,
+            states: BTreeMap::new(),
+            findings: BTreeMap::new(),
+            unknown: BTreeSet::new(),
+        }
     }
 
     /// A turn of the engine.
@@ -70,6 +81,7 @@ impl Statement {
                 said.found.push(Found { finding: finding.clone(), probe: probe.clone(), open: *open, after, by: now });
             }
         }
+        self.unknown.extend(seen.unknown.iter().cloned());
         let is_due = now.since(self.said_until) >= EVERY - Span::from_secs(1) || !said.changed.is_empty();
         if is_due && now > self.said_until {
             said.covered = Some(self.covered(now));
@@ -90,7 +102,10 @@ impl Statement {
     fn covered(&mut self, until: Time) -> Covered {
         let from = if until.since(self.said_until) > EVERY { until - EVERY } else { self.said_until };
         self.said_until = until;
-        Covered { interval: Interval::new(from, until), revision: self.revision.clone(), every: None, gaps: Vec::new() }
+        let interval = Interval::new(from, until);
+        let gap = |(finding, probe)| Gap { probe, finding: Some(finding), interval };
+        let gaps = std::mem::take(&mut self.unknown).into_iter().map(gap).collect();
+        Covered { interval, revision: self.revision.clone(), every: None, gaps }
     }
 }
 
@@ -105,7 +120,11 @@ mod tests {
     fn seen(up: bool) -> Seen {
         let probe: ProbeId = "shop-log".parse().expect("a name");
         let finding = ("backup-failing".parse().expect("a name"), probe.clone(), !up);
-        Seen { probes: vec![(probe, "shop".parse().expect("a name"), up)], findings: vec![finding] }
+        Seen {
+            probes: vec![(probe, "shop".parse().expect("a name"), up)],
+            findings: vec![finding],
+            unknown: Vec::new(),
+        }
     }
 
     #[test]
@@ -122,6 +141,19 @@ mod tests {
         assert_eq!((down.changed[0].state, down.changed[0].after, down.changed[0].by), (State::Down, at(65), at(70)));
         assert!(down.found[0].open && down.covered.is_some());
         assert_eq!(statement.open().len(), 1);
+    }
+
+    #[test]
+    fn what_could_not_be_looked_for_is_a_gap_of_its_finding() {
+        let mut statement = Statement::new("r1".to_owned(), at(0));
+        let unknown: (FindingId, ProbeId) = ("copy-elsewhere".parse().expect("one"), "shop-full".parse().expect("one"));
+        statement.turn(at(0), &seen(true));
+        statement.turn(at(5), &Seen { unknown: vec![unknown.clone()], ..seen(true) });
+        statement.turn(at(10), &seen(true));
+        let gaps = statement.end().expect("a record").gaps;
+        assert_eq!(gaps, [Gap { probe: unknown.1, finding: Some(unknown.0), interval: Interval::new(at(0), at(10)) }]);
+        statement.turn(at(15), &seen(true));
+        assert_eq!(statement.end().expect("a record").gaps, [], "it is known again");
     }
 
     #[test]

@@ -129,3 +129,27 @@ fn a_backup_with_a_mistake_is_not_called_missing() {
     let mistakes = read(&twice, &freshness("backup = \"shop-db\", kind = \"full\"")).expect_err("two of one name");
     assert!(mistakes.contains("two backups are called `shop-db`"), "{mistakes}");
 }
+
+/// BK-4: a backup does not hold its own copy.
+#[test]
+fn files_that_hold_a_copy_are_refused_unless_it_is_left_out() {
+    let mistakes = |files: &str| {
+        let declared = DECLARED.replace(r#"paths = ["/etc"]"#, files);
+        assert_ne!(declared, DECLARED);
+        read(&declared, &freshness(r#"backup = "etc", kind = "full""#)).err()
+    };
+    for held in
+        [r#"paths = ["/mnt"]"#, r#"paths = ["/etc", "/mnt/backup"]"#, r#"paths = ["/"], exclude = ["/mnt/other"]"#]
+    {
+        let said = mistakes(held).expect(held);
+        assert!(said.contains("the files `etc` hold the copy `near`, in /mnt/backup"), "{said}");
+        assert!(said.contains(r#"exclude = ["/mnt/backup"]"#), "{said}");
+    }
+    for apart in [
+        r#"paths = ["/mnt/back"]"#,
+        r#"paths = ["/"], exclude = ["/mnt"]"#,
+        r#"paths = ["/mnt"], exclude = ["/mnt/backup"]"#,
+    ] {
+        assert_eq!(mistakes(apart), None, "{apart}");
+    }
+}

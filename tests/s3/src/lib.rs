@@ -150,6 +150,11 @@ impl StrictS3 {
         self.storage.set(bucket, settings);
     }
 
+    /// Has a bucket be in this region from now on.
+    pub fn is_in(&self, bucket: &str, region: &str) {
+        self.storage.is_in(bucket, region);
+    }
+
     /// Changes a byte of what is stored, as a disk that rots.
     pub fn damage(&self, bucket: &str, key: &str) {
         self.storage.damage(bucket, key);

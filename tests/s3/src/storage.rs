@@ -13,14 +13,14 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use md5::{Digest as _, Md5};
 use s3s::dto::{
-    BucketVersioningStatus, ChecksumMode, CommonPrefix, DeleteMarkerEntry, DeleteObjectInput, DeleteObjectOutput, ETag,
-    GetBucketLocationInput, GetBucketLocationOutput, GetBucketVersioningInput, GetBucketVersioningOutput,
-    GetObjectInput, GetObjectLockConfigurationInput, GetObjectLockConfigurationOutput, GetObjectOutput,
-    GetObjectRetentionInput, GetObjectRetentionOutput, HeadBucketInput, HeadBucketOutput, HeadObjectInput,
-    HeadObjectOutput, ListObjectVersionsInput, ListObjectVersionsOutput, ListObjectsV2Input, ListObjectsV2Output,
-    Object, ObjectLockConfiguration, ObjectLockEnabled, ObjectLockMode, ObjectLockRetention, ObjectLockRetentionMode,
-    ObjectVersion, PutObjectInput, PutObjectOutput, PutObjectRetentionInput, PutObjectRetentionOutput, StreamingBlob,
-    Timestamp,
+    BucketLocationConstraint, BucketVersioningStatus, ChecksumMode, CommonPrefix, DeleteMarkerEntry, DeleteObjectInput,
+    DeleteObjectOutput, ETag, GetBucketLocationInput, GetBucketLocationOutput, GetBucketVersioningInput,
+    GetBucketVersioningOutput, GetObjectInput, GetObjectLockConfigurationInput, GetObjectLockConfigurationOutput,
+    GetObjectOutput, GetObjectRetentionInput, GetObjectRetentionOutput, HeadBucketInput, HeadBucketOutput,
+    HeadObjectInput, HeadObjectOutput, ListObjectVersionsInput, ListObjectVersionsOutput, ListObjectsV2Input,
+    ListObjectsV2Output, Object, ObjectLockConfiguration, ObjectLockEnabled, ObjectLockMode, ObjectLockRetention,
+    ObjectLockRetentionMode, ObjectVersion, PutObjectInput, PutObjectOutput, PutObjectRetentionInput,
+    PutObjectRetentionOutput, StreamingBlob, Timestamp,
 };
 use s3s::{S3, S3Error, S3Request, S3Response, S3Result, s3_error};
 use sha2::Sha256;
@@ -106,6 +106,8 @@ fn hex(bytes: &[u8]) -> String {
 #[derive(Debug)]
 struct Bucket {
     settings: BucketSettings,
+    /// The region that it is in; `us-east-1` where there is none, as Amazon has it.
+    location: Option<String>,
     objects: BTreeMap<String, Vec<StoredVersion>>,
 }
 
@@ -139,7 +141,7 @@ pub(crate) struct Storage(Arc<Mutex<State>>);
 
 impl Storage {
     pub(crate) fn new(buckets: &[(&str, BucketSettings)]) -> Self {
-        let bucket = |settings| Bucket { settings, objects: BTreeMap::new() };
+        let bucket = |settings| Bucket { settings, location: None, objects: BTreeMap::new() };
         let buckets = buckets.iter().map(|(name, settings)| ((*name).to_owned(), bucket(*settings))).collect();
         Self(Arc::new(Mutex::new(State { buckets, passed: Duration::ZERO, written: 0 })))
     }
@@ -154,6 +156,10 @@ impl Storage {
 
     pub(crate) fn set(&self, bucket: &str, settings: BucketSettings) {
         self.state().bucket(bucket).expect("a bucket").settings = settings;
+    }
+
+    pub(crate) fn is_in(&self, bucket: &str, region: &str) {
+        self.state().bucket(bucket).expect("a bucket").location = Some(region.to_owned());
     }
 
     pub(crate) fn versions(&self, bucket: &str, key: &str) -> Vec<StoredVersion> {
@@ -220,8 +226,9 @@ impl S3 for Storage {
         &self,
         request: S3Request<GetBucketLocationInput>,
     ) -> S3Result<S3Response<GetBucketLocationOutput>> {
-        self.state().bucket(&request.input.bucket)?;
-        Ok(S3Response::new(GetBucketLocationOutput::default()))
+        let location = self.state().bucket(&request.input.bucket)?.location.clone();
+        let location_constraint = location.map(BucketLocationConstraint::from);
+        Ok(S3Response::new(GetBucketLocationOutput { location_constraint }))
     }
 
     async fn get_bucket_versioning(

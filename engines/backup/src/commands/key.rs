@@ -7,7 +7,8 @@ use clap::{Arg, ArgMatches, value_parser};
 use engine::Failure;
 use engine::command::CommandContext;
 
-use super::{policy_flags, settings};
+use super::{name, name_argument, policy_flags, settings};
+use crate::files::password;
 use crate::sealed::RepositoryKey;
 
 /// Longest text that is taken for a key.
@@ -27,6 +28,13 @@ pub(super) fn arguments() -> clap::Command {
                     .help("The file, which must not be there yet"),
             ),
         )
+        .subcommand(
+            policy_flags(
+                clap::Command::new("restic")
+                    .about("Show the password with which stock restic reads the files of a backup"),
+            )
+            .arg(name_argument()),
+        )
         .subcommand(policy_flags(
             clap::Command::new("check")
                 .about("Read a key from standard input, and say whether it opens this repository"),
@@ -36,6 +44,7 @@ pub(super) fn arguments() -> clap::Command {
 pub(super) fn run(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, Failure> {
     match matches.subcommand() {
         Some(("new", matches)) => new(matches, context),
+        Some(("restic", matches)) => restic(matches, context),
         Some(("check", matches)) => check(matches, context),
         _ => Ok(2),
     }
@@ -54,29 +63,46 @@ fn new(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, Fai
     Ok(0)
 }
 
+/// The repository key of the policy, or of `--key`.
+fn kept(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<RepositoryKey, Failure> {
+    let settings = settings(matches)?;
+    let means = context.means()?;
+    let mut found = None;
+    context.wait(Box::pin(async { found = Some(crate::open::key(&settings, &means).await) }))?;
+    let found = found.ok_or_else(|| Failure::new("the key of this host was not read"))?;
+    found.map_err(|error| Failure::new("the repository key can't be read").because(&error))
+}
+
+fn restic(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, Failure> {
+    let (settings, wanted) = (settings(matches)?, name(matches));
+    if !settings.files.iter().any(|files| files.name == wanted) {
+        return Err(Failure::new(format!("the policy has no files of the name `{wanted}`"))
+            .remedy("name a [[backup.files]]: databases are not in the format of restic")
+            .code(2));
+    }
+    let key = kept(matches, context)?;
+    context.line(&password(&key, wanted));
+    context.note(&format!(
+        "Whoever has it can read the files of `{wanted}` at each copy, and nothing else. It is made of the repository key and can be shown \
+         again, so keep it nowhere. Only read with restic: `restic --no-lock -r COPY/restic/{wanted} snapshots`; never forget, prune or \
+         unlock. Give it through a pipe, not as an argument: `--password-command 'garant backup key restic {wanted}'`."
+    ));
+    Ok(0)
+}
+
 fn check(matches: &ArgMatches, context: &mut dyn CommandContext) -> Result<u8, Failure> {
     let mut typed = zeroize::Zeroizing::new(String::new());
     let read = std::io::stdin().lock().take(BYTES_MAX).read_to_string(&mut typed);
     read.map_err(|error| Failure::new("no key comes from standard input").because(&error))?;
     let given = RepositoryKey::parse(&typed).map_err(|error| Failure::new("that is not the key").because(&error))?;
-    let settings = settings(matches)?;
-    let secret = settings.key.secret();
-    let means = context.means()?;
-    let mut kept = None;
-    context.wait(Box::pin(async { kept = Some(means.secrets.open(&secret).await) }))?;
-    let kept = kept.ok_or_else(|| Failure::new("the key of this host was not read"))?;
-    let kept = kept.map_err(|error| Failure::new("the key of this host can't be read").because(&error))?;
-    let kept = std::str::from_utf8(kept.bytes()).ok().and_then(|text| RepositoryKey::parse(text).ok());
-    match kept {
-        Some(kept) if kept.identity() == given.identity() => {
-            context.line(&format!("it is the key of this repository, {}", given.identity()));
-            Ok(0)
-        }
-        Some(kept) => Err(Failure::new(format!(
-            "it is a repository key, {}, and not the one of this repository, {}",
-            given.identity(),
-            kept.identity()
-        ))),
-        None => Err(Failure::new(format!("the secret in {secret} is no repository key"))),
+    let kept = kept(matches, context)?;
+    if kept.identity() == given.identity() {
+        context.line(&format!("it is the key of this repository, {}", given.identity()));
+        return Ok(0);
     }
+    Err(Failure::new(format!(
+        "it is a repository key, {}, and not the one of this repository, {}",
+        given.identity(),
+        kept.identity()
+    )))
 }

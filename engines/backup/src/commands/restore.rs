@@ -10,7 +10,8 @@ use event::Time;
 use serde_json::json;
 
 use super::{
-    bytes, instant, json_flag, known, name, name_argument, policy_flags, settings, wants_json, with_repository,
+    bytes, instant, json_flag, known, name, name_argument, policy_flags, reading_flag, settings, wants_json,
+    with_repository,
 };
 use crate::checks::{self, Checked};
 use crate::config::PlaceSettings;
@@ -18,10 +19,10 @@ use crate::files::{Point, RestoreOptions};
 use crate::sources;
 
 pub(super) fn arguments() -> clap::Command {
-    policy_flags(
+    reading_flag(policy_flags(
         clap::Command::new("restore")
             .about("Restore a backup to an instant, into an empty folder; needs no server and no agent"),
-    )
+    ))
     .arg(name_argument())
     .arg(
         Arg::new("to")

@@ -42,7 +42,8 @@ pub(super) fn status(matches: &ArgMatches, context: &mut dyn CommandContext) -> 
     let status: Value = answer.accepted("the backup engine does not say how it is doing")?.json()?;
     let failing = items(&status, "backups").iter().flat_map(|backup| items(backup, "kinds"));
     let failing = failing.filter(|kind| kind.get("error").is_some_and(Value::is_string)).count();
-    let is_well = failing == 0 && items(&status, "copies_wrong").is_empty();
+    let is_well =
+        failing == 0 && items(&status, "copies_wrong").is_empty() && items(&status, "copies_elsewhere").is_empty();
     if wants_json(matches) {
         context.json(&status);
         return Ok(u8::from(!is_well));
@@ -80,9 +81,16 @@ pub(super) fn status(matches: &ArgMatches, context: &mut dyn CommandContext) -> 
             context.line(&format!("  no canary row is committed: {wrong}"));
         }
     }
-    for wrong in items(&status, "copies_wrong") {
-        let wrong = context.painted(Style::Bad, &printable(wrong.as_str().unwrap_or_default()));
-        context.line(&format!("copies: {wrong}"));
+    for (key, style) in [
+        ("copies_wrong", Style::Bad),
+        ("copies_elsewhere", Style::Bad),
+        ("copies_together", Style::Doubtful),
+        ("copies_unknown", Style::Doubtful),
+    ] {
+        for wrong in items(&status, key) {
+            let wrong = context.painted(style, &printable(wrong.as_str().unwrap_or_default()));
+            context.line(&format!("copies: {wrong}"));
+        }
     }
     Ok(u8::from(!is_well))
 }

@@ -107,6 +107,7 @@ impl Server {
         let copy = |name: &str| crate::config::CopySettings {
             name: name.into(),
             region: "near".parse().expect("a region"),
+            provider: None,
             place: path(name),
         };
         settings.copies = vec![copy("near"), copy("far")];
@@ -158,8 +159,19 @@ impl Server {
         names
     }
 
+    fn words(&self, finding: &str) -> String {
+        let mut words = self.world.journal.of::<Detail>();
+        words.retain(|words| words.finding.as_ref().is_some_and(|of| of.as_str() == finding));
+        words.pop().expect("words").text
+    }
+
     fn late(&self) -> Option<bool> {
-        self.world.journal.of::<Found>().last().map(|found| found.open)
+        self.world
+            .journal
+            .of::<Found>()
+            .iter()
+            .rfind(|found| found.finding.as_str() == EXPIRED_KEPT)
+            .map(|found| found.open)
     }
 }
 
@@ -233,7 +245,7 @@ async fn what_can_not_be_destroyed_is_found() {
     assert!(server.snapshots("near").contains(&first) && server.late() == Some(false), "it is not late yet");
     server.look_after(Span::from_days(2), true).await;
     assert_eq!(server.late(), Some(true));
-    let words = server.world.journal.of::<Detail>().pop().expect("words").text;
+    let words = server.words(EXPIRED_KEPT);
     assert!(words.contains(&second) && words.contains("somebody has removed it"), "{words}");
     hide(&server, &second, "hidden");
     server.look_after(Span::from_secs(3600), true).await;
@@ -243,6 +255,38 @@ async fn what_can_not_be_destroyed_is_found() {
     std::fs::remove_file(server.folder.path().join("key")).expect("removed");
     server.look_after(KEEP + Span::from_days(4), true).await;
     assert_eq!(server.late(), Some(true));
-    let words = server.world.journal.of::<Detail>().pop().expect("words").text;
+    let words = server.words(EXPIRED_KEPT);
     assert!(words.contains("needs the repository key"), "{words}");
+}
+
+/// BK-9: where server and agent are one host, nothing is proved; where no copy locks, the host can destroy, and that is found.
+#[tokio::test]
+async fn on_one_host_it_is_unproven_that_no_host_can_destroy() {
+    let mut server = Server::new();
+    let found = |server: &Server| {
+        let found = server.world.journal.of::<Found>();
+        found.iter().rfind(|found| found.finding.as_str() == HOST_CAN_DESTROY).map(|found| found.open)
+    };
+    server.look_after(Span::from_secs(60), true).await;
+    assert_eq!(found(&server), Some(true));
+    let words = server.words(HOST_CAN_DESTROY);
+    assert!(words.contains("the copy `near` is a directory") && words.contains("reason: same host"), "{words}");
+    server.settings.copies[1].place = PlaceSettings::S3(Box::new(BucketSettings {
+        endpoint: "https://s3.example".into(),
+        bucket: "shop".into(),
+        prefix: None,
+        path_style: true,
+        region: "eu-north-1".into(),
+        access_key: "HOST".into(),
+        secret_key: crate::config::SecretPlace::File("/nowhere".into()),
+        lock: true,
+        bytes_per_second_max: None,
+        destroys: None,
+    }));
+    assert_eq!(destroyable(&server.settings), Vec::<String>::new(), "one copy that locks is enough");
+    server.settings.copies.pop();
+    server.look_after(Span::from_secs(3000), true).await;
+    let covered = server.world.journal.of::<Covered>().pop().expect("a record");
+    let gap = covered.gaps.iter().find_map(|gap| gap.finding.as_ref()).expect("a gap of that finding alone");
+    assert_eq!(gap.as_str(), HOST_CAN_DESTROY);
 }

@@ -69,6 +69,8 @@ pub struct S3 {
     secret_key: Secret,
     lock: bool,
     first_written: bool,
+    /// What was written after this instant is not there.
+    written_before: Option<Time>,
     bytes_per_second_max: Option<u64>,
     patience: Span,
     /// Whether the provider has refused the header field of a checksum: it gets the MD5 alone from then on.
@@ -153,6 +155,7 @@ impl S3 {
             secret_key: settings.secret_key.secret(),
             lock: settings.lock,
             first_written: false,
+            written_before: None,
             bytes_per_second_max: settings.bytes_per_second_max,
             patience: PATIENCE,
             refuses_checksums: AtomicBool::new(false),
@@ -171,12 +174,26 @@ impl S3 {
         self
     }
 
-    /// The same, read as it was first written: of each name the oldest version, whatever was put over it or deleted since. For a
-    /// restore after an attack. It needs the rights to list and read versions, and asks once more for each object.
+    /// The same, read as it was first written: of each name the oldest version, whatever was put over it or deleted since; without what
+    /// was first written after `before`, by the clock of the provider. For a restore after an attack. It needs the rights to list and read
+    /// versions, and asks once more for each object.
     #[must_use]
-    pub fn as_first_written(mut self) -> Self {
-        self.first_written = true;
+    pub fn as_first_written(mut self, before: Option<Time>) -> Self {
+        (self.first_written, self.written_before) = (true, before);
         self
+    }
+
+    /// The region that the bucket is in, as its provider says.
+    pub async fn location(&self) -> Result<String, ObjectError> {
+        let asked = Question::of_bucket(Method::Get, "s3:GetBucketLocation").query("location", "");
+        let answer = self.ask("location", &asked, &[]).await?;
+        let root = self.parse("location", &answer)?;
+        // Amazon says nothing of its first region, and calls another one by an old name.
+        Ok(match root.text.trim() {
+            "" => "us-east-1".to_owned(),
+            "EU" => "eu-west-1".to_owned(),
+            region => region.to_owned(),
+        })
     }
 
     /// Tries out what the bucket can do. It puts a small object, `examined`, which it leaves behind.

@@ -1,5 +1,6 @@
 //! Listings: answer after answer, of the objects as they are now or of all their versions.
 
+use event::Time;
 use rusty_s3::Method;
 
 use super::wire::Question;
@@ -97,7 +98,11 @@ impl S3 {
         }
         let answer = self.ask(prefix, &asked, &[]).await?;
         let root = self.parse(prefix, &answer)?;
-        let entries = root.all("Version").map(|element| self.entry(prefix, element)).collect::<Result<_, _>>()?;
+        let versions = root.all("Version").filter(|element| {
+            let written = Time::parse_rfc3339(element.text("LastModified"));
+            self.written_before.is_none_or(|before| written.is_some_and(|written| written <= before))
+        });
+        let entries = versions.map(|element| self.entry(prefix, element)).collect::<Result<_, _>>()?;
         Ok(Listing { entries, folders: folders_in(&root), next: self.next_of_versions(prefix, &root)? })
     }
 

@@ -261,7 +261,7 @@ async fn with_the_credentials_of_a_host_nothing_that_is_locked_is_destroyed() {
     // What it may do is put another version over it.
     host.ask(NAME, &object(Method::Put).body(Bytes::new()), &[]).await.expect("put over it");
     assert_eq!(stage.server.versions(BUCKET, &key)[..1], before);
-    assert_eq!(host.as_first_written().get(NAME, None).await.expect("the first one"), BODY);
+    assert_eq!(host.as_first_written(None).get(NAME, None).await.expect("the first one"), BODY);
 }
 
 /// Whoever has the credentials of a host puts other versions over what is there. The first one is still read.
@@ -280,7 +280,7 @@ async fn what_was_put_over_an_object_is_not_read() {
     assert_eq!(host.size(NAME).await.expect("it answers"), None);
     assert_eq!(host.list("sets/", None).await.expect("a listing").len(), 1);
 
-    let first = stage.s3(HOST).as_first_written();
+    let first = stage.s3(HOST).as_first_written(None);
     assert_eq!(first.get(NAME, None).await.expect("the first one"), BODY);
     assert_eq!(first.get(NAME, Some(2..4)).await.expect("a part of it"), &BODY[2..4]);
     assert_eq!(first.size(NAME).await.expect("it answers"), Some(6));
@@ -296,7 +296,7 @@ async fn what_was_put_over_an_object_is_not_read() {
 #[tokio::test]
 async fn an_untouched_bucket_reads_the_same_as_first_written() {
     let stage = Stage::new();
-    keeps_the_contract(&stage.s3(HOST).as_first_written()).await;
+    keeps_the_contract(&stage.s3(HOST).as_first_written(None)).await;
 }
 
 /// An attacker may put thousands of versions over one object: listings have a way past them.
@@ -310,7 +310,7 @@ async fn many_versions_of_one_object_hide_no_other() {
     for _ in 0..1100 {
         server.put("a/1", Bytes::from_static(b"x"), None).await.expect("put over it");
     }
-    let first = stage.s3(HOST).as_first_written();
+    let first = stage.s3(HOST).as_first_written(None);
     let listed = first.list("a/", None).await.expect("a listing");
     assert_eq!(listed.iter().map(|listed| listed.size).collect::<Vec<_>>(), [6, 6]);
     assert_eq!(first.get("a/1", None).await.expect("the first one"), BODY);

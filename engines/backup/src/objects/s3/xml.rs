@@ -13,7 +13,8 @@ const DEPTH_MAX: usize = 16;
 pub(super) struct Element {
     /// Its name, without a prefix.
     pub(super) name: String,
-    text: String,
+    /// The text in it.
+    pub(super) text: String,
     /// The elements in it.
     pub(super) children: Vec<Element>,
 }

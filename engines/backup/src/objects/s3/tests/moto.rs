@@ -76,7 +76,7 @@ async fn moto_agrees_on_versions_and_locks() {
     let s3 = bucket("contract").await;
     keeps_the_contract(&s3).await;
     destroys(&s3).await;
-    keeps_the_contract(&bucket("versions").await.as_first_written()).await;
+    keeps_the_contract(&bucket("versions").await.as_first_written(None)).await;
 
     let s3 = bucket("locks").await;
     let abilities = BucketAbilities { locks: true, versions: true, never_overwrites: true };
@@ -101,7 +101,7 @@ async fn moto_agrees_on_versions_and_locks() {
     s3.ask(NAME, &marked, &[]).await.expect("marked");
     assert_eq!(s3.size(NAME).await.expect("it answers"), None);
     s3.put(NAME, Bytes::from_static(b"poison"), None).await.expect("its name is free");
-    let first = s3.as_first_written();
+    let first = s3.as_first_written(None);
     assert_eq!(first.get(NAME, None).await.expect("the first one"), BODY);
     assert_eq!(first.delete(NAME).await.expect_err("locked").why, Why::Refused);
     assert_eq!(first.get(NAME, None).await.expect("the first one"), BODY);
