@@ -77,6 +77,8 @@ struct Lines {
     at_copies: AtCopies,
     /// Where they are, once that was looked at.
     residency: Option<Residency>,
+    /// Replication slots of backups that have left the policy.
+    orphans: Vec<String>,
 }
 
 /// How the copies stand, in numbers.
@@ -182,6 +184,16 @@ impl Board {
     /// How the copies stand.
     pub(crate) fn at_copies(&self) -> AtCopies {
         self.lock().at_copies.clone()
+    }
+
+    /// Replication slots that nobody needs and that could not be dropped, each with the cause.
+    pub(crate) fn orphans(&self, left: Vec<String>) {
+        self.lock().orphans = left;
+    }
+
+    /// The same.
+    pub(crate) fn left_slots(&self) -> Vec<String> {
+        self.lock().orphans.clone()
     }
 
     /// Where the copies are.

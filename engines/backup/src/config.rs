@@ -383,7 +383,7 @@ impl Section for CopySettings {
         let secret_key: Option<Secret> = table.optional("secret_key", "of a bucket, where its secret key is kept");
         let destroy_access_key: Option<String> = table.optional(
             "destroy_access_key",
-            "of a bucket, the access key of another identity, which may delete; read by the server, never by a host",
+            "of a bucket, the access key of another identity, which may add, read and delete; read by the server, never by a host",
         );
         let destroy_secret_key: Option<Secret> =
             table.optional("destroy_secret_key", "of a bucket, where the secret key of that identity is kept");

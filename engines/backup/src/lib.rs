@@ -35,6 +35,7 @@ mod restorable;
 mod rewind;
 mod run;
 pub mod sealed;
+mod slots;
 mod sources;
 mod statement;
 mod work;

@@ -169,7 +169,27 @@ impl Postgres {
 
     /// The name of its slot. A backup has no `_` in its name.
     fn slot(&self) -> String {
-        format!("garant_{}", self.name.replace('-', "_"))
+        Self::slot_of(&self.name)
+    }
+
+    /// The name of the slot of a backup.
+    pub(crate) fn slot_of(name: &str) -> String {
+        format!("garant_{}", name.replace('-', "_"))
+    }
+
+    /// Drops the slot, and says whether there was one: nobody follows the log any more.
+    ///
+    /// # Errors
+    /// The server can't be asked, or somebody uses the slot.
+    pub(crate) async fn drop_slot(&self, context: &Context) -> Result<bool, DatabaseError> {
+        let failed = |error: WireError| self.error(error);
+        let mut sql = self.sql(context).await?;
+        if server::Slot::find(&self.slot(), &mut sql).await.map_err(failed)?.is_none() {
+            return Ok(false);
+        }
+        let mut wire = self.replication(context).await?;
+        wire.query(&format!("DROP_REPLICATION_SLOT {}", self.slot())).await.map_err(failed)?;
+        Ok(true)
     }
 
     /// The user that is connected as: the one of the settings, or that of this process.

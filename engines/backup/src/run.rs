@@ -24,6 +24,7 @@ use crate::job::Job;
 use crate::open::open;
 use crate::residency;
 use crate::sealed::{Levelled, Repository, RepositoryError};
+use crate::slots;
 use crate::sources;
 use crate::statement::{Said, Seen, Statement};
 
@@ -64,10 +65,16 @@ impl Backup {
     async fn backup(&self, context: Context) -> Result<(), EngineError> {
         let mut orders = self.orders.1.lock().await;
         let mut desired = self.desired.clone();
+        // What is done while no backup is wanted.
+        let mut idle = JoinSet::new();
         let mut tick = tokio::time::interval(TURN);
         loop {
             let Some(wanted) = desired.current::<Desired>()? else {
                 self.board.clear();
+                if idle.is_empty() {
+                    let (state, board) = (self.state.clone(), Arc::clone(&self.board));
+                    idle.spawn(slots::tend(state, Vec::new(), board, context.clone()));
+                }
                 tokio::select! {
                     () = context.stop.cancelled() => return Ok(()),
                     _ = tick.tick() => context.progress.tick(),
@@ -79,6 +86,7 @@ impl Backup {
                 }
                 continue;
             };
+            idle.shutdown().await;
             let mut session = Session::begin(self, &context, wanted);
             let ends = session.run(&mut orders, &mut desired).await?;
             session.end().await?;
@@ -147,6 +155,9 @@ impl<'a> Session<'a> {
         desired: &mut DesiredState,
     ) -> Result<bool, EngineError> {
         let mut tick = tokio::time::interval(TURN);
+        let (state, board) = (self.engine.state.clone(), Arc::clone(&self.engine.board));
+        let context = Context { stop: self.stop.clone(), ..self.context.clone() };
+        self.work.spawn(slots::tend(state, self.settings.postgres.clone(), board, context));
         loop {
             tokio::select! {
                 () = self.context.stop.cancelled() => return Ok(true),
@@ -402,6 +413,7 @@ impl<'a> Session<'a> {
             "backups": backups.collect::<Vec<_>>(),
             "copies": self.settings.copies.iter().map(|copy| &copy.name).collect::<Vec<_>>(),
             "copies_wrong": self.copies_wrong(),
+            "slots_left": self.engine.board.left_slots(),
             "copies_elsewhere": residency.elsewhere,
             "copies_together": residency.together,
             "copies_unknown": residency.unknown,

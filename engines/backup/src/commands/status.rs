@@ -42,8 +42,8 @@ pub(super) fn status(matches: &ArgMatches, context: &mut dyn CommandContext) -> 
     let status: Value = answer.accepted("the backup engine does not say how it is doing")?.json()?;
     let failing = items(&status, "backups").iter().flat_map(|backup| items(backup, "kinds"));
     let failing = failing.filter(|kind| kind.get("error").is_some_and(Value::is_string)).count();
-    let is_well =
-        failing == 0 && items(&status, "copies_wrong").is_empty() && items(&status, "copies_elsewhere").is_empty();
+    let is_well = failing == 0
+        && ["copies_wrong", "copies_elsewhere", "slots_left"].iter().all(|key| items(&status, key).is_empty());
     if wants_json(matches) {
         context.json(&status);
         return Ok(u8::from(!is_well));
@@ -80,6 +80,10 @@ pub(super) fn status(matches: &ArgMatches, context: &mut dyn CommandContext) -> 
             let wrong = context.painted(Style::Bad, &printable(wrong));
             context.line(&format!("  no canary row is committed: {wrong}"));
         }
+    }
+    for left in items(&status, "slots_left") {
+        let left = context.painted(Style::Bad, &printable(left.as_str().unwrap_or_default()));
+        context.line(&left);
     }
     for (key, style) in [
         ("copies_wrong", Style::Bad),

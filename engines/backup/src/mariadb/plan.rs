@@ -69,7 +69,7 @@ pub(super) async fn through(
     set: &Manifest,
 ) -> Result<Result<Time, String>, DatabaseError> {
     let sets: Vec<&Manifest> = catalog.sets.iter().map(|entry| &entry.manifest).collect();
-    Ok(reach(repository, catalog, set, &sets).await?.map(|(_, reach)| reach.through))
+    Ok(reach(repository, catalog, set, &sets, Listed::All).await?.map(|(_, reach)| reach.through))
 }
 
 /// The plan from one base, or why there is none.
@@ -80,7 +80,14 @@ async fn from(
     to: Time,
     bases: &Bases,
 ) -> Result<Result<Plan, String>, DatabaseError> {
-    let (plan, reach) = match reach(repository, catalog, set, sets).await? {
+    // The newest days of the log first: the others are listed only where those are not enough.
+    if let Ok((plan, reach)) = reach(repository, catalog, set, sets, Listed::Recent).await?
+        && reach.through >= to
+        && bases.against(plan.sets.iter()).is_none()
+    {
+        return Ok(Ok(plan));
+    }
+    let (plan, reach) = match reach(repository, catalog, set, sets, Listed::All).await? {
         Ok(found) => found,
         Err(why) => return Ok(Err(why)),
     };
@@ -96,6 +103,15 @@ async fn from(
         )));
     }
     Ok(Ok(plan))
+}
+
+/// How much of a log is listed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Listed {
+    /// The days from the base on.
+    Recent,
+    /// All of it.
+    All,
 }
 
 /// How far a plan leads.
@@ -114,6 +130,7 @@ async fn reach(
     catalog: &Catalog,
     set: &Manifest,
     sets: &[&Manifest],
+    listed: Listed,
 ) -> Result<Result<(Plan, Reach), String>, DatabaseError> {
     let mut chain = vec![set.clone()];
     while let Some(parent) = chain.last().and_then(|set| set.parent.as_ref()) {
@@ -130,7 +147,10 @@ async fn reach(
     let Some(log) = &set.log else { return Ok(Err(format!("no log goes on from the base {}", set.set))) };
     // The byte before: a log that ends there and goes on in the next file is whole.
     let start = (base.position.file, base.position.at.saturating_sub(1));
-    let (mut pieces, has_gap) = catalog.pieces(log, start, goes_on).await?;
+    let (mut pieces, has_gap) = match listed {
+        Listed::Recent => catalog.recent_pieces(log, start, goes_on).await?,
+        Listed::All => catalog.pieces(log, start, goes_on).await?,
+    };
     let mut unread = String::new();
     let through = loop {
         let Some(last) = pieces.last() else {

@@ -9,3 +9,4 @@ mod oracle;
 mod problems;
 mod records;
 mod restore;
+mod slots;

@@ -142,33 +142,31 @@ impl Catalog {
         from: (u32, u64),
         goes_on: impl Fn(&PieceName, &PieceName) -> bool,
     ) -> Result<(Vec<LogPiece>, bool), RepositoryError> {
-        let all = self.all_pieces(log).await?;
-        let mut chain: Vec<LogPiece> = Vec::new();
-        for piece in all {
-            let name = piece.name;
-            let is_idle = |name: &PieceName| name.start == name.end;
-            let fits = match chain.last().map(|last| last.name) {
-                None if (name.file, name.end) < from => continue,
-                None if (name.file, name.end) == from && !is_idle(&name) => continue,
-                None => name.file == from.0 && name.start <= from.1,
-                Some(last) if name.file == last.file && name.end < last.end => continue,
-                Some(last) if name.file == last.file && name.end == last.end && !is_idle(&name) => continue,
-                Some(last) if name.file == last.file => name.start <= last.end,
-                Some(last) => goes_on(&last, &name),
-            };
-            if !fits {
-                return Ok((chain, true));
+        Ok(chain(self.all_pieces(log).await?, from, &goes_on))
+    }
+
+    /// The same of the newest days alone, back to the one with a piece that begins at `from` or before it: of a long log few days are
+    /// listed. Where a clock was set back some of what goes on may lie in earlier days, so that who misses something asks for
+    /// [all](Self::pieces).
+    pub async fn recent_pieces(
+        &self,
+        log: &str,
+        from: (u32, u64),
+        goes_on: impl Fn(&PieceName, &PieceName) -> bool,
+    ) -> Result<(Vec<LogPiece>, bool), RepositoryError> {
+        let root = log_folder(&self.backup, log);
+        let mut days: Vec<String> = self.repository.folders(&root).await?.into_iter().collect();
+        let mut all = Vec::new();
+        while let Some(day) = days.pop() {
+            all.extend(pieces_below(&self.repository, &format!("{root}{day}/")).await?);
+            // Folders of the same day have different keys.
+            let of_same_day = days.last().is_some_and(|before| before.get(..10) == day.get(..10));
+            if !of_same_day && all.iter().any(|piece: &LogPiece| (piece.name.file, piece.name.start) <= from) {
+                break;
             }
-            // Of those that say that nothing happened, the last one says the most.
-            if let Some(last) = chain.last().filter(|last| is_idle(&last.name) && last.name.file == name.file) {
-                if is_idle(&name) && last.name.seq > name.seq {
-                    continue;
-                }
-                chain.pop();
-            }
-            chain.push(piece);
         }
-        Ok((chain, false))
+        all.sort_by_key(|piece| (piece.name.file, piece.name.start, piece.name.end));
+        Ok(chain(all, from, &goes_on))
     }
 
     /// Writes a stream of a set to `to`, and checks that it is the one that was read.
@@ -200,13 +198,52 @@ impl Catalog {
     }
 }
 
+/// Of pieces in order those that go on from each other, and whether there are more behind a gap.
+fn chain(
+    all: Vec<LogPiece>,
+    from: (u32, u64),
+    goes_on: impl Fn(&PieceName, &PieceName) -> bool,
+) -> (Vec<LogPiece>, bool) {
+    let mut chain: Vec<LogPiece> = Vec::new();
+    for piece in all {
+        let name = piece.name;
+        let is_idle = |name: &PieceName| name.start == name.end;
+        let fits = match chain.last().map(|last| last.name) {
+            None if (name.file, name.end) < from => continue,
+            None if (name.file, name.end) == from && !is_idle(&name) => continue,
+            None => name.file == from.0 && name.start <= from.1,
+            Some(last) if name.file == last.file && name.end < last.end => continue,
+            Some(last) if name.file == last.file && name.end == last.end && !is_idle(&name) => continue,
+            Some(last) if name.file == last.file => name.start <= last.end,
+            Some(last) => goes_on(&last, &name),
+        };
+        if !fits {
+            return (chain, true);
+        }
+        // Of those that say that nothing happened, the last one says the most.
+        if let Some(last) = chain.last().filter(|last| is_idle(&last.name) && last.name.file == name.file) {
+            if is_idle(&name) && last.name.seq > name.seq {
+                continue;
+            }
+            chain.pop();
+        }
+        chain.push(piece);
+    }
+    (chain, false)
+}
+
 /// All pieces of a log of `backup`, in the order of its files and of their places in them.
 pub(crate) async fn all_pieces(
     repository: &Repository,
     backup: &str,
     log: &str,
 ) -> Result<Vec<LogPiece>, RepositoryError> {
-    let (objects, _) = repository.list(&log_folder(backup, log)).await?;
+    pieces_below(repository, &log_folder(backup, log)).await
+}
+
+/// The pieces in a folder and below, in the order of their files and of their places in them.
+async fn pieces_below(repository: &Repository, folder: &str) -> Result<Vec<LogPiece>, RepositoryError> {
+    let (objects, _) = repository.list(folder).await?;
     let mut all: Vec<LogPiece> = Vec::new();
     for (whole, at) in objects {
         let Some((folder, name)) = whole.rsplit_once('/') else { continue };

@@ -240,13 +240,15 @@ async fn another_implementation_reads_what_was_sealed() {
 struct Watched {
     place: Directory,
     put: std::sync::Mutex<Vec<String>>,
+    listed: std::sync::Mutex<Vec<String>>,
     /// One permit for each put.
     may: tokio::sync::Semaphore,
 }
 
 impl Watched {
     fn new(place: Directory, may: usize) -> Arc<Self> {
-        Arc::new(Self { place, put: std::sync::Mutex::default(), may: tokio::sync::Semaphore::new(may) })
+        let (put, listed) = (std::sync::Mutex::default(), std::sync::Mutex::default());
+        Arc::new(Self { place, put, listed, may: tokio::sync::Semaphore::new(may) })
     }
 }
 
@@ -280,6 +282,7 @@ impl Objects for Watched {
     }
 
     fn list<'a>(&'a self, prefix: &'a str, after: Option<&'a str>) -> BoxFuture<'a, Result<Vec<Listed>, ObjectError>> {
+        self.listed.lock().expect("no panic").push(prefix.to_owned());
         self.place.list(prefix, after)
     }
 
@@ -352,4 +355,30 @@ async fn a_copy_that_does_not_answer_delays_no_other() {
         assert_eq!(second.get(name, None).await.expect("there"), body, "{name}");
     }
     assert_eq!(repository.put("logs/d", body).await.expect("put"), [0, 1].into());
+}
+
+/// A restore of what is recent does not list the days before.
+#[tokio::test]
+async fn of_a_long_log_only_the_days_that_are_needed_are_listed() {
+    let two = two();
+    let second = Watched::new(two.places[1].clone(), usize::MAX >> 3);
+    let repository = with_second(&two, &second);
+    let (mut log, _) = LogWriter::open(Arc::clone(&repository), "shop", "log1").await.expect("open");
+    for day in 0..5 {
+        log.append(1, day * 20, day * 20 + 10, &0, vec![1; 10]).await.expect("added");
+        log.append(1, day * 20 + 10, day * 20 + 20, &0, vec![1; 10]).await.expect("added");
+        two.clock.suspend(Span::from_days(1));
+    }
+    let catalog = Catalog::read(&repository, "shop").await.expect("read");
+    let pieces = async |from: u64| {
+        second.listed.lock().expect("no panic").clear();
+        let (pieces, more) = catalog.recent_pieces("log1", (1, from), |_, _| false).await.expect("listed");
+        let listed = second.listed.lock().expect("no panic").clone();
+        let all = catalog.pieces("log1", (1, from), |_, _| false).await.expect("listed");
+        assert_eq!((&pieces, more), (&all.0, all.1), "the same as of all days");
+        (pieces.len(), listed.iter().filter(|prefix| prefix.starts_with("logs/")).count())
+    };
+    assert_eq!(pieces(85).await, (2, 1), "of five days one");
+    assert_eq!(pieces(65).await, (4, 2));
+    assert_eq!(pieces(0).await, (10, 5));
 }
