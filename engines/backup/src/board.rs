@@ -106,11 +106,14 @@ impl Board {
             .collect();
         lines.of = wanted;
         lines.canaries.clear();
+        lines.residency = None;
     }
 
     /// Forgets everything: nothing is to be backed up any more.
     pub(crate) fn clear(&self) {
-        *self.lock() = Lines::default();
+        let mut lines = self.lock();
+        let orphans = std::mem::take(&mut lines.orphans);
+        *lines = Lines { orphans, ..Lines::default() };
     }
 
     /// Changes a line.

@@ -177,6 +177,15 @@ impl Postgres {
         format!("garant_{}", name.replace('-', "_"))
     }
 
+    /// The system identifier of the cluster.
+    ///
+    /// # Errors
+    /// The server can't be asked.
+    pub(crate) async fn system(&self, context: &Context) -> Result<String, DatabaseError> {
+        let mut wire = self.replication(context).await?;
+        Ok(server::Identity::ask(&mut wire).await.map_err(|error| self.error(error))?.system)
+    }
+
     /// Drops the slot, and says whether there was one: nobody follows the log any more.
     ///
     /// # Errors

@@ -25,7 +25,12 @@ pub(crate) struct Residency {
 
 /// Looks at where the copies are.
 pub(crate) async fn look(settings: &Settings, context: &Context) -> Residency {
-    let mut seen = Residency { together: together(settings), ..Residency::default() };
+    // A file system may not answer.
+    let of_directories = settings.clone();
+    let together = tokio::task::spawn_blocking(move || together(&of_directories)).await;
+    let together =
+        together.unwrap_or_else(|error| vec![format!("whether the copies are apart can't be looked at: {error}")]);
+    let mut seen = Residency { together, ..Residency::default() };
     for copy in &settings.copies {
         let PlaceSettings::S3(bucket) = &copy.place else { continue };
         let found = match S3::new(bucket, context) {

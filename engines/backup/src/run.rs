@@ -71,7 +71,8 @@ impl Backup {
         loop {
             let Some(wanted) = desired.current::<Desired>()? else {
                 self.board.clear();
-                if idle.is_empty() {
+                // A state that is lost says nothing of what has left the policy.
+                if idle.is_empty() && desired.is_told() {
                     let (state, board) = (self.state.clone(), Arc::clone(&self.board));
                     idle.spawn(slots::tend(state, Vec::new(), board, context.clone()));
                 }
@@ -80,8 +81,9 @@ impl Backup {
                     _ = tick.tick() => context.progress.tick(),
                     () = desired.changed() => {}
                     Some((_, answer)) = orders.recv() => {
-                        let words = "no policy with [backup] is followed on this host: nothing is backed up";
-                        drop(answer.send(Reply::error(409, words)));
+                        let words = "no policy with [backup] is followed on this host: nothing is backed up".to_owned();
+                        let words = [vec![words], self.board.left_slots()].concat().join("; ");
+                        drop(answer.send(Reply::error(409, &words)));
                     }
                 }
                 continue;

@@ -13,6 +13,7 @@ use event::Span;
 
 use crate::board::Board;
 use crate::config::{Connection, DatabaseSettings};
+use crate::database::DatabaseError;
 use crate::job::wait;
 use crate::postgres::Postgres;
 
@@ -42,6 +43,23 @@ fn write(state: &Path, followed: &Followed) -> Result<(), String> {
     store::write_whole(&path, &bytes, 0o600).map_err(|error| format!("{}: {error}", path.display()))
 }
 
+/// Drops the slot of a cluster that is not followed as it was, unless it is the one that is followed `now` under the same name, which
+/// has only been given another path to its socket.
+async fn drop_slot(
+    (name, connection): &(String, Connection),
+    now: Option<&DatabaseSettings>,
+    context: &Context,
+) -> Result<bool, DatabaseError> {
+    let before = Postgres::new(name, connection.clone());
+    if let Some(now) = now {
+        let followed = Postgres::new(name, now.connection.clone());
+        if followed.system(context).await? == before.system(context).await? {
+            return Ok(false);
+        }
+    }
+    before.drop_slot(context).await
+}
+
 /// Writes down which clusters are followed, and drops the slots of those that are not any more, until there are none or the engine stops.
 pub(crate) async fn tend(state: PathBuf, wanted: Vec<DatabaseSettings>, board: Arc<Board>, context: Context) {
     let is_wanted = |(name, connection): &(String, Connection)| {
@@ -57,15 +75,18 @@ pub(crate) async fn tend(state: PathBuf, wanted: Vec<DatabaseSettings>, board: A
             wanted.iter().map(|database| (database.name.clone(), database.connection.clone())).collect();
         for followed in known.into_iter().filter(|followed| !is_wanted(followed)) {
             let (name, connection) = &followed;
-            match Postgres::new(name, connection.clone()).drop_slot(&context).await {
+            let now = wanted.iter().find(|database| database.name == *name);
+            match drop_slot(&followed, now, &context).await {
                 Ok(true) => {
                     tracing::info!(backup = name, "its replication slot is dropped: it is not backed up any more");
                 }
                 Ok(false) => {}
                 Err(error) => {
                     let why = format!(
-                        "the backup `{name}` has left the policy, and its replication slot still holds back the log of the cluster, \
+                        "the backup `{name}` {}, and its replication slot still holds back the log of the cluster at {}, \
                          which fills its disk: {error}. Drop it there: SELECT pg_drop_replication_slot('{}');",
+                        if now.is_some() { "follows another cluster" } else { "has left the policy" },
+                        connection.socket.display(),
                         Postgres::slot_of(name)
                     );
                     tracing::error!(why, "a replication slot is left");

@@ -113,9 +113,10 @@ impl FollowedState {
     }
 }
 
-/// The part of a desired state that is for one engine.
+/// The part of a desired state that is for one engine: `null` where it is to do nothing, none while nobody has said anything.
 fn part(desired: &Desired, name: &str) -> Option<Arc<RawValue>> {
-    desired.engines.get(name).cloned().map(Arc::from)
+    let nothing = || RawValue::NULL.to_owned();
+    (desired.revision > 0).then(|| desired.engines.get(name).cloned().unwrap_or_else(nothing).into())
 }
 
 /// A listener on the socket, when its file is gone.

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 pub struct DesiredState(watch::Receiver<Option<Arc<RawValue>>>);
 
 impl DesiredState {
-    /// The state that comes over this channel; `None` for nothing to do.
+    /// The state that comes over this channel: `None` while nobody has said what is to be done, and `null` for nothing.
     pub const fn of(channel: watch::Receiver<Option<Arc<RawValue>>>) -> Self {
         Self(channel)
     }
@@ -21,13 +21,19 @@ impl DesiredState {
         Self(watch::channel(value.map(Arc::from)).1)
     }
 
+    /// Whether somebody has said what the engine is to do, be it nothing. What can't be taken back has to wait for that: an agent whose
+    /// state is lost follows nothing until its server is there.
+    pub fn is_told(&self) -> bool {
+        self.0.borrow().is_some()
+    }
+
     /// What the engine is to do now; `None` for nothing.
     ///
     /// # Errors
     /// The state is of another release, which this one does not understand.
     pub fn current<D: DeserializeOwned>(&mut self) -> Result<Option<D>, serde_json::Error> {
         let value = self.0.borrow_and_update().clone();
-        value.map(|value| serde_json::from_str(value.get())).transpose()
+        value.map_or(Ok(None), |value| serde_json::from_str(value.get()))
     }
 
     /// Waits until something else may be desired.

@@ -35,12 +35,19 @@ async fn the_slot_of_a_backup_that_left_the_policy_is_dropped_or_said_to_be_left
     follower.next().await.expect("it has begun");
     let slot = format!("select count(*) from pg_replication_slots where slot_name = '{}'", Postgres::slot_of(&of.name));
     assert_eq!(cluster.ask(&slot).await, "1");
+    // The same cluster by another path keeps its slot.
+    let link = state.path().join("link");
+    std::os::unix::fs::symlink(cluster.socket(), &link).expect("linked");
+    let by_link = Connection { socket: link, ..connection.clone() };
+    tending(vec![DatabaseSettings { connection: by_link, ..wanted.clone() }]).await;
+    assert_eq!((cluster.ask(&slot).await, board.left_slots()), ("1".to_owned(), Vec::new()));
     // While somebody follows it is not dropped, and that it is left is said.
     let stop = context();
     let left = tokio::spawn(tend(state.path().to_owned(), Vec::new(), Arc::clone(&board), stop.clone()));
     while board.left_slots().is_empty() {
         tokio::task::yield_now().await;
     }
+    board.clear();
     let words = board.left_slots().join("; ");
     assert!(words.contains("has left the policy") && words.contains("pg_drop_replication_slot('garant_"), "{words}");
     stop.stop.cancel();
