@@ -2,6 +2,7 @@
 //! agent runs as the user of the database.
 
 mod files;
+mod hung;
 mod mariadb;
 mod postgres;
 mod protect;

@@ -26,14 +26,19 @@ pub async fn check(
     wrong.extend(catalog.unreadable.iter().map(|(set, why)| format!("the base {set}: {why}")));
     let destroyed: BTreeSet<String> = catalog.destroyed.iter().map(|set| format!("sets/{backup}/{set}/")).collect();
     let mut objects = Vec::new();
+    // One that can't be listed is named once, and asked nothing more.
+    let mut unlisted = BTreeSet::new();
     for prefix in [format!("sets/{backup}/"), format!("logs/{backup}/")] {
         let (listed, errors) = repository.list(&prefix).await?;
         wrong.extend(errors.iter().map(ToString::to_string));
+        unlisted.extend(errors.into_iter().map(|error| error.place));
         objects.extend(listed.into_iter().filter(|(name, _)| !destroyed.iter().any(|folder| name.starts_with(folder))));
     }
     let folders: BTreeSet<&str> = objects.iter().filter_map(|(name, _)| Some(name.rsplit_once('/')?.0)).collect();
+    let copies = repository.copies().iter().enumerate();
+    let copies: Vec<_> = copies.filter(|(_, copy)| !unlisted.contains(copy.objects.place())).collect();
     for folder in folders {
-        for (index, copy) in repository.copies().iter().enumerate() {
+        for &(index, copy) in &copies {
             if let Err(error) = repository.only(index).data_key(folder).await {
                 let (place, name) = (copy.objects.place(), key_name(folder));
                 wrong.push(match error {
@@ -46,7 +51,7 @@ pub async fn check(
     let total: u64 = objects.iter().flat_map(|(_, at)| at).map(|(_, size)| *size).sum();
     let mut read = 0;
     for (name, at) in &objects {
-        for (index, copy) in repository.copies().iter().enumerate() {
+        for &(index, copy) in &copies {
             let Some((_, size)) = at.iter().find(|(has, _)| *has == index) else {
                 wrong.push(format!("{}: {name} is missing", copy.objects.place()));
                 continue;

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::config::{Config, SecretPlace, Settings};
 use crate::open::{Reading, open_as};
-use crate::sealed::Repository;
+use crate::sealed::{CopyState, Repository};
 
 mod key;
 mod list;
@@ -160,7 +160,7 @@ fn with_repository<T: Send>(
 ) -> Result<T, Failure> {
     let (settings, context) = (settings(matches)?, command.means()?);
     let reading = reading(matches, command.now())?;
-    let mut done = None;
+    let (mut done, mut away): (_, Vec<CopyState>) = (None, Vec::new());
     command.wait(Box::pin(async {
         let worked = async {
             let repository = open_as(&settings, &context, reading).await.map_err(|error| {
@@ -168,10 +168,16 @@ fn with_repository<T: Send>(
                     "give the key that was shown when it was made with --key FILE, readable for you alone (chmod 600)",
                 )
             })?;
-            work(&context, &settings, repository).await
+            let worked = work(&context, &settings, Arc::clone(&repository)).await;
+            away = repository.states().into_iter().filter(|copy| copy.is_away).collect();
+            worked
         };
         done = Some(worked.await);
     }))?;
+    for copy in away {
+        let why = copy.error.map_or_else(String::new, |error| error.to_string());
+        command.note(&format!("warning: the copy {} does not answer, and is left out: {why}", copy.name));
+    }
     done.unwrap_or_else(|| Err(Failure::new("the work has not begun")))
 }
 

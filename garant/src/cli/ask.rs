@@ -11,9 +11,9 @@ use engine::random::SystemRandom;
 use engine::{BoxFuture, CancellationToken, Clock, Context, Programs, Progress, Random as _, Recorder, Secrets, door};
 use event::{BootId, Observed, Span, Time, Zone};
 use hosts::AgentPlace;
+use tokio::runtime::Runtime;
 
 use crate::cli::reload::tell;
-use crate::cli::runtime;
 use crate::configuration::Configuration;
 use crate::data::Running;
 use crate::failure::{Failure, USAGE};
@@ -35,15 +35,15 @@ const UNAUTHORIZED: u16 = 401;
 /// The context of a command of an engine.
 pub(crate) struct Asking<'a> {
     data: PathBuf,
-    runtime: tokio::runtime::Runtime,
+    runtime: &'a Runtime,
     registry: &'a Registry,
     terminal: &'a mut Terminal,
 }
 
 impl<'a> Asking<'a> {
-    /// The context of a command that asks the garant that runs on `data`.
-    pub(crate) fn new(data: PathBuf, registry: &'a Registry, terminal: &'a mut Terminal) -> Result<Self, Failure> {
-        Ok(Self { data, runtime: runtime()?, registry, terminal })
+    /// The context of a command that asks the garant that runs on `data`, and waits on `runtime`.
+    pub(crate) fn new(data: PathBuf, runtime: &'a Runtime, registry: &'a Registry, terminal: &'a mut Terminal) -> Self {
+        Self { data, runtime, registry, terminal }
     }
 }
 

@@ -14,6 +14,7 @@ mod witness;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use event::Zone;
@@ -24,6 +25,9 @@ use crate::cli::ask::Asking;
 use crate::failure::Failure;
 use crate::registry::Registry;
 use crate::terminal::{Colour, LogLines, Terminal};
+
+/// Longest wait at the end of a command for a thread that is blocked.
+const BLOCKING_MAX: Duration = Duration::from_millis(500);
 
 /// Keeps the promises of a security page, and proves that it does.
 #[derive(Parser, Debug)]
@@ -137,7 +141,11 @@ impl Invocation {
             Self::Own(arguments) => arguments,
             Self::Engine { command, arguments, .. } => {
                 let data = DataArgument::from_arg_matches(&arguments).unwrap_or_else(|error| error.exit());
-                return (command.run)(&arguments, &mut Asking::new(data.data, registry, terminal)?).map(ExitCode::from);
+                let runtime = runtime()?;
+                let ended = (command.run)(&arguments, &mut Asking::new(data.data, &runtime, registry, terminal));
+                // A thread that is blocked, by a file system that hangs say, holds up no end.
+                runtime.shutdown_timeout(BLOCKING_MAX);
+                return ended.map(ExitCode::from);
             }
         };
         match arguments.command {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::ArgMatches;
 use engine::command::{CommandContext, Style};
@@ -156,9 +157,16 @@ async fn stretches(
 const OF_OTHERS: [i64; 8] =
     [0x6969, 0x517b, 0xff53_4d42, 0xfe53_4d42, 0x00c3_6400, 0x5346_414f, 0x0102_1997, 0x6573_5546];
 
+/// How long the kind of a file system is waited for.
+const LOOKED_WITHIN: Duration = Duration::from_secs(5);
+
 /// Whether a directory is on a disk of this host. One that can't be looked at is taken for one.
-fn is_of_this_host(path: &Path) -> bool {
-    rustix::fs::statfs(path).map_or(true, |kind| !OF_OTHERS.contains(&(kind.f_type & 0xffff_ffff)))
+async fn is_of_this_host(path: &Path) -> bool {
+    let path = path.to_owned();
+    // A file system that hangs does so here too.
+    let looked = tokio::task::spawn_blocking(move || rustix::fs::statfs(&path));
+    let Ok(Ok(Ok(kind))) = tokio::time::timeout(LOOKED_WITHIN, looked).await else { return true };
+    !OF_OTHERS.contains(&(kind.f_type & 0xffff_ffff))
 }
 
 /// What would be left at one copy.
@@ -198,7 +206,10 @@ pub(super) fn explain(matches: &ArgMatches, command: &mut dyn CommandContext) ->
                     PlaceSettings::Directory(path) => Some(path),
                     PlaceSettings::S3(_) => None,
                 });
-                let burns = directory.is_some_and(|path| is_of_this_host(path));
+                let burns = match directory {
+                    Some(path) => is_of_this_host(path).await,
+                    None => false,
+                };
                 copies.push(Left { name: copy.name.clone(), place: copy.objects.place().to_owned(), burns, has });
             }
             // Together they may have more than any of them; where none can be read, the first cause says why.

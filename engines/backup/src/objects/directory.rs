@@ -2,7 +2,10 @@
 //!
 //! Each object is a file of its name. It is written under a temporary name, written through, and linked to its own name, which fails
 //! where one is there: half an object is never found, and none is overwritten. A directory can't lock: whoever may write to it can
-//! delete from it.
+//! delete from it. What is no regular file (a FIFO, a link) is no object: it is neither listed nor opened.
+//!
+//! A file system may hang, as that of a server which has gone away. What hangs is given up after [`PATIENCE`], and stays on its thread
+//! until the kernel lets it go. Meanwhile nobody waits there for long, and [`HUNG_MAX`] threads are the most that it gets.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
@@ -10,16 +13,27 @@ use std::ops::Range;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use engine::BoxFuture;
 use event::Time;
+use rustix::fs::OFlags;
+use tokio::sync::watch;
 
 use super::{Destroy, LISTED_MAX, Listed, OBJECT_BYTES_MAX, ObjectError, Objects, Why, is_name};
 
 /// Folder of objects that are being written; no object may have a name in it.
 const UNFINISHED: &str = ".unfinished";
+/// For how long work on a directory may get nowhere before it is given up; and while other work hangs there.
+const PATIENCE: [Duration; 2] = [Duration::from_secs(30), Duration::from_secs(1)];
+/// How many bytes are written through in a millisecond at least: 64 KiB a second.
+const BYTES_PER_MS: u64 = 64;
+/// How much work may hang in one directory before it is given none: each has a thread.
+const HUNG_MAX: usize = 16;
+/// How much of an object is read at once, in bytes.
+const READ_BYTES: usize = 1024 * 1024;
 
 /// Object storage in a directory.
 #[derive(Clone, Debug)]
@@ -30,6 +44,40 @@ struct Inner {
     root: PathBuf,
     place: String,
     written: AtomicU64,
+    /// Work that was given up, and has not ended.
+    hung: Arc<AtomicUsize>,
+}
+
+/// Says that work gets on.
+type GetsOn = watch::Sender<()>;
+
+/// Work of which two sides know: that which waits for it, and that which does it. Whoever leaves last sees that the other has left.
+#[derive(Clone)]
+struct Shared {
+    has_left: Arc<AtomicBool>,
+    hung: Arc<AtomicUsize>,
+}
+
+/// The side that waits: dropped before the work has ended, it leaves it hanging.
+struct Waits(Shared);
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        if !self.0.has_left.swap(true, Ordering::SeqCst) {
+            self.0.hung.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+}
+
+/// The side that works: dropped when the work has ended.
+struct Works(Shared);
+
+impl Drop for Works {
+    fn drop(&mut self) {
+        if self.0.has_left.swap(true, Ordering::SeqCst) {
+            self.0.hung.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
 }
 
 impl Directory {
@@ -37,20 +85,49 @@ impl Directory {
     pub fn new(root: impl Into<PathBuf>) -> Self {
         let root = root.into();
         let place = root.display().to_string();
-        Self(Arc::new(Inner { root, place, written: AtomicU64::new(0) }))
+        Self(Arc::new(Inner { root, place, written: AtomicU64::new(0), hung: Arc::default() }))
     }
 
+    /// Does `work` on a thread that may wait, and gives it up when it gets nowhere for as long as `patience`.
     async fn blocking<T: Send + 'static>(
         &self,
         name: &str,
-        work: impl FnOnce(&Inner) -> io::Result<T> + Send + 'static,
+        patience: [Duration; 2],
+        work: impl FnOnce(&Inner, &GetsOn) -> io::Result<T> + Send + 'static,
     ) -> Result<T, ObjectError> {
+        let hung = self.0.hung.load(Ordering::SeqCst);
+        if hung >= HUNG_MAX {
+            return Err(self.error(name, Why::Unavailable, "its file system hangs: nothing more is asked of it"));
+        }
+        let patience = patience[usize::from(hung > 0)];
+        let shared = Shared { has_left: Arc::default(), hung: Arc::clone(&self.0.hung) };
+        let (waits, works) = (Waits(shared.clone()), Works(shared));
         let inner = Arc::clone(&self.0);
-        let done = tokio::task::spawn_blocking(move || work(&inner)).await;
-        let done = done.unwrap_or_else(|_| Err(io::Error::other("the task that did it has ended before its time")));
-        done.map_err(|error| {
-            // Without its root nothing can be said of an object: a file system that is not mounted has not lost any.
-            if error.kind() == io::ErrorKind::NotFound && !self.0.root.is_dir() {
+        let (gets_on, mut got_on) = watch::channel(());
+        let mut task = tokio::task::spawn_blocking(move || {
+            let _works = works;
+            work(&inner, &gets_on).map_err(|error| {
+                // Without its root nothing can be said of an object: a file system that is not mounted has not lost any.
+                let is_lost = error.kind() == io::ErrorKind::NotFound && !inner.root.is_dir();
+                (error, is_lost)
+            })
+        });
+        let done = loop {
+            tokio::select! {
+                biased;
+                done = &mut task => break done,
+                Ok(()) = got_on.changed() => {}
+                () = tokio::time::sleep(patience) => {
+                    let reason = "its file system hangs, as that of a server which is gone: it does not answer";
+                    return Err(self.error(name, Why::Unavailable, reason));
+                }
+            }
+        };
+        drop(waits);
+        let done =
+            done.unwrap_or_else(|_| Err((io::Error::other("the task that did it has ended before its time"), false)));
+        done.map_err(|(error, is_lost)| {
+            if is_lost {
                 let reason = "the directory is not there: is its file system mounted?";
                 return self.error(name, Why::Unavailable, reason);
             }
@@ -76,6 +153,7 @@ fn why(error: &io::Error) -> Why {
         io::ErrorKind::AlreadyExists => Why::Exists,
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Why::Refused,
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Why::Full,
+        io::ErrorKind::InvalidData => Why::Damaged,
         _ => Why::Unavailable,
     }
 }
@@ -98,11 +176,11 @@ impl Inner {
         let removed = fs::remove_file(&temporary);
         written?;
         removed?;
-        File::open(folder)?.sync_all()
+        sync_folder(folder)
     }
 
-    fn get(&self, name: &str, range: Option<Range<u64>>) -> io::Result<Bytes> {
-        let mut file = File::open(self.root.join(name))?;
+    fn get(&self, name: &str, range: Option<Range<u64>>, gets_on: &GetsOn) -> io::Result<Bytes> {
+        let mut file = open_regular(&self.root.join(name))?;
         let most = u64::try_from(OBJECT_BYTES_MAX).unwrap_or(u64::MAX);
         let length = match range {
             Some(range) => {
@@ -111,25 +189,32 @@ impl Inner {
             }
             None => most,
         };
-        let mut bytes = Vec::new();
-        file.take(length).read_to_end(&mut bytes)?;
+        let (mut bytes, mut left) = (Vec::new(), length);
+        while left > 0 {
+            let read = io::Read::take(&mut file, left.min(READ_BYTES as u64)).read_to_end(&mut bytes)?;
+            if read == 0 {
+                break;
+            }
+            left -= read as u64;
+            gets_on.send_replace(());
+        }
         Ok(bytes.into())
     }
 
-    fn list(&self, prefix: &str, after: Option<&str>) -> io::Result<Vec<Listed>> {
+    fn list(&self, prefix: &str, after: Option<&str>, gets_on: &GetsOn) -> io::Result<Vec<Listed>> {
         fs::metadata(&self.root)?;
         let folder = prefix.rsplit_once('/').map_or("", |(folder, _)| folder);
         let mut found = Vec::new();
-        collect(&self.root, folder, prefix, after, &mut found)?;
+        collect(&self.root, folder, (prefix, after), &mut found, gets_on)?;
         found.truncate(LISTED_MAX);
         Ok(found)
     }
 
-    fn folders(&self, folder: &str) -> io::Result<Vec<String>> {
+    fn folders(&self, folder: &str, gets_on: &GetsOn) -> io::Result<Vec<String>> {
         fs::metadata(&self.root)?;
         let folder = folder.trim_end_matches('/');
         let mut found = Vec::new();
-        for (name, is_folder) in entries(&self.root.join(folder))? {
+        for (name, is_folder) in entries(&self.root.join(folder), gets_on)? {
             if is_folder && name != UNFINISHED {
                 found.push(name);
             }
@@ -150,24 +235,68 @@ fn make_folders(root: &Path, folder: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         made => made?,
     }
-    File::open(above)?.sync_all()
+    sync_folder(above)
+}
+
+/// Writes through what a folder holds.
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    OpenOptions::new().read(true).custom_flags(flags(OFlags::DIRECTORY)).open(folder)?.sync_all()
+}
+
+fn flags(flags: OFlags) -> i32 {
+    // Bits of open(2), which are those of an int.
+    flags.bits().cast_signed()
+}
+
+/// Opens a file to be read: whoever may write to the directory may have put something else there, that is never to be waited for.
+fn open_regular(path: &Path) -> io::Result<File> {
+    let opened = OpenOptions::new().read(true).custom_flags(flags(OFlags::NONBLOCK | OFlags::NOFOLLOW)).open(path);
+    let file = match opened {
+        // ELOOP: a link. ENXIO: a socket.
+        Err(error) if fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()) => {
+            return Err(irregular(Some(&error)));
+        }
+        opened => opened?,
+    };
+    if file.metadata()?.is_file() { Ok(file) } else { Err(irregular(None)) }
+}
+
+fn irregular(error: Option<&io::Error>) -> io::Error {
+    let cause = error.map_or_else(String::new, |error| format!(" ({error})"));
+    let words = format!("it is no regular file{cause}: nothing of garant's, to be removed by hand");
+    io::Error::new(io::ErrorKind::InvalidData, words)
+}
+
+/// Size of a regular file, in bytes.
+fn size_of(path: &Path) -> io::Result<u64> {
+    let found = fs::symlink_metadata(path)?;
+    if found.is_file() { Ok(found.len()) } else { Err(irregular(None)) }
 }
 
 fn write_through(path: &Path, body: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    let options = flags(OFlags::NONBLOCK | OFlags::NOFOLLOW);
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).custom_flags(options).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(irregular(None));
+    }
     file.write_all(body)?;
     file.sync_all()
 }
 
 fn holds(path: &Path, body: &[u8]) -> io::Result<bool> {
-    if fs::metadata(path)?.len() != u64::try_from(body.len()).unwrap_or(u64::MAX) {
+    let mut file = open_regular(path)?;
+    if file.metadata()?.len() != u64::try_from(body.len()).unwrap_or(u64::MAX) {
         return Ok(false);
     }
-    Ok(fs::read(path)? == body)
+    let mut held = Vec::new();
+    file.read_to_end(&mut held)?;
+    Ok(held == body)
 }
 
-/// Names in a folder in the order of their bytes, and whether each is a folder; none where the folder is not there.
-fn entries(folder: &Path) -> io::Result<Vec<(String, bool)>> {
+/// Names of folders and regular files in a folder in the order of their bytes, and whether each is a folder; none where the folder is
+/// not there.
+fn entries(folder: &Path, gets_on: &GetsOn) -> io::Result<Vec<(String, bool)>> {
     let listing = match fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         listing => listing?,
@@ -175,9 +304,14 @@ fn entries(folder: &Path) -> io::Result<Vec<(String, bool)>> {
     let mut found = Vec::new();
     for entry in listing {
         let entry = entry?;
+        gets_on.send_replace(());
+        let kind = entry.file_type()?;
         // What is no name of ours is nothing of ours.
-        if let Ok(name) = entry.file_name().into_string() {
-            found.push((name, entry.file_type()?.is_dir()));
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        if kind.is_dir() || kind.is_file() {
+            found.push((name, kind.is_dir()));
+        } else {
+            tracing::warn!(file = %entry.path().display(), "what is no regular file is nothing of garant's, and not looked at");
         }
     }
     // As the whole names sort: a folder by its name with the slash behind it.
@@ -186,8 +320,14 @@ fn entries(folder: &Path) -> io::Result<Vec<(String, bool)>> {
 }
 
 /// Adds the objects below a folder, in order, until there are enough for one answer.
-fn collect(root: &Path, folder: &str, prefix: &str, after: Option<&str>, found: &mut Vec<Listed>) -> io::Result<()> {
-    for (name, is_folder) in entries(&root.join(folder))? {
+fn collect(
+    root: &Path,
+    folder: &str,
+    (prefix, after): (&str, Option<&str>),
+    found: &mut Vec<Listed>,
+    gets_on: &GetsOn,
+) -> io::Result<()> {
+    for (name, is_folder) in entries(&root.join(folder), gets_on)? {
         if found.len() >= LISTED_MAX {
             return Ok(());
         }
@@ -197,10 +337,11 @@ fn collect(root: &Path, folder: &str, prefix: &str, after: Option<&str>, found: 
             let is_behind = after.is_none_or(|after| *below > *after || after.starts_with(&below));
             let fits = below.starts_with(prefix) || prefix.starts_with(&below);
             if name != UNFINISHED && is_behind && fits {
-                collect(root, &whole, prefix, after, found)?;
+                collect(root, &whole, (prefix, after), found, gets_on)?;
             }
         } else if whole.starts_with(prefix) && after.is_none_or(|after| *whole > *after) {
-            let size = fs::metadata(root.join(&whole))?.len();
+            let size = fs::symlink_metadata(root.join(&whole))?.len();
+            gets_on.send_replace(());
             found.push(Listed { name: whole, size });
         }
     }
@@ -224,7 +365,8 @@ impl Objects for Directory {
                 return Err(self.error(name, Why::Impossible, "it is larger than any object may be"));
             }
             let file = name.to_owned();
-            self.blocking(name, move |inner| inner.put(&file, &body)).await
+            let patience = PATIENCE.map(|least| least + Duration::from_millis(body.len() as u64 / BYTES_PER_MS));
+            self.blocking(name, patience, move |inner, _| inner.put(&file, &body)).await
         })
     }
 
@@ -232,7 +374,7 @@ impl Objects for Directory {
         Box::pin(async move {
             self.check(name)?;
             let file = name.to_owned();
-            self.blocking(name, move |inner| inner.get(&file, range)).await
+            self.blocking(name, PATIENCE, move |inner, gets_on| inner.get(&file, range, gets_on)).await
         })
     }
 
@@ -240,7 +382,7 @@ impl Objects for Directory {
         Box::pin(async move {
             self.check(name)?;
             let file = name.to_owned();
-            let size = self.blocking(name, move |inner| Ok(fs::metadata(inner.root.join(file))?.len())).await;
+            let size = self.blocking(name, PATIENCE, move |inner, _| size_of(&inner.root.join(file))).await;
             match size {
                 Err(error) if error.why == Why::Missing => Ok(None),
                 size => size.map(Some),
@@ -262,14 +404,15 @@ impl Objects for Directory {
     fn list<'a>(&'a self, prefix: &'a str, after: Option<&'a str>) -> BoxFuture<'a, Result<Vec<Listed>, ObjectError>> {
         Box::pin(async move {
             let (below, behind) = (prefix.to_owned(), after.map(str::to_owned));
-            self.blocking(prefix, move |inner| inner.list(&below, behind.as_deref())).await
+            let list = move |inner: &Inner, gets_on: &GetsOn| inner.list(&below, behind.as_deref(), gets_on);
+            self.blocking(prefix, PATIENCE, list).await
         })
     }
 
     fn folders<'a>(&'a self, folder: &'a str) -> BoxFuture<'a, Result<Vec<String>, ObjectError>> {
         Box::pin(async move {
             let below = folder.to_owned();
-            self.blocking(folder, move |inner| inner.folders(&below)).await
+            self.blocking(folder, PATIENCE, move |inner, gets_on| inner.folders(&below, gets_on)).await
         })
     }
 }
@@ -279,7 +422,7 @@ impl Destroy for Directory {
         Box::pin(async move {
             self.check(name)?;
             let file = name.to_owned();
-            let deleted = self.blocking(name, move |inner| fs::remove_file(inner.root.join(file))).await;
+            let deleted = self.blocking(name, PATIENCE, move |inner, _| fs::remove_file(inner.root.join(file))).await;
             match deleted {
                 Err(error) if error.why == Why::Missing => Ok(()),
                 deleted => deleted,
@@ -302,6 +445,71 @@ mod tests {
         let directory = Directory::new(folder.path());
         super::super::conformance::keeps_the_contract(&directory).await;
         super::super::conformance::destroys(&directory).await;
+    }
+
+    /// BK-4: what somebody has put in the place of an object is never waited for, nor followed.
+    #[tokio::test]
+    async fn what_is_no_regular_file_is_no_object() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let directory = Directory::new(folder.path());
+        directory.put("a/1", Bytes::from_static(b"one"), None).await.expect("added");
+        for (name, kind) in [("a/2", rustix::fs::FileType::Fifo), ("a/3", rustix::fs::FileType::Socket)] {
+            let mode = rustix::fs::Mode::from_raw_mode(0o666);
+            rustix::fs::mknodat(rustix::fs::CWD, folder.path().join(name), kind, mode, 0).expect("made");
+        }
+        std::os::unix::fs::symlink(folder.path().join("a/1"), folder.path().join("a/4")).expect("made");
+        let listed = directory.list("a/", None).await.expect("listed");
+        assert_eq!(listed, [Listed { name: "a/1".into(), size: 3 }]);
+        for name in ["a/2", "a/3", "a/4"] {
+            for error in [
+                directory.get(name, None).await.expect_err("none"),
+                directory.get(name, Some(0..1)).await.expect_err("none"),
+                directory.size(name).await.expect_err("none"),
+                directory.put(name, Bytes::from_static(b"one"), None).await.expect_err("its name is taken"),
+            ] {
+                assert_eq!((error.why, &*error.name), (Why::Damaged, name));
+                assert!(error.reason.contains("no regular file"), "{error}");
+            }
+        }
+        fs::rename(folder.path().join("a/2"), folder.path().join(UNFINISHED).join(format!("{}-4", std::process::id())))
+            .expect("moved");
+        let error = directory.put("a/5", Bytes::from_static(b"five"), None).await;
+        assert!(error.is_err(), "whatever is found under the name of an unfinished one is not waited for");
+    }
+
+    /// BK-4: a file system that hangs costs neither the caller its time nor the process its threads, and is asked again once it answers.
+    #[tokio::test]
+    async fn a_file_system_that_hangs_is_given_up() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let directory = Directory::new(folder.path());
+        directory.put("a", Bytes::from_static(b"a"), None).await.expect("added");
+        let (answers, gate) = std::sync::mpsc::channel::<()>();
+        let gate = Arc::new(std::sync::Mutex::new(gate));
+        for hung in 1..=HUNG_MAX {
+            let gate = Arc::clone(&gate);
+            let hangs = move |_: &Inner, _: &GetsOn| {
+                let _ended = gate.lock().expect("no panic").recv();
+                Ok(())
+            };
+            let error = directory.blocking("a", [Duration::from_millis(1); 2], hangs).await.expect_err("it hangs");
+            assert_eq!((error.why, directory.0.hung.load(Ordering::SeqCst)), (Why::Unavailable, hung));
+            assert!(error.reason.contains("does not answer"), "{error}");
+        }
+        let error = directory.get("a", None).await.expect_err("no thread is left for it");
+        assert!(error.reason.contains("nothing more is asked"), "{error}");
+        drop(answers);
+        while directory.0.hung.load(Ordering::SeqCst) > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(directory.get("a", None).await.expect("it answers again"), "a");
+        // What gets on is slow, and does not hang.
+        let slow = |_: &Inner, gets_on: &GetsOn| {
+            for _ in 0..3 {
+                gets_on.send_replace(());
+            }
+            Ok(())
+        };
+        directory.blocking("a", PATIENCE, slow).await.expect("done");
     }
 
     /// It was there a moment ago: what is done then ends, and makes nothing.

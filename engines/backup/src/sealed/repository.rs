@@ -366,8 +366,8 @@ impl Repository {
         check: impl Fn(&Bytes) -> bool,
     ) -> Result<Bytes, RepositoryError> {
         let mut first_error: Option<ObjectError> = None;
-        for copy in self.in_order() {
-            let error = match copy.objects.get(name, range.clone()).await {
+        for (at, copy) in self.in_order() {
+            let error = match self.noted(at, copy.objects.get(name, range.clone()).await) {
                 Ok(bytes) if check(&bytes) => return Ok(bytes),
                 Ok(_) => ObjectError {
                     why: Why::Damaged,
@@ -395,8 +395,8 @@ impl Repository {
         }
         let name = key_name(folder);
         let mut first_error = None;
-        for copy in self.in_order() {
-            let error = match copy.objects.get(&name, None).await {
+        for (at, copy) in self.in_order() {
+            let error = match self.noted(at, copy.objects.get(&name, None).await) {
                 Ok(object) => match self.key.unwrap(&object, folder) {
                     Ok(key) => {
                         self.remember(folder, &key);
@@ -430,11 +430,20 @@ impl Repository {
     }
 
     /// The copies in the order in which they are read: those that answered last first.
-    fn in_order(&self) -> Vec<Copy> {
+    fn in_order(&self) -> Vec<(usize, Copy)> {
         let states = self.states();
         let mut order: Vec<usize> = (0..self.copies.len()).collect();
         order.sort_by_key(|at| states[*at].is_away);
-        order.into_iter().map(|at| self.copies[at].clone()).collect()
+        order.into_iter().map(|at| (at, self.copies[at].clone())).collect()
+    }
+
+    /// What a copy has answered; one that does not answer is away, whatever it was asked.
+    fn noted<T>(&self, at: usize, answer: Result<T, ObjectError>) -> Result<T, ObjectError> {
+        answer.inspect_err(|error| {
+            if error.why == Why::Unavailable {
+                lock(&self.failed).insert(at, (error.clone(), self.clock.monotonic()));
+            }
+        })
     }
 
     async fn first_whole<T>(
@@ -444,8 +453,9 @@ impl Repository {
         open: impl Fn(&[u8]) -> Result<T, SealError>,
     ) -> Result<T, RepositoryError> {
         let mut first_error = None;
-        for copy in self.in_order() {
-            let error = match copy.objects.get(name, first_bytes.map(|bytes| 0..bytes)).await {
+        for (at, copy) in self.in_order() {
+            let got = copy.objects.get(name, first_bytes.map(|bytes| 0..bytes)).await;
+            let error = match self.noted(at, got) {
                 Ok(bytes) => match open(&bytes) {
                     Ok(opened) => return Ok(opened),
                     Err(error) => RepositoryError::Seal { name: format!("{}: {name}", copy.objects.place()), error },
@@ -473,7 +483,7 @@ impl Repository {
         let listings = self.copies.iter().map(|copy| list_all(&*copy.objects, prefix, OBJECTS_MAX));
         let (mut all, mut errors) = (BTreeMap::<String, Vec<(usize, u64)>>::new(), Vec::new());
         for (at, listing) in join_all(listings).await.into_iter().enumerate() {
-            match listing {
+            match self.noted(at, listing) {
                 Ok(listing) => {
                     for Listed { name, size } in listing {
                         all.entry(name).or_default().push((at, size));
@@ -495,8 +505,8 @@ impl Repository {
     pub async fn folders(&self, folder: &str) -> Result<BTreeSet<String>, RepositoryError> {
         let listings = self.copies.iter().map(|copy| copy.objects.folders(folder));
         let (mut all, mut errors) = (BTreeSet::new(), Vec::new());
-        for listing in join_all(listings).await {
-            match listing {
+        for (at, listing) in join_all(listings).await.into_iter().enumerate() {
+            match self.noted(at, listing) {
                 Ok(names) => all.extend(names),
                 Err(error) => errors.push(error),
             }
